@@ -1,0 +1,90 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// ErrForbidden is found in the errors of [Enter] and [Open] when neither the
+// user's privileges nor a user namespace allow making network namespaces. The
+// error that wraps it tells the cause.
+var ErrForbidden = errors.New("network namespaces are not permitted")
+
+// requireVar set to "all" turns every skip for lack of something into a failure.
+const requireVar = "HAVIP_REQUIRE"
+
+// Need skips the test if one of the programs is not installed, or fails it if
+// HAVIP_REQUIRE is "all".
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := lookPath(p); err != nil {
+			lacking(t, p+" is not installed")
+		}
+	}
+}
+
+// lacking skips the test, or fails it if nothing may be lacking.
+func lacking(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv(requireVar) == "all" {
+		t.Fatalf("%s, and %s=all", reason, requireVar)
+	}
+	t.Skip(reason)
+}
+
+// lookPath finds a program as exec.LookPath does, and also where daemons are
+// installed, which is not in every user's PATH.
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil || filepath.Base(name) != name {
+		return path, err
+	}
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
+}
+
+// Eventually waits until cond returns nil, asking every few milliseconds, and
+// fails the test with what and cond's last error once the timeout is over. The
+// timeout bounds a failure; choose it generously.
+func Eventually(t testing.TB, timeout time.Duration, what string, cond func() error) {
+	t.Helper()
+	if err := poll(timeout, cond); err != nil {
+		t.Fatalf("%s: not within %v: %v", what, timeout, err)
+	}
+}
+
+// Until is [Eventually] for a condition that has no more to say than yes or no.
+func Until(t testing.TB, timeout time.Duration, what string, cond func() bool) {
+	t.Helper()
+	if err := poll(timeout, boolCond(cond)); err != nil {
+		t.Fatalf("%s: not within %v", what, timeout)
+	}
+}
+
+func boolCond(cond func() bool) func() error {
+	return func() error {
+		if cond() {
+			return nil
+		}
+		return fmt.Errorf("not so")
+	}
+}
+
+func poll(timeout time.Duration, cond func() error) error {
+	for end := time.Now().Add(timeout); ; time.Sleep(2 * time.Millisecond) {
+		err := cond()
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
