@@ -1,0 +1,125 @@
+package vrrp
+
+import (
+	"fmt"
+	"time"
+)
+
+// ActionKind says what an [Action] asks for.
+type ActionKind uint8
+
+const (
+	// Send asks for one advertisement with Action.Priority, to the group or to
+	// every unicast peer.
+	Send ActionKind = iota + 1
+	// Acquire asks for the addresses to be put on the interface.
+	Acquire
+	// Announce asks for gratuitous ARP or unsolicited neighbour
+	// advertisements for addresses that are already held.
+	Announce
+	// Release asks for the addresses to be taken off the interface.
+	Release
+	// Changed reports a state change in Action.Transition. It is always the
+	// last of the actions that belong to the change.
+	Changed
+)
+
+// String returns the name of the constant.
+func (k ActionKind) String() string {
+	switch k {
+	case Send:
+		return "Send"
+	case Acquire:
+		return "Acquire"
+	case Announce:
+		return "Announce"
+	case Release:
+		return "Release"
+	case Changed:
+		return "Changed"
+	}
+	return fmt.Sprintf("ActionKind(%d)", uint8(k))
+}
+
+// Action is one thing that the caller of a [Machine] must do. The actions of
+// one call are to be carried out in the order in which they are returned.
+type Action struct {
+	Kind       ActionKind
+	Priority   uint8      // for Send: the priority to advertise, 0 when leaving
+	Transition Transition // for Changed
+}
+
+// Cause says why a virtual router changed its state.
+type Cause uint8
+
+const (
+	// CauseStart: the router was started.
+	CauseStart Cause = iota + 1
+	// CauseOwner: the router owns the addresses (priority 255).
+	CauseOwner
+	// CauseTimeout: no advertisement arrived within the Active Down interval.
+	CauseTimeout
+	// CausePriorityZero: the Active router left and said so.
+	CausePriorityZero
+	// CausePreempt: the Active router has a lower priority than this one.
+	CausePreempt
+	// CauseHigherPriority: another Active router has a better claim.
+	CauseHigherPriority
+	// CauseFault: a reason to stay out of the election appeared.
+	CauseFault
+	// CauseFaultCleared: the last such reason went away.
+	CauseFaultCleared
+	// CauseResign: the router was asked to hand over.
+	CauseResign
+	// CauseUnclaimed: it handed over, but nobody took the addresses.
+	CauseUnclaimed
+	// CauseStalled: the router did not run for so long that others must have
+	// taken over.
+	CauseStalled
+	// CauseShutdown: the router was stopped.
+	CauseShutdown
+	// CauseGroup: another router of its [Group] made the same change.
+	CauseGroup
+)
+
+// String returns the cause in words that fit a log line.
+func (c Cause) String() string {
+	switch c {
+	case CauseStart:
+		return "start"
+	case CauseOwner:
+		return "address owner"
+	case CauseTimeout:
+		return "no advertisement in time"
+	case CausePriorityZero:
+		return "active router left"
+	case CausePreempt:
+		return "preempting a lower priority"
+	case CauseHigherPriority:
+		return "another router has the better claim"
+	case CauseFault:
+		return "fault"
+	case CauseFaultCleared:
+		return "fault cleared"
+	case CauseResign:
+		return "resigned"
+	case CauseUnclaimed:
+		return "nobody took over"
+	case CauseStalled:
+		return "did not run for too long"
+	case CauseShutdown:
+		return "shutdown"
+	case CauseGroup:
+		return "moved with its group"
+	}
+	return fmt.Sprintf("Cause(%d)", uint8(c))
+}
+
+// Transition is one state change of a virtual router.
+type Transition struct {
+	From, To State
+	Cause    Cause
+	Reason   string // the fault's reasons, comma-separated; empty otherwise
+	Priority uint8  // the priority in force after the change
+	Time     time.Time
+}

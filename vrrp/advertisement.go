@@ -1,0 +1,39 @@
+package vrrp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// ChecksumForm is one of the two checksums that version 3 routers put on IPv4
+// advertisements.
+type ChecksumForm uint8
+
+const (
+	// ChecksumPseudoHeader covers a pseudo-header and the message: RFC 5798
+	// as Keepalived and FRR read it.
+	ChecksumPseudoHeader ChecksumForm = iota
+	// ChecksumMessage covers the message only (RFC 9568 §5.2.8).
+	ChecksumMessage
+)
+
+// Advertisement is one VRRP message with the addresses of the packet that
+// carries it.
+type Advertisement struct {
+	Source      netip.Addr // of the IP packet
+	Destination netip.Addr // the multicast group or this host
+	Version     uint8      // 2 or 3
+	VRID        uint8      // 1 to 255
+	Priority    uint8      // 0 means that the sender leaves
+	// Interval is the sender's advertisement interval: whole seconds in
+	// version 2, steps of 10 ms in version 3.
+	Interval  time.Duration
+	Addresses []netip.Addr // the virtual addresses
+	// AuthType and AuthData are version 2's authentication fields (RFC 2338
+	// §5.3.6, §5.3.10), kept by Keepalived although RFC 3768 removed them.
+	AuthType uint8
+	AuthData [8]byte
+	// Checksum is the form of the checksum, version 3 over IPv4 only: the one
+	// to write, or the one that was found.
+	Checksum ChecksumForm
+}

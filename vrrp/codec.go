@@ -1,0 +1,294 @@
+package vrrp
+
+import (
+	"encoding"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+var _ encoding.BinaryAppender = (*Advertisement)(nil)
+
+const (
+	fixedLen  = 8 // bytes before the addresses (RFC 9568 §5.2)
+	v2AuthLen = 8 // bytes of authentication data after them (RFC 2338 §5.1)
+
+	checksumOffset = 6
+
+	typeAdvertisement = 1
+
+	v3IntervalUnit = 10 * time.Millisecond
+	v3IntervalMax  = 0x0fff * v3IntervalUnit
+)
+
+// messageLen is the length of a message with count addresses.
+func messageLen(version uint8, v6 bool, count int) int {
+	switch {
+	case version == 2:
+		return fixedLen + 4*count + v2AuthLen
+	case v6:
+		return fixedLen + 16*count
+	}
+	return fixedLen + 4*count
+}
+
+// ParseAdvertisement reads the VRRP message b, which is all that follows the
+// IP header of a packet from src to dst. It checks what a message alone can
+// show to be wrong: version, type, length, checksum and the ranges of its
+// fields. The error is a [*DropError].
+func ParseAdvertisement(b []byte, src, dst netip.Addr) (Advertisement, error) {
+	var a Advertisement
+	err := a.Parse(b, src, dst)
+	return a, err
+}
+
+// Parse is [ParseAdvertisement] into a, reusing a.Addresses. It does not
+// allocate if these are enough. After an error a is of no use.
+func (a *Advertisement) Parse(b []byte, src, dst netip.Addr) error {
+	d := DropError{Source: src}
+	n := a.decode(b, src, dst, &d)
+	if d.Reason == 0 && n != len(b) {
+		d.drop(DropLength, uint64(len(b)), uint64(n))
+	}
+	if d.Reason != 0 {
+		// A copy, so that d stays on the stack when nothing is wrong.
+		failed := d
+		return &failed
+	}
+	return nil
+}
+
+// ParsePacket reads the advertisement in p for a reader that has no [Config],
+// such as a monitor: it also looks behind an Authentication Header and before
+// an HMAC trailer. How the sender authenticates is told, but not verified, and
+// neither are TTL and addresses. The error is a [*DropError].
+func ParsePacket(p *Packet) (Advertisement, AuthType, error) {
+	var a Advertisement
+	d := DropError{Source: p.Source}
+	data, auth := p.payload(), AuthNone
+	if p.Protocol == protocolAH {
+		auth = AuthAH
+		if data = skipAH(data); data == nil {
+			d.drop(DropShort, uint64(len(p.Data)), ahLen)
+			return a, auth, &d
+		}
+	}
+	n := a.decode(data, p.Source, p.Destination, &d)
+	if d.Reason != 0 {
+		return a, auth, &d
+	}
+	switch {
+	case n < len(data):
+		auth = AuthHMAC
+	case a.AuthType == uint8(AuthPass):
+		auth = AuthPass
+	}
+	return a, auth, nil
+}
+
+// decode reads the message that b begins with and returns its length, or
+// says in d what is wrong. After the message there may be the trailer of
+// AuthHMAC, which is the caller's to judge, and nothing else.
+func (a *Advertisement) decode(b []byte, src, dst netip.Addr, d *DropError) int {
+	if !src.IsValid() || src.Is4() != dst.Is4() || src.Is6() != dst.Is6() {
+		d.drop(DropFamily, 0, 0)
+		return 0
+	}
+	n := checkHeader(b, src.Is6(), d)
+	if n == 0 {
+		return 0
+	}
+	a.Source, a.Destination = src, dst
+	a.Version, a.VRID, a.Priority = b[0]>>4, b[1], b[2]
+	a.AuthType, a.AuthData = 0, [8]byte{}
+	if a.Version == 2 {
+		a.AuthType = b[4]
+		a.Interval = time.Duration(b[5]) * time.Second
+		copy(a.AuthData[:], b[n-v2AuthLen:n])
+	} else {
+		// The upper four bits are reserved (RFC 9568 §5.2.6).
+		a.Interval = time.Duration(binary.BigEndian.Uint16(b[4:])&0x0fff) * v3IntervalUnit
+	}
+	if !a.verifyChecksum(b, n, d) {
+		return 0
+	}
+	a.decodeAddresses(b[fixedLen:n], int(b[3]))
+	return a.checkFields(n, d)
+}
+
+// checkHeader returns the length that the message in b says it has, or 0 and
+// in d what is wrong with it.
+func checkHeader(b []byte, v6 bool, d *DropError) int {
+	if len(b) < fixedLen {
+		return d.drop(DropShort, uint64(len(b)), fixedLen)
+	}
+	version, kind, count := b[0]>>4, b[0]&0xf, int(b[3])
+	if version != 3 && (version != 2 || v6) {
+		return d.drop(DropVersion, uint64(version), 3)
+	}
+	if kind != typeAdvertisement {
+		return d.drop(DropType, uint64(kind), typeAdvertisement)
+	}
+	if count == 0 {
+		return d.drop(DropCount, 0, 1)
+	}
+	n := messageLen(version, v6, count)
+	if len(b) < n {
+		return d.drop(DropShort, uint64(len(b)), uint64(n))
+	}
+	if len(b) != n && len(b) != n+trailerLen {
+		return d.drop(DropLength, uint64(len(b)), uint64(n))
+	}
+	return n
+}
+
+// decodeAddresses reads count addresses from b, which may go on after them.
+func (a *Advertisement) decodeAddresses(b []byte, count int) {
+	a.Addresses = slices.Grow(a.Addresses[:0], count)
+	for range count {
+		if a.Source.Is4() {
+			a.Addresses = append(a.Addresses, netip.AddrFrom4([4]byte(b)))
+			b = b[4:]
+		} else {
+			a.Addresses = append(a.Addresses, netip.AddrFrom16([16]byte(b)))
+			b = b[16:]
+		}
+	}
+}
+
+// checkFields returns n, or 0 and in d what the decoded fields have wrong.
+func (a *Advertisement) checkFields(n int, d *DropError) int {
+	if a.VRID == 0 {
+		return d.drop(DropVRID, 0, 1)
+	}
+	if a.Interval == 0 {
+		return d.drop(DropIntervalZero, 0, 1)
+	}
+	if first := a.Addresses[0]; first.Is6() && !first.IsLinkLocalUnicast() {
+		return d.drop(DropLinkLocal, 0, 0)
+	}
+	return n
+}
+
+// verifyChecksum judges the checksum of the message of n bytes that b begins
+// with, and sets a.Checksum to the form that fits.
+func (a *Advertisement) verifyChecksum(b []byte, n int, d *DropError) bool {
+	field := binary.BigEndian.Uint16(b[checksumOffset:])
+	a.Checksum = ChecksumPseudoHeader
+	want := a.messageChecksum(b, n)
+	if field == want {
+		return true
+	}
+	if a.Version == 3 && a.Source.Is4() {
+		a.Checksum = ChecksumMessage
+		if field == a.messageChecksum(b, n) {
+			return true
+		}
+	}
+	d.drop(DropChecksum, uint64(field), uint64(want))
+	return false
+}
+
+// messageChecksum is the checksum of the message of n bytes that b begins
+// with, its field taken as zero. Over IPv6 it covers what follows, too: the
+// kernel computes it over whatever there is (RFC 3542 §3.1).
+func (a *Advertisement) messageChecksum(b []byte, n int) uint16 {
+	if a.Source.Is6() {
+		n = len(b)
+	}
+	acc := sum(sum(0, b[:checksumOffset]), b[checksumOffset+2:n])
+	if a.Version == 3 && (a.Source.Is6() || a.Checksum == ChecksumPseudoHeader) {
+		acc = sumPseudoHeader(acc, a.Source, a.Destination, n)
+	}
+	return checksum(acc)
+}
+
+// AppendBinary appends the VRRP message to b, checksum included, as it follows
+// the IP header of a packet from a.Source to a.Destination. It returns an error
+// for what [ParseAdvertisement] would not accept.
+func (a *Advertisement) AppendBinary(b []byte) ([]byte, error) {
+	if err := a.validate(); err != nil {
+		return b, fmt.Errorf("vrrp: advertisement of VRID %d: %w", a.VRID, err)
+	}
+	start := len(b)
+	b = a.encode(b)
+	a.putChecksum(b[start:], len(b)-start)
+	return b, nil
+}
+
+// encode appends the message with a checksum of zero.
+func (a *Advertisement) encode(b []byte) []byte {
+	b = append(b, a.Version<<4|typeAdvertisement, a.VRID, a.Priority, uint8(len(a.Addresses)))
+	if a.Version == 2 {
+		b = append(b, a.AuthType, uint8(a.Interval/time.Second))
+	} else {
+		b = binary.BigEndian.AppendUint16(b, uint16(a.Interval/v3IntervalUnit))
+	}
+	b = append(b, 0, 0)
+	for _, addr := range a.Addresses {
+		if addr.Is4() {
+			v4 := addr.As4()
+			b = append(b, v4[:]...)
+		} else {
+			v6 := addr.As16()
+			b = append(b, v6[:]...)
+		}
+	}
+	if a.Version == 2 {
+		b = append(b, a.AuthData[:]...)
+	}
+	return b
+}
+
+// putChecksum fills in the checksum of the message of n bytes that b begins
+// with.
+func (a *Advertisement) putChecksum(b []byte, n int) {
+	binary.BigEndian.PutUint16(b[checksumOffset:], a.messageChecksum(b, n))
+}
+
+// validate says what keeps a from being encoded.
+func (a *Advertisement) validate() error {
+	if a.Version != 2 && a.Version != 3 {
+		return fmt.Errorf("version %d: must be 2 or 3", a.Version)
+	}
+	if a.VRID == 0 {
+		return fmt.Errorf("VRID 0: must be 1 to 255")
+	}
+	if n := len(a.Addresses); n == 0 || n > 255 {
+		return fmt.Errorf("%d addresses: must be 1 to 255", n)
+	}
+	if !a.Source.IsValid() || a.Source.Is4() != a.Destination.Is4() || a.Source.Is6() != a.Destination.Is6() {
+		return fmt.Errorf("from %v to %v: must be two addresses of one family", a.Source, a.Destination)
+	}
+	for _, addr := range a.Addresses {
+		if addr.Is4() != a.Source.Is4() || !addr.IsValid() {
+			return fmt.Errorf("address %v: not of the family of %v", addr, a.Source)
+		}
+	}
+	if a.Source.Is6() && !a.Addresses[0].IsLinkLocalUnicast() {
+		return fmt.Errorf("first address %v: must be link-local", a.Addresses[0])
+	}
+	return a.validateVersion()
+}
+
+// validateVersion says what the version of a rules out.
+func (a *Advertisement) validateVersion() error {
+	if a.Version == 2 {
+		if a.Source.Is6() {
+			return fmt.Errorf("version 2: has no IPv6")
+		}
+		if a.Interval < time.Second || a.Interval > 255*time.Second || a.Interval%time.Second != 0 {
+			return fmt.Errorf("interval %v: must be 1 s to 255 s in whole seconds", a.Interval)
+		}
+		return nil
+	}
+	if a.Interval < v3IntervalUnit || a.Interval > v3IntervalMax || a.Interval%v3IntervalUnit != 0 {
+		return fmt.Errorf("interval %v: must be 10 ms to 40.95 s in steps of 10 ms", a.Interval)
+	}
+	if a.AuthType != 0 || a.AuthData != [8]byte{} {
+		return fmt.Errorf("version 3: has no authentication fields")
+	}
+	return nil
+}

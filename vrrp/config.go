@@ -1,0 +1,78 @@
+package vrrp
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// Config describes one virtual router. The zero value of every field but VRID
+// and Addresses is a usable default.
+type Config struct {
+	// Name is used in log lines and errors. Default: "VRID/family", such as
+	// "51/IPv4".
+	Name string
+	// VRID is the virtual router identifier, 1 to 255. Required.
+	VRID uint8
+	// Version is the protocol version, 2 or 3. Default 3; IPv6 needs 3.
+	Version uint8
+	// Priority is 1 to 254, or 255 for the owner of the addresses. Default 100.
+	Priority uint8
+	// Interval is the time between advertisements: version 2, whole seconds
+	// from 1 s to 255 s; version 3, 10 ms to 40.95 s in steps of 10 ms.
+	// Default 1 s.
+	Interval time.Duration
+	// NoPreempt keeps a router with a higher priority from taking the
+	// addresses from a live Active router (Preempt_Mode False, RFC 9568 §6.1).
+	// The address owner always preempts.
+	NoPreempt bool
+	// PreemptDelay is for how long a router that could preempt waits first. It
+	// holds only while a live Active router is heard. Default 0.
+	PreemptDelay time.Duration
+	// StartDelay is for how long a router waits after its start before it may
+	// become Active. Default 0.
+	StartDelay time.Duration
+	// DownMultiplier is how many intervals without an advertisement make the
+	// Active router count as dead, before skew is added. Default 3, the
+	// protocol's value; range 1 to 255.
+	DownMultiplier int
+	// Addresses are the virtual addresses listed in advertisements, in this
+	// order, all of one family, 1 to 255 of them. For IPv6 the first must be
+	// link-local (RFC 9568 §5.2.9). Required.
+	Addresses []netip.Addr
+	// Source is the address that advertisements are sent from. Default: the
+	// interface's primary IPv4 or its link-local IPv6 address.
+	Source netip.Addr
+	// Peers are the other routers' addresses. Not empty means unicast: only
+	// these addresses are sent to and heard.
+	Peers []netip.Addr
+	// TTL is the TTL or hop limit of unicast advertisements. Default 255.
+	// Multicast always uses 255.
+	TTL uint8
+	// MinTTL and MaxTTL bound the TTL or hop limit of unicast advertisements
+	// that are accepted. Default 0 and 255: any. Multicast always
+	// requires 255.
+	MinTTL, MaxTTL uint8
+	// VirtualMAC makes multicast advertisements come from the virtual router's
+	// hardware address, 00:00:5e:00:01:VRID, or 00:00:5e:00:02:VRID for IPv6
+	// (RFC 9568 §7.2, §7.3), so that switches learn where it is. Who holds the
+	// addresses has to have them there, too. Only an advertisement that is
+	// longer than the interface's MTU still comes from the interface's own:
+	// the kernel has to fragment it. Not for Peers, whose hardware addresses
+	// are the kernel's to find. Default false.
+	VirtualMAC bool
+	// Checksum is the form of the version 3 IPv4 checksum on advertisements
+	// that are sent. Both forms are accepted. Default ChecksumPseudoHeader.
+	Checksum ChecksumForm
+	// Auth authenticates advertisements. The zero value: no authentication.
+	Auth Auth
+	// Group holds routers that are Active together or not at all. Default:
+	// none.
+	Group *Group
+	// OnTransition, if set, is called after every state change, from the
+	// router's own goroutine, in order. A slow function delays later calls and
+	// the Handler, never the protocol.
+	OnTransition func(Transition)
+	// Logger receives what happens. Default: silent.
+	Logger *slog.Logger
+}

@@ -1,0 +1,338 @@
+package vrrp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ListenConfig describes a [Conn].
+type ListenConfig struct {
+	// Interface is the name of the interface. Required.
+	Interface string
+	// IPv6 selects the family of the packets and of the virtual addresses.
+	// Default: IPv4.
+	IPv6 bool
+	// Open, if set, takes the place of the raw sockets and of the interface,
+	// for tests and for other ways to carry packets. It is called once for
+	// protocol 112, and once for 51 before the first router with AuthAH runs.
+	// The link then counts as up, and every router needs Config.Source.
+	Open func(protocol uint8) (PacketConn, error)
+	// Logger receives what happens. Default: silent.
+	Logger *slog.Logger
+}
+
+// Conn sends and receives the advertisements of all the virtual routers of one
+// address family on one interface, up to 255.
+//
+// Its one goroutine receives in batches, runs the routers' machines and keeps
+// their timers, so that a router costs no goroutine and a packet no
+// allocation. Another watches the interface: while it is missing, down or
+// without an address to send from, its routers have a fault. When an interface
+// was deleted and comes back, the Conn opens its sockets again.
+type Conn struct {
+	name   string
+	family family
+	log    *slog.Logger
+	net    network
+	base   time.Time     // what deadlines count from
+	done   chan struct{} // closed by Close
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows and the routers' machines
+	nif      netif
+	broken   string // why there are no sockets, or ""
+	closed   bool
+	routers  [256]*Router // by VRID, those that run
+	virtual  map[netip.Addr]int
+	loops    []*loop      // of protocol 112, and 51 if it was needed
+	frames   packetWriter // for Config.VirtualMAC, or nil
+	counters Counters
+}
+
+// Listen opens a Conn on an interface in the network namespace of the calling
+// thread, where it stays. Raw sockets need root or CAP_NET_RAW.
+func Listen(cfg ListenConfig) (*Conn, error) {
+	c, err := listen(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("vrrp: interface %s: %w", cfg.Interface, err)
+	}
+	return c, nil
+}
+
+func listen(cfg ListenConfig) (*Conn, error) {
+	if cfg.Interface == "" {
+		return nil, errors.New("no name is given")
+	}
+	if cfg.Open != nil {
+		return listenOn(cfg, &customNetwork{name: cfg.Interface, f: cfg.Open, done: make(chan struct{})})
+	}
+	fam := familyIPv4
+	if cfg.IPv6 {
+		fam = familyIPv6
+	}
+	n, err := openNetwork(cfg.Interface, fam)
+	if err != nil {
+		return nil, err
+	}
+	return listenOn(cfg, n)
+}
+
+// listenOn is listen with n, which the Conn closes.
+func listenOn(cfg ListenConfig, n network) (*Conn, error) {
+	c := &Conn{
+		name:    cfg.Interface,
+		family:  familyIPv4,
+		log:     cfg.Logger,
+		net:     n,
+		base:    time.Now(),
+		done:    make(chan struct{}),
+		virtual: make(map[netip.Addr]int),
+	}
+	if cfg.IPv6 {
+		c.family = familyIPv6
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if c.nif, err = n.look(); err == nil {
+		err = c.check()
+	}
+	if err == nil {
+		_, err = c.open(protocolVRRP)
+	}
+	if err != nil {
+		n.interrupt()
+		n.close()
+		return nil, err
+	}
+	c.wg.Go(c.watch)
+	return c, nil
+}
+
+// check finds what would keep every router from running, and is unlikely to
+// pass by itself. An IPv6 interface has its link-local address later.
+func (c *Conn) check() error {
+	if c.nif.index == 0 {
+		return errors.New("there is no such interface")
+	}
+	if c.family == familyIPv4 && len(c.nif.addrs) == 0 && !c.nif.unknown {
+		return errors.New("it has no IPv4 address to send from")
+	}
+	return nil
+}
+
+// open starts the loop of an IP protocol, unless there is one. c.mu is held,
+// or nobody else has c.
+func (c *Conn) open(protocol uint8) (*loop, error) {
+	for _, l := range c.loops {
+		if l.protocol == protocol {
+			return l, nil
+		}
+	}
+	pc, err := c.net.open(&c.nif, protocol)
+	if err != nil {
+		return nil, err
+	}
+	l := newLoop(c, pc, protocol)
+	c.loops = append(c.loops, l)
+	c.wg.Go(l.run)
+	return l, nil
+}
+
+// Close ends the routers as cancelling their contexts would, except that their
+// Run returns net.ErrClosed. It returns when the Conn's goroutines have ended.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	close(c.done)
+	for _, r := range c.routers {
+		if r != nil {
+			r.stop(fmt.Errorf("vrrp: %s: interface %s: %w", r.cfg.Name, c.name, net.ErrClosed))
+		}
+	}
+	var errs []error
+	for _, l := range c.loops {
+		errs = append(errs, l.pc.Close())
+	}
+	if c.frames != nil {
+		errs = append(errs, c.frames.Close())
+	}
+	c.net.interrupt()
+	c.mu.Unlock()
+	c.wg.Wait()
+	c.net.close()
+	return errors.Join(errs...)
+}
+
+// Counters returns what the Conn counted that belongs to none of its routers:
+// packets for a VRID that none has, or with no VRRP header at all.
+func (c *Conn) Counters() Counters {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counters.snapshot()
+}
+
+// attach makes r one of the routers and returns its loop. c.mu is held.
+func (c *Conn) attach(r *Router) (*loop, error) {
+	vrid := r.cfg.VRID
+	switch {
+	case c.closed:
+		return nil, fmt.Errorf("interface %s: %w", c.name, net.ErrClosed)
+	case c.routers[vrid] != nil:
+		return nil, fmt.Errorf("interface %s: router %s has VRID %d already", c.name, c.routers[vrid].cfg.Name, vrid)
+	case len(r.cfg.Peers) == 0 && c.nif.index != 0 && !c.nif.multicast:
+		return nil, fmt.Errorf("interface %s has no multicast: set Peers", c.name)
+	case r.cfg.VirtualMAC && c.nif.index != 0 && !c.nif.ethernet:
+		return nil, fmt.Errorf("interface %s is no Ethernet one: leave VirtualMAC out", c.name)
+	}
+	protocol := uint8(protocolVRRP)
+	if r.cfg.Auth.Type == AuthAH {
+		protocol = protocolAH
+	}
+	l, err := c.open(protocol)
+	if err == nil && r.cfg.VirtualMAC && c.frames == nil {
+		c.frames, err = c.net.frames(&c.nif)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", c.name, err)
+	}
+	c.routers[vrid] = r
+	for _, a := range r.cfg.Addresses {
+		c.virtual[a]++
+	}
+	return l, nil
+}
+
+// detach forgets r. c.mu is held.
+func (c *Conn) detach(r *Router) {
+	c.routers[r.cfg.VRID] = nil
+	r.loop.deadlines.remove(r)
+	for _, a := range r.cfg.Addresses {
+		if c.virtual[a]--; c.virtual[a] == 0 {
+			delete(c.virtual, a)
+		}
+	}
+}
+
+// refresh gives the routers what the interface has to say. c.mu is held.
+func (c *Conn) refresh() {
+	for _, r := range c.routers {
+		if r != nil {
+			r.setLink(c.linkState(r))
+		}
+	}
+}
+
+// linkState returns the address for r to send from, or a fault.
+func (c *Conn) linkState(r *Router) (source netip.Addr, fault string) {
+	if fault = c.nif.fault(); fault == "" {
+		fault = c.broken
+	}
+	source, err := c.nif.source(&r.cfg, r.source, c.virtual)
+	if fault == "" && err != nil {
+		fault = err.Error()
+	}
+	return source, fault
+}
+
+// retryLink is for how long to wait before another look at an interface that
+// could not be looked at, or on which no socket could be opened.
+const retryLink = time.Second
+
+// watch follows the interface until the Conn is closed.
+func (c *Conn) watch() {
+	for {
+		err := c.net.wait(c.concerns)
+		if err == nil {
+			err = c.relook()
+		}
+		for err != nil { // whatever it is, events may have been lost
+			select {
+			case <-c.done:
+				return
+			default:
+			}
+			c.log.Warn("watching the interface", "interface", c.name, "err", err)
+			select {
+			case <-c.done:
+				return
+			case <-time.After(retryLink):
+			}
+			err = c.relook()
+		}
+	}
+}
+
+// relook looks at the interface and acts on what has changed.
+func (c *Conn) relook() error {
+	nif, err := c.net.look()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	before := c.nif.fault()
+	reopen := nif.index != 0 && (nif.index != c.nif.index || c.broken != "")
+	c.nif = nif
+	if reopen && !c.closed {
+		if err = c.reopen(); err != nil {
+			c.broken = fmt.Sprintf("link %s: %v", c.name, err)
+		} else {
+			c.broken = ""
+		}
+	}
+	c.refresh()
+	c.mu.Unlock()
+	if after := nif.fault(); after != before {
+		c.log.Info("interface changed", "interface", c.name, "fault", after)
+	}
+	return err
+}
+
+// reopen replaces the sockets: they are bound to an interface that is gone.
+func (c *Conn) reopen() error {
+	for _, l := range c.loops {
+		pc, err := c.net.open(&c.nif, l.protocol)
+		if err != nil {
+			return err
+		}
+		l.replace(pc)
+	}
+	if c.frames == nil {
+		return nil
+	}
+	w, err := c.net.frames(&c.nif)
+	if err != nil {
+		return err
+	}
+	c.frames.Close()
+	c.frames = w
+	return nil
+}
+
+// concerns tells whether an event may change anything here. An address that
+// comes does not while every router has one: the holder of many virtual
+// addresses renews them all the time.
+func (c *Conn) concerns(e linkEvent) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !e.addr.IsValid() {
+		return e.index == c.nif.index || e.name == c.name
+	}
+	if e.index != c.nif.index {
+		return false
+	}
+	return slices.ContainsFunc(c.routers[:], func(r *Router) bool {
+		return r != nil && (r.sourceless || r.source == e.addr)
+	})
+}

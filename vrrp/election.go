@@ -1,0 +1,247 @@
+package vrrp
+
+import "time"
+
+// begin opens a step of the machine. A timer that is overdue by more than the
+// Active Down interval means that nobody ran the machine, see Machine.
+func (m *Machine) begin(now time.Time) {
+	m.n = 0
+	m.now = latest(m.now, now)
+	if deadline, ok := m.Deadline(); !ok || m.now.Sub(deadline) <= m.down() {
+		return
+	}
+	switch m.state {
+	case Active:
+		// No priority 0: the others do not wait for this router any more.
+		m.emit(Release)
+		m.change(Backup, CauseStalled)
+		m.listen()
+	case Backup:
+		// The Active router's advertisements may be waiting to be received.
+		m.listen()
+	}
+}
+
+// end closes a step.
+func (m *Machine) end() []Action { return m.actions[:m.n] }
+
+func (m *Machine) push(a Action) {
+	m.actions[m.n] = a
+	m.n++
+}
+
+func (m *Machine) emit(kind ActionKind) { m.push(Action{Kind: kind}) }
+
+func (m *Machine) send(priority uint8) { m.push(Action{Kind: Send, Priority: priority}) }
+
+// change enters a state, with everything that belongs to the last one
+// forgotten.
+func (m *Machine) change(to State, cause Cause) {
+	t := Transition{From: m.state, To: to, Cause: cause, Priority: m.priority, Time: m.now}
+	if cause == CauseFault {
+		t.Reason = m.Fault()
+	}
+	m.state = to
+	m.timer, m.preemptAt = time.Time{}, time.Time{}
+	m.heard, m.rival, m.claimed, m.resigned = 0, 0, 0, false
+	m.push(Action{Kind: Changed, Transition: t})
+}
+
+// enter takes part in the election (RFC 9568 §6.4.1).
+func (m *Machine) enter(cause Cause) {
+	m.interval = m.cfg.Interval
+	switch {
+	case !m.owner():
+		m.change(Backup, cause)
+		m.listen()
+	case m.grouped || m.now.Before(m.notBefore):
+		m.change(Backup, cause)
+		m.arm(0, CauseOwner)
+	default:
+		m.takeOver(CauseOwner)
+	}
+}
+
+// leave stops being Active or Backup. An Active router says so.
+func (m *Machine) leave(to State, cause Cause) {
+	if m.state == Active {
+		m.send(0)
+		m.emit(Release)
+	}
+	m.change(to, cause)
+}
+
+// listen waits for advertisements for the Active Down interval.
+func (m *Machine) listen() { m.arm(m.down(), CauseTimeout) }
+
+// arm sets a Backup's timer.
+func (m *Machine) arm(d time.Duration, cause Cause) {
+	m.timer = m.now.Add(d)
+	m.cause = cause
+	m.claimed = 0
+}
+
+// takeOver becomes Active: the advertisement first, so that other Backups stop
+// waiting.
+func (m *Machine) takeOver(cause Cause) {
+	m.interval = m.cfg.Interval
+	m.send(m.priority)
+	m.emit(Acquire)
+	m.emit(Announce)
+	m.announced = m.now
+	m.change(Active, cause)
+	m.timer = m.now.Add(m.interval)
+}
+
+// Tick is to be called when the Deadline has come; earlier it does nothing.
+// Advertisements that arrived before it are to be received first.
+func (m *Machine) Tick(now time.Time) []Action {
+	m.begin(now)
+	if deadline, ok := m.Deadline(); !ok || m.now.Before(deadline) {
+		return m.end()
+	}
+	switch m.state {
+	case Backup:
+		m.expire()
+	case Active:
+		m.advertise()
+	}
+	return m.end()
+}
+
+// expire is the end of Active_Down_Timer (RFC 9568 §6.4.2).
+func (m *Machine) expire() {
+	cause := m.cause
+	if !m.preemptAt.IsZero() && !m.now.Before(m.preemptAt) {
+		cause = CausePreempt
+	}
+	if m.grouped {
+		m.timer = time.Time{}
+		m.claimed = cause
+		return
+	}
+	m.takeOver(cause)
+}
+
+// advertise is the end of Adver_Timer (RFC 9568 §6.4.3). A late call does not
+// move the later advertisements.
+func (m *Machine) advertise() {
+	m.send(m.priority)
+	m.timer = m.timer.Add(m.interval)
+	if !m.timer.After(m.now) {
+		m.timer = m.now.Add(m.interval)
+	}
+	if m.rival > 1 {
+		m.rival--
+	} else if m.rival == 1 && m.now.Sub(m.announced) >= quietAnnounce {
+		m.rival = 0
+		m.announced = m.now
+		m.emit(Announce)
+	}
+}
+
+// Receive takes in an advertisement that has passed all of the receiver's
+// checks: what must be discarded must not get here. adv is not kept.
+func (m *Machine) Receive(now time.Time, adv *Advertisement) []Action {
+	m.begin(now)
+	if adv.Source.WithZone("") == m.source {
+		return m.end() // looped back
+	}
+	switch m.state {
+	case Backup:
+		m.receiveBackup(adv)
+	case Active:
+		m.receiveActive(adv)
+	}
+	return m.end()
+}
+
+// receiveBackup is the reception of RFC 9568 §6.4.2.
+func (m *Machine) receiveBackup(adv *Advertisement) {
+	m.hear(adv)
+	switch {
+	case adv.Priority == 0:
+		m.preemptAt = time.Time{}
+		m.arm(m.skew(), CausePriorityZero)
+	case m.follows(adv.Priority):
+		m.preemptAt = time.Time{}
+		m.learn()
+		m.listen()
+	default:
+		m.receiveLower()
+	}
+}
+
+// receiveLower is an Active router that is to be preempted. Its advertisement
+// is discarded and does not touch the timer (RFC 9568 §6.4.2), but for as long
+// as PreemptDelay outlasts the timer the router is followed.
+func (m *Machine) receiveLower() {
+	if m.claimed != 0 {
+		return // ready to preempt, waiting for the group
+	}
+	if m.preemptAt.IsZero() {
+		m.preemptAt = m.timer
+		if m.cfg.PreemptDelay > 0 {
+			m.preemptAt = latest(m.timer, m.now.Add(m.cfg.PreemptDelay))
+		}
+	}
+	if !m.timer.Before(m.preemptAt) || !m.now.Before(m.preemptAt) {
+		return
+	}
+	m.learn()
+	m.listen()
+	if m.preemptAt.Before(m.timer) {
+		m.timer = m.preemptAt
+	}
+}
+
+// follows tells whether an Active router with this priority is left alone
+// (RFC 9568 §6.4.2: Preempt_Mode False, or the priority at least the own).
+func (m *Machine) follows(priority uint8) bool {
+	return priority >= m.priority || m.resigned || m.cfg.NoPreempt && !m.owner()
+}
+
+// hear remembers an advertisement.
+func (m *Machine) hear(adv *Advertisement) {
+	m.heard, m.heardAt, m.heardInterval = adv.Priority, m.now, adv.Interval
+}
+
+// learn takes over the Active router's interval (RFC 9568 §6.4.2). Version 2
+// has only the configured one: others are discarded before (RFC 3768 §7.1).
+func (m *Machine) learn() {
+	if m.cfg.Version != 2 {
+		m.interval = m.heardInterval
+	}
+}
+
+// receiveActive is the reception of RFC 9568 §6.4.3.
+func (m *Machine) receiveActive(adv *Advertisement) {
+	switch {
+	case adv.Priority == 0:
+		m.send(m.priority)
+		m.timer = m.now.Add(m.interval)
+		m.rival = 2
+	case m.loses(adv):
+		m.send(m.priority) // the last one, for the winner: see Machine
+		m.emit(Release)
+		m.change(Backup, CauseHigherPriority)
+		m.hear(adv)
+		m.learn()
+		m.listen()
+	default:
+		// Version 2 leaves it to the next advertisement (RFC 3768 §6.4.3).
+		if m.cfg.Version != 2 {
+			m.send(m.priority)
+		}
+		m.rival = 2
+	}
+}
+
+// loses tells whether adv's sender has the better claim: the higher priority,
+// or the same and the greater address, byte by byte.
+func (m *Machine) loses(adv *Advertisement) bool {
+	if adv.Priority != m.priority {
+		return adv.Priority > m.priority
+	}
+	return adv.Source.WithZone("").Compare(m.source) > 0
+}

@@ -1,0 +1,178 @@
+package vrrp
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Group holds virtual routers that are Active together or not at all, such as
+// the inside and the outside of a firewall ("sync group" in Keepalived). Each
+// names the Group in its Config; none becomes Active before all of them run.
+//
+//   - A fault of one router is a fault of all.
+//   - When one hears that the Active router left (priority 0), all become
+//     Active, also those whose link went dark without a word.
+//   - Otherwise they become Active when each of them would: one that still
+//     follows an Active router keeps the others Backup. Without this rule a
+//     router that is cut off on one side would take the addresses on the
+//     other, lose them to the better router there, and start over.
+//   - When one steps down, for a better router or by [Router.Resign], all do.
+type Group struct {
+	name string
+
+	mu      sync.Mutex // guards the members and their machines
+	members []*member
+	stale   bool // a member came or went: spread the faults anew
+}
+
+// member is one router of a group.
+type member struct {
+	machine *Machine
+	do      func([]Action)
+	// The state and the machine's own faults when the group last settled.
+	state  State
+	faults string
+}
+
+// NewGroup returns an empty group. The name appears in the faults of its
+// routers.
+func NewGroup(name string) *Group { return &Group{name: name} }
+
+// join makes m a member: from then on m may only be used while g.mu is held,
+// and each use is to be followed by settle before g.mu is let go. do is called
+// with g.mu held whenever settle moved m, whoever called it: it carries out
+// the actions, which may be none, and must not block; m.Deadline may have
+// changed. The returned function ends membership and takes g.mu.
+func (g *Group) join(m *Machine, do func([]Action)) (leave func(now time.Time)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	self := &member{machine: m, do: do}
+	m.grouped = true
+	g.members = append(g.members, self)
+	g.stale = true
+	return func(now time.Time) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		m.grouped, m.groupFault = false, ""
+		g.members = slices.DeleteFunc(g.members, func(o *member) bool { return o == self })
+		g.stale = true
+		g.settle(now)
+	}
+}
+
+// settle lets the members follow what the last use of one of their machines
+// has changed. g.mu is held, and the actions of that use have been carried out.
+func (g *Group) settle(now time.Time) {
+	g.spreadFaults(now)
+	var lost, resigned, joined, active bool
+	for _, e := range g.members {
+		m := e.machine
+		lost = lost || e.state == Active && m.state == Backup
+		resigned = resigned || e.state == Active && m.resigned
+		joined = joined || e.state == Initialize && m.state == Backup
+		active = active || m.state == Active
+	}
+	switch {
+	case lost:
+		g.each(Active, func(m *Machine) []Action {
+			if resigned {
+				return m.Resign(now)
+			}
+			return m.yield(now)
+		})
+	case g.ready(now), joined && active:
+		g.each(Backup, func(m *Machine) []Action { return m.takeOverWithGroup(now) })
+	}
+	for _, e := range g.members {
+		e.state = e.machine.state
+	}
+}
+
+// ready tells whether the members' claims make the group Active.
+func (g *Group) ready(now time.Time) bool {
+	claims, left := 0, false
+	for _, e := range g.members {
+		switch m := e.machine; {
+		case m.state == Initialize:
+			return false
+		case m.state == Active:
+			claims++
+		case m.claimed != 0:
+			claims++
+			left = left || m.claimed == CausePriorityZero
+		case now.Before(m.notBefore):
+			return false
+		}
+	}
+	return left || claims == len(g.members)
+}
+
+// each runs step on the members that are in a state.
+func (g *Group) each(s State, step func(*Machine) []Action) {
+	for _, e := range g.members {
+		if e.machine.state == s {
+			e.do(step(e.machine))
+		}
+	}
+}
+
+// spreadFaults gives every member the fault of another one as a reason.
+func (g *Group) spreadFaults(now time.Time) {
+	for _, e := range g.members {
+		g.stale = g.stale || e.faults != e.machine.faults
+		e.faults = e.machine.faults
+	}
+	if !g.stale {
+		return
+	}
+	g.stale = false
+	for _, e := range g.members {
+		reason := ""
+		for _, o := range g.members {
+			if o != e && o.faults != "" {
+				reason = fmt.Sprintf("group %s: member %s: %s", g.name, o.machine.cfg.Name, o.faults)
+				break
+			}
+		}
+		if reason != e.machine.groupFault {
+			e.do(e.machine.setGroupFault(now, reason))
+		}
+	}
+}
+
+// setGroupFault replaces the reason that the group gives; empty: none.
+func (m *Machine) setGroupFault(now time.Time, reason string) []Action {
+	m.begin(now)
+	m.setFaults(m.faults, reason)
+	return m.end()
+}
+
+// takeOverWithGroup makes a Backup Active because its group is. Not before its
+// StartDelay has passed: its timer will claim then.
+func (m *Machine) takeOverWithGroup(now time.Time) []Action {
+	m.begin(now)
+	if m.state == Backup && !m.now.Before(m.notBefore) {
+		cause := CauseGroup
+		if m.claimed != 0 {
+			cause = m.claimed
+		}
+		m.takeOver(cause)
+	}
+	return m.end()
+}
+
+// yield makes an Active router Backup because another member of its group had
+// to. It does so in silence: the better router that the other member met is in
+// a group as well and needs no priority 0, and where it is not, another Backup
+// would take over here, meet it there, and so on in turns.
+func (m *Machine) yield(now time.Time) []Action {
+	m.begin(now)
+	if m.state == Active {
+		m.emit(Release)
+		m.change(Backup, CauseGroup)
+		m.listen()
+	}
+	return m.end()
+}

@@ -1,0 +1,378 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fakeLAN is a link in memory, for Conns in virtual time.
+type fakeLAN struct {
+	start time.Time
+
+	mu    sync.Mutex
+	ports []*fakePort
+	sent  []sentAdv
+}
+
+// sentAdv is an advertisement that was on the link.
+type sentAdv struct {
+	at       time.Duration // since the LAN was made
+	source   netip.Addr
+	vrid     uint8
+	priority uint8
+}
+
+func newFakeLAN() *fakeLAN { return &fakeLAN{start: time.Now()} }
+
+// now is the time since the LAN was made.
+func (l *fakeLAN) now() time.Duration { return time.Since(l.start) }
+
+// port plugs a socket in.
+func (l *fakeLAN) port(addr netip.Addr, protocol uint8) *fakePort {
+	p := &fakePort{lan: l, addr: addr, protocol: protocol, wake: make(chan struct{}, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ports = append(l.ports, p)
+	return p
+}
+
+// from returns the advertisements of one sender.
+func (l *fakeLAN) from(source netip.Addr) []sentAdv {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []sentAdv
+	for _, s := range l.sent {
+		if s.source == source {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// cut pulls the cables of addr out, or puts them in again.
+func (l *fakeLAN) cut(addr netip.Addr, out bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.ports {
+		if p.addr == addr {
+			p.out = out
+		}
+	}
+}
+
+// fakePort is a PacketConn on a fakeLAN.
+type fakePort struct {
+	lan      *fakeLAN
+	addr     netip.Addr
+	protocol uint8
+	wake     chan struct{}
+
+	// Guarded by lan.mu.
+	queue    []Packet
+	deadline time.Time
+	closed   bool
+	out      bool
+	reads    int                // calls of ReadBatch
+	frozen   chan struct{}      // reads wait until it is closed
+	refuse   func(Packet) error // sending it fails
+}
+
+var _ PacketConn = (*fakePort)(nil)
+
+func (p *fakePort) ReadBatch(ps []Packet) (int, error) {
+	p.lan.mu.Lock()
+	p.reads++
+	p.lan.mu.Unlock()
+	for {
+		p.lan.mu.Lock()
+		frozen, deadline := p.frozen, p.deadline
+		n := copy(ps, p.queue)
+		if frozen == nil {
+			p.queue = slices.Delete(p.queue, 0, n)
+		}
+		closed := p.closed
+		p.lan.mu.Unlock()
+		switch {
+		case frozen != nil:
+			<-frozen
+			continue
+		case closed:
+			return 0, net.ErrClosed
+		case n > 0:
+			return n, nil
+		case deadline.IsZero():
+			<-p.wake
+			continue
+		case !time.Now().Before(deadline):
+			return 0, os.ErrDeadlineExceeded
+		}
+		timer := time.NewTimer(time.Until(deadline))
+		select {
+		case <-p.wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+func (p *fakePort) WriteBatch(ps []Packet) (int, error) {
+	p.lan.mu.Lock()
+	defer p.lan.mu.Unlock()
+	for i, pkt := range ps {
+		if p.refuse != nil {
+			if err := p.refuse(pkt); err != nil {
+				return i, err
+			}
+		}
+		vrid, _, _ := peekVRID(&pkt)
+		data := pkt.Data
+		if pkt.Protocol == protocolAH {
+			data = skipAH(data)
+		}
+		p.lan.sent = append(p.lan.sent, sentAdv{p.lan.now(), pkt.Source, vrid, data[2]})
+		pkt.Header, pkt.Data = slices.Clone(pkt.Header), slices.Clone(pkt.Data)
+		for _, to := range p.lan.ports {
+			multicast := pkt.Destination == groupIPv4 || pkt.Destination == groupIPv6
+			if to != p && !to.out && !p.out && to.protocol == p.protocol && (multicast || to.addr == pkt.Destination) {
+				to.receive(pkt)
+			}
+		}
+	}
+	return len(ps), nil
+}
+
+// receive puts a packet into the queue. lan.mu is held.
+func (p *fakePort) receive(pkt Packet) {
+	p.queue = append(p.queue, pkt)
+	p.kick()
+}
+
+func (p *fakePort) kick() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *fakePort) SetReadDeadline(t time.Time) error {
+	p.lan.mu.Lock()
+	defer p.lan.mu.Unlock()
+	p.deadline = t
+	p.kick()
+	return nil
+}
+
+func (p *fakePort) Close() error {
+	p.lan.mu.Lock()
+	defer p.lan.mu.Unlock()
+	p.closed = true
+	p.kick()
+	return nil
+}
+
+// fakeNetwork is an interface on a fakeLAN, with a link that can be changed.
+type fakeNetwork struct {
+	lan    *fakeLAN
+	events chan linkEvent
+
+	mu     sync.Mutex
+	nif    netif
+	opened []*fakePort
+	fail   error // of open
+}
+
+func (n *fakeNetwork) look() (netif, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.nif, nil
+}
+
+func (n *fakeNetwork) wait(concerns func(linkEvent) bool) error {
+	for e := range n.events {
+		if concerns(e) {
+			return nil
+		}
+	}
+	return net.ErrClosed
+}
+
+func (n *fakeNetwork) open(nif *netif, protocol uint8) (PacketConn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fail != nil {
+		return nil, n.fail
+	}
+	p := n.lan.port(nif.addrs[0].addr, protocol)
+	n.opened = append(n.opened, p)
+	return p, nil
+}
+
+func (n *fakeNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
+
+func (n *fakeNetwork) interrupt() { close(n.events) }
+
+func (n *fakeNetwork) close() {}
+
+// change changes the interface and tells the Conn with the event.
+func (n *fakeNetwork) change(e linkEvent, f func(*netif)) {
+	n.mu.Lock()
+	n.nif.addrs = slices.Clone(n.nif.addrs)
+	f(&n.nif)
+	n.mu.Unlock()
+	n.events <- e
+	synctest.Wait()
+}
+
+// fakeHandler is a Handler that records what happens, and can be told to fail
+// or to take its time.
+type fakeHandler struct {
+	lan *fakeLAN
+
+	mu    sync.Mutex
+	calls []string
+	held  bool
+	// during, if set, runs in each call.
+	during func(ctx context.Context, call string) error
+}
+
+func (h *fakeHandler) call(ctx context.Context, name string) error {
+	h.mu.Lock()
+	h.calls = append(h.calls, fmt.Sprintf("%s %v", name, h.lan.now()))
+	during := h.during
+	h.mu.Unlock()
+	var err error
+	if during != nil {
+		err = during(ctx, name)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case err != nil:
+		h.calls = append(h.calls, fmt.Sprintf("%s failed %v", name, h.lan.now()))
+	case name == "acquire":
+		h.held = true
+	case name == "release":
+		h.held = false
+	}
+	return err
+}
+
+func (h *fakeHandler) Acquire(ctx context.Context) error  { return h.call(ctx, "acquire") }
+func (h *fakeHandler) Announce(ctx context.Context) error { return h.call(ctx, "announce") }
+func (h *fakeHandler) Release(ctx context.Context) error  { return h.call(ctx, "release") }
+
+func (h *fakeHandler) log() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.calls)
+}
+
+// node is a Router on a host of its own, running.
+type node struct {
+	*Router
+	t       *testing.T
+	addr    netip.Addr
+	net     *fakeNetwork
+	handler *fakeHandler
+	stop    context.CancelFunc
+	done    chan error
+
+	mu          sync.Mutex
+	transitions []Transition
+}
+
+// node starts a router at 192.0.2.host, or fe80::host for an IPv6 one. It is stopped
+// at the end of the test.
+func (l *fakeLAN) node(t *testing.T, host byte, cfg Config) *node {
+	t.Helper()
+	n := l.prepare(t, host, cfg)
+	n.run()
+	return n
+}
+
+// prepare makes a node that does not run yet.
+func (l *fakeLAN) prepare(t *testing.T, host byte, cfg Config) *node {
+	t.Helper()
+	n := &node{t: t, addr: netip.AddrFrom4([4]byte{192, 0, 2, host}), done: make(chan error, 1)}
+	if cfg.VRID == 0 {
+		cfg.VRID = 51
+	}
+	if cfg.Addresses == nil {
+		cfg.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.250")}
+	}
+	v6 := cfg.family() == familyIPv6
+	if v6 {
+		n.addr = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: host})
+	}
+	report := cfg.OnTransition
+	cfg.OnTransition = func(tr Transition) {
+		n.mu.Lock()
+		n.transitions = append(n.transitions, tr)
+		n.mu.Unlock()
+		if report != nil {
+			report(tr)
+		}
+	}
+	n.net = &fakeNetwork{lan: l, events: make(chan linkEvent), nif: netif{
+		name: "eth0", index: 1, up: true, multicast: true, addrs: []ifaddr{{addr: n.addr}},
+	}}
+	conn, err := listenOn(ListenConfig{Interface: "eth0", IPv6: v6, Logger: cfg.Logger}, n.net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.handler = &fakeHandler{lan: l}
+	if n.Router, err = NewRouter(cfg, conn, n.handler); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return n
+}
+
+func (n *node) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop = cancel
+	go func() { n.done <- n.Run(ctx) }()
+	n.t.Cleanup(func() {
+		cancel()
+		if err := <-n.done; err != nil && !errors.Is(err, net.ErrClosed) {
+			n.t.Errorf("Run: %v", err)
+		}
+	})
+	synctest.Wait()
+}
+
+// port is the socket for protocol 112.
+func (n *node) port() *fakePort {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	return n.net.opened[0]
+}
+
+// history returns the states entered so far, with their times.
+func (n *node) history() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var list []string
+	for _, tr := range n.transitions {
+		list = append(list, fmt.Sprintf("%v %v: %v", tr.Time.Sub(n.handler.lan.start), tr.To, tr.Cause))
+	}
+	return list
+}
+
+// is checks the state after everything that happens now has happened.
+func (n *node) is(want State) {
+	n.t.Helper()
+	synctest.Wait()
+	if got := n.Status(); got.State != want {
+		n.t.Errorf("%v at %v: state %v (fault %q), want %v", n.addr, n.handler.lan.now(), got.State, got.Fault, want)
+	}
+}

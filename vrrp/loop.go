@@ -1,0 +1,280 @@
+package vrrp
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// readBatch is how many packets are read before the machines hear them.
+	readBatch = 64
+	// drainBatches bounds how many full batches are received before overdue
+	// timers run all the same: more than a socket's buffer holds.
+	drainBatches = 256
+
+	// Packets that come one by one, thousands a second, would cost a wake-up
+	// each. After so many rounds that followed each other faster than pace,
+	// the loop rests for as long between rounds and finds many at once. That
+	// is a tenth of the shortest interval: no timer minds.
+	pace       = time.Millisecond
+	paceRounds = 16
+)
+
+// past is a deadline that interrupts a read.
+var past = time.Unix(1, 0)
+
+// loop runs the routers of a Conn that use one IP protocol. Its goroutine
+// waits for packets until the earliest deadline of a machine; whatever else
+// uses a machine does so in its own goroutine, with the Conn's mutex held, and
+// brings the read's deadline forward if need be.
+type loop struct {
+	conn     *Conn
+	protocol uint8
+	failed   time.Time // when a failed read was last logged
+
+	// Guarded by conn.mu.
+	deadlines deadlines
+	adv       Advertisement // parsed into
+	out       []Packet      // to be sent
+	senders   []*Router     // of the packets in out
+	buf       []byte        // of the packets in out
+	touched   []*Router     // with tasks to be delivered
+
+	// Also taken by the goroutines of other Conns, through a Group, while
+	// they hold the group's mutex. It is the innermost one.
+	wakeMu sync.Mutex
+	pc     PacketConn
+	armed  time.Time // the read's deadline
+	woken  []*Router // which a group has moved
+}
+
+func newLoop(c *Conn, pc PacketConn, protocol uint8) *loop {
+	return &loop{conn: c, pc: pc, protocol: protocol}
+}
+
+// run is the loop's goroutine. It ends when the Conn is closed.
+func (l *loop) run() {
+	in := make([]Packet, readBatch)
+	full, hasty := 0, 0
+	var last time.Time // when the last round began
+	for {
+		if hasty >= paceRounds && full == 0 {
+			time.Sleep(pace)
+		}
+		pc := l.arm()
+		if pc == nil {
+			return
+		}
+		n, err := pc.ReadBatch(in)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !l.survives(pc, err) {
+			return
+		}
+		if full++; n < len(in) {
+			full = 0
+		}
+		l.conn.mu.Lock()
+		now := time.Now()
+		for i := range in[:n] {
+			l.receive(&in[i], now)
+		}
+		// A machine must hear what has arrived before it runs an overdue
+		// timer: a process that was stopped for a while would otherwise
+		// believe that everybody else was silent.
+		if full%drainBatches == 0 {
+			l.tick(now)
+		}
+		switch quick := now.Sub(last) < pace; {
+		case n == 0, n == 1 && !quick:
+			hasty = 0
+		case quick:
+			hasty++
+		}
+		last = now
+		l.flush()
+		l.conn.mu.Unlock()
+	}
+}
+
+// arm sets the read's deadline and returns what to read from, or nil when the
+// Conn is closed.
+func (l *loop) arm() PacketConn {
+	c := l.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	var at time.Time
+	if len(l.deadlines) > 0 {
+		at = c.base.Add(l.deadlines[0].deadline)
+	}
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	if len(l.woken) > 0 {
+		at = past
+	}
+	if at != l.armed {
+		l.armed = at
+		l.pc.SetReadDeadline(at)
+	}
+	return l.pc
+}
+
+// hurry brings the read's deadline forward to the earliest of the machines'.
+// conn.mu is held.
+func (l *loop) hurry() {
+	if len(l.deadlines) == 0 {
+		return
+	}
+	at := l.conn.base.Add(l.deadlines[0].deadline)
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	if l.armed.IsZero() || at.Before(l.armed) {
+		l.armed = at
+		l.pc.SetReadDeadline(at)
+	}
+}
+
+// wake makes the loop look at r, which a group has moved.
+func (l *loop) wake(r *Router) {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	l.woken = append(l.woken, r)
+	l.armed = past
+	l.pc.SetReadDeadline(past)
+}
+
+// replace changes what the loop reads from. conn.mu is held.
+func (l *loop) replace(pc PacketConn) {
+	l.wakeMu.Lock()
+	old := l.pc
+	l.pc = pc
+	l.armed = time.Time{} // a new socket has none
+	l.wakeMu.Unlock()
+	old.Close()
+	l.hurry()
+}
+
+// survives tells whether the loop goes on after an error of pc.
+func (l *loop) survives(pc PacketConn, err error) bool {
+	l.conn.mu.Lock()
+	closed, replaced := l.conn.closed, l.pc != pc
+	l.conn.mu.Unlock()
+	if closed {
+		return false
+	}
+	if replaced {
+		return true
+	}
+	if now := time.Now(); l.failed.IsZero() || now.Sub(l.failed) >= noteInterval {
+		l.failed = now
+		// Not from here: a logger may block.
+		go l.conn.log.Warn("receiving advertisements", "interface", l.conn.name, "err", err)
+	}
+	// Timers go on at this pace if the error does not pass.
+	time.Sleep(10 * time.Millisecond)
+	return true
+}
+
+// receive hands p to the router that it is for. conn.mu is held.
+func (l *loop) receive(p *Packet, now time.Time) {
+	vrid, _, ok := peekVRID(p)
+	r := l.conn.routers[vrid]
+	if !ok {
+		l.conn.counters.dropped[DropShort]++
+		return
+	}
+	if r == nil {
+		l.conn.counters.dropped[DropVRID]++
+		return
+	}
+	if err := r.wire.parse(&l.adv, p, now); err != nil {
+		r.discarded(err.(*DropError), now)
+		return
+	}
+	r.heard(&l.adv, now)
+	r.begin()
+	r.end(now, r.machine.Receive(now, &l.adv))
+}
+
+// tick runs the machines that are due, and those that a group has moved.
+// conn.mu is held.
+func (l *loop) tick(now time.Time) {
+	l.wakeMu.Lock()
+	woken := l.woken
+	l.woken = nil
+	l.wakeMu.Unlock()
+	for _, r := range woken {
+		r.begin()
+		r.end(now, nil)
+	}
+	due := now.Sub(l.conn.base)
+	// No machine has a deadline in the past after Tick; the bound is for one
+	// that is wrong.
+	for range 2 * len(l.deadlines) {
+		if len(l.deadlines) == 0 || l.deadlines[0].deadline > due {
+			return
+		}
+		r := l.deadlines[0]
+		r.begin()
+		r.end(now, r.machine.Tick(now))
+	}
+}
+
+// send queues an advertisement of r to everybody that it is for. conn.mu is
+// held.
+func (l *loop) send(r *Router, priority uint8, now time.Time) {
+	for _, dst := range r.to {
+		p, buf, err := r.packet(l.buf, priority, dst, now)
+		if err != nil {
+			r.sendFailed(err, now)
+			continue
+		}
+		l.buf = buf // earlier packets keep what they were written into
+		l.out = append(l.out, p)
+		l.senders = append(l.senders, r)
+	}
+}
+
+// next returns the first of ps that leave in the same way, and what sends
+// them. conn.mu is held.
+func (l *loop) next(ps []Packet) (packetWriter, []Packet) {
+	if l.conn.frames == nil {
+		return l.pc, ps
+	}
+	framed, n := ps[0].HardwareSource != nil, 1
+	for n < len(ps) && (ps[n].HardwareSource != nil) == framed {
+		n++
+	}
+	if framed {
+		return l.conn.frames, ps[:n]
+	}
+	return l.pc, ps[:n]
+}
+
+// flush sends what is queued, and then lets the routers do what their machines
+// want done afterwards: peers hear of a new Active router before it touches an
+// address. conn.mu is held.
+func (l *loop) flush() {
+	for done := 0; done < len(l.out); {
+		w, run := l.next(l.out[done:])
+		n, err := w.WriteBatch(run)
+		for _, r := range l.senders[done : done+n] {
+			r.status.counters.Sent++
+		}
+		if done += n; err != nil && done < len(l.out) {
+			l.senders[done].sendFailed(err, time.Now())
+			done++
+		}
+	}
+	clear(l.out)
+	clear(l.senders)
+	l.out, l.senders, l.buf = l.out[:0], l.senders[:0], l.buf[:0]
+	for _, r := range l.touched {
+		r.deliver()
+	}
+	clear(l.touched)
+	l.touched = l.touched[:0]
+}

@@ -1,0 +1,257 @@
+package vrrp
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Machine is the state machine of one virtual router (RFC 9568 §6.4, RFC 3768
+// §6.4) as a value: it reads no clock, opens no socket and starts no
+// goroutine. Each method that is told the time returns the actions that the
+// caller must carry out, in order; they are valid until the next call.
+//
+// Only differences of the times matter, so they should carry a monotonic clock
+// reading; one that goes backwards counts as standing still. A Machine is not
+// safe for concurrent use.
+//
+// Where the RFCs are silent:
+//
+//   - A machine that was not run for more than the Active Down interval past
+//     its deadline, because its process was stopped or its host overloaded,
+//     must assume that another router has taken over and that its own
+//     addresses and the neighbours' caches are out of date. It releases them
+//     and listens for a whole Active Down interval, whatever it is called
+//     for. This holds for the address owner too: the router that took over
+//     serves meanwhile, and what stalls once often stalls again.
+//   - Two Active routers meet when a split of the link heals. The one that
+//     steps down advertises once more, so that the other one knows, however
+//     the packets cross; that one asks for a new Announce when it has heard
+//     no other Active router for one to two intervals, since the neighbours'
+//     caches may point to the loser.
+type Machine struct {
+	cfg      Config
+	source   netip.Addr // for the tie-break
+	now      time.Time  // of the current step
+	state    State
+	priority uint8
+
+	started bool
+	faults  string // this router's own reasons, comma-separated
+	// groupFault is the reason that another member of the group has.
+	groupFault string
+
+	// timer is Active_Down_Timer in Backup and Adver_Timer in Active; zero: not
+	// armed. cause is why it makes a Backup become Active.
+	timer time.Time
+	cause Cause
+	// interval is Active_Adver_Interval (RFC 9568 §6.1).
+	interval time.Duration
+	// notBefore is when StartDelay ends; until then an expired timer waits.
+	notBefore time.Time
+	// preemptAt is when a live Active router with a lower priority is to be
+	// preempted; zero: none was heard.
+	preemptAt time.Time
+	// The last advertisement that a Backup heard; heard is its priority, 0 if
+	// there was none or its sender left.
+	heard         uint8
+	heardAt       time.Time
+	heardInterval time.Duration
+	// resigned keeps a router that handed over from preempting its successor.
+	resigned bool
+
+	// rival is how many advertisements must go out without an answer before
+	// another Active router counts as gone; 0: there is none.
+	rival     uint8
+	announced time.Time
+
+	// A member of a group does not become Active by itself: it has a claim, with
+	// its cause, and the group decides.
+	grouped bool
+	claimed Cause
+
+	// Two of the longest sequences fit: a stalled machine steps down, and the
+	// group lets it take over.
+	actions [8]Action
+	n       int
+}
+
+// quietAnnounce is the shortest time between two Announce actions that are
+// asked for because a rival has gone.
+const quietAnnounce = time.Second
+
+// NewMachine returns a machine in Initialize. cfg is validated and its
+// defaults are filled in; Source is the address for the tie-break until
+// SetSource is called. cfg's Group does nothing here, it is for a [Router].
+func NewMachine(cfg Config) (*Machine, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return &Machine{
+		cfg:      cfg,
+		source:   cfg.Source,
+		priority: cfg.Priority,
+		interval: cfg.Interval,
+	}, nil
+}
+
+// Start begins taking part in the election (RFC 9568 §6.4.1): the owner of the
+// addresses becomes Active, others listen first. With a fault the machine
+// stays in Initialize and says so in a transition from Initialize to
+// Initialize.
+func (m *Machine) Start(now time.Time) []Action {
+	m.begin(now)
+	if m.started {
+		return m.end()
+	}
+	m.started = true
+	m.notBefore = m.now.Add(m.cfg.StartDelay)
+	if m.Fault() != "" {
+		m.change(Initialize, CauseFault)
+	} else {
+		m.enter(CauseStart)
+	}
+	return m.end()
+}
+
+// Shutdown ends taking part, from any state. An Active machine says so with
+// priority 0 (RFC 9568 §6.4.3). It may be started again.
+func (m *Machine) Shutdown(now time.Time) []Action {
+	m.begin(now)
+	if m.started {
+		m.leave(Initialize, CauseShutdown)
+		m.started = false
+	}
+	return m.end()
+}
+
+// SetFault replaces the reasons to stay out of the election, such as "link
+// down". With one the machine goes to Initialize, handing over if it is
+// Active; when there is none any more it takes part again as after Start,
+// but without StartDelay.
+func (m *Machine) SetFault(now time.Time, reasons []string) []Action {
+	m.begin(now)
+	m.setFaults(strings.Join(reasons, ", "), m.groupFault)
+	return m.end()
+}
+
+// setFaults applies new reasons, the machine's own and the group's.
+func (m *Machine) setFaults(own, group string) {
+	before := m.Fault()
+	m.faults, m.groupFault = own, group
+	if !m.started || (before == "") == (m.Fault() == "") {
+		return
+	}
+	if before == "" {
+		m.leave(Initialize, CauseFault)
+	} else {
+		m.enter(CauseFaultCleared)
+	}
+}
+
+// SetPriority changes the priority in force, from 1 to 254; other values count
+// as the nearest of these. The priority of the address owner cannot change.
+// The next advertisement carries it. A Backup follows from then on the rules
+// of its new priority.
+func (m *Machine) SetPriority(now time.Time, priority uint8) []Action {
+	m.begin(now)
+	priority = min(max(priority, 1), 254)
+	if m.owner() || priority == m.priority {
+		return m.end()
+	}
+	before := m.skew()
+	m.priority = priority
+	if m.state != Backup {
+		return m.end()
+	}
+	if !m.timer.IsZero() {
+		m.timer = latest(m.timer.Add(m.skew()-before), m.now)
+	}
+	if m.heard > 0 && m.follows(m.heard) {
+		// The Active router may have been about to be preempted, but has the
+		// better claim now: its last advertisement counts.
+		m.preemptAt = time.Time{}
+		m.learn()
+		if until := m.heardAt.Add(m.down()); until.After(m.now) && until.After(m.timer) {
+			m.timer, m.cause, m.claimed = until, CauseTimeout, 0
+		}
+	}
+	return m.end()
+}
+
+// SetSource tells the address that advertisements are sent from, which
+// decides between routers of equal priority. Those that come from it are
+// ignored.
+func (m *Machine) SetSource(addr netip.Addr) {
+	m.source = addr.WithZone("")
+}
+
+// Resign hands the addresses over: an Active machine says priority 0 and
+// becomes Backup. It does not preempt the router that takes over, whatever
+// its priority, and becomes Active again only when that one fails or leaves.
+// If no other router is heard within the Active Down interval and one interval
+// more, by when any Backup must have noticed, it takes the addresses back. In
+// other states Resign does nothing.
+func (m *Machine) Resign(now time.Time) []Action {
+	m.begin(now)
+	if m.state == Active {
+		m.leave(Backup, CauseResign)
+		m.resigned = true
+		m.arm(m.down()+m.interval, CauseUnclaimed)
+	}
+	return m.end()
+}
+
+// Deadline returns when Tick must be called, and false if it need not be.
+// Every other call may move it.
+func (m *Machine) Deadline() (time.Time, bool) {
+	if m.timer.IsZero() {
+		return time.Time{}, false
+	}
+	return latest(m.timer, m.notBefore), true
+}
+
+// State returns the state.
+func (m *Machine) State() State { return m.state }
+
+// Priority returns the priority in force.
+func (m *Machine) Priority() uint8 { return m.priority }
+
+// Interval returns the advertisement interval of the Active router: the
+// configured one in version 2 and while Active, the learned one otherwise.
+func (m *Machine) Interval() time.Duration { return m.interval }
+
+// Fault returns the reasons to stay out of the election, comma-separated.
+// Empty: there is none.
+func (m *Machine) Fault() string {
+	if m.faults != "" && m.groupFault != "" {
+		return m.faults + ", " + m.groupFault
+	}
+	return m.faults + m.groupFault
+}
+
+// owner tells whether the router owns the addresses (RFC 9568 §6.1).
+func (m *Machine) owner() bool { return m.cfg.Priority == 255 }
+
+// skew is Skew_Time: in parts of a second in version 2 (RFC 3768 §6.1), of the
+// Active router's interval in version 3 (RFC 9568 §6.1).
+func (m *Machine) skew() time.Duration {
+	unit := m.interval
+	if m.cfg.Version == 2 {
+		unit = time.Second
+	}
+	return time.Duration(256-int(m.priority)) * unit / 256
+}
+
+// down is Active_Down_Interval (RFC 9568 §6.1).
+func (m *Machine) down() time.Duration {
+	return time.Duration(m.cfg.DownMultiplier)*m.interval + m.skew()
+}
+
+// latest returns the later of two times.
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,234 @@
+package vrrp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// kernelNetwork is an interface in the network namespace in which it was
+// opened. Its sockets are opened once and stay there; for those that come
+// later it keeps a handle of the namespace.
+type kernelNetwork struct {
+	name   string
+	family family
+	ns     *os.File
+	events *os.File // a netlink socket subscribed to links and addresses
+	rtnl   *netlink.Handle
+}
+
+// openNetwork opens the interface in the namespace of the calling thread.
+func openNetwork(name string, fam family) (network, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	ns, err := os.Open(threadNamespace)
+	if err != nil {
+		return nil, err
+	}
+	events, err := subscribe(fam)
+	if err != nil {
+		ns.Close()
+		return nil, err
+	}
+	rtnl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		ns.Close()
+		events.Close()
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	return &kernelNetwork{name: name, family: fam, ns: ns, events: events, rtnl: rtnl}, nil
+}
+
+// subscribe opens a netlink socket that hears of links and addresses.
+func subscribe(fam family) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, os.NewSyscallError("netlink socket", err)
+	}
+	f := os.NewFile(uintptr(fd), "netlink")
+	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR)
+	if fam == familyIPv6 {
+		groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV6_IFADDR
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("netlink bind", err)
+	}
+	return f, nil
+}
+
+func (n *kernelNetwork) interrupt() { n.events.Close() }
+
+func (n *kernelNetwork) close() {
+	n.ns.Close()
+	n.rtnl.Close()
+}
+
+func (n *kernelNetwork) look() (netif, error) {
+	nif := netif{name: n.name}
+	link, err := n.rtnl.LinkByName(n.name)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return nif, nil
+	}
+	if err != nil {
+		return nif, fmt.Errorf("netlink: %s: %w", n.name, err)
+	}
+	attrs := link.Attrs()
+	nif.index = attrs.Index
+	nif.up = attrs.RawFlags&unix.IFF_UP != 0 && attrs.RawFlags&unix.IFF_RUNNING != 0
+	nif.multicast = attrs.RawFlags&unix.IFF_MULTICAST != 0
+	nif.ethernet = attrs.EncapType == "ether"
+	nif.mtu = attrs.MTU
+	rtFamily := unix.AF_INET
+	if n.family == familyIPv6 {
+		rtFamily = unix.AF_INET6
+	}
+	var addrs []netlink.Addr
+	for range 10 {
+		// A dump that a change interrupted may lack addresses.
+		if addrs, err = n.rtnl.AddrList(link, rtFamily); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nif, fmt.Errorf("netlink: addresses of %s: %w", n.name, err)
+	}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			nif.addrs = append(nif.addrs, ifaddr{
+				addr:      addr.Unmap(),
+				tentative: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0,
+				avoid:     a.Flags&(unix.IFA_F_SECONDARY|unix.IFA_F_DEPRECATED) != 0,
+			})
+		}
+	}
+	return nif, nil
+}
+
+func (n *kernelNetwork) wait(concerns func(linkEvent) bool) error {
+	var buf [1 << 16]byte
+	for {
+		size, err := n.events.Read(buf[:])
+		if errors.Is(err, unix.ENOBUFS) {
+			return nil // some were lost
+		}
+		if err != nil {
+			return err
+		}
+		for b := buf[:size]; len(b) >= unix.NLMSG_HDRLEN; {
+			length := int(binary.NativeEndian.Uint32(b))
+			if length < unix.NLMSG_HDRLEN || length > len(b) {
+				break
+			}
+			e, ok := parseEvent(binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:length])
+			if ok && concerns(e) {
+				return nil
+			}
+			b = b[min((length+3)&^3, len(b)):]
+		}
+	}
+}
+
+// parseEvent reads one rtnetlink message.
+func parseEvent(kind uint16, b []byte) (e linkEvent, ok bool) {
+	var attrs []byte
+	switch kind {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if len(b) < unix.SizeofIfInfomsg {
+			return e, false
+		}
+		e.index = int((*unix.IfInfomsg)(unsafe.Pointer(&b[0])).Index)
+		attrs = b[unix.SizeofIfInfomsg:]
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		if len(b) < unix.SizeofIfAddrmsg {
+			return e, false
+		}
+		e.index = int((*unix.IfAddrmsg)(unsafe.Pointer(&b[0])).Index)
+		attrs = b[unix.SizeofIfAddrmsg:]
+	default:
+		return e, false
+	}
+	isLink := kind == unix.RTM_NEWLINK || kind == unix.RTM_DELLINK
+	for len(attrs) >= unix.SizeofRtAttr {
+		size := int(binary.NativeEndian.Uint16(attrs))
+		if size < unix.SizeofRtAttr || size > len(attrs) {
+			break
+		}
+		attr, value := binary.NativeEndian.Uint16(attrs[2:]), attrs[unix.SizeofRtAttr:size]
+		switch {
+		case isLink && attr == unix.IFLA_IFNAME:
+			e.name = unix.ByteSliceToString(value)
+		// IFA_LOCAL is the host's own address; only IPv4 has it, and puts a
+		// peer's into IFA_ADDRESS where there is one.
+		case !isLink && (attr == unix.IFA_LOCAL || attr == unix.IFA_ADDRESS && !e.addr.IsValid()):
+			e.addr, _ = netip.AddrFromSlice(value)
+		}
+		attrs = attrs[min((size+3)&^3, len(attrs)):]
+	}
+	return e, true
+}
+
+func (n *kernelNetwork) open(nif *netif, protocol uint8) (pc PacketConn, err error) {
+	err = inNamespace(n.ns, func() error {
+		pc, err = openRaw(nif, n.family, protocol)
+		return err
+	})
+	return pc, explain(err)
+}
+
+func (n *kernelNetwork) frames(nif *netif) (w packetWriter, err error) {
+	err = inNamespace(n.ns, func() error {
+		w, err = openFrames(nif, n.family)
+		return err
+	})
+	return w, explain(err)
+}
+
+// explain adds to an error what its reader can do about it.
+func explain(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: raw sockets need root or CAP_NET_RAW", err)
+	}
+	return err
+}
+
+const threadNamespace = "/proc/thread-self/ns/net"
+
+// inNamespace runs f on a thread in the network namespace ns: this one if it
+// is there already, since setns wants CAP_SYS_ADMIN even where it would change
+// nothing. New goroutines run on threads of the process's own namespace,
+// wherever the one that starts them is.
+func inNamespace(ns *os.File, f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if isCurrent(ns) {
+		return f()
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocks: the thread ends with it
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- os.NewSyscallError("setns", err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// isCurrent tells whether the calling thread is in ns.
+func isCurrent(ns *os.File) bool {
+	own, err := os.Stat(threadNamespace)
+	if err != nil {
+		return false
+	}
+	other, err := ns.Stat()
+	return err == nil && os.SameFile(own, other)
+}

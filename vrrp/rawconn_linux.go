@@ -1,0 +1,244 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+)
+
+// readBuffer is asked for as the socket's receive buffer, in bytes. 255
+// routers at 10 ms need 20 MB a second of the kernel's accounting: this much
+// survives a pause of 200 ms.
+const readBuffer = 4 << 20
+
+// rawConn is a raw IP socket that hears and serves one interface. It is opened
+// in the network namespace of the calling thread and stays there.
+//
+// The socket is set up through x/net. Packets bypass it: its ReadBatch
+// allocates two objects a packet for the sender's address. IPV6_CHECKSUM is
+// left alone too: the codec computes the checksum, and with the kernel's help
+// wrong ones would vanish without being counted.
+type rawConn struct {
+	socket   *os.File
+	raw      syscall.RawConn // the socket
+	alarm    *alarm
+	family   family
+	protocol uint8
+	rx       receiver
+	tx       sender
+	wait     func(uintptr) bool // for RawConn.Read, made once
+}
+
+var _ PacketConn = (*rawConn)(nil)
+
+// openRaw opens a raw socket for protocol on an interface.
+func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
+	network, address := fmt.Sprintf("ip4:%d", protocol), "0.0.0.0"
+	if fam == familyIPv6 {
+		network, address = fmt.Sprintf("ip6:%d", protocol), "::"
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return control(raw, func(fd int) error { return socketOptions(fd, nif.name, protocol) })
+	}}
+	pc, err := lc.ListenPacket(context.Background(), network, address)
+	if err != nil {
+		return nil, err
+	}
+	defer pc.Close() // the file shares the socket
+	ip := pc.(*net.IPConn)
+	if fam == familyIPv6 {
+		err = setupIPv6(ip, nif)
+	} else {
+		err = setupIPv4(ip, nif)
+	}
+	if err != nil {
+		return nil, err
+	}
+	socket, err := detach(ip)
+	if err != nil {
+		return nil, err
+	}
+	c := &rawConn{socket: socket, family: fam, protocol: protocol}
+	if c.raw, err = socket.SyscallConn(); err == nil {
+		err = control(c.raw, func(fd int) (err error) {
+			c.alarm, err = newAlarm(fd)
+			return err
+		})
+	}
+	if err != nil {
+		socket.Close()
+		return nil, err
+	}
+	c.rx.init(fam, nif.index)
+	c.tx.init(fam, nif.index, protocol)
+	c.wait = c.readOrArm
+	return c, nil
+}
+
+// detach returns the socket of ip as a file that Go's poller does not know: it
+// would be woken by every packet, whether somebody waits for it or not.
+func detach(ip *net.IPConn) (*os.File, error) {
+	raw, err := ip.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var file *os.File
+	err = control(raw, func(fd int) error {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return os.NewSyscallError("F_DUPFD_CLOEXEC", err)
+		}
+		// A blocking one stays out of the poller. Each call says that it does
+		// not want to block.
+		if err := unix.SetNonblock(own, false); err != nil {
+			unix.Close(own)
+			return os.NewSyscallError("O_NONBLOCK", err)
+		}
+		file = os.NewFile(uintptr(own), "raw socket")
+		return nil
+	})
+	return file, err
+}
+
+// control runs f on the socket.
+func control(raw syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if e := raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// socketOptions sets what x/net has no word for.
+func socketOptions(fd int, device string, protocol uint8) error {
+	// Without it a raw socket hears every interface, even if it joined the
+	// group on one only.
+	if err := unix.BindToDevice(fd, device); err != nil {
+		return os.NewSyscallError("SO_BINDTODEVICE", err)
+	}
+	// Beyond the system's limit only with CAP_NET_ADMIN.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, readBuffer) != nil {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, readBuffer); err != nil {
+			return os.NewSyscallError("SO_RCVBUF", err)
+		}
+	}
+	if protocol == protocolAH {
+		// The signature covers the IP header, so the header is ours.
+		return os.NewSyscallError("IP_HDRINCL", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1))
+	}
+	return nil
+}
+
+func setupIPv4(conn *net.IPConn, nif *netif) error {
+	p := ipv4.NewPacketConn(conn)
+	if err := p.SetTOS(tosInternetworkControl); err != nil {
+		return fmt.Errorf("IP_TOS: %w", err)
+	}
+	if err := p.SetControlMessage(ipv4.FlagInterface, true); err != nil {
+		return fmt.Errorf("IP_PKTINFO: %w", err)
+	}
+	if !nif.multicast {
+		return nil
+	}
+	ifi := &net.Interface{Index: nif.index, Name: nif.name}
+	if err := p.SetMulticastInterface(ifi); err != nil {
+		return fmt.Errorf("IP_MULTICAST_IF: %w", err)
+	}
+	if err := p.SetMulticastLoopback(false); err != nil {
+		return fmt.Errorf("IP_MULTICAST_LOOP: %w", err)
+	}
+	if err := p.JoinGroup(ifi, &net.IPAddr{IP: groupIPv4.AsSlice()}); err != nil {
+		return fmt.Errorf("joining %v: %w", groupIPv4, err)
+	}
+	return nil
+}
+
+func setupIPv6(conn *net.IPConn, nif *netif) error {
+	p := ipv6.NewPacketConn(conn)
+	if err := p.SetTrafficClass(tosInternetworkControl); err != nil {
+		return fmt.Errorf("IPV6_TCLASS: %w", err)
+	}
+	if err := p.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface|ipv6.FlagHopLimit, true); err != nil {
+		return fmt.Errorf("IPV6_RECVPKTINFO: %w", err)
+	}
+	if !nif.multicast {
+		return nil
+	}
+	ifi := &net.Interface{Index: nif.index, Name: nif.name}
+	if err := p.SetMulticastInterface(ifi); err != nil {
+		return fmt.Errorf("IPV6_MULTICAST_IF: %w", err)
+	}
+	if err := p.SetMulticastLoopback(false); err != nil {
+		return fmt.Errorf("IPV6_MULTICAST_LOOP: %w", err)
+	}
+	if err := p.JoinGroup(ifi, &net.IPAddr{IP: groupIPv6.AsSlice()}); err != nil {
+		return fmt.Errorf("joining %v: %w", groupIPv6, err)
+	}
+	return nil
+}
+
+func (c *rawConn) SetReadDeadline(t time.Time) error { return c.alarm.file.SetReadDeadline(t) }
+
+func (c *rawConn) Close() error {
+	return errors.Join(c.alarm.file.Close(), c.socket.Close())
+}
+
+func (c *rawConn) ReadBatch(ps []Packet) (int, error) {
+	c.rx.prepare(len(ps))
+	err := c.alarm.raw.Read(c.wait)
+	if err == os.ErrDeadlineExceeded {
+		// Read may not have looked at the socket.
+		if err = c.read(); err == nil && c.rx.errno == unix.EAGAIN {
+			err = os.ErrDeadlineExceeded
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	if c.rx.errno != 0 {
+		return 0, os.NewSyscallError("recvmmsg", c.rx.errno)
+	}
+	if c.family == familyIPv6 {
+		return c.rx.packetsIPv6(ps, c.protocol), nil
+	}
+	return c.rx.packetsIPv4(ps), nil
+}
+
+// read reads what is there. The error is about a closed socket; others are in
+// c.rx.
+func (c *rawConn) read() error {
+	if err := c.raw.Control(c.rx.recv); err != nil {
+		c.rx.n, c.rx.errno = 0, unix.EBADF
+		return err
+	}
+	if c.rx.n > 0 {
+		return c.raw.Control(c.alarm.clear)
+	}
+	return nil
+}
+
+// readOrArm reads what is there, or sees to it that Read wakes up when there
+// is something.
+func (c *rawConn) readOrArm(uintptr) bool {
+	if err := c.read(); err != nil || c.rx.errno != unix.EAGAIN {
+		return true
+	}
+	return c.raw.Control(c.alarm.set) != nil
+}
+
+func (c *rawConn) WriteBatch(ps []Packet) (int, error) {
+	return c.tx.write(c.raw, ps, c.tx.prepare, c.tx.send)
+}
+
+// addr4 and addr16 read an address from a packet.
+func addr4(b []byte) netip.Addr  { return netip.AddrFrom4([4]byte(b)) }
+func addr16(b []byte) netip.Addr { return netip.AddrFrom16([16]byte(b)) }

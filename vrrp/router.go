@@ -1,0 +1,432 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Router is one virtual router: a [Machine] on a [Conn], and a [Handler] that
+// has the addresses. Its methods may be called from any goroutine, also before
+// Run.
+type Router struct {
+	cfg     Config
+	conn    *Conn
+	handler Handler
+	log     *slog.Logger
+	leave   func(now time.Time) // the group
+	work    *worker
+	mac     net.HardwareAddr // with VirtualMAC
+
+	// Guarded by conn.mu; the machine, if it is in a group, by that as well.
+	machine *Machine
+	wire    *wire
+	loop    *loop
+	phase   phase
+	err     error // what Run returns
+	// source is the address to send from, the last one that was known if the
+	// router is sourceless; to is where to send to.
+	source     netip.Addr
+	sourceless bool
+	to         []netip.Addr
+	linkFault  string
+	holds      map[string]int
+	addresses  acquisition
+	told       []task // to be delivered after what is queued was sent
+	status     status
+
+	deadline time.Duration // since conn.base
+	place    int           // in loop.deadlines
+
+	moved []Action // by the group; guarded by its mutex
+}
+
+// phase is how far a Router has come.
+type phase uint8
+
+const (
+	created phase = iota
+	running
+	stopped
+)
+
+// NewRouter makes a virtual router on conn, whose family must be that of
+// cfg.Addresses. h owns the addresses; nil: nobody does, and the router only
+// tells of its transitions.
+func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if fam := cfg.family(); fam != conn.family {
+		return nil, fmt.Errorf("vrrp: %s: %v addresses, but the Conn on %s is for %v", cfg.Name, fam, conn.name, conn.family)
+	}
+	r := &Router{
+		cfg:     cfg,
+		conn:    conn,
+		handler: h,
+		log:     cfg.Logger.With("router", cfg.Name),
+		leave:   func(time.Time) {},
+		work:    newWorker(),
+		holds:   make(map[string]int),
+	}
+	if cfg.VirtualMAC {
+		r.mac = virtualMAC(cfg.VRID, cfg.family())
+	}
+	var err error
+	if r.machine, err = NewMachine(cfg); err != nil {
+		return nil, err
+	}
+	if r.wire, err = newWire(&r.cfg); err != nil {
+		return nil, err
+	}
+	if g := cfg.Group; g != nil {
+		r.leave = g.join(r.machine, r.movedByGroup)
+	}
+	return r, nil
+}
+
+// Run takes part in the election until ctx is done. It then sends an
+// advertisement of priority 0 if the router is Active, lets the Handler release
+// the addresses, and returns nil. The Handler and Config.OnTransition are
+// called from here.
+//
+// It returns an error if the Conn cannot take the router, for instance because
+// it has one with this VRID, and net.ErrClosed within one if the Conn is closed
+// while it runs. A Router runs once.
+func (r *Router) Run(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := r.start(); err != nil {
+		return fmt.Errorf("vrrp: %s: %w", r.cfg.Name, err)
+	}
+	unregister := context.AfterFunc(ctx, func() { r.shutdown(nil) })
+	defer unregister()
+	for {
+		e, ctx, ok := r.work.next()
+		if !ok {
+			return r.err
+		}
+		r.carryOut(ctx, e)
+	}
+}
+
+// start puts the router on its Conn.
+func (r *Router) start() error {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if r.phase != created {
+		return errors.New("a Router runs only once")
+	}
+	l, err := r.conn.attach(r)
+	if err != nil {
+		return err
+	}
+	r.begin() // the group looks at r.loop
+	r.loop = l
+	r.end(time.Now(), nil)
+	r.phase = running
+	r.conn.refresh()
+	r.useLocked(r.machine.Start)
+	return nil
+}
+
+// shutdown ends Run, which will return err.
+func (r *Router) shutdown(err error) {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	r.stop(err)
+}
+
+// stop is shutdown with conn.mu held.
+func (r *Router) stop(err error) {
+	if r.phase != running {
+		return
+	}
+	now := time.Now()
+	r.begin()
+	r.end(now, r.machine.Shutdown(now))
+	r.leave(now)
+	r.loop.flush()
+	r.conn.detach(r)
+	r.phase = stopped
+	r.err = err
+	r.addresses.stop()
+	r.work.close()
+}
+
+// begin takes the machine into use, and end does what the use has brought
+// about. conn.mu is held.
+func (r *Router) begin() {
+	if g := r.cfg.Group; g != nil {
+		g.mu.Lock()
+		r.catchUp()
+	}
+}
+
+func (r *Router) end(now time.Time, actions []Action) {
+	r.do(now, actions)
+	if g := r.cfg.Group; g != nil {
+		g.settle(now)
+		r.catchUp()
+		defer g.mu.Unlock()
+	}
+	if r.loop == nil || r.phase == stopped {
+		return
+	}
+	if at, ok := r.machine.Deadline(); ok {
+		r.loop.deadlines.set(r, at.Sub(r.conn.base))
+	} else {
+		r.loop.deadlines.remove(r)
+	}
+}
+
+// movedByGroup keeps the actions for the router's own loop: the one that has
+// brought them about may be another Conn's.
+func (r *Router) movedByGroup(actions []Action) {
+	r.moved = append(r.moved, actions...)
+	if r.loop != nil {
+		r.loop.wake(r)
+	}
+}
+
+// catchUp does what the group left to do. The group's mutex is held, and
+// conn.mu.
+func (r *Router) catchUp() {
+	if len(r.moved) > 0 {
+		r.do(time.Now(), r.moved)
+		r.moved = r.moved[:0]
+	}
+}
+
+// do carries out actions, as far as that is possible here and now.
+func (r *Router) do(now time.Time, actions []Action) {
+	for _, a := range actions {
+		switch a.Kind {
+		case Send:
+			r.loop.send(r, a.Priority, now)
+		case Changed:
+			r.status.since = a.Transition.Time
+			r.status.counters.Transitions++
+			r.tell(task{kind: Changed, transition: a.Transition})
+		case Acquire:
+			r.tell(task{kind: Acquire, id: r.addresses.begin(r.acquireFailed)})
+		case Release:
+			r.addresses.end()
+			r.tell(task{kind: Release})
+		default:
+			r.tell(task{kind: a.Kind})
+		}
+	}
+}
+
+// tell keeps a task until what is queued has been sent: the others hear of a
+// new Active router before it touches an address.
+func (r *Router) tell(e task) {
+	if len(r.told) == 0 {
+		r.loop.touched = append(r.loop.touched, r)
+	}
+	r.told = append(r.told, e)
+}
+
+// deliver is called by the loop when everything was sent.
+func (r *Router) deliver() {
+	for _, e := range r.told {
+		r.work.push(e)
+	}
+	clear(r.told)
+	r.told = r.told[:0]
+}
+
+// destinations returns where advertisements go: the group, or the peers. The
+// own address may be among these: hosts like to share one list.
+func (r *Router) destinations() []netip.Addr {
+	if len(r.cfg.Peers) == 0 {
+		return []netip.Addr{r.wire.group}
+	}
+	return slices.DeleteFunc(slices.Clone(r.cfg.Peers), func(a netip.Addr) bool { return a == r.source })
+}
+
+// packet appends an advertisement to b and describes it.
+func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time) (Packet, []byte, error) {
+	p := Packet{Source: r.source, Destination: dst, TTL: r.cfg.TTL, Protocol: r.loop.protocol}
+	start := len(b)
+	var err error
+	if p.Protocol == protocolAH {
+		b, err = r.wire.appendAHPacket(b, priority, r.source, dst, now)
+	} else {
+		b, err = r.wire.append(b, priority, r.source, dst, now)
+	}
+	if err == nil {
+		p.setPayload(b[start:len(b):len(b)])
+		if r.conn.nif.fits(&p) {
+			p.HardwareSource = r.mac
+		}
+	}
+	return p, b, err
+}
+
+// setPayload makes b what p carries: a whole IPv4 packet for AuthAH.
+func (p *Packet) setPayload(b []byte) {
+	header := 0
+	if p.Protocol == protocolAH {
+		header = ipv4HeaderLen
+	}
+	p.Header, p.Data = b[:header], b[header:]
+}
+
+// use lets f use the machine, sends what comes of it and adjusts the timer.
+func (r *Router) use(f func(now time.Time) []Action) {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	r.useLocked(f)
+}
+
+// useLocked is use with conn.mu held.
+func (r *Router) useLocked(f func(now time.Time) []Action) {
+	if r.phase == stopped {
+		return
+	}
+	now := time.Now()
+	r.begin()
+	r.end(now, f(now))
+	if r.loop != nil {
+		r.loop.flush()
+		r.loop.hurry()
+	}
+}
+
+// SetPriority changes the priority at run time, from 1 to 254; other values
+// count as the nearest of these. An owner's, 255, does not change.
+func (r *Router) SetPriority(priority uint8) {
+	r.use(func(now time.Time) []Action { return r.machine.SetPriority(now, priority) })
+}
+
+// Resign hands the addresses over, as [Machine.Resign] does: to a Backup if
+// there is one; otherwise the router takes them back after about four
+// intervals. It is an error if the router is not Active.
+func (r *Router) Resign() error {
+	var state State
+	r.use(func(now time.Time) []Action {
+		state = r.machine.State()
+		return r.machine.Resign(now)
+	})
+	if state != Active {
+		return fmt.Errorf("vrrp: %s: it is in state %v: only an Active router can resign", r.cfg.Name, state)
+	}
+	return nil
+}
+
+// Hold keeps the router out of the election for a reason, such as "check
+// web failed", until release is called. An Active router hands over at once. Several
+// holds, also for the same reason, last until each was released; releasing one
+// twice does nothing.
+func (r *Router) Hold(reason string) (release func()) {
+	r.hold(reason, 1)
+	released := false
+	return func() {
+		r.conn.mu.Lock()
+		first := !released
+		released = true
+		r.conn.mu.Unlock()
+		if first {
+			r.hold(reason, -1)
+		}
+	}
+}
+
+func (r *Router) hold(reason string, n int) {
+	r.use(func(now time.Time) []Action {
+		if r.holds[reason] += n; r.holds[reason] == 0 {
+			delete(r.holds, reason)
+		}
+		return r.machine.SetFault(now, r.faults())
+	})
+}
+
+// faults returns the reasons to stay out of the election, the link's first.
+func (r *Router) faults() []string {
+	var reasons []string
+	if r.linkFault != "" {
+		reasons = append(reasons, r.linkFault)
+	}
+	if r.addresses.fault != "" {
+		reasons = append(reasons, r.addresses.fault)
+	}
+	held := len(reasons)
+	for reason := range r.holds {
+		reasons = append(reasons, reason)
+	}
+	slices.Sort(reasons[held:])
+	return reasons
+}
+
+// setLink tells what the interface has to say: an address to send from, or a
+// fault. conn.mu is held.
+func (r *Router) setLink(source netip.Addr, fault string) {
+	if r.sourceless = !source.IsValid(); r.sourceless {
+		source = r.source // the last one: priority 0 may still have to be sent
+	}
+	if source == r.source && fault == r.linkFault {
+		return
+	}
+	r.source, r.wire.own, r.linkFault = source, source, fault
+	r.to = r.destinations()
+	r.useLocked(func(now time.Time) []Action {
+		r.machine.SetSource(source)
+		return r.machine.SetFault(now, r.faults())
+	})
+}
+
+// applyFaults tells the machine its faults. conn.mu is held.
+func (r *Router) applyFaults() {
+	r.useLocked(func(now time.Time) []Action { return r.machine.SetFault(now, r.faults()) })
+}
+
+// carryOut does the work of one task in Run's goroutine.
+func (r *Router) carryOut(ctx context.Context, e task) {
+	switch e.kind {
+	case note:
+		e.note()
+		return
+	case Changed:
+		t := e.transition
+		r.log.Info("state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
+		if r.cfg.OnTransition != nil {
+			r.cfg.OnTransition(t)
+		}
+		return
+	}
+	err := r.handle(ctx, e.kind)
+	overtaken := errors.Is(context.Cause(ctx), context.Canceled)
+	r.work.done()
+	switch {
+	case e.kind == Acquire && err == nil:
+		r.acquired(e.id)
+	case e.kind == Acquire:
+		r.acquireFailed(e.id, err)
+	case err != nil && !overtaken:
+		r.log.Error("addresses", "do", strings.ToLower(e.kind.String()), "err", err)
+	}
+}
+
+// handle makes one call of the Handler.
+func (r *Router) handle(ctx context.Context, kind ActionKind) error {
+	if r.handler == nil {
+		return nil
+	}
+	switch kind {
+	case Acquire:
+		return r.handler.Acquire(ctx)
+	case Announce:
+		return r.handler.Announce(ctx)
+	default:
+		return r.handler.Release(ctx)
+	}
+}

@@ -1,0 +1,204 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRouterSlowHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.prepare(t, 1, Config{Priority: 255}), lan.node(t, 2, Config{Priority: 110})
+		a.handler.during = func(context.Context, string) error {
+			time.Sleep(9 * time.Second)
+			return nil
+		}
+		a.run()
+		time.Sleep(8500 * time.Millisecond)
+		a.is(Active)
+		b.is(Backup)
+		if got := len(lan.from(a.addr)); got != 9 {
+			t.Errorf("%d advertisements in 8.5 s, want 9", got)
+		}
+		time.Sleep(20 * time.Second)
+		a.is(Active)
+		want := []string{"acquire 0s", "announce 9s"}
+		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestRouterHangingHandler(t *testing.T) {
+	for name, obeys := range map[string]bool{"ends with its context": true, "ignores its context": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				a, b := lan.prepare(t, 1, Config{Priority: 255}), lan.node(t, 2, Config{Priority: 110})
+				let := make(chan struct{})
+				a.handler.during = func(ctx context.Context, call string) error {
+					if call != "acquire" {
+						return nil
+					}
+					if !obeys {
+						ctx = context.Background()
+					}
+					select {
+					case <-ctx.Done():
+						return ctx.Err()
+					case <-let:
+						return nil
+					}
+				}
+				a.run()
+				time.Sleep(handlerTime - 1)
+				a.is(Active)
+				b.is(Backup)
+				time.Sleep(1 + skew3(110))
+				a.is(Initialize)
+				b.is(Active)
+				if fault := a.Status().Fault; !strings.HasPrefix(fault, "addresses: ") {
+					t.Errorf("fault %q, want one about the addresses", fault)
+				}
+				if !obeys {
+					// No other call can be made, so it does not try again.
+					time.Sleep(time.Minute)
+					a.is(Initialize)
+					if got := a.Status().Counters.Transitions; got != 2 {
+						t.Errorf("%d transitions, want 2: it became Active without its addresses", got)
+					}
+				}
+				close(let)
+				time.Sleep(2 * time.Minute)
+				a.is(Active)
+				b.is(Backup)
+				if calls := a.handler.log(); !strings.HasPrefix(calls[2], "release") && !strings.HasPrefix(calls[1], "release") {
+					t.Errorf("calls %q: the release is missing", calls)
+				}
+			})
+		})
+	}
+}
+
+func TestRouterFailingHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.prepare(t, 1, Config{Priority: 255}), lan.node(t, 2, Config{Priority: 110})
+		a.handler.during = func(_ context.Context, call string) error {
+			if call == "acquire" && lan.now() < 6*time.Second {
+				return errors.New("no such device")
+			}
+			return nil
+		}
+		a.run()
+		a.is(Initialize)
+		if got, want := a.Status().Fault, "addresses: no such device"; got != want {
+			t.Errorf("fault %q, want %q", got, want)
+		}
+		time.Sleep(skew3(110))
+		b.is(Active)
+		time.Sleep(30 * time.Second)
+		a.is(Active)
+		b.is(Backup)
+		// The pauses double: 1 s, 2 s, 4 s.
+		want := []string{
+			"acquire 0s", "acquire failed 0s", "release 0s",
+			"acquire 1s", "acquire failed 1s", "release 1s",
+			"acquire 3s", "acquire failed 3s", "release 3s",
+			"acquire 7s", "announce 7s",
+			"announce 9s", // b gave way: neighbours may still think of it
+		}
+		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestRouterOvertakenCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{Priority: 255})
+		a.handler.during = func(ctx context.Context, call string) error {
+			if call == "acquire" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		a.run()
+		time.Sleep(time.Second)
+		release := a.Hold("check web failed")
+		synctest.Wait()
+		want := []string{"acquire 0s", "acquire failed 1s", "release 1s"}
+		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
+			t.Error(diff)
+		}
+		if got, want := a.Status().Fault, "check web failed"; got != want {
+			t.Errorf("fault %q, want %q: a cancelled call has not failed", got, want)
+		}
+		a.handler.during = nil
+		release()
+		a.is(Active)
+	})
+}
+
+func TestRouterBlockedCallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		let := make(chan struct{})
+		a := lan.node(t, 1, Config{Priority: 255, OnTransition: func(Transition) { <-let }})
+		b := lan.node(t, 2, Config{Priority: 110})
+		for range 3 {
+			time.Sleep(time.Second)
+			a.Hold("test")()
+			a.is(Active)
+		}
+		time.Sleep(5 * time.Second)
+		b.is(Backup)
+		if got := len(a.history()); got != 1 {
+			t.Errorf("%d calls while the first blocks, want 1", got)
+		}
+		close(let)
+		synctest.Wait()
+		want := []string{
+			"0s Active: address owner",
+			"1s Initialize: fault", "1s Active: address owner",
+			"2s Initialize: fault", "2s Active: address owner",
+			"3s Initialize: fault", "3s Active: address owner",
+		}
+		if diff := cmp.Diff(want, a.history()); diff != "" {
+			t.Error(diff)
+		}
+		// Of the Handler's calls only the last ones have a meaning.
+		want = []string{"acquire 0s", "announce 0s", "release 8s", "acquire 8s", "announce 8s"}
+		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestWorkerBounded(t *testing.T) {
+	w := newWorker()
+	for i := range 10000 {
+		w.push(task{kind: Changed, transition: Transition{Reason: fmt.Sprint(i)}})
+		w.push(task{kind: Release})
+		w.push(task{kind: Acquire})
+		w.push(task{kind: Announce})
+		w.push(task{note: func() {}})
+	}
+	if n, most := len(w.queue), maxTransitions+maxNotes+3; n > most {
+		t.Errorf("%d tasks wait, want %d at most", n, most)
+	}
+	i := slices.IndexFunc(w.queue, func(e task) bool { return e.kind == Changed })
+	if got, want := w.queue[i].transition.Reason, fmt.Sprint(10000-maxTransitions); got != want {
+		t.Errorf("the oldest transition is %s, want %s: the latest are kept", got, want)
+	}
+}

@@ -1,0 +1,386 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// skew3 is version 3's skew at an interval of 1 s.
+func skew3(priority int) time.Duration { return time.Duration(256-priority) * time.Second / 256 }
+
+func TestRouterFailover(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"multicast v3":  {},
+		"multicast v2":  {Version: 2},
+		"unicast v3":    {Peers: addrs("192.0.2.1", "192.0.2.2", "192.0.2.3")},
+		"unicast PASS":  {Version: 2, Peers: addrs("192.0.2.1", "192.0.2.2"), Auth: Auth{Type: AuthPass, Password: "d0cker"}},
+		"multicast AH":  {Version: 2, Auth: Auth{Type: AuthAH, Password: "d0cker"}},
+		"unicast AH":    {Version: 2, Peers: addrs("192.0.2.1", "192.0.2.2"), Auth: Auth{Type: AuthAH, Password: "d0cker"}},
+		"HMAC":          {Auth: Auth{Type: AuthHMAC, HMAC: HMACConfig{Keys: []Key{{ID: 1, Secret: make([]byte, 32)}}}}},
+		"IPv6":          {Addresses: addrs("fe80::250", "2001:db8::250")},
+		"IPv6, unicast": {Addresses: addrs("fe80::250"), Peers: addrs("fe80::1", "fe80::2")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				start := func(host byte, priority uint8) *node {
+					cfg := cfg
+					cfg.Priority = priority
+					return lan.node(t, host, cfg)
+				}
+				a, b := start(1, 120), start(2, 110)
+				down := 3*time.Second + skew3(120)
+				time.Sleep(down)
+				a.is(Active)
+				b.is(Backup)
+
+				// The last advertisement before the cable is out is sent at
+				// down + 2 s.
+				time.Sleep(2500 * time.Millisecond)
+				lan.cut(a.addr, true)
+				at := down + 2*time.Second + 3*time.Second + skew3(110)
+				time.Sleep(at - lan.now() - 1)
+				b.is(Backup)
+				time.Sleep(time.Nanosecond)
+				b.is(Active)
+				if !b.handler.held {
+					t.Error("the new Active router has no addresses")
+				}
+
+				// It heals: the lower priority gives way at the next
+				// advertisement, whosever it is.
+				lan.cut(a.addr, false)
+				time.Sleep(2 * time.Second)
+				a.is(Active)
+				b.is(Backup)
+				if b.handler.held {
+					t.Error("the Backup still has the addresses")
+				}
+			})
+		})
+	}
+}
+
+func TestRouterShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.node(t, 1, Config{Priority: 120}), lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+
+		a.handler.during = func(ctx context.Context, call string) error {
+			if last := lan.from(a.addr); last[len(last)-1].priority != 0 {
+				t.Errorf("%s is called before priority 0 was sent", call)
+			}
+			select {
+			case <-a.done:
+				t.Error("Run returned before Release did")
+			case <-ctx.Done():
+				t.Error("Release must not end with the context of Run")
+			case <-time.After(5 * time.Second):
+			}
+			return nil
+		}
+		a.stop()
+		synctest.Wait()
+		b.is(Backup)
+		time.Sleep(skew3(110))
+		b.is(Active) // although a's Release still runs
+		a.is(Initialize)
+		time.Sleep(5 * time.Second)
+		if err := <-a.done; err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
+		a.done <- nil // for the cleanup
+		if a.handler.held {
+			t.Error("the addresses were not released")
+		}
+	})
+}
+
+// TestRouterSendsFirst: the others hear what a router is about to do before its Handler
+// does.
+func TestRouterSendsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{Priority: 255})
+		calls := 0
+		a.port().refuse = func(p Packet) error {
+			if got := len(a.handler.log()); got != calls || a.work.busy() {
+				t.Errorf("%d calls of the Handler before the advertisement of priority %d, want %d", got, p.Data[2], calls)
+			}
+			a.work.mu.Lock()
+			defer a.work.mu.Unlock()
+			if len(a.work.queue) != 0 {
+				t.Errorf("the Handler is to be called before the advertisement of priority %d", p.Data[2])
+			}
+			return nil
+		}
+		a.run()
+		lan.mu.Lock()
+		calls = 2
+		lan.mu.Unlock()
+		a.Hold("test")
+		synctest.Wait()
+		if got := len(a.handler.log()); got != 3 {
+			t.Errorf("%d calls, want acquire, announce, release", got)
+		}
+	})
+}
+
+// TestRouterOwnPackets: what comes back from the link is not another router's.
+func TestRouterOwnPackets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{Priority: 255})
+		a.port().refuse = func(p Packet) error {
+			p.Data = slices.Clone(p.Data)
+			a.port().receive(p)
+			return nil
+		}
+		a.run()
+		time.Sleep(2500 * time.Millisecond)
+		c := a.Status().Counters
+		if c.Dropped[DropOwn] != 3 || c.Received != 0 {
+			t.Errorf("dropped %v, received %d; want 3 own ones and 0", c.Dropped, c.Received)
+		}
+	})
+}
+
+// TestRouterHangingHandler: a router without its addresses must not keep a peer
+// from serving, and its protocol goes on.
+// TestRouterOvertakenCall: a Release that comes while Acquire hangs cancels it,
+// and is made.
+func TestRouterHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.prepare(t, 1, Config{Priority: 120, NoPreempt: true}), lan.node(t, 2, Config{Priority: 110})
+		before := a.Hold("starting")
+		a.run()
+		time.Sleep(10 * time.Second)
+		a.is(Initialize)
+		b.is(Active)
+		before()
+		b.stop()
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+
+		web1, web2, disk := a.Hold("web"), a.Hold("web"), a.Hold("disk")
+		if got, want := a.Status().Fault, "disk, web"; got != want {
+			t.Errorf("fault %q, want %q", got, want)
+		}
+		a.is(Initialize)
+		if last := lan.from(a.addr); last[len(last)-1].priority != 0 {
+			t.Error("an Active router that is held does not hand over with priority 0")
+		}
+		disk()
+		web1()
+		web1() // once more: does nothing
+		if got, want := a.Status().Fault, "web"; got != want {
+			t.Errorf("fault %q, want %q", got, want)
+		}
+		web2()
+		a.is(Backup)
+	})
+}
+
+func TestRouterResign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.node(t, 1, Config{Priority: 120}), lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(10 * time.Second)
+		if err := b.Resign(); err == nil {
+			t.Error("a Backup cannot resign")
+		}
+		if err := a.Resign(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(skew3(110))
+		b.is(Active)
+		time.Sleep(time.Minute)
+		a.is(Backup)
+		b.stop()
+		time.Sleep(skew3(120))
+		a.is(Active)
+		// Alone it takes the addresses back.
+		if err := a.Resign(); err != nil {
+			t.Error(err)
+		}
+		a.is(Backup)
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+	})
+}
+
+func TestRouterSetPriority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.node(t, 1, Config{Priority: 120}), lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		a.SetPriority(100)
+		time.Sleep(10 * time.Second)
+		a.is(Backup)
+		b.is(Active)
+		if got := a.Status().Priority; got != 100 {
+			t.Errorf("priority %d, want 100", got)
+		}
+	})
+}
+
+// TestRouterReopenRetries: an interface is back, but its socket cannot be opened at
+// once.
+// TestRouterConcerns: the holder of 255 addresses renews them all the time, and
+// its interface need not be looked at each time.
+// TestRouterBlockedCallback: neither OnTransition nor the log can stop the protocol,
+// and no transition is lost or out of order.
+// TestRouterHearsBeforeItActs: a Backup that was not run for a while, with an
+// advertisement of the Active router at the end of a long queue, does not take over.
+func TestRouterHearsBeforeItActs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.node(t, 1, Config{Priority: 255}), lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(1500 * time.Millisecond)
+		thaw := make(chan struct{})
+		lan.mu.Lock()
+		b.port().frozen = thaw
+		stranger := Packet{Data: make([]byte, 20), Source: a.addr, Destination: groupIPv4, TTL: 255, Protocol: protocolVRRP}
+		for range 5 * readBatch {
+			b.port().receive(stranger)
+		}
+		lan.mu.Unlock()
+		time.Sleep(4 * time.Second)
+		lan.mu.Lock()
+		b.port().frozen = nil
+		lan.mu.Unlock()
+		close(thaw)
+		b.is(Backup)
+		if got := b.conn.Counters().Dropped[DropVRID]; got != 5*readBatch {
+			t.Errorf("%d packets of VRID 0 counted, want %d", got, 5*readBatch)
+		}
+		if got := b.history(); len(got) != 1 {
+			t.Errorf("transitions %q, want only the first", got)
+		}
+	})
+}
+
+func TestRouterSendErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		// The own address may be among them: hosts like to share a list.
+		peers := addrs("192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.1")
+		a := lan.prepare(t, 1, Config{Priority: 255, Peers: peers})
+		a.port().refuse = func(p Packet) error {
+			if p.Destination == peers[1] {
+				return errors.New("network is unreachable")
+			}
+			return nil
+		}
+		a.run()
+		time.Sleep(2500 * time.Millisecond)
+		c := a.Status().Counters
+		if c.Sent != 6 || c.SendErrors != 3 {
+			t.Errorf("sent %d, errors %d; want 6 and 3: the other peers must not suffer", c.Sent, c.SendErrors)
+		}
+		a.is(Active)
+	})
+}
+
+func TestRouterErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.node(t, 1, Config{})
+		cfg := Config{VRID: 51, Addresses: addrs("192.0.2.250")}
+		again, err := NewRouter(cfg, a.conn, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "VRID 51 already") {
+			t.Errorf("a second router with the VRID: %v", err)
+		}
+		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "only once") {
+			t.Errorf("Run twice: %v", err)
+		}
+		if _, err := NewRouter(Config{VRID: 1, Addresses: addrs("fe80::1")}, a.conn, nil); err == nil || !strings.Contains(err.Error(), "is for IPv4") {
+			t.Errorf("IPv6 on an IPv4 Conn: %v", err)
+		}
+		if _, err := NewRouter(Config{VRID: 1}, a.conn, nil); err == nil {
+			t.Error("an invalid Config is accepted")
+		}
+		a.conn.Close()
+		synctest.Wait()
+		if err := <-a.done; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Run after Close = %v, want net.ErrClosed", err)
+		}
+		a.done <- nil
+		if a.handler.held {
+			t.Error("Close leaves the addresses")
+		}
+		if err := again.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Run on a closed Conn = %v, want net.ErrClosed", err)
+		}
+	})
+}
+
+// TestConn255Routers: one Conn, every VRID, in both roles.
+func TestConn255Routers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		conns := make([]*Conn, 2)
+		routers := make([][]*Router, 2)
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error)
+		for i := range conns {
+			source := netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})
+			var err error
+			conns[i], err = Listen(ListenConfig{Interface: "lan", Open: func(protocol uint8) (PacketConn, error) {
+				return lan.port(source, protocol), nil
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for vrid := 1; vrid <= 255; vrid++ {
+				r, err := NewRouter(Config{
+					VRID: uint8(vrid), Priority: uint8(100 + 10*((i+vrid)%2)), Interval: 10 * time.Millisecond,
+					Addresses: []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(vrid)})}, Source: source,
+				}, conns[i], nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				routers[i] = append(routers[i], r)
+				go func() { done <- r.Run(ctx) }()
+			}
+		}
+		time.Sleep(time.Second)
+		for i := range routers {
+			for _, r := range routers[i] {
+				want := Backup
+				if (i+int(r.cfg.VRID))%2 == 1 {
+					want = Active
+				}
+				if s := r.Status(); s.State != want || s.Counters.Transitions > 2 {
+					t.Errorf("node %d VRID %d: %v after %d transitions, want %v", i, r.cfg.VRID, s.State, s.Counters.Transitions, want)
+				}
+			}
+		}
+		stop()
+		for range 2 * 255 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+}
+
+// TestRouterGroup: two routers of a host on two LANs, with two Conns, move together.
+// TestWorkerBounded: what waits for a hanging call does not grow without bound.

@@ -1,0 +1,216 @@
+package vrrp
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Status is what a [Router] is doing.
+type Status struct {
+	Name     string
+	VRID     uint8
+	State    State
+	Priority uint8 // in force
+	// Interval is the Active router's advertisement interval.
+	Interval time.Duration
+	// Fault has the reasons to stay out of the election, comma-separated.
+	// Empty: there is none.
+	Fault string
+	// Since is when the State was entered; zero if the router never ran.
+	Since time.Time
+	// Source is the address that advertisements are sent from. It is not valid
+	// until the router runs and the interface has one.
+	Source   netip.Addr
+	Counters Counters
+	// Peers are the routers that were heard with this VRID, the latest first,
+	// 32 at most.
+	Peers []Peer
+}
+
+// Peer is another router with the same VRID.
+type Peer struct {
+	Address   netip.Addr
+	Version   uint8
+	Priority  uint8 // of its last advertisement; 0: it left
+	Interval  time.Duration
+	LastHeard time.Time
+}
+
+// Counters count packets and events since the start.
+type Counters struct {
+	// Sent and Received are advertisements that were sent and accepted; one
+	// that goes to several unicast peers counts for each.
+	Sent, Received uint64
+	// SendErrors are advertisements that could not be sent.
+	SendErrors uint64
+	// Dropped are the packets that were discarded, by reason; reasons without
+	// any are left out.
+	Dropped map[DropReason]uint64
+	// Mismatched are advertisements that were accepted although their interval
+	// or their addresses differ from the configuration.
+	Mismatched uint64
+	// MessageChecksums are version 3 IPv4 advertisements with the checksum of
+	// RFC 9568, which covers the message only.
+	MessageChecksums uint64
+	// Unsigned are advertisements accepted without a signature.
+	Unsigned uint64
+	// Transitions are changes of the state.
+	Transitions uint64
+
+	dropped [numDropReasons]uint64
+}
+
+// snapshot returns a copy to give away.
+func (c *Counters) snapshot() Counters {
+	s := *c
+	s.Dropped = make(map[DropReason]uint64)
+	for reason, n := range c.dropped {
+		if n > 0 {
+			s.Dropped[DropReason(reason)] = n
+		}
+	}
+	s.dropped = [numDropReasons]uint64{}
+	return s
+}
+
+// maxPeers bounds what strangers can make a router remember.
+const maxPeers = 32
+
+// noteInterval is the shortest time between two log lines about the same thing.
+const noteInterval = 10 * time.Minute
+
+// status is what a Router keeps for its Status, guarded by conn.mu.
+type status struct {
+	since    time.Time
+	counters Counters
+	peers    []Peer // the latest first
+	noted    [numSubjects]time.Time
+	unnoted  [numSubjects]uint64 // since noted
+}
+
+// subjects of rate-limited log lines: first the drop reasons, then these.
+const (
+	subjectInterval = int(numDropReasons) + iota
+	subjectAddresses
+	subjectClock
+	subjectSend
+	numSubjects
+)
+
+// Status returns what the router is doing now.
+func (r *Router) Status() Status {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if g := r.cfg.Group; g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+	}
+	return Status{
+		Name:     r.cfg.Name,
+		VRID:     r.cfg.VRID,
+		State:    r.machine.State(),
+		Priority: r.machine.Priority(),
+		Interval: r.machine.Interval(),
+		Fault:    r.machine.Fault(),
+		Since:    r.status.since,
+		Source:   r.source,
+		Counters: r.status.counters.snapshot(),
+		Peers:    slices.Clone(r.status.peers),
+	}
+}
+
+// heard takes note of an accepted advertisement. conn.mu is held.
+func (r *Router) heard(adv *Advertisement, now time.Time) {
+	s := &r.status
+	s.counters.Received++
+	i := slices.IndexFunc(s.peers, func(p Peer) bool { return p.Address == adv.Source })
+	if i < 0 {
+		if len(s.peers) < maxPeers {
+			s.peers = append(s.peers, Peer{})
+		}
+		i = len(s.peers) - 1
+	}
+	copy(s.peers[1:i+1], s.peers[:i])
+	s.peers[0] = Peer{
+		Address:   adv.Source,
+		Version:   adv.Version,
+		Priority:  adv.Priority,
+		Interval:  adv.Interval,
+		LastHeard: now,
+	}
+	if r.wire.seen != 0 {
+		r.observed(adv, now)
+	}
+}
+
+// observed reports what was odd about an accepted advertisement.
+func (r *Router) observed(adv *Advertisement, now time.Time) {
+	c, seen, from := &r.status.counters, r.wire.seen, adv.Source
+	if seen&(seenInterval|seenAddresses) != 0 {
+		c.Mismatched++
+	}
+	if seen&seenMessageChecksum != 0 {
+		c.MessageChecksums++
+	}
+	if seen&seenUnsigned != 0 {
+		c.Unsigned++
+	}
+	if seen&seenInterval != 0 {
+		if n, ok := r.mayNote(subjectInterval, now); ok {
+			got, want := adv.Interval, r.cfg.Interval
+			r.note(func() {
+				r.log.Warn("another interval", "from", from, "got", got, "want", want, "times", n)
+			})
+		}
+	}
+	if seen&seenAddresses != 0 {
+		if n, ok := r.mayNote(subjectAddresses, now); ok {
+			got := slices.Clone(adv.Addresses)
+			r.note(func() {
+				r.log.Warn("other virtual addresses", "from", from, "got", got, "want", r.cfg.Addresses, "times", n)
+			})
+		}
+	}
+	if seen&seenClockSkew != 0 {
+		if n, ok := r.mayNote(subjectClock, now); ok {
+			r.note(func() { r.log.Warn("the sender's clock is off", "from", from, "times", n) })
+		}
+	}
+}
+
+// discarded counts a discarded packet and reports it. conn.mu is held.
+func (r *Router) discarded(err *DropError, now time.Time) {
+	r.status.counters.dropped[err.Reason]++
+	if err.Reason == DropOwn {
+		return
+	}
+	if n, ok := r.mayNote(int(err.Reason), now); ok {
+		drop := *err // err is reused
+		r.note(func() { r.log.Warn("discarded", "err", &drop, "times", n) })
+	}
+}
+
+// sendFailed counts an advertisement that could not be sent, and reports it.
+// conn.mu is held.
+func (r *Router) sendFailed(err error, now time.Time) {
+	r.status.counters.SendErrors++
+	if n, ok := r.mayNote(subjectSend, now); ok {
+		r.note(func() { r.log.Warn("advertisement not sent", "err", err, "times", n) })
+	}
+}
+
+// mayNote tells whether it is time for a log line about a subject, and how
+// often it has come up since the last one.
+func (r *Router) mayNote(subject int, now time.Time) (times uint64, ok bool) {
+	s := &r.status
+	s.unnoted[subject]++
+	if last := s.noted[subject]; !last.IsZero() && now.Sub(last) < noteInterval {
+		return 0, false
+	}
+	times, s.unnoted[subject], s.noted[subject] = s.unnoted[subject], 0, now
+	return times, true
+}
+
+// note has a line logged by Run's goroutine: a logger may block.
+func (r *Router) note(log func()) { r.work.push(task{note: log}) }

@@ -1,0 +1,161 @@
+package vrrp
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// lockedBuffer is a log that a test reads.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// lines returns the lines that contain s.
+func (b *lockedBuffer) lines(s string) (list []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for line := range strings.Lines(b.b.String()) {
+		if strings.Contains(line, s) {
+			list = append(list, line)
+		}
+	}
+	return list
+}
+
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.node(t, 1, Config{Priority: 120, Name: "VI_1"}), lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		took := lan.start.Add(3*time.Second + skew3(120))
+		want := Status{
+			Name: "VI_1", VRID: 51, State: Active, Priority: 120, Interval: time.Second, Source: a.addr, Since: took,
+			Counters: Counters{Sent: 7, Transitions: 2, Dropped: map[DropReason]uint64{}},
+		}
+		ignore := cmpopts.IgnoreUnexported(Counters{})
+		addr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+		if diff := cmp.Diff(want, a.Status(), ignore, addr, cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+		want = Status{
+			Name: "51/IPv4", VRID: 51, State: Backup, Priority: 110, Interval: time.Second, Source: b.addr, Since: lan.start,
+			Counters: Counters{Received: 7, Transitions: 1},
+			Peers:    []Peer{{Address: a.addr, Version: 3, Priority: 120, Interval: time.Second, LastHeard: took.Add(6 * time.Second)}},
+		}
+		if diff := cmp.Diff(want, b.Status(), ignore, addr, cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+		a.stop()
+		synctest.Wait()
+		if got := b.Status().Peers[0].Priority; got != 0 {
+			t.Errorf("the peer that left has priority %d, want 0", got)
+		}
+	})
+}
+
+// TestForeignSender: somebody else uses our VRID with other parameters. It is counted
+// each time, reported once in a while, and changes nothing.
+func TestForeignSender(t *testing.T) {
+	hmac := func(secret byte) Auth {
+		key := bytes.Repeat([]byte{secret}, 32)
+		return Auth{Type: AuthHMAC, HMAC: HMACConfig{Keys: []Key{{ID: 1, Secret: key}}}}
+	}
+	for _, test := range []struct {
+		name    string
+		own     Config
+		foreign Config
+		log     string
+		count   func(Counters) uint64
+	}{
+		{"version", Config{}, Config{Version: 2}, "version 2, want 3",
+			func(c Counters) uint64 { return c.Dropped[DropVersion] }},
+		{"password", Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "one"}},
+			Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "two"}}, "another password",
+			func(c Counters) uint64 { return c.Dropped[DropAuth] }},
+		{"no password", Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "one"}},
+			Config{Version: 2}, "authentication",
+			func(c Counters) uint64 { return c.Dropped[DropAuthType] }},
+		{"key", Config{Auth: hmac(1)}, Config{Auth: hmac(2)}, "authentication",
+			func(c Counters) uint64 { return c.Dropped[DropAuth] }},
+		{"version 2 interval", Config{Version: 2}, Config{Version: 2, Interval: 2 * time.Second}, "interval in seconds 2, want 1",
+			func(c Counters) uint64 { return c.Dropped[DropInterval] }},
+		{"version 3 interval", Config{}, Config{Interval: 2 * time.Second, Priority: 100}, "another interval",
+			func(c Counters) uint64 { return c.Mismatched }},
+		{"addresses", Config{}, Config{Addresses: addrs("192.0.2.251"), Priority: 100}, "other virtual addresses",
+			func(c Counters) uint64 { return c.Mismatched }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				var log lockedBuffer
+				test.own.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				test.own.Priority = 110
+				a := lan.node(t, 1, test.own)
+				time.Sleep(5 * time.Second)
+				a.is(Active)
+				if test.foreign.Priority == 0 {
+					test.foreign.Priority = 255
+				}
+				other := lan.node(t, 2, test.foreign)
+				other.SetPriority(90)
+				if test.foreign.Priority != 255 {
+					// One that would listen first is made to speak.
+					lan.cut(other.addr, true)
+					time.Sleep(10 * time.Second)
+					other.is(Active)
+					lan.cut(other.addr, false)
+					lan.mu.Lock()
+					a.port().refuse = func(Packet) error { return io.ErrClosedPipe }
+					lan.mu.Unlock()
+				}
+				time.Sleep(20 * time.Second)
+				a.is(Active)
+				if got := test.count(a.Status().Counters); got < 10 {
+					t.Errorf("%d counted, want each of them", got)
+				}
+				if got := log.lines(test.log); len(got) != 1 {
+					t.Errorf("%d log lines, want 1: %q", len(got), got)
+				}
+				time.Sleep(noteInterval)
+				if got := log.lines(test.log); len(got) != 2 || strings.Contains(got[1], "times=1\n") {
+					t.Errorf("%d log lines after %v, want 2, with the number of times: %q", len(got), noteInterval, got)
+				}
+			})
+		})
+	}
+}
+
+// TestPeersBounded: strangers cannot fill the memory.
+func TestPeersBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFakeLAN().node(t, 1, Config{})
+		for i := range 1000 {
+			a.heard(&Advertisement{Source: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Priority: 1}, time.Now())
+		}
+		peers := a.Status().Peers
+		if len(peers) != maxPeers {
+			t.Errorf("%d peers, want %d", len(peers), maxPeers)
+		}
+		if want := netip.MustParseAddr("10.0.3.231"); peers[0].Address != want {
+			t.Errorf("the first peer is %v, want %v, heard last", peers[0].Address, want)
+		}
+	})
+}

@@ -1,0 +1,269 @@
+package vrrp
+
+import (
+	"crypto/subtle"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// observation is a set of things about an accepted advertisement that are
+// worth a counter and a rate-limited log line, but no discard.
+type observation uint8
+
+const (
+	// seenInterval: version 3 with an interval that is not the configured
+	// one. It is learned (RFC 9568 §7.1).
+	seenInterval observation = 1 << iota
+	// seenAddresses: the addresses are not the configured ones in their order.
+	seenAddresses
+	// seenMessageChecksum: version 3 over IPv4 with ChecksumMessage.
+	seenMessageChecksum
+	// seenUnsigned: accepted without a signature, in HMACPermissive or
+	// HMACReceiveOnly mode.
+	seenUnsigned
+	// seenClockSkew: the sender's clock is off by more than half the window.
+	seenClockSkew
+)
+
+// wire turns one virtual router's advertisements into bytes and back, with all
+// of the receiver's checks and the state of authentication. It belongs to one
+// goroutine.
+type wire struct {
+	cfg   *Config
+	group netip.Addr // where multicast goes
+	// own is the address that advertisements are sent from; those that arrive
+	// from it are discarded. Kept up to date by the router.
+	own netip.Addr
+	// seen holds the observations of the last accepted parse.
+	seen observation
+
+	out  Advertisement // what is sent, but for priority and addresses
+	ah   *authHeader   // with AuthAH
+	hmac *trailer      // with AuthHMAC
+	drop DropError     // returned by parse, so that a discard allocates nothing
+}
+
+// newWire makes the wire for a validated cfg, which it keeps.
+func newWire(cfg *Config) (*wire, error) {
+	w := &wire{cfg: cfg, group: groupIPv4, own: cfg.Source}
+	if cfg.family() == familyIPv6 {
+		w.group = groupIPv6
+	}
+	w.out = Advertisement{
+		Version:   cfg.Version,
+		VRID:      cfg.VRID,
+		Interval:  cfg.Interval,
+		Addresses: cfg.Addresses,
+		Checksum:  cfg.Checksum,
+	}
+	switch cfg.Auth.Type {
+	case AuthPass:
+		w.out.AuthType, w.out.AuthData = uint8(AuthPass), password(cfg.Auth.Password)
+	case AuthAH:
+		w.out.AuthType = uint8(AuthAH)
+		w.ah = newAuthHeader(cfg)
+	case AuthHMAC:
+		w.hmac = newTrailer(&cfg.Auth.HMAC)
+	}
+	return w, nil
+}
+
+// append appends an advertisement as it follows the IP header of a packet from
+// src to dst. now is the wall clock, for AuthHMAC. It is an error with AuthAH,
+// see appendAHPacket.
+func (w *wire) append(b []byte, priority uint8, src, dst netip.Addr, now time.Time) ([]byte, error) {
+	if w.ah != nil {
+		return b, errors.New("vrrp: with AuthAH the whole packet is signed")
+	}
+	if w.hmac == nil || w.cfg.Auth.HMAC.Mode == HMACReceiveOnly {
+		return w.message(b, priority, src, dst)
+	}
+	seq := w.hmac.next(now)
+	b, err := w.appendSigned(b, priority, src, dst, seq)
+	if err == nil {
+		w.hmac.sent = seq
+	}
+	return b, err
+}
+
+// message appends the bare message.
+func (w *wire) message(b []byte, priority uint8, src, dst netip.Addr) ([]byte, error) {
+	w.out.Priority, w.out.Source, w.out.Destination = priority, src, dst
+	return w.out.AppendBinary(b)
+}
+
+// appendSigned appends the message with its HMAC trailer.
+func (w *wire) appendSigned(b []byte, priority uint8, src, dst netip.Addr, seq uint64) ([]byte, error) {
+	start := len(b)
+	b, err := w.message(b, priority, src, dst)
+	if err != nil {
+		return b, err
+	}
+	n := len(b) - start
+	b = w.hmac.append(b, start, &w.out, seq)
+	w.out.putChecksum(b[start:], n) // over IPv6 it covers the trailer
+	return b, nil
+}
+
+// appendAHPacket appends a whole IPv4 packet for AuthAH, to be sent as it is
+// with IP_HDRINCL: the signature covers the header. now is the wall clock.
+func (w *wire) appendAHPacket(b []byte, priority uint8, src, dst netip.Addr, now time.Time) ([]byte, error) {
+	if w.ah == nil {
+		return b, errors.New("vrrp: not configured with AuthAH")
+	}
+	seq := w.ah.next(now)
+	b, err := w.appendSealed(b, priority, src, dst, seq)
+	if err == nil {
+		w.ah.sent, w.ah.sentAt = seq, now
+	}
+	return b, err
+}
+
+func (w *wire) appendSealed(b []byte, priority uint8, src, dst netip.Addr, seq uint32) ([]byte, error) {
+	start := len(b)
+	b = append(b, make([]byte, ipv4HeaderLen+ahLen)...)
+	b, err := w.message(b, priority, src, dst)
+	if err != nil {
+		return b[:start], err
+	}
+	ttl := uint8(255)
+	if len(w.cfg.Peers) > 0 {
+		ttl = w.cfg.TTL
+	}
+	w.ah.seal(b[start:], src, dst, ttl, seq)
+	return b, nil
+}
+
+// farewell appends an advertisement of priority 0 that somebody else can send
+// after the death of this process, in the form of append or, with AuthAH, of
+// appendAHPacket. It counts as newer than everything this wire sends within
+// validFor, and has to be replaced by a new one before then.
+func (w *wire) farewell(b []byte, src, dst netip.Addr, now time.Time) (_ []byte, validFor time.Duration, err error) {
+	const forever = time.Duration(1<<63 - 1)
+	switch {
+	case w.ah != nil:
+		b, err = w.appendSealed(b, 0, src, dst, w.ah.next(now)+ahLead)
+		// At the least interval of 1 s, with as many answers in between.
+		return b, ahLead / time.Duration(2*max(1, len(w.cfg.Peers))) * time.Second, err
+	case w.hmac != nil && w.cfg.Auth.HMAC.Mode != HMACReceiveOnly:
+		lead := w.hmac.lead()
+		b, err = w.appendSigned(b, 0, src, dst, w.hmac.next(now)+uint64(lead))
+		return b, time.Duration(lead>>16) * time.Second >> 16, err
+	}
+	b, err = w.message(b, 0, src, dst)
+	return b, forever, err
+}
+
+// parse reads p into adv, reusing adv.Addresses, and checks everything that a
+// receiver must. A discard is a *DropError that is valid until the next call,
+// and adv is then of no use; otherwise w.seen holds what was odd. now is the
+// wall clock, for AuthHMAC.
+func (w *wire) parse(adv *Advertisement, p *Packet, now time.Time) error {
+	w.seen = 0
+	w.drop = DropError{Source: p.Source}
+	if w.checkPath(p); w.drop.Reason != 0 {
+		return &w.drop
+	}
+	if w.open(adv, p, now); w.drop.Reason != 0 {
+		return &w.drop
+	}
+	w.observe(adv)
+	return nil
+}
+
+// checkPath checks whether p may come from where and the way it did.
+func (w *wire) checkPath(p *Packet) {
+	d, src, dst := &w.drop, p.Source.WithZone(""), p.Destination.WithZone("")
+	switch {
+	case src.Is4() != w.group.Is4() || !src.IsValid():
+		d.drop(DropFamily, 0, 0)
+	case src == w.own:
+		d.drop(DropOwn, 0, 0)
+	case (dst == w.group) != (len(w.cfg.Peers) == 0):
+		d.drop(DropDestination, 0, 0)
+	case len(w.cfg.Peers) == 0:
+		// The sender is on the link (RFC 9568 §5.1.1.3, §5.1.2.3).
+		if p.TTL != 255 {
+			d.drop(DropTTL, uint64(p.TTL), 255)
+		}
+	case !slices.Contains(w.cfg.Peers, src):
+		d.drop(DropStranger, 0, 0)
+	case p.TTL < w.cfg.MinTTL:
+		d.drop(DropTTLBelowMinimum, uint64(p.TTL), uint64(w.cfg.MinTTL))
+	case p.TTL > w.cfg.MaxTTL:
+		d.drop(DropTTLAboveMaximum, uint64(p.TTL), uint64(w.cfg.MaxTTL))
+	}
+}
+
+// open takes the message out of p into adv and checks it in the order of RFC
+// 3768 §7.1 and RFC 9568 §7.1.
+func (w *wire) open(adv *Advertisement, p *Packet, now time.Time) {
+	d, data := &w.drop, p.payload()
+	switch {
+	case p.Protocol == protocolAH && w.ah == nil:
+		d.drop(DropAuthType, uint64(AuthAH), uint64(w.cfg.Auth.Type))
+		return
+	case p.Protocol != protocolAH && w.ah != nil:
+		d.drop(DropAuthType, 0, 0)
+		d.detail = " without an Authentication Header, want AH"
+		return
+	case w.ah != nil:
+		if data = w.ah.open(p, data, d); data == nil {
+			return
+		}
+	}
+	n := adv.decode(data, p.Source, p.Destination, d)
+	switch {
+	case n == 0:
+	case adv.Version != w.cfg.Version:
+		d.drop(DropVersion, uint64(adv.Version), uint64(w.cfg.Version))
+	case adv.VRID != w.cfg.VRID:
+		d.drop(DropVRID, uint64(adv.VRID), uint64(w.cfg.VRID))
+	default:
+		w.authenticate(adv, data[:n], data[n:], now)
+		if d.Reason == 0 && adv.Version == 2 && adv.Interval != w.cfg.Interval {
+			d.drop(DropInterval, uint64(adv.Interval/time.Second), uint64(w.cfg.Interval/time.Second))
+		}
+	}
+}
+
+// authenticate checks the authentication of message, except AuthAH's, which
+// was first. tr is what follows it: an HMAC trailer or nothing.
+func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Time) {
+	d := &w.drop
+	switch {
+	case adv.AuthType > uint8(AuthAH):
+		d.drop(DropAuthType, 0, 0)
+		d.detail = " of an unknown type"
+	case adv.AuthType != w.out.AuthType:
+		d.drop(DropAuthType, uint64(adv.AuthType), uint64(w.cfg.Auth.Type))
+	case w.hmac == nil && len(tr) > 0:
+		d.drop(DropAuthType, uint64(AuthHMAC), uint64(w.cfg.Auth.Type))
+	case w.hmac != nil && len(tr) > 0:
+		w.seen |= w.hmac.verify(adv, message, tr, now, d)
+	case w.hmac != nil && w.cfg.Auth.HMAC.Mode == HMACEnforce:
+		d.drop(DropAuthType, uint64(AuthNone), uint64(AuthHMAC))
+	case w.hmac != nil:
+		w.seen |= seenUnsigned
+	case w.cfg.Auth.Type == AuthPass:
+		if subtle.ConstantTimeCompare(adv.AuthData[:], w.out.AuthData[:]) != 1 {
+			d.drop(DropAuth, 0, 0)
+			d.detail = ": another password"
+		}
+	}
+}
+
+// observe notes what is odd about the accepted adv.
+func (w *wire) observe(adv *Advertisement) {
+	if adv.Interval != w.cfg.Interval {
+		w.seen |= seenInterval
+	}
+	if !slices.Equal(adv.Addresses, w.cfg.Addresses) {
+		w.seen |= seenAddresses
+	}
+	if adv.Checksum == ChecksumMessage {
+		w.seen |= seenMessageChecksum
+	}
+}
