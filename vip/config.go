@@ -1,0 +1,232 @@
+package vip
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Errors that a caller may want to tell apart, with errors.Is.
+var (
+	// ErrNoInterface: the interface does not exist (any more).
+	ErrNoInterface = errors.New("no such interface")
+	// ErrInUse: the address is on another interface of this host, or another
+	// host answers for it.
+	ErrInUse = errors.New("address already in use")
+	// ErrLapsed: the process did not run for so long that the kernel has
+	// removed its addresses.
+	ErrLapsed = errors.New("lease lapsed")
+	// ErrClosed: the Manager or Namespace was closed.
+	ErrClosed = errors.New("closed")
+)
+
+// Config describes the addresses of one virtual router.
+type Config struct {
+	// Name is used in log lines. Default: Interface.
+	Name string
+	// Interface is the device that carries the addresses, such as "eth0".
+	// Required unless every address and route names its own.
+	Interface string
+	// VirtualMAC, if set, puts the addresses on a macvlan interface of their own,
+	// with this hardware address, on top of Interface: when they move, neighbours
+	// need not learn a new one. The macvlan is made by Run, up only while the
+	// addresses are held, and deleted at the end; net.ipv4.conf.*.arp_ignore and
+	// arp_announce of Interface are raised for that time. See [VirtualMAC].
+	VirtualMAC net.HardwareAddr
+	// MacvlanName is the macvlan's name. Default: Keepalived's, "vrrp.51" for
+	// VRID 51, "vrrp6.51" for IPv6.
+	MacvlanName string
+	// NoAccept drops what is addressed to the addresses while they are held:
+	// Accept_Mode False (RFC 9568 §6.1), for a router that others send through
+	// and not to. ARP and neighbour discovery go on. It takes nftables, with a
+	// table of its own that is named after Name.
+	NoAccept bool
+	// Addresses are put on the interface by Acquire, in this order, whether or
+	// not they are listed in advertisements. They may mix families. Required.
+	Addresses []Address
+	// Routes are added after the addresses and removed before them.
+	Routes []Route
+	// Lease is the lifetime that the kernel gives each address; the Manager
+	// renews it four times as often. Whole seconds: a fraction is rounded up.
+	// 0: the addresses stay until they are removed. See [LeaseFor]. Routes have
+	// no lifetime, but IPv4 ones go with an address that is their Source.
+	Lease time.Duration
+	// Announce says how often the link is told where the addresses are.
+	Announce Schedule
+	// OnLost, if set, is called when addresses that were acquired could not be
+	// kept: the lease lapsed, the interface vanished. The Manager has then
+	// removed what was left, and adds nothing until Acquire is called again:
+	// the election must be held anew. It is called from Run's goroutine.
+	OnLost func(reason error)
+	// Probe, if not 0, makes Acquire ask the link first whether another host has
+	// the addresses, in the manner of RFC 5227 §2.1.1 and RFC 4862 §5.4, and
+	// fail with ErrInUse if one still answers in the second half of this time.
+	// It delays every takeover; 50 ms is enough on most links. At most 5 s.
+	Probe time.Duration
+	// OnConflict, if set, is called when another host claims an address that is
+	// held here, at most once a second for each address. It is called from Run's
+	// goroutine.
+	OnConflict func(Conflict)
+	// Namespace is shared by Managers of one network namespace, so that
+	// hundreds of them get by with one set of sockets. Default: one of its
+	// own, in the network namespace of the calling thread.
+	Namespace *Namespace
+	// Logger receives what happens. Default: silent.
+	Logger *slog.Logger
+}
+
+// Address is one virtual address.
+type Address struct {
+	// Prefix is the address with the length of its network: 192.0.2.10/24.
+	// With a network that the interface has an address in already, the address
+	// joins it and changes no route; else the kernel adds the network's route.
+	// /32 and /128 never make one.
+	Prefix netip.Prefix
+	// Interface is the device, if it is neither Config.Interface nor, with a
+	// virtual MAC, the macvlan.
+	Interface string
+	// Scope of an IPv4 address. Default ScopeGlobal. The kernel derives that of
+	// an IPv6 address.
+	Scope Scope
+	// Label of an IPv4 address, such as "eth0:vip"; at most 15 bytes.
+	Label string
+}
+
+// ParseAddress reads "192.0.2.10/24", or "192.0.2.10", which means /32, as
+// Keepalived has it (/128 for IPv6).
+func ParseAddress(s string) (Address, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return Address{Prefix: netip.PrefixFrom(addr, addr.BitLen())}, nil
+	}
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return Address{}, fmt.Errorf("vip: address %q: want ADDRESS or ADDRESS/LENGTH", s)
+	}
+	return Address{Prefix: prefix}, nil
+}
+
+// Scope is how far an IPv4 address is valid (RT_SCOPE_* in rtnetlink(7)).
+type Scope uint8
+
+const (
+	// ScopeGlobal: everywhere.
+	ScopeGlobal Scope = 0
+	// ScopeSite: within the site.
+	ScopeSite Scope = 200
+	// ScopeLink: on this link.
+	ScopeLink Scope = 253
+	// ScopeHost: inside this host.
+	ScopeHost Scope = 254
+)
+
+// maxProbe is far more than a link needs to answer.
+const maxProbe = 5 * time.Second
+
+// minLease is the shortest lifetime that the kernel can be given.
+const minLease = time.Second
+
+// LeaseFor returns the lease that suits a virtual router with the given
+// interval between advertisements: the longest one, in whole seconds, that
+// lapses before a peer takes the addresses over, which it does three intervals
+// after it last heard an advertisement. At least 1 s, the kernel's shortest.
+func LeaseFor(interval time.Duration) time.Duration {
+	return max(minLease, (3 * interval).Truncate(time.Second))
+}
+
+// validate checks c and fills its defaults in.
+func (c *Config) validate() error {
+	if c.Name == "" {
+		c.Name = c.Interface
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if len(c.Addresses) == 0 {
+		return errors.New("vip: no addresses")
+	}
+	if c.Lease < 0 {
+		return fmt.Errorf("vip: lease %v: want 0 or more", c.Lease)
+	}
+	if c.Probe < 0 || c.Probe > maxProbe {
+		return fmt.Errorf("vip: probe %v: want 0 to %v", c.Probe, maxProbe)
+	}
+	c.Lease = (c.Lease + time.Second - 1).Truncate(time.Second)
+
+	if err := c.validateMAC(); err != nil {
+		return err
+	}
+	addresses := make([]Address, len(c.Addresses)) // the caller's stay as they are
+	seen := make(map[netip.Addr]bool)
+	for i, a := range c.Addresses {
+		if a.Interface == "" {
+			a.Interface = c.carrier()
+		}
+		if err := a.validate(); err != nil {
+			return fmt.Errorf("vip: address %v: %w", a.Prefix, err)
+		}
+		a.Prefix = netip.PrefixFrom(a.Prefix.Addr().WithZone(""), a.Prefix.Bits())
+		if seen[a.Prefix.Addr()] {
+			return fmt.Errorf("vip: address %v: given twice", a.Prefix.Addr())
+		}
+		seen[a.Prefix.Addr()] = true
+		addresses[i] = a
+	}
+	c.Addresses = addresses
+	routes := make([]Route, len(c.Routes))
+	for i, r := range c.Routes {
+		if r.Interface == "" {
+			r.Interface = c.Interface
+		}
+		if err := r.validate(); err != nil {
+			return fmt.Errorf("vip: route to %v: %w", r.Destination, err)
+		}
+		routes[i] = r
+	}
+	c.Routes = routes
+	return c.Announce.validate()
+}
+
+// interfaces returns the names of all interfaces, each once.
+func (c *Config) interfaces() []string {
+	var names []string
+	for _, a := range c.Addresses {
+		names = append(names, a.Interface)
+	}
+	for _, r := range c.Routes {
+		names = append(names, r.Interface)
+	}
+	if c.VirtualMAC != nil {
+		names = append(names, c.Interface)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// validate checks one address whose defaults are filled in.
+func (a Address) validate() error {
+	addr := a.Prefix.Addr()
+	switch {
+	case !a.Prefix.IsValid():
+		return errors.New("not an address")
+	case addr.Is4In6():
+		return errors.New("an IPv4 address in IPv6 form; write it as IPv4")
+	case addr.IsUnspecified(), addr.IsMulticast():
+		return errors.New("not a unicast address")
+	case a.Interface == "":
+		return errors.New("no interface")
+	case len(a.Interface) > maxName:
+		return fmt.Errorf("interface name %q is longer than %d bytes", a.Interface, maxName)
+	case a.Label != "" && !addr.Is4():
+		return errors.New("only an IPv4 address can have a label")
+	case len(a.Label) > maxName:
+		return fmt.Errorf("label %q is longer than %d bytes", a.Label, maxName)
+	}
+	return nil
+}
+
+// maxName is IFNAMSIZ less the terminating zero.
+const maxName = 15

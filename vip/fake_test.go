@@ -1,0 +1,247 @@
+package vip
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// fakeKernel is a kernel in memory, for tests in virtual time. It expires
+// addresses as Linux does, and tells its watcher of every change.
+type fakeKernel struct {
+	mu      sync.Mutex
+	links   []link
+	list    []assigned
+	timers  map[assigned]*time.Timer // by address without lifetime
+	routes  []Route
+	frames  [][]byte
+	heard   chan sighting
+	puts    int
+	hook    func(op string) error // called first by every operation
+	changes chan change
+	closed  chan struct{}
+}
+
+var _ kernel = (*fakeKernel)(nil)
+
+func newFakeKernel() *fakeKernel {
+	return &fakeKernel{
+		links:   []link{{index: 2, name: "eth0", mac: testMAC, up: true, ethernet: true}},
+		timers:  make(map[assigned]*time.Timer),
+		changes: make(chan change, 1000),
+		heard:   make(chan sighting, 100),
+		closed:  make(chan struct{}),
+	}
+}
+
+// do calls the hook, which may sleep: that is what a frozen process looks like.
+func (k *fakeKernel) do(op string) error {
+	k.mu.Lock()
+	hook := k.hook
+	k.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook(op)
+}
+
+func (k *fakeKernel) link(index int, name string) (link, error) {
+	if err := k.do("link"); err != nil {
+		return link{}, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, l := range k.links {
+		if l.index == index || index == 0 && l.name == name {
+			return l, nil
+		}
+	}
+	return link{}, fmt.Errorf("vip: interface %q: %w", name, ErrNoInterface)
+}
+
+func (k *fakeKernel) addresses() ([]assigned, error) {
+	if err := k.do("addresses"); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.list), nil
+}
+
+func key(a assigned) assigned { return assigned{index: a.index, prefix: a.prefix} }
+
+func (k *fakeKernel) put(a assigned) error {
+	if err := k.do("put"); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.puts++
+	k.drop(a)
+	k.list = append(k.list, a)
+	if a.valid > 0 {
+		k.timers[key(a)] = time.AfterFunc(a.valid, func() { k.remove(a) })
+	}
+	k.changes <- change{kind: addressAdded, addr: a.prefix.Addr()}
+	return nil
+}
+
+func (k *fakeKernel) remove(a assigned) error {
+	if err := k.do("remove"); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.drop(a) {
+		k.changes <- change{kind: addressRemoved, addr: a.prefix.Addr()}
+	}
+	return nil
+}
+
+// drop takes an address off the list and reports whether it was there.
+func (k *fakeKernel) drop(a assigned) bool {
+	if t := k.timers[key(a)]; t != nil {
+		t.Stop()
+		delete(k.timers, key(a))
+	}
+	n := len(k.list)
+	k.list = slices.DeleteFunc(k.list, func(h assigned) bool { return key(h) == key(a) })
+	return len(k.list) < n
+}
+
+func (k *fakeKernel) putRoute(r Route, _ int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !slices.Contains(k.routes, r) {
+		k.routes = append(k.routes, r)
+	}
+	return nil
+}
+
+func (k *fakeKernel) removeRoute(r Route, _ int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.routes = slices.DeleteFunc(k.routes, func(other Route) bool { return other == r })
+	return nil
+}
+
+func (k *fakeKernel) removal(a assigned) []byte { return []byte("remove " + a.prefix.String()) }
+func (k *fakeKernel) routeRemoval(r Route, _ int) []byte {
+	return []byte("remove " + r.Destination.String())
+}
+
+func (k *fakeKernel) listeners() []func() (sighting, error) {
+	return []func() (sighting, error){func() (sighting, error) {
+		select {
+		case s := <-k.heard:
+			return s, nil
+		case <-k.closed:
+			return sighting{}, ErrClosed
+		}
+	}}
+}
+
+func (k *fakeKernel) configure4(int, int, uint32) error { return nil }
+
+func (k *fakeKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.links = append(k.links, link{index: 100 + len(k.links), name: name, mac: mac, parent: parent, ethernet: true})
+	return nil
+}
+
+func (k *fakeKernel) filter(string, []netip.Addr) error { return k.do("filter") }
+
+func (k *fakeKernel) setUp(index int, up bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range k.links {
+		if k.links[i].index == index {
+			k.links[i].up = up
+		}
+	}
+	return nil
+}
+
+func (k *fakeKernel) removeLink(index int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.links = slices.DeleteFunc(k.links, func(l link) bool { return l.index == index })
+	return nil
+}
+
+func (k *fakeKernel) setDown(int) []byte { return []byte("set down") }
+
+func (k *fakeKernel) send(_ int, frame []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.frames = append(k.frames, frame)
+	return nil
+}
+
+func (k *fakeKernel) watch() ([]change, error) {
+	select {
+	case c := <-k.changes:
+		return []change{c}, nil
+	case <-k.closed:
+		return nil, ErrClosed
+	}
+}
+
+func (k *fakeKernel) close() error {
+	close(k.closed)
+	return nil
+}
+
+// has reports whether an address is on any interface.
+func (k *fakeKernel) has(s string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.ContainsFunc(k.list, func(a assigned) bool { return a.prefix.Addr() == netip.MustParseAddr(s) })
+}
+
+// failing makes the operation fail until further notice.
+func (k *fakeKernel) failing(op string, err error) {
+	k.hooked(func(o string) error {
+		if o == op {
+			return err
+		}
+		return nil
+	})
+}
+
+func (k *fakeKernel) hooked(f func(op string) error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hook = f
+}
+
+func (k *fakeKernel) sent() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.frames)
+}
+
+func (k *fakeKernel) written() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.puts
+}
+
+// addrs parses addresses for a Config.
+func addrs(t testing.TB, list ...string) []Address {
+	t.Helper()
+	var out []Address
+	for _, s := range list {
+		a, err := ParseAddress(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, a)
+	}
+	return out
+}

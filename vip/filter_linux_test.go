@@ -1,0 +1,153 @@
+package vip
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// TestFilter: RFC 9568 §6.1, Accept_Mode False: what is sent to the address is
+// dropped while neighbour discovery and ARP still find it; other addresses are
+// not affected, and pass undoes it.
+func TestFilter(t *testing.T) {
+	l := lab.New(t)
+	node := l.MustHost("node", "192.0.2.1/24", "192.0.2.10/24", "2001:db8::1/64", "2001:db8::10/64")
+	client := l.MustHost("client", "192.0.2.2/24", "2001:db8::2/64")
+	ln, err := node.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+	reaches := func(addr string, timeout time.Duration) bool {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		c, err := client.DialContext(ctx, "tcp", netip.AddrPortFrom(netip.MustParseAddr(addr), 80).String())
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}
+	var f *filter
+	if err := node.Do(func() (err error) { f, err = openFilter(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+
+	virtual := []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")}
+	for range 2 { // the second time replaces the first
+		if err := f.drop("VI 1", virtual); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, a := range virtual {
+		if reaches(a.String(), 500*time.Millisecond) {
+			t.Errorf("%v is reached in spite of the filter", a)
+		}
+	}
+	for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
+		if !reaches(a, 10*time.Second) {
+			t.Errorf("%v is not reached: the filter is none of its business", a)
+		}
+	}
+	neigh, err := client.Netlink().NeighList(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[netip.Addr]bool{}
+	for _, n := range neigh {
+		if a, ok := netip.AddrFromSlice(n.IP); ok && len(n.HardwareAddr) == 6 {
+			found[a.Unmap()] = true
+		}
+	}
+	for _, a := range virtual {
+		if !found[a] {
+			t.Errorf("the client could not resolve %v on the link", a)
+		}
+	}
+
+	for range 2 { // there is nothing any more the second time
+		if err := f.pass("VI 1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, a := range virtual {
+		if !reaches(a.String(), 10*time.Second) {
+			t.Errorf("%v is not reached after the filter was removed", a)
+		}
+	}
+}
+
+// TestNoAccept: the filter comes and goes with the addresses, and a
+// predecessor's is removed at the start.
+func TestNoAccept(t *testing.T) {
+	node := lab.New(t).MustHost("node", "192.0.2.1/24")
+	var m *Manager
+	var predecessor *filter
+	err := node.Do(func() (err error) {
+		if predecessor, err = openFilter(); err != nil {
+			return err
+		}
+		m, err = NewManager(Config{
+			Name: "VI_1", Interface: "eth0", NoAccept: true,
+			Addresses: []Address{{Prefix: netip.MustParsePrefix("192.0.2.10/32")}},
+		})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer predecessor.close()
+	filtered := func() bool {
+		tables, err := predecessor.conn.ListTables()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(tables, func(tb *nftables.Table) bool { return tb.Name == "havip_VI_1" })
+	}
+	if err := predecessor.drop("VI_1", []netip.Addr{netip.MustParseAddr("192.0.2.10")}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	lab.Until(t, 10*time.Second, "the predecessor's filter is gone", func() bool { return !filtered() })
+	for range 2 {
+		if err := m.Acquire(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !filtered() {
+			t.Error("no filter while the address is held")
+		}
+		if err := m.Release(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if filtered() {
+			t.Error("a filter after the address was released")
+		}
+	}
+	if err := m.Acquire(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if filtered() {
+		t.Error("a filter after the end")
+	}
+}

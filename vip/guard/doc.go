@@ -1,0 +1,32 @@
+// Package guard holds a process's last will: what must still happen on the
+// network when the process dies, in whatever way.
+//
+// The guard is a child process that does nothing but wait for its parent's
+// end. When the parent dies, by a panic, by SIGKILL, for lack of memory, the
+// kernel tells the child and closes the pipe between them. Within milliseconds
+// the child carries out the wills that the parent left: it removes virtual
+// addresses with prepared netlink requests, and then sends prepared packets,
+// such as a VRRP advertisement of priority 0, upon which a peer takes over
+// without waiting for three intervals to pass.
+//
+// The child is the same program. It is started by [Start], and recognised by
+// [Main], which must be called first in main:
+//
+//	func main() {
+//		guard.Main() // does not return in the child
+//		...
+//		g, err := guard.Start(nil)
+//		go g.Run(ctx)
+//		...
+//		g.Set("router 51", guard.Will{Requests: manager.RemovalRequests(), Packets: packets})
+//
+// Wills are in memory that both processes share. Changing one takes no more
+// than a copy and does not wake the child, so packets that are authenticated
+// with a sequence number or the time can be kept fresh all the while.
+//
+// The child leaves its parent's process group and session, and ignores the
+// signals that end a group. It needs the privileges to send raw packets and to
+// change addresses: start it before they are dropped. A guard cannot help when
+// both processes end at once, or the parent is stopped but not ended: that is
+// what a lease on the addresses is for.
+package guard

@@ -1,0 +1,279 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// marker in the environment tells a process that it is a guard, and which
+// thread of its parent's it is to survive.
+const marker = "HAVIP_GUARD"
+
+// Guard is the parent's side of a guard. Its methods may be called from any
+// goroutine.
+type Guard struct {
+	log   *slog.Logger
+	files []*os.File // for the child: the sockets, then the store
+	store *store
+
+	mu     sync.Mutex
+	closed bool
+	child  *child
+}
+
+// child is a running guard.
+type child struct {
+	cmd   *exec.Cmd
+	life  *os.File // the pipe whose end means that the parent died
+	ended chan error
+}
+
+// The child has these as its standard files; its sockets follow, then the store.
+const (
+	fdLife    = 0
+	fdReady   = 1
+	fdSockets = 3
+	fdStore   = fdSockets + int(sockets)
+)
+
+const (
+	// readyTimeout is far longer than a program takes to reach Main.
+	readyTimeout = 10 * time.Second
+	// restartPause keeps a guard that cannot live from costing much.
+	restartPause = 100 * time.Millisecond
+	// deathSignal is a real-time signal that nobody sends by chance.
+	deathSignal = unix.Signal(61)
+	// quit is written to the pipe to end the guard without consequences.
+	quit = 'q'
+)
+
+// Start starts the guard and returns when it is ready. The sockets that it
+// uses are opened in the network namespace of the calling thread. A nil logger
+// is silent. It fails in a program that does not call [Main].
+func Start(logger *slog.Logger) (*Guard, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	if os.Getenv(marker) != "" {
+		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.Main")
+	}
+	g := &Guard{log: logger}
+	if err := g.open(); err != nil {
+		g.closeFiles()
+		return nil, err
+	}
+	if err := g.spawn(); err != nil {
+		g.closeFiles()
+		return nil, err
+	}
+	return g, nil
+}
+
+// open opens what the child needs. It gets the same files however often it is
+// started anew, so that nothing depends on the thread that does it.
+func (g *Guard) open() error {
+	for s := range sockets {
+		fd, err := s.open()
+		if err != nil {
+			return fmt.Errorf("guard: open %v: %w", s, err)
+		}
+		g.files = append(g.files, os.NewFile(uintptr(fd), s.String()))
+	}
+	fd, err := unix.MemfdCreate("wills", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("guard: memfd_create: %w", err)
+	}
+	shared := os.NewFile(uintptr(fd), "wills")
+	g.files = append(g.files, shared)
+	g.store = newStore(shared)
+	return nil
+}
+
+// open opens a socket of the given kind.
+func (s socket) open() (int, error) {
+	var fd int
+	var err error
+	switch s {
+	case socketNetlink:
+		return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	case socketIPv4:
+		// IPPROTO_RAW implies IP_HDRINCL (raw(7)).
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err == nil {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0)
+		}
+	case socketIPv6:
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			return socketIPv4.open() // a kernel without IPv6: never used
+		}
+		if err == nil {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0)
+		}
+	}
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("needs CAP_NET_RAW: %w", err)
+	}
+	return fd, err
+}
+
+// String names the socket in errors.
+func (s socket) String() string {
+	return [...]string{"netlink socket", "raw IPv4 socket", "raw IPv6 socket", "no socket"}[min(s, sockets)]
+}
+
+// spawn starts a child and waits until it is ready.
+func (g *Guard) spawn() error {
+	lifeRead, life, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("guard: %w", err)
+	}
+	ready, readyWrite, err := os.Pipe()
+	if err != nil {
+		lifeRead.Close()
+		life.Close()
+		return fmt.Errorf("guard: %w", err)
+	}
+	c := &child{life: life, ended: make(chan error, 1)}
+	started := make(chan error)
+	go c.run(lifeRead, readyWrite, g.files, started)
+	err = <-started
+	lifeRead.Close()
+	readyWrite.Close()
+	defer ready.Close()
+	if err != nil {
+		life.Close()
+		return fmt.Errorf("guard: start: %w", err)
+	}
+	_ = ready.SetReadDeadline(time.Now().Add(readyTimeout))
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		c.end()
+		return fmt.Errorf("guard: the child is not ready, does main begin with guard.Main? %w", err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		c.end()
+		return nil
+	}
+	g.child = c
+	return nil
+}
+
+// run starts the child and waits for its end, on a thread that does nothing
+// else. The end of that thread can only mean that the process ends: the kernel
+// then sends deathSignal to the child, some milliseconds before it has come to
+// closing the process's files.
+func (c *child) run(life, ready *os.File, files []*os.File, started chan<- error) {
+	runtime.LockOSThread() // for good: the thread ends with this goroutine
+	tid := unix.Gettid()
+	// Best effort: the thread is the first to end.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, -20)
+	// The running program, even if its file was replaced since.
+	c.cmd = exec.Command("/proc/self/exe")
+	c.cmd.Args = []string{"havip-guard"}
+	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, tid), "GOMAXPROCS=1")
+	c.cmd.Dir = "/"
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = life, ready, os.Stderr
+	c.cmd.ExtraFiles = files
+	c.cmd.SysProcAttr = &unix.SysProcAttr{
+		Setsid:    true, // out of reach of signals to our process group and terminal
+		Pdeathsig: deathSignal,
+	}
+	err := c.cmd.Start()
+	started <- err
+	if err == nil {
+		c.ended <- c.cmd.Wait()
+	}
+}
+
+// end ends the child without consequences.
+func (c *child) end() {
+	_ = c.life.SetWriteDeadline(time.Now().Add(time.Second))
+	_, err := c.life.Write([]byte{quit})
+	if err != nil {
+		c.cmd.Process.Kill() // stopped, or gone
+	}
+	c.life.Close()
+	select {
+	case <-c.ended:
+	case <-time.After(time.Second):
+		c.cmd.Process.Kill()
+		<-c.ended
+	}
+}
+
+// Run starts the guard again should it die, until ctx ends; then it ends the
+// guard without carrying out any will.
+func (g *Guard) Run(ctx context.Context) error {
+	defer g.Close()
+	for {
+		g.mu.Lock()
+		c, closed := g.child, g.closed
+		g.mu.Unlock()
+		if closed {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-c.ended:
+			c.ended <- err // for end
+			g.log.Error("the guard died, starting another", "err", err)
+		}
+		c.life.Close()
+		for err := g.spawn(); err != nil; err = g.spawn() {
+			g.log.Error("no guard: addresses would outlive this process", "err", err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(restartPause):
+			}
+		}
+	}
+}
+
+// Set replaces the will under a name, such as that of a virtual router. It
+// takes effect at once; a Will without content withdraws it.
+func (g *Guard) Set(name string, w Will) error {
+	shots, err := w.compile()
+	if err != nil {
+		return fmt.Errorf("guard: %s: %w", name, err)
+	}
+	content := encode(shots)
+	if len(content) > maxWill {
+		return fmt.Errorf("guard: %s: a will of %d bytes, at most %d are possible", name, len(content), maxWill)
+	}
+	return g.store.set(name, content)
+}
+
+// Close ends the guard without carrying out any will. Run does so itself.
+func (g *Guard) Close() error {
+	g.mu.Lock()
+	c, closed := g.child, g.closed
+	g.closed = true
+	g.mu.Unlock()
+	if closed {
+		return nil
+	}
+	if c != nil {
+		c.end()
+	}
+	g.closeFiles()
+	return nil
+}
+
+func (g *Guard) closeFiles() {
+	for _, f := range g.files {
+		f.Close()
+	}
+}

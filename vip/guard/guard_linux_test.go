@@ -1,0 +1,343 @@
+package guard_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+)
+
+// role in the environment makes the test binary a guarded program.
+const role = "GUARD_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	guard.Main()
+	if r := os.Getenv(role); r != "" {
+		if err := guarded(r); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
+		}
+		os.Exit(0)
+	}
+	lab.Main(m)
+}
+
+const (
+	vip4 = "192.0.2.10"
+	vip6 = "2001:db8::10"
+)
+
+// Advertisements of priority 0 with VRID 51, as a router would prepare them.
+var (
+	farewell4 = []byte{0x31, 51, 0, 1, 0, 100, 0, 0, 192, 0, 2, 10}
+	farewell6 = []byte{0x31, 51, 0, 0, 0, 100, 0, 0}
+)
+
+// guarded is a program that holds addresses and has a guard. It tells its
+// progress on standard output.
+func guarded(role string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	g, err := guard.Start(nil)
+	if err != nil {
+		return err
+	}
+	guardEnded := make(chan error, 1)
+	guardCtx, stopGuard := context.WithCancel(context.Background())
+	defer stopGuard()
+	go func() { guardEnded <- g.Run(guardCtx) }()
+
+	v4, _ := vip.ParseAddress(vip4 + "/24")
+	v6, _ := vip.ParseAddress(vip6 + "/64")
+	m, err := vip.NewManager(vip.Config{
+		Interface: "eth0", Addresses: []vip.Address{v4, v6},
+		Routes: []vip.Route{{Destination: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("192.0.2.254")}},
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		if err := m.Acquire(ctx); err != nil {
+			fmt.Println(err)
+		}
+		err := g.Set("router 51", guard.Will{
+			Requests: m.RemovalRequests(),
+			Packets: []guard.Packet{
+				{Interface: 2, Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("224.0.0.18"), Protocol: 112, TTL: 255, Payload: farewell4},
+				{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("192.0.2.2"), Protocol: 112, TTL: 255, Payload: farewell4},
+				{Interface: 2, Source: netip.MustParseAddr("2001:db8::1"), Destination: netip.MustParseAddr("ff02::12"), Protocol: 112, TTL: 255, Payload: farewell6},
+			},
+		})
+		fmt.Println("ready", err)
+		switch role {
+		case "panic":
+			panic("on purpose")
+		case "exit":
+			os.Exit(0)
+		}
+	}()
+	err = m.Run(ctx)
+	stopGuard()
+	return cmp.Or(err, <-guardEnded)
+}
+
+// start runs a guarded program in a host with a neighbour, and waits until it
+// holds its addresses. c records VRRP on the wire.
+func start(t *testing.T, role string) (h *lab.Host, p *lab.Cmd, c *lab.Capture) {
+	t.Helper()
+	l := lab.New(t)
+	h = l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
+	l.MustHost("b", "192.0.2.2/24", "2001:db8::2/64")
+	lan, err := l.Segment("lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = lan.Capture(lab.Protocol(112)); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = h.Command(self)
+	p.Env = []string{"GUARD_TEST_ROLE=" + role}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 10*time.Second, "the program is ready", func() bool { return strings.Contains(p.Output(), "ready <nil>") })
+	return h, p, c
+}
+
+// switches counts how often the guard of a process gave up the processor.
+func switches(t *testing.T, parent int) (n int) {
+	t.Helper()
+	pid := guardOf(t, parent)
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", pid, task.Name()))
+		_, after, _ := strings.Cut(string(b), "\nvoluntary_ctxt_switches:")
+		line, _, _ := strings.Cut(after, "\n")
+		count, err := strconv.Atoi(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += count
+	}
+	return n
+}
+
+// guardOf returns the process id of the guard of a program.
+func guardOf(t *testing.T, parent int) int {
+	t.Helper()
+	for _, f := range strings.Fields(allChildren(parent)) {
+		pid, _ := strconv.Atoi(f)
+		if cmd, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); bytes.HasPrefix(cmd, []byte("havip-guard")) {
+			return pid
+		}
+	}
+	t.Fatalf("no guard among the children of %d", parent)
+	return 0
+}
+
+// allChildren lists the children of all threads of a process.
+func allChildren(pid int) string {
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	out := ""
+	for _, task := range tasks {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		out += " " + string(b)
+	}
+	return out
+}
+
+// wantWillDone waits until the addresses are gone and the packets are sent.
+func wantWillDone(t *testing.T, h *lab.Host, c *lab.Capture, died time.Time) {
+	t.Helper()
+	lab.Until(t, 10*time.Second, "the addresses are gone", func() bool {
+		return !h.Holds(netip.MustParseAddr(vip4)) && !h.Holds(netip.MustParseAddr(vip6))
+	})
+	want := []string{"224.0.0.18", "192.0.2.2", "ff02::12"}
+	lab.Until(t, 10*time.Second, "the packets are on the wire", func() bool { return len(c.Packets()) >= len(want) })
+	for i, f := range c.Packets() {
+		src, dst, _, payload, _ := f.IP()
+		ttl := f.Data[14+8]
+		body := farewell4
+		if src.Is6() {
+			ttl, body = f.Data[14+7], farewell6
+		}
+		if i >= len(want) || dst.String() != want[i] || ttl != 255 || !bytes.Equal(payload, body) {
+			t.Errorf("packet %d to %v, TTL %d: %x", i, dst, ttl, payload)
+		}
+	}
+	t.Logf("addresses gone and last packet sent %v after the death", c.Packets()[len(want)-1].Time.Sub(died).Round(10*time.Microsecond))
+	out, err := h.Netlink().RouteList(nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range out {
+		if r.Protocol == 112 {
+			t.Errorf("route %v is left", r)
+		}
+	}
+}
+
+func TestLastWill(t *testing.T) {
+	for name, die := range map[string]func(p *lab.Cmd) error{
+		"SIGKILL":                     func(p *lab.Cmd) error { return syscall.Kill(p.Pid(), syscall.SIGKILL) },
+		"SIGKILL of the group":        func(p *lab.Cmd) error { return syscall.Kill(-p.Pid(), syscall.SIGKILL) },
+		"SIGQUIT, a crash with stack": func(p *lab.Cmd) error { return syscall.Kill(p.Pid(), syscall.SIGQUIT) },
+		"SIGSEGV":                     func(p *lab.Cmd) error { return syscall.Kill(p.Pid(), syscall.SIGSEGV) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, p, c := start(t, "hold")
+			if !h.Holds(netip.MustParseAddr(vip4)) || !h.Holds(netip.MustParseAddr(vip6)) {
+				t.Fatal("the addresses are not there to begin with")
+			}
+			died := time.Now()
+			if err := die(p); err != nil {
+				t.Fatal(err)
+			}
+			wantWillDone(t, h, c, died)
+		})
+	}
+	for _, role := range []string{"panic", "exit"} {
+		t.Run(role, func(t *testing.T) {
+			h, _, c := start(t, role)
+			wantWillDone(t, h, c, time.Now())
+		})
+	}
+}
+
+// A program that ends in good order removes its addresses itself. Its guard
+// says nothing to anybody, and ends.
+func TestQuietEnd(t *testing.T) {
+	h, p, c := start(t, "hold")
+	pid := guardOf(t, p.Pid())
+	if err := syscall.Kill(p.Pid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if h.Holds(netip.MustParseAddr(vip4)) {
+		t.Error("the address is still there")
+	}
+	if n := len(c.Packets()); n != 0 {
+		t.Errorf("the guard sent %d packets", n)
+	}
+	if err := syscall.Kill(pid, 0); err == nil {
+		t.Error("the guard outlives a program that ended in good order")
+	}
+}
+
+// Signals to the program's process group are not for the guard.
+func TestGuardIgnoresGroupSignals(t *testing.T) {
+	_, p, c := start(t, "hold")
+	pid := guardOf(t, p.Pid())
+	if pgid, err := syscall.Getpgid(pid); err != nil || pgid != pid {
+		t.Errorf("the guard is in process group %d, want one of its own, %d (error %v)", pgid, pid, err)
+	}
+	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, 61} {
+		if err := syscall.Kill(pid, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(c.Packets()); n != 0 {
+		t.Errorf("the guard sent %d packets", n)
+	}
+	if guardOf(t, p.Pid()) != pid {
+		t.Error("the guard died of a signal that it should ignore")
+	}
+}
+
+// The program gives itself a new guard when the old one dies, which then knows
+// the same will.
+func TestGuardIsReplaced(t *testing.T) {
+	h, p, c := start(t, "hold")
+	old := guardOf(t, p.Pid())
+	if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 10*time.Second, "another guard is there", func() bool {
+		pids := strings.Fields(allChildren(p.Pid()))
+		return len(pids) > 0 && !slices.Contains(pids, strconv.Itoa(old)) && waitsForEnd(pids[0])
+	})
+	if !h.Holds(netip.MustParseAddr(vip4)) || len(c.Packets()) != 0 {
+		t.Error("the death of the guard had consequences")
+	}
+	died := time.Now()
+	if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	wantWillDone(t, h, c, died)
+}
+
+// waitsForEnd reports whether a guard reached its wait: it gave up its standard
+// output.
+func waitsForEnd(pid string) bool {
+	_, err := os.Readlink("/proc/" + pid + "/fd/1")
+	_, alive := os.Readlink("/proc/" + pid + "/fd/0")
+	return err != nil && alive == nil
+}
+
+// Withdrawn wills have no effect.
+func TestSetAndWithdraw(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24")
+	var g *guard.Guard
+	if err := h.Do(func() (err error) {
+		g, err = guard.Start(nil)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	p := guard.Packet{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("192.0.2.2"), Protocol: 112, Payload: make([]byte, 40000)}
+	if err := g.Set("x", guard.Will{Packets: []guard.Packet{p}}); err == nil || !strings.HasPrefix(err.Error(), "guard: x: packet to 192.0.2.2") {
+		t.Errorf("Set: %v, want an error that names will and packet", err)
+	}
+	if err := g.Set("x", guard.Will{Requests: [][]byte{make([]byte, 2<<20)}}); err == nil {
+		t.Error("a will of 2 MB is accepted")
+	}
+	before := switches(t, os.Getpid())
+	p.Payload = farewell4
+	for range 10_000 {
+		if err := g.Set("x", guard.Will{Packets: []guard.Packet{p}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Go's own threads may have woken up a few times.
+	if n := switches(t, os.Getpid()) - before; n > 100 {
+		t.Errorf("10000 changes woke the guard %d times", n)
+	}
+	if err := g.Set("x", guard.Will{}); err != nil {
+		t.Errorf("Set without content: %v", err)
+	}
+	if err := g.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if err := g.Close(); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+}
+
+// A program that forgets Main must not start copies of itself without end.
+func TestWithoutMain(t *testing.T) {
+	t.Setenv("HAVIP_GUARD", "1")
+	if _, err := guard.Start(nil); err == nil || !strings.Contains(err.Error(), "guard.Main") {
+		t.Errorf("Start: %v, want an error that tells of guard.Main", err)
+	}
+}

@@ -1,0 +1,30 @@
+//go:build !linux
+
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+// Guard is a process's guard. There is none but on Linux.
+type Guard struct{}
+
+var errUnsupported = fmt.Errorf("guard: needs Linux: %w", errors.ErrUnsupported)
+
+// Main returns at once.
+func Main() {}
+
+// Start fails.
+func Start(*slog.Logger) (*Guard, error) { return nil, errUnsupported }
+
+// Run fails.
+func (*Guard) Run(context.Context) error { return errUnsupported }
+
+// Set fails.
+func (*Guard) Set(string, Will) error { return errUnsupported }
+
+// Close does nothing.
+func (*Guard) Close() error { return nil }

@@ -1,0 +1,106 @@
+package guard
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var compare = cmp.Options{
+	cmp.AllowUnexported(shot{}),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+}
+
+func TestCompilePacket(t *testing.T) {
+	payload := unhex(t, "2133 0001 0000 dead")
+	tests := map[string]struct {
+		packet Packet
+		want   shot
+	}{
+		"IPv4 multicast": {
+			Packet{Interface: 2, Source: ip("192.0.2.1"), Destination: ip("224.0.0.18"), Protocol: 112, TTL: 255, Payload: payload},
+			shot{socketIPv4, 2, ip("224.0.0.18"), unhex(t,
+				"45 c0 001c 0000 0000 ff 70 0000 c0000201 e0000012"+"2133 0001 0000 dead")},
+		},
+		"IPv6 multicast": {
+			Packet{Interface: 3, Source: ip("fe80::1%eth0"), Destination: ip("ff02::12"), Protocol: 112, TTL: 255, Payload: payload},
+			shot{socketIPv6, 3, ip("ff02::12"), unhex(t,
+				"6c 00 0000 0008 70 ff fe800000000000000000000000000001 ff020000000000000000000000000012"+"2133 0001 0000 dead")},
+		},
+		"a header that is given": {
+			Packet{Interface: 2, Source: ip("192.0.2.1"), Destination: ip("192.0.2.2"), Protocol: 51, TTL: 255,
+				Header: unhex(t, "45 c0 001c 1234 0000 ff 33 0000 c0000201 c0000202"), Payload: payload},
+			shot{socketIPv4, 2, ip("192.0.2.2"), unhex(t,
+				"45 c0 001c 1234 0000 ff 33 0000 c0000201 c0000202"+"2133 0001 0000 dead")},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, err := tt.packet.compile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, compare); diff != "" {
+				t.Errorf("shot (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCompileErrors(t *testing.T) {
+	for name, p := range map[string]Packet{
+		"no addresses":   {Payload: []byte{1}},
+		"two families":   {Source: ip("192.0.2.1"), Destination: ip("ff02::12")},
+		"no destination": {Source: ip("192.0.2.1")},
+		"too long":       {Source: ip("192.0.2.1"), Destination: ip("192.0.2.2"), Payload: make([]byte, 1<<15+1)},
+	} {
+		if _, err := (Will{Packets: []Packet{p}}).compile(); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestEncoding(t *testing.T) {
+	want := []shot{
+		{socket: socketNetlink, data: []byte("request")},
+		{socketIPv4, 2, ip("224.0.0.18"), []byte("packet")},
+		{socketIPv6, 1 << 30, ip("ff02::12"), make([]byte, 60)},
+		{socket: socketNetlink, data: []byte{}},
+	}
+	b := encode(want)
+	if diff := cmp.Diff(want, decode(b), compare); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+	for i := range b { // whatever is cut off, what is whole is there
+		got := decode(b[:i])
+		if len(got) >= len(want) || !cmp.Equal(got, want[:len(got)], compare, cmp.Transformer("nil", func(s []shot) []shot { return append([]shot{}, s...) })) {
+			t.Fatalf("%d of %d bytes are decoded as %+v", i, len(b), got)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(encode([]shot{{socket: socketNetlink, data: []byte("request")}, {socketIPv6, 2, ip("ff02::12"), []byte("x")}}))
+	f.Add([]byte{1, 0, 0, 0, 2, 4, 224, 0, 0, 18, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		shots := decode(b)
+		again := decode(encode(shots))
+		if !cmp.Equal(shots, again, compare) {
+			t.Errorf("%+v is read back as %+v", shots, again)
+		}
+	})
+}

@@ -1,0 +1,71 @@
+package vip
+
+import (
+	"net"
+	"net/netip"
+)
+
+// kernel is what the rest of the package needs of the operating system, in one
+// network namespace. Its methods may be called from several goroutines.
+type kernel interface {
+	// link finds an interface by its index or, where there is none any more
+	// (or index is 0), by its name. The error wraps ErrNoInterface.
+	link(index int, name string) (link, error)
+	// addresses lists those of all interfaces.
+	addresses() ([]assigned, error)
+	// put adds an address, or changes the lifetime of one that is there.
+	put(assigned) error
+	// remove removes an address. That it is gone already is no error.
+	remove(assigned) error
+	// putRoute adds a route with our mark. That it is there is no error.
+	putRoute(r Route, index int) error
+	// removeRoute removes a route with our mark. That it is gone already, or
+	// that another without the mark is there, is no error.
+	removeRoute(r Route, index int) error
+	// removal returns the netlink request that removes an address, and
+	// routeRemoval that for a route.
+	removal(a assigned) []byte
+	routeRemoval(r Route, index int) []byte
+	// setDown returns the one that sets an interface down.
+	setDown(index int) []byte
+	// configure4 writes net.ipv4.conf.INTERFACE.*, by its number.
+	configure4(index, setting int, value uint32) error
+	// addMacvlan makes a macvlan interface, which is down.
+	addMacvlan(name string, parent int, mac net.HardwareAddr) error
+	// setUp sets an interface up or down. That it is gone is no error if down.
+	setUp(index int, up bool) error
+	// removeLink deletes an interface. That it is gone already is no error.
+	removeLink(index int) error
+	// filter drops what comes in for addrs, and for no others that it dropped
+	// under this name before; none: that nothing is dropped is no error.
+	filter(name string, addrs []netip.Addr) error
+	// send sends an Ethernet frame.
+	send(index int, frame []byte) error
+	// watch waits for changes. It returns an overrun when changes were lost,
+	// and ErrClosed after close.
+	watch() ([]change, error)
+	// listeners return functions that each wait for the next sighting, and
+	// return ErrClosed after close.
+	listeners() []func() (sighting, error)
+	close() error
+}
+
+// changeKind says what a change is about.
+type changeKind uint8
+
+const (
+	addressAdded changeKind = iota + 1
+	addressRemoved
+	linkChanged
+	// routeRemoved: one with our mark.
+	routeRemoved
+	// overrun: changes were lost. Everything may be different.
+	overrun
+)
+
+// change is one thing that happened in the network namespace.
+type change struct {
+	kind changeKind
+	addr netip.Addr // of addressAdded and addressRemoved
+	name string     // of linkChanged
+}

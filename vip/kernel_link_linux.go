@@ -1,0 +1,179 @@
+package vip
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Attributes that carry the settings of an interface (linux/if_link.h), and
+// the place of net.ipv6.conf.INTERFACE.forwarding among those of IPv6.
+const (
+	iflaInetConf         = 1
+	iflaInet6Conf        = 2
+	iflaInet6AddrGenMode = 8
+	addrGenModeNone      = 1
+	devconf6Forwarding   = 0
+	macvlanModeVEPA      = 2
+	macvlanKind          = "macvlan"
+)
+
+func (k *linuxKernel) link(index int, name string) (link, error) {
+	if index != 0 {
+		if l, err := k.getLink(index, ""); !errors.Is(err, ErrNoInterface) {
+			return l, err
+		}
+	}
+	return k.getLink(0, name)
+}
+
+// getLink asks for an interface by index, or by name if index is 0.
+func (k *linuxKernel) getLink(index int, name string) (link, error) {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	data := []nl.NetlinkRequestData{msg}
+	if index == 0 {
+		data = append(data, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	}
+	answers, err := k.execute(unix.RTM_GETLINK, 0, unix.RTM_NEWLINK, data...)
+	if err != nil {
+		return link{}, explain(fmt.Sprintf("interface %q", name), err)
+	}
+	if len(answers) > 0 {
+		if l, ok := parseLink(answers[0]); ok {
+			return l, nil
+		}
+	}
+	return link{}, fmt.Errorf("vip: interface %q: the kernel's answer makes no sense", name)
+}
+
+// parseLink reads an RTM_NEWLINK or RTM_DELLINK message.
+func parseLink(data []byte) (link, bool) {
+	if len(data) < unix.SizeofIfInfomsg {
+		return link{}, false
+	}
+	const running = unix.IFF_UP | unix.IFF_RUNNING
+	msg := nl.DeserializeIfInfomsg(data)
+	l := link{
+		index:    int(msg.Index),
+		up:       msg.Flags&running == running,
+		loopback: msg.Flags&unix.IFF_LOOPBACK != 0,
+	}
+	var lower int
+	var kind string
+	for typ, value := range attributes(data[unix.SizeofIfInfomsg:]) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.name = unix.ByteSliceToString(value)
+		case unix.IFLA_ADDRESS:
+			l.mac = net.HardwareAddr(value)
+		case unix.IFLA_AF_SPEC:
+			l.conf4 = uint32s(attribute(attribute(value, unix.AF_INET), iflaInetConf))
+			inet6 := uint32s(attribute(attribute(value, unix.AF_INET6), iflaInet6Conf))
+			l.routes6 = len(inet6) > devconf6Forwarding && inet6[devconf6Forwarding] != 0
+		case unix.IFLA_LINK:
+			if len(value) == 4 {
+				lower = int(binary.NativeEndian.Uint32(value))
+			}
+		case unix.IFLA_LINKINFO:
+			kind = unix.ByteSliceToString(attribute(value, unix.IFLA_INFO_KIND))
+		}
+	}
+	if kind == macvlanKind {
+		l.parent = lower
+	}
+	l.ethernet = msg.Type == unix.ARPHRD_ETHER && len(l.mac) == 6
+	return l, l.name != ""
+}
+
+// uint32s reads an array of numbers.
+func uint32s(b []byte) []uint32 {
+	out := make([]uint32, len(b)/4)
+	for i := range out {
+		out[i] = binary.NativeEndian.Uint32(b[4*i:])
+	}
+	return out
+}
+
+// configure4 goes by netlink, which, unlike /proc/sys, works in the namespace of
+// the socket rather than in that of the thread.
+func (k *linuxKernel) configure4(index, setting int, value uint32) error {
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
+	spec.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil).
+		AddRtAttr(iflaInetConf|unix.NLA_F_NESTED, nil).
+		AddRtAttr(setting, nl.Uint32Attr(value))
+	_, err := k.execute(unix.RTM_SETLINK, unix.NLM_F_ACK, 0, linkMessage(index), spec)
+	return explain("configure interface", err)
+}
+
+func linkMessage(index int) *nl.IfInfomsg {
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	return msg
+}
+
+func (k *linuxKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) error {
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(unix.IFLA_INFO_KIND, nl.NonZeroTerminated(macvlanKind))
+	// VEPA: nothing passes between the interfaces on one parent. Private is the
+	// same, but takes away from the parent what comes from the interface's own
+	// address: of two routers that are Active after a split, both with the
+	// virtual MAC, neither would hear the other's advertisements there.
+	info.AddRtAttr(unix.IFLA_INFO_DATA, nil).AddRtAttr(unix.IFLA_MACVLAN_MODE, nl.Uint32Attr(macvlanModeVEPA))
+	_, err := k.execute(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, 0,
+		linkMessage(0),
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
+		nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(parent))),
+		nl.NewRtAttr(unix.IFLA_ADDRESS, mac),
+		info)
+	if err != nil {
+		return explain(fmt.Sprintf("add interface %s (macvlan)", name), err)
+	}
+	l, err := k.link(0, name)
+	if err != nil {
+		return err
+	}
+	// No link-local address of its own: it would be the same on every router.
+	// A kernel without IPv6 knows no such setting.
+	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
+	spec.AddRtAttr(unix.AF_INET6|unix.NLA_F_NESTED, nil).
+		AddRtAttr(iflaInet6AddrGenMode, nl.Uint8Attr(addrGenModeNone))
+	_, err = k.execute(unix.RTM_SETLINK, unix.NLM_F_ACK, 0, linkMessage(l.index), spec)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		err = nil
+	}
+	return explain("configure interface "+name, err)
+}
+
+func (k *linuxKernel) setUp(index int, up bool) error {
+	_, err := k.execute(unix.RTM_NEWLINK, unix.NLM_F_ACK, 0, upMessage(index, up))
+	if !up && errors.Is(err, unix.ENODEV) {
+		err = nil
+	}
+	return explain("set interface up or down", err)
+}
+
+func upMessage(index int, up bool) *nl.IfInfomsg {
+	msg := linkMessage(index)
+	msg.Change = unix.IFF_UP
+	if up {
+		msg.Flags = unix.IFF_UP
+	}
+	return msg
+}
+
+func (k *linuxKernel) setDown(index int) []byte {
+	return request(unix.RTM_NEWLINK, []nl.NetlinkRequestData{upMessage(index, false)})
+}
+
+func (k *linuxKernel) removeLink(index int) error {
+	_, err := k.execute(unix.RTM_DELLINK, unix.NLM_F_ACK, 0, linkMessage(index))
+	if errors.Is(err, unix.ENODEV) {
+		err = nil
+	}
+	return explain("remove interface", err)
+}

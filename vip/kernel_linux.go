@@ -1,0 +1,251 @@
+package vip
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/mdlayher/socket"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+)
+
+// linuxKernel implements kernel with sockets that are all opened at once. A
+// socket stays in the network namespace of the thread that opened it, so no
+// method cares about the thread that it runs on.
+type linuxKernel struct {
+	requests *nl.SocketHandle
+	watcher  *nl.NetlinkSocket
+	frames   *socket.Conn     // AF_PACKET, not bound: sends on any interface, even one that was made later
+	arp      *socket.Conn     // AF_PACKET: hears ARP on every interface
+	icmp     *ipv6.PacketConn // hears neighbour advertisements; nil without IPv6
+	packets  *filter          // nil if the kernel has no nftables
+	closed   atomic.Bool
+}
+
+var _ kernel = (*linuxKernel)(nil)
+
+const (
+	// watchBuffer holds about ten thousand notifications.
+	watchBuffer = 4 << 20
+	// requestTimeout is far longer than the kernel takes to answer.
+	requestTimeout = 5e9 // ns
+	// dumpTries bounds the repetitions of a list that changed while it was
+	// being read.
+	dumpTries = 20
+)
+
+// openKernel opens the sockets in the calling thread's network namespace.
+func openKernel() (kernel, error) {
+	k := &linuxKernel{}
+	if err := k.open(); err != nil {
+		k.close()
+		return nil, explain("open sockets", err)
+	}
+	return k, nil
+}
+
+func (k *linuxKernel) open() error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	k.requests = &nl.SocketHandle{Socket: s}
+	timeout := unix.NsecToTimeval(requestTimeout)
+	if err := errors.Join(s.SetSendTimeout(&timeout), s.SetReceiveTimeout(&timeout), s.SetExtAck(true)); err != nil {
+		return err
+	}
+	k.watcher, err = nl.Subscribe(unix.NETLINK_ROUTE,
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return err
+	}
+	// Without privileges over the machine the limit net.core.rmem_max holds;
+	// an overrun is then more likely, and handled.
+	if k.watcher.SetReceiveBufferSize(watchBuffer, true) != nil {
+		_ = k.watcher.SetReceiveBufferSize(watchBuffer, false)
+	}
+	// Protocol 0: this socket receives nothing.
+	k.frames, err = socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "packet", nil)
+	if err != nil {
+		return err
+	}
+	if k.packets, err = openFilter(); err != nil && !errors.Is(err, unix.EPROTONOSUPPORT) {
+		return err
+	}
+	return k.openListeners()
+}
+
+func (k *linuxKernel) close() error {
+	k.closed.Store(true)
+	if k.requests != nil {
+		k.requests.Close()
+	}
+	if k.watcher != nil {
+		k.watcher.Close()
+	}
+	if k.frames != nil {
+		k.frames.Close()
+	}
+	if k.arp != nil {
+		k.arp.Close()
+	}
+	if k.icmp != nil {
+		k.icmp.Close()
+	}
+	if k.packets != nil {
+		k.packets.close()
+	}
+	return nil
+}
+
+// execute sends one request and returns the payloads of the answers.
+func (k *linuxKernel) execute(typ, flags int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	if k.closed.Load() {
+		return nil, ErrClosed
+	}
+	req := nl.NewNetlinkRequest(typ, flags)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.requests}
+	for _, d := range data {
+		req.AddData(d)
+	}
+	return req.Execute(unix.NETLINK_ROUTE, answer)
+}
+
+// request returns a request to which the kernel answers only if it fails.
+func request(typ int, data []nl.NetlinkRequestData) []byte {
+	req := nl.NewNetlinkRequest(typ, 0)
+	for _, d := range data {
+		req.AddData(d)
+	}
+	return req.Serialize()
+}
+
+// explain adds to an error what its reader can do about it.
+func explain(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("vip: %s: needs CAP_NET_ADMIN and CAP_NET_RAW: %w", what, err)
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("vip: %s: %w", what, ErrNoInterface)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("vip: %s: IPv6 is disabled on the interface (net.ipv6.conf.*.disable_ipv6): %w", what, err)
+	}
+	return fmt.Errorf("vip: %s: %w", what, err)
+}
+
+func (k *linuxKernel) send(index int, frame []byte) error {
+	to := &unix.SockaddrLinklayer{
+		Ifindex:  index,
+		Protocol: binary.NativeEndian.Uint16(frame[12:14]),
+		Halen:    6,
+	}
+	copy(to.Addr[:], frame[:6])
+	return explain("send", k.frames.Sendto(context.Background(), frame, unix.MSG_DONTWAIT, to))
+}
+
+func (k *linuxKernel) watch() ([]change, error) {
+	msgs, from, err := k.watcher.Receive()
+	switch {
+	case k.closed.Load():
+		return nil, ErrClosed
+	case errors.Is(err, unix.ENOBUFS):
+		// The kernel dropped notifications, and said so. The subscription lives
+		// on; the caller must look for itself.
+		return []change{{kind: overrun}}, nil
+	case err != nil:
+		return []change{{kind: overrun}}, explain("watch", err)
+	case from.Pid != nl.PidKernel:
+		return nil, nil // another process may not tell us about addresses
+	}
+	var out []change
+	for _, m := range msgs {
+		if c, ok := parseChange(m.Header.Type, m.Data); ok {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// parseChange understands one notification. What it does not understand it
+// passes over.
+func parseChange(typ uint16, data []byte) (change, bool) {
+	switch typ {
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		a, ok := parseAddress(data)
+		kind := addressAdded
+		if typ == unix.RTM_DELADDR {
+			kind = addressRemoved
+		}
+		return change{kind: kind, addr: a.prefix.Addr()}, ok
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		l, ok := parseLink(data)
+		return change{kind: linkChanged, name: l.name}, ok
+	case unix.RTM_DELROUTE:
+		return change{kind: routeRemoved}, len(data) >= unix.SizeofRtMsg && data[5] == routeProtocol
+	}
+	return change{}, false
+}
+
+// parseAddress reads an RTM_NEWADDR or RTM_DELADDR message.
+func parseAddress(data []byte) (assigned, bool) {
+	if len(data) < unix.SizeofIfAddrmsg {
+		return assigned{}, false
+	}
+	msg := nl.DeserializeIfAddrmsg(data)
+	a := assigned{index: int(msg.Index), scope: Scope(msg.Scope), flags: uint32(msg.Flags)}
+	var local, address []byte
+	for typ, value := range attributes(data[unix.SizeofIfAddrmsg:]) {
+		switch typ {
+		case unix.IFA_LOCAL:
+			local = value
+		case unix.IFA_ADDRESS:
+			address = value
+		case unix.IFA_LABEL:
+			a.label = unix.ByteSliceToString(value)
+		case unix.IFA_FLAGS:
+			if len(value) == 4 {
+				a.flags = binary.NativeEndian.Uint32(value)
+			}
+		}
+	}
+	if local == nil { // IPv6; on a point-to-point link IFA_ADDRESS is the peer's
+		local = address
+	}
+	addr, ok := netip.AddrFromSlice(local)
+	a.prefix = netip.PrefixFrom(addr, int(msg.Prefixlen))
+	return a, ok && a.prefix.IsValid()
+}
+
+// attributes walks over a list of attributes (struct rtattr) and ends at the
+// first that makes no sense.
+func attributes(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofRtAttr {
+			size := int(binary.NativeEndian.Uint16(b))
+			typ := binary.NativeEndian.Uint16(b[2:]) &^ unix.NLA_F_NESTED
+			if size < unix.SizeofRtAttr || size > len(b) || !yield(typ, b[unix.SizeofRtAttr:size]) {
+				return
+			}
+			b = b[min((size+3)&^3, len(b)):]
+		}
+	}
+}
+
+// attribute returns one attribute of a list, or nil.
+func attribute(b []byte, typ uint16) []byte {
+	for t, value := range attributes(b) {
+		if t == typ {
+			return value
+		}
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package vip
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"time"
+
+	"github.com/mdlayher/socket"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+)
+
+// openListeners opens the sockets that hear what other hosts claim. They get
+// nothing but ARP and neighbour advertisements, however busy the host is.
+func (k *linuxKernel) openListeners() (err error) {
+	if k.arp, err = socket.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, 0, "packet", nil); err != nil {
+		return err
+	}
+	arp := binary.BigEndian.AppendUint16(nil, unix.ETH_P_ARP)
+	if err = k.arp.Bind(&unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(arp)}); err != nil {
+		return err
+	}
+	conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
+	if err != nil {
+		return nil // a kernel without IPv6 has no conflicts there
+	}
+	k.icmp = ipv6.NewPacketConn(conn)
+	var filter ipv6.ICMPFilter
+	filter.SetAll(true)
+	filter.Accept(ipv6.ICMPTypeNeighborAdvertisement)
+	if err := k.icmp.SetICMPFilter(&filter); err != nil {
+		return err
+	}
+	return k.icmp.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagInterface, true)
+}
+
+func (k *linuxKernel) listeners() []func() (sighting, error) {
+	if k.icmp == nil {
+		return []func() (sighting, error){k.hearARP}
+	}
+	return []func() (sighting, error){k.hearARP, k.hearAdvertisement}
+}
+
+func (k *linuxKernel) hearARP() (sighting, error) {
+	buf := make([]byte, 64)
+	for {
+		n, from, err := k.arp.Recvfrom(context.Background(), buf, 0)
+		if k.closed.Load() {
+			return sighting{}, ErrClosed
+		}
+		if err != nil {
+			return sighting{}, explain("listen for ARP", err)
+		}
+		sender, isLink := from.(*unix.SockaddrLinklayer)
+		addr, mac, ok := parseARP(buf[:n])
+		if ok && isLink {
+			return sighting{index: sender.Ifindex, addr: addr, mac: mac, time: time.Now()}, nil
+		}
+	}
+}
+
+func (k *linuxKernel) hearAdvertisement() (sighting, error) {
+	buf := make([]byte, 1500)
+	for {
+		n, cm, _, err := k.icmp.ReadFrom(buf)
+		if k.closed.Load() {
+			return sighting{}, ErrClosed
+		}
+		if err != nil {
+			return sighting{}, explain("listen for neighbour advertisements", err)
+		}
+		// From beyond the link the hop limit would be less (RFC 4861 §7.1.2).
+		if cm == nil || cm.HopLimit != 255 {
+			continue
+		}
+		if addr, mac, ok := parseAdvertisement(buf[:n]); ok {
+			return sighting{index: cm.IfIndex, addr: addr, mac: mac, time: time.Now()}, nil
+		}
+	}
+}

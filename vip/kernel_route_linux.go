@@ -1,0 +1,70 @@
+package vip
+
+import (
+	"errors"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+func (k *linuxKernel) putRoute(r Route, index int) error {
+	// Without NLM_F_REPLACE: another program's route to the same destination
+	// stays. Only our own exact route answers EEXIST.
+	_, err := k.execute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_ACK, 0, r.message(index)...)
+	if errors.Is(err, unix.EEXIST) {
+		err = nil
+	}
+	return explain("add route to "+r.Destination.String(), err)
+}
+
+func (k *linuxKernel) removeRoute(r Route, index int) error {
+	// The kernel removes only a route with the protocol that is asked for.
+	_, err := k.execute(unix.RTM_DELROUTE, unix.NLM_F_ACK, 0, r.message(index)...)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
+		err = nil
+	}
+	return explain("remove route to "+r.Destination.String(), err)
+}
+
+func (k *linuxKernel) routeRemoval(r Route, index int) []byte {
+	return request(unix.RTM_DELROUTE, r.message(index))
+}
+
+// message returns r as the body of a request (rtnetlink(7), RTM_NEWROUTE).
+func (r Route) message(index int) []nl.NetlinkRequestData {
+	dst := r.Destination
+	table := r.Table
+	if table == 0 {
+		table = unix.RT_TABLE_MAIN
+	}
+	msg := nl.NewRtMsg()
+	msg.Family = unix.AF_INET6
+	if dst.Addr().Is4() {
+		msg.Family = unix.AF_INET
+	}
+	msg.Dst_len = uint8(dst.Bits())
+	msg.Table = unix.RT_TABLE_UNSPEC // see RTA_TABLE
+	msg.Protocol = routeProtocol
+	msg.Scope = unix.RT_SCOPE_UNIVERSE
+	out := []nl.NetlinkRequestData{
+		msg,
+		nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(table)),
+		nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))),
+	}
+	if dst.Bits() > 0 {
+		out = append(out, nl.NewRtAttr(unix.RTA_DST, dst.Addr().AsSlice()))
+	}
+	switch {
+	case r.Gateway.IsValid():
+		out = append(out, nl.NewRtAttr(unix.RTA_GATEWAY, r.Gateway.AsSlice()))
+	case dst.Addr().Is4():
+		msg.Scope = unix.RT_SCOPE_LINK
+	}
+	if r.Source.IsValid() {
+		out = append(out, nl.NewRtAttr(unix.RTA_PREFSRC, r.Source.AsSlice()))
+	}
+	if r.Metric != 0 {
+		out = append(out, nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(r.Metric)))
+	}
+	return out
+}

@@ -1,0 +1,276 @@
+package vip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Manager keeps the addresses of one virtual router. Acquire, Announce and
+// Release may be called from any goroutine, before and while Run runs.
+type Manager struct {
+	cfg        Config
+	log        *slog.Logger
+	ns         *Namespace
+	ownsNS     bool
+	interfaces []string // names, each once
+
+	wake   chan struct{} // Run has something to look at
+	dirty  atomic.Bool   // the kernel's state may differ from the desired one
+	holds  atomic.Bool   // copy of held for Namespace.dispatch
+	closed sync.Once
+
+	sightings chan sighting // of our addresses, by whomever
+	answers   chan sighting // the same while probing
+	probing   atomic.Bool
+
+	mu         sync.Mutex
+	links      map[string]link // as last seen
+	raised     map[settingKey]bool
+	undo       []func()
+	held       bool      // the desired state
+	accepts    bool      // there is no filter, for NoAccept
+	ended      bool      // nothing is added any more
+	renewed    time.Time // the lease counts from then
+	renewAt    time.Time
+	puts       []assigned // what a renewal writes
+	announcer  announcer
+	budgeted   time.Time // the Namespace's budget is used up until then
+	looked     time.Time // last reconciliation
+	lookNext   time.Time // next one if nothing happens
+	complained time.Time
+	lost       error                    // to be reported to OnLost
+	reported   map[netip.Addr]time.Time // conflicts
+	status     Status
+}
+
+// Status is a snapshot of a Manager for people and metrics.
+type Status struct {
+	// Held: the addresses are on the interface.
+	Held bool
+	// Reinstated counts addresses that another program removed and that were
+	// put back.
+	Reinstated uint64
+	// Removed counts addresses that appeared while they were not to be held,
+	// a predecessor's leftovers included, and that were removed.
+	Removed uint64
+	// Lost counts the times that held addresses could not be kept.
+	Lost uint64
+	// Conflicts counts the times that another host claimed an address that was
+	// held here.
+	Conflicts uint64
+}
+
+// NewManager checks cfg, and that its interfaces exist: if one does not, the
+// error wraps ErrNoInterface. It changes nothing yet; Run does.
+func NewManager(cfg Config) (*Manager, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	ns, owns := cfg.Namespace, false
+	if ns == nil {
+		var err error
+		if ns, err = OpenNamespace(cfg.Logger); err != nil {
+			return nil, err
+		}
+		owns = true
+	}
+	m := &Manager{
+		cfg:        cfg,
+		log:        cfg.Logger.With("vip", cfg.Name),
+		ns:         ns,
+		ownsNS:     owns,
+		interfaces: cfg.interfaces(),
+		wake:       make(chan struct{}, 1),
+		sightings:  make(chan sighting, 16),
+		answers:    make(chan sighting, 16),
+		reported:   make(map[netip.Addr]time.Time),
+		links:      make(map[string]link),
+		raised:     make(map[settingKey]bool),
+		announcer:  announcer{schedule: cfg.Announce},
+	}
+	if err := m.check(); err != nil {
+		if owns {
+			ns.Close()
+		}
+		return nil, err
+	}
+	ns.join(m)
+	return m, nil
+}
+
+// check fails if the configuration does not fit the machine.
+func (m *Manager) check() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cfg.VirtualMAC != nil {
+		_, err := m.ns.kernel.link(0, m.cfg.Interface)
+		return err // the rest needs the macvlan, which is made by Run
+	}
+	_, err := m.wanted()
+	m.looked = time.Time{} // Run is to look at once
+	return err
+}
+
+func (m *Manager) linkByIndex(index int) (link, error) {
+	return m.ns.kernel.link(index, "")
+}
+
+// Run keeps the addresses as Acquire and Release say until ctx ends. It begins
+// by removing what a predecessor left behind, and ends by removing the
+// addresses; nothing can be acquired after that. It returns an error only if
+// that first or last removal failed. It may be called once.
+func (m *Manager) Run(ctx context.Context) error {
+	defer m.Close()
+	m.dirty.Store(true)
+	if err := m.step(time.Now()); err != nil {
+		return err
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(time.Until(m.deadline()))
+		select {
+		case <-ctx.Done():
+			return m.end()
+		case <-m.wake:
+		case s := <-m.sightings:
+			m.conflict(s)
+			continue
+		case <-timer.C:
+		}
+		if err := m.step(time.Now()); err != nil {
+			m.log.Error("addresses are not as they should be", "err", err)
+		}
+		if lost := m.takeLost(); lost != nil && m.cfg.OnLost != nil {
+			m.cfg.OnLost(lost)
+		}
+	}
+}
+
+// Acquire puts the addresses on the interface, and returns when they are
+// there: all of them, or none and an error.
+func (m *Manager) Acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, ErrClosed)
+	}
+	m.lost = nil // what was lost before is held again, or this call says why not
+	return m.acquire(ctx)
+}
+
+// Announce tells the link where the addresses are. It sends what is due at
+// once as far as the budget goes, and leaves the rest of the schedule to Run.
+// It does nothing while the addresses are not held.
+func (m *Manager) Announce(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.held {
+		return nil
+	}
+	now := time.Now()
+	m.announcer.start(now)
+	err := m.announce(now)
+	m.poke()
+	return err
+}
+
+// Release takes the addresses off the interface. It does so whether or not
+// they were acquired.
+func (m *Manager) Release(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.release()
+}
+
+// Status returns a snapshot.
+func (m *Manager) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.status
+	s.Held = m.held
+	return s
+}
+
+// RemovalRequests returns netlink requests that remove the routes and the
+// addresses and set a macvlan down, if they are there, for a process that is to do so on behalf of
+// this one: see package guard. They name interfaces by the index that these
+// have now; after Acquire it is the one that matters.
+func (m *Manager) RemovalRequests() [][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out [][]byte
+	for _, r := range m.cfg.Routes {
+		if l, ok := m.links[r.Interface]; ok {
+			out = append(out, m.ns.kernel.routeRemoval(r, l.index))
+		}
+	}
+	for _, a := range m.cfg.Addresses {
+		if l, ok := m.links[a.Interface]; ok {
+			out = append(out, m.ns.kernel.removal(assigned{index: l.index, prefix: a.Prefix}))
+		}
+	}
+	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil {
+		out = append(out, m.ns.kernel.setDown(l.index))
+	}
+	return out
+}
+
+// Close ends a Manager that Run is not going to be called for. Run calls it
+// itself. The addresses stay as they are, unless they are on a macvlan.
+func (m *Manager) Close() error {
+	var err error
+	m.closed.Do(func() {
+		m.ns.leave(m)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.ended = true
+		err = m.removeMacvlan()
+		for _, undo := range m.undo {
+			undo()
+		}
+		if m.ownsNS {
+			err = errors.Join(err, m.ns.Close())
+		}
+	})
+	return err
+}
+
+// end removes the addresses for good.
+func (m *Manager) end() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+	return m.release()
+}
+
+// disturb says that the kernel's state may not be the desired one any more.
+func (m *Manager) disturb() {
+	m.dirty.Store(true)
+	m.poke()
+}
+
+// poke makes Run look at the time and at what there is to do.
+func (m *Manager) poke() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Manager) takeLost() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lost := m.lost
+	m.lost = nil
+	return lost
+}

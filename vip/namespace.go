@@ -1,0 +1,203 @@
+package vip
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Namespace is the set of sockets through which Managers work in one network
+// namespace. It watches the kernel for them and shares out the budget for
+// announcements. It must be closed after the last of its Managers.
+type Namespace struct {
+	kernel kernel
+	log    *slog.Logger
+	budget limiter
+	wg     sync.WaitGroup // goroutines that watch and listen
+
+	mu       sync.Mutex
+	managers []*Manager
+	byAddr   map[netip.Addr][]*Manager
+	settings map[settingKey]*changed
+}
+
+// OpenNamespace opens the sockets in the network namespace of the calling
+// thread. A caller that has entered another one must have locked itself to its
+// thread. Without CAP_NET_RAW the error wraps syscall.EPERM. A nil logger is
+// silent.
+func OpenNamespace(logger *slog.Logger) (*Namespace, error) {
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	return newNamespace(k, logger), nil
+}
+
+func newNamespace(k kernel, logger *slog.Logger) *Namespace {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Namespace{
+		kernel:   k,
+		log:      logger,
+		byAddr:   make(map[netip.Addr][]*Manager),
+		settings: make(map[settingKey]*changed),
+	}
+	n.wg.Go(n.watch)
+	for _, next := range k.listeners() {
+		n.wg.Go(func() { n.listen(next) })
+	}
+	return n
+}
+
+// Close closes the sockets. Managers that are still running fail from then on.
+func (n *Namespace) Close() error {
+	err := n.kernel.close()
+	n.wg.Wait()
+	return err
+}
+
+// watchPause keeps a watcher that fails for good from spinning.
+const watchPause = 100 * time.Millisecond
+
+// watch tells the Managers what happens in the kernel until it is closed.
+func (n *Namespace) watch() {
+	for {
+		changes, err := n.kernel.watch()
+		if errors.Is(err, ErrClosed) {
+			return
+		}
+		if err != nil {
+			n.log.Warn("watching addresses failed", "err", err)
+			time.Sleep(watchPause)
+		}
+		for _, c := range changes {
+			n.dispatch(c)
+		}
+	}
+}
+
+// listen tells the Managers which addresses other hosts claim.
+func (n *Namespace) listen(next func() (sighting, error)) {
+	for {
+		s, err := next()
+		if errors.Is(err, ErrClosed) {
+			return
+		}
+		if err != nil {
+			n.log.Warn("listening for other hosts failed", "err", err)
+			time.Sleep(watchPause)
+			continue
+		}
+		n.mu.Lock()
+		for _, m := range n.byAddr[s.addr] {
+			m.see(s)
+		}
+		n.mu.Unlock()
+	}
+}
+
+// dispatch hands a change to the Managers that it may concern. That they ignore
+// what they caused themselves is what keeps hundreds of them, each renewing its
+// leases, from waking one another.
+func (n *Namespace) dispatch(c change) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch c.kind {
+	case addressAdded, addressRemoved:
+		for _, m := range n.byAddr[c.addr] {
+			if m.holds.Load() == (c.kind == addressRemoved) {
+				m.disturb()
+			}
+		}
+	case linkChanged:
+		for _, m := range n.managers {
+			if slices.Contains(m.interfaces, c.name) {
+				m.disturb()
+			}
+		}
+	case routeRemoved:
+		for _, m := range n.managers {
+			if len(m.cfg.Routes) > 0 && m.holds.Load() {
+				m.disturb()
+			}
+		}
+	case overrun:
+		n.log.Debug("notifications were lost, looking at everything again")
+		for _, m := range n.managers {
+			m.disturb()
+		}
+	}
+}
+
+// join makes m hear of changes.
+func (n *Namespace) join(m *Manager) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.managers = append(n.managers, m)
+	for _, a := range m.cfg.Addresses {
+		addr := a.Prefix.Addr()
+		n.byAddr[addr] = append(n.byAddr[addr], m)
+	}
+}
+
+// leave undoes join.
+func (n *Namespace) leave(m *Manager) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	isM := func(other *Manager) bool { return other == m }
+	n.managers = slices.DeleteFunc(n.managers, isM)
+	for _, a := range m.cfg.Addresses {
+		addr := a.Prefix.Addr()
+		n.byAddr[addr] = slices.DeleteFunc(n.byAddr[addr], isM)
+		if len(n.byAddr[addr]) == 0 {
+			delete(n.byAddr, addr)
+		}
+	}
+}
+
+// changed is a setting of an interface that was changed on behalf of Managers.
+type changed struct {
+	before uint32
+	users  int
+}
+
+// settingKey names a setting by the numbers of interface and setting.
+type settingKey struct{ index, setting int }
+
+// raise makes a setting of an interface at least value. It returns its undo,
+// which takes effect with the last of several users.
+func (n *Namespace) raise(l link, setting int, value uint32) (undo func(), err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := settingKey{l.index, setting}
+	c := n.settings[key]
+	if c == nil {
+		if l.conf(setting) >= value {
+			return func() {}, nil // it was so before us, and stays so
+		}
+		c = &changed{before: l.conf(setting)}
+	}
+	if err := n.kernel.configure4(l.index, setting, value); err != nil {
+		return nil, err
+	}
+	n.settings[key] = c
+	c.users++
+	return func() { n.restore(key) }, nil
+}
+
+func (n *Namespace) restore(key settingKey) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.settings[key]
+	if c.users--; c.users > 0 {
+		return
+	}
+	delete(n.settings, key)
+	if err := n.kernel.configure4(key.index, key.setting, c.before); err != nil && !errors.Is(err, ErrNoInterface) {
+		n.log.Warn("a setting of an interface was not put back", "err", err)
+	}
+}

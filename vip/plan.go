@@ -1,0 +1,146 @@
+package vip
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// link is what the kernel says of an interface.
+type link struct {
+	index    int
+	name     string
+	mac      net.HardwareAddr
+	up       bool
+	loopback bool
+	ethernet bool // ARPHRD_ETHER: speaks ARP and neighbour discovery
+	routes6  bool // forwards IPv6
+	parent   int  // of a macvlan, the interface that it is on; else 0
+	conf4    []uint32
+}
+
+// conf returns net.ipv4.conf.INTERFACE.*, by its number.
+func (l link) conf(setting int) uint32 {
+	if setting > len(l.conf4) {
+		return 0
+	}
+	return l.conf4[setting-1]
+}
+
+// Settings of an interface that matter here (linux/ip.h, IPV4_DEVCONF_*).
+const (
+	confRPFilter    = 8
+	confARPAnnounce = 18
+	confARPIgnore   = 19
+	confPromote     = 20 // promote_secondaries
+)
+
+// assigned is an address as it is, or is to be, on an interface.
+type assigned struct {
+	index  int
+	prefix netip.Prefix
+	scope  Scope
+	label  string
+	flags  uint32        // IFA_F_*
+	valid  time.Duration // 0: for ever
+}
+
+// Address flags from linux/if_addr.h that matter here.
+const (
+	flagNoDAD         = 0x02  // IFA_F_NODAD
+	flagNoPrefixRoute = 0x200 // IFA_F_NOPREFIXROUTE
+)
+
+// target is a desired address together with the interface that it is meant for.
+type target struct {
+	Address
+	index int
+}
+
+// changes is what makes the actual state the desired one. Removals come first,
+// as they cannot fail for lack of anything.
+type changes struct {
+	remove []assigned
+	put    []assigned // missing ones only
+	all    []assigned // every desired address, as put would write it
+}
+
+// plan compares the addresses that are there with those that should be.
+//
+// An address is recognised by its IP and interface whatever the length of its
+// prefix: two twins that differ in nothing else answer alike. While the
+// addresses are held twins are left alone; when they are not, all go.
+func plan(want []target, have []assigned, hold bool, lease time.Duration) changes {
+	var c changes
+	for _, w := range want {
+		found := false
+		for _, h := range have {
+			if h.index != w.index || h.prefix.Addr() != w.Prefix.Addr() {
+				continue
+			}
+			found = found || h.prefix.Bits() == w.Prefix.Bits()
+			if !hold {
+				c.remove = append(c.remove, h)
+			}
+		}
+		if !hold {
+			continue
+		}
+		a := w.assign(have, lease)
+		c.all = append(c.all, a)
+		if !found {
+			c.put = append(c.put, a)
+		}
+	}
+	return c
+}
+
+// assign returns the address as it is to be written to the kernel.
+func (w target) assign(have []assigned, lease time.Duration) assigned {
+	a := assigned{index: w.index, prefix: w.Prefix, scope: w.Scope, label: w.Label, valid: lease}
+	is6 := w.Prefix.Addr().Is6()
+	if is6 {
+		// Duplicate address detection would keep the address unusable for more
+		// than a second, and see the peer that is just leaving.
+		a.flags = flagNoDAD
+	}
+	if is6 && w.Prefix.IsSingleIP() {
+		a.flags |= flagNoPrefixRoute
+	}
+	for _, h := range have {
+		if h.prefix.Addr() == w.Prefix.Addr() || h.prefix.Masked() != w.Prefix.Masked() {
+			continue
+		}
+		// The host has its own route to this network already. On the same
+		// interface IPv4 adds none for a further address, but IPv6 has no
+		// secondary addresses: the lifetime of ours would become the route's. On
+		// another one, such as a macvlan's parent, there would be two routes.
+		if is6 || h.index != w.index {
+			a.flags |= flagNoPrefixRoute
+		}
+	}
+	return a
+}
+
+// elsewhere returns an error if a desired address is on an interface other
+// than its own. The loopback interface is no contradiction: hosts that are
+// backends in direct-return mode carry the service's address there.
+func elsewhere(want []target, have []assigned, lookup func(index int) (link, error)) error {
+	for _, w := range want {
+		for _, h := range have {
+			if h.index == w.index || h.prefix.Addr() != w.Prefix.Addr() {
+				continue
+			}
+			if w.Prefix.Addr().IsLinkLocalUnicast() {
+				continue // may repeat on every link
+			}
+			l, err := lookup(h.index)
+			if err != nil || l.loopback {
+				continue
+			}
+			return fmt.Errorf("vip: %s: %v is on %s already: %w", w.Interface, w.Prefix.Addr(), l.name, ErrInUse)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package vip
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// on returns an address as it is found on an interface.
+func on(index int, s string) assigned { return assigned{index: index, prefix: prefix(s)} }
+
+func want(index int, s string) target {
+	return target{Address: Address{Prefix: prefix(s), Interface: "eth0"}, index: index}
+}
+
+var compare = cmp.Options{
+	cmp.AllowUnexported(assigned{}, changes{}, shot{}, change{}),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+}
+
+func TestPlan(t *testing.T) {
+	v6 := func(flags uint32) assigned {
+		a := on(2, "2001:db8::10/64")
+		a.flags = flags
+		return a
+	}
+	tests := map[string]struct {
+		want []target
+		have []assigned
+		hold bool
+		plan changes
+	}{
+		"missing address is put": {
+			want: []target{want(2, "192.0.2.10/24")},
+			have: []assigned{on(2, "192.0.2.1/24")},
+			hold: true,
+			plan: changes{put: []assigned{on(2, "192.0.2.10/24")}, all: []assigned{on(2, "192.0.2.10/24")}},
+		},
+		"present address is left, and renewable": {
+			want: []target{want(2, "192.0.2.10/24")},
+			have: []assigned{on(2, "192.0.2.10/24")},
+			hold: true,
+			plan: changes{all: []assigned{on(2, "192.0.2.10/24")}},
+		},
+		"address with another length does not count": {
+			want: []target{want(2, "192.0.2.10/24")},
+			have: []assigned{on(2, "192.0.2.10/32")},
+			hold: true,
+			plan: changes{put: []assigned{on(2, "192.0.2.10/24")}, all: []assigned{on(2, "192.0.2.10/24")}},
+		},
+		"address on another interface does not count": {
+			want: []target{want(2, "192.0.2.10/24")},
+			have: []assigned{on(3, "192.0.2.10/24")},
+			hold: true,
+			plan: changes{put: []assigned{on(2, "192.0.2.10/24")}, all: []assigned{on(2, "192.0.2.10/24")}},
+		},
+		"leftovers go whatever their length, others stay": {
+			want: []target{want(2, "192.0.2.10/24"), want(2, "2001:db8::10/64")},
+			have: []assigned{
+				on(1, "127.0.0.1/8"), on(2, "192.0.2.1/24"), on(2, "192.0.2.10/32"), on(2, "192.0.2.10/24"),
+				on(3, "192.0.2.10/24"), on(2, "2001:db8::1/64"), on(2, "2001:db8::10/128"),
+			},
+			plan: changes{remove: []assigned{on(2, "192.0.2.10/32"), on(2, "192.0.2.10/24"), on(2, "2001:db8::10/128")}},
+		},
+		"nothing to remove": {
+			want: []target{want(2, "192.0.2.10/24")},
+			have: []assigned{on(2, "192.0.2.1/24")},
+		},
+		"IPv6 alone in its network makes the network's route": {
+			want: []target{want(2, "2001:db8::10/64")},
+			have: []assigned{on(2, "fe80::1/64"), on(3, "2001:db8:1::1/64")},
+			hold: true,
+			plan: changes{put: []assigned{v6(flagNoDAD)}, all: []assigned{v6(flagNoDAD)}},
+		},
+		"a network that another interface has gets no second route": {
+			want: []target{want(2, "192.0.2.10/24"), want(2, "2001:db8::10/64")},
+			have: []assigned{on(3, "192.0.2.1/24"), on(3, "2001:db8::1/64"), on(2, "192.0.2.10/24"), v6(flagNoDAD)},
+			hold: true,
+			plan: changes{all: []assigned{
+				{index: 2, prefix: prefix("192.0.2.10/24"), flags: flagNoPrefixRoute}, v6(flagNoDAD | flagNoPrefixRoute),
+			}},
+		},
+		"IPv6 beside the host's own address leaves the host's route alone": {
+			want: []target{want(2, "2001:db8::10/64")},
+			have: []assigned{on(2, "2001:db8::1/64"), v6(flagNoDAD)},
+			hold: true,
+			plan: changes{all: []assigned{v6(flagNoDAD | flagNoPrefixRoute)}},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.plan, plan(tt.want, tt.have, tt.hold, 0), compare); diff != "" {
+				t.Errorf("plan (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPlanCarriesAddressAttributes(t *testing.T) {
+	w := target{Address: Address{Prefix: prefix("192.0.2.10/24"), Scope: ScopeLink, Label: "eth0:vip"}, index: 2}
+	want := assigned{index: 2, prefix: w.Prefix, scope: ScopeLink, label: "eth0:vip", valid: 3 * time.Second}
+	got := plan([]target{w}, nil, true, 3*time.Second)
+	if diff := cmp.Diff([]assigned{want}, got.put, compare); diff != "" {
+		t.Errorf("put (-want +got):\n%s", diff)
+	}
+}
+
+func TestElsewhere(t *testing.T) {
+	links := map[int]link{
+		1: {index: 1, name: "lo", loopback: true},
+		2: {index: 2, name: "eth0"},
+		3: {index: 3, name: "eth1"},
+	}
+	lookup := func(index int) (link, error) { return links[index], nil }
+	tests := map[string]struct {
+		want target
+		have assigned
+		err  string
+	}{
+		"own interface":      {want(2, "192.0.2.10/24"), on(2, "192.0.2.10/24"), ""},
+		"other interface":    {want(2, "192.0.2.10/24"), on(3, "192.0.2.10/32"), "vip: eth0: 192.0.2.10 is on eth1 already: address already in use"},
+		"IPv6 too":           {want(2, "2001:db8::1/64"), on(3, "2001:db8::1/64"), "vip: eth0: 2001:db8::1 is on eth1 already: address already in use"},
+		"loopback":           {want(2, "192.0.2.10/24"), on(1, "192.0.2.10/32"), ""},
+		"link-local repeats": {want(2, "fe80::1/64"), on(3, "fe80::1/64"), ""},
+		"other address":      {want(2, "192.0.2.10/24"), on(3, "192.0.2.11/24"), ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			err := elsewhere([]target{tt.want}, []assigned{tt.have}, lookup)
+			if tt.err == "" {
+				if err != nil {
+					t.Errorf("error %v, want none", err)
+				}
+				return
+			}
+			if err == nil || err.Error() != tt.err || !errors.Is(err, ErrInUse) {
+				t.Errorf("error %v, want %s", err, tt.err)
+			}
+		})
+	}
+}

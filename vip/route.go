@@ -1,0 +1,47 @@
+package vip
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Route is a route that exists for as long as the addresses are held. It is
+// marked with routing protocol number 112 in the kernel; a route without that
+// mark is never touched.
+type Route struct {
+	// Destination is the network; 0.0.0.0/0 or ::/0 for a default route.
+	Destination netip.Prefix
+	// Gateway is the next hop. None: the destination is on the link.
+	Gateway netip.Addr
+	// Interface is the device, if it is not Config.Interface.
+	Interface string
+	// Source is the preferred source address. Default: the kernel chooses.
+	Source netip.Addr
+	// Table is the routing table. Default 254, the main one.
+	Table uint32
+	// Metric: the least wins. Default 0 for IPv4, 1024 for IPv6. It should
+	// differ from that of other routes to the same destination.
+	Metric uint32
+}
+
+// routeProtocol marks our routes (rtm_protocol), as their creator is to choose
+// freely above RTPROT_STATIC. It is VRRP's number among the IP protocols.
+const routeProtocol = 112
+
+// validate checks a route whose defaults are filled in.
+func (r Route) validate() error {
+	is4 := r.Destination.Addr().Is4()
+	switch {
+	case !r.Destination.IsValid():
+		return errors.New("no destination")
+	case r.Destination != r.Destination.Masked():
+		return errors.New("destination has bits beyond its length")
+	case r.Gateway.IsValid() && r.Gateway.Is4() != is4:
+		return errors.New("gateway is of another family")
+	case r.Source.IsValid() && r.Source.Is4() != is4:
+		return errors.New("source is of another family")
+	case r.Interface == "":
+		return errors.New("no interface")
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+package vip
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// The announcements as they pass the wire, with their times.
+func TestConformance44Announcements(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("a", "192.0.2.1/24")
+	lan, err := l.Segment("lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := lan.Capture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := runIn(t, h, Config{
+		Addresses: addrs(t, vip4+"/24", vip6+"/64"),
+		Announce:  Schedule{Burst: 1, Rounds: []time.Duration{0, 300 * time.Millisecond}},
+	})
+	mustAcquire(t, m)
+	mac := hardwareAddr(m)
+	frame := func(addr string, reply bool) []byte {
+		b, err := announcement(netip.MustParseAddr(addr), mac, reply, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	request, reply, na := frame(vip4, false), frame(vip4, true), frame(vip6, false)
+	if err := m.Announce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	count := func(want []byte) (times []time.Time) {
+		for _, f := range c.Packets() {
+			if bytes.Equal(f.Data, want) {
+				times = append(times, f.Time)
+			}
+		}
+		return times
+	}
+	lab.Until(t, bound, "all announcements are on the wire", func() bool {
+		return len(count(request)) == 2 && len(count(reply)) == 2 && len(count(na)) == 4
+	})
+	for name, b := range map[string][]byte{"request": request, "reply": reply, "advertisement": na} {
+		at := count(b)
+		if gap := at[len(at)-1].Sub(at[0]); gap < 290*time.Millisecond {
+			t.Errorf("%s: second round after %v, want 300 ms; frame %s", name, gap, hex.EncodeToString(b))
+		}
+	}
+}
+
+// What announcements are for: a neighbour that knew the address at another host
+// sends to the new one, although Linux ignores a change within a second of the
+// last one.
+func TestNetnsNeighboursLearn(t *testing.T) {
+	l := lab.New(t)
+	a, b := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64"), l.MustHost("b", "192.0.2.2/24", "2001:db8::2/64")
+	client := l.MustHost("client", "192.0.2.9/24", "2001:db8::9/64")
+	cfg := Config{Addresses: addrs(t, vip4+"/24", vip6+"/64")}
+	ma, _ := runIn(t, a, cfg)
+	mb, _ := runIn(t, b, cfg)
+	for i, m := range []*Manager{ma, mb, ma} {
+		for _, other := range []*Manager{ma, mb} {
+			if err := other.Release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustAcquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 { // give the client something to forget
+			for _, p := range []string{"udp4", "udp6"} {
+				addr := map[string]string{"udp4": vip4 + ":9", "udp6": "[" + vip6 + "]:9"}[p]
+				conn, err := client.DialContext(context.Background(), p, addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn.Write([]byte("x"))
+				conn.Close()
+			}
+		}
+		lab.Until(t, bound, "the client knows the address at its new place", func() bool {
+			mac := hardwareAddr(m).String()
+			return neighbour(t, client, vip4) == mac && neighbour(t, client, vip6) == mac
+		})
+	}
+}
+
+func hardwareAddr(m *Manager) net.HardwareAddr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.links["eth0"].mac
+}
+
+// neighbour returns the hardware address at which a host believes addr to be.
+func neighbour(t *testing.T, h *lab.Host, addr string) string {
+	t.Helper()
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := h.Netlink().NeighList(0, family)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := slices.IndexFunc(list, func(n netlink.Neigh) bool { return n.IP.String() == addr }); i >= 0 {
+			return list[i].HardwareAddr.String()
+		}
+	}
+	return ""
+}
+
+// Where no other address has the network, the network's route comes and goes
+// with the virtual address.
+func TestNetnsPrefixRoute(t *testing.T) {
+	h := lab.New(t).MustHost("a")
+	before := routes(t, h)
+	m, _ := runIn(t, h, Config{Addresses: addrs(t, vip4+"/24", vip6+"/64"), Lease: 60 * time.Second})
+	mustAcquire(t, m)
+	if got := routes(t, h); len(got) != len(before)+2 {
+		t.Errorf("routes while held: %v, want one for each network beside %v", got, before)
+	}
+	if err := m.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := routes(t, h); !slices.Equal(got, before) {
+		t.Errorf("routes afterwards: %v, want %v", got, before)
+	}
+}
+
+// 255 virtual routers share one interface and one Namespace.
+func TestNetnsManyManagers(t *testing.T) {
+	h := lab.New(t).MustHost("a", "10.1.0.1/24")
+	var ns *Namespace
+	if err := h.Do(func() (err error) {
+		ns, err = OpenNamespace(nil)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	const n = 255
+	managers := make([]*Manager, n)
+	for i := range managers {
+		addr := netip.AddrFrom4([4]byte{10, 1, 1, byte(i)})
+		managers[i], _ = runIn(t, h, Config{
+			Namespace: ns, Lease: 2 * time.Second, Announce: Schedule{Burst: 1},
+			Addresses: []Address{{Prefix: netip.PrefixFrom(addr, 32)}},
+		})
+	}
+	began := time.Now()
+	for _, m := range managers {
+		mustAcquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d addresses acquired and announced in %v", n, time.Since(began).Round(time.Millisecond))
+	end := time.Now().Add(3 * time.Second) // longer than the lease
+	for time.Now().Before(end) {
+		if got := len(held(t, h)); got != n+1 {
+			t.Fatalf("%d addresses, want %d", got, n+1)
+		}
+	}
+	for _, m := range managers {
+		if s := m.Status(); s.Lost != 0 || s.Reinstated != 0 {
+			t.Fatalf("status %+v", s)
+		}
+	}
+}
