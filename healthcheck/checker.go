@@ -1,0 +1,94 @@
+package healthcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Checker makes one probe of one target.
+//
+// Check returns nil if the target is healthy and otherwise says what is wrong.
+// It returns soon after ctx is done. A [Monitor] never calls it twice at the
+// same time. An error that matches [ErrCannotRun] means that nothing was
+// learned about the target.
+//
+// A Checker may have a method Validate() error; [NewMonitor] calls it, so that
+// a mistake in its fields is found before the first probe.
+type Checker interface {
+	Check(ctx context.Context) error
+}
+
+// CheckerFunc makes a [Checker] of a function.
+type CheckerFunc func(ctx context.Context) error
+
+// Check calls f.
+func (f CheckerFunc) Check(ctx context.Context) error { return f(ctx) }
+
+// Watcher is a [Checker] that notices by itself when its answer may have
+// changed, such as when a process exits or a link goes down. A [Monitor] runs
+// Watch beside its probes, and probes at once whenever changed is called.
+type Watcher interface {
+	Checker
+	// Watch calls changed, from any goroutine, until ctx is done, or returns
+	// nil if there is nothing to notice. After an error it is called again 5 s
+	// later; probes go on at their interval all the time.
+	Watch(ctx context.Context, changed func()) error
+}
+
+// ErrCannotRun is what the error of a probe matches, by errors.Is, that could
+// not be made at all: the program is missing, the process may not open the
+// socket, has no file descriptor left or no local port. Such an error says
+// nothing about the target.
+var ErrCannotRun = errors.New("the check cannot run")
+
+// fail gives err the package's form, "healthcheck: tcp 192.0.2.1:80: why", and
+// marks it with ErrCannotRun if it is this machine's fault.
+func fail(kind, target string, err error) error {
+	err = cause(err)
+	if isLocal(err) && !errors.Is(err, ErrCannotRun) {
+		return fmt.Errorf("healthcheck: %s %s: %w: %w", kind, target, ErrCannotRun, err)
+	}
+	return fmt.Errorf("healthcheck: %s %s: %w", kind, target, err)
+}
+
+// cause strips what the error of a connection says twice, and gives every
+// expiry of a probe's time one form, whichever timer fired first.
+func cause(err error) error {
+	if op, ok := err.(*net.OpError); ok {
+		err = op.Err
+	}
+	if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
+		return timeoutError{}
+	}
+	return err
+}
+
+// timeoutError is the failure of a probe whose time was up.
+type timeoutError struct{}
+
+func (timeoutError) Error() string { return "timed out" }
+
+func (timeoutError) Timeout() bool { return true }
+
+func (timeoutError) Is(target error) bool {
+	return target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded
+}
+
+// isLocal reports whether err is this machine's own: what it may not do, and
+// what it has run out of.
+func isLocal(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	if !ok {
+		return false
+	}
+	switch errno {
+	case syscall.EPERM, syscall.EACCES, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+		syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT:
+		return true
+	}
+	return false
+}

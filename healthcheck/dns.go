@@ -1,0 +1,249 @@
+package healthcheck
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// DNS is a [Checker] that asks a name server for a record. It asks by UDP, and
+// by TCP if the answer does not fit.
+type DNS struct {
+	// Server is "host:port" or "[v6]:port". Required.
+	Server string
+	// Name is the name to look up. A final dot makes no difference. Required.
+	Name string
+	// Type is the record's type: A, AAAA, CNAME, MX, NS, PTR, SOA, SRV or TXT.
+	// Default A.
+	Type string
+	// Expect lists answers that must all be there, whatever others are:
+	// addresses; for CNAME, MX, NS, PTR, SRV and SOA the host that they name;
+	// for TXT the text. Default: any answer of this type will do.
+	Expect []string
+	// TCP asks by TCP at once.
+	TCP bool
+}
+
+var dnsTypes = map[string]dnsmessage.Type{
+	"":      dnsmessage.TypeA,
+	"A":     dnsmessage.TypeA,
+	"AAAA":  dnsmessage.TypeAAAA,
+	"CNAME": dnsmessage.TypeCNAME,
+	"MX":    dnsmessage.TypeMX,
+	"NS":    dnsmessage.TypeNS,
+	"PTR":   dnsmessage.TypePTR,
+	"SOA":   dnsmessage.TypeSOA,
+	"SRV":   dnsmessage.TypeSRV,
+	"TXT":   dnsmessage.TypeTXT,
+}
+
+// Validate reports what cannot be asked.
+func (c DNS) Validate() error {
+	if _, err := c.question(); err != nil {
+		return c.fail(err)
+	}
+	return validateAddress("dns", c.Server)
+}
+
+// Check asks the server.
+func (c DNS) Check(ctx context.Context) error {
+	if err := c.check(ctx); err != nil {
+		return c.fail(err)
+	}
+	return nil
+}
+
+func (c DNS) fail(err error) error { return fail("dns", c.Server+" "+c.Name, err) }
+
+func (c DNS) check(ctx context.Context) error {
+	question, err := c.question()
+	if err != nil {
+		return err
+	}
+	id := uint16(rand.Uint32())
+	query, err := (&dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: id, RecursionDesired: true},
+		Questions: []dnsmessage.Question{question},
+	}).Pack()
+	if err != nil {
+		return err
+	}
+	var answers []string
+	if !c.TCP {
+		answers, err = c.askUDP(ctx, query, id, question)
+	}
+	if c.TCP || errors.Is(err, errTruncated) {
+		answers, err = c.askTCP(ctx, query, id, question)
+	}
+	if err != nil {
+		return err
+	}
+	for _, want := range c.Expect {
+		if !slices.Contains(answers, canonical(question.Type, want)) {
+			return fmt.Errorf("answers are %q, want %q among them", answers, want)
+		}
+	}
+	return nil
+}
+
+func (c DNS) question() (dnsmessage.Question, error) {
+	qtype, ok := dnsTypes[strings.ToUpper(c.Type)]
+	if !ok {
+		return dnsmessage.Question{}, fmt.Errorf("type %q: want one of %v", c.Type, slices.Sorted(maps.Keys(dnsTypes))[1:])
+	}
+	if c.Name == "" {
+		return dnsmessage.Question{}, errors.New("no name")
+	}
+	name, err := dnsmessage.NewName(strings.TrimSuffix(c.Name, ".") + ".")
+	if err != nil {
+		return dnsmessage.Question{}, err
+	}
+	q := dnsmessage.Question{Name: name, Type: qtype, Class: dnsmessage.ClassINET}
+	// Packing knows the limits of names and labels.
+	_, err = (&dnsmessage.Message{Questions: []dnsmessage.Question{q}}).Pack()
+	return q, err
+}
+
+func (c DNS) askUDP(ctx context.Context, query []byte, id uint16, q dnsmessage.Question) ([]string, error) {
+	conn, release, err := dial(ctx, "udp", c.Server)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if _, err := conn.Write(query); err != nil {
+		return nil, err
+	}
+	reply := make([]byte, maxReply)
+	for {
+		n, err := conn.Read(reply)
+		if err != nil {
+			return nil, err
+		}
+		answers, err := parseDNSReply(reply[:n], id, q)
+		// A forged reply must not stand in the way of the real one.
+		if !errors.Is(err, errForeignReply) {
+			return answers, err
+		}
+	}
+}
+
+func (c DNS) askTCP(ctx context.Context, query []byte, id uint16, q dnsmessage.Question) ([]string, error) {
+	conn, release, err := dial(ctx, "tcp", c.Server)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)); err != nil {
+		return nil, err
+	}
+	var size [2]byte
+	_, err = io.ReadFull(conn, size[:])
+	reply := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if err == nil {
+		_, err = io.ReadFull(conn, reply)
+	}
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, errors.New("closed without a reply")
+	case err != nil:
+		return nil, err
+	}
+	return parseDNSReply(reply, id, q)
+}
+
+var (
+	errForeignReply = errors.New("reply to another question")
+	errTruncated    = errors.New("truncated reply")
+)
+
+// parseDNSReply returns the answers of the type asked for, in canonical form.
+// errForeignReply means that reply does not belong to the question.
+func parseDNSReply(reply []byte, id uint16, q dnsmessage.Question) ([]string, error) {
+	var p dnsmessage.Parser
+	header, err := p.Start(reply)
+	if err != nil || header.ID != id || !header.Response {
+		return nil, errForeignReply
+	}
+	// A refusal may come without the question.
+	questions, err := p.AllQuestions()
+	if err != nil || len(questions) > 1 || len(questions) == 0 && header.RCode == dnsmessage.RCodeSuccess {
+		return nil, errForeignReply
+	}
+	for _, got := range questions {
+		if got.Type != q.Type || got.Class != q.Class || !strings.EqualFold(got.Name.String(), q.Name.String()) {
+			return nil, errForeignReply
+		}
+	}
+	switch {
+	case header.RCode != dnsmessage.RCodeSuccess:
+		return nil, fmt.Errorf("server says %s", strings.TrimPrefix(header.RCode.String(), "RCode"))
+	case header.Truncated:
+		return nil, errTruncated
+	}
+	resources, err := p.AllAnswers()
+	if err != nil {
+		return nil, fmt.Errorf("malformed reply: %w", err)
+	}
+	var answers []string
+	for _, r := range resources {
+		if r.Header.Type == q.Type && r.Header.Class == q.Class {
+			answers = append(answers, answerText(r.Body))
+		}
+	}
+	if len(answers) == 0 {
+		return nil, fmt.Errorf("no %s record", strings.TrimPrefix(q.Type.String(), "Type"))
+	}
+	return answers, nil
+}
+
+// answerText returns what identifies an answer, in canonical form.
+func answerText(body dnsmessage.ResourceBody) string {
+	host := func(n dnsmessage.Name) string { return canonical(dnsmessage.TypeCNAME, n.String()) }
+	switch b := body.(type) {
+	case *dnsmessage.AResource:
+		return netip.AddrFrom4(b.A).String()
+	case *dnsmessage.AAAAResource:
+		return netip.AddrFrom16(b.AAAA).String()
+	case *dnsmessage.CNAMEResource:
+		return host(b.CNAME)
+	case *dnsmessage.MXResource:
+		return host(b.MX)
+	case *dnsmessage.NSResource:
+		return host(b.NS)
+	case *dnsmessage.PTRResource:
+		return host(b.PTR)
+	case *dnsmessage.SOAResource:
+		return host(b.NS)
+	case *dnsmessage.SRVResource:
+		return host(b.Target)
+	case *dnsmessage.TXTResource:
+		return strings.Join(b.TXT, "")
+	}
+	return ""
+}
+
+// canonical brings an expected answer into the form in which answers are
+// compared: addresses as netip prints them, hosts in lower case without the
+// final dot, text as it is.
+func canonical(t dnsmessage.Type, text string) string {
+	switch t {
+	case dnsmessage.TypeA, dnsmessage.TypeAAAA:
+		if ip := net.ParseIP(text); ip != nil {
+			text = ip.String()
+		}
+		return text
+	case dnsmessage.TypeTXT:
+		return text
+	}
+	return strings.ToLower(strings.TrimSuffix(text, "."))
+}

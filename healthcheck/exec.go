@@ -1,0 +1,70 @@
+package healthcheck
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// maxOutput is how much of a program's output is kept. The rest is read
+	// and dropped, so that the program never blocks on a full pipe.
+	maxOutput = 4 << 10
+	// outputGrace is how long output is awaited after the program has exited:
+	// a background process that it left behind may hold the pipe for ever.
+	outputGrace = 100 * time.Millisecond
+	// defaultPath is the only environment of a program by default.
+	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// Exec is a [Checker] that runs a program: exit code 0 is healthy. It needs a
+// Unix system.
+//
+// The program runs without a shell (for one, run "/bin/sh" with "-c"), in a
+// process group of its own, which is killed as a whole when time is up. Its
+// output becomes part of the error.
+//
+// A program that would run as root must be out of everyone else's reach: the
+// file, each directory above it and each symbolic link on the way must belong
+// to root and be writable by root only, or it is refused. This does not extend
+// to files named in Args.
+//
+// A program that is missing, may not be run or is refused gives [ErrCannotRun].
+type Exec struct {
+	// Path is the program's absolute path. Required.
+	Path string
+	// Args are its arguments, without the program's name.
+	Args []string
+	// Env is added to its environment as "NAME=value". Default: only PATH,
+	// with the usual directories. Nothing is inherited.
+	Env []string
+	// Dir is its working directory. Default "/".
+	Dir string
+	// User is who it runs as: "user", "user:group", or numbers. Anyone but
+	// oneself needs root. Default: the user of this process.
+	User string
+}
+
+// Validate reports a Path that is not absolute and a bad Env. That the program
+// exists is for Check to find out: it may come and go.
+func (c Exec) Validate() error {
+	if !filepath.IsAbs(c.Path) {
+		return fail("exec", c.Path, errors.New("the path must be absolute"))
+	}
+	for _, e := range c.Env {
+		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
+			return fail("exec", c.Path, fmt.Errorf("environment %q: want NAME=value", e))
+		}
+	}
+	return nil
+}
+
+// head keeps the first maxOutput bytes written to it.
+type head struct{ kept []byte }
+
+func (h *head) Write(p []byte) (int, error) {
+	h.kept = append(h.kept, p[:min(len(p), maxOutput-len(h.kept))]...)
+	return len(p), nil
+}

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package healthcheck
+
+import (
+	"context"
+	"errors"
+)
+
+// Check returns ErrCannotRun.
+func (c Exec) Check(context.Context) error {
+	return fail("exec", c.Path, errors.Join(ErrCannotRun, errors.ErrUnsupported))
+}

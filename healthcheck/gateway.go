@@ -1,0 +1,106 @@
+package healthcheck
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// Gateway is a [Checker] that asks for the link-layer address of a neighbour,
+// by ARP or by neighbour discovery: healthy if the neighbour answers. Unlike a
+// ping it cannot be filtered by the neighbour or answered by way of another
+// interface, which makes it the tie-breaker of a two-node pair: the node that
+// does not reach the gateway is the one that is cut off. It needs Linux and
+// CAP_NET_RAW.
+type Gateway struct {
+	// Interface is the name of the interface to ask on. Required.
+	Interface string
+	// Address is the neighbour's address. Required.
+	Address netip.Addr
+}
+
+// Validate reports what is missing.
+func (c Gateway) Validate() error {
+	switch {
+	case c.Interface == "":
+		return c.fail(errors.New("no interface"))
+	case !c.Address.IsValid() || c.Address.IsUnspecified() || c.Address.IsMulticast():
+		return c.fail(fmt.Errorf("address %v: want that of a neighbour", c.Address))
+	}
+	return nil
+}
+
+// Check asks once and waits for the answer.
+func (c Gateway) Check(ctx context.Context) error {
+	if err := c.check(ctx); err != nil {
+		return c.fail(err)
+	}
+	return nil
+}
+
+func (c Gateway) fail(err error) error {
+	return fail("gateway", fmt.Sprintf("%v on %s", c.Address, c.Interface), err)
+}
+
+// arpSize is the size of an ARP packet for IPv4 over Ethernet (RFC 826).
+const arpSize = 28
+
+// arpHead is its beginning: hardware type Ethernet, protocol type IPv4, and
+// the sizes of their addresses.
+var arpHead = []byte{0, 1, 0x08, 0x00, 6, 4}
+
+const (
+	arpRequest = 1
+	arpReply   = 2
+)
+
+// marshalARP returns an ARP packet.
+func marshalARP(op uint16, senderMAC net.HardwareAddr, sender netip.Addr, targetMAC net.HardwareAddr, target netip.Addr) []byte {
+	b := append(make([]byte, 0, arpSize), arpHead...)
+	b = binary.BigEndian.AppendUint16(b, op)
+	b = append(append(b, senderMAC...), sender.AsSlice()...)
+	return append(append(b, targetMAC...), target.AsSlice()...)
+}
+
+// isARPAnswer reports whether b is a reply in which addr tells us its address.
+// Ethernet may have padded it.
+func isARPAnswer(b []byte, addr netip.Addr, us net.HardwareAddr) bool {
+	return len(b) >= arpSize && bytes.Equal(b[:6], arpHead) && binary.BigEndian.Uint16(b[6:]) == arpReply &&
+		bytes.Equal(b[14:18], addr.AsSlice()) && bytes.Equal(b[18:24], us)
+}
+
+// Types and options of neighbour discovery (RFC 4861 §4.3, §4.4, §4.6.1).
+const (
+	ndpSolicitation    = 135
+	ndpAdvertisement   = 136
+	ndpSourceLinkLayer = 1
+	ndpHopLimit        = 255
+)
+
+// marshalSolicitation returns a Neighbor Solicitation. The kernel fills in the
+// checksum.
+func marshalSolicitation(target netip.Addr, us net.HardwareAddr) []byte {
+	b := append([]byte{ndpSolicitation, 0, 0, 0, 0, 0, 0, 0}, target.WithZone("").AsSlice()...)
+	if len(us) != 6 {
+		return b
+	}
+	// The option's length is in units of 8 bytes.
+	return append(append(b, ndpSourceLinkLayer, 1), us...)
+}
+
+// isAdvertisementOf reports whether b is a Neighbor Advertisement of target.
+func isAdvertisementOf(b []byte, target netip.Addr) bool {
+	return len(b) >= 24 && b[0] == ndpAdvertisement && b[1] == 0 && bytes.Equal(b[8:24], target.WithZone("").AsSlice())
+}
+
+// solicitedNode returns the multicast group of all nodes with addresses like
+// this (RFC 4291 §2.7.1).
+func solicitedNode(addr netip.Addr) netip.Addr {
+	a := addr.As16()
+	group := [16]byte{0xff, 0x02, 11: 0x01, 12: 0xff, 13: a[13], 14: a[14], 15: a[15]}
+	return netip.AddrFrom16(group)
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package healthcheck
+
+import (
+	"context"
+	"errors"
+)
+
+func (c Gateway) check(context.Context) error {
+	return errors.Join(ErrCannotRun, errors.ErrUnsupported)
+}

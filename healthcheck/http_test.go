@@ -1,0 +1,137 @@
+package healthcheck
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestHTTP(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/ok", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "all is well") })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/broken", http.StatusFound) })
+	mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "sorry", http.StatusServiceUnavailable) })
+	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) { sleep(r, 300*time.Millisecond) })
+	mux.HandleFunc("/veryslow", func(w http.ResponseWriter, r *http.Request) { sleep(r, time.Minute) })
+	mux.HandleFunc("/endless", func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := fmt.Fprintln(w, strings.Repeat("junk ", 1000)); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		fmt.Fprintf(w, "%s %s %s/%s X=%s agent=%s", r.Method, r.Host, user, password, r.Header.Get("X-Probe"), r.UserAgent())
+	})
+	mux.HandleFunc("/torn", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, "only this")
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	raw := func(text string) string { return "http://" + serve(t, saysAndCloses(text)) + "/" }
+	body := regexp.MustCompile
+
+	runCheckCases(t, []checkCase{
+		{name: "good", checker: HTTP{URL: s.URL + "/ok"}},
+		{name: "good body", checker: HTTP{URL: s.URL + "/ok", Body: body("^all is well")}},
+		{name: "wrong body", checker: HTTP{URL: s.URL + "/ok", Body: body("ill")}, want: `body "all is well" does not match "ill"`},
+		{name: "match beyond the bound is not seen", checker: HTTP{URL: s.URL + "/ok", Body: body("well"), MaxBody: 8}, want: "does not match"},
+		{name: "wrong status", checker: HTTP{URL: s.URL + "/broken"}, want: `status "503 Service Unavailable"`},
+		{name: "wrong status that is wanted", checker: HTTP{URL: s.URL + "/broken", Status: []StatusRange{{200, 200}, {500, 599}}}},
+		{name: "not found", checker: HTTP{URL: s.URL + "/nosuch"}, want: "404"},
+		{name: "redirect is not followed", checker: HTTP{URL: s.URL + "/moved"}},
+		{name: "redirect is not wanted", checker: HTTP{URL: s.URL + "/moved", Status: []StatusRange{{200, 299}}}, want: "302"},
+		{name: "method, host, header, user", checker: HTTP{
+			URL:  strings.Replace(s.URL, "http://", "http://joe:secret@", 1) + "/echo",
+			Host: "www.example.com", Method: "OPTIONS", Header: http.Header{"x-probe": {"7"}},
+			Body: body("^OPTIONS www.example.com joe/secret X=7 agent=havip-healthcheck$"),
+		}},
+		{name: "HEAD", checker: HTTP{URL: s.URL + "/ok", Method: "HEAD"}},
+		{name: "slow", checker: HTTP{URL: s.URL + "/slow"}},
+		{name: "too slow", checker: HTTP{URL: s.URL + "/veryslow"}, patience: patience, is: isTimeout},
+		{name: "oversized body", checker: HTTP{URL: s.URL + "/endless", Body: body("nothing like it")}, want: "does not match"},
+		{name: "oversized body that is not looked at", checker: HTTP{URL: s.URL + "/endless"}},
+		{name: "torn body", checker: HTTP{URL: s.URL + "/torn", Body: body("all is well")}, want: "unexpected EOF"},
+		{name: "half-open", checker: HTTP{URL: "http://" + halfOpen(t)}, patience: patience, is: isTimeout},
+		{name: "silent", checker: HTTP{URL: "http://" + serve(t, silent)}, patience: patience, is: isTimeout},
+		{name: "no SYN-ACK", checker: HTTP{URL: "http://" + blackHole(t)}, patience: patience, is: isTimeout},
+		{name: "endless header", checker: HTTP{URL: "http://" + serve(t, flood)}, want: "healthcheck: http http://127"},
+		{name: "endless header line", checker: HTTP{URL: raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 200<<10))}, want: "response header exceeds 65536 bytes"},
+		{name: "not HTTP", checker: HTTP{URL: raw("SSH-2.0-OpenSSH_9.2\r\n")}, want: "malformed HTTP"},
+		{name: "speaks before it is asked", checker: HTTP{URL: "http://" + serve(t, says(0, "220 mail ESMTP\r\n"))}, want: "malformed HTTP"},
+		{name: "informational response first", checker: HTTP{URL: raw("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhello"), Body: body("hello")}},
+		{name: "endless informational responses", checker: HTTP{URL: raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000))}, want: "response header exceeds"},
+		{name: "closes at once", checker: HTTP{URL: raw("")}, want: "closed without a response"},
+		{name: "refused", checker: HTTP{URL: "http://" + refused(t)}, want: "connection refused"},
+		{name: "password stays secret", checker: HTTP{URL: "http://joe:secret@" + refused(t)}, want: "http://joe:xxxxx@127.0.0.1"},
+	})
+	wantCancellable(t, HTTP{URL: "http://" + halfOpen(t)})
+}
+
+// sleep waits for d, or until the client has gone.
+func sleep(r *http.Request, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.Context().Done():
+	}
+}
+
+func TestHTTPS(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s client=%d", r.Proto, r.TLS.ServerName, len(r.TLS.PeerCertificates))
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.EnableHTTP2 = true
+	s.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	with := func(change func(*tls.Config), body string) HTTP {
+		c := &tls.Config{RootCAs: roots, ServerName: "example.com"} // what httptest's certificate is for
+		change(c)
+		return HTTP{URL: s.URL, TLS: c, Body: regexp.MustCompile(body)}
+	}
+	runCheckCases(t, []checkCase{
+		{name: "good", checker: with(func(*tls.Config) {}, "^HTTP/1.1 example.com client=0$")},
+		{name: "client certificate", checker: with(func(c *tls.Config) { c.Certificates = s.TLS.Certificates }, "client=1$")},
+		{name: "ALPN h2", checker: with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }, "^HTTP/2.0 ")},
+		{name: "ALPN http/1.1", checker: with(func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} }, "^HTTP/1.1 ")},
+		{name: "wrong name", checker: with(func(c *tls.Config) { c.ServerName = "example.org" }, ""), want: "not example.org"},
+		{name: "unknown CA", checker: HTTP{URL: s.URL}, want: "unknown authority"},
+		{name: "CA not looked at", checker: HTTP{URL: s.URL, TLS: &tls.Config{InsecureSkipVerify: true}}},
+		{name: "silent", checker: HTTP{URL: "https://" + serve(t, silent)}, patience: patience, is: isTimeout},
+		{name: "plain HTTP server", checker: HTTP{URL: "https://" + serve(t, saysAndCloses("HTTP/1.0 400 Bad Request\r\n\r\n"))}, want: "does not look like a TLS handshake"},
+	})
+}
+
+func TestHTTPValidate(t *testing.T) {
+	tests := []struct {
+		name string
+		c    HTTP
+	}{
+		{"no URL", HTTP{}}, {"no scheme", HTTP{URL: "127.0.0.1:80"}}, {"no host", HTTP{URL: "http:///path"}},
+		{"other scheme", HTTP{URL: "ftp://host/"}}, {"bad URL", HTTP{URL: "http://joe:secret@host:port/"}},
+		{"bad method", HTTP{URL: "http://host/", Method: "GET IT"}},
+		{"bad range", HTTP{URL: "http://host/", Status: []StatusRange{{300, 200}}}},
+		{"bad bound", HTTP{URL: "http://host/", MaxBody: -1}},
+	}
+	for _, test := range tests {
+		err := test.c.Validate()
+		if err == nil {
+			t.Errorf("%s: accepted", test.name)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the error shows the password: %v", test.name, err)
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package healthcheck
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+)
+
+// The numbers of ICMP as an IP protocol.
+const (
+	protocolICMP   = 1
+	protocolICMPv6 = 58
+)
+
+// ICMP is a [Checker] that sends an echo request, IPv4 or IPv6, and awaits the
+// reply. It needs no privileges where the kernel allows ping sockets
+// (net.ipv4.ping_group_range) and CAP_NET_RAW elsewhere; without either the
+// error is [ErrCannotRun].
+type ICMP struct {
+	// Address is an IP address, with a zone if it is link-local
+	// ("fe80::1%eth0"), or a host name. Required.
+	Address string
+}
+
+// Validate reports an empty address.
+func (c ICMP) Validate() error {
+	if c.Address == "" {
+		return fail("icmp", c.Address, errors.New("no address"))
+	}
+	return nil
+}
+
+// Check sends one request and waits for its reply.
+func (c ICMP) Check(ctx context.Context) error {
+	if err := c.check(ctx); err != nil {
+		return fail("icmp", c.Address, err)
+	}
+	return nil
+}
+
+func (c ICMP) check(ctx context.Context) error {
+	addr, err := resolve(ctx, c.Address)
+	if err != nil {
+		return err
+	}
+	conn, raw, err := listenICMP(addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer bind(ctx, conn)()
+	e := newEcho(addr)
+	var to net.Addr = &net.UDPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
+	if raw {
+		to = &net.IPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
+	}
+	if _, err := conn.WriteTo(e.request(), to); err != nil {
+		return err
+	}
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		if done, err := e.judge(buf[:n], addrOf(from)); done {
+			return err
+		}
+	}
+}
+
+// resolve returns the first address of a host.
+func resolve(ctx context.Context, host string) (netip.Addr, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap(), nil
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return addrs[0].Unmap(), nil
+}
+
+// listenICMP opens a ping socket, or else a raw one.
+func listenICMP(addr netip.Addr) (conn *icmp.PacketConn, raw bool, err error) {
+	ping, rawNetwork, any := "udp4", "ip4:icmp", "0.0.0.0"
+	if addr.Is6() {
+		ping, rawNetwork, any = "udp6", "ip6:ipv6-icmp", "::"
+	}
+	if conn, err = icmp.ListenPacket(ping, any); err == nil {
+		return conn, false, nil
+	}
+	if conn, err = icmp.ListenPacket(rawNetwork, any); err == nil {
+		return conn, true, nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: neither net.ipv4.ping_group_range nor CAP_NET_RAW permit it", ErrCannotRun)
+	}
+	return nil, false, err
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		addr, _ := netip.AddrFromSlice(a.IP)
+		return addr.Unmap()
+	case *net.IPAddr:
+		addr, _ := netip.AddrFromSlice(a.IP)
+		return addr.Unmap()
+	}
+	return netip.Addr{}
+}
+
+// echo is one request, and judges what comes back.
+type echo struct {
+	to      netip.Addr // without zone
+	id, seq uint16
+	token   [16]byte // tells our replies from all others
+}
+
+func newEcho(to netip.Addr) echo {
+	e := echo{to: to.WithZone(""), id: uint16(rand.Uint32()), seq: uint16(rand.Uint32())}
+	binary.NativeEndian.PutUint64(e.token[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(e.token[8:], rand.Uint64())
+	return e
+}
+
+func (e echo) request() []byte {
+	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(e.id), Seq: int(e.seq), Data: e.token[:]}}
+	if e.to.Is6() {
+		m.Type = ipv6.ICMPTypeEchoRequest
+	}
+	b, err := m.Marshal(nil) // the kernel fills in ICMPv6's checksum
+	if err != nil {
+		panic(err) // there is nothing in it that could fail
+	}
+	return b
+}
+
+// judge looks at a message that has arrived. done is false if it is none of
+// our business: a raw socket hears everybody's.
+func (e echo) judge(b []byte, from netip.Addr) (done bool, err error) {
+	proto := protocolICMP
+	if e.to.Is6() {
+		proto = protocolICMPv6
+	}
+	m, err := icmp.ParseMessage(proto, b)
+	if err != nil {
+		return false, nil
+	}
+	switch body := m.Body.(type) {
+	case *icmp.Echo:
+		reply := m.Type == ipv4.ICMPTypeEchoReply || m.Type == ipv6.ICMPTypeEchoReply
+		// A ping socket has an ID of its own. The token is what counts.
+		ours := reply && from == e.to && bytes.Equal(body.Data, e.token[:])
+		return ours, nil
+	case *icmp.DstUnreach:
+		if e.quotedIn(body.Data) {
+			return true, fmt.Errorf("%v says: unreachable (code %d)", from, m.Code)
+		}
+	}
+	return false, nil
+}
+
+// quotedIn reports whether an ICMP error quotes our request. Of that it has
+// the IP header and, at least, 8 bytes more.
+func (e echo) quotedIn(quote []byte) bool {
+	var header, typ int
+	var dst []byte
+	switch {
+	case e.to.Is4() && len(quote) >= ipv4.HeaderLen && quote[0]>>4 == 4:
+		header, typ, dst = int(quote[0]&0x0f)*4, int(ipv4.ICMPTypeEcho), quote[16:20]
+	case e.to.Is6() && len(quote) >= ipv6.HeaderLen && quote[0]>>4 == 6:
+		header, typ, dst = ipv6.HeaderLen, int(ipv6.ICMPTypeEchoRequest), quote[24:40]
+	default:
+		return false
+	}
+	return len(quote) >= header+8 && bytes.Equal(dst, e.to.AsSlice()) && int(quote[header]) == typ &&
+		binary.BigEndian.Uint16(quote[header+4:]) == e.id && binary.BigEndian.Uint16(quote[header+6:]) == e.seq
+}

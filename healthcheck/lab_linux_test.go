@@ -1,0 +1,377 @@
+package healthcheck
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// checkIn makes one check inside a host, with a generous timeout.
+func checkIn(t *testing.T, h *lab.Host, c Checker, timeout time.Duration) (err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	if doErr := h.Do(func() error { err = c.Check(ctx); return nil }); doErr != nil {
+		t.Fatal(doErr)
+	}
+	return err
+}
+
+// wantUp and wantDown make a check in a host.
+func wantUp(t *testing.T, h *lab.Host, c Checker) {
+	t.Helper()
+	if err := checkIn(t, h, c, 30*time.Second); err != nil {
+		t.Errorf("%+v: %v", c, err)
+	}
+}
+
+func wantDown(t *testing.T, h *lab.Host, c Checker, is error) {
+	t.Helper()
+	err := checkIn(t, h, c, patience)
+	if err == nil || is != nil && !errors.Is(err, is) {
+		t.Errorf("%+v: error is %v, want %v", c, err, is)
+	}
+	if errors.Is(err, ErrCannotRun) {
+		t.Errorf("%+v: cannot run: %v", c, err)
+	}
+}
+
+func TestICMPInLab(t *testing.T) {
+	l := lab.New(t)
+	a := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
+	b := l.MustHost("b", "192.0.2.2/24", "2001:db8::2/64")
+	v4, v6 := ICMP{Address: "192.0.2.2"}, ICMP{Address: "2001:db8::2"}
+	// IPv6 addresses may be tentative for a while.
+	waitFor(t, "IPv6", func() bool { return checkIn(t, a, v6, time.Second) == nil })
+
+	t.Run("raw socket", func(t *testing.T) {
+		wantUp(t, a, v4)
+		wantUp(t, a, v6)
+	})
+	t.Run("ping socket", func(t *testing.T) {
+		if err := a.Sysctl("net.ipv4.ping_group_range", "0 0"); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Do(func() error {
+			conn, raw, err := listenICMP(netip.MustParseAddr("192.0.2.2"))
+			if err == nil {
+				conn.Close()
+				if raw {
+					err = errors.New("the socket is raw though ping sockets are allowed")
+				}
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+		wantUp(t, a, v4)
+		wantUp(t, a, v6)
+	})
+	t.Run("nobody there", func(t *testing.T) {
+		wantDown(t, a, ICMP{Address: "192.0.2.77"}, isTimeout)
+		wantDown(t, a, ICMP{Address: "2001:db8::77"}, isTimeout)
+	})
+	t.Run("no route", func(t *testing.T) {
+		wantDown(t, a, ICMP{Address: "198.51.100.1"}, nil)
+	})
+	t.Run("target ignores requests", func(t *testing.T) {
+		if err := b.Sysctl("net.ipv4.icmp_echo_ignore_all", "1"); err != nil {
+			t.Fatal(err)
+		}
+		wantDown(t, a, v4, isTimeout)
+		if err := b.Sysctl("net.ipv4.icmp_echo_ignore_all", "0"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("link cut", func(t *testing.T) {
+		if err := a.Cut(); err != nil {
+			t.Fatal(err)
+		}
+		wantDown(t, a, v4, nil)
+		if err := a.Restore(); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the link", func() bool { return checkIn(t, a, v4, time.Second) == nil })
+	})
+}
+
+// TestICMPUnreachable: a router's word ends the wait at once.
+func TestICMPUnreachable(t *testing.T) {
+	l := lab.New(t)
+	a := l.MustHost("a", "192.0.2.1/24")
+	router := l.MustHost("router", "192.0.2.254/24")
+	if err := router.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Command("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.254").Run(); err != nil {
+		t.Fatal(err)
+	}
+	err := checkIn(t, a, ICMP{Address: "198.51.100.1"}, 30*time.Second)
+	if err == nil || errors.Is(err, isTimeout) {
+		t.Errorf("error is %v, want what the router says", err)
+	}
+}
+
+func TestGatewayInLab(t *testing.T) {
+	l := lab.New(t)
+	a := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
+	gw := l.MustHost("gw", "192.0.2.254/24", "2001:db8::254/64")
+	bare := l.MustHost("bare") // an interface without an IPv4 address
+	v4 := Gateway{Interface: "eth0", Address: netip.MustParseAddr("192.0.2.254")}
+	v6 := Gateway{Interface: "eth0", Address: netip.MustParseAddr("2001:db8::254")}
+	both := func() bool { return checkIn(t, a, v4, time.Second) == nil && checkIn(t, a, v6, time.Second) == nil }
+	waitFor(t, "IPv6", both)
+
+	wantUp(t, a, v4)
+	wantUp(t, a, v6)
+	wantUp(t, bare, v4)
+	if err := gw.Sysctl("net.ipv4.icmp_echo_ignore_all", "1"); err != nil { // does not matter to ARP
+		t.Fatal(err)
+	}
+	wantUp(t, a, v4)
+	wantDown(t, a, Gateway{Interface: "eth0", Address: netip.MustParseAddr("192.0.2.77")}, isTimeout)
+	wantDown(t, a, Gateway{Interface: "eth0", Address: netip.MustParseAddr("2001:db8::77")}, isTimeout)
+	wantDown(t, a, Gateway{Interface: "eth9", Address: v4.Address}, nil)
+	// Our own address is no proof of a neighbour.
+	wantDown(t, a, Gateway{Interface: "eth0", Address: netip.MustParseAddr("192.0.2.1")}, isTimeout)
+
+	if err := gw.Isolate(); err != nil { // our own carrier stays
+		t.Fatal(err)
+	}
+	wantDown(t, a, v4, isTimeout)
+	wantDown(t, a, v6, isTimeout)
+	if err := gw.Rejoin(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the gateway's return", both)
+
+	if err := a.Cut(); err != nil {
+		t.Fatal(err)
+	}
+	wantDown(t, a, v4, nil)
+	wantDown(t, a, v6, nil)
+}
+
+func TestInterfaceInLab(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("h", "192.0.2.1/24")
+	eth0 := Interface{Name: "eth0"}
+	wantUp(t, h, eth0)
+	wantUp(t, h, Interface{Name: "lo"})
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want string
+	}{
+		{"no carrier", func() error { return h.Cut() }, "has no carrier"},
+		{"carrier again", func() error { return h.Restore() }, ""},
+		{"down", func() error { return h.SetLink("eth0", false) }, "is down"},
+		{"up again", func() error { return h.SetLink("eth0", true) }, ""},
+		{"deleted", func() error { return h.Command("ip", "link", "del", "eth0").Run() }, "no such network interface"},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		var last error
+		lab.Eventually(t, 30*time.Second, step.name, func() error {
+			last = checkIn(t, h, eth0, time.Second)
+			if (last == nil) != (step.want == "") {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		if last != nil && last.Error() != "healthcheck: interface eth0: "+step.want &&
+			last.Error() != "healthcheck: interface eth0: route ip+net: "+step.want {
+			t.Errorf("%s: error is %v, want %s", step.name, last, step.want)
+		}
+	}
+}
+
+func TestInterfaceWatch(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("h", "192.0.2.1/24")
+	c := Interface{Name: "eth0"}
+	in := CheckerFunc(func(context.Context) error { return checkIn(t, h, c, 10*time.Second) })
+	events, stop := watch(t, inHost{c, h})
+	wantEvent(t, events, in, true)
+	if err := h.Cut(); err != nil {
+		t.Fatal(err)
+	}
+	wantEvent(t, events, in, false)
+	if err := h.Restore(); err != nil {
+		t.Fatal(err)
+	}
+	wantEvent(t, events, in, true)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// inHost runs Watch where the interface is.
+type inHost struct {
+	Watcher
+	h *lab.Host
+}
+
+func (w inHost) Watch(ctx context.Context, changed func()) error {
+	return w.h.Do(func() error { return w.Watcher.Watch(ctx, changed) })
+}
+
+// TestWithoutPrivileges: what the process may not do is told from a target
+// that is down.
+func TestWithoutPrivileges(t *testing.T) {
+	lab.Need(t, "setpriv")
+	h := lab.New(t).MustHost("h", "192.0.2.1/24", "2001:db8::1/64")
+	cmd := h.Command("setpriv", "--bounding-set=-net_raw", os.Args[0])
+	cmd.Env = []string{checkEnv + "=1"}
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	want := "healthcheck.ICMP: true\nhealthcheck.Gateway: true\nhealthcheck.Gateway: true\n"
+	if got := cmd.Output(); got != want {
+		t.Errorf("cannot run without CAP_NET_RAW:\n%swant:\n%s", got, want)
+	}
+}
+
+func TestEchoJudge(t *testing.T) {
+	to := netip.MustParseAddr("192.0.2.2")
+	other := netip.MustParseAddr("192.0.2.3")
+	e := newEcho(to)
+	marshal := func(typ icmp.Type, body icmp.MessageBody) []byte {
+		b, err := (&icmp.Message{Type: typ, Body: body}).Marshal(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	reply := &icmp.Echo{ID: 1, Seq: 2, Data: e.token[:]}
+	quote := func(dst netip.Addr, request []byte) *icmp.DstUnreach {
+		header := make([]byte, ipv4.HeaderLen)
+		header[0] = 0x45
+		copy(header[16:], dst.AsSlice())
+		return &icmp.DstUnreach{Data: append(header, request...)}
+	}
+	tests := []struct {
+		name string
+		b    []byte
+		from netip.Addr
+		done bool
+		fail bool
+	}{
+		{"reply", marshal(ipv4.ICMPTypeEchoReply, reply), to, true, false},
+		{"reply from someone else", marshal(ipv4.ICMPTypeEchoReply, reply), other, false, false},
+		{"reply to another request", marshal(ipv4.ICMPTypeEchoReply, &icmp.Echo{Data: make([]byte, 16)}), to, false, false},
+		{"our own request", marshal(ipv4.ICMPTypeEcho, reply), to, false, false},
+		{"unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, e.request())), other, true, true},
+		{"someone else is unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(other, e.request())), other, false, false},
+		{"another request's target is unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, newEcho(to).request()[:8])), other, false, false},
+		{"quote is cut", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, nil)), other, false, false},
+		{"IPv6 message", marshal(ipv6.ICMPTypeEchoReply, reply), to, false, false},
+		{"junk", []byte{1, 2, 3}, to, false, false},
+	}
+	for _, test := range tests {
+		done, err := e.judge(test.b, test.from)
+		if done != test.done || (err != nil) != test.fail {
+			t.Errorf("%s: done %v, error %v", test.name, done, err)
+		}
+	}
+}
+
+func FuzzEchoJudge(f *testing.F) {
+	v4, v6 := newEcho(netip.MustParseAddr("192.0.2.2")), newEcho(netip.MustParseAddr("2001:db8::2"))
+	f.Add(false, v4.request())
+	f.Add(true, v6.request())
+	f.Add(false, append([]byte{0}, v4.request()[1:]...))         // echo reply
+	f.Add(true, append([]byte{129}, v6.request()[1:]...))        // echo reply
+	f.Add(false, []byte("\x03\x01\x00\x00\x00\x00\x00\x00\x4f")) // unreachable, with a header longer than the quote
+	f.Fuzz(func(t *testing.T, six bool, b []byte) {
+		e := v4
+		if six {
+			e = v6
+		}
+		if done, err := e.judge(b, e.to); !done && err != nil {
+			t.Errorf("%x: an error without an end: %v", b, err)
+		}
+	})
+}
+
+func TestARPAnswer(t *testing.T) {
+	us, them := net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	ours, gw := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.254")
+	reply := marshalARP(arpReply, them, gw, us, ours)
+	tests := []struct {
+		name string
+		b    []byte
+		want bool
+	}{
+		{"reply", reply, true},
+		{"padded", append(append([]byte(nil), reply...), make([]byte, 18)...), true},
+		{"cut", reply[:27], false},
+		{"request", marshalARP(arpRequest, them, gw, us, ours), false},
+		{"from another", marshalARP(arpReply, them, ours, us, ours), false},
+		{"to another", marshalARP(arpReply, them, gw, them, gw), false},
+		{"not Ethernet", append([]byte{0, 7}, reply[2:]...), false},
+	}
+	for _, test := range tests {
+		if got := isARPAnswer(test.b, gw, us); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+	// RFC 826, with Ethernet's and IPv4's sizes.
+	want := "\x00\x01\x08\x00\x06\x04\x00\x02\x02\x00\x00\x00\x00\x02\xc0\x00\x02\xfe\x02\x00\x00\x00\x00\x01\xc0\x00\x02\x01"
+	if string(reply) != want {
+		t.Errorf("reply is %x, want %x", reply, want)
+	}
+}
+
+func TestSolicitation(t *testing.T) {
+	target := netip.MustParseAddr("2001:db8::1234:5678")
+	if got, want := solicitedNode(target), netip.MustParseAddr("ff02::1:ff34:5678"); got != want {
+		t.Errorf("solicited-node group is %v, want %v", got, want)
+	}
+	b := marshalSolicitation(target, net.HardwareAddr{2, 0, 0, 0, 0, 1})
+	if len(b) != 32 || b[0] != 135 || b[24] != 1 || b[25] != 1 {
+		t.Errorf("solicitation is %x", b)
+	}
+	answer := append([]byte{136, 0, 0, 0, 0x60, 0, 0, 0}, target.AsSlice()...)
+	if !isAdvertisementOf(answer, target) || isAdvertisementOf(answer[:23], target) || isAdvertisementOf(b, target) {
+		t.Error("advertisements are not told apart")
+	}
+}
+
+func FuzzNeighbours(f *testing.F) {
+	us := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	v4, v6 := netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::1")
+	f.Add(marshalARP(arpReply, us, v4, us, v4))
+	f.Add(append([]byte{136, 0, 0, 0, 0, 0, 0, 0}, v6.AsSlice()...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if isARPAnswer(b, v4, us) && binary.BigEndian.Uint16(b[6:]) != arpReply {
+			t.Errorf("%x is taken for a reply", b)
+		}
+		isAdvertisementOf(b, v6)
+	})
+}
+
+func TestGatewayValidate(t *testing.T) {
+	for _, c := range []Gateway{{}, {Interface: "eth0"}, {Address: netip.MustParseAddr("192.0.2.1")},
+		{Interface: "eth0", Address: netip.MustParseAddr("224.0.0.1")}, {Interface: "eth0", Address: netip.MustParseAddr("::")}} {
+		if c.Validate() == nil {
+			t.Errorf("%+v is accepted", c)
+		}
+	}
+	if (ICMP{}).Validate() == nil || (Interface{}).Validate() == nil {
+		t.Error("a check of nothing is accepted")
+	}
+}

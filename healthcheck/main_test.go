@@ -1,0 +1,70 @@
+package healthcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// checkEnv makes the test binary make the checks that need privileges, see
+// TestWithoutPrivileges.
+const checkEnv = "HAVIP_TEST_UNPRIVILEGED"
+
+// serverEnv makes the test binary a TCP server: a benchmark's counterpart must
+// not be on the benchmark's bill.
+const serverEnv = "HAVIP_TEST_TCP_SERVER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(serverEnv) != "" {
+		if err := runServer(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if os.Getenv(checkEnv) != "" {
+		for _, c := range privileged {
+			fmt.Printf("%T: %v\n", c, errors.Is(c.Check(context.Background()), ErrCannotRun))
+		}
+		return
+	}
+	lab.Main(m)
+}
+
+// privileged are checks that cannot run without CAP_NET_RAW, the first one
+// only where ping sockets are not allowed either.
+var privileged = []Checker{
+	ICMP{Address: "127.0.0.1"},
+	Gateway{Interface: "eth0", Address: netip.MustParseAddr("192.0.2.2")},
+	Gateway{Interface: "eth0", Address: netip.MustParseAddr("2001:db8::2")},
+}
+
+// runServer prints its address, accepts and reads until standard input ends.
+func runServer() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		l.Close()
+	}()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return nil
+		}
+		go func() {
+			_, _ = io.Copy(io.Discard, c)
+			c.Close()
+		}()
+	}
+}

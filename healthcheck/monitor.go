@@ -1,0 +1,310 @@
+package healthcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// stopGrace is how long a Checker may take to return after its context was
+// done. After that its probe has failed, whatever it will return.
+const stopGrace = time.Second
+
+// watchRetry is the time from the end of a Watch that failed to the next.
+const watchRetry = 5 * time.Second
+
+// errStuck is the result of a probe whose Checker ignores its context, as a
+// stat(2) on a dead network file system does.
+var errStuck = errors.New("healthcheck: the checker did not return when its time was up")
+
+// Monitor probes one target at its intervals and keeps its [Status]. Make one
+// with [NewMonitor]. Its methods may be called from any goroutine.
+type Monitor struct {
+	cfg  Config
+	log  *slog.Logger
+	kick chan struct{} // wakes Run after core was changed from outside
+
+	mu      sync.Mutex
+	core    core
+	epoch   int // a probe started in an earlier epoch has no say: there was a pause
+	running bool
+	subs    []*subscriber
+}
+
+// NewMonitor checks cfg, fills in its defaults and returns a Monitor that
+// probes once Run is called. The error lists all that is wrong with cfg.
+func NewMonitor(cfg Config) (*Monitor, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	m := &Monitor{cfg: cfg, kick: make(chan struct{}, 1), log: cfg.Logger.With("check", cfg.Name)}
+	m.core = newCore(&m.cfg, time.Now())
+	return m, nil
+}
+
+// Status returns what the Monitor knows now.
+func (m *Monitor) Status() Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.core.Status
+}
+
+// Pause stops probing and keeps the state. A probe under way is cancelled and
+// its result ignored. Subscribers are told.
+func (m *Monitor) Pause() {
+	m.change(func(time.Time) bool { return m.core.pause() })
+}
+
+// Resume probes at once and goes on from there. Subscribers are told.
+func (m *Monitor) Resume() {
+	m.change(func(now time.Time) bool { return m.core.resume(now) })
+}
+
+// Trigger asks for a probe at once, outside the interval: something was
+// noticed that may have changed the answer. The interval counts anew from
+// there. Triggers are merged into one probe every 100 ms.
+func (m *Monitor) Trigger() {
+	m.mu.Lock()
+	m.core.trigger(time.Now())
+	m.mu.Unlock()
+	m.wake()
+}
+
+// change applies a pause or its end, which f reports to be one.
+func (m *Monitor) change(f func(now time.Time) bool) {
+	m.mu.Lock()
+	if f(time.Now()) {
+		m.epoch++
+		m.publish()
+	}
+	m.mu.Unlock()
+	m.wake()
+}
+
+func (m *Monitor) wake() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// probe is one call of Check under way.
+type probe struct {
+	epoch   int
+	started time.Time
+	cancel  context.CancelFunc
+	result  chan result
+	// giveUp is when the probe counts as failed though it has not returned;
+	// void says that its result no longer matters.
+	giveUp time.Time
+	void   bool
+}
+
+type result struct {
+	at  time.Time
+	err error
+}
+
+// Run probes until ctx is done, and then returns nil once everything that it
+// started has ended. It returns an error if Run is already under way, or if
+// the Checker did not return within a second of the end of ctx. The state
+// outlives Run, and Run may be called again.
+func (m *Monitor) Run(ctx context.Context) error {
+	if !m.setRunning(true) {
+		return fmt.Errorf("healthcheck: monitor %s: is already running", m.cfg.Name)
+	}
+	defer m.setRunning(false)
+	// A context of its own keeps the probes of thousands of Monitors from
+	// queueing for the lock of the one that they all were given.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer m.watch(ctx)()
+
+	m.mu.Lock()
+	m.core.start(time.Now(), random(m.cfg.StartSpread))
+	m.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var p *probe
+	for {
+		var results <-chan result
+		if p != nil {
+			results = p.result
+		}
+		if wait, ok := m.untilWake(p); ok {
+			timer.Reset(wait)
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return m.finish(p)
+		case <-m.kick:
+			m.checkEpoch(p)
+		case r := <-results:
+			m.checkEpoch(p)
+			if !p.void {
+				m.record(r.at, r.at.Sub(p.started), r.err)
+			}
+			p = nil
+		case <-timer.C:
+			m.checkEpoch(p)
+			p = m.tick(ctx, p)
+		}
+	}
+}
+
+// setRunning reports whether it changed anything.
+func (m *Monitor) setRunning(on bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changed := m.running != on
+	m.running = on
+	return changed
+}
+
+// watch runs a Watcher's Watch, again if it fails; the function it returns
+// waits for its end.
+func (m *Monitor) watch(ctx context.Context) (wait func()) {
+	w, ok := m.cfg.Checker.(Watcher)
+	if !ok {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		level := slog.LevelWarn
+		for ctx.Err() == nil {
+			err := w.Watch(ctx, m.Trigger)
+			if err == nil {
+				return
+			}
+			m.log.Log(ctx, level, "check is left with its interval, it hears of no events", "err", err)
+			level = slog.LevelDebug // said once
+			select {
+			case <-ctx.Done():
+			case <-time.After(watchRetry):
+			}
+		}
+	}()
+	return func() { <-done }
+}
+
+// untilWake returns the time to the next thing to do, if there is one.
+func (m *Monitor) untilWake(p *probe) (time.Duration, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.core.Paused {
+		return 0, false
+	}
+	at := m.core.due
+	if p != nil {
+		at = p.giveUp
+	}
+	return time.Until(at), true
+}
+
+// checkEpoch makes a probe void if there was a pause since its start. Its
+// Checker then gets some time to return before that counts as a failure.
+func (m *Monitor) checkEpoch(p *probe) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p != nil && p.epoch != m.epoch {
+		p.epoch, p.void, p.giveUp = m.epoch, true, time.Now().Add(stopGrace)
+		p.cancel()
+	}
+}
+
+// tick starts the probe that is due. Where an earlier one is stuck, it counts
+// a failure in its stead: the next one waits until that returns.
+func (m *Monitor) tick(ctx context.Context, p *probe) *probe {
+	now := time.Now()
+	m.mu.Lock()
+	if p == nil {
+		// What the timer was set for may have changed since.
+		if ctx.Err() != nil || m.core.Paused || m.core.due.After(now) {
+			m.mu.Unlock()
+			return nil
+		}
+		m.core.begin()
+		epoch := m.epoch
+		m.mu.Unlock()
+		return m.start(ctx, epoch)
+	}
+	if m.core.Paused || p.giveUp.After(now) {
+		m.mu.Unlock()
+		return p
+	}
+	if p.void {
+		m.core.begin()
+	}
+	m.mu.Unlock()
+	m.record(now, now.Sub(p.started), errStuck)
+	m.mu.Lock()
+	p.void, p.giveUp = true, now.Add(m.core.interval())
+	m.mu.Unlock()
+	return p
+}
+
+// start runs one probe in a goroutine of its own, so that the stack that it
+// needs is given back afterwards and a stuck Checker does not hold up Run.
+func (m *Monitor) start(ctx context.Context, epoch int) *probe {
+	now := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	p := &probe{
+		epoch:   epoch,
+		started: now,
+		cancel:  cancel,
+		result:  make(chan result, 1),
+		giveUp:  now.Add(m.cfg.Timeout + stopGrace),
+	}
+	go func() {
+		defer cancel()
+		err := m.cfg.Checker.Check(ctx)
+		p.result <- result{at: time.Now(), err: err}
+	}()
+	return p
+}
+
+// finish waits for the probe under way at the end of Run.
+func (m *Monitor) finish(p *probe) error {
+	if p == nil {
+		return nil
+	}
+	p.cancel()
+	select {
+	case <-p.result:
+		return nil
+	case <-time.After(stopGrace):
+		return fmt.Errorf("healthcheck: monitor %s: stopped, but its checker has not returned", m.cfg.Name)
+	}
+}
+
+// record hands a result to the core, logs it and tells the subscribers.
+func (m *Monitor) record(at time.Time, latency time.Duration, err error) {
+	m.mu.Lock()
+	changed := m.core.record(at, latency, err, random(m.cfg.Jitter))
+	if changed {
+		m.publish()
+	}
+	status := m.core.Status
+	m.mu.Unlock()
+
+	switch {
+	case changed && err != nil:
+		m.log.Info("check is "+status.State.String(), "err", err)
+	case changed:
+		m.log.Info("check is "+status.State.String(), "latency", latency)
+	case err != nil:
+		m.log.Debug("probe failed", "state", status.State, "failures", status.Failures, "err", err)
+	}
+}
+
+// random returns a duration from 0 to limit.
+func random(limit time.Duration) time.Duration {
+	return rand.N(limit + 1)
+}

@@ -1,0 +1,42 @@
+package healthcheck
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Process is a [Checker] that looks for a running process, by its PID file or
+// its name. It is also a [Watcher], and knows of the end of a process at once.
+// It needs Linux.
+type Process struct {
+	// PIDFile holds the number of the process. Name, if set too, must be the
+	// name of that process: a stale file may name the number of another.
+	PIDFile string
+	// Name is the program's name, as "ps -o comm" shows it; if that is longer
+	// than the 15 bytes that the kernel keeps, the last element of the
+	// program's path is compared too. Either PIDFile or Name is required.
+	Name string
+	// Min is how many processes of this name must run. Default 1.
+	Min int
+}
+
+// Validate reports a check that has nothing to look for.
+func (c Process) Validate() error {
+	switch {
+	case c.PIDFile == "" && c.Name == "":
+		return c.fail(errors.New("neither PIDFile nor Name"))
+	case c.Min < 0:
+		return c.fail(fmt.Errorf("minimum %d: must not be negative", c.Min))
+	case c.PIDFile != "" && c.Min > 1:
+		return c.fail(fmt.Errorf("minimum %d: a PID file names one process", c.Min))
+	}
+	return nil
+}
+
+func (c Process) fail(err error) error {
+	target := c.Name
+	if c.PIDFile != "" {
+		target = c.PIDFile
+	}
+	return fail("process", target, err)
+}

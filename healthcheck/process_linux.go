@@ -1,0 +1,210 @@
+package healthcheck
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	maxComm     = 15          // what the kernel keeps of a name (TASK_COMM_LEN-1)
+	maxWatched  = 256         // processes of one name that are watched
+	watchRescan = time.Second // how often Watch looks for a process that does not run
+)
+
+var _ Watcher = Process{}
+
+// Check looks for the process.
+func (c Process) Check(context.Context) error {
+	found, err := c.find()
+	if err != nil {
+		return c.fail(err)
+	}
+	if want := max(c.Min, 1); len(found) < want {
+		return c.fail(fmt.Errorf("%d processes, want at least %d", len(found), want))
+	}
+	return nil
+}
+
+// Watch calls changed when one of the processes ends, which a pidfd tells
+// (pidfd_open(2)), and when processes appear where none were.
+func (c Process) Watch(ctx context.Context, changed func()) error {
+	there := true // or was, when it was last probed
+	for ctx.Err() == nil {
+		var err error
+		if there, err = c.watchOnce(ctx, there, changed); err != nil {
+			return c.fail(err)
+		}
+	}
+	return nil
+}
+
+// watchOnce watches the processes of this moment until the first one ends, and
+// reports whether there were any. Were there some last time, their end may have
+// come too early to be watched.
+func (c Process) watchOnce(ctx context.Context, before bool, changed func()) (there bool, err error) {
+	found, _ := c.find() // an error is Check's to tell
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, maxWatched)
+	watched := 0
+	for _, pid := range found[:min(len(found), maxWatched)] {
+		f, err := openPidfd(pid)
+		if errors.Is(err, unix.ESRCH) {
+			continue
+		}
+		if err != nil {
+			return true, fmt.Errorf("pidfd: %w", err)
+		}
+		if !c.is(pid) { // the number was given to another process meanwhile
+			f.Close()
+			continue
+		}
+		watched++
+		go func() { ended <- waitPidfd(ctx, f) }()
+	}
+	if watched > 0 || before {
+		changed() // what happened before the watch began
+	}
+	if watched == 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchRescan):
+		}
+		return false, nil
+	}
+	err = <-ended
+	if ctx.Err() == nil {
+		changed()
+	}
+	cancel()
+	for range watched - 1 {
+		<-ended
+	}
+	return true, err
+}
+
+func openPidfd(pid int) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// waitPidfd waits until the process has ended or ctx is done, and closes f. It
+// occupies no thread: a pidfd becomes readable, which the runtime can wait for.
+func waitPidfd(ctx context.Context, f *os.File) error {
+	defer f.Close()
+	defer bind(ctx, f)()
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	err = conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && err != unix.EINTR
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// find returns the processes that Check is about.
+func (c Process) find() ([]int, error) {
+	if c.PIDFile != "" {
+		pid, err := readPIDFile(c.PIDFile)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, errors.New("no PID file")
+		case err != nil:
+			return nil, err
+		case !c.is(pid):
+			return nil, fmt.Errorf("process %d does not run", pid)
+		}
+		return []int{pid}, nil
+	}
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCannotRun, err)
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCannotRun, err)
+	}
+	var found []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil && c.is(pid) {
+			found = append(found, pid)
+		}
+	}
+	return found, nil
+}
+
+// is reports whether pid runs, and under the right name.
+func (c Process) is(pid int) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	stat, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return false
+	}
+	comm, state, ok := parseStat(stat)
+	if !ok || state == 'Z' || state == 'X' { // a zombie has ended, only nobody asked yet
+		return false
+	}
+	switch {
+	case c.Name == "":
+		return true
+	case len(c.Name) <= maxComm:
+		return comm == c.Name
+	case comm != c.Name[:maxComm]:
+		return false
+	}
+	cmdline, err := os.ReadFile(dir + "/cmdline")
+	path, _, _ := bytes.Cut(cmdline, []byte{0})
+	return err == nil && filepath.Base(string(path)) == c.Name
+}
+
+// parseStat takes the name and the state out of /proc/PID/stat (proc(5)). The
+// name is in parentheses, and may itself contain anything.
+func parseStat(stat []byte) (comm string, state byte, ok bool) {
+	begin, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+	if begin < 0 || end < begin || len(stat) < end+3 {
+		return "", 0, false
+	}
+	return string(stat[begin+1 : end]), stat[end+2], true
+}
+
+func readPIDFile(path string) (int, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 64))
+	if err != nil {
+		return 0, err
+	}
+	return parsePID(text)
+}
+
+// parsePID reads the first line of a PID file.
+func parsePID(text []byte) (int, error) {
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	pid, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 10, 32)
+	if err != nil || pid <= 0 {
+		return 0, fmt.Errorf("no process number: %s", excerpt(text))
+	}
+	return int(pid), nil
+}

@@ -1,0 +1,125 @@
+package healthcheck
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+)
+
+// maxResponseHeader bounds the header of a response, in bytes.
+const maxResponseHeader = 64 << 10
+
+// http1 makes one HTTP/1.1 exchange over a connection of its own, without
+// net/http's transport: that would cost two goroutines, and it writes to the
+// process's log when a server speaks out of turn. The connection ends with the
+// response's body or with ctx.
+func http1(ctx context.Context, req *http.Request, config *tls.Config) (*http.Response, error) {
+	conn, release, err := dial(ctx, "tcp", hostPort(req))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http1Over(ctx, conn, req, config)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	resp.Body = &bodyOf{resp.Body, release}
+	return resp, nil
+}
+
+// bodyOf is a response's body whose end is the connection's.
+type bodyOf struct {
+	io.Reader
+	release func()
+}
+
+func (b *bodyOf) Close() error {
+	b.release()
+	return nil
+}
+
+func http1Over(ctx context.Context, conn net.Conn, req *http.Request, config *tls.Config) (*http.Response, error) {
+	if req.URL.Scheme == "https" {
+		var err error
+		if conn, err = handshake(ctx, conn, req.URL.Hostname(), config); err != nil {
+			return nil, err
+		}
+	}
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	limited := &io.LimitedReader{R: conn, N: maxResponseHeader}
+	r := bufio.NewReader(limited)
+	for {
+		resp, err := http.ReadResponse(r, req)
+		switch {
+		case limited.N <= 0:
+			return nil, fmt.Errorf("response header exceeds %d bytes", maxResponseHeader)
+		case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+			return nil, errors.New("closed without a response")
+		case err != nil:
+			return nil, err
+		}
+		// An informational response comes before the real one (RFC 9110 §15.2).
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			limited.N = 1 << 62 // who reads the body bounds it
+			return resp, nil
+		}
+	}
+}
+
+// http2 makes one HTTP/2 exchange over a connection of its own, encrypted or
+// not as the request's URL says.
+func http2(ctx context.Context, req *http.Request, config *tls.Config) (*http.Response, error) {
+	t := &http.Transport{
+		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
+			// The context that a transport hands out outlives the request. Its
+			// own closing of the connection takes the place of release.
+			conn, _, err := dial(ctx, network, address)
+			return conn, err
+		},
+		TLSClientConfig:        config.Clone(),
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxResponseHeader,
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP2(true)
+	t.Protocols.SetUnencryptedHTTP2(true)
+	t.Protocols.SetHTTP1(config != nil && slices.Contains(config.NextProtos, "http/1.1"))
+	context.AfterFunc(ctx, t.CloseIdleConnections)
+	return t.RoundTrip(req)
+}
+
+// hostPort is where a request's URL leads.
+func hostPort(req *http.Request) string {
+	port := req.URL.Port()
+	if port == "" {
+		port = req.URL.Scheme // "http" and "https" are names of their ports
+	}
+	return net.JoinHostPort(req.URL.Hostname(), port)
+}
+
+// handshake turns conn into TLS. name is what the certificate must be for if
+// config does not say.
+func handshake(ctx context.Context, conn net.Conn, name string, config *tls.Config) (*tls.Conn, error) {
+	if config == nil {
+		config = new(tls.Config)
+	}
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName = name
+	}
+	c := tls.Client(conn, config)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}

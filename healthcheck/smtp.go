@@ -1,0 +1,151 @@
+package healthcheck
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// SMTP is a [Checker] that talks to a mail server (RFC 5321): it waits for the
+// greeting, says EHLO, starts TLS if asked, and takes its leave with QUIT, so
+// that the server has nothing to complain of.
+type SMTP struct {
+	// Address is "host:port" or "[v6]:port". Required.
+	Address string
+	// Hello is the name given in EHLO. Default: the machine's.
+	Hello string
+	// StartTLS upgrades the connection (RFC 3207).
+	StartTLS bool
+	// TLS configures encryption, ServerName by default the host of Address.
+	// Without StartTLS it encrypts from the start, as on port 465. Default: no
+	// encryption, with StartTLS Go's defaults.
+	TLS *tls.Config
+}
+
+// Validate reports an address that cannot be dialled and a bad Hello.
+func (c SMTP) Validate() error {
+	if strings.ContainsFunc(c.Hello, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fail("smtp", c.Address, fmt.Errorf("hello %q: want a host name", c.Hello))
+	}
+	return validateAddress("smtp", c.Address)
+}
+
+// Check talks to the server.
+func (c SMTP) Check(ctx context.Context) error {
+	if err := c.check(ctx); err != nil {
+		return fail("smtp", c.Address, err)
+	}
+	return nil
+}
+
+func (c SMTP) check(ctx context.Context) error {
+	host, _, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		return err
+	}
+	conn, release, err := dial(ctx, "tcp", c.Address)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if c.TLS != nil && !c.StartTLS {
+		if conn, err = handshake(ctx, conn, host, c.TLS); err != nil {
+			return err
+		}
+	}
+	hello := "EHLO " + c.hello()
+	if err := smtpTalk(conn, exchange{"", 220}, exchange{hello, 250}); err != nil {
+		return err
+	}
+	if c.StartTLS {
+		if err := smtpTalk(conn, exchange{"STARTTLS", 220}); err != nil {
+			return err
+		}
+		if conn, err = handshake(ctx, conn, host, c.TLS); err != nil {
+			return err
+		}
+		if err := smtpTalk(conn, exchange{hello, 250}); err != nil {
+			return err
+		}
+	}
+	// What comes after does not matter any more.
+	_ = smtpTalk(conn, exchange{"QUIT", 221})
+	return nil
+}
+
+func (c SMTP) hello() string {
+	if c.Hello != "" {
+		return c.Hello
+	}
+	if name, err := os.Hostname(); err == nil {
+		return name
+	}
+	return "localhost"
+}
+
+// exchange is a command, empty for the greeting, and the reply's code.
+type exchange struct {
+	command string
+	code    int
+}
+
+// smtpTalk sends commands and checks the replies. It leaves nothing in a
+// buffer: a server that says more than it was asked would otherwise smuggle
+// clear text into the encrypted part.
+func smtpTalk(conn io.ReadWriter, exchanges ...exchange) error {
+	r := bufio.NewReader(io.LimitReader(conn, maxReply))
+	for _, e := range exchanges {
+		what := "greeting"
+		if e.command != "" {
+			what, _, _ = strings.Cut(e.command, " ")
+			if _, err := io.WriteString(conn, e.command+"\r\n"); err != nil {
+				return err
+			}
+		}
+		code, text, err := readSMTPReply(r)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, cause(err))
+		}
+		if code != e.code {
+			return fmt.Errorf("%s: unexpected reply %s", what, excerpt([]byte(text)))
+		}
+	}
+	if r.Buffered() > 0 {
+		return errors.New("the server says more than it was asked")
+	}
+	return nil
+}
+
+// readSMTPReply reads one reply of one or more lines (RFC 5321 §4.2.1) and
+// returns its code and its last line. Package net/textproto would go on
+// reading after a line that is none.
+func readSMTPReply(r *bufio.Reader) (code int, last string, err error) {
+	for {
+		line, err := r.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			return 0, "", errors.New("closed without a complete reply")
+		}
+		if err != nil {
+			return 0, "", err
+		}
+		line = strings.TrimRight(line, "\r\n")
+		if len(line) < 3 || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
+			return 0, "", fmt.Errorf("no SMTP: %s", excerpt([]byte(line)))
+		}
+		n, err := strconv.ParseUint(line[:3], 10, 16)
+		if err != nil || code != 0 && int(n) != code {
+			return 0, "", fmt.Errorf("no SMTP: %s", excerpt([]byte(line)))
+		}
+		code = int(n)
+		if len(line) == 3 || line[3] == ' ' {
+			return code, line, nil
+		}
+	}
+}

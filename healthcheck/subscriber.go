@@ -1,0 +1,86 @@
+package healthcheck
+
+import (
+	"slices"
+	"sync"
+)
+
+// maxQueue bounds what waits for a consumer that hangs. Older changes are
+// given up for newer ones, of which the last says all that still matters.
+const maxQueue = 64
+
+// Subscribe has fn called with the present Status, then after every change of
+// State or Paused, in order, one call at a time. A slow fn delays its own
+// calls only; if it falls more than 64 changes behind it misses the oldest. fn
+// runs in a goroutine that exists while there is something to tell.
+//
+// cancel ends this. It does not wait for a call that is under way, so that fn
+// may call it too.
+func (m *Monitor) Subscribe(fn func(Status)) (cancel func()) {
+	s := &subscriber{fn: fn}
+	m.mu.Lock()
+	m.subs = append(m.subs, s)
+	s.push(m.core.Status)
+	m.mu.Unlock()
+	return func() {
+		s.cancel()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.subs = slices.DeleteFunc(m.subs, func(x *subscriber) bool { return x == s })
+	}
+}
+
+// publish tells the subscribers. The caller holds m.mu, which is what keeps
+// every subscriber's queue in order.
+func (m *Monitor) publish() {
+	for _, s := range m.subs {
+		s.push(m.core.Status)
+	}
+}
+
+// subscriber is one consumer and what it has not been told yet.
+type subscriber struct {
+	fn func(Status)
+
+	mu        sync.Mutex
+	queue     []Status
+	active    bool // a goroutine is emptying the queue
+	cancelled bool
+}
+
+func (s *subscriber) push(status Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancelled {
+		return
+	}
+	if len(s.queue) == maxQueue {
+		s.queue = s.queue[1:]
+	}
+	s.queue = append(s.queue, status)
+	if !s.active {
+		s.active = true
+		go s.drain()
+	}
+}
+
+func (s *subscriber) drain() {
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 {
+			s.active, s.queue = false, nil
+			s.mu.Unlock()
+			return
+		}
+		status := s.queue[0]
+		s.queue = s.queue[1:]
+		s.mu.Unlock()
+		s.fn(status)
+	}
+}
+
+func (s *subscriber) cancel() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancelled, s.queue = true, nil
+}

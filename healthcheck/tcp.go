@@ -1,0 +1,153 @@
+package healthcheck
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"regexp"
+	"time"
+)
+
+// maxReply bounds how much of a reply is kept and searched.
+const maxReply = 64 << 10
+
+// TCP is a [Checker] that opens a connection. With Expect or ExpectRegexp it
+// also looks at what comes back, and so finds the server that the kernel
+// still accepts connections for though the program behind it hangs.
+//
+// The connection is reset, not closed in order, so that frequent checks leave
+// no TIME_WAIT behind on either side.
+type TCP struct {
+	// Address is "host:port" or "[v6]:port". Required.
+	Address string
+	// Send is written once the connection is open. Default: nothing.
+	Send []byte
+	// Expect must occur in the first 64 KiB of the reply, and ExpectRegexp
+	// match there. Default: the reply is not read.
+	Expect       []byte
+	ExpectRegexp *regexp.Regexp
+}
+
+// Validate reports an address that cannot be dialled.
+func (c TCP) Validate() error { return validateAddress("tcp", c.Address) }
+
+// Check opens a connection and, if asked, talks over it.
+func (c TCP) Check(ctx context.Context) error {
+	if err := c.check(ctx); err != nil {
+		return fail("tcp", c.Address, err)
+	}
+	return nil
+}
+
+func (c TCP) check(ctx context.Context) error {
+	expects := len(c.Expect) > 0 || c.ExpectRegexp != nil
+	if !expects && len(c.Send) == 0 {
+		conn, err := connect(ctx, "tcp", c.Address)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	conn, release, err := dial(ctx, "tcp", c.Address)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if _, err := conn.Write(c.Send); err != nil || !expects {
+		return err
+	}
+	return readUntil(conn, func(reply []byte) bool { return matches(reply, c.Expect, c.ExpectRegexp) })
+}
+
+// readUntil reads until done is satisfied with what was read so far.
+func readUntil(r io.Reader, done func([]byte) bool) error {
+	reply := make([]byte, 0, 512)
+	for {
+		if len(reply) == maxReply {
+			return fmt.Errorf("unexpected reply %s", excerpt(reply))
+		}
+		if len(reply) == cap(reply) {
+			reply = append(make([]byte, 0, min(4*cap(reply), maxReply)), reply...)
+		}
+		n, err := r.Read(reply[len(reply):cap(reply)])
+		reply = reply[:len(reply)+n]
+		if n > 0 && done(reply) {
+			return nil
+		}
+		switch {
+		case err == nil:
+		case len(reply) > 0:
+			return fmt.Errorf("unexpected reply %s (%w)", excerpt(reply), cause(err))
+		case errors.Is(err, io.EOF):
+			return errors.New("closed without a reply")
+		default:
+			return err
+		}
+	}
+}
+
+// matches reports whether reply has all that is expected of it.
+func matches(reply, expect []byte, re *regexp.Regexp) bool {
+	return bytes.Contains(reply, expect) && (re == nil || re.Match(reply))
+}
+
+// excerpt quotes the beginning of a foreign text for an error.
+func excerpt(b []byte) string {
+	const limit = 120
+	if len(b) > limit {
+		return fmt.Sprintf("%q...", b[:limit])
+	}
+	return fmt.Sprintf("%q", b)
+}
+
+// validateAddress checks the form of "host:port".
+func validateAddress(kind, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && (host == "" || port == "") {
+		err = errors.New("incomplete")
+	}
+	if err == nil {
+		_, err = net.LookupPort(kind, port)
+	}
+	if err != nil {
+		return fmt.Errorf("healthcheck: %s %q: want host:port: %w", kind, address, err)
+	}
+	return nil
+}
+
+// dial opens a connection whose reads and writes end when ctx is done. release
+// closes it.
+func dial(ctx context.Context, network, address string) (conn net.Conn, release func(), err error) {
+	conn, err = connect(ctx, network, address)
+	if err != nil {
+		return nil, nil, err
+	}
+	unbind := bind(ctx, conn)
+	return conn, func() { unbind(); conn.Close() }, nil
+}
+
+// connect opens a connection.
+func connect(ctx context.Context, network, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	conn, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		// Reset on close: no TIME_WAIT, here or there.
+		_ = tcp.SetLinger(0)
+	}
+	return conn, nil
+}
+
+// bind ends reads and writes of conn when ctx is done.
+func bind(ctx context.Context, conn interface{ SetDeadline(time.Time) error }) (unbind func()) {
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}

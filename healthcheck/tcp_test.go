@@ -1,0 +1,69 @@
+package healthcheck
+
+import (
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+const patience = 150 * time.Millisecond
+
+func TestTCP(t *testing.T) {
+	banner := regexp.MustCompile(`^SSH-2\.0-\S+\r\n`)
+	pong := TCP{Send: []byte("PING\r\n"), Expect: []byte("+PONG")}
+	pongAt := func(address string) TCP { c := pong; c.Address = address; return c }
+	// A reply in pieces, the expected bytes torn in two, after junk that makes
+	// the buffer grow.
+	pieces := func(c net.Conn) {
+		for _, p := range []string{strings.Repeat("x", 5000), "+PO", "NG"} {
+			_, _ = c.Write([]byte(p))
+			time.Sleep(20 * time.Millisecond)
+		}
+		drain(c)
+	}
+	echo := func(c net.Conn) {
+		buf := make([]byte, 100)
+		n, _ := c.Read(buf)
+		if string(buf[:n]) == "PING\r\n" {
+			_, _ = c.Write([]byte("+PONG\r\n"))
+		}
+		drain(c)
+	}
+	runCheckCases(t, []checkCase{
+		{name: "open", checker: TCP{Address: serve(t, silent)}},
+		{name: "open, program hangs: found only with Expect", checker: TCP{Address: halfOpen(t)}},
+		{name: "refused", checker: TCP{Address: refused(t)}, want: "connection refused"},
+		{name: "no SYN-ACK", checker: TCP{Address: blackHole(t)}, patience: patience, is: isTimeout},
+		{name: "no such host", checker: TCP{Address: "host.invalid:80"}, want: "host.invalid"},
+
+		{name: "good reply", checker: pongAt(serve(t, echo))},
+		{name: "good reply in pieces", checker: pongAt(serve(t, pieces))},
+		{name: "slow reply", checker: pongAt(serve(t, says(300*time.Millisecond, "+PONG")))},
+		{name: "too slow", checker: pongAt(serve(t, says(time.Second, "+PONG"))), patience: patience, is: isTimeout},
+		{name: "wrong reply, stays open", checker: pongAt(serve(t, says(0, "-ERR\r\n"))), patience: patience, want: `unexpected reply "-ERR\r\n"`},
+		{name: "wrong reply, closes", checker: pongAt(serve(t, saysAndCloses("-ERR\r\n"))), want: `unexpected reply "-ERR\r\n" (EOF)`},
+		{name: "half-open", checker: pongAt(halfOpen(t)), patience: patience, is: isTimeout},
+		{name: "silent", checker: pongAt(serve(t, silent)), patience: patience, is: isTimeout},
+		{name: "closes without a reply", checker: pongAt(serve(t, saysAndCloses(""))), want: "closed without a reply"},
+		{name: "oversized reply", checker: pongAt(serve(t, flood)), want: `unexpected reply "junk junk`},
+
+		{name: "regexp matches a banner", checker: TCP{Address: serve(t, says(0, "SSH-2.0-OpenSSH_9.2\r\n")), ExpectRegexp: banner}},
+		{name: "regexp does not match", checker: TCP{Address: serve(t, saysAndCloses("SSH-1.5\r\n")), ExpectRegexp: banner}, want: "unexpected reply"},
+	})
+	wantCancellable(t, pongAt(halfOpen(t)))
+}
+
+func TestTCPValidate(t *testing.T) {
+	for _, address := range []string{"", "host", "host:", ":80", "host:http:x", "::1:80", "host:99999", "host:nosuchservice"} {
+		if err := (TCP{Address: address}).Validate(); err == nil {
+			t.Errorf("address %q is accepted", address)
+		}
+	}
+	for _, address := range []string{"host:80", "192.0.2.1:http", "[2001:db8::1]:443"} {
+		if err := (TCP{Address: address}).Validate(); err != nil {
+			t.Errorf("address %q: %v", address, err)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package healthcheck
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// TLS is a [Checker] that makes a TLS handshake and looks at how long the
+// server's certificate stays valid.
+type TLS struct {
+	// Address is "host:port" or "[v6]:port". Required.
+	Address string
+	// Config configures the handshake: ServerName (default: the host of
+	// Address), RootCAs, Certificates, NextProtos; Time also dates the
+	// validity. Default: Go's.
+	Config *tls.Config
+	// MinValidity is for how long the certificate, and those that it depends
+	// on, must still be valid. Default 0: valid now.
+	MinValidity time.Duration
+}
+
+// Validate reports an address that cannot be dialled and a negative validity.
+func (c TLS) Validate() error {
+	if c.MinValidity < 0 {
+		return fail("tls", c.Address, fmt.Errorf("MinValidity %v: must not be negative", c.MinValidity))
+	}
+	return validateAddress("tls", c.Address)
+}
+
+// Check makes the handshake and looks at the certificate.
+func (c TLS) Check(ctx context.Context) error {
+	if err := c.check(ctx); err != nil {
+		return fail("tls", c.Address, err)
+	}
+	return nil
+}
+
+func (c TLS) check(ctx context.Context) error {
+	host, _, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		return err
+	}
+	conn, release, err := dial(ctx, "tcp", c.Address)
+	if err != nil {
+		return err
+	}
+	defer release()
+	secure, err := handshake(ctx, conn, host, c.Config)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if c.Config != nil && c.Config.Time != nil {
+		now = c.Config.Time()
+	}
+	err = validFor(secure.ConnectionState(), now, c.MinValidity)
+	_ = secure.CloseWrite() // say goodbye, rather than break off
+	return err
+}
+
+// validFor checks that the certificates of a connection stay valid for d.
+func validFor(state tls.ConnectionState, now time.Time, d time.Duration) error {
+	chains := state.VerifiedChains
+	if len(chains) == 0 { // nothing was verified: take what the server sent
+		chains = [][]*x509.Certificate{state.PeerCertificates}
+	}
+	// The server works for as long as its best chain does, and that for as
+	// long as its weakest link.
+	var weakest *x509.Certificate
+	for _, chain := range chains {
+		if len(chain) == 0 {
+			return errors.New("no certificate")
+		}
+		first := chain[0]
+		for _, cert := range chain {
+			if now.Before(cert.NotBefore) {
+				return fmt.Errorf("certificate of %s is not valid before %v", subject(cert), cert.NotBefore.Format(time.RFC3339))
+			}
+			if cert.NotAfter.Before(first.NotAfter) {
+				first = cert
+			}
+		}
+		if weakest == nil || first.NotAfter.After(weakest.NotAfter) {
+			weakest = first
+		}
+	}
+	if left := weakest.NotAfter.Sub(now); left < d || left < 0 {
+		return fmt.Errorf("certificate of %s is valid until %v, that is %.1f days, want at least %.1f",
+			subject(weakest), weakest.NotAfter.Format(time.RFC3339), days(left), days(d))
+	}
+	return nil
+}
+
+func subject(cert *x509.Certificate) string {
+	if len(cert.DNSNames) > 0 {
+		return cert.DNSNames[0]
+	}
+	return cert.Subject.String()
+}
+
+func days(d time.Duration) float64 { return d.Hours() / 24 }

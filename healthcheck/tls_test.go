@@ -1,0 +1,121 @@
+package healthcheck
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"net"
+	"testing"
+	"time"
+)
+
+// authority is a certificate authority of a test.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, validFor time.Duration) *authority {
+	t.Helper()
+	a := &authority{t: t}
+	cert := a.issue("test CA", -time.Hour, validFor)
+	a.cert, a.key = cert.Leaf, cert.PrivateKey.(*ecdsa.PrivateKey)
+	return a
+}
+
+// issue makes a certificate, or the authority's own if it has none yet.
+func (a *authority) issue(name string, from, to time.Duration) tls.Certificate {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: name},
+		NotBefore:    time.Now().Add(from),
+		NotAfter:     time.Now().Add(to),
+		DNSNames:     []string{name},
+	}
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		template.IsCA, template.BasicConstraintsValid, template.DNSNames = true, true, nil
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// trust returns a client's configuration.
+func (a *authority) trust(name string) *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return &tls.Config{RootCAs: pool, ServerName: name}
+}
+
+// serveTLS starts a server that makes the handshake and then calls handle.
+func serveTLS(t *testing.T, config *tls.Config, handle func(net.Conn)) (address string) {
+	return serve(t, func(c net.Conn) {
+		s := tls.Server(c, config)
+		if s.Handshake() == nil {
+			handle(s)
+		}
+	})
+}
+
+const day = 24 * time.Hour
+
+func TestTLS(t *testing.T) {
+	ca, oldCA := newAuthority(t, 3650*day), newAuthority(t, 5*day)
+	server := func(c tls.Certificate) string {
+		return serveTLS(t, &tls.Config{Certificates: []tls.Certificate{c}}, silent)
+	}
+	good := server(ca.issue("www.example.com", -day, 60*day))
+	expired := server(ca.issue("www.example.com", -60*day, -day))
+	future := server(ca.issue("www.example.com", day, 60*day))
+	underOldCA := server(oldCA.issue("www.example.com", -day, 60*day))
+	config := ca.trust("www.example.com")
+	in50Days := config.Clone()
+	in50Days.Time = func() time.Time { return time.Now().Add(50 * day) }
+	unverified := &tls.Config{InsecureSkipVerify: true}
+	runCheckCases(t, []checkCase{
+		{name: "good", checker: TLS{Address: good, Config: config}},
+		{name: "long enough", checker: TLS{Address: good, Config: config, MinValidity: 59 * day}},
+		{name: "not long enough", checker: TLS{Address: good, Config: config, MinValidity: 61 * day},
+			want: "60.0 days, want at least 61.0"},
+		{name: "not long enough, seen later", checker: TLS{Address: good, Config: in50Days, MinValidity: 14 * day},
+			want: "10.0 days, want at least 14.0"},
+		{name: "expired", checker: TLS{Address: expired, Config: config}, want: "expired"},
+		{name: "expired, unverified", checker: TLS{Address: expired, Config: unverified}, want: "-1.0 days"},
+		{name: "not yet valid", checker: TLS{Address: future, Config: config}, want: "not yet valid"},
+		{name: "not yet valid, unverified", checker: TLS{Address: future, Config: unverified}, want: "is not valid before"},
+		{name: "authority expires first", checker: TLS{Address: underOldCA, Config: oldCA.trust("www.example.com"), MinValidity: 14 * day},
+			want: "CN=test CA is valid until"},
+		{name: "wrong name", checker: TLS{Address: good, Config: ca.trust("www.example.org")}, want: "not www.example.org"},
+		{name: "unknown authority", checker: TLS{Address: good, Config: &tls.Config{ServerName: "www.example.com"}}, want: "unknown authority"},
+		{name: "certificate for a name, asked by address", checker: TLS{Address: good, Config: ca.trust("")}, want: "IP SANs"},
+		{name: "unverified", checker: TLS{Address: good, Config: unverified, MinValidity: 59 * day}},
+		{name: "not TLS", checker: TLS{Address: serve(t, says(0, "220 mail ESMTP\r\n")), Config: config}, want: "does not look like a TLS handshake"},
+		{name: "closes", checker: TLS{Address: serve(t, saysAndCloses("")), Config: config}, want: "EOF"},
+		{name: "silent", checker: TLS{Address: serve(t, silent), Config: config}, patience: patience, is: isTimeout},
+		{name: "half-open", checker: TLS{Address: halfOpen(t), Config: config}, patience: patience, is: isTimeout},
+		{name: "flood", checker: TLS{Address: serve(t, flood), Config: config}, want: "TLS handshake"},
+		{name: "refused", checker: TLS{Address: refused(t), Config: config}, want: "connection refused"},
+	})
+	wantCancellable(t, TLS{Address: halfOpen(t)})
+	if (TLS{Address: good, MinValidity: -1}).Validate() == nil {
+		t.Error("a negative validity is accepted")
+	}
+}

@@ -1,0 +1,74 @@
+package healthcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+)
+
+// defaultSilence is for how long UDP listens with AllowSilence and without a
+// deadline.
+const defaultSilence = time.Second
+
+// UDP is a [Checker] that sends a datagram and awaits a reply. An ICMP message
+// that says that nobody listens there is a failure at once.
+type UDP struct {
+	// Address is "host:port" or "[v6]:port". Required.
+	Address string
+	// Send is the datagram's payload. Default: empty.
+	Send []byte
+	// Expect must occur in the reply, and ExpectRegexp match it. Default: any
+	// reply will do.
+	Expect       []byte
+	ExpectRegexp *regexp.Regexp
+	// AllowSilence is for servers that never reply, such as a log server: no
+	// reply within half of the time allowed (without a deadline: 1 s) is
+	// healthy too, and all that can be found out is that nobody listens.
+	AllowSilence bool
+}
+
+// Validate reports an address that cannot be sent to.
+func (c UDP) Validate() error { return validateAddress("udp", c.Address) }
+
+// Check sends the datagram and judges the reply.
+func (c UDP) Check(ctx context.Context) error {
+	if err := c.check(ctx); err != nil {
+		return fail("udp", c.Address, err)
+	}
+	return nil
+}
+
+func (c UDP) check(ctx context.Context) error {
+	// A connected socket hears its peer only, and of ICMP errors.
+	conn, release, err := dial(ctx, "udp", c.Address)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if c.AllowSilence {
+		wait := defaultSilence
+		if deadline, ok := ctx.Deadline(); ok {
+			wait = time.Until(deadline) / 2
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.Write(c.Send); err != nil {
+		return err
+	}
+	reply := make([]byte, maxReply)
+	n, err := conn.Read(reply)
+	switch {
+	case err != nil && c.AllowSilence && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil:
+		return nil
+	case err != nil:
+		return err
+	case !matches(reply[:n], c.Expect, c.ExpectRegexp):
+		return fmt.Errorf("unexpected reply %s", excerpt(reply[:n]))
+	}
+	return nil
+}
