@@ -1,0 +1,708 @@
+package lb
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/netip"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// bound is how long a test waits for what must happen.
+const bound = 20 * time.Second
+
+// webBackend is a backend that runs f.
+func webBackend(t *testing.T, f http.HandlerFunc) Backend {
+	t.Helper()
+	s := httptest.NewServer(f)
+	t.Cleanup(s.Close)
+	return Backend{Address: s.Listener.Addr().String()}
+}
+
+// rawBackend is a backend that treats each connection with f.
+func rawBackend(t *testing.T, f func(net.Conn, *bufio.Reader)) Backend {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				f(c, bufio.NewReader(c))
+			}()
+		}
+	}()
+	return Backend{Address: ln.Addr().String()}
+}
+
+// closedBackend refuses connections.
+func closedBackend(t *testing.T) Backend {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
+	return Backend{Address: ln.Addr().String()}
+}
+
+// front serves h over the backends.
+func front(t *testing.T, h *Handler, bs ...Backend) *httptest.Server {
+	t.Helper()
+	h.Pool = newPool(t, PoolConfig{Name: "web", Backends: bs})
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	t.Cleanup(func() { h.Shutdown(t.Context()) })
+	return s
+}
+
+func body(t *testing.T, res *http.Response, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func name(s string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, s) }
+}
+
+func TestRequestsGoRound(t *testing.T) {
+	s := front(t, new(Handler), webBackend(t, name("a")), webBackend(t, name("b")), webBackend(t, name("c")))
+	got := ""
+	for range 6 {
+		res, err := http.Get(s.URL)
+		got += body(t, res, err)
+	}
+	if got != "abcabc" {
+		t.Errorf("order %q, want abcabc", got)
+	}
+}
+
+func TestRequestHeaders(t *testing.T) {
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "Host: %s\n", r.Host)
+		r.Header.Write(w)
+	}
+	trusted := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	strangers := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	for _, tt := range []struct {
+		name     string
+		trusted  []netip.Prefix
+		send     string
+		want     []string
+		unwanted []string
+	}{
+		{"forwarding headers are added", nil, "",
+			[]string{"Host: web.test", "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Proto: http", "X-Forwarded-Host: web.test", "X-Real-Ip: 127.0.0.1"},
+			[]string{"User-Agent"}},
+		{"appended and replaced", nil, "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 192.0.2.8\r\nX-Real-IP: 192.0.2.9\r\nX-Forwarded-Proto: https\r\n",
+			[]string{"X-Forwarded-For: 192.0.2.7, 192.0.2.8, 127.0.0.1", "X-Real-Ip: 127.0.0.1", "X-Forwarded-Proto: http\r"}, nil},
+		{"a trusted proxy is believed", trusted, "X-Forwarded-For: 192.0.2.7\r\nX-Real-IP: 192.0.2.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: x.test\r\n",
+			[]string{"X-Forwarded-For: 192.0.2.7, 127.0.0.1", "X-Real-Ip: 192.0.2.9", "X-Forwarded-Proto: https", "X-Forwarded-Host: x.test"}, nil},
+		{"a stranger is not", strangers, "X-Forwarded-For: 192.0.2.7\r\nX-Real-IP: 192.0.2.9\r\n",
+			[]string{"X-Forwarded-For: 127.0.0.1\r", "X-Real-Ip: 127.0.0.1"}, []string{"192.0.2."}},
+		{"Connection cannot remove ours", nil, "Connection: X-Forwarded-For, X-Real-IP, X-Private\r\nX-Private: 1\r\n",
+			[]string{"X-Forwarded-For: 127.0.0.1", "X-Real-Ip: 127.0.0.1"}, []string{"X-Private", "Connection:"}},
+		{"hop-by-hop headers stay here", nil, "Keep-Alive: timeout=5\r\nProxy-Authorization: x\r\nTE: gzip\r\n",
+			nil, []string{"Keep-Alive", "Proxy-Authorization", "Te:"}},
+		{"TE: trailers is passed on", nil, "TE: trailers\r\nConnection: TE\r\n", []string{"Te: trailers"}, nil},
+		{"h2c is not offered", nil, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n",
+			nil, []string{"Upgrade", "Http2-Settings"}},
+		{"configured ones are set", nil, "X-Remove: 1\r\n", []string{"X-Client: 127.0.0.1 at 127.0.0.1"}, []string{"X-Remove"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := &Handler{TrustedProxies: tt.trusted,
+				RequestHeaders: map[string]string{"X-Client": "${client} at ${local}", "X-Remove": ""}}
+			s := front(t, h, webBackend(t, echo))
+			got := rawRequest(t, s, "GET / HTTP/1.1\r\nHost: web.test\r\n"+tt.send+"\r\n")
+			for _, want := range tt.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("no %q in\n%s", want, got)
+				}
+			}
+			for _, unwanted := range tt.unwanted {
+				if strings.Contains(got, unwanted) {
+					t.Errorf("%q in\n%s", unwanted, got)
+				}
+			}
+		})
+	}
+}
+
+// rawRequest sends the bytes and returns the body of the response.
+func rawRequest(t *testing.T, s *httptest.Server, request string) string {
+	t.Helper()
+	c := dialTest(t, s.Listener.Addr().String())
+	io.WriteString(c, request)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	return body(t, res, err)
+}
+
+func dialTest(t *testing.T, address string) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(bound))
+	return c.(*net.TCPConn)
+}
+
+func TestTargetIsPassedOnUnchanged(t *testing.T) {
+	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		line, _ := r.ReadString('\n')
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(line), line)
+	}))
+	for _, target := range []string{"/", "/a%2Fb", "//a//b", "/a?", "/a?b=c;d=%20&e", "/%41", "/a/../b", "/a%2e%2e/", "/?q=?", "/'()*"} {
+		got := rawRequest(t, s, "GET "+target+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		if want := "GET " + target + " HTTP/1.1\r\n"; got != want {
+			t.Errorf("the backend got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestResponseHeadersTellWhoServed(t *testing.T) {
+	b := webBackend(t, name("x"))
+	b.Name = "app-1"
+	s := front(t, &Handler{ResponseHeaders: map[string]string{"LB_IP": "${source}", "X-Backend": "${backend}"}}, b)
+	c := dialTest(t, s.Listener.Addr().String())
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	got, _ := io.ReadAll(c)
+	for _, want := range []string{"\r\nLB_IP: 127.0.0.1\r\n", "\r\nX-Backend: app-1\r\n"} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
+func TestRetry(t *testing.T) {
+	const upload = "0123456789"
+	hangUp := func(c net.Conn, r *bufio.Reader) {
+		if req, err := http.ReadRequest(r); err == nil {
+			io.Copy(io.Discard, req.Body)
+		}
+	}
+	hang := func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) }
+	for _, tt := range []struct {
+		name   string
+		method string
+		first  func(net.Conn, *bufio.Reader) // nil: refuses connections.
+		status int
+	}{
+		{"GET, refused", "GET", nil, 200},
+		{"POST, refused", "POST", nil, 200},
+		{"PATCH, refused", "PATCH", nil, 200},
+		{"GET, broken off", "GET", hangUp, 200},
+		{"PUT, broken off", "PUT", hangUp, 200},
+		{"POST, broken off", "POST", hangUp, 502},
+		{"PATCH, broken off", "PATCH", hangUp, 502},
+		{"LOCK, broken off", "LOCK", hangUp, 502},
+		{"GET, silence", "GET", hang, 200},
+		{"POST, silence", "POST", hang, 504},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var firsts, seconds atomic.Int32
+			first := closedBackend(t)
+			if tt.first != nil {
+				first = rawBackend(t, func(c net.Conn, r *bufio.Reader) { firsts.Add(1); tt.first(c, r) })
+			}
+			second := webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+				seconds.Add(1)
+				io.Copy(w, r.Body)
+			})
+			h := &Handler{Timeout: 300 * time.Millisecond}
+			s := front(t, h, first, second)
+			content := ""
+			if tt.method != "GET" {
+				content = upload
+			}
+			req, _ := http.NewRequest(tt.method, s.URL, io.NopCloser(strings.NewReader(content)))
+			req.ContentLength = int64(len(content))
+			res, err := http.DefaultClient.Do(req)
+			got := body(t, res, err)
+			if res.StatusCode != tt.status {
+				t.Errorf("status %d, want %d", res.StatusCode, tt.status)
+			}
+			want, wantSeconds := content, int32(1)
+			if tt.status != 200 {
+				want, wantSeconds = fmt.Sprintf("%d %s\n", tt.status, http.StatusText(tt.status)), 0
+			}
+			if got != want {
+				t.Errorf("body %q, want %q", got, want)
+			}
+			if firsts.Load() > 1 || seconds.Load() != wantSeconds {
+				t.Errorf("sent %d and %d times, want at most 1 and %d", firsts.Load(), seconds.Load(), wantSeconds)
+			}
+			if st := h.Pool.Status().Backends[0]; st.Failures != 1 || !st.Ejected || st.Active != 0 {
+				t.Errorf("first backend: %+v, want one failure, ejected, idle", st)
+			}
+		})
+	}
+}
+
+func TestLargeUploadIsNotRepeated(t *testing.T) {
+	var got atomic.Int64
+	first := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		req, _ := http.ReadRequest(r)
+		io.CopyN(io.Discard, req.Body, replayLimit*4) // More than is kept, then break off.
+	})
+	second := webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		got.Add(n)
+	})
+	s := front(t, new(Handler), first, second)
+	req, _ := http.NewRequest("PUT", s.URL, bytes.NewReader(make([]byte, replayLimit*16)))
+	res, err := http.DefaultClient.Do(req)
+	if err == nil {
+		res.Body.Close()
+	}
+	// The client may also have been cut off while sending.
+	if err == nil && res.StatusCode != 502 || got.Load() != 0 {
+		t.Errorf("status %v, %d bytes went to another backend", res, got.Load())
+	}
+}
+
+func TestNobodyToServe(t *testing.T) {
+	s := front(t, new(Handler))
+	res, err := http.Get(s.URL)
+	if got := body(t, res, err); res.StatusCode != 503 || got != "503 Service Unavailable\n" {
+		t.Errorf("%d %q", res.StatusCode, got)
+	}
+	s = front(t, new(Handler), closedBackend(t))
+	res, err = http.Get(s.URL)
+	if got := body(t, res, err); res.StatusCode != 502 || got != "502 Bad Gateway\n" {
+		t.Errorf("%d %q", res.StatusCode, got)
+	}
+	if got := rawStatus(t, s, "CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n"); got != 405 {
+		t.Errorf("CONNECT: %d", got)
+	}
+}
+
+func rawStatus(t *testing.T, s *httptest.Server, request string) int {
+	t.Helper()
+	c := dialTest(t, s.Listener.Addr().String())
+	io.WriteString(c, request)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode
+}
+
+func TestBodyLimit(t *testing.T) {
+	var reached atomic.Int32
+	s := front(t, &Handler{MaxBody: 10}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		reached.Add(1)
+		io.Copy(w, r.Body)
+	}))
+	for _, tt := range []struct {
+		body   io.Reader
+		status int
+	}{
+		{strings.NewReader("0123456789"), 200},
+		{strings.NewReader("01234567890"), 413},
+		{io.MultiReader(strings.NewReader("0123456789")), 200}, // Chunked.
+		{io.MultiReader(strings.NewReader("01234567890")), 413},
+	} {
+		res, err := http.Post(s.URL, "text/plain", tt.body)
+		body(t, res, err)
+		if res.StatusCode != tt.status {
+			t.Errorf("status %d, want %d", res.StatusCode, tt.status)
+		}
+	}
+}
+
+// A backend may answer before it has read the request. What the client is still
+// sending must not harm the next request on its connection.
+func TestEarlyAnswers(t *testing.T) {
+	h := new(Handler)
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		switch {
+		case err != nil:
+		case req.Method == "GET":
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		default:
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+			io.Copy(io.Discard, r)
+		}
+	}))
+	var log lockedBuffer
+	s.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(&log, nil), slog.LevelError)
+	for _, tt := range []struct {
+		name, head, rest string
+		reused           bool
+	}{
+		{"the rest comes soon", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc", "def", true},
+		{"chunked", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "0\r\n\r\n", true},
+		{"the rest never comes", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc", "", false},
+		{"there is very much of it", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\nabc", "", false},
+	} {
+		c := dialTest(t, s.Listener.Addr().String())
+		br := bufio.NewReader(c)
+		io.WriteString(c, tt.head)
+		res, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		io.WriteString(c, tt.rest)
+		if got := body(t, res, nil); got != "early" {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+		if tt.reused {
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		}
+		start := time.Now()
+		res, err = http.ReadResponse(br, nil)
+		if (err == nil) != tt.reused || time.Since(start) > bound/2 {
+			t.Errorf("%s: the next request gets %v, %v after %v", tt.name, res, err, time.Since(start))
+		}
+	}
+	if got := log.String(); got != "" {
+		t.Errorf("the server complains: %s", got)
+	}
+}
+
+func TestHeadDoesNotHang(t *testing.T) {
+	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		w.WriteHeader(200)
+	}))
+	c := dialTest(t, s.Listener.Addr().String())
+	br := bufio.NewReader(c)
+	for range 3 { // On one connection: nothing may be left behind on it.
+		io.WriteString(c, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+		res, err := http.ReadResponse(br, &http.Request{Method: "HEAD"})
+		if err != nil || res.ContentLength != 1000 {
+			t.Fatalf("%v, %v", res, err)
+		}
+	}
+}
+
+func TestTruncatedResponseIsBrokenOff(t *testing.T) {
+	for name, response := range map[string]string{
+		"length":      "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+		"chunked":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+		"chunk":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhalf",
+		"bad chunk":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+		"no last crl": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := new(Handler)
+			s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+				http.ReadRequest(r)
+				io.WriteString(c, response)
+			}))
+			res, err := http.Get(s.URL)
+			if err == nil {
+				var b []byte
+				b, err = io.ReadAll(res.Body)
+				if strings.Contains(string(b), "502") {
+					t.Errorf("an error page was appended: %q", b)
+				}
+			}
+			if err == nil {
+				t.Error("the truncated response looks complete")
+			}
+			if n := h.Pool.Status().Backends[0].Failures; n != 1 {
+				t.Errorf("%d failures, want 1", n)
+			}
+		})
+	}
+}
+
+func TestInformationalResponsesPass(t *testing.T) {
+	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</style.css>; rel=preload")
+		w.WriteHeader(103)
+		w.Header().Del("Link")
+		io.WriteString(w, "done")
+	}))
+	var got []string
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		got = append(got, fmt.Sprint(code, h.Get("Link")))
+		return nil
+	}}
+	req, _ := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "GET", s.URL, nil)
+	res, err := http.DefaultClient.Do(req)
+	if b := body(t, res, err); b != "done" || len(got) != 1 || got[0] != "103</style.css>; rel=preload" {
+		t.Errorf("body %q, informational %q", b, got)
+	}
+	if link := res.Header.Get("Link"); link != "" {
+		t.Errorf("the final response has the informational one's Link %q", link)
+	}
+}
+
+func TestExpectContinue(t *testing.T) {
+	var accepted, refused atomic.Int32
+	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/no" {
+			refused.Add(1)
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		accepted.Add(1)
+		io.Copy(w, r.Body)
+	}))
+	c := dialTest(t, s.Listener.Addr().String())
+	br := bufio.NewReader(c)
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+	line, _ := br.ReadString('\n')
+	if line != "HTTP/1.1 100 Continue\r\n" {
+		t.Fatalf("got %q", line)
+	}
+	br.ReadString('\n')
+	io.WriteString(c, "hello")
+	res, err := http.ReadResponse(br, nil)
+	if got := body(t, res, err); got != "hello" {
+		t.Errorf("body %q", got)
+	}
+	if got := rawStatus(t, s, "POST /no HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"); got != 403 {
+		t.Errorf("the refusal came as %d", got)
+	}
+	if accepted.Load() != 1 || refused.Load() != 1 {
+		t.Errorf("%d accepted, %d refused", accepted.Load(), refused.Load())
+	}
+}
+
+func TestTrailers(t *testing.T) {
+	for _, announce := range []bool{true, false} {
+		var got atomic.Value
+		s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+			if announce {
+				w.Header().Set("Trailer", "X-Sum")
+			}
+			io.Copy(w, r.Body)
+			got.Store(r.Trailer.Get("X-In"))
+			w.(http.Flusher).Flush()
+			if announce {
+				w.Header().Set("X-Sum", "42")
+			} else {
+				w.Header().Set(http.TrailerPrefix+"X-Sum", "42")
+			}
+		}))
+		req, _ := http.NewRequest("POST", s.URL, io.NopCloser(strings.NewReader("data")))
+		req.Trailer = http.Header{"X-In": {"7"}}
+		res, err := http.DefaultClient.Do(req)
+		if b := body(t, res, err); b != "data" || res.Trailer.Get("X-Sum") != "42" || got.Load() != "7" {
+			t.Errorf("announced %v: body %q, response trailer %v, request trailer %v", announce, b, res.Trailer, got.Load())
+		}
+	}
+}
+
+func TestBodiesAreStreamed(t *testing.T) {
+	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		b := make([]byte, 1)
+		for {
+			if _, err := io.ReadFull(r.Body, b); err != nil {
+				return
+			}
+			w.Write(b)
+			w.(http.Flusher).Flush()
+		}
+	}))
+	c := dialTest(t, s.Listener.Addr().String())
+	br := bufio.NewReader(c)
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+	res, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := make([]byte, 1)
+	for _, letter := range []string{"a", "b", "c"} {
+		if letter != "a" {
+			io.WriteString(c, "1\r\n"+letter+"\r\n")
+		}
+		// Each comes back before the next is sent.
+		if _, err := io.ReadFull(res.Body, one); err != nil || string(one) != letter {
+			t.Fatalf("got %q, %v; want %q", one, err, letter)
+		}
+	}
+}
+
+func TestClientThatLeavesEndsTheRequest(t *testing.T) {
+	started, ended := make(chan bool), make(chan bool)
+	h := new(Handler)
+	s := front(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		started <- true
+		<-r.Context().Done()
+		ended <- true
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		req, _ := http.NewRequestWithContext(ctx, "GET", s.URL, nil)
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			res.Body.Close()
+		}
+	}()
+	<-started
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(bound):
+		t.Fatal("the backend's request goes on")
+	}
+	waitFor(t, "the pick to be returned", func() bool { return h.Pool.Status().Backends[0].Active == 0 })
+	if n := h.Pool.Status().Backends[0].Failures; n != 0 {
+		t.Errorf("%d failures, want none: it was the client", n)
+	}
+}
+
+func waitFor(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(bound); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if cond() {
+			return
+		}
+	}
+	t.Fatalf("waited in vain for %s", what)
+}
+
+// Backends close idle connections whenever they like. That is neither a failure
+// nor may it show to clients.
+func TestStaleConnectionsDoNotShow(t *testing.T) {
+	var served atomic.Int32
+	h := new(Handler)
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		for range 2 { // Kept alive, and then, without a word, not.
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			served.Add(1)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	}))
+	for i := range 60 {
+		res, err := http.Get(s.URL)
+		if got := body(t, res, err); got != "ok" {
+			t.Fatalf("request %d: %d %q", i, res.StatusCode, got)
+		}
+	}
+	if n := h.Pool.Status().Backends[0].Failures; n != 0 || served.Load() != 60 {
+		t.Errorf("%d failures, %d served, want none and 60", n, served.Load())
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	h := new(Handler)
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil || req.Header.Get("Upgrade") != "websocket" || req.Header.Get("X-Forwarded-For") == "" {
+			io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nhello ")
+		got, _ := io.ReadAll(r) // Until the client's half is closed,
+		c.Write(bytes.ToUpper(got))
+	}))
+	c := dialTest(t, s.Listener.Addr().String())
+	// The first frame comes right behind the request.
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nearly ")
+	br := bufio.NewReader(c)
+	res, err := http.ReadResponse(br, nil)
+	if err != nil || res.StatusCode != 101 || res.Header.Get("Sec-Websocket-Accept") != "x" || res.Header.Get("Upgrade") != "websocket" {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	io.WriteString(c, "late")
+	c.CloseWrite()
+	got, err := io.ReadAll(br)
+	if string(got) != "hello EARLY LATE" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	waitFor(t, "the pick to be returned", func() bool { return h.Pool.Status().Backends[0].Active == 0 })
+}
+
+func TestShutdownCutsTunnelsAtItsDeadline(t *testing.T) {
+	h := new(Handler)
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		io.Copy(c, r)
+	}))
+	c := dialTest(t, s.Listener.Addr().String())
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	br := bufio.NewReader(c)
+	if _, err := http.ReadResponse(br, nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan bool)
+	go func() { h.Shutdown(ctx); close(done) }()
+	io.WriteString(c, "ping")
+	if _, err := io.ReadFull(br, make([]byte, 4)); err != nil {
+		t.Fatalf("the tunnel is dead before the deadline: %v", err)
+	}
+	cancel()
+	<-done
+	if _, err := br.ReadByte(); err == nil {
+		t.Error("the tunnel is alive after the deadline")
+	}
+}
+
+func TestUnixBackend(t *testing.T) {
+	path := t.TempDir() + "/s"
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: name("unix")}
+	go srv.Serve(ln)
+	t.Cleanup(func() { srv.Close() })
+	s := front(t, new(Handler), Backend{Address: "unix:" + path})
+	res, err := http.Get(s.URL)
+	if got := body(t, res, err); got != "unix" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestHandlerRefusesBadConfiguration(t *testing.T) {
+	p := newPool(t, PoolConfig{})
+	for want, h := range map[string]*Handler{
+		"no pool":         {},
+		"connect timeout": {Pool: p, ConnectTimeout: -1},
+		"timeout -":       {Pool: p, Timeout: -1},
+		"tunnel timeout":  {Pool: p, TunnelTimeout: -1},
+		"tries 9":         {Pool: p, Tries: 9},
+		"max body":        {Pool: p, MaxBody: -1},
+		`header "a b"`:    {Pool: p, RequestHeaders: map[string]string{"a b": "x"}},
+		`header "X"`:      {Pool: p, ResponseHeaders: map[string]string{"X": "a\r\nSet-Cookie: b"}},
+	} {
+		if err := h.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
+		if rec.Code != 500 {
+			t.Errorf("%s: status %d, want 500", want, rec.Code)
+		}
+	}
+}

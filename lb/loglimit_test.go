@@ -1,0 +1,31 @@
+package lb
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestMessagesAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedBuffer
+		log := limitedLog(slog.New(slog.NewTextHandler(&out, nil)))
+		for range 1000 {
+			log.Warn("flood")
+		}
+		if n := strings.Count(out.String(), "flood"); n != logBurst {
+			t.Errorf("%d messages at once, want %d", n, logBurst)
+		}
+		time.Sleep(time.Second)
+		out.Reset()
+		for range 1000 {
+			log.With("a", 1).Warn("flood")
+		}
+		if got := out.String(); strings.Count(got, "flood") != 10 || !strings.Contains(got, "a=1 dropped=980") {
+			t.Errorf("a second later:\n%s", got)
+		}
+	})
+	limitedLog(nil).Warn("nobody hears this")
+}

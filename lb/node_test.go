@@ -1,0 +1,127 @@
+package lb
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/pprof"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// nodeVar holds a node's configuration.
+const nodeVar = "HAVIP_LB_TEST_NODE"
+
+// node is a load balancer in a process of its own.
+type node struct {
+	Mode        string // http, tcp or udp
+	Listen      string
+	Pool        PoolConfig
+	SendProxy   int
+	AcceptProxy []string
+	Files       uint64 // Limit of descriptors, 0 for the default.
+	Cert, Key   string // Terminates TLS.
+	Responses   int
+
+	ConnectTimeout time.Duration
+}
+
+// nodeMain runs until it gets SIGTERM.
+func nodeMain(config string) int {
+	if err := runNode(config); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func runNode(config string) error {
+	runtime.GOMAXPROCS(2 * runtime.NumCPU())
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if path := os.Getenv("HAVIP_BENCH_PROFILE"); path != "" {
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	var n node
+	if err := json.Unmarshal([]byte(config), &n); err != nil {
+		return err
+	}
+	if n.Files > 0 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n.Files, Max: n.Files}); err != nil {
+			return err
+		}
+	}
+	pool, err := NewPool(n.Pool)
+	if err != nil {
+		return err
+	}
+	if n.Mode == "udp" {
+		conn, err := ListenPacket(ctx, "udp", n.Listen)
+		if err != nil {
+			return err
+		}
+		return (&UDP{Pool: pool, Responses: n.Responses}).Serve(ctx, conn)
+	}
+	ln, err := Listen(ctx, "tcp", n.Listen)
+	if err != nil {
+		return err
+	}
+	if n.Mode == "tcp" {
+		t := &TCP{Pool: pool, SendProxy: n.SendProxy, DrainTimeout: -1, ConnectTimeout: n.ConnectTimeout}
+		for _, p := range n.AcceptProxy {
+			t.AcceptProxy = append(t.AcceptProxy, netip.MustParsePrefix(p))
+		}
+		if n.Cert != "" {
+			certs, err := NewCertificates(CertificateFile{Cert: n.Cert, Key: n.Key})
+			if err != nil {
+				return err
+			}
+			t.TLS = &tls.Config{GetCertificate: certs.GetCertificate}
+		}
+		return t.Serve(ctx, ln)
+	}
+	srv := &http.Server{Handler: &Handler{Pool: pool}}
+	defer context.AfterFunc(ctx, func() { srv.Close() })()
+	if err := srv.Serve(ln); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+// start runs n in h until the test ends.
+func (n node) start(t testing.TB, h *lab.Host) *lab.Cmd {
+	t.Helper()
+	config, err := json.Marshal(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := h.Command(self)
+	c.Env = []string{nodeVar + "=" + string(config)}
+	if n.Mode == "udp" { // Whoever asks will ask again.
+		startPeer(t, h, c)
+		return c
+	}
+	startPeer(t, h, c, n.Listen)
+	return c
+}

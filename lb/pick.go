@@ -1,0 +1,230 @@
+package lb
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// maxTries bounds the backends that one flow may try.
+const maxTries = 8
+
+// Flow is one connection or request that needs a backend. The zero value will do
+// for balancers that do not hash. Picking again with the same Flow avoids the
+// backends it was given before; it is not safe for concurrent use.
+type Flow struct {
+	Client netip.AddrPort // For SourceHash and Maglev.
+	Key    string         // For KeyHash.
+
+	tried [maxTries]*server
+	tries int
+}
+
+// Result is the outcome of using a backend.
+type Result uint8
+
+// Outcomes. Only those that the backend is responsible for count.
+const (
+	Neutral Result = iota // Nothing learned: for instance, the client went away.
+	Success               // The backend answered.
+	Failure               // The backend refused, timed out or broke off.
+)
+
+// Pick is a backend given to one flow. Done must be called once.
+type Pick struct {
+	pool   *Pool
+	member *member
+}
+
+// Backend returns the backend's name.
+func (k Pick) Backend() string { return k.member.Name }
+
+// Address returns where to connect: host:port, or unix: and a path.
+func (k Pick) Address() string { return *k.member.address.Load() }
+
+// Report records an outcome before the connection is over: of a long one it is
+// known early whether the backend accepted it.
+func (k Pick) Report(r Result) {
+	switch r {
+	case Failure:
+		k.pool.failed(k.member)
+	case Success:
+		if k.member.fails.Load() != 0 {
+			k.pool.succeeded(k.member)
+		}
+	}
+}
+
+// Done returns the backend to the pool and records the outcome.
+func (k Pick) Done(r Result) {
+	k.Report(r)
+	k.member.active.Add(-1)
+	if k.pool.queue.waiting.Load() > 0 {
+		k.pool.serveQueue()
+	}
+}
+
+// Connected records how long it took to connect to the backend.
+func (k Pick) Connected(took time.Duration) {
+	k.member.connects.Add(1)
+	k.member.connectTime.Add(uint64(max(took, 0)))
+}
+
+// Transferred records bytes sent to and received from the backend.
+func (k Pick) Transferred(sent, received int64) {
+	k.member.sent.Add(uint64(sent))
+	k.member.received.Add(uint64(received))
+}
+
+// Pick chooses a backend for f. It fails with ErrBusy if only MaxConns stands in
+// the way, and with ErrNoBackend otherwise.
+func (p *Pool) Pick(f *Flow) (Pick, error) {
+	s := p.snap.Load()
+	c := chooser{pool: p, cfg: s.cfg, flow: f}
+	if p.restless.Load() != 0 {
+		c.now = p.now()
+	}
+	for i := range s.tiers {
+		if m := s.tiers[i].choose(&c); m != nil {
+			return Pick{p, m}, nil
+		}
+	}
+	if c.now != 0 && c.passedOver {
+		// Nobody else is left: rather one that failed of late than none.
+		c.now, c.passedOver = 0, false
+		for i := range s.tiers {
+			if m := s.tiers[i].choose(&c); m != nil {
+				return Pick{p, m}, nil
+			}
+		}
+	}
+	if c.full {
+		return Pick{}, ErrBusy
+	}
+	return Pick{}, ErrNoBackend
+}
+
+// chooser holds the circumstances of one pick.
+type chooser struct {
+	pool       *Pool
+	cfg        *PoolConfig
+	flow       *Flow
+	now        int64 // 0: ejections and slow starts do not matter.
+	full       bool  // A member was refused for its MaxConns,
+	passedOver bool  // or for an ejection or its slow start.
+}
+
+// usable tells whether m may be picked, without taking it.
+func (c *chooser) usable(m *member) bool {
+	if c.flow.tries > 0 && slices.Contains(c.flow.tried[:c.flow.tries], m.server) {
+		return false
+	}
+	if m.MaxConns > 0 && m.active.Load() >= int64(m.MaxConns) {
+		c.full = true
+		return false
+	}
+	if c.now == 0 {
+		return true
+	}
+	until := m.ramp.Load()
+	if m.ejected.Load() > c.now || until != 0 && !c.ramped(m, until) {
+		c.passedOver = true
+		return false
+	}
+	return true
+}
+
+// claim takes m for the flow, if it may be picked.
+func (c *chooser) claim(m *member) bool { return c.usable(m) && c.take(m) }
+
+// take takes a usable m, unless another flow was faster.
+func (c *chooser) take(m *member) bool {
+	// One flow per FailTimeout tries a server whose ejection has expired; the
+	// others keep away until that one has succeeded.
+	if until := m.ejected.Load(); until != 0 && c.now != 0 &&
+		(until > c.now || !m.ejected.CompareAndSwap(until, c.now+int64(c.cfg.FailTimeout))) {
+		c.passedOver = true
+		return false
+	}
+	if n := m.active.Add(1); m.MaxConns > 0 && n > int64(m.MaxConns) {
+		m.active.Add(-1)
+		c.full = true
+		return false
+	}
+	m.picks.Add(1)
+	if c.flow.tries < maxTries {
+		c.flow.tried[c.flow.tries] = m.server
+		c.flow.tries++
+	}
+	return true
+}
+
+// ramped lets a growing part of the picks through during slow start: never less
+// than a hundredth, so that the backend does start.
+func (c *chooser) ramped(m *member, until int64) bool {
+	if c.now >= until {
+		c.pool.settle(&m.ramp)
+		return true
+	}
+	passed := float64(c.now-until)/float64(c.cfg.SlowStart) + 1
+	return rand.Float64() < max(passed, 0.01)
+}
+
+// failed counts a failure and ejects the server when they are too many.
+func (p *Pool) failed(m *member) {
+	m.failures.Add(1)
+	if p.config().MaxFails < 0 {
+		return
+	}
+	now := p.now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now-m.lastFail > int64(p.config().FailTimeout) {
+		m.fails.Store(0)
+	}
+	m.lastFail = now
+	// A failure on probation renews the ejection at once.
+	if m.fails.Add(1) < int64(p.config().MaxFails) && m.ejected.Load() == 0 {
+		return
+	}
+	until := now + int64(p.config().FailTimeout)
+	if m.ejected.Swap(until) == 0 {
+		p.restless.Add(1)
+		m.ejects.Add(1)
+		p.log.Warn("backend ejected", "pool", p.config().Name, "backend", m.Name,
+			"failures", m.fails.Load(), "for", p.config().FailTimeout)
+	}
+}
+
+// succeeded ends an ejection whose probation went well. As in nginx a success
+// within FailTimeout of a failure proves nothing: it may belong to a connection
+// made before.
+func (p *Pool) succeeded(m *member) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.now()-m.lastFail <= int64(p.config().FailTimeout) {
+		return
+	}
+	m.fails.Store(0)
+	if p.settle(&m.ejected) {
+		p.log.Info("backend readmitted", "pool", p.config().Name, "backend", m.Name)
+	}
+}
+
+// rampUp begins a server's slow start.
+func (p *Pool) rampUp(s *server) {
+	if p.config().SlowStart > 0 && s.ramp.Swap(p.now()+int64(p.config().SlowStart)) == 0 {
+		p.restless.Add(1)
+	}
+}
+
+// settle ends an ejection or slow start, and reports whether there was one.
+func (p *Pool) settle(until *atomic.Int64) bool {
+	if until.Swap(0) == 0 {
+		return false
+	}
+	p.restless.Add(-1)
+	return true
+}

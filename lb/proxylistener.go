@@ -1,0 +1,127 @@
+package lb
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// NewListener puts in front of ln what TCP does by itself, for servers such as
+// http.Server: the trusted peers must begin each connection with a PROXY header,
+// whose addresses the connection then has, and limits are kept. It fails if the
+// limits are invalid.
+func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits) (net.Listener, error) {
+	if err := limits.validate(); err != nil {
+		return nil, err
+	}
+	l := &listener{Listener: ln, trusted: trusted, limits: limits}
+	if limits.Conns > 0 {
+		l.slots = make(chan struct{}, limits.Conns)
+	}
+	return l, nil
+}
+
+type listener struct {
+	net.Listener
+	trusted []netip.Prefix
+	limits  Limits
+	limiter limiter
+	slots   chan struct{} // One element for each connection; nil: no bound.
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		// First room, then a connection: those that find none stay in the backlog.
+		if l.slots != nil {
+			l.slots <- struct{}{}
+		}
+		c, err := l.Listener.Accept()
+		if err != nil {
+			l.leave()
+			return nil, err
+		}
+		peer := addrPort(c.RemoteAddr()).Addr()
+		if !l.limiter.admit(&l.limits, peer, time.Now()) {
+			c.Close()
+			l.leave()
+			continue
+		}
+		p := &proxiedConn{Conn: c, done: func() { l.limiter.release(&l.limits, peer); l.leave() }}
+		if slices.ContainsFunc(l.trusted, func(t netip.Prefix) bool { return t.Contains(peer) }) {
+			p.header = &TCP{AcceptProxy: l.trusted, PrefaceTimeout: 10 * time.Second}
+		}
+		return p, nil
+	}
+}
+
+func (l *listener) leave() {
+	if l.slots != nil {
+		<-l.slots
+	}
+}
+
+// proxiedConn reads its PROXY header when it is first used, in the goroutine of the
+// server that uses it: a slow sender must not hold up accepting.
+type proxiedConn struct {
+	net.Conn
+	header *TCP // How to read the header; nil if there is none.
+	once   sync.Once
+	err    error
+	early  []byte
+	origin origin
+	done   func()
+	closed sync.Once
+}
+
+func (p *proxiedConn) preface() {
+	p.once.Do(func() {
+		p.origin = origin{client: addrPort(p.Conn.RemoteAddr()), local: addrPort(p.Conn.LocalAddr())}
+		if p.header == nil {
+			return
+		}
+		if p.early, p.err = p.header.readPreface(p.Conn, &p.origin); p.err != nil {
+			p.Conn.Close()
+		}
+	})
+}
+
+func (p *proxiedConn) Read(b []byte) (int, error) {
+	p.preface()
+	if p.err != nil {
+		return 0, p.err
+	}
+	if len(p.early) > 0 {
+		n := copy(b, p.early)
+		p.early = p.early[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+func (p *proxiedConn) RemoteAddr() net.Addr {
+	if p.preface(); !p.origin.client.IsValid() {
+		return p.Conn.RemoteAddr()
+	}
+	return net.TCPAddrFromAddrPort(p.origin.client)
+}
+
+func (p *proxiedConn) LocalAddr() net.Addr {
+	if p.preface(); !p.origin.local.IsValid() {
+		return p.Conn.LocalAddr()
+	}
+	return net.TCPAddrFromAddrPort(p.origin.local)
+}
+
+func (p *proxiedConn) CloseWrite() error {
+	if cw, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return nil
+}
+
+func (p *proxiedConn) Close() error {
+	p.closed.Do(p.done)
+	return p.Conn.Close()
+}

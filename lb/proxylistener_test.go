@@ -1,0 +1,55 @@
+package lb
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"testing"
+)
+
+func TestListenerForHTTP(t *testing.T) {
+	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := NewListener(ln, loopback, Limits{Conns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := make(chan Record, 8)
+	h := &Handler{Record: func(r Record) { records <- r }, Pool: newPool(t, PoolConfig{Name: "web", Backends: []Backend{
+		webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("X-Real-Ip")) })}})}
+	srv := &http.Server{Handler: h}
+	go srv.Serve(wrapped)
+	t.Cleanup(func() { srv.Close() })
+	const get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	c := dialTest(t, ln.Addr().String())
+	io.WriteString(c, "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n"+get)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if got := body(t, res, err); got != "192.0.2.1" {
+		t.Errorf("the client is %q", got)
+	}
+	if r := <-records; r.Client.String() != "192.0.2.1:1000" || r.Status != 200 || r.Sent != 9 || r.Service != "web" || r.Backend == "" {
+		t.Errorf("record %+v", r)
+	}
+	if st := h.Stats(); st.Accepted != 1 || st.Sent != 9 || st.Active != 0 {
+		t.Errorf("stats %+v", st)
+	}
+	// The second waits until the first has gone.
+	second := dialTest(t, ln.Addr().String())
+	io.WriteString(second, "PROXY UNKNOWN\r\n"+get)
+	c.Close()
+	res, err = http.ReadResponse(bufio.NewReader(second), nil)
+	if got := body(t, res, err); got != "127.0.0.1" {
+		t.Errorf("the client is %q", got)
+	}
+	second.Close()
+	bad := dialTest(t, ln.Addr().String())
+	io.WriteString(bad, get)
+	if got, _ := io.ReadAll(bad); len(got) > 0 {
+		t.Errorf("without a header: %q", got)
+	}
+	if _, err := NewListener(ln, nil, Limits{Rate: -1}); err == nil {
+		t.Error("bad limits are taken")
+	}
+}

@@ -1,0 +1,309 @@
+package lb
+
+import (
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sizes of the relay. A loop reads into its one scratch buffer and writes on at
+// once; only what the other side does not take gets memory of its own.
+const (
+	scratchSize = 128 << 10
+	// How much is moved at once adapts to the sink, which should not have us hoard
+	// what it does not take: half as much when it is full, twice as much when
+	// it took everything.
+	firstRoom = 64 << 10
+	leastRoom = 16 << 10
+	// pipeSize is what a pipe is asked to hold, and the largest room.
+	pipeSize = 512 << 10
+	// bulkRead is a read that suggests bulk, and bulkAfter how many of them make
+	// it worth splicing, which costs a pipe and more per call. Up to a megabyte or
+	// two, copying through the warm scratch buffer was measured to be cheaper.
+	bulkRead  = 16 << 10
+	bulkAfter = 16
+	// turn bounds what one direction moves before others get their turn.
+	turn = 1 << 20
+	// A loop has so many pipes at most, and keeps so many for later.
+	maxPipes  = 512
+	sparePipe = 64
+)
+
+// half is one direction of a connection: what comes from one side and goes to
+// the other.
+type half struct {
+	readable bool // The source may have something.
+	writable bool // The sink may have room.
+	ending   bool // The source's last byte has been sent, or it has failed.
+	eof      bool // The source has ended.
+	shut     bool // The sink has been told.
+	dead     bool // The sink has failed: nothing can be brought to it.
+	nodelay  bool // Further writes need not wait for the first one's acknowledgement.
+	bulk     int8 // Large reads in a row, up to bulkAfter.
+	room     int  // How much to move at once; 0 stands for firstRoom.
+	piped    int  // Bytes in pipe.
+	pipe     pipe // In use if its w is not 0.
+	pending  []byte
+	total    int64
+}
+
+// release gives up what h holds.
+func (h *half) release(l *loop) {
+	if h.pipe.w != 0 {
+		// What is still in it belongs to nobody else.
+		if h.piped > 0 || len(l.pipes) >= sparePipe {
+			h.pipe.close()
+			l.piping--
+		} else {
+			l.pipes = append(l.pipes, h.pipe)
+		}
+		h.pipe = pipe{}
+	}
+	h.piped, h.pending = 0, nil
+}
+
+// pump moves what can be moved, and ends the connection when that is due.
+func (k *link) pump() {
+	for side := range k.half {
+		h := &k.half[side]
+		if h.done() {
+			continue
+		}
+		if err := k.move(side); err == errSource {
+			k.abort("reset")
+			return
+		} else if err == errSink {
+			// It may have sent an answer before it closed: that still counts.
+			h.dead = true
+			h.release(k.loop)
+		}
+		if h.eof && !h.done() && !h.full() {
+			h.shut = true
+			// If the other direction is over too, closing does it.
+			if !k.half[1-side].done() && shutdownWrite(k.fd[1-side]) != 0 {
+				k.abort("reset")
+				return
+			}
+		}
+	}
+	switch {
+	case !k.half[0].done() || !k.half[1].done():
+	case k.half[0].dead || k.half[1].dead:
+		// After a reset that a write was told of, reads only see an end.
+		k.abort("reset")
+	default:
+		k.end("")
+	}
+}
+
+// done tells whether nothing more comes this way.
+func (h *half) done() bool { return h.shut || h.dead }
+
+// full tells whether h holds something that its sink did not take.
+func (h *half) full() bool { return len(h.pending) > 0 || h.piped > 0 }
+
+// limit is how much to move at once.
+func (h *half) limit() int {
+	if h.room == 0 {
+		return firstRoom
+	}
+	return h.room
+}
+
+// stalled notes that the sink is full.
+func (h *half) stalled() {
+	h.writable = false
+	h.room = max(h.limit()/2, leastRoom)
+}
+
+// Errors of move.
+var (
+	errSource = errors.New("read failed")
+	errSink   = errors.New("write failed")
+)
+
+// move brings what the source has to the sink.
+func (k *link) move(side int) error {
+	h := &k.half[side]
+	for budget := turn; budget > 0; {
+		if h.full() {
+			if !h.writable {
+				return nil
+			}
+			if err := k.flush(side); err != nil || h.full() {
+				return err
+			}
+		}
+		if !h.readable || h.eof {
+			return nil
+		}
+		var n int
+		var err error
+		if h.bulk >= bulkAfter && !k.t.NoSplice && k.takePipe(h) {
+			n, err = k.spliceIn(side)
+		} else {
+			n, err = k.copyOn(side)
+		}
+		if err != nil {
+			return err
+		}
+		h.total += int64(n)
+		budget -= n
+	}
+	if !k.queued {
+		k.queued = true
+		k.loop.runq = append(k.loop.runq, k)
+	}
+	return nil
+}
+
+// copyOn reads once, and writes what it got.
+func (k *link) copyOn(side int) (int, error) {
+	h := &k.half[side]
+	buf := k.loop.scratch[:min(h.limit(), scratchSize)]
+	n, errno := read(k.fd[side], buf)
+	switch {
+	case errno == unix.EAGAIN:
+		h.readable = false
+		return 0, nil
+	case errno == unix.EINTR:
+		return 0, nil
+	case errno != 0:
+		return 0, errSource
+	case n == 0:
+		h.eof = true
+		return 0, nil
+	}
+	if n < bulkRead {
+		h.bulk = 0
+	} else if h.bulk < bulkAfter {
+		h.bulk++
+	}
+	// A short read has emptied the socket; what comes later raises another event
+	// (epoll(7)). Only the end may have been announced together with the data.
+	if n < len(buf) && !h.ending {
+		h.readable = false
+	}
+	if !h.nodelay && side == 0 && h.total > 0 {
+		// The first write goes out at once anyway.
+		h.nodelay = true
+		_ = unix.SetsockoptInt(int(k.fd[1]), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	}
+	w := 0
+	if h.writable {
+		w, errno = write(k.fd[1-side], buf[:n])
+		if errno == unix.EAGAIN || errno == unix.EINTR {
+			w, errno = 0, 0
+		}
+		if errno != 0 {
+			return n, errSink
+		}
+	}
+	if w < n {
+		h.pending = slices.Clone(buf[w:n])
+		h.stalled()
+	} else if n == len(buf) {
+		h.room = min(2*h.limit(), pipeSize)
+	}
+	return n, nil
+}
+
+// flush writes what is pending.
+func (k *link) flush(side int) error {
+	h := &k.half[side]
+	if h.piped > 0 {
+		return k.spliceOut(side)
+	}
+	n, errno := write(k.fd[1-side], h.pending)
+	switch errno {
+	case 0:
+		if n == len(h.pending) {
+			h.pending = nil
+			return nil
+		}
+		h.pending = h.pending[n:]
+		h.writable = false
+	case unix.EAGAIN:
+		h.writable = false
+	case unix.EINTR:
+	default:
+		return errSink
+	}
+	return nil
+}
+
+// takePipe sees to it that h has a pipe; false if there are none.
+func (k *link) takePipe(h *half) bool {
+	if h.pipe.w != 0 {
+		return true
+	}
+	l := k.loop
+	if n := len(l.pipes); n > 0 {
+		h.pipe = l.pipes[n-1]
+		l.pipes = l.pipes[:n-1]
+		return true
+	}
+	if l.piping >= maxPipes {
+		return false
+	}
+	p, ok := newPipe()
+	if ok {
+		h.pipe = p
+		l.piping++
+	}
+	return ok
+}
+
+// spliceIn moves what the source has into the pipe, and on.
+func (k *link) spliceIn(side int) (int, error) {
+	h := &k.half[side]
+	n, errno := splice(k.fd[side], h.pipe.w, h.limit())
+	switch {
+	case errno == unix.EAGAIN:
+		// The pipe is empty here, so it is the source that has nothing.
+		h.readable = false
+		h.release(k.loop)
+		return 0, nil
+	case errno == unix.EINTR:
+		return 0, nil
+	case errno == unix.EINVAL:
+		h.bulk = -128 // Not with these sockets.
+		h.release(k.loop)
+		return 0, nil
+	case errno != 0:
+		return 0, errSource
+	case n == 0:
+		h.eof = true
+		h.release(k.loop)
+		return 0, nil
+	}
+	if n < bulkRead/4 {
+		h.bulk = 0
+	}
+	h.piped = n
+	return n, k.spliceOut(side)
+}
+
+// spliceOut moves what is in the pipe to the sink.
+func (k *link) spliceOut(side int) error {
+	h := &k.half[side]
+	for h.piped > 0 {
+		n, errno := splice(h.pipe.r, k.fd[1-side], h.piped)
+		switch errno {
+		case 0:
+			h.piped -= n
+		case unix.EAGAIN:
+			h.stalled()
+			return nil
+		case unix.EINTR:
+		default:
+			return errSink
+		}
+	}
+	h.room = min(2*h.limit(), pipeSize)
+	if !h.readable {
+		h.release(k.loop)
+	}
+	return nil
+}

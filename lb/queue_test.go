@@ -1,0 +1,201 @@
+package lb
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestQueueIsServedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs := backends(1)
+		bs[0].MaxConns = 1
+		p := newPool(t, PoolConfig{Backends: bs, Queue: 2, QueueTimeout: time.Minute})
+		held, err := p.Acquire(t.Context(), new(Flow))
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan int, 2)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for i := range 2 {
+			wg.Go(func() {
+				k, err := p.Acquire(t.Context(), new(Flow))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				served <- i
+				time.Sleep(time.Second)
+				k.Done(Success)
+			})
+			synctest.Wait()
+		}
+		if _, err := p.Acquire(t.Context(), new(Flow)); err != ErrBusy {
+			t.Errorf("a third in a queue of two: %v, want ErrBusy at once", err)
+		}
+		if st := p.Status(); st.Queued != 2 || st.Waits != 2 || st.Overflow != 1 {
+			t.Errorf("status %+v", st)
+		}
+		start := time.Now()
+		held.Done(Success)
+		if a, b := <-served, <-served; a != 0 || b != 1 {
+			t.Errorf("served in the order %d, %d", a, b)
+		}
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("the second was served after %v, want 1s", took)
+		}
+	})
+}
+
+func TestQueueEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs := backends(1)
+		bs[0].MaxConns = 1
+		p := newPool(t, PoolConfig{Backends: bs, Queue: 10, QueueTimeout: 3 * time.Second})
+		if _, err := p.Pick(new(Flow)); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := p.Acquire(t.Context(), new(Flow)); err != ErrBusy || time.Since(start) != 3*time.Second {
+			t.Errorf("%v after %v, want ErrBusy after 3s", err, time.Since(start))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := p.Acquire(ctx, new(Flow)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("context over: %v", err)
+		}
+		go func() {
+			time.Sleep(time.Second)
+			p.SetHealth("a", false)
+		}()
+		if _, err := p.Acquire(t.Context(), new(Flow)); err != ErrNoBackend {
+			t.Errorf("backend down while waiting: %v, want ErrNoBackend", err)
+		}
+		if st := p.Status(); st.Queued != 0 {
+			t.Errorf("%d still wait", st.Queued)
+		}
+	})
+}
+
+// Every flow is served although each backend takes but few at a time.
+func TestQueueUnderLoad(t *testing.T) {
+	bs := backends(1, 1)
+	bs[0].MaxConns, bs[1].MaxConns = 2, 1
+	p := newPool(t, PoolConfig{Backends: bs, Queue: 1000, QueueTimeout: bound})
+	var wg sync.WaitGroup
+	var most, now atomic.Int64
+	for range 64 {
+		wg.Go(func() {
+			for range 200 {
+				k, err := p.Acquire(t.Context(), new(Flow))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := now.Add(1); n > most.Load() {
+					most.Store(n)
+				}
+				now.Add(-1)
+				k.Done(Success)
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() > 3 {
+		t.Errorf("%d at once, want at most 3", most.Load())
+	}
+	for _, b := range p.Status().Backends {
+		if b.Active != 0 {
+			t.Errorf("%s: %d active at the end", b.Name, b.Active)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answer atomic.Value
+		type reply struct {
+			addrs []string
+			err   error
+		}
+		set := func(err error, addrs ...string) { answer.Store(reply{addrs, err}) }
+		p := newPool(t, PoolConfig{
+			Backends:        []Backend{{Address: "app.test:80"}, {Address: "192.0.2.1:80"}, {Address: "unix:/x"}},
+			ResolveInterval: time.Second,
+			Lookup: func(_ context.Context, host string) (addrs []netip.Addr, err error) {
+				if host != "app.test" {
+					t.Errorf("asked for %q", host)
+				}
+				r := answer.Load().(reply)
+				for _, a := range r.addrs {
+					addrs = append(addrs, netip.MustParseAddr(a))
+				}
+				return addrs, r.err
+			},
+		})
+		set(errors.New("no answer"))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		step := func(what, want string) {
+			t.Helper()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := p.Status().Backends[0].Resolved; got != want {
+				t.Errorf("%s: %s, want %s", what, got, want)
+			}
+		}
+		step("never resolved", "app.test:80")
+		set(nil, "192.0.2.9", "192.0.2.7")
+		step("the lowest of several", "192.0.2.7:80")
+		set(nil, "192.0.2.5", "192.0.2.7")
+		step("still among them", "192.0.2.7:80")
+		set(errors.New("no answer"))
+		step("resolver down", "192.0.2.7:80")
+		set(nil)
+		step("empty answer", "192.0.2.7:80")
+		set(nil, "2001:db8::1")
+		step("moved", "[2001:db8::1]:80")
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDrainDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs := backends(1, 1, 1)
+		p := newPool(t, PoolConfig{Backends: bs, DrainTimeout: time.Minute})
+		cut := make(map[*server]bool)
+		servers := p.snap.Load().all
+		p.watchGone(func(s *server) { cut[s] = true })
+		p.SetDrain("a", true)
+		p.SetDrain("b", true)
+		time.Sleep(30 * time.Second)
+		p.SetDrain("b", false)
+		if err := p.Update(bs[:2]); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(31 * time.Second)
+		synctest.Wait()
+		p.mu.Lock()
+		if !cut[servers[0].server] || len(cut) != 1 {
+			t.Errorf("after 61 s: %v cut, want a's only", len(cut))
+		}
+		p.mu.Unlock()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		p.mu.Lock()
+		if !cut[servers[2].server] || len(cut) != 2 {
+			t.Errorf("a minute after c was removed: %v cut, want a's and c's", len(cut))
+		}
+		p.mu.Unlock()
+	})
+}

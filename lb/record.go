@@ -1,0 +1,110 @@
+package lb
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// Record describes one connection, UDP session or HTTP request that has ended.
+type Record struct {
+	Service  string         // The pool's name.
+	Client   netip.AddrPort // From the PROXY header, if there was one.
+	Backend  string         // Empty if none was reached.
+	Start    time.Time
+	Duration time.Duration // From accepting to the end.
+	Connect  time.Duration // Until the backend was connected, waiting included.
+	Received int64         // Bytes from the client.
+	Sent     int64         // Bytes to the client.
+	Retries  int           // Backends that were tried in vain.
+	Status   int           // Of an HTTP response.
+	Reason   string        // Why it ended, if not in order.
+}
+
+// LogValue implements slog.LogValuer.
+func (r Record) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.String("service", r.Service), slog.String("client", r.Client.String()),
+		slog.String("backend", r.Backend), slog.Time("start", r.Start),
+		slog.Duration("duration", r.Duration), slog.Duration("connect", r.Connect),
+		slog.Int64("received", r.Received), slog.Int64("sent", r.Sent), slog.Int("retries", r.Retries),
+	}
+	if r.Status != 0 {
+		attrs = append(attrs, slog.Int("status", r.Status))
+	}
+	if r.Reason != "" {
+		attrs = append(attrs, slog.String("reason", r.Reason))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// ConnLog writes records to a logger without ever making a plane wait: when
+// the logger cannot keep up, records are dropped and counted.
+type ConnLog struct {
+	records chan Record
+	dropped atomic.Uint64
+}
+
+// NewConnLog returns a log that holds up to buffer records that are not written yet.
+func NewConnLog(buffer int) *ConnLog { return &ConnLog{records: make(chan Record, buffer)} }
+
+// Record takes r; it is made for the Record field of a plane.
+func (l *ConnLog) Record(r Record) {
+	select {
+	case l.records <- r:
+	default:
+		l.dropped.Add(1)
+	}
+}
+
+// Dropped counts the records that were lost.
+func (l *ConnLog) Dropped() uint64 { return l.dropped.Load() }
+
+// Run writes records to log until ctx ends, and then what is left of them.
+func (l *ConnLog) Run(ctx context.Context, log *slog.Logger) error {
+	write := func(r Record) {
+		log.LogAttrs(context.WithoutCancel(ctx), slog.LevelInfo, "connection", r.LogValue().Group()...)
+	}
+	for {
+		select {
+		case r := <-l.records:
+			write(r)
+		case <-ctx.Done():
+			for {
+				select {
+				case r := <-l.records:
+					write(r)
+				default:
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// Stats counts what a plane has done since it was made.
+type Stats struct {
+	Active   int64  // Connections, sessions or requests under way.
+	Accepted uint64 // All that were accepted.
+	Refused  uint64 // Turned away by Limits, or for a bad PROXY header.
+	Failed   uint64 // No backend was reached.
+	Retries  uint64 // Backends tried in vain.
+	Paused   uint64 // Times that accepting had to pause.
+	Received uint64 // Bytes from clients.
+	Sent     uint64 // Bytes to clients.
+}
+
+// counters are Stats under way.
+type counters struct {
+	active                                                     atomic.Int64
+	accepted, refused, failed, retries, paused, received, sent atomic.Uint64
+}
+
+func (c *counters) stats() Stats {
+	return Stats{
+		Active: c.active.Load(), Accepted: c.accepted.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(),
+		Retries: c.retries.Load(), Paused: c.paused.Load(), Received: c.received.Load(), Sent: c.sent.Load(),
+	}
+}

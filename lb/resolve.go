@@ -1,0 +1,60 @@
+package lb
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Run resolves the names among the backends' addresses, now and every
+// ResolveInterval, until ctx ends. A backend whose name has several addresses
+// keeps the one it has while that is among them, and gets the lowest one
+// otherwise. When the resolver fails the last answer stays. A pool
+// without names need not be run.
+func (p *Pool) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		for _, m := range p.snap.Load().all {
+			p.resolve(ctx, m)
+		}
+		timer.Reset(p.config().ResolveInterval)
+	}
+}
+
+func (p *Pool) resolve(ctx context.Context, m *member) {
+	network, address := network(m.Address)
+	host, port, err := net.SplitHostPort(address)
+	if network == "unix" || err != nil {
+		return
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.config().ResolveInterval)
+	defer cancel()
+	addrs, err := p.config().Lookup(ctx, host)
+	if err != nil || len(addrs) == 0 {
+		if ctx.Err() != context.Canceled {
+			p.log.Warn("backend not resolved", "pool", p.config().Name, "backend", m.Name, "host", host,
+				"error", err, "stays", *m.server.address.Load())
+		}
+		return
+	}
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	if now := m.addrPort.Load(); now != nil && slices.Contains(addrs, now.Addr()) {
+		return
+	}
+	chosen := net.JoinHostPort(slices.MinFunc(addrs, netip.Addr.Compare).String(), port)
+	p.log.Info("backend resolved", "pool", p.config().Name, "backend", m.Name, "host", host, "address", chosen)
+	m.moveTo(chosen)
+}

@@ -1,0 +1,179 @@
+package lb
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// server is what changes about a backend while it is in use. It outlives
+// snapshots and updates.
+type server struct {
+	address  atomic.Pointer[string]         // Where to connect: Backend.Address, resolved.
+	addrPort atomic.Pointer[netip.AddrPort] // The same, nil if it is a name or a path.
+
+	active   atomic.Int64
+	picks    atomic.Uint64
+	failures atomic.Uint64
+	ejects   atomic.Uint64
+
+	received, sent        atomic.Uint64
+	connects, connectTime atomic.Uint64 // Number, and nanoseconds in all.
+
+	down     atomic.Bool
+	draining atomic.Bool
+	changed  atomic.Int64 // Time of the last change of down, 0 if none.
+
+	ejected atomic.Int64 // Until when; 0: not ejected.
+	ramp    atomic.Int64 // Until when slow start lasts; 0: no slow start.
+
+	mu       sync.Mutex   // Guards writing what follows.
+	fails    atomic.Int64 // Failures with no more than FailTimeout between them.
+	lastFail int64
+
+	drainTimer *time.Timer // Guarded by Pool.mu.
+}
+
+func newServer(address string) *server {
+	s := new(server)
+	s.moveTo(address)
+	return s
+}
+
+// moveTo changes where connections go.
+func (s *server) moveTo(address string) {
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		s.addrPort.Store(&ap)
+	}
+	s.address.Store(&address)
+}
+
+// member is one configured backend: immutable but for its server.
+type member struct {
+	Backend
+	*server
+	index int // In roster.all.
+}
+
+// roster is a set of backends as Update made it, with what can be computed
+// without knowing their health.
+type roster struct {
+	cfg    *PoolConfig
+	all    []*member
+	byName map[string]*member
+	tables [2][]uint32 // Maglev tables of primaries and backups, indices into all.
+}
+
+func newRoster(all []*member, cfg *PoolConfig) *roster {
+	r := &roster{cfg: cfg, all: all, byName: make(map[string]*member, len(all))}
+	for _, m := range all {
+		r.byName[m.Name] = m
+	}
+	if !cfg.Balance.hashes() {
+		return r
+	}
+	for t := range r.tables {
+		var names []string
+		var weights, index []int
+		for i, m := range all {
+			if m.tier() == t {
+				names, weights, index = append(names, m.Name), append(weights, m.Weight), append(index, i)
+			}
+		}
+		r.tables[t] = MaglevTable(names, weights)
+		for i, j := range r.tables[t] {
+			r.tables[t][i] = uint32(index[j])
+		}
+	}
+	return r
+}
+
+// tier is 0 for a primary, 1 for a backup.
+func (m *member) tier() int {
+	if m.Backup {
+		return 1
+	}
+	return 0
+}
+
+// tier is what the balancers work on: the available primaries, or backups.
+type tier struct {
+	live     []*member
+	schedule []*member
+	turn     *atomic.Uint64
+
+	all   []*member
+	up    []bool   // By index in all: is in live.
+	table []uint32 // Indices into all; nil unless the balancer hashes.
+}
+
+// snapshot is everything a pick needs to know of the pool. It never changes.
+type snapshot struct {
+	*roster
+	tiers  [2]tier // In the order in which they are asked.
+	live   []bool  // By index in all: belongs to the tier that is asked first.
+	quorum bool
+	panic  bool
+}
+
+func newSnapshot(r *roster, quorum bool, turns *[2]atomic.Uint64) *snapshot {
+	s := &snapshot{roster: r, live: make([]bool, len(r.all))}
+	cfg := r.cfg
+	healthy, candidates, weight := 0, 0, 0
+	for _, m := range r.all {
+		if m.Drain || m.draining.Load() {
+			continue
+		}
+		candidates++
+		if !m.down.Load() {
+			healthy++
+			if !m.Backup {
+				weight += m.Weight
+			}
+		}
+	}
+	s.panic = candidates > 0 && healthy*100 < cfg.Panic*candidates
+	if quorum {
+		s.quorum = weight >= cfg.Quorum-cfg.Hysteresis
+	} else {
+		s.quorum = weight >= cfg.Quorum+cfg.Hysteresis
+	}
+
+	for t := range s.tiers {
+		s.tiers[t] = s.newTier(t, &turns[t])
+	}
+	if !s.quorum && len(s.tiers[1].live) > 0 {
+		s.tiers[0], s.tiers[1] = s.tiers[1], s.tiers[0]
+	}
+	first := 0
+	if len(s.tiers[0].live) == 0 {
+		first = 1
+	}
+	for _, m := range s.tiers[first].live {
+		s.live[m.index] = true
+	}
+	return s
+}
+
+func (s *snapshot) newTier(number int, turn *atomic.Uint64) tier {
+	t := tier{all: s.all, up: make([]bool, len(s.all)), table: s.tables[number], turn: turn}
+	var weights []int
+	equal := true
+	for i, m := range s.all {
+		if m.tier() != number || m.Drain || m.draining.Load() || m.down.Load() && !s.panic {
+			continue
+		}
+		t.live, t.up[i] = append(t.live, m), true
+		weights = append(weights, m.Weight)
+		equal = equal && m.Weight == weights[0]
+	}
+	if equal {
+		t.schedule = t.live
+		return t
+	}
+	for _, i := range schedule(weights) {
+		t.schedule = append(t.schedule, t.live[i])
+	}
+	return t
+}

@@ -1,0 +1,67 @@
+package lb
+
+import "time"
+
+// BackendStatus is what a pool knows about one backend.
+type BackendStatus struct {
+	Backend
+	Up       bool      // What SetHealth said last; true at first.
+	Ejected  bool      // Taken out by MaxFails for now.
+	Draining bool      // By configuration or SetDrain.
+	InUse    bool      // Gets new connections.
+	Since    time.Time // Last change of Up; zero if there was none.
+	Resolved string    // Where connections go: Address, or what it resolved to.
+
+	// Counters, since the backend was added.
+	Active      int64         // Picks that are not done.
+	Picks       uint64        // All picks.
+	Failures    uint64        // Picks whose outcome was Failure.
+	Ejects      uint64        // Times that MaxFails took it out.
+	Received    uint64        // Bytes from the backend.
+	Sent        uint64        // Bytes to the backend.
+	ConnectTime time.Duration // Sum over all connections made,
+	Connects    uint64        // which are so many.
+}
+
+// PoolStatus is a pool's state at one moment.
+type PoolStatus struct {
+	Name     string
+	Quorum   bool   // The healthy backends weigh enough.
+	Panic    bool   // Too few are healthy: health is ignored.
+	Queued   int    // Flows that wait for a backend now.
+	Waits    uint64 // Flows that had to wait so far,
+	Overflow uint64 // and those that could not, or did in vain.
+	Backends []BackendStatus
+}
+
+// Status returns the pool's state.
+func (p *Pool) Status() PoolStatus {
+	s := p.snap.Load()
+	now := p.now()
+	st := PoolStatus{Name: p.config().Name, Quorum: s.quorum, Panic: s.panic,
+		Queued: int(p.queue.waiting.Load()), Waits: p.queue.waits.Load(), Overflow: p.queue.overflow.Load()}
+	for i, m := range s.all {
+		b := BackendStatus{
+			Backend:  m.Backend,
+			Up:       !m.down.Load(),
+			Ejected:  m.ejected.Load() > now,
+			Draining: m.Drain || m.draining.Load(),
+			Resolved: *m.address.Load(),
+
+			Active:      m.active.Load(),
+			Picks:       m.picks.Load(),
+			Failures:    m.failures.Load(),
+			Ejects:      m.ejects.Load(),
+			Received:    m.received.Load(),
+			Sent:        m.sent.Load(),
+			ConnectTime: time.Duration(m.connectTime.Load()),
+			Connects:    m.connects.Load(),
+		}
+		b.InUse = s.live[i] && !b.Ejected
+		if at := m.changed.Load(); at != 0 {
+			b.Since = p.epoch.Add(time.Duration(at))
+		}
+		st.Backends = append(st.Backends, b)
+	}
+	return st
+}

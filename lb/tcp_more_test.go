@@ -1,0 +1,548 @@
+package lb
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+// proxyReader says what PROXY header it got, and then echoes.
+func proxyReader(t *testing.T) Backend {
+	return rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		for {
+			b, err := r.Peek(max(r.Buffered(), 1))
+			if err != nil {
+				return
+			}
+			h, n, err := parseProxy(b)
+			if err == nil {
+				r.Discard(n)
+				fmt.Fprintf(c, "%v to %v:", h.src, h.dst.Addr())
+				io.Copy(c, r)
+				return
+			}
+			if _, err := r.Peek(len(b) + 1); err != nil {
+				return
+			}
+		}
+	})
+}
+
+func TestProxyProtocolIsSent(t *testing.T) {
+	a := newAuthority(t)
+	certs := a.certificates(a.issue("a", "a.test"))
+	for version := 1; version <= 2; version++ {
+		addr, _ := relay(t, &TCP{SendProxy: version}, proxyReader(t))
+		c := dialTest(t, addr)
+		io.WriteString(c, "data")
+		c.CloseWrite()
+		got, err := io.ReadAll(c)
+		if want := c.LocalAddr().String() + " to 127.0.0.1:data"; string(got) != want || err != nil {
+			t.Errorf("version %d: %q, %v; want %q", version, got, err, want)
+		}
+		addr, _ = relay(t, &TCP{SendProxy: version, TLS: &tls.Config{GetCertificate: certs.GetCertificate}}, proxyReader(t))
+		if got, _ := talk(t, addr, &tls.Config{ServerName: "a.test", RootCAs: a.pool}, "data"); !strings.HasSuffix(got, " to 127.0.0.1:data") {
+			t.Errorf("version %d behind TLS: %q", version, got)
+		}
+	}
+}
+
+func TestProxyProtocolIsAccepted(t *testing.T) {
+	const v1 = "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n"
+	for _, tt := range []struct {
+		name    string
+		trusted []netip.Prefix
+		send    []string
+		want    string // Empty: closed.
+	}{
+		{"version 1", loopback, []string{v1 + "data"}, "192.0.2.1:1000 to 192.0.2.2:data"},
+		{"version 2", loopback, []string{unhex(v2TCP4) + "data"}, "192.0.2.1:1000 to 192.0.2.2:data"},
+		{"in pieces", loopback, []string{v1[:3], v1[3:20], v1[20:], "da", "ta"}, "192.0.2.1:1000 to 192.0.2.2:data"},
+		{"none from a trusted peer", loopback, []string{"data\r\n"}, ""},
+		{"garbled", loopback, []string{"PROXY TCP4 192.0.2.1 x\r\ndata"}, ""},
+		{"cut", loopback, []string{v1[:20]}, ""},
+		// It is data: the backend gets a header of ours that tells the truth.
+		{"forged", nil, []string{v1}, "client to 127.0.0.1:" + v1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tc := &TCP{AcceptProxy: tt.trusted, SendProxy: 2}
+			addr, _ := relay(t, tc, proxyReader(t))
+			c := dialTest(t, addr)
+			for _, s := range tt.send {
+				io.WriteString(c, s)
+				time.Sleep(2 * time.Millisecond) // So that it is sent by itself.
+			}
+			c.CloseWrite()
+			got, _ := io.ReadAll(c)
+			want := strings.Replace(tt.want, "client", c.LocalAddr().String(), 1)
+			if string(got) != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if want == "" {
+				waitFor(t, "the refusal to be counted", func() bool { return tc.Stats().Refused == 1 })
+			}
+		})
+	}
+}
+
+func TestProxyHeaderThatDoesNotCome(t *testing.T) {
+	tc := &TCP{AcceptProxy: loopback, PrefaceTimeout: 50 * time.Millisecond}
+	addr, _ := relay(t, tc, talker(t, "a"))
+	c := dialTest(t, addr)
+	if got, _ := io.ReadAll(c); len(got) > 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Run("per client", func(t *testing.T) {
+		tc := &TCP{Limits: Limits{PerClient: 2}}
+		addr, _ := relay(t, tc, talker(t, "a"))
+		one := make([]byte, 1)
+		var conns []net.Conn
+		for i := range 3 {
+			c := dialTest(t, addr)
+			_, err := io.ReadFull(c, one)
+			if (err == nil) != (i < 2) {
+				t.Errorf("connection %d: %v", i+1, err)
+			}
+			conns = append(conns, c)
+		}
+		conns[0].Close()
+		waitFor(t, "room for another", func() bool {
+			c := dialTest(t, addr)
+			_, err := io.ReadFull(c, one)
+			return err == nil
+		})
+	})
+	t.Run("total", func(t *testing.T) {
+		tc := &TCP{Limits: Limits{Conns: 2}}
+		addr, _ := relay(t, tc, talker(t, "a"))
+		one := make([]byte, 1)
+		var conns []*net.TCPConn
+		for range 3 {
+			conns = append(conns, dialTest(t, addr))
+		}
+		waitFor(t, "accepting to pause", func() bool { st := tc.Stats(); return st.Active == 2 && st.Paused > 0 })
+		conns[0].Close()
+		// The third has waited in the backlog.
+		if _, err := io.ReadFull(conns[2], one); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLimiterRate(t *testing.T) {
+	l := Limits{Rate: 10, Burst: 3}
+	if err := l.validate(); err != nil {
+		t.Fatal(err)
+	}
+	var r limiter
+	a := netip.MustParseAddr("2001:db8::1")
+	now := time.Now()
+	admitted := func(a netip.Addr, now time.Time) (n int) {
+		for range 10 {
+			if r.admit(&l, a, now) {
+				n++
+				r.release(&l, a)
+			}
+		}
+		return n
+	}
+	for _, step := range []struct {
+		addr string
+		at   time.Duration
+		want int
+	}{
+		{"2001:db8::1", 0, 3},
+		{"2001:db8::ffff", 0, 0}, // The same /64.
+		{"2001:db8:0:1::1", 0, 3},
+		{"192.0.2.1", 0, 3},
+		{"192.0.2.2", 0, 3},
+		{"2001:db8::1", 100 * time.Millisecond, 1},
+		{"2001:db8::1", time.Hour, 3},
+	} {
+		if got := admitted(netip.MustParseAddr(step.addr), now.Add(step.at)); got != step.want {
+			t.Errorf("%s after %v: %d admitted, want %d", step.addr, step.at, got, step.want)
+		}
+	}
+	r.admit(&l, a, now.Add(2*time.Hour))
+	if len(r.clients) != 1 {
+		t.Errorf("%d clients are remembered, want 1", len(r.clients))
+	}
+}
+
+func TestReplaceKeepsListenerAndConnections(t *testing.T) {
+	first := &TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{talker(t, "a")}})}
+	addr, _ := relay(t, first)
+	old := dialTest(t, addr)
+	one := make([]byte, 1)
+	if _, err := io.ReadFull(old, one); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Replace(&TCP{}); err == nil {
+		t.Error("a replacement without a pool is taken")
+	}
+	if err := first.Replace(&TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{proxyReader(t)}}), SendProxy: 1}); err != nil {
+		t.Fatal(err)
+	}
+	c := dialTest(t, addr)
+	c.CloseWrite()
+	if got, err := io.ReadAll(c); !strings.HasPrefix(string(got), c.LocalAddr().String()) || err != nil {
+		t.Errorf("new connection: %q, %v", got, err)
+	}
+	io.WriteString(old, "x")
+	old.CloseWrite()
+	if got, err := io.ReadAll(old); string(got) != "x." || err != nil {
+		t.Errorf("old connection: %q, %v", got, err)
+	}
+	if st := first.Stats(); st.Accepted != 2 {
+		t.Errorf("%+v, want both counted", st)
+	}
+}
+
+func TestRecords(t *testing.T) {
+	var out lockedBuffer
+	log := NewConnLog(16)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- log.Run(ctx, slog.New(slog.NewTextHandler(&out, nil))) }()
+	records := make(chan Record, 1)
+	tc := &TCP{Record: func(r Record) { log.Record(r); records <- r }}
+	addr, _ := relay(t, tc, closedBackend(t), talker(t, "a"))
+	c := dialTest(t, addr)
+	io.WriteString(c, "hello")
+	c.CloseWrite()
+	io.ReadAll(c)
+	r := <-records
+	if r.Client.String() != c.LocalAddr().String() || r.Received != 5 || r.Sent != 7 || r.Retries != 1 || r.Service != "db" ||
+		r.Backend != tc.Pool.Status().Backends[1].Name || r.Duration < r.Connect || r.Connect <= 0 || r.Reason != "" {
+		t.Errorf("record %+v", r)
+	}
+	if st := tc.Stats(); st.Received != 5 || st.Sent != 7 || st.Retries != 1 || st.Accepted != 1 || st.Active != 0 {
+		t.Errorf("stats %+v", st)
+	}
+	if b := tc.Pool.Status().Backends[1]; b.Sent != 5 || b.Received != 7 || b.Connects != 1 || b.ConnectTime <= 0 {
+		t.Errorf("backend %+v", b)
+	}
+	cancel()
+	<-done
+	if !strings.Contains(out.String(), "service=db client="+c.LocalAddr().String()) {
+		t.Errorf("log: %s", out.String())
+	}
+	full := NewConnLog(1)
+	full.Record(r)
+	full.Record(r)
+	if full.Dropped() != 1 {
+		t.Errorf("%d dropped, want 1", full.Dropped())
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func TestTCPToNamesAndUnixSockets(t *testing.T) {
+	b := talker(t, "a")
+	_, port, _ := net.SplitHostPort(b.Address)
+	path := t.TempDir() + "/s"
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "u")
+			io.Copy(c, c)
+			c.Close()
+		}
+	}()
+	tc := new(TCP)
+	addr, _ := relay(t, tc, Backend{Address: "localhost:" + port}, Backend{Address: "unix:" + path}, Backend{Address: "nowhere.invalid:1"})
+	for _, want := range []string{"ahello.", "uhello", "ahello."} {
+		c := dialTest(t, addr)
+		io.WriteString(c, "hello")
+		c.CloseWrite()
+		if got, err := io.ReadAll(c); string(got) != want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
+func TestTCPQueue(t *testing.T) {
+	b := talker(t, "a")
+	b.MaxConns = 1
+	tc := &TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{b}, Queue: 1, QueueTimeout: bound})}
+	addr, _ := relay(t, tc)
+	one := make([]byte, 1)
+	first, second := dialTest(t, addr), dialTest(t, addr)
+	if _, err := io.ReadFull(first, one); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the second to queue", func() bool { return tc.Pool.Status().Queued == 1 })
+	third := dialTest(t, addr)
+	if _, err := io.ReadFull(third, one); err == nil {
+		t.Error("the third is served")
+	}
+	first.Close()
+	if _, err := io.ReadFull(second, one); err != nil {
+		t.Errorf("the second: %v", err)
+	}
+}
+
+// A slow reader must get everything, and must not make the balancer hoard it.
+func TestTCPBackpressure(t *testing.T) {
+	const size = 32 << 20
+	var sent atomic.Int64
+	for _, noSplice := range []bool{false, true} {
+		sent.Store(0)
+		addr, _ := relay(t, &TCP{NoSplice: noSplice}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			b := make([]byte, 251*256)
+			for i := range b {
+				b[i] = byte(i % 251)
+			}
+			for sent.Load() < size {
+				n, err := c.Write(b)
+				if sent.Add(int64(n)); err != nil {
+					return
+				}
+			}
+		}))
+		c := dialTest(t, addr)
+		_ = c.SetReadBuffer(64 << 10)
+		last := int64(-1)
+		waitFor(t, "the backend to be held up", func() bool {
+			time.Sleep(50 * time.Millisecond)
+			now := sent.Load()
+			held := now == last && now > 0
+			last = now
+			return held
+		})
+		if last > size/2 {
+			t.Errorf("no splice %v: %d bytes are on their way to a client that does not read", noSplice, last)
+		}
+		pattern := make([]byte, 251*1000)
+		for i := range pattern {
+			pattern[i] = byte(i % 251)
+		}
+		got := make([]byte, len(pattern))
+		for at := 0; at+len(got) <= size; at += len(got) {
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern) {
+				t.Fatalf("no splice %v: wrong bytes after %d (%v)", noSplice, at, err)
+			}
+		}
+	}
+}
+
+func openFiles(t testing.TB) int {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}
+
+// Many connections, some of which end in every way there is, leave nothing behind.
+func TestTCPLeavesNothingBehind(t *testing.T) {
+	n := 20000
+	if testing.Short() {
+		n = 2000
+	}
+	hang := rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
+	reset := rawBackend(t, func(c net.Conn, r *bufio.Reader) { r.ReadByte(); c.(*net.TCPConn).SetLinger(0) })
+	echo := rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) })
+	tc := &TCP{Pool: newPool(t, PoolConfig{MaxFails: -1, Backends: []Backend{hang, reset, echo, closedBackend(t)}}), IdleTimeout: bound}
+	addr, stop := relay(t, tc)
+	dialTest(t, addr).Close()
+	waitFor(t, "the loops to run", func() bool { st := tc.Stats(); return st.Accepted == 1 && st.Active == 0 })
+	files, goroutines := openFiles(t), runtime.NumGoroutine()
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range n / 8 {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				switch (g + i) % 4 {
+				case 0: // Not a word.
+				case 1:
+					io.WriteString(c, "x")
+				case 2:
+					io.WriteString(c, "x")
+					c.(*net.TCPConn).CloseWrite()
+					_ = c.SetReadDeadline(time.Now().Add(bound))
+					io.Copy(io.Discard, c)
+				case 3:
+					c.(*net.TCPConn).SetLinger(0)
+				}
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	waitFor(t, "all connections to end", func() bool { return tc.Stats().Active == 0 })
+	for _, b := range tc.Pool.Status().Backends {
+		if b.Active != 0 {
+			t.Errorf("%s: %d picks were not returned", b.Name, b.Active)
+		}
+	}
+	what := ""
+	defer func() { t.Log(what) }()
+	waitFor(t, "descriptors and goroutines to be gone", func() bool {
+		// A few pipes may stay for later use.
+		f, g := openFiles(t), runtime.NumGoroutine()
+		what = fmt.Sprintf("%d descriptors, %d before; %d goroutines, %d before", f, files, g, goroutines)
+		return f <= files+4 && g <= goroutines+4
+	})
+	stop()
+	if st := tc.Stats(); st.Accepted < uint64(n)*9/10 { // A reset may come before accept.
+		t.Errorf("%+v, want about %d accepted", st, n)
+	}
+}
+
+// nginx and HAProxy understand our headers, and we theirs.
+func TestProxyProtocolWithPeers(t *testing.T) {
+	lab.Need(t, "nginx", "haproxy")
+	l := lab.New(t)
+	app, balancer := l.MustHost("app", "192.0.2.42/24"), l.MustHost("lb", "192.0.2.40/24")
+	edge, client := l.MustHost("edge", "192.0.2.30/24"), l.MustHost("client", "192.0.2.9/24")
+	dir := t.TempDir()
+	startNginx(t, app, nginxConf(t, dir, nginxHTTP(dir, `
+	server { listen 192.0.2.42:80; listen 192.0.2.42:81 proxy_protocol;
+		location / { return 200 "$proxy_protocol_addr"; } }`)), "192.0.2.42:80")
+	haproxy := writeFile(t, t.TempDir(), "haproxy.cfg", `
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1m
+  timeout server 1m
+listen v1
+  bind 192.0.2.30:8081
+  server lb 192.0.2.40:8080 send-proxy
+listen v2
+  bind 192.0.2.30:8082
+  server lb 192.0.2.40:8080 send-proxy-v2
+listen accept
+  bind 192.0.2.30:8083 accept-proxy
+  server app 192.0.2.42:81 send-proxy
+`)
+	startPeer(t, edge, edge.Command("haproxy", "-db", "-f", haproxy), "192.0.2.30:8081", "192.0.2.30:8082")
+	get := func(address string) string {
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		defer cancel()
+		c, err := client.DialContext(ctx, "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(bound))
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		b, _ := io.ReadAll(c)
+		_, body, _ := strings.Cut(string(b), "\r\n\r\n")
+		return body
+	}
+	for version := 1; version <= 2; version++ {
+		for to, address := range map[string]string{"nginx": "192.0.2.42:81", "haproxy": "192.0.2.30:8083"} {
+			n := node{Mode: "tcp", Listen: "192.0.2.40:8080", SendProxy: version, AcceptProxy: []string{"192.0.2.30/32"},
+				Pool: PoolConfig{Backends: []Backend{{Address: address}}}}
+			c := n.start(t, balancer)
+			for path, via := range map[string]string{"direct": "192.0.2.40:8080", "haproxy v1": "192.0.2.30:8081", "haproxy v2": "192.0.2.30:8082"} {
+				if got := get(via); got != "192.0.2.9" {
+					t.Errorf("client, %s, havip, version %d to %s: the client is %q", path, version, to, got)
+				}
+			}
+			if err := c.Stop(bound); err != nil {
+				t.Errorf("%v\n%s", err, c.Output())
+			}
+		}
+	}
+}
+
+// Out of descriptors, connections wait; when there are some again, they are served.
+func TestDescriptorLimit(t *testing.T) {
+	l := lab.New(t)
+	host := l.MustHost("lb", "192.0.2.40/24")
+	ln, err := host.Listen("tcp", "192.0.2.40:9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() { io.Copy(c, c); c.Close() }()
+		}
+	}()
+	n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: 64, Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.40:9000"}}}}
+	n.start(t, host)
+	works := func(c net.Conn) error {
+		_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		if _, err := io.WriteString(c, "x"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, make([]byte, 1))
+		return err
+	}
+	var conns []net.Conn
+	starved := false
+	for range 100 {
+		c, err := host.DialContext(t.Context(), "tcp", "192.0.2.40:8080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+		if err := works(c); err != nil {
+			starved = true
+			break
+		}
+	}
+	if !starved {
+		t.Fatal("the limit was never reached")
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	waitFor(t, "service to be back", func() bool {
+		c, err := host.DialContext(t.Context(), "tcp", "192.0.2.40:8080")
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		return works(c) == nil
+	})
+}

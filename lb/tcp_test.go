@@ -1,0 +1,313 @@
+package lb
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// relay serves tc on loopback, over the backends unless it has a pool already.
+// The returned function ends it and waits for it.
+func relay(t testing.TB, tc *TCP, bs ...Backend) (address string, stop func()) {
+	t.Helper()
+	if tc.Pool == nil && tc.Routes == nil {
+		tc.Pool = newPool(t, PoolConfig{Name: "db", Backends: bs})
+	}
+	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tc.Serve(ctx, ln) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		case <-time.After(bound):
+			t.Error("Serve does not return")
+		}
+	})
+	t.Cleanup(stop)
+	return ln.Addr().String(), stop
+}
+
+// talker greets with its name, echoes what it gets, and at the end of that says
+// how much it was.
+func talker(t *testing.T, name string) Backend {
+	return rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		io.WriteString(c, name)
+		io.Copy(c, r)
+		io.WriteString(c, ".")
+	})
+}
+
+func TestTCPGoesRoundAndHalfCloses(t *testing.T) {
+	addr, _ := relay(t, new(TCP), talker(t, "a"), talker(t, "b"))
+	for _, want := range []string{"ahello.", "bhello.", "ahello."} {
+		c := dialTest(t, addr)
+		io.WriteString(c, "hello")
+		c.CloseWrite()
+		got, err := io.ReadAll(c)
+		if string(got) != want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
+func TestTCPServerClosesItsHalfFirst(t *testing.T) {
+	got := make(chan string, 1)
+	addr, _ := relay(t, new(TCP), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		io.WriteString(c, "bye")
+		c.(*net.TCPConn).CloseWrite()
+		b, _ := io.ReadAll(r)
+		got <- string(b)
+	}))
+	c := dialTest(t, addr)
+	b, err := io.ReadAll(c)
+	if string(b) != "bye" || err != nil {
+		t.Fatalf("got %q, %v", b, err)
+	}
+	io.WriteString(c, "still here")
+	c.CloseWrite()
+	if s := <-got; s != "still here" {
+		t.Errorf("the backend got %q after its own end", s)
+	}
+}
+
+func TestTCPBulkBothWaysAtOnce(t *testing.T) {
+	addr, _ := relay(t, new(TCP), rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) }))
+	data := make([]byte, 5<<20+123)
+	for i := range data {
+		data[i] = byte(rand.Uint32())
+	}
+	c := dialTest(t, addr)
+	go func() {
+		c.Write(data)
+		c.CloseWrite()
+	}()
+	got, err := io.ReadAll(c)
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came back (%v), want the same %d", len(got), err, len(data))
+	}
+}
+
+func TestTCPConnectIsTriedElsewhere(t *testing.T) {
+	tc := new(TCP)
+	addr, _ := relay(t, tc, closedBackend(t), closedBackend(t), talker(t, "c"))
+	for range 5 {
+		c := dialTest(t, addr)
+		c.CloseWrite()
+		got, err := io.ReadAll(c)
+		if string(got) != "c." || err != nil {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	for i, b := range tc.Pool.Status().Backends[:2] {
+		if !b.Ejected || b.Failures != 1 {
+			t.Errorf("backend %d: %+v, want ejected after one failure", i, b)
+		}
+	}
+}
+
+func TestTCPWithoutABackendCloses(t *testing.T) {
+	addr, _ := relay(t, new(TCP), closedBackend(t))
+	c := dialTest(t, addr)
+	if got, _ := io.ReadAll(c); len(got) != 0 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A reset is no end: who gets it must not take what came before for complete.
+func TestTCPResetIsPassedOn(t *testing.T) {
+	addr, _ := relay(t, new(TCP), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		io.WriteString(c, "half")
+		r.ReadByte()
+		c.(*net.TCPConn).SetLinger(0)
+	}))
+	c := dialTest(t, addr)
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(c, b); err != nil {
+		t.Fatal(err)
+	}
+	c.Write([]byte("x"))
+	if _, err := c.Read(b); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after the backend's reset the client reads %v", err)
+	}
+}
+
+func TestTCPIdleTimeout(t *testing.T) {
+	addr, _ := relay(t, &TCP{IdleTimeout: 200 * time.Millisecond}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		for range 10 { // Traffic in one direction keeps both alive.
+			time.Sleep(50 * time.Millisecond)
+			io.WriteString(c, "x")
+		}
+		io.Copy(io.Discard, r)
+	}))
+	c := dialTest(t, addr)
+	got, _ := io.ReadAll(c)
+	if string(got) != "xxxxxxxxxx" {
+		t.Errorf("got %q before the end, want all ten", got)
+	}
+}
+
+func TestTCPDrain(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		drain time.Duration
+		alive bool
+	}{
+		{"connections may finish", time.Minute, true},
+		{"they are cut at the deadline", 50 * time.Millisecond, false},
+		{"or at once", -1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tc := &TCP{DrainTimeout: tt.drain}
+			addr, stop := relay(t, tc, talker(t, "a"))
+			c := dialTest(t, addr)
+			b := make([]byte, 1)
+			if _, err := io.ReadFull(c, b); err != nil {
+				t.Fatal(err)
+			}
+			stopped := make(chan bool)
+			go func() { stop(); close(stopped) }()
+			waitFor(t, "the listener to close", func() bool {
+				c, err := net.Dial("tcp", addr)
+				if err == nil {
+					c.Close()
+				}
+				return err != nil
+			})
+			if !tt.alive {
+				<-stopped
+			}
+			io.WriteString(c, "x")
+			_, err := io.ReadFull(c, b)
+			if alive := err == nil; alive != tt.alive {
+				t.Errorf("alive %v (%v), want %v", alive, err, tt.alive)
+			}
+			c.Close()
+			<-stopped
+			if n := tc.Pool.Status().Backends[0].Active; n != 0 {
+				t.Errorf("%d picks were not returned", n)
+			}
+		})
+	}
+}
+
+func TestTCPKillOnDown(t *testing.T) {
+	for _, kill := range []bool{true, false} {
+		b := talker(t, "a")
+		p := newPool(t, PoolConfig{Backends: []Backend{b}, KillOnDown: kill})
+		addr, _ := relay(t, &TCP{Pool: p}, b)
+		c := dialTest(t, addr)
+		one := make([]byte, 1)
+		if _, err := io.ReadFull(c, one); err != nil {
+			t.Fatal(err)
+		}
+		p.SetHealth(b.Address, false)
+		io.WriteString(c, "x")
+		if _, err := io.ReadFull(c, one); (err != nil) != kill {
+			t.Errorf("kill %v: the connection reads %v", kill, err)
+		}
+	}
+}
+
+func TestTCPRefusesBadConfiguration(t *testing.T) {
+	p := newPool(t, PoolConfig{})
+	for want, tc := range map[string]*TCP{
+		"no pool":         {},
+		"connect timeout": {Pool: p, ConnectTimeout: -1},
+		"idle timeout":    {Pool: p, IdleTimeout: -1},
+		"tries 9":         {Pool: p, Tries: 9},
+	} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tc.Serve(t.Context(), ln); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+func TestListen(t *testing.T) {
+	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, err = Listen(t.Context(), "tcp", ln.Addr().String())
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.HasPrefix(err.Error(), "lb: listen on tcp "+ln.Addr().String()+": ") {
+		t.Errorf("in use: %v", err)
+	}
+	for _, bad := range []string{"127.0.0.1", "127.0.0.1:99999", "nowhere.invalid:80"} {
+		if ln, err := Listen(t.Context(), "tcp", bad); err == nil {
+			ln.Close()
+			t.Errorf("%s: no error", bad)
+		}
+	}
+}
+
+// A Backup listens on the virtual address before it owns it.
+func TestListenOnAnAddressOfAnotherHost(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("lb", "192.0.2.1/24", "2001:db8::1/64")
+	client := l.MustHost("client", "192.0.2.9/24", "2001:db8::9/64")
+	for _, vip := range []string{"192.0.2.250", "2001:db8::250"} {
+		address := net.JoinHostPort(vip, "8080")
+		var ln net.Listener
+		err := h.Do(func() (err error) {
+			ln, err = Listen(t.Context(), "tcp", address)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		}()
+		prefix := "/32"
+		if strings.Contains(vip, ":") {
+			prefix = "/128"
+		}
+		if out, err := output(h, "ip", "addr", "add", vip+prefix, "dev", "eth0", "nodad"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		c, err := client.DialContext(ctx, "tcp", address)
+		cancel()
+		if err != nil {
+			t.Errorf("the address is here, but: %v", err)
+			continue
+		}
+		c.Close()
+	}
+}
+
+func output(h *lab.Host, name string, args ...string) (string, error) {
+	c := h.Command(name, args...)
+	err := c.Run()
+	return c.Output(), err
+}

@@ -1,0 +1,301 @@
+package lb
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority issues certificates for a test.
+type authority struct {
+	t    testing.TB
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pool *x509.CertPool
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	a := &authority{t: t, dir: t.TempDir(), pool: x509.NewCertPool()}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	a.key = newKey(t)
+	a.cert = a.sign(template, template, &a.key.PublicKey)
+	a.pool.AddCert(a.cert)
+	return a
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (a *authority) sign(template, parent *x509.Certificate, pub *ecdsa.PublicKey) *x509.Certificate {
+	a.t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return cert
+}
+
+var serial = int64(1)
+
+// issue writes a certificate for the names into file.pem and file.key.
+func (a *authority) issue(file string, names ...string) CertificateFile {
+	a.t.Helper()
+	serial++
+	key := newKey(a.t)
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	cert := a.sign(template, a.cert, &key.PublicKey)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	f := CertificateFile{filepath.Join(a.dir, file+".pem"), filepath.Join(a.dir, file+".key")}
+	writeFile(a.t, a.dir, file+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})))
+	writeFile(a.t, a.dir, file+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	return f
+}
+
+// writeCA writes the authority's own certificate, and returns its path.
+func (a *authority) writeCA() string {
+	return writeFile(a.t, a.dir, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})))
+}
+
+func (a *authority) certificates(files ...CertificateFile) *Certificates {
+	a.t.Helper()
+	c, err := NewCertificates(files...)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return c
+}
+
+// talk connects with TLS, and returns what the other side says in all and the
+// names of its certificate.
+func talk(t *testing.T, addr string, cfg *tls.Config, say string) (string, []string) {
+	t.Helper()
+	c := tls.Client(dialTest(t, addr), cfg)
+	if err := c.Handshake(); err != nil {
+		t.Fatalf("%s: %v", cfg.ServerName, err)
+	}
+	io.WriteString(c, say)
+	c.CloseWrite()
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatalf("%s: %v", cfg.ServerName, err)
+	}
+	return string(got), c.ConnectionState().PeerCertificates[0].DNSNames
+}
+
+func TestTLSTermination(t *testing.T) {
+	a := newAuthority(t)
+	files := []CertificateFile{a.issue("a", "a.test"), a.issue("wild", "*.b.test")}
+	certs := a.certificates(files...)
+	addr, _ := relay(t, &TCP{TLS: &tls.Config{GetCertificate: certs.GetCertificate}}, talker(t, "x"))
+	for name, want := range map[string]string{"a.test": "a.test", "A.Test": "a.test", "www.b.test": "*.b.test"} {
+		got, names := talk(t, addr, &tls.Config{ServerName: name, RootCAs: a.pool}, "hello")
+		if got != "xhello." || names[0] != want {
+			t.Errorf("%s: got %q with a certificate for %v", name, got, names)
+		}
+	}
+	if _, names := talk(t, addr, &tls.Config{InsecureSkipVerify: true}, ""); names[0] != "a.test" {
+		t.Errorf("without a name: %v", names)
+	}
+
+	// New certificates without a restart; bad ones change nothing.
+	a.issue("a", "a.test", "new.test")
+	writeFile(t, a.dir, "wild.key", "rubbish")
+	if err := certs.Reload(); err == nil || !strings.Contains(err.Error(), "wild.key") {
+		t.Errorf("an unreadable key: %v", err)
+	}
+	if _, names := talk(t, addr, &tls.Config{InsecureSkipVerify: true}, ""); len(names) != 1 {
+		t.Errorf("after a failed reload: %v", names)
+	}
+	a.issue("wild", "*.b.test")
+	if err := certs.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if _, names := talk(t, addr, &tls.Config{ServerName: "new.test", RootCAs: a.pool}, ""); len(names) != 2 {
+		t.Errorf("after a reload: %v", names)
+	}
+	// A client that speaks no TLS.
+	c := dialTest(t, addr)
+	io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+	if got, _ := io.ReadAll(c); strings.Contains(string(got), "x") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestBadCertificates(t *testing.T) {
+	a := newAuthority(t)
+	x, y := a.issue("x", "x.test"), a.issue("y", "y.test")
+	for what, f := range map[string]CertificateFile{
+		"another's key": {x.Cert, y.Key},
+		"no file":       {a.dir + "/none", x.Key},
+		"no key":        {x.Cert, x.Cert},
+	} {
+		if _, err := NewCertificates(f); err == nil || !strings.HasPrefix(err.Error(), "lb: certificate "+f.Cert) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := NewCertificates(); err == nil {
+		t.Error("no certificate: no error")
+	}
+}
+
+func TestTLSClientCertificates(t *testing.T) {
+	a := newAuthority(t)
+	certs := a.certificates(a.issue("a", "a.test"))
+	client, err := tls.LoadX509KeyPair(a.dir+"/a.pem", a.dir+"/a.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc := &TCP{TLS: &tls.Config{GetCertificate: certs.GetCertificate, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.pool}}
+	addr, _ := relay(t, tc, talker(t, "x"))
+	cfg := &tls.Config{ServerName: "a.test", RootCAs: a.pool, Certificates: []tls.Certificate{client}}
+	if got, _ := talk(t, addr, cfg, "hello"); got != "xhello." {
+		t.Errorf("with a certificate: %q", got)
+	}
+	c := tls.Client(dialTest(t, addr), &tls.Config{ServerName: "a.test", RootCAs: a.pool})
+	if got, err := io.ReadAll(c); err == nil || len(got) > 0 {
+		t.Errorf("without: %q, %v", got, err)
+	}
+	waitFor(t, "the refusal to be counted", func() bool { return tc.Stats().Refused == 1 })
+}
+
+func TestBackendTLS(t *testing.T) {
+	a := newAuthority(t)
+	good, bad := a.certificates(a.issue("good", "127.0.0.1")), a.certificates(a.issue("bad", "other.test"))
+	server := func(name string, certs *Certificates) Backend {
+		ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: certs.GetCertificate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer c.Close()
+					io.WriteString(c, name)
+					io.Copy(c, c)
+				}()
+			}
+		}()
+		return Backend{Address: ln.Addr().String()}
+	}
+	tc := &TCP{BackendTLS: &tls.Config{RootCAs: a.pool}}
+	addr, _ := relay(t, tc, server("impostor", bad), server("x", good))
+	for range 3 {
+		c := dialTest(t, addr)
+		io.WriteString(c, "hello")
+		c.CloseWrite()
+		if got, err := io.ReadAll(c); string(got) != "xhello" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if st := tc.Pool.Status().Backends[0]; !st.Ejected {
+		t.Errorf("the backend with the wrong certificate: %+v", st)
+	}
+}
+
+func TestRoutingByServerName(t *testing.T) {
+	a := newAuthority(t)
+	pool := func(name string) *Pool {
+		certs := a.certificates(a.issue(name, "a.test", "b.test", "www.b.test", "other.test"))
+		b := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			tc := tls.Server(&prefacedForTest{c, r}, &tls.Config{GetCertificate: certs.GetCertificate})
+			io.WriteString(tc, name)
+			tc.CloseWrite()
+			io.Copy(io.Discard, tc)
+		})
+		return newPool(t, PoolConfig{Name: name, Backends: []Backend{b}})
+	}
+	certs := a.certificates(a.issue("lb", "a.test", "b.test", "www.b.test", "other.test"))
+	plain := func(name string) *Pool {
+		return newPool(t, PoolConfig{Name: name, Backends: []Backend{talker(t, name)}})
+	}
+	for _, terminate := range []bool{false, true} {
+		tc := &TCP{Pool: pool("default"), Routes: map[string]*Pool{"a.test": pool("a"), "*.b.test": pool("b")}}
+		if terminate {
+			tc = &TCP{TLS: &tls.Config{GetCertificate: certs.GetCertificate}, Pool: plain("default"),
+				Routes: map[string]*Pool{"a.test": plain("a"), "*.b.test": plain("b")}}
+		}
+		addr, _ := relay(t, tc)
+		for name, want := range map[string]string{"a.test": "a", "www.b.test": "b", "b.test": "default", "other.test": "default"} {
+			if got, _ := talk(t, addr, &tls.Config{ServerName: name, RootCAs: a.pool}, ""); strings.TrimSuffix(got, ".") != want {
+				t.Errorf("terminated %v: %s is served by %q, want %q", terminate, name, got, want)
+			}
+		}
+	}
+
+	// A ClientHello in small pieces, and none at all.
+	only := &TCP{Routes: map[string]*Pool{"a.test": plain("a")}}
+	addr, _ := relay(t, only)
+	c := dialTest(t, addr)
+	for b := fragmented(hello(t, "a.test"), 50); len(b) > 0; b = b[min(20, len(b)):] {
+		c.Write(b[:min(20, len(b))])
+		time.Sleep(time.Millisecond)
+	}
+	one := make([]byte, 1)
+	if _, err := io.ReadFull(c, one); err != nil || string(one) != "a" {
+		t.Errorf("in pieces: %q, %v", one, err)
+	}
+	for what, b := range map[string][]byte{"no route": hello(t, "b.test"), "no TLS": []byte("GET / HTTP/1.0\r\n\r\n")} {
+		c := dialTest(t, addr)
+		c.Write(b)
+		if got, _ := io.ReadAll(c); len(got) != 0 {
+			t.Errorf("%s: got %q", what, got)
+		}
+	}
+	waitFor(t, "two refusals", func() bool { return only.Stats().Refused == 2 })
+}
+
+// prefacedForTest reads what its reader has buffered.
+type prefacedForTest struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (p *prefacedForTest) Read(b []byte) (int, error) { return p.r.Read(b) }
+
+func TestTLSWithoutCertificateIsRefused(t *testing.T) {
+	tc := &TCP{Pool: newPool(t, PoolConfig{}), TLS: new(tls.Config)}
+	if err := tc.Validate(); err == nil || err.Error() != "lb: TCP: TLS without a certificate" {
+		t.Error(err)
+	}
+}
