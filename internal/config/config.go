@@ -1,0 +1,299 @@
+package config
+
+import (
+	"net/netip"
+	"reflect"
+	"time"
+)
+
+// Config is a whole configuration file. Defaults are filled in.
+type Config struct {
+	Log   Log
+	Admin Admin
+	// Checks are those that routers can track, in the order of the file. A
+	// check of backends is in the services that use it, and not here.
+	Checks   []Check
+	VRRP     []Router
+	Groups   []Group
+	Services []Service
+
+	// Warnings are settings that are allowed and yet unlikely to do what was
+	// meant, in the order of the file.
+	Warnings []Problem
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string // debug, info, warn, error: as slog.Level.UnmarshalText takes it
+	Format string // text, json
+}
+
+// Admin says where the daemon can be asked and controlled.
+type Admin struct {
+	Socket string         // path of the control socket
+	Listen netip.AddrPort // of the read-only HTTP server; the zero value: none
+}
+
+// Check is one health check. Which fields count depends on Type: checkTypes
+// lists them; the others are zero.
+type Check struct {
+	Pos          Position
+	Name         string // empty for a check written inside a service
+	Type         string // a name in checkTypes
+	Interval     time.Duration
+	FastInterval time.Duration // while a change is under way; 0: Interval
+	DownInterval time.Duration // while down; 0: Interval
+	Timeout      time.Duration // never more than Interval
+	Jitter       time.Duration
+	Rise         int           // successes that make it up
+	Fall         int           // failures that make it down
+	HoldDown     time.Duration // the least time that it stays down
+	Initial      string        // unknown, up, down
+	OnError      string        // fail, ignore: what counts if it cannot run at all
+
+	// Address is what tcp, udp, smtp, tls and grpc connect to and dns asks,
+	// "host:port". Empty for a check of a service's backends: each is probed at
+	// its own address.
+	Address string
+	// URL is what http asks for; empty for a check of a service's backends,
+	// which are asked for Path.
+	URL     string
+	Path    string
+	Method  string
+	Host    string // the Host header; empty: the address that is asked
+	Headers []Header
+	Status  []StatusRange // the statuses that mean healthy
+	Body    string        // regular expression; empty: the body is not read
+	MaxBody int           // bytes of the body that Body sees
+	TLS     *TLS          // nil: none, or what the type has by default
+
+	Send         string // bytes of tcp and udp
+	Expect       string // bytes in the reply
+	ExpectRegexp string
+	AllowSilence bool // of udp: no reply is a good one
+
+	Service   string // of grpc; empty: the server as a whole
+	Authority string // of grpc; empty: Address
+
+	Query   string // the name that dns looks up
+	Record  string // its type
+	Answers []string
+	OverTCP bool
+
+	Hello    string // of smtp; empty: the machine's name
+	StartTLS bool
+
+	MinValidity time.Duration // of tls: for how long the certificate is still valid
+
+	Target string // of icmp: address or host name
+
+	Command     []string // the program, an absolute path, and its arguments; no shell
+	User        string   // who it runs as; empty: who havip does
+	Environment []Header // beyond PATH
+	Directory   string   // empty: /
+
+	File    string
+	Absent  bool          // healthy while there is no such file
+	MaxAge  time.Duration // 0: any
+	Content string        // regular expression; empty: not read
+
+	PIDFile      string
+	Process      string // its name
+	MinProcesses int
+
+	Interface string
+	Gateway   netip.Addr
+}
+
+// TLS says how a check encrypts, and what it verifies.
+type TLS struct {
+	ServerName  string   // empty: the host that is asked
+	CA          string   // path; empty: the system's
+	Certificate string   // path of the client's; empty: none
+	Key         string   // path
+	ALPN        []string // application protocols, such as h2
+	Insecure    bool     // verify nothing
+}
+
+// Header is one HTTP header field, or one environment variable.
+type Header struct{ Name, Value string }
+
+// StatusRange is a range of HTTP status codes, both ends included.
+type StatusRange struct{ Min, Max int }
+
+// Router is one virtual router.
+type Router struct {
+	Pos          Position
+	Name         string
+	Interface    string
+	VRID         uint8
+	Priority     uint8
+	Version      uint8
+	Interval     time.Duration
+	Preempt      bool
+	PreemptDelay time.Duration
+	StartDelay   time.Duration
+	// DownMultiplier is how many intervals of silence make a node count as dead.
+	DownMultiplier int
+	// Addresses are the virtual addresses, all of one family, with the prefix
+	// length that they get on the interface.
+	Addresses []netip.Prefix
+	// Excluded are further addresses, of any family, that move along and are not
+	// listed in advertisements.
+	Excluded       []netip.Prefix
+	Routes         []Route
+	Accept         bool         // Accept_Mode (RFC 9568 §6.1): take in what is sent to the addresses
+	VirtualMAC     bool         // the addresses are on a macvlan with the VRID's hardware address
+	XmitBase       bool         // with VirtualMAC: advertisements do not come from there
+	Macvlan        string       // its name; empty: Keepalived's
+	Source         netip.Addr   // the zero value: the interface's own
+	Peers          []netip.Addr // empty: multicast
+	TTL            uint8        // of unicast advertisements
+	MinTTL, MaxTTL uint8        // of unicast advertisements that are accepted
+	Checksum       string       // pseudo-header, message-only
+	Auth           Auth
+	// Lease is the lifetime of the addresses in the kernel, in whole seconds;
+	// AutoLease: as suits the interval; 0: none.
+	Lease    time.Duration
+	Announce Announce
+	Probe    time.Duration // 0: addresses are taken without asking for them first
+	Track    []Track
+	// Notify are programs to run on a change of state.
+	Notify        []Notify
+	NotifyFIFO    string // path of a FIFO that gets a line for each change; empty: none
+	NotifyTimeout time.Duration
+}
+
+// Auth says how a router's advertisements are authenticated.
+type Auth struct {
+	Type      string // empty (none), pass, ah, hmac
+	Secret    Secret // of pass and ah
+	Keys      []Key  // of hmac
+	ActiveKey uint8  // the ID of the key that signs
+	Mode      string // enforce, permissive, receive-only
+	Replay    string // time, monotonic
+	Window    time.Duration
+}
+
+// AutoLease is the value of Router.Lease that vip.LeaseFor replaces.
+const AutoLease time.Duration = -1
+
+// Announce says how often the link is told where the addresses are.
+type Announce struct {
+	Rounds  []time.Duration
+	Burst   int
+	Refresh time.Duration // 0: never again
+}
+
+// Route is a route that exists while the addresses are held.
+type Route struct {
+	To        netip.Prefix
+	Via       netip.Addr // the zero value: on the link
+	Interface string     // empty: the router's
+	Source    netip.Addr // the zero value: the kernel chooses
+	Table     uint32
+	Metric    uint32 // 0: the kernel's default
+}
+
+// Key is one key of hmac.
+type Key struct {
+	ID     uint8
+	Secret Secret // 32 to 64 bytes
+}
+
+// Track ties a router to a check. With Weight 0 a failure releases the
+// addresses at once. A negative weight is added to the priority while the check
+// fails, a positive one while it succeeds.
+type Track struct {
+	Check  string
+	Weight int
+	// Mode says what a weight does without preemption: priority, nothing but
+	// change it, or resign, hand over when it falls below a peer's.
+	Mode string
+}
+
+// Notify is a program to run on a change of state.
+type Notify struct {
+	Command []string // an absolute path and arguments
+	// On are the states, in lower case, that it is run for, as Keepalived runs
+	// notify_master and the like: with no further arguments. None: all states,
+	// which arguments tell.
+	On []string
+}
+
+// Group is a set of routers that move together.
+type Group struct {
+	Pos     Position
+	Name    string
+	Routers []string
+	// As in Router.
+	Notify        []Notify
+	NotifyFIFO    string
+	NotifyTimeout time.Duration
+}
+
+// Service is one load-balanced address.
+type Service struct {
+	Pos      Position
+	Name     string
+	Listen   netip.AddrPort // an invalid Addr means all addresses of both families
+	Mode     string         // http, tcp
+	Balance  string         // the value of an lb.Balance
+	Backends []Backend
+	// Check is run against each backend, at the backend's own address. It is
+	// the one written in the service, or a copy of the named one. Nil: none.
+	Check *Check
+}
+
+// Backend is one server behind a service.
+type Backend struct {
+	Pos     Position
+	Address string // "host:port"
+	Weight  int
+	Backup  bool // used only while all others are down
+}
+
+// Equal reports whether both mean the same, wherever they were written.
+func (c Check) Equal(o Check) bool { return reflect.DeepEqual(c.bare(), o.bare()) }
+
+// Equal reports whether both mean the same, wherever they were written.
+func (r Router) Equal(o Router) bool {
+	r.Pos, o.Pos = Position{}, Position{}
+	return reflect.DeepEqual(r, o)
+}
+
+// Equal reports whether both mean the same, wherever they were written.
+func (g Group) Equal(o Group) bool {
+	g.Pos, o.Pos = Position{}, Position{}
+	return reflect.DeepEqual(g, o)
+}
+
+// Equal reports whether both mean the same, wherever they were written.
+func (s Service) Equal(o Service) bool { return reflect.DeepEqual(s.bare(), o.bare()) }
+
+// Equal reports whether both mean the same, wherever they were written.
+func (b Backend) Equal(o Backend) bool { return b.bare() == o.bare() }
+
+func (c Check) bare() Check {
+	c.Pos = Position{}
+	return c
+}
+
+func (b Backend) bare() Backend {
+	b.Pos = Position{}
+	return b
+}
+
+func (s Service) bare() Service {
+	s.Pos = Position{}
+	backends := make([]Backend, len(s.Backends))
+	for i, b := range s.Backends {
+		backends[i] = b.bare()
+	}
+	s.Backends = backends
+	if s.Check != nil {
+		check := s.Check.bare()
+		s.Check = &check
+	}
+	return s
+}

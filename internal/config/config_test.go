@@ -1,0 +1,137 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden parts of testdata")
+
+// badCase is one entry of testdata/bad.txt: a file and what is said about it.
+type badCase struct{ name, input, want string }
+
+// readBad splits testdata/bad.txt: "=== name", the file, "--- says", its error
+// lines.
+func readBad(t *testing.T) []badCase {
+	t.Helper()
+	data, err := os.ReadFile("testdata/bad.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []badCase
+	for entry := range strings.SplitSeq(string(data), "=== ") {
+		name, rest, _ := strings.Cut(entry, "\n")
+		input, want, _ := strings.Cut(rest, "--- says\n")
+		if name != "" {
+			cases = append(cases, badCase{name, input, want})
+		}
+	}
+	return cases
+}
+
+// TestBadInput: each mistake gives exactly the lines in testdata/bad.txt.
+func TestBadInput(t *testing.T) {
+	var golden strings.Builder
+	for _, c := range readBad(t) {
+		t.Run(c.name, func(t *testing.T) {
+			refused := later
+			if strings.HasPrefix(c.name, "all: ") {
+				refused = nil
+			}
+			_, err := parse("f.yaml", []byte(c.input), refused)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if errs := (Errors)(nil); !errors.As(err, &errs) {
+				t.Errorf("error is a %T, want Errors", err)
+			}
+			got := err.Error() + "\n"
+			fmt.Fprintf(&golden, "=== %s\n%s--- says\n%s", c.name, c.input, got)
+			if got != c.want && !*update {
+				t.Errorf("got\n%swant\n%s", got, c.want)
+			}
+		})
+	}
+	if *update {
+		if err := os.WriteFile("testdata/bad.txt", []byte(golden.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const router = "{name: a, interface: eth0, vrid: 51, addresses: [192.0.2.1]}"
+
+// TestBytes: files that differ below the level of YAML.
+func TestBytes(t *testing.T) {
+	deep := strings.Repeat("[", 9000)
+	var bomb strings.Builder
+	bomb.WriteString("a0: &a0 {x: y}\n")
+	for i := 1; i < 15; i++ {
+		fmt.Fprintf(&bomb, "a%d: &a%d {<<: [%s]}\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i-1), 20), ","))
+	}
+	for _, c := range []struct{ name, input, want string }{
+		{"LF", "vrrp:\n  - " + router + "\n", ""},
+		{"CRLF", "vrrp:\r\n  - " + router + "\r\n", ""},
+		{"no line end", "vrrp: [" + router + "]", ""},
+		{"BOM", "\ufeffvrrp:\n  - " + router + "\n", ""},
+		{"document marker", "---\nvrrp:\n  - " + router + "\n...\n", ""},
+		{"tab after a key", "vrrp:\t\n  - " + router + "\n", ""},
+		{"tab as indentation", "vrrp:\n\t- " + router + "\n", "f.yaml:2:1: a tab: YAML wants spaces for indentation"},
+		{"tab after spaces", "vrrp:\n  - name: a\n  \t interface: eth0\n", "f.yaml:3:3: a tab: YAML wants spaces for indentation"},
+		{"tab in a text, mistake elsewhere", "log: \"a\n \tb\"\nvrrp: [\n", "f.yaml:3:1: not YAML from here on"},
+		{"positions with CRLF", "vrrp:\r\n  - name: a\r\n    vrrid: 1\r\n", "f.yaml:2:5: vrrp[0].interface: missing"},
+		{"positions after a BOM", "\ufeffvrid: 1\n", "f.yaml:1:1: vrid: unknown key"},
+		{"empty", "", "f.yaml:1:1: the file is empty"},
+		{"spaces", " \n\n", "f.yaml:1:1: the file is empty"},
+		{"BOM only", "\ufeff", "f.yaml:1:1: the file is empty"},
+		{"UTF-16", "\xff\xfev\x00r\x00", "f.yaml:1:1: not UTF-8"},
+		{"Latin-1", "vrrp:\n  - name: M\xfcnchen\n", "f.yaml:2:12: not UTF-8"},
+		{"NUL", "vrrp:\x00", "f.yaml:1:1: not YAML from here on: control characters are not allowed"},
+		{"huge", strings.Repeat("#", maxSize+1), "f.yaml:1:1: larger than 4 MiB"},
+		{"deep", "vrrp: " + deep, "f.yaml:1:1: not YAML from here on"},
+		{"merge bomb", bomb.String() + "vrrp:\n  - <<: *a14\n", "more than 200000 values"},
+		{"many mistakes", strings.Repeat("x:\n", 1) + "vrrp:\n" + strings.Repeat("  - {name: a b}\n", 1000), "and more: fix these first"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			start := time.Now()
+			_, err := Parse("f.yaml", []byte(c.input))
+			if took := time.Since(start); took > 20*time.Second {
+				t.Errorf("took %v", took)
+			}
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+			if err != nil && strings.Count(err.Error(), "\n") > maxProblems {
+				t.Errorf("%d lines", strings.Count(err.Error(), "\n"))
+			}
+		})
+	}
+}
+
+// TestLoadFile: what the system says about a file is not taken for a mistake
+// in it.
+func TestLoadFile(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Load(dir + "/none.yaml"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, err := Load(dir); err == nil || errors.As(err, new(Errors)) {
+		t.Errorf("directory: %v", err)
+	}
+	huge := dir + "/huge.yaml"
+	if err := os.WriteFile(huge, bytes.Repeat([]byte("#"), maxSize+10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(huge); !errors.As(err, new(Errors)) {
+		t.Errorf("huge file: %v", err)
+	}
+}

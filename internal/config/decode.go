@@ -1,0 +1,291 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxNodes bounds the work that one file can cause: aliases let a short text
+// stand for a huge one.
+const maxNodes = 200_000
+
+// maxDepth bounds how deep merge keys may lead from one mapping to the next.
+const maxDepth = 20
+
+// decoder walks the YAML nodes of one file.
+type decoder struct {
+	file  string
+	dir   string   // where relative paths start
+	later []string // what is refused, see the variable of that name
+
+	at       map[string]Position // by path: where its value stands
+	presets  map[string]*yaml.Node
+	problems []Problem
+	warnings []Problem
+	nodes    int
+	spent    bool // nodes passed maxNodes
+}
+
+// decode records where n stands and decodes it.
+func (d *decoder) decode(v value, n *yaml.Node, path string) {
+	if n = d.resolve(n); n == nil {
+		return
+	}
+	if n.ShortTag() == "!!null" {
+		d.fail(path, "nothing is given: add a value or leave the key out")
+		return
+	}
+	if n.Line > 0 {
+		d.at[path] = d.position(n)
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		d.fail(path, "tag %s: not supported: leave it out", show(n.Tag))
+		return
+	}
+	v.decode(d, n, path)
+}
+
+// resolve follows an alias. It returns nil when the file has used up its work.
+func (d *decoder) resolve(n *yaml.Node) *yaml.Node {
+	if n.Line > 0 { // defaults are free
+		d.nodes++
+	}
+	if d.nodes > maxNodes {
+		if !d.spent {
+			d.failAt(d.position(n), "", "more than %d values, with aliases expanded: make the file smaller", maxNodes)
+		}
+		d.spent = true
+		return nil
+	}
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+// pair is one entry of a mapping.
+type pair struct {
+	name       string
+	key, value *yaml.Node
+}
+
+// pairs returns the entries of a mapping, merge keys expanded. It is false,
+// and has complained, if n is not a mapping.
+func (d *decoder) pairs(n *yaml.Node, path string) ([]pair, bool) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(path, "%s: want a mapping, such as {key: value}", describe(n))
+		return nil, false
+	}
+	return d.merge(nil, n, path, make(map[string]bool), 0), true
+}
+
+// merge appends the entries of mapping n whose names are not in seen: its own
+// first, then those of its merge keys (https://yaml.org/type/merge.html).
+func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string]bool, depth int) []pair {
+	if depth > maxDepth {
+		d.fail(path, "merge keys (<<) lead too deep, or in a circle")
+		return pairs
+	}
+	own := make(map[string]int)
+	var merged []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := d.resolve(n.Content[i])
+		if k == nil {
+			return pairs
+		}
+		if k.Kind != yaml.ScalarNode {
+			d.failAt(d.position(k), path, "%s as a key: want a word", describe(k))
+			continue
+		}
+		if line, twice := own[k.Value]; twice {
+			d.failAt(d.position(k), join(path, k.Value), "given twice, first in line %d: remove one", line)
+			continue
+		}
+		own[k.Value] = k.Line
+		switch {
+		case k.Tag == "!!merge":
+			merged = append(merged, n.Content[i+1])
+		case !seen[k.Value]:
+			seen[k.Value] = true
+			pairs = append(pairs, pair{k.Value, k, n.Content[i+1]})
+		}
+	}
+	for _, m := range merged {
+		if m = d.resolve(m); m == nil {
+			return pairs
+		}
+		sources := []*yaml.Node{m}
+		if m.Kind == yaml.SequenceNode {
+			sources = m.Content
+		}
+		for _, source := range sources {
+			if source = d.resolve(source); source == nil {
+				return pairs
+			}
+			if source.Kind != yaml.MappingNode {
+				d.failAt(d.position(source), join(path, "<<"), "%s: want an alias of a mapping, such as *name", describe(source))
+				continue
+			}
+			pairs = d.merge(pairs, source, path, seen, depth+1)
+		}
+	}
+	return pairs
+}
+
+// fill decodes the entries of the mapping at path by its keys, and the presets
+// of those that are not given.
+func (d *decoder) fill(pairs []pair, path string, keys []key) {
+	given := make(map[string]bool, len(pairs))
+	for _, p := range pairs {
+		sub := join(path, p.name)
+		i := slices.IndexFunc(keys, func(k key) bool { return k.name == p.name })
+		switch {
+		case slices.Contains(d.later, pattern(sub)):
+			d.failAt(d.position(p.key), sub, "not available in this version: leave it out")
+		case i < 0:
+			if !d.full() {
+				d.failAt(d.position(p.key), sub, "%s", d.unknownKey(p.name, path, keys))
+			}
+		default:
+			d.at[sub] = d.position(p.key)
+			d.decode(keys[i].value, p.value, sub)
+		}
+		given[p.name] = true
+	}
+	for _, k := range keys {
+		if given[k.name] {
+			continue
+		}
+		sub := join(path, k.name)
+		if k.required {
+			d.fail(sub, "missing: add %s", k.usage())
+		} else if k.preset != "" {
+			d.decode(k.value, d.presetNode(k.preset), sub)
+		}
+	}
+}
+
+// presetNode returns the node of a default. It has no position.
+func (d *decoder) presetNode(text string) *yaml.Node {
+	if n := d.presets[text]; n != nil {
+		return n
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
+		panic(fmt.Sprintf("config: default %q in keys.go: %v", text, err))
+	}
+	n := doc.Content[0]
+	n.Line, n.Column = 0, 0
+	d.presets[text] = n
+	return n
+}
+
+// unknownKey explains a key that the mapping at path does not have among keys.
+func (d *decoder) unknownKey(name, path string, keys []key) string {
+	var names []string
+	for _, k := range keys {
+		if !slices.Contains(d.later, pattern(join(path, k.name))) {
+			names = append(names, k.name)
+		}
+	}
+	var homes []string
+	walk("", "", new(Config).keys(), d.later, func(title string, keys []key) {
+		if slices.ContainsFunc(keys, func(k key) bool { return k.name == name }) {
+			homes = append(homes, cmp.Or(title, "the top level"))
+		}
+	})
+	near := nearest(name, names)
+	switch {
+	case near != "" && len(homes) > 0:
+		return fmt.Sprintf("unknown key here: did you mean %q? It belongs to %s", near, orList(homes))
+	case near != "":
+		return fmt.Sprintf("unknown key: did you mean %q?", near)
+	case len(homes) > 0:
+		return "unknown key here: it belongs to " + orList(homes)
+	}
+	return "unknown key: want " + orList(names)
+}
+
+// position returns where n stands.
+func (d *decoder) position(n *yaml.Node) Position {
+	return Position{File: d.file, Line: max(n.Line, 1), Column: max(n.Column, 1)}
+}
+
+// given reports whether the file itself says something at path.
+func (d *decoder) given(path string) bool {
+	_, ok := d.at[path]
+	return ok
+}
+
+// fail records what is wrong at path. Its position is that of the value, or of
+// the nearest mapping around it.
+func (d *decoder) fail(path, format string, args ...any) {
+	d.failAt(d.near(path), path, format, args...)
+}
+
+// full reports whether no more problems are recorded.
+func (d *decoder) full() bool { return len(d.problems) > maxProblems }
+
+func (d *decoder) failAt(pos Position, path, format string, args ...any) {
+	if !d.full() {
+		d.problems = append(d.problems, Problem{pos, path, fmt.Sprintf(format, args...)})
+	}
+}
+
+// warn records a doubt about the value at path.
+func (d *decoder) warn(path, format string, args ...any) {
+	if len(d.warnings) <= maxProblems {
+		d.warnings = append(d.warnings, Problem{d.near(path), path, fmt.Sprintf(format, args...)})
+	}
+}
+
+func (d *decoder) near(path string) Position {
+	for {
+		if pos, ok := d.at[path]; ok {
+			return pos
+		}
+		i := strings.LastIndexAny(path, ".[")
+		if i < 0 {
+			return Position{d.file, 1, 1}
+		}
+		path = path[:i]
+	}
+}
+
+// join appends a key to a path.
+func join(path, name string) string {
+	if name = show(name); path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+var index = regexp.MustCompile(`\[\d+\]`)
+
+// pattern is a path for any index: vrrp[].auth.
+func pattern(path string) string { return index.ReplaceAllString(path, "[]") }
+
+// describe names a node in an error message.
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
+		return strconv.Quote(n.Value)
+	}
+	return show(n.Value)
+}
+
+// failed reports whether something is wrong at path itself.
+func (d *decoder) failed(path string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Path == path })
+}

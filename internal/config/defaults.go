@@ -1,0 +1,93 @@
+package config
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// WriteDefaults writes a configuration with every key, its default or an
+// example, and what it means. It is itself valid.
+func WriteDefaults(w io.Writer) error {
+	out := bufio.NewWriter(w)
+	out.WriteString(`# Every key of a havip configuration. Values are the defaults, or examples where
+# a key is required; what is in a comment may be left out, and has no default.
+# Durations need a unit: ms, s, m or h.
+`)
+	for _, k := range new(Config).keys() {
+		for _, l := range k.document("", true) {
+			if l.doc != "" {
+				l.text = fmt.Sprintf("%-40s # %s", l.text, l.doc)
+			}
+			out.WriteString(l.text + "\n")
+		}
+	}
+	return out.Flush()
+}
+
+// line is one line of WriteDefaults.
+type line struct{ text, doc string }
+
+// document returns the lines of a key in the mapping at place, and nothing for
+// what is not available.
+func (k key) document(place string, top bool) []line {
+	path := join(place, k.name)
+	if slices.Contains(later, path) {
+		return nil
+	}
+	if k.value.shape == listed && k.value.sections != nil {
+		path += "[]"
+	}
+	want := k.value.want
+	if k.value.words != nil {
+		want = orList(available(k.value.words, path, later))
+	}
+	doc := strings.Trim(want+"; "+k.doc, "; ")
+	switch plain := k.value.sections == nil; {
+	case k.required && plain:
+		return []line{{k.name + ": " + k.example, "required: " + doc}}
+	case k.preset != "" && plain:
+		return []line{{k.name + ": " + k.preset, doc}}
+	case k.example != "" && !k.required:
+		return []line{{"# " + k.name + ": " + k.example, doc}}
+	}
+	lines := k.block(path)
+	if !k.required && k.preset == "" && !top {
+		for i := range lines {
+			lines[i].text = "# " + lines[i].text
+		}
+	}
+	return lines
+}
+
+// block returns the lines of a key whose value is made of mappings. Where a type
+// selects one of several the block is repeated for each.
+func (k key) block(path string) []line {
+	var lines []line
+	for i, s := range k.value.sections {
+		first, rest := "  ", "  "
+		switch {
+		case k.value.shape == single && s.doc != "":
+			lines = append(lines, line{k.name + ":", k.doc + "; this type: " + s.doc})
+		case i == 0 || k.value.shape == single:
+			lines = append(lines, line{k.name + ":", k.doc})
+		}
+		switch k.value.shape {
+		case listed:
+			first, rest = "  - ", "    "
+		case named:
+			first, rest = "    ", "    "
+			// The last word of the label serves as an example of a name.
+			lines = append(lines, line{"  " + s.label[strings.LastIndexByte(s.label, ' ')+1:] + ":", s.doc})
+		}
+		for _, sub := range s.keys {
+			for _, l := range sub.document(path, false) {
+				lines = append(lines, line{first + l.text, l.doc})
+				first = rest
+			}
+		}
+	}
+	return lines
+}

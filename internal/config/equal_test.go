@@ -1,0 +1,77 @@
+package config
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestEqual: what moved in the file is equal, what changed is not.
+func TestEqual(t *testing.T) {
+	data, err := os.ReadFile("testdata/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := func(text string) *Config {
+		t.Helper()
+		c, err := parse("other.yaml", []byte(text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	a, b := everything(t), load("# moved\n\n"+strings.ReplaceAll(string(data), "name: ", "name:  "))
+	same := func(a, b *Config) bool {
+		ok := a.Log == b.Log && a.Admin == b.Admin
+		for i := range a.Checks {
+			ok = ok && a.Checks[i].Equal(b.Checks[i])
+		}
+		for i := range a.VRRP {
+			ok = ok && a.VRRP[i].Equal(b.VRRP[i])
+		}
+		for i := range a.Groups {
+			ok = ok && a.Groups[i].Equal(b.Groups[i])
+		}
+		for i := range a.Services {
+			ok = ok && a.Services[i].Equal(b.Services[i])
+			for j := range a.Services[i].Backends {
+				ok = ok && a.Services[i].Backends[j].Equal(b.Services[i].Backends[j])
+			}
+		}
+		return ok
+	}
+	if reflect.DeepEqual(a, b) {
+		t.Error("positions did not change")
+	}
+	if !same(a, b) {
+		t.Error("a file whose lines moved is not equal")
+	}
+	for _, edit := range [][2]string{
+		{"level: debug", "level: info"},
+		{"test.sock", "havip.sock"},
+		{"rise: 3", "rise: 5"},
+		{"X-Check: \"1\"", "X-Check: \"2\""},
+		{"300-399", "300-398"},
+		{"path: /ready", "path: /live"},
+		{"priority: 120", "priority: 121"},
+		{"d0cker", "d0cked"},
+		{"fedcba", "fedcbb"},
+		{"weight: -20", "weight: -21"},
+		{"log.sh, VI_1", "log.sh, VI_2"},
+		{"routers: [VI_1, VI_6]", "routers: [VI_6, VI_1]"},
+		{"balance: least-conn", "balance: random"},
+		{"weight: 2}", "weight: 3}"},
+		{"backup: true", "backup: false"},
+		{"check: {type: tcp, interval: 2s}", "check: {type: tcp, interval: 3s}"},
+		{"    check: {type: tcp, interval: 2s}", ""},
+	} {
+		text := strings.Replace(string(data), edit[0], edit[1], 1)
+		if text == string(data) {
+			t.Fatalf("%q is not in the file", edit[0])
+		}
+		if same(a, load(text)) {
+			t.Errorf("equal although %q became %q", edit[0], edit[1])
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Position is a place in a configuration file. Line and Column count from 1.
+type Position struct {
+	File         string
+	Line, Column int
+}
+
+// String returns "file:line:column".
+func (p Position) String() string { return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column) }
+
+// Problem is one thing that is wrong, or in Config.Warnings doubtful, in a
+// configuration file.
+type Problem struct {
+	Pos  Position
+	Path string // such as "vrrp[0].vrid"; empty: the file as a whole
+	Text string // what is wrong and what to do about it
+}
+
+// Error returns the problem as one line.
+func (p Problem) Error() string {
+	if p.Path == "" {
+		return fmt.Sprintf("%s: %s", p.Pos, p.Text)
+	}
+	return fmt.Sprintf("%s: %s: %s", p.Pos, p.Path, p.Text)
+}
+
+// Errors are all problems found in a configuration file, in its order.
+type Errors []Problem
+
+// Error returns one line for each problem.
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, p := range e {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// maxProblems bounds what is reported about one file.
+const maxProblems = 200
+
+// sorted returns the problems in the order of the file, without repetitions:
+// what is said once and reached through aliases is wrong only once.
+func sorted(problems []Problem) []Problem {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		if a.Pos.Line != b.Pos.Line {
+			return a.Pos.Line - b.Pos.Line
+		}
+		return a.Pos.Column - b.Pos.Column
+	})
+	return slices.Compact(problems)
+}
+
+// show makes text from a file fit for an error message: quoted if it could be
+// mistaken, and cut if it is long.
+func show(s string) string {
+	const most = 60
+	plain := s != ""
+	for i, r := range s {
+		if i >= most {
+			return show(s[:i]) + "..."
+		}
+		if r == utf8.RuneError || !unicode.IsGraphic(r) || unicode.IsSpace(r) {
+			plain = false
+		}
+	}
+	if plain {
+		return s
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// nearest returns the word that was probably meant by s, or "".
+func nearest(s string, words []string) string {
+	best, bestDistance := "", max(1, len(s)/3)+1
+	for _, w := range words {
+		// preempt-delay, preemptDelay and PREEMPT_DELAY are all preempt_delay.
+		if fold(s) == fold(w) {
+			return w
+		}
+		if len(s) >= 3 && (strings.HasPrefix(s, w) || strings.HasPrefix(w, s)) && bestDistance > 1 {
+			best, bestDistance = w, 1
+			continue
+		}
+		if d := distance(s, w); d < bestDistance {
+			best, bestDistance = w, d
+		}
+	}
+	return best
+}
+
+func fold(s string) string {
+	return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(s))
+}
+
+// distance counts the insertions, deletions, replacements and swaps of
+// neighbours that turn a into b.
+func distance(a, b string) int {
+	if max(len(a), len(b)) > 64 {
+		return 64
+	}
+	var before []int
+	last := make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := range len(a) {
+		row := make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := last[j]
+			if a[i] != b[j] {
+				replace++
+			}
+			row[j+1] = min(replace, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
+
+// orList joins words as "a, b or c".
+func orList(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}

@@ -1,0 +1,134 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/lb"
+	"github.com/havip/havip/vrrp"
+)
+
+// FuzzParse: no panic, bounded time, and either a complete configuration or
+// problems that have a place and a text.
+func FuzzParse(f *testing.F) {
+	for _, file := range []string{"testdata/everything.yaml", "../../examples/twonode/lb01.yaml"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	bad, err := os.ReadFile("testdata/bad.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for entry := range strings.SplitSeq(string(bad), "=== ") {
+		_, rest, _ := strings.Cut(entry, "\n")
+		input, _, _ := strings.Cut(rest, "--- says\n")
+		f.Add([]byte(input))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		// Files and variables are not the fuzzer's to read.
+		if strings.Contains(string(data), "file:") || strings.Contains(string(data), "env:") {
+			return
+		}
+		start := time.Now()
+		c, err := parse("f.yaml", data, nil)
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("took %v for %d bytes", took, len(data))
+		}
+		if err != nil {
+			var errs Errors
+			if !errors.As(err, &errs) || len(errs) == 0 {
+				t.Fatalf("%T %v", err, err)
+			}
+			for _, p := range errs {
+				if p.Pos.Line < 1 || p.Pos.Column < 1 || p.Text == "" || strings.ContainsAny(p.Error(), "\n\r\x1b") {
+					t.Errorf("%#v", p)
+				}
+			}
+			return
+		}
+		for _, r := range c.VRRP {
+			if r.Name == "" || r.VRID == 0 || r.Priority == 0 || r.Interval <= 0 || len(r.Addresses) == 0 {
+				t.Errorf("accepted %+v", r)
+			}
+			if err := acceptedByVRRP(r); err != nil {
+				t.Errorf("accepted, but %v: %+v", err, r)
+			}
+		}
+		for _, s := range c.Services {
+			if s.Name == "" || s.Listen.Port() == 0 || len(s.Backends) == 0 || s.Check != nil && s.Check.Type == "" {
+				t.Errorf("accepted %+v", s)
+			}
+			if err := acceptedByLB(s); err != nil {
+				t.Errorf("accepted, but %v: %+v", err, s)
+			}
+		}
+		for _, h := range c.Checks {
+			if h.Name == "" || h.Interval <= 0 || h.Timeout <= 0 || h.Rise < 1 || h.Fall < 1 {
+				t.Errorf("accepted %+v", h)
+			}
+			if err := acceptedByHealthcheck(h); err != nil {
+				t.Errorf("accepted, but %v: %+v", err, h)
+			}
+		}
+	})
+}
+
+// acceptedByVRRP: the protocol's own rules are no stricter than ours.
+func acceptedByVRRP(r Router) error {
+	vc := vrrp.Config{Name: r.Name, VRID: r.VRID, Version: r.Version, Priority: r.Priority, Interval: r.Interval,
+		NoPreempt: !r.Preempt, PreemptDelay: r.PreemptDelay, StartDelay: r.StartDelay, DownMultiplier: r.DownMultiplier,
+		Source: r.Source, Peers: r.Peers, TTL: r.TTL, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL}
+	if r.Checksum == "message-only" {
+		vc.Checksum = vrrp.ChecksumMessage
+	}
+	for _, a := range r.Addresses {
+		vc.Addresses = append(vc.Addresses, a.Addr())
+	}
+	switch r.Auth.Type {
+	case "pass":
+		vc.Auth = vrrp.Auth{Type: vrrp.AuthPass, Password: r.Auth.Secret.Reveal()}
+	case "ah":
+		vc.Auth = vrrp.Auth{Type: vrrp.AuthAH, Password: r.Auth.Secret.Reveal()}
+	case "hmac":
+		vc.Auth = vrrp.Auth{Type: vrrp.AuthHMAC, HMAC: vrrp.HMACConfig{ActiveKey: r.Auth.ActiveKey, Window: r.Auth.Window}}
+		for _, k := range r.Auth.Keys {
+			vc.Auth.HMAC.Keys = append(vc.Auth.HMAC.Keys, vrrp.Key{ID: k.ID, Secret: []byte(k.Secret.Reveal())})
+		}
+	}
+	_, err := vrrp.NewMachine(vc)
+	return err
+}
+
+// acceptedByLB: neither are those of the pool.
+func acceptedByLB(s Service) error {
+	pool := lb.PoolConfig{Name: s.Name, Balance: lb.Balance(s.Balance)}
+	for _, b := range s.Backends {
+		pool.Backends = append(pool.Backends, lb.Backend{Address: b.Address, Weight: b.Weight, Backup: b.Backup})
+	}
+	_, err := lb.NewPool(pool)
+	return err
+}
+
+// acceptedByHealthcheck: neither are those of a monitor.
+func acceptedByHealthcheck(c Check) error {
+	var checker healthcheck.Checker
+	switch c.Type {
+	case "tcp":
+		checker = &healthcheck.TCP{Address: c.Address}
+	case "http":
+		checker = &healthcheck.HTTP{URL: c.URL, Method: c.Method, Host: c.Host}
+	case "exec":
+		checker = &healthcheck.Exec{Path: c.Command[0], Args: c.Command[1:]}
+	default:
+		return nil // package daemon's tests make them all
+	}
+	_, err := healthcheck.NewMonitor(healthcheck.Config{Checker: checker, Interval: c.Interval, Timeout: c.Timeout, Rise: c.Rise, Fall: c.Fall})
+	return err
+}

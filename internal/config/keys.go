@@ -1,0 +1,238 @@
+package config
+
+import (
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// later lists what is decoded, or foreseen, while no package does anything with
+// it: a key without effect would be a lie, so it is refused. When the
+// implementation comes its line goes; what is a foreseen key also gets its row
+// below. Form: path, or path=word.
+var later = []string{
+	"admin",
+	"services[].dataplane",
+	"services[].mode=udp",
+}
+
+func (c *Config) keys() []key {
+	return []key{
+		preset("log", object(nil, c.Log.keys()), "{}", "what is logged, to standard error"),
+		preset("admin", object(nil, c.Admin.keys()), "{}", "where the daemon is asked and controlled"),
+		optional("checks", checks(&c.Checks), "", "health checks, by name"),
+		optional("vrrp", list(&c.VRRP, (*Router).value), "", "virtual routers"),
+		optional("groups", list(&c.Groups, (*Group).value), "", "routers that move together"),
+		optional("services", list(&c.Services, (*Service).value), "", "what is balanced over backends"),
+	}
+}
+
+func (l *Log) keys() []key {
+	return []key{
+		preset("level", word(&l.Level, "debug", "info", "warn", "error"), "info", ""),
+		preset("format", word(&l.Format, "text", "json"), "text", ""),
+	}
+}
+
+func (a *Admin) keys() []key {
+	return []key{
+		preset("socket", absolutePath(&a.Socket), "/run/havip/havip.sock", "control socket"),
+		optional("listen", listenAddress(&a.Listen), "127.0.0.1:9650", "status page, metrics and health; read-only"),
+	}
+}
+
+var authTypes = []variant{
+	{name: "pass", doc: "version 2 only; the password is sent in clear", keys: []string{"secret"}},
+	{name: "ah", doc: "version 2 over IPv4 only", keys: []string{"secret"}},
+	{name: "hmac", doc: "any version", keys: []string{"keys", "active_key", "mode", "replay", "window"}},
+}
+
+func (r *Router) value() value { return object(&r.Pos, r.keys()) }
+
+func (r *Router) keys() []key {
+	return append([]key{
+		required("name", name(&r.Name), "VI_1", "in logs, metrics and scripts"),
+		required("interface", interfaceName(&r.Interface), "eth0", "network interface that gets the addresses"),
+		required("vrid", integer(&r.VRID, 1, 255), "51", "virtual router identifier, the same on all nodes"),
+		preset("priority", integer(&r.Priority, 1, 255), "100", "the highest serves; 255: this node owns the addresses"),
+		preset("version", integer(&r.Version, 2, 3), "3", "of VRRP; IPv6 needs 3"),
+		preset("interval", duration(&r.Interval, 10*time.Millisecond, 255*time.Second), "1s",
+			"between advertisements; version 2: whole seconds; version 3: up to 40.95s, in steps of 10ms"),
+		preset("preempt", boolean(&r.Preempt), "true", "take the addresses from a node with a lower priority"),
+		preset("preempt_delay", duration(&r.PreemptDelay, 0, 1000*time.Second), "0s", "wait before preempting"),
+		preset("start_delay", duration(&r.StartDelay, 0, 1000*time.Second), "0s",
+			"wait after the start before taking the addresses"),
+		preset("down_multiplier", integer(&r.DownMultiplier, 1, 255), "3",
+			"intervals of silence after which the serving node counts as dead"),
+		required("addresses", list(&r.Addresses, prefix), "[192.168.31.250/24]",
+			"virtual addresses, of one family; without a length: /32 or /128"),
+		optional("excluded", list(&r.Excluded, prefix), "[192.168.32.250/24]",
+			"further addresses, of any family, that move along but are not in advertisements"),
+		optional("routes", list(&r.Routes, (*Route).value), "[{to: 10.0.0.0/8, via: 192.168.31.1}]",
+			"routes that exist while the addresses are here"),
+		preset("accept", boolean(&r.Accept), "true",
+			"take in what is sent to the addresses; false: drop it, where they are a gateway and no server"),
+		preset("virtual_mac", boolean(&r.VirtualMAC), "false",
+			"put the addresses on a macvlan with the hardware address of the VRID, which moves along; multicast advertisements come from it, too"),
+		preset("xmit_base", boolean(&r.XmitBase), "false",
+			"with virtual_mac: advertisements come from the interface's own hardware address, for Keepalived with vmac_xmit_base, which hears no others"),
+		optional("macvlan", interfaceName(&r.Macvlan), "vrrp.51", "name of the macvlan; default: vrrp.VRID, or vrrp6.VRID"),
+		optional("source", address(&r.Source), "192.168.31.240",
+			"sender of advertisements; default: the interface's first IPv4 or its link-local IPv6 address"),
+		optional("peers", list(&r.Peers, address), "[192.168.31.241]", "the other nodes: unicast; default: multicast"),
+		preset("ttl", integer(&r.TTL, 1, 255), "255", "of unicast advertisements"),
+		preset("min_ttl", integer(&r.MinTTL, 0, 255), "0", "least TTL of unicast advertisements that are accepted"),
+		preset("max_ttl", integer(&r.MaxTTL, 1, 255), "255", "greatest TTL of unicast advertisements that are accepted"),
+		preset("checksum", word(&r.Checksum, "pseudo-header", "message-only"), "pseudo-header",
+			"sent in version 3 over IPv4; both are accepted; message-only is RFC 9568's, which Keepalived drops"),
+		optional("auth", r.Auth.value(), "", "authentication; default: none"),
+		preset("lease", lease(&r.Lease), "auto",
+			"the kernel removes addresses that were not renewed for so long; auto: before a peer takes over; 0s: it never does"),
+		preset("announce", r.Announce.value(), "{}", "gratuitous ARP and neighbour advertisements"),
+		preset("probe", duration(&r.Probe, 0, 5*time.Second), "0s",
+			"ask for so long whether another host has the addresses, before taking them"),
+		optional("track", list(&r.Track, (*Track).value), "", "checks that the addresses follow"),
+	}, notifyKeys(&r.Notify, &r.NotifyFIFO, &r.NotifyTimeout)...)
+}
+
+// notifyKeys are those of routers and of groups.
+func notifyKeys(programs *[]Notify, fifo *string, timeout *time.Duration) []key {
+	return []key{
+		optional("notify", list(programs, (*Notify).value), "[/etc/havip/notify.sh]",
+			"programs to run on a change of state, with Keepalived's arguments; one with arguments is a list of its own, or a mapping as below"),
+		optional("notify_fifo", absolutePath(fifo), "/run/havip/notify",
+			"FIFO that gets a line for each change of state, in Keepalived's form; made if it is not there"),
+		preset("notify_timeout", duration(timeout, 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
+	}
+}
+
+func (a *Auth) value() value {
+	return typed(nil, []key{
+		kind(&a.Type, authTypes),
+		required("secret", secret(&a.Secret), "d0cker", "its first 8 bytes count; file:PATH and env:NAME keep it out of here"),
+		required("keys", list(&a.Keys, (*Key).value), "[{id: 1, secret: file:PATH}]", "several while they are being changed"),
+		optional("active_key", integer(&a.ActiveKey, 1, 255), "1", "the key that signs; default: the first"),
+		preset("mode", word(&a.Mode, "enforce", "permissive", "receive-only"), "enforce",
+			"permissive accepts unsigned, receive-only sends unsigned"),
+		preset("replay", word(&a.Replay, "time", "monotonic"), "time",
+			"how freshness is judged; time needs synchronised clocks"),
+		optional("window", duration(&a.Window, time.Second, maxWindow), "5s",
+			"how far clocks may differ; default: three intervals, at least 5s"),
+	}, authTypes, authTypes)
+}
+
+// value is a mapping, or the command alone.
+func (p *Notify) value() value {
+	state := func(s *string) value { return word(s, "master", "backup", "fault", "stop") }
+	v := object(nil, []key{
+		required("command", command(&p.Command), "[/etc/havip/notify.sh]", "program and arguments; no shell"),
+		optional("on", list(&p.On, state), "[master, fault]",
+			"states that it is run for, without further arguments; default: all, with Keepalived's arguments"),
+	})
+	mapping, alone := v.decode, command(&p.Command).decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind == yaml.MappingNode {
+			mapping(d, n, path)
+			return
+		}
+		alone(d, n, path)
+	}
+	return v
+}
+
+func (a *Announce) value() value {
+	delay := func(to *time.Duration) value { return duration(to, 0, time.Hour) }
+	return object(nil, []key{
+		preset("rounds", list(&a.Rounds, delay), "[0s, 1.1s, 5s]", "when, after the addresses were taken"),
+		preset("burst", integer(&a.Burst, 1, 100), "3", "how often in each round"),
+		preset("refresh", duration(&a.Refresh, 0, 24*time.Hour), "0s", "once more after each such time; 0s: never"),
+	})
+}
+
+func (r *Route) value() value {
+	return object(nil, []key{
+		required("to", network(&r.To), "10.0.0.0/8", "destination; 0.0.0.0/0 or ::/0 is the default route"),
+		optional("via", address(&r.Via), "192.168.31.1", "gateway; default: none, on the link"),
+		optional("interface", interfaceName(&r.Interface), "eth1", "default: the router's"),
+		optional("source", address(&r.Source), "192.168.31.250", "preferred source; default: the kernel chooses"),
+		preset("table", integer(&r.Table, 1, 1<<31-1), "254", "routing table; 254 is the main one"),
+		optional("metric", integer(&r.Metric, 1, 1<<31-1), "100", "the least wins; default: the kernel's"),
+	})
+}
+
+// maxWindow is the longest window of hmac.
+const maxWindow = 300 * time.Second
+
+func (k *Key) value() value {
+	return object(nil, []key{
+		required("id", integer(&k.ID, 1, 255), "1", ""),
+		required("secret", secret(&k.Secret), "0123456789abcdef0123456789abcdef", "32 to 64 bytes, hex: and digits, file:PATH or env:NAME"),
+	})
+}
+
+func (t *Track) value() value {
+	return object(nil, []key{
+		required("check", name(&t.Check), "tcp", "name under checks"),
+		optional("weight", integer(&t.Weight, -253, 253), "-20",
+			"negative: added to the priority while down; positive: while up; default: a failure releases the addresses"),
+		preset("mode", word(&t.Mode, "priority", "resign"), "priority",
+			"of a weight with preempt: false: resign hands over when the priority falls below a peer's last one, or that is not known"),
+	})
+}
+
+func (g *Group) value() value {
+	return object(&g.Pos, append([]key{
+		required("name", name(&g.Name), "G1", "in logs, metrics and scripts"),
+		required("routers", list(&g.Routers, name), "[VI_1]", "names under vrrp"),
+	}, notifyKeys(&g.Notify, &g.NotifyFIFO, &g.NotifyTimeout)...))
+}
+
+func (s *Service) value() value { return object(&s.Pos, s.keys()) }
+
+func (s *Service) keys() []key {
+	return []key{
+		required("name", name(&s.Name), "web", "in logs and metrics"),
+		required("listen", listenAddress(&s.Listen), `":8080"`, "address and port; no address: all"),
+		preset("mode", word(&s.Mode, "http", "tcp", "udp"), "http", ""),
+		preset("balance", word(&s.Balance, "round-robin", "least-conn", "power-of-two", "random", "source-hash", "maglev"),
+			"round-robin", "how backends are chosen"),
+		required("backends", list(&s.Backends, (*Backend).value), "[192.168.31.242:8080]",
+			"servers: host:port, or a mapping as below"),
+		optional("check", s.check(), "{type: http, path: /, interval: 2s}",
+			"of each backend: the name of a check without address and url, or a mapping with its keys; default: none"),
+	}
+}
+
+// check is a mapping or the name of a check, which validate puts in its place.
+func (s *Service) check() value {
+	s.Check = nil
+	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+		s.Check = new(Check)
+		if n.Kind == yaml.ScalarNode {
+			s.Check.Pos = d.position(n)
+			name(&s.Check.Name).decode(d, n, path)
+			return
+		}
+		s.Check.value(true).decode(d, n, path)
+	}, sections: new(Check).value(true).sections}
+}
+
+// value is a mapping, or the address alone.
+func (b *Backend) value() value {
+	keys := []key{
+		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port"),
+		preset("weight", integer(&b.Weight, 1, 65535), "1", "share of the traffic"),
+		preset("backup", boolean(&b.Backup), "false", "used only while all others are down"),
+	}
+	v := object(&b.Pos, keys)
+	mapping := v.decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind != yaml.ScalarNode {
+			mapping(d, n, path)
+			return
+		}
+		b.Pos = d.position(n)
+		d.fill([]pair{{"address", n, n}}, path, keys)
+	}
+	return v
+}

@@ -1,0 +1,332 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func everything(t *testing.T) *Config {
+	t.Helper()
+	data, err := os.ReadFile("testdata/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := parse("everything.yaml", data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestEveryFieldIsDecoded: a field that no key fills stays zero in
+// everything.yaml, and fails here.
+func TestEveryFieldIsDecoded(t *testing.T) {
+	filled := make(map[string]bool)
+	var visit func(v reflect.Value)
+	visit = func(v reflect.Value) {
+		switch v.Kind() {
+		case reflect.Pointer:
+			if !v.IsNil() {
+				visit(v.Elem())
+			}
+		case reflect.Slice:
+			for i := range v.Len() {
+				visit(v.Index(i))
+			}
+		case reflect.Struct:
+			if v.Type().PkgPath() != reflect.TypeFor[Config]().PkgPath() {
+				return
+			}
+			for f, field := range v.Fields() {
+				if !f.IsExported() {
+					continue
+				}
+				name := v.Type().Name() + "." + f.Name
+				filled[name] = filled[name] || !field.IsZero()
+				visit(field)
+			}
+		}
+	}
+	visit(reflect.ValueOf(everything(t)).Elem())
+	if len(filled) < 50 {
+		t.Fatalf("only %d fields were seen", len(filled))
+	}
+	for name, ok := range filled {
+		if !ok {
+			t.Errorf("%s: no key in everything.yaml fills it: add a row to its table in keys.go, and the key to the file", name)
+		}
+	}
+}
+
+// TestEveryKeyIsUsed: everything.yaml has each key of the tables.
+func TestEveryKeyIsUsed(t *testing.T) {
+	data, err := os.ReadFile("testdata/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	walk("", "", new(Config).keys(), nil, func(title string, keys []key) {
+		for _, k := range keys {
+			if !bytes.Contains(data, []byte(k.name+":")) {
+				t.Errorf("%s: key %s is not in everything.yaml", title, k.name)
+			}
+			if k.doc == "" && k.value.want == "" && k.value.words == nil {
+				t.Errorf("%s: key %s has no documentation", title, k.name)
+			}
+			if k.example == "" && k.preset == "" && k.value.sections == nil {
+				t.Errorf("%s: key %s has neither an example nor a default", title, k.name)
+			}
+		}
+	})
+}
+
+// TestDecoded: what everything.yaml says arrives where it belongs.
+func TestDecoded(t *testing.T) {
+	secret := func(s string) Secret { return Secret{&s} }
+	at := func(line, column int) Position { return Position{"everything.yaml", line, column} }
+	page := []StatusRange{{200, 200}, {300, 399}}
+	// With the defaults that every check has.
+	check := func(line, column int, c Check) Check {
+		c.Pos, c.Rise, c.Fall, c.OnError = at(line, column), cmp.Or(c.Rise, 2), cmp.Or(c.Fall, 2), cmp.Or(c.OnError, "fail")
+		c.Interval, c.Timeout = cmp.Or(c.Interval, time.Second), cmp.Or(c.Timeout, c.Interval, time.Second)
+		c.Initial = cmp.Or(c.Initial, "unknown")
+		return c
+	}
+	template := check(45, 13, Check{Name: "template", Type: "http", Path: "/ready", Method: "GET", Status: []StatusRange{{204, 204}}, MaxBody: 65536})
+	want := &Config{
+		Log:   Log{"debug", "json"},
+		Admin: Admin{"/run/havip/test.sock", netip.MustParseAddrPort("127.0.0.1:9650")},
+		Checks: []Check{
+			check(5, 13, Check{Name: "balancer", Type: "tcp", Timeout: 500 * time.Millisecond, Rise: 3, Fall: 4, Address: "127.0.0.1:8080"}),
+			check(7, 5, Check{Name: "page", Type: "http", URL: "https://localhost/health?full=1", Method: "HEAD", Host: "www.example.org",
+				Headers: []Header{{"Accept", "text/plain"}, {"X-Check", "1"}}, Status: page, MaxBody: 65536}),
+			check(13, 11, Check{Name: "script", Type: "exec", Command: []string{"/usr/bin/pgrep", "-x", "nginx"}}),
+			check(14, 12, Check{Name: "script2", Type: "exec", Command: []string{"/bin/true"}}),
+			check(16, 5, Check{Name: "echo", Type: "udp", Address: "127.0.0.1:7", FastInterval: 200 * time.Millisecond, DownInterval: 2 * time.Second,
+				Jitter: 10 * time.Millisecond, HoldDown: 30 * time.Second, Initial: "up", OnError: "ignore",
+				Send: "\x00\xff", Expect: "pong", ExpectRegexp: "^pong", AllowSilence: true}),
+			check(29, 5, Check{Name: "secure", Type: "http", URL: "https://127.0.0.1/", Method: "GET", Status: []StatusRange{{200, 399}}, Body: "^ok", MaxBody: 4096,
+				TLS: &TLS{"www.example.org", "/ca.pem", "/client.pem", "/client.key", []string{"h2"}, true}}),
+			check(34, 8, Check{Name: "rpc", Type: "grpc", Address: "127.0.0.1:50051", Service: "echo.Echo", Authority: "www.example.org"}),
+			check(35, 9, Check{Name: "name", Type: "dns", Address: "127.0.0.1:53", Query: "_x.example.org", Record: "TXT", Answers: []string{"v=1"}, OverTCP: true}),
+			check(36, 9, Check{Name: "ping", Type: "icmp", Target: "192.168.31.1"}),
+			check(37, 9, Check{Name: "mail", Type: "smtp", Address: "127.0.0.1:25", Hello: "lb01.example.org", StartTLS: true}),
+			check(38, 16, Check{Name: "certificate", Type: "tls", Address: "127.0.0.1:443", MinValidity: 336 * time.Hour}),
+			check(39, 12, Check{Name: "program", Type: "exec", Command: []string{"/bin/true"}, User: "nobody:nogroup", Environment: []Header{{"LANG", "C"}}, Directory: "/tmp"}),
+			check(40, 16, Check{Name: "maintenance", Type: "file", File: "/run/maintenance", Absent: true}),
+			check(41, 14, Check{Name: "heartbeat", Type: "file", File: "/run/beat", MaxAge: time.Minute, Content: "ok"}),
+			check(42, 10, Check{Name: "nginx", Type: "process", Process: "nginx", PIDFile: "/run/nginx.pid", MinProcesses: 1}),
+			check(43, 11, Check{Name: "uplink", Type: "interface", Interface: "eth1"}),
+			check(44, 12, Check{Name: "gateway", Type: "gateway", Interface: "eth0", Gateway: netip.MustParseAddr("192.168.31.1")}),
+		},
+		VRRP: []Router{{
+			Pos: at(47, 5), Name: "VI_1", Interface: "eth0", VRID: 51, Accept: true, Priority: 120, Version: 2, Interval: 2 * time.Second,
+			StartDelay: 3 * time.Second, DownMultiplier: 4, Source: netip.MustParseAddr("192.168.31.240"),
+			Excluded: []netip.Prefix{netip.MustParsePrefix("192.168.32.250/24"), netip.MustParsePrefix("2001:db8::250/64")},
+			Routes: []Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.31.1"), Interface: "eth1",
+				Source: netip.MustParseAddr("192.168.31.250"), Table: 100, Metric: 5}},
+			Peers: []netip.Addr{netip.MustParseAddr("192.168.31.241")}, TTL: 64, MinTTL: 60, MaxTTL: 64, Checksum: "pseudo-header",
+			Lease: 5 * time.Second, Announce: Announce{[]time.Duration{0, 2 * time.Second}, 2, time.Minute}, Probe: 50 * time.Millisecond,
+			Auth:      Auth{Type: "pass", Secret: secret("d0cker")},
+			Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.31.250/24"), netip.MustParsePrefix("192.168.31.251/32")},
+			Track:     []Track{{"balancer", 0, "priority"}, {"page", -20, "priority"}, {"script2", 5, "resign"}},
+			Notify:    []Notify{{[]string{"/etc/havip/notify.sh"}, nil}, {[]string{"/etc/havip/log.sh", "VI_1"}, nil}, {[]string{"/etc/havip/up.sh"}, []string{"master"}}}, NotifyFIFO: "/run/havip/notify", NotifyTimeout: 5 * time.Second,
+		}, {
+			Pos: at(76, 5), Name: "VI_6", Interface: "eth0", VRID: 51, Priority: 100, Version: 3, Interval: 100 * time.Millisecond,
+			Preempt: true, PreemptDelay: 90 * time.Second, VirtualMAC: true, XmitBase: true, Macvlan: "vmac51", DownMultiplier: 3, TTL: 255, MaxTTL: 255, Checksum: "pseudo-header",
+			Lease: AutoLease, Announce: Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0},
+			Addresses: []netip.Prefix{netip.MustParsePrefix("fe80::51/64"), netip.MustParsePrefix("2001:db8::51/64")},
+			Auth: Auth{Type: "hmac", ActiveKey: 8, Mode: "permissive", Replay: "monotonic", Window: 10 * time.Second,
+				Keys: []Key{{7, secret("0123456789abcdef0123456789abcdef")}, {8, secret("fedcba9876543210fedcba9876543210")}}},
+			Track: []Track{{"script", 0, "priority"}, {"echo", 0, "priority"}, {"secure", 0, "priority"}, {"rpc", 0, "priority"}, {"name", 0, "priority"}, {"ping", 0, "priority"}, {"mail", 0, "priority"}, {"certificate", 0, "priority"}, {"program", 0, "priority"}, {"maintenance", 0, "priority"}, {"heartbeat", 0, "priority"}, {"nginx", 0, "priority"}, {"uplink", 0, "priority"}, {"gateway", 0, "priority"}}, NotifyTimeout: 30 * time.Second,
+		}},
+		Groups: []Group{{at(97, 5), "G1", []string{"VI_1", "VI_6"}, []Notify{{[]string{"/etc/havip/notify.sh"}, nil}}, "/run/havip/groups", 30 * time.Second}},
+		Services: []Service{{
+			Pos: at(100, 5), Name: "web", Listen: netip.AddrPortFrom(netip.Addr{}, 8080), Mode: "http", Balance: "least-conn",
+			Backends: []Backend{
+				{at(105, 9), "192.168.31.242:8080", 1, false},
+				{at(106, 9), "192.168.31.242:8081", 2, false},
+				{at(107, 9), "app.example.org:8082", 1, true},
+			},
+			Check: &template,
+		}, {
+			Pos: at(109, 5), Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp", Balance: "round-robin",
+			Backends: []Backend{{at(112, 16), "[2001:db8::7]:5432", 1, false}},
+			Check:    new(check(113, 12, Check{Type: "tcp", Interval: 2 * time.Second})),
+		}},
+		Warnings: []Problem{{at(71, 31), "vrrp[0].track[1].weight", "-20: with preempt: false a changed priority alone moves " +
+			"no address: leave weight out to release the addresses on failure, or add mode: resign"}},
+	}
+	options := gocmp.Options{
+		gocmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }),
+		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}),
+	}
+	if diff := gocmp.Diff(want, everything(t), options); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestDefaults: a file with required keys only.
+func TestDefaults(t *testing.T) {
+	c, err := Parse("f.yaml", []byte(`
+checks: {c: {type: http}}
+vrrp:
+  - {name: a, interface: eth0, vrid: 51, addresses: [192.0.2.1]}
+  - {name: b, interface: eth0, vrid: 52, addresses: [192.0.2.2], interval: 40s,
+     auth: {type: hmac, keys: [{id: 9, secret: 0123456789abcdef0123456789abcdef}]}}
+services:
+  - {name: web, listen: ":80", backends: ["192.0.2.7:80"], check: c}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []struct {
+		name      string
+		got, want any
+	}{
+		{"log", c.Log, Log{"info", "text"}},
+		{"priority", c.VRRP[0].Priority, uint8(100)},
+		{"version", c.VRRP[0].Version, uint8(3)},
+		{"interval", c.VRRP[0].Interval, time.Second},
+		{"preempt", c.VRRP[0].Preempt, true},
+		{"down multiplier", c.VRRP[0].DownMultiplier, 3},
+		{"ttl", [3]uint8{c.VRRP[0].TTL, c.VRRP[0].MinTTL, c.VRRP[0].MaxTTL}, [3]uint8{255, 0, 255}},
+		{"checksum", c.VRRP[0].Checksum, "pseudo-header"},
+		{"lease", c.VRRP[0].Lease, AutoLease},
+		{"announce", c.VRRP[0].Announce, Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0}},
+		{"prefix of a bare address", c.VRRP[0].Addresses[0].Bits(), 32},
+		{"auth", c.VRRP[0].Auth, Auth{}},
+		{"active key", c.VRRP[1].Auth.ActiveKey, uint8(9)},
+		{"mode", c.VRRP[1].Auth.Mode, "enforce"},
+		{"window", c.VRRP[1].Auth.Window, 120 * time.Second},
+		{"checks of routers", len(c.Checks), 0},
+		{"check interval", c.Services[0].Check.Interval, time.Second},
+		{"check timeout", c.Services[0].Check.Timeout, time.Second},
+		{"path", c.Services[0].Check.Path, "/"},
+		{"status", c.Services[0].Check.Status, []StatusRange{{200, 399}}},
+		{"mode of a service", c.Services[0].Mode, "http"},
+		{"weight", c.Services[0].Backends[0].Weight, 1},
+	} {
+		if !reflect.DeepEqual(v.got, v.want) {
+			t.Errorf("%s is %v, want %v", v.name, v.got, v.want)
+		}
+	}
+}
+
+// TestWriteDefaults: the output is valid, and so it is with any one of its
+// comments made effective.
+func TestWriteDefaults(t *testing.T) {
+	var out bytes.Buffer
+	if err := WriteDefaults(&out); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse("defaults.yaml", out.Bytes()); err != nil {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
+	// What else has to be said when a comment becomes effective.
+	together := map[string][2]string{
+		"# macvlan:": {"virtual_mac: false", "virtual_mac: true"},
+		"# url:":     {"\n    path: /", "\n    # path: /"},
+		"# track:":   {"# address: 127", "address: 127"},
+	}
+	const passAH = "version: 3"
+	lines := strings.SplitAfter(out.String(), "\n")
+	tried := 0
+	for i, l := range lines {
+		comment := strings.TrimLeft(l, " ")
+		if !strings.HasPrefix(comment, "# ") || i < 3 || strings.Contains(l, "#   ") {
+			continue
+		}
+		indent := len(l) - len(comment)
+		edited := slices.Clone(lines)
+		// A comment goes on over the lines that are indented more.
+		for j := i; j < len(lines) && strings.HasPrefix(lines[j][min(indent, len(lines[j])):], "# ") &&
+			(j == i || strings.HasPrefix(lines[j][min(indent, len(lines[j])):], "#   ")); j++ {
+			edited[j] = lines[j][:indent] + lines[j][indent+2:]
+		}
+		text := strings.Join(edited, "")
+		for prefix, edit := range together {
+			if strings.HasPrefix(comment, prefix) {
+				text = strings.Replace(text, edit[0], edit[1], 1)
+			}
+		}
+		if strings.Contains(l, "version 2") {
+			text = strings.Replace(text, passAH, "version: 2", 1)
+		}
+		if _, err := Parse("defaults.yaml", []byte(text)); err != nil {
+			t.Errorf("with line %d, %s: %v", i+1, strings.TrimSpace(l), err)
+		}
+		tried++
+	}
+	if tried < 12 {
+		t.Errorf("only %d comments were tried", tried)
+	}
+	// What is printed for a key is what a file without it gets.
+	for _, want := range []string{"priority: 100", "preempt: true", "mode: http", "interval: 1s", "status: 200-399"} {
+		if !strings.Contains(out.String(), want+" ") {
+			t.Errorf("%q is not printed", want)
+		}
+	}
+	if strings.Contains(out.String(), "tcp or udp") {
+		t.Error("mode udp is printed, and not available")
+	}
+	for _, never := range later {
+		if strings.Contains(out.String(), never+":") {
+			t.Errorf("%q is printed, and not available", never)
+		}
+	}
+}
+
+// TestBalanceWords: package lb has every balancer that a file may ask for.
+func TestBalanceWords(t *testing.T) {
+	for _, k := range new(Service).keys() {
+		for _, w := range k.value.words {
+			if k.name != "balance" {
+				continue
+			}
+			if err := acceptedByLB(Service{Balance: w, Backends: []Backend{{Address: "192.0.2.7:80", Weight: 1}}}); err != nil {
+				t.Errorf("%s: %v", w, err)
+			}
+		}
+	}
+}
+
+// TestReferenceScenario: the files of examples/twonode say what the scenario
+// asks for.
+func TestReferenceScenario(t *testing.T) {
+	for i, c := range []struct {
+		file, peer string
+		priority   uint8
+	}{{"lb01.yaml", "192.168.31.241", 120}, {"lb02.yaml", "192.168.31.240", 110}} {
+		cfg, err := Load("../../examples/twonode/" + c.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(cfg.Warnings) > 0 {
+			t.Errorf("%s: %v", c.file, cfg.Warnings)
+		}
+		r := cfg.VRRP[0]
+		got := fmt.Sprintln(r.VRID, r.Version, r.Priority, r.Preempt, r.Interval, r.Peers, r.Addresses, r.Auth.Type, r.Auth.Secret.Reveal())
+		want := fmt.Sprintf("51 2 %d false 1s [%s] [192.168.31.250/24] pass d0cker\n", c.priority, c.peer)
+		if got != want {
+			t.Errorf("%s: %s, want %s", c.file, got, want)
+		}
+		if cfg.Checks[0].Address != "127.0.0.1:8080" || r.Track[0] != (Track{"balancer", 0, "priority"}) {
+			t.Errorf("node %d does not follow its own port 8080", i+1)
+		}
+		s := cfg.Services[0]
+		if s.Listen.Port() != 8080 || len(s.Backends) != 3 || s.Mode != "http" || s.Check == nil {
+			t.Errorf("%s: service %+v", c.file, s)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxSize bounds the size of a configuration file, in bytes.
+const maxSize = 4 << 20
+
+// Load reads, decodes and validates a configuration file and the secrets that
+// it names. The error is the system's if the file cannot be read, and Errors if
+// it is wrong.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse decodes and validates a configuration. The name stands for the file in
+// messages, and the files of secrets are looked for beside it. The error is
+// Errors.
+func Parse(name string, data []byte) (*Config, error) {
+	return parse(name, data, later)
+}
+
+func parse(name string, data []byte, later []string) (*Config, error) {
+	d := &decoder{
+		file: name, dir: filepath.Dir(name), later: later,
+		at: make(map[string]Position), presets: make(map[string]*yaml.Node),
+	}
+	c := new(Config)
+	if root := d.document(data); root != nil {
+		d.decode(object(nil, c.keys()), root, "")
+		d.validate(c)
+	}
+	if len(d.problems) == 0 {
+		c.Warnings = sorted(d.warnings)
+		return c, nil
+	}
+	problems := sorted(d.problems[:min(len(d.problems), maxProblems)])
+	if d.full() {
+		last := problems[len(problems)-1]
+		problems = append(problems, Problem{Pos: last.Pos, Text: "and more: fix these first"})
+	}
+	return nil, Errors(problems)
+}
+
+// document returns the root of the only YAML document in data, or complains.
+func (d *decoder) document(data []byte) *yaml.Node {
+	// Windows editors put it there; the columns of the first line count
+	// without it.
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if len(data) > maxSize {
+		d.fail("", "larger than %d MiB: not a configuration file?", maxSize>>20)
+		return nil
+	}
+	if !utf8.Valid(data) {
+		d.failAt(d.firstBad(data), "", "not UTF-8: save the file in that encoding")
+		return nil
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, second yaml.Node
+	err := decode(decoder, &doc)
+	if err == nil && len(doc.Content) == 1 && doc.Content[0].ShortTag() != "!!null" {
+		err = decode(decoder, &second)
+		if err == nil {
+			d.failAt(d.position(&second), "", "a second document: remove the --- above it")
+			return nil
+		}
+		if err == io.EOF {
+			return doc.Content[0]
+		}
+	}
+	if err == nil || err == io.EOF {
+		d.fail("", "the file is empty: add vrrp, services or both")
+		return nil
+	}
+	d.syntax(data, err)
+	return nil
+}
+
+// decode is Decode. A mistake in the library's parser must not end a daemon that
+// is asked to reload a file.
+func decode(from *yaml.Decoder, to *yaml.Node) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("yaml: %v", p)
+		}
+	}()
+	return from.Decode(to)
+}
+
+var (
+	yamlLine  = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
+	tabIndent = regexp.MustCompile(`(?m)^ *\t[\t ]*[^\s#]`)
+)
+
+// syntax reports what the YAML library says.
+func (d *decoder) syntax(data []byte, err error) {
+	// What the library says of a tab; elsewhere, as in a block of text, tabs are
+	// allowed.
+	aboutTab := strings.Contains(err.Error(), "tab character") || strings.Contains(err.Error(), "cannot start any token")
+	if tab := tabIndent.FindIndex(data); tab != nil && aboutTab {
+		line := 1 + bytes.Count(data[:tab[0]], []byte("\n"))
+		column := 1 + bytes.IndexByte(data[tab[0]:], '\t')
+		d.failAt(Position{d.file, line, column}, "", "a tab: YAML wants spaces for indentation")
+		return
+	}
+	m := yamlLine.FindStringSubmatch(err.Error())
+	pos := Position{d.file, 1, 1}
+	if n, err := strconv.Atoi(m[1]); err == nil {
+		pos.Line = n
+	}
+	// The library's line is often that of something around the mistake, and
+	// off by one. The mistake is behind the last line up to which all is well.
+	if lines := bytes.SplitAfter(data, []byte("\n")); len(lines) <= maxRetries {
+		for n := len(lines) - 1; n >= 0; n-- {
+			good := bytes.Join(lines[:n], nil)
+			if err := decode(yaml.NewDecoder(bytes.NewReader(good)), new(yaml.Node)); err == nil || err == io.EOF {
+				indent := len(lines[n]) - len(bytes.TrimLeft(lines[n], " "))
+				pos.Line, pos.Column = n+1, indent+1
+				break
+			}
+		}
+	}
+	d.failAt(pos, "", "not YAML from here on: %s", m[2])
+}
+
+// maxRetries is for how many lines it pays to look for the one with a mistake.
+const maxRetries = 500
+
+// firstBad is where data stops being UTF-8.
+func (d *decoder) firstBad(data []byte) Position {
+	pos := Position{d.file, 1, 1}
+	for len(data) > 0 {
+		r, n := utf8.DecodeRune(data)
+		if r == utf8.RuneError && n == 1 {
+			break
+		}
+		pos.Column++
+		if r == '\n' {
+			pos.Line, pos.Column = pos.Line+1, 1
+		}
+		data = data[n:]
+	}
+	return pos
+}

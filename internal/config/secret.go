@@ -1,0 +1,91 @@
+package config
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/havip/havip/vrrp"
+)
+
+// redacted is what every way of printing a Secret gives.
+const redacted = "[secret]"
+
+// Secret is a password or key. However it is printed, logged or marshalled, it
+// does not show: only Reveal gives the text. The zero value is no secret.
+type Secret struct {
+	// A pointer, since fmt cannot call our methods on a value that it reaches
+	// through an unexported field: then it prints the pointer's address.
+	text *string
+}
+
+// Reveal returns the secret's text.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// String returns a placeholder.
+func (s Secret) String() string { return redacted }
+
+// GoString returns a placeholder.
+func (s Secret) GoString() string { return redacted }
+
+// Format prints a placeholder for every verb.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+
+// MarshalText returns a placeholder, in JSON and YAML too.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue returns a placeholder.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// resolveSecret turns what the file says, a plain text, file:PATH or env:NAME,
+// into the secret; "hex:" before a secret means that it is written in
+// hexadecimal. Relative paths start from dir. Errors name the source, never the
+// text.
+func resolveSecret(said, dir string) (Secret, error) {
+	if path, ok := strings.CutPrefix(said, "file:"); ok {
+		return readSecret(path, dir)
+	}
+	text := said
+	if name, ok := strings.CutPrefix(said, "env:"); ok {
+		if text, ok = os.LookupEnv(name); !ok {
+			return Secret{}, fmt.Errorf("environment variable %s is not set", show(name))
+		}
+	}
+	if digits, ok := strings.CutPrefix(text, "hex:"); ok {
+		decoded, err := hex.DecodeString(digits)
+		if err != nil {
+			return Secret{}, errors.New("what follows hex: is not an even number of hexadecimal digits")
+		}
+		text = string(decoded)
+	}
+	if text == "" {
+		return Secret{}, errors.New("the secret is empty")
+	}
+	return Secret{&text}, nil
+}
+
+func readSecret(path, dir string) (Secret, error) {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	// Opening a pipe or a device could block, or act.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return Secret{}, fmt.Errorf("%s: not a regular file", path)
+	}
+	data, err := vrrp.ReadSecretFile(path)
+	if err != nil {
+		return Secret{}, errors.New(strings.TrimPrefix(err.Error(), "vrrp: "))
+	}
+	text := string(data)
+	return Secret{&text}, nil
+}

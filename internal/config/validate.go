@@ -1,0 +1,252 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// validate checks what no key can tell alone, and sets the defaults that follow
+// from other keys. What is zero was missing or wrong, and was reported.
+func (d *decoder) validate(c *Config) {
+	v := validator{decoder: d, checks: make(map[string]*Check), used: make(map[string]bool)}
+	v.validate(c)
+}
+
+// validator is a decoder that has decoded everything.
+type validator struct {
+	*decoder
+	checks map[string]*Check
+	used   map[string]bool // the checks that something refers to
+}
+
+func (d *validator) validate(c *Config) {
+	if len(d.problems) == 0 && len(c.VRRP) == 0 && len(c.Services) == 0 {
+		d.fail("", "nothing to do: add vrrp, services or both")
+	}
+	for i := range c.Checks {
+		d.validateCheck(&c.Checks[i], join("checks", c.Checks[i].Name))
+		d.checks[c.Checks[i].Name] = &c.Checks[i]
+	}
+	for i := range c.VRRP {
+		r, path := &c.VRRP[i], fmt.Sprintf("vrrp[%d]", i)
+		d.validateAddresses(r, path)
+		d.validatePeers(r, path)
+		d.validateTiming(r, path)
+		d.validateTransport(r, path)
+		d.validateExtras(r, path)
+		d.validateAuth(r, path)
+		d.validateTrack(r, path)
+	}
+	d.validateRouters(c.VRRP)
+	d.validateGroups(c.Groups, c.VRRP)
+	for i := range c.Services {
+		path := fmt.Sprintf("services[%d]", i)
+		d.validateBackends(&c.Services[i], path)
+		d.validateServiceCheck(&c.Services[i], path)
+	}
+	d.validateServices(c.Services)
+	c.Checks = slices.DeleteFunc(c.Checks, func(c Check) bool {
+		path := join("checks", c.Name)
+		if !d.used[c.Name] {
+			d.warn(path, "nothing uses this check")
+		}
+		return !d.hasTarget(&c)
+	})
+}
+
+// unique reports a name that an earlier item has, and remembers it.
+func (d *validator) unique(seen map[string]string, what, path string) {
+	if what == "" {
+		return
+	}
+	if first, ok := seen[what]; ok {
+		d.fail(path, "%s: also in %s: each needs its own", what, first)
+		return
+	}
+	seen[what] = path
+}
+
+func (d *validator) validateCheck(c *Check, path string) {
+	if c.Timeout == 0 && !d.given(path+".timeout") {
+		c.Timeout = min(c.Interval, maxDefaultTimeout)
+	}
+	if c.Interval > 0 && c.Timeout > c.Interval {
+		d.fail(path+".timeout", "%s: longer than the interval, %s", span(c.Timeout), span(c.Interval))
+	}
+	if c.FastInterval > c.Interval && c.Interval > 0 {
+		d.fail(path+".fast_interval", "%s: longer than the interval, %s", span(c.FastInterval), span(c.Interval))
+	}
+	shortest := c.Interval
+	for _, i := range []time.Duration{c.FastInterval, c.DownInterval} {
+		if i > 0 {
+			shortest = min(shortest, i)
+		}
+	}
+	if c.Jitter > shortest && shortest > 0 {
+		d.fail(path+".jitter", "%s: longer than the shortest interval, %s", span(c.Jitter), span(shortest))
+	}
+	d.validateProbe(c, path)
+}
+
+// validateProbe checks the keys of a type against one another.
+func (d *validator) validateProbe(c *Check, path string) {
+	if c.URL != "" {
+		if d.given(path + ".path") {
+			d.fail(path+".path", "url has the path: leave this out")
+		}
+		c.Path = ""
+		if c.TLS != nil && !strings.HasPrefix(strings.ToLower(c.URL), "https:") {
+			d.fail(path+".tls", "the url is not https")
+		}
+	}
+	if c.TLS != nil && (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		d.fail(path+".tls", "certificate and key: want both or none")
+	}
+	if c.Absent && (c.MaxAge > 0 || c.Content != "") {
+		d.fail(path+".absent", "true: a file that is not there has neither an age nor a content: leave out max_age and content")
+	}
+	if c.PIDFile != "" && c.MinProcesses > 1 {
+		d.fail(path+".min_processes", "%d: a PID file names one process", c.MinProcesses)
+	}
+}
+
+// target is the path of the key by which a named check says itself what it
+// probes; empty if its type has no such key.
+func (d *validator) target(c *Check) string {
+	for _, t := range checkTypes {
+		if t.name == c.Type && t.target != "" {
+			return join(join("checks", c.Name), t.target)
+		}
+	}
+	return ""
+}
+
+// hasTarget reports whether a named check probes something by itself.
+func (d *validator) hasTarget(c *Check) bool {
+	target := d.target(c)
+	return target == "" || d.given(target)
+}
+
+// reference finds the check that is meant, or complains.
+func (d *validator) reference(name, path string) *Check {
+	if name == "" {
+		return nil
+	}
+	d.used[name] = true
+	c := d.checks[name]
+	if c == nil && !d.full() {
+		d.fail(path, "%s: no such check: %s", name, hint(name, slices.Sorted(maps.Keys(d.checks)), "add it under checks"))
+	}
+	return c
+}
+
+// hint proposes a name that exists, or else something else.
+func hint(name string, names []string, otherwise string) string {
+	if near := nearest(name, names); near != "" {
+		return fmt.Sprintf("did you mean %s?", near)
+	}
+	return otherwise
+}
+
+func (d *validator) validateGroups(groups []Group, routers []Router) {
+	known := make(map[string]bool, len(routers))
+	for _, r := range routers {
+		known[r.Name] = true
+	}
+	names, members := make(map[string]string), make(map[string]string)
+	for i, g := range groups {
+		path := fmt.Sprintf("groups[%d]", i)
+		d.unique(names, g.Name, path+".name")
+		for j, r := range g.Routers {
+			path := fmt.Sprintf("%s.routers[%d]", path, j)
+			if r != "" && !known[r] && !d.full() {
+				d.fail(path, "%s: no such router: %s", r, hint(r, slices.Sorted(maps.Keys(known)), "add it under vrrp"))
+			}
+			d.unique(members, r, path)
+		}
+	}
+}
+
+func (d *validator) validateBackends(s *Service, path string) {
+	seen := make(map[string]string)
+	primaries, broken := 0, false
+	for i, b := range s.Backends {
+		d.unique(seen, strings.ToLower(b.Address), fmt.Sprintf("%s.backends[%d]", path, i))
+		if !b.Backup {
+			primaries++
+		}
+		broken = broken || b.Address == ""
+	}
+	if primaries == 0 && len(s.Backends) > 0 && !broken {
+		d.fail(path+".backends", "all are backups: want one that is not")
+	}
+}
+
+// validateServiceCheck puts a named check in its place.
+func (d *validator) validateServiceCheck(s *Service, path string) {
+	path += ".check"
+	if s.Check == nil {
+		return
+	}
+	if s.Check.Name == "" {
+		d.validateCheck(s.Check, path)
+		return
+	}
+	found := d.reference(s.Check.Name, path)
+	if found == nil {
+		return
+	}
+	c := *found
+	s.Check = &c
+	if target := d.target(found); c.Type != "" && target == "" {
+		d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
+	} else if target != "" && d.given(target) {
+		d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", strings.TrimSuffix(path, ".check"))
+	}
+}
+
+// validateServices checks services against one another.
+func (d *validator) validateServices(services []Service) {
+	names, listeners := make(map[string]string), make(map[string]string)
+	for i, s := range services {
+		path := fmt.Sprintf("services[%d]", i)
+		d.unique(names, s.Name, path+".name")
+		if s.Listen.Port() != 0 {
+			d.listener(listeners, s.Listen, path)
+		}
+	}
+}
+
+// listener reports a listener that the kernel would refuse beside those seen: a
+// wildcard takes its port on every address of its family, and the IPv6 one on
+// those of IPv4 too.
+func (d *validator) listener(seen map[string]string, listen netip.AddrPort, path string) {
+	ip, port := listen.Addr(), listen.Port()
+	if !ip.IsValid() {
+		ip = netip.IPv6Unspecified()
+	}
+	on := func(what any) string { return fmt.Sprintf("%v port %d", what, port) }
+	any4, any6 := on(netip.IPv4Unspecified()), on(netip.IPv6Unspecified())
+	rivals := []string{any6, on(ip)}
+	switch {
+	case ip == netip.IPv6Unspecified():
+		rivals = append(rivals, on("IPv4"), on("IPv6"))
+	case ip == netip.IPv4Unspecified():
+		rivals = append(rivals, on("IPv4"))
+	case ip.Is4():
+		rivals = append(rivals, any4)
+	}
+	for _, r := range rivals {
+		if first, taken := seen[r]; taken {
+			d.fail(path+".listen", "in use by %s: each needs its own", first)
+			return
+		}
+	}
+	seen[on(ip)] = path
+	seen[on(family(ip))] = cmp.Or(seen[on(family(ip))], path)
+}
