@@ -1,0 +1,195 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+
+	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/config"
+)
+
+// check is one that routers follow.
+type check struct {
+	cfg     config.Check
+	monitor *healthcheck.Monitor
+	task    *task
+}
+
+// state is what is known so far; of a nil check nothing.
+func (c *check) state() healthcheck.State {
+	if c == nil {
+		return healthcheck.Unknown
+	}
+	return c.monitor.Status().State
+}
+
+// newMonitor makes the monitor of one check. backend is the address to probe
+// if the check is a service's, and empty if the check names its own target.
+// known is the state that an earlier one has found, if any.
+func newMonitor(c config.Check, name, backend string, known healthcheck.State, log *slog.Logger) (*healthcheck.Monitor, error) {
+	checker, err := newChecker(c, backend)
+	if err != nil {
+		return nil, err
+	}
+	mc := monitorConfig(c)
+	mc.Name, mc.Checker, mc.Logger = name, checker, log
+	if known != healthcheck.Unknown {
+		mc.Initial = known
+	}
+	return healthcheck.NewMonitor(mc)
+}
+
+// monitorConfig is what all types have in common.
+func monitorConfig(c config.Check) healthcheck.Config {
+	mc := healthcheck.Config{
+		Interval:     c.Interval,
+		FastInterval: c.FastInterval,
+		DownInterval: c.DownInterval,
+		Timeout:      c.Timeout,
+		Jitter:       c.Jitter,
+		Rise:         c.Rise,
+		Fall:         c.Fall,
+		HoldDown:     c.HoldDown,
+		FailStatic:   c.OnError == "ignore",
+	}
+	switch c.Initial {
+	case "up":
+		mc.Initial = healthcheck.Up
+	case "down":
+		mc.Initial = healthcheck.Down
+	}
+	return mc
+}
+
+func newChecker(c config.Check, backend string) (healthcheck.Checker, error) {
+	encryption, err := tlsConfig(c.TLS)
+	if err != nil {
+		return nil, err
+	}
+	address := c.Address
+	if address == "" {
+		address = backend
+	}
+	switch c.Type {
+	case "tcp":
+		return &healthcheck.TCP{Address: address, Send: []byte(c.Send), Expect: []byte(c.Expect), ExpectRegexp: expression(c.ExpectRegexp)}, nil
+	case "http":
+		return newHTTPChecker(c, backend, encryption), nil
+	case "grpc":
+		return &healthcheck.GRPC{Address: address, Service: c.Service, Authority: c.Authority, TLS: encryption}, nil
+	case "dns":
+		return &healthcheck.DNS{Server: address, Name: c.Query, Type: c.Record, Expect: c.Answers, TCP: c.OverTCP}, nil
+	case "icmp":
+		if c.Target == "" {
+			c.Target = hostOf(backend)
+		}
+		return &healthcheck.ICMP{Address: c.Target}, nil
+	case "udp":
+		return &healthcheck.UDP{Address: address, Send: []byte(c.Send), Expect: []byte(c.Expect),
+			ExpectRegexp: expression(c.ExpectRegexp), AllowSilence: c.AllowSilence}, nil
+	case "smtp":
+		return &healthcheck.SMTP{Address: address, Hello: c.Hello, StartTLS: c.StartTLS, TLS: encryption}, nil
+	case "tls":
+		return &healthcheck.TLS{Address: address, Config: encryption, MinValidity: c.MinValidity}, nil
+	}
+	return newLocalChecker(c)
+}
+
+// newLocalChecker makes the checkers that look at this machine.
+func newLocalChecker(c config.Check) (healthcheck.Checker, error) {
+	switch c.Type {
+	case "exec":
+		e := &healthcheck.Exec{Path: c.Command[0], Args: c.Command[1:], User: c.User, Dir: c.Directory}
+		for _, v := range c.Environment {
+			e.Env = append(e.Env, v.Name+"="+v.Value)
+		}
+		return e, nil
+	case "file":
+		return &healthcheck.File{Path: c.File, Absent: c.Absent, MaxAge: c.MaxAge, Content: expression(c.Content)}, nil
+	case "process":
+		return &healthcheck.Process{PIDFile: c.PIDFile, Name: c.Process, Min: c.MinProcesses}, nil
+	case "interface":
+		return &healthcheck.Interface{Name: c.Interface}, nil
+	case "gateway":
+		return &healthcheck.Gateway{Interface: c.Interface, Address: c.Gateway}, nil
+	}
+	return nil, fmt.Errorf("%v: check type %q is unknown", c.Pos, c.Type)
+}
+
+// expression compiles what config has accepted; nil for none.
+func expression(s string) *regexp.Regexp {
+	if s == "" {
+		return nil
+	}
+	return regexp.MustCompile(s)
+}
+
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
+}
+
+func newHTTPChecker(c config.Check, backend string, encryption *tls.Config) *healthcheck.HTTP {
+	h := &healthcheck.HTTP{
+		URL: c.URL, Method: c.Method, Host: c.Host, Body: expression(c.Body), MaxBody: c.MaxBody, TLS: encryption,
+	}
+	if h.URL == "" {
+		u := url.URL{Scheme: "http", Host: backend}
+		if encryption != nil {
+			u.Scheme = "https"
+		}
+		h.URL = u.String() + c.Path
+	}
+	if len(c.Headers) > 0 {
+		h.Header = http.Header{}
+		for _, f := range c.Headers {
+			h.Header.Add(f.Name, f.Value)
+		}
+	}
+	for _, s := range c.Status {
+		h.Status = append(h.Status, healthcheck.StatusRange{Min: s.Min, Max: s.Max})
+	}
+	return h
+}
+
+// tlsConfig reads the files that c names; nil stays nil. The client's
+// certificate is read again for each connection, so that it can be renewed.
+func tlsConfig(c *config.TLS) (*tls.Config, error) {
+	if c == nil {
+		return nil, nil
+	}
+	tc := &tls.Config{ServerName: c.ServerName, NextProtos: c.ALPN, InsecureSkipVerify: c.Insecure}
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+		tc.RootCAs = x509.NewCertPool()
+		if !tc.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca: %s: no certificates in PEM form", c.CA)
+		}
+	}
+	if c.Certificate != "" {
+		load := func() (*tls.Certificate, error) {
+			cert, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
+			if err != nil {
+				return nil, fmt.Errorf("certificate: %w", err)
+			}
+			return &cert, nil
+		}
+		if _, err := load(); err != nil {
+			return nil, err
+		}
+		tc.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	}
+	return tc, nil
+}

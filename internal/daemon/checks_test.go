@@ -1,0 +1,177 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/config"
+)
+
+// checkTypes are all that a configuration may ask for, each with a good one.
+var checkTypes = []config.Check{
+	{Type: "tcp", Address: "127.0.0.1:80"},
+	{Type: "http", URL: "http://127.0.0.1/"},
+	{Type: "http", Path: "/"},
+	{Type: "grpc", Address: "127.0.0.1:80"},
+	{Type: "dns", Address: "127.0.0.1:53", Query: "example.org"},
+	{Type: "icmp", Target: "127.0.0.1"},
+	{Type: "udp", Address: "127.0.0.1:80"},
+	{Type: "smtp", Address: "127.0.0.1:25"},
+	{Type: "tls", Address: "127.0.0.1:443"},
+	{Type: "exec", Command: []string{"/bin/true"}},
+	{Type: "file", File: "/x"},
+	{Type: "process", Process: "nginx"},
+	{Type: "interface", Interface: "lo"},
+	{Type: "gateway", Interface: "lo", Gateway: netip.MustParseAddr("192.0.2.1")},
+}
+
+// TestEveryCheckFieldCounts: a field of config.Check changes the monitor or a
+// checker of some type.
+func TestEveryCheckFieldCounts(t *testing.T) {
+	mapped := func(c config.Check) any {
+		t.Helper()
+		checker, err := newChecker(c, "192.0.2.7:80")
+		if err != nil {
+			t.Fatalf("%s: %v", c.Type, err)
+		}
+		return []any{monitorConfig(c), checker}
+	}
+	elsewhere := map[string]bool{"Pos": true, "Name": true, "Type": true}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[config.Check]()) {
+		counts := false
+		for _, base := range checkTypes {
+			changed := base
+			switch v := reflect.ValueOf(&changed).Elem().FieldByIndex(f.Index); f.Name {
+			case "Type":
+				continue
+			case "OnError":
+				changed.OnError = "ignore"
+			case "Initial":
+				changed.Initial = "up"
+			case "Command":
+				changed.Command = []string{"/bin/false"}
+			case "TLS":
+				changed.TLS = &config.TLS{ServerName: "x"}
+			default:
+				alter(t, f.Name, v)
+			}
+			counts = counts || !reflect.DeepEqual(mapped(base), mapped(changed))
+		}
+		if counts == elsewhere[f.Name] {
+			t.Errorf("config.Check.%s: changes what is checked: %v", f.Name, counts)
+		}
+	}
+}
+
+// TestEveryCheckType: what config accepts becomes a monitor, and what it knows
+// of is here.
+func TestEveryCheckType(t *testing.T) {
+	var defaults strings.Builder
+	if err := config.WriteDefaults(&defaults); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, c := range checkTypes {
+		if !strings.Contains(defaults.String(), "type: "+c.Type+" ") {
+			t.Errorf("type %s is not in the configuration's defaults", c.Type)
+		}
+	}
+	for line := range strings.Lines(defaults.String()) {
+		if strings.HasPrefix(line, "    type: ") {
+			seen++
+		}
+	}
+	if want := len(checkTypes) - 1; seen != want { // http is there twice
+		t.Errorf("the configuration has %d types, this test %d", seen, want)
+	}
+	cfg, err := config.Parse("defaults.yaml", []byte(defaults.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cfg.Checks {
+		if _, err := newMonitor(c, c.Name, "", healthcheck.Unknown, nil); err != nil {
+			t.Errorf("%s: %v", c.Name, err)
+		}
+	}
+	for _, typ := range []string{"tcp", "http", "grpc", "icmp", "udp", "smtp", "tls", "dns, query: x"} {
+		cfg, err := config.Parse("f.yaml", fmt.Appendf(nil,
+			"services: [{name: w, listen: ':80', backends: ['[2001:db8::1]:80'], check: {type: %s}}]", typ))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checker, err := newChecker(*cfg.Services[0].Check, cfg.Services[0].Backends[0].Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := fmt.Sprintf("%+v", checker); !strings.Contains(s, "2001:db8::1") {
+			t.Errorf("%s: does not probe the backend: %s", typ, s)
+		}
+	}
+}
+
+func TestBackendOverTLS(t *testing.T) {
+	c := config.Check{Type: "http", Path: "/ready", TLS: &config.TLS{Insecure: true, ALPN: []string{"h2"}}}
+	checker, err := newChecker(c, "192.0.2.7:8443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := checker.(*healthcheck.HTTP)
+	if h.URL != "https://192.0.2.7:8443/ready" || !h.TLS.InsecureSkipVerify || h.TLS.NextProtos[0] != "h2" {
+		t.Errorf("%+v", h)
+	}
+}
+
+// TestTLSFiles: what is wrong with a file is found out before anything runs.
+func TestTLSFiles(t *testing.T) {
+	dir := t.TempDir()
+	garbage := filepath.Join(dir, "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		c    config.TLS
+		want string
+	}{
+		{config.TLS{CA: dir + "/missing"}, "no such file"},
+		{config.TLS{CA: garbage}, "no certificates"},
+		{config.TLS{Certificate: dir + "/missing", Key: garbage}, "no such file"},
+		{config.TLS{Certificate: garbage, Key: garbage}, "certificate: "},
+	} {
+		if _, err := tlsConfig(&tc.c); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: %v, want %q", tc.c, err, tc.want)
+		}
+	}
+	if c, err := tlsConfig(nil); c != (*tls.Config)(nil) || err != nil {
+		t.Errorf("without TLS: %v, %v", c, err)
+	}
+}
+
+func TestInitialState(t *testing.T) {
+	for _, tc := range []struct {
+		initial     string
+		known, want healthcheck.State
+	}{
+		{"unknown", healthcheck.Unknown, healthcheck.Unknown},
+		{"up", healthcheck.Unknown, healthcheck.Up},
+		{"down", healthcheck.Unknown, healthcheck.Down},
+		{"down", healthcheck.Up, healthcheck.Up},
+		{"unknown", healthcheck.Down, healthcheck.Down},
+	} {
+		c := config.Check{Type: "exec", Command: []string{"/bin/true"}, Interval: time.Second, Initial: tc.initial}
+		m, err := newMonitor(c, "c", "", tc.known, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Status().State; got != tc.want {
+			t.Errorf("initial %s, known %v: begins %v, want %v", tc.initial, tc.known, got, tc.want)
+		}
+	}
+}

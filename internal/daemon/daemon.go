@@ -1,0 +1,114 @@
+// Package daemon makes the objects that a configuration asks for and ties them
+// together: health reaches routers and pools here, and nowhere else. It also
+// moves from one configuration to the next without touching what stays.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+	"github.com/havip/havip/vrrp"
+)
+
+// Daemon is everything that one configuration asks for.
+type Daemon struct {
+	log     *slog.Logger
+	started chan struct{} // closed when Run has begun
+
+	mu        sync.Mutex
+	pending   *change     // what New opened and Run begins with
+	failed    func(error) // ends Run; nil once Run is about to return
+	cfg       *config.Config
+	ns        *vip.Namespace // nil until there is a router, and so is guard
+	guard     *guard.Guard
+	guarding  *task
+	conns     map[connKey]*vrrp.Conn
+	checks    map[string]*check
+	groups    map[string]*group
+	notifiers map[string]*notifier
+	routers   map[string]*router
+	services  []*service
+	leaving   sync.WaitGroup // services and notifiers of earlier configurations
+}
+
+// New opens every socket that cfg needs, in the network namespace of the
+// calling thread, and starts nothing: an error leaves the machine as it was.
+func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
+	d := &Daemon{
+		log:       log,
+		started:   make(chan struct{}),
+		cfg:       &config.Config{},
+		conns:     map[connKey]*vrrp.Conn{},
+		checks:    map[string]*check{},
+		groups:    map[string]*group{},
+		notifiers: map[string]*notifier{},
+		routers:   map[string]*router{},
+	}
+	var err error
+	if d.pending, err = d.prepare(cfg); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Run does the work until ctx ends. It then hands the addresses over, lets
+// connections finish, and returns nil. If a part of it fails it does the same
+// and returns the error. It may be called once.
+func (d *Daemon) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d.mu.Lock()
+	d.failed = func(err error) { cancel(err) }
+	if err := d.apply(d.pending); err != nil {
+		cancel(err)
+	}
+	d.log.Info("running", "routers", len(d.routers), "services", len(d.services), "checks", len(d.checks))
+	d.mu.Unlock()
+	close(d.started)
+	<-ctx.Done()
+
+	d.log.Info("stopping")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failed = nil
+	d.stop()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// stop ends everything. The addresses go first: a peer takes the traffic while
+// connections that are established here finish.
+func (d *Daemon) stop() {
+	var routers, rest, checks []func()
+	for _, r := range d.routers {
+		routers = append(routers, r.stop)
+	}
+	for _, s := range d.services {
+		rest = append(rest, s.stop)
+	}
+	for _, n := range d.notifiers {
+		rest = append(rest, n.task.stop)
+	}
+	for _, c := range d.checks {
+		checks = append(checks, c.task.stop)
+	}
+	together(routers)
+	together(rest)
+	together(checks)
+	d.leaving.Wait()
+	for _, c := range d.conns {
+		c.Close()
+	}
+	if d.ns != nil {
+		d.guarding.stop()
+		d.guard.Close()
+		d.ns.Close()
+	}
+}

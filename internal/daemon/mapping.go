@@ -1,0 +1,93 @@
+package daemon
+
+import (
+	"net/netip"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vrrp"
+)
+
+// vrrpConfig is the part of a router's configuration that the protocol needs.
+func vrrpConfig(c config.Router) vrrp.Config {
+	vc := vrrp.Config{
+		Name:           c.Name,
+		VRID:           c.VRID,
+		Version:        c.Version,
+		Priority:       c.Priority,
+		Interval:       c.Interval,
+		NoPreempt:      !c.Preempt,
+		PreemptDelay:   c.PreemptDelay,
+		StartDelay:     c.StartDelay,
+		DownMultiplier: c.DownMultiplier,
+		Source:         c.Source,
+		Peers:          c.Peers,
+		TTL:            c.TTL,
+		MinTTL:         c.MinTTL,
+		MaxTTL:         c.MaxTTL,
+		Auth:           auth(c.Auth),
+	}
+	// Unicast goes by the interface's own address.
+	vc.VirtualMAC = c.VirtualMAC && !c.XmitBase && len(c.Peers) == 0
+	if c.Checksum == "message-only" {
+		vc.Checksum = vrrp.ChecksumMessage
+	}
+	for _, p := range c.Addresses {
+		vc.Addresses = append(vc.Addresses, p.Addr())
+	}
+	return vc
+}
+
+func auth(c config.Auth) vrrp.Auth {
+	switch c.Type {
+	case "pass":
+		return vrrp.Auth{Type: vrrp.AuthPass, Password: c.Secret.Reveal()}
+	case "ah":
+		return vrrp.Auth{Type: vrrp.AuthAH, Password: c.Secret.Reveal()}
+	case "hmac":
+		a := vrrp.Auth{Type: vrrp.AuthHMAC, HMAC: vrrp.HMACConfig{ActiveKey: c.ActiveKey, Window: c.Window}}
+		for _, k := range c.Keys {
+			a.HMAC.Keys = append(a.HMAC.Keys, vrrp.Key{ID: k.ID, Secret: []byte(k.Secret.Reveal())})
+		}
+		switch c.Mode {
+		case "permissive":
+			a.HMAC.Mode = vrrp.HMACPermissive
+		case "receive-only":
+			a.HMAC.Mode = vrrp.HMACReceiveOnly
+		}
+		if c.Replay == "monotonic" {
+			a.HMAC.Replay = vrrp.ReplayMonotonic
+		}
+		return a
+	}
+	return vrrp.Auth{}
+}
+
+// vipConfig is the part of a router's configuration that its addresses need.
+func vipConfig(c config.Router) vip.Config {
+	vc := vip.Config{
+		Name:      c.Name,
+		Interface: c.Interface,
+		Lease:     c.Lease,
+		Announce:  vip.Schedule{Rounds: c.Announce.Rounds, Burst: c.Announce.Burst, Refresh: c.Announce.Refresh},
+		Probe:     c.Probe,
+		NoAccept:  !c.Accept,
+	}
+	if c.VirtualMAC {
+		vc.VirtualMAC, vc.MacvlanName = vip.VirtualMAC(c.VRID, c.Addresses[0].Addr().Is6()), c.Macvlan
+	}
+	if c.Lease == config.AutoLease {
+		vc.Lease = vip.LeaseFor(c.Interval)
+	}
+	for _, list := range [][]netip.Prefix{c.Addresses, c.Excluded} {
+		for _, p := range list {
+			vc.Addresses = append(vc.Addresses, vip.Address{Prefix: p})
+		}
+	}
+	for _, r := range c.Routes {
+		vc.Routes = append(vc.Routes, vip.Route{
+			Destination: r.To, Gateway: r.Via, Interface: r.Interface, Source: r.Source, Table: r.Table, Metric: r.Metric,
+		})
+	}
+	return vc
+}

@@ -1,0 +1,374 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+	"github.com/havip/havip/vrrp"
+)
+
+// ErrStopped is what Reload returns once Run is about to end.
+var ErrStopped = errors.New("daemon: stopping")
+
+// Reload goes on with another configuration and touches only what differs: a
+// router, a check or a service that is the same keeps its addresses, its state
+// and its connections. So does a router whose priority, tracks, notification,
+// excluded addresses or routes are all that changed, and a service that keeps
+// its listen address. A router
+// that changes otherwise hands over to a peer, if it is Active, and takes part
+// again as what it is now.
+//
+// Everything new is opened before anything is touched, in the network namespace
+// of the calling thread: on error all goes on as before. Only what cannot be
+// opened while its predecessor lives, a port or an address that one part takes
+// over from another, may fail later; the error then says what is missing.
+//
+// Reload waits until Run has begun.
+func (d *Daemon) Reload(cfg *config.Config) error {
+	<-d.started
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failed == nil {
+		return ErrStopped
+	}
+	c, err := d.prepare(cfg)
+	if err != nil {
+		return fmt.Errorf("nothing changed: %w", err)
+	}
+	d.log.Info("reloading", "changes", c.String())
+	if cfg.Log.Format != d.cfg.Log.Format {
+		d.log.Warn("log format: changes with the next start")
+	}
+	return d.apply(c)
+}
+
+// change is the way to another configuration: what was opened for it.
+type change struct {
+	cfg      *config.Config
+	ns       *vip.Namespace
+	guard    *guard.Guard
+	conns    map[connKey]*vrrp.Conn
+	checks   map[string]*check  // new, or in the place of another
+	routers  map[string]*router // the same
+	updates  []config.Router    // of routers that go on
+	services []serviceChange    // all, in the order of the file
+	gone     []*service         // without a successor
+	groupOf  map[string]string  // by router: the group's name
+	undo     []func()
+}
+
+func (c *change) String() string {
+	services := 0
+	for _, s := range c.services {
+		if s.next != nil {
+			services++
+		}
+	}
+	return fmt.Sprintf("routers %d new or replaced, %d updated; checks %d; services %d, %d gone",
+		len(c.routers), len(c.updates), len(c.checks), services, len(c.gone))
+}
+
+// prepare opens what cfg needs and the daemon does not have.
+func (d *Daemon) prepare(cfg *config.Config) (*change, error) {
+	c := &change{
+		cfg: cfg, ns: d.ns, guard: d.guard, conns: map[connKey]*vrrp.Conn{}, checks: map[string]*check{},
+		routers: map[string]*router{}, groupOf: map[string]string{},
+	}
+	for _, step := range []func(*change) error{d.prepareChecks, d.prepareServices, d.prepareRouters} {
+		if err := step(c); err != nil {
+			for _, undo := range slices.Backward(c.undo) {
+				undo()
+			}
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (d *Daemon) prepareChecks(c *change) error {
+	for _, k := range c.cfg.Checks {
+		old := d.checks[k.Name]
+		if old != nil && old.cfg.Equal(k) {
+			continue
+		}
+		m, err := newMonitor(k, k.Name, "", old.state(), d.log)
+		if err != nil {
+			return fmt.Errorf("%v: check %s: %w", k.Pos, k.Name, err)
+		}
+		c.checks[k.Name] = &check{cfg: k, monitor: m}
+	}
+	return nil
+}
+
+func (d *Daemon) prepareRouters(c *change) error {
+	for _, g := range c.cfg.Groups {
+		for _, r := range g.Routers {
+			c.groupOf[r] = g.Name
+		}
+	}
+	if err := prepareNotify(c.cfg); err != nil {
+		return err
+	}
+	if c.ns == nil && len(c.cfg.VRRP) > 0 {
+		ns, err := vip.OpenNamespace(d.log)
+		if err != nil {
+			return err
+		}
+		c.undo = append(c.undo, func() { ns.Close() })
+		g, err := guard.Start(d.log)
+		if err != nil {
+			return err
+		}
+		c.undo = append(c.undo, func() { g.Close() })
+		c.ns, c.guard = ns, g
+	}
+	for _, r := range c.cfg.VRRP {
+		old := d.routers[r.Name]
+		switch {
+		case old == nil, old.group != c.groupOf[r.Name], !sameRouter(old.cfg, r):
+			if err := d.prepareRouter(c, r); err != nil {
+				return fmt.Errorf("%v: %s: %w", r.Pos, r.Name, err)
+			}
+		case !old.cfg.Equal(r):
+			if err := d.tryAddresses(c, r); err != nil {
+				return fmt.Errorf("%v: %s: %w", r.Pos, r.Name, err)
+			}
+			c.updates = append(c.updates, r)
+		}
+	}
+	return nil
+}
+
+// prepareRouter opens what a router needs.
+func (d *Daemon) prepareRouter(c *change, cfg config.Router) error {
+	key := keyOf(cfg)
+	conn := d.conns[key]
+	if conn == nil {
+		conn = c.conns[key]
+	}
+	if conn == nil {
+		var err error
+		conn, err = vrrp.Listen(vrrp.ListenConfig{Interface: key.iface, IPv6: key.ipv6, Logger: d.log})
+		if err != nil {
+			return err
+		}
+		c.conns[key] = conn
+		c.undo = append(c.undo, func() { conn.Close() })
+	}
+	r := newRouter(cfg, c.groupOf[cfg.Name], conn, d.log)
+	// A member of a group stays one until it has run: that it can be made is
+	// found out with one that is none.
+	if _, err := vrrp.NewRouter(vrrpConfig(cfg), conn, nil); err != nil {
+		return err
+	}
+	c.routers[cfg.Name] = r
+	err := r.open(c.ns)
+	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
+		return nil // apply tries again when the other one has let go
+	}
+	if err == nil {
+		c.undo = append(c.undo, func() { r.manager.Close() })
+	}
+	return err
+}
+
+// tryAddresses finds out whether a running router can have its new addresses.
+func (d *Daemon) tryAddresses(c *change, cfg config.Router) error {
+	vc := vipConfig(cfg)
+	vc.Namespace = c.ns
+	m, err := vip.NewManager(vc)
+	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return m.Close()
+}
+
+// movesHere reports whether a router that ends or changes with this change has
+// one of the addresses now.
+func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
+	for _, old := range d.routers {
+		stays := slices.ContainsFunc(c.cfg.VRRP, func(r config.Router) bool { return old.cfg.Equal(r) })
+		for _, a := range vipConfig(cfg).Addresses {
+			if !stays && slices.ContainsFunc(vipConfig(old.cfg).Addresses, func(b vip.Address) bool { return a.Prefix.Addr() == b.Prefix.Addr() }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// apply carries the change out. d.mu is held.
+func (d *Daemon) apply(c *change) error {
+	// Addresses that move from one router to another: the one lets go first.
+	var ending []func()
+	for name, r := range d.routers {
+		keep := slices.ContainsFunc(c.cfg.VRRP, func(r config.Router) bool { return r.Name == name })
+		if !keep || c.routers[name] != nil {
+			ending = append(ending, r.stop)
+			delete(d.routers, name)
+		}
+	}
+	together(ending)
+	errs := []error{d.applyServices(c)}
+
+	ended := d.applyChecks(c)
+	if d.guard == nil && c.guard != nil {
+		d.guarding = start(c.guard.Run, d.failed)
+	}
+	d.ns, d.guard = c.ns, c.guard
+	maps.Copy(d.conns, c.conns)
+	errs = append(errs, d.applyGroups(c))
+	for _, r := range c.updates {
+		errs = append(errs, d.routers[r.Name].shed(r))
+	}
+	for _, r := range c.updates {
+		errs = append(errs, d.routers[r.Name].update(r, d.checks))
+	}
+	// Checks may have been replaced under a router that did not change.
+	for _, r := range d.routers {
+		r.tracker.follow(d.checks)
+	}
+	errs = append(errs, d.startRouters(c))
+	together(ended)
+	d.closeConns()
+	d.cfg = c.cfg
+	return errors.Join(errs...)
+}
+
+// applyGroups makes groups and notifiers what they are to be.
+func (d *Daemon) applyGroups(c *change) error {
+	groups, notifiers := map[string]*group{}, map[string]*notifier{}
+	var errs []error
+	notify := func(kind, name string, cfg notifyConfig) {
+		n := d.notifiers[kind+" "+name]
+		if n == nil {
+			n = newNotifier(kind, name, d.log)
+			n.task = start(n.run, d.failed)
+		}
+		errs = append(errs, n.configure(cfg))
+		notifiers[kind+" "+name] = n
+	}
+	for _, cfg := range c.cfg.Groups {
+		g := d.groups[cfg.Name]
+		if g == nil {
+			g = newGroup(cfg)
+		}
+		g.configure(cfg)
+		groups[cfg.Name] = g
+		notify(kindGroup, cfg.Name, notifyConfig{cfg.Notify, cfg.NotifyFIFO, cfg.NotifyTimeout})
+	}
+	for _, r := range c.cfg.VRRP {
+		notify(kindInstance, r.Name, notifyConfig{r.Notify, r.NotifyFIFO, r.NotifyTimeout})
+	}
+	for key, n := range d.notifiers {
+		if notifiers[key] == nil {
+			n.task.cancel()
+			d.leaving.Go(n.task.stop)
+		}
+	}
+	d.groups, d.notifiers = groups, notifiers
+	return errors.Join(errs...)
+}
+
+// report returns what hears of a router's transitions.
+func (d *Daemon) report(name, groupName string) func(vrrp.Transition) {
+	own := d.notifiers[kindInstance+" "+name]
+	g, whole := d.groups[groupName], d.notifiers[kindGroup+" "+groupName]
+	return func(t vrrp.Transition) {
+		n := instanceNotice(t)
+		own.send(n)
+		if g == nil {
+			return
+		}
+		if state, changed := g.report(name, n.state); changed {
+			whole.send(notice{state: state}) // Keepalived gives a group priority 0
+		}
+	}
+}
+
+// prepareNotify finds out whether the FIFOs can be opened.
+func prepareNotify(cfg *config.Config) error {
+	try := func(pos config.Position, path string) error {
+		if path == "" {
+			return nil
+		}
+		f, err := openFIFO(path)
+		if err != nil {
+			return fmt.Errorf("%v: notify_fifo: %w", pos, err)
+		}
+		return f.Close()
+	}
+	for _, r := range cfg.VRRP {
+		if err := try(r.Pos, r.NotifyFIFO); err != nil {
+			return err
+		}
+	}
+	for _, g := range cfg.Groups {
+		if err := try(g.Pos, g.NotifyFIFO); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyChecks puts the new checks in place, and returns what has to end when
+// nobody follows the old ones any more.
+func (d *Daemon) applyChecks(c *change) (ended []func()) {
+	for name, old := range d.checks {
+		keep := slices.ContainsFunc(c.cfg.Checks, func(k config.Check) bool { return k.Name == name })
+		if !keep || c.checks[name] != nil {
+			ended = append(ended, old.task.stop)
+			delete(d.checks, name)
+		}
+	}
+	for name, k := range c.checks {
+		k.task = start(k.monitor.Run, d.failed)
+		d.checks[name] = k
+	}
+	return ended
+}
+
+// startRouters starts the new routers: when all are members of their groups,
+// none of which acts before it is complete.
+func (d *Daemon) startRouters(c *change) error {
+	var errs []error
+	for name, r := range c.routers {
+		var vg *vrrp.Group
+		if g := d.groups[r.group]; g != nil {
+			vg = g.group
+		}
+		if err := r.connect(c.ns, d.guard, vg, d.report(name, r.group)); err != nil {
+			errs = append(errs, fmt.Errorf("%v: %s does not run: %w", r.cfg.Pos, name, err))
+			delete(c.routers, name)
+		}
+	}
+	for name, r := range c.routers {
+		r.tracker = newTracker(r.router, r.cfg)
+		r.tracker.follow(d.checks)
+		r.task = start(r.run, d.failed)
+		d.routers[name] = r
+	}
+	return errors.Join(errs...)
+}
+
+// closeConns closes the sockets that no router uses.
+func (d *Daemon) closeConns() {
+	for key, conn := range d.conns {
+		used := false
+		for _, r := range d.routers {
+			used = used || r.conn == conn
+		}
+		if !used {
+			conn.Close()
+			delete(d.conns, key)
+		}
+	}
+}

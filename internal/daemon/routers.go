@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+	"github.com/havip/havip/vrrp"
+)
+
+// router is one virtual router with the addresses that it moves.
+type router struct {
+	cfg     config.Router
+	group   string // its name; empty: none
+	conn    *vrrp.Conn
+	router  *vrrp.Router
+	manager *vip.Manager // nil: could not be opened yet
+	handler *testament
+	tracker *tracker
+	task    *task
+	log     *slog.Logger
+}
+
+func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logger) *router {
+	return &router{cfg: cfg, group: group, conn: conn, log: log}
+}
+
+// open makes what keeps the addresses, and touches none yet.
+func (r *router) open(ns *vip.Namespace) error {
+	vc := vipConfig(r.cfg)
+	vc.OnLost, vc.Namespace, vc.Logger = r.lost, ns, r.log
+	m, err := vip.NewManager(vc)
+	if err == nil {
+		r.manager = m
+	}
+	return err
+}
+
+// connect makes the virtual router itself.
+func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, report func(vrrp.Transition)) error {
+	if r.manager == nil {
+		if err := r.open(ns); err != nil {
+			return err
+		}
+	}
+	vc := vrrpConfig(r.cfg)
+	vc.Group, vc.OnTransition, vc.Logger = group, report, r.log
+	r.handler = &testament{Manager: r.manager, name: r.cfg.Name, guard: g, log: r.log.With("router", r.cfg.Name)}
+	var err error
+	if r.router, err = vrrp.NewRouter(vc, r.conn, r.handler); err != nil {
+		r.manager.Close()
+	}
+	r.handler.router = r.router
+	return err
+}
+
+// lost makes the router hold the election anew: while its addresses were gone
+// another may have won it.
+func (r *router) lost(reason error) {
+	r.log.Warn("addresses lost", "router", r.cfg.Name, "reason", reason)
+	r.router.Hold("addresses: " + reason.Error())()
+}
+
+// run ends with ctx: first the protocol, which releases the addresses, then
+// what kept them.
+func (r *router) run(ctx context.Context) error {
+	failed := func(err error) { r.log.Error("addresses are not watched any more", "router", r.cfg.Name, "error", err) }
+	manager := start(r.manager.Run, failed)
+	defer manager.stop()
+	return r.router.Run(ctx)
+}
+
+// stop hands over if need be.
+func (r *router) stop() {
+	r.tracker.stop()
+	r.task.stop()
+}
+
+// sameRouter reports whether a running router can go on as another one by
+// update alone.
+func sameRouter(a, b config.Router) bool {
+	if (a.Priority == ownerPriority) != (b.Priority == ownerPriority) {
+		return false
+	}
+	b.Priority, b.StartDelay = a.Priority, a.StartDelay
+	b.Excluded, b.Routes = a.Excluded, a.Routes
+	b.Track, b.Notify, b.NotifyFIFO, b.NotifyTimeout = a.Track, a.Notify, a.NotifyFIFO, a.NotifyTimeout
+	return a.Equal(b)
+}
+
+// shed lets go of the addresses and routes that cfg does not have: another
+// router may be about to take them.
+func (r *router) shed(cfg config.Router) error {
+	was, next := vipConfig(r.cfg), vipConfig(cfg)
+	return r.move(
+		slices.DeleteFunc(was.Addresses, func(a vip.Address) bool { return !slices.Contains(next.Addresses, a) }),
+		slices.DeleteFunc(was.Routes, func(a vip.Route) bool { return !slices.Contains(next.Routes, a) }))
+}
+
+// update goes on with what sameRouter allows to change.
+func (r *router) update(cfg config.Router, checks map[string]*check) error {
+	r.cfg = cfg
+	r.tracker.configure(cfg, checks)
+	next := vipConfig(cfg)
+	return r.move(next.Addresses, next.Routes)
+}
+
+// moveTime bounds a change of the addresses that are held.
+const moveTime = 10 * time.Second
+
+// move makes these the addresses and routes, and the guard know of it.
+func (r *router) move(addresses []vip.Address, routes []vip.Route) error {
+	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
+	defer cancel()
+	err := r.manager.Update(ctx, addresses, routes)
+	r.handler.write()
+	if err != nil {
+		return fmt.Errorf("%v: %s: %w", r.cfg.Pos, r.cfg.Name, err)
+	}
+	return nil
+}
+
+// connKey names a Conn: routers on one interface and of one family share it.
+type connKey struct {
+	iface string
+	ipv6  bool
+}
+
+func keyOf(c config.Router) connKey {
+	return connKey{c.Interface, c.Addresses[0].Addr().Is6()}
+}

@@ -1,0 +1,43 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+)
+
+// task is a Run method under way. A nil task is one that has ended.
+type task struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// start runs run in a goroutine. If it ends by itself with an error, failed is
+// told: the daemon as a whole cannot go on half alive.
+func start(run func(context.Context) error, failed func(error)) *task {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &task{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+	}()
+	return t
+}
+
+// stop ends the task and waits until it has cleaned up.
+func (t *task) stop() {
+	if t != nil {
+		t.cancel()
+		<-t.done
+	}
+}
+
+// together calls all of them at the same time and waits.
+func together(calls []func()) {
+	var wg sync.WaitGroup
+	for _, f := range calls {
+		wg.Go(f)
+	}
+	wg.Wait()
+}

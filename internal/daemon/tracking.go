@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vrrp"
+)
+
+// routerControl is what tracking needs of a *vrrp.Router.
+type routerControl interface {
+	SetPriority(uint8)
+	Hold(reason string) (release func())
+	Resign() error
+	Status() vrrp.Status
+}
+
+// tracker turns the health of the checks that a router tracks into faults and
+// priority.
+type tracker struct {
+	router routerControl
+
+	mu       sync.Mutex
+	cfg      config.Router
+	priority uint8 // as last set
+	state    map[string]healthcheck.State
+	release  map[string]func() // by check: undo of the fault in force
+	sources  map[string]source
+}
+
+// source is where the state of a check comes from.
+type source struct {
+	monitor *healthcheck.Monitor
+	cancel  func()
+}
+
+// newTracker starts with a fault for every check without a weight: an address
+// is not taken before the checks have said that it can be served.
+func newTracker(r routerControl, cfg config.Router) *tracker {
+	t := &tracker{
+		router: r, cfg: cfg, priority: cfg.Priority,
+		state:   map[string]healthcheck.State{},
+		release: map[string]func(){},
+		sources: map[string]source{},
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.apply()
+	return t
+}
+
+// configure goes on with other tracks and another priority. A check that is
+// followed from now on takes nothing away before it has a result.
+func (t *tracker) configure(cfg config.Router, checks map[string]*check) {
+	t.mu.Lock()
+	for _, tr := range cfg.Track {
+		if !t.tracks(tr.Check) {
+			t.state[tr.Check] = healthcheck.Up
+			if s := checks[tr.Check].monitor.Status().State; s != healthcheck.Unknown {
+				t.state[tr.Check] = s
+			}
+		}
+	}
+	t.cfg = cfg
+	t.apply()
+	t.mu.Unlock()
+	t.follow(checks)
+}
+
+func (t *tracker) tracks(check string) bool {
+	return slices.ContainsFunc(t.cfg.Track, func(tr config.Track) bool { return tr.Check == check })
+}
+
+// follow subscribes to the checks that are tracked, and to no other.
+func (t *tracker) follow(checks map[string]*check) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, s := range t.sources {
+		if c := checks[name]; c == nil || c.monitor != s.monitor || !t.tracks(name) {
+			s.cancel()
+			delete(t.sources, name)
+		}
+	}
+	for _, tr := range t.cfg.Track {
+		name := tr.Check
+		if _, ok := t.sources[name]; ok {
+			continue
+		}
+		m := checks[name].monitor
+		cancel := m.Subscribe(func(s healthcheck.Status) {
+			if !s.Paused || s.State != healthcheck.Unknown {
+				t.update(name, m, s.State)
+			}
+		})
+		t.sources[name] = source{m, cancel}
+	}
+}
+
+// stop ends following. The router is about to end.
+func (t *tracker) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.sources {
+		s.cancel()
+	}
+	clear(t.sources)
+}
+
+// update takes a check's state in. A Monitor that was replaced may still have
+// something to say, which does not count, and neither does one that knows
+// nothing.
+func (t *tracker) update(check string, from *healthcheck.Monitor, s healthcheck.State) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sources[check].monitor != from || s == healthcheck.Unknown || t.state[check] == s {
+		return
+	}
+	t.state[check] = s
+	t.apply()
+}
+
+// apply makes faults and priority what the states say.
+func (t *tracker) apply() {
+	weights, resigns := 0, false
+	for _, tr := range t.cfg.Track {
+		s := t.state[tr.Check]
+		if tr.Weight != 0 {
+			weights += weight(tr.Weight, s)
+			resigns = resigns || tr.Mode == "resign" && costs(tr.Weight, s)
+			continue
+		}
+		if _, held := t.release[tr.Check]; s != healthcheck.Up && !held {
+			t.release[tr.Check] = t.router.Hold("check " + tr.Check)
+		}
+	}
+	for check, undo := range t.release {
+		if !t.holds(check) {
+			undo()
+			delete(t.release, check)
+		}
+	}
+	if t.cfg.Priority == ownerPriority {
+		return
+	}
+	before := t.priority
+	t.priority = clampPriority(int(t.cfg.Priority) + weights)
+	t.router.SetPriority(t.priority)
+	if resigns && t.priority < before && t.beaten() {
+		_ = t.router.Resign() // an error only says that it is not Active
+	}
+}
+
+// holds reports whether a check is a reason to stay out of the election.
+func (t *tracker) holds(check string) bool {
+	return t.state[check] != healthcheck.Up && slices.ContainsFunc(t.cfg.Track, func(tr config.Track) bool {
+		return tr.Check == check && tr.Weight == 0
+	})
+}
+
+// beaten reports whether another router has a better claim. Backups are silent,
+// so the priority of one that was never heard as Active, or said when it was
+// last heard that it leaves, is not known. It counts as better: should nobody
+// take over, the addresses come back.
+func (t *tracker) beaten() bool {
+	peers := t.router.Status().Peers
+	for _, p := range peers {
+		if p.Priority == 0 || p.Priority > t.priority {
+			return true
+		}
+	}
+	for _, a := range t.cfg.Peers {
+		if !slices.ContainsFunc(peers, func(p vrrp.Peer) bool { return p.Address == a }) {
+			return true
+		}
+	}
+	return len(peers) == 0
+}
+
+const ownerPriority = 255
+
+// weight is what a check adds to the priority, as in Keepalived: a negative
+// weight while it is down, a positive one while it is up. A check without a
+// result counts as neither.
+func weight(w int, s healthcheck.State) int {
+	if (w < 0 && s == healthcheck.Down) || (w > 0 && s == healthcheck.Up) {
+		return w
+	}
+	return 0
+}
+
+// costs reports whether the state of a check keeps the priority below what it
+// could be.
+func costs(w int, s healthcheck.State) bool {
+	return w < 0 && s == healthcheck.Down || w > 0 && s != healthcheck.Up
+}
+
+// clampPriority keeps a priority what a Backup may have (RFC 9568 §5.2.4).
+func clampPriority(p int) uint8 { return uint8(min(max(p, 1), 254)) }

@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vrrp"
+)
+
+// fakeRouter records what tracking asks for.
+type fakeRouter struct {
+	priority uint8
+	holds    []string
+	peers    []vrrp.Peer
+	resigned int
+}
+
+func (r *fakeRouter) Status() vrrp.Status { return vrrp.Status{Peers: r.peers} }
+
+func (r *fakeRouter) Resign() error {
+	r.resigned++
+	return nil
+}
+
+func (r *fakeRouter) SetPriority(p uint8) { r.priority = p }
+
+func (r *fakeRouter) Hold(reason string) func() {
+	r.holds = append(r.holds, reason)
+	return func() { r.holds = slices.DeleteFunc(r.holds, func(s string) bool { return s == reason }) }
+}
+
+func TestTracking(t *testing.T) {
+	const (
+		up   = healthcheck.Up
+		down = healthcheck.Down
+	)
+	type step struct {
+		check    string
+		state    healthcheck.State
+		priority uint8
+		holds    []string
+	}
+	for _, tc := range []struct {
+		name   string
+		base   uint8
+		tracks []config.Track
+		start  step // only priority and holds
+		steps  []step
+	}{
+		{
+			name: "without a weight a failure holds, and so does a check without a result",
+			base: 100, tracks: []config.Track{{Check: "a"}},
+			start: step{priority: 100, holds: []string{"check a"}},
+			steps: []step{{"a", up, 100, nil}, {"a", down, 100, []string{"check a"}}, {"a", up, 100, nil}},
+		},
+		{
+			name: "two checks hold for themselves",
+			base: 100, tracks: []config.Track{{Check: "a"}, {Check: "b"}},
+			start: step{priority: 100, holds: []string{"check a", "check b"}},
+			steps: []step{
+				{"a", up, 100, []string{"check b"}}, {"b", up, 100, nil},
+				{"b", down, 100, []string{"check b"}}, {"a", down, 100, []string{"check b", "check a"}},
+				{"b", up, 100, []string{"check a"}},
+			},
+		},
+		{
+			name: "a negative weight counts while the check is down",
+			base: 100, tracks: []config.Track{{Check: "a", Weight: -15}},
+			start: step{priority: 100},
+			steps: []step{{"a", up, 100, nil}, {"a", down, 85, nil}, {"a", up, 100, nil}},
+		},
+		{
+			name: "a positive weight counts while the check is up",
+			base: 100, tracks: []config.Track{{Check: "a", Weight: 20}},
+			start: step{priority: 100},
+			steps: []step{{"a", up, 120, nil}, {"a", down, 100, nil}},
+		},
+		{
+			name: "the sum stays between 1 and 254",
+			base: 200, tracks: []config.Track{{Check: "a", Weight: 100}, {Check: "b", Weight: -253}},
+			start: step{priority: 200},
+			steps: []step{{"a", up, 254, nil}, {"b", down, 47, nil}, {"a", down, 1, nil}},
+		},
+		{
+			name: "the owner's priority is left alone",
+			base: 255, tracks: []config.Track{{Check: "a", Weight: -15}},
+			steps: []step{{"a", down, 0, nil}},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := &fakeRouter{}
+			tr := newTracker(r, config.Router{Priority: tc.base, Track: tc.tracks})
+			verify := func(at int, want step) {
+				t.Helper()
+				if r.priority != want.priority || !slices.Equal(r.holds, want.holds) {
+					t.Fatalf("step %d: priority %d, holds %q; want %d, %q", at, r.priority, r.holds, want.priority, want.holds)
+				}
+			}
+			verify(-1, tc.start)
+			for i, s := range tc.steps {
+				tr.update(s.check, nil, s.state)
+				verify(i, s)
+			}
+		})
+	}
+}
+
+// TestResign: with mode resign, a priority that falls below a peer's hands
+// over, once.
+func TestResign(t *testing.T) {
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	heard := func(addr netip.Addr, p uint8) vrrp.Peer { return vrrp.Peer{Address: addr, Priority: p} }
+	for _, tc := range []struct {
+		name  string
+		mode  string
+		peers []netip.Addr // configured
+		heard []vrrp.Peer
+		want  int
+	}{
+		{"below a peer's priority", "resign", nil, []vrrp.Peer{heard(a, 110)}, 1},
+		{"still above it", "resign", nil, []vrrp.Peer{heard(a, 105)}, 0},
+		{"below the best of two", "resign", nil, []vrrp.Peer{heard(a, 90), heard(b, 106)}, 1},
+		{"a peer that said that it leaves", "resign", nil, []vrrp.Peer{heard(a, 0)}, 1},
+		{"nobody was ever heard", "resign", nil, nil, 1},
+		{"a configured peer was never heard", "resign", []netip.Addr{a, b}, []vrrp.Peer{heard(a, 90)}, 1},
+		{"all configured peers are worse", "resign", []netip.Addr{a}, []vrrp.Peer{heard(a, 90)}, 0},
+		{"mode priority", "priority", nil, []vrrp.Peer{heard(a, 110)}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := &fakeRouter{peers: tc.heard}
+			tr := newTracker(r, config.Router{Priority: 120, Peers: tc.peers,
+				Track: []config.Track{{Check: "c", Weight: -15, Mode: tc.mode}, {Check: "other", Weight: 0}}})
+			for _, s := range []healthcheck.State{healthcheck.Up, healthcheck.Down} {
+				tr.update("c", nil, s)
+			}
+			tr.update("other", nil, healthcheck.Up)
+			tr.update("other", nil, healthcheck.Down)
+			if r.priority != 105 || r.resigned != tc.want {
+				t.Errorf("priority %d, resigned %d times, want %d", r.priority, r.resigned, tc.want)
+			}
+			tr.update("c", nil, healthcheck.Up)
+			if r.priority != 120 || r.resigned != tc.want {
+				t.Errorf("on recovery: priority %d, resigned %d times", r.priority, r.resigned)
+			}
+		})
+	}
+}
+
+// TestReconfigure: what a router follows changes under it, and it does not let
+// go of its addresses for a check that has no result yet.
+func TestReconfigure(t *testing.T) {
+	checks := map[string]*check{}
+	for _, name := range []string{"a", "b", "c"} {
+		m, err := healthcheck.NewMonitor(healthcheck.Config{Name: name,
+			Checker: healthcheck.CheckerFunc(func(context.Context) error { return nil })})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checks[name] = &check{monitor: m}
+	}
+	r := &fakeRouter{}
+	cfg := func(p uint8, tracks ...config.Track) config.Router { return config.Router{Priority: p, Track: tracks} }
+	tr := newTracker(r, cfg(100, config.Track{Check: "a"}))
+	tr.follow(checks)
+	tr.update("a", checks["a"].monitor, healthcheck.Up)
+	step := func(what string, c config.Router, priority uint8, holds ...string) {
+		t.Helper()
+		tr.configure(c, checks)
+		if r.priority != priority || !slices.Equal(r.holds, holds) || len(tr.sources) != len(c.Track) {
+			t.Errorf("%s: priority %d, holds %q, %d followed", what, r.priority, r.holds, len(tr.sources))
+		}
+	}
+	step("another priority", cfg(110, config.Track{Check: "a"}), 110)
+	step("another check beside it", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b"}), 110)
+	tr.update("b", checks["b"].monitor, healthcheck.Down)
+	if !slices.Equal(r.holds, []string{"check b"}) {
+		t.Errorf("the new check fails: holds %q", r.holds)
+	}
+	step("a weight in its place", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b", Weight: -20}), 90)
+	step("no weight again", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b"}), 110, "check b")
+	step("not followed any more", cfg(110, config.Track{Check: "a"}), 110)
+	tr.update("b", checks["b"].monitor, healthcheck.Up)
+	tr.update("a", checks["b"].monitor, healthcheck.Down)
+	if len(r.holds) != 0 {
+		t.Errorf("a monitor that is not followed has a say: %q", r.holds)
+	}
+	tr.stop()
+	tr.update("a", checks["a"].monitor, healthcheck.Down)
+	if len(r.holds) != 0 {
+		t.Errorf("after the end: holds %q", r.holds)
+	}
+}
