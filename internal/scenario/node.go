@@ -1,0 +1,142 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// Program writes the configuration of one program into dir and returns the
+// command line that runs it in the foreground.
+type Program func(n *Node, dir string) (argv []string, err error)
+
+// Node is one of the two load balancers: a host that runs a program for VRRP
+// and one that balances. They are two processes, so that the balancer can fail
+// while VRRP lives, as on a host with Keepalived and nginx.
+type Node struct {
+	Name     string
+	Addr     netip.Addr
+	Peer     netip.Addr // the other load balancer
+	Priority uint8
+	Params   Params
+	VRRP     Program
+	Balancer Program
+	// Private gives each program a /run of its own.
+	Private bool
+
+	host          *lab.Host
+	dir           string
+	vrrp, balance *lab.Cmd
+}
+
+// PowerOn connects the host to the network and starts both programs.
+func (n *Node) PowerOn() error {
+	if err := n.host.Restore(); err != nil {
+		return err
+	}
+	if err := n.StartBalancer(); err != nil {
+		return err
+	}
+	var err error
+	n.vrrp, err = n.start(n.VRRP, "vrrp")
+	return err
+}
+
+// PowerOff is what pulling the plug does: nobody says goodbye. The addresses
+// of a host do not survive that, so they are removed behind the cut link.
+func (n *Node) PowerOff() error {
+	if err := n.host.Cut(); err != nil {
+		return err
+	}
+	if err := n.host.Kill(); err != nil {
+		return err
+	}
+	return n.forgetVIP()
+}
+
+// forgetVIP removes the virtual address if a program left it behind.
+func (n *Node) forgetVIP() error {
+	h := n.host.Netlink()
+	link, err := h.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	addrs, err := h.AddrList(link, syscall.AF_INET)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if a.IP.Equal(VIP.Addr().AsSlice()) {
+			if err := h.AddrDel(link, &a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// StartBalancer starts the balancer program and waits until it answers.
+func (n *Node) StartBalancer() error {
+	var err error
+	if n.balance, err = n.start(n.Balancer, "balancer"); err != nil {
+		return err
+	}
+	return n.waitBalancer(10 * time.Second)
+}
+
+// KillBalancer ends the balancer alone: the host and its VRRP stay alive.
+func (n *Node) KillBalancer() { n.balance.Kill() }
+
+// Output is what both programs have said since they were last started.
+func (n *Node) Output() string {
+	var out string
+	for _, cmd := range []*lab.Cmd{n.balance, n.vrrp} {
+		if cmd != nil {
+			out += cmd.Output()
+		}
+	}
+	return out
+}
+
+// Holds tells whether the host has the virtual address now.
+func (n *Node) Holds() bool { return n.host.Holds(VIP.Addr()) }
+
+func (n *Node) start(p Program, name string) (*lab.Cmd, error) {
+	dir := filepath.Join(n.dir, name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	argv, err := p(n, dir)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", n.Name, name, err)
+	}
+	cmd := n.host.Command(argv[0], argv[1:]...)
+	cmd.Dir = dir
+	cmd.Private = n.Private
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", n.Name, name, err)
+	}
+	return cmd, nil
+}
+
+func (n *Node) waitBalancer(bound time.Duration) error {
+	addr := net.JoinHostPort("127.0.0.1", servicePort)
+	for end := time.Now().Add(bound); ; time.Sleep(10 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		c, err := n.host.DialContext(ctx, "tcp", addr)
+		cancel()
+		if err == nil {
+			return c.Close()
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s: the balancer does not answer: %w", n.Name, err)
+		}
+	}
+}
