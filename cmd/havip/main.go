@@ -1,0 +1,84 @@
+// Command havip gives Linux hosts a shared address, keeps it answering when
+// any of them dies, and balances the traffic that arrives there.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/havip/havip/internal/daemon"
+)
+
+// Exit codes, the same for every command.
+const (
+	exitFailed = 1 // the machine's fault, or the work did not come out right
+	exitUsage  = 2 // wrong usage or configuration
+)
+
+// codeError carries the exit code of a failure.
+type codeError struct {
+	error
+	code int
+}
+
+func (e codeError) Unwrap() error { return e.error }
+
+func usageError(err error) error { return codeError{err, exitUsage} }
+
+func main() {
+	daemon.Main()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	err := newApp().RunContext(ctx, os.Args)
+	stop()
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, err)
+	code := exitFailed
+	if ce := (codeError{}); errors.As(err, &ce) {
+		code = ce.code
+	}
+	os.Exit(code)
+}
+
+func newApp() *cli.App {
+	return &cli.App{
+		Name:                 "havip",
+		Usage:                "a shared address that keeps answering, and the balancer behind it",
+		HideVersion:          true,
+		EnableBashCompletion: true,
+		Commands:             []*cli.Command{runCommand(), validateCommand(), demoCommand(), versionCommand()},
+		OnUsageError:         onUsageError,
+		// Errors and exit codes are main's business.
+		ExitErrHandler: func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError(fmt.Errorf("havip: no command %q: see 'havip help'", c.Args().First()))
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+}
+
+// onUsageError keeps a wrong flag to one line, instead of a page of help.
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	name := "havip"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != name {
+		name += " " + c.Command.Name
+	}
+	return usageError(fmt.Errorf("%s: %w: see '%s --help'", name, err, name))
+}
+
+// noArguments refuses words that a command would silently ignore.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return usageError(fmt.Errorf("havip %s: unexpected argument %q: see 'havip %s --help'", c.Command.Name, c.Args().First(), c.Command.Name))
+	}
+	return nil
+}

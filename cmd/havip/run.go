@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/daemon"
+)
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "config", Aliases: []string{"c"}, TakesFile: true,
+		Usage: "configuration `FILE`", Value: "/etc/havip/havip.yaml",
+	}
+}
+
+const realtimeFlag = "realtime"
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "run the daemon until SIGTERM, then hand over and exit; SIGHUP reads the file again",
+		Flags: append([]cli.Flag{
+			configFlag(),
+			&cli.IntFlag{
+				Name: realtimeFlag, DefaultText: "ordinary scheduling",
+				Usage: "run at a real-time `PRIORITY`, 1 to 99: for intervals well below 1s on a busy host",
+			},
+		}, routerFlags()...),
+		OnUsageError: onUsageError,
+		Before:       noArguments,
+		Action: func(c *cli.Context) error {
+			// From here on the signal must not end the process.
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
+			cfg, err := loadConfig(c)
+			if err != nil {
+				return usageError(err)
+			}
+			log, level, err := daemon.NewLogger(os.Stderr, cfg.Log)
+			if err != nil {
+				return usageError(err)
+			}
+			warn(log, cfg)
+			if err := realtime(c); err != nil {
+				return err
+			}
+			d, err := daemon.New(cfg, log)
+			if err != nil {
+				return fmt.Errorf("havip run: %w", err)
+			}
+			go func() {
+				for {
+					select {
+					case <-c.Context.Done():
+						return
+					case <-reload:
+					}
+					if err := reloadConfig(c, d, log, level); err != nil {
+						log.Error("reload", "error", err)
+					} else {
+						log.Info("reloaded")
+					}
+				}
+			}()
+			if err := d.Run(c.Context); err != nil {
+				return fmt.Errorf("havip run: %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+// realtime does what the flag of that name says.
+func realtime(c *cli.Context) error {
+	if !c.IsSet(realtimeFlag) {
+		return nil
+	}
+	priority := c.Int(realtimeFlag)
+	if priority < 1 || priority > 99 {
+		return usageError(fmt.Errorf("havip run: --%s %d: want 1 to 99", realtimeFlag, priority))
+	}
+	if err := daemon.Realtime(c.Context, priority); err != nil {
+		return fmt.Errorf("havip run: %w", err)
+	}
+	return nil
+}
+
+// reloadConfig reads the file again and goes on with it.
+func reloadConfig(c *cli.Context, d *daemon.Daemon, log *slog.Logger, level *slog.LevelVar) error {
+	cfg, err := loadConfig(c)
+	if err != nil {
+		return fmt.Errorf("nothing changed: %w", err)
+	}
+	warn(log, cfg)
+	if err := d.Reload(cfg); err != nil {
+		return err
+	}
+	return level.UnmarshalText([]byte(cfg.Log.Level))
+}
+
+func warn(log *slog.Logger, cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		log.Warn(w.Error())
+	}
+}
+
+func validateCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "validate",
+		Usage: "check a configuration file, or print the defaults",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "show-defaults", Usage: "print every key with its default and exit"},
+		},
+		OnUsageError: onUsageError,
+		Before:       noArguments,
+		Action: func(c *cli.Context) error {
+			if c.Bool("show-defaults") {
+				return config.WriteDefaults(c.App.Writer)
+			}
+			file := c.String("config")
+			cfg, err := config.Load(file)
+			if err != nil {
+				return usageError(err)
+			}
+			for _, w := range cfg.Warnings {
+				fmt.Fprintf(c.App.ErrWriter, "warning: %v\n", w)
+			}
+			_, err = fmt.Fprintf(c.App.Writer, "%s: ok: %d virtual routers, %d checks, %d services\n",
+				file, len(cfg.VRRP), len(cfg.Checks), len(cfg.Services))
+			return err
+		},
+	}
+}
