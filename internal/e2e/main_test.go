@@ -1,0 +1,47 @@
+// Package e2e tests whole systems: the havip binary on hosts of a lab, next to
+// real peers.
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+func TestMain(m *testing.M) {
+	// The tests mostly wait for protocol timers: let more of them wait at the
+	// same time than there are cores.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	lab.Main(m)
+}
+
+// havip builds the binary once for all tests and returns its path.
+func havip(t testing.TB) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "havip-e2e-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "havip")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/havip/havip/cmd/havip").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %v\n%s", err, out)
+	}
+	return path, nil
+})

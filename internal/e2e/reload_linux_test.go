@@ -1,0 +1,379 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// reloader runs havip on a host and changes its configuration.
+type reloader struct {
+	t    *testing.T
+	host *lab.Host
+	file string
+	cmd  *lab.Cmd
+}
+
+func startReloader(t *testing.T, h *lab.Host, config string) *reloader {
+	t.Helper()
+	r := &reloader{t: t, host: h, file: filepath.Join(t.TempDir(), "havip.yaml")}
+	r.write(config)
+	r.cmd = h.Command(havip(t), "run", "-c", r.file)
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *reloader) write(config string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.file, []byte(config), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// reload goes on with another file and waits until havip has said how that
+// went: its line.
+func (r *reloader) reload(config string) string {
+	r.t.Helper()
+	before := r.verdicts()
+	r.write(config)
+	if err := r.cmd.Signal(syscall.SIGHUP); err != nil {
+		r.t.Fatal(err)
+	}
+	lab.Until(r.t, 30*time.Second, "havip has reloaded", func() bool { return len(r.verdicts()) > len(before) })
+	return r.verdicts()[len(before)]
+}
+
+func (r *reloader) verdicts() []string {
+	var lines []string
+	for line := range strings.Lines(r.cmd.Output()) {
+		if strings.Contains(line, "msg=reloaded") || strings.Contains(line, "msg=reload ") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+func (r *reloader) must(config string) {
+	r.t.Helper()
+	if line := r.reload(config); !strings.Contains(line, "msg=reloaded") {
+		r.t.Fatalf("not reloaded: %s", line)
+	}
+}
+
+// deletions records the addresses that are removed from a host.
+type deletions struct {
+	mu   sync.Mutex
+	gone []string
+}
+
+func watchDeletions(t *testing.T, h *lab.Host) *deletions {
+	t.Helper()
+	updates, done := make(chan netlink.AddrUpdate, 1024), make(chan struct{})
+	if err := h.Do(func() error { return netlink.AddrSubscribe(updates, done) }); err != nil {
+		t.Fatal(err)
+	}
+	d := &deletions{}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for u := range updates {
+			if !u.NewAddr {
+				d.mu.Lock()
+				d.gone = append(d.gone, u.LinkAddress.IP.String())
+				d.mu.Unlock()
+			}
+		}
+	}()
+	t.Cleanup(func() { close(done); <-ended })
+	return d
+}
+
+func (d *deletions) of(a netip.Addr) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, g := range d.gone {
+		if g == a.String() {
+			n++
+		}
+	}
+	return n
+}
+
+const reloadRouter = `
+  - {name: VI_1, interface: eth0, vrid: 51, priority: %d, interval: 100ms, addresses: [192.168.31.250/24]%s}
+`
+
+// TestConformance47ReloadKeepsAddress: with everything about a router that
+// may change while it holds its address.
+func TestConformance47ReloadKeepsAddress(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24")
+	notified := filepath.Join(t.TempDir(), "fifo")
+	first := "vrrp:" + fmt.Sprintf(reloadRouter, 120, "")
+	r := startReloader(t, h, first)
+	lab.Until(t, 30*time.Second, "the only router becomes Active", func() bool { return h.Holds(vip) })
+	gone := watchDeletions(t, h)
+	wire, err := h.Capture("eth0", lab.Protocol(112))
+	if err != nil {
+		t.Fatal(err)
+	}
+	priorities := func() []byte {
+		var seen []byte
+		for _, f := range wire.Packets() {
+			if _, _, _, b, ok := f.IP(); ok && b[1] == 51 {
+				seen = append(seen, b[2])
+			}
+		}
+		return slices.Compact(seen)
+	}
+	shows := func(p byte) {
+		t.Helper()
+		lab.Until(t, 30*time.Second, fmt.Sprintf("advertisements with priority %d", p), func() bool {
+			seen := priorities()
+			return len(seen) > 0 && seen[len(seen)-1] == p
+		})
+	}
+	const checks = `checks:
+  good: {type: exec, command: [/bin/true], interval: 100ms, rise: 1, fall: %d}
+  slow: {type: exec, command: [/bin/sleep, "5"], interval: 10s}
+  bad: {type: exec, command: [/bin/false], interval: 100ms, rise: 1, fall: 1}
+`
+	for _, tc := range []struct {
+		name, config string
+		priority     byte
+	}{
+		{"the same", first, 120},
+		{"only moved in the file", "# a comment\n\n" + first, 120},
+		{"another priority", "vrrp:" + fmt.Sprintf(reloadRouter, 100, ""), 100},
+		{"a track, whose check has no result yet", fmt.Sprintf(checks, 2) + "vrrp:" + fmt.Sprintf(reloadRouter, 100, ", track: [{check: good}, {check: slow}]"), 100},
+		{"another check of that name", fmt.Sprintf(checks, 3) + "vrrp:" + fmt.Sprintf(reloadRouter, 100, ", track: [{check: good}, {check: slow}]"), 100},
+		{"a weight, of a check that fails", fmt.Sprintf(checks, 3) + "vrrp:" + fmt.Sprintf(reloadRouter, 100, ", track: [{check: bad, weight: -30}]"), 70},
+		{"notification", "vrrp:" + fmt.Sprintf(reloadRouter, 110, ", notify: [/bin/true], notify_fifo: "+notified), 110},
+		{"excluded addresses and a route", "vrrp:" + fmt.Sprintf(reloadRouter, 110, ", excluded: [192.168.31.249/24, 192.168.31.248/24], routes: [{to: 10.9.0.0/16}]"), 110},
+		{"one of them gone", "vrrp:" + fmt.Sprintf(reloadRouter, 110, ", excluded: [192.168.31.248/24]"), 110},
+		{"one of them moves to another router", "vrrp:" + fmt.Sprintf(reloadRouter, 110, "") +
+			"  - {name: VI_2, interface: eth0, vrid: 52, interval: 100ms, addresses: [192.168.31.252/24], excluded: [192.168.31.248/24]}\n", 110},
+		{"another router beside it", "vrrp:" + fmt.Sprintf(reloadRouter, 110, "") +
+			"  - {name: VI_2, interface: eth0, vrid: 52, interval: 100ms, addresses: [192.168.31.252/24]}\n", 110},
+		{"the other one gone again, a service", "vrrp:" + fmt.Sprintf(reloadRouter, 120, "") +
+			"services:\n  - {name: web, listen: \":8080\", backends: [\"192.168.31.10:80\"]}\n", 120},
+	} {
+		r.must(tc.config)
+		shows(tc.priority)
+		if !h.Holds(vip) || gone.of(vip) != 0 {
+			t.Fatalf("%s: the address was dropped", tc.name)
+		}
+		for _, extra := range []string{"192.168.31.249", "192.168.31.248", "192.168.31.252"} {
+			a, want := netip.MustParseAddr(extra), strings.Contains(tc.config, extra)
+			lab.Until(t, 30*time.Second, fmt.Sprintf("%s: %v is held: %v", tc.name, a, want), func() bool { return h.Holds(a) == want })
+		}
+	}
+	for name, config := range map[string]string{
+		"unknown key":          strings.Replace(first, "vrid", "vird", 1),
+		"interface missing":    first + "  - {name: VI_9, interface: eth9, vrid: 59, addresses: [192.168.31.9/24]}\n",
+		"not a FIFO":           "vrrp:" + fmt.Sprintf(reloadRouter, 120, ", notify_fifo: /dev/null"),
+		"port of another host": first + "services:\n  - {name: web, listen: \":8080\", backends: [\"192.168.31.10:80\"]}\n  - {name: x, listen: \":8081\", mode: tcp, backends: [\"192.168.31.10:80\"]}\n",
+	} {
+		if name == "port of another host" {
+			ln, err := h.Listen("tcp", ":8081")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+		}
+		line := r.reload(config)
+		if !strings.Contains(line, "nothing changed") || !strings.Contains(line, "havip.yaml:") {
+			t.Errorf("%s: it said %s", name, line)
+		}
+	}
+	shows(120)
+	if seen := priorities(); slices.Contains(seen, 0) || gone.of(vip) != 0 || !h.Holds(vip) {
+		t.Errorf("priorities on the wire: %v; address removed %d times", seen, gone.of(vip))
+	}
+}
+
+// TestConformance50ReloadMovesAddress: in one reload an address goes from
+// one router to another, and stays there.
+func TestConformance50ReloadMovesAddress(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ name, interfaceOf2 string }{{"on one interface", "eth0"}, {"to another interface", "eth1"}} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			l := lab.New(t)
+			h := l.MustHost("lb01", "192.168.31.240/24")
+			other, err := l.Segment("other")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Attach("eth1", other, netip.MustParsePrefix("10.0.0.1/24")); err != nil {
+				t.Fatal(err)
+			}
+			config := func(one, two string) string {
+				return fmt.Sprintf(`vrrp:
+  - {name: VI_1, interface: eth0, vrid: 51, interval: 100ms, addresses: [%s]}
+  - {name: VI_2, interface: %s, vrid: 52, interval: 100ms, addresses: [%s]}
+`, one, tc.interfaceOf2, two)
+			}
+			r := startReloader(t, h, config("192.168.31.250/24, 192.168.31.251/24", "192.168.31.252/24"))
+			addrs := []netip.Addr{vip, netip.MustParseAddr("192.168.31.251"), netip.MustParseAddr("192.168.31.252")}
+			all := func() bool {
+				return !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !h.Holds(a) })
+			}
+			lab.Until(t, 30*time.Second, "all addresses are held", all)
+			gone := watchDeletions(t, h)
+			r.must(config("192.168.31.251/24", "192.168.31.252/24, 192.168.31.250/24"))
+			lab.Until(t, 30*time.Second, "all addresses are held again", all)
+			if n := gone.of(vip); n != 1 {
+				t.Errorf("the address was removed %d times on its way, want 1", n)
+			}
+			// Longer than a round of either router, and than a lease.
+			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+				if !all() {
+					t.Fatal("an address went away again")
+				}
+			}
+			link, err := h.Netlink().LinkByName(tc.interfaceOf2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := h.Netlink().AddrList(link, syscall.AF_INET)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(vip.AsSlice()) }) {
+				t.Errorf("%v is not on %s", vip, tc.interfaceOf2)
+			}
+		})
+	}
+}
+
+// TestReloadKeepsConnections: a service that keeps its listen address refuses
+// nobody and cuts nobody, whatever else of it changes.
+func TestReloadKeepsConnections(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24")
+	app := l.MustHost("app", "192.168.31.242/24")
+	client := l.MustHost("client", "192.168.31.10/24")
+	for _, port := range []string{"8080", "8081"} {
+		ln, err := app.Listen("tcp", ":"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, port) })}
+		go srv.Serve(ln)
+		t.Cleanup(func() { srv.Close() })
+	}
+	service := func(mode, rest string) string {
+		return fmt.Sprintf("services:\n  - {name: web, listen: \":8080\", mode: %s, %s}\n", mode, rest)
+	}
+	r := startReloader(t, h, service("tcp", `backends: ["192.168.31.242:8080"]`))
+	dial := func() (net.Conn, error) { return client.DialContext(t.Context(), "tcp", "192.168.31.240:8080") }
+	ask := func(c net.Conn) (string, error) {
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return "", err
+		}
+		in := bufio.NewReader(c)
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return "", err
+		}
+		defer res.Body.Close()
+		line, err := bufio.NewReader(res.Body).ReadString('\n')
+		return strings.TrimSpace(line), err
+	}
+	var kept net.Conn
+	lab.Eventually(t, 30*time.Second, "the service answers", func() error {
+		c, err := dial()
+		if err == nil {
+			kept = c
+			_, err = ask(c)
+		}
+		return err
+	})
+	defer kept.Close()
+
+	// Somebody asks all the time, each time anew.
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			c, err := dial()
+			if err == nil {
+				_, err = ask(c)
+				c.Close()
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for _, tc := range []struct{ name, mode, rest string }{
+		{"another backend", "tcp", `backends: ["192.168.31.242:8080", "192.168.31.242:8081"]`},
+		{"another balance", "tcp", `balance: least-conn, backends: ["192.168.31.242:8080", "192.168.31.242:8081"]`},
+		{"a check", "tcp", `balance: least-conn, backends: ["192.168.31.242:8080", "192.168.31.242:8081"], check: {type: tcp, interval: 100ms}`},
+		{"another check", "tcp", `balance: least-conn, backends: ["192.168.31.242:8080", "192.168.31.242:8081"], check: {type: http, interval: 200ms}`},
+		{"a router, which is no business of it", "tcp", `balance: least-conn, backends: ["192.168.31.242:8080"]}
+vrrp:
+  - {name: VI_1, interface: eth0, vrid: 51, addresses: [192.168.31.250/24]`},
+	} {
+		r.must(service(tc.mode, tc.rest))
+		if _, err := ask(kept); err != nil {
+			t.Fatalf("%s: an established connection: %v", tc.name, err)
+		}
+	}
+	for _, tc := range []struct{ name, mode, rest string }{
+		{"another mode", "http", `backends: ["192.168.31.242:8080"]`},
+		{"another balance of requests", "http", `balance: random, backends: ["192.168.31.242:8081"]`},
+	} {
+		r.must(service(tc.mode, tc.rest))
+		c, err := dial()
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		want := tc.rest[len(tc.rest)-6 : len(tc.rest)-2]
+		if got, err := ask(c); err != nil || got != want {
+			t.Errorf("%s: answered by %q (%v), want %s", tc.name, got, err, want)
+		}
+		c.Close()
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Errorf("a new connection failed meanwhile: %v", err)
+	}
+
+	// Another address on the same port: the old listener must let go first.
+	r.must(strings.Replace(service("http", `backends: ["192.168.31.242:8080"]`), `":8080"`, `"192.168.31.240:8080"`, 1))
+	c, err := dial()
+	if err != nil {
+		t.Fatalf("after the listen address changed: %v", err)
+	}
+	defer c.Close()
+	if got, err := ask(c); err != nil || got != "8080" {
+		t.Errorf("after the listen address changed: answered by %q (%v)", got, err)
+	}
+}

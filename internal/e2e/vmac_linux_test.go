@@ -1,0 +1,129 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// virtualMAC makes a peer use the virtual routers' hardware addresses: what
+// its configuration, in file, says of an interface is replaced.
+func virtualMAC(p peer, name, file string, replace ...string) peer {
+	configure, r := p.configure, strings.NewReplacer(replace...)
+	p.name, p.mac = name, frrMAC
+	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
+		argv, err := configure(n, routers, dir)
+		if err != nil {
+			return nil, err
+		}
+		path := filepath.Join(dir, file)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		return argv, os.WriteFile(path, []byte(r.Replace(string(b))), 0o600)
+	}
+	return p
+}
+
+// TestVirtualMAC: the addresses move together with the virtual routers'
+// hardware addresses, from which all advertisements come. A client that has
+// learned one never sees another.
+func TestVirtualMAC(t *testing.T) {
+	t.Parallel()
+	lab.Need(t, "keepalived")
+	better, equal := [2]uint8{120, 110}, [2]uint8{100, 100}
+	routers := []virtualRouter{
+		newRouter("v2 PASS", 81, 2, "pass", false, false, better),
+		newRouter("v2 AH", 82, 2, "ah", false, false, better),
+		newRouter("v3 IPv4", 83, 3, "", false, false, better),
+		newRouter("v3 IPv4, equal priorities", 84, 3, "", false, false, equal),
+		newRouter("v3 IPv6", 83, 3, "", true, false, better),
+		newRouter("v3 IPv6, equal priorities", 84, 3, "", true, false, equal),
+	}
+	h := virtualMAC(havipPeer(t), "havip", "havip.yaml", "    interface: eth0\n", "    interface: eth0\n    virtual_mac: true\n")
+	k := virtualMAC(keepalivedPeer, "keepalived", "keepalived.conf", "\tinterface eth0\n", "\tinterface eth0\n\tuse_vmac\n", " dev eth0\n", "\n")
+	const mac = "    virtual_mac: true\n"
+	hb := virtualMAC(h, "havip xmit_base", "havip.yaml", mac, mac+"    xmit_base: true\n")
+	kb := virtualMAC(k, "keepalived vmac_xmit_base", "keepalived.conf", "\tuse_vmac\n", "\tuse_vmac\n\tvmac_xmit_base\n")
+	hb.mac, kb.mac = nil, nil
+	for _, peers := range [][2]peer{{h, h}, {h, k}, {k, h}, {hb, kb}, {kb, hb}} {
+		t.Run(fmt.Sprintf("LB-01 %s/LB-02 %s", peers[0].name, peers[1].name), func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, peers, routers)
+			for _, n := range p.nodes {
+				if strings.HasPrefix(n.peer.name, h.name) {
+					continue
+				}
+				// What Keepalived leaves to its administrator: each interface
+				// would answer for the addresses of all, and eth0 would ask in
+				// the name of addresses that are not its own.
+				if err := errors.Join(
+					n.host.Sysctl("net.ipv4.conf.all.arp_ignore", "1"), n.host.Sysctl("net.ipv4.conf.all.arp_announce", "2"),
+				); err != nil {
+					t.Fatal(err)
+				}
+			}
+			client := p.lab.MustHost("client", "192.168.31.9/24", "2001:db8:31::9/64")
+			for _, s := range life {
+				p.live([]step{s})
+				p.known(client)
+			}
+			p.fromVirtualMAC()
+		})
+	}
+}
+
+// known checks that the client reaches each router's last address, and at the
+// virtual hardware address.
+func (p *pair) known(client *lab.Host) {
+	p.t.Helper()
+	for i, r := range p.routers {
+		addr := r.addresses[len(r.addresses)-1].Addr()
+		want := frrMAC(&r).String()
+		lab.Eventually(p.t, 20*time.Second, r.name+": the client reaches the address", func() error {
+			conn, err := client.DialContext(p.t.Context(), "tcp", net.JoinHostPort(addr.String(), "9"))
+			if err == nil {
+				return conn.Close()
+			}
+			if p.now()[i] == both || errors.Is(err, syscall.ECONNREFUSED) {
+				return nil // answered; while both have it the answer may be lost
+			}
+			return err
+		})
+		list, err := client.Netlink().NeighList(0, syscall.AF_UNSPEC)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for _, n := range list {
+			if n.IP.String() == addr.String() && n.HardwareAddr != nil && n.HardwareAddr.String() != want {
+				p.t.Errorf("%s: %v is at %v for the client, want %s", r.name, addr, n.HardwareAddr, want)
+			}
+		}
+	}
+}
+
+// fromVirtualMAC checks all advertisements that were sent so far.
+func (p *pair) fromVirtualMAC() {
+	p.t.Helper()
+	wrong := make(map[string]int)
+	for _, a := range p.advertisements(time.Time{}) {
+		if p.nodes[a.node].peer.mac == nil {
+			continue // advertisements() finds only those from eth0
+		}
+		if want := frrMAC(&p.routers[a.router]).String(); a.mac.String() != want {
+			wrong[fmt.Sprintf("%s: LB-%02d advertises from %v, want %s", p.routers[a.router].name, a.node+1, a.mac, want)]++
+		}
+	}
+	for what, n := range wrong {
+		p.t.Errorf("%s (%d times)", what, n)
+	}
+}
