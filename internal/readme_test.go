@@ -1,0 +1,42 @@
+package internal_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/havip/havip/internal/config"
+)
+
+// TestReadme: the code that README shows is code that compiles, and its
+// configuration is one that havip accepts.
+func TestReadme(t *testing.T) {
+	readme := read(t, "../README.md")
+	example := read(t, "../examples/embed/main.go")
+	if code := block(t, readme, "go"); !strings.Contains(example, code) {
+		t.Error("README's Go code is not part of examples/embed/main.go")
+	}
+	if _, err := config.Parse("README.md", []byte(block(t, readme, "yaml"))); err != nil {
+		t.Errorf("README's configuration: %v", err)
+	}
+}
+
+// block returns the first fenced block of a language.
+func block(t *testing.T, text, language string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(text, "```"+language+"\n")
+	if !ok {
+		t.Fatalf("README has no %s block", language)
+	}
+	code, _, _ := strings.Cut(rest, "```")
+	return code
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
