@@ -170,9 +170,9 @@ func runCheckCases(t *testing.T, tests []checkCase) {
 				}
 			}
 			limit := cmp.Or(test.limit, test.patience, 30*time.Second)
+			began := time.Now() // before the limit: no check may be faster than its patience
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
-			began := time.Now()
 			err := test.checker.Check(ctx)
 			took := time.Since(began)
 			switch {
