@@ -45,8 +45,10 @@ type PoolConfig struct {
 	// Hysteresis widens Quorum: it is lost below Quorum - Hysteresis and regained
 	// at Quorum + Hysteresis. Must be less than Quorum.
 	Hysteresis int
-	// Panic is the percentage of backends, 0 to 100, below which health is not
-	// believed any more and all are used. Default 0: health is always believed.
+	// Panic is the percentage, 0 to 100, of the backends in use - the primaries, or
+	// the backups while those serve - below which health is not believed any
+	// more and all are used, primaries before backups. Default 0: health is
+	// always believed.
 	Panic int
 	// KillOnDown cuts the connections of a backend that goes down; by default
 	// they live as long as the backend answers on them.

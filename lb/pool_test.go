@@ -348,6 +348,35 @@ func TestPanic(t *testing.T) {
 	}
 }
 
+// In panic health is not believed, so neither is the loss of the quorum.
+func TestPanicWithBackups(t *testing.T) {
+	bs := backends(1, 1, 1, 1, 1)
+	bs[4].Backup = true
+	p := newPool(t, PoolConfig{Backends: bs, Panic: 50})
+	step := func(what string, panic bool, want string) {
+		t.Helper()
+		st := p.Status()
+		if got := picks(t, p, len(strings.Fields(want))); got != want || st.Panic != panic {
+			t.Errorf("%s: %q, panic %v; want %q, %v", what, got, st.Panic, want, panic)
+		}
+		for _, b := range st.Backends {
+			if b.InUse != strings.Contains(want, b.Name) {
+				t.Errorf("%s: %s in use: %v", what, b.Name, b.InUse)
+			}
+		}
+	}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		p.SetHealth(name, false)
+	}
+	step("the backup is up", false, "e e e e")
+	p.SetHealth("e", false)
+	step("all are down", true, "a b c d a b")
+	p.SetHealth("d", true)
+	step("one primary is up", true, "c d a b c d")
+	p.SetHealth("c", true)
+	step("half of the primaries are up", false, "c d c d")
+}
+
 func TestUpdateKeepsWhatIsUnchanged(t *testing.T) {
 	bs := backends(1, 1, 1)
 	p := newPool(t, PoolConfig{Backends: bs})

@@ -120,30 +120,37 @@ type snapshot struct {
 func newSnapshot(r *roster, quorum bool, turns *[2]atomic.Uint64) *snapshot {
 	s := &snapshot{roster: r, live: make([]bool, len(r.all))}
 	cfg := r.cfg
-	healthy, candidates, weight := 0, 0, 0
+	// Of primaries and backups: backends that do not drain, and how many are up.
+	var candidates, healthy [2]int
+	weight := 0 // Of the healthy primaries.
 	for _, m := range r.all {
 		if m.Drain || m.draining.Load() {
 			continue
 		}
-		candidates++
+		candidates[m.tier()]++
 		if !m.down.Load() {
-			healthy++
+			healthy[m.tier()]++
 			if !m.Backup {
 				weight += m.Weight
 			}
 		}
 	}
-	s.panic = candidates > 0 && healthy*100 < cfg.Panic*candidates
 	if quorum {
 		s.quorum = weight >= cfg.Quorum-cfg.Hysteresis
 	} else {
 		s.quorum = weight >= cfg.Quorum+cfg.Hysteresis
 	}
+	serving := 0
+	if !s.quorum && candidates[1] > 0 || candidates[0] == 0 {
+		serving = 1
+	}
+	s.panic = healthy[serving]*100 < cfg.Panic*candidates[serving]
 
 	for t := range s.tiers {
 		s.tiers[t] = s.newTier(t, &turns[t])
 	}
-	if !s.quorum && len(s.tiers[1].live) > 0 {
+	// The quorum is a matter of health too: in panic it is not believed either.
+	if !s.quorum && !s.panic && len(s.tiers[1].live) > 0 {
 		s.tiers[0], s.tiers[1] = s.tiers[1], s.tiers[0]
 	}
 	first := 0

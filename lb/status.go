@@ -27,7 +27,7 @@ type BackendStatus struct {
 type PoolStatus struct {
 	Name     string
 	Quorum   bool   // The healthy backends weigh enough.
-	Panic    bool   // Too few are healthy: health is ignored.
+	Panic    bool   // Too few are healthy: health is ignored, and so is Quorum.
 	Queued   int    // Flows that wait for a backend now.
 	Waits    uint64 // Flows that had to wait so far,
 	Overflow uint64 // and those that could not, or did in vain.
