@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"regexp"
@@ -65,15 +64,7 @@ func (c File) check() error {
 	if c.Content == nil {
 		return nil
 	}
-	if !info.Mode().IsRegular() { // opening a FIFO may take for ever
-		return fmt.Errorf("is no regular file (mode %v)", info.Mode())
-	}
-	f, err := os.Open(c.Path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxReply))
+	text, err := readRegular(c.Path, maxReply)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// stopGrace is how long a Checker may take to return after its context was
-// done. After that its probe has failed, whatever it will return.
+// stopGrace is how long a Checker's methods may take to return after their
+// context was done. After that a probe has failed, whatever it will return.
 const stopGrace = time.Second
 
 // watchRetry is the time from the end of a Watch that failed to the next.
@@ -122,7 +122,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	// queueing for the lock of the one that they all were given.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer m.watch(ctx)()
+	watched := m.watch(ctx)
 
 	m.mu.Lock()
 	m.core.start(time.Now(), random(m.cfg.StartSpread))
@@ -142,7 +142,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return m.finish(p)
+			return m.finish(p, watched)
 		case <-m.kick:
 			m.checkEpoch(p)
 		case r := <-results:
@@ -167,14 +167,15 @@ func (m *Monitor) setRunning(on bool) bool {
 	return changed
 }
 
-// watch runs a Watcher's Watch, again if it fails; the function it returns
-// waits for its end.
-func (m *Monitor) watch(ctx context.Context) (wait func()) {
+// watch runs a Watcher's Watch, again if it fails. The channel it returns is
+// closed at its end.
+func (m *Monitor) watch(ctx context.Context) <-chan struct{} {
+	done := make(chan struct{})
 	w, ok := m.cfg.Checker.(Watcher)
 	if !ok {
-		return func() {}
+		close(done)
+		return done
 	}
-	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		level := slog.LevelWarn
@@ -191,7 +192,7 @@ func (m *Monitor) watch(ctx context.Context) (wait func()) {
 			}
 		}
 	}()
-	return func() { <-done }
+	return done
 }
 
 // untilWake returns the time to the next thing to do, if there is one.
@@ -270,17 +271,24 @@ func (m *Monitor) start(ctx context.Context, epoch int) *probe {
 	return p
 }
 
-// finish waits for the probe under way at the end of Run.
-func (m *Monitor) finish(p *probe) error {
-	if p == nil {
-		return nil
+// finish waits for what is under way at the end of Run: a probe, if p is not
+// nil, and Watch.
+func (m *Monitor) finish(p *probe, watched <-chan struct{}) error {
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	if p != nil {
+		p.cancel()
+		select {
+		case <-p.result:
+		case <-grace.C:
+			return fmt.Errorf("healthcheck: monitor %s: stopped, but its checker has not returned", m.cfg.Name)
+		}
 	}
-	p.cancel()
 	select {
-	case <-p.result:
+	case <-watched:
 		return nil
-	case <-time.After(stopGrace):
-		return fmt.Errorf("healthcheck: monitor %s: stopped, but its checker has not returned", m.cfg.Name)
+	case <-grace.C:
+		return fmt.Errorf("healthcheck: monitor %s: stopped, but its checker still watches", m.cfg.Name)
 	}
 }
 

@@ -277,6 +277,33 @@ func TestStopWithStuckChecker(t *testing.T) {
 	})
 }
 
+// deaf is a Checker whose Watch ignores its context.
+type deaf struct {
+	*target
+	release chan struct{}
+}
+
+func (d deaf) Watch(context.Context, func()) error {
+	<-d.release
+	return nil
+}
+
+func TestStopWithStuckWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := deaf{newTarget(nil), make(chan struct{})}
+		_, stop := start(t, Config{Checker: d})
+		time.Sleep(100 * ms)
+		began := time.Now()
+		if err := stop(); err == nil {
+			t.Error("Run returned nil though its checker still watches")
+		}
+		if took := time.Since(began); took != stopGrace {
+			t.Errorf("Run took %v to give up, want %v", took, stopGrace)
+		}
+		close(d.release)
+	})
+}
+
 func TestPauseResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cancelled error

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -187,12 +186,7 @@ func parseStat(stat []byte) (comm string, state byte, ok bool) {
 }
 
 func readPIDFile(path string) (int, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 64))
+	text, err := readRegular(path, 64)
 	if err != nil {
 		return 0, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -212,12 +213,43 @@ func TestProcess(t *testing.T) {
 		{name: "empty PID file", checker: Process{PIDFile: pidFile("")}, want: "no process number"},
 		{name: "PID file with junk", checker: Process{PIDFile: pidFile("junk")}, want: `no process number: "junk"`},
 		{name: "PID file with more lines", checker: Process{PIDFile: pidFile(" " + strconv.Itoa(pid) + " \n/var/lib/data\n")}},
+		{name: "PID file is a FIFO", checker: Process{PIDFile: makeFIFO(t)}, want: "is no regular file"},
 		{name: "oversized PID file", checker: Process{PIDFile: pidFile(strings.Repeat("9", 100000))}, want: "no process number"},
 	})
 	for _, c := range []Process{{}, {Name: "x", Min: -1}, {PIDFile: "/x", Min: 2}} {
 		if c.Validate() == nil {
 			t.Errorf("%+v is accepted", c)
 		}
+	}
+}
+
+// makeFIFO returns the path of a FIFO that nobody writes to: to open it for
+// reading takes for ever.
+func makeFIFO(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFileOfOtherKinds(t *testing.T) {
+	something := regexp.MustCompile(".")
+	runCheckCases(t, []checkCase{
+		{name: "a FIFO exists", checker: File{Path: makeFIFO(t)}},
+		{name: "a FIFO has no content", checker: File{Path: makeFIFO(t), Content: something}, want: "is no regular file"},
+		{name: "a device has no content", checker: File{Path: "/dev/zero", Content: something}, want: "is no regular file"},
+	})
+}
+
+// TestFIFOHoldsUpNobody: neither the watch nor the end of a Monitor waits for
+// somebody to write a process number.
+func TestFIFOHoldsUpNobody(t *testing.T) {
+	m, stop := start(t, Config{Checker: Process{PIDFile: makeFIFO(t)}, Interval: 10 * time.Millisecond})
+	waitFor(t, "a few probes", func() bool { return m.Status().Probes > 3 })
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }
 
