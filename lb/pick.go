@@ -128,8 +128,7 @@ func (c *chooser) usable(m *member) bool {
 	if c.now == 0 {
 		return true
 	}
-	until := m.ramp.Load()
-	if m.ejected.Load() > c.now || until != 0 && !c.ramped(m, until) {
+	if m.ejected.Load() > c.now || !c.ramped(m) {
 		c.passedOver = true
 		return false
 	}
@@ -163,38 +162,47 @@ func (c *chooser) take(m *member) bool {
 
 // ramped lets a growing part of the picks through during slow start: never less
 // than a hundredth, so that the backend does start.
-func (c *chooser) ramped(m *member, until int64) bool {
-	if c.now >= until {
-		c.pool.settle(&m.ramp)
+func (c *chooser) ramped(m *member) bool {
+	start := m.ramp.Load()
+	if start == 0 {
 		return true
 	}
-	passed := float64(c.now-until)/float64(c.cfg.SlowStart) + 1
-	return rand.Float64() < max(passed, 0.01)
+	passed := c.now - start
+	if passed >= int64(c.cfg.SlowStart) {
+		if m.ramp.CompareAndSwap(start, 0) {
+			c.pool.restless.Add(-1)
+		}
+		return true
+	}
+	return rand.Float64() < max(float64(passed)/float64(c.cfg.SlowStart), 0.01)
 }
 
 // failed counts a failure and ejects the server when they are too many.
 func (p *Pool) failed(m *member) {
 	m.failures.Add(1)
-	if p.config().MaxFails < 0 {
+	cfg := p.config()
+	if cfg.MaxFails < 0 {
 		return
 	}
 	now := p.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now-m.lastFail > int64(p.config().FailTimeout) {
+	if m.removed {
+		return
+	}
+	if now-m.lastFail > int64(cfg.FailTimeout) {
 		m.fails.Store(0)
 	}
 	m.lastFail = now
 	// A failure on probation renews the ejection at once.
-	if m.fails.Add(1) < int64(p.config().MaxFails) && m.ejected.Load() == 0 {
+	if m.fails.Add(1) < int64(cfg.MaxFails) && m.ejected.Load() == 0 {
 		return
 	}
-	until := now + int64(p.config().FailTimeout)
-	if m.ejected.Swap(until) == 0 {
+	if m.ejected.Swap(now+int64(cfg.FailTimeout)) == 0 {
 		p.restless.Add(1)
 		m.ejects.Add(1)
-		p.log.Warn("backend ejected", "pool", p.config().Name, "backend", m.Name,
-			"failures", m.fails.Load(), "for", p.config().FailTimeout)
+		p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name,
+			"failures", m.fails.Load(), "for", cfg.FailTimeout)
 	}
 }
 
@@ -213,9 +221,10 @@ func (p *Pool) succeeded(m *member) {
 	}
 }
 
-// rampUp begins a server's slow start.
-func (p *Pool) rampUp(s *server) {
-	if p.config().SlowStart > 0 && s.ramp.Swap(p.now()+int64(p.config().SlowStart)) == 0 {
+// rampUp begins a server's slow start. How long that lasts is up to the
+// configuration at each pick.
+func (p *Pool) rampUp(s *server, cfg *PoolConfig) {
+	if cfg.SlowStart > 0 && s.ramp.Swap(p.now()) == 0 {
 		p.restless.Add(1)
 	}
 }

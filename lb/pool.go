@@ -53,8 +53,9 @@ type PoolConfig struct {
 	// KillOnDown cuts the connections of a backend that goes down; by default
 	// they live as long as the backend answers on them.
 	KillOnDown bool
-	// DrainTimeout is when connections to a backend that drains or was removed are
-	// cut. Default 0: never.
+	// DrainTimeout is how long after a backend began to drain, or was removed, its
+	// connections are cut. A change is for all that drain, but not for those that
+	// were removed before. Default 0: never.
 	DrainTimeout time.Duration
 	// Queue is how many flows may wait, first come first served, while all
 	// backends are at their MaxConns. Default 0: none waits.
@@ -167,10 +168,10 @@ func (p *Pool) Update(backends []Backend) error {
 
 // update makes a roster of cfg and backends current. p.mu is held.
 func (p *Pool) update(cfg *PoolConfig, backends []Backend) error {
-	first := p.snap.Load() == nil
 	old := make(map[string]*member)
-	if !first {
-		for _, m := range p.snap.Load().all {
+	prev := p.snap.Load()
+	if prev != nil {
+		for _, m := range prev.all {
 			old[m.Name] = m
 		}
 	}
@@ -192,32 +193,39 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) error {
 		}
 		all = append(all, m)
 	}
-	if !first {
-		// Only now is it certain that the update takes place.
-		for _, m := range all {
-			if o := old[m.Name]; o == nil || o.server != m.server {
-				p.rampUp(m.server)
-			}
+	// Only now is it certain that the update takes place.
+	for _, m := range all {
+		if o := old[m.Name]; prev != nil && (o == nil || o.server != m.server) {
+			p.rampUp(m.server, cfg)
 		}
-		p.forget(all)
+		if cfg.SlowStart == 0 {
+			p.settle(&m.ramp)
+		}
 	}
 	p.publish(newRoster(all, cfg))
+	if prev != nil {
+		p.forget(prev.all, all)
+	}
 	return nil
 }
 
-// forget ends the ejection and slow start of servers that all does not
-// hold any more, so that restless does not count them for ever.
-func (p *Pool) forget(all []*member) {
+// forget lets go of the servers of before that all does not hold any more: they
+// drain, and restless does not count them.
+func (p *Pool) forget(before, all []*member) {
 	kept := make(map[*server]bool, len(all))
 	for _, m := range all {
 		kept[m.server] = true
 	}
-	for _, m := range p.snap.Load().all {
-		if !kept[m.server] {
-			p.settle(&m.ejected)
-			p.settle(&m.ramp)
-			p.drain(m.server, true)
+	for _, m := range before {
+		if kept[m.server] {
+			continue
 		}
+		m.mu.Lock()
+		m.removed = true
+		p.settle(&m.ejected)
+		m.mu.Unlock()
+		p.settle(&m.ramp)
+		p.drain(m.server, true)
 	}
 }
 
@@ -242,7 +250,7 @@ func (p *Pool) SetHealth(backend string, up bool) {
 		// What happened before the backend went down says nothing any more.
 		m.fails.Store(0)
 		p.settle(&m.ejected)
-		p.rampUp(m.server)
+		p.rampUp(m.server, p.config())
 	} else {
 		p.settle(&m.ramp)
 	}
@@ -290,18 +298,33 @@ func (p *Pool) publish(r *roster) {
 
 // drain arms or disarms the end of a server's connections. p.mu is held.
 func (p *Pool) drain(s *server, draining bool) {
+	timeout := p.config().DrainTimeout
 	switch {
-	case p.config().DrainTimeout == 0:
-	case draining && s.drainTimer == nil:
-		s.drainTimer = time.AfterFunc(p.config().DrainTimeout, func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.cut(s)
-		})
-	case !draining && s.drainTimer != nil:
+	case !draining:
+		s.drains, timeout = 0, 0
+	case s.drains == 0:
+		s.drains = p.now()
+	}
+	if timeout == s.drainTimeout {
+		return
+	}
+	if s.drainTimer != nil {
 		s.drainTimer.Stop()
 		s.drainTimer = nil
 	}
+	if s.drainTimeout = timeout; timeout == 0 {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(timeout-time.Duration(p.now()-s.drains), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		// It may have been too late for Stop.
+		if s.drainTimer == timer {
+			p.cut(s)
+		}
+	})
+	s.drainTimer = timer
 }
 
 // watchGone registers what a plane does when the connections of a server must

@@ -281,6 +281,23 @@ func TestLastServerIsNeverOut(t *testing.T) {
 	}
 }
 
+// What is still under way on a backend when that is removed has nothing to say.
+func TestFailureOfARemovedBackend(t *testing.T) {
+	bs := backends(1, 1)
+	p := newPool(t, PoolConfig{Backends: bs})
+	k, err := p.Pick(new(Flow))
+	if err != nil || k.Backend() != "a" {
+		t.Fatal(k, err)
+	}
+	if err := p.Update(bs[1:]); err != nil {
+		t.Fatal(err)
+	}
+	k.Done(Failure)
+	if n := p.restless.Load(); n != 0 {
+		t.Errorf("restless = %d after a failure of a removed backend", n)
+	}
+}
+
 func TestSlowStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, PoolConfig{Backends: backends(1, 1), SlowStart: 10 * time.Second})
@@ -309,6 +326,52 @@ func TestSlowStart(t *testing.T) {
 		if n := p.restless.Load(); n != 0 {
 			t.Errorf("restless = %d after slow start", n)
 		}
+	})
+}
+
+// A ramp goes on by the SlowStart that is in force, also one that comes with the
+// backend that it is for.
+func TestSlowStartChangesWhileItLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := PoolConfig{Backends: backends(1, 1), SlowStart: 10 * time.Second}
+		p := newPool(t, cfg)
+		step := func(what, backend string, pass float64) {
+			t.Helper()
+			got := float64(strings.Count(picks(t, p, 4000), backend)) / 4000
+			if want := pass / (1 + pass); got < want-0.06 || got > want+0.06 {
+				t.Errorf("%s: the share is %.3f, want about %.3f", what, got, want)
+			}
+			if n := p.restless.Load(); (n == 0) != (pass == 1) {
+				t.Errorf("%s: restless = %d", what, n)
+			}
+		}
+		reconfigure := func(slowStart time.Duration, weights ...int) {
+			t.Helper()
+			cfg.SlowStart, cfg.Backends = slowStart, backends(weights...)
+			if err := p.Reconfigure(cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.SetHealth("a", false)
+		p.SetHealth("a", true)
+		time.Sleep(5 * time.Second)
+		step("5 s of 10", "a", 0.5)
+		reconfigure(20*time.Second, 1, 1)
+		step("5 s of 20", "a", 0.25)
+		reconfigure(6*time.Second, 1, 1)
+		step("5 s of 6", "a", 5./6)
+		reconfigure(0, 1, 1)
+		step("slow start off", "a", 1)
+		reconfigure(10*time.Second, 1, 1)
+		step("slow start on again", "a", 1)
+
+		reconfigure(0, 1)
+		reconfigure(10*time.Second, 1, 1)
+		time.Sleep(5 * time.Second)
+		step("slow start comes with b", "b", 0.5)
+		reconfigure(10*time.Second, 1)
+		reconfigure(0, 1, 1)
+		step("slow start goes as b comes", "b", 1)
 	})
 }
 

@@ -26,13 +26,18 @@ type server struct {
 	changed  atomic.Int64 // Time of the last change of down, 0 if none.
 
 	ejected atomic.Int64 // Until when; 0: not ejected.
-	ramp    atomic.Int64 // Until when slow start lasts; 0: no slow start.
+	ramp    atomic.Int64 // When slow start began; 0: no slow start.
 
 	mu       sync.Mutex   // Guards writing what follows.
 	fails    atomic.Int64 // Failures with no more than FailTimeout between them.
 	lastFail int64
+	removed  bool // From the pool: what fails now does not eject it.
 
-	drainTimer *time.Timer // Guarded by Pool.mu.
+	// Guarded by Pool.mu: since when the server drains (0: it does not), and what
+	// will cut its connections, DrainTimeout as it was then later.
+	drains       int64
+	drainTimer   *time.Timer
+	drainTimeout time.Duration
 }
 
 func newServer(address string) *server {
