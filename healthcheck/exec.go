@@ -12,8 +12,8 @@ const (
 	// maxOutput is how much of a program's output is kept. The rest is read
 	// and dropped, so that the program never blocks on a full pipe.
 	maxOutput = 4 << 10
-	// outputGrace is how long output is awaited after the program has exited:
-	// a background process that it left behind may hold the pipe for ever.
+	// outputGrace is how long the end of a program's output is awaited after it
+	// has failed: a process that it left behind may hold the pipe for ever.
 	outputGrace = 100 * time.Millisecond
 	// defaultPath is the only environment of a program by default.
 	defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -24,12 +24,19 @@ const (
 //
 // The program runs without a shell (for one, run "/bin/sh" with "-c"), in a
 // process group of its own, which is killed as a whole when time is up. Its
-// output becomes part of the error.
+// output becomes part of the error. What it leaves in the background when it
+// exits by itself lives on, and may go on writing; once this process has ended
+// nobody reads that any more, so a daemon that is to stay should have its
+// output elsewhere. To collect such processes when they end is the business of
+// the system's first process: in a container use one that does
+// ("docker run --init").
 //
 // A program that would run as root must be out of everyone else's reach: the
 // file, each directory above it and each symbolic link on the way must belong
-// to root and be writable by root only, or it is refused. This does not extend
-// to files named in Args.
+// to root and be writable by root only, or it is refused. This extends neither
+// to the interpreter that the first line of a script names nor to files named
+// in Args. Root of a user namespace without other users is no root in this
+// sense.
 //
 // A program that is missing, may not be run or is refused gives [ErrCannotRun].
 type Exec struct {
@@ -59,12 +66,4 @@ func (c Exec) Validate() error {
 		}
 	}
 	return nil
-}
-
-// head keeps the first maxOutput bytes written to it.
-type head struct{ kept []byte }
-
-func (h *head) Write(p []byte) (int, error) {
-	h.kept = append(h.kept, p[:min(len(p), maxOutput-len(h.kept))]...)
-	return len(p), nil
 }

@@ -3,16 +3,13 @@
 package healthcheck
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,24 +44,30 @@ func (c Exec) check(ctx context.Context) error {
 		cmd.Dir = "/"
 	}
 	cmd.Env = append([]string{defaultPath}, c.Env...)
-	var output head
-	cmd.Stdout, cmd.Stderr = &output, &output
+	output, pipe, err := capture(credential)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCannotRun, err)
+	}
+	cmd.Stdout, cmd.Stderr = pipe, pipe
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = outputGrace
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	pipe.Close()
+	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	err = cmd.Wait()
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		err = fmt.Errorf("killed: %w", cause(ctx.Err()))
-	case errors.Is(err, exec.ErrWaitDelay):
-		return nil // exited with 0, and left something behind that holds the pipe
+	if state := cmd.ProcessState; state != nil {
+		// How it ended counts, not whether its time is up by now.
+		status, _ := state.Sys().(syscall.WaitStatus)
+		switch {
+		case state.Success():
+			return nil
+		case ctx.Err() != nil && status.Signal() == syscall.SIGKILL:
+			err = fmt.Errorf("killed: %w", cause(ctx.Err()))
+		}
 	}
-	if text := bytes.TrimSpace(output.kept); len(text) > 0 {
+	if text := output.text(); len(text) > 0 {
 		return fmt.Errorf("%w: %s", err, excerpt(text))
 	}
 	return err
@@ -172,7 +175,7 @@ func rootOwned(path string) error {
 	if !ok {
 		return fmt.Errorf("%s: owner unknown", path)
 	}
-	if stat.Uid != 0 && (!inUserNamespace() || stat.Uid != overflowID) {
+	if stat.Uid != 0 && (stat.Uid != overflowID || !soleUser()) {
 		return fmt.Errorf("refused: %s does not belong to root", path)
 	}
 	mode := info.Mode()
@@ -191,15 +194,21 @@ func rootOwned(path string) error {
 }
 
 // overflowID is the owner shown for a user without a number in this user
-// namespace (/proc/sys/kernel/overflowuid). Root outside is one of these: what
-// it owns is out of our root's reach, and no less safe for that.
+// namespace (/proc/sys/kernel/overflowuid).
 const overflowID = 65534
 
-// inUserNamespace reports whether root here is not the machine's.
-var inUserNamespace = sync.OnceValue(func() bool {
-	data, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return false // no Linux, no user namespaces
-	}
-	return !slices.Equal(strings.Fields(string(data)), []string{"0", "0", "4294967295"})
+// soleUser reports whether this process is in a user namespace that knows one
+// user only. Root there is an ordinary user of the machine under another name,
+// and what belongs to anybody else, the machine's root included, shows
+// overflowID: it runs what others own as that user does anyway. Where there
+// are more users, root's programs are root's.
+var soleUser = sync.OnceValue(func() bool {
+	uidMap, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && mapsOne(string(uidMap))
 })
+
+// mapsOne reports whether a uid_map (user_namespaces(7)) has one user only.
+func mapsOne(uidMap string) bool {
+	fields := strings.Fields(uidMap)
+	return len(fields) == 3 && fields[2] == "1"
+}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,6 +48,7 @@ func TestExec(t *testing.T) {
 		{name: "killed by a signal", checker: sh("kill -9 $$"), want: "signal: killed"},
 		{name: "hangs", checker: sh("sleep 60"), patience: patience, want: "killed: timed out", is: isTimeout},
 		{name: "hangs deaf to SIGTERM", checker: sh("trap '' TERM; while :; do sleep 1; done"), patience: patience, want: "killed: timed out"},
+		{name: "slow, but in time", checker: sh("sleep 0.3; exit 0")},
 		{name: "leaves a child that holds the output", checker: sh("sleep 60 & exit 0")},
 		{name: "missing program", checker: Exec{Path: "/no/such/program"}, is: ErrCannotRun},
 		{name: "missing interpreter", checker: Exec{Path: script(t, "#!/no/such/interpreter\n")}, is: ErrCannotRun},
@@ -56,6 +59,72 @@ func TestExec(t *testing.T) {
 		{name: "no such group", checker: Exec{Path: "/bin/true", User: "root:nosuchgroup"}, is: ErrCannotRun},
 	})
 	wantCancellable(t, sh("sleep 60"))
+}
+
+// TestExecLeavesADaemon: what a program leaves in the background may write for
+// as long as it likes, and is not held up or killed by it.
+func TestExecLeavesADaemon(t *testing.T) {
+	dir := t.TempDir()
+	c := Exec{Path: "/bin/sh", Dir: dir, Args: []string{"-c", daemonScript}}
+	if err := c.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	endDaemon(t, dir, 100_000) // more than a pipe holds
+}
+
+// TestExecDaemonOutlivesUs: also when the process that has made the check is
+// gone.
+func TestExecDaemonOutlivesUs(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has a pipe without SIGPIPE")
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), daemonEnv+"="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	endDaemon(t, dir, 1000)
+}
+
+// daemonScript leaves a process that writes as many lines as the file go says,
+// and then makes the file done.
+const daemonScript = `(until [ -s go ]; do sleep 0.01; done
+i=$(cat go); while [ $i -gt 0 ]; do echo line; i=$((i-1)); done; : > done) & exit 0`
+
+// endDaemon lets the process of daemonScript write and waits for its end.
+func endDaemon(t *testing.T, dir string, lines int) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "new"), fmt.Append(nil, lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, "go")); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "what was left in the background", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "done"))
+		return err == nil
+	})
+}
+
+// TestExecEndsInTime: exit code 0 is healthy, whatever happens afterwards.
+func TestExecEndsInTime(t *testing.T) {
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	c := Exec{Path: "/bin/sh", Args: []string{"-c", "sleep 1000 & echo $$ $! > " + pidFile}}
+	go func() { done <- c.Check(ctx) }()
+	var pid, child int
+	waitFor(t, "the program's end", func() bool {
+		data, _ := os.ReadFile(pidFile)
+		n, _ := fmt.Sscan(string(data), &pid, &child)
+		return n == 2 && syscall.Kill(pid, 0) == syscall.ESRCH
+	})
+	cancel()
+	defer syscall.Kill(child, syscall.SIGKILL)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestExecKillsTheGroup: what the program started in the background dies with
@@ -107,7 +176,7 @@ func TestExecRefuses(t *testing.T) {
 		return
 	}
 	// In a user namespace with one user nothing can belong to another.
-	alone := inUserNamespace()
+	alone := soleUser()
 	dir := t.TempDir()
 	write := func(name string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -196,8 +265,22 @@ func chown(t *testing.T, path string, uid, gid int) {
 	}
 }
 
+func TestSoleUser(t *testing.T) {
+	for uidMap, want := range map[string]bool{
+		"         0          0 4294967295\n":                  false, // the machine's
+		"         0       1000          1\n":                  true,  // unshare --map-root-user
+		"         0       1000          1\n 1 100000 65536\n": false, // a container
+		"         0     100000      65536\n":                  false,
+		"":                                                    false,
+	} {
+		if got := mapsOne(uidMap); got != want {
+			t.Errorf("%q: one user: %v", uidMap, got)
+		}
+	}
+}
+
 func TestExecUser(t *testing.T) {
-	if os.Geteuid() != 0 || inUserNamespace() {
+	if os.Geteuid() != 0 || soleUser() {
 		// Only the machine's root can be someone else.
 		err := Exec{Path: "/bin/true", User: "daemon"}.Check(t.Context())
 		if !errors.Is(err, ErrCannotRun) {

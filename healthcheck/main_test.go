@@ -21,7 +21,17 @@ const checkEnv = "HAVIP_TEST_UNPRIVILEGED"
 // not be on the benchmark's bill.
 const serverEnv = "HAVIP_TEST_TCP_SERVER"
 
+// daemonEnv makes the test binary run daemonScript there and end.
+const daemonEnv = "HAVIP_TEST_DAEMON"
+
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(daemonEnv); dir != "" {
+		if err := (Exec{Path: "/bin/sh", Dir: dir, Args: []string{"-c", daemonScript}}).Check(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if os.Getenv(serverEnv) != "" {
 		if err := runServer(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
