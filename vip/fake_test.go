@@ -30,7 +30,7 @@ var _ kernel = (*fakeKernel)(nil)
 
 func newFakeKernel() *fakeKernel {
 	return &fakeKernel{
-		links:   []link{{index: 2, name: "eth0", mac: testMAC, up: true, ethernet: true}},
+		links:   []link{{index: 2, name: "eth0", mac: testMAC, up: true, enabled: true, ethernet: true}},
 		timers:  make(map[assigned]*time.Timer),
 		changes: make(chan change, 1000),
 		heard:   make(chan sighting, 100),
@@ -161,7 +161,7 @@ func (k *fakeKernel) setUp(index int, up bool) error {
 	defer k.mu.Unlock()
 	for i := range k.links {
 		if k.links[i].index == index {
-			k.links[i].up = up
+			k.links[i].up, k.links[i].enabled = up, up
 		}
 	}
 	return nil

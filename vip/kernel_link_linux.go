@@ -61,6 +61,7 @@ func parseLink(data []byte) (link, bool) {
 	l := link{
 		index:    int(msg.Index),
 		up:       msg.Flags&running == running,
+		enabled:  msg.Flags&unix.IFF_UP != 0,
 		loopback: msg.Flags&unix.IFF_LOOPBACK != 0,
 	}
 	var lower int

@@ -108,16 +108,19 @@ func (m *Manager) separate(parent, l link) error {
 	return nil
 }
 
-// expose sets the macvlan up. It is down while the addresses are not held, so
-// that switches do not learn the virtual MAC where it does not belong.
+// expose sets the macvlan up, as resolve has found it. It is down while the
+// addresses are not held, so that switches do not learn the virtual MAC where it
+// does not belong.
 func (m *Manager) expose() error {
-	if m.cfg.VirtualMAC == nil {
+	l := m.links[m.cfg.MacvlanName]
+	if m.cfg.VirtualMAC == nil || l.enabled {
 		return nil
 	}
-	if err := m.resolve(); err != nil {
+	if err := m.ns.kernel.setUp(l.index, true); err != nil {
 		return err
 	}
-	return m.ns.kernel.setUp(m.links[m.cfg.MacvlanName].index, true)
+	m.moved() // if somebody had set it down: switches have forgotten it
+	return nil
 }
 
 // hide undoes expose.

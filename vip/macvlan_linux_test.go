@@ -237,3 +237,45 @@ func TestNetnsVirtualMACLeftovers(t *testing.T) {
 		t.Error("nobody was told that the interface is gone")
 	}
 }
+
+// A macvlan that somebody sets down or deletes while the addresses are held is
+// up again at once, with the addresses on it, and announced: nobody could reach
+// them, and nobody would notice.
+func TestNetnsVirtualMACReinstated(t *testing.T) {
+	l := lab.New(t)
+	h, client := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64"), l.MustHost("client", "192.0.2.9/24", "2001:db8::9/64")
+	serve(t, h)
+	m, _ := runIn(t, h, Config{Addresses: addrs(t, vip4+"/24", vip6+"/64"), VirtualMAC: VirtualMAC(51, false), Lease: 2 * time.Second})
+	mustAcquire(t, m)
+	if err := m.Announce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for what, do := range map[string]func(netlink.Link) error{
+		"set down": h.Netlink().LinkSetDown,
+		"deleted":  h.Netlink().LinkDel,
+	} {
+		macvlan, err := h.Netlink().LinkByName("vrrp.51")
+		if err == nil {
+			err = do(macvlan)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		lab.Eventually(t, bound, "the macvlan is up after it was "+what, func() error {
+			link, err := h.Netlink().LinkByName("vrrp.51")
+			if err == nil && link.Attrs().Flags&net.FlagUp == 0 {
+				err = errors.New("it is down")
+			}
+			return err
+		})
+		for _, addr := range []string{vip4, vip6} {
+			lab.Eventually(t, bound, addr+" answers after the macvlan was "+what, func() error {
+				_, err := ask(t, client, addr)
+				return err
+			})
+		}
+		if s := m.Status(); !s.Held || s.Lost != 0 {
+			t.Errorf("%s: status %+v, want held and never lost", what, s)
+		}
+	}
+}

@@ -12,7 +12,8 @@ type link struct {
 	index    int
 	name     string
 	mac      net.HardwareAddr
-	up       bool
+	up       bool // it is set up, and there is a carrier
+	enabled  bool // it is set up
 	loopback bool
 	ethernet bool // ARPHRD_ETHER: speaks ARP and neighbour discovery
 	routes6  bool // forwards IPv6

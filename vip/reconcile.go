@@ -106,7 +106,10 @@ func (m *Manager) wanted() (changes, error) {
 // acquire makes the addresses held. If that fails, none is left.
 func (m *Manager) acquire(ctx context.Context) error {
 	m.holds.Store(true) // what is about to appear is meant to
-	err := m.expose()
+	err := m.resolve()
+	if err == nil {
+		err = m.expose()
+	}
 	if err == nil && !m.held {
 		err = m.probe(ctx)
 	}
@@ -343,6 +346,9 @@ func (m *Manager) reconcile() error {
 // reinstate puts back what has gone.
 func (m *Manager) reinstate() error {
 	c, err := m.wanted()
+	if err == nil {
+		err = m.expose()
+	}
 	if err != nil {
 		return err
 	}
