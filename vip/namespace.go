@@ -159,6 +159,13 @@ func (n *Namespace) leave(m *Manager) {
 	}
 }
 
+// virtual reports whether an address is one of a Manager's.
+func (n *Namespace) virtual(addr netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.byAddr[addr]) > 0
+}
+
 // changed is a setting of an interface that was changed on behalf of Managers.
 type changed struct {
 	before uint32

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -72,8 +73,11 @@ type changes struct {
 // An address is recognised by its IP and interface whatever the length of its
 // prefix: two twins that differ in nothing else answer alike. While the
 // addresses are held twins are left alone; when they are not, all go.
-func plan(want []target, have []assigned, hold bool, lease time.Duration) changes {
+//
+// virtual tells which addresses come and go as these do.
+func plan(want []target, have []assigned, hold bool, lease time.Duration, virtual func(netip.Addr) bool) changes {
 	var c changes
+	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return virtual(h.prefix.Addr()) })
 	for _, w := range want {
 		found := false
 		for _, h := range have {
@@ -88,7 +92,7 @@ func plan(want []target, have []assigned, hold bool, lease time.Duration) change
 		if !hold {
 			continue
 		}
-		a := w.assign(have, lease)
+		a := w.assign(host, lease)
 		c.all = append(c.all, a)
 		if !found {
 			c.put = append(c.put, a)
@@ -97,8 +101,10 @@ func plan(want []target, have []assigned, hold bool, lease time.Duration) change
 	return c
 }
 
-// assign returns the address as it is to be written to the kernel.
-func (w target) assign(have []assigned, lease time.Duration) assigned {
+// assign returns the address as it is to be written to the kernel, beside those
+// that the host has anyway. Of virtual ones each brings the network's route:
+// any of them may be the next to go.
+func (w target) assign(host []assigned, lease time.Duration) assigned {
 	a := assigned{index: w.index, prefix: w.Prefix, scope: w.Scope, label: w.Label, valid: lease}
 	is6 := w.Prefix.Addr().Is6()
 	if is6 {
@@ -109,8 +115,8 @@ func (w target) assign(have []assigned, lease time.Duration) assigned {
 	if is6 && w.Prefix.IsSingleIP() {
 		a.flags |= flagNoPrefixRoute
 	}
-	for _, h := range have {
-		if h.prefix.Addr() == w.Prefix.Addr() || h.prefix.Masked() != w.Prefix.Masked() {
+	for _, h := range host {
+		if h.prefix.Masked() != w.Prefix.Masked() {
 			continue
 		}
 		// The host has its own route to this network already. On the same

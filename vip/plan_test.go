@@ -3,6 +3,7 @@ package vip
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +17,13 @@ func on(index int, s string) assigned { return assigned{index: index, prefix: pr
 
 func want(index int, s string) target {
 	return target{Address: Address{Prefix: prefix(s), Interface: "eth0"}, index: index}
+}
+
+// virtualTo makes the addresses of targets the virtual ones.
+func virtualTo(want []target) func(netip.Addr) bool {
+	return func(a netip.Addr) bool {
+		return slices.ContainsFunc(want, func(w target) bool { return w.Prefix.Addr() == a })
+	}
 }
 
 var compare = cmp.Options{
@@ -86,6 +94,14 @@ func TestPlan(t *testing.T) {
 				{index: 2, prefix: prefix("192.0.2.10/24"), flags: flagNoPrefixRoute}, v6(flagNoDAD | flagNoPrefixRoute),
 			}},
 		},
+		"virtual addresses in one network all make its route": {
+			want: []target{want(2, "2001:db8::10/64"), want(2, "2001:db8::11/64"), want(2, "192.0.2.10/24"), want(3, "192.0.2.11/24")},
+			have: []assigned{v6(flagNoDAD), on(2, "2001:db8::11/64"), on(2, "192.0.2.10/24"), on(3, "192.0.2.11/24")},
+			hold: true,
+			plan: changes{all: []assigned{
+				v6(flagNoDAD), {index: 2, prefix: prefix("2001:db8::11/64"), flags: flagNoDAD}, on(2, "192.0.2.10/24"), on(3, "192.0.2.11/24"),
+			}},
+		},
 		"IPv6 beside the host's own address leaves the host's route alone": {
 			want: []target{want(2, "2001:db8::10/64")},
 			have: []assigned{on(2, "2001:db8::1/64"), v6(flagNoDAD)},
@@ -95,7 +111,7 @@ func TestPlan(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.plan, plan(tt.want, tt.have, tt.hold, 0), compare); diff != "" {
+			if diff := cmp.Diff(tt.plan, plan(tt.want, tt.have, tt.hold, 0, virtualTo(tt.want)), compare); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
@@ -105,7 +121,7 @@ func TestPlan(t *testing.T) {
 func TestPlanCarriesAddressAttributes(t *testing.T) {
 	w := target{Address: Address{Prefix: prefix("192.0.2.10/24"), Scope: ScopeLink, Label: "eth0:vip"}, index: 2}
 	want := assigned{index: 2, prefix: w.Prefix, scope: ScopeLink, label: "eth0:vip", valid: 3 * time.Second}
-	got := plan([]target{w}, nil, true, 3*time.Second)
+	got := plan([]target{w}, nil, true, 3*time.Second, virtualTo(nil))
 	if diff := cmp.Diff([]assigned{want}, got.put, compare); diff != "" {
 		t.Errorf("put (-want +got):\n%s", diff)
 	}

@@ -100,7 +100,7 @@ func (m *Manager) wanted() (changes, error) {
 			return changes{}, err
 		}
 	}
-	return plan(want, have, true, m.cfg.Lease), nil
+	return plan(want, have, true, m.cfg.Lease, m.ns.virtual), nil
 }
 
 // acquire makes the addresses held. If that fails, none is left.
@@ -240,7 +240,7 @@ func (m *Manager) clear() ([]assigned, error) {
 // were.
 func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
 	have, err := m.look(false)
-	c := plan(m.targets(addresses), have, false, 0)
+	c := plan(m.targets(addresses), have, false, 0, m.ns.virtual)
 	errs := []error{err, m.protect(c.remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {

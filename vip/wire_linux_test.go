@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab"
 )
@@ -178,5 +179,53 @@ func TestNetnsManyManagers(t *testing.T) {
 		if s := m.Status(); s.Lost != 0 || s.Reinstated != 0 {
 			t.Fatalf("status %+v", s)
 		}
+	}
+}
+
+// The network's route lives as long as one of the addresses that make it,
+// whichever router has that and however often the addresses are looked at.
+func TestNetnsPrefixRouteIsRenewed(t *testing.T) {
+	h := lab.New(t).MustHost("a")
+	before := routes(t, h)
+	var ns *Namespace
+	if err := h.Do(func() (err error) {
+		ns, err = OpenNamespace(nil)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	open := func(list ...string) *Manager {
+		m, _ := runIn(t, h, Config{Namespace: ns, Addresses: addrs(t, list...), Lease: 30 * time.Second})
+		mustAcquire(t, m)
+		return m
+	}
+	first := open(vip6+"/64", "2001:db8::11/64")
+	second := open("2001:db8::12/64")
+	all := []string{vip6, "2001:db8::11", "2001:db8::12"}
+	makeRoute := func() bool {
+		return !slices.ContainsFunc(all, func(a string) bool { return find(t, h, a).Flags&unix.IFA_F_NOPREFIXROUTE != 0 })
+	}
+	for _, a := range all {
+		delAddr(t, h, "eth0", a+"/64") // so that they are looked at
+		lab.Until(t, bound, a+" is back", func() bool { return h.Holds(netip.MustParseAddr(a)) })
+	}
+	for _, m := range []*Manager{first, second} {
+		mustAcquire(t, m) // renews all
+	}
+	if !makeRoute() {
+		t.Error("an address leaves it to another one to make the network's route")
+	}
+	if err := first.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := routes(t, h); len(got) != len(before)+1 {
+		t.Errorf("routes with one address left: %v, want that of its network beside %v", got, before)
+	}
+	if err := second.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := routes(t, h); !slices.Equal(got, before) {
+		t.Errorf("routes afterwards: %v, want %v", got, before)
 	}
 }
