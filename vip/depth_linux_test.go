@@ -290,3 +290,38 @@ func TestNetnsForeignMessages(t *testing.T) {
 		t.Errorf("changes %+v, %v; want %+v", changes, err, want)
 	}
 }
+
+// Removing an address never adds it, not even for a moment: it may have lapsed
+// just now, and be another host's.
+func TestNetnsRemovalAddsNothing(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24")
+	k, watcher := openIn(t, h), openIn(t, h)
+	eth0, err := k.link(0, "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := on(eth0.index, vip6+"/64")
+	for range 2 { // the second time it is not there
+		if err := errors.Join(k.remove(a), k.removeNetwork(a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const marker = "192.0.2.77"
+	if err := h.AddAddr("eth0", prefix(marker+"/24")); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		changes, err := watcher.watch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range changes {
+			switch c.addr.String() {
+			case vip6:
+				t.Fatalf("change %+v of an address that was not there", c)
+			case marker:
+				return
+			}
+		}
+	}
+}

@@ -113,6 +113,8 @@ func (k *fakeKernel) drop(a assigned) bool {
 	return len(k.list) < n
 }
 
+func (k *fakeKernel) removeNetwork(assigned) error { return nil }
+
 func (k *fakeKernel) putRoute(r Route, _ int) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -17,6 +17,9 @@ type kernel interface {
 	put(assigned) error
 	// remove removes an address. That it is gone already is no error.
 	remove(assigned) error
+	// removeNetwork removes the route to an IPv6 address's network that the
+	// kernel made for it. That it is gone already is no error.
+	removeNetwork(assigned) error
 	// putRoute adds a route with our mark. That it is there is no error.
 	putRoute(r Route, index int) error
 	// removeRoute removes a route with our mark. That it is gone already, or

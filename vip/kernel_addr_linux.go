@@ -42,13 +42,6 @@ func (k *linuxKernel) put(a assigned) error {
 }
 
 func (k *linuxKernel) remove(a assigned) error {
-	if a.prefix.Addr().Is6() && a.flags&(unix.IFA_F_PERMANENT|unix.IFA_F_NOPREFIXROUTE) == 0 {
-		// ipv6_del_addr leaves the network's route to its own lifetime, unless
-		// the address had none.
-		forever := a
-		forever.valid = 0
-		_, _ = k.execute(unix.RTM_NEWADDR, unix.NLM_F_REPLACE|unix.NLM_F_ACK, 0, forever.message()...)
-	}
 	_, err := k.execute(unix.RTM_DELADDR, unix.NLM_F_ACK, 0, a.message()...)
 	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) {
 		err = nil // it went, or the interface did

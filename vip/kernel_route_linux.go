@@ -26,6 +26,23 @@ func (k *linuxKernel) removeRoute(r Route, index int) error {
 	return explain("remove route to "+r.Destination.String(), err)
 }
 
+func (k *linuxKernel) removeNetwork(a assigned) error {
+	msg := nl.NewRtMsg()
+	msg.Family = unix.AF_INET6
+	msg.Dst_len = uint8(a.prefix.Bits())
+	msg.Protocol = unix.RTPROT_KERNEL
+	msg.Scope = unix.RT_SCOPE_UNIVERSE
+	const metric = 256 // IP6_RT_PRIO_ADDRCONF: nobody but the kernel has both
+	_, err := k.execute(unix.RTM_DELROUTE, unix.NLM_F_ACK, 0, msg,
+		nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(a.index))),
+		nl.NewRtAttr(unix.RTA_DST, a.prefix.Masked().Addr().AsSlice()),
+		nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(metric)))
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
+		err = nil
+	}
+	return explain("remove route to "+a.prefix.Masked().String(), err)
+}
+
 func (k *linuxKernel) routeRemoval(r Route, index int) []byte {
 	return request(unix.RTM_DELROUTE, r.message(index))
 }

@@ -51,6 +51,7 @@ type assigned struct {
 // Address flags from linux/if_addr.h that matter here.
 const (
 	flagNoDAD         = 0x02  // IFA_F_NODAD
+	flagPermanent     = 0x80  // IFA_F_PERMANENT: without a lifetime
 	flagNoPrefixRoute = 0x200 // IFA_F_NOPREFIXROUTE
 )
 
@@ -128,6 +129,26 @@ func (w target) assign(host []assigned, lease time.Duration) assigned {
 		}
 	}
 	return a
+}
+
+// orphans returns those of the removed addresses that leave a route to their
+// network behind: IPv6 gives it the lifetime of the address, which it ends with
+// only if there was none (ipv6_del_addr). It stays if another address has it.
+func orphans(removed, have []assigned) []assigned {
+	var out []assigned
+	for _, r := range removed {
+		if r.prefix.Addr().Is4() || r.prefix.IsSingleIP() || r.flags&(flagPermanent|flagNoPrefixRoute) != 0 {
+			continue
+		}
+		shared := slices.ContainsFunc(have, func(h assigned) bool {
+			return h.index == r.index && h.prefix.Masked() == r.prefix.Masked() &&
+				h.flags&flagNoPrefixRoute == 0 && !slices.Contains(removed, h)
+		})
+		if !shared {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // elsewhere returns an error if a desired address is on an interface other

@@ -161,3 +161,37 @@ func TestElsewhere(t *testing.T) {
 		})
 	}
 }
+
+func TestOrphans(t *testing.T) {
+	v6 := func(s string, flags uint32) assigned {
+		a := on(2, s)
+		a.flags = flags
+		return a
+	}
+	leased := v6("2001:db8::10/64", flagNoDAD)
+	tests := map[string]struct {
+		removed, stay []assigned
+		want          bool
+	}{
+		"alone in its network":       {[]assigned{leased}, []assigned{on(2, "2001:db8:1::1/64"), on(3, "2001:db8::1/64")}, true},
+		"with one that goes too":     {[]assigned{leased, v6("2001:db8::11/64", flagNoPrefixRoute)}, nil, true},
+		"the host's own comes later": {[]assigned{leased}, []assigned{v6("2001:db8::1/64", flagPermanent)}, false},
+		"another router's":           {[]assigned{leased}, []assigned{on(2, "2001:db8::11/64")}, false},
+		"another without the route":  {[]assigned{leased}, []assigned{v6("2001:db8::1/64", flagPermanent|flagNoPrefixRoute)}, true},
+		"without a lifetime":         {[]assigned{v6("2001:db8::10/64", flagPermanent)}, nil, false},
+		"beside the host's":          {[]assigned{v6("2001:db8::10/64", flagNoPrefixRoute)}, nil, false},
+		"single":                     {[]assigned{on(2, "2001:db8::10/128")}, nil, false},
+		"IPv4":                       {[]assigned{on(2, "192.0.2.10/24")}, nil, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var want []assigned
+			if tt.want {
+				want = tt.removed[:1]
+			}
+			if diff := cmp.Diff(want, orphans(tt.removed, append(tt.removed, tt.stay...)), compare); diff != "" {
+				t.Errorf("orphans (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -250,6 +250,9 @@ func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error
 	for _, a := range c.remove {
 		errs = append(errs, m.ns.kernel.remove(a))
 	}
+	for _, a := range orphans(c.remove, have) {
+		errs = append(errs, m.ns.kernel.removeNetwork(a))
+	}
 	return c.remove, errors.Join(errs...)
 }
 
