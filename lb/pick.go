@@ -79,7 +79,8 @@ func (k Pick) Transferred(sent, received int64) {
 }
 
 // Pick chooses a backend for f. It fails with ErrBusy if only MaxConns stands in
-// the way, and with ErrNoBackend otherwise.
+// the way, and with ErrNoBackend otherwise. It takes no account of flows that
+// wait in the queue: Acquire does.
 func (p *Pool) Pick(f *Flow) (Pick, error) {
 	s := p.snap.Load()
 	c := chooser{pool: p, cfg: s.cfg, flow: f}
@@ -142,13 +143,16 @@ func (c *chooser) claim(m *member) bool { return c.usable(m) && c.take(m) }
 func (c *chooser) take(m *member) bool {
 	// One flow per FailTimeout tries a server whose ejection has expired; the
 	// others keep away until that one has succeeded.
-	if until := m.ejected.Load(); until != 0 && c.now != 0 &&
-		(until > c.now || !m.ejected.CompareAndSwap(until, c.now+int64(c.cfg.FailTimeout))) {
+	until, next := m.ejected.Load(), c.now+int64(c.cfg.FailTimeout)
+	trial := until != 0 && c.now != 0
+	if trial && (until > c.now || !m.ejected.CompareAndSwap(until, next)) {
 		c.passedOver = true
 		return false
 	}
-	if n := m.active.Add(1); m.MaxConns > 0 && n > int64(m.MaxConns) {
-		m.active.Add(-1)
+	if !m.reserve() {
+		if trial {
+			m.ejected.CompareAndSwap(next, until) // Somebody else's then.
+		}
 		c.full = true
 		return false
 	}
@@ -158,6 +162,25 @@ func (c *chooser) take(m *member) bool {
 		c.flow.tries++
 	}
 	return true
+}
+
+// reserve counts a connection, unless MaxConns is reached. It never counts one
+// too many, not even for a moment: a Done at that moment would find no room for
+// those who wait, and nobody would look again.
+func (m *member) reserve() bool {
+	if m.MaxConns == 0 {
+		m.active.Add(1)
+		return true
+	}
+	for {
+		n := m.active.Load()
+		if n >= int64(m.MaxConns) {
+			return false
+		}
+		if m.active.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // ramped lets a growing part of the picks through during slow start: never less

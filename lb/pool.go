@@ -58,7 +58,8 @@ type PoolConfig struct {
 	// were removed before. Default 0: never.
 	DrainTimeout time.Duration
 	// Queue is how many flows may wait, first come first served, while all
-	// backends are at their MaxConns. Default 0: none waits.
+	// backends are at their MaxConns. Default 0: none waits. See Acquire; datagrams
+	// never wait.
 	Queue int
 	// QueueTimeout bounds the wait. Default 10 s.
 	QueueTimeout time.Duration

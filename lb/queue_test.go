@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,13 +86,132 @@ func TestQueueEnds(t *testing.T) {
 	})
 }
 
+// queued puts flows that have tried those backends into p's queue.
+func queued(t *testing.T, p *Pool, tried ...string) *waiter {
+	t.Helper()
+	f := new(Flow)
+	for _, name := range tried {
+		f.tried[f.tries] = p.find(name).server
+		f.tries++
+	}
+	w, err := p.enqueue(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// got is the backend that w was given, or what became of it otherwise.
+func (w *waiter) got() string {
+	select {
+	case <-w.served:
+		if w.err != nil {
+			return w.err.Error()
+		}
+		return w.pick.Backend()
+	default:
+		return "waits"
+	}
+}
+
+// Between the end of a flow and the next look at the queue others may come.
+func TestNewcomersDoNotOvertakeTheQueue(t *testing.T) {
+	bs := backends(1)
+	bs[0].MaxConns = 1
+	p := newPool(t, PoolConfig{Backends: bs, Queue: 1, QueueTimeout: bound})
+	held, err := p.Pick(new(Flow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := queued(t, p)
+	held.member.active.Add(-1) // The first half of Done.
+	if _, err := p.pickInTurn(new(Flow)); err != ErrBusy || w.got() != "a" {
+		t.Errorf("the newcomer gets %v, and who waited %s; want ErrBusy and a", err, w.got())
+	}
+	next := queued(t, p)
+	held.member.active.Add(-1)
+	if last := queued(t, p); last.got() != "waits" || next.got() != "a" {
+		t.Errorf("the queue was full: the newcomer %s, and who waited %s; want that it waits, and a", last.got(), next.got())
+	}
+}
+
+// Who has tried a does not want it again, and does not keep it from the others.
+func TestQueueSkipsWhoCannotUseWhatIsFree(t *testing.T) {
+	bs := backends(1, 1)
+	bs[0].MaxConns, bs[1].MaxConns = 1, 1
+	p := newPool(t, PoolConfig{Backends: bs, Queue: 10, QueueTimeout: bound})
+	var held [2]Pick
+	for i := range held {
+		held[i], _ = p.Pick(new(Flow))
+	}
+	ws := []*waiter{queued(t, p, "a"), queued(t, p, "a"), queued(t, p, "b"), queued(t, p), queued(t, p)}
+	step := func(what string, want ...string) {
+		t.Helper()
+		var got []string
+		for _, w := range ws {
+			got = append(got, w.got())
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s: %q, want %q", what, got, want)
+		}
+	}
+	step("all are busy", "waits", "waits", "waits", "waits", "waits")
+	held[0].Done(Success)
+	step("a is free", "waits", "waits", "a", "waits", "waits")
+	held[1].Done(Success)
+	step("b is free", "b", "waits", "a", "waits", "waits")
+	ws[2].pick.Done(Success)
+	step("a is free again", "b", "waits", "a", "a", "waits")
+	ws[0].pick.Done(Success)
+	step("b is free again", "b", "b", "a", "a", "waits")
+	p.SetHealth("a", false)
+	p.SetHealth("b", false)
+	step("both are down", "b", "b", "a", "a", ErrNoBackend.Error())
+	if n := p.Status().Queued; n != 0 {
+		t.Errorf("%d wait", n)
+	}
+}
+
+// A pick that finds no room must leave no trace that hides the room that
+// another flow leaves at this moment: nobody would wake who waits for it.
+func TestMaxConnsIsNotExceededForAMoment(t *testing.T) {
+	m := &member{Backend: Backend{MaxConns: 1}, server: new(server)}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 500000 {
+				if !m.reserve() {
+					continue
+				}
+				if n := m.active.Load(); n > 1 {
+					t.Errorf("%d connections, want at most 1", n)
+					return
+				}
+				m.active.Add(-1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := m.active.Load(); n != 0 {
+		t.Errorf("%d connections at the end", n)
+	}
+}
+
 // Every flow is served although each backend takes but few at a time.
 func TestQueueUnderLoad(t *testing.T) {
 	bs := backends(1, 1)
 	bs[0].MaxConns, bs[1].MaxConns = 2, 1
-	p := newPool(t, PoolConfig{Backends: bs, Queue: 1000, QueueTimeout: bound})
+	p := newPool(t, PoolConfig{Backends: bs, Queue: 64, QueueTimeout: bound})
+	var held []Pick
+	for range 3 {
+		k, err := p.Pick(new(Flow))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, k)
+	}
 	var wg sync.WaitGroup
-	var most, now atomic.Int64
+	var now [2]atomic.Int64 // Flows that have the backend.
 	for range 64 {
 		wg.Go(func() {
 			for range 200 {
@@ -99,22 +220,32 @@ func TestQueueUnderLoad(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if n := now.Add(1); n > most.Load() {
-					most.Store(n)
+				i := k.member.index
+				if n := now[i].Add(1); n > int64(bs[i].MaxConns) {
+					t.Errorf("%d at once have %s", n, k.Backend())
 				}
-				now.Add(-1)
+				runtime.Gosched()
+				now[i].Add(-1)
 				k.Done(Success)
 			}
 		})
 	}
-	wg.Wait()
-	if most.Load() > 3 {
-		t.Errorf("%d at once, want at most 3", most.Load())
+	waitFor(t, "all to queue", func() bool { return p.Status().Queued == 64 })
+	for _, k := range held {
+		k.Done(Success)
 	}
-	for _, b := range p.Status().Backends {
+	wg.Wait()
+	st := p.Status()
+	if st.Queued != 0 || st.Overflow != 0 || st.Waits < 64 {
+		t.Errorf("status %+v, want none queued, none in vain, 64 that waited", st)
+	}
+	for _, b := range st.Backends {
 		if b.Active != 0 {
 			t.Errorf("%s: %d active at the end", b.Name, b.Active)
 		}
+	}
+	if n := st.Backends[0].Picks + st.Backends[1].Picks; n != 64*200+3 {
+		t.Errorf("%d picks, want %d", n, 64*200+3)
 	}
 }
 
