@@ -42,7 +42,7 @@ type kernel interface {
 	// filter drops what comes in for addrs, and for no others that it dropped
 	// under this name before; none: that nothing is dropped is no error.
 	filter(name string, addrs []netip.Addr) error
-	// send sends an Ethernet frame.
+	// send sends an Ethernet frame, or fails: it never waits.
 	send(index int, frame []byte) error
 	// watch waits for changes. It returns an overrun when changes were lost,
 	// and ErrClosed after close.

@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -149,7 +148,13 @@ func (k *linuxKernel) send(index int, frame []byte) error {
 		Halen:    6,
 	}
 	copy(to.Addr[:], frame[:6])
-	return explain("send", k.frames.Sendto(context.Background(), frame, unix.MSG_DONTWAIT, to))
+	raw, err := k.frames.SyscallConn()
+	if err != nil {
+		return explain("send", err)
+	}
+	// Not Conn.Sendto: it waits for room, as long as an interface's queue is full.
+	ctl := raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), frame, unix.MSG_DONTWAIT, to) })
+	return explain("send", errors.Join(ctl, err))
 }
 
 func (k *linuxKernel) watch() ([]change, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -228,4 +229,46 @@ func TestNetnsPrefixRouteIsRenewed(t *testing.T) {
 	if got := routes(t, h); !slices.Equal(got, before) {
 		t.Errorf("routes afterwards: %v, want %v", got, before)
 	}
+}
+
+// An interface that sends nothing any more keeps no address from being released.
+func TestNetnsStuckQueue(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24")
+	link, err := h.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Slow, and with room for more than a socket may have under way.
+	const rate = 1000 // bytes per second
+	if err := h.Netlink().QdiscAdd(&netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		Rate:       rate, Limit: 1 << 24, Buffer: netlink.Xmittime(rate, 2000),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := runIn(t, h, Config{Addresses: addrs(t, vip4+"/24"), Announce: Schedule{Burst: 100, Rounds: make([]time.Duration, 20)}})
+	mustAcquire(t, m)
+	k := m.ns.kernel.(*linuxKernel)
+	mac := hardwareAddr(m)
+	frame, err := announcement(netip.MustParseAddr(vip4), mac, false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // a hundred frames would take seconds
+		err = k.send(link.Attrs().Index, frame)
+	}
+	if !errors.Is(err, unix.EAGAIN) {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- errors.Join(m.Announce(t.Context()), m.Release(t.Context())) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(bound):
+		t.Fatal("Release waits for the queue")
+	}
+	wantHeld(t, h, "192.0.2.1/24")
 }
