@@ -1,17 +1,142 @@
 package lb
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
 	"syscall"
+	"time"
 )
 
 // isTransient tells whether accepting may work again later.
 func isTransient(err error) bool {
-	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
-		syscall.ECONNABORTED, syscall.EINTR, syscall.EPROTO} {
-		if errors.Is(err, e) {
-			return true
+	return starved(err) || isAny(err, syscall.ECONNABORTED, syscall.EINTR, syscall.EPROTO)
+}
+
+// starved tells whether something failed because this host is out of descriptors,
+// memory or, ENOSPC, places in epoll instances. It goes away when other connections end.
+func starved(err error) bool {
+	return isAny(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC)
+}
+
+func isAny(err error, errnos ...syscall.Errno) bool {
+	return slices.ContainsFunc(errnos, func(e syscall.Errno) bool { return errors.Is(err, e) })
+}
+
+// Errors of an attempt to connect that was given up: because of the backend, or
+// together with the connection.
+var (
+	errDown = errors.New("down or removed while connecting")
+	errCut  = errors.New("cut")
+)
+
+// blame is how a failed attempt to connect counts: not against the backend if it
+// failed for want of something on this side, or was given up.
+func blame(err error) Result {
+	if starved(err) || isAny(err, syscall.EADDRNOTAVAIL) || errors.Is(err, errDown) {
+		return Neutral
+	}
+	return Failure
+}
+
+// undo forgets the latest try.
+func (f *Flow) undo() { f.tries = max(0, f.tries-1) }
+
+// starvedFor is how long a connection, or accepting, waits for descriptors or
+// memory before it tries again.
+const starvedFor = 50 * time.Millisecond
+
+// starve waits for what this host is out of; false if ctx ended first.
+func (c *counters) starve(ctx context.Context) bool {
+	c.starved.Add(1)
+	defer c.starved.Add(-1)
+	return sleep(ctx, starvedFor)
+}
+
+// acceptLoop serves the connections of ln in goroutines until ctx ends.
+func (t *TCP) acceptLoop(ctx, work context.Context, ln net.Listener) error {
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	c := &t.state().counters
+	pause := time.Duration(0)
+	for t.room(ctx, pause) {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			t.accepted(work, conn)
+		case ctx.Err() != nil:
+			return nil
+		case isTransient(err):
+			// Connections wait in the backlog until others have ended.
+			pause = min(max(2*pause, 5*time.Millisecond), 200*time.Millisecond)
+			t.log.Warn("accept paused", "listener", ln.Addr(), "error", err, "for", pause)
+			c.paused.Add(1)
+		default:
+			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
 		}
 	}
-	return false
+	return nil
+}
+
+// room waits for pause, and until another connection may be accepted; false if ctx
+// ended first.
+func (t *TCP) room(ctx context.Context, pause time.Duration) bool {
+	c := &t.state().counters
+	for waited := false; ; waited = true {
+		if pause > 0 && !sleep(ctx, pause) {
+			return false
+		}
+		limit := t.current().Limits.Conns
+		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 {
+			return true
+		}
+		if !waited {
+			c.paused.Add(1)
+		}
+		pause = 5 * time.Millisecond
+	}
+}
+
+// accepted serves a connection in a goroutine. It is counted before that runs, and
+// so before the next one is accepted.
+func (t *TCP) accepted(work context.Context, conn net.Conn) {
+	c := &t.state().counters
+	t = t.current()
+	now := time.Now()
+	o := &origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
+	peer := o.client.Addr()
+	c.active.Add(1)
+	c.accepted.Add(1)
+	if !t.state().limiter.admit(&t.Limits, peer, now) {
+		c.refused.Add(1)
+		c.active.Add(-1)
+		conn.Close()
+		return
+	}
+	t.conns.Add(1)
+	s := t.newSession(conn)
+	go func() {
+		defer t.leave(peer)
+		t.serveConn(work, s, o, now)
+	}()
+}
+
+// leave undoes what was counted of a connection when it was accepted.
+func (t *TCP) leave(peer netip.Addr) {
+	t.conns.Add(-1)
+	t.state().counters.active.Add(-1)
+	t.state().limiter.release(&t.Limits, peer)
+}
+
+// sleep waits for d; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -7,19 +7,30 @@ import (
 )
 
 // helloMax bounds a ClientHello; those with post-quantum key shares have some 2 KB.
-const helloMax = 16 << 10
+// Some clients spread it over several records to get past filters. Many more than
+// that are only there to keep us busy.
+const (
+	helloMax     = 16 << 10
+	helloRecords = 64
+)
 
 var errNotTLS = errors.New("not a TLS ClientHello")
 
 // serverName reads the SNI of the ClientHello at the start of b (RFC 8446 §4.1.2,
 // RFC 6066 §3), in lower case; empty if there is none. The message may be spread
-// over several records and, as long as errShort is returned, over several
-// reads.
-func serverName(b []byte) (string, error) {
-	hello, err := helloMessage(b)
+// over several records and over several reads: with errShort, b must have need
+// bytes at least before it makes sense to ask again.
+func serverName(b []byte) (name string, need int, err error) {
+	hello, need, err := helloMessage(b)
 	if err != nil {
-		return "", err
+		return "", need, err
 	}
+	name, err = helloName(hello)
+	return name, 0, err
+}
+
+// helloName reads the name from the message.
+func helloName(hello []byte) (string, error) {
 	c := cursor(hello)
 	c.skip(2 + 32)               // legacy_version, random
 	c.skip(int(c.uint8()))       // legacy_session_id
@@ -50,20 +61,21 @@ func serverName(b []byte) (string, error) {
 }
 
 // helloMessage joins the fragments of the ClientHello from the records in b.
-func helloMessage(b []byte) ([]byte, error) {
-	var message []byte
-	for size := -1; ; {
-		if len(b) < 5 {
-			if len(b) > 0 && b[0] != 22 || len(b) > 1 && b[1] != 3 {
-				return nil, errNotTLS
-			}
-			return nil, errShort
+func helloMessage(b []byte) (message []byte, need int, err error) {
+	size, at := -1, 0
+	for range helloRecords {
+		record := b[at:]
+		if len(record) > 0 && record[0] != 22 || len(record) > 1 && record[1] != 3 {
+			return nil, 0, errNotTLS
 		}
-		length := int(binary.BigEndian.Uint16(b[3:]))
-		if b[0] != 22 || b[1] != 3 || length == 0 || length > 16384 {
-			return nil, errNotTLS
+		if len(record) < 5 {
+			return nil, at + 5, errShort
 		}
-		fragment := b[5:min(len(b), 5+length)]
+		length := int(binary.BigEndian.Uint16(record[3:]))
+		if length == 0 || length > 16384 {
+			return nil, 0, errNotTLS
+		}
+		fragment := record[5:min(len(record), 5+length)]
 		if message == nil {
 			message = fragment[:len(fragment):len(fragment)] // Usually all of it.
 		} else {
@@ -72,20 +84,20 @@ func helloMessage(b []byte) ([]byte, error) {
 		if size < 0 && len(message) >= 4 {
 			size = int(message[1])<<16 | int(message[2])<<8 | int(message[3])
 			if size > helloMax {
-				return nil, errNotTLS
+				return nil, 0, errNotTLS
 			}
 		}
 		if len(message) > 0 && message[0] != 1 {
-			return nil, errNotTLS
+			return nil, 0, errNotTLS
 		}
 		if size >= 0 && len(message) >= 4+size {
-			return message[4 : 4+size], nil
+			return message[4 : 4+size], 0, nil
 		}
-		if len(b) < 5+length {
-			return nil, errShort
+		if at += 5 + length; len(b) < at {
+			return nil, at, errShort
 		}
-		b = b[5+length:]
 	}
+	return nil, 0, errNotTLS
 }
 
 // cursor reads from a slice; nil once it was too short.

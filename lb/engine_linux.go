@@ -14,9 +14,12 @@ import (
 )
 
 // engine relays plain TCP connections in event loops, one per processor, each
-// with an epoll instance of its own. All of them wait for the one
-// listener (EPOLLEXCLUSIVE): with a listener each (SO_REUSEPORT), connections in
-// the backlog of a loop that ends would be lost.
+// with an epoll instance of its own. All of them wait for the one listener
+// (EPOLLEXCLUSIVE). A listener for each (SO_REUSEPORT) would deal connections
+// out by their hash, to a busy loop as well as to an idle one, would lose those
+// in the backlog of a loop that ends, and would let a second program take a
+// part of the traffic without any error. That the kernel always wakes the first
+// of those that wait is set right by [loop.yield].
 type engine struct {
 	t     *TCP
 	work  context.Context // Ends when connections must end.
@@ -39,7 +42,9 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
 		l, err := newLoop(e, lfd)
 		if err != nil {
-			e.close()
+			for _, l := range e.loops {
+				l.free()
+			}
 			unix.Close(lfd)
 			return fmt.Errorf("lb: event loop: %w", err)
 		}
@@ -57,7 +62,6 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 		go func() {
 			l.run()
 			if running.Add(-1) == 0 {
-				e.close()
 				t.state().sessions.remove(all)
 			}
 		}()
@@ -98,17 +102,11 @@ func (e *engine) cut(s *server) {
 	for _, l := range e.loops {
 		l.post(func() {
 			for _, k := range l.links {
-				if k != nil && k.state != linkFree && (s == nil || k.picked && k.pick.member.server == s) {
-					k.abort("cut")
+				if k.state != linkFree && (s == nil || k.picked && k.pick.member.server == s) {
+					k.cut(s != nil)
 				}
 			}
 		})
-	}
-}
-
-func (e *engine) close() {
-	for _, l := range e.loops {
-		l.close()
 	}
 }
 
@@ -128,11 +126,12 @@ type loop struct {
 	paused    time.Duration // How long accepting pauses, 0 if it does not,
 	resumeAt  int64         // and until when.
 
-	links []*link // By slot.
-	free  []int32
-	live  int
-	runq  []*link // With more to do than one turn allows.
-	now   int64   // Nanoseconds since epoch, as of the last wake-up.
+	links  []*link      // By slot.
+	unused []int32      // Slots.
+	live   atomic.Int32 // Connections. Other loops read it.
+	serial int32        // Of the latest mark.
+	runq   []*link      // With more to do than one turn allows.
+	now    int64        // Nanoseconds since epoch, as of the last wake-up.
 
 	timings map[*TCP]*timing
 	scratch []byte
@@ -142,7 +141,7 @@ type loop struct {
 
 	mu     sync.Mutex
 	posted []func()
-	closed bool
+	ended  bool
 }
 
 var epoch = time.Now()
@@ -155,7 +154,7 @@ func newLoop(e *engine, listener int) (*loop, error) {
 		return nil, err
 	}
 	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		l.close()
+		l.free()
 		return nil, err
 	}
 	err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: eventWake})
@@ -163,7 +162,7 @@ func newLoop(e *engine, listener int) (*loop, error) {
 		err = l.watchListener()
 	}
 	if err != nil {
-		l.close()
+		l.free()
 		return nil, err
 	}
 	return l, nil
@@ -174,14 +173,11 @@ func (l *loop) watchListener() error {
 		&unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: eventListener})
 }
 
-// close frees what a loop holds that does not run (any more).
-func (l *loop) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
-	l.closed = true
+// unwatchListener takes no error for one: none of them leaves it watched.
+func (l *loop) unwatchListener() { _ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, l.listener, nil) }
+
+// free gives up what a loop holds that does not run (any more).
+func (l *loop) free() {
 	for _, fd := range []int{l.epoll, l.wake} {
 		if fd >= 0 {
 			unix.Close(fd)
@@ -196,7 +192,7 @@ func (l *loop) close() {
 func (l *loop) post(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if l.ended {
 		return false
 	}
 	l.posted = append(l.posted, f)
@@ -209,7 +205,7 @@ func (l *loop) post(f func()) bool {
 // run serves until accepting has stopped and the last connection has ended.
 func (l *loop) run() {
 	events := make([]unix.EpollEvent, 256)
-	for l.listener >= 0 || l.live > 0 {
+	for !l.over() {
 		n := poll(l.epoll, events, l.timeout())
 		l.now = int64(time.Since(epoch))
 		for i := range max(n, 0) {
@@ -232,6 +228,22 @@ func (l *loop) run() {
 	}
 }
 
+// over ends the loop once it has nothing to do any more. What is posted later is
+// refused, what was posted before is run.
+func (l *loop) over() bool {
+	if l.listener >= 0 || l.live.Load() > 0 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.posted) > 0 {
+		return false
+	}
+	l.ended = true
+	l.free()
+	return true
+}
+
 func (l *loop) runPosted() {
 	var buf [8]byte
 	_, _ = unix.Read(l.wake, buf[:])
@@ -244,20 +256,30 @@ func (l *loop) runPosted() {
 	}
 }
 
+// acceptBatch is how many connections a loop takes before it goes on with those it
+// has, and backlogMax more than any backlog that somaxconn usually allows.
+const acceptBatch, backlogMax = 32, 8192
+
 // acceptSome takes connections from the backlog, but not so many that the
-// others of this loop would wait for long.
-func (l *loop) acceptSome() {
+// others of this loop would wait for long: true if there may be more.
+func (l *loop) acceptSome() bool {
 	t := l.e.t.current()
 	c := &l.e.t.state().counters
-	for range 32 {
+	defer l.yield()
+	for range acceptBatch {
 		if l.listener < 0 || l.paused > 0 {
-			return
+			return false
+		}
+		// Those that are accepted already come first.
+		if c.starved.Load() > 0 {
+			l.pause(starvedFor, nil)
+			return false
 		}
 		// Counted before it is accepted: other loops accept as well.
 		if n := c.active.Add(1); t.Limits.Conns > 0 && n > int64(t.Limits.Conns) {
 			c.active.Add(-1)
 			l.pause(5*time.Millisecond, nil)
-			return
+			return false
 		}
 		fd, errno := l.accept4()
 		if errno == 0 {
@@ -265,16 +287,35 @@ func (l *loop) acceptSome() {
 			continue
 		}
 		c.active.Add(-1)
-		switch errno {
-		case unix.EAGAIN:
-			return
-		case unix.ECONNABORTED, unix.EINTR, unix.EPROTO, unix.EPERM:
-		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			l.pause(50*time.Millisecond, errno)
-			return
+		switch {
+		case errno == unix.EAGAIN:
+			return false
+		case errno == unix.ECONNABORTED || errno == unix.EINTR || errno == unix.EPROTO || errno == unix.EPERM:
+		case starved(errno):
+			l.pause(starvedFor, errno)
+			return false
 		default:
 			// The network's own errors, which accept(2) says to treat like EAGAIN.
 			l.pause(5*time.Millisecond, errno)
+			return false
+		}
+	}
+	return true
+}
+
+// yield lets a loop that has clearly fewer connections accept the next one.
+// Of all that wait for the listener the kernel wakes the one that began
+// to first: without this, connections that arrive one by one would all be this loop's.
+// Loops that are busy are passed over, so nothing waits for them.
+func (l *loop) yield() {
+	if l.listener < 0 || l.paused > 0 {
+		return
+	}
+	mine := l.live.Load()
+	for _, other := range l.e.loops {
+		if other.live.Load() < mine-mine/8 {
+			l.unwatchListener()
+			l.resume()
 			return
 		}
 	}
@@ -286,7 +327,7 @@ func (l *loop) pause(d time.Duration, reason error) {
 		l.e.t.log.Warn("accept paused", "error", reason, "for", d)
 	}
 	l.e.t.state().counters.paused.Add(1)
-	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, l.listener, nil)
+	l.unwatchListener()
 	l.paused, l.resumeAt = d, l.now+int64(d)
 }
 
@@ -297,9 +338,13 @@ func (l *loop) resume() {
 	}
 }
 
+// stopAccepting ends with the backlog: whoever is in it has a connection, which
+// closing the listener would reset.
 func (l *loop) stopAccepting() {
+	for i := 0; i < backlogMax/acceptBatch && l.acceptSome(); i++ {
+	}
 	if l.paused == 0 {
-		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, l.listener, nil)
+		l.unwatchListener()
 	}
 	l.listener, l.paused = -1, 0
 	l.accepting()
@@ -316,6 +361,7 @@ func (l *loop) open(t *TCP, fd int32) {
 		closeFD(fd)
 		return
 	}
+	t.conns.Add(1)
 	k := l.newLink()
 	k.t, k.fd[0], k.fd[1], k.start, k.peer = t, fd, -1, l.now, peer.Addr()
 	k.origin = origin{client: peer, pool: t.Pool}
@@ -327,33 +373,48 @@ func (l *loop) open(t *TCP, fd int32) {
 func (l *loop) event(ev *unix.EpollEvent) {
 	slot, side := ev.Fd>>1, ev.Fd&1
 	k := l.links[slot]
-	if k.generation != ev.Pad || k.state == linkFree {
-		return // Of a connection that ended in this very round.
+	if k.mark[side] != ev.Pad || k.state == linkFree {
+		return // Of a descriptor that was closed in this very round.
 	}
-	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	const failure = unix.EPOLLHUP | unix.EPOLLERR
+	if ev.Events&failure != 0 {
+		// Both sides at their end in order make a hang-up too. A client that has sent
+		// everything and then resets, because it does not want the answer, is none
+		// that has failed.
+		if side == 1 || !k.half[0].ending && (ev.Events&unix.EPOLLERR != 0 || !k.half[1].shut) {
+			k.failed[side] = true
+		}
+	}
+	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|failure) != 0 {
 		k.half[side].readable = true
 	}
-	if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if ev.Events&(unix.EPOLLRDHUP|failure) != 0 {
 		k.half[side].ending = true
 	}
-	if ev.Events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if ev.Events&(unix.EPOLLOUT|failure) != 0 {
 		k.half[1-side].writable = true
-	}
-	if ev.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 && side == 1 {
-		k.failed = true
 	}
 	k.step()
 }
 
 // newLink takes a link from those that have ended, or makes one.
 func (l *loop) newLink() *link {
-	l.live++
-	if n := len(l.free); n > 0 {
-		k := l.links[l.free[n-1]]
-		l.free = l.free[:n-1]
-		return k
+	l.live.Add(1)
+	var k *link
+	if n := len(l.unused); n > 0 {
+		k = l.links[l.unused[n-1]]
+		l.unused = l.unused[:n-1]
+	} else {
+		k = &link{loop: l, slot: int32(len(l.links))}
+		l.links = append(l.links, k)
 	}
-	k := &link{loop: l, slot: int32(len(l.links))}
-	l.links = append(l.links, k)
+	k.mark[0] = l.newMark()
 	return k
+}
+
+// newMark tells a descriptor, or an attempt to connect, from those before it in
+// the same place.
+func (l *loop) newMark() int32 {
+	l.serial++
+	return l.serial
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,16 +19,16 @@ func (k *link) enqueue() {
 	if k.in != nil {
 		k.in.remove(k)
 	}
-	l, generation, flow, pool := k.loop, k.generation, k.flow, k.origin.pool
+	l, mark, flow, pool := k.loop, k.mark[0], k.flow, k.origin.pool
 	ctx, cancel := context.WithTimeout(l.e.work, pool.config().QueueTimeout)
 	go func() {
 		defer cancel()
 		pick, err := pool.Acquire(ctx, &flow)
 		if !l.post(func() {
 			switch {
-			case k.generation == generation && err != nil:
+			case k.mark[0] == mark && err != nil:
 				k.fail(err)
-			case k.generation == generation:
+			case k.mark[0] == mark:
 				k.flow = flow
 				k.connectTo(pick)
 			case err == nil:
@@ -41,11 +42,11 @@ func (k *link) enqueue() {
 
 // dialSlowly connects to a name or a unix socket, in a goroutine.
 func (k *link) dialSlowly(pick Pick) {
-	k.state = linkQueued
+	k.state = linkDialing
 	if k.in != nil {
 		k.in.remove(k)
 	}
-	l, generation, timeout := k.loop, k.generation, k.t.ConnectTimeout
+	l, mark, timeout := k.loop, k.mark[1], k.t.ConnectTimeout
 	go func() {
 		d := net.Dialer{Timeout: timeout, KeepAlive: -1}
 		network, address := network(pick.Address())
@@ -56,9 +57,9 @@ func (k *link) dialSlowly(pick Pick) {
 		}
 		if !l.post(func() {
 			switch {
-			case k.generation == generation && err != nil:
+			case k.mark[1] == mark && err != nil:
 				k.notConnected(err)
-			case k.generation == generation:
+			case k.mark[1] == mark:
 				k.fd[1] = fd
 				k.connecting(0)
 			case err == nil:
@@ -92,45 +93,43 @@ func takeFD(c net.Conn) (int32, error) {
 // handOff gives the connection to a goroutine.
 func (k *link) handOff() {
 	t, l := k.t, k.loop
-	o, peer, early := k.origin, k.peer, k.early
+	o, peer, early, start := k.origin, k.peer, k.early, epoch.Add(time.Duration(k.start))
 	if !o.local.IsValid() {
 		o.local = l.localAddr(k.fd[0])
 	}
 	o.known = true
+	if k.watched {
+		l.unwatch(k.fd[0])
+	}
 	f := os.NewFile(uintptr(k.fd[0]), "")
 	k.fd[0] = -1
+	l.live.Add(1) // The loop stays until the goroutine has ended.
 	k.release()
-	l.live++ // The loop stays until the goroutine has ended.
 	go func() {
-		defer l.post(func() { l.live-- })
-		c := &t.state().counters
-		defer c.active.Add(-1)
-		defer t.state().limiter.release(&t.Limits, peer)
-		conn, err := net.FileConn(f)
-		f.Close()
+		defer l.post(func() { l.live.Add(-1) })
+		defer t.leave(peer)
+		conn, err := toConn(l.e.work, f, &t.state().counters)
 		if err != nil {
-			c.failed.Add(1)
+			t.state().counters.failed.Add(1)
 			t.log.Warn("connection not served", "client", o.client, "error", err)
+			t.ended(&Record{Client: o.client, Start: start, Duration: time.Since(start), Reason: err.Error()}, o.pool)
 			return
 		}
 		if len(early) > 0 {
-			conn = &prefaced{TCPConn: conn.(*net.TCPConn), early: early}
+			conn = &prefaced{conn, early}
 		}
-		t.serveConn(l.e.work, conn, &o)
+		t.serveConn(l.e.work, t.newSession(conn), &o, start)
 	}()
 }
 
-// prefaced is a connection some of which was read before.
-type prefaced struct {
-	*net.TCPConn
-	early []byte
-}
-
-func (p *prefaced) Read(b []byte) (int, error) {
-	if len(p.early) > 0 {
-		n := copy(b, p.early)
-		p.early = p.early[n:]
-		return n, nil
+// toConn makes f a connection of the net package, and closes it. That takes another
+// descriptor, which it waits for.
+func toConn(ctx context.Context, f *os.File, c *counters) (net.Conn, error) {
+	defer f.Close()
+	for {
+		conn, err := net.FileConn(f)
+		if !starved(err) || !c.starve(ctx) {
+			return conn, err
+		}
 	}
-	return p.TCPConn.Read(b)
 }

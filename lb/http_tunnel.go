@@ -59,3 +59,6 @@ func (h *hijacked) CloseWrite() error {
 	}
 	return nil
 }
+
+// NetConn returns the connection itself, as that of tls.Conn does.
+func (h *hijacked) NetConn() net.Conn { return h.Conn }

@@ -15,31 +15,36 @@ type linkState uint8
 const (
 	linkFree       linkState = iota
 	linkPreface              // Reading what tells the pool.
-	linkQueued               // Waiting for a backend with room, or a name's address.
-	linkConnecting           // To the backend.
+	linkQueued               // Waiting for a backend with room.
+	linkStarved              // Waiting for a descriptor.
+	linkDialing              // To the backend, in a goroutine,
+	linkConnecting           // or here.
 	linkRelaying
 )
 
 // link is one connection in an event loop: a client, side 0, and a backend, side 1.
 type link struct {
-	loop       *loop
-	t          *TCP
-	slot       int32
-	generation int32 // Counts the connections that used the slot.
-	state      linkState
-	proxied    bool // A PROXY header is due.
-	picked     bool // pick is valid.
-	queued     bool // In the loop's runq.
-	failed     bool // epoll reported an error of the backend's side.
-	fd         [2]int32
-	half       [2]half // From the client, from the backend.
-	early      []byte  // What the client sent before it had a backend.
+	loop    *loop
+	t       *TCP
+	slot    int32
+	mark    [2]int32 // Of the connection, and of the present attempt to connect.
+	state   linkState
+	proxied bool    // A PROXY header is due.
+	watched bool    // The client's side is in the epoll instance.
+	picked  bool    // pick is valid.
+	queued  bool    // In the loop's runq.
+	failed  [2]bool // epoll reported an error of this side.
+	fd      [2]int32
+	half    [2]half // From the client, from the backend.
+	early   []byte  // What the client sent before it had a backend,
+	need    int     // and how much of it is needed at least.
 
 	peer    netip.Addr // Whom Limits counts; the origin may name another.
 	origin  origin
 	flow    Flow
 	pick    Pick
 	tries   int
+	retries int   // Tries in vain.
 	started int64 // When the present attempt to connect began.
 	start   int64
 	connect int64 // How long it took to get a backend.
@@ -54,13 +59,18 @@ func (k *link) begin() {
 	if k.proxied || len(k.t.Routes) > 0 && k.t.TLS == nil {
 		k.state = linkPreface
 		k.loop.wait(k, timePreface, k.t.PrefaceTimeout)
-		if errno := k.loop.watch(k.fd[0], k.slot, 0, k.generation); errno != 0 {
+		if errno := k.watch(0); errno != 0 {
 			k.fail(errno)
-			return
 		}
 		return
 	}
 	k.route()
+}
+
+// watch has the loop told of a side's events.
+func (k *link) watch(side int32) unix.Errno {
+	k.watched = k.watched || side == 0
+	return k.loop.watch(k.fd[side], k.slot<<1|side, k.mark[side])
 }
 
 // readPreface reads the beginning of the connection until it tells the pool.
@@ -79,11 +89,15 @@ func (k *link) readPreface() {
 			return
 		}
 		k.early = append(k.early, k.loop.scratch[:n]...)
+		if len(k.early) < k.need {
+			continue
+		}
 		if k.proxied && !k.origin.local.IsValid() {
 			k.origin.local = k.loop.localAddr(k.fd[0])
 		}
 		used, err := k.t.preface(k.early, &k.origin, k.proxied)
 		if errors.Is(err, errShort) {
+			k.need = used
 			continue
 		}
 		if err != nil {
@@ -128,8 +142,9 @@ func (k *link) dial() {
 func (k *link) connectTo(pick Pick) {
 	k.pick, k.picked = pick, true
 	k.tries++
+	k.mark[1] = k.loop.newMark()
 	k.started = k.loop.now
-	k.failed = false
+	k.failed[1] = false
 	k.half[0].writable, k.half[1].readable, k.half[1].ending = false, false, false
 	if a := pick.member.addrPort.Load(); a != nil {
 		fd, errno := socket(*a)
@@ -146,7 +161,7 @@ func (k *link) connectTo(pick Pick) {
 // connecting waits for the connection, unless there was an error.
 func (k *link) connecting(errno unix.Errno) {
 	if errno == 0 || errno == unix.EINPROGRESS {
-		errno = k.loop.watch(k.fd[1], k.slot, 1, k.generation)
+		errno = k.watch(1)
 	}
 	if errno != 0 {
 		k.notConnected(errno)
@@ -159,30 +174,34 @@ func (k *link) connecting(errno unix.Errno) {
 // notConnected reports a failed attempt, and tries the next backend.
 func (k *link) notConnected(err error) {
 	k.closeSide(1)
-	result := Failure
-	if ours(err) {
-		result = Neutral
-	}
 	pick := k.pick
 	k.picked, k.pick = false, Pick{}
+	k.mark[1] = 0 // What an attempt that was given up leads to is ignored.
+	if starved(err) {
+		pick.Done(Neutral)
+		k.starve(err)
+		return
+	}
+	k.retries++
 	k.t.log.Info("backend not reached", "backend", pick.Backend(), "error", err)
-	pick.Done(result)
+	pick.Done(blame(err))
 	k.dial()
 }
 
-// ours tells whether an attempt failed for want of something on this side.
-func ours(err error) bool {
-	for _, e := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EADDRNOTAVAIL} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+// starve has a connection wait for what this host is out of. No backend is to
+// blame, so the attempt does not count.
+func (k *link) starve(err error) {
+	k.t.log.Warn("connection waits", "client", k.origin.client, "error", err)
+	k.tries--
+	k.flow.undo()
+	k.state = linkStarved
+	k.t.state().counters.starved.Add(1)
+	k.loop.wait(k, timeStarved, starvedFor)
 }
 
 // connected begins relaying.
 func (k *link) connected() {
-	if k.failed {
+	if k.failed[1] {
 		errno, err := unix.GetsockoptInt(int(k.fd[1]), unix.SOL_SOCKET, unix.SO_ERROR)
 		if err == nil && errno != 0 {
 			k.notConnected(unix.Errno(errno))
@@ -193,6 +212,8 @@ func (k *link) connected() {
 	k.pick.Connected(time.Duration(k.loop.now - k.started))
 	k.pick.Report(Success)
 	k.state = linkRelaying
+	h := &k.half[0]
+	h.total = int64(len(k.early))
 	if k.t.SendProxy > 0 {
 		local := k.origin.local
 		if !local.IsValid() {
@@ -201,18 +222,17 @@ func (k *link) connected() {
 		k.early = append(appendProxy(nil, k.t.SendProxy, k.origin.client, local), k.early...)
 	}
 	if len(k.early) > 0 {
-		k.half[0].pending = k.early
-		k.early = nil
+		h.pending, k.early = k.early, nil
+		k.hurry() // What the client sends next must not wait for the header's acknowledgement.
 	}
-	k.half[0].writable, k.half[1].writable = true, true
-	// Nobody has listened to the client so far, unless for the preface.
-	if !k.proxied && (len(k.t.Routes) == 0 || k.t.TLS != nil) {
-		if errno := k.loop.watch(k.fd[0], k.slot, 0, k.generation); errno != 0 {
+	h.writable, k.half[1].writable = true, true
+	if !k.watched {
+		if errno := k.watch(0); errno != 0 {
 			k.abort(errno.Error())
 			return
 		}
 	}
-	k.half[0].readable = true
+	h.readable = true
 	k.loop.wait(k, timeIdle, k.t.IdleTimeout)
 	k.pump()
 }
@@ -237,11 +257,29 @@ func (k *link) expired() {
 	switch k.state {
 	case linkConnecting:
 		k.notConnected(os.ErrDeadlineExceeded)
+	case linkStarved:
+		k.t.state().counters.starved.Add(-1)
+		k.state = linkQueued
+		if k.loop.now-k.start > int64(k.t.IdleTimeout) {
+			k.abort("idle")
+			return
+		}
+		k.dial()
 	case linkPreface:
 		k.refuse(errors.New("its beginning did not come in time"))
 	default:
 		k.abort("idle")
 	}
+}
+
+// cut ends the connection, or, if that is because of its backend alone and nothing
+// has been sent there, goes on with another one.
+func (k *link) cut(backend bool) {
+	if backend && (k.state == linkConnecting || k.state == linkDialing) {
+		k.notConnected(errDown)
+		return
+	}
+	k.abort("cut")
 }
 
 // refuse closes a connection that does not begin as it must.
@@ -275,15 +313,17 @@ func (k *link) end(reason string) {
 	r := Record{
 		Client: k.origin.client, Start: epoch.Add(time.Duration(k.start)), Duration: time.Duration(k.loop.now - k.start),
 		Connect: time.Duration(k.connect), Received: k.half[0].total, Sent: k.half[1].total,
-		Retries: max(0, k.tries-1), Reason: reason,
+		Retries: k.retries, Reason: reason,
+	}
+	if k.state == linkStarved {
+		k.t.state().counters.starved.Add(-1)
 	}
 	if k.picked {
 		r.Backend = k.pick.Backend()
 		k.pick.Transferred(r.Received, r.Sent)
 		k.pick.Done(Neutral)
 	}
-	k.t.state().counters.active.Add(-1)
-	k.t.state().limiter.release(&k.t.Limits, k.peer)
+	k.t.leave(k.peer)
 	k.t.ended(&r, k.origin.pool)
 	k.release()
 }
@@ -297,9 +337,9 @@ func (k *link) release() {
 	if k.in != nil {
 		k.in.remove(k)
 	}
-	*k = link{loop: l, slot: k.slot, generation: k.generation + 1, queued: k.queued}
-	l.free = append(l.free, k.slot)
-	l.live--
+	*k = link{loop: l, slot: k.slot, queued: k.queued}
+	l.unused = append(l.unused, k.slot)
+	l.live.Add(-1)
 }
 
 func (k *link) closeSide(side int) {

@@ -11,9 +11,12 @@ import (
 // Listen opens a stream listener, tcp, tcp4, tcp6 or unix, for a plane. On Linux
 // the address need not be on this host yet (IP_FREEBIND): a VRRP Backup
 // listens on the virtual address before it owns it, and serves from the
-// moment that it does. The backlog is what net.core.somaxconn allows.
+// moment that it does. The backlog is what net.core.somaxconn allows. MPTCP is off:
+// a client that speaks it would be told of the host's own addresses too, and its
+// connection would pass by the virtual one.
 func Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: listenControl}
+	lc.SetMultipathTCP(false) // On by default.
 	ln, err := lc.Listen(ctx, network, address)
 	if err != nil {
 		return nil, listenError(network, address, err)

@@ -176,23 +176,23 @@ func fragmented(b []byte, n int) []byte {
 func TestServerName(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS12, tls.VersionTLS13} {
 		b := hello(t, "WWW.Example.org", version)
-		for _, b := range [][]byte{b, fragmented(b, 100), fragmented(b, 1), append(bytes.Clone(b), "more"...)} {
-			if name, err := serverName(b); name != "www.example.org" || err != nil {
+		for _, b := range [][]byte{b, fragmented(b, 100), fragmented(b, len(b)/helloRecords+1), append(bytes.Clone(b), "more"...)} {
+			if name, _, err := serverName(b); name != "www.example.org" || err != nil {
 				t.Errorf("version %#x: %q, %v", version, name, err)
 			}
 		}
 		for i := range b {
-			if name, err := serverName(b[:i]); !errors.Is(err, errShort) {
-				t.Fatalf("version %#x: the first %d bytes: %q, %v", version, i, name, err)
+			if name, need, err := serverName(b[:i]); err != errShort || need <= i || need > len(b) {
+				t.Fatalf("version %#x: the first %d bytes: %q, %d needed, %v", version, i, name, need, err)
 			}
 		}
 	}
-	if name, err := serverName(hello(t, "")); name != "" || err != nil {
+	if name, _, err := serverName(hello(t, "")); name != "" || err != nil {
 		t.Errorf("without SNI: %q, %v", name, err)
 	}
 	for _, b := range []string{"GET / HTTP/1.1\r\n", "\x16\x02", "\x15\x03\x01\x00\x02\x01\x00", "\x16\x03\x01\x00\x01\x02",
 		"\x16\x03\x01\x00\x04\x01\xff\xff\xff", "\x16\x03\x01\x00\x06\x01\x00\x00\x02\x03\x03", "\x16\x03\x01\x00\x00"} {
-		if name, err := serverName([]byte(b)); err == nil || errors.Is(err, errShort) {
+		if name, _, err := serverName([]byte(b)); err == nil || err == errShort {
 			t.Errorf("%q: %q, %v; want an error", b, name, err)
 		}
 	}
@@ -203,15 +203,15 @@ func FuzzServerName(f *testing.F) {
 	f.Add(fragmented(hello(f, "a.test", tls.VersionTLS12), 20))
 	f.Add([]byte("\x16\x03\x01\x00\x04\x01\x00\x00\x00")) // an empty ClientHello
 	f.Fuzz(func(t *testing.T, b []byte) {
-		name, err := serverName(b)
+		name, need, err := serverName(b)
 		if err != nil && name != "" {
 			t.Errorf("%q and %v", name, err)
 		}
-		if errors.Is(err, errShort) && len(b) > 6*(helloMax+4) {
-			t.Errorf("asks for more after %d bytes", len(b))
+		if err == errShort && (need <= len(b) || need > 2*(4+helloMax)+5*helloRecords) {
+			t.Errorf("asks for %d bytes after %d", need, len(b))
 		}
 		if err == nil {
-			if again, err := serverName(append(bytes.Clone(b), 0)); again != name || err != nil {
+			if again, _, err := serverName(append(bytes.Clone(b), 0)); again != name || err != nil {
 				t.Errorf("%q, with a byte more %q, %v", name, again, err)
 			}
 		}

@@ -1,7 +1,6 @@
 package lb
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,9 +8,6 @@ import (
 	"strings"
 	"time"
 )
-
-// prefaceMax bounds what a client may send before its backend is chosen.
-const prefaceMax = proxyV2Max + 6*(helloMax+4)
 
 // origin is what is known of a connection before its backend is chosen.
 type origin struct {
@@ -23,17 +19,23 @@ type origin struct {
 
 // wantsProxy tells whether peer must send a PROXY header. Others may not: what
 // looks like one is then ordinary data.
-func (t *TCP) wantsProxy(peer netip.Addr) bool {
-	return slices.ContainsFunc(t.AcceptProxy, func(p netip.Prefix) bool { return p.Contains(peer) })
+func (t *TCP) wantsProxy(peer netip.Addr) bool { return within(t.AcceptProxy, peer) }
+
+// within tells whether one of the prefixes holds a. A link-local address comes with
+// its zone, which a prefix cannot have.
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	a = a.WithZone("")
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// preface reads what b, the beginning of a connection, says about it. errShort
-// asks for more; n is how much of b was the PROXY header.
+// preface reads what b, the beginning of a connection, says about it. n is how much
+// of b was the PROXY header or, with errShort, how much of the beginning there
+// must be at least before it makes sense to ask again.
 func (t *TCP) preface(b []byte, o *origin, proxied bool) (n int, err error) {
 	if proxied {
 		var h proxyHeader
 		if h, n, err = parseProxy(b); err != nil {
-			return 0, err
+			return len(b) + 1, err
 		}
 		if h.src.IsValid() {
 			o.client, o.local = h.src, h.dst
@@ -43,9 +45,9 @@ func (t *TCP) preface(b []byte, o *origin, proxied bool) (n int, err error) {
 	if len(t.Routes) == 0 || t.TLS != nil {
 		return n, nil
 	}
-	name, err := serverName(b[n:])
-	if errors.Is(err, errShort) && len(b) < prefaceMax {
-		return 0, err
+	name, need, err := serverName(b[n:])
+	if err == errShort {
+		return n + need, err
 	}
 	// What is no TLS goes where TLS without a name goes.
 	o.pool = t.route(name)
@@ -85,14 +87,16 @@ func (t *TCP) readPreface(c net.Conn, o *origin) ([]byte, error) {
 			_ = c.SetReadDeadline(time.Time{})
 			return b[n:], nil
 		}
-		if !errors.Is(err, errShort) {
+		if err != errShort {
 			return nil, err
 		}
-		b = slices.Grow(b, 2048)
-		k, err := c.Read(b[len(b):cap(b)])
-		if err != nil {
-			return nil, fmt.Errorf("before the connection's beginning was complete: %w", err)
+		for len(b) < n {
+			b = slices.Grow(b, 2048)
+			k, err := c.Read(b[len(b):cap(b)])
+			if err != nil {
+				return nil, fmt.Errorf("before the connection's beginning was complete: %w", err)
+			}
+			b = b[:len(b)+k]
 		}
-		b = b[:len(b)+k]
 	}
 }

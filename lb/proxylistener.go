@@ -3,7 +3,6 @@ package lb
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -16,7 +15,7 @@ func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits) (net.Li
 	if err := limits.validate(); err != nil {
 		return nil, err
 	}
-	l := &listener{Listener: ln, trusted: trusted, limits: limits}
+	l := &listener{Listener: ln, trusted: trusted, limits: limits, closed: make(chan struct{})}
 	if limits.Conns > 0 {
 		l.slots = make(chan struct{}, limits.Conns)
 	}
@@ -29,13 +28,19 @@ type listener struct {
 	limits  Limits
 	limiter limiter
 	slots   chan struct{} // One element for each connection; nil: no bound.
+	once    sync.Once
+	closed  chan struct{}
 }
 
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		// First room, then a connection: those that find none stay in the backlog.
 		if l.slots != nil {
-			l.slots <- struct{}{}
+			select {
+			case l.slots <- struct{}{}:
+			case <-l.closed:
+				return nil, net.ErrClosed
+			}
 		}
 		c, err := l.Listener.Accept()
 		if err != nil {
@@ -49,11 +54,17 @@ func (l *listener) Accept() (net.Conn, error) {
 			continue
 		}
 		p := &proxiedConn{Conn: c, done: func() { l.limiter.release(&l.limits, peer); l.leave() }}
-		if slices.ContainsFunc(l.trusted, func(t netip.Prefix) bool { return t.Contains(peer) }) {
+		if within(l.trusted, peer) {
 			p.header = &TCP{AcceptProxy: l.trusted, PrefaceTimeout: 10 * time.Second}
 		}
 		return p, nil
 	}
+}
+
+// Close also ends an Accept that waits for room.
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 func (l *listener) leave() {
@@ -114,12 +125,10 @@ func (p *proxiedConn) LocalAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(p.origin.local)
 }
 
-func (p *proxiedConn) CloseWrite() error {
-	if cw, ok := p.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return nil
-}
+func (p *proxiedConn) CloseWrite() error { return closeWrite(p.Conn, true) }
+
+// NetConn returns the connection itself, as that of tls.Conn does.
+func (p *proxiedConn) NetConn() net.Conn { return p.Conn }
 
 func (p *proxiedConn) Close() error {
 	p.closed.Do(p.done)

@@ -82,10 +82,14 @@ func (k *link) pump() {
 			h.shut = true
 			// If the other direction is over too, closing does it.
 			if !k.half[1-side].done() && shutdownWrite(k.fd[1-side]) != 0 {
-				k.abort("reset")
-				return
+				h.dead = true // As above.
 			}
 		}
+	}
+	if up := &k.half[0]; k.failed[0] && up.full() && !up.eof {
+		// Behind what the backend does not take nobody would read of the failure.
+		k.abort("reset")
+		return
 	}
 	switch {
 	case !k.half[0].done() || !k.half[1].done():
@@ -161,6 +165,9 @@ func (k *link) move(side int) error {
 // copyOn reads once, and writes what it got.
 func (k *link) copyOn(side int) (int, error) {
 	h := &k.half[side]
+	if h.pipe.w != 0 {
+		h.release(k.loop) // Bulk is over; nothing is in it.
+	}
 	buf := k.loop.scratch[:min(h.limit(), scratchSize)]
 	n, errno := read(k.fd[side], buf)
 	switch {
@@ -186,9 +193,7 @@ func (k *link) copyOn(side int) (int, error) {
 		h.readable = false
 	}
 	if !h.nodelay && side == 0 && h.total > 0 {
-		// The first write goes out at once anyway.
-		h.nodelay = true
-		_ = unix.SetsockoptInt(int(k.fd[1]), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		k.hurry() // The first write goes out at once anyway.
 	}
 	w := 0
 	if h.writable {
@@ -207,6 +212,12 @@ func (k *link) copyOn(side int) (int, error) {
 		h.room = min(2*h.limit(), pipeSize)
 	}
 	return n, nil
+}
+
+// hurry has writes to the backend go out at once.
+func (k *link) hurry() {
+	k.half[0].nodelay = true
+	_ = unix.SetsockoptInt(int(k.fd[1]), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 }
 
 // flush writes what is pending.

@@ -99,6 +99,7 @@ type Stats struct {
 // counters are Stats under way.
 type counters struct {
 	active                                                     atomic.Int64
+	starved                                                    atomic.Int64 // Connections that wait for descriptors.
 	accepted, refused, failed, retries, paused, received, sent atomic.Uint64
 }
 

@@ -13,7 +13,8 @@ type registry struct {
 	empty    chan struct{} // Closed when the last session has gone; made by drain.
 }
 
-// add registers s; false if no session may start any more.
+// add registers s; false if no session may start any more: while others are drained
+// it may, for its client has been accepted before.
 func (r *registry) add(s *session) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -32,6 +33,7 @@ func (r *registry) remove(s *session) {
 	defer r.mu.Unlock()
 	delete(r.sessions, s)
 	if r.empty != nil && len(r.sessions) == 0 {
+		r.closed = true
 		close(r.empty)
 		r.empty = nil
 	}
@@ -46,18 +48,16 @@ func (r *registry) cut(server *server) {
 	}
 }
 
-// drain lets no session start any more, and waits until all have ended; those
-// left when ctx ends are cut.
+// drain waits until all sessions have ended; those left when ctx ends are cut. After
+// that none may start.
 func (r *registry) drain(ctx context.Context) {
 	r.mu.Lock()
-	r.closed = true
-	var empty chan struct{}
-	if len(r.sessions) > 0 {
-		if r.empty == nil {
-			r.empty = make(chan struct{})
-		}
-		empty = r.empty
+	if len(r.sessions) == 0 {
+		r.closed = true
+	} else if r.empty == nil {
+		r.empty = make(chan struct{})
 	}
+	empty := r.empty
 	r.mu.Unlock()
 	if empty == nil {
 		return
@@ -65,6 +65,9 @@ func (r *registry) drain(ctx context.Context) {
 	select {
 	case <-empty:
 	case <-ctx.Done():
+		r.mu.Lock()
+		r.closed = true
+		r.mu.Unlock()
 		r.cut(nil)
 		<-empty
 	}

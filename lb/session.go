@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -9,36 +10,50 @@ import (
 	"time"
 )
 
-// Sizes of the relay. Splicing moves pages instead of bytes but needs a pipe and
-// two system calls more: it pays for bulk, so each direction starts by copying.
-const (
-	relayBuffer  = 32 << 10
-	spliceAfter  = 64 << 10
-	spliceAtOnce = 1 << 20 // Between two notes of activity.
-)
+const relayBuffer = 32 << 10
 
 var relayBuffers = sync.Pool{New: func() any { return new([relayBuffer]byte) }}
 
-// session is one relayed connection, or an engine with all of its own.
+// session is one relayed connection that has goroutines, or an engine with all of
+// its own. It copies, and leaves splicing to the engine: splice(2) as the net
+// package offers it does not tell of progress, which the idle timeout needs.
 type session struct {
 	loops interface{ cut(*server) }
 	idle  time.Duration
 	last  atomic.Int64 // Time of the last byte in either direction.
 	up    atomic.Int64 // Bytes from the client,
 	down  atomic.Int64 // and to it.
+	early []byte       // What the backend gets before all else.
+
+	broken atomic.Bool // A direction has ended because its sink failed.
 
 	mu      sync.Mutex // Guards what follows against cut.
 	client  io.ReadWriteCloser
 	backend io.ReadWriteCloser // nil while connecting.
-	server  *server
+	server  *server            // Of the backend, or of the present attempt to connect.
+	giveUp  context.CancelFunc // Ends that attempt. nil: there is none.
+	gone    bool               // The server was cut during the attempt.
 	dead    bool
+	reason  string // Why the session did not end in order.
 }
 
-// attach gives s its backend connection; false if s was cut in the meantime.
+// dialing tells of an attempt to connect, so that cut can end it.
+func (s *session) dialing(server *server, giveUp context.CancelFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server, s.giveUp, s.gone = server, giveUp, false
+	if s.dead {
+		giveUp()
+	}
+}
+
+// attach gives s its backend connection; false, and the connection is closed, if
+// s or the server was cut in the meantime.
 func (s *session) attach(backend io.ReadWriteCloser, server *server) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead {
+	s.giveUp = nil
+	if s.dead || s.gone {
 		backend.Close()
 		return false
 	}
@@ -46,7 +61,21 @@ func (s *session) attach(backend io.ReadWriteCloser, server *server) bool {
 	return true
 }
 
-// cut ends s if it is connected to that server, or in any case if it is nil.
+// interrupted tells whether s, or its attempt to connect, was cut.
+func (s *session) interrupted() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.dead:
+		return errCut
+	case s.gone:
+		return errDown
+	}
+	return nil
+}
+
+// cut ends s if it is connected to that server, or in any case if it is nil. If it
+// is only connecting to the server it goes on with another one.
 func (s *session) cut(server *server) {
 	if s.loops != nil {
 		s.loops.cut(server)
@@ -54,22 +83,78 @@ func (s *session) cut(server *server) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if server == nil || server == s.server {
-		s.dead = true
-		s.abort()
+	switch {
+	case server != nil && server != s.server:
+	case server != nil && s.giveUp != nil:
+		s.gone = true
+		s.giveUp()
+	default:
+		if s.giveUp != nil {
+			s.giveUp()
+		}
+		s.fail("cut")
 	}
+}
+
+// fail resets both ends. The first reason counts: closing one end makes the other
+// direction fail too. s.mu is held.
+func (s *session) fail(reason string) {
+	s.dead = true
+	if s.reason == "" {
+		s.reason = reason
+	}
+	s.abort()
+}
+
+// why is the reason for which s did not end in order; empty if it did.
+func (s *session) why() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason
 }
 
 // abort closes both ends so that neither takes what it got for complete.
 func (s *session) abort() {
 	for _, c := range []io.Closer{s.client, s.backend} {
-		if c == nil {
-			continue
+		if c != nil {
+			reset(c)
 		}
-		if l, ok := c.(interface{ SetLinger(int) error }); ok {
-			_ = l.SetLinger(0)
+	}
+}
+
+// close closes both ends in order. It may take a while to tell a TLS peer, so
+// cut must not wait for it.
+func (s *session) close() {
+	s.mu.Lock()
+	client, backend := s.client, s.backend
+	s.mu.Unlock()
+	client.Close()
+	if backend != nil {
+		backend.Close()
+	}
+}
+
+// reset closes c with a reset. What is wrapped in it comes first: TLS would bid its
+// peer a proper farewell.
+func reset(c io.Closer) {
+	inner := innermost(c)
+	if l, ok := inner.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+	if inner, ok := inner.(io.Closer); ok {
+		inner.Close()
+	}
+	c.Close()
+}
+
+// innermost is the connection that c, by way of TLS for instance, is a wrapper of.
+func innermost(c any) any {
+	for {
+		w, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
 		}
-		c.Close()
+		c = w.NetConn()
 	}
 }
 
@@ -85,47 +170,84 @@ func (s *session) relay() {
 			watchdog.Reset(left)
 			return
 		}
-		s.cut(nil)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.fail("idle")
 	})
 	close(armed)
 	defer watchdog.Stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.oneWay(s.client, s.backend, &s.down) })
-	s.oneWay(s.backend, s.client, &s.up)
+	if s.greet() {
+		s.oneWay(s.backend, s.client, &s.up)
+	}
 	wg.Wait()
-	s.client.Close()
-	s.backend.Close()
+	if s.broken.Load() {
+		s.mu.Lock()
+		s.fail("reset")
+		s.mu.Unlock()
+	}
+	s.close()
+}
+
+// greet sends what comes before all else; false if the backend does not take it.
+func (s *session) greet() bool {
+	if len(s.early) > 0 {
+		if _, err := s.backend.Write(s.early); err != nil {
+			s.broken.Store(true)
+			return false
+		}
+	}
+	return true
 }
 
 // oneWay copies until src ends, and then ends dst's input, no more: the other
-// direction goes on (half-close).
+// direction goes on (half-close). It also goes on if dst takes no more, for dst may
+// have sent an answer before it closed.
 func (s *session) oneWay(dst, src io.ReadWriteCloser, count *atomic.Int64) {
 	err := s.copy(dst, src, count)
-	if err == nil {
-		if cw, ok := dst.(interface{ CloseWrite() error }); ok {
-			err = cw.CloseWrite()
-		}
-	}
-	if err != nil && !errors.Is(err, net.ErrClosed) {
+	switch {
+	case err == errSinkFailed:
+		s.broken.Store(true)
+	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
 		s.mu.Lock()
-		s.abort()
-		s.mu.Unlock()
+		defer s.mu.Unlock()
+		s.fail("reset")
+	case s.broken.Load():
+		// The other direction is over too, and not in order: src gets a reset.
+	case closeWrite(dst, err == nil) != nil:
+		s.broken.Store(true)
 	}
 }
+
+// closeWrite ends what c's peer reads. TLS whose peer ended the connection below it
+// without saying so, as some do by habit, is ended in the same way, so that who gets
+// it can tell, too.
+func closeWrite(c any, proper bool) error {
+	if !proper {
+		c = innermost(c)
+	}
+	if cw, ok := c.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return nil
+}
+
+// errSinkFailed: dst takes no more.
+var errSinkFailed = errors.New("write failed")
 
 // copy moves bytes from src to dst until src ends.
 func (s *session) copy(dst, src io.ReadWriter, count *atomic.Int64) error {
 	buf := relayBuffers.Get().(*[relayBuffer]byte)
 	defer relayBuffers.Put(buf)
-	splice := canSplice(dst, src)
-	for total := 0; !splice || total < spliceAfter; {
+	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
 			if _, err := dst.Write(buf[:n]); err != nil {
-				return err
+				return errSinkFailed
 			}
-			s.moved(count, n)
-			total += n
+			count.Add(int64(n))
+			s.last.Store(time.Now().UnixNano())
 		}
 		if err == io.EOF {
 			return nil
@@ -134,25 +256,24 @@ func (s *session) copy(dst, src io.ReadWriter, count *atomic.Int64) error {
 			return err
 		}
 	}
-	for {
-		n, err := dst.(*net.TCPConn).ReadFrom(&io.LimitedReader{R: src, N: spliceAtOnce})
-		s.moved(count, int(n))
-		if err != nil || n < spliceAtOnce {
-			return err
-		}
-	}
 }
 
-func (s *session) moved(count *atomic.Int64, n int) {
-	if n > 0 {
-		count.Add(int64(n))
-		s.last.Store(time.Now().UnixNano())
-	}
+// prefaced is a connection some of which was read before.
+type prefaced struct {
+	net.Conn
+	early []byte
 }
 
-// canSplice tells whether dst.ReadFrom(src) uses splice(2).
-func canSplice(dst, src io.ReadWriter) bool {
-	_, d := dst.(*net.TCPConn)
-	_, s := src.(*net.TCPConn)
-	return d && s
+func (p *prefaced) Read(b []byte) (int, error) {
+	if len(p.early) > 0 {
+		n := copy(b, p.early)
+		p.early = p.early[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
 }
+
+func (p *prefaced) CloseWrite() error { return closeWrite(p.Conn, true) }
+
+// NetConn returns the connection itself, as that of tls.Conn does.
+func (p *prefaced) NetConn() net.Conn { return p.Conn }

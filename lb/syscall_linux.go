@@ -142,6 +142,9 @@ func write(fd int32, b []byte) (int, unix.Errno) {
 	return int(n), errno
 }
 
+// unwatch is for a descriptor that will be open elsewhere: closing it does the same.
+func (l *loop) unwatch(fd int32) { _ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, int(fd), nil) }
+
 func closeFD(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 func shutdownWrite(fd int32) unix.Errno {
@@ -151,8 +154,8 @@ func shutdownWrite(fd int32) unix.Errno {
 
 // watch adds fd to the loop's epoll instance, edge-triggered and for all
 // events, so that this is done once per connection.
-func (l *loop) watch(fd, slot, side, generation int32) unix.Errno {
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | epollET, Fd: slot<<1 | side, Pad: generation}
+func (l *loop) watch(fd, place, mark int32) unix.Errno {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | epollET, Fd: place, Pad: mark}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(l.epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 	return errno
 }

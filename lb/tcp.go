@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -66,6 +65,7 @@ type TCP struct {
 	log      *slog.Logger
 	shared   atomic.Pointer[tcpShared] // See state.
 	replaced atomic.Pointer[TCP]       // Whose fields count for new connections.
+	conns    atomic.Int64              // Those that go by these fields.
 }
 
 // tcpShared is what a TCP and those that replace it have in common.
@@ -75,6 +75,7 @@ type tcpShared struct {
 	counters counters
 
 	mu      sync.Mutex
+	configs []*TCP           // The current one, and those with connections.
 	watched map[*Pool]func() // With the undo.
 }
 
@@ -142,8 +143,7 @@ func (t *TCP) Replace(next *TCP) error {
 		return err
 	}
 	next.shared.Store(t.state())
-	next.watch()
-	t.replaced.Store(next)
+	t.state().use(next, func() { t.replaced.Store(next) })
 	return nil
 }
 
@@ -155,18 +155,34 @@ func (t *TCP) current() *TCP {
 	return t
 }
 
-// watch has t's pools cut the sessions of backends that are gone.
-func (t *TCP) watch() {
-	s := t.state()
+// use makes next the current configuration, by means of publish: its pools, and those
+// of connections that older ones have left, cut the sessions of backends that are gone.
+func (s *tcpShared) use(next *TCP, publish func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.configs = slices.DeleteFunc(s.configs, func(t *TCP) bool { return t == next || t.conns.Load() == 0 })
+	s.configs = append(s.configs, next)
+	needed := make(map[*Pool]bool)
+	for _, t := range s.configs {
+		for _, p := range t.Routes {
+			needed[p] = true
+		}
+		needed[t.Pool] = true
+	}
+	delete(needed, nil)
 	if s.watched == nil {
 		s.watched = make(map[*Pool]func())
 	}
-	pools := append(slices.Collect(maps.Values(t.Routes)), t.Pool)
-	for _, p := range pools {
-		if p != nil && s.watched[p] == nil {
+	for p := range needed {
+		if s.watched[p] == nil {
 			s.watched[p] = p.watchGone(s.sessions.cut)
+		}
+	}
+	publish()
+	for p, undo := range s.watched {
+		if !needed[p] {
+			undo()
+			delete(s.watched, p)
 		}
 	}
 }
@@ -186,7 +202,7 @@ func (t *TCP) Stats() Stats {
 	return t.state().counters.stats()
 }
 
-// Serve accepts connections until ctx ends, then closes ln and lets those that
+// Serve is called once, with one listener. It accepts connections until ctx ends, then closes ln and lets those that
 // are established finish within DrainTimeout. It returns when all of them have
 // ended: nil after ctx ended, the listener's error otherwise.
 func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
@@ -194,7 +210,7 @@ func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
 	if err := t.Validate(); err != nil {
 		return err
 	}
-	t.watch()
+	t.state().use(t.current(), func() {})
 	defer t.state().unwatch()
 	// Connections outlive ctx; connecting stops with it only at the deadline.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -206,50 +222,6 @@ func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(drain, stop)()
 	t.state().sessions.drain(drain)
 	return err
-}
-
-// acceptLoop serves the connections of ln in goroutines until ctx ends.
-func (t *TCP) acceptLoop(ctx, work context.Context, ln net.Listener) error {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	c := &t.state().counters
-	pause := time.Duration(0)
-	for {
-		conn, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			go t.current().serveConn(work, conn, nil)
-		case ctx.Err() != nil:
-			return nil
-		case isTransient(err):
-			// Out of descriptors or memory: connections wait in the backlog until
-			// others have ended.
-			pause = min(max(2*pause, 5*time.Millisecond), 200*time.Millisecond)
-			t.log.Warn("accept paused", "listener", ln.Addr(), "error", err, "for", pause)
-			c.paused.Add(1)
-		default:
-			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
-		}
-		for {
-			if pause > 0 && !sleep(ctx, pause) {
-				return nil
-			}
-			if limit := t.current().Limits.Conns; limit == 0 || c.active.Load() < int64(limit) {
-				break
-			}
-			pause = 5 * time.Millisecond
-		}
-	}
-}
-
-// sleep waits for d; false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // addrPort is the IP address and port of a; zero if it has none.

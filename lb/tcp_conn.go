@@ -9,37 +9,27 @@ import (
 	"time"
 )
 
-// serveConn is the life of a connection that has a goroutine: one with TLS, or
-// one of a listener that the event loop cannot take. o is what is known of it
-// already, nil for a new one.
-func (t *TCP) serveConn(ctx context.Context, client net.Conn, o *origin) {
-	c := &t.state().counters
+// newSession makes a session of a client's connection that the plane knows of.
+func (t *TCP) newSession(client net.Conn) *session {
 	s := &session{client: client, idle: t.IdleTimeout}
-	start := time.Now()
-	r := Record{Start: start}
-	if o == nil {
-		peer := addrPort(client.RemoteAddr())
-		c.active.Add(1)
-		defer c.active.Add(-1)
-		c.accepted.Add(1)
-		if !t.state().limiter.admit(&t.Limits, peer.Addr(), start) {
-			c.refused.Add(1)
-			client.Close()
-			return
-		}
-		defer t.state().limiter.release(&t.Limits, peer.Addr())
-		o = &origin{client: peer, local: addrPort(client.LocalAddr())}
-	}
 	if !t.state().sessions.add(s) {
-		client.Close()
-		return
+		s.cut(nil) // Its time was over before it began.
 	}
+	return s
+}
+
+// serveConn is the life of a connection that has a goroutine: one with TLS, or
+// one of a listener that the event loop cannot take.
+func (t *TCP) serveConn(ctx context.Context, s *session, o *origin, start time.Time) {
 	defer t.state().sessions.remove(s)
-	err := t.relayConn(ctx, s, client, o, &r)
-	if err != nil {
-		client.Close()
+	r := Record{Start: start}
+	if err := t.relayConn(ctx, s, o, &r); err != nil {
+		s.close()
 		r.Reason = err.Error()
 		t.log.Warn("connection not served", "client", o.client, "error", err)
+	}
+	if reason := s.why(); reason != "" {
+		r.Reason = reason
 	}
 	r.Client, r.Duration = o.client, time.Since(start)
 	r.Received, r.Sent = s.up.Load(), s.down.Load()
@@ -62,32 +52,12 @@ func (t *TCP) ended(r *Record, p *Pool) {
 
 // relayConn finds a backend for s and relays until the end. Its error says why
 // none was reached.
-func (t *TCP) relayConn(ctx context.Context, s *session, client net.Conn, o *origin, r *Record) error {
+func (t *TCP) relayConn(ctx context.Context, s *session, o *origin, r *Record) error {
 	c := &t.state().counters
-	var early []byte
-	if !o.known {
-		var err error
-		if early, err = t.readPreface(client, o); err != nil {
-			c.refused.Add(1)
-			return err
-		}
-	}
-	if t.TLS != nil {
-		server := tls.Server(client, t.TLS)
-		if err := handshake(ctx, server, t.PrefaceTimeout); err != nil {
-			c.refused.Add(1)
-			return err
-		}
-		if len(t.Routes) > 0 {
-			name := server.ConnectionState().ServerName
-			if o.pool = t.route(name); o.pool == nil {
-				c.refused.Add(1)
-				return fmt.Errorf("no route for server name %q", name)
-			}
-		}
-		s.mu.Lock()
-		s.client = server
-		s.mu.Unlock()
+	early, err := t.begin(ctx, s, o)
+	if err != nil {
+		c.refused.Add(1)
+		return err
 	}
 	pick, err := t.connect(ctx, s, o, r)
 	if err != nil {
@@ -96,17 +66,46 @@ func (t *TCP) relayConn(ctx context.Context, s *session, client net.Conn, o *ori
 	}
 	r.Connect = time.Since(r.Start)
 	r.Backend = pick.Backend()
+	s.up.Add(int64(len(early)))
 	if t.SendProxy > 0 {
 		early = append(appendProxy(nil, t.SendProxy, o.client, o.local), early...)
 	}
-	if len(early) == 0 {
-		s.relay()
-	} else if _, err := s.backend.Write(early); err == nil {
-		s.relay()
-	}
+	s.early = early
+	s.relay()
 	pick.Transferred(s.up.Load(), s.down.Load())
 	pick.Done(Neutral)
 	return nil
+}
+
+// begin finds out what o lacks, with TLS if that ends here. The bytes that
+// it returns belong to the backend.
+func (t *TCP) begin(ctx context.Context, s *session, o *origin) (early []byte, err error) {
+	client := s.client.(net.Conn)
+	if !o.known {
+		if early, err = t.readPreface(client, o); err != nil {
+			return nil, err
+		}
+	}
+	if t.TLS == nil {
+		return early, nil
+	}
+	if len(early) > 0 {
+		client = &prefaced{client, early}
+	}
+	server := tls.Server(client, t.TLS)
+	if err := handshake(ctx, server, t.PrefaceTimeout); err != nil {
+		return nil, err
+	}
+	if len(t.Routes) > 0 {
+		name := server.ConnectionState().ServerName
+		if o.pool = t.route(name); o.pool == nil {
+			return nil, fmt.Errorf("no route for server name %q", name)
+		}
+	}
+	s.mu.Lock()
+	s.client = server
+	s.mu.Unlock()
+	return nil, nil
 }
 
 func handshake(ctx context.Context, c *tls.Conn, timeout time.Duration) error {
@@ -122,28 +121,50 @@ func handshake(ctx context.Context, c *tls.Conn, timeout time.Duration) error {
 func (t *TCP) connect(ctx context.Context, s *session, o *origin, r *Record) (Pick, error) {
 	flow := Flow{Client: o.client}
 	var last error
-	for range t.Tries {
+	for r.Retries < t.Tries {
 		pick, err := o.pool.Acquire(ctx, &flow)
 		if err != nil {
 			return Pick{}, errors.Join(last, err)
 		}
 		start := time.Now()
-		backend, err := t.dialBackend(ctx, pick)
-		if err == nil && s.attach(backend, pick.member.server) {
+		err = t.reach(ctx, s, pick)
+		switch {
+		case err == nil:
 			pick.Connected(time.Since(start))
 			pick.Report(Success)
 			return pick, nil
-		}
-		if err == nil || ctx.Err() != nil { // Cut while connecting.
+		case ctx.Err() != nil || err == errCut:
 			pick.Done(Neutral)
-			return Pick{}, context.Canceled
+			return Pick{}, errCut
+		case starved(err):
+			// As in the event loop: no backend is to blame, and it does not count.
+			pick.Done(Neutral)
+			flow.undo()
+			t.log.Warn("connection waits", "client", o.client, "error", err)
+			t.state().counters.starve(ctx)
+			continue
 		}
-		pick.Done(Failure)
+		pick.Done(blame(err))
 		r.Retries++
 		t.log.Info("backend not reached", "backend", pick.Backend(), "error", err)
 		last = err
 	}
 	return Pick{}, last
+}
+
+// reach connects the session to a picked backend, unless that goes down meanwhile.
+func (t *TCP) reach(ctx context.Context, s *session, pick Pick) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.dialing(pick.member.server, cancel)
+	backend, err := t.dialBackend(ctx, pick)
+	if err == nil {
+		s.attach(backend, pick.member.server)
+	}
+	if interrupted := s.interrupted(); interrupted != nil {
+		return interrupted
+	}
+	return err
 }
 
 // dialBackend connects to a picked backend, with TLS if so configured.

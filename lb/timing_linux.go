@@ -7,7 +7,7 @@ const (
 	timePreface = iota
 	timeConnect
 	timeIdle
-	timeQueue
+	timeStarved
 	timeCount
 )
 
