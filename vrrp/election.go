@@ -7,6 +7,9 @@ import "time"
 func (m *Machine) begin(now time.Time) {
 	m.n = 0
 	m.now = latest(m.now, now)
+	if m.state == Active && m.late(m.now) {
+		m.doubt = 3 // the one that is due, and two more
+	}
 	if deadline, ok := m.Deadline(); !ok || m.now.Sub(deadline) <= m.down() {
 		return
 	}
@@ -44,6 +47,7 @@ func (m *Machine) change(to State, cause Cause) {
 	m.state = to
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
 	m.heard, m.rival, m.claimed, m.resigned = 0, 0, 0, false
+	m.doubt = 0
 	m.push(Action{Kind: Changed, Transition: t})
 }
 
@@ -131,6 +135,7 @@ func (m *Machine) advertise() {
 	if !m.timer.After(m.now) {
 		m.timer = m.now.Add(m.interval)
 	}
+	m.doubt -= min(m.doubt, 1)
 	if m.rival > 1 {
 		m.rival--
 	} else if m.rival == 1 && m.now.Sub(m.announced) >= quietAnnounce {

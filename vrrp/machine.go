@@ -64,6 +64,9 @@ type Machine struct {
 	// another Active router counts as gone; 0: there is none.
 	rival     uint8
 	announced time.Time
+	// doubt is how many advertisements an Active router must send before
+	// nobody else can be Active unheard: the last one was late. See Entitled.
+	doubt uint8
 
 	// A member of a group does not become Active by itself: it has a claim, with
 	// its cause, and the group decides.
@@ -209,6 +212,24 @@ func (m *Machine) Deadline() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return latest(m.timer, m.notBefore), true
+}
+
+// Entitled reports whether the addresses are this router's as of now, beyond
+// doubt: it is Active, and has sent its advertisements so soon after one another
+// that no Backup that heard them can have taken over, the last one less than
+// DownMultiplier intervals ago. After one that was late there is doubt until two
+// more went out in time: whoever took over meanwhile is heard by then.
+//
+// It is for whoever keeps the addresses and was held up: whether the machine
+// was run may be all that it needs to know.
+func (m *Machine) Entitled(now time.Time) bool {
+	return m.state == Active && m.doubt == 0 && !m.late(latest(m.now, now))
+}
+
+// late tells whether an Active router owes its next advertisement for so long
+// that a Backup may have stopped waiting for it.
+func (m *Machine) late(now time.Time) bool {
+	return now.Sub(m.timer) > time.Duration(m.cfg.DownMultiplier-1)*m.interval
 }
 
 // State returns the state.

@@ -323,6 +323,18 @@ func (r *Router) Resign() error {
 	return nil
 }
 
+// Entitled reports whether the addresses are this router's as of now, as
+// [Machine.Entitled] does.
+func (r *Router) Entitled() bool {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if g := r.cfg.Group; g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+	}
+	return r.phase == running && r.machine.Entitled(time.Now())
+}
+
 // Hold keeps the router out of the election for a reason, such as "check
 // web failed", until release is called. An Active router hands over at once. Several
 // holds, also for the same reason, last until each was released; releasing one
