@@ -6,9 +6,10 @@ import (
 )
 
 // Farewell returns advertisements of priority 0, one for each address that the
-// router sends to. They come from the interface's own hardware address, also
-// with VirtualMAC: whoever hears them is about to take that over. When this process has died without a word, somebody else
-// can send them in its name, so that another router takes over at once.
+// router sends to. When this process has died without a word, somebody else can
+// send them in its name, so that another router takes over at once. They come
+// from the interface's own hardware address, also with VirtualMAC: whoever
+// hears them is about to take that over.
 //
 // Peers would discard them as replayed once they are older than validFor: get
 // new ones before then. It is hundreds of years unless advertisements are
