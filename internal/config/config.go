@@ -160,6 +160,7 @@ type Router struct {
 	Track    []Track
 	// Notify are programs to run on a change of state.
 	Notify        []Notify
+	NotifyUser    string // who they run as; empty: who havip does
 	NotifyFIFO    string // path of a FIFO that gets a line for each change; empty: none
 	NotifyTimeout time.Duration
 }
@@ -228,6 +229,7 @@ type Group struct {
 	Routers []string
 	// As in Router.
 	Notify        []Notify
+	NotifyUser    string
 	NotifyFIFO    string
 	NotifyTimeout time.Duration
 }

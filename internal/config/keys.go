@@ -92,14 +92,16 @@ func (r *Router) keys() []key {
 		preset("probe", duration(&r.Probe, 0, 5*time.Second), "0s",
 			"ask for so long whether another host has the addresses, before taking them"),
 		optional("track", list(&r.Track, (*Track).value), "", "checks that the addresses follow"),
-	}, notifyKeys(&r.Notify, &r.NotifyFIFO, &r.NotifyTimeout)...)
+	}, notifyKeys(&r.Notify, &r.NotifyUser, &r.NotifyFIFO, &r.NotifyTimeout)...)
 }
 
 // notifyKeys are those of routers and of groups.
-func notifyKeys(programs *[]Notify, fifo *string, timeout *time.Duration) []key {
+func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) []key {
 	return []key{
 		optional("notify", list(programs, (*Notify).value), "[/etc/havip/notify.sh]",
-			"programs to run on a change of state, with Keepalived's arguments; one with arguments is a list of its own, or a mapping as below"),
+			"programs to run on a change of state, with Keepalived's arguments; one with arguments is a list of its own, or a mapping as below; each hears of all changes in their order, and waits for no other; of havip's environment it gets PATH, locale and time zone"),
+		optional("notify_user", text(user, "user, or user:group", userForm.MatchString), "nobody",
+			"who they run as; default: the user of havip; root runs only what nobody else can change"),
 		optional("notify_fifo", absolutePath(fifo), "/run/havip/notify",
 			"FIFO that gets a line for each change of state, in Keepalived's form; made if it is not there"),
 		preset("notify_timeout", duration(timeout, 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
@@ -184,7 +186,7 @@ func (g *Group) value() value {
 	return object(&g.Pos, append([]key{
 		required("name", name(&g.Name), "G1", "in logs, metrics and scripts"),
 		required("routers", list(&g.Routers, name), "[VI_1]", "names under vrrp"),
-	}, notifyKeys(&g.Notify, &g.NotifyFIFO, &g.NotifyTimeout)...))
+	}, notifyKeys(&g.Notify, &g.NotifyUser, &g.NotifyFIFO, &g.NotifyTimeout)...))
 }
 
 func (s *Service) value() value { return object(&s.Pos, s.keys()) }

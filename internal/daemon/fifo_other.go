@@ -2,13 +2,16 @@
 
 package daemon
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
-type fifo struct{}
+type fifo struct{ path string }
 
 func openFIFO(path string) (*fifo, error) {
 	return nil, errors.New(path + ": no FIFOs on this system")
 }
 
-func (*fifo) Write([]byte) (int, error) { return 0, errors.ErrUnsupported }
-func (*fifo) Close() error              { return nil }
+func (*fifo) write(context.Context, string) error { return errors.ErrUnsupported }
+func (*fifo) Close() error                        { return nil }

@@ -3,40 +3,105 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"syscall"
+	"time"
 )
 
-// fifo is a file descriptor and not an *os.File, whose Write would wait for a
-// reader where the FIFO is full.
-type fifo struct{ fd int }
+// fifo is a named pipe that is written to, whoever reads.
+type fifo struct {
+	path string
+
+	mu     sync.Mutex
+	file   *os.File // replaced when the name leads elsewhere
+	closed bool
+}
 
 // openFIFO opens a FIFO for writing without waiting for a reader, as Keepalived
 // does, and makes it if there is none. It stays when the daemon ends: a reader
 // may have it open.
 func openFIFO(path string) (*fifo, error) {
-	if err := syscall.Mkfifo(path, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make FIFO %s: %w", path, err)
-	}
-	info, err := os.Lstat(path)
+	file, err := openNamedPipe(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode()&fs.ModeNamedPipe == 0 {
-		return nil, fmt.Errorf("%s: is not a FIFO", path)
-	}
-	// With O_RDWR the open succeeds without a reader (fifo(7)).
-	fd, err := syscall.Open(path, syscall.O_RDWR|syscall.O_NONBLOCK|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	return &fifo{fd}, nil
+	return &fifo{path: path, file: file}, nil
 }
 
-// Write writes a line as a whole or not at all: it is shorter than PIPE_BUF.
-func (f *fifo) Write(line []byte) (int, error) { return syscall.Write(f.fd, line) }
+func openNamedPipe(path string) (*os.File, error) {
+	if err := syscall.Mkfifo(path, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make FIFO %s: %w", path, err)
+	}
+	// To open what is none may act.
+	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		return nil, errors.Join(fmt.Errorf("%s: is not a FIFO", path), err)
+	}
+	// With O_RDWR the open succeeds without a reader (fifo(7)). A write that has
+	// to wait occupies no thread.
+	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	// The name may lead elsewhere by now.
+	if info, err := file.Stat(); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		file.Close()
+		return nil, errors.Join(fmt.Errorf("%s: is not a FIFO", path), err)
+	}
+	return file, nil
+}
 
-func (f *fifo) Close() error { return syscall.Close(f.fd) }
+// fifoLook is how often a write that waits looks whether somebody has made the
+// FIFO anew.
+const fifoLook = time.Second
+
+// write waits until there is room for the line, which is shorter than PIPE_BUF
+// and so written as a whole or not at all.
+func (f *fifo) write(ctx context.Context, line string) error {
+	for {
+		file, err := f.current()
+		if err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, func() { file.SetWriteDeadline(time.Unix(1, 0)) })
+		_, err = file.WriteString(line)
+		stop()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// current returns the FIFO that the name leads to now: whoever reads may have
+// removed it and made it again, and would not see what is written to the old
+// one.
+func (f *fifo) current() (*os.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, fs.ErrClosed
+	}
+	here, err := os.Lstat(f.path)
+	ours, ourErr := f.file.Stat()
+	if err != nil || ourErr != nil || !os.SameFile(here, ours) {
+		next, err := openNamedPipe(f.path)
+		if err != nil {
+			return nil, err
+		}
+		f.file.Close()
+		f.file = next
+	}
+	return f.file, f.file.SetWriteDeadline(time.Now().Add(fifoLook))
+}
+
+// Close ends a write that waits.
+func (f *fifo) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return f.file.Close()
+}

@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vrrp"
@@ -13,13 +16,14 @@ type group struct {
 	cfg   config.Group
 	group *vrrp.Group
 
-	mu     sync.Mutex
-	states map[string]string // by router: its state in Keepalived's words
-	state  string            // of the group; empty: not known yet
+	mu      sync.Mutex
+	states  map[string]string // by router: its state in Keepalived's words
+	state   string            // of the group; empty: not known yet
+	tellers map[string]*teller
 }
 
 func newGroup(cfg config.Group) *group {
-	return &group{cfg: cfg, group: vrrp.NewGroup(cfg.Name), states: map[string]string{}}
+	return &group{cfg: cfg, group: vrrp.NewGroup(cfg.Name), states: map[string]string{}, tellers: map[string]*teller{}}
 }
 
 // configure goes on with other members.
@@ -27,37 +31,129 @@ func (g *group) configure(cfg config.Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.cfg = cfg
-	for name := range g.states {
-		if !slices.Contains(cfg.Routers, name) {
-			delete(g.states, name)
-		}
-	}
+	gone := func(name string) bool { return !slices.Contains(cfg.Routers, name) }
+	maps.DeleteFunc(g.states, func(name, _ string) bool { return gone(name) })
+	maps.DeleteFunc(g.tellers, func(name string, _ *teller) bool { return gone(name) })
 }
 
-// report takes in the state of a member, and returns that of the group if it
-// has changed.
-func (g *group) report(router, state string) (string, bool) {
+// report takes in the state of a member, and tells that of the group if it has
+// changed: before the next report, so that changes are told in their order.
+// tell must not block.
+func (g *group) report(router, state string, tell func(state string)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.states[router] = state
+	if now := g.common(); now != "" && now != g.state {
+		g.state = now
+		tell(now)
+	}
+}
+
+// common is the state of the members together; empty while some of them are on
+// their way.
+func (g *group) common() string {
 	count := map[string]int{}
 	for _, s := range g.states {
 		count[s]++
 	}
-	var now string
 	switch n := len(g.cfg.Routers); {
 	case count["FAULT"] > 0:
-		now = "FAULT"
+		return "FAULT"
 	case len(g.states) < n || count["STOP"] > 0 && count["STOP"] < n:
-		return "", false // some members are on their way
+		return ""
 	case count["STOP"] == n:
-		now = "STOP"
+		return "STOP"
 	case count["MASTER"] == n:
-		now = "MASTER"
-	default:
-		now = "BACKUP"
+		return "MASTER"
 	}
-	changed := now != g.state
-	g.state = now
-	return now, changed
+	return "BACKUP"
+}
+
+// teller tells the notifiers of a router and of its group what becomes of it.
+type teller struct {
+	name       string
+	own, whole *notifier
+	group      *group             // nil: none
+	status     func() vrrp.Status // the router's
+
+	mu sync.Mutex
+	// start is what a router says that has just begun and waits for the first
+	// results of its checks. That is no fault yet, and is told only if it
+	// becomes one.
+	start *vrrp.Transition
+}
+
+// transition tells of one.
+func (t *teller) transition(tr vrrp.Transition) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.start = nil
+	if tr.From == vrrp.Initialize && tr.Cause == vrrp.CauseFault && onlyWaits(tr.Reason) {
+		t.start = &tr
+		t.look() // what it waits for may have come meanwhile
+		return
+	}
+	t.tell(tr)
+}
+
+// recheck is to be called when the faults of the router may be others, which
+// is no transition, and which those of its group share.
+func (t *teller) recheck() {
+	for _, o := range t.group.with(t) {
+		o.mu.Lock()
+		o.look()
+		o.mu.Unlock()
+	}
+}
+
+// add makes t hear of the faults of the group.
+func (g *group) add(t *teller) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tellers[t.name] = t
+}
+
+// with returns the tellers of the members.
+func (g *group) with(t *teller) []*teller {
+	if g == nil {
+		return []*teller{t}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Values(g.tellers))
+}
+
+// look tells that the router does not start if that has become a fault.
+func (t *teller) look() {
+	if t.start == nil {
+		return
+	}
+	now := t.status()
+	if now.Fault == "" || onlyWaits(now.Fault) {
+		return
+	}
+	tr := *t.start
+	tr.Reason, tr.Priority, tr.Time = now.Fault, now.Priority, time.Now()
+	t.start = nil
+	t.tell(tr)
+}
+
+func (t *teller) tell(tr vrrp.Transition) {
+	n := instanceNotice(tr)
+	t.own.send(n)
+	if t.group != nil {
+		// Keepalived gives a group priority 0.
+		t.group.report(t.name, n.state, func(state string) { t.whole.send(notice{state: state}) })
+	}
+}
+
+// onlyWaits reports whether the reasons of a fault are no more than checks that
+// have no result yet, a router's own or those of others in its group.
+func onlyWaits(reasons string) bool {
+	for r := range strings.SplitSeq(reasons, ", ") {
+		if !strings.HasSuffix(r, noResult) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,9 +1,14 @@
 package daemon
 
 import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vrrp"
 )
 
 // TestGroupState: a group is reported when all of its members are there, but a
@@ -20,19 +25,144 @@ func TestGroupState(t *testing.T) {
 		{"a", "STOP", ""}, {"b", "STOP", "STOP"},
 		{"a", "MASTER", ""}, {"b", "MASTER", "MASTER"},
 	} {
-		got, changed := g.report(s.router, s.state)
-		if !changed {
-			got = ""
-		}
+		got := ""
+		g.report(s.router, s.state, func(state string) { got = state })
 		if got != s.want {
 			t.Errorf("step %d, %s %s: group %q, want %q", i, s.router, s.state, got, s.want)
 		}
 	}
 	g.configure(config.Group{Name: "G", Routers: []string{"a", "c"}})
-	if s, changed := g.report("a", "BACKUP"); changed {
-		t.Errorf("%s, although nothing is known of a new member", s)
+	g.report("a", "BACKUP", func(s string) { t.Errorf("%s, although nothing is known of a new member", s) })
+	told := ""
+	g.report("c", "BACKUP", func(s string) { told = s })
+	if told != "BACKUP" {
+		t.Errorf("%q with the new member", told)
 	}
-	if s, _ := g.report("c", "BACKUP"); s != "BACKUP" {
-		t.Errorf("%q with the new member", s)
+}
+
+// record is a notifier whose only listener notes what it is told.
+type record struct {
+	*notifier
+	mu   sync.Mutex
+	told []string
+}
+
+func newRecord(name string) *record {
+	r := &record{notifier: newNotifier(kindInstance, name, slog.New(slog.DiscardHandler))}
+	r.programs = []*queue{{to: r, all: r.forAll, last: r.forLast}}
+	return r
+}
+
+func (r *record) wants(notice) bool { return true }
+
+func (r *record) tell(_ context.Context, _ *notifier, x notice) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, x.state)
+}
+
+// heard waits until all is told that was sent.
+func (r *record) heard() []string {
+	r.busy.Wait()
+	return r.told
+}
+
+// TestGroupNoticesInOrder: whoever reports last, that is what is told last.
+func TestGroupNoticesInOrder(t *testing.T) {
+	g := newGroup(config.Group{Name: "G", Routers: []string{"a", "b"}})
+	var told []string
+	tell := func(s string) { told = append(told, s) } // by one at a time, or -race complains
+	var all sync.WaitGroup
+	for _, name := range g.cfg.Routers {
+		all.Go(func() {
+			for range 1000 {
+				g.report(name, "FAULT", tell)
+				g.report(name, "BACKUP", tell)
+			}
+		})
+	}
+	all.Wait()
+	for i, s := range told {
+		if i > 0 && s == told[i-1] {
+			t.Fatalf("%s is told twice in a row", s)
+		}
+	}
+	if last := told[len(told)-1]; last != g.state {
+		t.Errorf("the group is %s, and %s was told last", g.state, last)
+	}
+}
+
+// TestStartIsNoFault: a router that waits for the first results of its checks
+// has no fault to tell. It has one once a check has failed, or for another
+// reason.
+func TestStartIsNoFault(t *testing.T) {
+	initial := func(reason string) vrrp.Transition {
+		return vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: reason}
+	}
+	backup := vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseFaultCleared}
+	const waits = "check a" + noResult
+	for _, tc := range []struct {
+		name  string
+		start vrrp.Transition
+		fault []string // one after the other
+		then  *vrrp.Transition
+		want  []string
+	}{
+		{"the checks succeed", initial(waits), []string{waits, ""}, &backup, []string{"BACKUP"}},
+		{"a check fails", initial(waits), []string{waits, "check a"}, &backup, []string{"FAULT", "BACKUP"}},
+		{"a check fails, and then another", initial(waits), []string{"check a", "check a, check b"}, nil, []string{"FAULT"}},
+		{"a check has failed by now", initial(waits), nil, nil, []string{"FAULT"}},
+		{"of two checks one has failed", initial(waits), []string{waits, "check a, check b" + noResult}, nil, []string{"FAULT"}},
+		{"nothing happens", initial(waits + ", check b" + noResult), []string{waits, waits}, nil, nil},
+		{"the link is down", initial("interface eth0 is down, " + waits), nil, nil, []string{"FAULT"}},
+		{"the link goes down meanwhile", initial(waits), []string{waits, "interface eth0 is down"}, nil, []string{"FAULT"}},
+		{"another member waits", initial("group G: member b: " + waits), []string{waits, ""}, &backup, []string{"BACKUP"}},
+		{"a member that waits is new", vrrp.Transition{From: vrrp.Active, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: "group G: member b: " + waits},
+			nil, nil, []string{"FAULT"}},
+		{"the end", initial(waits), []string{waits}, &vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseShutdown}, []string{"STOP"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRecord("VI_1")
+			fault := "check a" // when nothing else is said
+			if len(tc.fault) > 0 {
+				fault = tc.fault[0]
+			}
+			own := &teller{name: "VI_1", own: r.notifier, status: func() vrrp.Status { return vrrp.Status{Fault: fault} }}
+			own.transition(tc.start)
+			for _, fault = range tc.fault {
+				own.recheck()
+			}
+			if tc.then != nil {
+				own.transition(*tc.then)
+			}
+			if got := r.heard(); !slices.Equal(got, tc.want) {
+				t.Errorf("told %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestGroupStartIsNoFault: all members hear of the check of one.
+func TestGroupStartIsNoFault(t *testing.T) {
+	g := newGroup(config.Group{Name: "G", Routers: []string{"a", "b"}})
+	whole, fault := newRecord("G"), ""
+	var tellers []*teller
+	var records []*record
+	for _, name := range g.cfg.Routers {
+		r := newRecord(name)
+		own := &teller{name: name, own: r.notifier, whole: whole.notifier, group: g, status: func() vrrp.Status { return vrrp.Status{Fault: fault} }}
+		g.add(own)
+		tellers, records = append(tellers, own), append(records, r)
+	}
+	fault = "check x" + noResult
+	for _, own := range tellers {
+		own.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: fault})
+	}
+	fault = "check x"
+	tellers[0].recheck()
+	for _, r := range append(records, whole) {
+		if got := r.heard(); !slices.Equal(got, []string{"FAULT"}) {
+			t.Errorf("%s: told %q", r.name, got)
+		}
 	}
 }

@@ -23,6 +23,7 @@ func TestEveryRouterFieldCounts(t *testing.T) {
 		"Track": "tracker",
 
 		"Notify":        "notifier",
+		"NotifyUser":    "notifier",
 		"NotifyFIFO":    "notifier",
 		"NotifyTimeout": "notifier",
 	}

@@ -2,9 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,23 +21,30 @@ import (
 
 // notifyConfig says who is told.
 type notifyConfig struct {
-	commands []config.Notify
+	programs []config.Notify
+	user     string // that programs run as; empty: ours
+	timeout  time.Duration
 	fifo     string
-	timeout  time.Duration // for one program
 }
 
-// notifier tells programs and a FIFO of the state of one router or one group,
-// strictly in order, in a goroutine of its own: the protocol never waits. It
-// outlives a router that is replaced on reload, so that order holds there too.
+// notifier tells programs and a FIFO of the state of one router or one group:
+// each of them strictly in order, and none waits for another, nor the protocol
+// for any. It outlives a router that is replaced on reload, so that order holds
+// there too.
 type notifier struct {
 	kind, name string
 	log        *slog.Logger
-	queue      chan notice
 	task       *task
+	// What is left of the time at the end of the daemon: for the FIFO, for all
+	// that programs have not been told yet, and for the last of it.
+	forFIFO, forAll, forLast context.Context
+	endFIFO, endAll, endLast context.CancelFunc
 
-	mu   sync.Mutex
-	cfg  notifyConfig
-	fifo *fifo
+	mu       sync.Mutex
+	programs []*queue
+	fifo     *queue // nil: none
+	ended    bool
+	busy     sync.WaitGroup
 }
 
 // notice is one thing to tell.
@@ -44,126 +54,241 @@ type notice struct {
 	env      []string
 }
 
+// listener is who is told.
+type listener interface {
+	// wants reports whether a notice is for this listener.
+	wants(notice) bool
+	// tell returns when the notice has been taken in, or ctx is done.
+	tell(ctx context.Context, n *notifier, x notice)
+}
+
+// queue is a listener and what it has not been told yet.
+type queue struct {
+	to      listener
+	waiting []notice
+	active  bool // a goroutine is emptying it
+	// The time for all that waits, and for the last of it.
+	all, last context.Context
+}
+
 const (
 	kindInstance, kindGroup = "INSTANCE", "GROUP"
 
-	// maxNotify is how many notices may wait for a slow program.
+	// maxNotify is how many notices may wait for a slow listener.
 	maxNotify = 64
-	// stopNotify bounds all that is left to tell when the daemon ends.
+	// When the daemon ends, stopNotify bounds all that programs have not been
+	// told yet, and stopLast the last notice to a program that has not taken
+	// in the others by then. A FIFO that is full has no reader.
+	stopFIFO   = 500 * time.Millisecond
 	stopNotify = 5 * time.Second
+	stopLast   = 2 * time.Second
 )
 
 func newNotifier(kind, name string, log *slog.Logger) *notifier {
-	return &notifier{kind: kind, name: name, log: log.With("notify", name), queue: make(chan notice, maxNotify)}
+	n := &notifier{kind: kind, name: name, log: log.With("notify", name)}
+	n.forFIFO, n.endFIFO = context.WithCancel(context.Background())
+	n.forAll, n.endAll = context.WithCancel(context.Background())
+	n.forLast, n.endLast = context.WithCancel(context.Background())
+	return n
 }
 
-// configure goes on with other programs, or another FIFO.
+// configure goes on with other programs, or another FIFO. Those that stay are
+// told what they have not been told yet, and programs that go are, too.
 func (n *notifier) configure(cfg notifyConfig) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.fifo != nil && n.cfg.fifo == cfg.fifo {
-		n.cfg = cfg
-		return nil
+	if err := n.configureFIFO(cfg.fifo); err != nil {
+		return err
 	}
-	var fifo *fifo
-	if cfg.fifo != "" {
-		var err error
-		if fifo, err = openFIFO(cfg.fifo); err != nil {
-			return err
+	before := n.programs
+	n.programs = nil
+	for _, c := range cfg.programs {
+		p := &program{cfg: c, user: cfg.user, timeout: cfg.timeout}
+		i := slices.IndexFunc(before, func(q *queue) bool { return reflect.DeepEqual(q.to.(*program).cfg, c) })
+		q := &queue{all: n.forAll, last: n.forLast}
+		if i >= 0 {
+			q = before[i]
+			before = slices.Delete(slices.Clone(before), i, i+1)
 		}
+		q.to = p
+		n.programs = append(n.programs, q)
 	}
-	n.close()
-	n.cfg, n.fifo = cfg, fifo
 	return nil
 }
 
-func (n *notifier) close() {
+func (n *notifier) configureFIFO(path string) error {
+	if n.fifo != nil && n.fifo.to.(*fifo).path == path {
+		return nil
+	}
+	var next *queue
+	if path != "" {
+		f, err := openFIFO(path)
+		if err != nil {
+			return err
+		}
+		next = &queue{to: f, all: n.forFIFO, last: n.forFIFO}
+	}
+	n.closeFIFO()
+	n.fifo = next
+	return nil
+}
+
+func (n *notifier) closeFIFO() {
 	if n.fifo != nil {
-		n.fifo.Close()
+		n.fifo.to.(*fifo).Close()
+		n.fifo.waiting = nil
 		n.fifo = nil
 	}
 }
 
 // send queues a notice. It never blocks.
 func (n *notifier) send(x notice) {
-	select {
-	case n.queue <- x:
-	default:
-		n.log.Warn("notify programs are too slow: a change of state is not reported", "state", x.state)
-	}
-}
-
-// run ends when ctx has and what was queued by then has been reported, as far
-// as the time goes.
-func (n *notifier) run(ctx context.Context) error {
-	defer func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.close()
-	}()
-	last, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopNotify, cancel) })()
-	for {
-		select {
-		case x := <-n.queue:
-			n.report(last, x)
-		case <-ctx.Done():
-			for last.Err() == nil {
-				select {
-				case x := <-n.queue:
-					n.report(last, x)
-				default:
-					return nil
-				}
-			}
-			n.log.Warn("notify programs are too slow: the end is not reported")
-			return nil
-		}
-	}
-}
-
-// report tells the FIFO, and then runs the programs one after the other. What
-// they do wrong is their own log line and nothing else.
-func (n *notifier) report(ctx context.Context, x notice) {
 	n.mu.Lock()
-	cfg, fifo := n.cfg, n.fifo
-	n.mu.Unlock()
-	if fifo != nil {
-		// The form of Keepalived's vrrp_notify_fifo. The FIFO does not block, and
-		// a line is short enough to be written as a whole or not at all.
-		if _, err := fmt.Fprintf(fifo, "%s \"%s\" %s %d\n", n.kind, n.name, x.state, x.priority); err != nil {
-			n.log.Warn("not written to the FIFO", "path", cfg.fifo, "state", x.state, "error", err)
-		}
+	defer n.mu.Unlock()
+	if n.fifo != nil {
+		n.push(n.fifo, x)
 	}
-	for _, c := range cfg.commands {
-		args := append(c.Command[:len(c.Command):len(c.Command)], n.kind, n.name, x.state, strconv.Itoa(int(x.priority)))
-		if len(c.On) > 0 {
-			args = c.Command
-			if !slices.Contains(c.On, strings.ToLower(x.state)) {
-				continue
-			}
+	for _, q := range n.programs {
+		if q.to.wants(x) {
+			n.push(q, x)
 		}
-		n.exec(ctx, cfg.timeout, args, x)
 	}
 }
 
-// exec runs one program, with what this daemon knows beyond
-// that in its environment.
-func (n *notifier) exec(ctx context.Context, timeout time.Duration, command []string, x notice) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// push gives up the oldest notice if there is no room: the newest one says all
+// that still matters.
+func (n *notifier) push(q *queue, x notice) {
+	if n.ended {
+		return
+	}
+	if len(q.waiting) == maxNotify {
+		n.log.Warn("too slow: a change of state is not told", "to", fmt.Sprint(q.to), "state", q.waiting[0].state)
+		q.waiting = q.waiting[1:]
+	}
+	q.waiting = append(q.waiting, x)
+	if !q.active {
+		q.active = true
+		n.busy.Go(func() { n.drain(q) })
+	}
+}
+
+// drain tells what waits in a queue until there is nothing left.
+func (n *notifier) drain(q *queue) {
+	for {
+		n.mu.Lock()
+		ctx := q.all
+		if ctx.Err() != nil {
+			ctx = q.last
+			q.waiting = q.waiting[max(0, len(q.waiting)-1):]
+		}
+		if len(q.waiting) == 0 || ctx.Err() != nil {
+			if len(q.waiting) > 0 {
+				n.log.Warn("too slow: the end is not told", "to", fmt.Sprint(q.to))
+			}
+			q.waiting, q.active = nil, false
+			n.mu.Unlock()
+			return
+		}
+		x, to := q.waiting[0], q.to
+		q.waiting = q.waiting[1:]
+		n.mu.Unlock()
+		to.tell(ctx, n, x)
+	}
+}
+
+// run ends when ctx has and what was queued by then has been told, as far as
+// the time goes.
+func (n *notifier) run(ctx context.Context) error {
+	<-ctx.Done()
+	n.mu.Lock()
+	n.ended = true
+	n.mu.Unlock()
+	idle := make(chan struct{})
+	go func() {
+		n.busy.Wait()
+		close(idle)
+	}()
+	for _, stage := range []struct {
+		time time.Duration
+		end  func()
+	}{{stopFIFO, n.endFIFO}, {stopNotify - stopFIFO, n.endAll}, {stopLast, n.endLast}, {stopLast, func() {}}} {
+		select {
+		case <-idle:
+		case <-time.After(stage.time):
+		}
+		stage.end()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closeFIFO()
+	return nil
+}
+
+// program is a listener that is run for each notice.
+type program struct {
+	cfg     config.Notify
+	user    string
+	timeout time.Duration
+}
+
+func (p *program) String() string { return p.cfg.Command[0] }
+
+func (p *program) wants(x notice) bool {
+	return len(p.cfg.On) == 0 || slices.Contains(p.cfg.On, strings.ToLower(x.state))
+}
+
+// tell runs the program, with Keepalived's arguments, and what this daemon
+// knows beyond that in its environment. What it does wrong is its own log line
+// and nothing else.
+func (p *program) tell(ctx context.Context, n *notifier, x notice) {
+	args := p.cfg.Command[1:]
+	if len(p.cfg.On) == 0 {
+		args = append(slices.Clone(args), n.kind, n.name, x.state, strconv.Itoa(int(x.priority)))
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	program := healthcheck.Exec{
-		Path: command[0],
-		Args: command[1:],
-		Env: append(os.Environ(), append(x.env,
+	e := healthcheck.Exec{
+		Path: p.cfg.Command[0],
+		Args: args,
+		User: p.user,
+		Env: append(append(inherited(p.user), x.env...),
 			"HAVIP_KIND="+n.kind,
 			"HAVIP_NAME="+n.name,
 			"HAVIP_STATE="+x.state,
-			"HAVIP_PRIORITY="+strconv.Itoa(int(x.priority)))...),
+			"HAVIP_PRIORITY="+strconv.Itoa(int(x.priority))),
 	}
-	if err := program.Check(ctx); err != nil {
-		n.log.Warn("notify program failed", "program", command[0], "state", x.state, "error", err)
+	if err := e.Check(ctx); err != nil {
+		n.log.Warn("notify program failed", "program", e.Path, "state", x.state, "error", err)
+	}
+}
+
+// inherited is what of our own environment programs get: where things are and
+// how to speak, but nothing that may be a secret, as what a configuration's
+// env:NAME refers to.
+func inherited(user string) []string {
+	names := []string{"PATH", "LANG", "LANGUAGE", "TZ"}
+	if user == "" {
+		names = append(names, "HOME", "USER", "LOGNAME", "SHELL")
+	}
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return !slices.Contains(names, name) && !strings.HasPrefix(name, "LC_")
+	})
+}
+
+// line is what a FIFO gets, in the form of Keepalived's vrrp_notify_fifo.
+func (n *notifier) line(x notice) string {
+	return fmt.Sprintf("%s \"%s\" %s %d\n", n.kind, n.name, x.state, x.priority)
+}
+
+func (f *fifo) String() string { return f.path }
+
+func (f *fifo) wants(notice) bool { return true }
+
+// tell waits until there is room for the line.
+func (f *fifo) tell(ctx context.Context, n *notifier, x notice) {
+	if err := f.write(ctx, n.line(x)); err != nil && !errors.Is(err, fs.ErrClosed) {
+		n.log.Warn("not written to the FIFO", "path", f.path, "state", x.state, "error", err)
 	}
 }
 

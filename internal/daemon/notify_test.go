@@ -4,12 +4,12 @@ package daemon
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,7 +53,7 @@ func startNotifier(t *testing.T, timeout time.Duration, scripts ...string) *test
 	n.notifier = newNotifier(kindInstance, "VI_1", slog.New(slog.NewTextHandler(n.log, nil)))
 	cfg := notifyConfig{timeout: timeout}
 	for _, s := range scripts {
-		cfg.commands = append(cfg.commands, config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; " + s, "sh"}})
+		cfg.programs = append(cfg.programs, config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; " + s, "sh"}})
 	}
 	if err := n.configure(cfg); err != nil {
 		t.Fatal(err)
@@ -83,45 +83,150 @@ func until(t *testing.T, what string, cond func() bool) {
 
 var master = vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout, Priority: 100}
 
+// says waits until a file has this content.
+func (n *tester) says(name, want string) {
+	n.t.Helper()
+	for end := time.Now().Add(60 * time.Second); n.read(name) != want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			n.t.Fatalf("%s: got\n%swant\n%s", name, n.read(name), want)
+		}
+	}
+}
+
 // TestNotifyOrder: programs see the changes one after the other, in their
-// order, with Keepalived's arguments and our environment, and what is queued
-// when the daemon ends is reported too.
+// order, with Keepalived's arguments and our environment.
 func TestNotifyOrder(t *testing.T) {
 	t.Parallel()
 	n := startNotifier(t, time.Minute,
 		`echo "$* $HAVIP_FROM $HAVIP_TO $HAVIP_KIND $HAVIP_NAME $HAVIP_STATE $HAVIP_PRIORITY $HAVIP_REASON" >> log; sleep 0.0$(($4 % 3))`,
-		`echo "second $4" >> log`)
-	var want strings.Builder
+		`echo "second $4" >> second`)
+	var want, second strings.Builder
 	for p := range uint8(20) {
 		tr := master
 		tr.Priority, tr.Reason = p, "why"
 		n.send(instanceNotice(tr))
-		fmt.Fprintf(&want, "INSTANCE VI_1 MASTER %d Backup Active INSTANCE VI_1 MASTER %d why\nsecond %d\n", p, p, p)
+		fmt.Fprintf(&want, "INSTANCE VI_1 MASTER %d Backup Active INSTANCE VI_1 MASTER %d why\n", p, p)
+		fmt.Fprintf(&second, "second %d\n", p)
 	}
+	n.says("log", want.String())
+	n.says("second", second.String())
 	n.task.stop()
-	if got := n.read("log"); got != want.String() {
-		t.Errorf("got\n%swant\n%s", got, want.String())
-	}
 	if n.log.String() != "" {
 		t.Errorf("logged %s", n.log.String())
 	}
+}
+
+// TestNotifyEnd: what is queued when the daemon ends is told too.
+func TestNotifyEnd(t *testing.T) {
+	t.Parallel()
+	n := startNotifier(t, time.Minute, `until [ -e go ]; do sleep 0.01; done; echo $3 >> log`)
+	n.send(instanceNotice(master))
+	n.send(notice{state: "STOP"})
+	stopped := make(chan struct{})
+	go func() {
+		n.task.stop()
+		close(stopped)
+	}()
+	until(t, "the end has begun", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.ended
+	})
+	if err := os.WriteFile(filepath.Join(n.dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	<-stopped
+	n.says("log", "MASTER\nSTOP\n")
 }
 
 // TestNotifyOn: what is for some states only gets its own arguments only, as
 // Keepalived's notify_master does.
 func TestNotifyOn(t *testing.T) {
 	t.Parallel()
-	n := startNotifier(t, time.Minute, `echo "some: $*" >> log`, `echo "all: $*" >> log`)
-	n.cfg.commands[0].On = []string{"master", "stop"}
+	n := startNotifier(t, time.Minute, `echo "some: $*" >> some`, `echo "all: $*" >> all`)
+	some := n.programs[0].to.(*program)
+	some.cfg.On = []string{"master", "stop"}
 	for _, s := range []string{"BACKUP", "MASTER", "FAULT", "STOP"} {
 		n.send(notice{state: s})
 	}
-	n.task.stop()
-	const want = "all: INSTANCE VI_1 BACKUP 0\nsome: \nall: INSTANCE VI_1 MASTER 0\n" +
-		"all: INSTANCE VI_1 FAULT 0\nsome: \nall: INSTANCE VI_1 STOP 0\n"
-	if got := n.read("log"); got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
+	n.says("some", "some: \nsome: \n")
+	n.says("all", "all: INSTANCE VI_1 BACKUP 0\nall: INSTANCE VI_1 MASTER 0\nall: INSTANCE VI_1 FAULT 0\nall: INSTANCE VI_1 STOP 0\n")
+}
+
+// TestNotifyEnvironment: what is in our environment may be a secret.
+func TestNotifyEnvironment(t *testing.T) {
+	t.Setenv("VRRP_PASSWORD", "d0cker")
+	t.Setenv("LC_MESSAGES", "C")
+	t.Setenv("HOME", "/home/havip")
+	n := startNotifier(t, time.Minute, `env > env; mv env log`)
+	n.send(instanceNotice(master))
+	until(t, "the program has run", func() bool { return n.read("log") != "" })
+	got := n.read("log")
+	for _, want := range []string{"PATH=" + os.Getenv("PATH"), "LC_MESSAGES=C", "HOME=/home/havip", "HAVIP_STATE=MASTER"} {
+		if !strings.Contains("\n"+got, "\n"+want+"\n") {
+			t.Errorf("no %s in the environment", want)
+		}
 	}
+	if strings.Contains(got, "VRRP_PASSWORD") {
+		t.Error("the password is in the environment")
+	}
+	if home := "HOME="; slices.ContainsFunc(inherited("nobody"), func(v string) bool { return strings.HasPrefix(v, home) }) {
+		t.Error("another user gets our home directory")
+	}
+}
+
+// TestNotifyUser: root runs nobody else's programs, but as their owner.
+func TestNotifyUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("root is not here")
+	}
+	n := startNotifier(t, time.Minute)
+	script := filepath.Join(n.dir, "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nid -u > $1/log\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{script: 0o755, n.dir: 0o777, filepath.Dir(n.dir): 0o755} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	programs := []config.Notify{{Command: []string{script, n.dir}}}
+	for _, tc := range []struct{ user, log string }{{"", "refused"}, {"4242:4242", ""}} {
+		if err := n.configure(notifyConfig{timeout: time.Minute, programs: programs, user: tc.user}); err != nil {
+			t.Fatal(err)
+		}
+		n.send(instanceNotice(master))
+		n.busy.Wait()
+		if logged := n.log.String(); tc.log != "" && !strings.Contains(logged, tc.log) {
+			t.Errorf("as %q: logged %q, want %q", tc.user, logged, tc.log)
+		}
+	}
+	if got := n.read("log"); got != "4242\n" && !strings.Contains(n.log.String(), "operation not permitted") {
+		t.Errorf("ran as %q: %s", got, n.log.String())
+	}
+}
+
+// TestNotifyReload: who stays is told what it has not been told yet, and so is
+// who goes, but nothing of what comes then.
+func TestNotifyReload(t *testing.T) {
+	t.Parallel()
+	const script = `until [ -e go ]; do sleep 0.01; done; echo $3 >> `
+	n := startNotifier(t, time.Minute, script+"stays", script+"goes")
+	for _, s := range []string{"BACKUP", "MASTER"} {
+		n.send(notice{state: s})
+	}
+	stays := n.programs[0].to.(*program).cfg
+	comes := config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; echo $3 >> comes", "sh"}}
+	if err := n.configure(notifyConfig{timeout: time.Hour, programs: []config.Notify{comes, stays}}); err != nil {
+		t.Fatal(err)
+	}
+	n.send(notice{state: "FAULT"})
+	n.says("comes", "FAULT\n")
+	if err := os.WriteFile(filepath.Join(n.dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.says("stays", "BACKUP\nMASTER\nFAULT\n")
+	n.says("goes", "BACKUP\nMASTER\n")
 }
 
 func TestNotifyWords(t *testing.T) {
@@ -143,8 +248,8 @@ func TestNotifyWords(t *testing.T) {
 }
 
 // TestNotifyMisbehaves: a program that hangs, fails, forks or floods its output
-// costs one line of the log and nothing else: the next program runs, and the
-// next change is told.
+// costs one line of the log and nothing else: neither the other program nor the
+// FIFO waits for it, and it hears of the next change.
 func TestNotifyMisbehaves(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -160,20 +265,36 @@ func TestNotifyMisbehaves(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			n := startNotifier(t, 2*time.Second, tc.script, `echo $4 >> told`)
+			// What hangs does so for as long as the others are tested.
+			n := startNotifier(t, time.Hour, tc.script, `echo $4 >> told`)
+			reader := n.addFIFO(filepath.Join(n.dir, "fifo"))
 			t.Cleanup(func() {
 				if pid, err := strconv.Atoi(strings.TrimSpace(n.read("pid"))); err == nil {
 					syscall.Kill(pid, syscall.SIGKILL)
 				}
 			})
-			begin := time.Now()
 			for range 2 {
 				n.send(instanceNotice(master))
 			}
-			if took := time.Since(begin); took > time.Second {
-				t.Errorf("whoever tells waited for %v", took)
+			n.says("told", "100\n100\n")
+			n.reads(reader, strings.Repeat("INSTANCE \"VI_1\" MASTER 100\n", 2))
+			if !strings.HasPrefix(tc.name, "hangs") {
+				n.busy.Wait()
+			} else {
+				until(t, "it hangs", func() bool { return strings.HasSuffix(n.read("pid"), "\n") })
+				if n.log.String() != "" {
+					t.Errorf("killed before its time: %s", n.log.String())
+				}
+				pid, err := strconv.Atoi(strings.TrimSpace(n.read("pid")))
+				if err != nil {
+					t.Fatal(err)
+				}
+				n.endAll() // as at the end of the daemon
+				n.endLast()
+				until(t, "all of the process group is gone", func() bool { return gone(pid) })
+				until(t, "it is said", func() bool { return strings.Contains(n.log.String(), tc.logs) })
+				return
 			}
-			until(t, "both changes are told", func() bool { return n.read("told") == "100\n100\n" })
 			lines := strings.Split(strings.TrimSpace(n.log.String()), "\n")
 			if tc.logs == "" {
 				if n.log.String() != "" {
@@ -184,14 +305,56 @@ func TestNotifyMisbehaves(t *testing.T) {
 			if len(lines) != 2 || !strings.Contains(lines[0], tc.logs) || len(lines[0]) > 4096 {
 				t.Errorf("logged %d lines, the first of %d bytes: %.500s", len(lines), len(lines[0]), lines[0])
 			}
-			if strings.HasPrefix(tc.name, "hangs") {
-				pid, err := strconv.Atoi(strings.TrimSpace(n.read("pid")))
-				if err != nil {
-					t.Fatal(err)
-				}
-				until(t, "all of the process group is gone", func() bool { return gone(pid) })
-			}
 		})
+	}
+}
+
+// TestNotifyTimeout: a program that hangs is killed with all that it has
+// started, and hears of the next change.
+func TestNotifyTimeout(t *testing.T) {
+	t.Parallel()
+	n := startNotifier(t, 500*time.Millisecond, "sleep 1000 & echo $! >> pids; wait")
+	n.send(instanceNotice(master))
+	n.send(instanceNotice(master))
+	n.busy.Wait()
+	if got := strings.Count(n.log.String(), "killed: timed out"); got != 2 {
+		t.Errorf("killed %d times, want 2:\n%s", got, n.log.String())
+	}
+	for _, pid := range strings.Fields(n.read("pids")) {
+		pid, err := strconv.Atoi(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, "all of the process group is gone", func() bool { return gone(pid) })
+	}
+}
+
+// addFIFO makes the notifier write to a FIFO too, and opens it for reading.
+func (n *tester) addFIFO(path string) *os.File {
+	n.t.Helper()
+	n.mu.Lock()
+	err := n.configureFIFO(path)
+	n.mu.Unlock()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { reader.Close() })
+	return reader
+}
+
+// reads wants this from a FIFO.
+func (n *tester) reads(reader *os.File, want string) {
+	n.t.Helper()
+	if err := reader.SetReadDeadline(time.Now().Add(60 * time.Second)); err != nil {
+		n.t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if m, err := io.ReadFull(reader, got); err != nil || string(got) != want {
+		n.t.Errorf("read %q (%v), want %q", got[:m], err, want)
 	}
 }
 
@@ -204,70 +367,128 @@ func gone(pid int) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-// TestNotifyNeverWaits: more changes than fit are lost with a word, and the end
-// of the daemon does not wait for a program for ever.
+// TestNotifyNeverWaits: of more changes than fit the oldest are lost with a
+// word, never the last, and the end of the daemon does not wait for a program
+// for ever.
 func TestNotifyNeverWaits(t *testing.T) {
 	t.Parallel()
-	n := startNotifier(t, time.Hour, "sleep 1000")
-	begin := time.Now()
-	for range 10 * maxNotify {
-		n.send(instanceNotice(master))
-	}
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("sending took %v", took)
+	n := startNotifier(t, time.Hour, `echo $4 >> log; [ $4 = 255 ] || sleep 1000`)
+	n.send(notice{state: "MASTER"})
+	n.says("log", "0\n")
+	for p := range 255 { // while it hangs
+		n.send(notice{state: "MASTER", priority: uint8(p + 1)})
 	}
 	if !strings.Contains(n.log.String(), "too slow") {
 		t.Error("no word about what is lost")
 	}
-	begin = time.Now()
+	n.mu.Lock()
+	if q := n.programs[0].waiting; len(q) != maxNotify || q[0].priority != 255-maxNotify+1 || q[maxNotify-1].priority != 255 {
+		t.Errorf("%d notices wait, from %d to %d", len(q), q[0].priority, q[len(q)-1].priority)
+	}
+	n.mu.Unlock()
+	begin := time.Now()
 	n.task.stop()
-	if took := time.Since(begin); took > stopNotify+10*time.Second {
+	if took := time.Since(begin); took > stopNotify+30*time.Second {
 		t.Errorf("the end took %v", took)
+	}
+	if got := n.read("log"); got != "0\n255\n" {
+		t.Errorf("told %q, want the last one", got)
 	}
 }
 
-// TestFIFO: lines as Keepalived writes them, for whoever reads; without a
-// reader nothing waits.
+// TestFIFO: lines as Keepalived writes them, for whoever reads.
 func TestFIFO(t *testing.T) {
 	t.Parallel()
 	n := startNotifier(t, time.Minute)
 	path := filepath.Join(n.dir, "fifo")
-	if err := n.configure(notifyConfig{fifo: path}); err != nil {
-		t.Fatal(err)
-	}
-	reader, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close()
+	reader := n.addFIFO(path)
 	n.send(instanceNotice(master))
 	n.send(notice{state: "FAULT"})
-	const want = "INSTANCE \"VI_1\" MASTER 100\nINSTANCE \"VI_1\" FAULT 0\n"
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(reader, got); err != nil || string(got) != want {
-		t.Errorf("read %q (%v), want %q", got, err, want)
-	}
-	// A pipe holds 64 KiB (pipe(7)): these are more.
-	for range 5000 {
-		n.report(context.Background(), notice{state: "BACKUP", priority: 100})
-	}
-	if !strings.Contains(n.log.String(), "not written to the FIFO") {
-		t.Error("no word about lines that were not written")
-	}
+	n.reads(reader, "INSTANCE \"VI_1\" MASTER 100\nINSTANCE \"VI_1\" FAULT 0\n")
 	if info, err := os.Stat(path); err != nil || info.Mode() != os.ModeNamedPipe|0o600 {
 		t.Errorf("the FIFO has mode %v (%v)", info.Mode(), err)
 	}
+	// Whoever reads may remove it and make it again.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	n.send(notice{state: "BACKUP"})
+	n.reads(again, "INSTANCE \"VI_1\" BACKUP 0\n")
+
 	file := filepath.Join(n.dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.configure(notifyConfig{fifo: file}); err == nil || n.cfg.fifo != path {
-		t.Errorf("an ordinary file is taken for a FIFO: %v, now %s", err, n.cfg.fifo)
+	if err := n.configure(notifyConfig{fifo: file}); err == nil || n.fifo.to.(*fifo).path != path {
+		t.Errorf("an ordinary file is taken for a FIFO: %v, now %v", err, n.fifo.to)
 	}
 	if err := os.Symlink(path, file+"2"); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.configure(notifyConfig{fifo: file + "2"}); err == nil {
 		t.Error("a symbolic link is followed")
+	}
+}
+
+// TestFIFOWithoutReader: nothing waits, the last line comes once somebody
+// reads, and the end of the daemon does not wait for that.
+func TestFIFOWithoutReader(t *testing.T) {
+	t.Parallel()
+	n := startNotifier(t, time.Minute)
+	path := filepath.Join(n.dir, "fifo")
+	reader := n.addFIFO(path)
+	n.fill(path)
+	for range 1 + maxNotify { // one of them may be being written
+		n.send(notice{state: "BACKUP", priority: 100})
+	}
+	n.send(notice{state: "MASTER", priority: 100})
+	if !strings.Contains(n.log.String(), "too slow") {
+		t.Errorf("no word about lines that were not written: %s", n.log.String())
+	}
+	var got []byte
+	buf := make([]byte, 64<<10)
+	until(t, "the last line", func() bool {
+		m, err := reader.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, buf[:m]...)
+		return bytes.HasSuffix(got, []byte("INSTANCE \"VI_1\" MASTER 100\n"))
+	})
+	n.fill(path)
+	n.send(notice{state: "STOP"})
+	begin := time.Now()
+	n.task.stop()
+	if took := time.Since(begin); took > stopFIFO+30*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	if log := n.log.String(); !strings.Contains(log, "state=STOP") && !strings.Contains(log, "the end is not told") {
+		t.Errorf("no word about the end: %s", log)
+	}
+}
+
+// fill writes to a FIFO until there is no room for a line.
+func (n *tester) fill(path string) {
+	n.t.Helper()
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	for size := 4096; size > 0; size /= 2 {
+		for err = nil; err == nil; {
+			_, err = syscall.Write(fd, bytes.Repeat([]byte{'\n'}, size))
+		}
+		if err != syscall.EAGAIN {
+			n.t.Fatal(err)
+		}
 	}
 }

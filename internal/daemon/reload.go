@@ -263,10 +263,10 @@ func (d *Daemon) applyGroups(c *change) error {
 		}
 		g.configure(cfg)
 		groups[cfg.Name] = g
-		notify(kindGroup, cfg.Name, notifyConfig{cfg.Notify, cfg.NotifyFIFO, cfg.NotifyTimeout})
+		notify(kindGroup, cfg.Name, notifyConfig{cfg.Notify, cfg.NotifyUser, cfg.NotifyTimeout, cfg.NotifyFIFO})
 	}
 	for _, r := range c.cfg.VRRP {
-		notify(kindInstance, r.Name, notifyConfig{r.Notify, r.NotifyFIFO, r.NotifyTimeout})
+		notify(kindInstance, r.Name, notifyConfig{r.Notify, r.NotifyUser, r.NotifyTimeout, r.NotifyFIFO})
 	}
 	for key, n := range d.notifiers {
 		if notifiers[key] == nil {
@@ -278,20 +278,14 @@ func (d *Daemon) applyGroups(c *change) error {
 	return errors.Join(errs...)
 }
 
-// report returns what hears of a router's transitions.
-func (d *Daemon) report(name, groupName string) func(vrrp.Transition) {
-	own := d.notifiers[kindInstance+" "+name]
-	g, whole := d.groups[groupName], d.notifiers[kindGroup+" "+groupName]
-	return func(t vrrp.Transition) {
-		n := instanceNotice(t)
-		own.send(n)
-		if g == nil {
-			return
-		}
-		if state, changed := g.report(name, n.state); changed {
-			whole.send(notice{state: state}) // Keepalived gives a group priority 0
-		}
+// teller returns what hears of a router's transitions.
+func (d *Daemon) teller(name, groupName string) *teller {
+	t := &teller{name: name, own: d.notifiers[kindInstance+" "+name]}
+	if g := d.groups[groupName]; g != nil {
+		t.group, t.whole = g, d.notifiers[kindGroup+" "+groupName]
+		g.add(t)
 	}
+	return t
 }
 
 // prepareNotify finds out whether the FIFOs can be opened.
@@ -345,13 +339,16 @@ func (d *Daemon) startRouters(c *change) error {
 		if g := d.groups[r.group]; g != nil {
 			vg = g.group
 		}
-		if err := r.connect(c.ns, d.guard, vg, d.report(name, r.group)); err != nil {
+		r.teller = d.teller(name, r.group)
+		if err := r.connect(c.ns, d.guard, vg, r.teller.transition); err != nil {
 			errs = append(errs, fmt.Errorf("%v: %s does not run: %w", r.cfg.Pos, name, err))
 			delete(c.routers, name)
+			continue
 		}
+		r.teller.status = r.router.Status
 	}
 	for name, r := range c.routers {
-		r.tracker = newTracker(r.router, r.cfg)
+		r.tracker = newTracker(r.router, r.cfg, r.teller.recheck)
 		r.tracker.follow(d.checks)
 		r.task = start(r.run, d.failed)
 		d.routers[name] = r

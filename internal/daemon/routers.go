@@ -21,6 +21,7 @@ type router struct {
 	router  *vrrp.Router
 	manager *vip.Manager // nil: could not be opened yet
 	handler *testament
+	teller  *teller
 	tracker *tracker
 	task    *task
 	log     *slog.Logger
@@ -89,7 +90,7 @@ func sameRouter(a, b config.Router) bool {
 	}
 	b.Priority, b.StartDelay = a.Priority, a.StartDelay
 	b.Excluded, b.Routes = a.Excluded, a.Routes
-	b.Track, b.Notify, b.NotifyFIFO, b.NotifyTimeout = a.Track, a.Notify, a.NotifyFIFO, a.NotifyTimeout
+	b.Track, b.Notify, b.NotifyUser, b.NotifyFIFO, b.NotifyTimeout = a.Track, a.Notify, a.NotifyUser, a.NotifyFIFO, a.NotifyTimeout
 	return a.Equal(b)
 }
 

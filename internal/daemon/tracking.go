@@ -20,15 +20,26 @@ type routerControl interface {
 // tracker turns the health of the checks that a router tracks into faults and
 // priority.
 type tracker struct {
-	router routerControl
+	router  routerControl
+	changed func() // hears of other faults
 
 	mu       sync.Mutex
 	cfg      config.Router
 	priority uint8 // as last set
 	state    map[string]healthcheck.State
-	release  map[string]func() // by check: undo of the fault in force
+	faults   map[string]fault // by check: the one in force
 	sources  map[string]source
 }
+
+// fault is a reason to stay out of the election.
+type fault struct {
+	reason  string
+	release func()
+}
+
+// noResult is the end of the reason for a check that is not known to have
+// failed.
+const noResult = " has no result yet"
 
 // source is where the state of a check comes from.
 type source struct {
@@ -37,12 +48,13 @@ type source struct {
 }
 
 // newTracker starts with a fault for every check without a weight: an address
-// is not taken before the checks have said that it can be served.
-func newTracker(r routerControl, cfg config.Router) *tracker {
+// is not taken before the checks have said that it can be served. changed is
+// called whenever the faults may have changed, and must not call the tracker.
+func newTracker(r routerControl, cfg config.Router, changed func()) *tracker {
 	t := &tracker{
-		router: r, cfg: cfg, priority: cfg.Priority,
+		router: r, changed: changed, cfg: cfg, priority: cfg.Priority,
 		state:   map[string]healthcheck.State{},
-		release: map[string]func(){},
+		faults:  map[string]fault{},
 		sources: map[string]source{},
 	}
 	t.mu.Lock()
@@ -89,11 +101,7 @@ func (t *tracker) follow(checks map[string]*check) {
 			continue
 		}
 		m := checks[name].monitor
-		cancel := m.Subscribe(func(s healthcheck.Status) {
-			if !s.Paused || s.State != healthcheck.Unknown {
-				t.update(name, m, s.State)
-			}
-		})
+		cancel := m.Subscribe(func(s healthcheck.Status) { t.update(name, m, s.State) })
 		t.sources[name] = source{m, cancel}
 	}
 }
@@ -131,24 +139,44 @@ func (t *tracker) apply() {
 			resigns = resigns || tr.Mode == "resign" && costs(tr.Weight, s)
 			continue
 		}
-		if _, held := t.release[tr.Check]; s != healthcheck.Up && !held {
-			t.release[tr.Check] = t.router.Hold("check " + tr.Check)
+		if s != healthcheck.Up {
+			t.hold(tr.Check, s)
 		}
 	}
-	for check, undo := range t.release {
+	for check, f := range t.faults {
 		if !t.holds(check) {
-			undo()
-			delete(t.release, check)
+			f.release()
+			delete(t.faults, check)
 		}
 	}
+	t.changed()
 	if t.cfg.Priority == ownerPriority {
 		return
 	}
 	before := t.priority
 	t.priority = clampPriority(int(t.cfg.Priority) + weights)
 	t.router.SetPriority(t.priority)
+	// Only a fall is a reason. A Backup is silent, so nothing tells when one with
+	// a better claim comes back, and to find out by resigning would cut
+	// connections again and again where there is none.
 	if resigns && t.priority < before && t.beaten() {
 		_ = t.router.Resign() // an error only says that it is not Active
+	}
+}
+
+// hold makes a check that is not up a fault. It never lets go in between.
+func (t *tracker) hold(check string, s healthcheck.State) {
+	reason := "check " + check
+	if s == healthcheck.Unknown {
+		reason += noResult
+	}
+	before, held := t.faults[check]
+	if held && before.reason == reason {
+		return
+	}
+	t.faults[check] = fault{reason, t.router.Hold(reason)}
+	if held {
+		before.release()
 	}
 }
 
@@ -164,13 +192,17 @@ func (t *tracker) holds(check string) bool {
 // last heard that it leaves, is not known. It counts as better: should nobody
 // take over, the addresses come back.
 func (t *tracker) beaten() bool {
-	peers := t.router.Status().Peers
+	status := t.router.Status()
+	peers := status.Peers
 	for _, p := range peers {
 		if p.Priority == 0 || p.Priority > t.priority {
 			return true
 		}
 	}
 	for _, a := range t.cfg.Peers {
+		if a == status.Source { // all nodes may have the same list
+			continue
+		}
 		if !slices.ContainsFunc(peers, func(p vrrp.Peer) bool { return p.Address == a }) {
 			return true
 		}

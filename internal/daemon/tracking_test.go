@@ -15,11 +15,12 @@ import (
 type fakeRouter struct {
 	priority uint8
 	holds    []string
+	source   netip.Addr
 	peers    []vrrp.Peer
 	resigned int
 }
 
-func (r *fakeRouter) Status() vrrp.Status { return vrrp.Status{Peers: r.peers} }
+func (r *fakeRouter) Status() vrrp.Status { return vrrp.Status{Source: r.source, Peers: r.peers} }
 
 func (r *fakeRouter) Resign() error {
 	r.resigned++
@@ -54,15 +55,21 @@ func TestTracking(t *testing.T) {
 		{
 			name: "without a weight a failure holds, and so does a check without a result",
 			base: 100, tracks: []config.Track{{Check: "a"}},
-			start: step{priority: 100, holds: []string{"check a"}},
+			start: step{priority: 100, holds: []string{"check a has no result yet"}},
 			steps: []step{{"a", up, 100, nil}, {"a", down, 100, []string{"check a"}}, {"a", up, 100, nil}},
+		},
+		{
+			name: "a first result that is a failure goes on holding",
+			base: 100, tracks: []config.Track{{Check: "a"}},
+			start: step{priority: 100, holds: []string{"check a has no result yet"}},
+			steps: []step{{"a", down, 100, []string{"check a"}}, {"a", up, 100, nil}},
 		},
 		{
 			name: "two checks hold for themselves",
 			base: 100, tracks: []config.Track{{Check: "a"}, {Check: "b"}},
-			start: step{priority: 100, holds: []string{"check a", "check b"}},
+			start: step{priority: 100, holds: []string{"check a has no result yet", "check b has no result yet"}},
 			steps: []step{
-				{"a", up, 100, []string{"check b"}}, {"b", up, 100, nil},
+				{"a", up, 100, []string{"check b has no result yet"}}, {"b", up, 100, nil},
 				{"b", down, 100, []string{"check b"}}, {"a", down, 100, []string{"check b", "check a"}},
 				{"b", up, 100, []string{"check a"}},
 			},
@@ -93,7 +100,7 @@ func TestTracking(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeRouter{}
-			tr := newTracker(r, config.Router{Priority: tc.base, Track: tc.tracks})
+			tr := newTracker(r, config.Router{Priority: tc.base, Track: tc.tracks}, func() {})
 			verify := func(at int, want step) {
 				t.Helper()
 				if r.priority != want.priority || !slices.Equal(r.holds, want.holds) {
@@ -112,7 +119,7 @@ func TestTracking(t *testing.T) {
 // TestResign: with mode resign, a priority that falls below a peer's hands
 // over, once.
 func TestResign(t *testing.T) {
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	a, b, own := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
 	heard := func(addr netip.Addr, p uint8) vrrp.Peer { return vrrp.Peer{Address: addr, Priority: p} }
 	for _, tc := range []struct {
 		name  string
@@ -128,12 +135,14 @@ func TestResign(t *testing.T) {
 		{"nobody was ever heard", "resign", nil, nil, 1},
 		{"a configured peer was never heard", "resign", []netip.Addr{a, b}, []vrrp.Peer{heard(a, 90)}, 1},
 		{"all configured peers are worse", "resign", []netip.Addr{a}, []vrrp.Peer{heard(a, 90)}, 0},
+		{"the same list on all nodes", "resign", []netip.Addr{a, own}, []vrrp.Peer{heard(a, 90)}, 0},
+		{"the same list on all nodes, one was never heard", "resign", []netip.Addr{a, b, own}, []vrrp.Peer{heard(a, 90)}, 1},
 		{"mode priority", "priority", nil, []vrrp.Peer{heard(a, 110)}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &fakeRouter{peers: tc.heard}
+			r := &fakeRouter{source: own, peers: tc.heard}
 			tr := newTracker(r, config.Router{Priority: 120, Peers: tc.peers,
-				Track: []config.Track{{Check: "c", Weight: -15, Mode: tc.mode}, {Check: "other", Weight: 0}}})
+				Track: []config.Track{{Check: "c", Weight: -15, Mode: tc.mode}, {Check: "other", Weight: 0}}}, func() {})
 			for _, s := range []healthcheck.State{healthcheck.Up, healthcheck.Down} {
 				tr.update("c", nil, s)
 			}
@@ -164,7 +173,7 @@ func TestReconfigure(t *testing.T) {
 	}
 	r := &fakeRouter{}
 	cfg := func(p uint8, tracks ...config.Track) config.Router { return config.Router{Priority: p, Track: tracks} }
-	tr := newTracker(r, cfg(100, config.Track{Check: "a"}))
+	tr := newTracker(r, cfg(100, config.Track{Check: "a"}), func() {})
 	tr.follow(checks)
 	tr.update("a", checks["a"].monitor, healthcheck.Up)
 	step := func(what string, c config.Router, priority uint8, holds ...string) {
