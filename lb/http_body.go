@@ -145,9 +145,10 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		b.err = err
 	}
 	if err == io.EOF {
-		// The trailers have just been read; the transport sends its own copy.
-		for name, values := range b.in.Trailer {
-			b.out.Trailer[name] = values
+		// The trailers have just been read; the transport sends its own copy. It
+		// gets only those that were announced: it has no map without any.
+		for name := range b.out.Trailer {
+			b.out.Trailer[name] = b.in.Trailer[name]
 		}
 	}
 	return n, err

@@ -200,6 +200,10 @@ func (x *exchange) try(pick Pick) (*http.Response, sending, error) {
 	}
 	res, err := transport.RoundTrip(out)
 	u := conn.Load()
+	if err == nil && res.StatusCode < 100 {
+		res.Body.Close() // The server would panic.
+		err = fmt.Errorf("status %d", res.StatusCode)
+	}
 	if err == nil {
 		x.source = u.LocalAddr()
 		if res.StatusCode == http.StatusSwitchingProtocols {

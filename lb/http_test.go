@@ -516,6 +516,26 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
+// A client may send trailers that it has not announced. They are dropped, and the
+// rest of the request is served.
+func TestUnannouncedTrailersAreDropped(t *testing.T) {
+	for _, announce := range []string{"", "Trailer: X-Foo\r\n"} {
+		s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(w, r.Body)
+			fmt.Fprint(w, r.Trailer)
+		}))
+		got := rawRequest(t, s, "POST / HTTP/1.1\r\nHost: x\r\n"+announce+
+			"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Foo: bar\r\nX-Other: 1\r\n\r\n")
+		want := "abcmap[]"
+		if announce != "" {
+			want = "abcmap[X-Foo:[bar]]"
+		}
+		if got != want {
+			t.Errorf("the backend got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestBodiesAreStreamed(t *testing.T) {
 	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()

@@ -1,0 +1,170 @@
+package lb
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// FuzzHandler throws the bytes of a client and of a backend at a Handler. Whatever
+// they are, the process lives, nothing panics, and the client gets an answer or the
+// end of its connection.
+func FuzzHandler(f *testing.F) {
+	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	for _, request := range []string{
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /a HTTP/1.1\r\nHost: x\r\n\r\nHEAD /b HTTP/1.0\r\n\r\n", // Pipelined.
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel", // Cut.
+		"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+		// Trailers: announced, not announced, with names that are none.
+		"POST / HTTP/1.1\r\nHost: x\r\nTrailer: X-Foo\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Foo: bar\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Foo: bar\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: x\r\nTrailer: a b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Foo: bar\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n", // Bad chunk.
+		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframe",
+		"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n",
+		"GET x:foo HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://y/ HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		f.Add([]byte(request), []byte(ok))
+	}
+	for _, response := range []string{
+		"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", // Cut.
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nContent-Length: 7\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n",
+		"HTTP/1.0 200 OK\r\n\r\nuntil the end",
+		"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ok,
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
+		"HTTP/1.1 000 Nothing\r\n\r\n",
+		ok + ok, // Twice.
+		"",
+	} {
+		f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), []byte(response))
+	}
+	t := newFuzzFront(f)
+	f.Fuzz(func(tt *testing.T, request, response []byte) {
+		if len(request)+len(response) > 4<<10 {
+			return
+		}
+		t.once(tt, request, response)
+	})
+}
+
+// fuzzFront is a server with a Handler and its backend. Both listen on Unix
+// sockets: there are not enough ports for so many connections.
+type fuzzFront struct {
+	path     string
+	response atomic.Pointer[[]byte]
+	panicked atomic.Pointer[string]
+	handler  Handler
+}
+
+func newFuzzFront(f *testing.F) *fuzzFront {
+	dir, err := os.MkdirTemp("", "lb") // f.TempDir is too long a path.
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { os.RemoveAll(dir) })
+	t := &fuzzFront{path: filepath.Join(dir, "front")}
+	backend, err := net.Listen("unix", filepath.Join(dir, "back"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { backend.Close() })
+	go t.serveBackend(backend)
+	ln, err := net.Listen("unix", t.path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	t.handler.Pool = newPool(f, PoolConfig{Backends: []Backend{{Address: "unix:" + backend.Addr().String()}}})
+	srv := &http.Server{Handler: &t.handler, ErrorLog: log.New(t, "", 0)}
+	go srv.Serve(fromTCP{ln})
+	f.Cleanup(func() { srv.Close() })
+	return t
+}
+
+// serveBackend answers whatever comes first on a connection, and hangs up.
+func (t *fuzzFront) serveBackend(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(bound))
+			if _, err := c.Read(make([]byte, 4<<10)); err != nil {
+				return
+			}
+			_, _ = c.Write(*t.response.Load())
+			_ = c.(*net.UnixConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c)
+		}()
+	}
+}
+
+func (t *fuzzFront) once(tt *testing.T, request, response []byte) {
+	t.response.Store(&response)
+	c, err := net.Dial("unix", t.path)
+	if err != nil {
+		tt.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(bound))
+	go func() { _, _ = c.Write(request) }()
+	// The end of what the client sends means that it has left: not before there is an
+	// answer, or there will be none for what has been sent.
+	leave := time.AfterFunc(5*time.Millisecond, func() { _ = c.(*net.UnixConn).CloseWrite() })
+	defer leave.Stop()
+	if _, err := c.Read(make([]byte, 4<<10)); err == nil {
+		leave.Reset(0)
+		_, err = io.Copy(io.Discard, c)
+		if isTimeout(err) {
+			tt.Error("no end of the connection")
+		}
+	} else if isTimeout(err) { // A reset will do.
+		tt.Error("neither an answer nor the end of the connection")
+	}
+	waitFor(tt, "the end of the request", func() bool { return t.handler.Stats().Active == 0 })
+	if p := t.panicked.Load(); p != nil {
+		tt.Error(*p)
+	}
+}
+
+// Write gets what net/http logs.
+func (t *fuzzFront) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte("panic")) {
+		s := string(b)
+		t.panicked.Store(&s)
+	}
+	return len(b), nil
+}
+
+// fromTCP is a listener whose connections seem to come from an IP address.
+type fromTCP struct{ net.Listener }
+
+func (l fromTCP) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return fromTCPConn{c}, err
+}
+
+type fromTCPConn struct{ net.Conn }
+
+func (fromTCPConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
+
+func (c fromTCPConn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return fmt.Errorf("no half-close")
+}
