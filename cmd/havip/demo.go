@@ -28,20 +28,35 @@ func demoCommand() *cli.Command {
 			if interval < 10*time.Millisecond || interval > 10*time.Second || interval%(10*time.Millisecond) != 0 {
 				return usageError(fmt.Errorf("havip demo: --interval %v: want 10ms to 10s in steps of 10ms", interval))
 			}
-			if err := lab.Enter(); errors.Is(err, lab.ErrForbidden) {
-				return fmt.Errorf("havip demo: %w\nThis system does not let ordinary users make network namespaces. Run it as root:\n"+
-					"    go build -o havip ./cmd/havip && sudo ./havip demo", err)
-			} else if err != nil {
-				return fmt.Errorf("havip demo: %w", err)
+			err := lab.Enter()
+			if err == nil {
+				err = playDemo(c, interval)
 			}
-			executable, err := os.Executable()
+			if errors.Is(err, lab.ErrForbidden) {
+				return fmt.Errorf("havip demo: %w\n%s", err, wayOut(os.Geteuid()))
+			}
 			if err != nil {
-				return fmt.Errorf("havip demo: %w", err)
-			}
-			if err := scenario.Demo(c.Context, c.App.Writer, executable, interval); err != nil {
 				return fmt.Errorf("havip demo: %w", err)
 			}
 			return nil
 		},
 	}
+}
+
+func playDemo(c *cli.Context, interval time.Duration) error {
+	executable, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return scenario.Demo(c.Context, c.App.Writer, executable, interval)
+}
+
+// wayOut says what to do where the demo may not make its hosts.
+func wayOut(uid int) string {
+	if uid == 0 {
+		return "This root may not make network namespaces, as in most containers. Run it on the host, or give the container\n" +
+			"CAP_SYS_ADMIN, CAP_NET_ADMIN and a writable /proc/sys, as docker run --privileged does."
+	}
+	return "This system does not let ordinary users make network namespaces. Run it as root:\n" +
+		"    go build -o havip ./cmd/havip && sudo ./havip demo"
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -30,7 +34,7 @@ func loadConfig(c *cli.Context) (*config.Config, error) {
 		return name == "config" || name == "c" || name == realtimeFlag
 	})
 	if len(set) == 0 {
-		return config.Load(c.String("config"))
+		return load(c.Context, c.String("config"))
 	}
 	if c.IsSet("config") {
 		return nil, errors.New("havip run: --" + set[0] + " and --config: use one or the other")
@@ -39,7 +43,57 @@ func loadConfig(c *cli.Context) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Parse("command line", data)
+	cfg, err := config.Parse("command line", data)
+	return cfg, inFlags(err)
+}
+
+// load reads a file. What is not a file, such as a FIFO, may keep the reader
+// waiting for ever: a signal ends that.
+func load(ctx context.Context, path string) (cfg *config.Config, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cfg, err = config.Load(path)
+	}()
+	select {
+	case <-done:
+		return cfg, err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: interrupted while reading it", path)
+	}
+}
+
+// flagKeys are the keys of flagDocument and the flags that set them.
+var flagKeys = map[string]string{
+	"vrrp[0].interface": "interface", "vrrp[0].vrid": "vrid", "vrrp[0].priority": "priority",
+	"vrrp[0].addresses": "address", "vrrp[0].peers": "peer",
+	"services[0].listen": "listen", "services[0].backends": "backend",
+}
+
+// elements is what a path has behind the key of a flag: its element, and a key
+// of that.
+var elements = regexp.MustCompile(`^((?:vrrp|services)\[0\]\.\w+).*`)
+
+// inFlags says of a mistake which flag has it: nobody wrote the document, so
+// its lines and columns would mean nothing.
+func inFlags(err error) error {
+	var problems config.Errors
+	if !errors.As(err, &problems) {
+		return err
+	}
+	var out []error
+	for _, p := range problems {
+		flag, ok := flagKeys[elements.ReplaceAllString(p.Path, "$1")]
+		switch {
+		case !ok:
+			out = append(out, fmt.Errorf("havip run: %s: %s", p.Path, p.Text))
+		case strings.HasPrefix(p.Text, "missing"):
+			out = append(out, fmt.Errorf("havip run: --%s is missing beside the other flags: see 'havip run --help'", flag))
+		default:
+			out = append(out, fmt.Errorf("havip run: --%s: %s", flag, p.Text))
+		}
+	}
+	return errors.Join(out...)
 }
 
 // flagDocument has the keys of a configuration file.

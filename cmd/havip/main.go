@@ -40,11 +40,18 @@ func main() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, err)
-	code := exitFailed
+	os.Exit(exitCode(err))
+}
+
+// exitCode is the code that belongs to an error.
+func exitCode(err error) int {
 	if ce := (codeError{}); errors.As(err, &ce) {
-		code = ce.code
+		return ce.code
 	}
-	os.Exit(code)
+	if help := (cli.ExitCoder)(nil); errors.As(err, &help) {
+		return exitUsage // the library's: help about what there is not
+	}
+	return exitFailed
 }
 
 func newApp() *cli.App {
@@ -53,11 +60,15 @@ func newApp() *cli.App {
 		Usage:                "a shared address that keeps answering, and the balancer behind it",
 		HideVersion:          true,
 		EnableBashCompletion: true,
+		Flags:                []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Commands:             []*cli.Command{runCommand(), validateCommand(), demoCommand(), versionCommand()},
 		OnUsageError:         onUsageError,
 		// Errors and exit codes are main's business.
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
+			if c.Bool("version") {
+				return printVersion(c)
+			}
 			if c.Args().Present() {
 				return usageError(fmt.Errorf("havip: no command %q: see 'havip help'", c.Args().First()))
 			}

@@ -127,7 +127,7 @@ func validateCommand() *cli.Command {
 				return config.WriteDefaults(c.App.Writer)
 			}
 			file := c.String("config")
-			cfg, err := config.Load(file)
+			cfg, err := load(c.Context, file)
 			if err != nil {
 				return usageError(err)
 			}

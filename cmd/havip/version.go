@@ -32,9 +32,11 @@ func versionCommand() *cli.Command {
 		Usage:        "print the version",
 		OnUsageError: onUsageError,
 		Before:       noArguments,
-		Action: func(c *cli.Context) error {
-			_, err := fmt.Fprintf(c.App.Writer, "havip %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
-		},
+		Action:       printVersion,
 	}
+}
+
+func printVersion(c *cli.Context) error {
+	_, err := fmt.Fprintf(c.App.Writer, "havip %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }

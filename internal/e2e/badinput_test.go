@@ -52,6 +52,15 @@ func TestBadInput(t *testing.T) {
 		{name: "unknown flag", args: []string{"run", "--bogus"}, code: 2, want: []string{"bogus", "--help"}},
 		{name: "unknown command", args: []string{"rum"}, code: 2, want: []string{"rum", "help"}},
 		{name: "stray argument", args: []string{"run", "havip.yaml"}, code: 2, want: []string{"havip.yaml", "--help"}},
+		{name: "help about what there is not", args: []string{"help", "rum"}, code: 2, want: []string{"rum"}},
+		{
+			name: "flags without an address", args: []string{"run", "--interface", "eth0", "--vrid", "51"},
+			code: 2, want: []string{"--address"},
+		},
+		{
+			name: "wrong flag", args: []string{"run", "--interface", "eth0", "--vrid", "256", "--address", "192.168.31.250/24"},
+			code: 2, want: []string{"--vrid", "1 to 255"},
+		},
 		{name: "missing interface", old: "interface: eth0", new: "interface: eth9", code: 1, want: []string{"eth9"}},
 		{
 			name: "port in use", code: 1, want: []string{"8080", "in use"},
@@ -101,6 +110,46 @@ func TestNoPrivileges(t *testing.T) {
 	}
 	code, out := exitOf(t, h.Command("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", exe, "run", "-c", file))
 	complains(t, out, code, 1, []string{"CAP_NET_"})
+}
+
+// TestVersion: both ways to ask for it.
+func TestVersion(t *testing.T) {
+	exe := havip(t)
+	for _, arg := range []string{"version", "--version"} {
+		out, err := exec.Command(exe, arg).CombinedOutput()
+		if err != nil || !bytes.HasPrefix(out, []byte("havip ")) {
+			t.Errorf("havip %s: %v: %s", arg, err, out)
+		}
+	}
+}
+
+// TestSignalWhileReading: a configuration that never comes, from a FIFO, does
+// not keep havip from ending.
+func TestSignalWhileReading(t *testing.T) {
+	exe := havip(t)
+	fifo := filepath.Join(t.TempDir(), "havip.yaml")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := lab.New(t).MustHost("lb01", "192.168.31.240/24").Command(exe, "run", "-c", fifo)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Both ends have been opened once havip reads.
+	var w *os.File
+	lab.Eventually(t, 30*time.Second, "havip reads the FIFO", func() (err error) {
+		w, err = os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err
+	})
+	defer w.Close()
+	if err := cmd.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-cmd.Done():
+	case <-time.After(30 * time.Second):
+		t.Error("SIGTERM did not end it")
+	}
 }
 
 // complains checks that out is one line that contains all of want.

@@ -18,7 +18,14 @@ var ErrDemoFailed = errors.New("a run did not come out right")
 
 // slack is how much later than the timers a busy machine may be before a run
 // counts as wrong.
-const slack = 2 * time.Second
+func slack(interval time.Duration) time.Duration { return interval + 500*time.Millisecond }
+
+// judge makes a run wrong whose outage the timers do not explain.
+func (r *Result) judge(interval time.Duration) {
+	if r.Err == nil && r.Outage > r.Allowed+slack(interval) {
+		r.Err = errors.New("the client saw a longer outage than the timers allow")
+	}
+}
 
 // Demo runs the four acceptance runs with havip on both load balancers and
 // prints to w what happens as it happens.
@@ -64,9 +71,7 @@ func Demo(ctx context.Context, w io.Writer, executable string, interval time.Dur
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted: %w", ctx.Err())
 		}
-		if res.Err == nil && res.Outage > res.Allowed+slack {
-			res.Err = errors.New("the client saw a longer outage than the timers allow")
-		}
+		res.judge(interval)
 		p.result(i+1, res)
 		if res.Err != nil {
 			ok = false

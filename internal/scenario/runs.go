@@ -134,7 +134,7 @@ func inTurn(answers []Answer) error {
 	for i := range appPorts {
 		least, most = min(least, n[appName(i)]), max(most, n[appName(i)])
 	}
-	if least == 0 || most > 2*least+2 {
+	if least == 0 || most > least+least/5+3 {
 		return errors.New("the apps did not answer in turn: " + count(answers, func(a Answer) string { return a.Backend }))
 	}
 	return nil
