@@ -71,7 +71,7 @@ func TestInTurn(t *testing.T) {
 		{n: [3]int{10, 11, 10}},
 		{n: [3]int{100, 120, 100}},
 		{n: [3]int{100, 130, 100}, wrong: true},
-{n: [3]int{10, 0, 10}, wrong: true},
+		{n: [3]int{10, 0, 10}, wrong: true},
 		{n: [3]int{5, 20, 5}, wrong: true},
 		{wrong: true},
 	} {
