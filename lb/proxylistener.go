@@ -125,7 +125,7 @@ func (p *proxiedConn) LocalAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(p.origin.local)
 }
 
-func (p *proxiedConn) CloseWrite() error { return closeWrite(p.Conn, true) }
+func (p *proxiedConn) CloseWrite() error { return closeWrite(p.Conn) }
 
 // NetConn returns the connection itself, as that of tls.Conn does.
 func (p *proxiedConn) NetConn() net.Conn { return p.Conn }

@@ -2,9 +2,13 @@ package lb
 
 import (
 	"bufio"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"testing"
+	"time"
 )
 
 func TestListenerForHTTP(t *testing.T) {
@@ -46,10 +50,52 @@ func TestListenerForHTTP(t *testing.T) {
 	second.Close()
 	bad := dialTest(t, ln.Addr().String())
 	io.WriteString(bad, get)
-	if got, _ := io.ReadAll(bad); len(got) > 0 {
+	if got, _ := ends(t, bad); got != "" {
 		t.Errorf("without a header: %q", got)
 	}
 	if _, err := NewListener(ln, nil, Limits{Rate: -1}); err == nil {
 		t.Error("bad limits are taken")
+	}
+}
+
+// A server that is shut down while all slots are taken must get its Accept back.
+func TestListenerCloseEndsAccept(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewListener(ln, nil, Limits{Conns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialTest(t, ln.Addr().String())
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Accept()
+		done <- err
+	}()
+	l.Close()
+	select {
+	case err := <-done:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	case <-time.After(bound):
+		t.Error("Accept waits for ever")
+	}
+}
+
+// A link-local peer's address has a zone; the prefix of its network has none.
+func TestTrustedPrefixes(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("192.0.2.0/24")}
+	for a, want := range map[string]bool{"fe80::1%2": true, "fe80::1": true, "192.0.2.1": true, "192.0.3.1": false, "2001:db8::1": false} {
+		if got := within(trusted, netip.MustParseAddr(a)); got != want {
+			t.Errorf("%s: %v, want %v", a, got, want)
+		}
 	}
 }

@@ -209,24 +209,19 @@ func (s *session) oneWay(dst, src io.ReadWriteCloser, count *atomic.Int64) {
 	switch {
 	case err == errSinkFailed:
 		s.broken.Store(true)
-	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+	case err != nil:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.fail("reset")
 	case s.broken.Load():
 		// The other direction is over too, and not in order: src gets a reset.
-	case closeWrite(dst, err == nil) != nil:
+	case closeWrite(dst) != nil:
 		s.broken.Store(true)
 	}
 }
 
-// closeWrite ends what c's peer reads. TLS whose peer ended the connection below it
-// without saying so, as some do by habit, is ended in the same way, so that who gets
-// it can tell, too.
-func closeWrite(c any, proper bool) error {
-	if !proper {
-		c = innermost(c)
-	}
+// closeWrite ends what c's peer reads.
+func closeWrite(c any) error {
 	if cw, ok := c.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
 	}
@@ -273,7 +268,7 @@ func (p *prefaced) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
-func (p *prefaced) CloseWrite() error { return closeWrite(p.Conn, true) }
+func (p *prefaced) CloseWrite() error { return closeWrite(p.Conn) }
 
 // NetConn returns the connection itself, as that of tls.Conn does.
 func (p *prefaced) NetConn() net.Conn { return p.Conn }

@@ -90,9 +90,9 @@ func TestProxyProtocolIsAccepted(t *testing.T) {
 				time.Sleep(2 * time.Millisecond) // So that it is sent by itself.
 			}
 			c.CloseWrite()
-			got, _ := io.ReadAll(c)
+			got, _ := ends(t, c)
 			want := strings.Replace(tt.want, "client", c.LocalAddr().String(), 1)
-			if string(got) != want {
+			if got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
 			if want == "" {
@@ -105,10 +105,10 @@ func TestProxyProtocolIsAccepted(t *testing.T) {
 func TestProxyHeaderThatDoesNotCome(t *testing.T) {
 	tc := &TCP{AcceptProxy: loopback, PrefaceTimeout: 50 * time.Millisecond}
 	addr, _ := relay(t, tc, talker(t, "a"))
-	c := dialTest(t, addr)
-	if got, _ := io.ReadAll(c); len(got) > 0 {
+	if got, _ := ends(t, dialTest(t, addr)); got != "" {
 		t.Errorf("got %q", got)
 	}
+	waitFor(t, "the refusal to be counted", func() bool { return tc.Stats().Refused == 1 })
 }
 
 func TestLimits(t *testing.T) {
@@ -119,11 +119,14 @@ func TestLimits(t *testing.T) {
 		var conns []net.Conn
 		for i := range 3 {
 			c := dialTest(t, addr)
-			_, err := io.ReadFull(c, one)
-			if (err == nil) != (i < 2) {
+			conns = append(conns, c)
+			if i == 2 {
+				if got, _ := ends(t, c); got != "" {
+					t.Errorf("the third is served: %q", got)
+				}
+			} else if _, err := io.ReadFull(c, one); err != nil {
 				t.Errorf("connection %d: %v", i+1, err)
 			}
-			conns = append(conns, c)
 		}
 		conns[0].Close()
 		waitFor(t, "room for another", func() bool {
@@ -309,9 +312,8 @@ func TestTCPQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "the second to queue", func() bool { return tc.Pool.Status().Queued == 1 })
-	third := dialTest(t, addr)
-	if _, err := io.ReadFull(third, one); err == nil {
-		t.Error("the third is served")
+	if got, _ := ends(t, dialTest(t, addr)); got != "" {
+		t.Errorf("the third is served: %q", got)
 	}
 	first.Close()
 	if _, err := io.ReadFull(second, one); err != nil {

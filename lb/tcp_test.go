@@ -21,12 +21,18 @@ import (
 // The returned function ends it and waits for it.
 func relay(t testing.TB, tc *TCP, bs ...Backend) (address string, stop func()) {
 	t.Helper()
-	if tc.Pool == nil && tc.Routes == nil {
-		tc.Pool = newPool(t, PoolConfig{Name: "db", Backends: bs})
-	}
 	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	return ln.Addr().String(), relayOn(t, tc, ln, bs...)
+}
+
+// relayOn does what relay does on a listener.
+func relayOn(t testing.TB, tc *TCP, ln net.Listener, bs ...Backend) (stop func()) {
+	t.Helper()
+	if tc.Pool == nil && tc.Routes == nil {
+		tc.Pool = newPool(t, PoolConfig{Name: "db", Backends: bs})
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -43,7 +49,7 @@ func relay(t testing.TB, tc *TCP, bs ...Backend) (address string, stop func()) {
 		}
 	})
 	t.Cleanup(stop)
-	return ln.Addr().String(), stop
+	return stop
 }
 
 // talker greets with its name, echoes what it gets, and at the end of that says
@@ -126,104 +132,8 @@ func TestTCPConnectIsTriedElsewhere(t *testing.T) {
 
 func TestTCPWithoutABackendCloses(t *testing.T) {
 	addr, _ := relay(t, new(TCP), closedBackend(t))
-	c := dialTest(t, addr)
-	if got, _ := io.ReadAll(c); len(got) != 0 {
+	if got, _ := ends(t, dialTest(t, addr)); got != "" {
 		t.Errorf("got %q", got)
-	}
-}
-
-// A reset is no end: who gets it must not take what came before for complete.
-func TestTCPResetIsPassedOn(t *testing.T) {
-	addr, _ := relay(t, new(TCP), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-		io.WriteString(c, "half")
-		r.ReadByte()
-		c.(*net.TCPConn).SetLinger(0)
-	}))
-	c := dialTest(t, addr)
-	b := make([]byte, 4)
-	if _, err := io.ReadFull(c, b); err != nil {
-		t.Fatal(err)
-	}
-	c.Write([]byte("x"))
-	if _, err := c.Read(b); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("after the backend's reset the client reads %v", err)
-	}
-}
-
-func TestTCPIdleTimeout(t *testing.T) {
-	addr, _ := relay(t, &TCP{IdleTimeout: 200 * time.Millisecond}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-		for range 10 { // Traffic in one direction keeps both alive.
-			time.Sleep(50 * time.Millisecond)
-			io.WriteString(c, "x")
-		}
-		io.Copy(io.Discard, r)
-	}))
-	c := dialTest(t, addr)
-	got, _ := io.ReadAll(c)
-	if string(got) != "xxxxxxxxxx" {
-		t.Errorf("got %q before the end, want all ten", got)
-	}
-}
-
-func TestTCPDrain(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		drain time.Duration
-		alive bool
-	}{
-		{"connections may finish", time.Minute, true},
-		{"they are cut at the deadline", 50 * time.Millisecond, false},
-		{"or at once", -1, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			tc := &TCP{DrainTimeout: tt.drain}
-			addr, stop := relay(t, tc, talker(t, "a"))
-			c := dialTest(t, addr)
-			b := make([]byte, 1)
-			if _, err := io.ReadFull(c, b); err != nil {
-				t.Fatal(err)
-			}
-			stopped := make(chan bool)
-			go func() { stop(); close(stopped) }()
-			waitFor(t, "the listener to close", func() bool {
-				c, err := net.Dial("tcp", addr)
-				if err == nil {
-					c.Close()
-				}
-				return err != nil
-			})
-			if !tt.alive {
-				<-stopped
-			}
-			io.WriteString(c, "x")
-			_, err := io.ReadFull(c, b)
-			if alive := err == nil; alive != tt.alive {
-				t.Errorf("alive %v (%v), want %v", alive, err, tt.alive)
-			}
-			c.Close()
-			<-stopped
-			if n := tc.Pool.Status().Backends[0].Active; n != 0 {
-				t.Errorf("%d picks were not returned", n)
-			}
-		})
-	}
-}
-
-func TestTCPKillOnDown(t *testing.T) {
-	for _, kill := range []bool{true, false} {
-		b := talker(t, "a")
-		p := newPool(t, PoolConfig{Backends: []Backend{b}, KillOnDown: kill})
-		addr, _ := relay(t, &TCP{Pool: p}, b)
-		c := dialTest(t, addr)
-		one := make([]byte, 1)
-		if _, err := io.ReadFull(c, one); err != nil {
-			t.Fatal(err)
-		}
-		p.SetHealth(b.Address, false)
-		io.WriteString(c, "x")
-		if _, err := io.ReadFull(c, one); (err != nil) != kill {
-			t.Errorf("kill %v: the connection reads %v", kill, err)
-		}
 	}
 }
 
