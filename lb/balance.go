@@ -1,6 +1,8 @@
 package lb
 
 import (
+	"math"
+	"math/bits"
 	"math/rand/v2"
 	"net/netip"
 )
@@ -9,17 +11,20 @@ import (
 type Balance string
 
 // The balancers. Those that hash give the same answer on every node that is
-// configured with the same backends and sees the same ones alive; when a backend
-// goes, only the clients that it had move.
+// configured with the same backends and sees the same ones up and none of them
+// draining; when a backend goes, only the clients that it had move. What only one
+// node knows is excepted: while a backend is ejected there, in slow start or at its
+// MaxConns, that node sends clients of this backend elsewhere.
 const (
 	// RoundRobin is nginx's smooth weighted round-robin: with weights 5, 1, 1
 	// the order is a a b a c a a.
 	RoundRobin Balance = "round-robin"
 	// LeastConn takes the backend with the fewest connections for its weight,
-	// ties in RoundRobin's order. Of more than 256 it looks at another 256 each
-	// time; PowerOfTwo does nearly as well at less cost.
+	// ties in RoundRobin's order. In slow start the weight grows. Of more than 256
+	// it looks at another 256 each time; PowerOfTwo does nearly as well at less cost.
 	LeastConn Balance = "least-conn"
-	// PowerOfTwo takes the less loaded of two backends chosen at random.
+	// PowerOfTwo takes the less loaded of two backends chosen at random, loaded as
+	// for LeastConn.
 	PowerOfTwo Balance = "power-of-two"
 	// Random takes any backend, with probability by weight.
 	Random Balance = "random"
@@ -33,6 +38,9 @@ const (
 
 // maxLook bounds the backends that LeastConn compares.
 const maxLook = 256
+
+// maxTurns bounds the turns of the schedule that one pick goes through.
+const maxTurns = 64
 
 // hashes tells whether b needs a lookup table.
 func (b Balance) hashes() bool { return b == SourceHash || b == KeyHash || b == Maglev }
@@ -56,137 +64,186 @@ func (b Balance) key(f *Flow) uint64 {
 	return hashString(f.Key)
 }
 
-// choose returns a member of t that c accepts, and has claimed it; nil if there
-// is none.
+// choose takes a member of t for the flow; nil if there is none.
 func (t *tier) choose(c *chooser) *member {
 	if len(t.live) == 0 {
 		return nil
 	}
-	var m *member
-	switch c.cfg.Balance {
-	case LeastConn:
-		m = t.leastConn(c)
-	case PowerOfTwo:
-		m = t.powerOfTwo(c)
-	case Random:
-		m = t.random(c)
-	case SourceHash, KeyHash, Maglev:
-		m = t.hashed(c)
-	default:
-		m = t.roundRobin(c)
+	// Taking fails only if another flow was faster.
+	for range 3 {
+		m := t.propose(c)
+		if m == nil {
+			return nil
+		}
+		if c.take(m) {
+			return m
+		}
 	}
-	if m != nil {
-		return m
-	}
-	// The balancers give up after a bounded number of refusals. Where one
-	// backend of thousands is left, this finds it.
-	start := t.turn.Load()
-	for i := range t.live {
-		if m := t.live[(start+uint64(i))%uint64(len(t.live))]; c.claim(m) {
+	for _, m := range t.live {
+		if c.usable(m) && c.take(m) {
 			return m
 		}
 	}
 	return nil
+}
+
+// propose finds the usable member that the balancer wants; nil if none is usable.
+func (t *tier) propose(c *chooser) *member {
+	switch c.cfg.Balance {
+	case LeastConn:
+		return t.leastConn(c)
+	case PowerOfTwo:
+		return t.powerOfTwo(c)
+	case Random:
+		return t.random(c)
+	case SourceHash, KeyHash, Maglev:
+		return t.hashed(c)
+	}
+	return t.roundRobin(c)
 }
 
 // next is the member whose turn it is.
 func (t *tier) next() *member {
-	return t.schedule[(t.turn.Add(1)-1)%uint64(len(t.schedule))]
+	return t.schedule[(t.turns.schedule.Add(1)-1)%uint64(len(t.schedule))]
 }
 
-// roundRobin walks the precomputed schedule. A refused member loses its turn to
-// the next in the schedule, so the others keep their proportions.
+// roundRobin walks the precomputed schedule. A member that is not usable loses its
+// turn to the next in the schedule, so the others keep their proportions.
 func (t *tier) roundRobin(c *chooser) *member {
-	for range min(2*len(t.live), len(t.schedule)) {
-		if m := t.next(); c.claim(m) {
+	for range min(2*len(t.live), len(t.schedule), maxTurns) {
+		if m := t.next(); c.usable(m) {
 			return m
 		}
 	}
-	return nil
+	return t.search(c)
 }
 
 func (t *tier) random(c *chooser) *member {
 	for range min(2*len(t.live), 8) {
-		if m := t.schedule[rand.Uint64N(uint64(len(t.schedule)))]; c.claim(m) {
+		if m := t.sample(); c.usable(m) {
 			return m
 		}
 	}
-	return nil
+	return t.search(c)
+}
+
+// sample is any member, with probability by weight.
+func (t *tier) sample() *member { return t.schedule[rand.Uint64N(uint64(len(t.schedule)))] }
+
+// search looks at all members for those that are usable, and takes turns by weight
+// among them. It is for when few are: the balancers, which go by all, give up after
+// a bounded number of misses.
+func (t *tier) search(c *chooser) *member {
+	total := 0
+	for _, m := range t.live {
+		if c.usable(m) {
+			total += m.Weight
+		}
+	}
+	// Multiples of the golden ratio spread evenly, however many there are.
+	at, _ := bits.Mul64(t.turns.search.Add(1)*0x9e3779b97f4a7c15, uint64(total))
+	left := int(at)
+	var last *member
+	for _, m := range t.live {
+		if !c.usable(m) {
+			continue
+		}
+		if last, left = m, left-m.Weight; left < 0 {
+			break
+		}
+	}
+	return last
 }
 
 func (t *tier) leastConn(c *chooser) *member {
-	// Two passes at most: the claim fails only if another pick filled the
-	// member up in between.
-	for range 2 {
-		best := t.next()
-		usable := c.usable(best)
-		n := len(t.live)
-		at := 0
-		if n > maxLook {
-			at = int(t.turn.Load()*maxLook) % n
+	best := t.roundRobin(c)
+	if best == nil {
+		return nil
+	}
+	n, at := len(t.live), 0
+	if n > maxLook {
+		at = int(t.turns.schedule.Load() * maxLook % uint64(n))
+	}
+	for range min(n, maxLook) {
+		m := t.live[at]
+		if at++; at == n {
+			at = 0
 		}
-		for range min(n, maxLook) {
-			m := t.live[at]
-			if at++; at == n {
-				at = 0
-			}
-			if (!usable || m.lessLoaded(best)) && c.usable(m) {
-				best, usable = m, true
-			}
+		// What settles most cases costs no call.
+		if !m.lessLoaded(best) && (c.now == 0 || m.ramp.Load() == 0 && best.ramp.Load() == 0) {
+			continue
 		}
-		if !usable {
-			return nil
-		}
-		if c.take(best) {
-			return best
+		if c.lessLoaded(m, best) && c.open(m) {
+			best = m
 		}
 	}
-	return nil
+	return best
 }
 
 func (t *tier) powerOfTwo(c *chooser) *member {
-	n := uint64(len(t.schedule))
 	for range min(2*len(t.live), 8) {
-		a, b := t.schedule[rand.Uint64N(n)], t.schedule[rand.Uint64N(n)]
-		if b.lessLoaded(a) {
-			a, b = b, a
-		}
-		if c.claim(a) {
+		a, b := t.sample(), t.sample()
+		switch {
+		case c.lessLoaded(b, a) && c.open(b):
+			return b
+		case c.usable(a):
 			return a
-		}
-		if b != a && c.claim(b) {
+		case c.usable(b):
 			return b
 		}
 	}
-	return nil
+	return t.search(c)
 }
 
 // hashed looks the flow's key up in the table, which covers every configured
-// member. One that is not available is skipped by hashing again, so that the
+// member. One that is not usable is skipped by hashing again, so that the
 // keys of all others stay where they are.
 func (t *tier) hashed(c *chooser) *member {
-	h := c.cfg.Balance.key(c.flow)
+	c.key = c.cfg.Balance.key(c.flow)
+	h := c.key
 	for range 32 {
 		m := t.all[t.table[h%uint64(len(t.table))]]
-		if t.up[m.index] && c.claim(m) {
+		if t.up[m.index] && c.usable(m) {
 			return m
 		}
 		h = mix(h + 1)
 	}
-	// Few are left: take the first available one in an order that
-	// still depends on the key alone.
-	for i := range t.all {
-		m := t.all[(h+uint64(i))%uint64(len(t.all))]
-		if t.up[m.index] && c.claim(m) {
-			return m
+	// Few are left: the one that scores highest for this key.
+	var best *member
+	var highest float64
+	for _, m := range t.live {
+		if !c.usable(m) {
+			continue
+		}
+		if s := m.score(c.key); best == nil || s > highest {
+			best, highest = m, s
 		}
 	}
-	return nil
+	return best
 }
+
+// score ranks m for a key by weighted rendezvous hashing: the share of the keys for
+// which m ranks first is its share of the weight, whoever the others are and in
+// whatever order.
+func (m *member) score(key uint64) float64 {
+	return math.Log(unit(mix(key^m.hash))) / float64(m.Weight)
+}
+
+// unit maps a hash to a number between 0 and 1, exclusive.
+func unit(h uint64) float64 { return (float64(h>>11) + 0.5) / (1 << 53) }
 
 // lessLoaded compares connections per weight, without division.
 func (m *member) lessLoaded(than *member) bool {
 	return m.active.Load()*int64(than.Weight) < than.active.Load()*int64(m.Weight)
+}
+
+// lessLoaded takes account of slow start too, in which the weight grows.
+func (c *chooser) lessLoaded(m, than *member) bool {
+	if c.now == 0 {
+		return m.lessLoaded(than)
+	}
+	return float64(m.active.Load())*float64(than.Weight)*c.ramp(than) <
+		float64(than.active.Load())*float64(m.Weight)*c.ramp(m)
 }
 
 // mix is the finalizer of splitmix64: every input bit changes half of the

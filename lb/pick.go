@@ -112,13 +112,27 @@ type chooser struct {
 	pool       *Pool
 	cfg        *PoolConfig
 	flow       *Flow
-	now        int64 // 0: ejections and slow starts do not matter.
-	full       bool  // A member was refused for its MaxConns,
-	passedOver bool  // or for an ejection or its slow start.
+	now        int64   // 0: ejections and slow starts do not matter.
+	key        uint64  // What the flow hashes to, if the balancer hashes.
+	lot        float64 // See draw; 0: not drawn.
+	full       bool    // A member was refused for its MaxConns,
+	passedOver bool    // or for an ejection or its slow start.
 }
 
 // usable tells whether m may be picked, without taking it.
 func (c *chooser) usable(m *member) bool {
+	if !c.open(m) {
+		return false
+	}
+	if c.now != 0 && m.ramp.Load() != 0 && c.draw() >= c.ramp(m) {
+		c.passedOver = true
+		return false
+	}
+	return true
+}
+
+// open is usable but for slow start.
+func (c *chooser) open(m *member) bool {
 	if c.flow.tries > 0 && slices.Contains(c.flow.tried[:c.flow.tries], m.server) {
 		return false
 	}
@@ -126,18 +140,12 @@ func (c *chooser) usable(m *member) bool {
 		c.full = true
 		return false
 	}
-	if c.now == 0 {
-		return true
-	}
-	if m.ejected.Load() > c.now || !c.ramped(m) {
+	if c.now != 0 && m.ejected.Load() > c.now {
 		c.passedOver = true
 		return false
 	}
 	return true
 }
-
-// claim takes m for the flow, if it may be picked.
-func (c *chooser) claim(m *member) bool { return c.usable(m) && c.take(m) }
 
 // take takes a usable m, unless another flow was faster.
 func (c *chooser) take(m *member) bool {
@@ -183,21 +191,35 @@ func (m *member) reserve() bool {
 	}
 }
 
-// ramped lets a growing part of the picks through during slow start: never less
-// than a hundredth, so that the backend does start.
-func (c *chooser) ramped(m *member) bool {
+// ramp is the part of its traffic that m is given: it grows during slow start, but is
+// never less than a hundredth, so that the backend does start.
+func (c *chooser) ramp(m *member) float64 {
 	start := m.ramp.Load()
 	if start == 0 {
-		return true
+		return 1
 	}
 	passed := c.now - start
 	if passed >= int64(c.cfg.SlowStart) {
 		if m.ramp.CompareAndSwap(start, 0) {
 			c.pool.restless.Add(-1)
 		}
-		return true
+		return 1
 	}
-	return rand.Float64() < max(float64(passed)/float64(c.cfg.SlowStart), 0.01)
+	return max(float64(passed)/float64(c.cfg.SlowStart), 0.01)
+}
+
+// draw decides whether this pick is among the part that a ramp lets through. It is by
+// chance, but once for all members: none gets a second one. A flow that hashes
+// always draws the same lot, so it moves only once as the ramp grows.
+func (c *chooser) draw() float64 {
+	if c.lot == 0 {
+		h := mix(c.key + 0x9e3779b97f4a7c15)
+		if !c.cfg.Balance.hashes() {
+			h = rand.Uint64()
+		}
+		c.lot = unit(h)
+	}
+	return c.lot
 }
 
 // failed counts a failure and ejects the server when they are too many.

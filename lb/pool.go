@@ -82,7 +82,7 @@ type Pool struct {
 	// restless counts the servers that are ejected or in slow start. While it is
 	// zero a pick need not read the clock.
 	restless atomic.Int64
-	turns    [2]atomic.Uint64 // Round-robin positions of primaries and backups.
+	turns    [2]turns // Of primaries and backups.
 
 	mu     sync.Mutex // Guards building a snapshot, and what follows.
 	quorum bool
@@ -186,7 +186,7 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) error {
 			return fmt.Errorf("lb: pool %q: backend %d: name %q is taken", cfg.Name, i+1, b.Name)
 		}
 		seen[b.Name] = true
-		m := &member{Backend: b, index: i}
+		m := &member{Backend: b, index: i, hash: hashString(b.Name)}
 		if o := old[b.Name]; o != nil && o.Address == b.Address {
 			m.server = o.server
 		} else {

@@ -330,6 +330,92 @@ func TestSlowStart(t *testing.T) {
 	})
 }
 
+// Whatever the balancer, halfway through slow start one of ten has half of the share
+// that it will have.
+func TestSlowStartOfEachBalancer(t *testing.T) {
+	for _, balance := range []Balance{RoundRobin, LeastConn, PowerOfTwo, Random} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, PoolConfig{Balance: balance, Backends: backends(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), SlowStart: 10 * time.Second})
+			p.SetHealth("a", false)
+			for range 90 { // About ten connections for each of the others.
+				if _, err := p.Pick(new(Flow)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.SetHealth("a", true)
+			time.Sleep(5 * time.Second)
+			if slack := map[Balance]int64{LeastConn: 1, PowerOfTwo: 9}[balance]; slack > 0 {
+				for range 100 {
+					if _, err := p.Pick(new(Flow)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if n := p.find("a").active.Load(); n < 10-slack || n > 10+slack {
+					t.Errorf("%s: %d of 190 connections, want about 10", balance, n)
+				}
+			}
+			// Without load.
+			for _, m := range p.snap.Load().all {
+				m.active.Store(0)
+			}
+			share := float64(strings.Count(picks(t, p, 10000), "a")) / 10000
+			if share < 0.035 || share > 0.07 {
+				t.Errorf("%s: %.3f of the picks, want about 0.05", balance, share)
+			}
+		})
+	}
+}
+
+// A client moves to a backend in slow start once, and stays.
+func TestSlowStartOfHashes(t *testing.T) {
+	for _, balance := range []Balance{SourceHash, KeyHash, Maglev} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, PoolConfig{Balance: balance, Backends: backends(1, 1, 1), SlowStart: 10 * time.Second})
+			const n = 3000
+			where := func() (names []string) {
+				for i := range n {
+					client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)
+					k, err := p.Pick(&Flow{Client: client, Key: fmt.Sprint(i)})
+					if err != nil {
+						t.Fatal(err)
+					}
+					names = append(names, k.Backend())
+					k.Done(Success)
+				}
+				return names
+			}
+			whole := where()
+			p.SetHealth("a", false)
+			last := where()
+			p.SetHealth("a", true)
+			for second := range 11 {
+				now := where()
+				if !slices.Equal(now, where()) {
+					t.Fatalf("%s: after %d s clients go to and fro", balance, second)
+				}
+				arrived := 0
+				for i := range now {
+					if now[i] != last[i] && now[i] != "a" {
+						t.Fatalf("%s: after %d s a client of %s moved to %s", balance, second, last[i], now[i])
+					}
+					if now[i] == "a" {
+						arrived++
+					}
+				}
+				want := n / 3 * second / 10
+				if arrived < want-n/30 || arrived > want+n/30 {
+					t.Errorf("%s: after %d s %d have moved to a, want about %d", balance, second, arrived, want)
+				}
+				last = now
+				time.Sleep(time.Second)
+			}
+			if !slices.Equal(last, whole) {
+				t.Errorf("%s: after slow start clients are elsewhere than before", balance)
+			}
+		})
+	}
+}
+
 // A ramp goes on by the SlowStart that is in force, also one that comes with the
 // backend that it is for.
 func TestSlowStartChangesWhileItLasts(t *testing.T) {
@@ -535,6 +621,32 @@ func TestDistributionFollowsWeights(t *testing.T) {
 	}
 }
 
+// What a backend that is out would get goes to the others by their weights, however
+// much that is.
+func TestWeightsHoldWithoutTheHeaviest(t *testing.T) {
+	for _, balance := range []Balance{RoundRobin, LeastConn, PowerOfTwo, Random} {
+		for _, weights := range [][]int{{100, 1, 1}, {500, 1, 2}, {65535, 3, 1}} {
+			p := newPool(t, PoolConfig{Balance: balance, Backends: backends(weights...), FailTimeout: time.Hour})
+			for f := new(Flow); !p.Status().Backends[0].Ejected; {
+				k, err := p.Pick(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if k.Backend() == "a" {
+					k.Report(Failure)
+				}
+				k.Done(Neutral)
+			}
+			got := picks(t, p, 3000)
+			b, c := strings.Count(got, "b"), strings.Count(got, "c")
+			want := 3000 * weights[1] / (weights[1] + weights[2])
+			if b+c != 3000 || b < want-150 || b > want+150 {
+				t.Errorf("%s, weights %v: b has %d, c %d; want %d and %d", balance, weights, b, c, want, 3000-want)
+			}
+		}
+	}
+}
+
 func TestLeastConnAndPowerOfTwoEvenOut(t *testing.T) {
 	for _, balance := range []Balance{LeastConn, PowerOfTwo} {
 		p := newPool(t, PoolConfig{Balance: balance, Backends: backends(1, 1, 2)})
@@ -612,6 +724,51 @@ func TestHashReshuffle(t *testing.T) {
 			t.Fatalf("two nodes with the same backends differ in %d keys", mine+others)
 		}
 	})
+}
+
+// Where few are left, the answer still depends on names and weights alone.
+func TestHashWithFewLeft(t *testing.T) {
+	const n = 6000
+	where := func(up string, reverse bool) (names []string) {
+		var bs []Backend
+		for i := range 100 {
+			bs = append(bs, Backend{Name: fmt.Sprint("app", i), Address: "192.0.2.1:80", Weight: 1 + i%3})
+		}
+		if reverse {
+			slices.Reverse(bs)
+		}
+		p := newPool(t, PoolConfig{Balance: KeyHash, Backends: bs})
+		for _, b := range bs {
+			p.SetHealth(b.Name, strings.Contains(up, b.Name+" "))
+		}
+		for i := range n {
+			k, err := p.Pick(&Flow{Key: fmt.Sprint(i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, k.Backend())
+			k.Done(Success)
+		}
+		return names
+	}
+	three := where("app10 app11 app12 ", false)
+	counts := make(map[string]int)
+	for _, name := range three {
+		counts[name]++
+	}
+	for name, weight := range map[string]int{"app10": 2, "app11": 3, "app12": 1} {
+		if got, want := counts[name], n*weight/6; got < want*9/10 || got > want*11/10 {
+			t.Errorf("%s with weight %d has %d keys, want about %d", name, weight, got, want)
+		}
+	}
+	if !slices.Equal(three, where("app10 app11 app12 ", true)) {
+		t.Error("the order of the configuration matters")
+	}
+	for i, name := range where("app10 app12 ", false) {
+		if three[i] != "app11" && three[i] != name {
+			t.Fatalf("key %d moved from %s to %s, although only app11 went", i, three[i], name)
+		}
+	}
 }
 
 // The table must be the same in all versions that may ever share a cluster.

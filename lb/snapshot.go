@@ -58,7 +58,8 @@ func (s *server) moveTo(address string) {
 type member struct {
 	Backend
 	*server
-	index int // In roster.all.
+	index int    // In roster.all.
+	hash  uint64 // Of the name.
 }
 
 // roster is a set of backends as Update made it, with what can be computed
@@ -102,11 +103,17 @@ func (m *member) tier() int {
 	return 0
 }
 
+// turns counts the picks of a tier for those that take turns. It outlives snapshots.
+type turns struct {
+	schedule atomic.Uint64
+	search   atomic.Uint64
+}
+
 // tier is what the balancers work on: the available primaries, or backups.
 type tier struct {
 	live     []*member
 	schedule []*member
-	turn     *atomic.Uint64
+	turns    *turns
 
 	all   []*member
 	up    []bool   // By index in all: is in live.
@@ -122,7 +129,7 @@ type snapshot struct {
 	panic  bool
 }
 
-func newSnapshot(r *roster, quorum bool, turns *[2]atomic.Uint64) *snapshot {
+func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 	s := &snapshot{roster: r, live: make([]bool, len(r.all))}
 	cfg := r.cfg
 	// Of primaries and backups: backends that do not drain, and how many are up.
@@ -152,7 +159,7 @@ func newSnapshot(r *roster, quorum bool, turns *[2]atomic.Uint64) *snapshot {
 	s.panic = healthy[serving]*100 < cfg.Panic*candidates[serving]
 
 	for t := range s.tiers {
-		s.tiers[t] = s.newTier(t, &turns[t])
+		s.tiers[t] = s.newTier(t, &positions[t])
 	}
 	// The quorum is a matter of health too: in panic it is not believed either.
 	if !s.quorum && !s.panic && len(s.tiers[1].live) > 0 {
@@ -168,8 +175,8 @@ func newSnapshot(r *roster, quorum bool, turns *[2]atomic.Uint64) *snapshot {
 	return s
 }
 
-func (s *snapshot) newTier(number int, turn *atomic.Uint64) tier {
-	t := tier{all: s.all, up: make([]bool, len(s.all)), table: s.tables[number], turn: turn}
+func (s *snapshot) newTier(number int, turns *turns) tier {
+	t := tier{all: s.all, up: make([]bool, len(s.all)), table: s.tables[number], turns: turns}
 	var weights []int
 	equal := true
 	for i, m := range s.all {
