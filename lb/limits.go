@@ -7,43 +7,68 @@ import (
 	"time"
 )
 
-// Limits bounds the connections of a listener.
+// Limits bounds the connections of a listener. A client is an address that connects:
+// behind other proxies, as with AcceptProxy, that is the proxy's, whose clients
+// count as one. IPv6 clients are counted by /64.
 type Limits struct {
 	// Conns is how many connections are served at once; further ones wait in the
 	// listener's backlog. 0: no bound.
 	Conns int
-	// PerClient is how many a client address may have at once; further ones are
-	// closed. 0: no bound. IPv6 clients are counted by /64.
+	// PerClient is how many a client may have at once; further ones are closed. 0:
+	// no bound.
 	PerClient int
-	// Rate is how many connections per second a client address may open in the
-	// long run, Burst how many at once. 0: no bound. Burst's default is Rate.
+	// Rate is how many connections per second a client may open in the long run,
+	// Burst how many at once; further ones are closed. 0: no bound. Burst's default
+	// is Rate.
 	Rate  float64
 	Burst int
+	// TotalRate and TotalBurst are the same for all clients together.
+	TotalRate  float64
+	TotalBurst int
 }
 
 // validate checks l and fills in its defaults.
 func (l *Limits) validate() error {
-	if l.Conns < 0 || l.PerClient < 0 || l.Rate < 0 || l.Burst < 0 {
+	if l.Conns < 0 || l.PerClient < 0 || l.Rate < 0 || l.Burst < 0 || l.TotalRate < 0 || l.TotalBurst < 0 {
 		return fmt.Errorf("limits %+v: must not be negative", *l)
 	}
-	if l.Burst == 0 {
-		l.Burst = max(1, int(l.Rate))
-	}
+	setDefault(&l.Burst, max(1, int(l.Rate)))
+	setDefault(&l.TotalBurst, max(1, int(l.TotalRate)))
 	return nil
 }
 
-// limiter counts the clients of a plane. Its zero value has none.
+// counts tells whether l asks for more than to count connections.
+func (l *Limits) counts() bool { return l.PerClient > 0 || l.Rate > 0 || l.TotalRate > 0 }
+
+// limiter counts the connections of a plane and its clients. Its zero value has none.
 type limiter struct {
 	mu      sync.Mutex
+	total   bucket
 	clients map[netip.Addr]*client
 	swept   time.Time
 }
 
-// client is what Limits counts of one address: a token bucket that fills at Rate.
+// client is what Limits counts of one address.
 type client struct {
-	conns  int
+	conns int
+	rate  bucket
+}
+
+// bucket holds tokens, one for each connection that may be opened now. Its zero
+// value is full.
+type bucket struct {
 	tokens float64
 	filled time.Time
+}
+
+// fill adds what is due and returns how much there is.
+func (b *bucket) fill(rate float64, burst int, now time.Time) float64 {
+	if b.filled.IsZero() {
+		b.tokens = float64(burst)
+	}
+	b.tokens = min(float64(burst), b.tokens+now.Sub(b.filled).Seconds()*rate)
+	b.filled = now
+	return b.tokens
 }
 
 // clientKey takes the addresses that one IPv6 customer may choose from for one.
@@ -57,7 +82,7 @@ func clientKey(a netip.Addr) netip.Addr {
 
 // admit counts a connection from a, unless l is exceeded.
 func (r *limiter) admit(l *Limits, a netip.Addr, now time.Time) bool {
-	if l.PerClient == 0 && l.Rate == 0 {
+	if !l.counts() {
 		return true
 	}
 	a = clientKey(a)
@@ -66,30 +91,31 @@ func (r *limiter) admit(l *Limits, a netip.Addr, now time.Time) bool {
 	r.sweep(l, now)
 	c := r.clients[a]
 	if c == nil {
-		c = &client{tokens: float64(l.Burst), filled: now}
+		c = new(client)
 		if r.clients == nil {
 			r.clients = make(map[netip.Addr]*client)
 		}
 		r.clients[a] = c
 	}
-	if l.Rate > 0 {
-		c.tokens = min(float64(l.Burst), c.tokens+now.Sub(c.filled).Seconds()*l.Rate)
-		c.filled = now
-		if c.tokens < 1 {
-			return false
-		}
-	}
-	if l.PerClient > 0 && c.conns >= l.PerClient {
+	if l.Rate > 0 && c.rate.fill(l.Rate, l.Burst, now) < 1 ||
+		l.PerClient > 0 && c.conns >= l.PerClient ||
+		l.TotalRate > 0 && r.total.fill(l.TotalRate, l.TotalBurst, now) < 1 {
 		return false
 	}
-	c.tokens--
+	// A limit that is off takes nothing: it may be turned on later.
+	if l.Rate > 0 {
+		c.rate.tokens--
+	}
+	if l.TotalRate > 0 {
+		r.total.tokens--
+	}
 	c.conns++
 	return true
 }
 
 // release undoes admit's count.
 func (r *limiter) release(l *Limits, a netip.Addr) {
-	if l.PerClient == 0 && l.Rate == 0 {
+	if !l.counts() {
 		return
 	}
 	r.mu.Lock()
@@ -106,7 +132,7 @@ func (r *limiter) sweep(l *Limits, now time.Time) {
 	}
 	r.swept = now
 	for a, c := range r.clients {
-		if c.conns == 0 && (l.Rate == 0 || c.tokens+now.Sub(c.filled).Seconds()*l.Rate >= float64(l.Burst)) {
+		if c.conns == 0 && (l.Rate == 0 || c.rate.fill(l.Rate, l.Burst, now) >= float64(l.Burst)) {
 			delete(r.clients, a)
 		}
 	}

@@ -1,0 +1,86 @@
+package lb
+
+import (
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// Limits that Replace turns on count from then on.
+func TestLimiterRateTurnedOnLater(t *testing.T) {
+	var r limiter
+	a, now := netip.MustParseAddr("192.0.2.1"), time.Now()
+	admitted := func(l Limits, n int) (admitted int) {
+		t.Helper()
+		if err := l.validate(); err != nil {
+			t.Fatal(err)
+		}
+		for range n {
+			if r.admit(&l, a, now) {
+				admitted++
+				r.release(&l, a)
+			}
+			now = now.Add(100 * time.Millisecond)
+		}
+		return admitted
+	}
+	if n := admitted(Limits{PerClient: 1}, 1000); n != 1000 {
+		t.Errorf("without a rate %d of 1000 are admitted", n)
+	}
+	if n := admitted(Limits{PerClient: 1, Rate: 5, TotalRate: 50}, 100); n < 50 || n > 55 {
+		t.Errorf("at 10 a second with a rate of 5, %d of 100 are admitted, want about 50", n)
+	}
+}
+
+func TestLimiterTotalRate(t *testing.T) {
+	l := Limits{PerClient: 2, Rate: 1, Burst: 2, TotalRate: 10, TotalBurst: 5}
+	var r limiter
+	now := time.Now()
+	for _, step := range []struct {
+		what string
+		addr string
+		at   time.Duration
+		want int
+	}{
+		{"a client's own limit", "192.0.2.1", 0, 2},
+		{"what that refused does not count", "192.0.2.2", 0, 2},
+		{"the total", "192.0.2.3", 0, 1},
+		{"nobody else", "192.0.2.4", 0, 0},
+		{"refused, it has its own burst still", "192.0.2.4", 200 * time.Millisecond, 2},
+	} {
+		admitted := 0
+		for range 10 {
+			if r.admit(&l, netip.MustParseAddr(step.addr), now.Add(step.at)) {
+				admitted++
+			}
+		}
+		if admitted != step.want {
+			t.Errorf("%s: %d admitted, want %d", step.what, admitted, step.want)
+		}
+	}
+}
+
+func TestTCPTotalRate(t *testing.T) {
+	tc := &TCP{Limits: Limits{TotalRate: 1e-6, TotalBurst: 2}}
+	addr, _ := relay(t, tc, talker(t, "a"))
+	one := make([]byte, 1)
+	for i := range 3 {
+		c := dialTest(t, addr)
+		if _, err := io.ReadFull(c, one); (err == nil) != (i < 2) {
+			t.Errorf("connection %d: %v", i+1, err)
+		}
+		c.Close()
+	}
+	if st := tc.Stats(); st.Accepted != 3 || st.Refused != 1 {
+		t.Errorf("stats %+v, want 3 accepted, 1 of them refused", st)
+	}
+}
+
+func TestBadLimitsAreRefused(t *testing.T) {
+	for _, l := range []Limits{{Conns: -1}, {PerClient: -1}, {Rate: -1}, {Burst: -1}, {TotalRate: -1}, {TotalBurst: -1}} {
+		if err := l.validate(); err == nil {
+			t.Errorf("%+v is taken", l)
+		}
+	}
+}
