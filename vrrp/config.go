@@ -69,10 +69,14 @@ type Config struct {
 	// Group holds routers that are Active together or not at all. Default:
 	// none.
 	Group *Group
-	// OnTransition, if set, is called after every state change, from the
-	// router's own goroutine, in order. A slow function delays later calls and
-	// the Handler, never the protocol.
+	// OnTransition, if set, is called after every state change, one at a time
+	// and in order, when the Handler has done what belongs to the change: of a
+	// router that has become Active the addresses are there, unless that has
+	// changed again. A slow function delays later calls and the return of Run,
+	// but neither the protocol nor the Handler; while it blocks, the latest 256
+	// changes are kept for it.
 	OnTransition func(Transition)
-	// Logger receives what happens. Default: silent.
+	// Logger receives what happens. One that blocks delays OnTransition, and
+	// neither the protocol nor the Handler. Default: silent.
 	Logger *slog.Logger
 }

@@ -34,13 +34,15 @@ type ListenConfig struct {
 // their timers, so that a router costs no goroutine and a packet no
 // allocation. Another watches the interface: while it is missing, down or
 // without an address to send from, its routers have a fault. When an interface
-// was deleted and comes back, the Conn opens its sockets again.
+// was deleted and comes back, the Conn opens its sockets again. A third only
+// writes to the log.
 type Conn struct {
 	name   string
 	family family
 	log    *slog.Logger
 	net    network
 	base   time.Time     // what deadlines count from
+	news   *worker       // for the log
 	done   chan struct{} // closed by Close
 	wg     sync.WaitGroup
 
@@ -91,6 +93,7 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		log:     cfg.Logger,
 		net:     n,
 		base:    time.Now(),
+		news:    newWorker(),
 		done:    make(chan struct{}),
 		virtual: make(map[netip.Addr]int),
 	}
@@ -113,6 +116,7 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		return nil, err
 	}
 	c.wg.Go(c.watch)
+	c.wg.Go(func() { c.news.report(nil) })
 	return c, nil
 }
 
@@ -169,6 +173,7 @@ func (c *Conn) Close() error {
 		errs = append(errs, c.frames.Close())
 	}
 	c.net.interrupt()
+	c.news.close()
 	c.mu.Unlock()
 	c.wg.Wait()
 	c.net.close()
@@ -263,7 +268,8 @@ func (c *Conn) watch() {
 				return
 			default:
 			}
-			c.log.Warn("watching the interface", "interface", c.name, "err", err)
+			failed := err
+			c.note(func() { c.log.Warn("watching the interface", "interface", c.name, "err", failed) })
 			select {
 			case <-c.done:
 				return
@@ -294,10 +300,13 @@ func (c *Conn) relook() error {
 	c.refresh()
 	c.mu.Unlock()
 	if after := nif.fault(); after != before {
-		c.log.Info("interface changed", "interface", c.name, "fault", after)
+		c.note(func() { c.log.Info("interface changed", "interface", c.name, "fault", after) })
 	}
 	return err
 }
+
+// note has a line logged by a goroutine that only tells: a logger may block.
+func (c *Conn) note(log func()) { c.news.push(task{note: log}) }
 
 // reopen replaces the sockets: they are bound to an interface that is gone.
 func (c *Conn) reopen() error {

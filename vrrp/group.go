@@ -9,7 +9,8 @@ import (
 
 // Group holds virtual routers that are Active together or not at all, such as
 // the inside and the outside of a firewall ("sync group" in Keepalived). Each
-// names the Group in its Config; none becomes Active before all of them run.
+// names the Group in its Config, and is a member from [NewRouter] until its Run
+// returns; none becomes Active before all of them run.
 //
 //   - A fault of one router is a fault of all.
 //   - When one hears that the Active router left (priority 0), all become

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,8 +22,9 @@ type Router struct {
 	handler Handler
 	log     *slog.Logger
 	leave   func(now time.Time) // the group
-	work    *worker
-	mac     net.HardwareAddr // with VirtualMAC
+	work    *worker             // for the Handler
+	news    *worker             // for the log and OnTransition
+	mac     net.HardwareAddr    // with VirtualMAC
 
 	// Guarded by conn.mu; the machine, if it is in a group, by that as well.
 	machine *Machine
@@ -73,6 +75,7 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		log:     cfg.Logger.With("router", cfg.Name),
 		leave:   func(time.Time) {},
 		work:    newWorker(),
+		news:    newWorker(),
 		holds:   make(map[string]int),
 	}
 	if cfg.VirtualMAC {
@@ -93,27 +96,45 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 
 // Run takes part in the election until ctx is done. It then sends an
 // advertisement of priority 0 if the router is Active, lets the Handler release
-// the addresses, and returns nil. The Handler and Config.OnTransition are
-// called from here.
+// the addresses, and returns nil when the last call of Config.OnTransition has
+// returned, too.
 //
 // It returns an error if the Conn cannot take the router, for instance because
 // it has one with this VRID, and net.ErrClosed within one if the Conn is closed
-// while it runs. A Router runs once.
+// while it runs. A Router runs once, whatever comes of it.
 func (r *Router) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
+		r.abandon()
 		return nil
 	}
 	if err := r.start(); err != nil {
+		r.abandon()
 		return fmt.Errorf("vrrp: %s: %w", r.cfg.Name, err)
 	}
 	unregister := context.AfterFunc(ctx, func() { r.shutdown(nil) })
 	defer unregister()
+	var told sync.WaitGroup
+	told.Go(func() { r.news.report(r.cfg.OnTransition) })
 	for {
 		e, ctx, ok := r.work.next()
 		if !ok {
-			return r.err
+			break
 		}
 		r.carryOut(ctx, e)
+	}
+	r.news.close()
+	told.Wait()
+	return r.err
+}
+
+// abandon ends a router that has not run: its group does not wait for it any
+// more.
+func (r *Router) abandon() {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if r.phase == created {
+		r.phase = stopped
+		r.leave(time.Now())
 	}
 }
 
@@ -238,10 +259,19 @@ func (r *Router) tell(e task) {
 // deliver is called by the loop when everything was sent.
 func (r *Router) deliver() {
 	for _, e := range r.told {
+		if e.kind == Changed {
+			r.logState(e.transition)
+		}
 		r.work.push(e)
 	}
 	clear(r.told)
 	r.told = r.told[:0]
+}
+
+func (r *Router) logState(t Transition) {
+	r.note(func() {
+		r.log.Info("state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
+	})
 }
 
 // destinations returns where advertisements go: the group, or the peers. The
@@ -401,17 +431,12 @@ func (r *Router) applyFaults() {
 	r.useLocked(func(now time.Time) []Action { return r.machine.SetFault(now, r.faults()) })
 }
 
-// carryOut does the work of one task in Run's goroutine.
+// carryOut does the work of one task in Run's goroutine. Whoever is told of a
+// transition finds the addresses as they are after it.
 func (r *Router) carryOut(ctx context.Context, e task) {
-	switch e.kind {
-	case note:
-		e.note()
-		return
-	case Changed:
-		t := e.transition
-		r.log.Info("state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
+	if e.kind == Changed {
 		if r.cfg.OnTransition != nil {
-			r.cfg.OnTransition(t)
+			r.news.push(e)
 		}
 		return
 	}
@@ -424,7 +449,7 @@ func (r *Router) carryOut(ctx context.Context, e task) {
 	case e.kind == Acquire:
 		r.acquireFailed(e.id, err)
 	case err != nil && !overtaken:
-		r.log.Error("addresses", "do", strings.ToLower(e.kind.String()), "err", err)
+		r.note(func() { r.log.Error("addresses", "do", strings.ToLower(e.kind.String()), "err", err) })
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +38,8 @@ func TestRouterSlowHandler(t *testing.T) {
 	})
 }
 
+// TestRouterHangingHandler: a router without its addresses must not keep a peer
+// from serving, and its protocol goes on.
 func TestRouterHangingHandler(t *testing.T) {
 	for name, obeys := range map[string]bool{"ends with its context": true, "ignores its context": false} {
 		t.Run(name, func(t *testing.T) {
@@ -122,6 +125,8 @@ func TestRouterFailingHandler(t *testing.T) {
 	})
 }
 
+// TestRouterOvertakenCall: a Release that comes while Acquire hangs cancels it,
+// and is made.
 func TestRouterOvertakenCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -150,6 +155,8 @@ func TestRouterOvertakenCall(t *testing.T) {
 	})
 }
 
+// TestRouterBlockedCallback: an OnTransition that does not return stops neither the
+// protocol nor the Handler, and no transition is lost or out of order.
 func TestRouterBlockedCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -161,30 +168,143 @@ func TestRouterBlockedCallback(t *testing.T) {
 			a.Hold("test")()
 			a.is(Active)
 		}
-		time.Sleep(5 * time.Second)
 		b.is(Backup)
+		time.Sleep(time.Second)
+		a.Hold("test")
+		time.Sleep(skew3(110))
+		b.is(Active)
+		want := []string{
+			"acquire 0s", "announce 0s",
+			"release 1s", "acquire 1s", "announce 1s",
+			"release 2s", "acquire 2s", "announce 2s",
+			"release 3s", "acquire 3s", "announce 3s",
+			"release 4s",
+		}
+		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
+			t.Error(diff)
+		}
 		if got := len(a.history()); got != 1 {
 			t.Errorf("%d calls while the first blocks, want 1", got)
 		}
+		a.stop()
+		time.Sleep(time.Minute)
+		select {
+		case <-a.done:
+			t.Error("Run returns while OnTransition runs")
+		default:
+		}
 		close(let)
 		synctest.Wait()
-		want := []string{
+		want = []string{
 			"0s Active: address owner",
 			"1s Initialize: fault", "1s Active: address owner",
 			"2s Initialize: fault", "2s Active: address owner",
 			"3s Initialize: fault", "3s Active: address owner",
+			"4s Initialize: fault",
+			"4.5703125s Initialize: shutdown",
 		}
 		if diff := cmp.Diff(want, a.history()); diff != "" {
-			t.Error(diff)
-		}
-		// Of the Handler's calls only the last ones have a meaning.
-		want = []string{"acquire 0s", "announce 0s", "release 8s", "acquire 8s", "announce 8s"}
-		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
 			t.Error(diff)
 		}
 	})
 }
 
+// TestRouterBlockedCallbackReleases: what a blocked OnTransition was told is not true
+// any more, and the addresses are gone.
+func TestRouterBlockedCallbackReleases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		let := make(chan struct{})
+		a := lan.node(t, 1, Config{Priority: 110, OnTransition: func(tr Transition) {
+			if tr.To == Active {
+				<-let
+			}
+		}})
+		defer close(let)
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		b := lan.node(t, 2, Config{Priority: 200})
+		time.Sleep(10 * time.Second)
+		a.is(Backup)
+		b.is(Active)
+		if a.handler.held || !b.handler.held {
+			t.Errorf("held by the one that was Active: %v, and by the one that is: %v", a.handler.held, b.handler.held)
+		}
+	})
+}
+
+// blockedLog is a logger that takes nothing until it is let.
+type blockedLog struct {
+	slog.Handler
+	let chan struct{}
+}
+
+func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
+func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
+func (h blockedLog) Handle(context.Context, slog.Record) error {
+	<-h.let
+	return nil
+}
+
+// TestRouterBlockedLogger: a router whose logger does not return is like any other,
+// and so is its interface.
+func TestRouterBlockedLogger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		b := lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(10 * time.Second)
+		b.is(Active)
+		let := make(chan struct{})
+		a := lan.node(t, 1, Config{Priority: 120, Logger: slog.New(blockedLog{let: let})})
+		defer close(let)
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		b.is(Backup)
+		for _, up := range []bool{false, true} {
+			a.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.up = up })
+		}
+		if got := a.Status().Fault; got != "" {
+			t.Errorf("fault %q: the interface is not watched any more", got)
+		}
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		if !a.handler.held || b.handler.held {
+			t.Errorf("held by the Active router: %v, by the Backup: %v", a.handler.held, b.handler.held)
+		}
+		if got := a.Status().Counters.Transitions; got != 5 {
+			t.Errorf("%d transitions, want 5", got)
+		}
+	})
+}
+
+// TestRouterTellsWhenDone: OnTransition finds the addresses in place, and gone.
+func TestRouterTellsWhenDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var a *node
+		var saw []string
+		a = lan.prepare(t, 1, Config{Priority: 255, OnTransition: func(tr Transition) {
+			a.handler.mu.Lock()
+			defer a.handler.mu.Unlock()
+			saw = append(saw, fmt.Sprintf("%v held %v", tr.To, a.handler.held))
+		}})
+		a.handler.during = func(context.Context, string) error {
+			time.Sleep(time.Second)
+			return nil
+		}
+		a.run()
+		time.Sleep(5 * time.Second)
+		a.Hold("test")
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		want := []string{"Active held true", "Initialize held false"}
+		if diff := cmp.Diff(want, saw); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestWorkerBounded: what waits for a hanging call does not grow without bound.
 func TestWorkerBounded(t *testing.T) {
 	w := newWorker()
 	for i := range 10000 {

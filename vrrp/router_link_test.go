@@ -1,8 +1,10 @@
 package vrrp
 
 import (
+	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,6 +58,8 @@ func TestRouterLink(t *testing.T) {
 	})
 }
 
+// TestRouterReopenRetries: an interface is back, but its socket cannot be opened at
+// once.
 func TestRouterReopenRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -76,6 +80,8 @@ func TestRouterReopenRetries(t *testing.T) {
 	})
 }
 
+// TestRouterConcerns: the holder of 255 addresses renews them all the time, and
+// its interface need not be looked at each time.
 func TestRouterConcerns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{})
@@ -104,6 +110,7 @@ func TestRouterConcerns(t *testing.T) {
 	})
 }
 
+// TestRouterGroup: two routers of a host on two LANs, with two Conns, move together.
 func TestRouterGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lans := []*fakeLAN{newFakeLAN(), newFakeLAN()}
@@ -162,6 +169,39 @@ func TestRouterGroup(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRouterGroupWithoutOne: a member that never came to run is not waited for.
+func TestRouterGroupWithoutOne(t *testing.T) {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, test := range map[string]struct {
+		vrid uint8
+		ctx  context.Context
+		want string // in the error; empty: none
+	}{
+		"its context had ended":         {52, ended, ""},
+		"the Conn has its VRID already": {51, context.Background(), "VRID 51 already"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				g := NewGroup("G")
+				a := lan.node(t, 1, Config{Priority: 120, Group: g})
+				b, err := NewRouter(Config{VRID: test.vrid, Addresses: addrs("192.0.2.251"), Group: g}, a.conn, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Second)
+				a.is(Backup)
+				if err := b.Run(test.ctx); (err != nil) != (test.want != "") || err != nil && !strings.Contains(err.Error(), test.want) {
+					t.Errorf("Run = %v, want %q", err, test.want)
+				}
+				time.Sleep(10 * time.Second)
+				a.is(Active)
+			})
+		})
+	}
 }
 
 func TestRouterSource(t *testing.T) {

@@ -154,10 +154,6 @@ func TestRouterOwnPackets(t *testing.T) {
 	})
 }
 
-// TestRouterHangingHandler: a router without its addresses must not keep a peer
-// from serving, and its protocol goes on.
-// TestRouterOvertakenCall: a Release that comes while Acquire hangs cancels it,
-// and is made.
 func TestRouterHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -235,12 +231,6 @@ func TestRouterSetPriority(t *testing.T) {
 	})
 }
 
-// TestRouterReopenRetries: an interface is back, but its socket cannot be opened at
-// once.
-// TestRouterConcerns: the holder of 255 addresses renews them all the time, and
-// its interface need not be looked at each time.
-// TestRouterBlockedCallback: neither OnTransition nor the log can stop the protocol,
-// and no transition is lost or out of order.
 // TestRouterHearsBeforeItActs: a Backup that was not run for a while, with an
 // advertisement of the Active router at the end of a long queue, does not take over.
 func TestRouterHearsBeforeItActs(t *testing.T) {
@@ -323,7 +313,14 @@ func TestRouterErrors(t *testing.T) {
 		if a.handler.held {
 			t.Error("Close leaves the addresses")
 		}
-		if err := again.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
+		if err := again.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "only once") {
+			t.Errorf("Run again after it failed: %v", err)
+		}
+		late, err := NewRouter(cfg, a.conn, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := late.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Run on a closed Conn = %v, want net.ErrClosed", err)
 		}
 	})
@@ -381,6 +378,3 @@ func TestConn255Routers(t *testing.T) {
 		}
 	})
 }
-
-// TestRouterGroup: two routers of a host on two LANs, with two Conns, move together.
-// TestWorkerBounded: what waits for a hanging call does not grow without bound.

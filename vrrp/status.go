@@ -212,5 +212,5 @@ func (r *Router) mayNote(subject int, now time.Time) (times uint64, ok bool) {
 	return times, true
 }
 
-// note has a line logged by Run's goroutine: a logger may block.
-func (r *Router) note(log func()) { r.work.push(task{note: log}) }
+// note has a line logged by a goroutine that only tells: a logger may block.
+func (r *Router) note(log func()) { r.news.push(task{note: log}) }

@@ -6,13 +6,14 @@ import (
 	"sync"
 )
 
-// Bounds of what waits for a Handler or an OnTransition that does not return.
+// Bounds of what waits for a Handler, an OnTransition or a logger that does not
+// return.
 const (
 	maxTransitions = 256
 	maxNotes       = 32
 )
 
-// task is something for a router's own goroutine to do.
+// task is something that may block, for a goroutine of its own to do.
 type task struct {
 	kind       ActionKind // Acquire, Announce, Release, Changed, or note
 	transition Transition // of Changed
@@ -20,13 +21,15 @@ type task struct {
 	note       func()     // of a note: writes a line to the log
 }
 
-// note is the kind of a task that is only to be logged. Logging may block.
+// note is the kind of a task that is only to be logged.
 const note ActionKind = 0
 
-// worker is the queue between a router's machine and its own goroutine. It is
-// never full: a call of the Handler that a later one makes pointless is taken
-// back, or cancelled if it is under way, and of the others the oldest are
-// forgotten.
+// worker is the queue between a machine and a goroutine that may be blocked. A
+// router has two: one whose goroutine calls the Handler, and one for what is
+// told to others, so that an OnTransition or a logger that does not return
+// leaves no address where it must not be. It is never full: a call of the
+// Handler that a later one makes pointless is taken back, or cancelled if it is
+// under way, and of the others the oldest are forgotten.
 type worker struct {
 	ready chan struct{} // has room for one; filled when there is something new
 
@@ -146,4 +149,19 @@ func (w *worker) busy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.running != 0
+}
+
+// report tells whatever comes until the queue is closed.
+func (w *worker) report(onTransition func(Transition)) {
+	for {
+		e, _, ok := w.next()
+		if !ok {
+			return
+		}
+		if e.kind == note {
+			e.note()
+		} else {
+			onTransition(e.transition)
+		}
+	}
 }
