@@ -2,8 +2,10 @@ package lb
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -23,14 +25,17 @@ type Certificates struct {
 	set   atomic.Pointer[certificateSet]
 }
 
-// certificateSet is what was read from the files at one time.
+// certificateSet is what was read from the files at one time. All lists are in
+// the order of the files.
 type certificateSet struct {
-	byName map[string]*tls.Certificate
-	first  *tls.Certificate
+	byName map[string][]*tls.Certificate
+	others []*tls.Certificate // For any other name, and none.
 }
 
-// NewCertificates reads the files. The first certificate is also for clients that
-// ask for a name that none has, or for no name.
+// NewCertificates reads the files. Of several certificates for a name, as with an
+// ECDSA key and an RSA key, a client gets the first whose key it supports. The
+// first certificate, and others for one of its names or for none at all, are
+// also for clients that ask for a name that none has, or for no name.
 func NewCertificates(files ...CertificateFile) (*Certificates, error) {
 	c := &Certificates{files: files}
 	if len(files) == 0 {
@@ -42,41 +47,61 @@ func NewCertificates(files ...CertificateFile) (*Certificates, error) {
 // Reload reads the files again, for connections from now on. On error the
 // certificates in use stay.
 func (c *Certificates) Reload() error {
-	set := &certificateSet{byName: make(map[string]*tls.Certificate)}
-	for _, f := range c.files {
+	set := &certificateSet{byName: make(map[string][]*tls.Certificate)}
+	var first []string // The first certificate's names.
+	for i, f := range c.files {
 		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 		if err != nil {
 			return fmt.Errorf("lb: certificate %s, key %s: %w", f.Cert, f.Key, err)
 		}
-		if set.first == nil {
-			set.first = &cert
-		}
-		names := cert.Leaf.DNSNames
-		if len(names) == 0 {
-			names = []string{cert.Leaf.Subject.CommonName}
+		names := serverNames(cert.Leaf)
+		if i == 0 {
+			first = names
 		}
 		for _, name := range names {
-			name = strings.ToLower(name)
-			if set.byName[name] == nil {
-				set.byName[name] = &cert
-			}
+			set.byName[name] = append(set.byName[name], &cert)
+		}
+		isFirsts := func(name string) bool { return slices.Contains(first, name) }
+		if i == 0 || len(names) == 0 || slices.ContainsFunc(names, isFirsts) {
+			set.others = append(set.others, &cert)
 		}
 	}
 	c.set.Store(set)
 	return nil
 }
 
+// serverNames are the names that c is for, in lower case. There may be none: it may be
+// for addresses.
+func serverNames(c *x509.Certificate) (names []string) {
+	for _, name := range c.DNSNames {
+		names = append(names, strings.ToLower(name))
+	}
+	if len(names) == 0 && c.Subject.CommonName != "" {
+		names = []string{strings.ToLower(c.Subject.CommonName)}
+	}
+	return names
+}
+
 // GetCertificate is for tls.Config.
 func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	set := c.set.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if cert := set.byName[name]; cert != nil {
-		return cert, nil
+	certs := set.byName[name]
+	if certs == nil {
+		if _, parent, ok := strings.Cut(name, "."); ok {
+			certs = set.byName["*."+parent]
+		}
 	}
-	if _, parent, ok := strings.Cut(name, "."); ok {
-		if cert := set.byName["*."+parent]; cert != nil {
+	if certs == nil {
+		certs = set.others
+	}
+	// The name has been dealt with, also where Go would not accept it.
+	anonymous := *hello
+	anonymous.ServerName = ""
+	for _, cert := range certs {
+		if anonymous.SupportsCertificate(cert) == nil {
 			return cert, nil
 		}
 	}
-	return set.first, nil
+	return certs[0], nil // The handshake will say what is wrong.
 }
