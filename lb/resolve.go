@@ -5,8 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 )
+
+// maxLookups bounds the names that Run resolves at once.
+const maxLookups = 64
 
 // Run resolves the names among the backends' addresses, now and every
 // ResolveInterval, until ctx ends. A backend whose name has several addresses
@@ -22,22 +26,46 @@ func (p *Pool) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		for _, m := range p.snap.Load().all {
-			p.resolve(ctx, m)
-		}
-		timer.Reset(p.config().ResolveInterval)
+		start := time.Now()
+		p.resolveAll(ctx)
+		// A name without an answer must not make the others wait.
+		timer.Reset(p.config().ResolveInterval - time.Since(start))
 	}
 }
 
-func (p *Pool) resolve(ctx context.Context, m *member) {
+// resolveAll returns when each name has its answer, or has waited in vain for
+// ResolveInterval.
+func (p *Pool) resolveAll(ctx context.Context) {
+	var lookups sync.WaitGroup
+	defer lookups.Wait()
+	slots := make(chan struct{}, maxLookups)
+	for _, m := range p.snap.Load().all {
+		host, port := m.hostPort()
+		if host == "" {
+			continue
+		}
+		slots <- struct{}{}
+		lookups.Go(func() {
+			p.resolve(ctx, m, host, port)
+			<-slots
+		})
+	}
+}
+
+// hostPort splits the address of m if a name is in it; host is empty otherwise.
+func (m *member) hostPort() (host, port string) {
 	network, address := network(m.Address)
 	host, port, err := net.SplitHostPort(address)
 	if network == "unix" || err != nil {
-		return
+		return "", ""
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
-		return
+		return "", ""
 	}
+	return host, port
+}
+
+func (p *Pool) resolve(ctx context.Context, m *member, host, port string) {
 	ctx, cancel := context.WithTimeout(ctx, p.config().ResolveInterval)
 	defer cancel()
 	addrs, err := p.config().Lookup(ctx, host)
