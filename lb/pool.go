@@ -40,10 +40,12 @@ type PoolConfig struct {
 	// there from the beginning start at their full share. 0: off.
 	SlowStart time.Duration
 	// Quorum is the total weight of healthy non-backup backends below which the
-	// backup ones are used. Default 1: backups serve when all others are down.
+	// backup ones are used. Default 1: backups serve when all others are down. The
+	// Backends given with it must weigh so much.
 	Quorum int
 	// Hysteresis widens Quorum: it is lost below Quorum - Hysteresis and regained
-	// at Quorum + Hysteresis. Must be less than Quorum.
+	// at Quorum + Hysteresis, or when all that do not drain are healthy again and
+	// weigh Quorum. Must be less than Quorum.
 	Hysteresis int
 	// Panic is the percentage, 0 to 100, of the backends in use - the primaries, or
 	// the backups while those serve - below which health is not believed any
@@ -135,6 +137,12 @@ func (c *PoolConfig) validate() error {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		}
 	}
+	weight := 0
+	for _, b := range c.Backends {
+		if !b.Backup {
+			weight += max(b.Weight, 1)
+		}
+	}
 	switch {
 	case c.DrainTimeout < 0:
 		return fmt.Errorf("drain timeout %v: must not be negative", c.DrainTimeout)
@@ -150,6 +158,8 @@ func (c *PoolConfig) validate() error {
 		return fmt.Errorf("slow start %v: must not be negative", c.SlowStart)
 	case c.Quorum < 0:
 		return fmt.Errorf("quorum %d: must not be negative", c.Quorum)
+	case c.Quorum > weight && weight > 0:
+		return fmt.Errorf("quorum %d: out of reach, the backends that are not backups weigh %d in all", c.Quorum, weight)
 	case c.Hysteresis < 0 || c.Hysteresis >= c.Quorum:
 		return fmt.Errorf("hysteresis %d: want 0 to quorum - 1 = %d", c.Hysteresis, c.Quorum-1)
 	case c.Panic < 0 || c.Panic > 100:

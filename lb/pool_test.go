@@ -485,6 +485,39 @@ func TestQuorumAndHysteresis(t *testing.T) {
 	step("4 of 4", "a", true, true)
 }
 
+// Whatever the hysteresis asks for, all the primaries there are must do.
+func TestQuorumComesBack(t *testing.T) {
+	for _, tt := range []struct{ name, drain string }{{"all in use", ""}, {"one more, which drains", "d"}} {
+		t.Run(tt.name, func(t *testing.T) {
+			bs := backends(1, 1, 1, 1, 1)
+			bs[4].Backup = true
+			if tt.drain == "" {
+				bs = slices.Delete(bs, 3, 4)
+			}
+			p := newPool(t, PoolConfig{Backends: bs, Quorum: 3, Hysteresis: 1})
+			p.SetDrain(tt.drain, true)
+			for _, step := range []struct {
+				backend    string
+				up, quorum bool
+			}{{"a", false, true}, {"b", false, false}, {"b", true, false}, {"a", true, true}} {
+				p.SetHealth(step.backend, step.up)
+				if got := picks(t, p, 1); (got == "e") == step.quorum || p.Status().Quorum != step.quorum {
+					t.Errorf("%s up %v: picked %s, quorum %v", step.backend, step.up, got, p.Status().Quorum)
+				}
+			}
+			// Those that are left do not make it.
+			if err := p.Update(slices.DeleteFunc(bs, func(b Backend) bool { return b.Name == "a" })); err != nil {
+				t.Fatal(err)
+			}
+			p.SetHealth("b", false)
+			p.SetHealth("b", true)
+			if got := p.Status().Quorum; got {
+				t.Error("2 of 2 are a quorum of 3")
+			}
+		})
+	}
+}
+
 func TestPanic(t *testing.T) {
 	p := newPool(t, PoolConfig{Backends: backends(1, 1, 1, 1), Panic: 50})
 	p.SetHealth("a", false)
@@ -578,6 +611,8 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 		{"fail timeout", PoolConfig{FailTimeout: -1}, "fail timeout"},
 		{"slow start", PoolConfig{SlowStart: -1}, "slow start"},
 		{"quorum", PoolConfig{Quorum: -1}, "quorum"},
+		{"quorum out of reach", PoolConfig{Quorum: 4, Backends: []Backend{{Address: "192.0.2.1:80", Weight: 2}, {Address: "192.0.2.2:80"},
+			{Address: "192.0.2.3:80", Backup: true, Weight: 9}}}, "weigh 3 in all"},
 		{"hysteresis", PoolConfig{Quorum: 2, Hysteresis: 2}, "want 0 to quorum - 1"},
 		{"panic", PoolConfig{Panic: 101}, "panic threshold"},
 	} {

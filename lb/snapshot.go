@@ -134,12 +134,15 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 	cfg := r.cfg
 	// Of primaries and backups: backends that do not drain, and how many are up.
 	var candidates, healthy [2]int
-	weight := 0 // Of the healthy primaries.
+	weight, whole := 0, 0 // Of the healthy primaries, and of all of them.
 	for _, m := range r.all {
 		if m.Drain || m.draining.Load() {
 			continue
 		}
 		candidates[m.tier()]++
+		if !m.Backup {
+			whole += m.Weight
+		}
 		if !m.down.Load() {
 			healthy[m.tier()]++
 			if !m.Backup {
@@ -150,7 +153,8 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 	if quorum {
 		s.quorum = weight >= cfg.Quorum-cfg.Hysteresis
 	} else {
-		s.quorum = weight >= cfg.Quorum+cfg.Hysteresis
+		// More than all cannot come back.
+		s.quorum = weight >= min(cfg.Quorum+cfg.Hysteresis, max(cfg.Quorum, whole))
 	}
 	serving := 0
 	if !s.quorum && candidates[1] > 0 || candidates[0] == 0 {
