@@ -55,6 +55,9 @@ const (
 	// DropLinkLocal: the first IPv6 address is not link-local (RFC 9568
 	// §5.2.9).
 	DropLinkLocal
+	// DropOwner: another router advertises the addresses that this one owns
+	// and has, in version 2 (RFC 3768 §7.1).
+	DropOwner
 
 	numDropReasons // one more than the last reason
 )
@@ -81,6 +84,7 @@ var dropTexts = [numDropReasons]struct{ name, words string }{
 	DropInterval:        {"interval", "interval in seconds"},
 	DropIntervalZero:    {"interval_zero", "interval"},
 	DropLinkLocal:       {"link_local", "the first address is not link-local"},
+	DropOwner:           {"owner", "another router is Active, but this one owns the addresses"},
 }
 
 // String returns the reason as a short name for metrics, such as "checksum".

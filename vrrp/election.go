@@ -46,8 +46,9 @@ func (m *Machine) change(to State, cause Cause) {
 	}
 	m.state = to
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
-	m.heard, m.rival, m.claimed, m.resigned = 0, 0, 0, false
-	m.doubt = 0
+	m.heard, m.rival, m.claimed = 0, 0, 0
+	m.challenged, m.challenges, m.doubt = false, 0, 0
+	m.resigned = m.resigned && to != Active
 	m.push(Action{Kind: Changed, Transition: t})
 }
 
@@ -55,7 +56,7 @@ func (m *Machine) change(to State, cause Cause) {
 func (m *Machine) enter(cause Cause) {
 	m.interval = m.cfg.Interval
 	switch {
-	case !m.owner():
+	case !m.owner(), m.resigned:
 		m.change(Backup, cause)
 		m.listen()
 	case m.grouped || m.now.Before(m.notBefore):
@@ -135,6 +136,10 @@ func (m *Machine) advertise() {
 	if !m.timer.After(m.now) {
 		m.timer = m.now.Add(m.interval)
 	}
+	if m.challenges++; !m.challenged {
+		m.challenges = 0
+	}
+	m.challenged = false
 	m.doubt -= min(m.doubt, 1)
 	if m.rival > 1 {
 		m.rival--
@@ -222,6 +227,11 @@ func (m *Machine) learn() {
 // receiveActive is the reception of RFC 9568 §6.4.3.
 func (m *Machine) receiveActive(adv *Advertisement) {
 	switch {
+	case m.owner() && m.cfg.Version == 2:
+		m.rival = 2 // and no more: see Machine
+	case m.owner() && m.loses(adv) && m.challenges < maxChallenges-1:
+		// Without an answer: the other one would answer it.
+		m.challenged, m.rival = true, 2
 	case adv.Priority == 0:
 		m.send(m.priority)
 		m.timer = m.now.Add(m.interval)
@@ -241,6 +251,10 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 		m.rival = 2
 	}
 }
+
+// maxChallenges is in how many intervals in a row an owner must hear another one
+// to give way.
+const maxChallenges = 3
 
 // loses tells whether adv's sender has the better claim: the higher priority,
 // or the same and the greater address, byte by byte.

@@ -193,8 +193,8 @@ func (l *loop) receive(p *Packet, now time.Time) {
 		r.discarded(err.(*DropError), now)
 		return
 	}
-	r.heard(&l.adv, now)
 	r.begin()
+	r.heard(&l.adv, now)
 	r.end(now, r.machine.Receive(now, &l.adv))
 }
 

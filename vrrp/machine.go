@@ -15,8 +15,18 @@ import (
 // reading; one that goes backwards counts as standing still. A Machine is not
 // safe for concurrent use.
 //
-// Where the RFCs are silent:
+// Where the RFCs are silent, or do not agree:
 //
+//   - The address owner (priority 255) discards the advertisements of others
+//     (RFC 3768 §7.1, RFC 5798 §7.1), or it takes them in as any router does,
+//     so that of two owners the one with the lesser address gives way (RFC
+//     9568 §7.1 with erratum 8298). Here an owner that is Active in version 2
+//     never steps down for one. In version 3 it does when it has heard an
+//     owner with the greater address in each of three intervals in a row: one
+//     forged packet is not enough. In both versions it remembers that it had
+//     a rival, whose traces in the neighbours' caches are to be removed.
+//   - An owner that is Backup, after [Machine.Resign] or when it was not run
+//     for too long, listens like any other router.
 //   - A machine that was not run for more than the Active Down interval past
 //     its deadline, because its process was stopped or its host overloaded,
 //     must assume that another router has taken over and that its own
@@ -57,13 +67,19 @@ type Machine struct {
 	heard         uint8
 	heardAt       time.Time
 	heardInterval time.Duration
-	// resigned keeps a router that handed over from preempting its successor.
+	// resigned keeps a router that handed over from preempting its successor,
+	// until it is Active again.
 	resigned bool
 
 	// rival is how many advertisements must go out without an answer before
 	// another Active router counts as gone; 0: there is none.
 	rival     uint8
 	announced time.Time
+	// challenged says that since the last advertisement an owner has heard
+	// another one that has the better claim; challenges, in how many intervals in
+	// a row before that.
+	challenged bool
+	challenges uint8
 	// doubt is how many advertisements an Active router must send before
 	// nobody else can be Active unheard: the last one was late. See Entitled.
 	doubt uint8
@@ -107,7 +123,7 @@ func (m *Machine) Start(now time.Time) []Action {
 	if m.started {
 		return m.end()
 	}
-	m.started = true
+	m.started, m.resigned = true, false
 	m.notBefore = m.now.Add(m.cfg.StartDelay)
 	if m.Fault() != "" {
 		m.change(Initialize, CauseFault)
@@ -191,7 +207,8 @@ func (m *Machine) SetSource(addr netip.Addr) {
 
 // Resign hands the addresses over: an Active machine says priority 0 and
 // becomes Backup. It does not preempt the router that takes over, whatever
-// its priority, and becomes Active again only when that one fails or leaves.
+// its priority, and becomes Active again only when that one fails or leaves; a
+// fault meanwhile changes nothing about that.
 // If no other router is heard within the Active Down interval and one interval
 // more, by when any Backup must have noticed, it takes the addresses back. In
 // other states Resign does nothing.
@@ -252,7 +269,7 @@ func (m *Machine) Fault() string {
 }
 
 // owner tells whether the router owns the addresses (RFC 9568 §6.1).
-func (m *Machine) owner() bool { return m.cfg.Priority == 255 }
+func (m *Machine) owner() bool { return m.cfg.owner() }
 
 // skew is Skew_Time: in parts of a second in version 2 (RFC 3768 §6.1), of the
 // Active router's interval in version 3 (RFC 9568 §6.1).

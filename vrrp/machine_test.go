@@ -44,14 +44,33 @@ func TestMachineResign(t *testing.T) {
 		r.tick(at+2*time.Second+skewOf(200, time.Second),
 			"Send 200, Acquire, Announce, Backup>Active (active router left)")
 	})
-	t.Run("a fault ends it", func(t *testing.T) {
-		r := active(t, Config{Priority: 200})
-		r.m.Resign(r.now)
-		r.m.SetFault(r.now, []string{"link down"})
-		r.m.SetFault(r.now, nil)
-		if r.m.resigned {
-			t.Error("still resigned")
+	t.Run("a fault does not end it", func(t *testing.T) {
+		for _, priority := range []uint8{200, 255} {
+			r := active(t, Config{Priority: priority})
+			at := r.since(0)
+			r.want(r.m.Resign(r.now), resign)
+			r.hear(at+time.Second, 20, 50, "")
+			r.want(r.m.SetFault(r.now, []string{"link down"}), "Backup>Initialize (fault): link down")
+			r.want(r.m.SetFault(r.now, nil), "Initialize>Backup (fault cleared)")
+			for range 20 {
+				at += time.Second
+				r.hear(at, 20, 50, "")
+			}
+			at += 3*time.Second + skewOf(int(priority), time.Second)
+			r.tick(at, fmt.Sprintf(timedOut, priority))
+			// It was Active since: another one does not keep it from preempting.
+			r.want(r.m.SetFault(r.now, []string{"link down"}), "Send 0, Release, Active>Initialize (fault): link down")
+			r.m.SetFault(r.now, nil)
+			if r.m.resigned {
+				t.Error("still resigned")
+			}
 		}
+	})
+	t.Run("a new start ends it", func(t *testing.T) {
+		r := active(t, Config{Priority: 255})
+		r.m.Resign(r.now)
+		r.m.Shutdown(r.now)
+		r.want(r.m.Start(r.now), "Send 255, Acquire, Announce, Initialize>Active (address owner)")
 	})
 	t.Run("nothing to hand over", func(t *testing.T) {
 		r := newRig(t, Config{})
@@ -123,6 +142,49 @@ func TestMachineStall(t *testing.T) {
 		at := r.since(0)
 		r.want(r.m.Tick(r.now), "")
 		r.tick(at+down, fmt.Sprintf(timedOut, 100))
+	})
+}
+
+// The owner of the addresses is not talked out of them. See Machine.
+func TestMachineOwner(t *testing.T) {
+	const greater, lesser = 20, 5 // than its own address
+	t.Run("version 2 discards", func(t *testing.T) {
+		r := active(t, Config{Version: 2, Priority: 255})
+		for range 5 {
+			r.hear(r.since(0), greater, 255, "")
+			r.hear(r.since(0), greater, 0, "")
+			r.hear(r.since(0), greater, 100, "")
+			r.wantDeadline(r.since(time.Second - time.Millisecond))
+			r.at(r.since(time.Second))
+		}
+		// One advertisement since has had no answer: the rival has gone.
+		r.tick(r.since(time.Second-time.Millisecond), "Send 255, Announce")
+	})
+	t.Run("version 3", func(t *testing.T) {
+		r := active(t, Config{Priority: 255})
+		r.hear(r.since(0), 20, 0, "Send 255")
+		r.hear(r.since(0), greater, 254, "Send 255")
+		r.hear(r.since(0), lesser, 255, "Send 255")
+		// As many as there may be in one interval.
+		at := r.since(0)
+		for i := range 9 {
+			r.hear(at+time.Duration(i)*100*time.Millisecond, greater, 255, "")
+		}
+		r.tick(at+time.Second, "Send 255")
+		r.hear(at+1500*time.Millisecond, greater, 255, "")
+		r.tick(at+2*time.Second, "Send 255")
+		r.tick(at+3*time.Second, "Send 255, Announce") // not in a row
+		for i := range time.Duration(2) {
+			r.hear(at+(3+i)*time.Second+500*time.Millisecond, greater, 255, "")
+			r.tick(at+(4+i)*time.Second, "Send 255")
+		}
+		r.hear(at+5500*time.Millisecond, greater, 255, fmt.Sprintf(steppedBy, 255))
+		// Which follows it then.
+		r.hear(at+8*time.Second, greater, 255, "")
+		r.wantDeadline(at + 11*time.Second + skewOf(255, time.Second))
+		r.tick(at+11*time.Second+skewOf(255, time.Second), fmt.Sprintf(timedOut, 255))
+		// A conflict in the past does not count.
+		r.hear(r.since(0), greater, 255, "")
 	})
 }
 

@@ -127,7 +127,7 @@ func (p *port) changedTo(t Transition) {
 	if t.To == Active && p.host.clock().Before(p.ready) {
 		w.fail("%v is Active before its start delay has passed", p)
 	}
-	p.resigned = t.To == Backup && t.Cause == CauseResign
+	p.resigned = (p.resigned || t.Cause == CauseResign) && t.To != Active
 	p.state = t.To
 }
 

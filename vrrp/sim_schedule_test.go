@@ -132,14 +132,15 @@ func newWorld(seed uint64, trace *transcript) *world {
 	w.mixed = cfg.Version == 3 && w.chance(0.2)
 	note := fmt.Sprintf("seed %d: %d hosts, %d LANs, version %d, delay %v, jitter %v", seed, n, w.lans, cfg.Version, w.delay, w.jitter)
 	w.note("%s", note)
+	owned := false // addresses have one owner
 	for id := range n {
 		c := cfg
 		c.Priority = uint8(1 + w.rng.IntN(254))
 		switch {
 		case id > 0 && w.chance(0.2):
-			c.Priority = w.hosts[0].ports[0].cfg.Priority
-		case w.chance(0.1):
-			c.Priority = 255
+			c.Priority = min(254, w.hosts[0].ports[0].cfg.Priority)
+		case w.chance(0.1) && !owned:
+			c.Priority, owned = 255, true
 		}
 		if w.mixed {
 			c.Interval *= time.Duration(1 + w.rng.IntN(4))

@@ -8,10 +8,10 @@ import (
 
 // Status is what a [Router] is doing.
 type Status struct {
-	Name     string
-	VRID     uint8
-	State    State
-	Priority uint8 // in force
+	Name     string // the configured one
+	VRID     uint8  // the virtual router's identifier
+	State    State  // now
+	Priority uint8  // in force
 	// Interval is the Active router's advertisement interval.
 	Interval time.Duration
 	// Fault has the reasons to stay out of the election, comma-separated.
@@ -21,20 +21,26 @@ type Status struct {
 	Since time.Time
 	// Source is the address that advertisements are sent from. It is not valid
 	// until the router runs and the interface has one.
-	Source   netip.Addr
+	Source netip.Addr
+	// Counters count since the router was made.
 	Counters Counters
 	// Peers are the routers that were heard with this VRID, the latest first,
 	// 32 at most.
 	Peers []Peer
+	// LastDrop is the advertisement that was discarded last, such as one of a
+	// router with another version or password, and LastDropAt the time. Own
+	// ones, looped back, do not count. Nil: there was none.
+	LastDrop   *DropError
+	LastDropAt time.Time
 }
 
 // Peer is another router with the same VRID.
 type Peer struct {
-	Address   netip.Addr
-	Version   uint8
-	Priority  uint8 // of its last advertisement; 0: it left
-	Interval  time.Duration
-	LastHeard time.Time
+	Address   netip.Addr    // that it advertises from
+	Version   uint8         // of the protocol
+	Priority  uint8         // of its last advertisement; 0: it left
+	Interval  time.Duration // between its advertisements, as it says
+	LastHeard time.Time     // when its last advertisement came
 }
 
 // Counters count packets and events since the start.
@@ -55,6 +61,10 @@ type Counters struct {
 	MessageChecksums uint64
 	// Unsigned are advertisements accepted without a signature.
 	Unsigned uint64
+	// Conflicts are version 3 advertisements of another Active router, heard by
+	// the owner of the addresses while it was Active itself (RFC 9568 §7.1 with
+	// erratum 8298). Version 2 drops them with DropOwner.
+	Conflicts uint64
 	// Transitions are changes of the state.
 	Transitions uint64
 
@@ -85,6 +95,8 @@ type status struct {
 	since    time.Time
 	counters Counters
 	peers    []Peer // the latest first
+	drop     DropError
+	dropAt   time.Time // zero: none
 	noted    [numSubjects]time.Time
 	unnoted  [numSubjects]uint64 // since noted
 }
@@ -94,6 +106,7 @@ const (
 	subjectInterval = int(numDropReasons) + iota
 	subjectAddresses
 	subjectClock
+	subjectConflict
 	subjectSend
 	numSubjects
 )
@@ -106,24 +119,53 @@ func (r *Router) Status() Status {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 	}
-	return Status{
-		Name:     r.cfg.Name,
-		VRID:     r.cfg.VRID,
-		State:    r.machine.State(),
-		Priority: r.machine.Priority(),
-		Interval: r.machine.Interval(),
-		Fault:    r.machine.Fault(),
-		Since:    r.status.since,
-		Source:   r.source,
-		Counters: r.status.counters.snapshot(),
-		Peers:    slices.Clone(r.status.peers),
+	s := Status{
+		Name:       r.cfg.Name,
+		VRID:       r.cfg.VRID,
+		State:      r.machine.State(),
+		Priority:   r.machine.Priority(),
+		Interval:   r.machine.Interval(),
+		Fault:      r.machine.Fault(),
+		Since:      r.status.since,
+		Source:     r.source,
+		Counters:   r.status.counters.snapshot(),
+		Peers:      slices.Clone(r.status.peers),
+		LastDropAt: r.status.dropAt,
+	}
+	if !s.LastDropAt.IsZero() {
+		drop := r.status.drop
+		s.LastDrop = &drop
+	}
+	return s
+}
+
+// heard takes note of an accepted advertisement, before the machine hears it.
+// conn.mu is held, and the group's.
+func (r *Router) heard(adv *Advertisement, now time.Time) {
+	r.remember(adv, now)
+	if r.cfg.owner() && r.machine.State() == Active {
+		if adv.Version == 2 {
+			r.wire.drop.drop(DropOwner, 0, 0)
+			r.discarded(&r.wire.drop, now)
+			return
+		}
+		r.status.counters.Conflicts++
+		if n, ok := r.mayNote(subjectConflict, now); ok {
+			from, priority := adv.Source, adv.Priority
+			r.note(func() {
+				r.log.Warn("another router is Active, but this one owns the addresses", "from", from, "priority", priority, "times", n)
+			})
+		}
+	}
+	r.status.counters.Received++
+	if r.wire.seen != 0 {
+		r.observed(adv, now)
 	}
 }
 
-// heard takes note of an accepted advertisement. conn.mu is held.
-func (r *Router) heard(adv *Advertisement, now time.Time) {
+// remember makes the sender the first of the peers.
+func (r *Router) remember(adv *Advertisement, now time.Time) {
 	s := &r.status
-	s.counters.Received++
 	i := slices.IndexFunc(s.peers, func(p Peer) bool { return p.Address == adv.Source })
 	if i < 0 {
 		if len(s.peers) < maxPeers {
@@ -138,9 +180,6 @@ func (r *Router) heard(adv *Advertisement, now time.Time) {
 		Priority:  adv.Priority,
 		Interval:  adv.Interval,
 		LastHeard: now,
-	}
-	if r.wire.seen != 0 {
-		r.observed(adv, now)
 	}
 }
 
@@ -185,8 +224,9 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 	if err.Reason == DropOwn {
 		return
 	}
+	r.status.drop, r.status.dropAt = *err, now // err is reused
 	if n, ok := r.mayNote(int(err.Reason), now); ok {
-		drop := *err // err is reused
+		drop := *err
 		r.note(func() { r.log.Warn("discarded", "err", &drop, "times", n) })
 	}
 }

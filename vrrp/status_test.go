@@ -131,6 +131,12 @@ func TestForeignSender(t *testing.T) {
 				if got := test.count(a.Status().Counters); got < 10 {
 					t.Errorf("%d counted, want each of them", got)
 				}
+				if s := a.Status(); s.Counters.Mismatched == 0 {
+					at := s.LastDropAt.Sub(lan.start)
+					if s.LastDrop == nil || s.LastDrop.Source != other.addr || !strings.Contains(s.LastDrop.Error(), test.log) || lan.now()-at > 2*time.Second {
+						t.Errorf("the last advertisement discarded is said to be %q at %v", s.LastDrop, at)
+					}
+				}
 				if got := log.lines(test.log); len(got) != 1 {
 					t.Errorf("%d log lines, want 1: %q", len(got), got)
 				}
@@ -139,6 +145,52 @@ func TestForeignSender(t *testing.T) {
 					t.Errorf("%d log lines after %v, want 2, with the number of times: %q", len(got), noteInterval, got)
 				}
 			})
+		})
+	}
+}
+
+// TestOwnerConflict: the owner of the addresses hears another Active router, and says
+// so.
+func TestOwnerConflict(t *testing.T) {
+	for version, test := range map[uint8]struct {
+		log   string
+		count func(Counters) uint64
+	}{
+		2: {"discarded", func(c Counters) uint64 { return c.Dropped[DropOwner] }},
+		3: {"this one owns the addresses", func(c Counters) uint64 { return c.Conflicts }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			lan := newFakeLAN()
+			var log lockedBuffer
+			a := lan.node(t, 1, Config{Version: version, Priority: 255, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			b := lan.node(t, 2, Config{Version: version, Priority: 110})
+			lan.cut(b.addr, true)
+			time.Sleep(10 * time.Second)
+			b.is(Active)
+			lan.mu.Lock()
+			a.port().refuse = func(Packet) error { return io.ErrClosedPipe } // b hears nothing
+			lan.mu.Unlock()
+			lan.cut(b.addr, false)
+			before := a.handler.log()
+			time.Sleep(20 * time.Second)
+			a.is(Active)
+			s := a.Status()
+			if got := test.count(s.Counters); got < 19 || got > 21 || s.Counters.Received > got || len(s.Counters.Dropped) > 1 {
+				t.Errorf("version %d: %d conflicts, want 20; %+v", version, got, s.Counters)
+			}
+			if len(s.Peers) != 1 || s.Peers[0].Address != b.addr || s.Peers[0].Priority != 110 {
+				t.Errorf("version %d: peers %v", version, s.Peers)
+			}
+			if got := log.lines(test.log); len(got) != 1 {
+				t.Errorf("version %d: %d log lines, want 1: %q", version, len(got), got)
+			}
+			// When the other one has gone the neighbours are told.
+			b.stop()
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			if got := len(a.handler.log()) - len(before); got != 1 {
+				t.Errorf("version %d: %d calls of the Handler, want one announce", version, got)
+			}
 		})
 	}
 }

@@ -37,6 +37,9 @@ func (c *Config) family() family {
 	return familyIPv4
 }
 
+// owner tells whether the router owns the addresses (RFC 9568 §6.1).
+func (c *Config) owner() bool { return c.Priority == 255 }
+
 // validate checks c and fills in the defaults. The slices of a validated
 // Config are its own, and validating it again changes nothing.
 func (c *Config) validate() error {
