@@ -86,7 +86,12 @@ func isLocal(err error) bool {
 		return false
 	}
 	switch errno {
-	case syscall.EPERM, syscall.EACCES, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+	case syscall.EACCES:
+		// What is sent may come back with it: over IPv6 a router or firewall says
+		// so that it does not let it pass (RFC 4443 §3.1).
+		call, ok := errors.AsType[*os.SyscallError](err)
+		return !ok || call.Syscall == "socket" || call.Syscall == "bind"
+	case syscall.EPERM, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
 		syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT:
 		return true
 	}

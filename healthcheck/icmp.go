@@ -92,15 +92,15 @@ func resolve(ctx context.Context, host string) (netip.Addr, error) {
 }
 
 // listenICMP opens a ping socket, or else a raw one.
-func listenICMP(addr netip.Addr) (conn *icmp.PacketConn, raw bool, err error) {
-	ping, rawNetwork, any := "udp4", "ip4:icmp", "0.0.0.0"
-	if addr.Is6() {
-		ping, rawNetwork, any = "udp6", "ip6:ipv6-icmp", "::"
-	}
-	if conn, err = icmp.ListenPacket(ping, any); err == nil {
+func listenICMP(addr netip.Addr) (conn net.PacketConn, raw bool, err error) {
+	if conn, err = listenPing(addr); err == nil {
 		return conn, false, nil
 	}
-	if conn, err = icmp.ListenPacket(rawNetwork, any); err == nil {
+	network, any := "ip4:icmp", "0.0.0.0"
+	if addr.Is6() {
+		network, any = "ip6:ipv6-icmp", "::"
+	}
+	if conn, err = net.ListenPacket(network, any); err == nil {
 		return conn, true, nil
 	}
 	if errors.Is(err, fs.ErrPermission) {

@@ -106,21 +106,65 @@ func TestICMPInLab(t *testing.T) {
 	})
 }
 
-// TestICMPUnreachable: a router's word ends the wait at once.
-func TestICMPUnreachable(t *testing.T) {
+// TestUnreachable: a router's word ends the wait at once, on either kind of
+// socket, and is not our own inability.
+func TestUnreachable(t *testing.T) {
+	for kind, group := range map[string]string{"raw socket": "1 0", "ping socket": "0 0"} { // nobody, root
+		t.Run(kind, func(t *testing.T) {
+			a := behindRouter(t)
+			if err := a.Sysctl("net.ipv4.ping_group_range", group); err != nil {
+				t.Fatal(err)
+			}
+			// A router answers five IPv4 packets in a row (ip_error in the kernel's
+			// net/ipv4/route.c): more must not be here.
+			for _, c := range []Checker{
+				ICMP{Address: "198.51.100.1"}, ICMP{Address: "2001:db8:100::1"}, // prohibited
+				ICMP{Address: "198.51.100.2"}, ICMP{Address: "2001:db8:100::2"}, // no route
+				TCP{Address: "198.51.100.1:80"}, TCP{Address: "[2001:db8:100::1]:80"},
+				UDP{Address: "198.51.100.1:80"}, UDP{Address: "[2001:db8:100::1]:80"},
+				UDP{Address: "198.51.100.2:80", AllowSilence: true}, UDP{Address: "[2001:db8:100::2]:80", AllowSilence: true},
+				DNS{Server: "[2001:db8:100::1]:53", Name: "example.com"},
+			} {
+				err := checkIn(t, a, c, 30*time.Second)
+				if err == nil || errors.Is(err, isTimeout) || errors.Is(err, ErrCannotRun) {
+					t.Errorf("%+v: error is %v, want what the router says", c, err)
+				}
+			}
+		})
+	}
+}
+
+// behindRouter returns a host whose router has no way to what it is asked for,
+// or does not let it pass.
+func behindRouter(t *testing.T) *lab.Host {
 	l := lab.New(t)
-	a := l.MustHost("a", "192.0.2.1/24")
-	router := l.MustHost("router", "192.0.2.254/24")
-	if err := router.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
-		t.Fatal(err)
+	a := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
+	router := l.MustHost("router", "192.0.2.254/24", "2001:db8::254/64")
+	for setting, value := range map[string]string{
+		"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1",
+		// Each packet is answered: of the kinds of messages whose rate is limited
+		// none is about unreachability (3, 1).
+		"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "2",
+	} {
+		if err := router.Sysctl(setting, value); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := a.Command("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.254").Run(); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		h    *lab.Host
+		args []string
+	}{
+		{a, []string{"route", "add", "198.51.100.0/24", "via", "192.0.2.254"}},
+		{a, []string{"route", "add", "2001:db8:100::/64", "via", "2001:db8::254"}},
+		{router, []string{"route", "add", "prohibit", "198.51.100.1"}},
+		{router, []string{"route", "add", "prohibit", "2001:db8:100::1"}},
+	} {
+		if err := c.h.Command("ip", c.args...).Run(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	err := checkIn(t, a, ICMP{Address: "198.51.100.1"}, 30*time.Second)
-	if err == nil || errors.Is(err, isTimeout) {
-		t.Errorf("error is %v, want what the router says", err)
-	}
+	waitFor(t, "IPv6", func() bool { return checkIn(t, a, ICMP{Address: "2001:db8::254"}, time.Second) == nil })
+	return a
 }
 
 func TestGatewayInLab(t *testing.T) {

@@ -132,6 +132,9 @@ func dial(ctx context.Context, network, address string) (conn net.Conn, release 
 // connect opens a connection.
 func connect(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
+	if network == "udp" {
+		d.Control = controlUDP
+	}
 	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err

@@ -14,7 +14,8 @@ import (
 const defaultSilence = time.Second
 
 // UDP is a [Checker] that sends a datagram and awaits a reply. An ICMP message
-// that says that nobody listens there is a failure at once.
+// that says that nobody listens there is a failure at once; on Linux so is one
+// that says that there is no way.
 type UDP struct {
 	// Address is "host:port" or "[v6]:port". Required.
 	Address string
