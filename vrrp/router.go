@@ -365,22 +365,17 @@ func (r *Router) Entitled() bool {
 	return r.phase == running && r.machine.Entitled(time.Now())
 }
 
-// Hold keeps the router out of the election for a reason, such as "check
-// web failed", until release is called. An Active router hands over at once. Several
-// holds, also for the same reason, last until each was released; releasing one
-// twice does nothing.
+// Hold keeps the router out of the election for a reason, such as "check web
+// failed", until release is called; an empty reason counts as "held". An Active
+// router hands over at once. Several holds, also for the same reason, last until
+// each was released; releasing one twice does nothing.
 func (r *Router) Hold(reason string) (release func()) {
-	r.hold(reason, 1)
-	released := false
-	return func() {
-		r.conn.mu.Lock()
-		first := !released
-		released = true
-		r.conn.mu.Unlock()
-		if first {
-			r.hold(reason, -1)
-		}
+	if reason == "" {
+		reason = "held" // a fault without words is none
 	}
+	r.hold(reason, 1)
+	var once sync.Once
+	return func() { once.Do(func() { r.hold(reason, -1) }) }
 }
 
 func (r *Router) hold(reason string, n int) {

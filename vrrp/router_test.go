@@ -184,6 +184,14 @@ func TestRouterHold(t *testing.T) {
 		}
 		web2()
 		a.is(Backup)
+
+		nameless := a.Hold("")
+		a.is(Initialize)
+		if got, want := a.Status().Fault, "held"; got != want {
+			t.Errorf("fault %q, want %q", got, want)
+		}
+		nameless()
+		a.is(Backup)
 	})
 }
 

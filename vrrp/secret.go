@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 // maxSecretFile is far more than a password or a key has.
@@ -15,7 +16,8 @@ const maxSecretFile = 4096
 // read or write; it refuses others. A line end after the secret is left out,
 // and a secret that begins with "hex:" is decoded, as Keepalived does.
 func ReadSecretFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// Without waiting for somebody to write, if it is a FIFO.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("vrrp: secret file: %w", err)
 	}

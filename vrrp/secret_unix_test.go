@@ -1,0 +1,19 @@
+//go:build unix
+
+package vrrp
+
+import (
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// TestReadSecretFIFO: a FIFO that nobody writes to is refused, not waited for.
+func TestReadSecretFIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadSecretFile(path)
+	checkSecret(t, path, got, err, "", "not a regular file")
+}
