@@ -20,10 +20,14 @@ func (k *link) enqueue() {
 		k.in.remove(k)
 	}
 	l, mark, flow, pool := k.loop, k.mark[0], k.flow, k.origin.pool
-	ctx, cancel := context.WithTimeout(l.e.work, pool.config().QueueTimeout)
+	// Here and not in the goroutine: its place is by the order of arrival.
+	w, err := pool.enqueue(&flow)
+	if err != nil {
+		k.fail(err)
+		return
+	}
 	go func() {
-		defer cancel()
-		pick, err := pool.Acquire(ctx, &flow)
+		pick, err := pool.wait(l.e.work, w)
 		if !l.post(func() {
 			switch {
 			case k.mark[0] == mark && err != nil:

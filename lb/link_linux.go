@@ -126,7 +126,7 @@ func (k *link) dial() {
 		k.fail(errors.New("no backend was reached"))
 		return
 	}
-	pick, err := k.origin.pool.Pick(&k.flow)
+	pick, err := k.origin.pool.pickInTurn(&k.flow)
 	if err == ErrBusy && k.origin.pool.config().Queue > 0 {
 		k.enqueue()
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -132,6 +133,31 @@ func TestNewcomersDoNotOvertakeTheQueue(t *testing.T) {
 	held.member.active.Add(-1)
 	if last := queued(t, p); last.got() != "waits" || next.got() != "a" {
 		t.Errorf("the queue was full: the newcomer %s, and who waited %s; want that it waits, and a", last.got(), next.got())
+	}
+}
+
+// A connection that comes while a backend has just become free leaves it to the
+// one that waits.
+func TestTCPQueueIsInOrder(t *testing.T) {
+	b := talker(t, "a")
+	b.MaxConns = 1
+	tc := &TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{b}, Queue: 2, QueueTimeout: bound})}
+	addr, _ := relay(t, tc)
+	one := make([]byte, 1)
+	first, second := dialTest(t, addr), dialTest(t, addr)
+	if _, err := io.ReadFull(first, one); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the second to queue", func() bool { return tc.Pool.Status().Queued == 1 })
+	tc.Pool.snap.Load().all[0].active.Add(-1) // The first half of Done.
+	third := dialTest(t, addr)
+	if _, err := io.ReadFull(second, one); err != nil {
+		t.Errorf("the second: %v", err)
+	}
+	waitFor(t, "the third to queue", func() bool { st := tc.Pool.Status(); return st.Waits == 2 && st.Queued == 1 })
+	second.Close()
+	if _, err := io.ReadFull(third, one); err != nil {
+		t.Errorf("the third: %v", err)
 	}
 }
 
