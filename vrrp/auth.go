@@ -58,7 +58,7 @@ type HMACConfig struct {
 	// Replay says how freshness is judged. Default ReplayTime.
 	Replay ReplayMode
 	// Window is how far a sender's clock may be off, 1 s to 300 s. Default:
-	// three intervals, at least 5 s.
+	// three intervals, but at least 5 s and at most 300 s.
 	Window time.Duration
 }
 
@@ -86,6 +86,11 @@ type ReplayMode uint8
 const (
 	// ReplayTime compares with the clock; all hosts need synchronised time.
 	ReplayTime ReplayMode = iota
-	// ReplayMonotonic only asks for each sender's sequence to grow.
+	// ReplayMonotonic only asks for each sender's sequence to grow. The clocks
+	// need not agree, but each still begins with its own: a router that is
+	// started again after its clock was set back is not believed until it has
+	// heard another one, which then knows how far the sequence had come, or
+	// until its clock is where it was. And a router that has just started cannot
+	// tell a recorded advertisement from a new one.
 	ReplayMonotonic
 )

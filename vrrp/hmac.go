@@ -27,6 +27,9 @@ type trailer struct {
 	window   int64  // in units of 2^-32 s, as the sequence counts
 	sent     uint64 // the last sequence number, 0 if none
 	received highWaters
+	// heard is the highest sequence number that was verified, from whomever,
+	// in ReplayMonotonic; 0 if none. Others go on above it, too.
+	heard uint64
 
 	// Scratch space, here because what is handed to a signer would escape.
 	pseudo [pseudoLen]byte
@@ -79,8 +82,15 @@ func after(a, b uint64) bool { return int64(a-b) > 0 }
 func (t *trailer) lead() int64 { return t.window / 4 }
 
 // next is the sequence number to send: the clock, or one more than the last.
+//
+// In ReplayMonotonic what others have sent counts as the clock if it is ahead:
+// a router that was started again after its clock was set back would not be
+// believed otherwise, since others remember what it sent before.
 func (t *trailer) next(now time.Time) uint64 {
 	clock := clockSequence(now)
+	if t.heard != 0 && after(t.heard, clock) {
+		clock = t.heard
+	}
 	ahead := int64(t.sent - clock)
 	switch {
 	case t.sent == 0:
@@ -159,6 +169,9 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 		return fail(DropReplay, ": old sequence number")
 	}
 	*mark = highWater{a.Source.WithZone(""), seq}
+	if t.cfg.Replay == ReplayMonotonic && (t.heard == 0 || after(seq, t.heard)) {
+		t.heard = seq
+	}
 	if t.cfg.Replay == ReplayTime && !t.within(seq, clock, t.window/2) {
 		return seenClockSkew
 	}

@@ -269,6 +269,37 @@ func TestHMACClockSetBack(t *testing.T) {
 	discard(t, receiver, p, clock, DropReplay)
 }
 
+// TestHMACMonotonicRestart: a router that is started again after its clock was set
+// back is believed once it has heard another one, and so are those that knew
+// the other one.
+func TestHMACMonotonicRestart(t *testing.T) {
+	cfg := configFor(t, advV3, hmacWith(HMACConfig{Keys: []Key{key1}, Replay: ReplayMonotonic}))
+	a, b := wireFor(t, cfg), wireFor(t, cfg)
+	accept(t, b, send(t, a, 100, host4, groupIPv4, clock), clock)
+	accept(t, a, send(t, b, 100, peer4, groupIPv4, clock), clock)
+	// Each in turn, further back each time.
+	for i := range 4 {
+		back := clock.Add(-time.Duration(i+1) * time.Hour)
+		from, to := host4, peer4
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		a = wireFor(t, cfg)
+		discard(t, b, send(t, a, 100, from, groupIPv4, back), clock, DropReplay)
+		accept(t, a, send(t, b, 100, to, groupIPv4, clock), back)
+		accept(t, b, send(t, a, 100, from, groupIPv4, back), clock)
+		a, b = b, a
+	}
+	// With synchronised clocks one that is wrong does not lead the others astray.
+	cfg = configFor(t, advV3, hmacWith(HMACConfig{Keys: []Key{key1}}))
+	a, b = wireFor(t, cfg), wireFor(t, cfg)
+	accept(t, b, send(t, a, 100, host4, groupIPv4, clock.Add(3*time.Second)), clock)
+	b.hmac.sent = 1 // not the first
+	if got, want := sequence(send(t, b, 100, peer4, groupIPv4, clock)), clockSequence(clock); got != want {
+		t.Errorf("sequence %#x, want the own clock %#x", got, want)
+	}
+}
+
 // TestHMACUnknownForm: a trailer of another type or with something in the
 // reserved field means something else, even if the key's holder wrote it.
 func TestHMACUnknownForm(t *testing.T) {
