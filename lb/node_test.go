@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
@@ -85,6 +86,9 @@ func runNode(config string) error {
 	}
 	if n.Mode == "tcp" {
 		t := &TCP{Pool: pool, SendProxy: n.SendProxy, DrainTimeout: -1, ConnectTimeout: n.ConnectTimeout}
+		if n.Files > 0 { // What the test is about.
+			t.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		}
 		for _, p := range n.AcceptProxy {
 			t.AcceptProxy = append(t.AcceptProxy, netip.MustParsePrefix(p))
 		}
@@ -95,7 +99,9 @@ func runNode(config string) error {
 			}
 			t.TLS = &tls.Config{GetCertificate: certs.GetCertificate}
 		}
-		return t.Serve(ctx, ln)
+		err := t.Serve(ctx, ln)
+		fmt.Println("paused:", t.Stats().Paused > 0)
+		return err
 	}
 	srv := &http.Server{Handler: &Handler{Pool: pool}}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()

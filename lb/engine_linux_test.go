@@ -1,0 +1,442 @@
+package lb
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// engineOf waits for the event loops of a plane.
+func engineOf(t *testing.T, tc *TCP) (e *engine) {
+	t.Helper()
+	waitFor(t, "the event loops", func() bool {
+		r := &tc.state().sessions
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for s := range r.sessions {
+			if all, ok := s.loops.(*engine); ok {
+				e = all
+			}
+		}
+		return e != nil
+	})
+	return e
+}
+
+// within runs f in a loop, and waits for it.
+func (l *loop) within(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	if !l.post(func() { f(); close(done) }) {
+		t.Fatal("the loop has ended")
+	}
+	<-done
+}
+
+// hold keeps the loops busy until the returned function is called.
+func (e *engine) hold() (release func()) {
+	c := make(chan struct{})
+	var held sync.WaitGroup
+	for _, l := range e.loops {
+		held.Add(1)
+		l.post(func() { held.Done(); <-c })
+	}
+	held.Wait()
+	return func() { close(c) }
+}
+
+// eachLink calls f, in their loops, with all connections.
+func (e *engine) eachLink(t *testing.T, f func(*link)) {
+	t.Helper()
+	for _, l := range e.loops {
+		l.within(t, func() {
+			for _, k := range l.links {
+				if k.state != linkFree {
+					f(k)
+				}
+			}
+		})
+	}
+}
+
+// Connections that arrive one by one go to all loops.
+func TestLoopsShareSlowArrivals(t *testing.T) {
+	tc := new(TCP)
+	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) }))
+	e := engineOf(t, tc)
+	if len(e.loops) < 2 {
+		t.Skip("there is only one processor")
+	}
+	const n = 60
+	for range n {
+		c := dialTest(t, addr)
+		io.WriteString(c, "x")
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, l := range e.loops {
+		if got := int(l.live.Load()); got < n/len(e.loops)/2 || got > n/len(e.loops)*2 {
+			t.Errorf("loop %d has %d of %d connections, and there are %d loops", i, got, n, len(e.loops))
+		}
+	}
+}
+
+// Who has a connection when the end comes is served, even if nobody had
+// accepted it yet.
+func TestBacklogIsServedAtTheEnd(t *testing.T) {
+	tc := &TCP{DrainTimeout: time.Hour}
+	addr, stop := relay(t, tc, talker(t, "a"))
+	e := engineOf(t, tc)
+	release := e.hold()
+	var conns []*net.TCPConn
+	for range 4 * acceptBatch * len(e.loops) {
+		conns = append(conns, dialTest(t, addr))
+	}
+	var stopped sync.WaitGroup
+	stopped.Go(stop)
+	for _, l := range e.loops {
+		waitFor(t, "the loops to be told of the end", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.posted) > 0
+		})
+	}
+	release()
+	for i, c := range conns {
+		c.CloseWrite()
+		if got, inOrder := ends(t, c); got != "a." || !inOrder {
+			t.Fatalf("connection %d: %q, ended in order: %v", i, got, inOrder)
+		}
+	}
+	stopped.Wait()
+}
+
+// A loop that has ended says so to what comes late, even while others go on.
+func TestLoopRefusesWhatComesTooLate(t *testing.T) {
+	tc := &TCP{DrainTimeout: time.Hour}
+	addr, stop := relay(t, tc, talker(t, "a"))
+	e := engineOf(t, tc)
+	if len(e.loops) < 2 {
+		t.Skip("there is only one processor")
+	}
+	c := dialTest(t, addr)
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	var stopped sync.WaitGroup
+	stopped.Go(stop)
+	waitFor(t, "the loop without a connection to end", func() bool {
+		refused := 0
+		for _, l := range e.loops {
+			if !l.post(func() {}) {
+				refused++
+			}
+		}
+		return refused == len(e.loops)-1
+	})
+	c.CloseWrite()
+	ends(t, c)
+	stopped.Wait()
+}
+
+// stuck is an address whose connections do not come about: its backlog is full.
+func stuck(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
+	for {
+		// The first comes about at once, or never.
+		c, err := net.DialTimeout("tcp", address, 500*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+}
+
+// A backend that goes down while it is being connected to costs nobody a connection.
+func TestKillOnDownWhileConnecting(t *testing.T) {
+	address := stuck(t)
+	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+		for _, name := range []string{address, strings.Replace(address, "127.0.0.1", "localhost", 1)} {
+			p := newPool(t, PoolConfig{KillOnDown: true, Backends: []Backend{{Name: "stuck", Address: name}, talker(t, "a")}})
+			records := make(chan Record, 1)
+			dial, stop := open(&TCP{Pool: p, ConnectTimeout: time.Hour, Record: func(r Record) { records <- r }})
+			c := dial()
+			go io.WriteString(c, "hello") // With TLS the handshake comes before the backend.
+			waitFor(t, "the connection to the backend to begin", func() bool { return p.Status().Backends[0].Active == 1 })
+			p.SetHealth("stuck", false)
+			got := make([]byte, 6)
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != "ahello" {
+				t.Errorf("%s: %q, %v", name, got, err)
+			}
+			if st := p.Status().Backends[0]; st.Active != 0 || st.Failures != 0 {
+				t.Errorf("%s: %+v, want no connection and no failure", name, st)
+			}
+			c.Close()
+			if r := <-records; r.Retries != 1 || r.Backend == "stuck" {
+				t.Errorf("%s: %+v", name, r)
+			}
+			stop()
+		}
+	})
+}
+
+// The client's end and the backend's reset, noticed at once: the answer still counts.
+func TestAnswerBeforeAReset(t *testing.T) {
+	reset := make(chan struct{})
+	tc := new(TCP)
+	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		// What nobody has read makes closing a reset.
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			return
+		}
+		<-reset
+		io.WriteString(c, "answer")
+		c.Close()
+		reset <- struct{}{}
+	}))
+	e := engineOf(t, tc)
+	c := dialTest(t, addr)
+	io.WriteString(c, "xyyyy")
+	waitFor(t, "the request to be passed on", func() bool {
+		passed := int64(0)
+		e.eachLink(t, func(k *link) { passed = k.half[0].total })
+		return passed == 5
+	})
+	release := e.hold()
+	c.CloseWrite()
+	reset <- struct{}{}
+	<-reset
+	release()
+	if got, _ := ends(t, c); got != "answer" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A client that breaks off is noticed although its backend does not read.
+func TestClientsResetBehindAFullBackend(t *testing.T) {
+	hold := make(chan struct{})
+	defer close(hold)
+	tc := &TCP{DrainTimeout: -1}
+	addr, _ := relay(t, tc, rawBackend(t, func(net.Conn, *bufio.Reader) { <-hold }))
+	e := engineOf(t, tc)
+	c := dialTest(t, addr)
+	var wrote sync.WaitGroup
+	wrote.Go(func() { c.Write(make([]byte, 64<<20)) })
+	waitFor(t, "the backend to be full", func() bool {
+		full := false
+		e.eachLink(t, func(k *link) { full = k.half[0].full() && !k.half[0].writable })
+		return full
+	})
+	reset(c)
+	wrote.Wait()
+	waitFor(t, "the connection to end", func() bool { return tc.Stats().Active == 0 })
+}
+
+// A slow reader must get everything, and must not make the balancer hoard it.
+func TestTCPBackpressure(t *testing.T) {
+	const size = 32 << 20
+	pattern := make([]byte, 251*1000)
+	for i := range pattern {
+		pattern[i] = byte(i % 251)
+	}
+	for _, noSplice := range []bool{false, true} {
+		tc := &TCP{NoSplice: noSplice}
+		addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			for sent := 0; sent < size; sent += len(pattern) {
+				if _, err := c.Write(pattern); err != nil {
+					return
+				}
+			}
+		}))
+		e := engineOf(t, tc)
+		c := dialTest(t, addr)
+		_ = c.SetReadBuffer(64 << 10)
+		// Then it reads no more from the backend, until the client takes something.
+		var taken int64
+		var held int
+		waitFor(t, "the client to be full", func() bool {
+			full := false
+			e.eachLink(t, func(k *link) {
+				down := &k.half[1]
+				full, taken, held = down.full() && !down.writable, down.total, len(down.pending)+down.piped
+			})
+			return full
+		})
+		if taken > size/2 || held > pipeSize {
+			t.Errorf("no splice %v: %d bytes are on their way to a client that does not read, %d of them in the balancer", noSplice, taken, held)
+		}
+		got := make([]byte, len(pattern))
+		for at := 0; at+len(got) <= size; at += len(got) {
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern) {
+				t.Fatalf("no splice %v: wrong bytes after %d (%v)", noSplice, at, err)
+			}
+		}
+	}
+}
+
+// Pipes are for bulk: who has become quiet gives them back.
+func TestQuietConnectionsHaveNoPipes(t *testing.T) {
+	const bulk, rest = 8 << 20, 1000
+	var spliced atomic.Bool
+	tc := new(TCP)
+	next := make(chan struct{})
+	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		c.Write(make([]byte, bulk))
+		<-next
+		c.Write(make([]byte, rest))
+		io.Copy(io.Discard, r)
+	}))
+	e := engineOf(t, tc)
+	var conns []*net.TCPConn
+	for range 20 {
+		c := dialTest(t, addr)
+		if _, err := io.CopyN(io.Discard, c, bulk-1); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	for _, l := range e.loops {
+		l.within(t, func() { spliced.Store(spliced.Load() || l.piping > 0) })
+	}
+	if !spliced.Load() {
+		t.Error("nothing was spliced")
+	}
+	close(next)
+	for _, c := range conns {
+		if _, err := io.CopyN(io.Discard, c, rest+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "the pipes to be given back", func() bool {
+		kept := 0
+		e.eachLink(t, func(k *link) {
+			for i := range k.half {
+				if k.half[i].pipe.w != 0 {
+					kept++
+				}
+			}
+		})
+		return kept == 0
+	})
+}
+
+// watchedBy counts what is in a loop's epoll instance.
+func watchedBy(t *testing.T, l *loop) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", l.epoll))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "tfd:")
+}
+
+// A connection that a goroutine has taken over wakes no loop any more.
+func TestHandedOffConnectionsLeaveTheLoop(t *testing.T) {
+	a := newAuthority(t)
+	tc := &TCP{AcceptProxy: loopback, TLS: &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}}
+	addr, _ := relay(t, tc, talker(t, "a"))
+	e := engineOf(t, tc)
+	for range 10 {
+		c := dialTest(t, addr)
+		io.WriteString(c, "PROXY UNKNOWN\r\n")
+		if _, err := io.ReadFull(tls.Client(c, &tls.Config{ServerName: "a.test", RootCAs: a.pool}), make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, l := range e.loops {
+		if n := watchedBy(t, l); n > 2 {
+			t.Errorf("loop %d watches %d descriptors, want its listener and its wake-up", i, n)
+		}
+	}
+}
+
+// What follows the PROXY header must not wait until the backend has acknowledged that.
+func TestNothingWaitsForTheProxyHeader(t *testing.T) {
+	tc := &TCP{SendProxy: 2}
+	addr, _ := relay(t, tc, proxyReader(t))
+	e := engineOf(t, tc)
+	c := dialTest(t, addr)
+	if _, err := c.Read(make([]byte, 1)); err != nil { // The backend has the header.
+		t.Fatal(err)
+	}
+	e.eachLink(t, func(k *link) {
+		if on, err := unix.GetsockoptInt(int(k.fd[1]), unix.IPPROTO_TCP, unix.TCP_NODELAY); on == 0 {
+			t.Errorf("TCP_NODELAY is off (%v)", err)
+		}
+	})
+}
+
+func TestListenersAreOrdinaryTCP(t *testing.T) {
+	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	raw, err := ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	protocol, cerr := 0, error(nil)
+	err = raw.Control(func(fd uintptr) { protocol, cerr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PROTOCOL) })
+	if err := errors.Join(err, cerr); err != nil || protocol != unix.IPPROTO_TCP {
+		t.Errorf("protocol %d, %v", protocol, err)
+	}
+}
+
+// Descriptors that run out while a connection is made make it wait, and accepting too.
+func TestStarvedLinkWaits(t *testing.T) {
+	tc := new(TCP)
+	addr, _ := relay(t, tc, talker(t, "a"))
+	e := engineOf(t, tc)
+	c := dialTest(t, addr)
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	// The connection is as it was before it had a backend, and there is none for it.
+	tries := 0
+	e.eachLink(t, func(k *link) { tries = k.tries })
+	e.eachLink(t, func(k *link) { k.notConnected(unix.EMFILE) })
+	e.eachLink(t, func(k *link) {
+		if k.tries > tries || k.retries != 0 {
+			t.Errorf("%d tries, %d of them in vain: this is no backend's fault", k.tries, k.retries)
+		}
+	})
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Errorf("the connection was not made again: %v", err)
+	}
+	if b := tc.Pool.Status().Backends[0]; b.Failures != 0 || b.Active != 1 {
+		t.Errorf("%+v", b)
+	}
+	if n := tc.state().counters.starved.Load(); n != 0 {
+		t.Errorf("%d connections still wait", n)
+	}
+}
