@@ -47,8 +47,14 @@ type ConnLog struct {
 	dropped atomic.Uint64
 }
 
-// NewConnLog returns a log that holds up to buffer records that are not written yet.
-func NewConnLog(buffer int) *ConnLog { return &ConnLog{records: make(chan Record, buffer)} }
+// NewConnLog returns a log that holds up to buffer records that are not written
+// yet: 1024 if buffer is not positive.
+func NewConnLog(buffer int) *ConnLog {
+	if buffer <= 0 {
+		buffer = 1024
+	}
+	return &ConnLog{records: make(chan Record, buffer)}
+}
 
 // Record takes r; it is made for the Record field of a plane.
 func (l *ConnLog) Record(r Record) {
@@ -84,14 +90,15 @@ func (l *ConnLog) Run(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// Stats counts what a plane has done since it was made.
+// Stats counts what a plane has done since it was made. Accepting pauses at
+// Limits.Conns, and while the host is out of descriptors or memory.
 type Stats struct {
 	Active   int64  // Connections, sessions or requests under way.
 	Accepted uint64 // All that were accepted.
 	Refused  uint64 // Turned away by Limits, or for a bad PROXY header.
 	Failed   uint64 // No backend was reached.
 	Retries  uint64 // Backends tried in vain.
-	Paused   uint64 // Times that accepting had to pause.
+	Paused   uint64 // Pauses of accepting; a long one may count several times.
 	Received uint64 // Bytes from clients.
 	Sent     uint64 // Bytes to clients.
 }
