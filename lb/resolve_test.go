@@ -1,0 +1,120 @@
+package lb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestResolve(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answer atomic.Value
+		type reply struct {
+			addrs []string
+			err   error
+		}
+		set := func(err error, addrs ...string) { answer.Store(reply{addrs, err}) }
+		p := newPool(t, PoolConfig{
+			Backends:        []Backend{{Address: "app.test:80"}, {Address: "192.0.2.1:80"}, {Address: "unix:/x"}},
+			ResolveInterval: time.Second,
+			Lookup: func(_ context.Context, host string) (addrs []netip.Addr, err error) {
+				if host != "app.test" {
+					t.Errorf("asked for %q", host)
+				}
+				r := answer.Load().(reply)
+				for _, a := range r.addrs {
+					addrs = append(addrs, netip.MustParseAddr(a))
+				}
+				return addrs, r.err
+			},
+		})
+		set(errors.New("no answer"))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		step := func(what, want string) {
+			t.Helper()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if got := p.Status().Backends[0].Resolved; got != want {
+				t.Errorf("%s: %s, want %s", what, got, want)
+			}
+		}
+		step("never resolved", "app.test:80")
+		set(nil, "192.0.2.9", "192.0.2.7")
+		step("the lowest of several", "192.0.2.7:80")
+		set(nil, "192.0.2.5", "192.0.2.7")
+		step("still among them", "192.0.2.7:80")
+		set(errors.New("no answer"))
+		step("resolver down", "192.0.2.7:80")
+		set(nil)
+		step("empty answer", "192.0.2.7:80")
+		set(nil, "2001:db8::1")
+		step("moved", "[2001:db8::1]:80")
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A name that nobody answers for delays no other, not even the next time.
+func TestResolveDoesNotWaitForADeadName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []time.Duration
+		start := time.Now()
+		p := newPool(t, PoolConfig{
+			Backends:        []Backend{{Address: "dead.test:80"}, {Address: "dead.test:81"}, {Address: "app.test:80"}},
+			ResolveInterval: 10 * time.Second,
+			Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+				if host == "dead.test" {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				asked = append(asked, time.Since(start))
+				return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
+			},
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+		defer cancel()
+		if err := p.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if want := []time.Duration{0, 10 * time.Second, 20 * time.Second}; !slices.Equal(asked, want) {
+			t.Errorf("app.test was asked for after %v, want %v", asked, want)
+		}
+		if got := p.Status().Backends[2].Resolved; got != "192.0.2.7:80" {
+			t.Errorf("app.test resolved to %s", got)
+		}
+	})
+}
+
+// However many names there are, the resolver is asked for a bounded number at once.
+func TestResolveManyNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bs []Backend
+		for i := range 3 * maxLookups {
+			bs = append(bs, Backend{Address: fmt.Sprintf("app%d.test:80", i)})
+		}
+		var now, most, all atomic.Int64
+		p := newPool(t, PoolConfig{Backends: bs, Lookup: func(context.Context, string) ([]netip.Addr, error) {
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			time.Sleep(time.Second)
+			all.Add(1)
+			return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		p.Run(ctx)
+		if most.Load() > maxLookups || all.Load() != 3*maxLookups {
+			t.Errorf("%d names, %d at once; want %d, at most %d", all.Load(), most.Load(), 3*maxLookups, maxLookups)
+		}
+	})
+}
