@@ -16,7 +16,8 @@ type Config struct {
 	VRID uint8
 	// Version is the protocol version, 2 or 3. Default 3; IPv6 needs 3.
 	Version uint8
-	// Priority is 1 to 254, or 255 for the owner of the addresses. Default 100.
+	// Priority is 1 to 254, or 255 for the owner of the addresses, whose host
+	// has them anyway (RFC 9568 §6.1). Default 100.
 	Priority uint8
 	// Interval is the time between advertisements: version 2, whole seconds
 	// from 1 s to 255 s; version 3, 10 ms to 40.95 s in steps of 10 ms.
@@ -27,7 +28,8 @@ type Config struct {
 	// The address owner always preempts.
 	NoPreempt bool
 	// PreemptDelay is for how long a router that could preempt waits first. It
-	// holds only while a live Active router is heard. Default 0.
+	// holds only while a live Active router is heard. Default 0. Not with
+	// NoPreempt.
 	PreemptDelay time.Duration
 	// StartDelay is for how long a router waits after its start before it may
 	// become Active. Default 0.
@@ -41,17 +43,20 @@ type Config struct {
 	// link-local (RFC 9568 §5.2.9). Required.
 	Addresses []netip.Addr
 	// Source is the address that advertisements are sent from. Default: the
-	// interface's primary IPv4 or its link-local IPv6 address.
+	// interface's primary IPv4 or its link-local IPv6 address. It may be one of
+	// Addresses only with priority 255.
 	Source netip.Addr
-	// Peers are the other routers' addresses. Not empty means unicast: only
-	// these addresses are sent to and heard.
+	// Peers are the other routers' addresses, none of them one of Addresses.
+	// Not empty means unicast: only these addresses are sent to and heard.
 	Peers []netip.Addr
 	// TTL is the TTL or hop limit of unicast advertisements. Default 255.
 	// Multicast always uses 255.
 	TTL uint8
 	// MinTTL and MaxTTL bound the TTL or hop limit of unicast advertisements
-	// that are accepted. Default 0 and 255: any. Multicast always
-	// requires 255.
+	// that are accepted. Default 0 and 255: any. Where all routers are on one
+	// link, a MinTTL of 255 keeps out everybody who is not, whatever address he
+	// claims to have: other routers count it down. Multicast always requires
+	// 255.
 	MinTTL, MaxTTL uint8
 	// VirtualMAC makes multicast advertisements come from the virtual router's
 	// hardware address, 00:00:5e:00:01:VRID, or 00:00:5e:00:02:VRID for IPv6

@@ -159,16 +159,28 @@ func (c *Config) validateHost(field string, a netip.Addr) error {
 	return nil
 }
 
+// moves tells whether an address goes from router to router. The owner's do not:
+// they are its host's own (RFC 9568 §6.1).
+func (c *Config) moves(a netip.Addr) bool {
+	return !c.owner() && slices.Contains(c.Addresses, a)
+}
+
 // validateTransport checks how advertisements travel.
 func (c *Config) validateTransport() error {
 	unicast := len(c.Peers) > 0
 	if err := c.validateHosts("peers", c.Peers); err != nil {
 		return err
 	}
+	if i := slices.IndexFunc(c.Peers, c.moves); i >= 0 {
+		return fmt.Errorf("peers: %v is one of Addresses: list the other routers' own addresses", c.Peers[i])
+	}
 	c.Peers = slices.Clone(c.Peers)
 	if c.Source.IsValid() {
 		if err := c.validateHost("source", c.Source); err != nil {
 			return err
+		}
+		if c.moves(c.Source) {
+			return fmt.Errorf("source: %v is one of Addresses: want the host's own address", c.Source)
 		}
 		if c.family() == familyIPv6 && !unicast && !c.Source.IsLinkLocalUnicast() {
 			return fmt.Errorf("source: %v: multicast wants a link-local address (RFC 9568 §5.1.2.1)", c.Source)

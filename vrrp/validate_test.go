@@ -101,12 +101,16 @@ var validateCases = map[string][]validateCase{
 		{withIPv6, func(c *Config) { c.Source = addrs("fe80::2")[0] }, ""},
 		{withIPv6, func(c *Config) { c.Source = addrs("2001:db8::2")[0] }, "source: 2001:db8::2: multicast wants a link-local address (RFC 9568 §5.1.2.1)"},
 		{withIPv6, func(c *Config) { c.Source, c.Peers = addrs("2001:db8::2")[0], addrs("2001:db8::3") }, ""},
+		{withIPv4, func(c *Config) { c.Source = c.Addresses[0] }, "source: 192.0.2.1 is one of Addresses: want the host's own address"},
+		{withIPv4, func(c *Config) { c.Source, c.Priority = c.Addresses[0], 255 }, ""},
 	},
 	"Config.Peers": {
 		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.12") }, ""},
 		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.11") }, "peers: 192.0.2.11 is there twice"},
 		{withIPv4, func(c *Config) { c.Peers = addrs("fe80::2") }, "peers: fe80::2 is not an IPv4 address: one router serves one family, run a second one for the other"},
 		{withIPv4, func(c *Config) { c.Source, c.Peers = addrs("192.0.2.11")[0], addrs("192.0.2.11") }, "peers: 192.0.2.11 is this router's own Source: list only the others"},
+		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.1") }, "peers: 192.0.2.1 is one of Addresses: list the other routers' own addresses"},
+		{withIPv4, func(c *Config) { c.Peers, c.Priority = addrs("192.0.2.11", "192.0.2.1"), 255 }, ""},
 	},
 	"Config.TTL": {
 		{withIPv4, func(c *Config) { c.TTL = 64 }, "TTL, MinTTL or MaxTTL without Peers: multicast always uses 255, leave them out"},

@@ -58,16 +58,29 @@ func newWire(cfg *Config) (*wire, error) {
 		Addresses: cfg.Addresses,
 		Checksum:  cfg.Checksum,
 	}
-	switch cfg.Auth.Type {
+	w.setAuth()
+	return w, nil
+}
+
+// setAuth makes w authenticate as its Config says now. Sequence numbers go on.
+func (w *wire) setAuth() {
+	a, ah, hmac := &w.cfg.Auth, w.ah, w.hmac
+	w.out.AuthType, w.out.AuthData, w.ah, w.hmac = 0, [v2AuthLen]byte{}, nil, nil
+	switch a.Type {
 	case AuthPass:
-		w.out.AuthType, w.out.AuthData = uint8(AuthPass), password(cfg.Auth.Password)
+		w.out.AuthType, w.out.AuthData = uint8(AuthPass), password(a.Password)
 	case AuthAH:
 		w.out.AuthType = uint8(AuthAH)
-		w.ah = newAuthHeader(cfg)
+		w.ah = newAuthHeader(w.cfg)
+		if ah != nil {
+			w.ah.sent, w.ah.sentAt, w.ah.received, w.ah.id = ah.sent, ah.sentAt, ah.received, ah.id
+		}
 	case AuthHMAC:
-		w.hmac = newTrailer(&cfg.Auth.HMAC)
+		w.hmac = newTrailer(&a.HMAC)
+		if hmac != nil {
+			w.hmac.sent, w.hmac.heard, w.hmac.received = hmac.sent, hmac.heard, hmac.received
+		}
 	}
-	return w, nil
 }
 
 // append appends an advertisement as it follows the IP header of a packet from

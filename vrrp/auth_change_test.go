@@ -1,0 +1,147 @@
+package vrrp
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestSetAuth: the ways from one authentication to another, on one router after
+// the other, without a transition and without an advertisement that is lost.
+func TestSetAuth(t *testing.T) {
+	signed := func(active uint8, mode HMACMode, keys ...Key) Auth {
+		return Auth{Type: AuthHMAC, HMAC: HMACConfig{Keys: keys, ActiveKey: active, Mode: mode}}
+	}
+	for name, test := range map[string]struct {
+		version uint8
+		steps   []Auth
+		drops   DropReason // what may be lost on the way
+	}{
+		"HMAC rotation": {3, []Auth{
+			signed(1, HMACEnforce, key1), signed(1, HMACEnforce, key1, key2), signed(2, HMACEnforce, key1, key2), signed(2, HMACEnforce, key2),
+		}, 0},
+		"from nothing to HMAC": {3, []Auth{
+			{}, signed(1, HMACReceiveOnly, key1), signed(1, HMACPermissive, key1), signed(1, HMACEnforce, key1),
+		}, 0},
+		"PASS": {2, []Auth{{Type: AuthPass, Password: "one"}, {Type: AuthPass, Password: "two"}}, DropAuth},
+		"AH":   {2, []Auth{{Type: AuthAH, Password: "one"}, {Type: AuthAH, Password: "two"}}, DropAuth},
+		"none": {2, []Auth{{Type: AuthPass, Password: "one"}, {}}, DropAuthType},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				cfg := Config{Version: test.version, Auth: test.steps[0], Priority: 120}
+				a := lan.node(t, 1, cfg)
+				cfg.Priority = 110
+				b := lan.node(t, 2, cfg)
+				time.Sleep(10 * time.Second)
+				changes := func() int { return len(a.history()) + len(b.history()) }
+				before := changes()
+				for _, next := range test.steps[1:] {
+					for _, n := range []*node{a, b} {
+						if err := n.SetAuth(next); err != nil {
+							t.Fatal(err)
+						}
+						// With a password one advertisement is not understood.
+						time.Sleep(1500 * time.Millisecond)
+					}
+				}
+				synctest.Wait()
+				a.is(Active)
+				b.is(Backup)
+				if got := changes(); got != before {
+					t.Errorf("transitions: %v, %v", a.history(), b.history())
+				}
+				for reason, n := range b.Status().Counters.Dropped {
+					if reason != test.drops || n > 2 {
+						t.Errorf("%d advertisements discarded: %v", n, reason)
+					}
+				}
+				// The last step counts, and sequence numbers have gone on.
+				a.stop()
+				time.Sleep(skew3(110))
+				b.is(Active)
+			})
+		})
+	}
+}
+
+func TestSetAuthErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, b := lan.node(t, 1, Config{Version: 2, Priority: 120, Auth: Auth{Type: AuthPass, Password: "one"}}),
+			lan.node(t, 2, Config{Version: 2, Priority: 110, Auth: Auth{Type: AuthPass, Password: "one"}})
+		for _, test := range []struct {
+			auth Auth
+			want string
+		}{
+			{Auth{Type: AuthPass}, "vrrp: 51/IPv4: auth: no password"},
+			{Auth{Type: AuthAH, Password: "one"}, "vrrp: 51/IPv4: auth: AH instead of PASS: make another Router"},
+		} {
+			if err := a.SetAuth(test.auth); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("SetAuth(%v) = %v, want %q", test.auth.Type, err, test.want)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		b.is(Backup)
+	})
+}
+
+// TestSetAuthKeepsMarks: with another key an old advertisement is still a replay,
+// and the own sequence goes on.
+func TestSetAuthKeepsMarks(t *testing.T) {
+	for name, test := range map[string]struct {
+		version uint8
+		auths   [2]Auth
+	}{
+		"HMAC": {3, [2]Auth{
+			{Type: AuthHMAC, HMAC: HMACConfig{Keys: []Key{key1}}},
+			{Type: AuthHMAC, HMAC: HMACConfig{Keys: []Key{key1, key2}}},
+		}},
+		"HMAC monotonic": {3, [2]Auth{
+			{Type: AuthHMAC, HMAC: HMACConfig{Replay: ReplayMonotonic, Keys: []Key{key1}}},
+			{Type: AuthHMAC, HMAC: HMACConfig{Replay: ReplayMonotonic, Keys: []Key{key1, key2}}},
+		}},
+		"AH": {2, [2]Auth{{Type: AuthAH, Password: "one"}, {Type: AuthAH, Password: "one"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				a := lan.node(t, 1, Config{Version: test.version, Priority: 255, Auth: test.auths[0]})
+				b := lan.prepare(t, 2, Config{Version: test.version, Priority: 110, Auth: test.auths[0]})
+				recorded := []Packet{}
+				for _, p := range []*fakePort{a.net.opened[len(a.net.opened)-1]} {
+					p.refuse = func(p Packet) error {
+						p.Data = append([]byte(nil), p.Data...)
+						p.Header = append([]byte(nil), p.Header...)
+						recorded = append(recorded, p)
+						return nil
+					}
+				}
+				b.run()
+				time.Sleep(3500 * time.Millisecond)
+				if err := b.SetAuth(test.auths[1]); err != nil {
+					t.Fatal(err)
+				}
+				lan.mu.Lock()
+				b.net.opened[len(b.net.opened)-1].receive(recorded[0])
+				lan.mu.Unlock()
+				synctest.Wait()
+				if got := b.Status().Counters.Dropped[DropReplay]; got != 1 {
+					t.Errorf("%d replays noticed, want 1", got)
+				}
+				if err := a.SetAuth(test.auths[1]); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(3 * time.Second)
+				b.is(Backup)
+				c := b.Status().Counters
+				if c.Received != 6 || c.Dropped[DropReplay] != 1 {
+					t.Errorf("received %d, dropped %v: want 6, and the replay", c.Received, c.Dropped)
+				}
+			})
+		})
+	}
+}
