@@ -43,8 +43,10 @@ type Check struct {
 	Interval     time.Duration
 	FastInterval time.Duration // while a change is under way; 0: Interval
 	DownInterval time.Duration // while down; 0: Interval
-	Timeout      time.Duration // never more than Interval
+	Timeout      time.Duration
+	LongTimeout  bool // Timeout may exceed Interval
 	Jitter       time.Duration
+	StartSpread  time.Duration // the greatest random delay of the first probe
 	Rise         int           // successes that make it up
 	Fall         int           // failures that make it down
 	HoldDown     time.Duration // the least time that it stays down

@@ -17,7 +17,13 @@ type variant struct {
 	// it is one of backends, each probed at its own address. A type without
 	// target cannot probe backends.
 	target string
+	// presets are defaults that differ from those of other types.
+	presets map[string]string
 }
+
+// atOnce is for what does not come and go by chance, and whose end is noticed
+// at once: a second look would only cost time.
+var atOnce = map[string]string{"fall": "1"}
 
 var checkTypes = []variant{
 	{name: "tcp", doc: "up when a connection is accepted, and what is expected comes back",
@@ -39,11 +45,11 @@ var checkTypes = []variant{
 	{name: "exec", doc: "up when a program exits with 0",
 		keys: []string{"command", "user", "environment", "directory"}},
 	{name: "file", doc: "up while a file is there, or not there; noticed at once",
-		keys: []string{"file", "absent", "max_age", "content"}},
+		keys: []string{"file", "absent", "max_age", "content"}, presets: atOnce},
 	{name: "process", doc: "up while a process runs; its end is noticed at once",
-		keys: []string{"process", "pid_file", "min_processes"}},
+		keys: []string{"process", "pid_file", "min_processes"}, presets: atOnce},
 	{name: "interface", doc: "up while an interface is up and has a carrier; noticed at once",
-		keys: []string{"interface"}},
+		keys: []string{"interface"}, presets: atOnce},
 	{name: "gateway", doc: "up when a neighbour answers ARP or neighbour discovery",
 		keys: []string{"interface", "gateway"}},
 }
@@ -63,14 +69,19 @@ func (c *Check) pace() []key {
 			"while down; default: the interval"),
 		optional("timeout", duration(&c.Timeout, time.Millisecond, time.Hour), "500ms",
 			"for one probe, not more than the interval; default: the interval, at most "+span(maxDefaultTimeout)),
+		preset("long_timeout", boolean(&c.LongTimeout), "false",
+			"the timeout may exceed the interval: a probe that takes longer is followed by the next at once"),
 		preset("jitter", duration(&c.Jitter, 0, time.Hour), "0s", "greatest random delay of a probe"),
+		optional("start_spread", duration(&c.StartSpread, 0, time.Hour), "1s",
+			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+span(maxDefaultSpread)),
 		preset("rise", integer(&c.Rise, 1, 100), "2", "successes in a row that make it up"),
-		preset("fall", integer(&c.Fall, 1, 100), "2", "failures in a row that make it down"),
+		preset("fall", integer(&c.Fall, 1, 100), "2", "failures in a row that make it down: the second is asked for after the fast interval"),
 		preset("hold_down", duration(&c.HoldDown, 0, 24*time.Hour), "0s",
 			"least time that it stays down, so that what flaps moves nothing more often"),
-		preset("initial", word(&c.Initial, "unknown", "up", "down"), "unknown", "before the first result, which decides alone if unknown"),
+		preset("initial", word(&c.Initial, "unknown", "up", "down"), "unknown", "before the first result, which decides alone if unknown; the addresses of a router wait for it"),
 		preset("on_error", word(&c.OnError, "fail", "ignore"), "fail",
-			"when it cannot run at all, as when its program is missing: counts as a failure, or changes nothing; see initial"),
+			"when it cannot run at all, as when its program is missing: counts as a failure, or changes nothing: "+
+				"then an initial state that is unknown stays so, and a router that follows the check never takes its addresses"),
 	}
 }
 
@@ -125,7 +136,7 @@ func (c *Check) local() []key {
 		required("file", absolutePath(&c.File), "/run/havip/maintenance", "the file to look at"),
 		preset("absent", boolean(&c.Absent), "false", "up while there is no such file"),
 		preset("max_age", duration(&c.MaxAge, 0, 10*365*24*time.Hour), "0s", "since it was modified; 0s: any"),
-		optional("content", expression(&c.Content), "^ok", "regular expression that it must match; default: not read"),
+		optional("content", expression(&c.Content), "^ok", "regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
 		required("process", text(&c.Process, "the name of a process", isPrintable), "nginx", "its name"),
 		optional("pid_file", absolutePath(&c.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
 		preset("min_processes", integer(&c.MinProcesses, 1, 10000), "1", "how many of that name must run"),
@@ -150,13 +161,18 @@ func (t *TLS) keys() []key {
 		optional("certificate", absolutePath(&t.Certificate), "/etc/havip/client.pem", "the client's; needs key"),
 		optional("key", absolutePath(&t.Key), "/etc/havip/client.key", "of the client's certificate"),
 		optional("alpn", list(&t.ALPN, func(s *string) value { return text(s, "a protocol such as h2", isPrintable) }), "[h2]",
-			"application protocols"),
+			"application protocols, the preferred one first: type tls wants the server to choose one of them; h2 makes type http speak HTTP/2"),
 		preset("insecure", boolean(&t.Insecure), "false", "verify nothing"),
 	}
 }
 
-// maxDefaultTimeout bounds the timeout of a check that does not set one.
-const maxDefaultTimeout = 5 * time.Second
+// maxDefaultTimeout bounds the timeout of a check that does not set one, and
+// maxDefaultSpread the time in which checks of backends begin: until then a
+// backend is taken for alive.
+const (
+	maxDefaultTimeout = 5 * time.Second
+	maxDefaultSpread  = time.Second
+)
 
 // value is a check. One in a service has no target of its own.
 func (c *Check) value(inService bool) value {

@@ -102,12 +102,22 @@ func TestDecoded(t *testing.T) {
 		c.Initial = cmp.Or(c.Initial, "unknown")
 		return c
 	}
+	// Nothing is gained by a second look.
+	atOnce := func(line, column int, c Check) Check {
+		c.Fall = 1
+		return check(line, column, c)
+	}
+	ofBackends := func(c Check) *Check {
+		c.StartSpread = time.Second
+		return &c
+	}
 	template := check(45, 13, Check{Name: "template", Type: "http", Path: "/ready", Method: "GET", Status: []StatusRange{{204, 204}}, MaxBody: 65536})
 	want := &Config{
 		Log:   Log{"debug", "json"},
 		Admin: Admin{"/run/havip/test.sock", netip.MustParseAddrPort("127.0.0.1:9650")},
 		Checks: []Check{
-			check(5, 13, Check{Name: "balancer", Type: "tcp", Timeout: 500 * time.Millisecond, Rise: 3, Fall: 4, Address: "127.0.0.1:8080"}),
+			check(5, 13, Check{Name: "balancer", Type: "tcp", Timeout: 500 * time.Millisecond, LongTimeout: true,
+				StartSpread: 100 * time.Millisecond, Rise: 3, Fall: 4, Address: "127.0.0.1:8080"}),
 			check(7, 5, Check{Name: "page", Type: "http", URL: "https://localhost/health?full=1", Method: "HEAD", Host: "www.example.org",
 				Headers: []Header{{"Accept", "text/plain"}, {"X-Check", "1"}}, Status: page, MaxBody: 65536}),
 			check(13, 11, Check{Name: "script", Type: "exec", Command: []string{"/usr/bin/pgrep", "-x", "nginx"}}),
@@ -123,10 +133,10 @@ func TestDecoded(t *testing.T) {
 			check(37, 9, Check{Name: "mail", Type: "smtp", Address: "127.0.0.1:25", Hello: "lb01.example.org", StartTLS: true}),
 			check(38, 16, Check{Name: "certificate", Type: "tls", Address: "127.0.0.1:443", MinValidity: 336 * time.Hour}),
 			check(39, 12, Check{Name: "program", Type: "exec", Command: []string{"/bin/true"}, User: "nobody:nogroup", Environment: []Header{{"LANG", "C"}}, Directory: "/tmp"}),
-			check(40, 16, Check{Name: "maintenance", Type: "file", File: "/run/maintenance", Absent: true}),
+			atOnce(40, 16, Check{Name: "maintenance", Type: "file", File: "/run/maintenance", Absent: true}),
 			check(41, 14, Check{Name: "heartbeat", Type: "file", File: "/run/beat", MaxAge: time.Minute, Content: "ok"}),
-			check(42, 10, Check{Name: "nginx", Type: "process", Process: "nginx", PIDFile: "/run/nginx.pid", MinProcesses: 1}),
-			check(43, 11, Check{Name: "uplink", Type: "interface", Interface: "eth1"}),
+			atOnce(42, 10, Check{Name: "nginx", Type: "process", Process: "nginx", PIDFile: "/run/nginx.pid", MinProcesses: 1}),
+			atOnce(43, 11, Check{Name: "uplink", Type: "interface", Interface: "eth1"}),
 			check(44, 12, Check{Name: "gateway", Type: "gateway", Interface: "eth0", Gateway: netip.MustParseAddr("192.168.31.1")}),
 		},
 		VRRP: []Router{{
@@ -158,14 +168,17 @@ func TestDecoded(t *testing.T) {
 				{at(107, 9), "192.168.31.242:8081", 2, false},
 				{at(108, 9), "app.example.org:8082", 1, true},
 			},
-			Check: &template,
+			Check: ofBackends(template),
 		}, {
 			Pos: at(110, 5), Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp", Balance: "round-robin",
 			Backends: []Backend{{at(113, 16), "[2001:db8::7]:5432", 1, false}},
-			Check:    new(check(114, 12, Check{Type: "tcp", Interval: 2 * time.Second})),
+			Check:    ofBackends(check(114, 12, Check{Type: "tcp", Interval: 2 * time.Second})),
 		}},
-		Warnings: []Problem{{at(71, 31), "vrrp[0].track[1].weight", "-20: with preempt: false a changed priority alone moves " +
-			"no address: leave weight out to release the addresses on failure, or add mode: resign"}},
+		Warnings: []Problem{
+			{at(33, 24), "checks.secure.tls.server_name", "with insecure: true nothing is verified: leave that out, or this"},
+			{at(33, 45), "checks.secure.tls.ca", "with insecure: true nothing is verified: leave that out, or this"},
+			{at(71, 31), "vrrp[0].track[1].weight", "-20: with preempt: false a changed priority alone moves " +
+				"no address: leave weight out to release the addresses on failure, or add mode: resign"}},
 	}
 	options := gocmp.Options{
 		gocmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }),
@@ -179,13 +192,21 @@ func TestDecoded(t *testing.T) {
 // TestDefaults: a file with required keys only.
 func TestDefaults(t *testing.T) {
 	c, err := Parse("f.yaml", []byte(`
-checks: {c: {type: http}}
+checks:
+  c: {type: http}
+  quick: {type: tcp, interval: 100ms, start_spread: 0s}
+  slow: {type: tcp, address: "192.0.2.7:80", timeout: 3s, long_timeout: true}
+  flag: {type: file, file: /x}
+  text: {type: file, file: /x, content: ok}
+  text1: {type: file, file: /x, content: ok, fall: 1}
 vrrp:
   - {name: a, interface: eth0, vrid: 51, addresses: [192.0.2.1]}
   - {name: b, interface: eth0, vrid: 52, addresses: [192.0.2.2], interval: 40s,
      auth: {type: hmac, keys: [{id: 9, secret: 0123456789abcdef0123456789abcdef}]}}
 services:
   - {name: web, listen: ":80", backends: ["192.0.2.7:80"], check: c}
+  - {name: web2, listen: ":81", backends: ["192.0.2.7:80"], check: quick}
+  - {name: web3, listen: ":82", backends: ["192.0.2.7:80"], check: {type: tcp, interval: 100ms}}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -209,7 +230,16 @@ services:
 		{"active key", c.VRRP[1].Auth.ActiveKey, uint8(9)},
 		{"mode", c.VRRP[1].Auth.Mode, "enforce"},
 		{"window", c.VRRP[1].Auth.Window, 120 * time.Second},
-		{"checks of routers", len(c.Checks), 0},
+		{"checks of routers", len(c.Checks), 4},
+		{"timeout of a check that may take longer", c.Checks[0].Timeout, 3 * time.Second},
+		{"spread of a router's check", c.Checks[0].StartSpread, time.Duration(0)},
+		{"spread of backends' checks", c.Services[0].Check.StartSpread, time.Second},
+		{"spread of backends' checks, turned off", c.Services[1].Check.StartSpread, time.Duration(0)},
+		{"spread of backends' checks, short interval", c.Services[2].Check.StartSpread, 100 * time.Millisecond},
+		{"fall", c.Checks[0].Fall, 2},
+		{"fall of what is noticed at once", c.Checks[1].Fall, 1},
+		{"fall of a content", c.Checks[2].Fall, 2},
+		{"fall of a content, given", c.Checks[3].Fall, 1},
 		{"check interval", c.Services[0].Check.Interval, time.Second},
 		{"check timeout", c.Services[0].Check.Timeout, time.Second},
 		{"path", c.Services[0].Check.Path, "/"},

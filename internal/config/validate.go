@@ -75,8 +75,8 @@ func (d *validator) validateCheck(c *Check, path string) {
 	if c.Timeout == 0 && !d.given(path+".timeout") {
 		c.Timeout = min(c.Interval, maxDefaultTimeout)
 	}
-	if c.Interval > 0 && c.Timeout > c.Interval {
-		d.fail(path+".timeout", "%s: longer than the interval, %s", span(c.Timeout), span(c.Interval))
+	if c.Interval > 0 && c.Timeout > c.Interval && !c.LongTimeout {
+		d.fail(path+".timeout", "%s: longer than the interval, %s: shorten it, or add long_timeout: true", span(c.Timeout), span(c.Interval))
 	}
 	if c.FastInterval > c.Interval && c.Interval > 0 {
 		d.fail(path+".fast_interval", "%s: longer than the interval, %s", span(c.FastInterval), span(c.Interval))
@@ -106,6 +106,16 @@ func (d *validator) validateProbe(c *Check, path string) {
 	}
 	if c.TLS != nil && (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		d.fail(path+".tls", "certificate and key: want both or none")
+	}
+	if c.TLS != nil && c.TLS.Insecure {
+		for _, key := range []string{".tls.ca", ".tls.server_name"} {
+			if d.given(path + key) {
+				d.warn(path+key, "with insecure: true nothing is verified: leave that out, or this")
+			}
+		}
+	}
+	if c.Content != "" && !d.given(path+".fall") {
+		c.Fall = 2 // whoever writes the file may have emptied it first
 	}
 	if c.Absent && (c.MaxAge > 0 || c.Content != "") {
 		d.fail(path+".absent", "true: a file that is not there has neither an age nor a content: leave out max_age and content")
@@ -195,6 +205,7 @@ func (d *validator) validateServiceCheck(s *Service, path string) {
 	}
 	if s.Check.Name == "" {
 		d.validateCheck(s.Check, path)
+		d.spread(s.Check, path)
 		return
 	}
 	found := d.reference(s.Check.Name, path)
@@ -202,11 +213,19 @@ func (d *validator) validateServiceCheck(s *Service, path string) {
 		return
 	}
 	c := *found
+	d.spread(&c, join("checks", c.Name))
 	s.Check = &c
 	if target := d.target(found); c.Type != "" && target == "" {
 		d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
 	} else if target != "" && d.given(target) {
 		d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", strings.TrimSuffix(path, ".check"))
+	}
+}
+
+// spread keeps the checks of backends from probing all at the same time.
+func (d *validator) spread(c *Check, path string) {
+	if !d.given(path + ".start_spread") {
+		c.StartSpread = min(c.Interval, maxDefaultSpread)
 	}
 }
 

@@ -95,6 +95,9 @@ func typed(pos *Position, keys []key, all, variants []variant) value {
 			if k.name == "type" {
 				k.example = t.name
 			}
+			if preset, ok := t.presets[k.name]; ok {
+				k.preset = preset
+			}
 			if !special || slices.Contains(t.keys, k.name) {
 				s.keys = append(s.keys, k)
 			}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"sync"
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
@@ -30,11 +32,32 @@ func (c *check) state() healthcheck.State {
 	return c.monitor.Status().State
 }
 
+// follow has fn called with the monitor's present state, if it is known, and
+// then with every change. cancel waits for a call that is under way, so that
+// nothing comes after it; fn must not call it.
+func follow(m *healthcheck.Monitor, fn func(healthcheck.State)) (cancel func()) {
+	var mu sync.Mutex
+	cancelled := false
+	unsubscribe := m.Subscribe(func(s healthcheck.Status) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !cancelled && s.State != healthcheck.Unknown {
+			fn(s.State)
+		}
+	})
+	return func() {
+		unsubscribe()
+		mu.Lock()
+		defer mu.Unlock()
+		cancelled = true
+	}
+}
+
 // newMonitor makes the monitor of one check. backend is the address to probe
 // if the check is a service's, and empty if the check names its own target.
 // known is the state that an earlier one has found, if any.
 func newMonitor(c config.Check, name, backend string, known healthcheck.State, log *slog.Logger) (*healthcheck.Monitor, error) {
-	checker, err := newChecker(c, backend)
+	checker, err := newRenewing(c, backend, log)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +76,8 @@ func monitorConfig(c config.Check) healthcheck.Config {
 		FastInterval: c.FastInterval,
 		DownInterval: c.DownInterval,
 		Timeout:      c.Timeout,
+		LongTimeout:  c.LongTimeout,
+		StartSpread:  c.StartSpread,
 		Jitter:       c.Jitter,
 		Rise:         c.Rise,
 		Fall:         c.Fall,
@@ -66,6 +91,64 @@ func monitorConfig(c config.Check) healthcheck.Config {
 		mc.Initial = healthcheck.Down
 	}
 	return mc
+}
+
+// renewing is a checker that is made anew when the file of its authorities was
+// changed, so that they can be renewed in place. While the file cannot be read,
+// as in the middle of being written, those before count.
+type renewing struct {
+	healthcheck.Checker
+	cfg     config.Check
+	backend string
+	log     *slog.Logger
+	file    os.FileInfo // as it was just before it was read
+}
+
+// newRenewing returns a checker of c, a renewing one where that makes sense.
+func newRenewing(c config.Check, backend string, log *slog.Logger) (healthcheck.Checker, error) {
+	if c.TLS == nil || c.TLS.CA == "" {
+		return newChecker(c, backend)
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	r := &renewing{cfg: c, backend: backend, log: log}
+	err := r.renew()
+	return r, err
+}
+
+// Check is not called twice at the same time.
+func (r *renewing) Check(ctx context.Context) error {
+	if err := r.renew(); err != nil {
+		r.log.Warn("the authorities of a check cannot be read again", "check", r.cfg.Name, "backend", r.backend, "error", err)
+	}
+	return r.Checker.Check(ctx)
+}
+
+// Validate reports what is wrong with the checker.
+func (r *renewing) Validate() error {
+	if v, ok := r.Checker.(interface{ Validate() error }); ok {
+		return v.Validate()
+	}
+	return nil
+}
+
+// renew makes the checker of the file as it is now, unless it is of that
+// already. A mistake is told once.
+func (r *renewing) renew() error {
+	file, err := os.Stat(r.cfg.TLS.CA)
+	if err != nil && r.file == nil && r.Checker != nil {
+		return nil // told before
+	}
+	if err == nil && r.file != nil && os.SameFile(file, r.file) && file.Size() == r.file.Size() && file.ModTime().Equal(r.file.ModTime()) {
+		return nil
+	}
+	r.file = file
+	checker, err := newChecker(r.cfg, r.backend)
+	if err == nil {
+		r.Checker = checker
+	}
+	return err
 }
 
 func newChecker(c config.Check, backend string) (healthcheck.Checker, error) {
@@ -162,7 +245,8 @@ func newHTTPChecker(c config.Check, backend string, encryption *tls.Config) *hea
 }
 
 // tlsConfig reads the files that c names; nil stays nil. The client's
-// certificate is read again for each connection, so that it can be renewed.
+// certificate is read again for each connection, so that it can be renewed; of
+// the authorities renewing sees to that.
 func tlsConfig(c *config.TLS) (*tls.Config, error) {
 	if c == nil {
 		return nil, nil

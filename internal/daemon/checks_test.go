@@ -1,13 +1,26 @@
 package daemon
 
 import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,6 +164,151 @@ func TestTLSFiles(t *testing.T) {
 	}
 	if c, err := tlsConfig(nil); c != (*tls.Config)(nil) || err != nil {
 		t.Errorf("without TLS: %v, %v", c, err)
+	}
+}
+
+// authority makes an authority's certificate in PEM form, and one that it has
+// issued to 127.0.0.1.
+func authority(t *testing.T, name string) (ca []byte, server tls.Certificate) {
+	t.Helper()
+	issue := func(template, parent *x509.Certificate, signer crypto.Signer) (*x509.Certificate, crypto.Signer) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.SerialNumber, template.NotAfter = big.NewInt(1), time.Now().Add(time.Hour)
+		if parent == nil {
+			parent, signer = template, key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cert, key
+	}
+	root, rootKey := issue(&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}, nil, nil)
+	leaf, leafKey := issue(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, root, rootKey)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}),
+		tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: leafKey}
+}
+
+// TestRenewedAuthority: the authorities are those in the file now, and while
+// that makes no sense those before.
+func TestRenewedAuthority(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	put := func(content []byte) {
+		t.Helper()
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	firstCA, first := authority(t, "first")
+	secondCA, second := authority(t, "another name, for another size")
+	var cert atomic.Pointer[tls.Certificate]
+	cert.Store(&first)
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert.Load(), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				c.(*tls.Conn).Handshake()
+				c.Close()
+			}()
+		}
+	}()
+	put(firstCA)
+	log := &lockedBuffer{}
+	c := config.Check{Type: "tls", Name: "secure", Address: ln.Addr().String(), TLS: &config.TLS{CA: file}}
+	checker, err := newRenewing(c, "", slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		good bool
+		logs int // lines so far
+	}{
+		{"the first authority", func() {}, true, 0},
+		{"a server of another one", func() { cert.Store(&second) }, false, 0},
+		{"the file is renewed", func() { put(secondCA) }, true, 0},
+		{"the file is empty", func() { put(nil) }, true, 1},
+		{"it still is", func() {}, true, 1},
+		{"the file is gone", func() { os.Remove(file) }, true, 2},
+		{"it still is", func() {}, true, 2},
+		{"both authorities", func() { put(append(firstCA, secondCA...)) }, true, 2},
+		{"the first server is back", func() { cert.Store(&first) }, true, 2},
+	} {
+		step.do()
+		if err := checker.Check(t.Context()); (err == nil) != step.good {
+			t.Errorf("%s: %v", step.what, err)
+		}
+		if n := strings.Count(log.String(), "\n"); n != step.logs {
+			t.Errorf("%s: %d lines of the log, want %d: %s", step.what, n, step.logs, log.String())
+		}
+	}
+	c.Address = "nowhere"
+	if checker, err = newRenewing(c, "", nil); err != nil {
+		t.Fatal(err)
+	}
+	if checker.(*renewing).Validate() == nil {
+		t.Error("a bad address is accepted")
+	}
+}
+
+// TestFollow: when it is cancelled, a call under way has ended, and no other
+// comes.
+func TestFollow(t *testing.T) {
+	healthy := make(chan bool, 1)
+	healthy <- true
+	m, err := healthcheck.NewMonitor(healthcheck.Config{Rise: 1, Fall: 1, Interval: time.Millisecond,
+		Checker: healthcheck.CheckerFunc(func(context.Context) error {
+			up := <-healthy
+			if healthy <- !up; !up {
+				return errors.New("down")
+			}
+			return nil
+		})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := start(m.Run, func(err error) { t.Error(err) })
+	defer run.stop()
+	for range 50 {
+		var calls, under atomic.Int32
+		cancel := follow(m, func(s healthcheck.State) {
+			under.Add(1)
+			defer under.Add(-1)
+			if s == healthcheck.Unknown {
+				t.Error("an unknown state is told")
+			}
+			calls.Add(1)
+			time.Sleep(time.Millisecond)
+		})
+		until(t, "it is called", func() bool { return calls.Load() > 1 })
+		cancel()
+		if under.Load() != 0 {
+			t.Fatal("a call is under way")
+		}
+		before := calls.Load()
+		changes := m.Status().Changes
+		until(t, "the state changes", func() bool { return m.Status().Changes > changes+1 })
+		if calls.Load() != before {
+			t.Fatal("called after the end")
+		}
 	}
 }
 

@@ -146,11 +146,7 @@ func (s *service) follow() {
 		if m.cancel != nil {
 			m.cancel()
 		}
-		m.cancel = m.monitor.Subscribe(func(st healthcheck.Status) {
-			if st.State != healthcheck.Unknown {
-				pool.SetHealth(address, st.State == healthcheck.Up)
-			}
-		})
+		m.cancel = follow(m.monitor, func(s healthcheck.State) { pool.SetHealth(address, s == healthcheck.Up) })
 		if m.task == nil {
 			m.task = start(m.monitor.Run, func(err error) { s.log.Error("monitor ended", "backend", address, "error", err) })
 		}
