@@ -12,8 +12,8 @@ import (
 // hears them is about to take that over.
 //
 // Peers would discard them as replayed once they are older than validFor: get
-// new ones before then. It is hundreds of years unless advertisements are
-// authenticated with AuthAH or AuthHMAC. The error is about a router that does
+// new ones before then, and after [Router.SetAuth]. It is hundreds of years
+// unless advertisements are authenticated with AuthAH or AuthHMAC. The error is about a router that does
 // not run, or has no address to send from.
 func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error) {
 	r.conn.mu.Lock()

@@ -18,10 +18,10 @@ var ErrStopped = errors.New("daemon: stopping")
 // Reload goes on with another configuration and touches only what differs: a
 // router, a check or a service that is the same keeps its addresses, its state
 // and its connections. So does a router whose priority, tracks, notification,
-// excluded addresses or routes are all that changed, and a service that keeps
-// its listen address. A router
-// that changes otherwise hands over to a peer, if it is Active, and takes part
-// again as what it is now.
+// authentication (except from ah or to it), excluded addresses or routes are all
+// that changed, and a service that keeps its listen address. A router that
+// changes otherwise hands over to a peer, if it is Active, and takes part again
+// as what it is now.
 //
 // Everything new is opened before anything is touched, in the network namespace
 // of the calling thread: on error all goes on as before. Only what cannot be

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -88,6 +89,11 @@ func sameRouter(a, b config.Router) bool {
 	if (a.Priority == ownerPriority) != (b.Priority == ownerPriority) {
 		return false
 	}
+	const ah = "ah" // takes another socket
+	if (a.Auth.Type == ah) != (b.Auth.Type == ah) {
+		return false
+	}
+	b.Auth = a.Auth
 	b.Priority, b.StartDelay = a.Priority, a.StartDelay
 	b.Excluded, b.Routes = a.Excluded, a.Routes
 	b.Track, b.Notify, b.NotifyUser, b.NotifyFIFO, b.NotifyTimeout = a.Track, a.Notify, a.NotifyUser, a.NotifyFIFO, a.NotifyTimeout
@@ -107,8 +113,9 @@ func (r *router) shed(cfg config.Router) error {
 func (r *router) update(cfg config.Router, checks map[string]*check) error {
 	r.cfg = cfg
 	r.tracker.configure(cfg, checks)
+	err := r.router.SetAuth(auth(cfg.Auth))
 	next := vipConfig(cfg)
-	return r.move(next.Addresses, next.Routes)
+	return errors.Join(err, r.move(next.Addresses, next.Routes))
 }
 
 // moveTime bounds a change of the addresses that are held.
