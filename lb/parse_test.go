@@ -187,6 +187,18 @@ func TestServerName(t *testing.T) {
 			}
 		}
 	}
+	// Who makes it last gets no more of our time than that.
+	b := fragmented(hello(t, "a.test"), 1)
+	calls, err := 0, error(nil)
+	for i, need := 0, 0; i <= len(b) && (err == nil || err == errShort); i++ {
+		if i >= need {
+			calls++
+			_, need, err = serverName(b[:i])
+		}
+	}
+	if err != errNotTLS || calls > 2*helloRecords+1 {
+		t.Errorf("a record for each byte: %v after %d attempts", err, calls)
+	}
 	if name, _, err := serverName(hello(t, "")); name != "" || err != nil {
 		t.Errorf("without SNI: %q, %v", name, err)
 	}
