@@ -40,6 +40,9 @@ func TestAcceptance(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("v%d %s/LB-01 %s/LB-02 %s", tc.params.Version, cast, tc.lb01, tc.lb02), func(t *testing.T) {
 			t.Parallel()
+			if tc.lb02 == "keepalived" {
+				lab.NeedRoot(t) // it is LB-02's check that has to succeed
+			}
 			a, b := kinds[tc.lb01], kinds[tc.lb02]
 			acceptance(t, scenario.Config{
 				Params:   tc.params,

@@ -152,6 +152,9 @@ func TestWeightWithoutPreemption(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name == "keepalived" {
+				lab.NeedRoot(t)
+			}
 			p := scenario.Params{Interval: time.Second, Version: 2}
 			s, err := scenario.New(lab.New(t), t.TempDir(), scenario.Config{
 				Params:   p,

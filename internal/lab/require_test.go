@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -75,5 +76,18 @@ func TestEventually(t *testing.T) {
 	r = record(func(tb testing.TB) { Until(tb, time.Millisecond, "the moon", func() bool { return false }) })
 	if !strings.HasPrefix(r.failed, "the moon: not within 1ms") {
 		t.Errorf("failed with %q", r.failed)
+	}
+}
+
+// TestNeedRoot: whoever may make users is not skipped, whoever is inside a user
+// namespace of his own is, whatever HAVIP_REQUIRE says.
+func TestNeedRoot(t *testing.T) {
+	t.Setenv(requireVar, "all")
+	r := record(func(t testing.TB) { NeedRoot(t) })
+	_, err := os.Stat("/proc/self/setgroups")
+	uids, _ := os.ReadFile("/proc/self/uid_map")
+	alone := err == nil && strings.HasSuffix(strings.TrimSpace(string(uids)), " 1")
+	if (r.skipped != "") != alone || r.failed != "" {
+		t.Errorf("one user only: %v; skipped %q, failed %q", alone, r.skipped, r.failed)
 	}
 }
