@@ -35,7 +35,8 @@ type Config struct {
 	// with this hardware address, on top of Interface: when they move, neighbours
 	// need not learn a new one. The macvlan is made by Run, up only while the
 	// addresses are held, and deleted at the end; net.ipv4.conf.*.arp_ignore and
-	// arp_announce of Interface are raised for that time. See [VirtualMAC].
+	// arp_announce of Interface are raised for that time. Routes go by Interface
+	// all the same. See [VirtualMAC].
 	VirtualMAC net.HardwareAddr
 	// MacvlanName is the macvlan's name. Default: Keepalived's, "vrrp.51" for
 	// VRID 51, "vrrp6.51" for IPv6.
@@ -43,7 +44,7 @@ type Config struct {
 	// NoAccept drops what is addressed to the addresses while they are held:
 	// Accept_Mode False (RFC 9568 §6.1), for a router that others send through
 	// and not to. ARP and neighbour discovery go on. It takes nftables, with a
-	// table of its own that is named after Name.
+	// table of its own that is named after Name, which must then be unique.
 	NoAccept bool
 	// Addresses are put on the interface by Acquire, in this order, whether or
 	// not they are listed in advertisements. They may mix families. Required.
@@ -55,6 +56,12 @@ type Config struct {
 	// 0: the addresses stay until they are removed. See [LeaseFor]. Routes have
 	// no lifetime, but IPv4 ones go with an address that is their Source.
 	Lease time.Duration
+	// Entitled, if set, is asked when a lease was not renewed in time whether
+	// the addresses are this host's all the same, beyond doubt and as of now: the
+	// kernel may just have been slow. If it says so the Manager goes on, and
+	// announces what had gone meanwhile. Without it, or if it says no, they are
+	// lost. It must not call the Manager. See vrrp's Router.Entitled.
+	Entitled func() bool
 	// Announce says how often the link is told where the addresses are.
 	Announce Schedule
 	// OnLost, if set, is called when addresses that were acquired could not be
@@ -62,10 +69,16 @@ type Config struct {
 	// removed what was left, and adds nothing until Acquire is called again:
 	// the election must be held anew. It is called from Run's goroutine.
 	OnLost func(reason error)
+	// OnRemovals, if set, is told what RemovalRequests returns whenever that has
+	// changed, before anything is added that only the new ones would remove: an
+	// interface was made anew, an address is new. It must not call the Manager,
+	// and return soon.
+	OnRemovals func(requests [][]byte)
 	// Probe, if not 0, makes Acquire ask the link first whether another host has
 	// the addresses, in the manner of RFC 5227 §2.1.1 and RFC 4862 §5.4, and
-	// fail with ErrInUse if one still answers in the second half of this time.
-	// It delays every takeover; 50 ms is enough on most links. At most 5 s.
+	// fail with ErrInUse if one still answers in the second half of this time,
+	// or probes for an IPv4 address itself. It delays every takeover; 50 ms is
+	// enough on most links. At most 5 s.
 	Probe time.Duration
 	// OnConflict, if set, is called when another host claims an address that is
 	// held here, at most once a second for each address. It is called from Run's
@@ -89,8 +102,9 @@ type Address struct {
 	// Interface is the device, if it is neither Config.Interface nor, with a
 	// virtual MAC, the macvlan.
 	Interface string
-	// Scope of an IPv4 address. Default ScopeGlobal. The kernel derives that of
-	// an IPv6 address.
+	// Scope of an IPv4 address. Default ScopeGlobal. In a network that the
+	// interface has an address in, the kernel takes no other than that one's. It
+	// derives the scope of an IPv6 address by itself.
 	Scope Scope
 	// Label of an IPv4 address, such as "eth0:vip"; at most 15 bytes.
 	Label string
@@ -131,10 +145,11 @@ const minLease = time.Second
 
 // LeaseFor returns the lease that suits a virtual router with the given
 // interval between advertisements: the longest one, in whole seconds, that
-// lapses before a peer takes the addresses over, which it does three intervals
-// after it last heard an advertisement. At least 1 s, the kernel's shortest.
-func LeaseFor(interval time.Duration) time.Duration {
-	return max(minLease, (3 * interval).Truncate(time.Second))
+// lapses before a peer takes the addresses over, which it does a number of
+// intervals after it last heard an advertisement: 3 unless it is configured
+// otherwise. At least 1 s, the kernel's shortest.
+func LeaseFor(interval time.Duration, intervals int) time.Duration {
+	return max(minLease, (time.Duration(intervals) * interval).Truncate(time.Second))
 }
 
 // validate checks c and fills its defaults in.

@@ -122,16 +122,23 @@ func TestParseAddress(t *testing.T) {
 // A lease that lapses only after a peer may have taken over would let the
 // address be held twice; the kernel cannot do less than a second.
 func TestLeaseFor(t *testing.T) {
-	for interval, want := range map[time.Duration]time.Duration{
-		10 * time.Millisecond:   time.Second,
-		100 * time.Millisecond:  time.Second,
-		500 * time.Millisecond:  time.Second,
-		time.Second:             3 * time.Second,
-		1500 * time.Millisecond: 4 * time.Second,
-		255 * time.Second:       765 * time.Second,
+	for _, tt := range []struct {
+		interval  time.Duration
+		intervals int
+		want      time.Duration
+	}{
+		{10 * time.Millisecond, 3, time.Second},
+		{100 * time.Millisecond, 3, time.Second},
+		{500 * time.Millisecond, 3, time.Second},
+		{time.Second, 3, 3 * time.Second},
+		{1500 * time.Millisecond, 3, 4 * time.Second},
+		{255 * time.Second, 3, 765 * time.Second},
+		{time.Second, 2, 2 * time.Second},
+		{time.Second, 1, time.Second},
+		{100 * time.Millisecond, 25, 2 * time.Second},
 	} {
-		if got := LeaseFor(interval); got != want {
-			t.Errorf("LeaseFor(%v) = %v, want %v", interval, got, want)
+		if got := LeaseFor(tt.interval, tt.intervals); got != tt.want {
+			t.Errorf("LeaseFor(%v, %d) = %v, want %v", tt.interval, tt.intervals, got, tt.want)
 		}
 	}
 }

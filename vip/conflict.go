@@ -2,8 +2,6 @@ package vip
 
 import (
 	"bytes"
-	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -27,6 +25,7 @@ type sighting struct {
 	index int
 	addr  netip.Addr
 	mac   net.HardwareAddr
+	probe bool // somebody is about to claim it
 	time  time.Time
 }
 
@@ -35,27 +34,43 @@ const conflictEvery = time.Second
 
 // see takes a sighting from the Namespace, and never waits.
 func (m *Manager) see(s sighting) {
-	to := m.sightings
-	if m.probing.Load() {
-		to = m.answers
-	} else if !m.holds.Load() {
-		return
+	if m.holds.Load() && !s.probe {
+		offer(m.sightings, s)
 	}
+}
+
+// offer passes a sighting on, unless there is a queue: one of those in it will
+// do.
+func offer(to chan sighting, s sighting) {
 	select {
 	case to <- s:
-	default: // one of those in the queue will do
+	default:
 	}
 }
 
 // foreign reports whether a sighting is another host's. Called with m.mu held.
 func (m *Manager) foreign(s sighting) (ifname string, foreign bool) {
 	for _, a := range m.cfg.Addresses {
+		if a.Prefix.Addr() != s.addr {
+			continue
+		}
 		l := m.links[a.Interface]
-		if a.Prefix.Addr() == s.addr && l.index == s.index {
+		if l.index == s.index {
 			return l.name, !bytes.Equal(s.mac, l.mac)
+		}
+		// Another holder has the virtual MAC too, and a macvlan does not hear
+		// what comes from its own address. Its parent hears it, and what the
+		// macvlan itself sends it does not.
+		if parent := m.links[m.cfg.Interface]; m.ours(a.Interface) && parent.index == s.index {
+			return parent.name, bytes.Equal(s.mac, l.mac)
 		}
 	}
 	return "", false
+}
+
+// ours reports whether an interface is the macvlan.
+func (m *Manager) ours(name string) bool {
+	return m.cfg.VirtualMAC != nil && name == m.cfg.MacvlanName
 }
 
 // conflict counts and reports a sighting if it is another host's.
@@ -67,73 +82,18 @@ func (m *Manager) conflict(s sighting) {
 		return
 	}
 	m.status.Conflicts++
-	report := s.time.Sub(m.reported[s.addr]) >= conflictEvery
+	count := m.status.Conflicts
+	report := s.time.Sub(m.disputed[s.addr]) >= conflictEvery
 	if report {
-		m.reported[s.addr] = s.time
+		m.disputed[s.addr] = s.time
 	}
 	m.mu.Unlock()
 	if !report {
 		return
 	}
 	m.log.Warn("another host claims an address that is held here",
-		"address", s.addr, "mac", s.mac.String(), "interface", ifname)
+		"address", s.addr, "mac", s.mac.String(), "interface", ifname, "conflicts", count)
 	if m.cfg.OnConflict != nil {
 		m.cfg.OnConflict(Conflict{Address: s.addr, MAC: s.mac, Interface: ifname, Time: s.time})
 	}
-}
-
-// probe asks the link twice whether another host has one of the addresses. Only
-// an answer in the second half of the time counts: when addresses move, the
-// host that had them may be a moment late in letting go. Called with m.mu held.
-func (m *Manager) probe(ctx context.Context) error {
-	if m.cfg.Probe == 0 {
-		return nil
-	}
-	if err := m.resolve(); err != nil {
-		return err
-	}
-	m.probing.Store(true)
-	defer m.probing.Store(false)
-	half := time.NewTimer(m.cfg.Probe / 2)
-	defer half.Stop()
-	end := time.NewTimer(m.cfg.Probe)
-	defer end.Stop()
-	if err := m.ask(); err != nil {
-		return err
-	}
-	for late := false; ; {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-half.C:
-			late = true
-			if err := m.ask(); err != nil {
-				return err
-			}
-		case s := <-m.answers:
-			if ifname, foreign := m.foreign(s); foreign && late {
-				return fmt.Errorf("vip: %s: %v is at %v: %w", ifname, s.addr, s.mac, ErrInUse)
-			}
-		case <-end.C:
-			return nil
-		}
-	}
-}
-
-// ask sends one probe for each address.
-func (m *Manager) ask() error {
-	for _, a := range m.cfg.Addresses {
-		l := m.links[a.Interface]
-		if !l.ethernet || !l.up {
-			continue
-		}
-		frame, err := probeFrame(a.Prefix.Addr(), l.mac)
-		if err != nil {
-			return err
-		}
-		if err := m.ns.kernel.send(l.index, frame); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -157,6 +157,7 @@ func (k *fakeKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) e
 }
 
 func (k *fakeKernel) filter(string, []netip.Addr) error { return k.do("filter") }
+func (k *fakeKernel) sweep([]netip.Addr) error          { return k.do("sweep") }
 
 func (k *fakeKernel) setUp(index int, up bool) error {
 	k.mu.Lock()
@@ -177,6 +178,10 @@ func (k *fakeKernel) removeLink(index int) error {
 }
 
 func (k *fakeKernel) setDown(int) []byte { return []byte("set down") }
+
+func (k *fakeKernel) setting4(index, setting int, value uint32) []byte {
+	return fmt.Appendf(nil, "set %d of %d to %d", setting, index, value)
+}
 
 func (k *fakeKernel) send(_ int, frame []byte) error {
 	k.mu.Lock()

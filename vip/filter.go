@@ -1,26 +1,42 @@
 package vip
 
-import "net/netip"
+import (
+	"errors"
+	"net/netip"
+)
+
+// The methods below are called with m.mu held.
 
 // reject has what is sent to the addresses dropped, before they are there.
 func (m *Manager) reject() error {
 	if !m.cfg.NoAccept {
 		return nil
 	}
+	m.accepts = false
+	return m.ns.kernel.filter(m.cfg.Name, m.addrs())
+}
+
+// accept undoes reject. The first time it undoes what a predecessor left of it,
+// under whatever name, and though there is nothing to be dropped any more.
+func (m *Manager) accept() error {
+	if m.accepts {
+		return nil
+	}
+	var err error
+	if m.swept {
+		err = m.ns.kernel.filter(m.cfg.Name, nil)
+	} else if err = m.ns.kernel.sweep(m.addrs()); !m.cfg.NoAccept && errors.Is(err, errors.ErrUnsupported) {
+		err = nil // nothing can be left
+	}
+	m.accepts = err == nil
+	m.swept = m.swept || m.accepts
+	return err
+}
+
+func (m *Manager) addrs() []netip.Addr {
 	addrs := make([]netip.Addr, len(m.cfg.Addresses))
 	for i, a := range m.cfg.Addresses {
 		addrs[i] = a.Prefix.Addr()
 	}
-	m.accepts = false
-	return m.ns.kernel.filter(m.cfg.Name, addrs)
-}
-
-// accept undoes reject, and what a predecessor left of it.
-func (m *Manager) accept() error {
-	if !m.cfg.NoAccept || m.accepts {
-		return nil
-	}
-	err := m.ns.kernel.filter(m.cfg.Name, nil)
-	m.accepts = err == nil
-	return err
+	return addrs
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -13,7 +15,11 @@ import (
 
 // filter drops what is addressed to virtual addresses: Accept_Mode False
 // (RFC 9568 §6.1), in one nftables table for each Manager.
-type filter struct{ conn *nftables.Conn }
+type filter struct {
+	mu   sync.Mutex // conn collects a transaction until it is flushed
+	conn *nftables.Conn
+	own  map[string]bool // names of tables that this process has made
+}
 
 func (k *linuxKernel) filter(name string, addrs []netip.Addr) error {
 	switch {
@@ -25,32 +31,48 @@ func (k *linuxKernel) filter(name string, addrs []netip.Addr) error {
 	return k.packets.drop(name, addrs)
 }
 
+func (k *linuxKernel) sweep(addrs []netip.Addr) error {
+	if k.packets == nil {
+		return fmt.Errorf("nftables: %w", errors.ErrUnsupported)
+	}
+	return k.packets.sweep(addrs)
+}
+
 // openFilter opens a filter in the network namespace of the calling thread.
 func openFilter() (*filter, error) {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	return &filter{conn}, nil
+	return &filter{conn: conn, own: make(map[string]bool)}, nil
 }
 
 func (f *filter) close() error { return f.conn.CloseLasting() }
 
-// filterTable names a Manager's table. It holds no character that nft would
-// have to quote.
+// tablePrefix tells our tables from others.
+const tablePrefix = "havip_"
+
+// filterTable names a Manager's table, each its own. It holds no character that
+// nft would have to quote.
 func filterTable(name string) *nftables.Table {
-	safe := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-			return r
+	var safe strings.Builder
+	for _, b := range []byte(name) {
+		switch {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '_', b == '-', b == '.':
+			safe.WriteByte(b)
+		default:
+			fmt.Fprintf(&safe, "/%02x", b)
 		}
-		return '_'
-	}, name)
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: "havip_" + safe}
+	}
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: tablePrefix + safe.String()}
 }
 
 // drop replaces the Manager's table by one that drops what comes in for addrs.
 func (f *filter) drop(name string, addrs []netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	table := filterTable(name)
+	f.own[table.Name] = true
 	// Adding it first makes deleting it succeed; both are in one transaction
 	// with what follows, so that there is no moment without the rules.
 	f.conn.AddTable(table)
@@ -108,10 +130,59 @@ func (f *filter) dropFamily(input *nftables.Chain, addrs []netip.Addr, family by
 
 // pass removes the Manager's table, if there is one.
 func (f *filter) pass(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	table := filterTable(name)
 	f.conn.AddTable(table)
 	f.conn.DelTable(table)
 	return f.flush("remove rules")
+}
+
+// sweep removes the tables of other processes that drop what comes in for one of
+// addrs. It does not go by names: the predecessor may have had others.
+func (f *filter) sweep(addrs []netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	tables, err := f.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if errors.Is(err, unix.EINVAL) {
+		err = errors.ErrUnsupported // netfilter's answer where there is no nftables
+	}
+	if err != nil {
+		return fmt.Errorf("nftables: list tables: %w", err)
+	}
+	for _, t := range tables {
+		if !strings.HasPrefix(t.Name, tablePrefix) || f.own[t.Name] {
+			continue
+		}
+		drops, err := f.drops(t, addrs)
+		if err != nil {
+			return fmt.Errorf("nftables: table %s: %w", t.Name, err)
+		}
+		if drops {
+			f.conn.DelTable(t)
+		}
+	}
+	return f.flush("remove a predecessor's rules")
+}
+
+// drops tells whether a table is about one of addrs.
+func (f *filter) drops(t *nftables.Table, addrs []netip.Addr) (bool, error) {
+	sets, err := f.conn.GetSets(t)
+	if err != nil {
+		return false, err
+	}
+	for _, s := range sets {
+		elements, err := f.conn.GetSetElements(s)
+		if err != nil {
+			return false, err
+		}
+		for _, e := range elements {
+			if a, ok := netip.AddrFromSlice(e.Key); ok && slices.Contains(addrs, a) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 func (f *filter) flush(what string) error {

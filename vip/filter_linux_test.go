@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -149,5 +150,93 @@ func TestNoAccept(t *testing.T) {
 	}
 	if filtered() {
 		t.Error("a filter after the end")
+	}
+}
+
+// tables lists the names of our tables.
+func tables(t *testing.T, f *filter) (names []string) {
+	t.Helper()
+	list, err := f.conn.ListTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tb := range list {
+		names = append(names, tb.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// openFilterIn opens a filter inside a host.
+func openFilterIn(t *testing.T, h *lab.Host) *filter {
+	t.Helper()
+	var f *filter
+	if err := h.Do(func() (err error) { f, err = openFilter(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.close() })
+	return f
+}
+
+// A killed predecessor's filter goes at the start, whatever its router was called
+// and though this one accepts. Those of other addresses, and of others, stay.
+func TestNetnsFilterIsSwept(t *testing.T) {
+	for _, noAccept := range []bool{false, true} {
+		h := lab.New(t).MustHost("a", "192.0.2.1/24")
+		predecessor := openFilterIn(t, h)
+		for name, addrs := range map[string][]string{
+			"VI_1": {vip4}, "renamed since": {"192.0.2.77", vip6}, "another's": {"192.0.2.78"},
+		} {
+			var list []netip.Addr
+			for _, a := range addrs {
+				list = append(list, netip.MustParseAddr(a))
+			}
+			if err := predecessor.drop(name, list); err != nil {
+				t.Fatal(err)
+			}
+		}
+		predecessor.conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "firewall"})
+		if err := predecessor.conn.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		m, _ := runIn(t, h, Config{Name: "VI_1", Addresses: addrs(t, vip4+"/24", vip6+"/64"), NoAccept: noAccept})
+		<-m.Ready()
+		if got, want := tables(t, predecessor), []string{"firewall", "havip_another/27s"}; !slices.Equal(got, want) {
+			t.Errorf("tables %v, want %v", got, want)
+		}
+	}
+}
+
+// Routers with similar names have tables of their own, and work at the same
+// time.
+func TestNetnsFiltersApart(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24")
+	f := openFilterIn(t, h)
+	names := []string{"VI-1", "VI_1", "VI 1", "VI.1", "VI/201", "V\u00cd1"}
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() {
+			for range 20 {
+				if err := f.drop(name, []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := tables(t, f); len(got) != len(names) {
+		t.Errorf("tables %v, want %d", got, len(names))
+	}
+	for i, name := range names {
+		drops, err := f.drops(filterTable(name), []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})})
+		if err != nil || !drops {
+			t.Errorf("%s has not its own table: %v", name, err)
+		}
+		if err := f.pass(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := tables(t, f); len(got) != 0 {
+		t.Errorf("tables %v are left", got)
 	}
 }

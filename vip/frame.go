@@ -100,14 +100,18 @@ func probeFrame(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
 	return marshal(mcast, mac, ethernet.EtherTypeIPv6, ipv6Packet(netip.IPv6Unspecified(), dst, icmp))
 }
 
-// parseARP returns the sender of an ARP packet, without its Ethernet header. A
-// probe, whose sender has no address yet, claims nothing.
-func parseARP(b []byte) (netip.Addr, net.HardwareAddr, bool) {
+// parseARP returns the address that an ARP packet, without its Ethernet header,
+// claims for its sender. That of a probe has none yet: it asks for the one that
+// it is about to claim.
+func parseARP(b []byte) (s sighting, ok bool) {
 	if len(b) < arpSize || !bytes.Equal(b[:6], []byte{0, 1, 8, 0, 6, 4}) {
-		return netip.Addr{}, nil, false
+		return sighting{}, false
 	}
-	addr := netip.AddrFrom4([4]byte(b[14:18]))
-	return addr, bytes.Clone(b[8:14]), !addr.IsUnspecified()
+	s = sighting{addr: netip.AddrFrom4([4]byte(b[14:18])), mac: bytes.Clone(b[8:14])}
+	if s.addr.IsUnspecified() {
+		s.addr, s.probe = netip.AddrFrom4([4]byte(b[24:28])), true
+	}
+	return s, true
 }
 
 // parseAdvertisement returns the target of a neighbour advertisement, an ICMPv6

@@ -90,26 +90,26 @@ func TestProbeFrame(t *testing.T) {
 func TestParseARP(t *testing.T) {
 	const sender = "020000aabbcc c000020a"
 	for name, tt := range map[string]struct {
-		packet string
-		ok     bool
+		packet    string
+		ok, probe bool
 	}{
-		"request":        {"0001 0800 06 04 0001" + sender + "000000000000 c0000201", true},
-		"reply":          {"0001 0800 06 04 0002" + sender + "020000000001 c0000201", true},
-		"padded":         {"0001 0800 06 04 0002" + sender + "020000000001 c0000201 0000000000", true},
-		"probe":          {"0001 0800 06 04 0001 020000aabbcc 00000000 000000000000 c000020a", false},
-		"short":          {"0001 0800 06 04 0001" + sender + "000000000000 c00002", false},
-		"empty":          {"", false},
-		"token ring":     {"0006 0800 06 04 0001" + sender + "000000000000 c0000201", false},
-		"long addresses": {"0001 0800 08 04 0001" + sender + "000000000000 c0000201", false},
+		"request":        {"0001 0800 06 04 0001" + sender + "000000000000 c0000201", true, false},
+		"reply":          {"0001 0800 06 04 0002" + sender + "020000000001 c0000201", true, false},
+		"padded":         {"0001 0800 06 04 0002" + sender + "020000000001 c0000201 0000000000", true, false},
+		"probe":          {"0001 0800 06 04 0001 020000aabbcc 00000000 000000000000 c000020a", true, true},
+		"short":          {"0001 0800 06 04 0001" + sender + "000000000000 c00002", false, false},
+		"empty":          {"", false, false},
+		"token ring":     {"0006 0800 06 04 0001" + sender + "000000000000 c0000201", false, false},
+		"long addresses": {"0001 0800 08 04 0001" + sender + "000000000000 c0000201", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := hex.DecodeString(strings.ReplaceAll(tt.packet, " ", ""))
 			if err != nil {
 				t.Fatal(err)
 			}
-			addr, mac, ok := parseARP(b)
-			if ok != tt.ok || ok && (addr.String() != "192.0.2.10" || mac.String() != testMAC.String()) {
-				t.Errorf("got %v at %v, %v; want %v", addr, mac, ok, tt.ok)
+			s, ok := parseARP(b)
+			if ok != tt.ok || ok && (s.addr.String() != "192.0.2.10" || s.mac.String() != testMAC.String() || s.probe != tt.probe) {
+				t.Errorf("got %+v, %v; want %v", s, ok, tt.ok)
 			}
 		})
 	}
@@ -153,8 +153,8 @@ func FuzzParseFrames(f *testing.F) {
 		f.Add(b[14:]) // what follows the Ethernet header
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if addr, mac, ok := parseARP(b); ok && (!addr.Is4() || len(mac) != 6) {
-			t.Errorf("ARP: %v at %v", addr, mac)
+		if s, ok := parseARP(b); ok && (!s.addr.Is4() || len(s.mac) != 6) {
+			t.Errorf("ARP: %v at %v", s.addr, s.mac)
 		}
 		if addr, mac, ok := parseAdvertisement(b); ok && (!addr.Is6() || mac != nil && len(mac) != 6) {
 			t.Errorf("advertisement: %v at %v", addr, mac)

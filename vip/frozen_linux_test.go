@@ -32,7 +32,7 @@ func hold() error {
 	v4, _ := ParseAddress(vip4 + "/24")
 	v6, _ := ParseAddress(vip6 + "/64")
 	m, err := NewManager(Config{
-		Interface: "eth0", Addresses: []Address{v4, v6}, Lease: LeaseFor(100 * time.Millisecond),
+		Interface: "eth0", Addresses: []Address{v4, v6}, Lease: LeaseFor(100*time.Millisecond, 3),
 		OnLost: func(err error) { fmt.Println("lost:", err) },
 	})
 	if err != nil {

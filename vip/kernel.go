@@ -29,8 +29,10 @@ type kernel interface {
 	// routeRemoval that for a route.
 	removal(a assigned) []byte
 	routeRemoval(r Route, index int) []byte
-	// setDown returns the one that sets an interface down.
+	// setDown returns the one that sets an interface down, and setting4 the one
+	// that configure4 makes.
 	setDown(index int) []byte
+	setting4(index, setting int, value uint32) []byte
 	// configure4 writes net.ipv4.conf.INTERFACE.*, by its number.
 	configure4(index, setting int, value uint32) error
 	// addMacvlan makes a macvlan interface, which is down.
@@ -42,6 +44,9 @@ type kernel interface {
 	// filter drops what comes in for addrs, and for no others that it dropped
 	// under this name before; none: that nothing is dropped is no error.
 	filter(name string, addrs []netip.Addr) error
+	// sweep undoes every filter of another process that drops what comes in for
+	// one of addrs.
+	sweep(addrs []netip.Addr) error
 	// send sends an Ethernet frame, or fails: it never waits.
 	send(index int, frame []byte) error
 	// watch waits for changes. It returns an overrun when changes were lost,
@@ -70,5 +75,7 @@ const (
 type change struct {
 	kind changeKind
 	addr netip.Addr // of addressAdded and addressRemoved
-	name string     // of linkChanged
+	// Of linkChanged. The name may be a new one.
+	name  string
+	index int
 }

@@ -103,12 +103,20 @@ func uint32s(b []byte) []uint32 {
 // configure4 goes by netlink, which, unlike /proc/sys, works in the namespace of
 // the socket rather than in that of the thread.
 func (k *linuxKernel) configure4(index, setting int, value uint32) error {
+	_, err := k.execute(unix.RTM_SETLINK, unix.NLM_F_ACK, 0, conf4Message(index, setting, value)...)
+	return explain("configure interface", err)
+}
+
+func (k *linuxKernel) setting4(index, setting int, value uint32) []byte {
+	return request(unix.RTM_SETLINK, conf4Message(index, setting, value))
+}
+
+func conf4Message(index, setting int, value uint32) []nl.NetlinkRequestData {
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
 	spec.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil).
 		AddRtAttr(iflaInetConf|unix.NLA_F_NESTED, nil).
 		AddRtAttr(setting, nl.Uint32Attr(value))
-	_, err := k.execute(unix.RTM_SETLINK, unix.NLM_F_ACK, 0, linkMessage(index), spec)
-	return explain("configure interface", err)
+	return []nl.NetlinkRequestData{linkMessage(index), spec}
 }
 
 func linkMessage(index int) *nl.IfInfomsg {

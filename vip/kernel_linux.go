@@ -193,7 +193,7 @@ func parseChange(typ uint16, data []byte) (change, bool) {
 		return change{kind: kind, addr: a.prefix.Addr()}, ok
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		l, ok := parseLink(data)
-		return change{kind: linkChanged, name: l.name}, ok
+		return change{kind: linkChanged, name: l.name, index: l.index}, ok
 	case unix.RTM_DELROUTE:
 		return change{kind: routeRemoved}, len(data) >= unix.SizeofRtMsg && data[5] == routeProtocol
 	}

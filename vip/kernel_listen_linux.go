@@ -53,9 +53,9 @@ func (k *linuxKernel) hearARP() (sighting, error) {
 			return sighting{}, explain("listen for ARP", err)
 		}
 		sender, isLink := from.(*unix.SockaddrLinklayer)
-		addr, mac, ok := parseARP(buf[:n])
-		if ok && isLink {
-			return sighting{index: sender.Ifindex, addr: addr, mac: mac, time: time.Now()}, nil
+		if s, ok := parseARP(buf[:n]); ok && isLink {
+			s.index, s.time = sender.Ifindex, time.Now()
+			return s, nil
 		}
 	}
 }

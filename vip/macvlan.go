@@ -125,7 +125,7 @@ func (m *Manager) expose() error {
 
 // hide undoes expose.
 func (m *Manager) hide() error {
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil {
+	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.ours(l.name) {
 		return m.ns.kernel.setUp(l.index, false)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab"
 )
@@ -278,4 +279,93 @@ func TestNetnsVirtualMACReinstated(t *testing.T) {
 			t.Errorf("%s: status %+v, want held and never lost", what, s)
 		}
 	}
+}
+
+// Another holder has the same hardware address. What it announces is a conflict
+// all the same, and a probe finds it.
+func TestNetnsVirtualMACConflict(t *testing.T) {
+	l := lab.New(t)
+	a, b := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64"), l.MustHost("b", "192.0.2.2/24", "2001:db8::2/64")
+	for _, addr := range []string{vip4 + "/24", vip6 + "/64"} {
+		reports := make(chan Conflict, 100)
+		cfg := Config{Addresses: addrs(t, addr), VirtualMAC: VirtualMAC(51, false), OnConflict: func(c Conflict) { reports <- c }}
+		m, stop := runIn(t, a, cfg)
+		mustAcquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Probe, cfg.OnConflict = time.Second, nil
+		other, stopOther := runIn(t, b, cfg)
+		if err := other.Acquire(t.Context()); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), cfg.VirtualMAC.String()) {
+			t.Errorf("Acquire: %v, want in use by %v", err, cfg.VirtualMAC)
+		}
+		if n := m.Status().Conflicts; n != 0 {
+			t.Errorf("%d conflicts although only one host has the address", n)
+		}
+		stopOther()
+		cfg.Probe = 0
+		other, stopOther = runIn(t, b, cfg)
+		mustAcquire(t, other)
+		if err := other.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case c := <-reports:
+			if c.MAC.String() != cfg.VirtualMAC.String() || c.Address != m.cfg.Addresses[0].Prefix.Addr() {
+				t.Errorf("report %+v, want one about %v", c, cfg.VirtualMAC)
+			}
+		case <-time.After(bound):
+			t.Error("no conflict is reported")
+		}
+		stopOther()
+		stop()
+	}
+}
+
+// What a killed process has changed on interfaces is put back by whoever carries
+// out its requests.
+func TestNetnsSettingsArePutBack(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
+	keys := []string{"arp_ignore", "arp_announce", "promote_secondaries"}
+	settings := func() (out []string) {
+		for _, k := range keys {
+			out = append(out, k+"="+sysctl(t, h, "net.ipv4.conf.eth0."+k))
+		}
+		return out
+	}
+	if err := h.Sysctl("net.ipv4.conf.eth0.promote_secondaries", "0"); err != nil {
+		t.Fatal(err)
+	}
+	before := settings()
+	onEth0 := addrs(t, "192.0.2.11/24")
+	onEth0[0].Interface = "eth0"
+	var requests [][]byte
+	m := newIn(t, h, Config{
+		Addresses: append(addrs(t, vip4+"/24", vip6+"/64"), onEth0...), VirtualMAC: VirtualMAC(51, false),
+		OnRemovals: func(r [][]byte) { requests = r },
+	})
+	mustAcquire(t, m)
+	if slices.Equal(settings(), before) {
+		t.Fatal("nothing was changed to begin with")
+	}
+	if err := h.Do(func() error {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, r := range requests {
+			if err := unix.Sendto(fd, r, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := settings(); !slices.Equal(got, before) {
+		t.Errorf("settings %v, were %v", got, before)
+	}
+	wantHeld(t, h, "192.0.2.1/24", "2001:db8::1/64")
+	m.Close()
 }

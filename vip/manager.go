@@ -1,11 +1,13 @@
 package vip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,21 +22,24 @@ type Manager struct {
 	ownsNS     bool
 	interfaces []string // names, each once
 
-	wake   chan struct{} // Run has something to look at
-	dirty  atomic.Bool   // the kernel's state may differ from the desired one
-	holds  atomic.Bool   // copy of held for Namespace.dispatch
-	closed sync.Once
-
+	wake      chan struct{} // Run has something to look at
+	ready     chan struct{} // closed when a step succeeded
 	sightings chan sighting // of our addresses, by whomever
-	answers   chan sighting // the same while probing
-	probing   atomic.Bool
+	closed    sync.Once
+
+	// For Namespace.dispatch, which must not wait for mu.
+	dirty   atomic.Bool           // the kernel's state may differ from the desired one
+	holds   atomic.Bool           // copy of held
+	indexes atomic.Pointer[[]int] // of links
 
 	mu         sync.Mutex
 	links      map[string]link // as last seen
-	raised     map[settingKey]bool
+	raised     []settingKey
 	undo       []func()
+	told       [][]byte  // what OnRemovals was told last
 	held       bool      // the desired state
-	accepts    bool      // there is no filter, for NoAccept
+	accepts    bool      // there is no filter
+	swept      bool      // nor one of a predecessor's
 	ended      bool      // nothing is added any more
 	renewed    time.Time // the lease counts from then
 	renewAt    time.Time
@@ -44,8 +49,9 @@ type Manager struct {
 	looked     time.Time // last reconciliation
 	lookNext   time.Time // next one if nothing happens
 	complained time.Time
+	reported   time.Time                // status.Problem was logged
 	lost       error                    // to be reported to OnLost
-	reported   map[netip.Addr]time.Time // conflicts
+	disputed   map[netip.Addr]time.Time // when a conflict was last reported
 	status     Status
 }
 
@@ -64,6 +70,9 @@ type Status struct {
 	// Conflicts counts the times that another host claimed an address that was
 	// held here.
 	Conflicts uint64
+	// Problem is why the addresses are not as they should be, or could not be
+	// looked at, the last time that was tried; empty: they are.
+	Problem string
 }
 
 // NewManager checks cfg, and that its interfaces exist: if one does not, the
@@ -87,11 +96,10 @@ func NewManager(cfg Config) (*Manager, error) {
 		ownsNS:     owns,
 		interfaces: cfg.interfaces(),
 		wake:       make(chan struct{}, 1),
+		ready:      make(chan struct{}),
 		sightings:  make(chan sighting, 16),
-		answers:    make(chan sighting, 16),
-		reported:   make(map[netip.Addr]time.Time),
+		disputed:   make(map[netip.Addr]time.Time),
 		links:      make(map[string]link),
-		raised:     make(map[settingKey]bool),
 		announcer:  announcer{schedule: cfg.Announce},
 	}
 	if err := m.check(); err != nil {
@@ -100,6 +108,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		}
 		return nil, err
 	}
+	m.indexes.Store(new([]int))
 	ns.join(m)
 	return m, nil
 }
@@ -114,6 +123,7 @@ func (m *Manager) check() error {
 	}
 	_, err := m.wanted()
 	m.looked = time.Time{} // Run is to look at once
+	m.told = nil           // and to tell
 	return err
 }
 
@@ -123,17 +133,20 @@ func (m *Manager) linkByIndex(index int) (link, error) {
 
 // Run keeps the addresses as Acquire and Release say until ctx ends. It begins
 // by removing what a predecessor left behind, and ends by removing the
-// addresses; nothing can be acquired after that. It returns an error only if
-// that first or last removal failed. It may be called once.
+// addresses; nothing can be acquired after that. What fails it tries again. It
+// returns an error only if that last removal failed. It may be called once.
 func (m *Manager) Run(ctx context.Context) error {
 	defer m.Close()
 	m.dirty.Store(true)
-	if err := m.step(time.Now()); err != nil {
-		return err
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		if tried, err := m.step(); tried {
+			m.note(err)
+		}
+		if lost := m.takeLost(); lost != nil && m.cfg.OnLost != nil {
+			m.cfg.OnLost(lost)
+		}
 		timer.Reset(time.Until(m.deadline()))
 		select {
 		case <-ctx.Done():
@@ -141,16 +154,37 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-m.wake:
 		case s := <-m.sightings:
 			m.conflict(s)
-			continue
 		case <-timer.C:
 		}
-		if err := m.step(time.Now()); err != nil {
-			m.log.Error("addresses are not as they should be", "err", err)
-		}
-		if lost := m.takeLost(); lost != nil && m.cfg.OnLost != nil {
-			m.cfg.OnLost(lost)
-		}
 	}
+}
+
+// Ready is closed once Run has removed what a predecessor left behind, and has
+// what the configuration asks for. Before that Acquire is likely to fail:
+// Status tells why. Run goes on trying.
+func (m *Manager) Ready() <-chan struct{} { return m.ready }
+
+// remind is how often a problem that lasts is logged.
+const remind = time.Minute
+
+// note takes note of what came of a step that was tried.
+func (m *Manager) note(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		m.status.Problem = ""
+		select {
+		case <-m.ready:
+		default:
+			close(m.ready)
+		}
+		return
+	}
+	if now := time.Now(); err.Error() != m.status.Problem || now.Sub(m.reported) >= remind {
+		m.reported = now
+		m.log.Error("addresses are not as they should be", "err", err)
+	}
+	m.status.Problem = err.Error()
 }
 
 // Acquire puts the addresses on the interface, and returns when they are
@@ -201,13 +235,29 @@ func (m *Manager) Status() Status {
 	return s
 }
 
-// RemovalRequests returns netlink requests that remove the routes and the
-// addresses and set a macvlan down, if they are there, for a process that is to do so on behalf of
-// this one: see package guard. They name interfaces by the index that these
-// have now; after Acquire it is the one that matters.
+// RemovalRequests returns netlink requests for a process that is to clean up on
+// behalf of this one: see package guard. They remove the routes and the addresses
+// and set a macvlan down, if these are there, and put settings of interfaces
+// back. They name interfaces by the index that these have now, so they go out of
+// date: see [Config.OnRemovals].
 func (m *Manager) RemovalRequests() [][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.removals()
+}
+
+// tellRemovals tells OnRemovals what is new. Called with m.mu held.
+func (m *Manager) tellRemovals() {
+	if m.cfg.OnRemovals == nil {
+		return
+	}
+	if now := m.removals(); !slices.EqualFunc(now, m.told, bytes.Equal) {
+		m.told = now
+		m.cfg.OnRemovals(now)
+	}
+}
+
+func (m *Manager) removals() [][]byte {
 	var out [][]byte
 	for _, r := range m.cfg.Routes {
 		if l, ok := m.links[r.Interface]; ok {
@@ -222,7 +272,29 @@ func (m *Manager) RemovalRequests() [][]byte {
 	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil {
 		out = append(out, m.ns.kernel.setDown(l.index))
 	}
+	for _, key := range m.raised {
+		if before, ok := m.ns.before(key); ok {
+			out = append(out, m.ns.kernel.setting4(key.index, key.setting, before))
+		}
+	}
 	return out
+}
+
+// raise makes a setting of an interface at least value until Close. Called with
+// m.mu held.
+func (m *Manager) raise(l link, setting int, value uint32) error {
+	key := settingKey{l.index, setting}
+	if slices.Contains(m.raised, key) {
+		return nil
+	}
+	undo, err := m.ns.raise(l, setting, value)
+	if err != nil {
+		return err
+	}
+	m.raised = append(m.raised, key)
+	m.undo = append(m.undo, undo)
+	m.tellRemovals()
+	return nil
 }
 
 // Close ends a Manager that Run is not going to be called for. Run calls it

@@ -21,6 +21,7 @@ type Namespace struct {
 	mu       sync.Mutex
 	managers []*Manager
 	byAddr   map[netip.Addr][]*Manager
+	asking   map[netip.Addr][]chan sighting // while somebody probes for an address
 	settings map[settingKey]*changed
 }
 
@@ -44,6 +45,7 @@ func newNamespace(k kernel, logger *slog.Logger) *Namespace {
 		kernel:   k,
 		log:      logger,
 		byAddr:   make(map[netip.Addr][]*Manager),
+		asking:   make(map[netip.Addr][]chan sighting),
 		settings: make(map[settingKey]*changed),
 	}
 	n.wg.Go(n.watch)
@@ -96,6 +98,9 @@ func (n *Namespace) listen(next func() (sighting, error)) {
 		for _, m := range n.byAddr[s.addr] {
 			m.see(s)
 		}
+		for _, answers := range n.asking[s.addr] {
+			offer(answers, s)
+		}
 		n.mu.Unlock()
 	}
 }
@@ -115,7 +120,7 @@ func (n *Namespace) dispatch(c change) {
 		}
 	case linkChanged:
 		for _, m := range n.managers {
-			if slices.Contains(m.interfaces, c.name) {
+			if slices.Contains(m.interfaces, c.name) || slices.Contains(*m.indexes.Load(), c.index) {
 				m.disturb()
 			}
 		}
@@ -194,6 +199,18 @@ func (n *Namespace) raise(l link, setting int, value uint32) (undo func(), err e
 	n.settings[key] = c
 	c.users++
 	return func() { n.restore(key) }, nil
+}
+
+// before returns the value that a setting had before it was raised, and false if
+// it was not.
+func (n *Namespace) before(key settingKey) (value uint32, raised bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.settings[key]
+	if c == nil {
+		return 0, false
+	}
+	return c.before, true
 }
 
 func (n *Namespace) restore(key settingKey) {

@@ -1,9 +1,7 @@
 package vip
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -14,20 +12,15 @@ const (
 	// patrol is how often they are looked at although nothing seems to have
 	// happened.
 	patrol = 30 * time.Second
+	// again is when what failed is tried again.
+	again = time.Second
 	// reinstateTries bounds how often addresses are put back before they count
 	// as lost. Between the look and the deed another of them may go, without
 	// which a route with that source cannot be.
 	reinstateTries = 3
-	// renewals is how often an address is renewed within its lifetime.
-	renewals = 4
-	// retry is when a renewal that failed is tried again.
-	retry = 50 * time.Millisecond
-	// slack is by how much the kernel may be early: it counts in ticks and
-	// rounds up by a fiftieth of a second (ADDRCONF_TIMER_FUZZ_MINUS).
-	slack = 50 * time.Millisecond
 )
 
-// The methods in this file are called with m.mu held.
+// The methods in this file are called with m.mu held, but for step and deadline.
 
 // resolve finds the interfaces, by index as long as it exists, since that
 // survives a renaming, else by name, since that survives a re-creation.
@@ -46,6 +39,12 @@ func (m *Manager) resolve() error {
 		}
 		m.links[name] = l
 	}
+	indexes := make([]int, 0, len(m.links))
+	for _, l := range m.links {
+		indexes = append(indexes, l.index)
+	}
+	m.indexes.Store(&indexes)
+	m.tellRemovals()
 	return errors.Join(errs...)
 }
 
@@ -103,84 +102,6 @@ func (m *Manager) wanted() (changes, error) {
 	return plan(want, have, true, m.cfg.Lease, m.ns.virtual), nil
 }
 
-// acquire makes the addresses held. If that fails, none is left.
-func (m *Manager) acquire(ctx context.Context) error {
-	m.holds.Store(true) // what is about to appear is meant to
-	err := m.resolve()
-	if err == nil {
-		err = m.expose()
-	}
-	if err == nil && !m.held {
-		err = m.probe(ctx)
-	}
-	start := time.Now()
-	var c changes
-	if err == nil {
-		c, err = m.wanted()
-	}
-	if err == nil {
-		err = m.reject()
-	}
-	if err == nil {
-		err = m.add(c.all, start)
-	}
-	if err != nil {
-		err = fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
-		return errors.Join(err, m.release())
-	}
-	m.setHeld(true)
-	m.puts, m.renewed, m.renewAt = c.all, start, start.Add(m.cfg.Lease/renewals)
-	m.poke()
-	return nil
-}
-
-// add puts addresses, and the routes, which may have gone with an address.
-func (m *Manager) add(list []assigned, start time.Time) error {
-	if err := m.protect(list); err != nil {
-		return err
-	}
-	if err := m.write(list, start); err != nil {
-		return err
-	}
-	for _, r := range m.cfg.Routes {
-		index := m.links[r.Interface].index
-		if len(list) > 0 && r.Source.Is6() {
-			// When an address goes, IPv6 leaves routes without their source, and
-			// does not tell such a route from one with it.
-			if err := m.ns.kernel.removeRoute(r, index); err != nil {
-				return err
-			}
-		}
-		if err := m.ns.kernel.putRoute(r, index); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// write puts addresses, and fails if that took so long that the lease counted
-// from start is over: whoever was frozen meanwhile must not add anything.
-func (m *Manager) write(list []assigned, start time.Time) error {
-	for _, a := range list {
-		if m.lapsed(start, time.Now()) {
-			return ErrLapsed
-		}
-		if err := m.ns.kernel.put(a); err != nil {
-			return err
-		}
-	}
-	if m.lapsed(start, time.Now()) {
-		return ErrLapsed
-	}
-	return nil
-}
-
-// lapsed reports whether a lease counted from start is over at now, as far as
-// the kernel may be concerned.
-func (m *Manager) lapsed(start, now time.Time) bool {
-	return m.cfg.Lease > 0 && now.Sub(start) >= m.cfg.Lease-slack
-}
-
 // protect sees to it that the host's own addresses survive the removal of
 // ours: where promote_secondaries is off, the secondary addresses of a network
 // go with its primary one, which ours may have become.
@@ -201,37 +122,13 @@ func (m *Manager) protect(list []assigned) error {
 	return nil
 }
 
-// raise makes a setting of an interface at least value until Close.
-func (m *Manager) raise(l link, setting int, value uint32) error {
-	key := settingKey{l.index, setting}
-	if m.raised[key] {
-		return nil
-	}
-	undo, err := m.ns.raise(l, setting, value)
-	if err != nil {
-		return err
-	}
-	m.raised[key] = true
-	m.undo = append(m.undo, undo)
-	return nil
-}
-
-// release makes the addresses not held, and removes them.
-func (m *Manager) release() error {
-	m.setHeld(false)
-	m.announcer.stop()
-	m.puts = nil
-	_, err := m.clear()
-	return err
-}
-
 // clear removes everything, and returns the addresses that there were. What
 // could not be removed is tried again soon.
 func (m *Manager) clear() ([]assigned, error) {
 	removed, err := m.remove(m.cfg.Addresses, m.cfg.Routes)
 	err = errors.Join(err, m.accept(), m.hide())
 	if err != nil {
-		m.lookNext = m.looked.Add(time.Second)
+		m.lookNext = m.looked.Add(again)
 	}
 	return removed, err
 }
@@ -256,41 +153,29 @@ func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error
 	return c.remove, errors.Join(errs...)
 }
 
-func (m *Manager) setHeld(held bool) {
-	m.held = held
-	m.holds.Store(held)
-}
-
-// lose gives the addresses up because they cannot be kept.
-func (m *Manager) lose(reason error) error {
-	m.log.Error("addresses lost", "err", reason)
-	m.status.Lost++
-	m.lost = reason
-	return m.release()
-}
-
-// step does what is to be done at now.
-func (m *Manager) step(now time.Time) error {
+// step does what is to be done now. It reports whether there was anything to be
+// looked at or renewed.
+func (m *Manager) step() (tried bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
-		return nil
+		return false, nil
 	}
-	if m.held && m.lapsed(m.renewed, now) {
-		return m.lose(fmt.Errorf("vip: %s: not renewed for %v: %w",
-			m.cfg.Name, now.Sub(m.renewed).Round(time.Millisecond), ErrLapsed))
+	late := m.held && m.overdue(m.renewed)
+	if late && m.lapsed(m.renewed) {
+		return true, m.lose(m.lapse(m.renewed))
 	}
-	var err error
-	if !now.Before(m.lookAt()) {
-		err = m.reconcile()
+	// What was not renewed in time may have gone, routes with it.
+	if late || !time.Now().Before(m.lookAt()) {
+		tried, err = true, m.reconcile()
 	}
-	if m.held && m.cfg.Lease > 0 && !now.Before(m.renewAt) {
-		err = errors.Join(err, m.renew(now))
+	if m.held && m.cfg.Lease > 0 && !time.Now().Before(m.renewAt) {
+		tried, err = true, errors.Join(err, m.renew())
 	}
 	if m.held {
-		err = errors.Join(err, m.announce(now))
+		err = errors.Join(err, m.announce(time.Now()))
 	}
-	return err
+	return tried, err
 }
 
 // lookAt returns when the addresses are to be looked at again.
@@ -363,19 +248,6 @@ func (m *Manager) reinstate() error {
 		return err
 	}
 	m.puts = c.all
-	return nil
-}
-
-// renew extends the lease.
-func (m *Manager) renew(now time.Time) error {
-	if err := m.write(m.puts, m.renewed); err != nil {
-		if errors.Is(err, ErrLapsed) || errors.Is(err, ErrNoInterface) {
-			return m.lose(err)
-		}
-		m.renewAt = now.Add(retry) // until the lease lapses
-		return err
-	}
-	m.renewed, m.renewAt = now, now.Add(m.cfg.Lease/renewals)
 	return nil
 }
 

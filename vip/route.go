@@ -13,7 +13,8 @@ type Route struct {
 	Destination netip.Prefix
 	// Gateway is the next hop. None: the destination is on the link.
 	Gateway netip.Addr
-	// Interface is the device, if it is not Config.Interface.
+	// Interface is the device, if it is not Config.Interface, which it is also
+	// with a virtual MAC.
 	Interface string
 	// Source is the preferred source address. Default: the kernel chooses.
 	Source netip.Addr

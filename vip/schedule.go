@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// Schedule says when an address is announced. In each round every address is
-// announced Burst times, in IPv4 by an ARP request and an ARP reply, as some
-// hosts learn only from the one and some only from the other, in IPv6 by an
-// unsolicited neighbour advertisement.
+// Schedule says when an address is announced. In each round an IPv4 address is
+// announced by Burst ARP requests and as many ARP replies, as some hosts learn
+// only from the one and some only from the other, an IPv6 address by twice Burst
+// unsolicited neighbour advertisements.
 //
 // Linux ignores an ARP packet that would change an entry changed less than 1 s
 // before (locktime in arp(7)), so one round is never enough.
 type Schedule struct {
 	// Rounds are the delays after Announce. Default: 0, 1.1 s and 5 s.
 	Rounds []time.Duration
-	// Burst is how often each frame is sent in a round, 1 to 100. Default 3.
+	// Burst is the number of pairs of frames for each address in a round, 1 to
+	// 100. Default 3.
 	Burst int
-	// Refresh is the time between further rounds of one frame each for as long
-	// as the addresses are held. 0: none.
+	// Refresh is the time between further rounds, of one pair for each address,
+	// for as long as the addresses are held. 0: none.
 	Refresh time.Duration
 }
 

@@ -77,7 +77,7 @@ func vipConfig(c config.Router) vip.Config {
 		vc.VirtualMAC, vc.MacvlanName = vip.VirtualMAC(c.VRID, c.Addresses[0].Addr().Is6()), c.Macvlan
 	}
 	if c.Lease == config.AutoLease {
-		vc.Lease = vip.LeaseFor(c.Interval)
+		vc.Lease = vip.LeaseFor(c.Interval, c.DownMultiplier)
 	}
 	for _, list := range [][]netip.Prefix{c.Addresses, c.Excluded} {
 		for _, p := range list {

@@ -126,7 +126,7 @@ checks:
 	}
 	ours := map[string]bool{ // set by the daemon itself
 		"vrrp.Config.Group": true, "vrrp.Config.OnTransition": true, "vrrp.Config.Logger": true,
-		"vip.Config.OnLost": true, "vip.Config.OnConflict": true, "vip.Config.Namespace": true, "vip.Config.Logger": true,
+		"vip.Config.OnLost": true, "vip.Config.OnRemovals": true, "vip.Config.Entitled": true, "vip.Config.OnConflict": true, "vip.Config.Namespace": true, "vip.Config.Logger": true,
 		"healthcheck.Config.Name": true, "healthcheck.Config.Checker": true, "healthcheck.Config.Logger": true,
 	}
 	set := map[string]bool{} // by type and field
@@ -161,7 +161,8 @@ func TestLease(t *testing.T) {
 		lease string
 		want  time.Duration
 	}{
-		{"", vip.LeaseFor(time.Second)}, {"lease: auto, ", vip.LeaseFor(time.Second)}, {"lease: 0s, ", 0}, {"lease: 5s, ", 5 * time.Second},
+		{"", vip.LeaseFor(time.Second, 3)}, {"lease: auto, ", vip.LeaseFor(time.Second, 3)}, {"lease: 0s, ", 0}, {"lease: 5s, ", 5 * time.Second},
+		{"down_multiplier: 5, ", 5 * time.Second}, {"down_multiplier: 2, interval: 1500ms, ", 3 * time.Second},
 	} {
 		cfg, err := config.Parse("f.yaml", []byte("vrrp: [{name: a, interface: eth0, vrid: 51, "+tc.lease+"addresses: [192.0.2.1]}]"))
 		if err != nil {

@@ -1,0 +1,149 @@
+package vip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// renewals is how often an address is renewed within its lifetime.
+	renewals = 4
+	// retry is when a renewal that failed is tried again.
+	retry = 50 * time.Millisecond
+	// slack is by how much the kernel may be early: it counts in ticks and
+	// rounds up by a fiftieth of a second (ADDRCONF_TIMER_FUZZ_MINUS).
+	slack = 50 * time.Millisecond
+)
+
+// The methods in this file are called with m.mu held.
+
+// acquire makes the addresses held. If that fails, none is left.
+func (m *Manager) acquire(ctx context.Context) error {
+	var err error
+	if !m.held && m.cfg.Probe > 0 {
+		err = m.probe(ctx)
+	}
+	m.holds.Store(true) // what is about to appear is meant to
+	start := time.Now()
+	var c changes
+	if err == nil {
+		c, err = m.wanted()
+	}
+	if err == nil {
+		err = m.expose()
+	}
+	if err == nil {
+		err = m.reject()
+	}
+	if err == nil {
+		err = m.add(c.all, start)
+	}
+	if err != nil {
+		err = fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
+		return errors.Join(err, m.release())
+	}
+	m.setHeld(true)
+	m.puts, m.renewed, m.renewAt = c.all, start, start.Add(m.cfg.Lease/renewals)
+	m.poke()
+	return nil
+}
+
+// add puts addresses, and the routes, which may have gone with an address.
+func (m *Manager) add(list []assigned, start time.Time) error {
+	if err := m.protect(list); err != nil {
+		return err
+	}
+	if err := m.write(list, start); err != nil {
+		return err
+	}
+	for _, r := range m.cfg.Routes {
+		index := m.links[r.Interface].index
+		if len(list) > 0 && r.Source.Is6() {
+			// When an address goes, IPv6 leaves routes without their source, and
+			// does not tell such a route from one with it.
+			if err := m.ns.kernel.removeRoute(r, index); err != nil {
+				return err
+			}
+		}
+		if err := m.ns.kernel.putRoute(r, index); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts addresses, and fails if that took so long that the lease counted
+// from start is over: whoever was frozen meanwhile must not add anything.
+func (m *Manager) write(list []assigned, start time.Time) error {
+	for _, a := range list {
+		if m.lapsed(start) {
+			return m.lapse(start)
+		}
+		if err := m.ns.kernel.put(a); err != nil {
+			return err
+		}
+	}
+	if m.lapsed(start) {
+		return m.lapse(start)
+	}
+	return nil
+}
+
+// overdue reports whether a lease counted from start is over, as far as the
+// kernel may be concerned.
+func (m *Manager) overdue(start time.Time) bool {
+	return m.cfg.Lease > 0 && time.Since(start) >= m.cfg.Lease-slack
+}
+
+// lapsed reports whether a lease counted from start is over for good: nobody
+// knows that the addresses are this host's all the same.
+func (m *Manager) lapsed(start time.Time) bool {
+	return m.overdue(start) && (m.cfg.Entitled == nil || !m.cfg.Entitled())
+}
+
+// renew extends the lease.
+func (m *Manager) renew() error {
+	now := time.Now()
+	if err := m.write(m.puts, m.renewed); err != nil {
+		if errors.Is(err, ErrLapsed) || errors.Is(err, ErrNoInterface) {
+			return m.lose(err)
+		}
+		m.renewAt = now.Add(retry) // until the lease lapses
+		return err
+	}
+	if m.overdue(m.renewed) {
+		m.moved() // the addresses may have been away, and be missed
+	}
+	m.renewed, m.renewAt = now, now.Add(m.cfg.Lease/renewals)
+	return nil
+}
+
+// release makes the addresses not held, and removes them.
+func (m *Manager) release() error {
+	m.setHeld(false)
+	m.announcer.stop()
+	m.puts = nil
+	_, err := m.clear()
+	return err
+}
+
+func (m *Manager) setHeld(held bool) {
+	m.held = held
+	m.holds.Store(held)
+}
+
+// lose gives the addresses up because they cannot be kept.
+func (m *Manager) lose(reason error) error {
+	m.log.Error("addresses lost", "err", reason)
+	m.status.Lost++
+	m.lost = reason
+	m.poke()
+	return m.release()
+}
+
+// lapse is the reason to lose addresses whose lease counted from start.
+func (m *Manager) lapse(start time.Time) error {
+	return fmt.Errorf("vip: %s: not renewed for %v: %w", m.cfg.Name, time.Since(start).Round(time.Millisecond), ErrLapsed)
+}

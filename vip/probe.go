@@ -1,0 +1,113 @@
+package vip
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// question is an address that is to be asked for, and where.
+type question struct {
+	addr netip.Addr
+	link link
+}
+
+// probe asks whether another host has one of the addresses. Called with m.mu
+// held.
+func (m *Manager) probe(ctx context.Context) error {
+	if err := m.resolve(); err != nil {
+		return err
+	}
+	return m.ns.probe(ctx, m.questions(m.cfg.Addresses), m.cfg.Probe)
+}
+
+// questions says where to ask for addresses, of those whose interface exists.
+// Called with m.mu held.
+func (m *Manager) questions(addresses []Address) []question {
+	var out []question
+	for _, a := range addresses {
+		name := a.Interface
+		if m.ours(name) {
+			// In its own name: from the virtual MAC it would draw to this host
+			// what is meant for the one that has it, the answer included.
+			name = m.cfg.Interface
+		}
+		if l, ok := m.links[name]; ok && l.ethernet && l.up {
+			out = append(out, question{a.Prefix.Addr(), l})
+		}
+	}
+	return out
+}
+
+// probe asks the link twice, during d, whether another host has one of the
+// addresses or is about to take it (RFC 5227 §2.1.1). Only what is heard in the
+// second half counts: when addresses move, the host that had them may be a moment
+// late in letting go.
+func (n *Namespace) probe(ctx context.Context, questions []question, d time.Duration) error {
+	answers := make(chan sighting, 16)
+	n.hear(questions, answers)
+	defer n.ignore(questions, answers)
+	half := time.NewTimer(d / 2)
+	defer half.Stop()
+	end := time.NewTimer(d)
+	defer end.Stop()
+	if err := n.ask(questions); err != nil {
+		return err
+	}
+	for late := false; ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-half.C:
+			late = true
+			if err := n.ask(questions); err != nil {
+				return err
+			}
+		case s := <-answers:
+			for _, q := range questions {
+				if late && q.addr == s.addr && q.link.index == s.index && !bytes.Equal(s.mac, q.link.mac) {
+					return fmt.Errorf("vip: %s: %v is at %v: %w", q.link.name, s.addr, s.mac, ErrInUse)
+				}
+			}
+		case <-end.C:
+			return nil
+		}
+	}
+}
+
+// hear has sightings of the addresses sent to answers, and ignore ends that.
+func (n *Namespace) hear(questions []question, answers chan sighting) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, q := range questions {
+		n.asking[q.addr] = append(n.asking[q.addr], answers)
+	}
+}
+
+func (n *Namespace) ignore(questions []question, answers chan sighting) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, q := range questions {
+		left := slices.DeleteFunc(n.asking[q.addr], func(c chan sighting) bool { return c == answers })
+		if n.asking[q.addr] = left; len(left) == 0 {
+			delete(n.asking, q.addr)
+		}
+	}
+}
+
+// ask sends one probe for each address.
+func (n *Namespace) ask(questions []question) error {
+	for _, q := range questions {
+		frame, err := probeFrame(q.addr, q.link.mac)
+		if err != nil {
+			return err
+		}
+		if err := n.kernel.send(q.link.index, frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
