@@ -12,9 +12,11 @@ type Process struct {
 	// PIDFile holds the number of the process. Name, if set too, must be the
 	// name of that process: a stale file may name the number of another.
 	PIDFile string
-	// Name is the program's name, as "ps -o comm" shows it; if that is longer
-	// than the 15 bytes that the kernel keeps, the last element of the
-	// program's path is compared too. Either PIDFile or Name is required.
+	// Name is the program's name, as "ps -o comm" shows it. Of a longer one the
+	// kernel keeps 15 bytes; then the rest is looked for in what was executed,
+	// which is shown to its owner and to root, or on the command line: the
+	// program, the script that it interprets, or a title such as "name: busy".
+	// Either PIDFile or Name is required.
 	Name string
 	// Min is how many processes of this name must run. Default 1.
 	Min int

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -170,9 +171,30 @@ func (c Process) is(pid int) bool {
 	case comm != c.Name[:maxComm]:
 		return false
 	}
+	if exe, err := os.Readlink(dir + "/exe"); err == nil {
+		// A program that was replaced by a newer version still runs.
+		if filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == c.Name {
+			return true
+		}
+	}
 	cmdline, err := os.ReadFile(dir + "/cmdline")
-	path, _, _ := bytes.Cut(cmdline, []byte{0})
-	return err == nil && filepath.Base(string(path)) == c.Name
+	return err == nil && isTitled(cmdline, c.Name)
+}
+
+// isTitled reports whether a command line, as in /proc/PID/cmdline (proc(5)),
+// is that of a program of this name, or of an interpreter of a script. Some
+// programs write over it what they are doing.
+func isTitled(cmdline []byte, name string) bool {
+	if bytes.HasPrefix(cmdline, []byte(name+": ")) {
+		return true
+	}
+	args := bytes.SplitN(cmdline, []byte{0}, 3)
+	for _, arg := range args[:min(len(args), 2)] {
+		if filepath.Base(string(arg)) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // parseStat takes the name and the state out of /proc/PID/stat (proc(5)). The

@@ -127,7 +127,10 @@ func FuzzInotify(f *testing.F) {
 }
 
 // sleeper starts a process under a name of its own, which ends with end.
-func sleeper(t *testing.T, name string) (pid int, end func()) {
+func sleeper(t *testing.T, name string) (pid int, end func()) { return sleeperAs(t, name, name) }
+
+// sleeperAs is sleeper with another title on the command line.
+func sleeperAs(t *testing.T, name, title string) (pid int, end func()) {
 	t.Helper()
 	path, err := exec.LookPath("sleep")
 	if err != nil {
@@ -150,6 +153,28 @@ func sleeper(t *testing.T, name string) (pid int, end func()) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "1000")
+	cmd.Args[0] = title
+	return background(t, cmd)
+}
+
+// scriptSleeper starts a script of this name, which is a process of that name
+// too.
+func scriptSleeper(t *testing.T, name string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\nread x\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path)
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	background(t, cmd)
+}
+
+// background starts a process that ends with end, or the test.
+func background(t *testing.T, cmd *exec.Cmd) (pid int, end func()) {
+	t.Helper()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -177,6 +202,9 @@ func TestProcess(t *testing.T) {
 	pid, _ := sleeper(t, name)
 	sleeper(t, name)
 	sleeper(t, long)
+	titled, scripted := procName(t, "healthcheck-titled-"), procName(t, "healthcheck-script-")
+	sleeperAs(t, titled, "idle")
+	scriptSleeper(t, scripted)
 	deadPID, end := sleeper(t, "hc-dead")
 	end()
 	zombie := exec.Command("/bin/true")
@@ -203,6 +231,8 @@ func TestProcess(t *testing.T) {
 		{name: "not three of that name", checker: Process{Name: name, Min: 3}, want: "2 processes, want at least 3"},
 		{name: "no such name", checker: Process{Name: name + "x"}, want: "0 processes"},
 		{name: "long name", checker: Process{Name: long}},
+		{name: "long name, title written over", checker: Process{Name: titled}},
+		{name: "long name of a script", checker: Process{Name: scripted}},
 		{name: "long name, same beginning", checker: Process{Name: long + "x"}, want: "0 processes"},
 		{name: "by PID file", checker: Process{PIDFile: running}},
 		{name: "PID file and name", checker: Process{PIDFile: running, Name: name}},
@@ -296,6 +326,25 @@ func TestMonitorHearsOfExit(t *testing.T) {
 	waitFor(t, "up again", func() bool { return m.Status().State == Up })
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTitles: what is on the command line of a process.
+func TestTitles(t *testing.T) {
+	for cmdline, want := range map[string]bool{
+		"/usr/sbin/a-long-program-name\x00-d\x00":               true,
+		"a-long-program-name":                                   true,
+		"a-long-program-name: worker process":                   true,
+		"/bin/sh\x00/usr/bin/a-long-program-name\x00":           true,
+		"/usr/bin/vi\x00-R\x00/usr/bin/a-long-program-name\x00": false,
+		"a-long-program-name2\x00":                              false,
+		"a-long-program-names: worker process":                  false,
+		"/usr/sbin/a-long-program-name/another\x00":             false,
+		"": false,
+	} {
+		if got := isTitled([]byte(cmdline), "a-long-program-name"); got != want {
+			t.Errorf("%q: %v, want %v", cmdline, got, want)
+		}
 	}
 }
 
