@@ -44,7 +44,10 @@ type Config struct {
 	// many Monitors started together do not probe together. Default 0.
 	StartSpread time.Duration
 	// Rise is how many successes in a row it takes to go from Down to Up, and
-	// Fall how many failures from Up to Down. Default 2 each.
+	// Fall how many failures from Up to Down. The first of them may come at once
+	// where the Checker is a Watcher; the next one comes an interval later (see
+	// FastInterval), so that only with 1 the change itself comes at once.
+	// Default 2 each.
 	Rise, Fall int
 	// HoldDown is the least time that the state stays Down: a target that
 	// flaps changes state no faster than this. Default 0.
@@ -56,7 +59,9 @@ type Config struct {
 	// FailStatic chooses what a probe counts as that could not be made at all
 	// (its error matches ErrCannotRun). False is fail-safe: it is a failure
 	// like any other. True is fail-static: it is shown in Status and the log,
-	// and neither the state nor the counts in a row change. Default false.
+	// and neither the state nor the counts in a row change. An Initial state
+	// that is Unknown then stays so for as long as no probe can be made.
+	// Default false.
 	FailStatic bool
 	// Logger receives changes of state (Info) and failed probes (Debug).
 	// Default: silent.

@@ -123,7 +123,7 @@ func (c DNS) askUDP(ctx context.Context, query []byte, id uint16, q dnsmessage.Q
 	if _, err := conn.Write(query); err != nil {
 		return nil, err
 	}
-	reply := make([]byte, maxReply)
+	reply := make([]byte, maxDatagram) // without EDNS 512 are allowed (RFC 1035 §4.2.1)
 	for {
 		n, err := conn.Read(reply)
 		if err != nil {

@@ -98,6 +98,14 @@ func TestDNS(t *testing.T) {
 		}
 	})
 	slow := serveUDP(t, func(q []byte) [][]byte { time.Sleep(300 * time.Millisecond); return [][]byte{answerDNS(t, q, nil)} })
+	// More than there is room for, and not marked as cut.
+	big := server(func(m *dnsmessage.Message) {
+		for i := range 1000 {
+			a := m.Answers[len(m.Answers)-1]
+			a.Body = &dnsmessage.AResource{A: [4]byte{198, 51, byte(i >> 8), byte(i)}}
+			m.Answers = append(m.Answers, a)
+		}
+	})
 	torn := serveUDP(t, func(q []byte) [][]byte { b := answerDNS(t, q, nil); return [][]byte{b[:len(b)-3]} })
 	ask := func(name, typ string, expect ...string) DNS {
 		return DNS{Server: good, Name: name, Type: typ, Expect: expect}
@@ -126,7 +134,14 @@ func TestDNS(t *testing.T) {
 		{name: "silent", checker: at(serveUDP(t, func([]byte) [][]byte { return nil })), patience: patience, is: isTimeout},
 		{name: "nobody listens", checker: at(closedUDP(t)), want: "connection refused"},
 
+		{name: "oversized", checker: at(big), want: "malformed reply"},
+
 		{name: "by TCP", checker: byTCP(overTCP)},
+		{name: "by TCP, another address", checker: DNS{Server: overTCP, Name: "www.example.com", Expect: []string{"192.0.2.3"}, TCP: true}, want: "want"},
+		{name: "by TCP, wrong reply", checker: byTCP(serve(t, tcpDNS(func(q []byte) []byte { return answerDNS(t, q, func(m *dnsmessage.Message) { m.ID++ }) }))),
+			want: "reply to another question"},
+		{name: "by TCP, slow", checker: byTCP(serve(t, tcpDNS(func(q []byte) []byte { time.Sleep(300 * time.Millisecond); return answerDNS(t, q, nil) })))},
+		{name: "by TCP, silent", checker: byTCP(serve(t, silent)), patience: patience, is: isTimeout},
 		{name: "by TCP, half-open", checker: byTCP(halfOpen(t)), patience: patience, is: isTimeout},
 		{name: "by TCP, closes", checker: byTCP(serve(t, saysAndCloses("\x00"))), want: "closed without a reply"},
 		{name: "by TCP, closes in the middle", checker: byTCP(serve(t, saysAndCloses("\x00\x20short"))), want: "closed without a reply"},

@@ -53,6 +53,9 @@ func (c Exec) check(ctx context.Context) error {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	err = cmd.Start()
 	pipe.Close()
+	if ctx.Err() != nil && cmd.Process == nil {
+		return cause(ctx.Err()) // its time was up before it began
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}

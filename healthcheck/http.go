@@ -15,7 +15,8 @@ import (
 
 // HTTP is a [Checker] that requests a page over a new connection, through no
 // proxy and without following redirects: a redirect is an answer like any
-// other.
+// other. Like that of [TCP], the connection is then reset, also if there is more
+// of the body than was looked at.
 type HTTP struct {
 	// URL is what to request, with scheme http or https. A user and password
 	// in it are sent as basic authentication. Required.
@@ -35,7 +36,10 @@ type HTTP struct {
 	// MaxBody is how much of the body Body may see, in bytes. Default 64 KiB.
 	MaxBody int
 	// TLS configures https: ServerName (default: the host of URL), RootCAs,
-	// Certificates, and NextProtos to speak HTTP/2 ("h2"). Default: Go's.
+	// Certificates, and NextProtos. With "h2" among these the request is made by
+	// HTTP/2, and fails if the server does not choose it, unless "http/1.1" is
+	// there too. Otherwise it is made by HTTP/1.1, whatever the server chooses.
+	// Default: Go's.
 	TLS *tls.Config
 }
 

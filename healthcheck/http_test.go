@@ -88,6 +88,20 @@ func sleep(r *http.Request, d time.Duration) {
 
 func TestHTTPS(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/slow":
+			sleep(r, 300*time.Millisecond)
+		case "/silent":
+			sleep(r, time.Minute)
+		case "/broken":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "/endless":
+			for r.Context().Err() == nil {
+				if _, err := fmt.Fprintln(w, strings.Repeat("junk ", 1000)); err != nil {
+					return
+				}
+			}
+		}
 		fmt.Fprintf(w, "%s %s client=%d", r.Proto, r.TLS.ServerName, len(r.TLS.PeerCertificates))
 	}))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -102,7 +116,48 @@ func TestHTTPS(t *testing.T) {
 		change(c)
 		return HTTP{URL: s.URL, TLS: c, Body: regexp.MustCompile(body)}
 	}
+	h1 := func(path, body string) HTTP {
+		c := with(func(*tls.Config) {}, body)
+		c.URL += path
+		return c
+	}
+	h2 := func(path, body string) HTTP {
+		c := with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }, body)
+		c.URL += path
+		return c
+	}
+	over := func(protos []string, address string) HTTP {
+		return HTTP{URL: "https://" + address, TLS: &tls.Config{InsecureSkipVerify: true, NextProtos: protos}}
+	}
+	onlyH1 := httptest.NewUnstartedServer(http.NotFoundHandler())
+	onlyH1.Config.ErrorLog = s.Config.ErrorLog
+	onlyH1.StartTLS()
+	t.Cleanup(onlyH1.Close)
+	// A server that knows nothing of ALPN, and then does not speak.
+	mute := serveTLS(t, &tls.Config{Certificates: s.TLS.Certificates}, silent)
+	muteH2 := serveTLS(t, &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2"}}, silent)
+	floodH2 := serveTLS(t, &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2"}}, flood)
+	notFound := []StatusRange{{404, 404}}
+	either := over([]string{"h2", "http/1.1"}, address(onlyH1))
+	either.Status = notFound
 	runCheckCases(t, []checkCase{
+		{name: "slow", checker: h1("/slow", "^HTTP/1.1 ")},
+		{name: "silent after the request", checker: h1("/silent", ""), patience: patience, is: isTimeout},
+		{name: "silent after the handshake", checker: over(nil, mute), patience: patience, is: isTimeout},
+		{name: "wrong status", checker: h1("/broken", ""), want: "503"},
+		{name: "oversized", checker: h1("/endless", "nothing like it"), want: "does not match"},
+		{name: "half-open", checker: over(nil, halfOpen(t)), patience: patience, is: isTimeout},
+		{name: "h2, slow", checker: h2("/slow", "^HTTP/2.0 ")},
+		{name: "h2, wrong status", checker: h2("/broken", ""), want: "503"},
+		{name: "h2, wrong body", checker: h2("/", "^HTTP/1.1 "), want: "does not match"},
+		{name: "h2, oversized", checker: h2("/endless", "nothing like it"), want: "does not match"},
+		{name: "h2, silent after the request", checker: h2("/silent", ""), patience: patience, is: isTimeout},
+		{name: "h2, silent after the handshake", checker: over([]string{"h2"}, muteH2), patience: patience, is: isTimeout},
+		{name: "h2, flood", checker: over([]string{"h2"}, floodH2), want: "healthcheck: http"},
+		{name: "h2, silent", checker: over([]string{"h2"}, serve(t, silent)), patience: patience, is: isTimeout},
+		{name: "h2, half-open", checker: over([]string{"h2"}, halfOpen(t)), patience: patience, is: isTimeout},
+		{name: "h2, server does not have it", checker: over([]string{"h2"}, address(onlyH1)), want: "healthcheck: http"},
+		{name: "h2 or else http/1.1", checker: either},
 		{name: "good", checker: with(func(*tls.Config) {}, "^HTTP/1.1 example.com client=0$")},
 		{name: "client certificate", checker: with(func(c *tls.Config) { c.Certificates = s.TLS.Certificates }, "client=1$")},
 		{name: "ALPN h2", checker: with(func(c *tls.Config) { c.NextProtos = []string{"h2"} }, "^HTTP/2.0 ")},

@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mdlayher/ethernet"
+	"github.com/mdlayher/packet"
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -207,6 +210,85 @@ func TestGatewayInLab(t *testing.T) {
 	wantDown(t, a, v6, nil)
 }
 
+// TestGatewayAnswers: what comes back is looked at, however late.
+func TestGatewayAnswers(t *testing.T) {
+	l := lab.New(t)
+	a := l.MustHost("a", "192.0.2.1/24")
+	gw := l.MustHost("gw") // its kernel has no address to answer for
+	target, other := netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("192.0.2.253")
+	c := Gateway{Interface: "eth0", Address: target}
+	reply := func(of netip.Addr) func(from, to net.HardwareAddr) []byte {
+		return func(from, to net.HardwareAddr) []byte {
+			return marshalARP(arpReply, from, of, to, netip.MustParseAddr("192.0.2.1"))
+		}
+	}
+	good := reply(target)
+	for _, test := range []struct {
+		name  string
+		delay time.Duration
+		reply func(from, to net.HardwareAddr) []byte
+		up    bool
+	}{
+		{"slow", 300 * time.Millisecond, good, true},
+		{"oversized", 0, func(from, to net.HardwareAddr) []byte { return append(good(from, to), make([]byte, 1400)...) }, true},
+		{"for another", 0, reply(other), false},
+		{"cut", 0, func(from, to net.HardwareAddr) []byte { return good(from, to)[:20] }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			stop := answerARP(t, gw, target, test.delay, test.reply)
+			defer stop()
+			if test.up {
+				wantUp(t, a, c)
+			} else {
+				wantDown(t, a, c, isTimeout)
+			}
+		})
+	}
+}
+
+// answerARP answers requests for addr at a host until stop is called.
+func answerARP(t *testing.T, h *lab.Host, addr netip.Addr, delay time.Duration, reply func(from, to net.HardwareAddr) []byte) (stop func()) {
+	t.Helper()
+	var conn *packet.Conn
+	var us net.HardwareAddr
+	if err := h.Do(func() error {
+		ifi, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		us = ifi.HardwareAddr
+		conn, err = packet.Listen(ifi, packet.Raw, int(ethernet.EtherTypeARP), nil)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			var f ethernet.Frame
+			if f.UnmarshalBinary(buf[:n]) != nil || len(f.Payload) < arpSize || !bytes.Equal(f.Payload[24:28], addr.AsSlice()) {
+				continue
+			}
+			time.Sleep(delay)
+			b, err := (&ethernet.Frame{Destination: f.Source, Source: us, EtherType: ethernet.EtherTypeARP, Payload: reply(us, f.Source)}).MarshalBinary()
+			if err != nil {
+				return
+			}
+			_, _ = conn.WriteTo(b, &packet.Addr{HardwareAddr: f.Source})
+		}
+	}()
+	return func() {
+		conn.Close()
+		<-done
+	}
+}
+
 func TestInterfaceInLab(t *testing.T) {
 	l := lab.New(t)
 	h := l.MustHost("h", "192.0.2.1/24")
@@ -316,6 +398,8 @@ func TestEchoJudge(t *testing.T) {
 		{"reply", marshal(ipv4.ICMPTypeEchoReply, reply), to, true, false},
 		{"reply from someone else", marshal(ipv4.ICMPTypeEchoReply, reply), other, false, false},
 		{"reply to another request", marshal(ipv4.ICMPTypeEchoReply, &icmp.Echo{Data: make([]byte, 16)}), to, false, false},
+		{"oversized", marshal(ipv4.ICMPTypeEchoReply, &icmp.Echo{Data: append(e.token[:], make([]byte, 60000)...)}), to, false, false},
+		{"cut to our buffer", marshal(ipv4.ICMPTypeEchoReply, &icmp.Echo{Data: append(e.token[:], make([]byte, 60000)...)})[:2048], to, false, false},
 		{"our own request", marshal(ipv4.ICMPTypeEcho, reply), to, false, false},
 		{"unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, e.request())), other, true, true},
 		{"someone else is unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(other, e.request())), other, false, false},

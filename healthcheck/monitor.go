@@ -27,6 +27,8 @@ type Monitor struct {
 	cfg  Config
 	log  *slog.Logger
 	kick chan struct{} // wakes Run after core was changed from outside
+	// random returns a duration from 0 to limit.
+	random func(limit time.Duration) time.Duration
 
 	mu      sync.Mutex
 	core    core
@@ -41,7 +43,7 @@ func NewMonitor(cfg Config) (*Monitor, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, kick: make(chan struct{}, 1), log: cfg.Logger.With("check", cfg.Name)}
+	m := &Monitor{cfg: cfg, kick: make(chan struct{}, 1), random: random, log: cfg.Logger.With("check", cfg.Name)}
 	m.core = newCore(&m.cfg, time.Now())
 	return m, nil
 }
@@ -125,7 +127,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	watched := m.watch(ctx)
 
 	m.mu.Lock()
-	m.core.start(time.Now(), random(m.cfg.StartSpread))
+	m.core.start(time.Now(), m.random(m.cfg.StartSpread))
 	m.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -295,7 +297,7 @@ func (m *Monitor) finish(p *probe, watched <-chan struct{}) error {
 // record hands a result to the core, logs it and tells the subscribers.
 func (m *Monitor) record(at time.Time, latency time.Duration, err error) {
 	m.mu.Lock()
-	changed := m.core.record(at, latency, err, random(m.cfg.Jitter))
+	changed := m.core.record(at, latency, err, m.random(m.cfg.Jitter))
 	if changed {
 		m.publish()
 	}

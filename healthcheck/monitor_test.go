@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -164,10 +165,25 @@ func TestProbeTimes(t *testing.T) {
 func TestNoDrift(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const interval, jitter, spread = 10 * time.Second, 300 * ms, 7 * time.Second
-		f := newTarget(func(ctx context.Context, _ int) error { return after(ctx, random(4*time.Second), nil) })
-		_, stop := start(t, Config{Checker: f, Interval: interval, Timeout: 5 * time.Second, Jitter: jitter, StartSpread: spread})
-		time.Sleep(24*time.Hour + time.Minute)
-		_ = stop()
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		// The probes' own and the monitor's: whoever draws first must not matter.
+		draw := func(stream uint64) func(time.Duration) time.Duration {
+			r := rand.New(rand.NewPCG(seed, stream))
+			return func(limit time.Duration) time.Duration { return time.Duration(r.Int64N(int64(limit) + 1)) }
+		}
+		takes := draw(1)
+		f := newTarget(func(ctx context.Context, _ int) error { return after(ctx, takes(4*time.Second), nil) })
+		m, err := NewMonitor(Config{Checker: f, Interval: interval, Timeout: 5 * time.Second, Jitter: jitter, StartSpread: spread})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.random = draw(2)
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour+time.Minute)
+		defer cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Error(err)
+		}
 		starts := f.seen()
 		first := starts[0]
 		if first > spread {

@@ -179,10 +179,15 @@ func TestDnsmasq(t *testing.T) {
 	for range 20 { // more than fits into 512 bytes
 		args = append(args, "--txt-record=big.example.com,"+string(bytes.Repeat([]byte("x"), 100))+string(rune('a'+len(args)%26)))
 	}
-	run(t, c, "dnsmasq", args...)
+	stop := run(t, c, "dnsmasq", args...)
 	ask := func(name, typ string, expect ...string) DNS {
 		return DNS{Server: at, Name: name, Type: typ, Expect: expect}
 	}
+	// As an administrator would write it: www.example.com, A, IN.
+	datagram := UDP{Address: at, Send: []byte("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03com\x00\x00\x01\x00\x01"),
+		Expect: []byte{192, 0, 2, 80}, ExpectRegexp: regexp.MustCompile(`(?s)^\x124`)}
+	another := datagram
+	another.Expect = []byte{192, 0, 2, 81}
 	runCheckCases(t, []checkCase{
 		{name: "A", checker: c},
 		{name: "A by way of CNAME", checker: ask("web.example.com", "A", "192.0.2.80")},
@@ -194,6 +199,14 @@ func TestDnsmasq(t *testing.T) {
 		{name: "another address", checker: ask("www.example.com", "A", "192.0.2.81"), want: `want "192.0.2.81" among them`},
 		{name: "no such name", checker: ask("nosuch.example.com", "A"), want: "server says NameError"},
 		{name: "not ours", checker: ask("example.org", "A"), want: "server says Refused"},
+		{name: "UDP", checker: datagram},
+		{name: "UDP, wrong reply", checker: another, want: "unexpected reply"},
+		{name: "UDP, no reply to junk", checker: UDP{Address: at, Send: []byte("junk")}, patience: patience, is: isTimeout},
+	})
+	stop()
+	runCheckCases(t, []checkCase{
+		{name: "UDP, stopped", checker: datagram, want: "connection refused"},
+		{name: "stopped", checker: c, want: "connection refused"},
 	})
 }
 

@@ -74,10 +74,19 @@ func flood(c net.Conn) {
 	}
 }
 
+// pause reads for a while, or until the peer goes away.
+func pause(c net.Conn, d time.Duration) {
+	_ = c.SetReadDeadline(time.Now().Add(d))
+	drain(c)
+	_ = c.SetReadDeadline(time.Time{})
+}
+
 // says sends text after a delay and then stays silent.
 func says(delay time.Duration, text string) func(net.Conn) {
 	return func(c net.Conn) {
-		time.Sleep(delay)
+		if delay > 0 {
+			pause(c, delay)
+		}
 		_, _ = c.Write([]byte(text))
 		drain(c)
 	}

@@ -3,6 +3,7 @@ package healthcheck
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -87,20 +88,48 @@ func TestSMTP(t *testing.T) {
 		{name: "codes that differ", checker: SMTP{Address: serve(t, says(0, "220-one\r\n250 two\r\n"))}, want: `greeting: no SMTP: "250 two"`},
 		{name: "bare code", checker: SMTP{Address: mail("EHLO", "250\r\n")}},
 		{name: "slow", checker: SMTP{Address: serve(t, func(c net.Conn) {
-			time.Sleep(300 * time.Millisecond)
+			pause(c, 300*time.Millisecond)
 			(&mailServer{commands: make(chan string, 100)}).handle(c)
 		})}},
 		{name: "not SMTP", checker: SMTP{Address: serve(t, says(0, "SSH-2.0-OpenSSH_9.2\r\n"))}, want: `greeting: no SMTP: "SSH-2.0-OpenSSH_9.2"`},
 		{name: "endless line", checker: SMTP{Address: serve(t, flood)}, want: "greeting: "},
 		{name: "endless reply", checker: SMTP{Address: serve(t, saysAndCloses(strings.Repeat("220-more\r\n", 20000)))}, want: "greeting: closed without a complete reply"},
-		{name: "silent", checker: SMTP{Address: serve(t, silent)}, patience: patience, want: "greeting: timed out", is: isTimeout},
-		{name: "silent after the greeting", checker: SMTP{Address: serve(t, says(0, "220 hello\r\n"))}, patience: patience, want: "EHLO: timed out"},
+		{name: "silent", checker: SMTP{Address: serve(t, silent)}, patience: patience, is: isTimeout},
+		{name: "silent after the greeting", checker: SMTP{Address: serve(t, says(0, "220 hello\r\n"))}, patience: patience, is: isTimeout},
 		{name: "half-open", checker: SMTP{Address: halfOpen(t)}, patience: patience, is: isTimeout},
 		{name: "refused", checker: SMTP{Address: refused(t)}, want: "connection refused"},
 	})
 	wantCancellable(t, SMTP{Address: halfOpen(t)})
 	if (SMTP{Address: good, Hello: "a b\r\nMAIL FROM:<>"}).Validate() == nil {
 		t.Error("a hello of several lines is accepted")
+	}
+}
+
+// TestSMTPTalkSaysWhen: what it was that nobody answered is said.
+func TestSMTPTalkSaysWhen(t *testing.T) {
+	for said, want := range map[string]string{"": "greeting: timed out", "220 hello\r\n": "EHLO: timed out", "220 hello\r\n250-x\r\n": "EHLO: timed out"} {
+		if err := smtpTalk(saidOnly(said), exchange{"", 220}, exchange{"EHLO us", 250}); err == nil || err.Error() != want {
+			t.Errorf("after %q: error is %v, want %s", said, err, want)
+		}
+	}
+}
+
+// TestSMTPGoodbye: a server that does not answer QUIT is healthy, and costs no
+// more than a moment.
+func TestSMTPGoodbye(t *testing.T) {
+	s := &mailServer{commands: make(chan string, 100), replies: map[string]string{"QUIT": ""}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	done := make(chan error, 1)
+	c := SMTP{Address: serve(t, s.handle)}
+	go func() { done <- c.Check(ctx) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the check waits for an answer to QUIT")
 	}
 }
 

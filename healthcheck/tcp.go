@@ -11,8 +11,16 @@ import (
 	"time"
 )
 
-// maxReply bounds how much of a reply is kept and searched.
-const maxReply = 64 << 10
+const (
+	// maxReply bounds how much of a reply is kept and searched.
+	maxReply = 64 << 10
+	// maxDatagram is as much of a reply by UDP: less, since every probe that
+	// waits has room for it.
+	maxDatagram = 4 << 10
+	// maxSearch bounds how many bytes are searched while a reply arrives in
+	// pieces, each time all of it. After that it is searched at its end.
+	maxSearch = 64 * maxReply
+)
 
 // TCP is a [Checker] that opens a connection. With Expect or ExpectRegexp it
 // also looks at what comes back, and so finds the server that the kernel
@@ -65,6 +73,7 @@ func (c TCP) check(ctx context.Context) error {
 // readUntil reads until done is satisfied with what was read so far.
 func readUntil(r io.Reader, done func([]byte) bool) error {
 	reply := make([]byte, 0, 512)
+	searched := 0
 	for {
 		if len(reply) == maxReply {
 			return fmt.Errorf("unexpected reply %s", excerpt(reply))
@@ -74,7 +83,9 @@ func readUntil(r io.Reader, done func([]byte) bool) error {
 		}
 		n, err := r.Read(reply[len(reply):cap(reply)])
 		reply = reply[:len(reply)+n]
-		if n > 0 && done(reply) {
+		searched += len(reply)
+		end := err != nil || len(reply) == maxReply
+		if len(reply) > 0 && (searched <= maxSearch || end) && done(reply) {
 			return nil
 		}
 		switch {

@@ -1,10 +1,13 @@
 package healthcheck
 
 import (
+	"io"
 	"net"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -41,8 +44,8 @@ func TestTCP(t *testing.T) {
 		{name: "good reply", checker: pongAt(serve(t, echo))},
 		{name: "good reply in pieces", checker: pongAt(serve(t, pieces))},
 		{name: "slow reply", checker: pongAt(serve(t, says(300*time.Millisecond, "+PONG")))},
-		{name: "too slow", checker: pongAt(serve(t, says(time.Second, "+PONG"))), patience: patience, is: isTimeout},
-		{name: "wrong reply, stays open", checker: pongAt(serve(t, says(0, "-ERR\r\n"))), patience: patience, want: `unexpected reply "-ERR\r\n"`},
+		{name: "too slow", checker: pongAt(serve(t, says(time.Minute, "+PONG"))), patience: patience, is: isTimeout},
+		{name: "wrong reply, stays open", checker: pongAt(serve(t, says(0, "-ERR\r\n"))), patience: patience, is: isTimeout},
 		{name: "wrong reply, closes", checker: pongAt(serve(t, saysAndCloses("-ERR\r\n"))), want: `unexpected reply "-ERR\r\n" (EOF)`},
 		{name: "half-open", checker: pongAt(halfOpen(t)), patience: patience, is: isTimeout},
 		{name: "silent", checker: pongAt(serve(t, silent)), patience: patience, is: isTimeout},
@@ -53,6 +56,50 @@ func TestTCP(t *testing.T) {
 		{name: "regexp does not match", checker: TCP{Address: serve(t, saysAndCloses("SSH-1.5\r\n")), ExpectRegexp: banner}, want: "unexpected reply"},
 	})
 	wantCancellable(t, pongAt(halfOpen(t)))
+}
+
+// silence is a connection whose peer says no more than this.
+type silence struct {
+	io.Reader
+	io.Writer
+}
+
+func saidOnly(text string) silence {
+	return silence{io.MultiReader(strings.NewReader(text), iotest.ErrReader(os.ErrDeadlineExceeded)), io.Discard}
+}
+
+func TestReadUntil(t *testing.T) {
+	pong := func(b []byte) bool { return matches(b, []byte("+PONG"), nil) }
+	if err := readUntil(saidOnly("x+PONG"), pong); err != nil {
+		t.Error(err)
+	}
+	err := readUntil(saidOnly("-ERR\r\n"), pong)
+	if want := `unexpected reply "-ERR\r\n" (timed out)`; err == nil || err.Error() != want {
+		t.Errorf("error is %v, want %s", err, want)
+	}
+}
+
+// TestReadUntilInPieces: however small the pieces are, to search them costs no
+// more than some times the reply, and its end is not missed.
+func TestReadUntilInPieces(t *testing.T) {
+	const end = "+PONG"
+	searched := 0
+	pong := func(b []byte) bool {
+		searched += len(b)
+		return matches(b, []byte(end), nil)
+	}
+	junk := strings.Repeat("x", maxReply-len(end))
+	for name, r := range map[string]io.Reader{
+		"to the bound": strings.NewReader(junk + end + "and more"), "closes": strings.NewReader(junk[1:] + end), "stays open": saidOnly(junk[1:] + end),
+	} {
+		searched = 0
+		if err := readUntil(iotest.OneByteReader(r), pong); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if searched > maxSearch+maxReply {
+			t.Errorf("%s: %d bytes were searched", name, searched)
+		}
+	}
 }
 
 func TestTCPValidate(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 )
 
 // TLS is a [Checker] that makes a TLS handshake and looks at how long the
-// server's certificate stays valid.
+// server's certificate stays valid. The server must choose one of the protocols
+// in Config.NextProtos if there are any.
 type TLS struct {
 	// Address is "host:port" or "[v6]:port". Required.
 	Address string
@@ -58,7 +59,13 @@ func (c TLS) check(ctx context.Context) error {
 	if c.Config != nil && c.Config.Time != nil {
 		now = c.Config.Time()
 	}
-	err = validFor(secure.ConnectionState(), now, c.MinValidity)
+	state := secure.ConnectionState()
+	if c.Config != nil && len(c.Config.NextProtos) > 0 && state.NegotiatedProtocol == "" {
+		// A server that knows of ALPN (RFC 7301) refuses; this one ignores it.
+		err = fmt.Errorf("the server chooses none of the protocols %q", c.Config.NextProtos)
+	} else {
+		err = validFor(state, now, c.MinValidity)
+	}
 	_ = secure.CloseWrite() // say goodbye, rather than break off
 	return err
 }

@@ -90,6 +90,18 @@ func TestTLS(t *testing.T) {
 	in50Days := config.Clone()
 	in50Days.Time = func() time.Time { return time.Now().Add(50 * day) }
 	unverified := &tls.Config{InsecureSkipVerify: true}
+	cert := ca.issue("www.example.com", -day, 60*day)
+	slow := serve(t, func(c net.Conn) {
+		time.Sleep(300 * time.Millisecond)
+		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
+		if s.Handshake() == nil {
+			drain(s)
+		}
+	})
+	protocols := config.Clone()
+	protocols.NextProtos = []string{"imap", "h2"}
+	h2 := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}}, silent)
+	smtp := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"smtp"}}, silent)
 	runCheckCases(t, []checkCase{
 		{name: "good", checker: TLS{Address: good, Config: config}},
 		{name: "long enough", checker: TLS{Address: good, Config: config, MinValidity: 59 * day}},
@@ -103,6 +115,10 @@ func TestTLS(t *testing.T) {
 		{name: "not yet valid, unverified", checker: TLS{Address: future, Config: unverified}, want: "is not valid before"},
 		{name: "authority expires first", checker: TLS{Address: underOldCA, Config: oldCA.trust("www.example.com"), MinValidity: 14 * day},
 			want: "CN=test CA is valid until"},
+		{name: "slow", checker: TLS{Address: slow, Config: config}},
+		{name: "protocol", checker: TLS{Address: h2, Config: protocols}},
+		{name: "other protocols", checker: TLS{Address: smtp, Config: protocols}, want: "no application protocol"},
+		{name: "no protocols", checker: TLS{Address: good, Config: protocols}, want: `none of the protocols ["imap" "h2"]`},
 		{name: "wrong name", checker: TLS{Address: good, Config: ca.trust("www.example.org")}, want: "not www.example.org"},
 		{name: "unknown authority", checker: TLS{Address: good, Config: &tls.Config{ServerName: "www.example.com"}}, want: "unknown authority"},
 		{name: "certificate for a name, asked by address", checker: TLS{Address: good, Config: ca.trust("")}, want: "IP SANs"},

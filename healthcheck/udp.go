@@ -21,8 +21,8 @@ type UDP struct {
 	Address string
 	// Send is the datagram's payload. Default: empty.
 	Send []byte
-	// Expect must occur in the reply, and ExpectRegexp match it. Default: any
-	// reply will do.
+	// Expect must occur in the first 4 KiB of the reply, and ExpectRegexp match
+	// there. Default: any reply will do.
 	Expect       []byte
 	ExpectRegexp *regexp.Regexp
 	// AllowSilence is for servers that never reply, such as a log server: no
@@ -61,7 +61,7 @@ func (c UDP) check(ctx context.Context) error {
 	if _, err := conn.Write(c.Send); err != nil {
 		return err
 	}
-	reply := make([]byte, maxReply)
+	reply := make([]byte, maxDatagram)
 	n, err := conn.Read(reply)
 	switch {
 	case err != nil && c.AllowSilence && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil:
