@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -29,13 +31,16 @@ type router struct {
 }
 
 func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logger) *router {
-	return &router{cfg: cfg, group: group, conn: conn, log: log}
+	r := &router{cfg: cfg, group: group, conn: conn, log: log}
+	r.handler = &testament{name: cfg.Name, log: log.With("router", cfg.Name)}
+	return r
 }
 
 // open makes what keeps the addresses, and touches none yet.
 func (r *router) open(ns *vip.Namespace) error {
 	vc := vipConfig(r.cfg)
-	vc.OnLost, vc.Namespace, vc.Logger = r.lost, ns, r.log
+	vc.OnLost, vc.OnRemovals, vc.Namespace, vc.Logger = r.lost, r.handler.removals, ns, r.log
+	vc.Entitled = func() bool { return r.router.Entitled() }
 	m, err := vip.NewManager(vc)
 	if err == nil {
 		r.manager = m
@@ -52,12 +57,11 @@ func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, r
 	}
 	vc := vrrpConfig(r.cfg)
 	vc.Group, vc.OnTransition, vc.Logger = group, report, r.log
-	r.handler = &testament{Manager: r.manager, name: r.cfg.Name, guard: g, log: r.log.With("router", r.cfg.Name)}
 	var err error
 	if r.router, err = vrrp.NewRouter(vc, r.conn, r.handler); err != nil {
 		r.manager.Close()
 	}
-	r.handler.router = r.router
+	r.handler.Handler, r.handler.guard, r.handler.router = r.manager, g, r.router
 	return err
 }
 
@@ -71,10 +75,48 @@ func (r *router) lost(reason error) {
 // run ends with ctx: first the protocol, which releases the addresses, then
 // what kept them.
 func (r *router) run(ctx context.Context) error {
-	failed := func(err error) { r.log.Error("addresses are not watched any more", "router", r.cfg.Name, "error", err) }
-	manager := start(r.manager.Run, failed)
+	manager := start(r.keep, nil)
 	defer manager.stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.awaitManager(ctx, &wg)
 	return r.router.Run(ctx)
+}
+
+// keep keeps the addresses where they belong until ctx ends. What may be left
+// then stays in the will.
+func (r *router) keep(ctx context.Context) error {
+	if err := r.manager.Run(ctx); err != nil {
+		r.log.Error("addresses may be left behind", "router", r.cfg.Name, "error", err)
+		return nil
+	}
+	r.handler.end()
+	return nil
+}
+
+// readyTime is for how long the election waits for what keeps the addresses.
+const readyTime = time.Second
+
+// awaitManager keeps the router out of the election for as long as it could not
+// have its addresses: peers would let go of them for nothing, again and again.
+func (r *router) awaitManager(ctx context.Context, wg *sync.WaitGroup) {
+	select {
+	case <-r.manager.Ready():
+		return
+	case <-ctx.Done():
+		return
+	case <-time.After(readyTime):
+	}
+	release := r.router.Hold("addresses: " + cmp.Or(r.manager.Status().Problem, "not ready yet"))
+	wg.Go(func() {
+		select {
+		case <-r.manager.Ready():
+		case <-ctx.Done():
+		}
+		release()
+	})
 }
 
 // stop hands over if need be.
@@ -111,22 +153,27 @@ func (r *router) shed(cfg config.Router) error {
 
 // update goes on with what sameRouter allows to change.
 func (r *router) update(cfg config.Router, checks map[string]*check) error {
+	before := r.cfg
 	r.cfg = cfg
 	r.tracker.configure(cfg, checks)
 	err := r.router.SetAuth(auth(cfg.Auth))
 	next := vipConfig(cfg)
-	return errors.Join(err, r.move(next.Addresses, next.Routes))
+	moved := r.move(next.Addresses, next.Routes)
+	if errors.Is(moved, vip.ErrInUse) {
+		r.cfg.Excluded, r.cfg.Routes = before.Excluded, before.Routes // so that the next reload tries again
+	}
+	return errors.Join(err, moved)
 }
 
 // moveTime bounds a change of the addresses that are held.
 const moveTime = 10 * time.Second
 
-// move makes these the addresses and routes, and the guard know of it.
+// move makes these the addresses and routes.
 func (r *router) move(addresses []vip.Address, routes []vip.Route) error {
 	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
 	defer cancel()
 	err := r.manager.Update(ctx, addresses, routes)
-	r.handler.write()
+	r.handler.refresh() // the authentication may be another one, too
 	if err != nil {
 		return fmt.Errorf("%v: %s: %w", r.cfg.Pos, r.cfg.Name, err)
 	}

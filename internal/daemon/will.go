@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
 )
@@ -15,90 +14,117 @@ import (
 func Main() { guard.Main() }
 
 // testament is a router's handler: it keeps the guard's will for the router in
-// step with the addresses that are held.
+// step with what there is to be removed, and to be said.
+//
+// It is told of the former by the Manager, which has its mutex locked then: t.mu
+// comes after that, and nothing here calls the Manager with t.mu locked.
 type testament struct {
-	*vip.Manager
-	name   string
-	guard  *guard.Guard
-	router *vrrp.Router
-	log    *slog.Logger
+	vrrp.Handler // the addresses
+	name         string
+	guard        interface {
+		Set(name string, w guard.Will) error
+	}
+	router interface {
+		Farewell() ([]vrrp.Packet, time.Duration, error)
+	}
+	log *slog.Logger
 
-	mu     sync.Mutex
-	active bool
-	again  *time.Timer // while active
+	mu       sync.Mutex
+	requests [][]byte // remove what may be there
+	active   bool
+	ended    bool
+	again    *time.Timer // while active
 }
 
-// rewrite is for how long a will is good at most: the interface or its address
-// may have changed, and authenticated packets go stale even earlier.
+// rewrite is for how long packets are good at most: the interface or its address
+// may have changed, and authenticated ones go stale even earlier.
 const rewrite = 10 * time.Second
 
 // Acquire writes the will before the addresses are there, so that at no moment
-// they could be left behind, and once more after it, when the interface that
-// they are on is certain.
+// they could be left behind.
 func (t *testament) Acquire(ctx context.Context) error {
-	t.mu.Lock()
-	t.active = true
-	t.mu.Unlock()
-	t.write()
-	if err := t.Manager.Acquire(ctx); err != nil {
-		t.withdraw(guard.Will{})
-		return err
+	t.setActive(true)
+	err := t.Handler.Acquire(ctx)
+	if err != nil {
+		t.setActive(false)
 	}
-	t.write()
-	return nil
-}
-
-// Release first takes the packets out of the will: a Backup that dies has
-// nothing to say. The addresses stay in it until they are gone.
-func (t *testament) Release(ctx context.Context) error {
-	t.withdraw(guard.Will{Requests: t.RemovalRequests()})
-	err := t.Manager.Release(ctx)
-	t.withdraw(guard.Will{})
 	return err
 }
 
-// write makes the will what the router would say now.
-func (t *testament) write() {
+// Release first takes the packets out of the will: a Backup that dies has
+// nothing to say.
+func (t *testament) Release(ctx context.Context) error {
+	t.setActive(false)
+	return t.Handler.Release(ctx)
+}
+
+// setActive says whether there is a goodbye to be said.
+func (t *testament) setActive(active bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.active {
-		return
+	t.active = active
+	t.write()
+}
+
+// removals is the Manager's OnRemovals. The requests stay in the will, also that
+// of a Backup, until end: they do nothing where there is nothing to be removed.
+func (t *testament) removals(requests [][]byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.requests = requests
+	t.write()
+}
+
+// refresh makes the will what the router would say now.
+func (t *testament) refresh() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.write()
+}
+
+// end withdraws the will: nothing is left.
+func (t *testament) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.active, t.requests = false, nil
+	t.write()
+	t.ended = true
+}
+
+// write is called with t.mu locked.
+func (t *testament) write() {
+	if t.guard == nil || t.ended {
+		return // not connected yet, or any more
 	}
+	if t.again != nil {
+		t.again.Stop()
+	}
+	w := guard.Will{Requests: t.requests}
+	if t.active {
+		var validFor time.Duration
+		w.Packets, validFor = t.farewell()
+		t.again = time.AfterFunc(min(rewrite, validFor/2), t.refresh)
+	}
+	if err := t.guard.Set(t.name, w); err != nil {
+		t.log.Warn("the guard did not take the will", "error", err)
+	}
+}
+
+// farewell returns what to say in the end, and for how long it is good.
+func (t *testament) farewell() (list []guard.Packet, validFor time.Duration) {
 	packets, validFor, err := t.router.Farewell()
 	if err != nil {
 		t.log.Warn("the guard has no farewell to send", "error", err)
-		validFor = rewrite
+		return nil, rewrite
 	}
-	w := guard.Will{Requests: t.RemovalRequests()}
 	for _, p := range packets {
 		if len(p.Header) == 0 {
 			p.Header = nil // an empty one would be taken for a given one
 		}
-		w.Packets = append(w.Packets, guard.Packet{
+		list = append(list, guard.Packet{
 			Interface: p.Interface, Source: p.Source, Destination: p.Destination,
 			Protocol: p.Protocol, TTL: p.TTL, Header: p.Header, Payload: p.Data,
 		})
 	}
-	t.set(w)
-	if t.again != nil {
-		t.again.Stop()
-	}
-	t.again = time.AfterFunc(min(rewrite, validFor/2), t.write)
-}
-
-// withdraw leaves a will that is not written again.
-func (t *testament) withdraw(w guard.Will) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.active = false
-	if t.again != nil {
-		t.again.Stop()
-	}
-	t.set(w)
-}
-
-func (t *testament) set(w guard.Will) {
-	if err := t.guard.Set(t.name, w); err != nil {
-		t.log.Warn("the guard did not take the will", "error", err)
-	}
+	return list, validFor
 }
