@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/havip/havip/internal/lab"
 )
 
@@ -125,5 +127,48 @@ func (p *pair) fromVirtualMAC() {
 	}
 	for what, n := range wrong {
 		p.t.Errorf("%s (%d times)", what, n)
+	}
+}
+
+// TestMacvlanTaken: a router that cannot have its macvlan, because somebody else
+// has an interface of that name, stays out of the election, says why, and takes
+// part as soon as it can.
+func TestMacvlanTaken(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24")
+	lan, err := l.Segment("lan")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire, err := lan.Capture(lab.Protocol(112))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "vrrp.51"}}
+	if err := h.Netlink().LinkAdd(foreign); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "havip.yaml")
+	text := fmt.Sprintf("vrrp:\n  - {name: VI_1, interface: eth0, vrid: 51, interval: 100ms, virtual_mac: true, addresses: [%v/24]}\n", vip)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.Command(havip(t), "run", "-c", file)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 30*time.Second, "the router says why it stays out", func() bool {
+		return strings.Contains(cmd.Output(), `reason="addresses: vip: interface vrrp.51 exists`)
+	})
+	if n := len(wire.Packets()); n > 0 {
+		t.Errorf("%d advertisements from a router that cannot have its addresses", n)
+	}
+	if err := h.Netlink().LinkDel(foreign); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 30*time.Second, "the router has its address", func() bool { return h.Holds(vip) })
+	if err := cmd.Stop(10 * time.Second); err != nil {
+		t.Error(err)
 	}
 }
