@@ -236,27 +236,6 @@ type Group struct {
 	NotifyTimeout time.Duration
 }
 
-// Service is one load-balanced address.
-type Service struct {
-	Pos      Position
-	Name     string
-	Listen   netip.AddrPort // an invalid Addr means all addresses of both families
-	Mode     string         // http, tcp
-	Balance  string         // the value of an lb.Balance
-	Backends []Backend
-	// Check is run against each backend, at the backend's own address. It is
-	// the one written in the service, or a copy of the named one. Nil: none.
-	Check *Check
-}
-
-// Backend is one server behind a service.
-type Backend struct {
-	Pos     Position
-	Address string // "host:port"
-	Weight  int
-	Backup  bool // used only while all others are down
-}
-
 // Equal reports whether both mean the same, wherever they were written.
 func (c Check) Equal(o Check) bool { return reflect.DeepEqual(c.bare(), o.bare()) }
 
@@ -272,32 +251,7 @@ func (g Group) Equal(o Group) bool {
 	return reflect.DeepEqual(g, o)
 }
 
-// Equal reports whether both mean the same, wherever they were written.
-func (s Service) Equal(o Service) bool { return reflect.DeepEqual(s.bare(), o.bare()) }
-
-// Equal reports whether both mean the same, wherever they were written.
-func (b Backend) Equal(o Backend) bool { return b.bare() == o.bare() }
-
 func (c Check) bare() Check {
 	c.Pos = Position{}
 	return c
-}
-
-func (b Backend) bare() Backend {
-	b.Pos = Position{}
-	return b
-}
-
-func (s Service) bare() Service {
-	s.Pos = Position{}
-	backends := make([]Backend, len(s.Backends))
-	for i, b := range s.Backends {
-		backends[i] = b.bare()
-	}
-	s.Backends = backends
-	if s.Check != nil {
-		check := s.Check.bare()
-		s.Check = &check
-	}
-	return s
 }

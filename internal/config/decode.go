@@ -21,8 +21,9 @@ const maxDepth = 20
 // decoder walks the YAML nodes of one file.
 type decoder struct {
 	file  string
-	dir   string   // where relative paths start
-	later []string // what is refused, see the variable of that name
+	dir   string                            // where relative paths start
+	later []string                          // what is refused, see the variable of that name
+	read  func(path string) ([]byte, error) // a file that the configuration names
 
 	at       map[string]Position // by path: where its value stands
 	presets  map[string]*yaml.Node
@@ -163,6 +164,9 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 			continue
 		}
 		sub := join(path, k.name)
+		if k.required && given[k.unless] {
+			continue
+		}
 		if k.required {
 			d.fail(sub, "missing: add %s", k.usage())
 		} else if k.preset != "" {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -13,7 +14,8 @@ import (
 func WriteDefaults(w io.Writer) error {
 	out := bufio.NewWriter(w)
 	out.WriteString(`# Every key of a havip configuration. Values are the defaults, or examples where
-# a key is required; what is in a comment may be left out, and has no default.
+# a key is required; what is in a comment may be left out: it has no default, or
+# not every mode of a service has it.
 # Durations need a unit: ms, s, m or h.
 `)
 	for _, k := range new(Config).keys() {
@@ -44,17 +46,20 @@ func (k key) document(place string, top bool) []line {
 	if k.value.words != nil {
 		want = orList(available(k.value.words, path, later))
 	}
+	if k.modes != nil {
+		k.doc = "mode " + orList(k.modes) + ": " + k.doc
+	}
 	doc := strings.Trim(want+"; "+k.doc, "; ")
 	switch plain := k.value.sections == nil; {
 	case k.required && plain:
 		return []line{{k.name + ": " + k.example, "required: " + doc}}
-	case k.preset != "" && plain:
+	case k.preset != "" && plain && k.modes == nil:
 		return []line{{k.name + ": " + k.preset, doc}}
-	case k.example != "" && !k.required:
-		return []line{{"# " + k.name + ": " + k.example, doc}}
+	case plain || k.example != "" && !k.required:
+		return []line{{"# " + k.name + ": " + cmp.Or(k.example, k.preset), doc}}
 	}
 	lines := k.block(path)
-	if !k.required && k.preset == "" && !top {
+	if !k.required && (k.preset == "" || k.modes != nil) && !top {
 		for i := range lines {
 			lines[i].text = "# " + lines[i].text
 		}

@@ -15,7 +15,7 @@ func TestEqual(t *testing.T) {
 	}
 	load := func(text string) *Config {
 		t.Helper()
-		c, err := parse("other.yaml", []byte(text), nil)
+		c, err := pretend("other.yaml", []byte(text), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,6 +65,18 @@ func TestEqual(t *testing.T) {
 		{"backup: true", "backup: false"},
 		{"check: {type: tcp, interval: 2s}", "check: {type: tcp, interval: 3s}"},
 		{"    check: {type: tcp, interval: 2s}", ""},
+		{"name: shop1", "name: shop3"},
+		{"drain: true", "drain: false"},
+		{"queue_timeout: 4s", "queue_timeout: 5s"},
+		{"tries: 2", "tries: 3"},
+		{"rate: 2.5", "rate: 2"},
+		{"min_version: \"1.3\"", "min_version: \"1.2\""},
+		{"ca: /etc/havip/ca.pem, cert", "ca: /etc/havip/ca2.pem, cert"},
+		{"Cookie: \"\"", "Cookie: x"},
+		{"old.example.org", "older.example.org"},
+		{"192.168.31.246:993", "192.168.31.248:993"},
+		{"check: {type: tls}", "check: {type: tls, min_validity: 1h}"},
+		{"responses: 1", "responses: 2"},
 	} {
 		text := strings.Replace(string(data), edit[0], edit[1], 1)
 		if text == string(data) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"strings"
@@ -37,7 +38,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		start := time.Now()
-		c, err := parse("f.yaml", data, nil)
+		c, err := pretend("f.yaml", data, nil)
 		if took := time.Since(start); took > 10*time.Second {
 			t.Errorf("took %v for %d bytes", took, len(data))
 		}
@@ -62,7 +63,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, s := range c.Services {
-			if s.Name == "" || s.Listen.Port() == 0 || len(s.Backends) == 0 || s.Check != nil && s.Check.Type == "" {
+			if s.Name == "" || s.Listen.Port() == 0 || len(s.Backends)+len(s.Routes) == 0 || s.Check != nil && s.Check.Type == "" {
 				t.Errorf("accepted %+v", s)
 			}
 			if err := acceptedByLB(s); err != nil {
@@ -106,14 +107,40 @@ func acceptedByVRRP(r Router) error {
 	return err
 }
 
-// acceptedByLB: neither are those of the pool.
+// acceptedByLB: neither are those of pools and planes.
 func acceptedByLB(s Service) error {
-	pool := lb.PoolConfig{Name: s.Name, Balance: lb.Balance(s.Balance)}
-	for _, b := range s.Backends {
-		pool.Backends = append(pool.Backends, lb.Backend{Address: b.Address, Weight: b.Weight, Backup: b.Backup})
+	p := s.Pool
+	var first *lb.Pool
+	for _, backends := range append([][]Backend{s.Backends}, routed(s)...) {
+		cfg := lb.PoolConfig{Name: s.Name, Balance: lb.Balance(s.Balance), MaxFails: p.MaxFails, FailTimeout: p.FailTimeout,
+			SlowStart: p.SlowStart, Quorum: p.Quorum, Hysteresis: p.Hysteresis, Panic: p.Panic, DrainTimeout: p.DrainTimeout,
+			Queue: p.Queue, QueueTimeout: p.QueueTimeout, ResolveInterval: p.ResolveInterval}
+		for _, b := range backends {
+			cfg.Backends = append(cfg.Backends, lb.Backend{Name: b.Name, Address: b.Address, Weight: b.Weight, Backup: b.Backup, MaxConns: b.MaxConns})
+		}
+		pool, err := lb.NewPool(cfg)
+		if err != nil {
+			return err
+		}
+		first = cmp.Or(first, pool)
 	}
-	_, err := lb.NewPool(pool)
-	return err
+	h := &lb.Handler{Pool: first, ConnectTimeout: s.ConnectTimeout, Timeout: s.HTTP.ResponseTimeout, TunnelTimeout: s.HTTP.TunnelTimeout,
+		Tries: s.Tries, MaxBody: s.HTTP.MaxBody, RequestHeaders: map[string]string{}}
+	for _, f := range append(s.HTTP.RequestHeaders, s.HTTP.ResponseHeaders...) {
+		h.RequestHeaders[f.Name] = f.Value
+	}
+	t := &lb.TCP{Pool: first, PrefaceTimeout: s.HandshakeTimeout, ConnectTimeout: s.ConnectTimeout, IdleTimeout: s.IdleTimeout, Tries: s.Tries,
+		Limits: lb.Limits{Conns: s.Limits.Connections, PerClient: s.Limits.PerClient, Rate: s.Limits.Rate, Burst: s.Limits.Burst,
+			TotalRate: s.Limits.TotalRate, TotalBurst: s.Limits.TotalBurst}}
+	u := &lb.UDP{Pool: first, IdleTimeout: s.IdleTimeout, Responses: s.UDP.Responses, MaxSessions: s.UDP.MaxSessions}
+	return errors.Join(h.Validate(), t.Validate(), u.Validate())
+}
+
+func routed(s Service) (backends [][]Backend) {
+	for _, r := range s.Routes {
+		backends = append(backends, r.Backends)
+	}
+	return backends
 }
 
 // acceptedByHealthcheck: neither are those of a monitor.

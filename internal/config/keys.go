@@ -13,7 +13,6 @@ import (
 var later = []string{
 	"admin",
 	"services[].dataplane",
-	"services[].mode=udp",
 }
 
 func (c *Config) keys() []key {
@@ -187,54 +186,4 @@ func (g *Group) value() value {
 		required("name", name(&g.Name), "G1", "in logs, metrics and scripts"),
 		required("routers", list(&g.Routers, name), "[VI_1]", "names under vrrp"),
 	}, notifyKeys(&g.Notify, &g.NotifyUser, &g.NotifyFIFO, &g.NotifyTimeout)...))
-}
-
-func (s *Service) value() value { return object(&s.Pos, s.keys()) }
-
-func (s *Service) keys() []key {
-	return []key{
-		required("name", name(&s.Name), "web", "in logs and metrics"),
-		required("listen", listenAddress(&s.Listen), `":8080"`, "address and port; no address: all"),
-		preset("mode", word(&s.Mode, "http", "tcp", "udp"), "http", ""),
-		preset("balance", word(&s.Balance, "round-robin", "least-conn", "power-of-two", "random", "source-hash", "maglev"),
-			"round-robin", "how backends are chosen"),
-		required("backends", list(&s.Backends, (*Backend).value), "[192.168.31.242:8080]",
-			"servers: host:port, or a mapping as below"),
-		optional("check", s.check(), "{type: http, path: /, interval: 2s}",
-			"of each backend: the name of a check without address and url, or a mapping with its keys; default: none"),
-	}
-}
-
-// check is a mapping or the name of a check, which validate puts in its place.
-func (s *Service) check() value {
-	s.Check = nil
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
-		s.Check = new(Check)
-		if n.Kind == yaml.ScalarNode {
-			s.Check.Pos = d.position(n)
-			name(&s.Check.Name).decode(d, n, path)
-			return
-		}
-		s.Check.value(true).decode(d, n, path)
-	}, sections: new(Check).value(true).sections}
-}
-
-// value is a mapping, or the address alone.
-func (b *Backend) value() value {
-	keys := []key{
-		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port"),
-		preset("weight", integer(&b.Weight, 1, 65535), "1", "share of the traffic"),
-		preset("backup", boolean(&b.Backup), "false", "used only while all others are down"),
-	}
-	v := object(&b.Pos, keys)
-	mapping := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind != yaml.ScalarNode {
-			mapping(d, n, path)
-			return
-		}
-		b.Pos = d.position(n)
-		d.fill([]pair{{"address", n, n}}, path, keys)
-	}
-	return v
 }

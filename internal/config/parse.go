@@ -41,10 +41,17 @@ func Parse(name string, data []byte) (*Config, error) {
 }
 
 func parse(name string, data []byte, later []string) (*Config, error) {
-	d := &decoder{
-		file: name, dir: filepath.Dir(name), later: later,
+	return newDecoder(name, later).parse(data)
+}
+
+func newDecoder(name string, later []string) *decoder {
+	return &decoder{
+		file: name, dir: filepath.Dir(name), later: later, read: readFile,
 		at: make(map[string]Position), presets: make(map[string]*yaml.Node),
 	}
+}
+
+func (d *decoder) parse(data []byte) (*Config, error) {
 	c := new(Config)
 	if root := d.document(data); root != nil {
 		d.decode(object(nil, c.keys()), root, "")

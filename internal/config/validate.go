@@ -1,10 +1,8 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +11,7 @@ import (
 // validate checks what no key can tell alone, and sets the defaults that follow
 // from other keys. What is zero was missing or wrong, and was reported.
 func (d *decoder) validate(c *Config) {
-	v := validator{decoder: d, checks: make(map[string]*Check), used: make(map[string]bool)}
+	v := validator{decoder: d, checks: make(map[string]*Check), used: make(map[string]bool), files: make(map[string][]byte)}
 	v.validate(c)
 }
 
@@ -21,7 +19,8 @@ func (d *decoder) validate(c *Config) {
 type validator struct {
 	*decoder
 	checks map[string]*Check
-	used   map[string]bool // the checks that something refers to
+	used   map[string]bool   // the checks that something refers to
+	files  map[string][]byte // by path: what was read
 }
 
 func (d *validator) validate(c *Config) {
@@ -45,9 +44,7 @@ func (d *validator) validate(c *Config) {
 	d.validateRouters(c.VRRP)
 	d.validateGroups(c.Groups, c.VRRP)
 	for i := range c.Services {
-		path := fmt.Sprintf("services[%d]", i)
-		d.validateBackends(&c.Services[i], path)
-		d.validateServiceCheck(&c.Services[i], path)
+		d.validateService(&c.Services[i], fmt.Sprintf("services[%d]", i))
 	}
 	d.validateServices(c.Services)
 	c.Checks = slices.DeleteFunc(c.Checks, func(c Check) bool {
@@ -180,92 +177,4 @@ func (d *validator) validateGroups(groups []Group, routers []Router) {
 			d.unique(members, r, path)
 		}
 	}
-}
-
-func (d *validator) validateBackends(s *Service, path string) {
-	seen := make(map[string]string)
-	primaries, broken := 0, false
-	for i, b := range s.Backends {
-		d.unique(seen, strings.ToLower(b.Address), fmt.Sprintf("%s.backends[%d]", path, i))
-		if !b.Backup {
-			primaries++
-		}
-		broken = broken || b.Address == ""
-	}
-	if primaries == 0 && len(s.Backends) > 0 && !broken {
-		d.fail(path+".backends", "all are backups: want one that is not")
-	}
-}
-
-// validateServiceCheck puts a named check in its place.
-func (d *validator) validateServiceCheck(s *Service, path string) {
-	path += ".check"
-	if s.Check == nil {
-		return
-	}
-	if s.Check.Name == "" {
-		d.validateCheck(s.Check, path)
-		d.spread(s.Check, path)
-		return
-	}
-	found := d.reference(s.Check.Name, path)
-	if found == nil {
-		return
-	}
-	c := *found
-	d.spread(&c, join("checks", c.Name))
-	s.Check = &c
-	if target := d.target(found); c.Type != "" && target == "" {
-		d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
-	} else if target != "" && d.given(target) {
-		d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", strings.TrimSuffix(path, ".check"))
-	}
-}
-
-// spread keeps the checks of backends from probing all at the same time.
-func (d *validator) spread(c *Check, path string) {
-	if !d.given(path + ".start_spread") {
-		c.StartSpread = min(c.Interval, maxDefaultSpread)
-	}
-}
-
-// validateServices checks services against one another.
-func (d *validator) validateServices(services []Service) {
-	names, listeners := make(map[string]string), make(map[string]string)
-	for i, s := range services {
-		path := fmt.Sprintf("services[%d]", i)
-		d.unique(names, s.Name, path+".name")
-		if s.Listen.Port() != 0 {
-			d.listener(listeners, s.Listen, path)
-		}
-	}
-}
-
-// listener reports a listener that the kernel would refuse beside those seen: a
-// wildcard takes its port on every address of its family, and the IPv6 one on
-// those of IPv4 too.
-func (d *validator) listener(seen map[string]string, listen netip.AddrPort, path string) {
-	ip, port := listen.Addr(), listen.Port()
-	if !ip.IsValid() {
-		ip = netip.IPv6Unspecified()
-	}
-	on := func(what any) string { return fmt.Sprintf("%v port %d", what, port) }
-	any4, any6 := on(netip.IPv4Unspecified()), on(netip.IPv6Unspecified())
-	rivals := []string{any6, on(ip)}
-	switch {
-	case ip == netip.IPv6Unspecified():
-		rivals = append(rivals, on("IPv4"), on("IPv6"))
-	case ip == netip.IPv4Unspecified():
-		rivals = append(rivals, on("IPv4"))
-	case ip.Is4():
-		rivals = append(rivals, any4)
-	}
-	for _, r := range rivals {
-		if first, taken := seen[r]; taken {
-			d.fail(path+".listen", "in use by %s: each needs its own", first)
-			return
-		}
-	}
-	seen[on(ip)] = path
-	seen[on(family(ip))] = cmp.Or(seen[on(family(ip))], path)
 }

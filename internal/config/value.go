@@ -15,7 +15,21 @@ type key struct {
 	preset   string // the default, in YAML
 	example  string // for a key without a default
 	required bool
+	unless   string   // the key beside it that makes it optional
+	modes    []string // of a service that use it; nil: all
 	doc      string
+}
+
+// in is a key of a service that only some modes use.
+func (k key) in(modes ...string) key {
+	k.modes = modes
+	return k
+}
+
+// without is a required key that may be left out where another is given.
+func (k key) without(other string) key {
+	k.unless = other
+	return k
 }
 
 func required(name string, v value, example, doc string) key {

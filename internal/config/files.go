@@ -1,0 +1,179 @@
+package config
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxFile bounds the size of a file of certificates or keys, in bytes.
+const maxFile = 4 << 20
+
+// readFile reads a file that the configuration names.
+func readFile(path string) ([]byte, error) {
+	// Opening a pipe or a device could block, or act.
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("larger than %d MiB", maxFile>>20)
+	}
+	return data, err
+}
+
+// material is what the files of one tls or backend_tls hold.
+type material struct {
+	d   *validator
+	sum []byte
+}
+
+// read returns what is in the file that the key at path names, and complains if
+// it cannot.
+func (m *material) read(file, path string) []byte {
+	if file == "" { // which was reported
+		return nil
+	}
+	data, known := m.d.files[file]
+	if !known {
+		var err error
+		if data, err = m.d.read(file); err != nil {
+			var system *os.PathError
+			if errors.As(err, &system) {
+				err = system.Err
+			}
+			m.d.fail(path, "%s: %v", show(file), err)
+			return nil
+		}
+		m.d.files[file] = data
+	}
+	sum := sha256.Sum256(data)
+	m.sum = append(m.sum, sum[:]...)
+	return data
+}
+
+// digest identifies what was read, in its order.
+func (m *material) digest() string {
+	sum := sha256.Sum256(m.sum)
+	return hex.EncodeToString(sum[:])
+}
+
+// pair checks a certificate and its key.
+func (m *material) pair(c *Certificate, path string) {
+	keyPath := path + ".key"
+	if c.Key == "" && !m.d.given(keyPath) {
+		c.Key, keyPath = c.Certificate, path+".certificate"
+	}
+	chain := m.read(c.Certificate, path+".certificate")
+	key := m.read(c.Key, keyPath)
+	if chain == nil || key == nil {
+		return
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		m.d.fail(path, "certificate %s, key %s: %s", show(c.Certificate), show(c.Key), reason(err))
+		return
+	}
+	const date = "2006-01-02 15:04 MST"
+	switch now := time.Now(); {
+	case now.After(pair.Leaf.NotAfter):
+		m.d.warn(path, "%s: expired on %s: it is not trusted any more", show(c.Certificate), pair.Leaf.NotAfter.UTC().Format(date))
+	case now.Before(pair.Leaf.NotBefore):
+		m.d.warn(path, "%s: valid from %s on: it is not trusted yet", show(c.Certificate), pair.Leaf.NotBefore.UTC().Format(date))
+	}
+}
+
+// authorities checks a file of certificates that others are judged by.
+func (m *material) authorities(file, path string) {
+	if file == "" {
+		return
+	}
+	data := m.read(file, path)
+	if data != nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
+		m.d.fail(path, "%s: no certificates in PEM form", show(file))
+	}
+}
+
+// reason makes an error of crypto/tls fit for one line.
+func reason(err error) string {
+	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "tls: ")
+}
+
+func (d *validator) validateTLS(s *Service, path string) {
+	if t := s.TLS; t != nil {
+		path, m := path+".tls", material{d: d}
+		for i := range t.Certificates {
+			m.pair(&t.Certificates[i], fmt.Sprintf("%s.certificates[%d]", path, i))
+		}
+		m.authorities(t.ClientCA, path+".client_ca")
+		switch {
+		case d.given(path + ".client_ca"):
+			t.ClientAuth = cmp.Or(t.ClientAuth, "required")
+		case t.ClientAuth != "":
+			d.fail(path+".client_auth", "%s: wants client_ca", t.ClientAuth)
+		}
+		d.validateALPN(t, s.Mode, path+".alpn")
+		t.Digest = m.digest()
+	}
+	if s.BackendTLS != nil {
+		d.validateBackendTLS(s, path+".backend_tls")
+	}
+}
+
+func (d *validator) validateALPN(t *ServerTLS, mode, path string) {
+	if mode != "http" {
+		return
+	}
+	if !d.given(path) {
+		t.ALPN = []string{"h2", "http/1.1"}
+	}
+	for i, p := range t.ALPN {
+		if p != "" && p != "h2" && p != "http/1.1" {
+			d.fail(fmt.Sprintf("%s[%d]", path, i), "%s: mode http has h2 and http/1.1", show(p))
+		}
+	}
+}
+
+func (d *validator) validateBackendTLS(s *Service, path string) {
+	t, m := s.BackendTLS, material{d: d}
+	if t.Insecure && t.CA != "" {
+		d.warn(path+".ca", "with insecure: true nothing is verified: leave that out, or this")
+	}
+	m.authorities(t.CA, path+".ca")
+	switch {
+	case t.Certificate != "":
+		c := Certificate{t.Certificate, t.Key}
+		m.pair(&c, path)
+		t.Key = c.Key
+	case t.Key != "" && !d.given(path+".certificate"):
+		d.fail(path+".key", "%s: wants a certificate", show(t.Key))
+	}
+	t.Digest = m.digest()
+	// Package lb verifies what a name resolved to.
+	named := slices.IndexFunc(s.Backends, func(b Backend) bool {
+		h, _, _ := net.SplitHostPort(b.Address)
+		_, err := netip.ParseAddr(h)
+		return h != "" && err != nil
+	})
+	if named >= 0 && s.Mode == "http" && t.ServerName == "" && !t.Insecure && !d.given(path+".server_name") {
+		d.fail(path, "server_name is missing: mode http does not verify a certificate by the name in %s", s.Backends[named].Address)
+	}
+}

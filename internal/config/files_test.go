@@ -1,0 +1,141 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// newPair is a certificate for www.example.org and its key, in PEM form.
+func newPair(from, to time.Time) (certificate, key []byte) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "www.example.org"}, DNSNames: []string{"www.example.org"},
+		NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		panic(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+}
+
+var anyFile = sync.OnceValue(func() []byte {
+	certificate, key := newPair(time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	return slices.Concat(certificate, key)
+})
+
+// pretend is parse where each file that the configuration names holds a
+// certificate and its key.
+func pretend(name string, data []byte, later []string) (*Config, error) {
+	d := newDecoder(name, later)
+	d.read = func(string) ([]byte, error) { return anyFile(), nil }
+	return d.parse(data)
+}
+
+// TestCertificateFiles: what is wrong with a file is said where it is named.
+func TestCertificateFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	cert, key := newPair(now.Add(-time.Hour), now.Add(time.Hour))
+	other, _ := newPair(now.Add(-time.Hour), now.Add(time.Hour))
+	expired, expiredKey := newPair(time.Unix(0, 0), time.Unix(86400*365, 0))
+	future, futureKey := newPair(time.Unix(4e9, 0), time.Unix(4e9+1, 0))
+	for name, data := range map[string][]byte{
+		"web.pem": cert, "web.key": key, "other.pem": other, "both.pem": slices.Concat(cert, key), "expired.pem": slices.Concat(expired, expiredKey),
+		"future.pem": slices.Concat(future, futureKey), "empty.pem": nil, "huge.pem": make([]byte, maxFile+1),
+	} {
+		write(name, data)
+	}
+	const head = "services:\n  - name: web\n    listen: \":443\"\n    backends: [\"192.0.2.7:80\"]\n"
+	for _, tc := range []struct{ name, text, want, warning string }{
+		{"good", "    tls: {certificates: [{certificate: DIR/web.pem, key: DIR/web.key}], client_ca: DIR/other.pem}", "", ""},
+		{"one file", "    tls: {certificates: [DIR/both.pem]}", "", ""},
+		{"backends", "    backend_tls: {ca: DIR/other.pem, certificate: DIR/both.pem}", "", ""},
+		{"no such file", "    tls:\n      certificates:\n        - {certificate: DIR/none.pem, key: DIR/web.key}",
+			"f.yaml:7:25: services[0].tls.certificates[0].certificate: DIR/none.pem: no such file or directory", ""},
+		{"no such key", "    tls:\n      certificates:\n        - certificate: DIR/web.pem\n          key: DIR/none.key",
+			"f.yaml:8:16: services[0].tls.certificates[0].key: DIR/none.key: no such file or directory", ""},
+		{"a directory", "    tls: {certificates: [DIR]}", "f.yaml:5:26: services[0].tls.certificates[0].certificate: DIR: not a regular file", ""},
+		{"too large", "    tls: {certificates: [DIR/huge.pem]}", "f.yaml:5:26: services[0].tls.certificates[0].certificate: DIR/huge.pem: larger than 4 MiB", ""},
+		{"key of another", "    tls:\n      certificates:\n        - {certificate: DIR/other.pem, key: DIR/web.key}",
+			"f.yaml:7:11: services[0].tls.certificates[0]: certificate DIR/other.pem, key DIR/web.key: private key does not match public key", ""},
+		{"no certificate in it", "    tls: {certificates: [DIR/web.key]}",
+			"f.yaml:5:26: services[0].tls.certificates[0]: certificate DIR/web.key, key DIR/web.key: failed to find certificate PEM data", ""},
+		{"no key in it", "    tls: {certificates: [DIR/web.pem]}", "f.yaml:5:26: services[0].tls.certificates[0]: certificate DIR/web.pem, key DIR/web.pem: ", ""},
+		{"empty authorities", "    tls: {certificates: [DIR/both.pem], client_ca: DIR/empty.pem}",
+			"services[0].tls.client_ca: DIR/empty.pem: no certificates in PEM form", ""},
+		{"own certificate towards backends", "    backend_tls: {certificate: DIR/other.pem, key: DIR/web.key}",
+			"f.yaml:5:18: services[0].backend_tls: certificate DIR/other.pem, key DIR/web.key: private key does not match", ""},
+		{"expired", "    tls: {certificates: [DIR/expired.pem]}", "",
+			"f.yaml:5:26: services[0].tls.certificates[0]: DIR/expired.pem: expired on 1971-01-01 00:00 UTC"},
+		{"not yet valid", "    tls: {certificates: [DIR/future.pem]}", "", "DIR/future.pem: valid from 2096-10-02 07:06 UTC on"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := Parse("f.yaml", []byte(head+strings.ReplaceAll(tc.text, "DIR", dir)))
+			want := strings.ReplaceAll(tc.want, "DIR", dir)
+			switch {
+			case want == "" && err != nil:
+				t.Fatal(err)
+			case want == "":
+				if s := c.Services[0]; (s.TLS == nil || s.TLS.Digest == "") && (s.BackendTLS == nil || s.BackendTLS.Digest == "") {
+					t.Error("no digest")
+				}
+				got := ""
+				for _, w := range c.Warnings {
+					got += w.Error()
+				}
+				if warning := strings.ReplaceAll(tc.warning, "DIR", dir); !strings.Contains(got, warning) || (warning == "") != (got == "") {
+					t.Errorf("warnings %q, want %q", got, warning)
+				}
+			case err == nil || !strings.Contains(err.Error(), want):
+				t.Errorf("%v, want %s", err, want)
+			}
+		})
+	}
+
+	// A renewed certificate is a change though the text is the same.
+	load := func() Service {
+		t.Helper()
+		c, err := Parse("f.yaml", []byte(head+"    tls: {certificates: [{certificate: "+dir+"/web.pem, key: "+dir+"/web.key}]}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Services[0]
+	}
+	before := load()
+	if !before.Equal(load()) {
+		t.Error("the same files are a change")
+	}
+	cert, key = newPair(now.Add(-time.Hour), now.Add(2*time.Hour))
+	write("web.pem", cert)
+	write("web.key", key)
+	if before.Equal(load()) {
+		t.Error("a renewed certificate is no change")
+	}
+}

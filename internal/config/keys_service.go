@@ -1,0 +1,213 @@
+package config
+
+import (
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func (s *Service) value() value { return object(&s.Pos, s.keys()) }
+
+func (s *Service) keys() []key {
+	const day = 24 * time.Hour
+	return []key{
+		required("name", name(&s.Name), "web", "in logs and metrics"),
+		required("listen", listenAddress(&s.Listen), `":8080"`, "address and port; no address: all"),
+		preset("mode", word(&s.Mode, "http", "tcp", "udp"), "http", "what is balanced: requests, connections or sessions of datagrams"),
+		preset("balance", word(&s.Balance, "round-robin", "least-conn", "power-of-two", "random", "source-hash", "key-hash", "maglev"),
+			"round-robin", "how backends are chosen; key-hash: by the path, mode http only"),
+		required("backends", list(&s.Backends, (*Backend).value), "[192.168.31.242:8080]",
+			"servers: host:port, or a mapping as below").without("routes"),
+		optional("check", serviceCheck(&s.Check), "{type: http, path: /, interval: 2s}",
+			"of each backend: the name of a check without address and url, or a mapping with its keys; default: none"),
+		optional("routes", list(&s.Routes, (*ServiceRoute).value), "",
+			"TLS connections to other backends, by server name (SNI); without tls they stay encrypted; no backends above: others are refused").in("tcp"),
+		preset("pool", object(nil, s.Pool.keys()), "{}", "how backends are used; of each route, too"),
+		preset("connect_timeout", duration(&s.ConnectTimeout, time.Millisecond, time.Hour), "5s",
+			"for each attempt to reach a backend").in("http", "tcp"),
+		preset("handshake_timeout", duration(&s.HandshakeTimeout, 10*time.Millisecond, time.Hour), "10s",
+			"for what comes before the backend is chosen: PROXY header, server name, TLS handshake").in("tcp"),
+		optional("idle_timeout", duration(&s.IdleTimeout, 10*time.Millisecond, 30*day), "10m",
+			"without anything from either side; default: 75s between requests, 10m in mode tcp, 30s in mode udp"),
+		preset("shutdown_timeout", duration(&s.ShutdownTimeout, 0, day), "10s",
+			"for connections to finish when the service or havip ends").in("http", "tcp"),
+		preset("tries", integer(&s.Tries, 1, 8), "3", "backends to try until one answers").in("http", "tcp"),
+		preset("limits", object(nil, s.Limits.keys()), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
+		optional("tls", s.tls(), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
+		optional("backend_tls", s.backendTLS(), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
+		preset("proxy_protocol", object(nil, s.Proxy.keys()), "{}", "passing on the client's address").in("http", "tcp"),
+		preset("http", object(nil, s.HTTP.keys()), "{}", "of requests").in("http"),
+		preset("udp", object(nil, s.UDP.keys()), "{}", "of datagrams").in("udp"),
+		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
+	}
+}
+
+// serviceCheck is a mapping or the name of a check, which validate puts in its
+// place.
+func serviceCheck(to **Check) value {
+	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+		c := new(Check)
+		*to = c
+		if n.Kind == yaml.ScalarNode {
+			c.Pos = d.position(n)
+			name(&c.Name).decode(d, n, path)
+			return
+		}
+		c.value(true).decode(d, n, path)
+	}, sections: new(Check).value(true).sections}
+}
+
+// value is a mapping, or the address alone.
+func (b *Backend) value() value {
+	return shorthand(&b.Pos, "address", []key{
+		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port"),
+		optional("name", name(&b.Name), "app1", "in logs and for hashing, the same on all nodes; default: the address"),
+		preset("weight", integer(&b.Weight, 1, 65535), "1", "share of the traffic"),
+		preset("backup", boolean(&b.Backup), "false", "used only while all others are down"),
+		preset("max_conns", integer(&b.MaxConns, 0, maxCount), "0", "connections or requests at once; 0: any number"),
+		preset("drain", boolean(&b.Drain), "false", "gets no new connections; those that it has go on"),
+	})
+}
+
+// shorthand is a mapping, or the value of one of its keys alone.
+func shorthand(pos *Position, key string, keys []key) value {
+	v := object(pos, keys)
+	mapping := v.decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind != yaml.ScalarNode {
+			mapping(d, n, path)
+			return
+		}
+		if pos != nil {
+			*pos = d.position(n)
+		}
+		d.fill([]pair{{key, n, n}}, path, keys)
+	}
+	return v
+}
+
+func (r *ServiceRoute) value() value {
+	return object(&r.Pos, []key{
+		required("name", name(&r.Name), "mail", "in logs and metrics, after the service's"),
+		required("server_names", list(&r.ServerNames, serverName), "[mail.example.org]",
+			"that clients ask for; *.example.org: any one label before it"),
+		required("backends", list(&r.Backends, (*Backend).value), "[192.168.31.243:8443]", "as above"),
+		optional("check", value{decode: serviceCheck(&r.Check).decode}, "{type: tcp}", "as above; default: the service's"),
+	})
+}
+
+// maxCount bounds what is counted.
+const maxCount = 1 << 30
+
+func (p *Pool) keys() []key {
+	const day = 24 * time.Hour
+	return []key{
+		preset("max_fails", integer(&p.MaxFails, 0, maxCount), "1",
+			"failures within fail_timeout that take a backend out for so long, unless it is the last; 0: never"),
+		preset("fail_timeout", duration(&p.FailTimeout, time.Millisecond, day), "10s", "see max_fails"),
+		preset("slow_start", duration(&p.SlowStart, 0, day), "0s",
+			"in which a backend that came up, or was added, is given a growing share"),
+		preset("quorum", integer(&p.Quorum, 1, maxCount), "1",
+			"weight of the healthy backends below which the backups are used"),
+		preset("hysteresis", integer(&p.Hysteresis, 0, maxCount), "0",
+			"the quorum is lost below it less this, and regained at it plus this"),
+		preset("panic", integer(&p.Panic, 0, 100), "0",
+			"percentage of healthy backends below which health is ignored"),
+		preset("kill_on_down", boolean(&p.KillOnDown), "false",
+			"cut the connections of a backend that goes down; of mode http, those that were upgraded").in("http", "tcp"),
+		preset("drain_timeout", duration(&p.DrainTimeout, 0, 30*day), "0s",
+			"after which connections to a backend that drains, or was removed, are cut; 0s: never").in("http", "tcp"),
+		preset("queue", integer(&p.Queue, 0, maxCount), "0", "how many may wait while all backends are at their max_conns").in("http", "tcp"),
+		preset("queue_timeout", duration(&p.QueueTimeout, time.Millisecond, time.Hour), "10s", "for how long").in("http", "tcp"),
+		preset("resolve_interval", duration(&p.ResolveInterval, 100*time.Millisecond, day), "10s", "how often names of backends are looked up"),
+	}
+}
+
+func (l *Limits) keys() []key {
+	return []key{
+		preset("connections", integer(&l.Connections, 0, maxCount), "0", "at once; further ones wait; 0: any number"),
+		preset("per_client", integer(&l.PerClient, 0, maxCount), "0", "at once of one client; further ones are closed; 0: any number"),
+		preset("rate", decimal(&l.Rate, maxCount), "0", "new ones per second of one client; further ones are closed; 0: any number"),
+		optional("burst", integer(&l.Burst, 1, maxCount), "100", "new ones of it in one moment; default: the rate"),
+		preset("total_rate", decimal(&l.TotalRate, maxCount), "0", "the same of all clients together"),
+		optional("total_burst", integer(&l.TotalBurst, 1, maxCount), "1000", "the same of all clients together; default: the total rate"),
+	}
+}
+
+// tls is a mapping that is there or not.
+func (s *Service) tls() value {
+	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+		s.TLS = new(ServerTLS)
+		object(nil, s.TLS.keys()).decode(d, n, path)
+	}, sections: object(nil, new(ServerTLS).keys()).sections}
+}
+
+func (t *ServerTLS) keys() []key {
+	return []key{
+		required("certificates", list(&t.Certificates, (*Certificate).value), "[/etc/havip/web.pem]",
+			"chosen by server name; the first also for other names; a file with certificate and key, or a mapping as below"),
+		optional("client_ca", absolutePath(&t.ClientCA), "/etc/havip/ca.pem", "who signs the certificates of clients; default: they need none"),
+		optional("client_auth", word(&t.ClientAuth, "required", "optional"), "required", "whether a client must have one; default with client_ca: required"),
+		preset("min_version", word(&t.MinVersion, "1.2", "1.3"), "1.2", "of TLS"),
+		optional("alpn", list(&t.ALPN, protocol), "[http/1.1]",
+			"application protocols, the preferred one first; default: h2 and http/1.1 in mode http, else none"),
+	}
+}
+
+func (c *Certificate) value() value {
+	return shorthand(nil, "certificate", []key{
+		required("certificate", absolutePath(&c.Certificate), "/etc/havip/web.pem", "with its chain"),
+		optional("key", absolutePath(&c.Key), "/etc/havip/web.key", "default: the same file"),
+	})
+}
+
+// backendTLS is a mapping that is there or not.
+func (s *Service) backendTLS() value {
+	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+		s.BackendTLS = new(BackendTLS)
+		object(nil, s.BackendTLS.keys()).decode(d, n, path)
+	}, sections: object(nil, new(BackendTLS).keys()).sections}
+}
+
+func (t *BackendTLS) keys() []key {
+	return []key{
+		optional("server_name", host(&t.ServerName), "app.example.org", "name to ask for and to verify; default: the backend's host"),
+		optional("ca", absolutePath(&t.CA), "/etc/havip/ca.pem", "who is trusted; default: whom the system trusts"),
+		optional("certificate", absolutePath(&t.Certificate), "/etc/havip/client.pem", "our own, with its chain"),
+		optional("key", absolutePath(&t.Key), "/etc/havip/client.key", "of our certificate; default: the same file"),
+		preset("insecure", boolean(&t.Insecure), "false", "verify nothing"),
+	}
+}
+
+func (p *ProxyProtocol) keys() []key {
+	return []key{
+		optional("accept", list(&p.Accept, trusted), "[192.168.31.0/24]",
+			"who must begin each connection with a PROXY header, version 1 or 2; default: nobody"),
+		preset("send", word(&p.Send, "none", "v1", "v2"), "none", "the header that connections to backends begin with, in mode tcp"),
+	}
+}
+
+func (h *HTTP) keys() []key {
+	return []key{
+		preset("header_timeout", duration(&h.HeaderTimeout, 10*time.Millisecond, time.Hour), "60s", "for the header of a request, TLS handshake included"),
+		preset("response_timeout", duration(&h.ResponseTimeout, time.Millisecond, 24*time.Hour), "60s",
+			"longest silence of a backend, or of its reading, during a request"),
+		preset("tunnel_timeout", duration(&h.TunnelTimeout, 10*time.Millisecond, 30*24*time.Hour), "1h",
+			"the same for upgraded connections such as WebSockets"),
+		preset("max_body", size(&h.MaxBody), "0", "of requests, in bytes, KiB, MiB or GiB; larger ones are answered with 413; 0: any"),
+		optional("trusted_proxies", list(&h.TrustedProxies, trusted), "[192.168.31.0/24]",
+			"whose X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP are passed on, and of others no X-Forwarded-For"),
+		optional("request_headers", fields(&h.RequestHeaders, "client", "local"), `{X-Balancer: "${local}"}`,
+			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to"),
+		optional("response_headers", fields(&h.ResponseHeaders, "client", "local", "backend", "source"), `{LB_IP: "${source}"}`,
+			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it"),
+	}
+}
+
+func (u *UDP) keys() []key {
+	return []key{
+		preset("responses", integer(&u.Responses, 0, maxCount), "0",
+			"datagrams from the backend that end a session, one without any being its failure: 1 suits DNS; 0: no number"),
+		preset("max_sessions", integer(&u.MaxSessions, 1, 1<<24), "65536", "at once; a further one takes the place of the one idle for longest"),
+	}
+}

@@ -1,0 +1,211 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// idleTimeouts are the defaults of idle_timeout: nginx's keepalive_timeout, and
+// those of package lb.
+var idleTimeouts = map[string]time.Duration{"http": 75 * time.Second, "tcp": 10 * time.Minute, "udp": 30 * time.Second}
+
+// validateService checks the keys of a service against one another.
+func (d *validator) validateService(s *Service, path string) {
+	if s.Mode != "" {
+		d.validateModes(new(Service).keys(), path, s.Mode)
+	}
+	if s.IdleTimeout == 0 && !d.given(path+".idle_timeout") {
+		s.IdleTimeout = idleTimeouts[s.Mode]
+	}
+	if s.Balance == "key-hash" && s.Mode != "http" && s.Mode != "" {
+		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
+	}
+	d.validateBackends(s.Backends, path)
+	d.validateServiceCheck(&s.Check, path)
+	d.validateRoutes(s, path)
+	d.validatePool(s, path)
+	d.validateTLS(s, path)
+	if s.Proxy.Send != "none" && s.Mode == "http" && s.Proxy.Send != "" {
+		d.fail(path+".proxy_protocol.send", "%s: mode http sends none, but X-Forwarded-For: want none, or mode: tcp", s.Proxy.Send)
+	}
+	if l := s.Limits; l.Burst > 0 && l.Rate == 0 {
+		d.fail(path+".limits.burst", "%d: does nothing without rate: leave it out", l.Burst)
+	}
+	if l := s.Limits; l.TotalBurst > 0 && l.TotalRate == 0 {
+		d.fail(path+".limits.total_burst", "%d: does nothing without total_rate: leave it out", l.TotalBurst)
+	}
+}
+
+// validateModes reports the keys that are given and that the service's mode does
+// not use.
+func (d *validator) validateModes(keys []key, path, mode string) {
+	for _, k := range keys {
+		sub := join(path, k.name)
+		switch {
+		case !d.given(sub):
+		case k.modes != nil && !slices.Contains(k.modes, mode):
+			d.fail(sub, "mode %s does not use this: leave it out, or set mode: %s", mode, orList(k.modes))
+		case k.value.shape == single && len(k.value.sections) == 1:
+			d.validateModes(k.value.sections[0].keys, sub, mode)
+		}
+	}
+}
+
+// validateBackends checks the backends of a service or route, and names those
+// that have no name.
+func (d *validator) validateBackends(backends []Backend, path string) {
+	names, addresses := make(map[string]string), make(map[string]string)
+	primaries, drained, broken := 0, 0, false
+	for i := range backends {
+		b, path := &backends[i], fmt.Sprintf("%s.backends[%d]", path, i)
+		d.unique(addresses, strings.ToLower(b.Address), path)
+		if b.Name != "" {
+			d.unique(names, b.Name, path+".name")
+		}
+		b.Name = cmp.Or(b.Name, b.Address)
+		if !b.Backup {
+			primaries++
+		}
+		if b.Drain {
+			drained++
+		}
+		broken = broken || b.Address == ""
+	}
+	if len(backends) == 0 || broken {
+		return
+	}
+	if primaries == 0 {
+		d.fail(path+".backends", "all are backups: want one that is not")
+	}
+	if drained == len(backends) {
+		d.warn(path+".backends", "all drain: new connections are refused")
+	}
+}
+
+func (d *validator) validateRoutes(s *Service, path string) {
+	names, servers := make(map[string]string), make(map[string]string)
+	for i := range s.Routes {
+		r, path := &s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i)
+		d.unique(names, r.Name, path+".name")
+		for j, n := range r.ServerNames {
+			d.unique(servers, n, fmt.Sprintf("%s.server_names[%d]", path, j))
+		}
+		d.validateBackends(r.Backends, path)
+		d.validateServiceCheck(&r.Check, path)
+		if r.Check == nil {
+			r.Check = s.Check
+		}
+	}
+}
+
+// validatePool checks what depends on the backends that there are.
+func (d *validator) validatePool(s *Service, path string) {
+	p, path := &s.Pool, path+".pool"
+	if p.MaxFails == 0 && d.given(path+".fail_timeout") {
+		d.warn(path+".fail_timeout", "%s: does nothing with max_fails: 0", span(p.FailTimeout))
+	}
+	if p.Queue == 0 && d.given(path+".queue_timeout") {
+		d.warn(path+".queue_timeout", "%s: does nothing without queue", span(p.QueueTimeout))
+	}
+	if p.Hysteresis >= p.Quorum && p.Quorum > 0 && p.Hysteresis > 0 {
+		d.fail(path+".hysteresis", "%d: want less than quorum, %d", p.Hysteresis, p.Quorum)
+	}
+	all := [][]Backend{s.Backends}
+	for _, r := range s.Routes {
+		all = append(all, r.Backends)
+	}
+	limited := false
+	for _, backends := range all {
+		weight := 0
+		for _, b := range backends {
+			limited = limited || b.MaxConns > 0
+			if !b.Backup {
+				weight += b.Weight
+			}
+		}
+		if p.Quorum > max(weight, 1) && weight > 0 {
+			d.fail(path+".quorum", "%d: out of reach: the backends that are no backups weigh %d in all", p.Quorum, weight)
+		}
+	}
+	if p.Queue > 0 && !limited {
+		d.warn(path+".queue", "%d: no backend has max_conns: nothing ever waits", p.Queue)
+	}
+}
+
+// validateServiceCheck puts a named check in its place.
+func (d *validator) validateServiceCheck(check **Check, path string) {
+	path += ".check"
+	if *check == nil {
+		return
+	}
+	if (*check).Name == "" {
+		d.validateCheck(*check, path)
+		d.spread(*check, path)
+		return
+	}
+	found := d.reference((*check).Name, path)
+	if found == nil {
+		return
+	}
+	c := *found
+	d.spread(&c, join("checks", c.Name))
+	*check = &c
+	if target := d.target(found); c.Type != "" && target == "" {
+		d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
+	} else if target != "" && d.given(target) {
+		d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", strings.TrimSuffix(path, ".check"))
+	}
+}
+
+// spread keeps the checks of backends from probing all at the same time.
+func (d *validator) spread(c *Check, path string) {
+	if !d.given(path + ".start_spread") {
+		c.StartSpread = min(c.Interval, maxDefaultSpread)
+	}
+}
+
+// validateServices checks services against one another.
+func (d *validator) validateServices(services []Service) {
+	names := make(map[string]string)
+	listeners := map[string]map[string]string{"tcp": {}, "udp": {}}
+	for i, s := range services {
+		path := fmt.Sprintf("services[%d]", i)
+		d.unique(names, s.Name, path+".name")
+		if s.Listen.Port() != 0 {
+			d.listener(listeners[s.Network()], s.Listen, path)
+		}
+	}
+}
+
+// listener reports a listener that the kernel would refuse beside those seen: a
+// wildcard takes its port on every address of its family, and the IPv6 one on
+// those of IPv4 too.
+func (d *validator) listener(seen map[string]string, listen netip.AddrPort, path string) {
+	ip, port := listen.Addr(), listen.Port()
+	if !ip.IsValid() {
+		ip = netip.IPv6Unspecified()
+	}
+	on := func(what any) string { return fmt.Sprintf("%v port %d", what, port) }
+	any4, any6 := on(netip.IPv4Unspecified()), on(netip.IPv6Unspecified())
+	rivals := []string{any6, on(ip)}
+	switch {
+	case ip == netip.IPv6Unspecified():
+		rivals = append(rivals, on("IPv4"), on("IPv6"))
+	case ip == netip.IPv4Unspecified():
+		rivals = append(rivals, on("IPv4"))
+	case ip.Is4():
+		rivals = append(rivals, any4)
+	}
+	for _, r := range rivals {
+		if first, taken := seen[r]; taken {
+			d.fail(path+".listen", "in use by %s: each needs its own", first)
+			return
+		}
+	}
+	seen[on(ip)] = path
+	seen[on(family(ip))] = cmp.Or(seen[on(family(ip))], path)
+}
