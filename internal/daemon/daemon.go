@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/lb"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
@@ -33,6 +34,8 @@ type Daemon struct {
 	notifiers map[string]*notifier
 	routers   map[string]*router
 	services  []*service
+	access    *lb.ConnLog
+	accessLog *task
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
 }
 
@@ -48,6 +51,7 @@ func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 		groups:    map[string]*group{},
 		notifiers: map[string]*notifier{},
 		routers:   map[string]*router{},
+		access:    lb.NewConnLog(accessLogBuffer),
 	}
 	var err error
 	if d.pending, err = d.prepare(cfg); err != nil {
@@ -64,6 +68,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer cancel(nil)
 	d.mu.Lock()
 	d.failed = func(err error) { cancel(err) }
+	d.accessLog = start(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log) }, d.failed)
 	if err := d.apply(d.pending); err != nil {
 		cancel(err)
 	}
@@ -103,6 +108,7 @@ func (d *Daemon) stop() {
 	together(rest)
 	together(checks)
 	d.leaving.Wait()
+	d.accessLog.stop()
 	for _, c := range d.conns {
 		c.Close()
 	}

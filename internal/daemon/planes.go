@@ -2,90 +2,86 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"net"
-	"net/http"
-	"sync"
-	"time"
 
+	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/lb"
 )
 
-// drainTimeout is for how long connections may go on after a service ended.
-const drainTimeout = 10 * time.Second
+// plane carries the traffic of a socket, a net.Listener or a *net.UDPConn, to
+// pools.
+type plane interface {
+	// serve returns when ctx has ended and what was under way then has finished.
+	serve(ctx context.Context, socket io.Closer) error
+	// use makes what arrives from now on be treated as by next, a plane of the
+	// same mode that does not serve.
+	use(next plane) error
+}
 
-func newPlane(mode string, pool *lb.Pool, log *slog.Logger) (plane, error) {
-	if mode == "tcp" {
-		tcp := newTCP(pool, log)
-		return &tcpPlane{tcp: tcp, log: log}, tcp.Validate()
+// planeConfig is what a plane is made of.
+type planeConfig struct {
+	service config.Service
+	pool    *lb.Pool            // nil: there are only routes
+	routes  map[string]*lb.Pool // by server name
+	tls     encryption
+	record  func(lb.Record) // nil: nobody wants to know
+	log     *slog.Logger
+}
+
+func newPlane(c planeConfig) (plane, error) {
+	switch c.service.Mode {
+	case "tcp":
+		t := tcpConfig(c.service)
+		t.Pool, t.Routes, t.TLS, t.BackendTLS, t.Record, t.Logger = c.pool, c.routes, c.tls.front, c.tls.back, c.record, c.log
+		return &tcpPlane{t}, t.Validate()
+	case "udp":
+		u := udpConfig(c.service)
+		u.Pool, u.Record, u.Logger = c.pool, c.record, c.log
+		return &udpPlane{u}, u.Validate()
 	}
-	p := &httpPlane{log: log}
-	return p, p.use(pool)
+	return newHTTPPlane(c)
 }
 
 // tcpPlane relays connections.
-type tcpPlane struct {
-	tcp *lb.TCP
-	log *slog.Logger
+type tcpPlane struct{ tcp *lb.TCP }
+
+func (p *tcpPlane) serve(ctx context.Context, socket io.Closer) error {
+	return p.tcp.Serve(ctx, socket.(net.Listener))
 }
 
-func newTCP(pool *lb.Pool, log *slog.Logger) *lb.TCP {
-	return &lb.TCP{Pool: pool, DrainTimeout: drainTimeout, Logger: log}
+func (p *tcpPlane) use(next plane) error { return p.tcp.Replace(next.(*tcpPlane).tcp) }
+
+// udpPlane relays datagrams.
+type udpPlane struct{ udp *lb.UDP }
+
+func (p *udpPlane) serve(ctx context.Context, socket io.Closer) error {
+	return p.udp.Serve(ctx, socket.(*net.UDPConn))
 }
 
-func (p *tcpPlane) serve(ctx context.Context, ln net.Listener) error { return p.tcp.Serve(ctx, ln) }
+func (p *udpPlane) use(next plane) error { return p.udp.Replace(next.(*udpPlane).udp) }
 
-func (p *tcpPlane) use(pool *lb.Pool) error { return p.tcp.Replace(newTCP(pool, p.log)) }
-
-// httpPlane proxies requests.
-type httpPlane struct {
-	log *slog.Logger
-
-	mu       sync.RWMutex
-	handlers []*lb.Handler // the last one takes requests, all have connections
+// listen opens what the plane of a service serves.
+func listen(ctx context.Context, c config.Service) (io.Closer, error) {
+	if c.Network() == "udp" {
+		return lb.ListenPacket(ctx, "udp", listenAddress(c.Listen))
+	}
+	return lb.Listen(ctx, "tcp", listenAddress(c.Listen))
 }
 
-func (p *httpPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.RLock()
-	h := p.handlers[len(p.handlers)-1]
-	p.mu.RUnlock()
-	h.ServeHTTP(w, r)
-}
-
-func (p *httpPlane) use(pool *lb.Pool) error {
-	h := &lb.Handler{Pool: pool, Logger: p.log}
-	if err := h.Validate(); err != nil {
-		return err
+// duplicate returns another listener on the same socket: closing the one leaves
+// the other, and what waits to be accepted is not lost.
+func duplicate(socket io.Closer) (io.Closer, error) {
+	tcp, ok := socket.(*net.TCPListener)
+	if !ok {
+		return nil, fmt.Errorf("daemon: %T cannot be handed over", socket)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.handlers = append(p.handlers, h)
-	return nil
-}
-
-func (p *httpPlane) serve(ctx context.Context, ln net.Listener) error {
-	srv := &http.Server{
-		Handler:           p,
-		ReadHeaderTimeout: 60 * time.Second, // nginx's client_header_timeout
-		IdleTimeout:       75 * time.Second, // nginx's keepalive_timeout
-		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	f, err := tcp.File()
+	if err != nil {
+		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(ln) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	if err := srv.Shutdown(drain); err != nil {
-		srv.Close()
-	}
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	for _, h := range p.handlers {
-		h.Shutdown(drain)
-	}
-	return nil
+	defer f.Close()
+	return net.FileListener(f)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -12,103 +13,74 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/lb"
 )
 
-// service is one load-balanced address: a pool, the listener that feeds it and
-// the monitors of its backends.
+// service is one load-balanced address: a socket, the plane that serves it, and
+// the backends that the plane uses.
 type service struct {
-	cfg      config.Service
-	pool     *lb.Pool
-	plane    plane
-	listener net.Listener // nil: could not be opened yet
-	monitors map[string]*backendMonitor
-	resolver *task // of the pool
-	task     *task
-	log      *slog.Logger
+	cfg       config.Service
+	upstreams map[string]*upstream // by the name of the route; empty: the service's own backends
+	tls       encryption
+	plane     plane
+	socket    io.Closer // nil: could not be opened yet
+	task      *task
+	log       *slog.Logger
 }
 
-// plane carries the traffic of a listener to a pool.
-type plane interface {
-	// serve returns when ctx has ended and what was under way then has finished.
-	serve(ctx context.Context, ln net.Listener) error
-	// use makes what arrives from now on go to another pool.
-	use(pool *lb.Pool) error
-}
-
-// backendMonitor probes one backend.
-type backendMonitor struct {
-	check   config.Check
-	monitor *healthcheck.Monitor
-	cancel  func() // of the subscription that tells the pool
-	task    *task
-}
-
-// newService makes a service without its listener. Health is carried over from
-// old, which may be nil.
-func newService(cfg config.Service, old *service, log *slog.Logger) (*service, error) {
-	s := &service{cfg: cfg, log: log.With("service", cfg.Name)}
-	var err error
-	if s.pool, err = lb.NewPool(lb.PoolConfig{
-		Name: cfg.Name, Balance: lb.Balance(cfg.Balance), Backends: backends(cfg), Logger: s.log,
-	}); err != nil {
-		return nil, fmt.Errorf("%v: service %s: %w", cfg.Pos, cfg.Name, err)
-	}
-	if s.monitors, err = newMonitors(cfg, old, s.log); err != nil {
-		return nil, fmt.Errorf("%v: service %s: %w", cfg.Pos, cfg.Name, err)
-	}
-	for address, m := range s.monitors {
-		if m.monitor.Status().State == healthcheck.Down {
-			s.pool.SetHealth(address, false)
-		}
-	}
-	if s.plane, err = newPlane(cfg.Mode, s.pool, s.log); err != nil {
+// newService makes a service without its socket. What it has in common with
+// old, which may be nil, it takes from there.
+func (d *Daemon) newService(cfg config.Service, old *service) (*service, error) {
+	s := &service{cfg: cfg, upstreams: map[string]*upstream{}, log: d.log.With("service", cfg.Name)}
+	if err := s.prepare(d, old); err != nil {
 		return nil, fmt.Errorf("%v: service %s: %w", cfg.Pos, cfg.Name, err)
 	}
 	return s, nil
 }
 
-func backends(cfg config.Service) []lb.Backend {
-	list := make([]lb.Backend, len(cfg.Backends))
-	for i, b := range cfg.Backends {
-		list[i] = lb.Backend{Address: b.Address, Weight: b.Weight, Backup: b.Backup}
+func (s *service) prepare(d *Daemon, old *service) (err error) {
+	add := func(route, name string, backends []config.Backend, check *config.Check) error {
+		var from *upstream
+		if old != nil {
+			from = old.upstreams[route]
+		}
+		u, err := newUpstream(poolConfig(s.cfg, name, backends, d.log), check, from, s.log)
+		s.upstreams[route] = u
+		return err
 	}
-	return list
+	c := planeConfig{service: s.cfg, routes: map[string]*lb.Pool{}, log: s.log}
+	if len(s.cfg.Backends) > 0 {
+		if err := add("", s.cfg.Name, s.cfg.Backends, s.cfg.Check); err != nil {
+			return err
+		}
+		c.pool = s.upstreams[""].pool
+	}
+	for _, r := range s.cfg.Routes {
+		if err := add(r.Name, s.cfg.Name+"/"+r.Name, r.Backends, r.Check); err != nil {
+			return fmt.Errorf("route %s: %w", r.Name, err)
+		}
+		for _, name := range r.ServerNames {
+			c.routes[name] = s.upstreams[r.Name].pool
+		}
+	}
+	if s.tls, err = newEncryption(s.cfg, old); err != nil {
+		return err
+	}
+	c.tls = s.tls
+	if s.cfg.AccessLog {
+		c.record = recorder(d.access, s.cfg.Name)
+	}
+	s.plane, err = newPlane(c)
+	return err
 }
 
-// newMonitors makes one monitor for each backend, or takes over the one that
-// old has if it does the same and old goes on.
-func newMonitors(cfg config.Service, old *service, log *slog.Logger) (map[string]*backendMonitor, error) {
-	monitors := map[string]*backendMonitor{}
-	if cfg.Check == nil {
-		return monitors, nil
-	}
-	for _, b := range cfg.Backends {
-		initial := healthcheck.Unknown
-		if old != nil && old.monitors[b.Address] != nil {
-			m := old.monitors[b.Address]
-			if m.check.Equal(*cfg.Check) && old.cfg.Name == cfg.Name && old.cfg.Mode == cfg.Mode {
-				monitors[b.Address] = m
-				continue
-			}
-			initial = m.monitor.Status().State
-		}
-		m, err := newMonitor(*cfg.Check, cfg.Name+"/"+b.Address, b.Address, initial, log)
-		if err != nil {
-			return nil, err
-		}
-		monitors[b.Address] = &backendMonitor{check: *cfg.Check, monitor: m}
-	}
-	return monitors, nil
-}
-
-// listen opens the listener, so that an address in use is found out before
+// listen opens the socket, so that an address in use is found out before
 // anything else happens.
 func (s *service) listen(ctx context.Context) error {
 	var err error
-	if s.listener, err = lb.Listen(ctx, "tcp", listenAddress(s.cfg.Listen)); err != nil {
+	if s.socket, err = listen(ctx, s.cfg); err != nil {
+		s.socket = nil
 		return fmt.Errorf("%v: service %s: %w", s.cfg.Pos, s.cfg.Name, err)
 	}
 	return nil
@@ -125,119 +97,90 @@ func listenAddress(a netip.AddrPort) string {
 
 // start begins to serve.
 func (s *service) start(failed func(error)) {
-	s.follow()
-	s.resolver = start(s.pool.Run, failed)
-	s.log.Info("serving", "address", s.listener.Addr().String(), "mode", s.cfg.Mode)
-	s.task = start(func(ctx context.Context) error { return s.plane.serve(ctx, s.listener) }, failed)
+	s.log.Info("serving", "address", listenAddress(s.cfg.Listen), "mode", s.cfg.Mode)
+	s.task = start(func(ctx context.Context) error { return s.plane.serve(ctx, s.socket) }, failed)
 }
 
 // stop ends the service when its connections have finished.
 func (s *service) stop() {
 	s.task.stop()
-	s.resolver.stop()
-	s.unfollow(s.monitors)
-}
-
-// follow starts the monitors that do not run, and lets the pool hear all of
-// them.
-func (s *service) follow() {
-	pool := s.pool
-	for address, m := range s.monitors {
-		if m.cancel != nil {
-			m.cancel()
-		}
-		m.cancel = follow(m.monitor, func(s healthcheck.State) { pool.SetHealth(address, s == healthcheck.Up) })
-		if m.task == nil {
-			m.task = start(m.monitor.Run, func(err error) { s.log.Error("monitor ended", "backend", address, "error", err) })
-		}
-	}
-}
-
-// unfollow ends monitors.
-func (s *service) unfollow(monitors map[string]*backendMonitor) {
 	var stops []func()
-	for _, m := range monitors {
-		m.cancel()
-		stops = append(stops, m.task.stop)
+	for _, u := range s.upstreams {
+		stops = append(stops, u.stop)
 	}
 	together(stops)
 }
 
+// adopt starts the upstreams of s. Those of old, which may be nil and which s
+// was made of, go on in them; what remains in old are those without a
+// successor.
+func (s *service) adopt(old *service, failed func(error)) error {
+	var errs []error
+	for route, u := range s.upstreams {
+		var from *upstream
+		if old != nil {
+			from = old.upstreams[route]
+			delete(old.upstreams, route)
+		}
+		errs = append(errs, u.adopt(from, failed))
+	}
+	return errors.Join(errs...)
+}
+
 // update goes on as next, which newService made of this service and which never
-// served: on the same listener, with the connections that there are.
+// served: on the same socket, with the connections that there are.
 func (s *service) update(next *service, failed func(error)) error {
-	samePool := s.cfg.Name == next.cfg.Name && s.cfg.Balance == next.cfg.Balance
-	ended := map[string]*backendMonitor{}
-	for address, m := range s.monitors {
-		if next.monitors[address] != m {
-			ended[address] = m
-		}
+	err := errors.Join(next.adopt(s, failed), s.plane.use(next.plane))
+	for _, u := range s.upstreams {
+		u.stop() // which no new connection uses any more
 	}
-	s.unfollow(ended)
-	if samePool {
-		if err := s.pool.Update(backends(next.cfg)); err != nil {
-			return err
-		}
-	} else {
-		s.resolver.stop()
-		s.pool = next.pool
-		if err := s.plane.use(s.pool); err != nil {
-			return err
-		}
-		s.resolver = start(s.pool.Run, failed)
-	}
-	for _, b := range next.cfg.Backends {
-		if ended[b.Address] != nil && next.monitors[b.Address] == nil {
-			s.pool.SetHealth(b.Address, true) // nobody looks any more
-		}
-	}
-	s.cfg, s.monitors, s.log = next.cfg, next.monitors, next.log
-	s.follow()
-	return nil
+	s.cfg, s.upstreams, s.tls, s.log = next.cfg, next.upstreams, next.tls, next.log
+	return err
 }
 
 // serviceChange is what becomes of one service of a configuration.
 type serviceChange struct {
-	old  *service // that goes on; nil: there is none
+	old  *service // what there was before; nil: nothing
 	next *service // nil: nothing changes
+	// stays: the old one goes on as the next one. Otherwise it ends, and only
+	// its upstreams go on.
+	stays bool
 }
 
-// prepareServices opens the listeners of services that have none to take over.
+// prepareServices opens the sockets of services that have none to take over.
 func (d *Daemon) prepareServices(c *change) error {
 	taken := map[*service]bool{}
 	for _, cfg := range c.cfg.Services {
-		i := slices.IndexFunc(d.services, func(s *service) bool { return s.cfg.Listen == cfg.Listen })
-		var old *service
-		if i >= 0 {
-			old = d.services[i]
-			taken[old] = true
-		}
+		old := d.predecessor(c.cfg, cfg, taken)
+		taken[old] = true
 		if old != nil && old.cfg.Equal(cfg) {
-			c.services = append(c.services, serviceChange{old: old})
+			c.services = append(c.services, serviceChange{old: old, stays: true})
 			continue
 		}
-		next, err := newService(cfg, old, d.log)
+		next, err := d.newService(cfg, old)
 		if err != nil {
 			return err
 		}
+		stays := false
 		switch {
-		case old == nil:
+		case old == nil || !sameSocket(old.cfg, cfg):
 			err = next.listen(context.Background())
 			if errors.Is(err, syscall.EADDRINUSE) && d.frees(c, cfg) {
 				err = nil // apply tries again when the other one has let go
 			}
 		case old.cfg.Mode != cfg.Mode:
 			// Another plane, on the same socket.
-			next.listener, err = duplicate(old.listener)
-			old, taken[old] = nil, false
+			next.socket, err = duplicate(old.socket)
+		default:
+			stays = true
 		}
 		if err != nil {
 			return err
 		}
-		if next.listener != nil {
-			c.undo = append(c.undo, func() { next.listener.Close() })
+		if next.socket != nil {
+			c.undo = append(c.undo, func() { next.socket.Close() })
 		}
-		c.services = append(c.services, serviceChange{old, next})
+		c.services = append(c.services, serviceChange{old, next, stays})
 	}
 	for _, s := range d.services {
 		if !taken[s] {
@@ -247,27 +190,36 @@ func (d *Daemon) prepareServices(c *change) error {
 	return nil
 }
 
+func sameSocket(a, b config.Service) bool {
+	return a.Network() == b.Network() && a.Listen == b.Listen
+}
+
+// predecessor is the running service that goes on as cfg: the one on its
+// socket, or else the one of its name if that loses its socket.
+func (d *Daemon) predecessor(all *config.Config, cfg config.Service, taken map[*service]bool) *service {
+	for _, s := range d.services {
+		if sameSocket(s.cfg, cfg) {
+			return s
+		}
+	}
+	for _, s := range d.services {
+		if s.cfg.Name == cfg.Name && !taken[s] && !keepsSocket(all, s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// keepsSocket reports whether a configuration has a service on the socket of s.
+func keepsSocket(all *config.Config, s *service) bool {
+	return slices.ContainsFunc(all.Services, func(c config.Service) bool { return sameSocket(s.cfg, c) })
+}
+
 // frees reports whether a service that ends with this change has the port.
 func (d *Daemon) frees(c *change, cfg config.Service) bool {
 	return slices.ContainsFunc(d.services, func(old *service) bool {
-		return old.cfg.Listen.Port() == cfg.Listen.Port() &&
-			!slices.ContainsFunc(c.cfg.Services, func(s config.Service) bool { return s.Listen == old.cfg.Listen })
+		return old.cfg.Network() == cfg.Network() && old.cfg.Listen.Port() == cfg.Listen.Port() && !keepsSocket(c.cfg, old)
 	})
-}
-
-// duplicate returns another listener on the same socket: closing the one leaves
-// the other, and what waits to be accepted is not lost.
-func duplicate(ln net.Listener) (net.Listener, error) {
-	tcp, ok := ln.(*net.TCPListener)
-	if !ok {
-		return nil, fmt.Errorf("daemon: %T cannot be handed over", ln)
-	}
-	f, err := tcp.File()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return net.FileListener(f)
 }
 
 // releaseTime bounds the wait for a service that ends to let go of its port.
@@ -278,35 +230,50 @@ func (d *Daemon) applyServices(c *change) error {
 		s.task.cancel()
 		d.leaving.Go(s.stop)
 	}
+	for _, sc := range c.services {
+		if sc.old != nil && !sc.stays {
+			sc.old.task.cancel()
+		}
+	}
 	var errs []error
 	d.services = nil
 	for _, sc := range c.services {
 		s := sc.old
 		switch {
 		case sc.next == nil:
-		case s != nil:
+		case sc.stays:
 			if err := s.update(sc.next, d.failed); err != nil {
 				errs = append(errs, err)
 			}
 		default:
 			s = sc.next
-			if err := s.listenSoon(); err != nil {
+			if err := s.begin(sc.old, d.failed); err != nil {
 				errs = append(errs, fmt.Errorf("it does not run: %w", err))
-				continue
+				d.leaving.Go(s.stop)
+				s = nil
 			}
-			s.start(d.failed)
+			if sc.old != nil {
+				d.leaving.Go(sc.old.stop)
+			}
 		}
-		d.services = append(d.services, s)
+		if s != nil {
+			d.services = append(d.services, s)
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// listenSoon opens the listener if that could not be done before.
-func (s *service) listenSoon() error {
-	for end := time.Now().Add(releaseTime); s.listener == nil; time.Sleep(5 * time.Millisecond) {
+// begin serves with what old, which may be nil, leaves behind.
+func (s *service) begin(old *service, failed func(error)) error {
+	if err := s.adopt(old, failed); err != nil {
+		return err
+	}
+	// The port may be one that another service is just letting go of.
+	for end := time.Now().Add(releaseTime); s.socket == nil; time.Sleep(5 * time.Millisecond) {
 		if err := s.listen(context.Background()); err != nil && time.Now().After(end) {
 			return err
 		}
 	}
+	s.start(failed)
 	return nil
 }

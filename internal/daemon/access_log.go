@@ -1,0 +1,50 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/havip/havip/lb"
+)
+
+// Size of the access log's buffer, in records, and how often it is said that
+// some did not fit in.
+const (
+	accessLogBuffer = 8192
+	accessLogReport = 10 * time.Second
+)
+
+// recorder returns what takes the records of a service.
+func recorder(log *lb.ConnLog, service string) func(lb.Record) {
+	return func(r lb.Record) {
+		if r.Service == "" { // It was over before a pool was chosen.
+			r.Service = service
+		}
+		log.Record(r)
+	}
+}
+
+// runAccessLog writes what services have recorded until ctx ends.
+func runAccessLog(ctx context.Context, access *lb.ConnLog, log *slog.Logger) error {
+	ticker := time.NewTicker(accessLogReport)
+	defer ticker.Stop()
+	known := uint64(0)
+	report := func() {
+		if n := access.Dropped(); n != known {
+			log.Warn("access log: the log is too slow, some is lost", "records", n-known)
+			known = n
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- access.Run(ctx, log) }()
+	for {
+		select {
+		case <-ticker.C:
+			report()
+		case err := <-ended:
+			report()
+			return err
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package daemon
+
+import (
+	"cmp"
+	"log/slog"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/lb"
+)
+
+// poolConfig is what a pool of a service needs: the service's own, or that of
+// one of its routes.
+func poolConfig(c config.Service, name string, backends []config.Backend, log *slog.Logger) lb.PoolConfig {
+	p := c.Pool
+	pc := lb.PoolConfig{
+		Name:            name,
+		Balance:         lb.Balance(c.Balance),
+		MaxFails:        cmp.Or(p.MaxFails, -1),
+		FailTimeout:     p.FailTimeout,
+		SlowStart:       p.SlowStart,
+		Quorum:          p.Quorum,
+		Hysteresis:      p.Hysteresis,
+		Panic:           p.Panic,
+		KillOnDown:      p.KillOnDown,
+		DrainTimeout:    p.DrainTimeout,
+		Queue:           p.Queue,
+		QueueTimeout:    p.QueueTimeout,
+		ResolveInterval: p.ResolveInterval,
+		Logger:          log,
+	}
+	for _, b := range backends {
+		pc.Backends = append(pc.Backends, lb.Backend{
+			Name: b.Name, Address: b.Address, Weight: b.Weight, Backup: b.Backup, Drain: b.Drain, MaxConns: b.MaxConns,
+		})
+	}
+	return pc
+}
+
+// tcpConfig is what mode tcp does with connections, but for pools and TLS.
+func tcpConfig(c config.Service) *lb.TCP {
+	t := &lb.TCP{
+		AcceptProxy:    c.Proxy.Accept,
+		PrefaceTimeout: c.HandshakeTimeout,
+		ConnectTimeout: c.ConnectTimeout,
+		IdleTimeout:    c.IdleTimeout,
+		DrainTimeout:   cmp.Or(c.ShutdownTimeout, -1),
+		Tries:          c.Tries,
+		Limits:         limits(c.Limits),
+	}
+	switch c.Proxy.Send {
+	case "v1":
+		t.SendProxy = 1
+	case "v2":
+		t.SendProxy = 2
+	}
+	return t
+}
+
+func limits(c config.Limits) lb.Limits {
+	return lb.Limits{Conns: c.Connections, PerClient: c.PerClient, Rate: c.Rate, Burst: c.Burst, TotalRate: c.TotalRate, TotalBurst: c.TotalBurst}
+}
+
+// udpConfig is what mode udp does with datagrams, but for the pool.
+func udpConfig(c config.Service) *lb.UDP {
+	return &lb.UDP{IdleTimeout: c.IdleTimeout, Responses: c.UDP.Responses, MaxSessions: c.UDP.MaxSessions}
+}
+
+// handlerConfig is what mode http does with requests, but for pool and TLS.
+func handlerConfig(c config.Service) *lb.Handler {
+	return &lb.Handler{
+		ConnectTimeout:  c.ConnectTimeout,
+		Timeout:         c.HTTP.ResponseTimeout,
+		TunnelTimeout:   c.HTTP.TunnelTimeout,
+		Tries:           c.Tries,
+		MaxBody:         c.HTTP.MaxBody,
+		TrustedProxies:  c.HTTP.TrustedProxies,
+		RequestHeaders:  headerMap(c.HTTP.RequestHeaders),
+		ResponseHeaders: headerMap(c.HTTP.ResponseHeaders),
+	}
+}
+
+func headerMap(headers []config.Header) map[string]string {
+	m := make(map[string]string, len(headers))
+	for _, h := range headers {
+		m[h.Name] = h.Value
+	}
+	return m
+}

@@ -1,0 +1,96 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"reflect"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/lb"
+)
+
+// encryption is what the files of tls and backend_tls hold. It is made when a
+// configuration is prepared, and taken over while that says the same: a new one
+// would make clients forget their sessions.
+type encryption struct {
+	front, back *tls.Config // nil: none
+}
+
+func newEncryption(c config.Service, old *service) (e encryption, err error) {
+	if old != nil && reflect.DeepEqual(old.cfg.TLS, c.TLS) {
+		e.front = old.tls.front
+	} else if e.front, err = serverTLS(c.TLS); err != nil {
+		return e, fmt.Errorf("tls: %w", err)
+	}
+	if old != nil && reflect.DeepEqual(old.cfg.BackendTLS, c.BackendTLS) {
+		e.back = old.tls.back
+	} else if e.back, err = backendTLS(c.BackendTLS); err != nil {
+		return e, fmt.Errorf("backend_tls: %w", err)
+	}
+	return e, nil
+}
+
+// serverTLS reads the files that c names; nil stays nil.
+func serverTLS(c *config.ServerTLS) (*tls.Config, error) {
+	if c == nil {
+		return nil, nil
+	}
+	var files []lb.CertificateFile
+	for _, f := range c.Certificates {
+		files = append(files, lb.CertificateFile{Cert: f.Certificate, Key: f.Key})
+	}
+	certificates, err := lb.NewCertificates(files...)
+	if err != nil {
+		return nil, err
+	}
+	t := &tls.Config{GetCertificate: certificates.GetCertificate, NextProtos: c.ALPN, MinVersion: tls.VersionTLS12}
+	if c.MinVersion == "1.3" {
+		t.MinVersion = tls.VersionTLS13
+	}
+	if c.ClientCA == "" {
+		return t, nil
+	}
+	t.ClientAuth = tls.RequireAndVerifyClientCert
+	if c.ClientAuth == "optional" {
+		t.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	t.ClientCAs, err = authorities(c.ClientCA)
+	return t, err
+}
+
+// backendTLS reads the files that c names; nil stays nil.
+func backendTLS(c *config.BackendTLS) (*tls.Config, error) {
+	if c == nil {
+		return nil, nil
+	}
+	t := &tls.Config{ServerName: c.ServerName, InsecureSkipVerify: c.Insecure, MinVersion: tls.VersionTLS12}
+	if c.CA != "" {
+		var err error
+		if t.RootCAs, err = authorities(c.CA); err != nil {
+			return nil, err
+		}
+	}
+	if c.Certificate != "" {
+		cert, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s, key %s: %w", c.Certificate, c.Key, err)
+		}
+		t.Certificates = []tls.Certificate{cert}
+	}
+	return t, nil
+}
+
+// authorities reads the certificates that others are judged by.
+func authorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: no certificates in PEM form", file)
+	}
+	return pool, nil
+}
