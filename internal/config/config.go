@@ -139,10 +139,10 @@ type Router struct {
 	DownMultiplier int
 	// Addresses are the virtual addresses, all of one family, with the prefix
 	// length that they get on the interface.
-	Addresses []netip.Prefix
+	Addresses []Address
 	// Excluded are further addresses, of any family, that move along and are not
 	// listed in advertisements.
-	Excluded       []netip.Prefix
+	Excluded       []Address
 	Routes         []Route
 	Accept         bool         // Accept_Mode (RFC 9568 §6.1): take in what is sent to the addresses
 	VirtualMAC     bool         // the addresses are on a macvlan with the VRID's hardware address
@@ -186,6 +186,14 @@ type Announce struct {
 	Rounds  []time.Duration
 	Burst   int
 	Refresh time.Duration // 0: never again
+}
+
+// Address is a virtual address with the length of its network.
+type Address struct {
+	netip.Prefix
+	Interface string // empty: the router's, or its macvlan
+	Label     string // of an IPv4 address; empty: none
+	Scope     string // of an IPv4 address: global, site, link, host
 }
 
 // Route is a route that exists while the addresses are held.

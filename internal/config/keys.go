@@ -63,9 +63,9 @@ func (r *Router) keys() []key {
 			"wait after the start before taking the addresses"),
 		preset("down_multiplier", integer(&r.DownMultiplier, 1, 255), "3",
 			"intervals of silence after which the serving node counts as dead"),
-		required("addresses", list(&r.Addresses, prefix), "[192.168.31.250/24]",
-			"virtual addresses, of one family; without a length: /32 or /128"),
-		optional("excluded", list(&r.Excluded, prefix), "[192.168.32.250/24]",
+		required("addresses", list(&r.Addresses, (*Address).value), "[192.168.31.250/24]",
+			"virtual addresses, of one family: each alone, or a mapping as below"),
+		optional("excluded", list(&r.Excluded, (*Address).value), "[192.168.32.250/24]",
 			"further addresses, of any family, that move along but are not in advertisements"),
 		optional("routes", list(&r.Routes, (*Route).value), "[{to: 10.0.0.0/8, via: 192.168.31.1}]",
 			"routes that exist while the addresses are here"),
@@ -98,7 +98,8 @@ func (r *Router) keys() []key {
 func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) []key {
 	return []key{
 		optional("notify", list(programs, (*Notify).value), "[/etc/havip/notify.sh]",
-			"programs to run on a change of state, with Keepalived's arguments; one with arguments is a list of its own, or a mapping as below; each hears of all changes in their order, and waits for no other; of havip's environment it gets PATH, locale and time zone"),
+			"programs to run on a change of state, with Keepalived's arguments; one with arguments is a list of its own, or a mapping as below; "+
+				"each hears of all changes in their order; of havip's environment it gets PATH, locale and time zone"),
 		optional("notify_user", text(user, "user, or user:group", userForm.MatchString), "nobody",
 			"who they run as; default: the user of havip; root runs only what nobody else can change"),
 		optional("notify_fifo", absolutePath(fifo), "/run/havip/notify",
@@ -150,6 +151,28 @@ func (a *Announce) value() value {
 	})
 }
 
+// value is a mapping, or the address alone.
+func (a *Address) value() value {
+	const global = "global"
+	v := object(nil, []key{
+		required("address", prefix(&a.Prefix), "192.168.31.250/24", "without a length: /32 or /128"),
+		optional("interface", interfaceName(&a.Interface), "eth1", "default: the router's, or its macvlan"),
+		optional("label", label(&a.Label), "eth0:vip", "of an IPv4 address"),
+		preset("scope", word(&a.Scope, global, "site", "link", "host"), global,
+			"of an IPv4 address; the same as that of others in its network"),
+	})
+	mapping, alone := v.decode, prefix(&a.Prefix).decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind == yaml.MappingNode {
+			mapping(d, n, path)
+			return
+		}
+		a.Scope = global
+		alone(d, n, path)
+	}
+	return v
+}
+
 func (r *Route) value() value {
 	return object(nil, []key{
 		required("to", network(&r.To), "10.0.0.0/8", "destination; 0.0.0.0/0 or ::/0 is the default route"),
@@ -177,7 +200,8 @@ func (t *Track) value() value {
 		optional("weight", integer(&t.Weight, -253, 253), "-20",
 			"negative: added to the priority while down; positive: while up; default: a failure releases the addresses"),
 		preset("mode", word(&t.Mode, "priority", "resign"), "priority",
-			"of a weight with preempt: false: resign hands over when the priority falls below a peer's last one, or that is not known"),
+			"of a weight with preempt: false: resign hands over when the priority falls below a peer's last one, or that is not known; "+
+				"a peer that comes back later is silent and changes nothing"),
 	})
 }
 

@@ -112,6 +112,7 @@ func TestDecoded(t *testing.T) {
 		c.StartSpread = time.Second
 		return &c
 	}
+	virtual := func(s string) Address { return Address{Prefix: netip.MustParsePrefix(s), Scope: "global"} }
 	template := check(45, 13, Check{Name: "template", Type: "http", Path: "/ready", Method: "GET", Status: []StatusRange{{204, 204}}, MaxBody: 65536})
 	want := &Config{
 		Log:   Log{"debug", "json"},
@@ -143,20 +144,20 @@ func TestDecoded(t *testing.T) {
 		VRRP: []Router{{
 			Pos: at(47, 5), Name: "VI_1", Interface: "eth0", VRID: 51, Accept: true, Priority: 120, Version: 2, Interval: 2 * time.Second,
 			StartDelay: 3 * time.Second, DownMultiplier: 4, Source: netip.MustParseAddr("192.168.31.240"),
-			Excluded: []netip.Prefix{netip.MustParsePrefix("192.168.32.250/24"), netip.MustParsePrefix("2001:db8::250/64")},
+			Excluded: []Address{{netip.MustParsePrefix("192.168.32.250/24"), "eth1", "eth1:vip", "link"}, virtual("2001:db8::250/64")},
 			Routes: []Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.31.1"), Interface: "eth1",
 				Source: netip.MustParseAddr("192.168.31.250"), Table: 100, Metric: 5}},
 			Peers: []netip.Addr{netip.MustParseAddr("192.168.31.241")}, TTL: 64, MinTTL: 60, MaxTTL: 64, Checksum: "pseudo-header",
 			Lease: 5 * time.Second, Announce: Announce{[]time.Duration{0, 2 * time.Second}, 2, time.Minute}, Probe: 50 * time.Millisecond,
 			Auth:      Auth{Type: "pass", Secret: secret("d0cker")},
-			Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.31.250/24"), netip.MustParsePrefix("192.168.31.251/32")},
+			Addresses: []Address{virtual("192.168.31.250/24"), virtual("192.168.31.251/32")},
 			Track:     []Track{{"balancer", 0, "priority"}, {"page", -20, "priority"}, {"script2", 5, "resign"}},
 			Notify:    []Notify{{[]string{"/etc/havip/notify.sh"}, nil}, {[]string{"/etc/havip/log.sh", "VI_1"}, nil}, {[]string{"/etc/havip/up.sh"}, []string{"master"}}}, NotifyUser: "nobody", NotifyFIFO: "/run/havip/notify", NotifyTimeout: 5 * time.Second,
 		}, {
 			Pos: at(77, 5), Name: "VI_6", Interface: "eth0", VRID: 51, Priority: 100, Version: 3, Interval: 100 * time.Millisecond,
 			Preempt: true, PreemptDelay: 90 * time.Second, VirtualMAC: true, XmitBase: true, Macvlan: "vmac51", DownMultiplier: 3, TTL: 255, MaxTTL: 255, Checksum: "pseudo-header",
 			Lease: AutoLease, Announce: Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0},
-			Addresses: []netip.Prefix{netip.MustParsePrefix("fe80::51/64"), netip.MustParsePrefix("2001:db8::51/64")},
+			Addresses: []Address{virtual("fe80::51/64"), virtual("2001:db8::51/64")},
 			Auth: Auth{Type: "hmac", ActiveKey: 8, Mode: "permissive", Replay: "monotonic", Window: 10 * time.Second,
 				Keys: []Key{{7, secret("0123456789abcdef0123456789abcdef")}, {8, secret("fedcba9876543210fedcba9876543210")}}},
 			Track: []Track{{"script", 0, "priority"}, {"echo", 0, "priority"}, {"secure", 0, "priority"}, {"rpc", 0, "priority"}, {"name", 0, "priority"}, {"ping", 0, "priority"}, {"mail", 0, "priority"}, {"certificate", 0, "priority"}, {"program", 0, "priority"}, {"maintenance", 0, "priority"}, {"heartbeat", 0, "priority"}, {"nginx", 0, "priority"}, {"uplink", 0, "priority"}, {"gateway", 0, "priority"}}, NotifyTimeout: 30 * time.Second,

@@ -171,6 +171,14 @@ func interfaceName(to *string) value {
 	})
 }
 
+// label of an IPv4 address: ifconfig and others take it for the name of an
+// interface.
+func label(to *string) value {
+	return text(to, "a label of up to 15 characters, such as eth0:vip", func(s string) bool {
+		return s != "" && len(s) <= 15 && !strings.ContainsAny(s, "/ \t\n\v\f\r\x00")
+	})
+}
+
 func absolutePath(to *string) value {
 	return text(to, "an absolute path", filepath.IsAbs)
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -18,7 +19,7 @@ func family(a netip.Addr) string {
 // routerFamily is an address of the router's family; it is not valid if the
 // router has no valid address.
 func routerFamily(r *Router) netip.Addr {
-	i := slices.IndexFunc(r.Addresses, netip.Prefix.IsValid)
+	i := slices.IndexFunc(r.Addresses, func(a Address) bool { return a.IsValid() })
 	if i < 0 {
 		return netip.Addr{}
 	}
@@ -40,6 +41,8 @@ func (d *validator) validateAddresses(r *Router, path string) {
 				"%s: %s beside %s: put it into a router of its own", p, family(p.Addr()), first)
 		}
 	}
+	d.validateIPv4Only(r.Addresses, path+".addresses")
+	d.validateIPv4Only(r.Excluded, path+".excluded")
 	if first.Is4() {
 		return
 	}
@@ -49,6 +52,22 @@ func (d *validator) validateAddresses(r *Router, path string) {
 	// RFC 9568 §5.2.9.
 	if a := r.Addresses[0]; a.IsValid() && !a.Addr().Is4() && !a.Addr().IsLinkLocalUnicast() {
 		d.fail(path+".addresses[0]", "%s: the first IPv6 address must be link-local: put one such as fe80::%d before it", a, max(1, r.VRID))
+	}
+}
+
+// validateIPv4Only checks what the kernel has for IPv4 addresses only.
+func (d *validator) validateIPv4Only(list []Address, path string) {
+	for i, a := range list {
+		if !a.IsValid() || a.Addr().Is4() {
+			continue
+		}
+		path := fmt.Sprintf("%s[%d]", path, i)
+		if a.Label != "" {
+			d.fail(path+".label", "%s: only an IPv4 address has one: leave it out", a.Label)
+		}
+		if d.given(path + ".scope") {
+			d.fail(path+".scope", "%s: an IPv6 address has its own: leave it out", a.Scope)
+		}
 	}
 }
 
@@ -62,7 +81,7 @@ func (d *validator) validatePeers(r *Router, path string) {
 			d.fail(path, "%s: %s, but the addresses are %s", a, family(a), family(first))
 		}
 		// The owner's own address is virtual (RFC 9568 §1.6).
-		if r.Priority != 255 && slices.ContainsFunc(r.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+		if r.Priority != 255 && slices.ContainsFunc(r.Addresses, func(v Address) bool { return v.Addr() == a }) {
 			d.fail(path, "%s: a virtual address: want the node's own", a)
 		}
 	}
@@ -218,12 +237,15 @@ func (d *validator) validateTrack(r *Router, path string) {
 
 // validateRouters checks routers against one another.
 func (d *validator) validateRouters(routers []Router) {
-	names, vrids, addresses := make(map[string]string), make(map[string]string), make(map[string]string)
+	names, vrids, addresses, macvlans := make(map[string]string), make(map[string]string), make(map[string]string), make(map[string]string)
 	for i := range routers {
 		r, path := &routers[i], fmt.Sprintf("vrrp[%d]", i)
 		d.unique(names, r.Name, path+".name")
 		if first := routerFamily(r); first.IsValid() && r.VRID != 0 && r.Interface != "" {
 			d.unique(vrids, fmt.Sprintf("%d on %s for %s", r.VRID, r.Interface, family(first)), path+".vrid")
+		}
+		if r.VirtualMAC {
+			d.uniqueMacvlan(macvlans, r, path)
 		}
 		for j, p := range slices.Concat(r.Addresses, r.Excluded) {
 			if !p.IsValid() {
@@ -231,7 +253,7 @@ func (d *validator) validateRouters(routers []Router) {
 			}
 			what := p.Addr().String()
 			if p.Addr().IsLinkLocalUnicast() {
-				what += " on " + r.Interface // each link has its own
+				what += " on " + cmp.Or(p.Interface, r.Interface) // each link has its own
 			}
 			place := fmt.Sprintf("%s.addresses[%d]", path, j)
 			if own := len(r.Addresses); j >= own {
@@ -239,5 +261,27 @@ func (d *validator) validateRouters(routers []Router) {
 			}
 			d.unique(addresses, what, place)
 		}
+	}
+}
+
+// uniqueMacvlan checks the name of a router's macvlan.
+func (d *validator) uniqueMacvlan(seen map[string]string, r *Router, path string) {
+	name, given := r.Macvlan, r.Macvlan != ""
+	if !given {
+		name = fmt.Sprintf("vrrp.%d", r.VRID)
+		if routerFamily(r).Is6() {
+			name = fmt.Sprintf("vrrp6.%d", r.VRID)
+		}
+	}
+	switch first, twice := seen[name]; {
+	case d.failed(path + ".macvlan"), !routerFamily(r).IsValid(), r.VRID == 0:
+	case name == r.Interface:
+		d.fail(path+".macvlan", "%s: the interface itself: each needs its own name", name)
+	case !twice:
+		seen[name] = path
+	case given:
+		d.fail(path+".macvlan", "%s: also that of %s: each needs its own", name, first)
+	default:
+		d.fail(path+".virtual_mac", "%s, by default the name of the macvlan, is also that of %s: add macvlan with another name", name, first)
 	}
 }

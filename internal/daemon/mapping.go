@@ -1,7 +1,7 @@
 package daemon
 
 import (
-	"net/netip"
+	"slices"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vip"
@@ -63,6 +63,11 @@ func auth(c config.Auth) vrrp.Auth {
 	return vrrp.Auth{}
 }
 
+// scopes are the words for scopes, those of ip-address(8).
+var scopes = map[string]vip.Scope{
+	"global": vip.ScopeGlobal, "site": vip.ScopeSite, "link": vip.ScopeLink, "host": vip.ScopeHost,
+}
+
 // vipConfig is the part of a router's configuration that its addresses need.
 func vipConfig(c config.Router) vip.Config {
 	vc := vip.Config{
@@ -79,10 +84,8 @@ func vipConfig(c config.Router) vip.Config {
 	if c.Lease == config.AutoLease {
 		vc.Lease = vip.LeaseFor(c.Interval, c.DownMultiplier)
 	}
-	for _, list := range [][]netip.Prefix{c.Addresses, c.Excluded} {
-		for _, p := range list {
-			vc.Addresses = append(vc.Addresses, vip.Address{Prefix: p})
-		}
+	for _, a := range slices.Concat(c.Addresses, c.Excluded) {
+		vc.Addresses = append(vc.Addresses, vip.Address{Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: scopes[a.Scope]})
 	}
 	for _, r := range c.Routes {
 		vc.Routes = append(vc.Routes, vip.Route{

@@ -30,7 +30,7 @@ func TestEveryRouterFieldCounts(t *testing.T) {
 		"NotifyFIFO":    "notifier",
 		"NotifyTimeout": "notifier",
 	}
-	base := config.Router{VirtualMAC: true, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}, Checksum: "pseudo-header", Auth: config.Auth{Type: "hmac"}}
+	base := config.Router{VirtualMAC: true, Addresses: []config.Address{{Prefix: netip.MustParsePrefix("192.0.2.1/24")}}, Checksum: "pseudo-header", Auth: config.Auth{Type: "hmac"}}
 	before := []any{vrrpConfig(base), vipConfig(base)}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[config.Router]()) {
 		changed := base
@@ -63,8 +63,8 @@ func alter(t *testing.T, name string, v reflect.Value) {
 		to = netip.MustParseAddr("192.0.2.7")
 	case []netip.Addr:
 		to = []netip.Addr{netip.MustParseAddr("192.0.2.7")}
-	case []netip.Prefix:
-		to = []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}
+	case []config.Address:
+		to = []config.Address{{Prefix: netip.MustParsePrefix("192.0.2.7/24")}}
 	case config.Auth:
 		to = config.Auth{Type: "hmac", ActiveKey: 7}
 	case config.Announce:
