@@ -12,21 +12,33 @@ import (
 
 // UDP relays datagrams to a pool. A client's datagrams to one address of this host
 // form a session: they go to one backend, and what that sends comes back from
-// the address that the client asked. A session moves to another backend when its
-// own is down or unreachable. Set the fields before Serve and leave them alone
-// after it; Replace changes them. Serve needs Linux.
+// the address that the client asked. Set the fields before Serve and leave them
+// alone after it; Replace changes them. Serve needs Linux.
+//
+// A session goes on with another backend when its own is unreachable (ICMP says
+// so), or is down and the pool would not use it. A backend that drains or was
+// removed keeps its sessions for the pool's DrainTimeout; they end then, as they
+// do at once with KillOnDown. A client that goes on sending gets a new session.
+// The health of a backend that was removed is not known any more: without a
+// DrainTimeout a client that never pauses may send to it for ever.
+//
+// The addresses of backends given by name come from [Pool.Run]; until there is one,
+// sessions go to other backends.
 type UDP struct {
 	// Pool is where datagrams go. Required.
 	Pool *Pool
 	// IdleTimeout ends a session without datagrams in either direction. Default 30 s.
 	IdleTimeout time.Duration
-	// Responses ends a session after so many datagrams from the backend, and makes
-	// a session that ends without any a failure of the backend: 1 suits DNS. 0: no
-	// number is expected.
+	// Responses is how many datagrams the backend sends for each one that it gets:
+	// 1 suits DNS. The session ends when there have been as many, and one that ends
+	// by IdleTimeout with fewer counts as a failure of the backend. It may be that
+	// one was lost on the way: consider a MaxFails of more than 1. 0: no number is
+	// expected.
 	Responses int
 	// MaxSessions bounds the table. When it is full, the session that has been idle
-	// for longest makes room. Default 65536, or less if there are not as
-	// many descriptors.
+	// for longest makes room. So it does when this host has no descriptor or no port
+	// for another one: each takes one of net.ipv4.ip_local_port_range. Default
+	// 65536, or less if there are not as many descriptors.
 	MaxSessions int
 	// Record is told of each session that has ended; it must not block.
 	Record func(Record)
@@ -57,7 +69,8 @@ func (u *UDP) Validate() error {
 }
 
 // Replace makes sessions that begin from now on use next's fields; those under
-// way go on as they are. next must not be served itself.
+// way go on as they are, unless next's MaxSessions leaves no room for them. next must
+// not be served itself.
 func (u *UDP) Replace(next *UDP) error {
 	if err := next.Validate(); err != nil {
 		return err

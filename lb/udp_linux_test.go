@@ -1,0 +1,475 @@
+package lb
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// relayUDP serves u on loopback.
+func relayUDP(t testing.TB, u *UDP, bs ...Backend) (address string, stop func()) {
+	t.Helper()
+	if u.Pool == nil {
+		u.Pool = newPool(t, PoolConfig{Name: "dns", Backends: bs})
+	}
+	conn := udpSocket(t, "127.0.0.1:0")
+	address = conn.LocalAddr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- u.Serve(ctx, conn) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		case <-time.After(bound):
+			t.Error("Serve does not return")
+		}
+	})
+	t.Cleanup(stop)
+	return address, stop
+}
+
+func TestUDPSessions(t *testing.T) {
+	u := new(UDP)
+	addr, stop := relayUDP(t, u, named(t, "a"), named(t, "b"))
+	one, two := dialUDPTest(t, addr), dialUDPTest(t, addr)
+	large := strings.Repeat("x", 60000)
+	for _, tt := range []struct {
+		c       net.Conn
+		q, want string
+	}{{one, "1", "a1"}, {two, "2", "b2"}, {one, "3", "a3"}, {two, "", "b"}, {two, large, "b" + large}} {
+		if got := ask(t, tt.c, tt.q); got != tt.want {
+			t.Errorf("got %d bytes %.10q, want %.10q", len(got), got, tt.want)
+		}
+	}
+	if st := u.Stats(); st.Active != 2 || st.Accepted != 2 {
+		t.Errorf("%+v, want two sessions", st)
+	}
+	stop()
+	if st := u.Stats(); st.Active != 0 || st.Received < 60003 || st.Sent < 60008 {
+		t.Errorf("%+v at the end", st)
+	}
+	for _, b := range u.Pool.Status().Backends {
+		if b.Active != 0 || b.Picks != 1 {
+			t.Errorf("%+v, want one pick, returned", b)
+		}
+	}
+}
+
+func TestUDPMovesFromABackendThatIsGone(t *testing.T) {
+	gone := closedUDP(t)
+	u := new(UDP)
+	addr, _ := relayUDP(t, u, gone, named(t, "b"), named(t, "c"))
+	c := dialUDPTest(t, addr)
+	if got := ask(t, c, "1"); got != "b1" {
+		t.Errorf("got %q", got)
+	}
+	if st := u.Pool.Status().Backends[0]; !st.Ejected {
+		t.Errorf("the one that is gone: %+v", st)
+	}
+	u.Pool.SetHealth(u.Pool.Status().Backends[1].Name, false)
+	if got := ask(t, c, "2"); got != "c2" {
+		t.Errorf("after its backend went down the session gets %q", got)
+	}
+}
+
+// closedUDP is an address where nobody listens.
+func closedUDP(t *testing.T) Backend {
+	c := udpSocket(t, "127.0.0.1:0")
+	defer c.Close()
+	return Backend{Address: c.LocalAddr().String()}
+}
+
+func TestUDPSessionEnds(t *testing.T) {
+	records := make(chan Record, 10)
+	u := &UDP{IdleTimeout: 100 * time.Millisecond, Record: func(r Record) { records <- r }}
+	addr, _ := relayUDP(t, u, named(t, "a"))
+	c := dialUDPTest(t, addr)
+	ask(t, c, "1")
+	if r := nextRecord(t, records); r.Client.String() != c.LocalAddr().String() || r.Sent < 2 || r.Backend == "" || r.Service != "dns" {
+		t.Errorf("record %+v", r)
+	}
+
+	u = &UDP{Responses: 2, Record: func(r Record) { records <- r }}
+	addr, _ = relayUDP(t, u, udpServer(t, udpSocket(t, "127.0.0.1:0"), func(string) []string { return []string{"1", "2"} }))
+	dialUDPTest(t, addr).Write([]byte("x"))
+	if r := nextRecord(t, records); r.Sent != 2 {
+		t.Errorf("record %+v, want the end after two responses", r)
+	}
+}
+
+// A resolver sends two questions from one port without waiting in between.
+func TestUDPResponsesAreCountedPerRequest(t *testing.T) {
+	release := make(chan struct{})
+	u := &UDP{Responses: 1}
+	addr, stop := relayUDP(t, u, udpServer(t, udpSocket(t, "127.0.0.1:0"), func(q string) []string {
+		if q == "AAAA" {
+			<-release
+		}
+		return []string{q}
+	}))
+	c := dialUDPTest(t, addr)
+	for _, q := range []string{"A", "AAAA"} {
+		if _, err := c.Write([]byte(q)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"A", "AAAA"} {
+		if got := readUDP(t, c); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if want == "A" {
+			close(release)
+		}
+	}
+	waitFor(t, "the end after both answers", func() bool { return u.Stats().Active == 0 })
+	stop()
+	if st := u.Pool.Status().Backends[0]; st.Failures != 0 {
+		t.Errorf("%+v, want no failure", st)
+	}
+}
+
+func TestUDPMissingResponsesAreAFailure(t *testing.T) {
+	for name, tt := range map[string]struct {
+		questions []string
+		failures  uint64
+	}{
+		"none of one": {[]string{"no"}, 1},
+		"one of two":  {[]string{"no", "yes"}, 1},
+		"two of two":  {[]string{"yes", "yes"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := &UDP{Responses: 1, IdleTimeout: 50 * time.Millisecond}
+			addr, _ := relayUDP(t, u, udpServer(t, udpSocket(t, "127.0.0.1:0"), func(q string) []string {
+				if q == "no" {
+					return nil
+				}
+				return []string{q}
+			}))
+			c := dialUDPTest(t, addr)
+			for _, q := range tt.questions {
+				if _, err := c.Write([]byte(q)); err != nil {
+					t.Fatal(err)
+				}
+				if q == "yes" {
+					readUDP(t, c)
+				}
+			}
+			waitFor(t, "the end", func() bool { st := u.Stats(); return st.Accepted > 0 && st.Active == 0 })
+			if st := u.Pool.Status().Backends[0]; st.Failures != tt.failures {
+				t.Errorf("%d failures, want %d", st.Failures, tt.failures)
+			}
+		})
+	}
+}
+
+func nextRecord(t testing.TB, records <-chan Record) (r Record) {
+	t.Helper()
+	select {
+	case r = <-records:
+	case <-time.After(bound):
+		t.Error("no record")
+	}
+	return r
+}
+
+func readUDP(t testing.TB, c net.Conn) string {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(bound))
+	b := make([]byte, 1<<16)
+	n, err := c.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b[:n])
+}
+
+// What came at once goes on at once, and stays in order and in its session.
+func TestUDPBursts(t *testing.T) {
+	addr, _ := relayUDP(t, new(UDP), named(t, ""), named(t, ""))
+	const clients, count = 3, 50
+	var conns []net.Conn
+	for range clients {
+		conns = append(conns, dialUDPTest(t, addr))
+	}
+	word := func(i, j int) string { return fmt.Sprintf("%d of %d ", j, i) + strings.Repeat("x", j*j%701) }
+	for j := range count {
+		for i, c := range conns {
+			if i == 0 || j%(3*i) != 0 { // So that some follow one another.
+				if _, err := c.Write([]byte(word(i, j))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for i, c := range conns {
+		for j := range count {
+			if i == 0 || j%(3*i) != 0 {
+				if got, want := readUDP(t, c), word(i, j); got != want {
+					t.Fatalf("client %d got %.20q, want %.20q", i, got, want)
+				}
+			}
+		}
+	}
+}
+
+// dialUDPFromAddr lets a test be many clients.
+func dialUDPFromAddr(t testing.TB, from net.IP, address string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: from}}
+	c, err := d.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// What has no address, or cannot be connected to, is not the end: others are alive.
+func TestUDPGoesOnToTheNextBackend(t *testing.T) {
+	for name, bad := range map[string]Backend{
+		"not resolved":   {Address: "name.invalid:53"},
+		"cannot connect": {Address: "127.255.255.255:53"}, // A broadcast address: EACCES.
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := newPool(t, PoolConfig{Balance: SourceHash, Backends: []Backend{bad, named(t, "good ")}})
+			u := &UDP{Pool: pool}
+			addr, _ := relayUDP(t, u)
+			for i := byte(0); u.Stats().Retries == 0 && i < 100; i++ { // Until the hash gives a client the bad one.
+				if got := ask(t, dialUDPFromAddr(t, net.IPv4(127, 1, 0, i), addr), "x"); got != "good x" {
+					t.Fatalf("got %q", got)
+				}
+			}
+			if u.Stats().Retries == 0 {
+				t.Error("the bad one was never tried")
+			}
+			st := pool.Status().Backends
+			if name == "cannot connect" && !st[0].Ejected {
+				t.Errorf("%+v, want it ejected", st[0])
+			}
+			if name == "not resolved" && st[0].Failures != 0 || st[0].Active != 0 || st[1].Failures != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// Removal, drain and going down end or move a session by the rules of PoolConfig,
+// whether it sends anything or not.
+func TestUDPBackendLeaves(t *testing.T) {
+	remove := func(p *Pool, a, b Backend) {
+		if err := p.Update([]Backend{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drain := func(p *Pool, a, _ Backend) { p.SetDrain(a.Address, true) }
+	down := func(p *Pool, a, _ Backend) { p.SetHealth(a.Address, false) }
+	for name, tt := range map[string]struct {
+		cfg   PoolConfig
+		leave func(p *Pool, a, b Backend)
+		ends  bool   // Without a further datagram.
+		then  string // Who gets the next datagram.
+	}{
+		"removed":                     {PoolConfig{}, remove, false, "a"},
+		"removed, with a deadline":    {PoolConfig{DrainTimeout: time.Millisecond}, remove, true, "b"},
+		"drained":                     {PoolConfig{}, drain, false, "a"},
+		"drained, with a deadline":    {PoolConfig{DrainTimeout: time.Millisecond}, drain, true, "b"},
+		"down":                        {PoolConfig{}, down, false, "b"},
+		"down, with KillOnDown":       {PoolConfig{KillOnDown: true}, down, true, "b"},
+		"down, and not in use before": {PoolConfig{}, func(p *Pool, a, b Backend) { down(p, a, b); remove(p, a, b) }, false, "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := named(t, "a"), named(t, "b")
+			tt.cfg.Backends = []Backend{a, b}
+			records := make(chan Record, 10)
+			u := &UDP{Pool: newPool(t, tt.cfg), Record: func(r Record) { records <- r }}
+			addr, _ := relayUDP(t, u)
+			c := dialUDPTest(t, addr)
+			if got := ask(t, c, "1"); got != "a1" {
+				t.Fatalf("got %q at first", got)
+			}
+			// Another configuration must not make the plane forget the old pool.
+			if err := u.Replace(&UDP{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})}); err != nil {
+				t.Fatal(err)
+			}
+			ask(t, dialUDPTest(t, addr), "0")
+			tt.leave(u.Pool, a, b)
+			if tt.ends {
+				if r := nextRecord(t, records); r.Reason != "cut" || r.Client.String() != c.LocalAddr().String() {
+					t.Errorf("record %+v", r)
+				}
+			}
+			if got := ask(t, c, "2"); got != tt.then+"2" {
+				t.Errorf("got %q, want it from %s", got, tt.then)
+			}
+		})
+	}
+}
+
+// In panic the pool uses backends that are down: their sessions stay.
+func TestUDPPanic(t *testing.T) {
+	bs := []Backend{named(t, "a"), named(t, "b"), named(t, "c")}
+	u := &UDP{Pool: newPool(t, PoolConfig{Backends: bs, Panic: 50})}
+	addr, _ := relayUDP(t, u)
+	for _, b := range bs {
+		u.Pool.SetHealth(b.Address, false)
+	}
+	c := dialUDPTest(t, addr)
+	first := ask(t, c, "0")[:1]
+	for i := range 20 {
+		q := fmt.Sprint("again", i)
+		if got := ask(t, c, q); got != first+q {
+			t.Errorf("got %q, want it from %s still", got, first)
+		}
+	}
+	for _, b := range bs[1:] {
+		u.Pool.SetHealth(b.Address, true)
+	}
+	if got := ask(t, c, "end"); got == first+"end" {
+		t.Errorf("%q after the panic", got)
+	}
+}
+
+// Each backend is credited with the bytes that it had.
+func TestUDPBytesOfEachBackend(t *testing.T) {
+	a, b := named(t, "a"), named(t, "b")
+	u := new(UDP)
+	addr, stop := relayUDP(t, u, a, b)
+	c := dialUDPTest(t, addr)
+	ask(t, c, "one")
+	u.Pool.SetHealth(a.Address, false)
+	ask(t, c, "two and more")
+	stop()
+	for i, want := range []string{"one", "two and more"} {
+		st := u.Pool.Status().Backends[i]
+		// Once or several times, if an answer was late.
+		if n := st.Sent / uint64(len(want)); n == 0 || st.Sent != n*uint64(len(want)) || st.Received == 0 || st.Received%uint64(len(want)+1) != 0 {
+			t.Errorf("%s: %d bytes sent, %d received", st.Name, st.Sent, st.Received)
+		}
+	}
+}
+
+func TestUDPTableIsBounded(t *testing.T) {
+	u := &UDP{MaxSessions: 8}
+	addr, _ := relayUDP(t, u, named(t, "a"))
+	steady := dialUDPTest(t, addr)
+	for range 50 {
+		ask(t, dialUDPTest(t, addr), "x")
+		ask(t, steady, "y")
+	}
+	if st := u.Stats(); st.Active != 8 || st.Refused < 43 {
+		t.Errorf("%+v, want 8 active", st)
+	}
+	if n := u.Stats().Accepted; n > 60 {
+		t.Errorf("%d sessions: the steady one was thrown out", n)
+	}
+}
+
+// A flood from invented addresses takes neither more room than there is nor a
+// session from a client that goes on sending.
+func TestUDPFlood(t *testing.T) {
+	u := &UDP{MaxSessions: 64}
+	addr, _ := relayUDP(t, u, named(t, "a"))
+	steady := dialUDPTest(t, addr)
+	ask(t, steady, "at first")
+	files := openFiles(t)
+	const count = 2000
+	for i := range count {
+		c := dialUDPFromAddr(t, net.IPv4(127, 1, byte(i>>8), byte(i)), addr)
+		c.Write([]byte("x"))
+		c.Close()
+		if i%32 == 0 {
+			ask(t, steady, fmt.Sprint("still ", i))
+		}
+	}
+	waitFor(t, "the flood to be over", func() bool { return u.Stats().Accepted >= count*9/10 })
+	ask(t, steady, "at last")
+	st := u.Stats()
+	if st.Active != 64 || openFiles(t) > files+64 {
+		t.Errorf("%+v and %d descriptors more", st, openFiles(t)-files)
+	}
+	if st.Accepted > count+1 {
+		t.Errorf("%+v: the steady session was thrown out", st)
+	}
+}
+
+func TestUDPReplace(t *testing.T) {
+	u := new(UDP)
+	addr, _ := relayUDP(t, u, named(t, "a"))
+	old := dialUDPTest(t, addr)
+	ask(t, old, "1")
+	if err := u.Replace(&UDP{}); err == nil {
+		t.Error("a replacement without a pool is taken")
+	}
+	if err := u.Replace(&UDP{Pool: newPool(t, PoolConfig{Backends: []Backend{named(t, "b")}})}); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, old, "2"); got != "a2" {
+		t.Errorf("the old session gets %q", got)
+	}
+	if got := ask(t, dialUDPTest(t, addr), "3"); got != "b3" {
+		t.Errorf("a new one gets %q", got)
+	}
+}
+
+func TestUDPReplaceLimits(t *testing.T) {
+	u := &UDP{IdleTimeout: time.Hour}
+	addr, _ := relayUDP(t, u, named(t, "a"))
+	ask(t, dialUDPTest(t, addr), "old")
+	if err := u.Replace(&UDP{Pool: u.Pool, IdleTimeout: 100 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		ask(t, dialUDPTest(t, addr), "short")
+	}
+	waitFor(t, "the new sessions to expire before the old one", func() bool { st := u.Stats(); return st.Accepted >= 11 && st.Active == 1 })
+	if err := u.Replace(&UDP{Pool: u.Pool, IdleTimeout: 2 * time.Hour, MaxSessions: 3}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		ask(t, dialUDPTest(t, addr), "long")
+		if n := u.Stats().Active; n != int64(min(i+2, 3)) {
+			t.Errorf("%d sessions after %d new ones", n, i+1)
+		}
+	}
+}
+
+func TestUDPLeavesNothingBehind(t *testing.T) {
+	u := &UDP{IdleTimeout: 20 * time.Millisecond}
+	addr, stop := relayUDP(t, u, named(t, "a"), closedUDP(t), named(t, "c"))
+	ask(t, dialUDPTest(t, addr), "x") // So that the loop runs.
+	waitFor(t, "the session to end", func() bool { return u.Stats().Active == 0 })
+	files := openFiles(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 500 {
+				c, err := net.Dial("udp", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := tryAsk(c, "x"); err != nil {
+					t.Error(err)
+				}
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	waitFor(t, "sessions to end", func() bool { return u.Stats().Active == 0 })
+	waitFor(t, "descriptors to be closed", func() bool { return openFiles(t) <= files })
+	stop()
+	for _, b := range u.Pool.Status().Backends {
+		if b.Active != 0 {
+			t.Errorf("%s: %d picks were not returned", b.Name, b.Active)
+		}
+	}
+}

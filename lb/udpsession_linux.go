@@ -1,0 +1,333 @@
+package lb
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// udpSession is one client's exchange with one backend.
+type udpSession struct {
+	key        udpKey
+	u          *UDP // The configuration that it began under.
+	flow       Flow
+	pick       Pick
+	fd         int32 // To the backend; -1 while there is none.
+	slot       int32
+	generation int32
+
+	start, last       int64
+	up, down          int64  // Bytes from the client and to it.
+	sent, received    int64  // Bytes to the present backend and from it,
+	requests, replies int    // and datagrams.
+	backend           string // The last one that replied before the present one.
+	tries             int
+
+	list       *udpList
+	prev, next *udpSession
+}
+
+// udpList holds the sessions of one timeout in the order of their last
+// datagrams, and so of their deadlines.
+type udpList struct {
+	timeout    int64
+	head, tail *udpSession
+}
+
+func (l *udpList) push(s *udpSession) {
+	s.prev, s.next = l.tail, nil
+	if l.tail != nil {
+		l.tail.next = s
+	} else {
+		l.head = s
+	}
+	l.tail = s
+}
+
+func (l *udpList) remove(s *udpSession) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.head = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		l.tail = s.prev
+	}
+	s.prev, s.next = nil, nil
+}
+
+// touch notes a datagram of s.
+func (p *udpPlane) touch(s *udpSession) {
+	s.last = p.now
+	if s.list.tail != s {
+		s.list.remove(s)
+		s.list.push(s)
+	}
+}
+
+// oldest is the session that has been idle for longest, nil if there is none.
+func (p *udpPlane) oldest() (oldest *udpSession) {
+	for _, l := range p.lists {
+		if s := l.head; s != nil && (oldest == nil || s.last < oldest.last) {
+			oldest = s
+		}
+	}
+	return oldest
+}
+
+// begin makes a session, at the cost of the oldest one if need be.
+func (p *udpPlane) begin(key udpKey) *udpSession {
+	if u := p.u.current(); u != p.config {
+		p.adopt(u)
+	}
+	for len(p.sessions) >= p.limit {
+		p.evict()
+	}
+	s := &udpSession{key: key, u: p.config, fd: -1, start: p.now, last: p.now, list: p.list, flow: Flow{Client: key.client}}
+	s.list.push(s)
+	if n := len(p.free); n > 0 {
+		s.slot = p.free[n-1]
+		p.free = p.free[:n-1]
+	} else {
+		s.slot = int32(len(p.slots))
+		p.slots = append(p.slots, nil)
+	}
+	p.slots[s.slot] = s
+	c := &p.u.counters
+	s.generation = int32(c.accepted.Add(1))
+	c.active.Add(1)
+	p.sessions[key] = s
+	return s
+}
+
+// evict ends the oldest session to make room.
+func (p *udpPlane) evict() {
+	p.u.counters.refused.Add(1)
+	p.end(p.oldest(), "made room for another")
+}
+
+// send brings received datagrams, those from first on and before end, to the
+// session's backend, or to another one if that has become unusable.
+func (p *udpPlane) send(s *udpSession, first, end int) {
+	if s.fd >= 0 && believedDown(s.u.Pool, s.pick.member) {
+		p.disconnect(s, Neutral)
+		s.flow.tries = 0
+	}
+	for tries := 0; first < end && tries < maxTries; {
+		if s.fd < 0 && !p.connect(s) {
+			p.u.counters.failed.Add(uint64(end - first))
+			s.flow.tries = 0 // The next datagram may try all of them again.
+			return
+		}
+		n, errno := p.in.forward(s.fd, first, end)
+		switch {
+		case errno == 0:
+			s.sent += p.in.bytes(first, first+n)
+			s.requests += n
+			first += n
+		case unreachable(errno):
+			// Not for this datagram: for one before it. This one is still here.
+			p.disconnect(s, Failure)
+			p.retry(s)
+			tries++
+		default:
+			// Lost, as datagrams are (EAGAIN, ENOBUFS), or refused by a filter of this
+			// host (EPERM): another backend would fare no better.
+			if errno != unix.EAGAIN {
+				p.u.log.Warn("datagram not sent", "backend", s.pick.Backend(), "error", errno)
+			}
+			first++
+		}
+	}
+}
+
+// believedDown tells whether a session must leave its backend: the pool would not
+// use it. In panic the pool does use what is down.
+func believedDown(p *Pool, m *member) bool {
+	if !m.down.Load() {
+		return false
+	}
+	s := p.snap.Load()
+	now := s.byName[m.Name]
+	return now == nil || now.server != m.server || !s.tiers[0].up[now.index] && !s.tiers[1].up[now.index]
+}
+
+// unreachable tells whether an error is what the kernel makes of ICMP's messages
+// (icmp_err_convert), or of having no route.
+func unreachable(errno unix.Errno) bool {
+	switch errno {
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET, unix.ENOPROTOOPT:
+		return true
+	}
+	return false
+}
+
+// retry counts a backend that was tried in vain.
+func (p *udpPlane) retry(s *udpSession) {
+	p.u.counters.retries.Add(1)
+	s.tries++
+}
+
+// connect gives s a backend; false if there is none.
+func (p *udpPlane) connect(s *udpSession) bool {
+	for range maxTries {
+		pick, err := s.u.Pool.Pick(&s.flow)
+		if err != nil {
+			return false
+		}
+		fd, err := p.dial(s, pick)
+		if shortage(err) && p.spare(s) {
+			fd, err = p.dial(s, pick)
+		}
+		if err == nil {
+			s.fd, s.pick = fd, pick
+			s.sent, s.received, s.requests, s.replies = 0, 0, 0, 0
+			return true
+		}
+		p.u.log.Warn("session not connected", "backend", pick.Backend(), "error", err)
+		result := blame(err)
+		if err == errUnresolved || isAny(err, unix.EAGAIN, unix.EPERM) {
+			result = Neutral
+		}
+		pick.Done(result)
+		if shortage(err) {
+			return false
+		}
+		p.retry(s)
+	}
+	return false
+}
+
+// errUnresolved: a loop cannot wait for the resolver.
+var errUnresolved = errors.New("its name has no address yet: see Pool.Run")
+
+// shortage tells whether something is used up that sessions hold. EAGAIN: the
+// local ports.
+func shortage(err error) bool { return err != nil && (starved(err) || isAny(err, unix.EAGAIN)) }
+
+// spare ends the oldest session that has a socket, but not s, and those that are
+// older still.
+func (p *udpPlane) spare(s *udpSession) bool {
+	for old := p.oldest(); old != s; old = p.oldest() {
+		socket := old.fd >= 0
+		p.evict()
+		if socket {
+			return true
+		}
+	}
+	return false
+}
+
+// dial returns a socket connected to a backend, of which the loop is told.
+func (p *udpPlane) dial(s *udpSession, pick Pick) (int32, error) {
+	a := pick.member.addrPort.Load()
+	if a == nil {
+		return -1, errUnresolved
+	}
+	fd, err := dialUDP(*a)
+	if err != nil {
+		return -1, err
+	}
+	err = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.slot, Pad: s.generation})
+	if err != nil {
+		closeFD(fd)
+		return -1, fmt.Errorf("epoll: %w", err)
+	}
+	return fd, nil
+}
+
+// dialUDP returns a socket connected to a.
+func dialUDP(a netip.AddrPort) (int32, error) {
+	domain := unix.AF_INET6
+	var sa unix.Sockaddr
+	if a.Addr().Is4() {
+		domain = unix.AF_INET
+		sa = &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	} else {
+		sa = &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: scopeID(a.Addr().Zone())}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, sa); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return int32(fd), nil
+}
+
+// disconnect takes the backend from s.
+func (p *udpPlane) disconnect(s *udpSession, r Result) {
+	if r == Failure {
+		p.u.log.Info("backend failed", "backend", s.pick.Backend(), "requests", s.requests, "replies", s.replies)
+	}
+	if s.replies > 0 {
+		s.backend = s.pick.Backend()
+	}
+	closeFD(s.fd)
+	s.fd = -1
+	s.pick.Transferred(s.sent, s.received)
+	s.pick.Done(r)
+}
+
+// replied passes on what the backend of s has sent.
+func (p *udpPlane) replied(s *udpSession) {
+	n, errno := p.out.collect(s.fd, p.front)
+	switch {
+	case errno == unix.EAGAIN || errno == unix.EINTR || errno == unix.EMSGSIZE: // A path's MTU was found out.
+		return
+	case unreachable(errno):
+		p.disconnect(s, Failure)
+		return
+	case errno != 0:
+		p.disconnect(s, Neutral)
+		return
+	}
+	for range n {
+		size := p.out.add(s.key)
+		s.received += size
+		s.down += size
+	}
+	p.touch(s)
+	if s.replies == 0 {
+		s.pick.Report(Success)
+		s.flow.tried[0], s.flow.tries = s.pick.member.server, 1 // The others may be well again.
+	}
+	s.replies += n
+	if s.u.Responses > 0 && s.replies >= s.u.Responses*s.requests {
+		p.end(s, "")
+	}
+}
+
+// end forgets s.
+func (p *udpPlane) end(s *udpSession, reason string) {
+	s.list.remove(s)
+	delete(p.sessions, s.key)
+	p.slots[s.slot] = nil
+	p.free = append(p.free, s.slot)
+	r := Record{
+		Service: s.u.Pool.config().Name, Client: s.key.client, Backend: s.backend, Start: epoch.Add(time.Duration(s.start)),
+		Duration: time.Duration(s.last - s.start), Received: s.up, Sent: s.down, Retries: s.tries, Reason: reason,
+	}
+	if s.fd >= 0 {
+		r.Backend = s.pick.Backend()
+		result := Neutral
+		if reason == "" && s.replies < s.u.Responses*s.requests {
+			result = Failure
+		}
+		p.disconnect(s, result)
+	}
+	c := &p.u.counters
+	c.active.Add(-1)
+	c.received.Add(uint64(s.up))
+	c.sent.Add(uint64(s.down))
+	if s.u.Record != nil {
+		s.u.Record(r)
+	}
+}
