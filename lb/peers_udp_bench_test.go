@@ -11,45 +11,101 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/ipv4"
+
 	"github.com/havip/havip/internal/lab"
 )
 
-// BenchmarkPeersUDP asks small questions over sessions that last (as QUIC's do) and
-// over new ones (as DNS's are). HAProxy relays no UDP.
+// udpScenario is how 16 clients ask; each waits for the answers before it asks again.
+type udpScenario struct {
+	name  string
+	fresh bool // Each question begins a session, as DNS's do; otherwise they last, as QUIC's.
+	burst int  // Datagrams at once.
+	size  int  // Bytes of each.
+}
+
+var udpScenarios = []udpScenario{
+	{"UDP, lasting", false, 1, 8},
+	{"UDP, new sessions", true, 1, 8},
+	{"UDP, 16 at once", false, 16, 1200},
+}
+
+// BenchmarkPeersUDP sends datagrams to a server that sends each back. HAProxy relays
+// no UDP.
 func BenchmarkPeersUDP(b *testing.B) {
 	lab.Need(b, "nginx")
 	l := lab.New(b)
 	n := &peersNet{client: l.MustHost("client", "192.0.2.9/24"), lb: l.MustHost("lb", "192.0.2.40/24"), app: l.MustHost("app", "192.0.2.42/24")}
-	dir := b.TempDir()
-	startPeer(b, n.app, n.app.Command("nginx", "-e", dir+"/error.log", "-p", dir, "-c",
-		nginxConf(b, dir, `stream { server { listen 192.0.2.42:5300 udp reuseport; proxy_timeout 1s; return "answer"; } }`)))
+	n.echoUDP(b)
 	for range b.N {
-		for _, fresh := range []bool{false, true} {
-			name := map[bool]string{false: "UDP, lasting", true: "UDP, new sessions"}[fresh]
-			if !strings.Contains(name, os.Getenv("HAVIP_BENCH")) {
-				continue
+		for _, sc := range udpScenarios {
+			if strings.Contains(sc.name, os.Getenv("HAVIP_BENCH")) {
+				n.compareUDP(b, sc, []peer{{"havip", n.havipUDP(sc)}, {"nginx stream", n.nginxUDP(sc)}})
 			}
-			peers := []peer{{"havip", n.havipUDP(fresh)}, {"nginx stream", n.nginxUDP(fresh)}}
-			results := make([][]result, len(peers))
-			for range benchRounds {
-				for i, p := range peers {
-					pids, stop := p.start(b)
-					before := cpu(pids())
-					r, count := askAll(b, n.client, fresh)
-					r.cpu = float64(cpu(pids())-before) / float64(time.Microsecond) / count
-					results[i] = append(results[i], r)
-					stop()
-				}
-			}
-			printTable(name, peers, results)
 		}
 	}
 }
 
-func (n *peersNet) havipUDP(fresh bool) func(testing.TB) (func() []int, func()) {
+// compareUDP prints medians and ratios, as compare does.
+func (n *peersNet) compareUDP(b *testing.B, sc udpScenario, peers []peer) {
+	results := make([][]result, len(peers))
+	for range benchRounds {
+		for i, p := range peers {
+			pids, stop := p.start(b)
+			before := cpu(pids())
+			r, count := askAll(b, n.client, sc)
+			r.cpu = float64(cpu(pids())-before) / float64(time.Microsecond) / count
+			results[i] = append(results[i], r)
+			stop()
+		}
+	}
+	printTable(sc.name, peers, results)
+}
+
+// echoUDP sends back what it gets, as much at once as there is.
+func (n *peersNet) echoUDP(b testing.TB) {
+	var conn *net.UDPConn
+	if err := n.app.Do(func() (err error) {
+		conn, err = ListenPacket(b.Context(), "udp4", "192.0.2.42:5300")
+		return err
+	}); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	go func() {
+		batch := ipv4.NewPacketConn(conn)
+		ms := make([]ipv4.Message, 32)
+		buffers := make([][]byte, len(ms))
+		for i := range ms {
+			buffers[i] = make([]byte, 2048)
+			ms[i].Buffers = net.Buffers{buffers[i]}
+		}
+		for {
+			count, err := batch.ReadBatch(ms, 0)
+			if err != nil {
+				return
+			}
+			for i := range ms[:count] {
+				ms[i].Buffers[0] = buffers[i][:ms[i].N]
+			}
+			for sent := 0; sent < count; {
+				k, err := batch.WriteBatch(ms[sent:count], 0)
+				if err != nil {
+					return
+				}
+				sent += k
+			}
+			for i := range ms[:count] {
+				ms[i].Buffers[0] = buffers[i]
+			}
+		}
+	}()
+}
+
+func (n *peersNet) havipUDP(sc udpScenario) func(testing.TB) (func() []int, func()) {
 	return func(b testing.TB) (func() []int, func()) {
 		nd := node{Mode: "udp", Listen: "192.0.2.40:5300", Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.42:5300"}}}}
-		if fresh {
+		if sc.fresh {
 			nd.Responses = 1
 		}
 		c := nd.start(b, n.lb)
@@ -61,10 +117,10 @@ func (n *peersNet) havipUDP(fresh bool) func(testing.TB) (func() []int, func()) 
 	}
 }
 
-func (n *peersNet) nginxUDP(fresh bool) func(testing.TB) (func() []int, func()) {
+func (n *peersNet) nginxUDP(sc udpScenario) func(testing.TB) (func() []int, func()) {
 	return func(b testing.TB) (func() []int, func()) {
 		dir, responses := b.TempDir(), ""
-		if fresh {
+		if sc.fresh {
 			responses = "proxy_responses 1;"
 		}
 		c := n.lb.Command("nginx", "-e", dir+"/error.log", "-p", dir, "-c", nginxConf(b, dir,
@@ -74,12 +130,12 @@ func (n *peersNet) nginxUDP(fresh bool) func(testing.TB) (func() []int, func()) 
 	}
 }
 
-// askAll asks from 16 clients for two seconds, each as soon as it has its answer.
-func askAll(b testing.TB, h *lab.Host, fresh bool) (r result, count float64) {
+// askAll asks for two seconds and counts the answers.
+func askAll(b testing.TB, h *lab.Host, sc udpScenario) (r result, count float64) {
 	const clients, duration = 16, 2 * time.Second
 	var mu sync.Mutex
 	var times []time.Duration
-	lost := 0
+	answers, lost := 0, 0
 	var wg sync.WaitGroup
 	dial := func() net.Conn {
 		c, err := h.DialContext(context.Background(), "udp", "192.0.2.40:5300")
@@ -94,22 +150,28 @@ func askAll(b testing.TB, h *lab.Host, fresh bool) (r result, count float64) {
 	end := time.Now().Add(duration)
 	for range clients {
 		var sockets []net.Conn
-		for range map[bool]int{false: 1, true: 300}[fresh] {
+		for range map[bool]int{false: 1, true: 300}[sc.fresh] {
 			sockets = append(sockets, dial())
 		}
 		wg.Go(func() {
 			var mine []time.Duration
-			buf := make([]byte, 64)
-			missed := 0
+			question, buf := make([]byte, sc.size), make([]byte, 2048)
+			got, missed := 0, 0
 			for i := 0; time.Now().Before(end); i++ {
 				c := sockets[i%len(sockets)]
 				start := time.Now()
-				c.Write([]byte("question"))
-				_ = c.SetReadDeadline(start.Add(time.Second))
-				if _, err := c.Read(buf); err != nil {
-					missed++
-					continue
+				for range sc.burst {
+					c.Write(question)
 				}
+				_ = c.SetReadDeadline(start.Add(time.Second))
+				before := got
+				for range sc.burst {
+					if _, err := c.Read(buf); err != nil {
+						break
+					}
+					got++
+				}
+				missed += sc.burst - (got - before)
 				mine = append(mine, time.Since(start))
 			}
 			for _, c := range sockets {
@@ -118,20 +180,21 @@ func askAll(b testing.TB, h *lab.Host, fresh bool) (r result, count float64) {
 			mu.Lock()
 			defer mu.Unlock()
 			times = append(times, mine...)
+			answers += got
 			lost += missed
 		})
 	}
 	wg.Wait()
-	if len(times) == 0 {
+	if answers == 0 {
 		b.Fatal("no question was answered")
 	}
 	slices.Sort(times)
 	ms := func(q float64) float64 {
 		return float64(times[int(q*float64(len(times)-1))]) / float64(time.Millisecond)
 	}
-	r = result{rate: float64(len(times)) / duration.Seconds(), p50: ms(0.5), p99: ms(0.99)}
+	r = result{rate: float64(answers) / duration.Seconds(), p50: ms(0.5), p99: ms(0.99)}
 	if lost > 0 {
 		r.errors = fmt.Sprintf("%d lost", lost)
 	}
-	return r, float64(len(times))
+	return r, float64(answers)
 }
