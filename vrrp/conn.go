@@ -35,7 +35,8 @@ type ListenConfig struct {
 // allocation. Another watches the interface: while it is missing, down or
 // without an address to send from, its routers have a fault. When an interface
 // was deleted and comes back, the Conn opens its sockets again. A third only
-// writes to the log.
+// writes to the log, and with IPv4 a fourth hears the owners of addresses, see
+// ownerReader.
 type Conn struct {
 	name   string
 	family family
@@ -54,6 +55,7 @@ type Conn struct {
 	virtual  map[netip.Addr]int
 	loops    []*loop      // of protocol 112, and 51 if it was needed
 	frames   packetWriter // for Config.VirtualMAC, or nil
+	owners   ownerReader  // or nil
 	counters Counters
 }
 
@@ -115,6 +117,7 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		n.close()
 		return nil, err
 	}
+	c.openOwners()
 	c.wg.Go(c.watch)
 	c.wg.Go(func() { c.news.report(nil) })
 	return c, nil
@@ -150,6 +153,22 @@ func (c *Conn) open(protocol uint8) (*loop, error) {
 	return l, nil
 }
 
+// openOwners makes the Conn hear the owners of addresses. It gets by without.
+// c.mu is held, or nobody else has c.
+func (c *Conn) openOwners() {
+	if c.owners != nil {
+		c.owners.Close()
+	}
+	var err error
+	if c.owners, err = c.net.owners(&c.nif); err != nil {
+		c.owners = nil
+		c.note(func() { c.log.Warn("owners of virtual addresses may not be heard", "interface", c.name, "err", err) })
+	}
+	if o := c.owners; o != nil {
+		c.wg.Go(func() { c.hearOwners(o) })
+	}
+}
+
 // Close ends the routers as cancelling their contexts would, except that their
 // Run returns net.ErrClosed. It returns when the Conn's goroutines have ended.
 func (c *Conn) Close() error {
@@ -171,6 +190,9 @@ func (c *Conn) Close() error {
 	}
 	if c.frames != nil {
 		errs = append(errs, c.frames.Close())
+	}
+	if c.owners != nil {
+		errs = append(errs, c.owners.Close())
 	}
 	c.net.interrupt()
 	c.news.close()
@@ -317,6 +339,7 @@ func (c *Conn) reopen() error {
 		}
 		l.replace(pc)
 	}
+	c.openOwners()
 	if c.frames == nil {
 		return nil
 	}

@@ -47,13 +47,18 @@ func listen(t testing.TB, h *lab.Host, cfg vrrp.ListenConfig) *vrrp.Conn {
 	return conn
 }
 
-// start runs a router until the test ends or stop is called.
+// start makes a router and runs it.
 func start(t testing.TB, conn *vrrp.Conn, cfg vrrp.Config) (r *vrrp.Router, stop func()) {
 	t.Helper()
 	r, err := vrrp.NewRouter(cfg, conn, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return r, run(t, r)
+}
+
+// run runs a router until the test ends or stop is called.
+func run(t testing.TB, r *vrrp.Router) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
@@ -67,7 +72,7 @@ func start(t testing.TB, conn *vrrp.Conn, cfg vrrp.Config) (r *vrrp.Router, stop
 		}
 	}
 	t.Cleanup(stop)
-	return r, stop
+	return stop
 }
 
 // until waits for routers to be in a state.

@@ -218,6 +218,8 @@ func (n *fakeNetwork) open(nif *netif, protocol uint8) (PacketConn, error) {
 
 func (n *fakeNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
 
+func (n *fakeNetwork) owners(*netif) (ownerReader, error) { return nil, nil }
+
 func (n *fakeNetwork) interrupt() { close(n.events) }
 
 func (n *fakeNetwork) close() {}

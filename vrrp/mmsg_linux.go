@@ -96,10 +96,6 @@ func (r *receiver) packetsIPv4(ps []Packet) int {
 	n := 0
 	for i := range r.hdrs[:r.n] {
 		b := r.buffers[i*r.size:][:min(int(r.hdrs[i].Len), r.size)]
-		if len(b) < 20 {
-			continue
-		}
-		header := int(b[0]&0x0f) * 4
 		index := 0
 		r.control(i, func(level, kind int32, data []byte) {
 			if level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo {
@@ -107,17 +103,28 @@ func (r *receiver) packetsIPv4(ps []Packet) int {
 			}
 		})
 		// A packet may have come in between socket and SO_BINDTODEVICE.
-		if index != r.ifindex || header < 20 || header > len(b) {
-			continue
+		if p, ok := packetIPv4(b); ok && index == r.ifindex {
+			ps[n] = p
+			n++
 		}
-		ps[n] = Packet{
-			Header: b[:header], Data: b[header:],
-			Source: addr4(b[12:16]), Destination: addr4(b[16:20]),
-			TTL: b[8], Protocol: b[9],
-		}
-		n++
 	}
 	return n
+}
+
+// packetIPv4 reads an IPv4 packet with its header.
+func packetIPv4(b []byte) (p Packet, ok bool) {
+	if len(b) < ipv4HeaderLen {
+		return p, false
+	}
+	header := int(b[0]&0x0f) * 4
+	if header < ipv4HeaderLen || header > len(b) {
+		return p, false
+	}
+	return Packet{
+		Header: b[:header], Data: b[header:],
+		Source: addr4(b[12:16]), Destination: addr4(b[16:20]),
+		TTL: b[ipv4TTL], Protocol: b[ipv4TTL+1],
+	}, true
 }
 
 // packetsIPv6 is packetsIPv4 for IPv6, where addresses and hop limit come

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // netif is what a Conn knows about its interface.
@@ -40,10 +41,11 @@ func (n *netif) fault() string {
 	return ""
 }
 
-// source chooses the address that cfg's router sends from. The virtual ones
-// in avoid are nobody's source. current is kept if it is still possible: an
-// address that comes along must not change the outcome of an election.
-func (n *netif) source(cfg *Config, current netip.Addr, avoid map[netip.Addr]int) (netip.Addr, error) {
+// source chooses the address that cfg's router sends from. The virtual ones are
+// nobody's source, except that the owner's are its host's own, and may be the
+// only one there is. current is kept if it is still possible: an address that
+// comes along must not change the outcome of an election.
+func (n *netif) source(cfg *Config, current netip.Addr, virtual map[netip.Addr]int) (netip.Addr, error) {
 	if n.unknown {
 		if !cfg.Source.IsValid() {
 			return cfg.Source, errors.New("no source address is configured")
@@ -51,7 +53,10 @@ func (n *netif) source(cfg *Config, current netip.Addr, avoid map[netip.Addr]int
 		return cfg.Source, nil
 	}
 	want := fmt.Sprintf("%v address", cfg.family())
-	suits := func(a *ifaddr) bool { return avoid[a.addr] == 0 }
+	free := func(a *ifaddr) bool {
+		return virtual[a.addr] == 0 || cfg.owner() && slices.Contains(cfg.Addresses, a.addr)
+	}
+	suits := free
 	switch {
 	case cfg.Source.IsValid():
 		want = fmt.Sprintf("source %v", cfg.Source)
@@ -62,7 +67,18 @@ func (n *netif) source(cfg *Config, current netip.Addr, avoid map[netip.Addr]int
 		if linkLocal {
 			want = "link-local address"
 		}
-		suits = func(a *ifaddr) bool { return avoid[a.addr] == 0 && a.addr.IsLinkLocalUnicast() == linkLocal }
+		suits = func(a *ifaddr) bool { return free(a) && a.addr.IsLinkLocalUnicast() == linkLocal }
+	}
+	// Hosts that have taken a virtual address over may take what comes from it
+	// for their own.
+	rank := func(a *ifaddr) int {
+		switch {
+		case virtual[a.addr] > 0:
+			return 2
+		case a.avoid:
+			return 1
+		}
+		return 0
 	}
 	var best *ifaddr
 	for i := range n.addrs {
@@ -73,7 +89,7 @@ func (n *netif) source(cfg *Config, current netip.Addr, avoid map[netip.Addr]int
 		if a.addr == current {
 			return current, nil
 		}
-		if best == nil || best.avoid && !a.avoid {
+		if best == nil || rank(a) < rank(best) {
 			best = a
 		}
 	}
@@ -110,6 +126,9 @@ type network interface {
 	// frames opens a socket that sends whole Ethernet frames on the interface.
 	// Nil: those of open take a Packet.HardwareSource, too.
 	frames(nif *netif) (packetWriter, error)
+	// owners opens a socket that hears the owners of virtual IPv4 addresses on
+	// the interface. Nil: those of open do.
+	owners(nif *netif) (ownerReader, error)
 	// interrupt makes wait return an error; close follows when nobody uses the
 	// network any more.
 	interrupt()
@@ -135,6 +154,8 @@ func (n *customNetwork) wait(func(linkEvent) bool) error {
 func (n *customNetwork) open(_ *netif, protocol uint8) (PacketConn, error) { return n.f(protocol) }
 
 func (n *customNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
+
+func (n *customNetwork) owners(*netif) (ownerReader, error) { return nil, nil }
 
 func (n *customNetwork) interrupt() { close(n.done) }
 

@@ -191,6 +191,17 @@ func (n *kernelNetwork) frames(nif *netif) (w packetWriter, err error) {
 	return w, explain(err)
 }
 
+func (n *kernelNetwork) owners(nif *netif) (o ownerReader, err error) {
+	if n.family != familyIPv4 {
+		return nil, nil
+	}
+	err = inNamespace(n.ns, func() error {
+		o, err = openOwners(nif)
+		return err
+	})
+	return o, explain(err)
+}
+
 // explain adds to an error what its reader can do about it.
 func explain(err error) error {
 	if errors.Is(err, unix.EPERM) {

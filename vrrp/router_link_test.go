@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -226,6 +227,10 @@ func TestRouterSource(t *testing.T) {
 		{"another when the current one is gone", Config{Addresses: v4}, list("-", "192.0.2.1"), "192.0.2.2", "192.0.2.1"},
 		{"none", Config{Addresses: v4}, nil, "", "no IPv4 address on eth0"},
 		{"only the virtual one", Config{Addresses: v4}, list("-", "192.0.2.250"), "", "no IPv4 address on eth0"},
+		{"only the virtual one, of its owner", Config{Addresses: v4, Priority: 255}, list("-", "192.0.2.250"), "", "192.0.2.250"},
+		{"the owner's virtual one only if there is no other", Config{Addresses: v4, Priority: 255}, list("-a", "192.0.2.250", "192.0.2.2"), "", "192.0.2.2"},
+		{"only another router's virtual one", Config{Addresses: addrs("192.0.2.251"), Priority: 255}, list("-", "192.0.2.250"), "", "no IPv4 address on eth0"},
+		{"the owner's link-local one", Config{Addresses: v6, Priority: 255}, list("--", "2001:db8::250", "fe80::250"), "", "fe80::250"},
 		{"the configured one", Config{Addresses: v4, Source: netip.MustParseAddr("192.0.2.2")}, list("-a", "192.0.2.1", "192.0.2.2"), "", "192.0.2.2"},
 		{"the configured one is not there", Config{Addresses: v4, Source: netip.MustParseAddr("192.0.2.3")}, list("-", "192.0.2.1"), "", "no source 192.0.2.3 on eth0"},
 		{"the link-local one", Config{Addresses: v6}, list("---", "2001:db8::1", "fe80::250", "fe80::1"), "", "fe80::1"},
@@ -236,7 +241,7 @@ func TestRouterSource(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			nif := netif{name: "eth0", index: 1, up: true, addrs: test.addrs}
 			virtual := make(map[netip.Addr]int)
-			for _, a := range test.cfg.Addresses {
+			for _, a := range slices.Concat(v4, v6) {
 				virtual[a] = 1
 			}
 			var current netip.Addr
