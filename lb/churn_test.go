@@ -1,11 +1,10 @@
 package lb
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,26 +57,17 @@ func (m *mortal) die() {
 	m.ln.Close()
 }
 
-// HAVIP_LB_CONNECTIONS=1000000 makes it a long test.
-func connections(t *testing.T) int {
-	if s := os.Getenv("HAVIP_LB_CONNECTIONS"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	if testing.Short() {
-		return 3000
-	}
-	return 30000
-}
+var connections = flag.Int("lb.connections", 30000, "how many connections TestConnectionsThroughChange makes")
 
 // Through reloads, changes of health and deaths of backends no connection goes to
 // another service's backend, and none is lost that could be tried elsewhere: only
-// those that a backend had taken when it died.
+// those that a backend had taken when it died. -lb.connections 1000000 makes it a
+// long test.
 func TestConnectionsThroughChange(t *testing.T) {
-	n := connections(t)
+	n := *connections
+	if testing.Short() {
+		n /= 10
+	}
 	var broken atomic.Int64 // Connections that a backend broke off before it answered.
 	type service struct {
 		tcp     *TCP
