@@ -54,7 +54,7 @@ func (s *session) attach(backend io.ReadWriteCloser, server *server) bool {
 	defer s.mu.Unlock()
 	s.giveUp = nil
 	if s.dead || s.gone {
-		backend.Close()
+		reset(backend)
 		return false
 	}
 	s.backend, s.server = backend, server

@@ -158,8 +158,8 @@ func (t *TCP) reach(ctx context.Context, s *session, pick Pick) error {
 	defer cancel()
 	s.dialing(pick.member.server, cancel)
 	backend, err := t.dialBackend(ctx, pick)
-	if err == nil {
-		s.attach(backend, pick.member.server)
+	if err == nil && s.attach(backend, pick.member.server) {
+		return nil
 	}
 	if interrupted := s.interrupted(); interrupted != nil {
 		return interrupted

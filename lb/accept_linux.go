@@ -1,0 +1,128 @@
+package lb
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func (l *loop) watchListener() error {
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.listener,
+		&unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: eventListener})
+}
+
+// unwatchListener takes no error for one: none of them leaves it watched.
+func (l *loop) unwatchListener() { _ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, l.listener, nil) }
+
+// acceptBatch is how many connections a loop takes before it goes on with those it
+// has, and backlogMax more than any backlog that somaxconn usually allows.
+const acceptBatch, backlogMax = 32, 8192
+
+// acceptSome takes connections from the backlog, but not so many that the
+// others of this loop would wait for long: true if there may be more.
+func (l *loop) acceptSome() bool {
+	t := l.e.t.current()
+	c := &l.e.t.state().counters
+	defer l.yield()
+	for range acceptBatch {
+		if l.listener < 0 || l.paused > 0 {
+			return false
+		}
+		// Those that are accepted already come first.
+		if c.starved.Load() > 0 {
+			l.pause(starvedFor, nil)
+			return false
+		}
+		// Counted before it is accepted: other loops accept as well.
+		if n := c.active.Add(1); t.Limits.Conns > 0 && n > int64(t.Limits.Conns) {
+			c.active.Add(-1)
+			l.pause(5*time.Millisecond, nil)
+			return false
+		}
+		fd, errno := l.accept4()
+		if errno == 0 {
+			l.open(t, fd)
+			continue
+		}
+		c.active.Add(-1)
+		switch {
+		case errno == unix.EAGAIN:
+			return false
+		case errno == unix.ECONNABORTED || errno == unix.EINTR || errno == unix.EPROTO || errno == unix.EPERM:
+		case starved(errno):
+			l.pause(starvedFor, errno)
+			return false
+		default:
+			// The network's own errors, which accept(2) says to treat like EAGAIN.
+			l.pause(5*time.Millisecond, errno)
+			return false
+		}
+	}
+	return true
+}
+
+// yield lets a loop that has clearly fewer connections accept the next one.
+// Of all that wait for the listener the kernel wakes the one that began
+// to first: without this, connections that arrive one by one would all be this loop's.
+// Loops that are busy are passed over, so nothing waits for them.
+func (l *loop) yield() {
+	if l.listener < 0 || l.paused > 0 {
+		return
+	}
+	mine := l.live.Load()
+	for _, other := range l.e.loops {
+		if other.live.Load() < mine-mine/8 {
+			l.unwatchListener()
+			l.resume()
+			return
+		}
+	}
+}
+
+// pause leaves connections in the backlog for a while.
+func (l *loop) pause(d time.Duration, reason error) {
+	if reason != nil {
+		l.e.t.log.Warn("accept paused", "error", reason, "for", d)
+	}
+	l.e.t.state().counters.paused.Add(1)
+	l.unwatchListener()
+	l.paused, l.resumeAt = d, l.now+int64(d)
+}
+
+func (l *loop) resume() {
+	l.paused = 0
+	if err := l.watchListener(); err != nil {
+		l.pause(50*time.Millisecond, err)
+	}
+}
+
+// stopAccepting ends with the backlog: whoever is in it has a connection, which
+// closing the listener would reset.
+func (l *loop) stopAccepting() {
+	for i := 0; i < backlogMax/acceptBatch && l.acceptSome(); i++ {
+	}
+	if l.paused == 0 {
+		l.unwatchListener()
+	}
+	l.listener, l.paused = -1, 0
+	l.accepting()
+}
+
+// open begins the life of an accepted connection, which is counted already.
+func (l *loop) open(t *TCP, fd int32) {
+	c := &t.state().counters
+	peer := sockaddr(&l.addr)
+	c.accepted.Add(1)
+	if !t.state().limiter.admit(&t.Limits, peer.Addr(), epoch.Add(time.Duration(l.now))) {
+		c.refused.Add(1)
+		c.active.Add(-1)
+		closeFD(fd)
+		return
+	}
+	t.conns.Add(1)
+	k := l.newLink()
+	k.t, k.fd[0], k.fd[1], k.start, k.peer = t, fd, -1, l.now, peer.Addr()
+	k.origin = origin{client: peer, pool: t.Pool}
+	k.proxied = t.wantsProxy(peer.Addr())
+	k.begin()
+}
