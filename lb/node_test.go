@@ -46,7 +46,7 @@ func nodeMain(config string) int {
 }
 
 func runNode(config string) error {
-	runtime.GOMAXPROCS(2 * runtime.NumCPU())
+	runtime.GOMAXPROCS(2 * runtime.NumCPU()) // As havip itself does.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if path := os.Getenv("HAVIP_BENCH_PROFILE"); path != "" {

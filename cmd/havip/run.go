@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -52,6 +53,7 @@ func runCommand() *cli.Command {
 			if err := realtime(c); err != nil {
 				return err
 			}
+			processors()
 			d, err := daemon.New(cfg, log)
 			if err != nil {
 				return fmt.Errorf("havip run: %w", err)
@@ -75,6 +77,15 @@ func runCommand() *cli.Command {
 			}
 			return nil
 		},
+	}
+}
+
+// processors gives the runtime twice as many processors as there are, which saves lb.TCP
+// a third of its work (see there). It leaves alone what the environment, or a
+// container's share of the processors, has decided.
+func processors() {
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == runtime.NumCPU() {
+		runtime.GOMAXPROCS(2 * runtime.NumCPU())
 	}
 }
 
