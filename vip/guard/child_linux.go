@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -38,7 +37,7 @@ func guard() error {
 	signal.Notify(died, deathSignal)
 	// Nobody may be there to read it any more: a parent that dies while its
 	// guard is being started anew has left a will, too.
-	if _, err := unix.Write(fdReady, []byte{1}); err != nil && !errors.Is(err, unix.EPIPE) {
+	if _, err := unix.Write(fdReady, []byte(readyWord)); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("guard: %w", err)
 	}
 	unix.Close(fdReady)
@@ -50,16 +49,17 @@ func guard() error {
 			if quiet {
 				return nil
 			}
-			return execute(socketNetlink, socketIPv4, socketIPv6)
+			return execute(socketNetlink, socketIPv4, socketIPv6).report()
 		case <-died:
 			if !threadEnded(os.Getenv(marker)) {
 				continue // someone else's signal
 			}
-			err := execute(socketNetlink, socketIPv4, socketIPv6)
+			first := execute(socketNetlink, socketIPv4, socketIPv6)
 			// What a dying thread was doing in the kernel just then, such as
 			// adding an address, is finished now.
 			<-end
-			return errors.Join(err, execute(socketNetlink))
+			again := execute(socketNetlink)
+			return errors.Join(first.report(), again.report())
 		}
 	}
 }
@@ -95,33 +95,47 @@ func prefer() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
 }
 
+// deed is what was done of the wills. Nobody may be reading what a guard says, so
+// it says nothing before all is done.
+type deed struct {
+	count [sockets]int
+	took  time.Duration
+	errs  []error
+}
+
 // execute carries out what the wills want of these sockets, in this order.
-func execute(order ...socket) error {
+func execute(order ...socket) (d deed) {
 	began := time.Now()
+	defer func() { d.took = time.Since(began) }()
 	file, err := readAll(fdStore)
 	if err != nil {
-		return fmt.Errorf("guard: wills: %w", err)
+		d.errs = append(d.errs, fmt.Errorf("guard: wills: %w", err))
+		return d
 	}
 	var shots []shot
 	for _, content := range contents(file) {
 		shots = append(shots, decode(content)...)
 	}
-	count, errs := [sockets]int{}, []error(nil)
 	for _, socket := range order {
 		for _, s := range shots {
 			if s.socket != socket {
 				continue
 			}
 			if err := s.send(); err != nil {
-				errs = append(errs, fmt.Errorf("guard: %v: %w", s.socket, err))
+				d.errs = append(d.errs, fmt.Errorf("guard: %v: %w", s.socket, err))
 				continue
 			}
-			count[s.socket]++
+			d.count[s.socket]++
 		}
 	}
+	return d
+}
+
+// report says what was done, and returns what was not.
+func (d deed) report() error {
 	fmt.Fprintf(os.Stderr, "guard: the process that this one guards has ended: %d netlink requests and %d packets sent within %v\n",
-		count[socketNetlink], count[socketIPv4]+count[socketIPv6], time.Since(began).Round(10*time.Microsecond))
-	return errors.Join(errs...)
+		d.count[socketNetlink], d.count[socketIPv4]+d.count[socketIPv6], d.took.Round(10*time.Microsecond))
+	return errors.Join(d.errs...)
 }
 
 // readAll reads a file from its beginning; others may use its offset.
@@ -162,14 +176,10 @@ func (s shot) send() error {
 			oob = unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(s.index)})
 		}
 	case socketIPv6:
-		sa := &unix.SockaddrInet6{Addr: s.dst.As16()}
-		if needsZone(s.dst) {
-			sa.ZoneId = uint32(s.index)
+		to = &unix.SockaddrInet6{Addr: s.dst.As16()}
+		if s.index != 0 {
+			oob = unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(s.index)})
 		}
-		to = sa
 	}
 	return unix.Sendmsg(fd, s.data, oob, to, unix.MSG_DONTWAIT)
 }
-
-// needsZone reports whether an IPv6 address means something on one link only.
-func needsZone(a netip.Addr) bool { return a.IsLinkLocalUnicast() || a.IsMulticast() }

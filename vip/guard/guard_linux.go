@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -25,16 +26,18 @@ type Guard struct {
 	files []*os.File // for the child: the sockets, then the store
 	store *store
 
-	mu     sync.Mutex
-	closed bool
-	child  *child
+	closed chan struct{} // by Close
+
+	mu    sync.Mutex
+	child *child
 }
 
 // child is a running guard.
 type child struct {
 	cmd   *exec.Cmd
-	life  *os.File // the pipe whose end means that the parent died
-	ended chan error
+	life  *os.File      // the pipe whose end means that the parent died
+	ended chan struct{} // closed when it has
+	err   error         // how, valid after ended
 }
 
 // The child has these as its standard files; its sockets follow, then the store.
@@ -54,6 +57,9 @@ const (
 	deathSignal = unix.Signal(61)
 	// quit is written to the pipe to end the guard without consequences.
 	quit = 'q'
+	// readyWord is what a guard says when it is ready, and no other program by
+	// chance.
+	readyWord = "guard is ready\n"
 )
 
 // Start starts the guard and returns when it is ready. The sockets that it
@@ -66,7 +72,7 @@ func Start(logger *slog.Logger) (*Guard, error) {
 	if os.Getenv(marker) != "" {
 		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.Main")
 	}
-	g := &Guard{log: logger}
+	g := &Guard{log: logger, closed: make(chan struct{})}
 	if err := g.open(); err != nil {
 		g.closeFiles()
 		return nil, err
@@ -143,7 +149,7 @@ func (g *Guard) spawn() error {
 		life.Close()
 		return fmt.Errorf("guard: %w", err)
 	}
-	c := &child{life: life, ended: make(chan error, 1)}
+	c := &child{life: life, ended: make(chan struct{})}
 	started := make(chan error)
 	go c.run(lifeRead, readyWrite, g.files, started)
 	err = <-started
@@ -155,17 +161,19 @@ func (g *Guard) spawn() error {
 		return fmt.Errorf("guard: start: %w", err)
 	}
 	_ = ready.SetReadDeadline(time.Now().Add(readyTimeout))
-	if _, err := ready.Read(make([]byte, 1)); err != nil {
+	word := make([]byte, len(readyWord))
+	if _, err := io.ReadFull(ready, word); err != nil || string(word) != readyWord {
 		c.end()
-		return fmt.Errorf("guard: the child is not ready, does main begin with guard.Main? %w", err)
+		return errors.Join(errors.New("guard: the child is not ready: does main begin with guard.Main?"), err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closed {
+	select {
+	case <-g.closed:
 		c.end()
-		return nil
+	default:
+		g.child = c
 	}
-	g.child = c
 	return nil
 }
 
@@ -192,7 +200,8 @@ func (c *child) run(life, ready *os.File, files []*os.File, started chan<- error
 	err := c.cmd.Start()
 	started <- err
 	if err == nil {
-		c.ended <- c.cmd.Wait()
+		c.err = c.cmd.Wait()
+		close(c.ended)
 	}
 }
 
@@ -212,38 +221,45 @@ func (c *child) end() {
 	}
 }
 
-// Run starts the guard again should it die, until ctx ends; then it ends the
-// guard without carrying out any will.
+// Run starts the guard again should it die, until ctx ends or Close is called;
+// then it ends the guard without carrying out any will.
 func (g *Guard) Run(ctx context.Context) error {
 	defer g.Close()
 	for {
 		g.mu.Lock()
-		c, closed := g.child, g.closed
+		c := g.child
 		g.mu.Unlock()
-		if closed {
-			return nil
-		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-c.ended:
-			c.ended <- err // for end
-			g.log.Error("the guard died, starting another", "err", err)
+		case <-g.closed:
+			return nil
+		case <-c.ended:
 		}
+		select {
+		case <-g.closed: // that is why it ended
+			return nil
+		default:
+		}
+		g.log.Error("the guard died, starting another", "err", c.err)
 		c.life.Close()
 		for err := g.spawn(); err != nil; err = g.spawn() {
-			g.log.Error("no guard: addresses would outlive this process", "err", err)
 			select {
 			case <-ctx.Done():
 				return nil
+			case <-g.closed:
+				return nil
 			case <-time.After(restartPause):
+				g.log.Error("no guard: addresses would outlive this process", "err", err)
 			}
 		}
 	}
 }
 
 // Set replaces the will under a name, such as that of a virtual router. It
-// takes effect at once; a Will without content withdraws it.
+// takes effect at once; a Will without content withdraws it. On error the one
+// that there was stays in force. That there is a guard at the moment to carry it
+// out is Run's business: the next one finds it.
 func (g *Guard) Set(name string, w Will) error {
 	shots, err := w.compile()
 	if err != nil {
@@ -259,15 +275,16 @@ func (g *Guard) Set(name string, w Will) error {
 // Close ends the guard without carrying out any will. Run does so itself.
 func (g *Guard) Close() error {
 	g.mu.Lock()
-	c, closed := g.child, g.closed
-	g.closed = true
-	g.mu.Unlock()
-	if closed {
+	c := g.child
+	select {
+	case <-g.closed:
+		g.mu.Unlock()
 		return nil
+	default:
+		close(g.closed)
 	}
-	if c != nil {
-		c.end()
-	}
+	g.mu.Unlock()
+	c.end()
 	g.closeFiles()
 	return nil
 }

@@ -18,8 +18,9 @@ type Will struct {
 
 // Packet is an IP packet of a raw protocol.
 type Packet struct {
-	// Interface is the index of the interface to send on. 0: the routing table
-	// decides, which it can for unicast only.
+	// Interface is the index of the interface to send on, and there must be a
+	// route by it. 0: the routing table decides, which it can for unicast only,
+	// and not for link-local addresses.
 	Interface int
 	// Source and Destination are of one family.
 	Source, Destination netip.Addr
