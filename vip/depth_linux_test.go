@@ -149,9 +149,10 @@ func TestNetnsProbe(t *testing.T) {
 		cfg := Config{Addresses: addrs(t, addr)}
 		other, _ := runIn(t, b, cfg)
 		mustAcquire(t, other)
-		cfg.Probe = time.Second
-		m, _ := runIn(t, a, cfg)
+		cfg.Probe = maxProbe // half of it is for the answer to be heard
+		m := newIn(t, a, cfg)
 		err := m.Acquire(context.Background())
+		m.Close()
 		if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), hardwareAddr(other).String()) {
 			t.Errorf("Acquire: %v, want in use by %v", err, hardwareAddr(other))
 		}
@@ -159,10 +160,10 @@ func TestNetnsProbe(t *testing.T) {
 		if err := other.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		cfg.Probe = 200 * time.Millisecond
+		m, stop := runIn(t, a, cfg)
 		mustAcquire(t, m)
-		if err := m.Release(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		stop()
 	}
 }
 

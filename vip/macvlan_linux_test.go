@@ -294,7 +294,7 @@ func TestNetnsVirtualMACConflict(t *testing.T) {
 		if err := m.Announce(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		cfg.Probe, cfg.OnConflict = time.Second, nil
+		cfg.Probe, cfg.OnConflict = maxProbe, nil
 		other, stopOther := runIn(t, b, cfg)
 		if err := other.Acquire(t.Context()); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), cfg.VirtualMAC.String()) {
 			t.Errorf("Acquire: %v, want in use by %v", err, cfg.VirtualMAC)

@@ -262,16 +262,29 @@ func TestNetnsPrimaryTakesNobodyAlong(t *testing.T) {
 
 func TestConformance48Reinstated(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
-	m, _ := runIn(t, h, Config{Addresses: addrs(t, vip4+"/24", vip6+"/64"), Lease: 3 * time.Second})
+	m, _ := runIn(t, h, Config{Addresses: addrs(t, vip4+"/24", vip6+"/64"), Lease: time.Minute})
 	mustAcquire(t, m)
-	for range 5 {
+	// Within 100 ms, as a rule: a busy machine has as many tries as it needs for
+	// that. The patrol comes every 30 s and would be none the wiser.
+	const want, tries = 100 * time.Millisecond, 51
+	var took []time.Duration
+	for range tries {
+		began := time.Now()
 		delAddr(t, h, "eth0", vip4+"/24")
 		delAddr(t, h, "eth0", vip6+"/64")
-		began := time.Now()
 		lab.Until(t, bound, "addresses are back", func() bool {
 			return h.Holds(netip.MustParseAddr(vip4)) && h.Holds(netip.MustParseAddr(vip6))
 		})
-		t.Logf("back after %v", time.Since(began).Round(10*time.Microsecond))
+		took = append(took, time.Since(began))
+		slices.Sort(took)
+		if len(took) >= 5 && took[len(took)/2] <= want {
+			break
+		}
+	}
+	if median := took[len(took)/2]; median > want {
+		t.Errorf("the addresses were back after %v, the median of %d, want %v", median, len(took), want)
+	} else {
+		t.Logf("back after %v, the median of %d", median, len(took))
 	}
 	// The primary one's removal takes ours along, without a word from the hand
 	// that did it.
@@ -373,9 +386,12 @@ func TestNetnsLeaseLapses(t *testing.T) {
 	before := routes(t, h)
 	m := newIn(t, h, Config{Addresses: addrs(t, vip4+"/24", vip6+"/64"), Lease: time.Second})
 	defer m.Close()
-	began := time.Now()
-	mustAcquire(t, m)
-	wantHeld(t, h, "192.0.2.1/24", "2001:db8::1/64", vip4+"/24", vip6+"/64")
+	var began time.Time
+	lab.Until(t, bound, "the addresses are there", func() bool {
+		began = time.Now()
+		err := m.Acquire(t.Context()) // on a busy machine they may be gone again soon
+		return err == nil && h.Holds(netip.MustParseAddr(vip4)) && h.Holds(netip.MustParseAddr(vip6))
+	})
 	lab.Until(t, bound, "the addresses have lapsed", func() bool {
 		return !h.Holds(netip.MustParseAddr(vip4)) && !h.Holds(netip.MustParseAddr(vip6))
 	})
