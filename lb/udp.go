@@ -91,8 +91,9 @@ func (u *UDP) current() *UDP {
 // Failed datagrams for which there was no backend.
 func (u *UDP) Stats() Stats { return u.counters.stats() }
 
-// ListenPacket opens a UDP socket for Serve. As with Listen, the address need not
-// be on this host yet.
+// ListenPacket opens a UDP socket for Serve, with room for bursts of datagrams: 4 MB
+// with CAP_NET_ADMIN, otherwise what net.core.rmem_max allows. As with Listen, the
+// address need not be on this host yet.
 func ListenPacket(ctx context.Context, network, address string) (*net.UDPConn, error) {
 	lc := net.ListenConfig{Control: listenControl}
 	c, err := lc.ListenPacket(ctx, network, address)
@@ -104,8 +105,6 @@ func ListenPacket(ctx context.Context, network, address string) (*net.UDPConn, e
 		c.Close()
 		return nil, fmt.Errorf("lb: listen on %s %s: not UDP", network, address)
 	}
-	// Room for a burst while the loop is busy. Best effort: the kernel has a limit.
-	_ = u.SetReadBuffer(4 << 20)
-	_ = u.SetWriteBuffer(4 << 20)
+	growBuffers(u, 4<<20)
 	return u, nil
 }

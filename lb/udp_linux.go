@@ -39,6 +39,22 @@ func (u *UDP) Serve(ctx context.Context, conn *net.UDPConn) error {
 	return nil
 }
 
+// growBuffers makes room for what comes while the loop is busy, beyond the limits for
+// ordinary users if it may.
+func growBuffers(conn *net.UDPConn, size int) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for force, option := range map[int]int{unix.SO_RCVBUFFORCE: unix.SO_RCVBUF, unix.SO_SNDBUFFORCE: unix.SO_SNDBUF} {
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, force, size) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, size)
+			}
+		}
+	})
+}
+
 // maxSessions leaves some descriptors to the rest of the process.
 func maxSessions(want int) int {
 	var limit syscall.Rlimit

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // relayUDP serves u on loopback.
@@ -102,6 +104,36 @@ func TestUDPSessionEnds(t *testing.T) {
 	dialUDPTest(t, addr).Write([]byte("x"))
 	if r := nextRecord(t, records); r.Sent != 2 {
 		t.Errorf("record %+v, want the end after two responses", r)
+	}
+}
+
+// Who may go beyond net.core.rmem_max does.
+func TestUDPBuffers(t *testing.T) {
+	buffer := func(c *net.UDPConn, option, value int) (got int, err error) {
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) {
+			if value > 0 {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, value)
+			}
+			got, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		})
+		return got, err
+	}
+	plain, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	option := unix.SO_RCVBUFFORCE
+	if _, err := buffer(plain, option, 1<<16); err != nil {
+		option = unix.SO_RCVBUF // An ordinary user.
+	}
+	want, _ := buffer(plain, option, 4<<20)
+	if got, _ := buffer(udpSocket(t, "127.0.0.1:0"), option, 0); got != want {
+		t.Errorf("a receive buffer of %d bytes, want %d", got, want)
 	}
 }
 
