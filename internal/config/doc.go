@@ -3,9 +3,9 @@
 // that needs no kernel has been checked. It is the only package that knows
 // YAML.
 //
-// Decoding is strict and driven by the tables in keys.go and keys_check.go: one
-// row for each key, with its type, range, default, an example and one line of
-// documentation. The decoder, the suggestions in error messages and
+// Decoding is strict and driven by the tables in keys.go, keys_check.go and
+// keys_service.go: one row for each key, with its type, range, default, an example
+// and one line of documentation. The decoder, the suggestions in error messages and
 // [WriteDefaults] all read these rows; there is no second list. To add a key,
 // add a field to its struct and a row to its table. To add a kind of check, add
 // a row to checkTypes, and a case to newChecker in package daemon.
