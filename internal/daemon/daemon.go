@@ -34,6 +34,7 @@ type Daemon struct {
 	notifiers map[string]*notifier
 	routers   map[string]*router
 	services  []*service
+	ended     []*service // of earlier configurations, some of which have connections
 	access    *lb.ConnLog
 	accessLog *task
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations

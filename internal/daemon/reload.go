@@ -21,7 +21,7 @@ var ErrStopped = errors.New("daemon: stopping")
 // authentication (except from ah or to it), excluded addresses or routes are all
 // that changed, and a service that keeps its listen address. A router that
 // changes otherwise hands over to a peer, if it is Active, and takes part again
-// as what it is now.
+// as what it is now. What is known of a service's backends stays in any case.
 //
 // Everything new is opened before anything is touched, in the network namespace
 // of the calling thread: on error all goes on as before. Only what cannot be

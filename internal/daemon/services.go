@@ -164,7 +164,7 @@ func (d *Daemon) prepareServices(c *change) error {
 		stays := false
 		switch {
 		case old == nil || !sameSocket(old.cfg, cfg):
-			err = next.listen(context.Background())
+			err = next.listenSoon(func() bool { return d.ending(cfg) })
 			if errors.Is(err, syscall.EADDRINUSE) && d.frees(c, cfg) {
 				err = nil // apply tries again when the other one has let go
 			}
@@ -215,10 +215,20 @@ func keepsSocket(all *config.Config, s *service) bool {
 	return slices.ContainsFunc(all.Services, func(c config.Service) bool { return sameSocket(s.cfg, c) })
 }
 
+// ending reports whether a service of an earlier configuration, which may still
+// be about to let go of its port, had this one.
+func (d *Daemon) ending(cfg config.Service) bool {
+	return slices.ContainsFunc(d.ended, func(old *service) bool { return samePort(old.cfg, cfg) })
+}
+
+func samePort(a, b config.Service) bool {
+	return a.Network() == b.Network() && a.Listen.Port() == b.Listen.Port()
+}
+
 // frees reports whether a service that ends with this change has the port.
 func (d *Daemon) frees(c *change, cfg config.Service) bool {
 	return slices.ContainsFunc(d.services, func(old *service) bool {
-		return old.cfg.Network() == cfg.Network() && old.cfg.Listen.Port() == cfg.Listen.Port() && !keepsSocket(c.cfg, old)
+		return samePort(old.cfg, cfg) && !keepsSocket(c.cfg, old)
 	})
 }
 
@@ -226,13 +236,16 @@ func (d *Daemon) frees(c *change, cfg config.Service) bool {
 const releaseTime = 2 * time.Second
 
 func (d *Daemon) applyServices(c *change) error {
+	d.ended = slices.DeleteFunc(d.ended, func(s *service) bool { return s.task.ended() })
 	for _, s := range c.gone {
 		s.task.cancel()
 		d.leaving.Go(s.stop)
+		d.ended = append(d.ended, s)
 	}
 	for _, sc := range c.services {
 		if sc.old != nil && !sc.stays {
 			sc.old.task.cancel()
+			d.ended = append(d.ended, sc.old)
 		}
 	}
 	var errs []error
@@ -268,12 +281,23 @@ func (s *service) begin(old *service, failed func(error)) error {
 	if err := s.adopt(old, failed); err != nil {
 		return err
 	}
-	// The port may be one that another service is just letting go of.
-	for end := time.Now().Add(releaseTime); s.socket == nil; time.Sleep(5 * time.Millisecond) {
-		if err := s.listen(context.Background()); err != nil && time.Now().After(end) {
+	if s.socket == nil {
+		// The port is one that another service is just letting go of.
+		if err := s.listenSoon(func() bool { return true }); err != nil {
 			return err
 		}
 	}
 	s.start(failed)
 	return nil
+}
+
+// listenSoon is listen, but while the port is in use it goes on trying if
+// another service is about to let go of it.
+func (s *service) listenSoon(ending func() bool) error {
+	for end := time.Now().Add(releaseTime); ; time.Sleep(5 * time.Millisecond) {
+		err := s.listen(context.Background())
+		if !errors.Is(err, syscall.EADDRINUSE) || !ending() || time.Now().After(end) {
+			return err
+		}
+	}
 }

@@ -107,6 +107,9 @@ func TestPoolIsCarriedOver(t *testing.T) {
 		{"another mode", service("db2", port, "mode: http, pool: {fail_timeout: 2h}")},
 		{"another address", service("db2", port2, "mode: http, pool: {fail_timeout: 2h}")},
 		{"another network", service("db2", port2, "mode: udp, pool: {fail_timeout: 2h}")},
+		{"and all the way back", service("db2", port, "mode: tcp, pool: {fail_timeout: 2h}")},
+		{"and forth again at once", service("db2", port2, "mode: http, pool: {fail_timeout: 2h}")},
+		{"and back again", service("db2", port, "mode: tcp, pool: {fail_timeout: 2h}")},
 	} {
 		mustReload(t, d, tc.text)
 		cfg := d.services[0].cfg

@@ -33,6 +33,16 @@ func (t *task) stop() {
 	}
 }
 
+// ended reports whether the task has cleaned up.
+func (t *task) ended() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // together calls all of them at the same time and waits.
 func together(calls []func()) {
 	var wg sync.WaitGroup
