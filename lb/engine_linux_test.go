@@ -305,7 +305,7 @@ func TestTCPBackpressure(t *testing.T) {
 
 // Pipes are for bulk: who has become quiet gives them back.
 func TestQuietConnectionsHaveNoPipes(t *testing.T) {
-	const bulk, rest = 8 << 20, 1000
+	const bulk, rest = 4 << 20, 1000
 	var spliced atomic.Bool
 	tc := new(TCP)
 	next := make(chan struct{})
@@ -317,7 +317,7 @@ func TestQuietConnectionsHaveNoPipes(t *testing.T) {
 	}))
 	e := engineOf(t, tc)
 	var conns []*net.TCPConn
-	for range 20 {
+	for range 4 {
 		c := dialTest(t, addr)
 		if _, err := io.CopyN(io.Discard, c, bulk-1); err != nil {
 			t.Fatal(err)

@@ -122,7 +122,7 @@ func TestEarlyAnswerArrives(t *testing.T) {
 			r.ReadByte()
 			io.WriteString(c, answer)
 		})}})})
-		for i := range 50 {
+		for i := range 30 {
 			c := dial()
 			go c.Write(make([]byte, 1<<20))
 			got := make([]byte, len(answer))
