@@ -49,6 +49,13 @@ type Config struct {
 	// Addresses are put on the interface by Acquire, in this order, whether or
 	// not they are listed in advertisements. They may mix families. Required.
 	Addresses []Address
+	// Owner says that this host may own the addresses (RFC 9568 §6.1): that they
+	// are configured on the interface anyway. Those that are there, for good or
+	// for longer than Lease, stay as they are whatever happens, and are only
+	// announced: not even when another host takes them over are they taken off.
+	// The others come and go as usual, and so does one of them that is deleted
+	// while they are held.
+	Owner bool
 	// Routes are added after the addresses and removed before them.
 	Routes []Route
 	// Lease is the lifetime that the kernel gives each address; the Manager

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -80,6 +81,9 @@ func (m *Manager) write(list []assigned, start time.Time) error {
 	for _, a := range list {
 		if m.lapsed(start) {
 			return m.lapse(start)
+		}
+		if m.cfg.Owner && !slices.Contains(m.added, a.prefix.Addr()) {
+			m.added = append(m.added, a.prefix.Addr())
 		}
 		if err := m.ns.kernel.put(a); err != nil {
 			return err

@@ -83,10 +83,12 @@ func (a assigned) message() []nl.NetlinkRequestData {
 	return out
 }
 
+const infinity = math.MaxUint32 // INFINITY_LIFE_TIME
+
 // lifetimes returns struct ifa_cacheinfo: preferred, valid, and two fields that
 // only the kernel sets.
 func (a assigned) lifetimes() []byte {
-	valid := uint32(math.MaxUint32) // INFINITY_LIFE_TIME
+	valid := uint32(infinity)
 	if a.valid > 0 {
 		valid = uint32(a.valid / time.Second)
 	}

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/mdlayher/socket"
 	"github.com/vishvananda/netlink/nl"
@@ -219,6 +220,10 @@ func parseAddress(data []byte) (assigned, bool) {
 		case unix.IFA_FLAGS:
 			if len(value) == 4 {
 				a.flags = binary.NativeEndian.Uint32(value)
+			}
+		case unix.IFA_CACHEINFO: // as lifetimes writes it
+			if len(value) == 16 && binary.NativeEndian.Uint32(value[4:]) != infinity {
+				a.valid = time.Duration(binary.NativeEndian.Uint32(value[4:])) * time.Second
 			}
 		}
 	}

@@ -28,20 +28,22 @@ type Manager struct {
 	closed    sync.Once
 
 	// For Namespace.dispatch, which must not wait for mu.
-	dirty   atomic.Bool           // the kernel's state may differ from the desired one
-	holds   atomic.Bool           // copy of held
-	indexes atomic.Pointer[[]int] // of links
+	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
+	holds   atomic.Bool                  // copy of held
+	indexes atomic.Pointer[[]int]        // of links
+	own     atomic.Pointer[[]netip.Addr] // see Config.Owner; nil: not known yet
 
 	mu         sync.Mutex
 	links      map[string]link // as last seen
 	raised     []settingKey
 	undo       []func()
-	told       [][]byte  // what OnRemovals was told last
-	held       bool      // the desired state
-	accepts    bool      // there is no filter
-	swept      bool      // nor one of a predecessor's
-	ended      bool      // nothing is added any more
-	renewed    time.Time // the lease counts from then
+	told       [][]byte     // what OnRemovals was told last
+	added      []netip.Addr // with Config.Owner
+	held       bool         // the desired state
+	accepts    bool         // there is no filter
+	swept      bool         // nor one of a predecessor's
+	ended      bool         // nothing is added any more
+	renewed    time.Time    // the lease counts from then
 	renewAt    time.Time
 	puts       []assigned // what a renewal writes
 	announcer  announcer
@@ -264,10 +266,8 @@ func (m *Manager) removals() [][]byte {
 			out = append(out, m.ns.kernel.routeRemoval(r, l.index))
 		}
 	}
-	for _, a := range m.cfg.Addresses {
-		if l, ok := m.links[a.Interface]; ok {
-			out = append(out, m.ns.kernel.removal(assigned{index: l.index, prefix: a.Prefix}))
-		}
+	for _, t := range m.targets(m.cfg.Addresses) {
+		out = append(out, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
 	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil {
 		out = append(out, m.ns.kernel.setDown(l.index))

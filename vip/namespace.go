@@ -164,11 +164,11 @@ func (n *Namespace) leave(m *Manager) {
 	}
 }
 
-// virtual reports whether an address is one of a Manager's.
+// virtual reports whether an address is one that a Manager adds and removes.
 func (n *Namespace) virtual(addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.byAddr[addr]) > 0
+	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.owns(addr) })
 }
 
 // changed is a setting of an interface that was changed on behalf of Managers.

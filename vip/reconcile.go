@@ -48,11 +48,12 @@ func (m *Manager) resolve() error {
 	return errors.Join(errs...)
 }
 
-// targets says where the addresses belong, of those whose interface exists.
+// targets says where the addresses belong, of those whose interface exists and
+// which are not the host's own.
 func (m *Manager) targets(addresses []Address) []target {
 	var out []target
 	for _, a := range addresses {
-		if l, ok := m.links[a.Interface]; ok {
+		if l, ok := m.links[a.Interface]; ok && !m.owns(a.Prefix.Addr()) {
 			out = append(out, target{Address: a, index: l.index})
 		}
 	}
@@ -84,7 +85,11 @@ func (m *Manager) look(hold bool) ([]assigned, error) {
 	if err := m.resolve(); err != nil && (hold || !errors.Is(err, ErrNoInterface)) {
 		return nil, err
 	}
-	return m.ns.kernel.addresses()
+	have, err := m.ns.kernel.addresses()
+	if err == nil {
+		m.recognise(have)
+	}
+	return have, err
 }
 
 // wanted returns what there is to be added.
@@ -146,6 +151,7 @@ func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error
 	}
 	for _, a := range c.remove {
 		errs = append(errs, m.ns.kernel.remove(a))
+		m.forget(a.prefix.Addr())
 	}
 	for _, a := range orphans(c.remove, have) {
 		errs = append(errs, m.ns.kernel.removeNetwork(a))
