@@ -77,6 +77,7 @@ func vipConfig(c config.Router) vip.Config {
 		Announce:  vip.Schedule{Rounds: c.Announce.Rounds, Burst: c.Announce.Burst, Refresh: c.Announce.Refresh},
 		Probe:     c.Probe,
 		NoAccept:  !c.Accept,
+		Owner:     c.Priority == ownerPriority,
 	}
 	if c.VirtualMAC {
 		vc.VirtualMAC, vc.MacvlanName = vip.VirtualMAC(c.VRID, c.Addresses[0].Addr().Is6()), c.Macvlan
