@@ -112,11 +112,13 @@ func TestICMPInLab(t *testing.T) {
 // TestUnreachable: a router's word ends the wait at once, on either kind of
 // socket, and is not our own inability.
 func TestUnreachable(t *testing.T) {
-	for kind, group := range map[string]string{"raw socket": "1 0", "ping socket": "0 0"} { // nobody, root
+	for _, kind := range []string{"raw socket", "ping socket"} {
 		t.Run(kind, func(t *testing.T) {
 			a := behindRouter(t)
-			if err := a.Sysctl("net.ipv4.ping_group_range", group); err != nil {
-				t.Fatal(err)
+			if kind == "ping socket" { // by default nobody may have one
+				if err := a.Sysctl("net.ipv4.ping_group_range", "0 0"); err != nil {
+					t.Fatal(err)
+				}
 			}
 			// A router answers five IPv4 packets in a row (ip_error in the kernel's
 			// net/ipv4/route.c): more must not be here.
