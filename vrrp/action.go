@@ -44,7 +44,7 @@ func (k ActionKind) String() string {
 // Action is one thing that the caller of a [Machine] must do. The actions of
 // one call are to be carried out in the order in which they are returned.
 type Action struct {
-	Kind       ActionKind
+	Kind       ActionKind // what is to be done
 	Priority   uint8      // for Send: the priority to advertise, 0 when leaving
 	Transition Transition // for Changed
 }
@@ -117,9 +117,9 @@ func (c Cause) String() string {
 
 // Transition is one state change of a virtual router.
 type Transition struct {
-	From, To State
-	Cause    Cause
-	Reason   string // the fault's reasons, comma-separated; empty otherwise
-	Priority uint8  // the priority in force after the change
-	Time     time.Time
+	From, To State     // Initialize to Initialize: it was started with a fault, or stopped
+	Cause    Cause     // why
+	Reason   string    // the fault's reasons, comma-separated; empty otherwise
+	Priority uint8     // the priority in force after the change
+	Time     time.Time // of the change, as the machine was told it
 }

@@ -29,9 +29,11 @@ type Advertisement struct {
 	// version 2, steps of 10 ms in version 3.
 	Interval  time.Duration
 	Addresses []netip.Addr // the virtual addresses
-	// AuthType and AuthData are version 2's authentication fields (RFC 2338
-	// §5.3.6, §5.3.10), kept by Keepalived although RFC 3768 removed them.
+	// AuthType is version 2's authentication type (RFC 2338 §5.3.6), kept by
+	// Keepalived although RFC 3768 removed it: 0, 1 with AuthPass, 2 with AuthAH.
 	AuthType uint8
+	// AuthData is the password of AuthPass (RFC 2338 §5.3.10), padded with zero
+	// bytes, and zero otherwise. Version 3 has neither.
 	AuthData [8]byte
 	// Checksum is the form of the checksum, version 3 over IPv4 only: the one
 	// to write, or the one that was found.

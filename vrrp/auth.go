@@ -39,6 +39,7 @@ func (t AuthType) String() string {
 
 // Auth says how advertisements are authenticated.
 type Auth struct {
+	// Type selects how. Default AuthNone.
 	Type AuthType
 	// Password is the secret of AuthPass and AuthAH. Only its first 8 bytes
 	// count, as in Keepalived; shorter ones are padded with zero bytes.
@@ -49,7 +50,8 @@ type Auth struct {
 
 // HMACConfig configures AuthHMAC.
 type HMACConfig struct {
-	// Keys are all the keys accepted from others, for rotation.
+	// Keys are all the keys accepted from others, for rotation: see
+	// [Router.SetAuth]. At least one.
 	Keys []Key
 	// ActiveKey is the ID of the key that signs. Default: the first of Keys.
 	ActiveKey uint8

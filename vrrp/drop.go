@@ -97,7 +97,7 @@ func (r DropReason) String() string {
 
 // DropError is why one advertisement was discarded.
 type DropError struct {
-	Reason DropReason
+	Reason DropReason // never 0
 	Source netip.Addr // the sender
 	// What was found and what belongs there, if the two differ, or else a
 	// constant text. They are put into words only if somebody asks, so that a

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -274,43 +273,6 @@ func (r *Router) logState(t Transition) {
 	})
 }
 
-// destinations returns where advertisements go: the group, or the peers. The
-// own address may be among these: hosts like to share one list.
-func (r *Router) destinations() []netip.Addr {
-	if len(r.cfg.Peers) == 0 {
-		return []netip.Addr{r.wire.group}
-	}
-	return slices.DeleteFunc(slices.Clone(r.cfg.Peers), func(a netip.Addr) bool { return a == r.source })
-}
-
-// packet appends an advertisement to b and describes it.
-func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time) (Packet, []byte, error) {
-	p := Packet{Source: r.source, Destination: dst, TTL: r.cfg.TTL, Protocol: r.loop.protocol}
-	start := len(b)
-	var err error
-	if p.Protocol == protocolAH {
-		b, err = r.wire.appendAHPacket(b, priority, r.source, dst, now)
-	} else {
-		b, err = r.wire.append(b, priority, r.source, dst, now)
-	}
-	if err == nil {
-		p.setPayload(b[start:len(b):len(b)])
-		if r.conn.nif.fits(&p) {
-			p.HardwareSource = r.mac
-		}
-	}
-	return p, b, err
-}
-
-// setPayload makes b what p carries: a whole IPv4 packet for AuthAH.
-func (p *Packet) setPayload(b []byte) {
-	header := 0
-	if p.Protocol == protocolAH {
-		header = ipv4HeaderLen
-	}
-	p.Header, p.Data = b[:header], b[header:]
-}
-
 // use lets f use the machine, sends what comes of it and adjusts the timer.
 func (r *Router) use(f func(now time.Time) []Action) {
 	r.conn.mu.Lock()
@@ -330,100 +292,6 @@ func (r *Router) useLocked(f func(now time.Time) []Action) {
 		r.loop.flush()
 		r.loop.hurry()
 	}
-}
-
-// SetPriority changes the priority at run time, from 1 to 254; other values
-// count as the nearest of these. An owner's, 255, does not change.
-func (r *Router) SetPriority(priority uint8) {
-	r.use(func(now time.Time) []Action { return r.machine.SetPriority(now, priority) })
-}
-
-// Resign hands the addresses over, as [Machine.Resign] does: to a Backup if
-// there is one; otherwise the router takes them back after about four
-// intervals. It is an error if the router is not Active.
-func (r *Router) Resign() error {
-	var state State
-	r.use(func(now time.Time) []Action {
-		state = r.machine.State()
-		return r.machine.Resign(now)
-	})
-	if state != Active {
-		return fmt.Errorf("vrrp: %s: it is in state %v: only an Active router can resign", r.cfg.Name, state)
-	}
-	return nil
-}
-
-// Entitled reports whether the addresses are this router's as of now, as
-// [Machine.Entitled] does.
-func (r *Router) Entitled() bool {
-	r.conn.mu.Lock()
-	defer r.conn.mu.Unlock()
-	if g := r.cfg.Group; g != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-	}
-	return r.phase == running && r.machine.Entitled(time.Now())
-}
-
-// Hold keeps the router out of the election for a reason, such as "check web
-// failed", until release is called; an empty reason counts as "held". An Active
-// router hands over at once. Several holds, also for the same reason, last until
-// each was released; releasing one twice does nothing.
-func (r *Router) Hold(reason string) (release func()) {
-	if reason == "" {
-		reason = "held" // a fault without words is none
-	}
-	r.hold(reason, 1)
-	var once sync.Once
-	return func() { once.Do(func() { r.hold(reason, -1) }) }
-}
-
-func (r *Router) hold(reason string, n int) {
-	r.use(func(now time.Time) []Action {
-		if r.holds[reason] += n; r.holds[reason] == 0 {
-			delete(r.holds, reason)
-		}
-		return r.machine.SetFault(now, r.faults())
-	})
-}
-
-// faults returns the reasons to stay out of the election, the link's first.
-func (r *Router) faults() []string {
-	var reasons []string
-	if r.linkFault != "" {
-		reasons = append(reasons, r.linkFault)
-	}
-	if r.addresses.fault != "" {
-		reasons = append(reasons, r.addresses.fault)
-	}
-	held := len(reasons)
-	for reason := range r.holds {
-		reasons = append(reasons, reason)
-	}
-	slices.Sort(reasons[held:])
-	return reasons
-}
-
-// setLink tells what the interface has to say: an address to send from, or a
-// fault. conn.mu is held.
-func (r *Router) setLink(source netip.Addr, fault string) {
-	if r.sourceless = !source.IsValid(); r.sourceless {
-		source = r.source // the last one: priority 0 may still have to be sent
-	}
-	if source == r.source && fault == r.linkFault {
-		return
-	}
-	r.source, r.wire.own, r.linkFault = source, source, fault
-	r.to = r.destinations()
-	r.useLocked(func(now time.Time) []Action {
-		r.machine.SetSource(source)
-		return r.machine.SetFault(now, r.faults())
-	})
-}
-
-// applyFaults tells the machine its faults. conn.mu is held.
-func (r *Router) applyFaults() {
-	r.useLocked(func(now time.Time) []Action { return r.machine.SetFault(now, r.faults()) })
 }
 
 // carryOut does the work of one task in Run's goroutine. Whoever is told of a

@@ -1,0 +1,130 @@
+package vrrp
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// SetPriority changes the priority at run time, from 1 to 254; other values
+// count as the nearest of these. An owner's, 255, does not change.
+func (r *Router) SetPriority(priority uint8) {
+	r.use(func(now time.Time) []Action { return r.machine.SetPriority(now, priority) })
+}
+
+// Resign hands the addresses over, as [Machine.Resign] does: to a Backup if
+// there is one; otherwise the router takes them back after about four
+// intervals. It is an error if the router is not Active.
+func (r *Router) Resign() error {
+	var state State
+	r.use(func(now time.Time) []Action {
+		state = r.machine.State()
+		return r.machine.Resign(now)
+	})
+	if state != Active {
+		return fmt.Errorf("vrrp: %s: it is in state %v: only an Active router can resign", r.cfg.Name, state)
+	}
+	return nil
+}
+
+// Entitled reports whether the addresses are this router's as of now, as
+// [Machine.Entitled] does.
+func (r *Router) Entitled() bool {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if g := r.cfg.Group; g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+	}
+	return r.phase == running && r.machine.Entitled(time.Now())
+}
+
+// Hold keeps the router out of the election for a reason, such as "check web
+// failed", until release is called; an empty reason counts as "held". An Active
+// router hands over at once. Several holds, also for the same reason, last until
+// each was released; releasing one twice does nothing.
+func (r *Router) Hold(reason string) (release func()) {
+	if reason == "" {
+		reason = "held" // a fault without words is none
+	}
+	r.hold(reason, 1)
+	var once sync.Once
+	return func() { once.Do(func() { r.hold(reason, -1) }) }
+}
+
+func (r *Router) hold(reason string, n int) {
+	r.use(func(now time.Time) []Action {
+		if r.holds[reason] += n; r.holds[reason] == 0 {
+			delete(r.holds, reason)
+		}
+		return r.machine.SetFault(now, r.faults())
+	})
+}
+
+// faults returns the reasons to stay out of the election, the link's first.
+func (r *Router) faults() []string {
+	var reasons []string
+	if r.linkFault != "" {
+		reasons = append(reasons, r.linkFault)
+	}
+	if r.addresses.fault != "" {
+		reasons = append(reasons, r.addresses.fault)
+	}
+	held := len(reasons)
+	for reason := range r.holds {
+		reasons = append(reasons, reason)
+	}
+	slices.Sort(reasons[held:])
+	return reasons
+}
+
+// setLink tells what the interface has to say: an address to send from, or a
+// fault. conn.mu is held.
+func (r *Router) setLink(source netip.Addr, fault string) {
+	if r.sourceless = !source.IsValid(); r.sourceless {
+		source = r.source // the last one: priority 0 may still have to be sent
+	}
+	if source == r.source && fault == r.linkFault {
+		return
+	}
+	r.source, r.wire.own, r.linkFault = source, source, fault
+	r.to = r.destinations()
+	r.useLocked(func(now time.Time) []Action {
+		r.machine.SetSource(source)
+		return r.machine.SetFault(now, r.faults())
+	})
+}
+
+// applyFaults tells the machine its faults. conn.mu is held.
+func (r *Router) applyFaults() {
+	r.useLocked(func(now time.Time) []Action { return r.machine.SetFault(now, r.faults()) })
+}
+
+// SetAuth changes how advertisements are authenticated, at run time and
+// whatever the state: keys and passwords can be rotated without a hand-over.
+//
+// With AuthHMAC no advertisement is lost if each step is done on all routers
+// before the next one: add the new key to Keys, make it the ActiveKey, take the
+// old one out. HMACPermissive leads from no authentication to AuthHMAC and back
+// in the same way. AuthPass and AuthAH have only one password at a time: all
+// routers must change it before the Backups would take over.
+//
+// From AuthAH or to it there is no way but another Router, since it takes
+// another socket. After an error nothing has changed.
+func (r *Router) SetAuth(a Auth) error {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	cfg := r.cfg
+	cfg.Auth = a
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	if (cfg.Auth.Type == AuthAH) != (r.cfg.Auth.Type == AuthAH) {
+		return fmt.Errorf("vrrp: %s: auth: %v instead of %v: make another Router", cfg.Name, cfg.Auth.Type, r.cfg.Auth.Type)
+	}
+	r.cfg.Auth = cfg.Auth
+	r.wire.setAuth()
+	return nil
+}

@@ -1,0 +1,44 @@
+package vrrp
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// destinations returns where advertisements go: the group, or the peers. The
+// own address may be among these: hosts like to share one list.
+func (r *Router) destinations() []netip.Addr {
+	if len(r.cfg.Peers) == 0 {
+		return []netip.Addr{r.wire.group}
+	}
+	return slices.DeleteFunc(slices.Clone(r.cfg.Peers), func(a netip.Addr) bool { return a == r.source })
+}
+
+// packet appends an advertisement to b and describes it.
+func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time) (Packet, []byte, error) {
+	p := Packet{Source: r.source, Destination: dst, TTL: r.cfg.TTL, Protocol: r.loop.protocol}
+	start := len(b)
+	var err error
+	if p.Protocol == protocolAH {
+		b, err = r.wire.appendAHPacket(b, priority, r.source, dst, now)
+	} else {
+		b, err = r.wire.append(b, priority, r.source, dst, now)
+	}
+	if err == nil {
+		p.setPayload(b[start:len(b):len(b)])
+		if r.conn.nif.fits(&p) {
+			p.HardwareSource = r.mac
+		}
+	}
+	return p, b, err
+}
+
+// setPayload makes b what p carries: a whole IPv4 packet for AuthAH.
+func (p *Packet) setPayload(b []byte) {
+	header := 0
+	if p.Protocol == protocolAH {
+		header = ipv4HeaderLen
+	}
+	p.Header, p.Data = b[:header], b[header:]
+}
