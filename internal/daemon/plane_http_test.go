@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// webServer answers with its name and some of what it was asked.
+func webServer(t *testing.T, name string) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprintf(w, "%s %s %s", name, r.Header.Get("X-Lb"), r.Header.Get("X-Forwarded-Proto"))
+	}))
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	return s.Listener.Addr().String()
+}
+
+// TestHTTPReload: settings of requests and of connections change one by one,
+// a connection that is kept stays, and what was replaced is forgotten.
+func TestHTTPReload(t *testing.T) {
+	web, port := webServer(t, "a"), freePort(t)
+	service := func(rest string) string {
+		return fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], %s}]`, port, web, rest)
+	}
+	d := startDaemon(t, service("tries: 3"))
+	p := d.services[0].plane.(*httpPlane)
+	kept, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	in := bufio.NewReader(kept)
+	ask := func(want string) {
+		t.Helper()
+		kept.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprint(kept, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		if got := string(body); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	ask("a  http")
+	sizes := func() (fronts, handlings int) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.fronts), len(p.earlier)
+	}
+	for i := range 20 {
+		mustReload(t, d, service(fmt.Sprintf("pool: {max_fails: %d}", i+2)))
+	}
+	if p.handling.cfg.service.Pool.MaxFails != 1 {
+		t.Error("the handler was replaced although only the pool has changed")
+	}
+	for i := range 20 {
+		mustReload(t, d, service(fmt.Sprintf(`http: {request_headers: {X-LB: "%d"}}, idle_timeout: %dm`, i, i+2)))
+		ask(fmt.Sprintf("a %d http", i))
+	}
+	until(t, "the fronts without connections are forgotten", func() bool { f, _ := sizes(); return f == 2 })
+	if _, h := sizes(); h != 0 {
+		t.Errorf("%d handlers are kept", h)
+	}
+
+	// A request that is under way keeps its handler.
+	held, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+	until(t, "the request is under way", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.handling.requests == 1
+	})
+	mustReload(t, d, service(`http: {request_headers: {X-LB: new}}`))
+	if _, h := sizes(); h != 1 {
+		t.Errorf("%d handlers are kept, want 1", h)
+	}
+	held.Close()
+	until(t, "the handler is forgotten", func() bool { _, h := sizes(); return h == 0 })
+	ask("a new http")
+	kept.Close()
+	until(t, "only the front in use is left", func() bool { f, _ := sizes(); return f == 1 })
+}
+
+// TestHTTPLimits: limits of an http service are kept, and can be changed.
+func TestHTTPLimits(t *testing.T) {
+	web, port := webServer(t, "a"), freePort(t)
+	service := func(rest string) string {
+		return fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], %s}]`, port, web, rest)
+	}
+	d := startDaemon(t, service("limits: {per_client: 1}"))
+	open := func() (net.Conn, error) {
+		c, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err = http.ReadResponse(bufio.NewReader(c), nil)
+		return c, err
+	}
+	if _, err := open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(); err == nil {
+		t.Error("a second connection was served")
+	}
+	mustReload(t, d, service("limits: {per_client: 2}"))
+	for range 2 {
+		if _, err := open(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := open(); err == nil {
+		t.Error("a third connection was served")
+	}
+}
