@@ -3,6 +3,7 @@ package vrrp
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -124,6 +125,45 @@ func changed(t *testing.T, cfg *Config, p *Packet, change func(*Packet), want Dr
 	accept(t, wireFor(t, cfg), p, clock)
 	change(p)
 	discard(t, wireFor(t, cfg), p, clock, want)
+}
+
+// RFC 9568 §7.1, RFC 3768 §7.1: whatever arrives is either accepted or
+// discarded. No input makes the parser panic, and what it accepts it can write
+// and read again.
+func TestConformance10NothingPanics(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	accepted := 0
+	for range 20000 {
+		v6 := rng.IntN(3) == 0
+		vector := [...]string{vectorV2, vectorV3Message, vectorV3Pseudo, vectorPass}[rng.IntN(4)]
+		if v6 {
+			vector = vectorV3IPv6
+		}
+		b := unhex(t, vector)
+		switch rng.IntN(4) {
+		case 0: // at random
+			b = make([]byte, rng.IntN(64))
+			for i := range b {
+				b[i] = byte(rng.Uint32())
+			}
+		case 1: // another length
+			b = append(b, make([]byte, 40)...)[:rng.IntN(len(b)+40)]
+		}
+		for range rng.IntN(4) {
+			if len(b) > 0 {
+				b[rng.IntN(len(b))] = byte(rng.Uint32())
+			}
+		}
+		if checkParse(t, b, v6) {
+			accepted++
+		}
+	}
+	// Neither is rare, or the test would say little.
+	if accepted < 1000 || accepted > 19000 {
+		t.Errorf("%d of 20000 accepted", accepted)
+	}
 }
 
 // RFC 9568 §5.1.1.3, §7.1; RFC 3768 §7.1.

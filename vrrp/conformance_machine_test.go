@@ -159,8 +159,9 @@ func TestConformance34NoPreemptAcceptsLower(t *testing.T) {
 	})
 }
 
-// A router that could preempt follows the Active router for PreemptDelay
-// first, as in Keepalived.
+// RFC 9568 §6.1 (Preempt_Mode), §6.4.2, in which a router that could preempt
+// does so when its timer expires. The delay is Keepalived's: it follows the
+// Active router for so long first.
 func TestConformance35PreemptDelay(t *testing.T) {
 	cfg := Config{Priority: 100, PreemptDelay: 30 * time.Second}
 	t.Run("preempts after the delay", func(t *testing.T) {
@@ -384,8 +385,9 @@ func receiveInvalid(r *rig, spoil func(*Packet)) {
 	}
 }
 
-// A failed check releases the addresses at once, whatever Preempt_Mode is:
-// Keepalived 2.2.7 lowers a priority that nobody looks at.
+// RFC 9568 §6.4.3 (Shutdown): a failed check releases the addresses at once,
+// whatever Preempt_Mode is (§6.1). Keepalived 2.2.7 lowers a priority that
+// nobody looks at.
 func TestConformance43FaultReleasesDespiteNoPreempt(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		r := active(t, Config{Version: v, Priority: 120, NoPreempt: true})
@@ -404,8 +406,10 @@ func TestConformance43FaultReleasesDespiteNoPreempt(t *testing.T) {
 	})
 }
 
-// When a split of the link heals, the neighbours may believe the router that
-// lost. The winner announces the addresses anew when the other has gone.
+// RFC 9568 §6.4.3: a losing advertisement is answered so that learning bridges
+// know who is Active; gratuitous ARP is sent on becoming Active only (§6.4.2).
+// But when a split of the link heals, the neighbours may believe the router
+// that lost: the winner announces the addresses anew when the other has gone.
 func TestConformance45AnnounceAfterSplitHeals(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		answer := ""
@@ -452,6 +456,16 @@ func TestConformance45AnnounceAfterSplitHeals(t *testing.T) {
 		if announced == 0 || announced > 10 {
 			t.Errorf("%d announcements in 10 s, want 1 to 10", announced)
 		}
+	})
+	t.Run("nor soon after the first", func(t *testing.T) {
+		r := active(t, Config{Priority: 100, Interval: 100 * time.Millisecond})
+		at := r.since(-time.Millisecond)
+		r.hear(r.since(0), 20, 99, "Send 100")
+		for range 9 {
+			at += 100 * time.Millisecond
+			r.tick(at, "Send 100")
+		}
+		r.tick(at+100*time.Millisecond, "Send 100, Announce")
 	})
 	t.Run("after a priority 0", func(t *testing.T) {
 		r := active(t, Config{Priority: 100})

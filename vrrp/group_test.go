@@ -264,6 +264,22 @@ func TestGroupLateMember(t *testing.T) {
 	tm.states(Active, Active, Initialize)
 }
 
+// One that joins an Active group while it must wait waits.
+func TestGroupLateMemberWaits(t *testing.T) {
+	tm := pair(t)
+	r := newRig(t, Config{Name: "dmz", Priority: 100, StartDelay: 10 * time.Second})
+	tm.rigs = append(tm.rigs, r)
+	tm.g.join(r.m, func(actions []Action) { tm.write(r, actions) })
+	tm.run(5 * time.Second)
+	tm.do(5*time.Second, 2, (*Machine).Start)
+	tm.want("dmz: " + started)
+	tm.run(15*time.Second - 1)
+	tm.want()
+	tm.run(15 * time.Second)
+	tm.want("dmz: " + fmt.Sprintf(timedOut, 100))
+	tm.states(Active, Active, Active)
+}
+
 func TestGroupFaultyMemberLeaves(t *testing.T) {
 	tm := pair(t)
 	tm.fault(5*time.Second, 1, "link down")

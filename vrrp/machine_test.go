@@ -242,6 +242,18 @@ func TestMachineFault(t *testing.T) {
 		r.m.SetFault(r.now, []string{"x"})
 		r.m.SetFault(r.now, nil)
 		r.wantDeadline(4*time.Second + skewOf(100, time.Second))
+		r.m.SetPriority(r.now, 50) // below what was heard
+		r.wantDeadline(4*time.Second + skewOf(50, time.Second))
+	})
+	t.Run("forgets whom it waited to preempt", func(t *testing.T) {
+		r := backup(t, Config{Priority: 100, PreemptDelay: 30 * time.Second})
+		r.hear(time.Second, 20, 50, "")
+		r.m.SetFault(r.at(2*time.Second), []string{"x"})
+		r.m.SetFault(r.at(10*time.Second), nil)
+		for d := 11 * time.Second; d <= 40*time.Second; d += time.Second {
+			r.hear(d, 20, 50, "")
+		}
+		r.tick(41*time.Second, "Send 100, Acquire, Announce, Backup>Active (preempting a lower priority)")
 	})
 }
 
@@ -332,6 +344,16 @@ func TestMachineClock(t *testing.T) {
 	if !strings.Contains(deadline.String(), "m=+") {
 		t.Errorf("deadline %v lost its monotonic reading", deadline)
 	}
+}
+
+// A zone does not make another address of the router's own.
+func TestMachineSourceZone(t *testing.T) {
+	r := active(t, Config{Addresses: addrs("fe80::1"), Source: netip.MustParseAddr("fe80::10")})
+	r.m.SetSource(netip.MustParseAddr("fe80::20%eth0"))
+	for _, own := range addrs("fe80::20", "fe80::20%eth0") {
+		r.want(r.m.Receive(r.now, &Advertisement{Source: own, Priority: 255, Interval: time.Second}), "")
+	}
+	r.want(r.m.Receive(r.now, &Advertisement{Source: addrs("fe80::10%eth0")[0], Priority: 100, Interval: time.Second}), "Send 100")
 }
 
 // The transition tells the observer everything.

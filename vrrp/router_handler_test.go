@@ -122,6 +122,27 @@ func TestRouterFailingHandler(t *testing.T) {
 		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
 			t.Error(diff)
 		}
+		// After a success the pauses begin anew.
+		a.handler.mu.Lock()
+		a.handler.calls = nil
+		a.handler.during = func(_ context.Context, call string) error {
+			if call == "acquire" && lan.now() < 32*time.Second {
+				return errors.New("no such device")
+			}
+			return nil
+		}
+		a.handler.mu.Unlock()
+		time.Sleep(31*time.Second - lan.now())
+		a.Hold("test")()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		want = []string{
+			"release 31s", "acquire 31s", "acquire failed 31s", "release 31s",
+			"acquire 32s", "announce 32s",
+		}
+		if diff := cmp.Diff(want, a.handler.log()[:len(want)]); diff != "" {
+			t.Error(diff)
+		}
 	})
 }
 
@@ -152,6 +173,55 @@ func TestRouterOvertakenCall(t *testing.T) {
 		a.handler.during = nil
 		release()
 		a.is(Active)
+	})
+}
+
+// TestRouterOvertakenRelease: an Acquire that comes while Release hangs cancels that.
+func TestRouterOvertakenRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.node(t, 1, Config{Priority: 255})
+		a.handler.during = func(ctx context.Context, call string) error {
+			if call == "release" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		release := a.Hold("test")
+		time.Sleep(time.Second)
+		release()
+		synctest.Wait()
+		want := []string{"acquire 0s", "announce 0s", "release 0s", "release failed 1s", "acquire 1s", "announce 1s"}
+		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
+			t.Error(diff)
+		}
+		a.handler.during = nil
+	})
+}
+
+// TestRouterStaleResult: what became of an Acquire that was overtaken says nothing
+// about the one that follows.
+func TestRouterStaleResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{Priority: 255})
+		first := true
+		a.handler.during = func(ctx context.Context, call string) error {
+			if call != "acquire" || !first {
+				return nil
+			}
+			first = false
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		a.run()
+		time.Sleep(time.Second)
+		a.Hold("test")() // the second Acquire is asked for before the first one ends
+		a.is(Active)
+		if got := a.Status().Counters.Transitions; got != 3 || !a.handler.held {
+			t.Errorf("%d transitions, want 3; addresses held: %v", got, a.handler.held)
+		}
 	})
 }
 

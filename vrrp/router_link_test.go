@@ -47,6 +47,10 @@ func TestRouterLink(t *testing.T) {
 		addr := linkEvent{index: 2, addr: a.addr}
 		a.net.change(addr, func(nif *netif) { nif.addrs[0].tentative = true })
 		fault("no IPv4 address on eth0")
+		// From the address that has just gone.
+		if list := lan.from(a.addr); list[len(list)-1].priority != 0 || a.Status().Counters.SendErrors > 0 {
+			t.Error("it left without a word")
+		}
 		other := netip.MustParseAddr("192.0.2.77")
 		a.net.change(linkEvent{index: 2, addr: other}, func(nif *netif) { nif.addrs[0].addr, nif.addrs[0].tentative = other, false })
 		a.is(Active)
@@ -78,6 +82,37 @@ func TestRouterReopenRetries(t *testing.T) {
 		a.net.mu.Unlock()
 		time.Sleep(retryLink)
 		a.is(Active)
+	})
+}
+
+// TestRouterForgotten: the addresses of a router that has ended are like any others.
+func TestRouterForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		shared := addrs("192.0.2.250", "192.0.2.251")
+		a := lan.node(t, 1, Config{Addresses: shared})
+		b, err := NewRouter(Config{VRID: 52, Addresses: shared[:1]}, a.conn, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		go b.Run(ctx)
+		synctest.Wait()
+		virtual := func() int {
+			a.conn.mu.Lock()
+			defer a.conn.mu.Unlock()
+			return len(a.conn.virtual)
+		}
+		a.stop()
+		synctest.Wait()
+		if got := virtual(); got != 1 {
+			t.Errorf("%d addresses are virtual, want the one that another router has", got)
+		}
+		cancel()
+		synctest.Wait()
+		if got := virtual(); got != 0 {
+			t.Errorf("%d addresses are virtual, want none", got)
+		}
 	})
 }
 

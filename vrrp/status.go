@@ -28,9 +28,10 @@ type Status struct {
 	// 32 at most.
 	Peers []Peer
 	// LastDrop is the advertisement that was discarded last, such as one of a
-	// router with another version or password, and LastDropAt the time. Own
-	// ones, looped back, do not count. Nil: there was none.
-	LastDrop   *DropError
+	// router with another version or password. Own ones, looped back, do not
+	// count. Nil: there was none.
+	LastDrop *DropError
+	// LastDropAt is when that was.
 	LastDropAt time.Time
 }
 
