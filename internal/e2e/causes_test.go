@@ -23,9 +23,7 @@ import (
 var havipCauses = []*cause{
 	{name: "SIGTERM", told: true, strike: signal(syscall.SIGTERM)},
 	{name: "SIGKILL", told: true, strike: signal(syscall.SIGKILL)},
-	// The Go runtime ends a process that gets SIGABRT in the way in which it
-	// ends one that panics.
-	{name: "panic (SIGABRT)", told: true, strike: signal(syscall.SIGABRT)},
+	{name: "panic", told: true, prepare: panicky, strike: signal(panicSignal)},
 	// The guard may be killed as well where it lacks CAP_SYS_RESOURCE, by which it
 	// is exempt.
 	{name: "out of memory in its cgroup", leased: true, prepare: confine, strike: exhaust},
@@ -261,13 +259,9 @@ func deleteNamespace(s *stage) error {
 
 // confine puts LB-01's program into a control group with little memory.
 func confine(s *stage) error {
-	dir, limit, err := memoryGroup()
+	dir, err := memoryGroup(fmt.Sprintf("havip-%d-%p", os.Getpid(), s))
 	if err != nil {
 		return err
-	}
-	dir = filepath.Join(dir, fmt.Sprintf("havip-%d-%p", os.Getpid(), s))
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return fmt.Errorf("%w: %w", errImpossible, err)
 	}
 	s.cleanup = append(s.cleanup, func() error {
 		// The group is busy until the last process in it has been reaped.
@@ -280,9 +274,6 @@ func confine(s *stage) error {
 		}
 		return err
 	})
-	if err := os.WriteFile(filepath.Join(dir, limit), []byte("67108864"), 0); err != nil {
-		return fmt.Errorf("%w: %w", errImpossible, err)
-	}
 	// Version 2 only: all processes in the group die.
 	_ = os.WriteFile(filepath.Join(dir, "memory.oom.group"), []byte("1"), 0)
 	s.enter = []string{"sh", "-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(dir, "cgroup.procs")}
@@ -290,27 +281,38 @@ func confine(s *stage) error {
 	return nil
 }
 
-// memoryGroup returns this process's control group and the name of the file
-// that limits the memory of one below it.
-func memoryGroup() (dir, limit string, err error) {
-	b, err := os.ReadFile("/proc/self/cgroup")
+// memoryGroup makes a control group with little memory, below this process's own
+// or, where that may have none, as far up as need be.
+func memoryGroup(name string) (string, error) {
+	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return "", "", fmt.Errorf("%w: %w", errImpossible, err)
+		return "", fmt.Errorf("%w: %w", errImpossible, err)
 	}
-	for line := range strings.Lines(string(b)) {
+	mount, path, limit := "/sys/fs/cgroup", "/", "memory.max"
+	for line := range strings.Lines(string(own)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		switch {
-		case len(f) == 3 && slices.Contains(strings.Split(f[1], ","), "memory"):
-			return filepath.Join("/sys/fs/cgroup/memory", f[2]), "memory.limit_in_bytes", nil
-		case len(f) == 3 && f[0] == "0":
-			dir = filepath.Join("/sys/fs/cgroup", f[2])
+		case len(f) != 3:
+		case slices.Contains(strings.Split(f[1], ","), "memory"): // version 1
+			mount, path, limit = "/sys/fs/cgroup/memory", f[2], "memory.limit_in_bytes"
+		case f[0] == "0" && limit == "memory.max":
+			path = f[2]
 		}
 	}
-	enabled, err := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control"))
-	if err != nil || !slices.Contains(strings.Fields(string(enabled)), "memory") {
-		return "", "", fmt.Errorf("%w: no memory controller below the control group %s", errImpossible, dir)
+	var errs []error
+	for ; ; path = filepath.Dir(path) {
+		dir := filepath.Join(mount, path, name)
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			if err = os.WriteFile(filepath.Join(dir, limit), []byte("67108864"), 0); err == nil {
+				return dir, nil
+			}
+			os.Remove(dir)
+		}
+		if errs = append(errs, err); path == "/" || path == "." {
+			return "", fmt.Errorf("%w: no control group with a memory controller can be made: %w", errImpossible, errors.Join(errs...))
+		}
 	}
-	return dir, "memory.max", nil
 }
 
 // exhaust fills the memory of LB-01's control group until the kernel kills the

@@ -89,8 +89,18 @@ func runTrials(t *testing.T, trials []*trial, times, atOnce int, results map[*tr
 		wg.Go(func() {
 			for tr := range next {
 				r, err := tr.run(t.TempDir())
+				// On a machine that is too busy for the interval it may have to
+				// be tried again.
+				for n := 1; errors.Is(err, errDoubtful) && n < doubtfulTries; n++ {
+					r, err = tr.run(t.TempDir())
+				}
 				switch {
 				case errors.Is(err, errImpossible):
+					t.Log(err)
+					mu.Lock()
+					tr.impossible = true
+					mu.Unlock()
+				case errors.Is(err, errDoubtful):
 					t.Log(err)
 				case err != nil:
 					t.Error(err)
@@ -111,6 +121,12 @@ func runTrials(t *testing.T, trials []*trial, times, atOnce int, results map[*tr
 	wg.Wait()
 }
 
+// errDoubtful is found in the error of a trial that says nothing.
+var errDoubtful = errors.New("the machine was too busy")
+
+// doubtfulTries is how often a trial is tried.
+const doubtfulTries = 5
+
 // judge finds what is wrong, not what is slow: the numbers are for the table.
 func (tr *trial) judge(r result) error {
 	if tr.peers[0].name == keepalivedPeer.name {
@@ -130,11 +146,12 @@ func (tr *trial) judge(r result) error {
 	case r.outage > limit || r.silence > limit || r.both > both:
 		return fmt.Errorf("LB-02 answered after %v, nobody for %v, both had the address for %v; want at most %v and %v",
 			r.outage, r.silence, r.both, limit, both)
-	// At shorter intervals a busy machine may have let LB-01 resign before.
-	case tr.interval == time.Second && r.told != tr.cause.told && !tr.cause.leased:
-		return fmt.Errorf("LB-01 sent priority 0: %v", r.told)
+	case r.told == tr.cause.told || tr.cause.leased:
+		return nil
+	case r.doubtful:
+		return fmt.Errorf("%w: LB-01 may not have been Active", errDoubtful)
 	}
-	return nil
+	return fmt.Errorf("LB-01 sent priority 0: %v", r.told)
 }
 
 // deathTable prints the medians of the results, and for how long both had the
@@ -154,6 +171,9 @@ func deathTable(trials []*trial, results map[*trial][]result) string {
 		if cells[k] == nil {
 			cells[k] = map[time.Duration]string{}
 			rows = append(rows, k)
+		}
+		if tr.impossible {
+			cells[k][tr.interval] = "cannot be done here"
 		}
 		if list := results[tr]; len(list) > 0 {
 			slices.SortFunc(list, func(a, b result) int { return cmp.Compare(a.outage, b.outage) })

@@ -24,6 +24,8 @@ type trial struct {
 	// phase is how long after an advertisement it happens, less than the
 	// interval.
 	phase time.Duration
+	// impossible: this machine cannot do it.
+	impossible bool
 }
 
 // cause is a way to die.
@@ -60,8 +62,12 @@ type result struct {
 	forgood bool
 	// told: LB-01 has sent priority 0.
 	told bool
-	// stalled is for how long this machine did not even let the witness run.
+	// stalled is by how much this machine was late to let even the witness run,
+	// until LB-02 answered.
 	stalled time.Duration
+	// doubtful: when it happened LB-01 may not have been Active any more, as the
+	// machine was too busy for the interval.
+	doubtful bool
 	// past is how much later LB-02 answered than the protocol's timers allow.
 	past time.Duration
 	// healed is how long it took LB-01 to have the address back alone, and
@@ -146,17 +152,37 @@ func (s *stage) measure() result {
 	by, _ := s.witness.now()
 	r := result{
 		silence: s.witness.silence(s.from), both: s.witness.both(s.from), forgood: by == both,
-		told:    slices.ContainsFunc(s.witness.heard(s.from), func(a advert) bool { return a.side == 0 && a.priority == 0 }),
-		stalled: s.witness.stalled(s.from),
+		told:     slices.ContainsFunc(s.witness.heard(s.from), func(a advert) bool { return a.side == 0 && a.priority == 0 }),
+		doubtful: s.doubtful(),
 	}
 	r.outage = r.silence
+	end := time.Now()
 	if at, ok := s.witness.answers(s.from); ok {
+		end = at
 		r.past = at.Sub(s.due())
 		if !r.told {
 			r.outage = at.Sub(s.from)
 		}
 	}
+	r.stalled = s.witness.stalled(s.from, end)
 	return r
+}
+
+// doubtful tells whether LB-01 may not have been Active when it happened: LB-02
+// advertised, or LB-01 had not for so long that it steps down by itself, or LB-02
+// took over before it could have lost patience with LB-01 afterwards.
+func (s *stage) doubtful() bool {
+	interval := s.trial.interval
+	var last, heir time.Time // LB-01's last advertisement, and LB-02's first after that
+	for _, a := range s.witness.heard(s.from.Add(-4 * interval)) {
+		switch {
+		case a.side == 0 && a.priority > 0 && heir.IsZero():
+			last = a.at
+		case a.side == 1 && a.priority > 0 && heir.IsZero():
+			heir = a.at
+		}
+	}
+	return last.Before(s.from.Add(-3*interval)) || !heir.IsZero() && heir.Before(last.Add(3*interval))
 }
 
 // open makes the hosts and the witness.

@@ -83,7 +83,7 @@ func TestWokenUp(t *testing.T) {
 				by, _ := s.witness.now()
 				return by == lb01 && s.nodes[0].transitions() >= 4 // Active, Backup and Active again after the start
 			}))
-			if both, limit := s.witness.both(woken), time.Second+s.witness.stalled(woken); both > limit {
+			if both, limit := s.witness.both(woken), time.Second+s.witness.stalled(woken, time.Now()); both > limit {
 				t.Errorf("both had the address for %v", both)
 			}
 		})

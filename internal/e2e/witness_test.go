@@ -345,13 +345,13 @@ func (w *witness) both(then time.Time) (d time.Duration) {
 	return d
 }
 
-// stalled returns for how long looks were late since then.
-func (w *witness) stalled(then time.Time) (d time.Duration) {
+// stalled returns by how much looks were too late from then until the end.
+func (w *witness) stalled(then, end time.Time) (d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, l := range w.looks[:max(0, len(w.looks)-1)] {
-		if gap := w.looks[i+1].at.Sub(l.at); l.at.After(then) && gap > 10*beat {
-			d += gap
+		if gap := w.looks[i+1].at.Sub(l.at); l.at.After(then) && l.at.Before(end) && gap > 10*beat {
+			d += gap - beat
 		}
 	}
 	return d
