@@ -18,7 +18,7 @@ import (
 // Serve and leave them alone after it; Replace changes them.
 //
 // On Linux plain connections are relayed by one event loop per processor, which
-// splices bulk; an idle connection costs no buffer and no goroutine. Connections
+// copies at first and splices what has proved to be bulk, 64 KB or more; an idle connection costs no buffer and no goroutine. Connections
 // with TLS on either side have goroutines of their own. A program whose business is
 // relaying should set GOMAXPROCS to twice the number of processors, as havip does:
 // the loops then wait for events without the scheduler's help, which costs a
