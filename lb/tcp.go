@@ -18,11 +18,12 @@ import (
 // Serve and leave them alone after it; Replace changes them.
 //
 // On Linux plain connections are relayed by one event loop per processor, which
-// copies at first and splices what has proved to be bulk, 64 KB or more; an idle connection costs no buffer and no goroutine. Connections
-// with TLS on either side have goroutines of their own. A program whose business is
-// relaying should set GOMAXPROCS to twice the number of processors, as havip does:
-// the loops then wait for events without the scheduler's help, which costs a
-// third less. This package does not: the setting belongs to the whole program.
+// copies at first and splices what has proved to be bulk, 64 KB or more; an idle
+// connection costs no buffer and no goroutine. Connections with TLS on either side
+// have goroutines of their own. A program whose business is relaying should set
+// GOMAXPROCS to twice the number of processors, as havip does: the loops then wait
+// for events without the scheduler's help, which costs a third less. This package
+// does not: the setting belongs to the whole program.
 type TCP struct {
 	// Pool is where connections go. Required, unless Routes are given: then
 	// connections that no route fits are closed if there is no Pool.
