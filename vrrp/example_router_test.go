@@ -29,12 +29,8 @@ func ExampleRouter() {
 		log.Fatal(err)
 	}
 	defer conn.Close()
-	router, err := vrrp.NewRouter(vrrp.Config{
-		VRID:      51,
-		Priority:  120,
-		Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.250")},
-		Logger:    slog.Default(),
-	}, conn, addresses{})
+	shared := []netip.Addr{netip.MustParseAddr("192.0.2.250")}
+	router, err := vrrp.NewRouter(vrrp.Config{VRID: 51, Addresses: shared, Logger: slog.Default()}, conn, addresses{})
 	if err != nil {
 		log.Fatal(err)
 	}
