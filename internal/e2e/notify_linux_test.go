@@ -144,6 +144,7 @@ vrrp_sync_group G1 {
 // daemon that it starts survives.
 func TestNotifyScriptUnchanged(t *testing.T) {
 	t.Parallel()
+	lab.NeedRoot(t)
 	lab.Need(t, "keepalived")
 	exe := havip(t)
 	listeners := []string{"INSTANCE.VI_1", "INSTANCE.VI_2", "GROUP.G1", "own.master", "own.stop"}
