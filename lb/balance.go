@@ -64,14 +64,26 @@ func (b Balance) key(f *Flow) uint64 {
 	return hashString(f.Key)
 }
 
-// choose takes a member of t for the flow; nil if there is none.
+// choose takes a member of t for the flow; nil if none is usable.
 func (t *tier) choose(c *chooser) *member {
 	if len(t.live) == 0 {
 		return nil
 	}
 	// Taking fails only if another flow was faster.
 	for range 3 {
-		m := t.propose(c)
+		var m *member
+		switch c.cfg.Balance {
+		case LeastConn:
+			m = t.leastConn(c)
+		case PowerOfTwo:
+			m = t.powerOfTwo(c)
+		case Random:
+			m = t.random(c)
+		case SourceHash, KeyHash, Maglev:
+			m = t.hashed(c)
+		default:
+			m = t.roundRobin(c)
+		}
 		if m == nil {
 			return nil
 		}
@@ -85,21 +97,6 @@ func (t *tier) choose(c *chooser) *member {
 		}
 	}
 	return nil
-}
-
-// propose finds the usable member that the balancer wants; nil if none is usable.
-func (t *tier) propose(c *chooser) *member {
-	switch c.cfg.Balance {
-	case LeastConn:
-		return t.leastConn(c)
-	case PowerOfTwo:
-		return t.powerOfTwo(c)
-	case Random:
-		return t.random(c)
-	case SourceHash, KeyHash, Maglev:
-		return t.hashed(c)
-	}
-	return t.roundRobin(c)
 }
 
 // next is the member whose turn it is.
@@ -164,17 +161,18 @@ func (t *tier) leastConn(c *chooser) *member {
 	if n > maxLook {
 		at = int(t.turns.schedule.Load() * maxLook % uint64(n))
 	}
+	load, weight := best.active.Load(), int64(best.Weight)
 	for range min(n, maxLook) {
 		m := t.live[at]
 		if at++; at == n {
 			at = 0
 		}
 		// What settles most cases costs no call.
-		if !m.lessLoaded(best) && (c.now == 0 || m.ramp.Load() == 0 && best.ramp.Load() == 0) {
+		if m.active.Load()*weight >= load*int64(m.Weight) && (c.now == 0 || m.ramp.Load() == 0 && best.ramp.Load() == 0) {
 			continue
 		}
 		if c.lessLoaded(m, best) && c.open(m) {
-			best = m
+			best, load, weight = m, m.active.Load(), int64(m.Weight)
 		}
 	}
 	return best

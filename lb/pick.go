@@ -120,19 +120,12 @@ type chooser struct {
 }
 
 // usable tells whether m may be picked, without taking it.
-func (c *chooser) usable(m *member) bool {
-	if !c.open(m) {
-		return false
-	}
-	if c.now != 0 && m.ramp.Load() != 0 && c.draw() >= c.ramp(m) {
-		c.passedOver = true
-		return false
-	}
-	return true
-}
+func (c *chooser) usable(m *member) bool { return c.admits(m, true) }
 
 // open is usable but for slow start.
-func (c *chooser) open(m *member) bool {
+func (c *chooser) open(m *member) bool { return c.admits(m, false) }
+
+func (c *chooser) admits(m *member, byRamp bool) bool {
 	if c.flow.tries > 0 && slices.Contains(c.flow.tried[:c.flow.tries], m.server) {
 		return false
 	}
@@ -140,7 +133,10 @@ func (c *chooser) open(m *member) bool {
 		c.full = true
 		return false
 	}
-	if c.now != 0 && m.ejected.Load() > c.now {
+	if c.now == 0 {
+		return true
+	}
+	if m.ejected.Load() > c.now || byRamp && m.ramp.Load() != 0 && c.draw() >= c.ramp(m) {
 		c.passedOver = true
 		return false
 	}
