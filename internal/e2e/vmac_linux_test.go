@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -170,5 +171,86 @@ func TestMacvlanTaken(t *testing.T) {
 	lab.Until(t, 30*time.Second, "the router has its address", func() bool { return h.Holds(vip) })
 	if err := cmd.Stop(10 * time.Second); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestKilledLeavesNothing: what a router has changed on its interface is put back
+// when the daemon is killed, be it Active or Backup; and a filter that outlives it
+// goes with the next start, though the router accepts then.
+func TestKilledLeavesNothing(t *testing.T) {
+	t.Parallel()
+	exe := havip(t)
+	for _, state := range []string{"Active", "Backup"} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			l := lab.New(t)
+			h, client := l.MustHost("lb01", "192.168.31.240/24"), l.MustHost("client", "192.168.31.9/24")
+			settings := func() (out string) {
+				for _, name := range []string{"arp_ignore", "arp_announce", "promote_secondaries"} {
+					if err := h.Do(func() error {
+						b, err := os.ReadFile("/proc/sys/net/ipv4/conf/eth0/" + name)
+						out += name + "=" + string(b)
+						return err
+					}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return out
+			}
+			before := settings()
+			run := func(accept bool) *lab.Cmd {
+				delay := "0s"
+				if state == "Backup" {
+					delay = "1000s"
+				}
+				file := filepath.Join(t.TempDir(), "havip.yaml")
+				text := fmt.Sprintf(`vrrp:
+  - {name: VI_1, interface: eth0, vrid: 51, interval: 100ms, virtual_mac: true, accept: %v, start_delay: %s, addresses: [%v/24],
+     excluded: [{address: 192.168.31.251/24, interface: eth0}]}
+`, accept, delay, vip)
+				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				cmd := h.Command(exe, "run", "-c", file)
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				lab.Until(t, 30*time.Second, "the router is "+state, func() bool {
+					return strings.Contains(cmd.Output(), "to="+state) && settings() != before && h.Holds(vip) == (state == "Active")
+				})
+				return cmd
+			}
+			first := run(false)
+			if err := first.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			lab.Eventually(t, 30*time.Second, "nothing is left", func() error {
+				if got := settings(); got != before || h.Holds(vip) {
+					return fmt.Errorf("settings\n%swere\n%s", got, before)
+				}
+				return nil
+			})
+			second := run(true)
+			if state == "Active" {
+				lab.Eventually(t, 30*time.Second, "the address is reached", func() error {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					conn, err := client.DialContext(ctx, "tcp", net.JoinHostPort(vip.String(), "9"))
+					if err == nil {
+						return conn.Close()
+					}
+					if errors.Is(err, syscall.ECONNREFUSED) {
+						return nil // it was answered
+					}
+					return err
+				})
+			}
+			if err := second.Stop(10 * time.Second); err != nil {
+				t.Error(err)
+			}
+			if got := settings(); got != before {
+				t.Errorf("settings in the end\n%swere\n%s", got, before)
+			}
+		})
 	}
 }
