@@ -129,7 +129,7 @@ func (c *Check) web() []key {
 func (c *Check) local() []key {
 	return []key{
 		required("command", command(&c.Command), "[/usr/bin/pgrep, nginx]",
-			"program and arguments; no shell"),
+			"program and arguments; no shell; root runs only what nobody else can change"),
 		optional("user", text(&c.User, "user, or user:group", userForm.MatchString), "nobody", "who it runs as; default: the user of havip"),
 		optional("environment", environment(&c.Environment), "{LANG: C}", "beyond PATH; nothing is inherited"),
 		optional("directory", absolutePath(&c.Directory), "/var/lib", "where it runs; default: /"),
