@@ -117,12 +117,15 @@ func (p *pair) overdue(d time.Duration) {
 
 // stalled tells by how much the looks were late since then: the nodes, on the
 // same machine, may have been so too.
-func (p *pair) stalled(then time.Time) time.Duration {
+func (p *pair) stalled(then time.Time) time.Duration { return p.stalledBetween(then, time.Now()) }
+
+// stalledBetween is stalled for the looks that were due between two times.
+func (p *pair) stalledBetween(from, to time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var sum time.Duration
 	for _, s := range p.stalls {
-		if s.at.After(then) {
+		if s.at.After(from) && s.at.Add(-s.d).Before(to) {
 			sum += s.d
 		}
 	}
