@@ -21,10 +21,12 @@ type filter struct {
 	own  map[string]bool // names of tables that this process has made
 }
 
+var errNoFilter = fmt.Errorf("vip: nftables, which NoAccept takes: %w", errors.ErrUnsupported)
+
 func (k *linuxKernel) filter(name string, addrs []netip.Addr) error {
 	switch {
 	case k.packets == nil:
-		return fmt.Errorf("nftables: %w", errors.ErrUnsupported)
+		return errNoFilter
 	case len(addrs) == 0:
 		return k.packets.pass(name)
 	}
@@ -33,7 +35,7 @@ func (k *linuxKernel) filter(name string, addrs []netip.Addr) error {
 
 func (k *linuxKernel) sweep(addrs []netip.Addr) error {
 	if k.packets == nil {
-		return fmt.Errorf("nftables: %w", errors.ErrUnsupported)
+		return errNoFilter
 	}
 	return k.packets.sweep(addrs)
 }
@@ -42,7 +44,7 @@ func (k *linuxKernel) sweep(addrs []netip.Addr) error {
 func openFilter() (*filter, error) {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, fmt.Errorf("vip: nftables: %w", err)
 	}
 	return &filter{conn: conn, own: make(map[string]bool)}, nil
 }
@@ -97,7 +99,7 @@ func (f *filter) drop(name string, addrs []netip.Addr) error {
 		f.dropFamily(input, addrs, unix.NFPROTO_IPV4, nftables.TypeIPAddr, 16),
 		f.dropFamily(input, addrs, unix.NFPROTO_IPV6, nftables.TypeIP6Addr, 24),
 	); err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return fmt.Errorf("vip: nftables: %w", err)
 	}
 	return f.flush("add rules")
 }
@@ -148,7 +150,7 @@ func (f *filter) sweep(addrs []netip.Addr) error {
 		err = errors.ErrUnsupported // netfilter's answer where there is no nftables
 	}
 	if err != nil {
-		return fmt.Errorf("nftables: list tables: %w", err)
+		return fmt.Errorf("vip: nftables: list tables: %w", err)
 	}
 	for _, t := range tables {
 		if !strings.HasPrefix(t.Name, tablePrefix) || f.own[t.Name] {
@@ -156,7 +158,7 @@ func (f *filter) sweep(addrs []netip.Addr) error {
 		}
 		drops, err := f.drops(t, addrs)
 		if err != nil {
-			return fmt.Errorf("nftables: table %s: %w", t.Name, err)
+			return fmt.Errorf("vip: nftables: table %s: %w", t.Name, err)
 		}
 		if drops {
 			f.conn.DelTable(t)
@@ -187,7 +189,7 @@ func (f *filter) drops(t *nftables.Table, addrs []netip.Addr) (bool, error) {
 
 func (f *filter) flush(what string) error {
 	if err := f.conn.Flush(); err != nil {
-		return fmt.Errorf("nftables: %s: %w", what, err)
+		return fmt.Errorf("vip: nftables: %s: %w", what, err)
 	}
 	return nil
 }

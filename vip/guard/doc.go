@@ -20,6 +20,9 @@
 //		...
 //		g.Set("router 51", guard.Will{Requests: manager.RemovalRequests(), Packets: packets})
 //
+// What there is to be removed changes with the interfaces: Config.OnRemovals of
+// package vip tells when to set the will anew.
+//
 // Wills are in memory that both processes share. Changing one takes no more
 // than a copy and does not wake the child, so packets that are authenticated
 // with a sequence number or the time can be kept fresh all the while.
