@@ -103,24 +103,26 @@ func (t *TCP) room(ctx context.Context, pause time.Duration) bool {
 // accepted serves a connection in a goroutine. It is counted before that runs, and
 // so before the next one is accepted.
 func (t *TCP) accepted(work context.Context, conn net.Conn) {
-	c := &t.state().counters
 	t = t.current()
-	now := time.Now()
-	o := &origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
-	peer := o.client.Addr()
+	c := &t.state().counters
 	c.active.Add(1)
 	c.accepted.Add(1)
-	if !t.state().limiter.admit(&t.Limits, peer, now) {
-		c.refused.Add(1)
-		c.active.Add(-1)
-		conn.Close()
-		return
-	}
 	t.conns.Add(1)
-	s := t.newSession(conn)
+	s, now := t.newSession(conn), time.Now()
 	go func() {
-		defer t.leave(peer)
-		t.serveConn(work, s, o, now)
+		// A connection of NewListener waits for its PROXY header here.
+		o := &origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
+		peer := o.client.Addr()
+		if t.state().limiter.admit(&t.Limits, peer, now) {
+			defer t.leave(peer)
+			t.serveConn(work, s, o, now)
+			return
+		}
+		c.refused.Add(1)
+		s.close()
+		t.state().sessions.remove(s)
+		t.conns.Add(-1)
+		c.active.Add(-1)
 	}()
 }
 

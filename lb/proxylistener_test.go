@@ -99,3 +99,40 @@ func TestTrustedPrefixes(t *testing.T) {
 		}
 	}
 }
+
+// A plane, too, may have a listener that reads PROXY headers. Who sends none holds up
+// nobody else.
+func TestListenerForTCP(t *testing.T) {
+	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := NewListener(ln, loopback, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tc := &TCP{SendProxy: 1, Limits: Limits{PerClient: 1}}
+	stop := relayOn(t, tc, wrapped, proxyReader(t))
+	silent := dialTest(t, ln.Addr().String())
+	waitFor(t, "the silent one to be accepted", func() bool { return tc.Stats().Active == 1 })
+	c := dialTest(t, ln.Addr().String())
+	io.WriteString(c, "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\nhello")
+	got := make([]byte, len("192.0.2.1:1000 to 192.0.2.2:hello"))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != "192.0.2.1:1000 to 192.0.2.2:hello" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if st := tc.Stats(); st.Active != 2 {
+		t.Errorf("%+v: it had to wait until the silent one was given up", st)
+	}
+	second := dialTest(t, ln.Addr().String())
+	io.WriteString(second, "PROXY TCP4 192.0.2.1 192.0.2.2 1001 80\r\nhello")
+	if got, _ := ends(t, second); got != "" {
+		t.Errorf("the second of a client that may have one gets %q", got)
+	}
+	silent.Close()
+	c.Close()
+	stop()
+	if st := tc.Stats(); st.Active != 0 || st.Refused != 1 || st.Accepted != 3 {
+		t.Errorf("%+v", st)
+	}
+}
