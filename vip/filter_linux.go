@@ -44,7 +44,7 @@ func (k *linuxKernel) sweep(addrs []netip.Addr) error {
 func openFilter() (*filter, error) {
 	conn, err := nftables.New(nftables.AsLasting())
 	if err != nil {
-		return nil, fmt.Errorf("vip: nftables: %w", err)
+		return nil, fmt.Errorf("nftables: %w", err)
 	}
 	return &filter{conn: conn, own: make(map[string]bool)}, nil
 }
