@@ -5,10 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
+
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,15 +26,20 @@ import (
 // off is broken off towards the client too.
 //
 // Backends get X-Forwarded-For (appended to), X-Forwarded-Proto,
-// X-Forwarded-Host and X-Real-IP, and the client's Host.
+// X-Forwarded-Host and X-Real-IP, and the client's Host. Trailers are passed on if
+// they were announced and have no say in how the message is understood.
 type Handler struct {
 	// Pool is where requests go. Required. KeyHash uses the request's path.
 	Pool *Pool
 	// ConnectTimeout bounds each attempt to reach a backend. Default 5 s.
 	ConnectTimeout time.Duration
-	// Timeout is the longest silence of a backend, or of its reading, that is
-	// accepted while a request is under way. Default 60 s.
+	// Timeout is the longest silence of a backend that is accepted once it has the
+	// request, and the longest time that it may take nothing of it. Default 60 s.
 	Timeout time.Duration
+	// ClientTimeout is the longest silence of a client while the body of its request
+	// is awaited, which is then answered with 408, and the longest time that it may
+	// take nothing of the response. Default 60 s.
+	ClientTimeout time.Duration
 	// TunnelTimeout is the same for upgraded connections such as WebSockets.
 	// Default 1 h.
 	TunnelTimeout time.Duration
@@ -48,24 +56,25 @@ type Handler struct {
 	// to clients; an empty value removes the header. In values, ${client} is the
 	// client's address, ${local} the one it connected to, ${backend} the backend's
 	// name and, in responses, ${source} this host's address in the connection to
-	// the backend. Names keep the case they are written in.
+	// the backend. Names keep the case they are written in. Headers on which
+	// the framing of messages depends cannot be set.
 	RequestHeaders, ResponseHeaders map[string]string
-	// BackendTLS makes connections to backends use TLS.
+	// BackendTLS makes connections to backends use TLS. Without a ServerName the
+	// host of the backend's address is verified.
 	BackendTLS *tls.Config
 	// Record is told of each request that has ended; it must not block.
 	Record func(Record)
 	// Logger gets failures of backends. nil: silent.
 	Logger *slog.Logger
 
-	once    sync.Once
-	invalid error
-	log     *slog.Logger
-	// Two sets of connections: requests that cannot be repeated only use those
-	// that have not been idle for long, because a backend may be closing others
-	// at this very moment.
-	repeatable, fresh *http.Transport
-	tunnels           registry
-	counters          counters
+	once     sync.Once
+	invalid  error
+	log      *slog.Logger
+	connect  func(context.Context, Pick) (net.Conn, error)
+	idle     idleConns
+	sessions registry // One per request.
+	unwatch  func()
+	counters counters
 }
 
 // Validate checks h and fills in its defaults. Before the first request it
@@ -81,10 +90,12 @@ func (h *Handler) validate() error {
 	}
 	setDefault(&h.ConnectTimeout, 5*time.Second)
 	setDefault(&h.Timeout, 60*time.Second)
+	setDefault(&h.ClientTimeout, 60*time.Second)
 	setDefault(&h.TunnelTimeout, time.Hour)
 	setDefault(&h.Tries, 3)
 	for what, d := range map[string]time.Duration{
-		"connect timeout": h.ConnectTimeout, "timeout": h.Timeout, "tunnel timeout": h.TunnelTimeout,
+		"connect timeout": h.ConnectTimeout, "timeout": h.Timeout, "client timeout": h.ClientTimeout,
+		"tunnel timeout": h.TunnelTimeout,
 	} {
 		if d < 0 {
 			return fmt.Errorf("lb: Handler: %s %v: must not be negative", what, d)
@@ -96,29 +107,70 @@ func (h *Handler) validate() error {
 	if h.MaxBody < 0 {
 		return fmt.Errorf("lb: Handler: max body %d: must not be negative", h.MaxBody)
 	}
+	if err := h.validateHeaders(); err != nil {
+		return err
+	}
+	if err := h.validateTLS(); err != nil {
+		return err
+	}
+	h.log = limitedLog(h.Logger)
+	if h.connect == nil {
+		h.connect = (&TCP{ConnectTimeout: h.ConnectTimeout, BackendTLS: h.BackendTLS}).dialBackend
+	}
+	h.unwatch = h.Pool.watchGone(func(s *server) {
+		h.sessions.cut(s)
+		h.idle.drop(s)
+	})
+	return nil
+}
+
+func (h *Handler) validateHeaders() error {
 	for _, headers := range []map[string]string{h.RequestHeaders, h.ResponseHeaders} {
 		for name, value := range headers {
 			if !validHeader(name, value) {
 				return fmt.Errorf("lb: Handler: header %q: %q: not a valid header", name, value)
 			}
+			if slices.Contains(unsettable, http.CanonicalHeaderKey(name)) {
+				return fmt.Errorf("lb: Handler: header %q: %q: cannot be set or removed: the proxy itself decides on it", name, value)
+			}
 		}
 	}
-	h.log = limitedLog(h.Logger)
-	h.Pool.watchGone(h.tunnels.cut)
-	h.repeatable = h.newTransport(30 * time.Second)
-	h.fresh = h.newTransport(time.Second)
+	hosts := 0
+	for name, value := range h.RequestHeaders {
+		if strings.EqualFold(name, "Host") {
+			if hosts++; hosts > 1 || value == "" || strings.ContainsAny(value, " \t") {
+				return fmt.Errorf("lb: Handler: header %q: %q: every request needs one Host", name, value)
+			}
+		}
+	}
 	return nil
 }
 
-// Shutdown waits for the upgraded connections, which an http.Server does not
-// know any more, cuts them when ctx ends, and closes idle connections to backends.
+// validateTLS checks what can be known now: later updates of the pool may bring other
+// backends.
+func (h *Handler) validateTLS() error {
+	if h.BackendTLS == nil || h.BackendTLS.ServerName != "" || h.BackendTLS.InsecureSkipVerify {
+		return nil
+	}
+	for _, m := range h.Pool.snap.Load().all {
+		if strings.HasPrefix(m.Address, "unix:") {
+			return fmt.Errorf("lb: Handler: backend %s: TLS over a Unix socket needs a ServerName to verify", m.Name)
+		}
+	}
+	return nil
+}
+
+// Shutdown waits for the requests under way and for upgraded connections, which an
+// http.Server does not know any more, and cuts them when ctx ends. It closes idle
+// connections to backends and lets go of the pool. Requests that come later are
+// served, without upgrades.
 func (h *Handler) Shutdown(ctx context.Context) {
 	if h.Validate() != nil {
 		return
 	}
-	h.tunnels.drain(ctx)
-	h.repeatable.CloseIdleConnections()
-	h.fresh.CloseIdleConnections()
+	h.sessions.drain(ctx)
+	h.idle.close()
+	h.unwatch()
 }
 
 // ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler, which
@@ -128,166 +180,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "load balancer misconfigured", http.StatusInternalServerError)
 		return
 	}
-	if r.Method == http.MethodConnect {
-		reply(w, http.StatusMethodNotAllowed)
-		return
-	}
-	if h.MaxBody > 0 {
-		if r.ContentLength > h.MaxBody {
-			reply(w, http.StatusRequestEntityTooLarge)
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, h.MaxBody)
-	}
-	// Without it net/http would read the whole request before it lets the
-	// response begin.
-	_ = http.NewResponseController(w).EnableFullDuplex()
-	x := &exchange{h: h, w: w, in: r, client: remoteAddr(r), body: newReplayBody(r)}
-	x.record.Start = time.Now()
-	h.counters.accepted.Add(1)
-	h.counters.active.Add(1)
+	x := newExchange(h, w, r)
 	defer x.ended()
-	x.header = x.requestHeader()
-	whole := false
-	defer func() {
-		if !x.body.finish(w, whole) && whole && r.ProtoMajor == 1 {
-			// The response has been sent, but net/http would wait for the request.
-			panic(http.ErrAbortHandler)
-		}
-	}()
-	res, pick, err := x.send()
-	if err != nil {
-		x.fail(err)
-	} else {
-		x.respond(res, pick)
-	}
-	whole = true
+	x.serve()
 }
 
 // Stats returns what h has done: Accepted counts requests.
 func (h *Handler) Stats() Stats { return h.counters.stats() }
-
-// ended accounts for a request that is over, also one that was broken off.
-func (x *exchange) ended() {
-	r, c := &x.record, &x.h.counters
-	r.Service, r.Client, r.Duration = x.h.Pool.config().Name, x.client, time.Since(r.Start)
-	r.Received += x.body.taken()
-	c.active.Add(-1)
-	c.received.Add(uint64(r.Received))
-	c.sent.Add(uint64(r.Sent))
-	c.retries.Add(uint64(r.Retries))
-	if x.pick.pool != nil {
-		r.Backend = x.pick.Backend()
-		x.pick.Transferred(r.Received, r.Sent)
-	}
-	if x.h.Record != nil {
-		x.h.Record(*r)
-	}
-}
-
-// reply sends an error of our own.
-func reply(w http.ResponseWriter, status int) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, "%d %s\n", status, http.StatusText(status))
-}
-
-// remoteAddr is the client's address; zero if it is not an IP address.
-func remoteAddr(r *http.Request) netip.AddrPort {
-	a, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}
-
-// fail answers a request that no backend has answered.
-func (x *exchange) fail(err error) {
-	x.record.Reason = err.Error()
-	x.h.counters.failed.Add(1)
-	if x.in.Context().Err() != nil {
-		// The client is gone.
-		panic(http.ErrAbortHandler)
-	}
-	status := http.StatusBadGateway
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		status = http.StatusRequestEntityTooLarge
-	case x.body.failed() != nil:
-		status = http.StatusBadRequest
-	case errors.Is(err, ErrNoBackend), errors.Is(err, ErrBusy):
-		status = http.StatusServiceUnavailable
-	case isTimeout(err):
-		status = http.StatusGatewayTimeout
-	}
-	x.h.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
-		"status", status, "error", err)
-	x.record.Status = status
-	reply(x.w, status)
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
-
-// respond passes the response on.
-func (x *exchange) respond(res *http.Response, pick Pick) {
-	x.record.Connect, x.record.Status, x.pick = time.Since(x.record.Start), res.StatusCode, pick
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		x.tunnel(res, pick)
-		return
-	}
-	result := Neutral
-	defer func() { pick.Done(result) }()
-	defer res.Body.Close()
-	x.responseHeader(res, pick)
-	announced := len(res.Trailer)
-	x.w.WriteHeader(res.StatusCode)
-	// A body of unknown length may be a stream of events: none may wait.
-	flush := func() {}
-	if res.ContentLength < 0 {
-		rc := http.NewResponseController(x.w)
-		flush = func() { _ = rc.Flush() }
-		flush()
-	}
-	if blamed, err := x.copyBody(res.Body, flush); err != nil {
-		x.record.Reason = err.Error()
-		if blamed && x.in.Context().Err() == nil {
-			result = Failure
-			x.h.log.Warn("response broken off", "backend", pick.Backend(), "error", err)
-		}
-		// Ending normally would make the truncated response look complete.
-		panic(http.ErrAbortHandler)
-	}
-	result = Success
-	for name, values := range res.Trailer {
-		if announced != len(res.Trailer) {
-			name = http.TrailerPrefix + name
-		}
-		x.w.Header()[name] = values
-	}
-}
-
-// copyBody copies src to the client; blamed tells whether it was src that failed.
-func (x *exchange) copyBody(src io.Reader, flush func()) (blamed bool, err error) {
-	buf := relayBuffers.Get().(*[relayBuffer]byte)
-	defer relayBuffers.Put(buf)
-	for {
-		n, err := src.Read(buf[:])
-		if n > 0 {
-			if _, err := x.w.Write(buf[:n]); err != nil {
-				return false, err
-			}
-			x.record.Sent += int64(n)
-			flush()
-		}
-		if err == io.EOF {
-			return false, nil
-		}
-		if err != nil {
-			return true, err
-		}
-	}
-}

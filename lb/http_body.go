@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,37 +16,54 @@ const replayLimit = 64 << 10
 // read of an attempt that has failed may still be waiting for the client while
 // the next is under way; what it gets is not lost.
 type replayBody struct {
-	in *http.Request
+	in      *http.Request
+	limited io.Reader // The body, up to the limit.
+	rc      *http.ResponseController
+	timeout time.Duration // Of each read.
+
+	over atomic.Bool // The body has been read to its end.
 
 	mu      sync.Mutex
+	idle    sync.Cond // With mu: reading has become false.
+	reading bool      // A read is waiting for the client.
 	kept    []byte
 	read    int64 // Bytes taken from the client.
 	err     error // How the client's body ended, io.EOF if well.
 	stopped bool
-	out     *http.Request // The latest attempt; gets the trailers.
 }
 
-var errBodyOver = errors.New("lb: request body is no longer available")
+var (
+	errBodyOver   = errors.New("lb: request body is no longer available")
+	errBodyLength = errors.New("lb: request body is longer than its Content-Length")
+)
 
-// newReplayBody returns the body of r, or one that knows that r has none.
-func newReplayBody(r *http.Request) *replayBody {
-	b := &replayBody{in: r}
-	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+// newReplayBody returns the body of r, or one that knows that r has none. More than
+// limit bytes, unless that is 0, are an error.
+func newReplayBody(r *http.Request, rc *http.ResponseController, limit int64, timeout time.Duration) *replayBody {
+	b := &replayBody{in: r, limited: r.Body, rc: rc, timeout: timeout}
+	b.idle.L = &b.mu
+	switch {
+	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0:
 		b.err = io.EOF
+		b.over.Store(true)
+	case limit > 0:
+		b.limited = http.MaxBytesReader(nil, r.Body, limit)
 	}
 	return b
 }
 
-// attempt gives out a reader of the whole body.
-func (b *replayBody) attempt(out *http.Request) io.ReadCloser {
+// attempt gives out a reader of the whole body; nil if there is none.
+func (b *replayBody) attempt() io.Reader {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.out = out
-	if b.read == 0 && b.err == io.EOF {
-		return http.NoBody
+	if b.read == 0 && b.err == io.EOF && b.in.ContentLength >= 0 {
+		return nil
 	}
 	return &bodyReader{b: b}
 }
+
+// begun tells whether some of the body was read before.
+func (b *replayBody) begun() bool { return b.taken() > 0 }
 
 // replayable tells whether another attempt would see the whole body.
 func (b *replayBody) replayable() bool {
@@ -71,36 +89,27 @@ func (b *replayBody) taken() int64 {
 	return b.read
 }
 
-// drainFor bounds the wait for the rest of a body that the backend did not want.
-const drainFor = 500 * time.Millisecond
-
-// finish ends all reading before the handler returns, when the server takes the
-// connection back; whole tells that a response was written. A transport may still
-// be reading for a backend that has answered early. In full-duplex mode net/http
-// must not find the body's end by itself after that: it would begin to wait for the
-// next request twice, and panic. So the rest is read here, for a while; false if
-// that was not enough.
-func (b *replayBody) finish(w http.ResponseWriter, whole bool) bool {
-	if b.mu.TryLock() {
-		over := b.err != nil
-		b.stopped = over
-		b.mu.Unlock()
-		if over {
-			return true
-		}
-	}
-	rc := http.NewResponseController(w)
-	wait := time.Duration(0)
-	if whole {
-		_ = rc.Flush()
-		wait = drainFor
-	}
-	// It also wakes up a read that is under way.
-	_ = rc.SetReadDeadline(time.Now().Add(wait))
+// trailer returns those of the names that came after the body.
+func (b *replayBody) trailer(names []string) http.Header {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stopped = true
-	if whole && b.err == nil {
+	trailer := make(http.Header)
+	if b.err == io.EOF {
+		for _, name := range names {
+			copyTrailer(trailer, name, b.in.Trailer[name])
+		}
+	}
+	return trailer
+}
+
+// drain reads what is left of the body, until the deadline; false if that was not
+// enough, or the end of the body is not to be found.
+func (b *replayBody) drain(deadline time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.interrupt(deadline)
+	var tooLarge *http.MaxBytesError
+	if b.err == nil || errors.As(b.err, &tooLarge) {
 		if _, b.err = io.Copy(io.Discard, b.in.Body); b.err == nil {
 			b.err = io.EOF
 		}
@@ -108,10 +117,31 @@ func (b *replayBody) finish(w http.ResponseWriter, whole bool) bool {
 	if b.err != io.EOF {
 		return false
 	}
-	_ = rc.SetReadDeadline(time.Time{})
+	_ = b.rc.SetReadDeadline(time.Time{})
+	b.over.Store(true)
 	return true
 }
 
+// stop ends all reading: the server takes the connection back.
+func (b *replayBody) stop() {
+	if !b.over.Load() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.interrupt(time.Unix(1, 0))
+	}
+}
+
+// interrupt lets no read begin any more, and waits for the one that is under way, until
+// the deadline at most. b.mu is held.
+func (b *replayBody) interrupt(deadline time.Time) {
+	b.stopped = true
+	_ = b.rc.SetReadDeadline(deadline)
+	for b.reading {
+		b.idle.Wait()
+	}
+}
+
+// bodyReader is one attempt's view of the body.
 type bodyReader struct {
 	b  *replayBody
 	at int64
@@ -121,9 +151,10 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	b := r.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for b.reading && r.at == b.read {
+		b.idle.Wait() // What another attempt reads is for this one.
+	}
 	switch {
-	case b.stopped:
-		return 0, errBodyOver
 	case r.at < int64(len(b.kept)):
 		n := copy(p, b.kept[r.at:])
 		r.at += int64(n)
@@ -132,28 +163,51 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		return 0, errBodyOver
 	case b.err != nil:
 		return 0, b.err
+	case b.stopped:
+		return 0, errBodyOver
 	}
-	n, err := b.in.Body.Read(p)
+	n, err := b.fetch(p)
+	r.at += int64(n)
+	return n, err
+}
+
+// fetch reads from the client. b.mu is held, but not while it waits.
+func (b *replayBody) fetch(p []byte) (int, error) {
+	deadline := time.Now().Add(b.timeout)
+	_ = b.rc.SetReadDeadline(deadline)
+	n, err := b.wait(p)
+	if length := b.in.ContentLength; length >= 0 {
+		// A wrapped body may be anything.
+		if b.read+int64(n) > length {
+			n, err = 0, errBodyLength
+		} else if err == io.EOF && b.read+int64(n) < length {
+			err = io.ErrUnexpectedEOF
+		}
+	}
 	if b.read+int64(n) <= replayLimit {
 		b.kept = append(b.kept, p[:n]...)
 	} else {
 		b.kept = nil
 	}
 	b.read += int64(n)
-	r.at += int64(n)
-	if err != nil {
-		b.err = err
+	if isTimeout(err) && time.Now().Before(deadline) {
+		err = errBodyOver // It was interrupted.
 	}
-	if err == io.EOF {
-		// The trailers have just been read; the transport sends its own copy. It
-		// gets only those that were announced: it has no map without any.
-		for name := range b.out.Trailer {
-			b.out.Trailer[name] = b.in.Trailer[name]
-		}
+	if err == io.EOF && !b.stopped {
+		_ = b.rc.SetReadDeadline(time.Time{})
 	}
+	b.err = err
+	b.over.Store(err == io.EOF)
 	return n, err
 }
 
-// Close leaves the client's body open: another attempt may need it, and the server
-// closes it in the end.
-func (r *bodyReader) Close() error { return nil }
+func (b *replayBody) wait(p []byte) (int, error) {
+	b.reading = true
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		b.reading = false
+		b.idle.Broadcast()
+	}()
+	return b.limited.Read(p)
+}

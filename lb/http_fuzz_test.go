@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -86,6 +87,7 @@ func newFuzzFront(f *testing.F) *fuzzFront {
 	if err != nil {
 		f.Fatal(err)
 	}
+	t.handler.Logger = slog.New(slog.NewTextHandler(t, &slog.HandlerOptions{Level: slog.LevelError}))
 	t.handler.Pool = newPool(f, PoolConfig{Backends: []Backend{{Address: "unix:" + backend.Addr().String()}}})
 	srv := &http.Server{Handler: &t.handler, ErrorLog: log.New(t, "", 0)}
 	go srv.Serve(fromTCP{ln})
@@ -141,7 +143,7 @@ func (t *fuzzFront) once(tt *testing.T, request, response []byte) {
 	}
 }
 
-// Write gets what net/http logs.
+// Write gets what net/http and the Handler log.
 func (t *fuzzFront) Write(b []byte) (int, error) {
 	if bytes.Contains(b, []byte("panic")) {
 		s := string(b)

@@ -1,129 +1,22 @@
 package lb
 
 import (
+	"bufio"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
+	"io"
+	"maps"
 	"net/http"
-	"net/http/httptrace"
-	"net/netip"
-	"net/textproto"
-	"strings"
-	"sync"
-	"sync/atomic"
+	"net/http/httputil"
 	"time"
 )
 
-// exchange is one request on its way to a backend and back.
-type exchange struct {
-	h      *Handler
-	w      http.ResponseWriter
-	in     *http.Request
-	client netip.AddrPort
-	header http.Header // Of the request to the backend.
-	body   *replayBody
-	source net.Addr // Local address of the connection to the backend.
-	pick   Pick     // Who answered; zero if nobody did.
-	record Record
-}
+// errStale: a kept connection was closed instead of an answer.
+var errStale = errors.New("kept connection was closed")
 
-// newTransport keeps connections to backends for as long as they may be idle.
-func (h *Handler) newTransport(idle time.Duration) *http.Transport {
-	return &http.Transport{
-		DialContext:            h.dial,
-		TLSClientConfig:        h.BackendTLS,
-		TLSHandshakeTimeout:    h.ConnectTimeout,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    1024,
-		IdleConnTimeout:        idle,
-		ResponseHeaderTimeout:  h.Timeout,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
-}
-
-// dialError marks errors of connecting: nothing was sent.
-type dialError struct{ error }
-
-func (e dialError) Unwrap() error { return e.error }
-
-func (h *Handler) dial(ctx context.Context, _, host string) (net.Conn, error) {
-	d := net.Dialer{Timeout: h.ConnectTimeout, KeepAlive: -1}
-	network, address := network(addressOf(host))
-	c, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, dialError{err}
-	}
-	u := &upstreamConn{Conn: c}
-	u.timeout.Store(int64(h.Timeout))
-	return u, nil
-}
-
-// hostOf is how a backend's address is written in a URL, and addressOf its
-// reverse: http.Transport knows only host:port.
-func hostOf(address string) string {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return hex.EncodeToString([]byte(path)) + ".unix:80"
-	}
-	return address
-}
-
-func addressOf(host string) string {
-	if name, ok := strings.CutSuffix(host, ".unix:80"); ok {
-		if path, err := hex.DecodeString(name); err == nil {
-			return "unix:" + string(path)
-		}
-	}
-	return host
-}
-
-// upstreamConn is a connection to a backend that times out when nothing moves,
-// and counts what was sent.
-type upstreamConn struct {
-	net.Conn
-	timeout atomic.Int64
-	written atomic.Int64
-}
-
-func (c *upstreamConn) deadline() time.Time {
-	return time.Now().Add(time.Duration(c.timeout.Load()))
-}
-
-func (c *upstreamConn) Read(p []byte) (int, error) {
-	_ = c.Conn.SetReadDeadline(c.deadline())
-	return c.Conn.Read(p)
-}
-
-// Write also gives a pending read more time: while an upload goes on, a
-// backend need not answer.
-func (c *upstreamConn) Write(p []byte) (int, error) {
-	_ = c.Conn.SetDeadline(c.deadline())
-	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
-	return n, err
-}
-
-func (c *upstreamConn) CloseWrite() error {
-	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
-
-// upstream finds the upstreamConn below a connection of the transport.
-func upstream(c net.Conn) *upstreamConn {
-	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-		c = t.NetConn()
-	}
-	u, _ := c.(*upstreamConn)
-	return u
-}
-
-// send gets a response from some backend. The caller must close its body and
-// call the pick's Done.
-func (x *exchange) send() (*http.Response, Pick, error) {
+// send gets a response from some backend, x.pick; if there is none, x.pick is zero.
+func (x *exchange) send() (*http.Response, error) {
 	flow := Flow{Client: x.client, Key: x.in.URL.Path}
 	var last error
 	for range x.h.Tries {
@@ -132,29 +25,44 @@ func (x *exchange) send() (*http.Response, Pick, error) {
 			if last != nil {
 				err = last // More to the point than that nobody else is left.
 			}
-			return nil, Pick{}, err
+			return nil, err
 		}
-		res, sent, err := x.try(pick)
+		x.pick = pick
+		res, err := x.try()
 		if err == nil {
-			return res, pick, nil
+			return res, nil
 		}
 		last = fmt.Errorf("backend %s: %w", pick.Backend(), err)
-		if x.in.Context().Err() != nil || x.body.failed() != nil {
-			pick.Done(Neutral)
-			return nil, Pick{}, last
-		}
-		if sent == stale {
-			pick.Done(Neutral)
-		} else {
-			pick.Done(Failure)
+		repeatable := x.repeatable()
+		result := x.blame(err)
+		x.drop()
+		x.pick = Pick{}
+		pick.Done(result)
+		if result == Failure {
 			x.record.Retries++
 			x.h.log.Info("backend failed", "backend", pick.Backend(), "error", err)
 		}
-		if !x.body.replayable() || sent != unsent && !x.idempotent() {
-			return nil, Pick{}, last
+		if !repeatable || starved(err) {
+			return nil, last
 		}
 	}
-	return nil, Pick{}, last
+	return nil, last
+}
+
+// blame is what an attempt that failed says about the backend.
+func (x *exchange) blame(err error) Result {
+	switch {
+	case x.in.Context().Err() != nil, x.body.failed() != nil, x.session.interrupted() != nil,
+		errors.Is(err, errStale), errors.Is(err, errBodyOver):
+		return Neutral
+	}
+	return blame(err)
+}
+
+// repeatable tells whether there may be another attempt after one that has failed.
+func (x *exchange) repeatable() bool {
+	return x.in.Context().Err() == nil && x.session.interrupted() != errCut &&
+		x.body.replayable() && (x.idempotent() || x.up == nil || x.up.written.Load() == 0)
 }
 
 // idempotent as nginx has it (proxy_next_upstream).
@@ -166,119 +74,287 @@ func (x *exchange) idempotent() bool {
 	return true
 }
 
-// sending says how far an attempt that failed had come.
-type sending int
-
-const (
-	unsent sending = iota // Not one byte went out.
-	sent
-	stale // Sent on a kept connection that the backend has ended: not a failure.
-)
-
-// try sends the request to one backend.
-func (x *exchange) try(pick Pick) (*http.Response, sending, error) {
-	out := x.request(pick)
-	var conn atomic.Pointer[upstreamConn]
-	var before atomic.Int64
-	var reused atomic.Bool
-	informational := &informational{w: x.w, open: true}
-	defer informational.close()
-	trace := &httptrace.ClientTrace{
-		GotConn: func(i httptrace.GotConnInfo) {
-			u := upstream(i.Conn)
-			conn.Store(u)
-			before.Store(u.written.Load())
-			reused.Store(i.Reused)
-		},
-		Got1xxResponse: informational.pass,
-	}
-	out = out.WithContext(httptrace.WithClientTrace(x.in.Context(), trace))
-	out.Body = x.body.attempt(out)
-	transport := x.h.fresh
+// try sends the request to x.pick and waits for the header of the response.
+func (x *exchange) try() (*http.Response, error) {
+	// For longer than try: until drop or keep.
+	ctx, cancel := context.WithCancel(x.in.Context())
+	x.cancel = cancel
+	x.session.dialing(x.pick.member.server, cancel)
+	limit := freshFor
 	if x.idempotent() {
-		transport = x.h.repeatable
+		limit = idleFor
 	}
-	res, err := transport.RoundTrip(out)
-	u := conn.Load()
-	if err == nil && res.StatusCode < 100 {
-		res.Body.Close() // The server would panic.
-		err = fmt.Errorf("status %d", res.StatusCode)
-	}
-	if err == nil {
-		x.source = u.LocalAddr()
-		if res.StatusCode == http.StatusSwitchingProtocols {
-			u.timeout.Store(int64(x.h.TunnelTimeout))
+	if u := x.h.idle.take(destinationOf(x.pick), limit); u != nil {
+		res, err := x.attempt(ctx, u)
+		if err == nil || u.heard || isTimeout(err) || x.blame(err) == Neutral {
+			return res, err
 		}
-		return res, sent, nil
-	}
-	var de dialError
-	switch {
-	case errors.As(err, &de), u == nil, u.written.Load() == before.Load():
-		return nil, unsent, err
-	case reused.Load() && !isTimeout(err):
-		return nil, stale, err
-	}
-	return nil, sent, err
-}
-
-// request makes the request for one attempt.
-func (x *exchange) request(pick Pick) *http.Request {
-	u := *x.in.URL
-	u.Scheme, u.Host, u.User, u.Fragment = "http", hostOf(pick.Address()), nil, ""
-	if x.h.BackendTLS != nil {
-		u.Scheme = "https"
-	}
-	out := &http.Request{
-		Method: x.in.Method, URL: &u, Host: x.in.Host, Header: x.header,
-		ContentLength: x.in.ContentLength,
-		Proto:         "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}
-	if len(x.in.Trailer) > 0 {
-		out.Trailer = make(http.Header, len(x.in.Trailer))
-		for name := range x.in.Trailer {
-			out.Trailer[name] = nil
+		// A backend may close an idle connection whenever it likes.
+		if !x.repeatable() {
+			return nil, fmt.Errorf("%w: %w", errStale, err)
 		}
+		u.Close()
+		x.up = nil
 	}
-	if strings.Contains(x.header.Get("Expect"), "100-continue") && x.body.replaying() {
-		// The client has been told to continue: nobody waits any more.
-		out.Header = x.header.Clone()
-		out.Header.Del("Expect")
+	u, err := x.h.dial(ctx, x.pick)
+	if err != nil {
+		if interrupted := x.session.interrupted(); interrupted != nil {
+			err = interrupted
+		}
+		return nil, err
 	}
-	return out
+	return x.attempt(ctx, u)
 }
 
-// replaying tells whether some of the body was read before.
-func (b *replayBody) replaying() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.read > 0
+// attempt sends the request on u.
+func (x *exchange) attempt(ctx context.Context, u *upstream) (*http.Response, error) {
+	u.begin()
+	x.up = u
+	x.unwatch = context.AfterFunc(ctx, func() { u.Close() })
+	x.record.Connect = time.Since(x.record.Start)
+	x.upload = x.startUpload(u)
+	res, err := x.readHeader(u)
+	if err == nil && x.session.attach(u, x.pick.member.server) {
+		return res, nil
+	}
+	if interrupted := x.session.interrupted(); interrupted != nil {
+		return nil, interrupted
+	}
+	select {
+	case <-x.upload.done:
+		if x.upload.err != nil {
+			err = x.upload.err // The cause.
+		}
+	default:
+	}
+	return nil, err
 }
 
-// informational passes 1xx responses on, as long as no final one was chosen.
-type informational struct {
-	mu   sync.Mutex
-	w    http.ResponseWriter
-	open bool
+// readHeader reads the header of the response, and passes on informational ones that
+// come before it.
+func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
+	for {
+		res, err := http.ReadResponse(u.r, x.in)
+		switch {
+		case err != nil && u.err != nil && u.err != io.EOF:
+			return nil, u.err // A line that was cut short may only look malformed.
+		case err != nil:
+			return nil, err
+		case res.ProtoMajor != 1 || res.StatusCode < 100:
+			return nil, fmt.Errorf("response %s %s", res.Proto, res.Status)
+		case res.StatusCode == http.StatusContinue:
+			x.upload.proceed()
+			continue
+		case res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols:
+			x.informational(res.StatusCode, res.Header)
+			continue
+		}
+		for name, values := range res.Header {
+			for _, value := range values {
+				if !validHeader(name, value) {
+					return nil, fmt.Errorf("response header %q: %q: not valid", name, value)
+				}
+			}
+		}
+		u.headerLeft = -1
+		close(x.upload.answered)
+		return res, nil
+	}
 }
 
-func (i *informational) pass(code int, header textproto.MIMEHeader) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	// 100 is sent by the server when the body is read.
-	if !i.open || code == http.StatusContinue {
-		return nil
+// informational passes a 1xx response on, as long as no final one was chosen. It
+// may be called by the upload too.
+func (x *exchange) informational(code int, header http.Header) {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	// HTTP/1.0 clients would take it for the final one (RFC 9110 §15.2).
+	if x.answering || !x.in.ProtoAtLeast(1, 1) {
+		return
 	}
-	h := i.w.Header()
-	for name, values := range header {
-		h[name] = values
-	}
-	i.w.WriteHeader(code)
+	x.awaitClient()
+	removeHopByHop(header)
+	h := x.w.Header()
+	final := h.Clone() // What is set already, for that one.
+	maps.Copy(h, header)
+	x.w.WriteHeader(code)
 	clear(h)
-	return nil
+	maps.Copy(h, final)
 }
 
-func (i *informational) close() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.open = false
+// drop closes the connection to the backend, if there is one.
+func (x *exchange) drop() {
+	if x.cancel != nil {
+		x.cancel()
+		x.cancel = nil
+	}
+	if x.up != nil {
+		x.up.Close()
+		x.up = nil
+	}
+}
+
+// keep puts the connection to the backend aside for other requests, if request and
+// response have both been transferred to their end, and no more.
+func (x *exchange) keep(res *http.Response) {
+	u := x.up
+	if !x.uploadedWhole() || res.Close || u.r.Buffered() > 0 || !x.unwatch() || !x.session.detach() {
+		return
+	}
+	x.up = nil
+	x.h.idle.put(u)
+}
+
+// detach takes the backend's connection away from s; false if s was cut.
+func (s *session) detach() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.backend, s.server = nil, nil
+	return !s.dead
+}
+
+// sentWithin is how long an upload may take to notice that it is complete.
+const sentWithin = 50 * time.Millisecond
+
+// uploadedWhole tells whether the backend has got the whole request.
+func (x *exchange) uploadedWhole() bool {
+	if !x.body.over.Load() {
+		return false
+	}
+	timer := time.NewTimer(sentWithin)
+	defer timer.Stop()
+	select {
+	case <-x.upload.done:
+		return x.upload.err == nil
+	case <-timer.C:
+		return false
+	}
+}
+
+// upload is a request on its way to a backend.
+type upload struct {
+	answered  chan struct{} // Closed when the final response has begun.
+	continued chan struct{} // Closed when the backend asks for the body.
+	done      chan struct{}
+	err       error // Valid once done is closed.
+}
+
+// proceed tells that the backend has asked for the body.
+func (up *upload) proceed() {
+	select {
+	case <-up.continued:
+	default:
+		close(up.continued)
+	}
+}
+
+// errNotWanted: the backend has answered without asking for the body.
+var errNotWanted = errors.New("request body is not wanted")
+
+// continueWithin is how long a backend has time to ask for a body or refuse it
+// before it gets it unasked (RFC 9110 §10.1.1).
+const continueWithin = time.Second
+
+// startUpload sends the request on u: the header now, the body while the response
+// is awaited.
+func (x *exchange) startUpload(u *upstream) *upload {
+	up := &upload{answered: make(chan struct{}), continued: make(chan struct{}), done: make(chan struct{})}
+	body := x.body.attempt()
+	expect := body != nil && x.expect && !x.body.begun()
+	x.writeHead(u.w, body != nil, expect)
+	up.err = u.w.Flush()
+	if up.err != nil || body == nil {
+		x.uploaded(u, up.err)
+		close(up.done)
+		return up
+	}
+	go func() {
+		defer close(up.done)
+		defer func() {
+			// It reads from net/http's server, but that would not catch it here.
+			if p := recover(); p != nil {
+				x.h.log.Error("panic while a request was sent", "error", p)
+				up.err = fmt.Errorf("panic: %v", p)
+			}
+			x.uploaded(u, up.err)
+		}()
+		if expect && !x.continued(up) {
+			up.err = errNotWanted
+			return
+		}
+		up.err = x.writeBody(u, body)
+	}()
+	return up
+}
+
+// continued waits until the body may be sent, and asks the client for it.
+func (x *exchange) continued(up *upload) bool {
+	timer := time.NewTimer(continueWithin)
+	defer timer.Stop()
+	select {
+	case <-up.continued:
+	case <-timer.C:
+	case <-up.answered:
+		return false
+	}
+	if x.in.ProtoMajor == 1 {
+		// The server would do it by itself when it is read from, but not caring for
+		// an informational response that is being written.
+		x.informational(http.StatusContinue, nil)
+	}
+	return true
+}
+
+// uploaded is called when there is no more to send, with the reason.
+func (x *exchange) uploaded(u *upstream, err error) {
+	if x.body.failed() != nil || errors.Is(err, errBodyOver) || isTimeout(err) {
+		u.Close()
+		return
+	}
+	// A backend that takes no more may have answered before.
+	u.over()
+}
+
+// writeBody copies the request's body.
+func (x *exchange) writeBody(u *upstream, body io.Reader) error {
+	dst, end := x.framed(u.w)
+	buf := relayBuffers.Get().(*[relayBuffer]byte)
+	defer relayBuffers.Put(buf)
+	for {
+		n, err := body.Read(buf[:])
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return err
+			}
+			if err := u.w.Flush(); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return end()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// framed returns where the body goes, and what to do at its end.
+func (x *exchange) framed(w *bufio.Writer) (io.Writer, func() error) {
+	if x.in.ContentLength >= 0 {
+		return w, w.Flush
+	}
+	chunks := httputil.NewChunkedWriter(w)
+	return chunks, func() error {
+		if err := chunks.Close(); err != nil {
+			return err
+		}
+		return endChunks(w, x.body.trailer(x.trailers))
+	}
+}
+
+// endChunks ends a chunked body, after its last chunk (RFC 9112 §7.1.2).
+func endChunks(w *bufio.Writer, trailer http.Header) error {
+	_ = trailer.Write(w) // Errors stay until Flush.
+	_, _ = w.WriteString("\r\n")
+	return w.Flush()
 }

@@ -3,49 +3,61 @@ package lb
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 )
 
 // tunnel hands the connection over to the protocol that client and backend
 // have agreed on, a WebSocket for instance.
-func (x *exchange) tunnel(res *http.Response, pick Pick) {
-	backend, ok := res.Body.(io.ReadWriteCloser)
-	asked, got := x.header.Get("Upgrade"), upgradeOf(res.Header)
-	if !ok || asked == "" || !strings.EqualFold(asked, got) {
-		res.Body.Close()
-		pick.Done(Failure)
-		x.fail(fmt.Errorf("backend %s: switched to protocol %q, asked for %q", pick.Backend(), got, asked))
+func (x *exchange) tunnel(res *http.Response) {
+	switch chosen := upgradesOf(res.Header); {
+	case len(chosen) != 1 || !slices.ContainsFunc(x.upgrades, func(p string) bool { return strings.EqualFold(p, chosen[0]) }):
+		x.result = Failure
+		x.fail(fmt.Errorf("backend %s: switched to protocol %q, asked for %q", x.pick.Backend(), chosen, x.upgrades))
+		return
+	case !x.uploadedWhole():
+		x.fail(fmt.Errorf("backend %s: switched to protocol %q before the end of the request", x.pick.Backend(), chosen))
+		return
+	case !x.registered:
+		x.fail(errCut)
 		return
 	}
-	defer pick.Done(Success)
-	client, buffered, err := http.NewResponseController(x.w).Hijack()
+	s := &x.session
+	client, buffered, err := x.rc.Hijack()
 	if err != nil {
-		backend.Close()
 		x.fail(fmt.Errorf("taking over the client's connection: %w", err))
 		return
 	}
-	s := &session{client: &hijacked{client, buffered.Reader}, idle: x.h.TunnelTimeout}
-	s.attach(backend, pick.member.server)
-	if !x.h.tunnels.add(s) {
-		s.abort()
+	x.result = Success
+	defer client.Close()
+	// The server takes the end of what the client sends for the end of the request.
+	if !x.unwatch() {
 		return
 	}
-	defer x.h.tunnels.remove(s)
+	_ = x.up.SetDeadline(time.Time{}) // From now on the session's timeout counts.
+	x.up.sent.Store(false)
+	s.mu.Lock()
+	s.idle, s.client = x.h.TunnelTimeout, &hijacked{client, buffered.Reader}
+	s.mu.Unlock()
+	if !s.attach(&hijacked{x.up.Conn, x.up.r}, x.pick.member.server) {
+		return
+	}
 	// The response as it came, with what was negotiated about the protocol.
-	x.set(res.Header, x.h.ResponseHeaders, pick.Backend(), addrString(addrPort(x.source).Addr()))
+	x.set(res.Header, x.h.ResponseHeaders, x.pick.Backend(), x.source())
 	res.Body = nil
+	_ = client.SetWriteDeadline(time.Now().Add(x.h.ClientTimeout))
 	if res.Write(client) != nil {
-		s.abort()
 		return
 	}
+	_ = client.SetWriteDeadline(time.Time{})
 	s.relay()
-	x.record.Received, x.record.Sent = s.up.Load(), s.down.Load()
+	x.record.Received, x.record.Sent, x.record.Reason = s.up.Load()+x.body.taken(), s.down.Load(), s.why()
 }
 
-// hijacked is a connection taken over from net/http, with what it had read.
+// hijacked is a connection some of which is in a buffer.
 type hijacked struct {
 	net.Conn
 	r *bufio.Reader
@@ -53,12 +65,7 @@ type hijacked struct {
 
 func (h *hijacked) Read(p []byte) (int, error) { return h.r.Read(p) }
 
-func (h *hijacked) CloseWrite() error {
-	if cw, ok := h.Conn.(interface{ CloseWrite() error }); ok {
-		return cw.CloseWrite()
-	}
-	return nil
-}
+func (h *hijacked) CloseWrite() error { return closeWrite(h.Conn) }
 
 // NetConn returns the connection itself, as that of tls.Conn does.
 func (h *hijacked) NetConn() net.Conn { return h.Conn }

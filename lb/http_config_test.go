@@ -1,0 +1,247 @@
+package lb
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// tlsBackend is a web server with a certificate for a name, which tells what it was asked.
+func tlsBackend(t *testing.T, a *authority, host string) (port string) {
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: a.certificates(a.issue(host, host)).GetCertificate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s for %s", r.TLS.ServerName, r.Host)
+	})}
+	go srv.Serve(ln)
+	t.Cleanup(func() { srv.Close() })
+	_, port, _ = net.SplitHostPort(ln.Addr().String())
+	return port
+}
+
+// The name in the backend's address is verified, also when Run has resolved it; two
+// backends may even have the same address.
+func TestHandlerBackendTLS(t *testing.T) {
+	a := newAuthority(t)
+	port := tlsBackend(t, a, "app.test")
+	for _, tt := range []struct {
+		name     string
+		backends []string
+		server   string
+		want     []string
+	}{
+		{"name", []string{"app.test:" + port}, "", []string{"app.test for x"}},
+		{"wrong name", []string{"other.test:" + port}, "", []string{"502 Bad Gateway\n"}},
+		{"configured name", []string{"127.0.0.1:" + port}, "app.test", []string{"app.test for x"}},
+		{"address", []string{"127.0.0.1:" + port}, "", []string{"502 Bad Gateway\n"}},
+		{"two names of one address", []string{"app.test:" + port, "app.test.:" + port}, "", []string{"app.test for x", "app.test for x", "app.test for x"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := PoolConfig{MaxFails: -1, Lookup: func(context.Context, string) ([]netip.Addr, error) {
+				return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+			}}
+			var bs []Backend
+			for _, b := range tt.backends {
+				bs = append(bs, Backend{Address: b})
+			}
+			h := &Handler{BackendTLS: &tls.Config{RootCAs: a.pool, ServerName: tt.server}}
+			s := front(t, h)
+			cfg.Backends = bs
+			h.Pool.Reconfigure(cfg)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go h.Pool.Run(ctx)
+			waitFor(t, "the name to be resolved", func() bool {
+				for _, b := range h.Pool.Status().Backends {
+					if !strings.HasPrefix(b.Resolved, "127.0.0.1:") {
+						return false
+					}
+				}
+				return true
+			})
+			for _, want := range tt.want {
+				if got := rawRequest(t, s, aGet); got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
+// A name that is resolved anew leads to new connections.
+func TestKeptConnectionsFollowTheName(t *testing.T) {
+	b := webBackend(t, name("old"))
+	_, port, _ := net.SplitHostPort(b.Address)
+	ln, err := net.Listen("tcp", "127.0.0.2:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: name("new")}
+	go srv.Serve(ln)
+	defer srv.Close()
+	var address atomic.Value
+	address.Store("127.0.0.1")
+	h := new(Handler)
+	s := front(t, h)
+	h.Pool.Reconfigure(PoolConfig{Backends: []Backend{{Address: "app.test:" + port}}, ResolveInterval: time.Millisecond,
+		Lookup: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(address.Load().(string))}, nil
+		}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go h.Pool.Run(ctx)
+	for ip, want := range map[string]string{"127.0.0.1": "old", "127.0.0.2": "new"} {
+		address.Store(ip)
+		waitFor(t, "the name to be resolved", func() bool { return h.Pool.Status().Backends[0].Resolved == ip+":"+port })
+		if got := rawRequest(t, s, aGet); got != want {
+			t.Errorf("%s: got %q, want %q", ip, got, want)
+		}
+	}
+}
+
+// The configuration decides on the Host, and on nothing that the framing depends on.
+func TestConfiguredHost(t *testing.T) {
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s, %v, %s", r.Host, r.Header["Host"], r.Header.Get("X-Forwarded-Host"))
+	}
+	for _, tt := range []struct {
+		headers map[string]string
+		request string
+		want    string
+	}{
+		{nil, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "x, [], x"},
+		{nil, "GET / HTTP/1.1\r\nHost:\r\n\r\n", "LOCAL, [], "},
+		{nil, "GET / HTTP/1.0\r\n\r\n", "LOCAL, [], "},
+		{nil, "GET / HTTP/1.0\r\nHost: x\r\n\r\n", "x, [], x"},
+		{map[string]string{"Host": "app.test"}, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "app.test, [], x"},
+		{map[string]string{"host": "app.test:81"}, "GET / HTTP/1.0\r\n\r\n", "app.test:81, [], "},
+		{map[string]string{"HOST": "${local}"}, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "127.0.0.1, [], x"},
+	} {
+		s := front(t, &Handler{RequestHeaders: tt.headers}, webBackend(t, echo))
+		want := strings.ReplaceAll(tt.want, "LOCAL", s.Listener.Addr().String())
+		if got := rawRequest(t, s, tt.request); got != want {
+			t.Errorf("%v, %q: %q, want %q", tt.headers, tt.request, got, want)
+		}
+	}
+	p := newPool(t, PoolConfig{})
+	for _, headers := range []map[string]string{
+		{"Content-Length": "1"}, {"content-length": ""}, {"Transfer-Encoding": "chunked"}, {"Connection": "close"}, {"Upgrade": ""},
+		{"Trailer": "x"}, {"TE": "trailers"}, {"Keep-Alive": "1"}, {"Expect": "100-continue"},
+	} {
+		for _, h := range []*Handler{{Pool: p, RequestHeaders: headers}, {Pool: p, ResponseHeaders: headers}} {
+			if err := h.Validate(); err == nil || !strings.Contains(err.Error(), "cannot be set or removed") {
+				t.Errorf("%v: %v", headers, err)
+			}
+		}
+	}
+	for _, headers := range []map[string]string{{"Host": ""}, {"host": "a b"}, {"Host": "a", "host": "b"}} {
+		if err := (&Handler{Pool: p, RequestHeaders: headers}).Validate(); err == nil || !strings.Contains(err.Error(), "needs one Host") {
+			t.Errorf("%v: %v", headers, err)
+		}
+	}
+	if err := (&Handler{Pool: p, ResponseHeaders: map[string]string{"Server": "", "Date": ""}}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Removed is removed, also what net/http would add.
+func TestResponseHeaders(t *testing.T) {
+	h := &Handler{ResponseHeaders: map[string]string{"Date": "", "content-type": "", "Server": "", "X-Backend": "${backend} from ${source}"}}
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nDate: x\r\nServer: y\r\nContent-Type: z\r\nKeep-Alive: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 2\r\n\r\nok")
+	}))
+	c := newReader(t, s.Listener.Addr().String())
+	res, got, err := c.ask(t, aGet)
+	if err != nil || got != "ok" {
+		t.Fatal(got, err)
+	}
+	want := http.Header{"Content-Length": {"2"}, "X-Backend": {h.Pool.Status().Backends[0].Name + " from 127.0.0.1"}}
+	if fmt.Sprint(res.Header) != fmt.Sprint(want) {
+		t.Errorf("%v, want %v", res.Header, want)
+	}
+}
+
+// TLS over a Unix socket has no name to verify by itself.
+func TestUnixBackendWithTLS(t *testing.T) {
+	p := newPool(t, PoolConfig{Backends: []Backend{{Name: "app", Address: "unix:/run/app"}}})
+	err := (&Handler{Pool: p, BackendTLS: new(tls.Config)}).Validate()
+	if err == nil || !strings.Contains(err.Error(), "backend app") || !strings.Contains(err.Error(), "ServerName") {
+		t.Error(err)
+	}
+	for _, cfg := range []*tls.Config{{ServerName: "app.test"}, {InsecureSkipVerify: true}, nil} {
+		if err := (&Handler{Pool: p, BackendTLS: cfg}).Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Trailers are passed on both ways if they were announced, or came, and may be there;
+// also those of a request that is repeated.
+func TestTrailersThatMayNotBe(t *testing.T) {
+	hangUp := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		if req, err := http.ReadRequest(r); err == nil {
+			io.Copy(io.Discard, req.Body)
+		}
+	})
+	echo := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, req.Body)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, a b, X-Out\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"+
+			"X-Sum: %s\r\nSet-Cookie: a=b\r\nContent-Length: 9\r\nX-Forwarded-For: 1\r\nX-Late: 1\r\nX-Out: 1\r\n\r\n", req.Trailer.Get("X-In"))
+		discard(c, r)
+	})
+	h := &Handler{ResponseHeaders: map[string]string{"x-out": ""}}
+	s := front(t, h, hangUp, echo)
+	c := newReader(t, s.Listener.Addr().String())
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nTrailer: X-In\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-In: 7\r\n\r\n")
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(res.Body); string(b) != "a" || err != nil {
+		t.Fatalf("%q, %v", b, err)
+	}
+	want := http.Header{"X-Sum": {"7"}, "X-Late": {"1"}}
+	if fmt.Sprint(res.Trailer) != fmt.Sprint(want) {
+		t.Errorf("trailer %v, want %v", res.Trailer, want)
+	}
+}
+
+// A client's list of protocols does not hide one that would carry requests past us.
+func TestUpgradeLists(t *testing.T) {
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%q %q", r.Header["Connection"], r.Header["Upgrade"])
+	}
+	s := front(t, new(Handler), webBackend(t, echo))
+	for send, want := range map[string]string{
+		"Connection: Upgrade\r\nUpgrade: websocket\r\n":                      `["Upgrade"] ["websocket"]`,
+		"Connection: Upgrade\r\nUpgrade: websocket, H2C, foo/2\r\n":          `["Upgrade"] ["websocket, foo/2"]`,
+		"Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: x\r\n":              `["Upgrade"] ["x"]`,
+		"Connection: Upgrade\r\nUpgrade: HTTP/2.0, TLS/1.0, h2c\r\n":         `[] []`,
+		"Upgrade: websocket\r\n":                                             `[] []`,
+		"Connection: keep-alive,\tupgrade ,x\r\nUpgrade:\twebsocket\r\n":     `["Upgrade"] ["websocket"]`,
+		"Connection: close\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n": `["Upgrade"] ["websocket"]`,
+	} {
+		if got := rawRequest(t, s, "GET / HTTP/1.1\r\nHost: x\r\n"+send+"\r\n"); got != want {
+			t.Errorf("%q: %s, want %s", send, got, want)
+		}
+	}
+	if got := rawRequest(t, s, "GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"); got != `[] []` {
+		t.Errorf("HTTP/1.0: %s", got)
+	}
+}

@@ -1,0 +1,151 @@
+package lb
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// everything reads until the connection ends.
+func everything(t *testing.T, c *reader) string {
+	t.Helper()
+	b, err := io.ReadAll(c.r)
+	if err != nil {
+		t.Errorf("after %q: %v", b, err)
+	}
+	return string(b)
+}
+
+// An answer that comes before the request's end is complete, whoever it is from, and
+// what is left of the request is not taken for another one.
+func TestEarlyAnswersAreComplete(t *testing.T) {
+	refuse := func(response string) func(net.Conn, *bufio.Reader) {
+		return func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, response)
+			discard(c, r)
+		}
+	}
+	const own = "Connection: close\r\nContent-Length: %d\r\nContent-Type: text/plain; charset=utf-8\r\n"
+	for _, tt := range []struct {
+		name    string
+		backend func(net.Conn, *bufio.Reader) // nil: there is none.
+		request string
+		want    string // All but Date.
+	}{
+		{"own, expecting", nil, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n",
+			"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n503 Service Unavailable\n"},
+		{"own, in the middle", nil, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+			"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n503 Service Unavailable\n"},
+		{"own, malformed chunk", refuse(""), "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET /evil HTTP/1.1\r\nHost: x\r\n\r\n",
+			fmt.Sprintf("HTTP/1.1 400 Bad Request\r\n"+own+"\r\n400 Bad Request\n", 16)},
+		{"length", refuse("HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwho?"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+			"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwho?"},
+		{"chunks", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\nX-Sum: 1\r\n\r\n"),
+			"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+			"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\nX-Sum: 1\r\n\r\n"},
+		{"chunks, expecting", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"),
+			"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n",
+			"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"},
+		{"until the end, to HTTP/1.0", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"),
+			"PUT / HTTP/1.0\r\nContent-Length: 3000000\r\n\r\nabc", "HTTP/1.0 401 Unauthorized\r\nConnection: close\r\n\r\nwho?"},
+		{"no body", refuse("HTTP/1.1 204 No Content\r\n\r\n"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+			"HTTP/1.1 204 No Content\r\n\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // Each takes its time.
+			var bs []Backend
+			if tt.backend != nil {
+				bs = append(bs, rawBackend(t, tt.backend))
+			}
+			h := new(Handler)
+			s := front(t, h, bs...)
+			c := newReader(t, s.Listener.Addr().String())
+			io.WriteString(c, tt.request)
+			got := everything(t, c)
+			if at := strings.Index(got, "Date: "); at >= 0 {
+				got = got[:at] + got[at+strings.Index(got[at:], "\r\n")+2:]
+			}
+			if got != tt.want {
+				t.Errorf("got %q\nwant %q", got, tt.want)
+			}
+			for _, b := range h.Pool.Status().Backends {
+				if b.Failures != 0 {
+					t.Errorf("%d failures, want none", b.Failures)
+				}
+			}
+		})
+	}
+}
+
+// A backend answers and hangs up while it is still sent to: the reset that follows
+// destroys the request, not the answer.
+func TestAnswerBeforeTheReset(t *testing.T) {
+	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+	}))
+	c := newReader(t, s.Listener.Addr().String())
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
+	go func() { io.Copy(c, io.LimitReader(neverEnding{}, 3000000)) }()
+	res, err := http.ReadResponse(c.r, nil)
+	if got := body(t, res, err); got != "big" || res.StatusCode != 413 {
+		t.Errorf("%d %q", res.StatusCode, got)
+	}
+}
+
+// To a client of HTTP/1.0 only a reset can tell that a response is not complete.
+func TestTruncationShowsInHTTP10(t *testing.T) {
+	half := make(chan bool)
+	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+		<-half
+	}))
+	c := newReader(t, s.Listener.Addr().String())
+	io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+	if _, err := http.ReadResponse(c.r, nil); err != nil {
+		t.Fatal(err)
+	}
+	close(half)
+	if b, err := io.ReadAll(c.r); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%q, %v; want a reset", b, err)
+	}
+}
+
+// HTTP/1.0 knows no informational responses (RFC 9110 §15.2).
+func TestInformationalResponsesAndHTTP10(t *testing.T) {
+	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"+anOK)
+	}))
+	if got := rawRequest(t, s, "GET / HTTP/1.0\r\n\r\n"); got != "ok" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A client that sends in its own time gets the whole answer of a service that is down.
+func TestSlowUploadToNobody(t *testing.T) {
+	s := front(t, new(Handler))
+	pr, pw := io.Pipe()
+	go func() {
+		defer pw.Close()
+		for range 8 {
+			if _, err := pw.Write(make([]byte, 1000)); err != nil {
+				return
+			}
+			time.Sleep(drainFor / 5) // Longer, all in all, than we wait for it.
+		}
+	}()
+	res, err := http.Post(s.URL, "text/plain", pr)
+	if got := body(t, res, err); res.StatusCode != 503 || got != "503 Service Unavailable\n" {
+		t.Errorf("%d %q", res.StatusCode, got)
+	}
+}

@@ -1,0 +1,211 @@
+package lb
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+)
+
+// exchange is one request on its way to a backend and back.
+type exchange struct {
+	h      *Handler
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	in     *http.Request
+	client netip.AddrPort
+	record Record
+
+	// What backends get.
+	header   http.Header
+	host     string
+	trailers []string // Names.
+	upgrades []string // Protocols.
+	expect   bool     // 100-continue.
+	body     *replayBody
+
+	// The latest attempt.
+	pick    Pick // Zero if there is none, or no backend has answered.
+	result  Result
+	up      *upstream // nil: not connected any more.
+	upload  *upload
+	cancel  func()
+	unwatch func() bool
+
+	session    session // What the pool and Shutdown cut.
+	registered bool
+	duplex     bool // The response may begin before the request ends.
+
+	writing   sync.Mutex // Guards w until the final response begins.
+	answering bool
+	unbounded bool        // The response's length is not known.
+	announced []string    // Trailers of the response.
+	trailer   http.Header // The same with their values, after the body.
+}
+
+func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{h: h, w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
+	x.record.Start = time.Now()
+	h.counters.accepted.Add(1)
+	h.counters.active.Add(1)
+	x.registered = h.sessions.add(&x.session)
+	x.body = newReplayBody(r, x.rc, h.MaxBody, h.ClientTimeout)
+	return x
+}
+
+// remoteAddr is the client's address; zero if it is not an IP address.
+func remoteAddr(r *http.Request) netip.AddrPort {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+func (x *exchange) serve() {
+	// Without it net/http would read the whole request before it lets the
+	// response begin.
+	x.duplex = x.rc.EnableFullDuplex() == nil
+	if !x.in.ProtoAtLeast(1, 1) {
+		// net/http does not tell whether there was a Transfer-Encoding, with which
+		// the end of such a request is uncertain (RFC 9112 §6.1).
+		x.w.Header().Set("Connection", "close")
+	}
+	if status := x.refusal(); status != 0 {
+		x.refuse(status, http.StatusText(status))
+		return
+	}
+	x.expect = x.in.ProtoAtLeast(1, 1) && hasToken(x.in.Header["Expect"], "100-continue")
+	x.trailers = x.requestTrailers()
+	x.header = x.requestHeader()
+	x.host = x.requestHost(x.header)
+	res, err := x.send()
+	switch {
+	case err != nil:
+		x.fail(err)
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		x.tunnel(res)
+	default:
+		x.respond(res)
+	}
+}
+
+// refusal is the status for a request that no backend should see, 0 for others.
+func (x *exchange) refusal() int {
+	u := x.in.URL
+	switch scheme := strings.ToLower(u.Scheme); {
+	case x.in.Method == http.MethodConnect:
+		return http.StatusMethodNotAllowed
+	case u.Opaque != "", scheme != "" && scheme != "http" && scheme != "https":
+		return http.StatusBadRequest
+	case u.Path == "*" && x.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
+		return http.StatusBadRequest
+	case strings.ContainsFunc(u.RequestURI(), func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return http.StatusBadRequest // HTTP/2 can have them.
+	case x.h.MaxBody > 0 && x.in.ContentLength > x.h.MaxBody:
+		return http.StatusRequestEntityTooLarge
+	}
+	return 0
+}
+
+// fail answers a request that no backend has answered.
+func (x *exchange) fail(err error) {
+	if x.in.Context().Err() != nil {
+		// Did the client leave, or did it only send too little? The server takes a
+		// timeout for the end of the connection.
+		x.body.stop()
+	}
+	broken := x.body.failed()
+	if x.in.Context().Err() != nil && !isTimeout(broken) {
+		x.record.Reason = err.Error()
+		x.h.counters.failed.Add(1)
+		panic(http.ErrAbortHandler)
+	}
+	status := http.StatusBadGateway
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(broken, &tooLarge):
+		status = http.StatusRequestEntityTooLarge
+	case isTimeout(broken):
+		status = http.StatusRequestTimeout
+	case broken != nil:
+		status = http.StatusBadRequest
+	case errors.Is(err, ErrNoBackend), errors.Is(err, ErrBusy), errors.Is(err, errCut), starved(err):
+		status = http.StatusServiceUnavailable
+	case isTimeout(err):
+		status = http.StatusGatewayTimeout
+	}
+	if broken != nil {
+		err = fmt.Errorf("request body: %w", broken)
+		if x.in.ProtoMajor == 1 {
+			x.w.Header().Set("Connection", "close")
+		}
+	}
+	x.h.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
+		"status", status, "error", err)
+	x.refuse(status, err.Error())
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// refuse sends an answer of our own.
+func (x *exchange) refuse(status int, reason string) {
+	x.record.Status, x.record.Reason = status, reason
+	x.h.counters.failed.Add(1)
+	body := fmt.Sprintf("%d %s\n", status, http.StatusText(status))
+	x.answer()
+	h := x.w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Content-Length", fmt.Sprint(len(body)))
+	x.w.WriteHeader(status)
+	n, _ := x.w.Write([]byte(body))
+	x.record.Sent += int64(n)
+	x.finish()
+}
+
+// ended accounts for a request that is over, also one that was broken off, and
+// leaves nothing of it behind.
+func (x *exchange) ended() {
+	broken := recover()
+	if broken != nil && broken != http.ErrAbortHandler {
+		// net/http would log it where a service may not look.
+		x.h.log.Error("panic while a request was served", "client", x.client, "error", broken, "stack", string(debug.Stack()))
+	}
+	x.answer()    // The upload may not write any more,
+	x.body.stop() // nor read.
+	x.drop()
+	x.h.sessions.remove(&x.session)
+	x.release()
+	r, c := &x.record, &x.h.counters
+	r.Service, r.Client, r.Duration = x.h.Pool.config().Name, x.client, time.Since(r.Start)
+	c.received.Add(uint64(r.Received))
+	c.sent.Add(uint64(r.Sent))
+	c.retries.Add(uint64(r.Retries))
+	c.active.Add(-1)
+	if x.h.Record != nil {
+		x.h.Record(*r)
+	}
+	if broken != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// release gives the backend back, if one has answered: there is nothing more to
+// transfer.
+func (x *exchange) release() {
+	x.record.Received = max(x.record.Received, x.body.taken())
+	if x.pick.pool == nil {
+		return
+	}
+	x.record.Backend = x.pick.Backend()
+	x.pick.Transferred(x.record.Received, x.record.Sent)
+	x.pick.Done(x.result)
+	x.pick = Pick{}
+}

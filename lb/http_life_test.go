@@ -1,0 +1,261 @@
+package lb
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Every request that comes in is recorded and counted, also one that no backend sees.
+func TestEveryRequestIsRecorded(t *testing.T) {
+	var mu sync.Mutex
+	var records []Record
+	h := &Handler{MaxBody: 10, Record: func(r Record) {
+		mu.Lock()
+		defer mu.Unlock()
+		records = append(records, r)
+	}}
+	s := front(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	for i, tt := range []struct {
+		request        string
+		status         int
+		reason         string
+		received, sent int64
+	}{
+		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 200, "", 5, 5},
+		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello world", 413, "Request Entity Too Large", 0, 29},
+		{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n", 413, "request body", 10, 29},
+		{"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 405, "Method Not Allowed", 0, 23},
+		{"GET x:foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "Bad Request", 0, 16},
+	} {
+		if got := rawStatus(t, s, tt.request); got != tt.status {
+			t.Errorf("%q: %d, want %d", tt.request, got, tt.status)
+		}
+		waitFor(t, "the record", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(records) == i+1
+		})
+		r := records[i]
+		if r.Status != tt.status || !strings.Contains(r.Reason, tt.reason) || (r.Reason == "") != (tt.reason == "") ||
+			r.Received != tt.received || r.Sent != tt.sent || r.Service != "web" || !r.Client.IsValid() || (r.Backend != "") != (tt.status == 200) {
+			t.Errorf("%q: %+v", tt.request, r)
+		}
+	}
+	if st := h.Stats(); st.Accepted != 5 || st.Active != 0 || st.Failed != 4 || st.Received != 15 || st.Sent != 5+29+29+23+16 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// KillOnDown and DrainTimeout are for requests as much as for connections: one that
+// waits for its answer gets it from another backend, one that is being answered is
+// broken off. The backend that was cut is not blamed.
+func TestRequestsAreCutWithTheirBackend(t *testing.T) {
+	for _, drain := range []bool{false, true} {
+		for _, answering := range []bool{false, true} {
+			t.Run(fmt.Sprint("drain:", drain, " answering:", answering), func(t *testing.T) {
+				reached := make(chan bool, 1)
+				h := new(Handler)
+				s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+					http.ReadRequest(r)
+					if answering {
+						io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+					}
+					reached <- true
+					discard(c, r)
+				}), webBackend(t, name("other")))
+				st := h.Pool.Status()
+				h.Pool.Reconfigure(PoolConfig{KillOnDown: !drain, DrainTimeout: time.Millisecond,
+					Backends: []Backend{st.Backends[0].Backend, st.Backends[1].Backend}})
+				cut := func() {
+					<-reached
+					if drain {
+						h.Pool.SetDrain(st.Backends[0].Name, true)
+					} else {
+						h.Pool.SetHealth(st.Backends[0].Name, false)
+					}
+				}
+				if !answering {
+					go cut()
+				}
+				res, err := http.Get(s.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				if answering {
+					cut()
+				}
+				b, err := io.ReadAll(res.Body)
+				if answering && err == nil || !answering && string(b) != "other" {
+					t.Errorf("%q, %v", b, err)
+				}
+				waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
+				if st := h.Pool.Status().Backends[0]; st.Failures != 0 || st.Active != 0 {
+					t.Errorf("%d failures, %d active", st.Failures, st.Active)
+				}
+			})
+		}
+	}
+}
+
+// Shutdown waits for requests, and cuts them when its time is over. Those that come
+// later are served nevertheless: a server may have accepted them long before.
+func TestShutdownAndRequests(t *testing.T) {
+	reached, answer := make(chan bool), make(chan bool)
+	h := new(Handler)
+	s := front(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			reached <- true
+			select {
+			case <-answer:
+			case <-r.Context().Done():
+			}
+		}
+		io.WriteString(w, "ok")
+	}))
+	get := func(path string) chan string {
+		got := make(chan string, 1)
+		go func() {
+			res, err := http.Get(s.URL + path)
+			if err != nil {
+				got <- err.Error()
+				return
+			}
+			defer res.Body.Close()
+			b, _ := io.ReadAll(res.Body)
+			got <- string(b)
+		}()
+		return got
+	}
+	first := get("/wait")
+	<-reached
+	done := make(chan bool)
+	go func() { h.Shutdown(t.Context()); close(done) }()
+	waitFor(t, "Shutdown", func() bool {
+		h.sessions.mu.Lock()
+		defer h.sessions.mu.Unlock()
+		return h.sessions.empty != nil
+	})
+	select {
+	case <-done:
+		t.Fatal("Shutdown does not wait")
+	default:
+	}
+	answer <- true
+	if got := <-first; got != "ok" {
+		t.Error(got)
+	}
+	<-done
+	second := get("/wait")
+	<-reached
+	answer <- true
+	if got := <-second; got != "ok" {
+		t.Error(got)
+	}
+
+	h = new(Handler)
+	s = front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		reached <- true
+		discard(c, r)
+	}), webBackend(t, name("other")))
+	third := get("/")
+	<-reached
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h.Shutdown(ctx)
+	if got := <-third; got != "503 Service Unavailable\n" {
+		t.Errorf("cut: %q", got)
+	}
+}
+
+// A panic is an error that a service wants to know of; net/http would write it where
+// the daemon does not look by default.
+func TestPanicsAreLogged(t *testing.T) {
+	var out lockedBuffer
+	h := &Handler{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))}
+	s := front(t, h, webBackend(t, name("ok")))
+	backend := s.Config.Handler
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { backend.ServeHTTP(panicking{w}, r) })
+	if res, err := http.Get(s.URL); err == nil {
+		t.Errorf("%+v", res)
+	}
+	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 && h.Pool.Status().Backends[0].Active == 0 })
+	s.Close()
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if got := out.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "on purpose") || !strings.Contains(got, "WriteHeader") {
+		t.Errorf("log: %q", got)
+	}
+}
+
+// panicking is a ResponseWriter that does.
+type panicking struct{ http.ResponseWriter }
+
+func (panicking) WriteHeader(int) { panic("on purpose") }
+
+// What a middleware's body says about its length does not become the framing of what
+// backends get.
+func TestBodyOfAnotherLength(t *testing.T) {
+	for _, content := range []string{"ab", "abcdef"} {
+		rec := new(recorder)
+		h := new(Handler)
+		s := front(t, h, rawBackend(t, rec.serve))
+		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Body = io.NopCloser(strings.NewReader(content))
+			h.ServeHTTP(w, r)
+		})
+		if got := rawStatus(t, s, aPut3+"abc"); got != 400 {
+			t.Errorf("%q: %d, want 400", content, got)
+		}
+		waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
+		if got := rec.got(); len(got) != 0 {
+			t.Errorf("%q: the backend got %q", content, got)
+		}
+	}
+}
+
+// A ResponseWriter that can do nothing special will do.
+func TestPlainResponseWriter(t *testing.T) {
+	h := &Handler{Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		w.(http.Flusher).Flush() // Of unknown length.
+		w.Write(b)
+	})}})}
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(struct{ http.ResponseWriter }{rec}, httptest.NewRequest("POST", "/", strings.NewReader("hello")))
+	if rec.Code != 200 || rec.Body.String() != "hello" {
+		t.Errorf("%d %q", rec.Code, rec.Body)
+	}
+	h.Shutdown(t.Context())
+}
+
+// A host that is out of descriptors has no reason to blame its backends.
+func TestStarvingIsNoFailureOfABackend(t *testing.T) {
+	h := new(Handler)
+	s := front(t, h, webBackend(t, name("ok")), webBackend(t, name("ok")))
+	h.connect = func(context.Context, Pick) (net.Conn, error) { return nil, fmt.Errorf("dial: %w", syscall.EMFILE) }
+	if got := rawStatus(t, s, aGet); got != 503 {
+		t.Errorf("%d, want 503", got)
+	}
+	for _, b := range h.Pool.Status().Backends {
+		if b.Failures != 0 {
+			t.Errorf("%d failures", b.Failures)
+		}
+	}
+	h.connect = func(context.Context, Pick) (net.Conn, error) { return nil, errors.New("refused") }
+	if got := rawStatus(t, s, aGet); got != 502 {
+		t.Errorf("%d, want 502", got)
+	}
+}

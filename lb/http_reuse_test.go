@@ -1,0 +1,283 @@
+package lb
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// reader reads responses on one connection of a client.
+type reader struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func newReader(t *testing.T, address string) *reader {
+	c := dialTest(t, address)
+	return &reader{c, bufio.NewReader(c)}
+}
+
+// ask sends a request and reads the response to it.
+func (c *reader) ask(t *testing.T, request string) (*http.Response, string, error) {
+	t.Helper()
+	io.WriteString(c, request)
+	method, _, _ := strings.Cut(request, " ")
+	res, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	if err != nil {
+		return nil, "", err
+	}
+	b, err := io.ReadAll(res.Body)
+	return res, string(b), err
+}
+
+// A backend hangs up on a kept connection when it gets the next request there. A POST
+// is sent once, whatever else is in it; other requests are sent again.
+func TestNothingIsSentTwiceBehindOurBack(t *testing.T) {
+	for _, tt := range []struct {
+		request string
+		sent    int32
+		status  int
+	}{
+		{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 2, 200},
+		{"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 2, 200},
+		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 1, 502},
+		{"POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: 1\r\n\r\n", 1, 502},
+		{"POST / HTTP/1.1\r\nHost: x\r\nX-Idempotency-Key: 1\r\nContent-Length: 0\r\n\r\n", 1, 502},
+	} {
+		var conns, sent atomic.Int32
+		h := new(Handler)
+		s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			first := conns.Add(1) == 1
+			if first {
+				http.ReadRequest(r)
+				io.WriteString(c, anOK)
+			}
+			req, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, req.Body)
+			sent.Add(1)
+			if !first {
+				io.WriteString(c, anOK)
+			}
+		}))
+		c := newReader(t, s.Listener.Addr().String())
+		if _, got, err := c.ask(t, aGet); got != "ok" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		res, _, err := c.ask(t, tt.request)
+		if err != nil || res.StatusCode != tt.status || sent.Load() != tt.sent {
+			t.Errorf("%.40q: %+v, %v, sent %d times; want %d, %d times", tt.request, res, err, sent.Load(), tt.status, tt.sent)
+		}
+		if n := h.Pool.Status().Backends[0].Failures; n != 0 {
+			t.Errorf("%.40q: %d failures, want none: any backend may close idle connections", tt.request, n)
+		}
+	}
+}
+
+// A request without a body says so, where servers want to be told.
+func TestContentLengthZero(t *testing.T) {
+	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		var got string
+		for line := ""; line != "\r\n"; {
+			line, _ = r.ReadString('\n')
+			if strings.HasPrefix(line, "Content-Length") || strings.HasPrefix(line, "Transfer-Encoding") {
+				got += strings.TrimSpace(line)
+			}
+		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", len(got), got)
+		discard(c, r)
+	}))
+	for request, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n":                                                  "",
+		"POST / HTTP/1.1\r\nHost: x\r\n\r\n":                                                 "Content-Length: 0",
+		"POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: 1\r\n\r\n":                           "Content-Length: 0",
+		"DELETE / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n":                          "Content-Length: 0",
+		"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n":                                               "",
+		"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":           "Transfer-Encoding: chunked",
+		"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na":       "Content-Length: 1",
+		"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n":     "Content-Length: 0",
+		"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n": "Transfer-Encoding: chunked",
+	} {
+		if got := rawRequest(t, s, request); got != want {
+			t.Errorf("%q: the backend got %q, want %q", request, got, want)
+		}
+	}
+}
+
+// What follows a response on its connection is nobody's: the next client must not get
+// it, whether it comes in one piece with the response or later.
+func TestExcessBytesReachNobody(t *testing.T) {
+	const excess = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+	var complaints lockedBuffer
+	log.SetOutput(&complaints)
+	defer log.SetOutput(os.Stderr)
+	for name, first := range map[string]string{
+		"length":       "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"chunks":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"no content":   "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+		"not modified": "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+	} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " late:", late), func(t *testing.T) {
+				var conns atomic.Int32
+				sent := make(chan bool)
+				s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+					if conns.Add(1) > 1 {
+						http.ReadRequest(r)
+						io.WriteString(c, anOK)
+						discard(c, r)
+						return
+					}
+					http.ReadRequest(r)
+					if late {
+						io.WriteString(c, first)
+						<-sent
+						io.WriteString(c, excess)
+						// Before it is found out there is no next request.
+						r.ReadByte()
+						sent <- true
+						return
+					}
+					io.WriteString(c, first+excess)
+					discard(c, r)
+				}))
+				c := newReader(t, s.Listener.Addr().String())
+				if _, _, err := c.ask(t, aGet); err != nil {
+					t.Fatal(err)
+				}
+				if late {
+					sent <- true
+					<-sent
+				}
+				if _, got, err := c.ask(t, aGet); got != "ok" || conns.Load() != 2 {
+					t.Errorf("the second client got %q, %v, on connection %d", got, err, conns.Load())
+				}
+			})
+		}
+	}
+	if got := complaints.String(); got != "" {
+		t.Errorf("written to the program's log: %s", got)
+	}
+}
+
+// HEAD has no body. A backend that sends one nevertheless does not harm the next request.
+func TestBodyOfHeadReachesNobody(t *testing.T) {
+	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		for {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			io.WriteString(c, anOK)
+		}
+	}))
+	c := newReader(t, s.Listener.Addr().String())
+	for range 3 {
+		if res, _, err := c.ask(t, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil || res.ContentLength != 2 {
+			t.Fatal(res, err)
+		}
+		if _, got, err := c.ask(t, aGet); got != "ok" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
+
+// A response that ends with its connection, or says that it is the last one, is.
+func TestClosingBackendsAreNotReused(t *testing.T) {
+	for _, response := range []string{
+		"HTTP/1.1 200 OK\r\n\r\nok",
+		"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+	} {
+		var served atomic.Int32
+		h := new(Handler)
+		s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			if req, err := http.ReadRequest(r); err == nil {
+				io.Copy(io.Discard, req.Body)
+				served.Add(1)
+				io.WriteString(c, response)
+			}
+		}))
+		c := newReader(t, s.Listener.Addr().String())
+		for range 3 {
+			// A POST would notice if a connection that is closing were used.
+			if _, got, err := c.ask(t, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"); got != "ok" {
+				t.Fatalf("%q: %q, %v", response, got, err)
+			}
+		}
+		if n := h.Pool.Status().Backends[0].Connects; served.Load() != 3 || n != 3 {
+			t.Errorf("%q: %d requests on %d connections", response, served.Load(), n)
+		}
+	}
+}
+
+// Connections do not survive their backend, or the address that its name had.
+func TestIdleConnectionsGoWithTheBackend(t *testing.T) {
+	closed := make(chan bool)
+	h := new(Handler)
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, anOK)
+		discard(c, r)
+		closed <- true
+	}))
+	h.Pool.Reconfigure(PoolConfig{KillOnDown: true, Backends: []Backend{h.Pool.Status().Backends[0].Backend}})
+	for i, end := range []func(){
+		func() { h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, false) },
+		func() { h.Shutdown(t.Context()) },
+	} {
+		h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, true)
+		if got := rawRequest(t, s, aGet); got != "ok" {
+			t.Fatal(got)
+		}
+		end()
+		select {
+		case <-closed:
+		case <-time.After(bound):
+			t.Fatalf("case %d: the connection stays", i)
+		}
+	}
+	h.Pool.mu.Lock()
+	defer h.Pool.mu.Unlock()
+	if n := len(h.Pool.onGone); n != 0 {
+		t.Errorf("the pool knows %d handlers after Shutdown", n)
+	}
+}
+
+// A response header without end does not fill the memory.
+func TestResponseHeaderIsBounded(t *testing.T) {
+	h := new(Handler)
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+		for {
+			if _, err := fmt.Fprintf(c, "X: %s\r\n", bytes.Repeat([]byte("a"), 1000)); err != nil {
+				return
+			}
+		}
+	}), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		for {
+			if _, err := io.WriteString(c, "HTTP/1.1 102 Processing\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	}))
+	if got := rawStatus(t, s, aGet); got != 102 {
+		t.Errorf("%d", got)
+	}
+	waitFor(t, "both to fail", func() bool {
+		st := h.Pool.Status()
+		return st.Backends[0].Failures == 1 && st.Backends[1].Failures == 1
+	})
+}

@@ -1,0 +1,323 @@
+package lb
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipeNet joins clients, a Handler and its only backend by net.Pipe, for virtual time.
+type pipeNet struct {
+	h      *Handler
+	accept chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+// newPipeNet serves h. The backend treats each of its connections with f.
+func newPipeNet(t *testing.T, h *Handler, f func(net.Conn, *bufio.Reader)) *pipeNet {
+	n := &pipeNet{h: h, accept: make(chan net.Conn), closed: make(chan struct{})}
+	h.Pool = newPool(t, PoolConfig{Name: "web", Backends: backends(1)})
+	h.connect = func(context.Context, Pick) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			f(theirs, bufio.NewReader(theirs))
+		}()
+		return ours, nil
+	}
+	srv := &http.Server{Handler: h}
+	go srv.Serve(n)
+	t.Cleanup(func() {
+		srv.Close()
+		h.Shutdown(t.Context())
+	})
+	return n
+}
+
+func (n *pipeNet) Accept() (net.Conn, error) {
+	select {
+	case c := <-n.accept:
+		return c, nil
+	case <-n.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (n *pipeNet) Close() error {
+	n.once.Do(func() { close(n.closed) })
+	return nil
+}
+
+func (n *pipeNet) Addr() net.Addr { return &net.TCPAddr{} }
+
+// client connects one, and sends what it says.
+func (n *pipeNet) client(t *testing.T, say string) (net.Conn, *bufio.Reader) {
+	ours, theirs := net.Pipe()
+	n.accept <- theirs
+	t.Cleanup(func() { ours.Close() })
+	if _, err := io.WriteString(ours, say); err != nil {
+		t.Fatal(err)
+	}
+	return ours, bufio.NewReader(ours)
+}
+
+// settled checks how the backend looks after everything.
+func (n *pipeNet) settled(t *testing.T, failures uint64) {
+	t.Helper()
+	synctest.Wait()
+	if st := n.h.Pool.Status().Backends[0]; st.Active != 0 || st.Failures != failures {
+		t.Errorf("%d active, %d failures; want none and %d", st.Active, st.Failures, failures)
+	}
+}
+
+// receive reads a response, and how long it took since start.
+func receive(t *testing.T, r *bufio.Reader, start time.Time) (status int, body string, took time.Duration, err error) {
+	t.Helper()
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return 0, "", time.Since(start), err
+	}
+	b, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(b), time.Since(start), err
+}
+
+// discard is a backend that reads and never answers.
+func discard(_ net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) }
+
+const (
+	aGet  = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	anOK  = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	aPut3 = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n"
+)
+
+// Who is silent is to blame: for what a client does no backend is.
+func TestSilence(t *testing.T) {
+	echo := func(c net.Conn, r *bufio.Reader) {
+		if req, err := http.ReadRequest(r); err == nil {
+			io.Copy(io.Discard, req.Body)
+			io.WriteString(c, anOK)
+		}
+		io.Copy(io.Discard, r)
+	}
+	for _, tt := range []struct {
+		name      string
+		send      string
+		backend   func(net.Conn, *bufio.Reader)
+		status    int
+		after     time.Duration
+		failures  uint64
+		truncated bool
+	}{
+		{"backend before the response", aGet, discard, 504, 10 * time.Second, 1, false},
+		{"backend within the header", aGet, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nX-")
+			discard(c, r)
+		}, 504, 10 * time.Second, 1, false},
+		{"backend within the body", aGet, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+			discard(c, r)
+		}, 200, 10 * time.Second, 0, true},
+		{"backend does not read", "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", func(c net.Conn, r *bufio.Reader) {
+			io.ReadFull(c, make([]byte, 10))
+			time.Sleep(20 * time.Second)
+		}, 504, 10 * time.Second, 1, false},
+		{"client within the request", aPut3 + "ab", echo, 408, 60 * time.Second, 0, false},
+		{"client before the body", aPut3, echo, 408, 60 * time.Second, 0, false},
+		{"client within a chunk", "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", echo, 408, 60 * time.Second, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newPipeNet(t, &Handler{Timeout: 10 * time.Second, ClientTimeout: time.Minute}, tt.backend)
+				start := time.Now()
+				_, r := n.client(t, tt.send)
+				status, _, took, err := receive(t, r, start)
+				if status != tt.status || took != tt.after || (err != nil) != tt.truncated {
+					t.Errorf("%d after %v, %v; want %d after %v", status, took, err, tt.status, tt.after)
+				}
+				if tt.status != 504 {
+					if _, err := r.ReadByte(); err != io.EOF && !tt.truncated {
+						t.Errorf("after the response: %v, want the end", err)
+					}
+				}
+				n.settled(t, tt.failures)
+				time.Sleep(time.Minute) // No goroutine may be left.
+			})
+		})
+	}
+}
+
+// A client that sends or takes a little now and then may take as long as it likes.
+func TestSlowClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet(t, &Handler{Timeout: time.Second, ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+			for {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					return
+				}
+				b, _ := io.ReadAll(req.Body)
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(b), b)
+			}
+		})
+		c, r := n.client(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+		for _, letter := range strings.Split("hello", "") {
+			time.Sleep(59 * time.Second)
+			io.WriteString(c, letter)
+		}
+		if status, body, _, err := receive(t, r, time.Now()); status != 200 || body != "hello" || err != nil {
+			t.Errorf("%d %q, %v", status, body, err)
+		}
+		// The connection is in order: time that has passed does not count.
+		time.Sleep(time.Hour)
+		io.WriteString(c, aGet)
+		if status, _, _, err := receive(t, r, time.Now()); status != 200 {
+			t.Errorf("the next request: %d, %v", status, err)
+		}
+		n.settled(t, 0)
+	})
+}
+
+// A client that takes nothing of the response does not hold a backend for ever.
+func TestClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var gone time.Duration
+		start := time.Now()
+		n := newPipeNet(t, &Handler{ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+			io.Copy(c, neverEnding{})
+			gone = time.Since(start)
+		})
+		n.client(t, aGet)
+		time.Sleep(2 * time.Minute)
+		n.settled(t, 0)
+		if gone != time.Minute {
+			t.Errorf("the backend's connection was closed after %v, want 1m", gone)
+		}
+	})
+}
+
+type neverEnding struct{}
+
+func (neverEnding) Read(p []byte) (int, error) { return len(p), nil }
+
+// A stream of events may last as long as something comes now and then.
+func TestEventStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet(t, &Handler{Timeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+			for range 10 {
+				time.Sleep(59 * time.Second)
+				io.WriteString(c, "1\r\na\r\n")
+			}
+			io.WriteString(c, "0\r\n\r\n")
+			discard(c, r)
+		})
+		_, r := n.client(t, aGet)
+		if _, body, _, err := receive(t, r, time.Now()); body != "aaaaaaaaaa" || err != nil {
+			t.Errorf("%q, %v", body, err)
+		}
+		n.settled(t, 0)
+	})
+}
+
+// A backend need not say that it wants the body (RFC 9110 §10.1.1).
+func TestBodyIsSentUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet(t, new(Handler), func(c net.Conn, r *bufio.Reader) {
+			if req, err := http.ReadRequest(r); err == nil {
+				io.Copy(io.Discard, req.Body)
+				io.WriteString(c, anOK)
+			}
+			discard(c, r)
+		})
+		start := time.Now()
+		c, r := n.client(t, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+		if status, _, took, err := receive(t, r, start); status != 100 || took != time.Second {
+			t.Errorf("%d after %v, %v; want 100 after 1s", status, took, err)
+		}
+		io.WriteString(c, "abc")
+		if status, body, _, err := receive(t, r, start); status != 200 || body != "ok" {
+			t.Errorf("%d %q, %v", status, body, err)
+		}
+	})
+}
+
+func TestTunnelTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet(t, &Handler{Timeout: time.Second, ClientTimeout: time.Second, TunnelTimeout: time.Hour}, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			io.Copy(c, r)
+		})
+		c, r := n.client(t, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		if res, err := http.ReadResponse(r, nil); err != nil || res.StatusCode != 101 {
+			t.Fatal(res, err)
+		}
+		time.Sleep(59 * time.Minute)
+		io.WriteString(c, "a")
+		if b, err := r.ReadByte(); b != 'a' {
+			t.Fatalf("%q, %v", b, err)
+		}
+		start := time.Now()
+		if _, err := r.ReadByte(); err == nil || errors.Is(err, io.ErrNoProgress) || time.Since(start) != time.Hour {
+			t.Errorf("%v after %v of silence, want the end after 1h", err, time.Since(start))
+		}
+		n.settled(t, 0)
+	})
+}
+
+// Connections to backends are kept for a while, and for a shorter one if the request
+// cannot be repeated.
+func TestIdleConnectionsAreKept(t *testing.T) {
+	for _, tt := range []struct {
+		method string
+		idle   time.Duration
+		kept   bool
+	}{
+		{"GET", 29 * time.Second, true},
+		{"GET", 31 * time.Second, false},
+		{"POST", 900 * time.Millisecond, true},
+		{"POST", 1100 * time.Millisecond, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			conns := 0
+			n := newPipeNet(t, new(Handler), func(c net.Conn, r *bufio.Reader) {
+				conns++
+				for {
+					if _, err := http.ReadRequest(r); err != nil {
+						return
+					}
+					io.WriteString(c, anOK)
+				}
+			})
+			c, r := n.client(t, aGet)
+			for range 2 {
+				if status, _, _, err := receive(t, r, time.Now()); status != 200 {
+					t.Fatal(status, err)
+				}
+				time.Sleep(tt.idle)
+				fmt.Fprintf(c, "%s / HTTP/1.1\r\nHost: x\r\n\r\n", tt.method)
+			}
+			if status, _, _, err := receive(t, r, time.Now()); status != 200 {
+				t.Fatal(status, err)
+			}
+			if (conns == 1) != tt.kept {
+				t.Errorf("%s after %v: %d connections", tt.method, tt.idle, conns)
+			}
+		})
+	}
+}
