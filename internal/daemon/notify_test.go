@@ -259,7 +259,7 @@ func TestNotifyMisbehaves(t *testing.T) {
 		{"hangs", "echo $$ > pid; sleep 1000", "killed"},
 		{"hangs with children", "sleep 1000 & echo $! > pid; trap '' TERM INT; wait", "killed"},
 		{"fails", "echo no such luck >&2; exit 3", "no such luck"},
-		{"forks and leaves", "sleep 1000 & echo $! > pid", ""},
+		{"forks and leaves", "sleep 1000 & echo $! >> pid", ""},
 		{"floods", "yes xxx | head -c 30000000; exit 1", "xxx"},
 		{"is killed", "kill -9 $$", "signal: killed"},
 	} {
@@ -269,8 +269,10 @@ func TestNotifyMisbehaves(t *testing.T) {
 			n := startNotifier(t, time.Hour, tc.script, `echo $4 >> told`)
 			reader := n.addFIFO(filepath.Join(n.dir, "fifo"))
 			t.Cleanup(func() {
-				if pid, err := strconv.Atoi(strings.TrimSpace(n.read("pid"))); err == nil {
-					syscall.Kill(pid, syscall.SIGKILL)
+				for _, pid := range strings.Fields(n.read("pid")) {
+					if pid, err := strconv.Atoi(pid); err == nil {
+						syscall.Kill(pid, syscall.SIGKILL)
+					}
 				}
 			})
 			for range 2 {
