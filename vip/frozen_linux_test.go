@@ -70,7 +70,8 @@ func waitGone(t *testing.T, h *lab.Host) {
 	t.Logf("the addresses were gone after %v", time.Since(began).Round(time.Millisecond))
 }
 
-// A killed process loses its addresses without anyone's help.
+// RFC 9568 §6.4.3: only one router answers for the addresses. A killed process
+// loses its own without anyone's help.
 func TestConformance49KilledIsBounded(t *testing.T) {
 	h, p := holder(t)
 	if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {

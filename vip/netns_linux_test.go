@@ -216,7 +216,9 @@ func TestNetnsAttributes(t *testing.T) {
 	}
 }
 
-// A predecessor that was killed left its addresses; another program has others.
+// RFC 9568 §6.4.2: a Backup does not accept what is addressed to the virtual
+// router. A predecessor that was killed left its addresses; another program has
+// others.
 func TestConformance46StalePurged(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24", vip4+"/24", "192.0.2.77/32", vip6+"/128", "2001:db8::77/64")
 	runIn(t, h, Config{Addresses: addrs(t, vip4+"/32", vip6+"/64")})
@@ -260,6 +262,8 @@ func TestNetnsPrimaryTakesNobodyAlong(t *testing.T) {
 	}
 }
 
+// RFC 9568 §6.4.3: an Active router answers for the addresses, whoever has
+// deleted them.
 func TestConformance48Reinstated(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
 	m, _ := runIn(t, h, Config{Addresses: addrs(t, vip4+"/24", vip6+"/64"), Lease: time.Minute})

@@ -17,7 +17,9 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// The announcements as they pass the wire, with their times.
+// RFC 9568 §6.4.2: a new Active router sends gratuitous ARP, or unsolicited
+// neighbour advertisements (RFC 4861 §7.2.6). As they pass the wire, with their
+// times.
 func TestConformance44Announcements(t *testing.T) {
 	l := lab.New(t)
 	h := l.MustHost("a", "192.0.2.1/24")

@@ -121,7 +121,7 @@ const reloadRouter = `
 `
 
 // TestConformance47ReloadKeepsAddress: with everything about a router that
-// may change while it holds its address.
+// may change while it holds its address. No RFC knows of reloads.
 func TestConformance47ReloadKeepsAddress(t *testing.T) {
 	l := lab.New(t)
 	h := l.MustHost("lb01", "192.168.31.240/24")
@@ -210,7 +210,8 @@ func TestConformance47ReloadKeepsAddress(t *testing.T) {
 }
 
 // TestConformance50ReloadMovesAddress: in one reload an address goes from
-// one router to another, and stays there.
+// one router to another, and stays there. Each router does what RFC 9568 §6.4.3
+// says of its shutdown, and §6.4.1 of its start.
 func TestConformance50ReloadMovesAddress(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ name, interfaceOf2 string }{{"on one interface", "eth0"}, {"to another interface", "eth1"}} {
