@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,18 +19,33 @@ import (
 // scene is what is around a testament. It writes down in which order things
 // happen.
 type scene struct {
+	fails error // Acquire and Release
+
+	mu      sync.Mutex // against the testament's timer
 	log     []string
-	fails   error // Acquire and Release
 	expires time.Duration
 }
 
-func (s *scene) note(format string, args ...any) { s.log = append(s.log, fmt.Sprintf(format, args...)) }
+func (s *scene) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, fmt.Sprintf(format, args...))
+}
+
+// expire says for how long packets are good; 0: there are none.
+func (s *scene) expire(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expires = d
+}
 
 func (s *scene) Acquire(context.Context) error  { s.note("acquire"); return s.fails }
 func (s *scene) Announce(context.Context) error { return nil }
 func (s *scene) Release(context.Context) error  { s.note("release"); return s.fails }
 
 func (s *scene) Farewell() ([]vrrp.Packet, time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.expires == 0 {
 		return nil, 0, errors.New("no address")
 	}
@@ -55,6 +71,8 @@ func (s *scene) Set(_ string, w guard.Will) error {
 // want checks what has happened since the last time.
 func (s *scene) want(t *testing.T, want ...string) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if got, want := strings.Join(s.log, "\n"), strings.Join(want, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -109,11 +127,11 @@ func TestTestamentStaysFresh(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
 		s.want(t, "will: bye")
-		s.expires = 0
+		s.expire(0)
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
 		s.want(t, "will: ")
-		s.expires = time.Hour
+		s.expire(time.Hour)
 		time.Sleep(rewrite)
 		synctest.Wait()
 		s.want(t, "will: bye")
