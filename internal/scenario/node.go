@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,7 +37,8 @@ type Node struct {
 	vrrp, balance *lab.Cmd
 }
 
-// PowerOn connects the host to the network and starts both programs.
+// PowerOn connects the host to the network and starts both programs. It returns
+// when the node listens for the other one.
 func (n *Node) PowerOn() error {
 	if err := n.host.Restore(); err != nil {
 		return err
@@ -45,8 +47,25 @@ func (n *Node) PowerOn() error {
 		return err
 	}
 	var err error
-	n.vrrp, err = n.start(n.VRRP, "vrrp")
-	return err
+	if n.vrrp, err = n.start(n.VRRP, "vrrp"); err != nil {
+		return err
+	}
+	return n.waitListening(10 * time.Second)
+}
+
+// waitListening waits until the node takes part in the election: what it does
+// not do from then on it does not do because of the protocol.
+func (n *Node) waitListening(bound time.Duration) error {
+	for end := time.Now().Add(bound); ; time.Sleep(2 * time.Millisecond) {
+		out := n.Output()
+		// What havip says, and Keepalived.
+		if strings.Contains(out, "to=Backup") || strings.Contains(out, "Entering BACKUP STATE") {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%s: does not take part in the election after %v", n.Name, bound)
+		}
+	}
 }
 
 // PowerOff is what pulling the plug does: nobody says goodbye. The addresses
