@@ -29,15 +29,16 @@ func kill(_ string, n *scenario.Node) error {
 	return nil
 }
 
-// trackings at a check interval of one second. A file and a process are noticed
-// by an event, whatever the interval.
+// trackings at a check interval of one second, and a timeout that a busy machine
+// does not exceed. A file and a process are noticed by an event, whatever the
+// interval.
 var trackings = []tracking{
 	{"exec", func(string) string {
-		return `{type: exec, command: [/bin/bash, -c, "</dev/tcp/127.0.0.1/8080"], timeout: 500ms, rise: 1}`
-	}, "{check: balancer}", 2500 * time.Millisecond, kill},
+		return `{type: exec, command: [/bin/bash, -c, "</dev/tcp/127.0.0.1/8080"], timeout: 1s, rise: 1}`
+	}, "{check: balancer}", 3 * time.Second, kill},
 	{"http", func(string) string {
-		return `{type: http, url: "http://127.0.0.1:8080/", timeout: 500ms, rise: 1}`
-	}, "{check: balancer}", 2500 * time.Millisecond, kill},
+		return `{type: http, url: "http://127.0.0.1:8080/", timeout: 1s, rise: 1}`
+	}, "{check: balancer}", 3 * time.Second, kill},
 	{"process", func(dir string) string {
 		return fmt.Sprintf(`{type: process, process: nginx, pid_file: %s/balancer/nginx.pid, rise: 1, fall: 1}`, dir)
 	}, "{check: balancer}", 100 * time.Millisecond, kill},
@@ -47,8 +48,8 @@ var trackings = []tracking{
 		return os.WriteFile(filepath.Join(dir, "maintenance"), nil, 0o600)
 	}},
 	{"exec with a weight, mode resign", func(string) string {
-		return `{type: exec, command: [/bin/bash, -c, "</dev/tcp/127.0.0.1/8080"], timeout: 500ms, rise: 1}`
-	}, "{check: balancer, weight: -15, mode: resign}", 2500 * time.Millisecond, kill},
+		return `{type: exec, command: [/bin/bash, -c, "</dev/tcp/127.0.0.1/8080"], timeout: 1s, rise: 1}`
+	}, "{check: balancer, weight: -15, mode: resign}", 3 * time.Second, kill},
 }
 
 // havipTracking is the VRRP half of the reference scenario with another check.
