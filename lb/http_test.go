@@ -56,12 +56,13 @@ func rawBackend(t *testing.T, f func(net.Conn, *bufio.Reader)) Backend {
 // closedBackend refuses connections.
 func closedBackend(t *testing.T) Backend {
 	t.Helper()
+	// The port of a connection's own end: taken, and nobody listens there.
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln.Close()
-	return Backend{Address: ln.Addr().String()}
+	t.Cleanup(func() { ln.Close() })
+	return Backend{Address: dialTest(t, ln.Addr().String()).LocalAddr().String()}
 }
 
 // front serves h over the backends.

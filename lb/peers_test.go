@@ -136,7 +136,7 @@ func TestOrderOfARealNginx(t *testing.T) {
 		conf := nginxConf(t, dir, nginxHTTP(dir, "upstream u {\n"+upstream+"}\n"+servers+
 			"server { listen 192.0.2.1:8999; location / { proxy_pass http://u; } }"))
 		cmd := host.Command("nginx", "-e", dir+"/error.log", "-p", dir, "-c", conf)
-		startPeer(t, host, cmd, "192.0.2.1:9000")
+		startPeer(t, host, cmd, "192.0.2.1:8999") // the last to be opened
 		p := newPool(t, PoolConfig{Backends: backends(weights...)})
 		client := &http.Client{Transport: &http.Transport{DialContext: host.DialContext}}
 		var got []string

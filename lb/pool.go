@@ -52,15 +52,13 @@ type PoolConfig struct {
 	// more and all are used, primaries before backups. Default 0: health is
 	// always believed.
 	Panic int
-	// KillOnDown cuts the connections of a backend that goes down; by default
-	// they live as long as the backend answers on them. Connections are those of TCP
-	// and the upgraded ones of Handler: a request under way goes on, and a UDP
-	// session leaves a backend that is down in any case.
+	// KillOnDown cuts the connections of a backend that goes down, the requests
+	// under way and the UDP sessions; by default they live as long as the backend
+	// answers, except that a UDP session moves with its next datagram.
 	KillOnDown bool
 	// DrainTimeout is how long after a backend began to drain, or was removed, its
-	// connections, as for KillOnDown, are cut: requests and UDP sessions under way
-	// end by themselves. A change is for all that drain, but not for those that
-	// were removed before. Default 0: never.
+	// connections, requests and UDP sessions are cut. A change is for all that
+	// drain, but not for those that were removed before. Default 0: never.
 	DrainTimeout time.Duration
 	// Queue is how many flows may wait, first come first served, while all
 	// backends are at their MaxConns. Default 0: none waits. See Acquire; datagrams
