@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -46,6 +47,9 @@ func openNetwork(name string, fam family) (network, error) {
 	return &kernelNetwork{name: name, family: fam, ns: ns, events: events, rtnl: rtnl}, nil
 }
 
+// eventBuffer holds some thousand events.
+const eventBuffer = 4 << 20
+
 // subscribe opens a netlink socket that hears of links and addresses.
 func subscribe(fam family) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
@@ -53,6 +57,8 @@ func subscribe(fam family) (*os.File, error) {
 		return nil, os.NewSyscallError("netlink socket", err)
 	}
 	f := os.NewFile(uintptr(fd), "netlink")
+	// For what comes during a lull; what does not fit is found out by looking.
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
 	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR)
 	if fam == familyIPv6 {
 		groups = unix.RTMGRP_LINK | unix.RTMGRP_IPV6_IFADDR
@@ -112,6 +118,12 @@ func (n *kernelNetwork) look() (netif, error) {
 	return nif, nil
 }
 
+// lull is for how long wait lets events come in after some that concerned
+// nobody. The holder of hundreds of addresses renews them all the time, and each
+// time would cost a wake-up. An interface that goes down may be noticed so much
+// later, which is less than it takes to find out in any other way.
+const lull = 20 * time.Millisecond
+
 func (n *kernelNetwork) wait(concerns func(linkEvent) bool) error {
 	var buf [1 << 16]byte
 	for {
@@ -133,6 +145,7 @@ func (n *kernelNetwork) wait(concerns func(linkEvent) bool) error {
 			}
 			b = b[min((length+3)&^3, len(b)):]
 		}
+		time.Sleep(lull)
 	}
 }
 
