@@ -145,3 +145,31 @@ func TestSetAuthKeepsMarks(t *testing.T) {
 		})
 	}
 }
+
+// TestSetAuthKeepsSequence: the own sequence numbers go on, too, however far they
+// are ahead of the clock.
+func TestSetAuthKeepsSequence(t *testing.T) {
+	cfg := configFor(t, advV3, hmacWith(HMACConfig{Keys: []Key{key1}, Replay: ReplayMonotonic}))
+	w := wireFor(t, cfg)
+	w.hmac.sent = clockSequence(clock.Add(time.Hour))
+	w.setAuth()
+	if got, want := sequence(send(t, w, 100, host4, groupIPv4, clock)), clockSequence(clock.Add(time.Hour))+1; got != want {
+		t.Errorf("HMAC: sequence %#x, want %#x", got, want)
+	}
+	w = wireFor(t, configFor(t, advV2, auth(AuthAH, "d0cker")))
+	w.ah.sent = uint32(clock.Add(time.Hour).Unix())
+	before := w.ah.sent
+	w.setAuth()
+	if got := w.ah.next(clock); got <= before {
+		t.Errorf("AH: sequence %d after %d", got, before)
+	}
+
+	// Nothing is left of a password.
+	w = wireFor(t, configFor(t, advV2, auth(AuthPass, "d0cker")))
+	w.cfg.Auth = Auth{}
+	w.setAuth()
+	a, err := ParseAdvertisement(send(t, w, 100, host4, groupIPv4, clock).Data, host4, groupIPv4)
+	if err != nil || a.AuthType != 0 || a.AuthData != [8]byte{} {
+		t.Errorf("without authentication: type %d, data %q, %v", a.AuthType, a.AuthData, err)
+	}
+}
