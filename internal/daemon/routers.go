@@ -96,20 +96,27 @@ func (r *router) keep(ctx context.Context) error {
 	return nil
 }
 
-// readyTime is for how long the election waits for what keeps the addresses.
-const readyTime = time.Second
+// The election waits for what keeps the addresses until there is a problem, or
+// for readyTime: hundreds of routers start at once, and the kernel may be slow.
+const (
+	readyTime  = 10 * time.Second
+	readyEvery = 50 * time.Millisecond
+)
 
 // awaitManager keeps the router out of the election for as long as it could not
 // have its addresses: peers would let go of them for nothing, again and again.
 func (r *router) awaitManager(ctx context.Context, wg *sync.WaitGroup) {
-	select {
-	case <-r.manager.Ready():
-		return
-	case <-ctx.Done():
-		return
-	case <-time.After(readyTime):
+	problem := ""
+	for began := time.Now(); problem == "" && time.Since(began) < readyTime; problem = r.manager.Status().Problem {
+		select {
+		case <-r.manager.Ready():
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(readyEvery):
+		}
 	}
-	release := r.router.Hold("addresses: " + cmp.Or(r.manager.Status().Problem, "not ready yet"))
+	release := r.router.Hold("addresses: " + cmp.Or(problem, "not ready yet"))
 	wg.Go(func() {
 		select {
 		case <-r.manager.Ready():
