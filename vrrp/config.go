@@ -17,7 +17,10 @@ type Config struct {
 	// Version is the protocol version, 2 or 3. Default 3; IPv6 needs 3.
 	Version uint8
 	// Priority is 1 to 254, or 255 for the owner of the addresses, whose host
-	// has them anyway (RFC 9568 §6.1). Default 100.
+	// has them anyway (RFC 9568 §6.1). Default 100. An owner sends from another
+	// address if its interface has one. Where it has none, routers of this
+	// package hear it nevertheless; others on Linux do not while they have the
+	// address themselves, unless net.ipv4.conf.*.accept_local is set there.
 	Priority uint8
 	// Interval is the time between advertisements: version 2, whole seconds
 	// from 1 s to 255 s; version 3, 10 ms to 40.95 s in steps of 10 ms.
