@@ -50,7 +50,7 @@ func (n *Node) PowerOn() error {
 	if n.vrrp, err = n.start(n.VRRP, "vrrp"); err != nil {
 		return err
 	}
-	return n.waitListening(10 * time.Second)
+	return n.waitListening(bound)
 }
 
 // waitListening waits until the node takes part in the election: what it does
@@ -107,7 +107,7 @@ func (n *Node) StartBalancer() error {
 	if n.balance, err = n.start(n.Balancer, "balancer"); err != nil {
 		return err
 	}
-	return n.waitBalancer(10 * time.Second)
+	return n.waitBalancer(bound)
 }
 
 // KillBalancer ends the balancer alone: the host and its VRRP stay alive.

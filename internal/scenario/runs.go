@@ -107,8 +107,15 @@ func (s *Scenario) carryOut(ctx context.Context, r Run, want *Node) error {
 	if err := s.staysWith(ctx, want, time.Duration(r.Watch)*s.params.Down(1)); err != nil {
 		return err
 	}
-	return inTurn(s.Client.Since(moved))
+	answers := s.Client.Since(moved)
+	for ; len(answers) < enoughAnswers && ctx.Err() == nil; answers = s.Client.Since(moved) {
+		time.Sleep(2 * time.Millisecond)
+	}
+	return inTurn(answers)
 }
+
+// enoughAnswers is how many it takes to say whether they came in turn.
+const enoughAnswers = 12
 
 // staysWith watches for d that want alone holds the address.
 func (s *Scenario) staysWith(ctx context.Context, want *Node, d time.Duration) error {
