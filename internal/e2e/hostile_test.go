@@ -30,7 +30,9 @@ func TestHostileLAN(t *testing.T) {
 		p := hostilePair(t, h, kinds(true))
 		f := p.flooded(p.mallory(t))
 		p.quiet("after the flood", aWhile)
-		if f.transitions > 0 || f.moves > 0 {
+		// Where the machine does not let a node renew its addresses in time, the
+		// kernel takes them, and the node puts them back.
+		if f.transitions > 0 || f.moves > 0 && f.late == 0 {
 			t.Errorf("%d transitions, the addresses moved %d times", f.transitions, f.moves)
 		}
 		// One that was missed makes a gap of two intervals.
@@ -63,6 +65,7 @@ func hostilePair(t *testing.T, both peer, routers []virtualRouter) *pair {
 type flood struct {
 	gap                      time.Duration // the longest between advertisements
 	unexcused                time.Duration // the same without what the machine was late meanwhile
+	late                     time.Duration // the machine, since a lease before the flood
 	moves, transitions, seen int
 }
 
@@ -78,7 +81,7 @@ func (p *pair) flooded(m *mallory) flood {
 		p.t.Fatal(err)
 	}
 	to := time.Now()
-	var f flood
+	f := flood{late: p.stalledBetween(from.Add(-3*interval), to)}
 	for i, n := range p.nodes {
 		transitions[i], cpu[i] = n.transitions()-transitions[i], cpuTime(p.t, n.cmd.Pid())-cpu[i]
 		f.transitions += transitions[i]
