@@ -2,6 +2,7 @@ package lb
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -201,10 +202,14 @@ func (b *replayBody) fetch(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *replayBody) wait(p []byte) (int, error) {
+func (b *replayBody) wait(p []byte) (n int, err error) {
 	b.reading = true
 	b.mu.Unlock()
 	defer func() {
+		// A server would catch it, but not in the goroutine of an upload.
+		if broken := recover(); broken != nil {
+			n, err = 0, fmt.Errorf("panic: %v", broken)
+		}
 		b.mu.Lock()
 		b.reading = false
 		b.idle.Broadcast()

@@ -201,7 +201,7 @@ func TestTrailersThatMayNotBe(t *testing.T) {
 			return
 		}
 		io.Copy(io.Discard, req.Body)
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Set-Cookie, a b, X-Out\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"+
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nTrailer: X-Sum, Set-Cookie, a b, X-Out\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"+
 			"X-Sum: %s\r\nSet-Cookie: a=b\r\nContent-Length: 9\r\nX-Forwarded-For: 1\r\nX-Late: 1\r\nX-Out: 1\r\n\r\n", req.Trailer.Get("X-In"))
 		discard(c, r)
 	})
@@ -219,6 +219,10 @@ func TestTrailersThatMayNotBe(t *testing.T) {
 	want := http.Header{"X-Sum": {"7"}, "X-Late": {"1"}}
 	if fmt.Sprint(res.Trailer) != fmt.Sprint(want) {
 		t.Errorf("trailer %v, want %v", res.Trailer, want)
+	}
+	res, got, err := newReader(t, s.Listener.Addr().String()).ask(t, "GET / HTTP/1.0\r\n\r\n")
+	if err != nil || got != "a" || res.Header["Trailer"] != nil {
+		t.Errorf("HTTP/1.0: %q, %+v, %v", got, res, err)
 	}
 }
 
@@ -243,5 +247,33 @@ func TestUpgradeLists(t *testing.T) {
 	}
 	if got := rawRequest(t, s, "GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"); got != `[] []` {
 		t.Errorf("HTTP/1.0: %s", got)
+	}
+}
+
+// A backend that switches to what was not agreed on is at fault; one that does it too
+// early, when the client is to blame for the length of its request, is not.
+func TestUpgradesThatFail(t *testing.T) {
+	for _, tt := range []struct {
+		request, upgrade string
+		failures         uint64
+	}{
+		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x, y\r\n\r\n", "x, y", 1},
+		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x, y\r\n\r\n", "z", 1},
+		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x, y\r\n\r\n", "", 1},
+		{"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x, y\r\nContent-Length: 9\r\n\r\nabc", "x", 0},
+	} {
+		h := new(Handler)
+		s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			fmt.Fprintf(c, "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", tt.upgrade)
+			discard(c, r)
+		}))
+		if got := rawStatus(t, s, tt.request); got != 502 {
+			t.Errorf("%q: %d, want 502", tt.upgrade, got)
+		}
+		waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
+		if n := h.Pool.Status().Backends[0].Failures; n != tt.failures {
+			t.Errorf("%q: %d failures, want %d", tt.upgrade, n, tt.failures)
+		}
 	}
 }

@@ -42,21 +42,21 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 	}{
 		{"own, expecting", nil, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n",
 			"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n503 Service Unavailable\n"},
-		{"own, in the middle", nil, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+		{"own, in the middle", nil, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc",
 			"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n503 Service Unavailable\n"},
 		{"own, malformed chunk", refuse(""), "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nGET /evil HTTP/1.1\r\nHost: x\r\n\r\n",
 			fmt.Sprintf("HTTP/1.1 400 Bad Request\r\n"+own+"\r\n400 Bad Request\n", 16)},
-		{"length", refuse("HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwho?"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+		{"length", refuse("HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwho?"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc",
 			"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwho?"},
 		{"chunks", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\nX-Sum: 1\r\n\r\n"),
-			"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+			"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc",
 			"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\nX-Sum: 1\r\n\r\n"},
 		{"chunks, expecting", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"),
 			"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n",
 			"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"},
 		{"until the end, to HTTP/1.0", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"),
-			"PUT / HTTP/1.0\r\nContent-Length: 3000000\r\n\r\nabc", "HTTP/1.0 401 Unauthorized\r\nConnection: close\r\n\r\nwho?"},
-		{"no body", refuse("HTTP/1.1 204 No Content\r\n\r\n"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
+			"PUT / HTTP/1.0\r\nContent-Length: 3000\r\n\r\nabc", "HTTP/1.0 401 Unauthorized\r\nConnection: close\r\n\r\nwho?"},
+		{"no body", refuse("HTTP/1.1 204 No Content\r\n\r\n"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc",
 			"HTTP/1.1 204 No Content\r\n\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,6 +117,34 @@ func TestTruncationShowsInHTTP10(t *testing.T) {
 	close(half)
 	if b, err := io.ReadAll(c.r); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%q, %v; want a reset", b, err)
+	}
+}
+
+// Both sides ask for the body and hint at what is to come, at the same time.
+func TestInformationalResponsesDoNotMix(t *testing.T) {
+	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n"+strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", 20))
+		io.Copy(io.Discard, req.Body)
+		io.WriteString(c, anOK)
+	}))
+	c := newReader(t, s.Listener.Addr().String())
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+	got := map[int]int{}
+	for got[200] == 0 {
+		res, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(got, err)
+		}
+		if got[res.StatusCode]++; res.StatusCode == 100 {
+			io.WriteString(c, "abc")
+		}
+	}
+	if got[100] != 1 || got[103] != 20 {
+		t.Errorf("%v", got)
 	}
 }
 

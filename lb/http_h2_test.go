@@ -62,8 +62,9 @@ func TestHTTP2Clients(t *testing.T) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.URL.RawQuery = query
 		rec := httptest.NewRecorder()
-		if h.ServeHTTP(rec, r); rec.Code != 400 {
-			t.Errorf("query %q: %d, want 400", query, rec.Code)
+		before := h.Pool.Status().Backends[0].Picks
+		if h.ServeHTTP(rec, r); rec.Code != 400 || h.Pool.Status().Backends[0].Picks != before {
+			t.Errorf("query %q: %d, want 400, from us", query, rec.Code)
 		}
 	}
 }

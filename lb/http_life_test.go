@@ -116,6 +116,12 @@ func TestShutdownAndRequests(t *testing.T) {
 	reached, answer := make(chan bool), make(chan bool)
 	h := new(Handler)
 	s := front(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Upgrade", "x")
+			w.WriteHeader(101)
+			return
+		}
 		if r.URL.Path == "/wait" {
 			reached <- true
 			select {
@@ -165,6 +171,11 @@ func TestShutdownAndRequests(t *testing.T) {
 		t.Error(got)
 	}
 
+	// But nothing new that an http.Server would not know of.
+	if got := rawStatus(t, s, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"); got != 503 {
+		t.Errorf("upgrade: %d, want 503", got)
+	}
+
 	h = new(Handler)
 	s = front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		reached <- true
@@ -177,6 +188,9 @@ func TestShutdownAndRequests(t *testing.T) {
 	h.Shutdown(ctx)
 	if got := <-third; got != "503 Service Unavailable\n" {
 		t.Errorf("cut: %q", got)
+	}
+	if n := h.Pool.Status().Backends[0].Failures; n != 0 {
+		t.Errorf("cut: %d failures", n)
 	}
 }
 
@@ -200,10 +214,33 @@ func TestPanicsAreLogged(t *testing.T) {
 	}
 }
 
-// panicking is a ResponseWriter that does.
+// The body of a request is read in a goroutine of its own, whose panic nobody else
+// would catch: it is the end of that request only.
+func TestPanicOfABody(t *testing.T) {
+	var out lockedBuffer
+	h := &Handler{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	s := front(t, h, rawBackend(t, discard))
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = panicking{}
+		h.ServeHTTP(w, r)
+	})
+	if got := rawStatus(t, s, aPut3+"abc"); got != 400 {
+		t.Errorf("%d, want 400", got)
+	}
+	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if got := out.String(); !strings.Contains(got, "on purpose") || h.Pool.Status().Backends[0].Failures != 0 {
+		t.Errorf("log: %q, %+v", got, h.Pool.Status().Backends[0])
+	}
+}
+
+// panicking is a ResponseWriter, or a body, that does.
 type panicking struct{ http.ResponseWriter }
 
-func (panicking) WriteHeader(int) { panic("on purpose") }
+func (panicking) WriteHeader(int)          { panic("on purpose") }
+func (panicking) Read([]byte) (int, error) { panic("on purpose") }
+func (panicking) Close() error             { return nil }
 
 // What a middleware's body says about its length does not become the framing of what
 // backends get.
@@ -239,6 +276,21 @@ func TestPlainResponseWriter(t *testing.T) {
 		t.Errorf("%d %q", rec.Code, rec.Body)
 	}
 	h.Shutdown(t.Context())
+
+	// Nobody ends the context of such a request, nor is that needed.
+	closed := make(chan bool)
+	h = &Handler{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		discard(c, r)
+		close(closed)
+	})}})}
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	select {
+	case <-closed:
+	case <-time.After(bound):
+		t.Error("the connection to the backend stays open")
+	}
 }
 
 // A host that is out of descriptors has no reason to blame its backends.

@@ -171,6 +171,39 @@ func TestExcessBytesReachNobody(t *testing.T) {
 	}
 }
 
+// A connection is watched while it is idle, to the very moment when it is taken.
+func TestIdleConnectionsAreWatched(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		happen func(u *upstream, backend net.Conn)
+		intact bool
+	}{
+		{"nothing", func(u *upstream, _ net.Conn) { u.SetReadDeadline(time.Now()) }, true},
+		{"a byte", func(_ *upstream, backend net.Conn) { backend.Write([]byte("a")) }, false},
+		{"the end", func(_ *upstream, backend net.Conn) { backend.Close() }, false},
+		{"left over", func(u *upstream, backend net.Conn) {
+			go backend.Write([]byte("ab"))
+			u.r.ReadByte()
+			u.SetReadDeadline(time.Now())
+		}, false},
+	} {
+		ours, backend := net.Pipe()
+		u := &upstream{Conn: ours, parked: make(chan struct{}), headerLeft: -1}
+		u.r = bufio.NewReader(u)
+		if tt.name == "left over" {
+			tt.happen(u, backend)
+		} else {
+			go tt.happen(u, backend)
+		}
+		new(idleConns).watch(u)
+		if u.intact != tt.intact {
+			t.Errorf("%s: intact %v, want %v", tt.name, u.intact, tt.intact)
+		}
+		ours.Close()
+		backend.Close()
+	}
+}
+
 // HEAD has no body. A backend that sends one nevertheless does not harm the next request.
 func TestBodyOfHeadReachesNobody(t *testing.T) {
 	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {

@@ -114,7 +114,7 @@ func (x *exchange) attempt(ctx context.Context, u *upstream) (*http.Response, er
 	x.record.Connect = time.Since(x.record.Start)
 	x.upload = x.startUpload(u)
 	res, err := x.readHeader(u)
-	if err == nil && x.session.attach(u, x.pick.member.server) {
+	if err == nil {
 		return res, nil
 	}
 	if interrupted := x.session.interrupted(); interrupted != nil {
@@ -194,22 +194,14 @@ func (x *exchange) drop() {
 }
 
 // keep puts the connection to the backend aside for other requests, if request and
-// response have both been transferred to their end, and no more.
+// response have both been transferred to their end and nobody has cut it.
 func (x *exchange) keep(res *http.Response) {
 	u := x.up
-	if !x.uploadedWhole() || res.Close || u.r.Buffered() > 0 || !x.unwatch() || !x.session.detach() {
+	if !x.uploadedWhole() || res.Close || !x.unwatch() {
 		return
 	}
 	x.up = nil
 	x.h.idle.put(u)
-}
-
-// detach takes the backend's connection away from s; false if s was cut.
-func (s *session) detach() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.backend, s.server = nil, nil
-	return !s.dead
 }
 
 // sentWithin is how long an upload may take to notice that it is complete.
@@ -269,19 +261,12 @@ func (x *exchange) startUpload(u *upstream) *upload {
 	}
 	go func() {
 		defer close(up.done)
-		defer func() {
-			// It reads from net/http's server, but that would not catch it here.
-			if p := recover(); p != nil {
-				x.h.log.Error("panic while a request was sent", "error", p)
-				up.err = fmt.Errorf("panic: %v", p)
-			}
-			x.uploaded(u, up.err)
-		}()
 		if expect && !x.continued(up) {
 			up.err = errNotWanted
-			return
+		} else {
+			up.err = x.writeBody(u, body)
 		}
-		up.err = x.writeBody(u, body)
+		x.uploaded(u, up.err)
 	}()
 	return up
 }

@@ -181,6 +181,7 @@ func TestRequestSmuggling(t *testing.T) {
 		{"absolute URI", "POST http://y/a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 200, "POST /a HTTP/1.1|Host: y|Content-Length: 3||abc", false},
 		{"absolute URI of another kind", "POST ftp://y/a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 400, "", false},
 		{"opaque URI", "GET x:foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
+		{"opaque URI of http", "GET http:foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
 		{"asterisk", "GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
 		{"asterisk of OPTIONS", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 200, "", false}, // net/http answers it.
 		{"no slash", "GET foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", true},

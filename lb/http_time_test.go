@@ -119,6 +119,7 @@ func TestSilence(t *testing.T) {
 		truncated bool
 	}{
 		{"backend before the response", aGet, discard, 504, 10 * time.Second, 1, false},
+		{"backend after an upload", aPut3 + "abc", discard, 504, 10 * time.Second, 1, false},
 		{"backend within the header", aGet, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nX-")
@@ -184,6 +185,25 @@ func TestSlowClients(t *testing.T) {
 		io.WriteString(c, aGet)
 		if status, _, _, err := receive(t, r, time.Now()); status != 200 {
 			t.Errorf("the next request: %d, %v", status, err)
+		}
+		n.settled(t, 0)
+
+		// The other way round.
+		const long = 200 << 10
+		n = newPipeNet(t, &Handler{ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", long)
+			io.Copy(c, io.LimitReader(neverEnding{}, long))
+			discard(c, r)
+		})
+		_, r = n.client(t, aGet)
+		res, err := http.ReadResponse(r, nil)
+		for took := int64(0); err == nil && took < long; took += 40 << 10 {
+			time.Sleep(50 * time.Second)
+			_, err = io.CopyN(io.Discard, res.Body, 40<<10)
+		}
+		if err != nil {
+			t.Error(err)
 		}
 		n.settled(t, 0)
 	})
@@ -252,6 +272,31 @@ func TestBodyIsSentUnasked(t *testing.T) {
 		io.WriteString(c, "abc")
 		if status, body, _, err := receive(t, r, start); status != 200 || body != "ok" {
 			t.Errorf("%d %q, %v", status, body, err)
+		}
+	})
+}
+
+// A body that the backend has answered without is not sent, however long the answer takes.
+func TestBodyIsNotSentUnwanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []byte
+		n := newPipeNet(t, new(Handler), func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n")
+			go func() { got, _ = io.ReadAll(r) }()
+			time.Sleep(5 * time.Second)
+			io.WriteString(c, "0\r\n\r\n")
+			time.Sleep(5 * time.Second)
+		})
+		c, r := n.client(t, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+		go io.WriteString(c, "abc")
+		if status, _, _, err := receive(t, r, time.Now()); status != 401 || err != nil {
+			t.Errorf("%d, %v", status, err)
+		}
+		n.settled(t, 0)
+		time.Sleep(time.Minute)
+		if len(got) != 0 {
+			t.Errorf("the backend got %q", got)
 		}
 	})
 }
