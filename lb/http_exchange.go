@@ -97,6 +97,7 @@ func (x *exchange) serve() {
 // refusal is the status for a request that no backend should see, 0 for others.
 func (x *exchange) refusal() int {
 	u := x.in.URL
+	unfit := func(r rune) bool { return r <= ' ' || r == 0x7f }
 	switch scheme := strings.ToLower(u.Scheme); {
 	case x.in.Method == http.MethodConnect:
 		return http.StatusMethodNotAllowed
@@ -104,8 +105,8 @@ func (x *exchange) refusal() int {
 		return http.StatusBadRequest
 	case u.Path == "*" && x.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
 		return http.StatusBadRequest
-	case strings.ContainsFunc(u.RequestURI(), func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return http.StatusBadRequest // HTTP/2 can have them.
+	case !validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
+		return http.StatusBadRequest // HTTP/2 has no request line that they would spoil.
 	case x.h.MaxBody > 0 && x.in.ContentLength > x.h.MaxBody:
 		return http.StatusRequestEntityTooLarge
 	}

@@ -194,6 +194,41 @@ func TestShutdownAndRequests(t *testing.T) {
 	}
 }
 
+// A WebSocket goes on when the configuration changes around it, also when its backend
+// is not in the pool any more.
+func TestTunnelsSurviveChanges(t *testing.T) {
+	h := new(Handler)
+	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		io.Copy(c, r)
+	}))
+	c := newReader(t, s.Listener.Addr().String())
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	if res, err := http.ReadResponse(c.r, nil); err != nil || res.StatusCode != 101 {
+		t.Fatal(res, err)
+	}
+	b := h.Pool.Status().Backends[0].Backend
+	heavier := b
+	heavier.Weight = 7
+	for i, change := range []func(){
+		func() { h.Pool.Update([]Backend{heavier}) },
+		func() { h.Pool.Reconfigure(PoolConfig{Balance: LeastConn, Backends: []Backend{b}}) },
+		func() { h.Pool.SetHealth(b.Name, false) },
+		func() { h.Pool.SetDrain(b.Name, true) },
+		func() { h.Pool.Update(nil) },
+	} {
+		change()
+		io.WriteString(c, "ping")
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(c.r, got); err != nil || string(got) != "ping" {
+			t.Fatalf("change %d: %q, %v", i, got, err)
+		}
+	}
+	c.Close()
+	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
+}
+
 // A panic is an error that a service wants to know of; net/http would write it where
 // the daemon does not look by default.
 func TestPanicsAreLogged(t *testing.T) {

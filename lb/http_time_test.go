@@ -293,8 +293,8 @@ func TestBodyIsNotSentUnwanted(t *testing.T) {
 		if status, _, _, err := receive(t, r, time.Now()); status != 401 || err != nil {
 			t.Errorf("%d, %v", status, err)
 		}
-		n.settled(t, 0)
 		time.Sleep(time.Minute)
+		n.settled(t, 0)
 		if len(got) != 0 {
 			t.Errorf("the backend got %q", got)
 		}
