@@ -89,7 +89,8 @@ func protocol(to *string) value {
 // connectionFields are not for a configuration to set: they belong to the
 // connection or frame the message (RFC 9110 §7.6.1).
 var connectionFields = []string{
-	"connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+	"connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer",
+	"transfer-encoding", "upgrade",
 }
 
 var variable = regexp.MustCompile(`\$\{[^}]*\}?`)
