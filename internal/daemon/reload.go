@@ -348,7 +348,7 @@ func (d *Daemon) startRouters(c *change) error {
 		r.teller.status = r.router.Status
 	}
 	for name, r := range c.routers {
-		r.tracker = newTracker(r.router, r.cfg, r.teller.recheck)
+		r.tracker = newTracker(r.router, r.cfg, d.checks, r.teller.recheck)
 		r.tracker.follow(d.checks)
 		r.task = start(r.run, d.failed)
 		d.routers[name] = r

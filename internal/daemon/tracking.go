@@ -47,10 +47,11 @@ type source struct {
 	cancel  func()
 }
 
-// newTracker starts with a fault for every check without a weight: an address
-// is not taken before the checks have said that it can be served. changed is
-// called whenever the faults may have changed, and must not call the tracker.
-func newTracker(r routerControl, cfg config.Router, changed func()) *tracker {
+// newTracker starts from what is known of the checks, with a fault for every
+// one without a weight that is not known to be up: an address is not taken
+// before the checks have said that it can be served. changed is called whenever
+// the faults may have changed, and must not call the tracker.
+func newTracker(r routerControl, cfg config.Router, checks map[string]*check, changed func()) *tracker {
 	t := &tracker{
 		router: r, changed: changed, cfg: cfg, priority: cfg.Priority,
 		state:   map[string]healthcheck.State{},
@@ -59,6 +60,9 @@ func newTracker(r routerControl, cfg config.Router, changed func()) *tracker {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, tr := range cfg.Track {
+		t.state[tr.Check] = checks[tr.Check].state()
+	}
 	t.apply()
 	return t
 }
@@ -70,7 +74,7 @@ func (t *tracker) configure(cfg config.Router, checks map[string]*check) {
 	for _, tr := range cfg.Track {
 		if !t.tracks(tr.Check) {
 			t.state[tr.Check] = healthcheck.Up
-			if s := checks[tr.Check].monitor.Status().State; s != healthcheck.Unknown {
+			if s := checks[tr.Check].state(); s != healthcheck.Unknown {
 				t.state[tr.Check] = s
 			}
 		}

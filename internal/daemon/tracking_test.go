@@ -15,6 +15,7 @@ import (
 type fakeRouter struct {
 	priority uint8
 	holds    []string
+	free     int // times that the last hold was let go of
 	source   netip.Addr
 	peers    []vrrp.Peer
 	resigned int
@@ -31,7 +32,12 @@ func (r *fakeRouter) SetPriority(p uint8) { r.priority = p }
 
 func (r *fakeRouter) Hold(reason string) func() {
 	r.holds = append(r.holds, reason)
-	return func() { r.holds = slices.DeleteFunc(r.holds, func(s string) bool { return s == reason }) }
+	return func() {
+		r.holds = slices.DeleteFunc(r.holds, func(s string) bool { return s == reason })
+		if len(r.holds) == 0 {
+			r.free++
+		}
+	}
 }
 
 func TestTracking(t *testing.T) {
@@ -100,7 +106,7 @@ func TestTracking(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeRouter{}
-			tr := newTracker(r, config.Router{Priority: tc.base, Track: tc.tracks}, func() {})
+			tr := newTracker(r, config.Router{Priority: tc.base, Track: tc.tracks}, nil, func() {})
 			verify := func(at int, want step) {
 				t.Helper()
 				if r.priority != want.priority || !slices.Equal(r.holds, want.holds) {
@@ -114,6 +120,44 @@ func TestTracking(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFaultChangesWithoutGap: a check without a result that turns out to be down
+// is a fault all the time. A router that were free for a moment would take the
+// addresses in it.
+func TestFaultChangesWithoutGap(t *testing.T) {
+	r := &fakeRouter{}
+	tr := newTracker(r, config.Router{Priority: 100, Track: []config.Track{{Check: "a"}}}, nil, func() {})
+	tr.update("a", nil, healthcheck.Down)
+	if r.free != 0 || !slices.Equal(r.holds, []string{"check a"}) {
+		t.Errorf("free %d times, holds %q", r.free, r.holds)
+	}
+}
+
+// TestKnownCheckHoldsNobody: a router that begins while its check has long been
+// up waits for no result, and one whose check is down says so at once.
+func TestKnownCheckHoldsNobody(t *testing.T) {
+	for state, want := range map[healthcheck.State][]string{
+		healthcheck.Up: nil, healthcheck.Down: {"check a"}, healthcheck.Unknown: {"check a has no result yet"},
+	} {
+		checks := map[string]*check{"a": {monitor: newTestMonitor(t, "a", state)}}
+		r := &fakeRouter{}
+		newTracker(r, config.Router{Priority: 100, Track: []config.Track{{Check: "a"}}}, checks, func() {})
+		if !slices.Equal(r.holds, want) {
+			t.Errorf("check %v: holds %q, want %q", state, r.holds, want)
+		}
+	}
+}
+
+// newTestMonitor makes one that does not run and has found a state already.
+func newTestMonitor(t *testing.T, name string, known healthcheck.State) *healthcheck.Monitor {
+	t.Helper()
+	m, err := healthcheck.NewMonitor(healthcheck.Config{Name: name, Initial: known,
+		Checker: healthcheck.CheckerFunc(func(context.Context) error { return nil })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // TestResign: with mode resign, a priority that falls below a peer's hands
@@ -142,7 +186,7 @@ func TestResign(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeRouter{source: own, peers: tc.heard}
 			tr := newTracker(r, config.Router{Priority: 120, Peers: tc.peers,
-				Track: []config.Track{{Check: "c", Weight: -15, Mode: tc.mode}, {Check: "other", Weight: 0}}}, func() {})
+				Track: []config.Track{{Check: "c", Weight: -15, Mode: tc.mode}, {Check: "other", Weight: 0}}}, nil, func() {})
 			for _, s := range []healthcheck.State{healthcheck.Up, healthcheck.Down} {
 				tr.update("c", nil, s)
 			}
@@ -164,16 +208,11 @@ func TestResign(t *testing.T) {
 func TestReconfigure(t *testing.T) {
 	checks := map[string]*check{}
 	for _, name := range []string{"a", "b", "c"} {
-		m, err := healthcheck.NewMonitor(healthcheck.Config{Name: name,
-			Checker: healthcheck.CheckerFunc(func(context.Context) error { return nil })})
-		if err != nil {
-			t.Fatal(err)
-		}
-		checks[name] = &check{monitor: m}
+		checks[name] = &check{monitor: newTestMonitor(t, name, healthcheck.Unknown)}
 	}
 	r := &fakeRouter{}
 	cfg := func(p uint8, tracks ...config.Track) config.Router { return config.Router{Priority: p, Track: tracks} }
-	tr := newTracker(r, cfg(100, config.Track{Check: "a"}), func() {})
+	tr := newTracker(r, cfg(100, config.Track{Check: "a"}), nil, func() {})
 	tr.follow(checks)
 	tr.update("a", checks["a"].monitor, healthcheck.Up)
 	step := func(what string, c config.Router, priority uint8, holds ...string) {
