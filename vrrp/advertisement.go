@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ChecksumForm is one of the two checksums that version 3 routers put on IPv4
+// ChecksumForm is one of the checksums that version 3 routers put on IPv4
 // advertisements.
 type ChecksumForm uint8
 
@@ -15,6 +15,10 @@ const (
 	ChecksumPseudoHeader ChecksumForm = iota
 	// ChecksumMessage covers the message only (RFC 9568 §5.2.8).
 	ChecksumMessage
+	// ChecksumOldUnicast is ChecksumPseudoHeader with 224.0.0.18 for the
+	// destination of what is sent to a peer: Keepalived's
+	// old_unicast_checksum. To the group itself there is no difference.
+	ChecksumOldUnicast
 )
 
 // Advertisement is one VRRP message with the addresses of the packet that

@@ -182,9 +182,10 @@ func (a *Advertisement) verifyChecksum(b []byte, n int, d *DropError) bool {
 		return true
 	}
 	if a.Version == 3 && a.Source.Is4() {
-		a.Checksum = ChecksumMessage
-		if field == a.messageChecksum(b, n) {
-			return true
+		for _, a.Checksum = range [...]ChecksumForm{ChecksumMessage, ChecksumOldUnicast} {
+			if field == a.messageChecksum(b, n) {
+				return true
+			}
 		}
 	}
 	d.drop(DropChecksum, uint64(field), uint64(want))
@@ -199,8 +200,12 @@ func (a *Advertisement) messageChecksum(b []byte, n int) uint16 {
 		n = len(b)
 	}
 	acc := sum(sum(0, b[:checksumOffset]), b[checksumOffset+2:n])
-	if a.Version == 3 && (a.Source.Is6() || a.Checksum == ChecksumPseudoHeader) {
+	switch {
+	case a.Version == 2:
+	case a.Source.Is6(), a.Checksum == ChecksumPseudoHeader:
 		acc = sumPseudoHeader(acc, a.Source, a.Destination, n)
+	case a.Checksum == ChecksumOldUnicast:
+		acc = sumPseudoHeader(acc, a.Source, groupIPv4, n)
 	}
 	return checksum(acc)
 }

@@ -71,6 +71,12 @@ func messageOnly(a Advertisement) Advertisement {
 	return a
 }
 
+// oldUnicast returns a as Keepalived's old_unicast_checksum sends it to a peer.
+func oldUnicast(a Advertisement) Advertisement {
+	a.Checksum, a.Destination = ChecksumOldUnicast, netip.MustParseAddr("192.0.2.252")
+	return a
+}
+
 // compareAddr lets cmp look at addresses.
 var compareAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 

@@ -70,7 +70,8 @@ type Config struct {
 	// are the kernel's to find. Default false.
 	VirtualMAC bool
 	// Checksum is the form of the version 3 IPv4 checksum on advertisements
-	// that are sent. Both forms are accepted. Default ChecksumPseudoHeader.
+	// that are sent. All forms are accepted. ChecksumOldUnicast is for Peers.
+	// Default ChecksumPseudoHeader.
 	Checksum ChecksumForm
 	// Auth authenticates advertisements. The zero value: no authentication.
 	Auth Auth

@@ -236,10 +236,10 @@ func TestConformance17Checksum(t *testing.T) {
 		changed(t, configFor(t, a), packetOf(t, a), func(p *Packet) { p.Data[2]++ }, DropChecksum)
 	}
 	// With unicast, the pseudo-header holds the real destination.
-	a := advV3
-	a.Destination = peer4
+	a, other := advV3, advV3
+	a.Destination, other.Destination = peer4, netip.MustParseAddr("192.0.2.253")
 	changed(t, configFor(t, a, unicastFrom(host4)), packetOf(t, a), func(p *Packet) {
-		copy(p.Data, packetOf(t, advV3).Data)
+		copy(p.Data, packetOf(t, other).Data)
 	}, DropChecksum)
 }
 
@@ -342,6 +342,27 @@ func TestConformance26MessageOnlyChecksumAccepted(t *testing.T) {
 	if got.Checksum != ChecksumMessage || w.seen != seenMessageChecksum {
 		t.Errorf("form %v, observations %b, want %v and %b", got.Checksum, w.seen, ChecksumMessage, seenMessageChecksum)
 	}
+}
+
+// TestOldUnicastChecksum: the checksum that Keepalived's old_unicast_checksum
+// gives to what is sent to a peer is that of multicast. It is accepted, told
+// and sent.
+func TestOldUnicastChecksum(t *testing.T) {
+	unicast := oldUnicast(advV3)
+	checkVector(t, vectorV3Pseudo, unicast)
+	w := wireFor(t, configFor(t, unicast, unicastFrom(host4), func(c *Config) { c.Checksum = ChecksumOldUnicast }))
+	got := accept(t, w, packetOf(t, unicast), clock)
+	if got.Checksum != ChecksumOldUnicast || w.seen != seenOldUnicastChecksum {
+		t.Errorf("form %v, observations %b, want %v and %b", got.Checksum, w.seen, ChecksumOldUnicast, seenOldUnicastChecksum)
+	}
+	if sent, want := send(t, w, unicast.Priority, unicast.Source, unicast.Destination, clock).Data, unhex(t, vectorV3Pseudo); !bytes.Equal(sent, want) {
+		t.Errorf("sent %x, want %x", sent, want)
+	}
+	p := packetOf(t, unicast)
+	p.Destination = netip.MustParseAddr("192.0.2.253")
+	accept(t, w, p, clock) // the destination is no part of this form
+	p.Data[checksumOffset]++
+	discard(t, w, p, clock, DropChecksum)
 }
 
 // The list of peers takes the place of RFC 9568 §5.1.1.2's link.

@@ -60,6 +60,9 @@ type Counters struct {
 	// MessageChecksums are version 3 IPv4 advertisements with the checksum of
 	// RFC 9568, which covers the message only.
 	MessageChecksums uint64
+	// OldUnicastChecksums are version 3 IPv4 advertisements that were sent by
+	// unicast with the checksum of multicast, [ChecksumOldUnicast].
+	OldUnicastChecksums uint64
 	// Unsigned are advertisements accepted without a signature.
 	Unsigned uint64
 	// Conflicts are version 3 advertisements of another Active router, heard by
@@ -192,6 +195,9 @@ func (r *Router) observed(adv *Advertisement, now time.Time) {
 	}
 	if seen&seenMessageChecksum != 0 {
 		c.MessageChecksums++
+	}
+	if seen&seenOldUnicastChecksum != 0 {
+		c.OldUnicastChecksums++
 	}
 	if seen&seenUnsigned != 0 {
 		c.Unsigned++

@@ -149,6 +149,27 @@ func TestForeignSender(t *testing.T) {
 	}
 }
 
+// TestChecksumFormsCounted: each unusual form of the checksum is taken in, and
+// counted by itself.
+func TestChecksumFormsCounted(t *testing.T) {
+	for form, want := range map[ChecksumForm][2]bool{
+		ChecksumPseudoHeader: {}, ChecksumMessage: {true, false}, ChecksumOldUnicast: {false, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			lan := newFakeLAN()
+			lan.node(t, 1, Config{Priority: 120, Checksum: form, Peers: addrs("192.0.2.2")})
+			b := lan.node(t, 2, Config{Priority: 110, Peers: addrs("192.0.2.1")})
+			time.Sleep(10 * time.Second)
+			b.is(Backup)
+			c := b.Status().Counters
+			got := [2]bool{c.MessageChecksums == c.Received, c.OldUnicastChecksums == c.Received}
+			if c.Received == 0 || got != want || c.MessageChecksums+c.OldUnicastChecksums > c.Received {
+				t.Errorf("form %d: %+v", form, c)
+			}
+		})
+	}
+}
+
 // TestOwnerConflict: the owner of the addresses hears another Active router, and says
 // so.
 func TestOwnerConflict(t *testing.T) {

@@ -202,10 +202,12 @@ func (c *Config) validateTransport() error {
 		return fmt.Errorf("VirtualMAC with Peers: unicast advertisements leave from the interface's own address, leave it out")
 	case c.MinTTL > c.MaxTTL:
 		return fmt.Errorf("MinTTL %d is above MaxTTL %d", c.MinTTL, c.MaxTTL)
-	case c.Checksum > ChecksumMessage:
-		return fmt.Errorf("checksum form %d: want ChecksumPseudoHeader or ChecksumMessage", c.Checksum)
+	case c.Checksum > ChecksumOldUnicast:
+		return fmt.Errorf("checksum form %d: want ChecksumPseudoHeader, ChecksumMessage or ChecksumOldUnicast", c.Checksum)
 	case c.Checksum != ChecksumPseudoHeader && (c.Version != 3 || c.family() != familyIPv4):
 		return fmt.Errorf("checksum form: only version 3 over IPv4 has a choice, leave it out")
+	case c.Checksum == ChecksumOldUnicast && !unicast:
+		return fmt.Errorf("checksum form: ChecksumOldUnicast without Peers: it is the same as ChecksumPseudoHeader, leave it out")
 	}
 	return nil
 }

@@ -133,7 +133,10 @@ var validateCases = map[string][]validateCase{
 	},
 	"Config.Checksum": {
 		{withIPv4, func(c *Config) { c.Checksum = ChecksumMessage }, ""},
-		{withIPv4, func(c *Config) { c.Checksum = 2 }, "checksum form 2: want ChecksumPseudoHeader or ChecksumMessage"},
+		{withIPv4, func(c *Config) { c.Checksum, c.Peers = ChecksumOldUnicast, addrs("192.0.2.11") }, ""},
+		{withIPv4, func(c *Config) { c.Checksum = ChecksumOldUnicast },
+			"checksum form: ChecksumOldUnicast without Peers: it is the same as ChecksumPseudoHeader, leave it out"},
+		{withIPv4, func(c *Config) { c.Checksum = 3 }, "checksum form 3: want ChecksumPseudoHeader, ChecksumMessage or ChecksumOldUnicast"},
 		{withIPv6, func(c *Config) { c.Checksum = ChecksumMessage }, "checksum form: only version 3 over IPv4 has a choice, leave it out"},
 		{withPass, func(c *Config) { c.Checksum = ChecksumMessage }, "checksum form: only version 3 over IPv4 has a choice, leave it out"},
 	},

@@ -20,6 +20,8 @@ const (
 	seenAddresses
 	// seenMessageChecksum: version 3 over IPv4 with ChecksumMessage.
 	seenMessageChecksum
+	// seenOldUnicastChecksum: version 3 over IPv4 with ChecksumOldUnicast.
+	seenOldUnicastChecksum
 	// seenUnsigned: accepted without a signature, in HMACPermissive or
 	// HMACReceiveOnly mode.
 	seenUnsigned
@@ -276,7 +278,10 @@ func (w *wire) observe(adv *Advertisement) {
 	if !slices.Equal(adv.Addresses, w.cfg.Addresses) {
 		w.seen |= seenAddresses
 	}
-	if adv.Checksum == ChecksumMessage {
+	switch adv.Checksum {
+	case ChecksumMessage:
 		w.seen |= seenMessageChecksum
+	case ChecksumOldUnicast:
+		w.seen |= seenOldUnicastChecksum
 	}
 }

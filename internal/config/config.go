@@ -152,7 +152,7 @@ type Router struct {
 	Peers          []netip.Addr // empty: multicast
 	TTL            uint8        // of unicast advertisements
 	MinTTL, MaxTTL uint8        // of unicast advertisements that are accepted
-	Checksum       string       // pseudo-header, message-only
+	Checksum       string       // pseudo-header, message-only, old-unicast
 	Auth           Auth
 	// Lease is the lifetime of the addresses in the kernel, in whole seconds;
 	// AutoLease: as suits the interval; 0: none.

@@ -86,9 +86,7 @@ func acceptedByVRRP(r Router) error {
 	vc := vrrp.Config{Name: r.Name, VRID: r.VRID, Version: r.Version, Priority: r.Priority, Interval: r.Interval,
 		NoPreempt: !r.Preempt, PreemptDelay: r.PreemptDelay, StartDelay: r.StartDelay, DownMultiplier: r.DownMultiplier,
 		Source: r.Source, Peers: r.Peers, TTL: r.TTL, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL}
-	if r.Checksum == "message-only" {
-		vc.Checksum = vrrp.ChecksumMessage
-	}
+	vc.Checksum = map[string]vrrp.ChecksumForm{"message-only": vrrp.ChecksumMessage, "old-unicast": vrrp.ChecksumOldUnicast}[r.Checksum]
 	for _, a := range r.Addresses {
 		vc.Addresses = append(vc.Addresses, a.Addr())
 	}

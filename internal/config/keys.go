@@ -82,8 +82,9 @@ func (r *Router) keys() []key {
 		preset("ttl", integer(&r.TTL, 1, 255), "255", "of unicast advertisements"),
 		preset("min_ttl", integer(&r.MinTTL, 0, 255), "0", "least TTL of unicast advertisements that are accepted"),
 		preset("max_ttl", integer(&r.MaxTTL, 1, 255), "255", "greatest TTL of unicast advertisements that are accepted"),
-		preset("checksum", word(&r.Checksum, "pseudo-header", "message-only"), "pseudo-header",
-			"sent in version 3 over IPv4; both are accepted; message-only is RFC 9568's, which Keepalived drops"),
+		preset("checksum", word(&r.Checksum, "pseudo-header", "message-only", "old-unicast"), "pseudo-header",
+			"sent in version 3 over IPv4; all are accepted; message-only is RFC 9568's, which Keepalived drops; "+
+				"old-unicast, with peers only, is Keepalived's old_unicast_checksum"),
 		optional("auth", r.Auth.value(), "", "authentication; default: none"),
 		preset("lease", lease(&r.Lease), "auto",
 			"the kernel removes addresses that were not renewed for so long; auto: before a peer takes over; 0s: it never does"),

@@ -134,8 +134,12 @@ func (d *validator) validateTransport(r *Router, path string) {
 	if r.MinTTL > r.MaxTTL && r.MaxTTL > 0 {
 		d.fail(path+".min_ttl", "%d: above max_ttl, %d", r.MinTTL, r.MaxTTL)
 	}
-	if r.Checksum == "message-only" && (r.Version == 2 || routerFamily(r).Is6()) {
-		d.fail(path+".checksum", "message-only: only version 3 over IPv4 has a choice: leave it out")
+	switch choice := r.Version == 3 && !routerFamily(r).Is6(); {
+	case r.Checksum == "pseudo-header" || r.Checksum == "":
+	case !choice && r.Version != 0:
+		d.fail(path+".checksum", "%s: only version 3 over IPv4 has a choice: leave it out", r.Checksum)
+	case r.Checksum == "old-unicast" && len(r.Peers) == 0 && !d.given(path+".peers"):
+		d.fail(path+".checksum", "old-unicast: multicast has no such form: leave it out, or add peers")
 	}
 }
 

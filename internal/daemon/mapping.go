@@ -29,8 +29,11 @@ func vrrpConfig(c config.Router) vrrp.Config {
 	}
 	// Unicast goes by the interface's own address.
 	vc.VirtualMAC = c.VirtualMAC && !c.XmitBase && len(c.Peers) == 0
-	if c.Checksum == "message-only" {
+	switch c.Checksum {
+	case "message-only":
 		vc.Checksum = vrrp.ChecksumMessage
+	case "old-unicast":
+		vc.Checksum = vrrp.ChecksumOldUnicast
 	}
 	for _, p := range c.Addresses {
 		vc.Addresses = append(vc.Addresses, p.Addr())

@@ -20,8 +20,14 @@ import (
 // virtualMAC makes a peer use the virtual routers' hardware addresses: what
 // its configuration, in file, says of an interface is replaced.
 func virtualMAC(p peer, name, file string, replace ...string) peer {
-	configure, r := p.configure, strings.NewReplacer(replace...)
+	p = edited(p, file, replace...)
 	p.name, p.mac = name, frrMAC
+	return p
+}
+
+// edited is a peer with something else in its configuration file.
+func edited(p peer, file string, replace ...string) peer {
+	configure, r := p.configure, strings.NewReplacer(replace...)
 	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
 		argv, err := configure(n, routers, dir)
 		if err != nil {
