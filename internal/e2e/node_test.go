@@ -130,6 +130,24 @@ var keepalivedPeer = peer{name: "keepalived", state: "Entering ", configure: fun
 	return keepalivedCommand(dir, file), os.WriteFile(file, b.Bytes(), 0o600)
 }}
 
+// edited is a peer with something else in its configuration file.
+func edited(p peer, file string, replace ...string) peer {
+	configure, r := p.configure, strings.NewReplacer(replace...)
+	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
+		argv, err := configure(n, routers, dir)
+		if err != nil {
+			return nil, err
+		}
+		path := filepath.Join(dir, file)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		return argv, os.WriteFile(path, []byte(r.Replace(string(b))), 0o600)
+	}
+	return p
+}
+
 // node is one of the two hosts of a pair.
 type node struct {
 	side    int

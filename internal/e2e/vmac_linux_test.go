@@ -25,24 +25,6 @@ func virtualMAC(p peer, name, file string, replace ...string) peer {
 	return p
 }
 
-// edited is a peer with something else in its configuration file.
-func edited(p peer, file string, replace ...string) peer {
-	configure, r := p.configure, strings.NewReplacer(replace...)
-	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
-		argv, err := configure(n, routers, dir)
-		if err != nil {
-			return nil, err
-		}
-		path := filepath.Join(dir, file)
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		return argv, os.WriteFile(path, []byte(r.Replace(string(b))), 0o600)
-	}
-	return p
-}
-
 // TestVirtualMAC: the addresses move together with the virtual routers'
 // hardware addresses, from which all advertisements come. A client that has
 // learned one never sees another.
