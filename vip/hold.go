@@ -43,9 +43,12 @@ func (m *Manager) acquire(ctx context.Context) error {
 	}
 	if err != nil {
 		err = fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
-		return errors.Join(err, m.release())
+		err = errors.Join(err, m.release())
+		m.disturb() // it may be a fault that lasts
+		return err
 	}
 	m.setHeld(true)
+	m.fault = nil
 	m.puts, m.renewed, m.renewAt = c.all, start, start.Add(m.cfg.Lease/renewals)
 	m.poke()
 	return nil
@@ -129,7 +132,7 @@ func (m *Manager) release() error {
 	m.setHeld(false)
 	m.announcer.stop()
 	m.puts = nil
-	_, err := m.clear()
+	_, _, err := m.clear()
 	return err
 }
 

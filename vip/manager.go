@@ -53,6 +53,7 @@ type Manager struct {
 	complained time.Time
 	reported   time.Time                // status.Problem was logged
 	lost       error                    // to be reported to OnLost
+	fault      error                    // for OnFault: why the addresses could not be held
 	disputed   map[netip.Addr]time.Time // when a conflict was last reported
 	status     Status
 }
@@ -142,10 +143,12 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.dirty.Store(true)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	told := ""
 	for {
 		if tried, err := m.step(); tried {
 			m.note(err)
 		}
+		told = m.tellFault(told)
 		if lost := m.takeLost(); lost != nil && m.cfg.OnLost != nil {
 			m.cfg.OnLost(lost)
 		}
@@ -337,6 +340,22 @@ func (m *Manager) poke() {
 	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// tellFault tells OnFault why the addresses could not be held, if that is not
+// what it was told last.
+func (m *Manager) tellFault(told string) string {
+	m.mu.Lock()
+	fault := m.fault
+	m.mu.Unlock()
+	now := ""
+	if fault != nil {
+		now = fault.Error()
+	}
+	if now != told && m.cfg.OnFault != nil {
+		m.cfg.OnFault(fault)
+	}
+	return now
 }
 
 func (m *Manager) takeLost() error {

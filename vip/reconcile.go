@@ -127,20 +127,20 @@ func (m *Manager) protect(list []assigned) error {
 	return nil
 }
 
-// clear removes everything, and returns the addresses that there were. What
-// could not be removed is tried again soon.
-func (m *Manager) clear() ([]assigned, error) {
-	removed, err := m.remove(m.cfg.Addresses, m.cfg.Routes)
+// clear removes everything, and returns the addresses that were removed and all
+// that there were. What could not be removed is tried again soon.
+func (m *Manager) clear() (removed, have []assigned, err error) {
+	removed, have, err = m.remove(m.cfg.Addresses, m.cfg.Routes)
 	err = errors.Join(err, m.accept(), m.hide())
 	if err != nil {
 		m.lookNext = m.looked.Add(again)
 	}
-	return removed, err
+	return removed, have, err
 }
 
-// remove removes routes and addresses, and returns the addresses that there
-// were.
-func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
+// remove removes routes and addresses, and returns the addresses that were
+// removed and all that there were.
+func (m *Manager) remove(addresses []Address, routes []Route) (removed, all []assigned, err error) {
 	have, err := m.look(false)
 	c := plan(m.targets(addresses), have, false, 0, m.ns.virtual)
 	errs := []error{err, m.protect(c.remove)}
@@ -156,7 +156,17 @@ func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error
 	for _, a := range orphans(c.remove, have) {
 		errs = append(errs, m.ns.kernel.removeNetwork(a))
 	}
-	return c.remove, errors.Join(errs...)
+	return c.remove, have, errors.Join(errs...)
+}
+
+// obstacle returns why the addresses could not be held, beside those that there
+// are. It is looked for again soon.
+func (m *Manager) obstacle(have []assigned) error {
+	err := elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
+	if err != nil {
+		m.lookNext = m.looked.Add(again)
+	}
+	return err
 }
 
 // step does what is to be done now. It reports whether there was anything to be
@@ -218,11 +228,15 @@ func (m *Manager) deadline() time.Time {
 // reconcile makes the addresses what they should be.
 func (m *Manager) reconcile() error {
 	if !m.held {
-		removed, err := m.clear()
+		removed, have, err := m.clear()
 		if len(removed) > 0 {
 			m.status.Removed += uint64(len(removed))
 			m.complain("removed addresses that are not held", "addresses", prefixes(removed))
 		}
+		if err == nil {
+			err = m.obstacle(have)
+		}
+		m.fault = err
 		return err
 	}
 	var err error

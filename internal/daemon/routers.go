@@ -28,6 +28,8 @@ type router struct {
 	tracker *tracker
 	task    *task
 	log     *slog.Logger
+
+	unfault func() // ends what fault began; nil: nothing. The Manager's goroutine has it
 }
 
 func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logger) *router {
@@ -39,7 +41,7 @@ func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logge
 // open makes what keeps the addresses, and touches none yet.
 func (r *router) open(ns *vip.Namespace) error {
 	vc := vipConfig(r.cfg)
-	vc.OnLost, vc.OnRemovals, vc.Namespace, vc.Logger = r.lost, r.handler.removals, ns, r.log
+	vc.OnLost, vc.OnFault, vc.OnRemovals, vc.Namespace, vc.Logger = r.lost, r.fault, r.handler.removals, ns, r.log
 	vc.Entitled = func() bool { return r.router.Entitled() }
 	m, err := vip.NewManager(vc)
 	if err == nil {
@@ -70,6 +72,20 @@ func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, r
 func (r *router) lost(reason error) {
 	r.log.Warn("addresses lost", "router", r.cfg.Name, "reason", reason)
 	r.router.Hold("addresses: " + reason.Error())()
+}
+
+// fault keeps the router out of the election for as long as it could not have
+// its addresses: it would win for nothing. There is no moment between one reason
+// and the next.
+func (r *router) fault(reason error) {
+	before := r.unfault
+	r.unfault = nil
+	if reason != nil {
+		r.unfault = r.router.Hold("addresses: " + reason.Error())
+	}
+	if before != nil {
+		before()
+	}
 }
 
 // run ends with ctx: first the protocol, which releases the addresses, then
