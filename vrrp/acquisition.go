@@ -1,8 +1,10 @@
 package vrrp
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,11 +13,17 @@ const (
 	// are not in place by then, counted from when the router became Active,
 	// make it step down.
 	handlerTime = 10 * time.Second
-	// A router that could not get its addresses tries again after a second,
-	// then after twice as long as the last time, up to a minute.
-	firstRetry = time.Second
-	lastRetry  = time.Minute
+	// A router that could not get its addresses tries again after a second, then
+	// after twice as long as the last time: up to an hour while another router
+	// serves, as each attempt takes the addresses away from that one, and up to
+	// ten seconds while nobody does.
+	firstRetry  = time.Second
+	lastRetry   = time.Hour
+	lonelyRetry = 10 * time.Second
 )
+
+// notReady is the fault of a router whose Handler has not said a word yet.
+const notReady = "addresses: not ready yet"
 
 var errHandlerTime = errors.New("not in place after " + handlerTime.String())
 
@@ -23,10 +31,12 @@ var errHandlerTime = errors.New("not in place after " + handlerTime.String())
 // router without them would keep its peers from serving. It is guarded by
 // conn.mu.
 type acquisition struct {
-	fault    string // why the router may not become Active, or ""
-	last     uint64 // the id of the last attempt
-	open     bool   // it has no result yet
+	foreseen []string // what the Handler has to say as a FaultSource
+	fault    string   // why the last attempt failed, or ""
+	last     uint64   // the id of the last attempt
+	open     bool     // it has no result yet
 	backoff  time.Duration
+	failedAt time.Time
 	watchdog *time.Timer
 	retry    *time.Timer
 }
@@ -57,6 +67,14 @@ func (a *acquisition) stop() {
 	}
 }
 
+// waitRetry has retry called after a while.
+func (a *acquisition) waitRetry(retry func()) {
+	if a.retry != nil {
+		a.retry.Stop()
+	}
+	a.retry = time.AfterFunc(firstRetry, retry)
+}
+
 // acquired is told that the Handler has the addresses.
 func (r *Router) acquired(id uint64) {
 	r.conn.mu.Lock()
@@ -78,23 +96,72 @@ func (r *Router) acquireFailed(id uint64, err error) {
 	}
 	a.end()
 	a.backoff = min(max(2*a.backoff, firstRetry), lastRetry)
-	a.fault = fmt.Sprintf("addresses: %v", err)
-	a.retry = time.AfterFunc(a.backoff, r.retryAddresses)
+	a.fault, a.failedAt = fmt.Sprintf("addresses: %v", err), time.Now()
+	a.waitRetry(r.retryAddresses)
 	r.applyFaults()
 }
 
-// retryAddresses ends the fault of acquireFailed, but not while a call of the
-// Handler still hangs: the next one could not be made.
+// retryAddresses ends the fault of acquireFailed when it is time to.
 func (r *Router) retryAddresses() {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	a := &r.addresses
+	now, pause := time.Now(), a.backoff
+	if !r.served(now) {
+		pause = min(pause, lonelyRetry)
+	}
 	switch {
-	case r.phase != running:
-	case r.work.busy():
-		a.retry = time.AfterFunc(a.backoff, r.retryAddresses)
-	default:
-		a.fault = ""
+	case r.phase != running || a.fault == "":
+	case now.Sub(a.failedAt) < pause || !r.tryAddresses():
+		a.waitRetry(r.retryAddresses)
+	}
+}
+
+// tryAddresses ends the fault of acquireFailed, but not while a call of the
+// Handler still hangs: the next one could not be made. conn.mu is held.
+func (r *Router) tryAddresses() bool {
+	if r.work.busy() {
+		return false
+	}
+	r.addresses.fault = ""
+	r.applyFaults()
+	return true
+}
+
+// served reports whether another router is Active, as far as its advertisements
+// tell: in a fault the machine does not listen. conn.mu is held.
+func (r *Router) served(now time.Time) bool {
+	return slices.ContainsFunc(r.status.peers, func(p Peer) bool {
+		patience := max(time.Duration(r.cfg.DownMultiplier+1)*p.Interval, firstRetry)
+		return p.Priority > 0 && now.Sub(p.LastHeard) < patience
+	})
+}
+
+// watchHandler makes what the Handler knows without trying a fault, until stop is
+// called. It waits for the Handler's first word until ctx ends, or handlerTime has
+// passed: hundreds of routers may start at once.
+func (r *Router) watchHandler(ctx context.Context) (stop func()) {
+	source, ok := r.handler.(FaultSource)
+	if !ok {
+		return func() {}
+	}
+	first, told := context.WithTimeout(ctx, handlerTime)
+	defer told()
+	r.foresee([]string{notReady})
+	stop = source.WatchFaults(func(faults []string) {
+		r.foresee(faults)
+		told()
+	})
+	<-first.Done()
+	return stop
+}
+
+// foresee takes in what the Handler has to say as a FaultSource.
+func (r *Router) foresee(faults []string) {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	r.addresses.foreseen = slices.Clone(faults)
+	if len(faults) > 0 || r.addresses.fault == "" || !r.tryAddresses() {
 		r.applyFaults()
 	}
 }

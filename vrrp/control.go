@@ -63,11 +63,17 @@ func (r *Router) hold(reason string, n int) {
 	})
 }
 
-// faults returns the reasons to stay out of the election, the link's first.
+// faults returns the reasons to stay out of the election, the link's first. The
+// Handler may name that one, too.
 func (r *Router) faults() []string {
 	var reasons []string
 	if r.linkFault != "" {
 		reasons = append(reasons, r.linkFault)
+	}
+	for _, fault := range r.addresses.foreseen {
+		if fault != r.linkFault {
+			reasons = append(reasons, fault)
+		}
 	}
 	if r.addresses.fault != "" {
 		reasons = append(reasons, r.addresses.fault)

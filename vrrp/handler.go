@@ -21,3 +21,19 @@ type Handler interface {
 	// router stops being Active, and may be called when it never was.
 	Release(ctx context.Context) error
 }
+
+// FaultSource is what a [Handler] may be as well: one that knows without trying
+// why it could not hold the addresses now, such as an interface that is down.
+// Its faults keep the router out of the election, in the words given, and an
+// Active router hands over: to take addresses from a peer only to find that they
+// cannot be had would leave nobody with them.
+//
+// A router with such a Handler takes no part before the first word from it.
+type FaultSource interface {
+	// WatchFaults has f called with all faults that there are, none included:
+	// once soon, whenever they change, and when what Acquire failed for may have
+	// gone. Addresses that were lost, so that the election must be held anew, are
+	// a fault that ends at once. f is called by one goroutine at a time, with no
+	// lock held, and does not block. It may be called once more after stop.
+	WatchFaults(f func(faults []string)) (stop func())
+}

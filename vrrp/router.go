@@ -106,6 +106,11 @@ func (r *Router) Run(ctx context.Context) error {
 		r.abandon()
 		return nil
 	}
+	defer r.watchHandler(ctx)()
+	if ctx.Err() != nil {
+		r.abandon()
+		return nil
+	}
 	if err := r.start(); err != nil {
 		r.abandon()
 		return fmt.Errorf("vrrp: %s: %w", r.cfg.Name, err)

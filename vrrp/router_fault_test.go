@@ -1,0 +1,230 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// foreseeing is a Handler that knows its faults.
+type foreseeing struct {
+	Handler
+
+	mu      sync.Mutex
+	watcher func([]string)
+	faults  []string
+	silent  bool // it has nothing to say yet
+}
+
+func (h *foreseeing) WatchFaults(f func([]string)) (stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.watcher = f
+	if !h.silent {
+		go f(h.faults)
+	}
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.watcher = nil
+	}
+}
+
+func (h *foreseeing) say(faults ...string) {
+	h.mu.Lock()
+	h.faults = faults
+	f := h.watcher
+	h.mu.Unlock()
+	f(faults)
+	synctest.Wait()
+}
+
+// foresee gives a node that does not run yet a Handler that knows its faults.
+func (n *node) foresee(faults ...string) *foreseeing {
+	h := &foreseeing{Handler: n.handler, faults: faults}
+	n.Router.handler = h
+	return h
+}
+
+func (n *node) hasFault(want string) {
+	n.t.Helper()
+	synctest.Wait()
+	if got := n.Status().Fault; got != want {
+		n.t.Errorf("%v at %v: fault %q, want %q", n.addr, n.handler.lan.now(), got, want)
+	}
+}
+
+// TestRouterForeseenFault: a router that could not hold the addresses takes nothing
+// from the one that serves, however long that lasts, and preempts it when it could.
+func TestRouterForeseenFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		b := lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(10 * time.Second)
+		b.is(Active)
+		a := lan.prepare(t, 1, Config{Priority: 120})
+		h := a.foresee("link eth1 down")
+		a.run()
+		a.hasFault("link eth1 down")
+		time.Sleep(time.Hour)
+		if sent := lan.from(a.addr); len(sent) > 0 {
+			t.Errorf("%d advertisements of a router that could not serve", len(sent))
+		}
+		h.say()
+		time.Sleep(5 * time.Second)
+		a.is(Active)
+		b.is(Backup)
+		h.say("link eth1 down", "IPv6 disabled on eth1")
+		a.hasFault("link eth1 down, IPv6 disabled on eth1")
+		time.Sleep(skew3(110))
+		b.is(Active)
+		time.Sleep(time.Hour)
+		if got := b.Status().Counters.Transitions; got != 4 { // Backup, Active, Backup, Active
+			t.Errorf("%d transitions of the one that can serve, want 4", got)
+		}
+		// The link's own fault is not said twice.
+		a.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.up = false })
+		h.say("link eth0 down", "link eth1 down")
+		a.hasFault("link eth0 down, link eth1 down")
+	})
+}
+
+// TestRouterLostAddresses: a fault that ends at once has the election held anew.
+func TestRouterLostAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{Priority: 120})
+		h := a.foresee()
+		a.run()
+		time.Sleep(10 * time.Second)
+		b := lan.node(t, 2, Config{Priority: 110, NoPreempt: true})
+		a.is(Active)
+		h.say("addresses: lapsed")
+		h.say()
+		time.Sleep(skew3(110))
+		b.is(Active)
+		time.Sleep(5 * time.Second)
+		a.is(Active)
+	})
+}
+
+// TestRouterAwaitsHandler: a router takes no part, and says nothing, before its
+// Handler has said that it could hold the addresses; one that says nothing at all is
+// a fault.
+func TestRouterAwaitsHandler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{Priority: 255})
+		h := a.foresee()
+		h.silent = true
+		a.run()
+		time.Sleep(handlerTime - 1)
+		a.is(Initialize)
+		if got := a.history(); len(got) != 0 {
+			t.Errorf("transitions %q before the first word", got)
+		}
+		time.Sleep(1)
+		a.hasFault(notReady)
+		if got := len(a.history()); got != 1 {
+			t.Errorf("%d transitions, want 1: a fault", got)
+		}
+		h.say()
+		a.is(Active)
+
+		b := lan.prepare(t, 2, Config{VRID: 52, Priority: 255})
+		h = b.foresee()
+		h.silent = true
+		b.run()
+		time.Sleep(time.Second)
+		h.say()
+		b.is(Active)
+		if got := len(b.history()); got != 1 {
+			t.Errorf("%d transitions of one that waited for a second, want 1", got)
+		}
+		c := lan.prepare(t, 3, Config{VRID: 53})
+		c.foresee().silent = true
+		c.run()
+		c.stop()
+		select {
+		case <-c.done:
+			c.done <- nil
+		case <-time.After(time.Second):
+			t.Error("Run waits for the Handler although its context is done")
+		}
+	})
+}
+
+// TestRouterFutilePreemption: what cannot be foreseen is found out less and less
+// often while another router serves, at once when something has changed, and soon
+// when that one is gone.
+func TestRouterFutilePreemption(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		b := lan.node(t, 2, Config{Priority: 110})
+		a := lan.prepare(t, 1, Config{Priority: 120})
+		h := a.foresee()
+		broken := true
+		a.handler.during = func(_ context.Context, call string) error {
+			if call == "acquire" && broken {
+				return errors.New("no")
+			}
+			return nil
+		}
+		tries := func() (n int) {
+			for _, s := range lan.from(a.addr) {
+				if s.priority == 0 {
+					n++
+				}
+			}
+			return n
+		}
+		a.run()
+		time.Sleep(2 * time.Hour)
+		if got := tries(); got < 11 || got > 13 {
+			t.Errorf("%d tries in two hours, want 1 and then one after each of 1, 2, 4... s", got)
+		}
+		a.hasFault("addresses: no")
+		b.is(Active)
+		before := tries()
+		h.say()
+		time.Sleep(5 * time.Second)
+		if got := tries(); got != before+1 {
+			t.Errorf("%d tries after something has changed, want 1", got-before)
+		}
+		// Nobody serves: the addresses must not be orphaned.
+		b.stop()
+		time.Sleep(time.Minute)
+		if got := tries() - before; got < 4 {
+			t.Errorf("%d tries in a minute while nobody serves, want one each 15 s", got)
+		}
+		broken = false
+		time.Sleep(lonelyRetry + 5*time.Second)
+		a.is(Active)
+		a.hasFault("")
+	})
+}
+
+// TestRouterFutileGroup: a member that could not hold its addresses keeps all of its
+// group out.
+func TestRouterFutileGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		g := NewGroup("G")
+		in := lan.prepare(t, 1, Config{Name: "in", Group: g})
+		out := lan.prepare(t, 2, Config{Name: "out", Group: g, VRID: 52, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.251")}})
+		h := in.foresee("link eth1 down")
+		in.run()
+		out.run()
+		time.Sleep(10 * time.Second)
+		out.is(Initialize)
+		out.hasFault("group G: member in: link eth1 down")
+		h.say()
+		time.Sleep(10 * time.Second)
+		in.is(Active)
+		out.is(Active)
+	})
+}
