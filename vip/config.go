@@ -76,12 +76,6 @@ type Config struct {
 	// removed what was left, and adds nothing until Acquire is called again:
 	// the election must be held anew. It is called from Run's goroutine.
 	OnLost func(reason error)
-	// OnFault, if set, is called with a reason when the addresses, which are not
-	// held, could not be held either: a router should stay out of the election
-	// until then, rather than win it for nothing. It is called with nil when they
-	// could be held again, and never with the same reason twice in a row. It is
-	// called from Run's goroutine, and Acquire fails for the same reason.
-	OnFault func(reason error)
 	// OnRemovals, if set, is told what RemovalRequests returns whenever that has
 	// changed, before anything is added that only the new ones would remove: an
 	// interface was made anew, an address is new. It must not call the Manager,

@@ -2,10 +2,44 @@ package vip
 
 import (
 	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// faultLog is what a watcher of faults was told.
+type faultLog struct {
+	t    testing.TB
+	mu   sync.Mutex
+	told []string
+}
+
+// watchFaults watches a Manager until the test ends.
+func watchFaults(t testing.TB, m *Manager) *faultLog {
+	l := &faultLog{t: t}
+	t.Cleanup(m.WatchFaults(func(faults []string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.told = append(l.told, strings.Join(faults, ", "))
+	}))
+	return l
+}
+
+// want checks all that was told since the last call.
+func (l *faultLog) want(want ...string) {
+	l.t.Helper()
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Equal(l.told, want) {
+		l.t.Errorf("told %q, want %q", l.told, want)
+	}
+	l.told = nil
+}
 
 // TestFaultIsTold: a router hears that it could not have the addresses before it
 // wins the election, and that it could again.
@@ -13,28 +47,148 @@ func TestFaultIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		k.links = append(k.links, link{index: 3, name: "eth1", up: true, ethernet: true})
-		var told []error
-		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), OnFault: func(err error) { told = append(told, err) }})
-		if len(told) != 0 {
-			t.Fatalf("told %v at the start, when nothing is wrong", told)
-		}
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24")})
+		faults := watchFaults(t, m)
+		faults.want("")
 		elsewhere := on(3, "192.0.2.10/24")
 		k.put(elsewhere)
 		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if len(told) != 1 || !errors.Is(told[0], ErrInUse) {
-			t.Fatalf("told %v, want once that the address is in use", told)
-		}
+		faults.want("vip: eth0: 192.0.2.10 is on eth1 already: " + ErrInUse.Error())
 		if err := m.Acquire(t.Context()); err == nil || !errors.Is(err, ErrInUse) {
 			t.Errorf("Acquire: %v, want ErrInUse", err)
 		}
 		time.Sleep(10 * time.Second)
+		faults.want()
 		k.remove(elsewhere)
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if len(told) != 2 || told[1] != nil {
-			t.Fatalf("told %v, want once more, that it is over", told)
-		}
+		time.Sleep(spacing)
+		faults.want("")
 		acquire(t, m)
+		faults.want()
+	})
+}
+
+// setLink changes an interface, and tells of it.
+func (k *fakeKernel) setLink(name string, f func(*link)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range k.links {
+		if k.links[i].name == name {
+			f(&k.links[i])
+			k.changes <- change{kind: linkChanged, name: name, index: k.links[i].index}
+		}
+	}
+}
+
+// TestFaultLinks: whatever interface the addresses are on, one that could not carry
+// them is a fault, held or not, until it could.
+func TestFaultLinks(t *testing.T) {
+	for _, held := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			k := newFakeKernel()
+			k.links = append(k.links, link{index: 3, name: "eth1", up: true, ethernet: true})
+			list := addrs(t, "192.0.2.10/24", "198.51.100.10/24", "2001:db8::10/64")
+			list[1].Interface, list[2].Interface = "eth1", "eth1"
+			m := start(t, k, Config{Addresses: list})
+			faults := watchFaults(t, m)
+			faults.want("")
+			if held {
+				acquire(t, m)
+			}
+			for _, c := range []struct {
+				name   string
+				change func(*link)
+				want   string
+			}{
+				{"eth1", func(l *link) { l.up = false }, "link eth1 down"},
+				{"eth1", func(l *link) { l.no6 = true }, "link eth1 down, IPv6 disabled on eth1"},
+				{"eth1", func(l *link) { l.up = true }, "IPv6 disabled on eth1"},
+				{"eth1", func(l *link) { l.no6 = false }, ""},
+				{"eth0", func(l *link) { l.up = false }, "link eth0 down"},
+				{"eth0", func(l *link) { l.up, l.no6 = true, true }, ""},
+			} {
+				k.setLink(c.name, c.change)
+				time.Sleep(spacing)
+				faults.want(c.want)
+			}
+			if m.Status().Held != held {
+				t.Errorf("held %v, want %v: a fault alone takes nothing away", m.Status().Held, held)
+			}
+		})
+	}
+}
+
+// TestFaultMissingLink: an interface that vanishes loses the addresses, and stays
+// a fault until it is there again.
+func TestFaultMissingLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		eth1 := link{index: 3, name: "eth1", up: true, ethernet: true}
+		k.links = append(k.links, eth1)
+		list := addrs(t, "192.0.2.10/24", "198.51.100.10/24")
+		list[1].Interface = "eth1"
+		m := start(t, k, Config{Addresses: list})
+		faults := watchFaults(t, m)
+		acquire(t, m)
+		faults.want("")
+		k.removeLink(3)
+		k.changes <- change{kind: linkChanged, name: "eth1", index: 3}
+		time.Sleep(spacing)
+		missing := "link eth1 missing"
+		faults.want(`addresses: vip: interface "eth1": `+ErrNoInterface.Error(), missing)
+		k.mu.Lock()
+		eth1.index = 4
+		k.links = append(k.links, eth1)
+		k.mu.Unlock()
+		time.Sleep(again) // even if no event tells
+		faults.want("")
+		acquire(t, m)
+	})
+}
+
+// TestFaultHope: what Acquire failed for is not known, so any change may have
+// helped: whoever waits hears of it, and of nothing else.
+func TestFaultHope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24", "192.0.2.11/24")})
+		faults := watchFaults(t, m)
+		faults.want("")
+		puts := 0
+		k.hooked(func(op string) error {
+			if op == "put" {
+				if puts++; puts%2 == 0 {
+					return errors.New("no")
+				}
+			}
+			return nil
+		})
+		for range 3 { // each puts the first address, and removes it
+			if m.Acquire(t.Context()) == nil {
+				t.Fatal("Acquire has not failed")
+			}
+			time.Sleep(5 * time.Second)
+		}
+		faults.want()
+		k.hooked(nil)
+		k.put(assigned{index: 2, prefix: netip.MustParsePrefix("192.0.2.1/24")})
+		time.Sleep(again)
+		faults.want("")
+		time.Sleep(time.Minute)
+		faults.want()
+	})
+}
+
+// TestFaultNotPrepared: as long as Run has not got what the configuration asks for
+// that is a fault.
+func TestFaultNotPrepared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		k.failing("sweep", errors.New("no nftables"))
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24")})
+		faults := watchFaults(t, m)
+		faults.want("addresses: no nftables")
+		k.failing("", nil)
+		time.Sleep(2 * again)
+		faults.want("")
 	})
 }

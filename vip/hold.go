@@ -43,12 +43,11 @@ func (m *Manager) acquire(ctx context.Context) error {
 	}
 	if err != nil {
 		err = fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
-		err = errors.Join(err, m.release())
-		m.disturb() // it may be a fault that lasts
-		return err
+		m.failed, m.failedIn = true, ""
+		return errors.Join(err, m.release())
 	}
 	m.setHeld(true)
-	m.fault = nil
+	m.failed = false
 	m.puts, m.renewed, m.renewAt = c.all, start, start.Add(m.cfg.Lease/renewals)
 	m.poke()
 	return nil
@@ -132,7 +131,7 @@ func (m *Manager) release() error {
 	m.setHeld(false)
 	m.announcer.stop()
 	m.puts = nil
-	_, _, err := m.clear()
+	_, err := m.clear()
 	return err
 }
 

@@ -11,13 +11,15 @@ import (
 )
 
 // Attributes that carry the settings of an interface (linux/if_link.h), and
-// the place of net.ipv6.conf.INTERFACE.forwarding among those of IPv6.
+// the places of net.ipv6.conf.INTERFACE.forwarding and disable_ipv6 among those of
+// IPv6.
 const (
 	iflaInetConf         = 1
 	iflaInet6Conf        = 2
 	iflaInet6AddrGenMode = 8
 	addrGenModeNone      = 1
 	devconf6Forwarding   = 0
+	devconf6Disable      = 26
 	macvlanModeVEPA      = 2
 	macvlanKind          = "macvlan"
 )
@@ -76,6 +78,9 @@ func parseLink(data []byte) (link, bool) {
 			l.conf4 = uint32s(attribute(attribute(value, unix.AF_INET), iflaInetConf))
 			inet6 := uint32s(attribute(attribute(value, unix.AF_INET6), iflaInet6Conf))
 			l.routes6 = len(inet6) > devconf6Forwarding && inet6[devconf6Forwarding] != 0
+			// Without any settings the interface has no IPv6 at all: its MTU is less
+			// than 1280, or the kernel runs without.
+			l.no6 = len(inet6) == 0 || len(inet6) > devconf6Disable && inet6[devconf6Disable] != 0
 		case unix.IFLA_LINK:
 			if len(value) == 4 {
 				lower = int(binary.NativeEndian.Uint32(value))

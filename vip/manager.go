@@ -30,6 +30,7 @@ type Manager struct {
 	// For Namespace.dispatch, which must not wait for mu.
 	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
 	holds   atomic.Bool                  // copy of held
+	faulty  atomic.Bool                  // there are faults
 	indexes atomic.Pointer[[]int]        // of links
 	own     atomic.Pointer[[]netip.Addr] // see Config.Owner; nil: not known yet
 
@@ -51,9 +52,13 @@ type Manager struct {
 	looked     time.Time // last reconciliation
 	lookNext   time.Time // next one if nothing happens
 	complained time.Time
-	reported   time.Time                // status.Problem was logged
-	lost       error                    // to be reported to OnLost
-	fault      error                    // for OnFault: why the addresses could not be held
+	reported   time.Time // status.Problem was logged
+	lost       error     // to be reported to OnLost
+	watchers   []*faultWatcher
+	faults     []string                 // why the addresses could not be held
+	failed     bool                     // the last Acquire did
+	failedIn   string                   // which surroundings, as last seen
+	hope       bool                     // they have changed
 	disputed   map[netip.Addr]time.Time // when a conflict was last reported
 	status     Status
 }
@@ -143,15 +148,15 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.dirty.Store(true)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	told := ""
 	for {
 		if tried, err := m.step(); tried {
 			m.note(err)
 		}
-		told = m.tellFault(told)
-		if lost := m.takeLost(); lost != nil && m.cfg.OnLost != nil {
+		lost := m.takeLost()
+		if lost != nil && m.cfg.OnLost != nil {
 			m.cfg.OnLost(lost)
 		}
+		m.tellFaults(lost)
 		timer.Reset(time.Until(m.deadline()))
 		select {
 		case <-ctx.Done():
@@ -178,9 +183,7 @@ func (m *Manager) note(err error) {
 	defer m.mu.Unlock()
 	if err == nil {
 		m.status.Problem = ""
-		select {
-		case <-m.ready:
-		default:
+		if !m.prepared() {
 			close(m.ready)
 		}
 		return
@@ -340,22 +343,6 @@ func (m *Manager) poke() {
 	case m.wake <- struct{}{}:
 	default:
 	}
-}
-
-// tellFault tells OnFault why the addresses could not be held, if that is not
-// what it was told last.
-func (m *Manager) tellFault(told string) string {
-	m.mu.Lock()
-	fault := m.fault
-	m.mu.Unlock()
-	now := ""
-	if fault != nil {
-		now = fault.Error()
-	}
-	if now != told && m.cfg.OnFault != nil {
-		m.cfg.OnFault(fault)
-	}
-	return now
 }
 
 func (m *Manager) takeLost() error {

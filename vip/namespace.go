@@ -114,7 +114,7 @@ func (n *Namespace) dispatch(c change) {
 	switch c.kind {
 	case addressAdded, addressRemoved:
 		for _, m := range n.byAddr[c.addr] {
-			if m.holds.Load() == (c.kind == addressRemoved) {
+			if m.faulty.Load() || m.holds.Load() == (c.kind == addressRemoved) {
 				m.disturb()
 			}
 		}

@@ -18,6 +18,7 @@ type link struct {
 	loopback bool
 	ethernet bool // ARPHRD_ETHER: speaks ARP and neighbour discovery
 	routes6  bool // forwards IPv6
+	no6      bool // takes no IPv6 address
 	parent   int  // of a macvlan, the interface that it is on; else 0
 	conf4    []uint32
 }

@@ -18,7 +18,7 @@ type question struct {
 // probe asks whether another host has one of the addresses. Called with m.mu
 // held.
 func (m *Manager) probe(ctx context.Context) error {
-	if err := m.resolve(); err != nil {
+	if _, err := m.resolve(); err != nil {
 		return err
 	}
 	return m.ns.probe(ctx, m.questions(m.cfg.Addresses), m.cfg.Probe)

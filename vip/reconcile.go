@@ -23,14 +23,17 @@ const (
 // The methods in this file are called with m.mu held, but for step and deadline.
 
 // resolve finds the interfaces, by index as long as it exists, since that
-// survives a renaming, else by name, since that survives a re-creation.
-func (m *Manager) resolve() error {
+// survives a renaming, else by name, since that survives a re-creation. absent
+// says why one was not found.
+func (m *Manager) resolve() (absent map[string]error, err error) {
+	absent = make(map[string]error)
 	var errs []error
 	for _, name := range m.interfaces {
 		old := m.links[name]
 		l, err := m.find(name)
 		if err != nil {
 			delete(m.links, name)
+			absent[name] = err
 			errs = append(errs, err)
 			continue
 		}
@@ -45,7 +48,7 @@ func (m *Manager) resolve() error {
 	}
 	m.indexes.Store(&indexes)
 	m.tellRemovals()
-	return errors.Join(errs...)
+	return absent, errors.Join(errs...)
 }
 
 // targets says where the addresses belong, of those whose interface exists and
@@ -82,12 +85,15 @@ func (m *Manager) look(hold bool) ([]assigned, error) {
 	m.dirty.Store(false) // before looking: what happens from now on counts again
 	m.looked = time.Now()
 	m.lookNext = m.looked.Add(patrol)
-	if err := m.resolve(); err != nil && (hold || !errors.Is(err, ErrNoInterface)) {
+	absent, err := m.resolve()
+	if err != nil && (hold || !errors.Is(err, ErrNoInterface)) {
+		m.foresee(nil, absent)
 		return nil, err
 	}
 	have, err := m.ns.kernel.addresses()
 	if err == nil {
 		m.recognise(have)
+		m.foresee(have, absent)
 	}
 	return have, err
 }
@@ -98,13 +104,12 @@ func (m *Manager) wanted() (changes, error) {
 	if err != nil {
 		return changes{}, err
 	}
-	want := m.targets(m.cfg.Addresses)
 	if !m.held {
-		if err := elsewhere(want, have, m.linkByIndex); err != nil {
+		if err := m.obstacle(have); err != nil {
 			return changes{}, err
 		}
 	}
-	return plan(want, have, true, m.cfg.Lease, m.ns.virtual), nil
+	return plan(m.targets(m.cfg.Addresses), have, true, m.cfg.Lease, m.ns.virtual), nil
 }
 
 // protect sees to it that the host's own addresses survive the removal of
@@ -127,20 +132,20 @@ func (m *Manager) protect(list []assigned) error {
 	return nil
 }
 
-// clear removes everything, and returns the addresses that were removed and all
-// that there were. What could not be removed is tried again soon.
-func (m *Manager) clear() (removed, have []assigned, err error) {
-	removed, have, err = m.remove(m.cfg.Addresses, m.cfg.Routes)
+// clear removes everything, and returns the addresses that there were. What
+// could not be removed is tried again soon.
+func (m *Manager) clear() ([]assigned, error) {
+	removed, err := m.remove(m.cfg.Addresses, m.cfg.Routes)
 	err = errors.Join(err, m.accept(), m.hide())
 	if err != nil {
 		m.lookNext = m.looked.Add(again)
 	}
-	return removed, have, err
+	return removed, err
 }
 
-// remove removes routes and addresses, and returns the addresses that were
-// removed and all that there were.
-func (m *Manager) remove(addresses []Address, routes []Route) (removed, all []assigned, err error) {
+// remove removes routes and addresses, and returns the addresses that there
+// were.
+func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
 	have, err := m.look(false)
 	c := plan(m.targets(addresses), have, false, 0, m.ns.virtual)
 	errs := []error{err, m.protect(c.remove)}
@@ -156,17 +161,7 @@ func (m *Manager) remove(addresses []Address, routes []Route) (removed, all []as
 	for _, a := range orphans(c.remove, have) {
 		errs = append(errs, m.ns.kernel.removeNetwork(a))
 	}
-	return c.remove, have, errors.Join(errs...)
-}
-
-// obstacle returns why the addresses could not be held, beside those that there
-// are. It is looked for again soon.
-func (m *Manager) obstacle(have []assigned) error {
-	err := elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
-	if err != nil {
-		m.lookNext = m.looked.Add(again)
-	}
-	return err
+	return c.remove, errors.Join(errs...)
 }
 
 // step does what is to be done now. It reports whether there was anything to be
@@ -228,15 +223,11 @@ func (m *Manager) deadline() time.Time {
 // reconcile makes the addresses what they should be.
 func (m *Manager) reconcile() error {
 	if !m.held {
-		removed, have, err := m.clear()
+		removed, err := m.clear()
 		if len(removed) > 0 {
 			m.status.Removed += uint64(len(removed))
 			m.complain("removed addresses that are not held", "addresses", prefixes(removed))
 		}
-		if err == nil {
-			err = m.obstacle(have)
-		}
-		m.fault = err
 		return err
 	}
 	var err error

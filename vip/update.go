@@ -97,7 +97,7 @@ func (m *Manager) replace(next Config) {
 	// While it is not joined nobody else reads what it is looking for.
 	m.ns.leave(m)
 	m.interfaces = append(before.interfaces(), next.interfaces()...)
-	if _, _, err := m.remove(gone, goneRoutes); err != nil {
+	if _, err := m.remove(gone, goneRoutes); err != nil {
 		m.log.Warn("what is not configured any more was not removed", "err", err)
 	}
 	m.cfg, m.interfaces = next, next.interfaces()

@@ -1,13 +1,11 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -28,8 +26,6 @@ type router struct {
 	tracker *tracker
 	task    *task
 	log     *slog.Logger
-
-	unfault func() // ends what fault began; nil: nothing. The Manager's goroutine has it
 }
 
 func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logger) *router {
@@ -41,7 +37,7 @@ func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logge
 // open makes what keeps the addresses, and touches none yet.
 func (r *router) open(ns *vip.Namespace) error {
 	vc := vipConfig(r.cfg)
-	vc.OnLost, vc.OnFault, vc.OnRemovals, vc.Namespace, vc.Logger = r.lost, r.fault, r.handler.removals, ns, r.log
+	vc.OnRemovals, vc.Namespace, vc.Logger = r.handler.removals, ns, r.log
 	vc.Entitled = func() bool { return r.router.Entitled() }
 	m, err := vip.NewManager(vc)
 	if err == nil {
@@ -67,37 +63,11 @@ func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, r
 	return err
 }
 
-// lost makes the router hold the election anew: while its addresses were gone
-// another may have won it.
-func (r *router) lost(reason error) {
-	r.log.Warn("addresses lost", "router", r.cfg.Name, "reason", reason)
-	r.router.Hold("addresses: " + reason.Error())()
-}
-
-// fault keeps the router out of the election for as long as it could not have
-// its addresses: it would win for nothing. There is no moment between one reason
-// and the next.
-func (r *router) fault(reason error) {
-	before := r.unfault
-	r.unfault = nil
-	if reason != nil {
-		r.unfault = r.router.Hold("addresses: " + reason.Error())
-	}
-	if before != nil {
-		before()
-	}
-}
-
 // run ends with ctx: first the protocol, which releases the addresses, then
 // what kept them.
 func (r *router) run(ctx context.Context) error {
 	manager := start(r.keep, nil)
 	defer manager.stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	r.awaitManager(ctx, &wg)
 	return r.router.Run(ctx)
 }
 
@@ -110,36 +80,6 @@ func (r *router) keep(ctx context.Context) error {
 	}
 	r.handler.end()
 	return nil
-}
-
-// The election waits for what keeps the addresses until there is a problem, or
-// for readyTime: hundreds of routers start at once, and the kernel may be slow.
-const (
-	readyTime  = 10 * time.Second
-	readyEvery = 50 * time.Millisecond
-)
-
-// awaitManager keeps the router out of the election for as long as it could not
-// have its addresses: peers would let go of them for nothing, again and again.
-func (r *router) awaitManager(ctx context.Context, wg *sync.WaitGroup) {
-	problem := ""
-	for began := time.Now(); problem == "" && time.Since(began) < readyTime; problem = r.manager.Status().Problem {
-		select {
-		case <-r.manager.Ready():
-			return
-		case <-ctx.Done():
-			return
-		case <-time.After(readyEvery):
-		}
-	}
-	release := r.router.Hold("addresses: " + cmp.Or(problem, "not ready yet"))
-	wg.Go(func() {
-		select {
-		case <-r.manager.Ready():
-		case <-ctx.Done():
-		}
-		release()
-	})
 }
 
 // stop hands over if need be.

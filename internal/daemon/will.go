@@ -58,6 +58,11 @@ func (t *testament) Release(ctx context.Context) error {
 	return t.Handler.Release(ctx)
 }
 
+// WatchFaults has the router hear of the Manager's faults.
+func (t *testament) WatchFaults(f func(faults []string)) (stop func()) {
+	return t.Handler.(vrrp.FaultSource).WatchFaults(f)
+}
+
 // setActive says whether there is a goodbye to be said.
 func (t *testament) setActive(active bool) {
 	t.mu.Lock()

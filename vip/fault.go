@@ -1,0 +1,152 @@
+package vip
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// faultWatcher is what WatchFaults was called with. The rest belongs to Run's
+// goroutine.
+type faultWatcher struct {
+	f    func(faults []string)
+	told bool
+	last []string // what it was told last
+}
+
+// WatchFaults has f called with the reasons that the addresses could not be held
+// for now, as far as that is known without trying: an interface that is missing or
+// down, where addresses would be of no use; IPv6 that is disabled on one; an
+// address that is on another interface. None: they could be held. f is called once
+// when Run has had its first look, whenever the reasons change, and when anything
+// has changed since Acquire failed. Why addresses could not be kept is such a
+// reason as well, if only for a moment: see [Config.OnLost].
+//
+// f is called from Run's goroutine and must return soon. It may call the Manager.
+// It may be called once more after stop.
+//
+// A Router of package vrrp whose Handler is a Manager watches it.
+func (m *Manager) WatchFaults(f func(faults []string)) (stop func()) {
+	w := &faultWatcher{f: f}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watchers = append(m.watchers, w)
+	m.poke()
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.watchers = slices.DeleteFunc(m.watchers, func(o *faultWatcher) bool { return o == w })
+	}
+}
+
+// tellFaults tells the watchers what is new. lost is why addresses were lost since
+// the last time, or nil.
+func (m *Manager) tellFaults(lost error) {
+	m.mu.Lock()
+	watchers, faults, hope := slices.Clone(m.watchers), slices.Clone(m.faults), m.hope
+	if !m.prepared() && m.status.Problem != "" {
+		faults = append(faults, "addresses: "+m.status.Problem)
+	}
+	known := m.prepared() || m.status.Problem != ""
+	m.hope = false
+	m.mu.Unlock()
+	for _, w := range watchers {
+		if lost != nil {
+			w.f([]string{"addresses: " + lost.Error()})
+		}
+		if known && (lost != nil || hope || !w.told || !slices.Equal(w.last, faults)) {
+			w.told, w.last = true, faults
+			w.f(faults)
+		}
+	}
+}
+
+// The methods below are called with m.mu held.
+
+// prepared reports whether a step has succeeded.
+func (m *Manager) prepared() bool {
+	select {
+	case <-m.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// foresee finds out from what there is why the addresses could not be held, and
+// whether that differs from when Acquire failed. absent has the interfaces that
+// were not found.
+func (m *Manager) foresee(have []assigned, absent map[string]error) {
+	m.faults = m.linkFaults(absent)
+	if !m.held {
+		if err := m.obstacle(have); err != nil {
+			m.faults = append(m.faults, err.Error())
+		}
+	}
+	m.faulty.Store(len(m.faults) > 0)
+	if m.failed {
+		now := m.surroundings(have)
+		m.hope = m.hope || m.failedIn != "" && now != m.failedIn
+		m.failedIn = now
+	}
+	if len(m.faults) > 0 || m.failed {
+		m.lookNext = m.looked.Add(again) // not everything that helps is an event
+	}
+}
+
+// obstacle returns what is in the way of the addresses, which are not held, among
+// those that there are.
+func (m *Manager) obstacle(have []assigned) error {
+	return elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
+}
+
+// linkFaults returns what is wrong with the interfaces. The macvlan is down while
+// the addresses are not held, and its parent has the link.
+func (m *Manager) linkFaults(absent map[string]error) []string {
+	var out []string
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(m.interfaces))) {
+		l, err := m.links[name], absent[name]
+		switch {
+		case err != nil && !errors.Is(err, ErrNoInterface):
+			out = append(out, err.Error())
+		case m.ours(name):
+		case err != nil:
+			out = append(out, fmt.Sprintf("link %s missing", name))
+		case !l.up:
+			out = append(out, fmt.Sprintf("link %s down", name))
+		}
+		if err == nil && l.no6 && m.cfg.needs6(name) {
+			out = append(out, fmt.Sprintf("IPv6 disabled on %s", name))
+		}
+	}
+	return out
+}
+
+// surroundings renders what an Acquire that failed may have failed for, as far as
+// it is seen, without what Acquire itself changes.
+func (m *Manager) surroundings(have []assigned) string {
+	var b strings.Builder
+	for _, name := range m.interfaces {
+		l := m.links[name]
+		if m.ours(name) {
+			l.up, l.enabled = false, false
+		}
+		fmt.Fprintln(&b, name, l.index, l.mac, l.up, l.enabled, l.no6)
+		for _, h := range have {
+			if h.index == l.index && !m.ns.virtual(h.prefix.Addr()) {
+				fmt.Fprintln(&b, h.prefix)
+			}
+		}
+	}
+	return b.String()
+}
+
+// needs6 reports whether something on an interface takes IPv6.
+func (c *Config) needs6(name string) bool {
+	return slices.ContainsFunc(c.Addresses, func(a Address) bool { return a.Interface == name && is6(a.Prefix) }) ||
+		slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Interface == name && is6(r.Destination) })
+}
+
+func is6(p netip.Prefix) bool { return p.Addr().Is6() }
