@@ -87,13 +87,14 @@ func (m *Manager) conflict(s sighting) {
 	if report {
 		m.disputed[s.addr] = s.time
 	}
+	tell := m.cfg.OnConflict
 	m.mu.Unlock()
 	if !report {
 		return
 	}
 	m.log.Warn("another host claims an address that is held here",
 		"address", s.addr, "mac", s.mac.String(), "interface", ifname, "conflicts", count)
-	if m.cfg.OnConflict != nil {
-		m.cfg.OnConflict(Conflict{Address: s.addr, MAC: s.mac, Interface: ifname, Time: s.time})
+	if tell != nil {
+		tell(Conflict{Address: s.addr, MAC: s.mac, Interface: ifname, Time: s.time})
 	}
 }

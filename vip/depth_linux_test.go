@@ -3,6 +3,7 @@ package vip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -323,6 +324,59 @@ func TestNetnsRemovalAddsNothing(t *testing.T) {
 			case marker:
 				return
 			}
+		}
+	}
+}
+
+// A kernel's view of Reconfigure: an address that a route needs, and routes that
+// it takes for one another.
+func TestNetnsReconfigure(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
+	via := func(dst, gw, src string) Route {
+		r := Route{Destination: prefix(dst), Gateway: netip.MustParseAddr(gw)}
+		if src != "" {
+			r.Source = netip.MustParseAddr(src)
+		}
+		return r
+	}
+	cfg := Config{Interface: "eth0", Addresses: addrs(t, vip4+"/24", vip6+"/64", "10.1.1.1/24", "2001:db8:1::1/64")}
+	cfg.Routes = []Route{via("10.9.0.0/16", "10.1.1.254", ""), via("2001:db8:9::/48", "2001:db8:1::fe", "")}
+	m, _ := runIn(t, h, cfg)
+	mustAcquire(t, m)
+	for _, tc := range []struct {
+		name      string
+		addresses []string
+		routes    []Route
+	}{
+		{"the gateways' addresses", []string{"10.1.1.2/24", "2001:db8:1::2/64"}, cfg.Routes},
+		{"the source alone", []string{"10.1.1.2/24", "2001:db8:1::2/64"}, []Route{
+			via("10.9.0.0/16", "10.1.1.254", "10.1.1.2"), via("2001:db8:9::/48", "2001:db8:1::fe", "2001:db8:1::2")}},
+		{"the gateway", []string{"10.1.1.2/24", "2001:db8:1::2/64"}, []Route{
+			via("10.9.0.0/16", "10.1.1.253", ""), via("2001:db8:9::/48", "2001:db8:1::fd", "")}},
+		{"the length", []string{"10.1.1.2/25", "2001:db8:1::2/96"}, []Route{via("10.9.0.0/16", "10.1.1.126", ""), via("2001:db8:9::/48", "2001:db8:1::fe", "")}},
+		{"addresses and gateways", []string{"10.1.2.1/24", "2001:db8:2::1/64"}, []Route{
+			via("10.9.0.0/16", "10.1.2.254", ""), via("2001:db8:9::/48", "2001:db8:2::fe", "")}},
+	} {
+		next := cfg
+		next.Addresses, next.Routes = append(addrs(t, vip4+"/24", vip6+"/64"), addrs(t, tc.addresses...)...), tc.routes
+		var want []string
+		for _, r := range tc.routes {
+			src := "<nil>"
+			if r.Source.IsValid() {
+				src = r.Source.String()
+			}
+			want = append(want, fmt.Sprintf("{Ifindex: 2 Dst: %v Src: %s Gw: %v Flags: [] Table: 254 Realm: 0}", r.Destination, src, r.Gateway))
+		}
+		slices.Sort(want)
+		if err := m.Reconfigure(t.Context(), next); err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if got := ourRoutes(t, h); !slices.Equal(got, want) {
+			t.Errorf("%s: routes are\n%s\nwant\n%s", tc.name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		wantHeld(t, h, append([]string{"192.0.2.1/24", "2001:db8::1/64", vip4 + "/24", vip6 + "/64"}, tc.addresses...)...)
+		if s := m.Status(); s.Lost != 0 || s.Reinstated != 0 {
+			t.Errorf("%s: status %+v", tc.name, s)
 		}
 	}
 }

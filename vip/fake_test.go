@@ -116,6 +116,9 @@ func (k *fakeKernel) drop(a assigned) bool {
 func (k *fakeKernel) removeNetwork(assigned) error { return nil }
 
 func (k *fakeKernel) putRoute(r Route, _ int) error {
+	if err := k.do("putRoute " + r.Destination.String()); err != nil {
+		return err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !slices.Contains(k.routes, r) {
@@ -251,4 +254,11 @@ func addrs(t testing.TB, list ...string) []Address {
 		out = append(out, a)
 	}
 	return out
+}
+
+// with is the configuration of m with other addresses and routes.
+func with(m *Manager, addresses []Address, routes []Route) Config {
+	cfg := m.cfg
+	cfg.Addresses, cfg.Routes = addresses, routes
+	return cfg
 }

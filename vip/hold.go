@@ -27,19 +27,8 @@ func (m *Manager) acquire(ctx context.Context) error {
 		err = m.probe(ctx)
 	}
 	m.holds.Store(true) // what is about to appear is meant to
-	start := time.Now()
-	var c changes
 	if err == nil {
-		c, err = m.wanted()
-	}
-	if err == nil {
-		err = m.expose()
-	}
-	if err == nil {
-		err = m.reject()
-	}
-	if err == nil {
-		err = m.add(c.all, start)
+		err = m.put(true)
 	}
 	if err != nil {
 		err = fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
@@ -48,7 +37,36 @@ func (m *Manager) acquire(ctx context.Context) error {
 	}
 	m.setHeld(true)
 	m.failed = false
-	m.puts, m.renewed, m.renewAt = c.all, start, start.Add(m.cfg.Lease/renewals)
+	return nil
+}
+
+// put adds what is configured and not there: with all, it also writes what is
+// there, as for a lease that begins now.
+func (m *Manager) put(all bool) error {
+	start := time.Now()
+	c, err := m.wanted()
+	if err == nil {
+		err = m.expose()
+	}
+	if err == nil {
+		err = m.reject()
+	}
+	list := c.put
+	if all {
+		list = c.all
+	} else {
+		start = m.renewed
+	}
+	if err == nil {
+		err = m.add(list, start)
+	}
+	if err != nil {
+		return err
+	}
+	m.puts = c.all
+	if all {
+		m.renewed, m.renewAt = start, start.Add(m.cfg.Lease/renewals)
+	}
 	m.poke()
 	return nil
 }
@@ -63,7 +81,7 @@ func (m *Manager) add(list []assigned, start time.Time) error {
 	}
 	for _, r := range m.cfg.Routes {
 		index := m.links[r.Interface].index
-		if len(list) > 0 && r.Source.Is6() {
+		if r.Source.Is6() && slices.ContainsFunc(list, func(a assigned) bool { return a.prefix.Addr() == r.Source }) {
 			// When an address goes, IPv6 leaves routes without their source, and
 			// does not tell such a route from one with it.
 			if err := m.ns.kernel.removeRoute(r, index); err != nil {

@@ -133,8 +133,8 @@ func TestEntitled(t *testing.T) {
 	})
 }
 
-// Update adds nothing after the lease has lapsed, as nothing does.
-func TestUpdateLapsed(t *testing.T) {
+// Reconfigure adds nothing after the lease has lapsed, as nothing does.
+func TestReconfigureLapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		ns := newNamespace(k, nil)
@@ -147,15 +147,15 @@ func TestUpdateLapsed(t *testing.T) {
 		acquire(t, m)               // and nobody runs it:
 		time.Sleep(5 * time.Second) // it is frozen
 		for i, want := range []error{ErrLapsed, nil} {
-			err := m.Update(t.Context(), addrs(t, "192.0.2.10/24", "192.0.2.11/24"), nil)
+			err := m.Reconfigure(t.Context(), with(m, addrs(t, "192.0.2.10/24", "192.0.2.11/24"), nil))
 			if !errors.Is(err, want) {
-				t.Errorf("Update %d: %v, want %v", i, err, want)
+				t.Errorf("Reconfigure %d: %v, want %v", i, err, want)
 			}
 			if s := m.Status(); s.Held || s.Lost != 1 || k.has("192.0.2.10") || k.has("192.0.2.11") {
-				t.Errorf("status %+v after Update %d", s, i)
+				t.Errorf("status %+v after Reconfigure %d", s, i)
 			}
 		}
-		if lost := m.takeLost(); !errors.Is(lost, ErrLapsed) {
+		if lost, _ := m.takeLost(); !errors.Is(lost, ErrLapsed) {
 			t.Errorf("OnLost is to be told %v, want ErrLapsed", lost)
 		}
 	})
@@ -163,7 +163,7 @@ func TestUpdateLapsed(t *testing.T) {
 
 // A new address that another interface or another host has is refused, and all
 // stays as it is.
-func TestUpdateInUse(t *testing.T) {
+func TestReconfigureInUse(t *testing.T) {
 	for name, prepare := range map[string]func(k *fakeKernel){
 		"another interface": func(k *fakeKernel) {
 			k.links = append(k.links, link{index: 3, name: "eth1", mac: testMAC, up: true, ethernet: true})
@@ -182,8 +182,8 @@ func TestUpdateInUse(t *testing.T) {
 				m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: time.Second, Probe: 5 * time.Second})
 				acquire(t, m)
 				prepare(k)
-				if err := m.Update(t.Context(), addrs(t, "192.0.2.10/24", "192.0.2.11/24"), nil); !errors.Is(err, ErrInUse) {
-					t.Errorf("Update: %v, want ErrInUse", err)
+				if err := m.Reconfigure(t.Context(), with(m, addrs(t, "192.0.2.10/24", "192.0.2.11/24"), nil)); !errors.Is(err, ErrInUse) {
+					t.Errorf("Reconfigure: %v, want ErrInUse", err)
 				}
 				if s := m.Status(); s != (Status{Held: true}) || !k.has("192.0.2.10") || len(m.cfg.Addresses) != 1 {
 					t.Errorf("status %+v with %v; want nothing changed", s, m.cfg.Addresses)
@@ -249,7 +249,7 @@ func TestOnRemovals(t *testing.T) {
 		want("remove 192.0.2.10/24")
 		acquire(t, m)
 		want("remove 192.0.2.10/24", "set 20 of 2 to 0")
-		if err := m.Update(t.Context(), addrs(t, "192.0.2.10/24", "192.0.2.11/24"), nil); err != nil {
+		if err := m.Reconfigure(t.Context(), with(m, addrs(t, "192.0.2.10/24", "192.0.2.11/24"), nil)); err != nil {
 			t.Fatal(err)
 		}
 		want("remove 192.0.2.10/24", "remove 192.0.2.11/24", "set 20 of 2 to 0")

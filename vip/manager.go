@@ -35,6 +35,7 @@ type Manager struct {
 	own     atomic.Pointer[[]netip.Addr] // see Config.Owner; nil: not known yet
 
 	mu         sync.Mutex
+	parting    parting
 	links      map[string]link // as last seen
 	raised     []settingKey
 	undo       []func()
@@ -152,9 +153,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		if tried, err := m.step(); tried {
 			m.note(err)
 		}
-		lost := m.takeLost()
-		if lost != nil && m.cfg.OnLost != nil {
-			m.cfg.OnLost(lost)
+		lost, tell := m.takeLost()
+		if lost != nil && tell != nil {
+			tell(lost)
 		}
 		m.tellFaults(lost)
 		timer.Reset(time.Until(m.deadline()))
@@ -198,11 +199,11 @@ func (m *Manager) note(err error) {
 // Acquire puts the addresses on the interface, and returns when they are
 // there: all of them, or none and an error.
 func (m *Manager) Acquire(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.ended {
 		return fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, ErrClosed)
 	}
@@ -267,12 +268,12 @@ func (m *Manager) tellRemovals() {
 
 func (m *Manager) removals() [][]byte {
 	var out [][]byte
-	for _, r := range m.cfg.Routes {
+	for _, r := range m.allRoutes() {
 		if l, ok := m.links[r.Interface]; ok {
 			out = append(out, m.ns.kernel.routeRemoval(r, l.index))
 		}
 	}
-	for _, t := range m.targets(m.cfg.Addresses) {
+	for _, t := range m.targets(m.allAddresses()) {
 		out = append(out, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
 	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil {
@@ -345,10 +346,11 @@ func (m *Manager) poke() {
 	}
 }
 
-func (m *Manager) takeLost() error {
+// takeLost returns what is to be told, and to whom.
+func (m *Manager) takeLost() (lost error, tell func(error)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	lost := m.lost
+	lost = m.lost
 	m.lost = nil
-	return lost
+	return lost, m.cfg.OnLost
 }

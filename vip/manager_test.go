@@ -524,14 +524,14 @@ func TestProbeEndsWithContext(t *testing.T) {
 	})
 }
 
-func TestUpdate(t *testing.T) {
+func TestReconfigure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24", "192.0.2.11/24"), Announce: Schedule{Burst: 1, Rounds: []time.Duration{0}}})
 		route := Route{Destination: prefix("198.51.100.0/24"), Interface: "eth0"}
 		update := func(routes []Route, list ...string) {
 			t.Helper()
-			if err := m.Update(t.Context(), addrs(t, list...), routes); err != nil {
+			if err := m.Reconfigure(t.Context(), with(m, addrs(t, list...), routes)); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -576,15 +576,16 @@ func TestUpdate(t *testing.T) {
 		k.put(on(2, "192.0.2.10/24"))
 		want(0, "192.0.2.10", "192.0.2.11") // somebody else's by now
 
-		if err := m.Update(t.Context(), nil, nil); err == nil {
+		if err := m.Reconfigure(t.Context(), with(m, nil, nil)); err == nil {
 			t.Error("an update without addresses is accepted")
 		}
 		want(0, "192.0.2.10", "192.0.2.11")
 		k.failing("put", syscall.EPERM)
-		if err := m.Update(t.Context(), addrs(t, "192.0.2.11/24", "192.0.2.12/24"), nil); !errors.Is(err, syscall.EPERM) {
-			t.Errorf("Update: %v, want EPERM", err)
+		if err := m.Reconfigure(t.Context(), with(m, addrs(t, "192.0.2.11/24", "192.0.2.12/24"), nil)); !errors.Is(err, syscall.EPERM) {
+			t.Errorf("Reconfigure: %v, want EPERM", err)
 		}
-		if want := (Status{Reinstated: 1, Lost: 1}); m.Status() != want {
+		want(0, "192.0.2.10", "192.0.2.11")
+		if want := (Status{Held: true, Reinstated: 1}); m.Status() != want {
 			t.Errorf("status %+v, want %+v", m.Status(), want)
 		}
 	})

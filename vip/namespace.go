@@ -143,7 +143,7 @@ func (n *Namespace) join(m *Manager) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.managers = append(n.managers, m)
-	for _, a := range m.cfg.Addresses {
+	for _, a := range m.allAddresses() {
 		addr := a.Prefix.Addr()
 		n.byAddr[addr] = append(n.byAddr[addr], m)
 	}
@@ -155,7 +155,7 @@ func (n *Namespace) leave(m *Manager) {
 	defer n.mu.Unlock()
 	isM := func(other *Manager) bool { return other == m }
 	n.managers = slices.DeleteFunc(n.managers, isM)
-	for _, a := range m.cfg.Addresses {
+	for _, a := range m.allAddresses() {
 		addr := a.Prefix.Addr()
 		n.byAddr[addr] = slices.DeleteFunc(n.byAddr[addr], isM)
 		if len(n.byAddr[addr]) == 0 {

@@ -23,7 +23,7 @@ func (m *Manager) recognise(have []assigned) {
 		return
 	}
 	var own []netip.Addr
-	for _, a := range m.cfg.Addresses {
+	for _, a := range m.allAddresses() {
 		l, ok := m.links[a.Interface]
 		there := slices.IndexFunc(have, func(h assigned) bool { return ok && h.index == l.index && h.prefix.Addr() == a.Prefix.Addr() })
 		switch {

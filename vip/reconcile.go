@@ -135,7 +135,10 @@ func (m *Manager) protect(list []assigned) error {
 // clear removes everything, and returns the addresses that there were. What
 // could not be removed is tried again soon.
 func (m *Manager) clear() ([]assigned, error) {
-	removed, err := m.remove(m.cfg.Addresses, m.cfg.Routes)
+	removed, err := m.remove(m.allAddresses(), m.allRoutes())
+	if err == nil && !m.parting.none() {
+		m.part(parting{})
+	}
 	err = errors.Join(err, m.accept(), m.hide())
 	if err != nil {
 		m.lookNext = m.looked.Add(again)
@@ -233,6 +236,9 @@ func (m *Manager) reconcile() error {
 	var err error
 	for range reinstateTries {
 		if err = m.reinstate(); err == nil {
+			if !m.parting.none() {
+				m.part(m.parting)
+			}
 			return nil
 		}
 		if errors.Is(err, ErrNoInterface) || errors.Is(err, ErrLapsed) {

@@ -46,3 +46,10 @@ func (r Route) validate() error {
 	}
 	return nil
 }
+
+// ambiguous reports whether the kernel, asked to remove r, might remove o: it
+// compares what the request names, which is no Source that r does not have.
+func (r Route) ambiguous(o Route) bool {
+	apart := r.Gateway.IsValid() && o.Gateway.IsValid() && r.Gateway != o.Gateway
+	return r.Destination == o.Destination && r.Interface == o.Interface && r.Table == o.Table && !apart
+}

@@ -34,11 +34,18 @@ func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logge
 	return r
 }
 
+// vipConfig is the Manager's, with what it calls.
+func (r *router) vipConfig(cfg config.Router) vip.Config {
+	vc := vipConfig(cfg)
+	vc.OnRemovals = r.handler.removals
+	vc.Entitled = func() bool { return r.router.Entitled() }
+	return vc
+}
+
 // open makes what keeps the addresses, and touches none yet.
 func (r *router) open(ns *vip.Namespace) error {
-	vc := vipConfig(r.cfg)
-	vc.OnRemovals, vc.Namespace, vc.Logger = r.handler.removals, ns, r.log
-	vc.Entitled = func() bool { return r.router.Entitled() }
+	vc := r.vipConfig(r.cfg)
+	vc.Namespace, vc.Logger = ns, r.log
 	m, err := vip.NewManager(vc)
 	if err == nil {
 		r.manager = m
@@ -135,7 +142,9 @@ const moveTime = 10 * time.Second
 func (r *router) move(addresses []vip.Address, routes []vip.Route) error {
 	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
 	defer cancel()
-	err := r.manager.Update(ctx, addresses, routes)
+	vc := r.vipConfig(r.cfg)
+	vc.Addresses, vc.Routes = addresses, routes
+	err := r.manager.Reconfigure(ctx, vc)
 	r.handler.refresh() // the authentication may be another one, too
 	if err != nil {
 		return fmt.Errorf("%v: %s: %w", r.cfg.Pos, r.cfg.Name, err)

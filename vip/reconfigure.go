@@ -1,0 +1,221 @@
+package vip
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// Reconfigure goes on with another configuration, whether or not the addresses
+// are held: with other Addresses and Routes, another Lease, Announce and Probe,
+// and with what is called then. Those addresses that stay are not touched. What
+// is new is added and announced if the others are held, and only then goes what
+// is not configured any more, as a new route may need a new address. Only an
+// address whose length, scope, label or interface changes goes first.
+//
+// Name, Interface, VirtualMAC, MacvlanName, NoAccept and Owner cannot change:
+// another Manager is needed. Namespace and Logger stay what they are.
+//
+// After an error everything is as it was before: a new address is looked and
+// probed for as by Acquire, with an error that wraps ErrInUse. Only if the
+// previous addresses could not be put back they are lost, as [Config.OnLost] has
+// it.
+func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
+	next, questions, err := m.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	// Without the mutex: what is held must be renewed, or released, meanwhile.
+	if len(questions) > 0 {
+		if err := m.ns.probe(ctx, questions, next.Probe); err != nil {
+			return fmt.Errorf("vip: %s: reconfigure: %w", next.Name, err)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return fmt.Errorf("vip: %s: reconfigure: %w", m.cfg.Name, ErrClosed)
+	}
+	var lapsed error
+	if m.held && m.lapsed(m.renewed) {
+		lapsed = m.lapse(m.renewed)
+		if err := m.lose(lapsed); err != nil {
+			m.log.Warn("what is configured no more may be left", "err", err)
+		}
+	}
+	before := m.cfg
+	if err := m.change(next, next.Lease != before.Lease); err != nil {
+		err = fmt.Errorf("vip: %s: reconfigure: %w", m.cfg.Name, err)
+		if back := m.change(before, false); back != nil {
+			return errors.Join(err, m.lose(back))
+		}
+		m.renewAt = time.Now() // with the lease of before
+		return err
+	}
+	if m.held && (!slices.Equal(before.Addresses, next.Addresses) || !reflect.DeepEqual(before.Announce, next.Announce)) {
+		now := time.Now()
+		m.announcer.start(now)
+		return m.announce(now)
+	}
+	return lapsed
+}
+
+// prepare returns the configuration as Reconfigure is to have it, and what is to
+// be probed for. It fails if a new address is on another interface.
+func (m *Manager) prepare(next Config) (Config, []question, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next.Namespace, next.Logger = m.cfg.Namespace, m.cfg.Logger
+	if err := next.validate(); err != nil {
+		return next, nil, err
+	}
+	if what := m.cfg.fixed(next); what != "" {
+		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.cfg.Name, what)
+	}
+	if !m.held || m.ended {
+		return next, nil, nil // Acquire will look
+	}
+	fresh := slices.DeleteFunc(slices.Clone(next.Addresses), func(a Address) bool {
+		return slices.ContainsFunc(m.cfg.Addresses, a.twin)
+	})
+	for _, a := range fresh {
+		if _, known := m.links[a.Interface]; !known {
+			l, err := m.ns.kernel.link(0, a.Interface)
+			if err != nil {
+				return next, nil, err
+			}
+			m.links[a.Interface] = l
+		}
+	}
+	have, err := m.ns.kernel.addresses()
+	if err == nil {
+		err = elsewhere(m.targets(fresh), have, m.linkByIndex)
+	}
+	if err != nil || next.Probe == 0 {
+		return next, nil, err
+	}
+	return next, m.questions(fresh), nil
+}
+
+// fixed names a setting that differs and cannot change; empty: none.
+func (c *Config) fixed(o Config) string {
+	switch {
+	case c.Name != o.Name:
+		return "Name"
+	case c.Interface != o.Interface:
+		return "Interface"
+	case !bytes.Equal(c.VirtualMAC, o.VirtualMAC):
+		return "VirtualMAC"
+	case c.MacvlanName != o.MacvlanName:
+		return "MacvlanName"
+	case c.NoAccept != o.NoAccept:
+		return "NoAccept"
+	case c.Owner != o.Owner:
+		return "Owner"
+	}
+	return ""
+}
+
+// twin reports whether both are the same address, with whatever length or label.
+func (a Address) twin(b Address) bool { return a.Prefix.Addr() == b.Prefix.Addr() }
+
+// The methods below are called with m.mu held.
+
+// parting is what is configured no more and not removed yet. Until then it stays
+// in the will, and an address counts as virtual.
+type parting struct {
+	addresses []Address
+	routes    []Route
+}
+
+func (p parting) none() bool { return len(p.addresses)+len(p.routes) == 0 }
+
+// change makes next the configuration. relet writes what stays, too, as for
+// another lease. On error some addresses may be those of both.
+func (m *Manager) change(next Config, relet bool) error {
+	p := parting{
+		slices.DeleteFunc(slices.Concat(m.parting.addresses, m.cfg.Addresses), func(a Address) bool { return slices.Contains(next.Addresses, a) }),
+		slices.DeleteFunc(slices.Concat(m.parting.routes, m.cfg.Routes), func(r Route) bool { return slices.Contains(next.Routes, r) }),
+	}
+	same := slices.Equal(next.Addresses, m.cfg.Addresses) && slices.Equal(next.Routes, m.cfg.Routes)
+	m.adopt(next, p)
+	m.announcer.schedule = next.Announce
+	defer m.disturb() // for what happened while nobody listened
+	if same && !relet && p.none() {
+		return nil
+	}
+	if !m.held {
+		m.hope = m.hope || m.failed // Acquire may succeed now
+		m.part(p)
+		return nil
+	}
+	// What the kernel would take for the new one goes first.
+	twins := func(a Address) bool { return slices.ContainsFunc(next.Addresses, a.twin) }
+	twinRoutes := func(r Route) bool { return slices.ContainsFunc(next.Routes, r.ambiguous) }
+	first, rest := parting{}, parting{}
+	first.addresses, rest.addresses = split(p.addresses, twins)
+	first.routes, rest.routes = split(p.routes, twinRoutes)
+	if _, err := m.remove(first.addresses, first.routes); err != nil {
+		return err
+	}
+	if err := m.put(relet); err != nil {
+		return err
+	}
+	m.part(rest)
+	return nil
+}
+
+// split divides a list.
+func split[T any](list []T, first func(T) bool) (one, other []T) {
+	for _, x := range list {
+		if first(x) {
+			one = append(one, x)
+		} else {
+			other = append(other, x)
+		}
+	}
+	return one, other
+}
+
+// part removes what is configured no more. What could not be removed is tried
+// again soon.
+func (m *Manager) part(p parting) {
+	if !p.none() {
+		if _, err := m.remove(p.addresses, p.routes); err != nil {
+			m.log.Warn("what is not configured any more was not removed", "err", err)
+			m.adopt(m.cfg, p)
+			m.lookNext = m.looked.Add(again)
+			return
+		}
+	}
+	m.adopt(m.cfg, parting{})
+	m.tellRemovals()
+}
+
+// adopt replaces the configuration.
+func (m *Manager) adopt(next Config, p parting) {
+	// While it is not joined nobody else reads what it is looking for.
+	m.ns.leave(m)
+	m.cfg, m.parting = next, p
+	m.interfaces = next.interfaces()
+	for _, a := range p.addresses {
+		m.interfaces = append(m.interfaces, a.Interface)
+	}
+	for _, r := range p.routes {
+		m.interfaces = append(m.interfaces, r.Interface)
+	}
+	slices.Sort(m.interfaces)
+	m.interfaces = slices.Compact(m.interfaces)
+	m.ns.join(m)
+}
+
+// allAddresses are those that are configured, and those that are parting.
+func (m *Manager) allAddresses() []Address {
+	return slices.Concat(m.cfg.Addresses, m.parting.addresses)
+}
+
+func (m *Manager) allRoutes() []Route { return slices.Concat(m.cfg.Routes, m.parting.routes) }
