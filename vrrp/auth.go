@@ -51,7 +51,7 @@ type Auth struct {
 // HMACConfig configures AuthHMAC.
 type HMACConfig struct {
 	// Keys are all the keys accepted from others, for rotation: see
-	// [Router.SetAuth]. At least one.
+	// [Router.Reconfigure]. At least one.
 	Keys []Key
 	// ActiveKey is the ID of the key that signs. Default: the first of Keys.
 	ActiveKey uint8

@@ -181,7 +181,7 @@ func (c *Conn) Close() error {
 	close(c.done)
 	for _, r := range c.routers {
 		if r != nil {
-			r.stop(fmt.Errorf("vrrp: %s: interface %s: %w", r.cfg.Name, c.name, net.ErrClosed))
+			r.stop(fmt.Errorf("vrrp: %s: interface %s: %w", r.name, c.name, net.ErrClosed))
 		}
 	}
 	var errs []error
@@ -217,11 +217,12 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 	case c.closed:
 		return nil, fmt.Errorf("interface %s: %w", c.name, net.ErrClosed)
 	case c.routers[vrid] != nil:
-		return nil, fmt.Errorf("interface %s: router %s has VRID %d already", c.name, c.routers[vrid].cfg.Name, vrid)
-	case len(r.cfg.Peers) == 0 && c.nif.index != 0 && !c.nif.multicast:
-		return nil, fmt.Errorf("interface %s has no multicast: set Peers", c.name)
+		return nil, fmt.Errorf("interface %s: router %s has VRID %d already", c.name, c.routers[vrid].name, vrid)
 	case r.cfg.VirtualMAC && c.nif.index != 0 && !c.nif.ethernet:
 		return nil, fmt.Errorf("interface %s is no Ethernet one: leave VirtualMAC out", c.name)
+	}
+	if err := c.carries(&r.cfg); err != nil {
+		return nil, err
 	}
 	protocol := uint8(protocolVRRP)
 	if r.cfg.Auth.Type == AuthAH {
@@ -235,21 +236,40 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 		return nil, fmt.Errorf("interface %s: %w", c.name, err)
 	}
 	c.routers[vrid] = r
-	for _, a := range r.cfg.Addresses {
+	c.addVirtual(r.cfg.Addresses)
+	return l, nil
+}
+
+// carries tells whether cfg's advertisements can leave from the interface.
+// c.mu is held.
+func (c *Conn) carries(cfg *Config) error {
+	if len(cfg.Peers) == 0 && c.nif.index != 0 && !c.nif.multicast {
+		return fmt.Errorf("interface %s has no multicast: set Peers", c.name)
+	}
+	return nil
+}
+
+// addVirtual counts a router's addresses, and removeVirtual does no more. c.mu
+// is held.
+func (c *Conn) addVirtual(addresses []netip.Addr) {
+	for _, a := range addresses {
 		c.virtual[a]++
 	}
-	return l, nil
+}
+
+func (c *Conn) removeVirtual(addresses []netip.Addr) {
+	for _, a := range addresses {
+		if c.virtual[a]--; c.virtual[a] == 0 {
+			delete(c.virtual, a)
+		}
+	}
 }
 
 // detach forgets r. c.mu is held.
 func (c *Conn) detach(r *Router) {
 	c.routers[r.cfg.VRID] = nil
 	r.loop.deadlines.remove(r)
-	for _, a := range r.cfg.Addresses {
-		if c.virtual[a]--; c.virtual[a] == 0 {
-			delete(c.virtual, a)
-		}
-	}
+	c.removeVirtual(r.cfg.Addresses)
 }
 
 // refresh gives the routers what the interface has to say. c.mu is held.

@@ -47,7 +47,7 @@ func (m *Machine) change(to State, cause Cause) {
 	m.state = to
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
 	m.heard, m.rival, m.claimed = 0, 0, 0
-	m.challenged, m.challenges, m.doubt = false, 0, 0
+	m.challenged, m.challenges, m.doubt, m.lengthens = false, 0, 0, 0
 	m.resigned = m.resigned && to != Active
 	m.push(Action{Kind: Changed, Transition: t})
 }
@@ -84,6 +84,35 @@ func (m *Machine) arm(d time.Duration, cause Cause) {
 	m.timer = m.now.Add(d)
 	m.cause = cause
 	m.claimed = 0
+}
+
+// wait is for how long a Backup waits from what has armed its timer.
+func (m *Machine) wait() time.Duration {
+	if m.cause == CausePriorityZero {
+		return m.skew()
+	}
+	return m.down()
+}
+
+// adjust moves a Backup's timer when the wait is another one than before.
+func (m *Machine) adjust(before time.Duration) {
+	if !m.timer.IsZero() {
+		m.timer = latest(m.timer.Add(m.wait()-before), m.now)
+	}
+}
+
+// reconsider is called when the rules that a Backup follows have changed. The
+// Active router may have been about to be preempted: if it is not to be, or not
+// yet, its last advertisement counts.
+func (m *Machine) reconsider(notYet bool) {
+	if m.heard == 0 || !notYet && !m.follows(m.heard) {
+		return
+	}
+	m.preemptAt = time.Time{}
+	m.learn()
+	if until := m.heardAt.Add(m.down()); until.After(m.now) && until.After(m.timer) {
+		m.timer, m.cause, m.claimed = until, CauseTimeout, 0
+	}
 }
 
 // takeOver becomes Active: the advertisement first, so that other Backups stop
@@ -132,6 +161,9 @@ func (m *Machine) expire() {
 // move the later advertisements.
 func (m *Machine) advertise() {
 	m.send(m.priority)
+	if m.lengthens--; m.lengthens <= 0 {
+		m.lengthens, m.interval = 0, m.cfg.Interval
+	}
 	m.timer = m.timer.Add(m.interval)
 	if !m.timer.After(m.now) {
 		m.timer = m.now.Add(m.interval)

@@ -12,14 +12,14 @@ import (
 // hears them is about to take that over.
 //
 // Peers would discard them as replayed once they are older than validFor: get
-// new ones before then, and after [Router.SetAuth]. It is hundreds of years
+// new ones before then, and after [Router.Reconfigure]. It is hundreds of years
 // unless advertisements are authenticated with AuthAH or AuthHMAC. The error is about a router that does
 // not run, or has no address to send from.
 func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	if r.phase != running || !r.source.IsValid() {
-		return nil, 0, fmt.Errorf("vrrp: %s: it does not run on an interface that has an address", r.cfg.Name)
+		return nil, 0, fmt.Errorf("vrrp: %s: it does not run on an interface that has an address", r.name)
 	}
 	now := time.Now()
 	validFor = 1<<63 - 1
@@ -27,7 +27,7 @@ func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error
 		p := Packet{Source: r.source, Destination: dst, TTL: r.cfg.TTL, Protocol: r.loop.protocol, Interface: r.conn.nif.index}
 		b, d, err := r.wire.farewell(nil, p.Source, dst, now)
 		if err != nil {
-			return nil, 0, fmt.Errorf("vrrp: %s: %w", r.cfg.Name, err)
+			return nil, 0, fmt.Errorf("vrrp: %s: %w", r.name, err)
 		}
 		p.setPayload(b)
 		packets, validFor = append(packets, p), min(validFor, d)

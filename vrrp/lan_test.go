@@ -352,6 +352,15 @@ func (n *node) run() {
 	synctest.Wait()
 }
 
+// reconfigure goes on with a configuration that is changed.
+func (n *node) reconfigure(change func(*Config)) error {
+	n.conn.mu.Lock()
+	cfg := n.cfg
+	n.conn.mu.Unlock()
+	change(&cfg)
+	return n.Reconfigure(cfg)
+}
+
 // port is the socket for protocol 112.
 func (n *node) port() *fakePort {
 	n.net.mu.Lock()

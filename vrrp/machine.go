@@ -57,6 +57,9 @@ type Machine struct {
 	cause Cause
 	// interval is Active_Adver_Interval (RFC 9568 §6.1).
 	interval time.Duration
+	// lengthens is how many more advertisements go out after this interval
+	// before the longer one that is configured now takes its place.
+	lengthens int
 	// notBefore is when StartDelay ends; until then an expired timer waits.
 	notBefore time.Time
 	// preemptAt is when a live Active router with a lower priority is to be
@@ -178,22 +181,11 @@ func (m *Machine) SetPriority(now time.Time, priority uint8) []Action {
 	if m.owner() || priority == m.priority {
 		return m.end()
 	}
-	before := m.skew()
+	wait := m.wait()
 	m.priority = priority
-	if m.state != Backup {
-		return m.end()
-	}
-	if !m.timer.IsZero() {
-		m.timer = latest(m.timer.Add(m.skew()-before), m.now)
-	}
-	if m.heard > 0 && m.follows(m.heard) {
-		// The Active router may have been about to be preempted, but has the
-		// better claim now: its last advertisement counts.
-		m.preemptAt = time.Time{}
-		m.learn()
-		if until := m.heardAt.Add(m.down()); until.After(m.now) && until.After(m.timer) {
-			m.timer, m.cause, m.claimed = until, CauseTimeout, 0
-		}
+	if m.state == Backup {
+		m.adjust(wait)
+		m.reconsider(false)
 	}
 	return m.end()
 }
@@ -256,7 +248,8 @@ func (m *Machine) State() State { return m.state }
 func (m *Machine) Priority() uint8 { return m.priority }
 
 // Interval returns the advertisement interval of the Active router: the
-// configured one in version 2 and while Active, the learned one otherwise.
+// configured one while Active, the learned one otherwise. In version 2 they are
+// the same.
 func (m *Machine) Interval() time.Duration { return m.interval }
 
 // Fault returns the reasons to stay out of the election, comma-separated.

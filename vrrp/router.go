@@ -16,16 +16,18 @@ import (
 // has the addresses. Its methods may be called from any goroutine, also before
 // Run.
 type Router struct {
-	cfg     Config
+	name    string
 	conn    *Conn
 	handler Handler
 	log     *slog.Logger
+	report  func(Transition)    // Config.OnTransition
 	leave   func(now time.Time) // the group
 	work    *worker             // for the Handler
 	news    *worker             // for the log and OnTransition
 	mac     net.HardwareAddr    // with VirtualMAC
 
 	// Guarded by conn.mu; the machine, if it is in a group, by that as well.
+	cfg     Config
 	machine *Machine
 	wire    *wire
 	loop    *loop
@@ -68,10 +70,12 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		return nil, fmt.Errorf("vrrp: %s: %v addresses, but the Conn on %s is for %v", cfg.Name, fam, conn.name, conn.family)
 	}
 	r := &Router{
+		name:    cfg.Name,
 		cfg:     cfg,
 		conn:    conn,
 		handler: h,
 		log:     cfg.Logger.With("router", cfg.Name),
+		report:  cfg.OnTransition,
 		leave:   func(time.Time) {},
 		work:    newWorker(),
 		news:    newWorker(),
@@ -113,12 +117,12 @@ func (r *Router) Run(ctx context.Context) error {
 	}
 	if err := r.start(); err != nil {
 		r.abandon()
-		return fmt.Errorf("vrrp: %s: %w", r.cfg.Name, err)
+		return fmt.Errorf("vrrp: %s: %w", r.name, err)
 	}
 	unregister := context.AfterFunc(ctx, func() { r.shutdown(nil) })
 	defer unregister()
 	var told sync.WaitGroup
-	told.Go(func() { r.news.report(r.cfg.OnTransition) })
+	told.Go(func() { r.news.report(r.report) })
 	for {
 		e, ctx, ok := r.work.next()
 		if !ok {
@@ -303,7 +307,7 @@ func (r *Router) useLocked(f func(now time.Time) []Action) {
 // transition finds the addresses as they are after it.
 func (r *Router) carryOut(ctx context.Context, e task) {
 	if e.kind == Changed {
-		if r.cfg.OnTransition != nil {
+		if r.report != nil {
 			r.news.push(e)
 		}
 		return

@@ -124,7 +124,7 @@ func (r *Router) Status() Status {
 		defer g.mu.Unlock()
 	}
 	s := Status{
-		Name:       r.cfg.Name,
+		Name:       r.name,
 		VRID:       r.cfg.VRID,
 		State:      r.machine.State(),
 		Priority:   r.machine.Priority(),
@@ -212,9 +212,9 @@ func (r *Router) observed(adv *Advertisement, now time.Time) {
 	}
 	if seen&seenAddresses != 0 {
 		if n, ok := r.mayNote(subjectAddresses, now); ok {
-			got := slices.Clone(adv.Addresses)
+			got, want := slices.Clone(adv.Addresses), r.cfg.Addresses
 			r.note(func() {
-				r.log.Warn("other virtual addresses", "from", from, "got", got, "want", r.cfg.Addresses, "times", n)
+				r.log.Warn("other virtual addresses", "from", from, "got", got, "want", want, "times", n)
 			})
 		}
 	}

@@ -53,21 +53,21 @@ func newWire(cfg *Config) (*wire, error) {
 	if cfg.family() == familyIPv6 {
 		w.group = groupIPv6
 	}
-	w.out = Advertisement{
-		Version:   cfg.Version,
-		VRID:      cfg.VRID,
-		Interval:  cfg.Interval,
-		Addresses: cfg.Addresses,
-		Checksum:  cfg.Checksum,
-	}
-	w.setAuth()
+	w.configure()
 	return w, nil
 }
 
-// setAuth makes w authenticate as its Config says now. Sequence numbers go on.
-func (w *wire) setAuth() {
+// configure makes w do as its Config says now. Sequence numbers go on.
+func (w *wire) configure() {
 	a, ah, hmac := &w.cfg.Auth, w.ah, w.hmac
-	w.out.AuthType, w.out.AuthData, w.ah, w.hmac = 0, [v2AuthLen]byte{}, nil, nil
+	w.ah, w.hmac = nil, nil
+	w.out = Advertisement{
+		Version:   w.cfg.Version,
+		VRID:      w.cfg.VRID,
+		Interval:  w.cfg.Interval,
+		Addresses: w.cfg.Addresses,
+		Checksum:  w.cfg.Checksum,
+	}
 	switch a.Type {
 	case AuthPass:
 		w.out.AuthType, w.out.AuthData = uint8(AuthPass), password(a.Password)

@@ -18,6 +18,7 @@ import (
 type router struct {
 	cfg     config.Router
 	group   string // its name; empty: none
+	members *vrrp.Group
 	conn    *vrrp.Conn
 	router  *vrrp.Router
 	manager *vip.Manager // nil: could not be opened yet
@@ -61,6 +62,7 @@ func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, r
 		}
 	}
 	vc := vrrpConfig(r.cfg)
+	r.members = group
 	vc.Group, vc.OnTransition, vc.Logger = group, report, r.log
 	var err error
 	if r.router, err = vrrp.NewRouter(vc, r.conn, r.handler); err != nil {
@@ -125,8 +127,10 @@ func (r *router) shed(cfg config.Router) error {
 func (r *router) update(cfg config.Router, checks map[string]*check) error {
 	before := r.cfg
 	r.cfg = cfg
-	r.tracker.configure(cfg, checks)
-	err := r.router.SetAuth(auth(cfg.Auth))
+	vc := vrrpConfig(cfg)
+	vc.Group = r.members
+	err := r.router.Reconfigure(vc)
+	r.tracker.configure(cfg, checks) // what it makes of the priority counts
 	next := vipConfig(cfg)
 	moved := r.move(next.Addresses, next.Routes)
 	if errors.Is(moved, vip.ErrInUse) {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestSetAuth: the ways from one authentication to another, on one router after
+// TestReconfigureAuth: the ways from one authentication to another, on one router after
 // the other, without a transition and without an advertisement that is lost.
-func TestSetAuth(t *testing.T) {
+func TestReconfigureAuth(t *testing.T) {
 	signed := func(active uint8, mode HMACMode, keys ...Key) Auth {
 		return Auth{Type: AuthHMAC, HMAC: HMACConfig{Keys: keys, ActiveKey: active, Mode: mode}}
 	}
@@ -40,7 +40,7 @@ func TestSetAuth(t *testing.T) {
 				before := changes()
 				for _, next := range test.steps[1:] {
 					for _, n := range []*node{a, b} {
-						if err := n.SetAuth(next); err != nil {
+						if err := n.reconfigure(func(c *Config) { c.Auth = next }); err != nil {
 							t.Fatal(err)
 						}
 						// With a password one advertisement is not understood.
@@ -67,7 +67,7 @@ func TestSetAuth(t *testing.T) {
 	}
 }
 
-func TestSetAuthErrors(t *testing.T) {
+func TestReconfigureAuthErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
 		a, b := lan.node(t, 1, Config{Version: 2, Priority: 120, Auth: Auth{Type: AuthPass, Password: "one"}}),
@@ -77,10 +77,10 @@ func TestSetAuthErrors(t *testing.T) {
 			want string
 		}{
 			{Auth{Type: AuthPass}, "vrrp: 51/IPv4: auth: no password"},
-			{Auth{Type: AuthAH, Password: "one"}, "vrrp: 51/IPv4: auth: AH instead of PASS: make another Router"},
+			{Auth{Type: AuthAH, Password: "one"}, "vrrp: 51/IPv4: Auth cannot be changed: make another Router"},
 		} {
-			if err := a.SetAuth(test.auth); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("SetAuth(%v) = %v, want %q", test.auth.Type, err, test.want)
+			if err := a.reconfigure(func(c *Config) { c.Auth = test.auth }); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Reconfigure with %v = %v, want %q", test.auth.Type, err, test.want)
 			}
 		}
 		time.Sleep(10 * time.Second)
@@ -89,9 +89,9 @@ func TestSetAuthErrors(t *testing.T) {
 	})
 }
 
-// TestSetAuthKeepsMarks: with another key an old advertisement is still a replay,
+// TestReconfigureAuthKeepsMarks: with another key an old advertisement is still a replay,
 // and the own sequence goes on.
-func TestSetAuthKeepsMarks(t *testing.T) {
+func TestReconfigureAuthKeepsMarks(t *testing.T) {
 	for name, test := range map[string]struct {
 		version uint8
 		auths   [2]Auth
@@ -122,7 +122,7 @@ func TestSetAuthKeepsMarks(t *testing.T) {
 				}
 				b.run()
 				time.Sleep(3500 * time.Millisecond)
-				if err := b.SetAuth(test.auths[1]); err != nil {
+				if err := b.reconfigure(func(c *Config) { c.Auth = test.auths[1] }); err != nil {
 					t.Fatal(err)
 				}
 				lan.mu.Lock()
@@ -132,34 +132,34 @@ func TestSetAuthKeepsMarks(t *testing.T) {
 				if got := b.Status().Counters.Dropped[DropReplay]; got != 1 {
 					t.Errorf("%d replays noticed, want 1", got)
 				}
-				if err := a.SetAuth(test.auths[1]); err != nil {
+				if err := a.reconfigure(func(c *Config) { c.Auth = test.auths[1] }); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(3 * time.Second)
 				b.is(Backup)
 				c := b.Status().Counters
-				if c.Received != 6 || c.Dropped[DropReplay] != 1 {
-					t.Errorf("received %d, dropped %v: want 6, and the replay", c.Received, c.Dropped)
+				if c.Received != 7 || c.Dropped[DropReplay] != 1 { // one more with the change
+					t.Errorf("received %d, dropped %v: want 7, and the replay", c.Received, c.Dropped)
 				}
 			})
 		})
 	}
 }
 
-// TestSetAuthKeepsSequence: the own sequence numbers go on, too, however far they
+// TestReconfigureAuthKeepsSequence: the own sequence numbers go on, too, however far they
 // are ahead of the clock.
-func TestSetAuthKeepsSequence(t *testing.T) {
+func TestReconfigureAuthKeepsSequence(t *testing.T) {
 	cfg := configFor(t, advV3, hmacWith(HMACConfig{Keys: []Key{key1}, Replay: ReplayMonotonic}))
 	w := wireFor(t, cfg)
 	w.hmac.sent = clockSequence(clock.Add(time.Hour))
-	w.setAuth()
+	w.configure()
 	if got, want := sequence(send(t, w, 100, host4, groupIPv4, clock)), clockSequence(clock.Add(time.Hour))+1; got != want {
 		t.Errorf("HMAC: sequence %#x, want %#x", got, want)
 	}
 	w = wireFor(t, configFor(t, advV2, auth(AuthAH, "d0cker")))
 	w.ah.sent = uint32(clock.Add(time.Hour).Unix())
 	before := w.ah.sent
-	w.setAuth()
+	w.configure()
 	if got := w.ah.next(clock); got <= before {
 		t.Errorf("AH: sequence %d after %d", got, before)
 	}
@@ -167,7 +167,7 @@ func TestSetAuthKeepsSequence(t *testing.T) {
 	// Nothing is left of a password.
 	w = wireFor(t, configFor(t, advV2, auth(AuthPass, "d0cker")))
 	w.cfg.Auth = Auth{}
-	w.setAuth()
+	w.configure()
 	a, err := ParseAdvertisement(send(t, w, 100, host4, groupIPv4, clock).Data, host4, groupIPv4)
 	if err != nil || a.AuthType != 0 || a.AuthData != [8]byte{} {
 		t.Errorf("without authentication: type %d, data %q, %v", a.AuthType, a.AuthData, err)
