@@ -115,6 +115,10 @@ type Address struct {
 	Scope Scope
 	// Label of an IPv4 address, such as "eth0:vip"; at most 15 bytes.
 	Label string
+	// Optional: where the kernel does not take the address, as one of IPv6 where
+	// that is disabled, the others are held without it. It is put as soon as it
+	// can be; until then Status.Problem says why not.
+	Optional bool
 }
 
 // ParseAddress reads "192.0.2.10/24", or "192.0.2.10", which means /32, as

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,6 +22,7 @@ type fakeKernel struct {
 	frames  [][]byte
 	heard   chan sighting
 	puts    int
+	refuse  func(assigned) bool   // what put does not take
 	hook    func(op string) error // called first by every operation
 	changes chan change
 	closed  chan struct{}
@@ -80,6 +82,9 @@ func (k *fakeKernel) put(a assigned) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.refuse != nil && k.refuse(a) {
+		return syscall.EACCES
+	}
 	k.puts++
 	k.drop(a)
 	k.list = append(k.list, a)

@@ -106,7 +106,7 @@ func (m *Manager) obstacle(have []assigned) error {
 // the addresses are not held, and its parent has the link.
 func (m *Manager) linkFaults(absent map[string]error) []string {
 	var out []string
-	for _, name := range slices.Compact(slices.Sorted(slices.Values(m.interfaces))) {
+	for _, name := range m.cfg.interfaces() {
 		l, err := m.links[name], absent[name]
 		switch {
 		case err != nil && !errors.Is(err, ErrNoInterface):
@@ -143,10 +143,14 @@ func (m *Manager) surroundings(have []assigned) string {
 	return b.String()
 }
 
-// needs6 reports whether something on an interface takes IPv6.
+// needs6 reports whether something on an interface that is not optional takes IPv6.
 func (c *Config) needs6(name string) bool {
-	return slices.ContainsFunc(c.Addresses, func(a Address) bool { return a.Interface == name && is6(a.Prefix) }) ||
-		slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Interface == name && is6(r.Destination) })
+	return slices.ContainsFunc(c.Addresses, func(a Address) bool {
+		return a.Interface == name && is6(a.Prefix) && !a.Optional
+	}) ||
+		slices.ContainsFunc(c.Routes, func(r Route) bool {
+			return r.Interface == name && is6(r.Destination) && !r.Optional
+		})
 }
 
 func is6(p netip.Prefix) bool { return p.Addr().Is6() }

@@ -20,7 +20,8 @@ const (
 
 // The methods in this file are called with m.mu held.
 
-// acquire makes the addresses held. If that fails, none is left.
+// acquire makes the addresses held, but for optional ones that cannot be put. If
+// that fails, none is left.
 func (m *Manager) acquire(ctx context.Context) error {
 	var err error
 	if !m.held && m.cfg.Probe > 0 {
@@ -63,7 +64,7 @@ func (m *Manager) put(all bool) error {
 	if err != nil {
 		return err
 	}
-	m.puts = c.all
+	m.puts = m.had(c.all)
 	if all {
 		m.renewed, m.renewAt = start, start.Add(m.cfg.Lease/renewals)
 	}
@@ -79,20 +80,7 @@ func (m *Manager) add(list []assigned, start time.Time) error {
 	if err := m.write(list, start); err != nil {
 		return err
 	}
-	for _, r := range m.cfg.Routes {
-		index := m.links[r.Interface].index
-		if r.Source.Is6() && slices.ContainsFunc(list, func(a assigned) bool { return a.prefix.Addr() == r.Source }) {
-			// When an address goes, IPv6 leaves routes without their source, and
-			// does not tell such a route from one with it.
-			if err := m.ns.kernel.removeRoute(r, index); err != nil {
-				return err
-			}
-		}
-		if err := m.ns.kernel.putRoute(r, index); err != nil {
-			return err
-		}
-	}
-	return nil
+	return m.putRoutes(list)
 }
 
 // write puts addresses, and fails if that took so long that the lease counted
@@ -105,7 +93,7 @@ func (m *Manager) write(list []assigned, start time.Time) error {
 		if m.cfg.Owner && !slices.Contains(m.added, a.prefix.Addr()) {
 			m.added = append(m.added, a.prefix.Addr())
 		}
-		if err := m.ns.kernel.put(a); err != nil {
+		if err := m.putAddress(a); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,8 @@ type Manager struct {
 	ended      bool         // nothing is added any more
 	renewed    time.Time    // the lease counts from then
 	renewAt    time.Time
-	puts       []assigned // what a renewal writes
+	puts       []assigned       // what a renewal writes
+	lacking    map[string]error // what the addresses are held without, and why
 	announcer  announcer
 	budgeted   time.Time // the Namespace's budget is used up until then
 	looked     time.Time // last reconciliation
@@ -182,11 +183,14 @@ const remind = time.Minute
 func (m *Manager) note(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err == nil && !m.prepared() {
+		close(m.ready)
+	}
+	if err == nil {
+		err = m.incomplete()
+	}
 	if err == nil {
 		m.status.Problem = ""
-		if !m.prepared() {
-			close(m.ready)
-		}
 		return
 	}
 	if now := time.Now(); err.Error() != m.status.Problem || now.Sub(m.reported) >= remind {
@@ -197,7 +201,7 @@ func (m *Manager) note(err error) {
 }
 
 // Acquire puts the addresses on the interface, and returns when they are
-// there: all of them, or none and an error.
+// there: all of them, but for optional ones, or none and an error.
 func (m *Manager) Acquire(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -109,6 +110,7 @@ func (m *Manager) wanted() (changes, error) {
 			return changes{}, err
 		}
 	}
+	m.lacking = make(map[string]error)
 	return plan(m.targets(m.cfg.Addresses), have, true, m.cfg.Lease, m.ns.virtual), nil
 }
 
@@ -250,6 +252,7 @@ func (m *Manager) reconcile() error {
 
 // reinstate puts back what has gone.
 func (m *Manager) reinstate() error {
+	lacked := m.lacking
 	c, err := m.wanted()
 	if err == nil {
 		err = m.expose()
@@ -257,14 +260,18 @@ func (m *Manager) reinstate() error {
 	if err != nil {
 		return err
 	}
-	if len(c.put) > 0 {
-		m.complain("addresses had gone, putting them back", "addresses", prefixes(c.put))
-		m.status.Reinstated += uint64(len(c.put))
+	gone := slices.DeleteFunc(slices.Clone(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil })
+	if len(gone) > 0 {
+		m.complain("addresses had gone, putting them back", "addresses", prefixes(gone))
+		m.status.Reinstated += uint64(len(gone))
 	}
 	if err := m.add(c.put, m.renewed); err != nil {
 		return err
 	}
-	m.puts = c.all
+	if slices.ContainsFunc(m.had(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {
+		m.moved() // the link does not know yet
+	}
+	m.puts = m.had(c.all)
 	return nil
 }
 
@@ -283,7 +290,7 @@ func (m *Manager) announce(now time.Time) error {
 		m.announcer.sent(n)
 		a := m.cfg.Addresses[s.address]
 		l := m.links[a.Interface]
-		if !l.ethernet || !l.up {
+		if !l.ethernet || !l.up || m.lacks(a.Prefix) {
 			continue
 		}
 		frame, err := announcement(a.Prefix.Addr(), l.mac, s.reply, l.routes6)

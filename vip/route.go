@@ -23,6 +23,8 @@ type Route struct {
 	// Metric: the least wins. Default 0 for IPv4, 1024 for IPv6. It should
 	// differ from that of other routes to the same destination.
 	Metric uint32
+	// Optional: as of an Address.
+	Optional bool
 }
 
 // routeProtocol marks our routes (rtm_protocol), as their creator is to choose

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/havip/havip/internal/config"
@@ -88,12 +89,17 @@ func vipConfig(c config.Router) vip.Config {
 	if c.Lease == config.AutoLease {
 		vc.Lease = vip.LeaseFor(c.Interval, c.DownMultiplier)
 	}
+	// A host without the other family can serve in the router's own all the same.
+	optional := func(p netip.Prefix) bool { return p.Addr().Is6() != c.Addresses[0].Addr().Is6() }
 	for _, a := range slices.Concat(c.Addresses, c.Excluded) {
-		vc.Addresses = append(vc.Addresses, vip.Address{Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: scopes[a.Scope]})
+		vc.Addresses = append(vc.Addresses, vip.Address{
+			Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: scopes[a.Scope], Optional: optional(a.Prefix),
+		})
 	}
 	for _, r := range c.Routes {
 		vc.Routes = append(vc.Routes, vip.Route{
 			Destination: r.To, Gateway: r.Via, Interface: r.Interface, Source: r.Source, Table: r.Table, Metric: r.Metric,
+			Optional: optional(r.To),
 		})
 	}
 	return vc

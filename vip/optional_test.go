@@ -1,0 +1,81 @@
+package vip
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestOptionalAddress: what is optional does not take the rest with it, is put and
+// announced as soon as it can be, and is said meanwhile.
+func TestOptionalAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		disable := func(no6 bool) {
+			k.mu.Lock()
+			k.refuse = func(a assigned) bool { return no6 && is6(a.prefix) }
+			k.mu.Unlock()
+			k.setLink("eth0", func(l *link) { l.no6 = no6 })
+		}
+		list := addrs(t, "192.0.2.10/24", "2001:db8::10/64")
+		list[1].Optional = true
+		m := start(t, k, Config{Addresses: list, Lease: 3 * time.Second})
+		faults := watchFaults(t, m)
+		faults.want("")
+		check := func(has6 bool, reinstated uint64, sent int) {
+			t.Helper()
+			synctest.Wait()
+			s := m.Status()
+			if !s.Held || s.Reinstated != reinstated || !k.has("192.0.2.10") || k.has("2001:db8::10") != has6 {
+				t.Errorf("status %+v, IPv4 %v, IPv6 %v, want %v", s, k.has("192.0.2.10"), k.has("2001:db8::10"), has6)
+			}
+			if (s.Problem == "") != has6 || !has6 && !strings.Contains(s.Problem, "held without 2001:db8::10/64 (") {
+				t.Errorf("problem %q", s.Problem)
+			}
+			if got := k.sent(); got != sent {
+				t.Errorf("%d announcements, want %d: of the addresses that are held", got, sent)
+			}
+		}
+		disable(true)
+		time.Sleep(spacing)
+		acquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		const all = 3 * 6 // of one address
+		check(false, 0, all)
+		disable(false)
+		time.Sleep(time.Minute)
+		check(true, 0, all+2*all)
+		disable(true)
+		k.remove(on(2, "2001:db8::10/64"))
+		time.Sleep(time.Minute)
+		check(false, 1, all+2*all)
+		disable(false)
+		time.Sleep(again)
+		if !k.has("2001:db8::10") {
+			t.Error("the address is not back after a second")
+		}
+		faults.want()
+	})
+}
+
+// TestNeededAddress: an address that is not optional does take the rest with it, and
+// its interface's lack of IPv6 is a fault.
+func TestNeededAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24", "2001:db8::10/64")})
+		faults := watchFaults(t, m)
+		faults.want("")
+		k.refuse = func(a assigned) bool { return is6(a.prefix) }
+		if err := m.Acquire(t.Context()); err == nil || k.has("192.0.2.10") {
+			t.Errorf("Acquire: %v, want an error and nothing held", err)
+		}
+		k.setLink("eth0", func(l *link) { l.no6 = true })
+		time.Sleep(spacing)
+		faults.want("IPv6 disabled on eth0")
+	})
+}
