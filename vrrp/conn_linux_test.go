@@ -91,6 +91,7 @@ func until(t testing.TB, want vrrp.State, routers ...*vrrp.Router) {
 // TestConn runs two routers on two hosts through raw sockets: one takes over from the
 // other, and gives back.
 func TestConn(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	hosts := []*lab.Host{
 		l.MustHost("lb-01", "192.0.2.1/24", "2001:db8::1/64"),
@@ -188,6 +189,7 @@ func TestConnOneInterface(t *testing.T) {
 
 // TestConnLink: the cable, the interface and its address come and go.
 func TestConnLink(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	for name, addresses := range map[string][]netip.Addr{"4": parse("192.0.2.250"), "6": parse("fe80::250")} {
 		t.Run("IPv"+name, func(t *testing.T) {
@@ -375,6 +377,7 @@ func TestListenUnprivileged(t *testing.T) {
 
 // TestKeepalived: a keepalived shares the VRID, in either role.
 func TestKeepalived(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	lab.Need(t, "keepalived")
 	for _, test := range []struct {

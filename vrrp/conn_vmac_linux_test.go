@@ -15,6 +15,7 @@ import (
 // nothing that they send comes from another address, priority 0 included. It
 // goes on when the interface was deleted and has come back.
 func TestConnVirtualMAC(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	lan, err := l.Segment("lan")
 	if err != nil {

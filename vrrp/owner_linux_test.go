@@ -48,6 +48,7 @@ func (h holder) Release(context.Context) error {
 // TestConnOwner: an owner that has no address but the virtual ones comes back, and
 // is heard by the router that has put the very same addresses on its interface.
 func TestConnOwner(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		own, other string
 		cfg        vrrp.Config

@@ -15,6 +15,7 @@ import (
 // real nginx web servers. The pair of two keepaliveds is the yardstick.
 func TestAcceptance(t *testing.T) {
 	lab.Need(t, "keepalived", "nginx", "bash")
+	t.Parallel()
 	exe := havip(t)
 	kinds := map[string][2]scenario.Program{
 		"havip":      {scenario.Havip(exe), scenario.HavipBalancer(exe)},

@@ -195,6 +195,7 @@ func exitOf(t *testing.T, cmd *lab.Cmd) (code int, out string) {
 // TestTermHandsOver: SIGTERM sends priority 0, removes the address and exits
 // with code 0; validate accepts what run accepts.
 func TestTermHandsOver(t *testing.T) {
+	t.Parallel()
 	exe := havip(t)
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
 	file := filepath.Join(t.TempDir(), "havip.yaml")

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,14 +13,7 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-func TestMain(m *testing.M) {
-	// The tests mostly wait for protocol timers: let more of them wait at the
-	// same time than there are cores.
-	if err := flag.Set("test.parallel", "4"); err != nil {
-		panic(err)
-	}
-	lab.Main(m)
-}
+func TestMain(m *testing.M) { lab.Main(m) }
 
 // havip builds the binary once for all tests and returns its path.
 func havip(t testing.TB) string {

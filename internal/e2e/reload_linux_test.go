@@ -123,6 +123,7 @@ const reloadRouter = `
 // TestConformance47ReloadKeepsAddress: with everything about a router that
 // may change while it holds its address. No RFC knows of reloads.
 func TestConformance47ReloadKeepsAddress(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	h := l.MustHost("lb01", "192.168.31.240/24")
 	notified := filepath.Join(t.TempDir(), "fifo")

@@ -80,6 +80,7 @@ vrrp:
 // the other node's skew, not three intervals more.
 func TestTracking(t *testing.T) {
 	lab.Need(t, "nginx", "bash")
+	t.Parallel()
 	exe := havip(t)
 	for _, tr := range trackings {
 		t.Run(tr.name, func(t *testing.T) {
@@ -142,6 +143,7 @@ func keepalivedWeighted(n *scenario.Node, dir string) ([]string, error) {
 // has the higher priority.
 func TestWeightWithoutPreemption(t *testing.T) {
 	lab.Need(t, "keepalived", "nginx", "bash")
+	t.Parallel()
 	weighted := trackings[0]
 	weighted.track = "{check: balancer, weight: -15}"
 	for name, tc := range map[string]struct {

@@ -47,6 +47,7 @@ func advertisements(t *testing.T, p scenario.Params, program scenario.Program) *
 // TestForeignDecoders: tcpdump and tshark read what we send without complaint.
 func TestForeignDecoders(t *testing.T) {
 	lab.Need(t, "tcpdump", "tshark")
+	t.Parallel()
 	for name, p := range map[string]scenario.Params{
 		"v2 unicast PASS": {Interval: time.Second, Version: 2},
 		"v2 multicast":    {Interval: time.Second, Version: 2, Multicast: true},
@@ -86,6 +87,7 @@ func TestForeignDecoders(t *testing.T) {
 // TestDecodesKeepalived: what keepalived sends is accepted by our codec.
 func TestDecodesKeepalived(t *testing.T) {
 	lab.Need(t, "keepalived", "bash")
+	t.Parallel()
 	for name, p := range map[string]scenario.Params{
 		"v2 unicast PASS": {Interval: time.Second, Version: 2},
 		"v3 multicast":    {Interval: time.Second, Version: 3, Multicast: true},

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,7 +31,13 @@ var forbidden error
 // new user namespace, with its arguments and files, and exits with the code of
 // that. Where user namespaces are forbidden too, the tests run all the same and
 // [New] skips those that need a lab.
+//
+// Unless -parallel says otherwise, more parallel tests run at the same time than
+// there are cores: tests of a lab mostly wait, for protocol timers.
 func Main(m *testing.M) {
+	if err := flag.Set("test.parallel", "12"); err != nil { // before the command line is read
+		panic(err)
+	}
 	// A fuzz worker inherits pipes from its coordinator, which has entered.
 	for _, arg := range os.Args[1:] {
 		if strings.HasPrefix(arg, "-test.fuzzworker") {
