@@ -23,6 +23,10 @@ var forbidden = []string{
 	"github.com/spf13/",
 }
 
+// leaves of internal/ are open to the public packages: they reach nothing but the
+// standard library.
+var leaves = []string{"internal/quietlog"}
+
 // allowed says which havip packages each public package may reach.
 var allowed = map[string][]string{
 	"vrrp":        nil,
@@ -35,7 +39,7 @@ var allowed = map[string][]string{
 }
 
 // TestPublicPackagesStandAlone: vrrp, vip, healthcheck and lb never import one
-// another, nor YAML, metrics, CLI or anything internal.
+// another, nor YAML, metrics, CLI or anything internal but the leaves.
 func TestPublicPackagesStandAlone(t *testing.T) {
 	for _, pkg := range goList(t, "{{.ImportPath}}", "./...") {
 		name := strings.TrimPrefix(pkg, module)
@@ -51,13 +55,29 @@ func TestPublicPackagesStandAlone(t *testing.T) {
 			if dep == pkg {
 				continue
 			}
-			if own, ok := strings.CutPrefix(dep, module); ok && !slices.Contains(may, own) {
+			own, ok := strings.CutPrefix(dep, module)
+			if slices.Contains(leaves, own) {
+				continue
+			}
+			if ok && !slices.Contains(may, own) {
 				t.Errorf("%s imports %s: public packages meet through interfaces, in the daemon", name, own)
 			}
 			for _, f := range forbidden {
 				if strings.HasPrefix(dep, f) {
 					t.Errorf("%s imports %s: only the binary may", name, dep)
 				}
+			}
+		}
+	}
+}
+
+// TestLeaves: what the public packages may reach under internal/ brings nothing
+// else with it.
+func TestLeaves(t *testing.T) {
+	for _, leaf := range leaves {
+		for _, dep := range deps(t, module+leaf) {
+			if strings.Contains(strings.Split(dep, "/")[0], ".") {
+				t.Errorf("%s imports %s: a leaf needs the standard library only", leaf, dep)
 			}
 		}
 	}

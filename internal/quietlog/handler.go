@@ -1,0 +1,101 @@
+package quietlog
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// maxRecords is how many records wait for a logger that does not return: more
+// than a burst has, such as a word about each backend of a large pool.
+const maxRecords = 1024
+
+// lostMessage is what is said when lines were lost.
+const lostMessage = "log lines lost"
+
+// New returns a logger that hands what it is told to log, in order, and never
+// waits for it. Nil is silent. A logger that came from here, or whose handler is
+// [Unblocked], is returned as it is.
+//
+// What is logged must not change afterwards: it is looked at later.
+func New(log *slog.Logger) *slog.Logger {
+	if log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	switch log.Handler().(type) {
+	case *handler, unblocked:
+		return log
+	}
+	return slog.New(&handler{next: log.Handler(), queue: newRecords(log.Handler())})
+}
+
+// handler queues records for another one.
+type handler struct {
+	next  slog.Handler
+	queue *queue[record] // shared by all that come of one logger
+}
+
+// record is what Handle of another handler gets.
+type record struct {
+	to  slog.Handler
+	ctx context.Context
+	slog.Record
+}
+
+// newRecords returns a queue that reports losses to a handler.
+func newRecords(to slog.Handler) *queue[record] {
+	return &queue[record]{
+		limit: maxRecords,
+		deliver: func(r record) error {
+			_ = r.to.Handle(r.ctx, r.Record) // slog.Logger does not look at it either
+			return nil
+		},
+		confess: func(lost int) error {
+			ctx := context.Background()
+			if to.Enabled(ctx, slog.LevelWarn) {
+				_ = to.Handle(ctx, lostRecord(lost))
+			}
+			return nil
+		},
+	}
+}
+
+func lostRecord(lost int) slog.Record {
+	r := slog.NewRecord(time.Now(), slog.LevelWarn, lostMessage, 0)
+	r.AddAttrs(slog.Int("lines", lost))
+	return r
+}
+
+func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.next.Enabled(ctx, level)
+}
+
+// Handle never blocks and never fails.
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	// The context is for its values: what it was made for may be over by then.
+	h.queue.push(record{h.next, context.WithoutCancel(ctx), r.Clone()}, 1)
+	return nil
+}
+
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.next.WithAttrs(attrs), h.queue}
+}
+
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{h.next.WithGroup(name), h.queue}
+}
+
+// Unblocked returns h with the word of its user that it never blocks, so that
+// [New] puts no queue in front of it. Order then holds across all loggers that
+// have it, and what is logged is looked at at once.
+func Unblocked(h slog.Handler) slog.Handler { return unblocked{h} }
+
+type unblocked struct{ slog.Handler }
+
+func (u unblocked) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return unblocked{u.Handler.WithAttrs(attrs)}
+}
+
+func (u unblocked) WithGroup(name string) slog.Handler {
+	return unblocked{u.Handler.WithGroup(name)}
+}

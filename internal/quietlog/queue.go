@@ -1,0 +1,122 @@
+package quietlog
+
+import (
+	"sync"
+	"time"
+)
+
+// queue takes values without blocking and delivers them in order.
+type queue[T any] struct {
+	limit int // of the sizes of what waits, together
+	// deliver may block. With an error the value counts as lost.
+	deliver func(T) error
+	// confess tells the reader how many values were lost before the one that is
+	// to be delivered next. With an error nobody has heard that.
+	confess func(lost int) error
+	// owed is how many have to be confessed. It belongs to the drainer.
+	owed int
+
+	mu       sync.Mutex
+	waiting  []item[T]
+	size     int // of what waits and what is being delivered
+	lost     int // since the last value that was let in
+	draining bool
+	idle     chan struct{} // closed at the end of draining; nil: nobody waits for it
+}
+
+// item is a value, and how many were lost just before it.
+type item[T any] struct {
+	value T
+	size  int
+	lost  int
+	none  bool // there is no value, only a loss
+}
+
+// push takes a value, or loses it. After a loss half of the room must be free
+// again: where more comes than can be delivered, losses are many at a time, and
+// not every second value is a confession.
+func (q *queue[T]) push(value T, size int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.size+size > q.limit || q.lost > 0 && q.size > q.limit/2 {
+		q.lost++
+		return
+	}
+	q.waiting = append(q.waiting, item[T]{value: value, size: size, lost: q.lost})
+	q.size += size
+	q.lost = 0
+	if !q.draining {
+		q.draining = true
+		go q.drain()
+	}
+}
+
+// drain delivers until nothing waits.
+func (q *queue[T]) drain() {
+	size := 0
+	for {
+		it, ok := q.next(size)
+		if !ok {
+			return
+		}
+		size = it.size
+		q.owed += it.lost
+		if q.owed > 0 && q.confess(q.owed) == nil {
+			q.owed = 0
+		}
+		// A reader that is not there for the confession is not there either for
+		// what comes after it.
+		if !it.none && (q.owed > 0 || q.deliver(it.value) != nil) {
+			q.owed++
+		}
+	}
+}
+
+// next ends the delivery of an item of the given size, and returns what comes
+// after it.
+func (q *queue[T]) next(size int) (item[T], bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.size -= size
+	if len(q.waiting) > 0 {
+		it := q.waiting[0]
+		q.waiting[0] = item[T]{} // let go of the value
+		q.waiting = q.waiting[1:]
+		return it, true
+	}
+	q.waiting = nil
+	if q.lost > 0 {
+		it := item[T]{lost: q.lost, none: true}
+		q.lost = 0
+		return it, true
+	}
+	q.draining = false
+	if q.idle != nil {
+		close(q.idle)
+		q.idle = nil
+	}
+	return item[T]{}, false
+}
+
+// flush waits until nothing waits any more, or the time is up. It reports
+// whether all was delivered, as far as the log took it.
+func (q *queue[T]) flush(bound time.Duration) bool {
+	q.mu.Lock()
+	if !q.draining {
+		q.mu.Unlock()
+		return true
+	}
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	idle := q.idle
+	q.mu.Unlock()
+	timer := time.NewTimer(bound)
+	defer timer.Stop()
+	select {
+	case <-idle:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
