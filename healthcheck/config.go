@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Defaults of [Config].
@@ -63,8 +65,8 @@ type Config struct {
 	// that is Unknown then stays so for as long as no probe can be made.
 	// Default false.
 	FailStatic bool
-	// Logger receives changes of state (Info) and failed probes (Debug).
-	// Default: silent.
+	// Logger receives changes of state (Info) and failed probes (Debug), from a
+	// goroutine that nothing waits for. Default: silent.
 	Logger *slog.Logger
 }
 
@@ -77,9 +79,7 @@ func (c *Config) complete() error {
 	setDefault(&c.Timeout, min(c.Interval, maxTimeout))
 	setDefault(&c.Rise, defaultRise)
 	setDefault(&c.Fall, defaultFall)
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = quietlog.New(c.Logger)
 
 	var errs []error
 	bad := func(format string, args ...any) {

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Errors that a caller may want to tell apart, with errors.Is.
@@ -95,7 +97,8 @@ type Config struct {
 	// hundreds of them get by with one set of sockets. Default: one of its
 	// own, in the network namespace of the calling thread.
 	Namespace *Namespace
-	// Logger receives what happens. Default: silent.
+	// Logger receives what happens, from a goroutine that nothing waits for.
+	// Default: silent.
 	Logger *slog.Logger
 }
 
@@ -168,9 +171,7 @@ func (c *Config) validate() error {
 	if c.Name == "" {
 		c.Name = c.Interface
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = quietlog.New(c.Logger)
 	if len(c.Addresses) == 0 {
 		return errors.New("vip: no addresses")
 	}

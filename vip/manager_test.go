@@ -16,7 +16,7 @@ import (
 // start runs a Manager on a fake kernel until the test ends.
 func start(t *testing.T, k *fakeKernel, cfg Config) *Manager {
 	t.Helper()
-	ns := newNamespace(k, nil)
+	ns := newNamespace(k, cfg.Logger)
 	cfg.Interface, cfg.Namespace = "eth0", ns
 	m, err := NewManager(cfg)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Namespace is the set of sockets through which Managers work in one network
@@ -38,12 +40,9 @@ func OpenNamespace(logger *slog.Logger) (*Namespace, error) {
 }
 
 func newNamespace(k kernel, logger *slog.Logger) *Namespace {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
 	n := &Namespace{
 		kernel:   k,
-		log:      logger,
+		log:      quietlog.New(logger),
 		byAddr:   make(map[netip.Addr][]*Manager),
 		asking:   make(map[netip.Addr][]chan sighting),
 		settings: make(map[settingKey]*changed),

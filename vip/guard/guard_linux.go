@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // marker in the environment tells a process that it is a guard, and which
@@ -66,13 +68,10 @@ const (
 // uses are opened in the network namespace of the calling thread. A nil logger
 // is silent. It fails in a program that does not call [Main].
 func Start(logger *slog.Logger) (*Guard, error) {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
 	if os.Getenv(marker) != "" {
 		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.Main")
 	}
-	g := &Guard{log: logger, closed: make(chan struct{})}
+	g := &Guard{log: quietlog.New(logger), closed: make(chan struct{})}
 	if err := g.open(); err != nil {
 		g.closeFiles()
 		return nil, err

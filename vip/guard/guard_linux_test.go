@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/quietlog"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 )
@@ -423,7 +424,7 @@ func TestCloseWhileRunning(t *testing.T) {
 		var log bytes.Buffer
 		var g *guard.Guard
 		if err := h.Do(func() (err error) {
-			g, err = guard.Start(slog.New(slog.NewTextHandler(&log, nil)))
+			g, err = guard.Start(slog.New(quietlog.Unblocked(slog.NewTextHandler(&log, nil))))
 			return err
 		}); err != nil {
 			t.Fatal(err)

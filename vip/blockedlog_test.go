@@ -1,0 +1,63 @@
+package vip
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// blockedLog is a logger that takes nothing until it is let.
+type blockedLog struct{ let chan struct{} }
+
+func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
+func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
+func (h blockedLog) WithGroup(string) slog.Handler          { return h }
+func (h blockedLog) Handle(context.Context, slog.Record) error {
+	<-h.let
+	return nil
+}
+
+// TestBlockedLogger: a Manager whose logger does not return puts back what goes,
+// renews, reports conflicts and losses, and lets go, as any other.
+func TestBlockedLogger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		let := make(chan struct{})
+		defer close(let)
+		var conflicts, losses atomic.Int32
+		m := start(t, k, Config{
+			Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second,
+			OnConflict: func(Conflict) { conflicts.Add(1) },
+			OnLost:     func(error) { losses.Add(1) },
+			Logger:     slog.New(blockedLog{let}),
+		})
+		acquire(t, m)
+		for range 5 {
+			k.changes <- change{kind: overrun}
+			k.remove(on(2, "192.0.2.10/24"))
+			k.heard <- sighting{index: 2, addr: addrs(t, "192.0.2.10")[0].Prefix.Addr(), mac: []byte{2, 0, 0, 0, 0, 9}, time: time.Now()}
+			time.Sleep(10100 * time.Millisecond) // no renewal comes at the same moment
+			if !k.has("192.0.2.10") {
+				t.Fatal("an address that was removed is not back, or was not renewed")
+			}
+		}
+		if s := m.Status(); s.Reinstated != 5 || conflicts.Load() != 5 {
+			t.Errorf("%d reinstated, %d conflicts reported, want 5 each", s.Reinstated, conflicts.Load())
+		}
+		k.removeLink(2)
+		time.Sleep(time.Minute)
+		if n := losses.Load(); n != 1 {
+			t.Errorf("%d losses reported, want 1", n)
+		}
+		k.mu.Lock()
+		k.links = newFakeKernel().links
+		k.mu.Unlock()
+		acquire(t, m)
+		if err := m.Release(t.Context()); err != nil || k.has("192.0.2.10") {
+			t.Errorf("address still there after Release (error %v)", err)
+		}
+	})
+}
