@@ -46,8 +46,8 @@ func (m *Manager) WatchFaults(f func(faults []string)) (stop func()) {
 func (m *Manager) tellFaults(lost error) {
 	m.mu.Lock()
 	watchers, faults, hope := slices.Clone(m.watchers), slices.Clone(m.faults), m.hope
-	if !m.prepared() && m.status.Problem != "" {
-		faults = append(faults, "addresses: "+m.status.Problem)
+	if problem := "addresses: " + m.status.Problem; !m.prepared() && m.status.Problem != "" && !slices.Contains(faults, problem) {
+		faults = append(faults, problem)
 	}
 	known := m.prepared() || m.status.Problem != ""
 	m.hope = false
@@ -110,7 +110,7 @@ func (m *Manager) linkFaults(absent map[string]error) []string {
 		l, err := m.links[name], absent[name]
 		switch {
 		case err != nil && !errors.Is(err, ErrNoInterface):
-			out = append(out, err.Error())
+			out = append(out, "addresses: "+err.Error())
 		case m.ours(name):
 		case err != nil:
 			out = append(out, fmt.Sprintf("link %s missing", name))

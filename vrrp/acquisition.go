@@ -32,6 +32,7 @@ var errHandlerTime = errors.New("not in place after " + handlerTime.String())
 // conn.mu.
 type acquisition struct {
 	foreseen []string // what the Handler has to say as a FaultSource
+	heard    bool     // it has said something
 	fault    string   // why the last attempt failed, or ""
 	last     uint64   // the id of the last attempt
 	open     bool     // it has no result yet
@@ -139,7 +140,8 @@ func (r *Router) served(now time.Time) bool {
 
 // watchHandler makes what the Handler knows without trying a fault, until stop is
 // called. It waits for the Handler's first word until ctx ends, or handlerTime has
-// passed: hundreds of routers may start at once.
+// passed: hundreds of routers may start at once. Meanwhile there is no fault, which
+// would be one of the router's group.
 func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	source, ok := r.handler.(FaultSource)
 	if !ok {
@@ -147,12 +149,17 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	}
 	first, told := context.WithTimeout(ctx, handlerTime)
 	defer told()
-	r.foresee([]string{notReady})
 	stop = source.WatchFaults(func(faults []string) {
 		r.foresee(faults)
 		told()
 	})
 	<-first.Done()
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if a := &r.addresses; !a.heard && ctx.Err() == nil {
+		a.foreseen = []string{notReady}
+		r.applyFaults()
+	}
 	return stop
 }
 
@@ -160,7 +167,7 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 func (r *Router) foresee(faults []string) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	r.addresses.foreseen = slices.Clone(faults)
+	r.addresses.foreseen, r.addresses.heard = slices.Clone(faults), true
 	if len(faults) > 0 || r.addresses.fault == "" || !r.tryAddresses() {
 		r.applyFaults()
 	}
