@@ -66,7 +66,7 @@ func (m *Manager) put(all bool) error {
 	}
 	m.puts = m.had(c.all)
 	if all {
-		m.renewed, m.renewAt = start, start.Add(m.cfg.Lease/renewals)
+		m.setRenewed(start)
 	}
 	m.poke()
 	return nil
@@ -128,8 +128,18 @@ func (m *Manager) renew() error {
 	if m.overdue(m.renewed) {
 		m.moved() // the addresses may have been away, and be missed
 	}
-	m.renewed, m.renewAt = now, now.Add(m.cfg.Lease/renewals)
+	m.setRenewed(now)
 	return nil
+}
+
+// setRenewed says from when the lease counts.
+func (m *Manager) setRenewed(at time.Time) {
+	m.renewed, m.renewAt = at, at.Add(m.cfg.Lease/renewals)
+	m.lapses.Store(nil)
+	if m.cfg.Lease > 0 {
+		at = at.Add(m.cfg.Lease - m.cfg.Lease/(2*renewals)) // a renewal is overdue by half its time
+		m.lapses.Store(&at)
+	}
 }
 
 // release makes the addresses not held, and removes them.

@@ -133,6 +133,53 @@ func TestEntitled(t *testing.T) {
 	})
 }
 
+// Whoever asks hears of a lease that is not renewed before the kernel lets it
+// lapse, and without waiting for what holds the Manager up; and of the last tenure
+// nothing in the next one.
+func TestLapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: 4 * time.Second})
+		want := func(what string, want bool) {
+			t.Helper()
+			if got := m.Lapsed(); got != want {
+				t.Errorf("%s: lapsed %v, want %v", what, got, want)
+			}
+		}
+		want("not acquired", false)
+		acquire(t, m)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			want("renewed", false)
+		}
+		k.hooked(func(op string) error {
+			if op == "put" {
+				time.Sleep(time.Minute)
+			}
+			return nil
+		})
+		time.Sleep(2400 * time.Millisecond)
+		want("not renewed for 2.4 s", false)
+		time.Sleep(1200 * time.Millisecond)
+		want("not renewed for 3.6 s", true)
+		k.hooked(nil)
+		time.Sleep(2 * time.Minute)
+		want("lost", true)
+		m.Release(t.Context())
+		want("released", false)
+		acquire(t, m)
+		want("acquired again", false)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		m := start(t, newFakeKernel(), Config{Addresses: addrs(t, "192.0.2.10/24")})
+		acquire(t, m)
+		time.Sleep(time.Hour)
+		if m.Lapsed() {
+			t.Error("addresses without a lease have lapsed")
+		}
+	})
+}
+
 // Reconfigure adds nothing after the lease has lapsed, as nothing does.
 func TestReconfigureLapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

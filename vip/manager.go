@@ -33,6 +33,7 @@ type Manager struct {
 	faulty  atomic.Bool                  // there are faults
 	indexes atomic.Pointer[[]int]        // of links
 	own     atomic.Pointer[[]netip.Addr] // see Config.Owner; nil: not known yet
+	lapses  atomic.Pointer[time.Time]    // see Lapsed; nil: never
 
 	mu         sync.Mutex
 	parting    parting
@@ -236,7 +237,16 @@ func (m *Manager) Announce(context.Context) error {
 func (m *Manager) Release(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.lapses.Store(nil)
 	return m.release()
+}
+
+// Lapsed reports whether addresses that were acquired are gone, or about to go,
+// because the lease was not renewed in time, as that is to be expected of a process
+// that was not run. It never waits.
+func (m *Manager) Lapsed() bool {
+	at := m.lapses.Load()
+	return at != nil && !time.Now().Before(*at)
 }
 
 // Status returns a snapshot.

@@ -7,22 +7,36 @@ import "time"
 func (m *Machine) begin(now time.Time) {
 	m.n = 0
 	m.now = latest(m.now, now)
-	if m.state == Active && m.late(m.now) {
+	if m.unsure() {
 		m.doubt = 3 // the one that is due, and two more
+		if m.lapsed != nil && m.lapsed() {
+			m.stall()
+			return
+		}
 	}
 	if deadline, ok := m.Deadline(); !ok || m.now.Sub(deadline) <= m.down() {
 		return
 	}
 	switch m.state {
 	case Active:
-		// No priority 0: the others do not wait for this router any more.
-		m.emit(Release)
-		m.change(Backup, CauseStalled)
-		m.listen()
+		m.stall()
 	case Backup:
 		// The Active router's advertisements may be waiting to be received.
 		m.listen()
 	}
+}
+
+// unsure tells whether a Backup may have taken over from this Active router,
+// which owes its next advertisement.
+func (m *Machine) unsure() bool { return m.state == Active && m.late(m.now) }
+
+// stall makes an Active router Backup that may have a successor. No priority 0:
+// the others do not wait for this router any more, and those that still do wait
+// for less than they would after one.
+func (m *Machine) stall() {
+	m.emit(Release)
+	m.change(Backup, CauseStalled)
+	m.listen()
 }
 
 // end closes a step.
@@ -35,7 +49,10 @@ func (m *Machine) push(a Action) {
 
 func (m *Machine) emit(kind ActionKind) { m.push(Action{Kind: kind}) }
 
-func (m *Machine) send(priority uint8) { m.push(Action{Kind: Send, Priority: priority}) }
+func (m *Machine) send(priority uint8) {
+	m.push(Action{Kind: Send, Priority: priority})
+	m.sent = m.now
+}
 
 // change enters a state, with everything that belongs to the last one
 // forgotten.
@@ -67,10 +84,13 @@ func (m *Machine) enter(cause Cause) {
 	}
 }
 
-// leave stops being Active or Backup. An Active router says so.
+// leave stops being Active or Backup. An Active router says so, unless it
+// advertised so long ago that its peers wait for less than they would then.
 func (m *Machine) leave(to State, cause Cause) {
 	if m.state == Active {
-		m.send(0)
+		if !m.unsure() {
+			m.send(0)
+		}
 		m.emit(Release)
 	}
 	m.change(to, cause)
@@ -188,6 +208,11 @@ func (m *Machine) Receive(now time.Time, adv *Advertisement) []Action {
 	m.begin(now)
 	if adv.Source.WithZone("") == m.source {
 		return m.end() // looped back
+	}
+	// Before it answers one that may have taken over: whoever lets go of the
+	// addresses for an answer must find that the sender has them.
+	if m.unsure() && adv.Priority > 0 {
+		m.stall()
 	}
 	switch m.state {
 	case Backup:

@@ -37,3 +37,14 @@ type FaultSource interface {
 	// lock held, and does not block. It may be called once more after stop.
 	WatchFaults(f func(faults []string)) (stop func())
 }
+
+// Lessee is what a [Handler] may be as well: one whose addresses go by themselves
+// when it is not run for a while.
+type Lessee interface {
+	// Lapsed reports whether the addresses have gone, or are about to, because the
+	// Handler was not run. It is asked when a Backup may have taken over because the
+	// router was not run either. If so the router becomes Backup without a word: a
+	// peer must not wait for, or let go of the addresses for, one that has none. It
+	// must return at once and not call the Router.
+	Lapsed() bool
+}

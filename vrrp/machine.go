@@ -34,6 +34,10 @@ import (
 //     and listens for a whole Active Down interval, whatever it is called
 //     for. This holds for the address owner too: the router that took over
 //     serves meanwhile, and what stalls once often stalls again.
+//   - An Active router whose last advertisement is so old that a Backup may
+//     have taken over does not argue with a router that it then hears: it
+//     releases the addresses and listens, too. If it has heard none it goes on,
+//     unless its Handler says that it has nothing to go on with: see Lessee.
 //   - Two Active routers meet when a split of the link heals. The one that
 //     steps down advertises once more, so that the other one knows, however
 //     the packets cross; that one asks for a new Announce when it has heard
@@ -74,6 +78,8 @@ type Machine struct {
 	// until it is Active again.
 	resigned bool
 
+	sent   time.Time   // the last advertisement
+	lapsed func() bool // see Lessee; nil: never
 	// rival is how many advertisements must go out without an answer before
 	// another Active router counts as gone; 0: there is none.
 	rival     uint8
@@ -238,7 +244,7 @@ func (m *Machine) Entitled(now time.Time) bool {
 // late tells whether an Active router owes its next advertisement for so long
 // that a Backup may have stopped waiting for it.
 func (m *Machine) late(now time.Time) bool {
-	return now.Sub(m.timer) > time.Duration(m.cfg.DownMultiplier-1)*m.interval
+	return now.Sub(m.sent) > time.Duration(m.cfg.DownMultiplier)*m.interval
 }
 
 // State returns the state.

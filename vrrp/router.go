@@ -88,6 +88,9 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	if r.machine, err = NewMachine(cfg); err != nil {
 		return nil, err
 	}
+	if l, ok := h.(Lessee); ok {
+		r.machine.lapsed = l.Lapsed
+	}
 	if r.wire, err = newWire(&r.cfg); err != nil {
 		return nil, err
 	}

@@ -63,6 +63,9 @@ func (t *testament) WatchFaults(f func(faults []string)) (stop func()) {
 	return t.Handler.(vrrp.FaultSource).WatchFaults(f)
 }
 
+// Lapsed has the router hear of the Manager's lease.
+func (t *testament) Lapsed() bool { return t.Handler.(vrrp.Lessee).Lapsed() }
+
 // setActive says whether there is a goodbye to be said.
 func (t *testament) setActive(active bool) {
 	t.mu.Lock()
