@@ -135,11 +135,11 @@ func (m *Manager) renew() error {
 // setRenewed says from when the lease counts.
 func (m *Manager) setRenewed(at time.Time) {
 	m.renewed, m.renewAt = at, at.Add(m.cfg.Lease/renewals)
-	m.lapses.Store(nil)
+	var lapses *time.Time
 	if m.cfg.Lease > 0 {
-		at = at.Add(m.cfg.Lease - m.cfg.Lease/(2*renewals)) // a renewal is overdue by half its time
-		m.lapses.Store(&at)
+		lapses = new(at.Add(m.cfg.Lease - m.cfg.Lease/(2*renewals))) // a renewal is overdue by half its time
 	}
+	m.lapses.Store(lapses)
 }
 
 // release makes the addresses not held, and removes them.
