@@ -80,6 +80,9 @@ const (
 	CauseShutdown
 	// CauseGroup: another router of its [Group] made the same change.
 	CauseGroup
+	// CauseReconfigured: the router was stopped because another one, with another
+	// configuration, takes its place. See [ErrReconfigured].
+	CauseReconfigured
 )
 
 // String returns the cause in words that fit a log line.
@@ -111,6 +114,8 @@ func (c Cause) String() string {
 		return "shutdown"
 	case CauseGroup:
 		return "moved with its group"
+	case CauseReconfigured:
+		return "reconfigured"
 	}
 	return fmt.Sprintf("Cause(%d)", uint8(c))
 }
@@ -119,7 +124,7 @@ func (c Cause) String() string {
 type Transition struct {
 	From, To State     // Initialize to Initialize: it was started with a fault, or stopped
 	Cause    Cause     // why
-	Reason   string    // the fault's reasons, comma-separated; empty otherwise
+	Reason   string    // the fault's reasons, comma-separated, or what was reconfigured; empty otherwise
 	Priority uint8     // the priority in force after the change
 	Time     time.Time // of the change, as the machine was told it
 }

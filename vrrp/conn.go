@@ -181,7 +181,7 @@ func (c *Conn) Close() error {
 	close(c.done)
 	for _, r := range c.routers {
 		if r != nil {
-			r.stop(fmt.Errorf("vrrp: %s: interface %s: %w", r.name, c.name, net.ErrClosed))
+			r.stop(nil, fmt.Errorf("vrrp: %s: interface %s: %w", r.name, c.name, net.ErrClosed))
 		}
 	}
 	var errs []error

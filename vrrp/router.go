@@ -32,6 +32,7 @@ type Router struct {
 	wire    *wire
 	loop    *loop
 	phase   phase
+	outside bool  // of its group: Run has failed
 	err     error // what Run returns
 	// source is the address to send from, the last one that was known if the
 	// router is sourceless; to is where to send to.
@@ -94,10 +95,15 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	if r.wire, err = newWire(&r.cfg); err != nil {
 		return nil, err
 	}
-	if g := cfg.Group; g != nil {
+	r.join()
+	return r, nil
+}
+
+// join makes the router a member of its group.
+func (r *Router) join() {
+	if g := r.cfg.Group; g != nil {
 		r.leave = g.join(r.machine, r.movedByGroup)
 	}
-	return r, nil
 }
 
 // Run takes part in the election until ctx is done. It then sends an
@@ -106,8 +112,9 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 // returned, too.
 //
 // It returns an error if the Conn cannot take the router, for instance because
-// it has one with this VRID, and net.ErrClosed within one if the Conn is closed
-// while it runs. A Router runs once, whatever comes of it.
+// it has one with this VRID: then it may be called again, and until then a Group
+// goes on without the router. It returns net.ErrClosed within an error if the Conn
+// is closed while it runs. Once on its Conn, a Router does not run again.
 func (r *Router) Run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		r.abandon()
@@ -119,10 +126,10 @@ func (r *Router) Run(ctx context.Context) error {
 		return nil
 	}
 	if err := r.start(); err != nil {
-		r.abandon()
+		r.waitOutside()
 		return fmt.Errorf("vrrp: %s: %w", r.name, err)
 	}
-	unregister := context.AfterFunc(ctx, func() { r.shutdown(nil) })
+	unregister := context.AfterFunc(ctx, func() { r.shutdown(context.Cause(ctx)) })
 	defer unregister()
 	var told sync.WaitGroup
 	told.Go(func() { r.news.report(r.report) })
@@ -149,6 +156,16 @@ func (r *Router) abandon() {
 	}
 }
 
+// waitOutside leaves the group until Run is called again.
+func (r *Router) waitOutside() {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if r.phase == created && !r.outside {
+		r.outside = true
+		r.leave(time.Now())
+	}
+}
+
 // start puts the router on its Conn.
 func (r *Router) start() error {
 	r.conn.mu.Lock()
@@ -160,6 +177,10 @@ func (r *Router) start() error {
 	if err != nil {
 		return err
 	}
+	if r.outside {
+		r.outside = false
+		r.join()
+	}
 	r.begin() // the group looks at r.loop
 	r.loop = l
 	r.end(time.Now(), nil)
@@ -169,21 +190,36 @@ func (r *Router) start() error {
 	return nil
 }
 
-// shutdown ends Run, which will return err.
-func (r *Router) shutdown(err error) {
+// ErrReconfigured, as the cause that the context of Run is cancelled with or
+// wrapped in that, says that another Router takes the place of this one: its last
+// transition has CauseReconfigured, and as its reason what follows the colon in
+// "reconfigured: vrid".
+var ErrReconfigured = errors.New("reconfigured")
+
+// shutdown ends Run, for a reason.
+func (r *Router) shutdown(why error) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	r.stop(err)
+	r.stop(why, nil)
 }
 
-// stop is shutdown with conn.mu held.
-func (r *Router) stop(err error) {
+// stop is shutdown with conn.mu held. Run will return err.
+func (r *Router) stop(why, err error) {
 	if r.phase != running {
 		return
 	}
 	now := time.Now()
 	r.begin()
-	r.end(now, r.machine.Shutdown(now))
+	actions := r.machine.Shutdown(now)
+	if errors.Is(why, ErrReconfigured) {
+		for i := range actions {
+			if actions[i].Kind == Changed {
+				_, what, _ := strings.Cut(why.Error(), ErrReconfigured.Error()+": ")
+				actions[i].Transition.Cause, actions[i].Transition.Reason = CauseReconfigured, what
+			}
+		}
+	}
+	r.end(now, actions)
 	r.leave(now)
 	r.loop.flush()
 	r.conn.detach(r)

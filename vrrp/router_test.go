@@ -3,6 +3,7 @@ package vrrp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -291,6 +292,60 @@ func TestRouterSendErrors(t *testing.T) {
 	})
 }
 
+// TestRouterRunsAfterFailure: a router that its Conn could not take runs when that
+// has changed, in its group again and with its faults.
+func TestRouterRunsAfterFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		g := NewGroup("G")
+		a, b := lan.node(t, 1, Config{Group: g}), lan.prepare(t, 2, Config{VRID: 52, Group: g, Addresses: addrs("192.0.2.251")})
+		release := b.Hold("check web")
+		multicast := func(yes bool) {
+			b.conn.mu.Lock()
+			b.conn.nif.multicast = yes
+			b.conn.mu.Unlock()
+		}
+		multicast(false)
+		for range 2 {
+			if err := b.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no multicast") {
+				t.Fatalf("Run: %v", err)
+			}
+			time.Sleep(10 * time.Second)
+			a.is(Active)
+		}
+		multicast(true)
+		b.run()
+		b.is(Initialize)
+		a.is(Initialize)
+		release()
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		b.is(Active)
+	})
+}
+
+// TestRouterReconfigured: who cancels Run can say that another router takes the
+// place, and why.
+func TestRouterReconfigured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		cancel(fmt.Errorf("%w: vrid, version", ErrReconfigured))
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		tr := a.transitions[len(a.transitions)-1]
+		if tr.Cause != CauseReconfigured || tr.Cause.String() != "reconfigured" || tr.Reason != "vrid, version" || tr.To != Initialize {
+			t.Errorf("the last transition is %+v", tr)
+		}
+	})
+}
+
 func TestRouterErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -321,8 +376,8 @@ func TestRouterErrors(t *testing.T) {
 		if a.handler.held {
 			t.Error("Close leaves the addresses")
 		}
-		if err := again.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "only once") {
-			t.Errorf("Run again after it failed: %v", err)
+		if err := again.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Run again after Close = %v, want net.ErrClosed", err)
 		}
 		late, err := NewRouter(cfg, a.conn, nil)
 		if err != nil {

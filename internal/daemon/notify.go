@@ -314,7 +314,7 @@ func keepalivedState(t vrrp.Transition) string {
 		return "MASTER"
 	case t.To == vrrp.Backup:
 		return "BACKUP"
-	case t.Cause == vrrp.CauseShutdown:
+	case t.Cause == vrrp.CauseShutdown, t.Cause == vrrp.CauseReconfigured:
 		return "STOP"
 	}
 	return "FAULT"

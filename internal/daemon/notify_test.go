@@ -240,6 +240,7 @@ func TestNotifyWords(t *testing.T) {
 		{vrrp.Backup, vrrp.CauseResign, "BACKUP"},
 		{vrrp.Initialize, vrrp.CauseFault, "FAULT"},
 		{vrrp.Initialize, vrrp.CauseShutdown, "STOP"},
+		{vrrp.Initialize, vrrp.CauseReconfigured, "STOP"},
 	} {
 		if got := keepalivedState(vrrp.Transition{To: tc.to, Cause: tc.cause}); got != tc.want {
 			t.Errorf("%v by %v: %s, want %s", tc.to, tc.cause, got, tc.want)
