@@ -14,18 +14,20 @@ import (
 // fakeKernel is a kernel in memory, for tests in virtual time. It expires
 // addresses as Linux does, and tells its watcher of every change.
 type fakeKernel struct {
-	mu      sync.Mutex
-	links   []link
-	list    []assigned
-	timers  map[assigned]*time.Timer // by address without lifetime
-	routes  []Route
-	frames  [][]byte
-	heard   chan sighting
-	puts    int
-	refuse  func(assigned) bool   // what put does not take
-	hook    func(op string) error // called first by every operation
-	changes chan change
-	closed  chan struct{}
+	mu     sync.Mutex
+	links  []link
+	list   []assigned
+	timers map[assigned]*time.Timer // by address without lifetime
+	routes []Route
+	frames [][]byte
+	heard  chan sighting
+	puts   int
+	// neighbours are what onLink says yes to.
+	neighbours []netip.Addr
+	refuse     func(assigned) bool   // what put does not take
+	hook       func(op string) error // called first by every operation
+	changes    chan change
+	closed     chan struct{}
 }
 
 var _ kernel = (*fakeKernel)(nil)
@@ -137,6 +139,12 @@ func (k *fakeKernel) removeRoute(r Route, _ int) error {
 	defer k.mu.Unlock()
 	k.routes = slices.DeleteFunc(k.routes, func(other Route) bool { return other == r })
 	return nil
+}
+
+func (k *fakeKernel) onLink(addr netip.Addr, _ int) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Contains(k.neighbours, addr), nil
 }
 
 func (k *fakeKernel) removal(a assigned) []byte { return []byte("remove " + a.prefix.String()) }

@@ -84,6 +84,7 @@ func (m *Manager) foresee(have []assigned, absent map[string]error) {
 		if err := m.obstacle(have); err != nil {
 			m.faults = append(m.faults, err.Error())
 		}
+		m.faults = append(m.faults, m.routeFaults(have)...)
 	}
 	m.faulty.Store(len(m.faults) > 0)
 	if m.failed {
@@ -119,6 +120,31 @@ func (m *Manager) linkFaults(absent map[string]error) []string {
 		}
 		if err == nil && l.no6 && m.cfg.needs6(name) {
 			out = append(out, fmt.Sprintf("IPv6 disabled on %s", name))
+		}
+	}
+	return out
+}
+
+// routeFaults returns which routes' gateways would be nobody's neighbour: neither
+// by the addresses that there are nor by those that come with them, nor by a route.
+// The kernel takes no such route.
+func (m *Manager) routeFaults(have []assigned) []string {
+	var out []string
+	for _, r := range m.cfg.Routes {
+		l := m.links[r.Interface]
+		usual := !r.Optional && r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast() && (r.Table == 0 || r.Table == mainTable)
+		if !usual || !l.enabled || l.no6 && r.Gateway.Is6() {
+			continue // needs no neighbour, or has a fault already, or the kernel looks elsewhere
+		}
+		near := slices.ContainsFunc(have, func(h assigned) bool { return h.index == l.index && h.prefix.Contains(r.Gateway) }) ||
+			slices.ContainsFunc(m.cfg.Routes, func(o Route) bool {
+				return o.Interface == r.Interface && !o.Gateway.IsValid() && o.Destination.Contains(r.Gateway)
+			}) || m.ns.promises(r.Interface, r.Gateway)
+		if near {
+			continue
+		}
+		if on, err := m.ns.kernel.onLink(r.Gateway, l.index); err == nil && !on {
+			out = append(out, fmt.Sprintf("route to %v: gateway %v is not on the link of %s", r.Destination, r.Gateway, r.Interface))
 		}
 	}
 	return out

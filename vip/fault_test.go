@@ -192,3 +192,59 @@ func TestFaultNotPrepared(t *testing.T) {
 		faults.want("")
 	})
 }
+
+// TestFaultGateway: a gateway that nothing would make a neighbour is a fault; what a
+// Manager brings along, another one included, does make it one.
+func TestFaultGateway(t *testing.T) {
+	gateway := netip.MustParseAddr("10.1.1.254")
+	route := Route{Destination: netip.MustParsePrefix("10.9.0.0/16"), Gateway: gateway, Interface: "eth0"}
+	const fault = "route to 10.9.0.0/16: gateway 10.1.1.254 is not on the link of eth0"
+	with := func(f func(*Route)) Route {
+		r := route
+		f(&r)
+		return r
+	}
+	for name, c := range map[string]struct {
+		own, other []string // addresses of the Manager, and of another one
+		host       string
+		neighbour  bool
+		routes     []Route
+		want       string
+	}{
+		"nothing":           {routes: []Route{route}, want: fault},
+		"no gateway":        {routes: []Route{with(func(r *Route) { r.Gateway = netip.Addr{} })}},
+		"link-local":        {routes: []Route{with(func(r *Route) { r.Gateway = netip.MustParseAddr("169.254.0.1") })}},
+		"another table":     {routes: []Route{with(func(r *Route) { r.Table = 7 })}},
+		"optional":          {routes: []Route{with(func(r *Route) { r.Optional = true })}},
+		"a kernel's route":  {routes: []Route{route}, neighbour: true},
+		"a route beside it": {routes: []Route{{Destination: netip.MustParsePrefix("10.1.0.0/16"), Interface: "eth0"}, route}},
+		"host's address":    {routes: []Route{route}, host: "10.1.1.1/24"},
+		"own address":       {routes: []Route{route}, own: []string{"10.1.1.10/24"}},
+		"too small":         {routes: []Route{route}, own: []string{"10.1.1.10/32"}, want: fault},
+		"other's address":   {routes: []Route{route}, other: []string{"10.1.1.10/24"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFakeKernel()
+				if c.host != "" {
+					k.put(on(2, c.host))
+				}
+				if c.neighbour {
+					k.neighbours = []netip.Addr{gateway}
+				}
+				m := start(t, k, Config{Addresses: addrs(t, append(c.own, "192.0.2.10/24")...), Routes: c.routes})
+				if c.other != nil {
+					other, err := NewManager(Config{Interface: "eth0", Addresses: addrs(t, c.other...), Namespace: m.ns})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer other.Close()
+					m.disturb()
+					time.Sleep(spacing)
+				}
+				watchFaults(t, m).want(c.want)
+				acquire(t, m)
+			})
+		})
+	}
+}

@@ -25,6 +25,9 @@ type kernel interface {
 	// removeRoute removes a route with our mark. That it is gone already, or
 	// that another without the mark is there, is no error.
 	removeRoute(r Route, index int) error
+	// onLink reports whether a route says that addr is a neighbour on an interface,
+	// as a gateway must be.
+	onLink(addr netip.Addr, index int) (bool, error)
 	// removal returns the netlink request that removes an address, and
 	// routeRemoval that for a route.
 	removal(a assigned) []byte
@@ -73,9 +76,8 @@ const (
 
 // change is one thing that happened in the network namespace.
 type change struct {
-	kind changeKind
-	addr netip.Addr // of addressAdded and addressRemoved
-	// Of linkChanged. The name may be a new one.
-	name  string
-	index int
+	kind  changeKind
+	addr  netip.Addr // of addressAdded and addressRemoved
+	index int        // of the interface, of these and linkChanged
+	name  string     // of linkChanged: it may be a new one
 }

@@ -191,7 +191,7 @@ func parseChange(typ uint16, data []byte) (change, bool) {
 		if typ == unix.RTM_DELADDR {
 			kind = addressRemoved
 		}
-		return change{kind: kind, addr: a.prefix.Addr()}, ok
+		return change{kind: kind, addr: a.prefix.Addr(), index: a.index}, ok
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		l, ok := parseLink(data)
 		return change{kind: linkChanged, name: l.name, index: l.index}, ok

@@ -1,11 +1,15 @@
 package vip
 
 import (
+	"cmp"
 	"errors"
+	"net/netip"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
+
+var errNoAnswer = errors.New("no answer")
 
 func (k *linuxKernel) putRoute(r Route, index int) error {
 	// Without NLM_F_REPLACE: another program's route to the same destination
@@ -24,6 +28,26 @@ func (k *linuxKernel) removeRoute(r Route, index int) error {
 		err = nil
 	}
 	return explain("remove route to "+r.Destination.String(), err)
+}
+
+func (k *linuxKernel) onLink(addr netip.Addr, index int) (bool, error) {
+	msg := nl.NewRtMsg()
+	msg.Family = unix.AF_INET6
+	if addr.Is4() {
+		msg.Family = unix.AF_INET
+	}
+	msg.Dst_len, msg.Flags = uint8(addr.BitLen()), unix.RTM_F_FIB_MATCH
+	answers, err := k.execute(unix.RTM_GETROUTE, 0, unix.RTM_NEWROUTE, msg,
+		nl.NewRtAttr(unix.RTA_DST, addr.AsSlice()), nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+		return false, nil
+	}
+	if err != nil || len(answers) == 0 || len(answers[0]) < unix.SizeofRtMsg {
+		return false, explain("look up "+addr.String(), cmp.Or(err, errNoAnswer))
+	}
+	// The default route leads everywhere, but by another gateway.
+	byDefault := nl.DeserializeRtMsg(answers[0]).Dst_len == 0
+	return !byDefault || attribute(answers[0][unix.SizeofRtMsg:], unix.RTA_GATEWAY) == nil, nil
 }
 
 func (k *linuxKernel) removeNetwork(a assigned) error {

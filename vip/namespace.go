@@ -117,6 +117,16 @@ func (n *Namespace) dispatch(c change) {
 				m.disturb()
 			}
 		}
+		if len(n.byAddr[c.addr]) > 0 {
+			return
+		}
+		// The host's own: a gateway may depend on it. One that IPv6 gives an
+		// interface by itself is all that tells of net.ipv6.conf.*.disable_ipv6.
+		for _, m := range n.managers {
+			if !m.holds.Load() && slices.Contains(*m.indexes.Load(), c.index) {
+				m.disturb()
+			}
+		}
 	case linkChanged:
 		for _, m := range n.managers {
 			if slices.Contains(m.interfaces, c.name) || slices.Contains(*m.indexes.Load(), c.index) {
@@ -168,6 +178,18 @@ func (n *Namespace) virtual(addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.owns(addr) })
+}
+
+// promises reports whether an address of a Manager, its own included, makes gateway
+// a neighbour on an interface once it is held: Managers may wait for one another.
+func (n *Namespace) promises(ifname string, gateway netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.managers, func(m *Manager) bool {
+		return slices.ContainsFunc(m.cfg.Addresses, func(a Address) bool {
+			return a.Interface == ifname && a.Prefix.Contains(gateway)
+		})
+	})
 }
 
 // changed is a setting of an interface that was changed on behalf of Managers.

@@ -27,6 +27,9 @@ type Route struct {
 	Optional bool
 }
 
+// mainTable is RT_TABLE_MAIN.
+const mainTable = 254
+
 // routeProtocol marks our routes (rtm_protocol), as their creator is to choose
 // freely above RTPROT_STATIC. It is VRRP's number among the IP protocols.
 const routeProtocol = 112
