@@ -287,7 +287,11 @@ func TestNetnsForeignMessages(t *testing.T) {
 	if err := h.AddAddr("eth0", prefix("192.0.2.77/24")); err != nil {
 		t.Fatal(err)
 	}
-	want := change{kind: addressAdded, addr: netip.MustParseAddr("192.0.2.77")}
+	eth0, err := k.link(0, "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := change{kind: addressAdded, addr: netip.MustParseAddr("192.0.2.77"), index: eth0.index}
 	if changes, err := k.watch(); err != nil || !slices.Contains(changes, want) {
 		t.Errorf("changes %+v, %v; want %+v", changes, err, want)
 	}

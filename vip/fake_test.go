@@ -93,7 +93,7 @@ func (k *fakeKernel) put(a assigned) error {
 	if a.valid > 0 {
 		k.timers[key(a)] = time.AfterFunc(a.valid, func() { k.remove(a) })
 	}
-	k.changes <- change{kind: addressAdded, addr: a.prefix.Addr()}
+	k.changes <- change{kind: addressAdded, addr: a.prefix.Addr(), index: a.index}
 	return nil
 }
 
@@ -104,7 +104,7 @@ func (k *fakeKernel) remove(a assigned) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.drop(a) {
-		k.changes <- change{kind: addressRemoved, addr: a.prefix.Addr()}
+		k.changes <- change{kind: addressRemoved, addr: a.prefix.Addr(), index: a.index}
 	}
 	return nil
 }

@@ -39,10 +39,10 @@ func TestParseChange(t *testing.T) {
 		want change
 		ok   bool
 	}{
-		"IPv4 added":     {unix.RTM_NEWADDR, newAddr4, change{kind: addressAdded, addr: netip.MustParseAddr("192.0.2.10")}, true},
-		"IPv4 removed":   {unix.RTM_DELADDR, newAddr4, change{kind: addressRemoved, addr: netip.MustParseAddr("192.0.2.10")}, true},
-		"IPv6 added":     {unix.RTM_NEWADDR, newAddr6, change{kind: addressAdded, addr: netip.MustParseAddr("2001:db8::10")}, true},
-		"point-to-point": {unix.RTM_NEWADDR, pointToPoint, change{kind: addressAdded, addr: netip.MustParseAddr("192.0.2.10")}, true},
+		"IPv4 added":     {unix.RTM_NEWADDR, newAddr4, change{kind: addressAdded, index: 2, addr: netip.MustParseAddr("192.0.2.10")}, true},
+		"IPv4 removed":   {unix.RTM_DELADDR, newAddr4, change{kind: addressRemoved, index: 2, addr: netip.MustParseAddr("192.0.2.10")}, true},
+		"IPv6 added":     {unix.RTM_NEWADDR, newAddr6, change{kind: addressAdded, index: 3, addr: netip.MustParseAddr("2001:db8::10")}, true},
+		"point-to-point": {unix.RTM_NEWADDR, pointToPoint, change{kind: addressAdded, index: 2, addr: netip.MustParseAddr("192.0.2.10")}, true},
 		"link":           {unix.RTM_NEWLINK, link, change{kind: linkChanged, name: "eth0", index: 2}, true},
 		"link gone":      {unix.RTM_DELLINK, link, change{kind: linkChanged, name: "eth0", index: 2}, true},
 

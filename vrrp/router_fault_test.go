@@ -122,12 +122,12 @@ func TestRouterAwaitsHandler(t *testing.T) {
 		h := a.foresee()
 		h.silent = true
 		a.run()
-		time.Sleep(handlerTime - 1)
+		time.Sleep(handlerTime - time.Nanosecond)
 		a.is(Initialize)
 		if got := a.history(); len(got) != 0 {
 			t.Errorf("transitions %q before the first word", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		a.hasFault(notReady)
 		if got := len(a.history()); got != 1 {
 			t.Errorf("%d transitions, want 1: a fault", got)
