@@ -131,9 +131,6 @@ func checkHeader(b []byte, v6 bool, d *DropError) int {
 	if kind != typeAdvertisement {
 		return d.drop(DropType, uint64(kind), typeAdvertisement)
 	}
-	if count == 0 {
-		return d.drop(DropCount, 0, 1)
-	}
 	n := messageLen(version, v6, count)
 	if len(b) < n {
 		return d.drop(DropShort, uint64(len(b)), uint64(n))
@@ -166,7 +163,7 @@ func (a *Advertisement) checkFields(n int, d *DropError) int {
 	if a.Interval == 0 {
 		return d.drop(DropIntervalZero, 0, 1)
 	}
-	if first := a.Addresses[0]; first.Is6() && !first.IsLinkLocalUnicast() {
+	if len(a.Addresses) > 0 && a.Source.Is6() && !a.Addresses[0].IsLinkLocalUnicast() {
 		return d.drop(DropLinkLocal, 0, 0)
 	}
 	return n
@@ -261,8 +258,8 @@ func (a *Advertisement) validate() error {
 	if a.VRID == 0 {
 		return fmt.Errorf("VRID 0: must be 1 to 255")
 	}
-	if n := len(a.Addresses); n == 0 || n > 255 {
-		return fmt.Errorf("%d addresses: must be 1 to 255", n)
+	if n := len(a.Addresses); n > 255 {
+		return fmt.Errorf("%d addresses: must be up to 255", n)
 	}
 	if !a.Source.IsValid() || a.Source.Is4() != a.Destination.Is4() || a.Source.Is6() != a.Destination.Is6() {
 		return fmt.Errorf("from %v to %v: must be two addresses of one family", a.Source, a.Destination)
@@ -272,7 +269,7 @@ func (a *Advertisement) validate() error {
 			return fmt.Errorf("address %v: not of the family of %v", addr, a.Source)
 		}
 	}
-	if a.Source.Is6() && !a.Addresses[0].IsLinkLocalUnicast() {
+	if a.Source.Is6() && len(a.Addresses) > 0 && !a.Addresses[0].IsLinkLocalUnicast() {
 		return fmt.Errorf("first address %v: must be link-local", a.Addresses[0])
 	}
 	return a.validateVersion()

@@ -7,7 +7,7 @@ import (
 )
 
 // Config describes one virtual router. The zero value of every field but VRID
-// and Addresses is a usable default.
+// is a usable default.
 type Config struct {
 	// Name is used in log lines and errors. Default: "VRID/family", such as
 	// "51/IPv4".
@@ -42,9 +42,15 @@ type Config struct {
 	// protocol's value; range 1 to 255.
 	DownMultiplier int
 	// Addresses are the virtual addresses listed in advertisements, in this
-	// order, all of one family, 1 to 255 of them. For IPv6 the first must be
-	// link-local (RFC 9568 §5.2.9). Required.
+	// order, all of one family, up to 255 of them. For IPv6 the first must be
+	// link-local (RFC 9568 §5.2.9). Without any, the router elects an Active
+	// one for something else, such as an address that a cloud's API moves, and
+	// hears only routers that have none either: those of this package, and
+	// Keepalived with no_virtual_ipaddress, or in version 2 without addresses.
 	Addresses []netip.Addr
+	// IPv6 makes a router that has neither Addresses nor Peers nor Source one
+	// of IPv6; otherwise they say it. Default: IPv4.
+	IPv6 bool
 	// Source is the address that advertisements are sent from. Default: the
 	// interface's primary IPv4 or its link-local IPv6 address. It may be one of
 	// Addresses only with priority 255.

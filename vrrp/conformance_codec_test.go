@@ -313,6 +313,28 @@ func TestConformance23CountZero(t *testing.T) {
 	}
 }
 
+// TestNoAddresses: routers without addresses hear one another, and nobody else.
+func TestNoAddresses(t *testing.T) {
+	for _, other := range []Advertisement{advV2, advV3, advV3IPv6} {
+		a := other
+		a.Addresses = nil
+		cfg := configFor(t, a, func(c *Config) { c.IPv6 = a.Source.Is6() })
+		w := wireFor(t, cfg)
+		if got := accept(t, w, packetOf(t, a), clock); len(got.Addresses) > 0 || w.seen != 0 {
+			t.Errorf("version %d: %v, observations %b, want no addresses and none", a.Version, got.Addresses, w.seen)
+		}
+		if sent, want := send(t, w, a.Priority, a.Source, a.Destination, clock).Data, packetOf(t, a).Data; !bytes.Equal(sent, want) {
+			t.Errorf("version %d: sent %x, want %x", a.Version, sent, want)
+		}
+		discard(t, w, packetOf(t, other), clock, DropCount)
+		discard(t, wireFor(t, configFor(t, other)), packetOf(t, a), clock, DropCount)
+	}
+	// Seen of Keepalived 2.2.7.
+	a := advV2
+	a.Source, a.VRID, a.Priority, a.Addresses = netip.MustParseAddr("10.9.0.1"), 51, 100, nil
+	checkVector(t, "21336400 0001 7acb 0000000000000000", a)
+}
+
 // RFC 9568 §7.1: the addresses may be compared, to log a difference.
 func TestConformance24ListMismatchAccepted(t *testing.T) {
 	for _, base := range []Advertisement{advV2, advV3, advV3IPv6} {

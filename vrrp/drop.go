@@ -36,7 +36,8 @@ const (
 	DropType
 	// DropVRID: another virtual router's.
 	DropVRID
-	// DropCount: no address at all (RFC 9568 §5.2.5).
+	// DropCount: no address at all (RFC 9568 §5.2.5), but this router has some,
+	// or the other way round.
 	DropCount
 	// DropChecksum: the checksum is wrong, in both forms where there are two.
 	DropChecksum

@@ -23,6 +23,10 @@ func FuzzParseAdvertisement(f *testing.F) {
 		"21330001 02ff 0000 c0000264 0000000000000000",
 		// Says it has 255 addresses and has none.
 		"310164ff 0064 0000",
+		// No addresses.
+		"310a6400 0064 0000",
+		// The same in version 2, as Keepalived sends it.
+		"21336400 0001 7acb 0000000000000000",
 		// No addresses, interval 0, VRID 0.
 		"31006400 0000 0000",
 		// Version 15, type 15.
@@ -67,7 +71,7 @@ func checkParse(t *testing.T, b []byte, v6 bool) (accepted bool) {
 // reads as the same.
 func checkRoundTrip(t *testing.T, a Advertisement) {
 	t.Helper()
-	if a.VRID == 0 || a.Interval <= 0 || len(a.Addresses) == 0 {
+	if a.VRID == 0 || a.Interval <= 0 {
 		t.Fatalf("accepted %+v", a)
 	}
 	encoded, err := a.AppendBinary(nil)

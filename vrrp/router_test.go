@@ -364,7 +364,7 @@ func TestRouterErrors(t *testing.T) {
 		if _, err := NewRouter(Config{VRID: 1, Addresses: addrs("fe80::1")}, a.conn, nil); err == nil || !strings.Contains(err.Error(), "is for IPv4") {
 			t.Errorf("IPv6 on an IPv4 Conn: %v", err)
 		}
-		if _, err := NewRouter(Config{VRID: 1}, a.conn, nil); err == nil {
+		if _, err := NewRouter(Config{}, a.conn, nil); err == nil {
 			t.Error("an invalid Config is accepted")
 		}
 		a.conn.Close()
@@ -387,6 +387,43 @@ func TestRouterErrors(t *testing.T) {
 			t.Errorf("Run on a closed Conn = %v, want net.ErrClosed", err)
 		}
 	})
+}
+
+// TestRouterWithoutAddresses: routers that have no addresses elect one of them
+// all the same, and one with addresses and their VRID is nobody to them.
+func TestRouterWithoutAddresses(t *testing.T) {
+	for name, cfg := range map[string]Config{
+		"version 2": {Version: 2}, "version 3": {}, "IPv6": {IPv6: true},
+		"unicast": {Peers: addrs("192.0.2.1", "192.0.2.2", "192.0.2.3")},
+		"HMAC":    {Auth: Auth{Type: AuthHMAC, HMAC: HMACConfig{Keys: []Key{{ID: 1, Secret: make([]byte, 32)}}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				ours, theirs := cfg, cfg
+				ours.Addresses, ours.Priority, theirs.Priority = []netip.Addr{}, 120, 200
+				if cfg.IPv6 {
+					theirs.Addresses = addrs("fe80::250")
+				}
+				a := lan.node(t, 1, ours)
+				ours.Priority = 110
+				b, stranger := lan.node(t, 2, ours), lan.node(t, 3, theirs)
+				time.Sleep(20 * time.Second)
+				a.is(Active)
+				b.is(Backup)
+				stranger.is(Active)
+				if n := a.Status().Counters.Dropped[DropCount]; n < 10 {
+					t.Errorf("%d advertisements of a router with addresses dropped, want each", n)
+				}
+				a.stop()
+				time.Sleep(time.Second)
+				b.is(Active)
+				if !b.handler.held || a.handler.held {
+					t.Error("the handlers do not follow the state")
+				}
+			})
+		})
+	}
 }
 
 // TestConn255Routers: one Conn, every VRID, in both roles.

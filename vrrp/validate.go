@@ -29,9 +29,16 @@ func (f family) has(a netip.Addr) bool {
 	return a.Is4() == (f == familyIPv4) && !a.Is4In6()
 }
 
-// family returns the family of the addresses: IPv4 if there are none.
+// family returns the family of the first address that is configured, or of what
+// IPv6 says if there is none.
 func (c *Config) family() family {
-	if len(c.Addresses) > 0 && c.Addresses[0].Is6() && !c.Addresses[0].Is4In6() {
+	ipv6 := c.IPv6
+	for _, list := range [][]netip.Addr{{c.Source}, c.Peers, c.Addresses} {
+		if len(list) > 0 && list[0].IsValid() {
+			ipv6 = list[0].Is6() && !list[0].Is4In6()
+		}
+	}
+	if ipv6 {
 		return familyIPv6
 	}
 	return familyIPv4
@@ -116,13 +123,16 @@ func (c *Config) validateInterval() error {
 
 // validateAddresses checks the virtual addresses.
 func (c *Config) validateAddresses() error {
-	if n := len(c.Addresses); n < 1 || n > 255 {
-		return fmt.Errorf("%d addresses: want 1 to 255", n)
+	if n := len(c.Addresses); n > 255 {
+		return fmt.Errorf("%d addresses: want up to 255", n)
+	}
+	if c.IPv6 && c.family() != familyIPv6 {
+		return fmt.Errorf("IPv6 with addresses of IPv4: leave it out")
 	}
 	if err := c.validateHosts("addresses", c.Addresses); err != nil {
 		return err
 	}
-	if c.family() == familyIPv6 && !c.Addresses[0].IsLinkLocalUnicast() {
+	if c.family() == familyIPv6 && len(c.Addresses) > 0 && !c.Addresses[0].IsLinkLocalUnicast() {
 		return fmt.Errorf("addresses: the first is %v: put a link-local address (fe80::/10) first (RFC 9568 §5.2.9)", c.Addresses[0])
 	}
 	c.Addresses = slices.Clone(c.Addresses)

@@ -82,8 +82,8 @@ var validateCases = map[string][]validateCase{
 		{withIPv4, func(c *Config) { c.DownMultiplier = -1 }, "down multiplier -1: want 1 to 255"},
 	},
 	"Config.Addresses": {
-		{withIPv4, func(c *Config) { c.Addresses = nil }, "0 addresses: want 1 to 255"},
-		{withIPv4, func(c *Config) { c.Addresses = slices.Repeat(c.Addresses, 256) }, "256 addresses: want 1 to 255"},
+		{withIPv4, func(c *Config) { c.Addresses = nil }, ""},
+		{withIPv4, func(c *Config) { c.Addresses = slices.Repeat(c.Addresses, 256) }, "256 addresses: want up to 255"},
 		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "fe80::1") }, "addresses: fe80::1 is not an IPv4 address: one router serves one family, run a second one for the other"},
 		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1", "192.0.2.1") }, "addresses: 192.0.2.1 is not an IPv6 address: one router serves one family, run a second one for the other"},
 		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "192.0.2.1") }, "addresses: 192.0.2.1 is there twice"},
@@ -94,6 +94,16 @@ var validateCases = map[string][]validateCase{
 		{withIPv4, func(c *Config) { c.Addresses = make([]netip.Addr, 1) }, "addresses: the zero Addr is no address"},
 		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1%eth0") }, "addresses: fe80::1%eth0: leave out the zone, the Conn has the interface"},
 		{withIPv6, func(c *Config) { c.Addresses = addrs("2001:db8::1", "fe80::1") }, "addresses: the first is 2001:db8::1: put a link-local address (fe80::/10) first (RFC 9568 §5.2.9)"},
+	},
+	"Config.IPv6": {
+		{withIPv6, func(c *Config) { c.IPv6 = true }, ""},
+		{withIPv4, func(c *Config) { c.IPv6 = true }, "IPv6 with addresses of IPv4: leave it out"},
+		{withIPv4, func(c *Config) { c.Addresses, c.IPv6 = nil, true }, ""},
+		{withIPv4, func(c *Config) { c.Addresses, c.IPv6, c.Version = nil, true, 2 }, "version 2 with IPv6 addresses: use version 3"},
+		{withIPv4, func(c *Config) { c.Addresses, c.IPv6, c.Peers = nil, true, addrs("192.0.2.1") }, "IPv6 with addresses of IPv4: leave it out"},
+		{withIPv4, func(c *Config) { c.Addresses, c.Peers, c.Source = nil, addrs("fe80::2"), addrs("fe80::1")[0] }, ""},
+		{withIPv4, func(c *Config) { c.Addresses, c.Peers = nil, addrs("fe80::2", "192.0.2.1") },
+			"peers: 192.0.2.1 is not an IPv6 address: one router serves one family, run a second one for the other"},
 	},
 	"Config.Source": {
 		{withIPv4, func(c *Config) { c.Source = addrs("192.0.2.10")[0] }, ""},

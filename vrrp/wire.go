@@ -230,8 +230,12 @@ func (w *wire) open(adv *Advertisement, p *Packet, now time.Time) {
 		}
 	}
 	n := adv.decode(data, p.Source, p.Destination, d)
+	own, theirs := len(w.cfg.Addresses), len(adv.Addresses)
 	switch {
 	case n == 0:
+	case (own == 0) != (theirs == 0):
+		// Only routers without addresses are about the same thing.
+		d.drop(DropCount, uint64(theirs), uint64(min(own, 1)))
 	case adv.Version != w.cfg.Version:
 		d.drop(DropVersion, uint64(adv.Version), uint64(w.cfg.Version))
 	case adv.VRID != w.cfg.VRID:
