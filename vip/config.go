@@ -49,7 +49,8 @@ type Config struct {
 	// table of its own that is named after Name, which must then be unique.
 	NoAccept bool
 	// Addresses are put on the interface by Acquire, in this order, whether or
-	// not they are listed in advertisements. They may mix families. Required.
+	// not they are listed in advertisements. They may mix families, and there
+	// may be none.
 	Addresses []Address
 	// Owner says that this host may own the addresses (RFC 9568 §6.1): that they
 	// are configured on the interface anyway. Those that are there, for good or
@@ -172,9 +173,6 @@ func (c *Config) validate() error {
 		c.Name = c.Interface
 	}
 	c.Logger = quietlog.New(c.Logger)
-	if len(c.Addresses) == 0 {
-		return errors.New("vip: no addresses")
-	}
 	if c.Lease < 0 {
 		return fmt.Errorf("vip: lease %v: want 0 or more", c.Lease)
 	}

@@ -14,7 +14,6 @@ func TestConfigErrors(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		"no addresses":        {Config{Interface: "eth0"}, "no addresses"},
 		"no interface":        {Config{Addresses: one}, "no interface"},
 		"negative lease":      {Config{Interface: "eth0", Addresses: one, Lease: -1}, "lease -1ns"},
 		"zero address":        {with(Address{}), "not an address"},

@@ -524,6 +524,44 @@ func TestProbeEndsWithContext(t *testing.T) {
 	})
 }
 
+// TestNoAddresses: a Manager that has nothing to hold holds it, at rest, until it
+// is given addresses, and after they were taken from it.
+func TestNoAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{NoAccept: true, Lease: time.Second})
+		rest := func() {
+			t.Helper()
+			time.Sleep(time.Minute)
+			if s := m.Status(); k.sent() > 0 || s != (Status{Held: true}) {
+				t.Errorf("%d frames were sent, status %+v", k.sent(), s)
+			}
+		}
+		acquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		rest()
+		if err := m.Reconfigure(t.Context(), with(m, addrs(t, "192.0.2.10/24"), nil)); err != nil || !k.has("192.0.2.10") {
+			t.Errorf("given an address: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if k.sent() == 0 {
+			t.Error("the address was not announced")
+		}
+		if err := m.Reconfigure(t.Context(), with(m, nil, nil)); err != nil || k.has("192.0.2.10") {
+			t.Errorf("the address was taken away: %v", err)
+		}
+		n := k.sent()
+		if time.Sleep(time.Minute); k.sent() != n {
+			t.Error("an address that has gone was announced")
+		}
+		if err := m.Release(t.Context()); err != nil || m.Status().Held {
+			t.Errorf("Release: %v", err)
+		}
+	})
+}
+
 func TestReconfigure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
@@ -576,8 +614,8 @@ func TestReconfigure(t *testing.T) {
 		k.put(on(2, "192.0.2.10/24"))
 		want(0, "192.0.2.10", "192.0.2.11") // somebody else's by now
 
-		if err := m.Reconfigure(t.Context(), with(m, nil, nil)); err == nil {
-			t.Error("an update without addresses is accepted")
+		if err := m.Reconfigure(t.Context(), with(m, make([]Address, 1), nil)); err == nil {
+			t.Error("an update with an invalid address is accepted")
 		}
 		want(0, "192.0.2.10", "192.0.2.11")
 		k.failing("put", syscall.EPERM)

@@ -76,7 +76,10 @@ func (a *announcer) stop() { a.due, a.began = time.Time{}, time.Time{} }
 // next returns the shot that is due at now, for n addresses. Every address has
 // its turn before any has its second.
 func (a *announcer) next(now time.Time, n int) (shot, bool) {
-	if a.due.IsZero() || now.Before(a.due) || n == 0 {
+	if n == 0 {
+		a.due = time.Time{} // or the caller would wait for what never comes
+	}
+	if a.due.IsZero() || now.Before(a.due) {
 		return shot{}, false
 	}
 	return shot{address: a.pos % n, reply: a.pos/n%2 == 1}, true
