@@ -39,7 +39,11 @@ func loadConfig(c *cli.Context) (*config.Config, error) {
 	if c.IsSet("config") {
 		return nil, errors.New("havip run: --" + set[0] + " and --config: use one or the other")
 	}
-	data, err := json.Marshal(flagDocument(c)) // JSON is YAML
+	doc := flagDocument(c)
+	if doc["vrrp"] != nil && !c.IsSet("address") {
+		return nil, missingFlag("address") // without a file there is nothing else to move
+	}
+	data, err := json.Marshal(doc) // JSON is YAML
 	if err != nil {
 		return nil, err
 	}
@@ -88,12 +92,16 @@ func inFlags(err error) error {
 		case !ok:
 			out = append(out, fmt.Errorf("havip run: %s: %s", p.Path, p.Text))
 		case strings.HasPrefix(p.Text, "missing"):
-			out = append(out, fmt.Errorf("havip run: --%s is missing beside the other flags: see 'havip run --help'", flag))
+			out = append(out, missingFlag(flag))
 		default:
 			out = append(out, fmt.Errorf("havip run: --%s: %s", flag, p.Text))
 		}
 	}
 	return errors.Join(out...)
+}
+
+func missingFlag(name string) error {
+	return fmt.Errorf("havip run: --%s is missing beside the other flags: see 'havip run --help'", name)
 }
 
 // flagDocument has the keys of a configuration file.

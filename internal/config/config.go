@@ -138,8 +138,9 @@ type Router struct {
 	// DownMultiplier is how many intervals of silence make a node count as dead.
 	DownMultiplier int
 	// Addresses are the virtual addresses, all of one family, with the prefix
-	// length that they get on the interface.
+	// length that they get on the interface. May be empty.
 	Addresses []Address
+	Family    string // ipv4, ipv6 or empty; see IPv6
 	// Excluded are further addresses, of any family, that move along and are not
 	// listed in advertisements.
 	Excluded       []Address
@@ -166,6 +167,10 @@ type Router struct {
 	NotifyFIFO    string // path of a FIFO that gets a line for each change; empty: none
 	NotifyTimeout time.Duration
 }
+
+// IPv6 reports whether the router's advertisements travel over IPv6. The
+// first of Addresses, Peers and Source that is there says it, or else Family.
+func (r *Router) IPv6() bool { return routerFamily(r).Is6() }
 
 // Auth says how a router's advertisements are authenticated.
 type Auth struct {

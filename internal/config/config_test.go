@@ -35,6 +35,39 @@ func readBad(t *testing.T) []badCase {
 	return cases
 }
 
+// TestRouterWithoutAddresses: addresses may be left out, where something else
+// moves, and the family comes from what else is there. A router that moves
+// nothing at all is warned of.
+func TestRouterWithoutAddresses(t *testing.T) {
+	const idle = "does nothing: add addresses, or notify if something else moves"
+	for _, tc := range []struct {
+		keys, rest string
+		ipv6       bool
+		warning    string
+	}{
+		{keys: "notify: [/bin/true]"},
+		{keys: "notify_fifo: /run/havip/fifo, family: ipv6", ipv6: true},
+		{keys: `notify: [/bin/true], peers: ["fe80::2"]`, ipv6: true},
+		{keys: `notify: [/bin/true], source: "fe80::2", family: ipv6`, ipv6: true},
+		{keys: `excluded: [192.0.2.1, "2001:db8::1"]`},
+		{keys: "routes: [{to: 192.0.2.0/24}]"},
+		{keys: "virtual_mac: true, version: 2", warning: idle},
+		{rest: "groups: [{name: G, routers: [a]}]"},
+	} {
+		c, err := Parse("f.yaml", []byte("vrrp: [{name: a, interface: eth0, vrid: 51, "+tc.keys+"}]\n"+tc.rest))
+		if err != nil {
+			t.Errorf("%s: %v", tc.keys, err)
+			continue
+		}
+		if got := c.VRRP[0].IPv6(); got != tc.ipv6 {
+			t.Errorf("%s: IPv6 %v, want %v", tc.keys, got, tc.ipv6)
+		}
+		if got := fmt.Sprint(c.Warnings); tc.warning == "" && len(c.Warnings) > 0 || !strings.Contains(got, tc.warning) {
+			t.Errorf("%s: warnings %s, want %q", tc.keys, got, tc.warning)
+		}
+	}
+}
+
 // TestBadInput: each mistake gives exactly the lines in testdata/bad.txt.
 func TestBadInput(t *testing.T) {
 	var golden strings.Builder

@@ -55,7 +55,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, r := range c.VRRP {
-			if r.Name == "" || r.VRID == 0 || r.Priority == 0 || r.Interval <= 0 || len(r.Addresses) == 0 {
+			if r.Name == "" || r.VRID == 0 || r.Priority == 0 || r.Interval <= 0 {
 				t.Errorf("accepted %+v", r)
 			}
 			if err := acceptedByVRRP(r); err != nil {
@@ -85,7 +85,7 @@ func FuzzParse(f *testing.F) {
 func acceptedByVRRP(r Router) error {
 	vc := vrrp.Config{Name: r.Name, VRID: r.VRID, Version: r.Version, Priority: r.Priority, Interval: r.Interval,
 		NoPreempt: !r.Preempt, PreemptDelay: r.PreemptDelay, StartDelay: r.StartDelay, DownMultiplier: r.DownMultiplier,
-		Source: r.Source, Peers: r.Peers, TTL: r.TTL, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL}
+		Source: r.Source, Peers: r.Peers, TTL: r.TTL, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, IPv6: r.IPv6()}
 	vc.Checksum = map[string]vrrp.ChecksumForm{"message-only": vrrp.ChecksumMessage, "old-unicast": vrrp.ChecksumOldUnicast}[r.Checksum]
 	for _, a := range r.Addresses {
 		vc.Addresses = append(vc.Addresses, a.Addr())

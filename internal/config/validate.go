@@ -42,6 +42,7 @@ func (d *validator) validate(c *Config) {
 		d.validateTrack(r, path)
 	}
 	d.validateRouters(c.VRRP)
+	d.validateIdle(c)
 	d.validateGroups(c.Groups, c.VRRP)
 	for i := range c.Services {
 		d.validateService(&c.Services[i], fmt.Sprintf("services[%d]", i))

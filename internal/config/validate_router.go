@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,13 +18,25 @@ func family(a netip.Addr) string {
 }
 
 // routerFamily is an address of the router's family; it is not valid if the
-// router has no valid address.
+// router has addresses, but no valid one.
 func routerFamily(r *Router) netip.Addr {
-	i := slices.IndexFunc(r.Addresses, func(a Address) bool { return a.IsValid() })
-	if i < 0 {
-		return netip.Addr{}
+	for _, a := range r.Addresses {
+		if a.IsValid() {
+			return a.Addr()
+		}
 	}
-	return r.Addresses[i].Addr()
+	for _, a := range append(slices.Clone(r.Peers), r.Source) {
+		if a.IsValid() && len(r.Addresses) == 0 {
+			return a
+		}
+	}
+	switch {
+	case len(r.Addresses) > 0:
+		return netip.Addr{}
+	case r.Family == "ipv6":
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
 }
 
 func (d *validator) validateAddresses(r *Router, path string) {
@@ -43,6 +56,9 @@ func (d *validator) validateAddresses(r *Router, path string) {
 	}
 	d.validateIPv4Only(r.Addresses, path+".addresses")
 	d.validateIPv4Only(r.Excluded, path+".excluded")
+	if own := strings.ToLower(family(first)); r.Family != "" && r.Family != own {
+		d.fail(path+".family", "%s: but %s is %s: leave it out", r.Family, first, family(first))
+	}
 	if first.Is4() {
 		return
 	}
@@ -50,6 +66,9 @@ func (d *validator) validateAddresses(r *Router, path string) {
 		d.fail(path+".version", "2: has no IPv6: want 3")
 	}
 	// RFC 9568 §5.2.9.
+	if len(r.Addresses) == 0 {
+		return
+	}
 	if a := r.Addresses[0]; a.IsValid() && !a.Addr().Is4() && !a.Addr().IsLinkLocalUnicast() {
 		d.fail(path+".addresses[0]", "%s: the first IPv6 address must be link-local: put one such as fe80::%d before it", a, max(1, r.VRID))
 	}
@@ -78,7 +97,7 @@ func (d *validator) validatePeers(r *Router, path string) {
 			return
 		}
 		if a.Is4() != first.Is4() {
-			d.fail(path, "%s: %s, but the addresses are %s", a, family(a), family(first))
+			d.fail(path, "%s: %s, but %s is %s", a, family(a), first, family(first))
 		}
 		// The owner's own address is virtual (RFC 9568 §1.6).
 		if r.Priority != 255 && slices.ContainsFunc(r.Addresses, func(v Address) bool { return v.Addr() == a }) {
@@ -235,6 +254,18 @@ func (d *validator) validateTrack(r *Router, path string) {
 		case !r.Preempt && t.Mode != "resign":
 			d.warn(path+".weight", "%d: with preempt: false a changed priority alone moves no address: "+
 				"leave weight out to release the addresses on failure, or add mode: resign", t.Weight)
+		}
+	}
+}
+
+// validateIdle warns of a router that does nothing: in a group it does, the
+// others move along with it.
+func (d *validator) validateIdle(c *Config) {
+	for i, r := range c.VRRP {
+		path := fmt.Sprintf("vrrp[%d]", i)
+		grouped := slices.ContainsFunc(c.Groups, func(g Group) bool { return slices.Contains(g.Routers, r.Name) })
+		if len(r.Addresses)+len(r.Excluded)+len(r.Routes)+len(r.Notify) == 0 && r.NotifyFIFO == "" && !grouped && !d.failed(path+".addresses") {
+			d.warn(path, "does nothing: add addresses, or notify if something else moves")
 		}
 	}
 }

@@ -20,6 +20,7 @@ func vrrpConfig(c config.Router) vrrp.Config {
 		NoPreempt:      !c.Preempt,
 		PreemptDelay:   c.PreemptDelay,
 		StartDelay:     c.StartDelay,
+		IPv6:           c.IPv6(),
 		DownMultiplier: c.DownMultiplier,
 		Source:         c.Source,
 		Peers:          c.Peers,
@@ -84,7 +85,7 @@ func vipConfig(c config.Router) vip.Config {
 		Owner:     c.Priority == ownerPriority,
 	}
 	if c.VirtualMAC {
-		vc.VirtualMAC, vc.MacvlanName = vip.VirtualMAC(c.VRID, c.Addresses[0].Addr().Is6()), c.Macvlan
+		vc.VirtualMAC, vc.MacvlanName = vip.VirtualMAC(c.VRID, c.IPv6()), c.Macvlan
 	}
 	if c.Lease == config.AutoLease {
 		vc.Lease = vip.LeaseFor(c.Interval, c.DownMultiplier)

@@ -25,6 +25,8 @@ func TestEveryRouterFieldCounts(t *testing.T) {
 		"Pos":   "errors",
 		"Track": "tracker",
 
+		"Family": "IPv6, without addresses",
+
 		"Notify":        "notifier",
 		"NotifyUser":    "notifier",
 		"NotifyFIFO":    "notifier",
@@ -104,6 +106,7 @@ vrrp:
     macvlan: vmac51
   - {name: b, interface: eth0, vrid: 52, addresses: [192.0.2.2], preempt_delay: 1s, virtual_mac: true}
   - {name: c, interface: eth0, vrid: 53, addresses: [192.0.2.3], priority: 255}
+  - {name: d, interface: eth0, vrid: 54, family: ipv6, notify: [/bin/true]}
 checks:
   a: {type: tcp, address: "192.0.2.9:80", interval: 2s, fast_interval: 1s, down_interval: 3s, timeout: 4s, long_timeout: true,
       jitter: 1s, start_spread: 1s, hold_down: 1s, initial: up, on_error: ignore, send: x, expect: y, expect_regexp: z}

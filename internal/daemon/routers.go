@@ -163,5 +163,5 @@ type connKey struct {
 }
 
 func keyOf(c config.Router) connKey {
-	return connKey{c.Interface, c.Addresses[0].Addr().Is6()}
+	return connKey{c.Interface, c.IPv6()}
 }
