@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/havip/havip/internal/daemon"
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Exit codes, the same for every command.
@@ -39,7 +40,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, err)
+	quietlog.Say(os.Stderr, err.Error()+"\n", daemon.SayTime)
 	os.Exit(exitCode(err))
 }
 

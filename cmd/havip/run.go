@@ -45,16 +45,19 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return usageError(err)
 			}
-			log, level, err := daemon.NewLogger(os.Stderr, cfg.Log)
+			log, err := daemon.NewLog(os.Stderr, cfg.Log)
 			if err != nil {
 				return usageError(err)
 			}
+			defer log.Flush()
+			slog.SetDefault(log.Logger) // of libraries that ask nobody
+			daemon.OutliveReader()
 			warn(log, cfg)
 			if err := realtime(c); err != nil {
 				return err
 			}
 			processors()
-			d, err := daemon.New(cfg, log)
+			d, err := daemon.New(cfg, log.Logger)
 			if err != nil {
 				return fmt.Errorf("havip run: %w", err)
 			}
@@ -65,7 +68,7 @@ func runCommand() *cli.Command {
 						return
 					case <-reload:
 					}
-					if err := reloadConfig(c, d, log, level); err != nil {
+					if err := reloadConfig(c, d, log); err != nil {
 						log.Error("reload", "error", err)
 					} else {
 						log.Info("reloaded")
@@ -105,7 +108,7 @@ func realtime(c *cli.Context) error {
 }
 
 // reloadConfig reads the file again and goes on with it.
-func reloadConfig(c *cli.Context, d *daemon.Daemon, log *slog.Logger, level *slog.LevelVar) error {
+func reloadConfig(c *cli.Context, d *daemon.Daemon, log *daemon.Log) error {
 	cfg, err := loadConfig(c)
 	if err != nil {
 		return fmt.Errorf("nothing changed: %w", err)
@@ -114,10 +117,10 @@ func reloadConfig(c *cli.Context, d *daemon.Daemon, log *slog.Logger, level *slo
 	if err := d.Reload(cfg); err != nil {
 		return err
 	}
-	return level.UnmarshalText([]byte(cfg.Log.Level))
+	return log.SetLevel(cfg.Log.Level)
 }
 
-func warn(log *slog.Logger, cfg *config.Config) {
+func warn(log *daemon.Log, cfg *config.Config) {
 	for _, w := range cfg.Warnings {
 		log.Warn(w.Error())
 	}

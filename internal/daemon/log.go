@@ -4,20 +4,60 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/quietlog"
 )
 
-// NewLogger returns the logger that the configuration asks for, and its level,
-// which may be changed at any time.
-func NewLogger(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar, error) {
-	level := new(slog.LevelVar)
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		return nil, nil, fmt.Errorf("log level %q: want debug, info, warn or error", cfg.Level)
+// SayTime is for how long the end of the program waits for whoever reads what it
+// says: a reader that is there takes no time, and one that sleeps may sleep on.
+const SayTime = 500 * time.Millisecond
+
+// Log is the daemon's log. Nothing ever waits for its reader, and its level may be
+// changed at any time.
+type Log struct {
+	*slog.Logger
+	level slog.LevelVar
+	out   *quietlog.Writer
+}
+
+// NewLog returns the log that the configuration asks for.
+func NewLog(w io.Writer, cfg config.Log) (*Log, error) {
+	l := new(Log)
+	if err := l.SetLevel(cfg.Level); err != nil {
+		return nil, err
 	}
-	opts := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts)), level, nil
+	opts := &slog.HandlerOptions{Level: &l.level}
+	form := func(w io.Writer) slog.Handler {
+		if cfg.Format == "json" {
+			return slog.NewJSONHandler(w, opts)
+		}
+		return slog.NewTextHandler(w, opts)
 	}
-	return slog.New(slog.NewTextHandler(w, opts)), level, nil
+	l.out = quietlog.NewWriter(w, quietlog.LostLine(form))
+	l.Logger = slog.New(quietlog.Unblocked(form(l.out)))
+	return l, nil
+}
+
+// SetLevel goes on with another level.
+func (l *Log) SetLevel(text string) error {
+	if err := l.level.UnmarshalText([]byte(text)); err != nil {
+		return fmt.Errorf("log level %q: want debug, info, warn or error", text)
+	}
+	return nil
+}
+
+// Flush gives the reader of the log SayTime to take what it has not taken yet.
+func (l *Log) Flush() { l.out.Flush(SayTime) }
+
+// OutliveReader keeps a reader of the log that has gone from ending the process,
+// as SIGPIPE does otherwise. Programs that the process starts keep the signal's
+// default: a signal that is caught, in contrast to one that is ignored, is not
+// inherited.
+func OutliveReader() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // nobody needs to hear of it
 }

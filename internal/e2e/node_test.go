@@ -158,6 +158,7 @@ type node struct {
 	macs    []string       // hardware addresses that it sends from
 	dir     string
 	routers []virtualRouter
+	log     *os.File // in the place of cmd.Output
 	cmd     *lab.Cmd
 	off     atomic.Bool
 }
@@ -192,6 +193,9 @@ func (n *node) powerOn() error {
 	}
 	n.cmd = n.host.Command(argv[0], argv[1:]...)
 	n.cmd.Dir, n.cmd.Private = n.dir, true
+	if n.log != nil {
+		n.cmd.Stdout = n.log
+	}
 	n.off.Store(false)
 	return n.cmd.Start()
 }

@@ -63,3 +63,11 @@ func LostLine(form func(io.Writer) slog.Handler) func(lines int) []byte {
 		return b.Bytes()
 	}
 }
+
+// Say writes a text to w and waits until it was written, at most for as long as
+// given.
+func Say(w io.Writer, text string, bound time.Duration) {
+	q := NewWriter(w, func(int) []byte { return nil })
+	_, _ = io.WriteString(q, text)
+	q.Flush(bound)
+}
