@@ -16,8 +16,8 @@ import (
 var (
 	// ErrNoInterface: the interface does not exist (any more).
 	ErrNoInterface = errors.New("no such interface")
-	// ErrInUse: the address is on another interface of this host, or another
-	// host answers for it.
+	// ErrInUse: another program has put the address on this host, or it is on
+	// another interface, or another host answers for it.
 	ErrInUse = errors.New("address already in use")
 	// ErrLapsed: the process did not run for so long that the kernel has
 	// removed its addresses.
@@ -53,12 +53,18 @@ type Config struct {
 	// may be none.
 	Addresses []Address
 	// Owner says that this host may own the addresses (RFC 9568 §6.1): that they
-	// are configured on the interface anyway. Those that are there, for good or
-	// for longer than Lease, stay as they are whatever happens, and are only
+	// are configured on the interface anyway. Those that are there, and not put
+	// there by a Manager, stay as they are whatever happens, and are only
 	// announced: not even when another host takes them over are they taken off.
 	// The others come and go as usual, and so does one of them that is deleted
 	// while they are held.
 	Owner bool
+	// Takeover lets the Manager remove, while the addresses are not held, those
+	// of them that another program has put on their interface for good: as a
+	// Keepalived that was killed leaves them, with its mark or none. Without it
+	// what does not have our mark is never removed; the addresses cannot be held
+	// until it has gone. Not with Owner, whose own addresses look the same.
+	Takeover bool
 	// Routes are added after the addresses and removed before them.
 	Routes []Route
 	// Lease is the lifetime that the kernel gives each address; the Manager
@@ -178,6 +184,9 @@ func (c *Config) validate() error {
 	}
 	if c.Probe < 0 || c.Probe > maxProbe {
 		return fmt.Errorf("vip: probe %v: want 0 to %v", c.Probe, maxProbe)
+	}
+	if c.Owner && c.Takeover {
+		return errors.New("vip: takeover: an owner's addresses are not to be removed")
 	}
 	c.Lease = (c.Lease + time.Second - 1).Truncate(time.Second)
 

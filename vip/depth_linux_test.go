@@ -26,7 +26,7 @@ func ourRoutes(t *testing.T, h *lab.Host) []string {
 			t.Fatal(err)
 		}
 		for _, r := range list {
-			if r.Protocol == routeProtocol {
+			if r.Protocol == protocol {
 				out = append(out, r.String())
 			}
 		}
@@ -75,7 +75,7 @@ func TestNetnsRoutes(t *testing.T) {
 
 	// A hand deletes one; the removal of an address takes others along.
 	gone := *foreign
-	gone.Protocol, gone.Src = routeProtocol, netip.MustParseAddr(vip4).AsSlice()
+	gone.Protocol, gone.Src = protocol, netip.MustParseAddr(vip4).AsSlice()
 	if err := h.Netlink().RouteDel(&gone); err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestNetnsKernelIsForgiving(t *testing.T) {
 	r := Route{Destination: prefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("192.0.2.254")}
 	gone := assigned{index: 4711, prefix: a.prefix}
 	for name, f := range map[string]func() error{
-		"put twice":            func() error { return errors.Join(k.put(a), k.put(a)) },
+		"put twice":            func() error { return errors.Join(k.put(a, false), k.put(a, false)) },
 		"remove twice":         func() error { return errors.Join(k.remove(a), k.remove(a)) },
 		"remove from nowhere":  func() error { return k.remove(gone) },
 		"route put twice":      func() error { return errors.Join(k.putRoute(r, eth0.index), k.putRoute(r, eth0.index)) },
@@ -235,7 +235,7 @@ func TestNetnsKernelIsForgiving(t *testing.T) {
 		}
 	}
 	for name, f := range map[string]func() error{
-		"put on a missing interface":  func() error { return k.put(gone) },
+		"put on a missing interface":  func() error { return k.put(gone, false) },
 		"send on a missing interface": func() error { return k.send(4711, make([]byte, 60)) },
 		"missing link set up":         func() error { return k.setUp(4711, true) },
 	} {
@@ -247,7 +247,7 @@ func TestNetnsKernelIsForgiving(t *testing.T) {
 		t.Error("a route through a gateway that is not on the link is accepted")
 	}
 	k.close()
-	if err := k.put(a); !errors.Is(err, ErrClosed) {
+	if err := k.put(a, false); !errors.Is(err, ErrClosed) {
 		t.Errorf("put after close: %v, want ErrClosed", err)
 	}
 	if _, err := k.watch(); !errors.Is(err, ErrClosed) {

@@ -6,7 +6,10 @@
 // it compares the addresses that should be there with those that are, so a
 // predecessor's leftovers go at start, an address that another program deletes
 // is back within milliseconds, and one that appears while it should not is
-// removed. Addresses that were not configured are never touched.
+// removed. Its addresses carry a mark in the kernel (IFA_PROTO, since Linux 5.18;
+// for older ones there is a list under /run/havip). Without the mark an address is
+// never touched: one that is among the configured ones is in the way, until
+// somebody removes it or [Config].Takeover allows the Manager to.
 //
 // With a lease the kernel itself removes an address that is no longer renewed:
 // a process that was killed or frozen gives its addresses up without anyone's

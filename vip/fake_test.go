@@ -23,11 +23,12 @@ type fakeKernel struct {
 	heard  chan sighting
 	puts   int
 	// neighbours are what onLink says yes to.
-	neighbours []netip.Addr
-	refuse     func(assigned) bool   // what put does not take
-	hook       func(op string) error // called first by every operation
-	changes    chan change
-	closed     chan struct{}
+	neighbours   []netip.Addr
+	marksNothing bool                  // it is one before 5.18
+	refuse       func(assigned) bool   // what put does not take
+	hook         func(op string) error // called first by every operation
+	changes      chan change
+	closed       chan struct{}
 }
 
 var _ kernel = (*fakeKernel)(nil)
@@ -78,7 +79,7 @@ func (k *fakeKernel) addresses() ([]assigned, error) {
 
 func key(a assigned) assigned { return assigned{index: a.index, prefix: a.prefix} }
 
-func (k *fakeKernel) put(a assigned) error {
+func (k *fakeKernel) put(a assigned, fresh bool) error {
 	if err := k.do("put"); err != nil {
 		return err
 	}
@@ -87,13 +88,19 @@ func (k *fakeKernel) put(a assigned) error {
 	if k.refuse != nil && k.refuse(a) {
 		return syscall.EACCES
 	}
+	if k.marksNothing {
+		a.mark = 0
+	}
 	k.puts++
+	if fresh && slices.ContainsFunc(k.list, func(h assigned) bool { return key(h) == key(a) }) {
+		return ErrInUse
+	}
 	k.drop(a)
 	k.list = append(k.list, a)
 	if a.valid > 0 {
 		k.timers[key(a)] = time.AfterFunc(a.valid, func() { k.remove(a) })
 	}
-	k.changes <- change{kind: addressAdded, addr: a.prefix.Addr(), index: a.index}
+	k.changes <- change{kind: addressAdded, addr: a.prefix.Addr(), index: a.index, mark: a.mark == protocol}
 	return nil
 }
 

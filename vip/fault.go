@@ -19,8 +19,8 @@ type faultWatcher struct {
 // WatchFaults has f called with the reasons that the addresses could not be held
 // for now, as far as that is known without trying: an interface that is missing or
 // down, where addresses would be of no use; IPv6 that is disabled on one; an
-// address that is on another interface. None: they could be held. f is called once
-// when Run has had its first look, whenever the reasons change, and when anything
+// address that is another program's, or on another interface. None: they could be
+// held. f is called once when Run has had its first look, whenever the reasons change, and when anything
 // has changed since Acquire failed. Why addresses could not be kept is such a
 // reason as well, if only for a moment: see [Config.OnLost].
 //
@@ -81,7 +81,7 @@ func (m *Manager) prepared() bool {
 func (m *Manager) foresee(have []assigned, absent map[string]error) {
 	m.faults = m.linkFaults(absent)
 	if !m.held {
-		if err := m.obstacle(have); err != nil {
+		if err := m.obstacle(m.cfg.Addresses, have); err != nil {
 			m.faults = append(m.faults, err.Error())
 		}
 		m.faults = append(m.faults, m.routeFaults(have)...)
@@ -97,10 +97,24 @@ func (m *Manager) foresee(have []assigned, absent map[string]error) {
 	}
 }
 
-// obstacle returns what is in the way of the addresses, which are not held, among
-// those that there are.
-func (m *Manager) obstacle(have []assigned) error {
-	return elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
+// obstacle returns what is in the way of addresses, which are not held, among those
+// that there are.
+func (m *Manager) obstacle(addresses []Address, have []assigned) error {
+	if m.cfg.Owner {
+		return elsewhere(m.targets(addresses), have, m.linkByIndex)
+	}
+	var foreign []string
+	for _, s := range strangers(m.places(addresses), have, m.mine) {
+		l, err := m.linkByIndex(s.index)
+		if err != nil {
+			return err
+		}
+		foreign = append(foreign, fmt.Sprintf("%v on %s is another program's, %s", s.prefix, l.name, s.remover(l.name)))
+	}
+	if len(foreign) > 0 {
+		return fmt.Errorf("vip: %s: %w", strings.Join(foreign, "; "), ErrInUse)
+	}
+	return elsewhere(m.targets(addresses), have, m.linkByIndex)
 }
 
 // linkFaults returns what is wrong with the interfaces. The macvlan is down while

@@ -51,9 +51,9 @@ func TestFaultIsTold(t *testing.T) {
 		faults := watchFaults(t, m)
 		faults.want("")
 		elsewhere := on(3, "192.0.2.10/24")
-		k.put(elsewhere)
+		k.put(elsewhere, false)
 		time.Sleep(10 * time.Second)
-		faults.want("vip: eth0: 192.0.2.10 is on eth1 already: " + ErrInUse.Error())
+		faults.want(`vip: eth0: 192.0.2.10 is on eth1 already, "ip addr del 192.0.2.10/24 dev eth1" removes it: ` + ErrInUse.Error())
 		if err := m.Acquire(t.Context()); err == nil || !errors.Is(err, ErrInUse) {
 			t.Errorf("Acquire: %v, want ErrInUse", err)
 		}
@@ -170,7 +170,7 @@ func TestFaultHope(t *testing.T) {
 		}
 		faults.want()
 		k.hooked(nil)
-		k.put(assigned{index: 2, prefix: netip.MustParsePrefix("192.0.2.1/24")})
+		k.put(assigned{index: 2, prefix: netip.MustParsePrefix("192.0.2.1/24")}, false)
 		time.Sleep(again)
 		faults.want("")
 		time.Sleep(time.Minute)
@@ -227,7 +227,7 @@ func TestFaultGateway(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				k := newFakeKernel()
 				if c.host != "" {
-					k.put(on(2, c.host))
+					k.put(on(2, c.host), false)
 				}
 				if c.neighbour {
 					k.neighbours = []netip.Addr{gateway}

@@ -59,7 +59,7 @@ func (m *Manager) put(all bool) error {
 		start = m.renewed
 	}
 	if err == nil {
-		err = m.add(list, start)
+		err = m.add(list, c.put, start)
 	}
 	if err != nil {
 		return err
@@ -72,12 +72,13 @@ func (m *Manager) put(all bool) error {
 	return nil
 }
 
-// add puts addresses, and the routes, which may have gone with an address.
-func (m *Manager) add(list []assigned, start time.Time) error {
+// add puts addresses, and the routes, which may have gone with an address. Those
+// of them that are missing must not have come meanwhile.
+func (m *Manager) add(list, missing []assigned, start time.Time) error {
 	if err := m.protect(list); err != nil {
 		return err
 	}
-	if err := m.write(list, start); err != nil {
+	if err := m.write(list, missing, start); err != nil {
 		return err
 	}
 	return m.putRoutes(list)
@@ -85,15 +86,16 @@ func (m *Manager) add(list []assigned, start time.Time) error {
 
 // write puts addresses, and fails if that took so long that the lease counted
 // from start is over: whoever was frozen meanwhile must not add anything.
-func (m *Manager) write(list []assigned, start time.Time) error {
+func (m *Manager) write(list, missing []assigned, start time.Time) error {
 	for _, a := range list {
 		if m.lapsed(start) {
 			return m.lapse(start)
 		}
-		if m.cfg.Owner && !slices.Contains(m.added, a.prefix.Addr()) {
-			m.added = append(m.added, a.prefix.Addr())
+		fresh := slices.Contains(missing, a)
+		if fresh {
+			m.ns.remember(a)
 		}
-		if err := m.putAddress(a); err != nil {
+		if err := m.putAddress(a, fresh); err != nil {
 			return err
 		}
 	}
@@ -118,7 +120,7 @@ func (m *Manager) lapsed(start time.Time) bool {
 // renew extends the lease.
 func (m *Manager) renew() error {
 	now := time.Now()
-	if err := m.write(m.puts, m.renewed); err != nil {
+	if err := m.write(m.puts, nil, m.renewed); err != nil {
 		if errors.Is(err, ErrLapsed) || errors.Is(err, ErrNoInterface) {
 			return m.lose(err)
 		}

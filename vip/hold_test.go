@@ -16,7 +16,7 @@ import (
 func TestRunTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
-		k.put(on(2, "192.0.2.10/24"))
+		k.put(our(2, "192.0.2.10/24"), false)
 		k.failing("remove", syscall.ENOBUFS)
 		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24")})
 		ready := func() bool {
@@ -214,7 +214,7 @@ func TestReconfigureInUse(t *testing.T) {
 	for name, prepare := range map[string]func(k *fakeKernel){
 		"another interface": func(k *fakeKernel) {
 			k.links = append(k.links, link{index: 3, name: "eth1", mac: testMAC, up: true, ethernet: true})
-			k.put(on(3, "192.0.2.11/32"))
+			k.put(on(3, "192.0.2.11/32"), false)
 		},
 		"another host": func(k *fakeKernel) {
 			time.AfterFunc(4*time.Second, func() { // in the second half of the probe

@@ -13,8 +13,9 @@ type kernel interface {
 	link(index int, name string) (link, error)
 	// addresses lists those of all interfaces.
 	addresses() ([]assigned, error)
-	// put adds an address, or changes the lifetime of one that is there.
-	put(assigned) error
+	// put adds an address, or changes the lifetime of one that is there. A fresh
+	// one it only adds: the error wraps ErrInUse if it is there.
+	put(a assigned, fresh bool) error
 	// remove removes an address. That it is gone already is no error.
 	remove(assigned) error
 	// removeNetwork removes the route to an IPv6 address's network that the
@@ -78,6 +79,7 @@ const (
 type change struct {
 	kind  changeKind
 	addr  netip.Addr // of addressAdded and addressRemoved
+	mark  bool       // of addressAdded: it has our mark
 	index int        // of the interface, of these and linkChanged
 	name  string     // of linkChanged: it may be a new one
 }

@@ -31,12 +31,19 @@ func (k *linuxKernel) addresses() ([]assigned, error) {
 	return out, nil
 }
 
-func (k *linuxKernel) put(a assigned) error {
-	// inet_rtm_newaddr and inet6_rtm_newaddr change the lifetime of an address
-	// that is there already.
-	_, err := k.execute(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, 0, a.message()...)
+func (k *linuxKernel) put(a assigned, fresh bool) error {
+	// inet_rtm_newaddr and inet6_rtm_newaddr change the lifetime, and the mark, of
+	// an address that is there already.
+	mode := unix.NLM_F_REPLACE
+	if fresh {
+		mode = unix.NLM_F_EXCL
+	}
+	_, err := k.execute(unix.RTM_NEWADDR, unix.NLM_F_CREATE|mode|unix.NLM_F_ACK, 0, a.message()...)
 	if errors.Is(err, unix.EEXIST) {
-		err = nil // another program was faster with the same address
+		err = nil
+		if fresh {
+			err = ErrInUse // another program was faster with the same address
+		}
 	}
 	return explain("add "+a.prefix.String(), err)
 }
@@ -52,6 +59,9 @@ func (k *linuxKernel) remove(a assigned) error {
 func (k *linuxKernel) removal(a assigned) []byte {
 	return request(unix.RTM_DELADDR, a.message())
 }
+
+// ifaProto is IFA_PROTO of linux/if_addr.h, since 5.18; older kernels pass over it.
+const ifaProto = 11
 
 // message returns a as the body of a request (rtnetlink(7), RTM_NEWADDR).
 func (a assigned) message() []nl.NetlinkRequestData {
@@ -70,6 +80,7 @@ func (a assigned) message() []nl.NetlinkRequestData {
 		nl.NewRtAttr(unix.IFA_ADDRESS, addr.AsSlice()),
 		nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(a.flags)),
 		nl.NewRtAttr(unix.IFA_CACHEINFO, a.lifetimes()),
+		nl.NewRtAttr(ifaProto, nl.Uint8Attr(a.mark)),
 	}
 	if addr.Is4() && a.prefix.Bits() < 31 { // RFC 3021: /31 and /32 have no broadcast address
 		broadcast := addr.As4()

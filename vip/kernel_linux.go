@@ -191,12 +191,12 @@ func parseChange(typ uint16, data []byte) (change, bool) {
 		if typ == unix.RTM_DELADDR {
 			kind = addressRemoved
 		}
-		return change{kind: kind, addr: a.prefix.Addr(), index: a.index}, ok
+		return change{kind: kind, addr: a.prefix.Addr(), index: a.index, mark: a.mark == protocol}, ok
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		l, ok := parseLink(data)
 		return change{kind: linkChanged, name: l.name, index: l.index}, ok
 	case unix.RTM_DELROUTE:
-		return change{kind: routeRemoved}, len(data) >= unix.SizeofRtMsg && data[5] == routeProtocol
+		return change{kind: routeRemoved}, len(data) >= unix.SizeofRtMsg && data[5] == protocol
 	}
 	return change{}, false
 }
@@ -220,6 +220,10 @@ func parseAddress(data []byte) (assigned, bool) {
 		case unix.IFA_FLAGS:
 			if len(value) == 4 {
 				a.flags = binary.NativeEndian.Uint32(value)
+			}
+		case ifaProto:
+			if len(value) == 1 {
+				a.mark = value[0]
 			}
 		case unix.IFA_CACHEINFO: // as lifetimes writes it
 			if len(value) == 16 && binary.NativeEndian.Uint32(value[4:]) != infinity {

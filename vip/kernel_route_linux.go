@@ -85,7 +85,7 @@ func (r Route) message(index int) []nl.NetlinkRequestData {
 	}
 	msg.Dst_len = uint8(dst.Bits())
 	msg.Table = unix.RT_TABLE_UNSPEC // see RTA_TABLE
-	msg.Protocol = routeProtocol
+	msg.Protocol = protocol
 	msg.Scope = unix.RT_SCOPE_UNIVERSE
 	out := []nl.NetlinkRequestData{
 		msg,

@@ -125,7 +125,7 @@ func (m *Manager) expose() error {
 
 // hide undoes expose.
 func (m *Manager) hide() error {
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.ours(l.name) {
+	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.ours(l.name) && !m.occupied {
 		return m.ns.kernel.setUp(l.index, false)
 	}
 	return nil
@@ -133,7 +133,7 @@ func (m *Manager) hide() error {
 
 // removeMacvlan deletes the interface with the virtual MAC.
 func (m *Manager) removeMacvlan() error {
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil {
+	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil && !m.occupied {
 		return m.ns.kernel.removeLink(l.index)
 	}
 	return nil

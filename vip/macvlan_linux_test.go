@@ -194,9 +194,7 @@ func TestNetnsVirtualMACLeftovers(t *testing.T) {
 
 	// A killed predecessor's is taken over, without what is on it.
 	add(cfg.VirtualMAC)
-	if err := h.AddAddr("vrrp.51", netip.MustParsePrefix(vip4+"/24")); err != nil {
-		t.Fatal(err)
-	}
+	putIn(t, h, "vrrp.51", vip4+"/24", protocol, 0)
 	m, stop := runIn(t, h, cfg)
 	lab.Until(t, bound, "the leftover address is removed", func() bool { return !h.Holds(netip.MustParseAddr(vip4)) })
 	mustAcquire(t, m)

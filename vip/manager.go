@@ -32,7 +32,7 @@ type Manager struct {
 	holds   atomic.Bool                  // copy of held
 	faulty  atomic.Bool                  // there are faults
 	indexes atomic.Pointer[[]int]        // of links
-	own     atomic.Pointer[[]netip.Addr] // see Config.Owner; nil: not known yet
+	own     atomic.Pointer[[]netip.Addr] // of the host, not ours to touch; nil: not known yet
 	lapses  atomic.Pointer[time.Time]    // see Lapsed; nil: never
 
 	mu         sync.Mutex
@@ -40,13 +40,13 @@ type Manager struct {
 	links      map[string]link // as last seen
 	raised     []settingKey
 	undo       []func()
-	told       [][]byte     // what OnRemovals was told last
-	added      []netip.Addr // with Config.Owner
-	held       bool         // the desired state
-	accepts    bool         // there is no filter
-	swept      bool         // nor one of a predecessor's
-	ended      bool         // nothing is added any more
-	renewed    time.Time    // the lease counts from then
+	told       [][]byte  // what OnRemovals was told last
+	occupied   bool      // our macvlan has an address that is not ours
+	held       bool      // the desired state
+	accepts    bool      // there is no filter
+	swept      bool      // nor one of a predecessor's
+	ended      bool      // nothing is added any more
+	renewed    time.Time // the lease counts from then
 	renewAt    time.Time
 	puts       []assigned       // what a renewal writes
 	lacking    map[string]error // what the addresses are held without, and why
@@ -132,7 +132,10 @@ func (m *Manager) check() error {
 		_, err := m.ns.kernel.link(0, m.cfg.Interface)
 		return err // the rest needs the macvlan, which is made by Run
 	}
-	_, err := m.wanted()
+	have, err := m.look(true)
+	if err == nil {
+		err = elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
+	}
 	m.looked = time.Time{} // Run is to look at once
 	m.told = nil           // and to tell
 	return err
@@ -290,7 +293,7 @@ func (m *Manager) removals() [][]byte {
 	for _, t := range m.targets(m.allAddresses()) {
 		out = append(out, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil {
+	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil && !m.occupied {
 		out = append(out, m.ns.kernel.setDown(l.index))
 	}
 	for _, key := range m.raised {

@@ -17,7 +17,19 @@ import (
 func start(t *testing.T, k *fakeKernel, cfg Config) *Manager {
 	t.Helper()
 	ns := newNamespace(k, cfg.Logger)
-	cfg.Interface, cfg.Namespace = "eth0", ns
+	cfg.Namespace = ns
+	m, stop := startIn(t, cfg)
+	t.Cleanup(func() {
+		stop()
+		ns.Close()
+	})
+	return m
+}
+
+// startIn runs a Manager in a Namespace until stop is called.
+func startIn(t *testing.T, cfg Config) (m *Manager, stop func()) {
+	t.Helper()
+	cfg.Interface = "eth0"
 	m, err := NewManager(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -25,15 +37,14 @@ func start(t *testing.T, k *fakeKernel, cfg Config) *Manager {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		ns.Close()
-	})
+	}
 	synctest.Wait()
-	return m
+	return m, stop
 }
 
 func acquire(t *testing.T, m *Manager) {
@@ -47,8 +58,8 @@ func acquire(t *testing.T, m *Manager) {
 func TestLifecycle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
-		k.put(on(2, "192.0.2.1/24"))
-		k.put(on(2, "192.0.2.10/24"))
+		k.put(on(2, "192.0.2.1/24"), false)
+		k.put(our(2, "192.0.2.10/24"), false)
 		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24")})
 		if k.has("192.0.2.10") {
 			t.Error("a predecessor's address is still there after the start")
@@ -97,7 +108,7 @@ func TestReconcile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24", "2001:db8::10/64")})
-		k.put(on(2, "192.0.2.10/32"))
+		k.put(our(2, "192.0.2.10/32"), false)
 		time.Sleep(100 * time.Millisecond)
 		if k.has("192.0.2.10") {
 			t.Error("an address that appeared while it is not held was not removed")
@@ -611,7 +622,7 @@ func TestReconfigure(t *testing.T) {
 		// What is watched for is what is configured now.
 		k.remove(on(2, "192.0.2.11/24"))
 		want(0, "192.0.2.11")
-		k.put(on(2, "192.0.2.10/24"))
+		k.put(on(2, "192.0.2.10/24"), false)
 		want(0, "192.0.2.10", "192.0.2.11") // somebody else's by now
 
 		if err := m.Reconfigure(t.Context(), with(m, make([]Address, 1), nil)); err == nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
@@ -18,6 +19,8 @@ type Namespace struct {
 	kernel kernel
 	log    *slog.Logger
 	budget limiter
+	ledger ledger
+	marks  atomic.Bool    // the kernel keeps the marks of addresses
 	wg     sync.WaitGroup // goroutines that watch and listen
 
 	mu       sync.Mutex
@@ -36,7 +39,9 @@ func OpenNamespace(logger *slog.Logger) (*Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newNamespace(k, logger), nil
+	n := newNamespace(k, logger)
+	n.ledger = openLedger(ledgerDir)
+	return n, nil
 }
 
 func newNamespace(k kernel, logger *slog.Logger) *Namespace {
@@ -112,8 +117,13 @@ func (n *Namespace) dispatch(c change) {
 	defer n.mu.Unlock()
 	switch c.kind {
 	case addressAdded, addressRemoved:
+		if c.mark {
+			n.marks.Store(true)
+		}
+		// An address that is held and loses its mark is another program's.
+		stolen := c.kind == addressAdded && !c.mark && n.marks.Load()
 		for _, m := range n.byAddr[c.addr] {
-			if m.faulty.Load() || m.holds.Load() == (c.kind == addressRemoved) {
+			if stolen || m.faulty.Load() || m.holds.Load() == (c.kind == addressRemoved) {
 				m.disturb()
 			}
 		}

@@ -216,11 +216,26 @@ func TestNetnsAttributes(t *testing.T) {
 	}
 }
 
+// putIn has an address put on eth0 with a mark: 0 is that of a person's hand.
+func putIn(t *testing.T, h *lab.Host, ifname, p string, mark uint8, valid time.Duration) {
+	t.Helper()
+	k := openIn(t, h)
+	l, err := k.link(0, ifname)
+	if err == nil {
+		err = k.put(assigned{index: l.index, prefix: prefix(p), mark: mark, valid: valid}, true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // RFC 9568 §6.4.2: a Backup does not accept what is addressed to the virtual
 // router. A predecessor that was killed left its addresses; another program has
 // others.
 func TestConformance46StalePurged(t *testing.T) {
-	h := lab.New(t).MustHost("a", "192.0.2.1/24", vip4+"/24", "192.0.2.77/32", vip6+"/128", "2001:db8::77/64")
+	h := lab.New(t).MustHost("a", "192.0.2.1/24", "192.0.2.77/32", "2001:db8::77/64")
+	putIn(t, h, "eth0", vip4+"/24", protocol, 0)
+	putIn(t, h, "eth0", vip6+"/128", protocol, 0)
 	runIn(t, h, Config{Addresses: addrs(t, vip4+"/32", vip6+"/64")})
 	lab.Until(t, bound, "stale addresses are removed", func() bool {
 		return !h.Holds(netip.MustParseAddr(vip4)) && !h.Holds(netip.MustParseAddr(vip6))
@@ -299,9 +314,7 @@ func TestConformance48Reinstated(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range []string{vip4 + "/32", vip6 + "/64"} {
-		if err := h.AddAddr("eth0", netip.MustParsePrefix(p)); err != nil {
-			t.Fatal(err)
-		}
+		putIn(t, h, "eth0", p, protocol, 0)
 	}
 	lab.Until(t, bound, "addresses that are not held are removed", func() bool {
 		return !h.Holds(netip.MustParseAddr(vip4)) && !h.Holds(netip.MustParseAddr(vip6))
@@ -434,7 +447,7 @@ func TestNetnsErrors(t *testing.T) {
 			Config{Interface: "eth7", Addresses: addrs(t, "192.0.2.11")}, ErrNoInterface, `vip: interface "eth7": no such interface`,
 		},
 		"address on another interface": {
-			Config{Interface: "eth0", Addresses: addrs(t, vip4)}, ErrInUse, "vip: eth0: 192.0.2.10 is on eth1 already: address already in use",
+			Config{Interface: "eth0", Addresses: addrs(t, vip4)}, ErrInUse, `vip: eth0: 192.0.2.10 is on eth1 already, "ip addr del 192.0.2.10/24 dev eth1" removes it: address already in use`,
 		},
 	}
 	for name, tt := range tests {

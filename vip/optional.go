@@ -26,8 +26,8 @@ func (m *Manager) had(list []assigned) []assigned {
 }
 
 // putAddress puts an address, unless it is optional and cannot be put.
-func (m *Manager) putAddress(a assigned) error {
-	err := m.ns.kernel.put(a)
+func (m *Manager) putAddress(a assigned, fresh bool) error {
+	err := m.ns.kernel.put(a, fresh)
 	optional := slices.ContainsFunc(m.cfg.Addresses, func(o Address) bool { return o.Optional && o.Prefix == a.prefix })
 	if err != nil && optional {
 		m.lack(a.prefix.String(), err)

@@ -5,40 +5,49 @@ import (
 	"slices"
 )
 
-// owns reports whether an address is one that the host has anyway. As long as
-// that is not known any may be.
+// owns reports whether an address is one that the host has anyway: neither added
+// nor renewed nor removed here. As long as that is not known any of an owner's
+// may be.
 func (m *Manager) owns(addr netip.Addr) bool {
-	if !m.cfg.Owner {
-		return false
-	}
 	own := m.own.Load()
-	return own == nil || slices.Contains(*own, addr)
+	if own == nil {
+		return m.cfg.Owner
+	}
+	return slices.Contains(*own, addr)
 }
 
-// recognise finds out which of the addresses that there are the host has anyway:
-// what a Manager adds goes by itself when its lease is over. Without a lease
-// only those are told apart that this Manager has added. Called with m.mu held.
+// mine reports whether an address, equal to one of the Manager's, is to be
+// removed when it is not held: a Manager has put it there, or Config.Takeover
+// says that it might as well.
+func (m *Manager) mine(a assigned) bool {
+	return m.ns.marked(a) || m.cfg.Takeover && a.valid == 0 && (a.mark == 0 || a.mark == markKeepalived)
+}
+
+// recognise finds out which of the addresses the host has anyway. An owner's are
+// the host's whatever their length; otherwise one of another length is none that
+// the Manager would touch. Called with m.mu held.
 func (m *Manager) recognise(have []assigned) {
-	if !m.cfg.Owner {
-		return
-	}
-	var own []netip.Addr
-	for _, a := range m.allAddresses() {
-		l, ok := m.links[a.Interface]
-		there := slices.IndexFunc(have, func(h assigned) bool { return ok && h.index == l.index && h.prefix.Addr() == a.Prefix.Addr() })
-		switch {
-		case there < 0:
-			m.forget(a.Prefix.Addr())
-		case have[there].valid > 0 && have[there].valid <= m.cfg.Lease, m.cfg.Lease == 0 && slices.Contains(m.added, a.Prefix.Addr()):
-		default:
-			own = append(own, a.Prefix.Addr())
+	m.ns.learn(have)
+	own := []netip.Addr{}
+	m.occupied = false
+	for _, p := range m.places(m.allAddresses()) {
+		twins := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool {
+			return h.index != p.index || h.prefix.Addr() != p.Prefix.Addr()
+		})
+		if len(twins) == 0 {
+			m.ns.forget(p.index, p.Prefix.Addr())
+		}
+		for _, s := range twins {
+			switch {
+			case m.mine(s):
+			case m.cfg.Owner || s.prefix.Bits() == p.Prefix.Bits():
+				own = append(own, p.Prefix.Addr())
+				fallthrough
+			default:
+				m.occupied = m.occupied || m.ours(p.Interface)
+			}
 		}
 	}
 	m.own.Store(&own)
 	m.tellRemovals()
-}
-
-// forget says that an address is there no more. Called with m.mu held.
-func (m *Manager) forget(addr netip.Addr) {
-	m.added = slices.DeleteFunc(m.added, func(a netip.Addr) bool { return a == addr })
 }

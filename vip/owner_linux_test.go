@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"net/netip"
 	"testing"
 	"time"
 
@@ -14,22 +13,7 @@ func TestNetnsOwner(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	h := l.MustHost("owner", "192.0.2.10/24", "2001:db8::10/64")
-	dynamic := assigned{prefix: netip.MustParsePrefix("198.51.100.10/24"), valid: time.Hour}
-	link, err := h.Netlink().LinkByName("eth0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dynamic.index = link.Attrs().Index
-	if err := h.Do(func() error {
-		ns, err := OpenNamespace(nil)
-		if err != nil {
-			return err
-		}
-		defer ns.Close()
-		return ns.kernel.put(dynamic)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	putIn(t, h, "eth0", "198.51.100.10/24", 0, time.Hour)
 	host := []string{"192.0.2.10/24", "2001:db8::10/64", "198.51.100.10/24"}
 	before := routes(t, h)
 	m, stop := runIn(t, h, Config{Owner: true, Lease: time.Second, Addresses: addrs(t,

@@ -16,10 +16,10 @@ func TestOwner(t *testing.T) {
 		t.Run(fmt.Sprint("lease ", lease), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				k := newFakeKernel()
-				k.put(on(2, "192.0.2.10/24"))
+				k.put(on(2, "192.0.2.10/24"), false)
 				dynamic := on(2, "192.0.2.11/24")
 				dynamic.valid = time.Hour
-				k.put(dynamic)
+				k.put(dynamic, false)
 				before := slices.Clone(k.list)
 				m := start(t, k, Config{
 					Owner: true, Lease: lease, Addresses: addrs(t, "192.0.2.10/24", "192.0.2.11/32", "192.0.2.12/24"),
@@ -63,7 +63,7 @@ func TestOwner(t *testing.T) {
 					}
 				}
 				// It comes into being while nobody holds it, as after boot.
-				k.put(on(2, "192.0.2.12/24"))
+				k.put(on(2, "192.0.2.12/24"), false)
 				time.Sleep(time.Minute)
 				before = slices.Clone(k.list)
 				stays()
@@ -101,14 +101,12 @@ func removed(requests [][]byte) string {
 	return strings.Join(list, ", ")
 }
 
-// TestOwnerLeftovers: what a predecessor had added goes, if it had a lease.
+// TestOwnerLeftovers: what a predecessor had added goes.
 func TestOwnerLeftovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
-		left := on(2, "192.0.2.10/24")
-		left.valid = 3 * time.Second
-		k.put(left)
-		start(t, k, Config{Owner: true, Lease: 3 * time.Second, Addresses: addrs(t, "192.0.2.10/24")})
+		k.put(our(2, "192.0.2.10/24"), false)
+		start(t, k, Config{Owner: true, Addresses: addrs(t, "192.0.2.10/24")})
 		if k.has("192.0.2.10") {
 			t.Error("a predecessor's address is still there after the start")
 		}

@@ -47,7 +47,16 @@ type assigned struct {
 	label  string
 	flags  uint32        // IFA_F_*
 	valid  time.Duration // 0: for ever
+	mark   uint8         // IFA_PROTO: who has put it there; 0: that is not known
 }
+
+// protocol marks our addresses (IFA_PROTO) and routes (rtm_protocol), as their
+// creator is to choose freely above RTPROT_STATIC. It is VRRP's number among the
+// IP protocols.
+const protocol = 112
+
+// markKeepalived is Keepalived's mark since 2.3 (RTPROT_KEEPALIVED).
+const markKeepalived = 18
 
 // Address flags from linux/if_addr.h that matter here.
 const (
@@ -62,6 +71,11 @@ type target struct {
 	index int
 }
 
+// remover names what a person removes an address with.
+func (a assigned) remover(ifname string) string {
+	return fmt.Sprintf("%q removes it", fmt.Sprintf("ip addr del %v dev %s", a.prefix, ifname))
+}
+
 // changes is what makes the actual state the desired one. Removals come first,
 // as they cannot fail for lack of anything.
 type changes struct {
@@ -74,10 +88,11 @@ type changes struct {
 //
 // An address is recognised by its IP and interface whatever the length of its
 // prefix: two twins that differ in nothing else answer alike. While the
-// addresses are held twins are left alone; when they are not, all go.
+// addresses are held twins are left alone; when they are not, all go that are
+// ours.
 //
 // virtual tells which addresses come and go as these do.
-func plan(want []target, have []assigned, hold bool, lease time.Duration, virtual func(netip.Addr) bool) changes {
+func plan(want []target, have []assigned, hold bool, lease time.Duration, virtual func(netip.Addr) bool, ours func(assigned) bool) changes {
 	var c changes
 	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return virtual(h.prefix.Addr()) })
 	for _, w := range want {
@@ -87,7 +102,7 @@ func plan(want []target, have []assigned, hold bool, lease time.Duration, virtua
 				continue
 			}
 			found = found || h.prefix.Bits() == w.Prefix.Bits()
-			if !hold {
+			if !hold && ours(h) {
 				c.remove = append(c.remove, h)
 			}
 		}
@@ -107,7 +122,7 @@ func plan(want []target, have []assigned, hold bool, lease time.Duration, virtua
 // that the host has anyway. Of virtual ones each brings the network's route:
 // any of them may be the next to go.
 func (w target) assign(host []assigned, lease time.Duration) assigned {
-	a := assigned{index: w.index, prefix: w.Prefix, scope: w.Scope, label: w.Label, valid: lease}
+	a := assigned{index: w.index, prefix: w.Prefix, scope: w.Scope, label: w.Label, valid: lease, mark: protocol}
 	is6 := w.Prefix.Addr().Is6()
 	if is6 {
 		// Duplicate address detection would keep the address unusable for more
@@ -152,6 +167,20 @@ func orphans(removed, have []assigned) []assigned {
 	return out
 }
 
+// strangers returns those of the addresses that there are which equal a desired
+// one, are on its interface, and are not ours.
+func strangers(want []target, have []assigned, ours func(assigned) bool) []assigned {
+	var out []assigned
+	for _, w := range want {
+		for _, h := range have {
+			if h.index == w.index && h.prefix.Addr() == w.Prefix.Addr() && !ours(h) {
+				out = append(out, h)
+			}
+		}
+	}
+	return out
+}
+
 // elsewhere returns an error if a desired address is on an interface other
 // than its own. The loopback interface is no contradiction: hosts that are
 // backends in direct-return mode carry the service's address there.
@@ -168,7 +197,7 @@ func elsewhere(want []target, have []assigned, lookup func(index int) (link, err
 			if err != nil || l.loopback {
 				continue
 			}
-			return fmt.Errorf("vip: %s: %v is on %s already: %w", w.Interface, w.Prefix.Addr(), l.name, ErrInUse)
+			return fmt.Errorf("vip: %s: %v is on %s already, %s: %w", w.Interface, w.Prefix.Addr(), l.name, h.remover(l.name), ErrInUse)
 		}
 	}
 	return nil

@@ -12,8 +12,14 @@ import (
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
-// on returns an address as it is found on an interface.
+// on returns an address as another program puts it on an interface, and our one
+// as a Manager does.
 func on(index int, s string) assigned { return assigned{index: index, prefix: prefix(s)} }
+func our(index int, s string) assigned {
+	return assigned{index: index, prefix: prefix(s), mark: protocol}
+}
+
+func isOurs(a assigned) bool { return a.mark == protocol }
 
 func want(index int, s string) target {
 	return target{Address: Address{Prefix: prefix(s), Interface: "eth0"}, index: index}
@@ -34,7 +40,7 @@ var compare = cmp.Options{
 
 func TestPlan(t *testing.T) {
 	v6 := func(flags uint32) assigned {
-		a := on(2, "2001:db8::10/64")
+		a := our(2, "2001:db8::10/64")
 		a.flags = flags
 		return a
 	}
@@ -48,33 +54,33 @@ func TestPlan(t *testing.T) {
 			want: []target{want(2, "192.0.2.10/24")},
 			have: []assigned{on(2, "192.0.2.1/24")},
 			hold: true,
-			plan: changes{put: []assigned{on(2, "192.0.2.10/24")}, all: []assigned{on(2, "192.0.2.10/24")}},
+			plan: changes{put: []assigned{our(2, "192.0.2.10/24")}, all: []assigned{our(2, "192.0.2.10/24")}},
 		},
 		"present address is left, and renewable": {
 			want: []target{want(2, "192.0.2.10/24")},
-			have: []assigned{on(2, "192.0.2.10/24")},
+			have: []assigned{our(2, "192.0.2.10/24")},
 			hold: true,
-			plan: changes{all: []assigned{on(2, "192.0.2.10/24")}},
+			plan: changes{all: []assigned{our(2, "192.0.2.10/24")}},
 		},
 		"address with another length does not count": {
 			want: []target{want(2, "192.0.2.10/24")},
-			have: []assigned{on(2, "192.0.2.10/32")},
+			have: []assigned{our(2, "192.0.2.10/32")},
 			hold: true,
-			plan: changes{put: []assigned{on(2, "192.0.2.10/24")}, all: []assigned{on(2, "192.0.2.10/24")}},
+			plan: changes{put: []assigned{our(2, "192.0.2.10/24")}, all: []assigned{our(2, "192.0.2.10/24")}},
 		},
 		"address on another interface does not count": {
 			want: []target{want(2, "192.0.2.10/24")},
 			have: []assigned{on(3, "192.0.2.10/24")},
 			hold: true,
-			plan: changes{put: []assigned{on(2, "192.0.2.10/24")}, all: []assigned{on(2, "192.0.2.10/24")}},
+			plan: changes{put: []assigned{our(2, "192.0.2.10/24")}, all: []assigned{our(2, "192.0.2.10/24")}},
 		},
-		"leftovers go whatever their length, others stay": {
+		"leftovers go whatever their length, others and another program's stay": {
 			want: []target{want(2, "192.0.2.10/24"), want(2, "2001:db8::10/64")},
 			have: []assigned{
-				on(1, "127.0.0.1/8"), on(2, "192.0.2.1/24"), on(2, "192.0.2.10/32"), on(2, "192.0.2.10/24"),
-				on(3, "192.0.2.10/24"), on(2, "2001:db8::1/64"), on(2, "2001:db8::10/128"),
+				on(1, "127.0.0.1/8"), on(2, "192.0.2.1/24"), our(2, "192.0.2.10/32"), our(2, "192.0.2.10/24"),
+				on(3, "192.0.2.10/24"), on(2, "2001:db8::1/64"), our(2, "2001:db8::10/128"), on(2, "2001:db8::10/64"),
 			},
-			plan: changes{remove: []assigned{on(2, "192.0.2.10/32"), on(2, "192.0.2.10/24"), on(2, "2001:db8::10/128")}},
+			plan: changes{remove: []assigned{our(2, "192.0.2.10/32"), our(2, "192.0.2.10/24"), our(2, "2001:db8::10/128")}},
 		},
 		"nothing to remove": {
 			want: []target{want(2, "192.0.2.10/24")},
@@ -88,18 +94,18 @@ func TestPlan(t *testing.T) {
 		},
 		"a network that another interface has gets no second route": {
 			want: []target{want(2, "192.0.2.10/24"), want(2, "2001:db8::10/64")},
-			have: []assigned{on(3, "192.0.2.1/24"), on(3, "2001:db8::1/64"), on(2, "192.0.2.10/24"), v6(flagNoDAD)},
+			have: []assigned{on(3, "192.0.2.1/24"), on(3, "2001:db8::1/64"), our(2, "192.0.2.10/24"), v6(flagNoDAD)},
 			hold: true,
 			plan: changes{all: []assigned{
-				{index: 2, prefix: prefix("192.0.2.10/24"), flags: flagNoPrefixRoute}, v6(flagNoDAD | flagNoPrefixRoute),
+				{index: 2, prefix: prefix("192.0.2.10/24"), flags: flagNoPrefixRoute, mark: protocol}, v6(flagNoDAD | flagNoPrefixRoute),
 			}},
 		},
 		"virtual addresses in one network all make its route": {
 			want: []target{want(2, "2001:db8::10/64"), want(2, "2001:db8::11/64"), want(2, "192.0.2.10/24"), want(3, "192.0.2.11/24")},
-			have: []assigned{v6(flagNoDAD), on(2, "2001:db8::11/64"), on(2, "192.0.2.10/24"), on(3, "192.0.2.11/24")},
+			have: []assigned{v6(flagNoDAD), our(2, "2001:db8::11/64"), our(2, "192.0.2.10/24"), our(3, "192.0.2.11/24")},
 			hold: true,
 			plan: changes{all: []assigned{
-				v6(flagNoDAD), {index: 2, prefix: prefix("2001:db8::11/64"), flags: flagNoDAD}, on(2, "192.0.2.10/24"), on(3, "192.0.2.11/24"),
+				v6(flagNoDAD), {index: 2, prefix: prefix("2001:db8::11/64"), flags: flagNoDAD, mark: protocol}, our(2, "192.0.2.10/24"), our(3, "192.0.2.11/24"),
 			}},
 		},
 		"IPv6 beside the host's own address leaves the host's route alone": {
@@ -111,7 +117,7 @@ func TestPlan(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.plan, plan(tt.want, tt.have, tt.hold, 0, virtualTo(tt.want)), compare); diff != "" {
+			if diff := cmp.Diff(tt.plan, plan(tt.want, tt.have, tt.hold, 0, virtualTo(tt.want), isOurs), compare); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
@@ -120,8 +126,8 @@ func TestPlan(t *testing.T) {
 
 func TestPlanCarriesAddressAttributes(t *testing.T) {
 	w := target{Address: Address{Prefix: prefix("192.0.2.10/24"), Scope: ScopeLink, Label: "eth0:vip"}, index: 2}
-	want := assigned{index: 2, prefix: w.Prefix, scope: ScopeLink, label: "eth0:vip", valid: 3 * time.Second}
-	got := plan([]target{w}, nil, true, 3*time.Second, virtualTo(nil))
+	want := assigned{index: 2, prefix: w.Prefix, scope: ScopeLink, label: "eth0:vip", valid: 3 * time.Second, mark: protocol}
+	got := plan([]target{w}, nil, true, 3*time.Second, virtualTo(nil), isOurs)
 	if diff := cmp.Diff([]assigned{want}, got.put, compare); diff != "" {
 		t.Errorf("put (-want +got):\n%s", diff)
 	}
@@ -140,8 +146,8 @@ func TestElsewhere(t *testing.T) {
 		err  string
 	}{
 		"own interface":      {want(2, "192.0.2.10/24"), on(2, "192.0.2.10/24"), ""},
-		"other interface":    {want(2, "192.0.2.10/24"), on(3, "192.0.2.10/32"), "vip: eth0: 192.0.2.10 is on eth1 already: address already in use"},
-		"IPv6 too":           {want(2, "2001:db8::1/64"), on(3, "2001:db8::1/64"), "vip: eth0: 2001:db8::1 is on eth1 already: address already in use"},
+		"other interface":    {want(2, "192.0.2.10/24"), on(3, "192.0.2.10/32"), `vip: eth0: 192.0.2.10 is on eth1 already, "ip addr del 192.0.2.10/32 dev eth1" removes it: address already in use`},
+		"IPv6 too":           {want(2, "2001:db8::1/64"), on(3, "2001:db8::1/64"), `vip: eth0: 2001:db8::1 is on eth1 already, "ip addr del 2001:db8::1/64 dev eth1" removes it: address already in use`},
 		"loopback":           {want(2, "192.0.2.10/24"), on(1, "192.0.2.10/32"), ""},
 		"link-local repeats": {want(2, "fe80::1/64"), on(3, "fe80::1/64"), ""},
 		"other address":      {want(2, "192.0.2.10/24"), on(3, "192.0.2.11/24"), ""},

@@ -52,16 +52,20 @@ func (m *Manager) resolve() (absent map[string]error, err error) {
 	return absent, errors.Join(errs...)
 }
 
-// targets says where the addresses belong, of those whose interface exists and
-// which are not the host's own.
-func (m *Manager) targets(addresses []Address) []target {
+// places says where the addresses belong, of those whose interface exists.
+func (m *Manager) places(addresses []Address) []target {
 	var out []target
 	for _, a := range addresses {
-		if l, ok := m.links[a.Interface]; ok && !m.owns(a.Prefix.Addr()) {
+		if l, ok := m.links[a.Interface]; ok {
 			out = append(out, target{Address: a, index: l.index})
 		}
 	}
 	return out
+}
+
+// targets returns those of the places whose address is not the host's own.
+func (m *Manager) targets(addresses []Address) []target {
+	return slices.DeleteFunc(m.places(addresses), func(t target) bool { return m.owns(t.Prefix.Addr()) })
 }
 
 // find returns an interface, and makes it if it is ours to make.
@@ -106,12 +110,12 @@ func (m *Manager) wanted() (changes, error) {
 		return changes{}, err
 	}
 	if !m.held {
-		if err := m.obstacle(have); err != nil {
+		if err := m.obstacle(m.cfg.Addresses, have); err != nil {
 			return changes{}, err
 		}
 	}
 	m.lacking = make(map[string]error)
-	return plan(m.targets(m.cfg.Addresses), have, true, m.cfg.Lease, m.ns.virtual), nil
+	return plan(m.targets(m.cfg.Addresses), have, true, m.cfg.Lease, m.ns.virtual, m.mine), nil
 }
 
 // protect sees to it that the host's own addresses survive the removal of
@@ -152,7 +156,7 @@ func (m *Manager) clear() ([]assigned, error) {
 // were.
 func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
 	have, err := m.look(false)
-	c := plan(m.targets(addresses), have, false, 0, m.ns.virtual)
+	c := plan(m.targets(addresses), have, false, 0, m.ns.virtual, m.mine)
 	errs := []error{err, m.protect(c.remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {
@@ -160,8 +164,11 @@ func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error
 		}
 	}
 	for _, a := range c.remove {
-		errs = append(errs, m.ns.kernel.remove(a))
-		m.forget(a.prefix.Addr())
+		err := m.ns.kernel.remove(a)
+		if err == nil {
+			m.ns.forget(a.index, a.prefix.Addr())
+		}
+		errs = append(errs, err)
 	}
 	for _, a := range orphans(c.remove, have) {
 		errs = append(errs, m.ns.kernel.removeNetwork(a))
@@ -260,12 +267,15 @@ func (m *Manager) reinstate() error {
 	if err != nil {
 		return err
 	}
+	if own := *m.own.Load(); len(own) > 0 && !m.cfg.Owner {
+		m.complain("addresses are another program's now: they stay when they are released", "addresses", own)
+	}
 	gone := slices.DeleteFunc(slices.Clone(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil })
 	if len(gone) > 0 {
 		m.complain("addresses had gone, putting them back", "addresses", prefixes(gone))
 		m.status.Reinstated += uint64(len(gone))
 	}
-	if err := m.add(c.put, m.renewed); err != nil {
+	if err := m.add(c.put, c.put, m.renewed); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(m.had(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {

@@ -65,7 +65,8 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 }
 
 // prepare returns the configuration as Reconfigure is to have it, and what is to
-// be probed for. It fails if a new address is on another interface.
+// be probed for. It fails if a new address is on another interface, or another
+// program's.
 func (m *Manager) prepare(next Config) (Config, []question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +94,7 @@ func (m *Manager) prepare(next Config) (Config, []question, error) {
 	}
 	have, err := m.ns.kernel.addresses()
 	if err == nil {
-		err = elsewhere(m.targets(fresh), have, m.linkByIndex)
+		err = m.obstacle(fresh, have)
 	}
 	if err != nil || next.Probe == 0 {
 		return next, nil, err

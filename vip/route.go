@@ -6,7 +6,7 @@ import (
 )
 
 // Route is a route that exists for as long as the addresses are held. It is
-// marked with routing protocol number 112 in the kernel; a route without that
+// marked with protocol number 112 in the kernel, as the addresses are; a route without that
 // mark is never touched.
 type Route struct {
 	// Destination is the network; 0.0.0.0/0 or ::/0 for a default route.
@@ -29,10 +29,6 @@ type Route struct {
 
 // mainTable is RT_TABLE_MAIN.
 const mainTable = 254
-
-// routeProtocol marks our routes (rtm_protocol), as their creator is to choose
-// freely above RTPROT_STATIC. It is VRRP's number among the IP protocols.
-const routeProtocol = 112
 
 // validate checks a route whose defaults are filled in.
 func (r Route) validate() error {

@@ -146,6 +146,7 @@ type Router struct {
 	Excluded       []Address
 	Routes         []Route
 	Accept         bool         // Accept_Mode (RFC 9568 §6.1): take in what is sent to the addresses
+	Takeover       bool         // what a killed Keepalived left is removed
 	VirtualMAC     bool         // the addresses are on a macvlan with the VRID's hardware address
 	XmitBase       bool         // with VirtualMAC: advertisements do not come from there
 	Macvlan        string       // its name; empty: Keepalived's

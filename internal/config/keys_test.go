@@ -155,7 +155,7 @@ func TestDecoded(t *testing.T) {
 			Notify:    []Notify{{[]string{"/etc/havip/notify.sh"}, nil}, {[]string{"/etc/havip/log.sh", "VI_1"}, nil}, {[]string{"/etc/havip/up.sh"}, []string{"master"}}}, NotifyUser: "nobody", NotifyFIFO: "/run/havip/notify", NotifyTimeout: 5 * time.Second,
 		}, {
 			Pos: at(77, 5), Name: "VI_6", Interface: "eth0", VRID: 51, Family: "ipv6", Priority: 100, Version: 3, Interval: 100 * time.Millisecond,
-			Preempt: true, PreemptDelay: 90 * time.Second, VirtualMAC: true, XmitBase: true, Macvlan: "vmac51", DownMultiplier: 3, TTL: 255, MaxTTL: 255, Checksum: "pseudo-header",
+			Preempt: true, PreemptDelay: 90 * time.Second, Takeover: true, VirtualMAC: true, XmitBase: true, Macvlan: "vmac51", DownMultiplier: 3, TTL: 255, MaxTTL: 255, Checksum: "pseudo-header",
 			Lease: AutoLease, Announce: Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0},
 			Addresses: []Address{virtual("fe80::51/64"), virtual("2001:db8::51/64")},
 			Auth: Auth{Type: "hmac", ActiveKey: 8, Mode: "permissive", Replay: "monotonic", Window: 10 * time.Second,

@@ -82,6 +82,7 @@ func vipConfig(c config.Router) vip.Config {
 		Announce:  vip.Schedule{Rounds: c.Announce.Rounds, Burst: c.Announce.Burst, Refresh: c.Announce.Refresh},
 		Probe:     c.Probe,
 		NoAccept:  !c.Accept,
+		Takeover:  c.Takeover,
 		Owner:     c.Priority == ownerPriority,
 	}
 	if c.VirtualMAC {

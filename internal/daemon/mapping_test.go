@@ -103,6 +103,7 @@ vrrp:
     probe: 50ms
     virtual_mac: true
     accept: false
+    takeover: true
     macvlan: vmac51
   - {name: b, interface: eth0, vrid: 52, addresses: [192.0.2.2], preempt_delay: 1s, virtual_mac: true}
   - {name: c, interface: eth0, vrid: 53, addresses: [192.0.2.3], priority: 255}
