@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -335,14 +336,48 @@ func TestNoAddresses(t *testing.T) {
 	checkVector(t, "21336400 0001 7acb 0000000000000000", a)
 }
 
-// RFC 9568 §7.1: the addresses may be compared, to log a difference.
-func TestConformance24ListMismatchAccepted(t *testing.T) {
-	for _, base := range []Advertisement{advV2, advV3, advV3IPv6} {
-		a := base
-		a.Addresses = a.Addresses[:1]
-		w := wireFor(t, configFor(t, base))
-		if got := accept(t, w, packetOf(t, a), clock); len(got.Addresses) != 1 || w.seen != seenAddresses {
-			t.Errorf("version %d: %v, observations %b, want one address and %b", a.Version, got.Addresses, w.seen, seenAddresses)
+// RFC 9568 §7.1: the addresses may be compared, to log a difference. RFC 3768
+// §7.1 has those dropped that are not the configured ones, but for priority 255:
+// here an address in common is enough, and no priority an excuse.
+func TestConformance24ListMismatch(t *testing.T) {
+	const same, dropped = observation(0), observation(0xff)
+	v4, v6 := "192.0.2.1 192.0.2.2 192.0.2.3", "fe80::1 2001:db8::1 2001:db8::2"
+	for _, test := range []struct {
+		name        string
+		ours, their string
+		want        observation
+	}{
+		{"the same", v4, v4, same},
+		{"another order", v4, "192.0.2.3 192.0.2.1 192.0.2.2", same},
+		{"one less", v4, "192.0.2.1 192.0.2.3", seenAddresses},
+		{"one more", v4, v4 + " 192.0.2.4", seenAddresses},
+		{"one in common, in another place", v4, "192.0.2.9 192.0.2.8 192.0.2.1", seenAddresses},
+		{"one twice instead of another", v4, "192.0.2.1 192.0.2.1 192.0.2.2", seenAddresses},
+		{"none in common", v4, "192.0.2.4 192.0.2.5 192.0.2.6", dropped},
+		{"IPv6, the same", v6, v6, same},
+		{"IPv6, another order", v6, "fe80::1 2001:db8::2 2001:db8::1", same},
+		{"IPv6, another link-local one", v6, "fe80::2 2001:db8::1 2001:db8::2", seenAddresses},
+		{"IPv6, only the link-local one in common", v6, "fe80::1 2001:db8::3", dropped},
+		{"IPv6, and they have no other", v6, "fe80::1", seenAddresses},
+		{"IPv6, and we have no other", "fe80::1", v6, seenAddresses},
+		{"IPv6, only link-local ones", "fe80::1 fe80::2", "fe80::3 fe80::2", seenAddresses},
+		{"IPv6, none in common", "fe80::1", "fe80::2", dropped},
+		{"IPv4 has no exception", "169.254.0.1 192.0.2.1", "169.254.0.1 192.0.2.2", seenAddresses},
+	} {
+		for _, a := range []Advertisement{advV2, advV3, advV3IPv6} {
+			if a.Source.Is6() != strings.Contains(test.ours, ":") {
+				continue
+			}
+			a.Addresses = addrs(strings.Fields(test.ours)...)
+			w := wireFor(t, configFor(t, a))
+			a.Addresses = addrs(strings.Fields(test.their)...)
+			for _, a.Priority = range []uint8{0, 100, 255} {
+				if test.want == dropped {
+					discard(t, w, packetOf(t, a), clock, DropAddresses)
+				} else if accept(t, w, packetOf(t, a), clock); w.seen != test.want {
+					t.Errorf("%s, version %d, priority %d: observations %b, want %b", test.name, a.Version, a.Priority, w.seen, test.want)
+				}
+			}
 		}
 	}
 }

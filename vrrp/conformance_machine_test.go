@@ -87,7 +87,8 @@ func TestConformance31PriorityZeroTakesOverAtSkew(t *testing.T) {
 
 // RFC 9568 §6.1, §6.4.2 (330): Active_Adver_Interval, Skew_Time and
 // Active_Down_Interval follow the accepted advertisement. RFC 3768 knows only
-// the configured interval.
+// the configured interval: what has another is discarded, unless it was the
+// configured one until a moment ago.
 func TestConformance32LearnedIntervalIsUsed(t *testing.T) {
 	r := backup(t, Config{Priority: 100})
 	r.hearInterval(time.Second, 20, 200, 5*time.Second, "")
@@ -110,10 +111,15 @@ func TestConformance32LearnedIntervalIsUsed(t *testing.T) {
 		r.hearInterval(at, 20, 200, 2*time.Second, fmt.Sprintf(steppedBy, 100))
 		r.wantDeadline(at + 6*time.Second + skewOf(100, 2*time.Second))
 	})
-	t.Run("version 2 uses its own", func(t *testing.T) {
-		r := backup(t, Config{Version: 2, Priority: 100})
-		r.hearInterval(time.Second, 20, 200, 5*time.Second, "")
-		r.wantDeadline(4*time.Second + skewOf(100, time.Second))
+	t.Run("version 2 while the others are still to be changed", func(t *testing.T) {
+		r := backup(t, Config{Version: 2, Priority: 100, Interval: 5 * time.Second})
+		r.hear(time.Second, 20, 200, "")
+		r.reconfigure(func(c *Config) { c.Interval = time.Second })
+		r.wantDeadline(16*time.Second + skewOf(100, time.Second))
+		r.hearInterval(6*time.Second, 20, 200, 5*time.Second, "")
+		r.wantDeadline(21*time.Second + skewOf(100, time.Second))
+		r.hear(7*time.Second, 20, 200, "")
+		r.wantDeadline(10*time.Second + skewOf(100, time.Second))
 	})
 }
 

@@ -59,6 +59,10 @@ const (
 	// DropOwner: another router advertises the addresses that this one owns
 	// and has, in version 2 (RFC 3768 §7.1).
 	DropOwner
+	// DropAddresses: no virtual address in common with this router's, whatever
+	// the priority. It is stricter than RFC 3768 §7.1, which has it for all but
+	// 255.
+	DropAddresses
 
 	numDropReasons // one more than the last reason
 )
@@ -86,6 +90,7 @@ var dropTexts = [numDropReasons]struct{ name, words string }{
 	DropIntervalZero:    {"interval_zero", "interval"},
 	DropLinkLocal:       {"link_local", "the first address is not link-local"},
 	DropOwner:           {"owner", "another router is Active, but this one owns the addresses"},
+	DropAddresses:       {"addresses", "another virtual router: no address in common"},
 }
 
 // String returns the reason as a short name for metrics, such as "checksum".
@@ -105,6 +110,7 @@ type DropError struct {
 	// flood of bad packets costs no allocation.
 	got, want uint64
 	detail    string
+	first     netip.Addr // of the addresses, with DropAddresses
 }
 
 // Error describes the discard in the words of a log line.
@@ -116,6 +122,8 @@ func (e *DropError) Error() string {
 	switch {
 	case e.detail != "":
 		words += e.detail
+	case e.first.IsValid():
+		words = fmt.Sprintf("%s, it has %d, the first is %v", words, e.got, e.first)
 	case e.got == e.want:
 	case e.Reason == DropChecksum:
 		words = fmt.Sprintf("%s %#04x, want %#04x", words, e.got, e.want)
@@ -133,4 +141,12 @@ func (e *DropError) Error() string {
 func (e *DropError) drop(r DropReason, got, want uint64) int {
 	e.Reason, e.got, e.want, e.detail = r, got, want, ""
 	return 0
+}
+
+// dropAddresses is drop for DropAddresses.
+func (e *DropError) dropAddresses(adv *Advertisement) {
+	e.drop(DropAddresses, uint64(len(adv.Addresses)), 0)
+	if len(adv.Addresses) > 0 {
+		e.first = adv.Addresses[0]
+	}
 }

@@ -64,7 +64,7 @@ func (m *Machine) change(to State, cause Cause) {
 	m.state = to
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
 	m.heard, m.rival, m.claimed = 0, 0, 0
-	m.challenged, m.challenges, m.doubt, m.lengthens = false, 0, 0, 0
+	m.challenged, m.challenges, m.doubt = false, 0, 0
 	m.resigned = m.resigned && to != Active
 	m.push(Action{Kind: Changed, Transition: t})
 }
@@ -273,13 +273,10 @@ func (m *Machine) hear(adv *Advertisement) {
 	m.heard, m.heardAt, m.heardInterval = adv.Priority, m.now, adv.Interval
 }
 
-// learn takes over the Active router's interval (RFC 9568 §6.4.2). Version 2
-// has only the configured one: others are discarded before (RFC 3768 §7.1).
-func (m *Machine) learn() {
-	if m.cfg.Version != 2 {
-		m.interval = m.heardInterval
-	}
-}
+// learn takes over the Active router's interval (RFC 9568 §6.4.2). In version 2
+// it is the configured one, or was until both routers are changed: others are
+// discarded before (RFC 3768 §7.1).
+func (m *Machine) learn() { m.interval = m.heardInterval }
 
 // receiveActive is the reception of RFC 9568 §6.4.3.
 func (m *Machine) receiveActive(adv *Advertisement) {

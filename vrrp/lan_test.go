@@ -84,6 +84,7 @@ type fakePort struct {
 	reads    int                // calls of ReadBatch
 	frozen   chan struct{}      // reads wait until it is closed
 	refuse   func(Packet) error // sending it fails
+	ignore   func(Packet) bool  // it does not arrive
 }
 
 var _ PacketConn = (*fakePort)(nil)
@@ -142,7 +143,7 @@ func (p *fakePort) WriteBatch(ps []Packet) (int, error) {
 		pkt.Header, pkt.Data = slices.Clone(pkt.Header), slices.Clone(pkt.Data)
 		for _, to := range p.lan.ports {
 			multicast := pkt.Destination == groupIPv4 || pkt.Destination == groupIPv6
-			if to != p && !to.out && !p.out && to.protocol == p.protocol && (multicast || to.addr == pkt.Destination) {
+			if to != p && !to.out && !p.out && to.protocol == p.protocol && (multicast || to.addr == pkt.Destination) && (to.ignore == nil || !to.ignore(pkt)) {
 				to.receive(pkt)
 			}
 		}

@@ -194,8 +194,12 @@ func (l *loop) receive(p *Packet, now time.Time) {
 		return
 	}
 	r.begin()
-	r.heard(&l.adv, now)
-	r.end(now, r.machine.Receive(now, &l.adv))
+	var actions []Action
+	if r.heeds(&l.adv, now) {
+		r.heard(&l.adv, now)
+		actions = r.machine.Receive(now, &l.adv)
+	}
+	r.end(now, actions)
 }
 
 // tick runs the machines that are due, and those that a group has moved.

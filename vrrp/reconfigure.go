@@ -73,7 +73,7 @@ func (r *Router) Reconfigure(cfg Config) error {
 		return fmt.Errorf("vrrp: %s: %w", r.name, err)
 	}
 	r.cfg = cfg // the wire's, too
-	r.wire.configure()
+	r.wire.succeed(&before, time.Now())
 	if len(cfg.Peers) > 0 {
 		r.status.peers = slices.DeleteFunc(r.status.peers, func(p Peer) bool {
 			return !slices.Contains(cfg.Peers, p.Address.WithZone(""))
@@ -86,7 +86,26 @@ func (r *Router) Reconfigure(cfg Config) error {
 		r.conn.refresh()
 	}
 	r.useLocked(func(now time.Time) []Action { return r.machine.reconfigure(now, cfg) })
+	r.meet()
+	r.warnOfChange(&before)
 	return nil
+}
+
+// warnOfChange says what makes others take over until they are changed, too.
+// conn.mu is held.
+func (r *Router) warnOfChange(before *Config) {
+	was, are := before.Addresses, r.cfg.Addresses
+	r.wire.theirs.sort(was)
+	if !r.wire.ours.shares(&r.wire.theirs) {
+		r.note(func() {
+			r.log.Warn("no address is the same as before: until the other routers have the new ones, too, they hold the old ones and this one the new ones", "was", was, "are", are)
+		})
+	}
+	if from, to := before.Interval, r.cfg.Interval; from != to && r.cfg.Version == 2 {
+		r.note(func() {
+			r.log.Warn("another interval: until the other routers have it, too, they do not hear this one and hold the addresses as well", "was", from, "is", to)
+		})
+	}
 }
 
 // succeeds validates c and tells whether a running router that has before can

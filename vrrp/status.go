@@ -101,8 +101,16 @@ type status struct {
 	peers    []Peer // the latest first
 	drop     DropError
 	dropAt   time.Time // zero: none
-	noted    [numSubjects]time.Time
-	unnoted  [numSubjects]uint64 // since noted
+	noted    [numSubjects]limit
+	// strangers are the senders of what was discarded with DropAddresses or
+	// DropCount.
+	strangers []stranger
+}
+
+// limit bounds how often a line about one thing is written to the log.
+type limit struct {
+	last  time.Time // when one was
+	times uint64    // that the thing came up since
 }
 
 // subjects of rate-limited log lines: first the drop reasons, then these.
@@ -232,6 +240,10 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 		return
 	}
 	r.status.drop, r.status.dropAt = *err, now // err is reused
+	if err.Reason == DropAddresses || err.Reason == DropCount {
+		r.discardedStranger(err, now)
+		return
+	}
 	if n, ok := r.mayNote(int(err.Reason), now); ok {
 		drop := *err
 		r.note(func() { r.log.Warn("discarded", "err", &drop, "times", n) })
@@ -250,12 +262,15 @@ func (r *Router) sendFailed(err error, now time.Time) {
 // mayNote tells whether it is time for a log line about a subject, and how
 // often it has come up since the last one.
 func (r *Router) mayNote(subject int, now time.Time) (times uint64, ok bool) {
-	s := &r.status
-	s.unnoted[subject]++
-	if last := s.noted[subject]; !last.IsZero() && now.Sub(last) < noteInterval {
+	return r.status.noted[subject].allow(now)
+}
+
+func (l *limit) allow(now time.Time) (times uint64, ok bool) {
+	l.times++
+	if !l.last.IsZero() && now.Sub(l.last) < noteInterval {
 		return 0, false
 	}
-	times, s.unnoted[subject], s.noted[subject] = s.unnoted[subject], 0, now
+	times, l.times, l.last = l.times, 0, now
 	return times, true
 }
 

@@ -99,8 +99,10 @@ func TestForeignSender(t *testing.T) {
 			func(c Counters) uint64 { return c.Dropped[DropInterval] }},
 		{"version 3 interval", Config{}, Config{Interval: 2 * time.Second, Priority: 100}, "another interval",
 			func(c Counters) uint64 { return c.Mismatched }},
-		{"addresses", Config{}, Config{Addresses: addrs("192.0.2.251"), Priority: 100}, "other virtual addresses",
+		{"addresses", Config{}, Config{Addresses: addrs("192.0.2.251", "192.0.2.250"), Priority: 100}, "other virtual addresses",
 			func(c Counters) uint64 { return c.Mismatched }},
+		{"none of the addresses", Config{}, Config{Addresses: addrs("192.0.2.251", "192.0.2.252")}, "no address in common, it has 2, the first is 192.0.2.251",
+			func(c Counters) uint64 { return c.Dropped[DropAddresses] }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -16,7 +16,7 @@ const (
 	// seenInterval: version 3 with an interval that is not the configured
 	// one. It is learned (RFC 9568 §7.1).
 	seenInterval observation = 1 << iota
-	// seenAddresses: the addresses are not the configured ones in their order.
+	// seenAddresses: the addresses are not the configured ones, in any order.
 	seenAddresses
 	// seenMessageChecksum: version 3 over IPv4 with ChecksumMessage.
 	seenMessageChecksum
@@ -27,6 +27,9 @@ const (
 	seenUnsigned
 	// seenClockSkew: the sender's clock is off by more than half the window.
 	seenClockSkew
+	// seenFormer: an address in common with the former ones, and none with those
+	// that are configured now.
+	seenFormer
 )
 
 // wire turns one virtual router's advertisements into bytes and back, with all
@@ -40,6 +43,9 @@ type wire struct {
 	own netip.Addr
 	// seen holds the observations of the last accepted parse.
 	seen observation
+
+	ours, theirs addressList // what is configured, and scratch space
+	formers      []former
 
 	out  Advertisement // what is sent, but for priority and addresses
 	ah   *authHeader   // with AuthAH
@@ -61,6 +67,7 @@ func newWire(cfg *Config) (*wire, error) {
 func (w *wire) configure() {
 	a, ah, hmac := &w.cfg.Auth, w.ah, w.hmac
 	w.ah, w.hmac = nil, nil
+	w.ours.sort(w.cfg.Addresses)
 	w.out = Advertisement{
 		Version:   w.cfg.Version,
 		VRID:      w.cfg.VRID,
@@ -230,21 +237,27 @@ func (w *wire) open(adv *Advertisement, p *Packet, now time.Time) {
 		}
 	}
 	n := adv.decode(data, p.Source, p.Destination, d)
-	own, theirs := len(w.cfg.Addresses), len(adv.Addresses)
 	switch {
 	case n == 0:
-	case (own == 0) != (theirs == 0):
-		// Only routers without addresses are about the same thing.
-		d.drop(DropCount, uint64(theirs), uint64(min(own, 1)))
 	case adv.Version != w.cfg.Version:
 		d.drop(DropVersion, uint64(adv.Version), uint64(w.cfg.Version))
 	case adv.VRID != w.cfg.VRID:
 		d.drop(DropVRID, uint64(adv.VRID), uint64(w.cfg.VRID))
 	default:
 		w.authenticate(adv, data[:n], data[n:], now)
-		if d.Reason == 0 && adv.Version == 2 && adv.Interval != w.cfg.Interval {
-			d.drop(DropInterval, uint64(adv.Interval/time.Second), uint64(w.cfg.Interval/time.Second))
+		if d.Reason == 0 {
+			w.checkAddresses(adv, now)
 		}
+		if d.Reason == 0 && adv.Version == 2 {
+			w.checkInterval(adv, now)
+		}
+	}
+}
+
+// checkInterval is for version 2, where an interval is not learned.
+func (w *wire) checkInterval(adv *Advertisement, now time.Time) {
+	if adv.Interval != w.cfg.Interval && !w.formerly(now, func(f *former) bool { return f.interval == adv.Interval }) {
+		w.drop.drop(DropInterval, uint64(adv.Interval/time.Second), uint64(w.cfg.Interval/time.Second))
 	}
 }
 
@@ -278,9 +291,6 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 func (w *wire) observe(adv *Advertisement) {
 	if adv.Interval != w.cfg.Interval {
 		w.seen |= seenInterval
-	}
-	if !slices.Equal(adv.Addresses, w.cfg.Addresses) {
-		w.seen |= seenAddresses
 	}
 	switch adv.Checksum {
 	case ChecksumMessage:

@@ -1,0 +1,163 @@
+package vrrp
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// formerTime is for how long what a router was configured with before counts as
+// its own, too: routers are changed one after the other, and those that are still
+// to be changed send what all of them had.
+const formerTime = 10 * time.Minute
+
+// addressList is a virtual router's addresses, in a form to compare with others.
+type addressList struct {
+	sorted []netip.Addr
+	// local: nothing but link-local IPv6 addresses.
+	local bool
+}
+
+// sort makes l the addresses, and reuses what it has.
+func (l *addressList) sort(addresses []netip.Addr) {
+	l.sorted = append(l.sorted[:0], addresses...)
+	slices.SortFunc(l.sorted, netip.Addr.Compare)
+	l.local = !slices.ContainsFunc(l.sorted, func(a netip.Addr) bool { return !isLocal(a) })
+}
+
+// shares tells whether two lists are of one virtual router: they have an address
+// in common, or are both empty. Many pairs have the same link-local IPv6 address.
+// It only counts for a router that has no other.
+func (l *addressList) shares(other *addressList) bool {
+	if len(l.sorted) == 0 {
+		return len(other.sorted) == 0
+	}
+	local := l.local || other.local
+	return slices.ContainsFunc(other.sorted, func(a netip.Addr) bool {
+		_, found := slices.BinarySearchFunc(l.sorted, a, netip.Addr.Compare)
+		return found && (local || !isLocal(a))
+	})
+}
+
+func isLocal(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
+// former is what a wire was configured with before.
+type former struct {
+	addresses addressList
+	interval  time.Duration
+	until     time.Time // when it ceases to count
+}
+
+// succeed goes on with the Config, which has been changed since it was before.
+// What it was counts for some time yet.
+func (w *wire) succeed(before *Config, now time.Time) {
+	w.formers = slices.DeleteFunc(w.formers, func(f former) bool { return !now.Before(f.until) })
+	f := former{interval: before.Interval, until: now.Add(formerTime)}
+	f.addresses.sort(before.Addresses)
+	w.formers = append(w.formers, f)
+	w.configure()
+}
+
+// formerly tells whether something was so before, and still counts.
+func (w *wire) formerly(now time.Time, was func(*former) bool) bool {
+	return slices.ContainsFunc(w.formers, func(f former) bool { return now.Before(f.until) && was(&f) })
+}
+
+// checkAddresses drops adv if it shares no address with the router: another
+// virtual router has the same VRID by mistake, and heeding it would leave the
+// addresses to nobody. RFC 3768 §7.1 excepts the owner; here no priority is an
+// excuse. Routers that have none are about the same thing, whatever that is.
+func (w *wire) checkAddresses(adv *Advertisement, now time.Time) {
+	if slices.Equal(adv.Addresses, w.cfg.Addresses) {
+		return
+	}
+	w.theirs.sort(adv.Addresses)
+	switch {
+	case slices.Equal(w.theirs.sorted, w.ours.sorted):
+		// Another order is no difference.
+	case w.ours.shares(&w.theirs):
+		w.seen |= seenAddresses
+	case w.formerly(now, func(f *former) bool { return f.addresses.shares(&w.theirs) }):
+		w.seen |= seenAddresses | seenFormer
+	case len(adv.Addresses) == 0, len(w.cfg.Addresses) == 0:
+		w.drop.drop(DropCount, uint64(len(adv.Addresses)), uint64(min(len(w.cfg.Addresses), 1)))
+	default:
+		w.drop.dropAddresses(adv)
+	}
+}
+
+// maxStrangers bounds what others can make a router remember.
+const maxStrangers = 8
+
+// stranger is a sender that shares no address with this router.
+type stranger struct {
+	adv   Advertisement // its last one
+	at    time.Time     // when that was
+	noted limit
+}
+
+// remember takes note of a stranger, and returns nil if there are too many.
+func (s *status) stranger(adv *Advertisement, now time.Time) *stranger {
+	i := slices.IndexFunc(s.strangers, func(o stranger) bool { return o.adv.Source == adv.Source })
+	if i < 0 && len(s.strangers) < maxStrangers {
+		s.strangers = append(s.strangers, stranger{})
+		i = len(s.strangers) - 1
+	}
+	if i < 0 {
+		i = slices.IndexFunc(s.strangers, func(o stranger) bool { return now.Sub(o.at) >= noteInterval })
+		if i < 0 {
+			return nil
+		}
+		s.strangers[i].noted = limit{}
+	}
+	o := &s.strangers[i]
+	own := append(o.adv.Addresses[:0], adv.Addresses...)
+	o.adv, o.at = *adv, now
+	o.adv.Addresses = own
+	return o
+}
+
+// discardedStranger reports what was discarded with DropAddresses or DropCount:
+// each sender by itself, as there may be another one every time.
+func (r *Router) discardedStranger(err *DropError, now time.Time) {
+	adv := &r.loop.adv
+	noted := &r.status.noted[err.Reason]
+	if s := r.status.stranger(adv, now); s != nil {
+		noted = &s.noted
+	}
+	if n, ok := noted.allow(now); ok {
+		drop, got, want, priority := *err, slices.Clone(adv.Addresses), r.cfg.Addresses, adv.Priority
+		r.note(func() {
+			r.log.Warn("discarded", "err", &drop, "priority", priority, "addresses", got, "want", want, "times", n)
+		})
+	}
+}
+
+// heeds tells whether the machine may hear an advertisement that was accepted.
+// One that shares only a former address is from a router that is still to be
+// changed. A Backup follows it, so that the change makes no difference. But an
+// Active router does not step down for it: nobody would have the new addresses.
+func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
+	if r.wire.seen&seenFormer == 0 || r.machine.State() != Active {
+		return true
+	}
+	r.wire.drop.dropAddresses(adv)
+	r.discarded(&r.wire.drop, now)
+	return false
+}
+
+// meet lets the machine hear the strangers that have become none: those that
+// have got the addresses earlier than this router, and hold them. conn.mu is
+// held.
+func (r *Router) meet() {
+	now := time.Now()
+	for i := range r.status.strangers {
+		s := &r.status.strangers[i]
+		r.wire.theirs.sort(s.adv.Addresses)
+		patience := time.Duration(r.cfg.DownMultiplier+1) * s.adv.Interval
+		if s.adv.Priority == 0 || now.Sub(s.at) > patience || !r.wire.ours.shares(&r.wire.theirs) {
+			continue
+		}
+		r.useLocked(func(now time.Time) []Action { return r.machine.Receive(now, &s.adv) })
+	}
+}
