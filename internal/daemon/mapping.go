@@ -91,9 +91,13 @@ func vipConfig(c config.Router) vip.Config {
 	if c.Lease == config.AutoLease {
 		vc.Lease = vip.LeaseFor(c.Interval, c.DownMultiplier)
 	}
-	// A host without the other family can serve in the router's own all the same.
-	optional := func(p netip.Prefix) bool { return p.Addr().Is6() != c.Addresses[0].Addr().Is6() }
-	for _, a := range slices.Concat(c.Addresses, c.Excluded) {
+	// A host without the other family can serve in the router's own all the same,
+	// if there is something to serve.
+	all := slices.Concat(c.Addresses, c.Excluded)
+	own := func(p netip.Prefix) bool { return p.Addr().Is6() == c.IPv6() }
+	serves := slices.ContainsFunc(all, func(a config.Address) bool { return own(a.Prefix) })
+	optional := func(p netip.Prefix) bool { return serves && !own(p) }
+	for _, a := range all {
 		vc.Addresses = append(vc.Addresses, vip.Address{
 			Prefix: a.Prefix, Interface: a.Interface, Label: a.Label, Scope: scopes[a.Scope], Optional: optional(a.Prefix),
 		})

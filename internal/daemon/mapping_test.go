@@ -8,6 +8,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,6 +82,41 @@ func alter(t *testing.T, name string, v reflect.Value) {
 		return
 	}
 	v.Set(reflect.ValueOf(to))
+}
+
+// TestOptionalAddresses: a host that has only the router's own family serves in
+// it, and none serves with nothing.
+func TestOptionalAddresses(t *testing.T) {
+	for keys, want := range map[string]string{
+		`addresses: [192.0.2.1], excluded: [192.0.2.2, "2001:db8::1"]`:                     "192.0.2.1/32 192.0.2.2/32 2001:db8::1/128?",
+		`addresses: ["fe80::1"], excluded: [192.0.2.2], routes: [{to: 0.0.0.0/0}]`:         "fe80::1/128 192.0.2.2/32? 0.0.0.0/0?",
+		`excluded: ["2001:db8::1"], routes: [{to: "::/0"}]`:                                "2001:db8::1/128 ::/0",
+		`excluded: [192.0.2.2, "2001:db8::1"], family: ipv6, routes: [{to: 192.0.2.0/24}]`: "192.0.2.2/32? 2001:db8::1/128 192.0.2.0/24?",
+		`notify: [/bin/true], virtual_mac: true`:                                           "",
+	} {
+		cfg, err := config.Parse("f.yaml", []byte("vrrp: [{name: a, interface: eth0, vrid: 51, "+keys+"}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		note := func(p netip.Prefix, optional bool) {
+			s := p.String()
+			if optional {
+				s += "?"
+			}
+			got = append(got, s)
+		}
+		vc := vipConfig(cfg.VRRP[0])
+		for _, a := range vc.Addresses {
+			note(a.Prefix, a.Optional)
+		}
+		for _, r := range vc.Routes {
+			note(r.Destination, r.Optional)
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("%s: %s, want %s", keys, got, want)
+		}
+	}
 }
 
 // TestEveryOptionIsReachable: no option of a virtual router, of its addresses or
