@@ -85,11 +85,11 @@ type Config struct {
 	// removed what was left, and adds nothing until Acquire is called again:
 	// the election must be held anew. It is called from Run's goroutine.
 	OnLost func(reason error)
-	// OnRemovals, if set, is told what RemovalRequests returns whenever that has
+	// OnRemovals, if set, is told what Removals returns whenever that has
 	// changed, before anything is added that only the new ones would remove: an
 	// interface was made anew, an address is new. It must not call the Manager,
 	// and return soon.
-	OnRemovals func(requests [][]byte)
+	OnRemovals func(Removals)
 	// Probe, if not 0, makes Acquire ask the link first whether another host has
 	// the addresses, in the manner of RFC 5227 §2.1.1 and RFC 4862 §5.4, and
 	// fail with ErrInUse if one still answers in the second half of this time,

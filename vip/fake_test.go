@@ -200,7 +200,8 @@ func (k *fakeKernel) removeLink(index int) error {
 	return nil
 }
 
-func (k *fakeKernel) setDown(int) []byte { return []byte("set down") }
+func (k *fakeKernel) filterRemoval(name string) []byte { return []byte("accept for " + name) }
+func (k *fakeKernel) setDown(int) []byte               { return []byte("set down") }
 
 func (k *fakeKernel) setting4(index, setting int, value uint32) []byte {
 	return fmt.Appendf(nil, "set %d of %d to %d", setting, index, value)

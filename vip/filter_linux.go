@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,6 +39,23 @@ func (k *linuxKernel) sweep(addrs []netip.Addr) error {
 		return errNoFilter
 	}
 	return k.packets.sweep(addrs)
+}
+
+// filterRemoval returns a transaction of its own, which fails as a whole where
+// there is no such table.
+func (k *linuxKernel) filterRemoval(name string) []byte {
+	const toTables = unix.NFNL_SUBSYS_NFTABLES << 8 // in network byte order
+	batch := func(typ int) []byte {
+		return request(typ, []nl.NetlinkRequestData{&nl.Nfgenmsg{ResId: nl.Swap16(unix.NFNL_SUBSYS_NFTABLES)}})
+	}
+	table := filterTable(name)
+	return slices.Concat(
+		batch(unix.NFNL_MSG_BATCH_BEGIN),
+		request(toTables|unix.NFT_MSG_DELTABLE, []nl.NetlinkRequestData{
+			&nl.Nfgenmsg{NfgenFamily: byte(table.Family)},
+			nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table.Name)),
+		}),
+		batch(unix.NFNL_MSG_BATCH_END))
 }
 
 // openFilter opens a filter in the network namespace of the calling thread.

@@ -50,7 +50,7 @@ func TestNetnsHostAddressStays(t *testing.T) {
 				if err := m.Release(t.Context()); err != nil {
 					t.Error(err)
 				}
-				for _, r := range m.RemovalRequests() { // what a guard would do
+				for _, r := range m.Removals().Requests { // what a guard would do
 					sendRequest(t, h, r)
 				}
 				same := func(when string) {

@@ -167,7 +167,7 @@ func TestMacvlanInUse(t *testing.T) {
 		defer ns.Close()
 		m, stop := startIn(t, Config{Addresses: addrs(t, "192.0.2.10/24"), VirtualMAC: mac, Namespace: ns})
 		wantFault(t, m, true)
-		for _, r := range m.RemovalRequests() {
+		for _, r := range m.Removals().Requests {
 			if s := string(r); s == "set down" || s == "remove 192.0.2.10/24" {
 				t.Errorf("a guard would %s", r)
 			}

@@ -270,7 +270,8 @@ func TestOnRemovals(t *testing.T) {
 		k := newFakeKernel()
 		var told []string
 		tells := 0
-		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), OnRemovals: func(requests [][]byte) {
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), OnRemovals: func(r Removals) {
+			requests := slices.Concat(r.Requests, r.Settings)
 			told = nil
 			tells++
 			for _, r := range requests {

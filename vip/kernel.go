@@ -33,6 +33,8 @@ type kernel interface {
 	// routeRemoval that for a route.
 	removal(a assigned) []byte
 	routeRemoval(r Route, index int) []byte
+	// filterRemoval returns the netfilter messages that undo filter.
+	filterRemoval(name string) []byte
 	// setDown returns the one that sets an interface down, and setting4 the one
 	// that configure4 makes.
 	setDown(index int) []byte

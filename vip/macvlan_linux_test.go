@@ -340,7 +340,7 @@ func TestNetnsSettingsArePutBack(t *testing.T) {
 	var requests [][]byte
 	m := newIn(t, h, Config{
 		Addresses: append(addrs(t, vip4+"/24", vip6+"/64"), onEth0...), VirtualMAC: VirtualMAC(51, false),
-		OnRemovals: func(r [][]byte) { requests = r },
+		OnRemovals: func(r Removals) { requests = slices.Concat(r.Requests, r.Settings) },
 	})
 	mustAcquire(t, m)
 	if slices.Equal(settings(), before) {

@@ -40,7 +40,7 @@ type Manager struct {
 	links      map[string]link // as last seen
 	raised     []settingKey
 	undo       []func()
-	told       [][]byte  // what OnRemovals was told last
+	told       *Removals // what OnRemovals was told last; nil: nothing
 	occupied   bool      // our macvlan has an address that is not ours
 	held       bool      // the desired state
 	accepts    bool      // there is no filter
@@ -261,12 +261,29 @@ func (m *Manager) Status() Status {
 	return s
 }
 
-// RemovalRequests returns netlink requests for a process that is to clean up on
-// behalf of this one: see package guard. They remove the routes and the addresses
-// and set a macvlan down, if these are there, and put settings of interfaces
-// back. They name interfaces by the index that these have now, so they go out of
-// date: see [Config.OnRemovals].
-func (m *Manager) RemovalRequests() [][]byte {
+// Removals are netlink messages for a process that is to clean up on behalf of
+// this one: see package guard. They name interfaces by the index that these have
+// now, so they go out of date: see [Config.OnRemovals].
+type Removals struct {
+	// Requests (NETLINK_ROUTE) remove the routes and the addresses and set a
+	// macvlan down, if these are there.
+	Requests [][]byte
+	// Filters (NETLINK_NETFILTER) remove what drops packets for the addresses.
+	Filters [][]byte
+	// Settings (NETLINK_ROUTE) put settings of interfaces back: after the
+	// Requests of all Managers, which rely on them.
+	Settings [][]byte
+}
+
+// equal reports whether both do the same.
+func (r Removals) equal(o Removals) bool {
+	return slices.EqualFunc(r.Requests, o.Requests, bytes.Equal) &&
+		slices.EqualFunc(r.Filters, o.Filters, bytes.Equal) &&
+		slices.EqualFunc(r.Settings, o.Settings, bytes.Equal)
+}
+
+// Removals returns what would clean up now.
+func (m *Manager) Removals() Removals {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.removals()
@@ -277,28 +294,30 @@ func (m *Manager) tellRemovals() {
 	if m.cfg.OnRemovals == nil {
 		return
 	}
-	if now := m.removals(); !slices.EqualFunc(now, m.told, bytes.Equal) {
-		m.told = now
+	if now := m.removals(); m.told == nil || !now.equal(*m.told) {
+		m.told = &now
 		m.cfg.OnRemovals(now)
 	}
 }
 
-func (m *Manager) removals() [][]byte {
-	var out [][]byte
+func (m *Manager) removals() (out Removals) {
 	for _, r := range m.allRoutes() {
 		if l, ok := m.links[r.Interface]; ok {
-			out = append(out, m.ns.kernel.routeRemoval(r, l.index))
+			out.Requests = append(out.Requests, m.ns.kernel.routeRemoval(r, l.index))
 		}
 	}
 	for _, t := range m.targets(m.allAddresses()) {
-		out = append(out, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
+		out.Requests = append(out.Requests, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
 	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil && !m.occupied {
-		out = append(out, m.ns.kernel.setDown(l.index))
+		out.Requests = append(out.Requests, m.ns.kernel.setDown(l.index))
+	}
+	if m.cfg.NoAccept {
+		out.Filters = [][]byte{m.ns.kernel.filterRemoval(m.cfg.Name)}
 	}
 	for _, key := range m.raised {
 		if before, ok := m.ns.before(key); ok {
-			out = append(out, m.ns.kernel.setting4(key.index, key.setting, before))
+			out.Settings = append(out.Settings, m.ns.kernel.setting4(key.index, key.setting, before))
 		}
 	}
 	return out

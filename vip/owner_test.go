@@ -26,7 +26,7 @@ func TestOwner(t *testing.T) {
 				})
 				removes := func(want string) {
 					t.Helper()
-					if got := removed(m.RemovalRequests()); got != want {
+					if got := removed(m.Removals().Requests); got != want {
 						t.Errorf("to be removed on the Manager's behalf: %q, want %q", got, want)
 					}
 				}

@@ -52,7 +52,8 @@ func TestReconfigureFailsWhole(t *testing.T) {
 				m := start(t, k, Config{
 					Addresses: addrs(t, "192.0.2.10/24", "192.0.2.11/24"), Lease: time.Minute,
 					Routes: []Route{{Destination: prefix("10.8.0.0/16"), Interface: "eth0"}},
-					OnRemovals: func(requests [][]byte) {
+					OnRemovals: func(r Removals) {
+						requests := r.Requests
 						will = nil
 						for _, r := range requests {
 							will = append(will, string(r))
@@ -117,7 +118,7 @@ func TestReconfigureRemovesAgain(t *testing.T) {
 			t.Error(err)
 		}
 		inWill := func() bool {
-			return slices.ContainsFunc(m.RemovalRequests(), func(r []byte) bool { return string(r) == "remove 192.0.2.11/24" })
+			return slices.ContainsFunc(m.Removals().Requests, func(r []byte) bool { return string(r) == "remove 192.0.2.11/24" })
 		}
 		time.Sleep(10 * time.Second)
 		if !k.has("192.0.2.11") || !inWill() {

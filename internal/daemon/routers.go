@@ -38,7 +38,7 @@ func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logge
 // vipConfig is the Manager's, with what it calls.
 func (r *router) vipConfig(cfg config.Router) vip.Config {
 	vc := vipConfig(cfg)
-	vc.OnRemovals = r.handler.removals
+	vc.OnRemovals = r.handler.remove
 	vc.Entitled = func() bool { return r.router.Entitled() }
 	return vc
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
 )
@@ -30,7 +31,7 @@ type testament struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	requests [][]byte // remove what may be there
+	removals vip.Removals // of what may be there
 	active   bool
 	ended    bool
 	again    *time.Timer // while active
@@ -74,12 +75,12 @@ func (t *testament) setActive(active bool) {
 	t.write()
 }
 
-// removals is the Manager's OnRemovals. The requests stay in the will, also that
-// of a Backup, until end: they do nothing where there is nothing to be removed.
-func (t *testament) removals(requests [][]byte) {
+// remove is the Manager's OnRemovals. The removals stay in the will, also that of
+// a Backup, until end: they do nothing where there is nothing to be removed.
+func (t *testament) remove(r vip.Removals) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.requests = requests
+	t.removals = r
 	t.write()
 }
 
@@ -94,7 +95,7 @@ func (t *testament) refresh() {
 func (t *testament) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.active, t.requests = false, nil
+	t.active, t.removals = false, vip.Removals{}
 	t.write()
 	t.ended = true
 }
@@ -107,7 +108,7 @@ func (t *testament) write() {
 	if t.again != nil {
 		t.again.Stop()
 	}
-	w := guard.Will{Requests: t.requests}
+	w := guard.Will{Requests: t.removals.Requests, Filters: t.removals.Filters, Settings: t.removals.Settings}
 	if t.active {
 		var validFor time.Duration
 		w.Packets, validFor = t.farewell()

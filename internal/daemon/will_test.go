@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
 )
@@ -58,6 +60,9 @@ func (s *scene) Set(_ string, w guard.Will) error {
 	for _, r := range w.Requests {
 		words = append(words, string(r))
 	}
+	for _, r := range slices.Concat(w.Filters, w.Settings) {
+		words = append(words, string(r))
+	}
 	for _, p := range w.Packets {
 		if p.Header != nil {
 			words = append(words, "with a header")
@@ -85,15 +90,19 @@ func TestTestament(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{expires: time.Hour}
 		w := &testament{name: "VI_1", log: slog.New(slog.DiscardHandler)}
-		w.removals([][]byte{[]byte("early")}) // before there is a guard
+		w.remove(vip.Removals{Requests: [][]byte{[]byte("early")}}) // before there is a guard
 		w.Handler, w.guard, w.router = s, s, s
 		s.want(t)
-		w.removals([][]byte{[]byte("remove a")})
+		w.remove(vip.Removals{
+			Requests: [][]byte{[]byte("remove a")}, Filters: [][]byte{[]byte("accept")}, Settings: [][]byte{[]byte("set")},
+		})
+		s.want(t, "will: remove a, accept, set")
+		w.remove(vip.Removals{Requests: [][]byte{[]byte("remove a")}})
 		s.want(t, "will: remove a")
 
 		w.Acquire(t.Context())
 		s.want(t, "will: remove a, bye", "acquire")
-		w.removals([][]byte{[]byte("remove a"), []byte("remove b")})
+		w.remove(vip.Removals{Requests: [][]byte{[]byte("remove a"), []byte("remove b")}})
 		s.want(t, "will: remove a, remove b, bye")
 		time.Sleep(rewrite)
 		synctest.Wait()
@@ -110,7 +119,7 @@ func TestTestament(t *testing.T) {
 		s.want(t, "will: remove a, remove b", "release")
 		w.end()
 		s.want(t, "will: ")
-		w.removals([][]byte{[]byte("late")})
+		w.remove(vip.Removals{Requests: [][]byte{[]byte("late")}})
 		w.refresh()
 		s.want(t)
 	})

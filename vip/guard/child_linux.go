@@ -49,7 +49,7 @@ func guard() error {
 			if quiet {
 				return nil
 			}
-			return execute(socketNetlink, socketIPv4, socketIPv6).report()
+			return execute(socketNetlink, socketIPv4, socketIPv6, socketNetfilter, socketSettings).report()
 		case <-died:
 			if !threadEnded(os.Getenv(marker)) {
 				continue // someone else's signal
@@ -58,7 +58,7 @@ func guard() error {
 			// What a dying thread was doing in the kernel just then, such as
 			// adding an address, is finished now.
 			<-end
-			again := execute(socketNetlink)
+			again := execute(socketNetlink, socketNetfilter, socketSettings)
 			return errors.Join(first.report(), again.report())
 		}
 	}
@@ -134,7 +134,7 @@ func execute(order ...socket) (d deed) {
 // report says what was done, and returns what was not.
 func (d deed) report() error {
 	fmt.Fprintf(os.Stderr, "guard: the process that this one guards has ended: %d netlink requests and %d packets sent within %v\n",
-		d.count[socketNetlink], d.count[socketIPv4]+d.count[socketIPv6], d.took.Round(10*time.Microsecond))
+		d.count[socketNetlink]+d.count[socketNetfilter]+d.count[socketSettings], d.count[socketIPv4]+d.count[socketIPv6], d.took.Round(10*time.Microsecond))
 	return errors.Join(d.errs...)
 }
 
@@ -167,7 +167,7 @@ func (s shot) send() error {
 	var to unix.Sockaddr
 	var oob []byte
 	switch s.socket {
-	case socketNetlink:
+	case socketNetlink, socketNetfilter, socketSettings:
 		// The kernel carries a request out before sendto returns.
 		to = &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	case socketIPv4:

@@ -18,7 +18,8 @@
 //		g, err := guard.Start(nil)
 //		go g.Run(ctx)
 //		...
-//		g.Set("router 51", guard.Will{Requests: manager.RemovalRequests(), Packets: packets})
+//		r := manager.Removals()
+//		g.Set("router 51", guard.Will{Requests: r.Requests, Packets: packets, Filters: r.Filters, Settings: r.Settings})
 //
 // What there is to be removed changes with the interfaces: Config.OnRemovals of
 // package vip tells when to set the will anew.

@@ -108,8 +108,13 @@ func (s socket) open() (int, error) {
 	var fd int
 	var err error
 	switch s {
-	case socketNetlink:
+	case socketNetlink, socketSettings:
 		return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	case socketNetfilter:
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		if errors.Is(err, unix.EPROTONOSUPPORT) {
+			return socketNetlink.open() // a kernel without nftables: never used
+		}
 	case socketIPv4:
 		// IPPROTO_RAW implies IP_HDRINCL (raw(7)).
 		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
@@ -133,7 +138,7 @@ func (s socket) open() (int, error) {
 
 // String names the socket in errors.
 func (s socket) String() string {
-	return [...]string{"netlink socket", "raw IPv4 socket", "raw IPv6 socket", "no socket"}[min(s, sockets)]
+	return [...]string{"netlink socket", "raw IPv4 socket", "raw IPv6 socket", "netfilter socket", "netlink socket for settings", "no socket"}[min(s, sockets)]
 }
 
 // spawn starts a child and waits until it is ready.

@@ -71,6 +71,9 @@ func guarded(role string) error {
 	guardCtx, stopGuard := context.WithCancel(context.Background())
 	defer stopGuard()
 	go func() { guardEnded <- g.Run(guardCtx) }()
+	if role == many {
+		return guardedMany(ctx, g)
+	}
 
 	v4, _ := vip.ParseAddress(vip4 + "/24")
 	v6, _ := vip.ParseAddress(vip6 + "/64")
@@ -86,7 +89,7 @@ func guarded(role string) error {
 			fmt.Println(err)
 		}
 		err := g.Set("router 51", guard.Will{
-			Requests: m.RemovalRequests(),
+			Requests: m.Removals().Requests,
 			Packets: []guard.Packet{
 				{Interface: 2, Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("224.0.0.18"), Protocol: 112, TTL: 255, Payload: farewell4},
 				{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("192.0.2.2"), Protocol: 112, TTL: 255, Payload: farewell4},

@@ -14,6 +14,11 @@ type Will struct {
 	Requests [][]byte
 	// Packets are sent in order after the Requests of all wills.
 	Packets []Packet
+	// Filters are transactions of NETLINK_NETFILTER, after the Packets.
+	Filters [][]byte
+	// Settings are requests like Requests, but after everything else of all
+	// wills: what the Requests rely on is put back by them.
+	Settings [][]byte
 }
 
 // Packet is an IP packet of a raw protocol.
@@ -42,6 +47,8 @@ const (
 	socketNetlink socket = iota
 	socketIPv4
 	socketIPv6
+	socketNetfilter
+	socketSettings
 	sockets // how many there are
 )
 
@@ -49,9 +56,12 @@ const (
 type shot struct {
 	socket socket
 	index  int
-	dst    netip.Addr // unless the socket is socketNetlink
+	dst    netip.Addr // of packets
 	data   []byte
 }
+
+// packet reports whether a socket is for packets.
+func (s socket) packet() bool { return s == socketIPv4 || s == socketIPv6 }
 
 // maxWill is far more than a will of 255 addresses and 255 peers takes.
 const maxWill = 1 << 20
@@ -59,9 +69,14 @@ const maxWill = 1 << 20
 // compile turns a will into shots.
 func (w Will) compile() ([]shot, error) {
 	var out []shot
-	for _, r := range w.Requests {
-		out = append(out, shot{socket: socketNetlink, data: r})
+	messages := func(s socket, list [][]byte) {
+		for _, m := range list {
+			out = append(out, shot{socket: s, data: m})
+		}
 	}
+	messages(socketNetlink, w.Requests)
+	messages(socketNetfilter, w.Filters)
+	messages(socketSettings, w.Settings)
 	for _, p := range w.Packets {
 		s, err := p.compile()
 		if err != nil {
@@ -143,7 +158,7 @@ func decode(b []byte) []shot {
 			break
 		}
 		s.data, b = b[:size:size], b[size:]
-		if s.socket < sockets && (s.socket == socketNetlink || s.dst.IsValid()) {
+		if s.socket < sockets && (!s.socket.packet() || s.dst.IsValid()) {
 			out = append(out, s)
 		}
 	}
