@@ -23,6 +23,11 @@ type ListenConfig struct {
 	// protocol 112, and once for 51 before the first router with AuthAH runs.
 	// The link then counts as up, and every router needs Config.Source.
 	Open func(protocol uint8) (PacketConn, error)
+	// Virtual, if set, reports whether an address of the interface goes from
+	// host to host although none of the Conn's routers lists it: such as those
+	// that are left out of advertisements. It is never sent from. It may be
+	// called from any goroutine. See vip's Namespace.Virtual.
+	Virtual func(netip.Addr) bool
 	// Logger receives what happens. Default: silent.
 	Logger *slog.Logger
 }
@@ -34,25 +39,31 @@ type ListenConfig struct {
 // their timers, so that a router costs no goroutine and a packet no
 // allocation. Another watches the interface: while it is missing, down or
 // without an address to send from, its routers have a fault. When an interface
-// was deleted and comes back, the Conn opens its sockets again. A third only
+// was deleted and comes back, the Conn opens its sockets again, and whenever it
+// or its addresses were away they join the group again. A third only
 // writes to the log, and with IPv4 a fourth hears the owners of addresses, see
 // ownerReader.
 type Conn struct {
-	name   string
-	family family
-	log    *slog.Logger
-	net    network
-	base   time.Time     // what deadlines count from
-	news   *worker       // for the log
-	done   chan struct{} // closed by Close
-	wg     sync.WaitGroup
+	name    string
+	family  family
+	isMoved func(netip.Addr) bool // ListenConfig.Virtual
+	log     *slog.Logger
+	net     network
+	base    time.Time     // what deadlines count from
+	news    *worker       // for the log
+	done    chan struct{} // closed by Close
+	wg      sync.WaitGroup
+
+	looking sync.Mutex // for one relook at a time; taken before mu
 
 	mu       sync.Mutex // guards what follows and the routers' machines
 	nif      netif
+	bound    int    // the index of the interface that the sockets are for
 	broken   string // why there are no sockets, or ""
+	doubtful bool   // the sockets may hear nothing
 	closed   bool
 	routers  [256]*Router // by VRID, those that run
-	virtual  map[netip.Addr]int
+	virtual  map[netip.Addr]users
 	loops    []*loop      // of protocol 112, and 51 if it was needed
 	frames   packetWriter // for Config.VirtualMAC, or nil
 	owners   ownerReader  // or nil
@@ -92,12 +103,13 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 	c := &Conn{
 		name:    cfg.Interface,
 		family:  familyIPv4,
+		isMoved: cfg.Virtual,
 		log:     cfg.Logger,
 		net:     n,
 		base:    time.Now(),
 		news:    newWorker(),
 		done:    make(chan struct{}),
-		virtual: make(map[netip.Addr]int),
+		virtual: make(map[netip.Addr]users),
 	}
 	if cfg.IPv6 {
 		c.family = familyIPv6
@@ -106,10 +118,11 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if c.nif, err = n.look(); err == nil {
+	if c.nif, err = c.look(); err == nil {
 		err = c.check()
 	}
 	if err == nil {
+		c.bound = c.nif.index
 		_, err = c.open(protocolVRRP)
 	}
 	if err != nil {
@@ -198,6 +211,8 @@ func (c *Conn) Close() error {
 	c.news.close()
 	c.mu.Unlock()
 	c.wg.Wait()
+	c.looking.Lock() // by a router that is late
+	defer c.looking.Unlock()
 	c.net.close()
 	return errors.Join(errs...)
 }
@@ -236,7 +251,7 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 		return nil, fmt.Errorf("interface %s: %w", c.name, err)
 	}
 	c.routers[vrid] = r
-	c.addVirtual(r.cfg.Addresses)
+	c.claim(&r.cfg, 1)
 	return l, nil
 }
 
@@ -249,27 +264,25 @@ func (c *Conn) carries(cfg *Config) error {
 	return nil
 }
 
-// addVirtual counts a router's addresses, and removeVirtual does no more. c.mu
-// is held.
-func (c *Conn) addVirtual(addresses []netip.Addr) {
-	for _, a := range addresses {
-		c.virtual[a]++
-	}
-}
-
-func (c *Conn) removeVirtual(addresses []netip.Addr) {
-	for _, a := range addresses {
-		if c.virtual[a]--; c.virtual[a] == 0 {
-			delete(c.virtual, a)
-		}
-	}
-}
-
 // detach forgets r. c.mu is held.
 func (c *Conn) detach(r *Router) {
 	c.routers[r.cfg.VRID] = nil
 	r.loop.deadlines.remove(r)
-	c.removeVirtual(r.cfg.Addresses)
+	c.claim(&r.cfg, -1)
+}
+
+// claim counts a router among the users of its addresses, or, with -1, no more.
+// c.mu is held.
+func (c *Conn) claim(cfg *Config, n int) {
+	for _, a := range cfg.Addresses {
+		u := c.virtual[a]
+		if u.all += n; cfg.moves(a) {
+			u.moving += n
+		}
+		if c.virtual[a] = u; u.all == 0 {
+			delete(c.virtual, a)
+		}
+	}
 }
 
 // refresh gives the routers what the interface has to say. c.mu is held.
@@ -286,7 +299,7 @@ func (c *Conn) linkState(r *Router) (source netip.Addr, fault string) {
 	if fault = c.nif.fault(); fault == "" {
 		fault = c.broken
 	}
-	source, err := c.nif.source(&r.cfg, r.source, c.virtual)
+	source, err := c.nif.source(&r.cfg, r.home, r.source, c.virtual)
 	if fault == "" && err != nil {
 		fault = err.Error()
 	}
@@ -300,51 +313,122 @@ const retryLink = time.Second
 // watch follows the interface until the Conn is closed.
 func (c *Conn) watch() {
 	for {
-		err := c.net.wait(c.concerns)
+		lost, err := c.net.wait(c.concerns)
 		if err == nil {
-			err = c.relook()
+			err = c.relook(lost)
 		}
-		for err != nil { // whatever it is, events may have been lost
-			select {
-			case <-c.done:
-				return
-			default:
-			}
-			failed := err
-			c.note(func() { c.log.Warn("watching the interface", "interface", c.name, "err", failed) })
-			select {
-			case <-c.done:
-				return
-			case <-time.After(retryLink):
-			}
-			err = c.relook()
+		if !c.lookAgain(err) {
+			return
 		}
 	}
 }
 
-// relook looks at the interface and acts on what has changed.
-func (c *Conn) relook() error {
+// lookAgain looks again until that succeeds, and returns false when the Conn is
+// closed. Whatever err is, events may have been lost.
+func (c *Conn) lookAgain(err error) bool {
+	for err != nil {
+		select {
+		case <-c.done:
+			return false
+		default:
+		}
+		failed := err
+		c.note(func() { c.log.Warn("watching the interface", "interface", c.name, "err", failed) })
+		select {
+		case <-c.done:
+			return false
+		case <-time.After(retryLink):
+		}
+		err = c.relook(true)
+	}
+	return true
+}
+
+// update looks at the interface for a router that begins, or goes on with another
+// configuration: nobody may have been interested in its source when that came.
+func (c *Conn) update() {
+	if err := c.relook(false); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.closed {
+			c.wg.Go(func() { c.lookAgain(err) })
+		}
+	}
+}
+
+// look asks for the interface. c.mu is not held: both may take their time.
+func (c *Conn) look() (netif, error) {
 	nif, err := c.net.look()
+	if c.isMoved != nil {
+		for i := range nif.addrs {
+			nif.addrs[i].virtual = c.isMoved(nif.addrs[i].addr)
+		}
+	}
+	return nif, err
+}
+
+// relook looks at the interface and acts on what has changed. lost says that
+// something may have been away meanwhile.
+func (c *Conn) relook(lost bool) error {
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	select {
+	case <-c.done:
+		return net.ErrClosed
+	default:
+	}
+	nif, err := c.look()
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
-	before := c.nif.fault()
-	reopen := nif.index != 0 && (nif.index != c.nif.index || c.broken != "")
+	before := c.nif
 	c.nif = nif
-	if reopen && !c.closed {
-		if err = c.reopen(); err != nil {
-			c.broken = fmt.Sprintf("link %s: %v", c.name, err)
-		} else {
-			c.broken = ""
-		}
-	}
+	err = c.restore(&before, lost)
 	c.refresh()
 	c.mu.Unlock()
-	if after := nif.fault(); after != before {
+	if after := nif.fault(); after != before.fault() {
 		c.note(func() { c.log.Info("interface changed", "interface", c.name, "fault", after) })
 	}
 	return err
+}
+
+// restore sees to it that the sockets hear and serve the interface as it is now.
+// c.mu is held.
+func (c *Conn) restore(before *netif, lost bool) (err error) {
+	c.doubtful = c.doubtful || lost || !before.serves()
+	switch {
+	case c.closed || c.nif.index == 0:
+		return nil
+	case c.nif.index != c.bound || c.broken != "":
+		err = c.reopen()
+	case c.doubtful && c.nif.serves():
+		err = c.rejoin()
+	default:
+		return nil
+	}
+	c.broken = ""
+	if c.doubtful = err != nil; err != nil {
+		c.broken = fmt.Sprintf("link %s: %v", c.name, err)
+	}
+	return err
+}
+
+// rejoin makes the sockets members of the group again. The kernel forgets that
+// with the interface's settings for a family: those for IPv6 go when the MTU is
+// below 1280 bytes, and all when the interface goes to another network namespace.
+// It may be back under the same index. To open others would not help: as the old
+// ones are closed, the new ones lose their membership.
+func (c *Conn) rejoin() error {
+	for _, l := range c.loops {
+		if m, ok := l.pc.(rejoiner); ok {
+			if err := m.rejoin(); err != nil {
+				return err
+			}
+		}
+	}
+	c.openOwners()
+	return nil
 }
 
 // note has a line logged by a goroutine that only tells: a logger may block.
@@ -359,6 +443,7 @@ func (c *Conn) reopen() error {
 		}
 		l.replace(pc)
 	}
+	c.bound = c.nif.index
 	c.openOwners()
 	if c.frames == nil {
 		return nil
@@ -373,7 +458,7 @@ func (c *Conn) reopen() error {
 }
 
 // concerns tells whether an event may change anything here. An address that
-// comes does not while every router has one: the holder of many virtual
+// comes does not while every router has its own: the holder of many virtual
 // addresses renews them all the time.
 func (c *Conn) concerns(e linkEvent) bool {
 	c.mu.Lock()
@@ -385,6 +470,6 @@ func (c *Conn) concerns(e linkEvent) bool {
 		return false
 	}
 	return slices.ContainsFunc(c.routers[:], func(r *Router) bool {
-		return r != nil && (r.sourceless || r.source == e.addr)
+		return r != nil && (r.sourceless || r.source == e.addr || r.home == e.addr)
 	})
 }

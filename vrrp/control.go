@@ -92,6 +92,9 @@ func (r *Router) setLink(source netip.Addr, fault string) {
 	if r.sourceless = !source.IsValid(); r.sourceless {
 		source = r.source // the last one: priority 0 may still have to be sent
 	}
+	if !r.sourceless && !r.home.IsValid() && !r.cfg.owns(source) {
+		r.home = source
+	}
 	if source == r.source && fault == r.linkFault {
 		return
 	}

@@ -93,7 +93,7 @@ func TestVirtualMACPackets(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newFakeLAN().prepare(t, 1, tc.cfg)
-				n.conn.nif.ethernet, n.conn.nif.mtu = true, tc.mtu
+				n.net.nif.ethernet, n.net.nif.mtu = true, tc.mtu
 				n.run()
 				time.Sleep(10 * time.Second)
 				n.is(Active)

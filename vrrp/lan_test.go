@@ -85,9 +85,21 @@ type fakePort struct {
 	frozen   chan struct{}      // reads wait until it is closed
 	refuse   func(Packet) error // sending it fails
 	ignore   func(Packet) bool  // it does not arrive
+	joined   int                // calls of rejoin
+	fail     error              // of rejoin
 }
 
-var _ PacketConn = (*fakePort)(nil)
+var (
+	_ PacketConn = (*fakePort)(nil)
+	_ rejoiner   = (*fakePort)(nil)
+)
+
+func (p *fakePort) rejoin() error {
+	p.lan.mu.Lock()
+	defer p.lan.mu.Unlock()
+	p.joined++
+	return p.fail
+}
 
 func (p *fakePort) ReadBatch(ps []Packet) (int, error) {
 	p.lan.mu.Lock()
@@ -197,13 +209,13 @@ func (n *fakeNetwork) look() (netif, error) {
 	return n.nif, nil
 }
 
-func (n *fakeNetwork) wait(concerns func(linkEvent) bool) error {
+func (n *fakeNetwork) wait(concerns func(linkEvent) bool) (bool, error) {
 	for e := range n.events {
 		if concerns(e) {
-			return nil
+			return e.gone, nil
 		}
 	}
-	return net.ErrClosed
+	return false, net.ErrClosed
 }
 
 func (n *fakeNetwork) open(nif *netif, protocol uint8) (PacketConn, error) {

@@ -3,6 +3,7 @@ package vrrp
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 )
@@ -14,8 +15,9 @@ type netif struct {
 	up        bool // administratively, and with a carrier
 	multicast bool
 	ethernet  bool
-	mtu       int      // of IP packets, in bytes; 0: not known
-	addrs     []ifaddr // of the Conn's family, as the kernel lists them
+	mtu       int              // of IP packets, in bytes; 0: not known
+	mac       net.HardwareAddr // nil: not known
+	addrs     []ifaddr         // of the Conn's family, as the kernel lists them
 	// unknown means that this is not a kernel's interface: any address may be
 	// its own.
 	unknown bool
@@ -28,7 +30,13 @@ type ifaddr struct {
 	// avoid: secondary or deprecated, the mark of an address that was added
 	// for other purposes than this host's own.
 	avoid bool
+	// virtual: ListenConfig.Virtual says so.
+	virtual bool
 }
+
+// users counts the routers that have an address among theirs: all of them, and
+// those whose hosts do not have the address anyway.
+type users struct{ all, moving int }
 
 // fault returns why no router can take part on the interface, or "".
 func (n *netif) fault() string {
@@ -41,62 +49,75 @@ func (n *netif) fault() string {
 	return ""
 }
 
-// source chooses the address that cfg's router sends from. The virtual ones are
-// nobody's source, except that the owner's are its host's own, and may be the
-// only one there is. current is kept if it is still possible: an address that
-// comes along must not change the outcome of an election.
-func (n *netif) source(cfg *Config, current netip.Addr, virtual map[netip.Addr]int) (netip.Addr, error) {
-	if n.unknown {
-		if !cfg.Source.IsValid() {
-			return cfg.Source, errors.New("no source address is configured")
-		}
-		return cfg.Source, nil
-	}
-	want := fmt.Sprintf("%v address", cfg.family())
-	free := func(a *ifaddr) bool {
-		return virtual[a.addr] == 0 || cfg.owner() && slices.Contains(cfg.Addresses, a.addr)
-	}
-	suits := free
+// serves tells whether packets can come and go.
+func (n *netif) serves() bool { return n.fault() == "" && (n.unknown || len(n.addrs) > 0) }
+
+// source chooses the address that cfg's router sends from. Virtual ones are
+// nobody's source: they go from host to host. Except that the owner's are its
+// host's own, and may be the only one there is.
+//
+// home is the router's first choice ever, by which others know it: it is
+// returned to, and those with Peers send from no other. current is kept if it is
+// still possible: an address that comes along must not change the outcome of an
+// election.
+func (n *netif) source(cfg *Config, home, current netip.Addr, virtual map[netip.Addr]users) (netip.Addr, error) {
 	switch {
+	case n.unknown && !cfg.Source.IsValid():
+		return cfg.Source, errors.New("no source address is configured")
+	case n.unknown:
+		return cfg.Source, nil
 	case cfg.Source.IsValid():
-		want = fmt.Sprintf("source %v", cfg.Source)
-		suits = func(a *ifaddr) bool { return a.addr == cfg.Source }
-	case cfg.family() == familyIPv6:
-		// Peers with global addresses know this router by one, too.
-		linkLocal := len(cfg.Peers) == 0 || cfg.Peers[0].IsLinkLocalUnicast()
-		if linkLocal {
-			want = "link-local address"
-		}
-		suits = func(a *ifaddr) bool { return free(a) && a.addr.IsLinkLocalUnicast() == linkLocal }
+		return n.fixedSource(cfg, cfg.Source, virtual)
+	case len(cfg.Peers) > 0 && home.IsValid():
+		return n.fixedSource(cfg, home, virtual)
 	}
-	// Hosts that have taken a virtual address over may take what comes from it
-	// for their own.
+	// Peers with global IPv6 addresses know this router by one, too.
+	linkLocal := cfg.family() == familyIPv6 && (len(cfg.Peers) == 0 || cfg.Peers[0].IsLinkLocalUnicast())
+	moves := func(a *ifaddr) bool { return a.virtual || virtual[a.addr].all > 0 }
 	rank := func(a *ifaddr) int {
 		switch {
-		case virtual[a.addr] > 0:
-			return 2
-		case a.avoid:
+		case moves(a):
+			// Hosts that have taken it over may take what comes from it for
+			// their own.
+			return 4
+		case a.addr == home:
+			return 0
+		case a.addr == current:
 			return 1
+		case a.avoid:
+			return 3
 		}
-		return 0
+		return 2
 	}
 	var best *ifaddr
 	for i := range n.addrs {
 		a := &n.addrs[i]
-		if a.tentative || !suits(a) {
+		if a.tentative || moves(a) && !cfg.owns(a.addr) || a.addr.Is6() && a.addr.IsLinkLocalUnicast() != linkLocal {
 			continue
-		}
-		if a.addr == current {
-			return current, nil
 		}
 		if best == nil || rank(a) < rank(best) {
 			best = a
 		}
 	}
-	if best == nil {
-		return netip.Addr{}, fmt.Errorf("no %s on %s", want, n.name)
+	switch {
+	case best != nil:
+		return best.addr, nil
+	case linkLocal:
+		return netip.Addr{}, fmt.Errorf("no link-local address on %s", n.name)
 	}
-	return best.addr, nil
+	return netip.Addr{}, fmt.Errorf("no %v address on %s", cfg.family(), n.name)
+}
+
+// fixedSource returns addr if cfg's router can send from it.
+func (n *netif) fixedSource(cfg *Config, addr netip.Addr, virtual map[netip.Addr]users) (netip.Addr, error) {
+	i := slices.IndexFunc(n.addrs, func(a ifaddr) bool { return a.addr == addr && !a.tentative })
+	switch {
+	case i < 0:
+		return netip.Addr{}, fmt.Errorf("no source %v on %s", addr, n.name)
+	case !cfg.owns(addr) && (n.addrs[i].virtual || virtual[addr].moving > 0):
+		return netip.Addr{}, fmt.Errorf("source %v on %s is a virtual address", addr, n.name)
+	}
+	return addr, nil
 }
 
 // linkEvent is one message about an interface or an address. It is a hint to
@@ -105,6 +126,7 @@ type linkEvent struct {
 	index int
 	name  string     // for a link
 	addr  netip.Addr // for an address
+	gone  bool       // it was there before
 }
 
 // packetWriter is the sending half of a [PacketConn].
@@ -113,13 +135,24 @@ type packetWriter interface {
 	Close() error
 }
 
+// rejoiner is a [PacketConn] that hears a group for as long as the kernel knows that
+// it is to.
+type rejoiner interface {
+	// rejoin makes it a member again, whether or not it still is one.
+	rejoin() error
+}
+
 // network is where a Conn gets its sockets and learns about its interface.
 type network interface {
-	// look returns the interface as it is now. A missing interface is no error.
+	// look returns the interface as it is now: the one that has the name, or
+	// the one seen last, under whatever name, while nobody has it. A missing
+	// interface is no error. It is called by one goroutine at a time.
 	look() (netif, error)
 	// wait returns when there was an event that concerns accepts, or when some
-	// may have been lost. An error means that there will be no more.
-	wait(concerns func(linkEvent) bool) error
+	// may have been lost. lost says so, or that something has gone: it may have
+	// come back since, but not with everything that hung on it. An error means
+	// that there will be no more.
+	wait(concerns func(linkEvent) bool) (lost bool, err error)
 	// open opens a socket for an IP protocol on the interface. Any goroutine
 	// may call it.
 	open(nif *netif, protocol uint8) (PacketConn, error)
@@ -146,9 +179,9 @@ func (n *customNetwork) look() (netif, error) {
 	return netif{name: n.name, index: 1, up: true, multicast: true, ethernet: true, unknown: true}, nil
 }
 
-func (n *customNetwork) wait(func(linkEvent) bool) error {
+func (n *customNetwork) wait(func(linkEvent) bool) (bool, error) {
 	<-n.done
-	return errors.New("closed")
+	return false, errors.New("closed")
 }
 
 func (n *customNetwork) open(_ *netif, protocol uint8) (PacketConn, error) { return n.f(protocol) }

@@ -19,6 +19,7 @@ import (
 // later it keeps a handle of the namespace.
 type kernelNetwork struct {
 	name   string
+	index  int // of the interface that was seen last; 0: none
 	family family
 	ns     *os.File
 	events *os.File // a netlink socket subscribed to links and addresses
@@ -80,18 +81,23 @@ func (n *kernelNetwork) close() {
 func (n *kernelNetwork) look() (netif, error) {
 	nif := netif{name: n.name}
 	link, err := n.rtnl.LinkByName(n.name)
-	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+	_, missing := errors.AsType[netlink.LinkNotFoundError](err)
+	if missing && n.index != 0 {
+		link, err = n.rtnl.LinkByIndex(n.index) // renamed
+		_, missing = errors.AsType[netlink.LinkNotFoundError](err)
+	}
+	if missing {
 		return nif, nil
 	}
 	if err != nil {
 		return nif, fmt.Errorf("netlink: %s: %w", n.name, err)
 	}
 	attrs := link.Attrs()
-	nif.index = attrs.Index
+	nif.name, nif.index, n.index = attrs.Name, attrs.Index, attrs.Index
 	nif.up = attrs.RawFlags&unix.IFF_UP != 0 && attrs.RawFlags&unix.IFF_RUNNING != 0
 	nif.multicast = attrs.RawFlags&unix.IFF_MULTICAST != 0
 	nif.ethernet = attrs.EncapType == "ether"
-	nif.mtu = attrs.MTU
+	nif.mtu, nif.mac = attrs.MTU, attrs.HardwareAddr
 	rtFamily := unix.AF_INET
 	if n.family == familyIPv6 {
 		rtFamily = unix.AF_INET6
@@ -124,16 +130,17 @@ func (n *kernelNetwork) look() (netif, error) {
 // later, which is less than it takes to find out in any other way.
 const lull = 20 * time.Millisecond
 
-func (n *kernelNetwork) wait(concerns func(linkEvent) bool) error {
+func (n *kernelNetwork) wait(concerns func(linkEvent) bool) (lost bool, err error) {
 	var buf [1 << 16]byte
 	for {
 		size, err := n.events.Read(buf[:])
 		if errors.Is(err, unix.ENOBUFS) {
-			return nil // some were lost
+			return true, nil
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
+		concerned := false
 		for b := buf[:size]; len(b) >= unix.NLMSG_HDRLEN; {
 			length := int(binary.NativeEndian.Uint32(b))
 			if length < unix.NLMSG_HDRLEN || length > len(b) {
@@ -141,9 +148,12 @@ func (n *kernelNetwork) wait(concerns func(linkEvent) bool) error {
 			}
 			e, ok := parseEvent(binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:length])
 			if ok && concerns(e) {
-				return nil
+				concerned, lost = true, lost || e.gone
 			}
 			b = b[min((length+3)&^3, len(b)):]
+		}
+		if concerned {
+			return lost, nil
 		}
 		time.Sleep(lull)
 	}
@@ -169,6 +179,7 @@ func parseEvent(kind uint16, b []byte) (e linkEvent, ok bool) {
 		return e, false
 	}
 	isLink := kind == unix.RTM_NEWLINK || kind == unix.RTM_DELLINK
+	e.gone = kind == unix.RTM_DELLINK || kind == unix.RTM_DELADDR
 	for len(attrs) >= unix.SizeofRtAttr {
 		size := int(binary.NativeEndian.Uint16(attrs))
 		if size < unix.SizeofRtAttr || size > len(attrs) {

@@ -33,12 +33,16 @@ type rawConn struct {
 	alarm    *alarm
 	family   family
 	protocol uint8
+	ifindex  int // of the group's; 0: there is no multicast
 	rx       receiver
 	tx       sender
 	wait     func(uintptr) bool // for RawConn.Read, made once
 }
 
-var _ PacketConn = (*rawConn)(nil)
+var (
+	_ PacketConn = (*rawConn)(nil)
+	_ rejoiner   = (*rawConn)(nil)
+)
 
 // openRaw opens a raw socket for protocol on an interface.
 func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
@@ -68,6 +72,9 @@ func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
 		return nil, err
 	}
 	c := &rawConn{socket: socket, family: fam, protocol: protocol}
+	if nif.multicast {
+		c.ifindex = nif.index
+	}
 	if c.raw, err = socket.SyscallConn(); err == nil {
 		err = control(c.raw, func(fd int) (err error) {
 			c.alarm, err = newAlarm(fd)
@@ -131,6 +138,11 @@ func socketOptions(fd int, device string, protocol uint8) error {
 			return os.NewSyscallError("SO_RCVBUF", err)
 		}
 	}
+	// An address may have gone, which only means that nobody hears from it any
+	// more; but priority 0 is still to be sent from it. IPv6 has an option of
+	// its own. Without them that fails, and nothing else.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
 	if protocol == protocolAH {
 		// The signature covers the IP header, so the header is ours.
 		return os.NewSyscallError("IP_HDRINCL", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1))
@@ -184,6 +196,24 @@ func setupIPv6(conn *net.IPConn, nif *netif) error {
 		return fmt.Errorf("joining %v: %w", groupIPv6, err)
 	}
 	return nil
+}
+
+// rejoin leaves the group first: the socket would not join what it believes to be
+// a member of.
+func (c *rawConn) rejoin() error {
+	if c.ifindex == 0 {
+		return nil
+	}
+	return control(c.raw, func(fd int) error {
+		if c.family == familyIPv6 {
+			group := unix.IPv6Mreq{Multiaddr: groupIPv6.As16(), Interface: uint32(c.ifindex)}
+			_ = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP, &group)
+			return os.NewSyscallError("IPV6_JOIN_GROUP", unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &group))
+		}
+		group := unix.IPMreqn{Multiaddr: groupIPv4.As4(), Ifindex: int32(c.ifindex)}
+		_ = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_DROP_MEMBERSHIP, &group)
+		return os.NewSyscallError("IP_ADD_MEMBERSHIP", unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &group))
+	})
 }
 
 func (c *rawConn) SetReadDeadline(t time.Time) error { return c.alarm.file.SetReadDeadline(t) }

@@ -3,6 +3,7 @@ package vrrp
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,7 @@ func (c *Config) Fixed(next Config) (fields []string) {
 // come are to be put after it, and only if the router is still Active. What
 // [Router.Farewell] has returned is out of date.
 func (r *Router) Reconfigure(cfg Config) error {
+	r.conn.update()
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	before := r.cfg
@@ -79,10 +81,13 @@ func (r *Router) Reconfigure(cfg Config) error {
 			return !slices.Contains(cfg.Peers, p.Address.WithZone(""))
 		})
 	}
+	if !slices.Equal(cfg.Peers, before.Peers) {
+		r.home = netip.Addr{} // they may know this router by another address
+	}
 	r.to = r.destinations()
 	if r.phase == running {
-		r.conn.removeVirtual(before.Addresses)
-		r.conn.addVirtual(cfg.Addresses)
+		r.conn.claim(&before, -1)
+		r.conn.claim(&cfg, 1)
 		r.conn.refresh()
 	}
 	r.useLocked(func(now time.Time) []Action { return r.machine.reconfigure(now, cfg) })

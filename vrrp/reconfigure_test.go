@@ -365,7 +365,7 @@ func TestReconfigureVirtual(t *testing.T) {
 		if err := a.reconfigure(func(c *Config) { c.Addresses = addrs("192.0.2.251", "192.0.2.252") }); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := count(), "map[192.0.2.251:1 192.0.2.252:1]"; got != want {
+		if got, want := count(), "map[192.0.2.251:{1 1} 192.0.2.252:{1 1}]"; got != want {
 			t.Errorf("virtual addresses %v, want %v", got, want)
 		}
 		a.stop()

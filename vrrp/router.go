@@ -35,8 +35,10 @@ type Router struct {
 	outside bool  // of its group: Run has failed
 	err     error // what Run returns
 	// source is the address to send from, the last one that was known if the
-	// router is sourceless; to is where to send to.
+	// router is sourceless; to is where to send to. home is the first one that
+	// is no virtual address.
 	source     netip.Addr
+	home       netip.Addr
 	sourceless bool
 	to         []netip.Addr
 	linkFault  string
@@ -168,6 +170,7 @@ func (r *Router) waitOutside() {
 
 // start puts the router on its Conn.
 func (r *Router) start() error {
+	r.conn.update()
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	if r.phase != created {

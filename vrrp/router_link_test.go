@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,13 +241,17 @@ func TestRouterGroupWithoutOne(t *testing.T) {
 	}
 }
 
-func TestRouterSource(t *testing.T) {
-	list := func(flags string, addrs ...string) (l []ifaddr) {
-		for i, a := range addrs {
-			l = append(l, ifaddr{addr: netip.MustParseAddr(a), tentative: flags[i] == 't', avoid: flags[i] == 'a'})
-		}
-		return l
+// sources makes addresses: t is tentative, a to be avoided, v virtual by
+// ListenConfig.
+func sources(flags string, list ...netip.Addr) (l []ifaddr) {
+	for i, a := range list {
+		l = append(l, ifaddr{addr: a, tentative: flags[i] == 't', avoid: flags[i] == 'a', virtual: flags[i] == 'v'})
 	}
+	return l
+}
+
+func TestRouterSource(t *testing.T) {
+	list := func(flags string, l ...string) []ifaddr { return sources(flags, addrs(l...)...) }
 	v4, v6 := addrs("192.0.2.250"), addrs("fe80::250", "2001:db8::250")
 	for _, test := range []struct {
 		name    string
@@ -275,15 +280,18 @@ func TestRouterSource(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			nif := netif{name: "eth0", index: 1, up: true, addrs: test.addrs}
-			virtual := make(map[netip.Addr]int)
+			virtual := make(map[netip.Addr]users)
 			for _, a := range slices.Concat(v4, v6) {
-				virtual[a] = 1
+				virtual[a] = users{all: 1}
+				if !test.cfg.owner() {
+					virtual[a] = users{1, 1}
+				}
 			}
 			var current netip.Addr
 			if test.current != "" {
 				current = netip.MustParseAddr(test.current)
 			}
-			got, err := nif.source(&test.cfg, current, virtual)
+			got, err := nif.source(&test.cfg, netip.Addr{}, current, virtual)
 			result := got.String()
 			if err != nil {
 				result = err.Error()
@@ -293,4 +301,236 @@ func TestRouterSource(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRouterSourceStays: a virtual or an excluded address is no source, and the
+// first one is returned to.
+func TestRouterSourceStays(t *testing.T) {
+	const home = "192.0.2.1"
+	v4 := addrs("192.0.2.250")
+	peers := addrs("192.0.2.9")
+	list := func(flags string, l ...string) []ifaddr { return sources(flags, addrs(l...)...) }
+	for _, test := range []struct {
+		name    string
+		cfg     Config
+		addrs   []ifaddr
+		current string
+		want    string // or the error
+	}{
+		{"back", Config{}, list("--", "192.0.2.2", home), "192.0.2.2", home},
+		{"back, but secondary", Config{}, list("-a", "192.0.2.2", home), "192.0.2.2", home},
+		{"another meanwhile", Config{}, list("a-", "192.0.2.2", "192.0.2.3"), "", "192.0.2.3"},
+		{"no excluded one", Config{}, list("va", "192.0.2.2", "192.0.2.3"), "", "192.0.2.3"},
+		{"only an excluded one", Config{}, list("v", "192.0.2.2"), "192.0.2.2", "no IPv4 address on eth0"},
+		{"only an excluded one, of an owner", Config{Priority: 255}, list("v", "192.0.2.2"), "", "no IPv4 address on eth0"},
+		{"only the owner's own", Config{Priority: 255}, list("v", "192.0.2.250"), "", "192.0.2.250"},
+		{"the owner's until there is another", Config{Priority: 255}, list("--", "192.0.2.250", "192.0.2.2"), "192.0.2.250", "192.0.2.2"},
+		{"with peers no other", Config{Peers: peers}, list("-", "192.0.2.2"), "", "no source 192.0.2.1 on eth0"},
+		{"with peers, back", Config{Peers: peers}, list("--", "192.0.2.2", home), "192.0.2.2", home},
+		{"with peers, home has become virtual", Config{Peers: peers}, list("-v", "192.0.2.2", home), "", "source 192.0.2.1 on eth0 is a virtual address"},
+		{"the configured one is excluded", Config{Source: netip.MustParseAddr("192.0.2.2")}, list("v", "192.0.2.2"), "", "source 192.0.2.2 on eth0 is a virtual address"},
+		{"the configured one moves", Config{Source: netip.MustParseAddr("192.0.2.252")}, list("-", "192.0.2.252"), "", "source 192.0.2.252 on eth0 is a virtual address"},
+		{"the configured one is another owner's", Config{Source: netip.MustParseAddr("192.0.2.251")}, list("-", "192.0.2.251"), "", "192.0.2.251"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.cfg.Addresses = v4
+			nif := netif{name: "eth0", index: 1, up: true, addrs: test.addrs}
+			virtual := map[netip.Addr]users{
+				v4[0]:                              {1, 1},
+				netip.MustParseAddr("192.0.2.251"): {1, 0}, // an owner's
+				netip.MustParseAddr("192.0.2.252"): {1, 1}, // another router's
+			}
+			var current netip.Addr
+			if test.current != "" {
+				current = netip.MustParseAddr(test.current)
+			}
+			got, err := nif.source(&test.cfg, netip.MustParseAddr(home), current, virtual)
+			result := got.String()
+			if err != nil {
+				result = err.Error()
+			}
+			if result != test.want {
+				t.Errorf("%v, want %v", result, test.want)
+			}
+		})
+	}
+}
+
+// TestRouterUnicastSource: with peers, a router whose address is away for a while
+// hands over and is in fault meanwhile, whatever other addresses there are. It
+// then sends from its own again. That is another one when the peers are.
+func TestRouterUnicastSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		hosts := addrs("192.0.2.1", "192.0.2.2")
+		a := lan.node(t, 1, Config{Priority: 120, Peers: hosts})
+		b := lan.node(t, 2, Config{Priority: 110, Peers: hosts})
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		b.is(Backup)
+		excluded := netip.MustParseAddr("192.0.2.251")
+		a.net.change(linkEvent{index: 1, addr: a.addr, gone: true}, func(nif *netif) {
+			nif.addrs = []ifaddr{{addr: excluded}}
+		})
+		a.is(Initialize)
+		if got, want := a.Status().Fault, "no source 192.0.2.1 on eth0"; got != want {
+			t.Errorf("fault %q, want %q", got, want)
+		}
+		time.Sleep(2 * time.Second)
+		b.is(Active)
+		a.net.change(linkEvent{index: 1, addr: a.addr}, func(nif *netif) {
+			nif.addrs = []ifaddr{{addr: excluded}, {addr: a.addr}}
+		})
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		b.is(Backup)
+		if n := len(lan.from(excluded)); n != 0 {
+			t.Errorf("%d advertisements from %v", n, excluded)
+		}
+
+		// The host is renumbered for good, and its peers know.
+		moved := netip.MustParseAddr("192.0.2.11")
+		a.net.change(linkEvent{index: 1, addr: a.addr, gone: true}, func(nif *netif) { nif.addrs = sources("-", moved) })
+		a.is(Initialize)
+		next := a.cfg
+		next.Peers = addrs("192.0.2.11", "192.0.2.2")
+		if err := a.Reconfigure(next); err != nil {
+			t.Error(err)
+		}
+		if s := a.Status(); s.Source != moved || s.Fault != "" {
+			t.Errorf("source %v, fault %q; want %v and none", s.Source, s.Fault, moved)
+		}
+	})
+}
+
+// TestRouterVirtual: what moves by the word of ListenConfig.Virtual is no source,
+// and is asked about anew when a router begins.
+func TestRouterVirtual(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var excluded atomic.Pointer[netip.Addr]
+		excluded.Store(new(netip.Addr))
+		conn, err := listenOn(ListenConfig{
+			Interface: "eth0",
+			Virtual:   func(a netip.Addr) bool { return a == *excluded.Load() },
+		}, &fakeNetwork{lan: newFakeLAN(), events: make(chan linkEvent), nif: netif{
+			name: "eth0", index: 1, up: true, multicast: true, addrs: sources("--", addrs("192.0.2.251", "192.0.2.1")...),
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		r, err := NewRouter(Config{VRID: 51, Addresses: addrs("192.0.2.250")}, conn, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		excluded.Store(&addrs("192.0.2.251")[0])
+		go r.Run(t.Context())
+		synctest.Wait()
+		if got, want := r.Status().Source, netip.MustParseAddr("192.0.2.1"); got != want {
+			t.Errorf("source %v, want %v", got, want)
+		}
+	})
+}
+
+// TestRouterHearsOfHome: that its first address is back concerns a router that
+// sends from another one meanwhile.
+func TestRouterHearsOfHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFakeLAN().node(t, 1, Config{Priority: 255})
+		other := netip.MustParseAddr("192.0.2.77")
+		a.net.change(linkEvent{index: 1, addr: a.addr, gone: true}, func(nif *netif) { nif.addrs = sources("-", other) })
+		if got := a.Status().Source; got != other {
+			t.Fatalf("source %v, want %v", got, other)
+		}
+		a.net.change(linkEvent{index: 1, addr: a.addr}, func(nif *netif) { nif.addrs = sources("-a", other, a.addr) })
+		if got := a.Status().Source; got != a.addr {
+			t.Errorf("source %v, want %v again", got, a.addr)
+		}
+	})
+}
+
+// TestRouterAddedLater: a router finds a source that came after everything else
+// on its Conn, when it begins and when it is told of it.
+func TestRouterAddedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFakeLAN().node(t, 1, Config{})
+		late := netip.MustParseAddr("192.0.2.77")
+		a.net.change(linkEvent{index: 1, addr: late}, func(nif *netif) { nif.addrs = append(nif.addrs, ifaddr{addr: late}) })
+		b, err := NewRouter(Config{VRID: 52, Addresses: addrs("192.0.2.252"), Source: late}, a.conn, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go b.Run(t.Context())
+		synctest.Wait()
+		next := a.cfg
+		next.Source = late
+		if err := a.Reconfigure(next); err != nil {
+			t.Error(err)
+		}
+		for _, s := range []Status{a.Status(), b.Status()} {
+			if s.Source != late || s.Fault != "" {
+				t.Errorf("%s: source %v, fault %q; want %v and none", s.Name, s.Source, s.Fault, late)
+			}
+		}
+	})
+}
+
+// TestRouterRejoins: whatever may have made the kernel forget that a socket is a
+// member of the group makes it join again, and nothing else does.
+func TestRouterRejoins(t *testing.T) {
+	up := func(nif *netif) { nif.up = true }
+	for _, test := range []struct {
+		name string
+		do   func(n *fakeNetwork, own netip.Addr)
+		want bool
+	}{
+		{"nothing", func(n *fakeNetwork, _ netip.Addr) { n.change(linkEvent{index: 1, name: "eth0"}, up) }, false},
+		{"another address", func(n *fakeNetwork, own netip.Addr) {
+			n.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.addrs = sources("--", own, own.Next()) })
+		}, false},
+		{"the link was down", func(n *fakeNetwork, _ netip.Addr) {
+			n.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.up = false })
+			n.change(linkEvent{index: 1, name: "eth0"}, up)
+		}, true},
+		{"the interface is back before anybody looked", func(n *fakeNetwork, _ netip.Addr) {
+			n.change(linkEvent{index: 1, name: "eth0", gone: true}, up)
+		}, true},
+		{"the address is back before anybody looked", func(n *fakeNetwork, own netip.Addr) {
+			n.change(linkEvent{index: 1, addr: own, gone: true}, up)
+		}, true},
+		{"the addresses were away", func(n *fakeNetwork, own netip.Addr) {
+			n.change(linkEvent{index: 1, addr: own}, func(nif *netif) { nif.addrs = nil })
+			n.change(linkEvent{index: 1, addr: own}, func(nif *netif) { nif.addrs = sources("-", own) })
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newFakeLAN().node(t, 1, Config{Priority: 255})
+				test.do(a.net, a.addr)
+				a.is(Active)
+				if got := a.port().joined > 0; got != test.want {
+					t.Errorf("joined again: %v, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestRouterRejoinFails: a router that hears nobody stays out of the election
+// until it can hear again.
+func TestRouterRejoinFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.node(t, 1, Config{Priority: 255})
+		lan.mu.Lock()
+		a.net.opened[0].fail = errors.New("no room")
+		lan.mu.Unlock()
+		a.net.change(linkEvent{index: 1, addr: a.addr, gone: true}, func(*netif) {})
+		a.is(Initialize)
+		if got, want := a.Status().Fault, "link eth0: no room"; got != want {
+			t.Errorf("fault %q, want %q", got, want)
+		}
+		time.Sleep(retryLink)
+		a.is(Active) // with another socket
+	})
 }

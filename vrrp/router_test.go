@@ -301,9 +301,9 @@ func TestRouterRunsAfterFailure(t *testing.T) {
 		a, b := lan.node(t, 1, Config{Group: g}), lan.prepare(t, 2, Config{VRID: 52, Group: g, Addresses: addrs("192.0.2.251")})
 		release := b.Hold("check web")
 		multicast := func(yes bool) {
-			b.conn.mu.Lock()
-			b.conn.nif.multicast = yes
-			b.conn.mu.Unlock()
+			b.net.mu.Lock()
+			b.net.nif.multicast = yes
+			b.net.mu.Unlock()
 		}
 		multicast(false)
 		for range 2 {

@@ -169,6 +169,9 @@ func (c *Config) validateHost(field string, a netip.Addr) error {
 	return nil
 }
 
+// owns tells whether an address is the owner's own.
+func (c *Config) owns(a netip.Addr) bool { return c.owner() && slices.Contains(c.Addresses, a) }
+
 // moves tells whether an address goes from router to router. The owner's do not:
 // they are its host's own (RFC 9568 §6.1).
 func (c *Config) moves(a netip.Addr) bool {
