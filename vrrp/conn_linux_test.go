@@ -308,6 +308,91 @@ func TestConnLink(t *testing.T) {
 	}
 }
 
+// TestConnSourceVanishes: a router whose address vanishes says priority 0 from it
+// all the same: the Backup does not wait for its timer, which would take longer
+// than this test.
+func TestConnSourceVanishes(t *testing.T) {
+	l := lab.New(t)
+	for _, test := range []struct {
+		name  string
+		addrs []string // of the two hosts
+		vip   string
+		peers bool
+		cfg   vrrp.Config
+		spare bool // the first host has another one
+	}{
+		{name: "v4-multicast", addrs: []string{"192.0.2.1/24", "192.0.2.2/24"}, vip: "192.0.2.250"},
+		{name: "v4-unicast", addrs: []string{"192.0.2.1/24", "192.0.2.2/24"}, vip: "192.0.2.250", peers: true},
+		{name: "v4-spare", addrs: []string{"192.0.2.1/24", "192.0.2.2/24"}, vip: "192.0.2.250", peers: true, spare: true},
+		{name: "v4-ah", addrs: []string{"192.0.2.1/24", "192.0.2.2/24"}, vip: "192.0.2.250", peers: true,
+			cfg: vrrp.Config{Version: 2, Auth: vrrp.Auth{Type: vrrp.AuthAH, Password: "d0cker"}}},
+		{name: "v6-multicast", addrs: []string{"fe80::1/64", "fe80::2/64"}, vip: "fe80::250"},
+		{name: "v6-unicast", addrs: []string{"2001:db8::1/64", "2001:db8::2/64"}, vip: "fe80::250", peers: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			lan, err := l.Segment(test.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var routers []*vrrp.Router
+			var hosts []*lab.Host
+			for i, p := range test.addrs {
+				h := l.MustHost(string(rune('a'+i)) + "-" + test.name)
+				if err := h.Attach("eth9", lan, netip.MustParsePrefix(p)); err != nil {
+					t.Fatal(err)
+				}
+				if test.spare && i == 0 {
+					if err := h.AddAddr("eth9", netip.MustParsePrefix("192.0.2.77/24")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cfg := test.cfg
+				cfg.Name, cfg.VRID, cfg.Addresses, cfg.Interval = h.Name(), 51, parse(test.vip), 20*time.Second
+				cfg.Source = netip.MustParsePrefix(p).Addr()
+				if cfg.Priority = 255; i > 0 {
+					cfg.Priority = 254
+				}
+				if test.peers {
+					cfg.Peers = []netip.Addr{netip.MustParsePrefix(test.addrs[1-i]).Addr()}
+				}
+				r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: cfg.Addresses[0].Is6()}), cfg)
+				routers, hosts = append(routers, r), append(hosts, h)
+			}
+			a, b := routers[0], routers[1]
+			until(t, vrrp.Active, a)
+			until(t, vrrp.Backup, b)
+			wire, err := hosts[1].Capture("eth9")
+			if err != nil {
+				t.Fatal(err)
+			}
+			link, err := hosts[0].Netlink().LinkByName("eth9")
+			if err != nil {
+				t.Fatal(err)
+			}
+			own, err := netlink.ParseAddr(test.addrs[0])
+			if err == nil {
+				err = hosts[0].Netlink().AddrDel(link, own)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			until(t, vrrp.Active, b)
+			if s := a.Status(); s.State != vrrp.Initialize || s.Counters.SendErrors != 0 {
+				t.Errorf("%+v", s)
+			}
+			// IPv6 has no way to a peer without a route, but to shout.
+			shouts := !test.peers || netip.MustParseAddr(test.vip).Is6()
+			for _, f := range wire.Packets() {
+				src, _, _, _, ok := f.IP()
+				if ok && src == netip.MustParsePrefix(test.addrs[0]).Addr() && f.Data[0]&1 == 1 && !shouts {
+					t.Errorf("a frame to everybody: %x", f.Data)
+				}
+			}
+		})
+	}
+}
+
 // TestListenErrors: each is one line that says what is wrong and where.
 func TestListenErrors(t *testing.T) {
 	l := lab.New(t)

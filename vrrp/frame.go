@@ -3,6 +3,7 @@ package vrrp
 import (
 	"encoding/binary"
 	"net"
+	"net/netip"
 )
 
 const (
@@ -38,12 +39,16 @@ func (n *netif) fits(p *Packet) bool {
 	return n.mtu == 0 || header+len(p.Data) <= n.mtu
 }
 
-// frameHeader writes the Ethernet and IP headers of the multicast packet p to b
-// and returns them. p.Data follows them on the wire.
+// frameHeader writes the Ethernet and IP headers of p to b and returns them.
+// p.Data follows them on the wire. A unicast packet goes to every host of the
+// link, since only the kernel knows its receiver's hardware address.
 func frameHeader(b *[frameHeaderMax]byte, p *Packet) []byte {
 	copy(b[6:12], p.HardwareSource)
 	if p.Destination.Is6() {
 		dst := p.Destination.As16()
+		if !p.Destination.IsMulticast() {
+			dst = netip.IPv6LinkLocalAllNodes().As16()
+		}
 		b[0], b[1] = 0x33, 0x33 // RFC 2464 §7
 		copy(b[2:6], dst[12:])
 		binary.BigEndian.PutUint16(b[12:], etherTypeIPv6)
@@ -51,6 +56,9 @@ func frameHeader(b *[frameHeaderMax]byte, p *Packet) []byte {
 		return b[:ethernetLen+ipv6HeaderLen]
 	}
 	dst := p.Destination.As4()
+	if !p.Destination.IsMulticast() {
+		dst = [4]byte{224, 0, 0, 1}
+	}
 	b[0], b[1], b[2] = 0x01, 0x00, 0x5e // RFC 1112 §6.4
 	b[3], b[4], b[5] = dst[1]&0x7f, dst[2], dst[3]
 	binary.BigEndian.PutUint16(b[12:], etherTypeIPv4)

@@ -268,7 +268,15 @@ func (l *loop) flush() {
 			r.status.counters.Sent++
 		}
 		if done += n; err != nil && done < len(l.out) {
-			l.senders[done].sendFailed(err, time.Now())
+			r, last := l.senders[done], l.out[done]
+			if r.sourceless {
+				err = l.conn.force(last)
+			}
+			if err != nil {
+				r.sendFailed(err, time.Now())
+			} else {
+				r.status.counters.Sent++
+			}
 			done++
 		}
 	}

@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -32,6 +33,25 @@ func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time)
 		}
 	}
 	return p, b, err
+}
+
+// force sends a packet from an address that has just gone, which the kernel
+// refuses to do: the others are to hear priority 0 all the same. c.mu is held.
+func (c *Conn) force(p Packet) error {
+	if !c.nif.ethernet || len(c.nif.mac) != 6 || !c.nif.fits(&p) {
+		return fmt.Errorf("no way to send from %v, which has gone", p.Source)
+	}
+	w, err := c.net.frames(&c.nif)
+	if err != nil {
+		return err
+	}
+	if w == nil {
+		return fmt.Errorf("no way to send from %v, which has gone", p.Source)
+	}
+	defer w.Close()
+	p.HardwareSource = c.nif.mac
+	_, err = w.WriteBatch([]Packet{p})
+	return err
 }
 
 // setPayload makes b what p carries: a whole IPv4 packet for AuthAH.
