@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Main is to be called first in main. It returns at once, unless this process
@@ -21,7 +23,7 @@ func Main() {
 		return
 	}
 	if err := guard(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		say(err.Error())
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -133,10 +135,15 @@ func execute(order ...socket) (d deed) {
 
 // report says what was done, and returns what was not.
 func (d deed) report() error {
-	fmt.Fprintf(os.Stderr, "guard: the process that this one guards has ended: %d netlink requests and %d packets sent within %v\n",
-		d.count[socketNetlink]+d.count[socketNetfilter]+d.count[socketSettings], d.count[socketIPv4]+d.count[socketIPv6], d.took.Round(10*time.Microsecond))
+	say(fmt.Sprintf("guard: the process that this one guards has ended: %d netlink requests and %d packets sent within %v",
+		d.count[socketNetlink]+d.count[socketNetfilter]+d.count[socketSettings], d.count[socketIPv4]+d.count[socketIPv6], d.took.Round(10*time.Microsecond)))
 	return errors.Join(d.errs...)
 }
+
+// sayTime is for how long a guard that ends waits for whoever reads what it says.
+const sayTime = 500 * time.Millisecond
+
+func say(line string) { quietlog.Say(os.Stderr, line+"\n", sayTime) }
 
 // readAll reads a file from its beginning; others may use its offset.
 func readAll(fd int) ([]byte, error) {

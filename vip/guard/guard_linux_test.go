@@ -10,12 +10,15 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/quietlog"
@@ -41,6 +44,10 @@ func TestMain(m *testing.M) {
 	lab.Main(m)
 }
 
+// stderr in the environment is a file that a guarded program and its guard have
+// as standard error.
+const stderr = "GUARD_TEST_STDERR"
+
 // forgetful is the role of a program that does not call Main.
 const forgetful = "forgetful"
 
@@ -62,6 +69,13 @@ func guarded(role string) error {
 	defer stop()
 	if role == forgetful {
 		fmt.Println("a program that says something first")
+	}
+	if path := os.Getenv(stderr); path != "" {
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0) // in blocking mode
+		if err != nil {
+			return err
+		}
+		os.Stderr = os.NewFile(uintptr(fd), path)
 	}
 	g, err := guard.Start(nil)
 	if err != nil {
@@ -112,7 +126,7 @@ func guarded(role string) error {
 
 // start runs a guarded program in a host with a neighbour, and waits until it
 // holds its addresses. c records VRRP on the wire.
-func start(t *testing.T, role string) (h *lab.Host, p *lab.Cmd, c *lab.Capture) {
+func start(t *testing.T, role string, env ...string) (h *lab.Host, p *lab.Cmd, c *lab.Capture) {
 	t.Helper()
 	l := lab.New(t)
 	h = l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
@@ -129,7 +143,7 @@ func start(t *testing.T, role string) (h *lab.Host, p *lab.Cmd, c *lab.Capture) 
 		t.Fatal(err)
 	}
 	p = h.Command(self)
-	p.Env = []string{"GUARD_TEST_ROLE=" + role}
+	p.Env = append(env, "GUARD_TEST_ROLE="+role)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +271,33 @@ func TestLastWill(t *testing.T) {
 			wantWillDone(t, h, c, time.Now())
 		})
 	}
+}
+
+// TestUnreadOutput: a guard whose words nobody reads does its work, and ends.
+func TestUnreadOutput(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "stderr")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(fifo, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) // a reader that never reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for err == nil {
+		_, err = unix.Write(fd, make([]byte, 4096))
+	}
+	h, p, c := start(t, "hold", stderr+"="+fifo)
+	pid := guardOf(t, p.Pid())
+	died := time.Now()
+	if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	wantWillDone(t, h, c, died)
+	lab.Until(t, 10*time.Second, "the guard ends", func() bool {
+		cmd, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		return len(cmd) == 0 // gone, or about to be
+	})
 }
 
 // A program that ends in good order removes its addresses itself. Its guard
