@@ -64,7 +64,7 @@ type Handler struct {
 	BackendTLS *tls.Config
 	// Record is told of each request that has ended; it must not block.
 	Record func(Record)
-	// Logger gets failures of backends. nil: silent.
+	// Logger gets failures of backends. Nothing waits for it. nil: silent.
 	Logger *slog.Logger
 
 	once     sync.Once

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // FuzzHandler throws the bytes of a client and of a backend at a Handler. Whatever
@@ -87,7 +89,7 @@ func newFuzzFront(f *testing.F) *fuzzFront {
 	if err != nil {
 		f.Fatal(err)
 	}
-	t.handler.Logger = slog.New(slog.NewTextHandler(t, &slog.HandlerOptions{Level: slog.LevelError}))
+	t.handler.Logger = slog.New(quietlog.Unblocked(slog.NewTextHandler(t, &slog.HandlerOptions{Level: slog.LevelError})))
 	t.handler.Pool = newPool(f, PoolConfig{Backends: []Backend{{Address: "unix:" + backend.Addr().String()}}})
 	srv := &http.Server{Handler: &t.handler, ErrorLog: log.New(t, "", 0)}
 	go srv.Serve(fromTCP{ln})

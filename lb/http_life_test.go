@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Every request that comes in is recorded and counted, also one that no backend sees.
@@ -233,7 +235,7 @@ func TestTunnelsSurviveChanges(t *testing.T) {
 // the daemon does not look by default.
 func TestPanicsAreLogged(t *testing.T) {
 	var out lockedBuffer
-	h := &Handler{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError}))}
+	h := &Handler{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError})))}
 	s := front(t, h, webBackend(t, name("ok")))
 	backend := s.Config.Handler
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { backend.ServeHTTP(panicking{w}, r) })
@@ -253,7 +255,7 @@ func TestPanicsAreLogged(t *testing.T) {
 // would catch: it is the end of that request only.
 func TestPanicOfABody(t *testing.T) {
 	var out lockedBuffer
-	h := &Handler{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	h := &Handler{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))}
 	s := front(t, h, rawBackend(t, discard))
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = panicking{}

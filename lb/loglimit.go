@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Messages about single connections and requests: anybody can cause them.
@@ -13,12 +15,10 @@ const (
 	logInterval = 100 * time.Millisecond // Between two of them, in the long run.
 )
 
-// limitedLog returns log, nil for silence, with messages limited in number.
+// limitedLog returns log, nil for silence, with messages limited in number. Nobody
+// waits for it: what is logged in an event loop would hold up all its connections.
 func limitedLog(log *slog.Logger) *slog.Logger {
-	if log == nil {
-		return slog.New(slog.DiscardHandler)
-	}
-	return slog.New(&limitedHandler{log.Handler(), &logBucket{tokens: logBurst}})
+	return slog.New(&limitedHandler{quietlog.New(log).Handler(), &logBucket{tokens: logBurst}})
 }
 
 // limitedHandler drops what comes too fast, and says how much that was.

@@ -6,12 +6,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 func TestMessagesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out lockedBuffer
-		log := limitedLog(slog.New(slog.NewTextHandler(&out, nil)))
+		log := limitedLog(slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, nil))))
 		for range 1000 {
 			log.Warn("flood")
 		}

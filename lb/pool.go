@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Errors of Pick.
@@ -71,7 +73,7 @@ type PoolConfig struct {
 	ResolveInterval time.Duration
 	// Lookup resolves a name for Run. Default net.DefaultResolver.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error) `json:"-"`
-	// Logger gets changes of health. nil: silent.
+	// Logger gets changes of health. Nothing waits for it. nil: silent.
 	Logger *slog.Logger
 }
 
@@ -97,10 +99,7 @@ type Pool struct {
 
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
-	p := &Pool{log: cfg.Logger, epoch: time.Now(), quorum: true, onGone: make(map[int]func(*server))}
-	if p.log == nil {
-		p.log = slog.New(slog.DiscardHandler)
-	}
+	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, onGone: make(map[int]func(*server))}
 	if err := p.Reconfigure(cfg); err != nil {
 		return nil, err
 	}

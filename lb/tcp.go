@@ -61,7 +61,7 @@ type TCP struct {
 	NoSplice bool
 	// Record is told of each connection that has ended; it must not block.
 	Record func(Record)
-	// Logger gets failures to reach a backend. nil: silent.
+	// Logger gets failures to reach a backend. Nothing waits for it. nil: silent.
 	Logger *slog.Logger
 
 	log      *slog.Logger

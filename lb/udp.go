@@ -42,7 +42,7 @@ type UDP struct {
 	MaxSessions int
 	// Record is told of each session that has ended; it must not block.
 	Record func(Record)
-	// Logger gets failures of backends. nil: silent.
+	// Logger gets failures of backends. Nothing waits for it. nil: silent.
 	Logger *slog.Logger
 
 	log      *slog.Logger

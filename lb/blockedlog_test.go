@@ -1,0 +1,57 @@
+package lb
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"testing"
+)
+
+// blockedLog is a logger that takes nothing until it is let.
+type blockedLog struct{ let chan struct{} }
+
+func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
+func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
+func (h blockedLog) WithGroup(string) slog.Handler          { return h }
+func (h blockedLog) Handle(context.Context, slog.Record) error {
+	<-h.let
+	return nil
+}
+
+// TestBlockedLogger: planes and a pool whose logger does not return serve as any
+// other: lines about one connection hold up neither that one nor the next.
+func TestBlockedLogger(t *testing.T) {
+	let := make(chan struct{})
+	log := slog.New(blockedLog{let})
+	t.Cleanup(func() { close(let) })
+	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+		dial, _ := open(&TCP{Logger: log}, closedBackend(t), talker(t, "a"))
+		for range 6 {
+			c := dial()
+			c.Write([]byte("x"))
+			c.CloseWrite()
+			if got, _ := ends(t, c); got != "ax." {
+				t.Errorf("%q", got)
+			}
+			c.Close()
+		}
+	})
+	t.Run("HTTP", func(t *testing.T) {
+		s := front(t, &Handler{Logger: log}, closedBackend(t), webBackend(t, name("a")))
+		for range 6 {
+			res, err := http.Get(s.URL)
+			if got := body(t, res, err); got != "a" {
+				t.Errorf("%q", got)
+			}
+		}
+	})
+	t.Run("pool", func(t *testing.T) {
+		p := newPool(t, PoolConfig{Logger: log, Backends: []Backend{{Address: "192.0.2.1:80"}, {Address: "192.0.2.2:80"}}})
+		for _, up := range []bool{false, true} {
+			p.SetHealth("192.0.2.1:80", up)
+			if got := p.Status().Backends[0].Up; got != up {
+				t.Errorf("up is %v, want %v", got, up)
+			}
+		}
+	})
+}
