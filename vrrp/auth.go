@@ -48,7 +48,7 @@ type Auth struct {
 	HMAC HMACConfig
 }
 
-// HMACConfig configures AuthHMAC.
+// HMACConfig configures AuthHMAC. Keepalived has it from version 2.4.2 on.
 type HMACConfig struct {
 	// Keys are all the keys accepted from others, for rotation: see
 	// [Router.Reconfigure]. At least one.
@@ -59,8 +59,11 @@ type HMACConfig struct {
 	Mode HMACMode
 	// Replay says how freshness is judged. Default ReplayTime.
 	Replay ReplayMode
-	// Window is how far a sender's clock may be off, 1 s to 300 s. Default:
-	// three intervals, but at least 5 s and at most 300 s.
+	// Window is how far a sender's clock may be off, 1 s to 300 s. It has to be
+	// the same on all routers: a sender whose clock is set back by more than its
+	// own window starts again from the clock, which a receiver takes for a replay
+	// until the same is more than its own window. Default: three intervals, but at
+	// least 5 s and at most 300 s; so it has to be set where intervals differ.
 	Window time.Duration
 }
 

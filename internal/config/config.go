@@ -135,6 +135,9 @@ type Router struct {
 	Preempt      bool
 	PreemptDelay time.Duration
 	StartDelay   time.Duration
+	// StartDelayUptime is until when after the host's boot StartDelay counts; 0:
+	// always.
+	StartDelayUptime time.Duration
 	// DownMultiplier is how many intervals of silence make a node count as dead.
 	DownMultiplier int
 	// Addresses are the virtual addresses, all of one family, with the prefix

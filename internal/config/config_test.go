@@ -68,6 +68,23 @@ func TestRouterWithoutAddresses(t *testing.T) {
 	}
 }
 
+// TestStartDelayUptimeAlone: what counts only for a start delay is warned of where
+// there is none.
+func TestStartDelayUptimeAlone(t *testing.T) {
+	for keys, want := range map[string]string{
+		"start_delay_uptime: 5m":                  "[f.yaml:1:89: vrrp[0].start_delay_uptime: 5m: does nothing without start_delay: leave it out]",
+		"start_delay_uptime: 5m, start_delay: 1s": "[]",
+	} {
+		c, err := Parse("f.yaml", []byte("vrrp: [{name: a, interface: eth0, vrid: 51, addresses: [192.0.2.1], "+keys+"}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(c.Warnings); got != want {
+			t.Errorf("%s: warnings %s, want %s", keys, got, want)
+		}
+	}
+}
+
 // TestBadInput: each mistake gives exactly the lines in testdata/bad.txt.
 func TestBadInput(t *testing.T) {
 	var golden strings.Builder

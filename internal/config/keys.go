@@ -43,7 +43,7 @@ func (a *Admin) keys() []key {
 var authTypes = []variant{
 	{name: "pass", doc: "version 2 only; the password is sent in clear", keys: []string{"secret"}},
 	{name: "ah", doc: "version 2 over IPv4 only", keys: []string{"secret"}},
-	{name: "hmac", doc: "any version", keys: []string{"keys", "active_key", "mode", "replay", "window"}},
+	{name: "hmac", doc: "any version; of Keepalived, 2.4.2 and newer have it", keys: []string{"keys", "active_key", "mode", "replay", "window"}},
 }
 
 func (r *Router) value() value { return object(&r.Pos, r.keys()) }
@@ -61,6 +61,8 @@ func (r *Router) keys() []key {
 		preset("preempt_delay", duration(&r.PreemptDelay, 0, 1000*time.Second), "0s", "wait before preempting"),
 		preset("start_delay", duration(&r.StartDelay, 0, 1000*time.Second), "0s",
 			"wait after the start before taking the addresses"),
+		optional("start_delay_uptime", duration(&r.StartDelayUptime, time.Second, 24*time.Hour), "5m",
+			"start_delay only while the host, be this a container's, has been up for less: a restart of havip later does not wait; default: it always does"),
 		preset("down_multiplier", integer(&r.DownMultiplier, 1, 255), "3",
 			"intervals of silence after which the serving node counts as dead"),
 		optional("addresses", list(&r.Addresses, (*Address).value), "[192.168.31.250/24]",
@@ -124,7 +126,7 @@ func (a *Auth) value() value {
 		preset("replay", word(&a.Replay, "time", "monotonic"), "time",
 			"how freshness is judged; time needs synchronised clocks"),
 		optional("window", duration(&a.Window, time.Second, maxWindow), "5s",
-			"how far clocks may differ; default: three intervals, at least 5s"),
+			"how far clocks may differ, the same on all nodes, or one drops what another takes; default: three intervals, at least 5s"),
 	}, authTypes, authTypes)
 }
 

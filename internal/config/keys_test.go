@@ -143,7 +143,7 @@ func TestDecoded(t *testing.T) {
 		},
 		VRRP: []Router{{
 			Pos: at(47, 5), Name: "VI_1", Interface: "eth0", VRID: 51, Accept: true, Priority: 120, Version: 2, Interval: 2 * time.Second,
-			StartDelay: 3 * time.Second, DownMultiplier: 4, Source: netip.MustParseAddr("192.168.31.240"),
+			StartDelay: 3 * time.Second, StartDelayUptime: 5 * time.Minute, DownMultiplier: 4, Source: netip.MustParseAddr("192.168.31.240"),
 			Excluded: []Address{{netip.MustParsePrefix("192.168.32.250/24"), "eth1", "eth1:vip", "link"}, virtual("2001:db8::250/64")},
 			Routes: []Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.31.1"), Interface: "eth1",
 				Source: netip.MustParseAddr("192.168.31.250"), Table: 100, Metric: 5}},
@@ -166,7 +166,7 @@ func TestDecoded(t *testing.T) {
 		Warnings: []Problem{
 			{at(33, 24), "checks.secure.tls.server_name", "with insecure: true nothing is verified: leave that out, or this"},
 			{at(33, 45), "checks.secure.tls.ca", "with insecure: true nothing is verified: leave that out, or this"},
-			{at(71, 31), "vrrp[0].track[1].weight", "-20: with preempt: false a changed priority alone moves " +
+			{at(72, 31), "vrrp[0].track[1].weight", "-20: with preempt: false a changed priority alone moves " +
 				"no address: leave weight out to release the addresses on failure, or add mode: resign"}},
 	}
 	options := gocmp.Options{

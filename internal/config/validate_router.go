@@ -131,6 +131,9 @@ func (d *validator) validateTiming(r *Router, path string) {
 	case r.Version == 3 && (v > 40950*time.Millisecond || v%(10*time.Millisecond) != 0):
 		d.fail(path+".interval", "%s: want 10ms to 40.95s in steps of 10ms", span(v))
 	}
+	if r.StartDelayUptime > 0 && r.StartDelay == 0 && !d.failed(path+".start_delay") {
+		d.warn(path+".start_delay_uptime", "%s: does nothing without start_delay: leave it out", span(r.StartDelayUptime))
+	}
 	if r.Priority == 255 && d.given(path+".preempt") && !r.Preempt {
 		d.fail(path+".preempt", "false: the owner of the addresses, priority 255, always preempts: leave it out or lower the priority")
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vip"
@@ -41,6 +42,15 @@ func vrrpConfig(c config.Router) vrrp.Config {
 		vc.Addresses = append(vc.Addresses, p.Addr())
 	}
 	return vc
+}
+
+// startDelay is what a router has to wait that starts when the host has been up
+// for so long.
+func startDelay(c config.Router, up time.Duration) time.Duration {
+	if c.StartDelayUptime > 0 && up >= c.StartDelayUptime {
+		return 0
+	}
+	return c.StartDelay
 }
 
 func auth(c config.Auth) vrrp.Auth {

@@ -28,6 +28,8 @@ func TestEveryRouterFieldCounts(t *testing.T) {
 
 		"Family": "IPv6, without addresses",
 
+		"StartDelayUptime": "startDelay",
+
 		"Notify":        "notifier",
 		"NotifyUser":    "notifier",
 		"NotifyFIFO":    "notifier",
@@ -82,6 +84,25 @@ func alter(t *testing.T, name string, v reflect.Value) {
 		return
 	}
 	v.Set(reflect.ValueOf(to))
+}
+
+// TestStartDelay: with start_delay_uptime it counts soon after the host's boot
+// only.
+func TestStartDelay(t *testing.T) {
+	for _, tc := range []struct{ delay, uptime, up, want time.Duration }{
+		{0, 0, time.Second, 0},
+		{30 * time.Second, 0, time.Second, 30 * time.Second},
+		{30 * time.Second, 0, 1000 * time.Hour, 30 * time.Second},
+		{30 * time.Second, time.Minute, 0, 30 * time.Second},
+		{30 * time.Second, time.Minute, 59 * time.Second, 30 * time.Second},
+		{30 * time.Second, time.Minute, time.Minute, 0},
+		{30 * time.Second, time.Minute, 1000 * time.Hour, 0},
+	} {
+		c := config.Router{StartDelay: tc.delay, StartDelayUptime: tc.uptime}
+		if got := startDelay(c, tc.up); got != tc.want {
+			t.Errorf("start_delay %v, start_delay_uptime %v, up for %v: %v, want %v", tc.delay, tc.uptime, tc.up, got, tc.want)
+		}
+	}
 }
 
 // TestOptionalAddresses: a host that has only the router's own family serves in

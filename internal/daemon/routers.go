@@ -17,7 +17,8 @@ import (
 // router is one virtual router with the addresses that it moves.
 type router struct {
 	cfg     config.Router
-	group   string // its name; empty: none
+	group   string        // its name; empty: none
+	up      time.Duration // for how long the host was, when this was made
 	members *vrrp.Group
 	conn    *vrrp.Conn
 	router  *vrrp.Router
@@ -30,7 +31,7 @@ type router struct {
 }
 
 func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logger) *router {
-	r := &router{cfg: cfg, group: group, conn: conn, log: log}
+	r := &router{cfg: cfg, group: group, up: uptime(), conn: conn, log: log}
 	r.handler = &testament{name: cfg.Name, log: log.With("router", cfg.Name)}
 	return r
 }
@@ -63,6 +64,9 @@ func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, r
 	}
 	vc := vrrpConfig(r.cfg)
 	r.members = group
+	if vc.StartDelay = startDelay(r.cfg, r.up); vc.StartDelay < r.cfg.StartDelay {
+		r.log.Info("no start delay: the host was not booted just now", "router", r.cfg.Name, "uptime", r.up.Round(time.Second))
+	}
 	vc.Group, vc.OnTransition, vc.Logger = group, report, r.log
 	var err error
 	if r.router, err = vrrp.NewRouter(vc, r.conn, r.handler); err != nil {
@@ -108,7 +112,7 @@ func sameRouter(a, b config.Router) bool {
 		return false
 	}
 	b.Auth = a.Auth
-	b.Priority, b.StartDelay = a.Priority, a.StartDelay
+	b.Priority, b.StartDelay, b.StartDelayUptime = a.Priority, a.StartDelay, a.StartDelayUptime
 	b.Excluded, b.Routes = a.Excluded, a.Routes
 	b.Track, b.Notify, b.NotifyUser, b.NotifyFIFO, b.NotifyTimeout = a.Track, a.Notify, a.NotifyUser, a.NotifyFIFO, a.NotifyTimeout
 	return a.Equal(b)
@@ -128,7 +132,7 @@ func (r *router) update(cfg config.Router, checks map[string]*check) error {
 	before := r.cfg
 	r.cfg = cfg
 	vc := vrrpConfig(cfg)
-	vc.Group = r.members
+	vc.Group, vc.StartDelay = r.members, startDelay(cfg, r.up)
 	err := r.router.Reconfigure(vc)
 	r.tracker.configure(cfg, checks) // what it makes of the priority counts
 	next := vipConfig(cfg)
