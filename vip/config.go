@@ -46,7 +46,8 @@ type Config struct {
 	// NoAccept drops what is addressed to the addresses while they are held:
 	// Accept_Mode False (RFC 9568 §6.1), for a router that others send through
 	// and not to. ARP and neighbour discovery go on. It takes nftables, with a
-	// table of its own that is named after Name, which must then be unique.
+	// table of its own that is named after Name, which must then be unique. Not
+	// with Owner, which always accepts (RFC 9568 §6.1).
 	NoAccept bool
 	// Addresses are put on the interface by Acquire, in this order, whether or
 	// not they are listed in advertisements. They may mix families, and there
@@ -184,6 +185,9 @@ func (c *Config) validate() error {
 	}
 	if c.Probe < 0 || c.Probe > maxProbe {
 		return fmt.Errorf("vip: probe %v: want 0 to %v", c.Probe, maxProbe)
+	}
+	if c.Owner && c.NoAccept {
+		return errors.New("vip: no accept: the host would be cut off from its own addresses")
 	}
 	if c.Owner && c.Takeover {
 		return errors.New("vip: takeover: an owner's addresses are not to be removed")

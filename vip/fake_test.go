@@ -180,7 +180,10 @@ func (k *fakeKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) e
 }
 
 func (k *fakeKernel) filter(string, []netip.Addr) error { return k.do("filter") }
-func (k *fakeKernel) sweep([]netip.Addr) error          { return k.do("sweep") }
+func (k *fakeKernel) filters(string, []netip.Addr) (bool, error) {
+	return true, k.do("filters")
+}
+func (k *fakeKernel) sweep([]netip.Addr) error { return k.do("sweep") }
 
 func (k *fakeKernel) setUp(index int, up bool) error {
 	k.mu.Lock()

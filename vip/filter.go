@@ -16,6 +16,22 @@ func (m *Manager) reject() error {
 	return m.ns.kernel.filter(m.cfg.Name, m.addrs())
 }
 
+// rejectAgain restores what reject did, should it have gone: "nft flush ruleset"
+// is how many a firewall begins. The addresses are no less this host's without it.
+func (m *Manager) rejectAgain() {
+	if !m.cfg.NoAccept {
+		return
+	}
+	filters, err := m.ns.kernel.filters(m.cfg.Name, m.addrs())
+	if err == nil && !filters {
+		m.complain("the filter for what is sent to the addresses had gone, putting it back")
+		err = m.reject()
+	}
+	if err != nil {
+		m.lack("filter", err)
+	}
+}
+
 // accept undoes reject. The first time it undoes what a predecessor left of it,
 // under whatever name, and though there is nothing to be dropped any more.
 func (m *Manager) accept() error {

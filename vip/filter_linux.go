@@ -34,6 +34,13 @@ func (k *linuxKernel) filter(name string, addrs []netip.Addr) error {
 	return k.packets.drop(name, addrs)
 }
 
+func (k *linuxKernel) filters(name string, addrs []netip.Addr) (bool, error) {
+	if k.packets == nil {
+		return false, errNoFilter
+	}
+	return k.packets.intact(name, addrs)
+}
+
 func (k *linuxKernel) sweep(addrs []netip.Addr) error {
 	if k.packets == nil {
 		return errNoFilter
@@ -69,8 +76,14 @@ func openFilter() (*filter, error) {
 
 func (f *filter) close() error { return f.conn.CloseLasting() }
 
-// tablePrefix tells our tables from others.
-const tablePrefix = "havip_"
+// tablePrefix tells our tables from others; each has one chain.
+const (
+	tablePrefix = "havip_"
+	inputChain  = "input"
+)
+
+// neighborDiscovery are the ICMPv6 types that are not dropped.
+var neighborDiscovery = []byte{icmpNeighborSolicitation, icmpNeighborAdvertisement}
 
 // filterTable names a Manager's table, each its own. It holds no character that
 // nft would have to quote.
@@ -99,12 +112,12 @@ func (f *filter) drop(name string, addrs []netip.Addr) error {
 	f.conn.DelTable(table)
 	f.conn.AddTable(table)
 	input := f.conn.AddChain(&nftables.Chain{
-		Name: "input", Table: table, Type: nftables.ChainTypeFilter,
+		Name: inputChain, Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
 	})
 	// Neighbour discovery goes on: the address must still be found on the link
 	// (RFC 9568 §6.1). ARP does not pass this hook.
-	for _, kind := range []byte{icmpNeighborSolicitation, icmpNeighborAdvertisement} {
+	for _, kind := range neighborDiscovery {
 		f.conn.AddRule(&nftables.Rule{Table: table, Chain: input, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
@@ -187,22 +200,52 @@ func (f *filter) sweep(addrs []netip.Addr) error {
 
 // drops tells whether a table is about one of addrs.
 func (f *filter) drops(t *nftables.Table, addrs []netip.Addr) (bool, error) {
-	sets, err := f.conn.GetSets(t)
+	dropped, _, err := f.dropped(t)
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(dropped, a) }), err
+}
+
+// dropped lists the addresses that a table is about, and counts their sets.
+func (f *filter) dropped(t *nftables.Table) (addrs []netip.Addr, sets int, err error) {
+	list, err := f.conn.GetSets(t)
 	if err != nil {
-		return false, err
+		return nil, 0, err
 	}
-	for _, s := range sets {
+	for _, s := range list {
 		elements, err := f.conn.GetSetElements(s)
 		if err != nil {
-			return false, err
+			return nil, 0, err
 		}
 		for _, e := range elements {
-			if a, ok := netip.AddrFromSlice(e.Key); ok && slices.Contains(addrs, a) {
-				return true, nil
+			if a, ok := netip.AddrFromSlice(e.Key); ok {
+				addrs = append(addrs, a)
 			}
 		}
 	}
-	return false, nil
+	return addrs, len(list), nil
+}
+
+// intact reports whether the Manager's table is as drop has made it.
+func (f *filter) intact(name string, addrs []netip.Addr) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	table := filterTable(name)
+	tables, err := f.conn.ListTablesOfFamily(table.Family)
+	if err != nil {
+		return false, fmt.Errorf("vip: nftables: list tables: %w", err)
+	}
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table.Name }) {
+		return false, nil
+	}
+	dropped, sets, err := f.dropped(table)
+	var rules []*nftables.Rule
+	if err == nil {
+		rules, err = f.conn.GetRules(table, &nftables.Chain{Name: inputChain, Table: table})
+	}
+	if err != nil {
+		return false, fmt.Errorf("vip: nftables: table %s: %w", table.Name, err)
+	}
+	lost := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !slices.Contains(dropped, a) })
+	return !lost && len(rules) == len(neighborDiscovery)+sets, nil
 }
 
 func (f *filter) flush(what string) error {

@@ -240,3 +240,42 @@ func TestNetnsFiltersApart(t *testing.T) {
 		t.Errorf("tables %v are left", got)
 	}
 }
+
+// TestNetnsFilterIsBack: whatever was flushed is back after the next patrol.
+func TestNetnsFilterIsBack(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24")
+	f := openFilterIn(t, h)
+	m, _ := runIn(t, h, Config{Name: "VI_1", Addresses: addrs(t, vip4+"/24", vip6+"/64"), NoAccept: true})
+	mustAcquire(t, m)
+	intact := func() bool {
+		ok, err := f.intact("VI_1", m.addrs())
+		return ok && err == nil // it may be just about to be made
+	}
+	if !intact() {
+		t.Fatal("the filter is not there to begin with")
+	}
+	table := filterTable("VI_1")
+	for name, flush := range map[string]func(){
+		"ruleset": f.conn.FlushRuleset,
+		"table":   func() { f.conn.FlushTable(table) },
+		"sets": func() {
+			f.conn.FlushSet(&nftables.Set{Table: table, Name: nftables.TypeIPAddr.Name, KeyType: nftables.TypeIPAddr})
+		},
+	} {
+		flush()
+		if err := f.conn.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if intact() {
+			t.Errorf("%s: nothing is missing", name)
+		}
+		m.mu.Lock()
+		m.lookNext = time.Now() // the patrol
+		m.mu.Unlock()
+		m.poke()
+		lab.Until(t, bound, "the filter is back after a flush of the "+name, intact)
+	}
+	if !m.Status().Held {
+		t.Error("the addresses were lost")
+	}
+}

@@ -179,10 +179,14 @@ func TestMacvlanInUse(t *testing.T) {
 	})
 }
 
-// TestOwnerTakesNothingOver: an owner's addresses look like a killed Keepalived's.
-func TestOwnerTakesNothingOver(t *testing.T) {
-	cfg := Config{Interface: "eth0", Owner: true, Takeover: true, Addresses: []Address{{Prefix: netip.MustParsePrefix("192.0.2.10/24")}}}
-	if err := cfg.validate(); err == nil {
-		t.Error("an owner with Takeover is accepted")
+// TestOwnerKeepsItsAddresses: an owner's addresses look like a killed Keepalived's,
+// and are the host's way to the network.
+func TestOwnerKeepsItsAddresses(t *testing.T) {
+	for name, cfg := range map[string]Config{"Takeover": {Takeover: true}, "NoAccept": {NoAccept: true}} {
+		cfg.Interface, cfg.Owner = "eth0", true
+		cfg.Addresses = []Address{{Prefix: netip.MustParsePrefix("192.0.2.10/24")}}
+		if err := cfg.validate(); err == nil {
+			t.Errorf("an owner with %s is accepted", name)
+		}
 	}
 }

@@ -50,6 +50,8 @@ type kernel interface {
 	// filter drops what comes in for addrs, and for no others that it dropped
 	// under this name before; none: that nothing is dropped is no error.
 	filter(name string, addrs []netip.Addr) error
+	// filters reports whether filter is in force still for addrs and this name.
+	filters(name string, addrs []netip.Addr) (bool, error)
 	// sweep undoes every filter of another process that drops what comes in for
 	// one of addrs.
 	sweep(addrs []netip.Addr) error

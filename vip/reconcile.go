@@ -267,6 +267,7 @@ func (m *Manager) reinstate() error {
 	if err != nil {
 		return err
 	}
+	m.rejectAgain()
 	if own := *m.own.Load(); len(own) > 0 && !m.cfg.Owner {
 		m.complain("addresses are another program's now: they stay when they are released", "addresses", own)
 	}

@@ -177,6 +177,9 @@ func (d *validator) validateExtras(r *Router, path string) {
 	if r.Macvlan != "" && !r.VirtualMAC {
 		d.fail(path+".macvlan", "%s: wants virtual_mac: true", r.Macvlan)
 	}
+	if r.Priority == 255 && !r.Accept && d.given(path+".accept") {
+		d.fail(path+".accept", "false: would cut the owner of the addresses, priority 255, off from itself: leave it out or lower the priority")
+	}
 	if r.Priority == 255 && r.Takeover {
 		d.fail(path+".takeover", "true: the addresses of their owner, priority 255, look like a killed Keepalived's: leave it out or lower the priority")
 	}
