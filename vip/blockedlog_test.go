@@ -61,3 +61,54 @@ func TestBlockedLogger(t *testing.T) {
 		}
 	})
 }
+
+// TestBlockedCallbacks: a Manager whose user does not return from what it is told
+// renews and puts back all the same, holds the addresses again after a loss, and
+// removes them at the end. Run waits for the user.
+func TestBlockedCallbacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		let := make(chan struct{})
+		var told atomic.Int32
+		block := func() { told.Add(1); <-let }
+		ns := newNamespace(k, nil)
+		defer ns.Close()
+		m, err := NewManager(Config{
+			Interface: "eth0", Namespace: ns, Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second,
+			OnConflict: func(Conflict) { block() }, OnLost: func(error) { block() },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- m.Run(ctx) }()
+		synctest.Wait()
+		acquire(t, m)
+		k.heard <- sighting{index: 2, addr: addrs(t, "192.0.2.10")[0].Prefix.Addr(), mac: []byte{2, 0, 0, 0, 0, 9}, time: time.Now()}
+		time.Sleep(10 * time.Second)
+		if !k.has("192.0.2.10") {
+			t.Error("the address was not renewed")
+		}
+		k.failing("put", ErrNoInterface)
+		time.Sleep(10 * time.Second)
+		if k.has("192.0.2.10") || m.Status().Lost != 1 {
+			t.Fatalf("the address is not lost: %+v", m.Status())
+		}
+		k.failing("put", nil)
+		acquire(t, m)
+		time.Sleep(10 * time.Second)
+		if !k.has("192.0.2.10") || told.Load() != 2 {
+			t.Errorf("the address was not renewed after a loss, or the user not told: %d calls", told.Load())
+		}
+		cancel()
+		time.Sleep(time.Minute)
+		if k.has("192.0.2.10") || len(done) > 0 {
+			t.Error("the address outlives the end, or Run does not wait for its user")
+		}
+		close(let)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

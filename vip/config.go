@@ -84,7 +84,8 @@ type Config struct {
 	// OnLost, if set, is called when addresses that were acquired could not be
 	// kept: the lease lapsed, the interface vanished. The Manager has then
 	// removed what was left, and adds nothing until Acquire is called again:
-	// the election must be held anew. It is called from Run's goroutine.
+	// the election must be held anew. It is called from a goroutine of its own,
+	// so that the Manager does not wait for it, but Run does at its end.
 	OnLost func(reason error)
 	// OnRemovals, if set, is told what Removals returns whenever that has
 	// changed, before anything is added that only the new ones would remove: an
@@ -98,8 +99,8 @@ type Config struct {
 	// enough on most links. At most 5 s.
 	Probe time.Duration
 	// OnConflict, if set, is called when another host claims an address that is
-	// held here, at most once a second for each address. It is called from Run's
-	// goroutine.
+	// held here, at most once a second for each address. It is called as OnLost
+	// is; where it does not return, conflicts are only counted.
 	OnConflict func(Conflict)
 	// Namespace is shared by Managers of one network namespace, so that
 	// hundreds of them get by with one set of sockets. Default: one of its

@@ -95,6 +95,6 @@ func (m *Manager) conflict(s sighting) {
 	m.log.Warn("another host claims an address that is held here",
 		"address", s.addr, "mac", s.mac.String(), "interface", ifname, "conflicts", count)
 	if tell != nil {
-		tell(Conflict{Address: s.addr, MAC: s.mac, Interface: ifname, Time: s.time})
+		m.onConflict.Add(func() { tell(Conflict{Address: s.addr, MAC: s.mac, Interface: ifname, Time: s.time}) })
 	}
 }

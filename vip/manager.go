@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Manager keeps the addresses of one virtual router. Acquire, Announce and
@@ -22,10 +24,12 @@ type Manager struct {
 	ownsNS     bool
 	interfaces []string // names, each once
 
-	wake      chan struct{} // Run has something to look at
-	ready     chan struct{} // closed when a step succeeded
-	sightings chan sighting // of our addresses, by whomever
-	closed    sync.Once
+	wake       chan struct{}   // Run has something to look at
+	ready      chan struct{}   // closed when a step succeeded
+	sightings  chan sighting   // of our addresses, by whomever
+	onLost     *quietlog.Calls // of that function
+	onConflict *quietlog.Calls // the same
+	closed     sync.Once
 
 	// For Namespace.dispatch, which must not wait for mu.
 	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
@@ -108,6 +112,8 @@ func NewManager(cfg Config) (*Manager, error) {
 		interfaces: cfg.interfaces(),
 		wake:       make(chan struct{}, 1),
 		ready:      make(chan struct{}),
+		onLost:     quietlog.NewCalls(),
+		onConflict: quietlog.NewCalls(),
 		sightings:  make(chan sighting, 16),
 		disputed:   make(map[netip.Addr]time.Time),
 		links:      make(map[string]link),
@@ -150,6 +156,8 @@ func (m *Manager) linkByIndex(index int) (link, error) {
 // addresses; nothing can be acquired after that. What fails it tries again. It
 // returns an error only if that last removal failed. It may be called once.
 func (m *Manager) Run(ctx context.Context) error {
+	defer m.onLost.Wait()
+	defer m.onConflict.Wait()
 	defer m.Close()
 	m.dirty.Store(true)
 	timer := time.NewTimer(0)
@@ -160,7 +168,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 		lost, tell := m.takeLost()
 		if lost != nil && tell != nil {
-			tell(lost)
+			m.onLost.Add(func() { tell(lost) })
 		}
 		m.tellFaults(lost)
 		timer.Reset(time.Until(m.deadline()))

@@ -7,7 +7,9 @@
 // user. [Writer] puts one in front of a file, for a program whose log goes there:
 // a logger of such a program needs no other queue, which is what [Unblocked] says.
 //
-// Both queues are bounded. What does not fit is lost, counted, and owned up to
-// when the log takes something again. Neither needs to be closed: a goroutine
+// [Calls] does the same for functions that are told something.
+//
+// The queues are bounded. What does not fit is lost, counted, and owned up to
+// when the log takes something again. None needs to be closed: a goroutine
 // exists only while there is something to be written.
 package quietlog

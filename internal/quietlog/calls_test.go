@@ -1,0 +1,31 @@
+package quietlog
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestCalls are made in order, one at a time, and hold nobody up; where one does not
+// return no more than a number of them wait for it.
+func TestCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCalls()
+		c.Wait() // for nothing
+		let := make(chan struct{})
+		var got, want []int
+		c.Add(func() { <-let })
+		for i := range 2 * maxCalls {
+			c.Add(func() { got = append(got, i) })
+			if i < maxCalls-1 {
+				want = append(want, i)
+			}
+		}
+		time.AfterFunc(time.Hour, func() { close(let) })
+		c.Wait()
+		if !slices.Equal(got, want) {
+			t.Errorf("calls %v, want %v", got, want)
+		}
+	})
+}
