@@ -175,7 +175,7 @@ func (m *Manager) surroundings(have []assigned) string {
 		}
 		fmt.Fprintln(&b, name, l.index, l.mac, l.up, l.enabled, l.no6)
 		for _, h := range have {
-			if h.index == l.index && !m.ns.virtual(h.prefix.Addr()) {
+			if h.index == l.index && !m.ns.Virtual(h.prefix.Addr()) {
 				fmt.Fprintln(&b, h.prefix)
 			}
 		}

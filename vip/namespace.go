@@ -183,8 +183,9 @@ func (n *Namespace) leave(m *Manager) {
 	}
 }
 
-// virtual reports whether an address is one that a Manager adds and removes.
-func (n *Namespace) virtual(addr netip.Addr) bool {
+// Virtual reports whether an address is one that a Manager adds and removes: nobody
+// should send from it on behalf of the host. See vrrp's ListenConfig.Virtual.
+func (n *Namespace) Virtual(addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.owns(addr) })

@@ -115,7 +115,7 @@ func (m *Manager) wanted() (changes, error) {
 		}
 	}
 	m.lacking = make(map[string]error)
-	return plan(m.targets(m.cfg.Addresses), have, true, m.cfg.Lease, m.ns.virtual, m.mine), nil
+	return plan(m.targets(m.cfg.Addresses), have, true, m.cfg.Lease, m.ns.Virtual, m.mine), nil
 }
 
 // protect sees to it that the host's own addresses survive the removal of
@@ -156,7 +156,7 @@ func (m *Manager) clear() ([]assigned, error) {
 // were.
 func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
 	have, err := m.look(false)
-	c := plan(m.targets(addresses), have, false, 0, m.ns.virtual, m.mine)
+	c := plan(m.targets(addresses), have, false, 0, m.ns.Virtual, m.mine)
 	errs := []error{err, m.protect(c.remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {

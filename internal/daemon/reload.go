@@ -153,7 +153,7 @@ func (d *Daemon) prepareRouter(c *change, cfg config.Router) error {
 	}
 	if conn == nil {
 		var err error
-		conn, err = vrrp.Listen(vrrp.ListenConfig{Interface: key.iface, IPv6: key.ipv6, Logger: d.log})
+		conn, err = vrrp.Listen(vrrp.ListenConfig{Interface: key.iface, IPv6: key.ipv6, Virtual: c.ns.Virtual, Logger: d.log})
 		if err != nil {
 			return err
 		}
