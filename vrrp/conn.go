@@ -54,6 +54,8 @@ type Conn struct {
 	done    chan struct{} // closed by Close
 	wg      sync.WaitGroup
 
+	reserved reservations
+
 	looking sync.Mutex // for one relook at a time; taken before mu
 
 	mu       sync.Mutex // guards what follows and the routers' machines
@@ -251,7 +253,7 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 		return nil, fmt.Errorf("interface %s: %w", c.name, err)
 	}
 	c.routers[vrid] = r
-	c.claim(&r.cfg, 1)
+	c.count(&r.cfg, 1)
 	return l, nil
 }
 
@@ -268,12 +270,11 @@ func (c *Conn) carries(cfg *Config) error {
 func (c *Conn) detach(r *Router) {
 	c.routers[r.cfg.VRID] = nil
 	r.loop.deadlines.remove(r)
-	c.claim(&r.cfg, -1)
+	c.count(&r.cfg, -1)
 }
 
-// claim counts a router among the users of its addresses, or, with -1, no more.
-// c.mu is held.
-func (c *Conn) claim(cfg *Config, n int) {
+// count adds n routers, 1 or -1, to the users of cfg's addresses. c.mu is held.
+func (c *Conn) count(cfg *Config, n int) {
 	for _, a := range cfg.Addresses {
 		u := c.virtual[a]
 		if u.all += n; cfg.moves(a) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -232,6 +233,8 @@ func (n *fakeNetwork) open(nif *netif, protocol uint8) (PacketConn, error) {
 func (n *fakeNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
 
 func (n *fakeNetwork) owners(*netif) (ownerReader, error) { return nil, nil }
+
+func (n *fakeNetwork) reserve(uint8) (io.Closer, error) { return nil, nil }
 
 func (n *fakeNetwork) interrupt() { close(n.events) }
 

@@ -3,6 +3,7 @@ package vrrp
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -162,6 +163,9 @@ type network interface {
 	// owners opens a socket that hears the owners of virtual IPv4 addresses on
 	// the interface. Nil: those of open do.
 	owners(nif *netif) (ownerReader, error)
+	// reserve takes a VRID for this process, or returns a takenError. Another
+	// error means that it is not known who has it. Nil: nobody else can.
+	reserve(vrid uint8) (io.Closer, error)
 	// interrupt makes wait return an error; close follows when nobody uses the
 	// network any more.
 	interrupt()
@@ -189,6 +193,8 @@ func (n *customNetwork) open(_ *netif, protocol uint8) (PacketConn, error) { ret
 func (n *customNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
 
 func (n *customNetwork) owners(*netif) (ownerReader, error) { return nil, nil }
+
+func (n *customNetwork) reserve(uint8) (io.Closer, error) { return nil, nil }
 
 func (n *customNetwork) interrupt() { close(n.done) }
 

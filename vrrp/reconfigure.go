@@ -86,8 +86,8 @@ func (r *Router) Reconfigure(cfg Config) error {
 	}
 	r.to = r.destinations()
 	if r.phase == running {
-		r.conn.claim(&before, -1)
-		r.conn.claim(&cfg, 1)
+		r.conn.count(&before, -1)
+		r.conn.count(&cfg, 1)
 		r.conn.refresh()
 	}
 	r.useLocked(func(now time.Time) []Action { return r.machine.reconfigure(now, cfg) })

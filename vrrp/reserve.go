@@ -1,0 +1,99 @@
+package vrrp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// reservations are the VRIDs that a Conn has reserved.
+type reservations struct {
+	mu   sync.Mutex
+	list [256]reservation
+}
+
+// reservation is one VRID's.
+type reservation struct {
+	users int
+	lock  io.Closer // or nil
+}
+
+// takenError says that another router of the host has the VRID, or that somebody
+// does who does not answer.
+type takenError struct {
+	by     string
+	silent bool
+}
+
+func (e *takenError) Error() string { return "taken by " + e.by }
+
+// A process that is about to end keeps its VRIDs for a moment.
+const (
+	reserveTime  = time.Second
+	reserveEvery = 50 * time.Millisecond
+)
+
+// Reserve keeps the other processes of this host from running a router with this
+// VRID on the Conn's interface, in its address family and network namespace,
+// until release is called: two of them would both be Active, and each would take
+// off the addresses that the other one puts on. [Router.Run] does so for as long
+// as it runs. Whoever touches addresses before or after that, as a vip.Manager
+// does with those that a predecessor left, reserves the VRID first; a process may
+// do so several times.
+//
+// Reserve waits a moment for a process that ends. The error then says which one
+// has the VRID. Only processes of root and of this process's own user are
+// respected.
+func (c *Conn) Reserve(ctx context.Context, vrid uint8) (release func(), err error) {
+	for began := time.Now(); ; {
+		last := time.Since(began) >= reserveTime
+		err := c.reserve(vrid, last)
+		if err == nil {
+			var once sync.Once
+			return func() { once.Do(func() { c.unreserve(vrid) }) }, nil
+		}
+		if last {
+			return nil, fmt.Errorf("interface %s: VRID %d (%v) is %w", c.name, vrid, c.family, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(reserveEvery):
+		}
+	}
+}
+
+// reserve tries once. If the host cannot tell who has the VRID, or only somebody
+// who does not answer until the last time, the router runs all the same.
+func (c *Conn) reserve(vrid uint8, last bool) error {
+	c.reserved.mu.Lock()
+	defer c.reserved.mu.Unlock()
+	r := &c.reserved.list[vrid]
+	if r.users == 0 {
+		lock, err := c.net.reserve(vrid)
+		if taken, ok := errors.AsType[*takenError](err); ok && !(last && taken.silent) {
+			return err
+		}
+		if err != nil {
+			c.note(func() {
+				c.log.Warn("another process may run the same virtual router", "interface", c.name, "vrid", vrid, "err", err)
+			})
+		}
+		r.lock = lock
+	}
+	r.users++
+	return nil
+}
+
+func (c *Conn) unreserve(vrid uint8) {
+	c.reserved.mu.Lock()
+	defer c.reserved.mu.Unlock()
+	r := &c.reserved.list[vrid]
+	if r.users--; r.users == 0 && r.lock != nil {
+		r.lock.Close()
+		r.lock = nil
+	}
+}
