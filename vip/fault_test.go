@@ -135,6 +135,8 @@ func TestFaultMissingLink(t *testing.T) {
 		time.Sleep(spacing)
 		missing := "link eth1 missing"
 		faults.want(`addresses: vip: interface "eth1": `+ErrNoInterface.Error(), missing)
+		time.Sleep(10 * again)
+		faults.want()
 		k.mu.Lock()
 		eth1.index = 4
 		k.links = append(k.links, eth1)

@@ -14,9 +14,9 @@ func TestOptionalAddress(t *testing.T) {
 		k := newFakeKernel()
 		disable := func(no6 bool) {
 			k.mu.Lock()
+			defer k.mu.Unlock()
 			k.refuse = func(a assigned) bool { return no6 && is6(a.prefix) }
-			k.mu.Unlock()
-			k.setLink("eth0", func(l *link) { l.no6 = no6 })
+			k.links[0].no6 = no6 // nothing tells of that
 		}
 		list := addrs(t, "192.0.2.10/24", "2001:db8::10/64")
 		list[1].Optional = true
@@ -51,10 +51,11 @@ func TestOptionalAddress(t *testing.T) {
 		check(true, 0, all+2*all)
 		disable(true)
 		k.remove(on(2, "2001:db8::10/64"))
-		time.Sleep(time.Minute)
+		time.Sleep(patrol + patrol/2)
 		check(false, 1, all+2*all)
 		disable(false)
 		time.Sleep(again)
+		synctest.Wait()
 		if !k.has("2001:db8::10") {
 			t.Error("the address is not back after a second")
 		}

@@ -20,6 +20,9 @@ const (
 	firstRetry  = time.Second
 	lastRetry   = time.Hour
 	lonelyRetry = 10 * time.Second
+	// Something has changed since: it need not be what was wrong, and may change
+	// again with each attempt.
+	hopefulRetries = 60
 )
 
 // notReady is the fault of a router whose Handler has not said a word yet.
@@ -38,6 +41,7 @@ type acquisition struct {
 	open     bool     // it has no result yet
 	backoff  time.Duration
 	failedAt time.Time
+	hope     bool // something has changed since
 	watchdog *time.Timer
 	retry    *time.Timer
 }
@@ -97,7 +101,7 @@ func (r *Router) acquireFailed(id uint64, err error) {
 	}
 	a.end()
 	a.backoff = min(max(2*a.backoff, firstRetry), lastRetry)
-	a.fault, a.failedAt = fmt.Sprintf("addresses: %v", err), time.Now()
+	a.fault, a.failedAt, a.hope = fmt.Sprintf("addresses: %v", err), time.Now(), false
 	a.waitRetry(r.retryAddresses)
 	r.applyFaults()
 }
@@ -106,27 +110,29 @@ func (r *Router) acquireFailed(id uint64, err error) {
 func (r *Router) retryAddresses() {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
+	r.retryIfDue()
+}
+
+// retryIfDue is retryAddresses with conn.mu held. While a call of the Handler hangs
+// the next one could not be made.
+func (r *Router) retryIfDue() {
 	a := &r.addresses
+	if r.phase != running || a.fault == "" {
+		return
+	}
 	now, pause := time.Now(), a.backoff
 	if !r.served(now) {
 		pause = min(pause, lonelyRetry)
 	}
-	switch {
-	case r.phase != running || a.fault == "":
-	case now.Sub(a.failedAt) < pause || !r.tryAddresses():
+	if a.hope {
+		pause = min(pause, a.backoff/hopefulRetries)
+	}
+	if now.Sub(a.failedAt) < pause || r.work.busy() {
 		a.waitRetry(r.retryAddresses)
+		return
 	}
-}
-
-// tryAddresses ends the fault of acquireFailed, but not while a call of the
-// Handler still hangs: the next one could not be made. conn.mu is held.
-func (r *Router) tryAddresses() bool {
-	if r.work.busy() {
-		return false
-	}
-	r.addresses.fault = ""
+	a.fault = ""
 	r.applyFaults()
-	return true
 }
 
 // served reports whether another router is Active, as far as its advertisements
@@ -167,8 +173,9 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 func (r *Router) foresee(faults []string) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	r.addresses.foreseen, r.addresses.heard = slices.Clone(faults), true
-	if len(faults) > 0 || r.addresses.fault == "" || !r.tryAddresses() {
-		r.applyFaults()
-	}
+	a := &r.addresses
+	a.foreseen, a.heard = slices.Clone(faults), true
+	a.hope = a.fault != "" && len(faults) == 0
+	r.applyFaults()
+	r.retryIfDue()
 }
