@@ -354,6 +354,7 @@ func (m *Manager) Close() error {
 	var err error
 	m.closed.Do(func() {
 		m.ns.leave(m)
+		m.ns.leaveRoutes(m)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.ended = true

@@ -23,6 +23,9 @@ type Namespace struct {
 	marks  atomic.Bool    // the kernel keeps the marks of addresses
 	wg     sync.WaitGroup // goroutines that watch and listen
 
+	routing sync.Mutex // one route is added or removed at a time
+	routes  map[routeKey]map[*Manager]bool
+
 	mu       sync.Mutex
 	managers []*Manager
 	byAddr   map[netip.Addr][]*Manager
@@ -51,6 +54,7 @@ func newNamespace(k kernel, logger *slog.Logger) *Namespace {
 		byAddr:   make(map[netip.Addr][]*Manager),
 		asking:   make(map[netip.Addr][]chan sighting),
 		settings: make(map[settingKey]*changed),
+		routes:   make(map[routeKey]map[*Manager]bool),
 	}
 	n.wg.Go(n.watch)
 	for _, next := range k.listeners() {
@@ -201,6 +205,55 @@ func (n *Namespace) promises(ifname string, gateway netip.Addr) bool {
 			return a.Interface == ifname && a.Prefix.Contains(gateway)
 		})
 	})
+}
+
+// routeKey is a route as the kernel knows it.
+type routeKey struct {
+	route Route
+	index int
+}
+
+func keyOfRoute(r Route, index int) routeKey {
+	r.Interface, r.Optional = "", false
+	return routeKey{r, index}
+}
+
+// putRoute adds a route that m holds, as others may.
+func (n *Namespace) putRoute(m *Manager, r Route, index int) error {
+	n.routing.Lock()
+	defer n.routing.Unlock()
+	if err := n.kernel.putRoute(r, index); err != nil {
+		return err
+	}
+	key := keyOfRoute(r, index)
+	if n.routes[key] == nil {
+		n.routes[key] = make(map[*Manager]bool)
+	}
+	n.routes[key][m] = true
+	return nil
+}
+
+// removeRoute removes a route that m does not hold, unless another Manager does.
+func (n *Namespace) removeRoute(m *Manager, r Route, index int) error {
+	n.routing.Lock()
+	defer n.routing.Unlock()
+	key := keyOfRoute(r, index)
+	if delete(n.routes[key], m); len(n.routes[key]) > 0 {
+		return nil
+	}
+	delete(n.routes, key)
+	return n.kernel.removeRoute(r, index)
+}
+
+// leaveRoutes says that m holds no route any more.
+func (n *Namespace) leaveRoutes(m *Manager) {
+	n.routing.Lock()
+	defer n.routing.Unlock()
+	for key, users := range n.routes {
+		if delete(users, m); len(users) == 0 {
+			delete(n.routes, key)
+		}
+	}
 }
 
 // changed is a setting of an interface that was changed on behalf of Managers.

@@ -59,7 +59,7 @@ func (m *Manager) putRoute(r Route, index int, anew []assigned) error {
 			return err
 		}
 	}
-	return m.ns.kernel.putRoute(r, index)
+	return m.ns.putRoute(m, r, index)
 }
 
 // incomplete returns what the addresses are held without.

@@ -160,7 +160,7 @@ func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error
 	errs := []error{err, m.protect(c.remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {
-			errs = append(errs, m.ns.kernel.removeRoute(r, l.index))
+			errs = append(errs, m.ns.removeRoute(m, r, l.index))
 		}
 	}
 	for _, a := range c.remove {

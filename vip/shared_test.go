@@ -1,0 +1,53 @@
+package vip
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestSharedRoute: a route of several routers is there as long as one of them is
+// Active: a Backup that patrols does not take it away.
+func TestSharedRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		k.put(on(2, "192.0.2.1/24"), false)
+		route := Route{Destination: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("192.0.2.254"), Interface: "eth0"}
+		k.routes = []Route{route} // a predecessor's
+		ns := newNamespace(k, nil)
+		defer ns.Close()
+		a, stopA := startIn(t, Config{Addresses: addrs(t, "192.0.2.10/24"), Routes: []Route{route}, Namespace: ns})
+		b, stopB := startIn(t, Config{Addresses: addrs(t, "192.0.2.11/24"), Routes: []Route{route}, Namespace: ns})
+		want := func(when string, there bool) {
+			t.Helper()
+			for range 90 { // three patrols
+				k.mu.Lock()
+				got := slices.Contains(k.routes, route)
+				k.mu.Unlock()
+				if got != there {
+					t.Errorf("%s: the route is there: %v", when, got)
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		release := func(m *Manager) {
+			if err := m.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		want("nobody is Active", false)
+		acquire(t, a)
+		want("a is Active", true)
+		acquire(t, b)
+		release(a)
+		want("b is Active", true)
+		acquire(t, a)
+		stopB()
+		want("b has ended", true)
+		stopA()
+		want("both have ended", false)
+	})
+}
