@@ -52,9 +52,11 @@ type former struct {
 // What it was counts for some time yet.
 func (w *wire) succeed(before *Config, now time.Time) {
 	w.formers = slices.DeleteFunc(w.formers, func(f former) bool { return !now.Before(f.until) })
-	f := former{interval: before.Interval, until: now.Add(formerTime)}
-	f.addresses.sort(before.Addresses)
-	w.formers = append(w.formers, f)
+	if before.Interval != w.cfg.Interval || !slices.Equal(before.Addresses, w.cfg.Addresses) {
+		f := former{interval: before.Interval, until: now.Add(formerTime)}
+		f.addresses.sort(before.Addresses)
+		w.formers = append(w.formers, f)
+	}
 	w.configure()
 }
 

@@ -57,11 +57,15 @@ func silentRouters(t testing.TB, n int, v6 bool, priority uint8) (*Conn, []*Rout
 	return conn, routers
 }
 
-// advertisementOf is what another router would send to r.
-func advertisementOf(t testing.TB, r *Router, source netip.Addr, priority uint8) Packet {
+// advertisementOf is what another router would send to r, with its addresses
+// unless there are others.
+func advertisementOf(t testing.TB, r *Router, source netip.Addr, priority uint8, addresses ...netip.Addr) Packet {
 	adv := Advertisement{
 		Source: source, Destination: r.wire.group, Version: 3, VRID: r.cfg.VRID, Priority: priority,
-		Interval: r.cfg.Interval, Addresses: r.cfg.Addresses,
+		Interval: r.cfg.Interval, Addresses: addresses,
+	}
+	if len(addresses) == 0 {
+		adv.Addresses = r.cfg.Addresses
 	}
 	data, err := adv.AppendBinary(nil)
 	if err != nil {
@@ -88,6 +92,7 @@ func TestLoopAllocations(t *testing.T) {
 			}
 			bad := in[0]
 			bad.TTL = 1
+			strange := advertisementOf(t, routers[1], source, 200, source)
 			now := time.Now()
 			n := leastAllocs(func() {
 				now = now.Add(10 * time.Millisecond)
@@ -95,14 +100,18 @@ func TestLoopAllocations(t *testing.T) {
 					l.receive(&in[i], now)
 				}
 				l.receive(&bad, now)
+				l.receive(&strange, now)
 				l.tick(now)
 				l.flush()
 			})
 			if n != 0 {
-				t.Errorf("%v allocations for 256 packets, want 0", n)
+				t.Errorf("%v allocations for 257 packets, want 0", n)
 			}
 			if got := routers[0].status.counters; got.Received < 100 || got.dropped[DropTTL] < 100 {
 				t.Errorf("received %d, dropped %d: the test does not do what it says", got.Received, got.dropped[DropTTL])
+			}
+			if got := routers[1].status.counters.dropped[DropAddresses]; got < 100 {
+				t.Errorf("%d strangers' dropped: the test does not do what it says", got)
 			}
 		})
 		t.Run("send, "+name, func(t *testing.T) {

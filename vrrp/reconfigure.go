@@ -2,7 +2,9 @@ package vrrp
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,9 +13,9 @@ import (
 
 // Fixed returns the names of the fields by which next differs from c in a way
 // that no [Router] can follow while it runs: another Router has to take its
-// place. Nil: [Router.Reconfigure] can go on with next. Of Addresses the family
-// is fixed, of Auth whether it is AuthAH, which takes another socket, and of
-// Priority whether it is the owner's, 255.
+// place. Nil: [Router.Reconfigure] can go on with next. Of Addresses the family is
+// fixed, which IPv6 says where there are none, of Auth whether it is AuthAH, which
+// takes another socket, and of Priority whether it is the owner's, 255.
 func (c *Config) Fixed(next Config) (fields []string) {
 	const usual = 3
 	for _, f := range []struct {
@@ -48,8 +50,15 @@ func (c *Config) Fixed(next Config) (fields []string) {
 // The router's peers have to be told of the same changes, one after the other,
 // and an Active router sends an advertisement at once. Meanwhile:
 //
-//   - With version 3 a new Interval is learned by the peers. In version 2 they
-//     discard what they hear, and take over, until they have the same one.
+//   - What the router had before counts for ten minutes yet: a Backup that is
+//     changed first follows the Active one, whose addresses, or interval with
+//     version 2, are still the former ones, and nobody notices the change.
+//   - If the Active one is changed first, and has no address left that its peers
+//     know, or with version 2 another Interval, they take over, and both hold
+//     until the peers are changed, too. A peer of this package hears then at once
+//     whom it could not heed before. Keepalived before 2.3.3 does the same if the
+//     addresses are not exactly its own.
+//   - With version 3 the peers learn a new Interval.
 //   - With AuthHMAC no advertisement is lost if each step is done on all routers
 //     before the next one: add the new key to Keys, make it the ActiveKey, take
 //     the old one out. HMACPermissive leads from no authentication to AuthHMAC
@@ -96,20 +105,22 @@ func (r *Router) Reconfigure(cfg Config) error {
 	return nil
 }
 
-// warnOfChange says what makes others take over until they are changed, too.
-// conn.mu is held.
+// warnOfChange says what becomes of routers that are still to be changed. conn.mu
+// is held.
 func (r *Router) warnOfChange(before *Config) {
-	was, are := before.Addresses, r.cfg.Addresses
-	r.wire.theirs.sort(was)
-	if !r.wire.ours.shares(&r.wire.theirs) {
-		r.note(func() {
-			r.log.Warn("no address is the same as before: until the other routers have the new ones, too, they hold the old ones and this one the new ones", "was", was, "are", are)
-		})
+	level, so := slog.LevelInfo, "until they are changed, too, it follows the others"
+	if r.holding() {
+		level, so = slog.LevelWarn, "until the others are changed, too, both hold"
 	}
-	if from, to := before.Interval, r.cfg.Interval; from != to && r.cfg.Version == 2 {
-		r.note(func() {
-			r.log.Warn("another interval: until the other routers have it, too, they do not hear this one and hold the addresses as well", "was", from, "is", to)
-		})
+	say := func(what string, was, is any) {
+		r.note(func() { r.log.Log(context.Background(), level, what+" than before: "+so, "was", was, "is", is) })
+	}
+	r.wire.theirs.sort(before.Addresses)
+	if !r.wire.ours.shares(&r.wire.theirs) {
+		say("quite other addresses", before.Addresses, r.cfg.Addresses)
+	}
+	if r.cfg.Version == 2 && r.cfg.Interval != before.Interval {
+		say("another interval", before.Interval, r.cfg.Interval)
 	}
 }
 

@@ -119,6 +119,7 @@ func newWorld(seed uint64, trace *transcript) *world {
 		cfg.Version = 2
 		cfg.Interval = []time.Duration{time.Second, 3 * time.Second}[w.rng.IntN(2)]
 	}
+	w.base = cfg.Interval
 	if w.chance(0.2) {
 		cfg.DownMultiplier = 2 + w.rng.IntN(4)
 	}
@@ -175,9 +176,9 @@ func (w *world) addHost(c Config, n int) {
 		h.id, h.ports[0].cfg.Priority, c.Priority, c.Interval, c.DownMultiplier, c.NoPreempt, c.PreemptDelay, c.StartDelay, (h.rate-1)*100)
 }
 
-// interval is the longest interval of all.
+// interval is the longest interval of all. Others may have learned a former one.
 func (w *world) interval() time.Duration {
-	longest := time.Duration(0)
+	longest := w.former
 	for _, h := range w.hosts {
 		longest = max(longest, h.ports[0].cfg.Interval)
 	}
@@ -246,7 +247,9 @@ func (w *world) hostTrouble(h *host, p *port) {
 			h.crash()
 		}
 	default:
-		switch w.rng.IntN(8) {
+		switch w.rng.IntN(9) {
+		case 8:
+			h.reconfigure()
 		case 0:
 			h.crash()
 		case 1:
@@ -288,6 +291,38 @@ func (h *host) setPriority(priority uint8) {
 	for _, p := range h.ports {
 		p.priority = priority
 		p.step("priority", func(now time.Time) []Action { return p.m.SetPriority(now, priority) })
+	}
+}
+
+// reconfigure goes on with other rules for all of a host's routers.
+func (h *host) reconfigure() {
+	w := h.ports[0].w
+	c := h.ports[0].cfg
+	c.NoPreempt = w.chance(0.4)
+	if c.PreemptDelay = 0; !c.NoPreempt && w.chance(0.5) {
+		c.PreemptDelay = w.upTo(10 * c.Interval)
+	}
+	c.DownMultiplier = 2 + w.rng.IntN(4)
+	delay := w.upTo(10 * c.Interval)
+	if w.mixed { // the others learn it
+		w.former = max(w.former, c.Interval)
+		c.Interval = w.base * time.Duration(1+w.rng.IntN(4))
+	}
+	w.note("host%d: interval %v, multiplier %d, no preempt %v, preempt delay %v, start delay %v",
+		h.id, c.Interval, c.DownMultiplier, c.NoPreempt, c.PreemptDelay, delay)
+	for _, p := range h.ports {
+		if now := h.clock(); now.Before(p.ready) {
+			p.ready = p.ready.Add(delay - p.cfg.StartDelay)
+		}
+		p.cfg.NoPreempt, p.cfg.PreemptDelay, p.cfg.DownMultiplier, p.cfg.StartDelay, p.cfg.Interval =
+			c.NoPreempt, c.PreemptDelay, c.DownMultiplier, delay, c.Interval
+		p.step("reconfigure", func(now time.Time) []Action {
+			actions, err := p.m.Reconfigure(now, p.cfg)
+			if err != nil {
+				w.fail("%v: %v", p, err)
+			}
+			return actions
+		})
 	}
 }
 

@@ -23,8 +23,10 @@ type world struct {
 	side [2][]int
 	deaf [2][]bool
 
-	mixed           bool // the hosts' intervals differ
-	crossed         bool // a host's priorities differ, too
+	base            time.Duration // the shortest interval of a host
+	former          time.Duration // the longest that is a host's no more
+	mixed           bool          // the hosts' intervals differ
+	crossed         bool          // a host's priorities differ, too
 	loss, duplicate float64
 	delay           time.Duration // the longest
 	jitter          time.Duration // by which timers fire late at most
