@@ -63,7 +63,7 @@ const (
 )
 
 // NewRouter makes a virtual router on conn, whose family must be that of
-// cfg.Addresses. h owns the addresses; nil: nobody does, and the router only
+// cfg. h owns the addresses; nil: nobody does, and the router only
 // tells of its transitions.
 func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	if err := cfg.validate(); err != nil {
