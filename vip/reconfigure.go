@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -17,8 +18,8 @@ import (
 // is not configured any more, as a new route may need a new address. Only an
 // address whose length, scope, label or interface changes goes first.
 //
-// Name, Interface, VirtualMAC, MacvlanName, NoAccept and Owner cannot change:
-// another Manager is needed. Namespace and Logger stay what they are.
+// It is an error if one of the fields differs that [Config.Fixed] names. Namespace
+// and Logger stay what they are.
 //
 // After an error everything is as it was before: a new address is looked and
 // probed for as by Acquire, with an error that wraps ErrInUse. Only if the
@@ -74,8 +75,8 @@ func (m *Manager) prepare(next Config) (Config, []question, error) {
 	if err := next.validate(); err != nil {
 		return next, nil, err
 	}
-	if what := m.cfg.fixed(next); what != "" {
-		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.cfg.Name, what)
+	if fields := m.cfg.Fixed(next); len(fields) > 0 {
+		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.cfg.Name, strings.Join(fields, ", "))
 	}
 	if !m.held || m.ended {
 		return next, nil, nil // Acquire will look
@@ -102,23 +103,28 @@ func (m *Manager) prepare(next Config) (Config, []question, error) {
 	return next, m.questions(fresh), nil
 }
 
-// fixed names a setting that differs and cannot change; empty: none.
-func (c *Config) fixed(o Config) string {
-	switch {
-	case c.Name != o.Name:
-		return "Name"
-	case c.Interface != o.Interface:
-		return "Interface"
-	case !bytes.Equal(c.VirtualMAC, o.VirtualMAC):
-		return "VirtualMAC"
-	case c.MacvlanName != o.MacvlanName:
-		return "MacvlanName"
-	case c.NoAccept != o.NoAccept:
-		return "NoAccept"
-	case c.Owner != o.Owner:
-		return "Owner"
+// Fixed returns the names of the fields by which next differs from c in a way
+// that no [Manager] can follow: another one has to take its place. Nil:
+// [Manager.Reconfigure] can go on with next. Both are to be valid.
+func (c *Config) Fixed(next Config) (fields []string) {
+	was := *c
+	_, _ = was.validate(), next.validate() // the defaults
+	for _, f := range []struct {
+		name    string
+		differs bool
+	}{
+		{"Name", was.Name != next.Name},
+		{"Interface", was.Interface != next.Interface},
+		{"VirtualMAC", !bytes.Equal(was.VirtualMAC, next.VirtualMAC)},
+		{"MacvlanName", was.MacvlanName != next.MacvlanName},
+		{"NoAccept", was.NoAccept != next.NoAccept},
+		{"Owner", was.Owner != next.Owner},
+	} {
+		if f.differs {
+			fields = append(fields, f.name)
+		}
 	}
-	return ""
+	return fields
 }
 
 // twin reports whether both are the same address, with whatever length or label.

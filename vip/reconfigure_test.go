@@ -202,11 +202,11 @@ func TestReconfigureFixed(t *testing.T) {
 	}
 	defer m.Close()
 	for want, f := range map[string]func(c *Config){
-		"Name":       func(c *Config) { c.Name = "other" },
-		"Interface":  func(c *Config) { c.Interface = "eth1" },
-		"VirtualMAC": func(c *Config) { c.VirtualMAC = VirtualMAC(51, false) },
-		"NoAccept":   func(c *Config) { c.NoAccept = true },
-		"Owner":      func(c *Config) { c.Owner = true },
+		"Name":                    func(c *Config) { c.Name = "other" },
+		"Interface":               func(c *Config) { c.Interface = "eth1" },
+		"VirtualMAC, MacvlanName": func(c *Config) { c.VirtualMAC = VirtualMAC(51, false) },
+		"NoAccept":                func(c *Config) { c.NoAccept = true },
+		"Owner":                   func(c *Config) { c.Owner = true },
 	} {
 		cfg := m.cfg
 		f(&cfg)

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"reflect"
+	"regexp"
+	"strings"
 	"time"
 )
 
@@ -267,6 +269,22 @@ func (g Group) Equal(o Group) bool {
 	g.Pos, o.Pos = Position{}, Position{}
 	return reflect.DeepEqual(g, o)
 }
+
+// Differences returns the keys in which two routers differ, in the order of the
+// fields of Router.
+func (r Router) Differences(o Router) (keys []string) {
+	a, b := reflect.ValueOf(r), reflect.ValueOf(o)
+	for i := range a.NumField() {
+		name := a.Type().Field(i).Name
+		if name != "Pos" && !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			keys = append(keys, strings.ToLower(wordEnd.ReplaceAllString(name, "${1}_${2}")))
+		}
+	}
+	return keys
+}
+
+// wordEnd is where a field's name has an underscore as a key.
+var wordEnd = regexp.MustCompile("([a-z])([A-Z])")
 
 func (c Check) bare() Check {
 	c.Pos = Position{}

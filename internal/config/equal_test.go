@@ -87,3 +87,32 @@ func TestEqual(t *testing.T) {
 		}
 	}
 }
+
+// TestDifferences: they are named as the keys are.
+func TestDifferences(t *testing.T) {
+	a := everything(t).VRRP[0]
+	if got := a.Differences(a); got != nil {
+		t.Errorf("the same differs in %q", got)
+	}
+	moved := a
+	moved.Pos = Position{}
+	if got := a.Differences(moved); got != nil {
+		t.Errorf("another place in the file differs in %q", got)
+	}
+	seen := map[string]bool{}
+	for _, r := range everything(t).VRRP {
+		for _, k := range r.Differences(Router{}) {
+			seen[k] = true
+		}
+	}
+	var none Router
+	for _, k := range none.keys() {
+		if !seen[k.name] {
+			t.Errorf("%s: no difference to a router without it", k.name)
+		}
+		delete(seen, k.name)
+	}
+	if len(seen) > 0 {
+		t.Errorf("no keys: %v", seen)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vip"
@@ -17,11 +18,12 @@ var ErrStopped = errors.New("daemon: stopping")
 
 // Reload goes on with another configuration and touches only what differs: a
 // router, a check or a service that is the same keeps its addresses, its state
-// and its connections. So does a router whose priority, tracks, notification,
-// authentication (except from ah or to it), excluded addresses or routes are all
-// that changed, and a service that keeps its listen address. A router that
-// changes otherwise hands over to a peer, if it is Active, and takes part again
-// as what it is now. What is known of a service's backends stays in any case.
+// and its connections. A router changes in place, too: it keeps its state, and
+// those of its addresses that stay. Only with another name, group, interface,
+// VRID, version, virtual MAC, accept or family of addresses, and from or to
+// priority 255 or authentication ah, does it hand over to a peer, if it is Active,
+// and takes part again as what it is now. A service keeps its connections if it
+// keeps its listen address, and what is known of its backends stays in any case.
 //
 // Everything new is opened before anything is touched, in the network namespace
 // of the calling thread: on error all goes on as before. Only what cannot be
@@ -41,6 +43,7 @@ func (d *Daemon) Reload(cfg *config.Config) error {
 		return fmt.Errorf("nothing changed: %w", err)
 	}
 	d.log.Info("reloading", "changes", c.String())
+	d.announce(c)
 	if cfg.Log.Format != d.cfg.Log.Format {
 		d.log.Warn("log format: changes with the next start")
 	}
@@ -56,6 +59,7 @@ type change struct {
 	checks   map[string]*check  // new, or in the place of another
 	routers  map[string]*router // the same
 	updates  []config.Router    // of routers that go on
+	fixed    map[string]string  // by router in the place of another: the keys for which that does not go on
 	services []serviceChange    // all, in the order of the file
 	gone     []*service         // without a successor
 	groupOf  map[string]string  // by router: the group's name
@@ -77,7 +81,7 @@ func (c *change) String() string {
 func (d *Daemon) prepare(cfg *config.Config) (*change, error) {
 	c := &change{
 		cfg: cfg, ns: d.ns, guard: d.guard, conns: map[connKey]*vrrp.Conn{}, checks: map[string]*check{},
-		routers: map[string]*router{}, groupOf: map[string]string{},
+		routers: map[string]*router{}, groupOf: map[string]string{}, fixed: map[string]string{},
 	}
 	for _, step := range []func(*change) error{d.prepareChecks, d.prepareServices, d.prepareRouters} {
 		if err := step(c); err != nil {
@@ -128,20 +132,61 @@ func (d *Daemon) prepareRouters(c *change) error {
 		c.ns, c.guard = ns, g
 	}
 	for _, r := range c.cfg.VRRP {
-		old := d.routers[r.Name]
-		switch {
-		case old == nil, old.group != c.groupOf[r.Name], !sameRouter(old.cfg, r):
-			if err := d.prepareRouter(c, r); err != nil {
-				return fmt.Errorf("%v: %s: %w", r.Pos, r.Name, err)
-			}
-		case !old.cfg.Equal(r):
-			if err := d.tryAddresses(c, r); err != nil {
-				return fmt.Errorf("%v: %s: %w", r.Pos, r.Name, err)
-			}
-			c.updates = append(c.updates, r)
+		if err := d.prepareChange(c, r); err != nil {
+			return fmt.Errorf("%v: %s: %w", r.Pos, r.Name, err)
 		}
 	}
 	return nil
+}
+
+// prepareChange finds out what becomes of one router.
+func (d *Daemon) prepareChange(c *change, next config.Router) error {
+	old := d.routers[next.Name]
+	if old == nil {
+		return d.prepareRouter(c, next)
+	}
+	keys := fixedKeys(old.cfg, next)
+	if old.group != c.groupOf[next.Name] {
+		keys = append(keys, "groups")
+	}
+	if _, ok := shedding(old.cfg, next, c.cfg.VRRP); !ok && len(keys) == 0 {
+		keys = append(keys, "addresses")
+	}
+	if len(keys) > 0 {
+		c.fixed[next.Name] = strings.Join(keys, ", ")
+		return d.prepareRouter(c, next)
+	}
+	if old.cfg.Equal(next) {
+		return nil
+	}
+	// That it can be made is found out with one that never runs.
+	if _, err := vrrp.NewRouter(vrrpConfig(next), old.conn, nil); err != nil {
+		return err
+	}
+	if err := d.tryAddresses(c, next); err != nil {
+		return err
+	}
+	c.updates = append(c.updates, next)
+	return nil
+}
+
+// announce says what becomes of routers that do not stay as they are.
+func (d *Daemon) announce(c *change) {
+	for _, next := range c.cfg.VRRP {
+		old := d.routers[next.Name]
+		if old == nil {
+			continue
+		}
+		switch keys := c.fixed[next.Name]; {
+		case keys != "":
+			d.log.Warn("router starts anew, and hands over if it is active", "router", next.Name, "keys", keys)
+		case !old.cfg.Equal(next):
+			d.log.Info("router changes in place", "router", next.Name, "keys", strings.Join(old.cfg.Differences(next), ", "))
+		}
+		for _, n := range meanwhile(old.cfg, next) {
+			d.log.Warn(n.text, "router", next.Name, "key", n.key)
+		}
+	}
 }
 
 // prepareRouter opens what a router needs.
@@ -212,7 +257,11 @@ func (d *Daemon) apply(c *change) error {
 	for name, r := range d.routers {
 		keep := slices.ContainsFunc(c.cfg.VRRP, func(r config.Router) bool { return r.Name == name })
 		if !keep || c.routers[name] != nil {
-			ending = append(ending, r.stop)
+			why := error(nil)
+			if keys := c.fixed[name]; keys != "" {
+				why = fmt.Errorf("%w: %s", vrrp.ErrReconfigured, keys)
+			}
+			ending = append(ending, func() { r.stopFor(why) })
 			delete(d.routers, name)
 		}
 	}
@@ -227,10 +276,10 @@ func (d *Daemon) apply(c *change) error {
 	maps.Copy(d.conns, c.conns)
 	errs = append(errs, d.applyGroups(c))
 	for _, r := range c.updates {
-		errs = append(errs, d.routers[r.Name].shed(r))
+		errs = append(errs, d.routers[r.Name].shed(r, c.cfg.VRRP))
 	}
 	for _, r := range c.updates {
-		errs = append(errs, d.routers[r.Name].update(r, d.checks))
+		errs = append(errs, d.routers[r.Name].reconfigure(r, d.checks))
 	}
 	// Checks may have been replaced under a router that did not change.
 	for _, r := range d.routers {
@@ -270,7 +319,7 @@ func (d *Daemon) applyGroups(c *change) error {
 	}
 	for key, n := range d.notifiers {
 		if notifiers[key] == nil {
-			n.task.cancel()
+			n.task.cancel(nil)
 			d.leaving.Go(n.task.stop)
 		}
 	}

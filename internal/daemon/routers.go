@@ -2,10 +2,7 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -96,68 +93,12 @@ func (r *router) keep(ctx context.Context) error {
 }
 
 // stop hands over if need be.
-func (r *router) stop() {
+func (r *router) stop() { r.stopFor(nil) }
+
+// stopFor is stop with a reason, of which the last transition tells.
+func (r *router) stopFor(why error) {
 	r.tracker.stop()
-	r.task.stop()
-}
-
-// sameRouter reports whether a running router can go on as another one by
-// update alone.
-func sameRouter(a, b config.Router) bool {
-	if (a.Priority == ownerPriority) != (b.Priority == ownerPriority) {
-		return false
-	}
-	const ah = "ah" // takes another socket
-	if (a.Auth.Type == ah) != (b.Auth.Type == ah) {
-		return false
-	}
-	b.Auth = a.Auth
-	b.Priority, b.StartDelay, b.StartDelayUptime = a.Priority, a.StartDelay, a.StartDelayUptime
-	b.Excluded, b.Routes = a.Excluded, a.Routes
-	b.Track, b.Notify, b.NotifyUser, b.NotifyFIFO, b.NotifyTimeout = a.Track, a.Notify, a.NotifyUser, a.NotifyFIFO, a.NotifyTimeout
-	return a.Equal(b)
-}
-
-// shed lets go of the addresses and routes that cfg does not have: another
-// router may be about to take them.
-func (r *router) shed(cfg config.Router) error {
-	was, next := vipConfig(r.cfg), vipConfig(cfg)
-	return r.move(
-		slices.DeleteFunc(was.Addresses, func(a vip.Address) bool { return !slices.Contains(next.Addresses, a) }),
-		slices.DeleteFunc(was.Routes, func(a vip.Route) bool { return !slices.Contains(next.Routes, a) }))
-}
-
-// update goes on with what sameRouter allows to change.
-func (r *router) update(cfg config.Router, checks map[string]*check) error {
-	before := r.cfg
-	r.cfg = cfg
-	vc := vrrpConfig(cfg)
-	vc.Group, vc.StartDelay = r.members, startDelay(cfg, r.up)
-	err := r.router.Reconfigure(vc)
-	r.tracker.configure(cfg, checks) // what it makes of the priority counts
-	next := vipConfig(cfg)
-	moved := r.move(next.Addresses, next.Routes)
-	if errors.Is(moved, vip.ErrInUse) {
-		r.cfg.Excluded, r.cfg.Routes = before.Excluded, before.Routes // so that the next reload tries again
-	}
-	return errors.Join(err, moved)
-}
-
-// moveTime bounds a change of the addresses that are held.
-const moveTime = 10 * time.Second
-
-// move makes these the addresses and routes.
-func (r *router) move(addresses []vip.Address, routes []vip.Route) error {
-	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
-	defer cancel()
-	vc := r.vipConfig(r.cfg)
-	vc.Addresses, vc.Routes = addresses, routes
-	err := r.manager.Reconfigure(ctx, vc)
-	r.handler.refresh() // the authentication may be another one, too
-	if err != nil {
-		return fmt.Errorf("%v: %s: %w", r.cfg.Pos, r.cfg.Name, err)
-	}
-	return nil
+	r.task.stopFor(why)
 }
 
 // connKey names a Conn: routers on one interface and of one family share it.

@@ -238,13 +238,13 @@ const releaseTime = 2 * time.Second
 func (d *Daemon) applyServices(c *change) error {
 	d.ended = slices.DeleteFunc(d.ended, func(s *service) bool { return s.task.ended() })
 	for _, s := range c.gone {
-		s.task.cancel()
+		s.task.cancel(nil)
 		d.leaving.Go(s.stop)
 		d.ended = append(d.ended, s)
 	}
 	for _, sc := range c.services {
 		if sc.old != nil && !sc.stays {
-			sc.old.task.cancel()
+			sc.old.task.cancel(nil)
 			d.ended = append(d.ended, sc.old)
 		}
 	}

@@ -7,14 +7,14 @@ import (
 
 // task is a Run method under way. A nil task is one that has ended.
 type task struct {
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	done   chan struct{}
 }
 
 // start runs run in a goroutine. If it ends by itself with an error, failed is
 // told: the daemon as a whole cannot go on half alive.
 func start(run func(context.Context) error, failed func(error)) *task {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	t := &task{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(t.done)
@@ -26,9 +26,12 @@ func start(run func(context.Context) error, failed func(error)) *task {
 }
 
 // stop ends the task and waits until it has cleaned up.
-func (t *task) stop() {
+func (t *task) stop() { t.stopFor(nil) }
+
+// stopFor is stop with a reason, which the task finds as its context's cause.
+func (t *task) stopFor(why error) {
 	if t != nil {
-		t.cancel()
+		t.cancel(why)
 		<-t.done
 	}
 }

@@ -1,0 +1,155 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/havip/havip/internal/config"
+)
+
+// keysOf are the keys behind the fields that Fixed names in packages vrrp and
+// vip.
+var keysOf = map[string][]string{
+	"VRID":        {"vrid"},
+	"Version":     {"version"},
+	"Priority":    {"priority"},
+	"Owner":       {"priority"},
+	"Addresses":   {"addresses"},
+	"Auth":        {"auth"},
+	"Interface":   {"interface"},
+	"NoAccept":    {"accept"},
+	"VirtualMAC":  {"virtual_mac", "xmit_base", "peers", "vrid", "addresses"},
+	"MacvlanName": {"virtual_mac", "macvlan", "vrid", "addresses"},
+}
+
+// fixedKeys returns the keys of a router that differ in a way that it cannot
+// follow while it runs: another one takes its place. None: reconfigure can.
+func fixedKeys(a, b config.Router) []string {
+	va, pa := vipConfig(a), vrrpConfig(a)
+	fields := append(va.Fixed(vipConfig(b)), pa.Fixed(vrrpConfig(b))...)
+	return slices.DeleteFunc(a.Differences(b), func(key string) bool {
+		return !slices.ContainsFunc(fields, func(f string) bool { return slices.Contains(keysOf[f], key) })
+	})
+}
+
+// notice is what a changed key brings about for as long as the other nodes have
+// not changed it, too.
+type keyNotice struct{ key, text string }
+
+// meanwhile returns what a router's change brings about until the other nodes
+// are reloaded.
+func meanwhile(a, b config.Router) (list []keyNotice) {
+	for _, key := range a.Differences(b) {
+		text := ""
+		switch {
+		case key == "addresses" && !slices.ContainsFunc(a.Addresses, func(x config.Address) bool { return lists(b, x.Addr()) }):
+			text = "none of the previous addresses is left: both nodes hold until the other one is reloaded"
+		case key == "addresses" && !slices.EqualFunc(a.Addresses, b.Addresses, func(x, y config.Address) bool { return x.Addr() == y.Addr() }):
+			text = "a Keepalived before 2.3.3 drops another list of addresses, and takes over until it has the same"
+		case key == "interval" && b.Version == 2:
+			text = "with version 2 the other nodes drop another interval, and take over until they are reloaded"
+		case key == "peers" && (len(a.Peers) == 0) != (len(b.Peers) == 0):
+			text = "between multicast and unicast nobody is heard: both nodes hold until the other one is reloaded"
+		case key == "auth" && (passes(a.Auth) || passes(b.Auth)):
+			text = "with another password nobody is understood: both nodes hold soon, until the other one is reloaded"
+		}
+		if text != "" {
+			list = append(list, keyNotice{key, text})
+		}
+	}
+	return list
+}
+
+// passes reports whether an authentication has but one password.
+func passes(a config.Auth) bool { return a.Type == "pass" || a.Type == "ah" }
+
+// lists reports whether advertisements of a router have an address.
+func lists(r config.Router, addr netip.Addr) bool {
+	return slices.ContainsFunc(r.Addresses, func(a config.Address) bool { return a.Addr() == addr })
+}
+
+// has reports whether a router has an address, in advertisements or not.
+func has(r config.Router, addr netip.Addr) bool {
+	return lists(r, addr) || slices.ContainsFunc(r.Excluded, func(a config.Address) bool { return a.Addr() == addr })
+}
+
+// shedding is a router's configuration without those addresses that another one
+// of the next configuration has in its place, and without the routes that need
+// them. ok is false if it would have none left that it could advertise.
+func shedding(old, next config.Router, all []config.Router) (rest config.Router, ok bool) {
+	moves := func(a config.Address) bool {
+		return !has(next, a.Addr()) && slices.ContainsFunc(all, func(r config.Router) bool { return r.Name != old.Name && has(r, a.Addr()) })
+	}
+	rest = old
+	rest.Addresses = slices.DeleteFunc(slices.Clone(old.Addresses), moves)
+	rest.Excluded = slices.DeleteFunc(slices.Clone(old.Excluded), moves)
+	rest.Routes = slices.DeleteFunc(slices.Clone(old.Routes), func(r config.Route) bool {
+		needs := func(a config.Address) bool {
+			return moves(a) && (r.Source == a.Addr() || r.Via.IsValid() && a.Masked().Contains(r.Via))
+		}
+		return slices.ContainsFunc(old.Addresses, needs) || slices.ContainsFunc(old.Excluded, needs)
+	})
+	return rest, len(rest.Addresses) > 0 || len(old.Addresses) == 0
+}
+
+// shed lets go of the addresses that move to another router.
+func (r *router) shed(next config.Router, all []config.Router) error {
+	rest, _ := shedding(r.cfg, next, all)
+	if rest.Equal(r.cfg) {
+		return nil
+	}
+	err := r.move(rest)
+	if err == nil {
+		r.cfg = rest
+	}
+	return err
+}
+
+// reconfigure goes on with another configuration in place, as far as fixedKeys
+// allows. Should its addresses or routes be impossible, those of before stay, and
+// everything else counts all the same.
+func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error {
+	err := r.use(cfg)
+	if err != nil {
+		kept := cfg
+		kept.Addresses, kept.Excluded, kept.Routes = r.cfg.Addresses, r.cfg.Excluded, r.cfg.Routes
+		if again := r.use(kept); again != nil {
+			// What a check says is not to be missed, and checks may be gone.
+			r.cfg.Track = cfg.Track
+			err = errors.Join(err, again)
+		}
+		err = fmt.Errorf("%v: %s goes on with the addresses and routes of before: %w", cfg.Pos, cfg.Name, err)
+	}
+	r.tracker.configure(r.cfg, checks) // what it makes of the priority counts
+	return err
+}
+
+// use makes cfg the configuration of the addresses and of the protocol, or leaves
+// both as they are. What goes is off the interface before peers can hear of it.
+func (r *router) use(cfg config.Router) error {
+	if err := r.move(cfg); err != nil {
+		return err
+	}
+	vc := vrrpConfig(cfg)
+	vc.Group, vc.StartDelay = r.members, startDelay(cfg, r.up)
+	if err := r.router.Reconfigure(vc); err != nil {
+		return errors.Join(err, r.move(r.cfg))
+	}
+	r.cfg = cfg
+	r.handler.refresh() // there is something else to be said in the end
+	return nil
+}
+
+// moveTime bounds a change of the addresses that are held.
+const moveTime = 10 * time.Second
+
+// move goes on with the addresses and routes of cfg.
+func (r *router) move(cfg config.Router) error {
+	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
+	defer cancel()
+	return r.manager.Reconfigure(ctx, r.vipConfig(cfg))
+}

@@ -1,0 +1,308 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/vrrp"
+)
+
+// bound is for what happens soon on an idle machine.
+const bound = 30 * time.Second
+
+// node is a daemon on a host of a lab.
+type node struct {
+	*Daemon
+	t    *testing.T
+	host *lab.Host
+	log  *journal
+}
+
+// journal is a log that can be read meanwhile.
+type journal struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.b.Write(b)
+}
+
+func (j *journal) has(s string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Contains(j.b.String(), s)
+}
+
+// startNode runs a daemon on a host until the test ends.
+func startNode(t *testing.T, h *lab.Host, text string) *node {
+	t.Helper()
+	n := &node{t: t, host: h, log: &journal{}}
+	cfg := parse(t, text)
+	if err := h.Do(func() (err error) {
+		n.Daemon, err = New(cfg, slog.New(slog.NewTextHandler(n.log, nil)))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(n.log.b.String())
+		}
+	})
+	<-n.started
+	return n
+}
+
+// reload goes on with another file.
+func (n *node) reload(text string) error {
+	n.t.Helper()
+	cfg := parse(n.t, text)
+	return n.host.Do(func() error { return n.Reload(cfg) })
+}
+
+func (n *node) must(text string) {
+	n.t.Helper()
+	if err := n.reload(text); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// router finds a router that runs.
+func (n *node) router(name string) *router {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.routers[name] == nil {
+		n.t.Fatalf("there is no router %s", name)
+	}
+	return n.routers[name]
+}
+
+// awaits waits for a router's state.
+func (n *node) awaits(name string, want vrrp.State) {
+	n.t.Helper()
+	lab.Until(n.t, bound, fmt.Sprintf("%s is %v", name, want), func() bool { return n.router(name).router.Status().State == want })
+}
+
+// holds waits for addresses to be there, or not.
+func (n *node) holds(want bool, list ...string) {
+	n.t.Helper()
+	for _, a := range list {
+		lab.Until(n.t, bound, fmt.Sprintf("%s is held: %v", a, want), func() bool { return n.host.Holds(netip.MustParseAddr(a)) == want })
+	}
+}
+
+// attach gives a host an interface in a segment of its own.
+func attach(t *testing.T, l *lab.Lab, h *lab.Host, ifname, addr string) {
+	t.Helper()
+	s, err := l.Segment(ifname)
+	if err == nil {
+		err = h.Attach(ifname, s, netip.MustParsePrefix(addr))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// removals counts how often an address is taken off a host from now on.
+func removals(t *testing.T, h *lab.Host, addr string) func() int {
+	t.Helper()
+	updates, done := make(chan netlink.AddrUpdate, 1024), make(chan struct{})
+	if err := h.Do(func() error { return netlink.AddrSubscribe(updates, done) }); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	count := 0
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for u := range updates {
+			if !u.NewAddr && u.LinkAddress.IP.String() == addr {
+				mu.Lock()
+				count++
+				mu.Unlock()
+			}
+		}
+	}()
+	t.Cleanup(func() { close(done); <-ended })
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return count
+	}
+}
+
+// TestReloadInPlace: a router that is Active stays so, and keeps its addresses,
+// whatever changes of it but for what takes another router. Its will follows.
+func TestReloadInPlace(t *testing.T) {
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	const base = "name: VI_1, interface: eth0, vrid: 51, interval: 100ms"
+	file := func(settings string) string { return "vrrp: [{" + base + ", " + settings + "}]" }
+	n := startNode(t, h, file("addresses: [192.168.31.250/24]"))
+	n.awaits("VI_1", vrrp.Active)
+	n.holds(true, "192.168.31.250")
+	first, since := n.router("VI_1"), n.router("VI_1").router.Status().Since
+	gone := removals(t, h, "192.168.31.250")
+	will := func() string {
+		first.handler.mu.Lock()
+		defer first.handler.mu.Unlock()
+		return fmt.Sprintf("%q", first.handler.requests)
+	}
+	for _, settings := range []string{
+		"addresses: [192.168.31.250/24, 192.168.31.251/24]",
+		"addresses: [192.168.31.251/24, 192.168.31.250/24], excluded: [10.1.1.1/24], routes: [{to: 10.9.0.0/16, via: 10.1.1.254}]",
+		"addresses: [192.168.31.250/24], excluded: [10.1.1.2/24], routes: [{to: 10.9.0.0/16, via: 10.1.1.254}]",
+		"addresses: [192.168.31.250/24], peers: [192.168.31.241]",
+		"addresses: [192.168.31.250/24], peers: [192.168.31.241, 192.168.31.242], announce: {burst: 1, refresh: 5s}",
+		"addresses: [192.168.31.250/24], lease: 7s, probe: 50ms",
+		"addresses: [192.168.31.250/24], preempt: false, start_delay: 5s, priority: 90, notify: [/bin/true]",
+	} {
+		before := will()
+		n.must(file(settings))
+		if r := n.router("VI_1"); r != first || r.router.Status().Since != since || gone() != 0 {
+			t.Fatalf("%s: the same router: %v, Active since %v (before: %v), address removed %d times",
+				settings, r == first, r.router.Status().Since, since, gone())
+		}
+		for _, a := range []string{"192.168.31.250", "192.168.31.251", "10.1.1.1", "10.1.1.2"} {
+			if want := strings.Contains(settings, a+"/"); h.Holds(netip.MustParseAddr(a)) != want {
+				t.Errorf("%s: %s is held: %v", settings, a, !want)
+			}
+		}
+		if strings.Contains(settings, "251/") != strings.Contains(before, "\\xfb") && will() == before {
+			t.Errorf("%s: the will is that of before", settings)
+		}
+	}
+	if !n.log.has(`msg="router changes in place" router=VI_1 keys="peers, announce"`) {
+		t.Error("the log does not say what has changed in place")
+	}
+	// What takes another router is said, with the key.
+	n.must(strings.Replace(file("addresses: [192.168.31.250/24]"), "vrid: 51", "vrid: 52", 1))
+	for _, want := range []string{`router=VI_1 keys=vrid`, `cause=reconfigured reason=vrid`} {
+		lab.Until(t, bound, "the log says "+want, func() bool { return n.log.has(want) })
+	}
+	n.awaits("VI_1", vrrp.Active)
+}
+
+// TestReloadFailsWhole: an address that another host has is refused, and all goes
+// on as before, also with the next file.
+func TestReloadFailsWhole(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24")
+	l.MustHost("other", "192.168.31.249/24")
+	file := func(excluded string) string {
+		return "vrrp: [{name: VI_1, interface: eth0, vrid: 51, interval: 100ms, probe: 200ms, addresses: [192.168.31.250/24], excluded: [" + excluded + "]}]"
+	}
+	n := startNode(t, h, file("192.168.31.248/24"))
+	n.holds(true, "192.168.31.250", "192.168.31.248")
+	gone := removals(t, h, "192.168.31.248")
+	for range 2 {
+		if err := n.reload(file("192.168.31.249/24")); err == nil || !strings.Contains(err.Error(), "goes on with the addresses and routes of before") {
+			t.Errorf("Reload: %v", err)
+		}
+	}
+	n.must(file("192.168.31.248/24"))
+	if gone() != 0 || !h.Holds(netip.MustParseAddr("192.168.31.248")) || h.Holds(netip.MustParseAddr("192.168.31.249")) {
+		t.Errorf("the address was removed %d times", gone())
+	}
+	n.must(file("192.168.31.247/24"))
+	n.holds(true, "192.168.31.247")
+	n.holds(false, "192.168.31.248")
+}
+
+// TestReloadMovesBetweenRouters: an address goes from one router to another,
+// whose interface is another one, though both go on: the one lets go first.
+func TestReloadMovesBetweenRouters(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24")
+	attach(t, l, h, "eth1", "10.0.0.1/24")
+	file := func(one, two string) string {
+		return fmt.Sprintf(`vrrp:
+- {name: VI_1, interface: eth0, vrid: 51, interval: 100ms, addresses: [192.168.31.250/24], excluded: [%s]}
+- {name: VI_2, interface: eth1, vrid: 52, interval: 100ms, addresses: [10.0.0.250/24], excluded: [%s]}
+`, one, two)
+	}
+	n := startNode(t, h, file("192.168.31.1/32", "192.168.31.2/32, 192.168.31.3/32"))
+	n.holds(true, "192.168.31.1", "192.168.31.2", "192.168.31.3")
+	one, two := n.router("VI_1"), n.router("VI_2")
+	n.must(file("192.168.31.2/32", "192.168.31.1/32, 192.168.31.3/32"))
+	n.holds(true, "192.168.31.1", "192.168.31.2", "192.168.31.3")
+	if n.router("VI_1") != one || n.router("VI_2") != two {
+		t.Error("a router was replaced")
+	}
+}
+
+// TestReloadFollowsReplacedCheck: a router that stays hears of the check that has
+// taken the place of another.
+func TestReloadFollowsReplacedCheck(t *testing.T) {
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	there := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := func(interval string) string {
+		return "checks: {c: {type: file, file: " + there + ", rise: 1, fall: 1, interval: " + interval + "}}\n" +
+			"vrrp: [{name: VI_1, interface: eth0, vrid: 51, interval: 100ms, addresses: [192.168.31.250/24], track: [{check: c}]}]"
+	}
+	n := startNode(t, h, file("100ms"))
+	n.awaits("VI_1", vrrp.Active)
+	r := n.router("VI_1")
+	n.must(file("50ms"))
+	if n.router("VI_1") != r || r.router.Status().State != vrrp.Active {
+		t.Error("the router did not go on")
+	}
+	if err := os.Remove(there); err != nil {
+		t.Fatal(err)
+	}
+	n.awaits("VI_1", vrrp.Initialize)
+}
+
+// TestReloadClosesSockets: those that no router uses any more.
+func TestReloadClosesSockets(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24")
+	attach(t, l, h, "eth1", "10.0.0.1/24")
+	sockets := func() (n int) {
+		if err := h.Do(func() error {
+			b, err := os.ReadFile("/proc/thread-self/net/raw")
+			n = bytes.Count(b, []byte(":0070 ")) // protocol 112
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const one, two = "{name: VI_1, interface: eth0, vrid: 51, addresses: [192.168.31.250/24]}", "{name: VI_2, interface: eth1, vrid: 51, addresses: [10.0.0.250/24]}"
+	n := startNode(t, h, "vrrp: ["+one+"]")
+	before := sockets()
+	for range 2 {
+		n.must("vrrp: [" + one + ", " + two + "]")
+		if sockets() != 2*before {
+			t.Errorf("%d sockets for two routers, %d for one", sockets(), before)
+		}
+		n.must("vrrp: [" + one + "]")
+		if sockets() != before || len(n.conns) != 1 {
+			t.Errorf("%d sockets are left, want %d", sockets(), before)
+		}
+	}
+}
