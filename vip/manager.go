@@ -91,7 +91,8 @@ type Status struct {
 }
 
 // NewManager checks cfg, and that its interfaces exist: if one does not, the
-// error wraps ErrNoInterface. It changes nothing yet; Run does.
+// error wraps ErrNoInterface. It checks also that no address is on another one,
+// with an error that wraps ErrInUse. It changes nothing yet; Run does.
 func NewManager(cfg Config) (*Manager, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -134,6 +135,9 @@ func NewManager(cfg Config) (*Manager, error) {
 func (m *Manager) check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.cfg.Patient {
+		return nil
+	}
 	if m.cfg.VirtualMAC != nil {
 		_, err := m.ns.kernel.link(0, m.cfg.Interface)
 		return err // the rest needs the macvlan, which is made by Run

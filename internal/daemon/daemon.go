@@ -5,7 +5,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 
@@ -23,7 +22,7 @@ type Daemon struct {
 
 	mu        sync.Mutex
 	pending   *change     // what New opened and Run begins with
-	failed    func(error) // ends Run; nil once Run is about to return
+	failed    func(error) // hears of a part that has ended; nil once Run is about to return
 	cfg       *config.Config
 	ns        *vip.Namespace // nil until there is a router, and so is guard
 	guard     *guard.Guard
@@ -62,16 +61,14 @@ func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 }
 
 // Run does the work until ctx ends. It then hands the addresses over, lets
-// connections finish, and returns nil. If a part of it fails it does the same
-// and returns the error. It may be called once.
+// connections finish, and returns nil. A part that fails does not end it: that is
+// logged, and routers and services are tried again. It may be called once.
 func (d *Daemon) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	d.mu.Lock()
-	d.failed = func(err error) { cancel(err) }
+	d.failed = func(err error) { d.log.Error("a part of the daemon has ended", "err", err) }
 	d.accessLog = start(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log) }, d.failed)
 	if err := d.apply(d.pending); err != nil {
-		cancel(err)
+		d.log.Error("not everything runs", "err", err)
 	}
 	d.log.Info("running", "routers", len(d.routers), "services", len(d.services), "checks", len(d.checks))
 	d.mu.Unlock()
@@ -83,9 +80,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer d.mu.Unlock()
 	d.failed = nil
 	d.stop()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
-		return err
-	}
 	return nil
 }
 

@@ -96,6 +96,15 @@ func (t *teller) transition(tr vrrp.Transition) {
 	t.tell(tr)
 }
 
+// cannotRun tells of a router that does not take part in the election at all. Its
+// group goes on without it.
+func (t *teller) cannotRun(why error) {
+	t.own.send(instanceNotice(vrrp.Transition{
+		From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: why.Error(),
+		Priority: t.status().Priority, Time: time.Now(),
+	}))
+}
+
 // recheck is to be called when the faults of the router may be others, which
 // is no transition, and which those of its group share.
 func (t *teller) recheck() {

@@ -166,7 +166,9 @@ func (p *httpPlane) open(f *front) error {
 		ErrorLog:          log.New(debugLog{p}, "", 0),
 		ConnState:         func(_ net.Conn, s http.ConnState) { p.count(f, s) },
 	}
-	p.fronts, f.accepting = append(p.fronts, f), true
+	if f.accepting = true; !slices.Contains(p.fronts, f) { // it is there if it failed
+		p.fronts = append(p.fronts, f)
+	}
 	go func() {
 		err := f.server.Serve(f.listener)
 		p.mu.Lock()

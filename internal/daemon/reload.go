@@ -212,7 +212,7 @@ func (d *Daemon) prepareRouter(c *change, cfg config.Router) error {
 		return err
 	}
 	c.routers[cfg.Name] = r
-	err := r.open(c.ns)
+	err := r.open(c.ns, false)
 	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
 		return nil // apply tries again when the other one has let go
 	}

@@ -167,7 +167,7 @@ func TestReloadInPlace(t *testing.T) {
 	will := func() string {
 		first.handler.mu.Lock()
 		defer first.handler.mu.Unlock()
-		return fmt.Sprintf("%q", first.handler.requests)
+		return fmt.Sprintf("%q", first.handler.removals.Requests)
 	}
 	for _, settings := range []string{
 		"addresses: [192.168.31.250/24, 192.168.31.251/24]",

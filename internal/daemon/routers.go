@@ -41,10 +41,11 @@ func (r *router) vipConfig(cfg config.Router) vip.Config {
 	return vc
 }
 
-// open makes what keeps the addresses, and touches none yet.
-func (r *router) open(ns *vip.Namespace) error {
+// open makes what keeps the addresses, and touches none yet. If patient, what is
+// in the way of them is no error, but a fault until it has passed.
+func (r *router) open(ns *vip.Namespace, patient bool) error {
 	vc := r.vipConfig(r.cfg)
-	vc.Namespace, vc.Logger = ns, r.log
+	vc.Patient, vc.Namespace, vc.Logger = patient, ns, r.log
 	m, err := vip.NewManager(vc)
 	if err == nil {
 		r.manager = m
@@ -55,7 +56,7 @@ func (r *router) open(ns *vip.Namespace) error {
 // connect makes the virtual router itself.
 func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, report func(vrrp.Transition)) error {
 	if r.manager == nil {
-		if err := r.open(ns); err != nil {
+		if err := r.open(ns, true); err != nil {
 			return err
 		}
 	}
@@ -74,11 +75,16 @@ func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, r
 }
 
 // run ends with ctx: first the protocol, which releases the addresses, then
-// what kept them.
+// what kept them. A router that its interface cannot carry, for now, is tried
+// again: the others are not to suffer.
 func (r *router) run(ctx context.Context) error {
 	manager := start(r.keep, nil)
 	defer manager.stop()
-	return r.router.Run(ctx)
+	persist(ctx, r.router.Run, func(err error, pause time.Duration) {
+		r.teller.cannotRun(err)
+		r.log.Error("router does not run", "router", r.cfg.Name, "err", err, "retry", pause)
+	})
+	return nil
 }
 
 // keep keeps the addresses where they belong until ctx ends. What may be left

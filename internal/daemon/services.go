@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,9 +25,11 @@ type service struct {
 	upstreams map[string]*upstream // by the name of the route; empty: the service's own backends
 	tls       encryption
 	plane     plane
-	socket    io.Closer // nil: could not be opened yet
 	task      *task
 	log       *slog.Logger
+
+	mu     sync.Mutex
+	socket io.Closer // nil: could not be opened yet
 }
 
 // newService makes a service without its socket. What it has in common with
@@ -78,12 +81,25 @@ func (s *service) prepare(d *Daemon, old *service) (err error) {
 // listen opens the socket, so that an address in use is found out before
 // anything else happens.
 func (s *service) listen(ctx context.Context) error {
-	var err error
-	if s.socket, err = listen(ctx, s.cfg); err != nil {
-		s.socket = nil
+	socket, err := listen(ctx, s.cfg)
+	if err != nil {
 		return fmt.Errorf("%v: service %s: %w", s.cfg.Pos, s.cfg.Name, err)
 	}
+	s.setSocket(socket)
 	return nil
+}
+
+func (s *service) setSocket(socket io.Closer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.socket = socket
+}
+
+// open returns the socket that the service has; nil: none.
+func (s *service) open() io.Closer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.socket
 }
 
 // listenAddress leaves the host out where none is configured.
@@ -95,10 +111,33 @@ func listenAddress(a netip.AddrPort) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(a.Port())))
 }
 
-// start begins to serve.
-func (s *service) start(failed func(error)) {
-	s.log.Info("serving", "address", listenAddress(s.cfg.Listen), "mode", s.cfg.Mode)
-	s.task = start(func(ctx context.Context) error { return s.plane.serve(ctx, s.socket) }, failed)
+// start begins to serve. A service that cannot, for now, is tried again.
+func (s *service) start() {
+	cfg, log := s.cfg, s.log
+	s.task = start(func(ctx context.Context) error {
+		persist(ctx, func(ctx context.Context) error { return s.serve(ctx, cfg, log) }, func(err error, pause time.Duration) {
+			log.Error("service does not run", "err", err, "retry", pause)
+		})
+		return nil
+	}, nil)
+}
+
+// serve serves until ctx ends, or the socket fails. Another configuration has the
+// same socket.
+func (s *service) serve(ctx context.Context, cfg config.Service, log *slog.Logger) error {
+	socket := s.open()
+	if socket == nil {
+		var err error
+		if socket, err = listen(ctx, cfg); err != nil {
+			return err
+		}
+		s.setSocket(socket)
+	}
+	log.Info("serving", "address", listenAddress(cfg.Listen), "mode", cfg.Mode)
+	err := s.plane.serve(ctx, socket)
+	socket.Close() // if it failed
+	s.setSocket(nil)
+	return err
 }
 
 // stop ends the service when its connections have finished.
@@ -169,8 +208,10 @@ func (d *Daemon) prepareServices(c *change) error {
 				err = nil // apply tries again when the other one has let go
 			}
 		case old.cfg.Mode != cfg.Mode:
-			// Another plane, on the same socket.
-			next.socket, err = duplicate(old.socket)
+			// Another plane, on the same socket, if there is one.
+			if socket := old.open(); socket != nil {
+				next.socket, err = duplicate(socket)
+			}
 		default:
 			stays = true
 		}
@@ -261,34 +302,26 @@ func (d *Daemon) applyServices(c *change) error {
 		default:
 			s = sc.next
 			if err := s.begin(sc.old, d.failed); err != nil {
-				errs = append(errs, fmt.Errorf("it does not run: %w", err))
-				d.leaving.Go(s.stop)
-				s = nil
+				errs = append(errs, fmt.Errorf("it does not run yet: %w", err))
 			}
 			if sc.old != nil {
 				d.leaving.Go(sc.old.stop)
 			}
 		}
-		if s != nil {
-			d.services = append(d.services, s)
-		}
+		d.services = append(d.services, s)
 	}
 	return errors.Join(errs...)
 }
 
 // begin serves with what old, which may be nil, leaves behind.
 func (s *service) begin(old *service, failed func(error)) error {
-	if err := s.adopt(old, failed); err != nil {
-		return err
-	}
+	err := s.adopt(old, failed)
 	if s.socket == nil {
 		// The port is one that another service is just letting go of.
-		if err := s.listenSoon(func() bool { return true }); err != nil {
-			return err
-		}
+		err = errors.Join(err, s.listenSoon(func() bool { return true }))
 	}
-	s.start(failed)
-	return nil
+	s.start()
+	return err
 }
 
 // listenSoon is listen, but while the port is in use it goes on trying if

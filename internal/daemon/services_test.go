@@ -209,3 +209,38 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("it said:\n%s", s)
 	}
 }
+
+// TestServiceThatCannotListen: a service whose port somebody else has taken when
+// its predecessor let go of it waits for the port. The daemon goes on, and no other
+// service notices.
+func TestServiceThatCannotListen(t *testing.T) {
+	port, other := freePort(t), freePort(t)
+	text := func(listen string) string {
+		return fmt.Sprintf(`services: [{name: a, listen: "%s:%s", mode: tcp, backends: ["127.0.0.1:9"]},`+
+			`{name: b, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"]}]`, listen, port, other)
+	}
+	d := startDaemon(t, text("127.0.0.1"))
+	taken, err := net.Listen("tcp", "127.0.0.2:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if err := d.Reload(parse(t, text(""))); err == nil || !strings.Contains(err.Error(), "it does not run yet") {
+		t.Errorf("Reload: %v", err)
+	}
+	open := func(address string) bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}
+	if !open("127.0.0.1:" + other) {
+		t.Error("the other service has gone")
+	}
+	taken.Close()
+	until(t, "the service has its port", func() bool { return open("127.0.0.3:" + port) })
+	if err := d.Reload(parse(t, text(""))); err != nil || len(d.services) != 2 {
+		t.Errorf("the same file again: %v, %d services", err, len(d.services))
+	}
+}

@@ -1,0 +1,37 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestPersist: what fails is tried again after longer and longer pauses, which a
+// long run makes short again, and the end of the context ends it at once.
+func TestPersist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const s = time.Second
+		ctx, cancel := context.WithCancel(t.Context())
+		var pauses []time.Duration
+		runs := 0
+		began := time.Now()
+		persist(ctx, func(ctx context.Context) error {
+			if runs++; runs == 8 {
+				time.Sleep(time.Minute)
+			}
+			return errors.New("no")
+		}, func(_ error, pause time.Duration) {
+			if pauses = append(pauses, pause); len(pauses) == 9 {
+				cancel()
+			}
+		})
+		want := []time.Duration{s, 2 * s, 4 * s, 8 * s, 16 * s, 30 * s, 30 * s, s, 2 * s}
+		if !slices.Equal(pauses, want) || time.Since(began) != 152*s {
+			t.Errorf("pauses %v, want %v; it took %v", pauses, want, time.Since(began))
+		}
+		persist(t.Context(), func(context.Context) error { return nil }, nil)
+	})
+}
