@@ -156,26 +156,35 @@ func TestFormerConfiguration(t *testing.T) {
 // renumbered is a node whose addresses are changed from one list to another.
 type renumbered struct {
 	*node
-	held       []netip.Addr // if it is Active
+	held       []netip.Addr // if it is Active; written with the LAN's mutex held
 	keepalived bool
 }
 
 // renumber changes the addresses as the daemon does: what goes is taken off first.
 func (n *renumbered) renumber(to []netip.Addr) {
 	n.t.Helper()
-	n.held = nil
+	n.has(nil)
 	if err := n.reconfigure(func(c *Config) { c.Addresses = to }); err != nil {
 		n.t.Fatal(err)
 	}
 	synctest.Wait()
-	n.held = to
+	n.has(to)
+}
+
+func (n *renumbered) has(list []netip.Addr) {
+	n.handler.lan.mu.Lock()
+	defer n.handler.lan.mu.Unlock()
+	n.held = list
 }
 
 // likeKeepalived makes a node deaf for other lists than its own, as Keepalived is
 // before 2.3.3.
 func (n *renumbered) likeKeepalived() {
 	n.keepalived = true
-	n.port().ignore = func(p Packet) bool {
+	port := n.port()
+	n.handler.lan.mu.Lock()
+	defer n.handler.lan.mu.Unlock()
+	port.ignore = func(p Packet) bool {
 		adv, _, err := ParsePacket(&p)
 		return err == nil && !slices.Equal(adv.Addresses, n.held)
 	}
