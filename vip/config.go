@@ -117,8 +117,9 @@ type Config struct {
 // Address is one virtual address.
 type Address struct {
 	// Prefix is the address with the length of its network: 192.0.2.10/24.
-	// With a network that the interface has an address in already, the address
-	// joins it and changes no route; else the kernel adds the network's route.
+	// With a network that the interface has an address in already, or that is on
+	// its link by a router's word, the address joins it and changes no route; else
+	// the kernel adds the network's route.
 	// /32 and /128 never make one.
 	Prefix netip.Prefix
 	// Interface is the device, if it is neither Config.Interface nor, with a

@@ -127,7 +127,8 @@ func (k *fakeKernel) drop(a assigned) bool {
 	return len(k.list) < n
 }
 
-func (k *fakeKernel) removeNetwork(assigned) error { return nil }
+func (k *fakeKernel) networks() ([]assigned, error) { return nil, nil }
+func (k *fakeKernel) removeNetwork(assigned) error  { return nil }
 
 func (k *fakeKernel) putRoute(r Route, _ int) error {
 	if err := k.do("putRoute " + r.Destination.String()); err != nil {

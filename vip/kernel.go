@@ -13,6 +13,9 @@ type kernel interface {
 	link(index int, name string) (link, error)
 	// addresses lists those of all interfaces.
 	addresses() ([]assigned, error)
+	// networks lists the IPv6 networks that are on a link for another reason than
+	// an address: a router's or a person's word.
+	networks() ([]assigned, error)
 	// put adds an address, or changes the lifetime of one that is there. A fresh
 	// one it only adds: the error wraps ErrInUse if it is there.
 	put(a assigned, fresh bool) error

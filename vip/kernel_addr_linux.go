@@ -11,14 +11,7 @@ import (
 )
 
 func (k *linuxKernel) addresses() ([]assigned, error) {
-	var msgs [][]byte
-	var err error
-	for range dumpTries {
-		msgs, err = k.execute(unix.RTM_GETADDR, unix.NLM_F_DUMP, unix.RTM_NEWADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC))
-		if !errors.Is(err, nl.ErrDumpInterrupted) {
-			break
-		}
-	}
+	msgs, err := k.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC))
 	if err != nil {
 		return nil, explain("list addresses", err)
 	}

@@ -118,6 +118,17 @@ func (k *linuxKernel) execute(typ, flags int, answer uint16, data ...nl.NetlinkR
 	return req.Execute(unix.NETLINK_ROUTE, answer)
 }
 
+// dump asks for a list, and again if that changed meanwhile.
+func (k *linuxKernel) dump(typ int, answer uint16, data nl.NetlinkRequestData) (msgs [][]byte, err error) {
+	for range dumpTries {
+		msgs, err = k.execute(typ, unix.NLM_F_DUMP, answer, data)
+		if !errors.Is(err, nl.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return msgs, err
+}
+
 // request returns a request to which the kernel answers only if it fails.
 func request(typ int, data []nl.NetlinkRequestData) []byte {
 	req := nl.NewNetlinkRequest(typ, 0)

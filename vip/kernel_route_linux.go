@@ -2,6 +2,7 @@ package vip
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 
@@ -48,6 +49,49 @@ func (k *linuxKernel) onLink(addr netip.Addr, index int) (bool, error) {
 	// The default route leads everywhere, but by another gateway.
 	byDefault := nl.DeserializeRtMsg(answers[0]).Dst_len == 0
 	return !byDefault || attribute(answers[0][unix.SizeofRtMsg:], unix.RTA_GATEWAY) == nil, nil
+}
+
+func (k *linuxKernel) networks() ([]assigned, error) {
+	var out []assigned
+	// What the kernel has made itself it tells apart only in a list of what it has
+	// heard from routers.
+	for _, flags := range []uint32{0, unix.RTM_F_PREFIX} {
+		msg := nl.NewRtMsg()
+		msg.Family, msg.Flags = unix.AF_INET6, flags
+		answers, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, msg)
+		if err != nil {
+			return nil, explain("list routes", err)
+		}
+		for _, a := range answers {
+			if n, by, ok := parseNetwork(a); ok && (flags != 0 || by != unix.RTPROT_KERNEL && by != protocol) {
+				out = append(out, n)
+			}
+		}
+	}
+	return out, nil
+}
+
+// parseNetwork reads an RTM_NEWROUTE message about an IPv6 network on a link.
+func parseNetwork(data []byte) (n assigned, by uint8, ok bool) {
+	if len(data) < unix.SizeofRtMsg {
+		return n, 0, false
+	}
+	msg := nl.DeserializeRtMsg(data)
+	var dst netip.Addr
+	for typ, value := range attributes(data[unix.SizeofRtMsg:]) {
+		switch typ {
+		case unix.RTA_DST:
+			dst, _ = netip.AddrFromSlice(value)
+		case unix.RTA_OIF:
+			if len(value) == 4 {
+				n.index = int(binary.NativeEndian.Uint32(value))
+			}
+		case unix.RTA_GATEWAY, unix.RTA_VIA:
+			return n, 0, false
+		}
+	}
+	n.prefix = netip.PrefixFrom(dst, int(msg.Dst_len))
+	return n, msg.Protocol, msg.Type == unix.RTN_UNICAST && n.index != 0 && n.prefix.IsValid() && dst.Is6()
 }
 
 func (k *linuxKernel) removeNetwork(a assigned) error {

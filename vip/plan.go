@@ -91,10 +91,10 @@ type changes struct {
 // addresses are held twins are left alone; when they are not, all go that are
 // ours.
 //
-// virtual tells which addresses come and go as these do.
-func plan(want []target, have []assigned, hold bool, lease time.Duration, virtual func(netip.Addr) bool, ours func(assigned) bool) changes {
+// host are the addresses that do not come and go as these do, and networks that
+// are on a link without an address.
+func plan(want []target, have, host []assigned, hold bool, lease time.Duration, ours func(assigned) bool) changes {
 	var c changes
-	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return virtual(h.prefix.Addr()) })
 	for _, w := range want {
 		found := false
 		for _, h := range have {

@@ -25,11 +25,11 @@ func want(index int, s string) target {
 	return target{Address: Address{Prefix: prefix(s), Interface: "eth0"}, index: index}
 }
 
-// virtualTo makes the addresses of targets the virtual ones.
-func virtualTo(want []target) func(netip.Addr) bool {
-	return func(a netip.Addr) bool {
-		return slices.ContainsFunc(want, func(w target) bool { return w.Prefix.Addr() == a })
-	}
+// hostBeside returns the addresses that are not those of targets.
+func hostBeside(want []target, have []assigned) []assigned {
+	return slices.DeleteFunc(slices.Clone(have), func(h assigned) bool {
+		return slices.ContainsFunc(want, func(w target) bool { return w.Prefix.Addr() == h.prefix.Addr() })
+	})
 }
 
 var compare = cmp.Options{
@@ -117,7 +117,7 @@ func TestPlan(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.plan, plan(tt.want, tt.have, tt.hold, 0, virtualTo(tt.want), isOurs), compare); diff != "" {
+			if diff := cmp.Diff(tt.plan, plan(tt.want, tt.have, hostBeside(tt.want, tt.have), tt.hold, 0, isOurs), compare); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)
 			}
 		})
@@ -127,7 +127,7 @@ func TestPlan(t *testing.T) {
 func TestPlanCarriesAddressAttributes(t *testing.T) {
 	w := target{Address: Address{Prefix: prefix("192.0.2.10/24"), Scope: ScopeLink, Label: "eth0:vip"}, index: 2}
 	want := assigned{index: 2, prefix: w.Prefix, scope: ScopeLink, label: "eth0:vip", valid: 3 * time.Second, mark: protocol}
-	got := plan([]target{w}, nil, true, 3*time.Second, virtualTo(nil), isOurs)
+	got := plan([]target{w}, nil, nil, true, 3*time.Second, isOurs)
 	if diff := cmp.Diff([]assigned{want}, got.put, compare); diff != "" {
 		t.Errorf("put (-want +got):\n%s", diff)
 	}

@@ -115,7 +115,26 @@ func (m *Manager) wanted() (changes, error) {
 		}
 	}
 	m.lacking = make(map[string]error)
-	return plan(m.targets(m.cfg.Addresses), have, true, m.cfg.Lease, m.ns.Virtual, m.mine), nil
+	want := m.targets(m.cfg.Addresses)
+	host, err := m.host(want, have)
+	return plan(want, have, host, true, m.cfg.Lease, m.mine), err
+}
+
+// host returns the addresses that are there anyway, and networks that are on a
+// link by other means: they are looked for where they matter, as a router may have
+// a great many routes.
+func (m *Manager) host(want []target, have []assigned) ([]assigned, error) {
+	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return m.ns.Virtual(h.prefix.Addr()) })
+	alone := func(w target) bool {
+		return is6(w.Prefix) && !w.Prefix.IsSingleIP() &&
+			!slices.ContainsFunc(host, func(h assigned) bool { return h.prefix.Masked() == w.Prefix.Masked() })
+	}
+	if !slices.ContainsFunc(want, alone) {
+		return host, nil
+	}
+	networks, err := m.ns.kernel.networks()
+	indexes := *m.indexes.Load()
+	return append(host, slices.DeleteFunc(networks, func(n assigned) bool { return !slices.Contains(indexes, n.index) })...), err
 }
 
 // protect sees to it that the host's own addresses survive the removal of
@@ -156,7 +175,7 @@ func (m *Manager) clear() ([]assigned, error) {
 // were.
 func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
 	have, err := m.look(false)
-	c := plan(m.targets(addresses), have, false, 0, m.ns.Virtual, m.mine)
+	c := plan(m.targets(addresses), have, nil, false, 0, m.mine)
 	errs := []error{err, m.protect(c.remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {
