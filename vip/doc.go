@@ -15,6 +15,9 @@
 // a process that was killed or frozen gives its addresses up without anyone's
 // help.
 //
+// What would keep the addresses from being held, such as an interface that is down,
+// is known beforehand: see [Manager.WatchFaults].
+//
 // *Manager has the three methods Acquire, Announce and Release, which is what
 // package vrrp expects of a handler. It is just as useful to a program that
 // elects its leader in another way.

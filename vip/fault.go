@@ -79,20 +79,21 @@ func (m *Manager) prepared() bool {
 // whether that differs from when Acquire failed. absent has the interfaces that
 // were not found.
 func (m *Manager) foresee(have []assigned, absent map[string]error) {
-	m.faults = m.linkFaults(absent)
+	down, other := m.linkFaults(absent)
 	if !m.held {
 		if err := m.obstacle(m.cfg.Addresses, have); err != nil {
-			m.faults = append(m.faults, err.Error())
+			other = append(other, err.Error())
 		}
-		m.faults = append(m.faults, m.routeFaults(have)...)
+		other = append(other, m.routeFaults(have)...)
 	}
+	m.faults = slices.Concat(down, other)
 	m.faulty.Store(len(m.faults) > 0)
 	if m.failed {
 		now := m.surroundings(have)
 		m.hope = m.hope || m.failedIn != "" && now != m.failedIn
 		m.failedIn = now
 	}
-	if len(m.faults) > 0 || m.failed {
+	if len(other) > 0 || m.failed {
 		m.lookNext = m.looked.Add(again) // not everything that helps is an event
 	}
 }
@@ -117,26 +118,26 @@ func (m *Manager) obstacle(addresses []Address, have []assigned) error {
 	return elsewhere(m.targets(addresses), have, m.linkByIndex)
 }
 
-// linkFaults returns what is wrong with the interfaces. The macvlan is down while
-// the addresses are not held, and its parent has the link.
-func (m *Manager) linkFaults(absent map[string]error) []string {
-	var out []string
+// linkFaults returns which interfaces are down, of whose end the kernel tells, and
+// what else is wrong with them. The macvlan is down while the addresses are not held,
+// and its parent has the link.
+func (m *Manager) linkFaults(absent map[string]error) (down, other []string) {
 	for _, name := range m.cfg.interfaces() {
 		l, err := m.links[name], absent[name]
 		switch {
 		case err != nil && !errors.Is(err, ErrNoInterface):
-			out = append(out, "addresses: "+err.Error())
+			other = append(other, "addresses: "+err.Error())
 		case m.ours(name):
 		case err != nil:
-			out = append(out, fmt.Sprintf("link %s missing", name))
+			down = append(down, fmt.Sprintf("link %s missing", name))
 		case !l.up:
-			out = append(out, fmt.Sprintf("link %s down", name))
+			down = append(down, fmt.Sprintf("link %s down", name))
 		}
 		if err == nil && l.no6 && m.cfg.needs6(name) {
-			out = append(out, fmt.Sprintf("IPv6 disabled on %s", name))
+			other = append(other, fmt.Sprintf("IPv6 disabled on %s", name))
 		}
 	}
-	return out
+	return down, other
 }
 
 // routeFaults returns which routes' gateways would be nobody's neighbour: neither

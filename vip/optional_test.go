@@ -75,8 +75,16 @@ func TestNeededAddress(t *testing.T) {
 		if err := m.Acquire(t.Context()); err == nil || k.has("192.0.2.10") {
 			t.Errorf("Acquire: %v, want an error and nothing held", err)
 		}
-		k.setLink("eth0", func(l *link) { l.no6 = true })
-		time.Sleep(spacing)
+		k.mu.Lock()
+		k.links[0].no6 = true
+		k.mu.Unlock()
+		time.Sleep(again) // nothing tells of that
 		faults.want("IPv6 disabled on eth0")
+		k.mu.Lock()
+		k.links[0].no6, k.refuse = false, nil
+		k.mu.Unlock()
+		time.Sleep(again)
+		faults.want("")
+		acquire(t, m)
 	})
 }

@@ -71,7 +71,7 @@ func (r *Router) keys() []key {
 		optional("family", word(&r.Family, "ipv4", "ipv6"), "ipv6",
 			"of a router without addresses, peers and source, which say it otherwise; default: ipv4"),
 		optional("excluded", list(&r.Excluded, (*Address).value), "[192.168.32.250/24]",
-			"further addresses, of any family, that move along but are not in advertisements"),
+			"further addresses, of any family, that move along but are not in advertisements; those of the other family do not hold the rest back where they cannot be put"),
 		optional("routes", list(&r.Routes, (*Route).value), "[{to: 10.0.0.0/8, via: 192.168.31.1}]",
 			"routes that exist while the addresses are here"),
 		preset("accept", boolean(&r.Accept), "true",
