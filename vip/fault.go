@@ -94,7 +94,7 @@ func (m *Manager) foresee(have []assigned, absent map[string]error) {
 		m.failedIn = now
 	}
 	if len(other) > 0 || m.failed {
-		m.lookNext = m.looked.Add(again) // not everything that helps is an event
+		m.lookSoon() // not everything that helps is an event
 	}
 }
 

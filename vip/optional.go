@@ -14,7 +14,7 @@ import (
 // tried again soon.
 func (m *Manager) lack(what string, err error) {
 	m.lacking[what] = err
-	m.lookNext = m.looked.Add(again)
+	m.lookSoon()
 }
 
 // lacks reports whether the other addresses are held without one.

@@ -166,7 +166,7 @@ func (m *Manager) clear() ([]assigned, error) {
 	}
 	err = errors.Join(err, m.accept(), m.hide())
 	if err != nil {
-		m.lookNext = m.looked.Add(again)
+		m.lookSoon()
 	}
 	return removed, err
 }
@@ -226,6 +226,13 @@ func (m *Manager) lookAt() time.Time {
 		return m.looked.Add(spacing)
 	}
 	return m.lookNext
+}
+
+// lookSoon has the addresses looked at again although nothing may happen. It is not
+// always Run that calls it.
+func (m *Manager) lookSoon() {
+	m.lookNext = m.looked.Add(again)
+	m.poke()
 }
 
 // deadline returns when step has something to do again.

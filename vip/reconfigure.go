@@ -195,7 +195,7 @@ func (m *Manager) part(p parting) {
 		if _, err := m.remove(p.addresses, p.routes); err != nil {
 			m.log.Warn("what is not configured any more was not removed", "err", err)
 			m.adopt(m.cfg, p)
-			m.lookNext = m.looked.Add(again)
+			m.lookSoon()
 			return
 		}
 	}
