@@ -159,6 +159,9 @@ func (d *Daemon) prepareChange(c *change, next config.Router) error {
 	if old.cfg.Equal(next) {
 		return nil
 	}
+	if !old.reserved.Load() { // what keeps its addresses must not touch any yet
+		return d.prepareRouter(c, next)
+	}
 	// That it can be made is found out with one that never runs.
 	if _, err := vrrp.NewRouter(vrrpConfig(next), old.conn, nil); err != nil {
 		return err

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -25,6 +26,9 @@ type router struct {
 	tracker *tracker
 	task    *task
 	log     *slog.Logger
+
+	// reserved says that this process alone runs the router, from then on.
+	reserved atomic.Bool
 }
 
 func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logger) *router {
@@ -77,13 +81,28 @@ func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, r
 // run ends with ctx: first the protocol, which releases the addresses, then
 // what kept them. A router that its interface cannot carry, for now, is tried
 // again: the others are not to suffer.
+//
+// Before all, no other process may run this router: what keeps the addresses begins
+// by taking off those that it finds.
 func (r *router) run(ctx context.Context) error {
-	manager := start(r.keep, nil)
-	defer manager.stop()
-	persist(ctx, r.router.Run, func(err error, pause time.Duration) {
+	failed := func(err error, pause time.Duration) {
 		r.teller.cannotRun(err)
 		r.log.Error("router does not run", "router", r.cfg.Name, "err", err, "retry", pause)
-	})
+	}
+	var release func()
+	persist(ctx, func(ctx context.Context) (err error) {
+		release, err = r.conn.Reserve(ctx, r.cfg.VRID)
+		return err
+	}, failed)
+	if release == nil {
+		r.manager.Close()
+		return r.router.Run(ctx) // which has ended
+	}
+	defer release()
+	r.reserved.Store(true)
+	manager := start(r.keep, nil)
+	defer manager.stop()
+	persist(ctx, r.router.Run, failed)
 	return nil
 }
 
