@@ -420,3 +420,40 @@ func TestReconfigureInterval2(t *testing.T) {
 		}
 	}
 }
+
+// TestReconfigureWarns: what the others make of a change until they are changed,
+// too, is said, once, and what they do not notice is not.
+func TestReconfigureWarns(t *testing.T) {
+	pass := func(password string) Auth { return Auth{Type: AuthPass, Password: password} }
+	for _, test := range []struct {
+		name   string
+		change func(*Config)
+		want   string // empty: nothing
+	}{
+		{"an address more", func(c *Config) { c.Addresses = addrs("192.0.2.250", "192.0.2.251") }, "a Keepalived before 2.3.3 takes over"},
+		{"quite other ones", func(c *Config) { c.Addresses = newList }, "both hold"},
+		{"another password", func(c *Config) { c.Auth = pass("two") }, "another password than before"},
+		{"none", func(c *Config) { c.Auth = Auth{} }, "another password than before"},
+		{"peers", func(c *Config) { c.Peers = addrs("192.0.2.2") }, "peers instead of multicast"},
+		{"another interval", func(c *Config) { c.Interval = 2 * time.Second }, "both hold"},
+		{"the same", func(*Config) {}, ""},
+		{"another priority", func(c *Config) { c.Priority = 90 }, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log lockedBuffer
+				a := newFakeLAN().node(t, 1, Config{Version: 2, Auth: pass("one"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				time.Sleep(10 * time.Second)
+				a.is(Active)
+				if err := a.reconfigure(test.change); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				got := log.lines("level=WARN")
+				if len(got) > 1 || (len(got) > 0) != (test.want != "") || len(got) > 0 && !strings.Contains(got[0], test.want) {
+					t.Errorf("said %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}

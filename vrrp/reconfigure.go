@@ -112,17 +112,32 @@ func (r *Router) warnOfChange(before *Config) {
 	if r.holding() {
 		level, so = slog.LevelWarn, "until the others are changed, too, both hold"
 	}
-	say := func(what string, was, is any) {
-		r.note(func() { r.log.Log(context.Background(), level, what+" than before: "+so, "was", was, "is", is) })
+	log := func(level slog.Level, text string, was, is any) {
+		r.note(func() { r.log.Log(context.Background(), level, text, "was", was, "is", is) })
 	}
+	say := func(what string, was, is any) { log(level, what+" than before: "+so, was, is) }
+	const unheard = "until the others are changed, too, nobody is heard, and both hold"
 	r.wire.theirs.sort(before.Addresses)
-	if !r.wire.ours.shares(&r.wire.theirs) {
+	switch {
+	case !r.wire.ours.shares(&r.wire.theirs):
 		say("quite other addresses", before.Addresses, r.cfg.Addresses)
+	case r.holding() && !slices.Equal(r.wire.ours.sorted, r.wire.theirs.sorted):
+		log(slog.LevelWarn, "other addresses than before: a Keepalived before 2.3.3 takes over until it has the same", before.Addresses, r.cfg.Addresses)
+	}
+	if (len(before.Peers) == 0) != (len(r.cfg.Peers) == 0) {
+		log(slog.LevelWarn, "peers instead of multicast, or the reverse: "+unheard, before.Peers, r.cfg.Peers)
+	}
+	if one := before.Auth.onePassword() || r.cfg.Auth.onePassword(); one && (before.Auth.Type != r.cfg.Auth.Type || before.Auth.Password != r.cfg.Auth.Password) {
+		log(slog.LevelWarn, "another password than before: "+unheard, before.Auth.Type, r.cfg.Auth.Type)
 	}
 	if r.cfg.Version == 2 && r.cfg.Interval != before.Interval {
 		say("another interval", before.Interval, r.cfg.Interval)
 	}
 }
+
+// onePassword tells whether all routers have to change what they authenticate with
+// at the same time.
+func (a Auth) onePassword() bool { return a.Type == AuthPass || a.Type == AuthAH }
 
 // succeeds validates c and tells whether a running router that has before can
 // go on with it.

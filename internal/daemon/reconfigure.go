@@ -36,37 +36,6 @@ func fixedKeys(a, b config.Router) []string {
 	})
 }
 
-// notice is what a changed key brings about for as long as the other nodes have
-// not changed it, too.
-type keyNotice struct{ key, text string }
-
-// meanwhile returns what a router's change brings about until the other nodes
-// are reloaded.
-func meanwhile(a, b config.Router) (list []keyNotice) {
-	for _, key := range a.Differences(b) {
-		text := ""
-		switch {
-		case key == "addresses" && !slices.ContainsFunc(a.Addresses, func(x config.Address) bool { return lists(b, x.Addr()) }):
-			text = "none of the previous addresses is left: both nodes hold until the other one is reloaded"
-		case key == "addresses" && !slices.EqualFunc(a.Addresses, b.Addresses, func(x, y config.Address) bool { return x.Addr() == y.Addr() }):
-			text = "a Keepalived before 2.3.3 drops another list of addresses, and takes over until it has the same"
-		case key == "interval" && b.Version == 2:
-			text = "with version 2 the other nodes drop another interval, and take over until they are reloaded"
-		case key == "peers" && (len(a.Peers) == 0) != (len(b.Peers) == 0):
-			text = "between multicast and unicast nobody is heard: both nodes hold until the other one is reloaded"
-		case key == "auth" && (passes(a.Auth) || passes(b.Auth)):
-			text = "with another password nobody is understood: both nodes hold soon, until the other one is reloaded"
-		}
-		if text != "" {
-			list = append(list, keyNotice{key, text})
-		}
-	}
-	return list
-}
-
-// passes reports whether an authentication has but one password.
-func passes(a config.Auth) bool { return a.Type == "pass" || a.Type == "ah" }
-
 // lists reports whether advertisements of a router have an address.
 func lists(r config.Router, addr netip.Addr) bool {
 	return slices.ContainsFunc(r.Addresses, func(a config.Address) bool { return a.Addr() == addr })

@@ -53,32 +53,6 @@ func TestFixedKeys(t *testing.T) {
 	}
 }
 
-// TestMeanwhile: what a reload of one node brings about until the other one is
-// reloaded is said.
-func TestMeanwhile(t *testing.T) {
-	for _, tc := range []struct {
-		edit []string
-		want string // key and part of the text; empty: nothing
-	}{
-		{[]string{", 192.0.2.11/24", ""}, "addresses: a Keepalived before 2.3.3"},
-		{[]string{"192.0.2.11/24", "192.0.2.11/25"}, ""},
-		{[]string{"192.0.2.10/24, 192.0.2.11/24", "192.0.2.20/24, 192.0.2.21/24"}, "addresses: none of the previous addresses is left: both nodes hold until the other one is reloaded"},
-		{[]string{"version: 2", "version: 2, interval: 2s"}, "interval: with version 2"},
-		{[]string{"peers: [192.0.2.2], ", ""}, "peers: between multicast and unicast"},
-		{[]string{"192.0.2.2]", "192.0.2.3]"}, ""},
-		{[]string{"secret: x", "secret: y"}, "auth: with another password"},
-		{[]string{"priority: 120", "priority: 110, preempt: false"}, ""},
-	} {
-		var got []string
-		for _, n := range meanwhile(reloaded(t, tc.edit...)) {
-			got = append(got, n.key+": "+n.text)
-		}
-		if tc.want == "" && got != nil || tc.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], tc.want)) {
-			t.Errorf("%q: %q, want %q", tc.edit, got, tc.want)
-		}
-	}
-}
-
 // TestShedding: a router lets go first of what another one is about to take, and
 // of nothing else.
 func TestShedding(t *testing.T) {

@@ -186,9 +186,6 @@ func (d *Daemon) announce(c *change) {
 		case !old.cfg.Equal(next):
 			d.log.Info("router changes in place", "router", next.Name, "keys", strings.Join(old.cfg.Differences(next), ", "))
 		}
-		for _, n := range meanwhile(old.cfg, next) {
-			d.log.Warn(n.text, "router", next.Name, "key", n.key)
-		}
 	}
 }
 

@@ -98,7 +98,7 @@ func follow(t *testing.T, path string) func() string {
 }
 
 // TestReloadReplaces: a router that cannot go on as it is takes part again as
-// what it is now.
+// what it is now, and one that can does not let go of its address.
 func TestReloadReplaces(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
@@ -108,19 +108,29 @@ func TestReloadReplaces(t *testing.T) {
 	r := startReloader(t, h, config("vrid: 51, interval: 100ms"))
 	lab.Until(t, 30*time.Second, "the only router becomes Active", func() bool { return h.Holds(vip) })
 	gone := watchDeletions(t, h)
-	for i, rest := range []string{
-		"vrid: 52, interval: 100ms",
-		"vrid: 52, interval: 50ms, lease: 0s",
-		"vrid: 52, interval: 50ms, virtual_mac: true",
-		"vrid: 52, interval: 100ms, virtual_mac: true",
-		"vrid: 52, interval: 100ms",
-		"vrid: 52, interval: 100ms, priority: 255",
+	removed := 0
+	for _, tc := range []struct {
+		rest     string
+		replaces bool
+	}{
+		{"vrid: 52, interval: 100ms", true},
+		{"vrid: 52, interval: 50ms, lease: 0s", false},
+		{"vrid: 52, interval: 50ms, virtual_mac: true", true},
+		{"vrid: 52, interval: 100ms, virtual_mac: true", false},
+		{"vrid: 52, interval: 100ms", true},
+		{"vrid: 52, interval: 100ms, priority: 255", true},
 	} {
-		r.must(config(rest))
-		lab.Until(t, 30*time.Second, "Active again: "+rest, func() bool { return gone.of(vip) > i && h.Holds(vip) })
+		r.must(config(tc.rest))
+		if tc.replaces {
+			removed++
+		}
+		lab.Until(t, 30*time.Second, "Active again: "+tc.rest, func() bool { return gone.of(vip) >= removed && h.Holds(vip) })
+		if got := gone.of(vip); got != removed {
+			t.Errorf("%s: the address was removed %d times by now, want %d", tc.rest, got, removed)
+		}
 		link, err := h.Netlink().LinkByName("vrrp.52")
-		if has := err == nil; has != strings.Contains(rest, "virtual_mac") {
-			t.Errorf("%s: macvlan %v", rest, link)
+		if has := err == nil; has != strings.Contains(tc.rest, "virtual_mac") {
+			t.Errorf("%s: macvlan %v", tc.rest, link)
 		}
 	}
 }
