@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,9 +168,9 @@ func TestRouterFutilePreemption(t *testing.T) {
 		b := lan.node(t, 2, Config{Priority: 110})
 		a := lan.prepare(t, 1, Config{Priority: 120})
 		h := a.foresee()
-		broken := true
+		var mended atomic.Bool
 		a.handler.during = func(_ context.Context, call string) error {
-			if call == "acquire" && broken {
+			if call == "acquire" && !mended.Load() {
 				return errors.New("no")
 			}
 			return nil
@@ -208,7 +209,7 @@ func TestRouterFutilePreemption(t *testing.T) {
 		if got := tries() - before; got < 4 {
 			t.Errorf("%d tries in a minute while nobody serves, want one each 15 s", got)
 		}
-		broken = false
+		mended.Store(true)
 		time.Sleep(lonelyRetry + 5*time.Second)
 		a.is(Active)
 		a.hasFault("")
