@@ -213,8 +213,8 @@ func (d *Daemon) prepareRouter(c *change, cfg config.Router) error {
 	}
 	c.routers[cfg.Name] = r
 	err := r.open(c.ns, false)
-	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
-		return nil // apply tries again when the other one has let go
+	if errors.Is(err, vip.ErrInUse) {
+		return nil // another router lets go of it with this change, or it is a fault
 	}
 	if err == nil {
 		c.undo = append(c.undo, func() { r.manager.Close() })

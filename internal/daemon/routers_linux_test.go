@@ -81,3 +81,48 @@ func TestRouterWhoseAddressIsElsewhere(t *testing.T) {
 	n.awaits("VI_2", vrrp.Active)
 	n.holds(true, "192.168.31.250", "192.168.31.251")
 }
+
+// TestAddressOfAnotherProgram: an address that somebody else has put on the host
+// is a fault of its router only, also at the start, and is never removed. The fault
+// names the way out and ends with it, or with takeover.
+func TestAddressOfAnotherProgram(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24", "192.168.31.250/24", "192.168.31.253/24")
+	attach(t, l, h, "eth1", "192.168.31.251/32")
+	router := func(name, host string) string {
+		return "{name: " + name + ", interface: eth0, vrid: " + host + ", interval: 100ms, addresses: [192.168.31." + host + "/24]"
+	}
+	file := func(takeover string) string {
+		return "vrrp: [" + router("VI_1", "250") + "}, " + router("VI_2", "251") + "}, " + router("VI_3", "252") + "}, " +
+			router("VI_4", "253") + takeover + "}]"
+	}
+	gone := removals(t, h, "192.168.31.250")
+	n := startNode(t, h, file(""))
+	n.awaits("VI_3", vrrp.Active)
+	for name, way := range map[string]string{
+		"VI_1": `"ip addr del 192.168.31.250/24 dev eth0" removes it`,
+		"VI_2": `"ip addr del 192.168.31.251/32 dev eth1" removes it`,
+		"VI_4": `"ip addr del 192.168.31.253/24 dev eth0" removes it`,
+	} {
+		lab.Until(t, bound, name+" says what is in the way", func() bool {
+			return strings.Contains(n.router(name).router.Status().Fault, way)
+		})
+	}
+	n.must(file(", takeover: true"))
+	n.awaits("VI_4", vrrp.Active)
+	if gone() != 0 || !h.Holds(netip.MustParseAddr("192.168.31.250")) {
+		t.Error("an address of another program was removed")
+	}
+	for ifname, p := range map[string]string{"eth0": "192.168.31.250/24", "eth1": "192.168.31.251/32"} {
+		link, err := h.Netlink().LinkByName(ifname)
+		if err == nil {
+			addr, _ := netlink.ParseAddr(p)
+			err = h.Netlink().AddrDel(link, addr)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.awaits("VI_1", vrrp.Active)
+	n.awaits("VI_2", vrrp.Active)
+}
