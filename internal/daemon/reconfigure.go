@@ -26,13 +26,21 @@ var keysOf = map[string][]string{
 	"MacvlanName": {"virtual_mac", "macvlan", "vrid", "addresses"},
 }
 
+// familyKeys take the place of addresses in keysOf where there are none.
+var familyKeys = []string{"family", "peers", "source"}
+
 // fixedKeys returns the keys of a router that differ in a way that it cannot
 // follow while it runs: another one takes its place. None: reconfigure can.
 func fixedKeys(a, b config.Router) []string {
 	va, pa := vipConfig(a), vrrpConfig(a)
 	fields := append(va.Fixed(vipConfig(b)), pa.Fixed(vrrpConfig(b))...)
 	return slices.DeleteFunc(a.Differences(b), func(key string) bool {
-		return !slices.ContainsFunc(fields, func(f string) bool { return slices.Contains(keysOf[f], key) })
+		return !slices.ContainsFunc(fields, func(f string) bool {
+			if f == "Addresses" && len(a.Addresses)+len(b.Addresses) == 0 {
+				return slices.Contains(familyKeys, key)
+			}
+			return slices.Contains(keysOf[f], key)
+		})
 	})
 }
 

@@ -42,6 +42,9 @@ func TestFixedKeys(t *testing.T) {
 		{[]string{"priority: 120", "priority: 110, virtual_mac: true"}, "virtual_mac"},
 		{[]string{"version: 2", "version: 3", "auth: {type: pass, secret: x}, ", "", "peers: [192.0.2.2], ", "",
 			"192.0.2.10/24, 192.0.2.11/24", "fe80::10/64", "routes: [{to: 10.0.0.0/8}]", "source: fe80::1"}, "version, addresses"},
+		{[]string{"addresses: [192.0.2.10/24, 192.0.2.11/24], ", ""}, ""},
+		{[]string{"addresses: [192.0.2.10/24, 192.0.2.11/24], ", "", "version: 2", "version: 3",
+			"auth: {type: pass, secret: x}, ", "", "192.0.2.2", "fe80::2"}, "version, addresses"},
 	} {
 		a, b := reloaded(t, tc.edit...)
 		if got := strings.Join(fixedKeys(a, b), ", "); got != tc.want {
@@ -49,6 +52,28 @@ func TestFixedKeys(t *testing.T) {
 		}
 		if got := fixedKeys(b, a); strings.Join(got, ", ") != tc.want {
 			t.Errorf("back from %q: %q, want %q", tc.edit, got, tc.want)
+		}
+	}
+}
+
+// TestFixedFamily: of a router without addresses, too, another family takes
+// another router, whichever key says it.
+func TestFixedFamily(t *testing.T) {
+	router := func(keys string) config.Router {
+		return parse(t, "vrrp: [{name: a, interface: eth0, vrid: 51, notify: [/bin/true], "+keys+"}]").VRRP[0]
+	}
+	for _, tc := range []struct{ a, b, want string }{
+		{"family: ipv4", "family: ipv6", "family"},
+		{"family: ipv4", "priority: 90", ""},
+		{"peers: [192.0.2.2]", "peers: [192.0.2.3]", ""},
+		{"peers: [192.0.2.2]", `peers: ["fe80::2"]`, "peers"},
+		{"priority: 90", `source: "fe80::1", virtual_mac: true`, "source, virtual_mac"},
+		{"excluded: [192.0.2.9]", `excluded: ["2001:db8::9"]`, ""},
+	} {
+		got := fixedKeys(router(tc.a), router(tc.b))
+		slices.Sort(got)
+		if got := strings.Join(got, ", "); got != tc.want {
+			t.Errorf("%s, then %s: %q, want %q", tc.a, tc.b, got, tc.want)
 		}
 	}
 }
