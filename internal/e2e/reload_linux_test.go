@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -264,6 +266,120 @@ func TestConformance50ReloadMovesAddress(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReloadGrowsInPlace: two nodes get an address and a peer more, the Active one
+// first, and no client notices. What a node leaves to its guard grows as well: when
+// it is killed the new address goes with the old one, and nobody holds either twice.
+func TestReloadGrowsInPlace(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	client := l.MustHost("client", "192.168.31.10/24")
+	more := netip.MustParseAddr("192.168.31.251")
+	var hosts [2]*lab.Host
+	var nodes [2]*reloader
+	// Without a lease, so that only the guard takes the addresses away.
+	config := func(i int, peers, addresses string) string {
+		return fmt.Sprintf("vrrp:\n  - {name: VI_1, interface: eth0, vrid: 51, priority: %d, interval: 500ms, lease: 0s, peers: [192.168.31.%d%s], addresses: [192.168.31.250/24%s]}\n",
+			120-10*i, 241-i, peers, addresses)
+	}
+	for i := range hosts { // both before either of them looks for the other one
+		hosts[i] = l.MustHost(fmt.Sprintf("lb%02d", i+1), fmt.Sprintf("192.168.31.%d/24", 240+i))
+	}
+	for i := range hosts {
+		ln, err := hosts[i].Listen("tcp", ":8080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, i) })}
+		go srv.Serve(ln)
+		t.Cleanup(func() { srv.Close() })
+		nodes[i] = startReloader(t, hosts[i], config(i, "", ""))
+		if i == 0 {
+			lab.Until(t, 30*time.Second, "LB-01 has the address", func() bool { return hosts[0].Holds(vip) })
+		}
+	}
+	lab.Until(t, 30*time.Second, "LB-02 takes part", func() bool { return strings.Contains(nodes[1].cmd.Output(), "to=Backup") })
+	states := func() (n int) {
+		for _, node := range nodes {
+			n += strings.Count(node.cmd.Output(), "msg=state ")
+		}
+		return n
+	}
+	gone, before := watchDeletions(t, hosts[0]), states()
+
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() { // somebody asks all the time, each time anew
+		for {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			if err := fetch(t.Context(), client, "http://192.168.31.250:8080/", "0\n"); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for i, n := range nodes {
+		n.must(config(i, ", 192.168.31.243", ", 192.168.31.251/24"))
+		lab.Until(t, 30*time.Second, "LB-01 has both addresses", func() bool { return hosts[0].Holds(vip) && hosts[0].Holds(more) })
+	}
+	// Longer than a Backup waits that hears nothing.
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if hosts[1].Holds(vip) || hosts[1].Holds(more) {
+			t.Fatal("LB-02 has an address, too")
+		}
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Errorf("a client has noticed: %v", err)
+	}
+	if n := states() - before; n != 0 || gone.of(vip) != 0 {
+		t.Errorf("%d changes of state, address removed %d times; want none", n, gone.of(vip))
+	}
+	for _, want := range []string{`keys="addresses, peers"`, "a Keepalived before 2.3.3 takes over until it has the same"} {
+		if !strings.Contains(nodes[0].cmd.Output(), want) {
+			t.Errorf("LB-01 did not say: %s", want)
+		}
+	}
+
+	wire, err := hosts[1].Capture("eth0", lab.Protocol(112))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes[0].cmd.Kill()
+	lab.Until(t, 30*time.Second, "LB-01's last will names both addresses", func() bool {
+		return slices.ContainsFunc(wire.Packets(), func(f lab.Frame) bool {
+			_, _, _, b, ok := f.IP()
+			return ok && b[2] == 0 && b[3] == 2 // priority, count of addresses
+		})
+	})
+	lab.Until(t, 30*time.Second, "LB-02 alone has both addresses", func() bool {
+		return hosts[1].Holds(vip) && hosts[1].Holds(more) && !hosts[0].Holds(vip) && !hosts[0].Holds(more)
+	})
+}
+
+// fetch asks over a connection of its own, and fails if the answer is another one.
+func fetch(ctx context.Context, from *lab.Host, url, want string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	tr := &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if got, err := io.ReadAll(res.Body); err != nil || string(got) != want {
+		return fmt.Errorf("answered %q (%v), want %q", got, err, want)
+	}
+	return nil
 }
 
 // TestReloadKeepsConnections: a service that keeps its listen address refuses
