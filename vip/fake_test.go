@@ -60,9 +60,12 @@ func (k *fakeKernel) link(index int, name string) (link, error) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, l := range k.links {
-		if l.index == index || index == 0 && l.name == name {
-			return l, nil
+	for _, suits := range []func(link) bool{
+		func(l link) bool { return l.name == name },
+		func(l link) bool { return l.index == index },
+	} {
+		if i := slices.IndexFunc(k.links, suits); i >= 0 {
+			return k.links[i], nil
 		}
 	}
 	return link{}, fmt.Errorf("vip: interface %q: %w", name, ErrNoInterface)

@@ -8,8 +8,8 @@ import (
 // kernel is what the rest of the package needs of the operating system, in one
 // network namespace. Its methods may be called from several goroutines.
 type kernel interface {
-	// link finds an interface by its index or, where there is none any more
-	// (or index is 0), by its name. The error wraps ErrNoInterface.
+	// link finds the interface that has the name now or, where there is none (or
+	// the name is empty), the one with the index. The error wraps ErrNoInterface.
 	link(index int, name string) (link, error)
 	// addresses lists those of all interfaces.
 	addresses() ([]assigned, error)

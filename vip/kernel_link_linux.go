@@ -25,12 +25,12 @@ const (
 )
 
 func (k *linuxKernel) link(index int, name string) (link, error) {
-	if index != 0 {
-		if l, err := k.getLink(index, ""); !errors.Is(err, ErrNoInterface) {
+	if name != "" {
+		if l, err := k.getLink(0, name); index == 0 || !errors.Is(err, ErrNoInterface) {
 			return l, err
 		}
 	}
-	return k.getLink(0, name)
+	return k.getLink(index, "")
 }
 
 // getLink asks for an interface by index, or by name if index is 0.

@@ -65,6 +65,13 @@ func (m *Manager) macvlan() (link, error) {
 	}
 	name := m.cfg.MacvlanName
 	l, err := m.ns.kernel.link(0, name)
+	if err == nil && l.index == m.links[name].index && l.parent != parent.index {
+		// Ours, and on an interface whose name is another one's now.
+		if err := m.ns.kernel.removeLink(l.index); err != nil {
+			return link{}, err
+		}
+		l, err = m.ns.kernel.link(0, name)
+	}
 	if errors.Is(err, ErrNoInterface) {
 		if err := m.ns.kernel.addMacvlan(name, parent.index, m.cfg.VirtualMAC); err != nil {
 			return link{}, err

@@ -3,6 +3,7 @@ package vip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -356,6 +357,70 @@ func TestNetnsInterfaceRenamed(t *testing.T) {
 	lab.Until(t, bound, "address is back on the renamed interface", func() bool { return h.Holds(netip.MustParseAddr(vip4)) })
 	stop()
 	wantHeld(t, h, "192.0.2.1/24")
+}
+
+// A renamed interface is left for the one that takes its name, with nothing on it.
+func TestNetnsInterfaceNameTaken(t *testing.T) {
+	for name, mac := range map[string]net.HardwareAddr{"address": nil, "macvlan": VirtualMAC(51, false)} {
+		t.Run(name, func(t *testing.T) {
+			h := lab.New(t).MustHost("a", "192.0.2.1/24")
+			m, stop := runIn(t, h, Config{
+				Interface: "eth0", VirtualMAC: mac, Addresses: addrs(t, vip4+"/24"), Lease: 30 * time.Second,
+				Routes: []Route{{Destination: prefix("198.51.100.0/24")}},
+			})
+			mustAcquire(t, m)
+			on := func(ifname string) (addresses []string, routes int) {
+				t.Helper()
+				link, err := h.Netlink().LinkByName(ifname)
+				if err != nil {
+					return nil, 0
+				}
+				list, err := h.Netlink().AddrList(link, netlink.FAMILY_V4)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, a := range list {
+					addresses = append(addresses, a.IPNet.String())
+				}
+				to := netlink.Route{LinkIndex: link.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4(198, 51, 100, 0).To4(), Mask: net.CIDRMask(24, 32)}}
+				rs, err := h.Netlink().RouteListFiltered(netlink.FAMILY_V4, &to, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return addresses, len(rs)
+			}
+			old, err := h.Netlink().LinkByName("eth0")
+			if err == nil {
+				err = h.Netlink().LinkSetName(old, "wan")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name, attrs.Flags = "eth0", net.FlagUp
+			if err := h.Netlink().LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+				t.Fatal(err)
+			}
+			carrier := "eth0"
+			if mac != nil {
+				carrier = "vrrp.51"
+			}
+			lab.Eventually(t, bound, "everything is where the name is", func() error {
+				if !m.Status().Held { // it may have looked between the two
+					m.Acquire(t.Context())
+				}
+				left, leftRoutes := on("wan")
+				addresses, _ := on(carrier)
+				_, routes := on("eth0")
+				if slices.Equal(left, []string{"192.0.2.1/24"}) && leftRoutes == 0 && slices.Equal(addresses, []string{vip4 + "/24"}) && routes == 1 {
+					return nil
+				}
+				return fmt.Errorf("on wan %v and %d routes, on %s %v, on eth0 %d routes", left, leftRoutes, carrier, addresses, routes)
+			})
+			stop()
+			wantHeld(t, h, "192.0.2.1/24")
+		})
+	}
 }
 
 func TestNetnsInterfaceRecreated(t *testing.T) {

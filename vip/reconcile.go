@@ -23,15 +23,21 @@ const (
 
 // The methods in this file are called with m.mu held, but for step and deadline.
 
-// resolve finds the interfaces, by index as long as it exists, since that
-// survives a renaming, else by name, since that survives a re-creation. absent
-// says why one was not found.
+// resolve finds the interfaces: those that have the names now, whatever had them
+// before, and those that were renamed while nobody has their names. absent says why
+// one was not found.
 func (m *Manager) resolve() (absent map[string]error, err error) {
 	absent = make(map[string]error)
 	var errs []error
 	for _, name := range m.interfaces {
 		old := m.links[name]
 		l, err := m.find(name)
+		if err == nil && old.index != 0 && l.index != old.index {
+			if err := m.quit(name); err != nil {
+				errs = append(errs, err) // and try again
+				continue
+			}
+		}
 		if err != nil {
 			delete(m.links, name)
 			absent[name] = err
@@ -171,12 +177,31 @@ func (m *Manager) clear() ([]assigned, error) {
 	return removed, err
 }
 
+// quit removes everything from an interface whose name is another one's now. It may
+// well be gone.
+func (m *Manager) quit(name string) error {
+	have, err := m.ns.kernel.addresses()
+	if err != nil {
+		return err
+	}
+	_, err = m.takeOff(
+		slices.DeleteFunc(m.allAddresses(), func(a Address) bool { return a.Interface != name }),
+		slices.DeleteFunc(m.allRoutes(), func(r Route) bool { return r.Interface != name }), have)
+	return err
+}
+
 // remove removes routes and addresses, and returns the addresses that there
 // were.
 func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
 	have, err := m.look(false)
+	removed, failed := m.takeOff(addresses, routes, have)
+	return removed, errors.Join(err, failed)
+}
+
+// takeOff is remove with the addresses that there are.
+func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) ([]assigned, error) {
 	c := plan(m.targets(addresses), have, nil, false, 0, m.mine)
-	errs := []error{err, m.protect(c.remove)}
+	errs := []error{m.protect(c.remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {
 			errs = append(errs, m.ns.removeRoute(m, r, l.index))
