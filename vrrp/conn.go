@@ -384,6 +384,11 @@ func (c *Conn) relook(lost bool) error {
 	}
 	c.mu.Lock()
 	before := c.nif
+	if !c.closed && before.index != 0 && nif.index != 0 && nif.index != before.index {
+		// Nobody there knows of this router: the old link is left first.
+		c.broken = fmt.Sprintf("link %s is another one now", c.name)
+		c.refresh()
+	}
 	c.nif = nif
 	err = c.restore(&before, lost)
 	c.refresh()

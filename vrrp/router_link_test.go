@@ -64,6 +64,28 @@ func TestRouterLink(t *testing.T) {
 	})
 }
 
+// TestRouterAnotherLink: when the name is another interface's from one moment to
+// the next, the router leaves the old link with priority 0, and listens on the new
+// one before it is Active there.
+func TestRouterAnotherLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.node(t, 1, Config{})
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		a.net.change(linkEvent{index: 2, name: "eth0"}, func(nif *netif) { nif.index = 2 })
+		a.is(Backup)
+		if list := lan.from(a.addr); list[len(list)-1].priority != 0 {
+			t.Error("it left without a word")
+		}
+		if !a.net.opened[0].closed || len(a.net.opened) != 2 {
+			t.Error("it listens to the old link")
+		}
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+	})
+}
+
 // TestRouterReopenRetries: an interface is back, but its socket cannot be opened at
 // once.
 func TestRouterReopenRetries(t *testing.T) {
