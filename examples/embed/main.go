@@ -52,6 +52,11 @@ func run(ctx context.Context, iface, address string) error {
 	if err != nil {
 		return err
 	}
+	release, err := conn.Reserve(ctx, 51) // another process would take the address off
+	if err != nil {
+		return err
+	}
+	defer release()
 	watch, unwatch := context.WithCancel(context.WithoutCancel(ctx))
 	defer unwatch() // after the router has let go of the addresses
 	go addresses.Run(watch)
