@@ -1,9 +1,10 @@
 package e2e
 
 import (
-	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,24 +12,51 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// TestOldUnicastChecksum: a Keepalived with old_unicast_checksum, which hears
-// no other form, and havip with checksum: old-unicast share addresses; and its
-// advertisements are heard by a havip that sends the usual form, too.
-func TestOldUnicastChecksum(t *testing.T) {
-	t.Parallel()
-	lab.Need(t, "keepalived")
-	const unicast, iface = "    source: ", "\tinterface eth0\n"
-	plain := havipPeer(t)
-	h := edited(plain, "havip.yaml", unicast, "    checksum: old-unicast\n"+unicast)
-	k := edited(keepalivedPeer, "keepalived.conf", iface, iface+"\told_unicast_checksum\n")
-	for name, peers := range map[string][2]peer{"havip first": {h, k}, "keepalived first": {k, h}, "havip hears only": {k, plain}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := newPair(t, peers, []virtualRouter{newRouter("v3 IPv4", 51, 3, "", false, true, [2]uint8{120, 110})})
-			p.live(life[:2])
-			p.live(life[4:5])
-		})
+// dialect is a kind of router that only some configurations have.
+type dialect struct {
+	router virtualRouter
+	// What takes the place of what in the router's part of a configuration file. DIR is
+	// the node's directory, with the program that noteProgram writes.
+	havip, keepalived []string
+}
+
+// speaking makes a peer configure each router in its dialect.
+func speaking(p peer, file, head string, dialects []dialect, words func(dialect) []string) peer {
+	configure := p.configure
+	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
+		if err := noteProgram(dir); err != nil {
+			return nil, err
+		}
+		var argv []string
+		text := head
+		for i, r := range routers {
+			var err error
+			if argv, err = configure(n, []virtualRouter{r}, dir); err != nil {
+				return nil, err
+			}
+			b, err := os.ReadFile(filepath.Join(dir, file))
+			if err != nil {
+				return nil, err
+			}
+			part := strings.NewReplacer(words(dialects[i])...).Replace(strings.TrimPrefix(string(b), head))
+			text += strings.ReplaceAll(part, "DIR", dir)
+		}
+		return argv, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600)
 	}
+	p.holds = func(n *node, r *virtualRouter) bool {
+		if len(r.addresses) > 0 {
+			return !slices.ContainsFunc(r.addresses, func(a netip.Prefix) bool { return !n.host.Holds(a.Addr()) })
+		}
+		b, _ := os.ReadFile(filepath.Join(n.dir, "state."+r.label()))
+		return string(b) == "MASTER\n"
+	}
+	return p
+}
+
+// noteProgram writes a program that is to be told of a router without addresses:
+// it notes who has what the router stands for.
+func noteProgram(dir string) error {
+	return os.WriteFile(filepath.Join(dir, "note"), []byte("#!/bin/sh\necho $3 > \"${0%/*}/state.$2\"\n"), 0o700)
 }
 
 // dies is LB-01's death by SIGKILL, of which its guard tells LB-02.
@@ -42,87 +70,69 @@ var dies = step{
 	},
 }
 
-// told makes a peer serve routers that have no addresses: who is to have what
-// they stand for is told to a program that notes it.
-func told(p peer, file, head string, replace ...string) peer {
-	p = edited(p, file, replace...)
-	configure := p.configure
-	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
-		argv, err := configure(n, routers, dir)
-		if err != nil {
-			return nil, err
-		}
-		conf, err := os.ReadFile(filepath.Join(dir, file))
-		if err != nil {
-			return nil, err
-		}
-		text := head + strings.ReplaceAll(string(conf), "DIR", dir)
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
-			return nil, err
-		}
-		return argv, os.WriteFile(filepath.Join(dir, "note"), []byte("#!/bin/sh\necho $3 > \"${0%/*}/state.$2\"\n"), 0o700)
-	}
-	p.holds = func(n *node, r *virtualRouter) bool {
-		b, _ := os.ReadFile(filepath.Join(n.dir, "state."+r.label()))
-		return string(b) == "MASTER\n"
-	}
-	return p
-}
-
-// TestWithoutAddresses: routers that have no addresses agree about which of them
-// is to be told to move something else. Keepalived 2.2.7 does it in version 2
-// only; the guard of a killed havip says goodbye as for any router.
-func TestWithoutAddresses(t *testing.T) {
+// TestDialects: havip and Keepalived get on with one another, and havip with
+// itself, where routers have no addresses and a program is to be told of them
+// (Keepalived 2.2.7 in version 2 only), where all addresses are left out of the
+// advertisements, and with old_unicast_checksum, with which Keepalived hears no other
+// form and havip any. The guard of a killed havip says goodbye for all of them.
+func TestDialects(t *testing.T) {
 	t.Parallel()
 	lab.Need(t, "keepalived")
-	h := told(havipPeer(t), "havip.yaml", "", "    addresses:\n", "    notify: [DIR/note]\n")
-	// In IPv6 that is all that says so; the peers of unicast do, too.
-	h6 := edited(h, "havip.yaml", "    version: 3\n    interval: 1s\n    notify", "    version: 3\n    interval: 1s\n    family: ipv6\n    notify")
-	k := told(keepalivedPeer, "keepalived.conf", "global_defs {\n\tscript_user root\n}\n", "\tvirtual_ipaddress {\n\t}\n", "\tnotify DIR/note\n")
-	kinds := func(version uint8, auth string, ipv6 bool) (list []virtualRouter) {
-		for _, cast := range casts {
-			r := newRouter(cast.name, uint8(51+len(list)), version, auth, ipv6, cast.unicast, [2]uint8{120, 110})
-			r.addresses = nil
-			list = append(list, r)
-		}
-		return list
+	vrid := uint8(50)
+	router := func(name string, version uint8, auth string, ipv6, unicast bool) virtualRouter {
+		vrid++
+		return newRouter(name, vrid, version, auth, ipv6, unicast, [2]uint8{120, 110})
 	}
+	none := func(d dialect) dialect {
+		d.router.addresses = nil
+		d.havip = append(d.havip, "    addresses:\n", "    notify: [DIR/note]\n")
+		d.keepalived = append(d.keepalived, "\tvirtual_ipaddress {\n\t}\n", "\tnotify DIR/note\n")
+		return d
+	}
+	const source, iface = "    source: ", "\tinterface eth0\n"
+	both := []dialect{
+		none(dialect{router: router("no addresses, unicast", 2, "pass", false, true)}),
+		none(dialect{router: router("no addresses, multicast", 2, "", false, false)}),
+		{router("excluded addresses only", 2, "", false, false),
+			[]string{"    addresses:\n", "    excluded:\n"}, []string{"\tvirtual_ipaddress {", "\tvirtual_ipaddress_excluded {"}},
+		{router("old unicast checksum", 3, "", false, true),
+			[]string{source, "    checksum: old-unicast\n" + source}, []string{iface, iface + "\told_unicast_checksum\n"}},
+	}
+	// It need not be said to a havip that only hears.
+	heard := slices.Clone(both)
+	heard[3].havip = nil
+	ours := []dialect{
+		none(dialect{router: router("no addresses, v3 HMAC", 3, "hmac", false, false)}),
+		none(dialect{router: router("no addresses, v3 IPv6", 3, "", true, false), havip: []string{"    interface:", "    family: ipv6\n    interface:"}}),
+		none(dialect{router: router("no addresses, v3 IPv6 unicast", 3, "", true, true)}),
+	}
+	h := func(list []dialect) peer {
+		return speaking(havipPeer(t), "havip.yaml", "vrrp:\n", list, func(d dialect) []string { return d.havip })
+	}
+	k := speaking(keepalivedPeer, "keepalived.conf", "global_defs {\n\tscript_user root\n}\n", both, func(d dialect) []string { return d.keepalived })
 	for _, tc := range []struct {
-		name    string
-		peers   [2]peer
-		routers []virtualRouter
-		leaves  step
+		name     string
+		peers    [2]peer
+		dialects []dialect
+		leaves   step
 	}{
-		{"havip before keepalived", [2]peer{h, k}, kinds(2, "", false), dies},
-		{"keepalived before havip", [2]peer{k, h}, kinds(2, "pass", false), life[4]},
-		{"v3", [2]peer{h, h}, kinds(3, "hmac", false), dies},
-		{"v3 IPv6", [2]peer{h6, h6}, kinds(3, "", true), life[4]},
+		{"havip before keepalived", [2]peer{h(both), k}, both, dies},
+		{"keepalived before havip", [2]peer{k, h(heard)}, heard, life[4]},
+		{"havip before havip", [2]peer{h(ours), h(ours)}, ours, dies},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, tc.peers, tc.routers)
+			var routers []virtualRouter
+			for _, d := range tc.dialects {
+				routers = append(routers, d.router)
+			}
+			p := newPair(t, tc.peers, routers)
 			p.live(append(life[:2:2], tc.leaves))
 			for _, n := range p.nodes {
 				if out := n.cmd.Output(); strings.Contains(out, "does nothing") || strings.Contains(out, "level=ERROR") {
 					t.Errorf("LB-%02d says\n%s", n.side+1, out)
 				}
 			}
-		})
-	}
-}
-
-// TestExcludedOnly: addresses that move and are in nobody's advertisements, not
-// even beside others that are.
-func TestExcludedOnly(t *testing.T) {
-	t.Parallel()
-	lab.Need(t, "keepalived")
-	h := edited(havipPeer(t), "havip.yaml", "    addresses:\n", "    excluded:\n")
-	k := edited(keepalivedPeer, "keepalived.conf", "\tvirtual_ipaddress {", "\tvirtual_ipaddress_excluded {")
-	for _, peers := range [][2]peer{{h, k}, {k, h}} {
-		t.Run(fmt.Sprintf("LB-01 %s/LB-02 %s", peers[0].name, peers[1].name), func(t *testing.T) {
-			t.Parallel()
-			p := newPair(t, peers, []virtualRouter{newRouter("v2", 51, 2, "", false, false, [2]uint8{120, 110})})
-			p.live(append(life[:2:2], life[4]))
 		})
 	}
 }
