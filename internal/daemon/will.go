@@ -59,6 +59,8 @@ func (t *testament) Release(ctx context.Context) error {
 	return t.Handler.Release(ctx)
 }
 
+var _ vrrp.FaultSource = (*vip.Manager)(nil)
+
 // WatchFaults has the router hear of the Manager's faults.
 func (t *testament) WatchFaults(f func(faults []string)) (stop func()) {
 	return t.Handler.(vrrp.FaultSource).WatchFaults(f)

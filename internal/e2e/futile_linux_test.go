@@ -1,13 +1,17 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	addressing "github.com/havip/havip/vip"
+	"github.com/havip/havip/vrrp"
 )
 
 // TestFutilePreemption: a node that could not hold its addresses leaves them to its
@@ -71,4 +75,71 @@ func TestFutilePreemption(t *testing.T) {
 		t.Fatal(err)
 	}
 	lab.Until(t, 30*time.Second, "LB-01 serves again", func() bool { return holds(a) && !b.Holds(vip) && !b.Holds(in) })
+}
+
+// TestEmbeddedFault: a program that gives a Manager to a Router, and nothing else,
+// has what the daemon has.
+func TestEmbeddedFault(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	h := l.MustHost("lb01", "192.168.31.240/24")
+	inside, err := l.Segment("inside")
+	if err == nil {
+		err = h.Attach("eth1", inside)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := netip.MustParseAddr("10.0.0.250")
+	var addresses *addressing.Manager
+	var conn *vrrp.Conn
+	if err := h.Do(func() (err error) {
+		addresses, err = addressing.NewManager(addressing.Config{Interface: "eth0", Addresses: []addressing.Address{
+			{Prefix: netip.PrefixFrom(vip, 24)}, {Prefix: netip.PrefixFrom(in, 24), Interface: "eth1"},
+		}})
+		if err == nil {
+			conn, err = vrrp.Listen(vrrp.ListenConfig{Interface: "eth0"})
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	router, err := vrrp.NewRouter(vrrp.Config{VRID: 51, Interval: 100 * time.Millisecond, Addresses: []netip.Addr{vip}}, conn, addresses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { addresses.Run(ctx) })
+	wg.Go(func() { router.Run(ctx) })
+
+	state := func(what string, want vrrp.State, held bool) {
+		t.Helper()
+		lab.Until(t, 30*time.Second, what, func() bool {
+			return router.Status().State == want && h.Holds(vip) == held && h.Holds(in) == held
+		})
+	}
+	state("it serves", vrrp.Active, true)
+	if err := h.Cut("eth1"); err != nil {
+		t.Fatal(err)
+	}
+	state("it lets go", vrrp.Initialize, false)
+	if got := router.Status().Fault; got != "link eth1 down" {
+		t.Errorf("fault %q", got)
+	}
+	if err := h.Restore("eth1"); err != nil {
+		t.Fatal(err)
+	}
+	state("it serves again", vrrp.Active, true)
+	link, err := h.Netlink().LinkByName("eth1")
+	if err == nil {
+		err = h.Netlink().LinkDel(link)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 30*time.Second, "it has lost them", func() bool { return router.Status().Fault == "link eth1 missing" && !h.Holds(vip) })
 }
