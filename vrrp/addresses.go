@@ -148,18 +148,39 @@ func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
 	return false
 }
 
-// meet lets the machine hear the strangers that have become none: those that
-// have got the addresses earlier than this router, and hold them. conn.mu is
-// held.
+// has tells whether a stranger was heard a moment ago to be Active with one of
+// the addresses.
+func (s *stranger) has(addresses, scratch *addressList, multiplier int, now time.Time) bool {
+	scratch.sort(s.adv.Addresses)
+	patience := time.Duration(multiplier+1) * s.adv.Interval
+	return s.adv.Priority > 0 && now.Sub(s.at) <= patience && addresses.shares(scratch)
+}
+
+// Meets reports whether the router is Active, and another one is with addresses
+// of cfg that this one does not have: it was given them earlier, and is not heeded
+// for want of a common one. [Router.Reconfigure] makes the router hear it, but
+// nobody can tell before who is to have the addresses then. Whoever keeps them
+// must not put them on the interface meanwhile: the way is to [Router.Hold] the
+// router, change both, and release it.
+func (r *Router) Meets(cfg Config) bool {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	var next addressList
+	next.sort(cfg.Addresses)
+	now := time.Now()
+	return r.phase == running && r.holding() && slices.ContainsFunc(r.status.strangers, func(s stranger) bool {
+		return s.has(&next, &r.wire.theirs, r.cfg.DownMultiplier, now)
+	})
+}
+
+// meet lets the machine hear the strangers that have become none. conn.mu is held.
 func (r *Router) meet() {
 	now := time.Now()
-	for i := range r.status.strangers {
-		s := &r.status.strangers[i]
-		r.wire.theirs.sort(s.adv.Addresses)
-		patience := time.Duration(r.cfg.DownMultiplier+1) * s.adv.Interval
-		if s.adv.Priority == 0 || now.Sub(s.at) > patience || !r.wire.ours.shares(&r.wire.theirs) {
-			continue
+	r.status.strangers = slices.DeleteFunc(r.status.strangers, func(s stranger) bool {
+		met := s.has(&r.wire.ours, &r.wire.theirs, r.cfg.DownMultiplier, now)
+		if met {
+			r.useLocked(func(now time.Time) []Action { return r.machine.Receive(now, &s.adv) })
 		}
-		r.useLocked(func(now time.Time) []Action { return r.machine.Receive(now, &s.adv) })
-	}
+		return met
+	})
 }

@@ -367,10 +367,20 @@ func TestRenumberedMeets(t *testing.T) {
 				third.is(Active) // the last one to be heard
 				lan.cut(a.addr, true)
 				before := len(lan.from(b.addr))
+				next := Config{Addresses: newList}
+				if got, want := b.Meets(next), test.sent == 2; got != want {
+					t.Errorf("Meets: %v, want %v", got, want)
+				}
+				if a.Meets(Config{Addresses: addrs("192.0.2.99")}) {
+					t.Error("an address that nobody has is met")
+				}
 				if err := b.reconfigure(func(c *Config) { c.Addresses = newList }); err != nil {
 					t.Fatal(err)
 				}
 				b.is(test.want)
+				if b.Meets(next) {
+					t.Error("it is met twice")
+				}
 				if got := len(lan.from(b.addr)) - before; got != test.sent {
 					t.Errorf("%d advertisements, want %d", got, test.sent)
 				}

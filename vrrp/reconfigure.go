@@ -67,10 +67,11 @@ func (c *Config) Fixed(next Config) (fields []string) {
 //   - From multicast to Peers, and back, no router hears another one until both
 //     have changed: both are Active.
 //
-// The Handler has its own configuration. Addresses that go are to be off the
-// interface before the call, since a peer may take them after it, and those that
-// come are to be put after it, and only if the router is still Active. What
-// [Router.Farewell] has returned is out of date.
+// Whoever keeps the addresses has a configuration of his own, which is to be
+// changed first: what goes is then off the interface before a peer may take it, and
+// nobody hears of an address that cannot be had. But not where [Router.Meets] says
+// that another router has the new addresses. What [Router.Farewell] has returned is
+// out of date.
 func (r *Router) Reconfigure(cfg Config) error {
 	r.conn.update()
 	r.conn.mu.Lock()

@@ -108,17 +108,37 @@ func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error 
 // use makes cfg the configuration of the addresses and of the protocol, or leaves
 // both as they are. What goes is off the interface before peers can hear of it.
 func (r *router) use(cfg config.Router) error {
+	vc := vrrpConfig(cfg)
+	vc.Group, vc.StartDelay = r.members, startDelay(cfg, r.up)
+	if r.router.Meets(vc) {
+		// The other node was given the new addresses first, and has them.
+		release, err := r.standDown("another router has the new addresses")
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	if err := r.move(cfg); err != nil {
 		return err
 	}
-	vc := vrrpConfig(cfg)
-	vc.Group, vc.StartDelay = r.members, startDelay(cfg, r.up)
 	if err := r.router.Reconfigure(vc); err != nil {
 		return errors.Join(err, r.move(r.cfg))
 	}
 	r.cfg = cfg
 	r.handler.refresh() // there is something else to be said in the end
 	return nil
+}
+
+// standDown lets go of the addresses, and stays out of the election until release.
+func (r *router) standDown(reason string) (release func(), err error) {
+	release = r.router.Hold(reason)
+	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
+	defer cancel()
+	if err := r.handler.Release(ctx); err != nil { // the router's own call may come later
+		release()
+		return nil, err
+	}
+	return release, nil
 }
 
 // moveTime bounds a change of the addresses that are held.

@@ -78,10 +78,12 @@ func (r *reloader) must(config string) {
 	}
 }
 
-// deletions records the addresses that are removed from a host.
+// deletions records the addresses that are removed from a host, and those that
+// are put there.
 type deletions struct {
 	mu   sync.Mutex
 	gone []string
+	come []string
 }
 
 func watchDeletions(t *testing.T, h *lab.Host) *deletions {
@@ -95,11 +97,13 @@ func watchDeletions(t *testing.T, h *lab.Host) *deletions {
 	go func() {
 		defer close(ended)
 		for u := range updates {
-			if !u.NewAddr {
-				d.mu.Lock()
+			d.mu.Lock()
+			if u.NewAddr {
+				d.come = append(d.come, u.LinkAddress.IP.String())
+			} else {
 				d.gone = append(d.gone, u.LinkAddress.IP.String())
-				d.mu.Unlock()
 			}
+			d.mu.Unlock()
 		}
 	}()
 	t.Cleanup(func() { close(done); <-ended })
@@ -116,6 +120,12 @@ func (d *deletions) of(a netip.Addr) int {
 		}
 	}
 	return n
+}
+
+func (d *deletions) put(a netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Contains(d.come, a.String())
 }
 
 const reloadRouter = `
@@ -380,6 +390,54 @@ func fetch(ctx context.Context, from *lab.Host, url, want string) error {
 		return fmt.Errorf("answered %q (%v), want %q", got, err, want)
 	}
 	return nil
+}
+
+// TestReloadRenumbers: two nodes are reloaded with quite other addresses. The Backup
+// first: nobody notices. The Active one first: one node holds the old ones and the
+// other the new ones, until the second is reloaded, which never puts what the first
+// one has.
+func TestReloadRenumbers(t *testing.T) {
+	t.Parallel()
+	old, next := netip.MustParseAddr("192.168.31.250"), netip.MustParseAddr("192.168.31.249")
+	for _, activeFirst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("Active first %v", activeFirst), func(t *testing.T) {
+			t.Parallel()
+			l := lab.New(t)
+			config := func(priority int, a netip.Addr) string {
+				return fmt.Sprintf("vrrp:\n  - {name: VI_1, interface: eth0, vrid: 51, priority: %d, interval: 500ms, addresses: [%v/24]}\n", priority, a)
+			}
+			a, b := l.MustHost("lb01", "192.168.31.240/24"), l.MustHost("lb02", "192.168.31.241/24")
+			first := startReloader(t, a, config(120, old))
+			lab.Until(t, 30*time.Second, "the first router becomes Active", func() bool { return a.Holds(old) })
+			second := startReloader(t, b, config(110, old))
+			lab.Until(t, 30*time.Second, "the second one hears it", func() bool { return strings.Contains(second.cmd.Output(), "to=Backup") })
+			there, here := watchDeletions(t, b), watchDeletions(t, a)
+			const said = "quite other addresses than before"
+			if activeFirst {
+				first.must(config(120, next))
+				lab.Until(t, 30*time.Second, "both hold", func() bool { return a.Holds(next) && b.Holds(old) && !a.Holds(old) })
+				second.must(config(110, next))
+				lab.Until(t, 30*time.Second, "the old address is nobody's", func() bool { return !b.Holds(old) })
+			} else {
+				second.must(config(110, next))
+				time.Sleep(2500 * time.Millisecond) // longer than the first would go unheard
+				if !a.Holds(old) || here.of(old) > 0 {
+					t.Errorf("the first one has lost the old address: %s", first.cmd.Output())
+				}
+				first.must(config(120, next))
+				lab.Until(t, 30*time.Second, "the new address is there", func() bool { return a.Holds(next) && !a.Holds(old) })
+			}
+			time.Sleep(2500 * time.Millisecond)
+			if there.put(next) || !a.Holds(next) || b.Holds(old) || !activeFirst && there.put(old) {
+				t.Errorf("the second one has put what the first one has:\n%s", second.cmd.Output())
+			}
+			for _, r := range []*reloader{first, second} {
+				if n := strings.Count(r.cmd.Output(), said); n != 1 {
+					t.Errorf("%q is said %d times:\n%s", said, n, r.cmd.Output())
+				}
+			}
+		})
+	}
 }
 
 // TestReloadKeepsConnections: a service that keeps its listen address refuses
