@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // stopGrace is how long a Checker's methods may take to return after their
@@ -119,6 +121,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	if !m.setRunning(true) {
 		return fmt.Errorf("healthcheck: monitor %s: is already running", m.cfg.Name)
 	}
+	defer quietlog.Flush(m.log)
 	defer m.setRunning(false)
 	// A context of its own keeps the probes of thousands of Monitors from
 	// queueing for the lock of the one that they all were given.

@@ -557,7 +557,6 @@ func TestLog(t *testing.T) {
 		_, stop := start(t, Config{Name: "web", Checker: f, Logger: slog.New(handler)})
 		time.Sleep(10500 * ms)
 		_ = stop()
-		synctest.Wait()
 		want := "level=INFO msg=\"check is up\" check=web latency=0s\n" +
 			"level=INFO msg=\"check is down\" check=web err=\"test: target is broken\"\n"
 		if buf.String() != want {

@@ -160,6 +160,7 @@ func (m *Manager) linkByIndex(index int) (link, error) {
 // addresses; nothing can be acquired after that. What fails it tries again. It
 // returns an error only if that last removal failed. It may be called once.
 func (m *Manager) Run(ctx context.Context) error {
+	defer quietlog.Flush(m.log)
 	defer m.onLost.Wait()
 	defer m.onConflict.Wait()
 	defer m.Close()

@@ -129,9 +129,7 @@ func (r *Router) discardedStranger(err *DropError, now time.Time) {
 	}
 	if n, ok := noted.allow(now); ok {
 		drop, got, want, priority := *err, slices.Clone(adv.Addresses), r.cfg.Addresses, adv.Priority
-		r.note(func() {
-			r.log.Warn("discarded", "err", &drop, "priority", priority, "addresses", got, "want", want, "times", n)
-		})
+		r.log.Warn("discarded", "err", &drop, "priority", priority, "addresses", got, "want", want, "times", n)
 	}
 }
 

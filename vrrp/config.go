@@ -91,7 +91,7 @@ type Config struct {
 	// but neither the protocol nor the Handler; while it blocks, the latest 256
 	// changes are kept for it.
 	OnTransition func(Transition)
-	// Logger receives what happens. One that blocks delays OnTransition, and
-	// neither the protocol nor the Handler. Default: silent.
+	// Logger receives what happens, from a goroutine that nothing waits for.
+	// Default: silent.
 	Logger *slog.Logger
 }

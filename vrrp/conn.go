@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // ListenConfig describes a [Conn].
@@ -28,7 +30,8 @@ type ListenConfig struct {
 	// that are left out of advertisements. It is never sent from. It may be
 	// called from any goroutine. See vip's Namespace.Virtual.
 	Virtual func(netip.Addr) bool
-	// Logger receives what happens. Default: silent.
+	// Logger receives what happens, from a goroutine that nothing waits for.
+	// Default: silent.
 	Logger *slog.Logger
 }
 
@@ -40,9 +43,8 @@ type ListenConfig struct {
 // allocation. Another watches the interface: while it is missing, down or
 // without an address to send from, its routers have a fault. When an interface
 // was deleted and comes back, the Conn opens its sockets again, and whenever it
-// or its addresses were away they join the group again. A third only
-// writes to the log, and with IPv4 a fourth hears the owners of addresses, see
-// ownerReader.
+// or its addresses were away they join the group again. With IPv4 a third hears
+// the owners of addresses, see ownerReader.
 type Conn struct {
 	name    string
 	family  family
@@ -50,7 +52,6 @@ type Conn struct {
 	log     *slog.Logger
 	net     network
 	base    time.Time     // what deadlines count from
-	news    *worker       // for the log
 	done    chan struct{} // closed by Close
 	wg      sync.WaitGroup
 
@@ -106,18 +107,14 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		name:    cfg.Interface,
 		family:  familyIPv4,
 		isMoved: cfg.Virtual,
-		log:     cfg.Logger,
+		log:     quietlog.New(cfg.Logger),
 		net:     n,
 		base:    time.Now(),
-		news:    newWorker(),
 		done:    make(chan struct{}),
 		virtual: make(map[netip.Addr]users),
 	}
 	if cfg.IPv6 {
 		c.family = familyIPv6
-	}
-	if c.log == nil {
-		c.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
 	if c.nif, err = c.look(); err == nil {
@@ -134,7 +131,6 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 	}
 	c.openOwners()
 	c.wg.Go(c.watch)
-	c.wg.Go(func() { c.news.report(nil) })
 	return c, nil
 }
 
@@ -177,7 +173,7 @@ func (c *Conn) openOwners() {
 	var err error
 	if c.owners, err = c.net.owners(&c.nif); err != nil {
 		c.owners = nil
-		c.note(func() { c.log.Warn("owners of virtual addresses may not be heard", "interface", c.name, "err", err) })
+		c.log.Warn("owners of virtual addresses may not be heard", "interface", c.name, "err", err)
 	}
 	if o := c.owners; o != nil {
 		c.wg.Go(func() { c.hearOwners(o) })
@@ -210,7 +206,6 @@ func (c *Conn) Close() error {
 		errs = append(errs, c.owners.Close())
 	}
 	c.net.interrupt()
-	c.news.close()
 	c.mu.Unlock()
 	c.wg.Wait()
 	c.looking.Lock() // by a router that is late
@@ -334,7 +329,7 @@ func (c *Conn) lookAgain(err error) bool {
 		default:
 		}
 		failed := err
-		c.note(func() { c.log.Warn("watching the interface", "interface", c.name, "err", failed) })
+		c.log.Warn("watching the interface", "interface", c.name, "err", failed)
 		select {
 		case <-c.done:
 			return false
@@ -394,7 +389,7 @@ func (c *Conn) relook(lost bool) error {
 	c.refresh()
 	c.mu.Unlock()
 	if after := nif.fault(); after != before.fault() {
-		c.note(func() { c.log.Info("interface changed", "interface", c.name, "fault", after) })
+		c.log.Info("interface changed", "interface", c.name, "fault", after)
 	}
 	return err
 }
@@ -436,9 +431,6 @@ func (c *Conn) rejoin() error {
 	c.openOwners()
 	return nil
 }
-
-// note has a line logged by a goroutine that only tells: a logger may block.
-func (c *Conn) note(log func()) { c.news.push(task{note: log}) }
 
 // reopen replaces the sockets: they are bound to an interface that is gone.
 func (c *Conn) reopen() error {

@@ -170,7 +170,7 @@ func (l *loop) survives(pc PacketConn, err error) bool {
 	}
 	if now := time.Now(); l.failed.IsZero() || now.Sub(l.failed) >= noteInterval {
 		l.failed = now
-		l.conn.note(func() { l.conn.log.Warn("receiving advertisements", "interface", l.conn.name, "err", err) })
+		l.conn.log.Warn("receiving advertisements", "interface", l.conn.name, "err", err)
 	}
 	// Timers go on at this pace if the error does not pass.
 	time.Sleep(10 * time.Millisecond)

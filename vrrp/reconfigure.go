@@ -114,7 +114,7 @@ func (r *Router) warnOfChange(before *Config) {
 		level, so = slog.LevelWarn, "until the others are changed, too, both hold"
 	}
 	log := func(level slog.Level, text string, was, is any) {
-		r.note(func() { r.log.Log(context.Background(), level, text, "was", was, "is", is) })
+		r.log.Log(context.Background(), level, text, "was", was, "is", is)
 	}
 	say := func(what string, was, is any) { log(level, what+" than before: "+so, was, is) }
 	const unheard = "until the others are changed, too, nobody is heard, and both hold"

@@ -78,9 +78,7 @@ func (c *Conn) reserve(vrid uint8, last bool) error {
 			return err
 		}
 		if err != nil {
-			c.note(func() {
-				c.log.Warn("another process may run the same virtual router", "interface", c.name, "vrid", vrid, "err", err)
-			})
+			c.log.Warn("another process may run the same virtual router", "interface", c.name, "vrid", vrid, "err", err)
 		}
 		r.lock = lock
 	}

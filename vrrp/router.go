@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Router is one virtual router: a [Machine] on a [Conn], and a [Handler] that
@@ -23,7 +25,7 @@ type Router struct {
 	report  func(Transition)    // Config.OnTransition
 	leave   func(now time.Time) // the group
 	work    *worker             // for the Handler
-	news    *worker             // for the log and OnTransition
+	news    *worker             // for OnTransition
 	mac     net.HardwareAddr    // with VirtualMAC
 
 	// Guarded by conn.mu; the machine, if it is in a group, by that as well.
@@ -154,6 +156,7 @@ func (r *Router) Run(ctx context.Context) error {
 	}
 	r.news.close()
 	told.Wait()
+	quietlog.Flush(r.log)
 	return r.err
 }
 
@@ -329,9 +332,7 @@ func (r *Router) deliver() {
 }
 
 func (r *Router) logState(t Transition) {
-	r.note(func() {
-		r.log.Info("state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
-	})
+	r.log.Info("state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
 }
 
 // use lets f use the machine, sends what comes of it and adjusts the timer.
@@ -373,7 +374,7 @@ func (r *Router) carryOut(ctx context.Context, e task) {
 	case e.kind == Acquire:
 		r.acquireFailed(e.id, err)
 	case err != nil && !overtaken:
-		r.note(func() { r.log.Error("addresses", "do", strings.ToLower(e.kind.String()), "err", err) })
+		r.log.Error("addresses", "do", strings.ToLower(e.kind.String()), "err", err)
 	}
 }
 

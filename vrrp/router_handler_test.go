@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -326,7 +327,10 @@ func TestRouterBlockedLogger(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b.is(Active)
 		let := make(chan struct{})
-		a := lan.node(t, 1, Config{Priority: 120, Logger: slog.New(blockedLog{let: let})})
+		var told atomic.Int32
+		a := lan.node(t, 1, Config{
+			Priority: 120, Logger: slog.New(blockedLog{let: let}), OnTransition: func(Transition) { told.Add(1) },
+		})
 		defer close(let)
 		time.Sleep(10 * time.Second)
 		a.is(Active)
@@ -342,8 +346,8 @@ func TestRouterBlockedLogger(t *testing.T) {
 		if !a.handler.held || b.handler.held {
 			t.Errorf("held by the Active router: %v, by the Backup: %v", a.handler.held, b.handler.held)
 		}
-		if got := a.Status().Counters.Transitions; got != 5 {
-			t.Errorf("%d transitions, want 5", got)
+		if got := a.Status().Counters.Transitions; got != 5 || told.Load() != 5 {
+			t.Errorf("%d transitions, %d told, want 5", got, told.Load())
 		}
 	})
 }
@@ -383,9 +387,8 @@ func TestWorkerBounded(t *testing.T) {
 		w.push(task{kind: Release})
 		w.push(task{kind: Acquire})
 		w.push(task{kind: Announce})
-		w.push(task{note: func() {}})
 	}
-	if n, most := len(w.queue), maxTransitions+maxNotes+3; n > most {
+	if n, most := len(w.queue), maxTransitions+3; n > most {
 		t.Errorf("%d tasks wait, want %d at most", n, most)
 	}
 	i := slices.IndexFunc(w.queue, func(e task) bool { return e.kind == Changed })

@@ -164,9 +164,7 @@ func (r *Router) heard(adv *Advertisement, now time.Time) {
 		r.status.counters.Conflicts++
 		if n, ok := r.mayNote(subjectConflict, now); ok {
 			from, priority := adv.Source, adv.Priority
-			r.note(func() {
-				r.log.Warn("another router is Active, but this one owns the addresses", "from", from, "priority", priority, "times", n)
-			})
+			r.log.Warn("another router is Active, but this one owns the addresses", "from", from, "priority", priority, "times", n)
 		}
 	}
 	r.status.counters.Received++
@@ -213,22 +211,18 @@ func (r *Router) observed(adv *Advertisement, now time.Time) {
 	if seen&seenInterval != 0 {
 		if n, ok := r.mayNote(subjectInterval, now); ok {
 			got, want := adv.Interval, r.cfg.Interval
-			r.note(func() {
-				r.log.Warn("another interval", "from", from, "got", got, "want", want, "times", n)
-			})
+			r.log.Warn("another interval", "from", from, "got", got, "want", want, "times", n)
 		}
 	}
 	if seen&seenAddresses != 0 {
 		if n, ok := r.mayNote(subjectAddresses, now); ok {
 			got, want := slices.Clone(adv.Addresses), r.cfg.Addresses
-			r.note(func() {
-				r.log.Warn("other virtual addresses", "from", from, "got", got, "want", want, "times", n)
-			})
+			r.log.Warn("other virtual addresses", "from", from, "got", got, "want", want, "times", n)
 		}
 	}
 	if seen&seenClockSkew != 0 {
 		if n, ok := r.mayNote(subjectClock, now); ok {
-			r.note(func() { r.log.Warn("the sender's clock is off", "from", from, "times", n) })
+			r.log.Warn("the sender's clock is off", "from", from, "times", n)
 		}
 	}
 }
@@ -246,7 +240,7 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 	}
 	if n, ok := r.mayNote(int(err.Reason), now); ok {
 		drop := *err
-		r.note(func() { r.log.Warn("discarded", "err", &drop, "times", n) })
+		r.log.Warn("discarded", "err", &drop, "times", n)
 	}
 }
 
@@ -255,7 +249,7 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 func (r *Router) sendFailed(err error, now time.Time) {
 	r.status.counters.SendErrors++
 	if n, ok := r.mayNote(subjectSend, now); ok {
-		r.note(func() { r.log.Warn("advertisement not sent", "err", err, "times", n) })
+		r.log.Warn("advertisement not sent", "err", err, "times", n)
 	}
 }
 
@@ -273,6 +267,3 @@ func (l *limit) allow(now time.Time) (times uint64, ok bool) {
 	times, l.times, l.last = l.times, 0, now
 	return times, true
 }
-
-// note has a line logged by a goroutine that only tells: a logger may block.
-func (r *Router) note(log func()) { r.news.push(task{note: log}) }

@@ -2,10 +2,11 @@ package vrrp
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // family is the address family of a virtual router.
@@ -53,9 +54,7 @@ func (c *Config) validate() error {
 	if c.Name == "" {
 		c.Name = fmt.Sprintf("%d/%v", c.VRID, c.family())
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = quietlog.New(c.Logger)
 	for _, check := range []func(*Config) error{
 		(*Config).validateElection,
 		(*Config).validateInterval,

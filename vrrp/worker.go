@@ -6,28 +6,21 @@ import (
 	"sync"
 )
 
-// Bounds of what waits for a Handler, an OnTransition or a logger that does not
+// maxTransitions bounds what waits for a Handler or an OnTransition that does not
 // return.
-const (
-	maxTransitions = 256
-	maxNotes       = 32
-)
+const maxTransitions = 256
 
 // task is something that may block, for a goroutine of its own to do.
 type task struct {
-	kind       ActionKind // Acquire, Announce, Release, Changed, or note
+	kind       ActionKind // Acquire, Announce, Release or Changed
 	transition Transition // of Changed
 	id         uint64     // of Acquire
-	note       func()     // of a note: writes a line to the log
 }
-
-// note is the kind of a task that is only to be logged.
-const note ActionKind = 0
 
 // worker is the queue between a machine and a goroutine that may be blocked. A
 // router has two: one whose goroutine calls the Handler, and one for what is
-// told to others, so that an OnTransition or a logger that does not return
-// leaves no address where it must not be. It is never full: a call of the
+// told to others, so that an OnTransition that does not return leaves no address
+// where it must not be. It is never full: a call of the
 // Handler that a later one makes pointless is taken back, or cancelled if it is
 // under way, and of the others the oldest are forgotten.
 type worker struct {
@@ -58,8 +51,6 @@ func (w *worker) push(e task) {
 		w.remove(Announce)
 	case Changed:
 		w.trim(Changed, maxTransitions-1)
-	case note:
-		w.trim(note, maxNotes-1)
 	}
 	w.queue = append(w.queue, e)
 	w.signal()
@@ -158,10 +149,6 @@ func (w *worker) report(onTransition func(Transition)) {
 		if !ok {
 			return
 		}
-		if e.kind == note {
-			e.note()
-		} else {
-			onTransition(e.transition)
-		}
+		onTransition(e.transition)
 	}
 }

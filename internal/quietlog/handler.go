@@ -20,13 +20,25 @@ const lostMessage = "log lines lost"
 // What is logged must not change afterwards: it is looked at later.
 func New(log *slog.Logger) *slog.Logger {
 	if log == nil {
-		return slog.New(slog.DiscardHandler)
+		return slog.New(Unblocked(slog.DiscardHandler))
 	}
 	switch log.Handler().(type) {
 	case *handler, unblocked:
 		return log
 	}
 	return slog.New(&handler{next: log.Handler(), queue: newRecords(log.Handler())})
+}
+
+// flushTime is for how long whoever ends waits for a logger.
+const flushTime = 100 * time.Millisecond
+
+// Flush lets a logger of [New] say what it has not said yet, for the tenth of a
+// second that one needs at most that is not blocked: the program may be about to
+// end.
+func Flush(log *slog.Logger) {
+	if h, ok := log.Handler().(*handler); ok {
+		h.queue.flush(flushTime)
+	}
 }
 
 // handler queues records for another one.

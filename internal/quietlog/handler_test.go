@@ -107,6 +107,28 @@ func (f handleFunc) WithAttrs([]slog.Attr) slog.Handler              { return f 
 func (f handleFunc) WithGroup(string) slog.Handler                   { return f }
 func (f handleFunc) Handle(ctx context.Context, r slog.Record) error { return f(ctx, r) }
 
+// TestFlush waits for what a logger has to say, and not for one that does not return.
+func TestFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSink()
+		log := New(slog.New(slog.NewTextHandler(s, untimed))).With("a", 1)
+		log.Info("last words")
+		Flush(log)
+		if got := s.String(); got != "level=INFO msg=\"last words\" a=1\n" {
+			t.Errorf("logged %q", got)
+		}
+		s.pause()
+		defer s.resume()
+		log.Info("unheard")
+		began := time.Now()
+		Flush(log)
+		if d := time.Since(began); d != flushTime {
+			t.Errorf("waited for %v, want %v", d, flushTime)
+		}
+		Flush(New(nil)) // nothing to wait for
+	})
+}
+
 // TestLoggerAsksFirst: what the logger does not want is not queued.
 func TestLoggerAsksFirst(t *testing.T) {
 	log := New(slog.New(handleFunc(func(context.Context, slog.Record) error {
@@ -122,7 +144,11 @@ func TestLoggerAsksFirst(t *testing.T) {
 
 // TestNewQueuesOnce: a logger that never blocks gets no queue, and none gets two.
 func TestNewQueuesOnce(t *testing.T) {
-	New(nil).Error("heard by nobody")
+	silent := New(nil)
+	silent.Error("heard by nobody")
+	if New(silent) != silent {
+		t.Error("a queue for nothing")
+	}
 	var out bytes.Buffer
 	text := slog.NewTextHandler(&out, untimed)
 	once := New(slog.New(text))
