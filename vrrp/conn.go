@@ -457,7 +457,8 @@ func (c *Conn) reopen() error {
 
 // concerns tells whether an event may change anything here. An address that
 // comes does not while every router has its own: the holder of many virtual
-// addresses renews them all the time.
+// addresses renews them all the time. One of the host's that goes does always:
+// it may be the sign that a group was forgotten.
 func (c *Conn) concerns(e linkEvent) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -466,6 +467,11 @@ func (c *Conn) concerns(e linkEvent) bool {
 	}
 	if e.index != c.nif.index {
 		return false
+	}
+	if e.gone && slices.ContainsFunc(c.nif.addrs, func(a ifaddr) bool {
+		return a.addr == e.addr && !a.virtual && c.virtual[a.addr].all == 0
+	}) {
+		return true
 	}
 	return slices.ContainsFunc(c.routers[:], func(r *Router) bool {
 		return r != nil && (r.sourceless || r.source == e.addr || r.home == e.addr)

@@ -145,6 +145,10 @@ func TestRouterConcerns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{})
 		virtual := a.cfg.Addresses[0]
+		others := addrs("192.0.2.71", "192.0.2.72", "192.0.2.73")
+		a.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) {
+			nif.addrs = sources("--v-", a.addr, others[0], others[1], virtual)
+		})
 		for _, test := range []struct {
 			name string
 			e    linkEvent
@@ -157,12 +161,17 @@ func TestRouterConcerns(t *testing.T) {
 			{"the source", linkEvent{index: 1, addr: a.addr}, true},
 			{"a virtual address", linkEvent{index: 1, addr: virtual}, false},
 			{"the source's copy elsewhere", linkEvent{index: 5, addr: a.addr}, false},
+			{"another address comes", linkEvent{index: 1, addr: others[0]}, false},
+			{"another address goes", linkEvent{index: 1, addr: others[0], gone: true}, true},
+			{"one that moves goes", linkEvent{index: 1, addr: others[1], gone: true}, false},
+			{"a virtual address goes", linkEvent{index: 1, addr: virtual, gone: true}, false},
+			{"one that nobody has seen goes", linkEvent{index: 1, addr: others[2], gone: true}, false},
 		} {
 			if got := a.conn.concerns(test.e); got != test.want {
 				t.Errorf("%s: %v, want %v", test.name, got, test.want)
 			}
 		}
-		a.net.change(linkEvent{index: 1, addr: a.addr}, func(nif *netif) { nif.addrs[0].tentative = true })
+		a.net.change(linkEvent{index: 1, addr: a.addr}, func(nif *netif) { nif.addrs = sources("t", a.addr) })
 		if !a.conn.concerns(linkEvent{index: 1, addr: netip.MustParseAddr("192.0.2.9")}) {
 			t.Error("a new address does not matter to a router without one")
 		}
