@@ -61,6 +61,7 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return fmt.Errorf("havip run: %w", err)
 			}
+			d.LogAccess(log.Access)
 			go func() {
 				for {
 					select {

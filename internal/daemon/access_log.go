@@ -25,8 +25,9 @@ func recorder(log *lb.ConnLog, service string) func(lb.Record) {
 	}
 }
 
-// runAccessLog writes what services have recorded until ctx ends.
-func runAccessLog(ctx context.Context, access *lb.ConnLog, log *slog.Logger) error {
+// runAccessLog writes what services have recorded to a logger until ctx ends, and
+// what was lost to log.
+func runAccessLog(ctx context.Context, access *lb.ConnLog, log, to *slog.Logger) error {
 	ticker := time.NewTicker(accessLogReport)
 	defer ticker.Stop()
 	known := uint64(0)
@@ -37,7 +38,7 @@ func runAccessLog(ctx context.Context, access *lb.ConnLog, log *slog.Logger) err
 		}
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- access.Run(ctx, log) }()
+	go func() { ended <- access.Run(ctx, to) }()
 	for {
 		select {
 		case <-ticker.C:

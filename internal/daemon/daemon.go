@@ -4,11 +4,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/quietlog"
 	"github.com/havip/havip/lb"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
@@ -36,6 +38,7 @@ type Daemon struct {
 	ended     []*service // of earlier configurations, some of which have connections
 	access    *lb.ConnLog
 	accessLog *task
+	accessTo  *slog.Logger   // nil: log
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
 }
 
@@ -43,7 +46,7 @@ type Daemon struct {
 // calling thread, and starts nothing: an error leaves the machine as it was.
 func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 	d := &Daemon{
-		log:       log,
+		log:       quietlog.New(log),
 		started:   make(chan struct{}),
 		cfg:       &config.Config{},
 		conns:     map[connKey]*vrrp.Conn{},
@@ -60,13 +63,16 @@ func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 	return d, nil
 }
 
+// LogAccess has what services record go to a logger of its own. Call it before Run.
+func (d *Daemon) LogAccess(log *slog.Logger) { d.accessTo = log }
+
 // Run does the work until ctx ends. It then hands the addresses over, lets
 // connections finish, and returns nil. A part that fails does not end it: that is
 // logged, and routers and services are tried again. It may be called once.
 func (d *Daemon) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.failed = func(err error) { d.log.Error("a part of the daemon has ended", "err", err) }
-	d.accessLog = start(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log) }, d.failed)
+	d.accessLog = start(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log, cmp.Or(d.accessTo, d.log)) }, d.failed)
 	if err := d.apply(d.pending); err != nil {
 		d.log.Error("not everything runs", "err", err)
 	}

@@ -21,6 +21,9 @@ const SayTime = 500 * time.Millisecond
 // changed at any time.
 type Log struct {
 	*slog.Logger
+	// Access is for the access log, whose lines do not take the room of others.
+	Access *slog.Logger
+
 	level slog.LevelVar
 	out   *quietlog.Writer
 }
@@ -40,6 +43,7 @@ func NewLog(w io.Writer, cfg config.Log) (*Log, error) {
 	}
 	l.out = quietlog.NewWriter(w, quietlog.LostLine(form))
 	l.Logger = slog.New(quietlog.Unblocked(form(l.out)))
+	l.Access = slog.New(quietlog.Unblocked(form(l.out.Minor())))
 	return l, nil
 }
 

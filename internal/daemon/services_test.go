@@ -202,7 +202,8 @@ func TestAccessLog(t *testing.T) {
 	past, cancel := context.WithCancel(t.Context())
 	cancel()
 	var lost lockedBuffer
-	if err := runAccessLog(past, access, slog.New(slog.NewTextHandler(&lost, nil))); err != nil {
+	log := slog.New(slog.NewTextHandler(&lost, nil))
+	if err := runAccessLog(past, access, log, log); err != nil {
 		t.Error(err)
 	}
 	if s := lost.String(); strings.Count(s, "service=web") != 2 || !strings.Contains(s, "records=3") {

@@ -13,14 +13,13 @@ type Calls struct{ queue queue[func()] }
 // NewCalls returns Calls with nothing to do.
 func NewCalls() *Calls {
 	return &Calls{queue[func()]{
-		limit:   maxCalls,
 		deliver: func(f func()) error { f(); return nil },
 		confess: func(int) error { return nil },
 	}}
 }
 
 // Add never blocks.
-func (c *Calls) Add(f func()) { c.queue.push(f, 1) }
+func (c *Calls) Add(f func()) { c.queue.push(f, 1, maxCalls) }
 
 // Wait waits until all calls have returned.
 func (c *Calls) Wait() { c.queue.flush(math.MaxInt64) }

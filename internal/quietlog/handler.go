@@ -57,7 +57,6 @@ type record struct {
 // newRecords returns a queue that reports losses to a handler.
 func newRecords(to slog.Handler) *queue[record] {
 	return &queue[record]{
-		limit: maxRecords,
 		deliver: func(r record) error {
 			_ = r.to.Handle(r.ctx, r.Record) // slog.Logger does not look at it either
 			return nil
@@ -85,7 +84,7 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 // Handle never blocks and never fails.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	// The context is for its values: what it was made for may be over by then.
-	h.queue.push(record{h.next, context.WithoutCancel(ctx), r.Clone()}, 1)
+	h.queue.push(record{h.next, context.WithoutCancel(ctx), r.Clone()}, 1, maxRecords)
 	return nil
 }
 

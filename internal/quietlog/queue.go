@@ -7,7 +7,6 @@ import (
 
 // queue takes values without blocking and delivers them in order.
 type queue[T any] struct {
-	limit int // of the sizes of what waits, together
 	// deliver may block. With an error the value counts as lost.
 	deliver func(T) error
 	// confess tells the reader how many values were lost before the one that is
@@ -32,13 +31,14 @@ type item[T any] struct {
 	none  bool // there is no value, only a loss
 }
 
-// push takes a value, or loses it. After a loss half of the room must be free
-// again: where more comes than can be delivered, losses are many at a time, and
-// not every second value is a confession.
-func (q *queue[T]) push(value T, size int) {
+// push takes a value, or loses it if there is no room below limit, which is at most
+// that of the queue. After a loss a quarter of the room must be free again: where
+// more comes than can be delivered, losses are many at a time, and not every second
+// value is a confession.
+func (q *queue[T]) push(value T, size, limit int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.size+size > q.limit || q.lost > 0 && q.size > q.limit/2 {
+	if q.size+size > limit || q.lost > 0 && q.size > limit*3/4 {
 		q.lost++
 		return
 	}

@@ -17,6 +17,7 @@ const maxBytes = 1 << 20
 // next one.
 type Writer struct {
 	w     io.Writer
+	limit int // of what waits, in bytes
 	lost  func(lines int) []byte
 	queue queue[[]byte]
 	torn  bool // the last line broke off before its end; belongs to the drainer
@@ -27,14 +28,25 @@ var _ io.Writer = (*Writer)(nil)
 // NewWriter returns a Writer in front of w. lost makes the line that says how
 // many were lost; see [LostLine].
 func NewWriter(w io.Writer, lost func(lines int) []byte) *Writer {
-	q := &Writer{w: w, lost: lost}
-	q.queue = queue[[]byte]{limit: maxBytes, deliver: q.write, confess: func(n int) error { return q.write(q.lost(n)) }}
+	q := &Writer{w: w, limit: maxBytes, lost: lost}
+	q.queue = queue[[]byte]{deliver: q.write, confess: func(n int) error { return q.write(q.lost(n)) }}
 	return q
 }
 
 // Write never blocks and never fails.
 func (w *Writer) Write(p []byte) (int, error) {
-	w.queue.push(bytes.Clone(p), len(p))
+	w.queue.push(bytes.Clone(p), len(p), w.limit)
+	return len(p), nil
+}
+
+// Minor returns a writer for lines that are many and matter less, such as one for
+// each connection: they find half of the room only, and the others find the rest.
+func (w *Writer) Minor() io.Writer { return minor{w} }
+
+type minor struct{ *Writer }
+
+func (m minor) Write(p []byte) (int, error) {
+	m.queue.push(bytes.Clone(p), len(p), m.limit/2)
 	return len(p), nil
 }
 
