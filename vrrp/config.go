@@ -72,7 +72,8 @@ type Config struct {
 	// (RFC 9568 §7.2, §7.3), so that switches learn where it is. Who holds the
 	// addresses has to have them there, too. Only an advertisement that is
 	// longer than the interface's MTU still comes from the interface's own:
-	// the kernel has to fragment it. Not for Peers, whose hardware addresses
+	// the kernel has to fragment it. A Keepalived with vmac_xmit_base does not
+	// hear any of them, see [Status.Deaf]. Not for Peers, whose hardware addresses
 	// are the kernel's to find. Default false.
 	VirtualMAC bool
 	// Checksum is the form of the version 3 IPv4 checksum on advertisements

@@ -27,6 +27,10 @@ type Status struct {
 	// Peers are the routers that were heard with this VRID, the latest first,
 	// 32 at most.
 	Peers []Peer
+	// Deaf is why another router goes on being Active though this one is, too, and
+	// has the better claim, if there is a likely cause such as [Config.VirtualMAC] on
+	// one side only: that one does not hear this one.
+	Deaf string
 	// LastDrop is the advertisement that was discarded last, such as one of a
 	// router with another version or password. Own ones, looped back, do not
 	// count. Nil: there was none.
@@ -105,6 +109,7 @@ type status struct {
 	// strangers are the senders of what was discarded with DropAddresses or
 	// DropCount.
 	strangers []stranger
+	deaf      deafRival
 }
 
 // limit bounds how often a line about one thing is written to the log.
@@ -119,6 +124,7 @@ const (
 	subjectAddresses
 	subjectClock
 	subjectConflict
+	subjectDeaf
 	subjectSend
 	numSubjects
 )
@@ -142,6 +148,7 @@ func (r *Router) Status() Status {
 		Source:     r.source,
 		Counters:   r.status.counters.snapshot(),
 		Peers:      slices.Clone(r.status.peers),
+		Deaf:       r.deafness(time.Now()),
 		LastDropAt: r.status.dropAt,
 	}
 	if !s.LastDropAt.IsZero() {
@@ -155,6 +162,7 @@ func (r *Router) Status() Status {
 // conn.mu is held, and the group's.
 func (r *Router) heard(adv *Advertisement, now time.Time) {
 	r.remember(adv, now)
+	r.observeDeaf(adv, now)
 	if r.cfg.owner() && r.machine.State() == Active {
 		if adv.Version == 2 {
 			r.wire.drop.drop(DropOwner, 0, 0)

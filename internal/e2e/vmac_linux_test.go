@@ -73,6 +73,54 @@ func TestVirtualMAC(t *testing.T) {
 	}
 }
 
+// TestXmitBaseOnOneSide: a Keepalived with vmac_xmit_base does not hear a virtual
+// hardware address that it has itself, whoever advertises from it. havip, which
+// does hear such a peer, says what is wrong with the pair; and with xmit_base
+// itself it gets on with a Keepalived that is without.
+func TestXmitBaseOnOneSide(t *testing.T) {
+	t.Parallel()
+	lab.Need(t, "keepalived")
+	better := [2]uint8{120, 110}
+	routers := []virtualRouter{
+		newRouter("v2 PASS", 81, 2, "pass", false, false, better),
+		newRouter("v3 IPv4", 82, 3, "", false, false, better),
+		newRouter("v3 IPv6", 83, 3, "", true, false, better),
+	}
+	h := virtualMAC(havipPeer(t), "havip", "havip.yaml", "    interface: eth0\n", "    interface: eth0\n    virtual_mac: true\n")
+	k := virtualMAC(keepalivedPeer, "keepalived", "keepalived.conf", "\tinterface eth0\n", "\tinterface eth0\n\tuse_vmac\n", " dev eth0\n", "\n")
+	hb := edited(h, "havip.yaml", "    virtual_mac: true\n", "    virtual_mac: true\n    xmit_base: true\n")
+	kb := edited(k, "keepalived.conf", "\tuse_vmac\n", "\tuse_vmac\n\tvmac_xmit_base\n")
+	hb.mac, kb.mac = nil, nil
+	const deaf = `msg="the other Active router does not hear this one" router=`
+	t.Run("not heard", func(t *testing.T) {
+		t.Parallel()
+		p := newPair(t, [2]peer{h, kb}, routers)
+		p.live(life[:1])
+		if err := p.nodes[1].powerOn(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range routers {
+			lab.Until(t, 30*time.Second, r.name+": LB-01 says why both have the addresses", func() bool {
+				for line := range strings.Lines(p.nodes[0].cmd.Output()) {
+					if _, told, ok := strings.Cut(line, deaf+r.label()+" "); ok && strings.Contains(told, "xmit_base") {
+						return true
+					}
+				}
+				return false
+			})
+		}
+		p.await("both have the addresses", func(*virtualRouter) holders { return both })
+	})
+	t.Run("heard", func(t *testing.T) {
+		t.Parallel()
+		p := newPair(t, [2]peer{k, hb}, routers)
+		p.live(life[:2])
+		if out := p.nodes[1].cmd.Output(); strings.Contains(out, deaf) {
+			t.Error(out)
+		}
+	})
+}
+
 // known checks that the client reaches each router's last address, and at the
 // virtual hardware address.
 func (p *pair) known(client *lab.Host) {
