@@ -15,6 +15,7 @@ import (
 // TestRouterThatCannotRun: a router that its interface cannot carry is left out,
 // with the reason in the log, and runs when that has changed. No other one notices.
 func TestRouterThatCannotRun(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	h := l.MustHost("lb01", "192.168.31.240/24")
 	attach(t, l, h, "eth1", "10.0.0.1/24")
@@ -25,7 +26,7 @@ func TestRouterThatCannotRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := "{name: VI_1, interface: eth0, vrid: 51, interval: 100ms, addresses: [192.168.31.250/24]}",
+	one, two := "{name: VI_1, interface: eth0, vrid: 51, interval: 1s, lease: 20s, addresses: [192.168.31.250/24]}",
 		"{name: VI_2, interface: eth1, vrid: 52, interval: 100ms, addresses: [10.0.0.250/24]}"
 	n := startNode(t, h, "vrrp: ["+one+"]")
 	n.awaits("VI_1", vrrp.Active)
@@ -54,6 +55,7 @@ func TestRouterThatCannotRun(t *testing.T) {
 // TestRouterWhoseAddressIsElsewhere: an address that was to move from one router to
 // another and that somebody else has got: the other router waits for it.
 func TestRouterWhoseAddressIsElsewhere(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	h := l.MustHost("lb01", "192.168.31.240/24")
 	attach(t, l, h, "eth1", "10.0.0.1/24")
@@ -86,6 +88,7 @@ func TestRouterWhoseAddressIsElsewhere(t *testing.T) {
 // is a fault of its router only, also at the start, and is never removed. The fault
 // names the way out and ends with it, or with takeover.
 func TestAddressOfAnotherProgram(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	h := l.MustHost("lb01", "192.168.31.240/24", "192.168.31.250/24", "192.168.31.253/24")
 	attach(t, l, h, "eth1", "192.168.31.251/32")
