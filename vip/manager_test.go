@@ -639,3 +639,24 @@ func TestReconfigure(t *testing.T) {
 		}
 	})
 }
+
+// TestFailureOutsideRun: what Release could not remove is removed a second later,
+// although it is not Run that has failed.
+func TestFailureOutsideRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24")})
+		acquire(t, m)
+		time.Sleep(patrol + patrol/2)
+		k.failing("remove", syscall.ENOBUFS)
+		if m.Release(t.Context()) == nil {
+			t.Fatal("Release has not failed")
+		}
+		k.failing("", nil)
+		time.Sleep(again)
+		synctest.Wait()
+		if k.has("192.0.2.10") {
+			t.Error("the address is still there")
+		}
+	})
+}
