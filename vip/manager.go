@@ -171,7 +171,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		if tried, err := m.step(); tried {
 			m.note(err)
 		}
-		lost, tell := m.takeLost()
+		tell, lost := m.takeLost()
 		if lost != nil && tell != nil {
 			m.onLost.Add(func() { tell(lost) })
 		}
@@ -396,11 +396,11 @@ func (m *Manager) poke() {
 	}
 }
 
-// takeLost returns what is to be told, and to whom.
-func (m *Manager) takeLost() (lost error, tell func(error)) {
+// takeLost returns who is to be told, and what.
+func (m *Manager) takeLost() (tell func(error), lost error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	lost = m.lost
 	m.lost = nil
-	return lost, m.cfg.OnLost
+	return m.cfg.OnLost, lost
 }
