@@ -498,6 +498,49 @@ func TestCloseWhileRunning(t *testing.T) {
 	}
 }
 
+// blockedLog is a logger that takes nothing until it is let.
+type blockedLog struct{ let chan struct{} }
+
+func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
+func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
+func (h blockedLog) WithGroup(string) slog.Handler          { return h }
+func (h blockedLog) Handle(context.Context, slog.Record) error {
+	<-h.let
+	return nil
+}
+
+// TestBlockedLogger: a guard that dies is replaced before anybody has heard of it.
+func TestBlockedLogger(t *testing.T) {
+	h := lab.New(t).MustHost("a", "192.0.2.1/24")
+	let := make(chan struct{})
+	defer close(let)
+	var g *guard.Guard
+	if err := h.Do(func() (err error) {
+		g, err = guard.Start(slog.New(blockedLog{let}))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(context.Background()) }()
+	first := guardOf(t, os.Getpid())
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 10*time.Second, "there is another guard", func() bool {
+		return slices.ContainsFunc(strings.Fields(allChildren(os.Getpid())), func(pid string) bool {
+			b, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+			return pid != strconv.Itoa(first) && strings.HasPrefix(string(b), "havip-guard")
+		})
+	})
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // cmdlines returns the command lines of a process's children.
 func cmdlines(parent int) (out string) {
 	for _, pid := range strings.Fields(allChildren(parent)) {
