@@ -43,10 +43,13 @@ type Config struct {
 	DownMultiplier int
 	// Addresses are the virtual addresses listed in advertisements, in this
 	// order, all of one family, up to 255 of them. For IPv6 the first must be
-	// link-local (RFC 9568 §5.2.9). Without any, the router elects an Active
-	// one for something else, such as an address that a cloud's API moves, and
-	// hears only routers that have none either: those of this package, and
-	// Keepalived with no_virtual_ipaddress, or in version 2 without addresses.
+	// link-local (RFC 9568 §5.2.9). A router whose list has none of them, in
+	// whatever order, is another pair's, and not heeded: see DropAddresses. Of
+	// IPv6 ones a link-local one only counts if there is no other. Without any,
+	// the router elects an Active one for something else, such as an address that
+	// a cloud's API moves, and hears only routers that have none either: those of
+	// this package, and Keepalived with no_virtual_ipaddress, or in version 2
+	// without addresses.
 	Addresses []netip.Addr
 	// IPv6 makes a router that has neither Addresses nor Peers nor Source one
 	// of IPv6; otherwise they say it. Default: IPv4.
