@@ -84,7 +84,8 @@ type Config struct {
 	// OnLost, if set, is called when addresses that were acquired could not be
 	// kept: the lease lapsed, the interface vanished. The Manager has then
 	// removed what was left, and adds nothing until Acquire is called again:
-	// the election must be held anew. It is called from a goroutine of its own,
+	// the election must be held anew, which a Router of package vrrp sees to by
+	// itself: see [Manager.WatchFaults]. It is called from a goroutine of its own,
 	// so that the Manager does not wait for it, but Run does at its end.
 	OnLost func(reason error)
 	// OnRemovals, if set, is told what Removals returns whenever that has
