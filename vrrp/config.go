@@ -55,8 +55,10 @@ type Config struct {
 	// of IPv6; otherwise they say it. Default: IPv4.
 	IPv6 bool
 	// Source is the address that advertisements are sent from. Default: the
-	// interface's primary IPv4 or its link-local IPv6 address. It may be one of
-	// Addresses only with priority 255.
+	// interface's primary IPv4 or its link-local IPv6 address when the router
+	// begins; it is returned to after it was away, and with Peers, who know the
+	// router by it, no other is used meanwhile. It may be one of Addresses only
+	// with priority 255, and never an address that another router moves.
 	Source netip.Addr
 	// Peers are the other routers' addresses, none of them one of Addresses.
 	// Not empty means unicast: only these addresses are sent to and heard.
