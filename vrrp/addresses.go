@@ -98,7 +98,7 @@ type stranger struct {
 	noted limit
 }
 
-// remember takes note of a stranger, and returns nil if there are too many.
+// stranger takes note of one, and returns nil if there are too many.
 func (s *status) stranger(adv *Advertisement, now time.Time) *stranger {
 	i := slices.IndexFunc(s.strangers, func(o stranger) bool { return o.adv.Source == adv.Source })
 	if i < 0 && len(s.strangers) < maxStrangers {

@@ -313,6 +313,45 @@ func TestReconfigureAnyTime(t *testing.T) {
 	})
 }
 
+// TestReconfigureInGroup: the members of a group are changed one by one, and it
+// stays where it is. One that meets a better router takes the others with it.
+func TestReconfigureInGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var nodes []*node
+		for host, priority := range []uint8{120, 110} {
+			g := NewGroup("G")
+			for vrid := range uint8(2) {
+				nodes = append(nodes, lan.node(t, byte(1+host), Config{VRID: 51 + vrid, Priority: priority, Group: g}))
+			}
+			time.Sleep(5 * time.Second)
+		}
+		changes := func() (n int) {
+			for _, n1 := range nodes {
+				n += len(n1.history())
+			}
+			return n
+		}
+		before := changes()
+		for _, n := range nodes {
+			if err := n.reconfigure(func(c *Config) { c.Addresses, c.Interval = addrs("192.0.2.249", "192.0.2.250"), 2*time.Second }); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		if got := changes(); got != before {
+			t.Errorf("%d transitions", got-before)
+		}
+		lan.node(t, 3, Config{VRID: 52, Priority: 200, Addresses: newList})
+		time.Sleep(10 * time.Second)
+		if err := nodes[1].reconfigure(func(c *Config) { c.Addresses = newList }); err != nil {
+			t.Fatal(err)
+		}
+		nodes[0].is(Backup)
+		nodes[1].is(Backup)
+	})
+}
+
 // TestReconfigureFarewell: what is to be said in the end is about the new addresses.
 func TestReconfigureFarewell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
