@@ -274,6 +274,30 @@ func TestLapsedWhileAcquiring(t *testing.T) {
 	})
 }
 
+// TestNoPutAfterTheLease: who was frozen while it put one of several addresses puts
+// none of the others: by then they may be another host's.
+func TestNoPutAfterTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24", "192.0.2.11/24", "192.0.2.12/24"), Lease: time.Second})
+		began := time.Now()
+		var late time.Duration
+		k.hooked(func(op string) error {
+			if op == "put" {
+				late = max(late, time.Since(began))
+				time.Sleep(600 * time.Millisecond)
+			}
+			return nil
+		})
+		if err := m.Acquire(t.Context()); !errors.Is(err, ErrLapsed) {
+			t.Errorf("Acquire: %v, want ErrLapsed", err)
+		}
+		if late >= time.Second {
+			t.Errorf("an address was put %v after the lease began, which lasts 1s", late)
+		}
+	})
+}
+
 func TestRenewalFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()

@@ -278,6 +278,22 @@ func TestNetnsPrimaryTakesNobodyAlong(t *testing.T) {
 	}
 }
 
+// The same holds for what a predecessor has left, which is removed before anything
+// was added.
+func TestNetnsLeftoverTakesNobodyAlong(t *testing.T) {
+	h := lab.New(t).MustHost("a")
+	if err := h.Sysctl("net.ipv4.conf.eth0.promote_secondaries", "0"); err != nil {
+		t.Fatal(err)
+	}
+	putIn(t, h, "eth0", vip4+"/24", protocol, 0)
+	if err := h.AddAddr("eth0", netip.MustParsePrefix("192.0.2.1/24")); err != nil {
+		t.Fatal(err)
+	}
+	m, _ := runIn(t, h, Config{Addresses: addrs(t, vip4+"/24")})
+	<-m.Ready()
+	wantHeld(t, h, "192.0.2.1/24")
+}
+
 // RFC 9568 §6.4.3: an Active router answers for the addresses, whoever has
 // deleted them.
 func TestConformance48Reinstated(t *testing.T) {
