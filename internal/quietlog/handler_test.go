@@ -56,6 +56,23 @@ func TestLoggerNeverWaits(t *testing.T) {
 	})
 }
 
+// TestLossIsNoError: a logger that wants errors only is not told of losses.
+func TestLossIsNoError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSink()
+		log := New(slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelError})))
+		s.pause()
+		for range maxRecords + 5 {
+			log.Error("state")
+		}
+		s.resume()
+		flush(t, log)
+		if got := s.String(); strings.Count(got, "state") != maxRecords || strings.Contains(got, "lost") {
+			t.Errorf("logged %d lines, the last %q", strings.Count(got, "state"), got[len(got)-100:])
+		}
+	})
+}
+
 // TestLoggerIsTheOther: what comes out is what the logger itself would have been
 // told, groups and attributes included.
 func TestLoggerIsTheOther(t *testing.T) {

@@ -159,6 +159,29 @@ func TestWriterSurvivesItsReader(t *testing.T) {
 	})
 }
 
+// TestWriterOwnsUpFirst: nothing is written after a loss before that was told.
+func TestWriterOwnsUpFirst(t *testing.T) {
+	var out strings.Builder
+	writes := 0
+	w := newTestWriter(writeFunc(func(p []byte) (int, error) {
+		if writes++; writes <= 2 { // a line, and the word about its loss
+			return 0, io.ErrClosedPipe
+		}
+		return out.Write(p)
+	}))
+	for _, line := range []string{"one\n", "two\n", "three\n"} {
+		io.WriteString(w, line)
+		w.Flush(time.Minute)
+	}
+	if got, want := out.String(), "lost 2\nthree\n"; got != want {
+		t.Errorf("written %q, want %q", got, want)
+	}
+}
+
+type writeFunc func(p []byte) (int, error)
+
+func (f writeFunc) Write(p []byte) (int, error) { return f(p) }
+
 // TestWriterStartsANewLine: what comes after a line that broke off does not hang
 // on to it.
 func TestWriterStartsANewLine(t *testing.T) {
