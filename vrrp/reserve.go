@@ -36,21 +36,31 @@ const (
 	reserveEvery = 50 * time.Millisecond
 )
 
-// Reserve keeps the other processes of this host from running a router with this
-// VRID on the Conn's interface, in its address family and network namespace,
-// until release is called: two of them would both be Active, and each would take
-// off the addresses that the other one puts on. [Router.Run] does so for as long
-// as it runs. Whoever touches addresses before or after that, as a vip.Manager
-// does with those that a predecessor left, reserves the VRID first; a process may
-// do so several times.
+// Reserve keeps other processes of this host, and other Conns, from running a router
+// with the same VRID, address family and interface in the same network namespace,
+// until release is called: two of them would both be Active, and each would take off
+// the addresses that the other one puts on. Run does so for as long as it runs.
+// Whoever touches addresses before or after that, as a vip.Manager does with those
+// that a predecessor left, reserves the router first.
 //
-// Reserve waits a moment for a process that ends. The error then says which one
-// has the VRID. Only processes of root and of this process's own user are
-// respected.
-func (c *Conn) Reserve(ctx context.Context, vrid uint8) (release func(), err error) {
+// Reserve waits a moment for a process that ends. The error then says which one has
+// the router: try again, and until then a Group goes on without this one. Only
+// processes of root and of this process's own user are respected.
+func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
+	if release, err = r.conn.reserve(ctx, r.cfg.VRID); err == nil {
+		return release, nil
+	}
+	if ctx.Err() == nil {
+		r.waitOutside()
+	}
+	return nil, fmt.Errorf("vrrp: %s: %w", r.name, err)
+}
+
+// reserve reserves a VRID, which several may do.
+func (c *Conn) reserve(ctx context.Context, vrid uint8) (release func(), err error) {
 	for began := time.Now(); ; {
 		last := time.Since(began) >= reserveTime
-		err := c.reserve(vrid, last)
+		err := c.tryReserve(vrid, last)
 		if err == nil {
 			var once sync.Once
 			return func() { once.Do(func() { c.unreserve(vrid) }) }, nil
@@ -66,9 +76,9 @@ func (c *Conn) Reserve(ctx context.Context, vrid uint8) (release func(), err err
 	}
 }
 
-// reserve tries once. If the host cannot tell who has the VRID, or only somebody
+// tryReserve tries once. If the host cannot tell who has the VRID, or only somebody
 // who does not answer until the last time, the router runs all the same.
-func (c *Conn) reserve(vrid uint8, last bool) error {
+func (c *Conn) tryReserve(vrid uint8, last bool) error {
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()
 	r := &c.reserved.list[vrid]

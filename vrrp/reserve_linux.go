@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,9 +45,11 @@ func newSocketLock(l net.Listener) *socketLock {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			if err == nil {
-				c.Close()
+			if err != nil { // no descriptor is left
+				time.Sleep(reserveEvery)
+				continue
 			}
+			c.Close()
 		}
 	})
 	return s

@@ -63,15 +63,24 @@ func TestConnReserved(t *testing.T) {
 	until(t, vrrp.Active, r)
 }
 
-// TestConnReserve: a VRID is reserved until the last of a Conn's reservations is
-// released, of which a running router has one.
-func TestConnReserve(t *testing.T) {
+// TestRouterReserve: a router is reserved until the last of its reservations is
+// released, of which one is Run's.
+func TestRouterReserve(t *testing.T) {
 	l := lab.New(t)
 	a := l.MustHost("a", "192.0.2.1/24")
-	mine, others := listen(t, a, vrrp.ListenConfig{Interface: "eth0"}), listen(t, a, vrrp.ListenConfig{Interface: "eth0"})
-	reserve := func(c *vrrp.Conn) (release func()) {
+	cfg := vrrp.Config{VRID: 51, Addresses: parse("192.0.2.250"), Priority: 255}
+	var routers []*vrrp.Router
+	for range 2 {
+		r, err := vrrp.NewRouter(cfg, listen(t, a, vrrp.ListenConfig{Interface: "eth0"}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		routers = append(routers, r)
+	}
+	mine, others := routers[0], routers[1]
+	reserve := func(r *vrrp.Router) (release func()) {
 		t.Helper()
-		release, err := c.Reserve(t.Context(), 51)
+		release, err := r.Reserve(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,15 +90,15 @@ func TestConnReserve(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		if release, err := others.Reserve(ctx, 51); err == nil {
+		if release, err := others.Reserve(ctx); err == nil {
 			release()
 			t.Error("reserved twice")
 		}
 	}
 	release := reserve(mine)
 	refused()
-	r, stop := start(t, mine, vrrp.Config{VRID: 51, Addresses: parse("192.0.2.250"), Priority: 255})
-	until(t, vrrp.Active, r)
+	stop := run(t, mine)
+	until(t, vrrp.Active, mine)
 	release()
 	release() // again, which does nothing
 	refused()

@@ -116,7 +116,7 @@ func (r *Router) join() {
 // returned, too.
 //
 // It returns an error if the Conn cannot take the router, for instance because
-// it or another process, see [Conn.Reserve], has one with this VRID: then it may be called again, and until then a Group
+// it or another process, see [Router.Reserve], has one with this VRID: then it may be called again, and until then a Group
 // goes on without the router. It returns net.ErrClosed within an error if the Conn
 // is closed while it runs. Once on its Conn, a Router does not run again.
 func (r *Router) Run(ctx context.Context) error {
@@ -124,14 +124,13 @@ func (r *Router) Run(ctx context.Context) error {
 		r.abandon()
 		return nil
 	}
-	release, err := r.conn.Reserve(ctx, r.cfg.VRID)
+	release, err := r.Reserve(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		r.abandon()
 		return nil
 	case err != nil:
-		r.waitOutside()
-		return fmt.Errorf("vrrp: %s: %w", r.name, err)
+		return err
 	}
 	defer release()
 	defer r.watchHandler(ctx)()

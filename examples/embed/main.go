@@ -54,7 +54,7 @@ func run(ctx context.Context, iface, address string) error {
 	if err != nil {
 		return err
 	}
-	release, err := conn.Reserve(ctx, 51) // another process would take the address off
+	release, err := router.Reserve(ctx) // another process would take the address off
 	if err != nil {
 		return err
 	}

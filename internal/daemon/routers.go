@@ -91,7 +91,7 @@ func (r *router) run(ctx context.Context) error {
 	}
 	var release func()
 	persist(ctx, func(ctx context.Context) (err error) {
-		release, err = r.conn.Reserve(ctx, r.cfg.VRID)
+		release, err = r.router.Reserve(ctx)
 		return err
 	}, failed)
 	if release == nil {
