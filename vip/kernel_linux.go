@@ -132,6 +132,7 @@ func (k *linuxKernel) dump(typ int, answer uint16, data nl.NetlinkRequestData) (
 // request returns a request to which the kernel answers only if it fails.
 func request(typ int, data []nl.NetlinkRequestData) []byte {
 	req := nl.NewNetlinkRequest(typ, 0)
+	req.Seq = 0 // so that the same request is the same bytes
 	for _, d := range data {
 		req.AddData(d)
 	}

@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"bytes"
 	"encoding/hex"
 	"net/netip"
 	"testing"
@@ -80,4 +81,14 @@ func FuzzParseChange(f *testing.F) {
 			t.Errorf("change without an address: %+v", c)
 		}
 	})
+}
+
+// TestRequestIsComparable: what is to be removed is told only if it is something
+// else than before, so the same request is the same bytes.
+func TestRequestIsComparable(t *testing.T) {
+	k := &linuxKernel{}
+	a := on(2, "192.0.2.10/24")
+	if one, other := k.removal(a), k.removal(a); !bytes.Equal(one, other) {
+		t.Errorf("%x and %x", one, other)
+	}
 }
