@@ -29,6 +29,14 @@ func Main() {
 	os.Exit(0)
 }
 
+// What is carried out when the parent is dying, and when it is dead. Nobody hears
+// that the addresses are free before they are, and the settings are put back when
+// nothing is removed any more.
+var (
+	early = []socket{socketNetlink, socketIPv4, socketIPv6}
+	late  = []socket{socketNetlink, socketNetfilter, socketSettings}
+)
+
 // guard waits for the parent's end.
 func guard() error {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE,
@@ -51,16 +59,17 @@ func guard() error {
 			if quiet {
 				return nil
 			}
-			return execute(socketNetlink, socketIPv4, socketIPv6, socketNetfilter, socketSettings).report()
+			first, again := execute(early...), execute(late...)
+			return errors.Join(first.report(), again.report())
 		case <-died:
 			if !threadEnded(os.Getenv(marker)) {
 				continue // someone else's signal
 			}
-			first := execute(socketNetlink, socketIPv4, socketIPv6)
+			first := execute(early...)
 			// What a dying thread was doing in the kernel just then, such as
 			// adding an address, is finished now.
 			<-end
-			again := execute(socketNetlink, socketNetfilter, socketSettings)
+			again := execute(late...)
 			return errors.Join(first.report(), again.report())
 		}
 	}

@@ -85,8 +85,11 @@ func guarded(role string) error {
 	guardCtx, stopGuard := context.WithCancel(context.Background())
 	defer stopGuard()
 	go func() { guardEnded <- g.Run(guardCtx) }()
-	if role == many {
+	switch role {
+	case many:
 		return guardedMany(ctx, g)
+	case herald:
+		return guardedHerald(ctx, g)
 	}
 
 	v4, _ := vip.ParseAddress(vip4 + "/24")

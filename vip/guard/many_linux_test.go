@@ -64,7 +64,7 @@ func TestSettingsComeLast(t *testing.T) {
 	if err := h.Sysctl(setting, "0"); err != nil {
 		t.Fatal(err)
 	}
-	p := startMany(t, h)
+	p := startAs(t, h, many)
 	own := []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("198.51.100.1/24")}
 	for _, o := range own {
 		if err := h.AddAddr("eth0", o); err != nil {
@@ -89,7 +89,7 @@ func TestSettingsComeLast(t *testing.T) {
 // an address that it gets anew.
 func TestFilterGoes(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24")
-	p := startMany(t, h)
+	p := startAs(t, h, many)
 	var conn *nftables.Conn
 	if err := h.Do(func() (err error) {
 		conn, err = nftables.New(nftables.AsLasting())
@@ -117,15 +117,15 @@ func TestFilterGoes(t *testing.T) {
 	lab.Until(t, 10*time.Second, "the filter is gone", func() bool { return len(tables()) == 0 })
 }
 
-// startMany runs the program with two routers in a host.
-func startMany(t *testing.T, h *lab.Host) *lab.Cmd {
+// startAs runs the program in a role inside a host, and waits until it is ready.
+func startAs(t *testing.T, h *lab.Host, as string) *lab.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := h.Command(self)
-	p.Env = []string{role + "=" + many}
+	p.Env = []string{role + "=" + as}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
