@@ -419,17 +419,23 @@ func TestRouterUnicastSource(t *testing.T) {
 			t.Errorf("%d advertisements from %v", n, excluded)
 		}
 
-		// The host is renumbered for good, and its peers know.
-		moved := netip.MustParseAddr("192.0.2.11")
-		a.net.change(linkEvent{index: 1, addr: a.addr, gone: true}, func(nif *netif) { nif.addrs = sources("-", moved) })
-		a.is(Initialize)
-		next := a.cfg
-		next.Peers = addrs("192.0.2.11", "192.0.2.2")
-		if err := a.Reconfigure(next); err != nil {
-			t.Error(err)
-		}
-		if s := a.Status(); s.Source != moved || s.Fault != "" {
-			t.Errorf("source %v, fault %q; want %v and none", s.Source, s.Fault, moved)
+		// The host is renumbered for good, and its peers know: first the one, then
+		// the other, and the other way round.
+		for i, moved := range addrs("192.0.2.11", "192.0.2.12") {
+			next := a.cfg
+			next.Peers = []netip.Addr{moved, hosts[1]}
+			a.net.change(linkEvent{index: 1, addr: a.Status().Source, gone: true}, func(nif *netif) { nif.addrs = nil })
+			for step := range 2 {
+				a.is(Initialize)
+				if step == i {
+					a.net.change(linkEvent{index: 1, addr: moved}, func(nif *netif) { nif.addrs = sources("-", moved) })
+				} else if err := a.Reconfigure(next); err != nil {
+					t.Error(err)
+				}
+			}
+			if s := a.Status(); s.Source != moved || s.Fault != "" {
+				t.Errorf("source %v, fault %q; want %v and none", s.Source, s.Fault, moved)
+			}
 		}
 	})
 }
