@@ -176,7 +176,7 @@ func (m *Manager) surroundings(have []assigned) string {
 		}
 		fmt.Fprintln(&b, name, l.index, l.mac, l.up, l.enabled, l.no6)
 		for _, h := range have {
-			if h.index == l.index && !m.ns.Virtual(h.prefix.Addr()) {
+			if h.index == l.index && !m.ns.comesAndGoes(h.prefix.Addr()) {
 				fmt.Fprintln(&b, h.prefix)
 			}
 		}

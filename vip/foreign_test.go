@@ -190,3 +190,18 @@ func TestOwnerKeepsItsAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestVirtualWhoeverHasPutIt: an address that equals a virtual one is nobody's
+// source, also when another program has put it there; an owner's is.
+func TestVirtualWhoeverHasPutIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, owner := range []bool{false, true} {
+			k := newFakeKernel()
+			k.put(on(2, "192.0.2.10/24"), true)
+			m := start(t, k, Config{Owner: owner, Addresses: addrs(t, "192.0.2.10/24")})
+			if got := m.ns.Virtual(netip.MustParseAddr("192.0.2.10")); got == owner {
+				t.Errorf("owner %v: virtual %v", owner, got)
+			}
+		}
+	})
+}

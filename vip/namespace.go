@@ -187,9 +187,17 @@ func (n *Namespace) leave(m *Manager) {
 	}
 }
 
-// Virtual reports whether an address is one that a Manager adds and removes: nobody
-// should send from it on behalf of the host. See vrrp's ListenConfig.Virtual.
+// Virtual reports whether an address is one that a Manager adds and removes, or
+// would: nobody should send from it on behalf of the host, even if the host has it
+// for another reason, unless it is the owner. See vrrp's ListenConfig.Virtual.
 func (n *Namespace) Virtual(addr netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.cfg.Owner || !m.owns(addr) })
+}
+
+// comesAndGoes reports whether an address is one that a Manager adds and removes.
+func (n *Namespace) comesAndGoes(addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.owns(addr) })

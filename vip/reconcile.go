@@ -130,7 +130,7 @@ func (m *Manager) wanted() (changes, error) {
 // link by other means: they are looked for where they matter, as a router may have
 // a great many routes.
 func (m *Manager) host(want []target, have []assigned) ([]assigned, error) {
-	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return m.ns.Virtual(h.prefix.Addr()) })
+	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return m.ns.comesAndGoes(h.prefix.Addr()) })
 	alone := func(w target) bool {
 		return is6(w.Prefix) && !w.Prefix.IsSingleIP() &&
 			!slices.ContainsFunc(host, func(h assigned) bool { return h.prefix.Masked() == w.Prefix.Masked() })
