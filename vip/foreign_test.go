@@ -205,3 +205,26 @@ func TestVirtualWhoeverHasPutIt(t *testing.T) {
 		}
 	})
 }
+
+// TestForeignTwin: an address that a person adds with another length while it is
+// held takes nothing away from ours, which goes when it is released.
+func TestForeignTwin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second})
+		acquire(t, m)
+		twin := on(2, "192.0.2.10/32")
+		k.put(twin, true)
+		time.Sleep(time.Minute)
+		if have, _ := k.addresses(); len(have) != 2 {
+			t.Errorf("addresses %v, want both", have)
+		}
+		if err := m.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if have, _ := k.addresses(); len(have) != 1 || have[0] != twin {
+			t.Errorf("addresses %v, want the person's", have)
+		}
+		wantFault(t, m, true)
+	})
+}

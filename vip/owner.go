@@ -31,21 +31,22 @@ func (m *Manager) recognise(have []assigned) {
 	own := []netip.Addr{}
 	m.occupied = false
 	for _, p := range m.places(m.allAddresses()) {
-		twins := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool {
-			return h.index != p.index || h.prefix.Addr() != p.Prefix.Addr()
-		})
-		if len(twins) == 0 {
-			m.ns.forget(p.index, p.Prefix.Addr())
-		}
-		for _, s := range twins {
-			switch {
-			case m.mine(s):
-			case m.cfg.Owner || s.prefix.Bits() == p.Prefix.Bits():
-				own = append(own, p.Prefix.Addr())
-				fallthrough
-			default:
-				m.occupied = m.occupied || m.ours(p.Interface)
+		there := false
+		for _, h := range have {
+			if h.index != p.index || h.prefix.Addr() != p.Prefix.Addr() {
+				continue
 			}
+			there = true
+			if m.mine(h) {
+				continue
+			}
+			m.occupied = m.occupied || m.ours(p.Interface)
+			if m.cfg.Owner || h.prefix.Bits() == p.Prefix.Bits() {
+				own = append(own, p.Prefix.Addr())
+			}
+		}
+		if !there {
+			m.ns.forget(p.index, p.Prefix.Addr())
 		}
 	}
 	m.own.Store(&own)
