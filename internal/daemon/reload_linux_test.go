@@ -199,14 +199,15 @@ func TestReloadInPlace(t *testing.T) {
 			t.Errorf("%s: the will is that of before", settings)
 		}
 	}
-	if !n.log.has(`msg="router changes in place" router=VI_1 keys="peers, announce"`) {
-		t.Error("the log does not say what has changed in place")
-	}
-	// What takes another router is said, with the key.
-	n.must(strings.Replace(file("addresses: [192.168.31.250/24]"), "vrid: 51", "vrid: 52", 1))
-	for _, want := range []string{`router=VI_1 keys=vrid`, `cause=reconfigured reason=vrid`} {
+	says := func(want string) {
+		t.Helper()
 		lab.Until(t, bound, "the log says "+want, func() bool { return n.log.has(want) })
 	}
+	says(`msg="router changes in place" router=VI_1 keys="peers, announce"`)
+	// What takes another router is said, with the key.
+	n.must(strings.Replace(file("addresses: [192.168.31.250/24]"), "vrid: 51", "vrid: 52", 1))
+	says(`router=VI_1 keys=vrid`)
+	says(`cause=reconfigured reason=vrid`)
 	n.awaits("VI_1", vrrp.Active)
 }
 

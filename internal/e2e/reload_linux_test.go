@@ -352,9 +352,7 @@ func TestReloadGrowsInPlace(t *testing.T) {
 		t.Errorf("%d changes of state, address removed %d times; want none", n, gone.of(vip))
 	}
 	for _, want := range []string{`keys="addresses, peers"`, "a Keepalived before 2.3.3 takes over until it has the same"} {
-		if !strings.Contains(nodes[0].cmd.Output(), want) {
-			t.Errorf("LB-01 did not say: %s", want)
-		}
+		lab.Until(t, 30*time.Second, "LB-01 says: "+want, func() bool { return strings.Contains(nodes[0].cmd.Output(), want) })
 	}
 
 	wire, err := hosts[1].Capture("eth0", lab.Protocol(112))
