@@ -294,6 +294,39 @@ func TestNetnsLeftoverTakesNobodyAlong(t *testing.T) {
 	wantHeld(t, h, "192.0.2.1/24")
 }
 
+// Nor does the end of one router take from another what its removals rely on.
+func TestNetnsSettingOfTwo(t *testing.T) {
+	h := lab.New(t).MustHost("a")
+	const setting = "net.ipv4.conf.eth0.promote_secondaries"
+	if err := h.Sysctl(setting, "0"); err != nil {
+		t.Fatal(err)
+	}
+	var ns *Namespace
+	if err := h.Do(func() (err error) {
+		ns, err = OpenNamespace(nil)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	var stops []func()
+	for _, p := range []string{vip4 + "/24", "198.51.100.10/24"} {
+		m, stop := runIn(t, h, Config{Addresses: addrs(t, p), Namespace: ns})
+		mustAcquire(t, m)
+		stops = append(stops, stop)
+	}
+	own := []string{"192.0.2.1/24", "198.51.100.1/24"}
+	for _, o := range own {
+		if err := h.AddAddr("eth0", netip.MustParsePrefix(o)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, stop := range stops {
+		stop()
+	}
+	wantHeld(t, h, own...)
+}
+
 // RFC 9568 §6.4.3: an Active router answers for the addresses, whoever has
 // deleted them.
 func TestConformance48Reinstated(t *testing.T) {
