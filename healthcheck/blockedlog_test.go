@@ -2,23 +2,13 @@ package healthcheck
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog/quietlogtest"
 )
-
-// blockedLog is a logger that takes nothing until it is let.
-type blockedLog struct{ let chan struct{} }
-
-func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
-func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
-func (h blockedLog) WithGroup(string) slog.Handler          { return h }
-func (h blockedLog) Handle(context.Context, slog.Record) error {
-	<-h.let
-	return nil
-}
 
 // TestBlockedLogger: a Monitor whose logger does not return goes on probing, also
 // with a Watcher that fails, and sees a target recover.
@@ -33,7 +23,7 @@ func TestBlockedLogger(t *testing.T) {
 			}
 			return nil
 		})
-		m, stop := start(t, Config{Checker: deafTarget{f}, Logger: slog.New(blockedLog{let})})
+		m, stop := start(t, Config{Checker: deafTarget{f}, Logger: quietlogtest.Blocked(let)})
 		for _, want := range []State{Up, Down, Up} {
 			broken.Store(want == Down)
 			time.Sleep(10 * time.Second)

@@ -1,28 +1,17 @@
 package lb
 
 import (
-	"context"
-	"log/slog"
 	"net/http"
 	"testing"
+
+	"github.com/havip/havip/internal/quietlog/quietlogtest"
 )
-
-// blockedLog is a logger that takes nothing until it is let.
-type blockedLog struct{ let chan struct{} }
-
-func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
-func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
-func (h blockedLog) WithGroup(string) slog.Handler          { return h }
-func (h blockedLog) Handle(context.Context, slog.Record) error {
-	<-h.let
-	return nil
-}
 
 // TestBlockedLogger: planes and a pool whose logger does not return serve as any
 // other: lines about one connection hold up neither that one nor the next.
 func TestBlockedLogger(t *testing.T) {
 	let := make(chan struct{})
-	log := slog.New(blockedLog{let})
+	log := quietlogtest.Blocked(let)
 	t.Cleanup(func() { close(let) })
 	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
 		dial, _ := open(&TCP{Logger: log}, closedBackend(t), talker(t, "a"))

@@ -2,23 +2,13 @@ package vip
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog/quietlogtest"
 )
-
-// blockedLog is a logger that takes nothing until it is let.
-type blockedLog struct{ let chan struct{} }
-
-func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
-func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
-func (h blockedLog) WithGroup(string) slog.Handler          { return h }
-func (h blockedLog) Handle(context.Context, slog.Record) error {
-	<-h.let
-	return nil
-}
 
 // TestBlockedLogger: a Manager whose logger does not return puts back what goes,
 // renews, reports conflicts and losses, and lets go, as any other.
@@ -32,7 +22,7 @@ func TestBlockedLogger(t *testing.T) {
 			Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second,
 			OnConflict: func(Conflict) { conflicts.Add(1) },
 			OnLost:     func(error) { losses.Add(1) },
-			Logger:     slog.New(blockedLog{let}),
+			Logger:     quietlogtest.Blocked(let),
 		})
 		acquire(t, m)
 		for range 5 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/havip/havip/internal/quietlog/quietlogtest"
 )
 
 func TestRouterSlowHandler(t *testing.T) {
@@ -305,19 +306,6 @@ func TestRouterBlockedCallbackReleases(t *testing.T) {
 	})
 }
 
-// blockedLog is a logger that takes nothing until it is let.
-type blockedLog struct {
-	slog.Handler
-	let chan struct{}
-}
-
-func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
-func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
-func (h blockedLog) Handle(context.Context, slog.Record) error {
-	<-h.let
-	return nil
-}
-
 // TestRouterBlockedLogger: a router whose logger does not return is like any other,
 // and so is its interface.
 func TestRouterBlockedLogger(t *testing.T) {
@@ -329,7 +317,7 @@ func TestRouterBlockedLogger(t *testing.T) {
 		let := make(chan struct{})
 		var told atomic.Int32
 		a := lan.node(t, 1, Config{
-			Priority: 120, Logger: slog.New(blockedLog{let: let}), OnTransition: func(Transition) { told.Add(1) },
+			Priority: 120, Logger: quietlogtest.Blocked(let), OnTransition: func(Transition) { told.Add(1) },
 		})
 		defer close(let)
 		time.Sleep(10 * time.Second)

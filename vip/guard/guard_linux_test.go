@@ -22,6 +22,7 @@ import (
 
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/quietlog/quietlogtest"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 )
@@ -501,17 +502,6 @@ func TestCloseWhileRunning(t *testing.T) {
 	}
 }
 
-// blockedLog is a logger that takes nothing until it is let.
-type blockedLog struct{ let chan struct{} }
-
-func (blockedLog) Enabled(context.Context, slog.Level) bool { return true }
-func (h blockedLog) WithAttrs([]slog.Attr) slog.Handler     { return h }
-func (h blockedLog) WithGroup(string) slog.Handler          { return h }
-func (h blockedLog) Handle(context.Context, slog.Record) error {
-	<-h.let
-	return nil
-}
-
 // TestBlockedLogger: a guard that dies is replaced before anybody has heard of it.
 func TestBlockedLogger(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24")
@@ -519,7 +509,7 @@ func TestBlockedLogger(t *testing.T) {
 	defer close(let)
 	var g *guard.Guard
 	if err := h.Do(func() (err error) {
-		g, err = guard.Start(slog.New(blockedLog{let}))
+		g, err = guard.Start(quietlogtest.Blocked(let))
 		return err
 	}); err != nil {
 		t.Fatal(err)
