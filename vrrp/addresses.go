@@ -127,7 +127,7 @@ func (r *Router) discardedStranger(err *DropError, now time.Time) {
 	if s := r.status.stranger(adv, now); s != nil {
 		noted = &s.noted
 	}
-	if n, ok := noted.allow(now); ok {
+	if n, ok := noted.allow(now, noteInterval); ok {
 		drop, got, want, priority := *err, slices.Clone(adv.Addresses), r.cfg.Addresses, adv.Priority
 		r.log.Warn("discarded", "err", &drop, "priority", priority, "addresses", got, "want", want, "times", n)
 	}

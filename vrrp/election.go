@@ -63,7 +63,7 @@ func (m *Machine) change(to State, cause Cause) {
 	}
 	m.state = to
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
-	m.heard, m.rival, m.claimed = 0, 0, 0
+	m.heard, m.rival, m.split, m.claimed = 0, 0, false, 0
 	m.challenged, m.challenges, m.doubt = false, 0, 0
 	m.resigned = m.resigned && to != Active
 	m.push(Action{Kind: Changed, Transition: t})
@@ -141,8 +141,8 @@ func (m *Machine) takeOver(cause Cause) {
 	m.interval = m.cfg.Interval
 	m.send(m.priority)
 	m.emit(Acquire)
-	m.emit(Announce)
-	m.announced = m.now
+	m.announce()
+	m.became = m.now
 	m.change(Active, cause)
 	m.timer = m.now.Add(m.interval)
 }
@@ -196,10 +196,14 @@ func (m *Machine) advertise() {
 	if m.rival > 1 {
 		m.rival--
 	} else if m.rival == 1 && m.now.Sub(m.announced) >= quietAnnounce {
-		m.rival = 0
-		m.announced = m.now
-		m.emit(Announce)
+		m.rival, m.split = 0, false
+		m.announce()
 	}
+}
+
+func (m *Machine) announce() {
+	m.emit(Announce)
+	m.announced = m.now
 }
 
 // Receive takes in an advertisement that has passed all of the receiver's
@@ -282,14 +286,15 @@ func (m *Machine) learn() { m.interval = m.heardInterval }
 func (m *Machine) receiveActive(adv *Advertisement) {
 	switch {
 	case m.owner() && m.cfg.Version == 2:
-		m.rival = 2 // and no more: see Machine
+		m.contend(adv) // and no more: see Machine
 	case m.owner() && m.loses(adv) && m.challenges < maxChallenges-1:
 		// Without an answer: the other one would answer it.
-		m.challenged, m.rival = true, 2
+		m.challenged = true
+		m.contend(adv)
 	case adv.Priority == 0:
 		m.send(m.priority)
 		m.timer = m.now.Add(m.interval)
-		m.rival = 2
+		m.contend(adv)
 	case m.loses(adv):
 		m.send(m.priority) // the last one, for the winner: see Machine
 		m.emit(Release)
@@ -302,8 +307,25 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 		if m.cfg.Version != 2 {
 			m.send(m.priority)
 		}
-		m.rival = 2
+		m.contend(adv)
 	}
+}
+
+// contend takes note of a rival that has to let go, or is about to, and tells the
+// neighbours whom to believe.
+func (m *Machine) contend(adv *Advertisement) {
+	m.rival, m.rivalAddr, m.rivalPriority = 2, adv.Source, adv.Priority
+	if adv.Interval > m.interval { // its next advertisement must not come as a surprise
+		m.rival = 1 + int((adv.Interval+m.interval-1)/m.interval)
+	}
+	wait := quietAnnounce
+	if m.split {
+		wait = splitAnnounce
+	}
+	if m.now.Sub(m.announced) >= wait {
+		m.announce()
+	}
+	m.split = m.split || adv.Priority > 0 && m.now.Sub(m.became) >= quietAnnounce
 }
 
 // maxChallenges is in how many intervals in a row an owner must hear another one

@@ -14,7 +14,8 @@ type Handler interface {
 	// over, and tries again later.
 	Acquire(ctx context.Context) error
 	// Announce tells the link where the addresses are now. It follows Acquire,
-	// and is called again when a split of the link has healed. It returns
+	// and is called again while another router is Active as well, at most once a
+	// second, and when a split of the link has healed. It returns
 	// without waiting for repetitions that it schedules.
 	Announce(ctx context.Context) error
 	// Release takes the addresses off the interface. It is called when the

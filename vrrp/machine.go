@@ -40,9 +40,12 @@ import (
 //     unless its Handler says that it has nothing to go on with: see Lessee.
 //   - Two Active routers meet when a split of the link heals. The one that
 //     steps down advertises once more, so that the other one knows, however
-//     the packets cross; that one asks for a new Announce when it has heard
-//     no other Active router for one to two intervals, since the neighbours'
-//     caches may point to the loser.
+//     the packets cross; that one asks for a new Announce at once, every five
+//     seconds while it hears the other one, and when it has heard no other
+//     Active router for one to two intervals, since the neighbours' caches may
+//     point to the loser. It does so a second after it has become Active, or
+//     last asked, at the earliest: until then it may be its predecessor that it
+//     hears, and the first Announce is under way.
 type Machine struct {
 	cfg      Config
 	source   netip.Addr // for the tie-break
@@ -81,8 +84,15 @@ type Machine struct {
 	sent   time.Time   // the last advertisement
 	lapsed func() bool // see Lessee; nil: never
 	// rival is how many advertisements must go out without an answer before
-	// another Active router counts as gone; 0: there is none.
-	rival     uint8
+	// another Active router counts as gone; 0: there is none. split says that it
+	// is more than a predecessor that has not noticed yet; rivalAddr and
+	// rivalPriority are of the one that was heard last.
+	rival         int
+	split         bool
+	rivalAddr     netip.Addr
+	rivalPriority uint8
+
+	became    time.Time // Active
 	announced time.Time
 	// challenged says that since the last advertisement an owner has heard
 	// another one that has the better claim; challenges, in how many intervals in
@@ -104,9 +114,12 @@ type Machine struct {
 	n       int
 }
 
-// quietAnnounce is the shortest time between two Announce actions that are
-// asked for because a rival has gone.
-const quietAnnounce = time.Second
+// Announce actions that are asked for because of a rival are at least
+// quietAnnounce apart, and those while it is still heard splitAnnounce.
+const (
+	quietAnnounce = time.Second
+	splitAnnounce = 5 * time.Second
+)
 
 // NewMachine returns a machine in Initialize. cfg is validated and its
 // defaults are filled in; Source is the address for the tie-break until
@@ -245,6 +258,13 @@ func (m *Machine) Entitled(now time.Time) bool {
 // that a Backup may have stopped waiting for it.
 func (m *Machine) late(now time.Time) bool {
 	return now.Sub(m.sent) > time.Duration(m.cfg.DownMultiplier)*m.interval
+}
+
+// Split reports whether this router is Active and hears another one that is, too,
+// and should not be, and where that one was last heard to advertise from, with what
+// priority. A predecessor that has just been preempted does not count.
+func (m *Machine) Split() (rival netip.Addr, priority uint8, split bool) {
+	return m.rivalAddr, m.rivalPriority, m.split
 }
 
 // State returns the state.

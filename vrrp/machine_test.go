@@ -150,8 +150,8 @@ func TestMachineOwner(t *testing.T) {
 	const greater, lesser = 20, 5 // than its own address
 	t.Run("version 2 discards", func(t *testing.T) {
 		r := active(t, Config{Version: 2, Priority: 255})
-		for range 5 {
-			r.hear(r.since(0), greater, 255, "")
+		for _, want := range []string{"", "Announce", "", "", ""} {
+			r.hear(r.since(0), greater, 255, want)
 			r.hear(r.since(0), greater, 0, "")
 			r.hear(r.since(0), greater, 100, "")
 			r.wantDeadline(r.since(time.Second - time.Millisecond))
@@ -171,7 +171,7 @@ func TestMachineOwner(t *testing.T) {
 			r.hear(at+time.Duration(i)*100*time.Millisecond, greater, 255, "")
 		}
 		r.tick(at+time.Second, "Send 255")
-		r.hear(at+1500*time.Millisecond, greater, 255, "")
+		r.hear(at+1500*time.Millisecond, greater, 255, "Announce")
 		r.tick(at+2*time.Second, "Send 255")
 		r.tick(at+3*time.Second, "Send 255, Announce") // not in a row
 		for i := range time.Duration(2) {

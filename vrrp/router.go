@@ -260,6 +260,7 @@ func (r *Router) end(now time.Time, actions []Action) {
 		r.catchUp()
 		defer g.mu.Unlock()
 	}
+	r.observeSplit(now)
 	if r.loop == nil || r.phase == stopped {
 		return
 	}

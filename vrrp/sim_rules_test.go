@@ -14,7 +14,8 @@ var scripts = map[string]bool{
 	"":       true,
 	"C":      true, // no addresses involved
 	"S":      true, // an advertisement is due, or asserted
-	"SN":     true, // and a rival has gone
+	"N":      true, // a rival is there, in version 2
+	"SN":     true, // and a rival is there, or has gone
 	"SANC":   true, // takes over
 	"ZRC":    true, // leaves
 	"SRC":    true, // steps down

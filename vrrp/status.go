@@ -31,6 +31,9 @@ type Status struct {
 	// has the better claim, if there is a likely cause such as [Config.VirtualMAC] on
 	// one side only: that one does not hear this one.
 	Deaf string
+	// Rival is the one of them that is Active although this router is, too, and
+	// has the better claim: the link is split, or was until now. Nil: there is none.
+	Rival *Peer
 	// LastDrop is the advertisement that was discarded last, such as one of a
 	// router with another version or password. Own ones, looped back, do not
 	// count. Nil: there was none.
@@ -73,6 +76,8 @@ type Counters struct {
 	// the owner of the addresses while it was Active itself (RFC 9568 §7.1 with
 	// erratum 8298). Version 2 drops them with DropOwner.
 	Conflicts uint64
+	// Splits are the times that another router was found to be Active as well.
+	Splits uint64
 	// Transitions are changes of the state.
 	Transitions uint64
 
@@ -103,6 +108,7 @@ type status struct {
 	since    time.Time
 	counters Counters
 	peers    []Peer // the latest first
+	split    split
 	drop     DropError
 	dropAt   time.Time // zero: none
 	noted    [numSubjects]limit
@@ -123,8 +129,8 @@ const (
 	subjectInterval = int(numDropReasons) + iota
 	subjectAddresses
 	subjectClock
-	subjectConflict
 	subjectDeaf
+	subjectSplit
 	subjectSend
 	numSubjects
 )
@@ -149,6 +155,7 @@ func (r *Router) Status() Status {
 		Counters:   r.status.counters.snapshot(),
 		Peers:      slices.Clone(r.status.peers),
 		Deaf:       r.deafness(time.Now()),
+		Rival:      r.status.rival(),
 		LastDropAt: r.status.dropAt,
 	}
 	if !s.LastDropAt.IsZero() {
@@ -170,10 +177,6 @@ func (r *Router) heard(adv *Advertisement, now time.Time) {
 			return
 		}
 		r.status.counters.Conflicts++
-		if n, ok := r.mayNote(subjectConflict, now); ok {
-			from, priority := adv.Source, adv.Priority
-			r.log.Warn("another router is Active, but this one owns the addresses", "from", from, "priority", priority, "times", n)
-		}
 	}
 	r.status.counters.Received++
 	if r.wire.seen != 0 {
@@ -264,12 +267,12 @@ func (r *Router) sendFailed(err error, now time.Time) {
 // mayNote tells whether it is time for a log line about a subject, and how
 // often it has come up since the last one.
 func (r *Router) mayNote(subject int, now time.Time) (times uint64, ok bool) {
-	return r.status.noted[subject].allow(now)
+	return r.status.noted[subject].allow(now, noteInterval)
 }
 
-func (l *limit) allow(now time.Time) (times uint64, ok bool) {
+func (l *limit) allow(now time.Time, interval time.Duration) (times uint64, ok bool) {
 	l.times++
-	if !l.last.IsZero() && now.Sub(l.last) < noteInterval {
+	if !l.last.IsZero() && now.Sub(l.last) < interval {
 		return 0, false
 	}
 	times, l.times, l.last = l.times, 0, now

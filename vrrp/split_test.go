@@ -1,0 +1,156 @@
+package vrrp
+
+import (
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// announced plays a rival that advertises every so often until then, and returns
+// when the machine asked for an Announce.
+func (r *rig) announced(every, until time.Duration) (times []time.Duration) {
+	r.Helper()
+	rival := &Advertisement{Source: addrs("192.0.2.20")[0], Version: r.m.cfg.Version, Priority: 99, Interval: r.m.cfg.Interval}
+	note := func(actions []Action) {
+		for _, a := range actions {
+			if a.Kind == Announce {
+				times = append(times, r.now.Sub(epoch))
+			}
+		}
+	}
+	for next := r.now; next.Sub(epoch) <= until; next = next.Add(every) {
+		for {
+			deadline, _ := r.m.Deadline()
+			if deadline.After(next) {
+				break
+			}
+			r.now = deadline
+			note(r.m.Tick(r.now))
+		}
+		r.now = next
+		note(r.m.Receive(r.now, rival))
+	}
+	return times
+}
+
+// The neighbours of an Active router that hears another one may believe that one.
+// They are told at once whom to believe, and again while it lasts, but not in a
+// flood, whatever the interval.
+func TestSplitIsAnnounced(t *testing.T) {
+	for _, cfg := range []Config{
+		{Version: 2}, {Version: 3}, {Interval: 100 * time.Millisecond}, {Interval: 10 * time.Millisecond},
+	} {
+		r := active(t, cfg)
+		at := r.since(1500 * time.Millisecond)
+		r.at(at)
+		times := r.announced(r.m.cfg.Interval, at+31*time.Second)
+		if len(times) != 7 || times[0] != at {
+			t.Fatalf("%+v: announced at %v, want at %v and each 5 s", cfg, times, at)
+		}
+		for i := range times[1:] {
+			if gap := times[i+1] - times[i]; gap < splitAnnounce || gap > splitAnnounce+r.m.cfg.Interval {
+				t.Errorf("interval %v: announced %v after the last time, want 5 s", r.m.cfg.Interval, gap)
+			}
+		}
+		if !r.m.split {
+			t.Error("no split is seen")
+		}
+		// It ends: once more, and no more.
+		for range 300 {
+			r.now, _ = r.m.Deadline()
+			if got := script(r.m.Tick(r.now)); strings.Contains(got, "Announce") {
+				times = append(times, r.now.Sub(epoch))
+			}
+		}
+		if r.m.split || len(times) != 8 {
+			t.Errorf("interval %v: split %v, %d announcements, want 8", r.m.cfg.Interval, r.m.split, len(times))
+		}
+	}
+	t.Run("a predecessor is no rival", func(t *testing.T) {
+		r := active(t, Config{})
+		r.hear(r.since(500*time.Millisecond), 20, 99, "Send 100")
+		if r.m.split {
+			t.Error("split")
+		}
+	})
+	t.Run("a rival that leaves", func(t *testing.T) {
+		r := active(t, Config{})
+		r.hear(r.since(1500*time.Millisecond), 20, 0, "Send 100, Announce")
+		if r.m.split {
+			t.Error("split")
+		}
+	})
+	t.Run("a rival that advertises less often", func(t *testing.T) {
+		r := active(t, Config{Interval: 10 * time.Millisecond})
+		at := r.since(1500 * time.Millisecond)
+		for i := range 3 {
+			r.at(at + time.Duration(i)*time.Second)
+			r.hearInterval(r.since(0), 20, 99, time.Second, []string{"Send 100, Announce", "Send 100", "Send 100"}[i])
+			if !r.m.split {
+				t.Error("no split is seen")
+			}
+		}
+	})
+	t.Run("stepping down", func(t *testing.T) {
+		r := active(t, Config{})
+		r.hear(r.since(1500*time.Millisecond), 20, 99, "Send 100, Announce")
+		r.hear(r.since(0), 20, 101, "Send 100, Release, Active>Backup (another router has the better claim)")
+		if r.m.split {
+			t.Error("split")
+		}
+	})
+}
+
+// A split is said once, at once, and in one line with all that it takes to find the
+// rival, and so is its end. A hand-over is no split.
+func TestSplitIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var log lockedBuffer
+		a := lan.prepare(t, 1, Config{Priority: 120, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		b := lan.node(t, 2, Config{Priority: 110})
+		time.Sleep(10 * time.Second)
+		b.is(Active)
+		a.run()
+		time.Sleep(10 * time.Second)
+		a.is(Active) // it has preempted b
+		if got := log.lines("split"); len(got) != 0 {
+			t.Errorf("a hand-over: %q", got)
+		}
+		lan.cut(b.addr, true)
+		time.Sleep(10 * time.Second)
+		b.is(Active)
+		refuse := func(f func(Packet) error) {
+			lan.mu.Lock()
+			defer lan.mu.Unlock()
+			a.port().refuse = f
+		}
+		refuse(func(Packet) error { return io.ErrClosedPipe }) // b hears nothing
+		lan.cut(b.addr, false)
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		want := `msg="split: another router is Active as well" router=` + a.cfg.Name + " from=192.0.2.2 priority=110 own=120"
+		if got := log.lines("split"); len(got) != 1 || !strings.Contains(got[0], want) {
+			t.Errorf("log %q, want %q", got, want)
+		}
+		if s := a.Status(); s.Rival == nil || s.Rival.Address != b.addr || s.Rival.Priority != 110 || s.Counters.Splits != 1 {
+			t.Errorf("status %+v", s)
+		}
+		time.Sleep(time.Minute)
+		if got := log.lines("split"); len(got) != 1 {
+			t.Errorf("log %q, want one line", got)
+		}
+		refuse(nil)
+		time.Sleep(5 * time.Second)
+		b.is(Backup)
+		if got := log.lines("split: over"); len(got) != 1 || !strings.Contains(got[0], "from=192.0.2.2 state=Active") {
+			t.Errorf("log %q", got)
+		}
+		if s := a.Status(); s.Rival != nil {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
