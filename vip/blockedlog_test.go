@@ -25,6 +25,7 @@ func TestBlockedLogger(t *testing.T) {
 			Logger:     quietlogtest.Blocked(let),
 		})
 		acquire(t, m)
+		time.Sleep(takeoverTime)
 		for range 5 {
 			k.changes <- change{kind: overrun}
 			k.remove(on(2, "192.0.2.10/24"))
@@ -75,6 +76,7 @@ func TestBlockedCallbacks(t *testing.T) {
 		go func() { done <- m.Run(ctx) }()
 		synctest.Wait()
 		acquire(t, m)
+		time.Sleep(takeoverTime)
 		k.heard <- sighting{index: 2, addr: addrs(t, "192.0.2.10")[0].Prefix.Addr(), mac: []byte{2, 0, 0, 0, 0, 9}, time: time.Now()}
 		time.Sleep(10 * time.Second)
 		if !k.has("192.0.2.10") {

@@ -32,6 +32,10 @@ type sighting struct {
 // conflictEvery bounds how often a conflict is reported for one address.
 const conflictEvery = time.Second
 
+// takeoverTime is for how long after the addresses were acquired a claim counts as
+// the predecessor's, which may be a moment late in letting go.
+const takeoverTime = time.Second
+
 // see takes a sighting from the Namespace, and never waits.
 func (m *Manager) see(s sighting) {
 	if m.holds.Load() && !s.probe {
@@ -77,7 +81,7 @@ func (m *Manager) ours(name string) bool {
 func (m *Manager) conflict(s sighting) {
 	m.mu.Lock()
 	ifname, foreign := m.foreign(s)
-	if !m.held || !foreign {
+	if !m.held || !foreign || s.time.Sub(m.acquired) < takeoverTime {
 		m.mu.Unlock()
 		return
 	}

@@ -154,6 +154,9 @@ func (m *Manager) release() error {
 }
 
 func (m *Manager) setHeld(held bool) {
+	if held && !m.held {
+		m.acquired = time.Now()
+	}
 	m.held = held
 	m.holds.Store(held)
 }

@@ -66,6 +66,7 @@ type Manager struct {
 	failed     bool                     // the last Acquire did
 	failedIn   string                   // which surroundings, as last seen
 	hope       bool                     // they have changed
+	acquired   time.Time                // the addresses are held since then
 	disputed   map[netip.Addr]time.Time // when a conflict was last reported
 	status     Status
 }

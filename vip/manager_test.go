@@ -486,6 +486,8 @@ func TestConflict(t *testing.T) {
 		hear(2, "192.0.2.10", testMAC) // our own, come back
 		hear(3, "192.0.2.10", other)   // another link
 		hear(2, "192.0.2.11", other)   // another address
+		hear(2, "192.0.2.10", other)   // the predecessor's, in a hand-over
+		time.Sleep(takeoverTime)
 		if len(reports) != 0 || m.Status().Conflicts != 0 {
 			t.Fatalf("reports %+v, want none", reports)
 		}
