@@ -36,6 +36,11 @@ const conflictEvery = time.Second
 // the predecessor's, which may be a moment late in letting go.
 const takeoverTime = time.Second
 
+// verdictTime is for how long a claim waits to be judged: in a hand-over the
+// successor makes it while this host lets go, and is to be neither contradicted nor
+// reported.
+const verdictTime = 200 * time.Millisecond
+
 // see takes a sighting from the Namespace, and never waits.
 func (m *Manager) see(s sighting) {
 	if m.holds.Load() && !s.probe {
@@ -77,28 +82,64 @@ func (m *Manager) ours(name string) bool {
 	return m.cfg.VirtualMAC != nil && name == m.cfg.MacvlanName
 }
 
-// conflict counts and reports a sighting if it is another host's.
-func (m *Manager) conflict(s sighting) {
+// claim is what another host has said of an address since it was last judged.
+type claim struct {
+	sighting        // the latest
+	times    uint64 // that it was said
+	due      time.Time
+}
+
+// hear takes note of a sighting if it is another host's claim to what is held here.
+func (m *Manager) hear(s sighting) {
 	m.mu.Lock()
-	ifname, foreign := m.foreign(s)
-	if !m.held || !foreign || s.time.Sub(m.acquired) < takeoverTime {
-		m.mu.Unlock()
+	defer m.mu.Unlock()
+	if _, foreign := m.foreign(s); !m.held || !foreign || s.time.Sub(m.acquired) < takeoverTime {
 		return
 	}
-	m.status.Conflicts++
-	count := m.status.Conflicts
-	report := s.time.Sub(m.disputed[s.addr]) >= conflictEvery
-	if report {
-		m.disputed[s.addr] = s.time
+	c, ok := m.claims[s.addr]
+	if !ok {
+		c.due = s.time.Add(verdictTime)
 	}
-	tell := m.cfg.OnConflict
-	m.mu.Unlock()
-	if !report {
+	c.sighting = s
+	c.times++
+	m.claims[s.addr] = c
+}
+
+// judge contradicts and reports the claims to addresses that are held here all the
+// same when the time has come.
+func (m *Manager) judge(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var due []claim
+	for addr, c := range m.claims {
+		if !now.Before(c.due) {
+			due = append(due, c)
+			delete(m.claims, addr)
+		}
+	}
+	if len(due) == 0 || m.cfg.Entitled != nil && !m.cfg.Entitled() {
 		return
 	}
+	m.announcer.answer(now)
+	for _, c := range due {
+		m.conflict(c)
+	}
+}
+
+// conflict counts a claim and reports it. Called with m.mu held.
+func (m *Manager) conflict(c claim) {
+	ifname, foreign := m.foreign(c.sighting)
+	if !foreign {
+		return // the link is another one by now
+	}
+	m.status.Conflicts += c.times
+	if c.time.Sub(m.disputed[c.addr]) < conflictEvery {
+		return
+	}
+	m.disputed[c.addr] = c.time
 	m.log.Warn("another host claims an address that is held here",
-		"address", s.addr, "mac", s.mac.String(), "interface", ifname, "conflicts", count)
-	if tell != nil {
-		m.onConflict.Add(func() { tell(Conflict{Address: s.addr, MAC: s.mac, Interface: ifname, Time: s.time}) })
+		"address", c.addr, "mac", c.mac.String(), "interface", ifname, "conflicts", m.status.Conflicts)
+	if tell := m.cfg.OnConflict; tell != nil {
+		m.onConflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
 	}
 }

@@ -143,6 +143,30 @@ func TestNetnsConflict(t *testing.T) {
 	}
 }
 
+// TestNetnsHardwareAddr: the link says who has an address of another host's own.
+func TestNetnsHardwareAddr(t *testing.T) {
+	l := lab.New(t)
+	a, b := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64"), l.MustHost("b", "192.0.2.2/24", "2001:db8::2/64")
+	m, _ := runIn(t, a, Config{Addresses: addrs(t, vip4+"/24", vip6+"/64")})
+	link, err := b.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-m.Ready()
+	for _, addr := range []string{"192.0.2.2", "2001:db8::2"} {
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		if got, want := m.HardwareAddr(ctx, netip.MustParseAddr(addr)), link.Attrs().HardwareAddr; got.String() != want.String() {
+			t.Errorf("%s is at %v, want %v", addr, got, want)
+		}
+		cancel()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if got := m.HardwareAddr(ctx, netip.MustParseAddr("192.0.2.3")); got != nil {
+		t.Errorf("nobody's address is at %v", got)
+	}
+}
+
 func TestNetnsProbe(t *testing.T) {
 	l := lab.New(t)
 	a, b := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64"), l.MustHost("b", "192.0.2.2/24", "2001:db8::2/64")

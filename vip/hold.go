@@ -157,6 +157,9 @@ func (m *Manager) setHeld(held bool) {
 	if held && !m.held {
 		m.acquired = time.Now()
 	}
+	if !held {
+		clear(m.claims)
+	}
 	m.held = held
 	m.holds.Store(held)
 }

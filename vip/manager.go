@@ -68,6 +68,7 @@ type Manager struct {
 	hope       bool                     // they have changed
 	acquired   time.Time                // the addresses are held since then
 	disputed   map[netip.Addr]time.Time // when a conflict was last reported
+	claims     map[netip.Addr]claim     // by another host, to be judged
 	status     Status
 }
 
@@ -118,6 +119,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		onConflict: quietlog.NewCalls(),
 		sightings:  make(chan sighting, 16),
 		disputed:   make(map[netip.Addr]time.Time),
+		claims:     make(map[netip.Addr]claim),
 		links:      make(map[string]link),
 		announcer:  announcer{schedule: cfg.Announce},
 	}
@@ -169,6 +171,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		m.judge(time.Now())
 		if tried, err := m.step(); tried {
 			m.note(err)
 		}
@@ -183,7 +186,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			return m.end()
 		case <-m.wake:
 		case s := <-m.sightings:
-			m.conflict(s)
+			m.hear(s)
 		case <-timer.C:
 		}
 	}
@@ -235,7 +238,9 @@ func (m *Manager) Acquire(ctx context.Context) error {
 
 // Announce tells the link where the addresses are. It sends what is due at
 // once as far as the budget goes, and leaves the rest of the schedule to Run.
-// It does nothing while the addresses are not held.
+// It does nothing while the addresses are not held. If it is called again after a
+// few seconds, as while another host claims the addresses, too, there is one more
+// round each time, a second after the last one at the earliest.
 func (m *Manager) Announce(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -243,7 +248,7 @@ func (m *Manager) Announce(context.Context) error {
 		return nil
 	}
 	now := time.Now()
-	m.announcer.start(now)
+	m.announcer.again(now)
 	err := m.announce(now)
 	m.poke()
 	return err

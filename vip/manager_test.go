@@ -468,43 +468,6 @@ func TestAnnounceAfterLinkChange(t *testing.T) {
 	})
 }
 
-func TestConflict(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newFakeKernel()
-		var reports []Conflict
-		m := start(t, k, Config{
-			Addresses:  addrs(t, "192.0.2.10/24"),
-			OnConflict: func(c Conflict) { reports = append(reports, c) },
-		})
-		other := net.HardwareAddr{2, 0, 0, 0, 0, 9}
-		hear := func(index int, addr string, mac net.HardwareAddr) {
-			k.heard <- sighting{index: index, addr: netip.MustParseAddr(addr), mac: mac, time: time.Now()}
-			synctest.Wait()
-		}
-		hear(2, "192.0.2.10", other) // not held: the other host's good right
-		acquire(t, m)
-		hear(2, "192.0.2.10", testMAC) // our own, come back
-		hear(3, "192.0.2.10", other)   // another link
-		hear(2, "192.0.2.11", other)   // another address
-		hear(2, "192.0.2.10", other)   // the predecessor's, in a hand-over
-		time.Sleep(takeoverTime)
-		if len(reports) != 0 || m.Status().Conflicts != 0 {
-			t.Fatalf("reports %+v, want none", reports)
-		}
-		for range 5 {
-			hear(2, "192.0.2.10", other)
-			time.Sleep(300 * time.Millisecond)
-		}
-		want := Conflict{Address: netip.MustParseAddr("192.0.2.10"), MAC: other, Interface: "eth0"}
-		if len(reports) != 2 || m.Status().Conflicts != 5 {
-			t.Fatalf("%d reports of %d conflicts, want 2 of 5: one a second", len(reports), m.Status().Conflicts)
-		}
-		if got := reports[0]; got.Address != want.Address || got.MAC.String() != other.String() || got.Interface != "eth0" || got.Time.IsZero() {
-			t.Errorf("report %+v, want %+v with a time", got, want)
-		}
-	})
-}
-
 func TestProbe(t *testing.T) {
 	tests := map[string]struct {
 		answers []time.Duration // after Acquire

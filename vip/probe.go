@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -74,6 +75,36 @@ func (n *Namespace) probe(ctx context.Context, questions []question, d time.Dura
 			}
 		case <-end.C:
 			return nil
+		}
+	}
+}
+
+// HardwareAddr asks the link who has an address, until ctx ends: one that is not
+// held here, such as that of another router whose addresses these are, too. nil:
+// nobody has answered on Config.Interface. A Router of package vrrp whose Handler
+// is a Manager asks it for the log.
+func (m *Manager) HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr {
+	m.mu.Lock()
+	l, ok := m.links[m.cfg.Interface]
+	m.mu.Unlock()
+	if !ok || !l.ethernet {
+		return nil
+	}
+	addr = addr.WithZone("")
+	questions, answers := []question{{addr, l}}, make(chan sighting, 16)
+	m.ns.hear(questions, answers)
+	defer m.ns.ignore(questions, answers)
+	if m.ns.ask(questions) != nil {
+		return nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-answers:
+			if s.addr == addr && s.index == l.index && !bytes.Equal(s.mac, l.mac) {
+				return s.mac
+			}
 		}
 	}
 }

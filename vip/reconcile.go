@@ -273,12 +273,11 @@ func (m *Manager) deadline() time.Time {
 	if m.held && m.cfg.Lease > 0 {
 		earlier(m.renewAt)
 	}
-	if m.held && !m.announcer.due.IsZero() {
-		if m.announcer.due.Before(m.budgeted) {
-			earlier(m.budgeted)
-		} else {
-			earlier(m.announcer.due)
-		}
+	if due := m.announcer.due(); m.held && !due.IsZero() {
+		earlier(later(due, m.budgeted))
+	}
+	for _, c := range m.claims {
+		earlier(c.due)
 	}
 	return at
 }

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -46,14 +47,35 @@ func (s *Schedule) validate() error {
 	return nil
 }
 
-// announcer walks through a Schedule. It reads no clock.
+// Rounds that are asked for beside the schedule.
+const (
+	// roundGap is the least time between two of them, and a round of the schedule.
+	roundGap = time.Second
+	// locktime is for how long Linux ignores another host's claim after it has
+	// believed one (locktime in arp(7)), and some more.
+	locktime = 1100 * time.Millisecond
+	// disputeGap is the time between rounds while a dispute lasts.
+	disputeGap = 5 * time.Second
+	// disputeOver is for how long nobody asks for a round when a dispute is over.
+	disputeOver = disputeGap + roundGap
+)
+
+// announcer walks through a Schedule, and through rounds that are asked for beside
+// it. It reads no clock.
 type announcer struct {
 	schedule Schedule
-	passes   int // announcements of one address in the round under way
-	round    int
+	rounds   []round   // that are left, the earliest first
 	began    time.Time // when start was called; zero: never, or stopped since
-	due      time.Time // when the round starts; zero: nothing is left to do
-	pos      int       // announcements sent in this round
+	last     time.Time // when the latest full round was due
+	answered time.Time // when answer was called last
+	pos      int       // announcements sent in the first of the rounds
+}
+
+// round is the time at which a round starts, and the announcements of one address
+// in it.
+type round struct {
+	at     time.Time
+	passes int
 }
 
 // shot is one announcement: the address's place in the list, and whether the
@@ -63,23 +85,97 @@ type shot struct {
 	reply   bool
 }
 
-// start begins the first round at now, whatever was left of an earlier start.
+// start begins the schedule at now, whatever was left of an earlier start.
 func (a *announcer) start(now time.Time) {
-	a.began, a.round, a.pos = now, 0, 0
-	a.passes = 2 * a.schedule.Burst
-	a.due = now.Add(a.schedule.Rounds[0])
+	a.began, a.pos, a.rounds = now, 0, a.rounds[:0]
+	for _, after := range a.schedule.Rounds {
+		a.rounds = append(a.rounds, round{now.Add(after), 2 * a.schedule.Burst})
+	}
+}
+
+// again is start for addresses that may have been announced just now. While that
+// is asked for every few seconds, as in a split of the link, one round each will
+// do.
+func (a *announcer) again(now time.Time) {
+	if a.began.IsZero() || now.Sub(a.latest(now)) >= disputeOver {
+		a.start(now)
+		return
+	}
+	a.add(later(now, a.last.Add(roundGap)))
+}
+
+// answer contradicts another host's claim: at once, for neighbours that believe
+// whom they heard last, and when locktime is over, for those that believe whom they
+// heard first. Who claims it again and again, or contradicts in turn, is answered
+// at every disputeGap only.
+func (a *announcer) answer(now time.Time) {
+	disputed := !a.answered.IsZero() && now.Sub(a.answered) < disputeOver
+	a.answered = now
+	if !disputed {
+		at := later(now, a.last.Add(roundGap))
+		a.add(at)
+		a.add(at.Add(locktime))
+		return
+	}
+	switch latest := a.latest(now); {
+	case latest.Before(now):
+		a.add(later(now.Add(locktime), a.last.Add(disputeGap)))
+	case latest.Before(now.Add(roundGap)): // locktime may not be over then
+		a.add(latest.Add(disputeGap))
+	}
+}
+
+// latest returns when the last full round starts that is left, or started if none
+// is.
+func (a *announcer) latest(now time.Time) time.Time {
+	at := a.last
+	for _, r := range a.rounds {
+		if r.passes == 2*a.schedule.Burst {
+			at = r.at
+		}
+	}
+	return at
+}
+
+// add adds a full round, unless there is one within the gap after it.
+func (a *announcer) add(at time.Time) {
+	full := 2 * a.schedule.Burst
+	if slices.ContainsFunc(a.rounds, func(r round) bool {
+		return r.passes == full && !r.at.Before(at) && r.at.Sub(at) < roundGap
+	}) {
+		return
+	}
+	i := slices.IndexFunc(a.rounds, func(r round) bool { return r.at.After(at) })
+	switch {
+	case i < 0:
+		i = len(a.rounds)
+	case i == 0 && a.pos > 0:
+		i = 1
+	}
+	a.rounds = slices.Insert(a.rounds, i, round{at, full})
 }
 
 // stop drops what is left.
-func (a *announcer) stop() { a.due, a.began = time.Time{}, time.Time{} }
+func (a *announcer) stop() {
+	a.rounds, a.pos = a.rounds[:0], 0
+	a.began, a.last, a.answered = time.Time{}, time.Time{}, time.Time{}
+}
+
+// due returns when there is something to be done; zero: nothing is left.
+func (a *announcer) due() time.Time {
+	if len(a.rounds) == 0 {
+		return time.Time{}
+	}
+	return a.rounds[0].at
+}
 
 // next returns the shot that is due at now, for n addresses. Every address has
 // its turn before any has its second.
 func (a *announcer) next(now time.Time, n int) (shot, bool) {
 	if n == 0 {
-		a.due = time.Time{} // or the caller would wait for what never comes
+		a.rounds = a.rounds[:0] // or the caller would wait for what never comes
 	}
-	if a.due.IsZero() || now.Before(a.due) {
+	if len(a.rounds) == 0 || now.Before(a.rounds[0].at) {
 		return shot{}, false
 	}
 	return shot{address: a.pos % n, reply: a.pos/n%2 == 1}, true
@@ -87,20 +183,25 @@ func (a *announcer) next(now time.Time, n int) (shot, bool) {
 
 // sent moves on after the shot that next returned.
 func (a *announcer) sent(n int) {
+	done := a.rounds[0]
+	if done.passes == 2*a.schedule.Burst {
+		a.last = done.at
+	}
 	a.pos++
-	if a.pos < a.passes*n {
+	if a.pos < done.passes*n {
 		return
 	}
-	a.pos, a.round = 0, a.round+1
-	switch s := a.schedule; {
-	case a.round < len(s.Rounds):
-		a.due = a.began.Add(s.Rounds[a.round])
-	case s.Refresh > 0:
-		a.passes = 2
-		a.due = a.due.Add(s.Refresh)
-	default:
-		a.due = time.Time{}
+	a.pos, a.rounds = 0, slices.Delete(a.rounds, 0, 1)
+	if refresh := a.schedule.Refresh; refresh > 0 && len(a.rounds) == 0 {
+		a.rounds = append(a.rounds, round{done.at.Add(refresh), 2})
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // Announcements of all Managers of a Namespace share a budget: hundreds of

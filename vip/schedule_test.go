@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -92,6 +93,49 @@ func TestAnnouncerStopAndRestart(t *testing.T) {
 	}
 	if got := len(play(&a, 1, time.Minute)); got != 4 {
 		t.Errorf("restarted announcer made %d shots, want 4: the whole schedule", got)
+	}
+}
+
+// TestAnnouncerAgain: what is asked for every few seconds is one round each, what is
+// asked for after a while the whole schedule.
+func TestAnnouncerAgain(t *testing.T) {
+	const ms = time.Millisecond
+	begin := time.Unix(1000, 0)
+	for name, tt := range map[string]struct {
+		asked []time.Duration // since the start
+		want  []int           // rounds, in milliseconds since then
+	}{
+		"once":                         {nil, []int{0, 1100, 5000}},
+		"at the same moment":           {[]time.Duration{0}, []int{0, 1100, 5000}},
+		"every second":                 {[]time.Duration{1000 * ms, 2000 * ms, 3000 * ms}, []int{0, 1100, 2100, 3100, 5000}},
+		"faster than every second":     {[]time.Duration{1200 * ms, 1300 * ms, 1400 * ms}, []int{0, 1100, 2100, 5000}},
+		"every five seconds":           {[]time.Duration{5000 * ms, 10000 * ms, 15000 * ms}, []int{0, 1100, 5000, 10000, 15000}},
+		"when all had been quiet long": {[]time.Duration{20000 * ms}, []int{0, 1100, 5000, 20000, 21100, 25000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := announcer{schedule: Schedule{Burst: 1}}
+			if err := a.schedule.validate(); err != nil {
+				t.Fatal(err)
+			}
+			a.again(begin)
+			var got []int
+			for at := time.Duration(0); at <= time.Minute; at += 100 * ms {
+				if slices.Contains(tt.asked, at) {
+					a.again(begin.Add(at))
+				}
+				for n := 0; ; n++ {
+					if _, ok := a.next(begin.Add(at), 1); !ok {
+						break
+					}
+					if a.sent(1); n%2 == 0 {
+						got = append(got, int(at/ms))
+					}
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("rounds (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

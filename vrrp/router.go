@@ -25,6 +25,7 @@ type Router struct {
 	report  func(Transition)    // Config.OnTransition
 	leave   func(now time.Time) // the group
 	work    *worker             // for the Handler
+	asides  *quietlog.Calls     // for lines that take a question
 	news    *worker             // for OnTransition
 	mac     net.HardwareAddr    // with VirtualMAC
 
@@ -83,6 +84,7 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		report:  cfg.OnTransition,
 		leave:   func(time.Time) {},
 		work:    newWorker(),
+		asides:  quietlog.NewCalls(),
 		news:    newWorker(),
 		holds:   make(map[string]int),
 	}
@@ -155,6 +157,7 @@ func (r *Router) Run(ctx context.Context) error {
 	}
 	r.news.close()
 	told.Wait()
+	r.asides.Wait()
 	quietlog.Flush(r.log)
 	return r.err
 }

@@ -1,14 +1,30 @@
 package vrrp
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
 )
 
-// splitNotes is the shortest time between two log lines that say that a split has
-// begun.
-const splitNotes = 10 * time.Second
+// Neighbourhood is what a [Handler] may be as well: one that finds out the hardware
+// address of another host on the link, so that whoever reads of a split in the log
+// knows which switch port to look at.
+type Neighbourhood interface {
+	// HardwareAddr asks the link who has addr, until ctx ends. nil: nobody has
+	// answered. It is called from a goroutine of its own.
+	HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr
+}
+
+const (
+	// splitNotes is the shortest time between two log lines that say that a split
+	// has begun.
+	splitNotes = 10 * time.Second
+	// neighbourTime is for how long such a line waits for the rival's hardware
+	// address.
+	neighbourTime = 200 * time.Millisecond
+)
 
 // split is what a Router knows of another one that is Active as well. It is
 // guarded by conn.mu.
@@ -26,8 +42,8 @@ func (r *Router) observeSplit(now time.Time) {
 		return
 	}
 	if !active {
-		if s.said {
-			r.log.Info("split: over", "from", s.rival, "state", r.machine.State())
+		if from, state := s.rival, r.machine.State(); s.said {
+			r.asides.Add(func() { r.log.Info("split: over", "from", from, "state", state) })
 		}
 		*s = split{}
 		return
@@ -36,9 +52,27 @@ func (r *Router) observeSplit(now time.Time) {
 	r.status.counters.Splits++
 	var times uint64
 	if times, s.said = r.status.noted[subjectSplit].allow(now, splitNotes); s.said {
-		r.log.Warn("split: another router is Active as well",
-			"from", rival, "priority", priority, "own", r.machine.Priority(), "times", times)
+		own := r.machine.Priority()
+		r.asides.Add(func() {
+			r.log.Warn("split: another router is Active as well",
+				"from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, "times", times)
+		})
 	}
+}
+
+// hardwareAddr returns the hardware address of another router, as far as the
+// Handler can find it out.
+func (r *Router) hardwareAddr(addr netip.Addr) string {
+	n, ok := r.handler.(Neighbourhood)
+	if !ok {
+		return "unknown"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), neighbourTime)
+	defer cancel()
+	if mac := n.HardwareAddr(ctx, addr); mac != nil {
+		return mac.String()
+	}
+	return "unknown"
 }
 
 // rival returns the router that is Active as well, or nil. conn.mu is held.

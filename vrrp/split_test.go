@@ -1,8 +1,11 @@
 package vrrp
 
 import (
+	"context"
 	"io"
 	"log/slog"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -111,6 +114,7 @@ func TestSplitIsSaid(t *testing.T) {
 		lan := newFakeLAN()
 		var log lockedBuffer
 		a := lan.prepare(t, 1, Config{Priority: 120, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		a.Router.handler = neighbours{a.handler, netip.MustParseAddr("192.0.2.2"), net.HardwareAddr{2, 0, 0, 0, 0, 9}}
 		b := lan.node(t, 2, Config{Priority: 110})
 		time.Sleep(10 * time.Second)
 		b.is(Active)
@@ -132,7 +136,7 @@ func TestSplitIsSaid(t *testing.T) {
 		lan.cut(b.addr, false)
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
-		want := `msg="split: another router is Active as well" router=` + a.cfg.Name + " from=192.0.2.2 priority=110 own=120"
+		want := `msg="split: another router is Active as well" router=` + a.cfg.Name + " from=192.0.2.2 mac=02:00:00:00:00:09 priority=110 own=120"
 		if got := log.lines("split"); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("log %q, want %q", got, want)
 		}
@@ -152,5 +156,49 @@ func TestSplitIsSaid(t *testing.T) {
 		if s := a.Status(); s.Rival != nil {
 			t.Errorf("status %+v", s)
 		}
+	})
+}
+
+// neighbours is a Handler that knows one neighbour, and waits in vain for all others.
+type neighbours struct {
+	Handler
+	addr netip.Addr
+	mac  net.HardwareAddr
+}
+
+func (n neighbours) HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr {
+	if addr == n.addr {
+		return n.mac
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// TestSplitRivalUnknown: nobody waits for a rival that does not say where it is.
+func TestSplitRivalUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var log lockedBuffer
+		a := lan.prepare(t, 1, Config{Priority: 120, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		a.Router.handler = neighbours{Handler: a.handler}
+		b := lan.node(t, 2, Config{Priority: 110})
+		lan.cut(b.addr, true)
+		a.run()
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		b.is(Active)
+		lan.cut(b.addr, false)
+		time.Sleep(1100*time.Millisecond + neighbourTime)
+		synctest.Wait()
+		if got := log.lines("split: another"); len(got) > 1 || len(got) == 1 && !strings.Contains(got[0], "mac=unknown") {
+			t.Errorf("log %q", got)
+		}
+		b.is(Backup)
+		stopped := time.Now()
+		a.stop()
+		if err := <-a.done; err != nil || time.Since(stopped) > neighbourTime {
+			t.Errorf("Run returned %v after %v", err, time.Since(stopped))
+		}
+		a.done <- nil
 	})
 }

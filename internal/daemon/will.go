@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"log/slog"
+	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -59,7 +61,11 @@ func (t *testament) Release(ctx context.Context) error {
 	return t.Handler.Release(ctx)
 }
 
-var _ vrrp.FaultSource = (*vip.Manager)(nil)
+var _ interface {
+	vrrp.FaultSource
+	vrrp.Lessee
+	vrrp.Neighbourhood
+} = (*vip.Manager)(nil)
 
 // WatchFaults has the router hear of the Manager's faults.
 func (t *testament) WatchFaults(f func(faults []string)) (stop func()) {
@@ -68,6 +74,11 @@ func (t *testament) WatchFaults(f func(faults []string)) (stop func()) {
 
 // Lapsed has the router hear of the Manager's lease.
 func (t *testament) Lapsed() bool { return t.Handler.(vrrp.Lessee).Lapsed() }
+
+// HardwareAddr has the router hear of its neighbours.
+func (t *testament) HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr {
+	return t.Handler.(vrrp.Neighbourhood).HardwareAddr(ctx, addr)
+}
 
 // setActive says whether there is a goodbye to be said.
 func (t *testament) setActive(active bool) {
