@@ -1,0 +1,152 @@
+package vip
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var rivalMAC = net.HardwareAddr{2, 0, 0, 0, 0, 9}
+
+// claims has the fake kernel hear that a host claims an address.
+func (k *fakeKernel) claims(index int, addr string, mac net.HardwareAddr) {
+	k.heard <- sighting{index: index, addr: netip.MustParseAddr(addr), mac: mac, time: time.Now()}
+	synctest.Wait()
+}
+
+// TestConflict: claims of another host are counted and reported, one a second for
+// each address, and nothing else is.
+func TestConflict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		var reports []Conflict
+		m := start(t, k, Config{
+			Addresses:  addrs(t, "192.0.2.10/24"),
+			OnConflict: func(c Conflict) { reports = append(reports, c) },
+		})
+		k.claims(2, "192.0.2.10", rivalMAC) // not held: the other host's good right
+		acquire(t, m)
+		k.claims(2, "192.0.2.10", testMAC)  // our own, come back
+		k.claims(3, "192.0.2.10", rivalMAC) // another link
+		k.claims(2, "192.0.2.11", rivalMAC) // another address
+		k.claims(2, "192.0.2.10", rivalMAC) // the predecessor's, in a hand-over
+		time.Sleep(takeoverTime)
+		if len(reports) != 0 || m.Status().Conflicts != 0 {
+			t.Fatalf("reports %+v, want none", reports)
+		}
+		for range 5 {
+			k.claims(2, "192.0.2.10", rivalMAC)
+			time.Sleep(300 * time.Millisecond)
+		}
+		want := Conflict{Address: netip.MustParseAddr("192.0.2.10"), MAC: rivalMAC, Interface: "eth0"}
+		if len(reports) != 2 || m.Status().Conflicts != 5 {
+			t.Fatalf("%d reports of %d conflicts, want 2 of 5: one a second", len(reports), m.Status().Conflicts)
+		}
+		if got := reports[0]; got.Address != want.Address || got.MAC.String() != rivalMAC.String() || got.Interface != "eth0" || got.Time.IsZero() {
+			t.Errorf("report %+v, want %+v with a time", got, want)
+		}
+	})
+}
+
+// TestHandOverIsNoConflict: what the successor claims while this host lets go, or
+// may have to, is neither reported nor contradicted.
+func TestHandOverIsNoConflict(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, m *Manager, entitled *bool){
+		"released a moment later": func(t *testing.T, m *Manager, _ *bool) {
+			time.Sleep(verdictTime - time.Millisecond)
+			if err := m.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second)
+			acquire(t, m) // what is past does not count for what comes
+		},
+		"not entitled any more": func(_ *testing.T, _ *Manager, entitled *bool) { *entitled = false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFakeKernel()
+				entitled := true
+				m := start(t, k, Config{
+					Addresses:  addrs(t, "192.0.2.10/24"),
+					Entitled:   func() bool { return entitled },
+					OnConflict: func(c Conflict) { t.Errorf("reported: %+v", c) },
+				})
+				acquire(t, m)
+				time.Sleep(time.Minute)
+				k.claims(2, "192.0.2.10", rivalMAC)
+				end(t, m, &entitled)
+				time.Sleep(time.Minute)
+				if n := k.sent(); n != 0 || m.Status().Conflicts != 0 {
+					t.Errorf("%d frames sent, %d conflicts, want none", n, m.Status().Conflicts)
+				}
+			})
+		})
+	}
+}
+
+// TestClaimIsContradicted: who claims an address that is held here is contradicted
+// soon, and when no neighbour ignores that any more.
+func TestClaimIsContradicted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Announce: Schedule{Burst: 1}})
+		acquire(t, m)
+		time.Sleep(time.Minute)
+		k.claims(2, "192.0.2.10", rivalMAC)
+		for _, step := range []struct {
+			after time.Duration
+			sent  int
+		}{{verdictTime - 1, 0}, {1, 2}, {locktime - 1, 2}, {1, 4}, {time.Minute, 4}} {
+			time.Sleep(step.after)
+			synctest.Wait()
+			if got := k.sent(); got != step.sent {
+				t.Fatalf("%d frames sent, want %d", got, step.sent)
+			}
+		}
+	})
+}
+
+// TestDisputeIsBounded: who claims an address without end is answered every five
+// seconds, and once more when nobody ignores that any more after the last claim,
+// whenever that was.
+func TestDisputeIsBounded(t *testing.T) {
+	for more := range 12 {
+		synctest.Test(t, func(t *testing.T) {
+			k := newFakeKernel()
+			m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Announce: Schedule{Burst: 1}})
+			acquire(t, m)
+			time.Sleep(time.Minute)
+			const step = 100 * time.Millisecond
+			var rounds []time.Time
+			pass := func() {
+				if n := k.sent() / 2; n != len(rounds) {
+					rounds = append(rounds, time.Now())
+				}
+				time.Sleep(step)
+			}
+			var claimed time.Time
+			for range 600 + 5*more {
+				claimed = time.Now()
+				k.claims(2, "192.0.2.10", rivalMAC)
+				pass()
+			}
+			disputed := len(rounds)
+			for range 200 {
+				pass()
+			}
+			if disputed < 60/5 || disputed > 2+65/5+1 {
+				t.Errorf("%d rounds in a minute", disputed)
+			}
+			for i := range rounds[1:] {
+				if d := rounds[i+1].Sub(rounds[i]); d < roundGap {
+					t.Errorf("a round %v after the last one", d)
+				}
+			}
+			if d := rounds[len(rounds)-1].Sub(claimed); d < roundGap || d > disputeGap+locktime+verdictTime+step {
+				t.Errorf("the last word came %v after the last claim", d)
+			}
+		})
+	}
+}
