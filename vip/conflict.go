@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -35,6 +36,11 @@ const conflictEvery = time.Second
 // takeoverTime is for how long after the addresses were acquired a claim counts as
 // the predecessor's, which may be a moment late in letting go.
 const takeoverTime = time.Second
+
+// elderTime is for how long after the addresses were acquired a host that claims one
+// counts as having had it before: it contradicts. Both would contradict each other
+// without end, and each neighbour would believe now the one, now the other.
+const elderTime = 2 * time.Second
 
 // verdictTime is for how long a claim waits to be judged: in a hand-over the
 // successor makes it while this host lets go, and is to be neither contradicted nor
@@ -96,6 +102,9 @@ func (m *Manager) hear(s sighting) {
 	if _, foreign := m.foreign(s); !m.held || !foreign || s.time.Sub(m.acquired) < takeoverTime {
 		return
 	}
+	if s.time.Sub(m.acquired) < elderTime {
+		m.elders[s.addr] = s.mac
+	}
 	c, ok := m.claims[s.addr]
 	if !ok {
 		c.due = s.time.Add(verdictTime)
@@ -105,8 +114,8 @@ func (m *Manager) hear(s sighting) {
 	m.claims[s.addr] = c
 }
 
-// judge contradicts and reports the claims to addresses that are held here all the
-// same when the time has come.
+// judge reports the claims to addresses that are held here all the same when the
+// time has come, and contradicts those of a host that came later.
 func (m *Manager) judge(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,7 +129,9 @@ func (m *Manager) judge(now time.Time) {
 	if len(due) == 0 || m.cfg.Entitled != nil && !m.cfg.Entitled() {
 		return
 	}
-	m.announcer.answer(now)
+	if slices.ContainsFunc(due, func(c claim) bool { return !bytes.Equal(m.elders[c.addr], c.mac) }) {
+		m.announcer.answer(now)
+	}
 	for _, c := range due {
 		m.conflict(c)
 	}

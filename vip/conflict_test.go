@@ -108,6 +108,43 @@ func TestClaimIsContradicted(t *testing.T) {
 	})
 }
 
+// TestNewcomerDoesNotContradict: a host that contradicts as soon as the addresses are
+// held here had them before. It is reported and left alone until they are acquired
+// anew, and nobody else is.
+func TestNewcomerDoesNotContradict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Announce: Schedule{Burst: 1}})
+		contradicted := func(mac net.HardwareAddr) bool {
+			sent := k.sent()
+			k.claims(2, "192.0.2.10", mac)
+			time.Sleep(time.Minute)
+			return k.sent() > sent
+		}
+		acquire(t, m)
+		time.Sleep(elderTime - 1)
+		for range 3 {
+			if contradicted(rivalMAC) {
+				t.Error("a newcomer contradicts")
+			}
+		}
+		if got := m.Status().Conflicts; got != 3 {
+			t.Errorf("%d conflicts, want 3", got)
+		}
+		if !contradicted(net.HardwareAddr{2, 0, 0, 0, 0, 8}) {
+			t.Error("one that came even later is not contradicted")
+		}
+		if err := m.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		acquire(t, m)
+		time.Sleep(elderTime)
+		if !contradicted(rivalMAC) {
+			t.Error("what was before the addresses were acquired still counts")
+		}
+	})
+}
+
 // TestDisputeIsBounded: who claims an address without end is answered every five
 // seconds, and once more when nobody ignores that any more after the last claim,
 // whenever that was.

@@ -159,6 +159,7 @@ func (m *Manager) setHeld(held bool) {
 	}
 	if !held {
 		clear(m.claims)
+		clear(m.elders)
 	}
 	m.held = held
 	m.holds.Store(held)

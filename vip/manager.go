@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -62,13 +63,14 @@ type Manager struct {
 	reported   time.Time // status.Problem was logged
 	lost       error     // to be reported to OnLost
 	watchers   []*faultWatcher
-	faults     []string                 // why the addresses could not be held
-	failed     bool                     // the last Acquire did
-	failedIn   string                   // which surroundings, as last seen
-	hope       bool                     // they have changed
-	acquired   time.Time                // the addresses are held since then
-	disputed   map[netip.Addr]time.Time // when a conflict was last reported
-	claims     map[netip.Addr]claim     // by another host, to be judged
+	faults     []string                        // why the addresses could not be held
+	failed     bool                            // the last Acquire did
+	failedIn   string                          // which surroundings, as last seen
+	hope       bool                            // they have changed
+	acquired   time.Time                       // the addresses are held since then
+	disputed   map[netip.Addr]time.Time        // when a conflict was last reported
+	claims     map[netip.Addr]claim            // by another host, to be judged
+	elders     map[netip.Addr]net.HardwareAddr // hosts that had an address before
 	status     Status
 }
 
@@ -120,6 +122,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		sightings:  make(chan sighting, 16),
 		disputed:   make(map[netip.Addr]time.Time),
 		claims:     make(map[netip.Addr]claim),
+		elders:     make(map[netip.Addr]net.HardwareAddr),
 		links:      make(map[string]link),
 		announcer:  announcer{schedule: cfg.Announce},
 	}
