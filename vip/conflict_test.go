@@ -3,6 +3,7 @@ package vip
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,7 @@ func TestConflict(t *testing.T) {
 		k.claims(2, "192.0.2.11", rivalMAC) // another address
 		k.claims(2, "192.0.2.10", rivalMAC) // the predecessor's, in a hand-over
 		time.Sleep(takeoverTime)
+		synctest.Wait()
 		if len(reports) != 0 || m.Status().Conflicts != 0 {
 			t.Fatalf("reports %+v, want none", reports)
 		}
@@ -40,6 +42,7 @@ func TestConflict(t *testing.T) {
 			k.claims(2, "192.0.2.10", rivalMAC)
 			time.Sleep(300 * time.Millisecond)
 		}
+		synctest.Wait()
 		want := Conflict{Address: netip.MustParseAddr("192.0.2.10"), MAC: rivalMAC, Interface: "eth0"}
 		if len(reports) != 2 || m.Status().Conflicts != 5 {
 			t.Fatalf("%d reports of %d conflicts, want 2 of 5: one a second", len(reports), m.Status().Conflicts)
@@ -53,8 +56,8 @@ func TestConflict(t *testing.T) {
 // TestHandOverIsNoConflict: what the successor claims while this host lets go, or
 // may have to, is neither reported nor contradicted.
 func TestHandOverIsNoConflict(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, m *Manager, entitled *bool){
-		"released a moment later": func(t *testing.T, m *Manager, _ *bool) {
+	for name, end := range map[string]func(t *testing.T, m *Manager, entitled *atomic.Bool){
+		"released a moment later": func(t *testing.T, m *Manager, _ *atomic.Bool) {
 			time.Sleep(verdictTime - time.Millisecond)
 			if err := m.Release(t.Context()); err != nil {
 				t.Error(err)
@@ -62,15 +65,16 @@ func TestHandOverIsNoConflict(t *testing.T) {
 			time.Sleep(time.Second)
 			acquire(t, m) // what is past does not count for what comes
 		},
-		"not entitled any more": func(_ *testing.T, _ *Manager, entitled *bool) { *entitled = false },
+		"not entitled any more": func(_ *testing.T, _ *Manager, entitled *atomic.Bool) { entitled.Store(false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				k := newFakeKernel()
-				entitled := true
+				var entitled atomic.Bool
+				entitled.Store(true)
 				m := start(t, k, Config{
 					Addresses:  addrs(t, "192.0.2.10/24"),
-					Entitled:   func() bool { return entitled },
+					Entitled:   entitled.Load,
 					OnConflict: func(c Conflict) { t.Errorf("reported: %+v", c) },
 				})
 				acquire(t, m)
