@@ -25,17 +25,17 @@ func (l *addressList) sort(addresses []netip.Addr) {
 	l.local = !slices.ContainsFunc(l.sorted, func(a netip.Addr) bool { return !isLocal(a) })
 }
 
-// shares tells whether two lists are of one virtual router: they have an address
-// in common, or are both empty. Many pairs have the same link-local IPv6 address.
-// It only counts for a router that has no other.
+// shares tells whether another router's list is of the virtual router that l is of:
+// they have an address in common, or are both empty. Many pairs have the same
+// link-local IPv6 address. It only counts if l has no other: of what l has, nothing
+// is left to nobody then.
 func (l *addressList) shares(other *addressList) bool {
 	if len(l.sorted) == 0 {
 		return len(other.sorted) == 0
 	}
-	local := l.local || other.local
 	return slices.ContainsFunc(other.sorted, func(a netip.Addr) bool {
 		_, found := slices.BinarySearchFunc(l.sorted, a, netip.Addr.Compare)
-		return found && (local || !isLocal(a))
+		return found && (l.local || !isLocal(a))
 	})
 }
 

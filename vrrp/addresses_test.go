@@ -467,3 +467,33 @@ func TestReconfigureWarns(t *testing.T) {
 		})
 	}
 }
+
+// TestReconfigureWarnsOfLinkLocal: what the others make of a new list is said, who have
+// the old one still.
+func TestReconfigureWarnsOfLinkLocal(t *testing.T) {
+	local, global := addrs("fe80::250"), addrs("fe80::250", "2001:db8::250")
+	for _, test := range []struct {
+		name    string
+		was, is []netip.Addr
+		want    string
+	}{
+		{"they would take over", global, local, "both hold"},
+		{"they go on", local, global, "a Keepalived before 2.3.3 takes over"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log lockedBuffer
+				a := newFakeLAN().node(t, 1, Config{Addresses: test.was, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				time.Sleep(10 * time.Second)
+				a.is(Active)
+				if err := a.reconfigure(func(c *Config) { c.Addresses = test.is }); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := log.lines("level=WARN"); len(got) != 1 || !strings.Contains(got[0], test.want) {
+					t.Errorf("said %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}

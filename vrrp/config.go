@@ -45,7 +45,7 @@ type Config struct {
 	// order, all of one family, up to 255 of them. For IPv6 the first must be
 	// link-local (RFC 9568 §5.2.9). A router whose list has none of them, in
 	// whatever order, is another pair's, and not heeded: see DropAddresses. Of
-	// IPv6 ones a link-local one only counts if there is no other. Without any,
+	// IPv6 ones a link-local one only counts if this router has no other. Without any,
 	// the router elects an Active one for something else, such as an address that
 	// a cloud's API moves, and hears only routers that have none either: those of
 	// this package, and Keepalived with no_virtual_ipaddress, or in version 2

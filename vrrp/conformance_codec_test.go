@@ -358,7 +358,7 @@ func TestConformance24ListMismatch(t *testing.T) {
 		{"IPv6, another order", v6, "fe80::1 2001:db8::2 2001:db8::1", same},
 		{"IPv6, another link-local one", v6, "fe80::2 2001:db8::1 2001:db8::2", seenAddresses},
 		{"IPv6, only the link-local one in common", v6, "fe80::1 2001:db8::3", dropped},
-		{"IPv6, and they have no other", v6, "fe80::1", seenAddresses},
+		{"IPv6, and they have no other", v6, "fe80::1", dropped},
 		{"IPv6, and we have no other", "fe80::1", v6, seenAddresses},
 		{"IPv6, only link-local ones", "fe80::1 fe80::2", "fe80::3 fe80::2", seenAddresses},
 		{"IPv6, none in common", "fe80::1", "fe80::2", dropped},

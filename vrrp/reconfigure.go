@@ -120,7 +120,7 @@ func (r *Router) warnOfChange(before *Config) {
 	const unheard = "until the others are changed, too, nobody is heard, and both hold"
 	r.wire.theirs.sort(before.Addresses)
 	switch {
-	case !r.wire.ours.shares(&r.wire.theirs):
+	case !r.wire.theirs.shares(&r.wire.ours): // as the others see it
 		say("quite other addresses", before.Addresses, r.cfg.Addresses)
 	case r.holding() && !slices.Equal(r.wire.ours.sorted, r.wire.theirs.sorted):
 		log(slog.LevelWarn, "other addresses than before: a Keepalived before 2.3.3 takes over until it has the same", before.Addresses, r.cfg.Addresses)
