@@ -18,12 +18,13 @@ type group struct {
 
 	mu      sync.Mutex
 	states  map[string]string // by router: its state in Keepalived's words
+	outside map[string]bool   // routers that cannot run: the others go on without them
 	state   string            // of the group; empty: not known yet
 	tellers map[string]*teller
 }
 
 func newGroup(cfg config.Group) *group {
-	return &group{cfg: cfg, group: vrrp.NewGroup(cfg.Name), states: map[string]string{}, tellers: map[string]*teller{}}
+	return &group{cfg: cfg, group: vrrp.NewGroup(cfg.Name), states: map[string]string{}, outside: map[string]bool{}, tellers: map[string]*teller{}}
 }
 
 // configure goes on with other members.
@@ -33,6 +34,7 @@ func (g *group) configure(cfg config.Group) {
 	g.cfg = cfg
 	gone := func(name string) bool { return !slices.Contains(cfg.Routers, name) }
 	maps.DeleteFunc(g.states, func(name, _ string) bool { return gone(name) })
+	maps.DeleteFunc(g.outside, func(name string, _ bool) bool { return gone(name) })
 	maps.DeleteFunc(g.tellers, func(name string, _ *teller) bool { return gone(name) })
 }
 
@@ -43,6 +45,22 @@ func (g *group) report(router, state string, tell func(state string)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.states[router] = state
+	delete(g.outside, router)
+	g.tellChange(tell)
+}
+
+// leave is report for a member that cannot run.
+func (g *group) leave(router string, tell func(state string)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.states, router)
+	g.outside[router] = true
+	g.tellChange(tell)
+}
+
+// tellChange tells the state of the group if that has changed. Called with g.mu
+// locked.
+func (g *group) tellChange(tell func(state string)) {
 	if now := g.common(); now != "" && now != g.state {
 		g.state = now
 		tell(now)
@@ -56,8 +74,8 @@ func (g *group) common() string {
 	for _, s := range g.states {
 		count[s]++
 	}
-	switch n := len(g.cfg.Routers); {
-	case count["FAULT"] > 0:
+	switch n := len(g.cfg.Routers) - len(g.outside); {
+	case count["FAULT"] > 0 || n == 0:
 		return "FAULT"
 	case len(g.states) < n || count["STOP"] > 0 && count["STOP"] < n:
 		return ""
@@ -103,7 +121,13 @@ func (t *teller) cannotRun(why error) {
 		From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: why.Error(),
 		Priority: t.status().Priority, Time: time.Now(),
 	}))
+	if t.group != nil {
+		t.group.leave(t.name, t.tellGroup)
+	}
 }
+
+// tellGroup tells what becomes of the group. Keepalived gives it priority 0.
+func (t *teller) tellGroup(state string) { t.whole.send(notice{state: state}) }
 
 // recheck is to be called when the faults of the router may be others, which
 // is no transition, and which those of its group share.
@@ -151,8 +175,7 @@ func (t *teller) tell(tr vrrp.Transition) {
 	n := instanceNotice(tr)
 	t.own.send(n)
 	if t.group != nil {
-		// Keepalived gives a group priority 0.
-		t.group.report(t.name, n.state, func(state string) { t.whole.send(notice{state: state}) })
+		t.group.report(t.name, n.state, t.tellGroup)
 	}
 }
 

@@ -2,10 +2,13 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vrrp"
@@ -164,5 +167,30 @@ func TestGroupStartIsNoFault(t *testing.T) {
 		if got := r.heard(); !slices.Equal(got, []string{"FAULT"}) {
 			t.Errorf("%s: told %q", r.name, got)
 		}
+	}
+}
+
+// TestGroupNotifyWithoutOne: a group whose member cannot run goes on without it, and
+// so do its notify programs.
+func TestGroupNotifyWithoutOne(t *testing.T) {
+	g := newGroup(config.Group{Name: "G", Routers: []string{"a", "b"}})
+	whole, own := newRecord("G"), newRecord("b")
+	a := &teller{name: "a", own: newRecord("a").notifier, group: g, whole: whole.notifier, status: func() vrrp.Status { return vrrp.Status{} }}
+	b := &teller{name: "b", own: own.notifier, group: g, whole: whole.notifier, status: func() vrrp.Status { return vrrp.Status{} }}
+	g.add(a)
+	g.add(b)
+	b.cannotRun(errors.New("no multicast"))
+	a.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseStart})
+	a.transition(vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout})
+	a.cannotRun(errors.New("no multicast"))
+	if diff := cmp.Diff([]string{"BACKUP", "MASTER", "FAULT"}, whole.heard()); diff != "" {
+		t.Errorf("the group's programs were told (-want +got):\n%s", diff)
+	}
+	for _, m := range []*teller{a, b} {
+		m.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseStart})
+	}
+	a.transition(vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout})
+	if told := whole.heard(); told[len(told)-1] != "BACKUP" {
+		t.Errorf("the group's programs were told %v, want BACKUP in the end: one of two is Active", told)
 	}
 }
