@@ -13,7 +13,7 @@ func TestUptime(t *testing.T) {
 	before := uptime()
 	b, err := os.ReadFile("/proc/uptime")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	seconds, err := strconv.ParseFloat(strings.Fields(string(b))[0], 64)
 	if err != nil {
