@@ -30,6 +30,10 @@ type Guard struct {
 
 	closed chan struct{} // by Close
 
+	// spawning is locked while a child is started, and while files are closed, which
+	// a child inherits: none starts afterwards. It is taken before mu.
+	spawning sync.Mutex
+
 	mu    sync.Mutex
 	child *child
 }
@@ -141,8 +145,15 @@ func (s socket) String() string {
 	return [...]string{"netlink socket", "raw IPv4 socket", "raw IPv6 socket", "netfilter socket", "netlink socket for settings", "no socket"}[min(s, sockets)]
 }
 
-// spawn starts a child and waits until it is ready.
+// spawn starts a child and waits until it is ready. It does nothing after Close.
 func (g *Guard) spawn() error {
+	g.spawning.Lock()
+	defer g.spawning.Unlock()
+	select {
+	case <-g.closed:
+		return nil
+	default:
+	}
 	lifeRead, life, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
@@ -289,6 +300,8 @@ func (g *Guard) Close() error {
 	}
 	g.mu.Unlock()
 	c.end()
+	g.spawning.Lock()
+	defer g.spawning.Unlock()
 	g.closeFiles()
 	return nil
 }
