@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -335,9 +336,9 @@ func TestConnSourceVanishes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var routers []*vrrp.Router
-			var hosts []*lab.Host
-			for i, p := range test.addrs {
+			var routers [2]*vrrp.Router
+			var hosts [2]*lab.Host
+			for i, p := range slices.Backward(test.addrs) {
 				h := l.MustHost(string(rune('a'+i)) + "-" + test.name)
 				if err := h.Attach("eth9", lan, netip.MustParsePrefix(p)); err != nil {
 					t.Fatal(err)
@@ -356,12 +357,16 @@ func TestConnSourceVanishes(t *testing.T) {
 				if test.peers {
 					cfg.Peers = []netip.Addr{netip.MustParsePrefix(test.addrs[1-i]).Addr()}
 				}
-				r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: cfg.Addresses[0].Is6()}), cfg)
-				routers, hosts = append(routers, r), append(hosts, h)
+				hosts[i] = h
+				routers[i], _ = start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: cfg.Addresses[0].Is6()}), cfg)
 			}
 			a, b := routers[0], routers[1]
 			until(t, vrrp.Active, a)
-			until(t, vrrp.Backup, b)
+			// What waits in the kernel for the peer's hardware address would come later.
+			lab.Until(t, patience, "the Backup hears the Active router", func() bool {
+				s := b.Status()
+				return s.State == vrrp.Backup && s.Counters.Received > 0
+			})
 			wire, err := hosts[1].Capture("eth9")
 			if err != nil {
 				t.Fatal(err)
