@@ -10,6 +10,9 @@ import (
 	"sync"
 	"testing"
 
+	// Linked in so that the result of a test is not taken from go test's cache when
+	// the binary that it runs has changed.
+	_ "github.com/havip/havip/internal/daemon"
 	"github.com/havip/havip/internal/lab"
 )
 
