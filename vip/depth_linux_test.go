@@ -243,6 +243,17 @@ func TestNetnsKernelIsForgiving(t *testing.T) {
 	if l, err := k.link(4711, "eth0"); err != nil || l.index != eth0.index {
 		t.Errorf("link whose index changed: %+v, %v", l, err)
 	}
+	for want, key := range map[string]struct {
+		index int
+		name  string
+	}{
+		`interface "eth9"`: {index: 4711, name: "eth9"}, // it had that name, and is gone
+		"interface 4711":   {index: 4711},
+	} {
+		if _, err := k.link(key.index, key.name); !errors.Is(err, ErrNoInterface) || !strings.Contains(err.Error(), want) {
+			t.Errorf("link %d %q: %v, want %s", key.index, key.name, err, want)
+		}
+	}
 	a := assigned{index: eth0.index, prefix: prefix(vip4 + "/24")}
 	r := Route{Destination: prefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("192.0.2.254")}
 	gone := assigned{index: 4711, prefix: a.prefix}

@@ -30,11 +30,16 @@ func (k *linuxKernel) link(index int, name string) (link, error) {
 			return l, err
 		}
 	}
-	return k.getLink(index, "")
+	return k.getLink(index, name)
 }
 
-// getLink asks for an interface by index, or by name if index is 0.
+// getLink asks for an interface by index, or by name if index is 0. An error names
+// the interface either way.
 func (k *linuxKernel) getLink(index int, name string) (link, error) {
+	what := fmt.Sprintf("interface %q", name)
+	if name == "" {
+		what = fmt.Sprintf("interface %d", index)
+	}
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	msg.Index = int32(index)
 	data := []nl.NetlinkRequestData{msg}
@@ -43,14 +48,14 @@ func (k *linuxKernel) getLink(index int, name string) (link, error) {
 	}
 	answers, err := k.execute(unix.RTM_GETLINK, 0, unix.RTM_NEWLINK, data...)
 	if err != nil {
-		return link{}, explain(fmt.Sprintf("interface %q", name), err)
+		return link{}, explain(what, err)
 	}
 	if len(answers) > 0 {
 		if l, ok := parseLink(answers[0]); ok {
 			return l, nil
 		}
 	}
-	return link{}, fmt.Errorf("vip: interface %q: the kernel's answer makes no sense", name)
+	return link{}, fmt.Errorf("vip: %s: the kernel's answer makes no sense", what)
 }
 
 // parseLink reads an RTM_NEWLINK or RTM_DELLINK message.

@@ -214,6 +214,9 @@ func (m *Manager) note(err error) {
 		err = m.incomplete()
 	}
 	if err == nil {
+		if m.status.Problem != "" {
+			m.log.Info("addresses are as they should be again", "was", m.status.Problem)
+		}
 		m.status.Problem = ""
 		return
 	}

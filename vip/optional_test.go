@@ -1,11 +1,62 @@
 package vip
 
 import (
+	"log/slog"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// TestProblemIsOver: whoever has read that something is wrong reads when that is over,
+// once.
+func TestProblemIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		var log lines
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		acquire(t, m)
+		const wrong, right = "addresses are not as they should be", "addresses are as they should be again"
+		check := func(wants int) {
+			t.Helper()
+			time.Sleep(remind / 2)
+			synctest.Wait()
+			if w, r := log.count(wrong), log.count(right); w != wants || r != wants {
+				t.Errorf("wrong %d times, right again %d times, want %d each:\n%s", w, r, wants, log.String())
+			}
+		}
+		check(0)
+		for n := range 2 {
+			k.failing("addresses", syscall.ENOBUFS)
+			m.disturb()
+			time.Sleep(again)
+			k.hooked(nil)
+			check(n + 1)
+		}
+	})
+}
+
+// lines is what has been logged.
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) count(s string) int { return strings.Count(l.String(), s) }
 
 // TestOptionalAddress: what is optional does not take the rest with it, is put and
 // announced as soon as it can be, and is said meanwhile.

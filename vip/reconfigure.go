@@ -22,7 +22,8 @@ import (
 // and Logger stay what they are.
 //
 // After an error everything is as it was before: a new address is looked and
-// probed for as by Acquire, with an error that wraps ErrInUse. Only if the
+// probed for as by Acquire, with an error that wraps ErrInUse, and a route stays only
+// if its gateway is still on the link. Only if the
 // previous addresses could not be put back they are lost, as [Config.OnLost] has
 // it.
 func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
@@ -173,7 +174,12 @@ func (m *Manager) change(next Config, relet bool) error {
 		return err
 	}
 	m.part(rest)
-	return nil
+	if rest.none() {
+		return nil
+	}
+	// A route that stays may have needed what has gone: its gateway was on the link by
+	// that only. The kernel keeps it, but takes it no second time.
+	return m.putRoutes(nil)
 }
 
 // split divides a list.

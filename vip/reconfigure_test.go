@@ -41,6 +41,62 @@ func TestReconfigureAddressOfGateway(t *testing.T) {
 	})
 }
 
+// TestReconfigureKeepsGateway: a route that stays, and by whose gateway only an
+// address is that goes, is an error, and not the loss of all addresses a moment later.
+func TestReconfigureKeepsGateway(t *testing.T) {
+	onLink := Route{Destination: prefix("10.1.1.0/24"), Interface: "eth0"}
+	optional := viaNext
+	optional.Optional = true
+	for name, tt := range map[string]struct {
+		before, after []Route
+		without       []Address
+		fails         bool
+	}{
+		"an address goes":                {[]Route{viaNext}, []Route{viaNext}, addrs(t, "192.0.2.10/24"), true},
+		"an address is another one":      {[]Route{viaNext}, []Route{viaNext}, addrs(t, "192.0.2.10/24", "10.2.1.1/24"), true},
+		"the network on the link goes":   {[]Route{onLink, viaNext}, []Route{viaNext}, addrs(t, "192.0.2.10/24"), true},
+		"the route goes, too":            {[]Route{viaNext}, nil, addrs(t, "192.0.2.10/24"), false},
+		"the others can do without that": {[]Route{optional}, []Route{optional}, addrs(t, "192.0.2.10/24"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFakeKernel()
+				k.hooked(func(op string) error {
+					k.mu.Lock()
+					defer k.mu.Unlock()
+					on := slices.Contains(k.routes, onLink) || slices.ContainsFunc(k.list, func(a assigned) bool { return a.prefix == prefix("10.1.1.1/24") })
+					if op == "putRoute 10.9.0.0/16" && !on {
+						return syscall.ENETUNREACH
+					}
+					return nil
+				})
+				before := addrs(t, "192.0.2.10/24", "10.1.1.1/24")
+				if slices.Contains(tt.before, onLink) {
+					before = before[:1]
+				}
+				m := start(t, k, Config{Addresses: before, Routes: tt.before, Lease: 3 * time.Second})
+				acquire(t, m)
+				err := m.Reconfigure(t.Context(), with(m, tt.without, tt.after))
+				if errors.Is(err, syscall.ENETUNREACH) != tt.fails {
+					t.Errorf("Reconfigure: %v, want an error: %v", err, tt.fails)
+				}
+				want := tt.without
+				if tt.fails {
+					want = before
+				}
+				for range 2 { // at once, and after a while
+					for _, a := range want {
+						if s := m.Status(); !s.Held || s.Lost != 0 || !k.has(a.Prefix.Addr().String()) {
+							t.Fatalf("status %+v, addresses %v, want %v", s, k.list, want)
+						}
+					}
+					time.Sleep(2 * patrol)
+				}
+			})
+		})
+	}
+}
+
 // What fails leaves the addresses and routes of before wholly in effect, and the
 // will for them.
 func TestReconfigureFailsWhole(t *testing.T) {
