@@ -263,15 +263,16 @@ func TestNetnsFilterIsBack(t *testing.T) {
 		},
 	} {
 		flush()
-		if err := f.conn.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		if intact() {
-			t.Errorf("%s: nothing is missing", name)
-		}
-		m.mu.Lock()
+		m.mu.Lock() // an event may be about to have the filter looked at
+		err, still := f.conn.Flush(), intact()
 		m.lookNext = time.Now() // the patrol
 		m.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if still {
+			t.Errorf("%s: nothing is missing", name)
+		}
 		m.poke()
 		lab.Until(t, bound, "the filter is back after a flush of the "+name, intact)
 	}
