@@ -49,7 +49,7 @@ const verdictTime = 200 * time.Millisecond
 
 // see takes a sighting from the Namespace, and never waits.
 func (m *Manager) see(s sighting) {
-	if m.holds.Load() && !s.probe {
+	if (m.holds.Load() || m.seeks.Load()) && !s.probe {
 		offer(m.sightings, s)
 	}
 }
@@ -99,7 +99,15 @@ type claim struct {
 func (m *Manager) hear(s sighting) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, foreign := m.foreign(s); !m.held || !foreign || s.time.Sub(m.acquired) < takeoverTime {
+	if !m.held {
+		m.found(s)
+		return
+	}
+	if _, foreign := m.foreign(s); !foreign {
+		return
+	}
+	m.claimed[s.addr] = s.time
+	if s.time.Sub(m.acquired) < takeoverTime {
 		return
 	}
 	if s.time.Sub(m.acquired) < elderTime {

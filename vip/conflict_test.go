@@ -112,6 +112,31 @@ func TestClaimIsContradicted(t *testing.T) {
 	})
 }
 
+// TestNewcomerIsContradicted: so is each round in which a host that takes an address
+// claims it: the neighbours believe the last one as long as they can.
+func TestNewcomerIsContradicted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Announce: Schedule{Burst: 1}})
+		acquire(t, m)
+		time.Sleep(time.Minute)
+		for range 2 { // the next one is none of the same dispute
+			begin := time.Now()
+			for _, at := range m.cfg.Announce.Rounds {
+				time.Sleep(time.Until(begin.Add(at)))
+				k.claims(2, "192.0.2.10", rivalMAC)
+				time.Sleep(verdictTime - 1)
+				k.forget()
+				time.Sleep(1)
+				if synctest.Wait(); k.sent() != 2 {
+					t.Errorf("the claim after %v is not contradicted", at)
+				}
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
 // TestNewcomerDoesNotContradict: a host that contradicts as soon as the addresses are
 // held here had them before. It is reported and left alone until they are acquired
 // anew, and nobody else is.

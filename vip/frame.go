@@ -36,24 +36,24 @@ var (
 // announcement returns the Ethernet frame that says that addr is at mac.
 func announcement(addr netip.Addr, mac net.HardwareAddr, reply, router bool) ([]byte, error) {
 	if addr.Is4() {
-		return gratuitousARP(addr, mac, reply)
+		return gratuitousARP(mac, addr, mac, reply)
 	}
 	return neighborAdvertisement(addr, mac, router)
 }
 
-// gratuitousARP builds an ARP packet whose sender and target is addr. The
-// target hardware address of a request is broadcast, as Keepalived has it;
-// that of a reply is the sender's (RFC 5944 §4.6).
-func gratuitousARP(addr netip.Addr, mac net.HardwareAddr, reply bool) ([]byte, error) {
+// gratuitousARP builds an ARP packet whose sender and target is addr, sent by the
+// host with the hardware address from. The target hardware address of a request is
+// broadcast, as Keepalived has it; that of a reply is the sender's (RFC 5944 §4.6).
+func gratuitousARP(from net.HardwareAddr, addr netip.Addr, mac net.HardwareAddr, reply bool) ([]byte, error) {
 	op, target := uint16(arpRequest), ethernet.Broadcast
 	if reply {
 		op, target = arpReply, mac
 	}
-	return arpFrame(op, mac, addr, target, addr)
+	return arpFrame(from, op, mac, addr, target, addr)
 }
 
 // arpFrame builds a broadcast ARP packet for IPv4 over Ethernet.
-func arpFrame(op uint16, sha net.HardwareAddr, spa netip.Addr, tha net.HardwareAddr, tpa netip.Addr) ([]byte, error) {
+func arpFrame(from net.HardwareAddr, op uint16, sha net.HardwareAddr, spa netip.Addr, tha net.HardwareAddr, tpa netip.Addr) ([]byte, error) {
 	p := make([]byte, 0, arpSize)
 	p = append(p, 0, 1) // hardware: Ethernet
 	p = binary.BigEndian.AppendUint16(p, uint16(ethernet.EtherTypeIPv4))
@@ -61,7 +61,7 @@ func arpFrame(op uint16, sha net.HardwareAddr, spa netip.Addr, tha net.HardwareA
 	p = binary.BigEndian.AppendUint16(p, op)
 	p = append(append(p, sha...), spa.AsSlice()...)
 	p = append(append(p, tha...), tpa.AsSlice()...)
-	return marshal(ethernet.Broadcast, sha, ethernet.EtherTypeARP, p)
+	return marshal(ethernet.Broadcast, from, ethernet.EtherTypeARP, p)
 }
 
 // neighborAdvertisement builds an unsolicited neighbour advertisement (RFC 4861
@@ -86,7 +86,7 @@ func neighborAdvertisement(addr netip.Addr, mac net.HardwareAddr, router bool) (
 // detection (RFC 4862 §5.4.2).
 func probeFrame(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
 	if addr.Is4() {
-		return arpFrame(arpRequest, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), addr)
+		return arpFrame(mac, arpRequest, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), addr)
 	}
 	// The solicited-node group of the address (RFC 4291 §2.7.1).
 	group, target := netip.MustParseAddr("ff02::1:ff00:0").As16(), addr.As16()

@@ -146,6 +146,7 @@ func (m *Manager) setRenewed(at time.Time) {
 
 // release makes the addresses not held, and removes them.
 func (m *Manager) release() error {
+	m.seek(time.Now())
 	m.setHeld(false)
 	m.announcer.stop()
 	m.puts = nil
@@ -156,9 +157,12 @@ func (m *Manager) release() error {
 func (m *Manager) setHeld(held bool) {
 	if held && !m.held {
 		m.acquired = time.Now()
+		clear(m.seeking)
+		m.seeks.Store(false)
 	}
 	if !held {
 		clear(m.claims)
+		clear(m.claimed)
 		clear(m.elders)
 	}
 	m.held = held

@@ -35,6 +35,7 @@ type Manager struct {
 	// For Namespace.dispatch, which must not wait for mu.
 	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
 	holds   atomic.Bool                  // copy of held
+	seeks   atomic.Bool                  // there are successors to be found
 	faulty  atomic.Bool                  // there are faults
 	indexes atomic.Pointer[[]int]        // of links
 	own     atomic.Pointer[[]netip.Addr] // of the host, not ours to touch; nil: not known yet
@@ -70,7 +71,9 @@ type Manager struct {
 	acquired   time.Time                       // the addresses are held since then
 	disputed   map[netip.Addr]time.Time        // when a conflict was last reported
 	claims     map[netip.Addr]claim            // by another host, to be judged
+	claimed    map[netip.Addr]time.Time        // when one of them was last heard
 	elders     map[netip.Addr]net.HardwareAddr // hosts that had an address before
+	seeking    map[netip.Addr]successor        // of released addresses
 	status     Status
 }
 
@@ -122,7 +125,9 @@ func NewManager(cfg Config) (*Manager, error) {
 		sightings:  make(chan sighting, 16),
 		disputed:   make(map[netip.Addr]time.Time),
 		claims:     make(map[netip.Addr]claim),
+		claimed:    make(map[netip.Addr]time.Time),
 		elders:     make(map[netip.Addr]net.HardwareAddr),
+		seeking:    make(map[netip.Addr]successor),
 		links:      make(map[string]link),
 		announcer:  announcer{schedule: cfg.Announce},
 	}
@@ -175,6 +180,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		m.judge(time.Now())
+		m.bequeath(time.Now())
 		if tried, err := m.step(); tried {
 			m.note(err)
 		}
@@ -186,7 +192,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		timer.Reset(time.Until(m.deadline()))
 		select {
 		case <-ctx.Done():
-			return m.end()
+			err := m.end()
+			m.finish()
+			return err
 		case <-m.wake:
 		case s := <-m.sightings:
 			m.hear(s)
@@ -261,7 +269,9 @@ func (m *Manager) Announce(context.Context) error {
 }
 
 // Release takes the addresses off the interface. It does so whether or not
-// they were acquired.
+// they were acquired. If no other host announces them soon, Run asks the link who
+// has them now and tells it, for neighbours that go on sending to this one: whoever
+// had them all along, and has not heard of this host, sees no reason to.
 func (m *Manager) Release(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -279,6 +279,9 @@ func (m *Manager) deadline() time.Time {
 	for _, c := range m.claims {
 		earlier(c.due)
 	}
+	if next := m.bequest(); !next.IsZero() {
+		earlier(next)
+	}
 	return at
 }
 

@@ -58,6 +58,8 @@ const (
 	disputeGap = 5 * time.Second
 	// disputeOver is for how long nobody asks for a round when a dispute is over.
 	disputeOver = disputeGap + roundGap
+	// newcomerRounds is how often a host claims an address that it takes.
+	newcomerRounds = 3
 )
 
 // announcer walks through a Schedule, and through rounds that are asked for beside
@@ -68,6 +70,7 @@ type announcer struct {
 	began    time.Time // when start was called; zero: never, or stopped since
 	last     time.Time // when the latest full round was due
 	answered time.Time // when answer was called last
+	answers  int       // in this dispute
 	pos      int       // announcements sent in the first of the rounds
 }
 
@@ -106,12 +109,15 @@ func (a *announcer) again(now time.Time) {
 
 // answer contradicts another host's claim: at once, for neighbours that believe
 // whom they heard last, and when locktime is over, for those that believe whom they
-// heard first. Who claims it again and again, or contradicts in turn, is answered
-// at every disputeGap only.
+// heard first. Who claims it in more rounds than a newcomer has, or contradicts in
+// turn, is answered at every disputeGap only.
 func (a *announcer) answer(now time.Time) {
-	disputed := !a.answered.IsZero() && now.Sub(a.answered) < disputeOver
+	if a.answered.IsZero() || now.Sub(a.answered) >= disputeOver {
+		a.answers = 0
+	}
+	a.answers++
 	a.answered = now
-	if !disputed {
+	if a.answers <= newcomerRounds {
 		at := later(now, a.last.Add(roundGap))
 		a.add(at)
 		a.add(at.Add(locktime))
@@ -137,12 +143,17 @@ func (a *announcer) latest(now time.Time) time.Time {
 	return at
 }
 
-// add adds a full round, unless there is one within the gap after it.
+// add adds a full round. One within the gap after it is put off: it is to be as long
+// after the last one as locktime.
 func (a *announcer) add(at time.Time) {
 	full := 2 * a.schedule.Burst
-	if slices.ContainsFunc(a.rounds, func(r round) bool {
+	if i := slices.IndexFunc(a.rounds, func(r round) bool {
 		return r.passes == full && !r.at.Before(at) && r.at.Sub(at) < roundGap
-	}) {
+	}); i >= 0 {
+		if a.rounds[i].at.After(at) {
+			a.rounds[i].at = at
+			a.add(at.Add(locktime))
+		}
 		return
 	}
 	i := slices.IndexFunc(a.rounds, func(r round) bool { return r.at.After(at) })

@@ -107,7 +107,7 @@ func TestAnnouncerAgain(t *testing.T) {
 	}{
 		"once":                         {nil, []int{0, 1100, 5000}},
 		"at the same moment":           {[]time.Duration{0}, []int{0, 1100, 5000}},
-		"every second":                 {[]time.Duration{1000 * ms, 2000 * ms, 3000 * ms}, []int{0, 1100, 2100, 3100, 5000}},
+		"every second":                 {[]time.Duration{1000 * ms, 2000 * ms, 3000 * ms}, []int{0, 1000, 2000, 3000, 4100, 5200}},
 		"faster than every second":     {[]time.Duration{1200 * ms, 1300 * ms, 1400 * ms}, []int{0, 1100, 2100, 5000}},
 		"every five seconds":           {[]time.Duration{5000 * ms, 10000 * ms, 15000 * ms}, []int{0, 1100, 5000, 10000, 15000}},
 		"when all had been quiet long": {[]time.Duration{20000 * ms}, []int{0, 1100, 5000, 20000, 21100, 25000}},

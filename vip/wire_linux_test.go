@@ -273,3 +273,39 @@ func TestNetnsStuckQueue(t *testing.T) {
 	}
 	wantHeld(t, h, "192.0.2.1/24")
 }
+
+// TestNetnsNeighboursFollow: who took this host for the one that has the addresses
+// knows their new holder soon after they were released, although that one says nothing
+// of its own accord.
+func TestNetnsNeighboursFollow(t *testing.T) {
+	l := lab.New(t)
+	a, b := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64"), l.MustHost("b", "192.0.2.2/24", "2001:db8::2/64")
+	client := l.MustHost("client", "192.0.2.9/24", "2001:db8::9/64")
+	cfg := Config{Addresses: addrs(t, vip4+"/24", vip6+"/64")}
+	quiet, _ := runIn(t, b, cfg)
+	m, _ := runIn(t, a, cfg)
+	mustAcquire(t, quiet)
+	mustAcquire(t, m)
+	if err := m.Announce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for addr, to := range map[string]string{vip4: vip4 + ":9", vip6: "[" + vip6 + "]:9"} {
+		lab.Until(t, bound, "the client takes it for the one that has "+addr, func() bool {
+			conn, err := client.DialContext(context.Background(), "udp", to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, err = conn.Write([]byte("x"))
+			return err == nil && neighbour(t, client, addr) == hardwareAddr(m).String()
+		})
+	}
+	if err := m.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{vip4, vip6} {
+		lab.Until(t, bound, "the client follows "+addr, func() bool {
+			return neighbour(t, client, addr) == hardwareAddr(quiet).String()
+		})
+	}
+}

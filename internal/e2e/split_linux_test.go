@@ -30,99 +30,133 @@ func (n *node) deaf(t *testing.T) (hear func()) {
 }
 
 // TestSplitHeals: the nodes do not hear each other's advertisements, and both have
-// the address. When that is over, a client soon has answers from the better one, be
-// it that LB-01 hears its rival, or only that LB-02 falls silent; and LB-01 has said
-// who the rival was. Two keepaliveds are there for comparison.
+// the address, whichever had it first. When that is over, a client soon has answers
+// from the better one, be it that LB-01 hears its rival, or only that LB-02 falls
+// silent; and LB-01 has said who the rival was. Two keepaliveds are there for
+// comparison.
 func TestSplitHeals(t *testing.T) {
 	t.Parallel()
 	lab.Need(t, "keepalived", "nft")
 	h := havipPeer(t)
-	for _, test := range []struct {
-		name  string
-		peers [2]peer
-		// quiet: LB-02 hears LB-01 while that one is still deaf.
-		quiet bool
-	}{
-		{"havip, heard", [2]peer{h, h}, false},
-		{"havip, quiet", [2]peer{h, h}, true},
-		{"havip and keepalived, heard", [2]peer{h, keepalivedPeer}, false},
-		{"havip and keepalived, quiet", [2]peer{h, keepalivedPeer}, true},
-		{"keepalived, heard", [2]peer{keepalivedPeer, keepalivedPeer}, false},
-		{"keepalived, quiet", [2]peer{keepalivedPeer, keepalivedPeer}, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			r := newRouter("VI_1", 51, 3, "", false, false, [2]uint8{120, 110})
-			r.interval = 100 * time.Millisecond
-			p := newPair(t, test.peers, []virtualRouter{r})
-			client := p.lab.MustHost("client", "192.168.31.9/24")
-			var inside [2]func(func() error) error
-			for i, n := range p.nodes {
-				inside[i] = n.host.Do
+	for _, peers := range [][2]peer{{h, h}, {h, keepalivedPeer}, {keepalivedPeer, h}, {keepalivedPeer, keepalivedPeer}} {
+		for _, newcomer := range []int{1, 0} {
+			for _, quiet := range []bool{false, true} {
+				name := fmt.Sprintf("%s and %s, LB-%02d later, quiet=%v", peers[0].name, peers[1].name, newcomer+1, quiet)
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					s := splitHeals{newPair(t, peers, []virtualRouter{splitRouter()}), newcomer, quiet}
+					s.run(t, peers[0].name == h.name, peers[1].name == h.name)
+				})
 			}
-			w, err := newWitness(client, inside, r.addresses[0].Addr(), func(src netip.Addr) int {
-				if src == p.nodes[1].addr(false) {
-					return 1
-				}
-				return 0
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := w.close(); err != nil {
-					t.Error(err)
-				}
-			}()
-			for _, n := range p.nodes {
-				if err := n.powerOn(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			p.await("LB-01 has the address", func(*virtualRouter) holders { return lb01 })
-			time.Sleep(5200 * time.Millisecond) // LB-01 has announced it for the last time
-			hear := [2]func(){p.nodes[0].deaf(t), p.nodes[1].deaf(t)}
-			p.await("both have the address", func(*virtualRouter) holders { return both })
-			time.Sleep(3 * time.Second) // the client has heard LB-02's second round
-			from := time.Now()
-			if !test.quiet {
-				hear[0]()
-				time.Sleep(3 * r.interval) // it hears LB-02, which is still deaf
-			}
-			hear[1]()
-			p.await("LB-02 has let go", func(*virtualRouter) holders { return lb01 })
-			lab.Eventually(t, 30*time.Second, "LB-01 answers", func() error {
-				if _, answered := w.now(); !answered {
-					return fmt.Errorf("nobody does, %v after the split", time.Since(from))
-				}
-				return nil
-			})
-			time.Sleep(time.Second)
-			if test.quiet {
-				hear[0]()
-			}
-			t.Logf("%s: without an answer after the split for %v, before for %v; this machine was late by %v",
-				test.name, w.silence(from).Round(time.Millisecond), w.silence(time.Time{}).Round(time.Millisecond), w.stalled(from, time.Now()).Round(time.Millisecond))
-			if test.peers[0].name != h.name {
-				return
-			}
-			if d := w.silence(from) - w.stalled(from, time.Now()); d > 4*time.Second {
-				t.Errorf("nobody answered for %v", d)
-			}
-			if test.quiet {
-				return
-			}
-			lab.Eventually(t, 30*time.Second, "LB-01 tells of the split", func() error {
-				out := p.nodes[0].cmd.Output()
-				for _, want := range []string{"split: another router is Active as well", "from=" + p.nodes[1].addr(false).String(), "mac=" + macOf(t, p.nodes[1]), "priority=110", "split: over"} {
-					if !strings.Contains(out, want) {
-						return fmt.Errorf("no %q in the log", want)
-					}
-				}
-				return nil
-			})
-		})
+		}
 	}
+}
+
+func splitRouter() virtualRouter {
+	r := newRouter("VI_1", 51, 3, "", false, false, [2]uint8{120, 110})
+	r.interval = 100 * time.Millisecond
+	return r
+}
+
+// splitHeals is a pair that is split, and whole again.
+type splitHeals struct {
+	*pair
+	newcomer int // the node that takes the address when the other one has it
+	// quiet: LB-02 hears LB-01 while that one is still deaf.
+	quiet bool
+}
+
+func (s splitHeals) run(t *testing.T, havip1, havip2 bool) {
+	w := s.witness(t)
+	first, second := s.nodes[1-s.newcomer], s.nodes[s.newcomer]
+	held := [2]holders{lb01, lb02}[1-s.newcomer]
+	hear := [2]func(){s.nodes[0].deaf(t), s.nodes[1].deaf(t)}
+	if err := first.powerOn(); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the first has the address", func(*virtualRouter) holders { return held })
+	time.Sleep(5200 * time.Millisecond) // it has announced it for the last time
+	if err := second.powerOn(); err != nil {
+		t.Fatal(err)
+	}
+	s.await("both have the address", func(*virtualRouter) holders { return both })
+	time.Sleep(5500 * time.Millisecond) // so has the second one
+	from := time.Now()
+	if !s.quiet {
+		hear[0]()
+		time.Sleep(300 * time.Millisecond) // it hears LB-02, which is still deaf
+	}
+	hear[1]()
+	s.await("LB-02 has let go", func(*virtualRouter) holders { return lb01 })
+	if !havip1 && !havip2 {
+		time.Sleep(time.Second)
+		if _, answered := w.now(); !answered {
+			t.Logf("%s: still without an answer %v after the split", t.Name(), time.Since(from))
+			return // it would be half a minute
+		}
+	}
+	lab.Eventually(t, time.Minute, "LB-01 answers", func() error {
+		if _, answered := w.now(); !answered {
+			return fmt.Errorf("nobody does, %v after the split", time.Since(from))
+		}
+		return nil
+	})
+	time.Sleep(time.Second)
+	if s.quiet {
+		hear[0]()
+	}
+	t.Logf("%s: without an answer after the split for %v, before for %v; this machine was late by %v", t.Name(),
+		w.silence(from).Round(time.Millisecond), w.silence(time.Time{}).Round(time.Millisecond), w.stalled(from, time.Now()).Round(time.Millisecond))
+	if d := w.silence(from) - w.stalled(from, time.Now()); d > 4*time.Second && (havip1 || havip2) {
+		t.Errorf("nobody answered for %v", d)
+	}
+	if havip1 && !s.quiet {
+		s.told(t)
+	}
+}
+
+// witness returns a client that asks for the address.
+func (s splitHeals) witness(t *testing.T) *witness {
+	t.Helper()
+	var inside [2]func(func() error) error
+	for i, n := range s.nodes {
+		inside[i] = n.host.Do
+	}
+	client := s.lab.MustHost("client", "192.168.31.9/24")
+	w, err := newWitness(client, inside, s.routers[0].addresses[0].Addr(), func(src netip.Addr) int {
+		if src == s.nodes[1].addr(false) {
+			return 1
+		}
+		return 0
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// told waits until LB-01 has told of the split, in one line, and of its end.
+func (s splitHeals) told(t *testing.T) {
+	t.Helper()
+	lab.Eventually(t, 30*time.Second, "LB-01 tells of the split", func() error {
+		out := s.nodes[0].cmd.Output()
+		if !strings.Contains(out, "split: over") {
+			return fmt.Errorf("not that it is over")
+		}
+		_, line, _ := strings.Cut(out, "split: another router is Active as well")
+		line, _, _ = strings.Cut(line, "\n")
+		for _, want := range []string{"from=" + s.nodes[1].addr(false).String(), "mac=" + macOf(t, s.nodes[1]), "priority=110"} {
+			if !strings.Contains(line, want) {
+				return fmt.Errorf("no %q in the line about it: %q", want, line)
+			}
+		}
+		return nil
+	})
 }
 
 // macOf returns the hardware address of a node's interface.

@@ -1,0 +1,208 @@
+package vip
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// forget drops the frames that were sent.
+func (k *fakeKernel) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.frames = nil
+}
+
+// TestSuccessorIsTold: whoever lets go of addresses tells the link who has them now,
+// unless that one does so itself. Nothing else is sent, and not for long.
+func TestSuccessorIsTold(t *testing.T) {
+	const addr = "192.0.2.10"
+	frame := func(b []byte, err error) []byte {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	probe := frame(probeFrame(netip.MustParseAddr(addr), testMAC))
+	request := frame(gratuitousARP(testMAC, netip.MustParseAddr(addr), rivalMAC, false))
+	reply := frame(gratuitousARP(testMAC, netip.MustParseAddr(addr), rivalMAC, true))
+	release := func(t *testing.T, m *Manager) {
+		if err := m.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+	}
+	for name, tt := range map[string]struct {
+		quiet bool // the addresses were never announced
+		moves bool // their hardware address moves along
+		do    func(t *testing.T, k *fakeKernel, m *Manager)
+		want  [][]byte
+	}{
+		"it says nothing": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				time.Sleep(verdictTime)
+				k.claims(2, addr, rivalMAC)
+			},
+			want: [][]byte{probe, request, reply, request, reply},
+		},
+		"it had said so before, in vain": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				k.claims(2, addr, rivalMAC)
+				time.Sleep(time.Minute)
+				k.forget()
+				release(t, m)
+				k.claims(2, addr, rivalMAC)
+			},
+			want: [][]byte{probe, request, reply, request, reply},
+		},
+		"it tells itself, first": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				k.claims(2, addr, rivalMAC)
+				release(t, m)
+			},
+		},
+		"it tells itself, when it was hardly here": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				acquire(t, m)
+				if err := m.Announce(t.Context()); err != nil {
+					t.Error(err)
+				}
+				k.forget()
+				k.claims(2, addr, rivalMAC)
+				release(t, m)
+			},
+		},
+		"it tells itself, a moment later": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				time.Sleep(verdictTime - 1)
+				k.claims(2, addr, rivalMAC)
+			},
+		},
+		"there is none": {
+			do:   func(t *testing.T, _ *fakeKernel, m *Manager) { release(t, m) },
+			want: [][]byte{probe},
+		},
+		"it is somewhere else": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				time.Sleep(verdictTime)
+				k.claims(3, addr, rivalMAC)
+				k.claims(2, "192.0.2.11", rivalMAC)
+				k.claims(2, addr, testMAC)
+			},
+			want: [][]byte{probe},
+		},
+		"it is this host": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				acquire(t, m)
+				time.Sleep(verdictTime)
+				k.claims(2, addr, rivalMAC)
+			},
+		},
+		"nobody was told that it is here": {
+			quiet: true,
+			do:    func(t *testing.T, _ *fakeKernel, m *Manager) { release(t, m) },
+		},
+		"its hardware address is the same": {
+			moves: true,
+			do:    func(t *testing.T, _ *fakeKernel, m *Manager) { release(t, m) },
+		},
+		"there is no link any more": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				if err := k.setUp(2, false); err != nil {
+					t.Error(err)
+				}
+				k.changes <- change{kind: linkChanged, index: 2, name: "eth0"}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFakeKernel()
+				cfg := Config{Addresses: addrs(t, addr+"/24"), Announce: Schedule{Burst: 2}}
+				if tt.moves {
+					cfg.VirtualMAC = VirtualMAC(51, false)
+				}
+				m := start(t, k, cfg)
+				acquire(t, m)
+				if !tt.quiet {
+					if err := m.Announce(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Minute)
+				k.forget()
+				tt.do(t, k, m)
+				time.Sleep(time.Minute)
+				got := k.frames
+				if len(got) != len(tt.want) {
+					t.Fatalf("%d frames, want %d", len(got), len(tt.want))
+				}
+				for i, want := range tt.want {
+					if !bytes.Equal(got[i], want) {
+						t.Errorf("frame %d: %x, want %x", i, got[i], want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestLastWord: a Manager that ends tells the link so only where it had contradicted,
+// and does not wait long for an answer.
+func TestLastWord(t *testing.T) {
+	for name, tt := range map[string]struct {
+		disputed, answered bool
+		frames             int
+		took               time.Duration
+	}{
+		"nobody else had the address":      {},
+		"a rival had it, and still has":    {disputed: true, answered: true, frames: 3},
+		"a rival had it, and does not now": {disputed: true, frames: 1, took: verdictTime},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFakeKernel()
+				ns := newNamespace(k, nil)
+				defer ns.Close()
+				m, stop := startIn(t, Config{Namespace: ns, Addresses: addrs(t, "192.0.2.10/24"), Announce: Schedule{Burst: 1}})
+				acquire(t, m)
+				if err := m.Announce(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				if tt.disputed {
+					k.claims(2, "192.0.2.10", rivalMAC)
+					time.Sleep(time.Minute)
+				}
+				k.forget()
+				from := time.Now()
+				if tt.answered {
+					go func() {
+						for k.sent() == 0 {
+							time.Sleep(time.Microsecond)
+						}
+						k.claims(2, "192.0.2.10", rivalMAC)
+					}()
+				}
+				stop()
+				if k.has("192.0.2.10") {
+					t.Error("the address is still there")
+				}
+				if got := k.sent(); got != tt.frames {
+					t.Errorf("%d frames, want %d", got, tt.frames)
+				}
+				if took := time.Since(from); took < tt.took || took > tt.took+10*time.Millisecond {
+					t.Errorf("ending took %v, want %v", took, tt.took)
+				}
+			})
+		})
+	}
+}
