@@ -410,9 +410,9 @@ func TestAnnounceSchedule(t *testing.T) {
 		}
 		m.Announce(t.Context())
 		m.Release(t.Context())
-		n := k.sent()
+		k.forget()
 		time.Sleep(time.Minute)
-		if k.sent() != n {
+		if k.sent() > 1 { // one asks for the successor
 			t.Error("the schedule goes on after Release")
 		}
 	})
