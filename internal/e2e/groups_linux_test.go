@@ -30,8 +30,8 @@ func TestGroup(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	config := func(members string, more string) string {
 		return fmt.Sprintf(`vrrp:
-  - {name: OUT, interface: eth0, vrid: 51, interval: 100ms, addresses: [192.168.31.250/24]}
-  - {name: IN, interface: eth1, vrid: 52, interval: 100ms, addresses: [10.0.0.250/24]}
+  - {name: OUT, interface: eth0, vrid: 51, interval: 500ms, lease: 20s, addresses: [192.168.31.250/24]}
+  - {name: IN, interface: eth1, vrid: 52, interval: 500ms, lease: 20s, addresses: [10.0.0.250/24]}
 %sgroups:
   - {name: G1, routers: [%s], notify_fifo: %s}
 `, more, members, fifo)
@@ -55,7 +55,7 @@ func TestGroup(t *testing.T) {
 	lab.Until(t, 30*time.Second, "both members are Active again", both)
 
 	gone := watchDeletions(t, h)
-	const third = "  - {name: MORE, interface: eth0, vrid: 53, interval: 100ms, addresses: [192.168.31.253/24]}\n"
+	const third = "  - {name: MORE, interface: eth0, vrid: 53, interval: 500ms, lease: 20s, addresses: [192.168.31.253/24]}\n"
 	r.must(config("OUT, IN, MORE", third))
 	lab.Until(t, 30*time.Second, "a member that came is Active", func() bool { return h.Holds(netip.MustParseAddr("192.168.31.253")) })
 	r.must(config("OUT, IN", third))
@@ -105,7 +105,7 @@ func TestReloadReplaces(t *testing.T) {
 	config := func(rest string) string {
 		return "vrrp:\n  - {name: VI_1, interface: eth0, addresses: [192.168.31.250/24], " + rest + "}\n"
 	}
-	r := startReloader(t, h, config("vrid: 51, interval: 100ms"))
+	r := startReloader(t, h, config("vrid: 51, interval: 500ms, lease: 20s"))
 	lab.Until(t, 30*time.Second, "the only router becomes Active", func() bool { return h.Holds(vip) })
 	gone := watchDeletions(t, h)
 	removed := 0
@@ -113,12 +113,12 @@ func TestReloadReplaces(t *testing.T) {
 		rest     string
 		replaces bool
 	}{
-		{"vrid: 52, interval: 100ms", true},
-		{"vrid: 52, interval: 50ms, lease: 0s", false},
-		{"vrid: 52, interval: 50ms, virtual_mac: true", true},
-		{"vrid: 52, interval: 100ms, virtual_mac: true", false},
-		{"vrid: 52, interval: 100ms", true},
-		{"vrid: 52, interval: 100ms, priority: 255", true},
+		{"vrid: 52, interval: 500ms, lease: 20s", true},
+		{"vrid: 52, interval: 400ms, lease: 0s", false},
+		{"vrid: 52, interval: 400ms, lease: 20s, virtual_mac: true", true},
+		{"vrid: 52, interval: 500ms, lease: 20s, virtual_mac: true", false},
+		{"vrid: 52, interval: 500ms, lease: 20s", true},
+		{"vrid: 52, interval: 500ms, lease: 20s, priority: 255", true},
 	} {
 		r.must(config(tc.rest))
 		if tc.replaces {

@@ -29,7 +29,7 @@ func TestReloadRotatesKeys(t *testing.T) {
 		protocol     byte
 		auth         []string
 	}{
-		{"hmac", "interval: 500ms", 112, []string{hmac(1, 1), hmac(1, 1, 2), hmac(2, 1, 2), hmac(2, 2)}},
+		{"hmac", "interval: 500ms, lease: 20s", 112, []string{hmac(1, 1), hmac(1, 1, 2), hmac(2, 1, 2), hmac(2, 2)}},
 		{"pass", patient, 112, []string{"{type: pass, secret: one}", "{type: pass, secret: two}"}},
 		{"ah", patient, 51, []string{"{type: ah, secret: one}", "{type: ah, secret: two}"}},
 	} {

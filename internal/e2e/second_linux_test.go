@@ -21,7 +21,7 @@ func TestSecondDaemon(t *testing.T) {
 	l := lab.New(t)
 	h := l.MustHost("lb01", "192.168.31.240/24")
 	config := func(excluded string) string {
-		return fmt.Sprintf("vrrp:\n  - {name: VI_1, interface: eth0, vrid: 51, interval: 100ms, addresses: [192.168.31.250/24], excluded: [%s]}\n", excluded)
+		return fmt.Sprintf("vrrp:\n  - {name: VI_1, interface: eth0, vrid: 51, interval: 500ms, lease: 20s, addresses: [192.168.31.250/24], excluded: [%s]}\n", excluded)
 	}
 	first := startReloader(t, h, config("192.168.31.251/24"))
 	lab.Until(t, 30*time.Second, "the first one serves", func() bool { return h.Holds(vip) })

@@ -198,7 +198,7 @@ func TestFlapping(t *testing.T) {
 	startReloader(t, h, fmt.Sprintf(`checks:
   flag: {type: file, file: %s, absent: true, interval: 50ms, rise: 1, fall: 1, hold_down: %v}
 vrrp:
-  - {name: VI_1, interface: eth0, vrid: 51, interval: 10ms, addresses: [192.168.31.250/24], track: [{check: flag}]}
+  - {name: VI_1, interface: eth0, vrid: 51, priority: 255, lease: 20s, addresses: [192.168.31.250/24], track: [{check: flag}]}
 `, flag, holdDown))
 	lab.Until(t, 30*time.Second, "the only router becomes Active", func() bool { return h.Holds(vip) })
 	gone := watchDeletions(t, h)
