@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 // answerDNS builds the reply of a small zone. change may spoil it.
@@ -146,7 +148,7 @@ func TestDNS(t *testing.T) {
 		{name: "by TCP, closes", checker: byTCP(serve(t, saysAndCloses("\x00"))), want: "closed without a reply"},
 		{name: "by TCP, closes in the middle", checker: byTCP(serve(t, saysAndCloses("\x00\x20short"))), want: "closed without a reply"},
 		{name: "by TCP, flood", checker: byTCP(serve(t, flood)), want: "reply to another question"},
-		{name: "by TCP, refused", checker: byTCP(refused(t)), want: "connection refused"},
+		{name: "by TCP, refused", checker: byTCP(lab.FreeAddress(t)), want: "connection refused"},
 	})
 	wantCancellable(t, at(serveUDP(t, func([]byte) [][]byte { return nil })))
 }

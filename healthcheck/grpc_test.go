@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 // healthServer answers health checks over HTTP/2 with what answer writes.
@@ -121,7 +123,7 @@ func TestGRPC(t *testing.T) {
 		{name: "silent server", checker: GRPC{Address: serve(t, silent)}, patience: patience, is: isTimeout},
 		{name: "flood", checker: GRPC{Address: serve(t, flood)}, want: "healthcheck: grpc"},
 		{name: "closes", checker: GRPC{Address: serve(t, saysAndCloses(""))}, want: "healthcheck: grpc"},
-		{name: "refused", checker: GRPC{Address: refused(t)}, want: "connection refused"},
+		{name: "refused", checker: GRPC{Address: lab.FreeAddress(t)}, want: "connection refused"},
 	})
 	wantCancellable(t, GRPC{Address: halfOpen(t)})
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 func TestHTTP(t *testing.T) {
@@ -72,8 +74,8 @@ func TestHTTP(t *testing.T) {
 		{name: "informational response first", checker: HTTP{URL: raw("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhello"), Body: body("hello")}},
 		{name: "endless informational responses", checker: HTTP{URL: raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000))}, want: "response header exceeds"},
 		{name: "closes at once", checker: HTTP{URL: raw("")}, want: "closed without a response"},
-		{name: "refused", checker: HTTP{URL: "http://" + refused(t)}, want: "connection refused"},
-		{name: "password stays secret", checker: HTTP{URL: "http://joe:secret@" + refused(t)}, want: "http://joe:xxxxx@127.0.0.1"},
+		{name: "refused", checker: HTTP{URL: "http://" + lab.FreeAddress(t)}, want: "connection refused"},
+		{name: "password stays secret", checker: HTTP{URL: "http://joe:secret@" + lab.FreeAddress(t)}, want: "http://joe:xxxxx@127.0.0.1"},
 	})
 	wantCancellable(t, HTTP{URL: "http://" + halfOpen(t)})
 }

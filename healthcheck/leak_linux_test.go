@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 // TestNothingLeaks: a check that is made every second for a year must leave
@@ -27,7 +29,7 @@ func TestNothingLeaks(t *testing.T) {
 	mute, hung := serveUDP(t, func([]byte) [][]byte { return nil }), halfOpen(t)
 	unverified := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
 	checks := []Checker{
-		TCP{Address: address(page)}, TCP{Address: hung, Expect: []byte("x")}, TCP{Address: refused(t)},
+		TCP{Address: address(page)}, TCP{Address: hung, Expect: []byte("x")}, TCP{Address: lab.FreeAddress(t)},
 		HTTP{URL: page.URL}, HTTP{URL: page.URL, Status: []StatusRange{{404, 404}}, Body: regexp.MustCompile("not found")},
 		HTTP{URL: secure.URL, TLS: unverified}, HTTP{URL: "http://" + hung}, HTTP{URL: "https://" + hung, TLS: unverified},
 		GRPC{Address: address(health)}, GRPC{Address: hung}, GRPC{Address: address(page)},

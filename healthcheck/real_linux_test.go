@@ -20,20 +20,6 @@ import (
 
 // The tests of this file hold the checkers against real servers.
 
-// freePort returns an address that nobody uses at the moment, by TCP or UDP.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 20 {
-		address := refused(t)
-		if conn, err := net.ListenPacket("udp", address); err == nil {
-			conn.Close()
-			return address
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 func port(address string) string {
 	_, p, _ := net.SplitHostPort(address)
 	return p
@@ -101,7 +87,7 @@ func TestNginx(t *testing.T) {
 	lab.Need(t, "nginx")
 	ca := newAuthority(t, 365*day)
 	cert, key := pemOf(t, ca.issue("www.example.com", -day, 30*day))
-	plain, secure := freePort(t), freePort(t)
+	plain, secure := lab.FreeAddress(t), lab.FreeAddress(t)
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
 	conf := `
 user root root; daemon off; pid ` + dir + `/pid; error_log stderr; master_process off;
@@ -154,7 +140,7 @@ func TestOpenSSL(t *testing.T) {
 	ca := newAuthority(t, 365*day)
 	cert, key := pemOf(t, ca.issue("db.example.com", -day, 20*day))
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
-	at := freePort(t)
+	at := lab.FreeAddress(t)
 	c := TLS{Address: at, Config: ca.trust("db.example.com")}
 	run(t, c, "openssl", "s_server", "-accept", at, "-cert", dir+"/cert.pem", "-key", dir+"/key.pem", "-quiet")
 	long, old := c, c
@@ -170,7 +156,7 @@ func TestOpenSSL(t *testing.T) {
 
 func TestDnsmasq(t *testing.T) {
 	lab.Need(t, "dnsmasq")
-	at := freePort(t)
+	at := lab.FreeAddress(t)
 	c := DNS{Server: at, Name: "www.example.com", Expect: []string{"192.0.2.80"}}
 	args := []string{"--no-daemon", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--bind-interfaces",
 		"--listen-address=127.0.0.1", "--port=" + port(at), "--pid-file=", "--local=/example.com/", "--log-facility=-",
@@ -215,7 +201,7 @@ func TestEtcd(t *testing.T) {
 	ca := newAuthority(t, 365*day)
 	cert, key := pemOf(t, ca.issue("etcd.example.com", -day, 20*day))
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
-	plain, secure, peer := freePort(t), freePort(t), freePort(t)
+	plain, secure, peer := lab.FreeAddress(t), lab.FreeAddress(t), lab.FreeAddress(t)
 	c := GRPC{Address: plain}
 	stop := run(t, c, "etcd", "--data-dir", dir+"/data", "--listen-client-urls", "http://"+plain+",https://"+secure,
 		"--advertise-client-urls", "http://"+plain, "--listen-peer-urls", "http://"+peer,
@@ -235,7 +221,7 @@ func TestMailServer(t *testing.T) {
 	ca := newAuthority(t, 365*day)
 	cert, key := pemOf(t, ca.issue("mail.example.com", -day, 20*day))
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
-	at := freePort(t)
+	at := lab.FreeAddress(t)
 	c := SMTP{Address: at}
 	run(t, c, "aiosmtpd", "--nosetuid", "--listen", at, "--tlscert", dir+"/cert.pem", "--tlskey", dir+"/key.pem", "--no-requiretls")
 	runCheckCases(t, []checkCase{

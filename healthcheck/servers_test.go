@@ -113,17 +113,6 @@ func halfOpen(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// refused returns an address where nobody listens.
-func refused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	return l.Addr().String()
-}
-
 // blackHole returns an address that does not even answer a SYN: a listener
 // whose backlog is full.
 func blackHole(t *testing.T) string {

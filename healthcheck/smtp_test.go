@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 // mailServer speaks just enough SMTP. replies replaces what it says to a
@@ -97,7 +99,7 @@ func TestSMTP(t *testing.T) {
 		{name: "silent", checker: SMTP{Address: serve(t, silent)}, patience: patience, is: isTimeout},
 		{name: "silent after the greeting", checker: SMTP{Address: serve(t, says(0, "220 hello\r\n"))}, patience: patience, is: isTimeout},
 		{name: "half-open", checker: SMTP{Address: halfOpen(t)}, patience: patience, is: isTimeout},
-		{name: "refused", checker: SMTP{Address: refused(t)}, want: "connection refused"},
+		{name: "refused", checker: SMTP{Address: lab.FreeAddress(t)}, want: "connection refused"},
 	})
 	wantCancellable(t, SMTP{Address: halfOpen(t)})
 	if (SMTP{Address: good, Hello: "a b\r\nMAIL FROM:<>"}).Validate() == nil {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 const patience = 150 * time.Millisecond
@@ -37,7 +39,7 @@ func TestTCP(t *testing.T) {
 	runCheckCases(t, []checkCase{
 		{name: "open", checker: TCP{Address: serve(t, silent)}},
 		{name: "open, program hangs: found only with Expect", checker: TCP{Address: halfOpen(t)}},
-		{name: "refused", checker: TCP{Address: refused(t)}, want: "connection refused"},
+		{name: "refused", checker: TCP{Address: lab.FreeAddress(t)}, want: "connection refused"},
 		{name: "no SYN-ACK", checker: TCP{Address: blackHole(t)}, patience: patience, is: isTimeout},
 		{name: "no such host", checker: TCP{Address: "host.invalid:80"}, want: "host.invalid"},
 

@@ -11,6 +11,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 // authority is a certificate authority of a test.
@@ -128,7 +130,7 @@ func TestTLS(t *testing.T) {
 		{name: "silent", checker: TLS{Address: serve(t, silent), Config: config}, patience: patience, is: isTimeout},
 		{name: "half-open", checker: TLS{Address: halfOpen(t), Config: config}, patience: patience, is: isTimeout},
 		{name: "flood", checker: TLS{Address: serve(t, flood), Config: config}, want: "TLS handshake"},
-		{name: "refused", checker: TLS{Address: refused(t), Config: config}, want: "connection refused"},
+		{name: "refused", checker: TLS{Address: lab.FreeAddress(t), Config: config}, want: "connection refused"},
 	})
 	wantCancellable(t, TLS{Address: halfOpen(t)})
 	if (TLS{Address: good, MinValidity: -1}).Validate() == nil {

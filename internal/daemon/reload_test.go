@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab"
 )
 
 // parse is a configuration.
@@ -48,12 +49,7 @@ func startDaemon(t *testing.T, text string) *Daemon {
 // freePort is one that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	_, port, _ := net.SplitHostPort(lab.FreeAddress(t))
 	return port
 }
 

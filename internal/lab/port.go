@@ -1,0 +1,37 @@
+package lab
+
+import (
+	"net"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"testing"
+)
+
+// lastPort counts the ports that this process has been given.
+var lastPort atomic.Uint32
+
+// FreeAddress returns a loopback address with a port that nobody uses by TCP or UDP,
+// and nobody gets by chance: it is below those that the kernel gives to whoever does
+// not ask for one (ip(7), ip_local_port_range), as the tests of other packages do all
+// the time. Somebody may listen there, or nobody.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		// Processes that run side by side count from different numbers.
+		port := ":" + strconv.Itoa(10000+(61*os.Getpid()+int(lastPort.Add(1)))%20000)
+		ln, err := net.Listen("tcp", port)
+		if err != nil {
+			continue
+		}
+		ln.Close()
+		conn, err := net.ListenPacket("udp", port)
+		if err != nil {
+			continue
+		}
+		conn.Close()
+		return "127.0.0.1" + port
+	}
+	t.Fatal("lab: no port is free")
+	return ""
+}
