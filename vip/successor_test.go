@@ -141,6 +141,7 @@ func TestSuccessorIsTold(t *testing.T) {
 				k.forget()
 				tt.do(t, k, m)
 				time.Sleep(time.Minute)
+				synctest.Wait()
 				got := k.frames
 				if len(got) != len(tt.want) {
 					t.Fatalf("%d frames, want %d", len(got), len(tt.want))
