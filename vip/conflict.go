@@ -27,6 +27,7 @@ type sighting struct {
 	addr  netip.Addr
 	mac   net.HardwareAddr
 	probe bool // somebody is about to claim it
+	aside bool // said to this host only, in answer to a question
 	time  time.Time
 }
 
@@ -49,7 +50,7 @@ const verdictTime = 200 * time.Millisecond
 
 // see takes a sighting from the Namespace, and never waits.
 func (m *Manager) see(s sighting) {
-	if (m.holds.Load() || m.seeks.Load()) && !s.probe {
+	if m.holds.Load() || m.seeks.Load() {
 		offer(m.sightings, s)
 	}
 }
@@ -106,8 +107,10 @@ func (m *Manager) hear(s sighting) {
 	if _, foreign := m.foreign(s); !foreign {
 		return
 	}
-	m.claimed[s.addr] = s.time
-	if s.time.Sub(m.acquired) < takeoverTime {
+	if !s.aside {
+		m.claimed[s.addr] = s.time
+	}
+	if s.probe || s.time.Sub(m.acquired) < takeoverTime {
 		return
 	}
 	if s.time.Sub(m.acquired) < elderTime {

@@ -17,6 +17,18 @@ func (k *fakeKernel) claims(index int, addr string, mac net.HardwareAddr) {
 	synctest.Wait()
 }
 
+// answers has it hear that a host says so to this one only.
+func (k *fakeKernel) answers(index int, addr string, mac net.HardwareAddr) {
+	k.heard <- sighting{index: index, addr: netip.MustParseAddr(addr), mac: mac, time: time.Now(), aside: true}
+	synctest.Wait()
+}
+
+// probes has it hear that a host is about to claim an address.
+func (k *fakeKernel) probes(index int, addr string, mac net.HardwareAddr) {
+	k.heard <- sighting{index: index, addr: netip.MustParseAddr(addr), mac: mac, time: time.Now(), probe: true}
+	synctest.Wait()
+}
+
 // TestConflict: claims of another host are counted and reported, one a second for
 // each address, and nothing else is.
 func TestConflict(t *testing.T) {
@@ -32,6 +44,7 @@ func TestConflict(t *testing.T) {
 		k.claims(2, "192.0.2.10", testMAC)  // our own, come back
 		k.claims(3, "192.0.2.10", rivalMAC) // another link
 		k.claims(2, "192.0.2.11", rivalMAC) // another address
+		k.probes(2, "192.0.2.10", rivalMAC) // only a question
 		k.claims(2, "192.0.2.10", rivalMAC) // the predecessor's, in a hand-over
 		time.Sleep(takeoverTime)
 		synctest.Wait()

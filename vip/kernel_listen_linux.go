@@ -32,7 +32,7 @@ func (k *linuxKernel) openListeners() (err error) {
 	if err := k.icmp.SetICMPFilter(&filter); err != nil {
 		return err
 	}
-	return k.icmp.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagInterface, true)
+	return k.icmp.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagInterface|ipv6.FlagDst, true)
 }
 
 func (k *linuxKernel) listeners() []func() (sighting, error) {
@@ -55,6 +55,7 @@ func (k *linuxKernel) hearARP() (sighting, error) {
 		sender, isLink := from.(*unix.SockaddrLinklayer)
 		if s, ok := parseARP(buf[:n]); ok && isLink {
 			s.index, s.time = sender.Ifindex, time.Now()
+			s.aside = sender.Pkttype == unix.PACKET_HOST
 			return s, nil
 		}
 	}
@@ -75,7 +76,7 @@ func (k *linuxKernel) hearAdvertisement() (sighting, error) {
 			continue
 		}
 		if addr, mac, ok := parseAdvertisement(buf[:n]); ok {
-			return sighting{index: cm.IfIndex, addr: addr, mac: mac, time: time.Now()}, nil
+			return sighting{index: cm.IfIndex, addr: addr, mac: mac, time: time.Now(), aside: !cm.Dst.IsMulticast()}, nil
 		}
 	}
 }

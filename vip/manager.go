@@ -71,7 +71,7 @@ type Manager struct {
 	acquired   time.Time                       // the addresses are held since then
 	disputed   map[netip.Addr]time.Time        // when a conflict was last reported
 	claims     map[netip.Addr]claim            // by another host, to be judged
-	claimed    map[netip.Addr]time.Time        // when one of them was last heard
+	claimed    map[netip.Addr]time.Time        // when another host last told the link, or was about to
 	elders     map[netip.Addr]net.HardwareAddr // hosts that had an address before
 	seeking    map[netip.Addr]successor        // of released addresses
 	status     Status

@@ -28,8 +28,8 @@ func (m *Manager) seek(now time.Time) {
 	}
 	for _, t := range m.targets(m.cfg.Addresses) {
 		addr := t.Prefix.Addr()
-		if now.Sub(m.claimed[addr]) < verdictTime {
-			continue
+		if c := m.claimed[addr]; now.Sub(c) < verdictTime && !c.Before(m.announcer.last) {
+			continue // it has told since this host has
 		}
 		s := successor{due: now.Add(verdictTime), disputed: m.disputed[addr].After(m.acquired)}
 		if s.disputed {
@@ -45,17 +45,19 @@ func (m *Manager) seek(now time.Time) {
 // held.
 func (m *Manager) found(s sighting) {
 	p, ok := m.seeking[s.addr]
-	if _, foreign := m.foreign(s); !ok || !foreign || p.mac != nil {
+	if _, foreign := m.foreign(s); !ok || !foreign {
 		return
 	}
-	if !p.asked || s.addr.Is6() {
-		// The link was told, as by whoever answers duplicate address detection
-		// (RFC 4862 §5.4.3, RFC 4861 §7.2.4).
+	switch {
+	case s.probe && !p.asked, !s.probe && !s.aside:
+		// The link was told, or will be: by whoever takes an address, or answers
+		// duplicate address detection (RFC 4862 §5.4.3, RFC 4861 §7.2.4). A
+		// question now might keep from it whoever is about to.
 		m.settled(s.addr)
-		return
+	case s.aside && p.asked && p.mac == nil && s.addr.Is4():
+		p.mac, p.due = s.mac, s.time
+		m.seeking[s.addr] = p
 	}
-	p.mac, p.due = s.mac, s.time
-	m.seeking[s.addr] = p
 }
 
 func (m *Manager) settled(addr netip.Addr) {

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"bytes"
+	"net"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -44,7 +45,7 @@ func TestSuccessorIsTold(t *testing.T) {
 			do: func(t *testing.T, k *fakeKernel, m *Manager) {
 				release(t, m)
 				time.Sleep(verdictTime)
-				k.claims(2, addr, rivalMAC)
+				k.answers(2, addr, rivalMAC)
 			},
 			want: [][]byte{probe, request, reply, request, reply},
 		},
@@ -54,7 +55,7 @@ func TestSuccessorIsTold(t *testing.T) {
 				time.Sleep(time.Minute)
 				k.forget()
 				release(t, m)
-				k.claims(2, addr, rivalMAC)
+				k.answers(2, addr, rivalMAC)
 			},
 			want: [][]byte{probe, request, reply, request, reply},
 		},
@@ -83,6 +84,61 @@ func TestSuccessorIsTold(t *testing.T) {
 				k.claims(2, addr, rivalMAC)
 			},
 		},
+		"it tells itself, later": { // the skew of a Backup with priority 190 is 258 ms
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				time.Sleep(258 * time.Millisecond)
+				k.claims(2, addr, rivalMAC)
+				k.answers(2, addr, rivalMAC)
+			},
+			want: [][]byte{probe},
+		},
+		"it told before this host did": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				k.claims(2, addr, rivalMAC)
+				time.Sleep(time.Millisecond)
+				if err := m.Announce(t.Context()); err != nil {
+					t.Error(err)
+				}
+				k.forget()
+				release(t, m)
+				time.Sleep(verdictTime)
+				k.answers(2, addr, rivalMAC)
+			},
+			want: [][]byte{probe, request, reply, request, reply},
+		},
+		"it says so to this host only": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				k.answers(2, addr, rivalMAC)
+				release(t, m)
+				k.answers(2, addr, rivalMAC)
+				time.Sleep(verdictTime)
+				k.answers(2, addr, rivalMAC)
+			},
+			want: [][]byte{probe, request, reply, request, reply},
+		},
+		"it looks first, before this host lets go": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				k.probes(2, addr, rivalMAC)
+				release(t, m)
+			},
+		},
+		"it looks first, afterwards": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				time.Sleep(verdictTime - 1)
+				k.probes(2, addr, rivalMAC)
+			},
+		},
+		"another host looks for it, too": {
+			do: func(t *testing.T, k *fakeKernel, m *Manager) {
+				release(t, m)
+				time.Sleep(verdictTime)
+				k.probes(2, addr, net.HardwareAddr{2, 0, 0, 0, 0, 8})
+				k.answers(2, addr, rivalMAC)
+			},
+			want: [][]byte{probe, request, reply, request, reply},
+		},
 		"there is none": {
 			do:   func(t *testing.T, _ *fakeKernel, m *Manager) { release(t, m) },
 			want: [][]byte{probe},
@@ -91,9 +147,9 @@ func TestSuccessorIsTold(t *testing.T) {
 			do: func(t *testing.T, k *fakeKernel, m *Manager) {
 				release(t, m)
 				time.Sleep(verdictTime)
-				k.claims(3, addr, rivalMAC)
-				k.claims(2, "192.0.2.11", rivalMAC)
-				k.claims(2, addr, testMAC)
+				k.answers(3, addr, rivalMAC)
+				k.answers(2, "192.0.2.11", rivalMAC)
+				k.answers(2, addr, testMAC)
 			},
 			want: [][]byte{probe},
 		},
@@ -190,7 +246,7 @@ func TestLastWord(t *testing.T) {
 						for k.sent() == 0 {
 							time.Sleep(time.Microsecond)
 						}
-						k.claims(2, "192.0.2.10", rivalMAC)
+						k.answers(2, "192.0.2.10", rivalMAC)
 					}()
 				}
 				stop()
