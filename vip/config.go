@@ -61,10 +61,14 @@ type Config struct {
 	// while they are held.
 	Owner bool
 	// Takeover lets the Manager remove, while the addresses are not held, those
-	// of them that another program has put on their interface for good: as a
-	// Keepalived that was killed leaves them, with its mark or none. Without it
-	// what does not have our mark is never removed; the addresses cannot be held
-	// until it has gone. Not with Owner, whose own addresses look the same.
+	// of them that a Keepalived that was killed has left on their interface for good,
+	// with its mark. A Keepalived before 2.3 leaves none, and then an address goes if
+	// it looks like an addition to the host. One stays that has no other beside it
+	// which is not virtual, that a route has as its source or needs for its gateway,
+	// that was there before another IPv4 address of its network, or that is an IPv6
+	// one without the flag nodad. Without Takeover what does not have our mark is
+	// never removed. What stays is in the way: the addresses cannot be held until it
+	// has gone. Not with Owner, whose addresses are the host's.
 	Takeover bool
 	// Routes are added after the addresses and removed before them.
 	Routes []Route

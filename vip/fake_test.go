@@ -24,6 +24,7 @@ type fakeKernel struct {
 	puts   int
 	// neighbours are what onLink says yes to.
 	neighbours   []netip.Addr
+	hops         []nextHop             // what nextHops returns
 	marksNothing bool                  // it is one before 5.18
 	refuse       func(assigned) bool   // what put does not take
 	hook         func(op string) error // called first by every operation
@@ -131,7 +132,16 @@ func (k *fakeKernel) drop(a assigned) bool {
 }
 
 func (k *fakeKernel) networks() ([]assigned, error) { return nil, nil }
-func (k *fakeKernel) removeNetwork(assigned) error  { return nil }
+func (k *fakeKernel) nextHops(bool) ([]nextHop, error) {
+	if err := k.do("nextHops"); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.hops), nil
+}
+
+func (k *fakeKernel) removeNetwork(assigned) error { return nil }
 
 func (k *fakeKernel) putRoute(r Route, _ int) error {
 	if err := k.do("putRoute " + r.Destination.String()); err != nil {

@@ -110,7 +110,7 @@ func (m *Manager) obstacle(addresses []Address, have []assigned) error {
 		if err != nil {
 			return err
 		}
-		foreign = append(foreign, fmt.Sprintf("%v on %s is another program's, %s", s.prefix, l.name, s.remover(l.name)))
+		foreign = append(foreign, fmt.Sprintf("%v on %s is another program's%s, %s", s.prefix, l.name, m.refusal(s), s.remover(l.name)))
 	}
 	if len(foreign) > 0 {
 		return fmt.Errorf("vip: %s: %w", strings.Join(foreign, "; "), ErrInUse)

@@ -16,6 +16,9 @@ type kernel interface {
 	// networks lists the IPv6 networks that are on a link for another reason than
 	// an address: a router's or a person's word.
 	networks() ([]assigned, error)
+	// nextHops lists those of the routes of one family, in all tables, that go with no
+	// address.
+	nextHops(v6 bool) ([]nextHop, error)
 	// put adds an address, or changes the lifetime of one that is there. A fresh
 	// one it only adds: the error wraps ErrInUse if it is there.
 	put(a assigned, fresh bool) error

@@ -153,3 +153,67 @@ func (r Route) message(index int) []nl.NetlinkRequestData {
 	}
 	return out
 }
+
+func (k *linuxKernel) nextHops(v6 bool) ([]nextHop, error) {
+	msg := nl.NewRtMsg()
+	msg.Family = unix.AF_INET
+	if v6 {
+		msg.Family = unix.AF_INET6
+	}
+	answers, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, msg)
+	if err != nil {
+		return nil, explain("list routes", err)
+	}
+	var out []nextHop
+	for _, a := range answers {
+		out = append(out, parseNextHops(a)...)
+	}
+	return out, nil
+}
+
+// parseNextHops reads an RTM_NEWROUTE message: nothing of a route that goes with an
+// address.
+func parseNextHops(data []byte) []nextHop {
+	if len(data) < unix.SizeofRtMsg {
+		return nil
+	}
+	msg := nl.DeserializeRtMsg(data)
+	n := nextHop{to: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}
+	if msg.Family == unix.AF_INET6 {
+		n.to = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	var paths []byte
+	for typ, value := range attributes(data[unix.SizeofRtMsg:]) {
+		switch typ {
+		case unix.RTA_DST:
+			dst, _ := netip.AddrFromSlice(value)
+			n.to = netip.PrefixFrom(dst, int(msg.Dst_len))
+		case unix.RTA_PREFSRC:
+			n.source, _ = netip.AddrFromSlice(value)
+		case unix.RTA_OIF:
+			if len(value) == 4 {
+				n.index = int(binary.NativeEndian.Uint32(value))
+			}
+		case unix.RTA_GATEWAY:
+			n.gateway, _ = netip.AddrFromSlice(value)
+		case unix.RTA_MULTIPATH:
+			paths = value
+		}
+	}
+	connected := msg.Protocol == unix.RTPROT_KERNEL && msg.Dst_len > 0 && !n.gateway.IsValid()
+	if connected || msg.Protocol == protocol || msg.Protocol == unix.RTPROT_KEEPALIVED {
+		return nil
+	}
+	out := []nextHop{n}
+	for len(paths) >= unix.SizeofRtNexthop { // struct rtnexthop
+		size := int(binary.NativeEndian.Uint16(paths))
+		if size < unix.SizeofRtNexthop || size > len(paths) {
+			break
+		}
+		n.index = int(binary.NativeEndian.Uint32(paths[4:]))
+		n.gateway, _ = netip.AddrFromSlice(attribute(paths[unix.SizeofRtNexthop:size], unix.RTA_GATEWAY))
+		out = append(out, n)
+		paths = paths[min((size+3)&^3, len(paths)):]
+	}
+	return out
+}

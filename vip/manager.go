@@ -46,13 +46,14 @@ type Manager struct {
 	links      map[string]link // as last seen
 	raised     []settingKey
 	undo       []func()
-	told       *Removals // what OnRemovals was told last; nil: nothing
-	occupied   bool      // our macvlan has an address that is not ours
-	held       bool      // the desired state
-	accepts    bool      // there is no filter
-	swept      bool      // nor one of a predecessor's
-	ended      bool      // nothing is added any more
-	renewed    time.Time // the lease counts from then
+	told       *Removals           // what OnRemovals was told last; nil: nothing
+	occupied   bool                // our macvlan has an address that is not ours
+	spared     map[assigned]string // why Takeover leaves an unmarked address; empty: it does not
+	held       bool                // the desired state
+	accepts    bool                // there is no filter
+	swept      bool                // nor one of a predecessor's
+	ended      bool                // nothing is added any more
+	renewed    time.Time           // the lease counts from then
 	renewAt    time.Time
 	puts       []assigned       // what a renewal writes
 	lacking    map[string]error // what the addresses are held without, and why
@@ -159,6 +160,7 @@ func (m *Manager) check() error {
 	}
 	m.looked = time.Time{} // Run is to look at once
 	m.told = nil           // and to tell
+	m.spared = nil         // and to decide, when it is known which addresses are virtual
 	return err
 }
 

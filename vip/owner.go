@@ -17,10 +17,14 @@ func (m *Manager) owns(addr netip.Addr) bool {
 }
 
 // mine reports whether an address, equal to one of the Manager's, is to be
-// removed when it is not held: a Manager has put it there, or Config.Takeover
-// says that it might as well.
+// removed when it is not held: a Manager has put it there, or Config.Takeover takes
+// it for what a Keepalived left.
 func (m *Manager) mine(a assigned) bool {
-	return m.ns.marked(a) || m.cfg.Takeover && a.valid == 0 && (a.mark == 0 || a.mark == markKeepalived)
+	if m.ns.marked(a) {
+		return true
+	}
+	why, known := m.spared[a.bare()]
+	return m.cfg.Takeover && a.valid == 0 && (a.mark == markKeepalived || a.mark == 0 && known && why == "")
 }
 
 // recognise finds out which of the addresses the host has anyway. An owner's are
@@ -30,7 +34,9 @@ func (m *Manager) recognise(have []assigned) {
 	m.ns.learn(have)
 	own := []netip.Addr{}
 	m.occupied = false
-	for _, p := range m.places(m.allAddresses()) {
+	places := m.places(m.allAddresses())
+	m.weigh(places, have)
+	for _, p := range places {
 		there := false
 		for _, h := range have {
 			if h.index != p.index || h.prefix.Addr() != p.Prefix.Addr() {

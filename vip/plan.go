@@ -60,6 +60,7 @@ const markKeepalived = 18
 
 // Address flags from linux/if_addr.h that matter here.
 const (
+	flagSecondary     = 0x01  // IFA_F_SECONDARY, of IPv4: it goes with its network's first
 	flagNoDAD         = 0x02  // IFA_F_NODAD
 	flagPermanent     = 0x80  // IFA_F_PERMANENT: without a lifetime
 	flagNoPrefixRoute = 0x200 // IFA_F_NOPREFIXROUTE

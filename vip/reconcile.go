@@ -211,6 +211,7 @@ func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) 
 		err := m.ns.kernel.remove(a)
 		if err == nil {
 			m.ns.forget(a.index, a.prefix.Addr())
+			delete(m.spared, a.bare())
 		}
 		errs = append(errs, err)
 	}

@@ -96,6 +96,7 @@ func (m *Manager) prepare(next Config) (Config, []question, error) {
 	}
 	have, err := m.ns.kernel.addresses()
 	if err == nil {
+		m.weigh(append(m.places(m.allAddresses()), m.places(fresh)...), have)
 		err = m.obstacle(fresh, have)
 	}
 	if err != nil || next.Probe == 0 {

@@ -77,7 +77,7 @@ func (r *Router) keys() []key {
 		preset("accept", boolean(&r.Accept), "true",
 			"take in what is sent to the addresses; false: drop it, where they are a gateway and no server"),
 		preset("takeover", boolean(&r.Takeover), "false",
-			"remove what a killed Keepalived left of the addresses, and what looks the same: the host's own if one of them is; without it an address that havip has not put there is a fault, and is never removed"),
+			"remove what a killed Keepalived left of the addresses, where it looks like an addition to the host: never an interface's only address, nor what a route needs; without it an address that havip has not put there is a fault, and is never removed"),
 		preset("virtual_mac", boolean(&r.VirtualMAC), "false",
 			"put the addresses on a macvlan with the hardware address of the VRID, which moves along; multicast advertisements come from it, too"),
 		preset("xmit_base", boolean(&r.XmitBase), "false",

@@ -1,0 +1,111 @@
+package vip
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// nextHop is one next hop of a route that goes with no address: neither the kernel
+// keeps the route for one, nor Keepalived or a Manager for a virtual one.
+type nextHop struct {
+	index   int          // of the interface
+	to      netip.Prefix // the destination
+	gateway netip.Addr   // invalid: none of the route's family
+	source  netip.Addr   // the preferred one; invalid: none
+}
+
+// bare returns an address without what may change while it is there.
+func (a assigned) bare() assigned { return assigned{index: a.index, prefix: a.prefix} }
+
+// weigh finds out which of the addresses that equal those at places Config.Takeover
+// spares, among those that a Keepalived before 2.3 leaves like a person's: without a
+// mark and a lifetime. What is decided once holds for as long as the address is
+// there: a host that gets another one lives on its first all the same. Called with
+// m.mu held.
+func (m *Manager) weigh(places []target, have []assigned) {
+	before := m.spared
+	m.spared = nil
+	if !m.cfg.Takeover {
+		return
+	}
+	virtual := func(h assigned) bool {
+		return m.ns.Virtual(h.prefix.Addr()) || slices.ContainsFunc(places, func(p target) bool { return p.Prefix.Addr() == h.prefix.Addr() })
+	}
+	others := slices.DeleteFunc(slices.Clone(have), virtual)
+	for _, s := range strangers(places, have, m.ns.marked) {
+		if s.mark != 0 || s.valid != 0 {
+			continue
+		}
+		why, known := before[s.bare()]
+		if !known {
+			var err error
+			if why, err = m.need(s, others); err != nil {
+				continue // it stays for now
+			}
+		}
+		if m.spared == nil {
+			m.spared = make(map[assigned]string)
+		}
+		m.spared[s.bare()] = why
+	}
+}
+
+// need returns what the host would lose with an address, or why it is none of
+// Keepalived's: empty if it looks like an addition to the host. others are the
+// addresses that are not virtual.
+func (m *Manager) need(a assigned, others []assigned) (string, error) {
+	hops, err := m.ns.kernel.nextHops(is6(a.prefix))
+	if err != nil {
+		return "", err
+	}
+	host := slices.DeleteFunc(slices.Clone(others), func(h assigned) bool {
+		return h.index != a.index || is6(h.prefix) != is6(a.prefix) || h.prefix.Addr().IsLinkLocalUnicast()
+	})
+	// On a macvlan with the virtual MAC no host has an address of its own.
+	l, macvlan := m.links[m.cfg.MacvlanName]
+	macvlan = macvlan && m.ours(l.name) && l.index == a.index
+	return needed(a, host, hops, macvlan), nil
+}
+
+// needed is need with the host's other addresses on the interface, which are of the
+// same family, and the routes. In doubt it is for the host: to leave what Keepalived
+// left is a fault that a person mends, to take the host's address cuts the host off.
+func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string {
+	if len(host) == 0 && !mayBeAlone {
+		return "the interface has no other one that is not virtual"
+	}
+	if is6(a.prefix) && a.flags&flagNoDAD == 0 {
+		return "Keepalived's have the flag nodad"
+	}
+	for _, n := range hops {
+		near := func(h assigned) bool { return h.index == n.index && h.prefix.Contains(n.gateway) }
+		if n.source == a.prefix.Addr() || near(a) && !slices.ContainsFunc(host, near) {
+			return fmt.Sprintf("the route to %v needs it", n.to)
+		}
+	}
+	// What came first is the host's: an address that is added becomes a secondary one.
+	for _, h := range host {
+		if h.prefix.Masked() == a.prefix.Masked() && !is6(a.prefix) && a.flags&flagSecondary == 0 && h.flags&flagSecondary != 0 {
+			return fmt.Sprintf("it was there before %v", h.prefix)
+		}
+	}
+	return ""
+}
+
+// refusal says why Config.Takeover does not apply to an address that is not ours.
+func (m *Manager) refusal(a assigned) string {
+	if !m.cfg.Takeover {
+		return ""
+	}
+	why, known := m.spared[a.bare()]
+	switch {
+	case a.valid != 0:
+		why = "it has a lifetime"
+	case a.mark != 0:
+		why = fmt.Sprintf("it has the mark %d", a.mark)
+	case !known:
+		why = "it is not known yet what needs it"
+	}
+	return fmt.Sprintf(", which takeover leaves (%s)", why)
+}
