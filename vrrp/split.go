@@ -23,7 +23,7 @@ const (
 	splitNotes = 10 * time.Second
 	// neighbourTime is for how long such a line waits for the rival's hardware
 	// address.
-	neighbourTime = 200 * time.Millisecond
+	neighbourTime = time.Second
 )
 
 // split is what a Router knows of another one that is Active as well. It is

@@ -44,18 +44,12 @@ func TestSplitHeals(t *testing.T) {
 				name := fmt.Sprintf("%s and %s, LB-%02d later, quiet=%v", peers[0].name, peers[1].name, newcomer+1, quiet)
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					s := splitHeals{newPair(t, peers, []virtualRouter{splitRouter()}), newcomer, quiet}
+					s := splitHeals{newPair(t, peers, []virtualRouter{newRouter("VI_1", 51, 3, "", false, false, [2]uint8{120, 110})}), newcomer, quiet}
 					s.run(t, peers[0].name == h.name, peers[1].name == h.name)
 				})
 			}
 		}
 	}
-}
-
-func splitRouter() virtualRouter {
-	r := newRouter("VI_1", 51, 3, "", false, false, [2]uint8{120, 110})
-	r.interval = 100 * time.Millisecond
-	return r
 }
 
 // splitHeals is a pair that is split, and whole again.
@@ -84,7 +78,10 @@ func (s splitHeals) run(t *testing.T, havip1, havip2 bool) {
 	from := time.Now()
 	if !s.quiet {
 		hear[0]()
-		time.Sleep(300 * time.Millisecond) // it hears LB-02, which is still deaf
+		time.Sleep(2 * s.routers[0].interval) // it hears LB-02, which is still deaf
+		if havip1 {
+			s.tells(t, "another router is Active as well")
+		}
 	}
 	hear[1]()
 	s.await("LB-02 has let go", func(*virtualRouter) holders { return lb01 })
@@ -140,23 +137,27 @@ func (s splitHeals) witness(t *testing.T) *witness {
 	return w
 }
 
-// told waits until LB-01 has told of the split, in one line, and of its end.
+// tells waits until LB-01 has told something of the split, and returns that line.
+func (s splitHeals) tells(t *testing.T, what string) (line string) {
+	t.Helper()
+	lab.Until(t, 30*time.Second, "LB-01 tells: split: "+what, func() bool {
+		_, after, told := strings.Cut(s.nodes[0].cmd.Output(), "split: "+what)
+		line, _, _ = strings.Cut(after, "\n")
+		return told
+	})
+	return line
+}
+
+// told waits until LB-01 has told who the rival was, in one line, and that all is over.
 func (s splitHeals) told(t *testing.T) {
 	t.Helper()
-	lab.Eventually(t, 30*time.Second, "LB-01 tells of the split", func() error {
-		out := s.nodes[0].cmd.Output()
-		if !strings.Contains(out, "split: over") {
-			return fmt.Errorf("not that it is over")
+	s.tells(t, "over")
+	line := s.tells(t, "another router is Active as well")
+	for _, want := range []string{"from=" + s.nodes[1].addr(false).String(), "mac=" + macOf(t, s.nodes[1]), "priority=110"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("no %q in the line about the split: %q", want, line)
 		}
-		_, line, _ := strings.Cut(out, "split: another router is Active as well")
-		line, _, _ = strings.Cut(line, "\n")
-		for _, want := range []string{"from=" + s.nodes[1].addr(false).String(), "mac=" + macOf(t, s.nodes[1]), "priority=110"} {
-			if !strings.Contains(line, want) {
-				return fmt.Errorf("no %q in the line about it: %q", want, line)
-			}
-		}
-		return nil
-	})
+	}
 }
 
 // macOf returns the hardware address of a node's interface.
