@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -51,17 +52,57 @@ const verdictTime = 200 * time.Millisecond
 // see takes a sighting from the Namespace, and never waits.
 func (m *Manager) see(s sighting) {
 	if m.holds.Load() || m.seeks.Load() {
-		offer(m.sightings, s)
+		m.inbox.add(s)
+		m.poke()
 	}
 }
 
-// offer passes a sighting on, unless there is a queue: one of those in it will
-// do.
-func offer(to chan sighting, s sighting) {
-	select {
-	case to <- s:
-	default:
+// maxUnheard is how many sightings wait for Run at most, those alike counted once.
+const maxUnheard = 4096
+
+// inbox has what other hosts have said since Run looked last. It waits there while
+// the Manager is at work: when a thousand addresses move, each of them is announced
+// while they are being removed here.
+type inbox struct {
+	mu   sync.Mutex
+	list []claim
+	at   map[likeness]int // in the list
+}
+
+// likeness is what sightings of which one will do have in common.
+type likeness struct {
+	index        int
+	addr         netip.Addr
+	mac          string
+	probe, aside bool
+}
+
+func (b *inbox) add(s sighting) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := likeness{s.index, s.addr, string(s.mac), s.probe, s.aside}
+	i, ok := b.at[key]
+	if !ok {
+		if i = len(b.list); i == maxUnheard {
+			return
+		}
+		if b.at == nil {
+			b.at = make(map[likeness]int)
+		}
+		b.at[key] = i
+		b.list = append(b.list, claim{})
 	}
+	b.list[i].sighting = s
+	b.list[i].times++
+}
+
+// take empties b.
+func (b *inbox) take() []claim {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := b.list
+	b.list, b.at = nil, nil
+	return list
 }
 
 // foreign reports whether a sighting is another host's. Called with m.mu held.
@@ -96,14 +137,26 @@ type claim struct {
 	due      time.Time
 }
 
-// hear takes note of a sighting if it is another host's claim to what is held here.
-func (m *Manager) hear(s sighting) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.held {
-		m.found(s)
+// hear takes note of what other hosts have said.
+func (m *Manager) hear() {
+	list := m.inbox.take()
+	if len(list) == 0 {
 		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range list {
+		if m.held {
+			m.challenged(s.sighting, s.times)
+		} else {
+			m.found(s.sighting)
+		}
+	}
+}
+
+// challenged takes note of a sighting, made so many times, if it is another host's
+// claim to what is held here. Called with m.mu held.
+func (m *Manager) challenged(s sighting, times uint64) {
 	if _, foreign := m.foreign(s); !foreign {
 		return
 	}
@@ -121,7 +174,7 @@ func (m *Manager) hear(s sighting) {
 		c.due = s.time.Add(verdictTime)
 	}
 	c.sighting = s
-	c.times++
+	c.times += times
 	m.claims[s.addr] = c
 }
 

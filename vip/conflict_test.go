@@ -13,18 +13,21 @@ var rivalMAC = net.HardwareAddr{2, 0, 0, 0, 0, 9}
 
 // claims has the fake kernel hear that a host claims an address.
 func (k *fakeKernel) claims(index int, addr string, mac net.HardwareAddr) {
+	synctest.Wait() // what is due now comes first
 	k.heard <- sighting{index: index, addr: netip.MustParseAddr(addr), mac: mac, time: time.Now()}
 	synctest.Wait()
 }
 
 // answers has it hear that a host says so to this one only.
 func (k *fakeKernel) answers(index int, addr string, mac net.HardwareAddr) {
+	synctest.Wait() // what is due now comes first
 	k.heard <- sighting{index: index, addr: netip.MustParseAddr(addr), mac: mac, time: time.Now(), aside: true}
 	synctest.Wait()
 }
 
 // probes has it hear that a host is about to claim an address.
 func (k *fakeKernel) probes(index int, addr string, mac net.HardwareAddr) {
+	synctest.Wait() // what is due now comes first
 	k.heard <- sighting{index: index, addr: netip.MustParseAddr(addr), mac: mac, time: time.Now(), probe: true}
 	synctest.Wait()
 }

@@ -27,7 +27,7 @@ type Manager struct {
 
 	wake       chan struct{}   // Run has something to look at
 	ready      chan struct{}   // closed when a step succeeded
-	sightings  chan sighting   // of our addresses, by whomever
+	inbox      inbox           // sightings of our addresses, by whomever
 	onLost     *quietlog.Calls // of that function
 	onConflict *quietlog.Calls // the same
 	closed     sync.Once
@@ -123,7 +123,6 @@ func NewManager(cfg Config) (*Manager, error) {
 		ready:      make(chan struct{}),
 		onLost:     quietlog.NewCalls(),
 		onConflict: quietlog.NewCalls(),
-		sightings:  make(chan sighting, 16),
 		disputed:   make(map[netip.Addr]time.Time),
 		claims:     make(map[netip.Addr]claim),
 		claimed:    make(map[netip.Addr]time.Time),
@@ -181,6 +180,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		m.hear()
 		m.judge(time.Now())
 		m.bequeath(time.Now())
 		if tried, err := m.step(); tried {
@@ -198,8 +198,6 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.finish()
 			return err
 		case <-m.wake:
-		case s := <-m.sightings:
-			m.hear(s)
 		case <-timer.C:
 		}
 	}

@@ -109,6 +109,15 @@ func (m *Manager) HardwareAddr(ctx context.Context, addr netip.Addr) net.Hardwar
 	}
 }
 
+// offer passes a sighting on, unless there is a queue: one of those in it will
+// do.
+func offer(to chan sighting, s sighting) {
+	select {
+	case to <- s:
+	default:
+	}
+}
+
 // hear has sightings of the addresses sent to answers, and ignore ends that.
 func (n *Namespace) hear(questions []question, answers chan sighting) {
 	n.mu.Lock()

@@ -142,8 +142,8 @@ func (m *Manager) finish() {
 		next := time.After(time.Until(m.bequest()))
 		m.mu.Unlock()
 		select {
-		case s := <-m.sightings:
-			m.hear(s)
+		case <-m.wake:
+			m.hear()
 		case <-next:
 		}
 	}

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -261,5 +262,56 @@ func TestLastWord(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestManySuccessors: when many addresses move, each is announced while this host is
+// at work, and none of the new holder's announcements is missed.
+func TestManySuccessors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		var list []string
+		for i := range 200 {
+			list = append(list, fmt.Sprintf("192.0.2.%d/24", i+1))
+		}
+		m := start(t, k, Config{Addresses: addrs(t, list...)})
+		acquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		k.forget()
+		if err := m.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.mu.Lock() // as while addresses are being removed
+		for range 6 {
+			for _, a := range m.cfg.Addresses {
+				m.see(sighting{index: 2, addr: a.Prefix.Addr(), mac: rivalMAC, time: time.Now()})
+			}
+		}
+		m.mu.Unlock()
+		time.Sleep(time.Minute)
+		if n := k.sent(); n != 0 {
+			t.Errorf("%d frames about addresses whose new holder has announced them", n)
+		}
+	})
+}
+
+// TestSightingsAreBounded: a host that claims an address under ever new hardware
+// addresses fills no memory.
+func TestSightingsAreBounded(t *testing.T) {
+	var b inbox
+	for i := range 2 * maxUnheard {
+		for range 3 {
+			b.add(sighting{addr: netip.MustParseAddr("192.0.2.10"), mac: net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}})
+		}
+	}
+	list := b.take()
+	if len(list) != maxUnheard || list[0].times != 3 || list[maxUnheard-1].times != 3 {
+		t.Errorf("%d sightings kept, want %d, each made 3 times", len(list), maxUnheard)
+	}
+	if len(b.take()) != 0 {
+		t.Error("they are taken twice")
 	}
 }
