@@ -48,6 +48,7 @@ type Manager struct {
 	undo       []func()
 	told       *Removals           // what OnRemovals was told last; nil: nothing
 	occupied   bool                // our macvlan has an address that is not ours
+	seen       map[target]bool     // where the addresses were looked for the last time
 	spared     map[assigned]string // why Takeover leaves an unmarked address; empty: it does not
 	held       bool                // the desired state
 	accepts    bool                // there is no filter
@@ -341,7 +342,9 @@ func (m *Manager) removals() (out Removals) {
 			out.Requests = append(out.Requests, m.ns.kernel.routeRemoval(r, l.index))
 		}
 	}
-	for _, t := range m.targets(m.allAddresses()) {
+	// What was not looked for yet may be the host's, and was not added.
+	unseen := func(t target) bool { return !m.seen[t] }
+	for _, t := range slices.DeleteFunc(m.targets(m.allAddresses()), unseen) {
 		out.Requests = append(out.Requests, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
 	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil && !m.occupied {

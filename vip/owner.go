@@ -56,5 +56,9 @@ func (m *Manager) recognise(have []assigned) {
 		}
 	}
 	m.own.Store(&own)
+	m.seen = make(map[target]bool, len(places))
+	for _, p := range places {
+		m.seen[p] = true
+	}
 	m.tellRemovals()
 }

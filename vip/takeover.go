@@ -73,7 +73,7 @@ func (m *Manager) need(a assigned, others []assigned) (string, error) {
 // left is a fault that a person mends, to take the host's address cuts the host off.
 func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string {
 	if len(host) == 0 && !mayBeAlone {
-		return "the interface has no other one that is not virtual"
+		return "the interface has no other address of its own"
 	}
 	if is6(a.prefix) && a.flags&flagNoDAD == 0 {
 		return "Keepalived's have the flag nodad"

@@ -25,13 +25,13 @@ func TestNetnsTakeoverSparesTheHost(t *testing.T) {
 		vip     string
 		why     string
 	}{
-		"only address":        {[]string{vip4 + "/24"}, "192.0.2.254", "", "", vip4 + "/24", "no other one"},
-		"other length":        {[]string{vip4 + "/24"}, "192.0.2.254", "", "", vip4 + "/32", "no other one"},
+		"only address":        {[]string{vip4 + "/24"}, "192.0.2.254", "", "", vip4 + "/24", "no other address"},
+		"other length":        {[]string{vip4 + "/24"}, "192.0.2.254", "", "", vip4 + "/32", "no other address"},
 		"source of a route":   {[]string{"192.0.2.1/24", vip4 + "/24"}, "192.0.2.254", vip4, "", vip4 + "/24", "route to 0.0.0.0/0"},
 		"way to the gateway":  {[]string{"198.51.100.1/24", vip4 + "/24"}, "192.0.2.254", "", "", vip4 + "/24", "route to 0.0.0.0/0"},
 		"way to one gateway":  {[]string{"198.51.100.1/24", vip4 + "/24"}, "192.0.2.254", "", "198.51.100.254", vip4 + "/24", "route to 0.0.0.0/0"},
 		"there first":         {[]string{vip4 + "/24", "192.0.2.1/24"}, "192.0.2.254", "", "", vip4 + "/24", "before 192.0.2.1/24"},
-		"IPv6, only address":  {[]string{vip6 + "/64 nodad"}, "2001:db8::fe", "", "", vip6 + "/64", "no other one"},
+		"IPv6, only address":  {[]string{vip6 + "/64 nodad"}, "2001:db8::fe", "", "", vip6 + "/64", "no other address"},
 		"IPv6, with DAD":      {[]string{"2001:db8::1/64", vip6 + "/64"}, "2001:db8::fe", "", "", vip6 + "/64", "nodad"},
 		"IPv6, to a gateway":  {[]string{"2001:db8:1::1/64", vip6 + "/64 nodad"}, "2001:db8::fe", "", "", vip6 + "/64", "route to ::/0"},
 		"IPv6, source":        {[]string{"2001:db8::1/64", vip6 + "/64 nodad"}, "2001:db8::fe", vip6, "", vip6 + "/64", "route to ::/0"},

@@ -37,8 +37,8 @@ func TestNeeded(t *testing.T) {
 	}{
 		"added":                       {a: added, host: host},
 		"added, IPv6":                 {a: added6, host: host6},
-		"alone":                       {a: on(2, "192.0.2.10/24"), want: "the interface has no other one that is not virtual"},
-		"alone, IPv6":                 {a: added6, want: "the interface has no other one that is not virtual"},
+		"alone":                       {a: on(2, "192.0.2.10/24"), want: "the interface has no other address of its own"},
+		"alone, IPv6":                 {a: added6, want: "the interface has no other address of its own"},
 		"alone on a macvlan":          {a: on(2, "192.0.2.10/24"), lone: true},
 		"in a network of its own":     {a: on(2, "192.0.2.10/24"), host: other, hops: []nextHop{hop(2, "0.0.0.0/0", "198.51.100.254", "")}},
 		"single":                      {a: on(2, "192.0.2.10/32"), host: host, hops: []nextHop{hop(2, "0.0.0.0/0", "192.0.2.254", "")}},
