@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netns"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/vrrp"
 )
 
 // trial is one death: LB-01 has the address, something happens to it, and LB-02
@@ -170,7 +172,8 @@ func (s *stage) measure() result {
 
 // doubtful tells whether LB-01 may not have been Active when it happened: LB-02
 // advertised, or LB-01 had not for so long that it steps down by itself, or LB-02
-// took over before it could have lost patience with LB-01 afterwards.
+// took over before it could have lost patience with LB-01 afterwards. LB-01 may also
+// have been kept from running right before it heard of it, as it then says.
 func (s *stage) doubtful() bool {
 	interval := s.trial.interval
 	var last, heir time.Time // LB-01's last advertisement, and LB-02's first after that
@@ -182,7 +185,8 @@ func (s *stage) doubtful() bool {
 			heir = a.at
 		}
 	}
-	return last.Before(s.from.Add(-3*interval)) || !heir.IsZero() && heir.Before(last.Add(3*interval))
+	return strings.Contains(s.nodes[0].cmd.Output(), vrrp.CauseStalled.String()) ||
+		last.Before(s.from.Add(-3*interval)) || !heir.IsZero() && heir.Before(last.Add(3*interval))
 }
 
 // open makes the hosts and the witness.
