@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -27,6 +26,9 @@ func (m *Manager) seek(now time.Time) {
 		return // nobody was told that it is here, or the hardware address moves along
 	}
 	for _, t := range m.targets(m.cfg.Addresses) {
+		if m.lacks(t.Prefix) {
+			continue // it was not here
+		}
 		addr := t.Prefix.Addr()
 		if c := m.claimed[addr]; now.Sub(c) < verdictTime && !c.Before(m.announcer.last) {
 			continue // it has told since this host has
@@ -73,10 +75,16 @@ func (m *Manager) bequeath(now time.Time) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	questions := m.questions(m.cfg.Addresses)
+	if now.Before(m.bequest()) {
+		return // what was heard of a thousand addresses comes one by one
+	}
+	questions := make(map[netip.Addr]question)
+	for _, q := range m.questions(m.cfg.Addresses) {
+		questions[q.addr] = q
+	}
 	for addr := range m.seeking {
-		i := slices.IndexFunc(questions, func(q question) bool { return q.addr == addr })
-		if i < 0 {
+		q, ok := questions[addr]
+		if !ok {
 			m.settled(addr) // it has no link any more
 			continue
 		}
@@ -89,7 +97,7 @@ func (m *Manager) bequeath(now time.Time) {
 				m.budgeted = now.Add(wait)
 				return
 			}
-			m.pursue(questions[i], s, now)
+			m.pursue(q, s, now)
 		}
 	}
 }
@@ -113,7 +121,7 @@ func (m *Manager) pursue(q question, s successor, now time.Time) {
 	case err != nil:
 		m.log.Debug("the link was not told who has the address now", "address", q.addr, "err", err)
 		m.settled(q.addr)
-	case s.told == 2*m.announcer.schedule.Burst:
+	case s.told >= 2*m.announcer.schedule.Burst:
 		m.log.Info("told the link who has the address now", "address", q.addr, "mac", s.mac.String())
 		m.settled(q.addr)
 	}

@@ -315,3 +315,62 @@ func TestSightingsAreBounded(t *testing.T) {
 		t.Error("they are taken twice")
 	}
 }
+
+// TestShorterAnnouncement: what is told of a successor ends, too, when the bursts become
+// shorter meanwhile.
+func TestShorterAnnouncement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		list := addrs(t, "192.0.2.10/24", "192.0.2.11/24", "192.0.2.12/24")
+		m := start(t, k, Config{Addresses: list, Announce: Schedule{Burst: 100}})
+		acquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if err := m.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(verdictTime)
+		k.forget()
+		for _, a := range list { // 600 frames are due, and 256 may go at once
+			k.answers(2, a.Prefix.Addr().String(), rivalMAC)
+		}
+		cfg := with(m, list, nil)
+		cfg.Announce.Burst = 1
+		if err := m.Reconfigure(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := k.sent(); n < announceBurst || n > 600 {
+			t.Errorf("%d frames, want no more than were due", n)
+		}
+	})
+}
+
+// TestSuccessorOfWhatWasNotHere: an optional address that was not put here was not
+// announced either.
+func TestSuccessorOfWhatWasNotHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		list := addrs(t, "192.0.2.10/24", "192.0.2.11/24")
+		list[1].Optional = true
+		k.refuse = func(a assigned) bool { return a.prefix == list[1].Prefix }
+		m := start(t, k, Config{Addresses: list})
+		acquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		k.forget()
+		if err := m.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := k.sent(); n != 1 {
+			t.Errorf("%d questions, want one", n)
+		}
+	})
+}
