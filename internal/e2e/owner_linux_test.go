@@ -94,9 +94,9 @@ func TestOwner(t *testing.T) {
 	}
 	intact("SIGTERM")
 	lab.Until(t, 30*time.Second, "the peer takes over when havip has ended", func() bool { return other.Holds(vip) })
-	if out := backup.cmd.Output(); !strings.Contains(out, `cause="active router left"`) {
-		t.Errorf("the peer was not told that the owner leaves:\n%s", out)
-	}
+	lab.Until(t, 30*time.Second, "the peer was told that the owner leaves", func() bool {
+		return strings.Contains(backup.cmd.Output(), `cause="active router left"`)
+	})
 
 	second := startReloader(t, owner, config(255))
 	lab.Until(t, 30*time.Second, "the peer gives way", func() bool { return !other.Holds(vip) })

@@ -95,9 +95,9 @@ func TestReloadRotatesKeys(t *testing.T) {
 				t.Fatal(err)
 			}
 			lab.Until(t, 30*time.Second, "LB-02 takes over", func() bool { return hosts[1].Holds(vip) })
-			if out := nodes[1].cmd.Output(); !strings.Contains(out, `cause="active router left"`) {
-				t.Errorf("LB-02 did not hear that LB-01 left:\n%s", out)
-			}
+			lab.Until(t, 30*time.Second, "LB-02 heard that LB-01 left", func() bool {
+				return strings.Contains(nodes[1].cmd.Output(), `cause="active router left"`)
+			})
 		})
 	}
 }
