@@ -187,6 +187,9 @@ func (k *fakeKernel) listeners() []func() (sighting, error) {
 func (k *fakeKernel) configure4(int, int, uint32) error { return nil }
 
 func (k *fakeKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) error {
+	if err := k.do("add macvlan"); err != nil {
+		return err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.links = append(k.links, link{index: 100 + len(k.links), name: name, mac: mac, parent: parent, ethernet: true})

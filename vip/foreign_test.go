@@ -253,3 +253,19 @@ func TestWillNamesWhatIsKnown(t *testing.T) {
 		}
 	})
 }
+
+// TestMacvlanNeverMade: where the macvlan could not be made, nothing is left of
+// the addresses, and the end is not said to have failed.
+func TestMacvlanNeverMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		k.failing("add macvlan", errors.New("operation not supported"))
+		ns := newNamespace(k, nil)
+		defer ns.Close()
+		m, stop := startIn(t, Config{Addresses: addrs(t, "192.0.2.10/24"), VirtualMAC: VirtualMAC(51, false), Namespace: ns})
+		if err := m.Acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "operation not supported") {
+			t.Errorf("acquired with %v, want an error that says why", err)
+		}
+		stop()
+	})
+}

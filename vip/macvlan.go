@@ -73,8 +73,8 @@ func (m *Manager) macvlan() (link, error) {
 		l, err = m.ns.kernel.link(0, name)
 	}
 	if errors.Is(err, ErrNoInterface) {
-		if err := m.ns.kernel.addMacvlan(name, parent.index, m.cfg.VirtualMAC); err != nil {
-			return link{}, err
+		if failed := m.ns.kernel.addMacvlan(name, parent.index, m.cfg.VirtualMAC); failed != nil {
+			return link{}, fmt.Errorf("%w: %w", failed, err) // nor is anything left on it
 		}
 		l, err = m.ns.kernel.link(0, name)
 	}
