@@ -72,7 +72,7 @@ func (t *TCP) acceptLoop(ctx, work context.Context, ln net.Listener) error {
 		case isTransient(err):
 			// Connections wait in the backlog until others have ended.
 			pause = min(max(2*pause, 5*time.Millisecond), 200*time.Millisecond)
-			t.log.Warn("accept paused", "listener", ln.Addr(), "error", err, "for", pause)
+			t.log.Warn("accept paused", "listener", ln.Addr(), "err", err, "for", pause)
 			c.paused.Add(1)
 		default:
 			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)

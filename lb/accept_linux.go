@@ -82,7 +82,7 @@ func (l *loop) yield() {
 // pause leaves connections in the backlog for a while.
 func (l *loop) pause(d time.Duration, reason error) {
 	if reason != nil {
-		l.e.t.log.Warn("accept paused", "error", reason, "for", d)
+		l.e.t.log.Warn("accept paused", "err", reason, "for", d)
 	}
 	l.e.t.state().counters.paused.Add(1)
 	l.unwatchListener()

@@ -115,7 +115,7 @@ func (k *link) handOff() {
 		conn, err := toConn(l.e.work, f, &t.state().counters)
 		if err != nil {
 			t.state().counters.failed.Add(1)
-			t.log.Warn("connection not served", "client", o.client, "error", err)
+			t.log.Warn("connection not served", "client", o.client, "err", err)
 			t.ended(&Record{Client: o.client, Start: start, Duration: time.Since(start), Reason: err.Error()}, o.pool)
 			return
 		}

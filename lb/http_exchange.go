@@ -147,7 +147,7 @@ func (x *exchange) fail(err error) {
 		}
 	}
 	x.h.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
-		"status", status, "error", err)
+		"status", status, "err", err)
 	x.refuse(status, err.Error())
 }
 
@@ -177,7 +177,7 @@ func (x *exchange) ended() {
 	broken := recover()
 	if broken != nil && broken != http.ErrAbortHandler {
 		// net/http would log it where a service may not look.
-		x.h.log.Error("panic while a request was served", "client", x.client, "error", broken, "stack", string(debug.Stack()))
+		x.h.log.Error("panic while a request was served", "client", x.client, "err", broken, "stack", string(debug.Stack()))
 	}
 	x.answer()    // The upload may not write any more,
 	x.body.stop() // nor read.

@@ -98,10 +98,10 @@ func (x *exchange) breakOff(err error) {
 		x.record.Reason = errCut.Error()
 	case isTimeout(err):
 		// It has answered: a stream of events may be silent for long.
-		x.h.log.Info("response timed out", "backend", x.pick.Backend(), "error", err)
+		x.h.log.Info("response timed out", "backend", x.pick.Backend(), "err", err)
 	default:
 		x.result = Failure
-		x.h.log.Warn("response broken off", "backend", x.pick.Backend(), "error", err)
+		x.h.log.Warn("response broken off", "backend", x.pick.Backend(), "err", err)
 	}
 	if x.unbounded && !x.chunked() {
 		// The response ends with the connection: only a reset is different.

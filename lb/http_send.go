@@ -40,7 +40,7 @@ func (x *exchange) send() (*http.Response, error) {
 		pick.Done(result)
 		if result == Failure {
 			x.record.Retries++
-			x.h.log.Info("backend failed", "backend", pick.Backend(), "error", err)
+			x.h.log.Info("backend failed", "backend", pick.Backend(), "err", err)
 		}
 		if !repeatable || starved(err) {
 			return nil, last

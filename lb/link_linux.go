@@ -183,7 +183,7 @@ func (k *link) notConnected(err error) {
 		return
 	}
 	k.retries++
-	k.t.log.Info("backend not reached", "backend", pick.Backend(), "error", err)
+	k.t.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
 	pick.Done(blame(err))
 	k.dial()
 }
@@ -191,7 +191,7 @@ func (k *link) notConnected(err error) {
 // starve has a connection wait for what this host is out of. No backend is to
 // blame, so the attempt does not count.
 func (k *link) starve(err error) {
-	k.t.log.Warn("connection waits", "client", k.origin.client, "error", err)
+	k.t.log.Warn("connection waits", "client", k.origin.client, "err", err)
 	k.tries--
 	k.flow.undo()
 	k.state = linkStarved
@@ -285,14 +285,14 @@ func (k *link) cut(backend bool) {
 // refuse closes a connection that does not begin as it must.
 func (k *link) refuse(err error) {
 	k.t.state().counters.refused.Add(1)
-	k.t.log.Warn("connection refused", "client", k.origin.client, "error", err)
+	k.t.log.Warn("connection refused", "client", k.origin.client, "err", err)
 	k.end(err.Error())
 }
 
 // fail closes a connection for which there is no backend.
 func (k *link) fail(err error) {
 	k.t.state().counters.failed.Add(1)
-	k.t.log.Warn("connection not served", "client", k.origin.client, "error", err)
+	k.t.log.Warn("connection not served", "client", k.origin.client, "err", err)
 	k.end(err.Error())
 }
 

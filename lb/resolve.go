@@ -72,7 +72,7 @@ func (p *Pool) resolve(ctx context.Context, m *member, host, port string) {
 	if err != nil || len(addrs) == 0 {
 		if ctx.Err() != context.Canceled {
 			p.log.Warn("backend not resolved", "pool", p.config().Name, "backend", m.Name, "host", host,
-				"error", err, "stays", *m.server.address.Load())
+				"err", err, "stays", *m.server.address.Load())
 		}
 		return
 	}

@@ -26,7 +26,7 @@ func (t *TCP) serveConn(ctx context.Context, s *session, o *origin, start time.T
 	if err := t.relayConn(ctx, s, o, &r); err != nil {
 		s.close()
 		r.Reason = err.Error()
-		t.log.Warn("connection not served", "client", o.client, "error", err)
+		t.log.Warn("connection not served", "client", o.client, "err", err)
 	}
 	if reason := s.why(); reason != "" {
 		r.Reason = reason
@@ -140,13 +140,13 @@ func (t *TCP) connect(ctx context.Context, s *session, o *origin, r *Record) (Pi
 			// As in the event loop: no backend is to blame, and it does not count.
 			pick.Done(Neutral)
 			flow.undo()
-			t.log.Warn("connection waits", "client", o.client, "error", err)
+			t.log.Warn("connection waits", "client", o.client, "err", err)
 			t.state().counters.starve(ctx)
 			continue
 		}
 		pick.Done(blame(err))
 		r.Retries++
-		t.log.Info("backend not reached", "backend", pick.Backend(), "error", err)
+		t.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
 		last = err
 	}
 	return Pick{}, last

@@ -139,7 +139,7 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 			// Lost, as datagrams are (EAGAIN, ENOBUFS), or refused by a filter of this
 			// host (EPERM): another backend would fare no better.
 			if errno != unix.EAGAIN {
-				p.u.log.Warn("datagram not sent", "backend", s.pick.Backend(), "error", errno)
+				p.u.log.Warn("datagram not sent", "backend", s.pick.Backend(), "err", errno)
 			}
 			first++
 		}
@@ -189,7 +189,7 @@ func (p *udpPlane) connect(s *udpSession) bool {
 			s.sent, s.received, s.requests, s.replies = 0, 0, 0, 0
 			return true
 		}
-		p.u.log.Warn("session not connected", "backend", pick.Backend(), "error", err)
+		p.u.log.Warn("session not connected", "backend", pick.Backend(), "err", err)
 		result := blame(err)
 		if err == errUnresolved || isAny(err, unix.EAGAIN, unix.EPERM) {
 			result = Neutral

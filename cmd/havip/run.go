@@ -70,7 +70,7 @@ func runCommand() *cli.Command {
 					case <-reload:
 					}
 					if err := reloadConfig(c, d, log); err != nil {
-						log.Error("reload", "error", err)
+						log.Error("reload", "err", err)
 					} else {
 						log.Info("reloaded")
 					}

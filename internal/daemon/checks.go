@@ -120,7 +120,7 @@ func newRenewing(c config.Check, backend string, log *slog.Logger) (healthcheck.
 // Check is not called twice at the same time.
 func (r *renewing) Check(ctx context.Context) error {
 	if err := r.renew(); err != nil {
-		r.log.Warn("the authorities of a check cannot be read again", "check", r.cfg.Name, "backend", r.backend, "error", err)
+		r.log.Warn("the authorities of a check cannot be read again", "check", r.cfg.Name, "backend", r.backend, "err", err)
 	}
 	return r.Checker.Check(ctx)
 }

@@ -258,7 +258,7 @@ func (p *program) tell(ctx context.Context, n *notifier, x notice) {
 			"HAVIP_PRIORITY="+strconv.Itoa(int(x.priority))),
 	}
 	if err := e.Check(ctx); err != nil {
-		n.log.Warn("notify program failed", "program", e.Path, "state", x.state, "error", err)
+		n.log.Warn("notify program failed", "program", e.Path, "state", x.state, "err", err)
 	}
 }
 
@@ -288,7 +288,7 @@ func (f *fifo) wants(notice) bool { return true }
 // tell waits until there is room for the line.
 func (f *fifo) tell(ctx context.Context, n *notifier, x notice) {
 	if err := f.write(ctx, n.line(x)); err != nil && !errors.Is(err, fs.ErrClosed) {
-		n.log.Warn("not written to the FIFO", "path", f.path, "state", x.state, "error", err)
+		n.log.Warn("not written to the FIFO", "path", f.path, "state", x.state, "err", err)
 	}
 }
 

@@ -110,7 +110,7 @@ func (r *router) run(ctx context.Context) error {
 // then stays in the will.
 func (r *router) keep(ctx context.Context) error {
 	if err := r.manager.Run(ctx); err != nil {
-		r.log.Error("addresses may be left behind", "router", r.cfg.Name, "error", err)
+		r.log.Error("addresses may be left behind", "router", r.cfg.Name, "err", err)
 		return nil
 	}
 	r.handler.end()

@@ -107,7 +107,7 @@ func (u *upstream) follow(m *backendMonitor, backend string) {
 		m.cancel = follow(m.monitor, func(s healthcheck.State) { u.pool.SetHealth(backend, s == healthcheck.Up) })
 	}
 	if m.task == nil {
-		m.task = start(m.monitor.Run, func(err error) { u.log.Error("monitor ended", "backend", backend, "error", err) })
+		m.task = start(m.monitor.Run, func(err error) { u.log.Error("monitor ended", "backend", backend, "err", err) })
 	}
 }
 
@@ -117,7 +117,7 @@ func (u *upstream) stop() {
 	endMonitors(u.monitors)
 	u.resolver.stop()
 	if err := u.pool.Update(nil); err != nil {
-		u.log.Error("pool not emptied", "pool", u.cfg.Name, "error", err)
+		u.log.Error("pool not emptied", "pool", u.cfg.Name, "err", err)
 	}
 }
 

@@ -128,7 +128,7 @@ func (t *testament) write() {
 		t.again = time.AfterFunc(min(rewrite, validFor/2), t.refresh)
 	}
 	if err := t.guard.Set(t.name, w); err != nil {
-		t.log.Warn("the guard did not take the will", "error", err)
+		t.log.Warn("the guard did not take the will", "err", err)
 	}
 }
 
@@ -136,7 +136,7 @@ func (t *testament) write() {
 func (t *testament) farewell() (list []guard.Packet, validFor time.Duration) {
 	packets, validFor, err := t.router.Farewell()
 	if err != nil {
-		t.log.Warn("the guard has no farewell to send", "error", err)
+		t.log.Warn("the guard has no farewell to send", "err", err)
 		return nil, rewrite
 	}
 	for _, p := range packets {
