@@ -335,7 +335,11 @@ func (r *Router) deliver() {
 }
 
 func (r *Router) logState(t Transition) {
-	r.log.Info("state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
+	level := slog.LevelInfo
+	if t.Cause == CauseFault {
+		level = slog.LevelWarn
+	}
+	r.log.Log(context.Background(), level, "state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
 }
 
 // use lets f use the machine, sends what comes of it and adjusts the timer.

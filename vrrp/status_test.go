@@ -235,3 +235,22 @@ func TestPeersBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestFaultIsAWarning: who looks for warnings in the log finds a router that is
+// out of the election.
+func TestFaultIsAWarning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lockedBuffer
+		n := newFakeLAN().node(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		time.Sleep(10 * time.Second)
+		release := n.Hold("check web")
+		time.Sleep(time.Second)
+		release()
+		time.Sleep(time.Second)
+		for cause, level := range map[string]string{"cause=fault ": "WARN", `cause="fault cleared"`: "INFO", "cause=start": "INFO"} {
+			if got := log.lines(cause); len(got) != 1 || !strings.Contains(got[0], "level="+level) {
+				t.Errorf("said %q, want one line of level %s", got, level)
+			}
+		}
+	})
+}
