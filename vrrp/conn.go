@@ -135,13 +135,10 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 }
 
 // check finds what would keep every router from running, and is unlikely to
-// pass by itself. An IPv6 interface has its link-local address later.
+// pass by itself. An interface may have its address later, from DHCP.
 func (c *Conn) check() error {
 	if c.nif.index == 0 {
 		return errors.New("there is no such interface")
-	}
-	if c.family == familyIPv4 && len(c.nif.addrs) == 0 && !c.nif.unknown {
-		return errors.New("it has no IPv4 address to send from")
 	}
 	return nil
 }
@@ -231,7 +228,7 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 	case c.routers[vrid] != nil:
 		return nil, fmt.Errorf("interface %s: router %s has VRID %d already", c.name, c.routers[vrid].name, vrid)
 	case r.cfg.VirtualMAC && c.nif.index != 0 && !c.nif.ethernet:
-		return nil, fmt.Errorf("interface %s is no Ethernet one: leave VirtualMAC out", c.name)
+		return nil, fmt.Errorf("interface %s is no Ethernet one: a virtual MAC needs one", c.name)
 	}
 	if err := c.carries(&r.cfg); err != nil {
 		return nil, err
@@ -256,7 +253,7 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 // c.mu is held.
 func (c *Conn) carries(cfg *Config) error {
 	if len(cfg.Peers) == 0 && c.nif.index != 0 && !c.nif.multicast {
-		return fmt.Errorf("interface %s has no multicast: set Peers", c.name)
+		return fmt.Errorf("interface %s has no multicast: want unicast peers", c.name)
 	}
 	return nil
 }
@@ -388,9 +385,6 @@ func (c *Conn) relook(lost bool) error {
 	err = c.restore(&before, lost)
 	c.refresh()
 	c.mu.Unlock()
-	if after := nif.fault(); after != before.fault() {
-		c.log.Info("interface changed", "interface", c.name, "fault", after)
-	}
 	return err
 }
 

@@ -167,3 +167,33 @@ func segment(t *testing.T, l *lab.Lab, name string) *lab.Segment {
 	}
 	return s
 }
+
+// TestConnAddressLater: an interface that has no address yet, from DHCP, say, is
+// no reason not to begin: its routers have a fault until it has one, and hear
+// what is sent to the group then.
+func TestConnAddressLater(t *testing.T) {
+	l := lab.New(t)
+	lan, err := l.Segment("later")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := l.MustHost("a-later"), l.MustHost("b-later")
+	if err := errors.Join(a.Attach("eth9", lan), b.Attach("eth9", lan, netip.MustParsePrefix("192.0.2.2/24"))); err != nil {
+		t.Fatal(err)
+	}
+	run := func(h *lab.Host, priority uint8) *vrrp.Router {
+		r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9"}), vrrp.Config{
+			Name: h.Name(), VRID: 51, Addresses: parse("192.0.2.250"), Interval: 100 * time.Millisecond, Priority: priority})
+		return r
+	}
+	rb, ra := run(b, 200), run(a, 100)
+	until(t, vrrp.Active, rb)
+	if s := ra.Status(); s.State != vrrp.Initialize || s.Fault != "no IPv4 address on eth9" {
+		t.Errorf("%v %q, want a fault for want of an address", s.State, s.Fault)
+	}
+	if err := a.AddAddr("eth9", netip.MustParsePrefix("192.0.2.1/24")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, vrrp.Backup, ra)
+	lab.Until(t, patience, "what is sent to the group is heard", func() bool { return ra.Status().Counters.Received > 3 })
+}
