@@ -104,7 +104,7 @@ func (a *announcer) again(now time.Time) {
 		a.start(now)
 		return
 	}
-	a.add(later(now, a.last.Add(roundGap)))
+	a.add(a.soonest(now))
 }
 
 // answer contradicts another host's claim: at once, for neighbours that believe
@@ -118,17 +118,25 @@ func (a *announcer) answer(now time.Time) {
 	a.answers++
 	a.answered = now
 	if a.answers <= newcomerRounds {
-		at := later(now, a.last.Add(roundGap))
+		at := a.soonest(now)
 		a.add(at)
-		a.add(at.Add(locktime))
+		a.add(later(now, at).Add(locktime))
 		return
 	}
-	switch latest := a.latest(now); {
-	case latest.Before(now):
-		a.add(later(now.Add(locktime), a.last.Add(disputeGap)))
-	case latest.Before(now.Add(roundGap)): // locktime may not be over then
-		a.add(latest.Add(disputeGap))
+	if latest := a.latest(now); latest.Before(now.Add(roundGap)) { // locktime may not be over then
+		a.add(later(now.Add(locktime), latest.Add(disputeGap)))
 	}
+}
+
+// soonest returns when the next full round may start that is asked for at now: not
+// soon after one that has started. One that is due and waits for its turn will do.
+func (a *announcer) soonest(now time.Time) time.Time {
+	for i, r := range slices.Backward(a.rounds) {
+		if r.passes == 2*a.schedule.Burst && !r.at.After(now) && (i > 0 || a.pos == 0) {
+			return r.at
+		}
+	}
+	return later(now, a.last.Add(roundGap))
 }
 
 // latest returns when the last full round starts that is left, or started if none
@@ -143,27 +151,38 @@ func (a *announcer) latest(now time.Time) time.Time {
 	return at
 }
 
-// add adds a full round. One within the gap after it is put off: it is to be as long
-// after the last one as locktime.
+// add adds a full round. If it is within the gap after another one it is put off: it
+// is to be as long after that as locktime. So is one within the gap after it.
 func (a *announcer) add(at time.Time) {
 	full := 2 * a.schedule.Burst
+	for _, r := range a.rounds {
+		if gap := at.Sub(r.at); r.passes == full && gap > 0 && gap < roundGap {
+			at = r.at.Add(locktime)
+		}
+	}
 	if i := slices.IndexFunc(a.rounds, func(r round) bool {
 		return r.passes == full && !r.at.Before(at) && r.at.Sub(at) < roundGap
 	}); i >= 0 {
 		if a.rounds[i].at.After(at) {
-			a.rounds[i].at = at
+			a.rounds = slices.Delete(a.rounds, i, i+1)
+			a.insert(round{at, full})
 			a.add(at.Add(locktime))
 		}
 		return
 	}
-	i := slices.IndexFunc(a.rounds, func(r round) bool { return r.at.After(at) })
+	a.insert(round{at, full})
+}
+
+// insert puts a round where it belongs.
+func (a *announcer) insert(next round) {
+	i := slices.IndexFunc(a.rounds, func(r round) bool { return r.at.After(next.at) })
 	switch {
 	case i < 0:
 		i = len(a.rounds)
 	case i == 0 && a.pos > 0:
 		i = 1
 	}
-	a.rounds = slices.Insert(a.rounds, i, round{at, full})
+	a.rounds = slices.Insert(a.rounds, i, next)
 }
 
 // stop drops what is left.
