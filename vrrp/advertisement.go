@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -20,6 +21,19 @@ const (
 	// old_unicast_checksum. To the group itself there is no difference.
 	ChecksumOldUnicast
 )
+
+// String returns the name that Keepalived's users and the configuration file know.
+func (f ChecksumForm) String() string {
+	switch f {
+	case ChecksumPseudoHeader:
+		return "pseudo-header"
+	case ChecksumMessage:
+		return "message-only"
+	case ChecksumOldUnicast:
+		return "old-unicast"
+	}
+	return fmt.Sprintf("ChecksumForm(%d)", uint8(f))
+}
 
 // Advertisement is one VRRP message with the addresses of the packet that
 // carries it.

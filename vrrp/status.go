@@ -128,6 +128,7 @@ type limit struct {
 const (
 	subjectInterval = int(numDropReasons) + iota
 	subjectAddresses
+	subjectChecksum
 	subjectClock
 	subjectDeaf
 	subjectSplit
@@ -229,6 +230,12 @@ func (r *Router) observed(adv *Advertisement, now time.Time) {
 		if n, ok := r.mayNote(subjectAddresses, now); ok {
 			got, want := slices.Clone(adv.Addresses), r.cfg.Addresses
 			r.log.Warn("other virtual addresses", "from", from, "got", got, "want", want, "times", n)
+		}
+	}
+	if adv.Version == 3 && adv.Source.Is4() && adv.Checksum != r.cfg.Checksum {
+		// The sender may well drop what has any other form than its own.
+		if n, ok := r.mayNote(subjectChecksum, now); ok {
+			r.log.Warn("another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String(), "times", n)
 		}
 	}
 	if seen&seenClockSkew != 0 {

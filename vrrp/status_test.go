@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -152,7 +153,7 @@ func TestForeignSender(t *testing.T) {
 }
 
 // TestChecksumFormsCounted: each unusual form of the checksum is taken in, and
-// counted by itself.
+// counted by itself. It is named as well: who sends it may take in no other.
 func TestChecksumFormsCounted(t *testing.T) {
 	for form, want := range map[ChecksumForm][2]bool{
 		ChecksumPseudoHeader: {}, ChecksumMessage: {true, false}, ChecksumOldUnicast: {false, true},
@@ -160,9 +161,14 @@ func TestChecksumFormsCounted(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			lan := newFakeLAN()
 			lan.node(t, 1, Config{Priority: 120, Checksum: form, Peers: addrs("192.0.2.2")})
-			b := lan.node(t, 2, Config{Priority: 110, Peers: addrs("192.0.2.1")})
+			var log lockedBuffer
+			b := lan.node(t, 2, Config{Priority: 110, Peers: addrs("192.0.2.1"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			time.Sleep(10 * time.Second)
 			b.is(Backup)
+			said := log.lines(fmt.Sprintf("level=WARN msg=\"another form of checksum\" router=51/IPv4 from=192.0.2.1 got=%v want=pseudo-header times=1\n", form))
+			if (len(said) == 1) != (form != ChecksumPseudoHeader) {
+				t.Errorf("%v: said %q", form, said)
+			}
 			c := b.Status().Counters
 			got := [2]bool{c.MessageChecksums == c.Received, c.OldUnicastChecksums == c.Received}
 			if c.Received == 0 || got != want || c.MessageChecksums+c.OldUnicastChecksums > c.Received {
