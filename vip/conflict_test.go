@@ -143,7 +143,7 @@ func TestNewcomerIsContradicted(t *testing.T) {
 				k.claims(2, "192.0.2.10", rivalMAC)
 				time.Sleep(verdictTime - 1)
 				k.forget()
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				if synctest.Wait(); k.sent() != 2 {
 					t.Errorf("the claim after %v is not contradicted", at)
 				}
