@@ -132,15 +132,15 @@ func (tr *trial) judge(r result) error {
 	if tr.peers[0].name == keepalivedPeer.name {
 		return nil // it is what it is
 	}
-	limit, both := outage+r.stalled, time.Second+r.stalled
+	limit, both := outage+r.stalled, time.Second+r.late
 	if tr.cause.told && tr.interval == time.Second {
 		// Less than LB-02 waits if it is not told. And while it waits LB-01 lets
 		// go of the address.
-		limit, both = farewell+r.stalled, 20*time.Millisecond+r.stalled
+		limit, both = farewell+r.stalled, 20*time.Millisecond+r.late
 	}
 	if tr.cause.leased {
 		// The kernel is up to half a second late, and this machine too.
-		both = max(time.Second, 3*tr.interval) + time.Second + r.stalled
+		both = max(time.Second, 3*tr.interval) + time.Second + r.late
 	}
 	switch {
 	case r.outage > limit || r.silence > limit || r.both > both:

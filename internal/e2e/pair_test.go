@@ -95,17 +95,24 @@ func newPair(t *testing.T, peers [2]peer, routers []virtualRouter) *pair {
 			p.overdue(time.Since(last) - every)
 		}
 	}()
+	queue, err := watchQueue(ctx, p.nodes[0].host, p.overdue)
 	t.Cleanup(func() {
 		cancel()
 		<-done
+		if queue != nil {
+			<-queue
+		}
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return p
 }
 
 // every is the time between two looks at who has the addresses.
 const every = 4 * time.Millisecond
 
-// overdue notes that a look came late by d.
+// overdue notes that a look, or a change to an interface, came late by d.
 func (p *pair) overdue(d time.Duration) {
 	if d < 10*every {
 		return

@@ -67,6 +67,8 @@ type result struct {
 	// stalled is by how much this machine was late to let even the witness run,
 	// until LB-02 answered.
 	stalled time.Duration
+	// late is the same until all was over.
+	late time.Duration
 	// doubtful: when it happened LB-01 may not have been Active any more, as the
 	// machine was too busy for the interval.
 	doubtful bool
@@ -166,7 +168,7 @@ func (s *stage) measure() result {
 			r.outage = at.Sub(s.from)
 		}
 	}
-	r.stalled = s.witness.stalled(s.from, end)
+	r.stalled, r.late = s.witness.stalled(s.from, end), s.witness.stalled(s.from, time.Now())
 	return r
 }
 
@@ -219,7 +221,8 @@ func (s *stage) open(dir string) error {
 			return err
 		}
 	}
-	s.witness, err = newWitness(s.client, s.inside, s.vip, func(src netip.Addr) int {
+	beat := min(max(s.trial.interval/100, time.Millisecond), 5*time.Millisecond)
+	s.witness, err = newWitness(beat, s.client, s.inside, s.vip, func(src netip.Addr) int {
 		return slices.IndexFunc(s.nodes[:], func(n *node) bool { return n.own[0].Addr() == src })
 	})
 	return err

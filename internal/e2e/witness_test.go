@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,18 +21,16 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// beat is how often a witness looks.
-const beat = time.Millisecond
-
 // answerTTL is the TTL in LB-01's answers, by which a witness tells them from
 // LB-02's, where it is one more.
 const answerTTL = 62
 
-// witness is a client that asks a virtual address for an answer every
-// millisecond, and watches meanwhile which node has the address and who
+// witness is a client that asks a virtual address for an answer at each
+// beat, and watches meanwhile which node has the address and who
 // advertises. One thread does all of it, so that everything has the time of
 // one clock and is in order.
 type witness struct {
+	beat   time.Duration
 	vip    netip.Addr
 	side   func(netip.Addr) int // the node that an advertisement comes from
 	ping   int                  // raw ICMP socket of the client; the kernel of the node answers
@@ -45,6 +44,7 @@ type witness struct {
 	mu      sync.Mutex
 	looks   []look
 	adverts []advert
+	waits   []stall // for the kernel's lock
 }
 
 // look is what a witness found at a time.
@@ -62,9 +62,11 @@ type advert struct {
 }
 
 // newWitness starts a witness at the client. inside runs a function in the
-// network namespace of a node, whose default TTL it sets.
-func newWitness(client *lab.Host, inside [2]func(func() error) error, vip netip.Addr, side func(netip.Addr) int) (*witness, error) {
-	w := &witness{vip: vip, side: side, ping: -1, vrrp: -1, kernel: [2]int{-1, -1}, done: make(chan struct{})}
+// network namespace of a node, whose default TTL it sets. A witness runs before
+// everybody else: dozens of them with a beat of a millisecond leave no time for those
+// whom they watch.
+func newWitness(beat time.Duration, client *lab.Host, inside [2]func(func() error) error, vip netip.Addr, side func(netip.Addr) int) (*witness, error) {
+	w := &witness{beat: beat, vip: vip, side: side, ping: -1, vrrp: -1, kernel: [2]int{-1, -1}, done: make(chan struct{})}
 	err := client.Do(w.openClient)
 	for i, in := range inside {
 		if err == nil {
@@ -85,7 +87,19 @@ func newWitness(client *lab.Host, inside [2]func(func() error) error, vip netip.
 		w.closeSockets()
 		return nil, fmt.Errorf("witness: %w", err)
 	}
-	go w.run()
+	ctx, cancel := context.WithCancel(context.Background())
+	queue, err := watchQueue(ctx, client, w.waited)
+	if err != nil {
+		cancel()
+		w.closeSockets()
+		return nil, fmt.Errorf("witness: %w", err)
+	}
+	go func() {
+		w.run()
+		cancel()
+		<-queue
+		close(w.done)
+	}()
 	return w, nil
 }
 
@@ -136,13 +150,22 @@ func (w *witness) forget(side int) error {
 		select {
 		case <-w.done:
 			return w.err
-		case <-time.After(beat):
+		case <-time.After(w.beat):
 		}
 	}
 }
 
+// waited notes that a change had to wait for d.
+func (w *witness) waited(d time.Duration) {
+	if d < 10*w.beat {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waits = append(w.waits, stall{time.Now(), d})
+}
+
 func (w *witness) run() {
-	defer close(w.done)
 	defer w.closeSockets()
 	runtime.LockOSThread() // for good: the priority ends with the thread
 	// Best effort: a witness that looks late has seen less.
@@ -153,7 +176,7 @@ func (w *witness) run() {
 		if now, w.err = w.look(buf, now.by); w.err != nil {
 			return
 		}
-		next = next.Add(beat)
+		next = next.Add(w.beat)
 		if pause := time.Until(next); pause > 0 {
 			ts := unix.NsecToTimespec(int64(pause))
 			_ = unix.Nanosleep(&ts, nil)
@@ -345,13 +368,19 @@ func (w *witness) both(then time.Time) (d time.Duration) {
 	return d
 }
 
-// stalled returns by how much looks were too late from then until the end.
+// stalled returns by how much looks were too late from then until the end, and for
+// how long no address could have been changed.
 func (w *witness) stalled(then, end time.Time) (d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, l := range w.looks[:max(0, len(w.looks)-1)] {
-		if gap := w.looks[i+1].at.Sub(l.at); l.at.After(then) && l.at.Before(end) && gap > 10*beat {
-			d += gap - beat
+		if gap := w.looks[i+1].at.Sub(l.at); l.at.After(then) && l.at.Before(end) && gap > 10*w.beat {
+			d += gap - w.beat
+		}
+	}
+	for _, s := range w.waits {
+		if s.at.After(then) && s.at.Add(-s.d).Before(end) {
+			d += s.d
 		}
 	}
 	return d
