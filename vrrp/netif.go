@@ -105,6 +105,8 @@ func (n *netif) source(cfg *Config, home, current netip.Addr, virtual map[netip.
 		return best.addr, nil
 	case linkLocal:
 		return netip.Addr{}, fmt.Errorf("no link-local address on %s", n.name)
+	case slices.ContainsFunc(n.addrs, func(a ifaddr) bool { return moves(&a) }):
+		return netip.Addr{}, fmt.Errorf("no %v address on %s but virtual ones, from which nobody sends", cfg.family(), n.name)
 	}
 	return netip.Addr{}, fmt.Errorf("no %v address on %s", cfg.family(), n.name)
 }
