@@ -81,7 +81,7 @@ const (
 	// in the others by then. A FIFO that is full has no reader.
 	stopFIFO   = 500 * time.Millisecond
 	stopNotify = 5 * time.Second
-	stopLast   = 2 * time.Second
+	stopLast   = 5 * time.Second
 )
 
 func newNotifier(kind, name string, log *slog.Logger) *notifier {
