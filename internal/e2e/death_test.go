@@ -63,7 +63,7 @@ func deathTrials(h peer) (slow, fast []*trial) {
 		for _, c := range active.causes {
 			for _, other := range []peer{h, keepalivedPeer} {
 				for _, interval := range allIntervals {
-					tr := &trial{interval: interval, peers: [2]peer{active.peer, other}, cause: c, phase: rand.N(interval)}
+					tr := &trial{interval: interval, peers: [2]peer{active.peer, other}, cause: c, phase: rand.N(interval), fine: *deathAll}
 					switch {
 					case !only.MatchString(tr.String()):
 					case interval == time.Second:

@@ -57,7 +57,7 @@ func failover(b *testing.B, interval time.Duration, c *cause, programs [2]peer) 
 		wg.Go(func() {
 			for i := range next {
 				program := i % 2
-				tr := &trial{interval: interval, peers: [2]peer{programs[program], programs[program]}, cause: c}
+				tr := &trial{interval: interval, peers: [2]peer{programs[program], programs[program]}, cause: c, fine: true}
 				// At every moment between two advertisements, the same for both.
 				tr.phase = interval * time.Duration(i/2) / time.Duration(*failoverTrials)
 				r, err := tr.run(b.TempDir())
