@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,11 +21,15 @@ type dialect struct {
 	havip, keepalived []string
 }
 
-// speaking makes a peer configure each router in its dialect.
-func speaking(p peer, file, head string, dialects []dialect, words func(dialect) []string) peer {
+// speaking makes a peer configure each router in its dialect. Who has what a router
+// without addresses stands for is noted in a folder.
+func speaking(p peer, notes, file, head string, dialects []dialect, words func(dialect) []string) peer {
 	configure := p.configure
+	state := func(n *node, label string) string {
+		return filepath.Join(notes, strings.ReplaceAll(n.dir, "/", "_")+"."+label)
+	}
 	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
-		if err := noteProgram(dir); err != nil {
+		if err := noteProgram(dir, state(n, "")); err != nil {
 			return nil, err
 		}
 		var argv []string
@@ -47,16 +52,32 @@ func speaking(p peer, file, head string, dialects []dialect, words func(dialect)
 		if len(r.addresses) > 0 {
 			return !slices.ContainsFunc(r.addresses, func(a netip.Prefix) bool { return !n.host.Holds(a.Addr()) })
 		}
-		b, _ := os.ReadFile(filepath.Join(n.dir, "state."+r.label()))
+		b, _ := os.ReadFile(state(n, r.label()))
 		return string(b) == "MASTER\n"
 	}
 	return p
 }
 
 // noteProgram writes a program that is to be told of a router without addresses:
-// it notes who has what the router stands for.
-func noteProgram(dir string) error {
-	return os.WriteFile(filepath.Join(dir, "note"), []byte("#!/bin/sh\necho $3 > \"${0%/*}/state.$2\"\n"), 0o700)
+// it notes who has what the router stands for, in files whose names begin so.
+func noteProgram(dir, state string) error {
+	return os.WriteFile(filepath.Join(dir, "note"), fmt.Appendf(nil, "#!/bin/sh\necho $3 > \"%s$2\"\n", state), 0o700)
+}
+
+// memoryDir is t.TempDir in memory, if there is such a thing: how long a change of
+// state takes is measured by what is written there, and a disk may be busy for seconds.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "havip-e2e-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // dies is LB-01's death by SIGKILL, of which its guard tells LB-02.
@@ -106,10 +127,11 @@ func TestDialects(t *testing.T) {
 		none(dialect{router: router("no addresses, v3 IPv6", 3, "", true, false), havip: []string{"    interface:", "    family: ipv6\n    interface:"}}),
 		none(dialect{router: router("no addresses, v3 IPv6 unicast", 3, "", true, true)}),
 	}
+	notes := memoryDir(t)
 	h := func(list []dialect) peer {
-		return speaking(havipPeer(t), "havip.yaml", "vrrp:\n", list, func(d dialect) []string { return d.havip })
+		return speaking(havipPeer(t), notes, "havip.yaml", "vrrp:\n", list, func(d dialect) []string { return d.havip })
 	}
-	k := speaking(keepalivedPeer, "keepalived.conf", "global_defs {\n\tscript_user root\n}\n", both, func(d dialect) []string { return d.keepalived })
+	k := speaking(keepalivedPeer, notes, "keepalived.conf", "global_defs {\n\tscript_user root\n}\n", both, func(d dialect) []string { return d.keepalived })
 	for _, tc := range []struct {
 		name     string
 		peers    [2]peer
