@@ -76,6 +76,7 @@ type Manager struct {
 	claimed    map[netip.Addr]time.Time        // when another host last told the link, or was about to
 	elders     map[netip.Addr]net.HardwareAddr // hosts that had an address before
 	seeking    map[netip.Addr]successor        // of released addresses
+	spokenFor  map[netip.Addr]time.Time        // when the link was last told of one
 	status     Status
 }
 
@@ -129,6 +130,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		claimed:    make(map[netip.Addr]time.Time),
 		elders:     make(map[netip.Addr]net.HardwareAddr),
 		seeking:    make(map[netip.Addr]successor),
+		spokenFor:  make(map[netip.Addr]time.Time),
 		links:      make(map[string]link),
 		announcer:  announcer{schedule: cfg.Announce},
 	}

@@ -37,6 +37,7 @@ func (m *Manager) seek(now time.Time) {
 		if s.disputed {
 			s.due = now // it has told before, in vain
 		}
+		s.due = later(s.due, m.spokenFor[addr].Add(roundGap))
 		m.seeking[addr] = s
 	}
 	m.seeks.Store(len(m.seeking) > 0)
@@ -123,6 +124,7 @@ func (m *Manager) pursue(q question, s successor, now time.Time) {
 		m.settled(q.addr)
 	case s.told >= 2*m.announcer.schedule.Burst:
 		m.log.Info("told the link who has the address now", "address", q.addr, "mac", s.mac.String())
+		m.spokenFor[q.addr] = now
 		m.settled(q.addr)
 	}
 }

@@ -374,3 +374,49 @@ func TestSuccessorOfWhatWasNotHere(t *testing.T) {
 		}
 	})
 }
+
+// TestFlappingSuccessor: addresses that come and go many times a second do not flood
+// the link with what is told of their successor, who says nothing; at the end it is
+// told of all the same.
+func TestFlappingSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Announce: Schedule{Burst: 1}})
+		var told []time.Time
+		// rest lets time pass while the successor answers questions.
+		rest := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				synctest.Wait()
+				switch k.sent() {
+				case 1:
+					k.forget()
+					k.answers(2, "192.0.2.10", rivalMAC)
+				case 2:
+					k.forget()
+					told = append(told, time.Now())
+				}
+			}
+		}
+		for range 40 {
+			acquire(t, m)
+			if err := m.Announce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			k.forget()
+			if err := m.Release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			rest(verdictTime + 30*time.Millisecond)
+		}
+		released := time.Now()
+		rest(10 * time.Second)
+		for i := range told[1:] {
+			if d := told[i+1].Sub(told[i]); d < roundGap {
+				t.Errorf("told %v after the last time", d)
+			}
+		}
+		if len(told) < 5 || told[len(told)-1].Before(released.Add(-verdictTime)) {
+			t.Errorf("told %d times, not in the end", len(told))
+		}
+	})
+}
