@@ -130,11 +130,20 @@ func (p *pair) stalled(then time.Time) time.Duration { return p.stalledBetween(t
 func (p *pair) stalledBetween(from, to time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var sum time.Duration
-	for _, s := range p.stalls {
-		if s.at.After(from) && s.at.Add(-s.d).Before(to) {
-			sum += s.d
+	return total(slices.Clone(p.stalls), from, to)
+}
+
+// total returns how long the stalls took that touch a time, each moment counted once.
+func total(stalls []stall, from, to time.Time) (sum time.Duration) {
+	slices.SortFunc(stalls, func(a, b stall) int { return a.at.Compare(b.at) })
+	until := to.Add(time.Hour) // what is counted begins there
+	for _, s := range slices.Backward(stalls) {
+		begin := s.at.Add(-s.d)
+		if !s.at.After(from) || !begin.Before(to) || !begin.Before(until) {
+			continue
 		}
+		sum += min(s.d, until.Sub(begin))
+		until = begin
 	}
 	return sum
 }

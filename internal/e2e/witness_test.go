@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -370,20 +371,17 @@ func (w *witness) both(then time.Time) (d time.Duration) {
 
 // stalled returns by how much looks were too late from then until the end, and for
 // how long no address could have been changed.
-func (w *witness) stalled(then, end time.Time) (d time.Duration) {
+func (w *witness) stalled(then, end time.Time) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	stalls := slices.Clone(w.waits)
 	for i, l := range w.looks[:max(0, len(w.looks)-1)] {
-		if gap := w.looks[i+1].at.Sub(l.at); l.at.After(then) && l.at.Before(end) && gap > 10*w.beat {
-			d += gap - w.beat
+		next := w.looks[i+1].at
+		if gap := next.Sub(l.at); l.at.After(then) && gap > 10*w.beat {
+			stalls = append(stalls, stall{next, gap - w.beat})
 		}
 	}
-	for _, s := range w.waits {
-		if s.at.After(then) && s.at.Add(-s.d).Before(end) {
-			d += s.d
-		}
-	}
-	return d
+	return total(stalls, then, end)
 }
 
 // heard returns the advertisements since then, oldest first.
