@@ -61,11 +61,12 @@ func (t *testament) Release(ctx context.Context) error {
 	return t.Handler.Release(ctx)
 }
 
-var _ interface {
+// What a router would miss without a word: a testament hides the Manager's methods.
+var _, _ interface {
 	vrrp.FaultSource
 	vrrp.Lessee
 	vrrp.Neighbourhood
-} = (*vip.Manager)(nil)
+} = (*vip.Manager)(nil), (*testament)(nil)
 
 // WatchFaults has the router hear of the Manager's faults.
 func (t *testament) WatchFaults(f func(faults []string)) (stop func()) {
