@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -67,3 +68,6 @@ func (c Exec) Validate() error {
 	}
 	return nil
 }
+
+// dir is the working directory.
+func (c Exec) dir() string { return cmp.Or(c.Dir, "/") }

@@ -11,3 +11,6 @@ import (
 func (c Exec) Check(context.Context) error {
 	return fail("exec", c.Path, errors.Join(ErrCannotRun, errors.ErrUnsupported))
 }
+
+// Ready returns ErrCannotRun.
+func (c Exec) Ready() error { return c.Check(context.Background()) }

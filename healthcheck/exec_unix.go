@@ -25,24 +25,12 @@ func (c Exec) Check(ctx context.Context) error {
 }
 
 func (c Exec) check(ctx context.Context) error {
-	credential, err := lookupCredential(c.User)
+	credential, err := c.ready()
 	if err != nil {
-		return fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
-	}
-	uid := os.Geteuid()
-	if credential != nil {
-		uid = int(credential.Uid)
-	}
-	if uid == 0 {
-		if err := rootOnly(c.Path); err != nil {
-			return fmt.Errorf("%w: as root: %w", ErrCannotRun, err)
-		}
+		return err
 	}
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
-	cmd.Dir = c.Dir
-	if cmd.Dir == "" {
-		cmd.Dir = "/"
-	}
+	cmd.Dir = c.dir()
 	cmd.Env = append([]string{defaultPath}, c.Env...)
 	output, pipe, err := capture(credential)
 	if err != nil {
@@ -179,7 +167,7 @@ func rootOwned(path string) error {
 		return fmt.Errorf("%s: owner unknown", path)
 	}
 	if stat.Uid != 0 && (stat.Uid != overflowID || !soleUser()) {
-		return fmt.Errorf("refused: %s does not belong to root", path)
+		return fmt.Errorf("refused: %s does not belong to root: %s", path, remedy(info, "chown root: ", path))
 	}
 	mode := info.Mode()
 	if mode&fs.ModeSymlink != 0 {
@@ -191,9 +179,18 @@ func rootOwned(path string) error {
 	}
 	// In a sticky directory others cannot replace what root owns.
 	if others != 0 && (!mode.IsDir() || mode&fs.ModeSticky == 0) {
-		return fmt.Errorf("refused: %s is writable by others (mode %v)", path, mode)
+		return fmt.Errorf("refused: %s is writable by others (mode %v): %s", path, mode, remedy(info, "chmod go-w ", path))
 	}
 	return nil
+}
+
+// remedy is what to do about a step that others could change. A directory may be
+// theirs for a good reason.
+func remedy(info fs.FileInfo, command, path string) string {
+	if info.IsDir() {
+		return "move the program elsewhere, or " + command + path
+	}
+	return command + path
 }
 
 // overflowID is the owner shown for a user without a number in this user
