@@ -252,6 +252,7 @@ func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
 
 // apply carries the change out. d.mu is held.
 func (d *Daemon) apply(c *change) error {
+	sayUnready(d.log, d.cfg, c.cfg)
 	// Addresses that move from one router to another: the one lets go first.
 	var ending []func()
 	for name, r := range d.routers {
