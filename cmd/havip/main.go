@@ -13,7 +13,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/havip/havip/internal/daemon"
-	"github.com/havip/havip/internal/quietlog"
 )
 
 // Exit codes, the same for every command.
@@ -40,7 +39,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	quietlog.Say(os.Stderr, err.Error()+"\n", daemon.SayTime)
+	daemon.SayError(os.Stderr, err)
 	os.Exit(exitCode(err))
 }
 

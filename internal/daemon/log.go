@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,17 +35,39 @@ func NewLog(w io.Writer, cfg config.Log) (*Log, error) {
 	if err := l.SetLevel(cfg.Level); err != nil {
 		return nil, err
 	}
-	opts := &slog.HandlerOptions{Level: &l.level}
-	form := func(w io.Writer) slog.Handler {
-		if cfg.Format == "json" {
-			return slog.NewJSONHandler(w, opts)
-		}
-		return slog.NewTextHandler(w, opts)
-	}
+	journal := toJournal(w)
+	form := func(w io.Writer) slog.Handler { return newHandler(w, cfg.Format, &l.level, journal) }
 	l.out = quietlog.NewWriter(w, quietlog.LostLine(form))
 	l.Logger = slog.New(quietlog.Unblocked(form(l.out)))
 	l.Access = slog.New(quietlog.Unblocked(form(l.out.Minor())))
 	return l, nil
+}
+
+// newHandler makes a handler of the format "json" or "text", for the journal or not.
+func newHandler(w io.Writer, format string, level slog.Leveler, journal bool) slog.Handler {
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: quietlog.Readable}
+	form := func(w io.Writer) slog.Handler {
+		if format == "json" {
+			return slog.NewJSONHandler(w, opts)
+		}
+		return slog.NewTextHandler(w, opts)
+	}
+	if journal {
+		return journalHandler(w, form)
+	}
+	return form(w)
+}
+
+// guardForm is what newGuardHandler gets to know of the log.
+func guardForm(cfg config.Log) string { return cfg.Format + " " + cfg.Level }
+
+// newGuardHandler makes the handler of the guard, another process that has the same
+// standard error.
+func newGuardHandler(w io.Writer, form string) slog.Handler {
+	format, word, _ := strings.Cut(form, " ")
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(word)) // the daemon has checked it
+	return newHandler(w, format, level, toJournal(os.Stderr))
 }
 
 // SetLevel goes on with another level.
