@@ -124,7 +124,7 @@ func (d *Daemon) prepareRouters(c *change) error {
 			return err
 		}
 		c.undo = append(c.undo, func() { ns.Close() })
-		g, err := guard.Start(d.log)
+		g, err := guard.Start(guard.Config{Logger: d.log, Form: guardForm(c.cfg.Log)})
 		if err != nil {
 			return err
 		}

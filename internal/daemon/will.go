@@ -13,8 +13,9 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-// Main is to be called first in main: this program is its own guard.
-func Main() { guard.Main() }
+// Main is to be called first in main: this program is its own guard, whose log has
+// the daemon's form.
+func Main() { guard.MainLog(newGuardHandler) }
 
 // testament is a router's handler: it keeps the guard's will for the router in
 // step with what there is to be removed, and to be said.

@@ -2,11 +2,15 @@ package guard
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,13 +21,25 @@ import (
 
 // Main is to be called first in main. It returns at once, unless this process
 // was started as the guard of another: then it does a guard's work and ends the
-// process.
+// process. What it has to say is a line on standard error in slog's text form.
 func Main() {
+	MainLog(func(w io.Writer, _ string) slog.Handler {
+		return slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: quietlog.Readable})
+	})
+}
+
+// MainLog is Main for a program whose log has a form of its own: handler makes what
+// writes to w in that form, of which Config.Form is what the parent said.
+func MainLog(handler func(w io.Writer, form string) slog.Handler) {
 	if os.Getenv(marker) == "" {
 		return
 	}
-	if err := guard(); err != nil {
-		say(err.Error())
+	// Nobody may be reading what a guard says: it says nothing before all is done.
+	d, err := guard()
+	out := quietlog.NewWriter(os.Stderr, func(int) []byte { return nil })
+	d.report(slog.New(handler(out, os.Getenv(formKey))), err)
+	out.Flush(sayTime)
+	if err != nil {
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -37,8 +53,9 @@ var (
 	late  = []socket{socketNetlink, socketNetfilter, socketSettings}
 )
 
-// guard waits for the parent's end.
-func guard() error {
+// guard waits for the parent's end, and returns what it did then: nil where the
+// parent wants no consequences.
+func guard() (*deed, error) {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
 	prefer()
@@ -48,30 +65,30 @@ func guard() error {
 	// Nobody may be there to read it any more: a parent that dies while its
 	// guard is being started anew has left a will, too.
 	if _, err := unix.Write(fdReady, []byte(readyWord)); err != nil && !errors.Is(err, unix.EPIPE) {
-		return fmt.Errorf("guard: %w", err)
+		return nil, err
 	}
 	unix.Close(fdReady)
 	end := make(chan bool, 1)
 	go func() { end <- waitForEnd() }()
+	d := new(deed)
 	for {
 		select {
 		case quiet := <-end:
 			if quiet {
-				return nil
+				return nil, nil
 			}
-			first, again := execute(early...), execute(late...)
-			return errors.Join(first.report(), again.report())
+			d.execute(early...)
 		case <-died:
 			if !threadEnded(os.Getenv(marker)) {
 				continue // someone else's signal
 			}
-			first := execute(early...)
+			d.execute(early...)
 			// What a dying thread was doing in the kernel just then, such as
 			// adding an address, is finished now.
 			<-end
-			again := execute(late...)
-			return errors.Join(first.report(), again.report())
 		}
+		d.execute(late...)
+		return d, errors.Join(d.errs...)
 	}
 }
 
@@ -106,53 +123,109 @@ func prefer() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
 }
 
-// deed is what was done of the wills. Nobody may be reading what a guard says, so
-// it says nothing before all is done.
+// deed is what was done of the wills.
 type deed struct {
-	count [sockets]int
-	took  time.Duration
-	errs  []error
+	removed, goodbye  []string // the wills by which an address went, and a packet was sent
+	requests, packets int
+	took              time.Duration
+	errs              []error
 }
 
 // execute carries out what the wills want of these sockets, in this order.
-func execute(order ...socket) (d deed) {
+func (d *deed) execute(order ...socket) {
 	began := time.Now()
-	defer func() { d.took = time.Since(began) }()
+	defer func() { d.took += time.Since(began) }()
 	file, err := readAll(fdStore)
 	if err != nil {
-		d.errs = append(d.errs, fmt.Errorf("guard: wills: %w", err))
-		return d
+		d.errs = append(d.errs, fmt.Errorf("wills: %w", err))
+		return
 	}
-	var shots []shot
+	var wills []testament
 	for _, content := range contents(file) {
-		shots = append(shots, decode(content)...)
+		wills = append(wills, decode(content))
 	}
 	for _, socket := range order {
-		for _, s := range shots {
-			if s.socket != socket {
-				continue
+		for _, w := range wills {
+			for _, s := range w.shots {
+				if s.socket == socket {
+					d.carryOut(w.name, s)
+				}
 			}
-			if err := s.send(); err != nil {
-				d.errs = append(d.errs, fmt.Errorf("guard: %v: %w", s.socket, err))
-				continue
-			}
-			d.count[s.socket]++
 		}
 	}
-	return d
 }
 
-// report says what was done, and returns what was not.
-func (d deed) report() error {
-	say(fmt.Sprintf("guard: the process that this one guards has ended: %d netlink requests and %d packets sent within %v",
-		d.count[socketNetlink]+d.count[socketNetfilter]+d.count[socketSettings], d.count[socketIPv4]+d.count[socketIPv6], d.took.Round(10*time.Microsecond)))
-	return errors.Join(d.errs...)
+// carryOut sends one message of a will.
+func (d *deed) carryOut(name string, s shot) {
+	err := s.send()
+	if err != nil {
+		d.errs = append(d.errs, fmt.Errorf("%s: %v: %w", name, s.socket, err))
+		return
+	}
+	if s.socket.packet() {
+		d.packets++
+		d.goodbye = with(d.goodbye, name)
+		return
+	}
+	d.requests++
+	if s.socket == socketNetlink && !refused(fdSockets+int(s.socket)) && s.removesAddress() {
+		d.removed = with(d.removed, name)
+	}
+}
+
+// with appends what is not there yet.
+func with(list []string, name string) []string {
+	if slices.Contains(list, name) {
+		return list
+	}
+	return append(list, name)
+}
+
+// removesAddress reports whether a message is a request to remove an address
+// (netlink(7): the type follows the length).
+func (s shot) removesAddress() bool {
+	return len(s.data) >= unix.NLMSG_HDRLEN && binary.NativeEndian.Uint16(s.data[4:]) == unix.RTM_DELADDR
+}
+
+// refused reads the kernel's answer to what was just sent, if there is one: it comes
+// before sendto returns. The removal of an address that is not there is refused, as
+// are those of a backup.
+func refused(fd int) (refused bool) {
+	b := make([]byte, 8192)
+	for {
+		n, _, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return refused
+		}
+		// An acknowledgement is an error of number 0.
+		refused = n >= unix.NLMSG_HDRLEN+4 && binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR &&
+			binary.NativeEndian.Uint32(b[unix.NLMSG_HDRLEN:]) != 0
+	}
+}
+
+// report says what was done, and what was not; nil: nothing was to be.
+func (d *deed) report(log *slog.Logger, err error) {
+	if d != nil {
+		what, whose := "it held no address", []any(nil)
+		if len(d.removed) > 0 {
+			what, whose = "its addresses are removed", append(whose, "removed", d.removed)
+		}
+		if len(d.goodbye) > 0 {
+			whose = append(whose, "goodbye", d.goodbye)
+		}
+		log.With(whose...).Warn("guard: the guarded process has died: "+what,
+			"requests", d.requests, "packets", d.packets, "took", d.took.Round(10*time.Microsecond))
+	}
+	if err != nil {
+		log.Error("guard: not everything was done", "err", err)
+	}
 }
 
 // sayTime is for how long a guard that ends waits for whoever reads what it says.
 const sayTime = 500 * time.Millisecond
-
-func say(line string) { quietlog.Say(os.Stderr, line+"\n", sayTime) }
 
 // readAll reads a file from its beginning; others may use its offset.
 func readAll(fd int) ([]byte, error) {

@@ -15,7 +15,7 @@
 //	func main() {
 //		guard.Main() // does not return in the child
 //		...
-//		g, err := guard.Start(nil)
+//		g, err := guard.Start(guard.Config{})
 //		go g.Run(ctx)
 //		...
 //		r := manager.Removals()

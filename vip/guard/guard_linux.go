@@ -21,9 +21,13 @@ import (
 // thread of its parent's it is to survive.
 const marker = "HAVIP_GUARD"
 
+// formKey in the environment has Config.Form.
+const formKey = "HAVIP_GUARD_FORM"
+
 // Guard is the parent's side of a guard. Its methods may be called from any
 // goroutine.
 type Guard struct {
+	form  string
 	log   *slog.Logger
 	files []*os.File // for the child: the sockets, then the store
 	store *store
@@ -69,13 +73,13 @@ const (
 )
 
 // Start starts the guard and returns when it is ready. The sockets that it
-// uses are opened in the network namespace of the calling thread. A nil logger
-// is silent. It fails in a program that does not call [Main].
-func Start(logger *slog.Logger) (*Guard, error) {
+// uses are opened in the network namespace of the calling thread. It fails in a
+// program that does not call [Main].
+func Start(cfg Config) (*Guard, error) {
 	if os.Getenv(marker) != "" {
 		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.Main")
 	}
-	g := &Guard{log: quietlog.New(logger), closed: make(chan struct{})}
+	g := &Guard{form: cfg.Form, log: quietlog.New(cfg.Logger), closed: make(chan struct{})}
 	if err := g.open(); err != nil {
 		g.closeFiles()
 		return nil, err
@@ -166,7 +170,7 @@ func (g *Guard) spawn() error {
 	}
 	c := &child{life: life, ended: make(chan struct{})}
 	started := make(chan error)
-	go c.run(lifeRead, readyWrite, g.files, started)
+	go c.run(lifeRead, readyWrite, g.files, g.form, started)
 	err = <-started
 	lifeRead.Close()
 	readyWrite.Close()
@@ -196,7 +200,7 @@ func (g *Guard) spawn() error {
 // else. The end of that thread can only mean that the process ends: the kernel
 // then sends deathSignal to the child, some milliseconds before it has come to
 // closing the process's files.
-func (c *child) run(life, ready *os.File, files []*os.File, started chan<- error) {
+func (c *child) run(life, ready *os.File, files []*os.File, form string, started chan<- error) {
 	runtime.LockOSThread() // for good: the thread ends with this goroutine
 	tid := unix.Gettid()
 	// Best effort: the thread is the first to end.
@@ -204,7 +208,7 @@ func (c *child) run(life, ready *os.File, files []*os.File, started chan<- error
 	// The running program, even if its file was replaced since.
 	c.cmd = exec.Command("/proc/self/exe")
 	c.cmd.Args = []string{"havip-guard"}
-	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, tid), "GOMAXPROCS=1")
+	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, tid), formKey+"="+form, "GOMAXPROCS=1")
 	c.cmd.Dir = "/"
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = life, ready, os.Stderr
 	c.cmd.ExtraFiles = files
@@ -280,7 +284,10 @@ func (g *Guard) Set(name string, w Will) error {
 	if err != nil {
 		return fmt.Errorf("guard: %s: %w", name, err)
 	}
-	content := encode(shots)
+	var content []byte
+	if len(shots) > 0 {
+		content = testament{name, shots}.encode()
+	}
 	if len(content) > maxWill {
 		return fmt.Errorf("guard: %s: a will of %d bytes, at most %d are possible", name, len(content), maxWill)
 	}

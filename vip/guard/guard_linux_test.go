@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab"
@@ -32,7 +35,13 @@ const role = "GUARD_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	r := os.Getenv(role)
-	if r != forgetful {
+	switch r {
+	case forgetful:
+	case formed:
+		guard.MainLog(func(w io.Writer, form string) slog.Handler {
+			return slog.NewJSONHandler(w, nil).WithAttrs([]slog.Attr{slog.String("form", form)})
+		})
+	default:
 		guard.Main()
 	}
 	if r != "" {
@@ -51,6 +60,9 @@ const stderr = "GUARD_TEST_STDERR"
 
 // forgetful is the role of a program that does not call Main.
 const forgetful = "forgetful"
+
+// formed is the role of a program whose log has a form of its own.
+const formed = "formed"
 
 const (
 	vip4 = "192.0.2.10"
@@ -78,7 +90,7 @@ func guarded(role string) error {
 		}
 		os.Stderr = os.NewFile(uintptr(fd), path)
 	}
-	g, err := guard.Start(nil)
+	g, err := guard.Start(guard.Config{Form: "quoted"})
 	if err != nil {
 		return err
 	}
@@ -277,6 +289,64 @@ func TestLastWill(t *testing.T) {
 	}
 }
 
+// TestLastWords: the guard tells in the form of the program's log, once, whose
+// addresses it has removed and who said goodbye.
+func TestLastWords(t *testing.T) {
+	for role, want := range map[string]*regexp.Regexp{
+		"hold": regexp.MustCompile(`^time=\S+ level=WARN msg="guard: the guarded process has died: its addresses are removed" removed="\[router 51\]" goodbye="\[router 51\]" requests=\d+ packets=4 took=\S+\n$`),
+		formed: regexp.MustCompile(`^\{"time":"[^"]+","level":"WARN","msg":"guard: the guarded process has died: its addresses are removed","form":"quoted","removed":\["router 51"\],"goodbye":\["router 51"\],"requests":\d+,"packets":4,"took":\d+\}\n$`),
+	} {
+		t.Run(role, func(t *testing.T) {
+			words := filepath.Join(t.TempDir(), "stderr")
+			if err := os.WriteFile(words, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, p, _ := start(t, role, stderr+"="+words)
+			if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			said := func() string { b, _ := os.ReadFile(words); return string(b) }
+			lab.Until(t, 10*time.Second, "the guard has spoken", func() bool { return strings.HasSuffix(said(), "\n") })
+			if !want.MatchString(said()) {
+				t.Errorf("the guard says\n%swant\n%v", said(), want)
+			}
+		})
+	}
+}
+
+// TestLastWordsOfABackup: where there was no address, none was removed.
+func TestLastWordsOfABackup(t *testing.T) {
+	words := filepath.Join(t.TempDir(), "stderr")
+	if err := os.WriteFile(words, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, p, _ := start(t, "hold", stderr+"="+words)
+	if err := syscall.Kill(p.Pid(), syscall.SIGSTOP); err != nil { // it would put them back
+		t.Fatal(err)
+	}
+	link, err := h.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []string{vip4 + "/24", vip6 + "/64"} {
+		addr, err := netlink.ParseAddr(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Netlink().AddrDel(link, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	said := func() string { b, _ := os.ReadFile(words); return string(b) }
+	lab.Until(t, 10*time.Second, "the guard has spoken", func() bool { return strings.HasSuffix(said(), "\n") })
+	if !strings.Contains(said(), `msg="guard: the guarded process has died: it held no address" goodbye="[router 51]"`) {
+		t.Errorf("the guard says %s", said())
+	}
+}
+
 // TestUnreadOutput: a guard whose words nobody reads does its work, and ends.
 func TestUnreadOutput(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "stderr")
@@ -409,7 +479,7 @@ func TestSetAndWithdraw(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24")
 	var g *guard.Guard
 	if err := h.Do(func() (err error) {
-		g, err = guard.Start(nil)
+		g, err = guard.Start(guard.Config{Form: "quoted"})
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -472,7 +542,7 @@ func TestCloseWhileRunning(t *testing.T) {
 		var log bytes.Buffer
 		var g *guard.Guard
 		if err := h.Do(func() (err error) {
-			g, err = guard.Start(slog.New(quietlog.Unblocked(slog.NewTextHandler(&log, nil))))
+			g, err = guard.Start(guard.Config{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&log, nil)))})
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -509,7 +579,7 @@ func TestBlockedLogger(t *testing.T) {
 	defer close(let)
 	var g *guard.Guard
 	if err := h.Do(func() (err error) {
-		g, err = guard.Start(quietlogtest.Blocked(let))
+		g, err = guard.Start(guard.Config{Logger: quietlogtest.Blocked(let)})
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 )
 
@@ -17,8 +18,11 @@ var errUnsupported = fmt.Errorf("guard: needs Linux: %w", errors.ErrUnsupported)
 // Main returns at once.
 func Main() {}
 
+// MainLog returns at once.
+func MainLog(func(w io.Writer, form string) slog.Handler) {}
+
 // Start fails.
-func Start(*slog.Logger) (*Guard, error) { return nil, errUnsupported }
+func Start(Config) (*Guard, error) { return nil, errUnsupported }
 
 // Run fails.
 func (*Guard) Run(context.Context) error { return errUnsupported }

@@ -4,8 +4,19 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 )
+
+// Config configures a guard. Its zero value is fine.
+type Config struct {
+	// Logger hears of what becomes of the guard while the process lives. nil:
+	// silent.
+	Logger *slog.Logger
+	// Form tells [MainLog] in the guard how the log is written: words of the
+	// program's own, such as "json".
+	Form string
+}
 
 // Will is what is to be done when the process has died.
 type Will struct {
@@ -128,11 +139,18 @@ func (p Packet) headerIPv6() []byte {
 	return append(append(b, p.Source.AsSlice()...), p.Destination.AsSlice()...)
 }
 
-// encode writes shots in the form that decode reads:
+// testament is a will in the form in which the child finds it.
+type testament struct {
+	name  string
+	shots []shot
+}
+
+// encode writes what decode reads: name u32 length, bytes, and for each shot
 // socket u8 | index u32 | destination u8 length, bytes | data u32 length, bytes.
-func encode(shots []shot) []byte {
-	var b []byte
-	for _, s := range shots {
+func (t testament) encode() []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(t.name)))
+	b = append(b, t.name...)
+	for _, s := range t.shots {
 		b = append(b, byte(s.socket))
 		b = binary.BigEndian.AppendUint32(b, uint32(s.index))
 		dst := s.dst.AsSlice()
@@ -144,8 +162,15 @@ func encode(shots []shot) []byte {
 }
 
 // decode reads what encode wrote. It returns what it could make sense of.
-func decode(b []byte) []shot {
-	var out []shot
+func decode(b []byte) (t testament) {
+	if len(b) < 4 {
+		return t
+	}
+	n := int(binary.BigEndian.Uint32(b))
+	if b = b[4:]; len(b) < n {
+		return t
+	}
+	t.name, b = string(b[:n]), b[n:]
 	for len(b) >= 6 {
 		s := shot{socket: socket(b[0]), index: int(binary.BigEndian.Uint32(b[1:]))}
 		n := int(b[5])
@@ -159,8 +184,8 @@ func decode(b []byte) []shot {
 		}
 		s.data, b = b[:size:size], b[size:]
 		if s.socket < sockets && (!s.socket.packet() || s.dst.IsValid()) {
-			out = append(out, s)
+			t.shots = append(t.shots, s)
 		}
 	}
-	return out
+	return t
 }
