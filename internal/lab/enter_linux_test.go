@@ -86,7 +86,7 @@ const ordinary = 1000
 func needUserNamespaces(t *testing.T) {
 	t.Helper()
 	if err := helperCommand(ordinary, "nothing").Run(); err != nil {
-		lacking(t, "user namespaces are not permitted: "+err.Error())
+		Lacking(t, "user namespaces are not permitted: "+err.Error())
 	}
 }
 

@@ -50,7 +50,7 @@ func New(t testing.TB) *Lab {
 		if forbidden != nil {
 			err = forbidden
 		}
-		lacking(t, err.Error())
+		Lacking(t, err.Error())
 	}
 	if err != nil {
 		t.Fatal(err)

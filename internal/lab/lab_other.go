@@ -40,7 +40,7 @@ func Enter() error      { return errUnsupported }
 
 func New(t testing.TB) *Lab {
 	t.Helper()
-	lacking(t, errUnsupported.Error())
+	Lacking(t, errUnsupported.Error())
 	return nil
 }
 

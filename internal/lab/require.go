@@ -25,7 +25,7 @@ func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := lookPath(p); err != nil {
-			lacking(t, p+" is not installed")
+			Lacking(t, p+" is not installed")
 		}
 	}
 }
@@ -41,8 +41,8 @@ func NeedRoot(t testing.TB) {
 	}
 }
 
-// lacking skips the test, or fails it if nothing may be lacking.
-func lacking(t testing.TB, reason string) {
+// Lacking skips the test, or fails it if nothing may be lacking.
+func Lacking(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv(requireVar) == "all" {
 		t.Fatalf("%s, and %s=all", reason, requireVar)
