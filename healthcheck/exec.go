@@ -32,12 +32,20 @@ const (
 // the system's first process: in a container use one that does
 // ("docker run --init").
 //
-// A program that would run as root must be out of everyone else's reach: the
-// file, each directory above it and each symbolic link on the way must belong
-// to root and be writable by root only, or it is refused. This extends neither
-// to the interpreter that the first line of a script names nor to files named
-// in Args. Root of a user namespace without other users is no root in this
-// sense.
+// A program that runs as root has all of root's rights, as one that moves an
+// address by itself needs them. Any other has those of its user and none of the
+// capabilities(7) that this process may have been given, ambient and inheritable
+// ones included.
+//
+// A program that runs as root must be out of everyone else's reach: the file,
+// each directory above it and each symbolic link on the way must belong to root
+// and be writable by root only, by POSIX access control lists too, or it is
+// refused. The same holds where this process is an ordinary user's and has
+// capabilities: what belongs to that user is trusted there as well. Who names
+// another User says whose the program is, and the rule does not apply. It
+// extends neither to the interpreter that the first line of a script names nor
+// to files named in Args. Root of a user namespace without other users is no
+// root in this sense.
 //
 // A program that is missing, may not be run or is refused gives [ErrCannotRun].
 type Exec struct {

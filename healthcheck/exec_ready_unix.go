@@ -3,11 +3,11 @@
 package healthcheck
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
-	"slices"
 	"syscall"
 )
 
@@ -26,17 +26,14 @@ func (c Exec) Ready() error {
 // ready returns who the program is to run as, nil for ourselves.
 func (c Exec) ready() (*syscall.Credential, error) {
 	credential, err := lookupCredential(c.User)
+	if err == nil && credential != nil && !mayBecomeOthers() {
+		err = errors.New("to run a program as somebody else needs root, or CAP_SETUID and CAP_SETGID")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
 	}
-	uid := os.Geteuid()
-	if credential != nil {
-		uid = int(credential.Uid)
-	}
-	if uid == 0 {
-		if err := rootOnly(c.Path); err != nil {
-			return nil, fmt.Errorf("%w: as root: %w", ErrCannotRun, err)
-		}
+	if err := c.trusted(credential); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	if err := executable(c.Path, credential); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCannotRun, err)
@@ -49,9 +46,26 @@ func (c Exec) ready() (*syscall.Credential, error) {
 	return credential, nil
 }
 
+// trusted applies the rule about who may change the program. Whoever runs it as
+// another user than root, and not as the one that this process is, has said
+// whose it is.
+func (c Exec) trusted(credential *syscall.Credential) error {
+	switch uid := os.Geteuid(); {
+	case credential == nil && uid == 0, credential != nil && credential.Uid == 0:
+		if err := trust(c.Path, 0); err != nil {
+			return fmt.Errorf("as root: %w", err)
+		}
+	case (credential == nil || int(credential.Uid) == uid) && hasCapabilities():
+		if err := trust(c.Path, uint32(uid)); err != nil {
+			return fmt.Errorf("with capabilities: %w", err)
+		}
+	}
+	return nil
+}
+
 // executable returns an error if the program is missing or may not be executed
 // by who it is to run as, nil for ourselves.
-func executable(path string, credential *syscall.Credential) error {
+func executable(path string, as *syscall.Credential) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -61,26 +75,23 @@ func executable(path string, credential *syscall.Credential) error {
 		return fmt.Errorf("%s is a directory", path)
 	case mode.Perm()&0o111 == 0:
 		return fmt.Errorf("%s is not executable (mode %v): chmod +x %s", path, mode, path)
-	case credential == nil:
-		_, err := exec.LookPath(path)
+	case as == nil:
+		_, err := exec.LookPath(path) // asks the kernel
 		return err
-	case !mayExecute(info, credential):
-		return fmt.Errorf("%s is not executable by user %d (mode %v)", path, credential.Uid, mode)
 	}
-	return nil
-}
-
-// mayExecute reports whether the mode of a file lets somebody else execute it.
-func mayExecute(info fs.FileInfo, as *syscall.Credential) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	bit := fs.FileMode(0o001)
-	switch {
-	case !ok || as.Uid == 0:
-		return true
-	case stat.Uid == as.Uid:
-		bit = 0o100
-	case stat.Gid == as.Gid || slices.Contains(as.Groups, stat.Gid):
-		bit = 0o010
-	}
-	return info.Mode()&bit != 0
+	return walk(path, func(step string, info fs.FileInfo) error {
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return nil // its mode means nothing
+		}
+		a, err := aclOf(step, info)
+		switch {
+		case err != nil:
+			return err
+		case a.allows(as, mayExecute):
+			return nil
+		case info.IsDir():
+			return fmt.Errorf("user %d may not search %s (mode %v)", as.Uid, step, info.Mode())
+		}
+		return fmt.Errorf("user %d may not execute %s (mode %v)", as.Uid, step, info.Mode())
+	})
 }

@@ -27,6 +27,18 @@ func script(t *testing.T, text string) string {
 	return path
 }
 
+// openDir is a directory that everybody may search and nobody but root write.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 func TestExec(t *testing.T) {
 	sh := func(command string) Exec { return Exec{Path: "/bin/sh", Args: []string{"-c", command}} }
 	t.Setenv("HAVIP_TEST_SECRET", "must not leak")
@@ -180,14 +192,14 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 func TestExecRefuses(t *testing.T) {
 	if os.Geteuid() != 0 {
 		// Without root the files of the test are not root's: all is refused.
-		if err := rootOnly(script(t, "#!/bin/sh\n")); err == nil || !strings.Contains(err.Error(), "does not belong to root") {
+		if err := trust(script(t, "#!/bin/sh\n"), 0); err == nil || !strings.Contains(err.Error(), "does not belong to root") {
 			t.Errorf("a user's script: %v", err)
 		}
 		return
 	}
 	// In a user namespace with one user nothing can belong to another.
 	alone := soleUser()
-	dir := t.TempDir()
+	dir := openDir(t)
 	write := func(name string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -245,9 +257,9 @@ func TestExecRefuses(t *testing.T) {
 			continue
 		}
 		t.Run(test.name, func(t *testing.T) {
-			err := rootOnly(test.path)
+			err := trust(test.path, 0)
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-				t.Errorf("rootOnly says %v, want %q", err, test.want)
+				t.Errorf("trust says %v, want %q", err, test.want)
 			}
 			checkErr := Exec{Path: test.path}.Check(t.Context())
 			if (checkErr == nil) != (test.want == "") || checkErr != nil && !errors.Is(checkErr, ErrCannotRun) {
@@ -259,9 +271,6 @@ func TestExecRefuses(t *testing.T) {
 		return
 	}
 	t.Run("another user may run it", func(t *testing.T) {
-		if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
 		if err := (Exec{Path: foreign, User: "1:1"}).Check(t.Context()); err != nil {
 			t.Errorf("as another user: %v", err)
 		}

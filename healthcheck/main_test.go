@@ -8,6 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/havip/havip/internal/lab"
@@ -24,12 +27,20 @@ const serverEnv = "HAVIP_TEST_TCP_SERVER"
 // daemonEnv makes the test binary run daemonScript there and end.
 const daemonEnv = "HAVIP_TEST_DAEMON"
 
+// ambientEnv makes the test binary run the programs that it names, one on a
+// line, by Exec, and print what comes of them.
+const ambientEnv = "HAVIP_TEST_AMBIENT"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(daemonEnv); dir != "" {
 		if err := (Exec{Path: "/bin/sh", Dir: dir, Args: []string{"-c", daemonScript}}).Check(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		return
+	}
+	if programs := os.Getenv(ambientEnv); programs != "" {
+		runAmbient(programs)
 		return
 	}
 	if os.Getenv(serverEnv) != "" {
@@ -77,4 +88,14 @@ func runServer() error {
 			c.Close()
 		}()
 	}
+}
+
+// runAmbient is what the test binary does with ambientEnv.
+func runAmbient(programs string) {
+	for path := range strings.Lines(programs) {
+		err := Exec{Path: strings.TrimSpace(path)}.Check(context.Background())
+		fmt.Printf("%s %v %v\n", filepath.Base(strings.TrimSpace(path)), errors.Is(err, ErrCannotRun), err)
+	}
+	out, err := exec.Command("/bin/grep", "Cap", "/proc/self/status").Output()
+	fmt.Printf("others %v %q\n", err, out)
 }

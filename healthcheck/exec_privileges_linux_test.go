@@ -1,0 +1,181 @@
+package healthcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+// ordinary is a user of the tests, stranger another.
+const ordinary, stranger = 4242, 4343
+
+// asUser runs runAmbient as an ordinary user with capabilities, as systemd's
+// AmbientCapabilities gives them.
+func asUser(t *testing.T, caps []uintptr, programs ...string) map[string]string {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), ambientEnv+"="+strings.Join(programs, "\n"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary, Gid: ordinary}, AmbientCaps: caps}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	said := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, what, _ := strings.Cut(line, " ")
+		said[name] = strings.TrimSpace(what)
+	}
+	return said
+}
+
+// own makes a program of somebody's in a directory that is root's.
+func own(t *testing.T, dir, name, text string, uid int, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	chown(t, path, uid, 0)
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const sayCapabilities = "#!/bin/sh\ngrep -E 'Cap(Inh|Prm|Eff|Amb)' /proc/self/status\nexit 1\n"
+
+var netCaps = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}
+
+// TestChildrenGetNoCapabilities: of those that an ordinary user was given for
+// havip, its programs get none, and all that havip itself starts keeps them.
+func TestChildrenGetNoCapabilities(t *testing.T) {
+	lab.NeedRoot(t)
+	program := own(t, openDir(t), "caps", sayCapabilities, 0, 0o755)
+	said := asUser(t, netCaps, strings.TrimSpace(strings.Repeat(program+"\n", 5)))
+	if got := said["caps"]; !strings.Contains(got, "CapInh") || strings.Count(got, "0000000000000000") != 4 {
+		t.Errorf("a program has %s", got)
+	}
+	if got, want := said["others"], fmt.Sprintf("CapAmb:\\t%016x", 1<<unix.CAP_NET_ADMIN|1<<unix.CAP_NET_RAW); !strings.Contains(got, want) {
+		t.Errorf("another child has %s, want %s", got, want)
+	}
+}
+
+// TestUserGetsNoCapabilities: nor does a program that root runs as somebody
+// else, even where root's are inheritable, as in some containers.
+func TestUserGetsNoCapabilities(t *testing.T) {
+	lab.NeedRoot(t)
+	program := own(t, openDir(t), "caps", sayCapabilities, 0, 0o755)
+	ended := make(chan error)
+	go func() {
+		runtime.LockOSThread() // which is not given back
+		hdr, sets, err := capabilities()
+		if err == nil {
+			sets[0].Inheritable = sets[0].Permitted
+			err = unix.Capset(&hdr, &sets[0])
+		}
+		if err != nil {
+			ended <- err
+			return
+		}
+		ended <- Exec{Path: program, User: fmt.Sprintf("%d:%d", ordinary, ordinary)}.Check(context.Background())
+	}()
+	if got := fmt.Sprint(<-ended); !strings.Contains(got, "CapInh") || strings.Count(got, "0000000000000000") != 4 {
+		t.Errorf("the program has %s", got)
+	}
+	if got := fmt.Sprint(Exec{Path: program}.Check(t.Context())); strings.Contains(got, "CapEff:\\t0000000000000000") {
+		t.Errorf("root's program has %s", got)
+	}
+}
+
+// TestTrustRuleWithCapabilities: with capabilities, programs are root's or one's
+// own, and nobody else can write them. Without any, and as a user that was asked
+// for, that is the user's own affair.
+func TestTrustRuleWithCapabilities(t *testing.T) {
+	lab.NeedRoot(t)
+	dir := openDir(t)
+	const text = "#!/bin/sh\nexit 0\n"
+	programs := []string{
+		own(t, dir, "roots", text, 0, 0o755),
+		own(t, dir, "own", text, ordinary, 0o755),
+		own(t, dir, "strangers", text, stranger, 0o755),
+		own(t, dir, "writable", text, ordinary, 0o777),
+	}
+	list := strings.Join(programs, "\n")
+	for _, tc := range []struct {
+		name    string
+		caps    []uintptr
+		refused map[string]string
+	}{
+		{"with", netCaps, map[string]string{"strangers": "belongs neither to root nor to user 4242", "writable": "writable by others"}},
+		{"without", nil, nil},
+	} {
+		said := asUser(t, tc.caps, list)
+		for _, p := range programs {
+			name := filepath.Base(p)
+			got, want := said[name], tc.refused[name]
+			if want == "" && got != "false <nil>" || want != "" && !strings.HasPrefix(got, "true ") || !strings.Contains(got, want) {
+				t.Errorf("%s capabilities, %s: %q, want %q", tc.name, name, got, want)
+			}
+		}
+	}
+}
+
+// TestTrustRuleSeesACLs: a file whose access control list lets somebody else
+// write is refused, though root's group, in whose place the mode shows the
+// mask, might. So is a directory, and a list that lets nobody is not.
+func TestTrustRuleSeesACLs(t *testing.T) {
+	lab.NeedRoot(t)
+	set := func(path string, list []aclEntry) {
+		if err := unix.Setxattr(path, "system.posix_acl_access", encodeACL(list...), 0); err != nil {
+			if errors.Is(err, unix.ENOTSUP) {
+				lab.Lacking(t, path+" is on a file system without access control lists")
+			}
+			t.Fatal(err)
+		}
+	}
+	dir := openDir(t)
+	const text = "#!/bin/sh\nexit 0\n"
+	byUser := own(t, dir, "user", text, 0, 0o755)
+	set(byUser, withNamed(aclEntry{aclUser, 7, ordinary}, 7, 5))
+	byGroup := own(t, dir, "group", text, 0, 0o755)
+	set(byGroup, withNamed(aclEntry{aclGroup, 6, ordinary}, 7, 5))
+	masked := own(t, dir, "masked", text, 0, 0o755)
+	set(masked, withNamed(aclEntry{aclUser, 7, ordinary}, 5, 5))
+	reader := own(t, dir, "reader", text, 0, 0o750)
+	set(reader, withNamed(aclEntry{aclUser, 5, ordinary}, 5, 5))
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	inside := own(t, filepath.Join(dir, "sub"), "inside", text, 0, 0o755)
+	set(filepath.Join(dir, "sub"), withNamed(aclEntry{aclUser, 7, ordinary}, 7, 5))
+	for path, want := range map[string]string{
+		byUser: "writable by user 4242", byGroup: "writable by group 4242", inside: "sub is writable by user 4242",
+		masked: "", reader: "",
+	} {
+		err := Exec{Path: path}.Check(t.Context())
+		if want == "" && err != nil || want != "" && (!errors.Is(err, ErrCannotRun) || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+	// And whom a list lets execute, as the kernel has it.
+	private := own(t, dir, "private", text, 0, 0o700)
+	set(private, []aclEntry{{aclUserObj, 7, none}, {aclUser, 5, ordinary}, {aclGroupObj, 0, none}, {aclMask, 5, none}, {aclOther, 0, none}})
+	for uid, want := range map[int]bool{ordinary: true, stranger: false} {
+		e := Exec{Path: private, User: fmt.Sprintf("%d:%d", uid, uid)}
+		if ready, check := e.Ready(), e.Check(t.Context()); (ready == nil) != want || (check == nil) != want {
+			t.Errorf("user %d: Ready says %v, Check %v, want success: %v", uid, ready, check, want)
+		}
+	}
+}
