@@ -120,11 +120,28 @@ func (c Cause) String() string {
 	return fmt.Sprintf("Cause(%d)", uint8(c))
 }
 
+// MarshalText returns what String does, so that JSON has words as well. It never
+// fails.
+func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// aboutPeer tells whether another router is the cause.
+func (c Cause) aboutPeer() bool {
+	switch c {
+	case CauseTimeout, CausePriorityZero, CausePreempt, CauseHigherPriority, CauseUnclaimed:
+		return true
+	}
+	return false
+}
+
 // Transition is one state change of a virtual router.
 type Transition struct {
 	From, To State     // Initialize to Initialize: it was started with a fault, or stopped
 	Cause    Cause     // why
-	Reason   string    // the fault's reasons, comma-separated, or what was reconfigured; empty otherwise
+	Reason   string    // the fault's reasons, comma-separated, what was reconfigured, or the member of the group; empty otherwise
 	Priority uint8     // the priority in force after the change
 	Time     time.Time // of the change, as the machine was told it
+	// Peer is the router that the Cause is about: the one that was not heard in time,
+	// that left, is preempted or has the better claim. Its Address is not valid if none
+	// was heard since this router became Backup, or the Cause is about none.
+	Peer Peer
 }

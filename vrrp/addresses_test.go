@@ -93,7 +93,7 @@ func TestStrangersBounded(t *testing.T) {
 					t.Errorf("said %q of one that was never heard before", line)
 				}
 			}
-			if got, most := len(log.lines("discarded")), (i+1)*(maxStrangers+1); got > most || got <= i*(maxStrangers+1) {
+			if got, most := len(log.lines("msg=discarded")), (i+1)*(maxStrangers+1); got > most || got <= i*(maxStrangers+1) {
 				t.Errorf("%d lines, want some more, and %d at most", got, most)
 			}
 			time.Sleep(noteInterval)

@@ -17,6 +17,8 @@ const (
 	// in the kernel, mode private).
 	deafToVirtualMAC = "this one advertises from the virtual hardware address, which a Keepalived with vmac_xmit_base does not hear: " +
 		"set xmit_base here as well, or take it out there"
+	deafToAll = "what this one sends does not arrive there, or is discarded: " +
+		"look for a firewall that drops IP protocol 112, and at what that router says about it"
 )
 
 // deafRival is another router that is Active though this one is, too, and has the
@@ -25,15 +27,15 @@ type deafRival struct {
 	addr        netip.Addr
 	since, last time.Time     // it was heard
 	patience    time.Duration // silence for longer means that it has gone
-	cause       string        // why it may not hear this router; empty: none is likely
+	cause       string        // why it may not hear this router; empty: it is not certain yet that it does not
 }
 
-// observeDeaf names the cause of a split that this router would have ended if the
-// other one heard it, where there is a likely one. adv has not been told to the
+// observeDeaf says that a split goes on which the other router would have ended if it
+// heard this one, and what to look at. adv has not been told to the
 // machine yet. conn.mu is held, and the group's.
 func (r *Router) observeDeaf(adv *Advertisement, now time.Time) {
 	d := &r.status.deaf
-	if r.mac == nil || r.machine.State() != Active || adv.Priority == 0 || r.machine.loses(adv) {
+	if r.machine.State() != Active || adv.Priority == 0 || r.machine.loses(adv) {
 		*d = deafRival{}
 		return
 	}
@@ -45,7 +47,14 @@ func (r *Router) observeDeaf(adv *Advertisement, now time.Time) {
 	if d.cause != "" || now.Sub(d.since) < max(deafTime, deafIntervals*longest) {
 		return
 	}
-	d.cause = deafToVirtualMAC
+	switch {
+	case r.mac != nil:
+		d.cause = deafToVirtualMAC
+	case r.cfg.owner():
+		return // whoever disputes that is said elsewhere
+	default:
+		d.cause = deafToAll
+	}
 	if n, ok := r.mayNote(subjectDeaf, now); ok {
 		r.log.Warn("the other Active router does not hear this one", "from", d.addr, "cause", d.cause, "times", n)
 	}

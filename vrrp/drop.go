@@ -14,7 +14,8 @@ const (
 	DropFamily DropReason = iota + 1
 	// DropOwn: this router's own advertisement, looped back.
 	DropOwn
-	// DropDestination: unicast to a multicast router, or the reverse.
+	// DropDestination: unicast to a multicast router, or the reverse. The text says
+	// which.
 	DropDestination
 	// DropStranger: unicast from an address that is not a peer.
 	DropStranger
@@ -71,7 +72,7 @@ const (
 var dropTexts = [numDropReasons]struct{ name, words string }{
 	DropFamily:          {"family", "not of this address family"},
 	DropOwn:             {"own", "our own, looped back"},
-	DropDestination:     {"destination", "unicast to a multicast router, or multicast to a unicast one"},
+	DropDestination:     {"destination", "sent"},
 	DropStranger:        {"stranger", "unicast, and not from a peer"},
 	DropTTL:             {"ttl", "TTL"},
 	DropTTLBelowMinimum: {"ttl_below_minimum", "TTL below the minimum:"},

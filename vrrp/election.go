@@ -61,7 +61,10 @@ func (m *Machine) change(to State, cause Cause) {
 	if cause == CauseFault {
 		t.Reason = m.Fault()
 	}
-	m.state = to
+	if cause.aboutPeer() {
+		t.Peer = m.peer
+	}
+	m.state, m.peer = to, Peer{}
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
 	m.heard, m.rival, m.split, m.claimed = 0, 0, false, 0
 	m.challenged, m.challenges, m.doubt = false, 0, 0
@@ -275,7 +278,11 @@ func (m *Machine) follows(priority uint8) bool {
 // hear remembers an advertisement.
 func (m *Machine) hear(adv *Advertisement) {
 	m.heard, m.heardAt, m.heardInterval = adv.Priority, m.now, adv.Interval
+	m.meet(adv)
 }
+
+// meet remembers who sent an advertisement.
+func (m *Machine) meet(adv *Advertisement) { m.peer = adv.peer(m.now) }
 
 // learn takes over the Active router's interval (RFC 9568 §6.4.2). In version 2
 // it is the configured one, or was until both routers are changed: others are
@@ -298,6 +305,7 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 	case m.loses(adv):
 		m.send(m.priority) // the last one, for the winner: see Machine
 		m.emit(Release)
+		m.meet(adv)
 		m.change(Backup, CauseHigherPriority)
 		m.hear(adv)
 		m.learn()

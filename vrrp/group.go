@@ -67,24 +67,28 @@ func (g *Group) join(m *Machine, do func([]Action)) (leave func(now time.Time)) 
 // has changed. g.mu is held, and the actions of that use have been carried out.
 func (g *Group) settle(now time.Time) {
 	g.spreadFaults(now)
-	var lost, resigned, joined, active bool
+	var lost *Machine
+	var resigned, joined, active bool
 	for _, e := range g.members {
 		m := e.machine
-		lost = lost || e.state == Active && m.state == Backup
+		if lost == nil && e.state == Active && m.state == Backup {
+			lost = m
+		}
 		resigned = resigned || e.state == Active && m.resigned
 		joined = joined || e.state == Initialize && m.state == Backup
 		active = active || m.state == Active
 	}
 	switch {
-	case lost:
+	case lost != nil:
 		g.each(Active, func(m *Machine) []Action {
 			if resigned {
 				return m.Resign(now)
 			}
-			return m.yield(now)
+			return m.yield(now, g.because(lost))
 		})
 	case g.ready(now), joined && active:
-		g.each(Backup, func(m *Machine) []Action { return m.takeOverWithGroup(now) })
+		leads := g.leader()
+		g.each(Backup, func(m *Machine) []Action { return m.takeOverWithGroup(now, g.because(leads)) })
 	}
 	for _, e := range g.members {
 		e.state = e.machine.state
@@ -108,6 +112,25 @@ func (g *Group) ready(now time.Time) bool {
 		}
 	}
 	return left || claims == len(g.members)
+}
+
+// leader is the member that makes the others Active: one that is, or that has a claim.
+func (g *Group) leader() *Machine {
+	var claims *Machine
+	for _, e := range g.members {
+		switch m := e.machine; {
+		case m.state == Active:
+			return m
+		case m.claimed != 0 && (claims == nil || m.claimed == CausePriorityZero):
+			claims = m
+		}
+	}
+	return claims
+}
+
+// because is the reason of a change that the group makes with a member.
+func (g *Group) because(m *Machine) string {
+	return fmt.Sprintf("group %s: member %s", g.name, m.cfg.Name)
 }
 
 // each runs step on the members that are in a state.
@@ -152,7 +175,7 @@ func (m *Machine) setGroupFault(now time.Time, reason string) []Action {
 
 // takeOverWithGroup makes a Backup Active because its group is. Not before its
 // StartDelay has passed: its timer will claim then.
-func (m *Machine) takeOverWithGroup(now time.Time) []Action {
+func (m *Machine) takeOverWithGroup(now time.Time, reason string) []Action {
 	m.begin(now)
 	if m.state == Backup && !m.now.Before(m.notBefore) {
 		cause := CauseGroup
@@ -160,19 +183,26 @@ func (m *Machine) takeOverWithGroup(now time.Time) []Action {
 			cause = m.claimed
 		}
 		m.takeOver(cause)
+		if cause == CauseGroup {
+			m.explain(reason)
+		}
 	}
 	return m.end()
 }
+
+// explain gives the change that has just been made a reason.
+func (m *Machine) explain(reason string) { m.actions[m.n-1].Transition.Reason = reason }
 
 // yield makes an Active router Backup because another member of its group had
 // to. It does so in silence: the better router that the other member met is in
 // a group as well and needs no priority 0, and where it is not, another Backup
 // would take over here, meet it there, and so on in turns.
-func (m *Machine) yield(now time.Time) []Action {
+func (m *Machine) yield(now time.Time, reason string) []Action {
 	m.begin(now)
 	if m.state == Active {
 		m.emit(Release)
 		m.change(Backup, CauseGroup)
+		m.explain(reason)
 		m.listen()
 	}
 	return m.end()

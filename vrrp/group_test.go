@@ -150,7 +150,7 @@ func TestGroupFollowsPriorityZeroOfOne(t *testing.T) {
 	tm.hear(4500*time.Millisecond, 0, 0)
 	tm.run(4500*time.Millisecond + skewOf(100, time.Second))
 	tm.want("in: Send 100, Acquire, Announce, Backup>Active (active router left)",
-		"out: Send 100, Acquire, Announce, Backup>Active (moved with its group)")
+		"out: Send 100, Acquire, Announce, Backup>Active (moved with its group): group G: member in")
 }
 
 func TestGroupWaitsForAllOtherwise(t *testing.T) {
@@ -205,7 +205,7 @@ func TestGroupClaimEnds(t *testing.T) {
 func TestGroupStepsDownTogether(t *testing.T) {
 	tm := pair(t)
 	tm.hear(5*time.Second, 0, 150)
-	tm.want("in: "+fmt.Sprintf(steppedBy, 100), "out: Release, Active>Backup (moved with its group)")
+	tm.want("in: "+fmt.Sprintf(steppedBy, 100), "out: Release, Active>Backup (moved with its group): group G: member in")
 
 	// And does not come back because out hears nobody.
 	for d := 6 * time.Second; d < 60*time.Second; d += time.Second {
@@ -254,7 +254,7 @@ func TestGroupLateMember(t *testing.T) {
 	tm.run(5 * time.Second)
 	tm.states(Active, Active, Initialize)
 	tm.do(5*time.Second, 2, (*Machine).Start)
-	tm.want("dmz: "+started, "dmz: Send 100, Acquire, Announce, Backup>Active (moved with its group)")
+	tm.want("dmz: "+started, "dmz: Send 100, Acquire, Announce, Backup>Active (moved with its group): group G: member in")
 
 	// One that is stopped leaves the others alone.
 	tm.do(6*time.Second, 2, (*Machine).Shutdown)

@@ -193,6 +193,9 @@ func (l *loop) receive(p *Packet, now time.Time) {
 		r.discarded(err.(*DropError), now)
 		return
 	}
+	if r.debug() {
+		r.log.Debug("advertisement heard", "from", l.adv.Source, "priority", l.adv.Priority, "interval", l.adv.Interval)
+	}
 	r.begin()
 	var actions []Action
 	if r.heeds(&l.adv, now) {
@@ -234,6 +237,9 @@ func (l *loop) send(r *Router, priority uint8, now time.Time) {
 		if err != nil {
 			r.sendFailed(err, now)
 			continue
+		}
+		if r.debug() {
+			r.log.Debug("advertisement sent", "to", dst, "priority", priority)
 		}
 		l.buf = buf // earlier packets keep what they were written into
 		l.out = append(l.out, p)

@@ -77,6 +77,9 @@ type Machine struct {
 	heard         uint8
 	heardAt       time.Time
 	heardInterval time.Duration
+	// peer is who was heard last since the last change of the state, as far as that
+	// one may be the reason for the next.
+	peer Peer
 	// resigned keeps a router that handed over from preempting its successor,
 	// until it is Active again.
 	resigned bool

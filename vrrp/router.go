@@ -299,8 +299,7 @@ func (r *Router) do(now time.Time, actions []Action) {
 		case Send:
 			r.loop.send(r, a.Priority, now)
 		case Changed:
-			r.status.since = a.Transition.Time
-			r.status.counters.Transitions++
+			r.changed(&a.Transition)
 			r.tell(task{kind: Changed, transition: a.Transition})
 		case Acquire:
 			r.tell(task{kind: Acquire, id: r.addresses.begin(r.acquireFailed)})
@@ -334,14 +333,6 @@ func (r *Router) deliver() {
 	r.told = r.told[:0]
 }
 
-func (r *Router) logState(t Transition) {
-	level := slog.LevelInfo
-	if t.Cause == CauseFault {
-		level = slog.LevelWarn
-	}
-	r.log.Log(context.Background(), level, "state", "from", t.From, "to", t.To, "cause", t.Cause.String(), "reason", t.Reason, "priority", t.Priority)
-}
-
 // use lets f use the machine, sends what comes of it and adjusts the timer.
 func (r *Router) use(f func(now time.Time) []Action) {
 	r.conn.mu.Lock()
@@ -372,9 +363,13 @@ func (r *Router) carryOut(ctx context.Context, e task) {
 		}
 		return
 	}
+	began := time.Now()
 	err := r.handle(ctx, e.kind)
 	overtaken := errors.Is(context.Cause(ctx), context.Canceled)
 	r.work.done()
+	if err == nil {
+		r.logDeed(e.kind, time.Since(began))
+	}
 	switch {
 	case e.kind == Acquire && err == nil:
 		r.acquired(e.id)

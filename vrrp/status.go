@@ -28,8 +28,8 @@ type Status struct {
 	// 32 at most.
 	Peers []Peer
 	// Deaf is why another router goes on being Active though this one is, too, and
-	// has the better claim, if there is a likely cause such as [Config.VirtualMAC] on
-	// one side only: that one does not hear this one.
+	// has the better claim: that one does not hear this one, because of a firewall or,
+	// more likely if this one has it, [Config.VirtualMAC]. Empty: there is none.
 	Deaf string
 	// Rival is the one of them that is Active although this router is, too, and
 	// has the better claim: the link is split, or was until now. Nil: there is none.
@@ -100,9 +100,6 @@ func (c *Counters) snapshot() Counters {
 // maxPeers bounds what strangers can make a router remember.
 const maxPeers = 32
 
-// noteInterval is the shortest time between two log lines about the same thing.
-const noteInterval = 10 * time.Minute
-
 // status is what a Router keeps for its Status, guarded by conn.mu.
 type status struct {
 	since    time.Time
@@ -112,29 +109,17 @@ type status struct {
 	drop     DropError
 	dropAt   time.Time // zero: none
 	noted    [numSubjects]limit
+	// unheard are the advertisements that were discarded since the last one that was
+	// not, or since the last change of the state; why is of the last of them.
+	unheard uint64
+	why     DropError
+	// leader is the Active router that a Backup hears, once it has been said.
+	leader netip.Addr
 	// strangers are the senders of what was discarded with DropAddresses or
 	// DropCount.
 	strangers []stranger
 	deaf      deafRival
 }
-
-// limit bounds how often a line about one thing is written to the log.
-type limit struct {
-	last  time.Time // when one was
-	times uint64    // that the thing came up since
-}
-
-// subjects of rate-limited log lines: first the drop reasons, then these.
-const (
-	subjectInterval = int(numDropReasons) + iota
-	subjectAddresses
-	subjectChecksum
-	subjectClock
-	subjectDeaf
-	subjectSplit
-	subjectSend
-	numSubjects
-)
 
 // Status returns what the router is doing now.
 func (r *Router) Status() Status {
@@ -171,6 +156,7 @@ func (r *Router) Status() Status {
 func (r *Router) heard(adv *Advertisement, now time.Time) {
 	r.remember(adv, now)
 	r.observeDeaf(adv, now)
+	r.observeLeader(adv, now)
 	if r.cfg.owner() && r.machine.State() == Active {
 		if adv.Version == 2 {
 			r.wire.drop.drop(DropOwner, 0, 0)
@@ -180,6 +166,7 @@ func (r *Router) heard(adv *Advertisement, now time.Time) {
 		r.status.counters.Conflicts++
 	}
 	r.status.counters.Received++
+	r.status.unheard = 0
 	if r.wire.seen != 0 {
 		r.observed(adv, now)
 	}
@@ -196,92 +183,10 @@ func (r *Router) remember(adv *Advertisement, now time.Time) {
 		i = len(s.peers) - 1
 	}
 	copy(s.peers[1:i+1], s.peers[:i])
-	s.peers[0] = Peer{
-		Address:   adv.Source,
-		Version:   adv.Version,
-		Priority:  adv.Priority,
-		Interval:  adv.Interval,
-		LastHeard: now,
-	}
+	s.peers[0] = adv.peer(now)
 }
 
-// observed reports what was odd about an accepted advertisement.
-func (r *Router) observed(adv *Advertisement, now time.Time) {
-	c, seen, from := &r.status.counters, r.wire.seen, adv.Source
-	if seen&(seenInterval|seenAddresses) != 0 {
-		c.Mismatched++
-	}
-	if seen&seenMessageChecksum != 0 {
-		c.MessageChecksums++
-	}
-	if seen&seenOldUnicastChecksum != 0 {
-		c.OldUnicastChecksums++
-	}
-	if seen&seenUnsigned != 0 {
-		c.Unsigned++
-	}
-	if seen&seenInterval != 0 {
-		if n, ok := r.mayNote(subjectInterval, now); ok {
-			got, want := adv.Interval, r.cfg.Interval
-			r.log.Warn("another interval", "from", from, "got", got, "want", want, "times", n)
-		}
-	}
-	if seen&seenAddresses != 0 {
-		if n, ok := r.mayNote(subjectAddresses, now); ok {
-			got, want := slices.Clone(adv.Addresses), r.cfg.Addresses
-			r.log.Warn("other virtual addresses", "from", from, "got", got, "want", want, "times", n)
-		}
-	}
-	if adv.Version == 3 && adv.Source.Is4() && adv.Checksum != r.cfg.Checksum {
-		// The sender may well drop what has any other form than its own.
-		if n, ok := r.mayNote(subjectChecksum, now); ok {
-			r.log.Warn("another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String(), "times", n)
-		}
-	}
-	if seen&seenClockSkew != 0 {
-		if n, ok := r.mayNote(subjectClock, now); ok {
-			r.log.Warn("the sender's clock is off", "from", from, "times", n)
-		}
-	}
-}
-
-// discarded counts a discarded packet and reports it. conn.mu is held.
-func (r *Router) discarded(err *DropError, now time.Time) {
-	r.status.counters.dropped[err.Reason]++
-	if err.Reason == DropOwn {
-		return
-	}
-	r.status.drop, r.status.dropAt = *err, now // err is reused
-	if err.Reason == DropAddresses || err.Reason == DropCount {
-		r.discardedStranger(err, now)
-		return
-	}
-	if n, ok := r.mayNote(int(err.Reason), now); ok {
-		drop := *err
-		r.log.Warn("discarded", "err", &drop, "times", n)
-	}
-}
-
-// sendFailed counts an advertisement that could not be sent, and reports it.
-// conn.mu is held.
-func (r *Router) sendFailed(err error, now time.Time) {
-	r.status.counters.SendErrors++
-	if n, ok := r.mayNote(subjectSend, now); ok {
-		r.log.Warn("advertisement not sent", "err", err, "times", n)
-	}
-}
-
-// mayNote tells whether it is time for a log line about a subject, and how
-// often it has come up since the last one.
-func (r *Router) mayNote(subject int, now time.Time) (times uint64, ok bool) {
-	return r.status.noted[subject].allow(now, noteInterval)
-}
-
-func (l *limit) allow(now time.Time, interval time.Duration) (times uint64, ok bool) {
-	l.times++
-	if !l.last.IsZero() && now.Sub(l.last) < interval {
-		return 0, false
-	}
-	times, l.times, l.last = l.times, 0, now
-	return times, true
+// peer is the sender of an advertisement that came at a time.
+func (a *Advertisement) peer(now time.Time) Peer {
+	return Peer{Address: a.Source, Version: a.Version, Priority: a.Priority, Interval: a.Interval, LastHeard: now}
 }

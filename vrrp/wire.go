@@ -203,8 +203,12 @@ func (w *wire) checkPath(p *Packet) {
 		d.drop(DropFamily, 0, 0)
 	case src == w.own:
 		d.drop(DropOwn, 0, 0)
-	case (dst == w.group) != (len(w.cfg.Peers) == 0):
+	case dst != w.group && len(w.cfg.Peers) == 0:
 		d.drop(DropDestination, 0, 0)
+		d.detail = " by unicast, but this router has no peers and uses multicast"
+	case dst == w.group && len(w.cfg.Peers) > 0:
+		d.drop(DropDestination, 0, 0)
+		d.detail = " by multicast, but this router has peers and uses unicast"
 	case len(w.cfg.Peers) == 0:
 		// The sender is on the link (RFC 9568 §5.1.1.3, §5.1.2.3).
 		if p.TTL != 255 {

@@ -1,0 +1,202 @@
+package vrrp
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// noteInterval is the shortest time between two log lines about the same thing.
+const noteInterval = 10 * time.Minute
+
+// limit bounds how often a line about one thing is written to the log.
+type limit struct {
+	last  time.Time // when one was
+	times uint64    // that the thing came up since
+}
+
+// subjects of rate-limited log lines: first the drop reasons, then these.
+const (
+	subjectInterval = int(numDropReasons) + iota
+	subjectAddresses
+	subjectChecksum
+	subjectClock
+	subjectDeaf
+	subjectSplit
+	subjectSend
+	subjectLeader
+	numSubjects
+)
+
+// logState says what has changed, and all that is known of why. conn.mu is held.
+func (r *Router) logState(t Transition) {
+	args := []any{"from", t.From, "to", t.To, "cause", t.Cause}
+	if t.Reason != "" {
+		args = append(args, "reason", t.Reason)
+	}
+	args = append(args, "priority", t.Priority)
+	switch p := t.Peer; {
+	case p.Address.IsValid():
+		args = append(args, "peer", p.Address, "peer_priority", p.Priority, "last_heard", ago(t.Time.Sub(p.LastHeard)))
+	case t.Cause == CauseTimeout, t.Cause == CauseUnclaimed:
+		args = append(args, "last_heard", "nobody")
+	}
+	if s := &r.status; s.unheard > 0 && t.Cause.aboutPeer() {
+		args = append(args, "discarded", s.unheard, "discarded_last", s.why.Error())
+	}
+	r.status.unheard = 0
+	r.log.Log(context.Background(), t.level(), "state", args...)
+}
+
+// ago says how long ago something was.
+func ago(d time.Duration) string { return d.Round(time.Millisecond).String() + " ago" }
+
+// level is how much a change matters to whoever looks after the router.
+func (t *Transition) level() slog.Level {
+	switch {
+	case t.Cause == CauseFault, t.Cause == CauseStalled, t.Cause == CauseUnclaimed,
+		t.Cause == CauseTimeout && t.Peer.Address.IsValid():
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+// leaderNotes is the shortest time between two log lines that name another Active
+// router: two of them may be heard in turns.
+const leaderNotes = 10 * time.Second
+
+// observeLeader names the Active router when a Backup hears it first. conn.mu is
+// held, and the group's.
+func (r *Router) observeLeader(adv *Advertisement, now time.Time) {
+	s := &r.status
+	if r.machine.State() != Backup || adv.Priority == 0 || adv.Source == s.leader {
+		return
+	}
+	s.leader = adv.Source
+	if _, ok := s.noted[subjectLeader].allow(now, leaderNotes); ok {
+		r.log.Info("another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval)
+	}
+}
+
+// changed takes note of a change of the state, before it is said.
+func (r *Router) changed(t *Transition) {
+	s := &r.status
+	s.since = t.Time
+	s.counters.Transitions++
+	s.leader = netip.Addr{}
+	if t.To == Backup {
+		s.leader = t.Peer.Address // the line about the change has it
+	} else {
+		s.noted[subjectLeader] = limit{}
+	}
+}
+
+// logDeed says what a call of the Handler has done.
+func (r *Router) logDeed(kind ActionKind, took time.Duration) {
+	what := map[ActionKind]string{Acquire: "addresses acquired", Release: "addresses released"}[kind]
+	if what == "" || r.handler == nil {
+		return
+	}
+	r.conn.mu.Lock()
+	addresses := slices.Clone(r.cfg.Addresses)
+	r.conn.mu.Unlock()
+	r.log.Info(what, "addresses", addresses, "took", took)
+}
+
+// debug tells whether it is worth the while to describe each advertisement.
+func (r *Router) debug() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
+
+// observed reports what was odd about an accepted advertisement.
+func (r *Router) observed(adv *Advertisement, now time.Time) {
+	c, seen, from := &r.status.counters, r.wire.seen, adv.Source
+	if seen&(seenInterval|seenAddresses) != 0 {
+		c.Mismatched++
+	}
+	if seen&seenMessageChecksum != 0 {
+		c.MessageChecksums++
+	}
+	if seen&seenOldUnicastChecksum != 0 {
+		c.OldUnicastChecksums++
+	}
+	if seen&seenUnsigned != 0 {
+		c.Unsigned++
+	}
+	if seen&seenInterval != 0 {
+		if n, ok := r.mayNote(subjectInterval, now); ok {
+			got, want := adv.Interval, r.cfg.Interval
+			r.log.Warn("another interval", "from", from, "got", got, "want", want, "times", n)
+		}
+	}
+	if seen&seenAddresses != 0 {
+		if n, ok := r.mayNote(subjectAddresses, now); ok {
+			got, want := slices.Clone(adv.Addresses), r.cfg.Addresses
+			r.log.Warn("other virtual addresses", "from", from, "got", got, "want", want, "times", n)
+		}
+	}
+	if adv.Version == 3 && adv.Source.Is4() && adv.Checksum != r.cfg.Checksum {
+		// The sender may well drop what has any other form than its own.
+		if n, ok := r.mayNote(subjectChecksum, now); ok {
+			r.log.Warn("another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String(), "times", n)
+		}
+	}
+	if seen&seenClockSkew != 0 {
+		if n, ok := r.mayNote(subjectClock, now); ok {
+			r.log.Warn("the sender's clock is off", "from", from, "times", n)
+		}
+	}
+}
+
+// discarded counts a discarded packet and reports it. conn.mu is held.
+func (r *Router) discarded(err *DropError, now time.Time) {
+	r.status.counters.dropped[err.Reason]++
+	if err.Reason == DropOwn {
+		return
+	}
+	r.status.drop, r.status.dropAt = *err, now // err is reused
+	r.missed(err)
+	if err.Reason == DropAddresses || err.Reason == DropCount {
+		r.discardedStranger(err, now)
+		return
+	}
+	if n, ok := r.mayNote(int(err.Reason), now); ok {
+		drop := *err
+		args := []any{"err", &drop, "times", n}
+		if err.Reason == DropStranger || err.Reason == DropDestination {
+			args = append(args, "peers", slices.Clone(r.cfg.Peers))
+		}
+		r.log.Warn("discarded", args...)
+	}
+}
+
+// missed takes note of an advertisement that this router has not heard because it
+// was discarded: it may explain the next change of the state.
+func (r *Router) missed(err *DropError) {
+	r.status.unheard++
+	r.status.why = *err
+}
+
+// sendFailed counts an advertisement that could not be sent, and reports it.
+// conn.mu is held.
+func (r *Router) sendFailed(err error, now time.Time) {
+	r.status.counters.SendErrors++
+	if n, ok := r.mayNote(subjectSend, now); ok {
+		r.log.Warn("advertisement not sent", "err", err, "times", n)
+	}
+}
+
+// mayNote tells whether it is time for a log line about a subject, and how
+// often it has come up since the last one.
+func (r *Router) mayNote(subject int, now time.Time) (times uint64, ok bool) {
+	return r.status.noted[subject].allow(now, noteInterval)
+}
+
+func (l *limit) allow(now time.Time, interval time.Duration) (times uint64, ok bool) {
+	l.times++
+	if !l.last.IsZero() && now.Sub(l.last) < interval {
+		return 0, false
+	}
+	times, l.times, l.last = l.times, 0, now
+	return times, true
+}

@@ -1,0 +1,237 @@
+package vrrp
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// logged starts a node whose log can be read, as text at a level.
+func (l *fakeLAN) logged(t *testing.T, host byte, cfg Config, level slog.Level) (*node, *lockedBuffer) {
+	t.Helper()
+	var log lockedBuffer
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level}))
+	return l.node(t, host, cfg), &log
+}
+
+// says checks that the last of the lines with what has all the parts.
+func (b *lockedBuffer) says(t *testing.T, what string, parts ...string) {
+	t.Helper()
+	synctest.Wait()
+	list := b.lines(what)
+	if len(list) == 0 {
+		t.Fatalf("nothing said with %q in\n%s", what, strings.Join(b.lines(""), ""))
+	}
+	for _, part := range parts {
+		if last := list[len(list)-1]; !strings.Contains(last, part) {
+			t.Errorf("%q lacks %q", last, part)
+		}
+	}
+}
+
+// TestTakeOverNamesTheLost: whoever reads that a router has become Active, or has given
+// way, reads which other one is the reason, and when it was last heard.
+func TestTakeOverNamesTheLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, ofA := lan.logged(t, 1, Config{Priority: 120}, slog.LevelInfo)
+		time.Sleep(10 * time.Second)
+		ofA.says(t, "to=Active", "level=INFO", `cause="no advertisement in time"`, "last_heard=nobody")
+		b, ofB := lan.logged(t, 2, Config{Priority: 110}, slog.LevelInfo)
+		time.Sleep(1500 * time.Millisecond)
+		ofB.says(t, "another router is Active", "peer=192.0.2.1 peer_priority=120 interval=1s")
+
+		lan.cut(a.addr, true)
+		time.Sleep(10 * time.Second)
+		ofB.says(t, "to=Active", "level=WARN", `cause="no advertisement in time"`, "priority=110 peer=192.0.2.1 peer_priority=120 last_heard=\"3.57")
+		b.Hold("check web is down")()
+		time.Sleep(10 * time.Second)
+		ofB.says(t, "to=Active", "level=INFO", "last_heard=nobody")
+		lan.cut(a.addr, false)
+		time.Sleep(5 * time.Second)
+		ofB.says(t, "to=Backup", "level=INFO", `cause="another router has the better claim" priority=110 peer=192.0.2.1 peer_priority=120`)
+		if n := len(ofB.lines("another router is Active")); n != 1 {
+			t.Errorf("the Active router was named %d times, want 1: the line about the change has it", n)
+		}
+
+		a.Resign()
+		time.Sleep(time.Second)
+		ofB.says(t, "to=Active", "level=INFO", `cause="active router left"`, "peer=192.0.2.1 peer_priority=0 last_heard=\"570ms ago\"")
+		b.mu.Lock()
+		last := b.transitions[len(b.transitions)-1]
+		b.mu.Unlock()
+		if p := last.Peer; p.Address != a.addr || p.Version != 3 || last.Time.Sub(p.LastHeard) != skew3(110) {
+			t.Errorf("the last transition is about %+v", p)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		lan.node(t, 1, Config{Priority: 100})
+		time.Sleep(5 * time.Second)
+		_, log := lan.logged(t, 2, Config{Priority: 200}, slog.LevelInfo)
+		time.Sleep(5 * time.Second)
+		log.says(t, "to=Active", `cause="preempting a lower priority"`, "peer=192.0.2.1 peer_priority=100 last_heard=")
+	})
+}
+
+// TestTakeOverMentionsDiscarded: a router that takes over because it discards what the
+// Active one says mentions that in the same line. What was discarded before the last
+// advertisement that was not explains nothing.
+func TestTakeOverMentionsDiscarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		secret := func(s string) Auth { return Auth{Type: AuthPass, Password: s} }
+		a := lan.node(t, 1, Config{Version: 2, Priority: 120, Auth: secret("one")})
+		b, log := lan.logged(t, 2, Config{Version: 2, Priority: 110, Auth: secret("two")}, slog.LevelInfo)
+		time.Sleep(10 * time.Second)
+		log.says(t, "to=Active", "last_heard=nobody discarded=1 ", `discarded_last="vrrp: advertisement from 192.0.2.1: authentication failed: another password"`)
+		if err := b.reconfigure(func(c *Config) { c.Auth = secret("one") }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		b.is(Backup)
+		lan.cut(a.addr, true)
+		time.Sleep(10 * time.Second)
+		log.says(t, "to=Active", "peer=192.0.2.1")
+		if list := log.lines("to=Active"); strings.Contains(list[len(list)-1], "discarded") {
+			t.Errorf("%q: nothing was discarded since it was heard", list[len(list)-1])
+		}
+	})
+	for name, test := range map[string]func(a, b *node, bad func()){
+		"heard since": func(a, b *node, bad func()) {
+			bad()
+			time.Sleep(2 * time.Second)
+			a.handler.lan.cut(a.addr, true)
+		},
+		"another change since": func(a, b *node, bad func()) {
+			a.handler.lan.cut(a.addr, true)
+			time.Sleep(10 * time.Second)
+			bad()
+			b.Hold("check web is down")()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				a := lan.node(t, 1, Config{Priority: 120})
+				b, log := lan.logged(t, 2, Config{Priority: 110}, slog.LevelInfo)
+				time.Sleep(10 * time.Second)
+				test(a, b, func() {
+					b.conn.mu.Lock()
+					defer b.conn.mu.Unlock()
+					b.loop.receive(packetOf(t, Advertisement{
+						Source: a.addr, Destination: groupIPv4, Version: 2, VRID: 51, Priority: 120, Interval: time.Second, Addresses: b.cfg.Addresses,
+					}), time.Now())
+				})
+				time.Sleep(10 * time.Second)
+				log.says(t, "to=Active")
+				if list := log.lines("to=Active"); strings.Contains(list[len(list)-1], "discarded") {
+					t.Errorf("%q: nothing was discarded since", list[len(list)-1])
+				}
+				if n := len(log.lines("msg=discarded")); n != 1 {
+					t.Errorf("%d discarded, want 1", n)
+				}
+			})
+		})
+	}
+}
+
+// TestCastIsNamed: a router that uses multicast and one with peers do not hear each
+// other, and each says which of the two it is.
+func TestCastIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		_, multicast := lan.logged(t, 1, Config{}, slog.LevelInfo)
+		_, unicast := lan.logged(t, 2, Config{Peers: addrs("192.0.2.1")}, slog.LevelInfo)
+		time.Sleep(10 * time.Second)
+		multicast.says(t, "msg=discarded", "from 192.0.2.2: sent by unicast, but this router has no peers and uses multicast")
+		unicast.says(t, "msg=discarded", "from 192.0.2.1: sent by multicast, but this router has peers and uses unicast", "peers=[192.0.2.1]")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		_, log := lan.logged(t, 1, Config{Peers: addrs("192.0.2.3")}, slog.LevelInfo)
+		lan.node(t, 2, Config{Peers: addrs("192.0.2.1")})
+		time.Sleep(10 * time.Second)
+		log.says(t, "msg=discarded", "from 192.0.2.2: unicast, and not from a peer", "peers=[192.0.2.3]")
+	})
+}
+
+// TestWordsInJSON: states and causes are words there, too.
+func TestWordsInJSON(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var log lockedBuffer
+		a := lan.node(t, 1, Config{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
+		time.Sleep(10 * time.Second)
+		log.says(t, `"msg":"state"`, `"from":"Backup","to":"Active","cause":"no advertisement in time","priority":100,"last_heard":"nobody"`)
+		lan.cut(a.addr, true)
+		b := lan.node(t, 2, Config{Priority: 90})
+		time.Sleep(10 * time.Second)
+		b.is(Active)
+		lan.cut(a.addr, false)
+		time.Sleep(10 * time.Second)
+		log.says(t, "split: another", `"from":"192.0.2.2"`)
+		log.says(t, "split: over", `"state":"Active"`)
+	})
+}
+
+// TestDeedsAreLogged: that the addresses are there, and that they are gone, is in the
+// log, after what has brought it about.
+func TestDeedsAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, log := lan.logged(t, 1, Config{}, slog.LevelInfo)
+		time.Sleep(10 * time.Second)
+		a.stop()
+		synctest.Wait()
+		var got []string
+		for _, line := range log.lines("") {
+			for _, what := range []string{"to=Active", `msg="addresses acquired" router=51/IPv4 addresses=[192.0.2.250] took=0s`, "to=Initialize", `msg="addresses released"`} {
+				if strings.Contains(line, what) {
+					got = append(got, what)
+				}
+			}
+		}
+		want := `to=Active|msg="addresses acquired" router=51/IPv4 addresses=[192.0.2.250] took=0s|to=Initialize|msg="addresses released"`
+		if strings.Join(got, "|") != want {
+			t.Errorf("said %q in\n%s", got, strings.Join(log.lines(""), ""))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var log lockedBuffer
+		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		a.handler.during = func(_ context.Context, call string) error {
+			if call == "acquire" {
+				return context.DeadlineExceeded
+			}
+			return nil
+		}
+		a.run()
+		time.Sleep(5 * time.Second)
+		if list := log.lines("addresses acquired"); len(list) > 0 {
+			t.Errorf("said %q of addresses that are not there", list)
+		}
+	})
+}
+
+// TestDebugTellsAdvertisements: at that level, and at no other, each one is described.
+func TestDebugTellsAdvertisements(t *testing.T) {
+	for level, want := range map[slog.Level]int{slog.LevelDebug: 1, slog.LevelInfo: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			lan := newFakeLAN()
+			_, sender := lan.logged(t, 1, Config{Priority: 120}, level)
+			_, hearer := lan.logged(t, 2, Config{Priority: 110}, level)
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			sent := sender.lines(`level=DEBUG msg="advertisement sent" router=51/IPv4 to=224.0.0.18 priority=120`)
+			heard := hearer.lines(`level=DEBUG msg="advertisement heard" router=51/IPv4 from=192.0.2.1 priority=120 interval=1s`)
+			if len(sent) != 7*want || len(heard) != 7*want {
+				t.Errorf("%v: %d sent, %d heard, want %d", level, len(sent), len(heard), 7*want)
+			}
+		})
+	}
+}
