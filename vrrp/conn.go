@@ -71,6 +71,7 @@ type Conn struct {
 	frames   packetWriter // for Config.VirtualMAC, or nil
 	owners   ownerReader  // or nil
 	counters Counters
+	foreign  foreigners
 }
 
 // Listen opens a Conn on an interface in the network namespace of the calling

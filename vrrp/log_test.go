@@ -3,6 +3,7 @@ package vrrp
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -137,6 +138,70 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOtherVRIDIsSaid: an advertisement with a VRID that nobody here has is said if it
+// comes from a configured peer or has the addresses of a router here. Another pair's,
+// which are normal on a link, are not.
+func TestOtherVRIDIsSaid(t *testing.T) {
+	peers := func(host byte) []netip.Addr { return []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, host})} }
+	for _, tc := range []struct {
+		name       string
+		own, other Config
+		said       bool
+	}{
+		{"from a peer", Config{Peers: peers(2)}, Config{VRID: 52, Peers: peers(1)}, true},
+		{"with the same address", Config{}, Config{VRID: 52}, true},
+		{"of another pair", Config{}, Config{VRID: 52, Addresses: addrs("192.0.2.77")}, false},
+		{"by unicast from a stranger", Config{Peers: peers(3)}, Config{VRID: 52, Peers: peers(1)}, false},
+		{"by unicast to a multicast router", Config{}, Config{VRID: 52, Peers: peers(1)}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				tc.other.Priority = 120
+				lan.node(t, 2, tc.other)
+				time.Sleep(5 * time.Second)
+				a, log := lan.logged(t, 1, tc.own, slog.LevelInfo)
+				time.Sleep(30 * time.Second)
+				a.is(Active)
+				list := log.lines("another VRID")
+				if tc.said != (len(list) == 1) {
+					t.Fatalf("said %q", list)
+				}
+				if !tc.said {
+					return
+				}
+				log.says(t, "another VRID", "level=WARN", "interface=eth0 from=192.0.2.2 got=52 want=[51] times=1")
+				log.says(t, "to=Active", "last_heard=nobody discarded=", `discarded_last="vrrp: advertisement from 192.0.2.2: VRID 52, want 51"`)
+				time.Sleep(noteInterval)
+				if n := len(log.lines("another VRID")); n != 2 {
+					t.Errorf("said %d times within ten minutes, want 2", n)
+				}
+			})
+		})
+	}
+}
+
+// TestForeignersBounded: others cannot fill the memory, nor the log, with VRIDs.
+func TestForeignersBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, log := lan.logged(t, 1, Config{}, slog.LevelInfo)
+		for i := range 1000 {
+			a.conn.mu.Lock()
+			a.loop.receive(packetOf(t, Advertisement{
+				Source: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Destination: groupIPv4,
+				Version: 3, VRID: 52, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.250"),
+			}), time.Now())
+			a.conn.mu.Unlock()
+			time.Sleep(foreignPace)
+		}
+		synctest.Wait()
+		if lines, list := len(log.lines("another VRID")), len(a.conn.foreign.list); lines != maxForeigners || list != maxForeigners {
+			t.Errorf("%d lines and %d remembered, want %d", lines, list, maxForeigners)
+		}
+	})
 }
 
 // TestCastIsNamed: a router that uses multicast and one with peers do not hear each

@@ -187,6 +187,7 @@ func (l *loop) receive(p *Packet, now time.Time) {
 	}
 	if r == nil {
 		l.conn.counters.dropped[DropVRID]++
+		l.hearForeign(vrid, p, now)
 		return
 	}
 	if err := r.wire.parse(&l.adv, p, now); err != nil {

@@ -1,0 +1,93 @@
+package vrrp
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	// foreignPace is the shortest time between two looks at advertisements for a VRID
+	// that no router of a Conn has: on a link with many pairs there are a lot of them.
+	foreignPace = 100 * time.Millisecond
+	// maxForeigners bounds what others can make a Conn remember.
+	maxForeigners = 8
+)
+
+// foreigners are those who were found to use another VRID than the routers of a Conn
+// that they belong to. They are guarded by conn.mu.
+type foreigners struct {
+	looked time.Time
+	list   []foreigner
+}
+
+// foreigner is one of them.
+type foreigner struct {
+	from  netip.Addr
+	vrid  uint8
+	noted limit
+}
+
+// note tells whether a line about a sender and its VRID is due.
+func (f *foreigners) note(from netip.Addr, vrid uint8, now time.Time) (times uint64, ok bool) {
+	i := slices.IndexFunc(f.list, func(o foreigner) bool { return o.from == from && o.vrid == vrid })
+	if i < 0 && len(f.list) == maxForeigners {
+		i = slices.IndexFunc(f.list, func(o foreigner) bool { return now.Sub(o.noted.last) >= noteInterval })
+		if i < 0 {
+			return 0, false
+		}
+		f.list[i] = foreigner{from: from, vrid: vrid}
+	}
+	if i < 0 {
+		i = len(f.list)
+		f.list = append(f.list, foreigner{from: from, vrid: vrid})
+	}
+	return f.list[i].noted.allow(now, noteInterval)
+}
+
+// hearForeign looks at an advertisement for a VRID that no router here has. Most are
+// of other pairs and mean nothing. One from a configured peer, or with the addresses
+// of a router here, is likely to be meant for that: the VRID is wrong on one of the
+// two sides. conn.mu is held.
+func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
+	c := l.conn
+	if !c.foreign.looked.IsZero() && now.Sub(c.foreign.looked) < foreignPace {
+		return
+	}
+	c.foreign.looked = now
+	var here []int // as numbers: bytes would be taken for text
+	for _, r := range c.routers {
+		if r == nil || !r.meansForeign(&l.adv, p) {
+			continue
+		}
+		here = append(here, int(r.cfg.VRID))
+		drop := DropError{Source: p.Source}
+		drop.drop(DropVRID, uint64(vrid), uint64(r.cfg.VRID))
+		r.missed(&drop)
+	}
+	if len(here) == 0 {
+		return
+	}
+	if n, ok := c.foreign.note(p.Source, vrid, now); ok {
+		c.log.Warn("another VRID, from a peer or with the same addresses",
+			"interface", c.name, "from", p.Source, "got", vrid, "want", here, "times", n)
+	}
+}
+
+// meansForeign tells whether an advertisement with another VRID may be meant for r.
+// adv is scratch space.
+func (r *Router) meansForeign(adv *Advertisement, p *Packet) bool {
+	src := p.Source.WithZone("")
+	if src == r.wire.own {
+		return false
+	}
+	if len(r.cfg.Peers) > 0 {
+		return slices.Contains(r.cfg.Peers, src)
+	}
+	var drop DropError
+	if p.Destination.WithZone("") != r.wire.group || adv.decode(p.payload(), p.Source, p.Destination, &drop) == 0 {
+		return false
+	}
+	r.wire.theirs.sort(adv.Addresses)
+	return len(adv.Addresses) > 0 && r.wire.ours.shares(&r.wire.theirs)
+}
