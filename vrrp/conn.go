@@ -3,6 +3,7 @@ package vrrp
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -40,11 +41,11 @@ type ListenConfig struct {
 //
 // Its one goroutine receives in batches, runs the routers' machines and keeps
 // their timers, so that a router costs no goroutine and a packet no
-// allocation. Another watches the interface: while it is missing, down or
-// without an address to send from, its routers have a fault. When an interface
-// was deleted and comes back, the Conn opens its sockets again, and whenever it
-// or its addresses were away they join the group again. With IPv4 a third hears
-// the owners of addresses, see ownerReader.
+// allocation. Another watches the interface: while it is missing, down, without
+// an address to send from or of a kind that cannot carry a router, its routers
+// have a fault. When an interface comes, or was deleted and comes back, the Conn
+// opens its sockets, and whenever it or its addresses were away they join the
+// group again. With IPv4 a third hears the owners of addresses, see ownerReader.
 type Conn struct {
 	name    string
 	family  family
@@ -61,9 +62,10 @@ type Conn struct {
 
 	mu       sync.Mutex // guards what follows and the routers' machines
 	nif      netif
-	bound    int    // the index of the interface that the sockets are for
-	broken   string // why there are no sockets, or ""
-	doubtful bool   // the sockets may hear nothing
+	bound    binding // what the sockets are for
+	broken   string  // why there are no sockets, or ""
+	doubtful bool    // the sockets may hear nothing
+	retrying int     // goroutines that look again because something failed
 	closed   bool
 	routers  [256]*Router // by VRID, those that run
 	virtual  map[netip.Addr]users
@@ -76,6 +78,10 @@ type Conn struct {
 
 // Listen opens a Conn on an interface in the network namespace of the calling
 // thread, where it stays. Raw sockets need root or CAP_NET_RAW.
+//
+// An interface that does not exist yet, as one that a VPN makes, or on which no
+// socket can be opened for now, is no error: its routers have a fault until that
+// has changed. [Conn.Check] tells whoever would rather not begin.
 func Listen(cfg ListenConfig) (*Conn, error) {
 	c, err := listen(cfg)
 	if err != nil {
@@ -117,44 +123,37 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 	if cfg.IPv6 {
 		c.family = familyIPv6
 	}
-	var err error
+	var err, failed error
 	if c.nif, err = c.look(); err == nil {
-		err = c.check()
-	}
-	if err == nil {
-		c.bound = c.nif.index
-		_, err = c.open(protocolVRRP)
+		c.loops = []*loop{newLoop(c, newNoSocket(), protocolVRRP)}
+		// What is unlikely to pass by itself would be the fault of all routers.
+		if err = c.restore(&netif{}, false); !c.nif.unknown && !errors.Is(err, fs.ErrPermission) {
+			failed, err = err, nil
+		}
 	}
 	if err != nil {
 		n.interrupt()
 		n.close()
 		return nil, err
 	}
-	c.openOwners()
-	c.wg.Go(c.watch)
+	c.wg.Go(c.loops[0].run)
+	c.wg.Go(func() { c.watch(failed) })
 	return c, nil
 }
 
-// check finds what would keep every router from running, and is unlikely to
-// pass by itself. An interface may have its address later, from DHCP.
-func (c *Conn) check() error {
-	if c.nif.index == 0 {
-		return errors.New("there is no such interface")
-	}
-	return nil
-}
-
-// open starts the loop of an IP protocol, unless there is one. c.mu is held,
-// or nobody else has c.
+// open starts the loop of an IP protocol, unless there is one. c.mu is held.
 func (c *Conn) open(protocol uint8) (*loop, error) {
 	for _, l := range c.loops {
 		if l.protocol == protocol {
 			return l, nil
 		}
 	}
-	pc, err := c.net.open(&c.nif, protocol)
-	if err != nil {
-		return nil, err
+	var pc PacketConn = newNoSocket()
+	if c.opens() {
+		var err error
+		if pc, err = c.net.open(&c.nif, protocol); err != nil {
+			return nil, err
+		}
 	}
 	l := newLoop(c, pc, protocol)
 	c.loops = append(c.loops, l)
@@ -228,11 +227,6 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 		return nil, fmt.Errorf("interface %s: %w", c.name, net.ErrClosed)
 	case c.routers[vrid] != nil:
 		return nil, fmt.Errorf("interface %s: router %s has VRID %d already", c.name, c.routers[vrid].name, vrid)
-	case r.cfg.VirtualMAC && c.nif.index != 0 && !c.nif.ethernet:
-		return nil, fmt.Errorf("interface %s is no Ethernet one: a virtual MAC needs one", c.name)
-	}
-	if err := c.carries(&r.cfg); err != nil {
-		return nil, err
 	}
 	protocol := uint8(protocolVRRP)
 	if r.cfg.Auth.Type == AuthAH {
@@ -240,7 +234,11 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 	}
 	l, err := c.open(protocol)
 	if err == nil && r.cfg.VirtualMAC && c.frames == nil {
-		c.frames, err = c.net.frames(&c.nif)
+		if c.frames = newNoSocket(); c.opens() {
+			if err = c.replaceFrames(); err != nil {
+				c.frames = nil
+			}
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", c.name, err)
@@ -250,11 +248,15 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 	return l, nil
 }
 
-// carries tells whether cfg's advertisements can leave from the interface.
-// c.mu is held.
+// carries tells whether cfg's advertisements can leave from an interface of this
+// kind. c.mu is held.
 func (c *Conn) carries(cfg *Config) error {
-	if len(cfg.Peers) == 0 && c.nif.index != 0 && !c.nif.multicast {
+	switch {
+	case c.nif.index == 0: // nobody knows
+	case len(cfg.Peers) == 0 && !c.nif.multicast:
 		return fmt.Errorf("interface %s has no multicast: want unicast peers", c.name)
+	case cfg.VirtualMAC && !c.nif.ethernet:
+		return fmt.Errorf("interface %s is no Ethernet one: a virtual MAC needs one", c.name)
 	}
 	return nil
 }
@@ -283,36 +285,55 @@ func (c *Conn) count(cfg *Config, n int) {
 func (c *Conn) refresh() {
 	for _, r := range c.routers {
 		if r != nil {
-			r.setLink(c.linkState(r))
+			r.setLink(c.linkState(&r.cfg, r.home, r.source))
 		}
 	}
 }
 
-// linkState returns the address for r to send from, or a fault.
-func (c *Conn) linkState(r *Router) (source netip.Addr, fault string) {
+// linkState returns the address for cfg's router to send from, or a fault. See
+// netif.source. c.mu is held.
+func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Addr, fault string) {
 	if fault = c.nif.fault(); fault == "" {
 		fault = c.broken
 	}
-	source, err := c.nif.source(&r.cfg, r.home, r.source, c.virtual)
+	source, err := c.nif.source(cfg, home, current, c.virtual)
+	if unfit := c.carries(cfg); unfit != nil {
+		err = unfit
+	}
 	if fault == "" && err != nil {
 		fault = err.Error()
 	}
 	return source, fault
 }
 
+// Check reports which fault a Router of cfg would have now because of the
+// interface, if it began: that is missing, say, down, or without an address to send
+// from. The Router may run all the same: the fault ends with its reason.
+func (c *Conn) Check(cfg Config) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	c.update()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count(&cfg, 1)
+	defer c.count(&cfg, -1)
+	if _, fault := c.linkState(&cfg, netip.Addr{}, netip.Addr{}); fault != "" {
+		return fmt.Errorf("vrrp: %s: %s", cfg.Name, fault)
+	}
+	return nil
+}
+
 // retryLink is for how long to wait before another look at an interface that
 // could not be looked at, or on which no socket could be opened.
 const retryLink = time.Second
 
-// watch follows the interface until the Conn is closed.
-func (c *Conn) watch() {
-	for {
-		lost, err := c.net.wait(c.concerns)
-		if err == nil {
+// watch follows the interface until the Conn is closed. err is what failed last.
+func (c *Conn) watch(err error) {
+	for c.lookAgain(err) {
+		var lost bool
+		if lost, err = c.net.wait(c.concerns); err == nil {
 			err = c.relook(lost)
-		}
-		if !c.lookAgain(err) {
-			return
 		}
 	}
 }
@@ -320,22 +341,43 @@ func (c *Conn) watch() {
 // lookAgain looks again until that succeeds, and returns false when the Conn is
 // closed. Whatever err is, events may have been lost.
 func (c *Conn) lookAgain(err error) bool {
-	for err != nil {
+	if err == nil {
+		return true
+	}
+	c.mu.Lock()
+	c.retrying++
+	c.mu.Unlock()
+	for said := ""; err != nil; {
 		select {
 		case <-c.done:
 			return false
 		default:
 		}
-		failed := err
-		c.log.Warn("watching the interface", "interface", c.name, "err", failed)
+		if text := err.Error(); text != said {
+			said = text
+			c.log.Warn("watching the interface", "interface", c.name, "err", text)
+		}
 		select {
 		case <-c.done:
 			return false
 		case <-time.After(retryLink):
 		}
-		err = c.relook(true)
+		if err = c.relook(true); err == nil {
+			err = c.retried()
+		}
 	}
 	return true
+}
+
+// retried ends trying again, unless what failed has failed once more meanwhile.
+func (c *Conn) retried() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != "" {
+		return errors.New(c.broken)
+	}
+	c.retrying--
+	return nil
 }
 
 // update looks at the interface for a router that begins, or goes on with another
@@ -344,7 +386,7 @@ func (c *Conn) update() {
 	if err := c.relook(false); err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if !c.closed {
+		if tried := c.broken != "" && c.retrying > 0; !c.closed && !tried {
 			c.wg.Go(func() { c.lookAgain(err) })
 		}
 	}
@@ -387,67 +429,6 @@ func (c *Conn) relook(lost bool) error {
 	c.refresh()
 	c.mu.Unlock()
 	return err
-}
-
-// restore sees to it that the sockets hear and serve the interface as it is now.
-// c.mu is held.
-func (c *Conn) restore(before *netif, lost bool) (err error) {
-	c.doubtful = c.doubtful || lost || !before.serves()
-	switch {
-	case c.closed || c.nif.index == 0:
-		return nil
-	case c.nif.index != c.bound || c.broken != "":
-		err = c.reopen()
-	case c.doubtful && c.nif.serves():
-		err = c.rejoin()
-	default:
-		return nil
-	}
-	c.broken = ""
-	if c.doubtful = err != nil; err != nil {
-		c.broken = fmt.Sprintf("link %s: %v", c.name, err)
-	}
-	return err
-}
-
-// rejoin makes the sockets members of the group again. The kernel forgets that
-// with the interface's settings for a family: those for IPv6 go when the MTU is
-// below 1280 bytes, and all when the interface goes to another network namespace.
-// It may be back under the same index. To open others would not help: as the old
-// ones are closed, the new ones lose their membership.
-func (c *Conn) rejoin() error {
-	for _, l := range c.loops {
-		if m, ok := l.pc.(rejoiner); ok {
-			if err := m.rejoin(); err != nil {
-				return err
-			}
-		}
-	}
-	c.openOwners()
-	return nil
-}
-
-// reopen replaces the sockets: they are bound to an interface that is gone.
-func (c *Conn) reopen() error {
-	for _, l := range c.loops {
-		pc, err := c.net.open(&c.nif, l.protocol)
-		if err != nil {
-			return err
-		}
-		l.replace(pc)
-	}
-	c.bound = c.nif.index
-	c.openOwners()
-	if c.frames == nil {
-		return nil
-	}
-	w, err := c.net.frames(&c.nif)
-	if err != nil {
-		return err
-	}
-	c.frames.Close()
-	c.frames = w
-	return nil
 }
 
 // concerns tells whether an event may change anything here. An address that

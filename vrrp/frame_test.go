@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,9 +116,9 @@ func TestVirtualMACPackets(t *testing.T) {
 // TestVirtualMACNeedsEthernet: there is no such address on other links.
 func TestVirtualMACNeedsEthernet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newFakeLAN().prepare(t, 1, Config{VirtualMAC: true})
-		if err := n.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no Ethernet") {
-			t.Errorf("Run: %v", err)
-		}
+		n := newFakeLAN().node(t, 1, Config{VirtualMAC: true, Priority: 255})
+		n.hasFault("interface eth0 is no Ethernet one: a virtual MAC needs one")
+		n.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.ethernet = true })
+		n.is(Active)
 	})
 }

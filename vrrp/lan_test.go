@@ -320,6 +320,12 @@ func (l *fakeLAN) node(t *testing.T, host byte, cfg Config) *node {
 // prepare makes a node that does not run yet.
 func (l *fakeLAN) prepare(t *testing.T, host byte, cfg Config) *node {
 	t.Helper()
+	return l.prepareOn(t, host, cfg, func(*netif) {})
+}
+
+// prepareOn is prepare on an interface that is changed before anybody looks.
+func (l *fakeLAN) prepareOn(t *testing.T, host byte, cfg Config, change func(*netif)) *node {
+	t.Helper()
 	n := &node{t: t, addr: netip.AddrFrom4([4]byte{192, 0, 2, host}), done: make(chan error, 1)}
 	if cfg.VRID == 0 {
 		cfg.VRID = 51
@@ -343,6 +349,7 @@ func (l *fakeLAN) prepare(t *testing.T, host byte, cfg Config) *node {
 	n.net = &fakeNetwork{lan: l, events: make(chan linkEvent), nif: netif{
 		name: "eth0", index: 1, up: true, multicast: true, addrs: []ifaddr{{addr: n.addr}},
 	}}
+	change(&n.net.nif)
 	conn, err := listenOn(ListenConfig{Interface: "eth0", IPv6: v6, Logger: cfg.Logger}, n.net)
 	if err != nil {
 		t.Fatal(err)

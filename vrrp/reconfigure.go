@@ -81,7 +81,7 @@ func (r *Router) Reconfigure(cfg Config) error {
 	if err := cfg.succeeds(&before); err != nil {
 		return err
 	}
-	if err := r.conn.carries(&cfg); err != nil {
+	if err := r.conn.carries(&cfg); err != nil && r.conn.carries(&before) == nil {
 		return fmt.Errorf("vrrp: %s: %w", r.name, err)
 	}
 	r.cfg = cfg // the wire's, too

@@ -197,3 +197,68 @@ func TestConnAddressLater(t *testing.T) {
 	until(t, vrrp.Backup, ra)
 	lab.Until(t, patience, "what is sent to the group is heard", func() bool { return ra.Status().Counters.Received > 3 })
 }
+
+// TestConnInterfaceLater: a Conn opens on an interface that does not exist yet. When
+// it is made, under the name or renamed to it, its routers take part within a few
+// intervals: they hear what is sent to the group, and are heard.
+func TestConnInterfaceLater(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	for _, test := range []struct {
+		name, own, vip string
+		renamed        bool
+		cfg            vrrp.Config
+	}{
+		{name: "made4", own: "192.0.2.1/24", vip: "192.0.2.250"},
+		{name: "made6", own: "fe80::1/64", vip: "fe80::250"},
+		{name: "renamed", own: "192.0.2.1/24", vip: "192.0.2.250", renamed: true},
+		{name: "ah", own: "192.0.2.1/24", vip: "192.0.2.250", cfg: vrrp.Config{Version: 2, Interval: time.Second,
+			Auth: vrrp.Auth{Type: vrrp.AuthAH, Password: "d0cker"}}},
+		{name: "vmac", own: "192.0.2.1/24", vip: "192.0.2.250", cfg: vrrp.Config{VirtualMAC: true}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			lan := segment(t, l, test.name)
+			own := netip.MustParsePrefix(test.own)
+			a, b := l.MustHost("a-"+test.name), l.MustHost("b-"+test.name)
+			if err := b.Attach("eth9", lan, netip.PrefixFrom(own.Addr().Next(), own.Bits())); err != nil {
+				t.Fatal(err)
+			}
+			run := func(h *lab.Host, priority uint8) *vrrp.Router {
+				cfg := test.cfg
+				cfg.Name, cfg.VRID, cfg.Priority, cfg.Addresses = h.Name(), 51, priority, parse(test.vip)
+				if cfg.Interval == 0 {
+					cfg.Interval = 100 * time.Millisecond
+				}
+				r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: own.Addr().Is6()}), cfg)
+				return r
+			}
+			ra, rb := run(a, 100), run(b, 200)
+			until(t, vrrp.Active, rb)
+			if s := ra.Status(); s.State != vrrp.Initialize || s.Fault != "link eth9 missing" {
+				t.Errorf("%v %q, want a fault for want of the interface", s.State, s.Fault)
+			}
+			name := "eth9"
+			if test.renamed {
+				name = "eth8"
+			}
+			if err := a.Attach(name, lan, own); err != nil {
+				t.Fatal(err)
+			}
+			if test.renamed {
+				link, err := a.Netlink().LinkByName(name)
+				if err == nil {
+					err = errors.Join(a.SetLink(name, false), a.Netlink().LinkSetName(link, "eth9"), a.SetLink("eth9", true))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			until(t, vrrp.Backup, ra)
+			lab.Until(t, patience, "what is sent to the group is heard", func() bool { return ra.Status().Counters.Received > 3 })
+			ra.SetPriority(254)
+			until(t, vrrp.Active, ra)
+			until(t, vrrp.Backup, rb)
+		})
+	}
+}

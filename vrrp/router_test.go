@@ -300,20 +300,22 @@ func TestRouterRunsAfterFailure(t *testing.T) {
 		g := NewGroup("G")
 		a, b := lan.node(t, 1, Config{Group: g}), lan.prepare(t, 2, Config{VRID: 52, Group: g, Addresses: addrs("192.0.2.251")})
 		release := b.Hold("check web")
-		multicast := func(yes bool) {
-			b.net.mu.Lock()
-			b.net.nif.multicast = yes
-			b.net.mu.Unlock()
+		other, err := NewRouter(Config{VRID: 52, Addresses: addrs("192.0.2.252")}, b.conn, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		multicast(false)
+		ctx, end := context.WithCancel(t.Context())
+		go other.Run(ctx)
+		synctest.Wait()
 		for range 2 {
-			if err := b.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no multicast") {
+			if err := b.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "VRID 52 already") {
 				t.Fatalf("Run: %v", err)
 			}
 			time.Sleep(10 * time.Second)
 			a.is(Active)
 		}
-		multicast(true)
+		end()
+		synctest.Wait()
 		b.run()
 		b.is(Initialize)
 		a.is(Initialize)
