@@ -26,6 +26,10 @@ type decoder struct {
 	read  func(path string) ([]byte, error) // a file that the configuration names
 
 	at       map[string]Position // by path: where its value stands
+	covered  map[*yaml.Node]bool // what no message shows
+	long     map[*yaml.Node]bool // of these, texts that are not on one line
+	hidden   map[string]string   // by path: what messages call the place of what they do not show
+	wrong    map[string]bool     // by path: that it has a problem
 	presets  map[string]*yaml.Node
 	problems []Problem
 	warnings []Problem
@@ -37,6 +41,10 @@ type decoder struct {
 func (d *decoder) decode(v value, n *yaml.Node, path string) {
 	if n = d.resolve(n); n == nil {
 		return
+	}
+	if d.covered[n] {
+		shown, _ := d.place(path)
+		d.hide(path, shown)
 	}
 	if n.ShortTag() == "!!null" {
 		d.fail(path, "nothing is given: add a value or leave the key out")
@@ -80,7 +88,7 @@ type pair struct {
 // and has complained, if n is not a mapping.
 func (d *decoder) pairs(n *yaml.Node, path string) ([]pair, bool) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(path, "%s: want a mapping, such as {key: value}", describe(n))
+		d.fail(path, "%s: want a mapping, such as {key: value}", d.kind(n))
 		return nil, false
 	}
 	return d.merge(nil, n, path, make(map[string]bool), 0), true
@@ -93,7 +101,7 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 		d.fail(path, "merge keys (<<) lead too deep, or in a circle")
 		return pairs
 	}
-	own := make(map[string]int)
+	lines := make(map[string]int)
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := d.resolve(n.Content[i])
@@ -101,14 +109,18 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 			return pairs
 		}
 		if k.Kind != yaml.ScalarNode {
-			d.failAt(d.position(k), path, "%s as a key: want a word", describe(k))
+			d.failAt(d.position(k), path, "%s as a key: want a word", d.describe(k))
 			continue
 		}
-		if line, twice := own[k.Value]; twice {
-			d.failAt(d.position(k), join(path, k.Value), "given twice, first in line %d: remove one", line)
+		if d.covered[k] {
+			shown, _ := d.place(path)
+			d.hide(join(path, k.Value), shown)
+		}
+		if line, twice := lines[k.Value]; twice {
+			d.failAt(d.position(k), join(path, k.Value), "given twice, first in line %v: remove one", own(strconv.Itoa(line)))
 			continue
 		}
-		own[k.Value] = k.Line
+		lines[k.Value] = k.Line
 		switch {
 		case k.Tag == "!!merge":
 			merged = append(merged, n.Content[i+1])
@@ -130,7 +142,7 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 				return pairs
 			}
 			if source.Kind != yaml.MappingNode {
-				d.failAt(d.position(source), join(path, "<<"), "%s: want an alias of a mapping, such as *name", describe(source))
+				d.failAt(d.position(source), join(path, "<<"), "%s: want an alias of a mapping, such as *name", d.kind(source))
 				continue
 			}
 			pairs = d.merge(pairs, source, path, seen, depth+1)
@@ -151,7 +163,7 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 			d.failAt(d.position(p.key), sub, "not available in this version: leave it out")
 		case i < 0:
 			if !d.full() {
-				d.failAt(d.position(p.key), sub, "%s", d.unknownKey(p.name, path, keys))
+				d.failAt(d.position(p.key), sub, "%s", own(d.unknownKey(p.name, path, keys)))
 			}
 		default:
 			d.at[sub] = d.position(p.key)
@@ -238,14 +250,15 @@ func (d *decoder) full() bool { return len(d.problems) > maxProblems }
 
 func (d *decoder) failAt(pos Position, path, format string, args ...any) {
 	if !d.full() {
-		d.problems = append(d.problems, Problem{pos, path, fmt.Sprintf(format, args...)})
+		d.wrong[path] = true
+		d.problems = append(d.problems, d.problem(pos, path, format, args))
 	}
 }
 
 // warn records a doubt about the value at path.
 func (d *decoder) warn(path, format string, args ...any) {
 	if len(d.warnings) <= maxProblems {
-		d.warnings = append(d.warnings, Problem{d.near(path), path, fmt.Sprintf(format, args...)})
+		d.warnings = append(d.warnings, d.problem(d.near(path), path, format, args))
 	}
 }
 
@@ -264,7 +277,7 @@ func (d *decoder) near(path string) Position {
 
 // join appends a key to a path.
 func join(path, name string) string {
-	if name = show(name); path == "" {
+	if name = keyName(name); path == "" {
 		return name
 	}
 	return path + "." + name
@@ -275,21 +288,5 @@ var index = regexp.MustCompile(`\[\d+\]`)
 // pattern is a path for any index: vrrp[].auth.
 func pattern(path string) string { return index.ReplaceAllString(path, "[]") }
 
-// describe names a node in an error message.
-func describe(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	}
-	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
-		return strconv.Quote(n.Value)
-	}
-	return show(n.Value)
-}
-
 // failed reports whether something is wrong at path itself.
-func (d *decoder) failed(path string) bool {
-	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Path == path })
-}
+func (d *decoder) failed(path string) bool { return d.wrong[path] }

@@ -61,9 +61,10 @@ func sorted(problems []Problem) []Problem {
 }
 
 // show makes text from a file fit for an error message: quoted if it could be
-// mistaken, and cut if it is long.
+// mistaken, cut if it is long, and without a user and a password.
 func show(s string) string {
 	const most = 60
+	s = withoutUser(s)
 	plain := s != ""
 	for i, r := range s {
 		if i >= most {

@@ -92,7 +92,7 @@ func (r *Router) keys() []key {
 		preset("checksum", word(&r.Checksum, "pseudo-header", "message-only", "old-unicast"), "pseudo-header",
 			"sent in version 3 over IPv4; all are accepted; message-only is RFC 9568's, which Keepalived drops; "+
 				"old-unicast, with peers only, is Keepalived's old_unicast_checksum"),
-		optional("auth", r.Auth.value(), "", "authentication; default: none"),
+		optional("auth", r.Auth.value(), "", "authentication; default: none").secret(),
 		preset("lease", lease(&r.Lease), "auto",
 			"the kernel removes addresses that were not renewed for so long; auto: before a peer takes over; 0s: it never does"),
 		preset("announce", r.Announce.value(), "{}", "gratuitous ARP and neighbour advertisements"),
@@ -119,8 +119,8 @@ func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) 
 func (a *Auth) value() value {
 	return typed(nil, []key{
 		kind(&a.Type, authTypes),
-		required("secret", secret(&a.Secret), "d0cker", "its first 8 bytes count; file:PATH and env:NAME keep it out of here"),
-		required("keys", list(&a.Keys, (*Key).value), "[{id: 1, secret: file:PATH}]", "several while they are being changed"),
+		required("secret", secret(&a.Secret), "d0cker", "its first 8 bytes count; file:PATH and env:NAME keep it out of here").secret(),
+		required("keys", list(&a.Keys, (*Key).value), "[{id: 1, secret: file:PATH}]", "several while they are being changed").secret(),
 		optional("active_key", integer(&a.ActiveKey, 1, 255), "1", "the key that signs; default: the first"),
 		preset("mode", word(&a.Mode, "enforce", "permissive", "receive-only"), "enforce",
 			"permissive accepts unsigned, receive-only sends unsigned"),
@@ -198,7 +198,7 @@ const maxWindow = 300 * time.Second
 func (k *Key) value() value {
 	return object(nil, []key{
 		required("id", integer(&k.ID, 1, 255), "1", ""),
-		required("secret", secret(&k.Secret), "0123456789abcdef0123456789abcdef", "32 to 64 bytes, hex: and digits, file:PATH or env:NAME"),
+		required("secret", secret(&k.Secret), "0123456789abcdef0123456789abcdef", "32 to 64 bytes, hex: and digits, file:PATH or env:NAME").secret(),
 	})
 }
 

@@ -90,7 +90,7 @@ func (c *Check) network() []key {
 	return []key{
 		optional("address", hostPort(&c.Address), "127.0.0.1:8080",
 			"where to connect; leave it out in a check of backends"),
-		optional("send", octets(&c.Send), "PING", "what is sent first; hex: and digits for any bytes"),
+		optional("send", octets(&c.Send), "PING", "what is sent first; hex: and digits for any bytes").secret(),
 		optional("expect", octets(&c.Expect), "PONG", "what must be in the reply; hex: and digits for any bytes"),
 		optional("expect_regexp", expression(&c.ExpectRegexp), "^220", "what the reply must match"),
 		preset("allow_silence", boolean(&c.AllowSilence), "false", "no reply is a good one, as of a log server"),
@@ -114,11 +114,11 @@ func (c *Check) network() []key {
 func (c *Check) web() []key {
 	return []key{
 		optional("url", webAddress(&c.URL), "http://127.0.0.1:8080/health",
-			"what to ask for; leave it out in a check of backends"),
-		preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url"),
+			"what to ask for; leave it out in a check of backends").secret(),
+		preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url").secret(),
 		preset("method", method(&c.Method), "GET", "of the request"),
 		optional("host", hostHeader(&c.Host), "www.example.org", "Host header; default: the address that is asked"),
-		optional("headers", headers(&c.Headers), "{Accept: text/plain}", "of the request"),
+		optional("headers", headers(&c.Headers), "{Accept: text/plain}", "of the request").secret(),
 		preset("status", statuses(&c.Status), "200-399", "good statuses: one, a range or a list"),
 		optional("body", expression(&c.Body), "healthy", "regular expression that the body must match; default: not read"),
 		preset("max_body", integer(&c.MaxBody, 1, 16<<20), "65536", "bytes of the body that are looked at"),
@@ -131,7 +131,7 @@ func (c *Check) local() []key {
 		required("command", command(&c.Command), "[/usr/bin/pgrep, nginx]",
 			"program and arguments; no shell; root runs only what nobody else can change"),
 		optional("user", text(&c.User, "user, or user:group", userForm.MatchString), "nobody", "who it runs as; default: the user of havip"),
-		optional("environment", environment(&c.Environment), "{LANG: C}", "beyond PATH; nothing is inherited"),
+		optional("environment", environment(&c.Environment), "{LANG: C}", "beyond PATH; nothing is inherited").secret(),
 		optional("directory", absolutePath(&c.Directory), "/var/lib", "where it runs; default: /"),
 		required("file", absolutePath(&c.File), "/run/havip/maintenance", "the file to look at"),
 		preset("absent", boolean(&c.Absent), "false", "up while there is no such file"),
@@ -201,7 +201,7 @@ func checks(to *[]Check) value {
 				c := &(*to)[i]
 				c.Name = p.name
 				if !nameForm.MatchString(p.name) {
-					d.failAt(d.position(p.key), path, "%s: want a name of letters, digits, '_', '-' and '.'", show(p.name))
+					d.failAt(d.position(p.key), path, "%s: want a name of letters, digits, '_', '-' and '.'", keyName(p.name))
 				}
 				d.decode(c.value(false), p.value, join(path, p.name))
 			}

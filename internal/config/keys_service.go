@@ -198,9 +198,9 @@ func (h *HTTP) keys() []key {
 		optional("trusted_proxies", list(&h.TrustedProxies, trusted), "[192.168.31.0/24]",
 			"whose X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP are passed on, and of others no X-Forwarded-For"),
 		optional("request_headers", fields(&h.RequestHeaders, "client", "local"), `{X-Balancer: "${local}"}`,
-			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to"),
+			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to").secret(),
 		optional("response_headers", fields(&h.ResponseHeaders, "client", "local", "backend", "source"), `{LB_IP: "${source}"}`,
-			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it"),
+			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
 	}
 }
 

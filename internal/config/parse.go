@@ -45,9 +45,11 @@ func parse(name string, data []byte, later []string) (*Config, error) {
 }
 
 func newDecoder(name string, later []string) *decoder {
+	names.once.Do(readNames)
 	return &decoder{
 		file: name, dir: filepath.Dir(name), later: later, read: readFile,
 		at: make(map[string]Position), presets: make(map[string]*yaml.Node),
+		covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string), wrong: make(map[string]bool),
 	}
 }
 
@@ -92,6 +94,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 			return nil
 		}
 		if err == io.EOF {
+			d.cover(doc.Content[0], data)
 			return doc.Content[0]
 		}
 	}
@@ -147,7 +150,7 @@ func (d *decoder) syntax(data []byte, err error) {
 			}
 		}
 	}
-	d.failAt(pos, "", "not YAML from here on: %s", m[2])
+	d.failAt(pos, "", "not YAML from here on: %s", syntaxReason(m[2]))
 }
 
 // maxRetries is for how many lines it pays to look for the one with a mistake.

@@ -22,12 +22,15 @@ import (
 func scalar[T any](to *T, want string, parse func(string) (T, error)) value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind != yaml.ScalarNode {
-			d.fail(path, "%s: want %s", describe(n), want)
+			d.fail(path, "%s: want %s", d.describe(n), own(want))
 			return
 		}
 		v, err := parse(n.Value)
 		if err != nil {
-			d.fail(path, "%s: %v", show(n.Value), err)
+			if _, hidden := d.place(path); hidden && !errors.As(err, new(own)) {
+				err = own("want " + want)
+			}
+			d.fail(path, "%s: %v", d.quote(n), err)
 			return
 		}
 		*to = v
@@ -39,7 +42,7 @@ func unquoted(v value, want string) value {
 	decode := v.decode
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.ScalarNode && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
-			d.fail(path, "%s: want %s, without quotes", describe(n), want)
+			d.fail(path, "%s: want %s, without quotes", d.describe(n), own(want))
 			return
 		}
 		decode(d, n, path)
@@ -104,7 +107,7 @@ func lease(to *time.Duration) value {
 		}
 		plain.decode(d, n, path)
 		if *to%time.Second != 0 && !d.failed(path) {
-			d.fail(path, "%s: want %s", show(n.Value), want)
+			d.fail(path, "%s: want %s", d.quote(n), own(want))
 		}
 	}}
 }
@@ -336,7 +339,7 @@ func octets(to *string) value {
 		if isHex {
 			b, err := hex.DecodeString(digits)
 			if err != nil || len(b) == 0 {
-				return "", errors.New("want pairs of hexadecimal digits after the word hex, such as 00ff")
+				return "", own("want pairs of hexadecimal digits after the word hex, such as 00ff")
 			}
 			return string(b), nil
 		}
@@ -384,8 +387,9 @@ func command(to *[]string) value {
 			return text(s, "text without NUL", func(s string) bool { return !strings.ContainsRune(s, 0) })
 		}
 		if n.Kind == yaml.ScalarNode && strings.ContainsAny(n.Value, " \t\n") {
-			d.fail(path, "%s: no shell splits this: write a list, such as [%s]", show(n.Value),
-				strings.Join(strings.Fields(n.Value), ", "))
+			// Arguments may be passwords.
+			program, _, _ := strings.Cut(strings.TrimSpace(n.Value), " ")
+			d.fail(path, "%s ...: no shell splits this: write a list, such as [%s, ARGUMENT]", show(program), show(program))
 			return
 		}
 		oneOrList(to, argument).decode(d, n, path)
@@ -403,12 +407,12 @@ func command(to *[]string) value {
 func secret(to *Secret) value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind != yaml.ScalarNode {
-			d.fail(path, "want text, file:PATH or env:NAME")
+			d.fail(path, "%s: want text, file:PATH or env:NAME", d.describe(n))
 			return
 		}
 		s, err := resolveSecret(n.Value, d.dir)
 		if err != nil {
-			d.fail(path, "%v", err)
+			d.fail(path, "%v", own(err.Error()))
 			return
 		}
 		*to = s

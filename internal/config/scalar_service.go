@@ -52,7 +52,7 @@ func trusted(to *netip.Prefix) value {
 	plain := network(to)
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind != yaml.ScalarNode {
-			d.fail(path, "%s: want %s", describe(n), want)
+			d.fail(path, "%s: want %s", d.describe(n), own(want))
 			return
 		}
 		a, err := netip.ParseAddr(n.Value)
@@ -112,7 +112,7 @@ func fields(to *[]Header, variables ...string) value {
 			case !token.MatchString(p.name):
 				d.failAt(d.position(p.key), sub, "want the name of a header, such as X-Balancer")
 			case slices.Contains(connectionFields, lower):
-				d.failAt(d.position(p.key), sub, "belongs to the connection: it cannot be set")
+				d.failAt(d.position(p.key), sub, "%s: belongs to the connection: it cannot be set", own(lower))
 			case seen[lower]:
 				d.failAt(d.position(p.key), sub, "given twice: remove one")
 			}
@@ -120,7 +120,7 @@ func fields(to *[]Header, variables ...string) value {
 			d.decode(text(&h.Value, "the value of a header", fieldValue.MatchString), p.value, sub)
 			for _, v := range variable.FindAllString(h.Value, -1) {
 				if !slices.Contains(words, v) {
-					d.fail(sub, "%s: no such variable here: want %s", show(v), orList(words))
+					d.fail(sub, "%s: no such variable here: want %s", show(v), own(orList(words)))
 				}
 			}
 			*to = append(*to, h)

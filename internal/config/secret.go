@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,8 +50,8 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // resolveSecret turns what the file says, a plain text, file:PATH or env:NAME,
 // into the secret; "hex:" before a secret means that it is written in
-// hexadecimal. Relative paths start from dir. Errors name the source, never the
-// text.
+// hexadecimal. Relative paths start from dir. Errors never tell the text, nor a
+// name or a path that is not there: then it may be the secret itself.
 func resolveSecret(said, dir string) (Secret, error) {
 	if path, ok := strings.CutPrefix(said, "file:"); ok {
 		return readSecret(path, dir)
@@ -58,7 +59,7 @@ func resolveSecret(said, dir string) (Secret, error) {
 	text := said
 	if name, ok := strings.CutPrefix(said, "env:"); ok {
 		if text, ok = os.LookupEnv(name); !ok {
-			return Secret{}, fmt.Errorf("environment variable %s is not set", show(name))
+			return Secret{}, errors.New("the environment variable that env: names is not set")
 		}
 	}
 	if digits, ok := strings.CutPrefix(text, "hex:"); ok {
@@ -83,6 +84,9 @@ func readSecret(path, dir string) (Secret, error) {
 		return Secret{}, fmt.Errorf("%s: not a regular file", path)
 	}
 	data, err := vrrp.ReadSecretFile(path)
+	if system := (*fs.PathError)(nil); errors.As(err, &system) {
+		return Secret{}, fmt.Errorf("the file that file: names, relative paths starting from %s: %w", dir, system.Err)
+	}
 	if err != nil {
 		return Secret{}, errors.New(strings.TrimPrefix(err.Error(), "vrrp: "))
 	}

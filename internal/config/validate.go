@@ -63,7 +63,8 @@ func (d *validator) unique(seen map[string]string, what, path string) {
 		return
 	}
 	if first, ok := seen[what]; ok {
-		d.fail(path, "%s: also in %s: each needs its own", what, first)
+		place, _ := d.place(first)
+		d.fail(path, "%s: also in %s: each needs its own", what, own(place))
 		return
 	}
 	seen[what] = path

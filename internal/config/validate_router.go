@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -204,10 +205,10 @@ func (d *validator) validateAuth(r *Router, path string) {
 	switch a.Type {
 	case "pass", "ah":
 		if n := len(a.Secret.Reveal()); n > 8 {
-			d.warn(path+".secret", "%d bytes: only the first 8 count", n)
+			d.warn(path+".secret", "%v bytes: only the first 8 count", own(strconv.Itoa(n)))
 		}
 		if r.Version == 3 {
-			d.fail(path+".type", "%s: VRRP version 3 does not have it: want version: 2, or type hmac", a.Type)
+			d.fail(path+".type", "%s: VRRP version 3 does not have it: want version: 2, or type hmac", own(a.Type))
 		}
 	case "hmac":
 		d.validateKeys(a, path)
@@ -222,7 +223,7 @@ func (d *validator) validateKeys(a *Auth, path string) {
 	for i, k := range a.Keys {
 		path := fmt.Sprintf("%s.keys[%d]", path, i)
 		if n := len(k.Secret.Reveal()); n > 0 && (n < 32 || n > 64) {
-			d.fail(path+".secret", "%d bytes: want 32 to 64", n)
+			d.fail(path+".secret", "%v bytes: want 32 to 64", own(strconv.Itoa(n)))
 		}
 		if k.ID != 0 {
 			d.unique(seen, fmt.Sprint(k.ID), path+".id")

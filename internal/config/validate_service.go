@@ -157,7 +157,7 @@ func (d *validator) validateServiceCheck(check **Check, path string) {
 	if target := d.target(found); c.Type != "" && target == "" {
 		d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
 	} else if target != "" && d.given(target) {
-		d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", strings.TrimSuffix(path, ".check"))
+		d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", own(strings.TrimSuffix(path, ".check")))
 	}
 }
 

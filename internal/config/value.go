@@ -17,12 +17,19 @@ type key struct {
 	required bool
 	unless   string   // the key beside it that makes it optional
 	modes    []string // of a service that use it; nil: all
+	hidden   bool     // no message shows what is under it: it may be, or hold, a secret
 	doc      string
 }
 
 // in is a key of a service that only some modes use.
 func (k key) in(modes ...string) key {
 	k.modes = modes
+	return k
+}
+
+// secret is a key whose value no message shows, nor what is under it.
+func (k key) secret() key {
+	k.hidden = true
 	return k
 }
 
@@ -150,7 +157,7 @@ func list[T any](to *[]T, item func(*T) value) value {
 	return value{
 		decode: func(d *decoder, n *yaml.Node, path string) {
 			if n.Kind != yaml.SequenceNode {
-				d.fail(path, "%s: want a list, such as [a, b]", describe(n))
+				d.fail(path, "%s: want a list, such as [a, b]", d.describe(n))
 				return
 			}
 			if len(n.Content) == 0 {
@@ -167,8 +174,8 @@ func list[T any](to *[]T, item func(*T) value) value {
 }
 
 // usage returns the key with an example, as it may stand in a file.
-func (k key) usage() string {
-	return fmt.Sprintf("`%s: %s`", k.name, k.example)
+func (k key) usage() own {
+	return own(fmt.Sprintf("`%s: %s`", k.name, k.example))
 }
 
 // walk visits every mapping that a file may have, with a name for its place.

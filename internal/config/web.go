@@ -25,7 +25,6 @@ func webAddress(to *string) value {
 	})
 	decode := v.decode
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		// It may hold a password, which a message must not show.
 		if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "@") {
 			d.fail(path, "user and password are not supported: want http://127.0.0.1:8080/health, without @")
 			return
