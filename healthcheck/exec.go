@@ -69,9 +69,9 @@ func (c Exec) Validate() error {
 	if !filepath.IsAbs(c.Path) {
 		return fail("exec", c.Path, errors.New("the path must be absolute"))
 	}
-	for _, e := range c.Env {
+	for i, e := range c.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
-			return fail("exec", c.Path, fmt.Errorf("environment %q: want NAME=value", e))
+			return fail("exec", c.Path, fmt.Errorf("environment, entry %d: want NAME=value", i)) // it may be a password
 		}
 	}
 	return nil

@@ -326,8 +326,10 @@ func TestExecUser(t *testing.T) {
 
 func TestExecValidate(t *testing.T) {
 	for _, c := range []Exec{{}, {Path: "true"}, {Path: "./true"}, {Path: "/bin/true", Env: []string{"novalue"}}, {Path: "/bin/true", Env: []string{"=x"}}} {
-		if c.Validate() == nil {
+		if err := c.Validate(); err == nil {
 			t.Errorf("%+v is accepted", c)
+		} else if strings.Contains(err.Error(), "novalue") {
+			t.Errorf("the error shows what may be a password: %v", err)
 		}
 	}
 }

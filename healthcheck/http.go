@@ -77,6 +77,9 @@ func (c HTTP) Check(ctx context.Context) error {
 func (c HTTP) fail(err error) error {
 	target := c.URL
 	if u, parseErr := url.Parse(target); parseErr == nil {
+		if u.RawQuery != "" {
+			u.RawQuery = "..." // it may be a token
+		}
 		target = u.Redacted()
 	} else if urlErr, ok := errors.AsType[*url.Error](err); ok {
 		target, err = "URL", urlErr.Err // it may hold a password

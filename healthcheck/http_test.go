@@ -76,6 +76,7 @@ func TestHTTP(t *testing.T) {
 		{name: "closes at once", checker: HTTP{URL: raw("")}, want: "closed without a response"},
 		{name: "refused", checker: HTTP{URL: "http://" + lab.FreeAddress(t)}, want: "connection refused"},
 		{name: "password stays secret", checker: HTTP{URL: "http://joe:secret@" + lab.FreeAddress(t)}, want: "http://joe:xxxxx@127.0.0.1"},
+		{name: "query stays secret", checker: HTTP{URL: "http://" + lab.FreeAddress(t) + "/health?token=secret"}, want: "/health?...: "},
 	})
 	wantCancellable(t, HTTP{URL: "http://" + halfOpen(t)})
 }
@@ -179,6 +180,7 @@ func TestHTTPValidate(t *testing.T) {
 	}{
 		{"no URL", HTTP{}}, {"no scheme", HTTP{URL: "127.0.0.1:80"}}, {"no host", HTTP{URL: "http:///path"}},
 		{"other scheme", HTTP{URL: "ftp://host/"}}, {"bad URL", HTTP{URL: "http://joe:secret@host:port/"}},
+		{"bad query", HTTP{URL: "ftp://host/?token=secret"}},
 		{"bad method", HTTP{URL: "http://host/", Method: "GET IT"}},
 		{"bad range", HTTP{URL: "http://host/", Status: []StatusRange{{300, 200}}}},
 		{"bad bound", HTTP{URL: "http://host/", MaxBody: -1}},
