@@ -124,14 +124,15 @@ func (h *Handler) validate() error {
 	return nil
 }
 
+// validateHeaders tells no value: it may be a password.
 func (h *Handler) validateHeaders() error {
 	for _, headers := range []map[string]string{h.RequestHeaders, h.ResponseHeaders} {
 		for name, value := range headers {
 			if !validHeader(name, value) {
-				return fmt.Errorf("lb: Handler: header %q: %q: not a valid header", name, value)
+				return fmt.Errorf("lb: Handler: header %q: not a valid header", name)
 			}
 			if slices.Contains(unsettable, http.CanonicalHeaderKey(name)) {
-				return fmt.Errorf("lb: Handler: header %q: %q: cannot be set or removed: the proxy itself decides on it", name, value)
+				return fmt.Errorf("lb: Handler: header %q: cannot be set or removed: the proxy itself decides on it", name)
 			}
 		}
 	}
@@ -139,7 +140,7 @@ func (h *Handler) validateHeaders() error {
 	for name, value := range h.RequestHeaders {
 		if strings.EqualFold(name, "Host") {
 			if hosts++; hosts > 1 || value == "" || strings.ContainsAny(value, " \t") {
-				return fmt.Errorf("lb: Handler: header %q: %q: every request needs one Host", name, value)
+				return fmt.Errorf("lb: Handler: header %q: every request needs one Host", name)
 			}
 		}
 	}

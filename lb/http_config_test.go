@@ -150,6 +150,11 @@ func TestConfiguredHost(t *testing.T) {
 			t.Errorf("%v: %v", headers, err)
 		}
 	}
+	for name, value := range map[string]string{"Authorization": "secret\n", "Upgrade": "secret", "Host": "secret secret"} {
+		if err := (&Handler{Pool: p, RequestHeaders: map[string]string{name: value}}).Validate(); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: the error shows what may be a password: %v", name, err)
+		}
+	}
 	if err := (&Handler{Pool: p, ResponseHeaders: map[string]string{"Server": "", "Date": ""}}).Validate(); err != nil {
 		t.Error(err)
 	}
