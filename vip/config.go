@@ -28,7 +28,8 @@ var (
 
 // Config describes the addresses of one virtual router.
 type Config struct {
-	// Name is used in log lines. Default: Interface.
+	// Name is that of the virtual router whose addresses these are, for log lines, which
+	// have it under the key router as package vrrp's have. Default: Interface.
 	Name string
 	// Interface is the device that carries the addresses, such as "eth0".
 	// Required unless every address and route names its own.

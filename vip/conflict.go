@@ -35,6 +35,27 @@ type sighting struct {
 // conflictEvery bounds how often a conflict is reported for one address.
 const conflictEvery = time.Second
 
+// A conflict that goes on is logged when it begins, and each noteInterval after that.
+// One that was not seen for conflictPause has ended, and the next is another.
+const (
+	noteInterval  = 10 * time.Minute
+	conflictPause = time.Minute
+)
+
+// note is what the log has of the conflicts about one address.
+type note struct {
+	logged, seen time.Time
+}
+
+// due takes note of a conflict, and tells whether a line about it is due.
+func (n note) due(now time.Time) (note, bool) {
+	due := n.seen.IsZero() || now.Sub(n.seen) >= conflictPause || now.Sub(n.logged) >= noteInterval
+	if n.seen = now; due {
+		n.logged = now
+	}
+	return n, due
+}
+
 // takeoverTime is for how long after the addresses were acquired a claim counts as
 // the predecessor's, which may be a moment late in letting go.
 const takeoverTime = time.Second
@@ -212,8 +233,11 @@ func (m *Manager) conflict(c claim) {
 		return
 	}
 	m.disputed[c.addr] = c.time
-	m.log.Warn("another host claims an address that is held here",
-		"address", c.addr, "mac", c.mac.String(), "interface", ifname, "conflicts", m.status.Conflicts)
+	var due bool
+	if m.noted[c.addr], due = m.noted[c.addr].due(c.time); due {
+		m.log.Warn("another host claims an address that is held here",
+			"address", c.addr, "mac", c.mac.String(), "interface", ifname, "conflicts", m.status.Conflicts)
+	}
 	if tell := m.cfg.OnConflict; tell != nil {
 		m.onConflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
 	}

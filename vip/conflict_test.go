@@ -1,8 +1,10 @@
 package vip
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -66,6 +68,38 @@ func TestConflict(t *testing.T) {
 		if got := reports[0]; got.Address != want.Address || got.MAC.String() != rivalMAC.String() || got.Interface != "eth0" || got.Time.IsZero() {
 			t.Errorf("report %+v, want %+v with a time", got, want)
 		}
+	})
+}
+
+// TestConflictIsLogged: one that goes on is in the log when it begins and every ten
+// minutes, and one that comes back is there again. The line names the router as other
+// packages do.
+func TestConflictIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		var log lines
+		m := start(t, k, Config{Name: "VI_1", Addresses: addrs(t, "192.0.2.10/24"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		acquire(t, m)
+		time.Sleep(time.Minute)
+		said := func(what string, want int) {
+			t.Helper()
+			synctest.Wait()
+			if got := strings.Count(log.String(), "level=WARN msg=\"another host claims an address that is held here\" router=VI_1 address=192.0.2.10 "); got != want {
+				t.Errorf("%s: %d lines, want %d:\n%s", what, got, want, log.String())
+			}
+		}
+		dispute := func(d time.Duration) {
+			for until := time.Now().Add(d); time.Now().Before(until); time.Sleep(5 * time.Second) {
+				k.claims(2, "192.0.2.10", rivalMAC)
+			}
+		}
+		dispute(9 * time.Minute)
+		said("within ten minutes", 1)
+		dispute(16 * time.Minute)
+		said("within half an hour", 3)
+		time.Sleep(2 * time.Minute)
+		dispute(10 * time.Second)
+		said("another one", 4)
 	})
 }
 

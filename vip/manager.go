@@ -72,6 +72,7 @@ type Manager struct {
 	hope       bool                            // they have changed
 	acquired   time.Time                       // the addresses are held since then
 	disputed   map[netip.Addr]time.Time        // when a conflict was last reported
+	noted      map[netip.Addr]note             // what the log has of conflicts
 	claims     map[netip.Addr]claim            // by another host, to be judged
 	claimed    map[netip.Addr]time.Time        // when another host last told the link, or was about to
 	elders     map[netip.Addr]net.HardwareAddr // hosts that had an address before
@@ -117,7 +118,7 @@ func NewManager(cfg Config) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg:        cfg,
-		log:        cfg.Logger.With("vip", cfg.Name),
+		log:        cfg.Logger.With("router", cfg.Name),
 		ns:         ns,
 		ownsNS:     owns,
 		interfaces: cfg.interfaces(),
@@ -126,6 +127,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		onLost:     quietlog.NewCalls(),
 		onConflict: quietlog.NewCalls(),
 		disputed:   make(map[netip.Addr]time.Time),
+		noted:      make(map[netip.Addr]note),
 		claims:     make(map[netip.Addr]claim),
 		claimed:    make(map[netip.Addr]time.Time),
 		elders:     make(map[netip.Addr]net.HardwareAddr),
