@@ -47,7 +47,11 @@ func (r *Router) logState(t Transition) {
 		args = append(args, "discarded", s.unheard, "discarded_last", s.why.Error())
 	}
 	r.status.unheard = 0
-	r.log.Log(context.Background(), t.level(), "state", args...)
+	level := t.level()
+	if t.Cause == CauseFault && t.From == Initialize {
+		level = r.faultLevel()
+	}
+	r.log.Log(context.Background(), level, "state", args...)
 }
 
 // ago says how long ago something was.
@@ -91,6 +95,32 @@ func (r *Router) changed(t *Transition) {
 	} else {
 		s.noted[subjectLeader] = limit{}
 	}
+}
+
+// observeFault says that another reason keeps the router out of the election now,
+// which is no change of its state. conn.mu is held, and the group's.
+func (r *Router) observeFault() {
+	fault := r.machine.Fault()
+	if fault != "" && r.status.fault != "" && fault != r.status.fault {
+		r.log.Log(context.Background(), r.faultLevel(), "fault", "reason", fault)
+	}
+	r.status.fault = fault
+}
+
+// faultLevel is how much the present fault matters. What the router's owner said with
+// Hold is no news to him, and he may be waiting for something that comes soon.
+func (r *Router) faultLevel() slog.Level {
+	if r.waits() {
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
+}
+
+// waits tells whether nothing keeps the router out of the election but what its owner
+// said with Hold. conn.mu is held, and the group's.
+func (r *Router) waits() bool {
+	a := &r.addresses
+	return r.linkFault == "" && a.fault == "" && len(a.foreseen) == 0 && r.machine.groupFault == ""
 }
 
 // logDeed says what a call of the Handler has done.

@@ -300,3 +300,40 @@ func TestDebugTellsAdvertisements(t *testing.T) {
 		})
 	}
 }
+
+// TestFaultsAreLogged: a router that waits at its start for what its owner waits for is
+// no trouble, one without a link is. Another reason for the same state is said as well.
+func TestFaultsAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var log lockedBuffer
+		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		result := a.Hold("check web has no result yet")
+		a.run()
+		log.says(t, "msg=state", "level=INFO", `from=Initialize to=Initialize cause=fault reason="check web has no result yet"`)
+		fails := a.Hold("check web is down")
+		result()
+		log.says(t, "msg=fault", "level=INFO", `reason="check web is down"`)
+		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = false })
+		log.says(t, "msg=fault", "level=WARN", `reason="link eth0 down, check web is down"`)
+		n := len(log.lines("msg=fault"))
+		fails()
+		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = true })
+		log.says(t, "msg=state", "to=Backup", `cause="fault cleared"`)
+		time.Sleep(10 * time.Second)
+		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = false })
+		log.says(t, "msg=state", "level=WARN", `from=Active to=Initialize cause=fault reason="link eth0 down"`)
+		if got := len(log.lines("msg=fault")); got != n+1 {
+			t.Errorf("%d lines about faults, want %d: the change of the state has the others", got, n+1)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var log lockedBuffer
+		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		a.net.nif.up = false
+		defer a.Hold("check web has no result yet")()
+		a.run()
+		log.says(t, "msg=state", "level=WARN", `reason="link eth0 down, check web has no result yet"`)
+	})
+}

@@ -264,6 +264,7 @@ func (r *Router) end(now time.Time, actions []Action) {
 		defer g.mu.Unlock()
 	}
 	r.observeSplit(now)
+	r.observeFault()
 	if r.loop == nil || r.phase == stopped {
 		return
 	}

@@ -113,6 +113,8 @@ type status struct {
 	// not, or since the last change of the state; why is of the last of them.
 	unheard uint64
 	why     DropError
+	// fault is the machine's, as it was when it was last looked at.
+	fault string
 	// leader is the Active router that a Backup hears, once it has been said.
 	leader netip.Addr
 	// strangers are the senders of what was discarded with DropAddresses or

@@ -170,9 +170,9 @@ func (t *tracker) apply() {
 
 // hold makes a check that is not up a fault. It never lets go in between.
 func (t *tracker) hold(check string, s healthcheck.State) {
-	reason := "check " + check
+	reason := "check " + check + " is down"
 	if s == healthcheck.Unknown {
-		reason += noResult
+		reason = "check " + check + noResult
 	}
 	before, held := t.faults[check]
 	if held && before.reason == reason {

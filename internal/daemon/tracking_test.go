@@ -62,13 +62,13 @@ func TestTracking(t *testing.T) {
 			name: "without a weight a failure holds, and so does a check without a result",
 			base: 100, tracks: []config.Track{{Check: "a"}},
 			start: step{priority: 100, holds: []string{"check a has no result yet"}},
-			steps: []step{{"a", up, 100, nil}, {"a", down, 100, []string{"check a"}}, {"a", up, 100, nil}},
+			steps: []step{{"a", up, 100, nil}, {"a", down, 100, []string{"check a is down"}}, {"a", up, 100, nil}},
 		},
 		{
 			name: "a first result that is a failure goes on holding",
 			base: 100, tracks: []config.Track{{Check: "a"}},
 			start: step{priority: 100, holds: []string{"check a has no result yet"}},
-			steps: []step{{"a", down, 100, []string{"check a"}}, {"a", up, 100, nil}},
+			steps: []step{{"a", down, 100, []string{"check a is down"}}, {"a", up, 100, nil}},
 		},
 		{
 			name: "two checks hold for themselves",
@@ -76,8 +76,8 @@ func TestTracking(t *testing.T) {
 			start: step{priority: 100, holds: []string{"check a has no result yet", "check b has no result yet"}},
 			steps: []step{
 				{"a", up, 100, []string{"check b has no result yet"}}, {"b", up, 100, nil},
-				{"b", down, 100, []string{"check b"}}, {"a", down, 100, []string{"check b", "check a"}},
-				{"b", up, 100, []string{"check a"}},
+				{"b", down, 100, []string{"check b is down"}}, {"a", down, 100, []string{"check b is down", "check a is down"}},
+				{"b", up, 100, []string{"check a is down"}},
 			},
 		},
 		{
@@ -129,7 +129,7 @@ func TestFaultChangesWithoutGap(t *testing.T) {
 	r := &fakeRouter{}
 	tr := newTracker(r, config.Router{Priority: 100, Track: []config.Track{{Check: "a"}}}, nil, func() {})
 	tr.update("a", nil, healthcheck.Down)
-	if r.free != 0 || !slices.Equal(r.holds, []string{"check a"}) {
+	if r.free != 0 || !slices.Equal(r.holds, []string{"check a is down"}) {
 		t.Errorf("free %d times, holds %q", r.free, r.holds)
 	}
 }
@@ -138,7 +138,7 @@ func TestFaultChangesWithoutGap(t *testing.T) {
 // up waits for no result, and one whose check is down says so at once.
 func TestKnownCheckHoldsNobody(t *testing.T) {
 	for state, want := range map[healthcheck.State][]string{
-		healthcheck.Up: nil, healthcheck.Down: {"check a"}, healthcheck.Unknown: {"check a has no result yet"},
+		healthcheck.Up: nil, healthcheck.Down: {"check a is down"}, healthcheck.Unknown: {"check a has no result yet"},
 	} {
 		checks := map[string]*check{"a": {monitor: newTestMonitor(t, "a", state)}}
 		r := &fakeRouter{}
@@ -225,11 +225,11 @@ func TestReconfigure(t *testing.T) {
 	step("another priority", cfg(110, config.Track{Check: "a"}), 110)
 	step("another check beside it", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b"}), 110)
 	tr.update("b", checks["b"].monitor, healthcheck.Down)
-	if !slices.Equal(r.holds, []string{"check b"}) {
+	if !slices.Equal(r.holds, []string{"check b is down"}) {
 		t.Errorf("the new check fails: holds %q", r.holds)
 	}
 	step("a weight in its place", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b", Weight: -20}), 90)
-	step("no weight again", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b"}), 110, "check b")
+	step("no weight again", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b"}), 110, "check b is down")
 	step("not followed any more", cfg(110, config.Track{Check: "a"}), 110)
 	tr.update("b", checks["b"].monitor, healthcheck.Up)
 	tr.update("a", checks["b"].monitor, healthcheck.Down)
