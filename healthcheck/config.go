@@ -65,8 +65,8 @@ type Config struct {
 	// that is Unknown then stays so for as long as no probe can be made.
 	// Default false.
 	FailStatic bool
-	// Logger receives changes of state (Info) and failed probes (Debug), from a
-	// goroutine that nothing waits for. Default: silent.
+	// Logger receives changes of state (Warn for Down, Info for Up) and the other
+	// probes (Debug), from a goroutine that nothing waits for. Default: silent.
 	Logger *slog.Logger
 }
 

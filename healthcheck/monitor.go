@@ -297,23 +297,31 @@ func (m *Monitor) finish(p *probe, watched <-chan struct{}) error {
 	}
 }
 
-// record hands a result to the core, logs it and tells the subscribers.
+// record hands a result to the core, logs it and tells the subscribers: what they log
+// of it comes after its cause. Nobody waits for the logger.
 func (m *Monitor) record(at time.Time, latency time.Duration, err error) {
 	m.mu.Lock()
-	changed := m.core.record(at, latency, err, m.random(m.cfg.Jitter))
-	if changed {
-		m.publish()
+	defer m.mu.Unlock()
+	if !m.core.record(at, latency, err, m.random(m.cfg.Jitter)) {
+		m.logProbe(latency, err)
+		return
 	}
-	status := m.core.Status
-	m.mu.Unlock()
+	if err != nil {
+		m.log.Warn("check is "+m.core.State.String(), "err", err)
+	} else {
+		m.log.Info("check is "+m.core.State.String(), "latency", latency)
+	}
+	m.publish()
+}
 
+// logProbe logs a result that changes nothing. There are many of them.
+func (m *Monitor) logProbe(latency time.Duration, err error) {
 	switch {
-	case changed && err != nil:
-		m.log.Info("check is "+status.State.String(), "err", err)
-	case changed:
-		m.log.Info("check is "+status.State.String(), "latency", latency)
+	case !m.log.Enabled(context.Background(), slog.LevelDebug):
 	case err != nil:
-		m.log.Debug("probe failed", "state", status.State, "failures", status.Failures, "err", err)
+		m.log.Debug("probe failed", "state", m.core.State, "failures", m.core.Failures, "latency", latency, "err", err)
+	default:
+		m.log.Debug("probe succeeded", "state", m.core.State, "successes", m.core.Successes, "latency", latency)
 	}
 }
 

@@ -558,7 +558,7 @@ func TestLog(t *testing.T) {
 		time.Sleep(10500 * ms)
 		_ = stop()
 		want := "level=INFO msg=\"check is up\" check=web latency=0s\n" +
-			"level=INFO msg=\"check is down\" check=web err=\"test: target is broken\"\n"
+			"level=WARN msg=\"check is down\" check=web err=\"test: target is broken\"\n"
 		if buf.String() != want {
 			t.Errorf("log:\n%swant:\n%s", buf.String(), want)
 		}
