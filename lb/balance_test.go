@@ -185,11 +185,11 @@ func TestHashReshuffle(t *testing.T) {
 			return
 		}
 		before := where(p)
-		p.SetHealth(bs[gone].Name, false)
+		p.SetHealth(bs[gone].Name, errDown)
 		if _, others := moved(before, where(p)); others != 0 {
 			t.Fatalf("%d keys of other backends moved when %s went down", others, bs[gone].Name)
 		}
-		p.SetHealth(bs[gone].Name, true)
+		p.SetHealth(bs[gone].Name, nil)
 		if mine, others := moved(before, where(p)); mine+others != 0 {
 			t.Fatalf("%d keys are elsewhere after %s came back", mine+others, bs[gone].Name)
 		}
@@ -224,7 +224,7 @@ func TestHashWithFewLeft(t *testing.T) {
 		}
 		p := newPool(t, PoolConfig{Balance: KeyHash, Backends: bs})
 		for _, b := range bs {
-			p.SetHealth(b.Name, strings.Contains(up, b.Name+" "))
+			p.SetHealth(b.Name, health(strings.Contains(up, b.Name+" ")))
 		}
 		for i := range n {
 			k, err := p.Pick(&Flow{Key: fmt.Sprint(i)})

@@ -37,7 +37,7 @@ func TestBlockedLogger(t *testing.T) {
 	t.Run("pool", func(t *testing.T) {
 		p := newPool(t, PoolConfig{Logger: log, Backends: []Backend{{Address: "192.0.2.1:80"}, {Address: "192.0.2.2:80"}}})
 		for _, up := range []bool{false, true} {
-			p.SetHealth("192.0.2.1:80", up)
+			p.SetHealth("192.0.2.1:80", health(up))
 			if got := p.Status().Backends[0].Up; got != up {
 				t.Errorf("up is %v, want %v", got, up)
 			}

@@ -117,10 +117,10 @@ func TestConnectionsThroughChange(t *testing.T) {
 						t.Errorf("%s: %v", victim.name, err)
 					}
 				case 1:
-					s.pool.SetHealth(s.config[i%3].Name, false)
+					s.pool.SetHealth(s.config[i%3].Name, errDown)
 				case 2:
 					for _, b := range s.config {
-						s.pool.SetHealth(b.Name, true)
+						s.pool.SetHealth(b.Name, nil)
 					}
 				case 4:
 					some := append([]Backend(nil), s.config[1+i%2:]...)

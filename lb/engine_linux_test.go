@@ -192,7 +192,7 @@ func TestKillOnDownWhileConnecting(t *testing.T) {
 			c := dial()
 			go io.WriteString(c, "hello") // With TLS the handshake comes before the backend.
 			waitFor(t, "the connection to the backend to begin", func() bool { return p.Status().Backends[0].Active == 1 })
-			p.SetHealth("stuck", false)
+			p.SetHealth("stuck", errDown)
 			got := make([]byte, 6)
 			if _, err := io.ReadFull(c, got); err != nil || string(got) != "ahello" {
 				t.Errorf("%s: %q, %v", name, got, err)

@@ -2,6 +2,7 @@ package lb_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -45,7 +46,7 @@ func ExamplePool_Pick() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	pool.SetHealth("c", false)
+	pool.SetHealth("c", errors.New("does not answer"))
 	for range 6 {
 		pick, err := pool.Pick(new(lb.Flow))
 		if err != nil {

@@ -85,7 +85,7 @@ func TestRequestsAreCutWithTheirBackend(t *testing.T) {
 					if drain {
 						h.Pool.SetDrain(st.Backends[0].Name, true)
 					} else {
-						h.Pool.SetHealth(st.Backends[0].Name, false)
+						h.Pool.SetHealth(st.Backends[0].Name, errDown)
 					}
 				}
 				if !answering {
@@ -216,7 +216,7 @@ func TestTunnelsSurviveChanges(t *testing.T) {
 	for i, change := range []func(){
 		func() { h.Pool.Update([]Backend{heavier}) },
 		func() { h.Pool.Reconfigure(PoolConfig{Balance: LeastConn, Backends: []Backend{b}}) },
-		func() { h.Pool.SetHealth(b.Name, false) },
+		func() { h.Pool.SetHealth(b.Name, errDown) },
 		func() { h.Pool.SetDrain(b.Name, true) },
 		func() { h.Pool.Update(nil) },
 	} {

@@ -266,10 +266,10 @@ func TestIdleConnectionsGoWithTheBackend(t *testing.T) {
 	}))
 	h.Pool.Reconfigure(PoolConfig{KillOnDown: true, Backends: []Backend{h.Pool.Status().Backends[0].Backend}})
 	for i, end := range []func(){
-		func() { h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, false) },
+		func() { h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, errDown) },
 		func() { h.Shutdown(t.Context()) },
 	} {
-		h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, true)
+		h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, nil)
 		if got := rawRequest(t, s, aGet); got != "ok" {
 			t.Fatal(got)
 		}

@@ -37,11 +37,11 @@ func (x *exchange) send() (*http.Response, error) {
 		result := x.blame(err)
 		x.drop()
 		x.pick = Pick{}
-		pick.Done(result)
 		if result == Failure {
 			x.record.Retries++
 			x.h.log.Info("backend failed", "backend", pick.Backend(), "err", err)
 		}
+		pick.Done(result)
 		if !repeatable || starved(err) {
 			return nil, last
 		}

@@ -222,14 +222,18 @@ func (c *chooser) draw() float64 {
 func (p *Pool) failed(m *member) {
 	m.failures.Add(1)
 	cfg := p.config()
-	if cfg.MaxFails < 0 {
-		return
+	if cfg.MaxFails >= 0 && p.eject(m, cfg) {
+		p.review()
 	}
+}
+
+// eject reports whether the server is ejected from now on.
+func (p *Pool) eject(m *member, cfg *PoolConfig) bool {
 	now := p.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.removed {
-		return
+		return false
 	}
 	if now-m.lastFail > int64(cfg.FailTimeout) {
 		m.fails.Store(0)
@@ -237,29 +241,40 @@ func (p *Pool) failed(m *member) {
 	m.lastFail = now
 	// A failure on probation renews the ejection at once.
 	if m.fails.Add(1) < int64(cfg.MaxFails) && m.ejected.Load() == 0 {
-		return
+		return false
 	}
-	if m.ejected.Swap(now+int64(cfg.FailTimeout)) == 0 {
-		p.restless.Add(1)
-		m.ejects.Add(1)
-		p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name,
-			"failures", m.fails.Load(), "for", cfg.FailTimeout)
+	if m.ejected.Swap(now+int64(cfg.FailTimeout)) != 0 {
+		return false
 	}
+	p.restless.Add(1)
+	m.ejects.Add(1)
+	p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name,
+		"failures", m.fails.Load(), "for", cfg.FailTimeout)
+	return true
 }
 
 // succeeded ends an ejection whose probation went well. As in nginx a success
 // within FailTimeout of a failure proves nothing: it may belong to a connection
 // made before.
 func (p *Pool) succeeded(m *member) {
+	if p.readmit(m) {
+		p.review()
+	}
+}
+
+// readmit reports whether an ejection has ended.
+func (p *Pool) readmit(m *member) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p.now()-m.lastFail <= int64(p.config().FailTimeout) {
-		return
+		return false
 	}
 	m.fails.Store(0)
-	if p.settle(&m.ejected) {
-		p.log.Info("backend readmitted", "pool", p.config().Name, "backend", m.Name)
+	if !p.settle(&m.ejected) {
+		return false
 	}
+	p.log.Info("backend readmitted", "pool", p.config().Name, "backend", m.Name)
+	return true
 }
 
 // rampUp begins a server's slow start. How long that lasts is up to the

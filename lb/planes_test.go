@@ -146,7 +146,7 @@ func TestKillOnDown(t *testing.T) {
 			if _, err := io.ReadFull(c, one); err != nil {
 				t.Fatal(err)
 			}
-			p.SetHealth(b.Address, false)
+			p.SetHealth(b.Address, errDown)
 			if !kill {
 				io.WriteString(c, "x")
 				if _, err := io.ReadFull(c, one); err != nil {
@@ -396,7 +396,7 @@ func TestReplacedPoolsAreForgotten(t *testing.T) {
 	if n := replace(20); n != 3 {
 		t.Errorf("%d pools are watched, want the current two and the one with a connection", n)
 	}
-	first.SetHealth(b.Address, false)
+	first.SetHealth(b.Address, errDown)
 	if _, inOrder := ends(t, c); inOrder {
 		t.Error("the old pool's connection was not cut")
 	}

@@ -91,6 +91,7 @@ type Pool struct {
 
 	mu     sync.Mutex // Guards building a snapshot, and what follows.
 	quorum bool
+	told   told
 	onGone map[int]func(*server) // See watchGone.
 	nextID int
 
@@ -99,7 +100,7 @@ type Pool struct {
 
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
-	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, onGone: make(map[int]func(*server))}
+	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, told: told{quorum: true}, onGone: make(map[int]func(*server))}
 	if err := p.Reconfigure(cfg); err != nil {
 		return nil, err
 	}
@@ -240,10 +241,11 @@ func (p *Pool) forget(before, all []*member) {
 	}
 }
 
-// SetHealth tells what a probe found out about a backend. A name that the pool
-// does not have is logged and otherwise ignored: probes of a backend that
-// was just removed may still be under way.
-func (p *Pool) SetHealth(backend string, up bool) {
+// SetHealth tells what a probe found out about a backend: why it is down, or nil if
+// it is up. A name that the pool does not have is logged and otherwise ignored:
+// probes of a backend that was just removed may still be under way.
+func (p *Pool) SetHealth(backend string, why error) {
+	up := why == nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m := p.find(backend)
@@ -256,13 +258,14 @@ func (p *Pool) SetHealth(backend string, up bool) {
 	}
 	m.down.Store(!up)
 	m.changed.Store(p.now())
-	p.log.Info("backend changed", "pool", p.config().Name, "backend", backend, "up", up)
 	if up {
+		p.log.Info("backend is up", "pool", p.config().Name, "backend", backend)
 		// What happened before the backend went down says nothing any more.
 		m.fails.Store(0)
 		p.settle(&m.ejected)
 		p.rampUp(m.server, p.config())
 	} else {
+		p.log.Warn("backend is down", "pool", p.config().Name, "backend", backend, "err", why)
 		p.settle(&m.ramp)
 	}
 	p.publish(p.snap.Load().roster)
@@ -296,11 +299,9 @@ func (p *Pool) find(backend string) *member {
 // publish makes the next snapshot of r current. p.mu is held.
 func (p *Pool) publish(r *roster) {
 	s := newSnapshot(r, p.quorum, &p.turns)
-	if s.quorum != p.quorum {
-		p.log.Info("quorum changed", "pool", r.cfg.Name, "quorum", s.quorum)
-	}
 	p.quorum = s.quorum
 	p.snap.Store(s)
+	p.tell(s)
 	for _, m := range r.all {
 		p.drain(m.server, m.Drain || m.draining.Load())
 	}

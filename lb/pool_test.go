@@ -22,6 +22,14 @@ func newPool(t testing.TB, cfg PoolConfig) *Pool {
 	return p
 }
 
+// health is what SetHealth wants.
+func health(up bool) error {
+	if up {
+		return nil
+	}
+	return errDown
+}
+
 // backends makes one backend per weight, named a, b, c, ...
 func backends(weights ...int) []Backend {
 	var bs []Backend
@@ -58,16 +66,16 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	step("all up", "a b c a b c")
-	p.SetHealth("b", false)
+	p.SetHealth("b", errDown)
 	step("b down", "a c a c")
-	p.SetHealth("a", false)
+	p.SetHealth("a", errDown)
 	step("a and b down", "c c")
-	p.SetHealth("c", false)
+	p.SetHealth("c", errDown)
 	step("only the backup is left", "d d")
-	p.SetHealth("d", false)
+	p.SetHealth("d", errDown)
 	step("nobody is left", "- -")
-	p.SetHealth("nobody", true)
-	p.SetHealth("b", true)
+	p.SetHealth("nobody", nil)
+	p.SetHealth("b", nil)
 	step("b back", "b b")
 	if !p.SetDrain("b", true) || p.SetDrain("nobody", true) {
 		t.Error("SetDrain reports the wrong thing")
@@ -234,7 +242,7 @@ func TestQuorumAndHysteresis(t *testing.T) {
 	p := newPool(t, PoolConfig{Backends: bs, Quorum: 3, Hysteresis: 1})
 	step := func(what, backend string, up, quorum bool) {
 		t.Helper()
-		p.SetHealth(backend, up)
+		p.SetHealth(backend, health(up))
 		st := p.Status()
 		if st.Quorum != quorum {
 			t.Errorf("%s: quorum %v, want %v", what, st.Quorum, quorum)
@@ -266,7 +274,7 @@ func TestQuorumComesBack(t *testing.T) {
 				backend    string
 				up, quorum bool
 			}{{"a", false, true}, {"b", false, false}, {"b", true, false}, {"a", true, true}} {
-				p.SetHealth(step.backend, step.up)
+				p.SetHealth(step.backend, health(step.up))
 				if got := picks(t, p, 1); (got == "e") == step.quorum || p.Status().Quorum != step.quorum {
 					t.Errorf("%s up %v: picked %s, quorum %v", step.backend, step.up, got, p.Status().Quorum)
 				}
@@ -275,8 +283,8 @@ func TestQuorumComesBack(t *testing.T) {
 			if err := p.Update(slices.DeleteFunc(bs, func(b Backend) bool { return b.Name == "a" })); err != nil {
 				t.Fatal(err)
 			}
-			p.SetHealth("b", false)
-			p.SetHealth("b", true)
+			p.SetHealth("b", errDown)
+			p.SetHealth("b", nil)
 			if got := p.Status().Quorum; got {
 				t.Error("2 of 2 are a quorum of 3")
 			}
@@ -286,12 +294,12 @@ func TestQuorumComesBack(t *testing.T) {
 
 func TestPanic(t *testing.T) {
 	p := newPool(t, PoolConfig{Backends: backends(1, 1, 1, 1), Panic: 50})
-	p.SetHealth("a", false)
-	p.SetHealth("b", false)
+	p.SetHealth("a", errDown)
+	p.SetHealth("b", errDown)
 	if st := p.Status(); st.Panic || picks(t, p, 2) != "c d" {
 		t.Errorf("half is up: %+v", st)
 	}
-	p.SetHealth("c", false)
+	p.SetHealth("c", errDown)
 	if st := p.Status(); !st.Panic || len(strings.Fields(strings.ReplaceAll(picks(t, p, 4), "-", ""))) != 4 {
 		t.Errorf("a quarter is up: %+v, want panic", st)
 	}
@@ -315,14 +323,14 @@ func TestPanicWithBackups(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"a", "b", "c", "d"} {
-		p.SetHealth(name, false)
+		p.SetHealth(name, errDown)
 	}
 	step("the backup is up", false, "e e e e")
-	p.SetHealth("e", false)
+	p.SetHealth("e", errDown)
 	step("all are down", true, "a b c d a b")
-	p.SetHealth("d", true)
+	p.SetHealth("d", nil)
 	step("one primary is up", true, "c d a b c d")
-	p.SetHealth("c", true)
+	p.SetHealth("c", nil)
 	step("half of the primaries are up", false, "c d c d")
 }
 
@@ -331,7 +339,7 @@ func TestUpdateKeepsWhatIsUnchanged(t *testing.T) {
 	p := newPool(t, PoolConfig{Backends: bs})
 	picks(t, p, 3)
 	held, _ := p.Pick(new(Flow))
-	p.SetHealth("b", false)
+	p.SetHealth("b", errDown)
 
 	bs[1].Weight = 3                // Still down.
 	bs[2].Address = "192.0.2.99:80" // Another server behind the same name.
@@ -430,8 +438,8 @@ func TestConcurrentPicksAndChanges(t *testing.T) {
 			})
 		}
 		for i := range 60 {
-			p.SetHealth("b", i%2 == 0)
-			p.SetHealth("c", i%3 == 0)
+			p.SetHealth("b", health(i%2 == 0))
+			p.SetHealth("c", health(i%3 == 0))
 			if err := p.Update(bs[:2+i%5]); err != nil {
 				t.Error(err)
 			}
@@ -468,7 +476,7 @@ func TestPickDoesNotAllocate(t *testing.T) {
 func TestReconfigureKeepsWhatIsKnown(t *testing.T) {
 	bs := backends(1, 1, 1)
 	p := newPool(t, PoolConfig{Name: "old", Backends: bs})
-	p.SetHealth("b", false)
+	p.SetHealth("b", errDown)
 	k, err := p.Pick(new(Flow))
 	if err != nil || k.Backend() != "a" {
 		t.Fatal(k, err)

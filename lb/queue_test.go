@@ -74,7 +74,7 @@ func TestQueueEnds(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(time.Second)
-			p.SetHealth("a", false)
+			p.SetHealth("a", errDown)
 		}()
 		if _, err := p.Acquire(t.Context(), new(Flow)); err != ErrNoBackend {
 			t.Errorf("backend down while waiting: %v, want ErrNoBackend", err)
@@ -189,8 +189,8 @@ func TestQueueSkipsWhoCannotUseWhatIsFree(t *testing.T) {
 	step("a is free again", "b", "waits", "a", "a", "waits")
 	ws[0].pick.Done(Success)
 	step("b is free again", "b", "b", "a", "a", "waits")
-	p.SetHealth("a", false)
-	p.SetHealth("b", false)
+	p.SetHealth("a", errDown)
+	p.SetHealth("b", errDown)
 	step("both are down", "b", "b", "a", "a", ErrNoBackend.Error())
 	if n := p.Status().Queued; n != 0 {
 		t.Errorf("%d wait", n)

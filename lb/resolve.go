@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -71,10 +72,17 @@ func (p *Pool) resolve(ctx context.Context, m *member, host, port string) {
 	addrs, err := p.config().Lookup(ctx, host)
 	if err != nil || len(addrs) == 0 {
 		if ctx.Err() != context.Canceled {
-			p.log.Warn("backend not resolved", "pool", p.config().Name, "backend", m.Name, "host", host,
+			level := slog.LevelWarn
+			if m.unresolved.Swap(true) {
+				level = slog.LevelDebug // said once
+			}
+			p.log.Log(ctx, level, "backend not resolved", "pool", p.config().Name, "backend", m.Name, "host", host,
 				"err", err, "stays", *m.server.address.Load())
 		}
 		return
+	}
+	if m.unresolved.Swap(false) {
+		p.log.Info("backend is resolved again", "pool", p.config().Name, "backend", m.Name, "host", host)
 	}
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()

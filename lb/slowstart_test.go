@@ -19,8 +19,8 @@ func TestSlowStart(t *testing.T) {
 		if s := share(); s != 0.5 {
 			t.Errorf("at process start the share is %.2f, want 0.5", s)
 		}
-		p.SetHealth("a", false)
-		p.SetHealth("a", true)
+		p.SetHealth("a", errDown)
+		p.SetHealth("a", nil)
 		last := 0.0
 		for second := range 10 {
 			s := share()
@@ -47,13 +47,13 @@ func TestSlowStartOfEachBalancer(t *testing.T) {
 	for _, balance := range []Balance{RoundRobin, LeastConn, PowerOfTwo, Random} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPool(t, PoolConfig{Balance: balance, Backends: backends(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), SlowStart: 10 * time.Second})
-			p.SetHealth("a", false)
+			p.SetHealth("a", errDown)
 			for range 90 { // About ten connections for each of the others.
 				if _, err := p.Pick(new(Flow)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			p.SetHealth("a", true)
+			p.SetHealth("a", nil)
 			time.Sleep(5 * time.Second)
 			if slack := map[Balance]int64{LeastConn: 1, PowerOfTwo: 9}[balance]; slack > 0 {
 				for range 100 {
@@ -96,9 +96,9 @@ func TestSlowStartOfHashes(t *testing.T) {
 				return names
 			}
 			whole := where()
-			p.SetHealth("a", false)
+			p.SetHealth("a", errDown)
 			last := where()
-			p.SetHealth("a", true)
+			p.SetHealth("a", nil)
 			for second := range 11 {
 				now := where()
 				if !slices.Equal(now, where()) {
@@ -150,8 +150,8 @@ func TestSlowStartChangesWhileItLasts(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		p.SetHealth("a", false)
-		p.SetHealth("a", true)
+		p.SetHealth("a", errDown)
+		p.SetHealth("a", nil)
 		time.Sleep(5 * time.Second)
 		step("5 s of 10", "a", 0.5)
 		reconfigure(20*time.Second, 1, 1)

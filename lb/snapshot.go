@@ -21,9 +21,10 @@ type server struct {
 	received, sent        atomic.Uint64
 	connects, connectTime atomic.Uint64 // Number, and nanoseconds in all.
 
-	down     atomic.Bool
-	draining atomic.Bool
-	changed  atomic.Int64 // Time of the last change of down, 0 if none.
+	down       atomic.Bool
+	unresolved atomic.Bool // Its name had no answer when last asked.
+	draining   atomic.Bool
+	changed    atomic.Int64 // Time of the last change of down, 0 if none.
 
 	ejected atomic.Int64 // Until when; 0: not ejected.
 	ramp    atomic.Int64 // When slow start began; 0: no slow start.

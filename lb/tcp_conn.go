@@ -144,9 +144,9 @@ func (t *TCP) connect(ctx context.Context, s *session, o *origin, r *Record) (Pi
 			t.state().counters.starve(ctx)
 			continue
 		}
-		pick.Done(blame(err))
 		r.Retries++
 		t.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
+		pick.Done(blame(err))
 		last = err
 	}
 	return Pick{}, last

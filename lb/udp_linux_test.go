@@ -76,7 +76,7 @@ func TestUDPMovesFromABackendThatIsGone(t *testing.T) {
 	if st := u.Pool.Status().Backends[0]; !st.Ejected {
 		t.Errorf("the one that is gone: %+v", st)
 	}
-	u.Pool.SetHealth(u.Pool.Status().Backends[1].Name, false)
+	u.Pool.SetHealth(u.Pool.Status().Backends[1].Name, errDown)
 	if got := ask(t, c, "2"); got != "c2" {
 		t.Errorf("after its backend went down the session gets %q", got)
 	}
@@ -302,7 +302,7 @@ func TestUDPBackendLeaves(t *testing.T) {
 		}
 	}
 	drain := func(p *Pool, a, _ Backend) { p.SetDrain(a.Address, true) }
-	down := func(p *Pool, a, _ Backend) { p.SetHealth(a.Address, false) }
+	down := func(p *Pool, a, _ Backend) { p.SetHealth(a.Address, errDown) }
 	for name, tt := range map[string]struct {
 		cfg   PoolConfig
 		leave func(p *Pool, a, b Backend)
@@ -351,7 +351,7 @@ func TestUDPPanic(t *testing.T) {
 	u := &UDP{Pool: newPool(t, PoolConfig{Backends: bs, Panic: 50})}
 	addr, _ := relayUDP(t, u)
 	for _, b := range bs {
-		u.Pool.SetHealth(b.Address, false)
+		u.Pool.SetHealth(b.Address, errDown)
 	}
 	c := dialUDPTest(t, addr)
 	first := ask(t, c, "0")[:1]
@@ -362,7 +362,7 @@ func TestUDPPanic(t *testing.T) {
 		}
 	}
 	for _, b := range bs[1:] {
-		u.Pool.SetHealth(b.Address, true)
+		u.Pool.SetHealth(b.Address, nil)
 	}
 	if got := ask(t, c, "end"); got == first+"end" {
 		t.Errorf("%q after the panic", got)
@@ -376,7 +376,7 @@ func TestUDPBytesOfEachBackend(t *testing.T) {
 	addr, stop := relayUDP(t, u, a, b)
 	c := dialUDPTest(t, addr)
 	ask(t, c, "one")
-	u.Pool.SetHealth(a.Address, false)
+	u.Pool.SetHealth(a.Address, errDown)
 	ask(t, c, "two and more")
 	stop()
 	for i, want := range []string{"one", "two and more"} {

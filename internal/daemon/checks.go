@@ -32,17 +32,17 @@ func (c *check) state() healthcheck.State {
 	return c.monitor.Status().State
 }
 
-// follow has fn called with the monitor's present state, if it is known, and
+// follow has fn called with the monitor's present status, if its state is known, and
 // then with every change. cancel waits for a call that is under way, so that
 // nothing comes after it; fn must not call it.
-func follow(m *healthcheck.Monitor, fn func(healthcheck.State)) (cancel func()) {
+func follow(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel func()) {
 	var mu sync.Mutex
 	cancelled := false
 	unsubscribe := m.Subscribe(func(s healthcheck.Status) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !cancelled && s.State != healthcheck.Unknown {
-			fn(s.State)
+			fn(s)
 		}
 	})
 	return func() {

@@ -289,10 +289,10 @@ func TestFollow(t *testing.T) {
 	defer run.stop()
 	for range 50 {
 		var calls, under atomic.Int32
-		cancel := follow(m, func(s healthcheck.State) {
+		cancel := follow(m, func(s healthcheck.Status) {
 			under.Add(1)
 			defer under.Add(-1)
-			if s == healthcheck.Unknown {
+			if s.State == healthcheck.Unknown {
 				t.Error("an unknown state is told")
 			}
 			calls.Add(1)

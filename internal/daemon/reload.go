@@ -44,6 +44,7 @@ func (d *Daemon) Reload(cfg *config.Config) error {
 	}
 	d.log.Info("reloading", "changes", c.String())
 	d.announce(c)
+	d.explain(c)
 	if cfg.Log.Format != d.cfg.Log.Format {
 		d.log.Warn("log format: changes with the next start")
 	}

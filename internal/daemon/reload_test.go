@@ -26,7 +26,13 @@ func parse(t *testing.T, text string) *config.Config {
 // startDaemon runs a daemon until the test ends.
 func startDaemon(t *testing.T, text string) *Daemon {
 	t.Helper()
-	d, err := New(parse(t, text), slog.New(slog.DiscardHandler))
+	return startLogging(t, text, slog.New(slog.DiscardHandler))
+}
+
+// startLogging is startDaemon for who wants to see the log.
+func startLogging(t *testing.T, text string, log *slog.Logger) *Daemon {
+	t.Helper()
+	d, err := New(parse(t, text), log)
 	if err != nil {
 		t.Fatal(err)
 	}

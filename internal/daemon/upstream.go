@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"log/slog"
 
 	"github.com/havip/havip/healthcheck"
@@ -84,7 +85,7 @@ func (u *upstream) adopt(old *upstream, failed func(error)) error {
 		if m := u.monitors[b.Address]; m != nil {
 			u.follow(m, b.Name)
 		} else if watched[b.Address] {
-			u.pool.SetHealth(b.Name, true) // nobody looks any more
+			u.pool.SetHealth(b.Name, nil) // nobody looks any more
 		}
 	}
 	if u.resolver == nil {
@@ -100,15 +101,29 @@ func (u *upstream) follow(m *backendMonitor, backend string) {
 		if m.cancel != nil {
 			m.cancel()
 		}
-		if m.monitor.Status().State == healthcheck.Down {
-			u.pool.SetHealth(backend, false) // and not a moment later
+		if s := m.monitor.Status(); s.State == healthcheck.Down {
+			u.pool.SetHealth(backend, whyDown(s)) // and not a moment later
 		}
 		m.backend = backend
-		m.cancel = follow(m.monitor, func(s healthcheck.State) { u.pool.SetHealth(backend, s == healthcheck.Up) })
+		m.cancel = follow(m.monitor, func(s healthcheck.Status) { u.pool.SetHealth(backend, whyDown(s)) })
 	}
 	if m.task == nil {
 		m.task = start(m.monitor.Run, func(err error) { u.log.Error("monitor ended", "backend", backend, "err", err) })
 	}
+}
+
+// errNotYet is why a backend is down whose check begins with that.
+var errNotYet = errors.New("its check has not succeeded yet")
+
+// whyDown is what a pool wants to know; nil: the backend is up.
+func whyDown(s healthcheck.Status) error {
+	switch {
+	case s.State == healthcheck.Up:
+		return nil
+	case s.Err == nil:
+		return errNotYet
+	}
+	return s.Err
 }
 
 // stop ends everything but the connections that there are: those the pool's
