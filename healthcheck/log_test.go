@@ -26,6 +26,13 @@ func (l *slowLog) Write(p []byte) (int, error) {
 	return l.Buffer.Write(p)
 }
 
+func (l *slowLog) text() string {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.String()
+}
+
 // TestCauseBeforeConsequence: what a subscriber logs of a change comes after the
 // change.
 func TestCauseBeforeConsequence(t *testing.T) {
@@ -49,7 +56,7 @@ func TestCauseBeforeConsequence(t *testing.T) {
 		time.Sleep(5500 * ms)
 		_ = stop()
 		var words []string
-		for line := range strings.Lines(out.String()) {
+		for line := range strings.Lines(out.text()) {
 			switch {
 			case strings.Contains(line, "check is"):
 				words = append(words, "check")
@@ -58,7 +65,7 @@ func TestCauseBeforeConsequence(t *testing.T) {
 			}
 		}
 		if got, want := strings.Join(words, " "), strings.TrimSpace(strings.Repeat("check consequence ", 6)); got != want {
-			t.Errorf("%s, want %s:\n%s", got, want, out.String())
+			t.Errorf("%s, want %s:\n%s", got, want, out.text())
 		}
 	})
 }
@@ -84,7 +91,7 @@ func TestProbesAtDebug(t *testing.T) {
 			`level=DEBUG msg="probe succeeded" check=web state=up successes=1 latency=10ms`,
 		}
 		var got []string
-		for line := range strings.Lines(out.String()) {
+		for line := range strings.Lines(out.text()) {
 			_, line, _ = strings.Cut(strings.TrimSpace(line), " ")
 			got = append(got, line)
 		}
