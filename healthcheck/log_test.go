@@ -46,6 +46,7 @@ func TestCauseBeforeConsequence(t *testing.T) {
 			return nil
 		})
 		m, stop := start(t, Config{Name: "web", Checker: f, Rise: 1, Fall: 1, Logger: log})
+		time.Sleep(500 * ms)
 		m.Subscribe(func(s Status) {
 			if s.State != Unknown {
 				out.mu.Lock()
@@ -53,7 +54,7 @@ func TestCauseBeforeConsequence(t *testing.T) {
 				out.WriteString("consequence of " + s.State.String() + "\n")
 			}
 		})
-		time.Sleep(5500 * ms)
+		time.Sleep(5000 * ms)
 		_ = stop()
 		var words []string
 		for line := range strings.Lines(out.text()) {
