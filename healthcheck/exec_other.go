@@ -14,3 +14,6 @@ func (c Exec) Check(context.Context) error {
 
 // Ready returns ErrCannotRun.
 func (c Exec) Ready() error { return c.Check(context.Background()) }
+
+// ReadyPrivileged returns ErrCannotRun.
+func (c Exec) ReadyPrivileged() error { return c.Check(context.Background()) }

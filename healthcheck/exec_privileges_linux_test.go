@@ -179,3 +179,31 @@ func TestTrustRuleSeesACLs(t *testing.T) {
 		}
 	}
 }
+
+// TestReadyPrivilegedLooksAhead: an ordinary user is told what a daemon that runs as
+// root will find, and one with capabilities what itself finds.
+func TestReadyPrivilegedLooksAhead(t *testing.T) {
+	lab.NeedRoot(t)
+	dir := openDir(t)
+	programs := []string{own(t, dir, "roots", "#!/bin/sh\n", 0, 0o755), own(t, dir, "own", "#!/bin/sh\n", ordinary, 0o755), own(t, dir, "private", "#!/bin/sh\n", 0, 0o700)}
+	for _, tc := range []struct {
+		name string
+		caps []uintptr
+		want map[string]string
+	}{
+		{"an ordinary user", nil, map[string]string{"roots": "<nil>", "own": "as root: refused", "private": "<nil>"}},
+		{"one with capabilities", netCaps, map[string]string{"roots": "<nil>", "own": "<nil>", "private": "permission denied"}},
+	} {
+		said := asUser(t, tc.caps, strings.Join(programs, "\n"))
+		for name, want := range tc.want {
+			if got := said["ahead:"+name]; !strings.Contains(got, want) {
+				t.Errorf("%s, %s: %q, want %q", tc.name, name, got, want)
+			}
+		}
+	}
+	for user, want := range map[string]string{"nosuchuser": "unknown user nosuchuser", "": "<nil>", "4242:4242": "<nil>"} {
+		if got := fmt.Sprint(Exec{Path: "/bin/true", User: user}.ReadyPrivileged()); !strings.Contains(got, want) {
+			t.Errorf("root, as %q: %s, want %s", user, got, want)
+		}
+	}
+}

@@ -23,6 +23,31 @@ func (c Exec) Ready() error {
 	return nil
 }
 
+// ReadyPrivileged is Ready as a process with privileges finds it: this one if it has
+// any, or else one that runs as root. It serves to look ahead, as an ordinary user,
+// at what a daemon will find.
+func (c Exec) ReadyPrivileged() error {
+	uid := os.Geteuid()
+	if uid == 0 || hasCapabilities() {
+		return c.Ready()
+	}
+	credential, err := lookupCredential(c.User)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
+	case credential == nil && c.User == "":
+		err = c.readyAs(&syscall.Credential{}, 0)
+	case credential == nil: // ourselves
+		err = c.readyAs(&syscall.Credential{Uid: uint32(uid), Gid: uint32(os.Getegid())}, 0)
+	default:
+		err = c.readyAs(credential, 0)
+	}
+	if err != nil {
+		return fail("exec", c.Path, err)
+	}
+	return nil
+}
+
 // ready returns who the program is to run as, nil for ourselves.
 func (c Exec) ready() (*syscall.Credential, error) {
 	credential, err := lookupCredential(c.User)
@@ -32,25 +57,31 @@ func (c Exec) ready() (*syscall.Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
 	}
-	if err := c.trusted(credential); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCannotRun, err)
+	return credential, c.readyAs(credential, os.Geteuid())
+}
+
+// readyAs reports what is in the way of the program for a process of user uid that
+// runs it as somebody else, nil for itself.
+func (c Exec) readyAs(credential *syscall.Credential, uid int) error {
+	if err := c.trusted(credential, uid); err != nil {
+		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	if err := executable(c.Path, credential); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCannotRun, err)
+		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	if info, err := os.Stat(c.dir()); err != nil {
-		return nil, fmt.Errorf("%w: working directory: %w", ErrCannotRun, err)
+		return fmt.Errorf("%w: working directory: %w", ErrCannotRun, err)
 	} else if !info.IsDir() {
-		return nil, fmt.Errorf("%w: working directory: %s is no directory", ErrCannotRun, c.Dir)
+		return fmt.Errorf("%w: working directory: %s is no directory", ErrCannotRun, c.Dir)
 	}
-	return credential, nil
+	return nil
 }
 
 // trusted applies the rule about who may change the program. Whoever runs it as
 // another user than root, and not as the one that this process is, has said
 // whose it is.
-func (c Exec) trusted(credential *syscall.Credential) error {
-	switch uid := os.Geteuid(); {
+func (c Exec) trusted(credential *syscall.Credential, uid int) error {
+	switch {
 	case credential == nil && uid == 0, credential != nil && credential.Uid == 0:
 		if err := trust(c.Path, 0); err != nil {
 			return fmt.Errorf("as root: %w", err)

@@ -74,9 +74,13 @@ func lookupCredential(spec string) (*syscall.Credential, error) {
 	name, groupName, hasGroup := strings.Cut(spec, ":")
 	u, err := user.Lookup(name)
 	if err != nil {
-		if u, err = user.LookupId(name); err != nil {
+		_, numErr := strconv.ParseUint(name, 10, 32)
+		if numErr == nil {
+			u, err = user.LookupId(name)
+		}
+		if err != nil {
 			// A number needs no entry in the user database, but then a group.
-			if _, numErr := strconv.ParseUint(name, 10, 32); numErr != nil || !hasGroup {
+			if numErr != nil || !hasGroup {
 				return nil, err
 			}
 			u = &user.User{Uid: name, Gid: groupName}

@@ -95,6 +95,7 @@ func runAmbient(programs string) {
 	for path := range strings.Lines(programs) {
 		err := Exec{Path: strings.TrimSpace(path)}.Check(context.Background())
 		fmt.Printf("%s %v %v\n", filepath.Base(strings.TrimSpace(path)), errors.Is(err, ErrCannotRun), err)
+		fmt.Printf("ahead:%s %v\n", filepath.Base(strings.TrimSpace(path)), Exec{Path: strings.TrimSpace(path)}.ReadyPrivileged())
 	}
 	out, err := exec.Command("/bin/grep", "Cap", "/proc/self/status").Output()
 	fmt.Printf("others %v %q\n", err, out)
