@@ -204,7 +204,7 @@ func hostAddress(a netip.Addr) error {
 		return fmt.Errorf("leave out %%%s", a.Zone())
 	case a.Is4In6():
 		return fmt.Errorf("write it as %s", a.Unmap())
-	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a == broadcast, thisNetwork.Contains(a):
 		return errors.New("want the address of a host on the network")
 	}
 	return nil
@@ -265,13 +265,36 @@ func listenAddress(to *netip.AddrPort) value {
 			return netip.AddrPort{}, errors.New("want " + want)
 		}
 		a, err := netip.ParseAddr(host)
-		if host != "" && (err != nil || a.IsMulticast()) {
+		if host != "" && err != nil {
 			return netip.AddrPort{}, errors.New("want " + want)
 		}
 		n, _ := strconv.ParseUint(port, 10, 16)
-		return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
+		return netip.AddrPortFrom(a, uint16(n)), listenable(a)
 	})
 }
+
+// listenable reports an address that no machine can listen on; one that is not valid
+// stands for all.
+func listenable(a netip.Addr) error {
+	switch {
+	case a.Is4In6():
+		return fmt.Errorf("write it as %s", a.Unmap())
+	case a.IsMulticast():
+		return errors.New("a group, not the address of a host: want one of its own, or none for all")
+	case a == broadcast, thisNetwork.Contains(a) && !a.IsUnspecified():
+		return errors.New("no host has it: want one of its own, or none for all")
+	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+		return fmt.Errorf("each interface has such addresses: say which, as in [%s%%eth0]", a)
+	case a.Is6() && !a.IsLinkLocalUnicast() && a.Zone() != "":
+		return fmt.Errorf("leave out %%%s", a.Zone())
+	}
+	return nil
+}
+
+var (
+	broadcast   = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8") // RFC 1122 §3.2.1.3
+)
 
 // hostPort is where to connect to: "host:port", the host an address or a name.
 func hostPort(to *string) value {

@@ -47,7 +47,7 @@ func (d *validator) validate(c *Config) {
 	for i := range c.Services {
 		d.validateService(&c.Services[i], fmt.Sprintf("services[%d]", i))
 	}
-	d.validateServices(c.Services)
+	d.validateServices(c)
 	c.Checks = slices.DeleteFunc(c.Checks, func(c Check) bool {
 		path := join("checks", c.Name)
 		if !d.used[c.Name] {

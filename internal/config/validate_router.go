@@ -311,13 +311,7 @@ func (d *validator) validateRouters(routers []Router) {
 
 // uniqueMacvlan checks the name of a router's macvlan.
 func (d *validator) uniqueMacvlan(seen map[string]string, r *Router, path string) {
-	name, given := r.Macvlan, r.Macvlan != ""
-	if !given {
-		name = fmt.Sprintf("vrrp.%d", r.VRID)
-		if routerFamily(r).Is6() {
-			name = fmt.Sprintf("vrrp6.%d", r.VRID)
-		}
-	}
+	name, given := macvlanName(r), r.Macvlan != ""
 	switch first, twice := seen[name]; {
 	case d.failed(path + ".macvlan"), !routerFamily(r).IsValid(), r.VRID == 0:
 	case name == r.Interface:
@@ -329,4 +323,13 @@ func (d *validator) uniqueMacvlan(seen map[string]string, r *Router, path string
 	default:
 		d.fail(path+".virtual_mac", "%s, by default the name of the macvlan, is also that of %s: add macvlan with another name", name, first)
 	}
+}
+
+// macvlanName is that of a router's macvlan.
+func macvlanName(r *Router) string {
+	name := "vrrp"
+	if routerFamily(r).Is6() {
+		name = "vrrp6"
+	}
+	return cmp.Or(r.Macvlan, fmt.Sprintf("%s.%d", name, r.VRID))
 }

@@ -169,17 +169,42 @@ func (d *validator) spread(c *Check, path string) {
 }
 
 // validateServices checks services against one another.
-func (d *validator) validateServices(services []Service) {
+func (d *validator) validateServices(c *Config) {
 	names := make(map[string]string)
 	listeners := map[string]map[string]string{"tcp": {}, "udp": {}}
-	for i, s := range services {
+	for i, s := range c.Services {
 		path := fmt.Sprintf("services[%d]", i)
 		d.unique(names, s.Name, path+".name")
+		d.validateListen(c, &s, path+".listen")
 		if s.Listen.Port() != 0 {
 			d.listener(listeners[s.Network()], s.Listen, path)
 		}
 	}
+	loops{c.Services, c.reaches}.report(d.fail)
 }
+
+// validateListen reports an address that no machine has.
+func (d *validator) validateListen(c *Config, s *Service, path string) {
+	a := s.Listen.Addr()
+	for _, r := range c.VRRP {
+		if holds(&r, a) {
+			return
+		}
+		for _, v := range r.Addresses {
+			if n := v.Masked(); v.Addr().Is4() && v.Bits() < 31 && n.Contains(a) && (a == n.Addr() || a == lastAddress(n)) {
+				d.fail(path, "%s: the first and the last address of %s cannot be a host's", a, n)
+				return
+			}
+		}
+	}
+	if reserved.Contains(a) {
+		d.fail(path, "%s: reserved, no host has it: want one of its own, or none for all", a)
+	}
+}
+
+// reserved is class E (RFC 1112 §4). Linux takes such an address nevertheless, so a
+// virtual one may be there.
+var reserved = netip.MustParsePrefix("240.0.0.0/4")
 
 // listener reports a listener that the kernel would refuse beside those seen: a
 // wildcard takes its port on every address of its family, and the IPv6 one on
