@@ -126,32 +126,3 @@ func warn(log *daemon.Log, cfg *config.Config) {
 		log.Warn(w.Error())
 	}
 }
-
-func validateCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "validate",
-		Usage: "check a configuration file, or print the defaults",
-		Flags: []cli.Flag{
-			configFlag(),
-			&cli.BoolFlag{Name: "show-defaults", Usage: "print every key with its default and exit"},
-		},
-		OnUsageError: onUsageError,
-		Before:       noArguments,
-		Action: func(c *cli.Context) error {
-			if c.Bool("show-defaults") {
-				return config.WriteDefaults(c.App.Writer)
-			}
-			file := c.String("config")
-			cfg, err := load(c.Context, file)
-			if err != nil {
-				return usageError(err)
-			}
-			for _, w := range cfg.Warnings {
-				fmt.Fprintf(c.App.ErrWriter, "warning: %v\n", w)
-			}
-			_, err = fmt.Fprintf(c.App.Writer, "%s: ok: %d virtual routers, %d checks, %d services\n",
-				file, len(cfg.VRRP), len(cfg.Checks), len(cfg.Services))
-			return err
-		},
-	}
-}

@@ -22,6 +22,10 @@ type Config struct {
 	// Warnings are settings that are allowed and yet unlikely to do what was
 	// meant, in the order of the file.
 	Warnings []Problem
+
+	// Where things stand, for what OnHost finds.
+	file string
+	at   map[string]Position
 }
 
 // Log says what is logged and how.

@@ -262,14 +262,17 @@ func (d *decoder) warn(path, format string, args ...any) {
 	}
 }
 
-func (d *decoder) near(path string) Position {
+func (d *decoder) near(path string) Position { return near(d.at, d.file, path) }
+
+// near is where path stands, or the nearest mapping around it.
+func near(at map[string]Position, file, path string) Position {
 	for {
-		if pos, ok := d.at[path]; ok {
+		if pos, ok := at[path]; ok {
 			return pos
 		}
 		i := strings.LastIndexAny(path, ".[")
 		if i < 0 {
-			return Position{d.file, 1, 1}
+			return Position{file, 1, 1}
 		}
 		path = path[:i]
 	}

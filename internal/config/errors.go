@@ -48,6 +48,10 @@ func (e Errors) Error() string {
 // maxProblems bounds what is reported about one file.
 const maxProblems = 200
 
+// Merge returns the problems of both lists, each of which is in the order of the
+// file, in that order.
+func Merge(a, b []Problem) []Problem { return sorted(slices.Concat(a, b)) }
+
 // sorted returns the problems in the order of the file, without repetitions:
 // what is said once and reached through aliases is wrong only once.
 func sorted(problems []Problem) []Problem {

@@ -20,8 +20,8 @@ import (
 // maxFile bounds the size of a file of certificates or keys, in bytes.
 const maxFile = 4 << 20
 
-// readFile reads a file that the configuration names.
-func readFile(path string) ([]byte, error) {
+// ReadFile reads a file that a configuration names, of ordinary size and kind.
+func ReadFile(path string) ([]byte, error) {
 	// Opening a pipe or a device could block, or act.
 	if info, err := os.Stat(path); err != nil {
 		return nil, err

@@ -171,7 +171,7 @@ func TestDecoded(t *testing.T) {
 	}
 	options := gocmp.Options{
 		gocmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }),
-		cmpopts.IgnoreFields(ServerTLS{}, "Digest"), cmpopts.IgnoreFields(BackendTLS{}, "Digest"),
+		cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(ServerTLS{}, "Digest"), cmpopts.IgnoreFields(BackendTLS{}, "Digest"),
 		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}),
 	}
 	got := everything(t)

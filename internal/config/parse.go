@@ -47,7 +47,7 @@ func parse(name string, data []byte, later []string) (*Config, error) {
 func newDecoder(name string, later []string) *decoder {
 	names.once.Do(readNames)
 	return &decoder{
-		file: name, dir: filepath.Dir(name), later: later, read: readFile,
+		file: name, dir: filepath.Dir(name), later: later, read: ReadFile,
 		at: make(map[string]Position), presets: make(map[string]*yaml.Node),
 		covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string), wrong: make(map[string]bool),
 	}
@@ -61,6 +61,7 @@ func (d *decoder) parse(data []byte) (*Config, error) {
 	}
 	if len(d.problems) == 0 {
 		c.Warnings = sorted(d.warnings)
+		c.file, c.at = d.file, d.at
 		return c, nil
 	}
 	problems := sorted(d.problems[:min(len(d.problems), maxProblems)])

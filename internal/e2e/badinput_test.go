@@ -152,6 +152,42 @@ func TestSignalWhileReading(t *testing.T) {
 	}
 }
 
+// TestValidateHost: what a machine lacks for a file are warnings, and with --host
+// errors, every one of them; a mistake in the file is another thing.
+func TestValidateHost(t *testing.T) {
+	t.Parallel()
+	exe := havip(t)
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	config := strings.Replace(goodConfig, "vrid: 51", "vrid: 51\n    notify: [/no/such/notify]\n    peers: [192.168.31.240]", 1)
+	lacks := []string{
+		"havip.yaml:5:14: vrrp[0].notify[0]: /no/such/notify: this machine cannot run it: ", "havip.yaml:6:12: vrrp[0].peers: only addresses of this machine",
+	}
+	validate := func(config string, code int, want []string, args ...string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "havip.yaml")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, out := exitOf(t, h.Command(exe, append([]string{"validate", "-c", file}, args...)...))
+		if got != code {
+			t.Errorf("%v: exit code %d, want %d", args, got, code)
+		}
+		for _, w := range want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%v: nothing about %q in\n%s", args, w, out)
+			}
+		}
+		if strings.Contains(out, ": ok: ") != (code == 0) || len(want) == 0 && strings.Count(out, "\n") > 1 {
+			t.Errorf("%v: it said\n%s", args, out)
+		}
+	}
+	validate(goodConfig, 0, nil)
+	validate(goodConfig, 0, nil, "--host")
+	validate(config, 0, append(lacks, "warning: ", "validate --host"))
+	validate(config, 1, lacks, "--host")
+	validate(strings.Replace(config, "vrid: 51", "vrid: 510", 1), 2, []string{"havip.yaml:4:11"}, "--host")
+}
+
 // complains checks that out is one line that contains all of want.
 func complains(t *testing.T, out string, code, wantCode int, want []string) {
 	t.Helper()

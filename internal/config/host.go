@@ -1,0 +1,259 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Host is a machine that a configuration may be for.
+type Host struct {
+	// Interfaces has, by the name of each network interface, its addresses, without zones.
+	Interfaces map[string][]netip.Addr
+	// ReadFile reads a file as havip would.
+	ReadFile func(path string) ([]byte, error)
+	// Program says what is in the way of running a program.
+	Program func(Program) error
+	// FIFO says what is in the way of a FIFO, which is made if it is not there.
+	FIFO func(path string) error
+	// Port says what is in the way of listening on a port, whoever may do so now.
+	Port func(port uint16) error
+}
+
+// Program is one that a configuration has run, by a check or on a change of
+// state.
+type Program struct {
+	Kind      string // whose: check, router or group
+	Name      string // of that
+	Key       string // the key that names the program, such as vrrp[0].notify[0]
+	Path      string // of the program
+	User      string // who it runs as; empty: who havip does
+	Directory string // where it runs; empty: /
+}
+
+// Same reports whether both are one program of one check, router or group, wherever
+// they are named.
+func (p Program) Same(o Program) bool {
+	p.Key, o.Key = "", ""
+	return p == o
+}
+
+// Programs returns those of the configuration, in its order.
+func (c *Config) Programs() []Program {
+	var all []Program
+	for _, check := range c.Checks {
+		if check.Type == "exec" {
+			key := join(join("checks", check.Name), "command")
+			all = append(all, Program{"check", check.Name, key, check.Command[0], check.User, check.Directory})
+		}
+	}
+	notify := func(kind, name, key, user string, programs []Notify) {
+		for i, n := range programs {
+			all = append(all, Program{kind, name, fmt.Sprintf("%s.notify[%d]", key, i), n.Command[0], user, ""})
+		}
+	}
+	for i, r := range c.VRRP {
+		notify("router", r.Name, fmt.Sprintf("vrrp[%d]", i), r.NotifyUser, r.Notify)
+	}
+	for i, g := range c.Groups {
+		notify("group", g.Name, fmt.Sprintf("groups[%d]", i), g.NotifyUser, g.Notify)
+	}
+	return all
+}
+
+// OnHost returns what a machine lacks of what the configuration needs, in the order
+// of the file. It changes nothing, and sees what is there at this moment: an interface
+// may come later, and a program go.
+func (c *Config) OnHost(h Host) []Problem {
+	v := visit{Config: c, Host: h}
+	for i := range c.VRRP {
+		v.router(&c.VRRP[i], fmt.Sprintf("vrrp[%d]", i))
+	}
+	for _, check := range c.Checks {
+		v.check(&check, join("checks", check.Name))
+	}
+	for i, g := range c.Groups {
+		v.fifo(g.NotifyFIFO, fmt.Sprintf("groups[%d].notify_fifo", i))
+	}
+	for i := range c.Services {
+		v.service(&c.Services[i], fmt.Sprintf("services[%d]", i))
+	}
+	loops{c.Services, v.reaches}.report(v.find)
+	for _, p := range c.Programs() {
+		if err := h.Program(p); err != nil {
+			v.find(p.Key, "%s: this machine cannot run it: %v", show(p.Path), err)
+		}
+	}
+	return sorted(v.found)
+}
+
+// visit is a configuration on a machine.
+type visit struct {
+	*Config
+	Host
+	found []Problem
+}
+
+func (v *visit) find(path, format string, args ...any) {
+	v.found = append(v.found, Problem{near(v.at, v.file, path), path, fmt.Sprintf(format, args...)})
+}
+
+// shortly is what is wrong with a file or a program, without the operation.
+func shortly(err error) error {
+	if system := (*fs.PathError)(nil); errors.As(err, &system) && system == err {
+		return system.Err
+	}
+	return err
+}
+
+// iface reports an interface that is not there. What makes macvlans names them.
+func (v *visit) iface(name, path string) {
+	own := func(r Router) bool { return r.VirtualMAC && macvlanName(&r) == name }
+	if _, ok := v.Interfaces[name]; name == "" || ok || slices.ContainsFunc(v.VRRP, own) {
+		return
+	}
+	names := slices.Sorted(maps.Keys(v.Interfaces))
+	has := "it has " + strings.Join(names[:min(len(names), 10)], ", ")
+	v.find(path, "%s: no such interface on this machine: %s", show(name), hint(name, names, has))
+}
+
+// has reports whether an address is one of the machine itself. Virtual ones come and
+// go.
+func (v *visit) has(a netip.Addr) bool {
+	for _, addresses := range v.Interfaces {
+		if slices.Contains(addresses, a) {
+			return !v.virtual(a)
+		}
+	}
+	return false
+}
+
+// virtual reports whether an address is a router's, and not the machine's own as an
+// owner's are.
+func (v *visit) virtual(a netip.Addr) bool {
+	return slices.ContainsFunc(v.VRRP, func(r Router) bool {
+		return r.Priority != 255 && holds(&r, a)
+	})
+}
+
+func (v *visit) router(r *Router, path string) {
+	v.iface(r.Interface, path+".interface")
+	for i, a := range r.Addresses {
+		v.iface(a.Interface, fmt.Sprintf("%s.addresses[%d].interface", path, i))
+	}
+	for i, a := range r.Excluded {
+		v.iface(a.Interface, fmt.Sprintf("%s.excluded[%d].interface", path, i))
+	}
+	for i, t := range r.Routes {
+		v.iface(t.Interface, fmt.Sprintf("%s.routes[%d].interface", path, i))
+	}
+	v.fifo(r.NotifyFIFO, path+".notify_fifo")
+	v.source(r, path)
+	if len(r.Peers) > 0 && !slices.ContainsFunc(r.Peers, func(a netip.Addr) bool { return !v.has(a) }) {
+		v.find(path+".peers", "only addresses of this machine: nobody hears it: add the other nodes, or leave peers out for multicast")
+	}
+}
+
+// source reports a router that could not send from its interface.
+func (v *visit) source(r *Router, path string) {
+	addresses, ok := v.Interfaces[r.Interface]
+	if !ok {
+		return
+	}
+	if r.Source.IsValid() {
+		if !slices.Contains(addresses, r.Source) {
+			v.find(path+".source", "%s: not on %s of this machine: want one of its addresses, or leave it out", r.Source, r.Interface)
+		}
+		return
+	}
+	// As package vrrp chooses: peers with global IPv6 addresses know the router by one.
+	kind, linkLocal := family(routerFamily(r)), r.IPv6() && (len(r.Peers) == 0 || r.Peers[0].IsLinkLocalUnicast())
+	if linkLocal {
+		kind = "link-local IPv6"
+	}
+	suits := func(a netip.Addr) bool {
+		return a.Is6() == r.IPv6() && !v.virtual(a) && (a.Is4() || a.IsLinkLocalUnicast() == linkLocal)
+	}
+	if !slices.ContainsFunc(addresses, suits) {
+		v.find(path+".interface", "%s: has no %s address of its own on this machine to send from: give it one", r.Interface, kind)
+	}
+}
+
+func (v *visit) check(c *Check, path string) {
+	v.iface(c.Interface, path+".interface")
+	if c.TLS == nil {
+		return
+	}
+	path += ".tls"
+	read := func(file, key string) []byte {
+		if file == "" {
+			return nil
+		}
+		data, err := v.ReadFile(file)
+		if err != nil {
+			v.find(path+key, "%s: this machine cannot read it: %v", show(file), shortly(err))
+		}
+		return data
+	}
+	if data := read(c.TLS.CA, ".ca"); data != nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
+		v.find(path+".ca", "%s: no certificates in PEM form", show(c.TLS.CA))
+	}
+	chain, key := read(c.TLS.Certificate, ".certificate"), read(c.TLS.Key, ".key")
+	if chain == nil || key == nil {
+		return
+	}
+	if _, err := tls.X509KeyPair(chain, key); err != nil {
+		v.find(path+".certificate", "certificate %s, key %s: %s", show(c.TLS.Certificate), show(c.TLS.Key), reason(err))
+	}
+}
+
+func (v *visit) fifo(file, path string) {
+	if file == "" {
+		return
+	}
+	if err := v.FIFO(file); err != nil {
+		v.find(path, "%s: this machine cannot have it there: %v", show(file), shortly(err))
+	}
+}
+
+func (v *visit) service(s *Service, path string) {
+	a := s.Listen.Addr().WithZone("")
+	moves := slices.ContainsFunc(v.VRRP, func(r Router) bool { return holds(&r, a) })
+	switch {
+	case !a.IsValid(), a.IsUnspecified(), a.IsLoopback(), moves, v.has(a):
+	default:
+		v.find(path+".listen", "%s: neither an address of this machine nor a virtual one of this file", a)
+	}
+	if err := v.Port(s.Listen.Port()); err != nil {
+		v.find(path+".listen", "%v", err)
+	}
+	v.serviceCheck(s.Check, path)
+	for i, r := range s.Routes {
+		if r.Check != s.Check {
+			v.serviceCheck(r.Check, fmt.Sprintf("%s.routes[%d]", path, i))
+		}
+	}
+}
+
+// serviceCheck looks at a check where it is written.
+func (v *visit) serviceCheck(c *Check, path string) {
+	if c == nil {
+		return
+	}
+	path += ".check"
+	if c.Name != "" {
+		path = join("checks", c.Name)
+	}
+	v.check(c, path)
+}
+
+// reaches is that of Config, with what the machine's own addresses lead to.
+func (v *visit) reaches(s *Service, host netip.Addr) bool {
+	return v.Config.reaches(s, host) || everywhere(s, host) && v.has(host)
+}

@@ -1,0 +1,77 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/config"
+)
+
+// ThisHost is the machine, or the network namespace, that this process is in. It is
+// judged as by a daemon with privileges: by this process if it has any, or else by
+// one of root's.
+func ThisHost() (config.Host, error) {
+	h := config.Host{
+		Interfaces: make(map[string][]netip.Addr),
+		Program:    lookAtProgram,
+		ReadFile:   config.ReadFile,
+		FIFO:       lookAtFIFO,
+		Port:       mayListen,
+	}
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return h, err
+	}
+	for _, i := range interfaces {
+		addresses, err := i.Addrs()
+		if err != nil {
+			return h, fmt.Errorf("interface %s: %w", i.Name, err)
+		}
+		h.Interfaces[i.Name] = nil
+		for _, a := range addresses {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				h.Interfaces[i.Name] = append(h.Interfaces[i.Name], p.Addr().Unmap().WithZone(""))
+			}
+		}
+	}
+	return h, nil
+}
+
+// lookAtProgram is ReadyPrivileged without what is said of the program anyway.
+func lookAtProgram(p config.Program) error {
+	err := executable(p).ReadyPrivileged()
+	if err == nil {
+		return nil
+	}
+	if _, reason, ok := strings.Cut(err.Error(), healthcheck.ErrCannotRun.Error()+": "); ok {
+		return errors.New(reason)
+	}
+	return err
+}
+
+// lookAtFIFO reports what openFIFO would find in the way, and makes nothing.
+func lookAtFIFO(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && info.Mode()&fs.ModeNamedPipe == 0:
+		return errors.New("something else is there, not a FIFO: remove it, or name another path")
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	dir := filepath.Dir(path)
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("no directory %s: mkdir -p %s", dir, dir)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("%s is no directory", dir)
+	default:
+		return err
+	}
+}
