@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,6 +25,7 @@ type decoder struct {
 	dir   string                            // where relative paths start
 	later []string                          // what is refused, see the variable of that name
 	read  func(path string) ([]byte, error) // a file that the configuration names
+	stat  func(path string) (fs.FileInfo, error)
 
 	at       map[string]Position // by path: where its value stands
 	covered  map[*yaml.Node]bool // what no message shows

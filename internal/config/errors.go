@@ -66,13 +66,14 @@ func sorted(problems []Problem) []Problem {
 
 // show makes text from a file fit for an error message: quoted if it could be
 // mistaken, cut if it is long, and without a user and a password.
-func show(s string) string {
-	const most = 60
+func show(s string) string { return showUpTo(60, s) }
+
+func showUpTo(most int, s string) string {
 	s = withoutUser(s)
 	plain := s != ""
 	for i, r := range s {
 		if i >= most {
-			return show(s[:i]) + "..."
+			return showUpTo(most, s[:i]) + "..."
 		}
 		if r == utf8.RuneError || !unicode.IsGraphic(r) || unicode.IsSpace(r) {
 			plain = false

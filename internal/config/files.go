@@ -87,6 +87,7 @@ func (m *material) pair(c *Certificate, path string) {
 	if chain == nil || key == nil {
 		return
 	}
+	m.d.private(c.Key, keyPath)
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		m.d.fail(path, "certificate %s, key %s: %s", show(c.Certificate), show(c.Key), reason(err))
@@ -98,6 +99,32 @@ func (m *material) pair(c *Certificate, path string) {
 		m.d.warn(path, "%s: expired on %s: it is not trusted any more", show(c.Certificate), pair.Leaf.NotAfter.UTC().Format(date))
 	case now.Before(pair.Leaf.NotBefore):
 		m.d.warn(path, "%s: valid from %s on: it is not trusted yet", show(c.Certificate), pair.Leaf.NotBefore.UTC().Format(date))
+	}
+}
+
+// maxPath is the length of a path that Linux takes (PATH_MAX): a command to copy is
+// told whole.
+const maxPath = 4096
+
+// private warns of a private key that others could read or change. A secret's file
+// is refused then; a key's may be shared with another server on purpose.
+func (d *validator) private(file, path string) {
+	if file == "" {
+		return
+	}
+	info, err := d.stat(file)
+	if err != nil {
+		return // which is said elsewhere
+	}
+	mode, who := info.Mode().Perm(), ""
+	switch {
+	case mode&0o007 != 0:
+		who = "others"
+	case mode&0o070 != 0:
+		who = strangers(info)
+	}
+	if who != "" {
+		d.warn(path, "mode %04o lets %s at the private key: chmod 600 %s", mode, who, showUpTo(maxPath, file))
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
+	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -49,7 +51,75 @@ var anyFile = sync.OnceValue(func() []byte {
 func pretend(name string, data []byte, later []string) (*Config, error) {
 	d := newDecoder(name, later)
 	d.read = func(string) ([]byte, error) { return anyFile(), nil }
+	d.stat = func(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
 	return d.parse(data)
+}
+
+// TestPrivateKeyThatOthersRead: every key that names a private key warns of a file
+// that others could read or change, with what mends it, and of no other file.
+func TestPrivateKeyThatOthersRead(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := newPair(time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	write := func(name string, mode fs.FileMode, gid int, data []byte) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		err := os.WriteFile(path, data, 0o600)
+		if err == nil && gid > 0 {
+			err = os.Chown(path, -1, gid)
+		}
+		if err == nil {
+			err = os.Chmod(path, mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("web.pem", 0o644, 0, cert)
+	const text = `checks:
+  c: {type: http, tls: {certificate: DIR/web.pem, key: DIR/KEY}}
+  own: {type: tls, address: "192.0.2.7:443", tls: {certificate: DIR/web.pem, key: DIR/KEY}}
+services:
+  - {name: a, listen: ":443", backends: ["192.0.2.7:80"], tls: {certificates: [{certificate: DIR/web.pem, key: DIR/KEY}]}, check: c}
+  - {name: b, listen: ":444", backends: ["192.0.2.7:80"], tls: {certificates: [DIR/KEY]}}
+  - {name: c, listen: ":445", backends: ["192.0.2.7:80"], backend_tls: {certificate: DIR/web.pem, key: DIR/KEY}}
+  - {name: d, listen: ":446", backends: ["192.0.2.7:80"], backend_tls: {certificate: DIR/KEY}, check: {type: http, tls: {certificate: DIR/web.pem, key: DIR/KEY}}}
+vrrp: [{name: v, interface: eth0, vrid: 51, addresses: [192.0.2.1], track: [{check: own}]}]
+`
+	keys := []string{"checks.c.tls.key", "checks.own.tls.key", "services[0].tls.certificates[0].key", "services[1].tls.certificates[0].certificate",
+		"services[2].backend_tls.key", "services[3].backend_tls.certificate", "services[3].check.tls.key"}
+	for _, tc := range []struct {
+		name string
+		mode fs.FileMode
+		gid  int
+		want string
+	}{
+		{"private", 0o600, 0, ""},
+		{"only readable", 0o400, 0, ""},
+		{"readable by root's group", 0o640, 0, ""},
+		{"readable by another group", 0o640, 4242, "mode 0640 lets group 4242 at the private key: chmod 600 DIR/readable-by-another-group"},
+		{"readable by all", 0o644, 0, "mode 0644 lets others at the private key: chmod 600 DIR/readable-by-all"},
+		{"writable by all", 0o602, 0, "mode 0602 lets others at the private key: chmod 600 DIR/writable-by-all"},
+	} {
+		if os.Geteuid() != 0 && strings.Contains(tc.name, "group") {
+			continue
+		}
+		file := strings.ReplaceAll(tc.name, " ", "-")
+		write(file, tc.mode, tc.gid, slices.Concat(cert, key))
+		c, err := Parse("f.yaml", []byte(strings.NewReplacer("DIR", dir, "KEY", file).Replace(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, w := range c.Warnings {
+			got = append(got, w.Path)
+			if want := strings.ReplaceAll(tc.want, "DIR", dir); w.Text != want || want == "" {
+				t.Errorf("%s: %v, want %q", tc.name, w, want)
+			}
+		}
+		if tc.want != "" && fmt.Sprint(got) != fmt.Sprint(keys) {
+			t.Errorf("%s: warnings of %v, want %v", tc.name, got, keys)
+		}
+	}
 }
 
 // TestCertificateFiles: what is wrong with a file is said where it is named.

@@ -47,7 +47,7 @@ func parse(name string, data []byte, later []string) (*Config, error) {
 func newDecoder(name string, later []string) *decoder {
 	names.once.Do(readNames)
 	return &decoder{
-		file: name, dir: filepath.Dir(name), later: later, read: ReadFile,
+		file: name, dir: filepath.Dir(name), later: later, read: ReadFile, stat: os.Stat,
 		at: make(map[string]Position), presets: make(map[string]*yaml.Node),
 		covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string), wrong: make(map[string]bool),
 	}

@@ -106,6 +106,9 @@ func (d *validator) validateProbe(c *Check, path string) {
 	if c.TLS != nil && (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		d.fail(path+".tls", "certificate and key: want both or none")
 	}
+	if c.TLS != nil {
+		d.private(c.TLS.Key, path+".tls.key")
+	}
 	if c.TLS != nil && c.TLS.Insecure {
 		for _, key := range []string{".tls.ca", ".tls.server_name"} {
 			if d.given(path + key) {
