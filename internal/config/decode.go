@@ -34,6 +34,7 @@ type decoder struct {
 	wrong    map[string]bool     // by path: that it has a problem
 	presets  map[string]*yaml.Node
 	problems []Problem
+	ofFiles  int // how many of the problems are only with files that are named
 	warnings []Problem
 	nodes    int
 	spent    bool // nodes passed maxNodes
@@ -245,6 +246,13 @@ func (d *decoder) given(path string) bool {
 // the nearest mapping around it.
 func (d *decoder) fail(path, format string, args ...any) {
 	d.failAt(d.near(path), path, format, args...)
+}
+
+// failFile records what is wrong with the file that the value at path names.
+func (d *decoder) failFile(path, format string, args ...any) {
+	n := len(d.problems)
+	d.fail(path, format, args...)
+	d.ofFiles += len(d.problems) - n
 }
 
 // full reports whether no more problems are recorded.

@@ -60,7 +60,7 @@ func (m *material) read(file, path string) []byte {
 			if errors.As(err, &system) {
 				err = system.Err
 			}
-			m.d.fail(path, "%s: %v", show(file), err)
+			m.d.failFile(path, "%s: %v", show(file), err)
 			return nil
 		}
 		m.d.files[file] = data
@@ -90,7 +90,7 @@ func (m *material) pair(c *Certificate, path string) {
 	m.d.private(c.Key, keyPath)
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
-		m.d.fail(path, "certificate %s, key %s: %s", show(c.Certificate), show(c.Key), reason(err))
+		m.d.failFile(path, "certificate %s, key %s: %s", show(c.Certificate), show(c.Key), reason(err))
 		return
 	}
 	const date = "2006-01-02 15:04 MST"
@@ -135,7 +135,7 @@ func (m *material) authorities(file, path string) {
 	}
 	data := m.read(file, path)
 	if data != nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
-		m.d.fail(path, "%s: no certificates in PEM form", show(file))
+		m.d.failFile(path, "%s: no certificates in PEM form", show(file))
 	}
 }
 

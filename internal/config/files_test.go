@@ -185,6 +185,8 @@ func TestCertificateFiles(t *testing.T) {
 				}
 			case err == nil || !strings.Contains(err.Error(), want):
 				t.Errorf("%v, want %s", err, want)
+			case c == nil || len(c.Services) != 1:
+				t.Error("what else there is cannot be used")
 			}
 		})
 	}

@@ -35,7 +35,9 @@ func Load(path string) (*Config, error) {
 
 // Parse decodes and validates a configuration. The name stands for the file in
 // messages, and the files of secrets are looked for beside it. The error is
-// Errors.
+// Errors. If nothing is wrong but with files of certificates and keys, the
+// configuration is returned as well: these may come later, and what does not need
+// them can do without.
 func Parse(name string, data []byte) (*Config, error) {
 	return parse(name, data, later)
 }
@@ -59,9 +61,9 @@ func (d *decoder) parse(data []byte) (*Config, error) {
 		d.decode(object(nil, c.keys()), root, "")
 		d.validate(c)
 	}
+	c.Warnings = sorted(d.warnings)
+	c.file, c.at = d.file, d.at
 	if len(d.problems) == 0 {
-		c.Warnings = sorted(d.warnings)
-		c.file, c.at = d.file, d.at
 		return c, nil
 	}
 	problems := sorted(d.problems[:min(len(d.problems), maxProblems)])
@@ -69,7 +71,10 @@ func (d *decoder) parse(data []byte) (*Config, error) {
 		last := problems[len(problems)-1]
 		problems = append(problems, Problem{Pos: last.Pos, Text: "and more: fix these first"})
 	}
-	return nil, Errors(problems)
+	if len(d.problems) > d.ofFiles {
+		c = nil
+	}
+	return c, Errors(problems)
 }
 
 // document returns the root of the only YAML document in data, or complains.
