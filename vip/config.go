@@ -108,9 +108,6 @@ type Config struct {
 	// held here, at most once a second for each address. It is called as OnLost
 	// is; where it does not return, conflicts are only counted.
 	OnConflict func(Conflict)
-	// Patient: NewManager does not fail for an interface that does not exist, or an
-	// address that another one has. WatchFaults tells, until that has passed.
-	Patient bool
 	// Namespace is shared by Managers of one network namespace, so that
 	// hundreds of them get by with one set of sockets. Default: one of its
 	// own, in the network namespace of the calling thread.

@@ -258,3 +258,61 @@ func TestFaultGateway(t *testing.T) {
 		})
 	}
 }
+
+// TestInterfaceLater: a Manager begins on an interface that does not exist yet. That
+// is a fault until it does, and the addresses can be had then.
+func TestInterfaceLater(t *testing.T) {
+	for name, test := range map[string]struct {
+		cfg  Config
+		want string // the fault
+	}{
+		"IPv4":        {Config{Addresses: addrs(t, "192.0.2.10/24")}, "link eth0 missing"},
+		"IPv6":        {Config{Addresses: addrs(t, "2001:db8::10/64")}, "link eth0 missing"},
+		"virtual MAC": {Config{Addresses: addrs(t, "192.0.2.10/24"), VirtualMAC: VirtualMAC(51, false)}, "link eth0 missing"},
+		"a second one": {Config{Addresses: []Address{
+			{Prefix: netip.MustParsePrefix("192.0.2.10/24")}, {Prefix: netip.MustParsePrefix("192.0.2.11/24"), Interface: "eth1"},
+		}}, "link eth1 missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFakeKernel()
+				late := link{index: 7, name: strings.Fields(test.want)[1], mac: testMAC, up: true, enabled: true, ethernet: true}
+				k.links = slices.DeleteFunc(k.links, func(l link) bool { return l.name == late.name })
+				m := start(t, k, test.cfg)
+				check := func() error {
+					cfg := m.cfg
+					cfg.Namespace = m.ns
+					other, err := NewManager(cfg)
+					if err != nil {
+						return err
+					}
+					defer other.Close()
+					return other.Check()
+				}
+				if err := check(); !errors.Is(err, ErrNoInterface) {
+					t.Errorf("Check: %v, want ErrNoInterface", err)
+				}
+				faults := watchFaults(t, m)
+				faults.want(test.want)
+				if err := m.Acquire(t.Context()); !errors.Is(err, ErrNoInterface) {
+					t.Errorf("Acquire: %v, want ErrNoInterface", err)
+				}
+				time.Sleep(time.Hour)
+				faults.want()
+				k.mu.Lock()
+				k.links = append(k.links, late)
+				k.mu.Unlock()
+				k.changes <- change{kind: linkChanged, name: late.name, index: late.index}
+				time.Sleep(spacing)
+				faults.want("")
+				if err := check(); err != nil {
+					t.Error(err)
+				}
+				acquire(t, m)
+				if !k.has(test.cfg.Addresses[0].Prefix.Addr().String()) {
+					t.Error("the address is not there")
+				}
+			})
+		})
+	}
+}

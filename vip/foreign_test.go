@@ -233,22 +233,35 @@ func TestForeignTwin(t *testing.T) {
 // has anyway: neither before the first look nor after another configuration.
 func TestWillNamesWhatIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, patient := range []bool{false, true} {
+		for _, checked := range []bool{false, true} {
 			k := newFakeKernel()
 			k.put(on(2, "192.0.2.1/24"), true)
 			k.put(on(2, "192.0.2.2/24"), true)
 			var named []string
-			cfg := Config{Interface: "eth0", Patient: patient, Addresses: addrs(t, "192.0.2.1/24"), OnRemovals: func(r Removals) {
+			cfg := Config{Interface: "eth0", Addresses: addrs(t, "192.0.2.1/24"), OnRemovals: func(r Removals) {
 				named = append(named, removed(r.Requests))
 			}}
-			m := start(t, k, cfg)
+			ns := newNamespace(k, nil)
+			defer ns.Close()
+			cfg.Namespace = ns
+			m, err := NewManager(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if checked {
+				if err := m.Check(); err != nil {
+					t.Error(err)
+				}
+			}
+			go m.Run(t.Context())
+			synctest.Wait()
 			cfg.Addresses = addrs(t, "192.0.2.2/24", "192.0.2.10/24")
 			if err := m.Reconfigure(t.Context(), cfg); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second)
 			if got := strings.Join(named, " "); strings.TrimSpace(got) != "remove 192.0.2.10/24" {
-				t.Errorf("patient %v: a guard was told to %q", patient, named)
+				t.Errorf("checked %v: a guard was told to %q", checked, named)
 			}
 		}
 	})

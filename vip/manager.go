@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,9 +102,9 @@ type Status struct {
 	Problem string
 }
 
-// NewManager checks cfg, and that its interfaces exist: if one does not, the
-// error wraps ErrNoInterface. It checks also that no address is on another one,
-// with an error that wraps ErrInUse. It changes nothing yet; Run does.
+// NewManager makes a Manager, and changes nothing yet; Run does. That an interface
+// does not exist yet is no error, but a fault until it does: [Manager.WatchFaults]
+// tells, and [Manager.Check] whoever would rather not begin.
 func NewManager(cfg Config) (*Manager, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -136,24 +137,19 @@ func NewManager(cfg Config) (*Manager, error) {
 		links:      make(map[string]link),
 		announcer:  announcer{schedule: cfg.Announce},
 	}
-	if err := m.check(); err != nil {
-		if owns {
-			ns.Close()
-		}
-		return nil, err
-	}
 	m.indexes.Store(new([]int))
 	ns.join(m)
 	return m, nil
 }
 
-// check fails if the configuration does not fit the machine.
-func (m *Manager) check() error {
+// Check reports what is in the way of the addresses now: an interface that does
+// not exist, with an error that wraps ErrNoInterface, one that is down or has IPv6
+// disabled, or an address that is on another interface, with one that wraps
+// ErrInUse. It changes nothing. Run works all the same, and waits until that has
+// passed. It is to be called before Run, if at all.
+func (m *Manager) Check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.cfg.Patient {
-		return nil
-	}
 	if m.cfg.VirtualMAC != nil {
 		_, err := m.ns.kernel.link(0, m.cfg.Interface)
 		return err // the rest needs the macvlan, which is made by Run
@@ -161,6 +157,9 @@ func (m *Manager) check() error {
 	have, err := m.look(true)
 	if err == nil {
 		err = elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
+	}
+	if down, other := m.linkFaults(nil); err == nil && len(down)+len(other) > 0 {
+		err = fmt.Errorf("vip: %s: %s", m.cfg.Name, strings.Join(append(down, other...), ", "))
 	}
 	m.looked = time.Time{} // Run is to look at once
 	m.told = nil           // and to tell

@@ -546,11 +546,15 @@ func TestNetnsErrors(t *testing.T) {
 	open := func(cfg Config) error {
 		return h.Do(func() error {
 			m, err := NewManager(cfg)
-			if err == nil {
-				m.Close()
+			if err != nil {
+				return err
 			}
-			return err
+			defer m.Close()
+			return m.Check()
 		})
+	}
+	if err := h.SetLink("lo", false); err != nil {
+		t.Fatal(err)
 	}
 	tests := map[string]struct {
 		cfg  Config
@@ -560,13 +564,16 @@ func TestNetnsErrors(t *testing.T) {
 		"missing interface": {
 			Config{Interface: "eth7", Addresses: addrs(t, "192.0.2.11")}, ErrNoInterface, `vip: interface "eth7": no such interface`,
 		},
+		"interface that is down": {
+			Config{Interface: "lo", Addresses: addrs(t, "192.0.2.11")}, nil, "vip: lo: link lo down",
+		},
 		"address on another interface": {
 			Config{Interface: "eth0", Addresses: addrs(t, vip4)}, ErrInUse, `vip: eth0: 192.0.2.10 is on eth1 already, "ip addr del 192.0.2.10/24 dev eth1" removes it: address already in use`,
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if err := open(tt.cfg); !errors.Is(err, tt.is) || err.Error() != tt.says {
+			if err := open(tt.cfg); tt.is != nil && !errors.Is(err, tt.is) || err == nil || err.Error() != tt.says {
 				t.Errorf("error %v, want %s", err, tt.says)
 			}
 		})

@@ -31,7 +31,7 @@ func routerFlags() []cli.Flag {
 // loadConfig reads the file, or takes the flags for one.
 func loadConfig(c *cli.Context) (*config.Config, error) {
 	set := slices.DeleteFunc(c.LocalFlagNames(), func(name string) bool {
-		return name == "config" || name == "c" || name == realtimeFlag
+		return slices.Contains([]string{"config", "c", realtimeFlag, strictFlag}, name)
 	})
 	if len(set) == 0 {
 		return load(c.Context, c.String("config"))

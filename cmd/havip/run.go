@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -21,7 +23,10 @@ func configFlag() cli.Flag {
 	}
 }
 
-const realtimeFlag = "realtime"
+const (
+	realtimeFlag = "realtime"
+	strictFlag   = "strict-start"
+)
 
 func runCommand() *cli.Command {
 	return &cli.Command{
@@ -33,6 +38,10 @@ func runCommand() *cli.Command {
 				Name: realtimeFlag, DefaultText: "ordinary scheduling",
 				Usage: "run at a real-time `PRIORITY`, 1 to 99: for intervals well below 1s on a busy host",
 			},
+			&cli.BoolFlag{
+				Name: strictFlag, DisableDefaultText: true,
+				Usage: "exit with all that is missing if a router, a check or a service cannot begin at once: otherwise the others run, and it follows when it can",
+			},
 		}, routerFlags()...),
 		OnUsageError: onUsageError,
 		Before:       noArguments,
@@ -42,7 +51,7 @@ func runCommand() *cli.Command {
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
 			cfg, err := loadConfig(c)
-			if err != nil {
+			if cfg == nil { // otherwise some file of a service has to come yet, which the daemon says
 				return usageError(err)
 			}
 			log, err := daemon.NewLog(os.Stderr, cfg.Log)
@@ -57,9 +66,13 @@ func runCommand() *cli.Command {
 				return err
 			}
 			processors()
-			d, err := daemon.New(cfg, log.Logger)
+			begin := daemon.New
+			if c.Bool(strictFlag) {
+				begin = daemon.NewStrict
+			}
+			d, err := begin(cfg, log.Logger)
 			if err != nil {
-				return fmt.Errorf("havip run: %w", err)
+				return errors.New(everyLine("havip run: ", err))
 			}
 			d.LogAccess(log.Access)
 			go func() {
@@ -82,6 +95,11 @@ func runCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// everyLine is an error whose lines begin with a prefix.
+func everyLine(prefix string, err error) string {
+	return prefix + strings.ReplaceAll(err.Error(), "\n", "\n"+prefix)
 }
 
 // processors gives the runtime twice as many processors as there are, which saves lb.TCP
@@ -110,12 +128,15 @@ func realtime(c *cli.Context) error {
 
 // reloadConfig reads the file again and goes on with it.
 func reloadConfig(c *cli.Context, d *daemon.Daemon, log *daemon.Log) error {
-	cfg, err := loadConfig(c)
-	if err != nil {
-		return fmt.Errorf("nothing changed: %w", err)
+	cfg, wrong := loadConfig(c)
+	if cfg == nil {
+		return fmt.Errorf("nothing changed: %w", wrong)
 	}
 	warn(log, cfg)
 	if err := d.Reload(cfg); err != nil {
+		if wrong != nil {
+			err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
+		}
 		return err
 	}
 	return log.SetLevel(cfg.Log.Level)

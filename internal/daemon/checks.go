@@ -93,33 +93,47 @@ func monitorConfig(c config.Check) healthcheck.Config {
 	return mc
 }
 
+// checkFiles reports which files of a check, which may be nil, cannot be read.
+func checkFiles(c *config.Check) error {
+	if c == nil {
+		return nil
+	}
+	_, err := tlsConfig(c.TLS)
+	return err
+}
+
 // renewing is a checker that is made anew when the file of its authorities was
 // changed, so that they can be renewed in place. While the file cannot be read,
-// as in the middle of being written, those before count.
+// as in the middle of being written, those before count. A check fails until its
+// files could be read once.
 type renewing struct {
-	healthcheck.Checker
-	cfg     config.Check
-	backend string
-	log     *slog.Logger
-	file    os.FileInfo // as it was just before it was read
+	healthcheck.Checker // nil: it could not be made yet
+	cfg                 config.Check
+	backend             string
+	log                 *slog.Logger
+	file                os.FileInfo // as it was just before it was read
 }
 
 // newRenewing returns a checker of c, a renewing one where that makes sense.
 func newRenewing(c config.Check, backend string, log *slog.Logger) (healthcheck.Checker, error) {
-	if c.TLS == nil || c.TLS.CA == "" {
+	if c.TLS == nil || c.TLS.CA == "" && c.TLS.Certificate == "" {
 		return newChecker(c, backend)
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	r := &renewing{cfg: c, backend: backend, log: log}
-	err := r.renew()
-	return r, err
+	_ = r.renew() // the first check says what is wrong
+	return r, nil
 }
 
 // Check is not called twice at the same time.
 func (r *renewing) Check(ctx context.Context) error {
-	if err := r.renew(); err != nil {
+	err := r.renew()
+	if r.Checker == nil {
+		return err
+	}
+	if err != nil {
 		r.log.Warn("the authorities of a check cannot be read again", "check", r.cfg.Name, "backend", r.backend, "err", err)
 	}
 	return r.Checker.Check(ctx)
@@ -137,10 +151,11 @@ func (r *renewing) Validate() error {
 // already. A mistake is told once.
 func (r *renewing) renew() error {
 	file, err := os.Stat(r.cfg.TLS.CA)
-	if err != nil && r.file == nil && r.Checker != nil {
-		return nil // told before
-	}
-	if err == nil && r.file != nil && os.SameFile(file, r.file) && file.Size() == r.file.Size() && file.ModTime().Equal(r.file.ModTime()) {
+	switch {
+	case r.Checker == nil:
+	case err != nil && r.file == nil:
+		return nil // told before, or it has no such file
+	case err == nil && r.file != nil && os.SameFile(file, r.file) && file.Size() == r.file.Size() && file.ModTime().Equal(r.file.ModTime()):
 		return nil
 	}
 	r.file = file

@@ -197,7 +197,7 @@ func authority(t *testing.T, name string) (ca []byte, server tls.Certificate) {
 }
 
 // TestRenewedAuthority: the authorities are those in the file now, and while
-// that makes no sense those before.
+// that makes no sense those before. Without any the check fails.
 func TestRenewedAuthority(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	put := func(content []byte) {
@@ -229,7 +229,6 @@ func TestRenewedAuthority(t *testing.T) {
 			}()
 		}
 	}()
-	put(firstCA)
 	log := &lockedBuffer{}
 	c := config.Check{Type: "tls", Name: "secure", Address: ln.Addr().String(), TLS: &config.TLS{CA: file}}
 	checker, err := newRenewing(c, "", slog.New(slog.NewTextHandler(log, nil)))
@@ -242,7 +241,9 @@ func TestRenewedAuthority(t *testing.T) {
 		good bool
 		logs int // lines so far
 	}{
-		{"the first authority", func() {}, true, 0},
+		{"no file yet", func() {}, false, 0},
+		{"no certificate in it yet", func() { put(nil) }, false, 0},
+		{"the first authority", func() { put(firstCA) }, true, 0},
 		{"a server of another one", func() { cert.Store(&second) }, false, 0},
 		{"the file is renewed", func() { put(secondCA) }, true, 0},
 		{"the file is empty", func() { put(nil) }, true, 1},

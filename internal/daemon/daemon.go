@@ -6,7 +6,9 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/havip/havip/internal/config"
@@ -43,9 +45,37 @@ type Daemon struct {
 }
 
 // New opens every socket that cfg needs, in the network namespace of the
-// calling thread, and starts nothing: an error leaves the machine as it was.
+// calling thread, and starts nothing: an error leaves the machine as it was. A
+// part that cannot begin now, for what may pass, is no error: Run says which, and
+// tries again, and the others do not wait for it.
 func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
-	d := &Daemon{
+	d := newDaemon(log)
+	c, err := d.prepare(cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	d.pending = c
+	return d, nil
+}
+
+// NewStrict is New, but a part that cannot begin now is an error. It names all of
+// them, one a line.
+func NewStrict(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
+	d := newDaemon(log)
+	c, err := d.prepare(cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(slices.Concat(c.faults, c.routerFaults(), programFaults(cfg))...); err != nil {
+		c.abandon()
+		return nil, err
+	}
+	d.pending = c
+	return d, nil
+}
+
+func newDaemon(log *slog.Logger) *Daemon {
+	return &Daemon{
 		log:       quietlog.New(log),
 		started:   make(chan struct{}),
 		cfg:       &config.Config{},
@@ -56,11 +86,6 @@ func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 		routers:   map[string]*router{},
 		access:    lb.NewConnLog(accessLogBuffer),
 	}
-	var err error
-	if d.pending, err = d.prepare(cfg); err != nil {
-		return nil, err
-	}
-	return d, nil
 }
 
 // LogAccess has what services record go to a logger of its own. Call it before Run.

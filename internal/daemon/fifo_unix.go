@@ -18,19 +18,17 @@ type fifo struct {
 	path string
 
 	mu     sync.Mutex
-	file   *os.File // replaced when the name leads elsewhere
+	file   *os.File // replaced when the name leads elsewhere; nil: not opened yet
 	closed bool
 }
 
 // openFIFO opens a FIFO for writing without waiting for a reader, as Keepalived
 // does, and makes it if there is none. It stays when the daemon ends: a reader
-// may have it open.
+// may have it open. What is returned beside an error opens it when there is something
+// to be written.
 func openFIFO(path string) (*fifo, error) {
 	file, err := openNamedPipe(path)
-	if err != nil {
-		return nil, err
-	}
-	return &fifo{path: path, file: file}, nil
+	return &fifo{path: path, file: file}, err
 }
 
 func openNamedPipe(path string) (*os.File, error) {
@@ -86,7 +84,7 @@ func (f *fifo) current() (*os.File, error) {
 		return nil, fs.ErrClosed
 	}
 	here, err := os.Lstat(f.path)
-	ours, ourErr := f.file.Stat()
+	ours, ourErr := f.file.Stat() // an error if there is none
 	if err != nil || ourErr != nil || !os.SameFile(here, ours) {
 		next, err := openNamedPipe(f.path)
 		if err != nil {
@@ -103,5 +101,8 @@ func (f *fifo) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
+	if f.file == nil {
+		return nil
+	}
 	return f.file.Close()
 }

@@ -190,7 +190,7 @@ checks:
 	}
 	ours := map[string]bool{ // set by the daemon itself
 		"vrrp.Config.Group": true, "vrrp.Config.OnTransition": true, "vrrp.Config.Logger": true,
-		"vip.Config.Patient": true, "vip.Config.OnLost": true, "vip.Config.OnRemovals": true, "vip.Config.Entitled": true, "vip.Config.OnConflict": true, "vip.Config.Namespace": true, "vip.Config.Logger": true,
+		"vip.Config.OnLost": true, "vip.Config.OnRemovals": true, "vip.Config.Entitled": true, "vip.Config.OnConflict": true, "vip.Config.Namespace": true, "vip.Config.Logger": true,
 		"healthcheck.Config.Name": true, "healthcheck.Config.Checker": true, "healthcheck.Config.Logger": true,
 	}
 	set := map[string]bool{} // by type and field

@@ -94,12 +94,10 @@ func newNotifier(kind, name string, log *slog.Logger) *notifier {
 
 // configure goes on with other programs, or another FIFO. Those that stay are
 // told what they have not been told yet, and programs that go are, too.
-func (n *notifier) configure(cfg notifyConfig) error {
+func (n *notifier) configure(cfg notifyConfig) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.configureFIFO(cfg.fifo); err != nil {
-		return err
-	}
+	n.configureFIFO(cfg.fifo)
 	before := n.programs
 	n.programs = nil
 	for _, c := range cfg.programs {
@@ -113,24 +111,21 @@ func (n *notifier) configure(cfg notifyConfig) error {
 		q.to = p
 		n.programs = append(n.programs, q)
 	}
-	return nil
 }
 
-func (n *notifier) configureFIFO(path string) error {
+func (n *notifier) configureFIFO(path string) {
 	if n.fifo != nil && n.fifo.to.(*fifo).path == path {
-		return nil
-	}
-	var next *queue
-	if path != "" {
-		f, err := openFIFO(path)
-		if err != nil {
-			return err
-		}
-		next = &queue{to: f, all: n.forFIFO, last: n.forFIFO}
+		return
 	}
 	n.closeFIFO()
-	n.fifo = next
-	return nil
+	if path == "" {
+		return
+	}
+	f, err := openFIFO(path)
+	if err != nil {
+		n.log.Error("the FIFO cannot be opened, it is tried again for each change of state", "path", path, "err", err)
+	}
+	n.fifo = &queue{to: f, all: n.forFIFO, last: n.forFIFO}
 }
 
 func (n *notifier) closeFIFO() {
@@ -285,10 +280,20 @@ func (f *fifo) String() string { return f.path }
 
 func (f *fifo) wants(notice) bool { return true }
 
-// tell waits until there is room for the line.
+// tell waits until there is room for the line, and a FIFO.
 func (f *fifo) tell(ctx context.Context, n *notifier, x notice) {
-	if err := f.write(ctx, n.line(x)); err != nil && !errors.Is(err, fs.ErrClosed) {
-		n.log.Warn("not written to the FIFO", "path", f.path, "state", x.state, "err", err)
+	var failed error
+	persist(ctx, func(ctx context.Context) error {
+		failed = f.write(ctx, n.line(x))
+		if errors.Is(failed, fs.ErrClosed) {
+			failed = nil
+		}
+		return failed
+	}, func(err error, pause time.Duration) {
+		n.log.Warn("not written to the FIFO yet", "path", f.path, "state", x.state, "err", err, "retry", pause)
+	})
+	if failed != nil {
+		n.log.Warn("not written to the FIFO", "path", f.path, "state", x.state, "err", failed)
 	}
 }
 

@@ -55,9 +55,7 @@ func startNotifier(t *testing.T, timeout time.Duration, scripts ...string) *test
 	for _, s := range scripts {
 		cfg.programs = append(cfg.programs, config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; " + s, "sh"}})
 	}
-	if err := n.configure(cfg); err != nil {
-		t.Fatal(err)
-	}
+	n.configure(cfg)
 	n.task = start(n.run, func(err error) { t.Error(err) })
 	t.Cleanup(n.task.stop)
 	return n
@@ -192,9 +190,7 @@ func TestNotifyUser(t *testing.T) {
 	}
 	programs := []config.Notify{{Command: []string{script, n.dir}}}
 	for _, tc := range []struct{ user, log string }{{"", "refused"}, {"4242:4242", ""}} {
-		if err := n.configure(notifyConfig{timeout: time.Minute, programs: programs, user: tc.user}); err != nil {
-			t.Fatal(err)
-		}
+		n.configure(notifyConfig{timeout: time.Minute, programs: programs, user: tc.user})
 		n.send(instanceNotice(master))
 		n.busy.Wait()
 		if logged := n.log.String(); tc.log != "" && !strings.Contains(logged, tc.log) {
@@ -217,9 +213,7 @@ func TestNotifyReload(t *testing.T) {
 	}
 	stays := n.programs[0].to.(*program).cfg
 	comes := config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; echo $3 >> comes", "sh"}}
-	if err := n.configure(notifyConfig{timeout: time.Hour, programs: []config.Notify{comes, stays}}); err != nil {
-		t.Fatal(err)
-	}
+	n.configure(notifyConfig{timeout: time.Hour, programs: []config.Notify{comes, stays}})
 	n.send(notice{state: "FAULT"})
 	n.says("comes", "FAULT\n")
 	if err := os.WriteFile(filepath.Join(n.dir, "go"), nil, 0o600); err != nil {
@@ -336,11 +330,8 @@ func TestNotifyTimeout(t *testing.T) {
 func (n *tester) addFIFO(path string) *os.File {
 	n.t.Helper()
 	n.mu.Lock()
-	err := n.configureFIFO(path)
+	n.configureFIFO(path)
 	n.mu.Unlock()
-	if err != nil {
-		n.t.Fatal(err)
-	}
 	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		n.t.Fatal(err)
@@ -430,13 +421,15 @@ func TestFIFO(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.configure(notifyConfig{fifo: file}); err == nil || n.fifo.to.(*fifo).path != path {
-		t.Errorf("an ordinary file is taken for a FIFO: %v, now %v", err, n.fifo.to)
+	if f, err := openFIFO(file); err == nil {
+		f.Close()
+		t.Error("an ordinary file is taken for a FIFO")
 	}
 	if err := os.Symlink(path, file+"2"); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.configure(notifyConfig{fifo: file + "2"}); err == nil {
+	if f, err := openFIFO(file + "2"); err == nil {
+		f.Close()
 		t.Error("a symbolic link is followed")
 	}
 }
@@ -494,4 +487,32 @@ func (n *tester) fill(path string) {
 			n.t.Fatal(err)
 		}
 	}
+}
+
+// TestFIFOLater: a FIFO whose directory is not there yet is an error of the log, and
+// gets what was to be told when it is.
+func TestFIFOLater(t *testing.T) {
+	t.Parallel()
+	n := startNotifier(t, time.Minute)
+	dir := filepath.Join(n.dir, "later")
+	path := filepath.Join(dir, "fifo")
+	n.configure(notifyConfig{fifo: path})
+	if logged := n.log.String(); !strings.Contains(logged, "level=ERROR") || !strings.Contains(logged, "no such file or directory") {
+		t.Errorf("logged %q", logged)
+	}
+	for _, s := range []string{"BACKUP", "MASTER"} {
+		n.send(notice{state: s, priority: 100})
+	}
+	until(t, "it is tried again", func() bool { return strings.Contains(n.log.String(), "retry=") })
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var reader *os.File
+	until(t, "there is a FIFO", func() (ok bool) {
+		var err error
+		reader, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	})
+	defer reader.Close()
+	n.reads(reader, n.line(notice{state: "BACKUP", priority: 100})+n.line(notice{state: "MASTER", priority: 100}))
 }

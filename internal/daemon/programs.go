@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"log/slog"
 	"slices"
 
@@ -30,4 +31,14 @@ func sayUnready(log *slog.Logger, before, next *config.Config) {
 // executable is a program as far as it can be looked at.
 func executable(p config.Program) healthcheck.Exec {
 	return healthcheck.Exec{Path: p.Path, User: p.User, Dir: p.Directory}
+}
+
+// programFaults are why programs of a configuration cannot be run.
+func programFaults(cfg *config.Config) (faults []error) {
+	for _, p := range cfg.Programs() {
+		if err := executable(p).Ready(); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %s %s: %w", p.Key, p.Kind, p.Name, err))
+		}
+	}
+	return faults
 }

@@ -28,7 +28,9 @@ var ErrStopped = errors.New("daemon: stopping")
 // Everything new is opened before anything is touched, in the network namespace
 // of the calling thread: on error all goes on as before. Only what cannot be
 // opened while its predecessor lives, a port or an address that one part takes
-// over from another, may fail later; the error then says what is missing.
+// over from another, may fail later; the error then says what is missing. That the
+// interface or the address of a router is not there is an error if the router could
+// serve until now, and a fault of the router otherwise.
 //
 // Reload waits until Run has begun.
 func (d *Daemon) Reload(cfg *config.Config) error {
@@ -38,7 +40,7 @@ func (d *Daemon) Reload(cfg *config.Config) error {
 	if d.failed == nil {
 		return ErrStopped
 	}
-	c, err := d.prepare(cfg)
+	c, err := d.prepare(cfg, false)
 	if err != nil {
 		return fmt.Errorf("nothing changed: %w", err)
 	}
@@ -54,6 +56,8 @@ func (d *Daemon) Reload(cfg *config.Config) error {
 // change is the way to another configuration: what was opened for it.
 type change struct {
 	cfg      *config.Config
+	first    bool    // there was none before
+	faults   []error // what of the first one cannot begin yet, but for routers
 	ns       *vip.Namespace
 	guard    *guard.Guard
 	conns    map[connKey]*vrrp.Conn
@@ -78,102 +82,6 @@ func (c *change) String() string {
 		len(c.routers), len(c.updates), len(c.checks), services, len(c.gone))
 }
 
-// prepare opens what cfg needs and the daemon does not have.
-func (d *Daemon) prepare(cfg *config.Config) (*change, error) {
-	c := &change{
-		cfg: cfg, ns: d.ns, guard: d.guard, conns: map[connKey]*vrrp.Conn{}, checks: map[string]*check{},
-		routers: map[string]*router{}, groupOf: map[string]string{}, fixed: map[string]string{},
-	}
-	for _, step := range []func(*change) error{d.prepareChecks, d.prepareServices, d.prepareRouters} {
-		if err := step(c); err != nil {
-			for _, undo := range slices.Backward(c.undo) {
-				undo()
-			}
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-func (d *Daemon) prepareChecks(c *change) error {
-	for _, k := range c.cfg.Checks {
-		old := d.checks[k.Name]
-		if old != nil && old.cfg.Equal(k) {
-			continue
-		}
-		m, err := newMonitor(k, k.Name, "", old.state(), d.log)
-		if err != nil {
-			return fmt.Errorf("%v: check %s: %w", k.Pos, k.Name, err)
-		}
-		c.checks[k.Name] = &check{cfg: k, monitor: m}
-	}
-	return nil
-}
-
-func (d *Daemon) prepareRouters(c *change) error {
-	for _, g := range c.cfg.Groups {
-		for _, r := range g.Routers {
-			c.groupOf[r] = g.Name
-		}
-	}
-	if err := prepareNotify(c.cfg); err != nil {
-		return err
-	}
-	if c.ns == nil && len(c.cfg.VRRP) > 0 {
-		ns, err := vip.OpenNamespace(d.log)
-		if err != nil {
-			return err
-		}
-		c.undo = append(c.undo, func() { ns.Close() })
-		g, err := guard.Start(guard.Config{Logger: d.log, Form: guardForm(c.cfg.Log)})
-		if err != nil {
-			return err
-		}
-		c.undo = append(c.undo, func() { g.Close() })
-		c.ns, c.guard = ns, g
-	}
-	for _, r := range c.cfg.VRRP {
-		if err := d.prepareChange(c, r); err != nil {
-			return fmt.Errorf("%v: %s: %w", r.Pos, r.Name, err)
-		}
-	}
-	return nil
-}
-
-// prepareChange finds out what becomes of one router.
-func (d *Daemon) prepareChange(c *change, next config.Router) error {
-	old := d.routers[next.Name]
-	if old == nil {
-		return d.prepareRouter(c, next)
-	}
-	keys := fixedKeys(old.cfg, next)
-	if old.group != c.groupOf[next.Name] {
-		keys = append(keys, "groups")
-	}
-	if _, ok := shedding(old.cfg, next, c.cfg.VRRP); !ok && len(keys) == 0 {
-		keys = append(keys, "addresses")
-	}
-	if len(keys) > 0 {
-		c.fixed[next.Name] = strings.Join(keys, ", ")
-		return d.prepareRouter(c, next)
-	}
-	if old.cfg.Equal(next) {
-		return nil
-	}
-	if !old.reserved.Load() { // what keeps its addresses must not touch any yet
-		return d.prepareRouter(c, next)
-	}
-	// That it can be made is found out with one that never runs.
-	if _, err := vrrp.NewRouter(vrrpConfig(next), old.conn, nil); err != nil {
-		return err
-	}
-	if err := d.tryAddresses(c, next); err != nil {
-		return err
-	}
-	c.updates = append(c.updates, next)
-	return nil
-}
-
 // announce says what becomes of routers that do not stay as they are.
 func (d *Daemon) announce(c *change) {
 	for _, next := range c.cfg.VRRP {
@@ -188,67 +96,6 @@ func (d *Daemon) announce(c *change) {
 			d.log.Info("router changes in place", "router", next.Name, "keys", strings.Join(old.cfg.Differences(next), ", "))
 		}
 	}
-}
-
-// prepareRouter opens what a router needs.
-func (d *Daemon) prepareRouter(c *change, cfg config.Router) error {
-	key := keyOf(cfg)
-	conn := d.conns[key]
-	if conn == nil {
-		conn = c.conns[key]
-	}
-	if conn == nil {
-		var err error
-		conn, err = vrrp.Listen(vrrp.ListenConfig{Interface: key.iface, IPv6: key.ipv6, Virtual: c.ns.Virtual, Logger: d.log})
-		if err != nil {
-			return err
-		}
-		c.conns[key] = conn
-		c.undo = append(c.undo, func() { conn.Close() })
-	}
-	r := newRouter(cfg, c.groupOf[cfg.Name], conn, d.log)
-	// A member of a group stays one until it has run: that it can be made is
-	// found out with one that is none.
-	if _, err := vrrp.NewRouter(vrrpConfig(cfg), conn, nil); err != nil {
-		return err
-	}
-	c.routers[cfg.Name] = r
-	err := r.open(c.ns, false)
-	if errors.Is(err, vip.ErrInUse) {
-		return nil // another router lets go of it with this change, or it is a fault
-	}
-	if err == nil {
-		c.undo = append(c.undo, func() { r.manager.Close() })
-	}
-	return err
-}
-
-// tryAddresses finds out whether a running router can have its new addresses.
-func (d *Daemon) tryAddresses(c *change, cfg config.Router) error {
-	vc := vipConfig(cfg)
-	vc.Namespace = c.ns
-	m, err := vip.NewManager(vc)
-	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return m.Close()
-}
-
-// movesHere reports whether a router that ends or changes with this change has
-// one of the addresses now.
-func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
-	for _, old := range d.routers {
-		stays := slices.ContainsFunc(c.cfg.VRRP, func(r config.Router) bool { return old.cfg.Equal(r) })
-		for _, a := range vipConfig(cfg).Addresses {
-			if !stays && slices.ContainsFunc(vipConfig(old.cfg).Addresses, func(b vip.Address) bool { return a.Prefix.Addr() == b.Prefix.Addr() }) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // apply carries the change out. d.mu is held.
@@ -276,7 +123,7 @@ func (d *Daemon) apply(c *change) error {
 	}
 	d.ns, d.guard = c.ns, c.guard
 	maps.Copy(d.conns, c.conns)
-	errs = append(errs, d.applyGroups(c))
+	d.applyGroups(c)
 	for _, r := range c.updates {
 		errs = append(errs, d.routers[r.Name].shed(r, c.cfg.VRRP))
 	}
@@ -295,16 +142,15 @@ func (d *Daemon) apply(c *change) error {
 }
 
 // applyGroups makes groups and notifiers what they are to be.
-func (d *Daemon) applyGroups(c *change) error {
+func (d *Daemon) applyGroups(c *change) {
 	groups, notifiers := map[string]*group{}, map[string]*notifier{}
-	var errs []error
 	notify := func(kind, name string, cfg notifyConfig) {
 		n := d.notifiers[kind+" "+name]
 		if n == nil {
 			n = newNotifier(kind, name, d.log)
 			n.task = start(n.run, d.failed)
 		}
-		errs = append(errs, n.configure(cfg))
+		n.configure(cfg)
 		notifiers[kind+" "+name] = n
 	}
 	for _, cfg := range c.cfg.Groups {
@@ -326,7 +172,6 @@ func (d *Daemon) applyGroups(c *change) error {
 		}
 	}
 	d.groups, d.notifiers = groups, notifiers
-	return errors.Join(errs...)
 }
 
 // teller returns what hears of a router's transitions.
@@ -337,31 +182,6 @@ func (d *Daemon) teller(name, groupName string) *teller {
 		g.add(t)
 	}
 	return t
-}
-
-// prepareNotify finds out whether the FIFOs can be opened.
-func prepareNotify(cfg *config.Config) error {
-	try := func(pos config.Position, path string) error {
-		if path == "" {
-			return nil
-		}
-		f, err := openFIFO(path)
-		if err != nil {
-			return fmt.Errorf("%v: notify_fifo: %w", pos, err)
-		}
-		return f.Close()
-	}
-	for _, r := range cfg.VRRP {
-		if err := try(r.Pos, r.NotifyFIFO); err != nil {
-			return err
-		}
-	}
-	for _, g := range cfg.Groups {
-		if err := try(g.Pos, g.NotifyFIFO); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // applyChecks puts the new checks in place, and returns what has to end when

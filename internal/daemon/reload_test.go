@@ -32,7 +32,13 @@ func startDaemon(t *testing.T, text string) *Daemon {
 // startLogging is startDaemon for who wants to see the log.
 func startLogging(t *testing.T, text string, log *slog.Logger) *Daemon {
 	t.Helper()
-	d, err := New(parse(t, text), log)
+	return startFrom(t, parse(t, text), log)
+}
+
+// startFrom is startLogging for who has read the configuration.
+func startFrom(t *testing.T, cfg *config.Config, log *slog.Logger) *Daemon {
+	t.Helper()
+	d, err := New(cfg, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +50,7 @@ func startLogging(t *testing.T, text string, log *slog.Logger) *Daemon {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if err := d.Reload(parse(t, text)); !errors.Is(err, ErrStopped) {
+		if err := d.Reload(cfg); !errors.Is(err, ErrStopped) {
 			t.Errorf("reload after the end: %v", err)
 		}
 	})

@@ -20,7 +20,7 @@ type router struct {
 	members *vrrp.Group
 	conn    *vrrp.Conn
 	router  *vrrp.Router
-	manager *vip.Manager // nil: could not be opened yet
+	manager *vip.Manager
 	handler *testament
 	teller  *teller
 	tracker *tracker
@@ -45,11 +45,10 @@ func (r *router) vipConfig(cfg config.Router) vip.Config {
 	return vc
 }
 
-// open makes what keeps the addresses, and touches none yet. If patient, what is
-// in the way of them is no error, but a fault until it has passed.
-func (r *router) open(ns *vip.Namespace, patient bool) error {
+// open makes what keeps the addresses, and touches none yet.
+func (r *router) open(ns *vip.Namespace) error {
 	vc := r.vipConfig(r.cfg)
-	vc.Patient, vc.Namespace, vc.Logger = patient, ns, r.log
+	vc.Namespace, vc.Logger = ns, r.log
 	m, err := vip.NewManager(vc)
 	if err == nil {
 		r.manager = m
@@ -57,13 +56,23 @@ func (r *router) open(ns *vip.Namespace, patient bool) error {
 	return err
 }
 
+// check reports what would keep the router out of the election now, but for checks.
+// It is to be called before connect.
+func (r *router) check() error {
+	if err := r.conn.Check(vrrpConfig(r.cfg)); err != nil {
+		return err
+	}
+	return r.manager.Check()
+}
+
+// serves reports whether the router takes part in the election, or could: a change
+// must not end that.
+func (r *router) serves() bool {
+	return r != nil && r.reserved.Load() && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.router.Status().Fault == ""
+}
+
 // connect makes the virtual router itself.
 func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, report func(vrrp.Transition)) error {
-	if r.manager == nil {
-		if err := r.open(ns, true); err != nil {
-			return err
-		}
-	}
 	vc := vrrpConfig(r.cfg)
 	r.members = group
 	if vc.StartDelay = startDelay(r.cfg, r.up); vc.StartDelay < r.cfg.StartDelay {

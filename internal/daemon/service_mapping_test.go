@@ -147,6 +147,9 @@ func TestEveryPlaneOptionIsReachable(t *testing.T) {
 	d := &Daemon{log: slog.New(slog.DiscardHandler), access: lb.NewConnLog(1)}
 	for _, c := range cfg.Services {
 		s, err := d.newService(c, nil)
+		if err == nil {
+			err = s.equip(s.parts, nil)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,12 +19,13 @@ type encryption struct {
 }
 
 func newEncryption(c config.Service, old *service) (e encryption, err error) {
-	if old != nil && reflect.DeepEqual(old.cfg.TLS, c.TLS) {
+	known := old.equipped()
+	if known && reflect.DeepEqual(old.cfg.TLS, c.TLS) {
 		e.front = old.tls.front
 	} else if e.front, err = serverTLS(c.TLS); err != nil {
 		return e, fmt.Errorf("tls: %w", err)
 	}
-	if old != nil && reflect.DeepEqual(old.cfg.BackendTLS, c.BackendTLS) {
+	if known && reflect.DeepEqual(old.cfg.BackendTLS, c.BackendTLS) {
 		e.back = old.tls.back
 	} else if e.back, err = backendTLS(c.BackendTLS); err != nil {
 		return e, fmt.Errorf("backend_tls: %w", err)

@@ -23,26 +23,33 @@ import (
 type service struct {
 	cfg       config.Service
 	upstreams map[string]*upstream // by the name of the route; empty: the service's own backends
-	tls       encryption
-	plane     plane
+	parts     planeConfig          // of the plane, but for its encryption
 	task      *task
 	log       *slog.Logger
+	late      bool // it could not begin at the start, and is tried again
 
 	mu     sync.Mutex
+	tls    encryption
+	plane  plane     // nil: could not be made yet
 	socket io.Closer // nil: could not be opened yet
 }
 
-// newService makes a service without its socket. What it has in common with
-// old, which may be nil, it takes from there.
+// newService makes a service without its plane and its socket. What it has in common
+// with old, which may be nil, it takes from there.
 func (d *Daemon) newService(cfg config.Service, old *service) (*service, error) {
 	s := &service{cfg: cfg, upstreams: map[string]*upstream{}, log: d.log.With("service", cfg.Name)}
 	if err := s.prepare(d, old); err != nil {
-		return nil, fmt.Errorf("%v: service %s: %w", cfg.Pos, cfg.Name, err)
+		return nil, s.fail(err)
 	}
 	return s, nil
 }
 
-func (s *service) prepare(d *Daemon, old *service) (err error) {
+// fail says whose error it is.
+func (s *service) fail(err error) error {
+	return fmt.Errorf("%v: service %s: %w", s.cfg.Pos, s.cfg.Name, err)
+}
+
+func (s *service) prepare(d *Daemon, old *service) error {
 	add := func(route, name string, backends []config.Backend, check *config.Check) error {
 		var from *upstream
 		if old != nil {
@@ -52,7 +59,8 @@ func (s *service) prepare(d *Daemon, old *service) (err error) {
 		s.upstreams[route] = u
 		return err
 	}
-	c := planeConfig{service: s.cfg, routes: map[string]*lb.Pool{}, log: s.log}
+	s.parts = planeConfig{service: s.cfg, routes: map[string]*lb.Pool{}, log: s.log}
+	c := &s.parts
 	if len(s.cfg.Backends) > 0 {
 		if err := add("", s.cfg.Name, s.cfg.Backends, s.cfg.Check); err != nil {
 			return err
@@ -67,15 +75,53 @@ func (s *service) prepare(d *Daemon, old *service) (err error) {
 			c.routes[name] = s.upstreams[r.Name].pool
 		}
 	}
-	if s.tls, err = newEncryption(s.cfg, old); err != nil {
-		return err
-	}
-	c.tls = s.tls
 	if s.cfg.AccessLog {
 		c.record = recorder(d.access, s.cfg.Name)
 	}
-	s.plane, err = newPlane(c)
-	return err
+	return nil
+}
+
+// checkFiles reports which files of checks cannot be read.
+func (s *service) checkFiles() error {
+	errs := []error{checkFiles(s.cfg.Check)}
+	for _, r := range s.cfg.Routes {
+		errs = append(errs, checkFiles(r.Check))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// equip makes the plane, unless there is one. What it needs of files may not be there
+// yet.
+func (s *service) equip(c planeConfig, old *service) error {
+	if s.equipped() {
+		return nil
+	}
+	encrypted, err := newEncryption(c.service, old)
+	if err != nil {
+		return err
+	}
+	c.tls = encrypted
+	p, err := newPlane(c)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tls, s.plane = encrypted, p
+	return nil
+}
+
+// equipped reports whether a service has a plane. A nil service has none.
+func (s *service) equipped() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.plane != nil
 }
 
 // listen opens the socket, so that an address in use is found out before
@@ -83,7 +129,7 @@ func (s *service) prepare(d *Daemon, old *service) (err error) {
 func (s *service) listen(ctx context.Context) error {
 	socket, err := listen(ctx, s.cfg)
 	if err != nil {
-		return fmt.Errorf("%v: service %s: %w", s.cfg.Pos, s.cfg.Name, err)
+		return s.fail(err)
 	}
 	s.setSocket(socket)
 	return nil
@@ -113,9 +159,9 @@ func listenAddress(a netip.AddrPort) string {
 
 // start begins to serve. A service that cannot, for now, is tried again.
 func (s *service) start() {
-	cfg, log := s.cfg, s.log
+	parts, log := s.parts, s.log
 	s.task = start(func(ctx context.Context) error {
-		persist(ctx, func(ctx context.Context) error { return s.serve(ctx, cfg, log) }, func(err error, pause time.Duration) {
+		persist(ctx, func(ctx context.Context) error { return s.serve(ctx, parts, log) }, func(err error, pause time.Duration) {
 			log.Error("service does not run", "err", err, "retry", pause)
 		})
 		return nil
@@ -124,7 +170,11 @@ func (s *service) start() {
 
 // serve serves until ctx ends, or the socket fails. Another configuration has the
 // same socket.
-func (s *service) serve(ctx context.Context, cfg config.Service, log *slog.Logger) error {
+func (s *service) serve(ctx context.Context, parts planeConfig, log *slog.Logger) error {
+	if err := s.equip(parts, nil); err != nil {
+		return err
+	}
+	cfg := parts.service
 	socket := s.open()
 	if socket == nil {
 		var err error
@@ -173,7 +223,7 @@ func (s *service) update(next *service, failed func(error)) error {
 	for _, u := range s.upstreams {
 		u.stop() // which no new connection uses any more
 	}
-	s.cfg, s.upstreams, s.tls, s.log = next.cfg, next.upstreams, next.tls, next.log
+	s.cfg, s.upstreams, s.parts, s.tls, s.log = next.cfg, next.upstreams, next.parts, next.tls, next.log
 	return err
 }
 
@@ -200,11 +250,16 @@ func (d *Daemon) prepareServices(c *change) error {
 		if err != nil {
 			return err
 		}
-		stays := false
-		switch {
-		case old == nil || !sameSocket(old.cfg, cfg):
+		if err := c.cannot(next.checkFiles()); err != nil {
+			return err
+		}
+		goesOn, stays := old.equipped(), false
+		switch err = next.equip(next.parts, old); {
+		case err != nil:
+			err = next.fail(err)
+		case !goesOn || !sameSocket(old.cfg, cfg):
 			err = next.listenSoon(func() bool { return d.ending(cfg) })
-			if errors.Is(err, syscall.EADDRINUSE) && d.frees(c, cfg) {
+			if errors.Is(err, syscall.EADDRINUSE) && (old != nil && !goesOn || d.frees(c, cfg)) {
 				err = nil // apply tries again when the other one has let go
 			}
 		case old.cfg.Mode != cfg.Mode:
@@ -215,7 +270,8 @@ func (d *Daemon) prepareServices(c *change) error {
 		default:
 			stays = true
 		}
-		if err != nil {
+		next.late = err != nil
+		if err := c.cannot(err); err != nil {
 			return err
 		}
 		if next.socket != nil {
@@ -316,7 +372,7 @@ func (d *Daemon) applyServices(c *change) error {
 // begin serves with what old, which may be nil, leaves behind.
 func (s *service) begin(old *service, failed func(error)) error {
 	err := s.adopt(old, failed)
-	if s.socket == nil {
+	if s.socket == nil && !s.late {
 		// The port is one that another service is just letting go of.
 		err = errors.Join(err, s.listenSoon(func() bool { return true }))
 	}

@@ -36,6 +36,7 @@ func TestBadInput(t *testing.T) {
 		name     string
 		old, new string // the change to goodConfig
 		args     []string
+		strict   bool
 		prepare  func(t *testing.T, h *lab.Host)
 		code     int
 		want     []string // parts of the one line
@@ -61,9 +62,9 @@ func TestBadInput(t *testing.T) {
 			name: "wrong flag", args: []string{"run", "--interface", "eth0", "--vrid", "256", "--address", "192.168.31.250/24"},
 			code: 2, want: []string{"--vrid", "1 to 255"},
 		},
-		{name: "missing interface", old: "interface: eth0", new: "interface: eth9", code: 1, want: []string{"eth9"}},
+		{name: "missing interface", old: "interface: eth0", new: "interface: eth9", strict: true, code: 1, want: []string{"havip.yaml:2:5", "eth9"}},
 		{
-			name: "port in use", code: 1, want: []string{"8080", "in use"},
+			name: "port in use", strict: true, code: 1, want: []string{"8080", "in use"},
 			prepare: func(t *testing.T, h *lab.Host) {
 				l, err := h.Listen("tcp", ":8080")
 				if err != nil {
@@ -87,6 +88,9 @@ func TestBadInput(t *testing.T) {
 					t.Fatal(err)
 				}
 				args = []string{"run", "-c", file}
+			}
+			if tc.strict {
+				args = append(args, "--strict-start")
 			}
 			code, out := exitOf(t, h.Command(exe, args...))
 			complains(t, out, code, tc.code, tc.want)

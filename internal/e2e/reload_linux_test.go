@@ -187,6 +187,8 @@ func TestConformance47ReloadKeepsAddress(t *testing.T) {
 			"  - {name: VI_2, interface: eth0, vrid: 52, interval: 100ms, addresses: [192.168.31.252/24], excluded: [192.168.31.248/24]}\n", 110},
 		{"another router beside it", "vrrp:" + fmt.Sprintf(reloadRouter, 110, "") +
 			"  - {name: VI_2, interface: eth0, vrid: 52, interval: 100ms, addresses: [192.168.31.252/24]}\n", 110},
+		{"another router on an interface that is not there", "vrrp:" + fmt.Sprintf(reloadRouter, 110, "") +
+			"  - {name: VI_9, interface: eth9, vrid: 59, interval: 100ms, addresses: [192.168.31.9/24]}\n", 110},
 		{"the other one gone again, a service", "vrrp:" + fmt.Sprintf(reloadRouter, 120, "") +
 			"services:\n  - {name: web, listen: \":8080\", backends: [\"192.168.31.10:80\"]}\n", 120},
 	} {
@@ -202,7 +204,8 @@ func TestConformance47ReloadKeepsAddress(t *testing.T) {
 	}
 	for name, config := range map[string]string{
 		"unknown key":          strings.Replace(first, "vrid", "vird", 1),
-		"interface missing":    first + "  - {name: VI_9, interface: eth9, vrid: 59, addresses: [192.168.31.9/24]}\n",
+		"interface missing":    strings.Replace(first, "eth0", "eth9", 1),
+		"source missing":       "vrrp:" + fmt.Sprintf(reloadRouter, 120, ", source: 192.168.31.99"),
 		"not a FIFO":           "vrrp:" + fmt.Sprintf(reloadRouter, 120, ", notify_fifo: /dev/null"),
 		"port of another host": first + "services:\n  - {name: web, listen: \":8080\", backends: [\"192.168.31.10:80\"]}\n  - {name: x, listen: \":8081\", mode: tcp, backends: [\"192.168.31.10:80\"]}\n",
 	} {
