@@ -50,13 +50,16 @@ func validateCommand() *cli.Command {
 // validateHost prints the warnings, and what this machine lacks: as warnings too, or
 // as an error if it was asked for.
 func validateHost(c *cli.Context, cfg *config.Config) error {
+	strict, warnings := c.Bool(hostFlag), cfg.Warnings
 	host, err := daemon.ThisHost()
-	if err != nil {
-		return fmt.Errorf("havip validate: %w", err)
+	if err != nil && strict {
+		return fmt.Errorf("havip validate: --host: %w", err)
 	}
-	missing := cfg.OnHost(host)
-	warnings := cfg.Warnings
-	if !c.Bool(hostFlag) {
+	var missing []config.Problem
+	if err == nil {
+		missing = cfg.OnHost(host)
+	}
+	if !strict {
 		warnings = config.Merge(warnings, missing)
 	}
 	for _, w := range warnings {
@@ -65,7 +68,7 @@ func validateHost(c *cli.Context, cfg *config.Config) error {
 	switch {
 	case len(missing) == 0:
 		return nil
-	case c.Bool(hostFlag):
+	case strict:
 		return config.Errors(missing)
 	}
 	_, err = fmt.Fprintln(c.App.ErrWriter, "Warnings about this machine do not matter if the file is for another one. Where it runs, 'havip validate --host' takes them for errors.")

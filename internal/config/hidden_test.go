@@ -116,7 +116,7 @@ func TestNoMessageShowsASecret(t *testing.T) {
 		c, err := Parse("f.yaml", []byte(document))
 		said := fmt.Sprint(err)
 		if err == nil {
-			said = fmt.Sprint(c.Warnings)
+			said = fmt.Sprint(c.Warnings, c.OnHost(fakeHost()))
 		}
 		tried++
 		// The name of a key is told where it does not stand under a hidden one.

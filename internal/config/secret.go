@@ -85,7 +85,10 @@ func readSecret(path, dir string) (Secret, error) {
 	}
 	data, err := vrrp.ReadSecretFile(path)
 	if system := (*fs.PathError)(nil); errors.As(err, &system) {
-		return Secret{}, fmt.Errorf("the file that file: names, relative paths starting from %s: %w", dir, system.Err)
+		if whole, err := filepath.Abs(dir); err == nil {
+			dir = whole
+		}
+		return Secret{}, fmt.Errorf("the file that file: names, a relative path starting from %s: %w", dir, system.Err)
 	}
 	if err != nil {
 		return Secret{}, errors.New(strings.TrimPrefix(err.Error(), "vrrp: "))
