@@ -85,10 +85,7 @@ func readSecret(path, dir string) (Secret, error) {
 	}
 	data, err := vrrp.ReadSecretFile(path)
 	if system := (*fs.PathError)(nil); errors.As(err, &system) {
-		if whole, err := filepath.Abs(dir); err == nil {
-			dir = whole
-		}
-		return Secret{}, fmt.Errorf("the file that file: names, a relative path starting from %s: %w", dir, system.Err)
+		return Secret{}, fmt.Errorf("the file that file: names, a relative path beside this one: %w", system.Err)
 	}
 	if err != nil {
 		return Secret{}, errors.New(strings.TrimPrefix(err.Error(), "vrrp: "))
