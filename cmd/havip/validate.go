@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -15,9 +16,9 @@ func validateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "validate",
 		Usage: "check a configuration file, or print the defaults",
-		Description: "Names every mistake with line and column; exit code 2. What this machine lacks for the file are warnings:\n" +
-			"the file may be for another one.\n\n" +
-			"With --host they are errors, exit code 1: interfaces, listen addresses, peers, files of certificates and\n" +
+		Description: "Names every mistake with line and column, in files of a service's certificates and keys as well: exit code 2.\n" +
+			"What else this machine lacks for the file are warnings: the file may be for another one.\n\n" +
+			"With --host all of it are errors, exit code 1: interfaces, listen addresses, peers, files of certificates and\n" +
 			"keys, FIFOs, and the programs of notify and of exec checks, as they are at this moment. Programs are judged\n" +
 			"as havip will judge them: as root, or as this user if it runs with capabilities, as the daemon then does.\n" +
 			"It changes nothing, and may run beside the daemon. Files that only root can read need root.",
@@ -32,24 +33,24 @@ func validateCommand() *cli.Command {
 			if c.Bool("show-defaults") {
 				return config.WriteDefaults(c.App.Writer)
 			}
-			file := c.String("config")
-			cfg, err := load(c.Context, file)
-			if err != nil {
+			cfg, err := load(c.Context, c.String("config"))
+			if cfg == nil {
 				return usageError(err)
 			}
-			if err := validateHost(c, cfg); err != nil {
+			if err := validateHost(c, cfg, err); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(c.App.Writer, "%s: ok: %d virtual routers, %d checks, %d services\n",
-				file, len(cfg.VRRP), len(cfg.Checks), len(cfg.Services))
+				c.String("config"), len(cfg.VRRP), len(cfg.Checks), len(cfg.Services))
 			return err
 		},
 	}
 }
 
 // validateHost prints the warnings, and what this machine lacks: as warnings too, or
-// as an error if it was asked for.
-func validateHost(c *cli.Context, cfg *config.Config) error {
+// as an error if it was asked for. Files of certificates that a reload would refuse
+// are an error anyway.
+func validateHost(c *cli.Context, cfg *config.Config, files error) error {
 	strict, warnings := c.Bool(hostFlag), cfg.Warnings
 	host, err := daemon.ThisHost()
 	if err != nil && strict {
@@ -65,11 +66,14 @@ func validateHost(c *cli.Context, cfg *config.Config) error {
 	for _, w := range warnings {
 		fmt.Fprintf(c.App.ErrWriter, "warning: %v\n", w)
 	}
-	switch {
+	var broken config.Errors
+	switch errors.As(files, &broken); {
+	case strict && len(missing)+len(broken) > 0:
+		return config.Errors(config.Merge(missing, broken))
+	case files != nil:
+		return usageError(files)
 	case len(missing) == 0:
 		return nil
-	case strict:
-		return config.Errors(missing)
 	}
 	_, err = fmt.Fprintln(c.App.ErrWriter, "Warnings about this machine do not matter if the file is for another one. Where it runs, 'havip validate --host' takes them for errors.")
 	return err

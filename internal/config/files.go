@@ -87,12 +87,12 @@ func (m *material) pair(c *Certificate, path string) {
 	if chain == nil || key == nil {
 		return
 	}
-	m.d.private(c.Key, keyPath)
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		m.d.failFile(path, "certificate %s, key %s: %s", show(c.Certificate), show(c.Key), reason(err))
 		return
 	}
+	m.d.private(c.Key, keyPath)
 	const date = "2006-01-02 15:04 MST"
 	switch now := time.Now(); {
 	case now.After(pair.Leaf.NotAfter):

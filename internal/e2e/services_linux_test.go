@@ -169,10 +169,10 @@ func TestServiceTLS(t *testing.T) {
 	}
 	shows(second)
 	talk()
-	for _, command := range []string{"validate", "run"} {
-		code, out := exitOf(t, h.Command(havip(t), command, "-c", r.file))
-		complains(t, out, code, 2, []string{place})
-	}
+	code, out := exitOf(t, h.Command(havip(t), "validate", "-c", r.file))
+	complains(t, out, code, 2, []string{place})
+	code, out = exitOf(t, h.Command(havip(t), "validate", "--host", "-c", r.file))
+	complains(t, out, code, 1, []string{place})
 }
 
 // TestServiceUDP: datagrams reach the backend and their answers the client, from
