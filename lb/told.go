@@ -24,7 +24,7 @@ func (p *Pool) tell(s *snapshot) {
 		}
 	}
 	log := p.log.With("pool", s.cfg.Name)
-	log.Debug("pool", "up", up, "down", down, "ejected", ejected, "draining", draining)
+	log.Debug("pool changes", "up", up, "down", down, "ejected", ejected, "draining", draining)
 	lost := up == 0 && len(s.all) > 0
 	switch {
 	case lost && !p.told.lost:

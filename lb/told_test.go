@@ -127,7 +127,7 @@ func TestPoolDebug(t *testing.T) {
 	var log story
 	p := newPool(t, PoolConfig{Name: "web", Backends: backends(1, 1), Logger: log.logger(slog.LevelDebug)})
 	p.SetHealth("a", errDown)
-	if want := `level=DEBUG msg=pool pool=web up=1 down=1 ejected=0 draining=0`; !strings.Contains(log.String(), want) {
+	if want := `level=DEBUG msg="pool changes" pool=web up=1 down=1 ejected=0 draining=0`; !strings.Contains(log.String(), want) {
 		t.Errorf("the log says\n%swant %s", log.String(), want)
 	}
 }

@@ -82,10 +82,13 @@ func runCommand() *cli.Command {
 						return
 					case <-reload:
 					}
-					if err := reloadConfig(c, d, log); err != nil {
-						log.Error("reload", "err", err)
-					} else {
+					switch err := reloadConfig(c, d, log); {
+					case err == nil:
 						log.Info("reloaded")
+					case c.Context.Err() != nil:
+						log.Info("no reload: stopping")
+					default:
+						log.Error("reload", "err", err)
 					}
 				}
 			}()
