@@ -123,7 +123,7 @@ func (n *notifier) configureFIFO(path string) {
 	}
 	f, err := openFIFO(path)
 	if err != nil {
-		n.log.Error("the FIFO cannot be opened, it is tried again for each change of state", "path", path, "err", err)
+		n.log.Error("the FIFO cannot be opened yet", "path", path, "err", err)
 	}
 	n.fifo = &queue{to: f, all: n.forFIFO, last: n.forFIFO}
 }

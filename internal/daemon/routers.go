@@ -65,10 +65,11 @@ func (r *router) check() error {
 	return r.manager.Check()
 }
 
-// serves reports whether the router takes part in the election, or could: a change
-// must not end that.
+// serves reports whether the router takes part in the election: a change must not end
+// that.
 func (r *router) serves() bool {
-	return r != nil && r.reserved.Load() && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.router.Status().Fault == ""
+	// What the interface has to say may not have been heard yet.
+	return r != nil && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.router.Status().State != vrrp.Initialize
 }
 
 // connect makes the virtual router itself.
