@@ -63,9 +63,12 @@ func load(ctx context.Context, path string) (cfg *config.Config, err error) {
 	case <-done:
 		return cfg, err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: interrupted while reading it", path)
+		return nil, fmt.Errorf("%s: %w while reading it", path, errInterrupted)
 	}
 }
+
+// errInterrupted: a signal has come that ends the program.
+var errInterrupted = errors.New("interrupted")
 
 // flagKeys are the keys of flagDocument and the flags that set them.
 var flagKeys = map[string]string{

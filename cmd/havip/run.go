@@ -51,6 +51,9 @@ func runCommand() *cli.Command {
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
 			cfg, err := loadConfig(c)
+			if errors.Is(err, errInterrupted) {
+				return nil // as asked
+			}
 			if cfg == nil { // otherwise some file of a service has to come yet, which the daemon says
 				return usageError(err)
 			}

@@ -28,7 +28,6 @@ func TestQuietStop(t *testing.T) {
 		"with connections":      func(n *quietNode) { n.active(); n.connect() },
 		"after a reload":        func(n *quietNode) { n.active(); n.connect(); n.reload() },
 		"told twice":            func(n *quietNode) { n.active(); n.connect(); n.signal(syscall.SIGTERM) },
-		"with its whole group":  func(n *quietNode) { n.active(); n.connect(); n.group = true },
 		"while it reloads":      func(n *quietNode) { n.active(); n.signal(syscall.SIGHUP) },
 		"while backends answer": func(n *quietNode) { n.active(); n.request() },
 	} {
@@ -47,16 +46,15 @@ type quietNode struct {
 	host, client *lab.Host
 	cmd          *lab.Cmd
 	file         string
-	group        bool // the signal to end goes to the process group
 	conns        []net.Conn
 }
 
 const quietConfig = `
 log: {level: debug}
 checks:
-  app: {type: tcp, address: "192.0.2.3:7000", interval: 100ms, timeout: 90ms, fall: 3}
-  true: {type: exec, command: [/bin/true], interval: 1s}
-  page: {type: http, url: "http://192.0.2.3:8000/", interval: 100ms, timeout: 90ms, fall: 3}
+  app: {type: tcp, address: "192.0.2.3:7000", interval: 100ms, timeout: 30s, long_timeout: true, fall: 3}
+  true: {type: exec, command: [/bin/true], interval: 1s, timeout: 30s, long_timeout: true}
+  page: {type: http, url: "http://192.0.2.3:8000/", interval: 100ms, timeout: 30s, long_timeout: true, fall: 3}
 vrrp:
   - name: VI_1
     interface: eth0
@@ -66,9 +64,9 @@ vrrp:
     track: [{check: app}, {check: "true", weight: -5}, {check: page}]
     notify: [[/bin/true]]
 services:
-  - {name: line, listen: "192.0.2.1:7000", mode: tcp, shutdown_timeout: 1s, backends: ["192.0.2.3:7000"], check: {type: tcp, interval: 100ms, timeout: 90ms, fall: 3}}
+  - {name: line, listen: "192.0.2.1:7000", mode: tcp, shutdown_timeout: 1s, backends: ["192.0.2.3:7000"], check: {type: tcp, interval: 100ms, timeout: 30s, long_timeout: true, fall: 3}}
   - {name: datagram, listen: "192.0.2.1:7001", mode: udp, backends: ["192.0.2.3:7001"]}
-  - {name: web, listen: "192.0.2.1:8000", mode: http, shutdown_timeout: 1s, backends: ["192.0.2.3:8000"], check: {type: http, path: /, interval: 100ms, timeout: 90ms, fall: 3}}
+  - {name: web, listen: "192.0.2.1:8000", mode: http, shutdown_timeout: 1s, backends: ["192.0.2.3:8000"], check: {type: http, path: /, interval: 100ms, timeout: 30s, long_timeout: true, fall: 3}}
   - {name: secure, listen: "192.0.2.1:8443", mode: http, shutdown_timeout: 1s, tls: {certificates: [{certificate: %[1]s, key: %[1]s}]}, backends: ["192.0.2.3:8000"]}
 `
 
@@ -199,11 +197,6 @@ func (n *quietNode) reload() {
 // stop ends the daemon and looks at what it had to say.
 func (n *quietNode) stop() {
 	n.t.Helper()
-	if n.group {
-		if err := syscall.Kill(-n.cmd.Pid(), syscall.SIGTERM); err != nil {
-			n.t.Fatal(err)
-		}
-	}
 	err := n.cmd.Stop(30 * time.Second)
 	out := n.cmd.Output()
 	if err != nil {
