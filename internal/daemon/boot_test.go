@@ -53,7 +53,7 @@ func TestBootWithoutWhatServicesNeed(t *testing.T) {
 		strict.pending.abandon()
 	}
 	lines := strings.Split(fmt.Sprint(err), "\n")
-	for i, want := range []string{"check remote: ca: open " + ca, "service busy: ", "service secure: tls: ", "service checked: ca: open " + ca} {
+	for i, want := range []string{"check remote: ca: open " + ca, "service busy: ", "service secure: tls: ", "service checked: check: ca: open " + ca} {
 		if len(lines) != 4 || !strings.Contains(lines[i], want) || !strings.HasPrefix(lines[i], "f.yaml:") {
 			t.Errorf("a strict start says %q, want %q in line %d", lines, want, i)
 		}
@@ -115,6 +115,10 @@ func TestBootWithoutWhatServicesNeed(t *testing.T) {
 	})
 	if d.services[0] != first {
 		t.Error("the good service was replaced")
+	}
+	// What is as it was refuses nothing.
+	if err := d.Reload(mayParse(t, strings.Replace(text, "checked, listen", "renamed, listen", 1))); err != nil {
+		t.Error(err)
 	}
 }
 

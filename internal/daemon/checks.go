@@ -93,11 +93,8 @@ func monitorConfig(c config.Check) healthcheck.Config {
 	return mc
 }
 
-// checkFiles reports which files of a check, which may be nil, cannot be read.
+// checkFiles reports which files of a check cannot be read.
 func checkFiles(c *config.Check) error {
-	if c == nil {
-		return nil
-	}
 	_, err := tlsConfig(c.TLS)
 	return err
 }

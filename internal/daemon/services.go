@@ -81,16 +81,29 @@ func (s *service) prepare(d *Daemon, old *service) error {
 	return nil
 }
 
-// checkFiles reports which files of checks cannot be read.
-func (s *service) checkFiles() error {
-	errs := []error{checkFiles(s.cfg.Check)}
-	for _, r := range s.cfg.Routes {
-		errs = append(errs, checkFiles(r.Check))
+// checksOf returns the checks of a service, each once.
+func checksOf(c config.Service) (checks []*config.Check) {
+	add := func(k *config.Check) {
+		if k != nil && !slices.ContainsFunc(checks, func(o *config.Check) bool { return o.Equal(*k) }) {
+			checks = append(checks, k)
+		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return s.fail(err)
+	add(c.Check)
+	for _, r := range c.Routes {
+		add(r.Check)
 	}
-	return nil
+	return checks
+}
+
+// newChecks are those that old, which may be nil, does not have.
+func (s *service) newChecks(old *service) []*config.Check {
+	var known []*config.Check
+	if old != nil {
+		known = checksOf(old.cfg)
+	}
+	return slices.DeleteFunc(checksOf(s.cfg), func(k *config.Check) bool {
+		return slices.ContainsFunc(known, func(o *config.Check) bool { return o.Equal(*k) })
+	})
 }
 
 // equip makes the plane, unless there is one. What it needs of files may not be there
@@ -250,8 +263,12 @@ func (d *Daemon) prepareServices(c *change) error {
 		if err != nil {
 			return err
 		}
-		if err := c.cannot(next.checkFiles()); err != nil {
-			return err
+		for _, k := range next.newChecks(old) {
+			if err := checkFiles(k); err != nil {
+				if err := c.cannot(next.fail(fmt.Errorf("check: %w", err))); err != nil {
+					return err
+				}
+			}
 		}
 		goesOn, stays := old.equipped(), false
 		switch err = next.equip(next.parts, old); {

@@ -35,9 +35,12 @@ func TestBootOrder(t *testing.T) {
 	}
 	defer taken.Close()
 	file := filepath.Join(t.TempDir(), "havip.yaml")
-	text := `vrrp:
+	text := `checks:
+  up: {type: interface, interface: eth1, interval: 200ms, rise: 1, fall: 1}
+vrrp:
   - {name: VI_1, interface: eth0, vrid: 51, interval: 100ms, addresses: [192.168.31.250/24]}
   - {name: VI_2, interface: eth1, vrid: 52, interval: 100ms, addresses: [10.0.0.250/24]}
+  - {name: VI_3, interface: eth0, vrid: 53, interval: 100ms, addresses: [192.168.31.253/24], track: [{check: up}]}
 services:
   - {name: web, listen: ":8080", mode: http, backends: ["192.168.31.10:80"]}
   - {name: busy, listen: ":8081", mode: tcp, backends: ["192.168.31.10:80"]}
@@ -47,7 +50,7 @@ services:
 	}
 	code, out := exitOf(t, h.Command(exe, "run", "-c", file, "--strict-start"))
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	for i, want := range [][]string{{"havip.yaml:6:5: service busy: ", "address already in use"}, {"havip.yaml:3:5: VI_2: ", "link eth1 missing"}} {
+	for i, want := range [][]string{{"havip.yaml:9:5: service busy: ", "address already in use"}, {"havip.yaml:5:5: VI_2: ", "link eth1 missing"}} {
 		if code != 1 || len(lines) != 2 || !strings.HasPrefix(lines[i], "havip run: ") || !strings.Contains(lines[i], want[0]) || !strings.Contains(lines[i], want[1]) {
 			t.Errorf("--strict-start: exit code %d:\n%s\nwant 1, and line %d to say %q", code, out, i+1, want)
 		}
@@ -84,6 +87,7 @@ services:
 		})
 	}
 	says("level=WARN", "router=VI_2", "cause=fault", "link eth1 missing")
+	says("router=VI_3", "cause=fault", "check up is down")
 	says("level=ERROR", "service=busy", "address already in use", "retry=")
 	second := netip.MustParseAddr("10.0.0.250")
 	s, err := l.Segment("second")
@@ -97,6 +101,7 @@ services:
 	lab.Until(t, 30*time.Second, "the router takes part", func() bool { return h.Holds(second) })
 	t.Logf("the address is there %v after its interface", time.Since(came))
 	says("level=INFO", "router=VI_2", `cause="fault cleared"`)
+	lab.Until(t, 30*time.Second, "the router that tracks the interface takes part", func() bool { return h.Holds(netip.MustParseAddr("192.168.31.253")) })
 	taken.Close()
 	lab.Until(t, 40*time.Second, "the service has its port", func() bool { return answers("192.168.31.240:8081") })
 	says("level=INFO", "service=busy", "serving")
