@@ -125,6 +125,10 @@ func TestBytes(t *testing.T) {
 	for i := 1; i < 15; i++ {
 		fmt.Fprintf(&bomb, "a%d: &a%d {<<: [%s]}\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i-1), 20), ","))
 	}
+	var line strings.Builder
+	for i := range 250_000 {
+		fmt.Fprintf(&line, "n%d,", i)
+	}
 	for _, c := range []struct{ name, input, want string }{
 		{"LF", "vrrp:\n  - " + router + "\n", ""},
 		{"CRLF", "vrrp:\r\n  - " + router + "\r\n", ""},
@@ -146,6 +150,7 @@ func TestBytes(t *testing.T) {
 		{"huge", strings.Repeat("#", maxSize+1), "f.yaml:1:1: larger than 4 MiB"},
 		{"deep", "vrrp: " + deep, "f.yaml:1:1: not YAML from here on"},
 		{"merge bomb", bomb.String() + "vrrp:\n  - <<: *a14\n", "more than 200000 values"},
+		{"one long line", "services: [{name: é, routes: [{server_names: [" + line.String() + "]}]}]", "more than 200000 values"},
 		{"many mistakes", strings.Repeat("x:\n", 1) + "vrrp:\n" + strings.Repeat("  - {name: a b}\n", 1000), "and more: fix these first"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

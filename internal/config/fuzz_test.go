@@ -54,6 +54,11 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+		for _, p := range c.OnHost(fakeHost()) {
+			if p.Pos.Line < 1 || p.Pos.Column < 1 || p.Text == "" || strings.ContainsAny(p.Error(), "\n\r\x1b") {
+				t.Errorf("%#v", p)
+			}
+		}
 		for _, r := range c.VRRP {
 			if r.Name == "" || r.VRID == 0 || r.Priority == 0 || r.Interval <= 0 {
 				t.Errorf("accepted %+v", r)

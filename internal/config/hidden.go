@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -65,7 +66,7 @@ func readNames() {
 // follows. So one that goes on over several lines is covered wherever it stands, and
 // one that has a name of those keys in it.
 func (d *decoder) cover(n *yaml.Node, data []byte) {
-	lines := bytes.Split(data, []byte("\n"))
+	text := newSource(data)
 	seen := make(map[*yaml.Node]bool)
 	var visit func(n *yaml.Node, hide bool)
 	visit = func(n *yaml.Node, hide bool) {
@@ -73,7 +74,7 @@ func (d *decoder) cover(n *yaml.Node, data []byte) {
 			return
 		}
 		seen[n] = true
-		if n.Kind == yaml.ScalarNode && (n.Line > len(lines) || !bytes.Contains(lines[max(0, n.Line-1)], []byte(n.Value))) {
+		if n.Kind == yaml.ScalarNode && !text.has(n) {
 			d.long[n], d.covered[n] = true, true
 		}
 		if hide || n.Kind == yaml.ScalarNode && names.swallowed.MatchString(n.Value) {
@@ -89,6 +90,43 @@ func (d *decoder) cover(n *yaml.Node, data []byte) {
 		}
 	}
 	visit(n, false)
+}
+
+// source is the text of a file by lines. Where the runes of a line begin is found out
+// once: a file may be one long line.
+type source struct {
+	lines [][]byte
+	runes map[int][]int // by line, of those that are not plain ASCII
+}
+
+func newSource(data []byte) source {
+	s := source{bytes.Split(data, []byte("\n")), make(map[int][]int)}
+	for i, line := range s.lines {
+		if utf8.RuneCount(line) == len(line) {
+			continue
+		}
+		for at := range string(line) {
+			s.runes[i] = append(s.runes[i], at)
+		}
+	}
+	return s
+}
+
+// has reports whether a scalar stands in its line as it is, behind its anchor and tag
+// and a quotation mark.
+func (s source) has(n *yaml.Node) bool {
+	const slack = 32 // spaces, and what a tag is short for
+	line, column := n.Line-1, n.Column-1
+	if line < 0 || line >= len(s.lines) || column < 0 {
+		return false
+	}
+	at := column
+	if runes := s.runes[line]; runes != nil && column < len(runes) {
+		at = runes[column]
+	}
+	rest := s.lines[line][min(at, len(s.lines[line])):]
+	rest = rest[:min(len(rest), len(n.Anchor)+len(n.Tag)+len(n.Value)+slack)]
+	return bytes.Contains(rest, []byte(n.Value))
 }
 
 // hide keeps what stands at path from messages, which call the place shown.
