@@ -87,7 +87,7 @@ services:
 		})
 	}
 	says("level=WARN", "router=VI_2", "cause=fault", "link eth1 missing")
-	says("router=VI_3", "cause=fault", "check up is down")
+	says("router=VI_3", `reason="check up is down"`)
 	says("level=ERROR", "service=busy", "address already in use", "retry=")
 	second := netip.MustParseAddr("10.0.0.250")
 	s, err := l.Segment("second")
