@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -64,14 +65,15 @@ func (r *Router) hold(reason string, n int) {
 }
 
 // faults returns the reasons to stay out of the election, the link's first. The
-// Handler may name that one, too.
+// Handler may name that one, too, or one that it has seen of the link earlier or later.
 func (r *Router) faults() []string {
 	var reasons []string
 	if r.linkFault != "" {
 		reasons = append(reasons, r.linkFault)
 	}
+	own := func(fault string) bool { return strings.HasPrefix(fault, "link "+r.conn.name+" ") }
 	for _, fault := range r.addresses.foreseen {
-		if fault != r.linkFault {
+		if fault != r.linkFault && !(own(fault) && own(r.linkFault)) {
 			reasons = append(reasons, fault)
 		}
 	}

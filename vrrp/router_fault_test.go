@@ -91,6 +91,9 @@ func TestRouterForeseenFault(t *testing.T) {
 		a.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.up = false })
 		h.say("link eth0 down", "link eth1 down")
 		a.hasFault("link eth0 down, link eth1 down")
+		// Nor is another one, of who has looked earlier or later.
+		a.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.index = 0 })
+		a.hasFault("link eth0 missing, link eth1 down")
 	})
 }
 
