@@ -11,12 +11,13 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"time"
 )
 
 // HTTP is a [Checker] that requests a page over a new connection, through no
 // proxy and without following redirects: a redirect is an answer like any
-// other. Like that of [TCP], the connection is then reset, also if there is more
-// of the body than was looked at.
+// other. The connection is then closed in order, unless the rest of the body is long
+// or does not come: then it is reset.
 type HTTP struct {
 	// URL is what to request, with scheme http or https. A user and password
 	// in it are sent as basic authentication. Required.
@@ -103,6 +104,11 @@ func (c HTTP) check(ctx context.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
+	// The rest does not matter any more.
+	defer func() {
+		defer time.AfterFunc(leaveGrace, cancel).Stop()
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxReply))
+	}()
 
 	status := c.Status
 	if len(status) == 0 {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 )
 
 // maxResponseHeader bounds the header of a response, in bytes.
@@ -24,33 +25,47 @@ func http1(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http1Over(ctx, conn, req, config)
+	if req.URL.Scheme == "https" {
+		var secure *tls.Conn
+		if secure, err = handshake(ctx, conn, req.URL.Hostname(), config); err != nil {
+			release()
+			return nil, err
+		}
+		conn = secure
+	}
+	resp, err := http1Over(conn, req)
 	if err != nil {
 		release()
 		return nil, err
 	}
-	resp.Body = &bodyOf{resp.Body, release}
+	resp.Body = &bodyOf{body: resp.Body, close: func(complete bool) {
+		if complete {
+			letEnd(ctx, conn) // as req.Close asks
+		}
+		release()
+	}}
 	return resp, nil
 }
 
 // bodyOf is a response's body whose end is the connection's.
 type bodyOf struct {
-	io.Reader
-	release func()
+	body  io.Reader
+	ended bool // was read to its end
+	close func(complete bool)
+}
+
+func (b *bodyOf) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	b.ended = b.ended || err == io.EOF
+	return n, err
 }
 
 func (b *bodyOf) Close() error {
-	b.release()
+	b.close(b.ended)
 	return nil
 }
 
-func http1Over(ctx context.Context, conn net.Conn, req *http.Request, config *tls.Config) (*http.Response, error) {
-	if req.URL.Scheme == "https" {
-		var err error
-		if conn, err = handshake(ctx, conn, req.URL.Hostname(), config); err != nil {
-			return nil, err
-		}
-	}
+func http1Over(conn net.Conn, req *http.Request) (*http.Response, error) {
 	req.Close = true
 	if err := req.Write(conn); err != nil {
 		return nil, err
@@ -83,7 +98,10 @@ func http2(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 			// The context that a transport hands out outlives the request. Its
 			// own closing of the connection takes the place of release.
 			conn, _, err := dial(ctx, network, address)
-			return conn, err
+			if err != nil {
+				return nil, err
+			}
+			return &polite{Conn: conn}, nil
 		},
 		TLSClientConfig:        config.Clone(),
 		DisableKeepAlives:      true,
@@ -96,6 +114,22 @@ func http2(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 	t.Protocols.SetHTTP1(config != nil && slices.Contains(config.NextProtos, "http/1.1"))
 	context.AfterFunc(ctx, t.CloseIdleConnections)
 	return t.RoundTrip(req)
+}
+
+// polite is a connection that others close, and that ends in order.
+type polite struct {
+	net.Conn
+	once sync.Once
+	err  error
+}
+
+// Close may be called while others read.
+func (p *polite) Close() error {
+	p.once.Do(func() {
+		leave(context.Background(), p.Conn)
+		p.err = p.Conn.Close()
+	})
+	return p.err
 }
 
 // hostPort is where a request's URL leads.

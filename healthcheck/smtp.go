@@ -11,13 +11,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // SMTP is a [Checker] that talks to a mail server (RFC 5321): it waits for the
 // greeting, says EHLO, starts TLS if asked, and takes its leave with QUIT, so
-// that the server has nothing to complain of. Like that of [TCP], the
-// connection is then reset.
+// that the server has nothing to complain of.
 type SMTP struct {
 	// Address is "host:port" or "[v6]:port". Required.
 	Address string
@@ -77,18 +75,11 @@ func (c SMTP) check(ctx context.Context) error {
 			return err
 		}
 	}
-	// What comes after does not matter any more.
-	goodbye := time.Now().Add(quitGrace)
-	if deadline, ok := ctx.Deadline(); !ok || goodbye.Before(deadline) {
-		_ = conn.SetDeadline(goodbye)
-	}
+	hurry(ctx, conn, leaveGrace)
 	_ = smtpTalk(conn, exchange{"QUIT", 221})
+	letEnd(ctx, conn)
 	return nil
 }
-
-// quitGrace is how long the answer to QUIT is awaited: the server is healthy
-// already.
-const quitGrace = 200 * time.Millisecond
 
 func (c SMTP) hello() string {
 	if c.Hello != "" {

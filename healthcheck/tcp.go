@@ -3,6 +3,7 @@ package healthcheck
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,8 +27,9 @@ const (
 // also looks at what comes back, and so finds the server that the kernel
 // still accepts connections for though the program behind it hangs.
 //
-// The connection is reset, not closed in order, so that frequent checks leave
-// no TIME_WAIT behind on either side.
+// A connection over which nothing was said is reset, not closed in order, so that
+// frequent checks leave no TIME_WAIT behind on either side: that is what HAProxy's
+// check does, too. After Send or a reply it is closed in order.
 type TCP struct {
 	// Address is "host:port" or "[v6]:port". Required.
 	Address string
@@ -64,10 +66,13 @@ func (c TCP) check(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if _, err := conn.Write(c.Send); err != nil || !expects {
-		return err
+	if _, err = conn.Write(c.Send); err == nil && expects {
+		err = readUntil(conn, func(reply []byte) bool { return matches(reply, c.Expect, c.ExpectRegexp) })
 	}
-	return readUntil(conn, func(reply []byte) bool { return matches(reply, c.Expect, c.ExpectRegexp) })
+	if err == nil {
+		leave(ctx, conn)
+	}
+	return err
 }
 
 // readUntil reads until done is satisfied with what was read so far.
@@ -130,7 +135,7 @@ func validateAddress(kind, address string) error {
 }
 
 // dial opens a connection whose reads and writes end when ctx is done. release
-// closes it.
+// closes it, with a reset unless leave has ended it in order.
 func dial(ctx context.Context, network, address string) (conn net.Conn, release func(), err error) {
 	conn, err = connect(ctx, network, address)
 	if err != nil {
@@ -151,10 +156,61 @@ func connect(ctx context.Context, network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		// Reset on close: no TIME_WAIT, here or there.
+		// Reset on close, until leave decides otherwise.
 		_ = tcp.SetLinger(0)
 	}
 	return conn, nil
+}
+
+// leaveGrace is for how long a server that is healthy already may keep a checker that
+// is about to leave.
+const leaveGrace = 200 * time.Millisecond
+
+// leave ends a connection in order: it says that nothing more will come, and takes
+// what the server has to say until it agrees. Servers log a connection that is reset
+// as a mistake. One that takes longer than leaveGrace, or says more than maxReply, is
+// reset all the same. The connection is still to be closed.
+func leave(ctx context.Context, conn net.Conn) {
+	hurry(ctx, conn, leaveGrace)
+	if secure, ok := conn.(*tls.Conn); ok {
+		_ = secure.CloseWrite() // close_notify
+	}
+	if tcp, ok := transport(conn).(*net.TCPConn); ok && tcp.CloseWrite() == nil {
+		endsHere(tcp)
+	}
+}
+
+// letEnd is leave for a server that was asked to end the connection: what it is told
+// after that, such as close_notify, would make its kernel send the reset. One that
+// does not end it is left.
+func letEnd(ctx context.Context, conn net.Conn) {
+	hurry(ctx, conn, leaveGrace/2)
+	if tcp, ok := transport(conn).(*net.TCPConn); ok && !endsHere(tcp) {
+		leave(ctx, conn)
+	}
+}
+
+// endsHere reports whether the server ends a connection, which is then closed in
+// order.
+func endsHere(tcp *net.TCPConn) bool {
+	n, err := io.Copy(io.Discard, io.LimitReader(tcp, maxReply))
+	return err == nil && n < maxReply && tcp.SetLinger(-1) == nil
+}
+
+// transport is what a connection is made of without its encryption.
+func transport(conn net.Conn) net.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		return secure.NetConn()
+	}
+	return conn
+}
+
+// hurry leaves so much time for what does not matter any more, at most that of ctx.
+func hurry(ctx context.Context, conn net.Conn, grace time.Duration) {
+	end := time.Now().Add(grace)
+	if deadline, ok := ctx.Deadline(); !ok || end.Before(deadline) {
+		_ = conn.SetDeadline(end)
+	}
 }
 
 // bind ends reads and writes of conn when ctx is done.

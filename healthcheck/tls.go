@@ -66,7 +66,7 @@ func (c TLS) check(ctx context.Context) error {
 	} else {
 		err = validFor(state, now, c.MinValidity)
 	}
-	_ = secure.CloseWrite() // say goodbye, rather than break off
+	leave(ctx, secure)
 	return err
 }
 
