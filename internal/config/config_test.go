@@ -129,6 +129,11 @@ func TestBytes(t *testing.T) {
 	for i := range 250_000 {
 		fmt.Fprintf(&line, "n%d,", i)
 	}
+	var circle strings.Builder
+	circle.WriteString("services:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&circle, "  - {name: n%d, listen: \":%d\", backends: [127.0.0.1:%d]}\n", i, i+1, (i+1)%10_000+1)
+	}
 	for _, c := range []struct{ name, input, want string }{
 		{"LF", "vrrp:\n  - " + router + "\n", ""},
 		{"CRLF", "vrrp:\r\n  - " + router + "\r\n", ""},
@@ -151,6 +156,7 @@ func TestBytes(t *testing.T) {
 		{"deep", "vrrp: " + deep, "f.yaml:1:1: not YAML from here on"},
 		{"merge bomb", bomb.String() + "vrrp:\n  - <<: *a14\n", "more than 200000 values"},
 		{"one long line", "services: [{name: é, routes: [{server_names: [" + line.String() + "]}]}]", "more than 200000 values"},
+		{"services in one long circle", circle.String(), "by way of n1, n2, n3, n4, n5, n6, n7, n8, n9, n10 and 9989 more"},
 		{"many mistakes", strings.Repeat("x:\n", 1) + "vrrp:\n" + strings.Repeat("  - {name: a b}\n", 1000), "and more: fix these first"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
