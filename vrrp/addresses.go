@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -129,7 +130,7 @@ func (r *Router) discardedStranger(err *DropError, now time.Time) {
 	}
 	if n, ok := noted.allow(now, noteInterval); ok {
 		drop, got, want, priority := *err, slices.Clone(adv.Addresses), r.cfg.Addresses, adv.Priority
-		r.log.Warn("discarded", "err", &drop, "priority", priority, "addresses", got, "want", want, "times", n)
+		r.note(slog.LevelWarn, "discarded", "err", &drop, "priority", priority, "addresses", got, "want", want, "times", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -56,7 +57,7 @@ func (r *Router) observeDeaf(adv *Advertisement, now time.Time) {
 		d.cause = deafToAll
 	}
 	if n, ok := r.mayNote(subjectDeaf, now); ok {
-		r.log.Warn("the other Active router does not hear this one", "from", d.addr, "cause", d.cause, "times", n)
+		r.note(slog.LevelWarn, "the other Active router does not hear this one", "from", d.addr, "cause", d.cause, "times", n)
 	}
 }
 

@@ -30,6 +30,16 @@ const (
 	numSubjects
 )
 
+// note writes a log line, behind those about changes of the state that are still to be
+// written. conn.mu is held.
+func (r *Router) note(level slog.Level, msg string, args ...any) {
+	if len(r.told) == 0 {
+		r.log.Log(context.Background(), level, msg, args...)
+		return
+	}
+	r.told = append(r.told, task{say: func() { r.log.Log(context.Background(), level, msg, args...) }})
+}
+
 // logState says what has changed, and all that is known of why. conn.mu is held.
 func (r *Router) logState(t Transition) {
 	args := []any{"from", t.From, "to", t.To, "cause", t.Cause}
@@ -80,7 +90,7 @@ func (r *Router) observeLeader(adv *Advertisement, now time.Time) {
 	}
 	s.leader = adv.Source
 	if _, ok := s.noted[subjectLeader].allow(now, leaderNotes); ok {
-		r.log.Info("another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval)
+		r.note(slog.LevelInfo, "another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval)
 	}
 }
 
@@ -102,7 +112,7 @@ func (r *Router) changed(t *Transition) {
 func (r *Router) observeFault() {
 	fault := r.machine.Fault()
 	if fault != "" && r.status.fault != "" && fault != r.status.fault {
-		r.log.Log(context.Background(), r.faultLevel(), "fault", "reason", fault)
+		r.note(r.faultLevel(), "fault", "reason", fault)
 	}
 	r.status.fault = fault
 }
@@ -156,24 +166,24 @@ func (r *Router) observed(adv *Advertisement, now time.Time) {
 	if seen&seenInterval != 0 {
 		if n, ok := r.mayNote(subjectInterval, now); ok {
 			got, want := adv.Interval, r.cfg.Interval
-			r.log.Warn("another interval", "from", from, "got", got, "want", want, "times", n)
+			r.note(slog.LevelWarn, "another interval", "from", from, "got", got, "want", want, "times", n)
 		}
 	}
 	if seen&seenAddresses != 0 {
 		if n, ok := r.mayNote(subjectAddresses, now); ok {
 			got, want := slices.Clone(adv.Addresses), r.cfg.Addresses
-			r.log.Warn("other virtual addresses", "from", from, "got", got, "want", want, "times", n)
+			r.note(slog.LevelWarn, "other virtual addresses", "from", from, "got", got, "want", want, "times", n)
 		}
 	}
 	if adv.Version == 3 && adv.Source.Is4() && adv.Checksum != r.cfg.Checksum {
 		// The sender may well drop what has any other form than its own.
 		if n, ok := r.mayNote(subjectChecksum, now); ok {
-			r.log.Warn("another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String(), "times", n)
+			r.note(slog.LevelWarn, "another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String(), "times", n)
 		}
 	}
 	if seen&seenClockSkew != 0 {
 		if n, ok := r.mayNote(subjectClock, now); ok {
-			r.log.Warn("the sender's clock is off", "from", from, "times", n)
+			r.note(slog.LevelWarn, "the sender's clock is off", "from", from, "times", n)
 		}
 	}
 }
@@ -196,7 +206,7 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 		if err.Reason == DropStranger || err.Reason == DropDestination {
 			args = append(args, "peers", slices.Clone(r.cfg.Peers))
 		}
-		r.log.Warn("discarded", args...)
+		r.note(slog.LevelWarn, "discarded", args...)
 	}
 }
 
@@ -212,7 +222,7 @@ func (r *Router) missed(err *DropError) {
 func (r *Router) sendFailed(err error, now time.Time) {
 	r.status.counters.SendErrors++
 	if n, ok := r.mayNote(subjectSend, now); ok {
-		r.log.Warn("advertisement not sent", "err", err, "times", n)
+		r.note(slog.LevelWarn, "advertisement not sent", "err", err, "times", n)
 	}
 }
 

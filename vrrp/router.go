@@ -325,7 +325,11 @@ func (r *Router) tell(e task) {
 // deliver is called by the loop when everything was sent.
 func (r *Router) deliver() {
 	for _, e := range r.told {
-		if e.kind == Changed {
+		switch {
+		case e.say != nil:
+			e.say()
+			continue
+		case e.kind == Changed:
 			r.logState(e.transition)
 		}
 		r.work.push(e)

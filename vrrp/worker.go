@@ -15,6 +15,7 @@ type task struct {
 	kind       ActionKind // Acquire, Announce, Release or Changed
 	transition Transition // of Changed
 	id         uint64     // of Acquire
+	say        func()     // writes a log line; then there is nothing else to do
 }
 
 // worker is the queue between a machine and a goroutine that may be blocked. A
