@@ -1,0 +1,299 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/havip/havip/internal/lab"
+)
+
+var (
+	updateStories = flag.Bool("story.update", false, "write what TestStories finds into testdata")
+	keepStories   = flag.String("story.keep", "", "write the whole logs of TestStories into this `folder`")
+)
+
+// story is something that happens to two nodes, and what their logs say about it.
+type story struct {
+	name string
+	// change is done to LB-02's configuration.
+	change *strings.Replacer
+	// act has it happen. It is called when both nodes run.
+	act func(t *testing.T, p *players)
+	// order has what must come first in a log, and what comes of it.
+	order []consequence
+	// may has parts of lines that depend on what notices first.
+	may []string
+}
+
+type consequence struct {
+	node          int // 0 or 1
+	cause, effect string
+}
+
+// players are the two nodes and what they work with.
+type players struct {
+	hosts   [2]*lab.Host
+	cmds    [2]*lab.Cmd
+	local   [2]net.Listener // that the check on the node connects to
+	backend [2]net.Listener
+	format  string
+}
+
+// said waits until a node's log has lines with all of these.
+func (p *players) said(t *testing.T, node int, parts ...string) {
+	t.Helper()
+	for i := range parts {
+		parts[i] = words(p.format, parts[i])
+	}
+	lab.Eventually(t, 60*time.Second, fmt.Sprintf("LB-%02d says %q", node+1, parts), func() error {
+		for line := range strings.Lines(p.cmds[node].Output()) {
+			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
+				return nil
+			}
+		}
+		return fmt.Errorf("it has said:\n%s", p.cmds[node].Output())
+	})
+}
+
+func (p *players) signal(t *testing.T, node int, sig syscall.Signal) {
+	t.Helper()
+	if err := p.cmds[node].Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	toActive = `"to":"Active"`
+	toBackup = `"to":"Backup"`
+)
+
+var stories = []story{
+	{name: "kill", act: func(t *testing.T, p *players) {
+		p.signal(t, 0, syscall.SIGKILL)
+		p.said(t, 1, toActive)
+	}},
+	{name: "freeze", act: func(t *testing.T, p *players) {
+		p.signal(t, 0, syscall.SIGSTOP)
+		p.said(t, 1, toActive)
+		time.Sleep(time.Second)
+		p.signal(t, 0, syscall.SIGCONT)
+		p.said(t, 1, `"from":"Active"`, toBackup)
+	}, order: []consequence{{0, "did not run for too long", "preempting a lower priority"}},
+		// The lease is found to have lapsed before or after the next advertisement is due.
+		may: []string{"lease lapsed", "fault cleared", "another router is Active", "addresses released"}},
+	{name: "cut", act: func(t *testing.T, p *players) {
+		if err := p.hosts[0].Cut(); err != nil {
+			t.Fatal(err)
+		}
+		p.said(t, 1, toActive)
+	}},
+	{name: "check fails", act: func(t *testing.T, p *players) {
+		p.local[0].Close()
+		p.said(t, 1, toActive)
+	}, order: []consequence{{0, "check is down", "check balancer is down"}, {0, "check balancer is down", "addresses released"}}},
+	{name: "wrong password", change: strings.NewReplacer("secret: d0cker", "secret: docker"),
+		order: []consequence{{1, "another password", toActive}}},
+	{name: "wrong peers", change: strings.NewReplacer("peers: [192.168.31.240]", "peers: [192.168.31.249]"),
+		order: []consequence{{1, "not from a peer", toActive}}},
+	{name: "other VRID", change: strings.NewReplacer("vrid: 51", "vrid: 52"),
+		order: []consequence{{1, "another VRID", toActive}}},
+	{name: "one-way firewall", act: func(t *testing.T, p *players) {
+		for _, rule := range []string{"add table ip test", "add chain ip test in { type filter hook input priority 0 ; }", "add rule ip test in ip protocol 112 drop"} {
+			if err := p.hosts[1].Command("nft", strings.Fields(rule)...).Run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.said(t, 1, toActive)
+	}},
+	{name: "all backends dead", act: func(t *testing.T, p *players) {
+		p.backend[0].Close()
+		p.backend[1].Close()
+	}, order: []consequence{{0, "check is down", "backend is down"}, {0, "backend is down", "no working backends"}}},
+	{name: "stop", act: func(t *testing.T, p *players) {
+		if err := p.cmds[0].Stop(20 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		p.said(t, 1, toActive)
+	}},
+}
+
+// TestStories: what the logs of both nodes say in ten troubles, as text and as JSON.
+// Each file in testdata is meant to be read by somebody who was not told what
+// happened. Lines about different things may come in another order than there, but
+// for causes, which come first.
+func TestStories(t *testing.T) {
+	lab.Need(t, "nft")
+	for _, s := range stories {
+		for _, format := range []string{"text", "json"} {
+			t.Run(s.name+"/"+format, func(t *testing.T) {
+				t.Parallel()
+				s.play(t, format)
+			})
+		}
+	}
+}
+
+const storyConfig = `log: {format: %s}
+checks:
+  balancer: {type: tcp, address: "127.0.0.1:8081", interval: 500ms, timeout: 400ms, fall: 2, rise: 2}
+vrrp:
+  - name: VI_1
+    interface: eth0
+    vrid: 51
+    version: 2
+    priority: %d
+    peers: [192.168.31.%d]
+    auth: {type: pass, secret: d0cker}
+    addresses: [192.168.31.250/24]
+    track: [{check: balancer}]
+services:
+  - name: web
+    listen: ":8080"
+    mode: http
+    backends: ["192.168.31.242:8080", "192.168.31.243:8080"]
+    check: {type: tcp, interval: 500ms, timeout: 400ms, fall: 2, rise: 2}
+`
+
+func (s *story) play(t *testing.T, format string) {
+	l, exe := lab.New(t), havip(t)
+	p := &players{format: format}
+	for i := range p.backend {
+		p.backend[i] = mustListen(t, l.MustHost(fmt.Sprintf("app%d", i+1), fmt.Sprintf("192.168.31.%d/24", 242+i)), ":8080")
+		serveLines(t, p.backend[i], "app")
+	}
+	for i := range p.hosts {
+		p.hosts[i] = l.MustHost(fmt.Sprintf("lb%02d", i+1), fmt.Sprintf("192.168.31.%d/24", 240+i))
+		p.local[i] = mustListen(t, p.hosts[i], "127.0.0.1:8081")
+		serveLines(t, p.local[i], "local")
+		config := fmt.Sprintf(storyConfig, format, 120-10*i, 241-i)
+		if i == 1 && s.change != nil {
+			config = s.change.Replace(config)
+		}
+		file := filepath.Join(t.TempDir(), "havip.yaml")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.cmds[i] = p.hosts[i].Command(exe, "run", "-c", file)
+		if err := p.cmds[i].Start(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			p.said(t, 0, toActive)
+		} else if s.change == nil {
+			p.said(t, 1, "another router is Active")
+		}
+	}
+	for i := range p.cmds {
+		p.said(t, i, "check is up", "/192.168.31.242:8080")
+		p.said(t, i, "check is up", "/192.168.31.243:8080")
+	}
+	if s.act != nil {
+		s.act(t, p)
+	}
+	s.compare(t, p, format)
+}
+
+// words is a part of a line in JSON, in the other format.
+func words(format, part string) string {
+	if format == "json" {
+		return part
+	}
+	return strings.NewReplacer(`":"`, "=", `"`, "").Replace(part)
+}
+
+// compare waits until the logs are what the files have.
+func (s *story) compare(t *testing.T, p *players, format string) {
+	base := filepath.Join("testdata", "stories", strings.ReplaceAll(s.name, " ", "-"))
+	if *updateStories {
+		time.Sleep(15 * time.Second)
+	}
+	for i, cmd := range p.cmds {
+		file := fmt.Sprintf("%s.lb%02d.%s", base, i+1, format)
+		if *keepStories != "" {
+			if err := os.WriteFile(filepath.Join(*keepStories, filepath.Base(file)), []byte(cmd.Output()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if *updateStories {
+			if err := os.WriteFile(file, []byte(steady(cmd.Output())), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lab.Eventually(t, 60*time.Second, file, func() error {
+			if diff := cmp.Diff(s.bySubject(string(want)), s.bySubject(steady(cmd.Output()))); diff != "" {
+				return fmt.Errorf("the log is another one (-want +got), see -story.update:\n%s\n%s", diff, cmd.Output())
+			}
+			return nil
+		})
+	}
+	for _, c := range s.order {
+		out := steady(p.cmds[c.node].Output())
+		cause, effect := strings.Index(out, words(format, c.cause)), strings.Index(out, words(format, c.effect))
+		if cause < 0 || effect < cause {
+			t.Errorf("LB-%02d says %q, which is the cause, at %d, and %q at %d of\n%s", c.node+1, c.cause, cause, c.effect, effect, out)
+		}
+	}
+}
+
+// unsteady is what differs from one run to the next.
+var unsteady = []struct {
+	is *regexp.Regexp
+	by string
+}{
+	{regexp.MustCompile(`"time":"[^"]*",`), ""},
+	{regexp.MustCompile(`time=\S+ `), ""},
+	{regexp.MustCompile(`((?:took|latency)"?[=:]"?)[0-9.a-zµ]+`), "${1}T"},
+	{regexp.MustCompile(`(last_heard"?[=:]"?)[0-9.]+m?s ago`), "${1}T ago"},
+	{regexp.MustCompile(`(not renewed for )[0-9.]+m?s`), "${1}T"},
+	{regexp.MustCompile(`((?:discarded|times|conflicts)"?[=:])[0-9]+`), "${1}N"},
+	{regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`), "MAC"},
+}
+
+// waited is what a router says at its start if its check has no result yet, and begun
+// how it begins: both depend on which of the two is faster.
+var (
+	waited = regexp.MustCompile(`.*has no result yet.*\n`)
+	begun  = regexp.MustCompile(`("?from"?[=:]"?Initialize.*"?to"?[=:]"?Backup.*"?cause"?[=:])(?:"fault cleared"|"?start"?)`)
+)
+
+// steady is a log without that.
+func steady(log string) string {
+	log = waited.ReplaceAllString(log, "")
+	if at := begun.FindStringSubmatchIndex(log); at != nil {
+		log = log[:at[3]] + `"start"` + log[at[1]:]
+	}
+	for _, u := range unsteady {
+		log = u.is.ReplaceAllString(log, u.by)
+	}
+	return log
+}
+
+var subject = regexp.MustCompile(`(router|check|pool|backend|service)"?[=:]"?[^" ]+`)
+
+// bySubject has the lines of a log by what they are about, in their order.
+func (s *story) bySubject(log string) map[string][]string {
+	lines := map[string][]string{}
+	for line := range strings.Lines(log) {
+		if slices.ContainsFunc(s.may, func(part string) bool { return strings.Contains(line, part) }) {
+			continue
+		}
+		about := strings.Join(subject.FindAllString(line, -1), " ")
+		lines[about] = append(lines[about], strings.TrimSuffix(line, "\n"))
+	}
+	return lines
+}
