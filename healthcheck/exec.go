@@ -24,12 +24,18 @@ const (
 // Unix system.
 //
 // The program runs without a shell (for one, run "/bin/sh" with "-c"), in a
-// process group of its own, which is killed as a whole when time is up. Its
-// output becomes part of the error. What it leaves in the background when it
-// exits by itself lives on, and may go on writing; once this process has ended
-// nobody reads that any more, so a daemon that is to stay should have its
-// output elsewhere. To collect such processes when they end is the business of
-// the system's first process: in a container use one that does
+// process group of its own, which is killed as a whole when time is up; on Linux
+// also all that the program has started in other groups and sessions, and what
+// that has started. Only a process whose parent has ended before is not found: it
+// lives on, but nothing that it writes is read any more.
+//
+// The output becomes part of the error. What a program leaves in the background
+// when it exits by itself lives on, and may go on writing. That is read while this
+// process runs, for the 16 newest exits of each Path after which somebody still
+// holds the output. Afterwards a writer waits for ever once the pipe is full, or
+// is killed by SIGPIPE on other systems than Linux: a daemon that is to stay
+// should have its output elsewhere. To collect such processes when they end is
+// the business of the system's first process: in a container use one that does
 // ("docker run --init").
 //
 // A program that runs as root has all of root's rights, as one that moves an

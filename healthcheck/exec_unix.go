@@ -29,13 +29,13 @@ func (c Exec) check(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	cmd.Dir = c.dir()
 	cmd.Env = append([]string{defaultPath}, c.Env...)
-	output, pipe, err := capture(credential)
+	output, pipe, err := capture(c.Path, credential)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	cmd.Stdout, cmd.Stderr = pipe, pipe
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = func() error { return killAll(cmd.Process) }
 	if credential == nil && os.Geteuid() == 0 || credential != nil && credential.Uid == 0 {
 		err = cmd.Start() // root's programs have root's capabilities
 	} else {
@@ -49,6 +49,7 @@ func (c Exec) check(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	err = cmd.Wait()
+	output.programEnded(cmd.ProcessState != nil && cmd.ProcessState.Exited())
 	if state := cmd.ProcessState; state != nil {
 		// How it ended counts, not whether its time is up by now.
 		status, _ := state.Sys().(syscall.WaitStatus)

@@ -214,8 +214,8 @@ func TestProcess(t *testing.T) {
 	t.Cleanup(func() { _ = zombie.Wait() })
 	waitFor(t, "a zombie", func() bool {
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(zombie.Process.Pid) + "/stat")
-		_, state, _ := parseStat(stat)
-		return err == nil && state == 'Z'
+		st, _ := parseStat(stat)
+		return err == nil && st.state == 'Z'
 	})
 	pidFile := func(text string) string {
 		path := filepath.Join(t.TempDir(), "pid")
@@ -355,8 +355,8 @@ func FuzzStat(f *testing.F) {
 	f.Add([]byte("7 (cut)"))
 	f.Add([]byte(") ("))
 	f.Fuzz(func(t *testing.T, stat []byte) {
-		if comm, state, ok := parseStat(stat); ok && !strings.Contains(string(stat), "("+comm+")") {
-			t.Errorf("%q gives name %q, state %q", stat, comm, state)
+		if st, ok := parseStat(stat); ok && !strings.Contains(string(stat), "("+st.comm+")") {
+			t.Errorf("%q gives %+v", stat, st)
 		}
 	})
 }

@@ -1,0 +1,194 @@
+package healthcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// written returns the process numbers that programs have added to a file, one on
+// a line.
+func written(file string) (pids []int) {
+	data, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(data)) {
+		var pid int
+		if n, _ := fmt.Sscanln(line, &pid); n == 1 && strings.HasSuffix(line, "\n") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// notes returns a file for process numbers, all of which are killed in the end.
+func notes(t *testing.T, dir, name string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	t.Cleanup(func() {
+		for _, pid := range written(file) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	return file
+}
+
+// opened returns how many goroutines and descriptors this process has.
+func opened(t *testing.T) (goroutines, files int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runtime.NumGoroutine(), len(entries)
+}
+
+// timeOut runs a program n times at once, and lets time be up for all of them as
+// soon as ready says so.
+func timeOut(t *testing.T, n int, c Exec, ready func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var probes sync.WaitGroup
+	for range n {
+		probes.Go(func() {
+			if err := c.Check(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("the check ended with %v", err)
+			}
+		})
+	}
+	waitFor(t, "what the program starts", ready)
+	cancel()
+	probes.Wait()
+}
+
+// TestTimedOutProgramLeavesNothing: when time is up, what a program has started
+// dies with it, in other sessions and process groups as well, and what those have
+// started. No descriptor and no goroutine stays.
+func TestTimedOutProgramLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	file := notes(t, dir, "pids")
+	c := Exec{Path: script(t, `#!/bin/sh
+setsid sh -c 'echo $$ >> pids
+	sh -c "echo \$\$ >> pids; exec sleep 1000" &
+	setsid sh -c "echo \$\$ >> pids; trap \"\" TERM HUP; sleep 1000; :" &
+	wait' &
+sleep 1000
+`), Dir: dir}
+	goroutines, files := opened(t)
+	timeOut(t, 1, c, func() bool { return len(written(file)) == 3 })
+	for _, pid := range written(file) {
+		waitFor(t, "the death of what was started", func() bool {
+			st, err := statOf(pid)
+			return err != nil || st.ended()
+		})
+	}
+	waitFor(t, "the end of all that the check has opened", func() bool {
+		g, f := opened(t)
+		return g <= goroutines && f <= files
+	})
+}
+
+// TestTimedOutProbesAreBounded: not even those leave a descriptor or a goroutine
+// whose program has started what cannot be found, as its parent has ended.
+func TestTimedOutProbesAreBounded(t *testing.T) {
+	const probes = 50
+	dir := t.TempDir()
+	found, lost := notes(t, dir, "found"), notes(t, dir, "lost")
+	c := Exec{Path: script(t, `#!/bin/sh
+setsid sh -c 'echo $$ >> found; exec sleep 1000' &
+(setsid sh -c 'echo $$ >> lost; exec sleep 1000' &)
+sleep 1000
+`), Dir: dir}
+	goroutines, files := opened(t)
+	timeOut(t, probes, c, func() bool { return len(written(found)) == probes && len(written(lost)) == probes })
+	waitFor(t, "the end of all that the checks have opened", func() bool {
+		g, f := opened(t)
+		return g <= goroutines && f <= files
+	})
+	for _, pid := range written(found) {
+		waitFor(t, "the death of what was started", func() bool {
+			st, err := statOf(pid)
+			return err != nil || st.ended()
+		})
+	}
+}
+
+// TestLeftoversAreBounded: the output of what programs leave when they end by
+// themselves is read for the newest few only. The others are not killed.
+func TestLeftoversAreBounded(t *testing.T) {
+	const probes = 50
+	dir := t.TempDir()
+	file := notes(t, dir, "pids")
+	c := Exec{Path: script(t, "#!/bin/sh\nsleep 1000 & echo $! >> pids\n"), Dir: dir}
+	goroutines, files := opened(t)
+	settled := func(n int) func() bool {
+		return func() bool {
+			pids := written(file)
+			return len(pids) == n && remembered(c) == maxLeftovers && held(t, pids...) == maxLeftovers
+		}
+	}
+	for range probes {
+		if err := c.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "few outputs to be left", settled(probes))
+	if g, f := opened(t); g > goroutines+maxLeftovers || f > files+maxLeftovers {
+		t.Errorf("%d goroutines and %d files before, %d and %d now, want at most %d more", goroutines, files, g, f, maxLeftovers)
+	}
+	if err := c.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "few outputs to be left again", settled(probes+1))
+	if held(t, written(file)[probes]) == 0 {
+		t.Error("the newest output is not read")
+	}
+	for _, pid := range written(file) {
+		if st, err := statOf(pid); err != nil || st.ended() {
+			t.Errorf("process %d is gone (%v)", pid, err)
+		}
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	waitFor(t, "the end of all outputs", func() bool {
+		g, f := opened(t)
+		return g <= goroutines && f <= files
+	})
+	if n := remembered(c); n > 0 {
+		t.Errorf("%d outputs are remembered", n)
+	}
+}
+
+// remembered returns how many leftovers of a program are known.
+func remembered(c Exec) int {
+	leftovers.Lock()
+	defer leftovers.Unlock()
+	return len(leftovers.of[c.Path])
+}
+
+// held returns how many of the processes write to a pipe that this process has
+// open.
+func held(t *testing.T, pids ...int) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := map[string]bool{}
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
+			ours[to] = true
+		}
+	}
+	for _, pid := range pids {
+		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/1", pid)); err == nil && ours[to] {
+			n++
+		}
+	}
+	return n
+}
