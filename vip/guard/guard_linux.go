@@ -277,7 +277,8 @@ func (g *Guard) Run(ctx context.Context) error {
 
 // Set replaces the will under a name, such as that of a virtual router. It
 // takes effect at once; a Will without content withdraws it. On error the one
-// that there was stays in force. That there is a guard at the moment to carry it
+// that there was stays in force, perhaps next to the new one until a Set of any
+// name succeeds. That there is a guard at the moment to carry it
 // out is Run's business: the next one finds it.
 func (g *Guard) Set(name string, w Will) error {
 	shots, err := w.compile()

@@ -1,32 +1,43 @@
 package guard
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sync"
 )
 
 // store keeps wills in a file that two processes share, in such a way that
 // the writer may die at any moment.
 //
-// The file is a sequence of regions, one for each name. A region is a header
-// (magic u32, capacity u32) and two slots; a slot is generation u64, length u32,
-// CRC-32 u32 and capacity bytes. The writer always overwrites the older slot; the
-// reader takes the valid slot with the higher generation.
+// The file is a sequence of regions, one for each name and some that are free. A
+// region is a header (magic u32, capacity u32) and two slots; a slot is generation
+// u64, length u32, CRC-32 u32 and capacity bytes. The writer always overwrites the
+// older slot; the reader takes the valid slot with the higher generation.
+//
+// A region is free only once its newest slot is empty. Generations are those of the
+// file and only ever rise, so what a region held for a former name is older than
+// that: when the writer dies while it fills the region for another name, the reader
+// finds it empty.
 type store struct {
 	file io.WriterAt
 
-	mu      sync.Mutex
-	regions map[string]*region
-	end     int64
+	mu         sync.Mutex
+	generation uint64 // of the latest slot
+	regions    map[string]*region
+	left       []*region // without a name, and perhaps with content in force
+	free       []*region // empty
+	end        int64
 }
 
 type region struct {
-	offset     int64
-	capacity   int
-	generation uint64
+	offset   int64
+	capacity int
+	older    int64 // the slot that is not in force: 0 or 1
 }
 
 const (
@@ -44,25 +55,68 @@ func newStore(file io.WriterAt) *store {
 func (s *store) set(name string, content []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// What was left behind after an earlier error goes, too.
+	return errors.Join(s.put(name, content), s.empty())
+}
+
+func (s *store) put(name string, content []byte) error {
 	old := s.regions[name]
-	if old == nil && len(content) == 0 {
+	switch {
+	case len(content) == 0 && old == nil:
 		return nil
-	}
-	if old != nil && len(content) <= old.capacity {
+	case len(content) == 0:
+		if err := s.write(old, nil); err != nil {
+			return err
+		}
+		delete(s.regions, name)
+		s.free = append(s.free, old)
+		return nil
+	case old != nil && len(content) <= old.capacity:
 		return s.write(old, content)
 	}
-	r, err := s.grow(max(2*len(content), minCapacity))
+	r, err := s.take(len(content))
 	if err != nil {
 		return err
 	}
 	if err := s.write(r, content); err != nil {
+		// All of it may be there: the slot may have held the same before.
+		s.left = append(s.left, r)
 		return err
 	}
+	// Both are in force until the old one is emptied: better twice than not at all.
 	s.regions[name] = r
 	if old != nil {
-		return s.write(old, nil)
+		s.left = append(s.left, old)
 	}
 	return nil
+}
+
+// empty frees the regions that were left.
+func (s *store) empty() error {
+	for len(s.left) > 0 {
+		if err := s.write(s.left[0], nil); err != nil {
+			return err
+		}
+		s.free = append(s.free, s.left[0])
+		s.left = s.left[1:]
+	}
+	return nil
+}
+
+// take returns the smallest free region with room for so many bytes, or a new one.
+func (s *store) take(length int) (*region, error) {
+	best := -1
+	for i, r := range s.free {
+		if r.capacity >= length && (best < 0 || r.capacity < s.free[best].capacity) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return s.grow(max(2*length, minCapacity))
+	}
+	r := s.free[best]
+	s.free = slices.Delete(s.free, best, best+1)
+	return r, nil
 }
 
 // grow appends a region.
@@ -82,22 +136,21 @@ func (s *store) grow(capacity int) (*region, error) {
 	return r, nil
 }
 
-// write fills the slot that is not in force.
+// write fills the slot that is not in force. After an error that is the one to fill
+// next, too: the other is the last that is known to be complete.
 func (s *store) write(r *region, content []byte) error {
-	r.generation++
+	s.generation++
 	b := make([]byte, slotHeader, slotHeader+len(content))
-	binary.BigEndian.PutUint64(b, r.generation)
+	binary.BigEndian.PutUint64(b, s.generation)
 	binary.BigEndian.PutUint32(b[8:], uint32(len(content)))
 	b = append(b, content...)
 	binary.BigEndian.PutUint32(b[12:], checksum(b))
-	if _, err := s.file.WriteAt(b, r.slot(r.generation)); err != nil {
+	slot := r.offset + regionHeader + r.older*int64(slotHeader+r.capacity)
+	if _, err := s.file.WriteAt(b, slot); err != nil {
 		return fmt.Errorf("guard: store: %w", err)
 	}
+	r.older = 1 - r.older
 	return nil
-}
-
-func (r *region) slot(generation uint64) int64 {
-	return r.offset + regionHeader + int64(generation%2)*int64(slotHeader+r.capacity)
 }
 
 // checksum covers a slot but the checksum itself.
@@ -105,25 +158,35 @@ func checksum(slot []byte) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(slot[:12]), crc32.IEEETable, slot[slotHeader:])
 }
 
-// contents returns what is in force in each region of a store's file.
+// contents returns what is in force in each region of a store's file, in the order
+// in which it was written: of a name that is just moving, the newer is the last.
 func contents(file []byte) [][]byte {
-	var out [][]byte
+	type slot struct {
+		generation uint64
+		content    []byte
+	}
+	var found []slot
 	for len(file) >= regionHeader && binary.BigEndian.Uint32(file) == regionMagic {
 		size := slotHeader + int64(binary.BigEndian.Uint32(file[4:]))
 		file = file[regionHeader:]
 		if int64(len(file)) < 2*size {
 			break
 		}
-		first, ok1 := readSlot(file[:size])
-		second, ok2 := readSlot(file[size : 2*size])
-		newest := file[:size]
-		if ok2 && (!ok1 || second > first) {
-			newest = file[size : 2*size]
+		var newest slot
+		for _, b := range [][]byte{file[:size], file[size : 2*size]} {
+			if g, ok := readSlot(b); ok && g > newest.generation {
+				newest = slot{g, b[slotHeader : slotHeader+binary.BigEndian.Uint32(b[8:])]}
+			}
 		}
-		if n := binary.BigEndian.Uint32(newest[8:]); (ok1 || ok2) && n > 0 {
-			out = append(out, newest[slotHeader:slotHeader+n])
+		if len(newest.content) > 0 {
+			found = append(found, newest)
 		}
 		file = file[2*size:]
+	}
+	slices.SortStableFunc(found, func(a, b slot) int { return cmp.Compare(a.generation, b.generation) })
+	var out [][]byte
+	for _, f := range found {
+		out = append(out, f.content)
 	}
 	return out
 }
