@@ -24,7 +24,12 @@ const (
 // Unix system.
 //
 // The program runs without a shell (for one, run "/bin/sh" with "-c"), in a
-// process group of its own, which is killed as a whole when time is up; on Linux
+// process group of its own, so that a signal to the group of this process, as of
+// Ctrl-C, does not end it: on Linux not at its very start either, when the kernel
+// has it in our group still. A supervisor that signals each process, as systemd
+// does without KillMode=mixed, does reach it.
+//
+// The program's process group is killed as a whole when time is up; on Linux
 // also all that the program has started in other groups and sessions, and what
 // that has started. Only a process whose parent has ended before is not found: it
 // lives on, but nothing that it writes is read any more.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/havip/havip/internal/process"
 )
 
 const (
@@ -53,7 +55,7 @@ type processTree map[int]*os.Process
 // the look, so that none will be.
 func (t processTree) grow() (complete bool) {
 	complete = !slices.ContainsFunc(slices.Collect(maps.Keys(t)), moves)
-	pids, err := processes()
+	pids, err := process.PIDs()
 	if err != nil {
 		return true // without /proc there is nothing to be found
 	}
@@ -86,12 +88,12 @@ func (t processTree) add(pid int) bool {
 // owns reports whether a process descends from the tree, or is in a group that
 // one of its processes leads.
 func (t processTree) owns(pid int) bool {
-	st, err := statOf(pid)
-	return err == nil && (t[st.parent] != nil || t[st.group] != nil)
+	st, err := process.StatOf(pid)
+	return err == nil && (t[st.Parent] != nil || t[st.Group] != nil)
 }
 
 // moves reports whether a process is neither stopped nor at its end.
 func moves(pid int) bool {
-	st, err := statOf(pid)
-	return err == nil && !st.ended() && st.state != 'T' && st.state != 't'
+	st, err := process.StatOf(pid)
+	return err == nil && !st.Ended() && st.State != 'T' && st.State != 't'
 }

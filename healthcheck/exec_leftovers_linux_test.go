@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/havip/havip/internal/process"
 )
 
 // written returns the process numbers that programs have added to a file, one on
@@ -84,8 +86,8 @@ sleep 1000
 	timeOut(t, 1, c, func() bool { return len(written(file)) == 3 })
 	for _, pid := range written(file) {
 		waitFor(t, "the death of what was started", func() bool {
-			st, err := statOf(pid)
-			return err != nil || st.ended()
+			st, err := process.StatOf(pid)
+			return err != nil || st.Ended()
 		})
 	}
 	waitFor(t, "the end of all that the check has opened", func() bool {
@@ -113,8 +115,8 @@ sleep 1000
 	})
 	for _, pid := range written(found) {
 		waitFor(t, "the death of what was started", func() bool {
-			st, err := statOf(pid)
-			return err != nil || st.ended()
+			st, err := process.StatOf(pid)
+			return err != nil || st.Ended()
 		})
 	}
 }
@@ -150,7 +152,7 @@ func TestLeftoversAreBounded(t *testing.T) {
 		t.Error("the newest output is not read")
 	}
 	for _, pid := range written(file) {
-		if st, err := statOf(pid); err != nil || st.ended() {
+		if st, err := process.StatOf(pid); err != nil || st.Ended() {
 			t.Errorf("process %d is gone (%v)", pid, err)
 		}
 		_ = syscall.Kill(pid, syscall.SIGKILL)

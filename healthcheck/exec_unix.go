@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/havip/havip/internal/process"
 )
 
 // Check runs the program and waits for it.
@@ -26,21 +28,11 @@ func (c Exec) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
-	cmd.Dir = c.dir()
-	cmd.Env = append([]string{defaultPath}, c.Env...)
 	output, pipe, err := capture(c.Path, credential)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
-	cmd.Stdout, cmd.Stderr = pipe, pipe
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
-	cmd.Cancel = func() error { return killAll(cmd.Process) }
-	if credential == nil && os.Geteuid() == 0 || credential != nil && credential.Uid == 0 {
-		err = cmd.Start() // root's programs have root's capabilities
-	} else {
-		err = startOrdinary(cmd)
-	}
+	cmd, err := process.Start(func() (*exec.Cmd, error) { return c.start(ctx, credential, pipe) })
 	pipe.Close()
 	if ctx.Err() != nil && cmd.Process == nil {
 		return cause(ctx.Err()) // its time was up before it began
@@ -64,6 +56,20 @@ func (c Exec) check(ctx context.Context) error {
 		return fmt.Errorf("%w: %s", err, excerpt(text))
 	}
 	return err
+}
+
+// start starts the program.
+func (c Exec) start(ctx context.Context, credential *syscall.Credential, output *os.File) (*exec.Cmd, error) {
+	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
+	cmd.Dir = c.dir()
+	cmd.Env = append([]string{defaultPath}, c.Env...)
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
+	cmd.Cancel = func() error { return killAll(cmd.Process) }
+	if credential == nil && os.Geteuid() == 0 || credential != nil && credential.Uid == 0 {
+		return cmd, cmd.Start() // root's programs have root's capabilities
+	}
+	return cmd, startOrdinary(cmd)
 }
 
 // lookupCredential turns "user", "user:group" or numbers into credentials. It

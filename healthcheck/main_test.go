@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/havip/havip/internal/lab"
@@ -31,12 +33,19 @@ const daemonEnv = "HAVIP_TEST_DAEMON"
 // line, by Exec, and print what comes of them.
 const ambientEnv = "HAVIP_TEST_AMBIENT"
 
+// groupEnv makes the test binary run programs while its process group gets signals.
+const groupEnv = "HAVIP_TEST_GROUP"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(daemonEnv); dir != "" {
 		if err := (Exec{Path: "/bin/sh", Dir: dir, Args: []string{"-c", daemonScript}}).Check(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		return
+	}
+	if os.Getenv(groupEnv) != "" {
+		runGrouped()
 		return
 	}
 	if programs := os.Getenv(ambientEnv); programs != "" {
@@ -99,4 +108,19 @@ func runAmbient(programs string) {
 	}
 	out, err := exec.Command("/bin/grep", "Cap", "/proc/self/status").Output()
 	fmt.Printf("others %v %q\n", err, out)
+}
+
+// groupSignals are what a terminal, a shell and a supervisor send to a group.
+var groupSignals = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+
+// runGrouped is what the test binary does with groupEnv. It prints what came of
+// programs that had no reason to fail.
+func runGrouped() {
+	signal.Notify(make(chan os.Signal, 1), groupSignals...) // caught, as a daemon does
+	fmt.Println("begin")
+	for range 500 {
+		if err := (Exec{Path: "/bin/true"}).Check(context.Background()); err != nil {
+			fmt.Println(err)
+		}
+	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/process"
 )
 
 const (
@@ -135,40 +137,24 @@ func (c Process) find() ([]int, error) {
 		}
 		return []int{pid}, nil
 	}
-	pids, err := processes()
+	pids, err := process.PIDs()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	return slices.DeleteFunc(pids, func(pid int) bool { return !c.is(pid) }), nil
 }
 
-// processes returns the numbers of all processes.
-func processes() (pids []int, err error) {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer proc.Close()
-	names, err := proc.Readdirnames(-1)
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, err
-}
-
 // is reports whether pid runs, and under the right name.
 func (c Process) is(pid int) bool {
-	st, err := statOf(pid)
+	st, err := process.StatOf(pid)
 	switch {
-	case err != nil || st.ended():
+	case err != nil || st.Ended():
 		return false
 	case c.Name == "":
 		return true
 	case len(c.Name) <= maxComm:
-		return st.comm == c.Name
-	case st.comm != c.Name[:maxComm]:
+		return st.Name == c.Name
+	case st.Name != c.Name[:maxComm]:
 		return false
 	}
 	dir := "/proc/" + strconv.Itoa(pid)
@@ -196,43 +182,6 @@ func isTitled(cmdline []byte, name string) bool {
 		}
 	}
 	return false
-}
-
-// processStat is the beginning of /proc/PID/stat (proc(5)).
-type processStat struct {
-	comm          string
-	state         byte
-	parent, group int // 0 if they are of no process that is seen from here
-}
-
-// ended reports whether the process has ended, though nobody may have asked yet.
-func (s processStat) ended() bool { return s.state == 'Z' || s.state == 'X' }
-
-func statOf(pid int) (processStat, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return processStat{}, err
-	}
-	st, ok := parseStat(text)
-	if !ok {
-		return processStat{}, fmt.Errorf("process %d: no such state: %s", pid, excerpt(text))
-	}
-	return st, nil
-}
-
-// parseStat parses /proc/PID/stat. The name is in parentheses, and may itself
-// contain anything.
-func parseStat(stat []byte) (s processStat, ok bool) {
-	begin, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-	if begin < 0 || end < begin || len(stat) < end+3 {
-		return processStat{}, false
-	}
-	s = processStat{comm: string(stat[begin+1 : end]), state: stat[end+2]}
-	if fields := bytes.Fields(stat[end+3:]); len(fields) >= 2 {
-		s.parent, _ = strconv.Atoi(string(fields[0]))
-		s.group, _ = strconv.Atoi(string(fields[1]))
-	}
-	return s, true
 }
 
 func readPIDFile(path string) (int, error) {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/process"
 )
 
 // watch runs c's Watch and returns a channel that gets a token for every
@@ -213,9 +215,8 @@ func TestProcess(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = zombie.Wait() })
 	waitFor(t, "a zombie", func() bool {
-		stat, err := os.ReadFile("/proc/" + strconv.Itoa(zombie.Process.Pid) + "/stat")
-		st, _ := parseStat(stat)
-		return err == nil && st.state == 'Z'
+		st, err := process.StatOf(zombie.Process.Pid)
+		return err == nil && st.Ended()
 	})
 	pidFile := func(text string) string {
 		path := filepath.Join(t.TempDir(), "pid")
@@ -346,19 +347,6 @@ func TestTitles(t *testing.T) {
 			t.Errorf("%q: %v, want %v", cmdline, got, want)
 		}
 	}
-}
-
-func FuzzStat(f *testing.F) {
-	f.Add([]byte("7 (nginx) S 1 7 7 0 -1"))
-	f.Add([]byte("7 (a) Z (b) R 1 7"))
-	f.Add([]byte("7 (cut"))
-	f.Add([]byte("7 (cut)"))
-	f.Add([]byte(") ("))
-	f.Fuzz(func(t *testing.T, stat []byte) {
-		if st, ok := parseStat(stat); ok && !strings.Contains(string(stat), "("+st.comm+")") {
-			t.Errorf("%q gives %+v", stat, st)
-		}
-	})
 }
 
 func FuzzPID(f *testing.F) {

@@ -28,6 +28,7 @@ func TestQuietStop(t *testing.T) {
 		"with connections":      func(n *quietNode) { n.active(); n.connect() },
 		"after a reload":        func(n *quietNode) { n.active(); n.connect(); n.reload() },
 		"told twice":            func(n *quietNode) { n.active(); n.connect(); n.signal(syscall.SIGTERM) },
+		"told with its group":   func(n *quietNode) { n.active(); n.signalGroup(); n.signalGroup() },
 		"while it reloads":      func(n *quietNode) { n.active(); n.signal(syscall.SIGHUP) },
 		"while backends answer": func(n *quietNode) { n.active(); n.request() },
 	} {
@@ -126,6 +127,14 @@ func (n *quietNode) says(word string) {
 func (n *quietNode) signal(s syscall.Signal) {
 	n.t.Helper()
 	if err := n.cmd.Signal(s); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// signalGroup is what a terminal does on Ctrl-C.
+func (n *quietNode) signalGroup() {
+	n.t.Helper()
+	if err := syscall.Kill(-n.cmd.Pid(), syscall.SIGINT); err != nil {
 		n.t.Fatal(err)
 	}
 }

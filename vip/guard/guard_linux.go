@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/havip/havip/internal/process"
 	"github.com/havip/havip/internal/quietlog"
 )
 
@@ -205,23 +206,31 @@ func (c *child) run(life, ready *os.File, files []*os.File, form string, started
 	tid := unix.Gettid()
 	// Best effort: the thread is the first to end.
 	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, -20)
-	// The running program, even if its file was replaced since.
-	c.cmd = exec.Command("/proc/self/exe")
-	c.cmd.Args = []string{"havip-guard"}
-	c.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, tid), formKey+"="+form, "GOMAXPROCS=1")
-	c.cmd.Dir = "/"
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = life, ready, os.Stderr
-	c.cmd.ExtraFiles = files
-	c.cmd.SysProcAttr = &unix.SysProcAttr{
-		Setsid:    true, // out of reach of signals to our process group and terminal
-		Pdeathsig: deathSignal,
-	}
-	err := c.cmd.Start()
+	var err error
+	c.cmd, err = process.Start(func() (*exec.Cmd, error) {
+		cmd := command(tid, life, ready, files, form)
+		return cmd, cmd.Start()
+	})
 	started <- err
 	if err == nil {
 		c.err = c.cmd.Wait()
 		close(c.ended)
 	}
+}
+
+// command is the child's, which is to survive a thread of ours.
+func command(tid int, life, ready *os.File, files []*os.File, form string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe") // the running program, even if its file was replaced since
+	cmd.Args = []string{"havip-guard"}
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, tid), formKey+"="+form, "GOMAXPROCS=1")
+	cmd.Dir = "/"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = life, ready, os.Stderr
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &unix.SysProcAttr{
+		Setsid:    true, // out of reach of signals to our process group and terminal
+		Pdeathsig: deathSignal,
+	}
+	return cmd
 }
 
 // end ends the child without consequences.

@@ -90,6 +90,9 @@ func guarded(role string) error {
 		}
 		os.Stderr = os.NewFile(uintptr(fd), path)
 	}
+	if role == signalled {
+		return guardedSignalled()
+	}
 	g, err := guard.Start(guard.Config{Form: "quoted"})
 	if err != nil {
 		return err

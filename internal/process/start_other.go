@@ -1,0 +1,6 @@
+//go:build !linux
+
+package process
+
+// neverRan is not known here.
+func neverRan(int) bool { return false }

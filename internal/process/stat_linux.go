@@ -1,0 +1,68 @@
+package process
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// Stat is the beginning of /proc/PID/stat (proc(5)).
+type Stat struct {
+	Name          string // at most 15 bytes of it
+	State         byte
+	Parent, Group int // 0 if they are of no process that is seen from here
+
+	flags uint64 // the kernel's PF_ flags
+}
+
+// Ended reports whether the process has ended, though nobody may have asked yet.
+func (s Stat) Ended() bool { return s.State == 'Z' || s.State == 'X' }
+
+// StatOf looks at a process.
+func StatOf(pid int) (Stat, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return Stat{}, err
+	}
+	st, ok := ParseStat(text)
+	if !ok {
+		return Stat{}, fmt.Errorf("process: %d: no such state: %.100q", pid, text)
+	}
+	return st, nil
+}
+
+// ParseStat parses /proc/PID/stat. The name is in parentheses, and may itself
+// contain anything. What is missing at the end is 0.
+func ParseStat(stat []byte) (s Stat, ok bool) {
+	begin, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+	if begin < 0 || end < begin || len(stat) < end+3 {
+		return Stat{}, false
+	}
+	s = Stat{Name: string(stat[begin+1 : end]), State: stat[end+2]}
+	fields := bytes.Fields(stat[end+3:]) // from the fourth one on
+	number := func(field int) (n uint64) {
+		if i := field - 4; i < len(fields) {
+			n, _ = strconv.ParseUint(string(fields[i]), 10, 64)
+		}
+		return n
+	}
+	s.Parent, s.Group, s.flags = int(number(4)), int(number(5)), number(9)
+	return s, true
+}
+
+// PIDs returns the numbers of all processes.
+func PIDs() (pids []int, err error) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
