@@ -252,9 +252,14 @@ func (p *program) tell(ctx context.Context, n *notifier, x notice) {
 			"HAVIP_STATE="+x.state,
 			"HAVIP_PRIORITY="+strconv.Itoa(int(x.priority))),
 	}
-	if err := e.Check(ctx); err != nil {
-		n.log.Warn("notify program failed", "program", e.Path, "state", x.state, "err", err)
+	began := time.Now()
+	err := e.Check(ctx)
+	log := n.log.With("program", e.Path, "state", x.state, "took", time.Since(began).Round(10*time.Microsecond))
+	if err != nil {
+		log.Warn("notify program failed", "err", err)
+		return
 	}
+	log.Debug("notify program ended")
 }
 
 // inherited is what of our own environment programs get: where things are and

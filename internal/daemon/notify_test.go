@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,6 +171,27 @@ func TestNotifyEnvironment(t *testing.T) {
 	}
 	if home := "HOME="; slices.ContainsFunc(inherited("nobody"), func(v string) bool { return strings.HasPrefix(v, home) }) {
 		t.Error("another user gets our home directory")
+	}
+}
+
+// TestNotifyTold: each end of a program is one line of the log, with the state that
+// it was told and the time that it took: at level debug, or if it failed as a warning.
+func TestNotifyTold(t *testing.T) {
+	t.Parallel()
+	n := startNotifier(t, time.Minute, `[ $3 != FAULT ] || exit 3`)
+	n.notifier.log = slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	want := ""
+	for _, state := range []string{"MASTER", "FAULT"} {
+		n.send(notice{state: state})
+		how := `level=DEBUG msg="notify program ended"`
+		if state == "FAULT" {
+			how = `level=WARN msg="notify program failed"`
+		}
+		want += `time=\S+ ` + how + ` program=/bin/sh state=` + state + ` took=[0-9.]+(µs|ms|s)( err=.*exit status 3")?\n`
+	}
+	n.busy.Wait()
+	if !regexp.MustCompile("^" + want + "$").MatchString(n.log.String()) {
+		t.Errorf("the log is\n%swant\n%s", n.log.String(), want)
 	}
 }
 
