@@ -40,8 +40,9 @@ const (
 // holds the output. Afterwards a writer waits for ever once the pipe is full, or
 // is killed by SIGPIPE on other systems than Linux: a daemon that is to stay
 // should have its output elsewhere. To collect such processes when they end is
-// the business of the system's first process: in a container use one that does
-// ("docker run --init").
+// the business of the system's first process. In a container that may be the havip
+// program, which does so; any other that embeds this package needs an init ("docker
+// run --init").
 //
 // A program that runs as root has all of root's rights, as one that moves an
 // address by itself needs them. Any other has those of its user and none of the

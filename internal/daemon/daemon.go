@@ -97,6 +97,8 @@ func (d *Daemon) LogAccess(log *slog.Logger) { d.accessTo = log }
 func (d *Daemon) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.failed = func(err error) { d.log.Error("a part of the daemon has ended", "err", err) }
+	reaping := start(func(ctx context.Context) error { return reapOrphans(ctx, d.log) }, d.failed)
+	defer reaping.stop()
 	d.accessLog = start(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log, cmp.Or(d.accessTo, d.log)) }, d.failed)
 	if err := d.apply(d.pending); err != nil {
 		d.log.Error("not everything runs", "err", err)

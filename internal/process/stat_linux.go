@@ -11,9 +11,10 @@ import (
 type Stat struct {
 	Name          string // at most 15 bytes of it
 	State         byte
-	Parent, Group int // 0 if they are of no process that is seen from here
+	Parent, Group int    // 0 if they are of no process that is seen from here
+	Start         uint64 // when it was started, in ticks of the kernel's since boot
 
-	flags uint64 // the kernel's PF_ flags
+	flags uint64 // PF_ of the kernel's include/linux/sched.h
 }
 
 // Ended reports whether the process has ended, though nobody may have asked yet.
@@ -47,7 +48,7 @@ func ParseStat(stat []byte) (s Stat, ok bool) {
 		}
 		return n
 	}
-	s.Parent, s.Group, s.flags = int(number(4)), int(number(5)), number(9)
+	s.Parent, s.Group, s.Start, s.flags = int(number(4)), int(number(5)), number(22), number(9)
 	return s, true
 }
 
