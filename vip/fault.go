@@ -11,7 +11,7 @@ import (
 // faultWatcher is what WatchFaults was called with. The rest belongs to Run's
 // goroutine.
 type faultWatcher struct {
-	f    func(faults []string)
+	f    func(lost error, faults []string)
 	told bool
 	last []string // what it was told last
 }
@@ -21,14 +21,14 @@ type faultWatcher struct {
 // down, where addresses would be of no use; IPv6 that is disabled on one; an
 // address that is another program's, or on another interface. None: they could be
 // held. f is called once when Run has had its first look, whenever the reasons change, and when anything
-// has changed since Acquire failed. Why addresses could not be kept is such a
-// reason as well, if only for a moment: see [Config.OnLost].
+// has changed since Acquire failed. lost is why addresses that were held could not
+// be kept, as [Config.OnLost] has it; nil: they were, since the last call.
 //
 // f is called from Run's goroutine and must return soon. It may call the Manager.
 // It may be called once more after stop.
 //
 // A Router of package vrrp whose Handler is a Manager watches it.
-func (m *Manager) WatchFaults(f func(faults []string)) (stop func()) {
+func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func()) {
 	w := &faultWatcher{f: f}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,15 +50,15 @@ func (m *Manager) tellFaults(lost error) {
 		faults = append(faults, problem)
 	}
 	known := m.prepared() || m.status.Problem != ""
+	if lost != nil && !known {
+		faults = append(faults, "addresses: "+lost.Error()) // until it is
+	}
 	m.hope = false
 	m.mu.Unlock()
 	for _, w := range watchers {
-		if lost != nil {
-			w.f([]string{"addresses: " + lost.Error()})
-		}
-		if known && (lost != nil || hope || !w.told || !slices.Equal(w.last, faults)) {
+		if lost != nil || known && (hope || !w.told || !slices.Equal(w.last, faults)) {
 			w.told, w.last = true, faults
-			w.f(faults)
+			w.f(lost, faults)
 		}
 	}
 }

@@ -21,9 +21,12 @@ type faultLog struct {
 // watchFaults watches a Manager until the test ends.
 func watchFaults(t testing.TB, m *Manager) *faultLog {
 	l := &faultLog{t: t}
-	t.Cleanup(m.WatchFaults(func(faults []string) {
+	t.Cleanup(m.WatchFaults(func(lost error, faults []string) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if lost != nil {
+			l.told = append(l.told, "lost: "+lost.Error())
+		}
 		l.told = append(l.told, strings.Join(faults, ", "))
 	}))
 	return l
@@ -134,7 +137,7 @@ func TestFaultMissingLink(t *testing.T) {
 		k.changes <- change{kind: linkChanged, name: "eth1", index: 3}
 		time.Sleep(spacing)
 		missing := "link eth1 missing"
-		faults.want(`addresses: vip: interface "eth1": `+ErrNoInterface.Error(), missing)
+		faults.want(`lost: vip: interface "eth1": `+ErrNoInterface.Error(), missing)
 		time.Sleep(10 * again)
 		faults.want()
 		k.mu.Lock()

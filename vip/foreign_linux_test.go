@@ -84,7 +84,7 @@ func TestNetnsHostAddressStays(t *testing.T) {
 // addresses.
 func faults(t *testing.T, m *Manager) <-chan string {
 	told := make(chan string, 100)
-	t.Cleanup(m.WatchFaults(func(faults []string) { told <- strings.Join(faults, ", ") }))
+	t.Cleanup(m.WatchFaults(func(_ error, faults []string) { told <- strings.Join(faults, ", ") }))
 	return told
 }
 

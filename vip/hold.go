@@ -180,5 +180,9 @@ func (m *Manager) lose(reason error) error {
 
 // lapse is the reason to lose addresses whose lease counted from start.
 func (m *Manager) lapse(start time.Time) error {
-	return fmt.Errorf("vip: %s: not renewed for %v: %w", m.cfg.Name, time.Since(start).Round(time.Millisecond), ErrLapsed)
+	why := ""
+	if time.Since(m.renewAt) >= m.cfg.Lease/renewals { // it was not even tried again
+		why = ", as this process did not run or the kernel did not answer"
+	}
+	return fmt.Errorf("vip: %s: not renewed for %v%s: %w", m.cfg.Name, time.Since(start).Round(time.Millisecond), why, ErrLapsed)
 }

@@ -155,8 +155,8 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	}
 	first, told := context.WithTimeout(ctx, handlerTime)
 	defer told()
-	stop = source.WatchFaults(func(faults []string) {
-		r.foresee(faults)
+	stop = source.WatchFaults(func(lost error, faults []string) {
+		r.foresee(lost, faults)
 		told()
 	})
 	<-first.Done()
@@ -170,12 +170,30 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 }
 
 // foresee takes in what the Handler has to say as a FaultSource.
-func (r *Router) foresee(faults []string) {
+func (r *Router) foresee(lost error, faults []string) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
+	if lost != nil {
+		r.lose(lost)
+	}
 	a := &r.addresses
 	a.foreseen, a.heard = slices.Clone(faults), true
 	a.hope = a.fault != "" && len(faults) == 0
 	r.applyFaults()
 	r.retryIfDue()
+}
+
+// lose makes an Active router step down whose addresses are gone. One that did not run
+// finds that out first, and then there is no other fault. conn.mu is held.
+func (r *Router) lose(why error) {
+	active := false
+	r.useLocked(func(now time.Time) []Action {
+		actions := r.machine.Tick(now)
+		active = r.machine.State() == Active
+		return actions
+	})
+	if active {
+		r.addresses.foreseen = []string{fmt.Sprintf("addresses: %v", why)}
+		r.applyFaults()
+	}
 }

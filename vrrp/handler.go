@@ -33,10 +33,11 @@ type Handler interface {
 type FaultSource interface {
 	// WatchFaults has f called with all faults that there are, none included:
 	// once soon, whenever they change, and when what Acquire failed for may have
-	// gone. Addresses that were lost, so that the election must be held anew, are
-	// a fault that ends at once. f is called by one goroutine at a time, with no
-	// lock held, and does not block. It may be called once more after stop.
-	WatchFaults(f func(faults []string)) (stop func())
+	// gone. lost is why addresses were lost that were held, so that the election must
+	// be held anew; nil: none were since the last call. f is called by one goroutine
+	// at a time, with no lock held, and does not block. It may be called once more
+	// after stop.
+	WatchFaults(f func(lost error, faults []string)) (stop func())
 }
 
 // Lessee is what a [Handler] may be as well: one whose addresses go by themselves

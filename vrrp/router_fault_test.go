@@ -16,17 +16,17 @@ type foreseeing struct {
 	Handler
 
 	mu      sync.Mutex
-	watcher func([]string)
+	watcher func(error, []string)
 	faults  []string
 	silent  bool // it has nothing to say yet
 }
 
-func (h *foreseeing) WatchFaults(f func([]string)) (stop func()) {
+func (h *foreseeing) WatchFaults(f func(error, []string)) (stop func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.watcher = f
 	if !h.silent {
-		go f(h.faults)
+		go f(nil, h.faults)
 	}
 	return func() {
 		h.mu.Lock()
@@ -40,7 +40,16 @@ func (h *foreseeing) say(faults ...string) {
 	h.faults = faults
 	f := h.watcher
 	h.mu.Unlock()
-	f(faults)
+	f(nil, faults)
+	synctest.Wait()
+}
+
+// lose says that the addresses were lost, and could be had again.
+func (h *foreseeing) lose(why error) {
+	h.mu.Lock()
+	f := h.watcher
+	h.mu.Unlock()
+	f(why, nil)
 	synctest.Wait()
 }
 
@@ -97,7 +106,8 @@ func TestRouterForeseenFault(t *testing.T) {
 	})
 }
 
-// TestRouterLostAddresses: a fault that ends at once has the election held anew.
+// TestRouterLostAddresses: an Active router whose addresses were lost has the election
+// held anew.
 func TestRouterLostAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -107,12 +117,43 @@ func TestRouterLostAddresses(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b := lan.node(t, 2, Config{Priority: 110, NoPreempt: true})
 		a.is(Active)
-		h.say("addresses: lapsed")
-		h.say()
+		h.lose(errors.New("lapsed"))
 		time.Sleep(skew3(110))
 		b.is(Active)
 		time.Sleep(5 * time.Second)
 		a.is(Active)
+		if got := a.history()[2:4]; got[0] != "10s Initialize: fault" || got[1] != "10s Backup: fault cleared" {
+			t.Errorf("transitions %q", got)
+		}
+	})
+}
+
+// leased is a foreseeing Handler whose lease has lapsed.
+type leased struct{ *foreseeing }
+
+func (leased) Lapsed() bool { return true }
+
+// TestRouterLostAddressesAndTime: one that did not run has one reason to step down, and
+// a Backup none.
+func TestRouterLostAddressesAndTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.prepare(t, 1, Config{Priority: 120})
+		h := a.foresee()
+		a.Router.handler, a.machine.lapsed = leased{h}, leased{h}.Lapsed
+		a.run()
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		n := len(a.history())
+		a.conn.mu.Lock()
+		a.machine.sent = a.machine.sent.Add(-time.Minute)
+		a.conn.mu.Unlock()
+		for range 2 {
+			h.lose(errors.New("lapsed"))
+			if got := a.history()[n:]; len(got) != 1 || got[0] != "10s Backup: did not run for too long" {
+				t.Fatalf("transitions %q", got)
+			}
+		}
 	})
 }
 

@@ -70,7 +70,7 @@ var _, _ interface {
 } = (*vip.Manager)(nil), (*testament)(nil)
 
 // WatchFaults has the router hear of the Manager's faults.
-func (t *testament) WatchFaults(f func(faults []string)) (stop func()) {
+func (t *testament) WatchFaults(f func(lost error, faults []string)) (stop func()) {
 	return t.Handler.(vrrp.FaultSource).WatchFaults(f)
 }
 
