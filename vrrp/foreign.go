@@ -3,6 +3,7 @@ package vrrp
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -56,11 +57,16 @@ func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 	}
 	c.foreign.looked = now
 	var here []int // as numbers: bytes would be taken for text
+	var names []string
+	what := "the addresses of a router here are advertised with another VRID: one of the two is wrong"
 	for _, r := range c.routers {
 		if r == nil || !r.meansForeign(&l.adv, p) {
 			continue
 		}
-		here = append(here, int(r.cfg.VRID))
+		here, names = append(here, int(r.cfg.VRID)), append(names, r.name)
+		if len(r.cfg.Peers) > 0 {
+			what = "a peer advertises with another VRID: one of the two may be wrong"
+		}
 		drop := DropError{Source: p.Source}
 		drop.drop(DropVRID, uint64(vrid), uint64(r.cfg.VRID))
 		r.missed(&drop)
@@ -69,8 +75,7 @@ func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 		return
 	}
 	if n, ok := c.foreign.note(p.Source, vrid, now); ok {
-		c.log.Warn("another VRID, from a peer or with the same addresses",
-			"interface", c.name, "from", p.Source, "got", vrid, "want", here, "times", n)
+		c.log.Warn(what, "router", strings.Join(names, ","), "interface", c.name, "from", p.Source, "got", vrid, "want", here, "times", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -42,24 +43,43 @@ func (r *Router) note(level slog.Level, msg string, args ...any) {
 
 // logState says what has changed, and all that is known of why. conn.mu is held.
 func (r *Router) logState(t Transition) {
+	s := &r.status
+	if t.From == Initialize && t.To == Initialize && t.Cause == CauseFault && r.waits() {
+		s.waiting = true
+		r.log.Info("waiting", "reason", t.Reason)
+		return
+	}
+	if s.waiting && t.Cause == CauseFaultCleared {
+		t.Cause = CauseStart // nothing was wrong
+	}
+	s.waiting = false
 	args := []any{"from", t.From, "to", t.To, "cause", t.Cause}
 	if t.Reason != "" {
 		args = append(args, "reason", t.Reason)
 	}
 	args = append(args, "priority", t.Priority)
 	switch p := t.Peer; {
+	case p.Address.IsValid() && t.Cause == CausePriorityZero:
+		args = append(args, "peer", p.Address, "left", ago(t.Time.Sub(p.LastHeard)), "hint", "its own log says why")
 	case p.Address.IsValid():
 		args = append(args, "peer", p.Address, "peer_priority", p.Priority, "last_heard", ago(t.Time.Sub(p.LastHeard)))
 	case t.Cause == CauseTimeout, t.Cause == CauseUnclaimed:
 		args = append(args, "last_heard", "nobody")
 	}
-	if s := &r.status; s.unheard > 0 && t.Cause.aboutPeer() {
-		args = append(args, "discarded", s.unheard, "discarded_last", s.why.Error())
-	}
-	r.status.unheard = 0
 	level := t.level()
-	if t.Cause == CauseFault && t.From == Initialize {
+	if s.unheard > 0 && t.Cause.aboutPeer() {
+		args = append(args, "discarded", s.unheard, "discarded_last", s.why.Error())
+		if t.To == Active && t.Cause != CausePreempt {
+			level = slog.LevelWarn
+			args = append(args, "warning", fmt.Sprintf("%v is alive: both may have the addresses now", s.why.Source))
+		}
+	}
+	s.unheard = 0
+	switch {
+	case t.Cause == CauseFault && t.From == Initialize:
 		level = r.faultLevel()
+	case t.Cause == CauseFault && t.From == Active && r.unable():
+		level = slog.LevelError
 	}
 	r.log.Log(context.Background(), level, "state", args...)
 }
@@ -110,9 +130,16 @@ func (r *Router) changed(t *Transition) {
 // observeFault says that another reason keeps the router out of the election now,
 // which is no change of its state. conn.mu is held, and the group's.
 func (r *Router) observeFault() {
+	if r.phase != running {
+		return // its start says it
+	}
 	fault := r.machine.Fault()
 	if fault != "" && r.status.fault != "" && fault != r.status.fault {
-		r.note(r.faultLevel(), "fault", "reason", fault)
+		what := "waiting"
+		if r.status.waiting = r.status.waiting && r.waits(); !r.status.waiting {
+			what = "fault"
+		}
+		r.note(r.faultLevel(), what, "reason", fault)
 	}
 	r.status.fault = fault
 }
@@ -128,9 +155,13 @@ func (r *Router) faultLevel() slog.Level {
 
 // waits tells whether nothing keeps the router out of the election but what its owner
 // said with Hold. conn.mu is held, and the group's.
-func (r *Router) waits() bool {
+func (r *Router) waits() bool { return !r.unable() && r.machine.groupFault == "" }
+
+// unable tells whether the router cannot be heard, or cannot have its addresses.
+// conn.mu is held.
+func (r *Router) unable() bool {
 	a := &r.addresses
-	return r.linkFault == "" && a.fault == "" && len(a.foreseen) == 0 && r.machine.groupFault == ""
+	return r.linkFault != "" || a.fault != "" || len(a.foreseen) > 0
 }
 
 // logDeed says what a call of the Handler has done.

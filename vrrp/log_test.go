@@ -60,7 +60,7 @@ func TestTakeOverNamesTheLost(t *testing.T) {
 
 		a.Resign()
 		time.Sleep(time.Second)
-		ofB.says(t, "to=Active", "level=INFO", `cause="active router left"`, "peer=192.0.2.1 peer_priority=0 last_heard=\"570ms ago\"")
+		ofB.says(t, "to=Active", "level=INFO", `cause="active router left"`, "peer=192.0.2.1 left=\"570ms ago\" hint=\"its own log says why\"")
 		b.mu.Lock()
 		last := b.transitions[len(b.transitions)-1]
 		b.mu.Unlock()
@@ -88,7 +88,8 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 		a := lan.node(t, 1, Config{Version: 2, Priority: 120, Auth: secret("one")})
 		b, log := lan.logged(t, 2, Config{Version: 2, Priority: 110, Auth: secret("two")}, slog.LevelInfo)
 		time.Sleep(10 * time.Second)
-		log.says(t, "to=Active", "last_heard=nobody discarded=1 ", `discarded_last="vrrp: advertisement from 192.0.2.1: authentication failed: another password"`)
+		log.says(t, "to=Active", "level=WARN", "last_heard=nobody discarded=1 ", `discarded_last="vrrp: advertisement from 192.0.2.1: authentication failed: another password"`,
+			`warning="192.0.2.1 is alive: both may have the addresses now"`)
 		if err := b.reconfigure(func(c *Config) { c.Auth = secret("one") }); err != nil {
 			t.Fatal(err)
 		}
@@ -149,12 +150,13 @@ func TestOtherVRIDIsSaid(t *testing.T) {
 		name       string
 		own, other Config
 		said       bool
+		which      string
 	}{
-		{"from a peer", Config{Peers: peers(2)}, Config{VRID: 52, Peers: peers(1)}, true},
-		{"with the same address", Config{}, Config{VRID: 52}, true},
-		{"of another pair", Config{}, Config{VRID: 52, Addresses: addrs("192.0.2.77")}, false},
-		{"by unicast from a stranger", Config{Peers: peers(3)}, Config{VRID: 52, Peers: peers(1)}, false},
-		{"by unicast to a multicast router", Config{}, Config{VRID: 52, Peers: peers(1)}, false},
+		{"from a peer", Config{Peers: peers(2)}, Config{VRID: 52, Peers: peers(1)}, true, "may be "},
+		{"with the same address", Config{}, Config{VRID: 52}, true, "is "},
+		{"of another pair", Config{}, Config{VRID: 52, Addresses: addrs("192.0.2.77")}, false, ""},
+		{"by unicast from a stranger", Config{Peers: peers(3)}, Config{VRID: 52, Peers: peers(1)}, false, ""},
+		{"by unicast to a multicast router", Config{}, Config{VRID: 52, Peers: peers(1)}, false, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -165,14 +167,14 @@ func TestOtherVRIDIsSaid(t *testing.T) {
 				a, log := lan.logged(t, 1, tc.own, slog.LevelInfo)
 				time.Sleep(30 * time.Second)
 				a.is(Active)
-				list := log.lines("another VRID")
+				list := log.lines("another VRID: one of the two ")
 				if tc.said != (len(list) == 1) {
 					t.Fatalf("said %q", list)
 				}
 				if !tc.said {
 					return
 				}
-				log.says(t, "another VRID", "level=WARN", "interface=eth0 from=192.0.2.2 got=52 want=[51] times=1")
+				log.says(t, "another VRID", "level=WARN", `VRID: one of the two `+tc.which+`wrong" router=51/IPv4 interface=eth0 from=192.0.2.2 got=52 want=[51] times=1`)
 				log.says(t, "to=Active", "last_heard=nobody discarded=", `discarded_last="vrrp: advertisement from 192.0.2.2: VRID 52, want 51"`)
 				time.Sleep(noteInterval)
 				if n := len(log.lines("another VRID")); n != 2 {
@@ -302,7 +304,8 @@ func TestDebugTellsAdvertisements(t *testing.T) {
 }
 
 // TestFaultsAreLogged: a router that waits at its start for what its owner waits for is
-// no trouble, one without a link is. Another reason for the same state is said as well.
+// no trouble, one without a link is, and an Active one that loses it is the worst.
+// Another reason for the same state is said as well.
 func TestFaultsAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -310,10 +313,10 @@ func TestFaultsAreLogged(t *testing.T) {
 		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		result := a.Hold("check web has no result yet")
 		a.run()
-		log.says(t, "msg=state", "level=INFO", `from=Initialize to=Initialize cause=fault reason="check web has no result yet"`)
+		log.says(t, "msg=waiting", "level=INFO", `reason="check web has no result yet"`)
 		fails := a.Hold("check web is down")
 		result()
-		log.says(t, "msg=fault", "level=INFO", `reason="check web is down"`)
+		log.says(t, "msg=waiting", "level=INFO", `reason="check web is down"`)
 		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = false })
 		log.says(t, "msg=fault", "level=WARN", `reason="link eth0 down, check web is down"`)
 		n := len(log.lines("msg=fault"))
@@ -322,9 +325,23 @@ func TestFaultsAreLogged(t *testing.T) {
 		log.says(t, "msg=state", "to=Backup", `cause="fault cleared"`)
 		time.Sleep(10 * time.Second)
 		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = false })
-		log.says(t, "msg=state", "level=WARN", `from=Active to=Initialize cause=fault reason="link eth0 down"`)
+		log.says(t, "msg=state", "level=ERROR", `from=Active to=Initialize cause=fault reason="link eth0 down"`)
 		if got := len(log.lines("msg=fault")); got != n+1 {
 			t.Errorf("%d lines about faults, want %d: the change of the state has the others", got, n+1)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		var log lockedBuffer
+		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		first, second := a.Hold("check dns has no result yet"), a.Hold("check web has no result yet")
+		a.run()
+		first()
+		log.says(t, "msg=waiting", "level=INFO", `reason="check web has no result yet"`)
+		second()
+		log.says(t, "msg=state", "level=INFO", "from=Initialize to=Backup cause=start")
+		if list := log.lines("fault"); len(list) > 0 {
+			t.Errorf("a start at which all is well says %q", list)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {

@@ -113,8 +113,10 @@ type status struct {
 	// not, or since the last change of the state; why is of the last of them.
 	unheard uint64
 	why     DropError
-	// fault is the machine's, as it was when it was last looked at.
-	fault string
+	// fault is the machine's, as it was when it was last looked at. waiting says that
+	// the log has it as what the router waits for since its start.
+	fault   string
+	waiting bool
 	// leader is the Active router that a Backup hears, once it has been said.
 	leader netip.Addr
 	// strangers are the senders of what was discarded with DropAddresses or
