@@ -2,6 +2,7 @@ package vip
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -217,28 +218,66 @@ func (m *Manager) judge(now time.Time) {
 	if slices.ContainsFunc(due, func(c claim) bool { return !bytes.Equal(m.elders[c.addr], c.mac) }) {
 		m.announcer.answer(now)
 	}
+	var news []dispute
 	for _, c := range due {
-		m.conflict(c)
+		news = m.conflict(news, c)
+	}
+	if len(news) > 0 {
+		m.asides.Add(func() { m.say(news) })
 	}
 }
 
-// conflict counts a claim and reports it. Called with m.mu held.
-func (m *Manager) conflict(c claim) {
+// dispute is a conflict that is to be logged.
+type dispute struct {
+	claim
+	ifname string
+	total  uint64 // conflicts so far
+}
+
+// say logs disputes, with what is known of the other hosts: their hardware addresses
+// alone say little to a person.
+func (m *Manager) say(news []dispute) {
+	hosts := map[string][]netip.Addr{} // by hardware address and interface
+	for _, d := range news {
+		key := fmt.Sprint(d.index, d.mac)
+		if _, asked := hosts[key]; !asked {
+			hosts[key], _ = m.ns.kernel.known(d.index, d.mac)
+			hosts[key] = slices.DeleteFunc(hosts[key], m.mentions)
+		}
+		args := []any{"address", d.addr, "mac", d.mac.String(), "interface", d.ifname}
+		if list := hosts[key]; len(list) > 0 {
+			args = append(args, "host", list)
+		}
+		m.log.Warn("another host claims an address that is held here", append(args, "conflicts", d.total)...)
+	}
+}
+
+// mentions reports whether the configuration has an address: that it is another host's
+// as well is no news.
+func (m *Manager) mentions(addr netip.Addr) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.cfg.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr })
+}
+
+// conflict counts a claim and reports it, and adds what is to be logged to news. Called
+// with m.mu held.
+func (m *Manager) conflict(news []dispute, c claim) []dispute {
 	ifname, foreign := m.foreign(c.sighting)
 	if !foreign {
-		return // the link is another one by now
+		return news // the link is another one by now
 	}
 	m.status.Conflicts += c.times
 	if c.time.Sub(m.disputed[c.addr]) < conflictEvery {
-		return
+		return news
 	}
 	m.disputed[c.addr] = c.time
 	var due bool
 	if m.noted[c.addr], due = m.noted[c.addr].due(c.time); due {
-		m.log.Warn("another host claims an address that is held here",
-			"address", c.addr, "mac", c.mac.String(), "interface", ifname, "conflicts", m.status.Conflicts)
+		news = append(news, dispute{claim: c, ifname: ifname, total: m.status.Conflicts})
 	}
 	if tell := m.cfg.OnConflict; tell != nil {
 		m.onConflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
 	}
+	return news
 }

@@ -73,10 +73,11 @@ func TestConflict(t *testing.T) {
 
 // TestConflictIsLogged: one that goes on is in the log when it begins and every ten
 // minutes, and one that comes back is there again. The line names the router as other
-// packages do.
+// packages do, and what else is known of the other host.
 func TestConflictIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
+		k.others = map[string][]netip.Addr{rivalMAC.String(): {netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.10")}}
 		var log lines
 		m := start(t, k, Config{Name: "VI_1", Addresses: addrs(t, "192.0.2.10/24"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		acquire(t, m)
@@ -84,7 +85,8 @@ func TestConflictIsLogged(t *testing.T) {
 		said := func(what string, want int) {
 			t.Helper()
 			synctest.Wait()
-			if got := strings.Count(log.String(), "level=WARN msg=\"another host claims an address that is held here\" router=VI_1 address=192.0.2.10 "); got != want {
+			line := "level=WARN msg=\"another host claims an address that is held here\" router=VI_1 address=192.0.2.10 mac=" + rivalMAC.String() + " interface=eth0 host=[192.0.2.3] "
+			if got := strings.Count(log.String(), line); got != want {
 				t.Errorf("%s: %d lines, want %d:\n%s", what, got, want, log.String())
 			}
 		}

@@ -24,10 +24,11 @@ type fakeKernel struct {
 	puts   int
 	// neighbours are what onLink says yes to.
 	neighbours   []netip.Addr
-	hops         []nextHop             // what nextHops returns
-	marksNothing bool                  // it is one before 5.18
-	refuse       func(assigned) bool   // what put does not take
-	hook         func(op string) error // called first by every operation
+	others       map[string][]netip.Addr // what known returns, by hardware address
+	hops         []nextHop               // what nextHops returns
+	marksNothing bool                    // it is one before 5.18
+	refuse       func(assigned) bool     // what put does not take
+	hook         func(op string) error   // called first by every operation
 	changes      chan change
 	closed       chan struct{}
 }
@@ -166,6 +167,15 @@ func (k *fakeKernel) onLink(addr netip.Addr, _ int) (bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Contains(k.neighbours, addr), nil
+}
+
+func (k *fakeKernel) known(_ int, mac net.HardwareAddr) ([]netip.Addr, error) {
+	if err := k.do("known"); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.others[mac.String()]), nil
 }
 
 func (k *fakeKernel) removal(a assigned) []byte { return []byte("remove " + a.prefix.String()) }

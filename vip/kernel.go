@@ -35,6 +35,9 @@ type kernel interface {
 	// onLink reports whether a route says that addr is a neighbour on an interface,
 	// as a gateway must be.
 	onLink(addr netip.Addr, index int) (bool, error)
+	// known returns the addresses that the host with a hardware address has on an
+	// interface, as far as this host has had to do with it.
+	known(index int, mac net.HardwareAddr) ([]netip.Addr, error)
 	// removal returns the netlink request that removes an address, and
 	// routeRemoval that for a route.
 	removal(a assigned) []byte

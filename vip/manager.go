@@ -31,6 +31,7 @@ type Manager struct {
 	inbox      inbox           // sightings of our addresses, by whomever
 	onLost     *quietlog.Calls // of that function
 	onConflict *quietlog.Calls // the same
+	asides     *quietlog.Calls // for lines that take a question
 	closed     sync.Once
 
 	// For Namespace.dispatch, which must not wait for mu.
@@ -127,6 +128,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		ready:      make(chan struct{}),
 		onLost:     quietlog.NewCalls(),
 		onConflict: quietlog.NewCalls(),
+		asides:     quietlog.NewCalls(),
 		disputed:   make(map[netip.Addr]time.Time),
 		noted:      make(map[netip.Addr]note),
 		claims:     make(map[netip.Addr]claim),
@@ -179,6 +181,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer quietlog.Flush(m.log)
 	defer m.onLost.Wait()
 	defer m.onConflict.Wait()
+	defer m.asides.Wait()
 	defer m.Close()
 	m.dirty.Store(true)
 	timer := time.NewTimer(0)
