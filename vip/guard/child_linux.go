@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +38,9 @@ func MainLog(handler func(w io.Writer, form string) slog.Handler) {
 	// Nobody may be reading what a guard says: it says nothing before all is done.
 	d, err := guard()
 	out := quietlog.NewWriter(os.Stderr, func(int) []byte { return nil })
-	d.report(slog.New(handler(out, os.Getenv(formKey))), err)
+	number, _, _ := strings.Cut(os.Getenv(marker), "/")
+	parent, _ := strconv.Atoi(number)
+	d.report(slog.New(handler(out, os.Getenv(formKey))), parent, err)
 	out.Flush(sayTime)
 	if err != nil {
 		os.Exit(1)
@@ -105,8 +108,8 @@ func waitForEnd() (quiet bool) {
 }
 
 // threadEnded reports whether a thread of the parent has ended or is ending.
-func threadEnded(tid string) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/stat", os.Getppid(), tid))
+func threadEnded(thread string) bool {
+	b, err := os.ReadFile("/proc/" + thread + "/stat")
 	if err != nil {
 		return true
 	}
@@ -125,10 +128,9 @@ func prefer() {
 
 // deed is what was done of the wills.
 type deed struct {
-	removed, goodbye  []string // the wills by which an address went, and a packet was sent
-	requests, packets int
-	took              time.Duration
-	errs              []error
+	removed, goodbye []string // the wills by which an address went, and a packet was sent
+	took             time.Duration
+	errs             []error
 }
 
 // execute carries out what the wills want of these sockets, in this order.
@@ -163,11 +165,9 @@ func (d *deed) carryOut(name string, s shot) {
 		return
 	}
 	if s.socket.packet() {
-		d.packets++
 		d.goodbye = with(d.goodbye, name)
 		return
 	}
-	d.requests++
 	if s.socket == socketNetlink && !refused(fdSockets+int(s.socket)) && s.removesAddress() {
 		d.removed = with(d.removed, name)
 	}
@@ -206,10 +206,12 @@ func refused(fd int) (refused bool) {
 	}
 }
 
-// report says what was done, and what was not; nil: nothing was to be.
-func (d *deed) report(log *slog.Logger, err error) {
+// report says what was done, and what was not; nil: nothing was to be. parent is the
+// number of the process that has died: what it died of is told to nobody but its own
+// parent.
+func (d *deed) report(log *slog.Logger, parent int, err error) {
 	if d != nil {
-		what, whose := "it held no address", []any(nil)
+		what, whose := "it held no address", []any{"pid", parent}
 		if len(d.removed) > 0 {
 			what, whose = "its addresses are removed", append(whose, "removed", d.removed)
 		}
@@ -217,7 +219,7 @@ func (d *deed) report(log *slog.Logger, err error) {
 			whose = append(whose, "goodbye", d.goodbye)
 		}
 		log.With(whose...).Warn("guard: the guarded process has died: "+what,
-			"requests", d.requests, "packets", d.packets, "took", d.took.Round(10*time.Microsecond))
+			"hint", "who has started it, or the kernel's log, knows what of", "took", d.took.Round(10*time.Microsecond))
 	}
 	if err != nil {
 		log.Error("guard: not everything was done", "err", err)

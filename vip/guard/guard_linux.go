@@ -18,8 +18,8 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// marker in the environment tells a process that it is a guard, and which
-// thread of its parent's it is to survive.
+// marker in the environment tells a process that it is a guard, and which thread of
+// its parent's it is to survive, as a path in /proc.
 const marker = "HAVIP_GUARD"
 
 // formKey in the environment has Config.Form.
@@ -222,7 +222,7 @@ func (c *child) run(life, ready *os.File, files []*os.File, form string, started
 func command(tid int, life, ready *os.File, files []*os.File, form string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe") // the running program, even if its file was replaced since
 	cmd.Args = []string{"havip-guard"}
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", marker, tid), formKey+"="+form, "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+form, "GOMAXPROCS=1")
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = life, ready, os.Stderr
 	cmd.ExtraFiles = files

@@ -296,8 +296,8 @@ func TestLastWill(t *testing.T) {
 // addresses it has removed and who said goodbye.
 func TestLastWords(t *testing.T) {
 	for role, want := range map[string]*regexp.Regexp{
-		"hold": regexp.MustCompile(`^time=\S+ level=WARN msg="guard: the guarded process has died: its addresses are removed" removed="\[router 51\]" goodbye="\[router 51\]" requests=\d+ packets=4 took=\S+\n$`),
-		formed: regexp.MustCompile(`^\{"time":"[^"]+","level":"WARN","msg":"guard: the guarded process has died: its addresses are removed","form":"quoted","removed":\["router 51"\],"goodbye":\["router 51"\],"requests":\d+,"packets":4,"took":\d+\}\n$`),
+		"hold": regexp.MustCompile(`^time=\S+ level=WARN msg="guard: the guarded process has died: its addresses are removed" pid=\d+ removed="\[router 51\]" goodbye="\[router 51\]" hint="[^"]+" took=\S+\n$`),
+		formed: regexp.MustCompile(`^\{"time":"[^"]+","level":"WARN","msg":"guard: the guarded process has died: its addresses are removed","form":"quoted","pid":\d+,"removed":\["router 51"\],"goodbye":\["router 51"\],"hint":"[^"]+","took":\d+\}\n$`),
 	} {
 		t.Run(role, func(t *testing.T) {
 			words := filepath.Join(t.TempDir(), "stderr")
@@ -345,7 +345,7 @@ func TestLastWordsOfABackup(t *testing.T) {
 	}
 	said := func() string { b, _ := os.ReadFile(words); return string(b) }
 	lab.Until(t, 10*time.Second, "the guard has spoken", func() bool { return strings.HasSuffix(said(), "\n") })
-	if !strings.Contains(said(), `msg="guard: the guarded process has died: it held no address" goodbye="[router 51]"`) {
+	if !strings.Contains(said(), `msg="guard: the guarded process has died: it held no address" pid=`+strconv.Itoa(p.Pid())+` goodbye="[router 51]"`) {
 		t.Errorf("the guard says %s", said())
 	}
 }
