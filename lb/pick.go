@@ -248,7 +248,9 @@ func (p *Pool) eject(m *member, cfg *PoolConfig) bool {
 	}
 	p.restless.Add(1)
 	m.ejects.Add(1)
-	p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name,
+	snap := p.snap.Load()
+	up, _, _, _ := snap.census()
+	p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name, "up", up, "backends", len(snap.all),
 		"failures", m.fails.Load(), "for", cfg.FailTimeout)
 	return true
 }

@@ -258,14 +258,17 @@ func (p *Pool) SetHealth(backend string, why error) {
 	}
 	m.down.Store(!up)
 	m.changed.Store(p.now())
+	snap := p.snap.Load()
+	remaining, _, _, _ := snap.census()
+	log := p.log.With("pool", p.config().Name, "backend", backend, "up", remaining, "backends", len(snap.all))
 	if up {
-		p.log.Info("backend is up", "pool", p.config().Name, "backend", backend)
+		log.Info("backend is up")
 		// What happened before the backend went down says nothing any more.
 		m.fails.Store(0)
 		p.settle(&m.ejected)
 		p.rampUp(m.server, p.config())
 	} else {
-		p.log.Warn("backend is down", "pool", p.config().Name, "backend", backend, "err", why)
+		log.Warn("backend is down", "err", why)
 		p.settle(&m.ramp)
 	}
 	p.publish(p.snap.Load().roster)

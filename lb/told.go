@@ -10,19 +10,7 @@ type told struct {
 // tell logs what is new about the pool as a whole: the loss of the last backend, and
 // the return of the first, once each. p.mu is held.
 func (p *Pool) tell(s *snapshot) {
-	up, down, ejected, draining := 0, 0, 0, 0
-	for _, m := range s.all {
-		switch {
-		case m.Drain || m.draining.Load():
-			draining++
-		case m.down.Load():
-			down++
-		case m.ejected.Load() != 0:
-			ejected++
-		default:
-			up++
-		}
-	}
+	up, down, ejected, draining := s.census()
 	log := p.log.With("pool", s.cfg.Name)
 	log.Debug("pool changes", "up", up, "down", down, "ejected", ejected, "draining", draining)
 	lost := up == 0 && len(s.all) > 0
@@ -50,6 +38,23 @@ func (p *Pool) tell(s *snapshot) {
 			log.Info("enough backends are up: the health of each counts again", "up", up)
 		}
 	}
+}
+
+// census counts the backends of a pool by what keeps them from working.
+func (s *snapshot) census() (up, down, ejected, draining int) {
+	for _, m := range s.all {
+		switch {
+		case m.Drain || m.draining.Load():
+			draining++
+		case m.down.Load():
+			down++
+		case m.ejected.Load() != 0:
+			ejected++
+		default:
+			up++
+		}
+	}
+	return up, down, ejected, draining
 }
 
 // review tells what an ejection, or its end, has made of the pool.

@@ -41,8 +41,8 @@ func (s *story) want(t *testing.T, what string, lines ...string) {
 	s.Reset()
 }
 
-// TestLosingBackends: each that is lost is a warning with the reason, the last one an
-// error, once, and what comes back is told once, too.
+// TestLosingBackends: each that is lost is a warning with the reason and how many are
+// left, the last one an error, once, and what comes back is told once, too.
 func TestLosingBackends(t *testing.T) {
 	var log story
 	bs := backends(1, 1)
@@ -50,11 +50,11 @@ func TestLosingBackends(t *testing.T) {
 	refused := errors.New("http http://192.0.2.1:80/: status 500")
 	log.want(t, "all is well")
 	p.SetHealth("a", refused)
-	log.want(t, "one of two", `WARN msg="backend is down" pool=web backend=a err="http http://192.0.2.1:80/: status 500"`)
+	log.want(t, "one of two", `WARN msg="backend is down" pool=web backend=a up=1 backends=2 err="http http://192.0.2.1:80/: status 500"`)
 	p.SetHealth("a", errors.New("still"))
 	log.want(t, "the same one again")
 	p.SetHealth("b", refused)
-	log.want(t, "both", `WARN msg="backend is down" pool=web backend=b err="http http://192.0.2.1:80/: status 500"`,
+	log.want(t, "both", `WARN msg="backend is down" pool=web backend=b up=0 backends=2 err="http http://192.0.2.1:80/: status 500"`,
 		`ERROR msg="pool has no working backends" pool=web down=2 ejected=0 draining=0`)
 	p.SetDrain("a", true)
 	p.SetDrain("a", false)
@@ -63,9 +63,9 @@ func TestLosingBackends(t *testing.T) {
 	}
 	log.want(t, "what makes no difference", `INFO msg="backend drain" pool=web backend=a drain=true`, `INFO msg="backend drain" pool=web backend=a drain=false`)
 	p.SetHealth("b", nil)
-	log.want(t, "one is back", `INFO msg="backend is up" pool=web backend=b`, `INFO msg="pool has working backends again" pool=web up=1`)
+	log.want(t, "one is back", `INFO msg="backend is up" pool=web backend=b up=1 backends=2`, `INFO msg="pool has working backends again" pool=web up=1`)
 	p.SetHealth("a", nil)
-	log.want(t, "both are back", `INFO msg="backend is up" pool=web backend=a`)
+	log.want(t, "both are back", `INFO msg="backend is up" pool=web backend=a up=2 backends=2`)
 	p.SetHealth("a", refused)
 	p.SetHealth("b", refused)
 	log.Reset()
@@ -84,13 +84,13 @@ func TestFallingBack(t *testing.T) {
 	p.SetHealth("a", errDown)
 	log.Reset()
 	p.SetHealth("b", errDown)
-	log.want(t, "no primary", `WARN msg="backend is down" pool=web backend=b err="`+errDown.Error()+`"`,
+	log.want(t, "no primary", `WARN msg="backend is down" pool=web backend=b up=1 backends=3 err="`+errDown.Error()+`"`,
 		`WARN msg="pool is below its quorum" pool=web up=1 down=2 backups=true`)
 	p.SetHealth("c", errDown)
-	log.want(t, "no backup either", `WARN msg="backend is down" pool=web backend=c err="`+errDown.Error()+`"`,
+	log.want(t, "no backup either", `WARN msg="backend is down" pool=web backend=c up=0 backends=3 err="`+errDown.Error()+`"`,
 		`ERROR msg="pool has no working backends" pool=web down=3 ejected=0 draining=0`)
 	p.SetHealth("a", nil)
-	log.want(t, "a primary", `INFO msg="backend is up" pool=web backend=a`, `INFO msg="pool has working backends again" pool=web up=1`,
+	log.want(t, "a primary", `INFO msg="backend is up" pool=web backend=a up=1 backends=3`, `INFO msg="pool has working backends again" pool=web up=1`,
 		`INFO msg="pool has its quorum again" pool=web up=1`)
 }
 
@@ -110,8 +110,8 @@ func TestEjectionsAreLosses(t *testing.T) {
 			}
 		}
 		use(Failure)
-		log.want(t, "both fail", `WARN msg="backend ejected" pool=web backend=a failures=1 for=10s`,
-			`WARN msg="backend ejected" pool=web backend=b failures=1 for=10s`,
+		log.want(t, "both fail", `WARN msg="backend ejected" pool=web backend=a up=1 backends=2 failures=1 for=10s`,
+			`WARN msg="backend ejected" pool=web backend=b up=0 backends=2 failures=1 for=10s`,
 			`ERROR msg="pool has no working backends" pool=web down=0 ejected=2 draining=0`)
 		use(Failure)
 		log.want(t, "they go on failing")
