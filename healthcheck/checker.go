@@ -17,7 +17,8 @@ import (
 // learned about the target.
 //
 // A Checker may have a method Validate() error; [NewMonitor] calls it, so that
-// a mistake in its fields is found before the first probe.
+// a mistake in its fields is found before the first probe. If it is a [fmt.Stringer],
+// the log says what is checked; those of this package are.
 type Checker interface {
 	Check(ctx context.Context) error
 }
@@ -47,12 +48,12 @@ var ErrCannotRun = errors.New("the check cannot run")
 
 // fail gives err the package's form, "healthcheck: tcp 192.0.2.1:80: why", and
 // marks it with ErrCannotRun if it is this machine's fault.
-func fail(kind, target string, err error) error {
+func fail(c fmt.Stringer, err error) error {
 	err = cause(err)
 	if isLocal(err) && !errors.Is(err, ErrCannotRun) {
-		return fmt.Errorf("healthcheck: %s %s: %w: %w", kind, target, ErrCannotRun, err)
+		return fmt.Errorf("healthcheck: %v: %w: %w", c, ErrCannotRun, err)
 	}
-	return fmt.Errorf("healthcheck: %s %s: %w", kind, target, err)
+	return fmt.Errorf("healthcheck: %v: %w", c, err)
 }
 
 // cause strips what the error of a connection says twice, and gives every

@@ -50,7 +50,7 @@ var dnsTypes = map[string]dnsmessage.Type{
 // Validate reports what cannot be asked.
 func (c DNS) Validate() error {
 	if _, err := c.question(); err != nil {
-		return c.fail(err)
+		return fail(c, err)
 	}
 	return validateAddress("dns", c.Server)
 }
@@ -58,12 +58,13 @@ func (c DNS) Validate() error {
 // Check asks the server.
 func (c DNS) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return c.fail(err)
+		return fail(c, err)
 	}
 	return nil
 }
 
-func (c DNS) fail(err error) error { return fail("dns", c.Server+" "+c.Name, err) }
+// String names the check in errors and log lines.
+func (c DNS) String() string { return "dns " + c.Server + " " + c.Name }
 
 func (c DNS) check(ctx context.Context) error {
 	question, err := c.question()

@@ -75,15 +75,18 @@ type Exec struct {
 	User string
 }
 
+// String names the check in errors and log lines.
+func (c Exec) String() string { return "exec " + c.Path }
+
 // Validate reports a Path that is not absolute and a bad Env. That the program
 // exists is for Check to find out: it may come and go.
 func (c Exec) Validate() error {
 	if !filepath.IsAbs(c.Path) {
-		return fail("exec", c.Path, errors.New("the path must be absolute"))
+		return fail(c, errors.New("the path must be absolute"))
 	}
 	for i, e := range c.Env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
-			return fail("exec", c.Path, fmt.Errorf("environment, entry %d: want NAME=value", i)) // it may be a password
+			return fail(c, fmt.Errorf("environment, entry %d: want NAME=value", i)) // it may be a password
 		}
 	}
 	return nil

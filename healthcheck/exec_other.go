@@ -9,7 +9,7 @@ import (
 
 // Check returns ErrCannotRun.
 func (c Exec) Check(context.Context) error {
-	return fail("exec", c.Path, errors.Join(ErrCannotRun, errors.ErrUnsupported))
+	return fail(c, errors.Join(ErrCannotRun, errors.ErrUnsupported))
 }
 
 // Ready returns ErrCannotRun.

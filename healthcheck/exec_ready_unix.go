@@ -18,7 +18,7 @@ import (
 // one. Check looks again each time: the program may come and go.
 func (c Exec) Ready() error {
 	if _, err := c.ready(); err != nil {
-		return fail("exec", c.Path, err)
+		return fail(c, err)
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func (c Exec) ReadyPrivileged() error {
 		err = c.readyAs(credential, 0)
 	}
 	if err != nil {
-		return fail("exec", c.Path, err)
+		return fail(c, err)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 // Check runs the program and waits for it.
 func (c Exec) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return fail("exec", c.Path, err)
+		return fail(c, err)
 	}
 	return nil
 }

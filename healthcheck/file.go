@@ -25,15 +25,18 @@ type File struct {
 	Content *regexp.Regexp
 }
 
+// String names the check in errors and log lines.
+func (c File) String() string { return "file " + c.Path }
+
 // Validate reports a check that has no file, or contradicts itself.
 func (c File) Validate() error {
 	switch {
 	case c.Path == "":
-		return fail("file", c.Path, errors.New("no path"))
+		return fail(c, errors.New("no path"))
 	case c.MaxAge < 0:
-		return fail("file", c.Path, fmt.Errorf("MaxAge %v: must not be negative", c.MaxAge))
+		return fail(c, fmt.Errorf("MaxAge %v: must not be negative", c.MaxAge))
 	case c.Absent && (c.MaxAge != 0 || c.Content != nil):
-		return fail("file", c.Path, errors.New("absent goes with neither MaxAge nor Content"))
+		return fail(c, errors.New("absent goes with neither MaxAge nor Content"))
 	}
 	return nil
 }
@@ -41,7 +44,7 @@ func (c File) Validate() error {
 // Check looks at the file.
 func (c File) Check(context.Context) error {
 	if err := c.check(); err != nil {
-		return fail("file", c.Path, err)
+		return fail(c, err)
 	}
 	return nil
 }

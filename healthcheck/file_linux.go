@@ -23,7 +23,7 @@ func (c File) Watch(ctx context.Context, changed func()) error {
 	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return fail("file", c.Path, fmt.Errorf("inotify: %w", err))
+		return fail(c, fmt.Errorf("inotify: %w", err))
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
 	defer f.Close()
@@ -31,7 +31,7 @@ func (c File) Watch(ctx context.Context, changed func()) error {
 		unix.IN_MOVED_FROM | unix.IN_MOVED_TO
 	const self = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 	if _, err := unix.InotifyAddWatch(fd, dir, content|self); err != nil {
-		return fail("file", c.Path, fmt.Errorf("inotify: %s: %w", dir, err))
+		return fail(c, fmt.Errorf("inotify: %s: %w", dir, err))
 	}
 	defer bind(ctx, f)()
 	changed() // what happened before the watch began
@@ -42,14 +42,14 @@ func (c File) Watch(ctx context.Context, changed func()) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fail("file", c.Path, fmt.Errorf("inotify: %w", err))
+			return fail(c, fmt.Errorf("inotify: %w", err))
 		}
 		ours, gone := parseInotify(buf[:n], name)
 		if ours {
 			changed()
 		}
 		if gone {
-			return fail("file", c.Path, errors.New("inotify: the directory is gone"))
+			return fail(c, errors.New("inotify: the directory is gone"))
 		}
 	}
 }

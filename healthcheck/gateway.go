@@ -27,9 +27,9 @@ type Gateway struct {
 func (c Gateway) Validate() error {
 	switch {
 	case c.Interface == "":
-		return c.fail(errors.New("no interface"))
+		return fail(c, errors.New("no interface"))
 	case !c.Address.IsValid() || c.Address.IsUnspecified() || c.Address.IsMulticast():
-		return c.fail(fmt.Errorf("address %v: want that of a neighbour", c.Address))
+		return fail(c, fmt.Errorf("address %v: want that of a neighbour", c.Address))
 	}
 	return nil
 }
@@ -37,14 +37,13 @@ func (c Gateway) Validate() error {
 // Check asks once and waits for the answer.
 func (c Gateway) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return c.fail(err)
+		return fail(c, err)
 	}
 	return nil
 }
 
-func (c Gateway) fail(err error) error {
-	return fail("gateway", fmt.Sprintf("%v on %s", c.Address, c.Interface), err)
-}
+// String names the check in errors and log lines.
+func (c Gateway) String() string { return fmt.Sprintf("gateway %v on %s", c.Address, c.Interface) }
 
 // arpSize is the size of an ARP packet for IPv4 over Ethernet (RFC 826).
 const arpSize = 28

@@ -29,13 +29,16 @@ type GRPC struct {
 	TLS *tls.Config
 }
 
+// String names the check in errors and log lines.
+func (c GRPC) String() string { return "grpc " + c.Address }
+
 // Validate reports an address that cannot be dialled.
 func (c GRPC) Validate() error { return validateAddress("grpc", c.Address) }
 
 // Check asks the server.
 func (c GRPC) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return fail("grpc", c.Address, err)
+		return fail(c, err)
 	}
 	return nil
 }

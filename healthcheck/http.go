@@ -76,16 +76,24 @@ func (c HTTP) Check(ctx context.Context) error {
 }
 
 func (c HTTP) fail(err error) error {
-	target := c.URL
-	if u, parseErr := url.Parse(target); parseErr == nil {
-		if u.RawQuery != "" {
-			u.RawQuery = "..." // it may be a token
+	if _, parseErr := url.Parse(c.URL); parseErr != nil {
+		if urlErr, ok := errors.AsType[*url.Error](err); ok {
+			err = urlErr.Err // the rest may hold a password
 		}
-		target = u.Redacted()
-	} else if urlErr, ok := errors.AsType[*url.Error](err); ok {
-		target, err = "URL", urlErr.Err // it may hold a password
 	}
-	return fail("http", target, err)
+	return fail(c, err)
+}
+
+// String names the check in errors and log lines, without what may be a secret.
+func (c HTTP) String() string {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return "http URL" // it may hold a password
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "..." // it may be a token
+	}
+	return "http " + u.Redacted()
 }
 
 func (c HTTP) check(ctx context.Context) error {

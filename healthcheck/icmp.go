@@ -32,10 +32,13 @@ type ICMP struct {
 	Address string
 }
 
+// String names the check in errors and log lines.
+func (c ICMP) String() string { return "icmp " + c.Address }
+
 // Validate reports an empty address.
 func (c ICMP) Validate() error {
 	if c.Address == "" {
-		return fail("icmp", c.Address, errors.New("no address"))
+		return fail(c, errors.New("no address"))
 	}
 	return nil
 }
@@ -43,7 +46,7 @@ func (c ICMP) Validate() error {
 // Check sends one request and waits for its reply.
 func (c ICMP) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return fail("icmp", c.Address, err)
+		return fail(c, err)
 	}
 	return nil
 }

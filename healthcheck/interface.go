@@ -13,10 +13,13 @@ type Interface struct {
 	Name string
 }
 
+// String names the check in errors and log lines.
+func (c Interface) String() string { return "interface " + c.Name }
+
 // Validate reports a missing name.
 func (c Interface) Validate() error {
 	if c.Name == "" {
-		return fail("interface", c.Name, errors.New("no name"))
+		return fail(c, errors.New("no name"))
 	}
 	return nil
 }
@@ -24,7 +27,7 @@ func (c Interface) Validate() error {
 // Check looks at the interface.
 func (c Interface) Check(context.Context) error {
 	if err := c.check(); err != nil {
-		return fail("interface", c.Name, err)
+		return fail(c, err)
 	}
 	return nil
 }

@@ -16,12 +16,12 @@ var _ Watcher = Interface{}
 func (c Interface) Watch(ctx context.Context, changed func()) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
-		return fail("interface", c.Name, fmt.Errorf("netlink: %w", err))
+		return fail(c, fmt.Errorf("netlink: %w", err))
 	}
 	f := os.NewFile(uintptr(fd), "netlink")
 	defer f.Close()
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: unix.RTMGRP_LINK}); err != nil {
-		return fail("interface", c.Name, fmt.Errorf("netlink: %w", err))
+		return fail(c, fmt.Errorf("netlink: %w", err))
 	}
 	defer bind(ctx, f)()
 	changed() // what happened before the subscription
@@ -34,7 +34,7 @@ func (c Interface) Watch(ctx context.Context, changed func()) error {
 		case err == nil, errors.Is(err, unix.ENOBUFS): // the latter: more than fits, some are lost
 			changed()
 		default:
-			return fail("interface", c.Name, fmt.Errorf("netlink: %w", err))
+			return fail(c, fmt.Errorf("netlink: %w", err))
 		}
 	}
 }

@@ -3,7 +3,11 @@ package healthcheck
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +74,51 @@ func TestCauseBeforeConsequence(t *testing.T) {
 		}
 	})
 }
+
+// TestTargetIsSaid: whoever reads that a check is up reads what was checked, but no
+// secret. An error says it anyway.
+func TestTargetIsSaid(t *testing.T) {
+	for want, c := range map[string]Checker{
+		"tcp 192.0.2.1:80":                          TCP{Address: "192.0.2.1:80"},
+		"udp 192.0.2.1:53":                          UDP{Address: "192.0.2.1:53"},
+		"tls 192.0.2.1:443":                         TLS{Address: "192.0.2.1:443"},
+		"smtp 192.0.2.1:25":                         SMTP{Address: "192.0.2.1:25"},
+		"grpc 192.0.2.1:80":                         GRPC{Address: "192.0.2.1:80"},
+		"icmp 192.0.2.1":                            ICMP{Address: "192.0.2.1"},
+		"dns 192.0.2.1:53 www.example":              DNS{Server: "192.0.2.1:53", Name: "www.example"},
+		"http http://me:xxxxx@192.0.2.1/health?...": HTTP{URL: "http://me:secret@192.0.2.1/health?key=secret"},
+		"http URL":                                  HTTP{URL: "http://me:secret@[/"},
+		"exec /bin/check":                           Exec{Path: "/bin/check", Args: []string{"--password", "secret"}},
+		"file /run/maintenance":                     File{Path: "/run/maintenance"},
+		"process nginx":                             Process{Name: "nginx"},
+		"process /run/nginx.pid":                    Process{Name: "nginx", PIDFile: "/run/nginx.pid"},
+		"interface eth1":                            Interface{Name: "eth1"},
+		"gateway 192.0.2.254 on eth1":               Gateway{Interface: "eth1", Address: netip.MustParseAddr("192.0.2.254")},
+	} {
+		if got := fmt.Sprint(c); got != want {
+			t.Errorf("%T is called %q, want %q", c, got, want)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var out slowLog
+		file := filepath.Join(t.TempDir(), "up")
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, stop := start(t, Config{Name: "web", Checker: statOnly{File{Path: file}}, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		time.Sleep(1500 * ms)
+		_ = stop()
+		if want := `msg="check is up" check=web target="file ` + file + `" latency=`; !strings.Contains(out.text(), want) {
+			t.Errorf("the log says %q, want %q", out.text(), want)
+		}
+	})
+}
+
+// statOnly hides that a File hears of events, which virtual time does not know.
+type statOnly struct{ file File }
+
+func (c statOnly) Check(ctx context.Context) error { return c.file.Check(ctx) }
+func (c statOnly) String() string                  { return c.file.String() }
 
 // TestProbesAtDebug: the log shows each probe with what it took, if it is asked to.
 func TestProbesAtDebug(t *testing.T) {

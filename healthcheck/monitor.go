@@ -309,9 +309,17 @@ func (m *Monitor) record(at time.Time, latency time.Duration, err error) {
 	if err != nil {
 		m.log.Warn("check is "+m.core.State.String(), "err", err)
 	} else {
-		m.log.Info("check is "+m.core.State.String(), "latency", latency)
+		m.log.Info("check is "+m.core.State.String(), m.described("latency", latency)...)
 	}
 	m.publish()
+}
+
+// described adds what is checked, which an error says anyway.
+func (m *Monitor) described(args ...any) []any {
+	if s, ok := m.cfg.Checker.(fmt.Stringer); ok {
+		args = append([]any{"target", s.String()}, args...)
+	}
+	return args
 }
 
 // logProbe logs a result that changes nothing. There are many of them.

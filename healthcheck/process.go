@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -26,19 +27,14 @@ type Process struct {
 func (c Process) Validate() error {
 	switch {
 	case c.PIDFile == "" && c.Name == "":
-		return c.fail(errors.New("neither PIDFile nor Name"))
+		return fail(c, errors.New("neither PIDFile nor Name"))
 	case c.Min < 0:
-		return c.fail(fmt.Errorf("minimum %d: must not be negative", c.Min))
+		return fail(c, fmt.Errorf("minimum %d: must not be negative", c.Min))
 	case c.PIDFile != "" && c.Min > 1:
-		return c.fail(fmt.Errorf("minimum %d: a PID file names one process", c.Min))
+		return fail(c, fmt.Errorf("minimum %d: a PID file names one process", c.Min))
 	}
 	return nil
 }
 
-func (c Process) fail(err error) error {
-	target := c.Name
-	if c.PIDFile != "" {
-		target = c.PIDFile
-	}
-	return fail("process", target, err)
-}
+// String names the check in errors and log lines.
+func (c Process) String() string { return "process " + cmp.Or(c.PIDFile, c.Name) }

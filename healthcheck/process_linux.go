@@ -30,10 +30,10 @@ var _ Watcher = Process{}
 func (c Process) Check(context.Context) error {
 	found, err := c.find()
 	if err != nil {
-		return c.fail(err)
+		return fail(c, err)
 	}
 	if want := max(c.Min, 1); len(found) < want {
-		return c.fail(fmt.Errorf("%d processes, want at least %d", len(found), want))
+		return fail(c, fmt.Errorf("%d processes, want at least %d", len(found), want))
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func (c Process) Watch(ctx context.Context, changed func()) error {
 	for ctx.Err() == nil {
 		var err error
 		if there, err = c.watchOnce(ctx, there, changed); err != nil {
-			return c.fail(err)
+			return fail(c, err)
 		}
 	}
 	return nil

@@ -9,5 +9,5 @@ import (
 
 // Check returns ErrCannotRun.
 func (c Process) Check(context.Context) error {
-	return c.fail(errors.Join(ErrCannotRun, errors.ErrUnsupported))
+	return fail(c, errors.Join(ErrCannotRun, errors.ErrUnsupported))
 }

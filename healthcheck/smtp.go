@@ -29,10 +29,13 @@ type SMTP struct {
 	TLS *tls.Config
 }
 
+// String names the check in errors and log lines.
+func (c SMTP) String() string { return "smtp " + c.Address }
+
 // Validate reports an address that cannot be dialled and a bad Hello.
 func (c SMTP) Validate() error {
 	if strings.ContainsFunc(c.Hello, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fail("smtp", c.Address, fmt.Errorf("hello %q: want a host name", c.Hello))
+		return fail(c, fmt.Errorf("hello %q: want a host name", c.Hello))
 	}
 	return validateAddress("smtp", c.Address)
 }
@@ -40,7 +43,7 @@ func (c SMTP) Validate() error {
 // Check talks to the server.
 func (c SMTP) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return fail("smtp", c.Address, err)
+		return fail(c, err)
 	}
 	return nil
 }

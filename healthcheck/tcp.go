@@ -41,13 +41,16 @@ type TCP struct {
 	ExpectRegexp *regexp.Regexp
 }
 
+// String names the check in errors and log lines.
+func (c TCP) String() string { return "tcp " + c.Address }
+
 // Validate reports an address that cannot be dialled.
 func (c TCP) Validate() error { return validateAddress("tcp", c.Address) }
 
 // Check opens a connection and, if asked, talks over it.
 func (c TCP) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return fail("tcp", c.Address, err)
+		return fail(c, err)
 	}
 	return nil
 }

@@ -25,10 +25,13 @@ type TLS struct {
 	MinValidity time.Duration
 }
 
+// String names the check in errors and log lines.
+func (c TLS) String() string { return "tls " + c.Address }
+
 // Validate reports an address that cannot be dialled and a negative validity.
 func (c TLS) Validate() error {
 	if c.MinValidity < 0 {
-		return fail("tls", c.Address, fmt.Errorf("MinValidity %v: must not be negative", c.MinValidity))
+		return fail(c, fmt.Errorf("MinValidity %v: must not be negative", c.MinValidity))
 	}
 	return validateAddress("tls", c.Address)
 }
@@ -36,7 +39,7 @@ func (c TLS) Validate() error {
 // Check makes the handshake and looks at the certificate.
 func (c TLS) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return fail("tls", c.Address, err)
+		return fail(c, err)
 	}
 	return nil
 }

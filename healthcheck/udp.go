@@ -31,13 +31,16 @@ type UDP struct {
 	AllowSilence bool
 }
 
+// String names the check in errors and log lines.
+func (c UDP) String() string { return "udp " + c.Address }
+
 // Validate reports an address that cannot be sent to.
 func (c UDP) Validate() error { return validateAddress("udp", c.Address) }
 
 // Check sends the datagram and judges the reply.
 func (c UDP) Check(ctx context.Context) error {
 	if err := c.check(ctx); err != nil {
-		return fail("udp", c.Address, err)
+		return fail(c, err)
 	}
 	return nil
 }

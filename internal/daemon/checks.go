@@ -136,6 +136,14 @@ func (r *renewing) Check(ctx context.Context) error {
 	return r.Checker.Check(ctx)
 }
 
+// String says what is checked.
+func (r *renewing) String() string {
+	if s, ok := r.Checker.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return r.cfg.Type
+}
+
 // Validate reports what is wrong with the checker.
 func (r *renewing) Validate() error {
 	if v, ok := r.Checker.(interface{ Validate() error }); ok {
