@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/quietlog"
@@ -108,11 +109,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	close(d.started)
 	<-ctx.Done()
 
-	d.log.Info("stopping")
+	began := time.Now()
+	d.log.Info("stopping", "cause", context.Cause(ctx))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.failed = nil
 	d.stop()
+	d.log.Info("stopped", "took", time.Since(began))
 	return nil
 }
 
