@@ -248,7 +248,7 @@ func (m *Manager) say(news []dispute) {
 		if list := hosts[key]; len(list) > 0 {
 			args = append(args, "host", list)
 		}
-		m.log.Warn("another host claims an address that is held here", append(args, "conflicts", d.total)...)
+		m.log.Error("another host claims an address that is held here", append(args, "times", d.total)...)
 	}
 }
 

@@ -85,7 +85,7 @@ func TestConflictIsLogged(t *testing.T) {
 		said := func(what string, want int) {
 			t.Helper()
 			synctest.Wait()
-			line := "level=WARN msg=\"another host claims an address that is held here\" router=VI_1 address=192.0.2.10 mac=" + rivalMAC.String() + " interface=eth0 host=[192.0.2.3] "
+			line := "level=ERROR msg=\"another host claims an address that is held here\" router=VI_1 address=192.0.2.10 mac=" + rivalMAC.String() + " interface=eth0 host=[192.0.2.3] "
 			if got := strings.Count(log.String(), line); got != want {
 				t.Errorf("%s: %d lines, want %d:\n%s", what, got, want, log.String())
 			}

@@ -146,7 +146,7 @@ func (h *authHeader) open(p *Packet, data []byte, d *DropError) []byte {
 	}
 	if subtle.ConstantTimeCompare(h.sign(p.Header, data), data[ahICV:ahLen]) != 1 {
 		d.drop(DropAuth, 0, 0)
-		d.detail = ": another password, or changed on the way"
+		d.detail = ": the passwords differ, or it was changed on the way"
 		return nil
 	}
 	seq := binary.BigEndian.Uint32(data[8:])

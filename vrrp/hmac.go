@@ -159,7 +159,7 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 		return fail(DropAuth, ": key ID not configured")
 	}
 	if subtle.ConstantTimeCompare(t.sign(key, a, message, tr), tr[trailerMAC:trailerLen]) != 1 {
-		return fail(DropAuth, ": another key, or changed on the way")
+		return fail(DropAuth, ": the keys differ, or it was changed on the way")
 	}
 	mark, known := t.received.of(a.Source.WithZone(""))
 	if known && t.cfg.Replay == ReplayTime && !t.within(mark.seq, clock, t.window) {

@@ -41,6 +41,23 @@ func (r *Router) note(level slog.Level, msg string, args ...any) {
 	r.told = append(r.told, task{say: func() { r.log.Log(context.Background(), level, msg, args...) }})
 }
 
+// logStart says who the router is: whoever compares two nodes needs it. conn.mu is held.
+func (r *Router) logStart() {
+	c := &r.cfg
+	args := []any{"interface", r.conn.name}
+	if r.source.IsValid() {
+		args = append(args, "source", r.source)
+	}
+	args = append(args, "version", c.Version, "vrid", c.VRID, "priority", c.Priority, "interval", c.Interval,
+		"addresses", slices.Clone(c.Addresses), "auth", c.Auth.Type.String())
+	if len(c.Peers) > 0 {
+		args = append(args, "peers", slices.Clone(c.Peers))
+	} else {
+		args = append(args, "group", r.wire.group)
+	}
+	r.log.Info("begins", args...)
+}
+
 // logState says what has changed, and all that is known of why. conn.mu is held.
 func (r *Router) logState(t Transition) {
 	s := &r.status
@@ -60,7 +77,7 @@ func (r *Router) logState(t Transition) {
 	args = append(args, "priority", t.Priority)
 	switch p := t.Peer; {
 	case p.Address.IsValid() && t.Cause == CausePriorityZero:
-		args = append(args, "peer", p.Address, "left", ago(t.Time.Sub(p.LastHeard)), "hint", "its own log says why")
+		args = append(args, "peer", p.Address, "left", ago(t.Time.Sub(p.LastHeard)), "hint", "planned or not: see its log")
 	case p.Address.IsValid():
 		args = append(args, "peer", p.Address, "peer_priority", p.Priority, "last_heard", ago(t.Time.Sub(p.LastHeard)))
 	case t.Cause == CauseTimeout, t.Cause == CauseUnclaimed:

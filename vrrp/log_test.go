@@ -60,7 +60,7 @@ func TestTakeOverNamesTheLost(t *testing.T) {
 
 		a.Resign()
 		time.Sleep(time.Second)
-		ofB.says(t, "to=Active", "level=INFO", `cause="active router left"`, "peer=192.0.2.1 left=\"570ms ago\" hint=\"its own log says why\"")
+		ofB.says(t, "to=Active", "level=INFO", `cause="active router left"`, "peer=192.0.2.1 left=\"570ms ago\" hint=\"planned or not: see its log\"")
 		b.mu.Lock()
 		last := b.transitions[len(b.transitions)-1]
 		b.mu.Unlock()
@@ -88,7 +88,7 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 		a := lan.node(t, 1, Config{Version: 2, Priority: 120, Auth: secret("one")})
 		b, log := lan.logged(t, 2, Config{Version: 2, Priority: 110, Auth: secret("two")}, slog.LevelInfo)
 		time.Sleep(10 * time.Second)
-		log.says(t, "to=Active", "level=WARN", "last_heard=nobody discarded=1 ", `discarded_last="vrrp: advertisement from 192.0.2.1: authentication failed: another password"`,
+		log.says(t, "to=Active", "level=WARN", "last_heard=nobody discarded=1 ", `discarded_last="vrrp: advertisement from 192.0.2.1: authentication failed: the passwords differ"`,
 			`warning="192.0.2.1 is alive: both may have the addresses now"`)
 		if err := b.reconfigure(func(c *Config) { c.Auth = secret("one") }); err != nil {
 			t.Fatal(err)
@@ -202,6 +202,24 @@ func TestForeignersBounded(t *testing.T) {
 		synctest.Wait()
 		if lines, list := len(log.lines("another VRID")), len(a.conn.foreign.list); lines != maxForeigners || list != maxForeigners {
 			t.Errorf("%d lines and %d remembered, want %d", lines, list, maxForeigners)
+		}
+	})
+}
+
+// TestStartSaysWho: the logs of two nodes show by one line each whether they can be one
+// virtual router.
+func TestStartSaysWho(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		_, log := lan.logged(t, 1, Config{}, slog.LevelInfo)
+		log.says(t, "msg=begins", "router=51/IPv4 interface=eth0 source=192.0.2.1 version=3 vrid=51 priority=100 interval=1s addresses=[192.0.2.250] auth=none group=224.0.0.18")
+		_, log = lan.logged(t, 2, Config{Version: 2, Peers: addrs("192.0.2.1"), Auth: Auth{Type: AuthPass, Password: "secret"}}, slog.LevelInfo)
+		log.says(t, "msg=begins", "source=192.0.2.2 version=2 vrid=51 ", "auth=PASS peers=[192.0.2.1]")
+		if list := log.lines("secret"); len(list) > 0 {
+			t.Errorf("the log says %q", list)
+		}
+		if first := log.lines("")[0]; !strings.Contains(first, "msg=begins") {
+			t.Errorf("the log begins with %q", first)
 		}
 	})
 }

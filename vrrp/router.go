@@ -204,6 +204,7 @@ func (r *Router) start() error {
 	r.end(time.Now(), nil)
 	r.phase = running
 	r.conn.refresh()
+	r.logStart()
 	r.useLocked(r.machine.Start)
 	return nil
 }

@@ -54,7 +54,7 @@ func (r *Router) observeSplit(now time.Time) {
 	if times, s.said = r.status.noted[subjectSplit].allow(now, splitNotes); s.said {
 		own := r.machine.Priority()
 		r.asides.Add(func() {
-			r.log.Warn("split: another router is Active as well",
+			r.log.Error("split: another router is Active as well",
 				"from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, "times", times)
 		})
 	}

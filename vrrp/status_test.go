@@ -89,7 +89,7 @@ func TestForeignSender(t *testing.T) {
 		{"version", Config{}, Config{Version: 2}, "version 2, want 3",
 			func(c Counters) uint64 { return c.Dropped[DropVersion] }},
 		{"password", Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "one"}},
-			Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "two"}}, "another password",
+			Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "two"}}, "the passwords differ",
 			func(c Counters) uint64 { return c.Dropped[DropAuth] }},
 		{"no password", Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "one"}},
 			Config{Version: 2}, "authentication",

@@ -286,7 +286,7 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 	case w.cfg.Auth.Type == AuthPass:
 		if subtle.ConstantTimeCompare(adv.AuthData[:], w.out.AuthData[:]) != 1 {
 			d.drop(DropAuth, 0, 0)
-			d.detail = ": another password"
+			d.detail = ": the passwords differ"
 		}
 	}
 }

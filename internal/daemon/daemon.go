@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -104,7 +105,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.apply(d.pending); err != nil {
 		d.log.Error("not everything runs", "err", err)
 	}
-	d.log.Info("running", "routers", len(d.routers), "services", len(d.services), "checks", len(d.checks))
+	d.log.Info("running", "pid", os.Getpid(), "routers", len(d.routers), "services", len(d.services), "checks", len(d.checks))
 	d.mu.Unlock()
 	close(d.started)
 	<-ctx.Done()

@@ -219,7 +219,7 @@ func (d *deed) report(log *slog.Logger, parent int, err error) {
 			whose = append(whose, "goodbye", d.goodbye)
 		}
 		log.With(whose...).Warn("guard: the guarded process has died: "+what,
-			"hint", "who has started it, or the kernel's log, knows what of", "took", d.took.Round(10*time.Microsecond))
+			"hint", "its exit status is in the service manager's log, an OOM kill in the kernel's", "took", d.took.Round(10*time.Microsecond))
 	}
 	if err != nil {
 		log.Error("guard: not everything was done", "err", err)
