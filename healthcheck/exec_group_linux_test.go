@@ -2,6 +2,7 @@ package healthcheck
 
 import (
 	"bufio"
+	"context"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -15,7 +16,29 @@ import (
 // very start either, when it still is in ours.
 func TestSignalToGroupSparesPrograms(t *testing.T) {
 	t.Parallel()
-	cmd := exec.Command("/proc/self/exe")
+	runProgramsDuring(t, func(n, group int) {
+		_ = syscall.Kill(-group, groupSignals[n%len(groupSignals)].(syscall.Signal))
+	})
+}
+
+// TestStopOfGroupSparesPrograms: Ctrl-Z never stops a program for good, nor who is
+// just starting it.
+func TestStopOfGroupSparesPrograms(t *testing.T) {
+	t.Parallel()
+	runProgramsDuring(t, func(_, group int) {
+		_ = syscall.Kill(-group, syscall.SIGTSTP)
+		time.Sleep(rand.N(time.Millisecond))
+		_ = syscall.Kill(-group, syscall.SIGCONT)
+	})
+}
+
+// runProgramsDuring runs programs while send is called now and then, with a number
+// that counts and the process group of who runs them. None may fail.
+func runProgramsDuring(t *testing.T, send func(n, group int)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), groupEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
@@ -27,22 +50,20 @@ func TestSignalToGroupSparesPrograms(t *testing.T) {
 	}
 	lines := bufio.NewScanner(out)
 	lines.Scan()
-	said := lines.Text()
-	if said != "begin" {
+	if said := lines.Text(); said != "begin" {
 		t.Errorf("the programs' parent says %q", said)
 	}
 	ended := make(chan struct{})
 	sent := make(chan int)
 	go func() {
-		n := 0
-		for ; ; n++ {
+		for n := 0; ; n++ {
 			select {
 			case <-ended:
 				sent <- n
 				return
 			case <-time.After(rand.N(time.Millisecond)):
 			}
-			_ = syscall.Kill(-cmd.Process.Pid, groupSignals[n%len(groupSignals)].(syscall.Signal))
+			send(n, cmd.Process.Pid)
 		}
 	}()
 	for lines.Scan() {

@@ -5,6 +5,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/process"
 )
 
 // capabilities are those of the calling thread, which the threads of a process
@@ -42,7 +44,7 @@ func startOrdinary(cmd *exec.Cmd) error {
 		return err
 	}
 	if sets[0].Inheritable|sets[1].Inheritable == 0 {
-		return cmd.Start()
+		return process.Fork(cmd)
 	}
 	started := make(chan error)
 	go func() {
@@ -50,7 +52,7 @@ func startOrdinary(cmd *exec.Cmd) error {
 		sets[0].Inheritable, sets[1].Inheritable = 0, 0
 		err := unix.Capset(&hdr, &sets[0])
 		if err == nil {
-			err = cmd.Start()
+			err = process.Fork(cmd)
 		}
 		started <- err
 	}()

@@ -67,7 +67,7 @@ func (c Exec) start(ctx context.Context, credential *syscall.Credential, output 
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
 	cmd.Cancel = func() error { return killAll(cmd.Process) }
 	if credential == nil && os.Geteuid() == 0 || credential != nil && credential.Uid == 0 {
-		return cmd, cmd.Start() // root's programs have root's capabilities
+		return cmd, process.Fork(cmd) // root's programs have root's capabilities
 	}
 	return cmd, startOrdinary(cmd)
 }

@@ -9,7 +9,7 @@ const maxStarts = 100
 
 // Start starts a program that is to have a process group or a session of its own,
 // so that a signal to ours, as a terminal sends it or "kill -- -PGID", does not
-// reach it. start makes the command and starts it.
+// reach it. start makes the command and starts it by [Fork].
 //
 // A new process is in our group at first, and a signal that comes then kills it
 // before the program has begun: the Go runtime has it wait only until the process

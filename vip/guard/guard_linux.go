@@ -209,7 +209,7 @@ func (c *child) run(life, ready *os.File, files []*os.File, form string, started
 	var err error
 	c.cmd, err = process.Start(func() (*exec.Cmd, error) {
 		cmd := command(tid, life, ready, files, form)
-		return cmd, cmd.Start()
+		return cmd, process.Fork(cmd)
 	})
 	started <- err
 	if err == nil {

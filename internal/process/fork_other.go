@@ -1,0 +1,8 @@
+//go:build !linux
+
+package process
+
+import "os/exec"
+
+// Fork starts a command, for [Start].
+func Fork(cmd *exec.Cmd) error { return cmd.Start() }
