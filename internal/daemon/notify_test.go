@@ -532,7 +532,8 @@ func TestFIFOLater(t *testing.T) {
 	var reader *os.File
 	until(t, "there is a FIFO", func() (ok bool) {
 		var err error
-		reader, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		// It is made before the notifier opens it: for reading alone that would be its end.
+		reader, err = os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
 		return err == nil
 	})
 	defer reader.Close()
