@@ -49,7 +49,7 @@ func (r *Router) logStart() {
 		args = append(args, "source", r.source)
 	}
 	args = append(args, "version", c.Version, "vrid", c.VRID, "priority", c.Priority, "interval", c.Interval,
-		"addresses", slices.Clone(c.Addresses), "auth", c.Auth.Type.String())
+		"addresses", slices.Clone(c.Addresses), "auth_type", c.Auth.Type.String())
 	if len(c.Peers) > 0 {
 		args = append(args, "peers", slices.Clone(c.Peers))
 	} else {
@@ -84,8 +84,11 @@ func (r *Router) logState(t Transition) {
 		args = append(args, "last_heard", "nobody")
 	}
 	level := t.level()
+	if t.Cause == CauseTimeout || s.unheard > 0 && t.Cause.aboutPeer() {
+		args = append(args, "discarded", s.unheard)
+	}
 	if s.unheard > 0 && t.Cause.aboutPeer() {
-		args = append(args, "discarded", s.unheard, "discarded_last", s.why.Error())
+		args = append(args, "discarded_last", s.why.Error())
 		if t.To == Active && t.Cause != CausePreempt {
 			level = slog.LevelWarn
 			args = append(args, "warning", fmt.Sprintf("%v is alive: both may have the addresses now", s.why.Source))

@@ -218,7 +218,7 @@ func (d *deed) report(log *slog.Logger, parent int, err error) {
 		if len(d.goodbye) > 0 {
 			whose = append(whose, "goodbye", d.goodbye)
 		}
-		log.With(whose...).Warn("guard: the guarded process has died: "+what,
+		log.With(whose...).Error("guard: the guarded process has died: "+what,
 			"hint", "its exit status is in the service manager's log, an OOM kill in the kernel's", "took", d.took.Round(10*time.Microsecond))
 	}
 	if err != nil {

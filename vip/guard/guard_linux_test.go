@@ -296,8 +296,8 @@ func TestLastWill(t *testing.T) {
 // addresses it has removed and who said goodbye.
 func TestLastWords(t *testing.T) {
 	for role, want := range map[string]*regexp.Regexp{
-		"hold": regexp.MustCompile(`^time=\S+ level=WARN msg="guard: the guarded process has died: its addresses are removed" pid=\d+ removed="\[router 51\]" goodbye="\[router 51\]" hint="[^"]+" took=\S+\n$`),
-		formed: regexp.MustCompile(`^\{"time":"[^"]+","level":"WARN","msg":"guard: the guarded process has died: its addresses are removed","form":"quoted","pid":\d+,"removed":\["router 51"\],"goodbye":\["router 51"\],"hint":"[^"]+","took":\d+\}\n$`),
+		"hold": regexp.MustCompile(`^time=\S+ level=ERROR msg="guard: the guarded process has died: its addresses are removed" pid=\d+ removed="\[router 51\]" goodbye="\[router 51\]" hint="[^"]+" took=\S+\n$`),
+		formed: regexp.MustCompile(`^\{"time":"[^"]+","level":"ERROR","msg":"guard: the guarded process has died: its addresses are removed","form":"quoted","pid":\d+,"removed":\["router 51"\],"goodbye":\["router 51"\],"hint":"[^"]+","took":\d+\}\n$`),
 	} {
 		t.Run(role, func(t *testing.T) {
 			words := filepath.Join(t.TempDir(), "stderr")
