@@ -187,8 +187,10 @@ func (r *Router) foresee(lost error, faults []string) {
 // finds that out first, and then there is no other fault. conn.mu is held.
 func (r *Router) lose(why error) {
 	active := false
-	r.useLocked(func(now time.Time) []Action {
-		actions := r.machine.Tick(now)
+	r.useLocked(func(now time.Time) (actions []Action) {
+		if r.machine.State() == Active { // a Backup first hears what has arrived
+			actions = r.machine.Tick(now)
+		}
 		active = r.machine.State() == Active
 		return actions
 	})

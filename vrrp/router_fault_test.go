@@ -154,6 +154,14 @@ func TestRouterLostAddressesAndTime(t *testing.T) {
 				t.Fatalf("transitions %q", got)
 			}
 		}
+		// Nor does a Backup take over by that, before it has heard what has arrived.
+		a.conn.mu.Lock()
+		a.machine.timer = time.Now().Add(-time.Millisecond)
+		a.conn.mu.Unlock()
+		h.lose(errors.New("lapsed"))
+		if got := a.history()[n+1:]; len(got) != 1 || got[0] != "10s Active: no advertisement in time" {
+			t.Errorf("transitions %q of a Backup that hears nothing", got)
+		}
 	})
 }
 
