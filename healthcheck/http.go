@@ -87,7 +87,7 @@ func (c HTTP) fail(err error) error {
 // String names the check in errors and log lines, without what may be a secret.
 func (c HTTP) String() string {
 	u, err := url.Parse(c.URL)
-	if err != nil {
+	if err != nil || u.Host == "" {
 		return "http URL" // it may hold a password
 	}
 	if u.RawQuery != "" {

@@ -181,6 +181,7 @@ func TestHTTPValidate(t *testing.T) {
 		{"no URL", HTTP{}}, {"no scheme", HTTP{URL: "127.0.0.1:80"}}, {"no host", HTTP{URL: "http:///path"}},
 		{"other scheme", HTTP{URL: "ftp://host/"}}, {"bad URL", HTTP{URL: "http://joe:secret@host:port/"}},
 		{"bad query", HTTP{URL: "ftp://host/?token=secret"}},
+		{"no slashes", HTTP{URL: "http:joe:secret@host/"}}, {"too many", HTTP{URL: "http:///joe:secret@host/"}}, {"user alone", HTTP{URL: "joe:secret@host/"}},
 		{"bad method", HTTP{URL: "http://host/", Method: "GET IT"}},
 		{"bad range", HTTP{URL: "http://host/", Status: []StatusRange{{300, 200}}}},
 		{"bad bound", HTTP{URL: "http://host/", MaxBody: -1}},
