@@ -134,7 +134,7 @@ func (n *quietNode) signal(s syscall.Signal) {
 // signalGroup is what a terminal does on Ctrl-C.
 func (n *quietNode) signalGroup() {
 	n.t.Helper()
-	if err := syscall.Kill(-n.cmd.Pid(), syscall.SIGINT); err != nil {
+	if err := syscall.Kill(-n.cmd.Pid(), syscall.SIGINT); err != nil && err != syscall.ESRCH { // it may have ended by the first one
 		n.t.Fatal(err)
 	}
 }
