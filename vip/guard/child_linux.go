@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/havip/havip/internal/process"
 	"github.com/havip/havip/internal/quietlog"
 )
 
@@ -113,9 +113,8 @@ func threadEnded(thread string) bool {
 	if err != nil {
 		return true
 	}
-	// The state follows the name, which is in parentheses and may hold anything.
-	_, state, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
-	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+	st, _ := process.ParseStat(b)
+	return st.Ended()
 }
 
 // prefer makes it likely that this process runs in time, and survives when
