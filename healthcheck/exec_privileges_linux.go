@@ -24,9 +24,9 @@ func hasCapabilities() bool {
 }
 
 // mayBecomeOthers reports whether this process may run a program as somebody
-// else.
+// else, and end it when time is up: it would wait for one that hangs without end.
 func mayBecomeOthers() bool {
-	const want = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	const want = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID | 1<<unix.CAP_KILL
 	_, sets, err := capabilities()
 	return err != nil || sets[0].Effective&want == want
 }

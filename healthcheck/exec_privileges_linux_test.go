@@ -99,6 +99,35 @@ func TestUserGetsNoCapabilities(t *testing.T) {
 	}
 }
 
+// TestOthersNeedToBeEnded: who may start a program as somebody else, but not kill it,
+// would wait for ever for one that hangs, and is told so instead.
+func TestOthersNeedToBeEnded(t *testing.T) {
+	lab.NeedRoot(t)
+	asOther := func(set uint32) error {
+		ended := make(chan error)
+		go func() {
+			runtime.LockOSThread() // which is not given back
+			hdr, sets, err := capabilities()
+			if err == nil {
+				sets[0].Effective, sets[0].Permitted, sets[1] = set, set, unix.CapUserData{}
+				err = unix.Capset(&hdr, &sets[0])
+			}
+			if err == nil {
+				err = Exec{Path: "/bin/true", User: fmt.Sprintf("%d:%d", ordinary, ordinary)}.Ready()
+			}
+			ended <- err
+		}()
+		return <-ended
+	}
+	const change = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
+	if err := asOther(change); !errors.Is(err, ErrCannotRun) || !strings.Contains(err.Error(), "CAP_KILL") {
+		t.Errorf("without the right to kill: %v", err)
+	}
+	if err := asOther(change | 1<<unix.CAP_KILL); err != nil {
+		t.Errorf("with it: %v", err)
+	}
+}
+
 // TestTrustRuleWithCapabilities: with capabilities, programs are root's or one's
 // own, and nobody else can write them. Without any, and as a user that was asked
 // for, that is the user's own affair.

@@ -52,7 +52,7 @@ func (c Exec) ReadyPrivileged() error {
 func (c Exec) ready() (*syscall.Credential, error) {
 	credential, err := lookupCredential(c.User)
 	if err == nil && credential != nil && !mayBecomeOthers() {
-		err = errors.New("to run a program as somebody else needs root, or CAP_SETUID and CAP_SETGID")
+		err = errors.New("to run a program as somebody else needs root, or CAP_SETUID, CAP_SETGID and CAP_KILL")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
