@@ -71,7 +71,8 @@ type Exec struct {
 	// Dir is its working directory. Default "/".
 	Dir string
 	// User is who it runs as: "user", "user:group", or numbers. Anyone but
-	// oneself needs root. Default: the user of this process.
+	// oneself needs root, or CAP_SETUID, CAP_SETGID and CAP_KILL. Default: the
+	// user of this process.
 	User string
 }
 
