@@ -46,15 +46,16 @@ const (
 // note is what the log has of the conflicts about one address.
 type note struct {
 	logged, seen time.Time
+	times        uint64 // that it was claimed since the last line
 }
 
 // due takes note of a conflict, and tells whether a line about it is due.
-func (n note) due(now time.Time) (note, bool) {
+func (n *note) due(now time.Time) bool {
 	due := n.seen.IsZero() || now.Sub(n.seen) >= conflictPause || now.Sub(n.logged) >= noteInterval
 	if n.seen = now; due {
 		n.logged = now
 	}
-	return n, due
+	return due
 }
 
 // takeoverTime is for how long after the addresses were acquired a claim counts as
@@ -231,7 +232,7 @@ func (m *Manager) judge(now time.Time) {
 type dispute struct {
 	claim
 	ifname string
-	total  uint64 // conflicts so far
+	times  uint64 // since the last line about the address
 }
 
 // say logs disputes, with what is known of the other hosts: their hardware addresses
@@ -248,7 +249,7 @@ func (m *Manager) say(news []dispute) {
 		if list := hosts[key]; len(list) > 0 {
 			args = append(args, "host", list)
 		}
-		m.log.Error("another host claims an address that is held here", append(args, "times", d.total)...)
+		m.log.Error("another host claims an address that is held here", append(args, "times", d.times)...)
 	}
 }
 
@@ -268,13 +269,16 @@ func (m *Manager) conflict(news []dispute, c claim) []dispute {
 		return news // the link is another one by now
 	}
 	m.status.Conflicts += c.times
+	n := m.noted[c.addr]
+	n.times += c.times
+	defer func() { m.noted[c.addr] = n }()
 	if c.time.Sub(m.disputed[c.addr]) < conflictEvery {
 		return news
 	}
 	m.disputed[c.addr] = c.time
-	var due bool
-	if m.noted[c.addr], due = m.noted[c.addr].due(c.time); due {
-		news = append(news, dispute{claim: c, ifname: ifname, total: m.status.Conflicts})
+	if n.due(c.time) {
+		news = append(news, dispute{claim: c, ifname: ifname, times: n.times})
+		n.times = 0
 	}
 	if tell := m.cfg.OnConflict; tell != nil {
 		m.onConflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })

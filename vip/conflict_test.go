@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -73,13 +74,13 @@ func TestConflict(t *testing.T) {
 
 // TestConflictIsLogged: one that goes on is in the log when it begins and every ten
 // minutes, and one that comes back is there again. The line names the router as other
-// packages do, and what else is known of the other host.
+// packages do, and what else is known of the other host, and counts since the last one.
 func TestConflictIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		k.others = map[string][]netip.Addr{rivalMAC.String(): {netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.10")}}
 		var log lines
-		m := start(t, k, Config{Name: "VI_1", Addresses: addrs(t, "192.0.2.10/24"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		m := start(t, k, Config{Name: "VI_1", Addresses: addrs(t, "192.0.2.10/24", "192.0.2.11/24"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		acquire(t, m)
 		time.Sleep(time.Minute)
 		said := func(what string, want int) {
@@ -93,6 +94,7 @@ func TestConflictIsLogged(t *testing.T) {
 		dispute := func(d time.Duration) {
 			for until := time.Now().Add(d); time.Now().Before(until); time.Sleep(5 * time.Second) {
 				k.claims(2, "192.0.2.10", rivalMAC)
+				k.claims(2, "192.0.2.11", rivalMAC)
 			}
 		}
 		dispute(9 * time.Minute)
@@ -102,6 +104,15 @@ func TestConflictIsLogged(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		dispute(10 * time.Second)
 		said("another one", 4)
+		var times []string
+		for line := range strings.Lines(log.String()) {
+			if _, n, ok := strings.Cut(line, " times="); ok && strings.Contains(line, "address=192.0.2.10 ") {
+				times = append(times, strings.TrimSpace(n))
+			}
+		}
+		if want := []string{"1", "120", "120", "60"}; !slices.Equal(times, want) { // every 5 seconds
+			t.Errorf("the lines count %v claims of the address, want %v", times, want)
+		}
 	})
 }
 
