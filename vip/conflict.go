@@ -235,6 +235,10 @@ type dispute struct {
 	times  uint64 // since the last line about the address
 }
 
+// maxKnown is how many addresses of another host a line has: one that answers for
+// others, as a router with proxy ARP does, may have hundreds.
+const maxKnown = 8
+
 // say logs disputes, with what is known of the other hosts: their hardware addresses
 // alone say little to a person.
 func (m *Manager) say(news []dispute) {
@@ -247,7 +251,7 @@ func (m *Manager) say(news []dispute) {
 		}
 		args := []any{"address", d.addr, "mac", d.mac.String(), "interface", d.ifname}
 		if list := hosts[key]; len(list) > 0 {
-			args = append(args, "host", list)
+			args = append(args, "host", list[:min(len(list), maxKnown)])
 		}
 		m.log.Error("another host claims an address that is held here", append(args, "times", d.times)...)
 	}

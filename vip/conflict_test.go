@@ -116,6 +116,25 @@ func TestConflictIsLogged(t *testing.T) {
 	})
 }
 
+// TestConflictNamesFew: of a host that has hundreds of addresses a line has some.
+func TestConflictNamesFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		for i := range byte(200) {
+			k.others = map[string][]netip.Addr{rivalMAC.String(): append(k.others[rivalMAC.String()], netip.AddrFrom4([4]byte{198, 51, 100, i}))}
+		}
+		var log lines
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		acquire(t, m)
+		time.Sleep(time.Minute)
+		k.claims(2, "192.0.2.10", rivalMAC)
+		time.Sleep(time.Second)
+		if n := strings.Count(log.String(), "198.51.100."); n != maxKnown {
+			t.Errorf("%d addresses, want %d:\n%s", n, maxKnown, log.String())
+		}
+	})
+}
+
 // TestHandOverIsNoConflict: what the successor claims while this host lets go, or
 // may have to, is neither reported nor contradicted.
 func TestHandOverIsNoConflict(t *testing.T) {
