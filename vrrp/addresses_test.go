@@ -35,7 +35,7 @@ func TestStrangerTakesNothing(t *testing.T) {
 					time.Sleep(10 * time.Second)
 					c.is(Active)
 					d.is(Backup)
-					got := log.lines("discarded")
+					got := log.lines("msg=discarded")
 					want := `err="vrrp: advertisement from 192.0.2.3: another virtual router: no address in common, it has 2, the first is 192.0.2.77" ` +
 						fmt.Sprintf(`priority=%d addresses="[192.0.2.77 192.0.2.78]" want=[192.0.2.250] times=1`, priority)
 					if len(got) != 1 || !strings.Contains(got[0], want) {
