@@ -119,9 +119,9 @@ func (k *linuxKernel) execute(typ, flags int, answer uint16, data ...nl.NetlinkR
 }
 
 // dump asks for a list, and again if that changed meanwhile.
-func (k *linuxKernel) dump(typ int, answer uint16, data nl.NetlinkRequestData) (msgs [][]byte, err error) {
+func (k *linuxKernel) dump(typ int, answer uint16, data ...nl.NetlinkRequestData) (msgs [][]byte, err error) {
 	for range dumpTries {
-		msgs, err = k.execute(typ, unix.NLM_F_DUMP, answer, data)
+		msgs, err = k.execute(typ, unix.NLM_F_DUMP, answer, data...)
 		if !errors.Is(err, nl.ErrDumpInterrupted) {
 			break
 		}

@@ -6,12 +6,14 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // known looks into the kernel's neighbour tables (rtnetlink(7)).
 func (k *linuxKernel) known(index int, mac net.HardwareAddr) ([]netip.Addr, error) {
-	answers, err := k.dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, &netlink.Ndmsg{Index: uint32(index)})
+	answers, err := k.dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, &netlink.Ndmsg{},
+		nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(index))))
 	if err != nil {
 		return nil, explain("list neighbours", err)
 	}
