@@ -285,9 +285,10 @@ func (f *fifo) String() string { return f.path }
 
 func (f *fifo) wants(notice) bool { return true }
 
-// tell waits until there is room for the line, and a FIFO.
+// tell waits until there is room for the line, and a FIFO. Why it does is said once.
 func (f *fifo) tell(ctx context.Context, n *notifier, x notice) {
 	var failed error
+	said := ""
 	persist(ctx, func(ctx context.Context) error {
 		failed = f.write(ctx, n.line(x))
 		if errors.Is(failed, fs.ErrClosed) {
@@ -295,7 +296,12 @@ func (f *fifo) tell(ctx context.Context, n *notifier, x notice) {
 		}
 		return failed
 	}, func(err error, pause time.Duration) {
-		n.log.Warn("not written to the FIFO yet", "path", f.path, "state", x.state, "err", err, "retry", pause)
+		level := slog.LevelWarn
+		if err.Error() == said {
+			level = slog.LevelDebug
+		}
+		said = err.Error()
+		n.log.Log(context.Background(), level, "not written to the FIFO yet", "path", f.path, "state", x.state, "err", err, "retry", pause)
 	})
 	if failed != nil {
 		n.log.Warn("not written to the FIFO", "path", f.path, "state", x.state, "err", failed)

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -538,4 +540,20 @@ func TestFIFOLater(t *testing.T) {
 	})
 	defer reader.Close()
 	n.reads(reader, n.line(notice{state: "BACKUP", priority: 100})+n.line(notice{state: "MASTER", priority: 100}))
+}
+
+// TestFIFOSaysOnce: why a line waits is in the log once, however long that lasts.
+func TestFIFOSaysOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		n := newNotifier(kindInstance, "VI_1", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		f := &fifo{path: filepath.Join(t.TempDir(), "missing", "fifo")}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		f.tell(ctx, n, notice{state: "MASTER"})
+		warnings := strings.Count(log.String(), `level=WARN msg="not written to the FIFO yet"`)
+		if again := strings.Count(log.String(), `level=DEBUG msg="not written to the FIFO yet"`); warnings != 1 || again < 10 {
+			t.Errorf("said %d times as a warning and %d times at debug, want 1 and many:\n%s", warnings, again, log.String())
+		}
+	})
 }

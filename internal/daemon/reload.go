@@ -100,7 +100,6 @@ func (d *Daemon) announce(c *change) {
 
 // apply carries the change out. d.mu is held.
 func (d *Daemon) apply(c *change) error {
-	sayUnready(d.log, d.cfg, c.cfg)
 	// Addresses that move from one router to another: the one lets go first.
 	var ending []func()
 	for name, r := range d.routers {
@@ -137,7 +136,9 @@ func (d *Daemon) apply(c *change) error {
 	errs = append(errs, d.startRouters(c))
 	together(ended)
 	d.closeConns()
+	before := d.cfg
 	d.cfg = c.cfg
+	sayUnready(d.log, before, c.cfg) // last: to look up a user may take its time
 	return errors.Join(errs...)
 }
 
