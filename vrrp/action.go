@@ -138,6 +138,7 @@ type Transition struct {
 	From, To State     // Initialize to Initialize: it was started with a fault, or stopped
 	Cause    Cause     // why
 	Reason   string    // the fault's reasons, comma-separated, what was reconfigured, or the member of the group; empty otherwise
+	Waiting  bool      // the reasons are only what is awaited, see Router.Await
 	Priority uint8     // the priority in force after the change
 	Time     time.Time // of the change, as the machine was told it
 	// Peer is the router that the Cause is about: the one that was not heard in time,

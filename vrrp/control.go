@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -47,21 +48,36 @@ func (r *Router) Entitled() bool {
 // router hands over at once. Several holds, also for the same reason, last until
 // each was released; releasing one twice does nothing.
 func (r *Router) Hold(reason string) (release func()) {
+	return r.keepOut(r.holds, reason)
+}
+
+// Await does as Hold for what is only not known yet, such as the first result of a
+// check. A router that waits for nothing else at its start has no fault: the log says
+// so, and [Transition] and [Status]. The cause of its first change is CauseStart.
+func (r *Router) Await(reason string) (release func()) {
+	return r.keepOut(r.awaited, reason)
+}
+
+func (r *Router) keepOut(reasons map[string]int, reason string) (release func()) {
 	if reason == "" {
 		reason = "held" // a fault without words is none
 	}
-	r.hold(reason, 1)
+	count := func(n int) {
+		r.use(func(now time.Time) []Action {
+			if reasons[reason] += n; reasons[reason] == 0 {
+				delete(reasons, reason)
+			}
+			return r.setFault(now)
+		})
+	}
+	count(1)
 	var once sync.Once
-	return func() { once.Do(func() { r.hold(reason, -1) }) }
+	return func() { once.Do(func() { count(-1) }) }
 }
 
-func (r *Router) hold(reason string, n int) {
-	r.use(func(now time.Time) []Action {
-		if r.holds[reason] += n; r.holds[reason] == 0 {
-			delete(r.holds, reason)
-		}
-		return r.machine.SetFault(now, r.faults())
-	})
+// setFault tells the machine its faults.
+func (r *Router) setFault(now time.Time) []Action {
+	return r.machine.setFault(now, r.faults(), len(r.holds) == 0 && !r.unable())
 }
 
 // faults returns the reasons to stay out of the election, the link's first. The
@@ -80,12 +96,9 @@ func (r *Router) faults() []string {
 	if r.addresses.fault != "" {
 		reasons = append(reasons, r.addresses.fault)
 	}
-	held := len(reasons)
-	for reason := range r.holds {
-		reasons = append(reasons, reason)
-	}
-	slices.Sort(reasons[held:])
-	return reasons
+	held := slices.AppendSeq(slices.Collect(maps.Keys(r.holds)), maps.Keys(r.awaited))
+	slices.Sort(held)
+	return append(reasons, slices.Compact(held)...)
 }
 
 // setLink tells what the interface has to say: an address to send from, or a
@@ -104,11 +117,11 @@ func (r *Router) setLink(source netip.Addr, fault string) {
 	r.to = r.destinations()
 	r.useLocked(func(now time.Time) []Action {
 		r.machine.SetSource(source)
-		return r.machine.SetFault(now, r.faults())
+		return r.setFault(now)
 	})
 }
 
 // applyFaults tells the machine its faults. conn.mu is held.
 func (r *Router) applyFaults() {
-	r.useLocked(func(now time.Time) []Action { return r.machine.SetFault(now, r.faults()) })
+	r.useLocked(r.setFault)
 }

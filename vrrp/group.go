@@ -35,6 +35,7 @@ type member struct {
 	// The state and the machine's own faults when the group last settled.
 	state  State
 	faults string
+	awaits bool
 }
 
 // NewGroup returns an empty group. The name appears in the faults of its
@@ -145,31 +146,32 @@ func (g *Group) each(s State, step func(*Machine) []Action) {
 // spreadFaults gives every member the fault of another one as a reason.
 func (g *Group) spreadFaults(now time.Time) {
 	for _, e := range g.members {
-		g.stale = g.stale || e.faults != e.machine.faults
-		e.faults = e.machine.faults
+		g.stale = g.stale || e.faults != e.machine.faults || e.awaits != e.machine.awaits
+		e.faults, e.awaits = e.machine.faults, e.machine.awaits
 	}
 	if !g.stale {
 		return
 	}
 	g.stale = false
 	for _, e := range g.members {
-		reason := ""
+		reason, awaits := "", false
 		for _, o := range g.members {
-			if o != e && o.faults != "" {
-				reason = fmt.Sprintf("group %s: member %s: %s", g.name, o.machine.cfg.Name, o.faults)
-				break
+			if o != e && o.faults != "" && (reason == "" || awaits && !o.awaits) {
+				reason, awaits = fmt.Sprintf("group %s: member %s: %s", g.name, o.machine.cfg.Name, o.faults), o.awaits
 			}
 		}
-		if reason != e.machine.groupFault {
-			e.do(e.machine.setGroupFault(now, reason))
+		if m := e.machine; reason != m.groupFault || awaits != m.groupAwaits {
+			e.do(m.setGroupFault(now, reason, awaits))
 		}
 	}
 }
 
 // setGroupFault replaces the reason that the group gives; empty: none.
-func (m *Machine) setGroupFault(now time.Time, reason string) []Action {
+func (m *Machine) setGroupFault(now time.Time, reason string, awaits bool) []Action {
 	m.begin(now)
-	m.setFaults(m.faults, reason)
+	before := m.Fault()
+	m.groupFault, m.groupAwaits = reason, awaits
+	m.followFaults(before)
 	return m.end()
 }
 

@@ -61,15 +61,10 @@ func (r *Router) logStart() {
 // logState says what has changed, and all that is known of why. conn.mu is held.
 func (r *Router) logState(t Transition) {
 	s := &r.status
-	if t.From == Initialize && t.To == Initialize && t.Cause == CauseFault && r.waits() {
-		s.waiting = true
+	if t.From == Initialize && t.Waiting {
 		r.log.Info("waiting", "reason", t.Reason)
 		return
 	}
-	if s.waiting && t.Cause == CauseFaultCleared {
-		t.Cause = CauseStart // nothing was wrong
-	}
-	s.waiting = false
 	args := []any{"from", t.From, "to", t.To, "cause", t.Cause}
 	if t.Reason != "" {
 		args = append(args, "reason", t.Reason)
@@ -89,7 +84,9 @@ func (r *Router) logState(t Transition) {
 	}
 	if s.unheard > 0 && t.Cause.aboutPeer() {
 		args = append(args, "discarded_last", s.why.Error())
-		if t.To == Active && t.Cause != CausePreempt {
+		// One that was heard with the right VRID may have another pair, too.
+		pair := s.why.Reason == DropVRID && t.Peer.Address.IsValid()
+		if t.To == Active && t.Cause != CausePreempt && !pair {
 			level = slog.LevelWarn
 			args = append(args, "warning", fmt.Sprintf("%v is alive: both may have the addresses now", s.why.Source))
 		}
@@ -155,9 +152,9 @@ func (r *Router) observeFault() {
 	}
 	fault := r.machine.Fault()
 	if fault != "" && r.status.fault != "" && fault != r.status.fault {
-		what := "waiting"
-		if r.status.waiting = r.status.waiting && r.waits(); !r.status.waiting {
-			what = "fault"
+		what := "fault"
+		if r.machine.waited {
+			what = "waiting"
 		}
 		r.note(r.faultLevel(), what, "reason", fault)
 	}
@@ -165,17 +162,13 @@ func (r *Router) observeFault() {
 }
 
 // faultLevel is how much the present fault matters. What the router's owner said with
-// Hold is no news to him, and he may be waiting for something that comes soon.
+// Hold is no news to him. conn.mu is held, and the group's.
 func (r *Router) faultLevel() slog.Level {
-	if r.waits() {
+	if r.machine.waited || !r.unable() && r.machine.groupFault == "" {
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn
 }
-
-// waits tells whether nothing keeps the router out of the election but what its owner
-// said with Hold. conn.mu is held, and the group's.
-func (r *Router) waits() bool { return !r.unable() && r.machine.groupFault == "" }
 
 // unable tells whether the router cannot be heard, or cannot have its addresses.
 // conn.mu is held.

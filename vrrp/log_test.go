@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -142,6 +143,28 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 	}
 }
 
+// TestTakeOverFromOneOfTwoPairs: a peer that was heard with the right VRID may have
+// another pair, which is no sign that it lives.
+func TestTakeOverFromOneOfTwoPairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.node(t, 1, Config{Priority: 120, Peers: addrs("192.0.2.2")})
+		b, log := lan.logged(t, 2, Config{Priority: 110, Peers: addrs("192.0.2.1")}, slog.LevelInfo)
+		time.Sleep(10 * time.Second)
+		lan.cut(a.addr, true)
+		b.conn.mu.Lock()
+		b.loop.receive(packetOf(t, Advertisement{
+			Source: a.addr, Destination: b.addr, Version: 3, VRID: 52, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.77"),
+		}), time.Now())
+		b.conn.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		log.says(t, "to=Active", "level=WARN", "peer=192.0.2.1", "discarded=1 ", "VRID 52, want 51")
+		if list := log.lines("both may have"); len(list) > 0 {
+			t.Errorf("said %q", list)
+		}
+	})
+}
+
 // TestOtherVRIDIsSaid: an advertisement with a VRID that nobody here has is said if it
 // comes from a configured peer or has the addresses of a router here. Another pair's,
 // which are normal on a link, are not.
@@ -203,6 +226,56 @@ func TestForeignersBounded(t *testing.T) {
 		synctest.Wait()
 		if lines, list := len(log.lines("another VRID")), len(a.conn.foreign.list); lines != maxForeigners || list != maxForeigners {
 			t.Errorf("%d lines and %d remembered, want %d", lines, list, maxForeigners)
+		}
+	})
+}
+
+// TestGroupWaits: what one member waits for at its start is no fault of the others
+// either. A fault is, beside that.
+func TestGroupWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		g := NewGroup("G")
+		var logs [2]lockedBuffer
+		var nodes [2]*node
+		for i := range nodes {
+			nodes[i] = lan.prepare(t, byte(i+1), Config{Group: g, VRID: uint8(51 + i), Addresses: addrs(fmt.Sprintf("192.0.2.25%d", i)),
+				Logger: slog.New(slog.NewTextHandler(&logs[i], nil))})
+		}
+		result := nodes[0].Await("check web has no result yet")
+		for _, n := range nodes {
+			n.run()
+			if s := n.Status(); s.State != Initialize || !s.Waiting {
+				t.Errorf("status %+v, want that it waits", s)
+			}
+		}
+		logs[1].says(t, "msg=waiting", "level=INFO", "group G: member 51/IPv4: check web has no result yet")
+		fails := nodes[0].Hold("check dns is down")
+		if s := nodes[1].Status(); s.Waiting || s.Fault == "" {
+			t.Errorf("status %+v, want a fault", s)
+		}
+		logs[1].says(t, "msg=fault", "level=WARN", "check dns is down")
+		result()
+		fails()
+		for i := range nodes {
+			logs[i].says(t, "msg=state", "to=Backup", `cause="fault cleared"`)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		g := NewGroup("G")
+		var logs [2]lockedBuffer
+		a := lan.prepare(t, 1, Config{Group: g, Logger: slog.New(slog.NewTextHandler(&logs[0], nil))})
+		b := lan.prepare(t, 2, Config{Group: g, VRID: 52, Addresses: addrs("192.0.2.77"), Logger: slog.New(slog.NewTextHandler(&logs[1], nil))})
+		result := a.Await("check web has no result yet")
+		a.run()
+		b.run()
+		result()
+		for i := range logs {
+			logs[i].says(t, "msg=state", "level=INFO", "from=Initialize to=Backup cause=start")
+			if list := logs[i].lines("fault"); len(list) > 0 {
+				t.Errorf("a start at which all is well says %q", list)
+			}
 		}
 	})
 }
@@ -330,12 +403,12 @@ func TestFaultsAreLogged(t *testing.T) {
 		lan := newFakeLAN()
 		var log lockedBuffer
 		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		result := a.Hold("check web has no result yet")
+		result := a.Await("check web has no result yet")
 		a.run()
 		log.says(t, "msg=waiting", "level=INFO", `reason="check web has no result yet"`)
 		fails := a.Hold("check web is down")
 		result()
-		log.says(t, "msg=waiting", "level=INFO", `reason="check web is down"`)
+		log.says(t, "msg=fault", "level=INFO", `reason="check web is down"`)
 		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = false })
 		log.says(t, "msg=fault", "level=WARN", `reason="link eth0 down, check web is down"`)
 		n := len(log.lines("msg=fault"))
@@ -353,7 +426,7 @@ func TestFaultsAreLogged(t *testing.T) {
 		lan := newFakeLAN()
 		var log lockedBuffer
 		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		first, second := a.Hold("check dns has no result yet"), a.Hold("check web has no result yet")
+		first, second := a.Await("check dns has no result yet"), a.Await("check web has no result yet")
 		a.run()
 		first()
 		log.says(t, "msg=waiting", "level=INFO", `reason="check web has no result yet"`)
@@ -368,7 +441,7 @@ func TestFaultsAreLogged(t *testing.T) {
 		var log lockedBuffer
 		a := lan.prepare(t, 1, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		a.net.nif.up = false
-		defer a.Hold("check web has no result yet")()
+		defer a.Await("check web has no result yet")()
 		a.run()
 		log.says(t, "msg=state", "level=WARN", `reason="link eth0 down, check web has no result yet"`)
 	})

@@ -57,6 +57,9 @@ type Machine struct {
 	faults  string // this router's own reasons, comma-separated
 	// groupFault is the reason that another member of the group has.
 	groupFault string
+	// awaits and groupAwaits say that those reasons are only what is awaited, and
+	// waited that the machine has had no other since its start.
+	awaits, groupAwaits, waited bool
 
 	// timer is Active_Down_Timer in Backup and Adver_Timer in Active; zero: not
 	// armed. cause is why it makes a Backup become Active.
@@ -150,7 +153,7 @@ func (m *Machine) Start(now time.Time) []Action {
 	}
 	m.started, m.resigned = true, false
 	m.notBefore = m.now.Add(m.cfg.StartDelay)
-	if m.Fault() != "" {
+	if m.waited = m.waiting(); m.Fault() != "" {
 		m.change(Initialize, CauseFault)
 	} else {
 		m.enter(CauseStart)
@@ -174,23 +177,40 @@ func (m *Machine) Shutdown(now time.Time) []Action {
 // Active; when there is none any more it takes part again as after Start,
 // but without StartDelay.
 func (m *Machine) SetFault(now time.Time, reasons []string) []Action {
+	return m.setFault(now, reasons, false)
+}
+
+// setFault is SetFault for reasons that may be only what is awaited.
+func (m *Machine) setFault(now time.Time, reasons []string, awaits bool) []Action {
 	m.begin(now)
-	m.setFaults(strings.Join(reasons, ", "), m.groupFault)
+	before := m.Fault()
+	m.faults, m.awaits = strings.Join(reasons, ", "), awaits
+	m.followFaults(before)
 	return m.end()
 }
 
-// setFaults applies new reasons, the machine's own and the group's.
-func (m *Machine) setFaults(own, group string) {
-	before := m.Fault()
-	m.faults, m.groupFault = own, group
-	if !m.started || (before == "") == (m.Fault() == "") {
-		return
-	}
-	if before == "" {
+// followFaults does what follows from new reasons, the machine's own or the group's.
+func (m *Machine) followFaults(before string) {
+	switch now := m.Fault(); {
+	case !m.started:
+	case before == "" && now != "":
+		m.waited = false
 		m.leave(Initialize, CauseFault)
-	} else {
-		m.enter(CauseFaultCleared)
+	case before != "" && now == "":
+		cause := CauseFaultCleared
+		if m.waited {
+			cause = CauseStart // there was no fault
+		}
+		m.enter(cause)
+	default:
+		m.waited = m.waited && m.waiting()
 	}
+}
+
+// waiting tells whether there is a reason to stay out of the election, but none that is
+// more than something awaited.
+func (m *Machine) waiting() bool {
+	return m.Fault() != "" && (m.faults == "" || m.awaits) && (m.groupFault == "" || m.groupAwaits)
 }
 
 // SetPriority changes the priority in force, from 1 to 254; other values count

@@ -45,7 +45,8 @@ type Router struct {
 	sourceless bool
 	to         []netip.Addr
 	linkFault  string
-	holds      map[string]int
+	holds      map[string]int // reasons given to Hold, and how often
+	awaited    map[string]int // the same for Await
 	addresses  acquisition
 	told       []task // to be delivered after what is queued was sent
 	status     status
@@ -87,6 +88,7 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		asides:  quietlog.NewCalls(),
 		news:    newWorker(),
 		holds:   make(map[string]int),
+		awaited: make(map[string]int),
 	}
 	if cfg.VirtualMAC {
 		r.mac = virtualMAC(cfg.VRID, cfg.family())

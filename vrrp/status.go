@@ -17,6 +17,8 @@ type Status struct {
 	// Fault has the reasons to stay out of the election, comma-separated.
 	// Empty: there is none.
 	Fault string
+	// Waiting: these are only what is awaited, see [Router.Await].
+	Waiting bool
 	// Since is when the State was entered; zero if the router never ran.
 	Since time.Time
 	// Source is the address that advertisements are sent from. It is not valid
@@ -113,10 +115,8 @@ type status struct {
 	// not, or since the last change of the state; why is of the last of them.
 	unheard uint64
 	why     DropError
-	// fault is the machine's, as it was when it was last looked at. waiting says that
-	// the log has it as what the router waits for since its start.
-	fault   string
-	waiting bool
+	// fault is the machine's, as it was when it was last looked at.
+	fault string
 	// leader is the Active router that a Backup hears, once it has been said.
 	leader netip.Addr
 	// strangers are the senders of what was discarded with DropAddresses or
@@ -140,6 +140,7 @@ func (r *Router) Status() Status {
 		Priority:   r.machine.Priority(),
 		Interval:   r.machine.Interval(),
 		Fault:      r.machine.Fault(),
+		Waiting:    r.machine.waiting(),
 		Since:      r.status.since,
 		Source:     r.source,
 		Counters:   r.status.counters.snapshot(),

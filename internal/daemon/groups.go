@@ -3,7 +3,6 @@ package daemon
 import (
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -106,7 +105,7 @@ func (t *teller) transition(tr vrrp.Transition) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.start = nil
-	if tr.From == vrrp.Initialize && tr.Cause == vrrp.CauseFault && onlyWaits(tr.Reason) {
+	if tr.From == vrrp.Initialize && tr.Waiting {
 		t.start = &tr
 		t.look() // what it waits for may have come meanwhile
 		return
@@ -162,11 +161,11 @@ func (t *teller) look() {
 		return
 	}
 	now := t.status()
-	if now.Fault == "" || onlyWaits(now.Fault) {
+	if now.Fault == "" || now.Waiting {
 		return
 	}
 	tr := *t.start
-	tr.Reason, tr.Priority, tr.Time = now.Fault, now.Priority, time.Now()
+	tr.Waiting, tr.Reason, tr.Priority, tr.Time = false, now.Fault, now.Priority, time.Now()
 	t.start = nil
 	t.tell(tr)
 }
@@ -177,15 +176,4 @@ func (t *teller) tell(tr vrrp.Transition) {
 	if t.group != nil {
 		t.group.report(t.name, n.state, t.tellGroup)
 	}
-}
-
-// onlyWaits reports whether the reasons of a fault are no more than checks that
-// have no result yet, a router's own or those of others in its group.
-func onlyWaits(reasons string) bool {
-	for r := range strings.SplitSeq(reasons, ", ") {
-		if !strings.HasSuffix(r, noResult) {
-			return false
-		}
-	}
-	return true
 }

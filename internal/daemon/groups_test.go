@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -95,14 +96,21 @@ func TestGroupNoticesInOrder(t *testing.T) {
 	}
 }
 
+const noResult = " has no result yet"
+
+// onlyWaits reports whether a router says of a fault that it waits.
+func onlyWaits(reasons string) bool {
+	return !slices.ContainsFunc(strings.Split(reasons, ", "), func(r string) bool { return !strings.HasSuffix(r, noResult) })
+}
+
 // TestStartIsNoFault: a router that waits for the first results of its checks
 // has no fault to tell. It has one once a check has failed, or for another
 // reason.
 func TestStartIsNoFault(t *testing.T) {
 	initial := func(reason string) vrrp.Transition {
-		return vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: reason}
+		return vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: reason, Waiting: onlyWaits(reason)}
 	}
-	backup := vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseFaultCleared}
+	backup := vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseStart}
 	const waits = "check a" + noResult
 	for _, tc := range []struct {
 		name  string
@@ -120,7 +128,7 @@ func TestStartIsNoFault(t *testing.T) {
 		{"the link is down", initial("interface eth0 is down, " + waits), nil, nil, []string{"FAULT"}},
 		{"the link goes down meanwhile", initial(waits), []string{waits, "interface eth0 is down"}, nil, []string{"FAULT"}},
 		{"another member waits", initial("group G: member b: " + waits), []string{waits, ""}, &backup, []string{"BACKUP"}},
-		{"a member that waits is new", vrrp.Transition{From: vrrp.Active, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: "group G: member b: " + waits},
+		{"a member that waits is new", vrrp.Transition{From: vrrp.Active, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: "group G: member b: " + waits, Waiting: true},
 			nil, nil, []string{"FAULT"}},
 		{"the end", initial(waits), []string{waits}, &vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseShutdown}, []string{"STOP"}},
 	} {
@@ -130,7 +138,7 @@ func TestStartIsNoFault(t *testing.T) {
 			if len(tc.fault) > 0 {
 				fault = tc.fault[0]
 			}
-			own := &teller{name: "VI_1", own: r.notifier, status: func() vrrp.Status { return vrrp.Status{Fault: fault} }}
+			own := &teller{name: "VI_1", own: r.notifier, status: func() vrrp.Status { return vrrp.Status{Fault: fault, Waiting: onlyWaits(fault)} }}
 			own.transition(tc.start)
 			for _, fault = range tc.fault {
 				own.recheck()
@@ -153,13 +161,13 @@ func TestGroupStartIsNoFault(t *testing.T) {
 	var records []*record
 	for _, name := range g.cfg.Routers {
 		r := newRecord(name)
-		own := &teller{name: name, own: r.notifier, whole: whole.notifier, group: g, status: func() vrrp.Status { return vrrp.Status{Fault: fault} }}
+		own := &teller{name: name, own: r.notifier, whole: whole.notifier, group: g, status: func() vrrp.Status { return vrrp.Status{Fault: fault, Waiting: onlyWaits(fault)} }}
 		g.add(own)
 		tellers, records = append(tellers, own), append(records, r)
 	}
 	fault = "check x" + noResult
 	for _, own := range tellers {
-		own.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: fault})
+		own.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: fault, Waiting: true})
 	}
 	fault = "check x"
 	tellers[0].recheck()

@@ -13,6 +13,7 @@ import (
 type routerControl interface {
 	SetPriority(uint8)
 	Hold(reason string) (release func())
+	Await(reason string) (release func())
 	Resign() error
 	Status() vrrp.Status
 }
@@ -36,10 +37,6 @@ type fault struct {
 	reason  string
 	release func()
 }
-
-// noResult is the end of the reason for a check that is not known to have
-// failed.
-const noResult = " has no result yet"
 
 // source is where the state of a check comes from.
 type source struct {
@@ -170,15 +167,15 @@ func (t *tracker) apply() {
 
 // hold makes a check that is not up a fault. It never lets go in between.
 func (t *tracker) hold(check string, s healthcheck.State) {
-	reason := "check " + check + " is down"
+	hold, reason := t.router.Hold, "check "+check+" is down"
 	if s == healthcheck.Unknown {
-		reason = "check " + check + noResult
+		hold, reason = t.router.Await, "check "+check+" has no result yet"
 	}
 	before, held := t.faults[check]
 	if held && before.reason == reason {
 		return
 	}
-	t.faults[check] = fault{reason, t.router.Hold(reason)}
+	t.faults[check] = fault{reason, hold(reason)}
 	if held {
 		before.release()
 	}

@@ -40,6 +40,8 @@ func (r *fakeRouter) Hold(reason string) func() {
 	}
 }
 
+func (r *fakeRouter) Await(reason string) func() { return r.Hold(reason) }
+
 func TestTracking(t *testing.T) {
 	const (
 		up   = healthcheck.Up
