@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/havip/havip/internal/lab"
 )
@@ -62,6 +64,25 @@ func speaking(p peer, notes, file, head string, dialects []dialect, words func(d
 // it notes who has what the router stands for, in files whose names begin so.
 func noteProgram(dir, state string) error {
 	return os.WriteFile(filepath.Join(dir, "note"), fmt.Appendf(nil, "#!/bin/sh\necho $3 > \"%s$2\"\n", state), 0o700)
+}
+
+// watchPrograms notes how long programs take that are run as those are that are to be
+// told: they may have to be read from a disk which is busy.
+func (p *pair) watchPrograms() {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for p.t.Context().Err() == nil {
+			for _, n := range p.nodes {
+				began := time.Now()
+				// An error: the node was not started yet.
+				_ = exec.Command(filepath.Join(n.dir, "note"), "INSTANCE", "watched", "MASTER").Run()
+				p.overdue(time.Since(began))
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	p.t.Cleanup(func() { <-stopped })
 }
 
 // memoryDir is t.TempDir in memory, if there is such a thing: how long a change of
@@ -149,6 +170,7 @@ func TestDialects(t *testing.T) {
 				routers = append(routers, d.router)
 			}
 			p := newPair(t, tc.peers, routers)
+			p.watchPrograms()
 			p.live(append(life[:2:2], tc.leaves))
 			for _, n := range p.nodes {
 				for line := range strings.Lines(n.cmd.Output()) {
