@@ -59,7 +59,7 @@ func (r *Router) logStart() {
 }
 
 // logState says what has changed, and all that is known of why. conn.mu is held.
-func (r *Router) logState(t Transition) {
+func (r *Router) logState(t Transition, level slog.Level) {
 	s := &r.status
 	if t.From == Initialize && t.Waiting {
 		r.log.Info("waiting", "reason", t.Reason)
@@ -78,7 +78,6 @@ func (r *Router) logState(t Transition) {
 	case t.Cause == CauseTimeout, t.Cause == CauseUnclaimed:
 		args = append(args, "last_heard", "nobody")
 	}
-	level := t.level()
 	if t.Cause == CauseTimeout || s.unheard > 0 && t.Cause.aboutPeer() {
 		args = append(args, "discarded", s.unheard)
 	}
@@ -92,21 +91,20 @@ func (r *Router) logState(t Transition) {
 		}
 	}
 	s.unheard = 0
-	switch {
-	case t.Cause == CauseFault && t.From == Initialize:
-		level = r.faultLevel()
-	case t.Cause == CauseFault && t.From == Active && r.unable():
-		level = slog.LevelError
-	}
 	r.log.Log(context.Background(), level, "state", args...)
 }
 
 // ago says how long ago something was.
 func ago(d time.Duration) string { return d.Round(time.Millisecond).String() + " ago" }
 
-// level is how much a change matters to whoever looks after the router.
-func (t *Transition) level() slog.Level {
+// level is how much a change that has just been made matters to whoever looks after the
+// router. conn.mu is held, and the group's.
+func (r *Router) level(t *Transition) slog.Level {
 	switch {
+	case t.Cause == CauseFault && t.From == Initialize:
+		return r.faultLevel()
+	case t.Cause == CauseFault && t.From == Active && r.unable():
+		return slog.LevelError
 	case t.Cause == CauseFault, t.Cause == CauseStalled, t.Cause == CauseUnclaimed,
 		t.Cause == CauseTimeout && t.Peer.Address.IsValid():
 		return slog.LevelWarn

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -277,6 +278,31 @@ func TestGroupWaits(t *testing.T) {
 				t.Errorf("a start at which all is well says %q", list)
 			}
 		}
+	})
+}
+
+// TestGroupLogsAlone: what a router says at its start does not read what another member
+// of its group, on another Conn, is just changing. It is for the race detector.
+func TestGroupLogsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		g := NewGroup("G")
+		config := Config{Group: g, Logger: slog.New(slog.DiscardHandler)}
+		a := lan.prepare(t, 1, config)
+		a.run()
+		var changing sync.WaitGroup
+		changing.Go(func() {
+			for i := range 1000 {
+				a.Hold(fmt.Sprint("reason ", i))()
+			}
+		})
+		for i := range 20 {
+			config.VRID, config.Addresses = uint8(100+i), addrs(fmt.Sprintf("192.0.2.%d", 100+i))
+			b := lan.prepare(t, byte(100+i), config)
+			b.Hold("check web is down")
+			b.run()
+		}
+		changing.Wait()
 	})
 }
 

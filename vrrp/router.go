@@ -304,7 +304,7 @@ func (r *Router) do(now time.Time, actions []Action) {
 			r.loop.send(r, a.Priority, now)
 		case Changed:
 			r.changed(&a.Transition)
-			r.tell(task{kind: Changed, transition: a.Transition})
+			r.tell(task{kind: Changed, transition: a.Transition, level: r.level(&a.Transition)})
 		case Acquire:
 			r.tell(task{kind: Acquire, id: r.addresses.begin(r.acquireFailed)})
 		case Release:
@@ -333,7 +333,7 @@ func (r *Router) deliver() {
 			e.say()
 			continue
 		case e.kind == Changed:
-			r.logState(e.transition)
+			r.logState(e.transition, e.level)
 		}
 		r.work.push(e)
 	}

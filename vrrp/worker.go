@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 )
@@ -14,6 +15,7 @@ const maxTransitions = 256
 type task struct {
 	kind       ActionKind // Acquire, Announce, Release or Changed
 	transition Transition // of Changed
+	level      slog.Level // of the line about it
 	id         uint64     // of Acquire
 	say        func()     // writes a log line; then there is nothing else to do
 }
