@@ -333,6 +333,7 @@ func steady(log string) string {
 
 var (
 	subject = regexp.MustCompile(`(router|check|pool|backend|service)"?[=:]"?[^" ]+`)
+	begun   = regexp.MustCompile(`cause"?[=:]"?start`)
 	known   = regexp.MustCompile(` host=\[[^]]*\]|"host":\[[^]]*\],`)
 )
 
@@ -347,6 +348,9 @@ func (s *story) bySubject(log string) map[string][]string {
 			line = known.ReplaceAllString(line, "")
 		}
 		about := strings.Join(subject.FindAllString(line, -1), " ")
+		if begun.MatchString(line) {
+			about = "start" // an advertisement may come before the first result of the check
+		}
 		lines[about] = append(lines[about], strings.TrimSuffix(line, "\n"))
 	}
 	return lines
