@@ -1,0 +1,64 @@
+// Package field says which field of a configuration is wrong. Validate methods
+// of the public packages return such errors, joined; whoever reads a file turns
+// a field's name back into the place where its value stands.
+package field
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Error is what is wrong with one field.
+type Error struct {
+	// Field is the field's name in Go, with the way to it: "Backends[1].Weight".
+	Field string
+	// Err is the value and what is wanted, without the field: "0: want 1 to 256".
+	Err error
+}
+
+func (e *Error) Error() string { return e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf returns an Error; format and args are fmt.Errorf's.
+func Errorf(name, format string, args ...any) error {
+	return &Error{Field: name, Err: fmt.Errorf(format, args...)}
+}
+
+// In returns err, which may be joined, with the fields below parent: Weight
+// becomes Backends[1].Weight. An error that names no field becomes one of
+// parent itself.
+func In(parent string, err error) error {
+	var errs []error
+	for _, e := range All(err) {
+		if e.Field == "" {
+			errs = append(errs, &Error{Field: parent, Err: e.Err})
+			continue
+		}
+		errs = append(errs, &Error{Field: parent + "." + e.Field, Err: e.Err})
+	}
+	return errors.Join(errs...)
+}
+
+// All returns the Errors that err consists of, in order. What names no field
+// gets an Error with an empty one. An Error ends the search: what it wraps is
+// its own.
+func All(err error) []*Error {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *Error:
+		return []*Error{e}
+	case interface{ Unwrap() []error }:
+		var list []*Error
+		for _, sub := range e.Unwrap() {
+			list = append(list, All(sub)...)
+		}
+		return list
+	}
+	if inner := errors.Unwrap(err); inner != nil && (errors.As(inner, new(*Error))) {
+		return All(inner)
+	}
+	return []*Error{{Err: err}}
+}

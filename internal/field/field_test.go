@@ -1,0 +1,46 @@
+package field
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+)
+
+func TestAll(t *testing.T) {
+	weight, port := Errorf("Weight", "0: want 1 to %d", 256), Errorf("Port", "missing")
+	plain := errors.New("no pool")
+	for name, tt := range map[string]struct {
+		err  error
+		want []string
+	}{
+		"none":             {nil, nil},
+		"one":              {weight, []string{"Weight"}},
+		"joined":           {errors.Join(weight, port), []string{"Weight", "Port"}},
+		"joined twice":     {errors.Join(port, errors.Join(plain, weight)), []string{"Port", "", "Weight"}},
+		"wrapped":          {fmt.Errorf("lb: pool: %w", errors.Join(weight, port)), []string{"Weight", "Port"}},
+		"without a field":  {fmt.Errorf("lb: %w", plain), []string{""}},
+		"below":            {In("Backends[1]", errors.Join(weight, port)), []string{"Backends[1].Weight", "Backends[1].Port"}},
+		"below, no field":  {In("Pool", plain), []string{"Pool"}},
+		"nothing below":    {In("Pool", nil), nil},
+		"its own cause":    {Errorf("Key", "%w", errors.Join(io.EOF, weight)), []string{"Key"}},
+		"two levels below": {In("Pool", In("Backends[0]", weight)), []string{"Pool.Backends[0].Weight"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, e := range All(tt.err) {
+				got = append(got, e.Field)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("All(%v) = %q, want %q", tt.err, got, tt.want)
+			}
+		})
+	}
+	if err := In("Pool", nil); err != nil {
+		t.Errorf("In of no error: %v", err)
+	}
+	if err := Errorf("File", "open: %w", io.EOF); !errors.Is(err, io.EOF) || err.Error() != "File: open: EOF" {
+		t.Errorf("got %q, want File: open: EOF, which is io.EOF", err)
+	}
+}
