@@ -6,6 +6,8 @@ package field
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 )
 
 // Error is what is wrong with one field.
@@ -61,4 +63,45 @@ func All(err error) []*Error {
 		return All(inner)
 	}
 	return []*Error{{Err: err}}
+}
+
+// Number is a type that has a range.
+type Number interface {
+	~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~float64
+}
+
+// Between returns an Error unless value is in the range from least to most, both
+// included: "0: want 1 to 256", "2h: want 10ms to 1h".
+func Between[T Number](name string, value, least, most T) error {
+	if least <= value && value <= most {
+		return nil
+	}
+	return Errorf(name, "%s: want %s to %s", number(value), number(least), number(most))
+}
+
+// AtLeast is Between without an upper end: "-1s: want at least 0s".
+func AtLeast[T Number](name string, value, least T) error {
+	if least <= value {
+		return nil
+	}
+	return Errorf(name, "%s: want at least %s", number(value), number(least))
+}
+
+func number(v any) string {
+	if d, ok := v.(time.Duration); ok {
+		return Span(d)
+	}
+	return fmt.Sprint(v)
+}
+
+// Span prints a duration without the units that are zero: 1m, not 1m0s.
+func Span(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestAll(t *testing.T) {
@@ -42,5 +43,25 @@ func TestAll(t *testing.T) {
 	}
 	if err := Errorf("File", "open: %w", io.EOF); !errors.Is(err, io.EOF) || err.Error() != "File: open: EOF" {
 		t.Errorf("got %q, want File: open: EOF, which is io.EOF", err)
+	}
+}
+
+func TestRanges(t *testing.T) {
+	for want, err := range map[string]error{
+		"Weight: 0: want 1 to 256":               Between("Weight", 0, 1, 256),
+		"Weight: 257: want 1 to 256":             Between[uint16]("Weight", 257, 1, 256),
+		"Timeout: 2h: want 10ms to 1h":           Between("Timeout", 2*time.Hour, 10*time.Millisecond, time.Hour),
+		"Timeout: 1h30m0.5s: want 10ms to 1h30m": Between("Timeout", 90*time.Minute+time.Second/2, 10*time.Millisecond, 90*time.Minute),
+		"Hold: -1s: want at least 0s":            AtLeast("Hold", -time.Second, 0),
+		"Load: 1.5: want 0 to 1":                 Between("Load", 1.5, 0, 1),
+	} {
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	for _, err := range []error{Between("Weight", 1, 1, 256), Between("Weight", 256, 1, 256), AtLeast("Hold", time.Duration(0), 0)} {
+		if err != nil {
+			t.Errorf("an end of the range is refused: %v", err)
+		}
 	}
 }
