@@ -115,7 +115,7 @@ func (h *Handler) validate() error {
 	}
 	h.log = limitedLog(h.Logger)
 	if h.connect == nil {
-		h.connect = (&TCP{ConnectTimeout: h.ConnectTimeout, BackendTLS: h.BackendTLS}).dialBackend
+		h.connect = (&dialer{timeout: h.ConnectTimeout, tls: h.BackendTLS}).connect
 	}
 	h.unwatch = h.Pool.watchGone(func(s *server) {
 		h.sessions.cut(s)

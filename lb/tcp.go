@@ -131,13 +131,6 @@ func (t *TCP) validate() error {
 	return t.Limits.validate()
 }
 
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
 // Replace makes connections that are accepted from now on use next's fields;
 // those that are established go on as they are. next must not be served itself.
 func (t *TCP) Replace(next *TCP) error {

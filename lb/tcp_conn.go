@@ -157,7 +157,7 @@ func (t *TCP) reach(ctx context.Context, s *session, pick Pick) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.dialing(pick.member.server, cancel)
-	backend, err := t.dialBackend(ctx, pick)
+	backend, err := t.dialer().connect(ctx, pick)
 	if err == nil && s.attach(backend, pick.member.server) {
 		return nil
 	}
@@ -167,26 +167,5 @@ func (t *TCP) reach(ctx context.Context, s *session, pick Pick) error {
 	return err
 }
 
-// dialBackend connects to a picked backend, with TLS if so configured.
-func (t *TCP) dialBackend(ctx context.Context, pick Pick) (net.Conn, error) {
-	d := net.Dialer{Timeout: t.ConnectTimeout, KeepAlive: -1}
-	network, address := network(pick.Address())
-	c, err := d.DialContext(ctx, network, address)
-	if err != nil || t.BackendTLS == nil {
-		return c, err
-	}
-	cfg := t.BackendTLS
-	if cfg.ServerName == "" {
-		cfg = cfg.Clone()
-		// The name that was configured, not what it resolved to.
-		if host, _, err := net.SplitHostPort(pick.member.Address); err == nil {
-			cfg.ServerName = host
-		}
-	}
-	client := tls.Client(c, cfg)
-	if err := handshake(ctx, client, t.ConnectTimeout); err != nil {
-		c.Close()
-		return nil, err
-	}
-	return client, nil
-}
+// dialer connects to the backends.
+func (t *TCP) dialer() *dialer { return &dialer{timeout: t.ConnectTimeout, tls: t.BackendTLS} }
