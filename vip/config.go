@@ -6,11 +6,14 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/field"
 )
+
+// FieldError is what is wrong with one field of a [Config], by the field's name:
+// "Addresses[2].Label". See [Config.Validate].
+type FieldError = field.Error
 
 // Errors that a caller may want to tell apart, with errors.Is.
 var (
@@ -41,8 +44,8 @@ type Config struct {
 	// arp_announce of Interface are raised for that time. Routes go by Interface
 	// all the same. See [VirtualMAC].
 	VirtualMAC net.HardwareAddr
-	// MacvlanName is the macvlan's name. Default: Keepalived's, "vrrp.51" for
-	// VRID 51, "vrrp6.51" for IPv6.
+	// MacvlanName is the macvlan's name, with VirtualMAC only. Default: Keepalived's,
+	// "vrrp.51" for VRID 51, "vrrp6.51" for IPv6.
 	MacvlanName string
 	// NoAccept drops what is addressed to the addresses while they are held:
 	// Accept_Mode False (RFC 9568 §6.1), for a router that others send through
@@ -74,7 +77,7 @@ type Config struct {
 	// Routes are added after the addresses and removed before them.
 	Routes []Route
 	// Lease is the lifetime that the kernel gives each address; the Manager
-	// renews it four times as often. Whole seconds: a fraction is rounded up.
+	// renews it four times as often. Whole seconds.
 	// 0: the addresses stay until they are removed. See [LeaseFor]. Routes have
 	// no lifetime, but IPv4 ones go with an address that is their Source.
 	Lease time.Duration
@@ -153,23 +156,6 @@ func ParseAddress(s string) (Address, error) {
 	return Address{Prefix: prefix}, nil
 }
 
-// Scope is how far an IPv4 address is valid (RT_SCOPE_* in rtnetlink(7)).
-type Scope uint8
-
-const (
-	// ScopeGlobal: everywhere.
-	ScopeGlobal Scope = 0
-	// ScopeSite: within the site.
-	ScopeSite Scope = 200
-	// ScopeLink: on this link.
-	ScopeLink Scope = 253
-	// ScopeHost: inside this host.
-	ScopeHost Scope = 254
-)
-
-// maxProbe is far more than a link needs to answer.
-const maxProbe = 5 * time.Second
-
 // minLease is the shortest lifetime that the kernel can be given.
 const minLease = time.Second
 
@@ -181,98 +167,3 @@ const minLease = time.Second
 func LeaseFor(interval time.Duration, intervals int) time.Duration {
 	return max(minLease, (time.Duration(intervals) * interval).Truncate(time.Second))
 }
-
-// validate checks c and fills its defaults in.
-func (c *Config) validate() error {
-	if c.Name == "" {
-		c.Name = c.Interface
-	}
-	c.Logger = quietlog.New(c.Logger)
-	if c.Lease < 0 {
-		return fmt.Errorf("vip: lease %v: want 0 or more", c.Lease)
-	}
-	if c.Probe < 0 || c.Probe > maxProbe {
-		return fmt.Errorf("vip: probe %v: want 0 to %v", c.Probe, maxProbe)
-	}
-	if c.Owner && c.NoAccept {
-		return errors.New("vip: no accept: the host would be cut off from its own addresses")
-	}
-	if c.Owner && c.Takeover {
-		return errors.New("vip: takeover: an owner's addresses are not to be removed")
-	}
-	c.Lease = (c.Lease + time.Second - 1).Truncate(time.Second)
-
-	if err := c.validateMAC(); err != nil {
-		return err
-	}
-	addresses := make([]Address, len(c.Addresses)) // the caller's stay as they are
-	seen := make(map[netip.Addr]bool)
-	for i, a := range c.Addresses {
-		if a.Interface == "" {
-			a.Interface = c.carrier()
-		}
-		if err := a.validate(); err != nil {
-			return fmt.Errorf("vip: address %v: %w", a.Prefix, err)
-		}
-		a.Prefix = netip.PrefixFrom(a.Prefix.Addr().WithZone(""), a.Prefix.Bits())
-		if seen[a.Prefix.Addr()] {
-			return fmt.Errorf("vip: address %v: given twice", a.Prefix.Addr())
-		}
-		seen[a.Prefix.Addr()] = true
-		addresses[i] = a
-	}
-	c.Addresses = addresses
-	routes := make([]Route, len(c.Routes))
-	for i, r := range c.Routes {
-		if r.Interface == "" {
-			r.Interface = c.Interface
-		}
-		if err := r.validate(); err != nil {
-			return fmt.Errorf("vip: route to %v: %w", r.Destination, err)
-		}
-		routes[i] = r
-	}
-	c.Routes = routes
-	return c.Announce.validate()
-}
-
-// interfaces returns the names of all interfaces, each once.
-func (c *Config) interfaces() []string {
-	var names []string
-	for _, a := range c.Addresses {
-		names = append(names, a.Interface)
-	}
-	for _, r := range c.Routes {
-		names = append(names, r.Interface)
-	}
-	if c.VirtualMAC != nil {
-		names = append(names, c.Interface)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// validate checks one address whose defaults are filled in.
-func (a Address) validate() error {
-	addr := a.Prefix.Addr()
-	switch {
-	case !a.Prefix.IsValid():
-		return errors.New("not an address")
-	case addr.Is4In6():
-		return errors.New("an IPv4 address in IPv6 form; write it as IPv4")
-	case addr.IsUnspecified(), addr.IsMulticast():
-		return errors.New("not a unicast address")
-	case a.Interface == "":
-		return errors.New("no interface")
-	case len(a.Interface) > maxName:
-		return fmt.Errorf("interface name %q is longer than %d bytes", a.Interface, maxName)
-	case a.Label != "" && !addr.Is4():
-		return errors.New("only an IPv4 address can have a label")
-	case len(a.Label) > maxName:
-		return fmt.Errorf("label %q is longer than %d bytes", a.Label, maxName)
-	}
-	return nil
-}
-
-// maxName is IFNAMSIZ less the terminating zero.
-const maxName = 15

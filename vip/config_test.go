@@ -1,10 +1,16 @@
 package vip
 
 import (
+	"errors"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/havip/havip/internal/field"
 )
 
 func TestConfigErrors(t *testing.T) {
@@ -15,25 +21,25 @@ func TestConfigErrors(t *testing.T) {
 		want string
 	}{
 		"no interface":        {Config{Addresses: one}, "no interface"},
-		"negative lease":      {Config{Interface: "eth0", Addresses: one, Lease: -1}, "lease -1ns"},
+		"negative lease":      {Config{Interface: "eth0", Addresses: one, Lease: -1}, "Lease: -1ns"},
 		"zero address":        {with(Address{}), "not an address"},
-		"multicast":           {with(Address{Prefix: prefix("224.0.0.18/32")}), "not a unicast address"},
-		"unspecified":         {with(Address{Prefix: prefix("::/128")}), "not a unicast address"},
+		"multicast":           {with(Address{Prefix: prefix("224.0.0.18/32")}), "want a unicast address"},
+		"unspecified":         {with(Address{Prefix: prefix("::/128")}), "want a unicast address"},
 		"IPv4 in IPv6":        {with(Address{Prefix: prefix("::ffff:192.0.2.1/128")}), "IPv4 address in IPv6 form"},
-		"IPv6 label":          {with(Address{Prefix: prefix("2001:db8::1/64"), Label: "x"}), "only an IPv4 address"},
-		"long label":          {with(Address{Prefix: prefix("192.0.2.1/24"), Label: "eth0:0123456789a"}), "longer than 15"},
-		"long interface name": {Config{Interface: "interface-with-17", Addresses: one}, "longer than 15"},
+		"IPv6 label":          {with(Address{Prefix: prefix("2001:db8::1/64"), Label: "x"}), "Addresses[0].Label: x: want none: only an IPv4 address"},
+		"long label":          {with(Address{Prefix: prefix("192.0.2.1/24"), Label: "eth0:0123456789a"}), "label of up to 15"},
+		"long interface name": {Config{Interface: "interface-with-17", Addresses: one}, "up to 15"},
 		"twice": {
 			Config{Interface: "eth0", Addresses: []Address{{Prefix: prefix("192.0.2.1/24")}, {Prefix: prefix("192.0.2.1/32")}}},
 			"192.0.2.1: given twice",
 		},
 		"short MAC": {Config{Interface: "eth0", Addresses: one, VirtualMAC: []byte{0, 1}}, "want six bytes"},
 		"group MAC": {Config{Interface: "eth0", Addresses: one, VirtualMAC: []byte{1, 0, 0, 0, 0, 0}}, "not a group's"},
-		"MAC alone": {Config{Addresses: []Address{{Prefix: prefix("192.0.2.1/24"), Interface: "eth0"}}, VirtualMAC: VirtualMAC(1, false)}, "needs Interface"},
+		"MAC alone": {Config{Addresses: []Address{{Prefix: prefix("192.0.2.1/24"), Interface: "eth0"}}, VirtualMAC: VirtualMAC(1, false)}, "Interface: no interface"},
 		"long macvlan name": {
-			Config{Interface: "eth0", Addresses: one, VirtualMAC: VirtualMAC(1, false), MacvlanName: "interface-with-17"}, "longer than 15",
+			Config{Interface: "eth0", Addresses: one, VirtualMAC: VirtualMAC(1, false), MacvlanName: "interface-with-17"}, "up to 15",
 		},
-		"probe": {Config{Interface: "eth0", Addresses: one, Probe: time.Minute}, "probe 1m0s"},
+		"probe": {Config{Interface: "eth0", Addresses: one, Probe: time.Minute}, "Probe: 1m0s"},
 		"route without destination": {
 			Config{Interface: "eth0", Addresses: one, Routes: []Route{{}}}, "no destination",
 		},
@@ -41,16 +47,16 @@ func TestConfigErrors(t *testing.T) {
 			Config{Interface: "eth0", Addresses: one, Routes: []Route{{Destination: prefix("10.0.0.1/8")}}}, "bits beyond",
 		},
 		"route with a gateway of another family": {
-			Config{Interface: "eth0", Addresses: one, Routes: []Route{{Destination: prefix("10.0.0.0/8"), Gateway: netip.IPv6LinkLocalAllNodes()}}},
-			"gateway is of another family",
+			Config{Interface: "eth0", Addresses: one, Routes: []Route{{Destination: prefix("10.0.0.0/8"), Gateway: netip.MustParseAddr("fe80::1")}}},
+			"Routes[0].Gateway: fe80::1: of another family",
 		},
 		"route with a source of another family": {
 			Config{Interface: "eth0", Addresses: one, Routes: []Route{{Destination: prefix("10.0.0.0/8"), Source: netip.IPv6Loopback()}}},
-			"source is of another family",
+			"Routes[0].Source: ::1: of another family",
 		},
-		"burst":   {Config{Interface: "eth0", Addresses: one, Announce: Schedule{Burst: 101}}, "burst 101"},
-		"rounds":  {Config{Interface: "eth0", Addresses: one, Announce: Schedule{Rounds: []time.Duration{2, 1}}}, "delays that grow"},
-		"refresh": {Config{Interface: "eth0", Addresses: one, Announce: Schedule{Refresh: time.Millisecond}}, "refresh 1ms"},
+		"burst":   {Config{Interface: "eth0", Addresses: one, Announce: Schedule{Burst: 101}}, "Announce.Burst: 101"},
+		"rounds":  {Config{Interface: "eth0", Addresses: one, Announce: Schedule{Rounds: []time.Duration{2, 1}}}, "Announce.Rounds: [2ns 1ns]: want delays that grow"},
+		"refresh": {Config{Interface: "eth0", Addresses: one, Announce: Schedule{Refresh: time.Millisecond}}, "Announce.Refresh: 1ms"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -62,14 +68,85 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
+// TestValidateAllAtOnce: each fault is one error that names its field, and looking at
+// a configuration leaves it as it was.
+func TestValidateAllAtOnce(t *testing.T) {
+	cfg := Config{
+		Interface: "eth0/1", MacvlanName: "vrrp.51", Owner: true, NoAccept: true, Takeover: true, Lease: 1500 * time.Millisecond, Probe: -1,
+		Addresses: []Address{
+			{Prefix: prefix("192.0.2.1/24"), Label: "a b", Scope: 7},
+			{Prefix: prefix("192.0.2.1/32")},
+			{Prefix: prefix("2001:db8::1/64"), Label: "x", Scope: ScopeLink, Interface: ".."},
+		},
+		Routes: []Route{
+			{Destination: prefix("10.0.0.0/8"), Gateway: netip.IPv6LinkLocalAllNodes(), Source: netip.IPv6Loopback(), Interface: "a:b"},
+			{Destination: prefix("10.0.0.1/8")},
+		},
+		Announce: Schedule{Rounds: []time.Duration{-1}, Burst: -1, Refresh: -1},
+	}
+	want := []string{
+		"Interface", "MacvlanName", "NoAccept", "Takeover", "Lease", "Probe",
+		"Addresses[0].Interface", "Addresses[0].Label", "Addresses[0].Scope", "Addresses[1].Interface", "Addresses[1].Prefix",
+		"Addresses[2].Interface", "Addresses[2].Label", "Addresses[2].Scope",
+		"Routes[0].Gateway", "Routes[0].Source", "Routes[0].Interface", "Routes[1].Destination", "Routes[1].Interface",
+		"Announce.Rounds", "Announce.Burst", "Announce.Refresh",
+	}
+	before := cfg.Addresses[0]
+	for range 2 {
+		var got []string
+		for _, e := range field.All(cfg.Validate()) {
+			got = append(got, e.Field)
+			if name := e.Field[strings.LastIndex(e.Field, ".")+1:]; strings.HasPrefix(e.Err.Error(), name) || !strings.Contains(e.Err.Error(), "want ") {
+				t.Errorf("%s: %q, want the value and what is wanted", e.Field, e.Err)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("fields (-want +got):\n%s", diff)
+		}
+	}
+	if cfg.Addresses[0] != before || cfg.Name != "" {
+		t.Errorf("Validate has changed the configuration: %+v", cfg)
+	}
+	if _, err := NewManager(cfg); !errors.As(err, new(*FieldError)) {
+		t.Errorf("NewManager: %v, want an error of a field", err)
+	}
+	// A configuration without addresses is for a leader that holds none.
+	for _, cfg := range []Config{{}, {Interface: "eth0"}, {VirtualMAC: VirtualMAC(51, false), Interface: "eth0"}} {
+		if err := cfg.Validate(); err != nil {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
+
+func TestScopeText(t *testing.T) {
+	for scope, word := range map[Scope]string{ScopeGlobal: "global", ScopeSite: "site", ScopeLink: "link", ScopeHost: "host"} {
+		var back Scope
+		text, err := scope.MarshalText()
+		if err != nil || string(text) != word || scope.String() != word || back.UnmarshalText(text) != nil || back != scope {
+			t.Errorf("scope %d: %q, %v, %v back", scope, text, err, back)
+		}
+	}
+	if text, err := Scope(7).MarshalText(); err == nil || Scope(7).String() != "scope 7" {
+		t.Errorf("scope 7 has the word %q", text)
+	}
+	var s Scope
+	for _, word := range []string{"", "Global", "scope 7"} {
+		if err := s.UnmarshalText([]byte(word)); err == nil {
+			t.Errorf("%q is a scope: %d", word, s)
+		}
+	}
+}
+
 func TestConfigDefaults(t *testing.T) {
 	caller := []Address{{Prefix: netip.PrefixFrom(netip.MustParseAddr("192.0.2.10"), 24)}}
-	cfg := Config{Interface: "eth0", Addresses: caller, Lease: 2100 * time.Millisecond}
-	if err := cfg.validate(); err != nil {
-		t.Fatal(err)
+	cfg := Config{Interface: "eth0", Addresses: caller, Routes: []Route{{Destination: prefix("0.0.0.0/0")}}}
+	got := cfg.WithDefaults()
+	if got.Name != "eth0" || got.Addresses[0].Interface != "eth0" || got.Routes[0].Interface != "eth0" || got.Routes[0].Table != 254 ||
+		got.Announce.Burst != 3 || len(got.Announce.Rounds) != 3 {
+		t.Errorf("defaults: %+v", got)
 	}
-	if cfg.Name != "eth0" || cfg.Lease != 3*time.Second || cfg.Addresses[0].Interface != "eth0" || cfg.Logger == nil {
-		t.Errorf("defaults: %+v", cfg)
+	if again := got.WithDefaults(); !reflect.DeepEqual(again, got) {
+		t.Errorf("defaults of defaults: %+v, want %+v", again, got)
 	}
 	if caller[0].Interface != "" {
 		t.Error("the caller's slice was written to")
@@ -86,9 +163,7 @@ func TestVirtualMAC(t *testing.T) {
 		{255, true, "00:00:5e:00:02:ff", "vrrp6.255"},
 	} {
 		cfg := Config{Interface: "eth0", Addresses: []Address{{Prefix: prefix("192.0.2.10/24")}}, VirtualMAC: VirtualMAC(tt.vrid, tt.ipv6)}
-		if err := cfg.validate(); err != nil {
-			t.Fatal(err)
-		}
+		cfg = cfg.WithDefaults()
 		if cfg.VirtualMAC.String() != tt.mac || cfg.MacvlanName != tt.name || cfg.Addresses[0].Interface != tt.name {
 			t.Errorf("VRID %d: %v on %s, want %s on %s", tt.vrid, cfg.VirtualMAC, cfg.Addresses[0].Interface, tt.mac, tt.name)
 		}

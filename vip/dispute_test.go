@@ -20,9 +20,7 @@ func TestDisputeRounds(t *testing.T) {
 		if rapid.Bool().Draw(t, "refresh") {
 			a.schedule.Refresh = rapid.SampledFrom([]time.Duration{time.Second, 1500 * time.Millisecond, 10 * time.Second}).Draw(t, "every")
 		}
-		if err := a.schedule.validate(); err != nil {
-			t.Fatal(err)
-		}
+		a.schedule = a.schedule.withDefaults()
 		mode := rapid.SampledFrom([]string{"answer", "again", "both"}).Draw(t, "mode")
 		var rounds []time.Duration
 		now := begin

@@ -147,7 +147,7 @@ func (m *Manager) routeFaults(have []assigned) []string {
 	var out []string
 	for _, r := range m.cfg.Routes {
 		l := m.links[r.Interface]
-		usual := !r.Optional && r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast() && (r.Table == 0 || r.Table == mainTable)
+		usual := !r.Optional && r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast() && r.Table == mainTable
 		if !usual || !l.enabled || l.no6 && r.Gateway.Is6() {
 			continue // needs no neighbour, or has a fault already, or the kernel looks elsewhere
 		}
@@ -185,7 +185,7 @@ func (m *Manager) surroundings(have []assigned) string {
 }
 
 // needs6 reports whether something on an interface that is not optional takes IPv6.
-func (c *Config) needs6(name string) bool {
+func (c Config) needs6(name string) bool {
 	return slices.ContainsFunc(c.Addresses, func(a Address) bool {
 		return a.Interface == name && is6(a.Prefix) && !a.Optional
 	}) ||

@@ -185,7 +185,7 @@ func TestOwnerKeepsItsAddresses(t *testing.T) {
 	for name, cfg := range map[string]Config{"Takeover": {Takeover: true}, "NoAccept": {NoAccept: true}} {
 		cfg.Interface, cfg.Owner = "eth0", true
 		cfg.Addresses = []Address{{Prefix: netip.MustParsePrefix("192.0.2.10/24")}}
-		if err := cfg.validate(); err == nil {
+		if err := cfg.Validate(); err == nil {
 			t.Errorf("an owner with %s is accepted", name)
 		}
 	}

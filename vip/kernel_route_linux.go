@@ -118,10 +118,6 @@ func (k *linuxKernel) routeRemoval(r Route, index int) []byte {
 // message returns r as the body of a request (rtnetlink(7), RTM_NEWROUTE).
 func (r Route) message(index int) []nl.NetlinkRequestData {
 	dst := r.Destination
-	table := r.Table
-	if table == 0 {
-		table = unix.RT_TABLE_MAIN
-	}
 	msg := nl.NewRtMsg()
 	msg.Family = unix.AF_INET6
 	if dst.Addr().Is4() {
@@ -133,7 +129,7 @@ func (r Route) message(index int) []nl.NetlinkRequestData {
 	msg.Scope = unix.RT_SCOPE_UNIVERSE
 	out := []nl.NetlinkRequestData{
 		msg,
-		nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(table)),
+		nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(r.Table)),
 		nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))),
 	}
 	if dst.Bits() > 0 {

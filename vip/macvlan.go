@@ -26,28 +26,8 @@ func macvlanName(mac net.HardwareAddr) string {
 	return fmt.Sprintf("vrrp.%d", mac[5])
 }
 
-// validateMAC checks VirtualMAC and fills the default of MacvlanName in.
-func (c *Config) validateMAC() error {
-	if c.VirtualMAC == nil {
-		return nil
-	}
-	if len(c.VirtualMAC) != 6 || c.VirtualMAC[0]&1 != 0 {
-		return fmt.Errorf("vip: virtual MAC %v: want six bytes, not a group's", c.VirtualMAC)
-	}
-	if c.Interface == "" {
-		return errors.New("vip: a virtual MAC needs Interface")
-	}
-	if c.MacvlanName == "" {
-		c.MacvlanName = macvlanName(c.VirtualMAC)
-	}
-	if len(c.MacvlanName) > maxName {
-		return fmt.Errorf("vip: interface name %q is longer than %d bytes", c.MacvlanName, maxName)
-	}
-	return nil
-}
-
 // carrier returns the name of the interface that carries addresses by default.
-func (c *Config) carrier() string {
+func (c Config) carrier() string {
 	if c.VirtualMAC != nil {
 		return c.MacvlanName
 	}

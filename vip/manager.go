@@ -107,9 +107,11 @@ type Status struct {
 // does not exist yet is no error, but a fault until it does: [Manager.WatchFaults]
 // tells, and [Manager.Check] whoever would rather not begin.
 func NewManager(cfg Config) (*Manager, error) {
-	if err := cfg.validate(); err != nil {
-		return nil, err
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("vip: %s: %w", cfg.WithDefaults().Name, err)
 	}
+	cfg = cfg.WithDefaults()
+	cfg.Logger = quietlog.New(cfg.Logger)
 	ns, owns := cfg.Namespace, false
 	if ns == nil {
 		var err error

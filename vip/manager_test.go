@@ -188,7 +188,7 @@ func TestLostNotifications(t *testing.T) {
 func TestLeaseIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
-		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: 2500 * time.Millisecond})
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second})
 		acquire(t, m)
 		for range 100 {
 			time.Sleep(100 * time.Millisecond)

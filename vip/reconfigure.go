@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -72,10 +71,11 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 func (m *Manager) prepare(next Config) (Config, []question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	next.Namespace, next.Logger = m.cfg.Namespace, m.cfg.Logger
-	if err := next.validate(); err != nil {
-		return next, nil, err
+	if err := next.Validate(); err != nil {
+		return next, nil, fmt.Errorf("vip: %s: reconfigure: %w", m.cfg.Name, err)
 	}
+	next = next.WithDefaults()
+	next.Namespace, next.Logger = m.cfg.Namespace, m.cfg.Logger
 	if fields := m.cfg.Fixed(next); len(fields) > 0 {
 		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.cfg.Name, strings.Join(fields, ", "))
 	}
@@ -103,30 +103,6 @@ func (m *Manager) prepare(next Config) (Config, []question, error) {
 		return next, nil, err
 	}
 	return next, m.questions(fresh), nil
-}
-
-// Fixed returns the names of the fields by which next differs from c in a way
-// that no [Manager] can follow: another one has to take its place. Nil:
-// [Manager.Reconfigure] can go on with next. Both are to be valid.
-func (c *Config) Fixed(next Config) (fields []string) {
-	was := *c
-	_, _ = was.validate(), next.validate() // the defaults
-	for _, f := range []struct {
-		name    string
-		differs bool
-	}{
-		{"Name", was.Name != next.Name},
-		{"Interface", was.Interface != next.Interface},
-		{"VirtualMAC", !bytes.Equal(was.VirtualMAC, next.VirtualMAC)},
-		{"MacvlanName", was.MacvlanName != next.MacvlanName},
-		{"NoAccept", was.NoAccept != next.NoAccept},
-		{"Owner", was.Owner != next.Owner},
-	} {
-		if f.differs {
-			fields = append(fields, f.name)
-		}
-	}
-	return fields
 }
 
 // twin reports whether both are the same address, with whatever length or label.

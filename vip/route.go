@@ -1,9 +1,6 @@
 package vip
 
-import (
-	"errors"
-	"net/netip"
-)
+import "net/netip"
 
 // Route is a route that exists for as long as the addresses are held. It is
 // marked with protocol number 112 in the kernel, as the addresses are; a route without that
@@ -29,24 +26,6 @@ type Route struct {
 
 // mainTable is RT_TABLE_MAIN.
 const mainTable = 254
-
-// validate checks a route whose defaults are filled in.
-func (r Route) validate() error {
-	is4 := r.Destination.Addr().Is4()
-	switch {
-	case !r.Destination.IsValid():
-		return errors.New("no destination")
-	case r.Destination != r.Destination.Masked():
-		return errors.New("destination has bits beyond its length")
-	case r.Gateway.IsValid() && r.Gateway.Is4() != is4:
-		return errors.New("gateway is of another family")
-	case r.Source.IsValid() && r.Source.Is4() != is4:
-		return errors.New("source is of another family")
-	case r.Interface == "":
-		return errors.New("no interface")
-	}
-	return nil
-}
 
 // ambiguous reports whether the kernel, asked to remove r, might remove o: it
 // compares what the request names, which is no Source that r does not have.

@@ -1,10 +1,13 @@
 package vip
 
 import (
-	"fmt"
+	"cmp"
+	"errors"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // Schedule says when an address is announced. In each round an IPv4 address is
@@ -25,26 +28,28 @@ type Schedule struct {
 	Refresh time.Duration
 }
 
-// validate checks s and fills its defaults in.
-func (s *Schedule) validate() error {
+// withDefaults returns s with its zero fields filled in.
+func (s Schedule) withDefaults() Schedule {
 	if len(s.Rounds) == 0 {
 		s.Rounds = []time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}
 	}
-	if s.Burst == 0 {
-		s.Burst = 3
+	s.Burst = cmp.Or(s.Burst, 3)
+	return s
+}
+
+// validate checks a schedule whose defaults are filled in.
+func (s Schedule) validate() error {
+	var errs []error
+	if s.Rounds[0] < 0 || !slices.IsSorted(s.Rounds) {
+		errs = append(errs, field.Errorf("Rounds", "%v: want delays that grow", s.Rounds))
 	}
 	if s.Burst < 1 || s.Burst > 100 {
-		return fmt.Errorf("vip: announce: burst %d: want 1 to 100", s.Burst)
-	}
-	for i, d := range s.Rounds {
-		if d < 0 || i > 0 && d < s.Rounds[i-1] {
-			return fmt.Errorf("vip: announce: rounds %v: want delays that grow", s.Rounds)
-		}
+		errs = append(errs, field.Errorf("Burst", "%d: want 1 to 100", s.Burst))
 	}
 	if s.Refresh < 0 || s.Refresh > 0 && s.Refresh < time.Second {
-		return fmt.Errorf("vip: announce: refresh %v: want 0, or 1s or more", s.Refresh)
+		errs = append(errs, field.Errorf("Refresh", "%v: want 0s, or 1s or more", s.Refresh))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Rounds that are asked for beside the schedule.

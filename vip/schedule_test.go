@@ -71,9 +71,7 @@ func TestAnnouncer(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if err := tt.schedule.validate(); err != nil {
-				t.Fatal(err)
-			}
+			tt.schedule = tt.schedule.withDefaults()
 			a := announcer{schedule: tt.schedule}
 			if diff := cmp.Diff(tt.want, play(&a, tt.n, tt.until)); diff != "" {
 				t.Errorf("shots (-want +got):\n%s", diff)
@@ -114,9 +112,7 @@ func TestAnnouncerAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := announcer{schedule: Schedule{Burst: 1}}
-			if err := a.schedule.validate(); err != nil {
-				t.Fatal(err)
-			}
+			a.schedule = a.schedule.withDefaults()
 			a.again(begin)
 			var got []int
 			for at := time.Duration(0); at <= time.Minute; at += 100 * ms {

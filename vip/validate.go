@@ -1,0 +1,215 @@
+package vip
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/havip/havip/internal/field"
+)
+
+const (
+	// maxName is IFNAMSIZ less the terminating zero.
+	maxName = 15
+	// maxLease is longer than any timing of VRRP asks for.
+	maxLease = 24 * time.Hour
+	// maxProbe is far more than a link needs to answer.
+	maxProbe = 5 * time.Second
+)
+
+// WithDefaults returns c with its zero fields filled in. It changes nothing that c
+// refers to.
+func (c Config) WithDefaults() Config {
+	c.Name = cmp.Or(c.Name, c.Interface)
+	if len(c.VirtualMAC) == 6 {
+		c.MacvlanName = cmp.Or(c.MacvlanName, macvlanName(c.VirtualMAC))
+	}
+	c.Addresses = slices.Clone(c.Addresses)
+	for i := range c.Addresses {
+		a := &c.Addresses[i]
+		a.Interface = cmp.Or(a.Interface, c.carrier())
+	}
+	c.Routes = slices.Clone(c.Routes)
+	for i := range c.Routes {
+		r := &c.Routes[i]
+		r.Interface, r.Table = cmp.Or(r.Interface, c.Interface), cmp.Or(r.Table, mainTable)
+	}
+	c.Announce = c.Announce.withDefaults()
+	return c
+}
+
+// Validate reports everything that is wrong with c, whatever the machine: each
+// error that is joined in the result is a [FieldError].
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	errs := []error{c.validateInterfaces(), c.validateOwner()}
+	if c.Lease < 0 || c.Lease%time.Second != 0 || c.Lease > maxLease {
+		errs = append(errs, field.Errorf("Lease", "%v: want whole seconds, up to %v", c.Lease, maxLease))
+	}
+	if c.Probe < 0 || c.Probe > maxProbe {
+		errs = append(errs, field.Errorf("Probe", "%v: want 0 to %v", c.Probe, maxProbe))
+	}
+	first := make(map[netip.Addr]int)
+	for i, a := range c.Addresses {
+		name := fmt.Sprintf("Addresses[%d]", i)
+		errs = append(errs, field.In(name, a.validate()))
+		if j, twice := first[a.Prefix.Addr()]; twice && a.Prefix.IsValid() {
+			errs = append(errs, field.Errorf(name+".Prefix", "%v: given twice: it is that of Addresses[%d]: want each once", a.Prefix.Addr(), j))
+			continue
+		}
+		first[a.Prefix.Addr()] = i
+	}
+	for i, r := range c.Routes {
+		errs = append(errs, field.In(fmt.Sprintf("Routes[%d]", i), r.validate()))
+	}
+	return errors.Join(append(errs, field.In("Announce", c.Announce.validate()))...)
+}
+
+// validateInterfaces checks Interface and the macvlan.
+func (c Config) validateInterfaces() error {
+	var errs []error
+	needed := c.VirtualMAC != nil ||
+		slices.ContainsFunc(c.Addresses, func(a Address) bool { return a.Interface == "" }) ||
+		slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Interface == "" })
+	if c.Interface != "" || needed {
+		errs = append(errs, validateDevice("Interface", c.Interface))
+	}
+	switch {
+	case c.VirtualMAC == nil && c.MacvlanName != "":
+		errs = append(errs, field.Errorf("MacvlanName", "%s: want none without VirtualMAC", c.MacvlanName))
+	case c.VirtualMAC == nil:
+	case len(c.VirtualMAC) != 6 || c.VirtualMAC[0]&1 != 0:
+		errs = append(errs, field.Errorf("VirtualMAC", "%v: want six bytes, not a group's", c.VirtualMAC))
+	case c.MacvlanName == c.Interface:
+		errs = append(errs, field.Errorf("MacvlanName", "%s: is Interface itself: want another name", c.MacvlanName))
+	default:
+		errs = append(errs, validateDevice("MacvlanName", c.MacvlanName))
+	}
+	return errors.Join(errs...)
+}
+
+// validateOwner checks what an owner of the addresses cannot have.
+func (c Config) validateOwner() error {
+	var errs []error
+	if c.Owner && c.NoAccept {
+		errs = append(errs, field.Errorf("NoAccept", "true: want false with Owner: the host would be cut off from its own addresses"))
+	}
+	if c.Owner && c.Takeover {
+		errs = append(errs, field.Errorf("Takeover", "true: want false with Owner: the addresses look like a killed Keepalived's"))
+	}
+	return errors.Join(errs...)
+}
+
+// validateDevice checks the name of an interface as the kernel does (dev_valid_name).
+func validateDevice(name, device string) error {
+	if device == "" {
+		return field.Errorf(name, "no interface: want the name of one, such as eth0")
+	}
+	if len(device) > maxName || device == "." || device == ".." || strings.ContainsAny(device, "/: \t\n\v\f\r\x00") {
+		return field.Errorf(name, "%q: want the name of a network interface, up to %d characters", device, maxName)
+	}
+	return nil
+}
+
+// validate checks one address whose defaults are filled in.
+func (a Address) validate() error {
+	var errs []error
+	addr := a.Prefix.Addr()
+	switch {
+	case !a.Prefix.IsValid():
+		errs = append(errs, field.Errorf("Prefix", "not an address: want ADDRESS/LENGTH"))
+	case addr.Is4In6():
+		errs = append(errs, field.Errorf("Prefix", "%v: an IPv4 address in IPv6 form: want it as IPv4", a.Prefix))
+	case addr.IsUnspecified(), addr.IsMulticast():
+		errs = append(errs, field.Errorf("Prefix", "%v: want a unicast address", a.Prefix))
+	}
+	if a.Interface != "" {
+		errs = append(errs, validateDevice("Interface", a.Interface))
+	}
+	switch is4 := addr.Is4() || !addr.IsValid(); {
+	case a.Label != "" && !is4:
+		errs = append(errs, field.Errorf("Label", "%s: want none: only an IPv4 address has one", a.Label))
+	case len(a.Label) > maxName, strings.ContainsAny(a.Label, "/ \t\n\v\f\r\x00"):
+		errs = append(errs, field.Errorf("Label", "%q: want a label of up to %d characters, such as eth0:vip", a.Label, maxName))
+	}
+	switch _, known := scopeWords[a.Scope]; {
+	case !known:
+		errs = append(errs, field.Errorf("Scope", "%v: want global, site, link or host", a.Scope))
+	case a.Scope != ScopeGlobal && is6(a.Prefix):
+		errs = append(errs, field.Errorf("Scope", "%v: want none: an IPv6 address has its own", a.Scope))
+	}
+	return errors.Join(errs...)
+}
+
+// validate checks one route whose defaults are filled in.
+func (r Route) validate() error {
+	var errs []error
+	to := r.Destination
+	switch {
+	case !to.IsValid():
+		errs = append(errs, field.Errorf("Destination", "no destination: want NETWORK/LENGTH"))
+	case to != to.Masked():
+		errs = append(errs, field.Errorf("Destination", "%v: bits beyond the length: want %v", to, to.Masked()))
+	case to.Addr().Is4In6():
+		errs = append(errs, field.Errorf("Destination", "%v: an IPv4 network in IPv6 form: want it as IPv4", to))
+	}
+	host := func(name string, a netip.Addr) {
+		switch {
+		case !a.IsValid():
+		case a.IsUnspecified(), a.IsMulticast(), a.Is4In6():
+			errs = append(errs, field.Errorf(name, "%v: want the address of one host", a))
+		case to.IsValid() && a.Is4() != to.Addr().Is4():
+			errs = append(errs, field.Errorf(name, "%v: of another family: want one as in %v", a, to))
+		}
+	}
+	host("Gateway", r.Gateway)
+	host("Source", r.Source)
+	if r.Interface != "" {
+		errs = append(errs, validateDevice("Interface", r.Interface))
+	}
+	return errors.Join(errs...)
+}
+
+// interfaces returns the names of all interfaces, each once.
+func (c Config) interfaces() []string {
+	var names []string
+	for _, a := range c.Addresses {
+		names = append(names, a.Interface)
+	}
+	for _, r := range c.Routes {
+		names = append(names, r.Interface)
+	}
+	if c.VirtualMAC != nil {
+		names = append(names, c.Interface)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Fixed returns the names of the fields by which next differs from c in a way
+// that no [Manager] can follow: another one has to take its place. Nil:
+// [Manager.Reconfigure] can go on with next.
+func (c Config) Fixed(next Config) (names []string) {
+	c, next = c.WithDefaults(), next.WithDefaults()
+	for _, f := range []struct {
+		name    string
+		differs bool
+	}{
+		{"Name", c.Name != next.Name},
+		{"Interface", c.Interface != next.Interface},
+		{"VirtualMAC", !bytes.Equal(c.VirtualMAC, next.VirtualMAC)},
+		{"MacvlanName", c.MacvlanName != next.MacvlanName},
+		{"NoAccept", c.NoAccept != next.NoAccept},
+		{"Owner", c.Owner != next.Owner},
+	} {
+		if f.differs {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
