@@ -16,6 +16,7 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/retry"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -289,7 +290,7 @@ func (f *fifo) wants(notice) bool { return true }
 func (f *fifo) tell(ctx context.Context, n *notifier, x notice) {
 	var failed error
 	said := ""
-	persist(ctx, func(ctx context.Context) error {
+	retry.Until(ctx, func(ctx context.Context) error {
 		failed = f.write(ctx, n.line(x))
 		if errors.Is(failed, fs.ErrClosed) {
 			failed = nil

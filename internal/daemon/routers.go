@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/retry"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
@@ -100,7 +101,7 @@ func (r *router) run(ctx context.Context) error {
 		r.log.Error("router does not run", "router", r.cfg.Name, "err", err, "retry", pause)
 	}
 	var release func()
-	persist(ctx, func(ctx context.Context) (err error) {
+	retry.Until(ctx, func(ctx context.Context) (err error) {
 		release, err = r.router.Reserve(ctx)
 		return err
 	}, failed)
@@ -112,7 +113,7 @@ func (r *router) run(ctx context.Context) error {
 	r.reserved.Store(true)
 	manager := start(r.keep, nil)
 	defer manager.stop()
-	persist(ctx, r.router.Run, failed)
+	retry.Until(ctx, r.router.Run, failed)
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/retry"
 	"github.com/havip/havip/lb"
 )
 
@@ -174,7 +175,7 @@ func listenAddress(a netip.AddrPort) string {
 func (s *service) start() {
 	parts, log := s.parts, s.log
 	s.task = start(func(ctx context.Context) error {
-		persist(ctx, func(ctx context.Context) error { return s.serve(ctx, parts, log) }, func(err error, pause time.Duration) {
+		retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, parts, log) }, func(err error, pause time.Duration) {
 			log.Error("service does not run", "err", err, "retry", pause)
 		})
 		return nil

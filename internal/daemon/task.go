@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"sync"
-	"time"
 )
 
 // task is a Run method under way. A nil task is one that has ended.
@@ -44,37 +43,6 @@ func (t *task) ended() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// What fails is tried again after firstRetry, then after twice as long as the last
-// time, up to lastRetry.
-const (
-	firstRetry = time.Second
-	lastRetry  = 30 * time.Second
-)
-
-// persist calls run until it succeeds or ctx ends. Each time that run fails, failed
-// hears of it, and of the pause that follows. A run that was long is a new
-// beginning.
-func persist(ctx context.Context, run func(context.Context) error, failed func(err error, pause time.Duration)) {
-	pause := firstRetry
-	for {
-		began := time.Now()
-		err := run(ctx)
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		if time.Since(began) > lastRetry {
-			pause = firstRetry
-		}
-		failed(err, pause)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, lastRetry)
 	}
 }
 

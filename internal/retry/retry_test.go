@@ -1,4 +1,4 @@
-package daemon
+package retry
 
 import (
 	"context"
@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// TestPersist: what fails is tried again after longer and longer pauses, which a
+// TestUntil: what fails is tried again after longer and longer pauses, which a
 // long run makes short again, and the end of the context ends it at once.
-func TestPersist(t *testing.T) {
+func TestUntil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const s = time.Second
 		ctx, cancel := context.WithCancel(t.Context())
 		var pauses []time.Duration
 		runs := 0
 		began := time.Now()
-		persist(ctx, func(ctx context.Context) error {
+		Until(ctx, func(ctx context.Context) error {
 			if runs++; runs == 8 {
 				time.Sleep(time.Minute)
 			}
@@ -32,6 +32,6 @@ func TestPersist(t *testing.T) {
 		if !slices.Equal(pauses, want) || time.Since(began) != 152*s {
 			t.Errorf("pauses %v, want %v; it took %v", pauses, want, time.Since(began))
 		}
-		persist(t.Context(), func(context.Context) error { return nil }, nil)
+		Until(t.Context(), func(context.Context) error { return nil }, nil)
 	})
 }
