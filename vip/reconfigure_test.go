@@ -44,7 +44,7 @@ func TestReconfigureAddressOfGateway(t *testing.T) {
 // TestReconfigureKeepsGateway: a route that stays, and by whose gateway only an
 // address is that goes, is an error, and not the loss of all addresses a moment later.
 func TestReconfigureKeepsGateway(t *testing.T) {
-	onLink := Route{Destination: prefix("10.1.1.0/24"), Interface: "eth0"}
+	onLink := Route{Destination: prefix("10.1.1.0/24"), Interface: "eth0", Table: mainTable}
 	optional := viaNext
 	optional.Optional = true
 	for name, tt := range map[string]struct {

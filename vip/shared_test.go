@@ -14,7 +14,7 @@ func TestSharedRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		k.put(on(2, "192.0.2.1/24"), false)
-		route := Route{Destination: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("192.0.2.254"), Interface: "eth0"}
+		route := Route{Destination: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("192.0.2.254"), Interface: "eth0", Table: mainTable}
 		k.routes = []Route{route} // a predecessor's
 		ns := newNamespace(k, nil)
 		defer ns.Close()
