@@ -89,7 +89,7 @@ func (t *TCP) room(ctx context.Context, pause time.Duration) bool {
 		if pause > 0 && !sleep(ctx, pause) {
 			return false
 		}
-		limit := t.current().Limits.Conns
+		limit := t.current().Limits.Connections
 		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 {
 			return true
 		}

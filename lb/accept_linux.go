@@ -34,7 +34,7 @@ func (l *loop) acceptSome() bool {
 			return false
 		}
 		// Counted before it is accepted: other loops accept as well.
-		if n := c.active.Add(1); t.Limits.Conns > 0 && n > int64(t.Limits.Conns) {
+		if n := c.active.Add(1); t.Limits.Connections > 0 && n > int64(t.Limits.Connections) {
 			c.active.Add(-1)
 			l.pause(5*time.Millisecond, nil)
 			return false

@@ -2,10 +2,11 @@ package lb
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // maxWeight bounds Backend.Weight; it is also the bound of LVS.
@@ -32,43 +33,35 @@ type Backend struct {
 	MaxConns int
 }
 
-// validate checks b and fills in its defaults.
-func (b *Backend) validate() error {
-	if b.Address == "" {
-		return errors.New("no address")
-	}
-	if b.Name == "" {
-		b.Name = b.Address
-	}
-	if path, ok := strings.CutPrefix(b.Address, "unix:"); ok {
-		if path == "" {
-			return fmt.Errorf("address %q: no path", b.Address)
-		}
-	} else if err := validateHostPort(b.Address); err != nil {
-		return err
-	}
-	if b.Weight == 0 {
-		b.Weight = 1
-	}
-	if b.Weight < 0 || b.Weight > maxWeight {
-		return fmt.Errorf("weight %d: want 1 to %d", b.Weight, maxWeight)
-	}
-	if b.MaxConns < 0 {
-		return fmt.Errorf("max conns %d: must not be negative", b.MaxConns)
-	}
-	return nil
+// WithDefaults returns b with its zero fields filled in.
+func (b Backend) WithDefaults() Backend {
+	setDefault(&b.Name, b.Address)
+	setDefault(&b.Weight, 1)
+	return b
 }
 
-func validateHostPort(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("address %q: want host:port", address)
+// Validate returns what is wrong with b: FieldErrors, joined.
+func (b Backend) Validate() error {
+	b = b.WithDefaults()
+	return errors.Join(
+		validateAddress(b.Address),
+		field.Between("Weight", b.Weight, 1, maxWeight),
+		field.AtLeast("MaxConns", b.MaxConns, 0))
+}
+
+func validateAddress(address string) error {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if path == "" {
+			return field.Errorf("Address", "%q: want a path after unix:", address)
+		}
+		return nil
 	}
-	if host == "" {
-		return fmt.Errorf("address %q: no host", address)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return field.Errorf("Address", "%q: want host:port, or unix: and a path", address)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("address %q: port %q: want 1 to 65535", address, port)
+		return field.Errorf("Address", "%q: port %q: want 1 to 65535", address, port)
 	}
 	return nil
 }

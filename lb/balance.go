@@ -1,10 +1,14 @@
 package lb
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // Balance is a way of choosing among the available backends.
@@ -45,12 +49,19 @@ const maxTurns = 64
 // hashes tells whether b needs a lookup table.
 func (b Balance) hashes() bool { return b == SourceHash || b == KeyHash || b == Maglev }
 
-func (b Balance) valid() bool {
-	switch b {
-	case RoundRobin, LeastConn, PowerOfTwo, Random, SourceHash, KeyHash, Maglev:
-		return true
+// balances are all of them.
+var balances = []string{
+	string(RoundRobin), string(LeastConn), string(PowerOfTwo), string(Random), string(SourceHash), string(KeyHash), string(Maglev),
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler. It refuses what is no Balance.
+// No text is the default.
+func (b *Balance) UnmarshalText(text []byte) error {
+	if len(text) > 0 && !slices.Contains(balances, string(text)) {
+		return fmt.Errorf("%q: want %s", text, words.Choice(balances))
 	}
-	return false
+	*b = Balance(text)
+	return nil
 }
 
 // key hashes what b looks at.

@@ -1,25 +1,27 @@
 package lb
 
 import (
-	"fmt"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // Limits bounds the connections of a listener. A client is an address that connects:
 // behind other proxies, as with AcceptProxy, that is the proxy's, whose clients
 // count as one. IPv6 clients are counted by /64.
 type Limits struct {
-	// Conns is how many connections are served at once; further ones wait in the
+	// Connections is how many connections are served at once; further ones wait in the
 	// listener's backlog. 0: no bound.
-	Conns int
+	Connections int
 	// PerClient is how many a client may have at once; further ones are closed. 0:
 	// no bound.
 	PerClient int
 	// Rate is how many connections per second a client may open in the long run,
 	// Burst how many at once; further ones are closed. 0: no bound. Burst's default
-	// is Rate.
+	// is Rate, but 1 at least.
 	Rate  float64
 	Burst int
 	// TotalRate and TotalBurst are the same for all clients together.
@@ -27,14 +29,34 @@ type Limits struct {
 	TotalBurst int
 }
 
-// validate checks l and fills in its defaults.
-func (l *Limits) validate() error {
-	if l.Conns < 0 || l.PerClient < 0 || l.Rate < 0 || l.Burst < 0 || l.TotalRate < 0 || l.TotalBurst < 0 {
-		return fmt.Errorf("limits %+v: must not be negative", *l)
+// WithDefaults returns l with its zero fields filled in.
+func (l Limits) WithDefaults() Limits {
+	if l.Rate > 0 {
+		setDefault(&l.Burst, max(1, int(l.Rate)))
 	}
-	setDefault(&l.Burst, max(1, int(l.Rate)))
-	setDefault(&l.TotalBurst, max(1, int(l.TotalRate)))
-	return nil
+	if l.TotalRate > 0 {
+		setDefault(&l.TotalBurst, max(1, int(l.TotalRate)))
+	}
+	return l
+}
+
+// Validate returns what is wrong with l: FieldErrors, joined.
+func (l Limits) Validate() error {
+	errs := []error{
+		field.AtLeast("Connections", l.Connections, 0),
+		field.AtLeast("PerClient", l.PerClient, 0),
+		field.AtLeast("Rate", l.Rate, 0),
+		field.AtLeast("Burst", l.Burst, 0),
+		field.AtLeast("TotalRate", l.TotalRate, 0),
+		field.AtLeast("TotalBurst", l.TotalBurst, 0),
+	}
+	if l.Burst > 0 && l.Rate == 0 {
+		errs = append(errs, field.Errorf("Burst", "%d: does nothing without a rate: want 0", l.Burst))
+	}
+	if l.TotalBurst > 0 && l.TotalRate == 0 {
+		errs = append(errs, field.Errorf("TotalBurst", "%d: does nothing without a total rate: want 0", l.TotalBurst))
+	}
+	return errors.Join(errs...)
 }
 
 // counts tells whether l asks for more than to count connections.

@@ -13,9 +13,10 @@ func TestLimiterRateTurnedOnLater(t *testing.T) {
 	a, now := netip.MustParseAddr("192.0.2.1"), time.Now()
 	admitted := func(l Limits, n int) (admitted int) {
 		t.Helper()
-		if err := l.validate(); err != nil {
+		if err := l.Validate(); err != nil {
 			t.Fatal(err)
 		}
+		l = l.WithDefaults()
 		for range n {
 			if r.admit(&l, a, now) {
 				admitted++
@@ -78,8 +79,8 @@ func TestTCPTotalRate(t *testing.T) {
 }
 
 func TestBadLimitsAreRefused(t *testing.T) {
-	for _, l := range []Limits{{Conns: -1}, {PerClient: -1}, {Rate: -1}, {Burst: -1}, {TotalRate: -1}, {TotalBurst: -1}} {
-		if err := l.validate(); err == nil {
+	for _, l := range []Limits{{Connections: -1}, {PerClient: -1}, {Rate: -1}, {Burst: -1}, {TotalRate: -1}, {TotalBurst: -1}} {
+		if err := l.Validate(); err == nil {
 			t.Errorf("%+v is taken", l)
 		}
 	}

@@ -354,10 +354,10 @@ func (o *onceCloser) Close() (err error) {
 	return err
 }
 
-// However fast they come, no more than Limits.Conns are accepted.
+// However fast they come, no more than Limits.Connections are accepted.
 func TestLimitHoldsForEveryWay(t *testing.T) {
 	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
-		tc := &TCP{Limits: Limits{Conns: 2}, DrainTimeout: -1}
+		tc := &TCP{Limits: Limits{Connections: 2}, DrainTimeout: -1}
 		dial, stop := open(tc, talker(t, "a"))
 		for range 50 {
 			c := dial()

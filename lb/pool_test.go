@@ -372,29 +372,37 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 		cfg  PoolConfig
 		want string
 	}{
-		{"no address", PoolConfig{Backends: []Backend{{Name: "x"}}}, "backend 1: no address"},
-		{"no port", PoolConfig{Backends: []Backend{{Address: "192.0.2.1"}}}, "want host:port"},
+		{"no address", PoolConfig{Backends: []Backend{{Name: "x"}}}, `Backends[0].Address: "": want host:port`},
+		{"no port", PoolConfig{Backends: []Backend{{Address: "192.0.2.1"}}}, `Backends[0].Address: "192.0.2.1": want host:port`},
 		{"port 0", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:0"}}}, "want 1 to 65535"},
 		{"port 70000", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:70000"}}}, "want 1 to 65535"},
-		{"no host", PoolConfig{Backends: []Backend{{Address: ":80"}}}, "no host"},
-		{"no path", PoolConfig{Backends: []Backend{{Address: "unix:"}}}, "no path"},
-		{"weight", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80", Weight: 65536}}}, "want 1 to 65535"},
-		{"max conns", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80", MaxConns: -1}}}, "max conns"},
-		{"same name", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80"}, {Address: "192.0.2.1:80"}}}, "is taken"},
-		{"balance", PoolConfig{Balance: "best"}, `balance "best"`},
-		{"fail timeout", PoolConfig{FailTimeout: -1}, "fail timeout"},
-		{"slow start", PoolConfig{SlowStart: -1}, "slow start"},
-		{"quorum", PoolConfig{Quorum: -1}, "quorum"},
+		{"no host", PoolConfig{Backends: []Backend{{Address: ":80"}}}, "want host:port"},
+		{"no path", PoolConfig{Backends: []Backend{{Address: "unix:"}}}, "want a path"},
+		{"weight", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80", Weight: 65536}}}, "Backends[0].Weight: 65536: want 1 to 65535"},
+		{"max conns", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80", MaxConns: -1}}}, "Backends[0].MaxConns: -1: want"},
+		{"same name", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80"}, {Address: "192.0.2.1:80"}}}, `Backends[1].Name: "192.0.2.1:80": taken`},
+		{"balance", PoolConfig{Balance: "best"}, `Balance: "best": want round-robin, least-conn,`},
+		{"fail timeout", PoolConfig{FailTimeout: -1}, "FailTimeout: -1ns: want"},
+		{"slow start", PoolConfig{SlowStart: -1}, "SlowStart: -1ns: want"},
+		{"drain timeout", PoolConfig{DrainTimeout: -1}, "DrainTimeout: -1ns: want"},
+		{"queue", PoolConfig{Queue: -1}, "Queue: -1: want"},
+		{"queue timeout", PoolConfig{QueueTimeout: -1}, "QueueTimeout: -1ns: want"},
+		{"resolve interval", PoolConfig{ResolveInterval: -1}, "ResolveInterval: -1ns: want"},
+		{"quorum", PoolConfig{Quorum: -1}, "Quorum: -1: want"},
 		{"quorum out of reach", PoolConfig{Quorum: 4, Backends: []Backend{{Address: "192.0.2.1:80", Weight: 2}, {Address: "192.0.2.2:80"},
-			{Address: "192.0.2.3:80", Backup: true, Weight: 9}}}, "weigh 3 in all"},
-		{"hysteresis", PoolConfig{Quorum: 2, Hysteresis: 2}, "want 0 to quorum - 1"},
-		{"panic", PoolConfig{Panic: 101}, "panic threshold"},
+			{Address: "192.0.2.3:80", Backup: true, Weight: 9}}}, "Quorum: 4: out of reach: want no more than 3"},
+		{"hysteresis", PoolConfig{Quorum: 2, Hysteresis: 2}, "Hysteresis: 2: want 0 or more, and less than the quorum, 2"},
+		{"panic", PoolConfig{Panic: 101}, "Panic: 101: want 0 to 100"},
+		{"two at once", PoolConfig{Queue: -1, Panic: -1}, "Panic: -1: want 0 to 100\nQueue: -1: want at least 0"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.cfg.Name = "web"
 			_, err := NewPool(tt.cfg)
 			if err == nil || !strings.HasPrefix(err.Error(), `lb: pool "web": `) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+			if again := tt.cfg.Validate(); again == nil || !strings.HasSuffix(err.Error(), again.Error()) {
+				t.Errorf("Validate: %v, NewPool: %v", again, err)
 			}
 		})
 	}

@@ -19,11 +19,11 @@ type origin struct {
 
 // wantsProxy tells whether peer must send a PROXY header. Others may not: what
 // looks like one is then ordinary data.
-func (t *TCP) wantsProxy(peer netip.Addr) bool { return within(t.AcceptProxy, peer) }
+func (t *TCP) wantsProxy(peer netip.Addr) bool { return containsAddr(t.AcceptProxy, peer) }
 
-// within tells whether one of the prefixes holds a. A link-local address comes with
+// containsAddr reports whether one of the prefixes holds a. A link-local address comes with
 // its zone, which a prefix cannot have.
-func within(prefixes []netip.Prefix, a netip.Addr) bool {
+func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
 	a = a.WithZone("")
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -12,12 +13,12 @@ import (
 // whose addresses the connection then has, and limits are kept. It fails if the
 // limits are invalid.
 func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits) (net.Listener, error) {
-	if err := limits.validate(); err != nil {
-		return nil, err
+	if err := limits.Validate(); err != nil {
+		return nil, fmt.Errorf("lb: limits: %w", err)
 	}
-	l := &listener{Listener: ln, trusted: trusted, limits: limits, closed: make(chan struct{})}
-	if limits.Conns > 0 {
-		l.slots = make(chan struct{}, limits.Conns)
+	l := &listener{Listener: ln, trusted: trusted, limits: limits.WithDefaults(), closed: make(chan struct{})}
+	if limits.Connections > 0 {
+		l.slots = make(chan struct{}, limits.Connections)
 	}
 	return l, nil
 }
@@ -54,7 +55,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			continue
 		}
 		p := &proxiedConn{Conn: c, done: func() { l.limiter.release(&l.limits, peer); l.leave() }}
-		if within(l.trusted, peer) {
+		if containsAddr(l.trusted, peer) {
 			p.header = &TCP{AcceptProxy: l.trusted, PrefaceTimeout: 10 * time.Second}
 		}
 		return p, nil

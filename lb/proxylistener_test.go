@@ -16,7 +16,7 @@ func TestListenerForHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapped, err := NewListener(ln, loopback, Limits{Conns: 1})
+	wrapped, err := NewListener(ln, loopback, Limits{Connections: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestListenerCloseEndsAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := NewListener(ln, nil, Limits{Conns: 1})
+	l, err := NewListener(ln, nil, Limits{Connections: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestListenerCloseEndsAccept(t *testing.T) {
 func TestTrustedPrefixes(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("192.0.2.0/24")}
 	for a, want := range map[string]bool{"fe80::1%2": true, "fe80::1": true, "192.0.2.1": true, "192.0.3.1": false, "2001:db8::1": false} {
-		if got := within(trusted, netip.MustParseAddr(a)); got != want {
+		if got := containsAddr(trusted, netip.MustParseAddr(a)); got != want {
 			t.Errorf("%s: %v, want %v", a, got, want)
 		}
 	}

@@ -91,7 +91,7 @@ func (l *ConnLog) Run(ctx context.Context, log *slog.Logger) error {
 }
 
 // Stats counts what a plane has done since it was made. Accepting pauses at
-// Limits.Conns, and while the host is out of descriptors or memory.
+// Limits.Connections, and while the host is out of descriptors or memory.
 type Stats struct {
 	Active   int64  // Connections, sessions or requests under way.
 	Accepted uint64 // All that were accepted.

@@ -66,10 +66,17 @@ func (m *member) hostPort() (host, port string) {
 	return host, port
 }
 
+func (p *Pool) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if f := p.config().Lookup; f != nil {
+		return f(ctx, host)
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
 func (p *Pool) resolve(ctx context.Context, m *member, host, port string) {
 	ctx, cancel := context.WithTimeout(ctx, p.config().ResolveInterval)
 	defer cancel()
-	addrs, err := p.config().Lookup(ctx, host)
+	addrs, err := p.lookup(ctx, host)
 	if err != nil || len(addrs) == 0 {
 		if ctx.Err() != context.Canceled {
 			level := slog.LevelWarn

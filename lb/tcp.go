@@ -128,7 +128,8 @@ func (t *TCP) validate() error {
 		return errors.New("TLS without a certificate")
 	}
 	t.log = limitedLog(t.Logger)
-	return t.Limits.validate()
+	t.Limits = t.Limits.WithDefaults()
+	return t.Limits.Validate()
 }
 
 // Replace makes connections that are accepted from now on use next's fields;

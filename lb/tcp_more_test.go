@@ -136,7 +136,7 @@ func TestLimits(t *testing.T) {
 		})
 	})
 	t.Run("total", func(t *testing.T) {
-		tc := &TCP{Limits: Limits{Conns: 2}}
+		tc := &TCP{Limits: Limits{Connections: 2}}
 		addr, _ := relay(t, tc, talker(t, "a"))
 		one := make([]byte, 1)
 		var conns []*net.TCPConn
@@ -154,7 +154,7 @@ func TestLimits(t *testing.T) {
 
 func TestLimiterRate(t *testing.T) {
 	l := Limits{Rate: 10, Burst: 3}
-	if err := l.validate(); err != nil {
+	if err := l.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	var r limiter

@@ -133,7 +133,7 @@ func acceptedByLB(s Service) error {
 		h.RequestHeaders[f.Name] = f.Value
 	}
 	t := &lb.TCP{Pool: first, PrefaceTimeout: s.HandshakeTimeout, ConnectTimeout: s.ConnectTimeout, IdleTimeout: s.IdleTimeout, Tries: s.Tries,
-		Limits: lb.Limits{Conns: s.Limits.Connections, PerClient: s.Limits.PerClient, Rate: s.Limits.Rate, Burst: s.Limits.Burst,
+		Limits: lb.Limits{Connections: s.Limits.Connections, PerClient: s.Limits.PerClient, Rate: s.Limits.Rate, Burst: s.Limits.Burst,
 			TotalRate: s.Limits.TotalRate, TotalBurst: s.Limits.TotalBurst}}
 	u := &lb.UDP{Pool: first, IdleTimeout: s.IdleTimeout, Responses: s.UDP.Responses, MaxSessions: s.UDP.MaxSessions}
 	return errors.Join(h.Validate(), t.Validate(), u.Validate())

@@ -57,7 +57,7 @@ func tcpConfig(c config.Service) *lb.TCP {
 }
 
 func limits(c config.Limits) lb.Limits {
-	return lb.Limits{Conns: c.Connections, PerClient: c.PerClient, Rate: c.Rate, Burst: c.Burst, TotalRate: c.TotalRate, TotalBurst: c.TotalBurst}
+	return lb.Limits{Connections: c.Connections, PerClient: c.PerClient, Rate: c.Rate, Burst: c.Burst, TotalRate: c.TotalRate, TotalBurst: c.TotalBurst}
 }
 
 // udpConfig is what mode udp does with datagrams, but for the pool.

@@ -1,0 +1,143 @@
+package lb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/havip/havip/internal/field"
+)
+
+// PoolConfig configures a pool.
+type PoolConfig struct {
+	// Name appears in errors, logs and Status.
+	Name string
+	// Balance chooses among the available backends. Default RoundRobin.
+	Balance Balance
+	// Backends are the first set; Update replaces it.
+	Backends []Backend
+	// MaxFails is the number of failures, reported through Done, within
+	// FailTimeout that takes a backend out for FailTimeout. After it one
+	// connection tries the backend again. Default 1 as in nginx; negative: never.
+	// The last backend is never taken out this way.
+	MaxFails int
+	// FailTimeout is the window and the duration of MaxFails. Default 10 s.
+	FailTimeout time.Duration
+	// SlowStart is the time in which a backend that has come up, or was added by
+	// Update, is given a growing share of its traffic. Backends that are
+	// there from the beginning start at their full share. 0: off.
+	SlowStart time.Duration
+	// Quorum is the total weight of healthy non-backup backends below which the
+	// backup ones are used. Default 1: backups serve when all others are down. The
+	// Backends given with it must weigh so much.
+	Quorum int
+	// Hysteresis widens Quorum: it is lost below Quorum - Hysteresis and regained
+	// at Quorum + Hysteresis, or when all that do not drain are healthy again and
+	// weigh Quorum. Must be less than Quorum.
+	Hysteresis int
+	// Panic is the percentage, 0 to 100, of the backends in use - the primaries, or
+	// the backups while those serve - below which health is not believed any
+	// more and all are used, primaries before backups. Default 0: health is
+	// always believed.
+	Panic int
+	// KillOnDown cuts the connections of a backend that goes down, the requests
+	// under way and the UDP sessions; by default they live as long as the backend
+	// answers, except that a UDP session moves with its next datagram.
+	KillOnDown bool
+	// DrainTimeout is how long after a backend began to drain, or was removed, its
+	// connections, requests and UDP sessions are cut. A change is for all that
+	// drain, but not for those that were removed before. Default 0: never.
+	DrainTimeout time.Duration
+	// Queue is how many flows may wait, first come first served, while all
+	// backends are at their MaxConns. Default 0: none waits. See Acquire; datagrams
+	// never wait.
+	Queue int
+	// QueueTimeout bounds the wait. Default 10 s.
+	QueueTimeout time.Duration
+	// ResolveInterval is how often Run resolves the names among the
+	// addresses. Default 10 s.
+	ResolveInterval time.Duration
+	// Lookup resolves a name for Run. nil: net.DefaultResolver.
+	Lookup func(ctx context.Context, host string) ([]netip.Addr, error) `json:"-"`
+	// Logger gets changes of health. Nothing waits for it. nil: silent.
+	Logger *slog.Logger
+}
+
+// WithDefaults returns c with its zero fields filled in, those of the backends too.
+// Lookup stays nil for the default.
+func (c PoolConfig) WithDefaults() PoolConfig {
+	setDefault(&c.Balance, RoundRobin)
+	setDefault(&c.MaxFails, 1)
+	setDefault(&c.FailTimeout, 10*time.Second)
+	setDefault(&c.Quorum, 1)
+	setDefault(&c.QueueTimeout, 10*time.Second)
+	setDefault(&c.ResolveInterval, 10*time.Second)
+	c.Backends = backendsWithDefaults(c.Backends)
+	return c
+}
+
+// backendsWithDefaults returns a copy: what WithDefaults is called on stays as it is.
+func backendsWithDefaults(backends []Backend) []Backend {
+	filled := slices.Clone(backends)
+	for i, b := range filled {
+		filled[i] = b.WithDefaults()
+	}
+	return filled
+}
+
+// Validate returns what is wrong with c: FieldErrors, joined.
+func (c PoolConfig) Validate() error {
+	c = c.WithDefaults()
+	errs := []error{
+		field.AtLeast("FailTimeout", c.FailTimeout, 0),
+		field.AtLeast("SlowStart", c.SlowStart, 0),
+		field.AtLeast("Quorum", c.Quorum, 0),
+		field.Between("Panic", c.Panic, 0, 100),
+		field.AtLeast("DrainTimeout", c.DrainTimeout, 0),
+		field.AtLeast("Queue", c.Queue, 0),
+		field.AtLeast("QueueTimeout", c.QueueTimeout, 0),
+		field.AtLeast("ResolveInterval", c.ResolveInterval, 0),
+		validateBackends(c.Backends),
+	}
+	if err := new(Balance).UnmarshalText([]byte(c.Balance)); err != nil {
+		errs = append(errs, field.Errorf("Balance", "%w", err))
+	}
+	if weight := primaryWeight(c.Backends); c.Quorum > weight && weight > 0 {
+		errs = append(errs, field.Errorf("Quorum",
+			"%d: out of reach: want no more than %d, what the backends that are no backups weigh in all", c.Quorum, weight))
+	}
+	if c.Hysteresis < 0 || c.Hysteresis >= max(c.Quorum, 1) {
+		errs = append(errs, field.Errorf("Hysteresis", "%d: want 0 or more, and less than the quorum, %d", c.Hysteresis, c.Quorum))
+	}
+	return errors.Join(errs...)
+}
+
+// primaryWeight is the total weight of the backends that are no backups.
+func primaryWeight(backends []Backend) (weight int) {
+	for _, b := range backends {
+		if !b.Backup {
+			weight += max(b.Weight, 0)
+		}
+	}
+	return weight
+}
+
+// validateBackends returns what is wrong with each of a pool's backends, which have
+// their defaults, and which names stand twice.
+func validateBackends(backends []Backend) error {
+	var errs []error
+	seen := make(map[string]bool, len(backends))
+	for i, b := range backends {
+		at := fmt.Sprintf("Backends[%d]", i)
+		errs = append(errs, field.In(at, b.Validate()))
+		if seen[b.Name] {
+			errs = append(errs, field.Errorf(at+".Name", "%q: taken by another backend: want one of its own", b.Name))
+		}
+		seen[b.Name] = true
+	}
+	return errors.Join(errs...)
+}
