@@ -1,8 +1,9 @@
 package vrrp
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // ActionKind says what an [Action] asks for.
@@ -24,22 +25,16 @@ const (
 	Changed
 )
 
+var actionWords = []string{Send: "Send", Acquire: "Acquire", Announce: "Announce", Release: "Release", Changed: "Changed"}
+
 // String returns the name of the constant.
-func (k ActionKind) String() string {
-	switch k {
-	case Send:
-		return "Send"
-	case Acquire:
-		return "Acquire"
-	case Announce:
-		return "Announce"
-	case Release:
-		return "Release"
-	case Changed:
-		return "Changed"
-	}
-	return fmt.Sprintf("ActionKind(%d)", uint8(k))
-}
+func (k ActionKind) String() string { return words.Of(actionWords, k) }
+
+// MarshalText returns what String does. It never fails.
+func (k ActionKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (k *ActionKind) UnmarshalText(text []byte) error { return words.Parse(actionWords, text, k) }
 
 // Action is one thing that the caller of a [Machine] must do. The actions of
 // one call are to be carried out in the order in which they are returned.
@@ -85,44 +80,31 @@ const (
 	CauseReconfigured
 )
 
-// String returns the cause in words that fit a log line.
-func (c Cause) String() string {
-	switch c {
-	case CauseStart:
-		return "start"
-	case CauseOwner:
-		return "address owner"
-	case CauseTimeout:
-		return "no advertisement in time"
-	case CausePriorityZero:
-		return "active router left"
-	case CausePreempt:
-		return "preempting a lower priority"
-	case CauseHigherPriority:
-		return "another router has the better claim"
-	case CauseFault:
-		return "fault"
-	case CauseFaultCleared:
-		return "fault cleared"
-	case CauseResign:
-		return "resigned"
-	case CauseUnclaimed:
-		return "nobody took over"
-	case CauseStalled:
-		return "did not run for too long"
-	case CauseShutdown:
-		return "shutdown"
-	case CauseGroup:
-		return "moved with its group"
-	case CauseReconfigured:
-		return "reconfigured"
-	}
-	return fmt.Sprintf("Cause(%d)", uint8(c))
+var causeWords = []string{
+	CauseStart:          "start",
+	CauseOwner:          "address owner",
+	CauseTimeout:        "no advertisement in time",
+	CausePriorityZero:   "active router left",
+	CausePreempt:        "preempting a lower priority",
+	CauseHigherPriority: "another router has the better claim",
+	CauseFault:          "fault",
+	CauseFaultCleared:   "fault cleared",
+	CauseResign:         "resigned",
+	CauseUnclaimed:      "nobody took over",
+	CauseStalled:        "did not run for too long",
+	CauseShutdown:       "shutdown",
+	CauseGroup:          "moved with its group",
+	CauseReconfigured:   "reconfigured",
 }
 
-// MarshalText returns what String does, so that JSON has words as well. It never
-// fails.
+// String returns the cause in words that fit a log line.
+func (c Cause) String() string { return words.Of(causeWords, c) }
+
+// MarshalText returns what String does. It never fails.
 func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (c *Cause) UnmarshalText(text []byte) error { return words.Parse(causeWords, text, c) }
 
 // aboutPeer tells whether another router is the cause.
 func (c Cause) aboutPeer() bool {

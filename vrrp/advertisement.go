@@ -1,9 +1,10 @@
 package vrrp
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // ChecksumForm is one of the checksums that version 3 routers put on IPv4
@@ -22,18 +23,16 @@ const (
 	ChecksumOldUnicast
 )
 
-// String returns the name that Keepalived's users and the configuration file know.
-func (f ChecksumForm) String() string {
-	switch f {
-	case ChecksumPseudoHeader:
-		return "pseudo-header"
-	case ChecksumMessage:
-		return "message-only"
-	case ChecksumOldUnicast:
-		return "old-unicast"
-	}
-	return fmt.Sprintf("ChecksumForm(%d)", uint8(f))
-}
+var checksumWords = []string{ChecksumPseudoHeader: "pseudo-header", ChecksumMessage: "message-only", ChecksumOldUnicast: "old-unicast"}
+
+// String returns the word of havip's configuration file.
+func (f ChecksumForm) String() string { return words.Of(checksumWords, f) }
+
+// MarshalText returns what String does. It never fails.
+func (f ChecksumForm) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (f *ChecksumForm) UnmarshalText(text []byte) error { return words.Parse(checksumWords, text, f) }
 
 // Advertisement is one VRRP message with the addresses of the packet that
 // carries it.

@@ -1,8 +1,9 @@
 package vrrp
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // AuthType selects how advertisements are authenticated.
@@ -22,20 +23,16 @@ const (
 	AuthHMAC
 )
 
-// String returns "none", "PASS", "AH" or "HMAC".
-func (t AuthType) String() string {
-	switch t {
-	case AuthNone:
-		return "none"
-	case AuthPass:
-		return "PASS"
-	case AuthAH:
-		return "AH"
-	case AuthHMAC:
-		return "HMAC"
-	}
-	return fmt.Sprintf("AuthType(%d)", uint8(t))
-}
+var authWords = []string{AuthNone: "none", AuthPass: "pass", AuthAH: "ah", AuthHMAC: "hmac"}
+
+// String returns "none", "pass", "ah" or "hmac".
+func (t AuthType) String() string { return words.Of(authWords, t) }
+
+// MarshalText returns what String does. It never fails.
+func (t AuthType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (t *AuthType) UnmarshalText(text []byte) error { return words.Parse(authWords, text, t) }
 
 // Auth says how advertisements are authenticated.
 type Auth struct {
@@ -85,6 +82,17 @@ const (
 	HMACReceiveOnly
 )
 
+var hmacWords = []string{HMACEnforce: "enforce", HMACPermissive: "permissive", HMACReceiveOnly: "receive-only"}
+
+// String returns "enforce", "permissive" or "receive-only".
+func (m HMACMode) String() string { return words.Of(hmacWords, m) }
+
+// MarshalText returns what String does. It never fails.
+func (m HMACMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (m *HMACMode) UnmarshalText(text []byte) error { return words.Parse(hmacWords, text, m) }
+
 // ReplayMode is how AuthHMAC judges whether an advertisement is fresh.
 type ReplayMode uint8
 
@@ -99,3 +107,14 @@ const (
 	// tell a recorded advertisement from a new one.
 	ReplayMonotonic
 )
+
+var replayWords = []string{ReplayTime: "time", ReplayMonotonic: "monotonic"}
+
+// String returns "time" or "monotonic".
+func (m ReplayMode) String() string { return words.Of(replayWords, m) }
+
+// MarshalText returns what String does. It never fails.
+func (m ReplayMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (m *ReplayMode) UnmarshalText(text []byte) error { return words.Parse(replayWords, text, m) }

@@ -189,7 +189,7 @@ func TestDropErrorTexts(t *testing.T) {
 	w := wireFor(t, configFor(t, advV2, auth(AuthPass, "d0cker")))
 	var a Advertisement
 	err := w.parse(&a, packetOf(t, advV2), clock)
-	if want := "vrrp: advertisement from 192.0.2.251: authentication none, want PASS"; err == nil || err.Error() != want {
+	if want := "vrrp: advertisement from 192.0.2.251: authentication none, want pass"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %v", err, want)
 	}
 }

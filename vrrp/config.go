@@ -32,7 +32,7 @@ type Config struct {
 	NoPreempt bool
 	// PreemptDelay is for how long a router that could preempt waits first. It
 	// holds only while a live Active router is heard. Default 0. Not with
-	// NoPreempt.
+	// NoPreempt, nor for the address owner.
 	PreemptDelay time.Duration
 	// StartDelay is for how long a router waits after its start before it may
 	// become Active. Default 0.

@@ -310,7 +310,8 @@ func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Ad
 // interface, if it began: that is missing, say, down, or without an address to send
 // from. The Router may run all the same: the fault ends with its reason.
 func (c *Conn) Check(cfg Config) error {
-	if err := cfg.validate(); err != nil {
+	cfg, err := cfg.complete()
+	if err != nil {
 		return err
 	}
 	c.update()

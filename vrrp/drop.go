@@ -3,6 +3,8 @@ package vrrp
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // DropReason says why an advertisement was discarded. Counters are indexed
@@ -68,38 +70,64 @@ const (
 	numDropReasons // one more than the last reason
 )
 
-// dropTexts holds each reason's name for metrics and its words for the log.
-var dropTexts = [numDropReasons]struct{ name, words string }{
-	DropFamily:          {"family", "not of this address family"},
-	DropOwn:             {"own", "our own, looped back"},
-	DropDestination:     {"destination", "sent"},
-	DropStranger:        {"stranger", "unicast, and not from a peer"},
-	DropTTL:             {"ttl", "TTL"},
-	DropTTLBelowMinimum: {"ttl_below_minimum", "TTL below the minimum:"},
-	DropTTLAboveMaximum: {"ttl_above_maximum", "TTL above the maximum:"},
-	DropShort:           {"short", "too short:"},
-	DropLength:          {"length", "too long:"},
-	DropVersion:         {"version", "version"},
-	DropType:            {"type", "type"},
-	DropVRID:            {"vrid", "VRID"},
-	DropCount:           {"count", "number of addresses"},
-	DropChecksum:        {"checksum", "checksum"},
-	DropAuthType:        {"auth_type", "authentication"},
-	DropAuth:            {"auth", "authentication failed"},
-	DropReplay:          {"replay", "replayed"},
-	DropInterval:        {"interval", "interval in seconds"},
-	DropIntervalZero:    {"interval_zero", "interval"},
-	DropLinkLocal:       {"link_local", "the first address is not link-local"},
-	DropOwner:           {"owner", "another router is Active, but this one owns the addresses"},
-	DropAddresses:       {"addresses", "another virtual router: no address in common"},
+var dropWords = []string{
+	DropFamily:          "family",
+	DropOwn:             "own",
+	DropDestination:     "destination",
+	DropStranger:        "stranger",
+	DropTTL:             "ttl",
+	DropTTLBelowMinimum: "ttl_below_minimum",
+	DropTTLAboveMaximum: "ttl_above_maximum",
+	DropShort:           "short",
+	DropLength:          "length",
+	DropVersion:         "version",
+	DropType:            "type",
+	DropVRID:            "vrid",
+	DropCount:           "count",
+	DropChecksum:        "checksum",
+	DropAuthType:        "auth_type",
+	DropAuth:            "auth",
+	DropReplay:          "replay",
+	DropInterval:        "interval",
+	DropIntervalZero:    "interval_zero",
+	DropLinkLocal:       "link_local",
+	DropOwner:           "owner",
+	DropAddresses:       "addresses",
 }
 
-// String returns the reason as a short name for metrics, such as "checksum".
-func (r DropReason) String() string {
-	if r == 0 || r >= numDropReasons {
-		return fmt.Sprintf("DropReason(%d)", uint8(r))
-	}
-	return dropTexts[r].name
+// String returns a short name for metrics, such as "checksum".
+func (r DropReason) String() string { return words.Of(dropWords, r) }
+
+// MarshalText returns what String does. It never fails.
+func (r DropReason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (r *DropReason) UnmarshalText(text []byte) error { return words.Parse(dropWords, text, r) }
+
+// dropTexts holds each reason's words for the log.
+var dropTexts = [numDropReasons]string{
+	DropFamily:          "not of this address family",
+	DropOwn:             "our own, looped back",
+	DropDestination:     "sent",
+	DropStranger:        "unicast, and not from a peer",
+	DropTTL:             "TTL",
+	DropTTLBelowMinimum: "TTL below the minimum:",
+	DropTTLAboveMaximum: "TTL above the maximum:",
+	DropShort:           "too short:",
+	DropLength:          "too long:",
+	DropVersion:         "version",
+	DropType:            "type",
+	DropVRID:            "VRID",
+	DropCount:           "number of addresses",
+	DropChecksum:        "checksum",
+	DropAuthType:        "authentication",
+	DropAuth:            "authentication failed",
+	DropReplay:          "replayed",
+	DropInterval:        "interval in seconds",
+	DropIntervalZero:    "interval",
+	DropLinkLocal:       "the first address is not link-local",
+	DropOwner:           "another router is Active, but this one owns the addresses",
+	DropAddresses:       "another virtual router: no address in common",
 }
 
 // DropError is why one advertisement was discarded.
@@ -116,26 +144,26 @@ type DropError struct {
 
 // Error describes the discard in the words of a log line.
 func (e *DropError) Error() string {
-	words := e.Reason.String()
-	if e.Reason > 0 && e.Reason < numDropReasons {
-		words = dropTexts[e.Reason].words
+	text := e.Reason.String()
+	if words.Has(dropWords, e.Reason) {
+		text = dropTexts[e.Reason]
 	}
 	switch {
 	case e.detail != "":
-		words += e.detail
+		text += e.detail
 	case e.first.IsValid():
-		words = fmt.Sprintf("%s, it has %d, the first is %v", words, e.got, e.first)
+		text = fmt.Sprintf("%s, it has %d, the first is %v", text, e.got, e.first)
 	case e.got == e.want:
 	case e.Reason == DropChecksum:
-		words = fmt.Sprintf("%s %#04x, want %#04x", words, e.got, e.want)
+		text = fmt.Sprintf("%s %#04x, want %#04x", text, e.got, e.want)
 	case e.Reason == DropAuthType:
-		words = fmt.Sprintf("%s %v, want %v", words, AuthType(e.got), AuthType(e.want))
+		text = fmt.Sprintf("%s %v, want %v", text, AuthType(e.got), AuthType(e.want))
 	case e.Reason == DropShort || e.Reason == DropLength:
-		words = fmt.Sprintf("%s %d bytes, want %d", words, e.got, e.want)
+		text = fmt.Sprintf("%s %d bytes, want %d", text, e.got, e.want)
 	default:
-		words = fmt.Sprintf("%s %d, want %d", words, e.got, e.want)
+		text = fmt.Sprintf("%s %d, want %d", text, e.got, e.want)
 	}
-	return fmt.Sprintf("vrrp: advertisement from %v: %s", e.Source, words)
+	return fmt.Sprintf("vrrp: advertisement from %v: %s", e.Source, text)
 }
 
 // drop makes e say r and returns 0, the length of what is acceptable.

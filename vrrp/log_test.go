@@ -314,7 +314,7 @@ func TestStartSaysWho(t *testing.T) {
 		_, log := lan.logged(t, 1, Config{}, slog.LevelInfo)
 		log.says(t, "msg=begins", "router=51/IPv4 interface=eth0 source=192.0.2.1 version=3 vrid=51 priority=100 interval=1s addresses=[192.0.2.250] auth_type=none group=224.0.0.18")
 		_, log = lan.logged(t, 2, Config{Version: 2, Peers: addrs("192.0.2.1"), Auth: Auth{Type: AuthPass, Password: "secret"}}, slog.LevelInfo)
-		log.says(t, "msg=begins", "source=192.0.2.2 version=2 vrid=51 ", "auth_type=PASS peers=[192.0.2.1]")
+		log.says(t, "msg=begins", "source=192.0.2.2 version=2 vrid=51 ", "auth_type=pass peers=[192.0.2.1]")
 		if list := log.lines("secret"); len(list) > 0 {
 			t.Errorf("the log says %q", list)
 		}

@@ -131,7 +131,8 @@ const (
 // defaults are filled in; Source is the address for the tie-break until
 // SetSource is called. cfg's Group does nothing here, it is for a [Router].
 func NewMachine(cfg Config) (*Machine, error) {
-	if err := cfg.validate(); err != nil {
+	cfg, err := cfg.complete()
+	if err != nil {
 		return nil, err
 	}
 	return &Machine{

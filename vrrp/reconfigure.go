@@ -1,7 +1,6 @@
 package vrrp
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,14 +15,14 @@ import (
 // place. Nil: [Router.Reconfigure] can go on with next. Of Addresses the family is
 // fixed, which IPv6 says where there are none, of Auth whether it is AuthAH, which
 // takes another socket, and of Priority whether it is the owner's, 255.
-func (c *Config) Fixed(next Config) (fields []string) {
-	const usual = 3
+func (c Config) Fixed(next Config) (fields []string) {
+	c, next = c.WithDefaults(), next.WithDefaults()
 	for _, f := range []struct {
 		name    string
 		differs bool
 	}{
 		{"VRID", c.VRID != next.VRID},
-		{"Version", cmp.Or(c.Version, usual) != cmp.Or(next.Version, usual)},
+		{"Version", c.Version != next.Version},
 		{"Priority", c.owner() != next.owner()},
 		{"Addresses", c.family() != next.family()},
 		{"VirtualMAC", c.VirtualMAC != next.VirtualMAC},
@@ -78,7 +77,8 @@ func (r *Router) Reconfigure(cfg Config) error {
 	defer r.conn.mu.Unlock()
 	before := r.cfg
 	cfg.Name, cfg.Logger, cfg.OnTransition = before.Name, before.Logger, before.OnTransition
-	if err := cfg.succeeds(&before); err != nil {
+	cfg, err := before.follow(cfg)
+	if err != nil {
 		return err
 	}
 	if err := r.conn.carries(&cfg); err != nil && r.conn.carries(&before) == nil {
@@ -140,23 +140,21 @@ func (r *Router) warnOfChange(before *Config) {
 // at the same time.
 func (a Auth) onePassword() bool { return a.Type == AuthPass || a.Type == AuthAH }
 
-// succeeds validates c and tells whether a running router that has before can
-// go on with it.
-func (c *Config) succeeds(before *Config) error {
-	if err := c.validate(); err != nil {
-		return err
+// follow returns next complete, if a running router that has c can go on with it.
+func (c Config) follow(next Config) (Config, error) {
+	next, err := next.complete()
+	if fields := c.Fixed(next); err == nil && len(fields) > 0 {
+		err = fmt.Errorf("vrrp: %s: %s cannot be changed: make another Router", next.Name, strings.Join(fields, ", "))
 	}
-	if fields := before.Fixed(*c); len(fields) > 0 {
-		return fmt.Errorf("vrrp: %s: %s cannot be changed: make another Router", c.Name, strings.Join(fields, ", "))
-	}
-	return nil
+	return next, err
 }
 
 // Reconfigure goes on with another configuration, as [Router.Reconfigure] does.
 // Name stays, and so does what SetSource has told.
 func (m *Machine) Reconfigure(now time.Time, cfg Config) ([]Action, error) {
 	cfg.Name = m.cfg.Name
-	if err := cfg.succeeds(&m.cfg); err != nil {
+	cfg, err := m.cfg.follow(cfg)
+	if err != nil {
 		return nil, err
 	}
 	return m.reconfigure(now, cfg), nil

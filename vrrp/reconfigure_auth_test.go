@@ -76,7 +76,7 @@ func TestReconfigureAuthErrors(t *testing.T) {
 			auth Auth
 			want string
 		}{
-			{Auth{Type: AuthPass}, "vrrp: 51/IPv4: auth: no password"},
+			{Auth{Type: AuthPass}, "vrrp: 51/IPv4: Auth.Password: missing: want a password"},
 			{Auth{Type: AuthAH, Password: "one"}, "vrrp: 51/IPv4: Auth cannot be changed: make another Router"},
 		} {
 			if err := a.reconfigure(func(c *Config) { c.Auth = test.auth }); err == nil || !strings.Contains(err.Error(), test.want) {

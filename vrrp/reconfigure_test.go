@@ -261,7 +261,7 @@ func TestReconfigureErrors(t *testing.T) {
 		a.net.change(linkEvent{index: 1}, func(n *netif) { n.multicast = false })
 		changes := maps.Clone(fixed)
 		changes["no multicast"] = func(c *Config) { c.Peers, c.Addresses = nil, addrs("192.0.2.99") }
-		changes["addresses"] = func(c *Config) { c.Interval, c.Addresses = 2*time.Second, addrs("192.0.2.1", "192.0.2.1") }
+		changes["Addresses[1]"] = func(c *Config) { c.Interval, c.Addresses = 2*time.Second, addrs("192.0.2.1", "192.0.2.1") }
 		for want, change := range changes {
 			before := a.cfg
 			if err := a.reconfigure(change); err == nil || !strings.Contains(err.Error(), want) {

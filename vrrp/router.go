@@ -70,7 +70,8 @@ const (
 // cfg. h owns the addresses; nil: nobody does, and the router only
 // tells of its transitions.
 func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
-	if err := cfg.validate(); err != nil {
+	cfg, err := cfg.complete()
+	if err != nil {
 		return nil, err
 	}
 	if fam := cfg.family(); fam != conn.family {
@@ -93,7 +94,6 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	if cfg.VirtualMAC {
 		r.mac = virtualMAC(cfg.VRID, cfg.family())
 	}
-	var err error
 	if r.machine, err = NewMachine(cfg); err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func newWorld(seed uint64, trace *transcript) *world {
 			c.Interval *= time.Duration(1 + w.rng.IntN(4))
 		}
 		c.NoPreempt = noPreempt && w.chance(0.7)
-		if delays && !c.NoPreempt && w.chance(0.5) {
+		if delays && !c.NoPreempt && c.Priority != 255 && w.chance(0.5) {
 			c.PreemptDelay = w.upTo(10 * c.Interval)
 		}
 		if delays && w.chance(0.3) {
@@ -299,7 +299,7 @@ func (h *host) reconfigure() {
 	w := h.ports[0].w
 	c := h.ports[0].cfg
 	c.NoPreempt = w.chance(0.4)
-	if c.PreemptDelay = 0; !c.NoPreempt && w.chance(0.5) {
+	if c.PreemptDelay = 0; !c.NoPreempt && c.Priority != 255 && w.chance(0.5) {
 		c.PreemptDelay = w.upTo(10 * c.Interval)
 	}
 	c.DownMultiplier = 2 + w.rng.IntN(4)

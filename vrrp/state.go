@@ -1,6 +1,6 @@
 package vrrp
 
-import "fmt"
+import "github.com/havip/havip/internal/words"
 
 // State is the state of a virtual router (RFC 9568 §6.3). A router that may
 // not take part, because its link is down or a check fails, stays in
@@ -16,18 +16,13 @@ const (
 	Active
 )
 
-// String returns the RFC 9568 name of the state.
-func (s State) String() string {
-	switch s {
-	case Initialize:
-		return "Initialize"
-	case Backup:
-		return "Backup"
-	case Active:
-		return "Active"
-	}
-	return fmt.Sprintf("State(%d)", uint8(s))
-}
+var stateWords = []string{Initialize: "Initialize", Backup: "Backup", Active: "Active"}
 
-// MarshalText returns the name, so that JSON has a word as well. It never fails.
+// String returns the RFC 9568 name of the state.
+func (s State) String() string { return words.Of(stateWords, s) }
+
+// MarshalText returns what String does. It never fails.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (s *State) UnmarshalText(text []byte) error { return words.Parse(stateWords, text, s) }

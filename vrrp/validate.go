@@ -1,13 +1,21 @@
 package vrrp
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/words"
 )
+
+// FieldError is what is wrong with one field of a [Config]: the errors that
+// [Config.Validate] joins are of this type.
+type FieldError = field.Error
 
 // family is the address family of a virtual router.
 type family uint8
@@ -25,9 +33,9 @@ func (f family) String() string {
 	return "IPv4"
 }
 
-// has tells whether a plain address is of the family.
+// has reports whether a plain address is of the family.
 func (f family) has(a netip.Addr) bool {
-	return a.Is4() == (f == familyIPv4) && !a.Is4In6()
+	return a.IsValid() && a.Is4() == (f == familyIPv4) && !a.Is4In6()
 }
 
 // family returns the family of the first address that is configured, or of what
@@ -45,243 +53,237 @@ func (c *Config) family() family {
 	return familyIPv4
 }
 
-// owner tells whether the router owns the addresses (RFC 9568 §6.1).
+// owner reports whether the router owns the addresses (RFC 9568 §6.1).
 func (c *Config) owner() bool { return c.Priority == 255 }
 
-// validate checks c and fills in the defaults. The slices of a validated
-// Config are its own, and validating it again changes nothing.
-func (c *Config) validate() error {
-	if c.Name == "" {
-		c.Name = fmt.Sprintf("%d/%v", c.VRID, c.family())
+// WithDefaults returns c with its zero fields filled in. Logger, Group and
+// OnTransition have no default value; an HMACConfig has one only with AuthHMAC.
+func (c Config) WithDefaults() Config {
+	c.Name = cmp.Or(c.Name, fmt.Sprintf("%d/%v", c.VRID, c.family()))
+	c.Version = cmp.Or(c.Version, 3)
+	c.Priority = cmp.Or(c.Priority, 100)
+	c.Interval = cmp.Or(c.Interval, time.Second)
+	c.DownMultiplier = cmp.Or(c.DownMultiplier, 3)
+	c.TTL = cmp.Or(c.TTL, 255)
+	c.MaxTTL = cmp.Or(c.MaxTTL, 255)
+	if h := &c.Auth.HMAC; c.Auth.Type == AuthHMAC {
+		if h.ActiveKey == 0 && len(h.Keys) > 0 {
+			h.ActiveKey = h.Keys[0].ID
+		}
+		h.Window = cmp.Or(h.Window, min(max(3*c.Interval, 5*time.Second), maxWindow))
+	}
+	return c
+}
+
+// maxWindow is the longest HMACConfig.Window.
+const maxWindow = 300 * time.Second
+
+// complete returns c, if it is valid, with its defaults and with slices of its own.
+func (c Config) complete() (Config, error) {
+	err := c.Validate()
+	if c = c.WithDefaults(); err != nil {
+		return c, fmt.Errorf("vrrp: %s: %w", c.Name, err)
+	}
+	c.Addresses, c.Peers = slices.Clone(c.Addresses), slices.Clone(c.Peers)
+	c.Auth.HMAC.Keys = slices.Clone(c.Auth.HMAC.Keys)
+	for i := range c.Auth.HMAC.Keys {
+		k := &c.Auth.HMAC.Keys[i]
+		k.Secret = slices.Clone(k.Secret)
 	}
 	c.Logger = quietlog.New(c.Logger)
-	for _, check := range []func(*Config) error{
-		(*Config).validateElection,
-		(*Config).validateInterval,
-		(*Config).validateAddresses,
-		(*Config).validateTransport,
-		(*Config).validateAuth,
-	} {
-		if err := check(c); err != nil {
-			return fmt.Errorf("vrrp: %s: %w", c.Name, err)
-		}
-	}
-	return nil
+	return c, nil
+}
+
+// Validate checks what can be checked without an interface. It returns all
+// faults at once: a [FieldError] each, joined. Their fields are names such as
+// "Peers[1]" and "Auth.HMAC.Keys[0].Secret".
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	return errors.Join(
+		c.validateElection(),
+		c.validateInterval(),
+		c.validateAddresses(),
+		c.validatePeers(),
+		c.validateSource(),
+		c.validateTransport(),
+		field.In("Auth", c.Auth.validate(c.Version)),
+	)
 }
 
 // validateElection checks what decides who becomes Active.
 func (c *Config) validateElection() error {
-	if c.VRID == 0 {
-		return fmt.Errorf("VRID 0: want 1 to 255")
-	}
-	if c.Priority == 0 {
-		c.Priority = 100
-	}
-	if c.PreemptDelay < 0 {
-		return fmt.Errorf("preempt delay %v: want 0 or more", c.PreemptDelay)
-	}
-	if c.PreemptDelay > 0 && c.NoPreempt {
-		return fmt.Errorf("preempt delay %v with NoPreempt, which never preempts: set only one of them", c.PreemptDelay)
-	}
-	if c.StartDelay < 0 {
-		return fmt.Errorf("start delay %v: want 0 or more", c.StartDelay)
-	}
-	if c.DownMultiplier == 0 {
-		c.DownMultiplier = 3
-	}
-	if c.DownMultiplier < 1 || c.DownMultiplier > 255 {
-		return fmt.Errorf("down multiplier %d: want 1 to 255", c.DownMultiplier)
-	}
-	return nil
+	return errors.Join(
+		field.Between("VRID", c.VRID, 1, 255),
+		field.AtLeast("PreemptDelay", c.PreemptDelay, 0),
+		field.If(c.PreemptDelay > 0 && c.NoPreempt, "PreemptDelay", "%v: want 0 for a router that does not preempt", field.Span(c.PreemptDelay)),
+		field.If(c.PreemptDelay > 0 && c.owner(), "PreemptDelay", "%v: want 0 with priority 255, which preempts at once", field.Span(c.PreemptDelay)),
+		field.AtLeast("StartDelay", c.StartDelay, 0),
+		field.Between("DownMultiplier", c.DownMultiplier, 1, 255),
+	)
 }
 
 // validateInterval checks the version and what its packets can carry: 8 bits
 // of seconds in version 2 (RFC 3768 §5.3.7), 12 bits of centiseconds in
 // version 3 (RFC 9568 §5.2.7).
 func (c *Config) validateInterval() error {
-	if c.Version == 0 {
-		c.Version = 3
+	fits := func(unit time.Duration, most int64) bool {
+		return c.Interval%unit == 0 && c.Interval >= unit && c.Interval <= time.Duration(most)*unit
 	}
-	if c.Interval == 0 {
-		c.Interval = time.Second
-	}
-	unit, most, want := 10*time.Millisecond, 4095*10*time.Millisecond, "10ms to 40.95s in steps of 10ms"
-	switch {
-	case c.Version == 2 && c.family() == familyIPv6:
-		return fmt.Errorf("version 2 with IPv6 addresses: use version 3")
-	case c.Version == 2:
-		unit, most, want = time.Second, 255*time.Second, "1s to 255s in whole seconds"
-	case c.Version != 3:
-		return fmt.Errorf("version %d: want 2 or 3", c.Version)
-	}
-	if c.Interval < unit || c.Interval > most || c.Interval%unit != 0 {
-		return fmt.Errorf("interval %v: version %d wants %s", c.Interval, c.Version, want)
-	}
-	return nil
+	return errors.Join(
+		field.If(c.Version != 2 && c.Version != 3, "Version", "%d: want 2 or 3", c.Version),
+		field.If(c.Version == 2 && c.family() == familyIPv6, "Version", "%d: want 3 for IPv6", c.Version),
+		field.If(c.Version == 2 && !fits(time.Second, 255), "Interval", "%v: want 1s to 255s in whole seconds, or version 3", field.Span(c.Interval)),
+		field.If(c.Version == 3 && !fits(10*time.Millisecond, 4095), "Interval", "%v: want 10ms to 40.95s in steps of 10ms", field.Span(c.Interval)),
+	)
 }
 
-// validateAddresses checks the virtual addresses.
+// validateAddresses checks the virtual addresses. An advertisement counts them
+// in one byte.
 func (c *Config) validateAddresses() error {
 	if n := len(c.Addresses); n > 255 {
-		return fmt.Errorf("%d addresses: want up to 255", n)
+		return field.Errorf("Addresses", "%d addresses: want up to 255", n)
 	}
-	if c.IPv6 && c.family() != familyIPv6 {
-		return fmt.Errorf("IPv6 with addresses of IPv4: leave it out")
+	errs := []error{
+		field.If(c.IPv6 && c.family() != familyIPv6, "IPv6", "true: want false with addresses of IPv4"),
+		c.validateHosts("Addresses", c.Addresses),
 	}
-	if err := c.validateHosts("addresses", c.Addresses); err != nil {
-		return err
+	if len(c.Addresses) > 0 { // RFC 9568 §5.2.9
+		a := c.Addresses[0]
+		errs = append(errs, field.If(familyIPv6.has(a) && !a.IsLinkLocalUnicast(), "Addresses[0]",
+			"%v: want a link-local address before the others, such as fe80::%d", a, max(1, c.VRID)))
 	}
-	if c.family() == familyIPv6 && len(c.Addresses) > 0 && !c.Addresses[0].IsLinkLocalUnicast() {
-		return fmt.Errorf("addresses: the first is %v: put a link-local address (fe80::/10) first (RFC 9568 §5.2.9)", c.Addresses[0])
-	}
-	c.Addresses = slices.Clone(c.Addresses)
-	return nil
+	return errors.Join(errs...)
 }
 
 // validateHosts checks that list has hosts' addresses of the router's family,
 // none of them twice.
-func (c *Config) validateHosts(field string, list []netip.Addr) error {
+func (c *Config) validateHosts(name string, list []netip.Addr) error {
+	var errs []error
 	for i, a := range list {
-		if err := c.validateHost(field, a); err != nil {
-			return err
-		}
-		if slices.Contains(list[:i], a) {
-			return fmt.Errorf("%s: %v is there twice", field, a)
-		}
+		name := fmt.Sprintf("%s[%d]", name, i)
+		errs = append(errs, c.validateHost(name, a),
+			field.If(slices.Contains(list[:i], a), name, "%v: want each address once", a))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func (c *Config) validateHost(field string, a netip.Addr) error {
+func (c *Config) validateHost(name string, a netip.Addr) error {
 	switch {
 	case !a.IsValid():
-		return fmt.Errorf("%s: the zero Addr is no address", field)
+		return field.Errorf(name, "missing: want an address")
 	case a.Is4In6():
-		return fmt.Errorf("%s: %v: write it as %v", field, a, a.Unmap())
+		return field.Errorf(name, "%v: want %v", a, a.Unmap())
 	case a.Zone() != "":
-		return fmt.Errorf("%s: %v: leave out the zone, the Conn has the interface", field, a)
+		return field.Errorf(name, "%v: want no zone: the Conn has the interface", a)
 	case !c.family().has(a):
-		return fmt.Errorf("%s: %v is not an %v address: one router serves one family, run a second one for the other", field, a, c.family())
+		return field.Errorf(name, "%v: want %v, the family of this router: the other one needs a router of its own", a, c.family())
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return fmt.Errorf("%s: %v: want the address of a host", field, a)
+		return field.Errorf(name, "%v: want the address of a host", a)
 	}
 	return nil
 }
 
-// owns tells whether an address is the owner's own.
+// owns reports whether an address is the owner's own.
 func (c *Config) owns(a netip.Addr) bool { return c.owner() && slices.Contains(c.Addresses, a) }
 
-// moves tells whether an address goes from router to router. The owner's do not:
+// moves reports whether an address goes from router to router. The owner's do not:
 // they are its host's own (RFC 9568 §6.1).
 func (c *Config) moves(a netip.Addr) bool {
 	return !c.owner() && slices.Contains(c.Addresses, a)
 }
 
-// validateTransport checks how advertisements travel.
-func (c *Config) validateTransport() error {
-	unicast := len(c.Peers) > 0
-	if err := c.validateHosts("peers", c.Peers); err != nil {
-		return err
+// validatePeers checks the addresses of the other routers.
+func (c *Config) validatePeers() error {
+	errs := []error{c.validateHosts("Peers", c.Peers)}
+	for i, a := range c.Peers {
+		name := fmt.Sprintf("Peers[%d]", i)
+		errs = append(errs,
+			field.If(c.moves(a), name, "%v: want the other router's own address, not a virtual one", a),
+			field.If(c.Source.IsValid() && a == c.Source, name, "%v: want only the other routers: this one has that source", a))
 	}
-	if i := slices.IndexFunc(c.Peers, c.moves); i >= 0 {
-		return fmt.Errorf("peers: %v is one of Addresses: list the other routers' own addresses", c.Peers[i])
-	}
-	c.Peers = slices.Clone(c.Peers)
-	if c.Source.IsValid() {
-		if err := c.validateHost("source", c.Source); err != nil {
-			return err
-		}
-		if c.moves(c.Source) {
-			return fmt.Errorf("source: %v is one of Addresses: want the host's own address", c.Source)
-		}
-		if c.family() == familyIPv6 && !unicast && !c.Source.IsLinkLocalUnicast() {
-			return fmt.Errorf("source: %v: multicast wants a link-local address (RFC 9568 §5.1.2.1)", c.Source)
-		}
-		if slices.Contains(c.Peers, c.Source) {
-			return fmt.Errorf("peers: %v is this router's own Source: list only the others", c.Source)
-		}
-	}
-	if c.TTL == 0 {
-		c.TTL = 255
-	}
-	if c.MaxTTL == 0 {
-		c.MaxTTL = 255
-	}
-	switch {
-	case !unicast && (c.TTL != 255 || c.MinTTL != 0 || c.MaxTTL != 255):
-		return fmt.Errorf("TTL, MinTTL or MaxTTL without Peers: multicast always uses 255, leave them out")
-	case unicast && c.VirtualMAC:
-		return fmt.Errorf("VirtualMAC with Peers: unicast advertisements leave from the interface's own address, leave it out")
-	case c.MinTTL > c.MaxTTL:
-		return fmt.Errorf("MinTTL %d is above MaxTTL %d", c.MinTTL, c.MaxTTL)
-	case c.Checksum > ChecksumOldUnicast:
-		return fmt.Errorf("checksum form %d: want ChecksumPseudoHeader, ChecksumMessage or ChecksumOldUnicast", c.Checksum)
-	case c.Checksum != ChecksumPseudoHeader && (c.Version != 3 || c.family() != familyIPv4):
-		return fmt.Errorf("checksum form: only version 3 over IPv4 has a choice, leave it out")
-	case c.Checksum == ChecksumOldUnicast && !unicast:
-		return fmt.Errorf("checksum form: ChecksumOldUnicast without Peers: it is the same as ChecksumPseudoHeader, leave it out")
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// validateAuth checks how advertisements are authenticated.
-func (c *Config) validateAuth() error {
-	a := &c.Auth
-	if a.Type > AuthHMAC {
-		return fmt.Errorf("auth: type %d: want AuthNone, AuthPass, AuthAH or AuthHMAC", a.Type)
+// validateSource checks the address that advertisements are sent from.
+func (c *Config) validateSource() error {
+	if !c.Source.IsValid() {
+		return nil
 	}
+	a := c.Source
+	group := familyIPv6.has(a) && len(c.Peers) == 0
+	return errors.Join(
+		c.validateHost("Source", a),
+		field.If(c.moves(a), "Source", "%v: want the host's own address, not a virtual one", a),
+		// RFC 9568 §5.1.2.1.
+		field.If(group && !a.IsLinkLocalUnicast(), "Source", "%v: want a link-local address, fe80::/10, for multicast", a),
+	)
+}
+
+// validateTransport checks what only unicast, only multicast or only version 3
+// over IPv4 has (RFC 9568 §5.1.1.3, §5.2.8).
+func (c *Config) validateTransport() error {
+	multicast := len(c.Peers) == 0
+	fixed := func(name string, ttl, want uint8) error {
+		return field.If(multicast && ttl != want, name, "%d: want %d, or peers: multicast always uses 255", ttl, want)
+	}
+	choice := c.Version == 3 && c.family() == familyIPv4
+	return errors.Join(
+		fixed("TTL", c.TTL, 255),
+		fixed("MinTTL", c.MinTTL, 0),
+		fixed("MaxTTL", c.MaxTTL, 255),
+		field.If(c.MinTTL > c.MaxTTL, "MinTTL", "%d: want at most the upper bound, %d", c.MinTTL, c.MaxTTL),
+		field.If(!multicast && c.VirtualMAC, "VirtualMAC", "true: want false with peers: unicast leaves from the interface's own address"),
+		validateWord("Checksum", checksumWords, c.Checksum),
+		field.If(c.Checksum != ChecksumPseudoHeader && !choice, "Checksum", "%v: want %v: only version 3 over IPv4 has a choice", c.Checksum, ChecksumPseudoHeader),
+		field.If(c.Checksum == ChecksumOldUnicast && multicast, "Checksum", "%v: want %v, or peers: multicast has no such form", c.Checksum, ChecksumPseudoHeader),
+	)
+}
+
+// validateWord checks that v is one of an enumeration's values.
+func validateWord[T words.Integer](name string, list []string, v T) error {
+	return field.If(!words.Has(list, v), name, "%v: want %s", v, words.Choice(list))
+}
+
+// validate checks how advertisements of a version are authenticated.
+func (a *Auth) validate(version uint8) error {
 	password := a.Type == AuthPass || a.Type == AuthAH
-	switch {
-	case password && a.Password == "":
-		return fmt.Errorf("auth: no password")
-	case !password && a.Password != "":
-		return fmt.Errorf("auth: a password, but the type is not AuthPass or AuthAH")
-	case password && c.Version != 2:
-		return fmt.Errorf("auth: version 3 has no passwords: use AuthHMAC, or version 2")
+	h := &a.HMAC
+	unset := len(h.Keys) == 0 && h.ActiveKey == 0 && h.Mode == 0 && h.Replay == 0 && h.Window == 0
+	errs := []error{
+		validateWord("Type", authWords, a.Type),
+		field.If(password && version == 3, "Type", "%v: want %v, or version 2: version 3 has no passwords", a.Type, AuthHMAC),
+		field.If(password && a.Password == "", "Password", "missing: want a password"),
+		field.If(!password && a.Password != "", "Password", "given: want none with type %v", a.Type),
+		field.If(a.Type != AuthHMAC && !unset, "HMAC", "given: want nothing with type %v", a.Type),
 	}
 	if a.Type == AuthHMAC {
-		return a.HMAC.validate(c.Interval)
+		errs = append(errs, field.In("HMAC", h.validate()))
 	}
-	if h := a.HMAC; len(h.Keys) > 0 || h.ActiveKey != 0 || h.Mode != 0 || h.Replay != 0 || h.Window != 0 {
-		return fmt.Errorf("auth: HMAC is set, but the type is not AuthHMAC")
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func (h *HMACConfig) validate(interval time.Duration) error {
-	if len(h.Keys) == 0 {
-		return fmt.Errorf("auth: HMAC has no keys: want at least one")
+func (h *HMACConfig) validate() error {
+	errs := []error{
+		field.If(len(h.Keys) == 0, "Keys", "missing: want at least one key"),
+		validateWord("Mode", hmacWords, h.Mode),
+		validateWord("Replay", replayWords, h.Replay),
+		field.Between("Window", h.Window, time.Second, maxWindow),
 	}
-	h.Keys = slices.Clone(h.Keys)
-	if h.ActiveKey == 0 {
-		h.ActiveKey = h.Keys[0].ID
-	}
-	ids := make(map[uint8]bool)
-	for i := range h.Keys {
-		k := &h.Keys[i]
-		switch {
-		case k.ID == 0:
-			return fmt.Errorf("auth: HMAC key with ID 0: want 1 to 255")
-		case ids[k.ID]:
-			return fmt.Errorf("auth: two HMAC keys with ID %d", k.ID)
-		case len(k.Secret) < 32 || len(k.Secret) > 64:
-			return fmt.Errorf("auth: HMAC key %d has %d bytes: want 32 to 64", k.ID, len(k.Secret))
+	ids := make(map[uint8]int)
+	for i, k := range h.Keys {
+		n := len(k.Secret)
+		first, twice := ids[k.ID]
+		errs = append(errs, field.In(fmt.Sprintf("Keys[%d]", i), errors.Join(
+			field.Between("ID", k.ID, 1, 255),
+			field.If(k.ID != 0 && twice, "ID", "%d: want an ID that differs from that of key %d", k.ID, first),
+			field.If(n < 32 || n > 64, "Secret", "%d bytes: want 32 to 64", n),
+		)))
+		if !twice {
+			ids[k.ID] = i
 		}
-		ids[k.ID] = true
-		k.Secret = slices.Clone(k.Secret)
 	}
-	if h.Window == 0 {
-		h.Window = min(max(3*interval, 5*time.Second), 300*time.Second)
+	if _, known := ids[h.ActiveKey]; len(h.Keys) > 0 && !known {
+		errs = append(errs, field.Errorf("ActiveKey", "%d: want the ID of one of the keys", h.ActiveKey))
 	}
-	switch {
-	case !ids[h.ActiveKey]:
-		return fmt.Errorf("auth: HMAC ActiveKey %d is not the ID of one of the keys", h.ActiveKey)
-	case h.Mode > HMACReceiveOnly:
-		return fmt.Errorf("auth: HMAC mode %d: want HMACEnforce, HMACPermissive or HMACReceiveOnly", h.Mode)
-	case h.Replay > ReplayMonotonic:
-		return fmt.Errorf("auth: HMAC replay mode %d: want ReplayTime or ReplayMonotonic", h.Replay)
-	case h.Window < time.Second || h.Window > 300*time.Second:
-		return fmt.Errorf("auth: HMAC window %v: want 1s to 300s", h.Window)
-	}
-	return nil
+	return errors.Join(errs...)
 }

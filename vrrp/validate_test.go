@@ -1,12 +1,15 @@
 package vrrp
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // withIPv4 and the like are starting points for one change.
@@ -33,8 +36,8 @@ func withHMAC() Config {
 	return c
 }
 
-// validateCase is one Config. err is empty if it is valid, or the error
-// without "vrrp: VI_1: ".
+// validateCase is one Config. err is empty if it is valid, or the errors with
+// "; " between them.
 type validateCase struct {
 	base func() Config
 	set  func(*Config)
@@ -45,110 +48,111 @@ type validateCase struct {
 var validateCases = map[string][]validateCase{
 	"Config.Name": {{withIPv4, func(c *Config) {}, ""}},
 	"Config.VRID": {
-		{withIPv4, func(c *Config) { c.VRID = 0 }, "VRID 0: want 1 to 255"},
+		{withIPv4, func(c *Config) { c.VRID = 0 }, "VRID: 0: want 1 to 255"},
 		{withIPv4, func(c *Config) { c.VRID = 255 }, ""},
 	},
 	"Config.Version": {
 		{withIPv4, func(c *Config) { c.Version = 2 }, ""},
-		{withIPv4, func(c *Config) { c.Version = 1 }, "version 1: want 2 or 3"},
-		{withIPv4, func(c *Config) { c.Version = 4 }, "version 4: want 2 or 3"},
-		{withIPv6, func(c *Config) { c.Version = 2 }, "version 2 with IPv6 addresses: use version 3"},
+		{withIPv4, func(c *Config) { c.Version = 1 }, "Version: 1: want 2 or 3"},
+		{withIPv4, func(c *Config) { c.Version = 4 }, "Version: 4: want 2 or 3"},
+		{withIPv6, func(c *Config) { c.Version = 2 }, "Version: 2: want 3 for IPv6"},
 	},
 	"Config.Priority": {{withIPv4, func(c *Config) { c.Priority = 255 }, ""}},
 	"Config.Interval": {
 		{withIPv4, func(c *Config) { c.Interval = 10 * time.Millisecond }, ""},
 		{withIPv4, func(c *Config) { c.Interval = 40950 * time.Millisecond }, ""},
-		{withIPv4, func(c *Config) { c.Interval = 40960 * time.Millisecond }, "interval 40.96s: version 3 wants 10ms to 40.95s in steps of 10ms"},
-		{withIPv4, func(c *Config) { c.Interval = 15 * time.Millisecond }, "interval 15ms: version 3 wants 10ms to 40.95s in steps of 10ms"},
-		{withIPv4, func(c *Config) { c.Interval = -time.Second }, "interval -1s: version 3 wants 10ms to 40.95s in steps of 10ms"},
+		{withIPv4, func(c *Config) { c.Interval = 40960 * time.Millisecond }, "Interval: 40.96s: want 10ms to 40.95s in steps of 10ms"},
+		{withIPv4, func(c *Config) { c.Interval = 15 * time.Millisecond }, "Interval: 15ms: want 10ms to 40.95s in steps of 10ms"},
+		{withIPv4, func(c *Config) { c.Interval = -time.Second }, "Interval: -1s: want 10ms to 40.95s in steps of 10ms"},
 		{withPass, func(c *Config) { c.Interval = 255 * time.Second }, ""},
-		{withPass, func(c *Config) { c.Interval = 256 * time.Second }, "interval 4m16s: version 2 wants 1s to 255s in whole seconds"},
-		{withPass, func(c *Config) { c.Interval = 1500 * time.Millisecond }, "interval 1.5s: version 2 wants 1s to 255s in whole seconds"},
+		{withPass, func(c *Config) { c.Interval = 256 * time.Second }, "Interval: 4m16s: want 1s to 255s in whole seconds, or version 3"},
+		{withPass, func(c *Config) { c.Interval = 1500 * time.Millisecond }, "Interval: 1.5s: want 1s to 255s in whole seconds, or version 3"},
 	},
 	"Config.NoPreempt": {{withIPv4, func(c *Config) { c.NoPreempt = true }, ""}},
 	"Config.PreemptDelay": {
 		{withIPv4, func(c *Config) { c.PreemptDelay = time.Hour }, ""},
-		{withIPv4, func(c *Config) { c.PreemptDelay = -1 }, "preempt delay -1ns: want 0 or more"},
-		{withIPv4, func(c *Config) { c.PreemptDelay, c.NoPreempt = 1e9, true }, "preempt delay 1s with NoPreempt, which never preempts: set only one of them"},
+		{withIPv4, func(c *Config) { c.PreemptDelay = -1 }, "PreemptDelay: -1ns: want at least 0s"},
+		{withIPv4, func(c *Config) { c.PreemptDelay, c.NoPreempt = 1e9, true }, "PreemptDelay: 1s: want 0 for a router that does not preempt"},
+		{withIPv4, func(c *Config) { c.PreemptDelay, c.Priority = 1e9, 255 }, "PreemptDelay: 1s: want 0 with priority 255, which preempts at once"},
 	},
 	"Config.StartDelay": {
 		{withIPv4, func(c *Config) { c.StartDelay = time.Hour }, ""},
-		{withIPv4, func(c *Config) { c.StartDelay = -1 }, "start delay -1ns: want 0 or more"},
+		{withIPv4, func(c *Config) { c.StartDelay = -1 }, "StartDelay: -1ns: want at least 0s"},
 	},
 	"Config.DownMultiplier": {
 		{withIPv4, func(c *Config) { c.DownMultiplier = 1 }, ""},
 		{withIPv4, func(c *Config) { c.DownMultiplier = 255 }, ""},
-		{withIPv4, func(c *Config) { c.DownMultiplier = 256 }, "down multiplier 256: want 1 to 255"},
-		{withIPv4, func(c *Config) { c.DownMultiplier = -1 }, "down multiplier -1: want 1 to 255"},
+		{withIPv4, func(c *Config) { c.DownMultiplier = 256 }, "DownMultiplier: 256: want 1 to 255"},
+		{withIPv4, func(c *Config) { c.DownMultiplier = -1 }, "DownMultiplier: -1: want 1 to 255"},
 	},
 	"Config.Addresses": {
 		{withIPv4, func(c *Config) { c.Addresses = nil }, ""},
-		{withIPv4, func(c *Config) { c.Addresses = slices.Repeat(c.Addresses, 256) }, "256 addresses: want up to 255"},
-		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "fe80::1") }, "addresses: fe80::1 is not an IPv4 address: one router serves one family, run a second one for the other"},
-		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1", "192.0.2.1") }, "addresses: 192.0.2.1 is not an IPv6 address: one router serves one family, run a second one for the other"},
-		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "192.0.2.1") }, "addresses: 192.0.2.1 is there twice"},
-		{withIPv4, func(c *Config) { c.Addresses = addrs("0.0.0.0") }, "addresses: 0.0.0.0: want the address of a host"},
-		{withIPv4, func(c *Config) { c.Addresses = addrs("224.0.0.18") }, "addresses: 224.0.0.18: want the address of a host"},
-		{withIPv4, func(c *Config) { c.Addresses = addrs("255.255.255.255") }, "addresses: 255.255.255.255: want the address of a host"},
-		{withIPv4, func(c *Config) { c.Addresses = addrs("::ffff:192.0.2.1") }, "addresses: ::ffff:192.0.2.1: write it as 192.0.2.1"},
-		{withIPv4, func(c *Config) { c.Addresses = make([]netip.Addr, 1) }, "addresses: the zero Addr is no address"},
-		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1%eth0") }, "addresses: fe80::1%eth0: leave out the zone, the Conn has the interface"},
-		{withIPv6, func(c *Config) { c.Addresses = addrs("2001:db8::1", "fe80::1") }, "addresses: the first is 2001:db8::1: put a link-local address (fe80::/10) first (RFC 9568 §5.2.9)"},
+		{withIPv4, func(c *Config) { c.Addresses = slices.Repeat(c.Addresses, 256) }, "Addresses: 256 addresses: want up to 255"},
+		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "fe80::1") }, "Addresses[1]: fe80::1: want IPv4, the family of this router: the other one needs a router of its own"},
+		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1", "192.0.2.1") }, "Addresses[1]: 192.0.2.1: want IPv6, the family of this router: the other one needs a router of its own"},
+		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "192.0.2.1") }, "Addresses[1]: 192.0.2.1: want each address once"},
+		{withIPv4, func(c *Config) { c.Addresses = addrs("0.0.0.0") }, "Addresses[0]: 0.0.0.0: want the address of a host"},
+		{withIPv4, func(c *Config) { c.Addresses = addrs("224.0.0.18") }, "Addresses[0]: 224.0.0.18: want the address of a host"},
+		{withIPv4, func(c *Config) { c.Addresses = addrs("255.255.255.255") }, "Addresses[0]: 255.255.255.255: want the address of a host"},
+		{withIPv4, func(c *Config) { c.Addresses = addrs("::ffff:192.0.2.1") }, "Addresses[0]: ::ffff:192.0.2.1: want 192.0.2.1"},
+		{withIPv4, func(c *Config) { c.Addresses = make([]netip.Addr, 1) }, "Addresses[0]: missing: want an address"},
+		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1%eth0") }, "Addresses[0]: fe80::1%eth0: want no zone: the Conn has the interface"},
+		{withIPv6, func(c *Config) { c.Addresses = addrs("2001:db8::1", "fe80::1") }, "Addresses[0]: 2001:db8::1: want a link-local address before the others, such as fe80::51"},
 	},
 	"Config.IPv6": {
 		{withIPv6, func(c *Config) { c.IPv6 = true }, ""},
-		{withIPv4, func(c *Config) { c.IPv6 = true }, "IPv6 with addresses of IPv4: leave it out"},
+		{withIPv4, func(c *Config) { c.IPv6 = true }, "IPv6: true: want false with addresses of IPv4"},
 		{withIPv4, func(c *Config) { c.Addresses, c.IPv6 = nil, true }, ""},
-		{withIPv4, func(c *Config) { c.Addresses, c.IPv6, c.Version = nil, true, 2 }, "version 2 with IPv6 addresses: use version 3"},
-		{withIPv4, func(c *Config) { c.Addresses, c.IPv6, c.Peers = nil, true, addrs("192.0.2.1") }, "IPv6 with addresses of IPv4: leave it out"},
+		{withIPv4, func(c *Config) { c.Addresses, c.IPv6, c.Version = nil, true, 2 }, "Version: 2: want 3 for IPv6"},
+		{withIPv4, func(c *Config) { c.Addresses, c.IPv6, c.Peers = nil, true, addrs("192.0.2.1") }, "IPv6: true: want false with addresses of IPv4"},
 		{withIPv4, func(c *Config) { c.Addresses, c.Peers, c.Source = nil, addrs("fe80::2"), addrs("fe80::1")[0] }, ""},
 		{withIPv4, func(c *Config) { c.Addresses, c.Peers = nil, addrs("fe80::2", "192.0.2.1") },
-			"peers: 192.0.2.1 is not an IPv6 address: one router serves one family, run a second one for the other"},
+			"Peers[1]: 192.0.2.1: want IPv6, the family of this router: the other one needs a router of its own"},
 	},
 	"Config.Source": {
 		{withIPv4, func(c *Config) { c.Source = addrs("192.0.2.10")[0] }, ""},
-		{withIPv4, func(c *Config) { c.Source = addrs("fe80::1")[0] }, "source: fe80::1 is not an IPv4 address: one router serves one family, run a second one for the other"},
+		{withIPv4, func(c *Config) { c.Source = addrs("fe80::1")[0] }, "Source: fe80::1: want IPv4, the family of this router: the other one needs a router of its own"},
 		{withIPv6, func(c *Config) { c.Source = addrs("fe80::2")[0] }, ""},
-		{withIPv6, func(c *Config) { c.Source = addrs("2001:db8::2")[0] }, "source: 2001:db8::2: multicast wants a link-local address (RFC 9568 §5.1.2.1)"},
+		{withIPv6, func(c *Config) { c.Source = addrs("2001:db8::2")[0] }, "Source: 2001:db8::2: want a link-local address, fe80::/10, for multicast"},
 		{withIPv6, func(c *Config) { c.Source, c.Peers = addrs("2001:db8::2")[0], addrs("2001:db8::3") }, ""},
-		{withIPv4, func(c *Config) { c.Source = c.Addresses[0] }, "source: 192.0.2.1 is one of Addresses: want the host's own address"},
+		{withIPv4, func(c *Config) { c.Source = c.Addresses[0] }, "Source: 192.0.2.1: want the host's own address, not a virtual one"},
 		{withIPv4, func(c *Config) { c.Source, c.Priority = c.Addresses[0], 255 }, ""},
 	},
 	"Config.Peers": {
 		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.12") }, ""},
-		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.11") }, "peers: 192.0.2.11 is there twice"},
-		{withIPv4, func(c *Config) { c.Peers = addrs("fe80::2") }, "peers: fe80::2 is not an IPv4 address: one router serves one family, run a second one for the other"},
-		{withIPv4, func(c *Config) { c.Source, c.Peers = addrs("192.0.2.11")[0], addrs("192.0.2.11") }, "peers: 192.0.2.11 is this router's own Source: list only the others"},
-		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.1") }, "peers: 192.0.2.1 is one of Addresses: list the other routers' own addresses"},
+		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.11") }, "Peers[1]: 192.0.2.11: want each address once"},
+		{withIPv4, func(c *Config) { c.Peers = addrs("fe80::2") }, "Peers[0]: fe80::2: want IPv4, the family of this router: the other one needs a router of its own"},
+		{withIPv4, func(c *Config) { c.Source, c.Peers = addrs("192.0.2.11")[0], addrs("192.0.2.11") }, "Peers[0]: 192.0.2.11: want only the other routers: this one has that source"},
+		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.1") }, "Peers[1]: 192.0.2.1: want the other router's own address, not a virtual one"},
 		{withIPv4, func(c *Config) { c.Peers, c.Priority = addrs("192.0.2.11", "192.0.2.1"), 255 }, ""},
 	},
 	"Config.TTL": {
-		{withIPv4, func(c *Config) { c.TTL = 64 }, "TTL, MinTTL or MaxTTL without Peers: multicast always uses 255, leave them out"},
+		{withIPv4, func(c *Config) { c.TTL = 64 }, "TTL: 64: want 255, or peers: multicast always uses 255"},
 		{withIPv4, func(c *Config) { c.TTL, c.Peers = 64, addrs("192.0.2.11") }, ""},
 	},
 	"Config.MinTTL": {
-		{withIPv4, func(c *Config) { c.MinTTL = 254 }, "TTL, MinTTL or MaxTTL without Peers: multicast always uses 255, leave them out"},
+		{withIPv4, func(c *Config) { c.MinTTL = 254 }, "MinTTL: 254: want 0, or peers: multicast always uses 255"},
 		{withIPv4, func(c *Config) { c.MinTTL, c.Peers = 254, addrs("192.0.2.11") }, ""},
 	},
 	"Config.MaxTTL": {
-		{withIPv4, func(c *Config) { c.MaxTTL = 64 }, "TTL, MinTTL or MaxTTL without Peers: multicast always uses 255, leave them out"},
-		{withIPv4, func(c *Config) { c.MinTTL, c.MaxTTL, c.Peers = 65, 64, addrs("192.0.2.11") }, "MinTTL 65 is above MaxTTL 64"},
+		{withIPv4, func(c *Config) { c.MaxTTL = 64 }, "MaxTTL: 64: want 255, or peers: multicast always uses 255"},
+		{withIPv4, func(c *Config) { c.MinTTL, c.MaxTTL, c.Peers = 65, 64, addrs("192.0.2.11") }, "MinTTL: 65: want at most the upper bound, 64"},
 		{withIPv4, func(c *Config) { c.MinTTL, c.MaxTTL, c.Peers = 64, 64, addrs("192.0.2.11") }, ""},
 	},
 	"Config.VirtualMAC": {
 		{withIPv4, func(c *Config) { c.VirtualMAC = true }, ""},
 		{withIPv6, func(c *Config) { c.VirtualMAC = true }, ""},
 		{withIPv4, func(c *Config) { c.VirtualMAC, c.Peers = true, addrs("192.0.2.11") },
-			"VirtualMAC with Peers: unicast advertisements leave from the interface's own address, leave it out"},
+			"VirtualMAC: true: want false with peers: unicast leaves from the interface's own address"},
 	},
 	"Config.Checksum": {
 		{withIPv4, func(c *Config) { c.Checksum = ChecksumMessage }, ""},
 		{withIPv4, func(c *Config) { c.Checksum, c.Peers = ChecksumOldUnicast, addrs("192.0.2.11") }, ""},
 		{withIPv4, func(c *Config) { c.Checksum = ChecksumOldUnicast },
-			"checksum form: ChecksumOldUnicast without Peers: it is the same as ChecksumPseudoHeader, leave it out"},
-		{withIPv4, func(c *Config) { c.Checksum = 3 }, "checksum form 3: want ChecksumPseudoHeader, ChecksumMessage or ChecksumOldUnicast"},
-		{withIPv6, func(c *Config) { c.Checksum = ChecksumMessage }, "checksum form: only version 3 over IPv4 has a choice, leave it out"},
-		{withPass, func(c *Config) { c.Checksum = ChecksumMessage }, "checksum form: only version 3 over IPv4 has a choice, leave it out"},
+			"Checksum: old-unicast: want pseudo-header, or peers: multicast has no such form"},
+		{withIPv4, func(c *Config) { c.Checksum = 3 }, "Checksum: ChecksumForm(3): want pseudo-header, message-only or old-unicast"},
+		{withIPv6, func(c *Config) { c.Checksum = ChecksumMessage }, "Checksum: message-only: want pseudo-header: only version 3 over IPv4 has a choice"},
+		{withPass, func(c *Config) { c.Checksum = ChecksumMessage }, "Checksum: message-only: want pseudo-header: only version 3 over IPv4 has a choice"},
 	},
 	"Config.Auth":  {{withPass, func(c *Config) {}, ""}, {withHMAC, func(c *Config) {}, ""}},
 	"Config.Group": {{withIPv4, func(c *Config) { c.Group = NewGroup("G") }, ""}},
@@ -158,79 +162,97 @@ var validateCases = map[string][]validateCase{
 	"Config.Logger": {{withIPv4, func(c *Config) { c.Logger = nil }, ""}},
 
 	"Auth.Type": {
-		{withIPv4, func(c *Config) { c.Auth.Type = 4 }, "auth: type 4: want AuthNone, AuthPass, AuthAH or AuthHMAC"},
+		{withIPv4, func(c *Config) { c.Auth.Type = 4 }, "Auth.Type: AuthType(4): want none, pass, ah or hmac"},
 		{withPass, func(c *Config) { c.Auth.Type = AuthAH }, ""},
-		{withPass, func(c *Config) { c.Version = 3 }, "auth: version 3 has no passwords: use AuthHMAC, or version 2"},
-		{withPass, func(c *Config) { c.Auth.Type, c.Version = AuthAH, 3 }, "auth: version 3 has no passwords: use AuthHMAC, or version 2"},
+		{withPass, func(c *Config) { c.Version = 3 }, "Auth.Type: pass: want hmac, or version 2: version 3 has no passwords"},
+		{withPass, func(c *Config) { c.Auth.Type, c.Version = AuthAH, 3 }, "Auth.Type: ah: want hmac, or version 2: version 3 has no passwords"},
 	},
 	"Auth.Password": {
-		{withPass, func(c *Config) { c.Auth.Password = "" }, "auth: no password"},
+		{withPass, func(c *Config) { c.Auth.Password = "" }, "Auth.Password: missing: want a password"},
 		{withPass, func(c *Config) { c.Auth.Password = "longpassword" }, ""},
-		{withIPv4, func(c *Config) { c.Auth.Password = "x" }, "auth: a password, but the type is not AuthPass or AuthAH"},
-		{withHMAC, func(c *Config) { c.Auth.Password = "x" }, "auth: a password, but the type is not AuthPass or AuthAH"},
+		{withIPv4, func(c *Config) { c.Auth.Password = "x" }, "Auth.Password: given: want none with type none"},
+		{withHMAC, func(c *Config) { c.Auth.Password = "x" }, "Auth.Password: given: want none with type hmac"},
 	},
 	"Auth.HMAC": {
-		{withPass, func(c *Config) { c.Auth.HMAC.Window = 1e9 }, "auth: HMAC is set, but the type is not AuthHMAC"},
+		{withPass, func(c *Config) { c.Auth.HMAC.Window = 1e9 }, "Auth.HMAC: given: want nothing with type pass"},
 	},
 	"HMACConfig.Keys": {
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys = nil }, "auth: HMAC has no keys: want at least one"},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].ID = 7 }, "auth: two HMAC keys with ID 7"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys = nil }, "Auth.HMAC.Keys: missing: want at least one key"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].ID = 7 }, "Auth.HMAC.Keys[1].ID: 7: want an ID that differs from that of key 0"},
 	},
 	"HMACConfig.ActiveKey": {
 		{withHMAC, func(c *Config) { c.Auth.HMAC.ActiveKey = 9 }, ""},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.ActiveKey = 8 }, "auth: HMAC ActiveKey 8 is not the ID of one of the keys"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.ActiveKey = 8 }, "Auth.HMAC.ActiveKey: 8: want the ID of one of the keys"},
 	},
 	"HMACConfig.Mode": {
 		{withHMAC, func(c *Config) { c.Auth.HMAC.Mode = HMACReceiveOnly }, ""},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Mode = 3 }, "auth: HMAC mode 3: want HMACEnforce, HMACPermissive or HMACReceiveOnly"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Mode = 3 }, "Auth.HMAC.Mode: HMACMode(3): want enforce, permissive or receive-only"},
 	},
 	"HMACConfig.Replay": {
 		{withHMAC, func(c *Config) { c.Auth.HMAC.Replay = ReplayMonotonic }, ""},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Replay = 2 }, "auth: HMAC replay mode 2: want ReplayTime or ReplayMonotonic"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Replay = 2 }, "Auth.HMAC.Replay: ReplayMode(2): want time or monotonic"},
 	},
 	"HMACConfig.Window": {
 		{withHMAC, func(c *Config) { c.Auth.HMAC.Window = time.Second }, ""},
 		{withHMAC, func(c *Config) { c.Auth.HMAC.Window = 300 * time.Second }, ""},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Window = time.Second - 1 }, "auth: HMAC window 999.999999ms: want 1s to 300s"},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Window = 301 * time.Second }, "auth: HMAC window 5m1s: want 1s to 300s"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Window = time.Second - 1 }, "Auth.HMAC.Window: 999.999999ms: want 1s to 5m"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Window = 301 * time.Second }, "Auth.HMAC.Window: 5m1s: want 1s to 5m"},
 	},
 	"Key.ID": {
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].ID = 0 }, "auth: HMAC key with ID 0: want 1 to 255"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].ID = 0 }, "Auth.HMAC.Keys[1].ID: 0: want 1 to 255"},
 	},
 	"Key.Secret": {
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 31) }, "auth: HMAC key 9 has 31 bytes: want 32 to 64"},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 65) }, "auth: HMAC key 9 has 65 bytes: want 32 to 64"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 31) }, "Auth.HMAC.Keys[1].Secret: 31 bytes: want 32 to 64"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 65) }, "Auth.HMAC.Keys[1].Secret: 65 bytes: want 32 to 64"},
 	},
 }
 
 func TestValidate(t *testing.T) {
-	for field, cases := range validateCases {
+	for name, cases := range validateCases {
 		for _, test := range cases {
 			c := test.base()
 			test.set(&c)
+			before := fmt.Sprintf("%#v", c)
 			got := ""
-			if err := c.validate(); err != nil {
-				got = err.Error()
+			if err := c.Validate(); err != nil {
+				got = strings.ReplaceAll(err.Error(), "\n", "; ")
 			}
-			want := test.err
-			if want != "" {
-				want = "vrrp: VI_1: " + want
+			if got != test.err {
+				t.Errorf("%s:\n got %q\nwant %q", name, got, test.err)
 			}
-			if got != want {
-				t.Errorf("%s:\n got %q\nwant %q", field, got, want)
+			if after := fmt.Sprintf("%#v", c); after != before {
+				t.Errorf("%s: validating changed\n%s to\n%s", name, before, after)
+			}
+			for _, e := range field.All(c.Validate()) {
+				if own := strings.TrimPrefix(name[strings.Index(name, ".")+1:], "HMAC."); e.Field == "" || strings.Contains(e.Err.Error(), own+" ") {
+					t.Errorf("%s: field %q, error %q: want a field, and its name nowhere else", name, e.Field, e.Err)
+				}
 			}
 			if got != "" {
 				continue
 			}
-			again := c
-			if err := again.validate(); err != nil {
-				t.Errorf("%s: validating twice: %v", field, err)
-			}
-			c.OnTransition, again.OnTransition = nil, nil // funcs are never equal
-			if !reflect.DeepEqual(c, again) {
-				t.Errorf("%s: validating twice changed\n%+v to\n%+v", field, c, again)
+			full := c.WithDefaults()
+			again := full.WithDefaults()
+			c.OnTransition, full.OnTransition, again.OnTransition = nil, nil, nil // funcs are never equal
+			if !reflect.DeepEqual(full, again) || full.Validate() != nil {
+				t.Errorf("%s: defaults twice changed\n%+v to\n%+v, or are not valid: %v", name, full, again, full.Validate())
 			}
 		}
+	}
+}
+
+// All faults are reported at once, each with its field.
+func TestValidateReportsAllFaults(t *testing.T) {
+	c := Config{Version: 2, Interval: time.Millisecond, TTL: 64, Addresses: addrs("192.0.2.1", "fe80::1"), Peers: nil,
+		Auth: Auth{Type: AuthHMAC, HMAC: HMACConfig{Keys: []Key{{ID: 1}, {ID: 1, Secret: make([]byte, 32)}}}}}
+	_, err := NewMachine(c)
+	var got []string
+	for _, e := range field.All(err) {
+		got = append(got, e.Field)
+	}
+	want := []string{"VRID", "Interval", "Addresses[1]", "TTL", "Auth.HMAC.Keys[0].Secret", "Auth.HMAC.Keys[1].ID"}
+	if !slices.Equal(got, want) || !strings.HasPrefix(fmt.Sprint(err), "vrrp: 0/IPv4: ") {
+		t.Errorf("fields %q, want %q, of %v", got, want, err)
 	}
 }
 
@@ -256,8 +278,8 @@ func TestValidateKnowsEveryField(t *testing.T) {
 }
 
 func TestValidateDefaults(t *testing.T) {
-	c := Config{VRID: 51, Addresses: addrs("192.0.2.1")}
-	if err := c.validate(); err != nil {
+	c, err := Config{VRID: 51, Addresses: addrs("192.0.2.1")}.complete()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Logger == nil {
@@ -274,8 +296,8 @@ func TestValidateDefaults(t *testing.T) {
 
 	six := withIPv6()
 	six.Name = ""
-	if err := six.validate(); err != nil || six.Name != "51/IPv6" || six.family() != familyIPv6 {
-		t.Errorf("name %q, family %v, error %v", six.Name, six.family(), err)
+	if six = six.WithDefaults(); six.Name != "51/IPv6" || six.family() != familyIPv6 {
+		t.Errorf("name %q, family %v", six.Name, six.family())
 	}
 
 	for interval, want := range map[time.Duration]time.Duration{
@@ -283,21 +305,19 @@ func TestValidateDefaults(t *testing.T) {
 	} {
 		h := withHMAC()
 		h.Version, h.Interval = 2, interval
-		if err := h.validate(); err != nil {
-			t.Fatal(err)
-		}
-		if got := h.Auth.HMAC; got.Window != want || got.ActiveKey != 7 {
+		if got := h.WithDefaults().Auth.HMAC; got.Window != want || got.ActiveKey != 7 {
 			t.Errorf("interval %v: window %v and key %d, want %v and 7", interval, got.Window, got.ActiveKey, want)
 		}
 	}
 }
 
-// What the caller changes later does not reach into a validated Config.
-func TestValidateCopies(t *testing.T) {
+// What the caller changes later does not reach into a Router's Config.
+func TestCompleteCopies(t *testing.T) {
 	c := withHMAC()
 	c.Peers = addrs("192.0.2.11")
 	mine := c
-	if err := c.validate(); err != nil {
+	c, err := c.complete()
+	if err != nil {
 		t.Fatal(err)
 	}
 	mine.Addresses[0], mine.Peers[0] = netip.Addr{}, netip.Addr{}
@@ -310,7 +330,7 @@ func TestValidateCopies(t *testing.T) {
 
 func TestValidateNeedsNoName(t *testing.T) {
 	_, err := NewMachine(Config{Addresses: addrs("192.0.2.1")})
-	if err == nil || !strings.HasPrefix(err.Error(), "vrrp: 0/IPv4: VRID 0: ") {
+	if err == nil || !strings.HasPrefix(err.Error(), "vrrp: 0/IPv4: VRID: 0: ") {
 		t.Errorf("got %v", err)
 	}
 }

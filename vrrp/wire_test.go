@@ -24,10 +24,11 @@ func configFor(t testing.TB, a Advertisement, change ...func(*Config)) *Config {
 	for _, f := range change {
 		f(cfg)
 	}
-	if err := cfg.validate(); err != nil {
+	valid, err := cfg.complete()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return cfg
+	return &valid
 }
 
 func unicastFrom(peers ...netip.Addr) func(*Config) {
@@ -203,9 +204,9 @@ func TestAuthTypes(t *testing.T) {
 		change func(*Config)
 	}{
 		{"none", auth(AuthNone, "")},
-		{"PASS", auth(AuthPass, "d0cker")},
-		{"AH", auth(AuthAH, "d0cker")},
-		{"HMAC", hmacWith(HMACConfig{Keys: []Key{key1}})},
+		{"pass", auth(AuthPass, "d0cker")},
+		{"ah", auth(AuthAH, "d0cker")},
+		{"hmac", hmacWith(HMACConfig{Keys: []Key{key1}})},
 	}
 	for _, from := range kinds {
 		for _, to := range kinds {
@@ -230,7 +231,7 @@ func TestAuthTypes(t *testing.T) {
 		resum(p, len(p.Data))
 		w := wireFor(t, configFor(t, advV2))
 		discard(t, w, p, clock, DropAuthType)
-		if got := w.drop.Error(); strings.Contains(got, "HMAC") {
+		if got := w.drop.Error(); strings.Contains(got, "hmac") {
 			t.Errorf("error %q takes it for another type", got)
 		}
 	})

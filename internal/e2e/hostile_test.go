@@ -202,7 +202,7 @@ var forgeries = []forgery{
 	{"bad checksum", "checksum 0x", unsigned, spoil(func(m *mallory, p *forged) { p.payload[6] ^= byte(1 + m.IntN(255)) })},
 	{"wrong TTL", "TTL ", multicast, spoil(func(m *mallory, p *forged) { p.ttl = uint8(m.IntN(255)) })},
 	{"wrong password", "the passwords differ", withPassword, lie(func(m *mallory, a *vrrp.Advertisement) { copy(a.AuthData[:], m.bytes(8)) })},
-	{"no password", "authentication none, want PASS", withPassword, lie(func(_ *mallory, a *vrrp.Advertisement) { a.AuthType = 0 })},
+	{"no password", "authentication none, want pass", withPassword, lie(func(_ *mallory, a *vrrp.Advertisement) { a.AuthType = 0 })},
 	{"signed without need", "authentication HMAC, want none", withoutKey, sign(1)},
 	{"signed with another key", "authentication failed", withKey, sign(1)},
 	{"signed with an unknown key", "authentication failed", withKey, sign(2)},

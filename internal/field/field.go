@@ -28,6 +28,14 @@ func Errorf(name, format string, args ...any) error {
 	return &Error{Field: name, Err: fmt.Errorf(format, args...)}
 }
 
+// If returns Errorf's error if broken is true, and otherwise nil: a rule in one line.
+func If(broken bool, name, format string, args ...any) error {
+	if !broken {
+		return nil
+	}
+	return Errorf(name, format, args...)
+}
+
 // In returns err, which may be joined, with the fields below parent: Weight
 // becomes Backends[1].Weight. An error that names no field becomes one of
 // parent itself.

@@ -38,6 +38,12 @@ func TestAll(t *testing.T) {
 			}
 		})
 	}
+	if err := If(false, "Port", "%d: want 1", 0); err != nil {
+		t.Errorf("If of a rule that holds: %v", err)
+	}
+	if err := If(true, "Port", "%d: want 1", 0); err == nil || err.Error() != "Port: 0: want 1" {
+		t.Errorf("If of a broken rule: %v", err)
+	}
 	if err := In("Pool", nil); err != nil {
 		t.Errorf("In of no error: %v", err)
 	}
