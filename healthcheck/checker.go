@@ -47,8 +47,11 @@ type Watcher interface {
 var ErrCannotRun = errors.New("the check cannot run")
 
 // fail gives err the package's form, "healthcheck: tcp 192.0.2.1:80: why", and
-// marks it with ErrCannotRun if it is this machine's fault.
+// marks it with ErrCannotRun if it is this machine's fault. nil stays nil.
 func fail(c fmt.Stringer, err error) error {
+	if err == nil {
+		return nil
+	}
 	err = cause(err)
 	if isLocal(err) && !errors.Is(err, ErrCannotRun) {
 		return fmt.Errorf("healthcheck: %v: %w: %w", c, ErrCannotRun, err)

@@ -1,20 +1,23 @@
 package healthcheck
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
+	"reflect"
 	"time"
 
-	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 )
 
-// Defaults of [Config].
+// FieldError says which field of a [Config] or of a checker is wrong, and what is
+// wanted: errors.As finds it in the error of a Validate method.
+type FieldError = field.Error
+
 const (
-	defaultInterval = time.Second
-	defaultRise     = 2
-	defaultFall     = 2
-	maxTimeout      = 5 * time.Second
+	minInterval       = 10 * time.Millisecond
+	maxDefaultTimeout = 5 * time.Second
 )
 
 // Config describes a [Monitor]. Only Checker is required.
@@ -24,35 +27,36 @@ type Config struct {
 	// Checker makes the probes. Required.
 	Checker Checker
 	// Interval is the time from the start of one probe to the start of the
-	// next, at least 1 ms. A probe that takes longer is followed by the next
+	// next, 10 ms to 1 h. A probe that takes longer is followed by the next
 	// one at once. Default 1 s.
 	Interval time.Duration
 	// FastInterval replaces Interval while a change is under way: the latest
-	// results contradict the state, but are not yet Rise or Fall in number. At
-	// most Interval. Default: Interval.
+	// results contradict the state, but are not yet Rise or Fall in number.
+	// 10 ms to Interval. Default: Interval.
 	FastInterval time.Duration
 	// DownInterval replaces Interval while the state is Down and no change is
-	// under way. Default: Interval.
+	// under way, 10 ms to 1 h. Default: Interval.
 	DownInterval time.Duration
-	// Timeout is how long one probe may take. It may exceed Interval only if
-	// LongTimeout is set. Default: Interval, or 5 s if that is less.
+	// Timeout is how long one probe may take, 1 ms to 1 h. It may exceed Interval
+	// only if LongTimeout is set. Default: Interval, or 5 s if that is less.
 	Timeout     time.Duration
 	LongTimeout bool
 	// Jitter is the greatest random delay of each probe. It does not add up:
 	// probe n starts between n*Interval and n*Interval+Jitter. At most the
-	// shortest of the intervals. Default 0.
+	// shortest of the intervals. Default 0: none.
 	Jitter time.Duration
 	// StartSpread is the greatest random delay of the first probe, so that
-	// many Monitors started together do not probe together. Default 0.
+	// many Monitors started together do not probe together, up to 1 h.
+	// Default 0: none.
 	StartSpread time.Duration
 	// Rise is how many successes in a row it takes to go from Down to Up, and
 	// Fall how many failures from Up to Down. The first of them may come at once
 	// where the Checker is a Watcher; the next one comes an interval later (see
-	// FastInterval), so that only with 1 the change itself comes at once.
-	// Default 2 each.
+	// FastInterval), so that only with 1 the change itself comes at once. 1 to
+	// 100. Default 2 each.
 	Rise, Fall int
 	// HoldDown is the least time that the state stays Down: a target that
-	// flaps changes state no faster than this. Default 0.
+	// flaps changes state no faster than this. Up to 24 h. Default 0: none.
 	HoldDown time.Duration
 	// Initial is the state before the first result. With Up or Down it takes
 	// Fall or Rise results to change it, with Unknown the first result
@@ -70,61 +74,59 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// complete checks c and fills in its defaults.
-func (c *Config) complete() error {
-	setDefault(&c.Name, "check")
-	setDefault(&c.Interval, defaultInterval)
-	setDefault(&c.FastInterval, c.Interval)
-	setDefault(&c.DownInterval, c.Interval)
-	setDefault(&c.Timeout, min(c.Interval, maxTimeout))
-	setDefault(&c.Rise, defaultRise)
-	setDefault(&c.Fall, defaultFall)
-	c.Logger = quietlog.New(c.Logger)
+// WithDefaults returns c with the defaults of its fields. The Checker's are its
+// own.
+func (c Config) WithDefaults() Config {
+	c.Name = cmp.Or(c.Name, "check")
+	c.Interval = cmp.Or(c.Interval, time.Second)
+	c.FastInterval = cmp.Or(c.FastInterval, c.Interval)
+	c.DownInterval = cmp.Or(c.DownInterval, c.Interval)
+	c.Timeout = cmp.Or(c.Timeout, min(c.Interval, maxDefaultTimeout))
+	c.Rise = cmp.Or(c.Rise, 2)
+	c.Fall = cmp.Or(c.Fall, 2)
+	return c
+}
 
-	var errs []error
-	bad := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("healthcheck: monitor %s: "+format, append([]any{c.Name}, args...)...))
+// Validate reports all that is wrong with c, each a [FieldError], and so does
+// the Checker's own Validate.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	errs := []error{
+		field.Between("Interval", c.Interval, minInterval, time.Hour),
+		field.Between("FastInterval", c.FastInterval, minInterval, time.Hour),
+		field.Between("DownInterval", c.DownInterval, minInterval, time.Hour),
+		field.Between("Timeout", c.Timeout, time.Millisecond, time.Hour),
+		field.Between("Jitter", c.Jitter, 0, time.Hour),
+		field.Between("StartSpread", c.StartSpread, 0, time.Hour),
+		field.Between("Rise", c.Rise, 1, 100),
+		field.Between("Fall", c.Fall, 1, 100),
+		field.Between("HoldDown", c.HoldDown, 0, 24*time.Hour),
+		field.In("Checker", validateChecker(c.Checker)),
 	}
-	for _, d := range []struct {
-		name       string
-		value, min time.Duration
-	}{
-		{"Interval", c.Interval, time.Millisecond}, {"FastInterval", c.FastInterval, time.Millisecond},
-		{"DownInterval", c.DownInterval, time.Millisecond}, {"Timeout", c.Timeout, time.Millisecond},
-		{"Jitter", c.Jitter, 0}, {"StartSpread", c.StartSpread, 0}, {"HoldDown", c.HoldDown, 0},
-	} {
-		if d.value < d.min {
-			bad("%s %v: must be at least %v", d.name, d.value, d.min)
+	longer := func(name string, d time.Duration, than string, most time.Duration, unless string) {
+		if d > most && most > 0 {
+			errs = append(errs, field.Errorf(name, "%s: longer than the %s: want at most %s%s", field.Span(d), than, field.Span(most), unless))
 		}
 	}
-	if c.Timeout > c.Interval && !c.LongTimeout {
-		bad("Timeout %v exceeds Interval %v: set LongTimeout if that is meant", c.Timeout, c.Interval)
+	if !c.LongTimeout {
+		longer("Timeout", c.Timeout, "interval", c.Interval, ", or a long timeout allowed")
 	}
-	if c.FastInterval > c.Interval {
-		bad("FastInterval %v exceeds Interval %v", c.FastInterval, c.Interval)
-	}
-	if shortest := min(c.FastInterval, c.DownInterval); c.Jitter > shortest {
-		bad("Jitter %v exceeds the shortest interval, %v", c.Jitter, shortest)
-	}
-	if c.Rise < 1 || c.Fall < 1 {
-		bad("Rise %d, Fall %d: must be at least 1", c.Rise, c.Fall)
-	}
-	if c.Initial > Down {
-		bad("Initial %v: want Unknown, Up or Down", c.Initial)
-	}
-	if c.Checker == nil {
-		bad("no Checker")
-	} else if v, ok := c.Checker.(interface{ Validate() error }); ok {
-		if err := v.Validate(); err != nil {
-			errs = append(errs, err)
-		}
+	longer("FastInterval", c.FastInterval, "interval", c.Interval, "")
+	longer("Jitter", c.Jitter, "shortest interval", min(c.Interval, c.FastInterval, c.DownInterval), "")
+	if !words.Has(stateNames, c.Initial) {
+		errs = append(errs, field.Errorf("Initial", "%v: want %s", c.Initial, words.Choice(stateNames)))
 	}
 	return errors.Join(errs...)
 }
 
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
+// validateChecker reports a Checker that is missing, also as a pointer or function
+// that is nil, and what its own Validate finds.
+func validateChecker(c Checker) error {
+	if v := reflect.ValueOf(c); !v.IsValid() || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil() {
+		return errors.New("missing: want something to check")
 	}
+	if v, ok := c.(interface{ Validate() error }); ok {
+		return v.Validate()
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -36,12 +37,8 @@ func TestRiseAndFall(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			test.cfg.Checker = CheckerFunc(nil)
-			if err := test.cfg.complete(); err != nil {
-				t.Fatal(err)
-			}
-			now := time.Unix(1000, 0)
-			c := newCore(&test.cfg, now)
+			cfg, now := test.cfg.WithDefaults(), time.Unix(1000, 0)
+			c := newCore(&cfg, now)
 			c.start(now, 0)
 			var got strings.Builder
 			for _, r := range test.results {
@@ -62,52 +59,57 @@ func TestRiseAndFall(t *testing.T) {
 }
 
 func TestConfigDefaults(t *testing.T) {
-	cfg := Config{Checker: CheckerFunc(nil)}
-	if err := cfg.complete(); err != nil {
-		t.Fatal(err)
-	}
+	cfg := Config{}.WithDefaults()
 	got := fmt.Sprint(cfg.Name, cfg.Interval, cfg.FastInterval, cfg.DownInterval, cfg.Timeout, cfg.Rise, cfg.Fall)
 	if want := "check1s 1s 1s 1s 2 2"; got != want {
 		t.Errorf("defaults are %s, want %s", got, want)
 	}
-	slow := Config{Checker: CheckerFunc(nil), Interval: time.Minute}
-	if err := slow.complete(); err != nil || slow.Timeout != 5*time.Second {
-		t.Errorf("timeout at an interval of a minute is %v (%v), want 5s", slow.Timeout, err)
+	if slow := (Config{Interval: time.Minute}).WithDefaults(); slow.Timeout != 5*time.Second {
+		t.Errorf("timeout at an interval of a minute is %v, want 5s", slow.Timeout)
+	}
+	if again := cfg.WithDefaults(); !reflect.DeepEqual(again, cfg) {
+		t.Errorf("the defaults of %+v are %+v", cfg, again)
 	}
 }
 
 func TestConfigMistakes(t *testing.T) {
-	ok := CheckerFunc(nil)
+	ok := CheckerFunc(func(context.Context) error { return nil })
 	tests := []struct {
 		name string
 		cfg  Config
 		want string
 	}{
-		{"no checker", Config{}, "no Checker"},
-		{"invalid checker", Config{Checker: TCP{Address: "nonsense"}}, `tcp "nonsense": want host:port`},
-		{"negative interval", Config{Checker: ok, Interval: -1}, "Interval -1ns: must be at least 1ms"},
-		{"tiny interval", Config{Checker: ok, Interval: 1}, "Interval 1ns: must be at least 1ms"},
-		{"timeout beyond interval", Config{Checker: ok, Timeout: 2 * time.Second}, "Timeout 2s exceeds Interval 1s"},
-		{"fast is slow", Config{Checker: ok, FastInterval: time.Minute}, "FastInterval 1m0s exceeds Interval 1s"},
-		{"negative down interval", Config{Checker: ok, DownInterval: -1}, "DownInterval -1ns"},
-		{"too much jitter", Config{Checker: ok, Jitter: 2 * time.Second}, "Jitter 2s exceeds the shortest interval, 1s"},
-		{"negative spread", Config{Checker: ok, StartSpread: -1}, "StartSpread -1ns"},
-		{"negative hold-down", Config{Checker: ok, HoldDown: -1}, "HoldDown -1ns"},
-		{"negative rise", Config{Checker: ok, Rise: -1}, "Rise -1, Fall 2"},
-		{"negative fall", Config{Checker: ok, Fall: -1}, "Rise 2, Fall -1"},
-		{"no such state", Config{Checker: ok, Initial: 7}, "Initial State(7)"},
-		{"two mistakes", Config{Rise: -1}, "Rise -1, Fall 2: must be at least 1\nhealthcheck: monitor check: no Checker"},
+		{"no checker", Config{}, "Checker: missing: want something to check"},
+		{"no function", Config{Checker: CheckerFunc(nil)}, "Checker: missing: want something to check"},
+		{"nil pointer", Config{Checker: (*TCP)(nil)}, "Checker: missing: want something to check"},
+		{"invalid checker", Config{Checker: &TCP{Address: "nonsense"}}, `Checker.Address: "nonsense": want a host and port such as 192.168.31.242:8080`},
+		{"negative interval", Config{Checker: ok, Interval: -1}, "Interval: -1ns: want 10ms to 1h\nFastInterval: -1ns: want 10ms to 1h\nDownInterval: -1ns: want 10ms to 1h\nTimeout: -1ns: want 1ms to 1h"},
+		{"tiny interval", Config{Checker: ok, Interval: 9 * ms, FastInterval: 10 * ms, DownInterval: 10 * ms}, "Interval: 9ms: want 10ms to 1h\nFastInterval: 10ms: longer than the interval: want at most 9ms"},
+		{"timeout beyond interval", Config{Checker: ok, Timeout: 2 * time.Second}, "Timeout: 2s: longer than the interval: want at most 1s, or a long timeout allowed"},
+		{"negative timeout", Config{Checker: ok, Timeout: -1}, "Timeout: -1ns: want 1ms to 1h"},
+		{"fast is slow", Config{Checker: ok, FastInterval: time.Minute}, "FastInterval: 1m: longer than the interval: want at most 1s"},
+		{"negative down interval", Config{Checker: ok, DownInterval: -1}, "DownInterval: -1ns: want 10ms to 1h"},
+		{"too much jitter", Config{Checker: ok, FastInterval: time.Second / 2, Jitter: time.Second}, "Jitter: 1s: longer than the shortest interval: want at most 500ms"},
+		{"negative spread", Config{Checker: ok, StartSpread: -1}, "StartSpread: -1ns: want 0s to 1h"},
+		{"negative hold-down", Config{Checker: ok, HoldDown: -1}, "HoldDown: -1ns: want 0s to 24h"},
+		{"negative rise", Config{Checker: ok, Rise: -1}, "Rise: -1: want 1 to 100"},
+		{"negative fall", Config{Checker: ok, Fall: -1}, "Fall: -1: want 1 to 100"},
+		{"no such state", Config{Checker: ok, Initial: 7}, "Initial: State(7): want unknown, up or down"},
+		{"two mistakes", Config{Rise: -1}, "Rise: -1: want 1 to 100\nChecker: missing: want something to check"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := NewMonitor(test.cfg)
-			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error is %v, want %q in it", err, test.want)
+			if err := test.cfg.Validate(); err == nil || err.Error() != test.want {
+				t.Errorf("error is %v, want %q", err, test.want)
 			}
 		})
 	}
-	if _, err := NewMonitor(Config{Checker: ok, Timeout: 2 * time.Second, LongTimeout: true}); err != nil {
+	if err := (Config{Checker: ok, Timeout: 2 * time.Second, LongTimeout: true}).Validate(); err != nil {
 		t.Errorf("LongTimeout does not permit a long timeout: %v", err)
+	}
+	_, err := NewMonitor(Config{Name: "web", Checker: ok, Rise: -1})
+	if wrong, is := errors.AsType[*FieldError](err); !is || wrong.Field != "Rise" || !strings.HasPrefix(err.Error(), "healthcheck: monitor web: Rise: ") {
+		t.Errorf("error is %v, want a FieldError of web", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -14,6 +15,9 @@ import (
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 )
 
 // DNS is a [Checker] that asks a name server for a record. It asks by UDP, and
@@ -35,7 +39,6 @@ type DNS struct {
 }
 
 var dnsTypes = map[string]dnsmessage.Type{
-	"":      dnsmessage.TypeA,
 	"A":     dnsmessage.TypeA,
 	"AAAA":  dnsmessage.TypeAAAA,
 	"CNAME": dnsmessage.TypeCNAME,
@@ -47,27 +50,36 @@ var dnsTypes = map[string]dnsmessage.Type{
 	"TXT":   dnsmessage.TypeTXT,
 }
 
+// WithDefaults returns c with the default of Type.
+func (c DNS) WithDefaults() DNS {
+	c.Type = cmp.Or(c.Type, "A")
+	return c
+}
+
 // Validate reports what cannot be asked.
 func (c DNS) Validate() error {
-	if _, err := c.question(); err != nil {
-		return fail(c, err)
+	c = c.WithDefaults()
+	errs := []error{validateAddress("Server", c.Server)}
+	if _, ok := dnsTypes[strings.ToUpper(c.Type)]; !ok {
+		errs = append(errs, field.Errorf("Type", "%q: want %s", c.Type, words.Choice(slices.Sorted(maps.Keys(dnsTypes)))))
 	}
-	return validateAddress("dns", c.Server)
+	if _, err := c.question(); err != nil || len(c.Name) > 253 || !hostForm.MatchString(c.Name) {
+		errs = append(errs, field.Errorf("Name", "%q: want a name such as www.example.org", c.Name))
+	}
+	for i, answer := range c.Expect {
+		errs = append(errs, validateText(fmt.Sprintf("Expect[%d]", i), answer, "an answer"))
+	}
+	return errors.Join(errs...)
 }
 
 // Check asks the server.
-func (c DNS) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c DNS) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
 // String names the check in errors and log lines.
 func (c DNS) String() string { return "dns " + c.Server + " " + c.Name }
 
-func (c DNS) check(ctx context.Context) error {
-	question, err := c.question()
+func (c DNS) probe(ctx context.Context) error {
+	question, err := c.WithDefaults().question()
 	if err != nil {
 		return err
 	}
@@ -98,10 +110,6 @@ func (c DNS) check(ctx context.Context) error {
 }
 
 func (c DNS) question() (dnsmessage.Question, error) {
-	qtype, ok := dnsTypes[strings.ToUpper(c.Type)]
-	if !ok {
-		return dnsmessage.Question{}, fmt.Errorf("type %q: want one of %v", c.Type, slices.Sorted(maps.Keys(dnsTypes))[1:])
-	}
 	if c.Name == "" {
 		return dnsmessage.Question{}, errors.New("no name")
 	}
@@ -109,7 +117,7 @@ func (c DNS) question() (dnsmessage.Question, error) {
 	if err != nil {
 		return dnsmessage.Question{}, err
 	}
-	q := dnsmessage.Question{Name: name, Type: qtype, Class: dnsmessage.ClassINET}
+	q := dnsmessage.Question{Name: name, Type: dnsTypes[strings.ToUpper(c.Type)], Class: dnsmessage.ClassINET}
 	// Packing knows the limits of names and labels.
 	_, err = (&dnsmessage.Message{Questions: []dnsmessage.Question{q}}).Pack()
 	return q, err

@@ -82,16 +82,14 @@ func ExampleMonitor() {
 	done := make(chan error)
 	go func() { done <- monitor.Run(ctx) }()
 
-	fmt.Println((<-changes).State) // the present state comes first
-	fmt.Println((<-changes).State)
+	fmt.Println((<-changes).State) // the first result decides
 	broken.Store(true)
 	s := <-changes
-	fmt.Printf("%v after %d failures: %v\n", s.State, s.Failures, s.Err)
+	fmt.Printf("%v after %d failures: %v\n", s.State, s.Failures, s.WhyDown())
 
 	stop()
 	fmt.Println(<-done)
 	// Output:
-	// unknown
 	// up
 	// down after 3 failures: it is broken
 	// <nil>

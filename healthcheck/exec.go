@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 const (
@@ -79,19 +82,40 @@ type Exec struct {
 // String names the check in errors and log lines.
 func (c Exec) String() string { return "exec " + c.Path }
 
-// Validate reports a Path that is not absolute and a bad Env. That the program
-// exists is for Check to find out: it may come and go.
-func (c Exec) Validate() error {
-	if !filepath.IsAbs(c.Path) {
-		return fail(c, errors.New("the path must be absolute"))
-	}
-	for i, e := range c.Env {
-		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
-			return fail(c, fmt.Errorf("environment, entry %d: want NAME=value", i)) // it may be a password
-		}
-	}
-	return nil
+// WithDefaults returns c with the default of Dir.
+func (c Exec) WithDefaults() Exec {
+	c.Dir = cmp.Or(c.Dir, "/")
+	return c
 }
 
-// dir is the working directory.
-func (c Exec) dir() string { return cmp.Or(c.Dir, "/") }
+var (
+	userForm     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
+	variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00]*$`)
+)
+
+// Validate reports what no machine can run. That the program exists is for Check to
+// find out: it may come and go. What may be a password is not shown.
+func (c Exec) Validate() error {
+	c = c.WithDefaults()
+	var errs []error
+	if !filepath.IsAbs(c.Path) || strings.ContainsRune(c.Path, 0) {
+		errs = append(errs, field.Errorf("Path", "%q: want the absolute path of a program", c.Path))
+	}
+	for i, a := range c.Args {
+		if strings.ContainsRune(a, 0) {
+			errs = append(errs, field.Errorf(fmt.Sprintf("Args[%d]", i), "want text without NUL"))
+		}
+	}
+	for i, e := range c.Env {
+		if !variableForm.MatchString(e) {
+			errs = append(errs, field.Errorf(fmt.Sprintf("Env[%d]", i), "want NAME=value, such as LANG=C, without NUL"))
+		}
+	}
+	if !filepath.IsAbs(c.Dir) || strings.ContainsRune(c.Dir, 0) {
+		errs = append(errs, field.Errorf("Dir", "%q: want an absolute path", c.Dir))
+	}
+	if c.User != "" && !userForm.MatchString(c.User) {
+		errs = append(errs, field.Errorf("User", "%q: want user, or user:group", c.User))
+	}
+	return errors.Join(errs...)
+}

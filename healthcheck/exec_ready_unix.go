@@ -17,10 +17,8 @@ import (
 // matches [ErrCannotRun], and names the command that mends it where there is
 // one. Check looks again each time: the program may come and go.
 func (c Exec) Ready() error {
-	if _, err := c.ready(); err != nil {
-		return fail(c, err)
-	}
-	return nil
+	_, err := c.ready()
+	return fail(c, err)
 }
 
 // ReadyPrivileged is Ready as a process with privileges finds it: this one if it has
@@ -42,10 +40,7 @@ func (c Exec) ReadyPrivileged() error {
 	default:
 		err = c.readyAs(credential, 0)
 	}
-	if err != nil {
-		return fail(c, err)
-	}
-	return nil
+	return fail(c, err)
 }
 
 // ready returns who the program is to run as, nil for ourselves.
@@ -69,7 +64,7 @@ func (c Exec) readyAs(credential *syscall.Credential, uid int) error {
 	if err := executable(c.Path, credential); err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
-	if info, err := os.Stat(c.dir()); err != nil {
+	if info, err := os.Stat(c.WithDefaults().Dir); err != nil {
 		return fmt.Errorf("%w: working directory: %w", ErrCannotRun, err)
 	} else if !info.IsDir() {
 		return fmt.Errorf("%w: working directory: %s is no directory", ErrCannotRun, c.Dir)

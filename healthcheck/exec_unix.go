@@ -16,14 +16,9 @@ import (
 )
 
 // Check runs the program and waits for it.
-func (c Exec) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c Exec) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
-func (c Exec) check(ctx context.Context) error {
+func (c Exec) probe(ctx context.Context) error {
 	credential, err := c.ready()
 	if err != nil {
 		return err
@@ -32,7 +27,7 @@ func (c Exec) check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
-	cmd, err := process.Start(func() (*exec.Cmd, error) { return c.start(ctx, credential, pipe) })
+	cmd, err := process.Start(func() (*exec.Cmd, error) { return c.WithDefaults().start(ctx, credential, pipe) })
 	pipe.Close()
 	if ctx.Err() != nil && cmd.Process == nil {
 		return cause(ctx.Err()) // its time was up before it began
@@ -61,7 +56,7 @@ func (c Exec) check(ctx context.Context) error {
 // start starts the program.
 func (c Exec) start(ctx context.Context, credential *syscall.Credential, output *os.File) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
-	cmd.Dir = c.dir()
+	cmd.Dir = c.Dir
 	cmd.Env = append([]string{defaultPath}, c.Env...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}

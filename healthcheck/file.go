@@ -8,6 +8,8 @@ import (
 	"os"
 	"regexp"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // File is a [Checker] that looks at a file: a flag that someone sets, or the
@@ -18,38 +20,36 @@ type File struct {
 	// Absent turns the check around: healthy while there is no such file. It
 	// makes a file that an operator creates for maintenance fail the check.
 	Absent bool
-	// MaxAge is how long ago the file may have been modified at most.
-	// Default 0: any time.
+	// MaxAge is how long ago the file may have been modified at most, up to ten
+	// years. Default 0: any time.
 	MaxAge time.Duration
 	// Content must match the first 64 KiB of the file. Default: not read.
 	Content *regexp.Regexp
 }
 
+// maxAge is ten years: the longest time that a file or a certificate may be asked
+// about.
+const maxAge = 10 * 365 * 24 * time.Hour
+
 // String names the check in errors and log lines.
 func (c File) String() string { return "file " + c.Path }
 
+// WithDefaults returns c: zero is the default of every field.
+func (c File) WithDefaults() File { return c }
+
 // Validate reports a check that has no file, or contradicts itself.
 func (c File) Validate() error {
-	switch {
-	case c.Path == "":
-		return fail(c, errors.New("no path"))
-	case c.MaxAge < 0:
-		return fail(c, fmt.Errorf("MaxAge %v: must not be negative", c.MaxAge))
-	case c.Absent && (c.MaxAge != 0 || c.Content != nil):
-		return fail(c, errors.New("absent goes with neither MaxAge nor Content"))
+	errs := []error{validatePath("Path", c.Path), field.Between("MaxAge", c.MaxAge, 0, maxAge)}
+	if c.Absent && (c.MaxAge != 0 || c.Content != nil) {
+		errs = append(errs, field.Errorf("Absent", "true: a file that is not there has neither an age nor a content: want neither asked for"))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Check looks at the file.
-func (c File) Check(context.Context) error {
-	if err := c.check(); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c File) Check(context.Context) error { return fail(c, c.probe()) }
 
-func (c File) check() error {
+func (c File) probe() error {
 	info, err := os.Stat(c.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && c.Absent:

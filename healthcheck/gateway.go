@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // Gateway is a [Checker] that asks for the link-layer address of a neighbour,
@@ -23,24 +25,20 @@ type Gateway struct {
 	Address netip.Addr
 }
 
+// WithDefaults returns c: no field has a default.
+func (c Gateway) WithDefaults() Gateway { return c }
+
 // Validate reports what is missing.
 func (c Gateway) Validate() error {
-	switch {
-	case c.Interface == "":
-		return fail(c, errors.New("no interface"))
-	case !c.Address.IsValid() || c.Address.IsUnspecified() || c.Address.IsMulticast():
-		return fail(c, fmt.Errorf("address %v: want that of a neighbour", c.Address))
+	err := validateInterface("Interface", c.Interface)
+	if !c.Address.IsValid() || c.Address.IsUnspecified() || c.Address.IsMulticast() {
+		err = errors.Join(err, field.Errorf("Address", "%v: want the address of a neighbour", c.Address))
 	}
-	return nil
+	return err
 }
 
 // Check asks once and waits for the answer.
-func (c Gateway) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c Gateway) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
 // String names the check in errors and log lines.
 func (c Gateway) String() string { return fmt.Sprintf("gateway %v on %s", c.Address, c.Interface) }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-func (c Gateway) check(ctx context.Context) error {
+func (c Gateway) probe(ctx context.Context) error {
 	ifi, err := net.InterfaceByName(c.Interface)
 	if err != nil {
 		return err

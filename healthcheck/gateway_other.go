@@ -7,6 +7,6 @@ import (
 	"errors"
 )
 
-func (c Gateway) check(context.Context) error {
+func (c Gateway) probe(context.Context) error {
 	return errors.Join(ErrCannotRun, errors.ErrUnsupported)
 }

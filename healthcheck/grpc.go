@@ -32,18 +32,19 @@ type GRPC struct {
 // String names the check in errors and log lines.
 func (c GRPC) String() string { return "grpc " + c.Address }
 
-// Validate reports an address that cannot be dialled.
-func (c GRPC) Validate() error { return validateAddress("grpc", c.Address) }
+// WithDefaults returns c: the default of every field but Address is its zero.
+func (c GRPC) WithDefaults() GRPC { return c }
 
-// Check asks the server.
-func (c GRPC) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
+// Validate reports an address that cannot be dialled, and names that are none.
+func (c GRPC) Validate() error {
+	return errors.Join(validateAddress("Address", c.Address), optional(c.Service, validateText("Service", c.Service, "the name of a service")),
+		optional(c.Authority, validateHostHeader("Authority", c.Authority)))
 }
 
-func (c GRPC) check(ctx context.Context) error {
+// Check asks the server.
+func (c GRPC) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
+
+func (c GRPC) probe(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	target := url.URL{Scheme: "http", Host: c.Address, Path: "/grpc.health.v1.Health/Check"}

@@ -2,6 +2,7 @@ package healthcheck
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,7 +12,10 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // HTTP is a [Checker] that requests a page over a new connection, through no
@@ -34,7 +38,7 @@ type HTTP struct {
 	// Body must match the first MaxBody bytes of the body. Default: the body
 	// is not read.
 	Body *regexp.Regexp
-	// MaxBody is how much of the body Body may see, in bytes. Default 64 KiB.
+	// MaxBody is how much of the body Body may see, 1 byte to 16 MiB. Default 64 KiB.
 	MaxBody int
 	// TLS configures https: ServerName (default: the host of URL), RootCAs,
 	// Certificates, and NextProtos. With "h2" among these the request is made by
@@ -47,33 +51,56 @@ type HTTP struct {
 // StatusRange is a range of HTTP status codes, both ends included.
 type StatusRange struct{ Min, Max int }
 
-// Validate reports a URL, method or status range that cannot work.
+// WithDefaults returns c with the defaults of Method, Status and MaxBody.
+func (c HTTP) WithDefaults() HTTP {
+	c.Method = cmp.Or(c.Method, http.MethodGet)
+	c.MaxBody = cmp.Or(c.MaxBody, maxReply)
+	if len(c.Status) == 0 {
+		c.Status = []StatusRange{{200, 399}}
+	}
+	return c
+}
+
+// Forms of RFC 9110 §5.1 and §5.5.
+var (
+	token      = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+	fieldValue = regexp.MustCompile(`^[\t\x20-\x7e\x{80}-\x{10ffff}]*$`)
+)
+
+// Validate reports a request that cannot be made. What may be a password is not
+// shown.
 func (c HTTP) Validate() error {
-	req, err := c.request(context.Background())
-	if err != nil {
-		return c.fail(err)
+	c = c.WithDefaults()
+	var errs []error
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !isHost(u.Hostname()) || u.Port() != "" && !isPort(u.Port()) || u.Fragment != "" {
+		errs = append(errs, field.Errorf("URL", "want a URL such as http://127.0.0.1:8080/health"))
 	}
-	if req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" {
-		return c.fail(errors.New("want http://host/ or https://host/"))
+	if !token.MatchString(c.Method) || c.Method != strings.ToUpper(c.Method) {
+		errs = append(errs, field.Errorf("Method", "%q: want an HTTP method such as GET", c.Method))
 	}
-	for _, r := range c.Status {
-		if r.Min < 100 || r.Max > 599 || r.Min > r.Max {
-			return c.fail(fmt.Errorf("status range %d-%d: want 100 to 599", r.Min, r.Max))
+	errs = append(errs, optional(c.Host, validateHostHeader("Host", c.Host)))
+	for name, values := range c.Header {
+		in := fmt.Sprintf("Header[%q]", name)
+		switch {
+		case !token.MatchString(name):
+			errs = append(errs, field.Errorf(in, "want the name of a header, such as Accept"))
+		case http.CanonicalHeaderKey(name) == "Host":
+			errs = append(errs, field.Errorf(in, "want the field Host in its place"))
+		case slices.ContainsFunc(values, func(v string) bool { return !fieldValue.MatchString(v) }):
+			errs = append(errs, field.Errorf(in, "want the value of a header"))
 		}
 	}
-	if c.MaxBody < 0 {
-		return c.fail(fmt.Errorf("MaxBody %d: must not be negative", c.MaxBody))
+	for i, r := range c.Status {
+		if r.Min < 100 || r.Max > 599 || r.Min > r.Max {
+			errs = append(errs, field.Errorf(fmt.Sprintf("Status[%d]", i), "%d-%d: want a status such as 200, or a range such as 200-399", r.Min, r.Max))
+		}
 	}
-	return nil
+	return errors.Join(append(errs, field.Between("MaxBody", c.MaxBody, 1, 16<<20))...)
 }
 
 // Check makes the request and judges the response.
-func (c HTTP) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return c.fail(err)
-	}
-	return nil
-}
+func (c HTTP) Check(ctx context.Context) error { return c.fail(c.probe(ctx)) }
 
 func (c HTTP) fail(err error) error {
 	if _, parseErr := url.Parse(c.URL); parseErr != nil {
@@ -96,7 +123,8 @@ func (c HTTP) String() string {
 	return "http " + u.Redacted()
 }
 
-func (c HTTP) check(ctx context.Context) error {
+func (c HTTP) probe(ctx context.Context) error {
+	c = c.WithDefaults()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	req, err := c.request(ctx)
@@ -118,11 +146,7 @@ func (c HTTP) check(ctx context.Context) error {
 		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxReply))
 	}()
 
-	status := c.Status
-	if len(status) == 0 {
-		status = []StatusRange{{200, 399}}
-	}
-	if !slices.ContainsFunc(status, func(r StatusRange) bool {
+	if !slices.ContainsFunc(c.Status, func(r StatusRange) bool {
 		return r.Min <= resp.StatusCode && resp.StatusCode <= r.Max
 	}) {
 		return fmt.Errorf("status %q", resp.Status)
@@ -130,11 +154,7 @@ func (c HTTP) check(ctx context.Context) error {
 	if c.Body == nil {
 		return nil
 	}
-	limit := c.MaxBody
-	if limit == 0 {
-		limit = maxReply
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(c.MaxBody)))
 	if c.Body.Match(body) {
 		return nil
 	}

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // The numbers of ICMP as an IP protocol.
@@ -35,23 +37,21 @@ type ICMP struct {
 // String names the check in errors and log lines.
 func (c ICMP) String() string { return "icmp " + c.Address }
 
-// Validate reports an empty address.
+// WithDefaults returns c: no field has a default.
+func (c ICMP) WithDefaults() ICMP { return c }
+
+// Validate reports what is neither an address nor a name.
 func (c ICMP) Validate() error {
-	if c.Address == "" {
-		return fail(c, errors.New("no address"))
+	if !isHost(c.Address) {
+		return field.Errorf("Address", "%q: want a host or an address", c.Address)
 	}
 	return nil
 }
 
 // Check sends one request and waits for its reply.
-func (c ICMP) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c ICMP) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
-func (c ICMP) check(ctx context.Context) error {
+func (c ICMP) probe(ctx context.Context) error {
 	addr, err := resolve(ctx, c.Address)
 	if err != nil {
 		return err

@@ -16,23 +16,16 @@ type Interface struct {
 // String names the check in errors and log lines.
 func (c Interface) String() string { return "interface " + c.Name }
 
-// Validate reports a missing name.
-func (c Interface) Validate() error {
-	if c.Name == "" {
-		return fail(c, errors.New("no name"))
-	}
-	return nil
-}
+// WithDefaults returns c: no field has a default.
+func (c Interface) WithDefaults() Interface { return c }
+
+// Validate reports what cannot be an interface's name.
+func (c Interface) Validate() error { return validateInterface("Name", c.Name) }
 
 // Check looks at the interface.
-func (c Interface) Check(context.Context) error {
-	if err := c.check(); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c Interface) Check(context.Context) error { return fail(c, c.probe()) }
 
-func (c Interface) check() error {
+func (c Interface) probe() error {
 	ifi, err := net.InterfaceByName(c.Name)
 	switch {
 	case err != nil:

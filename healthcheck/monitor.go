@@ -23,6 +23,9 @@ const watchRetry = 5 * time.Second
 // stat(2) on a dead network file system does.
 var errStuck = errors.New("healthcheck: the checker did not return when its time was up")
 
+// ErrRunning is what a second Run returns while the first is under way.
+var ErrRunning = errors.New("is already running")
+
 // Monitor probes one target at its intervals and keeps its [Status]. Make one
 // with [NewMonitor]. Its methods may be called from any goroutine.
 type Monitor struct {
@@ -39,13 +42,15 @@ type Monitor struct {
 	subs    []*subscriber
 }
 
-// NewMonitor checks cfg, fills in its defaults and returns a Monitor that
-// probes once Run is called. The error lists all that is wrong with cfg.
+// NewMonitor returns a Monitor that probes once Run is called. The error is that of
+// [Config.Validate].
 func NewMonitor(cfg Config) (*Monitor, error) {
-	if err := cfg.complete(); err != nil {
-		return nil, err
+	err := cfg.Validate()
+	cfg = cfg.WithDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("healthcheck: monitor %s: %w", cfg.Name, err)
 	}
-	m := &Monitor{cfg: cfg, kick: make(chan struct{}, 1), random: random, log: cfg.Logger.With("check", cfg.Name)}
+	m := &Monitor{cfg: cfg, kick: make(chan struct{}, 1), random: random, log: quietlog.New(cfg.Logger).With("check", cfg.Name)}
 	m.core = newCore(&m.cfg, time.Now())
 	return m, nil
 }
@@ -114,12 +119,13 @@ type result struct {
 }
 
 // Run probes until ctx is done, and then returns nil once everything that it
-// started has ended. It returns an error if Run is already under way, or if
-// the Checker did not return within a second of the end of ctx. The state
-// outlives Run, and Run may be called again.
+// started has ended. It returns [ErrRunning] if Run is already under way, and an
+// error if the Checker did not return within a second of the end of ctx. The state
+// outlives Run, and Run may be called again. All other methods may be called before,
+// during and after Run.
 func (m *Monitor) Run(ctx context.Context) error {
 	if !m.setRunning(true) {
-		return fmt.Errorf("healthcheck: monitor %s: is already running", m.cfg.Name)
+		return fmt.Errorf("healthcheck: monitor %s: %w", m.cfg.Name, ErrRunning)
 	}
 	defer quietlog.Flush(m.log)
 	defer m.setRunning(false)

@@ -3,7 +3,8 @@ package healthcheck
 import (
 	"cmp"
 	"errors"
-	"fmt"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // Process is a [Checker] that looks for a running process, by its PID file or
@@ -19,21 +20,28 @@ type Process struct {
 	// program, the script that it interprets, or a title such as "name: busy".
 	// Either PIDFile or Name is required.
 	Name string
-	// Min is how many processes of this name must run. Default 1.
+	// Min is how many processes of this name must run, 1 to 10000. Default 1.
 	Min int
+}
+
+// WithDefaults returns c with the default of Min.
+func (c Process) WithDefaults() Process {
+	c.Min = cmp.Or(c.Min, 1)
+	return c
 }
 
 // Validate reports a check that has nothing to look for.
 func (c Process) Validate() error {
+	c = c.WithDefaults()
+	errs := []error{optional(c.Name, validateText("Name", c.Name, "the name of a process")),
+		optional(c.PIDFile, validatePath("PIDFile", c.PIDFile)), field.Between("Min", c.Min, 1, 10000)}
 	switch {
 	case c.PIDFile == "" && c.Name == "":
-		return fail(c, errors.New("neither PIDFile nor Name"))
-	case c.Min < 0:
-		return fail(c, fmt.Errorf("minimum %d: must not be negative", c.Min))
+		errs = append(errs, field.Errorf("Name", "missing: want the name of a process, or a PID file"))
 	case c.PIDFile != "" && c.Min > 1:
-		return fail(c, fmt.Errorf("minimum %d: a PID file names one process", c.Min))
+		errs = append(errs, field.Errorf("Min", "%d: a PID file names one process: want 1", c.Min))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // String names the check in errors and log lines.

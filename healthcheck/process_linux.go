@@ -32,7 +32,7 @@ func (c Process) Check(context.Context) error {
 	if err != nil {
 		return fail(c, err)
 	}
-	if want := max(c.Min, 1); len(found) < want {
+	if want := c.WithDefaults().Min; len(found) < want {
 		return fail(c, fmt.Errorf("%d processes, want at least %d", len(found), want))
 	}
 	return nil

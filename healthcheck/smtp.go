@@ -32,23 +32,18 @@ type SMTP struct {
 // String names the check in errors and log lines.
 func (c SMTP) String() string { return "smtp " + c.Address }
 
+// WithDefaults returns c: the default of every field but Address is its zero.
+func (c SMTP) WithDefaults() SMTP { return c }
+
 // Validate reports an address that cannot be dialled and a bad Hello.
 func (c SMTP) Validate() error {
-	if strings.ContainsFunc(c.Hello, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fail(c, fmt.Errorf("hello %q: want a host name", c.Hello))
-	}
-	return validateAddress("smtp", c.Address)
+	return errors.Join(validateAddress("Address", c.Address), optional(c.Hello, validateHostHeader("Hello", c.Hello)))
 }
 
 // Check talks to the server.
-func (c SMTP) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c SMTP) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
-func (c SMTP) check(ctx context.Context) error {
+func (c SMTP) probe(ctx context.Context) error {
 	host, _, err := net.SplitHostPort(c.Address)
 	if err != nil {
 		return err

@@ -1,8 +1,11 @@
 package healthcheck
 
 import (
-	"fmt"
+	"cmp"
+	"errors"
 	"time"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // State is what a [Monitor] holds its target to be.
@@ -17,31 +20,16 @@ const (
 	Down
 )
 
-var stateNames = [...]string{Unknown: "unknown", Up: "up", Down: "down"}
+var stateNames = []string{Unknown: "unknown", Up: "up", Down: "down"}
 
 // String returns "unknown", "up" or "down".
-func (s State) String() string {
-	if int(s) < len(stateNames) {
-		return stateNames[s]
-	}
-	return fmt.Sprintf("State(%d)", uint8(s))
-}
+func (s State) String() string { return words.Of(stateNames, s) }
 
 // MarshalText returns the same word as String.
-func (s State) MarshalText() ([]byte, error) {
-	return []byte(s.String()), nil
-}
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText accepts "unknown", "up" and "down".
-func (s *State) UnmarshalText(text []byte) error {
-	for i, name := range stateNames {
-		if string(text) == name {
-			*s = State(i)
-			return nil
-		}
-	}
-	return fmt.Errorf("healthcheck: state %q: want unknown, up or down", text)
-}
+func (s *State) UnmarshalText(text []byte) error { return words.Parse(stateNames, text, s) }
 
 // Status is what a [Monitor] knows at one moment.
 type Status struct {
@@ -65,4 +53,18 @@ type Status struct {
 	// Probes, Failed and Changes count since the Monitor was made: probes
 	// that ended, those of them that failed, and changes of State.
 	Probes, Failed, Changes uint64
+}
+
+// errNotYet is why a target is Down that has been so from the beginning, or whose
+// latest probe has succeeded.
+var errNotYet = errors.New("its check has not succeeded yet")
+
+// WhyDown returns nil unless the State is Down, and otherwise the reason: this is what
+// a pool of backends wants to know. A target whose State is Unknown is not down, and
+// one that is Up stays so while Err says that the latest probe has failed.
+func (s Status) WhyDown() error {
+	if s.State != Down {
+		return nil
+	}
+	return cmp.Or(s.Err, errNotYet)
 }

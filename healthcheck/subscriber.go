@@ -9,10 +9,12 @@ import (
 // given up for newer ones, of which the last says all that still matters.
 const maxQueue = 64
 
-// Subscribe has fn called with the present Status, then after every change of
-// State or Paused, in order, one call at a time. A slow fn delays its own
-// calls only; if it falls more than 64 changes behind it misses the oldest. fn
-// runs in a goroutine that exists while there is something to tell.
+// Subscribe calls fn with the present Status, then after every change of State or
+// Paused, in order, one call at a time. A Status whose State is Unknown says nothing
+// about the target: fn never sees one, and the first call comes with the first result.
+// A slow fn delays its own calls only; if it falls more than 64 changes behind it
+// misses the oldest. fn runs in a goroutine that exists while there is something to
+// tell. A nil fn is told nothing.
 //
 // cancel ends this. It does not wait for a call that is under way, so that fn
 // may call it too.
@@ -51,7 +53,7 @@ type subscriber struct {
 func (s *subscriber) push(status Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cancelled {
+	if s.cancelled || s.fn == nil || status.State == Unknown {
 		return
 	}
 	if len(s.queue) == maxQueue {

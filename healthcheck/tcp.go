@@ -44,18 +44,16 @@ type TCP struct {
 // String names the check in errors and log lines.
 func (c TCP) String() string { return "tcp " + c.Address }
 
+// WithDefaults returns c: the default of every field but Address is its zero.
+func (c TCP) WithDefaults() TCP { return c }
+
 // Validate reports an address that cannot be dialled.
-func (c TCP) Validate() error { return validateAddress("tcp", c.Address) }
+func (c TCP) Validate() error { return validateAddress("Address", c.Address) }
 
 // Check opens a connection and, if asked, talks over it.
-func (c TCP) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c TCP) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
-func (c TCP) check(ctx context.Context) error {
+func (c TCP) probe(ctx context.Context) error {
 	expects := len(c.Expect) > 0 || c.ExpectRegexp != nil
 	if !expects && len(c.Send) == 0 {
 		conn, err := connect(ctx, "tcp", c.Address)
@@ -120,21 +118,6 @@ func excerpt(b []byte) string {
 		return fmt.Sprintf("%q...", b[:limit])
 	}
 	return fmt.Sprintf("%q", b)
-}
-
-// validateAddress checks the form of "host:port".
-func validateAddress(kind, address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err == nil && (host == "" || port == "") {
-		err = errors.New("incomplete")
-	}
-	if err == nil {
-		_, err = net.LookupPort(kind, port)
-	}
-	if err != nil {
-		return fmt.Errorf("healthcheck: %s %q: want host:port: %w", kind, address, err)
-	}
-	return nil
 }
 
 // dial opens a connection whose reads and writes end when ctx is done. release

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // TLS is a [Checker] that makes a TLS handshake and looks at how long the
@@ -21,30 +23,25 @@ type TLS struct {
 	// validity. Default: Go's.
 	Config *tls.Config
 	// MinValidity is for how long the certificate, and those that it depends
-	// on, must still be valid. Default 0: valid now.
+	// on, must still be valid, up to ten years. Default 0: valid now.
 	MinValidity time.Duration
 }
 
 // String names the check in errors and log lines.
 func (c TLS) String() string { return "tls " + c.Address }
 
+// WithDefaults returns c: the default of every field but Address is its zero.
+func (c TLS) WithDefaults() TLS { return c }
+
 // Validate reports an address that cannot be dialled and a negative validity.
 func (c TLS) Validate() error {
-	if c.MinValidity < 0 {
-		return fail(c, fmt.Errorf("MinValidity %v: must not be negative", c.MinValidity))
-	}
-	return validateAddress("tls", c.Address)
+	return errors.Join(validateAddress("Address", c.Address), field.Between("MinValidity", c.MinValidity, 0, maxAge))
 }
 
 // Check makes the handshake and looks at the certificate.
-func (c TLS) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c TLS) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
-func (c TLS) check(ctx context.Context) error {
+func (c TLS) probe(ctx context.Context) error {
 	host, _, err := net.SplitHostPort(c.Address)
 	if err != nil {
 		return err

@@ -34,18 +34,16 @@ type UDP struct {
 // String names the check in errors and log lines.
 func (c UDP) String() string { return "udp " + c.Address }
 
+// WithDefaults returns c: the default of every field but Address is its zero.
+func (c UDP) WithDefaults() UDP { return c }
+
 // Validate reports an address that cannot be sent to.
-func (c UDP) Validate() error { return validateAddress("udp", c.Address) }
+func (c UDP) Validate() error { return validateAddress("Address", c.Address) }
 
 // Check sends the datagram and judges the reply.
-func (c UDP) Check(ctx context.Context) error {
-	if err := c.check(ctx); err != nil {
-		return fail(c, err)
-	}
-	return nil
-}
+func (c UDP) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
-func (c UDP) check(ctx context.Context) error {
+func (c UDP) probe(ctx context.Context) error {
 	// A connected socket hears its peer only, and of ICMP errors.
 	conn, release, err := dial(ctx, "udp", c.Address)
 	if err != nil {

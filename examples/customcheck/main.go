@@ -51,8 +51,8 @@ func main() {
 	// The consumer: in a real program it moves an address or drains a backend.
 	cancel := monitor.Subscribe(func(s healthcheck.Status) {
 		fmt.Printf("%4.1fs  %s is %v", time.Since(start).Seconds(), s.Name, s.State)
-		if s.Err != nil {
-			fmt.Printf(": %v", s.Err)
+		if err := s.WhyDown(); err != nil {
+			fmt.Printf(": %v", err)
 		}
 		fmt.Println()
 	})

@@ -32,8 +32,7 @@ func (c *check) state() healthcheck.State {
 	return c.monitor.Status().State
 }
 
-// follow has fn called with the monitor's present status, if its state is known, and
-// then with every change. cancel waits for a call that is under way, so that
+// follow subscribes fn to a monitor. cancel waits for a call that is under way, so that
 // nothing comes after it; fn must not call it.
 func follow(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel func()) {
 	var mu sync.Mutex
@@ -41,7 +40,7 @@ func follow(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel func())
 	unsubscribe := m.Subscribe(func(s healthcheck.Status) {
 		mu.Lock()
 		defer mu.Unlock()
-		if !cancelled && s.State != healthcheck.Unknown {
+		if !cancelled {
 			fn(s)
 		}
 	})

@@ -275,7 +275,7 @@ func TestRenewedAuthority(t *testing.T) {
 func TestFollow(t *testing.T) {
 	healthy := make(chan bool, 1)
 	healthy <- true
-	m, err := healthcheck.NewMonitor(healthcheck.Config{Rise: 1, Fall: 1, Interval: time.Millisecond,
+	m, err := healthcheck.NewMonitor(healthcheck.Config{Rise: 1, Fall: 1, Interval: 10 * time.Millisecond,
 		Checker: healthcheck.CheckerFunc(func(context.Context) error {
 			up := <-healthy
 			if healthy <- !up; !up {

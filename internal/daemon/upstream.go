@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"log/slog"
 
 	"github.com/havip/havip/healthcheck"
@@ -102,28 +101,14 @@ func (u *upstream) follow(m *backendMonitor, backend string) {
 			m.cancel()
 		}
 		if s := m.monitor.Status(); s.State == healthcheck.Down {
-			u.pool.SetHealth(backend, whyDown(s)) // and not a moment later
+			u.pool.SetHealth(backend, s.WhyDown()) // and not a moment later
 		}
 		m.backend = backend
-		m.cancel = follow(m.monitor, func(s healthcheck.Status) { u.pool.SetHealth(backend, whyDown(s)) })
+		m.cancel = follow(m.monitor, func(s healthcheck.Status) { u.pool.SetHealth(backend, s.WhyDown()) })
 	}
 	if m.task == nil {
 		m.task = start(m.monitor.Run, func(err error) { u.log.Error("monitor ended", "backend", backend, "err", err) })
 	}
-}
-
-// errNotYet is why a backend is down whose check begins with that.
-var errNotYet = errors.New("its check has not succeeded yet")
-
-// whyDown is what a pool wants to know; nil: the backend is up.
-func whyDown(s healthcheck.Status) error {
-	switch {
-	case s.State == healthcheck.Up:
-		return nil
-	case s.Err == nil:
-		return errNotYet
-	}
-	return s.Err
 }
 
 // stop ends everything but the connections that there are: those the pool's

@@ -1,0 +1,82 @@
+package healthcheck
+
+import (
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/havip/havip/internal/field"
+)
+
+// optional is err, unless the value that it is about was left out.
+func optional(value string, err error) error {
+	if value == "" {
+		return nil
+	}
+	return err
+}
+
+// validateAddress checks the form of "host:port". The port is a number: names of
+// ports stand in a file.
+func validateAddress(name, address string) error {
+	if host, port, err := net.SplitHostPort(address); err != nil || !isHost(host) || !isPort(port) {
+		return field.Errorf(name, "%q: want a host and port such as 192.168.31.242:8080", address)
+	}
+	return nil
+}
+
+func isPort(s string) bool {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && port > 0
+}
+
+var (
+	hostForm   = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+$`)
+	numberForm = regexp.MustCompile(`^[0-9.]+$`)
+	// hostHeaderForm is that of RFC 3986 §3.2.2.
+	hostHeaderForm = regexp.MustCompile(`^[A-Za-z0-9._~%-]+(:[0-9]+)?$|^\[[0-9A-Fa-f:.]+\](:[0-9]+)?$`)
+)
+
+// isHost accepts an address that can be connected to, or a name. Digits and dots
+// alone are a mistyped address, not a name.
+func isHost(s string) bool {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return !a.IsUnspecified() && !a.IsMulticast()
+	}
+	return len(s) <= 253 && hostForm.MatchString(s) && !numberForm.MatchString(s)
+}
+
+// validateHostHeader checks a name that a server is told.
+func validateHostHeader(name, host string) error {
+	if !hostHeaderForm.MatchString(host) {
+		return field.Errorf(name, "%q: want a host such as www.example.org", host)
+	}
+	return nil
+}
+
+// validateInterface follows dev_valid_name in Linux, net/core/dev.c.
+func validateInterface(name, ifi string) error {
+	if ifi == "" || len(ifi) > 15 || ifi == "." || ifi == ".." || strings.ContainsAny(ifi, "/: \t\n\v\f\r\x00") {
+		return field.Errorf(name, "%q: want the name of a network interface, up to 15 characters", ifi)
+	}
+	return nil
+}
+
+// validateText keeps out what is empty or does not fit on one line.
+func validateText(name, text, want string) error {
+	if text == "" || len(text) > 1024 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return field.Errorf(name, "%q: want %s", text, want)
+	}
+	return nil
+}
+
+// validatePath keeps out what no file is called.
+func validatePath(name, path string) error {
+	if path == "" || strings.ContainsRune(path, 0) {
+		return field.Errorf(name, "%q: want the path of a file", path)
+	}
+	return nil
+}
