@@ -46,7 +46,7 @@ func (b Backend) Validate() error {
 	return errors.Join(
 		validateAddress(b.Address),
 		field.Between("Weight", b.Weight, 1, maxWeight),
-		field.AtLeast("MaxConns", b.MaxConns, 0))
+		field.Between("MaxConns", b.MaxConns, 0, maxCount))
 }
 
 func validateAddress(address string) error {

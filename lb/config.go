@@ -3,6 +3,7 @@ package lb
 import (
 	"cmp"
 	"errors"
+	"time"
 
 	"github.com/havip/havip/internal/field"
 )
@@ -13,6 +14,12 @@ type FieldError = field.Error
 
 // ErrClosed: the plane has been shut down.
 var ErrClosed = errors.New("lb: closed")
+
+// Bounds beyond which a number or a duration is a mistake.
+const (
+	maxCount = 1 << 30
+	day      = 24 * time.Hour
+)
 
 // setDefault gives a field its default where it is zero.
 func setDefault[T comparable](field *T, value T) {

@@ -43,12 +43,12 @@ func (l Limits) WithDefaults() Limits {
 // Validate returns what is wrong with l: FieldErrors, joined.
 func (l Limits) Validate() error {
 	errs := []error{
-		field.AtLeast("Connections", l.Connections, 0),
-		field.AtLeast("PerClient", l.PerClient, 0),
-		field.AtLeast("Rate", l.Rate, 0),
-		field.AtLeast("Burst", l.Burst, 0),
-		field.AtLeast("TotalRate", l.TotalRate, 0),
-		field.AtLeast("TotalBurst", l.TotalBurst, 0),
+		field.Between("Connections", l.Connections, 0, maxCount),
+		field.Between("PerClient", l.PerClient, 0, maxCount),
+		field.Between("Rate", l.Rate, 0, maxCount),
+		field.Between("Burst", l.Burst, 0, maxCount),
+		field.Between("TotalRate", l.TotalRate, 0, maxCount),
+		field.Between("TotalBurst", l.TotalBurst, 0, maxCount),
 	}
 	if l.Burst > 0 && l.Rate == 0 {
 		errs = append(errs, field.Errorf("Burst", "%d: does nothing without a rate: want 0", l.Burst))

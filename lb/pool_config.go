@@ -93,14 +93,15 @@ func backendsWithDefaults(backends []Backend) []Backend {
 func (c PoolConfig) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{
-		field.AtLeast("FailTimeout", c.FailTimeout, 0),
-		field.AtLeast("SlowStart", c.SlowStart, 0),
-		field.AtLeast("Quorum", c.Quorum, 0),
+		field.Between("MaxFails", max(c.MaxFails, 0), 0, maxCount),
+		field.Between("FailTimeout", c.FailTimeout, time.Millisecond, day),
+		field.Between("SlowStart", c.SlowStart, 0, day),
+		field.Between("Quorum", c.Quorum, 1, maxCount),
 		field.Between("Panic", c.Panic, 0, 100),
-		field.AtLeast("DrainTimeout", c.DrainTimeout, 0),
-		field.AtLeast("Queue", c.Queue, 0),
-		field.AtLeast("QueueTimeout", c.QueueTimeout, 0),
-		field.AtLeast("ResolveInterval", c.ResolveInterval, 0),
+		field.Between("DrainTimeout", c.DrainTimeout, 0, 30*day),
+		field.Between("Queue", c.Queue, 0, maxCount),
+		field.Between("QueueTimeout", c.QueueTimeout, time.Millisecond, time.Hour),
+		field.Between("ResolveInterval", c.ResolveInterval, time.Millisecond, day),
 		validateBackends(c.Backends),
 	}
 	if err := new(Balance).UnmarshalText([]byte(c.Balance)); err != nil {
@@ -110,8 +111,10 @@ func (c PoolConfig) Validate() error {
 		errs = append(errs, field.Errorf("Quorum",
 			"%d: out of reach: want no more than %d, what the backends that are no backups weigh in all", c.Quorum, weight))
 	}
-	if c.Hysteresis < 0 || c.Hysteresis >= max(c.Quorum, 1) {
-		errs = append(errs, field.Errorf("Hysteresis", "%d: want 0 or more, and less than the quorum, %d", c.Hysteresis, c.Quorum))
+	if err := field.Between("Hysteresis", c.Hysteresis, 0, maxCount); err != nil {
+		errs = append(errs, err)
+	} else if c.Hysteresis >= max(c.Quorum, 1) {
+		errs = append(errs, field.Errorf("Hysteresis", "%d: want less than the quorum, %d", c.Hysteresis, c.Quorum))
 	}
 	return errors.Join(errs...)
 }

@@ -391,9 +391,9 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 		{"quorum", PoolConfig{Quorum: -1}, "Quorum: -1: want"},
 		{"quorum out of reach", PoolConfig{Quorum: 4, Backends: []Backend{{Address: "192.0.2.1:80", Weight: 2}, {Address: "192.0.2.2:80"},
 			{Address: "192.0.2.3:80", Backup: true, Weight: 9}}}, "Quorum: 4: out of reach: want no more than 3"},
-		{"hysteresis", PoolConfig{Quorum: 2, Hysteresis: 2}, "Hysteresis: 2: want 0 or more, and less than the quorum, 2"},
+		{"hysteresis", PoolConfig{Quorum: 2, Hysteresis: 2}, "Hysteresis: 2: want less than the quorum, 2"},
 		{"panic", PoolConfig{Panic: 101}, "Panic: 101: want 0 to 100"},
-		{"two at once", PoolConfig{Queue: -1, Panic: -1}, "Panic: -1: want 0 to 100\nQueue: -1: want at least 0"},
+		{"two at once", PoolConfig{Queue: -1, Panic: -1}, "Panic: -1: want 0 to 100\nQueue: -1: want 0 to 1073741824"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.cfg.Name = "web"
