@@ -77,9 +77,11 @@ type Config struct {
 	// Routes are added after the addresses and removed before them.
 	Routes []Route
 	// Lease is the lifetime that the kernel gives each address; the Manager
-	// renews it four times as often. Whole seconds.
-	// 0: the addresses stay until they are removed. See [LeaseFor]. Routes have
-	// no lifetime, but IPv4 ones go with an address that is their Source.
+	// renews it four times as often. Whole seconds, up to 24 h. Default: 3 s, which
+	// suits VRRP's default of three intervals of 1 s; see [LeaseFor] for others.
+	// Negative: none, the addresses stay until they are removed, even if the process
+	// is killed or frozen. Routes have no lifetime, but IPv4 ones go with an address
+	// that is their Source.
 	Lease time.Duration
 	// Entitled, if set, is asked when a lease was not renewed in time whether
 	// the addresses are this host's all the same, beyond doubt and as of now: the
@@ -92,9 +94,12 @@ type Config struct {
 	// OnLost, if set, is called when addresses that were acquired could not be
 	// kept: the lease lapsed, the interface vanished. The Manager has then
 	// removed what was left, and adds nothing until Acquire is called again:
-	// the election must be held anew, which a Router of package vrrp sees to by
-	// itself: see [Manager.WatchFaults]. It is called from a goroutine of its own,
+	// the election must be held anew. It is called from a goroutine of its own,
 	// so that the Manager does not wait for it, but Run does at its end.
+	//
+	// A Router of package vrrp hears of losses by [Manager.WatchFaults]. Where
+	// nobody would hear of a loss, neither by OnLost nor by WatchFaults, Run ends
+	// with it as its error.
 	OnLost func(reason error)
 	// OnRemovals, if set, is told what Removals returns whenever that has
 	// changed, before anything is added that only the new ones would remove: an

@@ -20,15 +20,16 @@ func TestConfigErrors(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		"no interface":        {Config{Addresses: one}, "no interface"},
-		"negative lease":      {Config{Interface: "eth0", Addresses: one, Lease: -1}, "Lease: -1ns"},
-		"zero address":        {with(Address{}), "not an address"},
-		"multicast":           {with(Address{Prefix: prefix("224.0.0.18/32")}), "want a unicast address"},
-		"unspecified":         {with(Address{Prefix: prefix("::/128")}), "want a unicast address"},
-		"IPv4 in IPv6":        {with(Address{Prefix: prefix("::ffff:192.0.2.1/128")}), "IPv4 address in IPv6 form"},
-		"IPv6 label":          {with(Address{Prefix: prefix("2001:db8::1/64"), Label: "x"}), "Addresses[0].Label: x: want none: only an IPv4 address"},
-		"long label":          {with(Address{Prefix: prefix("192.0.2.1/24"), Label: "eth0:0123456789a"}), "label of up to 15"},
-		"long interface name": {Config{Interface: "interface-with-17", Addresses: one}, "up to 15"},
+		"no interface":         {Config{Addresses: one}, "no interface"},
+		"fraction of a second": {Config{Interface: "eth0", Addresses: one, Lease: time.Second + 1}, "Lease: 1.000000001s: want whole seconds"},
+		"endless lease":        {Config{Interface: "eth0", Addresses: one, Lease: 25 * time.Hour}, "Lease: 25h0m0s"},
+		"zero address":         {with(Address{}), "not an address"},
+		"multicast":            {with(Address{Prefix: prefix("224.0.0.18/32")}), "want a unicast address"},
+		"unspecified":          {with(Address{Prefix: prefix("::/128")}), "want a unicast address"},
+		"IPv4 in IPv6":         {with(Address{Prefix: prefix("::ffff:192.0.2.1/128")}), "IPv4 address in IPv6 form"},
+		"IPv6 label":           {with(Address{Prefix: prefix("2001:db8::1/64"), Label: "x"}), "Addresses[0].Label: x: want none: only an IPv4 address"},
+		"long label":           {with(Address{Prefix: prefix("192.0.2.1/24"), Label: "eth0:0123456789a"}), "label of up to 15"},
+		"long interface name":  {Config{Interface: "interface-with-17", Addresses: one}, "up to 15"},
 		"twice": {
 			Config{Interface: "eth0", Addresses: []Address{{Prefix: prefix("192.0.2.1/24")}, {Prefix: prefix("192.0.2.1/32")}}},
 			"192.0.2.1: given twice",
@@ -142,8 +143,11 @@ func TestConfigDefaults(t *testing.T) {
 	cfg := Config{Interface: "eth0", Addresses: caller, Routes: []Route{{Destination: prefix("0.0.0.0/0")}}}
 	got := cfg.WithDefaults()
 	if got.Name != "eth0" || got.Addresses[0].Interface != "eth0" || got.Routes[0].Interface != "eth0" || got.Routes[0].Table != 254 ||
-		got.Announce.Burst != 3 || len(got.Announce.Rounds) != 3 {
+		got.Lease != 3*time.Second || got.Announce.Burst != 3 || len(got.Announce.Rounds) != 3 {
 		t.Errorf("defaults: %+v", got)
+	}
+	if got := (Config{Lease: -time.Hour}).WithDefaults(); got.Lease >= 0 || got.lifetime() != 0 {
+		t.Errorf("a negative lease becomes %v", got.Lease)
 	}
 	if again := got.WithDefaults(); !reflect.DeepEqual(again, got) {
 		t.Errorf("defaults of defaults: %+v, want %+v", again, got)

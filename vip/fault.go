@@ -32,7 +32,7 @@ func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func())
 	w := &faultWatcher{f: f}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.watchers = append(m.watchers, w)
+	m.watchers, m.watched = append(m.watchers, w), true
 	m.poke()
 	return func() {
 		m.mu.Lock()

@@ -108,7 +108,7 @@ func (m *Manager) write(list, missing []assigned, start time.Time) error {
 // overdue reports whether a lease counted from start is over, as far as the
 // kernel may be concerned.
 func (m *Manager) overdue(start time.Time) bool {
-	return m.cfg.Lease > 0 && time.Since(start) >= m.cfg.Lease-slack
+	return m.cfg.lifetime() > 0 && time.Since(start) >= m.cfg.lifetime()-slack
 }
 
 // lapsed reports whether a lease counted from start is over for good: nobody
@@ -136,10 +136,10 @@ func (m *Manager) renew() error {
 
 // setRenewed says from when the lease counts.
 func (m *Manager) setRenewed(at time.Time) {
-	m.renewed, m.renewAt = at, at.Add(m.cfg.Lease/renewals)
+	m.renewed, m.renewAt = at, at.Add(m.cfg.lifetime()/renewals)
 	var lapses *time.Time
-	if m.cfg.Lease > 0 {
-		lapses = new(at.Add(m.cfg.Lease - m.cfg.Lease/(2*renewals))) // a renewal is overdue by half its time
+	if m.cfg.lifetime() > 0 {
+		lapses = new(at.Add(m.cfg.lifetime() - m.cfg.lifetime()/(2*renewals))) // a renewal is overdue by half its time
 	}
 	m.lapses.Store(lapses)
 }
@@ -181,7 +181,7 @@ func (m *Manager) lose(reason error) error {
 // lapse is the reason to lose addresses whose lease counted from start.
 func (m *Manager) lapse(start time.Time) error {
 	why := ""
-	if time.Since(m.renewAt) >= m.cfg.Lease/renewals { // it was not even tried again
+	if time.Since(m.renewAt) >= m.cfg.lifetime()/renewals { // it was not even tried again
 		why = ", as this process did not run or the kernel did not answer"
 	}
 	return fmt.Errorf("vip: %s: not renewed for %v%s: %w", m.cfg.Name, time.Since(start).Round(time.Millisecond), why, ErrLapsed)

@@ -68,6 +68,7 @@ type Manager struct {
 	reported   time.Time // status.Problem was logged
 	lost       error     // to be reported to OnLost
 	watchers   []*faultWatcher
+	watched    bool                            // by somebody, once
 	faults     []string                        // why the addresses could not be held
 	failed     bool                            // the last Acquire did
 	failedIn   string                          // which surroundings, as last seen
@@ -178,7 +179,8 @@ func (m *Manager) linkByIndex(index int) (link, error) {
 // Run keeps the addresses as Acquire and Release say until ctx ends. It begins
 // by removing what a predecessor left behind, and ends by removing the
 // addresses; nothing can be acquired after that. What fails it tries again. It
-// returns an error only if that last removal failed. It may be called once.
+// returns an error only if that last removal failed, or if addresses were lost and
+// nobody would have heard of it: see [Config.OnLost]. It may be called once.
 func (m *Manager) Run(ctx context.Context) error {
 	defer quietlog.Flush(m.log)
 	defer m.onLost.Wait()
@@ -195,11 +197,12 @@ func (m *Manager) Run(ctx context.Context) error {
 		if tried, err := m.step(); tried {
 			m.note(err)
 		}
-		tell, lost := m.takeLost()
-		if lost != nil && tell != nil {
-			m.onLost.Add(func() { tell(lost) })
-		}
+		heard, lost := m.tellLost()
 		m.tellFaults(lost)
+		if lost != nil && !heard {
+			lost = fmt.Errorf("vip: %s: addresses lost, and neither OnLost nor WatchFaults to tell of that: %w", m.cfg.Name, lost)
+			return errors.Join(lost, m.end())
+		}
 		timer.Reset(time.Until(m.deadline()))
 		select {
 		case <-ctx.Done():
@@ -429,11 +432,15 @@ func (m *Manager) poke() {
 	}
 }
 
-// takeLost returns who is to be told, and what.
-func (m *Manager) takeLost() (tell func(error), lost error) {
+// tellLost tells OnLost why addresses were lost since the last time, if they were.
+// It reports whether anybody hears of that.
+func (m *Manager) tellLost() (heard bool, lost error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	lost = m.lost
-	m.lost = nil
-	return m.cfg.OnLost, lost
+	lost, m.lost = m.lost, nil
+	tell := m.cfg.OnLost
+	if lost != nil && tell != nil {
+		m.onLost.Add(func() { tell(lost) })
+	}
+	return tell != nil || m.watched, lost
 }

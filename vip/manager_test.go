@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -26,11 +27,21 @@ func start(t *testing.T, k *fakeKernel, cfg Config) *Manager {
 	return m
 }
 
+// plain is a test's configuration: on eth0, and without a lease unless it has one.
+// The test itself looks whether addresses are lost.
+func plain(cfg Config) Config {
+	cfg.Interface = cmp.Or(cfg.Interface, "eth0")
+	cfg.Lease = cmp.Or(cfg.Lease, -1)
+	if cfg.OnLost == nil {
+		cfg.OnLost = func(error) {}
+	}
+	return cfg
+}
+
 // startIn runs a Manager in a Namespace until stop is called.
 func startIn(t *testing.T, cfg Config) (m *Manager, stop func()) {
 	t.Helper()
-	cfg.Interface = "eth0"
-	m, err := NewManager(cfg)
+	m, err := NewManager(plain(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,6 +221,50 @@ func TestLeaseIsRenewed(t *testing.T) {
 			t.Error("the lease is renewed after Release")
 		}
 	})
+}
+
+// TestLossIsHeard: a loss that neither OnLost nor a watcher hears of ends Run.
+func TestLossIsHeard(t *testing.T) {
+	for name, tt := range map[string]struct {
+		onLost, watched, ends bool
+	}{"by nobody": {ends: true}, "by OnLost": {onLost: true}, "by a watcher": {watched: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newFakeKernel()
+				ns := newNamespace(k, nil)
+				defer ns.Close()
+				cfg := Config{Interface: "eth0", Addresses: addrs(t, "192.0.2.10/24"), Namespace: ns}
+				if tt.onLost {
+					cfg.OnLost = func(error) {}
+				}
+				m, err := NewManager(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tt.watched {
+					m.WatchFaults(func(error, []string) {})()
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- m.Run(ctx) }()
+				synctest.Wait()
+				acquire(t, m)
+				k.mu.Lock()
+				k.links = nil
+				k.mu.Unlock()
+				k.changes <- change{kind: linkChanged, index: 2, name: "eth0"}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if got := len(done) > 0; got != tt.ends {
+					t.Errorf("Run has ended: %v, want %v", got, tt.ends)
+				}
+				cancel()
+				if err := <-done; errors.Is(err, ErrNoInterface) != tt.ends {
+					t.Errorf("Run: %v", err)
+				}
+			})
+		})
+	}
 }
 
 // A process that was frozen learns that its lease lapsed before it adds

@@ -53,11 +53,8 @@ func runIn(t *testing.T, h *lab.Host, cfg Config) (m *Manager, stop func()) {
 // newIn makes a Manager inside a host and does not run it.
 func newIn(t *testing.T, h *lab.Host, cfg Config) (m *Manager) {
 	t.Helper()
-	if cfg.Interface == "" {
-		cfg.Interface = "eth0"
-	}
 	err := h.Do(func() (err error) {
-		m, err = NewManager(cfg)
+		m, err = NewManager(plain(cfg))
 		return err
 	})
 	if err != nil {

@@ -123,7 +123,7 @@ func (m *Manager) wanted() (changes, error) {
 	m.lacking = make(map[string]error)
 	want := m.targets(m.cfg.Addresses)
 	host, err := m.host(want, have)
-	return plan(want, have, host, true, m.cfg.Lease, m.mine), err
+	return plan(want, have, host, true, m.cfg.lifetime(), m.mine), err
 }
 
 // host returns the addresses that are there anyway, and networks that are on a
@@ -237,7 +237,7 @@ func (m *Manager) step() (tried bool, err error) {
 	if late || !time.Now().Before(m.lookAt()) {
 		tried, err = true, m.reconcile()
 	}
-	if m.held && m.cfg.Lease > 0 && !time.Now().Before(m.renewAt) {
+	if m.held && m.cfg.lifetime() > 0 && !time.Now().Before(m.renewAt) {
 		tried, err = true, errors.Join(err, m.renew())
 	}
 	if m.held {
@@ -271,7 +271,7 @@ func (m *Manager) deadline() time.Time {
 			at = t
 		}
 	}
-	if m.held && m.cfg.Lease > 0 {
+	if m.held && m.cfg.lifetime() > 0 {
 		earlier(m.renewAt)
 	}
 	if due := m.announcer.due(); m.held && !due.IsZero() {

@@ -49,7 +49,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 		}
 	}
 	before := m.cfg
-	if err := m.change(next, next.Lease != before.Lease); err != nil {
+	if err := m.change(next, next.lifetime() != before.lifetime()); err != nil {
 		err = fmt.Errorf("vip: %s: reconfigure: %w", m.cfg.Name, err)
 		if back := m.change(before, false); back != nil {
 			return errors.Join(err, m.lose(back))

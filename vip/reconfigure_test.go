@@ -212,9 +212,9 @@ func TestReconfigureSettings(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		for _, lease := range []time.Duration{3 * time.Second, time.Second, 0} {
+		for _, lease := range []time.Duration{3 * time.Second, time.Second, -1} {
 			change(func(c *Config) { c.Lease = lease })
-			if have, _ := k.addresses(); have[0].valid != lease {
+			if have, _ := k.addresses(); have[0].valid != max(0, lease) {
 				t.Errorf("lease %v, want %v", have[0].valid, lease)
 			}
 			time.Sleep(10 * time.Second) // it is renewed

@@ -39,6 +39,9 @@ func (c Config) WithDefaults() Config {
 		r := &c.Routes[i]
 		r.Interface, r.Table = cmp.Or(r.Interface, c.Interface), cmp.Or(r.Table, mainTable)
 	}
+	if c.Lease == 0 {
+		c.Lease = LeaseFor(time.Second, 3)
+	}
 	c.Announce = c.Announce.withDefaults()
 	return c
 }
@@ -48,8 +51,8 @@ func (c Config) WithDefaults() Config {
 func (c Config) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{c.validateInterfaces(), c.validateOwner()}
-	if c.Lease < 0 || c.Lease%time.Second != 0 || c.Lease > maxLease {
-		errs = append(errs, field.Errorf("Lease", "%v: want whole seconds, up to %v", c.Lease, maxLease))
+	if t := c.lifetime(); t%time.Second != 0 || t > maxLease {
+		errs = append(errs, field.Errorf("Lease", "%v: want whole seconds, up to %v", t, maxLease))
 	}
 	if c.Probe < 0 || c.Probe > maxProbe {
 		errs = append(errs, field.Errorf("Probe", "%v: want 0 to %v", c.Probe, maxProbe))
@@ -174,6 +177,9 @@ func (r Route) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// lifetime is that of the addresses in the kernel; 0: none.
+func (c Config) lifetime() time.Duration { return max(0, c.Lease) }
 
 // interfaces returns the names of all interfaces, each once.
 func (c Config) interfaces() []string {

@@ -166,7 +166,7 @@ type Router struct {
 	Checksum       string       // pseudo-header, message-only, old-unicast
 	Auth           Auth
 	// Lease is the lifetime of the addresses in the kernel, in whole seconds;
-	// AutoLease: as suits the interval; 0: none.
+	// 0: as suits the interval; negative: none.
 	Lease    time.Duration
 	Announce Announce
 	Probe    time.Duration // 0: addresses are taken without asking for them first
@@ -192,9 +192,6 @@ type Auth struct {
 	Replay    string // time, monotonic
 	Window    time.Duration
 }
-
-// AutoLease is the value of Router.Lease that vip.LeaseFor replaces.
-const AutoLease time.Duration = -1
 
 // Announce says how often the link is told where the addresses are.
 type Announce struct {

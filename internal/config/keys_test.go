@@ -156,7 +156,7 @@ func TestDecoded(t *testing.T) {
 		}, {
 			Pos: at(77, 5), Name: "VI_6", Interface: "eth0", VRID: 51, Family: "ipv6", Priority: 100, Version: 3, Interval: 100 * time.Millisecond,
 			Preempt: true, PreemptDelay: 90 * time.Second, Takeover: true, VirtualMAC: true, XmitBase: true, Macvlan: "vmac51", DownMultiplier: 3, TTL: 255, MaxTTL: 255, Checksum: "pseudo-header",
-			Lease: AutoLease, Announce: Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0},
+			Announce:  Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0},
 			Addresses: []Address{virtual("fe80::51/64"), virtual("2001:db8::51/64")},
 			Auth: Auth{Type: "hmac", ActiveKey: 8, Mode: "permissive", Replay: "monotonic", Window: 10 * time.Second,
 				Keys: []Key{{7, secret("0123456789abcdef0123456789abcdef")}, {8, secret("fedcba9876543210fedcba9876543210")}}},
@@ -255,7 +255,7 @@ services:
 		{"down multiplier", c.VRRP[0].DownMultiplier, 3},
 		{"ttl", [3]uint8{c.VRRP[0].TTL, c.VRRP[0].MinTTL, c.VRRP[0].MaxTTL}, [3]uint8{255, 0, 255}},
 		{"checksum", c.VRRP[0].Checksum, "pseudo-header"},
-		{"lease", c.VRRP[0].Lease, AutoLease},
+		{"lease", c.VRRP[0].Lease, time.Duration(0)},
 		{"announce", c.VRRP[0].Announce, Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0}},
 		{"prefix of a bare address", c.VRRP[0].Addresses[0].Bits(), 32},
 		{"auth", c.VRRP[0].Auth, Auth{}},

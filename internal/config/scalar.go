@@ -102,11 +102,15 @@ func lease(to *time.Duration) value {
 	plain := duration(to, 0, time.Hour)
 	return value{want: want, decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.ScalarNode && n.Value == "auto" {
-			*to = AutoLease
+			*to = 0
 			return
 		}
 		plain.decode(d, n, path)
-		if *to%time.Second != 0 && !d.failed(path) {
+		switch {
+		case d.failed(path):
+		case *to == 0:
+			*to = -1 // none, as in vip.Config
+		case *to%time.Second != 0:
 			d.fail(path, "%s: want %s", d.quote(n), own(want))
 		}
 	}}

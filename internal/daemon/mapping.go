@@ -98,7 +98,7 @@ func vipConfig(c config.Router) vip.Config {
 	if c.VirtualMAC {
 		vc.VirtualMAC, vc.MacvlanName = vip.VirtualMAC(c.VRID, c.IPv6()), c.Macvlan
 	}
-	if c.Lease == config.AutoLease {
+	if c.Lease == 0 {
 		vc.Lease = vip.LeaseFor(c.Interval, c.DownMultiplier)
 	}
 	// A host without the other family can serve in the router's own all the same,

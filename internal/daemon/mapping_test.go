@@ -225,7 +225,7 @@ func TestLease(t *testing.T) {
 		lease string
 		want  time.Duration
 	}{
-		{"", vip.LeaseFor(time.Second, 3)}, {"lease: auto, ", vip.LeaseFor(time.Second, 3)}, {"lease: 0s, ", 0}, {"lease: 5s, ", 5 * time.Second},
+		{"", vip.LeaseFor(time.Second, 3)}, {"lease: auto, ", vip.LeaseFor(time.Second, 3)}, {"lease: 0s, ", -1}, {"lease: 5s, ", 5 * time.Second},
 		{"down_multiplier: 5, ", 5 * time.Second}, {"down_multiplier: 2, interval: 1500ms, ", 3 * time.Second},
 	} {
 		cfg, err := config.Parse("f.yaml", []byte("vrrp: [{name: a, interface: eth0, vrid: 51, "+tc.lease+"addresses: [192.0.2.1]}]"))
