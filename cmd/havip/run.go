@@ -139,7 +139,7 @@ func reloadConfig(c *cli.Context, d *daemon.Daemon, log *daemon.Log) error {
 		return fmt.Errorf("nothing changed: %w", wrong)
 	}
 	warn(log, cfg)
-	if err := d.Reload(cfg); err != nil {
+	if err := d.Reconfigure(cfg); err != nil {
 		if wrong != nil {
 			err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
 		}

@@ -83,11 +83,11 @@ func TestBootWithoutWhatServicesNeed(t *testing.T) {
 	})
 	first := d.services[0]
 	// The same again, and one more.
-	if err := d.Reload(mayParse(t, text)); err != nil {
+	if err := d.Reconfigure(mayParse(t, text)); err != nil {
 		t.Error(err)
 	}
 	// Only what is bad and new is refused.
-	if err := d.Reload(mayParse(t, strings.Replace(text, "secure, listen", "other, listen", 1))); err == nil || !strings.Contains(err.Error(), "nothing changed: f.yaml:2:") {
+	if err := d.Reconfigure(mayParse(t, strings.Replace(text, "secure, listen", "other, listen", 1))); err == nil || !strings.Contains(err.Error(), "nothing changed: f.yaml:2:") {
 		t.Errorf("another service without its certificate: %v", err)
 	}
 	taken.Close()
@@ -103,7 +103,7 @@ func TestBootWithoutWhatServicesNeed(t *testing.T) {
 		return err == nil && answer == "a x"
 	}
 	// The operator does not wait for the next try.
-	if err := d.Reload(mayParse(t, text)); err != nil {
+	if err := d.Reconfigure(mayParse(t, text)); err != nil {
 		t.Error(err)
 	}
 	until(t, "the service has its certificate", handshakes)
@@ -117,7 +117,7 @@ func TestBootWithoutWhatServicesNeed(t *testing.T) {
 		t.Error("the good service was replaced")
 	}
 	// What is as it was refuses nothing.
-	if err := d.Reload(mayParse(t, strings.Replace(text, "checked, listen", "renamed, listen", 1))); err != nil {
+	if err := d.Reconfigure(mayParse(t, strings.Replace(text, "checked, listen", "renamed, listen", 1))); err != nil {
 		t.Error(err)
 	}
 }
@@ -137,7 +137,7 @@ func TestServiceBeginsByItself(t *testing.T) {
 	})
 	first := d.services[0]
 	// What it read by itself is what the file says.
-	if err := d.Reload(parse(t, strings.Replace(text, "mode: http", "mode: http, tries: 2", 1))); err != nil || d.services[0] != first {
+	if err := d.Reconfigure(parse(t, strings.Replace(text, "mode: http", "mode: http, tries: 2", 1))); err != nil || d.services[0] != first {
 		t.Errorf("reload: %v, the same service: %v", err, d.services[0] == first)
 	}
 }

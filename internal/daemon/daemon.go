@@ -131,7 +131,7 @@ func (d *Daemon) stop() {
 		rest = append(rest, s.stop)
 	}
 	for _, n := range d.notifiers {
-		rest = append(rest, n.task.stop)
+		rest = append(rest, n.stop)
 	}
 	for _, c := range d.checks {
 		checks = append(checks, c.task.stop)

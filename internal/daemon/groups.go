@@ -26,8 +26,8 @@ func newGroup(cfg config.Group) *group {
 	return &group{cfg: cfg, group: vrrp.NewGroup(cfg.Name), states: map[string]string{}, outside: map[string]bool{}, tellers: map[string]*teller{}}
 }
 
-// configure goes on with other members.
-func (g *group) configure(cfg config.Group) {
+// reconfigure goes on with other members.
+func (g *group) reconfigure(cfg config.Group) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.cfg = cfg
@@ -98,6 +98,16 @@ type teller struct {
 	// results of its checks. That is no fault yet, and is told only if it
 	// becomes one.
 	start *vrrp.Transition
+}
+
+// newTeller returns what hears of the transitions of a router, which status is of.
+func (d *Daemon) newTeller(name, groupName string, status func() vrrp.Status) *teller {
+	t := &teller{name: name, own: d.notifiers[notifierKey(kindInstance, name)], status: status}
+	if g := d.groups[groupName]; g != nil {
+		t.group, t.whole = g, d.notifiers[notifierKey(kindGroup, groupName)]
+		g.add(t)
+	}
+	return t
 }
 
 // transition tells of one.

@@ -35,7 +35,7 @@ func TestGroupState(t *testing.T) {
 			t.Errorf("step %d, %s %s: group %q, want %q", i, s.router, s.state, got, s.want)
 		}
 	}
-	g.configure(config.Group{Name: "G", Routers: []string{"a", "c"}})
+	g.reconfigure(config.Group{Name: "G", Routers: []string{"a", "c"}})
 	g.report("a", "BACKUP", func(s string) { t.Errorf("%s, although nothing is known of a new member", s) })
 	told := ""
 	g.report("c", "BACKUP", func(s string) { told = s })
@@ -52,7 +52,7 @@ type record struct {
 }
 
 func newRecord(name string) *record {
-	r := &record{notifier: newNotifier(kindInstance, name, slog.New(slog.DiscardHandler))}
+	r := &record{notifier: newNotifier(notifyConfig{kind: kindInstance, name: name}, slog.New(slog.DiscardHandler))}
 	r.programs = []*queue{{to: r, all: r.forAll, last: r.forLast}}
 	return r
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -20,13 +21,30 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-// notifyConfig says who is told.
+// notifyConfig says who is told of a router, or of a group.
 type notifyConfig struct {
-	programs []config.Notify
-	user     string // that programs run as; empty: ours
-	timeout  time.Duration
-	fifo     string
+	kind, name string
+	programs   []config.Notify
+	user       string // that programs run as; empty: ours
+	timeout    time.Duration
+	fifo       string
 }
+
+// notifyConfigs are those of the groups and routers of a configuration.
+func notifyConfigs(cfg *config.Config) (all []notifyConfig) {
+	for _, g := range cfg.Groups {
+		all = append(all, notifyConfig{kindGroup, g.Name, g.Notify, g.NotifyUser, g.NotifyTimeout, g.NotifyFIFO})
+	}
+	for _, r := range cfg.VRRP {
+		all = append(all, notifyConfig{kindInstance, r.Name, r.Notify, r.NotifyUser, r.NotifyTimeout, r.NotifyFIFO})
+	}
+	return all
+}
+
+// key names the notifier: a router and a group may have the same name.
+func (c notifyConfig) key() string { return notifierKey(c.kind, c.name) }
+
+func notifierKey(kind, name string) string { return kind + " " + name }
 
 // notifier tells programs and a FIFO of the state of one router or one group:
 // each of them strictly in order, and none waits for another, nor the protocol
@@ -35,13 +53,13 @@ type notifyConfig struct {
 type notifier struct {
 	kind, name string
 	log        *slog.Logger
-	task       *task
 	// What is left of the time at the end of the daemon: for the FIFO, for all
 	// that programs have not been told yet, and for the last of it.
 	forFIFO, forAll, forLast context.Context
 	endFIFO, endAll, endLast context.CancelFunc
 
 	mu       sync.Mutex
+	cfg      notifyConfig
 	programs []*queue
 	fifo     *queue // nil: none
 	ended    bool
@@ -85,20 +103,29 @@ const (
 	stopLast   = 5 * time.Second
 )
 
-func newNotifier(kind, name string, log *slog.Logger) *notifier {
-	n := &notifier{kind: kind, name: name, log: log.With("notify", name)}
+func newNotifier(cfg notifyConfig, log *slog.Logger) *notifier {
+	n := &notifier{kind: cfg.kind, name: cfg.name, log: log.With("notify", cfg.name)}
 	n.forFIFO, n.endFIFO = context.WithCancel(context.Background())
 	n.forAll, n.endAll = context.WithCancel(context.Background())
 	n.forLast, n.endLast = context.WithCancel(context.Background())
+	n.reconfigure(cfg)
 	return n
 }
 
-// configure goes on with other programs, or another FIFO. Those that stay are
-// told what they have not been told yet, and programs that go are, too.
-func (n *notifier) configure(cfg notifyConfig) {
+// meets reports whether cfg is what the notifier does already.
+func (n *notifier) meets(cfg notifyConfig) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.configureFIFO(cfg.fifo)
+	return reflect.DeepEqual(n.cfg, cfg)
+}
+
+// reconfigure goes on with other programs, or another FIFO. Those that stay are
+// told what they have not been told yet, and programs that go are, too.
+func (n *notifier) reconfigure(cfg notifyConfig) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cfg = cfg
+	n.reconfigureFIFO(cfg.fifo)
 	before := n.programs
 	n.programs = nil
 	for _, c := range cfg.programs {
@@ -114,7 +141,7 @@ func (n *notifier) configure(cfg notifyConfig) {
 	}
 }
 
-func (n *notifier) configureFIFO(path string) {
+func (n *notifier) reconfigureFIFO(path string) {
 	if n.fifo != nil && n.fifo.to.(*fifo).path == path {
 		return
 	}
@@ -192,10 +219,9 @@ func (n *notifier) drain(q *queue) {
 	}
 }
 
-// run ends when ctx has and what was queued by then has been told, as far as
-// the time goes.
-func (n *notifier) run(ctx context.Context) error {
-	<-ctx.Done()
+// stop returns when what is queued has been told, as far as the time goes. Nothing
+// is taken in any more.
+func (n *notifier) stop() {
 	n.mu.Lock()
 	n.ended = true
 	n.mu.Unlock()
@@ -217,7 +243,6 @@ func (n *notifier) run(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closeFIFO()
-	return nil
 }
 
 // program is a listener that is run for each notice.
@@ -335,4 +360,37 @@ func keepalivedState(t vrrp.Transition) string {
 		return "STOP"
 	}
 	return "FAULT"
+}
+
+// prepareFIFOs finds out whether the FIFOs can be opened that come with a change.
+func prepareFIFOs(c *change, before *config.Config) error {
+	known := fifos(before)
+	next := fifos(c.cfg)
+	for _, path := range slices.Sorted(maps.Keys(next)) {
+		if _, ok := known[path]; ok {
+			continue
+		}
+		f, err := openFIFO(path)
+		if err != nil {
+			err = fmt.Errorf("%v: notify_fifo: %w", next[path], err)
+		}
+		f.Close()
+		if err := c.cannot(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fifos are those of a configuration, and where it names them.
+func fifos(cfg *config.Config) map[string]config.Position {
+	all := map[string]config.Position{}
+	for _, g := range cfg.Groups {
+		all[g.NotifyFIFO] = g.Pos
+	}
+	for _, r := range cfg.VRRP {
+		all[r.NotifyFIFO] = r.Pos
+	}
+	delete(all, "") // no FIFO
+	return all
 }

@@ -53,14 +53,12 @@ type tester struct {
 func startNotifier(t *testing.T, timeout time.Duration, scripts ...string) *tester {
 	t.Helper()
 	n := &tester{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	n.notifier = newNotifier(kindInstance, "VI_1", slog.New(slog.NewTextHandler(n.log, nil)))
-	cfg := notifyConfig{timeout: timeout}
+	cfg := notifyConfig{kind: kindInstance, name: "VI_1", timeout: timeout}
 	for _, s := range scripts {
 		cfg.programs = append(cfg.programs, config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; " + s, "sh"}})
 	}
-	n.configure(cfg)
-	n.task = start(n.run, func(err error) { t.Error(err) })
-	t.Cleanup(n.task.stop)
+	n.notifier = newNotifier(cfg, slog.New(slog.NewTextHandler(n.log, nil)))
+	t.Cleanup(n.stop)
 	return n
 }
 
@@ -111,7 +109,7 @@ func TestNotifyOrder(t *testing.T) {
 	}
 	n.says("log", want.String())
 	n.says("second", second.String())
-	n.task.stop()
+	n.stop()
 	if n.log.String() != "" {
 		t.Errorf("logged %s", n.log.String())
 	}
@@ -125,7 +123,7 @@ func TestNotifyEnd(t *testing.T) {
 	n.send(notice{state: "STOP"})
 	stopped := make(chan struct{})
 	go func() {
-		n.task.stop()
+		n.stop()
 		close(stopped)
 	}()
 	until(t, "the end has begun", func() bool {
@@ -214,7 +212,7 @@ func TestNotifyUser(t *testing.T) {
 	}
 	programs := []config.Notify{{Command: []string{script, n.dir}}}
 	for _, tc := range []struct{ user, log string }{{"", "refused"}, {"4242:4242", ""}} {
-		n.configure(notifyConfig{timeout: time.Minute, programs: programs, user: tc.user})
+		n.reconfigure(notifyConfig{timeout: time.Minute, programs: programs, user: tc.user})
 		n.send(instanceNotice(master))
 		n.busy.Wait()
 		if logged := n.log.String(); tc.log != "" && !strings.Contains(logged, tc.log) {
@@ -237,7 +235,7 @@ func TestNotifyReload(t *testing.T) {
 	}
 	stays := n.programs[0].to.(*program).cfg
 	comes := config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; echo $3 >> comes", "sh"}}
-	n.configure(notifyConfig{timeout: time.Hour, programs: []config.Notify{comes, stays}})
+	n.reconfigure(notifyConfig{timeout: time.Hour, programs: []config.Notify{comes, stays}})
 	n.send(notice{state: "FAULT"})
 	n.says("comes", "FAULT\n")
 	if err := os.WriteFile(filepath.Join(n.dir, "go"), nil, 0o600); err != nil {
@@ -354,7 +352,7 @@ func TestNotifyTimeout(t *testing.T) {
 func (n *tester) addFIFO(path string) *os.File {
 	n.t.Helper()
 	n.mu.Lock()
-	n.configureFIFO(path)
+	n.reconfigureFIFO(path)
 	n.mu.Unlock()
 	reader, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -405,7 +403,7 @@ func TestNotifyNeverWaits(t *testing.T) {
 	}
 	n.mu.Unlock()
 	begin := time.Now()
-	n.task.stop()
+	n.stop()
 	if took := time.Since(begin); took > stopNotify+30*time.Second {
 		t.Errorf("the end took %v", took)
 	}
@@ -486,7 +484,7 @@ func TestFIFOWithoutReader(t *testing.T) {
 	n.fill(path)
 	n.send(notice{state: "STOP"})
 	begin := time.Now()
-	n.task.stop()
+	n.stop()
 	if took := time.Since(begin); took > stopFIFO+30*time.Second {
 		t.Errorf("the end took %v", took)
 	}
@@ -520,7 +518,7 @@ func TestFIFOLater(t *testing.T) {
 	n := startNotifier(t, time.Minute)
 	dir := filepath.Join(n.dir, "later")
 	path := filepath.Join(dir, "fifo")
-	n.configure(notifyConfig{fifo: path})
+	n.reconfigure(notifyConfig{fifo: path})
 	if logged := n.log.String(); !strings.Contains(logged, "level=ERROR") || !strings.Contains(logged, "no such file or directory") {
 		t.Errorf("logged %q", logged)
 	}
@@ -546,7 +544,7 @@ func TestFIFOLater(t *testing.T) {
 func TestFIFOSaysOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		n := newNotifier(kindInstance, "VI_1", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		n := newNotifier(notifyConfig{kind: kindInstance, name: "VI_1"}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		f := &fifo{path: filepath.Join(t.TempDir(), "missing", "fifo")}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()

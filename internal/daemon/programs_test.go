@@ -119,7 +119,7 @@ func TestNotifyIsLookedAtAgain(t *testing.T) {
 	n := startNotifier(t, 0)
 	path := filepath.Join(n.dir, "script")
 	cfg := notifyConfig{timeout: time.Hour, programs: []config.Notify{{Command: []string{path, n.dir}}}}
-	n.configure(cfg)
+	n.reconfigure(cfg)
 	n.send(notice{state: "BACKUP"})
 	n.busy.Wait()
 	if !strings.Contains(n.log.String(), path) {

@@ -101,7 +101,7 @@ func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error 
 		}
 		err = fmt.Errorf("%v: %s goes on with the addresses and routes of before: %w", cfg.Pos, cfg.Name, err)
 	}
-	r.tracker.configure(r.cfg, checks) // what it makes of the priority counts
+	r.tracker.reconfigure(r.cfg, checks) // what it makes of the priority counts
 	return err
 }
 

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"strings"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vip"
@@ -13,10 +11,10 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-// ErrStopped is what Reload returns once Run is about to end.
+// ErrStopped is what Reconfigure returns once Run is about to end.
 var ErrStopped = errors.New("daemon: stopping")
 
-// Reload goes on with another configuration and touches only what differs: a
+// Reconfigure goes on with another configuration and touches only what differs: a
 // router, a check or a service that is the same keeps its addresses, its state
 // and its connections. A router changes in place, too: it keeps its state, and
 // those of its addresses that stay. Only with another name, group, interface,
@@ -32,8 +30,8 @@ var ErrStopped = errors.New("daemon: stopping")
 // interface or the address of a router is not there is an error if the router could
 // serve until now, and a fault of the router otherwise.
 //
-// Reload waits until Run has begun.
-func (d *Daemon) Reload(cfg *config.Config) error {
+// Reconfigure waits until Run has begun.
+func (d *Daemon) Reconfigure(cfg *config.Config) error {
 	<-d.started
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -44,97 +42,80 @@ func (d *Daemon) Reload(cfg *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("nothing changed: %w", err)
 	}
-	d.log.Info("reloading", "changes", c.String())
-	d.announce(c)
-	d.explain(c)
-	if cfg.Log.Format != d.cfg.Log.Format {
-		d.log.Warn("log format: changes with the next start")
-	}
+	d.logChange(c)
 	return d.apply(c)
 }
 
-// change is the way to another configuration: what was opened for it.
+// change is the way to another configuration: the fate of each part, and what was
+// opened for it.
 type change struct {
-	cfg      *config.Config
-	first    bool    // there was none before
-	faults   []error // what of the first one cannot begin yet, but for routers
-	ns       *vip.Namespace
-	guard    *guard.Guard
-	conns    map[connKey]*vrrp.Conn
-	checks   map[string]*check  // new, or in the place of another
-	routers  map[string]*router // the same
-	updates  []config.Router    // of routers that go on
-	fixed    map[string]string  // by router in the place of another: the keys for which that does not go on
-	services []serviceChange    // all, in the order of the file
-	gone     []*service         // without a successor
-	groupOf  map[string]string  // by router: the group's name
-	undo     []func()
+	cfg    *config.Config
+	first  bool    // there was no configuration before
+	faults []error // what of the first configuration cannot begin yet, but for routers
+
+	ns    *vip.Namespace
+	guard *guard.Guard
+	conns map[connKey]*vrrp.Conn // those that were opened
+
+	checks    []step[*check, config.Check]
+	routers   []step[*router, config.Router]
+	groups    []step[*group, config.Group]
+	notifiers []step[*notifier, notifyConfig]
+	services  []serviceChange   // all, in the order of the file
+	gone      []*service        // without a successor
+	groupOf   map[string]string // by router: the group's name
+	fixed     map[string]string // by router: the keys for which another router takes its place
+	undo      []func()
 }
 
-func (c *change) String() string {
-	services := 0
-	for _, s := range c.services {
-		if s.next != nil {
-			services++
+// prepare compares cfg with what runs, and opens what cfg needs and the daemon
+// does not have. On error nothing stays open.
+func (d *Daemon) prepare(cfg *config.Config, first bool) (*change, error) {
+	c := &change{
+		cfg: cfg, first: first, ns: d.ns, guard: d.guard, conns: map[connKey]*vrrp.Conn{},
+		groupOf: map[string]string{}, fixed: map[string]string{},
+	}
+	for _, prepare := range []func(*change) error{d.prepareChecks, d.prepareServices, d.prepareGroups, d.prepareRouters} {
+		if err := prepare(c); err != nil {
+			c.abandon()
+			return nil, err
 		}
 	}
-	return fmt.Sprintf("routers %d new or replaced, %d updated; checks %d; services %d, %d gone",
-		len(c.routers), len(c.updates), len(c.checks), services, len(c.gone))
+	return c, nil
 }
 
-// announce says what becomes of routers that do not stay as they are.
-func (d *Daemon) announce(c *change) {
-	for _, next := range c.cfg.VRRP {
-		old := d.routers[next.Name]
-		if old == nil {
-			continue
-		}
-		switch keys := c.fixed[next.Name]; {
-		case keys != "":
-			d.log.Warn("router starts anew, and hands over if it is active", "router", next.Name, "keys", keys)
-		case !old.cfg.Equal(next):
-			d.log.Info("router changes in place", "router", next.Name, "keys", strings.Join(old.cfg.Differences(next), ", "))
-		}
+// cannot takes in why a part cannot begin for now, and returns what that means for
+// the change: nothing if it is the first change, as the part is tried again.
+func (c *change) cannot(err error) error {
+	if err == nil || !c.first {
+		return err
+	}
+	c.faults = append(c.faults, err)
+	return nil
+}
+
+// abandon closes what was opened.
+func (c *change) abandon() {
+	for i := len(c.undo) - 1; i >= 0; i-- {
+		c.undo[i]()
 	}
 }
 
-// apply carries the change out. d.mu is held.
+// apply carries the change out. d.mu is held. The order matters: routers that end
+// let go of their addresses before other routers need them, checks are there
+// before routers follow them, and old checks end when no router follows them.
 func (d *Daemon) apply(c *change) error {
-	// Addresses that move from one router to another: the one lets go first.
-	var ending []func()
-	for name, r := range d.routers {
-		keep := slices.ContainsFunc(c.cfg.VRRP, func(r config.Router) bool { return r.Name == name })
-		if !keep || c.routers[name] != nil {
-			why := error(nil)
-			if keys := c.fixed[name]; keys != "" {
-				why = fmt.Errorf("%w: %s", vrrp.ErrReconfigured, keys)
-			}
-			ending = append(ending, func() { r.stopFor(why) })
-			delete(d.routers, name)
-		}
-	}
-	together(ending)
+	d.endRouters(c)
 	errs := []error{d.applyServices(c)}
-
-	ended := d.applyChecks(c)
+	endChecks := d.applyChecks(c)
 	if d.guard == nil && c.guard != nil {
 		d.guarding = start(c.guard.Run, d.failed)
 	}
 	d.ns, d.guard = c.ns, c.guard
 	maps.Copy(d.conns, c.conns)
 	d.applyGroups(c)
-	for _, r := range c.updates {
-		errs = append(errs, d.routers[r.Name].shed(r, c.cfg.VRRP))
-	}
-	for _, r := range c.updates {
-		errs = append(errs, d.routers[r.Name].reconfigure(r, d.checks))
-	}
-	// Checks may have been replaced under a router that did not change.
-	for _, r := range d.routers {
-		r.tracker.follow(d.checks)
-	}
-	errs = append(errs, d.startRouters(c))
-	together(ended)
+	errs = append(errs, d.updateRouters(c), d.startRouters(c))
+	together(endChecks)
 	d.closeConns()
 	before := d.cfg
 	d.cfg = c.cfg
@@ -142,102 +123,89 @@ func (d *Daemon) apply(c *change) error {
 	return errors.Join(errs...)
 }
 
-// applyGroups makes groups and notifiers what they are to be.
-func (d *Daemon) applyGroups(c *change) {
-	groups, notifiers := map[string]*group{}, map[string]*notifier{}
-	notify := func(kind, name string, cfg notifyConfig) {
-		n := d.notifiers[kind+" "+name]
-		if n == nil {
-			n = newNotifier(kind, name, d.log)
-			n.task = start(n.run, d.failed)
+// prepareChecks makes the monitors of checks that are new or have changed.
+func (d *Daemon) prepareChecks(c *change) error {
+	c.checks = diff(d.checks, c.cfg.Checks, func(k config.Check) string { return k.Name }, func(old *check, next config.Check) fate {
+		if old.cfg.Equal(next) {
+			return keep
 		}
-		n.configure(cfg)
-		notifiers[kind+" "+name] = n
-	}
-	for _, cfg := range c.cfg.Groups {
-		g := d.groups[cfg.Name]
-		if g == nil {
-			g = newGroup(cfg)
-		}
-		g.configure(cfg)
-		groups[cfg.Name] = g
-		notify(kindGroup, cfg.Name, notifyConfig{cfg.Notify, cfg.NotifyUser, cfg.NotifyTimeout, cfg.NotifyFIFO})
-	}
-	for _, r := range c.cfg.VRRP {
-		notify(kindInstance, r.Name, notifyConfig{r.Notify, r.NotifyUser, r.NotifyTimeout, r.NotifyFIFO})
-	}
-	for key, n := range d.notifiers {
-		if notifiers[key] == nil {
-			n.task.cancel(nil)
-			d.leaving.Go(n.task.stop)
-		}
-	}
-	d.groups, d.notifiers = groups, notifiers
-}
-
-// teller returns what hears of a router's transitions.
-func (d *Daemon) teller(name, groupName string) *teller {
-	t := &teller{name: name, own: d.notifiers[kindInstance+" "+name]}
-	if g := d.groups[groupName]; g != nil {
-		t.group, t.whole = g, d.notifiers[kindGroup+" "+groupName]
-		g.add(t)
-	}
-	return t
-}
-
-// applyChecks puts the new checks in place, and returns what has to end when
-// nobody follows the old ones any more.
-func (d *Daemon) applyChecks(c *change) (ended []func()) {
-	for name, old := range d.checks {
-		keep := slices.ContainsFunc(c.cfg.Checks, func(k config.Check) bool { return k.Name == name })
-		if !keep || c.checks[name] != nil {
-			ended = append(ended, old.task.stop)
-			delete(d.checks, name)
-		}
-	}
-	for name, k := range c.checks {
-		k.task = start(k.monitor.Run, d.failed)
-		d.checks[name] = k
-	}
-	return ended
-}
-
-// startRouters starts the new routers: when all are members of their groups,
-// none of which acts before it is complete.
-func (d *Daemon) startRouters(c *change) error {
-	var errs []error
-	for name, r := range c.routers {
-		var vg *vrrp.Group
-		if g := d.groups[r.group]; g != nil {
-			vg = g.group
-		}
-		r.teller = d.teller(name, r.group)
-		if err := r.connect(c.ns, d.guard, vg, r.teller.transition); err != nil {
-			errs = append(errs, fmt.Errorf("%v: %s does not run: %w", r.cfg.Pos, name, err))
-			delete(c.routers, name)
+		return replace
+	})
+	for i, s := range c.checks {
+		if !s.begins() {
 			continue
 		}
-		r.teller.status = r.router.Status
+		fail := func(err error) error { return fmt.Errorf("%v: check %s: %w", s.cfg.Pos, s.key, err) }
+		if err := checkFiles(&s.cfg); err != nil {
+			if err := c.cannot(fail(err)); err != nil {
+				return err
+			}
+		}
+		m, err := newMonitor(s.cfg, s.key, "", s.old.state(), d.log)
+		if err != nil {
+			return fail(err)
+		}
+		c.checks[i].made = &check{cfg: s.cfg, monitor: m}
 	}
-	for name, r := range c.routers {
-		r.tracker = newTracker(r.router, r.cfg, d.checks, r.teller.recheck)
-		r.tracker.follow(d.checks)
-		r.task = start(r.run, d.failed)
-		d.routers[name] = r
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
-// closeConns closes the sockets that no router uses.
-func (d *Daemon) closeConns() {
-	for key, conn := range d.conns {
-		used := false
-		for _, r := range d.routers {
-			used = used || r.conn == conn
+// applyChecks starts the new checks, and returns what ends the old checks: call
+// that when no router follows them any more.
+func (d *Daemon) applyChecks(c *change) (ends []func()) {
+	for _, s := range c.checks {
+		if s.begins() {
+			s.made.task = start(s.made.monitor.Run, d.failed)
 		}
-		if !used {
-			conn.Close()
-			delete(d.conns, key)
+		if s.ends() {
+			ends = append(ends, s.old.task.stop)
 		}
 	}
+	d.checks = settled(c.checks)
+	return ends
+}
+
+// prepareGroups finds out whether the FIFOs that are new can be opened.
+func (d *Daemon) prepareGroups(c *change) error {
+	for _, g := range c.cfg.Groups {
+		for _, r := range g.Routers {
+			c.groupOf[r] = g.Name
+		}
+	}
+	c.groups = diff(d.groups, c.cfg.Groups, func(g config.Group) string { return g.Name }, func(old *group, next config.Group) fate {
+		if old.cfg.Equal(next) {
+			return keep
+		}
+		return update
+	})
+	c.notifiers = diff(d.notifiers, notifyConfigs(c.cfg), notifyConfig.key, func(old *notifier, next notifyConfig) fate {
+		if old.meets(next) {
+			return keep
+		}
+		return update
+	})
+	return prepareFIFOs(c, d.cfg)
+}
+
+// applyGroups makes groups and notifiers what they are wanted to be.
+func (d *Daemon) applyGroups(c *change) {
+	for i, s := range c.groups {
+		switch s.fate {
+		case add:
+			c.groups[i].made = newGroup(s.cfg)
+		case update:
+			s.old.reconfigure(s.cfg)
+		}
+	}
+	for i, s := range c.notifiers {
+		switch s.fate {
+		case add:
+			c.notifiers[i].made = newNotifier(s.cfg, d.log)
+		case update:
+			s.old.reconfigure(s.cfg)
+		case remove:
+			d.leaving.Go(s.old.stop)
+		}
+	}
+	d.groups, d.notifiers = settled(c.groups), settled(c.notifiers)
 }

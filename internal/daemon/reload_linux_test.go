@@ -79,7 +79,7 @@ func startNode(t *testing.T, h *lab.Host, text string) *node {
 func (n *node) reload(text string) error {
 	n.t.Helper()
 	cfg := parse(n.t, text)
-	return n.host.Do(func() error { return n.Reload(cfg) })
+	return n.host.Do(func() error { return n.Reconfigure(cfg) })
 }
 
 func (n *node) must(text string) {

@@ -2,42 +2,53 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"slices"
-
-	"github.com/havip/havip/internal/config"
+	"strings"
 )
 
-// explain says of each part, for who looks for why something was or was not touched,
-// what a change makes of it.
-func (d *Daemon) explain(c *change) {
+// logChange says what a change is about, before anything of it is done.
+func (d *Daemon) logChange(c *change) {
+	d.log.Info("reloading", "changes", c.String())
+	d.logRouters(c)
+	d.logFates(c)
+	if c.cfg.Log.Format != d.cfg.Log.Format {
+		d.log.Warn("log format: changes with the next start")
+	}
+}
+
+func (c *change) String() string {
+	services := 0
+	for _, s := range c.services {
+		if s.next != nil {
+			services++
+		}
+	}
+	return fmt.Sprintf("routers %d new or replaced, %d updated; checks %d; services %d, %d gone",
+		count(c.routers, add, replace), count(c.routers, update), count(c.checks, add, replace), services, len(c.gone))
+}
+
+// logRouters says what becomes of routers that do not stay as they are.
+func (d *Daemon) logRouters(c *change) {
+	for _, s := range c.routers {
+		switch keys := c.fixed[s.key]; {
+		case keys != "":
+			d.log.Warn("router starts anew, and hands over if it is active", "router", s.key, "keys", keys)
+		case s.fate == update, s.fate == replace:
+			d.log.Info("router changes in place", "router", s.key, "keys", strings.Join(s.old.cfg.Differences(s.cfg), ", "))
+		}
+	}
+}
+
+// logFates says of each part what a change makes of it, for a reader who looks for
+// why something was or was not touched.
+func (d *Daemon) logFates(c *change) {
 	if !d.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
+	logSteps(d.log, "router", c.routers)
+	logSteps(d.log, "check", c.checks)
 	say := func(kind, name, what string) { d.log.Debug("reload: "+kind+" "+what, kind, name) }
-	routers := map[string]string{}
-	for name := range c.routers {
-		routers[name] = becomes(d.routers[name] != nil, true)
-	}
-	for _, r := range c.updates {
-		routers[r.Name] = "changes in place"
-	}
-	for _, r := range c.cfg.VRRP {
-		say("router", r.Name, orStays(routers[r.Name]))
-	}
-	for name := range d.routers {
-		if !slices.ContainsFunc(c.cfg.VRRP, func(r config.Router) bool { return r.Name == name }) {
-			say("router", name, "ends")
-		}
-	}
-	for _, k := range c.cfg.Checks {
-		say("check", k.Name, becomes(d.checks[k.Name] != nil, c.checks[k.Name] != nil))
-	}
-	for name := range d.checks {
-		if !slices.ContainsFunc(c.cfg.Checks, func(k config.Check) bool { return k.Name == name }) {
-			say("check", name, "ends")
-		}
-	}
 	for i, s := range c.services { // in the order of the file
 		what := becomes(s.old != nil, s.next != nil)
 		if s.next != nil && s.stays {
@@ -50,21 +61,20 @@ func (d *Daemon) explain(c *change) {
 	}
 }
 
+func logSteps[P, C any](log *slog.Logger, kind string, steps []step[P, C]) {
+	for _, s := range steps {
+		log.Debug("reload: "+kind+" "+s.fate.String(), kind, s.key)
+	}
+}
+
 // becomes is what a change makes of a part that there was or was not, and for which
 // there is something new or not.
 func becomes(before, next bool) string {
 	switch {
 	case !next:
-		return orStays("")
+		return keep.String()
 	case before:
-		return "starts anew"
+		return replace.String()
 	}
-	return "is new"
-}
-
-func orStays(what string) string {
-	if what == "" {
-		return "stays as it is"
-	}
-	return what
+	return add.String()
 }

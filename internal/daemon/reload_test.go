@@ -50,7 +50,7 @@ func startFrom(t *testing.T, cfg *config.Config, log *slog.Logger) *Daemon {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if err := d.Reload(cfg); !errors.Is(err, ErrStopped) {
+		if err := d.Reconfigure(cfg); !errors.Is(err, ErrStopped) {
 			t.Errorf("reload after the end: %v", err)
 		}
 	})
@@ -93,7 +93,7 @@ func TestHealthIsCarriedOver(t *testing.T) {
 		{"another mode", service("web2", "http", "random", slow), false},
 		{"another check of requests", service("web2", "http", "random", ", check: {type: tcp, interval: 1h, timeout: 2s, fall: 1}"), false},
 	} {
-		if err := d.Reload(parse(t, tc.text)); err != nil {
+		if err := d.Reconfigure(parse(t, tc.text)); err != nil {
 			t.Fatal(err)
 		}
 		if !isDown() {
@@ -103,7 +103,7 @@ func TestHealthIsCarriedOver(t *testing.T) {
 			t.Errorf("%s: the service goes on: %v, want %v", tc.name, d.services[0] == first, tc.same)
 		}
 	}
-	if err := d.Reload(parse(t, service("web2", "http", "random", ""))); err != nil {
+	if err := d.Reconfigure(parse(t, service("web2", "http", "random", ""))); err != nil {
 		t.Fatal(err)
 	}
 	if isDown() {
@@ -120,14 +120,14 @@ func TestWhatStays(t *testing.T) {
 	d := startDaemon(t, "services: ["+one+", "+two+"]")
 	s := d.services
 	monitor := s[0].upstreams[""].monitors["127.0.0.1:9"].monitor
-	if err := d.Reload(parse(t, "# moved\nservices:\n- "+two+"\n- "+one)); err != nil {
+	if err := d.Reconfigure(parse(t, "# moved\nservices:\n- "+two+"\n- "+one)); err != nil {
 		t.Fatal(err)
 	}
 	if d.services[0] != s[1] || d.services[1] != s[0] || s[0].upstreams[""].monitors["127.0.0.1:9"].monitor != monitor {
 		t.Error("a service that is the same was replaced")
 	}
 	other := strings.Replace(one, `"127.0.0.1:9"`, `"127.0.0.1:9", "127.0.0.1:10"`, 1)
-	if err := d.Reload(parse(t, "services: ["+other+"]")); err != nil {
+	if err := d.Reconfigure(parse(t, "services: ["+other+"]")); err != nil {
 		t.Fatal(err)
 	}
 	if len(d.services) != 1 || d.services[0] != s[0] || s[0].upstreams[""].monitors["127.0.0.1:9"].monitor != monitor || len(s[0].upstreams[""].monitors) != 2 {
@@ -154,7 +154,7 @@ func TestReloadFails(t *testing.T) {
 	one := fmt.Sprintf(`{name: a, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"]}`, a)
 	d := startDaemon(t, "services: ["+one+"]")
 	s := d.services[0]
-	err = d.Reload(parse(t, fmt.Sprintf(`services: [{name: b, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"]},`+
+	err = d.Reconfigure(parse(t, fmt.Sprintf(`services: [{name: b, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"]},`+
 		`{name: c, listen: "%s", backends: ["127.0.0.1:9"]}]`, b, taken.Addr())))
 	if err == nil || !strings.Contains(err.Error(), "nothing changed") || !strings.Contains(err.Error(), "f.yaml:1:") {
 		t.Errorf("a port in use: %v", err)

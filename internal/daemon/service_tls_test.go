@@ -130,7 +130,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := d.services[0]
-			if err := d.Reload(cfg); err == nil || !strings.Contains(err.Error(), "nothing changed: f.yaml:1:") || d.services[0] != s {
+			if err := d.Reconfigure(cfg); err == nil || !strings.Contains(err.Error(), "nothing changed: f.yaml:1:") || d.services[0] != s {
 				t.Errorf("a certificate that has gone: %v", err)
 			}
 			newCertificate(t, file, "www.example.org")

@@ -53,7 +53,7 @@ func say(c net.Conn, line string) (string, error) {
 
 func mustReload(t *testing.T, d *Daemon, text string) {
 	t.Helper()
-	if err := d.Reload(parse(t, text)); err != nil {
+	if err := d.Reconfigure(parse(t, text)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -226,7 +226,7 @@ func TestServiceThatCannotListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	if err := d.Reload(parse(t, text(""))); err == nil || !strings.Contains(err.Error(), "it does not run yet") {
+	if err := d.Reconfigure(parse(t, text(""))); err == nil || !strings.Contains(err.Error(), "it does not run yet") {
 		t.Errorf("Reload: %v", err)
 	}
 	open := func(address string) bool {
@@ -241,7 +241,7 @@ func TestServiceThatCannotListen(t *testing.T) {
 	}
 	taken.Close()
 	until(t, "the service has its port", func() bool { return open("127.0.0.3:" + port) })
-	if err := d.Reload(parse(t, text(""))); err != nil || len(d.services) != 2 {
+	if err := d.Reconfigure(parse(t, text(""))); err != nil || len(d.services) != 2 {
 		t.Errorf("the same file again: %v, %d services", err, len(d.services))
 	}
 }

@@ -99,11 +99,11 @@ func TestReloadExplained(t *testing.T) {
 	const check = `%s: {type: tcp, address: "127.0.0.1:9", interval: %s, timeout: 1s}`
 	d := startLogging(t, "services: ["+service("same", a, "")+", "+service("other", b, "")+"]\nchecks: {"+
 		fmt.Sprintf(check, "one", "1h")+", "+fmt.Sprintf(check, "two", "1h")+"}", log.Logger)
-	if err := d.Reload(parse(t, "services: ["+service("same", a, "")+", "+service("other", b, ", balance: random")+", "+service("new", c, "")+"]\nchecks: {"+
+	if err := d.Reconfigure(parse(t, "services: ["+service("same", a, "")+", "+service("other", b, ", balance: random")+", "+service("new", c, "")+"]\nchecks: {"+
 		fmt.Sprintf(check, "one", "30m")+"}")); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Reload(parse(t, "services: ["+service("same", a, "")+"]")); err != nil {
+	if err := d.Reconfigure(parse(t, "services: ["+service("same", a, "")+"]")); err != nil {
 		t.Fatal(err)
 	}
 	log.Flush()

@@ -44,10 +44,11 @@ type source struct {
 	cancel  func()
 }
 
-// newTracker starts from what is known of the checks, with a fault for every
-// one without a weight that is not known to be up: an address is not taken
-// before the checks have said that it can be served. changed is called whenever
-// the faults may have changed, and must not call the tracker.
+// newTracker follows the checks that cfg names. It starts from what is known of
+// them, with a fault for every check without a weight that is not known to be up:
+// an address is not taken before the checks have said that it can be served.
+// changed is called whenever the faults may have changed, and must not call the
+// tracker.
 func newTracker(r routerControl, cfg config.Router, checks map[string]*check, changed func()) *tracker {
 	t := &tracker{
 		router: r, changed: changed, cfg: cfg, priority: cfg.Priority,
@@ -61,13 +62,16 @@ func newTracker(r routerControl, cfg config.Router, checks map[string]*check, ch
 		t.state[tr.Check] = checks[tr.Check].state()
 	}
 	t.apply()
+	t.subscribe(checks)
 	return t
 }
 
-// configure goes on with other tracks and another priority. A check that is
-// followed from now on takes nothing away before it has a result.
-func (t *tracker) configure(cfg config.Router, checks map[string]*check) {
+// reconfigure goes on with other tracks, another priority, and checks of which some
+// may have taken the place of others. A check that is followed from now on takes
+// nothing away before it has a result.
+func (t *tracker) reconfigure(cfg config.Router, checks map[string]*check) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, tr := range cfg.Track {
 		if !t.tracks(tr.Check) {
 			t.state[tr.Check] = healthcheck.Up
@@ -78,18 +82,15 @@ func (t *tracker) configure(cfg config.Router, checks map[string]*check) {
 	}
 	t.cfg = cfg
 	t.apply()
-	t.mu.Unlock()
-	t.follow(checks)
+	t.subscribe(checks)
 }
 
 func (t *tracker) tracks(check string) bool {
 	return slices.ContainsFunc(t.cfg.Track, func(tr config.Track) bool { return tr.Check == check })
 }
 
-// follow subscribes to the checks that are tracked, and to no other.
-func (t *tracker) follow(checks map[string]*check) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// subscribe follows the checks that are tracked, and no other. t.mu is held.
+func (t *tracker) subscribe(checks map[string]*check) {
 	for name, s := range t.sources {
 		if c := checks[name]; c == nil || c.monitor != s.monitor || !t.tracks(name) {
 			s.cancel()
@@ -98,11 +99,11 @@ func (t *tracker) follow(checks map[string]*check) {
 	}
 	for _, tr := range t.cfg.Track {
 		name := tr.Check
-		if _, ok := t.sources[name]; ok {
+		if _, ok := t.sources[name]; ok || checks[name] == nil {
 			continue
 		}
 		m := checks[name].monitor
-		cancel := m.Subscribe(func(s healthcheck.Status) { t.update(name, m, s.State) })
+		cancel := m.Subscribe(func(s healthcheck.Status) { t.hearCheck(name, m, s.State) })
 		t.sources[name] = source{m, cancel}
 	}
 }
@@ -117,10 +118,9 @@ func (t *tracker) stop() {
 	clear(t.sources)
 }
 
-// update takes a check's state in. A Monitor that was replaced may still have
-// something to say, which does not count, and neither does one that knows
-// nothing.
-func (t *tracker) update(check string, from *healthcheck.Monitor, s healthcheck.State) {
+// hearCheck takes the state of a check in. What a Monitor says that was replaced does
+// not count any more, and neither does Unknown.
+func (t *tracker) hearCheck(check string, from *healthcheck.Monitor, s healthcheck.State) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sources[check].monitor != from || s == healthcheck.Unknown || t.state[check] == s {

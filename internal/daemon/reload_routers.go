@@ -1,0 +1,256 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+	"github.com/havip/havip/vrrp"
+)
+
+// prepareRouters finds out what becomes of each router, and opens what routers
+// need. A router that goes on is not touched.
+func (d *Daemon) prepareRouters(c *change) error {
+	if err := d.openNamespace(c); err != nil {
+		return err
+	}
+	c.routers = diff(d.routers, c.cfg.VRRP, func(r config.Router) string { return r.Name }, func(old *router, next config.Router) fate {
+		return d.judgeRouter(c, old, next)
+	})
+	for i, s := range c.routers {
+		var err error
+		switch {
+		case s.begins():
+			c.routers[i].made, err = d.openRouter(c, s.cfg, s.old)
+		case s.fate == update:
+			err = d.tryUpdate(c, s.old, s.cfg)
+		}
+		if err != nil {
+			return fmt.Errorf("%v: %s: %w", s.cfg.Pos, s.key, err)
+		}
+	}
+	return nil
+}
+
+// openNamespace opens what all routers share, before the first router.
+func (d *Daemon) openNamespace(c *change) error {
+	if c.ns != nil || len(c.cfg.VRRP) == 0 {
+		return nil
+	}
+	ns, err := vip.OpenNamespace(d.log)
+	if err != nil {
+		return err
+	}
+	c.undo = append(c.undo, func() { ns.Close() })
+	g, err := guard.Start(guard.Config{Logger: d.log, Form: guardForm(c.cfg.Log)})
+	if err != nil {
+		return err
+	}
+	c.undo = append(c.undo, func() { g.Close() })
+	c.ns, c.guard = ns, g
+	return nil
+}
+
+// judgeRouter says whether a router can go on as next.
+func (d *Daemon) judgeRouter(c *change, old *router, next config.Router) fate {
+	keys := fixedKeys(old.cfg, next)
+	if old.group != c.groupOf[next.Name] {
+		keys = append(keys, "groups")
+	}
+	if _, ok := shedding(old.cfg, next, c.cfg.VRRP); !ok && len(keys) == 0 {
+		keys = append(keys, "addresses")
+	}
+	switch {
+	case len(keys) > 0:
+		c.fixed[next.Name] = strings.Join(keys, ", ")
+		return replace
+	case old.cfg.Equal(next):
+		return keep
+	case !old.reserved.Load(): // what keeps its addresses must not touch any yet
+		return replace
+	}
+	return update
+}
+
+// openRouter opens what a router needs that takes the place of old, which may be
+// nil.
+func (d *Daemon) openRouter(c *change, cfg config.Router, old *router) (*router, error) {
+	conn, err := d.openConn(c, keyOf(cfg))
+	if err != nil {
+		return nil, err
+	}
+	r := newRouter(cfg, c.groupOf[cfg.Name], conn, d.log)
+	// A member of a group stays one until it has run: that it can be made is
+	// found out with one that is none.
+	if _, err := vrrp.NewRouter(vrrpConfig(cfg), conn, nil); err != nil {
+		return nil, err
+	}
+	if err := r.open(c.ns); err != nil {
+		return nil, err
+	}
+	c.undo = append(c.undo, func() { r.manager.Close() })
+	if !old.serves() {
+		return r, nil
+	}
+	if err := r.check(); err != nil && !errors.Is(err, vip.ErrInUse) {
+		return nil, err
+	}
+	return r, nil // an address in use another router lets go of with this change, or it is a fault
+}
+
+// openConn returns the sockets of key: those in use, or else new ones.
+func (d *Daemon) openConn(c *change, key connKey) (*vrrp.Conn, error) {
+	for _, conns := range []map[connKey]*vrrp.Conn{d.conns, c.conns} {
+		if conn := conns[key]; conn != nil {
+			return conn, nil
+		}
+	}
+	conn, err := vrrp.Listen(vrrp.ListenConfig{Interface: key.iface, IPv6: key.ipv6, Virtual: c.ns.Virtual, Logger: d.log})
+	if err != nil {
+		return nil, err
+	}
+	c.conns[key] = conn
+	c.undo = append(c.undo, func() { conn.Close() })
+	return conn, nil
+}
+
+// tryUpdate finds out whether old can go on as cfg, and if it serves whether it
+// can go on serving.
+func (d *Daemon) tryUpdate(c *change, old *router, cfg config.Router) error {
+	// That it can be made is found out with one that never runs.
+	if _, err := vrrp.NewRouter(vrrpConfig(cfg), old.conn, nil); err != nil {
+		return err
+	}
+	vc := vipConfig(cfg)
+	vc.Namespace = c.ns
+	m, err := vip.NewManager(vc)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if !old.serves() {
+		return nil
+	}
+	if err := old.conn.Check(vrrpConfig(cfg)); err != nil {
+		return err
+	}
+	err = m.Check()
+	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
+		return nil
+	}
+	return err
+}
+
+// movesHere reports whether a router that ends or changes with this change has
+// one of the addresses now.
+func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
+	for _, s := range c.routers {
+		if s.fate == keep || s.fate == add {
+			continue
+		}
+		for _, a := range vipConfig(cfg).Addresses {
+			if slices.ContainsFunc(vipConfig(s.old.cfg).Addresses, func(b vip.Address) bool { return a.Prefix.Addr() == b.Prefix.Addr() }) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// routerFaults are the faults that new routers would have now.
+func (c *change) routerFaults() (faults []error) {
+	for _, s := range c.routers {
+		if !s.begins() {
+			continue
+		}
+		if err := s.made.check(); err != nil {
+			faults = append(faults, fmt.Errorf("%v: %s: %s", s.cfg.Pos, s.key, strings.ReplaceAll(err.Error(), "\n", "; ")))
+		}
+	}
+	return faults
+}
+
+// endRouters ends the routers that do not go on, all at the same time, and waits:
+// their addresses are free then.
+func (d *Daemon) endRouters(c *change) {
+	var ends []func()
+	for _, s := range c.routers {
+		if !s.ends() {
+			continue
+		}
+		why := error(nil)
+		if keys := c.fixed[s.key]; keys != "" {
+			why = fmt.Errorf("%w: %s", vrrp.ErrReconfigured, keys)
+		}
+		ends = append(ends, func() { s.old.stopFor(why) })
+		delete(d.routers, s.key)
+	}
+	together(ends)
+}
+
+// updateRouters lets the routers that stay go on with their next configuration,
+// and with checks that have taken the place of others.
+func (d *Daemon) updateRouters(c *change) error {
+	var errs []error
+	for _, s := range c.routers {
+		if s.fate == update {
+			errs = append(errs, s.old.shed(s.cfg, c.cfg.VRRP))
+		}
+	}
+	for _, s := range c.routers {
+		switch s.fate {
+		case update:
+			errs = append(errs, s.old.reconfigure(s.cfg, d.checks))
+		case keep:
+			s.old.tracker.reconfigure(s.old.cfg, d.checks)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// startRouters starts the new routers: when all are members of their groups,
+// none of which acts before it is complete.
+func (d *Daemon) startRouters(c *change) error {
+	var errs []error
+	var begun []*router
+	for _, s := range c.routers {
+		if !s.begins() {
+			continue
+		}
+		r := s.made
+		var vg *vrrp.Group
+		if g := d.groups[r.group]; g != nil {
+			vg = g.group
+		}
+		r.teller = d.newTeller(s.key, r.group, func() vrrp.Status { return r.router.Status() })
+		if err := r.connect(c.ns, d.guard, vg, r.teller.transition); err != nil {
+			errs = append(errs, fmt.Errorf("%v: %s does not run: %w", r.cfg.Pos, s.key, err))
+			continue
+		}
+		begun = append(begun, r)
+	}
+	for _, r := range begun {
+		r.tracker = newTracker(r.router, r.cfg, d.checks, r.teller.recheck)
+		r.task = start(r.run, d.failed)
+		d.routers[r.cfg.Name] = r
+	}
+	return errors.Join(errs...)
+}
+
+// closeConns closes the sockets that no router uses.
+func (d *Daemon) closeConns() {
+	for key, conn := range d.conns {
+		used := false
+		for _, r := range d.routers {
+			used = used || r.conn == conn
+		}
+		if !used {
+			conn.Close()
+			delete(d.conns, key)
+		}
+	}
+}
