@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/regular"
 )
 
 // File is a [Checker] that looks at a file: a flag that someone sets, or the
@@ -67,7 +68,7 @@ func (c File) probe() error {
 	if c.Content == nil {
 		return nil
 	}
-	text, err := readRegular(c.Path, maxReply)
+	text, err := regular.Read(c.Path, maxReply)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func TestFile(t *testing.T) {
 		{name: "content", checker: File{Path: fresh, Content: active}},
 		{name: "wrong content", checker: File{Path: old, Content: active}, want: `content "state=standby\n" does not match`},
 		{name: "oversized: the end is not seen", checker: File{Path: big, Content: active}, want: "does not match"},
-		{name: "a directory has no content", checker: File{Path: dir, Content: active}, want: "is no regular file"},
+		{name: "a directory has no content", checker: File{Path: dir, Content: active}, want: "not a regular file"},
 		{name: "a directory exists", checker: File{Path: dir}},
 	})
 	for _, c := range []File{{}, {Path: fresh, MaxAge: -1}, {Path: fresh, Absent: true, MaxAge: 1}, {Path: fresh, Absent: true, Content: active}} {

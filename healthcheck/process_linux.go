@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/process"
+	"github.com/havip/havip/internal/regular"
 )
 
 const (
@@ -185,7 +186,7 @@ func isTitled(cmdline []byte, name string) bool {
 }
 
 func readPIDFile(path string) (int, error) {
-	text, err := readRegular(path, 64)
+	text, err := regular.Read(path, 64)
 	if err != nil {
 		return 0, err
 	}

@@ -244,7 +244,7 @@ func TestProcess(t *testing.T) {
 		{name: "empty PID file", checker: Process{PIDFile: pidFile("")}, want: "no process number"},
 		{name: "PID file with junk", checker: Process{PIDFile: pidFile("junk")}, want: `no process number: "junk"`},
 		{name: "PID file with more lines", checker: Process{PIDFile: pidFile(" " + strconv.Itoa(pid) + " \n/var/lib/data\n")}},
-		{name: "PID file is a FIFO", checker: Process{PIDFile: makeFIFO(t)}, want: "is no regular file"},
+		{name: "PID file is a FIFO", checker: Process{PIDFile: makeFIFO(t)}, want: "not a regular file"},
 		{name: "oversized PID file", checker: Process{PIDFile: pidFile(strings.Repeat("9", 100000))}, want: "no process number"},
 	})
 	for _, c := range []Process{{}, {Name: "x", Min: -1}, {PIDFile: "/x", Min: 2}} {
@@ -269,8 +269,8 @@ func TestFileOfOtherKinds(t *testing.T) {
 	something := regexp.MustCompile(".")
 	runCheckCases(t, []checkCase{
 		{name: "a FIFO exists", checker: File{Path: makeFIFO(t)}},
-		{name: "a FIFO has no content", checker: File{Path: makeFIFO(t), Content: something}, want: "is no regular file"},
-		{name: "a device has no content", checker: File{Path: "/dev/zero", Content: something}, want: "is no regular file"},
+		{name: "a FIFO has no content", checker: File{Path: makeFIFO(t), Content: something}, want: "not a regular file"},
+		{name: "a device has no content", checker: File{Path: "/dev/zero", Content: something}, want: "not a regular file"},
 	})
 }
 

@@ -5,8 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
-	"syscall"
+
+	"github.com/havip/havip/internal/regular"
 )
 
 // maxSecretFile is far more than a password or a key has.
@@ -16,19 +16,11 @@ const maxSecretFile = 4096
 // read or write; it refuses others. A line end after the secret is left out,
 // and a secret that begins with "hex:" is decoded, as Keepalived does.
 func ReadSecretFile(path string) ([]byte, error) {
-	// Without waiting for somebody to write, if it is a FIFO.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, info, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("vrrp: secret file: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("vrrp: secret file: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("vrrp: secret file %s: not a regular file", path)
-	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return nil, fmt.Errorf("vrrp: secret file %s: mode %04o lets others at it: chmod 600 %s", path, mode, path)
 	}

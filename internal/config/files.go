@@ -8,13 +8,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/internal/regular"
 )
 
 // maxFile bounds the size of a file of certificates or keys, in bytes.
@@ -22,18 +23,7 @@ const maxFile = 4 << 20
 
 // ReadFile reads a file that a configuration names, of ordinary size and kind.
 func ReadFile(path string) ([]byte, error) {
-	// Opening a pipe or a device could block, or act.
-	if info, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := regular.Read(path, maxFile+1)
 	if err == nil && len(data) > maxFile {
 		err = fmt.Errorf("larger than %d MiB", maxFile>>20)
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/havip/havip/internal/regular"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -79,11 +80,10 @@ func readSecret(path, dir string) (Secret, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
-	// Opening a pipe or a device could block, or act.
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return Secret{}, fmt.Errorf("%s: not a regular file", path)
-	}
 	data, err := vrrp.ReadSecretFile(path)
+	if errors.Is(err, regular.ErrNotRegular) {
+		return Secret{}, fmt.Errorf("%s: %w", path, regular.ErrNotRegular)
+	}
 	if system := (*fs.PathError)(nil); errors.As(err, &system) {
 		return Secret{}, fmt.Errorf("the file that file: names, a relative path beside this one: %w", system.Err)
 	}
