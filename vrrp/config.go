@@ -52,7 +52,7 @@ type Config struct {
 	// without addresses.
 	Addresses []netip.Addr
 	// IPv6 makes a router that has neither Addresses nor Peers nor Source one
-	// of IPv6; otherwise they say it. Default: IPv4.
+	// of IPv6. Default: the family of these, or else IPv4.
 	IPv6 bool
 	// Source is the address that advertisements are sent from. Default: the
 	// interface's primary IPv4 or its link-local IPv6 address when the router

@@ -60,6 +60,7 @@ func (c *Config) owner() bool { return c.Priority == 255 }
 // OnTransition have no default value; an HMACConfig has one only with AuthHMAC.
 func (c Config) WithDefaults() Config {
 	c.Name = cmp.Or(c.Name, fmt.Sprintf("%d/%v", c.VRID, c.family()))
+	c.IPv6 = c.IPv6 || c.family() == familyIPv6
 	c.Version = cmp.Or(c.Version, 3)
 	c.Priority = cmp.Or(c.Priority, 100)
 	c.Interval = cmp.Or(c.Interval, time.Second)

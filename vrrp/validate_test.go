@@ -296,8 +296,8 @@ func TestValidateDefaults(t *testing.T) {
 
 	six := withIPv6()
 	six.Name = ""
-	if six = six.WithDefaults(); six.Name != "51/IPv6" || six.family() != familyIPv6 {
-		t.Errorf("name %q, family %v", six.Name, six.family())
+	if six = six.WithDefaults(); six.Name != "51/IPv6" || !six.IPv6 {
+		t.Errorf("name %q, IPv6 %v", six.Name, six.IPv6)
 	}
 
 	for interval, want := range map[time.Duration]time.Duration{
