@@ -26,7 +26,7 @@ func TestBlockedLogger(t *testing.T) {
 		}
 	})
 	t.Run("HTTP", func(t *testing.T) {
-		s := front(t, &Handler{Logger: log}, closedBackend(t), webBackend(t, name("a")))
+		s, _ := front(t, HandlerConfig{Logger: log}, closedBackend(t), webBackend(t, name("a")))
 		for range 6 {
 			res, err := http.Get(s.URL)
 			if got := body(t, res, err); got != "a" {

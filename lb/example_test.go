@@ -34,7 +34,11 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(http.ListenAndServe(":8080", &lb.Handler{Pool: pool}))
+	handler, err := lb.NewHandler(lb.HandlerConfig{Pool: pool})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(http.ListenAndServe(":8080", handler))
 }
 
 func ExamplePool_Pick() {

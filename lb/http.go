@@ -2,22 +2,16 @@ package lb
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-
 	"log/slog"
-	"net"
+	"maps"
 	"net/http"
-	"net/netip"
-	"slices"
-	"strings"
 	"sync"
-	"time"
+	"sync/atomic"
 )
 
-// Handler proxies HTTP requests to a pool of HTTP/1.1 backends. Set the fields
-// before the first request and leave them alone after it.
+// Handler proxies HTTP requests to a pool of HTTP/1.1 backends. Make one with
+// [NewHandler]. All methods may be called concurrently.
 //
 // A request goes to another backend when one refuses the connection, and also
 // when one fails or times out before it has answered, unless the request has
@@ -29,136 +23,97 @@ import (
 // X-Forwarded-Host and X-Real-IP, and the client's Host. Trailers are passed on if
 // they were announced and have no say in how the message is understood.
 type Handler struct {
-	// Pool is where requests go. Required. KeyHash uses the request's path.
-	Pool *Pool
-	// ConnectTimeout bounds each attempt to reach a backend. Default 5 s.
-	ConnectTimeout time.Duration
-	// Timeout is the longest silence of a backend that is accepted once it has the
-	// request, and the longest time that it may take nothing of it. Default 60 s.
-	Timeout time.Duration
-	// ClientTimeout is the longest silence of a client while the body of its request
-	// is awaited, which is then answered with 408, and the longest time that it may
-	// take nothing of the response. Default 60 s.
-	ClientTimeout time.Duration
-	// TunnelTimeout is the same for upgraded connections such as WebSockets.
-	// Default 1 h.
-	TunnelTimeout time.Duration
-	// Tries bounds the backends that are tried for a request, 1 to 8. Default 3.
-	Tries int
-	// MaxBody bounds request bodies in bytes; a larger one is answered with 413.
-	// 0: no bound.
-	MaxBody int64
-	// TrustedProxies are peers whose X-Forwarded-Proto, X-Forwarded-Host and
-	// X-Real-IP are passed on. If it is set, the X-Forwarded-For of other peers
-	// is dropped rather than appended to.
-	TrustedProxies []netip.Prefix
-	// RequestHeaders are set on requests to backends, ResponseHeaders on responses
-	// to clients; an empty value removes the header. In values, ${client} is the
-	// client's address, ${local} the one it connected to, ${backend} the backend's
-	// name and, in responses, ${source} this host's address in the connection to
-	// the backend. Names keep the case they are written in. Headers on which
-	// the framing of messages depends cannot be set.
-	RequestHeaders, ResponseHeaders map[string]string
-	// BackendTLS makes connections to backends use TLS. Without a ServerName the
-	// host of the backend's address is verified.
-	BackendTLS *tls.Config
-	// Record is told of each request that has ended; it must not block.
-	Record func(Record)
-	// Logger gets failures of backends. Nothing waits for it. nil: silent.
-	Logger *slog.Logger
-
-	once     sync.Once
-	invalid  error
-	log      *slog.Logger
-	connect  func(context.Context, Pick) (net.Conn, error)
-	idle     idleConns
-	sessions registry // One per request.
-	unwatch  func()
+	current  atomic.Pointer[generation]
+	sessions registry // one per request
 	counters counters
+
+	mu     sync.Mutex // serializes changes of current
+	closed bool
 }
 
-// Validate checks h and fills in its defaults. Before the first request it
-// may be called to learn of an error that would answer all of them with 500.
-func (h *Handler) Validate() error {
-	h.once.Do(func() { h.invalid = h.validate() })
-	return h.invalid
+// generation is a configuration of a Handler, with its defaults. Requests end by the
+// configuration with which they began.
+type generation struct {
+	HandlerConfig
+	log     *slog.Logger
+	dialer  dialer
+	idle    *idleConns
+	users   atomic.Int64 // requests, and the Handler while the generation is its current one
+	unwatch func()       // called by the last user
 }
 
-func (h *Handler) validate() error {
-	if h.Pool == nil {
-		return errors.New("lb: Handler: no pool")
+// NewHandler returns a Handler that goes by cfg.
+func NewHandler(cfg HandlerConfig) (*Handler, error) {
+	h := new(Handler)
+	if err := h.Reconfigure(cfg); err != nil {
+		return nil, err
 	}
-	setDefault(&h.ConnectTimeout, 5*time.Second)
-	setDefault(&h.Timeout, 60*time.Second)
-	setDefault(&h.ClientTimeout, 60*time.Second)
-	setDefault(&h.TunnelTimeout, time.Hour)
-	setDefault(&h.Tries, 3)
-	for what, d := range map[string]time.Duration{
-		"connect timeout": h.ConnectTimeout, "timeout": h.Timeout, "client timeout": h.ClientTimeout,
-		"tunnel timeout": h.TunnelTimeout,
-	} {
-		if d < 0 {
-			return fmt.Errorf("lb: Handler: %s %v: must not be negative", what, d)
-		}
+	return h, nil
+}
+
+// Reconfigure makes requests that begin from now on go by cfg. Stats go on. Idle
+// connections to backends stay, unless Pool or BackendTLS is another one or there is a
+// Dial. After an error nothing has changed; after Shutdown the error is ErrClosed.
+func (h *Handler) Reconfigure(cfg HandlerConfig) error {
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("lb: Handler: %w", err)
 	}
-	if h.Tries < 1 || h.Tries > maxTries {
-		return fmt.Errorf("lb: Handler: tries %d: want 1 to %d", h.Tries, maxTries)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fmt.Errorf("lb: Handler: %w", ErrClosed)
 	}
-	if h.MaxBody < 0 {
-		return fmt.Errorf("lb: Handler: max body %d: must not be negative", h.MaxBody)
+	cfg = cfg.WithDefaults()
+	// The caller may change his before the next Reconfigure.
+	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
+	next := &generation{
+		HandlerConfig: cfg,
+		log:           limitedLog(cfg.Logger),
+		dialer:        dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
+		idle:          new(idleConns),
 	}
-	if err := h.validateHeaders(); err != nil {
-		return err
+	prev := h.current.Load()
+	keep := prev != nil && prev.Pool == cfg.Pool && prev.BackendTLS == cfg.BackendTLS && prev.Dial == nil && cfg.Dial == nil
+	if keep {
+		next.idle = prev.idle
 	}
-	if err := h.validateTLS(); err != nil {
-		return err
-	}
-	h.log = limitedLog(h.Logger)
-	if h.connect == nil {
-		h.connect = (&dialer{timeout: h.ConnectTimeout, tls: h.BackendTLS}).connect
-	}
-	h.unwatch = h.Pool.watchGone(func(s *server) {
+	next.unwatch = cfg.Pool.watchGone(func(s *server) {
 		h.sessions.cut(s)
-		h.idle.drop(s)
+		next.idle.drop(s)
 	})
-	return nil
-}
-
-// validateHeaders tells no value: it may be a password.
-func (h *Handler) validateHeaders() error {
-	for _, headers := range []map[string]string{h.RequestHeaders, h.ResponseHeaders} {
-		for name, value := range headers {
-			if !validHeader(name, value) {
-				return fmt.Errorf("lb: Handler: header %q: not a valid header", name)
-			}
-			if slices.Contains(unsettable, http.CanonicalHeaderKey(name)) {
-				return fmt.Errorf("lb: Handler: header %q: cannot be set or removed: the proxy itself decides on it", name)
-			}
-		}
-	}
-	hosts := 0
-	for name, value := range h.RequestHeaders {
-		if strings.EqualFold(name, "Host") {
-			if hosts++; hosts > 1 || value == "" || strings.ContainsAny(value, " \t") {
-				return fmt.Errorf("lb: Handler: header %q: every request needs one Host", name)
-			}
-		}
+	h.replace(next)
+	if prev != nil && !keep {
+		prev.idle.close()
 	}
 	return nil
 }
 
-// validateTLS checks what can be known now: later updates of the pool may bring other
-// backends.
-func (h *Handler) validateTLS() error {
-	if h.BackendTLS == nil || h.BackendTLS.ServerName != "" || h.BackendTLS.InsecureSkipVerify {
-		return nil
+// replace makes next the current generation. h.mu is held.
+func (h *Handler) replace(next *generation) {
+	next.users.Store(1)
+	if prev := h.current.Swap(next); prev != nil {
+		prev.leave()
 	}
-	for _, m := range h.Pool.snap.Load().all {
-		if strings.HasPrefix(m.Address, "unix:") {
-			return fmt.Errorf("lb: Handler: backend %s: TLS over a Unix socket needs a ServerName to verify", m.Name)
+}
+
+// enter returns the current generation for a request, which must leave it.
+func (h *Handler) enter() *generation {
+	for {
+		g := h.current.Load()
+		// Without users g has ended: there is another one.
+		for n := g.users.Load(); n > 0; n = g.users.Load() {
+			if g.users.CompareAndSwap(n, n+1) {
+				return g
+			}
 		}
 	}
-	return nil
+}
+
+// leave takes a user from g, which ends with the last one.
+func (g *generation) leave() {
+	if g.users.Add(-1) == 0 {
+		g.unwatch()
+	}
 }
 
 // Shutdown waits for the requests under way and for upgraded connections, which an
@@ -166,21 +121,18 @@ func (h *Handler) validateTLS() error {
 // connections to backends and lets go of the pool. Requests that come later are
 // served, without upgrades.
 func (h *Handler) Shutdown(ctx context.Context) {
-	if h.Validate() != nil {
-		return
-	}
 	h.sessions.drain(ctx)
-	h.idle.close()
-	h.unwatch()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	prev := h.current.Load()
+	prev.idle.close()
+	h.replace(&generation{HandlerConfig: prev.HandlerConfig, log: prev.log, dialer: prev.dialer, idle: prev.idle, unwatch: func() {}})
 }
 
 // ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler, which
 // net/http understands, to break off a response.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := h.Validate(); err != nil {
-		http.Error(w, "load balancer misconfigured", http.StatusInternalServerError)
-		return
-	}
 	x := newExchange(h, w, r)
 	defer x.ended()
 	x.serve()

@@ -15,7 +15,7 @@ import (
 
 func TestBodyLimit(t *testing.T) {
 	var reached atomic.Int32
-	s := front(t, &Handler{MaxBody: 10}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := front(t, HandlerConfig{MaxBody: 10}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		reached.Add(1)
 		io.Copy(w, r.Body)
 	}))
@@ -39,8 +39,7 @@ func TestBodyLimit(t *testing.T) {
 // A backend may answer before it has read the request. What the client is still
 // sending must not harm the next request on its connection.
 func TestEarlyAnswers(t *testing.T) {
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		req, err := http.ReadRequest(r)
 		switch {
 		case err != nil:
@@ -89,7 +88,7 @@ func TestEarlyAnswers(t *testing.T) {
 
 func TestExpectContinue(t *testing.T) {
 	var accepted, refused atomic.Int32
-	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/no" {
 			refused.Add(1)
 			w.WriteHeader(http.StatusForbidden)
@@ -121,7 +120,7 @@ func TestExpectContinue(t *testing.T) {
 
 // A client that was told to continue is not asked again, nor is the next backend.
 func TestExpectationIsMetOnce(t *testing.T) {
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		if req, err := http.ReadRequest(r); err == nil {
 			io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
 			io.Copy(io.Discard, req.Body)
@@ -142,7 +141,7 @@ func TestExpectationIsMetOnce(t *testing.T) {
 func TestTrailers(t *testing.T) {
 	for _, announce := range []bool{true, false} {
 		var got atomic.Value
-		s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		s, _ := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 			if announce {
 				w.Header().Set("Trailer", "X-Sum")
 			}
@@ -168,7 +167,7 @@ func TestTrailers(t *testing.T) {
 // rest of the request is served.
 func TestUnannouncedTrailersAreDropped(t *testing.T) {
 	for _, announce := range []string{"", "Trailer: X-Foo\r\n"} {
-		s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		s, _ := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(w, r.Body)
 			fmt.Fprint(w, r.Trailer)
 		}))
@@ -185,7 +184,7 @@ func TestUnannouncedTrailersAreDropped(t *testing.T) {
 }
 
 func TestBodiesAreStreamed(t *testing.T) {
-	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		b := make([]byte, 1)
 		for {

@@ -55,15 +55,14 @@ func TestHandlerBackendTLS(t *testing.T) {
 			for _, b := range tt.backends {
 				bs = append(bs, Backend{Address: b})
 			}
-			h := &Handler{BackendTLS: &tls.Config{RootCAs: a.pool, ServerName: tt.server}}
-			s := front(t, h)
+			s, h := front(t, HandlerConfig{BackendTLS: &tls.Config{RootCAs: a.pool, ServerName: tt.server}})
 			cfg.Backends = bs
-			h.Pool.Reconfigure(cfg)
+			h.pool().Reconfigure(cfg)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			go h.Pool.Run(ctx)
+			go h.pool().Run(ctx)
 			waitFor(t, "the name to be resolved", func() bool {
-				for _, b := range h.Pool.Status().Backends {
+				for _, b := range h.pool().Status().Backends {
 					if !strings.HasPrefix(b.Resolved, "127.0.0.1:") {
 						return false
 					}
@@ -92,18 +91,17 @@ func TestKeptConnectionsFollowTheName(t *testing.T) {
 	defer srv.Close()
 	var address atomic.Value
 	address.Store("127.0.0.1")
-	h := new(Handler)
-	s := front(t, h)
-	h.Pool.Reconfigure(PoolConfig{Backends: []Backend{{Address: "app.test:" + port}}, ResolveInterval: time.Millisecond,
+	s, h := front(t, HandlerConfig{})
+	h.pool().Reconfigure(PoolConfig{Backends: []Backend{{Address: "app.test:" + port}}, ResolveInterval: time.Millisecond,
 		Lookup: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr(address.Load().(string))}, nil
 		}})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go h.Pool.Run(ctx)
+	go h.pool().Run(ctx)
 	for ip, want := range map[string]string{"127.0.0.1": "old", "127.0.0.2": "new"} {
 		address.Store(ip)
-		waitFor(t, "the name to be resolved", func() bool { return h.Pool.Status().Backends[0].Resolved == ip+":"+port })
+		waitFor(t, "the name to be resolved", func() bool { return h.pool().Status().Backends[0].Resolved == ip+":"+port })
 		if got := rawRequest(t, s, aGet); got != want {
 			t.Errorf("%s: got %q, want %q", ip, got, want)
 		}
@@ -128,7 +126,7 @@ func TestConfiguredHost(t *testing.T) {
 		{map[string]string{"host": "app.test:81"}, "GET / HTTP/1.0\r\n\r\n", "app.test:81, [], "},
 		{map[string]string{"HOST": "${local}"}, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "127.0.0.1, [], x"},
 	} {
-		s := front(t, &Handler{RequestHeaders: tt.headers}, webBackend(t, echo))
+		s, _ := front(t, HandlerConfig{RequestHeaders: tt.headers}, webBackend(t, echo))
 		want := strings.ReplaceAll(tt.want, "LOCAL", s.Listener.Addr().String())
 		if got := rawRequest(t, s, tt.request); got != want {
 			t.Errorf("%v, %q: %q, want %q", tt.headers, tt.request, got, want)
@@ -139,31 +137,31 @@ func TestConfiguredHost(t *testing.T) {
 		{"Content-Length": "1"}, {"content-length": ""}, {"Transfer-Encoding": "chunked"}, {"Connection": "close"}, {"Upgrade": ""},
 		{"Trailer": "x"}, {"TE": "trailers"}, {"Keep-Alive": "1"}, {"Expect": "100-continue"},
 	} {
-		for _, h := range []*Handler{{Pool: p, RequestHeaders: headers}, {Pool: p, ResponseHeaders: headers}} {
+		for _, h := range []HandlerConfig{{Pool: p, RequestHeaders: headers}, {Pool: p, ResponseHeaders: headers}} {
 			if err := h.Validate(); err == nil || !strings.Contains(err.Error(), "cannot be set or removed") {
 				t.Errorf("%v: %v", headers, err)
 			}
 		}
 	}
 	for _, headers := range []map[string]string{{"Host": ""}, {"host": "a b"}, {"Host": "a", "host": "b"}} {
-		if err := (&Handler{Pool: p, RequestHeaders: headers}).Validate(); err == nil || !strings.Contains(err.Error(), "needs one Host") {
+		if err := (HandlerConfig{Pool: p, RequestHeaders: headers}).Validate(); err == nil || !strings.Contains(err.Error(), "needs one Host") {
 			t.Errorf("%v: %v", headers, err)
 		}
 	}
 	for name, value := range map[string]string{"Authorization": "secret\n", "Upgrade": "secret", "Host": "secret secret"} {
-		if err := (&Handler{Pool: p, RequestHeaders: map[string]string{name: value}}).Validate(); err == nil || strings.Contains(err.Error(), "secret") {
+		if err := (HandlerConfig{Pool: p, RequestHeaders: map[string]string{name: value}}).Validate(); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: the error shows what may be a password: %v", name, err)
 		}
 	}
-	if err := (&Handler{Pool: p, ResponseHeaders: map[string]string{"Server": "", "Date": ""}}).Validate(); err != nil {
+	if err := (HandlerConfig{Pool: p, ResponseHeaders: map[string]string{"Server": "", "Date": ""}}).Validate(); err != nil {
 		t.Error(err)
 	}
 }
 
 // Removed is removed, also what net/http would add.
 func TestResponseHeaders(t *testing.T) {
-	h := &Handler{ResponseHeaders: map[string]string{"Date": "", "content-type": "", "Server": "", "X-Backend": "${backend} from ${source}"}}
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	cfg := HandlerConfig{ResponseHeaders: map[string]string{"Date": "", "content-type": "", "Server": "", "X-Backend": "${backend} from ${source}"}}
+	s, h := front(t, cfg, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nDate: x\r\nServer: y\r\nContent-Type: z\r\nKeep-Alive: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 2\r\n\r\nok")
 	}))
@@ -172,7 +170,7 @@ func TestResponseHeaders(t *testing.T) {
 	if err != nil || got != "ok" {
 		t.Fatal(got, err)
 	}
-	want := http.Header{"Content-Length": {"2"}, "X-Backend": {h.Pool.Status().Backends[0].Name + " from 127.0.0.1"}}
+	want := http.Header{"Content-Length": {"2"}, "X-Backend": {h.pool().Status().Backends[0].Name + " from 127.0.0.1"}}
 	if fmt.Sprint(res.Header) != fmt.Sprint(want) {
 		t.Errorf("%v, want %v", res.Header, want)
 	}
@@ -181,12 +179,12 @@ func TestResponseHeaders(t *testing.T) {
 // TLS over a Unix socket has no name to verify by itself.
 func TestUnixBackendWithTLS(t *testing.T) {
 	p := newPool(t, PoolConfig{Backends: []Backend{{Name: "app", Address: "unix:/run/app"}}})
-	err := (&Handler{Pool: p, BackendTLS: new(tls.Config)}).Validate()
+	err := (HandlerConfig{Pool: p, BackendTLS: new(tls.Config)}).Validate()
 	if err == nil || !strings.Contains(err.Error(), "backend app") || !strings.Contains(err.Error(), "ServerName") {
 		t.Error(err)
 	}
 	for _, cfg := range []*tls.Config{{ServerName: "app.test"}, {InsecureSkipVerify: true}, nil} {
-		if err := (&Handler{Pool: p, BackendTLS: cfg}).Validate(); err != nil {
+		if err := (HandlerConfig{Pool: p, BackendTLS: cfg}).Validate(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -210,8 +208,7 @@ func TestTrailersThatMayNotBe(t *testing.T) {
 			"X-Sum: %s\r\nSet-Cookie: a=b\r\nContent-Length: 9\r\nX-Forwarded-For: 1\r\nX-Late: 1\r\nX-Out: 1\r\n\r\n", req.Trailer.Get("X-In"))
 		discard(c, r)
 	})
-	h := &Handler{ResponseHeaders: map[string]string{"x-out": ""}}
-	s := front(t, h, hangUp, echo)
+	s, _ := front(t, HandlerConfig{ResponseHeaders: map[string]string{"x-out": ""}}, hangUp, echo)
 	c := newReader(t, s.Listener.Addr().String())
 	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nTrailer: X-In\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-In: 7\r\n\r\n")
 	res, err := http.ReadResponse(c.r, nil)
@@ -236,7 +233,7 @@ func TestUpgradeLists(t *testing.T) {
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%q %q", r.Header["Connection"], r.Header["Upgrade"])
 	}
-	s := front(t, new(Handler), webBackend(t, echo))
+	s, _ := front(t, HandlerConfig{}, webBackend(t, echo))
 	for send, want := range map[string]string{
 		"Connection: Upgrade\r\nUpgrade: websocket\r\n":                      `["Upgrade"] ["websocket"]`,
 		"Connection: Upgrade\r\nUpgrade: websocket, H2C, foo/2\r\n":          `["Upgrade"] ["websocket, foo/2"]`,
@@ -267,8 +264,7 @@ func TestUpgradesThatFail(t *testing.T) {
 		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x, y\r\n\r\n", "", 1},
 		{"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x, y\r\nContent-Length: 9\r\n\r\nabc", "x", 0},
 	} {
-		h := new(Handler)
-		s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
 			fmt.Fprintf(c, "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", tt.upgrade)
 			discard(c, r)
@@ -277,7 +273,7 @@ func TestUpgradesThatFail(t *testing.T) {
 			t.Errorf("%q: %d, want 502", tt.upgrade, got)
 		}
 		waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
-		if n := h.Pool.Status().Backends[0].Failures; n != tt.failures {
+		if n := h.pool().Status().Backends[0].Failures; n != tt.failures {
 			t.Errorf("%q: %d failures, want %d", tt.upgrade, n, tt.failures)
 		}
 	}

@@ -65,8 +65,7 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 			if tt.backend != nil {
 				bs = append(bs, rawBackend(t, tt.backend))
 			}
-			h := new(Handler)
-			s := front(t, h, bs...)
+			s, h := front(t, HandlerConfig{}, bs...)
 			c := newReader(t, s.Listener.Addr().String())
 			io.WriteString(c, tt.request)
 			got := everything(t, c)
@@ -76,7 +75,7 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("got %q\nwant %q", got, tt.want)
 			}
-			for _, b := range h.Pool.Status().Backends {
+			for _, b := range h.pool().Status().Backends {
 				if b.Failures != 0 {
 					t.Errorf("%d failures, want none", b.Failures)
 				}
@@ -88,7 +87,7 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 // A backend answers and hangs up while it is still sent to: the reset that follows
 // destroys the request, not the answer.
 func TestAnswerBeforeTheReset(t *testing.T) {
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
 	}))
@@ -104,7 +103,7 @@ func TestAnswerBeforeTheReset(t *testing.T) {
 // To a client of HTTP/1.0 only a reset can tell that a response is not complete.
 func TestTruncationShowsInHTTP10(t *testing.T) {
 	half := make(chan bool)
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
 		<-half
@@ -122,7 +121,7 @@ func TestTruncationShowsInHTTP10(t *testing.T) {
 
 // Both sides ask for the body and hint at what is to come, at the same time.
 func TestInformationalResponsesDoNotMix(t *testing.T) {
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		req, err := http.ReadRequest(r)
 		if err != nil {
 			return
@@ -150,7 +149,7 @@ func TestInformationalResponsesDoNotMix(t *testing.T) {
 
 // HTTP/1.0 knows no informational responses (RFC 9110 §15.2).
 func TestInformationalResponsesAndHTTP10(t *testing.T) {
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"+anOK)
 	}))
@@ -161,7 +160,7 @@ func TestInformationalResponsesAndHTTP10(t *testing.T) {
 
 // A client that sends in its own time gets the whole answer of a service that is down.
 func TestSlowUploadToNobody(t *testing.T) {
-	s := front(t, new(Handler))
+	s, _ := front(t, HandlerConfig{})
 	pr, pw := io.Pipe()
 	go func() {
 		defer pw.Close()

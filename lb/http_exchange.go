@@ -14,6 +14,7 @@ import (
 // exchange is one request on its way to a backend and back.
 type exchange struct {
 	h      *Handler
+	cfg    *generation
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	in     *http.Request
@@ -48,12 +49,12 @@ type exchange struct {
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{h: h, w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
+	x := &exchange{h: h, cfg: h.enter(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
 	x.record.Start = time.Now()
 	h.counters.accepted.Add(1)
 	h.counters.active.Add(1)
 	x.registered = h.sessions.add(&x.session)
-	x.body = newReplayBody(r, x.rc, h.MaxBody, h.ClientTimeout)
+	x.body = newReplayBody(r, x.rc, x.cfg.MaxBody, x.cfg.ClientTimeout)
 	return x
 }
 
@@ -107,7 +108,7 @@ func (x *exchange) refusal() int {
 		return http.StatusBadRequest
 	case !validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
 		return http.StatusBadRequest // HTTP/2 has no request line that they would spoil.
-	case x.h.MaxBody > 0 && x.in.ContentLength > x.h.MaxBody:
+	case x.cfg.MaxBody > 0 && x.in.ContentLength > x.cfg.MaxBody:
 		return http.StatusRequestEntityTooLarge
 	}
 	return 0
@@ -146,7 +147,7 @@ func (x *exchange) fail(err error) {
 			x.w.Header().Set("Connection", "close")
 		}
 	}
-	x.h.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
+	x.cfg.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
 		"status", status, "err", err)
 	x.refuse(status, err.Error())
 }
@@ -177,7 +178,7 @@ func (x *exchange) ended() {
 	broken := recover()
 	if broken != nil && broken != http.ErrAbortHandler {
 		// net/http would log it where a service may not look.
-		x.h.log.Error("panic while a request was served", "client", x.client, "err", broken, "stack", string(debug.Stack()))
+		x.cfg.log.Error("panic while a request was served", "client", x.client, "err", broken, "stack", string(debug.Stack()))
 	}
 	x.answer()    // The upload may not write any more,
 	x.body.stop() // nor read.
@@ -185,13 +186,14 @@ func (x *exchange) ended() {
 	x.h.sessions.remove(&x.session)
 	x.release()
 	r, c := &x.record, &x.h.counters
-	r.Service, r.Client, r.Duration = x.h.Pool.config().Name, x.client, time.Since(r.Start)
+	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.client, time.Since(r.Start)
 	c.received.Add(uint64(r.Received))
 	c.sent.Add(uint64(r.Sent))
 	c.retries.Add(uint64(r.Retries))
 	c.active.Add(-1)
-	if x.h.Record != nil {
-		x.h.Record(*r)
+	x.cfg.leave()
+	if x.cfg.Record != nil {
+		x.cfg.Record(*r)
 	}
 	if broken != nil {
 		panic(http.ErrAbortHandler)

@@ -69,7 +69,7 @@ type fuzzFront struct {
 	path     string
 	response atomic.Pointer[[]byte]
 	panicked atomic.Pointer[string]
-	handler  Handler
+	handler  *Handler
 }
 
 func newFuzzFront(f *testing.F) *fuzzFront {
@@ -89,9 +89,11 @@ func newFuzzFront(f *testing.F) *fuzzFront {
 	if err != nil {
 		f.Fatal(err)
 	}
-	t.handler.Logger = slog.New(quietlog.Unblocked(slog.NewTextHandler(t, &slog.HandlerOptions{Level: slog.LevelError})))
-	t.handler.Pool = newPool(f, PoolConfig{Backends: []Backend{{Address: "unix:" + backend.Addr().String()}}})
-	srv := &http.Server{Handler: &t.handler, ErrorLog: log.New(t, "", 0)}
+	t.handler = newHandler(f, HandlerConfig{
+		Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(t, &slog.HandlerOptions{Level: slog.LevelError}))),
+		Pool:   newPool(f, PoolConfig{Backends: []Backend{{Address: "unix:" + backend.Addr().String()}}}),
+	})
+	srv := &http.Server{Handler: t.handler, ErrorLog: log.New(t, "", 0)}
 	go srv.Serve(fromTCP{ln})
 	f.Cleanup(func() { srv.Close() })
 	return t

@@ -18,22 +18,22 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// front2 serves h over the backends by HTTP/2.
-func front2(t *testing.T, h *Handler, bs ...Backend) *httptest.Server {
+// front2 is front by HTTP/2.
+func front2(t *testing.T, cfg HandlerConfig, bs ...Backend) (*httptest.Server, *Handler) {
 	t.Helper()
-	h.Pool = newPool(t, PoolConfig{Backends: bs})
+	cfg.Pool = newPool(t, PoolConfig{Backends: bs})
+	h := newHandler(t, cfg)
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = true
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { h.Shutdown(t.Context()) })
-	return s
+	return s, h
 }
 
 // Clients of HTTP/2 get from backends of HTTP/1.1 what others get.
 func TestHTTP2Clients(t *testing.T) {
-	h := new(Handler)
-	s := front2(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := front2(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")
 		w.Header().Set("Link", "x")
 		w.WriteHeader(103)
@@ -81,7 +81,7 @@ func TestHTTP2RequestsThatHTTP1CannotHold(t *testing.T) {
 		{"space in the host", func(r *http.Request) { r.Host = "x y" }},
 	} {
 		rec := new(recorder)
-		h := &Handler{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, rec.serve)}})}
+		h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, rec.serve)}})})
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 		tt.spoil(r)
@@ -93,7 +93,7 @@ func TestHTTP2RequestsThatHTTP1CannotHold(t *testing.T) {
 	}
 	// In a value there is room for it, but not for the end of a line.
 	rec := new(recorder)
-	h := &Handler{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, rec.serve)}})}
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, rec.serve)}})})
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header = http.Header{"X": {"a\r\nEvil: b\nc"}, "Evil\r\nY": {"1"}}
 	h.ServeHTTP(httptest.NewRecorder(), r)
@@ -106,8 +106,7 @@ func TestHTTP2RequestsThatHTTP1CannotHold(t *testing.T) {
 // The end of a line in a header of HTTP/2 is the end of that request.
 func TestHTTP2HeaderSplitting(t *testing.T) {
 	rec := new(recorder)
-	h := new(Handler)
-	s := front2(t, h, rawBackend(t, rec.serve))
+	s, _ := front2(t, HandlerConfig{}, rawBackend(t, rec.serve))
 	for _, value := range []string{"good", "a\r\nEvil: b", "a\nb", "a\rb", "a\x00b"} {
 		config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		config.NextProtos = []string{"h2"}
@@ -146,8 +145,7 @@ func TestHTTP2HeaderSplitting(t *testing.T) {
 
 // An answer in the middle of a request ends its stream, and no more.
 func TestHTTP2EarlyAnswer(t *testing.T) {
-	h := new(Handler)
-	s := front2(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h := front2(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		req, err := http.ReadRequest(r)
 		if err != nil {
 			return

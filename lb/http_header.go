@@ -125,7 +125,7 @@ func (x *exchange) requestHeader() http.Header {
 		x.upgrades = upgrades
 	}
 	x.forward(h)
-	x.set(h, x.h.RequestHeaders, "", "")
+	x.set(h, x.cfg.RequestHeaders, "", "")
 	return h
 }
 
@@ -133,7 +133,7 @@ func (x *exchange) requestHeader() http.Header {
 // if there was one in the configuration, or the client's. Without any, which HTTP/1.0
 // allows, it is the address that the client has connected to.
 func (x *exchange) requestHost(h http.Header) string {
-	for name := range x.h.RequestHeaders {
+	for name := range x.cfg.RequestHeaders {
 		if strings.EqualFold(name, "Host") {
 			defer delete(h, name)
 			return h[name][0]
@@ -180,7 +180,7 @@ func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
 func (x *exchange) requestTrailers() []string {
 	var names []string
 	for name := range x.in.Trailer {
-		if validTrailer(name, x.h.RequestHeaders) {
+		if validTrailer(name, x.cfg.RequestHeaders) {
 			names = append(names, name)
 		}
 	}
@@ -191,9 +191,9 @@ func (x *exchange) requestTrailers() []string {
 // forward adds the headers that tell whose request it is.
 func (x *exchange) forward(h http.Header) {
 	peer := x.client.Addr()
-	trusted := slices.ContainsFunc(x.h.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
+	trusted := slices.ContainsFunc(x.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
 	prior := h["X-Forwarded-For"]
-	if len(x.h.TrustedProxies) > 0 && !trusted {
+	if len(x.cfg.TrustedProxies) > 0 && !trusted {
 		prior = nil
 	}
 	delete(h, "X-Forwarded-For")
@@ -252,7 +252,7 @@ func (x *exchange) responseHeader(res *http.Response) {
 	removeHopByHop(res.Header)
 	h := x.w.Header()
 	maps.Copy(h, res.Header)
-	x.set(h, x.h.ResponseHeaders, x.pick.Backend(), x.source())
+	x.set(h, x.cfg.ResponseHeaders, x.pick.Backend(), x.source())
 	// It is not for us to say when the answer was made, or what it is.
 	for _, name := range []string{"Date", "Content-Type"} {
 		if _, ok := h[name]; !ok {
@@ -261,7 +261,7 @@ func (x *exchange) responseHeader(res *http.Response) {
 	}
 	if x.chunked() {
 		for name := range res.Trailer {
-			if validTrailer(name, x.h.ResponseHeaders) {
+			if validTrailer(name, x.cfg.ResponseHeaders) {
 				x.announced = append(x.announced, name)
 				h.Add("Trailer", name)
 			}

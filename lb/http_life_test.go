@@ -23,12 +23,12 @@ import (
 func TestEveryRequestIsRecorded(t *testing.T) {
 	var mu sync.Mutex
 	var records []Record
-	h := &Handler{MaxBody: 10, Record: func(r Record) {
+	cfg := HandlerConfig{MaxBody: 10, Record: func(r Record) {
 		mu.Lock()
 		defer mu.Unlock()
 		records = append(records, r)
 	}}
-	s := front(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	s, h := front(t, cfg, webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
 	for i, tt := range []struct {
 		request        string
 		status         int
@@ -68,8 +68,7 @@ func TestRequestsAreCutWithTheirBackend(t *testing.T) {
 		for _, answering := range []bool{false, true} {
 			t.Run(fmt.Sprint("drain:", drain, " answering:", answering), func(t *testing.T) {
 				reached := make(chan bool, 1)
-				h := new(Handler)
-				s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+				s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 					http.ReadRequest(r)
 					if answering {
 						io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
@@ -77,15 +76,15 @@ func TestRequestsAreCutWithTheirBackend(t *testing.T) {
 					reached <- true
 					discard(c, r)
 				}), webBackend(t, name("other")))
-				st := h.Pool.Status()
-				h.Pool.Reconfigure(PoolConfig{KillOnDown: !drain, DrainTimeout: time.Millisecond,
+				st := h.pool().Status()
+				h.pool().Reconfigure(PoolConfig{KillOnDown: !drain, DrainTimeout: time.Millisecond,
 					Backends: []Backend{st.Backends[0].Backend, st.Backends[1].Backend}})
 				cut := func() {
 					<-reached
 					if drain {
-						h.Pool.SetDrain(st.Backends[0].Name, true)
+						h.pool().SetDrain(st.Backends[0].Name, true)
 					} else {
-						h.Pool.SetHealth(st.Backends[0].Name, errDown)
+						h.pool().SetHealth(st.Backends[0].Name, errDown)
 					}
 				}
 				if !answering {
@@ -104,7 +103,7 @@ func TestRequestsAreCutWithTheirBackend(t *testing.T) {
 					t.Errorf("%q, %v", b, err)
 				}
 				waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
-				if st := h.Pool.Status().Backends[0]; st.Failures != 0 || st.Active != 0 {
+				if st := h.pool().Status().Backends[0]; st.Failures != 0 || st.Active != 0 {
 					t.Errorf("%d failures, %d active", st.Failures, st.Active)
 				}
 			})
@@ -116,8 +115,7 @@ func TestRequestsAreCutWithTheirBackend(t *testing.T) {
 // later are served nevertheless: a server may have accepted them long before.
 func TestShutdownAndRequests(t *testing.T) {
 	reached, answer := make(chan bool), make(chan bool)
-	h := new(Handler)
-	s := front(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, h := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "" {
 			w.Header().Set("Connection", "Upgrade")
 			w.Header().Set("Upgrade", "x")
@@ -178,8 +176,7 @@ func TestShutdownAndRequests(t *testing.T) {
 		t.Errorf("upgrade: %d, want 503", got)
 	}
 
-	h = new(Handler)
-	s = front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h = front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		reached <- true
 		discard(c, r)
 	}), webBackend(t, name("other")))
@@ -191,7 +188,7 @@ func TestShutdownAndRequests(t *testing.T) {
 	if got := <-third; got != "503 Service Unavailable\n" {
 		t.Errorf("cut: %q", got)
 	}
-	if n := h.Pool.Status().Backends[0].Failures; n != 0 {
+	if n := h.pool().Status().Backends[0].Failures; n != 0 {
 		t.Errorf("cut: %d failures", n)
 	}
 }
@@ -199,8 +196,7 @@ func TestShutdownAndRequests(t *testing.T) {
 // A WebSocket goes on when the configuration changes around it, also when its backend
 // is not in the pool any more.
 func TestTunnelsSurviveChanges(t *testing.T) {
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 		io.Copy(c, r)
@@ -210,15 +206,15 @@ func TestTunnelsSurviveChanges(t *testing.T) {
 	if res, err := http.ReadResponse(c.r, nil); err != nil || res.StatusCode != 101 {
 		t.Fatal(res, err)
 	}
-	b := h.Pool.Status().Backends[0].Backend
+	b := h.pool().Status().Backends[0].Backend
 	heavier := b
 	heavier.Weight = 7
 	for i, change := range []func(){
-		func() { h.Pool.Update([]Backend{heavier}) },
-		func() { h.Pool.Reconfigure(PoolConfig{Balance: LeastConn, Backends: []Backend{b}}) },
-		func() { h.Pool.SetHealth(b.Name, errDown) },
-		func() { h.Pool.SetDrain(b.Name, true) },
-		func() { h.Pool.Update(nil) },
+		func() { h.pool().Update([]Backend{heavier}) },
+		func() { h.pool().Reconfigure(PoolConfig{Balance: LeastConn, Backends: []Backend{b}}) },
+		func() { h.pool().SetHealth(b.Name, errDown) },
+		func() { h.pool().SetDrain(b.Name, true) },
+		func() { h.pool().Update(nil) },
 	} {
 		change()
 		io.WriteString(c, "ping")
@@ -235,14 +231,14 @@ func TestTunnelsSurviveChanges(t *testing.T) {
 // the daemon does not look by default.
 func TestPanicsAreLogged(t *testing.T) {
 	var out lockedBuffer
-	h := &Handler{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError})))}
-	s := front(t, h, webBackend(t, name("ok")))
+	cfg := HandlerConfig{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError})))}
+	s, h := front(t, cfg, webBackend(t, name("ok")))
 	backend := s.Config.Handler
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { backend.ServeHTTP(panicking{w}, r) })
 	if res, err := http.Get(s.URL); err == nil {
 		t.Errorf("%+v", res)
 	}
-	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 && h.Pool.Status().Backends[0].Active == 0 })
+	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 && h.pool().Status().Backends[0].Active == 0 })
 	s.Close()
 	out.mu.Lock()
 	defer out.mu.Unlock()
@@ -255,8 +251,8 @@ func TestPanicsAreLogged(t *testing.T) {
 // would catch: it is the end of that request only.
 func TestPanicOfABody(t *testing.T) {
 	var out lockedBuffer
-	h := &Handler{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))}
-	s := front(t, h, rawBackend(t, discard))
+	cfg := HandlerConfig{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))}
+	s, h := front(t, cfg, rawBackend(t, discard))
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = panicking{}
 		h.ServeHTTP(w, r)
@@ -267,8 +263,8 @@ func TestPanicOfABody(t *testing.T) {
 	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
 	out.mu.Lock()
 	defer out.mu.Unlock()
-	if got := out.String(); !strings.Contains(got, "on purpose") || h.Pool.Status().Backends[0].Failures != 0 {
-		t.Errorf("log: %q, %+v", got, h.Pool.Status().Backends[0])
+	if got := out.String(); !strings.Contains(got, "on purpose") || h.pool().Status().Backends[0].Failures != 0 {
+		t.Errorf("log: %q, %+v", got, h.pool().Status().Backends[0])
 	}
 }
 
@@ -284,8 +280,7 @@ func (panicking) Close() error             { return nil }
 func TestBodyOfAnotherLength(t *testing.T) {
 	for _, content := range []string{"ab", "abcdef"} {
 		rec := new(recorder)
-		h := new(Handler)
-		s := front(t, h, rawBackend(t, rec.serve))
+		s, h := front(t, HandlerConfig{}, rawBackend(t, rec.serve))
 		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r.Body = io.NopCloser(strings.NewReader(content))
 			h.ServeHTTP(w, r)
@@ -302,11 +297,11 @@ func TestBodyOfAnotherLength(t *testing.T) {
 
 // A ResponseWriter that can do nothing special will do.
 func TestPlainResponseWriter(t *testing.T) {
-	h := &Handler{Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		w.(http.Flusher).Flush() // Of unknown length.
 		w.Write(b)
-	})}})}
+	})}})})
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(struct{ http.ResponseWriter }{rec}, httptest.NewRequest("POST", "/", strings.NewReader("hello")))
 	if rec.Code != 200 || rec.Body.String() != "hello" {
@@ -316,12 +311,12 @@ func TestPlainResponseWriter(t *testing.T) {
 
 	// Nobody ends the context of such a request, nor is that needed.
 	closed := make(chan bool)
-	h = &Handler{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	h = newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		discard(c, r)
 		close(closed)
-	})}})}
+	})}})})
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 	select {
 	case <-closed:
@@ -332,18 +327,18 @@ func TestPlainResponseWriter(t *testing.T) {
 
 // A host that is out of descriptors has no reason to blame its backends.
 func TestStarvingIsNoFailureOfABackend(t *testing.T) {
-	h := new(Handler)
-	s := front(t, h, webBackend(t, name("ok")), webBackend(t, name("ok")))
-	h.connect = func(context.Context, Pick) (net.Conn, error) { return nil, fmt.Errorf("dial: %w", syscall.EMFILE) }
+	why := fmt.Errorf("dial: %w", syscall.EMFILE)
+	s, h := front(t, HandlerConfig{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, why }},
+		webBackend(t, name("ok")), webBackend(t, name("ok")))
 	if got := rawStatus(t, s, aGet); got != 503 {
 		t.Errorf("%d, want 503", got)
 	}
-	for _, b := range h.Pool.Status().Backends {
+	for _, b := range h.pool().Status().Backends {
 		if b.Failures != 0 {
 			t.Errorf("%d failures", b.Failures)
 		}
 	}
-	h.connect = func(context.Context, Pick) (net.Conn, error) { return nil, errors.New("refused") }
+	why = errors.New("refused")
 	if got := rawStatus(t, s, aGet); got != 502 {
 		t.Errorf("%d, want 502", got)
 	}

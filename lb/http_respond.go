@@ -21,7 +21,7 @@ func (x *exchange) respond(res *http.Response) {
 	x.result = Success
 	x.trailer = make(http.Header)
 	for name, values := range res.Trailer {
-		if x.chunked() && validTrailer(name, x.h.ResponseHeaders) {
+		if x.chunked() && validTrailer(name, x.cfg.ResponseHeaders) {
 			copyTrailer(x.trailer, name, values)
 		}
 	}
@@ -42,7 +42,7 @@ func (x *exchange) chunked() bool { return x.unbounded && x.in.ProtoAtLeast(1, 1
 
 // awaitClient gives the client the time it has to take what is written next.
 func (x *exchange) awaitClient() {
-	_ = x.rc.SetWriteDeadline(time.Now().Add(x.h.ClientTimeout))
+	_ = x.rc.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 }
 
 // errClient: the client does not take the response.
@@ -98,10 +98,10 @@ func (x *exchange) breakOff(err error) {
 		x.record.Reason = errCut.Error()
 	case isTimeout(err):
 		// It has answered: a stream of events may be silent for long.
-		x.h.log.Info("response timed out", "backend", x.pick.Backend(), "err", err)
+		x.cfg.log.Info("response timed out", "backend", x.pick.Backend(), "err", err)
 	default:
 		x.result = Failure
-		x.h.log.Warn("response broken off", "backend", x.pick.Backend(), "err", err)
+		x.cfg.log.Warn("response broken off", "backend", x.pick.Backend(), "err", err)
 	}
 	if x.unbounded && !x.chunked() {
 		// The response ends with the connection: only a reset is different.
@@ -150,7 +150,7 @@ func (x *exchange) hangUp(deadline time.Time) {
 		panic(http.ErrAbortHandler)
 	}
 	defer conn.Close()
-	_ = conn.SetWriteDeadline(time.Now().Add(x.h.ClientTimeout))
+	_ = conn.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 	if x.chunked() {
 		_, _ = buffered.WriteString("0\r\n")
 		if endChunks(buffered.Writer, x.trailer) != nil {

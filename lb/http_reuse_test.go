@@ -54,8 +54,7 @@ func TestNothingIsSentTwiceBehindOurBack(t *testing.T) {
 		{"POST / HTTP/1.1\r\nHost: x\r\nX-Idempotency-Key: 1\r\nContent-Length: 0\r\n\r\n", 1, 502},
 	} {
 		var conns, sent atomic.Int32
-		h := new(Handler)
-		s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			first := conns.Add(1) == 1
 			if first {
 				http.ReadRequest(r)
@@ -79,7 +78,7 @@ func TestNothingIsSentTwiceBehindOurBack(t *testing.T) {
 		if err != nil || res.StatusCode != tt.status || sent.Load() != tt.sent {
 			t.Errorf("%.40q: %+v, %v, sent %d times; want %d, %d times", tt.request, res, err, sent.Load(), tt.status, tt.sent)
 		}
-		if n := h.Pool.Status().Backends[0].Failures; n != 0 {
+		if n := h.pool().Status().Backends[0].Failures; n != 0 {
 			t.Errorf("%.40q: %d failures, want none: any backend may close idle connections", tt.request, n)
 		}
 	}
@@ -87,7 +86,7 @@ func TestNothingIsSentTwiceBehindOurBack(t *testing.T) {
 
 // A request without a body says so, where servers want to be told.
 func TestContentLengthZero(t *testing.T) {
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		var got string
 		for line := ""; line != "\r\n"; {
 			line, _ = r.ReadString('\n')
@@ -132,7 +131,7 @@ func TestExcessBytesReachNobody(t *testing.T) {
 			t.Run(fmt.Sprint(name, " late:", late), func(t *testing.T) {
 				var conns atomic.Int32
 				sent := make(chan bool)
-				s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+				s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 					if conns.Add(1) > 1 {
 						http.ReadRequest(r)
 						io.WriteString(c, anOK)
@@ -206,7 +205,7 @@ func TestIdleConnectionsAreWatched(t *testing.T) {
 
 // HEAD has no body. A backend that sends one nevertheless does not harm the next request.
 func TestBodyOfHeadReachesNobody(t *testing.T) {
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		for {
 			if _, err := http.ReadRequest(r); err != nil {
 				return
@@ -233,8 +232,7 @@ func TestClosingBackendsAreNotReused(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
 	} {
 		var served atomic.Int32
-		h := new(Handler)
-		s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			if req, err := http.ReadRequest(r); err == nil {
 				io.Copy(io.Discard, req.Body)
 				served.Add(1)
@@ -248,7 +246,7 @@ func TestClosingBackendsAreNotReused(t *testing.T) {
 				t.Fatalf("%q: %q, %v", response, got, err)
 			}
 		}
-		if n := h.Pool.Status().Backends[0].Connects; served.Load() != 3 || n != 3 {
+		if n := h.pool().Status().Backends[0].Connects; served.Load() != 3 || n != 3 {
 			t.Errorf("%q: %d requests on %d connections", response, served.Load(), n)
 		}
 	}
@@ -257,19 +255,18 @@ func TestClosingBackendsAreNotReused(t *testing.T) {
 // Connections do not survive their backend, or the address that its name had.
 func TestIdleConnectionsGoWithTheBackend(t *testing.T) {
 	closed := make(chan bool)
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, anOK)
 		discard(c, r)
 		closed <- true
 	}))
-	h.Pool.Reconfigure(PoolConfig{KillOnDown: true, Backends: []Backend{h.Pool.Status().Backends[0].Backend}})
+	h.pool().Reconfigure(PoolConfig{KillOnDown: true, Backends: []Backend{h.pool().Status().Backends[0].Backend}})
 	for i, end := range []func(){
-		func() { h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, errDown) },
+		func() { h.pool().SetHealth(h.pool().Status().Backends[0].Name, errDown) },
 		func() { h.Shutdown(t.Context()) },
 	} {
-		h.Pool.SetHealth(h.Pool.Status().Backends[0].Name, nil)
+		h.pool().SetHealth(h.pool().Status().Backends[0].Name, nil)
 		if got := rawRequest(t, s, aGet); got != "ok" {
 			t.Fatal(got)
 		}
@@ -280,17 +277,16 @@ func TestIdleConnectionsGoWithTheBackend(t *testing.T) {
 			t.Fatalf("case %d: the connection stays", i)
 		}
 	}
-	h.Pool.mu.Lock()
-	defer h.Pool.mu.Unlock()
-	if n := len(h.Pool.onGone); n != 0 {
+	h.pool().mu.Lock()
+	defer h.pool().mu.Unlock()
+	if n := len(h.pool().onGone); n != 0 {
 		t.Errorf("the pool knows %d handlers after Shutdown", n)
 	}
 }
 
 // A response header without end does not fill the memory.
 func TestResponseHeaderIsBounded(t *testing.T) {
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 		for {
@@ -310,7 +306,7 @@ func TestResponseHeaderIsBounded(t *testing.T) {
 		t.Errorf("%d", got)
 	}
 	waitFor(t, "both to fail", func() bool {
-		st := h.Pool.Status()
+		st := h.pool().Status()
 		return st.Backends[0].Failures == 1 && st.Backends[1].Failures == 1
 	})
 }

@@ -19,8 +19,8 @@ var errStale = errors.New("kept connection was closed")
 func (x *exchange) send() (*http.Response, error) {
 	flow := Flow{Client: x.client, Key: x.in.URL.Path}
 	var last error
-	for range x.h.Tries {
-		pick, err := x.h.Pool.Acquire(x.in.Context(), &flow)
+	for range x.cfg.Tries {
+		pick, err := x.cfg.Pool.Acquire(x.in.Context(), &flow)
 		if err != nil {
 			if last != nil {
 				err = last // More to the point than that nobody else is left.
@@ -39,7 +39,7 @@ func (x *exchange) send() (*http.Response, error) {
 		x.pick = Pick{}
 		if result == Failure {
 			x.record.Retries++
-			x.h.log.Info("backend failed", "backend", pick.Backend(), "err", err)
+			x.cfg.log.Info("backend failed", "backend", pick.Backend(), "err", err)
 		}
 		pick.Done(result)
 		if !repeatable || starved(err) {
@@ -84,7 +84,7 @@ func (x *exchange) try() (*http.Response, error) {
 	if x.idempotent() {
 		limit = idleFor
 	}
-	if u := x.h.idle.take(destinationOf(x.pick), limit); u != nil {
+	if u := x.cfg.idle.take(destinationOf(x.pick), limit); u != nil {
 		res, err := x.attempt(ctx, u)
 		if err == nil || u.heard || isTimeout(err) || x.blame(err) == Neutral {
 			return res, err
@@ -96,7 +96,7 @@ func (x *exchange) try() (*http.Response, error) {
 		u.Close()
 		x.up = nil
 	}
-	u, err := x.h.dial(ctx, x.pick)
+	u, err := x.cfg.dial(ctx, x.pick)
 	if err != nil {
 		if interrupted := x.session.interrupted(); interrupted != nil {
 			err = interrupted
@@ -108,7 +108,7 @@ func (x *exchange) try() (*http.Response, error) {
 
 // attempt sends the request on u.
 func (x *exchange) attempt(ctx context.Context, u *upstream) (*http.Response, error) {
-	u.begin()
+	u.begin(x.cfg.Timeout)
 	x.up = u
 	x.unwatch = context.AfterFunc(ctx, func() { u.Close() })
 	x.record.Connect = time.Since(x.record.Start)
@@ -201,7 +201,7 @@ func (x *exchange) keep(res *http.Response) {
 		return
 	}
 	x.up = nil
-	x.h.idle.put(u)
+	x.cfg.idle.put(u)
 }
 
 // sentWithin is how long an upload may take to notice that it is complete.

@@ -91,8 +91,7 @@ func TestRequestSmuggling(t *testing.T) {
 		chunk = "3\r\nabc\r\n0\r\n\r\n"
 	)
 	rec := new(recorder)
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, rec.serve))
+	s, h := front(t, HandlerConfig{}, rawBackend(t, rec.serve))
 	plain := "POST / HTTP/1.1|Host: x|Content-Length: 3||abc"
 	chunked := "POST / HTTP/1.1|Host: x|Transfer-Encoding: chunked||" + chunk
 	post := func(headers, body string) string {
@@ -227,7 +226,7 @@ func TestRequestSmuggling(t *testing.T) {
 			if got != want {
 				t.Errorf("the backend got\n%q\nwant\n%q", got, want)
 			}
-			if n := h.Pool.Status().Backends[0].Failures; n != 0 {
+			if n := h.pool().Status().Backends[0].Failures; n != 0 {
 				t.Fatal("a client made a healthy backend look bad")
 			}
 		})
@@ -263,8 +262,7 @@ func TestResponseSplitting(t *testing.T) {
 		{"switch unasked", "HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", "GET", 502, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := new(Handler)
-			s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 				http.ReadRequest(r)
 				io.WriteString(c, tt.response)
 				discard(c, r)
@@ -276,8 +274,8 @@ func TestResponseSplitting(t *testing.T) {
 			if failed && strings.HasPrefix(got, "502 ") {
 				got = ""
 			}
-			if res.StatusCode != tt.want || got != tt.body || (h.Pool.Status().Backends[0].Failures == 1) != failed {
-				t.Errorf("%d %q, %+v", res.StatusCode, got, h.Pool.Status().Backends[0])
+			if res.StatusCode != tt.want || got != tt.body || (h.pool().Status().Backends[0].Failures == 1) != failed {
+				t.Errorf("%d %q, %+v", res.StatusCode, got, h.pool().Status().Backends[0])
 			}
 		})
 	}

@@ -64,15 +64,28 @@ func closedBackend(t *testing.T) Backend {
 	return Backend{Address: dialTest(t, ln.Addr().String()).LocalAddr().String()}
 }
 
-// front serves h over the backends.
-func front(t *testing.T, h *Handler, bs ...Backend) *httptest.Server {
+// front serves the backends by a Handler with that configuration.
+func front(t *testing.T, cfg HandlerConfig, bs ...Backend) (*httptest.Server, *Handler) {
 	t.Helper()
-	h.Pool = newPool(t, PoolConfig{Name: "web", Backends: bs})
+	cfg.Pool = newPool(t, PoolConfig{Name: "web", Backends: bs})
+	h := newHandler(t, cfg)
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	t.Cleanup(func() { h.Shutdown(t.Context()) })
-	return s
+	return s, h
 }
+
+func newHandler(t testing.TB, cfg HandlerConfig) *Handler {
+	t.Helper()
+	h, err := NewHandler(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// pool is where h sends requests.
+func (h *Handler) pool() *Pool { return h.current.Load().Pool }
 
 func body(t *testing.T, res *http.Response, err error) string {
 	t.Helper()
@@ -92,7 +105,7 @@ func name(s string) http.HandlerFunc {
 }
 
 func TestRequestsGoRound(t *testing.T) {
-	s := front(t, new(Handler), webBackend(t, name("a")), webBackend(t, name("b")), webBackend(t, name("c")))
+	s, _ := front(t, HandlerConfig{}, webBackend(t, name("a")), webBackend(t, name("b")), webBackend(t, name("c")))
 	got := ""
 	for range 6 {
 		res, err := http.Get(s.URL)
@@ -136,9 +149,9 @@ func TestRequestHeaders(t *testing.T) {
 		{"configured ones are set", nil, "X-Remove: 1\r\n", []string{"X-Client: 127.0.0.1 at 127.0.0.1"}, []string{"X-Remove"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := &Handler{TrustedProxies: tt.trusted,
+			cfg := HandlerConfig{TrustedProxies: tt.trusted,
 				RequestHeaders: map[string]string{"X-Client": "${client} at ${local}", "X-Remove": ""}}
-			s := front(t, h, webBackend(t, echo))
+			s, _ := front(t, cfg, webBackend(t, echo))
 			got := rawRequest(t, s, "GET / HTTP/1.1\r\nHost: web.test\r\n"+tt.send+"\r\n")
 			for _, want := range tt.want {
 				if !strings.Contains(got, want) {
@@ -175,7 +188,7 @@ func dialTest(t *testing.T, address string) *net.TCPConn {
 }
 
 func TestTargetIsPassedOnUnchanged(t *testing.T) {
-	s := front(t, new(Handler), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		line, _ := r.ReadString('\n')
 		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(line), line)
 	}))
@@ -190,7 +203,7 @@ func TestTargetIsPassedOnUnchanged(t *testing.T) {
 func TestResponseHeadersTellWhoServed(t *testing.T) {
 	b := webBackend(t, name("x"))
 	b.Name = "app-1"
-	s := front(t, &Handler{ResponseHeaders: map[string]string{"LB_IP": "${source}", "X-Backend": "${backend}"}}, b)
+	s, _ := front(t, HandlerConfig{ResponseHeaders: map[string]string{"LB_IP": "${source}", "X-Backend": "${backend}"}}, b)
 	c := dialTest(t, s.Listener.Addr().String())
 	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	got, _ := io.ReadAll(c)
@@ -236,8 +249,8 @@ func TestRetry(t *testing.T) {
 				seconds.Add(1)
 				io.Copy(w, r.Body)
 			})
-			h := &Handler{Timeout: 300 * time.Millisecond}
-			s := front(t, h, first, second)
+			cfg := HandlerConfig{Timeout: 300 * time.Millisecond}
+			s, h := front(t, cfg, first, second)
 			content := ""
 			if tt.method != "GET" {
 				content = upload
@@ -259,7 +272,7 @@ func TestRetry(t *testing.T) {
 			if firsts.Load() > 1 || seconds.Load() != wantSeconds {
 				t.Errorf("sent %d and %d times, want at most 1 and %d", firsts.Load(), seconds.Load(), wantSeconds)
 			}
-			if st := h.Pool.Status().Backends[0]; st.Failures != 1 || !st.Ejected || st.Active != 0 {
+			if st := h.pool().Status().Backends[0]; st.Failures != 1 || !st.Ejected || st.Active != 0 {
 				t.Errorf("first backend: %+v, want one failure, ejected, idle", st)
 			}
 		})
@@ -273,7 +286,7 @@ func TestLargeUploadIsNotRepeated(t *testing.T) {
 		io.CopyN(io.Discard, req.Body, replayLimit*4) // More than is kept, then break off.
 	})
 	second := webBackend(t, func(w http.ResponseWriter, r *http.Request) { got.Add(1) })
-	s := front(t, new(Handler), first, second)
+	s, _ := front(t, HandlerConfig{}, first, second)
 	req, _ := http.NewRequest("PUT", s.URL, bytes.NewReader(make([]byte, replayLimit*16)))
 	res, err := http.DefaultClient.Do(req)
 	if err == nil {
@@ -286,12 +299,12 @@ func TestLargeUploadIsNotRepeated(t *testing.T) {
 }
 
 func TestNobodyToServe(t *testing.T) {
-	s := front(t, new(Handler))
+	s, _ := front(t, HandlerConfig{})
 	res, err := http.Get(s.URL)
 	if got := body(t, res, err); res.StatusCode != 503 || got != "503 Service Unavailable\n" {
 		t.Errorf("%d %q", res.StatusCode, got)
 	}
-	s = front(t, new(Handler), closedBackend(t))
+	s, _ = front(t, HandlerConfig{}, closedBackend(t))
 	res, err = http.Get(s.URL)
 	if got := body(t, res, err); res.StatusCode != 502 || got != "502 Bad Gateway\n" {
 		t.Errorf("%d %q", res.StatusCode, got)
@@ -313,7 +326,7 @@ func rawStatus(t *testing.T, s *httptest.Server, request string) int {
 }
 
 func TestHeadDoesNotHang(t *testing.T) {
-	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "1000")
 		w.WriteHeader(200)
 	}))
@@ -337,8 +350,7 @@ func TestTruncatedResponseIsBrokenOff(t *testing.T) {
 		"no last crl": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := new(Handler)
-			s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 				http.ReadRequest(r)
 				io.WriteString(c, response)
 			}))
@@ -353,7 +365,7 @@ func TestTruncatedResponseIsBrokenOff(t *testing.T) {
 			if err == nil {
 				t.Error("the truncated response looks complete")
 			}
-			if n := h.Pool.Status().Backends[0].Failures; n != 1 {
+			if n := h.pool().Status().Backends[0].Failures; n != 1 {
 				t.Errorf("%d failures, want 1", n)
 			}
 		})
@@ -361,7 +373,7 @@ func TestTruncatedResponseIsBrokenOff(t *testing.T) {
 }
 
 func TestInformationalResponsesPass(t *testing.T) {
-	s := front(t, new(Handler), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, _ := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>; rel=preload")
 		w.WriteHeader(103)
 		w.Header().Del("Link")
@@ -384,8 +396,7 @@ func TestInformationalResponsesPass(t *testing.T) {
 
 func TestClientThatLeavesEndsTheRequest(t *testing.T) {
 	started, ended := make(chan bool), make(chan bool)
-	h := new(Handler)
-	s := front(t, h, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	s, h := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		started <- true
 		<-r.Context().Done()
 		ended <- true
@@ -404,8 +415,8 @@ func TestClientThatLeavesEndsTheRequest(t *testing.T) {
 	case <-time.After(bound):
 		t.Fatal("the backend's request goes on")
 	}
-	waitFor(t, "the pick to be returned", func() bool { return h.Pool.Status().Backends[0].Active == 0 })
-	if n := h.Pool.Status().Backends[0].Failures; n != 0 {
+	waitFor(t, "the pick to be returned", func() bool { return h.pool().Status().Backends[0].Active == 0 })
+	if n := h.pool().Status().Backends[0].Failures; n != 0 {
 		t.Errorf("%d failures, want none: it was the client", n)
 	}
 }
@@ -424,8 +435,7 @@ func waitFor(t testing.TB, what string, cond func() bool) {
 // nor may it show to clients.
 func TestStaleConnectionsDoNotShow(t *testing.T) {
 	var served atomic.Int32
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		for range 2 { // Kept alive, and then, without a word, not.
 			req, err := http.ReadRequest(r)
 			if err != nil {
@@ -442,7 +452,7 @@ func TestStaleConnectionsDoNotShow(t *testing.T) {
 			t.Fatalf("request %d: %d %q", i, res.StatusCode, got)
 		}
 	}
-	if n := h.Pool.Status().Backends[0].Failures; n != 0 || served.Load() != 60 {
+	if n := h.pool().Status().Backends[0].Failures; n != 0 || served.Load() != 60 {
 		t.Errorf("%d failures, %d served, want none and 60", n, served.Load())
 	}
 }
@@ -456,7 +466,7 @@ func TestUnixBackend(t *testing.T) {
 	srv := &http.Server{Handler: name("unix")}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
-	s := front(t, new(Handler), Backend{Address: "unix:" + path})
+	s, _ := front(t, HandlerConfig{}, Backend{Address: "unix:" + path})
 	res, err := http.Get(s.URL)
 	if got := body(t, res, err); got != "unix" {
 		t.Errorf("%q", got)
@@ -465,23 +475,24 @@ func TestUnixBackend(t *testing.T) {
 
 func TestHandlerRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
-	for want, h := range map[string]*Handler{
-		"no pool":         {},
-		"connect timeout": {Pool: p, ConnectTimeout: -1},
-		"timeout -":       {Pool: p, Timeout: -1},
-		"tunnel timeout":  {Pool: p, TunnelTimeout: -1},
-		"tries 9":         {Pool: p, Tries: 9},
-		"max body":        {Pool: p, MaxBody: -1},
-		`header "a b"`:    {Pool: p, RequestHeaders: map[string]string{"a b": "x"}},
-		`header "X"`:      {Pool: p, ResponseHeaders: map[string]string{"X": "a\r\nSet-Cookie: b"}},
+	for want, cfg := range map[string]HandlerConfig{
+		"Pool: none: want a pool":                                        {},
+		"ConnectTimeout: -1ns: want at least 0s":                         {Pool: p, ConnectTimeout: -1},
+		"Timeout: -1ns: want at least 0s":                                {Pool: p, Timeout: -1},
+		"TunnelTimeout: -1ns: want at least 0s":                          {Pool: p, TunnelTimeout: -1},
+		"Tries: 9: want 1 to 8":                                          {Pool: p, Tries: 9},
+		"MaxBody: -1: want at least 0":                                   {Pool: p, MaxBody: -1},
+		"RequestHeaders[a b]: not a valid header":                        {Pool: p, RequestHeaders: map[string]string{"a b": "x"}},
+		"ResponseHeaders[X]: not a valid header":                         {Pool: p, ResponseHeaders: map[string]string{"X": "a\r\nSet-Cookie: b"}},
+		"ClientTimeout: -1ns: want at least 0s\nPool: none: want a pool": {ClientTimeout: -1},
 	} {
-		if err := h.Validate(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
+		for range 2 { // Looking changes nothing.
+			if err := cfg.Validate(); err == nil || err.Error() != want {
+				t.Errorf("error %v, want %q", err, want)
+			}
 		}
-		rec := httptest.NewRecorder()
-		h.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
-		if rec.Code != 500 {
-			t.Errorf("%s: status %d, want 500", want, rec.Code)
+		if h, err := NewHandler(cfg); h != nil || err == nil || err.Error() != "lb: Handler: "+want {
+			t.Errorf("%v, error %v, want %q", h, err, want)
 		}
 	}
 }

@@ -24,10 +24,10 @@ type pipeNet struct {
 }
 
 // newPipeNet serves h. The backend treats each of its connections with f.
-func newPipeNet(t *testing.T, h *Handler, f func(net.Conn, *bufio.Reader)) *pipeNet {
-	n := &pipeNet{h: h, accept: make(chan net.Conn), closed: make(chan struct{})}
-	h.Pool = newPool(t, PoolConfig{Name: "web", Backends: backends(1)})
-	h.connect = func(context.Context, Pick) (net.Conn, error) {
+func newPipeNet(t *testing.T, cfg HandlerConfig, f func(net.Conn, *bufio.Reader)) *pipeNet {
+	n := &pipeNet{accept: make(chan net.Conn), closed: make(chan struct{})}
+	cfg.Pool = newPool(t, PoolConfig{Name: "web", Backends: backends(1)})
+	cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		go func() {
 			defer theirs.Close()
@@ -35,11 +35,12 @@ func newPipeNet(t *testing.T, h *Handler, f func(net.Conn, *bufio.Reader)) *pipe
 		}()
 		return ours, nil
 	}
-	srv := &http.Server{Handler: h}
+	n.h = newHandler(t, cfg)
+	srv := &http.Server{Handler: n.h}
 	go srv.Serve(n)
 	t.Cleanup(func() {
 		srv.Close()
-		h.Shutdown(t.Context())
+		n.h.Shutdown(t.Context())
 	})
 	return n
 }
@@ -75,7 +76,7 @@ func (n *pipeNet) client(t *testing.T, say string) (net.Conn, *bufio.Reader) {
 func (n *pipeNet) settled(t *testing.T, failures uint64) {
 	t.Helper()
 	synctest.Wait()
-	if st := n.h.Pool.Status().Backends[0]; st.Active != 0 || st.Failures != failures {
+	if st := n.h.pool().Status().Backends[0]; st.Active != 0 || st.Failures != failures {
 		t.Errorf("%d active, %d failures; want none and %d", st.Active, st.Failures, failures)
 	}
 }
@@ -140,7 +141,7 @@ func TestSilence(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n := newPipeNet(t, &Handler{Timeout: 10 * time.Second, ClientTimeout: time.Minute}, tt.backend)
+				n := newPipeNet(t, HandlerConfig{Timeout: 10 * time.Second, ClientTimeout: time.Minute}, tt.backend)
 				start := time.Now()
 				_, r := n.client(t, tt.send)
 				status, _, took, err := receive(t, r, start)
@@ -162,7 +163,7 @@ func TestSilence(t *testing.T) {
 // A client that sends or takes a little now and then may take as long as it likes.
 func TestSlowClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newPipeNet(t, &Handler{Timeout: time.Second, ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+		n := newPipeNet(t, HandlerConfig{Timeout: time.Second, ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
 			for {
 				req, err := http.ReadRequest(r)
 				if err != nil {
@@ -190,7 +191,7 @@ func TestSlowClients(t *testing.T) {
 
 		// The other way round.
 		const long = 200 << 10
-		n = newPipeNet(t, &Handler{ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+		n = newPipeNet(t, HandlerConfig{ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", long)
 			io.Copy(c, io.LimitReader(neverEnding{}, long))
@@ -214,7 +215,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var gone time.Duration
 		start := time.Now()
-		n := newPipeNet(t, &Handler{ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+		n := newPipeNet(t, HandlerConfig{ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
 			io.Copy(c, neverEnding{})
@@ -236,7 +237,7 @@ func (neverEnding) Read(p []byte) (int, error) { return len(p), nil }
 // A stream of events may last as long as something comes now and then.
 func TestEventStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newPipeNet(t, &Handler{Timeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+		n := newPipeNet(t, HandlerConfig{Timeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 			for range 10 {
@@ -257,7 +258,7 @@ func TestEventStream(t *testing.T) {
 // A backend need not say that it wants the body (RFC 9110 §10.1.1).
 func TestBodyIsSentUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newPipeNet(t, new(Handler), func(c net.Conn, r *bufio.Reader) {
+		n := newPipeNet(t, HandlerConfig{}, func(c net.Conn, r *bufio.Reader) {
 			if req, err := http.ReadRequest(r); err == nil {
 				io.Copy(io.Discard, req.Body)
 				io.WriteString(c, anOK)
@@ -280,7 +281,7 @@ func TestBodyIsSentUnasked(t *testing.T) {
 func TestBodyIsNotSentUnwanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []byte
-		n := newPipeNet(t, new(Handler), func(c net.Conn, r *bufio.Reader) {
+		n := newPipeNet(t, HandlerConfig{}, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
 			io.WriteString(c, "HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n")
 			go func() { got, _ = io.ReadAll(r) }()
@@ -303,7 +304,7 @@ func TestBodyIsNotSentUnwanted(t *testing.T) {
 
 func TestTunnelTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newPipeNet(t, &Handler{Timeout: time.Second, ClientTimeout: time.Second, TunnelTimeout: time.Hour}, func(c net.Conn, r *bufio.Reader) {
+		n := newPipeNet(t, HandlerConfig{Timeout: time.Second, ClientTimeout: time.Second, TunnelTimeout: time.Hour}, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
 			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 			io.Copy(c, r)
@@ -340,7 +341,7 @@ func TestIdleConnectionsAreKept(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			conns := 0
-			n := newPipeNet(t, new(Handler), func(c net.Conn, r *bufio.Reader) {
+			n := newPipeNet(t, HandlerConfig{}, func(c net.Conn, r *bufio.Reader) {
 				conns++
 				for {
 					if _, err := http.ReadRequest(r); err != nil {

@@ -40,15 +40,15 @@ func (x *exchange) tunnel(res *http.Response) {
 	_ = x.up.SetDeadline(time.Time{}) // From now on the session's timeout counts.
 	x.up.sent.Store(false)
 	s.mu.Lock()
-	s.idle, s.client = x.h.TunnelTimeout, &hijacked{client, buffered.Reader}
+	s.idle, s.client = x.cfg.TunnelTimeout, &hijacked{client, buffered.Reader}
 	s.mu.Unlock()
 	if !s.attach(&hijacked{x.up.Conn, x.up.r}, x.pick.member.server) {
 		return
 	}
 	// The response as it came, with what was negotiated about the protocol.
-	x.set(res.Header, x.h.ResponseHeaders, x.pick.Backend(), x.source())
+	x.set(res.Header, x.cfg.ResponseHeaders, x.pick.Backend(), x.source())
 	res.Body = nil
-	_ = client.SetWriteDeadline(time.Now().Add(x.h.ClientTimeout))
+	_ = client.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 	if res.Write(client) != nil {
 		return
 	}

@@ -11,8 +11,7 @@ import (
 )
 
 func TestUpgrade(t *testing.T) {
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		req, err := http.ReadRequest(r)
 		if err != nil || req.Header.Get("Upgrade") != "websocket" || req.Header.Get("X-Forwarded-For") == "" {
 			io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -36,12 +35,11 @@ func TestUpgrade(t *testing.T) {
 	if string(got) != "hello EARLY LATE" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	waitFor(t, "the pick to be returned", func() bool { return h.Pool.Status().Backends[0].Active == 0 })
+	waitFor(t, "the pick to be returned", func() bool { return h.pool().Status().Backends[0].Active == 0 })
 }
 
 func TestShutdownCutsTunnelsAtItsDeadline(t *testing.T) {
-	h := new(Handler)
-	s := front(t, h, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 		io.Copy(c, r)

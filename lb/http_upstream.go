@@ -35,18 +35,18 @@ type destination struct {
 // on although its last response was followed by bytes that nobody asked for.
 type upstream struct {
 	net.Conn
-	to      destination
-	r       *bufio.Reader
-	w       *bufio.Writer
-	timeout time.Duration
-	kept    bool // It has served a request before.
+	to   destination
+	r    *bufio.Reader
+	w    *bufio.Writer
+	kept bool // It has served a request before.
 
 	// Of the present request:
-	headerLeft int          // Bytes of response header still allowed; negative when it is over.
-	heard      bool         // Something has come back.
-	err        error        // Of the latest Read.
-	sent       atomic.Bool  // The request is out: now silence counts.
-	written    atomic.Int64 // Bytes of the request.
+	timeout    time.Duration // silence that is accepted
+	headerLeft int           // Bytes of response header still allowed; negative when it is over.
+	heard      bool          // Something has come back.
+	err        error         // Of the latest Read.
+	sent       atomic.Bool   // The request is out: now silence counts.
+	written    atomic.Int64  // Bytes of the request.
 
 	// While idle:
 	since  time.Time
@@ -57,7 +57,8 @@ type upstream struct {
 var errHeaderTooLong = errors.New("response header is too long")
 
 // begin makes u ready for a request.
-func (u *upstream) begin() {
+func (u *upstream) begin(timeout time.Duration) {
+	u.timeout = timeout
 	u.headerLeft, u.heard, u.err = maxResponseHeader, false, nil
 	u.sent.Store(false)
 	u.written.Store(0)
@@ -104,14 +105,14 @@ func (u *upstream) Close() error { return u.NetConn().Close() }
 func (u *upstream) NetConn() net.Conn { return innermost(u.Conn).(net.Conn) }
 
 // dial makes a connection to a picked backend.
-func (h *Handler) dial(ctx context.Context, pick Pick) (*upstream, error) {
+func (g *generation) dial(ctx context.Context, pick Pick) (*upstream, error) {
 	start := time.Now()
-	c, err := h.connect(ctx, pick)
+	c, err := g.dialer.connect(ctx, pick)
 	if err != nil {
 		return nil, err
 	}
 	pick.Connected(time.Since(start))
-	u := &upstream{Conn: c, to: destinationOf(pick), timeout: h.Timeout}
+	u := &upstream{Conn: c, to: destinationOf(pick)}
 	u.r, u.w = bufio.NewReader(u), bufio.NewWriter(u)
 	return u, nil
 }

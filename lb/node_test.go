@@ -103,7 +103,11 @@ func runNode(config string) error {
 		fmt.Println("paused:", t.Stats().Paused > 0)
 		return err
 	}
-	srv := &http.Server{Handler: &Handler{Pool: pool}}
+	h, err := NewHandler(HandlerConfig{Pool: pool})
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{Handler: h}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
 	if err := srv.Serve(ln); err != http.ErrServerClosed {
 		return err

@@ -21,8 +21,8 @@ func TestListenerForHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	records := make(chan Record, 8)
-	h := &Handler{Record: func(r Record) { records <- r }, Pool: newPool(t, PoolConfig{Name: "web", Backends: []Backend{
-		webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("X-Real-Ip")) })}})}
+	h := newHandler(t, HandlerConfig{Record: func(r Record) { records <- r }, Pool: newPool(t, PoolConfig{Name: "web", Backends: []Backend{
+		webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("X-Real-Ip")) })}})})
 	srv := &http.Server{Handler: h}
 	go srv.Serve(wrapped)
 	t.Cleanup(func() { srv.Close() })

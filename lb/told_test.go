@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -142,9 +143,7 @@ func TestCauseOfAnEjection(t *testing.T) {
 			_, _ = io.ReadAll(dialTest(t, addr))
 			stop()
 		} else {
-			h := &Handler{Logger: log.logger(slog.LevelInfo)}
-			s := front(t, h)
-			h.Pool = p
+			s := httptest.NewServer(newHandler(t, HandlerConfig{Pool: p, Logger: log.logger(slog.LevelInfo)}))
 			res, err := s.Client().Get(s.URL)
 			body(t, res, err)
 			s.Close()

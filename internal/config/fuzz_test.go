@@ -127,7 +127,7 @@ func acceptedByLB(s Service) error {
 		}
 		first = cmp.Or(first, pool)
 	}
-	h := &lb.Handler{Pool: first, ConnectTimeout: s.ConnectTimeout, Timeout: s.HTTP.ResponseTimeout, TunnelTimeout: s.HTTP.TunnelTimeout,
+	h := lb.HandlerConfig{Pool: first, ConnectTimeout: s.ConnectTimeout, Timeout: s.HTTP.ResponseTimeout, TunnelTimeout: s.HTTP.TunnelTimeout,
 		Tries: s.Tries, MaxBody: s.HTTP.MaxBody, RequestHeaders: map[string]string{}}
 	for _, f := range append(s.HTTP.RequestHeaders, s.HTTP.ResponseHeaders...) {
 		h.RequestHeaders[f.Name] = f.Value

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,80 +18,39 @@ import (
 	"github.com/havip/havip/lb"
 )
 
-// httpPlane proxies requests. Settings of connections are in a front, settings
-// of requests in a handling; either is replaced alone, and the old one goes
-// when nothing is under way in it any more.
+// httpPlane proxies requests. Settings of connections are in a front, which is
+// replaced where they change, and goes when it has no connections any more.
+// Settings of requests are the handler's.
 type httpPlane struct {
 	log      atomic.Pointer[slog.Logger]
 	shutdown atomic.Int64 // time.Duration
 
-	mu       sync.Mutex
-	front    *front
-	fronts   []*front // front, and earlier ones that still have connections
-	handling *handling
-	earlier  []*handling // that still have requests
-	socket   *acceptor   // nil: it does not serve
-	ended    chan error  // of the fronts
+	mu      sync.Mutex
+	cfg     lb.HandlerConfig
+	handler *lb.Handler // nil until the plane serves
+	front   *front
+	fronts  []*front   // front, and earlier ones that still have connections
+	socket  *acceptor  // nil: it does not serve
+	ended   chan error // of the fronts
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
-	h := handlerConfig(c.service)
-	h.Pool, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.back, c.record, c.log
-	if err := h.Validate(); err != nil {
+	cfg := handlerConfig(c.service)
+	cfg.Pool, cfg.BackendTLS, cfg.Record, cfg.Logger = c.pool, c.tls.back, c.record, c.log
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if _, err := lb.NewListener(nil, nil, limits(c.service.Limits)); err != nil {
+	if err := limits(c.service.Limits).Validate(); err != nil {
 		return nil, err
 	}
 	p := &httpPlane{
-		handling: &handling{Handler: h, cfg: c},
-		front:    newFront(c),
-		ended:    make(chan error, 1),
+		cfg:   cfg,
+		front: newFront(c),
+		ended: make(chan error, 1),
 	}
 	p.log.Store(c.log)
 	p.shutdown.Store(int64(c.service.ShutdownTimeout))
 	return p, nil
-}
-
-// handling is a handler and the requests that it has.
-type handling struct {
-	*lb.Handler
-	cfg      planeConfig
-	requests int
-}
-
-// same reports whether a handler made for o would do the same.
-func (h *handling) same(o *handling) bool {
-	a, b := h.cfg.service, o.cfg.service
-	return h.cfg.pool == o.cfg.pool && h.cfg.tls.back == o.cfg.tls.back && a.Name == b.Name && a.AccessLog == b.AccessLog &&
-		a.ConnectTimeout == b.ConnectTimeout && a.Tries == b.Tries && reflect.DeepEqual(a.HTTP, b.HTTP)
-}
-
-func (p *httpPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	h := p.handling
-	h.requests++
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		h.requests--
-		idle := h != p.handling && h.requests == 0
-		if idle {
-			p.earlier = slices.DeleteFunc(p.earlier, func(e *handling) bool { return e == h })
-		}
-		p.mu.Unlock()
-		if idle {
-			h.forget()
-		}
-	}()
-	h.ServeHTTP(w, r)
-}
-
-// forget closes the connections to backends that h keeps.
-func (h *handling) forget() {
-	past, cancel := context.WithCancel(context.Background())
-	cancel()
-	h.Shutdown(past)
 }
 
 func (p *httpPlane) use(next plane) error {
@@ -101,13 +59,11 @@ func (p *httpPlane) use(next plane) error {
 	p.shutdown.Store(n.shutdown.Load())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.handling.same(n.handling) {
-		if old := p.handling; old.requests > 0 {
-			p.earlier = append(p.earlier, old)
-		} else {
-			defer old.forget()
+	p.cfg = n.cfg
+	if p.handler != nil {
+		if err := p.handler.Reconfigure(p.cfg); err != nil {
+			return err
 		}
-		p.handling = n.handling
 	}
 	if p.front.same(n.front) {
 		return nil
@@ -148,10 +104,14 @@ func (f *front) same(o *front) bool {
 }
 
 // open lets f take connections. p.mu is held.
-func (p *httpPlane) open(f *front) error {
+func (p *httpPlane) open(f *front) (err error) {
+	if p.handler == nil {
+		if p.handler, err = lb.NewHandler(p.cfg); err != nil {
+			return err
+		}
+	}
 	f.listener = p.socket.share()
 	if len(f.trusted) > 0 || f.limits != (lb.Limits{}) {
-		var err error
 		if f.listener, err = lb.NewListener(f.listener, f.trusted, f.limits); err != nil {
 			return err
 		}
@@ -160,7 +120,7 @@ func (p *httpPlane) open(f *front) error {
 		f.listener = tls.NewListener(f.listener, f.tls)
 	}
 	f.server = &http.Server{
-		Handler:           p,
+		Handler:           p.handler,
 		ReadHeaderTimeout: f.header,
 		IdleTimeout:       f.idle,
 		ErrorLog:          log.New(debugLog{p}, "", 0),
@@ -224,7 +184,7 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	drain, cancel := context.WithTimeout(context.Background(), time.Duration(p.shutdown.Load()))
 	defer cancel()
 	p.mu.Lock()
-	fronts, handlings := slices.Clone(p.fronts), append(slices.Clone(p.earlier), p.handling)
+	fronts := slices.Clone(p.fronts)
 	p.mu.Unlock()
 	var stops []func()
 	for _, f := range fronts {
@@ -236,9 +196,7 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	}
 	together(stops)
 	// What was upgraded the servers do not know any more.
-	for _, h := range handlings {
-		h.Shutdown(drain)
-	}
+	p.handler.Shutdown(drain)
 	return nil
 }
 

@@ -54,46 +54,39 @@ func TestHTTPReload(t *testing.T) {
 		}
 	}
 	ask("a  http")
-	sizes := func() (fronts, handlings int) {
+	fronts := func() int {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return len(p.fronts), len(p.earlier)
-	}
-	for i := range 20 {
-		mustReload(t, d, service(fmt.Sprintf("pool: {max_fails: %d}", i+2)))
-	}
-	if p.handling.cfg.service.Pool.MaxFails != 1 {
-		t.Error("the handler was replaced although only the pool has changed")
+		return len(p.fronts)
 	}
 	for i := range 20 {
 		mustReload(t, d, service(fmt.Sprintf(`http: {request_headers: {X-LB: "%d"}}, idle_timeout: %dm`, i, i+2)))
 		ask(fmt.Sprintf("a %d http", i))
 	}
-	until(t, "the fronts without connections are forgotten", func() bool { f, _ := sizes(); return f == 2 })
-	if _, h := sizes(); h != 0 {
-		t.Errorf("%d handlers are kept", h)
+	until(t, "the fronts without connections are forgotten", func() bool { return fronts() == 2 })
+	if n := p.handler.Stats().Accepted; n != 21 {
+		t.Errorf("%d requests are counted after reloads, want 21", n)
+	}
+	if n := p.cfg.Pool.Status().Backends[0].Connects; n != 1 {
+		t.Errorf("%d connections to the backend, want 1 that is kept", n)
 	}
 
-	// A request that is under way keeps its handler.
+	// A request that is under way goes on.
 	held, err := net.Dial("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprint(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
-	until(t, "the request is under way", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.handling.requests == 1
-	})
+	until(t, "the request is under way", func() bool { return p.handler.Stats().Active == 1 })
 	mustReload(t, d, service(`http: {request_headers: {X-LB: new}}`))
-	if _, h := sizes(); h != 1 {
-		t.Errorf("%d handlers are kept, want 1", h)
+	ask("a new http")
+	if n := p.handler.Stats().Active; n != 1 {
+		t.Errorf("%d requests are under way, want 1", n)
 	}
 	held.Close()
-	until(t, "the handler is forgotten", func() bool { _, h := sizes(); return h == 0 })
-	ask("a new http")
+	until(t, "the request has ended", func() bool { return p.handler.Stats().Active == 0 })
 	kept.Close()
-	until(t, "only the front in use is left", func() bool { f, _ := sizes(); return f == 1 })
+	until(t, "only the front in use is left", func() bool { return fronts() == 1 })
 }
 
 // TestHTTPLimits: limits of an http service are kept, and can be changed.

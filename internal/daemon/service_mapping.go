@@ -66,8 +66,8 @@ func udpConfig(c config.Service) *lb.UDP {
 }
 
 // handlerConfig is what mode http does with requests, but for pool and TLS.
-func handlerConfig(c config.Service) *lb.Handler {
-	return &lb.Handler{
+func handlerConfig(c config.Service) lb.HandlerConfig {
+	return lb.HandlerConfig{
 		ConnectTimeout:  c.ConnectTimeout,
 		Timeout:         c.HTTP.ResponseTimeout,
 		TunnelTimeout:   c.HTTP.TunnelTimeout,

@@ -132,6 +132,7 @@ func TestEveryPlaneOptionIsReachable(t *testing.T) {
 	cfg := parse(t, allServices)
 	ours := map[string]bool{ // not for a configuration
 		"PoolConfig.Logger": true, "PoolConfig.Lookup": true, "TCP.NoSplice": true,
+		"HandlerConfig.Dial": true, "HandlerConfig.ClientTimeout": true,
 	}
 	seen := map[string]bool{}
 	note := func(x any) {
@@ -165,7 +166,7 @@ func TestEveryPlaneOptionIsReachable(t *testing.T) {
 		case *udpPlane:
 			note(p.udp)
 		case *httpPlane:
-			note(p.handling.Handler)
+			note(p.cfg)
 		}
 	}
 	if len(seen) < 55 {
