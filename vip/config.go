@@ -27,6 +27,8 @@ var (
 	ErrLapsed = errors.New("lease lapsed")
 	// ErrClosed: the Manager or Namespace was closed.
 	ErrClosed = errors.New("closed")
+	// ErrRunning: Run was called before, and has not returned.
+	ErrRunning = errors.New("is already running")
 )
 
 // Config describes the addresses of one virtual router.
@@ -103,8 +105,9 @@ type Config struct {
 	OnLost func(reason error)
 	// OnRemovals, if set, is told what Removals returns whenever that has
 	// changed, before anything is added that only the new ones would remove: an
-	// interface was made anew, an address is new. It must not call the Manager,
-	// and return soon.
+	// interface was made anew, an address is new. It must return soon. Of the
+	// Manager it may call [Manager.Removals] only. The first call is Run's,
+	// Acquire's or Check's.
 	OnRemovals func(Removals)
 	// Probe, if not 0, makes Acquire ask the link first whether another host has
 	// the addresses, in the manner of RFC 5227 §2.1.1 and RFC 4862 §5.4, and

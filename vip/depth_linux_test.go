@@ -100,7 +100,7 @@ func TestNetnsRoutes(t *testing.T) {
 	// What a killed process leaves is removed by the next one.
 	killed := newIn(t, h, cfg)
 	mustAcquire(t, killed)
-	killed.Close()
+	kill(killed)
 	if len(ourRoutes(t, h)) == 0 {
 		t.Fatal("no routes are left to be removed")
 	}

@@ -11,16 +11,30 @@
 // never touched: one that is among the configured ones is in the way, until
 // somebody removes it or [Config].Takeover allows the Manager to.
 //
-// With a lease the kernel itself removes an address that is no longer renewed:
-// a process that was killed or frozen gives its addresses up without anyone's
-// help.
+// With a lease, which is the default, the kernel itself removes an address that is
+// no longer renewed: a process that was killed or frozen gives its addresses up
+// without anyone's help.
 //
 // What would keep the addresses from being held, such as an interface that is down,
 // is known beforehand: see [Manager.WatchFaults].
 //
 // *Manager has the three methods Acquire, Announce and Release, which is what
-// package vrrp expects of a handler. It is just as useful to a program that
-// elects its leader in another way.
+// package vrrp expects of a handler; package failover ties the two together. It is
+// just as useful to a program that elects its leader in another way:
+//
+//   - It calls Acquire and Announce when elected, and Release before its term ends:
+//     a Manager that runs renews the lease whatever the election says.
+//   - A host that is frozen or killed holds the addresses for at most Lease and half
+//     a second, the kernel's delay, after it was last alive. If another host is
+//     elected no earlier than that after this one's last sign of life, two hosts never
+//     hold an address. If it is elected after a shorter time t, both may hold it for
+//     Lease + 0.5 s - t.
+//   - It hears of addresses that could not be kept by OnLost, and stands for election
+//     again. Without OnLost and without a watcher Run ends with the loss as its error.
+//
+// Ends come in this order: the election (a vrrp.Router), so that nothing is acquired
+// any more; the Manager's Run, which removes the addresses; a guard, which would remove
+// them for a process that dies before; the [Namespace], if Managers share one.
 //
 // The package uses netlink and packet sockets: it needs Linux, CAP_NET_ADMIN
 // and CAP_NET_RAW. A Manager works in the network namespace of the thread that

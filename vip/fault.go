@@ -25,10 +25,13 @@ type faultWatcher struct {
 // be kept, as [Config.OnLost] has it; nil: they were, since the last call.
 //
 // f is called from Run's goroutine and must return soon. It may call the Manager.
-// It may be called once more after stop.
+// It may be called once more after stop. nil is no watcher.
 //
 // A Router of package vrrp whose Handler is a Manager watches it.
 func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func()) {
+	if f == nil {
+		return func() {}
+	}
 	w := &faultWatcher{f: f}
 	m.mu.Lock()
 	defer m.mu.Unlock()

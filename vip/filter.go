@@ -13,7 +13,7 @@ func (m *Manager) reject() error {
 		return nil
 	}
 	m.accepts = false
-	return m.ns.kernel.filter(m.cfg.Name, m.addrs())
+	return m.ns.kernel.filter(m.name, m.addrs())
 }
 
 // rejectAgain restores what reject did, should it have gone: "nft flush ruleset"
@@ -22,7 +22,7 @@ func (m *Manager) rejectAgain() {
 	if !m.cfg.NoAccept {
 		return
 	}
-	filters, err := m.ns.kernel.filters(m.cfg.Name, m.addrs())
+	filters, err := m.ns.kernel.filters(m.name, m.addrs())
 	if err == nil && !filters {
 		m.complain("the filter for what is sent to the addresses had gone, putting it back")
 		err = m.reject()
@@ -40,7 +40,7 @@ func (m *Manager) accept() error {
 	}
 	var err error
 	if m.swept {
-		err = m.ns.kernel.filter(m.cfg.Name, nil)
+		err = m.ns.kernel.filter(m.name, nil)
 	} else if err = m.ns.kernel.sweep(m.addrs()); !m.cfg.NoAccept && errors.Is(err, errors.ErrUnsupported) {
 		err = nil // nothing can be left
 	}

@@ -201,7 +201,7 @@ func TestNetnsKilledWithoutLease(t *testing.T) {
 		h := lab.New(t).MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
 		killed := newIn(t, h, Config{Owner: owner, Addresses: addrs(t, vip4+"/24", vip6+"/64")})
 		mustAcquire(t, killed)
-		killed.Close()
+		kill(killed)
 		wantHeld(t, h, "192.0.2.1/24", "2001:db8::1/64", vip4+"/24", vip6+"/64")
 
 		m, stop := runIn(t, h, Config{Owner: owner, Addresses: addrs(t, vip4+"/32", vip6+"/64")})
@@ -211,7 +211,7 @@ func TestNetnsKilledWithoutLease(t *testing.T) {
 
 		killed = newIn(t, h, Config{Owner: owner, Addresses: addrs(t, vip4+"/24", vip6+"/64")})
 		mustAcquire(t, killed)
-		killed.Close()
+		kill(killed)
 		m = newIn(t, h, Config{Owner: owner, Addresses: addrs(t, vip4+"/24", vip6+"/64")})
 		mustAcquire(t, m) // before Run has removed anything
 		if err := m.Release(context.Background()); err != nil {

@@ -36,7 +36,7 @@ func TestLedger(t *testing.T) {
 			t.Fatal(err)
 		}
 		acquire(t, killed)
-		killed.Close()
+		kill(killed)
 
 		// Its successor knows the addresses, and those of another namespace as
 		// little as a person's.
@@ -69,7 +69,7 @@ func TestLedger(t *testing.T) {
 			t.Fatal(err)
 		}
 		acquire(t, killed)
-		killed.Close()
+		kill(killed)
 		k.remove(on(2, "192.0.2.10/24"))
 		m, stop = startIn(t, cfg)
 		k.put(on(2, "192.0.2.10/24"), true)

@@ -32,7 +32,7 @@ func (m *Manager) acquire(ctx context.Context) error {
 		err = m.put(true)
 	}
 	if err != nil {
-		err = fmt.Errorf("vip: %s: acquire: %w", m.cfg.Name, err)
+		err = fmt.Errorf("vip: %s: acquire: %w", m.name, err)
 		m.failed, m.failedIn = true, ""
 		return errors.Join(err, m.release())
 	}
@@ -184,5 +184,5 @@ func (m *Manager) lapse(start time.Time) error {
 	if time.Since(m.renewAt) >= m.cfg.lifetime()/renewals { // it was not even tried again
 		why = ", as this process did not run or the kernel did not answer"
 	}
-	return fmt.Errorf("vip: %s: not renewed for %v%s: %w", m.cfg.Name, time.Since(start).Round(time.Millisecond), why, ErrLapsed)
+	return fmt.Errorf("vip: %s: not renewed for %v%s: %w", m.name, time.Since(start).Round(time.Millisecond), why, ErrLapsed)
 }

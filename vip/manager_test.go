@@ -58,6 +58,14 @@ func startIn(t *testing.T, cfg Config) (m *Manager, stop func()) {
 	return m, stop
 }
 
+// kill ends a Manager as the end of its process does: its addresses stay.
+func kill(m *Manager) {
+	m.mu.Lock()
+	m.held = false
+	m.mu.Unlock()
+	m.Close()
+}
+
 func acquire(t *testing.T, m *Manager) {
 	t.Helper()
 	if err := m.Acquire(t.Context()); err != nil {

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -27,6 +28,7 @@ type Namespace struct {
 	routes  map[routeKey]map[*Manager]bool
 
 	mu       sync.Mutex
+	closed   bool
 	managers []*Manager
 	byAddr   map[netip.Addr][]*Manager
 	asking   map[netip.Addr][]chan sighting // while somebody probes for an address
@@ -63,8 +65,16 @@ func newNamespace(k kernel, logger *slog.Logger) *Namespace {
 	return n
 }
 
-// Close closes the sockets. Managers that are still running fail from then on.
+// Close closes the sockets. Managers that are still running fail from then on, and
+// cannot remove their addresses. It may be called more than once.
 func (n *Namespace) Close() error {
+	n.mu.Lock()
+	again := n.closed
+	n.closed = true
+	n.mu.Unlock()
+	if again {
+		return nil
+	}
 	err := n.kernel.close()
 	n.wg.Wait()
 	return err
@@ -162,14 +172,18 @@ func (n *Namespace) dispatch(c change) {
 }
 
 // join makes m hear of changes.
-func (n *Namespace) join(m *Manager) {
+func (n *Namespace) join(m *Manager) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.closed {
+		return fmt.Errorf("namespace: %w", ErrClosed)
+	}
 	n.managers = append(n.managers, m)
 	for _, a := range m.allAddresses() {
 		addr := a.Prefix.Addr()
 		n.byAddr[addr] = append(n.byAddr[addr], m)
 	}
+	return nil
 }
 
 // leave undoes join.

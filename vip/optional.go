@@ -71,5 +71,5 @@ func (m *Manager) incomplete() error {
 	for _, what := range slices.Sorted(maps.Keys(m.lacking)) {
 		list = append(list, fmt.Sprintf("%s (%v)", what, m.lacking[what]))
 	}
-	return fmt.Errorf("vip: %s: held without %s", m.cfg.Name, strings.Join(list, ", "))
+	return fmt.Errorf("vip: %s: held without %s", m.name, strings.Join(list, ", "))
 }

@@ -39,7 +39,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
-		return fmt.Errorf("vip: %s: reconfigure: %w", m.cfg.Name, ErrClosed)
+		return m.closedError("reconfigure")
 	}
 	var lapsed error
 	if m.held && m.lapsed(m.renewed) {
@@ -50,7 +50,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	}
 	before := m.cfg
 	if err := m.change(next, next.lifetime() != before.lifetime()); err != nil {
-		err = fmt.Errorf("vip: %s: reconfigure: %w", m.cfg.Name, err)
+		err = fmt.Errorf("vip: %s: reconfigure: %w", m.name, err)
 		if back := m.change(before, false); back != nil {
 			return errors.Join(err, m.lose(back))
 		}
@@ -72,12 +72,12 @@ func (m *Manager) prepare(next Config) (Config, []question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := next.Validate(); err != nil {
-		return next, nil, fmt.Errorf("vip: %s: reconfigure: %w", m.cfg.Name, err)
+		return next, nil, fmt.Errorf("vip: %s: reconfigure: %w", m.name, err)
 	}
 	next = next.WithDefaults()
 	next.Namespace, next.Logger = m.cfg.Namespace, m.cfg.Logger
 	if fields := m.cfg.Fixed(next); len(fields) > 0 {
-		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.cfg.Name, strings.Join(fields, ", "))
+		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.name, strings.Join(fields, ", "))
 	}
 	if !m.held || m.ended {
 		return next, nil, nil // Acquire will look
@@ -200,7 +200,7 @@ func (m *Manager) adopt(next Config, p parting) {
 	}
 	slices.Sort(m.interfaces)
 	m.interfaces = slices.Compact(m.interfaces)
-	m.ns.join(m)
+	_ = m.ns.join(m) // a closed Namespace has nothing to tell
 }
 
 // allAddresses are those that are configured, and those that are parting.
