@@ -59,7 +59,7 @@ func (c *counters) starve(ctx context.Context) bool {
 // acceptLoop serves the connections of ln in goroutines until ctx ends.
 func (t *TCP) acceptLoop(ctx, work context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	c := &t.state().counters
+	log := t.settings.Load().log
 	pause := time.Duration(0)
 	for t.room(ctx, pause) {
 		conn, err := ln.Accept()
@@ -72,8 +72,8 @@ func (t *TCP) acceptLoop(ctx, work context.Context, ln net.Listener) error {
 		case isTransient(err):
 			// Connections wait in the backlog until others have ended.
 			pause = min(max(2*pause, 5*time.Millisecond), 200*time.Millisecond)
-			t.log.Warn("accept paused", "listener", ln.Addr(), "err", err, "for", pause)
-			c.paused.Add(1)
+			log.Warn("accept paused", "listener", ln.Addr(), "err", err, "for", pause)
+			t.counters.paused.Add(1)
 		default:
 			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
 		}
@@ -84,12 +84,12 @@ func (t *TCP) acceptLoop(ctx, work context.Context, ln net.Listener) error {
 // room waits for pause, and until another connection may be accepted; false if ctx
 // ended first.
 func (t *TCP) room(ctx context.Context, pause time.Duration) bool {
-	c := &t.state().counters
+	c := &t.counters
 	for waited := false; ; waited = true {
 		if pause > 0 && !sleep(ctx, pause) {
 			return false
 		}
-		limit := t.current().Limits.Connections
+		limit := t.settings.Load().Limits.Connections
 		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 {
 			return true
 		}
@@ -103,34 +103,34 @@ func (t *TCP) room(ctx context.Context, pause time.Duration) bool {
 // accepted serves a connection in a goroutine. It is counted before that runs, and
 // so before the next one is accepted.
 func (t *TCP) accepted(work context.Context, conn net.Conn) {
-	t = t.current()
-	c := &t.state().counters
-	c.active.Add(1)
-	c.accepted.Add(1)
-	t.conns.Add(1)
-	s, now := t.newSession(conn), time.Now()
+	cfg := t.settings.Load()
+	t.counters.active.Add(1)
+	t.counters.accepted.Add(1)
+	cfg.conns.Add(1)
+	now := time.Now()
+	c := cfg.newConn(conn, now)
 	go func() {
 		// A connection of NewListener waits for its PROXY header here.
-		o := &origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
-		peer := o.client.Addr()
-		if t.state().limiter.admit(&t.Limits, peer, now) {
-			defer t.leave(peer)
-			t.serveConn(work, s, o, now)
+		c.origin = origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
+		peer := c.origin.client.Addr()
+		if t.limiter.admit(&cfg.Limits, peer, now) {
+			defer cfg.leave(peer)
+			c.serve(work)
 			return
 		}
-		c.refused.Add(1)
-		s.close()
-		t.state().sessions.remove(s)
-		t.conns.Add(-1)
-		c.active.Add(-1)
+		t.counters.refused.Add(1)
+		c.close()
+		t.sessions.remove(c)
+		cfg.conns.Add(-1)
+		t.counters.active.Add(-1)
 	}()
 }
 
 // leave undoes what was counted of a connection when it was accepted.
-func (t *TCP) leave(peer netip.Addr) {
-	t.conns.Add(-1)
-	t.state().counters.active.Add(-1)
-	t.state().limiter.release(&t.Limits, peer)
+func (cfg *tcpSettings) leave(peer netip.Addr) {
+	cfg.conns.Add(-1)
+	cfg.plane.counters.active.Add(-1)
+	cfg.plane.limiter.release(&cfg.Limits, peer)
 }
 
 // sleep waits for d; false if ctx ended first.

@@ -21,8 +21,8 @@ const acceptBatch, backlogMax = 32, 8192
 // acceptSome takes connections from the backlog, but not so many that the
 // others of this loop would wait for long: true if there may be more.
 func (l *loop) acceptSome() bool {
-	t := l.e.t.current()
-	c := &l.e.t.state().counters
+	cfg := l.e.t.settings.Load()
+	c := &l.e.t.counters
 	defer l.yield()
 	for range acceptBatch {
 		if l.listener < 0 || l.paused > 0 {
@@ -34,14 +34,14 @@ func (l *loop) acceptSome() bool {
 			return false
 		}
 		// Counted before it is accepted: other loops accept as well.
-		if n := c.active.Add(1); t.Limits.Connections > 0 && n > int64(t.Limits.Connections) {
+		if n := c.active.Add(1); cfg.Limits.Connections > 0 && n > int64(cfg.Limits.Connections) {
 			c.active.Add(-1)
 			l.pause(5*time.Millisecond, nil)
 			return false
 		}
 		fd, errno := l.accept4()
 		if errno == 0 {
-			l.open(t, fd)
+			l.open(cfg, fd)
 			continue
 		}
 		c.active.Add(-1)
@@ -82,9 +82,9 @@ func (l *loop) yield() {
 // pause leaves connections in the backlog for a while.
 func (l *loop) pause(d time.Duration, reason error) {
 	if reason != nil {
-		l.e.t.log.Warn("accept paused", "err", reason, "for", d)
+		l.e.t.settings.Load().log.Warn("accept paused", "err", reason, "for", d)
 	}
-	l.e.t.state().counters.paused.Add(1)
+	l.e.t.counters.paused.Add(1)
 	l.unwatchListener()
 	l.paused, l.resumeAt = d, l.now+int64(d)
 }
@@ -109,20 +109,20 @@ func (l *loop) stopAccepting() {
 }
 
 // open begins the life of an accepted connection, which is counted already.
-func (l *loop) open(t *TCP, fd int32) {
-	c := &t.state().counters
+func (l *loop) open(cfg *tcpSettings, fd int32) {
+	c := &cfg.plane.counters
 	peer := sockaddr(&l.addr)
 	c.accepted.Add(1)
-	if !t.state().limiter.admit(&t.Limits, peer.Addr(), epoch.Add(time.Duration(l.now))) {
+	if !cfg.plane.limiter.admit(&cfg.Limits, peer.Addr(), epoch.Add(time.Duration(l.now))) {
 		c.refused.Add(1)
 		c.active.Add(-1)
 		closeFD(fd)
 		return
 	}
-	t.conns.Add(1)
+	cfg.conns.Add(1)
 	k := l.newLink()
-	k.t, k.fd[0], k.fd[1], k.start, k.peer = t, fd, -1, l.now, peer.Addr()
-	k.origin = origin{client: peer, pool: t.Pool}
-	k.proxied = t.wantsProxy(peer.Addr())
+	k.cfg, k.fd[0], k.fd[1], k.start, k.peer = cfg, fd, -1, l.now, peer.Addr()
+	k.origin = origin{client: peer, pool: cfg.Pool}
+	k.proxied = cfg.preface.wantsProxy(peer.Addr())
 	k.begin()
 }

@@ -13,8 +13,8 @@ func TestBlockedLogger(t *testing.T) {
 	let := make(chan struct{})
 	log := quietlogtest.Blocked(let)
 	t.Cleanup(func() { close(let) })
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
-		dial, _ := open(&TCP{Logger: log}, closedBackend(t), talker(t, "a"))
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		dial, _ := open(tcpWith(TCPConfig{Logger: log}), closedBackend(t), talker(t, "a"))
 		for range 6 {
 			c := dial()
 			c.Write([]byte("x"))

@@ -70,7 +70,7 @@ func TestConnectionsThroughChange(t *testing.T) {
 	}
 	var broken atomic.Int64 // Connections that a backend broke off before it answered.
 	type service struct {
-		tcp     *TCP
+		tcp     *testTCP
 		pool    *Pool
 		address string
 		mortals []*mortal
@@ -89,11 +89,11 @@ func TestConnectionsThroughChange(t *testing.T) {
 			s.config = append(s.config, Backend{Name: fmt.Sprint(name, i), Address: m.address})
 		}
 		s.pool = newPool(t, PoolConfig{Name: name, Backends: s.config, FailTimeout: 20 * time.Millisecond})
-		s.tcp = &TCP{Pool: s.pool, Tries: 4, Record: func(r Record) {
+		s.tcp = tcpWith(TCPConfig{Pool: s.pool, Tries: 4, Record: func(r Record) {
 			if r.Backend != "" && r.Reason == "reset" && r.Sent == 0 {
 				broken.Add(1)
 			}
-		}}
+		}})
 		s.address, _ = relay(t, s.tcp)
 		services = append(services, s)
 	}
@@ -132,7 +132,7 @@ func TestConnectionsThroughChange(t *testing.T) {
 					if err := s.pool.Update(s.config); err != nil {
 						t.Error(err)
 					}
-					if err := s.tcp.Replace(&TCP{Pool: s.pool, Tries: 4, Record: s.tcp.Record}); err != nil {
+					if err := s.tcp.Reconfigure(TCPConfig{Pool: s.pool, Tries: 4, Record: s.tcp.Record}); err != nil {
 						t.Error(err)
 					}
 				}

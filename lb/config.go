@@ -14,6 +14,9 @@ type FieldError = field.Error
 // ErrClosed: the plane has been shut down.
 var ErrClosed = errors.New("closed")
 
+// ErrServing: the plane serves already.
+var ErrServing = errors.New("it serves already")
+
 // Bounds beyond which a number or a duration is a mistake.
 const (
 	maxCount = 1 << 30

@@ -43,7 +43,7 @@ func copyInto[T any](to *T, from T) {
 	*to = from
 	v := reflect.ValueOf(to).Elem()
 	for i := range v.NumField() {
-		if f := v.Field(i); f.Kind() == reflect.Slice && f.CanSet() {
+		if f := v.Field(i); f.Kind() == reflect.Slice && !f.IsNil() {
 			f.Set(reflect.AppendSlice(reflect.MakeSlice(f.Type(), 0, f.Len()), f))
 		}
 	}
@@ -61,6 +61,9 @@ func TestConfigurationsKeepTheContract(t *testing.T) {
 	keepsConfigContract(t, Backend{Address: "192.0.2.1:80"})
 	keepsConfigContract(t, PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80"}, {Address: "unix:/run/x"}}})
 	keepsConfigContract(t, Limits{Rate: 5, TotalRate: 0.1})
+	p := newPool(t, PoolConfig{})
+	keepsConfigContract(t, TCPConfig{Pool: p, Limits: Limits{Rate: 5}})
+	keepsConfigContract(t, UDPConfig{Pool: p})
 }
 
 // What a Limits alone gets wrong is told by its fields.

@@ -18,7 +18,9 @@
 // Serve method and ends with its context. A listener for an address that
 // this host does not own yet, as on a VRRP Backup, comes from [Listen].
 //
-// All of it changes while it runs: [Pool.Update] replaces backends, [TCP.Replace]
-// and [UDP.Replace] settings, [Certificates.Reload] certificates. What did not
-// change keeps its connections, health and counters.
+// Each has a configuration of its own, whose Validate tells all that is wrong with it
+// and whose WithDefaults tells what it does where it says nothing. All of it changes
+// while it runs: Reconfigure replaces settings, [Pool.Update] backends and
+// [Certificates.Reload] certificates. What did not change keeps its connections,
+// health and counters.
 package lb

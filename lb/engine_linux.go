@@ -50,9 +50,7 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 		}
 		e.loops = append(e.loops, l)
 	}
-	// The loops count as one session: they end when all of theirs have.
-	all := &session{loops: e}
-	t.state().sessions.add(all)
+	t.sessions.add(e) // until all connections of the loops have ended
 	var accepting sync.WaitGroup
 	accepting.Add(len(e.loops))
 	var running atomic.Int32
@@ -62,7 +60,7 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 		go func() {
 			l.run()
 			if running.Add(-1) == 0 {
-				t.state().sessions.remove(all)
+				t.sessions.remove(e)
 			}
 		}()
 	}
@@ -133,7 +131,7 @@ type loop struct {
 	runq   []*link      // With more to do than one turn allows.
 	now    int64        // Nanoseconds since epoch, as of the last wake-up.
 
-	timings map[*TCP]*timing
+	timings map[*tcpSettings]*timing
 	scratch []byte
 	pipes   []pipe              // Not in use.
 	piping  int                 // All there are.
@@ -148,7 +146,7 @@ var epoch = time.Now()
 
 func newLoop(e *engine, listener int) (*loop, error) {
 	l := &loop{e: e, listener: listener, epoll: -1, wake: -1,
-		timings: make(map[*TCP]*timing), scratch: make([]byte, scratchSize)}
+		timings: make(map[*tcpSettings]*timing), scratch: make([]byte, scratchSize)}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, err

@@ -19,14 +19,14 @@ import (
 )
 
 // engineOf waits for the event loops of a plane.
-func engineOf(t *testing.T, tc *TCP) (e *engine) {
+func engineOf(t *testing.T, tc *testTCP) (e *engine) {
 	t.Helper()
 	waitFor(t, "the event loops", func() bool {
-		r := &tc.state().sessions
+		r := &tc.sessions
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for s := range r.sessions {
-			if all, ok := s.loops.(*engine); ok {
+		for c := range r.all {
+			if all, ok := c.(*engine); ok {
 				e = all
 			}
 		}
@@ -73,7 +73,7 @@ func (e *engine) eachLink(t *testing.T, f func(*link)) {
 
 // Connections that arrive one by one go to all loops.
 func TestLoopsShareSlowArrivals(t *testing.T) {
-	tc := new(TCP)
+	tc := tcpWith(TCPConfig{})
 	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) }))
 	e := engineOf(t, tc)
 	if len(e.loops) < 2 {
@@ -97,7 +97,7 @@ func TestLoopsShareSlowArrivals(t *testing.T) {
 // Who has a connection when the end comes is served, even if nobody had
 // accepted it yet.
 func TestBacklogIsServedAtTheEnd(t *testing.T) {
-	tc := &TCP{DrainTimeout: time.Hour}
+	tc := tcpWith(TCPConfig{ShutdownTimeout: time.Hour})
 	addr, stop := relay(t, tc, talker(t, "a"))
 	e := engineOf(t, tc)
 	release := e.hold()
@@ -126,7 +126,7 @@ func TestBacklogIsServedAtTheEnd(t *testing.T) {
 
 // A loop that has ended says so to what comes late, even while others go on.
 func TestLoopRefusesWhatComesTooLate(t *testing.T) {
-	tc := &TCP{DrainTimeout: time.Hour}
+	tc := tcpWith(TCPConfig{ShutdownTimeout: time.Hour})
 	addr, stop := relay(t, tc, talker(t, "a"))
 	e := engineOf(t, tc)
 	if len(e.loops) < 2 {
@@ -184,11 +184,11 @@ func stuck(t *testing.T) string {
 // A backend that goes down while it is being connected to costs nobody a connection.
 func TestKillOnDownWhileConnecting(t *testing.T) {
 	address := stuck(t)
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		for _, name := range []string{address, strings.Replace(address, "127.0.0.1", "localhost", 1)} {
 			p := newPool(t, PoolConfig{KillOnDown: true, Backends: []Backend{{Name: "stuck", Address: name}, talker(t, "a")}})
 			records := make(chan Record, 1)
-			dial, stop := open(&TCP{Pool: p, ConnectTimeout: time.Hour, Record: func(r Record) { records <- r }})
+			dial, stop := open(tcpWith(TCPConfig{Pool: p, ConnectTimeout: time.Hour, Record: func(r Record) { records <- r }}))
 			c := dial()
 			go io.WriteString(c, "hello") // With TLS the handshake comes before the backend.
 			waitFor(t, "the connection to the backend to begin", func() bool { return p.Status().Backends[0].Active == 1 })
@@ -212,7 +212,7 @@ func TestKillOnDownWhileConnecting(t *testing.T) {
 // The client's end and the backend's reset, noticed at once: the answer still counts.
 func TestAnswerBeforeAReset(t *testing.T) {
 	reset := make(chan struct{})
-	tc := new(TCP)
+	tc := tcpWith(TCPConfig{})
 	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		// What nobody has read makes closing a reset.
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
@@ -245,7 +245,7 @@ func TestAnswerBeforeAReset(t *testing.T) {
 func TestClientsResetBehindAFullBackend(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
-	tc := &TCP{DrainTimeout: -1}
+	tc := tcpWith(TCPConfig{ShutdownTimeout: -1})
 	addr, _ := relay(t, tc, rawBackend(t, func(net.Conn, *bufio.Reader) { <-hold }))
 	e := engineOf(t, tc)
 	c := dialTest(t, addr)
@@ -269,7 +269,7 @@ func TestTCPBackpressure(t *testing.T) {
 		pattern[i] = byte(i % 251)
 	}
 	for _, noSplice := range []bool{false, true} {
-		tc := &TCP{NoSplice: noSplice}
+		tc := tcpWith(TCPConfig{NoSplice: noSplice})
 		addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			for sent := 0; sent < size; sent += len(pattern) {
 				if _, err := c.Write(pattern); err != nil {
@@ -307,7 +307,7 @@ func TestTCPBackpressure(t *testing.T) {
 func TestQuietConnectionsHaveNoPipes(t *testing.T) {
 	const bulk, rest = 4 << 20, 1000
 	var spliced atomic.Bool
-	tc := new(TCP)
+	tc := tcpWith(TCPConfig{})
 	next := make(chan struct{})
 	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		c.Write(make([]byte, bulk))
@@ -362,7 +362,7 @@ func watchedBy(t *testing.T, l *loop) int {
 // A connection that a goroutine has taken over wakes no loop any more.
 func TestHandedOffConnectionsLeaveTheLoop(t *testing.T) {
 	a := newAuthority(t)
-	tc := &TCP{AcceptProxy: loopback, TLS: &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}}
+	tc := tcpWith(TCPConfig{AcceptProxy: loopback, TLS: &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}})
 	addr, _ := relay(t, tc, talker(t, "a"))
 	e := engineOf(t, tc)
 	for range 10 {
@@ -381,7 +381,7 @@ func TestHandedOffConnectionsLeaveTheLoop(t *testing.T) {
 
 // What follows the PROXY header must not wait until the backend has acknowledged that.
 func TestNothingWaitsForTheProxyHeader(t *testing.T) {
-	tc := &TCP{SendProxy: 2}
+	tc := tcpWith(TCPConfig{SendProxy: 2})
 	addr, _ := relay(t, tc, proxyReader(t))
 	e := engineOf(t, tc)
 	c := dialTest(t, addr)
@@ -414,7 +414,7 @@ func TestListenersAreOrdinaryTCP(t *testing.T) {
 
 // Descriptors that run out while a connection is made make it wait, and accepting too.
 func TestStarvedLinkWaits(t *testing.T) {
-	tc := new(TCP)
+	tc := tcpWith(TCPConfig{})
 	addr, _ := relay(t, tc, talker(t, "a"))
 	e := engineOf(t, tc)
 	c := dialTest(t, addr)
@@ -436,7 +436,7 @@ func TestStarvedLinkWaits(t *testing.T) {
 	if b := tc.Pool.Status().Backends[0]; b.Failures != 0 || b.Active != 1 {
 		t.Errorf("%+v", b)
 	}
-	if n := tc.state().counters.starved.Load(); n != 0 {
+	if n := tc.counters.starved.Load(); n != 0 {
 		t.Errorf("%d connections still wait", n)
 	}
 }

@@ -21,11 +21,15 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	relay, err := lb.NewTCP(lb.TCPConfig{Pool: pool})
+	if err != nil {
+		log.Fatal(err)
+	}
 	ln, err := lb.Listen(ctx, "tcp", ":8080")
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal((&lb.TCP{Pool: pool}).Serve(ctx, ln))
+	log.Fatal(relay.Serve(ctx, ln))
 }
 
 // An HTTP load balancer is a handler like any other.

@@ -50,7 +50,7 @@ func (k *link) dialSlowly(pick Pick) {
 	if k.in != nil {
 		k.in.remove(k)
 	}
-	l, mark, timeout := k.loop, k.mark[1], k.t.ConnectTimeout
+	l, mark, timeout := k.loop, k.mark[1], k.cfg.ConnectTimeout
 	go func() {
 		d := net.Dialer{Timeout: timeout, KeepAlive: -1}
 		network, address := network(pick.Address())
@@ -96,7 +96,7 @@ func takeFD(c net.Conn) (int32, error) {
 
 // handOff gives the connection to a goroutine.
 func (k *link) handOff() {
-	t, l := k.t, k.loop
+	cfg, l := k.cfg, k.loop
 	o, peer, early, start := k.origin, k.peer, k.early, epoch.Add(time.Duration(k.start))
 	if !o.local.IsValid() {
 		o.local = l.localAddr(k.fd[0])
@@ -111,18 +111,20 @@ func (k *link) handOff() {
 	k.release()
 	go func() {
 		defer l.post(func() { l.live.Add(-1) })
-		defer t.leave(peer)
-		conn, err := toConn(l.e.work, f, &t.state().counters)
+		defer cfg.leave(peer)
+		conn, err := toConn(l.e.work, f, &cfg.plane.counters)
 		if err != nil {
-			t.state().counters.failed.Add(1)
-			t.log.Warn("connection not served", "client", o.client, "err", err)
-			t.ended(&Record{Client: o.client, Start: start, Duration: time.Since(start), Reason: err.Error()}, o.pool)
+			cfg.plane.counters.failed.Add(1)
+			cfg.log.Warn("connection not served", "client", o.client, "err", err)
+			cfg.account(&Record{Client: o.client, Start: start, Duration: time.Since(start), Reason: err.Error()}, o.pool)
 			return
 		}
 		if len(early) > 0 {
 			conn = &prefaced{conn, early}
 		}
-		t.serveConn(l.e.work, t.newSession(conn), &o, start)
+		c := cfg.newConn(conn, start)
+		c.origin = o
+		c.serve(l.e.work)
 	}()
 }
 

@@ -63,7 +63,7 @@ func TestLimiterTotalRate(t *testing.T) {
 }
 
 func TestTCPTotalRate(t *testing.T) {
-	tc := &TCP{Limits: Limits{TotalRate: 1e-6, TotalBurst: 2}}
+	tc := tcpWith(TCPConfig{Limits: Limits{TotalRate: 1e-6, TotalBurst: 2}})
 	addr, _ := relay(t, tc, talker(t, "a"))
 	one := make([]byte, 1)
 	for i := range 3 {

@@ -25,7 +25,7 @@ const (
 // link is one connection in an event loop: a client, side 0, and a backend, side 1.
 type link struct {
 	loop    *loop
-	t       *TCP
+	cfg     *tcpSettings
 	slot    int32
 	mark    [2]int32 // Of the connection, and of the present attempt to connect.
 	state   linkState
@@ -56,9 +56,9 @@ type link struct {
 
 // begin starts an accepted connection.
 func (k *link) begin() {
-	if k.proxied || len(k.t.Routes) > 0 && k.t.TLS == nil {
+	if k.proxied || k.cfg.preface.sniff {
 		k.state = linkPreface
-		k.loop.wait(k, timePreface, k.t.PrefaceTimeout)
+		k.loop.wait(k, timePreface, k.cfg.HandshakeTimeout)
 		if errno := k.watch(0); errno != 0 {
 			k.fail(errno)
 		}
@@ -95,7 +95,7 @@ func (k *link) readPreface() {
 		if k.proxied && !k.origin.local.IsValid() {
 			k.origin.local = k.loop.localAddr(k.fd[0])
 		}
-		used, err := k.t.preface(k.early, &k.origin, k.proxied)
+		used, err := k.cfg.preface.parse(k.early, &k.origin, k.proxied)
 		if errors.Is(err, errShort) {
 			k.need = used
 			continue
@@ -112,7 +112,7 @@ func (k *link) readPreface() {
 
 // route goes on with a connection whose pool is known.
 func (k *link) route() {
-	if k.t.TLS != nil || k.t.BackendTLS != nil {
+	if k.cfg.TLS != nil || k.cfg.BackendTLS != nil {
 		k.handOff()
 		return
 	}
@@ -122,7 +122,7 @@ func (k *link) route() {
 
 // dial tries the next backend, and the one after that if it fails at once.
 func (k *link) dial() {
-	if k.tries == k.t.Tries {
+	if k.tries == k.cfg.Tries {
 		k.fail(errors.New("no backend was reached"))
 		return
 	}
@@ -168,7 +168,7 @@ func (k *link) connecting(errno unix.Errno) {
 		return
 	}
 	k.state = linkConnecting
-	k.loop.wait(k, timeConnect, k.t.ConnectTimeout)
+	k.loop.wait(k, timeConnect, k.cfg.ConnectTimeout)
 }
 
 // notConnected reports a failed attempt, and tries the next backend.
@@ -183,7 +183,7 @@ func (k *link) notConnected(err error) {
 		return
 	}
 	k.retries++
-	k.t.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
+	k.cfg.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
 	pick.Done(blame(err))
 	k.dial()
 }
@@ -191,11 +191,11 @@ func (k *link) notConnected(err error) {
 // starve has a connection wait for what this host is out of. No backend is to
 // blame, so the attempt does not count.
 func (k *link) starve(err error) {
-	k.t.log.Warn("connection waits", "client", k.origin.client, "err", err)
+	k.cfg.log.Warn("connection waits", "client", k.origin.client, "err", err)
 	k.tries--
 	k.flow.undo()
 	k.state = linkStarved
-	k.t.state().counters.starved.Add(1)
+	k.cfg.plane.counters.starved.Add(1)
 	k.loop.wait(k, timeStarved, starvedFor)
 }
 
@@ -214,12 +214,11 @@ func (k *link) connected() {
 	k.state = linkRelaying
 	h := &k.half[0]
 	h.total = int64(len(k.early))
-	if k.t.SendProxy > 0 {
-		local := k.origin.local
-		if !local.IsValid() {
-			local = k.loop.localAddr(k.fd[0])
+	if k.cfg.SendProxy != ProxyNone {
+		if !k.origin.local.IsValid() {
+			k.origin.local = k.loop.localAddr(k.fd[0])
 		}
-		k.early = append(appendProxy(nil, k.t.SendProxy, k.origin.client, local), k.early...)
+		k.early = append(k.cfg.greeting(&k.origin), k.early...)
 	}
 	if len(k.early) > 0 {
 		h.pending, k.early = k.early, nil
@@ -233,7 +232,7 @@ func (k *link) connected() {
 		}
 	}
 	h.readable = true
-	k.loop.wait(k, timeIdle, k.t.IdleTimeout)
+	k.loop.wait(k, timeIdle, k.cfg.IdleTimeout)
 	k.pump()
 }
 
@@ -247,7 +246,7 @@ func (k *link) step() {
 			k.connected()
 		}
 	case linkRelaying:
-		k.loop.wait(k, timeIdle, k.t.IdleTimeout)
+		k.loop.wait(k, timeIdle, k.cfg.IdleTimeout)
 		k.pump()
 	}
 }
@@ -258,9 +257,9 @@ func (k *link) expired() {
 	case linkConnecting:
 		k.notConnected(os.ErrDeadlineExceeded)
 	case linkStarved:
-		k.t.state().counters.starved.Add(-1)
+		k.cfg.plane.counters.starved.Add(-1)
 		k.state = linkQueued
-		if k.loop.now-k.start > int64(k.t.IdleTimeout) {
+		if k.loop.now-k.start > int64(k.cfg.IdleTimeout) {
 			k.abort("idle")
 			return
 		}
@@ -284,15 +283,15 @@ func (k *link) cut(backend bool) {
 
 // refuse closes a connection that does not begin as it must.
 func (k *link) refuse(err error) {
-	k.t.state().counters.refused.Add(1)
-	k.t.log.Warn("connection refused", "client", k.origin.client, "err", err)
+	k.cfg.plane.counters.refused.Add(1)
+	k.cfg.log.Warn("connection refused", "client", k.origin.client, "err", err)
 	k.end(err.Error())
 }
 
 // fail closes a connection for which there is no backend.
 func (k *link) fail(err error) {
-	k.t.state().counters.failed.Add(1)
-	k.t.log.Warn("connection not served", "client", k.origin.client, "err", err)
+	k.cfg.plane.counters.failed.Add(1)
+	k.cfg.log.Warn("connection not served", "client", k.origin.client, "err", err)
 	k.end(err.Error())
 }
 
@@ -316,15 +315,15 @@ func (k *link) end(reason string) {
 		Retries: k.retries, Reason: reason,
 	}
 	if k.state == linkStarved {
-		k.t.state().counters.starved.Add(-1)
+		k.cfg.plane.counters.starved.Add(-1)
 	}
 	if k.picked {
 		r.Backend = k.pick.Backend()
 		k.pick.Transferred(r.Received, r.Sent)
 		k.pick.Done(Neutral)
 	}
-	k.t.leave(k.peer)
-	k.t.ended(&r, k.origin.pool)
+	k.cfg.leave(k.peer)
+	k.cfg.account(&r, k.origin.pool)
 	k.release()
 }
 

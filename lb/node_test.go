@@ -78,28 +78,36 @@ func runNode(config string) error {
 		if err != nil {
 			return err
 		}
-		return (&UDP{Pool: pool, Responses: n.Responses}).Serve(ctx, conn)
+		u, err := NewUDP(UDPConfig{Pool: pool, Responses: n.Responses})
+		if err != nil {
+			return err
+		}
+		return u.Serve(ctx, conn)
 	}
 	ln, err := Listen(ctx, "tcp", n.Listen)
 	if err != nil {
 		return err
 	}
 	if n.Mode == "tcp" {
-		t := &TCP{Pool: pool, SendProxy: n.SendProxy, DrainTimeout: -1, ConnectTimeout: n.ConnectTimeout}
+		cfg := TCPConfig{Pool: pool, SendProxy: ProxyVersion(n.SendProxy), ShutdownTimeout: -1, ConnectTimeout: n.ConnectTimeout}
 		if n.Files > 0 { // What the test is about.
-			t.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		}
 		for _, p := range n.AcceptProxy {
-			t.AcceptProxy = append(t.AcceptProxy, netip.MustParsePrefix(p))
+			cfg.AcceptProxy = append(cfg.AcceptProxy, netip.MustParsePrefix(p))
 		}
 		if n.Cert != "" {
 			certs, err := NewCertificates(CertificateFile{Cert: n.Cert, Key: n.Key})
 			if err != nil {
 				return err
 			}
-			t.TLS = &tls.Config{GetCertificate: certs.GetCertificate}
+			cfg.TLS = &tls.Config{GetCertificate: certs.GetCertificate}
 		}
-		err := t.Serve(ctx, ln)
+		t, err := NewTCP(cfg)
+		if err != nil {
+			return err
+		}
+		err = t.Serve(ctx, ln)
 		fmt.Println("paused:", t.Stats().Paused > 0)
 		return err
 	}

@@ -27,14 +27,14 @@ type foreign struct{ net.Listener }
 // everyWay runs f with each of the ways in which a plane relays: in event
 // loops, in goroutines, and with TLS. open starts a plane and returns how to connect
 // to it and how to end it.
-func everyWay(t *testing.T, f func(t *testing.T, open func(tc *TCP, bs ...Backend) (dial func() stream, stop func()))) {
+func everyWay(t *testing.T, f func(t *testing.T, open func(tc *testTCP, bs ...Backend) (dial func() stream, stop func()))) {
 	for _, way := range []string{"plain", "foreign listener", "TLS"} {
 		t.Run(way, func(t *testing.T) {
 			var a *authority
 			if way == "TLS" {
 				a = newAuthority(t)
 			}
-			f(t, func(tc *TCP, bs ...Backend) (func() stream, func()) {
+			f(t, func(tc *testTCP, bs ...Backend) (func() stream, func()) {
 				t.Helper()
 				if a != nil {
 					tc.TLS = &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}
@@ -73,9 +73,9 @@ func ends(t *testing.T, c net.Conn) (got string, inOrder bool) {
 
 // A reset is no end: who gets it must not take what came before for complete.
 func TestResetIsPassedOn(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		records := make(chan Record, 1)
-		dial, _ := open(&TCP{Record: func(r Record) { records <- r }}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		dial, _ := open(tcpWith(TCPConfig{Record: func(r Record) { records <- r }}), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			io.WriteString(c, "half")
 			r.ReadByte()
 			c.(*net.TCPConn).SetLinger(0)
@@ -96,9 +96,9 @@ func TestResetIsPassedOn(t *testing.T) {
 
 // The backend, too, must be able to tell a client that broke off from one that is done.
 func TestClientsResetIsPassedOn(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		ended := make(chan error, 1)
-		dial, _ := open(new(TCP), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		dial, _ := open(tcpWith(TCPConfig{}), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			io.WriteString(c, "hello")
 			_, err := io.Copy(io.Discard, r)
 			ended <- err
@@ -116,12 +116,12 @@ func TestClientsResetIsPassedOn(t *testing.T) {
 
 // A backend may answer before it has read everything, and close: its answer counts.
 func TestEarlyAnswerArrives(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		const answer = "413 too large"
-		dial, _ := open(&TCP{Pool: newPool(t, PoolConfig{MaxFails: -1, Backends: []Backend{rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		dial, _ := open(tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{MaxFails: -1, Backends: []Backend{rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			r.ReadByte()
 			io.WriteString(c, answer)
-		})}})})
+		})}})}))
 		for i := range 30 {
 			c := dial()
 			go c.Write(make([]byte, 1<<20))
@@ -135,12 +135,12 @@ func TestEarlyAnswerArrives(t *testing.T) {
 }
 
 func TestKillOnDown(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		for _, kill := range []bool{true, false} {
 			b := talker(t, "a")
 			records := make(chan Record, 1)
 			p := newPool(t, PoolConfig{Backends: []Backend{b}, KillOnDown: kill})
-			dial, _ := open(&TCP{Pool: p, Record: func(r Record) { records <- r }})
+			dial, _ := open(tcpWith(TCPConfig{Pool: p, Record: func(r Record) { records <- r }}))
 			c := dial()
 			one := make([]byte, 1)
 			if _, err := io.ReadFull(c, one); err != nil {
@@ -165,12 +165,12 @@ func TestKillOnDown(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		for what, drain := range map[string]time.Duration{
 			"connections may finish": time.Hour, "they are cut at the deadline": 50 * time.Millisecond, "or at once": -1,
 		} {
 			records := make(chan Record, 1)
-			tc := &TCP{DrainTimeout: drain, Record: func(r Record) { records <- r }}
+			tc := tcpWith(TCPConfig{ShutdownTimeout: drain, Record: func(r Record) { records <- r }})
 			dial, stop := open(tc, talker(t, "a"))
 			c := dial()
 			b := make([]byte, 1)
@@ -204,10 +204,10 @@ func TestDrain(t *testing.T) {
 // Traffic in one direction, however little, keeps a connection; silence ends it.
 func TestIdleTimeout(t *testing.T) {
 	const idle = 400 * time.Millisecond
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		records := make(chan Record, 1)
 		longest := make(chan time.Duration, 1)
-		dial, _ := open(&TCP{IdleTimeout: idle, Record: func(r Record) { records <- r }}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		dial, _ := open(tcpWith(TCPConfig{IdleTimeout: idle, Record: func(r Record) { records <- r }}), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			c.Write(make([]byte, 100<<10)) // Enough for what only bulk would bring about.
 			var pause time.Duration
 			last := time.Now()
@@ -237,9 +237,9 @@ func TestIdleTimeout(t *testing.T) {
 // What counts as a retry does not depend on the outcome, nor do the client's bytes on
 // when they came.
 func TestRecordsAreAlike(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
 		records := make(chan Record, 1)
-		tc := &TCP{Record: func(r Record) { records <- r }}
+		tc := tcpWith(TCPConfig{Record: func(r Record) { records <- r }})
 		dial, _ := open(tc, closedBackend(t), closedBackend(t))
 		ends(t, dial())
 		if r := <-records; r.Retries != 2 || r.Backend != "" || r.Reason == "" {
@@ -250,7 +250,7 @@ func TestRecordsAreAlike(t *testing.T) {
 		}
 
 		records = make(chan Record, 1)
-		dial, _ = open(&TCP{AcceptProxy: loopback, SendProxy: 1, Record: func(r Record) { records <- r }}, proxyReader(t))
+		dial, _ = open(tcpWith(TCPConfig{AcceptProxy: loopback, SendProxy: 1, Record: func(r Record) { records <- r }}), proxyReader(t))
 		c := dial()
 		raw := innermost(c).(net.Conn)
 		if raw == net.Conn(c) {
@@ -269,8 +269,8 @@ func TestRecordsAreAlike(t *testing.T) {
 
 // A connection that was accepted before the end is served, however late its beginning.
 func TestLateBeginningIsServed(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
-		tc := &TCP{AcceptProxy: loopback, DrainTimeout: time.Hour}
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		tc := tcpWith(TCPConfig{AcceptProxy: loopback, ShutdownTimeout: time.Hour})
 		dial, stop := open(tc, talker(t, "a"))
 		c := dial()
 		waitFor(t, "the connection to be accepted", func() bool { return tc.Stats().Active == 1 })
@@ -301,7 +301,7 @@ func TestProxyHeaderBeforeTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tc := &TCP{AcceptProxy: loopback, TLS: &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}}
+	tc := tcpWith(TCPConfig{AcceptProxy: loopback, TLS: &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}})
 	relayOn(t, tc, foreign{ln}, talker(t, "a"))
 	c := tls.Client(&headed{Conn: dialTest(t, ln.Addr().String())}, &tls.Config{ServerName: "a.test", RootCAs: a.pool})
 	io.WriteString(c, "hello")
@@ -356,8 +356,8 @@ func (o *onceCloser) Close() (err error) {
 
 // However fast they come, no more than Limits.Connections are accepted.
 func TestLimitHoldsForEveryWay(t *testing.T) {
-	everyWay(t, func(t *testing.T, open func(*TCP, ...Backend) (func() stream, func())) {
-		tc := &TCP{Limits: Limits{Connections: 2}, DrainTimeout: -1}
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		tc := tcpWith(TCPConfig{Limits: Limits{Connections: 2}, ShutdownTimeout: -1})
 		dial, stop := open(tc, talker(t, "a"))
 		for range 50 {
 			c := dial()
@@ -375,7 +375,7 @@ func TestLimitHoldsForEveryWay(t *testing.T) {
 func TestReplacedPoolsAreForgotten(t *testing.T) {
 	b := talker(t, "a")
 	first := newPool(t, PoolConfig{Backends: []Backend{b}, KillOnDown: true})
-	tc := &TCP{Pool: first}
+	tc := tcpWith(TCPConfig{Pool: first})
 	addr, _ := relay(t, tc)
 	c := dialTest(t, addr)
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
@@ -383,15 +383,14 @@ func TestReplacedPoolsAreForgotten(t *testing.T) {
 	}
 	replace := func(n int) (watched int) {
 		for range n {
-			next := &TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{b}}), Routes: map[string]*Pool{"a.test": newPool(t, PoolConfig{Backends: []Backend{b}})}}
-			if err := tc.Replace(next); err != nil {
+			next := TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}}), Routes: map[string]*Pool{"a.test": newPool(t, PoolConfig{Backends: []Backend{b}})}}
+			if err := tc.Reconfigure(next); err != nil {
 				t.Fatal(err)
 			}
 		}
-		s := tc.state()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.watched)
+		tc.mu.Lock()
+		defer tc.mu.Unlock()
+		return len(tc.watched)
 	}
 	if n := replace(20); n != 3 {
 		t.Errorf("%d pools are watched, want the current two and the one with a connection", n)

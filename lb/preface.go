@@ -11,27 +11,36 @@ import (
 
 // origin is what is known of a connection before its backend is chosen.
 type origin struct {
-	client netip.AddrPort // From the PROXY header, if there is one.
-	local  netip.AddrPort // The address that the client connected to.
+	client netip.AddrPort // from the PROXY header, if there is one
+	local  netip.AddrPort // the address that the client connected to
 	pool   *Pool
-	known  bool // All of this has been found out.
+	known  bool // all of this has been found out
 }
 
-// wantsProxy tells whether peer must send a PROXY header. Others may not: what
-// looks like one is then ordinary data.
-func (t *TCP) wantsProxy(peer netip.Addr) bool { return containsAddr(t.AcceptProxy, peer) }
+// preface is what comes before the data of a connection: a PROXY header, and the
+// ClientHello, which names the server.
+type preface struct {
+	routes  routes
+	proxies []netip.Prefix // who must send a PROXY header
+	sniff   bool           // the ClientHello tells the pool
+	timeout time.Duration
+}
 
-// containsAddr reports whether one of the prefixes holds a. A link-local address comes with
-// its zone, which a prefix cannot have.
+// wantsProxy reports whether peer must send a PROXY header. Others may not: what
+// looks like one is then ordinary data.
+func (p *preface) wantsProxy(peer netip.Addr) bool { return containsAddr(p.proxies, peer) }
+
+// containsAddr reports whether one of the prefixes holds a. A link-local address comes
+// with its zone, which a prefix cannot have.
 func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
 	a = a.WithZone("")
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// preface reads what b, the beginning of a connection, says about it. n is how much
+// parse reads what b, the beginning of a connection, says about it. n is how much
 // of b was the PROXY header or, with errShort, how much of the beginning there
 // must be at least before it makes sense to ask again.
-func (t *TCP) preface(b []byte, o *origin, proxied bool) (n int, err error) {
+func (p *preface) parse(b []byte, o *origin, proxied bool) (n int, err error) {
 	if proxied {
 		var h proxyHeader
 		if h, n, err = parseProxy(b); err != nil {
@@ -41,8 +50,8 @@ func (t *TCP) preface(b []byte, o *origin, proxied bool) (n int, err error) {
 			o.client, o.local = h.src, h.dst
 		}
 	}
-	o.pool = t.Pool
-	if len(t.Routes) == 0 || t.TLS != nil {
+	o.pool = p.routes.pool
+	if !p.sniff {
 		return n, nil
 	}
 	name, need, err := serverName(b[n:])
@@ -50,39 +59,22 @@ func (t *TCP) preface(b []byte, o *origin, proxied bool) (n int, err error) {
 		return n + need, err
 	}
 	// What is no TLS goes where TLS without a name goes.
-	o.pool = t.route(name)
-	if o.pool == nil {
-		return 0, fmt.Errorf("no route for server name %q", name)
-	}
-	return n, nil
+	o.pool, err = p.routes.find(name)
+	return n, err
 }
 
-// route is the pool for a server name: its own, that of a wildcard for its last
-// labels, or the default one, which may be nil.
-func (t *TCP) route(name string) *Pool {
-	if p := t.Routes[name]; p != nil {
-		return p
-	}
-	if _, parent, ok := strings.Cut(name, "."); ok {
-		if p := t.Routes["*."+parent]; p != nil {
-			return p
-		}
-	}
-	return t.Pool
-}
-
-// readPreface does for a net.Conn what the event loop does for its own. The
-// returned bytes belong to the backend.
-func (t *TCP) readPreface(c net.Conn, o *origin) ([]byte, error) {
-	proxied := t.wantsProxy(o.client.Addr())
-	if !proxied && (len(t.Routes) == 0 || t.TLS != nil) {
-		o.pool = t.Pool
+// readFrom does for a net.Conn what the event loop does for its own. The returned
+// bytes belong to the backend.
+func (p *preface) readFrom(c net.Conn, o *origin) ([]byte, error) {
+	proxied := p.wantsProxy(o.client.Addr())
+	if !proxied && !p.sniff {
+		o.pool = p.routes.pool
 		return nil, nil
 	}
-	_ = c.SetReadDeadline(time.Now().Add(t.PrefaceTimeout))
+	_ = c.SetReadDeadline(time.Now().Add(p.timeout))
 	var b []byte
 	for {
-		n, err := t.preface(b, o, proxied)
+		n, err := p.parse(b, o, proxied)
 		if err == nil {
 			_ = c.SetReadDeadline(time.Time{})
 			return b[n:], nil
@@ -99,4 +91,27 @@ func (t *TCP) readPreface(c net.Conn, o *origin) ([]byte, error) {
 			b = b[:len(b)+k]
 		}
 	}
+}
+
+// routes finds the pool of a connection by the server name that its client wants.
+type routes struct {
+	pool  *Pool // for all other names; nil: none
+	names map[string]*Pool
+}
+
+// find returns the pool of a name: its own, that of a wildcard for its last labels,
+// or the default one.
+func (r *routes) find(name string) (*Pool, error) {
+	if p := r.names[name]; p != nil {
+		return p, nil
+	}
+	if _, parent, ok := strings.Cut(name, "."); ok {
+		if p := r.names["*."+parent]; p != nil {
+			return p, nil
+		}
+	}
+	if r.pool == nil {
+		return nil, fmt.Errorf("no route for server name %q", name)
+	}
+	return r.pool, nil
 }

@@ -56,7 +56,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		p := &proxiedConn{Conn: c, done: func() { l.limiter.release(&l.limits, peer); l.leave() }}
 		if containsAddr(l.trusted, peer) {
-			p.header = &TCP{AcceptProxy: l.trusted, PrefaceTimeout: 10 * time.Second}
+			p.header = &preface{proxies: l.trusted, timeout: defaultHandshakeTimeout}
 		}
 		return p, nil
 	}
@@ -78,7 +78,7 @@ func (l *listener) leave() {
 // server that uses it: a slow sender must not hold up accepting.
 type proxiedConn struct {
 	net.Conn
-	header *TCP // How to read the header; nil if there is none.
+	header *preface // How to read the header; nil if there is none.
 	once   sync.Once
 	err    error
 	early  []byte
@@ -93,7 +93,7 @@ func (p *proxiedConn) preface() {
 		if p.header == nil {
 			return
 		}
-		if p.early, p.err = p.header.readPreface(p.Conn, &p.origin); p.err != nil {
+		if p.early, p.err = p.header.readFrom(p.Conn, &p.origin); p.err != nil {
 			p.Conn.Close()
 		}
 	})

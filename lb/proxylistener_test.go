@@ -111,7 +111,7 @@ func TestListenerForTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tc := &TCP{SendProxy: 1, Limits: Limits{PerClient: 1}}
+	tc := tcpWith(TCPConfig{SendProxy: 1, Limits: Limits{PerClient: 1}})
 	stop := relayOn(t, tc, wrapped, proxyReader(t))
 	silent := dialTest(t, ln.Addr().String())
 	waitFor(t, "the silent one to be accepted", func() bool { return tc.Stats().Active == 1 })

@@ -144,7 +144,7 @@ func (k *link) move(side int) error {
 		}
 		var n int
 		var err error
-		if h.bulk >= bulkAfter && !k.t.NoSplice && k.takePipe(h) {
+		if h.bulk >= bulkAfter && !k.cfg.NoSplice && k.takePipe(h) {
 			n, err = k.spliceIn(side)
 		} else {
 			n, err = k.copyOn(side)

@@ -139,7 +139,7 @@ func TestNewcomersDoNotOvertakeTheQueue(t *testing.T) {
 func TestTCPQueueIsInOrder(t *testing.T) {
 	b := talker(t, "a")
 	b.MaxConns = 1
-	tc := &TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{b}, Queue: 2, QueueTimeout: bound})}
+	tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}, Queue: 2, QueueTimeout: bound})})
 	addr, _ := relay(t, tc)
 	one := make([]byte, 1)
 	first := dialTest(t, addr)

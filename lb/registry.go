@@ -5,34 +5,47 @@ import (
 	"sync"
 )
 
-// registry knows the sessions of a plane, to end them.
+// registry knows what a plane has under way, to end it.
 type registry struct {
-	mu       sync.Mutex
-	sessions map[*session]struct{}
-	closed   bool
-	empty    chan struct{} // Closed when the last session has gone; made by drain.
+	mu     sync.Mutex
+	all    map[cutter]struct{}
+	closed bool
+	empty  chan struct{} // closed when the last one has gone; made by drain
 }
 
-// add registers s; false if no session may start any more: while others are drained
+// cutter is a session, or an engine with all of its own.
+type cutter interface {
+	// cut ends what is connected to a server, or all if it is nil.
+	cut(*server)
+}
+
+// open allows sessions again that drain has forbidden.
+func (r *registry) open() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = false
+}
+
+// add registers c; false if no session may start any more: while others are drained
 // it may, for its client has been accepted before.
-func (r *registry) add(s *session) bool {
+func (r *registry) add(c cutter) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return false
 	}
-	if r.sessions == nil {
-		r.sessions = make(map[*session]struct{})
+	if r.all == nil {
+		r.all = make(map[cutter]struct{})
 	}
-	r.sessions[s] = struct{}{}
+	r.all[c] = struct{}{}
 	return true
 }
 
-func (r *registry) remove(s *session) {
+func (r *registry) remove(c cutter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.sessions, s)
-	if r.empty != nil && len(r.sessions) == 0 {
+	delete(r.all, c)
+	if r.empty != nil && len(r.all) == 0 {
 		r.closed = true
 		close(r.empty)
 		r.empty = nil
@@ -43,8 +56,8 @@ func (r *registry) remove(s *session) {
 func (r *registry) cut(server *server) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for s := range r.sessions {
-		s.cut(server)
+	for c := range r.all {
+		c.cut(server)
 	}
 }
 
@@ -52,7 +65,7 @@ func (r *registry) cut(server *server) {
 // that none may start.
 func (r *registry) drain(ctx context.Context) {
 	r.mu.Lock()
-	if len(r.sessions) == 0 {
+	if len(r.all) == 0 {
 		r.closed = true
 	} else if r.empty == nil {
 		r.empty = make(chan struct{})

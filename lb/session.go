@@ -14,11 +14,10 @@ const relayBuffer = 32 << 10
 
 var relayBuffers = sync.Pool{New: func() any { return new([relayBuffer]byte) }}
 
-// session is one relayed connection that has goroutines, or an engine with all of
-// its own. It copies, and leaves splicing to the engine: splice(2) as the net
-// package offers it does not tell of progress, which the idle timeout needs.
+// session is one relayed connection that has goroutines. It copies, and leaves
+// splicing to the engine: splice(2) as the net package offers it does not tell of
+// progress, which the idle timeout needs.
 type session struct {
-	loops interface{ cut(*server) }
 	idle  time.Duration
 	last  atomic.Int64 // Time of the last byte in either direction.
 	up    atomic.Int64 // Bytes from the client,
@@ -77,10 +76,6 @@ func (s *session) interrupted() error {
 // cut ends s if it is connected to that server, or in any case if it is nil. If it
 // is only connecting to the server it goes on with another one.
 func (s *session) cut(server *server) {
-	if s.loops != nil {
-		s.loops.cut(server)
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {

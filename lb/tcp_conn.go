@@ -9,102 +9,114 @@ import (
 	"time"
 )
 
-// newSession makes a session of a client's connection that the plane knows of.
-func (t *TCP) newSession(client net.Conn) *session {
-	s := &session{client: client, idle: t.IdleTimeout}
-	if !t.state().sessions.add(s) {
-		s.cut(nil) // Its time was over before it began.
-	}
-	return s
+// tcpConn is a connection that has a goroutine: one with TLS, or one of a listener
+// that the event loops cannot take.
+type tcpConn struct {
+	session
+	*tcpSettings
+	origin origin
+	record Record
 }
 
-// serveConn is the life of a connection that has a goroutine: one with TLS, or
-// one of a listener that the event loop cannot take.
-func (t *TCP) serveConn(ctx context.Context, s *session, o *origin, start time.Time) {
-	defer t.state().sessions.remove(s)
-	r := Record{Start: start}
-	if err := t.relayConn(ctx, s, o, &r); err != nil {
-		s.close()
-		r.Reason = err.Error()
-		t.log.Warn("connection not served", "client", o.client, "err", err)
+// newConn returns the connection of a client that was accepted at that time. The
+// plane can cut it from now on.
+func (cfg *tcpSettings) newConn(client net.Conn, start time.Time) *tcpConn {
+	c := &tcpConn{session: session{client: client, idle: cfg.IdleTimeout}, tcpSettings: cfg, record: Record{Start: start}}
+	if !cfg.plane.sessions.add(c) {
+		c.cut(nil) // its time was over before it began
 	}
-	if reason := s.why(); reason != "" {
+	return c
+}
+
+// serve is the life of the connection.
+func (c *tcpConn) serve(ctx context.Context) {
+	defer c.plane.sessions.remove(c)
+	r := &c.record
+	if err := c.relayClient(ctx); err != nil {
+		c.close()
+		r.Reason = err.Error()
+		c.log.Warn("connection not served", "client", c.origin.client, "err", err)
+	}
+	if reason := c.why(); reason != "" {
 		r.Reason = reason
 	}
-	r.Client, r.Duration = o.client, time.Since(start)
-	r.Received, r.Sent = s.up.Load(), s.down.Load()
-	t.ended(&r, o.pool)
+	r.Client, r.Duration = c.origin.client, time.Since(r.Start)
+	r.Received, r.Sent = c.up.Load(), c.down.Load()
+	c.account(r, c.origin.pool)
 }
 
-// ended accounts for a connection that is over.
-func (t *TCP) ended(r *Record, p *Pool) {
-	c := &t.state().counters
+// account counts a connection that is over, and records it.
+func (cfg *tcpSettings) account(r *Record, p *Pool) {
+	c := &cfg.plane.counters
 	c.received.Add(uint64(r.Received))
 	c.sent.Add(uint64(r.Sent))
 	c.retries.Add(uint64(r.Retries))
 	if p != nil {
 		r.Service = p.config().Name
 	}
-	if t.Record != nil {
-		t.Record(*r)
+	if cfg.Record != nil {
+		cfg.Record(*r)
 	}
 }
 
-// relayConn finds a backend for s and relays until the end. Its error says why
-// none was reached.
-func (t *TCP) relayConn(ctx context.Context, s *session, o *origin, r *Record) error {
-	c := &t.state().counters
-	early, err := t.begin(ctx, s, o)
+// relayClient finds a backend and relays until the end. Its error says why none was
+// reached.
+func (c *tcpConn) relayClient(ctx context.Context) error {
+	early, err := c.begin(ctx)
 	if err != nil {
-		c.refused.Add(1)
+		c.plane.counters.refused.Add(1)
 		return err
 	}
-	pick, err := t.connect(ctx, s, o, r)
+	pick, err := c.connect(ctx)
 	if err != nil {
-		c.failed.Add(1)
+		c.plane.counters.failed.Add(1)
 		return err
 	}
-	r.Connect = time.Since(r.Start)
-	r.Backend = pick.Backend()
-	s.up.Add(int64(len(early)))
-	if t.SendProxy > 0 {
-		early = append(appendProxy(nil, t.SendProxy, o.client, o.local), early...)
-	}
-	s.early = early
-	s.relay()
-	pick.Transferred(s.up.Load(), s.down.Load())
+	c.record.Connect = time.Since(c.record.Start)
+	c.record.Backend = pick.Backend()
+	c.up.Add(int64(len(early)))
+	c.early = append(c.greeting(&c.origin), early...)
+	c.relay()
+	pick.Transferred(c.up.Load(), c.down.Load())
 	pick.Done(Neutral)
 	return nil
 }
 
-// begin finds out what o lacks, with TLS if that ends here. The bytes that
+// greeting is the PROXY header that the backend gets, nil if none.
+func (cfg *tcpSettings) greeting(o *origin) []byte {
+	if cfg.SendProxy == ProxyNone {
+		return nil
+	}
+	return appendProxy(nil, int(cfg.SendProxy), o.client, o.local)
+}
+
+// begin finds out what the origin lacks, with TLS if that ends here. The bytes that
 // it returns belong to the backend.
-func (t *TCP) begin(ctx context.Context, s *session, o *origin) (early []byte, err error) {
-	client := s.client.(net.Conn)
-	if !o.known {
-		if early, err = t.readPreface(client, o); err != nil {
+func (c *tcpConn) begin(ctx context.Context) (early []byte, err error) {
+	client := c.client.(net.Conn)
+	if !c.origin.known {
+		if early, err = c.preface.readFrom(client, &c.origin); err != nil {
 			return nil, err
 		}
 	}
-	if t.TLS == nil {
+	if c.TLS == nil {
 		return early, nil
 	}
 	if len(early) > 0 {
 		client = &prefaced{client, early}
 	}
-	server := tls.Server(client, t.TLS)
-	if err := handshake(ctx, server, t.PrefaceTimeout); err != nil {
+	server := tls.Server(client, c.TLS)
+	if err := handshake(ctx, server, c.HandshakeTimeout); err != nil {
 		return nil, err
 	}
-	if len(t.Routes) > 0 {
-		name := server.ConnectionState().ServerName
-		if o.pool = t.route(name); o.pool == nil {
-			return nil, fmt.Errorf("no route for server name %q", name)
+	if len(c.Routes) > 0 {
+		if c.origin.pool, err = c.preface.routes.find(server.ConnectionState().ServerName); err != nil {
+			return nil, err
 		}
 	}
-	s.mu.Lock()
-	s.client = server
-	s.mu.Unlock()
+	c.mu.Lock()
+	c.client = server
+	c.mu.Unlock()
 	return nil, nil
 }
 
@@ -117,17 +129,17 @@ func handshake(ctx context.Context, c *tls.Conn, timeout time.Duration) error {
 	return nil
 }
 
-// connect finds a backend that accepts the session's connection.
-func (t *TCP) connect(ctx context.Context, s *session, o *origin, r *Record) (Pick, error) {
-	flow := Flow{Client: o.client}
+// connect finds a backend that accepts the connection.
+func (c *tcpConn) connect(ctx context.Context) (Pick, error) {
+	flow := Flow{Client: c.origin.client}
 	var last error
-	for r.Retries < t.Tries {
-		pick, err := o.pool.Acquire(ctx, &flow)
+	for c.record.Retries < c.Tries {
+		pick, err := c.origin.pool.Acquire(ctx, &flow)
 		if err != nil {
 			return Pick{}, errors.Join(last, err)
 		}
 		start := time.Now()
-		err = t.reach(ctx, s, pick)
+		err = c.reach(ctx, pick)
 		switch {
 		case err == nil:
 			pick.Connected(time.Since(start))
@@ -140,32 +152,29 @@ func (t *TCP) connect(ctx context.Context, s *session, o *origin, r *Record) (Pi
 			// As in the event loop: no backend is to blame, and it does not count.
 			pick.Done(Neutral)
 			flow.undo()
-			t.log.Warn("connection waits", "client", o.client, "err", err)
-			t.state().counters.starve(ctx)
+			c.log.Warn("connection waits", "client", c.origin.client, "err", err)
+			c.plane.counters.starve(ctx)
 			continue
 		}
-		r.Retries++
-		t.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
+		c.record.Retries++
+		c.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
 		pick.Done(blame(err))
 		last = err
 	}
 	return Pick{}, last
 }
 
-// reach connects the session to a picked backend, unless that goes down meanwhile.
-func (t *TCP) reach(ctx context.Context, s *session, pick Pick) error {
+// reach connects to a picked backend, unless that goes down meanwhile.
+func (c *tcpConn) reach(ctx context.Context, pick Pick) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.dialing(pick.member.server, cancel)
-	backend, err := t.dialer().connect(ctx, pick)
-	if err == nil && s.attach(backend, pick.member.server) {
+	c.dialing(pick.member.server, cancel)
+	backend, err := c.dialer.connect(ctx, pick)
+	if err == nil && c.attach(backend, pick.member.server) {
 		return nil
 	}
-	if interrupted := s.interrupted(); interrupted != nil {
+	if interrupted := c.interrupted(); interrupted != nil {
 		return interrupted
 	}
 	return err
 }
-
-// dialer connects to the backends.
-func (t *TCP) dialer() *dialer { return &dialer{timeout: t.ConnectTimeout, tls: t.BackendTLS} }

@@ -49,7 +49,7 @@ func TestProxyProtocolIsSent(t *testing.T) {
 	a := newAuthority(t)
 	certs := a.certificates(a.issue("a", "a.test"))
 	for version := 1; version <= 2; version++ {
-		addr, _ := relay(t, &TCP{SendProxy: version}, proxyReader(t))
+		addr, _ := relay(t, tcpWith(TCPConfig{SendProxy: ProxyVersion(version)}), proxyReader(t))
 		c := dialTest(t, addr)
 		io.WriteString(c, "data")
 		c.CloseWrite()
@@ -57,7 +57,7 @@ func TestProxyProtocolIsSent(t *testing.T) {
 		if want := c.LocalAddr().String() + " to 127.0.0.1:data"; string(got) != want || err != nil {
 			t.Errorf("version %d: %q, %v; want %q", version, got, err, want)
 		}
-		addr, _ = relay(t, &TCP{SendProxy: version, TLS: &tls.Config{GetCertificate: certs.GetCertificate}}, proxyReader(t))
+		addr, _ = relay(t, tcpWith(TCPConfig{SendProxy: ProxyVersion(version), TLS: &tls.Config{GetCertificate: certs.GetCertificate}}), proxyReader(t))
 		if got, _ := talk(t, addr, &tls.Config{ServerName: "a.test", RootCAs: a.pool}, "data"); !strings.HasSuffix(got, " to 127.0.0.1:data") {
 			t.Errorf("version %d behind TLS: %q", version, got)
 		}
@@ -82,7 +82,7 @@ func TestProxyProtocolIsAccepted(t *testing.T) {
 		{"forged", nil, []string{v1}, "client to 127.0.0.1:" + v1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			tc := &TCP{AcceptProxy: tt.trusted, SendProxy: 2}
+			tc := tcpWith(TCPConfig{AcceptProxy: tt.trusted, SendProxy: 2})
 			addr, _ := relay(t, tc, proxyReader(t))
 			c := dialTest(t, addr)
 			for _, s := range tt.send {
@@ -103,7 +103,7 @@ func TestProxyProtocolIsAccepted(t *testing.T) {
 }
 
 func TestProxyHeaderThatDoesNotCome(t *testing.T) {
-	tc := &TCP{AcceptProxy: loopback, PrefaceTimeout: 50 * time.Millisecond}
+	tc := tcpWith(TCPConfig{AcceptProxy: loopback, HandshakeTimeout: 50 * time.Millisecond})
 	addr, _ := relay(t, tc, talker(t, "a"))
 	if got, _ := ends(t, dialTest(t, addr)); got != "" {
 		t.Errorf("got %q", got)
@@ -113,7 +113,7 @@ func TestProxyHeaderThatDoesNotCome(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	t.Run("per client", func(t *testing.T) {
-		tc := &TCP{Limits: Limits{PerClient: 2}}
+		tc := tcpWith(TCPConfig{Limits: Limits{PerClient: 2}})
 		addr, _ := relay(t, tc, talker(t, "a"))
 		one := make([]byte, 1)
 		var conns []net.Conn
@@ -136,7 +136,7 @@ func TestLimits(t *testing.T) {
 		})
 	})
 	t.Run("total", func(t *testing.T) {
-		tc := &TCP{Limits: Limits{Connections: 2}}
+		tc := tcpWith(TCPConfig{Limits: Limits{Connections: 2}})
 		addr, _ := relay(t, tc, talker(t, "a"))
 		one := make([]byte, 1)
 		var conns []*net.TCPConn
@@ -192,18 +192,18 @@ func TestLimiterRate(t *testing.T) {
 	}
 }
 
-func TestReplaceKeepsListenerAndConnections(t *testing.T) {
-	first := &TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{talker(t, "a")}})}
+func TestReconfigureKeepsListenerAndConnections(t *testing.T) {
+	first := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{talker(t, "a")}})})
 	addr, _ := relay(t, first)
 	old := dialTest(t, addr)
 	one := make([]byte, 1)
 	if _, err := io.ReadFull(old, one); err != nil {
 		t.Fatal(err)
 	}
-	if err := first.Replace(&TCP{}); err == nil {
-		t.Error("a replacement without a pool is taken")
+	if err := first.Reconfigure(TCPConfig{}); err == nil {
+		t.Error("a configuration without a pool is taken")
 	}
-	if err := first.Replace(&TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{proxyReader(t)}}), SendProxy: 1}); err != nil {
+	if err := first.Reconfigure(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{proxyReader(t)}}), SendProxy: 1}); err != nil {
 		t.Fatal(err)
 	}
 	c := dialTest(t, addr)
@@ -228,7 +228,7 @@ func TestRecords(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- log.Run(ctx, slog.New(slog.NewTextHandler(&out, nil))) }()
 	records := make(chan Record, 1)
-	tc := &TCP{Record: func(r Record) { log.Record(r); records <- r }}
+	tc := tcpWith(TCPConfig{Record: func(r Record) { log.Record(r); records <- r }})
 	addr, _ := relay(t, tc, closedBackend(t), talker(t, "a"))
 	c := dialTest(t, addr)
 	io.WriteString(c, "hello")
@@ -289,7 +289,7 @@ func TestTCPToNamesAndUnixSockets(t *testing.T) {
 			c.Close()
 		}
 	}()
-	tc := new(TCP)
+	tc := tcpWith(TCPConfig{})
 	addr, _ := relay(t, tc, Backend{Address: "localhost:" + port}, Backend{Address: "unix:" + path}, Backend{Address: "nowhere.invalid:1"})
 	for _, want := range []string{"ahello.", "uhello", "ahello."} {
 		c := dialTest(t, addr)
@@ -304,7 +304,7 @@ func TestTCPToNamesAndUnixSockets(t *testing.T) {
 func TestTCPQueue(t *testing.T) {
 	b := talker(t, "a")
 	b.MaxConns = 1
-	tc := &TCP{Pool: newPool(t, PoolConfig{Backends: []Backend{b}, Queue: 1, QueueTimeout: bound})}
+	tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}, Queue: 1, QueueTimeout: bound})})
 	addr, _ := relay(t, tc)
 	one := make([]byte, 1)
 	first := dialTest(t, addr)
@@ -366,7 +366,7 @@ func TestTCPLeavesNothingBehind(t *testing.T) {
 	hang := rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) })
 	reset := rawBackend(t, func(c net.Conn, r *bufio.Reader) { r.ReadByte(); c.(*net.TCPConn).SetLinger(0) })
 	echo := rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) })
-	tc := &TCP{Pool: newPool(t, PoolConfig{MaxFails: -1, Backends: []Backend{hang, reset, echo, closedBackend(t)}}), IdleTimeout: bound}
+	tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{MaxFails: -1, Backends: []Backend{hang, reset, echo, closedBackend(t)}}), IdleTimeout: bound})
 	addr, stop := relay(t, tc)
 	dialTest(t, addr).Close()
 	waitFor(t, "the loops to run", func() bool { st := tc.Stats(); return st.Accepted == 1 && st.Active == 0 })

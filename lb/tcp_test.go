@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -17,9 +18,17 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
+// testTCP is a TCP with what it is made of.
+type testTCP struct {
+	TCPConfig
+	*TCP // nil: not made yet
+}
+
+func tcpWith(cfg TCPConfig) *testTCP { return &testTCP{TCPConfig: cfg} }
+
 // relay serves tc on loopback, over the backends unless it has a pool already.
 // The returned function ends it and waits for it.
-func relay(t testing.TB, tc *TCP, bs ...Backend) (address string, stop func()) {
+func relay(t testing.TB, tc *testTCP, bs ...Backend) (address string, stop func()) {
 	t.Helper()
 	ln, err := Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -29,10 +38,14 @@ func relay(t testing.TB, tc *TCP, bs ...Backend) (address string, stop func()) {
 }
 
 // relayOn does what relay does on a listener.
-func relayOn(t testing.TB, tc *TCP, ln net.Listener, bs ...Backend) (stop func()) {
+func relayOn(t testing.TB, tc *testTCP, ln net.Listener, bs ...Backend) (stop func()) {
 	t.Helper()
 	if tc.Pool == nil && tc.Routes == nil {
 		tc.Pool = newPool(t, PoolConfig{Name: "db", Backends: bs})
+	}
+	var err error
+	if tc.TCP, err = NewTCP(tc.TCPConfig); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -63,7 +76,7 @@ func talker(t *testing.T, name string) Backend {
 }
 
 func TestTCPGoesRoundAndHalfCloses(t *testing.T) {
-	addr, _ := relay(t, new(TCP), talker(t, "a"), talker(t, "b"))
+	addr, _ := relay(t, tcpWith(TCPConfig{}), talker(t, "a"), talker(t, "b"))
 	for _, want := range []string{"ahello.", "bhello.", "ahello."} {
 		c := dialTest(t, addr)
 		io.WriteString(c, "hello")
@@ -77,7 +90,7 @@ func TestTCPGoesRoundAndHalfCloses(t *testing.T) {
 
 func TestTCPServerClosesItsHalfFirst(t *testing.T) {
 	got := make(chan string, 1)
-	addr, _ := relay(t, new(TCP), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	addr, _ := relay(t, tcpWith(TCPConfig{}), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		io.WriteString(c, "bye")
 		c.(*net.TCPConn).CloseWrite()
 		b, _ := io.ReadAll(r)
@@ -96,7 +109,7 @@ func TestTCPServerClosesItsHalfFirst(t *testing.T) {
 }
 
 func TestTCPBulkBothWaysAtOnce(t *testing.T) {
-	addr, _ := relay(t, new(TCP), rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) }))
+	addr, _ := relay(t, tcpWith(TCPConfig{}), rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) }))
 	data := make([]byte, 5<<20+123)
 	for i := range data {
 		data[i] = byte(rand.Uint32())
@@ -113,7 +126,7 @@ func TestTCPBulkBothWaysAtOnce(t *testing.T) {
 }
 
 func TestTCPConnectIsTriedElsewhere(t *testing.T) {
-	tc := new(TCP)
+	tc := tcpWith(TCPConfig{})
 	addr, _ := relay(t, tc, closedBackend(t), closedBackend(t), talker(t, "c"))
 	for range 5 {
 		c := dialTest(t, addr)
@@ -131,7 +144,7 @@ func TestTCPConnectIsTriedElsewhere(t *testing.T) {
 }
 
 func TestTCPWithoutABackendCloses(t *testing.T) {
-	addr, _ := relay(t, new(TCP), closedBackend(t))
+	addr, _ := relay(t, tcpWith(TCPConfig{}), closedBackend(t))
 	if got, _ := ends(t, dialTest(t, addr)); got != "" {
 		t.Errorf("got %q", got)
 	}
@@ -139,19 +152,93 @@ func TestTCPWithoutABackendCloses(t *testing.T) {
 
 func TestTCPRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
-	for want, tc := range map[string]*TCP{
-		"no pool":         {},
-		"connect timeout": {Pool: p, ConnectTimeout: -1},
-		"idle timeout":    {Pool: p, IdleTimeout: -1},
-		"tries 9":         {Pool: p, Tries: 9},
+	for want, cfg := range map[string]TCPConfig{
+		"Pool: nil: want one, or routes":      {},
+		"HandshakeTimeout: -1ns: want":        {Pool: p, HandshakeTimeout: -1},
+		"ConnectTimeout: -1ns: want":          {Pool: p, ConnectTimeout: -1},
+		"IdleTimeout: -1ns: want":             {Pool: p, IdleTimeout: -1},
+		"Tries: 9: want 1 to 8":               {Pool: p, Tries: 9},
+		"Limits.Rate: -1: want":               {Pool: p, Limits: Limits{Rate: -1}},
+		"SendProxy: ProxyVersion(3): want":    {Pool: p, SendProxy: 3},
+		"TLS: no certificate: want one":       {Pool: p, TLS: new(tls.Config)},
+		`Routes["a.test"]: <nil>: want`:       {Routes: map[string]*Pool{"a.test": nil}},
+		"Tries: 9: want 1 to 8\nLimits.Burst": {Pool: p, Tries: 9, Limits: Limits{Burst: 5}},
 	} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := tc.Serve(t.Context(), ln); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := NewTCP(cfg)
+		if err == nil || !strings.HasPrefix(err.Error(), "lb: TCP: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
+	}
+}
+
+// A plane serves one listener at a time, and another one when that has ended.
+func TestTCPServesOnceAtATime(t *testing.T) {
+	tc := tcpWith(TCPConfig{ShutdownTimeout: -1})
+	addr, stop := relay(t, tc, talker(t, "a"))
+	hello := func(addr string) {
+		t.Helper()
+		c := dialTest(t, addr)
+		defer c.Close()
+		if b := make([]byte, 1); readFull(c, b) != nil || b[0] != 'a' {
+			t.Errorf("greeted with %q", b)
+		}
+	}
+	hello(addr)
+	ln := listenTest(t)
+	if err := tc.Serve(t.Context(), ln); !errors.Is(err, ErrServing) {
+		t.Errorf("error %v, want ErrServing", err)
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("error %v: the second listener stays open", err)
+	}
+	hello(addr)
+	stop()
+	for _, ln := range []net.Listener{listenTest(t), foreign{listenTest(t)}} {
+		addr := ln.Addr().String()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- tc.Serve(ctx, ln) }()
+		hello(addr)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	}
+	if st := tc.Stats(); st.Accepted != 4 || st.Active != 0 {
+		t.Errorf("%+v, want all counted", st)
+	}
+	for _, none := range []net.Listener{nil, (*net.TCPListener)(nil)} {
+		if err := tc.Serve(t.Context(), none); err == nil || !strings.Contains(err.Error(), "listener nil: want one") {
+			t.Errorf("error %v without a listener", err)
+		}
+	}
+}
+
+func listenTest(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+func readFull(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	return err
+}
+
+// The words of the configuration file.
+func TestProxyVersionWords(t *testing.T) {
+	for v, word := range map[ProxyVersion]string{ProxyNone: "none", ProxyV1: "v1", ProxyV2: "v2"} {
+		var got ProxyVersion
+		if text, _ := v.MarshalText(); string(text) != word || got.UnmarshalText(text) != nil || got != v {
+			t.Errorf("%d is %q, which is %v, want %q", v, text, got, word)
+		}
+	}
+	if err := new(ProxyVersion).UnmarshalText([]byte("v3")); err == nil || err.Error() != `"v3": want none, v1 or v2` {
+		t.Error(err)
 	}
 }
 

@@ -44,10 +44,10 @@ func (t *list) remove(k *link) {
 
 // wait puts k at the end of a list.
 func (l *loop) wait(k *link, what int, d time.Duration) {
-	t := l.timings[k.t]
+	t := l.timings[k.cfg]
 	if t == nil {
 		t = new(timing)
-		l.timings[k.t] = t
+		l.timings[k.cfg] = t
 	}
 	if k.in != nil {
 		k.in.remove(k)
@@ -89,7 +89,7 @@ func (l *loop) expire() {
 	if l.paused > 0 && l.now >= l.resumeAt && l.listener >= 0 {
 		l.resume()
 	}
-	for t, timing := range l.timings {
+	for cfg, timing := range l.timings {
 		empty := true
 		for i := range timing {
 			for k := timing[i].head; k != nil && k.deadline <= l.now; k = timing[i].head {
@@ -97,8 +97,8 @@ func (l *loop) expire() {
 			}
 			empty = empty && timing[i].head == nil
 		}
-		if empty && t != l.e.t.current() {
-			delete(l.timings, t) // Of a configuration that was replaced.
+		if empty && cfg != l.e.t.settings.Load() {
+			delete(l.timings, cfg) // Of a configuration that was replaced.
 		}
 	}
 }

@@ -122,7 +122,7 @@ func TestTLSTermination(t *testing.T) {
 	a := newAuthority(t)
 	files := []CertificateFile{a.issue("a", "a.test"), a.issue("wild", "*.b.test")}
 	certs := a.certificates(files...)
-	addr, _ := relay(t, &TCP{TLS: &tls.Config{GetCertificate: certs.GetCertificate}}, talker(t, "x"))
+	addr, _ := relay(t, tcpWith(TCPConfig{TLS: &tls.Config{GetCertificate: certs.GetCertificate}}), talker(t, "x"))
 	for name, want := range map[string]string{"a.test": "a.test", "A.Test": "a.test", "www.b.test": "*.b.test"} {
 		got, names := talk(t, addr, &tls.Config{ServerName: name, RootCAs: a.pool}, "hello")
 		if got != "xhello." || names[0] != want {
@@ -181,7 +181,7 @@ func TestTLSClientCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tc := &TCP{TLS: &tls.Config{GetCertificate: certs.GetCertificate, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.pool}}
+	tc := tcpWith(TCPConfig{TLS: &tls.Config{GetCertificate: certs.GetCertificate, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.pool}})
 	addr, _ := relay(t, tc, talker(t, "x"))
 	cfg := &tls.Config{ServerName: "a.test", RootCAs: a.pool, Certificates: []tls.Certificate{client}}
 	if got, _ := talk(t, addr, cfg, "hello"); got != "xhello." {
@@ -218,7 +218,7 @@ func TestBackendTLS(t *testing.T) {
 		}()
 		return Backend{Address: ln.Addr().String()}
 	}
-	tc := &TCP{BackendTLS: &tls.Config{RootCAs: a.pool}}
+	tc := tcpWith(TCPConfig{BackendTLS: &tls.Config{RootCAs: a.pool}})
 	addr, _ := relay(t, tc, server("impostor", bad), server("x", good))
 	for range 3 {
 		c := dialTest(t, addr)
@@ -250,10 +250,10 @@ func TestRoutingByServerName(t *testing.T) {
 		return newPool(t, PoolConfig{Name: name, Backends: []Backend{talker(t, name)}})
 	}
 	for _, terminate := range []bool{false, true} {
-		tc := &TCP{Pool: pool("default"), Routes: map[string]*Pool{"a.test": pool("a"), "*.b.test": pool("b")}}
+		tc := tcpWith(TCPConfig{Pool: pool("default"), Routes: map[string]*Pool{"a.test": pool("a"), "*.b.test": pool("b")}})
 		if terminate {
-			tc = &TCP{TLS: &tls.Config{GetCertificate: certs.GetCertificate}, Pool: plain("default"),
-				Routes: map[string]*Pool{"a.test": plain("a"), "*.b.test": plain("b")}}
+			tc = tcpWith(TCPConfig{TLS: &tls.Config{GetCertificate: certs.GetCertificate}, Pool: plain("default"),
+				Routes: map[string]*Pool{"a.test": plain("a"), "*.b.test": plain("b")}})
 		}
 		addr, _ := relay(t, tc)
 		for name, want := range map[string]string{"a.test": "a", "www.b.test": "b", "b.test": "default", "other.test": "default"} {
@@ -264,7 +264,7 @@ func TestRoutingByServerName(t *testing.T) {
 	}
 
 	// A ClientHello in small pieces, and none at all.
-	only := &TCP{Routes: map[string]*Pool{"a.test": plain("a")}}
+	only := tcpWith(TCPConfig{Routes: map[string]*Pool{"a.test": plain("a")}})
 	addr, _ := relay(t, only)
 	c := dialTest(t, addr)
 	for b := fragmented(hello(t, "a.test"), 50); len(b) > 0; b = b[min(20, len(b)):] {
@@ -292,10 +292,3 @@ type prefacedForTest struct {
 }
 
 func (p *prefacedForTest) Read(b []byte) (int, error) { return p.r.Read(b) }
-
-func TestTLSWithoutCertificateIsRefused(t *testing.T) {
-	tc := &TCP{Pool: newPool(t, PoolConfig{}), TLS: new(tls.Config)}
-	if err := tc.Validate(); err == nil || err.Error() != "lb: TCP: TLS without a certificate" {
-		t.Error(err)
-	}
-}

@@ -139,7 +139,7 @@ func TestCauseOfAnEjection(t *testing.T) {
 		var log story
 		p := newPool(t, PoolConfig{Name: "web", Backends: []Backend{closedBackend(t)}, Logger: log.logger(slog.LevelInfo)})
 		if name == "tcp" {
-			addr, stop := relay(t, &TCP{Pool: p, Logger: log.logger(slog.LevelInfo)})
+			addr, stop := relay(t, tcpWith(TCPConfig{Pool: p, Logger: log.logger(slog.LevelInfo)}))
 			_, _ = io.ReadAll(dialTest(t, addr))
 			stop()
 		} else {

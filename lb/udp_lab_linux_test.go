@@ -14,8 +14,9 @@ import (
 )
 
 // serveUDP serves u in h until the test ends.
-func serveUDP(t testing.TB, h *lab.Host, u *UDP, address string) {
+func serveUDP(t testing.TB, h *lab.Host, u *testUDP, address string) {
 	t.Helper()
+	u.make(t)
 	var conn *net.UDPConn
 	if err := h.Do(func() (err error) {
 		conn, err = ListenPacket(t.Context(), "udp", address)
@@ -81,7 +82,7 @@ func TestUDPAnswersFromTheAddressThatWasAsked(t *testing.T) {
 		{"[2001:db8::250]:55", six[1:], false},
 		{"192.0.2.250:56", four[1:], false},
 	} {
-		serveUDP(t, balancer, &UDP{Pool: pool}, tt.listen)
+		serveUDP(t, balancer, udpWith(UDPConfig{Pool: pool}), tt.listen)
 		_, port, _ := net.SplitHostPort(tt.listen)
 		for _, addr := range tt.asked {
 			// Connected: answers from elsewhere would not arrive.
@@ -157,9 +158,9 @@ func TestUDPFilterOfThisHost(t *testing.T) {
 	balancer, client := l.MustHost("lb", "192.0.2.40/24"), l.MustHost("client", "192.0.2.9/24")
 	app := l.MustHost("app", "192.0.2.42/24")
 	log := logged{slog.DiscardHandler, make(chan string, 100)}
-	u := &UDP{Logger: slog.New(log), Pool: newPool(t, PoolConfig{Backends: []Backend{
+	u := udpWith(UDPConfig{Logger: slog.New(log), Pool: newPool(t, PoolConfig{Backends: []Backend{
 		echoUDP(t, app, "192.0.2.42:5300"), echoUDP(t, app, "192.0.2.42:5301"),
-	}})}
+	}})})
 	serveUDP(t, balancer, u, "192.0.2.40:53")
 	c := dialUDPFrom(t, client, "192.0.2.40:53")
 	ask(t, c, "before")
@@ -202,7 +203,7 @@ func TestUDPOutOfPorts(t *testing.T) {
 	if err := balancer.Sysctl("net.ipv4.ip_local_port_range", "40000 40031"); err != nil {
 		t.Fatal(err)
 	}
-	u := &UDP{Pool: newPool(t, PoolConfig{Backends: []Backend{echoUDP(t, app, "192.0.2.42:5300"), echoUDP(t, app, "192.0.2.42:5301")}})}
+	u := udpWith(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{echoUDP(t, app, "192.0.2.42:5300"), echoUDP(t, app, "192.0.2.42:5301")}})})
 	serveUDP(t, balancer, u, "192.0.2.40:53")
 	for i := range 100 {
 		ask(t, dialUDPFrom(t, client, "192.0.2.40:53"), fmt.Sprint(i))

@@ -3,7 +3,6 @@ package lb
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,29 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Serve relays the datagrams of conn, which it closes, until ctx ends: nil.
-//
-// One goroutine does it all. Two of them with sockets of their own (SO_REUSEPORT)
-// relayed no more on two processors, clients and servers included, and took
-// an eighth more processor time for lasting sessions, a quarter more for new ones.
-// Where one processor is not enough for a service, serve a UDP for each of several
-// such sockets, over the same Pool: the kernel keeps a client with its socket.
-func (u *UDP) Serve(ctx context.Context, conn *net.UDPConn) error {
-	defer conn.Close()
-	if err := u.Validate(); err != nil {
-		return err
-	}
+// serve relays the datagrams of conn until ctx ends.
+func (u *UDP) serve(ctx context.Context, conn *net.UDPConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("lb: UDP: %w", err)
+		return err
 	}
 	p := &udpPlane{u: u, sessions: make(map[udpKey]*udpSession), watched: make(map[*Pool]func())}
 	// The loop holds the descriptor open as long as it runs.
 	cerr := raw.Control(func(fd uintptr) { err = p.run(ctx, int32(fd)) })
-	if err := errors.Join(cerr, err); err != nil {
-		return fmt.Errorf("lb: UDP on %s: %w", conn.LocalAddr(), err)
-	}
-	return nil
+	return errors.Join(cerr, err)
 }
 
 // growBuffers makes room for what comes while the loop is busy, beyond the limits for
@@ -81,11 +67,11 @@ type udpPlane struct {
 	sessions map[udpKey]*udpSession
 	slots    []*udpSession
 	free     []int32
-	lists    []*udpList // One per timeout, of which there may be several after Replace.
+	lists    []*udpList // One per timeout, of which there may be several after Reconfigure.
 
-	config  *UDP     // For new sessions, with what follows from it:
-	limit   int      // of sessions,
-	list    *udpList // where they belong.
+	config  *udpSettings // For new sessions, with what follows from it:
+	limit   int          // of sessions,
+	list    *udpList     // where they belong.
 	watched map[*Pool]func()
 
 	in, out *udpBatch
@@ -206,12 +192,12 @@ func (p *udpPlane) endGone() {
 	}
 }
 
-// adopt makes u the configuration of new sessions.
-func (p *udpPlane) adopt(u *UDP) {
-	p.config, p.limit = u, maxSessions(u.MaxSessions)
-	used := map[*Pool]bool{u.Pool: true}
+// use makes cfg the settings of new sessions.
+func (p *udpPlane) use(cfg *udpSettings) {
+	p.config, p.limit = cfg, maxSessions(cfg.MaxSessions)
+	used := map[*Pool]bool{cfg.Pool: true}
 	for _, s := range p.sessions {
-		used[s.u.Pool] = true
+		used[s.cfg.Pool] = true
 	}
 	for pool, undo := range p.watched {
 		if !used[pool] {
@@ -219,14 +205,14 @@ func (p *udpPlane) adopt(u *UDP) {
 			delete(p.watched, pool)
 		}
 	}
-	if p.watched[u.Pool] == nil {
-		p.watched[u.Pool] = u.Pool.watchGone(p.cut)
+	if p.watched[cfg.Pool] == nil {
+		p.watched[cfg.Pool] = cfg.Pool.watchGone(p.cut)
 	}
 	p.lists = slices.DeleteFunc(p.lists, func(l *udpList) bool { return l.head == nil })
-	i := slices.IndexFunc(p.lists, func(l *udpList) bool { return l.timeout == int64(u.IdleTimeout) })
+	i := slices.IndexFunc(p.lists, func(l *udpList) bool { return l.timeout == int64(cfg.IdleTimeout) })
 	if i < 0 {
 		i = len(p.lists)
-		p.lists = append(p.lists, &udpList{timeout: int64(u.IdleTimeout)})
+		p.lists = append(p.lists, &udpList{timeout: int64(cfg.IdleTimeout)})
 	}
 	p.list = p.lists[i]
 }

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -12,12 +13,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// relayUDP serves u on loopback.
-func relayUDP(t testing.TB, u *UDP, bs ...Backend) (address string, stop func()) {
+// testUDP is a UDP with what it is made of.
+type testUDP struct {
+	UDPConfig
+	*UDP // nil: not made yet
+}
+
+func udpWith(cfg UDPConfig) *testUDP { return &testUDP{UDPConfig: cfg} }
+
+// make makes the UDP, over the backends unless there is a pool already.
+func (u *testUDP) make(t testing.TB, bs ...Backend) {
 	t.Helper()
 	if u.Pool == nil {
 		u.Pool = newPool(t, PoolConfig{Name: "dns", Backends: bs})
 	}
+	var err error
+	if u.UDP, err = NewUDP(u.UDPConfig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// relayUDP serves u on loopback.
+func relayUDP(t testing.TB, u *testUDP, bs ...Backend) (address string, stop func()) {
+	t.Helper()
+	u.make(t, bs...)
 	conn := udpSocket(t, "127.0.0.1:0")
 	address = conn.LocalAddr().String()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -39,7 +58,7 @@ func relayUDP(t testing.TB, u *UDP, bs ...Backend) (address string, stop func())
 }
 
 func TestUDPSessions(t *testing.T) {
-	u := new(UDP)
+	u := udpWith(UDPConfig{})
 	addr, stop := relayUDP(t, u, named(t, "a"), named(t, "b"))
 	one, two := dialUDPTest(t, addr), dialUDPTest(t, addr)
 	large := strings.Repeat("x", 60000)
@@ -65,9 +84,35 @@ func TestUDPSessions(t *testing.T) {
 	}
 }
 
+// A plane serves one socket at a time, and another one when that has ended.
+func TestUDPServesOnceAtATime(t *testing.T) {
+	u := udpWith(UDPConfig{})
+	addr, stop := relayUDP(t, u, named(t, "a"))
+	ask(t, dialUDPTest(t, addr), "1")
+	if err := u.Serve(t.Context(), udpSocket(t, "127.0.0.1:0")); !errors.Is(err, ErrServing) {
+		t.Errorf("error %v, want ErrServing", err)
+	}
+	stop()
+	conn := udpSocket(t, "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- u.Serve(ctx, conn) }()
+	ask(t, dialUDPTest(t, conn.LocalAddr().String()), "2")
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if st := u.Stats(); st.Accepted != 2 || st.Active != 0 {
+		t.Errorf("%+v, want both sessions counted", st)
+	}
+	if err := u.Serve(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "socket nil: want one") {
+		t.Errorf("error %v without a socket", err)
+	}
+}
+
 func TestUDPMovesFromABackendThatIsGone(t *testing.T) {
 	gone := closedUDP(t)
-	u := new(UDP)
+	u := udpWith(UDPConfig{})
 	addr, _ := relayUDP(t, u, gone, named(t, "b"), named(t, "c"))
 	c := dialUDPTest(t, addr)
 	if got := ask(t, c, "1"); got != "b1" {
@@ -91,7 +136,7 @@ func closedUDP(t *testing.T) Backend {
 
 func TestUDPSessionEnds(t *testing.T) {
 	records := make(chan Record, 10)
-	u := &UDP{IdleTimeout: 100 * time.Millisecond, Record: func(r Record) { records <- r }}
+	u := udpWith(UDPConfig{IdleTimeout: 100 * time.Millisecond, Record: func(r Record) { records <- r }})
 	addr, _ := relayUDP(t, u, named(t, "a"))
 	c := dialUDPTest(t, addr)
 	ask(t, c, "1")
@@ -99,7 +144,7 @@ func TestUDPSessionEnds(t *testing.T) {
 		t.Errorf("record %+v", r)
 	}
 
-	u = &UDP{Responses: 2, Record: func(r Record) { records <- r }}
+	u = udpWith(UDPConfig{Responses: 2, Record: func(r Record) { records <- r }})
 	addr, _ = relayUDP(t, u, udpServer(t, udpSocket(t, "127.0.0.1:0"), func(string) []string { return []string{"1", "2"} }))
 	dialUDPTest(t, addr).Write([]byte("x"))
 	if r := nextRecord(t, records); r.Sent != 2 {
@@ -140,7 +185,7 @@ func TestUDPBuffers(t *testing.T) {
 // A resolver sends two questions from one port without waiting in between.
 func TestUDPResponsesAreCountedPerRequest(t *testing.T) {
 	release := make(chan struct{})
-	u := &UDP{Responses: 1}
+	u := udpWith(UDPConfig{Responses: 1})
 	addr, stop := relayUDP(t, u, udpServer(t, udpSocket(t, "127.0.0.1:0"), func(q string) []string {
 		if q == "AAAA" {
 			<-release
@@ -178,7 +223,7 @@ func TestUDPMissingResponsesAreAFailure(t *testing.T) {
 		"two of two":  {[]string{"yes", "yes"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			u := &UDP{Responses: 1, IdleTimeout: 50 * time.Millisecond}
+			u := udpWith(UDPConfig{Responses: 1, IdleTimeout: 50 * time.Millisecond})
 			addr, _ := relayUDP(t, u, udpServer(t, udpSocket(t, "127.0.0.1:0"), func(q string) []string {
 				if q == "no" {
 					return nil
@@ -225,7 +270,7 @@ func readUDP(t testing.TB, c net.Conn) string {
 
 // What came at once goes on at once, and stays in order and in its session.
 func TestUDPBursts(t *testing.T) {
-	addr, _ := relayUDP(t, new(UDP), named(t, ""), named(t, ""))
+	addr, _ := relayUDP(t, udpWith(UDPConfig{}), named(t, ""), named(t, ""))
 	const clients, count = 3, 50
 	var conns []net.Conn
 	for range clients {
@@ -272,7 +317,7 @@ func TestUDPGoesOnToTheNextBackend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := newPool(t, PoolConfig{Balance: SourceHash, Backends: []Backend{bad, named(t, "good ")}})
-			u := &UDP{Pool: pool}
+			u := udpWith(UDPConfig{Pool: pool})
 			addr, _ := relayUDP(t, u)
 			for i := byte(0); u.Stats().Retries == 0 && i < 100; i++ { // Until the hash gives a client the bad one.
 				if got := ask(t, dialUDPFromAddr(t, net.IPv4(127, 1, 0, i), addr), "x"); got != "good x" {
@@ -321,14 +366,14 @@ func TestUDPBackendLeaves(t *testing.T) {
 			a, b := named(t, "a"), named(t, "b")
 			tt.cfg.Backends = []Backend{a, b}
 			records := make(chan Record, 10)
-			u := &UDP{Pool: newPool(t, tt.cfg), Record: func(r Record) { records <- r }}
+			u := udpWith(UDPConfig{Pool: newPool(t, tt.cfg), Record: func(r Record) { records <- r }})
 			addr, _ := relayUDP(t, u)
 			c := dialUDPTest(t, addr)
 			if got := ask(t, c, "1"); got != "a1" {
 				t.Fatalf("got %q at first", got)
 			}
 			// Another configuration must not make the plane forget the old pool.
-			if err := u.Replace(&UDP{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})}); err != nil {
+			if err := u.Reconfigure(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})}); err != nil {
 				t.Fatal(err)
 			}
 			ask(t, dialUDPTest(t, addr), "0")
@@ -348,7 +393,7 @@ func TestUDPBackendLeaves(t *testing.T) {
 // In panic the pool uses backends that are down: their sessions stay.
 func TestUDPPanic(t *testing.T) {
 	bs := []Backend{named(t, "a"), named(t, "b"), named(t, "c")}
-	u := &UDP{Pool: newPool(t, PoolConfig{Backends: bs, Panic: 50})}
+	u := udpWith(UDPConfig{Pool: newPool(t, PoolConfig{Backends: bs, Panic: 50})})
 	addr, _ := relayUDP(t, u)
 	for _, b := range bs {
 		u.Pool.SetHealth(b.Address, errDown)
@@ -372,7 +417,7 @@ func TestUDPPanic(t *testing.T) {
 // Each backend is credited with the bytes that it had.
 func TestUDPBytesOfEachBackend(t *testing.T) {
 	a, b := named(t, "a"), named(t, "b")
-	u := new(UDP)
+	u := udpWith(UDPConfig{})
 	addr, stop := relayUDP(t, u, a, b)
 	c := dialUDPTest(t, addr)
 	ask(t, c, "one")
@@ -389,7 +434,7 @@ func TestUDPBytesOfEachBackend(t *testing.T) {
 }
 
 func TestUDPTableIsBounded(t *testing.T) {
-	u := &UDP{MaxSessions: 8}
+	u := udpWith(UDPConfig{MaxSessions: 8})
 	addr, _ := relayUDP(t, u, named(t, "a"))
 	steady := dialUDPTest(t, addr)
 	for range 50 {
@@ -407,7 +452,7 @@ func TestUDPTableIsBounded(t *testing.T) {
 // A flood from invented addresses takes neither more room than there is nor a
 // session from a client that goes on sending.
 func TestUDPFlood(t *testing.T) {
-	u := &UDP{MaxSessions: 64}
+	u := udpWith(UDPConfig{MaxSessions: 64})
 	addr, _ := relayUDP(t, u, named(t, "a"))
 	steady := dialUDPTest(t, addr)
 	ask(t, steady, "at first")
@@ -433,14 +478,14 @@ func TestUDPFlood(t *testing.T) {
 }
 
 func TestUDPReplace(t *testing.T) {
-	u := new(UDP)
+	u := udpWith(UDPConfig{})
 	addr, _ := relayUDP(t, u, named(t, "a"))
 	old := dialUDPTest(t, addr)
 	ask(t, old, "1")
-	if err := u.Replace(&UDP{}); err == nil {
+	if err := u.Reconfigure(UDPConfig{}); err == nil {
 		t.Error("a replacement without a pool is taken")
 	}
-	if err := u.Replace(&UDP{Pool: newPool(t, PoolConfig{Backends: []Backend{named(t, "b")}})}); err != nil {
+	if err := u.Reconfigure(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{named(t, "b")}})}); err != nil {
 		t.Fatal(err)
 	}
 	if got := ask(t, old, "2"); got != "a2" {
@@ -452,17 +497,17 @@ func TestUDPReplace(t *testing.T) {
 }
 
 func TestUDPReplaceLimits(t *testing.T) {
-	u := &UDP{IdleTimeout: time.Hour}
+	u := udpWith(UDPConfig{IdleTimeout: time.Hour})
 	addr, _ := relayUDP(t, u, named(t, "a"))
 	ask(t, dialUDPTest(t, addr), "old")
-	if err := u.Replace(&UDP{Pool: u.Pool, IdleTimeout: 100 * time.Millisecond}); err != nil {
+	if err := u.Reconfigure(UDPConfig{Pool: u.Pool, IdleTimeout: 100 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
 		ask(t, dialUDPTest(t, addr), "short")
 	}
 	waitFor(t, "the new sessions to expire before the old one", func() bool { st := u.Stats(); return st.Accepted >= 11 && st.Active == 1 })
-	if err := u.Replace(&UDP{Pool: u.Pool, IdleTimeout: 2 * time.Hour, MaxSessions: 3}); err != nil {
+	if err := u.Reconfigure(UDPConfig{Pool: u.Pool, IdleTimeout: 2 * time.Hour, MaxSessions: 3}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 5 {
@@ -474,7 +519,7 @@ func TestUDPReplaceLimits(t *testing.T) {
 }
 
 func TestUDPLeavesNothingBehind(t *testing.T) {
-	u := &UDP{IdleTimeout: 20 * time.Millisecond}
+	u := udpWith(UDPConfig{IdleTimeout: 20 * time.Millisecond})
 	addr, stop := relayUDP(t, u, named(t, "a"), closedUDP(t), named(t, "c"))
 	ask(t, dialUDPTest(t, addr), "x") // So that the loop runs.
 	waitFor(t, "the session to end", func() bool { return u.Stats().Active == 0 })

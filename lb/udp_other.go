@@ -8,11 +8,8 @@ import (
 	"net"
 )
 
-// Serve needs Linux.
-func (u *UDP) Serve(_ context.Context, conn *net.UDPConn) error {
-	conn.Close()
-	return errors.Join(errors.New("lb: UDP: only Linux is supported"), u.Validate())
-}
+// serve needs Linux.
+func (u *UDP) serve(context.Context, *net.UDPConn) error { return errors.ErrUnsupported }
 
 // growBuffers makes room for bursts, within the system's limits.
 func growBuffers(conn *net.UDPConn, size int) {

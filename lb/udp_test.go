@@ -85,10 +85,11 @@ func tryAsk(c net.Conn, q string) (string, error) {
 
 func TestUDPRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
-	for want, u := range map[string]*UDP{
-		"no pool": {}, "idle timeout": {Pool: p, IdleTimeout: -1}, "responses": {Pool: p, Responses: -1}, "max sessions": {Pool: p, MaxSessions: -1},
+	for want, cfg := range map[string]UDPConfig{
+		"Pool: nil: want one": {}, "IdleTimeout: -1ns: want": {Pool: p, IdleTimeout: -1},
+		"Responses: -1: want": {Pool: p, Responses: -1}, "MaxSessions: -1: want": {Pool: p, MaxSessions: -1},
 	} {
-		if err := u.Serve(t.Context(), udpSocket(t, "127.0.0.1:0")); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := NewUDP(cfg); err == nil || !strings.HasPrefix(err.Error(), "lb: UDP: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}

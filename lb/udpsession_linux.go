@@ -12,7 +12,7 @@ import (
 // udpSession is one client's exchange with one backend.
 type udpSession struct {
 	key        udpKey
-	u          *UDP // The configuration that it began under.
+	cfg        *udpSettings
 	flow       Flow
 	pick       Pick
 	fd         int32 // To the backend; -1 while there is none.
@@ -82,13 +82,13 @@ func (p *udpPlane) oldest() (oldest *udpSession) {
 
 // begin makes a session, at the cost of the oldest one if need be.
 func (p *udpPlane) begin(key udpKey) *udpSession {
-	if u := p.u.current(); u != p.config {
-		p.adopt(u)
+	if cfg := p.u.settings.Load(); cfg != p.config {
+		p.use(cfg)
 	}
 	for len(p.sessions) >= p.limit {
 		p.evict()
 	}
-	s := &udpSession{key: key, u: p.config, fd: -1, start: p.now, last: p.now, list: p.list, flow: Flow{Client: key.client}}
+	s := &udpSession{key: key, cfg: p.config, fd: -1, start: p.now, last: p.now, list: p.list, flow: Flow{Client: key.client}}
 	s.list.push(s)
 	if n := len(p.free); n > 0 {
 		s.slot = p.free[n-1]
@@ -114,7 +114,7 @@ func (p *udpPlane) evict() {
 // send brings received datagrams, those from first on and before end, to the
 // session's backend, or to another one if that has become unusable.
 func (p *udpPlane) send(s *udpSession, first, end int) {
-	if s.fd >= 0 && believedDown(s.u.Pool, s.pick.member) {
+	if s.fd >= 0 && believedDown(s.cfg.Pool, s.pick.member) {
 		p.disconnect(s, Neutral)
 		s.flow.tries = 0
 	}
@@ -139,7 +139,7 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 			// Lost, as datagrams are (EAGAIN, ENOBUFS), or refused by a filter of this
 			// host (EPERM): another backend would fare no better.
 			if errno != unix.EAGAIN {
-				p.u.log.Warn("datagram not sent", "backend", s.pick.Backend(), "err", errno)
+				s.cfg.log.Warn("datagram not sent", "backend", s.pick.Backend(), "err", errno)
 			}
 			first++
 		}
@@ -176,7 +176,7 @@ func (p *udpPlane) retry(s *udpSession) {
 // connect gives s a backend; false if there is none.
 func (p *udpPlane) connect(s *udpSession) bool {
 	for range maxTries {
-		pick, err := s.u.Pool.Pick(&s.flow)
+		pick, err := s.cfg.Pool.Pick(&s.flow)
 		if err != nil {
 			return false
 		}
@@ -189,7 +189,7 @@ func (p *udpPlane) connect(s *udpSession) bool {
 			s.sent, s.received, s.requests, s.replies = 0, 0, 0, 0
 			return true
 		}
-		p.u.log.Warn("session not connected", "backend", pick.Backend(), "err", err)
+		s.cfg.log.Warn("session not connected", "backend", pick.Backend(), "err", err)
 		result := blame(err)
 		if err == errUnresolved || isAny(err, unix.EAGAIN, unix.EPERM) {
 			result = Neutral
@@ -265,7 +265,7 @@ func dialUDP(a netip.AddrPort) (int32, error) {
 // disconnect takes the backend from s.
 func (p *udpPlane) disconnect(s *udpSession, r Result) {
 	if r == Failure {
-		p.u.log.Info("backend failed", "backend", s.pick.Backend(), "requests", s.requests, "replies", s.replies)
+		s.cfg.log.Info("backend failed", "backend", s.pick.Backend(), "requests", s.requests, "replies", s.replies)
 	}
 	if s.replies > 0 {
 		s.backend = s.pick.Backend()
@@ -300,7 +300,7 @@ func (p *udpPlane) replied(s *udpSession) {
 		s.flow.tried[0], s.flow.tries = s.pick.member.server, 1 // The others may be well again.
 	}
 	s.replies += n
-	if s.u.Responses > 0 && s.replies >= s.u.Responses*s.requests {
+	if s.cfg.Responses > 0 && s.replies >= s.cfg.Responses*s.requests {
 		p.end(s, "")
 	}
 }
@@ -312,13 +312,13 @@ func (p *udpPlane) end(s *udpSession, reason string) {
 	p.slots[s.slot] = nil
 	p.free = append(p.free, s.slot)
 	r := Record{
-		Service: s.u.Pool.config().Name, Client: s.key.client, Backend: s.backend, Start: epoch.Add(time.Duration(s.start)),
+		Service: s.cfg.Pool.config().Name, Client: s.key.client, Backend: s.backend, Start: epoch.Add(time.Duration(s.start)),
 		Duration: time.Duration(s.last - s.start), Received: s.up, Sent: s.down, Retries: s.tries, Reason: reason,
 	}
 	if s.fd >= 0 {
 		r.Backend = s.pick.Backend()
 		result := Neutral
-		if reason == "" && s.replies < s.u.Responses*s.requests {
+		if reason == "" && s.replies < s.cfg.Responses*s.requests {
 			result = Failure
 		}
 		p.disconnect(s, result)
@@ -327,7 +327,7 @@ func (p *udpPlane) end(s *udpSession, reason string) {
 	c.active.Add(-1)
 	c.received.Add(uint64(s.up))
 	c.sent.Add(uint64(s.down))
-	if s.u.Record != nil {
-		s.u.Record(r)
+	if s.cfg.Record != nil {
+		s.cfg.Record(r)
 	}
 }

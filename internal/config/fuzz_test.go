@@ -132,10 +132,10 @@ func acceptedByLB(s Service) error {
 	for _, f := range append(s.HTTP.RequestHeaders, s.HTTP.ResponseHeaders...) {
 		h.RequestHeaders[f.Name] = f.Value
 	}
-	t := &lb.TCP{Pool: first, PrefaceTimeout: s.HandshakeTimeout, ConnectTimeout: s.ConnectTimeout, IdleTimeout: s.IdleTimeout, Tries: s.Tries,
+	t := lb.TCPConfig{Pool: first, HandshakeTimeout: s.HandshakeTimeout, ConnectTimeout: s.ConnectTimeout, IdleTimeout: s.IdleTimeout, Tries: s.Tries,
 		Limits: lb.Limits{Connections: s.Limits.Connections, PerClient: s.Limits.PerClient, Rate: s.Limits.Rate, Burst: s.Limits.Burst,
 			TotalRate: s.Limits.TotalRate, TotalBurst: s.Limits.TotalBurst}}
-	u := &lb.UDP{Pool: first, IdleTimeout: s.IdleTimeout, Responses: s.UDP.Responses, MaxSessions: s.UDP.MaxSessions}
+	u := lb.UDPConfig{Pool: first, IdleTimeout: s.IdleTimeout, Responses: s.UDP.Responses, MaxSessions: s.UDP.MaxSessions}
 	return errors.Join(h.Validate(), t.Validate(), u.Validate())
 }
 

@@ -34,34 +34,42 @@ type planeConfig struct {
 func newPlane(c planeConfig) (plane, error) {
 	switch c.service.Mode {
 	case "tcp":
-		t := tcpConfig(c.service)
-		t.Pool, t.Routes, t.TLS, t.BackendTLS, t.Record, t.Logger = c.pool, c.routes, c.tls.front, c.tls.back, c.record, c.log
-		return &tcpPlane{t}, t.Validate()
+		cfg := tcpConfig(c.service)
+		cfg.Pool, cfg.Routes, cfg.TLS, cfg.BackendTLS, cfg.Record, cfg.Logger = c.pool, c.routes, c.tls.front, c.tls.back, c.record, c.log
+		t, err := lb.NewTCP(cfg)
+		return &tcpPlane{t, cfg}, err
 	case "udp":
-		u := udpConfig(c.service)
-		u.Pool, u.Record, u.Logger = c.pool, c.record, c.log
-		return &udpPlane{u}, u.Validate()
+		cfg := udpConfig(c.service)
+		cfg.Pool, cfg.Record, cfg.Logger = c.pool, c.record, c.log
+		u, err := lb.NewUDP(cfg)
+		return &udpPlane{u, cfg}, err
 	}
 	return newHTTPPlane(c)
 }
 
 // tcpPlane relays connections.
-type tcpPlane struct{ tcp *lb.TCP }
+type tcpPlane struct {
+	tcp *lb.TCP
+	cfg lb.TCPConfig
+}
 
 func (p *tcpPlane) serve(ctx context.Context, socket io.Closer) error {
 	return p.tcp.Serve(ctx, socket.(net.Listener))
 }
 
-func (p *tcpPlane) use(next plane) error { return p.tcp.Replace(next.(*tcpPlane).tcp) }
+func (p *tcpPlane) use(next plane) error { return p.tcp.Reconfigure(next.(*tcpPlane).cfg) }
 
 // udpPlane relays datagrams.
-type udpPlane struct{ udp *lb.UDP }
+type udpPlane struct {
+	udp *lb.UDP
+	cfg lb.UDPConfig
+}
 
 func (p *udpPlane) serve(ctx context.Context, socket io.Closer) error {
 	return p.udp.Serve(ctx, socket.(*net.UDPConn))
 }
 
-func (p *udpPlane) use(next plane) error { return p.udp.Replace(next.(*udpPlane).udp) }
+func (p *udpPlane) use(next plane) error { return p.udp.Reconfigure(next.(*udpPlane).cfg) }
 
 // listen opens what the plane of a service serves.
 func listen(ctx context.Context, c config.Service) (io.Closer, error) {

@@ -37,21 +37,21 @@ func poolConfig(c config.Service, name string, backends []config.Backend, log *s
 }
 
 // tcpConfig is what mode tcp does with connections, but for pools and TLS.
-func tcpConfig(c config.Service) *lb.TCP {
-	t := &lb.TCP{
-		AcceptProxy:    c.Proxy.Accept,
-		PrefaceTimeout: c.HandshakeTimeout,
-		ConnectTimeout: c.ConnectTimeout,
-		IdleTimeout:    c.IdleTimeout,
-		DrainTimeout:   cmp.Or(c.ShutdownTimeout, -1),
-		Tries:          c.Tries,
-		Limits:         limits(c.Limits),
+func tcpConfig(c config.Service) lb.TCPConfig {
+	t := lb.TCPConfig{
+		AcceptProxy:      c.Proxy.Accept,
+		HandshakeTimeout: c.HandshakeTimeout,
+		ConnectTimeout:   c.ConnectTimeout,
+		IdleTimeout:      c.IdleTimeout,
+		ShutdownTimeout:  cmp.Or(c.ShutdownTimeout, -1),
+		Tries:            c.Tries,
+		Limits:           limits(c.Limits),
 	}
 	switch c.Proxy.Send {
 	case "v1":
-		t.SendProxy = 1
+		t.SendProxy = lb.ProxyV1
 	case "v2":
-		t.SendProxy = 2
+		t.SendProxy = lb.ProxyV2
 	}
 	return t
 }
@@ -61,8 +61,8 @@ func limits(c config.Limits) lb.Limits {
 }
 
 // udpConfig is what mode udp does with datagrams, but for the pool.
-func udpConfig(c config.Service) *lb.UDP {
-	return &lb.UDP{IdleTimeout: c.IdleTimeout, Responses: c.UDP.Responses, MaxSessions: c.UDP.MaxSessions}
+func udpConfig(c config.Service) lb.UDPConfig {
+	return lb.UDPConfig{IdleTimeout: c.IdleTimeout, Responses: c.UDP.Responses, MaxSessions: c.UDP.MaxSessions}
 }
 
 // handlerConfig is what mode http does with requests, but for pool and TLS.

@@ -131,7 +131,7 @@ func alterService(t *testing.T, path string, v reflect.Value) {
 func TestEveryPlaneOptionIsReachable(t *testing.T) {
 	cfg := parse(t, allServices)
 	ours := map[string]bool{ // not for a configuration
-		"PoolConfig.Logger": true, "PoolConfig.Lookup": true, "TCP.NoSplice": true,
+		"PoolConfig.Logger": true, "PoolConfig.Lookup": true, "TCPConfig.NoSplice": true,
 		"HandlerConfig.Dial": true, "HandlerConfig.ClientTimeout": true,
 	}
 	seen := map[string]bool{}
@@ -161,10 +161,10 @@ func TestEveryPlaneOptionIsReachable(t *testing.T) {
 		note(limits(c.Limits))
 		switch p := s.plane.(type) {
 		case *tcpPlane:
-			p.tcp.TLS = s.tls.back // A certificate takes a file: see the tests of TLS.
-			note(p.tcp)
+			p.cfg.TLS = s.tls.back // A certificate takes a file: see the tests of TLS.
+			note(p.cfg)
 		case *udpPlane:
-			note(p.udp)
+			note(p.cfg)
 		case *httpPlane:
 			note(p.cfg)
 		}

@@ -1,0 +1,123 @@
+package lb
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
+)
+
+// TCPConfig configures a TCP.
+type TCPConfig struct {
+	// Pool is where connections go. Required, unless Routes are given: then
+	// connections that no route fits are closed if there is no Pool.
+	Pool *Pool
+	// Routes send TLS connections to a pool by their server name (SNI), without
+	// decrypting them unless TLS is set: exact, or *.example.org for one label.
+	// Names are in lower case.
+	Routes map[string]*Pool
+	// TLS terminates TLS. See Certificates.
+	TLS *tls.Config
+	// BackendTLS makes connections to backends use TLS. Without a ServerName the
+	// host of the backend's address is verified.
+	BackendTLS *tls.Config
+	// AcceptProxy are the peers that begin each connection with a PROXY protocol
+	// header, version 1 or 2; one of theirs without it is closed.
+	AcceptProxy []netip.Prefix
+	// SendProxy is the version of the PROXY header that backends get. Default none.
+	SendProxy ProxyVersion
+	// HandshakeTimeout bounds the wait for the PROXY header, the ClientHello and the
+	// TLS handshake. Default 10 s.
+	HandshakeTimeout time.Duration
+	// ConnectTimeout bounds each attempt to reach a backend. Default 5 s.
+	ConnectTimeout time.Duration
+	// IdleTimeout ends a connection on which nothing moved in either direction
+	// for so long. Default 10 min.
+	IdleTimeout time.Duration
+	// ShutdownTimeout is how long connections may go on after Serve's context
+	// has ended, before they are cut. Default 10 s; negative: not at all.
+	ShutdownTimeout time.Duration
+	// Tries bounds the backends that are tried for a connection, 1 to 8. Default 3.
+	Tries int
+	// Limits bounds connections.
+	Limits Limits
+	// NoSplice copies bulk instead of splicing it.
+	NoSplice bool
+	// Record is told of each connection that has ended; it must not block.
+	Record func(Record)
+	// Logger gets failures to reach a backend. Nothing waits for it. nil: silent.
+	Logger *slog.Logger
+}
+
+// ProxyVersion is a version of the PROXY protocol.
+type ProxyVersion uint8
+
+// The versions.
+const (
+	ProxyNone ProxyVersion = iota // no header
+	ProxyV1                       // a line of text
+	ProxyV2                       // binary
+)
+
+var proxyVersions = []string{"none", "v1", "v2"}
+
+func (v ProxyVersion) String() string { return words.Of(proxyVersions, v) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (v ProxyVersion) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (v *ProxyVersion) UnmarshalText(text []byte) error { return words.Parse(proxyVersions, text, v) }
+
+// WithDefaults returns c with its zero fields filled in.
+func (c TCPConfig) WithDefaults() TCPConfig {
+	setDefault(&c.HandshakeTimeout, defaultHandshakeTimeout)
+	setDefault(&c.ConnectTimeout, defaultConnectTimeout)
+	setDefault(&c.IdleTimeout, 10*time.Minute)
+	setDefault(&c.ShutdownTimeout, 10*time.Second)
+	setDefault(&c.Tries, defaultTries)
+	c.Limits = c.Limits.WithDefaults()
+	return c
+}
+
+// What other planes have as well.
+const (
+	defaultHandshakeTimeout = 10 * time.Second
+	defaultConnectTimeout   = 5 * time.Second
+	defaultTries            = 3
+)
+
+// Validate returns what is wrong with c: FieldErrors, joined.
+func (c TCPConfig) Validate() error {
+	c = c.WithDefaults()
+	errs := []error{
+		field.Between("HandshakeTimeout", c.HandshakeTimeout, 10*time.Millisecond, time.Hour),
+		field.Between("ConnectTimeout", c.ConnectTimeout, time.Millisecond, time.Hour),
+		field.Between("IdleTimeout", c.IdleTimeout, 10*time.Millisecond, 30*day),
+		field.Between("ShutdownTimeout", max(c.ShutdownTimeout, 0), 0, day),
+		field.Between("Tries", c.Tries, 1, maxTries),
+		field.In("Limits", c.Limits.Validate()),
+	}
+	if c.Pool == nil && len(c.Routes) == 0 {
+		errs = append(errs, field.Errorf("Pool", "nil: want one, or routes"))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
+		if name == "" || c.Routes[name] == nil {
+			errs = append(errs, field.Errorf(fmt.Sprintf("Routes[%q]", name), "%v: want a server name and a pool", c.Routes[name]))
+		}
+	}
+	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		errs = append(errs, field.Errorf("TLS", "no certificate: want one, or a function that gets one"))
+	}
+	if !words.Has(proxyVersions, c.SendProxy) {
+		errs = append(errs, field.Errorf("SendProxy", "%v: want %s", c.SendProxy, words.Choice(proxyVersions)))
+	}
+	return errors.Join(errs...)
+}
