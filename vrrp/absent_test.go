@@ -3,6 +3,7 @@ package vrrp
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,8 +86,8 @@ func TestRouterNoSocketYet(t *testing.T) {
 		go r.Run(t.Context())
 		for range 3 {
 			synctest.Wait()
-			if s := r.Status(); s.Fault != "link eth0: no IPv6 here" {
-				t.Errorf("%v, fault %q", s.State, s.Fault)
+			if s := r.Status(); strings.Join(s.Faults, ", ") != "link eth0: no IPv6 here" {
+				t.Errorf("%v, fault %q", s.State, strings.Join(s.Faults, ", "))
 			}
 			time.Sleep(time.Minute)
 		}
@@ -101,7 +102,7 @@ func TestRouterNoSocketYet(t *testing.T) {
 		time.Sleep(retryLink)
 		synctest.Wait()
 		if s := r.Status(); s.State != Active {
-			t.Errorf("%v, fault %q", s.State, s.Fault)
+			t.Errorf("%v, fault %q", s.State, strings.Join(s.Faults, ", "))
 		}
 		conn.mu.Lock()
 		if conn.retrying != 0 {
@@ -155,7 +156,7 @@ func TestRouterWrongKind(t *testing.T) {
 		go unicast.Run(t.Context())
 		synctest.Wait()
 		if s := unicast.Status(); s.State != Active {
-			t.Errorf("the router with peers: %v, fault %q", s.State, s.Fault)
+			t.Errorf("the router with peers: %v, fault %q", s.State, strings.Join(s.Faults, ", "))
 		}
 		event := linkEvent{index: 1, name: "eth0"}
 		for range 2 {

@@ -141,19 +141,19 @@ func (h *authHeader) open(p *Packet, data []byte, d *DropError) []byte {
 	n := len(p.Header)
 	if n < ipv4HeaderLen || n > ipv4MaxHeader {
 		d.drop(DropAuth, 0, 0)
-		d.detail = ": no IP header to verify it with"
+		d.Detail = ": no IP header to verify it with"
 		return nil
 	}
 	if subtle.ConstantTimeCompare(h.sign(p.Header, data), data[ahICV:ahLen]) != 1 {
 		d.drop(DropAuth, 0, 0)
-		d.detail = ": the passwords differ, or it was changed on the way"
+		d.Detail = ": the passwords differ, or it was changed on the way"
 		return nil
 	}
 	seq := binary.BigEndian.Uint32(data[8:])
 	mark, known := h.received.of(p.Source)
 	if known && uint64(seq) <= mark.seq {
 		d.drop(DropReplay, 0, 0)
-		d.detail = ": old sequence number"
+		d.Detail = ": old sequence number"
 		return nil
 	}
 	mark.seq = uint64(seq)

@@ -144,7 +144,7 @@ func TestAppendBinaryRefuses(t *testing.T) {
 func TestDropReasons(t *testing.T) {
 	names, words := map[string]bool{}, map[string]bool{}
 	for r := DropReason(1); r < numDropReasons; r++ {
-		d := &DropError{Reason: r, Source: host4, got: 1, want: 2}
+		d := &DropError{Reason: r, Source: host4, Got: 1, Want: 2}
 		if name := r.String(); name == "" || names[name] {
 			t.Errorf("reason %d is named %q", r, name)
 		}

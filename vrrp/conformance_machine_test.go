@@ -3,6 +3,7 @@ package vrrp
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -397,14 +398,14 @@ func receiveInvalid(r *rig, spoil func(*Packet)) {
 func TestConformance43FaultReleasesDespiteNoPreempt(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		r := active(t, Config{Version: v, Priority: 120, NoPreempt: true})
-		r.want(r.m.SetFault(r.now, []string{"check balancer", "link down"}),
+		r.want(r.m.SetFaults(r.now, []string{"check balancer", "link down"}),
 			"Send 0, Release, Active>Initialize (fault): check balancer, link down")
-		if got, want := r.m.Fault(), "check balancer, link down"; got != want {
-			t.Errorf("Fault() = %q, want %q", got, want)
+		if got, want := strings.Join(r.m.Faults(), ", "), "check balancer, link down"; got != want {
+			t.Errorf("Faults() = %q, want %q", got, want)
 		}
-		r.want(r.m.SetFault(r.now, []string{"link down"}), "")
+		r.want(r.m.SetFaults(r.now, []string{"link down"}), "")
 		r.hear(r.since(time.Second), 20, 110, "")
-		r.want(r.m.SetFault(r.now, nil), "Initialize>Backup (fault cleared)")
+		r.want(r.m.SetFaults(r.now, nil), "Initialize>Backup (fault cleared)")
 		// The one that took over keeps the addresses.
 		for range 5 {
 			r.hear(r.since(time.Second), 20, 110, "")

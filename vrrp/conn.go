@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -178,7 +177,7 @@ func (c *Conn) openOwners() {
 }
 
 // Close ends the routers as cancelling their contexts would, except that their
-// Run returns net.ErrClosed. It returns when the Conn's goroutines have ended.
+// Run returns [ErrClosed]. Close returns when the Conn's goroutines have ended.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -189,7 +188,7 @@ func (c *Conn) Close() error {
 	close(c.done)
 	for _, r := range c.routers {
 		if r != nil {
-			r.stop(nil, fmt.Errorf("vrrp: %s: interface %s: %w", r.name, c.name, net.ErrClosed))
+			r.stop(nil, fmt.Errorf("vrrp: %s: interface %s: %w", r.name, c.name, ErrClosed))
 		}
 	}
 	var errs []error
@@ -207,6 +206,8 @@ func (c *Conn) Close() error {
 	c.wg.Wait()
 	c.looking.Lock() // by a router that is late
 	defer c.looking.Unlock()
+	c.reserved.mu.Lock()
+	defer c.reserved.mu.Unlock()
 	c.net.close()
 	return errors.Join(errs...)
 }
@@ -224,9 +225,9 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 	vrid := r.cfg.VRID
 	switch {
 	case c.closed:
-		return nil, fmt.Errorf("interface %s: %w", c.name, net.ErrClosed)
+		return nil, fmt.Errorf("interface %s: %w", c.name, ErrClosed)
 	case c.routers[vrid] != nil:
-		return nil, fmt.Errorf("interface %s: router %s has VRID %d already", c.name, c.routers[vrid].name, vrid)
+		return nil, fmt.Errorf("interface %s: VRID %d is %w", c.name, vrid, &takenError{by: "router " + c.routers[vrid].name})
 	}
 	protocol := uint8(protocolVRRP)
 	if r.cfg.Auth.Type == AuthAH {
@@ -308,7 +309,8 @@ func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Ad
 
 // Check reports which fault a Router of cfg would have now because of the
 // interface, if it began: that is missing, say, down, or without an address to send
-// from. The Router may run all the same: the fault ends with its reason.
+// from. The Router may run all the same: the fault ends with its reason. Of a Conn
+// that was closed it is [ErrClosed].
 func (c *Conn) Check(cfg Config) error {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -317,6 +319,9 @@ func (c *Conn) Check(cfg Config) error {
 	c.update()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return fmt.Errorf("vrrp: %s: interface %s: %w", cfg.Name, c.name, ErrClosed)
+	}
 	c.count(&cfg, 1)
 	defer c.count(&cfg, -1)
 	if _, fault := c.linkState(&cfg, netip.Addr{}, netip.Addr{}); fault != "" {
@@ -411,7 +416,7 @@ func (c *Conn) relook(lost bool) error {
 	defer c.looking.Unlock()
 	select {
 	case <-c.done:
-		return net.ErrClosed
+		return ErrClosed
 	default:
 	}
 	nif, err := c.look()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -66,7 +65,7 @@ func run(t testing.TB, r *vrrp.Router) (stop func()) {
 	stop = func() {
 		cancel()
 		if err, running := <-done; running {
-			if err != nil && !errors.Is(err, net.ErrClosed) {
+			if err != nil && !errors.Is(err, vrrp.ErrClosed) {
 				t.Errorf("Run: %v", err)
 			}
 			close(done)
@@ -219,8 +218,8 @@ func TestConnLink(t *testing.T) {
 			fault := func(want string) {
 				t.Helper()
 				lab.Eventually(t, patience, "fault "+want, func() error {
-					if s := ra.Status(); s.Fault != want {
-						return fmt.Errorf("fault %q", s.Fault)
+					if s := ra.Status(); strings.Join(s.Faults, ", ") != want {
+						return fmt.Errorf("fault %q", strings.Join(s.Faults, ", "))
 					}
 					return nil
 				})

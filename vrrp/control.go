@@ -18,7 +18,7 @@ func (r *Router) SetPriority(priority uint8) {
 
 // Resign hands the addresses over, as [Machine.Resign] does: to a Backup if
 // there is one; otherwise the router takes them back after about four
-// intervals. It is an error if the router is not Active.
+// intervals. Unless the router is Active the error is [ErrNotActive].
 func (r *Router) Resign() error {
 	var state State
 	r.use(func(now time.Time) []Action {
@@ -26,7 +26,7 @@ func (r *Router) Resign() error {
 		return r.machine.Resign(now)
 	})
 	if state != Active {
-		return fmt.Errorf("vrrp: %s: it is in state %v: only an Active router can resign", r.name, state)
+		return fmt.Errorf("vrrp: %s: resign in state %v: %w", r.name, state, ErrNotActive)
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (r *Router) keepOut(reasons map[string]int, reason string) (release func())
 			if reasons[reason] += n; reasons[reason] == 0 {
 				delete(reasons, reason)
 			}
-			return r.setFault(now)
+			return r.setFaults(now)
 		})
 	}
 	count(1)
@@ -75,9 +75,9 @@ func (r *Router) keepOut(reasons map[string]int, reason string) (release func())
 	return func() { once.Do(func() { count(-1) }) }
 }
 
-// setFault tells the machine its faults.
-func (r *Router) setFault(now time.Time) []Action {
-	return r.machine.setFault(now, r.faults(), len(r.holds) == 0 && !r.unable())
+// setFaults tells the machine its faults.
+func (r *Router) setFaults(now time.Time) []Action {
+	return r.machine.setFaults(now, r.faults(), len(r.holds) == 0 && !r.unable())
 }
 
 // faults returns the reasons to stay out of the election, the link's first. The
@@ -117,11 +117,11 @@ func (r *Router) setLink(source netip.Addr, fault string) {
 	r.to = r.destinations()
 	r.useLocked(func(now time.Time) []Action {
 		r.machine.SetSource(source)
-		return r.setFault(now)
+		return r.setFaults(now)
 	})
 }
 
 // applyFaults tells the machine its faults. conn.mu is held.
 func (r *Router) applyFaults() {
-	r.useLocked(r.setFault)
+	r.useLocked(r.setFaults)
 }

@@ -134,12 +134,16 @@ var dropTexts = [numDropReasons]string{
 type DropError struct {
 	Reason DropReason // never 0
 	Source netip.Addr // the sender
-	// What was found and what belongs there, if the two differ, or else a
-	// constant text. They are put into words only if somebody asks, so that a
-	// flood of bad packets costs no allocation.
-	got, want uint64
-	detail    string
-	first     netip.Addr // of the addresses, with DropAddresses
+	// Got is the number that was found, and Want the one that belongs there: bytes
+	// with DropShort and DropLength, an [AuthType] with DropAuthType, seconds with
+	// DropInterval, addresses with DropCount and DropAddresses, otherwise what the
+	// Reason names. Both are 0 where numbers say nothing. They become text only in
+	// Error, so that a flood of bad packets costs no allocation.
+	Got, Want uint64
+	// Detail is what else there is to say, in the words of a log line, or empty.
+	Detail string
+	// First is the first address that was advertised, with DropAddresses.
+	First netip.Addr
 }
 
 // Error describes the discard in the words of a log line.
@@ -149,26 +153,26 @@ func (e *DropError) Error() string {
 		text = dropTexts[e.Reason]
 	}
 	switch {
-	case e.detail != "":
-		text += e.detail
-	case e.first.IsValid():
-		text = fmt.Sprintf("%s, it has %d, the first is %v", text, e.got, e.first)
-	case e.got == e.want:
+	case e.Detail != "":
+		text += e.Detail
+	case e.First.IsValid():
+		text = fmt.Sprintf("%s, it has %d, the first is %v", text, e.Got, e.First)
+	case e.Got == e.Want:
 	case e.Reason == DropChecksum:
-		text = fmt.Sprintf("%s %#04x, want %#04x", text, e.got, e.want)
+		text = fmt.Sprintf("%s %#04x, want %#04x", text, e.Got, e.Want)
 	case e.Reason == DropAuthType:
-		text = fmt.Sprintf("%s %v, want %v", text, AuthType(e.got), AuthType(e.want))
+		text = fmt.Sprintf("%s %v, want %v", text, AuthType(e.Got), AuthType(e.Want))
 	case e.Reason == DropShort || e.Reason == DropLength:
-		text = fmt.Sprintf("%s %d bytes, want %d", text, e.got, e.want)
+		text = fmt.Sprintf("%s %d bytes, want %d", text, e.Got, e.Want)
 	default:
-		text = fmt.Sprintf("%s %d, want %d", text, e.got, e.want)
+		text = fmt.Sprintf("%s %d, want %d", text, e.Got, e.Want)
 	}
 	return fmt.Sprintf("vrrp: advertisement from %v: %s", e.Source, text)
 }
 
 // drop makes e say r and returns 0, the length of what is acceptable.
 func (e *DropError) drop(r DropReason, got, want uint64) int {
-	e.Reason, e.got, e.want, e.detail = r, got, want, ""
+	e.Reason, e.Got, e.Want, e.Detail = r, got, want, ""
 	return 0
 }
 
@@ -176,6 +180,6 @@ func (e *DropError) drop(r DropReason, got, want uint64) int {
 func (e *DropError) dropAddresses(adv *Advertisement) {
 	e.drop(DropAddresses, uint64(len(adv.Addresses)), 0)
 	if len(adv.Addresses) > 0 {
-		e.first = adv.Addresses[0]
+		e.First = adv.Addresses[0]
 	}
 }

@@ -59,7 +59,7 @@ func (m *Machine) send(priority uint8) {
 func (m *Machine) change(to State, cause Cause) {
 	t := Transition{From: m.state, To: to, Cause: cause, Priority: m.priority, Time: m.now}
 	if cause == CauseFault {
-		t.Reason, t.Waiting = m.Fault(), m.waiting()
+		t.Reason, t.Waiting = m.fault(), m.waiting()
 	}
 	if cause.aboutPeer() {
 		t.Peer = m.peer

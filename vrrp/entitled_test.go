@@ -41,7 +41,7 @@ func TestMachineEntitled(t *testing.T) {
 			"better router": func(r *rig) {
 				r.hear(r.since(0), 20, 200, "Send 100, Release, Active>Backup (another router has the better claim)")
 			},
-			"fault":    func(r *rig) { r.m.SetFault(r.now, []string{"link down"}) },
+			"fault":    func(r *rig) { r.m.SetFaults(r.now, []string{"link down"}) },
 			"resigned": func(r *rig) { r.m.Resign(r.now) },
 			"shutdown": func(r *rig) { r.m.Shutdown(r.now) },
 		} {

@@ -169,7 +169,7 @@ func (g *Group) spreadFaults(now time.Time) {
 // setGroupFault replaces the reason that the group gives; empty: none.
 func (m *Machine) setGroupFault(now time.Time, reason string, awaits bool) []Action {
 	m.begin(now)
-	before := m.Fault()
+	before := m.fault()
 	m.groupFault, m.groupAwaits = reason, awaits
 	m.followFaults(before)
 	return m.end()

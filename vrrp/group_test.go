@@ -57,7 +57,7 @@ func (tm *team) hear(d time.Duration, member int, priority uint8) {
 }
 
 func (tm *team) fault(d time.Duration, member int, reasons ...string) {
-	tm.do(d, member, func(m *Machine, now time.Time) []Action { return m.SetFault(now, reasons) })
+	tm.do(d, member, func(m *Machine, now time.Time) []Action { return m.SetFaults(now, reasons) })
 }
 
 // run lets time pass until d, ticking whoever is due.
@@ -119,18 +119,18 @@ func TestGroupFaultOfOneIsFaultOfAll(t *testing.T) {
 	tm.want(
 		"out: Send 0, Release, Active>Initialize (fault): link down",
 		"in: Send 0, Release, Active>Initialize (fault): group G: member out: link down")
-	if got, want := tm.rigs[0].m.Fault(), "group G: member out: link down"; got != want {
-		t.Errorf("Fault() = %q, want %q", got, want)
+	if got, want := tm.rigs[0].m.fault(), "group G: member out: link down"; got != want {
+		t.Errorf("Faults() = %q, want %q", got, want)
 	}
 	tm.fault(6*time.Second, 0, "check web")
 	tm.want()
-	if got, want := tm.rigs[0].m.Fault(), "check web, group G: member out: link down"; got != want {
-		t.Errorf("Fault() = %q, want %q", got, want)
+	if got, want := tm.rigs[0].m.fault(), "check web, group G: member out: link down"; got != want {
+		t.Errorf("Faults() = %q, want %q", got, want)
 	}
 	tm.fault(7*time.Second, 1)
 	tm.want() // in still has its own
-	if got, want := tm.rigs[1].m.Fault(), "group G: member in: check web"; got != want {
-		t.Errorf("Fault() = %q, want %q", got, want)
+	if got, want := tm.rigs[1].m.fault(), "group G: member in: check web"; got != want {
+		t.Errorf("Faults() = %q, want %q", got, want)
 	}
 	tm.fault(8*time.Second, 0)
 	tm.want("in: Initialize>Backup (fault cleared)", "out: Initialize>Backup (fault cleared)")

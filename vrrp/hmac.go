@@ -144,7 +144,7 @@ func (t *trailer) sign(key *signer, a *Advertisement, message, head []byte) []by
 func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d *DropError) observation {
 	fail := func(r DropReason, detail string) observation {
 		d.drop(r, 0, 0)
-		d.detail = detail
+		d.Detail = detail
 		return 0
 	}
 	if tr[0] != trailerType || tr[2] != 0 || tr[3] != 0 {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -368,7 +369,7 @@ func (n *node) run() {
 	go func() { n.done <- n.Run(ctx) }()
 	n.t.Cleanup(func() {
 		cancel()
-		if err := <-n.done; err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := <-n.done; err != nil && !errors.Is(err, ErrClosed) {
 			n.t.Errorf("Run: %v", err)
 		}
 	})
@@ -407,6 +408,6 @@ func (n *node) is(want State) {
 	n.t.Helper()
 	synctest.Wait()
 	if got := n.Status(); got.State != want {
-		n.t.Errorf("%v at %v: state %v (fault %q), want %v", n.addr, n.handler.lan.now(), got.State, got.Fault, want)
+		n.t.Errorf("%v at %v: state %v (fault %q), want %v", n.addr, n.handler.lan.now(), got.State, strings.Join(got.Faults, ", "), want)
 	}
 }

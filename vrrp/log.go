@@ -148,7 +148,7 @@ func (r *Router) observeFault() {
 	if r.phase != running {
 		return // its start says it
 	}
-	fault := r.machine.Fault()
+	fault := r.machine.fault()
 	if fault != "" && r.status.fault != "" && fault != r.status.fault {
 		what := "fault"
 		if r.machine.waited {

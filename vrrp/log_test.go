@@ -252,7 +252,7 @@ func TestGroupWaits(t *testing.T) {
 		}
 		logs[1].says(t, "msg=waiting", "level=INFO", "group G: member 51/IPv4: check web has no result yet")
 		fails := nodes[0].Hold("check dns is down")
-		if s := nodes[1].Status(); s.Waiting || s.Fault == "" {
+		if s := nodes[1].Status(); s.Waiting || strings.Join(s.Faults, ", ") == "" {
 			t.Errorf("status %+v, want a fault", s)
 		}
 		logs[1].says(t, "msg=fault", "level=WARN", "check dns is down")

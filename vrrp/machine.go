@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -54,7 +55,8 @@ type Machine struct {
 	priority uint8
 
 	started bool
-	faults  string // this router's own reasons, comma-separated
+	reasons []string // this router's own, not to take part
+	faults  string   // the same, comma-separated
 	// groupFault is the reason that another member of the group has.
 	groupFault string
 	// awaits and groupAwaits say that those reasons are only what is awaited, and
@@ -154,7 +156,7 @@ func (m *Machine) Start(now time.Time) []Action {
 	}
 	m.started, m.resigned = true, false
 	m.notBefore = m.now.Add(m.cfg.StartDelay)
-	if m.waited = m.waiting(); m.Fault() != "" {
+	if m.waited = m.waiting(); m.fault() != "" {
 		m.change(Initialize, CauseFault)
 	} else {
 		m.enter(CauseStart)
@@ -173,26 +175,27 @@ func (m *Machine) Shutdown(now time.Time) []Action {
 	return m.end()
 }
 
-// SetFault replaces the reasons to stay out of the election, such as "link
+// SetFaults replaces the reasons to stay out of the election, such as "link
 // down". With one the machine goes to Initialize, handing over if it is
 // Active; when there is none any more it takes part again as after Start,
 // but without StartDelay.
-func (m *Machine) SetFault(now time.Time, reasons []string) []Action {
-	return m.setFault(now, reasons, false)
+func (m *Machine) SetFaults(now time.Time, reasons []string) []Action {
+	return m.setFaults(now, reasons, false)
 }
 
-// setFault is SetFault for reasons that may be only what is awaited.
-func (m *Machine) setFault(now time.Time, reasons []string, awaits bool) []Action {
+// setFaults is SetFaults for reasons that may be only what is awaited.
+func (m *Machine) setFaults(now time.Time, reasons []string, awaits bool) []Action {
 	m.begin(now)
-	before := m.Fault()
-	m.faults, m.awaits = strings.Join(reasons, ", "), awaits
+	before := m.fault()
+	m.reasons = slices.DeleteFunc(slices.Clone(reasons), func(s string) bool { return s == "" })
+	m.faults, m.awaits = strings.Join(m.reasons, ", "), awaits
 	m.followFaults(before)
 	return m.end()
 }
 
 // followFaults does what follows from new reasons, the machine's own or the group's.
 func (m *Machine) followFaults(before string) {
-	switch now := m.Fault(); {
+	switch now := m.fault(); {
 	case !m.started:
 	case before == "" && now != "":
 		m.waited = false
@@ -211,7 +214,7 @@ func (m *Machine) followFaults(before string) {
 // waiting tells whether there is a reason to stay out of the election, but none that is
 // more than something awaited.
 func (m *Machine) waiting() bool {
-	return m.Fault() != "" && (m.faults == "" || m.awaits) && (m.groupFault == "" || m.groupAwaits)
+	return m.fault() != "" && (m.faults == "" || m.awaits) && (m.groupFault == "" || m.groupAwaits)
 }
 
 // SetPriority changes the priority in force, from 1 to 254; other values count
@@ -302,9 +305,19 @@ func (m *Machine) Priority() uint8 { return m.priority }
 // the same.
 func (m *Machine) Interval() time.Duration { return m.interval }
 
-// Fault returns the reasons to stay out of the election, comma-separated.
-// Empty: there is none.
-func (m *Machine) Fault() string {
+// Faults returns the reasons to stay out of the election, those of SetFaults first.
+// Nil: there is none.
+func (m *Machine) Faults() []string {
+	var all []string
+	all = append(all, m.reasons...)
+	if m.groupFault != "" {
+		all = append(all, m.groupFault)
+	}
+	return all
+}
+
+// fault returns the reasons as a Transition has them: comma-separated.
+func (m *Machine) fault() string {
 	if m.faults != "" && m.groupFault != "" {
 		return m.faults + ", " + m.groupFault
 	}

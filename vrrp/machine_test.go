@@ -50,8 +50,8 @@ func TestMachineResign(t *testing.T) {
 			at := r.since(0)
 			r.want(r.m.Resign(r.now), resign)
 			r.hear(at+time.Second, 20, 50, "")
-			r.want(r.m.SetFault(r.now, []string{"link down"}), "Backup>Initialize (fault): link down")
-			r.want(r.m.SetFault(r.now, nil), "Initialize>Backup (fault cleared)")
+			r.want(r.m.SetFaults(r.now, []string{"link down"}), "Backup>Initialize (fault): link down")
+			r.want(r.m.SetFaults(r.now, nil), "Initialize>Backup (fault cleared)")
 			for range 20 {
 				at += time.Second
 				r.hear(at, 20, 50, "")
@@ -59,8 +59,8 @@ func TestMachineResign(t *testing.T) {
 			at += 3*time.Second + skewOf(int(priority), time.Second)
 			r.tick(at, fmt.Sprintf(timedOut, priority))
 			// It was Active since: another one does not keep it from preempting.
-			r.want(r.m.SetFault(r.now, []string{"link down"}), "Send 0, Release, Active>Initialize (fault): link down")
-			r.m.SetFault(r.now, nil)
+			r.want(r.m.SetFaults(r.now, []string{"link down"}), "Send 0, Release, Active>Initialize (fault): link down")
+			r.m.SetFaults(r.now, nil)
 			if r.m.resigned {
 				t.Error("still resigned")
 			}
@@ -97,7 +97,7 @@ func TestMachineStall(t *testing.T) {
 		"SetPriority": {func(r *rig) []Action { return r.m.SetPriority(r.now, 50) }, stalled},
 		"Resign":      {func(r *rig) []Action { return r.m.Resign(r.now) }, stalled},
 		"Shutdown":    {func(r *rig) []Action { return r.m.Shutdown(r.now) }, stalled + ", Backup>Initialize (shutdown)"},
-		"SetFault": {func(r *rig) []Action { return r.m.SetFault(r.now, []string{"x"}) },
+		"SetFaults": {func(r *rig) []Action { return r.m.SetFaults(r.now, []string{"x"}) },
 			stalled + ", Backup>Initialize (fault): x"},
 		"Receive lower": {func(r *rig) []Action {
 			return r.m.Receive(r.now, &Advertisement{Source: netip.MustParseAddr("192.0.2.9"), Priority: 50, Interval: time.Second})
@@ -211,36 +211,36 @@ func TestMachineStartDelay(t *testing.T) {
 func TestMachineFault(t *testing.T) {
 	t.Run("before the start", func(t *testing.T) {
 		r := newRig(t, Config{Priority: 100})
-		r.want(r.m.SetFault(r.now, []string{"link down"}), "")
+		r.want(r.m.SetFaults(r.now, []string{"link down"}), "")
 		r.want(r.m.Start(r.now), "Initialize>Initialize (fault): link down")
 		r.hear(time.Second, 20, 0, "")
 		if d, ok := r.m.Deadline(); ok {
 			t.Fatalf("deadline %v in Initialize", d)
 		}
-		r.want(r.m.SetFault(r.now, nil), "Initialize>Backup (fault cleared)")
+		r.want(r.m.SetFaults(r.now, nil), "Initialize>Backup (fault cleared)")
 		r.wantDeadline(4*time.Second + skewOf(100, time.Second))
 	})
 	t.Run("cleared before the start", func(t *testing.T) {
 		r := newRig(t, Config{Priority: 100})
-		r.m.SetFault(r.now, []string{"link down"})
-		r.want(r.m.SetFault(r.now, nil), "")
+		r.m.SetFaults(r.now, []string{"link down"})
+		r.want(r.m.SetFaults(r.now, nil), "")
 		r.want(r.m.Start(r.now), started)
 	})
 	t.Run("owner", func(t *testing.T) {
 		r := active(t, Config{Priority: 255})
-		r.want(r.m.SetFault(r.now, []string{"x"}), "Send 0, Release, Active>Initialize (fault): x")
-		r.want(r.m.SetFault(r.now, nil), "Send 255, Acquire, Announce, Initialize>Active (address owner)")
+		r.want(r.m.SetFaults(r.now, []string{"x"}), "Send 0, Release, Active>Initialize (fault): x")
+		r.want(r.m.SetFaults(r.now, nil), "Send 255, Acquire, Announce, Initialize>Active (address owner)")
 	})
 	t.Run("backup", func(t *testing.T) {
 		r := backup(t, Config{Priority: 100})
-		r.want(r.m.SetFault(r.now, []string{"x"}), "Backup>Initialize (fault): x")
+		r.want(r.m.SetFaults(r.now, []string{"x"}), "Backup>Initialize (fault): x")
 		r.want(r.m.Shutdown(r.now), "Initialize>Initialize (shutdown)")
 	})
 	t.Run("forgets what was learned", func(t *testing.T) {
 		r := backup(t, Config{Priority: 100})
 		r.hearInterval(time.Second, 20, 150, 30*time.Second, "")
-		r.m.SetFault(r.now, []string{"x"})
-		r.m.SetFault(r.now, nil)
+		r.m.SetFaults(r.now, []string{"x"})
+		r.m.SetFaults(r.now, nil)
 		r.wantDeadline(4*time.Second + skewOf(100, time.Second))
 		r.m.SetPriority(r.now, 50) // below what was heard
 		r.wantDeadline(4*time.Second + skewOf(50, time.Second))
@@ -248,8 +248,8 @@ func TestMachineFault(t *testing.T) {
 	t.Run("forgets whom it waited to preempt", func(t *testing.T) {
 		r := backup(t, Config{Priority: 100, PreemptDelay: 30 * time.Second})
 		r.hear(time.Second, 20, 50, "")
-		r.m.SetFault(r.at(2*time.Second), []string{"x"})
-		r.m.SetFault(r.at(10*time.Second), nil)
+		r.m.SetFaults(r.at(2*time.Second), []string{"x"})
+		r.m.SetFaults(r.at(10*time.Second), nil)
 		for d := 11 * time.Second; d <= 40*time.Second; d += time.Second {
 			r.hear(d, 20, 50, "")
 		}
@@ -360,7 +360,7 @@ func TestMachineSourceZone(t *testing.T) {
 func TestMachineTransition(t *testing.T) {
 	r := active(t, Config{Priority: 100})
 	r.m.SetPriority(r.now, 70)
-	actions := r.m.SetFault(r.now, []string{"a", "b"})
+	actions := r.m.SetFaults(r.now, []string{"a", "b"})
 	got := actions[len(actions)-1].Transition
 	want := Transition{From: Active, To: Initialize, Cause: CauseFault, Reason: "a, b", Priority: 70, Time: r.now}
 	if got != want {

@@ -190,7 +190,13 @@ func (n *customNetwork) wait(func(linkEvent) bool) (bool, error) {
 	return false, errors.New("closed")
 }
 
-func (n *customNetwork) open(_ *netif, protocol uint8) (PacketConn, error) { return n.f(protocol) }
+func (n *customNetwork) open(_ *netif, protocol uint8) (PacketConn, error) {
+	pc, err := n.f(protocol)
+	if err == nil && pc == nil {
+		err = errors.New("ListenConfig.Open returned no PacketConn")
+	}
+	return pc, err
+}
 
 func (n *customNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
 

@@ -38,9 +38,9 @@ func (c Config) Fixed(next Config) (fields []string) {
 
 // Reconfigure goes on with another configuration, at any time and in any state,
 // without a hand-over: all settings count from now on except for Name, Logger
-// and OnTransition, which stay. It is an error if cfg is not valid, or if one of
-// the fields differs that [Config.Fixed] names. After an error nothing has
-// changed.
+// and OnTransition, which stay. It is an error if cfg is not valid, if one of
+// the fields differs that [Config.Fixed] names, or, [ErrClosed], if the router has
+// ended. After an error nothing has changed.
 //
 // A Priority that differs from the one configured before takes the place of
 // what [Router.SetPriority] has set. A StartDelay counts while the router still
@@ -75,6 +75,9 @@ func (r *Router) Reconfigure(cfg Config) error {
 	r.conn.update()
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
+	if r.phase == stopped || r.conn.closed {
+		return fmt.Errorf("vrrp: %s: %w", r.name, ErrClosed)
+	}
 	before := r.cfg
 	cfg.Name, cfg.Logger, cfg.OnTransition = before.Name, before.Logger, before.OnTransition
 	cfg, err := before.follow(cfg)

@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -307,8 +308,8 @@ func TestReconfigureAnyTime(t *testing.T) {
 		}
 		a.stop()
 		synctest.Wait()
-		if err := a.reconfigure(func(c *Config) { c.Interval = time.Second }); err != nil {
-			t.Fatal(err)
+		if err := a.reconfigure(func(c *Config) { c.Interval = time.Second }); !errors.Is(err, ErrClosed) {
+			t.Errorf("a router that has ended: %v, want ErrClosed", err)
 		}
 	})
 }
@@ -356,6 +357,7 @@ func TestReconfigureInGroup(t *testing.T) {
 func TestReconfigureFarewell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{Peers: addrs("192.0.2.2")})
+		time.Sleep(10 * time.Second)
 		want := addrs("192.0.2.250", "192.0.2.251")
 		if err := a.reconfigure(func(c *Config) { c.Addresses, c.Peers = want, addrs("192.0.2.3") }); err != nil {
 			t.Fatal(err)

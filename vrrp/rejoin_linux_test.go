@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,7 +76,7 @@ func TestConnRejoins(t *testing.T) {
 				before := rb.Status().Counters.Received
 				lab.Eventually(t, patience, "the Backup hears again", func() error {
 					s := rb.Status()
-					if s.State == vrrp.Backup && s.Fault == "" && s.Counters.Received > before+5 {
+					if s.State == vrrp.Backup && strings.Join(s.Faults, ", ") == "" && s.Counters.Received > before+5 {
 						return nil
 					}
 					return fmt.Errorf("%+v", s)
@@ -188,8 +189,8 @@ func TestConnAddressLater(t *testing.T) {
 	}
 	rb, ra := run(b, 200), run(a, 100)
 	until(t, vrrp.Active, rb)
-	if s := ra.Status(); s.State != vrrp.Initialize || s.Fault != "no IPv4 address on eth9" {
-		t.Errorf("%v %q, want a fault for want of an address", s.State, s.Fault)
+	if s := ra.Status(); s.State != vrrp.Initialize || strings.Join(s.Faults, ", ") != "no IPv4 address on eth9" {
+		t.Errorf("%v %q, want a fault for want of an address", s.State, strings.Join(s.Faults, ", "))
 	}
 	if err := a.AddAddr("eth9", netip.MustParsePrefix("192.0.2.1/24")); err != nil {
 		t.Fatal(err)
@@ -235,8 +236,8 @@ func TestConnInterfaceLater(t *testing.T) {
 			}
 			ra, rb := run(a, 100), run(b, 200)
 			until(t, vrrp.Active, rb)
-			if s := ra.Status(); s.State != vrrp.Initialize || s.Fault != "link eth9 missing" {
-				t.Errorf("%v %q, want a fault for want of the interface", s.State, s.Fault)
+			if s := ra.Status(); s.State != vrrp.Initialize || strings.Join(s.Faults, ", ") != "link eth9 missing" {
+				t.Errorf("%v %q, want a fault for want of the interface", s.State, strings.Join(s.Faults, ", "))
 			}
 			name := "eth9"
 			if test.renamed {

@@ -30,6 +30,9 @@ type takenError struct {
 
 func (e *takenError) Error() string { return "taken by " + e.by }
 
+// Is makes every takenError an ErrVRIDInUse.
+func (e *takenError) Is(target error) bool { return target == ErrVRIDInUse }
+
 // A process that is about to end keeps its VRIDs for a moment.
 const (
 	reserveTime  = time.Second
@@ -43,10 +46,13 @@ const (
 // Whoever touches addresses before or after that, as a vip.Manager does with those
 // that a predecessor left, reserves the router first.
 //
-// Reserve waits a moment for a process that ends. The error then says which one has
-// the router: try again, and until then a Group goes on without this one. Only
+// Reserve waits a moment for a process that ends. The error, [ErrVRIDInUse], then says
+// which process has the router: try again, and until then a Group goes on without this one. Only
 // processes of root and of this process's own user are respected.
 func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
+	if ctx == nil {
+		return nil, fmt.Errorf("vrrp: %s: no context", r.name)
+	}
 	if release, err = r.conn.reserve(ctx, r.cfg.VRID); err == nil {
 		return release, nil
 	}
@@ -65,6 +71,9 @@ func (c *Conn) reserve(ctx context.Context, vrid uint8) (release func(), err err
 			var once sync.Once
 			return func() { once.Do(func() { c.unreserve(vrid) }) }, nil
 		}
+		if errors.Is(err, ErrClosed) {
+			return nil, fmt.Errorf("interface %s: %w", c.name, err)
+		}
 		if last {
 			return nil, fmt.Errorf("interface %s: VRID %d (%v) is %w", c.name, vrid, c.family, err)
 		}
@@ -81,6 +90,11 @@ func (c *Conn) reserve(ctx context.Context, vrid uint8) (release func(), err err
 func (c *Conn) tryReserve(vrid uint8, last bool) error {
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()
+	select {
+	case <-c.done:
+		return ErrClosed
+	default:
+	}
 	r := &c.reserved.list[vrid]
 	if r.users == 0 {
 		lock, err := c.net.reserve(vrid)

@@ -35,6 +35,7 @@ type Router struct {
 	wire    *wire
 	loop    *loop
 	phase   phase
+	called  bool  // Run was called and has not returned
 	outside bool  // of its group: Run has failed
 	err     error // what Run returns
 	// source is the address to send from, the last one that was known if the
@@ -74,6 +75,9 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
+	if conn == nil {
+		return nil, fmt.Errorf("vrrp: %s: no Conn: want one of Listen", cfg.Name)
+	}
 	if fam := cfg.family(); fam != conn.family {
 		return nil, fmt.Errorf("vrrp: %s: %v addresses, but the Conn on %s is for %v", cfg.Name, fam, conn.name, conn.family)
 	}
@@ -100,9 +104,7 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	if l, ok := h.(Lessee); ok {
 		r.machine.lapsed = l.Lapsed
 	}
-	if r.wire, err = newWire(&r.cfg); err != nil {
-		return nil, err
-	}
+	r.wire = newWire(&r.cfg)
 	r.join()
 	return r, nil
 }
@@ -119,11 +121,19 @@ func (r *Router) join() {
 // the addresses, and returns nil when the last call of Config.OnTransition has
 // returned, too.
 //
-// It returns an error if the Conn cannot take the router, for instance because
-// it or another process, see [Router.Reserve], has one with this VRID: then it may be called again, and until then a Group
-// goes on without the router. It returns net.ErrClosed within an error if the Conn
-// is closed while it runs. Once on its Conn, a Router does not run again.
+// It returns an error if the Conn cannot take the router, for instance
+// [ErrVRIDInUse], see [Router.Reserve]: then Run may be called again, and until then
+// a Group goes on without the router. The error is [ErrClosed] if the Conn was closed
+// before, or is closed while the router runs. Once on its Conn, a Router does not run
+// again: the error is [ErrRunTwice], also while the first Run lasts.
 func (r *Router) Run(ctx context.Context) error {
+	if ctx == nil {
+		return fmt.Errorf("vrrp: %s: no context", r.name)
+	}
+	if err := r.beginRun(); err != nil {
+		return err
+	}
+	defer r.endRun()
 	if ctx.Err() != nil {
 		r.abandon()
 		return nil
@@ -164,6 +174,23 @@ func (r *Router) Run(ctx context.Context) error {
 	return r.err
 }
 
+// beginRun lets one Run at a time begin, and none after one that ran.
+func (r *Router) beginRun() error {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if r.called || r.phase != created {
+		return fmt.Errorf("vrrp: %s: %w", r.name, ErrRunTwice)
+	}
+	r.called = true
+	return nil
+}
+
+func (r *Router) endRun() {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	r.called = false
+}
+
 // abandon ends a router that has not run: its group does not wait for it any
 // more.
 func (r *Router) abandon() {
@@ -190,9 +217,6 @@ func (r *Router) start() error {
 	r.conn.update()
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	if r.phase != created {
-		return errors.New("a Router runs only once")
-	}
 	l, err := r.conn.attach(r)
 	if err != nil {
 		return err
@@ -210,12 +234,6 @@ func (r *Router) start() error {
 	r.useLocked(r.machine.Start)
 	return nil
 }
-
-// ErrReconfigured, as the cause that the context of Run is cancelled with or
-// wrapped in that, says that another Router takes the place of this one: its last
-// transition has CauseReconfigured, and as its reason what follows the colon in
-// "reconfigured: vrid".
-var ErrReconfigured = errors.New("reconfigured")
 
 // shutdown ends Run, for a reason.
 func (r *Router) shutdown(why error) {

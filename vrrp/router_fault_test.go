@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,7 +64,7 @@ func (n *node) foresee(faults ...string) *foreseeing {
 func (n *node) hasFault(want string) {
 	n.t.Helper()
 	synctest.Wait()
-	if got := n.Status().Fault; got != want {
+	if got := strings.Join(n.Status().Faults, ", "); got != want {
 		n.t.Errorf("%v at %v: fault %q, want %q", n.addr, n.handler.lan.now(), got, want)
 	}
 }

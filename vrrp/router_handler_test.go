@@ -70,7 +70,7 @@ func TestRouterHangingHandler(t *testing.T) {
 				time.Sleep(1 + skew3(110))
 				a.is(Initialize)
 				b.is(Active)
-				if fault := a.Status().Fault; !strings.HasPrefix(fault, "addresses: ") {
+				if fault := strings.Join(a.Status().Faults, ", "); !strings.HasPrefix(fault, "addresses: ") {
 					t.Errorf("fault %q, want one about the addresses", fault)
 				}
 				if !obeys {
@@ -105,7 +105,7 @@ func TestRouterFailingHandler(t *testing.T) {
 		}
 		a.run()
 		a.is(Initialize)
-		if got, want := a.Status().Fault, "addresses: no such device"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "addresses: no such device"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		time.Sleep(skew3(110))
@@ -170,7 +170,7 @@ func TestRouterOvertakenCall(t *testing.T) {
 		if diff := cmp.Diff(want, a.handler.log()); diff != "" {
 			t.Error(diff)
 		}
-		if got, want := a.Status().Fault, "check web failed"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "check web failed"; got != want {
 			t.Errorf("fault %q, want %q: a cancelled call has not failed", got, want)
 		}
 		a.handler.during = nil
@@ -326,7 +326,7 @@ func TestRouterBlockedLogger(t *testing.T) {
 		for _, up := range []bool{false, true} {
 			a.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.up = up })
 		}
-		if got := a.Status().Fault; got != "" {
+		if got := strings.Join(a.Status().Faults, ", "); got != "" {
 			t.Errorf("fault %q: the interface is not watched any more", got)
 		}
 		time.Sleep(10 * time.Second)

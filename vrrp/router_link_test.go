@@ -19,7 +19,7 @@ func TestRouterLink(t *testing.T) {
 		link := linkEvent{index: 1, name: "eth0"}
 		fault := func(want string) {
 			t.Helper()
-			if got := a.Status().Fault; got != want {
+			if got := strings.Join(a.Status().Faults, ", "); got != want {
 				t.Errorf("fault %q, want %q", got, want)
 			}
 		}
@@ -97,7 +97,7 @@ func TestRouterReopenRetries(t *testing.T) {
 		a.net.mu.Unlock()
 		a.net.change(linkEvent{index: 2, name: "eth0"}, func(nif *netif) { nif.index = 2 })
 		a.is(Initialize)
-		if got, want := a.Status().Fault, "link eth0: not yet"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "link eth0: not yet"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		a.net.mu.Lock()
@@ -206,7 +206,7 @@ func TestRouterGroup(t *testing.T) {
 		ao.net.change(linkEvent{index: 1, name: "eth0"}, func(nif *netif) { nif.up = false })
 		ai.is(Initialize)
 		ao.is(Initialize)
-		if got, want := ai.Status().Fault, "group G1: member outside: link eth0 down"; got != want {
+		if got, want := strings.Join(ai.Status().Faults, ", "), "group G1: member outside: link eth0 down"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		lans[1].cut(ao.addr, true)
@@ -249,7 +249,7 @@ func TestRouterGroupWithoutOne(t *testing.T) {
 		want string // in the error; empty: none
 	}{
 		"its context had ended":         {52, ended, ""},
-		"the Conn has its VRID already": {51, context.Background(), "VRID 51 already"},
+		"the Conn has its VRID already": {51, context.Background(), "VRID 51 is taken by router"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -404,7 +404,7 @@ func TestRouterUnicastSource(t *testing.T) {
 			nif.addrs = []ifaddr{{addr: excluded}}
 		})
 		a.is(Initialize)
-		if got, want := a.Status().Fault, "no source 192.0.2.1 on eth0"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "no source 192.0.2.1 on eth0"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		time.Sleep(2 * time.Second)
@@ -433,8 +433,8 @@ func TestRouterUnicastSource(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if s := a.Status(); s.Source != moved || s.Fault != "" {
-				t.Errorf("source %v, fault %q; want %v and none", s.Source, s.Fault, moved)
+			if s := a.Status(); s.Source != moved || strings.Join(s.Faults, ", ") != "" {
+				t.Errorf("source %v, fault %q; want %v and none", s.Source, strings.Join(s.Faults, ", "), moved)
 			}
 		}
 	})
@@ -505,8 +505,8 @@ func TestRouterAddedLater(t *testing.T) {
 			t.Error(err)
 		}
 		for _, s := range []Status{a.Status(), b.Status()} {
-			if s.Source != late || s.Fault != "" {
-				t.Errorf("%s: source %v, fault %q; want %v and none", s.Name, s.Source, s.Fault, late)
+			if s.Source != late || strings.Join(s.Faults, ", ") != "" {
+				t.Errorf("%s: source %v, fault %q; want %v and none", s.Name, s.Source, strings.Join(s.Faults, ", "), late)
 			}
 		}
 	})
@@ -564,7 +564,7 @@ func TestRouterRejoinFails(t *testing.T) {
 		lan.mu.Unlock()
 		a.net.change(linkEvent{index: 1, addr: a.addr, gone: true}, func(*netif) {})
 		a.is(Initialize)
-		if got, want := a.Status().Fault, "link eth0: no room"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "link eth0: no room"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		time.Sleep(retryLink)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -170,7 +169,7 @@ func TestRouterHold(t *testing.T) {
 		a.is(Active)
 
 		web1, web2, disk := a.Hold("web"), a.Hold("web"), a.Hold("disk")
-		if got, want := a.Status().Fault, "disk, web"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "disk, web"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		a.is(Initialize)
@@ -180,7 +179,7 @@ func TestRouterHold(t *testing.T) {
 		disk()
 		web1()
 		web1() // once more: does nothing
-		if got, want := a.Status().Fault, "web"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "web"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		web2()
@@ -188,7 +187,7 @@ func TestRouterHold(t *testing.T) {
 
 		nameless := a.Hold("")
 		a.is(Initialize)
-		if got, want := a.Status().Fault, "held"; got != want {
+		if got, want := strings.Join(a.Status().Faults, ", "), "held"; got != want {
 			t.Errorf("fault %q, want %q", got, want)
 		}
 		nameless()
@@ -308,7 +307,7 @@ func TestRouterRunsAfterFailure(t *testing.T) {
 		go other.Run(ctx)
 		synctest.Wait()
 		for range 2 {
-			if err := b.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "VRID 52 already") {
+			if err := b.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "VRID 52 is taken by router") {
 				t.Fatalf("Run: %v", err)
 			}
 			time.Sleep(10 * time.Second)
@@ -357,7 +356,7 @@ func TestRouterErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := again.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "VRID 51 already") {
+		if err := again.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "VRID 51 is taken by router") {
 			t.Errorf("a second router with the VRID: %v", err)
 		}
 		if err := a.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "only once") {
@@ -371,22 +370,22 @@ func TestRouterErrors(t *testing.T) {
 		}
 		a.conn.Close()
 		synctest.Wait()
-		if err := <-a.done; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Run after Close = %v, want net.ErrClosed", err)
+		if err := <-a.done; !errors.Is(err, ErrClosed) {
+			t.Errorf("Run after Close = %v, want ErrClosed", err)
 		}
 		a.done <- nil
 		if a.handler.held {
 			t.Error("Close leaves the addresses")
 		}
-		if err := again.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Run again after Close = %v, want net.ErrClosed", err)
+		if err := again.Run(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("Run again after Close = %v, want ErrClosed", err)
 		}
 		late, err := NewRouter(cfg, a.conn, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := late.Run(t.Context()); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Run on a closed Conn = %v, want net.ErrClosed", err)
+		if err := late.Run(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("Run on a closed Conn = %v, want ErrClosed", err)
 		}
 	})
 }

@@ -56,9 +56,8 @@ func (c *Conn) force(p Packet) error {
 
 // setPayload makes b what p carries: a whole IPv4 packet for AuthAH.
 func (p *Packet) setPayload(b []byte) {
-	header := 0
+	p.Header, p.Data = nil, b
 	if p.Protocol == protocolAH {
-		header = ipv4HeaderLen
+		p.Header, p.Data = b[:ipv4HeaderLen], b[ipv4HeaderLen:]
 	}
-	p.Header, p.Data = b[:header], b[header:]
 }

@@ -273,7 +273,7 @@ func (p *port) setFault(faulty bool) {
 	if p.faulty = faulty; faulty {
 		reasons = []string{"link down"}
 	}
-	p.step("fault", func(now time.Time) []Action { return p.m.SetFault(now, reasons) })
+	p.step("fault", func(now time.Time) []Action { return p.m.SetFaults(now, reasons) })
 }
 
 func (p *port) resign() {

@@ -14,9 +14,8 @@ type Status struct {
 	Priority uint8  // in force
 	// Interval is the Active router's advertisement interval.
 	Interval time.Duration
-	// Fault has the reasons to stay out of the election, comma-separated.
-	// Empty: there is none.
-	Fault string
+	// Faults are the reasons to stay out of the election. Nil: there is none.
+	Faults []string
 	// Waiting: these are only what is awaited, see [Router.Await].
 	Waiting bool
 	// Since is when the State was entered; zero if the router never ran.
@@ -139,7 +138,7 @@ func (r *Router) Status() Status {
 		State:      r.machine.State(),
 		Priority:   r.machine.Priority(),
 		Interval:   r.machine.Interval(),
-		Fault:      r.machine.Fault(),
+		Faults:     r.machine.Faults(),
 		Waiting:    r.machine.waiting(),
 		Since:      r.status.since,
 		Source:     r.source,

@@ -54,13 +54,13 @@ type wire struct {
 }
 
 // newWire makes the wire for a validated cfg, which it keeps.
-func newWire(cfg *Config) (*wire, error) {
+func newWire(cfg *Config) *wire {
 	w := &wire{cfg: cfg, group: groupIPv4, own: cfg.Source}
 	if cfg.family() == familyIPv6 {
 		w.group = groupIPv6
 	}
 	w.configure()
-	return w, nil
+	return w
 }
 
 // configure makes w do as its Config says now. Sequence numbers go on.
@@ -205,10 +205,10 @@ func (w *wire) checkPath(p *Packet) {
 		d.drop(DropOwn, 0, 0)
 	case dst != w.group && len(w.cfg.Peers) == 0:
 		d.drop(DropDestination, 0, 0)
-		d.detail = " by unicast, but this router has no peers and uses multicast"
+		d.Detail = " by unicast, but this router has no peers and uses multicast"
 	case dst == w.group && len(w.cfg.Peers) > 0:
 		d.drop(DropDestination, 0, 0)
-		d.detail = " by multicast, but this router has peers and uses unicast"
+		d.Detail = " by multicast, but this router has peers and uses unicast"
 	case len(w.cfg.Peers) == 0:
 		// The sender is on the link (RFC 9568 §5.1.1.3, §5.1.2.3).
 		if p.TTL != 255 {
@@ -233,7 +233,7 @@ func (w *wire) open(adv *Advertisement, p *Packet, now time.Time) {
 		return
 	case p.Protocol != protocolAH && w.ah != nil:
 		d.drop(DropAuthType, 0, 0)
-		d.detail = " without an Authentication Header, want AH"
+		d.Detail = " without an Authentication Header, want AH"
 		return
 	case w.ah != nil:
 		if data = w.ah.open(p, data, d); data == nil {
@@ -272,7 +272,7 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 	switch {
 	case adv.AuthType > uint8(AuthAH):
 		d.drop(DropAuthType, 0, 0)
-		d.detail = " of an unknown type"
+		d.Detail = " of an unknown type"
 	case adv.AuthType != w.out.AuthType:
 		d.drop(DropAuthType, uint64(adv.AuthType), uint64(w.cfg.Auth.Type))
 	case w.hmac == nil && len(tr) > 0:
@@ -286,7 +286,7 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 	case w.cfg.Auth.Type == AuthPass:
 		if subtle.ConstantTimeCompare(adv.AuthData[:], w.out.AuthData[:]) != 1 {
 			d.drop(DropAuth, 0, 0)
-			d.detail = ": the passwords differ"
+			d.Detail = ": the passwords differ"
 		}
 	}
 }

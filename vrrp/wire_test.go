@@ -41,11 +41,7 @@ func auth(kind AuthType, password string) func(*Config) {
 
 func wireFor(t testing.TB, cfg *Config) *wire {
 	t.Helper()
-	w, err := newWire(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
+	return newWire(cfg)
 }
 
 // packetOf is the packet that carries a, by the multicast group unless a says

@@ -149,8 +149,8 @@ func (w *woken) lose() {
 	}
 	if w.now.Sub(w.renewed) >= w.lease-50*time.Millisecond && !m.Entitled(w.now) {
 		w.held[0] = false
-		w.do(0, m.SetFault(w.now, []string{"lease lapsed"}))
-		w.do(0, m.SetFault(w.now, nil))
+		w.do(0, m.SetFaults(w.now, []string{"lease lapsed"}))
+		w.do(0, m.SetFaults(w.now, nil))
 		return
 	}
 	w.renewed, w.held[0] = w.now, true

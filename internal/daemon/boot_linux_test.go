@@ -41,8 +41,8 @@ func TestBootWithoutInterface(t *testing.T) {
 	}
 	for name := range late {
 		lab.Eventually(t, bound, name+" has a fault", func() error {
-			if s := n.router(name).router.Status(); s.Fault != "link eth1 missing" {
-				return fmt.Errorf("%v, fault %q", s.State, s.Fault)
+			if s := n.router(name).router.Status(); strings.Join(s.Faults, ", ") != "link eth1 missing" {
+				return fmt.Errorf("%v, fault %q", s.State, strings.Join(s.Faults, ", "))
 			}
 			return nil
 		})

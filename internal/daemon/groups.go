@@ -3,6 +3,7 @@ package daemon
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,11 +172,11 @@ func (t *teller) look() {
 		return
 	}
 	now := t.status()
-	if now.Fault == "" || now.Waiting {
+	if len(now.Faults) == 0 || now.Waiting {
 		return
 	}
 	tr := *t.start
-	tr.Waiting, tr.Reason, tr.Priority, tr.Time = false, now.Fault, now.Priority, time.Now()
+	tr.Waiting, tr.Reason, tr.Priority, tr.Time = false, strings.Join(now.Faults, ", "), now.Priority, time.Now()
 	t.start = nil
 	t.tell(tr)
 }

@@ -103,6 +103,14 @@ func onlyWaits(reasons string) bool {
 	return !slices.ContainsFunc(strings.Split(reasons, ", "), func(r string) bool { return !strings.HasSuffix(r, noResult) })
 }
 
+// listed are the reasons of a transition.
+func listed(reasons string) []string {
+	if reasons == "" {
+		return nil
+	}
+	return strings.Split(reasons, ", ")
+}
+
 // TestStartIsNoFault: a router that waits for the first results of its checks
 // has no fault to tell. It has one once a check has failed, or for another
 // reason.
@@ -138,7 +146,7 @@ func TestStartIsNoFault(t *testing.T) {
 			if len(tc.fault) > 0 {
 				fault = tc.fault[0]
 			}
-			own := &teller{name: "VI_1", own: r.notifier, status: func() vrrp.Status { return vrrp.Status{Fault: fault, Waiting: onlyWaits(fault)} }}
+			own := &teller{name: "VI_1", own: r.notifier, status: func() vrrp.Status { return vrrp.Status{Faults: listed(fault), Waiting: onlyWaits(fault)} }}
 			own.transition(tc.start)
 			for _, fault = range tc.fault {
 				own.recheck()
@@ -161,7 +169,7 @@ func TestGroupStartIsNoFault(t *testing.T) {
 	var records []*record
 	for _, name := range g.cfg.Routers {
 		r := newRecord(name)
-		own := &teller{name: name, own: r.notifier, whole: whole.notifier, group: g, status: func() vrrp.Status { return vrrp.Status{Fault: fault, Waiting: onlyWaits(fault)} }}
+		own := &teller{name: name, own: r.notifier, whole: whole.notifier, group: g, status: func() vrrp.Status { return vrrp.Status{Faults: listed(fault), Waiting: onlyWaits(fault)} }}
 		g.add(own)
 		tellers, records = append(tellers, own), append(records, r)
 	}

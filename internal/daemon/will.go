@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -138,13 +139,12 @@ func (t *testament) write() {
 func (t *testament) farewell() (list []guard.Packet, validFor time.Duration) {
 	packets, validFor, err := t.router.Farewell()
 	if err != nil {
-		t.log.Warn("the guard has no farewell to send", "err", err)
+		if !errors.Is(err, vrrp.ErrNotActive) { // it is about to release
+			t.log.Warn("the guard has no farewell to send", "err", err)
+		}
 		return nil, rewrite
 	}
 	for _, p := range packets {
-		if len(p.Header) == 0 {
-			p.Header = nil // an empty one would be taken for a given one
-		}
 		list = append(list, guard.Packet{
 			Interface: p.Interface, Source: p.Source, Destination: p.Destination,
 			Protocol: p.Protocol, TTL: p.TTL, Header: p.Header, Payload: p.Data,

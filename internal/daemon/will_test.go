@@ -52,7 +52,7 @@ func (s *scene) Farewell() ([]vrrp.Packet, time.Duration, error) {
 		return nil, 0, errors.New("no address")
 	}
 	dst := netip.MustParseAddr("224.0.0.18")
-	return []vrrp.Packet{{Source: netip.MustParseAddr("192.0.2.1"), Destination: dst, Header: []byte{}, Data: []byte("bye")}}, s.expires, nil
+	return []vrrp.Packet{{Source: netip.MustParseAddr("192.0.2.1"), Destination: dst, Data: []byte("bye")}}, s.expires, nil
 }
 
 func (s *scene) Set(_ string, w guard.Will) error {

@@ -127,7 +127,7 @@ func TestEmbeddedFault(t *testing.T) {
 		t.Fatal(err)
 	}
 	state("it lets go", vrrp.Initialize, false)
-	if got := router.Status().Fault; got != "link eth1 down" {
+	if got := strings.Join(router.Status().Faults, ", "); got != "link eth1 down" {
 		t.Errorf("fault %q", got)
 	}
 	if err := h.Restore("eth1"); err != nil {
@@ -141,5 +141,5 @@ func TestEmbeddedFault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lab.Until(t, 30*time.Second, "it has lost them", func() bool { return router.Status().Fault == "link eth1 missing" && !h.Holds(vip) })
+	lab.Until(t, 30*time.Second, "it has lost them", func() bool { return strings.Join(router.Status().Faults, ", ") == "link eth1 missing" && !h.Holds(vip) })
 }
