@@ -17,8 +17,8 @@ func TestMessagesAreLimited(t *testing.T) {
 		for range 1000 {
 			log.Warn("flood")
 		}
-		if n := strings.Count(out.String(), "flood"); n != logBurst {
-			t.Errorf("%d messages at once, want %d", n, logBurst)
+		if n := strings.Count(out.String(), "flood"); n != logLimit.Burst {
+			t.Errorf("%d messages at once, want %d", n, logLimit.Burst)
 		}
 		time.Sleep(time.Second)
 		out.Reset()

@@ -7,6 +7,9 @@
 // user. [Writer] puts one in front of a file, for a program whose log goes there:
 // a logger of such a program needs no other queue, which is what [Unblocked] says.
 //
+// [Limited] leaves out what comes too often, and counts it: what anybody on the
+// network can cause must not fill a disk.
+//
 // [Calls] does the same for functions that are told something.
 //
 // The queues are bounded. What does not fit is lost, counted, and owned up to

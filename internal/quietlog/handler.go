@@ -23,7 +23,7 @@ func New(log *slog.Logger) *slog.Logger {
 		return slog.New(Unblocked(slog.DiscardHandler))
 	}
 	switch log.Handler().(type) {
-	case *handler, unblocked:
+	case *handler, *limiter, unblocked:
 		return log
 	}
 	return slog.New(&handler{next: log.Handler(), queue: newRecords(log.Handler())})
@@ -36,7 +36,11 @@ const flushTime = 100 * time.Millisecond
 // second that one needs at most that is not blocked: the program may be about to
 // end.
 func Flush(log *slog.Logger) {
-	if h, ok := log.Handler().(*handler); ok {
+	h := log.Handler()
+	if l, ok := h.(*limiter); ok {
+		h = l.Handler
+	}
+	if h, ok := h.(*handler); ok {
 		h.queue.flush(flushTime)
 	}
 }

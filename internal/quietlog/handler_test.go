@@ -84,12 +84,16 @@ func TestLoggerIsTheOther(t *testing.T) {
 		return log.Handler()
 	}, func(t *testing.T) map[string]any {
 		flush(t, log)
-		var m map[string]any
-		if err := json.Unmarshal(out.Bytes(), &m); err != nil {
-			t.Fatal(err)
-		}
-		return m
+		return decoded(t, out.Bytes())
 	})
+}
+
+func decoded(t *testing.T, line []byte) (m map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal(line, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // TestLoggerKeepsTheTime of what is told, however late that is, and the values of

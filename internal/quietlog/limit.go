@@ -1,0 +1,258 @@
+package quietlog
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Limit says how often a message is said that somebody else can cause at will. A
+// package has one as a variable, and names it where it logs, see [Limit.By].
+type Limit struct {
+	// Every is the shortest time between two lines of one message about one
+	// subject, in the long run.
+	Every time.Duration
+	// Burst is how many may come at once. Default 1.
+	Burst int
+	// Pause, if not 0, is the time without the subject after which it counts as
+	// another one.
+	Pause time.Duration
+	// Subjects bounds those that are told apart, for subjects that somebody else
+	// can invent. Further ones count as one, until the time is up for one of
+	// these. Default 0: no bound.
+	Subjects int
+}
+
+// timesKey is the attribute that counts: a line that has it, as a uint64, says how
+// often its subject has come up since the last such line.
+const timesKey = "times"
+
+// mark is what an attribute of a record tells the handler. It is not logged.
+type mark struct {
+	limit   *Limit
+	subject any
+	effect  effect
+}
+
+type effect uint8
+
+const (
+	limited effect = iota
+	ends
+	resets
+)
+
+func (m mark) attr() slog.Attr { return slog.Any("", m) }
+
+// By is an attribute that puts a line under l. Lines of one message are limited
+// together if they have the same subject, which must be comparable.
+func (l *Limit) By(subject any) slog.Attr { return mark{l, subject, limited}.attr() }
+
+// Ends is an attribute of the line that ends what a line under l has begun: it is said
+// only if the other was.
+func (l *Limit) Ends() slog.Attr { return mark{l, nil, ends}.attr() }
+
+// Resets is an attribute of a line after which whatever is under l is news again.
+func (l *Limit) Resets() slog.Attr { return mark{l, nil, resets}.attr() }
+
+// Mutes reports whether a line would be left out now, and counts it times times if so:
+// who asks first need not find out what to say.
+func (l *Limit) Mutes(log *slog.Logger, level slog.Level, message string, subject any, times uint64) bool {
+	if !log.Enabled(context.Background(), level) {
+		return true
+	}
+	h, ok := log.Handler().(*limiter)
+	return ok && h.table.mutes(entryKey{l, message, subject}, time.Now(), times)
+}
+
+// Limited returns [New] of log, in which lines under a Limit are limited, and all
+// others by rest; nil leaves those alone. What rest left out is said in the next line
+// of that message, as dropped.
+func Limited(log *slog.Logger, rest *Limit) *slog.Logger {
+	return slog.New(&limiter{New(log).Handler(), rest, &table{entries: map[entryKey]*entry{}}})
+}
+
+// limiter is a handler that leaves out what comes too often.
+type limiter struct {
+	slog.Handler
+	rest  *Limit
+	table *table // shared by all that come of one logger
+}
+
+func (h *limiter) Handle(ctx context.Context, r slog.Record) error {
+	m, times := read(r)
+	switch {
+	case m.limit == nil && h.rest == nil:
+		return h.Handler.Handle(ctx, r)
+	case m.effect == ends && !h.table.end(m.limit):
+		return nil
+	case m.effect == resets:
+		h.table.reset(m.limit)
+	}
+	left := uint64(0)
+	if m.effect == limited {
+		limit := m.limit
+		if limit == nil {
+			limit = h.rest
+		}
+		var ok bool
+		if left, ok = h.table.take(entryKey{limit, r.Message, m.subject}, r.Time, max(times, 1)); !ok {
+			return nil
+		}
+	}
+	return h.Handler.Handle(ctx, counted(r, left, m.limit == nil))
+}
+
+// read returns what a record says about its limit, and how often it counts.
+func read(r slog.Record) (m mark, times uint64) {
+	r.Attrs(func(a slog.Attr) bool {
+		switch {
+		case a.Key == "":
+			if found, ok := a.Value.Any().(mark); ok {
+				m = found
+			}
+		case a.Key == timesKey && a.Value.Kind() == slog.KindUint64:
+			times = a.Value.Uint64()
+		}
+		return true
+	})
+	return m, times
+}
+
+// counted returns a record without its mark, and with what was left out before it.
+func counted(r slog.Record, left uint64, dropped bool) slog.Record {
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == timesKey && a.Value.Kind() == slog.KindUint64 {
+			a.Value = slog.Uint64Value(a.Value.Uint64() + left)
+		}
+		if a.Key != "" {
+			out.AddAttrs(a)
+			return true
+		}
+		if _, ok := a.Value.Any().(mark); !ok { // but a group that is to be inlined
+			out.AddAttrs(a)
+		}
+		return true
+	})
+	if dropped && left > 0 {
+		out.AddAttrs(slog.Uint64("dropped", left))
+	}
+	return out
+}
+
+func (h *limiter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &limiter{h.Handler.WithAttrs(attrs), h.rest, h.table}
+}
+
+func (h *limiter) WithGroup(name string) slog.Handler {
+	return &limiter{h.Handler.WithGroup(name), h.rest, h.table}
+}
+
+// table is what was said, and what was left out.
+type table struct {
+	mu      sync.Mutex
+	entries map[entryKey]*entry
+}
+
+type entryKey struct {
+	limit   *Limit
+	message string
+	subject any
+}
+
+// entry is one message about one subject.
+type entry struct {
+	credit time.Duration // each line takes Every of it
+	seen   time.Time     // when the subject came up last
+	left   uint64        // how often it was left out since the last line
+	said   bool          // and has not ended
+}
+
+// tooMany stands for subjects beyond Limit.Subjects.
+type tooMany struct{}
+
+// entry returns that of a key, as it is at that time.
+func (t *table) entry(k entryKey, now time.Time) *entry {
+	e := t.entries[k]
+	if e == nil && k.limit.Subjects > 0 && !t.room(k, now) {
+		k.subject = tooMany{}
+		e = t.entries[k]
+	}
+	full := time.Duration(max(k.limit.Burst, 1)) * k.limit.Every
+	if e == nil {
+		e = &entry{credit: full, seen: now}
+		t.entries[k] = e
+	}
+	since := now.Sub(e.seen)
+	if e.credit = min(full, e.credit+since); k.limit.Pause > 0 && since >= k.limit.Pause {
+		e.credit = full
+	}
+	e.seen = now
+	return e
+}
+
+// room reports whether another subject fits beside those of the same message, and makes
+// room if it can.
+func (t *table) room(k entryKey, now time.Time) bool {
+	n := 0
+	for other, e := range t.entries {
+		if other.limit != k.limit || other.message != k.message || other.subject == (tooMany{}) {
+			continue
+		}
+		if now.Sub(e.seen) >= k.limit.Every {
+			delete(t.entries, other)
+			continue
+		}
+		n++
+	}
+	return n < k.limit.Subjects
+}
+
+// take reports whether a line may be said, and how often it was left out before.
+func (t *table) take(k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entry(k, now)
+	if e.credit < k.limit.Every {
+		e.left += times
+		return 0, false
+	}
+	e.credit -= k.limit.Every
+	left, e.left, e.said = e.left, 0, true
+	return left, true
+}
+
+func (t *table) mutes(k entryKey, now time.Time, times uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entry(k, now)
+	if e.credit >= k.limit.Every {
+		return false
+	}
+	e.left += times
+	return true
+}
+
+// end reports whether something under a limit was said since the last end.
+func (t *table) end(l *Limit) (said bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, e := range t.entries {
+		if k.limit == l {
+			said, e.said = said || e.said, false
+		}
+	}
+	return said
+}
+
+func (t *table) reset(l *Limit) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k := range t.entries {
+		if k.limit == l {
+			delete(t.entries, k)
+		}
+	}
+}

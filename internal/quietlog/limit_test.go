@@ -1,0 +1,173 @@
+package quietlog
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/slogtest"
+	"testing/synctest"
+	"time"
+)
+
+// limitedText returns a logger whose lines can be read at once, without their time.
+func limitedText(rest *Limit) (*slog.Logger, func() string) {
+	var out bytes.Buffer
+	log := Limited(slog.New(Unblocked(slog.NewTextHandler(&out, untimed))), rest)
+	return log, func() string {
+		defer out.Reset()
+		return strings.ReplaceAll(out.String(), "level=WARN ", "")
+	}
+}
+
+// says checks what has been logged since the last call.
+func says(t *testing.T, said func() string, want ...string) {
+	t.Helper()
+	text := strings.Join(want, "\n")
+	if text != "" {
+		text += "\n"
+	}
+	if got := said(); got != text {
+		t.Errorf("said\n%swant\n%s", got, text)
+	}
+}
+
+// TestLimit: a line about one thing comes once in Every, and counts what was left out.
+func TestLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := Limit{Every: time.Minute}
+		log, said := limitedText(nil)
+		odd := func(message string, about any) {
+			log.With("router", 1).Warn(message, limit.By(about), "from", about, timesKey, uint64(1))
+		}
+		for range 3 {
+			odd("odd", 1)
+			odd("odd", 2)
+			odd("wrong", 1)
+		}
+		says(t, said, "msg=odd router=1 from=1 times=1", "msg=odd router=1 from=2 times=1", "msg=wrong router=1 from=1 times=1")
+		time.Sleep(time.Minute - 1)
+		odd("odd", 1)
+		says(t, said)
+		time.Sleep(1)
+		odd("odd", 1)
+		says(t, said, "msg=odd router=1 from=1 times=4")
+		for range 60 { // in small steps, of which none may get lost
+			time.Sleep(time.Second)
+			odd("odd", 1)
+		}
+		says(t, said, "msg=odd router=1 from=1 times=60")
+		log.Warn("no limit", "n", 1)
+		log.Warn("no limit", "n", 1)
+		says(t, said, `msg="no limit" n=1`, `msg="no limit" n=1`)
+	})
+}
+
+// TestLimitMutes: who asks first whether a line would be left out counts, too.
+func TestLimitMutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := Limit{Every: time.Minute, Pause: 10 * time.Second}
+		log, said := limitedText(nil)
+		claim := func(times uint64) {
+			if !limit.Mutes(log, slog.LevelWarn, "claimed", "a", times) {
+				log.Warn("claimed", limit.By("a"), timesKey, times)
+			}
+		}
+		claim(2)
+		claim(3)
+		time.Sleep(9 * time.Second)
+		claim(4)
+		says(t, said, "msg=claimed times=2")
+		time.Sleep(10 * time.Second) // then it is another one
+		claim(1)
+		says(t, said, "msg=claimed times=8")
+		if !limit.Mutes(log, slog.LevelDebug, "debug", "a", 1) || !limit.Mutes(New(nil), slog.LevelError, "error", "a", 1) {
+			t.Error("what nobody wants is not muted")
+		}
+	})
+}
+
+// TestLimitSubjects: subjects that somebody invents can fill neither the memory nor
+// the log.
+func TestLimitSubjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := Limit{Every: time.Minute, Subjects: 3}
+		log, said := limitedText(nil)
+		for round := range 3 {
+			for i := range 1000 {
+				log.Warn("stranger", limit.By(fmt.Sprint(round, i)), "from", i, timesKey, uint64(1))
+			}
+			var want []string
+			for i := range 4 { // the last stands for all that are too many
+				times := 1
+				if i == 3 && round > 0 {
+					times = 997
+				}
+				want = append(want, fmt.Sprintf("msg=stranger from=%d times=%d", i, times))
+			}
+			says(t, said, want...)
+			if n := len(log.Handler().(*limiter).table.entries); n > 4 {
+				t.Errorf("%d subjects are remembered, want 4", n)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// TestLimitEnds: that something is over is said if its beginning was, and Resets makes
+// whatever comes next news.
+func TestLimitEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := Limit{Every: time.Minute}
+		log, said := limitedText(nil)
+		split := func() {
+			log.Warn("split", limit.By(nil))
+			log.Warn("over", limit.Ends())
+		}
+		split()
+		split()
+		says(t, said, "msg=split", "msg=over")
+		log.Warn("another state", limit.Resets())
+		split()
+		says(t, said, `msg="another state"`, "msg=split", "msg=over")
+	})
+}
+
+// TestLimitRest: all that has no limit of its own has the logger's, each message by
+// itself, and what was left out is said.
+func TestLimitRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, said := limitedText(&Limit{Every: 100 * time.Millisecond, Burst: 20})
+		flood := func() {
+			for range 1000 {
+				log.With("a", 1).WithGroup("g").Warn("flood", "b", 2)
+			}
+		}
+		flood()
+		log.Warn("once")
+		if got := said(); strings.Count(got, "flood") != 20 || !strings.HasSuffix(got, "\nmsg=once\n") || strings.Contains(got, "dropped") {
+			t.Errorf("said at first:\n%s", got)
+		}
+		time.Sleep(time.Second)
+		flood()
+		if got := said(); strings.Count(got, "flood") != 10 || strings.Count(got, "msg=flood a=1 g.b=2 g.dropped=980\n") != 1 {
+			t.Errorf("said a second later:\n%s", got)
+		}
+	})
+	Limited(nil, nil).Warn("nobody hears this")
+}
+
+// TestLimitedIsTheOther: what comes out is what the logger would have been told.
+func TestLimitedIsTheOther(t *testing.T) {
+	var limit Limit
+	var out bytes.Buffer
+	slogtest.Run(t, func(*testing.T) slog.Handler {
+		out.Reset()
+		log := Limited(slog.New(Unblocked(slog.NewJSONHandler(&out, nil))), &limit)
+		return log.Handler()
+	}, func(t *testing.T) map[string]any { return decoded(t, out.Bytes()) })
+	log, said := limitedText(nil)
+	log.Warn("inlined", slog.Group("", "a", 1), limit.By(nil))
+	says(t, said, "msg=inlined a=1")
+}
