@@ -76,6 +76,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	dns := service(72, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp", Balance: "source-hash",
 		Backends: []Backend{backend(76, 16, "192.168.31.247:53")}, IdleTimeout: 30 * time.Second})
 	dns.UDP = UDP{Responses: 1, MaxSessions: 1000}
+	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
 	return []Service{web, db, shop, mail, dns}
 }
 
