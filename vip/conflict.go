@@ -3,11 +3,14 @@ package vip
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Conflict says that another host claims an address that is held here.
@@ -36,27 +39,11 @@ type sighting struct {
 // conflictEvery bounds how often a conflict is reported for one address.
 const conflictEvery = time.Second
 
-// A conflict that goes on is logged when it begins, and each noteInterval after that.
-// One that was not seen for conflictPause has ended, and the next is another.
-const (
-	noteInterval  = 10 * time.Minute
-	conflictPause = time.Minute
-)
+// conflictLimit: a conflict that goes on is logged when it begins, and every ten minutes
+// after that. One that was not seen for a minute has ended, and the next is another.
+var conflictLimit = quietlog.Limit{Every: 10 * time.Minute, Pause: time.Minute}
 
-// note is what the log has of the conflicts about one address.
-type note struct {
-	logged, seen time.Time
-	times        uint64 // that it was claimed since the last line
-}
-
-// due takes note of a conflict, and tells whether a line about it is due.
-func (n *note) due(now time.Time) bool {
-	due := n.seen.IsZero() || now.Sub(n.seen) >= conflictPause || now.Sub(n.logged) >= noteInterval
-	if n.seen = now; due {
-		n.logged = now
-	}
-	return due
-}
+const conflictMessage = "another host claims an address that is held here"
 
 // takeoverTime is for how long after the addresses were acquired a claim counts as
 // the predecessor's, which may be a moment late in letting go.
@@ -232,7 +219,6 @@ func (m *Manager) judge(now time.Time) {
 type dispute struct {
 	claim
 	ifname string
-	times  uint64 // since the last line about the address
 }
 
 // maxKnown is how many addresses of another host a line has: one that answers for
@@ -253,7 +239,7 @@ func (m *Manager) say(news []dispute) {
 		if list := hosts[key]; len(list) > 0 {
 			args = append(args, "host", list[:min(len(list), maxKnown)])
 		}
-		m.log.Error("another host claims an address that is held here", append(args, "times", d.times)...)
+		m.log.Error(conflictMessage, append(args, "times", d.times, conflictLimit.By(d.addr))...)
 	}
 }
 
@@ -273,17 +259,13 @@ func (m *Manager) conflict(news []dispute, c claim) []dispute {
 		return news // the link is another one by now
 	}
 	m.status.Conflicts += c.times
-	n := m.noted[c.addr]
-	n.times += c.times
-	defer func() { m.noted[c.addr] = n }()
+	if !conflictLimit.Mutes(m.log, slog.LevelError, conflictMessage, c.addr, c.times) {
+		news = append(news, dispute{c, ifname})
+	}
 	if c.time.Sub(m.disputed[c.addr]) < conflictEvery {
 		return news
 	}
 	m.disputed[c.addr] = c.time
-	if n.due(c.time) {
-		news = append(news, dispute{claim: c, ifname: ifname, times: n.times})
-		n.times = 0
-	}
 	if tell := m.cfg.OnConflict; tell != nil {
 		m.onConflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
 	}

@@ -2,8 +2,11 @@ package vip
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 const (
@@ -369,15 +372,16 @@ func (m *Manager) announce(now time.Time) error {
 	}
 }
 
-// complain logs something that another program can make happen without end.
+// complaintLimit is for what another program can make happen without end.
+var complaintLimit = quietlog.Limit{Every: time.Second}
+
+// complain logs such a thing.
 func (m *Manager) complain(msg string, args ...any) {
-	now := time.Now()
-	if now.Sub(m.complained) < time.Second {
+	if complaintLimit.Mutes(m.log, slog.LevelWarn, msg, nil, 1) {
 		m.log.Debug(msg, args...)
 		return
 	}
-	m.complained = now
-	m.log.Warn(msg, args...)
+	m.log.Warn(msg, append(args, complaintLimit.By(nil))...)
 }
 
 func prefixes(list []assigned) []string {

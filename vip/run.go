@@ -131,6 +131,8 @@ func (m *Manager) end() error {
 // remind is how often a problem that lasts is logged.
 const remind = time.Minute
 
+var problemLimit = quietlog.Limit{Every: remind}
+
 // note takes note of what came of a step that was tried.
 func (m *Manager) note(err error) {
 	m.mu.Lock()
@@ -143,16 +145,13 @@ func (m *Manager) note(err error) {
 	}
 	if err == nil {
 		if m.status.Problem != "" {
-			m.log.Info("addresses are as they should be again", "was", m.status.Problem)
+			m.log.Info("addresses are as they should be again", "was", m.status.Problem, problemLimit.Resets())
 		}
 		m.status.Problem = ""
 		return
 	}
-	if now := time.Now(); err.Error() != m.status.Problem || now.Sub(m.reported) >= remind {
-		m.reported = now
-		m.log.Error("addresses are not as they should be", "err", err)
-	}
 	m.status.Problem = err.Error()
+	m.log.Error("addresses are not as they should be", "err", err, problemLimit.By(m.status.Problem))
 }
 
 // disturb says that the kernel's state may not be the desired one any more.
