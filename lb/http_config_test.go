@@ -92,7 +92,7 @@ func TestKeptConnectionsFollowTheName(t *testing.T) {
 	var address atomic.Value
 	address.Store("127.0.0.1")
 	s, h := front(t, HandlerConfig{})
-	h.pool().Reconfigure(PoolConfig{Backends: []Backend{{Address: "app.test:" + port}}, ResolveInterval: time.Millisecond,
+	h.pool().Reconfigure(PoolConfig{Backends: []Backend{{Address: "app.test:" + port}}, ResolveInterval: 100 * time.Millisecond,
 		Lookup: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr(address.Load().(string))}, nil
 		}})

@@ -51,10 +51,10 @@ func (l Limits) Validate() error {
 		field.Between("TotalBurst", l.TotalBurst, 0, maxCount),
 	}
 	if l.Burst > 0 && l.Rate == 0 {
-		errs = append(errs, field.Errorf("Burst", "%d: does nothing without a rate: want 0", l.Burst))
+		errs = append(errs, field.Errorf("Burst", "%d: does nothing without Rate: leave it out", l.Burst))
 	}
 	if l.TotalBurst > 0 && l.TotalRate == 0 {
-		errs = append(errs, field.Errorf("TotalBurst", "%d: does nothing without a total rate: want 0", l.TotalBurst))
+		errs = append(errs, field.Errorf("TotalBurst", "%d: does nothing without TotalRate: leave it out", l.TotalBurst))
 	}
 	return errors.Join(errs...)
 }

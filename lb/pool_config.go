@@ -101,7 +101,7 @@ func (c PoolConfig) Validate() error {
 		field.Between("DrainTimeout", c.DrainTimeout, 0, 30*day),
 		field.Between("Queue", c.Queue, 0, maxCount),
 		field.Between("QueueTimeout", c.QueueTimeout, time.Millisecond, time.Hour),
-		field.Between("ResolveInterval", c.ResolveInterval, time.Millisecond, day),
+		field.Between("ResolveInterval", c.ResolveInterval, 100*time.Millisecond, day),
 		validateBackends(c.Backends),
 	}
 	if err := new(Balance).UnmarshalText([]byte(c.Balance)); err != nil {

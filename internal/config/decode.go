@@ -28,6 +28,7 @@ type decoder struct {
 	stat  func(path string) (fs.FileInfo, error)
 
 	at       map[string]Position // by path: where its value stands
+	places   map[any]string      // by pointer to a field, or mapKey: the path of its value
 	covered  map[*yaml.Node]bool // what no message shows
 	long     map[*yaml.Node]bool // of these, texts that are not on one line
 	hidden   map[string]string   // by path: what messages call the place of what they do not show
@@ -55,6 +56,9 @@ func (d *decoder) decode(v value, n *yaml.Node, path string) {
 	}
 	if n.Line > 0 {
 		d.at[path] = d.position(n)
+	}
+	for _, to := range v.to {
+		d.places[to] = path
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
 		d.fail(path, "tag %s: not supported: leave it out", show(n.Tag))
@@ -179,6 +183,9 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 			continue
 		}
 		sub := join(path, k.name)
+		for _, to := range k.value.to {
+			d.places[to] = sub
+		}
 		if k.required && given[k.unless] {
 			continue
 		}

@@ -39,10 +39,16 @@ func (k key) document(place string, top bool) []line {
 	if slices.Contains(later, path) {
 		return nil
 	}
-	if k.value.shape == listed && k.value.sections != nil {
+	if k.value.shape == listed && k.value.sections() != nil {
 		path += "[]"
 	}
 	want := k.value.want
+	if k.value.owner.known() {
+		want = cmp.Or(want, k.value.owner.want())
+		if k.setting {
+			k.preset = k.value.owner.sample()
+		}
+	}
 	if k.value.words != nil {
 		want = orList(available(k.value.words, path, later))
 	}
@@ -50,7 +56,7 @@ func (k key) document(place string, top bool) []line {
 		k.doc = "mode " + orList(k.modes) + ": " + k.doc
 	}
 	doc := strings.Trim(want+"; "+k.doc, "; ")
-	switch plain := k.value.sections == nil; {
+	switch plain := k.value.sections() == nil; {
 	case k.required && plain:
 		return []line{{k.name + ": " + k.example, "required: " + doc}}
 	case k.preset != "" && plain && k.modes == nil:
@@ -71,7 +77,7 @@ func (k key) document(place string, top bool) []line {
 // selects one of several the block is repeated for each.
 func (k key) block(path string) []line {
 	var lines []line
-	for i, s := range k.value.sections {
+	for i, s := range k.value.sections() {
 		first, rest := "  ", "  "
 		switch {
 		case k.value.shape == single && s.doc != "":

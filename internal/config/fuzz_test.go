@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"os"
 	"strings"
@@ -68,7 +67,7 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 		for _, s := range c.Services {
-			if s.Name == "" || s.Listen.Port() == 0 || len(s.Backends)+len(s.Routes) == 0 || s.Check != nil && s.Check.Type == "" {
+			if s.Name == "" || s.Listen.Port() == 0 || len(s.Pool.Backends)+len(s.Routes) == 0 || s.Check != nil && s.Check.Type == "" {
 				t.Errorf("accepted %+v", s)
 			}
 			if err := acceptedByLB(s); err != nil {
@@ -112,20 +111,13 @@ func acceptedByVRRP(r Router) error {
 
 // acceptedByLB: neither are those of pools and planes.
 func acceptedByLB(s Service) error {
-	p := s.Pool
-	var first *lb.Pool
-	for _, backends := range append([][]Backend{s.Backends}, routed(s)...) {
-		cfg := lb.PoolConfig{Name: s.Name, Balance: lb.Balance(s.Balance), MaxFails: p.MaxFails, FailTimeout: p.FailTimeout,
-			SlowStart: p.SlowStart, Quorum: p.Quorum, Hysteresis: p.Hysteresis, Panic: p.Panic, DrainTimeout: p.DrainTimeout,
-			Queue: p.Queue, QueueTimeout: p.QueueTimeout, ResolveInterval: p.ResolveInterval}
-		for _, b := range backends {
-			cfg.Backends = append(cfg.Backends, lb.Backend{Name: b.Name, Address: b.Address, Weight: b.Weight, Backup: b.Backup, MaxConns: b.MaxConns})
-		}
-		pool, err := lb.NewPool(cfg)
-		if err != nil {
-			return err
-		}
-		first = cmp.Or(first, pool)
+	first, err := lb.NewPool(s.Pool)
+	for _, r := range s.Routes {
+		_, routed := lb.NewPool(s.PoolOf(r))
+		err = errors.Join(err, routed)
+	}
+	if err != nil {
+		return err
 	}
 	h := lb.HandlerConfig{Pool: first, ConnectTimeout: s.ConnectTimeout, Timeout: s.HTTP.ResponseTimeout, TunnelTimeout: s.HTTP.TunnelTimeout,
 		Tries: s.Tries, MaxBody: s.HTTP.MaxBody, RequestHeaders: map[string]string{}}
@@ -133,17 +125,9 @@ func acceptedByLB(s Service) error {
 		h.RequestHeaders[f.Name] = f.Value
 	}
 	t := lb.TCPConfig{Pool: first, HandshakeTimeout: s.HandshakeTimeout, ConnectTimeout: s.ConnectTimeout, IdleTimeout: s.IdleTimeout, Tries: s.Tries,
-		Limits: lb.Limits{Connections: s.Limits.Connections, PerClient: s.Limits.PerClient, Rate: s.Limits.Rate, Burst: s.Limits.Burst,
-			TotalRate: s.Limits.TotalRate, TotalBurst: s.Limits.TotalBurst}}
+		Limits: s.Limits}
 	u := lb.UDPConfig{Pool: first, IdleTimeout: s.IdleTimeout, Responses: s.UDP.Responses, MaxSessions: s.UDP.MaxSessions}
 	return errors.Join(h.Validate(), t.Validate(), u.Validate())
-}
-
-func routed(s Service) (backends [][]Backend) {
-	for _, r := range s.Routes {
-		backends = append(backends, r.Backends)
-	}
-	return backends
 }
 
 // acceptedByHealthcheck: neither are those of a monitor.

@@ -84,7 +84,7 @@ func requiredKeys(keys []key, indent, kind string) (lines string) {
 		case k.hidden:
 		case k.name == "type" && kind != "":
 			lines += indent + "type: " + kind + "\n"
-		case k.required && k.value.sections == nil:
+		case k.required && k.value.sections() == nil:
 			lines += indent + k.name + ": " + k.example + "\n"
 		}
 	}

@@ -52,19 +52,19 @@ func (r *Router) keys() []key {
 	return append([]key{
 		required("name", name(&r.Name), "VI_1", "in logs, metrics and scripts"),
 		required("interface", interfaceName(&r.Interface), "eth0", "network interface that gets the addresses"),
-		required("vrid", integer(&r.VRID, 1, 255), "51",
+		required("vrid", integerIn(&r.VRID, 1, 255), "51",
 			"virtual router identifier, the same on all nodes; what another pair sends with it, none of whose addresses are these, is dropped"),
-		preset("priority", integer(&r.Priority, 1, 255), "100", "the highest serves; 255: this node owns the addresses"),
-		preset("version", integer(&r.Version, 2, 3), "3", "of VRRP; IPv6 needs 3"),
-		preset("interval", duration(&r.Interval, 10*time.Millisecond, 255*time.Second), "1s",
+		preset("priority", integerIn(&r.Priority, 1, 255), "100", "the highest serves; 255: this node owns the addresses"),
+		preset("version", integerIn(&r.Version, 2, 3), "3", "of VRRP; IPv6 needs 3"),
+		preset("interval", durationIn(&r.Interval, 10*time.Millisecond, 255*time.Second), "1s",
 			"between advertisements; version 2: whole seconds, the same on all nodes; version 3: up to 40.95s, in steps of 10ms"),
 		preset("preempt", boolean(&r.Preempt), "true", "take the addresses from a node with a lower priority"),
-		preset("preempt_delay", duration(&r.PreemptDelay, 0, 1000*time.Second), "0s", "wait before preempting"),
-		preset("start_delay", duration(&r.StartDelay, 0, 1000*time.Second), "0s",
+		preset("preempt_delay", durationIn(&r.PreemptDelay, 0, 1000*time.Second), "0s", "wait before preempting"),
+		preset("start_delay", durationIn(&r.StartDelay, 0, 1000*time.Second), "0s",
 			"wait after the start before taking the addresses"),
-		optional("start_delay_uptime", duration(&r.StartDelayUptime, time.Second, 24*time.Hour), "5m",
+		optional("start_delay_uptime", durationIn(&r.StartDelayUptime, time.Second, 24*time.Hour), "5m",
 			"start_delay counts only while the host has been up for less, in a container its host: a later start of havip does not wait; default: it always counts"),
-		preset("down_multiplier", integer(&r.DownMultiplier, 1, 255), "3",
+		preset("down_multiplier", integerIn(&r.DownMultiplier, 1, 255), "3",
 			"intervals of silence after which the serving node counts as dead"),
 		optional("addresses", list(&r.Addresses, (*Address).value), "[192.168.31.250/24]",
 			"virtual addresses, of one family: each alone, or a mapping as below; default: none, as on all other nodes: only notify is told"),
@@ -86,9 +86,9 @@ func (r *Router) keys() []key {
 		optional("source", address(&r.Source), "192.168.31.240",
 			"sender of advertisements; default: the interface's first IPv4 or its link-local IPv6 address"),
 		optional("peers", list(&r.Peers, address), "[192.168.31.241]", "the other nodes: unicast; default: multicast"),
-		preset("ttl", integer(&r.TTL, 1, 255), "255", "of unicast advertisements"),
-		preset("min_ttl", integer(&r.MinTTL, 0, 255), "0", "least TTL of unicast advertisements that are accepted"),
-		preset("max_ttl", integer(&r.MaxTTL, 1, 255), "255", "greatest TTL of unicast advertisements that are accepted"),
+		preset("ttl", integerIn(&r.TTL, 1, 255), "255", "of unicast advertisements"),
+		preset("min_ttl", integerIn(&r.MinTTL, 0, 255), "0", "least TTL of unicast advertisements that are accepted"),
+		preset("max_ttl", integerIn(&r.MaxTTL, 1, 255), "255", "greatest TTL of unicast advertisements that are accepted"),
 		preset("checksum", word(&r.Checksum, "pseudo-header", "message-only", "old-unicast"), "pseudo-header",
 			"sent in version 3 over IPv4; all are accepted; message-only is RFC 9568's, which Keepalived drops; "+
 				"old-unicast, with peers only, is Keepalived's old_unicast_checksum"),
@@ -96,7 +96,7 @@ func (r *Router) keys() []key {
 		preset("lease", lease(&r.Lease), "auto",
 			"the kernel removes addresses that were not renewed for so long; auto: before a peer takes over; 0s: it never does"),
 		preset("announce", r.Announce.value(), "{}", "gratuitous ARP and neighbour advertisements"),
-		preset("probe", duration(&r.Probe, 0, 5*time.Second), "0s",
+		preset("probe", durationIn(&r.Probe, 0, 5*time.Second), "0s",
 			"ask for so long whether another host has the addresses, before taking them"),
 		optional("track", list(&r.Track, (*Track).value), "", "checks that the addresses follow"),
 	}, notifyKeys(&r.Notify, &r.NotifyUser, &r.NotifyFIFO, &r.NotifyTimeout)...)
@@ -112,7 +112,7 @@ func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) 
 			"who they run as; default: the user of havip; root runs only what nobody else can change"),
 		optional("notify_fifo", absolutePath(fifo), "/run/havip/notify",
 			"FIFO that gets a line for each change of state, in Keepalived's form; made if it is not there"),
-		preset("notify_timeout", duration(timeout, 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
+		preset("notify_timeout", durationIn(timeout, 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
 	}
 }
 
@@ -121,12 +121,12 @@ func (a *Auth) value() value {
 		kind(&a.Type, authTypes),
 		required("secret", secret(&a.Secret), "d0cker", "its first 8 bytes count; file:PATH and env:NAME keep it out of here").secret(),
 		required("keys", list(&a.Keys, (*Key).value), "[{id: 1, secret: file:PATH}]", "several while they are being changed").secret(),
-		optional("active_key", integer(&a.ActiveKey, 1, 255), "1", "the key that signs; default: the first"),
+		optional("active_key", integerIn(&a.ActiveKey, 1, 255), "1", "the key that signs; default: the first"),
 		preset("mode", word(&a.Mode, "enforce", "permissive", "receive-only"), "enforce",
 			"permissive accepts unsigned, receive-only sends unsigned"),
 		preset("replay", word(&a.Replay, "time", "monotonic"), "time",
 			"how freshness is judged; time needs synchronised clocks"),
-		optional("window", duration(&a.Window, time.Second, maxWindow), "5s",
+		optional("window", durationIn(&a.Window, time.Second, maxWindow), "5s",
 			"how far clocks may differ, the same on all nodes, or one drops what another takes; default: three intervals, at least 5s"),
 	}, authTypes, authTypes)
 }
@@ -151,11 +151,11 @@ func (p *Notify) value() value {
 }
 
 func (a *Announce) value() value {
-	delay := func(to *time.Duration) value { return duration(to, 0, time.Hour) }
+	delay := func(to *time.Duration) value { return durationIn(to, 0, time.Hour) }
 	return object(nil, []key{
 		preset("rounds", list(&a.Rounds, delay), "[0s, 1.1s, 5s]", "when, after the addresses were taken"),
-		preset("burst", integer(&a.Burst, 1, 100), "3", "how often in each round"),
-		preset("refresh", duration(&a.Refresh, 0, 24*time.Hour), "0s", "once more after each such time; 0s: never"),
+		preset("burst", integerIn(&a.Burst, 1, 100), "3", "how often in each round"),
+		preset("refresh", durationIn(&a.Refresh, 0, 24*time.Hour), "0s", "once more after each such time; 0s: never"),
 	})
 }
 
@@ -187,8 +187,8 @@ func (r *Route) value() value {
 		optional("via", address(&r.Via), "192.168.31.1", "gateway; default: none, on the link"),
 		optional("interface", interfaceName(&r.Interface), "eth1", "default: the router's"),
 		optional("source", address(&r.Source), "192.168.31.250", "preferred source; default: the kernel chooses"),
-		preset("table", integer(&r.Table, 1, 1<<31-1), "254", "routing table; 254 is the main one"),
-		optional("metric", integer(&r.Metric, 1, 1<<31-1), "100", "the least wins; default: the kernel's"),
+		preset("table", integerIn(&r.Table, 1, 1<<31-1), "254", "routing table; 254 is the main one"),
+		optional("metric", integerIn(&r.Metric, 1, 1<<31-1), "100", "the least wins; default: the kernel's"),
 	})
 }
 
@@ -197,7 +197,7 @@ const maxWindow = 300 * time.Second
 
 func (k *Key) value() value {
 	return object(nil, []key{
-		required("id", integer(&k.ID, 1, 255), "1", ""),
+		required("id", integerIn(&k.ID, 1, 255), "1", ""),
 		required("secret", secret(&k.Secret), "0123456789abcdef0123456789abcdef", "32 to 64 bytes, hex: and digits, file:PATH or env:NAME").secret(),
 	})
 }
@@ -205,7 +205,7 @@ func (k *Key) value() value {
 func (t *Track) value() value {
 	return object(nil, []key{
 		required("check", name(&t.Check), "tcp", "name under checks"),
-		optional("weight", integer(&t.Weight, -253, 253), "-20",
+		optional("weight", integerIn(&t.Weight, -253, 253), "-20",
 			"negative: added to the priority while down; positive: while up; default: a failure releases the addresses"),
 		preset("mode", word(&t.Mode, "priority", "resign"), "priority",
 			"of a weight with preempt: false: resign hands over when the priority falls below a peer's last one, or that is not known; "+

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // variant is a row of checkTypes or authTypes: a word for the key type, and the
@@ -62,21 +64,21 @@ func (c *Check) keys() []key {
 // pace are the keys of every check.
 func (c *Check) pace() []key {
 	return []key{
-		preset("interval", duration(&c.Interval, 10*time.Millisecond, time.Hour), "1s", "from probe to probe"),
-		optional("fast_interval", duration(&c.FastInterval, 10*time.Millisecond, time.Hour), "200ms",
+		preset("interval", durationIn(&c.Interval, 10*time.Millisecond, time.Hour), "1s", "from probe to probe"),
+		optional("fast_interval", durationIn(&c.FastInterval, 10*time.Millisecond, time.Hour), "200ms",
 			"while a change is under way, not more than the interval, which is the default"),
-		optional("down_interval", duration(&c.DownInterval, 10*time.Millisecond, time.Hour), "2s",
+		optional("down_interval", durationIn(&c.DownInterval, 10*time.Millisecond, time.Hour), "2s",
 			"while down; default: the interval"),
-		optional("timeout", duration(&c.Timeout, time.Millisecond, time.Hour), "500ms",
-			"for one probe, not more than the interval; default: the interval, at most "+span(maxDefaultTimeout)),
+		optional("timeout", durationIn(&c.Timeout, time.Millisecond, time.Hour), "500ms",
+			"for one probe, not more than the interval; default: the interval, at most "+field.Span(maxDefaultTimeout)),
 		preset("long_timeout", boolean(&c.LongTimeout), "false",
 			"the timeout may exceed the interval: a probe that takes longer is followed by the next at once"),
-		preset("jitter", duration(&c.Jitter, 0, time.Hour), "0s", "greatest random delay of a probe"),
-		optional("start_spread", duration(&c.StartSpread, 0, time.Hour), "1s",
-			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+span(maxDefaultSpread)),
-		preset("rise", integer(&c.Rise, 1, 100), "2", "successes in a row that make it up"),
-		preset("fall", integer(&c.Fall, 1, 100), "2", "failures in a row that make it down: the second is asked for after the fast interval"),
-		preset("hold_down", duration(&c.HoldDown, 0, 24*time.Hour), "0s",
+		preset("jitter", durationIn(&c.Jitter, 0, time.Hour), "0s", "greatest random delay of a probe"),
+		optional("start_spread", durationIn(&c.StartSpread, 0, time.Hour), "1s",
+			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+field.Span(maxDefaultSpread)),
+		preset("rise", integerIn(&c.Rise, 1, 100), "2", "successes in a row that make it up"),
+		preset("fall", integerIn(&c.Fall, 1, 100), "2", "failures in a row that make it down: the second is asked for after the fast interval"),
+		preset("hold_down", durationIn(&c.HoldDown, 0, 24*time.Hour), "0s",
 			"least time that it stays down, so that what flaps moves nothing more often"),
 		preset("initial", word(&c.Initial, "unknown", "up", "down"), "unknown", "before the first result, which decides alone if unknown; the addresses of a router wait for it"),
 		preset("on_error", word(&c.OnError, "fail", "ignore"), "fail",
@@ -104,7 +106,7 @@ func (c *Check) network() []key {
 		optional("target", host(&c.Target), "192.168.31.1", "address or host; leave it out in a check of backends"),
 		optional("hello", hostHeader(&c.Hello), "lb01.example.org", "name given in EHLO; default: the machine's"),
 		preset("starttls", boolean(&c.StartTLS), "false", "encrypt after the greeting"),
-		preset("min_validity", duration(&c.MinValidity, 0, 10*365*24*time.Hour), "0s",
+		preset("min_validity", durationIn(&c.MinValidity, 0, 10*365*24*time.Hour), "0s",
 			"for how long the certificate must still be valid; 336h are 14 days"),
 		optional("tls", c.tls(), "", "encryption; default: none, but for https and type tls"),
 	}
@@ -121,7 +123,7 @@ func (c *Check) web() []key {
 		optional("headers", headers(&c.Headers), "{Accept: text/plain}", "of the request").secret(),
 		preset("status", statuses(&c.Status), "200-399", "good statuses: one, a range or a list"),
 		optional("body", expression(&c.Body), "healthy", "regular expression that the body must match; default: not read"),
-		preset("max_body", integer(&c.MaxBody, 1, 16<<20), "65536", "bytes of the body that are looked at"),
+		preset("max_body", integerIn(&c.MaxBody, 1, 16<<20), "65536", "bytes of the body that are looked at"),
 	}
 }
 
@@ -135,11 +137,11 @@ func (c *Check) local() []key {
 		optional("directory", absolutePath(&c.Directory), "/var/lib", "where it runs; default: /"),
 		required("file", absolutePath(&c.File), "/run/havip/maintenance", "the file to look at"),
 		preset("absent", boolean(&c.Absent), "false", "up while there is no such file"),
-		preset("max_age", duration(&c.MaxAge, 0, 10*365*24*time.Hour), "0s", "since it was modified; 0s: any"),
+		preset("max_age", durationIn(&c.MaxAge, 0, 10*365*24*time.Hour), "0s", "since it was modified; 0s: any"),
 		optional("content", expression(&c.Content), "^ok", "regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
 		required("process", text(&c.Process, "the name of a process", isPrintable), "nginx", "its name"),
 		optional("pid_file", absolutePath(&c.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
-		preset("min_processes", integer(&c.MinProcesses, 1, 10000), "1", "how many of that name must run"),
+		preset("min_processes", integerIn(&c.MinProcesses, 1, 10000), "1", "how many of that name must run"),
 		required("interface", interfaceName(&c.Interface), "eth0", "network interface"),
 		required("gateway", address(&c.Gateway), "192.168.31.1", "the neighbour's address"),
 	}
@@ -151,7 +153,7 @@ func (c *Check) tls() value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
 		c.TLS = new(TLS)
 		object(nil, c.TLS.keys()).decode(d, n, path)
-	}, sections: object(nil, new(TLS).keys()).sections}
+	}, keys: new(TLS).keys()}
 }
 
 func (t *TLS) keys() []key {
@@ -206,7 +208,7 @@ func checks(to *[]Check) value {
 				d.decode(c.value(false), p.value, join(path, p.name))
 			}
 		},
-		sections: new(Check).value(false).sections,
+		variants: func() []section { return new(Check).value(false).sections() },
 		shape:    named,
 	}
 }

@@ -4,42 +4,43 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/lb"
 )
 
 func (s *Service) value() value { return object(&s.Pos, s.keys()) }
 
 func (s *Service) keys() []key {
 	const day = 24 * time.Hour
-	return []key{
+	return owned([]key{
 		required("name", name(&s.Name), "web", "in logs and metrics"),
 		required("listen", listenAddress(&s.Listen), `":8080"`, "address and port; no address: all"),
 		preset("mode", word(&s.Mode, "http", "tcp", "udp"), "http", "what is balanced: requests, connections or sessions of datagrams"),
-		preset("balance", word(&s.Balance, "round-robin", "least-conn", "power-of-two", "random", "source-hash", "key-hash", "maglev"),
-			"round-robin", "how backends are chosen; key-hash: by the path, mode http only"),
-		required("backends", list(&s.Backends, (*Backend).value), "[192.168.31.242:8080]",
+		setting("balance", choice(&s.Pool.Balance), "how backends are chosen; key-hash: by the path, mode http only"),
+		required("backends", list(&s.Pool.Backends, backend), "[192.168.31.242:8080]",
 			"servers: host:port, or a mapping as below").without("routes"),
 		optional("check", serviceCheck(&s.Check), "{type: http, path: /, interval: 2s}",
 			"of each backend: the name of a check without address and url, or a mapping with its keys; default: none"),
 		optional("routes", list(&s.Routes, (*ServiceRoute).value), "",
 			"TLS connections to other backends, by server name (SNI); without tls they stay encrypted; no backends above: others are refused").in("tcp"),
-		preset("pool", object(nil, s.Pool.keys()), "{}", "how backends are used; of each route, too"),
-		preset("connect_timeout", duration(&s.ConnectTimeout, time.Millisecond, time.Hour), "5s",
+		preset("pool", object(nil, poolKeys(&s.Pool)), "{}", "how backends are used; of each route, too"),
+		preset("connect_timeout", durationIn(&s.ConnectTimeout, time.Millisecond, time.Hour), "5s",
 			"for each attempt to reach a backend").in("http", "tcp"),
-		preset("handshake_timeout", duration(&s.HandshakeTimeout, 10*time.Millisecond, time.Hour), "10s",
+		preset("handshake_timeout", durationIn(&s.HandshakeTimeout, 10*time.Millisecond, time.Hour), "10s",
 			"for what comes before the backend is chosen: PROXY header, server name, TLS handshake").in("tcp"),
-		optional("idle_timeout", duration(&s.IdleTimeout, 10*time.Millisecond, 30*day), "10m",
+		optional("idle_timeout", durationIn(&s.IdleTimeout, 10*time.Millisecond, 30*day), "10m",
 			"without anything from either side; default: 75s between requests, 10m in mode tcp, 30s in mode udp"),
-		preset("shutdown_timeout", duration(&s.ShutdownTimeout, 0, day), "10s",
+		preset("shutdown_timeout", durationIn(&s.ShutdownTimeout, 0, day), "10s",
 			"for connections to finish when the service or havip ends").in("http", "tcp"),
-		preset("tries", integer(&s.Tries, 1, 8), "3", "backends to try until one answers").in("http", "tcp"),
-		preset("limits", object(nil, s.Limits.keys()), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
+		preset("tries", integerIn(&s.Tries, 1, 8), "3", "backends to try until one answers").in("http", "tcp"),
+		preset("limits", object(nil, limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
 		optional("tls", s.tls(), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
 		optional("backend_tls", s.backendTLS(), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
 		preset("proxy_protocol", object(nil, s.Proxy.keys()), "{}", "passing on the client's address").in("http", "tcp"),
 		preset("http", object(nil, s.HTTP.keys()), "{}", "of requests").in("http"),
 		preset("udp", object(nil, s.UDP.keys()), "{}", "of datagrams").in("udp"),
 		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
-	}
+	}, homeOf(&s.Pool))
 }
 
 // serviceCheck is a mapping or the name of a check, which validate puts in its
@@ -54,19 +55,19 @@ func serviceCheck(to **Check) value {
 			return
 		}
 		c.value(true).decode(d, n, path)
-	}, sections: new(Check).value(true).sections}
+	}, variants: func() []section { return new(Check).value(true).sections() }}
 }
 
-// value is a mapping, or the address alone.
-func (b *Backend) value() value {
-	return shorthand(&b.Pos, "address", []key{
+// backend is a mapping, or the address alone.
+func backend(b *lb.Backend) value {
+	return shorthand(nil, "address", owned([]key{
 		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port"),
 		optional("name", name(&b.Name), "app1", "in logs and for hashing, the same on all nodes; default: the address"),
-		preset("weight", integer(&b.Weight, 1, 65535), "1", "share of the traffic"),
-		preset("backup", boolean(&b.Backup), "false", "used only while all others are down"),
-		preset("max_conns", integer(&b.MaxConns, 0, maxCount), "0", "connections or requests at once; 0: any number"),
-		preset("drain", boolean(&b.Drain), "false", "gets no new connections; those that it has go on"),
-	})
+		setting("weight", integer(&b.Weight), "share of the traffic"),
+		setting("backup", boolean(&b.Backup), "used only while all others are down"),
+		setting("max_conns", integer(&b.MaxConns), "connections or requests at once; 0: any number"),
+		setting("drain", boolean(&b.Drain), "gets no new connections; those that it has go on"),
+	}, homeOf(b)))
 }
 
 // shorthand is a mapping, or the value of one of its keys alone.
@@ -91,47 +92,37 @@ func (r *ServiceRoute) value() value {
 		required("name", name(&r.Name), "mail", "in logs and metrics, after the service's"),
 		required("server_names", list(&r.ServerNames, serverName), "[mail.example.org]",
 			"that clients ask for; *.example.org: any one label before it"),
-		required("backends", list(&r.Backends, (*Backend).value), "[192.168.31.243:8443]", "as above"),
+		required("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above"),
 		optional("check", value{decode: serviceCheck(&r.Check).decode}, "{type: tcp}", "as above; default: the service's"),
 	})
 }
 
-// maxCount bounds what is counted.
-const maxCount = 1 << 30
-
-func (p *Pool) keys() []key {
-	const day = 24 * time.Hour
-	return []key{
-		preset("max_fails", integer(&p.MaxFails, 0, maxCount), "1",
+func poolKeys(p *lb.PoolConfig) []key {
+	return owned([]key{
+		setting("max_fails", off(integer(&p.MaxFails)),
 			"failures within fail_timeout that take a backend out for so long, unless it is the last; 0: never"),
-		preset("fail_timeout", duration(&p.FailTimeout, time.Millisecond, day), "10s", "see max_fails"),
-		preset("slow_start", duration(&p.SlowStart, 0, day), "0s",
-			"in which a backend that came up, or was added, is given a growing share"),
-		preset("quorum", integer(&p.Quorum, 1, maxCount), "1",
-			"weight of the healthy backends below which the backups are used"),
-		preset("hysteresis", integer(&p.Hysteresis, 0, maxCount), "0",
-			"the quorum is lost below it less this, and regained at it plus this"),
-		preset("panic", integer(&p.Panic, 0, 100), "0",
-			"percentage of healthy backends below which health is ignored"),
-		preset("kill_on_down", boolean(&p.KillOnDown), "false",
-			"cut the connections, requests and UDP sessions of a backend that goes down"),
-		preset("drain_timeout", duration(&p.DrainTimeout, 0, 30*day), "0s",
-			"after which connections, requests and UDP sessions of a backend that drains, or was removed, are cut; 0s: never"),
-		preset("queue", integer(&p.Queue, 0, maxCount), "0", "how many may wait while all backends are at their max_conns").in("http", "tcp"),
-		preset("queue_timeout", duration(&p.QueueTimeout, time.Millisecond, time.Hour), "10s", "for how long").in("http", "tcp"),
-		preset("resolve_interval", duration(&p.ResolveInterval, 100*time.Millisecond, day), "10s", "how often names of backends are looked up"),
-	}
+		setting("fail_timeout", duration(&p.FailTimeout), "see max_fails"),
+		setting("slow_start", duration(&p.SlowStart), "in which a backend that came up, or was added, is given a growing share"),
+		setting("quorum", integer(&p.Quorum), "weight of the healthy backends below which the backups are used"),
+		setting("hysteresis", integer(&p.Hysteresis), "the quorum is lost below it less this, and regained at it plus this"),
+		setting("panic", integer(&p.Panic), "percentage of healthy backends below which health is ignored"),
+		setting("kill_on_down", boolean(&p.KillOnDown), "cut the connections, requests and UDP sessions of a backend that goes down"),
+		setting("drain_timeout", duration(&p.DrainTimeout), "after which connections, requests and UDP sessions of a backend that drains, or was removed, are cut; 0s: never"),
+		setting("queue", integer(&p.Queue), "how many may wait while all backends are at their max_conns").in("http", "tcp"),
+		setting("queue_timeout", duration(&p.QueueTimeout), "for how long").in("http", "tcp"),
+		setting("resolve_interval", duration(&p.ResolveInterval), "how often names of backends are looked up"),
+	}, homeOf(p))
 }
 
-func (l *Limits) keys() []key {
-	return []key{
-		preset("connections", integer(&l.Connections, 0, maxCount), "0", "at once; further ones wait; 0: any number"),
-		preset("per_client", integer(&l.PerClient, 0, maxCount), "0", "at once of one client; further ones are closed; 0: any number"),
-		preset("rate", decimal(&l.Rate, maxCount), "0", "new ones per second of one client; further ones are closed; 0: any number"),
-		optional("burst", integer(&l.Burst, 1, maxCount), "100", "new ones of it in one moment; default: the rate"),
-		preset("total_rate", decimal(&l.TotalRate, maxCount), "0", "the same of all clients together"),
-		optional("total_burst", integer(&l.TotalBurst, 1, maxCount), "1000", "the same of all clients together; default: the total rate"),
-	}
+func limitKeys(l *lb.Limits) []key {
+	return owned([]key{
+		setting("connections", integer(&l.Connections), "at once; further ones wait; 0: any number"),
+		setting("per_client", integer(&l.PerClient), "at once of one client; further ones are closed; 0: any number"),
+		setting("rate", decimal(&l.Rate), "new ones per second of one client; further ones are closed; 0: any number"),
+		optional("burst", integer(&l.Burst), "100", "new ones of it in one moment; default: the rate"),
+		setting("total_rate", decimal(&l.TotalRate), "the same of all clients together"),
+		optional("total_burst", integer(&l.TotalBurst), "1000", "the same of all clients together; default: the total rate"),
+	}, homeOf(l))
 }
 
 // tls is a mapping that is there or not.
@@ -139,7 +130,7 @@ func (s *Service) tls() value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
 		s.TLS = new(ServerTLS)
 		object(nil, s.TLS.keys()).decode(d, n, path)
-	}, sections: object(nil, new(ServerTLS).keys()).sections}
+	}, keys: new(ServerTLS).keys()}
 }
 
 func (t *ServerTLS) keys() []key {
@@ -166,7 +157,7 @@ func (s *Service) backendTLS() value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
 		s.BackendTLS = new(BackendTLS)
 		object(nil, s.BackendTLS.keys()).decode(d, n, path)
-	}, sections: object(nil, new(BackendTLS).keys()).sections}
+	}, keys: new(BackendTLS).keys()}
 }
 
 func (t *BackendTLS) keys() []key {
@@ -189,10 +180,10 @@ func (p *ProxyProtocol) keys() []key {
 
 func (h *HTTP) keys() []key {
 	return []key{
-		preset("header_timeout", duration(&h.HeaderTimeout, 10*time.Millisecond, time.Hour), "60s", "for the header of a request, TLS handshake included"),
-		preset("response_timeout", duration(&h.ResponseTimeout, time.Millisecond, 24*time.Hour), "60s",
+		preset("header_timeout", durationIn(&h.HeaderTimeout, 10*time.Millisecond, time.Hour), "60s", "for the header of a request, TLS handshake included"),
+		preset("response_timeout", durationIn(&h.ResponseTimeout, time.Millisecond, 24*time.Hour), "60s",
 			"longest silence of a backend, or of its reading, during a request"),
-		preset("tunnel_timeout", duration(&h.TunnelTimeout, 10*time.Millisecond, 30*24*time.Hour), "1h",
+		preset("tunnel_timeout", durationIn(&h.TunnelTimeout, 10*time.Millisecond, 30*24*time.Hour), "1h",
 			"the same for upgraded connections such as WebSockets"),
 		preset("max_body", size(&h.MaxBody), "0", "of requests, in bytes, KiB, MiB or GiB; larger ones are answered with 413; 0: any"),
 		optional("trusted_proxies", list(&h.TrustedProxies, trusted), "[192.168.31.0/24]",
@@ -206,8 +197,8 @@ func (h *HTTP) keys() []key {
 
 func (u *UDP) keys() []key {
 	return []key{
-		preset("responses", integer(&u.Responses, 0, maxCount), "0",
+		preset("responses", integerIn(&u.Responses, 0, 1<<30), "0",
 			"datagrams from the backend that end a session, one without any being its failure: 1 suits DNS; 0: no number"),
-		preset("max_sessions", integer(&u.MaxSessions, 1, 1<<24), "65536", "at once; a further one takes the place of the one idle for longest"),
+		preset("max_sessions", integerIn(&u.MaxSessions, 1, 1<<24), "65536", "at once; a further one takes the place of the one idle for longest"),
 	}
 }

@@ -15,6 +15,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/havip/havip/lb"
 )
 
 func everything(t *testing.T) *Config {
@@ -84,7 +86,7 @@ func TestEveryKeyIsUsed(t *testing.T) {
 			if k.doc == "" && k.value.want == "" && k.value.words == nil {
 				t.Errorf("%s: key %s has no documentation", title, k.name)
 			}
-			if k.example == "" && k.preset == "" && k.value.sections == nil {
+			if k.example == "" && k.preset == "" && !k.setting && k.value.sections() == nil {
 				t.Errorf("%s: key %s has neither an example nor a default", title, k.name)
 			}
 		}
@@ -277,15 +279,15 @@ services:
 		{"path", c.Services[0].Check.Path, "/"},
 		{"status", c.Services[0].Check.Status, []StatusRange{{200, 399}}},
 		{"mode of a service", c.Services[0].Mode, "http"},
-		{"weight", c.Services[0].Backends[0].Weight, 1},
-		{"name of a backend", c.Services[0].Backends[0].Name, "192.0.2.7:80"},
-		{"pool", c.Services[0].Pool, Pool{MaxFails: 1, FailTimeout: 10 * time.Second, Quorum: 1, QueueTimeout: 10 * time.Second, ResolveInterval: 10 * time.Second}},
+		{"weight", c.Services[0].Pool.Backends[0].Weight, 1},
+		{"name of a backend", c.Services[0].Pool.Backends[0].Name, "192.0.2.7:80"},
+		{"pool", c.Services[0].Pool, lb.PoolConfig{Name: "web", Balance: lb.RoundRobin, Backends: []lb.Backend{{Name: "192.0.2.7:80", Address: "192.0.2.7:80", Weight: 1}}, MaxFails: 1, FailTimeout: 10 * time.Second, Quorum: 1, QueueTimeout: 10 * time.Second, ResolveInterval: 10 * time.Second}},
 		{"idle timeouts", [3]time.Duration{c.Services[0].IdleTimeout, c.Services[3].IdleTimeout, c.Services[4].IdleTimeout},
 			[3]time.Duration{75 * time.Second, 10 * time.Minute, 30 * time.Second}},
 		{"tls", c.Services[0].TLS, (*ServerTLS)(nil)},
 		{"client auth", [2]string{c.Services[3].TLS.ClientAuth, c.Services[5].TLS.ClientAuth}, [2]string{"", "required"}},
 		{"alpn", [2][]string{c.Services[3].TLS.ALPN, c.Services[5].TLS.ALPN}, [2][]string{nil, {"h2", "http/1.1"}}},
-		{"limits", c.Services[0].Limits, Limits{}},
+		{"limits", c.Services[0].Limits, lb.Limits{}},
 	} {
 		if !reflect.DeepEqual(v.got, v.want) {
 			t.Errorf("%s is %v, want %v", v.name, v.got, v.want)
@@ -384,7 +386,7 @@ func TestReferenceScenario(t *testing.T) {
 			t.Errorf("node %d does not follow its own port 8080", i+1)
 		}
 		s := cfg.Services[0]
-		if s.Listen.Port() != 8080 || len(s.Backends) != 3 || s.Mode != "http" || s.Check == nil {
+		if s.Listen.Port() != 8080 || len(s.Pool.Backends) != 3 || s.Mode != "http" || s.Check == nil {
 			t.Errorf("%s: service %+v", c.file, s)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/havip/havip/lb"
 )
 
 // loops finds backends that lead back to their own service, by itself or by way of
@@ -69,7 +71,7 @@ func (l loops) leads() [][]lead {
 	}
 	all := make([][]lead, len(l.services))
 	for i, s := range l.services {
-		add := func(backends []Backend, path string) {
+		add := func(backends []lb.Backend, path string) {
 			for j, b := range backends {
 				ip, port, ok := literal(b.Address)
 				for _, to := range listeners[socket{s.Network(), port}] {
@@ -81,7 +83,7 @@ func (l loops) leads() [][]lead {
 			}
 		}
 		path := fmt.Sprintf("services[%d]", i)
-		add(s.Backends, path)
+		add(s.Pool.Backends, path)
 		for k, r := range s.Routes {
 			add(r.Backends, fmt.Sprintf("%s.routes[%d]", path, k))
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,20 +16,26 @@ import (
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // scalar is a plain value, read by parse. Numbers and the like stand for their
 // text, as written.
 func scalar[T any](to *T, want string, parse func(string) (T, error)) value {
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+	o := new(owner)
+	return value{to: []any{to}, owner: o, decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind != yaml.ScalarNode {
-			d.fail(path, "%s: want %s", d.describe(n), own(want))
+			d.fail(path, "%s: want %s", d.describe(n), own(o.says(want)))
 			return
 		}
 		v, err := parse(n.Value)
+		if err == nil && o.known() && reflect.ValueOf(v).IsZero() && !o.takesZero() {
+			err = errors.New("want " + o.says(want))
+		}
 		if err != nil {
 			if _, hidden := d.place(path); hidden && !errors.As(err, new(own)) {
-				err = own("want " + want)
+				err = own("want " + o.says(want))
 			}
 			d.fail(path, "%s: %v", d.quote(n), err)
 			return
@@ -42,7 +49,7 @@ func unquoted(v value, want string) value {
 	decode := v.decode
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.ScalarNode && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
-			d.fail(path, "%s: want %s, without quotes", d.describe(n), own(want))
+			d.fail(path, "%s: want %s, without quotes", d.describe(n), own(v.owner.says(want)))
 			return
 		}
 		decode(d, n, path)
@@ -50,18 +57,38 @@ func unquoted(v value, want string) value {
 	return v
 }
 
-func integer[T uint8 | uint32 | int](to *T, least, most int) value {
+// whole is an integer as its text.
+func whole[T uint8 | uint32 | int](s string) (T, bool) {
+	i, err := strconv.Atoi(s)
+	// Other notations of YAML, 0x33, 051 and 1_000, are more often mistakes.
+	return T(i), err == nil && int(T(i)) == i && strconv.Itoa(i) == s
+}
+
+// integer is a number whose range the library knows.
+func integer[T uint8 | uint32 | int](to *T) value {
+	var v value
+	v = scalar(to, "", func(s string) (T, error) {
+		i, ok := whole[T](s)
+		if !ok {
+			return 0, errors.New("want " + v.owner.says(""))
+		}
+		return i, nil
+	})
+	return unquoted(v, "")
+}
+
+// integerIn is a number in a range.
+func integerIn[T uint8 | uint32 | int](to *T, least, most int) value {
 	want := fmt.Sprintf("%d to %d", least, most)
 	if most == least+1 {
 		want = fmt.Sprintf("%d or %d", least, most)
 	}
 	v := unquoted(scalar(to, want, func(s string) (T, error) {
-		i, err := strconv.Atoi(s)
-		// Other notations of YAML, 0x33, 051 and 1_000, are more often mistakes.
-		if err != nil || i < least || i > most || strconv.Itoa(i) != s {
+		i, ok := whole[T](s)
+		if !ok || int(i) < least || int(i) > most {
 			return 0, errors.New("want " + want)
 		}
-		return T(i), nil
+		return i, nil
 	}), want)
 	v.want = want
 	return v
@@ -77,20 +104,35 @@ func boolean(to *bool) value {
 	}), want)
 }
 
-func duration(to *time.Duration, least, most time.Duration) value {
-	want := fmt.Sprintf("%s to %s", span(least), span(most))
+// period is a duration as its text. The error says what is wrong with the text; what
+// is wanted follows it.
+func period(s, want string) (time.Duration, error) {
+	if _, err := strconv.ParseFloat(s, 64); err == nil {
+		return 0, fmt.Errorf("a unit is missing: want %s, such as %ss or %sms", want, s, s)
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("want a number with its unit, ms, s, m or h: %s", want)
+	}
+	return v, nil
+}
+
+// duration is one whose range the library knows.
+func duration(to *time.Duration) value {
+	var v value
+	v = scalar(to, "", func(s string) (time.Duration, error) { return period(s, v.owner.says("")) })
+	return v
+}
+
+// durationIn is a duration in a range.
+func durationIn(to *time.Duration, least, most time.Duration) value {
+	want := fmt.Sprintf("%s to %s", field.Span(least), field.Span(most))
 	v := scalar(to, want, func(s string) (time.Duration, error) {
-		if _, err := strconv.ParseFloat(s, 64); err == nil {
-			return 0, fmt.Errorf("a unit is missing: want %s, such as %ss or %sms", want, s, s)
+		v, err := period(s, want)
+		if err == nil && (v < least || v > most) {
+			err = errors.New("want " + want)
 		}
-		v, err := time.ParseDuration(s)
-		if err != nil {
-			return 0, fmt.Errorf("want a number with its unit, ms, s, m or h: %s", want)
-		}
-		if v < least || v > most {
-			return 0, errors.New("want " + want)
-		}
-		return v, nil
+		return v, err
 	})
 	v.want = want
 	return v
@@ -99,7 +141,7 @@ func duration(to *time.Duration, least, most time.Duration) value {
 // lease is a duration in whole seconds, or auto.
 func lease(to *time.Duration) value {
 	const want = "auto, or 0s to 1h in whole seconds"
-	plain := duration(to, 0, time.Hour)
+	plain := durationIn(to, 0, time.Hour)
 	return value{want: want, decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.ScalarNode && n.Value == "auto" {
 			*to = 0
@@ -116,21 +158,9 @@ func lease(to *time.Duration) value {
 	}}
 }
 
-// span prints a duration without the units that are zero: 1m, not 1m0s.
-func span(v time.Duration) string {
-	s := v.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
 // word is one of a few words.
 func word(to *string, words ...string) value {
-	return value{words: words, decode: func(d *decoder, n *yaml.Node, path string) {
+	return value{to: []any{to}, words: words, decode: func(d *decoder, n *yaml.Node, path string) {
 		now := available(words, pattern(path), d.later)
 		want := orList(now)
 		scalar(to, want, func(s string) (string, error) {
@@ -397,7 +427,7 @@ var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // oneOrList is a list, or its only item.
 func oneOrList[T any](to *[]T, item func(*T) value) value {
 	many := list(to, item)
-	return value{sections: many.sections, shape: many.shape, decode: func(d *decoder, n *yaml.Node, path string) {
+	return value{to: many.to, owner: many.owner, variants: many.variants, shape: many.shape, decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.SequenceNode {
 			many.decode(d, n, path)
 			return

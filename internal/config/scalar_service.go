@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -13,16 +12,15 @@ import (
 )
 
 // decimal is a number, not negative, with up to three decimals.
-func decimal(to *float64, most int) value {
-	want := fmt.Sprintf("0 to %d", most)
-	v := unquoted(scalar(to, want, func(s string) (float64, error) {
+func decimal(to *float64) value {
+	var v value
+	v = unquoted(scalar(to, "", func(s string) (float64, error) {
 		f, err := strconv.ParseFloat(s, 64)
-		if err != nil || !decimalForm.MatchString(s) || f > float64(most) {
-			return 0, errors.New("want " + want + ", such as 20 or 0.5")
+		if err != nil || !decimalForm.MatchString(s) {
+			return 0, errors.New("want " + v.owner.says("") + ", such as 20 or 0.5")
 		}
 		return f, nil
-	}), want)
-	v.want = want
+	}), "")
 	return v
 }
 

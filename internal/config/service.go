@@ -5,21 +5,23 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/lb"
 )
 
 // Service is one load-balanced address.
 type Service struct {
-	Pos      Position
-	Name     string
-	Listen   netip.AddrPort // an invalid Addr means all addresses of both families
-	Mode     string         // http, tcp, udp
-	Balance  string         // the value of an lb.Balance
-	Backends []Backend      // none: what no route takes is refused
+	Pos    Position
+	Name   string
+	Listen netip.AddrPort // an invalid Addr means all addresses of both families
+	Mode   string         // http, tcp, udp
+	// Pool says how backends are used, and which they are. None: what no route
+	// takes is refused. Its name is the service's.
+	Pool lb.PoolConfig
 	// Check is run against each backend, at the backend's own address. It is
 	// the one written in the service, or a copy of the named one. Nil: none.
 	Check  *Check
 	Routes []ServiceRoute // of tcp
-	Pool   Pool
 
 	ConnectTimeout   time.Duration // of each attempt; http and tcp
 	HandshakeTimeout time.Duration // until the backend is chosen; tcp
@@ -27,7 +29,7 @@ type Service struct {
 	ShutdownTimeout  time.Duration // http and tcp; 0: connections are cut at once
 	Tries            int           // backends until one answers; http and tcp
 
-	Limits     Limits      // http and tcp
+	Limits     lb.Limits   // http and tcp
 	TLS        *ServerTLS  // http and tcp; nil: none
 	BackendTLS *BackendTLS // http and tcp; nil: none
 	Proxy      ProxyProtocol
@@ -36,50 +38,14 @@ type Service struct {
 	AccessLog  bool
 }
 
-// Backend is one server behind a service.
-type Backend struct {
-	Pos      Position
-	Name     string // the address, unless one is given
-	Address  string // "host:port"
-	Weight   int
-	Backup   bool // used only while all others are down
-	MaxConns int  // 0: any number
-	Drain    bool
-}
-
 // ServiceRoute sends connections that ask for one of its names to backends of
 // their own, which are used as Service.Pool says.
 type ServiceRoute struct {
 	Pos         Position
 	Name        string
 	ServerNames []string // in lower case; *.example.org is for one label
-	Backends    []Backend
+	Backends    []lb.Backend
 	Check       *Check // the service's, unless one is given
-}
-
-// Pool says how backends are used: lb.PoolConfig explains it.
-type Pool struct {
-	MaxFails        int // 0: backends are never taken out
-	FailTimeout     time.Duration
-	SlowStart       time.Duration
-	Quorum          int
-	Hysteresis      int
-	Panic           int // percent
-	KillOnDown      bool
-	DrainTimeout    time.Duration
-	Queue           int
-	QueueTimeout    time.Duration
-	ResolveInterval time.Duration
-}
-
-// Limits bounds the connections of clients. 0 is no bound.
-type Limits struct {
-	Connections int
-	PerClient   int
-	Rate        float64 // new ones per second and client
-	Burst       int     // 0: Rate
-	TotalRate   float64 // new ones per second
-	TotalBurst  int     // 0: TotalRate
 }
 
 // ServerTLS says how connections of clients are encrypted.
@@ -143,32 +109,16 @@ func (s Service) Network() string {
 // Equal reports whether both mean the same, wherever they were written.
 func (s Service) Equal(o Service) bool { return reflect.DeepEqual(s.bare(), o.bare()) }
 
-// Equal reports whether both mean the same, wherever they were written.
-func (b Backend) Equal(o Backend) bool { return b.bare() == o.bare() }
-
-func (b Backend) bare() Backend {
-	b.Pos = Position{}
-	return b
-}
-
 func (s Service) bare() Service {
 	s.Pos = Position{}
-	s.Backends, s.Check = bareBackends(s.Backends), s.Check.pointer()
+	s.Check = s.Check.pointer()
 	s.Routes = slices.Clone(s.Routes)
 	for i := range s.Routes {
 		r := &s.Routes[i]
 		r.Pos = Position{}
-		r.Backends, r.Check = bareBackends(r.Backends), r.Check.pointer()
+		r.Check = r.Check.pointer()
 	}
 	return s
-}
-
-func bareBackends(backends []Backend) []Backend {
-	bare := slices.Clone(backends)
-	for i := range bare {
-		bare[i].Pos = Position{}
-	}
-	return bare
 }
 
 // pointer is bare for what may be nil.
@@ -178,4 +128,11 @@ func (c *Check) pointer() *Check {
 	}
 	b := c.bare()
 	return &b
+}
+
+// PoolOf is the pool of a route: the service's, with backends and a name of its own.
+func (s Service) PoolOf(r ServiceRoute) lb.PoolConfig {
+	p := s.Pool
+	p.Name, p.Backends = s.Name+"/"+r.Name, r.Backends
+	return p
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/lb"
 )
 
 // services is what everything.yaml says about them. check makes a check with its
@@ -20,37 +22,37 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	before, _, _ := bytes.Cut(data, []byte("\nservices:"))
 	first := bytes.Count(before, []byte("\n")) + 2
 	at := func(line, column int) Position { return Position{"everything.yaml", first + line, column} }
-	pool := Pool{MaxFails: 1, FailTimeout: 10 * time.Second, Quorum: 1, QueueTimeout: 10 * time.Second, ResolveInterval: 10 * time.Second}
+	pool := func(name string, balance lb.Balance, backends ...lb.Backend) lb.PoolConfig {
+		return lb.PoolConfig{Name: name, Balance: balance, Backends: backends,
+			MaxFails: 1, FailTimeout: 10 * time.Second, Quorum: 1, QueueTimeout: 10 * time.Second, ResolveInterval: 10 * time.Second}
+	}
 	http := HTTP{HeaderTimeout: time.Minute, ResponseTimeout: time.Minute, TunnelTimeout: time.Hour}
 	// With the defaults that every service has.
 	service := func(line int, s Service) Service {
-		s.Pos, s.Pool, s.HTTP, s.UDP = at(line, 5), pool, http, UDP{MaxSessions: 65536}
+		s.Pos, s.HTTP, s.UDP = at(line, 5), http, UDP{MaxSessions: 65536}
 		s.Proxy.Send = cmp.Or(s.Proxy.Send, "none")
 		s.ConnectTimeout, s.HandshakeTimeout, s.ShutdownTimeout, s.Tries = 5*time.Second, 10*time.Second, 10*time.Second, 3
 		return s
 	}
-	backend := func(line, column int, address string) Backend {
-		return Backend{Pos: at(line, column), Name: address, Address: address, Weight: 1}
-	}
-	web := service(1, Service{Name: "web", Listen: netip.AddrPortFrom(netip.Addr{}, 8080), Mode: "http", Balance: "least-conn",
-		Backends: []Backend{backend(6, 9, "192.168.31.242:8080"), backend(7, 9, "192.168.31.242:8081"), backend(8, 9, "app.example.org:8082")},
-		Check:    ofBackends(template), IdleTimeout: 75 * time.Second})
-	web.Backends[1].Weight, web.Backends[2].Backup = 2, true
+	backend := func(address string) lb.Backend { return lb.Backend{Name: address, Address: address, Weight: 1} }
+	web := service(1, Service{Name: "web", Listen: netip.AddrPortFrom(netip.Addr{}, 8080), Mode: "http",
+		Pool:  pool("web", lb.LeastConn, backend("192.168.31.242:8080"), backend("192.168.31.242:8081"), backend("app.example.org:8082")),
+		Check: ofBackends(template), IdleTimeout: 75 * time.Second})
+	web.Pool.Backends[1].Weight, web.Pool.Backends[2].Backup = 2, true
 
-	db := service(10, Service{Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp", Balance: "round-robin",
-		Backends: []Backend{backend(13, 16, "[2001:db8::7]:5432")},
-		Check:    ofBackends(check(first+14, 12, Check{Type: "tcp", Interval: 2 * time.Second})), IdleTimeout: 10 * time.Minute})
+	db := service(10, Service{Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp",
+		Pool:  pool("db", lb.RoundRobin, backend("[2001:db8::7]:5432")),
+		Check: ofBackends(check(first+14, 12, Check{Type: "tcp", Interval: 2 * time.Second})), IdleTimeout: 10 * time.Minute})
 
 	shop := Service{
-		Pos: at(15, 5), Name: "shop", Listen: netip.MustParseAddrPort("192.168.31.250:443"), Mode: "http", Balance: "key-hash",
-		Backends: []Backend{
-			{Pos: at(19, 9), Name: "shop1", Address: "192.168.31.243:8443", Weight: 3, MaxConns: 100},
-			{Pos: at(20, 9), Name: "shop2", Address: "192.168.31.244:8443", Weight: 1, Drain: true},
-		},
-		Pool: Pool{MaxFails: 3, FailTimeout: 20 * time.Second, SlowStart: 30 * time.Second, Quorum: 2, Hysteresis: 1, Panic: 50, KillOnDown: true,
+		Pos: at(15, 5), Name: "shop", Listen: netip.MustParseAddrPort("192.168.31.250:443"), Mode: "http",
+		Pool: lb.PoolConfig{Name: "shop", Balance: lb.KeyHash, Backends: []lb.Backend{
+			{Name: "shop1", Address: "192.168.31.243:8443", Weight: 3, MaxConns: 100},
+			{Name: "shop2", Address: "192.168.31.244:8443", Weight: 1, Drain: true},
+		}, MaxFails: 3, FailTimeout: 20 * time.Second, SlowStart: 30 * time.Second, Quorum: 2, Hysteresis: 1, Panic: 50, KillOnDown: true,
 			DrainTimeout: 5 * time.Minute, Queue: 1000, QueueTimeout: 4 * time.Second, ResolveInterval: time.Minute},
 		ConnectTimeout: 2 * time.Second, HandshakeTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute, Tries: 2,
-		Limits: Limits{Connections: 10000, PerClient: 50, Rate: 2.5, Burst: 20, TotalRate: 1000, TotalBurst: 2000},
+		Limits: lb.Limits{Connections: 10000, PerClient: 50, Rate: 2.5, Burst: 20, TotalRate: 1000, TotalBurst: 2000},
 		TLS: &ServerTLS{Certificates: []Certificate{{"/etc/havip/both.pem", "/etc/havip/both.pem"}, {"/etc/havip/web.pem", "/etc/havip/web.key"}},
 			ClientCA: "/etc/havip/ca.pem", ClientAuth: "optional", MinVersion: "1.3", ALPN: []string{"http/1.1"}},
 		BackendTLS: &BackendTLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
@@ -62,34 +64,20 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	}
 
 	tcp := ofBackends(check(first+68, 12, Check{Type: "tcp"}))
-	mail := service(57, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Balance: "round-robin",
+	mail := service(57, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
 		Routes: []ServiceRoute{
 			{Pos: at(61, 9), Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
-				Backends: []Backend{backend(63, 20, "192.168.31.245:993")}, Check: tcp},
+				Backends: []lb.Backend{backend("192.168.31.245:993")}, Check: tcp},
 			{Pos: at(64, 9), Name: "old", ServerNames: []string{"old.example.org"},
-				Backends: []Backend{backend(66, 20, "192.168.31.246:993")}, Check: ofBackends(check(first+67, 16, Check{Type: "tls"}))},
+				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+67, 16, Check{Type: "tls"}))},
 		},
 		Check: tcp, IdleTimeout: 10 * time.Minute,
 		BackendTLS: &BackendTLS{Insecure: true}, Proxy: ProxyProtocol{Send: "v2"}})
 	mail.HandshakeTimeout = 5 * time.Second
 
-	dns := service(72, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp", Balance: "source-hash",
-		Backends: []Backend{backend(76, 16, "192.168.31.247:53")}, IdleTimeout: 30 * time.Second})
+	dns := service(72, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
+		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), IdleTimeout: 30 * time.Second})
 	dns.UDP = UDP{Responses: 1, MaxSessions: 1000}
 	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
 	return []Service{web, db, shop, mail, dns}
-}
-
-// TestBalanceWords: package lb has every balancer that a file may ask for.
-func TestBalanceWords(t *testing.T) {
-	for _, k := range new(Service).keys() {
-		for _, w := range k.value.words {
-			if k.name != "balance" {
-				continue
-			}
-			if err := acceptedByLB(Service{Balance: w, Backends: []Backend{{Name: "a", Address: "192.0.2.7:80", Weight: 1}}, Tries: 1}); err != nil {
-				t.Errorf("%s: %v", w, err)
-			}
-		}
-	}
 }

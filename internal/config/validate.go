@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // validate checks what no key can tell alone, and sets the defaults that follow
@@ -75,10 +77,10 @@ func (d *validator) validateCheck(c *Check, path string) {
 		c.Timeout = min(c.Interval, maxDefaultTimeout)
 	}
 	if c.Interval > 0 && c.Timeout > c.Interval && !c.LongTimeout {
-		d.fail(path+".timeout", "%s: longer than the interval, %s: shorten it, or add long_timeout: true", span(c.Timeout), span(c.Interval))
+		d.fail(path+".timeout", "%s: longer than the interval, %s: shorten it, or add long_timeout: true", field.Span(c.Timeout), field.Span(c.Interval))
 	}
 	if c.FastInterval > c.Interval && c.Interval > 0 {
-		d.fail(path+".fast_interval", "%s: longer than the interval, %s", span(c.FastInterval), span(c.Interval))
+		d.fail(path+".fast_interval", "%s: longer than the interval, %s", field.Span(c.FastInterval), field.Span(c.Interval))
 	}
 	shortest := c.Interval
 	for _, i := range []time.Duration{c.FastInterval, c.DownInterval} {
@@ -87,7 +89,7 @@ func (d *validator) validateCheck(c *Check, path string) {
 		}
 	}
 	if c.Jitter > shortest && shortest > 0 {
-		d.fail(path+".jitter", "%s: longer than the shortest interval, %s", span(c.Jitter), span(shortest))
+		d.fail(path+".jitter", "%s: longer than the shortest interval, %s", field.Span(c.Jitter), field.Span(shortest))
 	}
 	d.validateProbe(c, path)
 }

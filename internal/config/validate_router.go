@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // family names the IP version of a.
@@ -128,18 +130,18 @@ func (d *validator) validateTiming(r *Router, path string) {
 	switch v := r.Interval; {
 	case v == 0:
 	case r.Version == 2 && v%time.Second != 0:
-		d.fail(path+".interval", "%s: want whole seconds, or version 3", span(v))
+		d.fail(path+".interval", "%s: want whole seconds, or version 3", field.Span(v))
 	case r.Version == 3 && (v > 40950*time.Millisecond || v%(10*time.Millisecond) != 0):
-		d.fail(path+".interval", "%s: want 10ms to 40.95s in steps of 10ms", span(v))
+		d.fail(path+".interval", "%s: want 10ms to 40.95s in steps of 10ms", field.Span(v))
 	}
 	if r.StartDelayUptime > 0 && r.StartDelay == 0 && !d.failed(path+".start_delay") {
-		d.warn(path+".start_delay_uptime", "%s: does nothing without start_delay: leave it out", span(r.StartDelayUptime))
+		d.warn(path+".start_delay_uptime", "%s: does nothing without start_delay: leave it out", field.Span(r.StartDelayUptime))
 	}
 	if r.Priority == 255 && d.given(path+".preempt") && !r.Preempt {
 		d.fail(path+".preempt", "false: the owner of the addresses, priority 255, always preempts: leave it out or lower the priority")
 	}
 	if r.PreemptDelay > 0 && (!r.Preempt || r.Priority == 255) {
-		d.fail(path+".preempt_delay", "%s: does nothing with preempt: false or priority 255: leave it out", span(r.PreemptDelay))
+		d.fail(path+".preempt_delay", "%s: does nothing with preempt: false or priority 255: leave it out", field.Span(r.PreemptDelay))
 	}
 }
 
@@ -173,7 +175,7 @@ func (d *validator) validateExtras(r *Router, path string) {
 		d.fail(path+".announce.rounds", "want delays that grow")
 	}
 	if f := r.Announce.Refresh; f > 0 && f < time.Second {
-		d.fail(path+".announce.refresh", "%s: want 0s, or 1s or more", span(f))
+		d.fail(path+".announce.refresh", "%s: want 0s, or 1s or more", field.Span(f))
 	}
 	if r.Macvlan != "" && !r.VirtualMAC {
 		d.fail(path+".macvlan", "%s: wants virtual_mac: true", r.Macvlan)

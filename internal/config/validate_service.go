@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/lb"
 )
 
 // idleTimeouts are the defaults of idle_timeout: nginx's keepalive_timeout, and
@@ -21,10 +24,10 @@ func (d *validator) validateService(s *Service, path string) {
 	if s.IdleTimeout == 0 && !d.given(path+".idle_timeout") {
 		s.IdleTimeout = idleTimeouts[s.Mode]
 	}
-	if s.Balance == "key-hash" && s.Mode != "http" && s.Mode != "" {
+	if s.Pool.Balance == lb.KeyHash && s.Mode != "http" && s.Mode != "" {
 		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
 	}
-	d.validateBackends(s.Backends, path)
+	d.validateBackends(s.Pool.Backends, path)
 	d.validateServiceCheck(&s.Check, path)
 	d.validateRoutes(s, path)
 	d.validatePool(s, path)
@@ -32,12 +35,8 @@ func (d *validator) validateService(s *Service, path string) {
 	if s.Proxy.Send != "none" && s.Mode == "http" && s.Proxy.Send != "" {
 		d.fail(path+".proxy_protocol.send", "%s: mode http sends none, but X-Forwarded-For: want none, or mode: tcp", s.Proxy.Send)
 	}
-	if l := s.Limits; l.Burst > 0 && l.Rate == 0 {
-		d.fail(path+".limits.burst", "%d: does nothing without rate: leave it out", l.Burst)
-	}
-	if l := s.Limits; l.TotalBurst > 0 && l.TotalRate == 0 {
-		d.fail(path+".limits.total_burst", "%d: does nothing without total_rate: leave it out", l.TotalBurst)
-	}
+	d.report(s.Limits.Validate(), path, &s.Limits)
+	settle(s.keys())
 }
 
 // validateModes reports the keys that are given and that the service's mode does
@@ -49,24 +48,21 @@ func (d *validator) validateModes(keys []key, path, mode string) {
 		case !d.given(sub):
 		case k.modes != nil && !slices.Contains(k.modes, mode):
 			d.fail(sub, "mode %s does not use this: leave it out, or set mode: %s", mode, orList(k.modes))
-		case k.value.shape == single && len(k.value.sections) == 1:
-			d.validateModes(k.value.sections[0].keys, sub, mode)
+		case k.value.shape == single:
+			d.validateModes(k.value.keys, sub, mode)
 		}
 	}
 }
 
-// validateBackends checks the backends of a service or route, and names those
-// that have no name.
-func (d *validator) validateBackends(backends []Backend, path string) {
-	names, addresses := make(map[string]string), make(map[string]string)
+// validateBackends checks what the file wants of the backends of a service or route,
+// and gives them their defaults.
+func (d *validator) validateBackends(backends []lb.Backend, path string) {
+	addresses := make(map[string]string)
 	primaries, drained, broken := 0, 0, false
 	for i := range backends {
-		b, path := &backends[i], fmt.Sprintf("%s.backends[%d]", path, i)
-		d.unique(addresses, strings.ToLower(b.Address), path)
-		if b.Name != "" {
-			d.unique(names, b.Name, path+".name")
-		}
-		b.Name = cmp.Or(b.Name, b.Address)
+		b := &backends[i]
+		d.unique(addresses, strings.ToLower(b.Address), fmt.Sprintf("%s.backends[%d]", path, i))
+		*b = b.WithDefaults()
 		if !b.Backup {
 			primaries++
 		}
@@ -102,34 +98,25 @@ func (d *validator) validateRoutes(s *Service, path string) {
 	}
 }
 
-// validatePool checks what depends on the backends that there are.
+// validatePool checks the pools of a service: its own and those of its routes, which
+// have its settings.
 func (d *validator) validatePool(s *Service, path string) {
-	p, path := &s.Pool, path+".pool"
-	if p.MaxFails == 0 && d.given(path+".fail_timeout") {
-		d.warn(path+".fail_timeout", "%s: does nothing with max_fails: 0", span(p.FailTimeout))
+	p := &s.Pool
+	p.Name = s.Name
+	d.report(p.Validate(), path, p)
+	limits := func(b lb.Backend) bool { return b.MaxConns > 0 }
+	limited := slices.ContainsFunc(p.Backends, limits)
+	for i, r := range s.Routes {
+		limited = limited || slices.ContainsFunc(r.Backends, limits)
+		own := s.PoolOf(r)
+		d.report(own.Validate(), fmt.Sprintf("%s.routes[%d]", path, i), &own, p)
+	}
+	path += ".pool"
+	if p.MaxFails < 0 && d.given(path+".fail_timeout") {
+		d.warn(path+".fail_timeout", "%s: does nothing with max_fails: 0", field.Span(p.FailTimeout))
 	}
 	if p.Queue == 0 && d.given(path+".queue_timeout") {
-		d.warn(path+".queue_timeout", "%s: does nothing without queue", span(p.QueueTimeout))
-	}
-	if p.Hysteresis >= p.Quorum && p.Quorum > 0 && p.Hysteresis > 0 {
-		d.fail(path+".hysteresis", "%d: want less than quorum, %d", p.Hysteresis, p.Quorum)
-	}
-	all := [][]Backend{s.Backends}
-	for _, r := range s.Routes {
-		all = append(all, r.Backends)
-	}
-	limited := false
-	for _, backends := range all {
-		weight := 0
-		for _, b := range backends {
-			limited = limited || b.MaxConns > 0
-			if !b.Backup {
-				weight += b.Weight
-			}
-		}
-		if p.Quorum > max(weight, 1) && weight > 0 {
-			d.fail(path+".quorum", "%d: out of reach: the backends that are no backups weigh %d in all", p.Quorum, weight)
-		}
+		d.warn(path+".queue_timeout", "%s: does nothing without queue", field.Span(p.QueueTimeout))
 	}
 	if p.Queue > 0 && !limited {
 		d.warn(path+".queue", "%d: no backend has max_conns: nothing ever waits", p.Queue)

@@ -13,6 +13,7 @@ type key struct {
 	name     string
 	value    value
 	preset   string // the default, in YAML
+	setting  bool   // the default is the library's
 	example  string // for a key without a default
 	required bool
 	unless   string   // the key beside it that makes it optional
@@ -47,6 +48,11 @@ func preset(name string, v value, preset, doc string) key {
 	return key{name: name, value: v, preset: preset, doc: doc}
 }
 
+// setting is a key whose default is that of the library's field.
+func setting(name string, v value, doc string) key {
+	return key{name: name, value: v, doc: doc, setting: true}
+}
+
 func optional(name string, v value, example, doc string) key {
 	return key{name: name, value: v, example: example, doc: doc}
 }
@@ -54,12 +60,30 @@ func optional(name string, v value, example, doc string) key {
 // value decodes one node to where it belongs.
 type value struct {
 	decode func(d *decoder, n *yaml.Node, path string)
-	// sections are the mappings that may stand here, each with its keys: more
-	// than one where a type selects. None for plain values.
-	sections []section
+	// to are pointers to the fields that the value goes to. All get it; the first
+	// is the one whose owner knows about it. None where the fields are those of
+	// sections.
+	to    []any
+	owner *owner // of to[0]; nil: no library's
+	keys  []key  // of a mapping
+	// variants are the mappings that may stand here where there are several, or a
+	// list of them.
+	variants func() []section
 	shape    shape
 	want     string   // the range, for documentation
 	words    []string // instead of want
+}
+
+// sections are the mappings that may stand in place of a value, each with its keys:
+// more than one where a type selects. A plain value has none.
+func (v value) sections() []section {
+	switch {
+	case v.keys != nil:
+		return []section{{keys: v.keys}}
+	case v.variants != nil:
+		return v.variants()
+	}
+	return nil
 }
 
 // section is one kind of mapping.
@@ -90,7 +114,7 @@ func object(pos *Position, keys []key) value {
 				d.fill(pairs, path, keys)
 			}
 		},
-		sections: []section{{keys: keys}},
+		keys: keys,
 	}
 }
 
@@ -108,8 +132,8 @@ func kind(to *string, variants []variant) key {
 // does.
 func typed(pos *Position, keys []key, all, variants []variant) value {
 	v := object(pos, keys)
-	v.sections = nil
-	for _, t := range variants {
+	v.keys = nil
+	sectionOf := func(t variant) section {
 		s := section{label: "of type " + t.name, doc: t.doc}
 		for _, k := range keys {
 			special := slices.ContainsFunc(all, func(o variant) bool { return slices.Contains(o.keys, k.name) })
@@ -123,7 +147,13 @@ func typed(pos *Position, keys []key, all, variants []variant) value {
 				s.keys = append(s.keys, k)
 			}
 		}
-		v.sections = append(v.sections, s)
+		return s
+	}
+	v.variants = func() (sections []section) {
+		for _, t := range variants {
+			sections = append(sections, sectionOf(t))
+		}
+		return sections
 	}
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
 		if pos != nil {
@@ -134,9 +164,9 @@ func typed(pos *Position, keys []key, all, variants []variant) value {
 			return
 		}
 		for _, p := range pairs {
-			for i, t := range variants {
+			for _, t := range variants {
 				if said := d.resolve(p.value); p.name == "type" && said != nil && said.Value == t.name {
-					d.fill(pairs, path, v.sections[i].keys)
+					d.fill(pairs, path, sectionOf(t).keys)
 					return
 				}
 			}
@@ -155,6 +185,7 @@ func typed(pos *Position, keys []key, all, variants []variant) value {
 // that indices keep matching the file.
 func list[T any](to *[]T, item func(*T) value) value {
 	return value{
+		to: []any{to}, owner: new(owner),
 		decode: func(d *decoder, n *yaml.Node, path string) {
 			if n.Kind != yaml.SequenceNode {
 				d.fail(path, "%s: want a list, such as [a, b]", d.describe(n))
@@ -165,10 +196,12 @@ func list[T any](to *[]T, item func(*T) value) value {
 			}
 			*to = make([]T, len(n.Content))
 			for i, c := range n.Content {
-				d.decode(item(&(*to)[i]), c, fmt.Sprintf("%s[%d]", path, i))
+				sub := fmt.Sprintf("%s[%d]", path, i)
+				d.places[&(*to)[i]] = sub
+				d.decode(item(&(*to)[i]), c, sub)
 			}
 		},
-		sections: item(new(T)).sections,
+		variants: func() []section { return item(new(T)).sections() },
 		shape:    listed,
 	}
 }
@@ -193,7 +226,7 @@ func walk(place, label string, keys []key, later []string, visit func(title stri
 		case named:
 			sub += ".NAME"
 		}
-		for _, s := range k.value.sections {
+		for _, s := range k.value.sections() {
 			walk(sub, s.label, s.keys, later, visit)
 		}
 	}

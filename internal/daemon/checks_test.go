@@ -120,7 +120,7 @@ func TestEveryCheckType(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checker, err := newChecker(*cfg.Services[0].Check, cfg.Services[0].Backends[0].Address)
+		checker, err := newChecker(*cfg.Services[0].Check, cfg.Services[0].Pool.Backends[0].Address)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,7 +40,7 @@ func newHTTPPlane(c planeConfig) (*httpPlane, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if err := limits(c.service.Limits).Validate(); err != nil {
+	if err := c.service.Limits.Validate(); err != nil {
 		return nil, err
 	}
 	p := &httpPlane{
@@ -94,7 +94,7 @@ type front struct {
 
 func newFront(c planeConfig) *front {
 	return &front{
-		tls: c.tls.front, trusted: c.service.Proxy.Accept, limits: limits(c.service.Limits),
+		tls: c.tls.front, trusted: c.service.Proxy.Accept, limits: c.service.Limits,
 		header: c.service.HTTP.HeaderTimeout, idle: c.service.IdleTimeout,
 	}
 }

@@ -2,39 +2,10 @@ package daemon
 
 import (
 	"cmp"
-	"log/slog"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/lb"
 )
-
-// poolConfig is what a pool of a service needs: the service's own, or that of
-// one of its routes.
-func poolConfig(c config.Service, name string, backends []config.Backend, log *slog.Logger) lb.PoolConfig {
-	p := c.Pool
-	pc := lb.PoolConfig{
-		Name:            name,
-		Balance:         lb.Balance(c.Balance),
-		MaxFails:        cmp.Or(p.MaxFails, -1),
-		FailTimeout:     p.FailTimeout,
-		SlowStart:       p.SlowStart,
-		Quorum:          p.Quorum,
-		Hysteresis:      p.Hysteresis,
-		Panic:           p.Panic,
-		KillOnDown:      p.KillOnDown,
-		DrainTimeout:    p.DrainTimeout,
-		Queue:           p.Queue,
-		QueueTimeout:    p.QueueTimeout,
-		ResolveInterval: p.ResolveInterval,
-		Logger:          log,
-	}
-	for _, b := range backends {
-		pc.Backends = append(pc.Backends, lb.Backend{
-			Name: b.Name, Address: b.Address, Weight: b.Weight, Backup: b.Backup, Drain: b.Drain, MaxConns: b.MaxConns,
-		})
-	}
-	return pc
-}
 
 // tcpConfig is what mode tcp does with connections, but for pools and TLS.
 func tcpConfig(c config.Service) lb.TCPConfig {
@@ -45,7 +16,7 @@ func tcpConfig(c config.Service) lb.TCPConfig {
 		IdleTimeout:      c.IdleTimeout,
 		ShutdownTimeout:  cmp.Or(c.ShutdownTimeout, -1),
 		Tries:            c.Tries,
-		Limits:           limits(c.Limits),
+		Limits:           c.Limits,
 	}
 	switch c.Proxy.Send {
 	case "v1":
@@ -54,10 +25,6 @@ func tcpConfig(c config.Service) lb.TCPConfig {
 		t.SendProxy = lb.ProxyV2
 	}
 	return t
-}
-
-func limits(c config.Limits) lb.Limits {
-	return lb.Limits{Connections: c.Connections, PerClient: c.PerClient, Rate: c.Rate, Burst: c.Burst, TotalRate: c.TotalRate, TotalBurst: c.TotalBurst}
 }
 
 // udpConfig is what mode udp does with datagrams, but for the pool.

@@ -51,25 +51,26 @@ func (s *service) fail(err error) error {
 }
 
 func (s *service) prepare(d *Daemon, old *service) error {
-	add := func(route, name string, backends []config.Backend, check *config.Check) error {
+	add := func(route string, cfg lb.PoolConfig, check *config.Check) error {
 		var from *upstream
 		if old != nil {
 			from = old.upstreams[route]
 		}
-		u, err := newUpstream(poolConfig(s.cfg, name, backends, d.log), check, from, s.log)
+		cfg.Logger = d.log
+		u, err := newUpstream(cfg, check, from, s.log)
 		s.upstreams[route] = u
 		return err
 	}
 	s.parts = planeConfig{service: s.cfg, routes: map[string]*lb.Pool{}, log: s.log}
 	c := &s.parts
-	if len(s.cfg.Backends) > 0 {
-		if err := add("", s.cfg.Name, s.cfg.Backends, s.cfg.Check); err != nil {
+	if len(s.cfg.Pool.Backends) > 0 {
+		if err := add("", s.cfg.Pool, s.cfg.Check); err != nil {
 			return err
 		}
 		c.pool = s.upstreams[""].pool
 	}
 	for _, r := range s.cfg.Routes {
-		if err := add(r.Name, s.cfg.Name+"/"+r.Name, r.Backends, r.Check); err != nil {
+		if err := add(r.Name, s.cfg.PoolOf(r), r.Check); err != nil {
 			return fmt.Errorf("route %s: %w", r.Name, err)
 		}
 		for _, name := range r.ServerNames {

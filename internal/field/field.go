@@ -6,6 +6,7 @@ package field
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -96,8 +97,11 @@ func AtLeast[T Number](name string, value, least T) error {
 }
 
 func number(v any) string {
-	if d, ok := v.(time.Duration); ok {
-		return Span(d)
+	switch v := v.(type) {
+	case time.Duration:
+		return Span(v)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	return fmt.Sprint(v)
 }

@@ -60,6 +60,7 @@ func TestRanges(t *testing.T) {
 		"Timeout: 1h30m0.5s: want 10ms to 1h30m": Between("Timeout", 90*time.Minute+time.Second/2, 10*time.Millisecond, 90*time.Minute),
 		"Hold: -1s: want at least 0s":            AtLeast("Hold", -time.Second, 0),
 		"Load: 1.5: want 0 to 1":                 Between("Load", 1.5, 0, 1),
+		"Rate: -1: want 0 to 1000000000":         Between[float64]("Rate", -1, 0, 1e9),
 	} {
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

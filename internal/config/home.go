@@ -1,0 +1,399 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"math"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/internal/field"
+)
+
+// A row of a key table points at the field that the key's value goes to. Most of
+// these are fields of a library's configuration, and what may stand in them and
+// what is their default is the library's business: a row repeats neither. It asks
+// the configuration that it points into, its home.
+
+// home is a library's configuration that rows point into.
+type home struct {
+	config   reflect.Value // the struct, which can be set
+	validate func() error
+	defaults func() reflect.Value // the struct with its zero fields filled in
+}
+
+// homeOf is the home of the rows that point into c.
+func homeOf[T interface {
+	Validate() error
+	WithDefaults() T
+}](c *T) home {
+	return home{
+		config:   reflect.ValueOf(c).Elem(),
+		validate: func() error { return (*c).Validate() },
+		defaults: func() reflect.Value { return reflect.ValueOf((*c).WithDefaults()) },
+	}
+}
+
+// owned tells the rows which homes there are.
+func owned(keys []key, homes ...home) []key {
+	for i := range keys {
+		k := &keys[i]
+		if k.value.owner == nil || k.value.owner.known() {
+			continue
+		}
+		for _, h := range homes {
+			if index := fieldIndex(h.config, k.value.to[0]); index != nil {
+				o := k.value.owner
+				o.home, o.index, o.setting = h, index, k.setting
+				break
+			}
+		}
+	}
+	return keys
+}
+
+// fieldIndex is the way from a struct to its field that to points at; nil: to
+// points elsewhere.
+func fieldIndex(config reflect.Value, to any) []int {
+	p := reflect.ValueOf(to)
+	for i := range config.NumField() {
+		f := config.Field(i)
+		if f.UnsafeAddr() == p.Pointer() && f.Type() == p.Type().Elem() {
+			return []int{i}
+		}
+		if f.Kind() == reflect.Struct {
+			if rest := fieldIndex(f, to); rest != nil {
+				return append([]int{i}, rest...)
+			}
+		}
+	}
+	return nil
+}
+
+// owner is what a row knows of its field.
+type owner struct {
+	home
+	index []int // of the field in home.config
+	// setting: the row has no other default than the library's.
+	setting bool
+	// off: a zero in the file is -1 in the field, where zero means the default.
+	off bool
+	// not: the field says the opposite of the key.
+	not bool
+}
+
+func (o *owner) known() bool { return o != nil && o.index != nil }
+
+func (o *owner) field() reflect.Value { return o.config.FieldByIndex(o.index) }
+
+// preset is the default, as far as it follows from the other fields.
+func (o *owner) preset() reflect.Value {
+	f := o.field()
+	before := reflect.New(f.Type()).Elem()
+	before.Set(f)
+	defer f.Set(before)
+	f.SetZero()
+	return o.defaults().FieldByIndex(o.index)
+}
+
+// takesZero reports whether the file may say zero. Otherwise it would be taken for
+// nothing, and get the default.
+func (o *owner) takesZero() bool { return o.off || o.setting && o.preset().IsZero() }
+
+// says is want, or what the row says itself.
+func (o *owner) says(want string) string {
+	if want == "" && o.known() {
+		return o.want()
+	}
+	return want
+}
+
+// want is what may stand in a number, in words. The library says it when it
+// is given something absurd.
+func (o *owner) want() string {
+	f := o.field()
+	least, most, ok := extremes(f.Type())
+	if !ok {
+		return ""
+	}
+	before := reflect.New(f.Type()).Elem()
+	before.Set(f)
+	defer f.Set(before)
+	for _, absurd := range []reflect.Value{most, least} {
+		f.Set(absurd)
+		for _, e := range field.All(o.validate()) {
+			if at, _ := follow(o.config, e.Field); len(at) > 0 && at[0] == f.Addr().Interface() {
+				if _, want, ok := strings.Cut(e.Err.Error(), "want "); ok {
+					return o.inFile(want)
+				}
+			}
+		}
+	}
+	if o.takesZero() {
+		least = reflect.Zero(f.Type())
+	} else {
+		least = reflect.ValueOf(1).Convert(f.Type())
+	}
+	return fmt.Sprintf("%s to %s", yamlText(least), yamlText(most))
+}
+
+// inFile is what the library wants of a field, for a file, in which a zero that
+// would mean the default cannot stand.
+func (o *owner) inFile(want string) string {
+	if o.takesZero() {
+		return want
+	}
+	for _, zero := range []string{"0s", "0"} {
+		if rest, ok := strings.CutPrefix(want, "at least "+zero); ok && (rest == "" || rest[0] == ',') {
+			return "more than " + zero + rest
+		}
+	}
+	if rest, ok := strings.CutPrefix(want, "0 to "); ok {
+		return "1 to " + rest
+	}
+	return want
+}
+
+// extremes are the ends of a type of numbers.
+func extremes(t reflect.Type) (least, most reflect.Value, ok bool) {
+	var low, high any
+	switch t.Kind() {
+	case reflect.Int, reflect.Int64:
+		low, high = math.MinInt64+1, math.MaxInt64
+	case reflect.Uint8:
+		low, high = 0, math.MaxUint8
+	case reflect.Uint32:
+		low, high = 0, math.MaxUint32
+	case reflect.Float64:
+		low, high = -math.MaxFloat64, math.MaxFloat64
+	default:
+		return least, most, false
+	}
+	return reflect.ValueOf(low).Convert(t), reflect.ValueOf(high).Convert(t), true
+}
+
+// yamlText prints a value as a file has it.
+func yamlText(v reflect.Value) string {
+	switch x := v.Interface().(type) {
+	case time.Duration:
+		return field.Span(x)
+	case encoding.TextMarshaler:
+		t, _ := x.MarshalText()
+		return string(t)
+	}
+	switch v.Kind() {
+	case reflect.Slice:
+		var items []string
+		for i := range v.Len() {
+			items = append(items, yamlText(v.Index(i)))
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	case reflect.Float64:
+		return strconv.FormatFloat(v.Float(), 'f', -1, 64)
+	}
+	return fmt.Sprint(v)
+}
+
+// sample is the default as a file has it.
+func (o *owner) sample() string {
+	switch v := o.preset(); {
+	case o.not:
+		return fmt.Sprint(!v.Bool())
+	case o.off && v.Int() < 0:
+		return yamlText(reflect.Zero(v.Type()))
+	default:
+		return yamlText(v)
+	}
+}
+
+// mapKey stands for the entry of a map that a row points at.
+type mapKey struct{ to, key any }
+
+// follow returns pointers to what a name such as Backends[1].Weight means in a
+// configuration, and to all that it is in, the innermost first. What is left of the
+// name means nothing.
+func follow(config reflect.Value, name string) (found []any, rest string) {
+	for v := config; ; {
+		found = append([]any{v.Addr().Interface()}, found...)
+		m := step.FindStringSubmatch(name)
+		if m == nil {
+			return found, name
+		}
+		switch v.Kind() {
+		case reflect.Struct:
+			v = v.FieldByName(m[1])
+		case reflect.Slice:
+			i, err := strconv.Atoi(m[2])
+			if err != nil || i >= v.Len() {
+				return found, name
+			}
+			v = v.Index(i)
+		case reflect.Map:
+			return append([]any{mapKey{v.Addr().Interface(), m[2]}}, found...), name[len(m[0]):]
+		default:
+			return found, name
+		}
+		if !v.IsValid() {
+			return found, name
+		}
+		for v.Kind() == reflect.Pointer && !v.IsNil() {
+			v = v.Elem()
+		}
+		name = name[len(m[0]):]
+	}
+}
+
+// step is the next part of the name of a field.
+var step = regexp.MustCompile(`^\.?(?:(\w+)|\[([^\]]*)\])`)
+
+// report says what a library finds wrong with its configurations, each fault where
+// the file says the value. What has no place of its own is said of path. configs are
+// pointers; where one is a copy of another both are given.
+func (d *decoder) report(err error, path string, configs ...any) {
+	for _, e := range field.All(err) {
+		at := d.placeOf(e.Field, path, configs)
+		if d.broken(d.whereGiven(at)) {
+			continue // what is wrong was said, and this may be what follows from it
+		}
+		said := d.inKeys(e.Err.Error(), configs)
+		if _, hidden := d.place(at); hidden {
+			// What is behind the last "want" is the library's own.
+			said = said[max(0, strings.LastIndex(said, "want ")):]
+			if !strings.HasPrefix(said, "want ") {
+				said = "not valid here"
+			}
+		}
+		d.fail(at, "%v", own(said))
+	}
+}
+
+// placeOf is the path of what a field's name means, or of the nearest thing around it.
+func (d *decoder) placeOf(name, otherwise string, configs []any) string {
+	best, depth := otherwise, 0
+	for _, c := range configs {
+		found, _ := follow(reflect.ValueOf(c).Elem(), name)
+		for i, p := range found {
+			if at, ok := d.places[p]; ok && len(found)-i > depth {
+				best, depth = at, len(found)-i
+			}
+		}
+	}
+	return best
+}
+
+// whereGiven is the path itself, or what is around it, that the file has.
+func (d *decoder) whereGiven(path string) string {
+	for path != "" && !d.given(path) {
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return path
+}
+
+// broken reports whether something was said of path, of what is in it or around it.
+func (d *decoder) broken(path string) bool {
+	within := func(a, b string) bool {
+		rest, ok := strings.CutPrefix(a, b)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	}
+	for w := range d.wrong {
+		if w != "" && (within(path, w) || within(w, path)) {
+			return true
+		}
+	}
+	return false
+}
+
+// inKeys puts the names of keys for those of fields.
+func (d *decoder) inKeys(said string, configs []any) string {
+	return fieldName.ReplaceAllStringFunc(said, func(name string) string {
+		if at := d.placeOf(name, "", configs); at != "" {
+			return at[strings.LastIndexByte(at, '.')+1:]
+		}
+		return name
+	})
+}
+
+// fieldName is what may be the name of a field, with the way to it.
+var fieldName = regexp.MustCompile(`\b[A-Z][A-Za-z0-9]+(\[\d+\])?(\.[A-Z]\w*)*`)
+
+// off is a number of which the file's zero means never, as a negative one does in the
+// library, where zero means the default.
+func off(v value) value {
+	decode := v.decode
+	v.owner.off = true
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		decode(d, n, path)
+		switch f := reflect.ValueOf(v.to[0]).Elem(); {
+		case d.failed(path):
+		case f.IsZero():
+			f.SetInt(-1)
+		case f.Int() < 0:
+			f.SetInt(0)
+			d.fail(path, "%s: want %s", d.quote(n), own(v.owner.want()))
+		}
+	}
+	return v
+}
+
+// not is a boolean whose field says the opposite of its key.
+func not(to *bool) value {
+	v := boolean(to)
+	decode := v.decode
+	v.owner.not = true
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		*to = true
+		decode(d, n, path)
+		*to = !*to
+	}
+	return v
+}
+
+// choice is one of the words of an enumeration.
+func choice[T any, P interface {
+	*T
+	encoding.TextUnmarshaler
+}](to P) value {
+	var said string
+	v := word(&said, words(P(new(T)))...)
+	v.to, v.owner = []any{to}, new(owner)
+	decode := v.decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if decode(d, n, path); !d.failed(path) {
+			if err := to.UnmarshalText([]byte(said)); err != nil {
+				d.fail(path, "%s: %v", said, err)
+			}
+		}
+	}
+	return v
+}
+
+// words are those of an enumeration, as it lists them for a word that it does not have.
+func words(of encoding.TextUnmarshaler) []string {
+	_, list, _ := strings.Cut(fmt.Sprint(of.UnmarshalText([]byte("?"))), "want ")
+	return strings.Split(strings.ReplaceAll(list, " or ", ", "), ", ")
+}
+
+// settle gives the settings of a mapping that the file does not name their defaults.
+func settle(keys []key) { settleFrom(keys, make(map[any]reflect.Value)) }
+
+// settleFrom is settle with the defaults of each home, by pointer to its configuration.
+func settleFrom(keys []key, defaults map[any]reflect.Value) {
+	for _, k := range keys {
+		o := k.value.owner
+		switch {
+		case k.setting && o.known() && o.field().IsZero():
+			config := o.config.Addr().Interface()
+			if _, ok := defaults[config]; !ok {
+				defaults[config] = o.defaults()
+			}
+			o.field().Set(defaults[config].FieldByIndex(o.index))
+		case k.value.shape == single:
+			settleFrom(k.value.keys, defaults)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/havip/havip/lb"
+)
+
+// TestEveryOptionHasARow: each field of the libraries' configurations is what a row
+// points at, or is named here with who sets it. Defaults play no part in that.
+func TestEveryOptionHasARow(t *testing.T) {
+	elsewhere := map[string]string{
+		"lb.PoolConfig.Name": "the service's", "lb.PoolConfig.Logger": "the daemon", "lb.PoolConfig.Lookup": "tests",
+	}
+	pointed := make(map[string]bool) // by field: a row points at it
+	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits]()}
+	walk("", "", new(Config).keys(), nil, func(_ string, keys []key) {
+		for _, k := range keys {
+			if o := k.value.owner; o.known() {
+				name := o.config.Type().String()
+				for _, i := range o.index {
+					name += fmt.Sprint(".", i)
+				}
+				pointed[name] = true
+			}
+		}
+	})
+	var visit func(t reflect.Type, name, index string) (lost []string)
+	visit = func(typ reflect.Type, name, index string) (lost []string) {
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			name, index := name+"."+f.Name, fmt.Sprint(index, ".", i)
+			inside := f.Type.Kind() == reflect.Struct && strings.HasPrefix(f.Type.PkgPath(), "github.com/havip/")
+			switch _, known := elsewhere[name]; {
+			case !f.IsExported():
+			case pointed[index] && known:
+				t.Errorf("%s: has a row, and is set by: %s", name, elsewhere[name])
+			case pointed[index] || known:
+				delete(elsewhere, name)
+			case inside:
+				lost = append(lost, visit(f.Type, name, index)...)
+			default:
+				lost = append(lost, name)
+			}
+		}
+		return lost
+	}
+	for _, typ := range types {
+		for _, name := range visit(typ, typ.String(), typ.String()) {
+			t.Errorf("%s: no row points at it, and nobody sets it", name)
+		}
+	}
+	for name := range elsewhere {
+		t.Errorf("%s: there is no such field", name)
+	}
+}
