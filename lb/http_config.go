@@ -4,19 +4,24 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 )
 
 // HandlerConfig configures a Handler. Only Pool is required.
 type HandlerConfig struct {
-	// Pool is where requests go. Required. KeyHash uses the request's path.
+	// Pool is where requests go. Required.
 	Pool *Pool
+	// Key is what KeyHash ties to a backend. Default: the request's path.
+	Key func(*http.Request) string
 	// ConnectTimeout bounds each attempt to reach a backend. Default 5 s.
 	ConnectTimeout time.Duration
 	// Timeout is the longest silence of a backend that is accepted once it has the
@@ -39,17 +44,26 @@ type HandlerConfig struct {
 	// is dropped rather than appended to.
 	TrustedProxies []netip.Prefix
 	// RequestHeaders are set on requests to backends, ResponseHeaders on responses
-	// to clients; an empty value removes the header. In values, ${client} is the
-	// client's address, ${local} the one it connected to, ${backend} the backend's
-	// name and, in responses, ${source} this host's address in the connection to
-	// the backend. Names keep the case they are written in. Headers on which
-	// the framing of messages depends cannot be set.
+	// of backends; an empty value removes the header. In values, ${client} is the
+	// client's address and ${local} the address that the client connected to. In
+	// responses, ${backend} is the backend's name and ${source} this host's address
+	// in the connection to the backend. Names keep the case they are written in.
+	// Headers on which the framing of messages depends cannot be set.
 	RequestHeaders, ResponseHeaders map[string]string
 	// BackendTLS makes connections to backends use TLS. Without a ServerName the
 	// host of the backend's address is verified.
 	BackendTLS *tls.Config
-	// Dial connects to backends. It must heed its context. Default: a net.Dialer.
+	// Dial connects to backends. It must heed its context. nil: a net.Dialer.
 	Dial DialFunc
+	// ModifyResponse is given the response of a backend before ResponseHeaders are
+	// set. Its Request is the client's. It may change all of the response; if it puts
+	// another Body there it reads and closes what it no longer needs, and adapts
+	// ContentLength and the header. An error is answered by ErrorHandler, 502 by
+	// default.
+	ModifyResponse func(*http.Response) error
+	// ErrorHandler answers a request for which there is no response of a backend.
+	// The error is a *RequestError. nil: its status, in a line of text.
+	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 	// Record is told of each request that has ended; it must not block.
 	Record func(Record)
 	// Logger gets failures of backends. Nothing waits for it. nil: silent.
@@ -70,47 +84,54 @@ func (c HandlerConfig) WithDefaults() HandlerConfig {
 func (c HandlerConfig) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{
-		field.AtLeast("ConnectTimeout", c.ConnectTimeout, 0),
-		field.AtLeast("Timeout", c.Timeout, 0),
-		field.AtLeast("ClientTimeout", c.ClientTimeout, 0),
-		field.AtLeast("TunnelTimeout", c.TunnelTimeout, 0),
+		field.Between("ConnectTimeout", c.ConnectTimeout, time.Millisecond, time.Hour),
+		field.Between("Timeout", c.Timeout, time.Millisecond, day),
+		field.Between("ClientTimeout", c.ClientTimeout, time.Millisecond, day),
+		field.Between("TunnelTimeout", c.TunnelTimeout, time.Millisecond, 30*day),
 		field.Between("Tries", c.Tries, 1, maxTries),
 		field.AtLeast("MaxBody", c.MaxBody, 0),
+		validateHeaders("RequestHeaders", c.RequestHeaders, "client", "local"),
+		validateHeaders("ResponseHeaders", c.ResponseHeaders, "client", "local", "backend", "source"),
 		c.validateTLS(),
 	}
 	if c.Pool == nil {
 		errs = append(errs, field.Errorf("Pool", "none: want a pool"))
 	}
-	errs = append(errs, validateHeaders("RequestHeaders", c.RequestHeaders)...)
-	errs = append(errs, validateHeaders("ResponseHeaders", c.ResponseHeaders)...)
-	return errors.Join(append(errs, c.validateHost())...)
+	return errors.Join(errs...)
 }
 
-// validateHeaders tells no value: it may be a password.
-func validateHeaders(name string, headers map[string]string) (errs []error) {
-	for header, value := range headers {
-		what := name + "[" + header + "]"
-		switch {
-		case !validHeader(header, value):
-			errs = append(errs, field.Errorf(what, "not a valid header"))
-		case slices.Contains(unsettable, http.CanonicalHeaderKey(header)):
-			errs = append(errs, field.Errorf(what, "cannot be set or removed: the proxy itself decides on it"))
-		}
+var variable = regexp.MustCompile(`\$\{[^}]*\}?`)
+
+// validateHeaders returns what is wrong with headers that a configuration sets. An
+// error does not tell the value: it may be a password.
+func validateHeaders(name string, headers map[string]string, variables ...string) error {
+	for i, v := range variables {
+		variables[i] = "${" + v + "}"
 	}
-	return errs
-}
-
-// validateHost checks that every request has one Host.
-func (c *HandlerConfig) validateHost() error {
-	hosts := 0
-	for name, value := range c.RequestHeaders {
-		if strings.EqualFold(name, "Host") {
-			if hosts++; hosts > 1 || value == "" || strings.ContainsAny(value, " \t") {
-				return field.Errorf("RequestHeaders["+name+"]", "every request needs one Host")
+	var errs []error
+	seen := make(map[string]bool)
+	for _, header := range slices.Sorted(maps.Keys(headers)) {
+		at, value, canonical := name+"["+header+"]", headers[header], http.CanonicalHeaderKey(header)
+		switch {
+		case !validHeader(header, ""):
+			errs = append(errs, field.Errorf(at, "want the name of a header, such as X-Balancer"))
+		case slices.Contains(unsettable, canonical), canonical == "Host" && name != "RequestHeaders":
+			errs = append(errs, field.Errorf(at, "cannot be set or removed: the proxy itself decides on it"))
+		case seen[canonical]:
+			errs = append(errs, field.Errorf(at, "given twice: want one"))
+		case !validHeader(header, value):
+			errs = append(errs, field.Errorf(at, "want the value of a header"))
+		case canonical == "Host" && (value == "" || strings.ContainsAny(value, " \t")):
+			errs = append(errs, field.Errorf(at, "every request needs one Host"))
+		}
+		seen[canonical] = true
+		for _, v := range variable.FindAllString(value, -1) {
+			if !slices.Contains(variables, v) {
+				errs = append(errs, field.Errorf(at, "%q: no such variable here: want %s", v, words.Choice(variables)))
 			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // validateTLS checks what can be known now: later updates of the pool may bring other

@@ -2,11 +2,9 @@ package lb
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 )
@@ -41,7 +39,8 @@ type exchange struct {
 	registered bool
 	duplex     bool // The response may begin before the request ends.
 
-	writing   sync.Mutex // Guards w until the final response begins.
+	origin    *originBody // under ModifyResponse: what the backend sends
+	writing   sync.Mutex  // Guards w until the final response begins.
 	answering bool
 	unbounded bool        // The response's length is not known.
 	announced []string    // Trailers of the response.
@@ -77,7 +76,7 @@ func (x *exchange) serve() {
 		x.w.Header().Set("Connection", "close")
 	}
 	if status := x.refusal(); status != 0 {
-		x.refuse(status, http.StatusText(status))
+		x.refuse(status, errors.New(http.StatusText(status)))
 		return
 	}
 	x.expect = x.in.ProtoAtLeast(1, 1) && hasToken(x.in.Header["Expect"], "100-continue")
@@ -85,6 +84,9 @@ func (x *exchange) serve() {
 	x.header = x.requestHeader()
 	x.host = x.requestHost(x.header)
 	res, err := x.send()
+	if err == nil && x.cfg.ModifyResponse != nil {
+		err = x.modify(res)
+	}
 	switch {
 	case err != nil:
 		x.fail(err)
@@ -93,83 +95,6 @@ func (x *exchange) serve() {
 	default:
 		x.respond(res)
 	}
-}
-
-// refusal is the status for a request that no backend should see, 0 for others.
-func (x *exchange) refusal() int {
-	u := x.in.URL
-	unfit := func(r rune) bool { return r <= ' ' || r == 0x7f }
-	switch scheme := strings.ToLower(u.Scheme); {
-	case x.in.Method == http.MethodConnect:
-		return http.StatusMethodNotAllowed
-	case u.Opaque != "", scheme != "" && scheme != "http" && scheme != "https":
-		return http.StatusBadRequest
-	case u.Path == "*" && x.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
-		return http.StatusBadRequest
-	case !validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
-		return http.StatusBadRequest // HTTP/2 has no request line that they would spoil.
-	case x.cfg.MaxBody > 0 && x.in.ContentLength > x.cfg.MaxBody:
-		return http.StatusRequestEntityTooLarge
-	}
-	return 0
-}
-
-// fail answers a request that no backend has answered.
-func (x *exchange) fail(err error) {
-	if x.in.Context().Err() != nil {
-		// Did the client leave, or did it only send too little? The server takes a
-		// timeout for the end of the connection.
-		x.body.stop()
-	}
-	broken := x.body.failed()
-	if x.in.Context().Err() != nil && !isTimeout(broken) {
-		x.record.Reason = err.Error()
-		x.h.counters.failed.Add(1)
-		panic(http.ErrAbortHandler)
-	}
-	status := http.StatusBadGateway
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(broken, &tooLarge):
-		status = http.StatusRequestEntityTooLarge
-	case isTimeout(broken):
-		status = http.StatusRequestTimeout
-	case broken != nil:
-		status = http.StatusBadRequest
-	case errors.Is(err, ErrNoBackend), errors.Is(err, ErrBusy), errors.Is(err, errCut), starved(err):
-		status = http.StatusServiceUnavailable
-	case isTimeout(err):
-		status = http.StatusGatewayTimeout
-	}
-	if broken != nil {
-		err = fmt.Errorf("request body: %w", broken)
-		if x.in.ProtoMajor == 1 {
-			x.w.Header().Set("Connection", "close")
-		}
-	}
-	x.cfg.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
-		"status", status, "err", err)
-	x.refuse(status, err.Error())
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
-
-// refuse sends an answer of our own.
-func (x *exchange) refuse(status int, reason string) {
-	x.record.Status, x.record.Reason = status, reason
-	x.h.counters.failed.Add(1)
-	body := fmt.Sprintf("%d %s\n", status, http.StatusText(status))
-	x.answer()
-	h := x.w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Content-Length", fmt.Sprint(len(body)))
-	x.w.WriteHeader(status)
-	n, _ := x.w.Write([]byte(body))
-	x.record.Sent += int64(n)
-	x.finish()
 }
 
 // ended accounts for a request that is over, also one that was broken off, and
@@ -186,6 +111,9 @@ func (x *exchange) ended() {
 	x.h.sessions.remove(&x.session)
 	x.release()
 	r, c := &x.record, &x.h.counters
+	if broken != nil && r.Reason == "" {
+		r.Reason = "panic"
+	}
 	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.client, time.Since(r.Start)
 	c.received.Add(uint64(r.Received))
 	c.sent.Add(uint64(r.Sent))
@@ -196,7 +124,7 @@ func (x *exchange) ended() {
 		x.cfg.Record(*r)
 	}
 	if broken != nil {
-		panic(http.ErrAbortHandler)
+		panic(broken)
 	}
 }
 
@@ -208,7 +136,8 @@ func (x *exchange) release() {
 		return
 	}
 	x.record.Backend = x.pick.Backend()
-	x.pick.Transferred(x.record.Received, x.record.Sent)
-	x.pick.Done(x.result)
+	pick := x.pick
 	x.pick = Pick{}
+	pick.Transferred(x.record.Received, x.record.Sent)
+	pick.Done(x.result)
 }

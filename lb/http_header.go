@@ -110,6 +110,9 @@ func upgradesOf(h http.Header) []string {
 // requestHeader is what backends get to see.
 func (x *exchange) requestHeader() http.Header {
 	h := x.in.Header.Clone()
+	if h == nil {
+		h = make(http.Header)
+	}
 	upgrades := upgradesOf(h)
 	trailers := hasToken(h["Te"], "trailers")
 	h.Del("Content-Length")

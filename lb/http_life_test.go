@@ -235,6 +235,7 @@ func TestPanicsAreLogged(t *testing.T) {
 	s, h := front(t, cfg, webBackend(t, name("ok")))
 	backend := s.Config.Handler
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { backend.ServeHTTP(panicking{w}, r) })
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	if res, err := http.Get(s.URL); err == nil {
 		t.Errorf("%+v", res)
 	}

@@ -2,19 +2,60 @@ package lb
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"time"
 )
 
+// originBody is the body of a backend's response that ModifyResponse may read.
+type originBody struct {
+	io.ReadCloser
+	over bool // it was read to its end
+}
+
+func (b *originBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.over = b.over || err == io.EOF
+	return n, err
+}
+
+// isOver reports whether nothing is left to read on the connection. Where there is
+// no ModifyResponse respond has read all.
+func (b *originBody) isOver() bool { return b == nil || b.over }
+
+// modify has ModifyResponse change the response.
+func (x *exchange) modify(res *http.Response) error {
+	x.origin = &originBody{ReadCloser: res.Body, over: res.Body == http.NoBody}
+	res.Body = x.origin
+	if err := x.cfg.ModifyResponse(res); err != nil {
+		return fmt.Errorf("backend %s: response: %w", x.pick.Backend(), err)
+	}
+	if res.Body == nil {
+		res.Body = http.NoBody
+	}
+	return nil
+}
+
+// lacksLength reports whether a client learns only from the end of a response with
+// this header how long it is.
+func (x *exchange) lacksLength(h http.Header) bool {
+	_, known := h["Content-Length"]
+	status := x.record.Status
+	return !known && x.in.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
 // respond passes the response on.
 func (x *exchange) respond(res *http.Response) {
 	x.record.Status = res.StatusCode
-	x.unbounded = res.ContentLength < 0 && x.in.Method != http.MethodHead
+	x.unbounded = res.ContentLength < 0 && x.in.Method != http.MethodHead || x.origin != nil && x.lacksLength(res.Header)
 	x.answer()
 	x.responseHeader(res)
 	x.w.WriteHeader(res.StatusCode)
+	if x.origin != nil && res.Body != x.origin {
+		defer res.Body.Close()
+	}
 	if err := x.copyBody(res); err != nil {
 		x.breakOff(err)
 	}

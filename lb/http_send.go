@@ -17,7 +17,7 @@ var errStale = errors.New("kept connection was closed")
 
 // send gets a response from some backend, x.pick; if there is none, x.pick is zero.
 func (x *exchange) send() (*http.Response, error) {
-	flow := Flow{Client: x.client, Key: x.in.URL.Path}
+	flow := Flow{Client: x.client, Key: x.key()}
 	var last error
 	for range x.cfg.Tries {
 		pick, err := x.cfg.Pool.Acquire(x.in.Context(), &flow)
@@ -35,10 +35,12 @@ func (x *exchange) send() (*http.Response, error) {
 		last = fmt.Errorf("backend %s: %w", pick.Backend(), err)
 		repeatable := x.repeatable()
 		result := x.blame(err)
+		if x.inVain(err) {
+			x.record.Retries++
+		}
 		x.drop()
 		x.pick = Pick{}
 		if result == Failure {
-			x.record.Retries++
 			x.cfg.log.Info("backend failed", "backend", pick.Backend(), "err", err)
 		}
 		pick.Done(result)
@@ -47,6 +49,20 @@ func (x *exchange) send() (*http.Response, error) {
 		}
 	}
 	return nil, last
+}
+
+// key is what KeyHash ties to a backend.
+func (x *exchange) key() string {
+	if x.cfg.Key != nil {
+		return x.cfg.Key(x.in)
+	}
+	return x.in.URL.Path
+}
+
+// inVain reports whether an attempt failed although the client, and this host, did
+// their part.
+func (x *exchange) inVain(err error) bool {
+	return x.in.Context().Err() == nil && x.body.failed() == nil && x.session.interrupted() != errCut && !starved(err)
 }
 
 // blame is what an attempt that failed says about the backend.
@@ -122,8 +138,11 @@ func (x *exchange) attempt(ctx context.Context, u *upstream) (*http.Response, er
 	}
 	select {
 	case <-x.upload.done:
+		if x.upload.broken != nil {
+			panic(x.upload.broken)
+		}
 		if x.upload.err != nil {
-			err = x.upload.err // The cause.
+			err = x.upload.err // the cause
 		}
 	default:
 	}
@@ -197,7 +216,7 @@ func (x *exchange) drop() {
 // response have both been transferred to their end and nobody has cut it.
 func (x *exchange) keep(res *http.Response) {
 	u := x.up
-	if !x.uploadedWhole() || res.Close || !x.unwatch() {
+	if !x.uploadedWhole() || res.Close || !x.origin.isOver() || !x.unwatch() {
 		return
 	}
 	x.up = nil
@@ -227,7 +246,8 @@ type upload struct {
 	answered  chan struct{} // Closed when the final response has begun.
 	continued chan struct{} // Closed when the backend asks for the body.
 	done      chan struct{}
-	err       error // Valid once done is closed.
+	err       error // valid once done is closed
+	broken    any   // what a ResponseWriter has panicked with, for the request's own goroutine
 }
 
 // proceed tells that the backend has asked for the body.
@@ -260,7 +280,13 @@ func (x *exchange) startUpload(u *upstream) *upload {
 		return up
 	}
 	go func() {
-		defer close(up.done)
+		defer func() {
+			up.broken = recover()
+			close(up.done)
+			if up.broken != nil {
+				u.Close()
+			}
+		}()
 		if expect && !x.continued(up) {
 			up.err = errNotWanted
 		} else {

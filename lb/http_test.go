@@ -475,16 +475,21 @@ func TestUnixBackend(t *testing.T) {
 
 func TestHandlerRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
+	headers := func(name, value string) map[string]string { return map[string]string{name: value} }
 	for want, cfg := range map[string]HandlerConfig{
-		"Pool: none: want a pool":                                        {},
-		"ConnectTimeout: -1ns: want at least 0s":                         {Pool: p, ConnectTimeout: -1},
-		"Timeout: -1ns: want at least 0s":                                {Pool: p, Timeout: -1},
-		"TunnelTimeout: -1ns: want at least 0s":                          {Pool: p, TunnelTimeout: -1},
-		"Tries: 9: want 1 to 8":                                          {Pool: p, Tries: 9},
-		"MaxBody: -1: want at least 0":                                   {Pool: p, MaxBody: -1},
-		"RequestHeaders[a b]: not a valid header":                        {Pool: p, RequestHeaders: map[string]string{"a b": "x"}},
-		"ResponseHeaders[X]: not a valid header":                         {Pool: p, ResponseHeaders: map[string]string{"X": "a\r\nSet-Cookie: b"}},
-		"ClientTimeout: -1ns: want at least 0s\nPool: none: want a pool": {ClientTimeout: -1},
+		"Pool: none: want a pool":                                                           {},
+		"ConnectTimeout: -1ns: want 1ms to 1h":                                              {Pool: p, ConnectTimeout: -1},
+		"Timeout: -1ns: want 1ms to 24h":                                                    {Pool: p, Timeout: -1},
+		"TunnelTimeout: 721h: want 1ms to 720h":                                             {Pool: p, TunnelTimeout: 721 * time.Hour},
+		"Tries: 9: want 1 to 8":                                                             {Pool: p, Tries: 9},
+		"MaxBody: -1: want at least 0":                                                      {Pool: p, MaxBody: -1},
+		"ResponseHeaders[X]: want the value of a header":                                    {Pool: p, ResponseHeaders: headers("X", "a\r\nSet-Cookie: b")},
+		"RequestHeaders[a b]: want the name of a header, such as X-Balancer":                {Pool: p, RequestHeaders: headers("a b", "x")},
+		`RequestHeaders[X]: "${source}": no such variable here: want ${client} or ${local}`: {Pool: p, RequestHeaders: headers("X", "${client} ${source}")},
+		`ResponseHeaders[X]: "${": no such variable here: want ${client}, ${local}, ${backend} or ${source}`: {Pool: p, ResponseHeaders: headers("X", "${source} ${")},
+		"ResponseHeaders[x]: given twice: want one":                                                          {Pool: p, ResponseHeaders: map[string]string{"X": "1", "x": "2"}},
+		"ResponseHeaders[host]: cannot be set or removed: the proxy itself decides on it":                    {Pool: p, ResponseHeaders: headers("host", "a")},
+		"ClientTimeout: -1ns: want 1ms to 24h\nPool: none: want a pool":                                      {ClientTimeout: -1},
 	} {
 		for range 2 { // Looking changes nothing.
 			if err := cfg.Validate(); err == nil || err.Error() != want {

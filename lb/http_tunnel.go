@@ -31,7 +31,7 @@ func (x *exchange) tunnel(res *http.Response) {
 		x.fail(fmt.Errorf("taking over the client's connection: %w", err))
 		return
 	}
-	x.result = Success
+	x.result, x.record.Status = Success, res.StatusCode
 	defer client.Close()
 	// The server takes the end of what the client sends for the end of the request.
 	if !x.unwatch() {

@@ -235,3 +235,8 @@ func expire(l []*upstream) {
 		_ = u.SetReadDeadline(time.Unix(1, 0))
 	}
 }
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}

@@ -12,14 +12,14 @@ import (
 type Record struct {
 	Service  string         // The pool's name.
 	Client   netip.AddrPort // From the PROXY header, if there was one.
-	Backend  string         // Empty if none was reached.
+	Backend  string         // Empty if none was reached or, of a request, has answered.
 	Start    time.Time
 	Duration time.Duration // From accepting to the end.
 	Connect  time.Duration // Until the backend was connected, waiting included.
-	Received int64         // Bytes from the client.
-	Sent     int64         // Bytes to the client.
+	Received int64         // Bytes from the client, of a request without its header.
+	Sent     int64         // Bytes to the client, likewise.
 	Retries  int           // Backends that were tried in vain.
-	Status   int           // Of an HTTP response.
+	Status   int           // Of an HTTP response. 0: there was none.
 	Reason   string        // Why it ended, if not in order.
 }
 
@@ -96,11 +96,11 @@ type Stats struct {
 	Active   int64  // Connections, sessions or requests under way.
 	Accepted uint64 // All that were accepted.
 	Refused  uint64 // Turned away by Limits, or for a bad PROXY header.
-	Failed   uint64 // No backend was reached.
+	Failed   uint64 // Not served: no backend was reached or, of requests, has answered.
 	Retries  uint64 // Backends tried in vain.
 	Paused   uint64 // Pauses of accepting; a long one may count several times.
-	Received uint64 // Bytes from clients.
-	Sent     uint64 // Bytes to clients.
+	Received uint64 // Bytes from clients, of requests without their headers; counted at the end.
+	Sent     uint64 // Bytes to clients, likewise.
 }
 
 // counters are Stats under way.

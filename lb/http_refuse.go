@@ -1,0 +1,130 @@
+package lb
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// RequestError is why a Handler answers a request in a backend's place. What it
+// wraps may be ErrNoBackend or ErrBusy.
+type RequestError struct {
+	Status int // that the client gets by default: 400 to 504
+	Err    error
+}
+
+func (e *RequestError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// refusal is the status for a request that no backend should see, 0 for others.
+func (x *exchange) refusal() int {
+	u := x.in.URL
+	if u == nil {
+		return http.StatusBadRequest
+	}
+	unfit := func(r rune) bool { return r <= ' ' || r == 0x7f }
+	switch scheme := strings.ToLower(u.Scheme); {
+	case x.in.Method == http.MethodConnect:
+		return http.StatusMethodNotAllowed
+	case u.Opaque != "", scheme != "" && scheme != "http" && scheme != "https":
+		return http.StatusBadRequest
+	case u.Path == "*" && x.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
+		return http.StatusBadRequest
+	case !validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
+		return http.StatusBadRequest // HTTP/2 has no request line that they would spoil.
+	case x.cfg.MaxBody > 0 && x.in.ContentLength > x.cfg.MaxBody:
+		return http.StatusRequestEntityTooLarge
+	}
+	return 0
+}
+
+// fail answers a request that no backend has answered.
+func (x *exchange) fail(err error) {
+	if x.in.Context().Err() != nil {
+		// Did the client leave, or did it only send too little? The server takes a
+		// timeout for the end of the connection.
+		x.body.stop()
+	}
+	broken := x.body.failed()
+	if x.in.Context().Err() != nil && !isTimeout(broken) {
+		x.record.Reason = err.Error()
+		x.h.counters.failed.Add(1)
+		panic(http.ErrAbortHandler)
+	}
+	status := http.StatusBadGateway
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(broken, &tooLarge):
+		status = http.StatusRequestEntityTooLarge
+	case isTimeout(broken):
+		status = http.StatusRequestTimeout
+	case broken != nil:
+		status = http.StatusBadRequest
+	case errors.Is(err, ErrNoBackend), errors.Is(err, ErrBusy), errors.Is(err, errCut), starved(err):
+		status = http.StatusServiceUnavailable
+	case isTimeout(err):
+		status = http.StatusGatewayTimeout
+	}
+	if broken != nil {
+		err = fmt.Errorf("request body: %w", broken)
+		if x.in.ProtoMajor == 1 {
+			x.w.Header().Set("Connection", "close")
+		}
+	}
+	x.cfg.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
+		"status", status, "err", err)
+	x.refuse(status, err)
+}
+
+// refuse answers in a backend's place.
+func (x *exchange) refuse(status int, err error) {
+	x.record.Reason = err.Error()
+	x.h.counters.failed.Add(1)
+	x.answer()
+	answer := x.cfg.ErrorHandler
+	if answer == nil {
+		answer = answerError
+	}
+	answer(&answerWriter{x.w, x}, x.in, &RequestError{Status: status, Err: err})
+	if x.record.Status == 0 {
+		x.record.Status = http.StatusOK // net/http will say so
+	}
+	x.unbounded = x.lacksLength(x.w.Header())
+	x.finish()
+}
+
+// answerError is the default of ErrorHandler.
+func answerError(w http.ResponseWriter, _ *http.Request, err error) {
+	status := err.(*RequestError).Status
+	body := fmt.Sprintf("%d %s\n", status, http.StatusText(status))
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body))
+}
+
+// answerWriter records what an ErrorHandler answers.
+type answerWriter struct {
+	http.ResponseWriter
+	x *exchange
+}
+
+func (w *answerWriter) WriteHeader(status int) {
+	if w.x.record.Status == 0 && status >= 200 {
+		w.x.record.Status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *answerWriter) Write(p []byte) (int, error) {
+	w.x.awaitClient()
+	n, err := w.ResponseWriter.Write(p)
+	w.x.record.Sent += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
