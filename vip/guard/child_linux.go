@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,21 +21,44 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// Main is to be called first in main. It returns at once, unless this process
-// was started as the guard of another: then it does a guard's work and ends the
-// process. What it has to say is a line on standard error in slog's text form.
-func Main() {
-	MainLog(func(w io.Writer, _ string) slog.Handler {
-		return slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: quietlog.Readable})
-	})
+// A process that was started as the guard of another is nothing else: the rest of
+// the program does not come to run.
+func init() {
+	if isGuard() && os.Getenv(entryKey) == "" {
+		serve(plainHandler)
+	}
 }
 
-// MainLog is Main for a program whose log has a form of its own: handler makes what
-// writes to w in that form, of which Config.Form is what the parent said.
+// isGuard reports whether this process was started as a guard. That the environment
+// says so is not enough: it may come from anywhere.
+func isGuard() bool {
+	return os.Getenv(marker) != "" && len(os.Args) == 1 && os.Args[0] == processName
+}
+
+// logged: MainLog was called here, and so it will be in the guard.
+var logged atomic.Bool
+
+// MainLog is for a program whose log has a form of its own: handler makes what writes
+// to w in that form, of which Config.Form is what the parent said. It is to be called
+// first in main, and before Start. It returns at once, unless this process was started
+// as the guard of another: then it does a guard's work and ends the process. nil is
+// slog's text form, which a guard has, too, where MainLog is not called.
 func MainLog(handler func(w io.Writer, form string) slog.Handler) {
-	if os.Getenv(marker) == "" {
-		return
+	if handler == nil {
+		handler = plainHandler
 	}
+	if isGuard() {
+		serve(handler)
+	}
+	logged.Store(true)
+}
+
+func plainHandler(w io.Writer, _ string) slog.Handler {
+	return slog.NewTextHandler(w, &slog.HandlerOptions{ReplaceAttr: quietlog.Readable})
+}
+
+// serve does a guard's work and ends the process.
+func serve(handler func(w io.Writer, form string) slog.Handler) {
 	// Nobody may be reading what a guard says: it says nothing before all is done.
 	d, err := guard()
 	out := quietlog.NewWriter(os.Stderr, func(int) []byte { return nil })

@@ -9,17 +9,19 @@
 // such as a VRRP advertisement of priority 0, upon which a peer takes over
 // without waiting for three intervals to pass.
 //
-// The child is the same program. It is started by [Start], and recognised by
-// [Main], which must be called first in main:
+// The child is the same program, started by [Start]. It is recognised when this
+// package is initialised, and never comes to main: other packages may be initialised
+// before, and nothing else of the program runs twice.
 //
-//	func main() {
-//		guard.Main() // does not return in the child
-//		...
-//		g, err := guard.Start(guard.Config{})
-//		go g.Run(ctx)
-//		...
-//		r := manager.Removals()
-//		g.Set("router 51", guard.Will{Requests: r.Requests, Packets: packets, Filters: r.Filters, Settings: r.Settings})
+//	g, err := guard.Start(guard.Config{})
+//	go g.Run(ctx)
+//	...
+//	r := manager.Removals()
+//	g.Set("router 51", guard.Will{Requests: r.Requests, Packets: packets, Filters: r.Filters, Settings: r.Settings})
+//
+// A program whose log has a form of its own calls [MainLog] first in main: there its
+// guard begins, and says in that form what it has done. Package failover does all of
+// this for a router and its addresses.
 //
 // What there is to be removed changes with the interfaces: Config.OnRemovals of
 // package vip tells when to set the will anew.

@@ -22,8 +22,15 @@ import (
 // its parent's it is to survive, as a path in /proc.
 const marker = "HAVIP_GUARD"
 
-// formKey in the environment has Config.Form.
-const formKey = "HAVIP_GUARD_FORM"
+const (
+	// processName is what ps(1) has for a guard.
+	processName = "havip-guard"
+	// entryKey in the environment says that main calls MainLog, which has the log's
+	// form: the guard begins there. Without the key it begins before main.
+	entryKey = "HAVIP_GUARD_MAIN"
+	// formKey in the environment has Config.Form.
+	formKey = "HAVIP_GUARD_FORM"
+)
 
 // Guard is the parent's side of a guard. Its methods may be called from any
 // goroutine.
@@ -39,8 +46,9 @@ type Guard struct {
 	// a child inherits: none starts afterwards. It is taken before mu.
 	spawning sync.Mutex
 
-	mu    sync.Mutex
-	child *child
+	mu      sync.Mutex
+	running bool // Run was called
+	child   *child
 }
 
 // child is a running guard.
@@ -60,7 +68,7 @@ const (
 )
 
 const (
-	// readyTimeout is far longer than a program takes to reach Main.
+	// readyTimeout is far longer than a program takes to reach MainLog.
 	readyTimeout = 10 * time.Second
 	// restartPause keeps a guard that cannot live from costing much.
 	restartPause = 100 * time.Millisecond
@@ -75,10 +83,13 @@ const (
 
 // Start starts the guard and returns when it is ready. The sockets that it
 // uses are opened in the network namespace of the calling thread. It fails in a
-// program that does not call [Main].
+// program whose main does other work before it calls [MainLog].
 func Start(cfg Config) (*Guard, error) {
-	if os.Getenv(marker) != "" {
-		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.Main")
+	if isGuard() {
+		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.MainLog")
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("guard: %w", err)
 	}
 	g := &Guard{form: cfg.Form, log: quietlog.New(cfg.Logger), closed: make(chan struct{})}
 	if err := g.open(); err != nil {
@@ -184,7 +195,7 @@ func (g *Guard) spawn() error {
 	word := make([]byte, len(readyWord))
 	if _, err := io.ReadFull(ready, word); err != nil || string(word) != readyWord {
 		c.end()
-		return errors.Join(errors.New("guard: the child is not ready: does main begin with guard.Main?"), err)
+		return errors.Join(errors.New("guard: the child is not ready: does main begin with guard.MainLog?"), err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -221,8 +232,11 @@ func (c *child) run(life, ready *os.File, files []*os.File, form string, started
 // command is the child's, which is to survive a thread of ours.
 func command(tid int, life, ready *os.File, files []*os.File, form string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe") // the running program, even if its file was replaced since
-	cmd.Args = []string{"havip-guard"}
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+form, "GOMAXPROCS=1")
+	cmd.Args = []string{processName}
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+form, "GOMAXPROCS=1", entryKey+"=")
+	if logged.Load() {
+		cmd.Env = append(cmd.Env, entryKey+"=1")
+	}
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = life, ready, os.Stderr
 	cmd.ExtraFiles = files
@@ -249,9 +263,14 @@ func (c *child) end() {
 	}
 }
 
-// Run starts the guard again should it die, until ctx ends or Close is called;
-// then it ends the guard without carrying out any will.
+// Run starts the guard again should it die, until ctx ends; then it ends the guard
+// without carrying out any will. If Close is called the error wraps ErrClosed. A second
+// Run fails at once, with ErrRunning or ErrClosed. It is the last to end: what it
+// guards must be taken back before.
 func (g *Guard) Run(ctx context.Context) error {
+	if err := g.begin(); err != nil {
+		return err
+	}
 	defer g.Close()
 	for {
 		g.mu.Lock()
@@ -261,12 +280,12 @@ func (g *Guard) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-g.closed:
-			return nil
+			return errRunClosed
 		case <-c.ended:
 		}
 		select {
 		case <-g.closed: // that is why it ended
-			return nil
+			return errRunClosed
 		default:
 		}
 		g.log.Error("the guard died, starting another", "err", c.err)
@@ -276,7 +295,7 @@ func (g *Guard) Run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-g.closed:
-				return nil
+				return errRunClosed
 			case <-time.After(restartPause):
 				g.log.Error("no guard: addresses would outlive this process", "err", err)
 			}
@@ -284,18 +303,40 @@ func (g *Guard) Run(ctx context.Context) error {
 	}
 }
 
+var errRunClosed = fmt.Errorf("guard: run: %w", ErrClosed)
+
+// begin says that Run runs.
+func (g *Guard) begin() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	select {
+	case <-g.closed:
+		return errRunClosed
+	default:
+	}
+	if g.running {
+		return fmt.Errorf("guard: run: %w", ErrRunning)
+	}
+	g.running = true
+	return nil
+}
+
 // Set replaces the will under a name, such as that of a virtual router. It
-// takes effect at once; a Will without content withdraws it. On error the one
-// that there was stays in force, perhaps next to the new one until a Set of any
-// name succeeds. That there is a guard at the moment to carry it
-// out is Run's business: the next one finds it.
+// takes effect at once; a Will without content withdraws it. It must be valid:
+// see [Will.Validate]. On error the one that there was stays in force, perhaps next
+// to the new one until a Set of any name succeeds. That there is a guard at the moment
+// to carry it out is Run's business: the next one finds it.
 func (g *Guard) Set(name string, w Will) error {
-	shots, err := w.compile()
-	if err != nil {
+	select {
+	case <-g.closed:
+		return fmt.Errorf("guard: %s: %w", name, ErrClosed)
+	default:
+	}
+	if err := w.Validate(); err != nil {
 		return fmt.Errorf("guard: %s: %w", name, err)
 	}
 	var content []byte
-	if len(shots) > 0 {
+	if shots := w.compile(); len(shots) > 0 {
 		content = testament{name, shots}.encode()
 	}
 	if len(content) > maxWill {
@@ -304,7 +345,8 @@ func (g *Guard) Set(name string, w Will) error {
 	return g.store.set(name, content)
 }
 
-// Close ends the guard without carrying out any will. Run does so itself.
+// Close ends the guard without carrying out any will. Run does so itself. A second
+// Close does nothing.
 func (g *Guard) Close() error {
 	g.mu.Lock()
 	c := g.child

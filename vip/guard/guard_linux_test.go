@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,13 +37,14 @@ const role = "GUARD_TEST_ROLE"
 func TestMain(m *testing.M) {
 	r := os.Getenv(role)
 	switch r {
-	case forgetful:
+	case late:
+		if os.Args[0] != "havip-guard" {
+			guard.MainLog(nil)
+		}
 	case formed:
 		guard.MainLog(func(w io.Writer, form string) slog.Handler {
 			return slog.NewJSONHandler(w, nil).WithAttrs([]slog.Attr{slog.String("form", form)})
 		})
-	default:
-		guard.Main()
 	}
 	if r != "" {
 		if err := guarded(r); err != nil {
@@ -58,11 +60,14 @@ func TestMain(m *testing.M) {
 // as standard error.
 const stderr = "GUARD_TEST_STDERR"
 
-// forgetful is the role of a program that does not call Main.
-const forgetful = "forgetful"
+// late is the role of a program that calls MainLog, but not first.
+const late = "late"
 
 // formed is the role of a program whose log has a form of its own.
 const formed = "formed"
+
+// firstWords are what a guarded program says first: each that runs, once.
+const firstWords = "a program that says something first"
 
 const (
 	vip4 = "192.0.2.10"
@@ -80,9 +85,7 @@ var (
 func guarded(role string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	if role == forgetful {
-		fmt.Println("a program that says something first")
-	}
+	fmt.Println(firstWords)
 	if path := os.Getenv(stderr); path != "" {
 		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0) // in blocking mode
 		if err != nil {
@@ -488,12 +491,14 @@ func TestSetAndWithdraw(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	p := guard.Packet{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("192.0.2.2"), Protocol: 112, Payload: make([]byte, 40000)}
-	if err := g.Set("x", guard.Will{Packets: []guard.Packet{p}}); err == nil || !strings.HasPrefix(err.Error(), "guard: x: packet to 192.0.2.2") {
+	p := guard.Packet{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("192.0.2.2"), Protocol: 112, TTL: 255, Payload: make([]byte, 40000)}
+	if err := g.Set("x", guard.Will{Packets: []guard.Packet{p}}); err == nil || !strings.HasPrefix(err.Error(), "guard: x: Packets[0].Payload: 40000 bytes") {
 		t.Errorf("Set: %v, want an error that names will and packet", err)
 	}
-	if err := g.Set("x", guard.Will{Requests: [][]byte{make([]byte, 2<<20)}}); err == nil {
-		t.Error("a will of 2 MB is accepted")
+	long := p
+	long.Payload = long.Payload[:30000]
+	if err := g.Set("x", guard.Will{Packets: slices.Repeat([]guard.Packet{long}, 70)}); err == nil || !strings.Contains(err.Error(), "a will of 2") {
+		t.Errorf("a will of 2 MB: %v", err)
 	}
 	before := switches(t, os.Getpid())
 	p.Payload = farewell4
@@ -517,23 +522,78 @@ func TestSetAndWithdraw(t *testing.T) {
 	}
 }
 
-// A program that forgets Main is told so, whatever it writes before, and starts
-// no copies of itself without end.
+// TestWithoutMain: a program that knows nothing of guards but Start does not run twice,
+// and has its will carried out.
 func TestWithoutMain(t *testing.T) {
+	h, p, c := start(t, "hold")
+	died := time.Now()
+	if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	wantWillDone(t, h, c, died)
+	if n := strings.Count(p.Output(), firstWords); n != 1 {
+		t.Errorf("the program has begun %d times. Output:\n%s", n, p.Output())
+	}
+}
+
+// TestLateMainLog: a program that does other work before it calls MainLog is told so,
+// whatever it writes before, and starts no copies of itself without end.
+func TestLateMainLog(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := h.Command(self)
-	p.Env = []string{role + "=" + forgetful}
+	p.Env = []string{role + "=" + late}
 	if err := p.Run(); err == nil {
 		t.Error("the program goes on without a guard")
 	}
 	out := p.Output()
-	for _, want := range []string{"the child is not ready: does main begin with guard.Main?", "this is the guard itself"} {
+	for _, want := range []string{"the child is not ready: does main begin with guard.MainLog?", "this is the guard itself"} {
 		if n := strings.Count(out, want); n != 1 {
 			t.Errorf("%q is said %d times, want once: by the parent or by its only child. Output:\n%s", want, n, out)
+		}
+	}
+}
+
+// TestMarkerAlone: the environment alone makes no guard of a program.
+func TestMarkerAlone(t *testing.T) {
+	h, p, _ := start(t, "hold", "HAVIP_GUARD=1/task/1")
+	if !h.Holds(netip.MustParseAddr(vip4)) {
+		t.Errorf("the program holds no address. Output:\n%s", p.Output())
+	}
+}
+
+// TestManagersWillIsValid: a guard takes whatever a Manager asks for.
+func TestManagersWillIsValid(t *testing.T) {
+	v4, _ := vip.ParseAddress(vip4 + "/24")
+	v6, _ := vip.ParseAddress(vip6 + "/64")
+	for _, mac := range []net.HardwareAddr{nil, vip.VirtualMAC(51, false)} {
+		h := lab.New(t).MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
+		var m *vip.Manager
+		if err := h.Do(func() (err error) {
+			m, err = vip.NewManager(vip.Config{
+				Interface: "eth0", Addresses: []vip.Address{v4, v6}, VirtualMAC: mac, NoAccept: true,
+				Routes: []vip.Route{
+					{Destination: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("192.0.2.254"), Metric: 7},
+					{Destination: netip.MustParsePrefix("2001:db8:1::/64"), Gateway: netip.MustParseAddr("2001:db8::fe"), Source: v6.Prefix.Addr()},
+				},
+			})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		if err := m.Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r := m.Removals()
+		if len(r.Requests) < 4 || len(r.Filters) != 1 || mac != nil && len(r.Settings) == 0 {
+			t.Errorf("virtual MAC %v: %d requests, %d filters, %d settings", mac, len(r.Requests), len(r.Filters), len(r.Settings))
+		}
+		if err := (guard.Will{Requests: r.Requests, Filters: r.Filters, Settings: r.Settings}).Validate(); err != nil {
+			t.Errorf("virtual MAC %v: %v", mac, err)
 		}
 	}
 }
@@ -562,11 +622,16 @@ func TestCloseWhileRunning(t *testing.T) {
 		}
 		select {
 		case err := <-ended:
-			if err != nil {
-				t.Errorf("Run: %v", err)
+			if !errors.Is(err, guard.ErrClosed) {
+				t.Errorf("Run: %v, want ErrClosed", err)
 			}
 		case <-time.After(10 * time.Second):
 			t.Fatal("Run goes on after Close")
+		}
+		for what, err := range map[string]error{"Run": g.Run(t.Context()), "Set": g.Set("x", guard.Will{})} {
+			if !errors.Is(err, guard.ErrClosed) {
+				t.Errorf("%s after Close: %v, want ErrClosed", what, err)
+			}
 		}
 		if !kill && log.Len() > 0 {
 			t.Errorf("an end on demand is logged:\n%s", log.String())
@@ -602,7 +667,7 @@ func TestBlockedLogger(t *testing.T) {
 	if err := g.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-ended; err != nil {
+	if err := <-ended; !errors.Is(err, guard.ErrClosed) {
 		t.Error(err)
 	}
 }

@@ -15,9 +15,6 @@ type Guard struct{}
 
 var errUnsupported = fmt.Errorf("guard: needs Linux: %w", errors.ErrUnsupported)
 
-// Main returns at once.
-func Main() {}
-
 // MainLog returns at once.
 func MainLog(func(w io.Writer, form string) slog.Handler) {}
 

@@ -3,9 +3,17 @@ package guard
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+)
+
+// Errors that a caller may want to tell apart, with errors.Is.
+var (
+	// ErrClosed: the Guard was closed.
+	ErrClosed = errors.New("closed")
+	// ErrRunning: Run was called before, and has not returned.
+	ErrRunning = errors.New("is already running")
 )
 
 // Config configures a guard. Its zero value is fine.
@@ -13,12 +21,12 @@ type Config struct {
 	// Logger hears of what becomes of the guard while the process lives. nil:
 	// silent.
 	Logger *slog.Logger
-	// Form tells [MainLog] in the guard how the log is written: words of the
-	// program's own, such as "json".
+	// Form tells the handler that [MainLog] has got how the log is written: words of
+	// the program's own, such as "json".
 	Form string
 }
 
-// Will is what is to be done when the process has died.
+// Will is what is to be done when the process has died. See [Will.Validate].
 type Will struct {
 	// Requests are netlink requests (NETLINK_ROUTE), carried out in order and
 	// before any Packets are sent. Their answers are not read.
@@ -36,18 +44,18 @@ type Will struct {
 type Packet struct {
 	// Interface is the index of the interface to send on, and there must be a
 	// route by it. 0: the routing table decides, which it can for unicast only,
-	// and not for link-local addresses.
+	// and not for link-local addresses of IPv6.
 	Interface int
 	// Source and Destination are of one family.
 	Source, Destination netip.Addr
 	// Protocol is the IP protocol number, such as 112.
 	Protocol uint8
-	// TTL is the TTL or hop limit.
+	// TTL is the TTL or hop limit, 1 to 255.
 	TTL uint8
-	// Header, if not nil, is the complete IPv4 header: for payloads that
+	// Header, if not empty, is the complete IPv4 header: for payloads that
 	// authenticate it. The fields above must agree with it.
 	Header []byte
-	// Payload is what follows the IP header.
+	// Payload is what follows the IP header, 1 to 32768 bytes.
 	Payload []byte
 }
 
@@ -77,8 +85,8 @@ func (s socket) packet() bool { return s == socketIPv4 || s == socketIPv6 }
 // maxWill is far more than a will of 255 addresses and 255 peers takes.
 const maxWill = 1 << 20
 
-// compile turns a will into shots.
-func (w Will) compile() ([]shot, error) {
+// compile turns a valid will into shots.
+func (w Will) compile() []shot {
 	var out []shot
 	messages := func(s socket, list [][]byte) {
 		for _, m := range list {
@@ -89,39 +97,27 @@ func (w Will) compile() ([]shot, error) {
 	messages(socketNetfilter, w.Filters)
 	messages(socketSettings, w.Settings)
 	for _, p := range w.Packets {
-		s, err := p.compile()
-		if err != nil {
-			return nil, fmt.Errorf("packet to %v: %w", p.Destination, err)
-		}
-		out = append(out, s)
+		out = append(out, p.compile())
 	}
-	return out, nil
+	return out
 }
 
 // precedence is the traffic class of routing protocols (RFC 4594 §3.2, CS6).
 const precedence = 0xc0
 
 // compile puts the IP header before the payload.
-func (p Packet) compile() (shot, error) {
+func (p Packet) compile() shot {
 	s := shot{socket: socketIPv6, index: p.Interface, dst: p.Destination.WithZone("")}
 	switch {
-	case !p.Source.IsValid() || !p.Destination.IsValid():
-		return s, errors.New("no source or destination")
-	case p.Source.Is4() != p.Destination.Is4():
-		return s, fmt.Errorf("source %v is of another family", p.Source)
-	case len(p.Payload) > 1<<15:
-		return s, fmt.Errorf("payload of %d bytes is too long", len(p.Payload))
-	case p.Source.Is4():
-		s.socket = socketIPv4
-		s.data = p.Header
-		if s.data == nil {
-			s.data = p.headerIPv4()
-		}
-	default:
+	case !p.Source.Is4():
 		s.data = p.headerIPv6()
+	case len(p.Header) > 0:
+		s.socket, s.data = socketIPv4, p.Header
+	default:
+		s.socket, s.data = socketIPv4, p.headerIPv4()
 	}
-	s.data = append(s.data[:len(s.data):len(s.data)], p.Payload...)
-	return s, nil
+	s.data = slices.Concat(s.data, p.Payload)
+	return s
 }
 
 // headerIPv4 leaves the identification and the checksum to the kernel (raw(7)).

@@ -1,0 +1,200 @@
+package guard
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/havip/havip/internal/field"
+)
+
+// FieldError is what is wrong with one field of a [Config] or a [Will], by the
+// field's name: "Packets[1].TTL".
+type FieldError = field.Error
+
+// Validate reports what is wrong with c, whatever the machine.
+func (c Config) Validate() error {
+	if strings.ContainsRune(c.Form, 0) {
+		return field.Errorf("Form", "%q: want no zero byte: the form is passed on in the environment", c.Form)
+	}
+	return nil
+}
+
+// WithDefaults returns c, whose zero values are its defaults.
+func (c Config) WithDefaults() Config { return c }
+
+// Netlink messages (netlink(7), rtnetlink(7), linux/nfnetlink.h).
+const (
+	messageHeader   = 16
+	attributeHeader = 4
+
+	flagRequest = 0x1 // NLM_F_REQUEST
+	flagAck     = 0x4 // NLM_F_ACK
+	flagUp      = 0x1 // IFF_UP
+
+	rtmNewLink  = 16
+	rtmSetLink  = 19
+	rtmDelAddr  = 21
+	rtmDelRoute = 25
+
+	nfBatchBegin  = 16
+	nfBatchEnd    = 17
+	nfDeleteTable = 10<<8 | 2 // NFNL_SUBSYS_NFTABLES, NFT_MSG_DELTABLE
+)
+
+// kinds are the types that messages may have, and how many bytes follow the header
+// before the attributes begin. A will takes back, and never adds anything.
+type kinds map[uint16]int
+
+var (
+	requestKinds = kinds{rtmDelAddr: 8, rtmDelRoute: 12, rtmNewLink: 16}
+	filterKinds  = kinds{nfBatchBegin: 4, nfDeleteTable: 4, nfBatchEnd: 4}
+	settingKinds = kinds{rtmSetLink: 16}
+)
+
+// Validate reports everything that no guard can carry out, or should: messages that
+// are incomplete or not of the types that a Manager of package vip makes, and packets
+// that contradict themselves. Each error that is joined in the result is a
+// [FieldError].
+func (w Will) Validate() error {
+	var errs []error
+	messages := func(name string, list [][]byte, allowed kinds) {
+		for i, b := range list {
+			errs = append(errs, field.In(fmt.Sprintf("%s[%d]", name, i), allowed.validate(b)))
+		}
+	}
+	messages("Requests", w.Requests, requestKinds)
+	messages("Filters", w.Filters, filterKinds)
+	messages("Settings", w.Settings, settingKinds)
+	for i, p := range w.Packets {
+		errs = append(errs, field.In(fmt.Sprintf("Packets[%d]", i), p.validate()))
+	}
+	return errors.Join(errs...)
+}
+
+// validate checks messages that follow one another.
+func (k kinds) validate(b []byte) error {
+	if len(b) == 0 {
+		return errors.New("empty: want a netlink message")
+	}
+	for len(b) > 0 {
+		if len(b) < messageHeader {
+			return fmt.Errorf("%d bytes: want a netlink message, of %d or more", len(b), messageHeader)
+		}
+		size := binary.NativeEndian.Uint32(b)
+		if size < messageHeader || uint64(size) > uint64(len(b)) {
+			return fmt.Errorf("a message of %d bytes in %d: want a whole one, of %d or more", size, len(b), messageHeader)
+		}
+		if err := k.validateMessage(b[:size]); err != nil {
+			return err
+		}
+		b = b[min(len(b), align(int(size))):]
+	}
+	return nil
+}
+
+// validateMessage checks one message whose length is right.
+func (k kinds) validateMessage(b []byte) error {
+	typ, flags := binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:])
+	body, known := k[typ]
+	switch {
+	case !known:
+		return fmt.Errorf("message type %d: want one of those that vip.Removals has here", typ)
+	case flags&^flagAck != flagRequest:
+		return fmt.Errorf("message flags %#x: want NLM_F_REQUEST", flags)
+	case len(b) < messageHeader+body:
+		return fmt.Errorf("a message of type %d and %d bytes: want %d or more", typ, len(b), messageHeader+body)
+	case typ == rtmNewLink && body == requestKinds[rtmNewLink]: // not a batch's begin
+		// struct ifinfomsg: index, flags and what is changed of them.
+		info := b[messageHeader:]
+		if binary.NativeEndian.Uint32(info[4:]) == 0 || binary.NativeEndian.Uint32(info[8:])&flagUp != 0 || binary.NativeEndian.Uint32(info[12:]) != flagUp {
+			return errors.New("a link is changed: want it set down, by its index")
+		}
+	}
+	for b = b[messageHeader+body:]; len(b) > 0; {
+		size := len(b)
+		if len(b) >= attributeHeader {
+			size = int(binary.NativeEndian.Uint16(b))
+		}
+		if size < attributeHeader || size > len(b) {
+			return fmt.Errorf("an attribute of %d bytes in %d: want a whole one, of %d or more", size, len(b), attributeHeader)
+		}
+		b = b[min(len(b), align(size)):]
+	}
+	return nil
+}
+
+// align rounds up to NLMSG_ALIGNTO, which is RTA_ALIGNTO, too.
+func align(n int) int { return (n + 3) &^ 3 }
+
+const (
+	headerIPv4  = 20
+	headersIPv4 = 60 // with all options
+	// maxPayload is far more than an advertisement takes.
+	maxPayload = 1 << 15
+)
+
+// validate checks whether a packet can be sent as it is.
+func (p Packet) validate() error {
+	var errs []error
+	fail := func(name, format string, args ...any) { errs = append(errs, field.Errorf(name, format, args...)) }
+	address := func(name string, a netip.Addr) {
+		if !a.IsValid() || a.IsUnspecified() || a.Is4In6() {
+			fail(name, "%v: want an IPv4 or IPv6 address", a)
+		}
+	}
+	address("Source", p.Source)
+	address("Destination", p.Destination)
+	switch to := p.Destination; {
+	case !p.Source.IsValid() || !to.IsValid():
+	case p.Source.IsMulticast():
+		fail("Source", "%v: want the address of one host", p.Source)
+	case p.Source.Is4() != to.Is4():
+		fail("Source", "%v: of another family than %v", p.Source, to)
+	case p.Interface == 0 && (to.IsMulticast() || to.Is6() && to.IsLinkLocalUnicast()):
+		fail("Interface", "0: want an interface's index: the routing table has no way to %v", to)
+	}
+	if p.Interface < 0 || p.Interface > 1<<31-1 {
+		fail("Interface", "%d: want an interface's index, or 0", p.Interface)
+	}
+	if p.Protocol == 0 {
+		fail("Protocol", "0: want 1 to 255")
+	}
+	if p.TTL == 0 {
+		fail("TTL", "0: want 1 to 255")
+	}
+	if n := len(p.Payload); n == 0 || n > maxPayload {
+		fail("Payload", "%d bytes: want 1 to %d", n, maxPayload)
+	}
+	if len(p.Header) > 0 {
+		if err := p.validateHeader(); err != nil {
+			fail("Header", "%w", err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// validateHeader checks the given IPv4 header against the fields (RFC 791 §3.1).
+func (p Packet) validateHeader() error {
+	h := p.Header
+	if !p.Source.Is4() || !p.Destination.Is4() {
+		return errors.New("given for IPv6: want none")
+	}
+	if n := len(h); n < headerIPv4 || n > headersIPv4 || int(h[0]) != 4<<4|n/4 || n%4 != 0 {
+		return fmt.Errorf("%d bytes that begin with %#x: want an IPv4 header with its own length", n, h[0])
+	}
+	src, dst := netip.AddrFrom4([4]byte(h[12:])), netip.AddrFrom4([4]byte(h[16:]))
+	switch total := int(binary.BigEndian.Uint16(h[2:])); {
+	case total != len(h)+len(p.Payload):
+		return fmt.Errorf("total length %d: want %d", total, len(h)+len(p.Payload))
+	case h[8] != p.TTL:
+		return fmt.Errorf("TTL %d: want %d", h[8], p.TTL)
+	case h[9] != p.Protocol:
+		return fmt.Errorf("protocol %d: want %d", h[9], p.Protocol)
+	case src != p.Source || dst != p.Destination:
+		return fmt.Errorf("from %v to %v: want from %v to %v", src, dst, p.Source, p.Destination)
+	}
+	return nil
+}
