@@ -2,6 +2,7 @@ package lb
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"time"
@@ -96,7 +97,7 @@ func (k *link) readPreface() {
 			k.origin.local = k.loop.localAddr(k.fd[0])
 		}
 		used, err := k.cfg.preface.parse(k.early, &k.origin, k.proxied)
-		if errors.Is(err, errShort) {
+		if err == io.ErrUnexpectedEOF {
 			k.need = used
 			continue
 		}

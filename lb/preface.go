@@ -2,11 +2,15 @@ package lb
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/lb/internal/proxyproto"
+	"github.com/havip/havip/lb/internal/sni"
 )
 
 // origin is what is known of a connection before its backend is chosen.
@@ -38,24 +42,24 @@ func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
 }
 
 // parse reads what b, the beginning of a connection, says about it. n is how much
-// of b was the PROXY header or, with errShort, how much of the beginning there
-// must be at least before it makes sense to ask again.
+// of b was the PROXY header or, with io.ErrUnexpectedEOF, how much of the
+// beginning there must be at least before another attempt makes sense.
 func (p *preface) parse(b []byte, o *origin, proxied bool) (n int, err error) {
 	if proxied {
-		var h proxyHeader
-		if h, n, err = parseProxy(b); err != nil {
+		var h proxyproto.Header
+		if h, n, err = proxyproto.Parse(b); err != nil {
 			return len(b) + 1, err
 		}
-		if h.src.IsValid() {
-			o.client, o.local = h.src, h.dst
+		if h.Source.IsValid() {
+			o.client, o.local = h.Source, h.Destination
 		}
 	}
 	o.pool = p.routes.pool
 	if !p.sniff {
 		return n, nil
 	}
-	name, need, err := serverName(b[n:])
-	if err == errShort {
+	name, need, err := sni.ServerName(b[n:])
+	if err == io.ErrUnexpectedEOF {
 		return n + need, err
 	}
 	// What is no TLS goes where TLS without a name goes.
@@ -79,7 +83,7 @@ func (p *preface) readFrom(c net.Conn, o *origin) ([]byte, error) {
 			_ = c.SetReadDeadline(time.Time{})
 			return b[n:], nil
 		}
-		if err != errShort {
+		if err != io.ErrUnexpectedEOF {
 			return nil, err
 		}
 		for len(b) < n {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/havip/havip/lb/internal/proxyproto"
 )
 
 // tcpConn is a connection that has a goroutine: one with TLS, or one of a listener
@@ -87,7 +89,7 @@ func (cfg *tcpSettings) greeting(o *origin) []byte {
 	if cfg.SendProxy == ProxyNone {
 		return nil
 	}
-	return appendProxy(nil, int(cfg.SendProxy), o.client, o.local)
+	return proxyproto.Append(nil, int(cfg.SendProxy), o.client, o.local)
 }
 
 // begin finds out what the origin lacks, with TLS if that ends here. The bytes that

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/lb/internal/proxyproto"
 )
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -31,10 +32,10 @@ func proxyReader(t *testing.T) Backend {
 			if err != nil {
 				return
 			}
-			h, n, err := parseProxy(b)
+			h, n, err := proxyproto.Parse(b)
 			if err == nil {
 				r.Discard(n)
-				fmt.Fprintf(c, "%v to %v:", h.src, h.dst.Addr())
+				fmt.Fprintf(c, "%v to %v:", h.Source, h.Destination.Addr())
 				io.Copy(c, r)
 				return
 			}
@@ -73,7 +74,7 @@ func TestProxyProtocolIsAccepted(t *testing.T) {
 		want    string // Empty: closed.
 	}{
 		{"version 1", loopback, []string{v1 + "data"}, "192.0.2.1:1000 to 192.0.2.2:data"},
-		{"version 2", loopback, []string{unhex(v2TCP4) + "data"}, "192.0.2.1:1000 to 192.0.2.2:data"},
+		{"version 2", loopback, []string{string(proxyproto.Append(nil, 2, netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.2:80"))) + "data"}, "192.0.2.1:1000 to 192.0.2.2:data"},
 		{"in pieces", loopback, []string{v1[:3], v1[3:20], v1[20:], "da", "ta"}, "192.0.2.1:1000 to 192.0.2.2:data"},
 		{"none from a trusted peer", loopback, []string{"data\r\n"}, ""},
 		{"garbled", loopback, []string{"PROXY TCP4 192.0.2.1 x\r\ndata"}, ""},

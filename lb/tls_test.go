@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -267,15 +268,15 @@ func TestRoutingByServerName(t *testing.T) {
 	only := tcpWith(TCPConfig{Routes: map[string]*Pool{"a.test": plain("a")}})
 	addr, _ := relay(t, only)
 	c := dialTest(t, addr)
-	for b := fragmented(hello(t, "a.test"), 50); len(b) > 0; b = b[min(20, len(b)):] {
-		c.Write(b[:min(20, len(b))])
+	for piece := range slices.Chunk(clientHello("a.test")[5:], 10) {
+		c.Write(append([]byte{22, 3, 1, 0, byte(len(piece))}, piece...)) // a record for each
 		time.Sleep(time.Millisecond)
 	}
 	one := make([]byte, 1)
 	if _, err := io.ReadFull(c, one); err != nil || string(one) != "a" {
 		t.Errorf("in pieces: %q, %v", one, err)
 	}
-	for what, b := range map[string][]byte{"no route": hello(t, "b.test"), "no TLS": []byte("GET / HTTP/1.0\r\n\r\n")} {
+	for what, b := range map[string][]byte{"no route": clientHello("b.test"), "no TLS": []byte("GET / HTTP/1.0\r\n\r\n")} {
 		c := dialTest(t, addr)
 		c.Write(b)
 		if got, _ := ends(t, c); got != "" {
@@ -283,6 +284,14 @@ func TestRoutingByServerName(t *testing.T) {
 		}
 	}
 	waitFor(t, "two refusals", func() bool { return only.Stats().Refused == 2 })
+}
+
+// clientHello is one record with the least that asks for a name.
+func clientHello(name string) []byte {
+	n := byte(len(name))
+	extension := append([]byte{0, 0, 0, n + 5, 0, n + 3, 0, 0, n}, name...)
+	hello := slices.Concat([]byte{3, 3}, make([]byte, 32), []byte{0, 0, 2, 0x13, 1, 1, 0, 0, n + 9}, extension)
+	return append([]byte{22, 3, 1, 0, byte(len(hello) + 4), 1, 0, 0, byte(len(hello))}, hello...)
 }
 
 // prefacedForTest reads what its reader has buffered.

@@ -1,26 +1,27 @@
-package lb
+// Package sni reads the server name that a TLS client asks for.
+package sni
 
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"strings"
 )
 
-// helloMax bounds a ClientHello; those with post-quantum key shares have some 2 KB.
-// Some clients spread it over several records to get past filters. Many more than
-// that are only there to keep us busy.
+// A ClientHello with post-quantum key shares has some 2 KB. Some clients spread it
+// over several records to get past filters; who sends many more wants to keep us busy.
 const (
-	helloMax     = 16 << 10
-	helloRecords = 64
+	maxHello   = 16 << 10
+	maxRecords = 64
 )
 
 var errNotTLS = errors.New("not a TLS ClientHello")
 
-// serverName reads the SNI of the ClientHello at the start of b (RFC 8446 §4.1.2,
+// ServerName reads the name from the ClientHello at the start of b (RFC 8446 §4.1.2,
 // RFC 6066 §3), in lower case; empty if there is none. The message may be spread
-// over several records and over several reads: with errShort, b must have need
-// bytes at least before it makes sense to ask again.
-func serverName(b []byte) (name string, need int, err error) {
+// over several records and over several reads: with io.ErrUnexpectedEOF, b must have
+// need bytes at least before another attempt makes sense.
+func ServerName(b []byte) (name string, need int, err error) {
 	hello, need, err := helloMessage(b)
 	if err != nil {
 		return "", need, err
@@ -36,7 +37,7 @@ func helloName(hello []byte) (string, error) {
 	c.skip(int(c.uint8()))       // legacy_session_id
 	c.skip(int(c.uint16()))      // cipher_suites
 	c.skip(int(c.uint8()))       // legacy_compression_methods
-	if c != nil && len(c) == 0 { // No extensions, as before TLS 1.2.
+	if c != nil && len(c) == 0 { // no extensions, as before TLS 1.2
 		return "", nil
 	}
 	extensions := c.take(int(c.uint16()))
@@ -63,13 +64,13 @@ func helloName(hello []byte) (string, error) {
 // helloMessage joins the fragments of the ClientHello from the records in b.
 func helloMessage(b []byte) (message []byte, need int, err error) {
 	size, at := -1, 0
-	for range helloRecords {
+	for range maxRecords {
 		record := b[at:]
 		if len(record) > 0 && record[0] != 22 || len(record) > 1 && record[1] != 3 {
 			return nil, 0, errNotTLS
 		}
 		if len(record) < 5 {
-			return nil, at + 5, errShort
+			return nil, at + 5, io.ErrUnexpectedEOF
 		}
 		length := int(binary.BigEndian.Uint16(record[3:]))
 		if length == 0 || length > 16384 {
@@ -77,13 +78,13 @@ func helloMessage(b []byte) (message []byte, need int, err error) {
 		}
 		fragment := record[5:min(len(record), 5+length)]
 		if message == nil {
-			message = fragment[:len(fragment):len(fragment)] // Usually all of it.
+			message = fragment[:len(fragment):len(fragment)] // usually all of it
 		} else {
 			message = append(message, fragment...)
 		}
 		if size < 0 && len(message) >= 4 {
 			size = int(message[1])<<16 | int(message[2])<<8 | int(message[3])
-			if size > helloMax {
+			if size > maxHello {
 				return nil, 0, errNotTLS
 			}
 		}
@@ -94,7 +95,7 @@ func helloMessage(b []byte) (message []byte, need int, err error) {
 			return message[4 : 4+size], 0, nil
 		}
 		if at += 5 + length; len(b) < at {
-			return nil, at, errShort
+			return nil, at, io.ErrUnexpectedEOF
 		}
 	}
 	return nil, 0, errNotTLS

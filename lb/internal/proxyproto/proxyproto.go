@@ -1,54 +1,52 @@
-package lb
+// Package proxyproto reads and writes the header of the PROXY protocol, versions 1
+// and 2, as HAProxy's proxy-protocol.txt (2020/03/05) specifies it.
+package proxyproto
 
 import (
 	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 )
 
-// The PROXY protocol, versions 1 and 2, as HAProxy's proxy-protocol.txt
-// (2020/03/05) specifies it.
-
-var proxySignature = []byte("\r\n\r\n\x00\r\nQUIT\n")
+var signature = []byte("\r\n\r\n\x00\r\nQUIT\n")
 
 const (
-	proxyV1Max = 107  // §2.1, with CRLF.
-	proxyV2Max = 4096 // Ours: addresses and TLVs of any known sender are far smaller.
+	v1Max = 107  // §2.1, with CRLF
+	v2Max = 4096 // ours: addresses and TLVs of any known sender are far smaller
 )
 
-// errShort: what was received so far is the beginning of something valid.
-var errShort = errors.New("incomplete")
-
-// proxyHeader is what a PROXY header says. Without addresses (LOCAL, UNKNOWN,
-// unix sockets) those of the connection count.
-type proxyHeader struct {
-	src, dst netip.AddrPort
+// Header is what a PROXY header says. Without addresses (LOCAL, UNKNOWN, unix
+// sockets) those of the connection count.
+type Header struct {
+	Source, Destination netip.AddrPort
 }
 
-// parseProxy reads the header at the start of b and tells its length.
-func parseProxy(b []byte) (h proxyHeader, n int, err error) {
+// Parse reads the header at the start of b and returns its length. The error is
+// io.ErrUnexpectedEOF if b is the beginning of a header.
+func Parse(b []byte) (h Header, n int, err error) {
 	switch {
-	case len(b) >= len(proxySignature) && bytes.Equal(b[:len(proxySignature)], proxySignature):
-		return parseProxyV2(b)
+	case len(b) >= len(signature) && bytes.Equal(b[:len(signature)], signature):
+		return parseV2(b)
 	case bytes.HasPrefix(b, []byte("PROXY ")):
-		return parseProxyV1(b)
-	case bytes.HasPrefix(proxySignature, b), bytes.HasPrefix([]byte("PROXY "), b):
-		return h, 0, errShort
+		return parseV1(b)
+	case bytes.HasPrefix(signature, b), bytes.HasPrefix([]byte("PROXY "), b):
+		return h, 0, io.ErrUnexpectedEOF
 	}
 	return h, 0, errors.New("PROXY header: neither version 1 nor 2")
 }
 
-// parseProxyV1 reads "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n".
-func parseProxyV1(b []byte) (h proxyHeader, n int, err error) {
-	end := bytes.Index(b[:min(len(b), proxyV1Max)], []byte("\r\n"))
+// parseV1 reads "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n".
+func parseV1(b []byte) (h Header, n int, err error) {
+	end := bytes.Index(b[:min(len(b), v1Max)], []byte("\r\n"))
 	if end < 0 {
-		if len(b) >= proxyV1Max || bytes.IndexByte(b, '\n') >= 0 {
+		if len(b) >= v1Max || bytes.IndexByte(b, '\n') >= 0 {
 			return h, 0, errors.New("PROXY v1 header: no CRLF within 107 bytes")
 		}
-		return h, 0, errShort
+		return h, 0, io.ErrUnexpectedEOF
 	}
 	n = end + 2
 	fields := strings.Split(string(b[:end]), " ")
@@ -59,16 +57,16 @@ func parseProxyV1(b []byte) (h proxyHeader, n int, err error) {
 		return h, 0, fmt.Errorf("PROXY v1 header %q: want PROXY TCP4|TCP6 source destination port port", b[:end])
 	}
 	v4 := fields[1] == "TCP4"
-	if h.src, err = proxyV1Address(fields[2], fields[4], v4); err == nil {
-		h.dst, err = proxyV1Address(fields[3], fields[5], v4)
+	if h.Source, err = parseV1Address(fields[2], fields[4], v4); err == nil {
+		h.Destination, err = parseV1Address(fields[3], fields[5], v4)
 	}
 	if err != nil {
-		return proxyHeader{}, 0, fmt.Errorf("PROXY v1 header %q: %w", b[:end], err)
+		return Header{}, 0, fmt.Errorf("PROXY v1 header %q: %w", b[:end], err)
 	}
 	return h, n, nil
 }
 
-func proxyV1Address(addr, port string, v4 bool) (netip.AddrPort, error) {
+func parseV1Address(addr, port string, v4 bool) (netip.AddrPort, error) {
 	a, err := netip.ParseAddr(addr)
 	if err != nil || a.Is4() != v4 || a.Zone() != "" {
 		return netip.AddrPort{}, fmt.Errorf("address %q of the wrong family", addr)
@@ -87,28 +85,28 @@ func proxyV1Address(addr, port string, v4 bool) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(n)), nil
 }
 
-// parseProxyV2 reads §2.2's binary form. TLVs are skipped.
-func parseProxyV2(b []byte) (h proxyHeader, n int, err error) {
+// parseV2 reads §2.2's binary form. TLVs are skipped.
+func parseV2(b []byte) (h Header, n int, err error) {
 	if len(b) < 16 {
-		return h, 0, errShort
+		return h, 0, io.ErrUnexpectedEOF
 	}
 	command, family := b[12], b[13]
 	n = 16 + int(binary.BigEndian.Uint16(b[14:]))
 	if command>>4 != 2 || command&15 > 1 {
 		return h, 0, fmt.Errorf("PROXY v2 header: version and command %#02x", command)
 	}
-	if n > proxyV2Max {
-		return h, 0, fmt.Errorf("PROXY v2 header: %d bytes, at most %d are accepted", n, proxyV2Max)
+	if n > v2Max {
+		return h, 0, fmt.Errorf("PROXY v2 header: %d bytes, at most %d are accepted", n, v2Max)
 	}
 	if len(b) < n {
-		return h, 0, errShort
+		return h, 0, io.ErrUnexpectedEOF
 	}
-	if command&15 == 0 { // LOCAL: the sender's own, a health check.
+	if command&15 == 0 { // LOCAL: the sender's own, a health check
 		return h, n, nil
 	}
 	body := b[16:n]
 	size := map[byte]int{1: 4, 2: 16}[family>>4]
-	if size == 0 || family&15 > 2 { // AF_UNSPEC, AF_UNIX, or of the future (§2.2: skip).
+	if size == 0 || family&15 > 2 { // AF_UNSPEC, AF_UNIX, or of the future (§2.2: skip)
 		return h, n, nil
 	}
 	if len(body) < 2*size+4 {
@@ -116,14 +114,14 @@ func parseProxyV2(b []byte) (h proxyHeader, n int, err error) {
 	}
 	src, _ := netip.AddrFromSlice(body[:size])
 	dst, _ := netip.AddrFromSlice(body[size : 2*size])
-	h.src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(body[2*size:]))
-	h.dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(body[2*size+2:]))
+	h.Source = netip.AddrPortFrom(src, binary.BigEndian.Uint16(body[2*size:]))
+	h.Destination = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(body[2*size+2:]))
 	return h, n, nil
 }
 
-// appendProxy writes a header for a connection from src to dst. Without
-// addresses, or with those of two families, it says UNKNOWN or LOCAL.
-func appendProxy(b []byte, version int, src, dst netip.AddrPort) []byte {
+// Append appends the header of version 1 or 2 for a connection from src to dst.
+// Without addresses, or with those of two families, the header says UNKNOWN or LOCAL.
+func Append(b []byte, version int, src, dst netip.AddrPort) []byte {
 	known := src.IsValid() && dst.IsValid() && src.Addr().Is4() == dst.Addr().Is4()
 	v4 := src.Addr().Is4()
 	if version == 1 {
@@ -137,7 +135,7 @@ func appendProxy(b []byte, version int, src, dst netip.AddrPort) []byte {
 		}
 		return fmt.Appendf(b, "%s %s %d %d\r\n", src.Addr().WithZone(""), dst.Addr().WithZone(""), src.Port(), dst.Port())
 	}
-	b = append(b, proxySignature...)
+	b = append(b, signature...)
 	switch {
 	case !known:
 		return append(b, 0x20, 0, 0, 0)
