@@ -308,3 +308,35 @@ func TestReloadClosesSockets(t *testing.T) {
 		lab.Until(t, bound, "there are those of one router again", func() bool { return sockets() == before })
 	}
 }
+
+// TestReloadSideBySide: a router whose new address takes its time delays no other
+// router, whatever the order in the file.
+func TestReloadSideBySide(t *testing.T) {
+	t.Parallel()
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	file := func(one, two string) string {
+		return fmt.Sprintf(`vrrp:
+- {name: VI_1, interface: eth0, vrid: 51, interval: 1s, lease: 20s, addresses: [192.168.31.251/24]%s}
+- {name: VI_2, interface: eth0, vrid: 52, interval: 1s, lease: 20s, addresses: [192.168.31.252/24]%s}
+`, one, two)
+	}
+	n := startNode(t, h, file("", ""))
+	n.holds(true, "192.168.31.251", "192.168.31.252")
+	ended := make(chan error, 1)
+	go func() {
+		ended <- n.reload(file(", probe: 5s, excluded: [192.168.31.1/32]", ", excluded: [192.168.31.2/32]"))
+	}()
+	n.holds(true, "192.168.31.2")
+	select {
+	case err := <-ended:
+		t.Fatalf("the reload ended first: %v", err)
+	default:
+		if h.Holds(netip.MustParseAddr("192.168.31.1")) {
+			t.Error("the other router was first")
+		}
+	}
+	n.holds(true, "192.168.31.1")
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

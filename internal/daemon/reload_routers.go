@@ -192,24 +192,50 @@ func (d *Daemon) endRouters(c *change) {
 	together(ends)
 }
 
-// updateRouters lets the routers that stay go on with their next configuration,
-// and with checks that have taken the place of others.
+// updateRouters lets the routers that stay go on with their next configurations,
+// and with checks that have taken the place of others. The routers do so side by
+// side: to change addresses may take up to moveTime for each, which must delay no
+// other router. Only a router that gets an address waits, until the router that
+// has the address has let go of it.
 func (d *Daemon) updateRouters(c *change) error {
-	var errs []error
-	for _, s := range c.routers {
-		if s.fate == update {
-			errs = append(errs, s.old.shed(s.cfg, c.cfg.VRRP))
-		}
+	type routerUpdate struct {
+		step[*router, config.Router]
+		before config.Router
+		shed   chan struct{} // closed when the addresses that move away have been let go of
 	}
+	var updates []routerUpdate
 	for _, s := range c.routers {
 		switch s.fate {
-		case update:
-			errs = append(errs, s.old.reconfigure(s.cfg, d.checks))
 		case keep:
 			s.old.tracker.reconfigure(s.old.cfg, d.checks)
+		case update:
+			updates = append(updates, routerUpdate{s, s.old.cfg, make(chan struct{})})
 		}
 	}
+	errs := make([]error, len(updates))
+	var calls []func()
+	for i, u := range updates {
+		calls = append(calls, func() {
+			err := u.old.shed(u.cfg, c.cfg.VRRP)
+			close(u.shed)
+			for _, from := range updates {
+				if passes(from.before, from.cfg, u.cfg) {
+					<-from.shed
+				}
+			}
+			errs[i] = errors.Join(err, u.old.reconfigure(u.cfg, d.checks))
+		})
+	}
+	together(calls)
 	return errors.Join(errs...)
+}
+
+// passes reports whether a router that goes from before to after lets go of an
+// address that the router of next has then.
+func passes(before, after, next config.Router) bool {
+	return slices.ContainsFunc(slices.Concat(next.Addresses, next.Excluded), func(a config.Address) bool {
+		return has(before, a.Addr()) && !has(after, a.Addr())
+	})
 }
 
 // startRouters starts the new routers: when all are members of their groups,
