@@ -172,8 +172,8 @@ func (n *renumbered) renumber(to []netip.Addr) {
 }
 
 func (n *renumbered) has(list []netip.Addr) {
-	n.handler.lan.mu.Lock()
-	defer n.handler.lan.mu.Unlock()
+	n.handler.lan.Mu.Lock()
+	defer n.handler.lan.Mu.Unlock()
 	n.held = list
 }
 
@@ -182,9 +182,9 @@ func (n *renumbered) has(list []netip.Addr) {
 func (n *renumbered) likeKeepalived() {
 	n.keepalived = true
 	port := n.port()
-	n.handler.lan.mu.Lock()
-	defer n.handler.lan.mu.Unlock()
-	port.ignore = func(p Packet) bool {
+	n.handler.lan.Mu.Lock()
+	defer n.handler.lan.Mu.Unlock()
+	port.Ignore = func(p Packet) bool {
 		adv, _, err := ParsePacket(&p)
 		return err == nil && !slices.Equal(adv.Addresses, n.held)
 	}

@@ -23,10 +23,10 @@ func TestDeafRivalIsSaid(t *testing.T) {
 			b := lan.node(t, 2, Config{Priority: 110})
 			time.Sleep(10 * time.Second)
 			deaf := func(deaf bool) {
-				lan.mu.Lock()
-				defer lan.mu.Unlock()
-				if a.port().refuse = nil; deaf {
-					a.port().refuse = func(Packet) error { return io.ErrClosedPipe }
+				lan.Mu.Lock()
+				defer lan.Mu.Unlock()
+				if a.port().Refuse = nil; deaf {
+					a.port().Refuse = func(Packet) error { return io.ErrClosedPipe }
 				}
 			}
 			check := func(what string, lines, status int) {

@@ -7,22 +7,21 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/memlan"
 )
 
 // fakeLAN is a link in memory, for Conns in virtual time.
 type fakeLAN struct {
+	memlan.Link[Packet]
 	start time.Time
-
-	mu    sync.Mutex
-	ports []*fakePort
-	sent  []sentAdv
+	sent  []sentAdv // guarded by Mu
 }
 
 // sentAdv is an advertisement that was on the link.
@@ -33,62 +32,52 @@ type sentAdv struct {
 	priority uint8
 }
 
-func newFakeLAN() *fakeLAN { return &fakeLAN{start: time.Now()} }
+func newFakeLAN() *fakeLAN {
+	l := &fakeLAN{start: time.Now()}
+	l.Take = func(pkt Packet) Packet {
+		vrid, _, _ := peekVRID(&pkt)
+		data := pkt.Data
+		if pkt.Protocol == protocolAH {
+			data = skipAH(data)
+		}
+		l.sent = append(l.sent, sentAdv{l.now(), pkt.Source, vrid, data[2]})
+		pkt.Header, pkt.Data = slices.Clone(pkt.Header), slices.Clone(pkt.Data)
+		return pkt
+	}
+	l.Reaches = func(pkt Packet, to *memlan.Port[Packet]) bool {
+		return pkt.Destination == groupIPv4 || pkt.Destination == groupIPv6 || pkt.Destination == to.Addr
+	}
+	return l
+}
 
 // now is the time since the LAN was made.
 func (l *fakeLAN) now() time.Duration { return time.Since(l.start) }
 
 // port plugs a socket in.
 func (l *fakeLAN) port(addr netip.Addr, protocol uint8) *fakePort {
-	p := &fakePort{lan: l, addr: addr, protocol: protocol, wake: make(chan struct{}, 1)}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ports = append(l.ports, p)
-	return p
+	return &fakePort{Port: l.Plug(addr, protocol), lan: l}
 }
 
 // from returns the advertisements of one sender.
 func (l *fakeLAN) from(source netip.Addr) []sentAdv {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var list []sentAdv
-	for _, s := range l.sent {
-		if s.source == source {
-			list = append(list, s)
-		}
-	}
-	return list
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(l.sent), func(s sentAdv) bool { return s.source != source })
 }
 
 // cut pulls the cables of addr out, or puts them in again.
 func (l *fakeLAN) cut(addr netip.Addr, out bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range l.ports {
-		if p.addr == addr {
-			p.out = out
-		}
-	}
+	l.Each(addr, func(p *memlan.Port[Packet]) { p.Out = out })
 }
 
-// fakePort is a PacketConn on a fakeLAN.
+// fakePort is a PacketConn on a fakeLAN that can join the group again.
 type fakePort struct {
-	lan      *fakeLAN
-	addr     netip.Addr
-	protocol uint8
-	wake     chan struct{}
+	*memlan.Port[Packet]
+	lan *fakeLAN
 
-	// Guarded by lan.mu.
-	queue    []Packet
-	deadline time.Time
-	closed   bool
-	out      bool
-	reads    int                // calls of ReadBatch
-	frozen   chan struct{}      // reads wait until it is closed
-	refuse   func(Packet) error // sending it fails
-	ignore   func(Packet) bool  // it does not arrive
-	joined   int                // calls of rejoin
-	fail     error              // of rejoin
+	// Guarded by lan.Mu.
+	joined int   // calls of rejoin
+	fail   error // of rejoin
 }
 
 var (
@@ -97,101 +86,10 @@ var (
 )
 
 func (p *fakePort) rejoin() error {
-	p.lan.mu.Lock()
-	defer p.lan.mu.Unlock()
+	p.lan.Mu.Lock()
+	defer p.lan.Mu.Unlock()
 	p.joined++
 	return p.fail
-}
-
-func (p *fakePort) ReadBatch(ps []Packet) (int, error) {
-	p.lan.mu.Lock()
-	p.reads++
-	p.lan.mu.Unlock()
-	for {
-		p.lan.mu.Lock()
-		frozen, deadline := p.frozen, p.deadline
-		n := copy(ps, p.queue)
-		if frozen == nil {
-			p.queue = slices.Delete(p.queue, 0, n)
-		}
-		closed := p.closed
-		p.lan.mu.Unlock()
-		switch {
-		case frozen != nil:
-			<-frozen
-			continue
-		case closed:
-			return 0, net.ErrClosed
-		case n > 0:
-			return n, nil
-		case deadline.IsZero():
-			<-p.wake
-			continue
-		case !time.Now().Before(deadline):
-			return 0, os.ErrDeadlineExceeded
-		}
-		timer := time.NewTimer(time.Until(deadline))
-		select {
-		case <-p.wake:
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-func (p *fakePort) WriteBatch(ps []Packet) (int, error) {
-	p.lan.mu.Lock()
-	defer p.lan.mu.Unlock()
-	for i, pkt := range ps {
-		if p.refuse != nil {
-			if err := p.refuse(pkt); err != nil {
-				return i, err
-			}
-		}
-		vrid, _, _ := peekVRID(&pkt)
-		data := pkt.Data
-		if pkt.Protocol == protocolAH {
-			data = skipAH(data)
-		}
-		p.lan.sent = append(p.lan.sent, sentAdv{p.lan.now(), pkt.Source, vrid, data[2]})
-		pkt.Header, pkt.Data = slices.Clone(pkt.Header), slices.Clone(pkt.Data)
-		for _, to := range p.lan.ports {
-			multicast := pkt.Destination == groupIPv4 || pkt.Destination == groupIPv6
-			if to != p && !to.out && !p.out && to.protocol == p.protocol && (multicast || to.addr == pkt.Destination) && (to.ignore == nil || !to.ignore(pkt)) {
-				to.receive(pkt)
-			}
-		}
-	}
-	return len(ps), nil
-}
-
-// receive puts a packet into the queue. lan.mu is held.
-func (p *fakePort) receive(pkt Packet) {
-	p.queue = append(p.queue, pkt)
-	p.kick()
-}
-
-func (p *fakePort) kick() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (p *fakePort) SetReadDeadline(t time.Time) error {
-	p.lan.mu.Lock()
-	defer p.lan.mu.Unlock()
-	p.deadline = t
-	p.kick()
-	return nil
-}
-
-func (p *fakePort) Close() error {
-	p.lan.mu.Lock()
-	defer p.lan.mu.Unlock()
-	p.closed = true
-	p.kick()
-	return nil
 }
 
 // fakeNetwork is an interface on a fakeLAN, with a link that can be changed.

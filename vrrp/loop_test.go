@@ -157,14 +157,14 @@ func TestLoopPace(t *testing.T) {
 				a := lan.node(t, 1, Config{Priority: 100})
 				port := a.port()
 				pkt := advertisementOf(t, a.Router, netip.MustParseAddr("192.0.2.2"), 200)
-				lan.mu.Lock()
-				before := port.reads
-				lan.mu.Unlock()
+				lan.Mu.Lock()
+				before := port.Reads
+				lan.Mu.Unlock()
 				sent := uint64(0)
 				for range time.Second / test.every {
-					lan.mu.Lock()
-					port.receive(pkt)
-					lan.mu.Unlock()
+					lan.Mu.Lock()
+					port.Receive(pkt)
+					lan.Mu.Unlock()
 					sent++
 					time.Sleep(test.every)
 					most := uint64(test.delay / test.every)
@@ -172,9 +172,9 @@ func TestLoopPace(t *testing.T) {
 						t.Fatalf("%d of %d packets are received, want all but %d", got, sent, most)
 					}
 				}
-				lan.mu.Lock()
-				defer lan.mu.Unlock()
-				if got := port.reads - before; got > test.most {
+				lan.Mu.Lock()
+				defer lan.Mu.Unlock()
+				if got := port.Reads - before; got > test.most {
 					t.Errorf("%d reads, want %d at most", got, test.most)
 				}
 			})

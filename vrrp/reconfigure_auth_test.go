@@ -113,7 +113,7 @@ func TestReconfigureAuthKeepsMarks(t *testing.T) {
 				b := lan.prepare(t, 2, Config{Version: test.version, Priority: 110, Auth: test.auths[0]})
 				recorded := []Packet{}
 				for _, p := range []*fakePort{a.net.opened[len(a.net.opened)-1]} {
-					p.refuse = func(p Packet) error {
+					p.Refuse = func(p Packet) error {
 						p.Data = append([]byte(nil), p.Data...)
 						p.Header = append([]byte(nil), p.Header...)
 						recorded = append(recorded, p)
@@ -125,9 +125,9 @@ func TestReconfigureAuthKeepsMarks(t *testing.T) {
 				if err := b.reconfigure(func(c *Config) { c.Auth = test.auths[1] }); err != nil {
 					t.Fatal(err)
 				}
-				lan.mu.Lock()
-				b.net.opened[len(b.net.opened)-1].receive(recorded[0])
-				lan.mu.Unlock()
+				lan.Mu.Lock()
+				b.net.opened[len(b.net.opened)-1].Receive(recorded[0])
+				lan.Mu.Unlock()
 				synctest.Wait()
 				if got := b.Status().Counters.Dropped[DropReplay]; got != 1 {
 					t.Errorf("%d replays noticed, want 1", got)

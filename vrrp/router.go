@@ -68,8 +68,8 @@ const (
 )
 
 // NewRouter makes a virtual router on conn, whose family must be that of
-// cfg. h owns the addresses; nil: nobody does, and the router only
-// tells of its transitions.
+// cfg. h owns the addresses. Nil: there are none, or their owner follows
+// Config.OnTransition.
 func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	cfg, err := cfg.complete()
 	if err != nil {

@@ -40,8 +40,8 @@ func TestRouterLink(t *testing.T) {
 		a.is(Active)
 		time.Sleep(2 * time.Second)
 		b.is(Backup) // b hears the new socket only
-		if n := len(a.net.opened); n != 2 || !a.net.opened[0].closed {
-			t.Errorf("%d sockets opened, the first closed: %v; want 2, true", n, a.net.opened[0].closed)
+		if n := len(a.net.opened); n != 2 || !a.net.opened[0].Closed {
+			t.Errorf("%d sockets opened, the first closed: %v; want 2, true", n, a.net.opened[0].Closed)
 		}
 
 		// The address goes, another one comes.
@@ -78,7 +78,7 @@ func TestRouterAnotherLink(t *testing.T) {
 		if list := lan.from(a.addr); list[len(list)-1].priority != 0 {
 			t.Error("it left without a word")
 		}
-		if !a.net.opened[0].closed || len(a.net.opened) != 2 {
+		if !a.net.opened[0].Closed || len(a.net.opened) != 2 {
 			t.Error("it listens to the old link")
 		}
 		time.Sleep(10 * time.Second)
@@ -559,9 +559,9 @@ func TestRouterRejoinFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
 		a := lan.node(t, 1, Config{Priority: 255})
-		lan.mu.Lock()
+		lan.Mu.Lock()
 		a.net.opened[0].fail = errors.New("no room")
-		lan.mu.Unlock()
+		lan.Mu.Unlock()
 		a.net.change(linkEvent{index: 1, addr: a.addr, gone: true}, func(*netif) {})
 		a.is(Initialize)
 		if got, want := strings.Join(a.Status().Faults, ", "), "link eth0: no room"; got != want {

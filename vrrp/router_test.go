@@ -112,7 +112,7 @@ func TestRouterSendsFirst(t *testing.T) {
 		lan := newFakeLAN()
 		a := lan.prepare(t, 1, Config{Priority: 255})
 		calls := 0
-		a.port().refuse = func(p Packet) error {
+		a.port().Refuse = func(p Packet) error {
 			if got := len(a.handler.log()); got != calls || a.work.busy() {
 				t.Errorf("%d calls of the Handler before the advertisement of priority %d, want %d", got, p.Data[2], calls)
 			}
@@ -124,9 +124,9 @@ func TestRouterSendsFirst(t *testing.T) {
 			return nil
 		}
 		a.run()
-		lan.mu.Lock()
+		lan.Mu.Lock()
 		calls = 2
-		lan.mu.Unlock()
+		lan.Mu.Unlock()
 		a.Hold("test")
 		synctest.Wait()
 		if got := len(a.handler.log()); got != 3 {
@@ -140,9 +140,9 @@ func TestRouterOwnPackets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
 		a := lan.prepare(t, 1, Config{Priority: 255})
-		a.port().refuse = func(p Packet) error {
+		a.port().Refuse = func(p Packet) error {
 			p.Data = slices.Clone(p.Data)
-			a.port().receive(p)
+			a.port().Receive(p)
 			return nil
 		}
 		a.run()
@@ -247,17 +247,17 @@ func TestRouterHearsBeforeItActs(t *testing.T) {
 		a, b := lan.node(t, 1, Config{Priority: 255}), lan.node(t, 2, Config{Priority: 110})
 		time.Sleep(1500 * time.Millisecond)
 		thaw := make(chan struct{})
-		lan.mu.Lock()
-		b.port().frozen = thaw
+		lan.Mu.Lock()
+		b.port().Frozen = thaw
 		stranger := Packet{Data: make([]byte, 20), Source: a.addr, Destination: groupIPv4, TTL: 255, Protocol: protocolVRRP}
 		for range 5 * readBatch {
-			b.port().receive(stranger)
+			b.port().Receive(stranger)
 		}
-		lan.mu.Unlock()
+		lan.Mu.Unlock()
 		time.Sleep(4 * time.Second)
-		lan.mu.Lock()
-		b.port().frozen = nil
-		lan.mu.Unlock()
+		lan.Mu.Lock()
+		b.port().Frozen = nil
+		lan.Mu.Unlock()
 		close(thaw)
 		b.is(Backup)
 		if got := b.conn.Counters().Dropped[DropVRID]; got != 5*readBatch {
@@ -275,7 +275,7 @@ func TestRouterSendErrors(t *testing.T) {
 		// The own address may be among them: hosts like to share a list.
 		peers := addrs("192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.1")
 		a := lan.prepare(t, 1, Config{Priority: 255, Peers: peers})
-		a.port().refuse = func(p Packet) error {
+		a.port().Refuse = func(p Packet) error {
 			if p.Destination == peers[1] {
 				return errors.New("network is unreachable")
 			}

@@ -128,9 +128,9 @@ func TestSplitIsSaid(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		b.is(Active)
 		refuse := func(f func(Packet) error) {
-			lan.mu.Lock()
-			defer lan.mu.Unlock()
-			a.port().refuse = f
+			lan.Mu.Lock()
+			defer lan.Mu.Unlock()
+			a.port().Refuse = f
 		}
 		refuse(func(Packet) error { return io.ErrClosedPipe }) // b hears nothing
 		lan.cut(b.addr, false)

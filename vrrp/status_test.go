@@ -125,9 +125,9 @@ func TestForeignSender(t *testing.T) {
 					time.Sleep(10 * time.Second)
 					other.is(Active)
 					lan.cut(other.addr, false)
-					lan.mu.Lock()
-					a.port().refuse = func(Packet) error { return io.ErrClosedPipe }
-					lan.mu.Unlock()
+					lan.Mu.Lock()
+					a.port().Refuse = func(Packet) error { return io.ErrClosedPipe }
+					lan.Mu.Unlock()
 				}
 				time.Sleep(20 * time.Second)
 				a.is(Active)
@@ -196,9 +196,9 @@ func TestOwnerConflict(t *testing.T) {
 			lan.cut(b.addr, true)
 			time.Sleep(10 * time.Second)
 			b.is(Active)
-			lan.mu.Lock()
-			a.port().refuse = func(Packet) error { return io.ErrClosedPipe } // b hears nothing
-			lan.mu.Unlock()
+			lan.Mu.Lock()
+			a.port().Refuse = func(Packet) error { return io.ErrClosedPipe } // b hears nothing
+			lan.Mu.Unlock()
 			lan.cut(b.addr, false)
 			before := a.handler.log()
 			time.Sleep(20 * time.Second)
