@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // formerTime is for how long what a router was configured with before counts as
@@ -94,13 +96,17 @@ const maxStrangers = 8
 
 // stranger is a sender that shares no address with this router.
 type stranger struct {
-	adv   Advertisement // its last one
-	at    time.Time     // when that was
-	noted limit
+	adv     Advertisement // its last one
+	at      time.Time     // when that was
+	subject any           // of log lines about it: its address, which is not to be allocated each time
 }
 
-// stranger takes note of one, and returns nil if there are too many.
-func (s *status) stranger(adv *Advertisement, now time.Time) *stranger {
+// strangerLimit is for lines about each stranger, and one about all that are too many.
+var strangerLimit = quietlog.Limit{Every: noteInterval, Subjects: maxStrangers + 1}
+
+// meet takes note of a stranger, and returns the subject of log lines about it: nil if
+// there are too many.
+func (s *status) meet(adv *Advertisement, now time.Time) (subject any) {
 	i := slices.IndexFunc(s.strangers, func(o stranger) bool { return o.adv.Source == adv.Source })
 	if i < 0 && len(s.strangers) < maxStrangers {
 		s.strangers = append(s.strangers, stranger{})
@@ -111,26 +117,25 @@ func (s *status) stranger(adv *Advertisement, now time.Time) *stranger {
 		if i < 0 {
 			return nil
 		}
-		s.strangers[i].noted = limit{}
 	}
 	o := &s.strangers[i]
 	own := append(o.adv.Addresses[:0], adv.Addresses...)
 	o.adv, o.at = *adv, now
 	o.adv.Addresses = own
-	return o
+	if o.subject != any(adv.Source) {
+		o.subject = adv.Source
+	}
+	return o.subject
 }
 
 // discardedStranger reports what was discarded with DropAddresses or DropCount:
 // each sender by itself, as there may be another one every time.
 func (r *Router) discardedStranger(err *DropError, now time.Time) {
 	adv := &r.loop.adv
-	noted := &r.status.noted[err.Reason]
-	if s := r.status.stranger(adv, now); s != nil {
-		noted = &s.noted
-	}
-	if n, ok := noted.allow(now, noteInterval); ok {
-		drop, got, want, priority := *err, slices.Clone(adv.Addresses), r.cfg.Addresses, adv.Priority
-		r.note(slog.LevelWarn, "discarded", "err", &drop, "priority", priority, "addresses", got, "want", want, "times", n)
+	subject := r.status.meet(adv, now)
+	if !strangerLimit.Mutes(r.log, slog.LevelWarn, "discarded", subject, 1) {
+		r.note(slog.LevelWarn, "discarded", "err", new(*err), "priority", adv.Priority, "addresses", slices.Clone(adv.Addresses), "want", r.cfg.Addresses,
+			"times", uint64(1), strangerLimit.By(subject))
 	}
 }
 

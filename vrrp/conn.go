@@ -72,7 +72,7 @@ type Conn struct {
 	frames   packetWriter // for Config.VirtualMAC, or nil
 	owners   ownerReader  // or nil
 	counters Counters
-	foreign  foreigners
+	foreign  time.Time // the last look at an advertisement for a VRID that no router here has
 }
 
 // Listen opens a Conn on an interface in the network namespace of the calling
@@ -113,7 +113,7 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		name:    cfg.Interface,
 		family:  familyIPv4,
 		isMoved: cfg.Virtual,
-		log:     quietlog.New(cfg.Logger),
+		log:     quietlog.Limited(cfg.Logger, nil),
 		net:     n,
 		base:    time.Now(),
 		done:    make(chan struct{}),

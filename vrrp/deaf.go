@@ -56,9 +56,7 @@ func (r *Router) observeDeaf(adv *Advertisement, now time.Time) {
 	default:
 		d.cause = deafToAll
 	}
-	if n, ok := r.mayNote(subjectDeaf, now); ok {
-		r.note(slog.LevelWarn, "the other Active router does not hear this one", "from", d.addr, "cause", d.cause, "times", n)
-	}
+	r.remark(slog.LevelWarn, "the other Active router does not hear this one", "from", d.addr, "cause", d.cause)
 }
 
 // deafness returns the cause while it lasts. conn.mu is held, and the group's.

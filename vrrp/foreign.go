@@ -5,46 +5,26 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 const (
 	// foreignPace is the shortest time between two looks at advertisements for a VRID
 	// that no router of a Conn has: on a link with many pairs there are a lot of them.
 	foreignPace = 100 * time.Millisecond
-	// maxForeigners bounds what others can make a Conn remember.
+	// maxForeigners bounds what others can make a Conn say: each by itself, but the
+	// last stands for all that are too many.
 	maxForeigners = 8
 )
 
-// foreigners are those who were found to use another VRID than the routers of a Conn
-// that they belong to. They are guarded by conn.mu.
-type foreigners struct {
-	looked time.Time
-	list   []foreigner
-}
-
-// foreigner is one of them.
+// foreigner is a sender and its VRID.
 type foreigner struct {
-	from  netip.Addr
-	vrid  uint8
-	noted limit
+	from netip.Addr
+	vrid uint8
 }
 
-// note tells whether a line about a sender and its VRID is due.
-func (f *foreigners) note(from netip.Addr, vrid uint8, now time.Time) (times uint64, ok bool) {
-	i := slices.IndexFunc(f.list, func(o foreigner) bool { return o.from == from && o.vrid == vrid })
-	if i < 0 && len(f.list) == maxForeigners {
-		i = slices.IndexFunc(f.list, func(o foreigner) bool { return now.Sub(o.noted.last) >= noteInterval })
-		if i < 0 {
-			return 0, false
-		}
-		f.list[i] = foreigner{from: from, vrid: vrid}
-	}
-	if i < 0 {
-		i = len(f.list)
-		f.list = append(f.list, foreigner{from: from, vrid: vrid})
-	}
-	return f.list[i].noted.allow(now, noteInterval)
-}
+var foreignLimit = quietlog.Limit{Every: noteInterval, Subjects: maxForeigners - 1}
 
 // hearForeign looks at an advertisement for a VRID that no router here has. Most are
 // of other pairs and mean nothing. One from a configured peer, or with the addresses
@@ -52,10 +32,10 @@ func (f *foreigners) note(from netip.Addr, vrid uint8, now time.Time) (times uin
 // two sides. conn.mu is held.
 func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 	c := l.conn
-	if !c.foreign.looked.IsZero() && now.Sub(c.foreign.looked) < foreignPace {
+	if !c.foreign.IsZero() && now.Sub(c.foreign) < foreignPace {
 		return
 	}
-	c.foreign.looked = now
+	c.foreign = now
 	var here []int // as numbers: bytes would be taken for text
 	var names []string
 	what := "the addresses of a router here are advertised with another VRID: one of the two is wrong"
@@ -74,9 +54,8 @@ func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 	if len(here) == 0 {
 		return
 	}
-	if n, ok := c.foreign.note(p.Source, vrid, now); ok {
-		c.log.Warn(what, "router", strings.Join(names, ","), "interface", c.name, "from", p.Source, "got", vrid, "want", here, "times", n)
-	}
+	c.log.Warn(what, "router", strings.Join(names, ","), "interface", c.name, "from", p.Source, "got", vrid, "want", here,
+		"times", uint64(1), foreignLimit.By(foreigner{p.Source, vrid}))
 }
 
 // meansForeign tells whether an advertisement with another VRID may be meant for r.

@@ -7,29 +7,25 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // noteInterval is the shortest time between two log lines about the same thing.
 const noteInterval = 10 * time.Minute
 
-// limit bounds how often a line about one thing is written to the log.
-type limit struct {
-	last  time.Time // when one was
-	times uint64    // that the thing came up since
-}
-
-// subjects of rate-limited log lines: first the drop reasons, then these.
-const (
-	subjectInterval = int(numDropReasons) + iota
-	subjectAddresses
-	subjectChecksum
-	subjectClock
-	subjectDeaf
-	subjectSplit
-	subjectSend
-	subjectLeader
-	numSubjects
+var (
+	noteLimit = quietlog.Limit{Every: noteInterval}
+	// leaderLimit is for lines that name another Active router: two of them may be
+	// heard in turns.
+	leaderLimit = quietlog.Limit{Every: 10 * time.Second}
 )
+
+// remark is note for what comes up time and again: the line counts how often. conn.mu
+// is held.
+func (r *Router) remark(level slog.Level, msg string, args ...any) {
+	r.note(level, msg, append(args, "times", uint64(1), noteLimit.By(nil))...)
+}
 
 // note writes a log line, behind those about changes of the state that are still to be
 // written. conn.mu is held.
@@ -62,10 +58,10 @@ func (r *Router) logStart() {
 func (r *Router) logState(t Transition, level slog.Level) {
 	s := &r.status
 	if t.From == Initialize && t.Waiting {
-		r.log.Info("waiting", "reason", t.Reason)
+		r.log.Info("waiting", "reason", t.Reason, leaderLimit.Resets())
 		return
 	}
-	args := []any{"from", t.From, "to", t.To, "cause", t.Cause}
+	args := []any{leaderLimit.Resets(), "from", t.From, "to", t.To, "cause", t.Cause}
 	if t.Reason != "" {
 		args = append(args, "reason", t.Reason)
 	}
@@ -112,21 +108,15 @@ func (r *Router) level(t *Transition) slog.Level {
 	return slog.LevelInfo
 }
 
-// leaderNotes is the shortest time between two log lines that name another Active
-// router: two of them may be heard in turns.
-const leaderNotes = 10 * time.Second
-
 // observeLeader names the Active router when a Backup hears it first. conn.mu is
 // held, and the group's.
-func (r *Router) observeLeader(adv *Advertisement, now time.Time) {
+func (r *Router) observeLeader(adv *Advertisement) {
 	s := &r.status
 	if r.machine.State() != Backup || adv.Priority == 0 || adv.Source == s.leader {
 		return
 	}
 	s.leader = adv.Source
-	if _, ok := s.noted[subjectLeader].allow(now, leaderNotes); ok {
-		r.note(slog.LevelInfo, "another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval)
-	}
+	r.note(slog.LevelInfo, "another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval, leaderLimit.By(nil))
 }
 
 // changed takes note of a change of the state, before it is said.
@@ -137,8 +127,6 @@ func (r *Router) changed(t *Transition) {
 	s.leader = netip.Addr{}
 	if t.To == Backup {
 		s.leader = t.Peer.Address // the line about the change has it
-	} else {
-		s.noted[subjectLeader] = limit{}
 	}
 }
 
@@ -191,7 +179,7 @@ func (r *Router) logDeed(kind ActionKind, took time.Duration) {
 func (r *Router) debug() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
 
 // observed reports what was odd about an accepted advertisement.
-func (r *Router) observed(adv *Advertisement, now time.Time) {
+func (r *Router) observed(adv *Advertisement) {
 	c, seen, from := &r.status.counters, r.wire.seen, adv.Source
 	if seen&(seenInterval|seenAddresses) != 0 {
 		c.Mismatched++
@@ -206,27 +194,17 @@ func (r *Router) observed(adv *Advertisement, now time.Time) {
 		c.Unsigned++
 	}
 	if seen&seenInterval != 0 {
-		if n, ok := r.mayNote(subjectInterval, now); ok {
-			got, want := adv.Interval, r.cfg.Interval
-			r.note(slog.LevelWarn, "another interval", "from", from, "got", got, "want", want, "times", n)
-		}
+		r.remark(slog.LevelWarn, "another interval", "from", from, "got", adv.Interval, "want", r.cfg.Interval)
 	}
 	if seen&seenAddresses != 0 {
-		if n, ok := r.mayNote(subjectAddresses, now); ok {
-			got, want := slices.Clone(adv.Addresses), r.cfg.Addresses
-			r.note(slog.LevelWarn, "other virtual addresses", "from", from, "got", got, "want", want, "times", n)
-		}
+		r.remark(slog.LevelWarn, "other virtual addresses", "from", from, "got", slices.Clone(adv.Addresses), "want", r.cfg.Addresses)
 	}
 	if adv.Version == 3 && adv.Source.Is4() && adv.Checksum != r.cfg.Checksum {
 		// The sender may well drop what has any other form than its own.
-		if n, ok := r.mayNote(subjectChecksum, now); ok {
-			r.note(slog.LevelWarn, "another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String(), "times", n)
-		}
+		r.remark(slog.LevelWarn, "another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String())
 	}
 	if seen&seenClockSkew != 0 {
-		if n, ok := r.mayNote(subjectClock, now); ok {
-			r.note(slog.LevelWarn, "the sender's clock is off", "from", from, "times", n)
-		}
+		r.remark(slog.LevelWarn, "the sender's clock is off", "from", from)
 	}
 }
 
@@ -242,14 +220,14 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 		r.discardedStranger(err, now)
 		return
 	}
-	if n, ok := r.mayNote(int(err.Reason), now); ok {
-		drop := *err
-		args := []any{"err", &drop, "times", n}
-		if err.Reason == DropStranger || err.Reason == DropDestination {
-			args = append(args, "peers", slices.Clone(r.cfg.Peers))
-		}
-		r.note(slog.LevelWarn, "discarded", args...)
+	if noteLimit.Mutes(r.log, slog.LevelWarn, "discarded", err.Reason, 1) {
+		return
 	}
+	args := []any{"err", new(*err), "times", uint64(1), noteLimit.By(err.Reason)}
+	if err.Reason == DropStranger || err.Reason == DropDestination {
+		args = append(args, "peers", slices.Clone(r.cfg.Peers))
+	}
+	r.note(slog.LevelWarn, "discarded", args...)
 }
 
 // missed takes note of an advertisement that this router has not heard because it
@@ -261,24 +239,7 @@ func (r *Router) missed(err *DropError) {
 
 // sendFailed counts an advertisement that could not be sent, and reports it.
 // conn.mu is held.
-func (r *Router) sendFailed(err error, now time.Time) {
+func (r *Router) sendFailed(err error) {
 	r.status.counters.SendErrors++
-	if n, ok := r.mayNote(subjectSend, now); ok {
-		r.note(slog.LevelWarn, "advertisement not sent", "err", err, "times", n)
-	}
-}
-
-// mayNote tells whether it is time for a log line about a subject, and how
-// often it has come up since the last one.
-func (r *Router) mayNote(subject int, now time.Time) (times uint64, ok bool) {
-	return r.status.noted[subject].allow(now, noteInterval)
-}
-
-func (l *limit) allow(now time.Time, interval time.Duration) (times uint64, ok bool) {
-	l.times++
-	if !l.last.IsZero() && now.Sub(l.last) < interval {
-		return 0, false
-	}
-	times, l.times, l.last = l.times, 0, now
-	return times, true
+	r.remark(slog.LevelWarn, "advertisement not sent", "err", err)
 }

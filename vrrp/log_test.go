@@ -225,8 +225,8 @@ func TestForeignersBounded(t *testing.T) {
 			time.Sleep(foreignPace)
 		}
 		synctest.Wait()
-		if lines, list := len(log.lines("another VRID")), len(a.conn.foreign.list); lines != maxForeigners || list != maxForeigners {
-			t.Errorf("%d lines and %d remembered, want %d", lines, list, maxForeigners)
+		if lines := len(log.lines("another VRID")); lines != maxForeigners {
+			t.Errorf("%d lines, want %d", lines, maxForeigners)
 		}
 	})
 }

@@ -32,7 +32,6 @@ var past = time.Unix(1, 0)
 type loop struct {
 	conn     *Conn
 	protocol uint8
-	failed   time.Time // when a failed read was last logged
 
 	// Guarded by conn.mu.
 	deadlines deadlines
@@ -168,10 +167,7 @@ func (l *loop) survives(pc PacketConn, err error) bool {
 	if replaced {
 		return true
 	}
-	if now := time.Now(); l.failed.IsZero() || now.Sub(l.failed) >= noteInterval {
-		l.failed = now
-		l.conn.log.Warn("receiving advertisements", "interface", l.conn.name, "err", err)
-	}
+	l.conn.log.Warn("receiving advertisements", "interface", l.conn.name, "err", err, noteLimit.By(l))
 	// Timers go on at this pace if the error does not pass.
 	time.Sleep(10 * time.Millisecond)
 	return true
@@ -236,7 +232,7 @@ func (l *loop) send(r *Router, priority uint8, now time.Time) {
 	for _, dst := range r.to {
 		p, buf, err := r.packet(l.buf, priority, dst, now)
 		if err != nil {
-			r.sendFailed(err, now)
+			r.sendFailed(err)
 			continue
 		}
 		if r.debug() {
@@ -280,7 +276,7 @@ func (l *loop) flush() {
 				err = l.conn.force(last)
 			}
 			if err != nil {
-				r.sendFailed(err, time.Now())
+				r.sendFailed(err)
 			} else {
 				r.status.counters.Sent++
 			}

@@ -284,7 +284,7 @@ func (r *Router) end(now time.Time, actions []Action) {
 		r.catchUp()
 		defer g.mu.Unlock()
 	}
-	r.observeSplit(now)
+	r.observeSplit()
 	r.observeFault()
 	if r.loop == nil || r.phase == stopped {
 		return

@@ -2,10 +2,13 @@ package vrrp
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Neighbourhood is what a [Handler] may be as well: one that finds out the hardware
@@ -17,47 +20,39 @@ type Neighbourhood interface {
 	HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr
 }
 
+// splitLimit is for lines that say that a split has begun.
+var splitLimit = quietlog.Limit{Every: 10 * time.Second}
+
 const (
-	// splitNotes is the shortest time between two log lines that say that a split
-	// has begun.
-	splitNotes = 10 * time.Second
+	splitMessage = "split: another router is Active as well"
 	// neighbourTime is for how long such a line waits for the rival's hardware
 	// address.
 	neighbourTime = time.Second
 )
 
-// split is what a Router knows of another one that is Active as well. It is
-// guarded by conn.mu.
-type split struct {
-	rival netip.Addr // not valid: there is none
-	said  bool       // it was logged
-}
-
 // observeSplit says that another router is Active as well, and when that is over.
 // conn.mu is held, and the group's.
-func (r *Router) observeSplit(now time.Time) {
-	s := &r.status.split
+func (r *Router) observeSplit() {
+	s := &r.status
 	rival, priority, active := r.machine.Split()
-	if active == s.rival.IsValid() {
+	if active == s.split.IsValid() {
 		return
 	}
 	if !active {
-		if from, state := s.rival, r.machine.State(); s.said {
-			r.asides.Add(func() { r.log.Info("split: over", "from", from, "state", state) })
-		}
-		*s = split{}
+		from, state := s.split, r.machine.State()
+		r.asides.Add(func() { r.log.Info("split: over", "from", from, "state", state, splitLimit.Ends()) })
+		s.split = netip.Addr{}
 		return
 	}
-	s.rival = rival
-	r.status.counters.Splits++
-	var times uint64
-	if times, s.said = r.status.noted[subjectSplit].allow(now, splitNotes); s.said {
-		own := r.machine.Priority()
-		r.asides.Add(func() {
-			r.log.Error("split: another router is Active as well",
-				"from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, "times", times)
-		})
+	s.split = rival
+	s.counters.Splits++
+	if splitLimit.Mutes(r.log, slog.LevelError, splitMessage, nil, 1) {
+		return
 	}
+	own := r.machine.Priority()
+	r.asides.Add(func() {
+		r.log.Error(splitMessage, "from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, "times", uint64(1), splitLimit.By(nil))
+	})
 }
 
 // hardwareAddr returns the hardware address of another router, as far as the
@@ -77,7 +72,7 @@ func (r *Router) hardwareAddr(addr netip.Addr) string {
 
 // rival returns the router that is Active as well, or nil. conn.mu is held.
 func (s *status) rival() *Peer {
-	i := slices.IndexFunc(s.peers, func(p Peer) bool { return p.Address == s.split.rival })
+	i := slices.IndexFunc(s.peers, func(p Peer) bool { return p.Address == s.split })
 	if i < 0 {
 		return nil
 	}

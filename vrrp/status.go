@@ -105,11 +105,10 @@ const maxPeers = 32
 type status struct {
 	since    time.Time
 	counters Counters
-	peers    []Peer // the latest first
-	split    split
+	peers    []Peer     // the latest first
+	split    netip.Addr // the other router that is Active as well; not valid: there is none
 	drop     DropError
 	dropAt   time.Time // zero: none
-	noted    [numSubjects]limit
 	// unheard are the advertisements that were discarded since the last one that was
 	// not, or since the last change of the state; why is of the last of them.
 	unheard uint64
@@ -160,7 +159,7 @@ func (r *Router) Status() Status {
 func (r *Router) heard(adv *Advertisement, now time.Time) {
 	r.remember(adv, now)
 	r.observeDeaf(adv, now)
-	r.observeLeader(adv, now)
+	r.observeLeader(adv)
 	if r.cfg.owner() && r.machine.State() == Active {
 		if adv.Version == 2 {
 			r.wire.drop.drop(DropOwner, 0, 0)
@@ -172,7 +171,7 @@ func (r *Router) heard(adv *Advertisement, now time.Time) {
 	r.status.counters.Received++
 	r.status.unheard = 0
 	if r.wire.seen != 0 {
-		r.observed(adv, now)
+		r.observed(adv)
 	}
 }
 

@@ -91,7 +91,7 @@ func (c Config) complete() (Config, error) {
 		k := &c.Auth.HMAC.Keys[i]
 		k.Secret = slices.Clone(k.Secret)
 	}
-	c.Logger = quietlog.New(c.Logger)
+	c.Logger = quietlog.Limited(c.Logger, nil)
 	return c, nil
 }
 
