@@ -89,6 +89,16 @@ func TestLeaves(t *testing.T) {
 	}
 }
 
+// TestCommandDoesNotLinkTesting: helpers of tests stay out of the binary, and their
+// flags out of its command line.
+func TestCommandDoesNotLinkTesting(t *testing.T) {
+	for _, dep := range deps(t, module+"cmd/havip") {
+		if dep == "testing" || strings.HasPrefix(dep, "testing/") || strings.HasSuffix(dep, "test") && strings.HasPrefix(dep, module) {
+			t.Errorf("cmd/havip links %s: only tests may", dep)
+		}
+	}
+}
+
 // TestOnlyConfigImportsYAML: every other package gets validated structs.
 func TestOnlyConfigImportsYAML(t *testing.T) {
 	for _, line := range goList(t, `{{.ImportPath}} {{join .Imports " "}}`, "./...") {

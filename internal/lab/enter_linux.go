@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -34,7 +33,7 @@ var forbidden error
 //
 // Unless -parallel says otherwise, more parallel tests run at the same time than
 // there are cores: tests of a lab mostly wait, for protocol timers.
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	if err := flag.Set("test.parallel", "12"); err != nil { // before the command line is read
 		panic(err)
 	}

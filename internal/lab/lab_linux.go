@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -19,7 +18,7 @@ import (
 // Lab is a set of hosts and the switch that joins them. Its methods may be called
 // from several goroutines.
 type Lab struct {
-	t  testing.TB // nil unless made by New
+	t  TB // nil unless made by New
 	ns netns.NsHandle
 	nl *netlink.Handle // in the switch's namespace
 
@@ -43,7 +42,7 @@ type Segment struct {
 // New opens a lab that is closed when the test ends. It skips the test where
 // labs are not permitted, or fails it if HAVIP_REQUIRE is "all". When the test has
 // failed, the output of the programs that ran in the lab is logged.
-func New(t testing.TB) *Lab {
+func New(t TB) *Lab {
 	t.Helper()
 	l, err := Open()
 	if errors.Is(err, ErrForbidden) {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
-	"testing"
 )
 
 // lastPort counts the ports that this process has been given.
@@ -15,7 +14,7 @@ var lastPort atomic.Uint32
 // and nobody gets by chance: it is below those that the kernel gives to whoever does
 // not ask for one (ip(7), ip_local_port_range), as the tests of other packages do all
 // the time. Somebody may listen there, or nobody.
-func FreeAddress(t testing.TB) string {
+func FreeAddress(t TB) string {
 	t.Helper()
 	for range 1000 {
 		// Processes that run side by side count from different numbers.

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 )
 
@@ -16,12 +15,25 @@ import (
 // error that wraps it tells the cause.
 var ErrForbidden = errors.New("network namespaces are not permitted")
 
+// TB is what a lab needs of a testing.TB. Programs make labs as well, which must not
+// link package testing and its flags.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Error(args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+	Logf(format string, args ...any)
+	Failed() bool
+}
+
 // requireVar set to "all" turns every skip for lack of something into a failure.
 const requireVar = "HAVIP_REQUIRE"
 
 // Need skips the test if one of the programs is not installed, or fails it if
 // HAVIP_REQUIRE is "all".
-func Need(t testing.TB, programs ...string) {
+func Need(t TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := lookPath(p); err != nil {
@@ -33,7 +45,7 @@ func Need(t testing.TB, programs ...string) {
 // NeedRoot skips the test in an ordinary user's lab, where no program can become
 // somebody else: Keepalived fails to run its check scripts there, even as root.
 // That is no lack that HAVIP_REQUIRE could ask for.
-func NeedRoot(t testing.TB) {
+func NeedRoot(t TB) {
 	t.Helper()
 	// user_namespaces(7): what setgroups(2) is denied by in such a namespace.
 	if b, err := os.ReadFile("/proc/self/setgroups"); err == nil && strings.TrimSpace(string(b)) == "deny" {
@@ -42,7 +54,7 @@ func NeedRoot(t testing.TB) {
 }
 
 // Lacking skips the test, or fails it if nothing may be lacking.
-func Lacking(t testing.TB, reason string) {
+func Lacking(t TB, reason string) {
 	t.Helper()
 	if os.Getenv(requireVar) == "all" {
 		t.Fatalf("%s, and %s=all", reason, requireVar)
@@ -68,7 +80,7 @@ func lookPath(name string) (string, error) {
 // Eventually waits until cond returns nil, asking every few milliseconds, and
 // fails the test with what and cond's last error once the timeout is over. The
 // timeout bounds a failure; choose it generously.
-func Eventually(t testing.TB, timeout time.Duration, what string, cond func() error) {
+func Eventually(t TB, timeout time.Duration, what string, cond func() error) {
 	t.Helper()
 	if err := poll(timeout, cond); err != nil {
 		t.Fatalf("%s: not within %v: %v", what, timeout, err)
@@ -76,7 +88,7 @@ func Eventually(t testing.TB, timeout time.Duration, what string, cond func() er
 }
 
 // Until is [Eventually] for a condition that has no more to say than yes or no.
-func Until(t testing.TB, timeout time.Duration, what string, cond func() bool) {
+func Until(t TB, timeout time.Duration, what string, cond func() bool) {
 	t.Helper()
 	if err := poll(timeout, boolCond(cond)); err != nil {
 		t.Fatalf("%s: not within %v", what, timeout)
