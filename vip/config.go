@@ -163,15 +163,3 @@ func ParseAddress(s string) (Address, error) {
 	}
 	return Address{Prefix: prefix}, nil
 }
-
-// minLease is the shortest lifetime that the kernel can be given.
-const minLease = time.Second
-
-// LeaseFor returns the lease that suits a virtual router with the given
-// interval between advertisements: the longest one, in whole seconds, that
-// lapses before a peer takes the addresses over, which it does a number of
-// intervals after it last heard an advertisement: 3 unless it is configured
-// otherwise. At least 1 s, the kernel's shortest.
-func LeaseFor(interval time.Duration, intervals int) time.Duration {
-	return max(minLease, (time.Duration(intervals) * interval).Truncate(time.Second))
-}

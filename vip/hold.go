@@ -8,16 +8,6 @@ import (
 	"time"
 )
 
-const (
-	// renewals is how often an address is renewed within its lifetime.
-	renewals = 4
-	// retry is when a renewal that failed is tried again.
-	retry = 50 * time.Millisecond
-	// slack is by how much the kernel may be early: it counts in ticks and
-	// rounds up by a fiftieth of a second (ADDRCONF_TIMER_FUZZ_MINUS).
-	slack = 50 * time.Millisecond
-)
-
 // The methods in this file are called with m.mu held.
 
 // acquire makes the addresses held, but for optional ones that cannot be put. If
@@ -44,7 +34,10 @@ func (m *Manager) acquire(ctx context.Context) error {
 // put adds what is configured and not there: with all, it also writes what is
 // there, as for a lease that begins now.
 func (m *Manager) put(all bool) error {
-	start := time.Now()
+	l := m.lease
+	if all {
+		l = l.from(time.Now())
+	}
 	c, err := m.wanted()
 	if err == nil {
 		err = m.expose()
@@ -55,18 +48,16 @@ func (m *Manager) put(all bool) error {
 	list := c.put
 	if all {
 		list = c.all
-	} else {
-		start = m.renewed
 	}
 	if err == nil {
-		err = m.add(list, c.put, start)
+		err = m.add(list, c.put, l)
 	}
 	if err != nil {
 		return err
 	}
 	m.puts = m.had(c.all)
 	if all {
-		m.setRenewed(start)
+		m.setLease(l)
 	}
 	m.poke()
 	return nil
@@ -74,22 +65,22 @@ func (m *Manager) put(all bool) error {
 
 // add puts addresses, and the routes, which may have gone with an address. Those
 // of them that are missing must not have come meanwhile.
-func (m *Manager) add(list, missing []assigned, start time.Time) error {
+func (m *Manager) add(list, missing []assigned, l lease) error {
 	if err := m.protect(list); err != nil {
 		return err
 	}
-	if err := m.write(list, missing, start); err != nil {
+	if err := m.write(list, missing, l); err != nil {
 		return err
 	}
 	return m.putRoutes(list)
 }
 
-// write puts addresses, and fails if that took so long that the lease counted
-// from start is over: whoever was frozen meanwhile must not add anything.
-func (m *Manager) write(list, missing []assigned, start time.Time) error {
+// write puts addresses, and fails if that took so long that their lease is over:
+// whoever was frozen meanwhile must not add anything.
+func (m *Manager) write(list, missing []assigned, l lease) error {
 	for _, a := range list {
-		if m.lapsed(start) {
-			return m.lapse(start)
+		if m.lapsed(l) {
+			return m.lapse(l)
 		}
 		fresh := slices.Contains(missing, a)
 		if fresh {
@@ -99,49 +90,46 @@ func (m *Manager) write(list, missing []assigned, start time.Time) error {
 			return err
 		}
 	}
-	if m.lapsed(start) {
-		return m.lapse(start)
+	if m.lapsed(l) {
+		return m.lapse(l)
 	}
 	return nil
 }
 
-// overdue reports whether a lease counted from start is over, as far as the
-// kernel may be concerned.
-func (m *Manager) overdue(start time.Time) bool {
-	return m.cfg.lifetime() > 0 && time.Since(start) >= m.cfg.lifetime()-slack
+// lapsed reports whether a lease is over for good: nobody knows that the addresses
+// are this host's all the same.
+func (m *Manager) lapsed(l lease) bool {
+	return l.over(time.Now()) && !m.entitled()
 }
 
-// lapsed reports whether a lease counted from start is over for good: nobody
-// knows that the addresses are this host's all the same.
-func (m *Manager) lapsed(start time.Time) bool {
-	return m.overdue(start) && (m.cfg.Entitled == nil || !m.cfg.Entitled())
+// entitled asks whether the addresses are this host's whatever the kernel did.
+func (m *Manager) entitled() bool { return m.cfg.Entitled != nil && m.cfg.Entitled() }
+
+// lapse is the reason to lose addresses with a lease.
+func (m *Manager) lapse(l lease) error {
+	return fmt.Errorf("vip: %s: %w", m.name, l.lapse(time.Now()))
 }
 
 // renew extends the lease.
 func (m *Manager) renew() error {
 	now := time.Now()
-	if err := m.write(m.puts, nil, m.renewed); err != nil {
+	if err := m.write(m.puts, nil, m.lease); err != nil {
 		if errors.Is(err, ErrLapsed) || errors.Is(err, ErrNoInterface) {
 			return m.lose(err)
 		}
-		m.renewAt = now.Add(retry) // until the lease lapses
+		m.lease.renewAt = now.Add(retry) // until the lease lapses
 		return err
 	}
-	if m.overdue(m.renewed) {
+	if m.lease.over(time.Now()) {
 		m.moved() // the addresses may have been away, and be missed
 	}
-	m.setRenewed(now)
+	m.setLease(m.lease.from(now))
 	return nil
 }
 
-// setRenewed says from when the lease counts.
-func (m *Manager) setRenewed(at time.Time) {
-	m.renewed, m.renewAt = at, at.Add(m.cfg.lifetime()/renewals)
-	var lapses *time.Time
-	if m.cfg.lifetime() > 0 {
-		lapses = new(at.Add(m.cfg.lifetime() - m.cfg.lifetime()/(2*renewals))) // a renewal is overdue by half its time
-	}
-	m.lapses.Store(lapses)
+func (m *Manager) setLease(l lease) {
+	m.lease = l
+	m.lapses.Store(l.doubtful())
 }
 
 // release makes the addresses not held, and removes them.
@@ -176,13 +164,4 @@ func (m *Manager) lose(reason error) error {
 	m.lost = reason
 	m.poke()
 	return m.release()
-}
-
-// lapse is the reason to lose addresses whose lease counted from start.
-func (m *Manager) lapse(start time.Time) error {
-	why := ""
-	if time.Since(m.renewAt) >= m.cfg.lifetime()/renewals { // it was not even tried again
-		why = ", as this process did not run or the kernel did not answer"
-	}
-	return fmt.Errorf("vip: %s: not renewed for %v%s: %w", m.name, time.Since(start).Round(time.Millisecond), why, ErrLapsed)
 }

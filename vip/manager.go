@@ -58,8 +58,7 @@ type Manager struct {
 	swept     bool                // nor one of a predecessor's
 	running   bool                // Run was called
 	ended     bool                // nothing is added any more
-	renewed   time.Time           // the lease counts from then
-	renewAt   time.Time
+	lease     lease
 	puts      []assigned       // what a renewal writes
 	lacking   map[string]error // what the addresses are held without, and why
 	announcer announcer
@@ -140,6 +139,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		seeking:    make(map[netip.Addr]successor),
 		spokenFor:  make(map[netip.Addr]time.Time),
 		links:      make(map[string]link),
+		lease:      lease{lifetime: cfg.lifetime()},
 		announcer:  announcer{schedule: cfg.Announce},
 	}
 	m.indexes.Store(new([]int))

@@ -36,7 +36,7 @@ func TestNetnsOwner(t *testing.T) {
 		renewed := func() time.Time {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			return m.renewed
+			return m.lease.since
 		}
 		first := renewed()
 		lab.Until(t, bound, "a renewal", func() bool { return renewed().After(first) })

@@ -24,7 +24,7 @@ const (
 	reinstateTries = 3
 )
 
-// The methods in this file are called with m.mu held, but for step and deadline.
+// The methods in this file are called with m.mu held.
 
 // resolve finds the interfaces: those that have the names now, whatever had them
 // before, and those that were renamed while nobody has their names. absent says why
@@ -126,7 +126,7 @@ func (m *Manager) wanted() (changes, error) {
 	m.lacking = make(map[string]error)
 	want := m.targets(m.cfg.Addresses)
 	host, err := m.host(want, have)
-	return plan(want, have, host, true, m.cfg.lifetime(), m.mine), err
+	return plan(want, have, host, true, m.lease.lifetime, m.mine), err
 }
 
 // host returns the addresses that are there anyway, and networks that are on a
@@ -224,31 +224,6 @@ func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) 
 	return c.remove, errors.Join(errs...)
 }
 
-// step does what is to be done now. It reports whether there was anything to be
-// looked at or renewed.
-func (m *Manager) step() (tried bool, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.ended {
-		return false, nil
-	}
-	late := m.held && m.overdue(m.renewed)
-	if late && m.lapsed(m.renewed) {
-		return true, m.lose(m.lapse(m.renewed))
-	}
-	// What was not renewed in time may have gone, routes with it.
-	if late || !time.Now().Before(m.lookAt()) {
-		tried, err = true, m.reconcile()
-	}
-	if m.held && m.cfg.lifetime() > 0 && !time.Now().Before(m.renewAt) {
-		tried, err = true, errors.Join(err, m.renew())
-	}
-	if m.held {
-		err = errors.Join(err, m.announce(time.Now()))
-	}
-	return tried, err
-}
-
 // lookAt returns when the addresses are to be looked at again.
 func (m *Manager) lookAt() time.Time {
 	if m.dirty.Load() {
@@ -262,31 +237,6 @@ func (m *Manager) lookAt() time.Time {
 func (m *Manager) lookSoon() {
 	m.lookNext = m.looked.Add(again)
 	m.poke()
-}
-
-// deadline returns when step has something to do again.
-func (m *Manager) deadline() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	at := m.lookAt()
-	earlier := func(t time.Time) {
-		if t.Before(at) {
-			at = t
-		}
-	}
-	if m.held && m.cfg.lifetime() > 0 {
-		earlier(m.renewAt)
-	}
-	if due := m.announcer.due(); m.held && !due.IsZero() {
-		earlier(later(due, m.budgeted))
-	}
-	for _, c := range m.claims {
-		earlier(c.due)
-	}
-	if next := m.bequest(); !next.IsZero() {
-		earlier(next)
-	}
-	return at
 }
 
 // reconcile makes the addresses what they should be.
@@ -333,7 +283,7 @@ func (m *Manager) reinstate() error {
 		m.complain("addresses had gone, putting them back", "addresses", prefixes(gone))
 		m.status.Reinstated += uint64(len(gone))
 	}
-	if err := m.add(c.put, c.put, m.renewed); err != nil {
+	if err := m.add(c.put, c.put, m.lease); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(m.had(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {

@@ -42,8 +42,8 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 		return m.closedError("reconfigure")
 	}
 	var lapsed error
-	if m.held && m.lapsed(m.renewed) {
-		lapsed = m.lapse(m.renewed)
+	if m.held && m.lapsed(m.lease) {
+		lapsed = m.lapse(m.lease)
 		if err := m.lose(lapsed); err != nil {
 			m.log.Warn("what is configured no more may be left", "err", err)
 		}
@@ -54,7 +54,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 		if back := m.change(before, false); back != nil {
 			return errors.Join(err, m.lose(back))
 		}
-		m.renewAt = time.Now() // with the lease of before
+		m.lease.renewAt = time.Now() // with the lease of before
 		return err
 	}
 	if m.held && (!slices.Equal(before.Addresses, next.Addresses) || !reflect.DeepEqual(before.Announce, next.Announce)) {
@@ -191,6 +191,7 @@ func (m *Manager) adopt(next Config, p parting) {
 	// While it is not joined nobody else reads what it is looking for.
 	m.ns.leave(m)
 	m.cfg, m.parting = next, p
+	m.lease.lifetime = next.lifetime()
 	m.interfaces = next.interfaces()
 	for _, a := range p.addresses {
 		m.interfaces = append(m.interfaces, a.Interface)

@@ -35,7 +35,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		m.hear()
 		m.judge(time.Now())
 		m.bequeath(time.Now())
-		if tried, err := m.step(); tried {
+		if tried, err := m.work(); tried {
 			m.note(err)
 		}
 		heard, lost := m.tellLost()

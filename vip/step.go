@@ -1,0 +1,110 @@
+package vip
+
+import (
+	"errors"
+	"time"
+)
+
+// op is one thing to do for the addresses.
+type op uint8
+
+const (
+	opLose      op = iota + 1 // give the addresses up: the lease is over
+	opReconcile               // make the kernel's state the desired one
+	opRenew                   // extend the lease
+	opAnnounce                // send what is due of the announcements
+)
+
+// observed is what step decides by.
+type observed struct {
+	ended    bool // nothing is done any more
+	held     bool
+	entitled func() bool // asked only when the lease is over
+	lease    lease
+	lookAt   time.Time   // when the addresses are to be looked at
+	others   []time.Time // when other things are due; zero: never
+}
+
+// step returns what is to be done at now, in this order. The later ones are only for
+// addresses that are held still when their turn comes.
+func step(now time.Time, o observed) (ops []op) {
+	if o.ended {
+		return nil
+	}
+	late := o.held && o.lease.over(now)
+	if late && !o.entitled() {
+		return []op{opLose}
+	}
+	// What was not renewed in time may have gone, routes with it.
+	if late || !now.Before(o.lookAt) {
+		ops = append(ops, opReconcile)
+	}
+	if due := o.lease.renewalDue(); o.held && !due.IsZero() && !now.Before(due) {
+		ops = append(ops, opRenew)
+	}
+	if o.held {
+		ops = append(ops, opAnnounce)
+	}
+	return ops
+}
+
+// next returns when there is something to do again.
+func (o observed) next() time.Time {
+	at := o.lookAt
+	if o.held {
+		at = earlier(at, o.lease.renewalDue())
+	}
+	for _, t := range o.others {
+		at = earlier(at, t)
+	}
+	return at
+}
+
+// earlier returns the earlier one of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if b.IsZero() || !a.IsZero() && a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// observe returns what step decides by. Called with m.mu held.
+func (m *Manager) observe() observed {
+	o := observed{ended: m.ended, held: m.held, entitled: m.entitled, lease: m.lease, lookAt: m.lookAt()}
+	if due := m.announcer.due(); m.held && !due.IsZero() {
+		o.others = append(o.others, later(due, m.budgeted))
+	}
+	for _, c := range m.claims {
+		o.others = append(o.others, c.due)
+	}
+	o.others = append(o.others, m.bequest())
+	return o
+}
+
+// work does what is to be done now. It reports whether the addresses were looked at
+// or renewed.
+func (m *Manager) work() (tried bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, op := range step(time.Now(), m.observe()) {
+		switch {
+		case op == opLose:
+			return true, m.lose(m.lapse(m.lease))
+		case op == opReconcile:
+			tried, err = true, m.reconcile()
+		case !m.held: // not any more
+		case op == opRenew:
+			tried, err = true, errors.Join(err, m.renew())
+		case op == opAnnounce:
+			err = errors.Join(err, m.announce(time.Now()))
+		}
+	}
+	return tried, err
+}
+
+// deadline returns when work has something to do again.
+func (m *Manager) deadline() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.observe().next()
+}
