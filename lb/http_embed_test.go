@@ -314,17 +314,14 @@ func TestUnreadResponseIsNotTheNext(t *testing.T) {
 		return nil
 	}}
 	s, _ := front(t, cfg, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-		for {
-			req, err := http.ReadRequest(r)
-			switch {
-			case err != nil:
-				return
-			case req.URL.Path == "/ignored":
-				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n")
-			default:
-				io.WriteString(c, anOK)
-			}
+		const late = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+		if req, err := http.ReadRequest(r); err != nil || req.URL.Path == "/" {
+			io.WriteString(c, anOK)
+			return
 		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(late))
+		http.ReadRequest(r)
+		io.WriteString(c, late)
 	}))
 	c := newReader(t, s.Listener.Addr().String())
 	for _, path := range []string{"/ignored", "/"} {
