@@ -83,14 +83,16 @@ func (t *tier) choose(c *chooser) *member {
 	// Taking fails only if another flow was faster.
 	for range 3 {
 		var m *member
-		switch c.cfg.Balance {
-		case LeastConn:
+		switch {
+		case c.cfg.Balancer != nil:
+			m = t.custom(c)
+		case c.cfg.Balance == LeastConn:
 			m = t.leastConn(c)
-		case PowerOfTwo:
+		case c.cfg.Balance == PowerOfTwo:
 			m = t.powerOfTwo(c)
-		case Random:
+		case c.cfg.Balance == Random:
 			m = t.random(c)
-		case SourceHash, KeyHash, Maglev:
+		case c.cfg.Balance.hashes():
 			m = t.hashed(c)
 		default:
 			m = t.roundRobin(c)

@@ -132,12 +132,10 @@ func (x *exchange) ended() {
 // transfer.
 func (x *exchange) release() {
 	x.record.Received = max(x.record.Received, x.body.taken())
-	if x.pick.pool == nil {
+	if x.pick.pool == nil || x.pick.done {
 		return
 	}
 	x.record.Backend = x.pick.Backend()
-	pick := x.pick
-	x.pick = Pick{}
-	pick.Transferred(x.record.Received, x.record.Sent)
-	pick.Done(x.result)
+	x.pick.Transferred(x.record.Received, x.record.Sent)
+	x.pick.Done(x.result)
 }

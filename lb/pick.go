@@ -32,33 +32,51 @@ const (
 	Failure               // The backend refused, timed out or broke off.
 )
 
-// Pick is a backend given to one flow. Done must be called once.
+// Pick is a backend given to one flow. Done must be called, of one copy only. The
+// methods of the zero Pick, which has no backend, do nothing.
 type Pick struct {
 	pool   *Pool
 	member *member
+	done   bool
 }
 
 // Backend returns the backend's name.
-func (k Pick) Backend() string { return k.member.Name }
+func (k Pick) Backend() string {
+	if k.member == nil {
+		return ""
+	}
+	return k.member.Name
+}
 
 // Address returns where to connect: host:port, or unix: and a path.
-func (k Pick) Address() string { return *k.member.address.Load() }
+func (k Pick) Address() string {
+	if k.member == nil {
+		return ""
+	}
+	return *k.member.address.Load()
+}
 
 // Report records an outcome before the connection is over: of a long one it is
 // known early whether the backend accepted it.
 func (k Pick) Report(r Result) {
-	switch r {
-	case Failure:
+	switch {
+	case k.member == nil:
+	case r == Failure:
 		k.pool.failed(k.member)
-	case Success:
+	case r == Success:
 		if k.member.fails.Load() != 0 {
 			k.pool.succeeded(k.member)
 		}
 	}
 }
 
-// Done returns the backend to the pool and records the outcome.
-func (k Pick) Done(r Result) {
+// Done returns the backend to the pool and records the outcome. A second call does
+// nothing.
+func (k *Pick) Done(r Result) {
+	if k.member == nil || k.done {
+		return
+	}
+	k.done = true
 	k.Report(r)
 	k.member.active.Add(-1)
 	if k.pool.queue.waiting.Load() > 0 {
@@ -68,20 +86,29 @@ func (k Pick) Done(r Result) {
 
 // Connected records how long it took to connect to the backend.
 func (k Pick) Connected(took time.Duration) {
+	if k.member == nil {
+		return
+	}
 	k.member.connects.Add(1)
 	k.member.connectTime.Add(uint64(max(took, 0)))
 }
 
 // Transferred records bytes sent to and received from the backend.
 func (k Pick) Transferred(sent, received int64) {
+	if k.member == nil {
+		return
+	}
 	k.member.sent.Add(uint64(sent))
 	k.member.received.Add(uint64(received))
 }
 
 // Pick chooses a backend for f. It fails with ErrBusy if only MaxConns stands in
 // the way, and with ErrNoBackend otherwise. It takes no account of flows that
-// wait in the queue: Acquire does.
+// wait in the queue: Acquire does. nil stands for a new Flow.
 func (p *Pool) Pick(f *Flow) (Pick, error) {
+	if f == nil {
+		f = new(Flow)
+	}
 	s := p.snap.Load()
 	c := chooser{pool: p, cfg: s.cfg, flow: f}
 	if p.restless.Load() != 0 {
@@ -89,7 +116,7 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 	}
 	for i := range s.tiers {
 		if m := s.tiers[i].choose(&c); m != nil {
-			return Pick{p, m}, nil
+			return Pick{pool: p, member: m}, nil
 		}
 	}
 	if c.now != 0 && c.passedOver {
@@ -97,7 +124,7 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 		c.now, c.passedOver = 0, false
 		for i := range s.tiers {
 			if m := s.tiers[i].choose(&c); m != nil {
-				return Pick{p, m}, nil
+				return Pick{pool: p, member: m}, nil
 			}
 		}
 	}

@@ -18,6 +18,8 @@ type PoolConfig struct {
 	Name string
 	// Balance chooses among the available backends. Default RoundRobin.
 	Balance Balance
+	// Balancer takes the place of Balance. nil: there is a Balance.
+	Balancer Balancer `json:"-"`
 	// Backends are the first set; Update replaces it.
 	Backends []Backend
 	// MaxFails is the number of failures, reported through Done, within
@@ -70,7 +72,9 @@ type PoolConfig struct {
 // WithDefaults returns c with its zero fields filled in, those of the backends too.
 // Lookup stays nil for the default.
 func (c PoolConfig) WithDefaults() PoolConfig {
-	setDefault(&c.Balance, RoundRobin)
+	if c.Balancer == nil {
+		setDefault(&c.Balance, RoundRobin)
+	}
 	setDefault(&c.MaxFails, 1)
 	setDefault(&c.FailTimeout, 10*time.Second)
 	setDefault(&c.Quorum, 1)
@@ -106,6 +110,9 @@ func (c PoolConfig) Validate() error {
 	}
 	if err := new(Balance).UnmarshalText([]byte(c.Balance)); err != nil {
 		errs = append(errs, field.Errorf("Balance", "%w", err))
+	}
+	if c.Balancer != nil && c.Balance != "" {
+		errs = append(errs, field.Errorf("Balance", "%q: want none together with a Balancer", c.Balance))
 	}
 	if weight := primaryWeight(c.Backends); c.Quorum > weight && weight > 0 {
 		errs = append(errs, field.Errorf("Quorum",

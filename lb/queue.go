@@ -30,7 +30,11 @@ type waiter struct {
 // Acquire is Pick, but waits in the pool's queue while all backends are at their
 // MaxConns, until ctx ends or QueueTimeout has passed: ErrBusy. What becomes free
 // goes to the flow that has waited longest of those that have not tried it before.
+// nil stands for a new Flow.
 func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
+	if f == nil {
+		f = new(Flow)
+	}
 	k, err := p.pickInTurn(f)
 	if err != ErrBusy || p.config().Queue == 0 {
 		return k, err

@@ -14,6 +14,7 @@ import (
 func TestEveryOptionHasARow(t *testing.T) {
 	elsewhere := map[string]string{
 		"lb.PoolConfig.Name": "the service's", "lb.PoolConfig.Logger": "the daemon", "lb.PoolConfig.Lookup": "tests",
+		"lb.PoolConfig.Balancer": "embedders",
 	}
 	pointed := make(map[string]bool) // by field: a row points at it
 	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits]()}

@@ -131,7 +131,8 @@ func TestEveryPlaneOptionIsReachable(t *testing.T) {
 	cfg := parse(t, allServices)
 	ours := map[string]bool{ // not for a configuration
 		"TCPConfig.NoSplice": true,
-		"HandlerConfig.Dial": true, "HandlerConfig.ClientTimeout": true,
+		"HandlerConfig.Key": true, "HandlerConfig.Dial": true, "HandlerConfig.ModifyResponse": true,
+		"HandlerConfig.ErrorHandler": true, "HandlerConfig.ClientTimeout": true,
 	}
 	seen := map[string]bool{}
 	note := func(x any) {
