@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/mdlayher/ethernet"
 )
 
@@ -20,17 +21,10 @@ const (
 	icmpNeighborSolicitation  = 135
 	icmpNeighborAdvertisement = 136
 	icmpv6                    = 58
-	ipv6Header                = 40
 	naSize                    = 24 + 8 // with one link-layer address option
 	naRouter                  = 0x80
 	naOverride                = 0x20
 	optionTargetLinkLayer     = 2
-)
-
-// allNodes is ff02::1, and the Ethernet group that it maps to (RFC 2464 §7).
-var (
-	allNodes    = netip.MustParseAddr("ff02::1")
-	allNodesMAC = net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
 )
 
 // announcement returns the Ethernet frame that says that addr is at mac.
@@ -76,8 +70,7 @@ func neighborAdvertisement(addr netip.Addr, mac net.HardwareAddr, router bool) (
 	copy(icmp[8:24], addr.AsSlice())
 	icmp[24], icmp[25] = optionTargetLinkLayer, 1 // length in units of 8 bytes
 	copy(icmp[26:], mac)
-	binary.BigEndian.PutUint16(icmp[2:], icmpChecksum(addr, allNodes, icmp))
-	return marshal(allNodesMAC, mac, ethernet.EtherTypeIPv6, ipv6Packet(addr, allNodes, icmp))
+	return icmpFrame(addr, netip.IPv6LinkLocalAllNodes(), mac, icmp)
 }
 
 // probeFrame builds the question whether any host has addr. Its answer cannot
@@ -91,13 +84,10 @@ func probeFrame(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
 	// The solicited-node group of the address (RFC 4291 §2.7.1).
 	group, target := netip.MustParseAddr("ff02::1:ff00:0").As16(), addr.As16()
 	copy(group[13:], target[13:])
-	dst := netip.AddrFrom16(group)
 	icmp := make([]byte, 24)
 	icmp[0] = icmpNeighborSolicitation
 	copy(icmp[8:], target[:])
-	binary.BigEndian.PutUint16(icmp[2:], icmpChecksum(netip.IPv6Unspecified(), dst, icmp))
-	mcast := net.HardwareAddr{0x33, 0x33, group[12], group[13], group[14], group[15]}
-	return marshal(mcast, mac, ethernet.EtherTypeIPv6, ipv6Packet(netip.IPv6Unspecified(), dst, icmp))
+	return icmpFrame(netip.IPv6Unspecified(), netip.AddrFrom16(group), mac, icmp)
 }
 
 // parseARP returns the address that an ARP packet, without its Ethernet header,
@@ -135,30 +125,15 @@ func parseAdvertisement(b []byte) (netip.Addr, net.HardwareAddr, bool) {
 	return addr, nil, true
 }
 
-// ipv6Packet puts an IPv6 header with hop limit 255 before an ICMPv6 message;
-// a receiver of neighbour discovery accepts no other (RFC 4861 §7.1).
-func ipv6Packet(src, dst netip.Addr, icmp []byte) []byte {
-	p := make([]byte, 0, ipv6Header+len(icmp))
-	p = append(p, 0x60, 0, 0, 0)
-	p = binary.BigEndian.AppendUint16(p, uint16(len(icmp)))
-	p = append(p, icmpv6, 255)
-	p = append(append(p, src.AsSlice()...), dst.AsSlice()...)
-	return append(p, icmp...)
-}
-
-// icmpChecksum is the Internet checksum over the pseudo-header and the message
-// (RFC 4443 §2.3), whose checksum field must be zero.
-func icmpChecksum(src, dst netip.Addr, icmp []byte) uint16 {
-	sum := uint32(len(icmp)) + icmpv6
-	for _, b := range [][]byte{src.AsSlice(), dst.AsSlice(), icmp} {
-		for i := 0; i+1 < len(b); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(b[i:]))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
+// icmpFrame builds the frame of an ICMPv6 message to a group, whose checksum it fills
+// in (RFC 4443 §2.3). The hop limit is 255: a receiver of neighbour discovery accepts
+// no other (RFC 4861 §7.1).
+func icmpFrame(src, group netip.Addr, from net.HardwareAddr, icmp []byte) ([]byte, error) {
+	sum := inet.SumPseudoHeader(inet.Sum(0, icmp), src, group, icmpv6, len(icmp))
+	binary.BigEndian.PutUint16(icmp[2:], inet.Checksum(sum))
+	ip := inet.Header{Source: src, Destination: group, Protocol: icmpv6, TTL: 255}
+	mac := inet.GroupMAC(group)
+	return marshal(mac[:], from, ethernet.EtherTypeIPv6, append(ip.Append(nil, len(icmp)), icmp...))
 }
 
 func marshal(dst, src net.HardwareAddr, typ ethernet.EtherType, payload []byte) ([]byte, error) {

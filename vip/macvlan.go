@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"net"
 	"slices"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // VirtualMAC returns the hardware address of a virtual router (RFC 9568 §7.3):
 // 00:00:5e:00:01:VRID, or 00:00:5e:00:02:VRID for IPv6.
 func VirtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
-	family := byte(1)
-	if ipv6 {
-		family = 2
-	}
-	return net.HardwareAddr{0, 0, 0x5e, 0, family, vrid}
+	return inet.VirtualMAC(vrid, ipv6)
 }
 
 // macvlanName returns the default name of the interface with a hardware

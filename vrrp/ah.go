@@ -8,23 +8,11 @@ import (
 	"hash"
 	"net/netip"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 const (
-	ipv4HeaderLen = 20
-	ipv4MaxHeader = 60
-
-	// Offsets of the IPv4 fields that a router on the way may change, and of
-	// those that are filled in late (RFC 791 §3.1).
-	ipv4TOS      = 1
-	ipv4Total    = 2
-	ipv4ID       = 4
-	ipv4Fragment = 6
-	ipv4TTL      = 8
-	ipv4Checksum = 10
-
-	tosInternetworkControl = 0xc0
-
 	ahLen    = 24 // RFC 4302 §2 with 12 bytes of authentication data
 	ahICV    = 12 // offset and length of these
 	ahICVLen = 12
@@ -51,7 +39,7 @@ type authHeader struct {
 	id       uint16 // of the last IPv4 packet
 
 	// Scratch space, here because what is handed to mac would escape.
-	head   [ipv4MaxHeader + ahLen]byte
+	head   [inet.IPv4MaxLen + ahLen]byte
 	digest [md5.Size]byte
 }
 
@@ -93,34 +81,26 @@ func (h *authHeader) seal(b []byte, src, dst netip.Addr, ttl uint8, seq uint32) 
 	if h.id++; h.id == 0 {
 		h.id = 1
 	}
-	b[0] = 4<<4 | ipv4HeaderLen/4
-	b[ipv4TOS] = tosInternetworkControl
-	binary.BigEndian.PutUint16(b[ipv4Total:], uint16(len(b)))
-	binary.BigEndian.PutUint16(b[ipv4ID:], h.id)
-	b[ipv4TTL], b[ipv4TTL+1] = ttl, protocolAH
-	s, d := src.As4(), dst.As4()
-	copy(b[12:], s[:])
-	copy(b[16:], d[:])
-
-	ah := b[ipv4HeaderLen:]
+	ip := inet.Header{Source: src, Destination: dst, Protocol: protocolAH, TTL: ttl, Class: inet.NetworkControl, ID: h.id}
+	header, ah := ip.Append(b[:0], len(b)-inet.IPv4Len), b[inet.IPv4Len:]
+	spi := src.As4()
 	ah[0], ah[1] = protocolVRRP, ahLen/4-2
-	copy(ah[4:], s[:]) // the SPI
+	copy(ah[4:], spi[:])
 	binary.BigEndian.PutUint32(ah[8:], seq)
-	copy(ah[ahICV:ahLen], h.sign(b[:ipv4HeaderLen], ah))
-	binary.BigEndian.PutUint16(b[ipv4Checksum:], checksum(sum(0, b[:ipv4HeaderLen])))
+	copy(ah[ahICV:ahLen], h.sign(header, ah))
 }
 
 // sign computes the authentication data of payload, which begins with the AH
 // header, behind the IPv4 header (RFC 4302 §3.3.3).
 func (h *authHeader) sign(header, payload []byte) []byte {
 	head := append(h.head[:0], header...)
-	head[ipv4TOS] = 0
-	clear(head[ipv4Fragment : ipv4Fragment+2])
-	clear(head[ipv4Checksum : ipv4Checksum+2])
+	head[inet.IPv4TOS] = 0
+	clear(head[inet.IPv4Fragment : inet.IPv4Fragment+2])
+	clear(head[inet.IPv4Checksum : inet.IPv4Checksum+2])
 	if h.unicast {
 		// It counts down on the way. Multicast ones stay on the link, and
 		// Keepalived signs theirs.
-		head[ipv4TTL] = 0
+		head[inet.IPv4TTL] = 0
 	}
 	head = append(head, payload[:ahICV]...)
 	head = append(head, make([]byte, ahICVLen)...)
@@ -139,7 +119,7 @@ func (h *authHeader) open(p *Packet, data []byte, d *DropError) []byte {
 		return nil
 	}
 	n := len(p.Header)
-	if n < ipv4HeaderLen || n > ipv4MaxHeader {
+	if n < inet.IPv4Len || n > inet.IPv4MaxLen {
 		d.drop(DropAuth, 0, 0)
 		d.Detail = ": no IP header to verify it with"
 		return nil

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // TestAHSignedBytes: RFC 4302 §3.3.3.1.1. What a router may change on the way
@@ -21,15 +23,15 @@ func TestAHSignedBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mutable := map[int]bool{ipv4TOS: true, ipv4Fragment: true, ipv4Fragment + 1: true,
-			ipv4Checksum: true, ipv4Checksum + 1: true, ipv4TTL: unicast}
+		mutable := map[int]bool{inet.IPv4TOS: true, inet.IPv4Fragment: true, inet.IPv4Fragment + 1: true,
+			inet.IPv4Checksum: true, inet.IPv4Checksum + 1: true, inet.IPv4TTL: unicast}
 		for i := range b {
 			p := packetFromIP(t, b)
 			p.Header, p.Data = bytes.Clone(p.Header), bytes.Clone(p.Data)
-			if i < ipv4HeaderLen {
+			if i < inet.IPv4Len {
 				p.Header[i] ^= 0x80
 			} else {
-				p.Data[i-ipv4HeaderLen] ^= 0x80
+				p.Data[i-inet.IPv4Len] ^= 0x80
 			}
 			var a Advertisement
 			if err := wireFor(t, cfg).parse(&a, p, clock); (err == nil) != mutable[i] {
@@ -87,8 +89,8 @@ func TestAHHeader(t *testing.T) {
 			t.Fatal(err)
 		}
 		b = b[len("before"):]
-		if got := binary.BigEndian.Uint16(b[ipv4ID:]); got != id || b[ipv4TTL] != 7 || checksum(sum(0, b[:20])) != 0 {
-			t.Errorf("header %x: ID %d, TTL %d, want %d, 7 and a right checksum", b[:20], got, b[ipv4TTL], id)
+		if got := binary.BigEndian.Uint16(b[4:]); got != id || b[inet.IPv4TTL] != 7 || inet.Checksum(inet.Sum(0, b[:20])) != 0 {
+			t.Errorf("header %x: ID %d, TTL %d, want %d, 7 and a right checksum", b[:20], got, b[inet.IPv4TTL], id)
 		}
 	}
 	if _, err := w.append(nil, 0, host4, peer4, clock); err == nil {

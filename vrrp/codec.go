@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 var _ encoding.BinaryAppender = (*Advertisement)(nil)
@@ -196,15 +198,15 @@ func (a *Advertisement) messageChecksum(b []byte, n int) uint16 {
 	if a.Source.Is6() {
 		n = len(b)
 	}
-	acc := sum(sum(0, b[:checksumOffset]), b[checksumOffset+2:n])
+	acc := inet.Sum(inet.Sum(0, b[:checksumOffset]), b[checksumOffset+2:n])
 	switch {
 	case a.Version == 2:
 	case a.Source.Is6(), a.Checksum == ChecksumPseudoHeader:
-		acc = sumPseudoHeader(acc, a.Source, a.Destination, n)
+		acc = inet.SumPseudoHeader(acc, a.Source, a.Destination, protocolVRRP, n)
 	case a.Checksum == ChecksumOldUnicast:
-		acc = sumPseudoHeader(acc, a.Source, groupIPv4, n)
+		acc = inet.SumPseudoHeader(acc, a.Source, groupIPv4, protocolVRRP, n)
 	}
-	return checksum(acc)
+	return inet.Checksum(acc)
 }
 
 // AppendBinary appends the VRRP message to b, checksum included, as it follows

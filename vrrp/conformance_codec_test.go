@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // The codec's part of the conformance list, one test for each rule. Those
@@ -73,9 +75,9 @@ func TestConformance07ReservedBitsZeroOnSend(t *testing.T) {
 
 // withOption inserts an IPv4 option (Router Alert, RFC 2113) into an IP packet.
 func withOption(b []byte) []byte {
-	out := bytes.Join([][]byte{b[:ipv4HeaderLen], {0x94, 0x04, 0, 0}, b[ipv4HeaderLen:]}, nil)
+	out := bytes.Join([][]byte{b[:inet.IPv4Len], {0x94, 0x04, 0, 0}, b[inet.IPv4Len:]}, nil)
 	out[0]++
-	binary.BigEndian.PutUint16(out[ipv4Total:], uint16(len(out)))
+	binary.BigEndian.PutUint16(out[inet.IPv4Total:], uint16(len(out)))
 	return out
 }
 

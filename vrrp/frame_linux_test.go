@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/internal/lab"
 )
 
@@ -41,7 +42,7 @@ func TestFrameConn(t *testing.T) {
 		}
 		ps[i] = Packet{
 			Data: b, Source: host4, Destination: groupIPv4, TTL: 255, Protocol: protocolVRRP,
-			HardwareSource: virtualMAC(uint8(i+1), familyIPv4),
+			HardwareSource: inet.VirtualMAC(uint8(i+1), false),
 		}
 	}
 	send := func() {

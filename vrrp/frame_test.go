@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // TestFrame: whole frames, byte by byte.
@@ -38,7 +40,7 @@ func TestFrame(t *testing.T) {
 			}
 			p := Packet{
 				Data: unhex(t, tc.message), Source: tc.source, Destination: tc.destination,
-				TTL: 255, Protocol: protocolVRRP, HardwareSource: virtualMAC(tc.vrid, fam),
+				TTL: 255, Protocol: protocolVRRP, HardwareSource: inet.VirtualMAC(tc.vrid, fam == familyIPv6),
 			}
 			var b [frameHeaderMax]byte
 			for i := range b {
@@ -60,13 +62,13 @@ func TestFrame(t *testing.T) {
 func TestFrameAH(t *testing.T) {
 	cfg := configFor(t, advV2, func(c *Config) { c.Auth = Auth{Type: AuthAH, Password: "d0cker"} })
 	p := send(t, wireFor(t, cfg), 100, host4, groupIPv4, epoch)
-	p.HardwareSource = virtualMAC(51, familyIPv4)
+	p.HardwareSource = inet.VirtualMAC(51, false)
 	var b [frameHeaderMax]byte
 	got := hex.EncodeToString(frameHeader(&b, p))
 	if want := "01005e00001200005e0001330800" + hex.EncodeToString(p.Header); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if ip := b[ethernetLen : ethernetLen+ipv4HeaderLen]; checksum(sum(0, ip)) != 0 {
+	if ip := b[ethernetLen : ethernetLen+inet.IPv4Len]; inet.Checksum(inet.Sum(0, ip)) != 0 {
 		t.Errorf("checksum of the IP header %x", ip)
 	}
 }
@@ -82,11 +84,11 @@ func TestVirtualMACPackets(t *testing.T) {
 		want net.HardwareAddr
 	}{
 		{"off", Config{}, 1500, nil},
-		{"IPv4", Config{VirtualMAC: true}, 28 + 4, virtualMAC(51, familyIPv4)},
+		{"IPv4", Config{VirtualMAC: true}, 28 + 4, inet.VirtualMAC(51, false)},
 		{"IPv4, too long", Config{VirtualMAC: true}, 28 + 3, nil},
-		{"AH", Config{VirtualMAC: true, Version: 2, Auth: Auth{Type: AuthAH, Password: "d0cker"}}, 28 + 4 + 8 + 24, virtualMAC(51, familyIPv4)},
+		{"AH", Config{VirtualMAC: true, Version: 2, Auth: Auth{Type: AuthAH, Password: "d0cker"}}, 28 + 4 + 8 + 24, inet.VirtualMAC(51, false)},
 		{"AH, too long", Config{VirtualMAC: true, Version: 2, Auth: Auth{Type: AuthAH, Password: "d0cker"}}, 28 + 4 + 8 + 23, nil},
-		{"IPv6", Config{VirtualMAC: true, Addresses: addrs("fe80::250")}, 48 + 16, virtualMAC(51, familyIPv6)},
+		{"IPv6", Config{VirtualMAC: true, Addresses: addrs("fe80::250")}, 48 + 16, inet.VirtualMAC(51, true)},
 		{"IPv6, too long", Config{VirtualMAC: true, Addresses: addrs("fe80::250")}, 48 + 15, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

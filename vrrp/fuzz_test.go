@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // FuzzParseAdvertisement goes on where TestConformance10 ends.
@@ -133,7 +135,7 @@ func FuzzWireParse(f *testing.F) {
 		p.Data = changedBytes(good.Data, offset, size, mask)
 		p.Header = bytes.Clone(good.Header)
 		if len(p.Header) > 0 { // so that size is not taken for padding
-			p.Header[ipv4Total+1] = uint8(len(p.Header) + len(p.Data))
+			p.Header[inet.IPv4Total+1] = uint8(len(p.Header) + len(p.Data))
 		} else if len(p.Data) >= fixedLen {
 			resum(&p, min(len(p.Data), messageLen(3, w.src.Is6(), 2)))
 		}

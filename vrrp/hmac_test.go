@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 var (
@@ -73,7 +75,7 @@ func TestHMACLayout(t *testing.T) {
 		if a.Source.Is4() && !bytes.Equal(message, bare) {
 			t.Errorf("message %x, want %x", message, bare)
 		}
-		if a.Source.Is6() && checksum(sumPseudoHeader(sum(0, p.Data), a.Source, a.Destination, len(p.Data))) != 0 {
+		if a.Source.Is6() && inet.Checksum(inet.SumPseudoHeader(inet.Sum(0, p.Data), a.Source, a.Destination, protocolVRRP, len(p.Data))) != 0 {
 			t.Error("the IPv6 checksum does not cover the trailer")
 		}
 		accept(t, wireFor(t, cfg), p, now)

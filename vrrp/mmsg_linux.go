@@ -5,6 +5,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/havip/havip/internal/inet"
 	"golang.org/x/sys/unix"
 )
 
@@ -113,17 +114,17 @@ func (r *receiver) packetsIPv4(ps []Packet) int {
 
 // packetIPv4 reads an IPv4 packet with its header.
 func packetIPv4(b []byte) (p Packet, ok bool) {
-	if len(b) < ipv4HeaderLen {
+	if len(b) < inet.IPv4Len {
 		return p, false
 	}
 	header := int(b[0]&0x0f) * 4
-	if header < ipv4HeaderLen || header > len(b) {
+	if header < inet.IPv4Len || header > len(b) {
 		return p, false
 	}
 	return Packet{
 		Header: b[:header], Data: b[header:],
 		Source: addr4(b[12:16]), Destination: addr4(b[16:20]),
-		TTL: b[ipv4TTL], Protocol: b[ipv4TTL+1],
+		TTL: b[inet.IPv4TTL], Protocol: b[inet.IPv4Protocol],
 	}, true
 }
 

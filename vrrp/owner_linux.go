@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 
+	"github.com/havip/havip/internal/inet"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +22,7 @@ var onlyOwners = []unix.SockFilter{
 	{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0xfffff004}, // SKF_AD_PKTTYPE
 	{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, Jt: 10, K: unix.PACKET_OTHERHOST},
 	{Code: unix.BPF_LDX | unix.BPF_B | unix.BPF_MSH, K: 0}, // X = the IP header's length
-	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: ipv4TTL + 1},
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: inet.IPv4Protocol},
 	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 2, K: protocolVRRP},
 	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 3, K: protocolAH},
 	{Code: unix.BPF_RET | unix.BPF_K, K: 0},

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // IP protocol numbers under which advertisements travel.
@@ -44,10 +46,10 @@ type Packet struct {
 
 // payload is p.Data without the Ethernet padding.
 func (p *Packet) payload() []byte {
-	if len(p.Header) < ipv4HeaderLen {
+	if len(p.Header) < inet.IPv4Len {
 		return p.Data
 	}
-	n := int(binary.BigEndian.Uint16(p.Header[ipv4Total:])) - len(p.Header)
+	n := int(binary.BigEndian.Uint16(p.Header[inet.IPv4Total:])) - len(p.Header)
 	if n < 0 || n > len(p.Data) {
 		return p.Data
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/havip/havip/internal/inet"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
@@ -152,7 +153,7 @@ func socketOptions(fd int, device string, protocol uint8) error {
 
 func setupIPv4(conn *net.IPConn, nif *netif) error {
 	p := ipv4.NewPacketConn(conn)
-	if err := p.SetTOS(tosInternetworkControl); err != nil {
+	if err := p.SetTOS(inet.NetworkControl); err != nil {
 		return fmt.Errorf("IP_TOS: %w", err)
 	}
 	if err := p.SetControlMessage(ipv4.FlagInterface, true); err != nil {
@@ -176,7 +177,7 @@ func setupIPv4(conn *net.IPConn, nif *netif) error {
 
 func setupIPv6(conn *net.IPConn, nif *netif) error {
 	p := ipv6.NewPacketConn(conn)
-	if err := p.SetTrafficClass(tosInternetworkControl); err != nil {
+	if err := p.SetTrafficClass(inet.NetworkControl); err != nil {
 		return fmt.Errorf("IPV6_TCLASS: %w", err)
 	}
 	if err := p.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface|ipv6.FlagHopLimit, true); err != nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/internal/quietlog"
 )
 
@@ -96,7 +97,7 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		awaited: make(map[string]int),
 	}
 	if cfg.VirtualMAC {
-		r.mac = virtualMAC(cfg.VRID, cfg.family())
+		r.mac = inet.VirtualMAC(cfg.VRID, cfg.family() == familyIPv6)
 	}
 	if r.machine, err = NewMachine(cfg); err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // destinations returns where advertisements go: the group, or the peers. The
@@ -58,6 +60,6 @@ func (c *Conn) force(p Packet) error {
 func (p *Packet) setPayload(b []byte) {
 	p.Header, p.Data = nil, b
 	if p.Protocol == protocolAH {
-		p.Header, p.Data = b[:ipv4HeaderLen], b[ipv4HeaderLen:]
+		p.Header, p.Data = b[:inet.IPv4Len], b[inet.IPv4Len:]
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/internal/lab"
 )
 
@@ -20,9 +21,9 @@ func ipPacket(p *Packet) []byte {
 		h := []byte{0x6c, 0, 0, 0, 0, byte(len(p.Data)), p.Protocol, p.TTL}
 		return append(append(append(h, p.Source.AsSlice()...), p.Destination.AsSlice()...), p.Data...)
 	}
-	h := []byte{0x45, tosInternetworkControl, 0, byte(ipv4HeaderLen + len(p.Data)), 0, 1, 0, 0, p.TTL, p.Protocol, 0, 0}
+	h := []byte{0x45, inet.NetworkControl, 0, byte(inet.IPv4Len + len(p.Data)), 0, 1, 0, 0, p.TTL, p.Protocol, 0, 0}
 	h = append(append(h, p.Source.AsSlice()...), p.Destination.AsSlice()...)
-	binary.BigEndian.PutUint16(h[ipv4Checksum:], checksum(sum(0, h)))
+	binary.BigEndian.PutUint16(h[inet.IPv4Checksum:], inet.Checksum(inet.Sum(0, h)))
 	return append(h, p.Data...)
 }
 

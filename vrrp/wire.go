@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // observation is a set of things about an accepted advertisement that are
@@ -145,7 +147,7 @@ func (w *wire) appendAHPacket(b []byte, priority uint8, src, dst netip.Addr, now
 
 func (w *wire) appendSealed(b []byte, priority uint8, src, dst netip.Addr, seq uint32) ([]byte, error) {
 	start := len(b)
-	b = append(b, make([]byte, ipv4HeaderLen+ahLen)...)
+	b = append(b, make([]byte, inet.IPv4Len+ahLen)...)
 	b, err := w.message(b, priority, src, dst)
 	if err != nil {
 		return b[:start], err

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 var (
@@ -99,8 +101,8 @@ func packetFromIP(t testing.TB, b []byte) *Packet {
 		Header:      b[:n],
 		Source:      netip.AddrFrom4([4]byte(b[12:])),
 		Destination: netip.AddrFrom4([4]byte(b[16:])),
-		TTL:         b[ipv4TTL],
-		Protocol:    b[ipv4TTL+1],
+		TTL:         b[inet.IPv4TTL],
+		Protocol:    b[inet.IPv4Protocol],
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // Errors that a caller may want to tell apart, with errors.Is.
@@ -102,37 +104,19 @@ func (w Will) compile() []shot {
 	return out
 }
 
-// precedence is the traffic class of routing protocols (RFC 4594 §3.2, CS6).
-const precedence = 0xc0
-
 // compile puts the IP header before the payload.
 func (p Packet) compile() shot {
 	s := shot{socket: socketIPv6, index: p.Interface, dst: p.Destination.WithZone("")}
-	switch {
-	case !p.Source.Is4():
-		s.data = p.headerIPv6()
-	case len(p.Header) > 0:
-		s.socket, s.data = socketIPv4, p.Header
-	default:
-		s.socket, s.data = socketIPv4, p.headerIPv4()
+	if p.Source.Is4() {
+		s.socket = socketIPv4
 	}
-	s.data = slices.Concat(s.data, p.Payload)
+	header := p.Header
+	if len(header) == 0 { // the kernel chooses the identification (raw(7))
+		ip := inet.Header{Source: p.Source, Destination: p.Destination, Protocol: p.Protocol, TTL: p.TTL, Class: inet.NetworkControl}
+		header = ip.Append(nil, len(p.Payload))
+	}
+	s.data = slices.Concat(header, p.Payload)
 	return s
-}
-
-// headerIPv4 leaves the identification and the checksum to the kernel (raw(7)).
-func (p Packet) headerIPv4() []byte {
-	b := []byte{0x45, precedence}
-	b = binary.BigEndian.AppendUint16(b, uint16(20+len(p.Payload)))
-	b = append(b, 0, 0, 0, 0, p.TTL, p.Protocol, 0, 0)
-	return append(append(b, p.Source.AsSlice()...), p.Destination.AsSlice()...)
-}
-
-func (p Packet) headerIPv6() []byte {
-	b := []byte{0x60 | precedence>>4, precedence << 4 & 0xff, 0, 0}
-	b = binary.BigEndian.AppendUint16(b, uint16(len(p.Payload)))
-	b = append(b, p.Protocol, p.TTL)
-	return append(append(b, p.Source.AsSlice()...), p.Destination.AsSlice()...)
 }
 
 // testament is a will in the form in which the child finds it.

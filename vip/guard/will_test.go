@@ -34,7 +34,7 @@ func TestCompilePacket(t *testing.T) {
 		"IPv4 multicast": {
 			Packet{Interface: 2, Source: ip("192.0.2.1"), Destination: ip("224.0.0.18"), Protocol: 112, TTL: 255, Payload: payload},
 			shot{socketIPv4, 2, ip("224.0.0.18"), unhex(t,
-				"45 c0 001c 0000 0000 ff 70 0000 c0000201 e0000012"+"2133 0001 0000 dead")},
+				"45 c0 001c 0000 0000 ff 70 189e c0000201 e0000012"+"2133 0001 0000 dead")},
 		},
 		"IPv6 multicast": {
 			Packet{Interface: 3, Source: ip("fe80::1%eth0"), Destination: ip("ff02::12"), Protocol: 112, TTL: 255, Payload: payload},
@@ -44,7 +44,7 @@ func TestCompilePacket(t *testing.T) {
 		"an empty header is none": {
 			Packet{Source: ip("192.0.2.1"), Destination: ip("192.0.2.2"), Protocol: 112, TTL: 255, Header: []byte{}, Payload: payload},
 			shot{socketIPv4, 0, ip("192.0.2.2"), unhex(t,
-				"45 c0 001c 0000 0000 ff 70 0000 c0000201 c0000202"+"2133 0001 0000 dead")},
+				"45 c0 001c 0000 0000 ff 70 36ae c0000201 c0000202"+"2133 0001 0000 dead")},
 		},
 		"a header that is given": {
 			Packet{Interface: 2, Source: ip("192.0.2.1"), Destination: ip("192.0.2.2"), Protocol: 51, TTL: 255,
