@@ -116,13 +116,13 @@ func validateHeaders(name string, headers map[string]string, variables ...string
 		case !validHeader(header, ""):
 			errs = append(errs, field.Errorf(at, "want the name of a header, such as X-Balancer"))
 		case slices.Contains(unsettable, canonical), canonical == "Host" && name != "RequestHeaders":
-			errs = append(errs, field.Errorf(at, "cannot be set or removed: the proxy itself decides on it"))
+			errs = append(errs, field.Errorf(at, "want another header: the proxy itself decides on this one"))
 		case seen[canonical]:
-			errs = append(errs, field.Errorf(at, "given twice: want one"))
+			errs = append(errs, field.Errorf(at, "want one of a name, in upper or lower case"))
 		case !validHeader(header, value):
 			errs = append(errs, field.Errorf(at, "want the value of a header"))
 		case canonical == "Host" && (value == "" || strings.ContainsAny(value, " \t")):
-			errs = append(errs, field.Errorf(at, "every request needs one Host"))
+			errs = append(errs, field.Errorf(at, "want one host: every request needs it"))
 		}
 		seen[canonical] = true
 		for _, v := range variable.FindAllString(value, -1) {

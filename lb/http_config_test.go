@@ -138,13 +138,13 @@ func TestConfiguredHost(t *testing.T) {
 		{"Trailer": "x"}, {"TE": "trailers"}, {"Keep-Alive": "1"}, {"Expect": "100-continue"},
 	} {
 		for _, h := range []HandlerConfig{{Pool: p, RequestHeaders: headers}, {Pool: p, ResponseHeaders: headers}} {
-			if err := h.Validate(); err == nil || !strings.Contains(err.Error(), "cannot be set or removed") {
+			if err := h.Validate(); err == nil || !strings.Contains(err.Error(), "want another header") {
 				t.Errorf("%v: %v", headers, err)
 			}
 		}
 	}
 	for _, headers := range []map[string]string{{"Host": ""}, {"host": "a b"}} {
-		if err := (HandlerConfig{Pool: p, RequestHeaders: headers}).Validate(); err == nil || !strings.Contains(err.Error(), "needs one Host") {
+		if err := (HandlerConfig{Pool: p, RequestHeaders: headers}).Validate(); err == nil || !strings.Contains(err.Error(), "want one host") {
 			t.Errorf("%v: %v", headers, err)
 		}
 	}

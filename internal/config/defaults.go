@@ -44,7 +44,7 @@ func (k key) document(place string, top bool) []line {
 	}
 	want := k.value.want
 	if k.value.owner.known() {
-		want = cmp.Or(want, k.value.owner.want())
+		want = strings.TrimPrefix(cmp.Or(want, k.value.owner.want()), "at least 0") // which goes without saying
 		if k.setting {
 			k.preset = k.value.owner.sample()
 		}

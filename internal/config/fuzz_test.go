@@ -119,15 +119,9 @@ func acceptedByLB(s Service) error {
 	if err != nil {
 		return err
 	}
-	h := lb.HandlerConfig{Pool: first, ConnectTimeout: s.ConnectTimeout, Timeout: s.HTTP.ResponseTimeout, TunnelTimeout: s.HTTP.TunnelTimeout,
-		Tries: s.Tries, MaxBody: s.HTTP.MaxBody, RequestHeaders: map[string]string{}}
-	for _, f := range append(s.HTTP.RequestHeaders, s.HTTP.ResponseHeaders...) {
-		h.RequestHeaders[f.Name] = f.Value
-	}
-	t := lb.TCPConfig{Pool: first, HandshakeTimeout: s.HandshakeTimeout, ConnectTimeout: s.ConnectTimeout, IdleTimeout: s.IdleTimeout, Tries: s.Tries,
-		Limits: s.Limits}
-	u := lb.UDPConfig{Pool: first, IdleTimeout: s.IdleTimeout, Responses: s.UDP.Responses, MaxSessions: s.UDP.MaxSessions}
-	return errors.Join(h.Validate(), t.Validate(), u.Validate())
+	h, t, u := s.HTTP, s.TCP, s.UDP
+	h.Pool, t.Pool, u.Pool = first, first, first
+	return errors.Join(h.Validate(), t.Validate(), u.Validate(), s.Limits.Validate())
 }
 
 // acceptedByHealthcheck: neither are those of a monitor.

@@ -41,20 +41,24 @@ func homeOf[T interface {
 
 // owned tells the rows which homes there are.
 func owned(keys []key, homes ...home) []key {
-	for i := range keys {
-		k := &keys[i]
-		if k.value.owner == nil || k.value.owner.known() {
-			continue
-		}
-		for _, h := range homes {
-			if index := fieldIndex(h.config, k.value.to[0]); index != nil {
-				o := k.value.owner
-				o.home, o.index, o.setting = h, index, k.setting
-				break
+	for _, k := range keys {
+		for i, o := range k.value.owners() {
+			for _, h := range homes {
+				if index := fieldIndex(h.config, k.value.to[i]); index != nil && !o.known() {
+					o.home, o.index, o.setting = h, index, k.setting
+				}
 			}
 		}
 	}
 	return keys
+}
+
+// owners are those of all fields that a value goes to.
+func (v value) owners() []*owner {
+	if v.owner == nil {
+		return nil
+	}
+	return append([]*owner{v.owner}, v.others...)
 }
 
 // fieldIndex is the way from a struct to its field that to points at; nil: to
@@ -256,20 +260,39 @@ var step = regexp.MustCompile(`^\.?(?:(\w+)|\[([^\]]*)\])`)
 // pointers; where one is a copy of another both are given.
 func (d *decoder) report(err error, path string, configs ...any) {
 	for _, e := range field.All(err) {
+		if unmade(e.Field, configs) {
+			continue
+		}
 		at := d.placeOf(e.Field, path, configs)
 		if d.broken(d.whereGiven(at)) {
 			continue // what is wrong was said, and this may be what follows from it
 		}
 		said := d.inKeys(e.Err.Error(), configs)
 		if _, hidden := d.place(at); hidden {
-			// What is behind the last "want" is the library's own.
-			said = said[max(0, strings.LastIndex(said, "want ")):]
-			if !strings.HasPrefix(said, "want ") {
-				said = "not valid here"
-			}
+			said = ownWords(said)
 		}
 		d.fail(at, "%v", own(said))
 	}
+}
+
+// ownWords are what of a library's message is not a value of the file: what follows a
+// value in quotation marks, or else the last "want".
+func ownWords(said string) string {
+	if quoted, err := strconv.QuotedPrefix(said); err == nil {
+		return strings.TrimPrefix(said[len(quoted):], ": ")
+	}
+	if i := strings.LastIndex(said, "want "); i >= 0 {
+		return said[i:]
+	}
+	return "not valid here"
+}
+
+// unmade reports whether a field is none that a file fills: a pool, or another thing
+// that is made later, from the configuration.
+func unmade(name string, configs []any) bool {
+	found, _ := follow(reflect.ValueOf(configs[0]).Elem(), name)
+	v := reflect.ValueOf(found[0])
+	return v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Pointer && v.Elem().IsNil()
 }
 
 // placeOf is the path of what a field's name means, or of the nearest thing around it.
@@ -378,22 +401,22 @@ func words(of encoding.TextUnmarshaler) []string {
 	return strings.Split(strings.ReplaceAll(list, " or ", ", "), ", ")
 }
 
-// settle gives the settings of a mapping that the file does not name their defaults.
+// settle gives the fields of a mapping that the file does not name their defaults.
 func settle(keys []key) { settleFrom(keys, make(map[any]reflect.Value)) }
 
 // settleFrom is settle with the defaults of each home, by pointer to its configuration.
 func settleFrom(keys []key, defaults map[any]reflect.Value) {
 	for _, k := range keys {
-		o := k.value.owner
-		switch {
-		case k.setting && o.known() && o.field().IsZero():
+		settleFrom(k.value.keys, defaults)
+		for _, o := range k.value.owners() {
+			if !o.known() || !o.field().IsZero() {
+				continue
+			}
 			config := o.config.Addr().Interface()
 			if _, ok := defaults[config]; !ok {
 				defaults[config] = o.defaults()
 			}
 			o.field().Set(defaults[config].FieldByIndex(o.index))
-		case k.value.shape == single:
-			settleFrom(k.value.keys, defaults)
 		}
 	}
 }

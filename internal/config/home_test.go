@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,14 +14,22 @@ import (
 // points at, or is named here with who sets it. Defaults play no part in that.
 func TestEveryOptionHasARow(t *testing.T) {
 	elsewhere := map[string]string{
-		"lb.PoolConfig.Name": "the service's", "lb.PoolConfig.Logger": "the daemon", "lb.PoolConfig.Lookup": "tests",
-		"lb.PoolConfig.Balancer": "embedders",
+		"lb.PoolConfig.Name":    "the service's",
+		"lb.TCPConfig.NoSplice": "benchmarks", "lb.HandlerConfig.ClientTimeout": "nobody: the default is nginx's",
+	}
+	for _, f := range []string{"TCPConfig.Pool", "TCPConfig.Routes", "TCPConfig.TLS", "TCPConfig.BackendTLS", "TCPConfig.AcceptProxy", "TCPConfig.Limits",
+		"UDPConfig.Pool", "HandlerConfig.Pool", "HandlerConfig.BackendTLS"} {
+		elsewhere["lb."+f] = "the daemon, of what the service has for all modes"
 	}
 	pointed := make(map[string]bool) // by field: a row points at it
-	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits]()}
+	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits](),
+		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HandlerConfig](), reflect.TypeFor[Front]()}
 	walk("", "", new(Config).keys(), nil, func(_ string, keys []key) {
 		for _, k := range keys {
-			if o := k.value.owner; o.known() {
+			for _, o := range k.value.owners() {
+				if !o.known() {
+					continue
+				}
 				name := o.config.Type().String()
 				for _, i := range o.index {
 					name += fmt.Sprint(".", i)
@@ -37,6 +46,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 			inside := f.Type.Kind() == reflect.Struct && strings.HasPrefix(f.Type.PkgPath(), "github.com/havip/")
 			switch _, known := elsewhere[name]; {
 			case !f.IsExported():
+			case f.Type.Kind() == reflect.Func, f.Type.Kind() == reflect.Interface, f.Type == reflect.TypeFor[*slog.Logger](): // no data
 			case pointed[index] && known:
 				t.Errorf("%s: has a row, and is set by: %s", name, elsewhere[name])
 			case pointed[index] || known:

@@ -120,7 +120,7 @@ func (c *Check) web() []key {
 		preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url").secret(),
 		preset("method", method(&c.Method), "GET", "of the request"),
 		optional("host", hostHeader(&c.Host), "www.example.org", "Host header; default: the address that is asked"),
-		optional("headers", headers(&c.Headers), "{Accept: text/plain}", "of the request").secret(),
+		optional("headers", fields(&c.Headers), "{Accept: text/plain}", "of the request").secret(),
 		preset("status", statuses(&c.Status), "200-399", "good statuses: one, a range or a list"),
 		optional("body", expression(&c.Body), "healthy", "regular expression that the body must match; default: not read"),
 		preset("max_body", integerIn(&c.MaxBody, 1, 16<<20), "65536", "bytes of the body that are looked at"),

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"time"
-
 	"go.yaml.in/yaml/v3"
 
 	"github.com/havip/havip/lb"
@@ -11,7 +9,6 @@ import (
 func (s *Service) value() value { return object(&s.Pos, s.keys()) }
 
 func (s *Service) keys() []key {
-	const day = 24 * time.Hour
 	return owned([]key{
 		required("name", name(&s.Name), "web", "in logs and metrics"),
 		required("listen", listenAddress(&s.Listen), `":8080"`, "address and port; no address: all"),
@@ -24,23 +21,22 @@ func (s *Service) keys() []key {
 		optional("routes", list(&s.Routes, (*ServiceRoute).value), "",
 			"TLS connections to other backends, by server name (SNI); without tls they stay encrypted; no backends above: others are refused").in("tcp"),
 		preset("pool", object(nil, poolKeys(&s.Pool)), "{}", "how backends are used; of each route, too"),
-		preset("connect_timeout", durationIn(&s.ConnectTimeout, time.Millisecond, time.Hour), "5s",
-			"for each attempt to reach a backend").in("http", "tcp"),
-		preset("handshake_timeout", durationIn(&s.HandshakeTimeout, 10*time.Millisecond, time.Hour), "10s",
+		setting("connect_timeout", duration(&s.TCP.ConnectTimeout).also(&s.HTTP.ConnectTimeout), "for each attempt to reach a backend").in("http", "tcp"),
+		setting("handshake_timeout", duration(&s.TCP.HandshakeTimeout),
 			"for what comes before the backend is chosen: PROXY header, server name, TLS handshake").in("tcp"),
-		optional("idle_timeout", durationIn(&s.IdleTimeout, 10*time.Millisecond, 30*day), "10m",
+		optional("idle_timeout", duration(&s.TCP.IdleTimeout).also(&s.UDP.IdleTimeout, &s.Front.IdleTimeout), "10m",
 			"without anything from either side; default: 75s between requests, 10m in mode tcp, 30s in mode udp"),
-		preset("shutdown_timeout", durationIn(&s.ShutdownTimeout, 0, day), "10s",
+		setting("shutdown_timeout", off(duration(&s.TCP.ShutdownTimeout)).also(&s.Front.ShutdownTimeout),
 			"for connections to finish when the service or havip ends").in("http", "tcp"),
-		preset("tries", integerIn(&s.Tries, 1, 8), "3", "backends to try until one answers").in("http", "tcp"),
+		setting("tries", integer(&s.TCP.Tries).also(&s.HTTP.Tries), "backends to try until one answers").in("http", "tcp"),
 		preset("limits", object(nil, limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
 		optional("tls", s.tls(), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
 		optional("backend_tls", s.backendTLS(), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
-		preset("proxy_protocol", object(nil, s.Proxy.keys()), "{}", "passing on the client's address").in("http", "tcp"),
-		preset("http", object(nil, s.HTTP.keys()), "{}", "of requests").in("http"),
-		preset("udp", object(nil, s.UDP.keys()), "{}", "of datagrams").in("udp"),
+		preset("proxy_protocol", object(nil, s.proxyKeys()), "{}", "passing on the client's address").in("http", "tcp"),
+		preset("http", object(nil, s.httpKeys()), "{}", "of requests").in("http"),
+		preset("udp", object(nil, udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
 		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
-	}, homeOf(&s.Pool))
+	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), homeOf(&s.Front))
 }
 
 // serviceCheck is a mapping or the name of a check, which validate puts in its
@@ -170,35 +166,33 @@ func (t *BackendTLS) keys() []key {
 	}
 }
 
-func (p *ProxyProtocol) keys() []key {
-	return []key{
-		optional("accept", list(&p.Accept, trusted), "[192.168.31.0/24]",
+func (s *Service) proxyKeys() []key {
+	return owned([]key{
+		optional("accept", list(&s.AcceptProxy, trusted), "[192.168.31.0/24]",
 			"who must begin each connection with a PROXY header, version 1 or 2; default: nobody"),
-		preset("send", word(&p.Send, "none", "v1", "v2"), "none", "the header that connections to backends begin with, in mode tcp"),
-	}
+		setting("send", choice(&s.TCP.SendProxy), "the header that connections to backends begin with, in mode tcp"),
+	}, homeOf(&s.TCP))
 }
 
-func (h *HTTP) keys() []key {
-	return []key{
-		preset("header_timeout", durationIn(&h.HeaderTimeout, 10*time.Millisecond, time.Hour), "60s", "for the header of a request, TLS handshake included"),
-		preset("response_timeout", durationIn(&h.ResponseTimeout, time.Millisecond, 24*time.Hour), "60s",
-			"longest silence of a backend, or of its reading, during a request"),
-		preset("tunnel_timeout", durationIn(&h.TunnelTimeout, 10*time.Millisecond, 30*24*time.Hour), "1h",
-			"the same for upgraded connections such as WebSockets"),
-		preset("max_body", size(&h.MaxBody), "0", "of requests, in bytes, KiB, MiB or GiB; larger ones are answered with 413; 0: any"),
+func (s *Service) httpKeys() []key {
+	h := &s.HTTP
+	return owned([]key{
+		setting("header_timeout", duration(&s.Front.HeaderTimeout), "for the header of a request, TLS handshake included"),
+		setting("response_timeout", duration(&h.Timeout), "longest silence of a backend, or of its reading, during a request"),
+		setting("tunnel_timeout", duration(&h.TunnelTimeout), "the same for upgraded connections such as WebSockets"),
+		setting("max_body", size(&h.MaxBody), "of requests, in bytes, KiB, MiB or GiB; larger ones are answered with 413; 0: any"),
 		optional("trusted_proxies", list(&h.TrustedProxies, trusted), "[192.168.31.0/24]",
 			"whose X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP are passed on, and of others no X-Forwarded-For"),
-		optional("request_headers", fields(&h.RequestHeaders, "client", "local"), `{X-Balancer: "${local}"}`,
+		optional("request_headers", headers(&h.RequestHeaders), `{X-Balancer: "${local}"}`,
 			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to").secret(),
-		optional("response_headers", fields(&h.ResponseHeaders, "client", "local", "backend", "source"), `{LB_IP: "${source}"}`,
+		optional("response_headers", headers(&h.ResponseHeaders), `{LB_IP: "${source}"}`,
 			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
-	}
+	}, homeOf(h), homeOf(&s.Front))
 }
 
-func (u *UDP) keys() []key {
-	return []key{
-		preset("responses", integerIn(&u.Responses, 0, 1<<30), "0",
-			"datagrams from the backend that end a session, one without any being its failure: 1 suits DNS; 0: no number"),
-		preset("max_sessions", integerIn(&u.MaxSessions, 1, 1<<24), "65536", "at once; a further one takes the place of the one idle for longest"),
-	}
+func udpKeys(u *lb.UDPConfig) []key {
+	return owned([]key{
+		setting("responses", integer(&u.Responses), "datagrams from the backend that end a session, one without any being its failure: 1 suits DNS; 0: no number"),
+		setting("max_sessions", integer(&u.MaxSessions), "at once; a further one takes the place of the one idle for longest"),
+	}, homeOf(u))
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -84,44 +83,17 @@ func protocol(to *string) value {
 	return text(to, "a protocol such as h2", func(s string) bool { return isPrintable(s) && len(s) <= 255 })
 }
 
-// connectionFields are not for a configuration to set: they belong to the
-// connection or frame the message (RFC 9110 §7.6.1).
-var connectionFields = []string{
-	"connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer",
-	"transfer-encoding", "upgrade",
-}
-
-var variable = regexp.MustCompile(`\$\{[^}]*\}?`)
-
-// fields is a mapping from names of headers to values, in which ${variables}
-// stand for what is known of a request.
-func fields(to *[]Header, variables ...string) value {
-	words := make([]string, len(variables))
-	for i, v := range variables {
-		words[i] = "${" + v + "}"
-	}
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+// headers is a mapping from names of headers to values.
+func headers(to *map[string]string) value {
+	return value{to: []any{to}, owner: new(owner), decode: func(d *decoder, n *yaml.Node, path string) {
 		pairs, _ := d.pairs(n, path)
-		seen := make(map[string]bool)
+		*to = make(map[string]string, len(pairs))
 		for _, p := range pairs {
-			sub, h := join(path, p.name), Header{Name: p.name}
-			lower := strings.ToLower(p.name)
-			switch {
-			case !token.MatchString(p.name):
-				d.failAt(d.position(p.key), sub, "want the name of a header, such as X-Balancer")
-			case slices.Contains(connectionFields, lower):
-				d.failAt(d.position(p.key), sub, "%s: belongs to the connection: it cannot be set", own(lower))
-			case seen[lower]:
-				d.failAt(d.position(p.key), sub, "given twice: remove one")
-			}
-			seen[lower] = true
-			d.decode(text(&h.Value, "the value of a header", fieldValue.MatchString), p.value, sub)
-			for _, v := range variable.FindAllString(h.Value, -1) {
-				if !slices.Contains(words, v) {
-					d.fail(sub, "%s: no such variable here: want %s", show(v), own(orList(words)))
-				}
-			}
-			*to = append(*to, h)
+			sub, text := join(path, p.name), ""
+			d.places[mapKey{to, p.name}] = sub
+			d.decode(scalar(&text, "the value of a header", func(s string) (string, error) { return s, nil }), p.value, sub)
+			d.at[sub] = d.position(p.key)
+			(*to)[p.name] = text
 		}
 	}}
 }

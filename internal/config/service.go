@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"slices"
 	"time"
 
+	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/lb"
 )
 
@@ -23,19 +25,18 @@ type Service struct {
 	Check  *Check
 	Routes []ServiceRoute // of tcp
 
-	ConnectTimeout   time.Duration // of each attempt; http and tcp
-	HandshakeTimeout time.Duration // until the backend is chosen; tcp
-	IdleTimeout      time.Duration
-	ShutdownTimeout  time.Duration // http and tcp; 0: connections are cut at once
-	Tries            int           // backends until one answers; http and tcp
+	Limits      lb.Limits      // http and tcp
+	AcceptProxy []netip.Prefix // who must begin with a PROXY header; http and tcp
+	TLS         *ServerTLS     // http and tcp; nil: none
+	BackendTLS  *BackendTLS    // http and tcp; nil: none
 
-	Limits     lb.Limits   // http and tcp
-	TLS        *ServerTLS  // http and tcp; nil: none
-	BackendTLS *BackendTLS // http and tcp; nil: none
-	Proxy      ProxyProtocol
-	HTTP       HTTP
-	UDP        UDP
-	AccessLog  bool
+	// What the mode does: without the pools, and what else stands above.
+	TCP   lb.TCPConfig
+	UDP   lb.UDPConfig
+	HTTP  lb.HandlerConfig
+	Front Front // http
+
+	AccessLog bool
 }
 
 // ServiceRoute sends connections that ask for one of its names to backends of
@@ -74,28 +75,24 @@ type BackendTLS struct {
 	Digest      string // as in ServerTLS
 }
 
-// ProxyProtocol says who tells the client's address, and whether it is passed
-// on.
-type ProxyProtocol struct {
-	Accept []netip.Prefix // those who must begin with a header
-	Send   string         // none, v1, v2
+// Front is what mode http does with connections of clients.
+type Front struct {
+	HeaderTimeout   time.Duration // of a request, TLS handshake included; default 60 s
+	IdleTimeout     time.Duration // between requests; default 75 s, as nginx's keepalive_timeout
+	ShutdownTimeout time.Duration // for requests to finish; default 10 s; negative: none
 }
 
-// HTTP is what only mode http has.
-type HTTP struct {
-	HeaderTimeout   time.Duration // of a request, TLS handshake included
-	ResponseTimeout time.Duration // the longest silence of a backend
-	TunnelTimeout   time.Duration // the same when the connection was upgraded
-	MaxBody         int64         // bytes; 0: any number
-	TrustedProxies  []netip.Prefix
-	RequestHeaders  []Header // an empty value removes the header
-	ResponseHeaders []Header
+// WithDefaults returns f with its zero fields filled in.
+func (f Front) WithDefaults() Front {
+	f.HeaderTimeout = cmp.Or(f.HeaderTimeout, time.Minute)
+	f.IdleTimeout = cmp.Or(f.IdleTimeout, 75*time.Second)
+	f.ShutdownTimeout = cmp.Or(f.ShutdownTimeout, 10*time.Second)
+	return f
 }
 
-// UDP is what only mode udp has.
-type UDP struct {
-	Responses   int // datagrams that end a session; 0: no number does
-	MaxSessions int
+// Validate returns what is wrong with f. The other fields have the bounds of mode tcp.
+func (f Front) Validate() error {
+	return field.Between("HeaderTimeout", f.WithDefaults().HeaderTimeout, 10*time.Millisecond, time.Hour)
 }
 
 // Network is what the service listens on: tcp or udp.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"cmp"
 	"net/netip"
 	"os"
 	"testing"
@@ -26,23 +25,22 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		return lb.PoolConfig{Name: name, Balance: balance, Backends: backends,
 			MaxFails: 1, FailTimeout: 10 * time.Second, Quorum: 1, QueueTimeout: 10 * time.Second, ResolveInterval: 10 * time.Second}
 	}
-	http := HTTP{HeaderTimeout: time.Minute, ResponseTimeout: time.Minute, TunnelTimeout: time.Hour}
 	// With the defaults that every service has.
 	service := func(line int, s Service) Service {
-		s.Pos, s.HTTP, s.UDP = at(line, 5), http, UDP{MaxSessions: 65536}
-		s.Proxy.Send = cmp.Or(s.Proxy.Send, "none")
-		s.ConnectTimeout, s.HandshakeTimeout, s.ShutdownTimeout, s.Tries = 5*time.Second, 10*time.Second, 10*time.Second, 3
+		s.Pos = at(line, 5)
+		s.TCP, s.UDP, s.HTTP, s.Front = s.TCP.WithDefaults(), s.UDP.WithDefaults(), s.HTTP.WithDefaults(), s.Front.WithDefaults()
+		s.HTTP.ClientTimeout = 0 // no key
 		return s
 	}
 	backend := func(address string) lb.Backend { return lb.Backend{Name: address, Address: address, Weight: 1} }
 	web := service(1, Service{Name: "web", Listen: netip.AddrPortFrom(netip.Addr{}, 8080), Mode: "http",
 		Pool:  pool("web", lb.LeastConn, backend("192.168.31.242:8080"), backend("192.168.31.242:8081"), backend("app.example.org:8082")),
-		Check: ofBackends(template), IdleTimeout: 75 * time.Second})
+		Check: ofBackends(template)})
 	web.Pool.Backends[1].Weight, web.Pool.Backends[2].Backup = 2, true
 
 	db := service(10, Service{Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp",
 		Pool:  pool("db", lb.RoundRobin, backend("[2001:db8::7]:5432")),
-		Check: ofBackends(check(first+14, 12, Check{Type: "tcp", Interval: 2 * time.Second})), IdleTimeout: 10 * time.Minute})
+		Check: ofBackends(check(first+14, 12, Check{Type: "tcp", Interval: 2 * time.Second}))})
 
 	shop := Service{
 		Pos: at(15, 5), Name: "shop", Listen: netip.MustParseAddrPort("192.168.31.250:443"), Mode: "http",
@@ -51,16 +49,18 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			{Name: "shop2", Address: "192.168.31.244:8443", Weight: 1, Drain: true},
 		}, MaxFails: 3, FailTimeout: 20 * time.Second, SlowStart: 30 * time.Second, Quorum: 2, Hysteresis: 1, Panic: 50, KillOnDown: true,
 			DrainTimeout: 5 * time.Minute, Queue: 1000, QueueTimeout: 4 * time.Second, ResolveInterval: time.Minute},
-		ConnectTimeout: 2 * time.Second, HandshakeTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute, Tries: 2,
+		TCP:    lb.TCPConfig{ConnectTimeout: 2 * time.Second, HandshakeTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute, Tries: 2},
+		UDP:    lb.UDPConfig{IdleTimeout: 90 * time.Second, MaxSessions: 65536},
 		Limits: lb.Limits{Connections: 10000, PerClient: 50, Rate: 2.5, Burst: 20, TotalRate: 1000, TotalBurst: 2000},
 		TLS: &ServerTLS{Certificates: []Certificate{{"/etc/havip/both.pem", "/etc/havip/both.pem"}, {"/etc/havip/web.pem", "/etc/havip/web.key"}},
 			ClientCA: "/etc/havip/ca.pem", ClientAuth: "optional", MinVersion: "1.3", ALPN: []string{"http/1.1"}},
-		BackendTLS: &BackendTLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
-		Proxy:      ProxyProtocol{Accept: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")}, Send: "none"},
-		HTTP: HTTP{HeaderTimeout: 10 * time.Second, ResponseTimeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxBody: 2 << 20,
+		BackendTLS:  &BackendTLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
+		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
+		HTTP: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-			RequestHeaders: []Header{{"X-Client", "${client}"}, {"Cookie", ""}}, ResponseHeaders: []Header{{"LB_IP", "${source}"}}},
-		UDP: UDP{MaxSessions: 65536}, AccessLog: true,
+			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": ""}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}},
+		Front:     Front{HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
+		AccessLog: true,
 	}
 
 	tcp := ofBackends(check(first+68, 12, Check{Type: "tcp"}))
@@ -71,13 +71,10 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			{Pos: at(64, 9), Name: "old", ServerNames: []string{"old.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+67, 16, Check{Type: "tls"}))},
 		},
-		Check: tcp, IdleTimeout: 10 * time.Minute,
-		BackendTLS: &BackendTLS{Insecure: true}, Proxy: ProxyProtocol{Send: "v2"}})
-	mail.HandshakeTimeout = 5 * time.Second
+		Check: tcp, BackendTLS: &BackendTLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
 
 	dns := service(72, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
-		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), IdleTimeout: 30 * time.Second})
-	dns.UDP = UDP{Responses: 1, MaxSessions: 1000}
+		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), UDP: lb.UDPConfig{Responses: 1, MaxSessions: 1000}})
 	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
 	return []Service{web, db, shop, mail, dns}
 }

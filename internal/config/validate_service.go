@@ -6,23 +6,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/lb"
 )
 
-// idleTimeouts are the defaults of idle_timeout: nginx's keepalive_timeout, and
-// those of package lb.
-var idleTimeouts = map[string]time.Duration{"http": 75 * time.Second, "tcp": 10 * time.Minute, "udp": 30 * time.Second}
-
 // validateService checks the keys of a service against one another.
 func (d *validator) validateService(s *Service, path string) {
 	if s.Mode != "" {
 		d.validateModes(new(Service).keys(), path, s.Mode)
-	}
-	if s.IdleTimeout == 0 && !d.given(path+".idle_timeout") {
-		s.IdleTimeout = idleTimeouts[s.Mode]
 	}
 	if s.Pool.Balance == lb.KeyHash && s.Mode != "http" && s.Mode != "" {
 		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
@@ -32,8 +24,19 @@ func (d *validator) validateService(s *Service, path string) {
 	d.validateRoutes(s, path)
 	d.validatePool(s, path)
 	d.validateTLS(s, path)
-	if s.Proxy.Send != "none" && s.Mode == "http" && s.Proxy.Send != "" {
-		d.fail(path+".proxy_protocol.send", "%s: mode http sends none, but X-Forwarded-For: want none, or mode: tcp", s.Proxy.Send)
+	if s.Mode == "http" && s.TCP.SendProxy != lb.ProxyNone {
+		d.fail(path+".proxy_protocol.send", "%s: mode http sends none, but X-Forwarded-For: want none, or mode: tcp", s.TCP.SendProxy)
+	}
+	switch s.Mode {
+	case "http":
+		d.report(s.HTTP.Validate(), path, &s.HTTP)
+		d.report(s.Front.Validate(), path, &s.Front)
+		// Its other settings are those of mode tcp.
+		fallthrough
+	case "tcp":
+		d.report(s.TCP.Validate(), path, &s.TCP)
+	case "udp":
+		d.report(s.UDP.Validate(), path, &s.UDP)
 	}
 	d.report(s.Limits.Validate(), path, &s.Limits)
 	settle(s.keys())

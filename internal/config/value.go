@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -63,9 +64,10 @@ type value struct {
 	// to are pointers to the fields that the value goes to. All get it; the first
 	// is the one whose owner knows about it. None where the fields are those of
 	// sections.
-	to    []any
-	owner *owner // of to[0]; nil: no library's
-	keys  []key  // of a mapping
+	to     []any
+	owner  *owner   // of to[0]; nil: no library's
+	others []*owner // of the rest
+	keys   []key    // of a mapping
 	// variants are the mappings that may stand here where there are several, or a
 	// list of them.
 	variants func() []section
@@ -84,6 +86,21 @@ func (v value) sections() []section {
 		return v.variants()
 	}
 	return nil
+}
+
+// also is a value that goes to further fields, of the same type, as well.
+func (v value) also(to ...any) value {
+	decode, first := v.decode, reflect.ValueOf(v.to[0]).Elem()
+	for _, p := range to {
+		v.to, v.others = append(v.to, p), append(v.others, &owner{off: v.owner.off})
+	}
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		decode(d, n, path)
+		for _, p := range to {
+			reflect.ValueOf(p).Elem().Set(first)
+		}
+	}
+	return v
 }
 
 // section is one kind of mapping.

@@ -51,8 +51,8 @@ func hostHeader(to *string) value {
 	return text(to, "a host such as www.example.org", hostValue.MatchString)
 }
 
-// headers is a mapping from field names to values.
-func headers(to *[]Header) value {
+// fields is a mapping from the names of headers to values.
+func fields(to *[]Header) value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
 		pairs, _ := d.pairs(n, path)
 		seen := make(map[string]bool)

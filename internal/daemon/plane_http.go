@@ -35,7 +35,7 @@ type httpPlane struct {
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
-	cfg := handlerConfig(c.service)
+	cfg := c.service.HTTP
 	cfg.Pool, cfg.BackendTLS, cfg.Record, cfg.Logger = c.pool, c.tls.back, c.record, c.log
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func newHTTPPlane(c planeConfig) (*httpPlane, error) {
 		ended: make(chan error, 1),
 	}
 	p.log.Store(c.log)
-	p.shutdown.Store(int64(c.service.ShutdownTimeout))
+	p.shutdown.Store(int64(c.service.Front.ShutdownTimeout))
 	return p, nil
 }
 
@@ -94,8 +94,8 @@ type front struct {
 
 func newFront(c planeConfig) *front {
 	return &front{
-		tls: c.tls.front, trusted: c.service.Proxy.Accept, limits: c.service.Limits,
-		header: c.service.HTTP.HeaderTimeout, idle: c.service.IdleTimeout,
+		tls: c.tls.front, trusted: c.service.AcceptProxy, limits: c.service.Limits,
+		header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout,
 	}
 }
 

@@ -34,12 +34,13 @@ type planeConfig struct {
 func newPlane(c planeConfig) (plane, error) {
 	switch c.service.Mode {
 	case "tcp":
-		cfg := tcpConfig(c.service)
+		cfg := c.service.TCP
+		cfg.Limits, cfg.AcceptProxy = c.service.Limits, c.service.AcceptProxy
 		cfg.Pool, cfg.Routes, cfg.TLS, cfg.BackendTLS, cfg.Record, cfg.Logger = c.pool, c.routes, c.tls.front, c.tls.back, c.record, c.log
 		t, err := lb.NewTCP(cfg)
 		return &tcpPlane{t, cfg}, err
 	case "udp":
-		cfg := udpConfig(c.service)
+		cfg := c.service.UDP
 		cfg.Pool, cfg.Record, cfg.Logger = c.pool, c.record, c.log
 		u, err := lb.NewUDP(cfg)
 		return &udpPlane{u, cfg}, err
