@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // answerDNS builds the reply of a small zone. change may spoil it.
@@ -85,7 +86,7 @@ func TestDNS(t *testing.T) {
 		return serveUDP(t, func(q []byte) [][]byte { return [][]byte{answerDNS(t, q, change)} })
 	}
 	good := server(nil)
-	overTCP := serve(t, tcpDNS(func(q []byte) []byte { return answerDNS(t, q, nil) }))
+	overTCP := labtest.Listen(t, tcpDNS(func(q []byte) []byte { return answerDNS(t, q, nil) }))
 	forged := serveUDP(t, func(q []byte) [][]byte {
 		return [][]byte{
 			[]byte("junk"), q, // not even a reply
@@ -140,14 +141,14 @@ func TestDNS(t *testing.T) {
 
 		{name: "by TCP", checker: byTCP(overTCP)},
 		{name: "by TCP, another address", checker: DNS{Server: overTCP, Name: "www.example.com", Expect: []string{"192.0.2.3"}, TCP: true}, want: "want"},
-		{name: "by TCP, wrong reply", checker: byTCP(serve(t, tcpDNS(func(q []byte) []byte { return answerDNS(t, q, func(m *dnsmessage.Message) { m.ID++ }) }))),
+		{name: "by TCP, wrong reply", checker: byTCP(labtest.Listen(t, tcpDNS(func(q []byte) []byte { return answerDNS(t, q, func(m *dnsmessage.Message) { m.ID++ }) }))),
 			want: "reply to another question"},
-		{name: "by TCP, slow", checker: byTCP(serve(t, tcpDNS(func(q []byte) []byte { time.Sleep(300 * time.Millisecond); return answerDNS(t, q, nil) })))},
-		{name: "by TCP, silent", checker: byTCP(serve(t, silent)), patience: patience, is: isTimeout},
+		{name: "by TCP, slow", checker: byTCP(labtest.Listen(t, tcpDNS(func(q []byte) []byte { time.Sleep(300 * time.Millisecond); return answerDNS(t, q, nil) })))},
+		{name: "by TCP, silent", checker: byTCP(labtest.Listen(t, silent)), patience: patience, is: isTimeout},
 		{name: "by TCP, half-open", checker: byTCP(halfOpen(t)), patience: patience, is: isTimeout},
-		{name: "by TCP, closes", checker: byTCP(serve(t, saysAndCloses("\x00"))), want: "closed without a reply"},
-		{name: "by TCP, closes in the middle", checker: byTCP(serve(t, saysAndCloses("\x00\x20short"))), want: "closed without a reply"},
-		{name: "by TCP, flood", checker: byTCP(serve(t, flood)), want: "reply to another question"},
+		{name: "by TCP, closes", checker: byTCP(labtest.Listen(t, saysAndCloses("\x00"))), want: "closed without a reply"},
+		{name: "by TCP, closes in the middle", checker: byTCP(labtest.Listen(t, saysAndCloses("\x00\x20short"))), want: "closed without a reply"},
+		{name: "by TCP, flood", checker: byTCP(labtest.Listen(t, flood)), want: "reply to another question"},
 		{name: "by TCP, refused", checker: byTCP(lab.FreeAddress(t)), want: "connection refused"},
 	})
 	wantCancellable(t, at(serveUDP(t, func([]byte) [][]byte { return nil })))
@@ -159,7 +160,7 @@ func TestDNSTruncated(t *testing.T) {
 	var tcp string
 	var conn net.PacketConn
 	for range 20 { // until both ports of one number are free
-		tcp = serve(t, tcpDNS(func(q []byte) []byte { return answerDNS(t, q, nil) }))
+		tcp = labtest.Listen(t, tcpDNS(func(q []byte) []byte { return answerDNS(t, q, nil) }))
 		var err error
 		if conn, err = net.ListenPacket("udp", tcp); err == nil {
 			break

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // healthServer answers health checks over HTTP/2 with what answer writes.
@@ -120,9 +121,9 @@ func TestGRPC(t *testing.T) {
 		{name: "HTTP/1.1 server", checker: GRPC{Address: address(web)}, want: "healthcheck: grpc"},
 		{name: "HTTP/2 but not gRPC", checker: GRPC{Address: page}, want: `not gRPC: status "200 OK", content type "text/html"`},
 		{name: "half-open", checker: GRPC{Address: halfOpen(t)}, patience: patience, is: isTimeout},
-		{name: "silent server", checker: GRPC{Address: serve(t, silent)}, patience: patience, is: isTimeout},
-		{name: "flood", checker: GRPC{Address: serve(t, flood)}, want: "healthcheck: grpc"},
-		{name: "closes", checker: GRPC{Address: serve(t, saysAndCloses(""))}, want: "healthcheck: grpc"},
+		{name: "silent server", checker: GRPC{Address: labtest.Listen(t, silent)}, patience: patience, is: isTimeout},
+		{name: "flood", checker: GRPC{Address: labtest.Listen(t, flood)}, want: "healthcheck: grpc"},
+		{name: "closes", checker: GRPC{Address: labtest.Listen(t, saysAndCloses(""))}, want: "healthcheck: grpc"},
 		{name: "refused", checker: GRPC{Address: lab.FreeAddress(t)}, want: "connection refused"},
 	})
 	wantCancellable(t, GRPC{Address: halfOpen(t)})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 func TestHTTP(t *testing.T) {
@@ -40,7 +41,7 @@ func TestHTTP(t *testing.T) {
 	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
-	raw := func(text string) string { return "http://" + serve(t, saysAndCloses(text)) + "/" }
+	raw := func(text string) string { return "http://" + labtest.Listen(t, saysAndCloses(text)) + "/" }
 	body := regexp.MustCompile
 
 	runCheckCases(t, []checkCase{
@@ -65,12 +66,12 @@ func TestHTTP(t *testing.T) {
 		{name: "oversized body that is not looked at", checker: HTTP{URL: s.URL + "/endless"}},
 		{name: "torn body", checker: HTTP{URL: s.URL + "/torn", Body: body("all is well")}, want: "unexpected EOF"},
 		{name: "half-open", checker: HTTP{URL: "http://" + halfOpen(t)}, patience: patience, is: isTimeout},
-		{name: "silent", checker: HTTP{URL: "http://" + serve(t, silent)}, patience: patience, is: isTimeout},
+		{name: "silent", checker: HTTP{URL: "http://" + labtest.Listen(t, silent)}, patience: patience, is: isTimeout},
 		{name: "no SYN-ACK", checker: HTTP{URL: "http://" + blackHole(t)}, patience: patience, is: isTimeout},
-		{name: "endless header", checker: HTTP{URL: "http://" + serve(t, flood)}, want: "healthcheck: http http://127"},
+		{name: "endless header", checker: HTTP{URL: "http://" + labtest.Listen(t, flood)}, want: "healthcheck: http http://127"},
 		{name: "endless header line", checker: HTTP{URL: raw("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 200<<10))}, want: "response header exceeds 65536 bytes"},
 		{name: "not HTTP", checker: HTTP{URL: raw("SSH-2.0-OpenSSH_9.2\r\n")}, want: "malformed HTTP"},
-		{name: "speaks before it is asked", checker: HTTP{URL: "http://" + serve(t, says(0, "220 mail ESMTP\r\n"))}, want: "malformed HTTP"},
+		{name: "speaks before it is asked", checker: HTTP{URL: "http://" + labtest.Listen(t, says(0, "220 mail ESMTP\r\n"))}, want: "malformed HTTP"},
 		{name: "informational response first", checker: HTTP{URL: raw("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhello"), Body: body("hello")}},
 		{name: "endless informational responses", checker: HTTP{URL: raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000))}, want: "response header exceeds"},
 		{name: "closes at once", checker: HTTP{URL: raw("")}, want: "closed without a response"},
@@ -157,7 +158,7 @@ func TestHTTPS(t *testing.T) {
 		{name: "h2, silent after the request", checker: h2("/silent", ""), patience: patience, is: isTimeout},
 		{name: "h2, silent after the handshake", checker: over([]string{"h2"}, muteH2), patience: patience, is: isTimeout},
 		{name: "h2, flood", checker: over([]string{"h2"}, floodH2), want: "healthcheck: http"},
-		{name: "h2, silent", checker: over([]string{"h2"}, serve(t, silent)), patience: patience, is: isTimeout},
+		{name: "h2, silent", checker: over([]string{"h2"}, labtest.Listen(t, silent)), patience: patience, is: isTimeout},
 		{name: "h2, half-open", checker: over([]string{"h2"}, halfOpen(t)), patience: patience, is: isTimeout},
 		{name: "h2, server does not have it", checker: over([]string{"h2"}, address(onlyH1)), want: "healthcheck: http"},
 		{name: "h2 or else http/1.1", checker: either},
@@ -168,8 +169,8 @@ func TestHTTPS(t *testing.T) {
 		{name: "wrong name", checker: with(func(c *tls.Config) { c.ServerName = "example.org" }, ""), want: "not example.org"},
 		{name: "unknown CA", checker: HTTP{URL: s.URL}, want: "unknown authority"},
 		{name: "CA not looked at", checker: HTTP{URL: s.URL, TLS: &tls.Config{InsecureSkipVerify: true}}},
-		{name: "silent", checker: HTTP{URL: "https://" + serve(t, silent)}, patience: patience, is: isTimeout},
-		{name: "plain HTTP server", checker: HTTP{URL: "https://" + serve(t, saysAndCloses("HTTP/1.0 400 Bad Request\r\n\r\n"))}, want: "does not look like a TLS handshake"},
+		{name: "silent", checker: HTTP{URL: "https://" + labtest.Listen(t, silent)}, patience: patience, is: isTimeout},
+		{name: "plain HTTP server", checker: HTTP{URL: "https://" + labtest.Listen(t, saysAndCloses("HTTP/1.0 400 Bad Request\r\n\r\n"))}, want: "does not look like a TLS handshake"},
 	})
 }
 

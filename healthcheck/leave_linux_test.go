@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // tcpFlags counts the FIN and RST on a segment that are sent to or from a port.
@@ -42,20 +43,10 @@ func tcpFlags(c *lab.Capture, port uint16) (fins, resets int) {
 // respond serves with f what host b listens for.
 func respond(t *testing.T, ln net.Listener, f func(c net.Conn, r *bufio.Reader)) {
 	t.Helper()
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c, bufio.NewReader(c))
-				_, _ = io.Copy(io.Discard, c)
-			}()
-		}
-	}()
+	labtest.Serve(t, ln, func(c net.Conn) {
+		f(c, bufio.NewReader(c))
+		_, _ = io.Copy(io.Discard, c)
+	})
 }
 
 // TestChecksLeaveInOrder: no check over which something was said resets its
@@ -310,24 +301,14 @@ func TestUnsaidConnectionIsReset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
 	deaf := make(chan struct{})
 	defer close(deaf)
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nx")
-					<-deaf
-				}
-			}()
+	labtest.Serve(t, ln, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\nx")
+			<-deaf
 		}
-	}()
+	})
 	for name, checker := range map[string]Checker{
 		"connect": TCP{Address: "192.0.2.2:7000"}, "never ends": HTTP{URL: "http://192.0.2.2:7000/"},
 	} {

@@ -7,49 +7,10 @@ import (
 	"errors"
 	"net"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// serve starts a TCP server on loopback that gives each connection to handle
-// and closes it afterwards.
-func serve(t *testing.T, handle func(net.Conn)) (address string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	open := make(map[net.Conn]bool)
-	t.Cleanup(func() {
-		l.Close()
-		mu.Lock()
-		for c := range open {
-			c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open[c] = true
-			mu.Unlock()
-			wg.Go(func() {
-				handle(c)
-				c.Close()
-			})
-		}
-	})
-	return l.Addr().String()
-}
 
 // silent takes what it is sent and says nothing until the peer goes away.
 func silent(c net.Conn) { drain(c) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // mailServer speaks just enough SMTP. replies replaces what it says to a
@@ -68,7 +69,7 @@ func TestSMTP(t *testing.T) {
 	cert := ca.issue("mail.example.com", -day, 60*day)
 	mail := func(verb, reply string) string {
 		s := &mailServer{cert: cert, commands: make(chan string, 100), replies: map[string]string{verb: reply}}
-		return serve(t, s.handle)
+		return labtest.Listen(t, s.handle)
 	}
 	good := mail("", "")
 	implicit := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{cert}},
@@ -86,18 +87,18 @@ func TestSMTP(t *testing.T) {
 		{name: "clear text smuggled into TLS", checker: SMTP{Address: mail("STARTTLS", "220 go\r\n250 smuggled\r\n"), StartTLS: true, TLS: trust},
 			want: "says more than it was asked"},
 		{name: "does not say goodbye", checker: SMTP{Address: mail("QUIT", "500 never\r\n")}},
-		{name: "closes in the middle of a reply", checker: SMTP{Address: serve(t, saysAndCloses("220-half"))}, want: "greeting: closed without a complete reply"},
-		{name: "codes that differ", checker: SMTP{Address: serve(t, says(0, "220-one\r\n250 two\r\n"))}, want: `greeting: no SMTP: "250 two"`},
+		{name: "closes in the middle of a reply", checker: SMTP{Address: labtest.Listen(t, saysAndCloses("220-half"))}, want: "greeting: closed without a complete reply"},
+		{name: "codes that differ", checker: SMTP{Address: labtest.Listen(t, says(0, "220-one\r\n250 two\r\n"))}, want: `greeting: no SMTP: "250 two"`},
 		{name: "bare code", checker: SMTP{Address: mail("EHLO", "250\r\n")}},
-		{name: "slow", checker: SMTP{Address: serve(t, func(c net.Conn) {
+		{name: "slow", checker: SMTP{Address: labtest.Listen(t, func(c net.Conn) {
 			pause(c, 300*time.Millisecond)
 			(&mailServer{commands: make(chan string, 100)}).handle(c)
 		})}},
-		{name: "not SMTP", checker: SMTP{Address: serve(t, says(0, "SSH-2.0-OpenSSH_9.2\r\n"))}, want: `greeting: no SMTP: "SSH-2.0-OpenSSH_9.2"`},
-		{name: "endless line", checker: SMTP{Address: serve(t, flood)}, want: "greeting: "},
-		{name: "endless reply", checker: SMTP{Address: serve(t, saysAndCloses(strings.Repeat("220-more\r\n", 20000)))}, want: "greeting: closed without a complete reply"},
-		{name: "silent", checker: SMTP{Address: serve(t, silent)}, patience: patience, is: isTimeout},
-		{name: "silent after the greeting", checker: SMTP{Address: serve(t, says(0, "220 hello\r\n"))}, patience: patience, is: isTimeout},
+		{name: "not SMTP", checker: SMTP{Address: labtest.Listen(t, says(0, "SSH-2.0-OpenSSH_9.2\r\n"))}, want: `greeting: no SMTP: "SSH-2.0-OpenSSH_9.2"`},
+		{name: "endless line", checker: SMTP{Address: labtest.Listen(t, flood)}, want: "greeting: "},
+		{name: "endless reply", checker: SMTP{Address: labtest.Listen(t, saysAndCloses(strings.Repeat("220-more\r\n", 20000)))}, want: "greeting: closed without a complete reply"},
+		{name: "silent", checker: SMTP{Address: labtest.Listen(t, silent)}, patience: patience, is: isTimeout},
+		{name: "silent after the greeting", checker: SMTP{Address: labtest.Listen(t, says(0, "220 hello\r\n"))}, patience: patience, is: isTimeout},
 		{name: "half-open", checker: SMTP{Address: halfOpen(t)}, patience: patience, is: isTimeout},
 		{name: "refused", checker: SMTP{Address: lab.FreeAddress(t)}, want: "connection refused"},
 	})
@@ -123,7 +124,7 @@ func TestSMTPGoodbye(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	done := make(chan error, 1)
-	c := SMTP{Address: serve(t, s.handle)}
+	c := SMTP{Address: labtest.Listen(t, s.handle)}
 	go func() { done <- c.Check(ctx) }()
 	select {
 	case err := <-done:
@@ -138,7 +139,7 @@ func TestSMTPGoodbye(t *testing.T) {
 // TestSMTPCommands: the server hears what the protocol asks for and no more.
 func TestSMTPCommands(t *testing.T) {
 	s := &mailServer{commands: make(chan string, 100)}
-	if err := (SMTP{Address: serve(t, s.handle), Hello: "lb-01.example.com"}).Check(t.Context()); err != nil {
+	if err := (SMTP{Address: labtest.Listen(t, s.handle), Hello: "lb-01.example.com"}).Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"EHLO lb-01.example.com", "QUIT"} {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 const patience = 150 * time.Millisecond
@@ -37,25 +38,25 @@ func TestTCP(t *testing.T) {
 		drain(c)
 	}
 	runCheckCases(t, []checkCase{
-		{name: "open", checker: TCP{Address: serve(t, silent)}},
+		{name: "open", checker: TCP{Address: labtest.Listen(t, silent)}},
 		{name: "open, program hangs: found only with Expect", checker: TCP{Address: halfOpen(t)}},
 		{name: "refused", checker: TCP{Address: lab.FreeAddress(t)}, want: "connection refused"},
 		{name: "no SYN-ACK", checker: TCP{Address: blackHole(t)}, patience: patience, is: isTimeout},
 		{name: "no such host", checker: TCP{Address: "host.invalid:80"}, want: "host.invalid"},
 
-		{name: "good reply", checker: pongAt(serve(t, echo))},
-		{name: "good reply in pieces", checker: pongAt(serve(t, pieces))},
-		{name: "slow reply", checker: pongAt(serve(t, says(300*time.Millisecond, "+PONG")))},
-		{name: "too slow", checker: pongAt(serve(t, says(time.Minute, "+PONG"))), patience: patience, is: isTimeout},
-		{name: "wrong reply, stays open", checker: pongAt(serve(t, says(0, "-ERR\r\n"))), patience: patience, is: isTimeout},
-		{name: "wrong reply, closes", checker: pongAt(serve(t, saysAndCloses("-ERR\r\n"))), want: `unexpected reply "-ERR\r\n" (EOF)`},
+		{name: "good reply", checker: pongAt(labtest.Listen(t, echo))},
+		{name: "good reply in pieces", checker: pongAt(labtest.Listen(t, pieces))},
+		{name: "slow reply", checker: pongAt(labtest.Listen(t, says(300*time.Millisecond, "+PONG")))},
+		{name: "too slow", checker: pongAt(labtest.Listen(t, says(time.Minute, "+PONG"))), patience: patience, is: isTimeout},
+		{name: "wrong reply, stays open", checker: pongAt(labtest.Listen(t, says(0, "-ERR\r\n"))), patience: patience, is: isTimeout},
+		{name: "wrong reply, closes", checker: pongAt(labtest.Listen(t, saysAndCloses("-ERR\r\n"))), want: `unexpected reply "-ERR\r\n" (EOF)`},
 		{name: "half-open", checker: pongAt(halfOpen(t)), patience: patience, is: isTimeout},
-		{name: "silent", checker: pongAt(serve(t, silent)), patience: patience, is: isTimeout},
-		{name: "closes without a reply", checker: pongAt(serve(t, saysAndCloses(""))), want: "closed without a reply"},
-		{name: "oversized reply", checker: pongAt(serve(t, flood)), want: `unexpected reply "junk junk`},
+		{name: "silent", checker: pongAt(labtest.Listen(t, silent)), patience: patience, is: isTimeout},
+		{name: "closes without a reply", checker: pongAt(labtest.Listen(t, saysAndCloses(""))), want: "closed without a reply"},
+		{name: "oversized reply", checker: pongAt(labtest.Listen(t, flood)), want: `unexpected reply "junk junk`},
 
-		{name: "regexp matches a banner", checker: TCP{Address: serve(t, says(0, "SSH-2.0-OpenSSH_9.2\r\n")), ExpectRegexp: banner}},
-		{name: "regexp does not match", checker: TCP{Address: serve(t, saysAndCloses("SSH-1.5\r\n")), ExpectRegexp: banner}, want: "unexpected reply"},
+		{name: "regexp matches a banner", checker: TCP{Address: labtest.Listen(t, says(0, "SSH-2.0-OpenSSH_9.2\r\n")), ExpectRegexp: banner}},
+		{name: "regexp does not match", checker: TCP{Address: labtest.Listen(t, saysAndCloses("SSH-1.5\r\n")), ExpectRegexp: banner}, want: "unexpected reply"},
 	})
 	wantCancellable(t, pongAt(halfOpen(t)))
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // authority is a certificate authority of a test.
@@ -69,7 +70,7 @@ func (a *authority) trust(name string) *tls.Config {
 
 // serveTLS starts a server that makes the handshake and then calls handle.
 func serveTLS(t *testing.T, config *tls.Config, handle func(net.Conn)) (address string) {
-	return serve(t, func(c net.Conn) {
+	return labtest.Listen(t, func(c net.Conn) {
 		s := tls.Server(c, config)
 		if s.Handshake() == nil {
 			handle(s)
@@ -93,7 +94,7 @@ func TestTLS(t *testing.T) {
 	in50Days.Time = func() time.Time { return time.Now().Add(50 * day) }
 	unverified := &tls.Config{InsecureSkipVerify: true}
 	cert := ca.issue("www.example.com", -day, 60*day)
-	slow := serve(t, func(c net.Conn) {
+	slow := labtest.Listen(t, func(c net.Conn) {
 		time.Sleep(300 * time.Millisecond)
 		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
 		if s.Handshake() == nil {
@@ -125,11 +126,11 @@ func TestTLS(t *testing.T) {
 		{name: "unknown authority", checker: TLS{Address: good, Config: &tls.Config{ServerName: "www.example.com"}}, want: "unknown authority"},
 		{name: "certificate for a name, asked by address", checker: TLS{Address: good, Config: ca.trust("")}, want: "IP SANs"},
 		{name: "unverified", checker: TLS{Address: good, Config: unverified, MinValidity: 59 * day}},
-		{name: "not TLS", checker: TLS{Address: serve(t, says(0, "220 mail ESMTP\r\n")), Config: config}, want: "does not look like a TLS handshake"},
-		{name: "closes", checker: TLS{Address: serve(t, saysAndCloses("")), Config: config}, want: "EOF"},
-		{name: "silent", checker: TLS{Address: serve(t, silent), Config: config}, patience: patience, is: isTimeout},
+		{name: "not TLS", checker: TLS{Address: labtest.Listen(t, says(0, "220 mail ESMTP\r\n")), Config: config}, want: "does not look like a TLS handshake"},
+		{name: "closes", checker: TLS{Address: labtest.Listen(t, saysAndCloses("")), Config: config}, want: "EOF"},
+		{name: "silent", checker: TLS{Address: labtest.Listen(t, silent), Config: config}, patience: patience, is: isTimeout},
 		{name: "half-open", checker: TLS{Address: halfOpen(t), Config: config}, patience: patience, is: isTimeout},
-		{name: "flood", checker: TLS{Address: serve(t, flood), Config: config}, want: "TLS handshake"},
+		{name: "flood", checker: TLS{Address: labtest.Listen(t, flood), Config: config}, want: "TLS handshake"},
 		{name: "refused", checker: TLS{Address: lab.FreeAddress(t), Config: config}, want: "connection refused"},
 	})
 	wantCancellable(t, TLS{Address: halfOpen(t)})

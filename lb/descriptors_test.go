@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // Out of descriptors, clients wait, and are served when there are some again: also the
@@ -20,16 +21,7 @@ func TestDescriptorLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() { io.Copy(c, c); c.Close() }()
-		}
-	}()
+	labtest.Serve(t, ln, func(c net.Conn) { io.Copy(c, c) })
 	for _, files := range []uint64{64, 65} { // Each connection takes two of them.
 		t.Run(fmt.Sprint(files), func(t *testing.T) {
 			n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: files, Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.40:9000"}}}}

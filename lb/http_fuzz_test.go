@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/internal/quietlog"
 )
 
@@ -83,8 +84,7 @@ func newFuzzFront(f *testing.F) *fuzzFront {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { backend.Close() })
-	go t.serveBackend(backend)
+	labtest.Serve(f, backend, t.answer)
 	ln, err := net.Listen("unix", t.path)
 	if err != nil {
 		f.Fatal(err)
@@ -99,24 +99,15 @@ func newFuzzFront(f *testing.F) *fuzzFront {
 	return t
 }
 
-// serveBackend answers whatever comes first on a connection, and hangs up.
-func (t *fuzzFront) serveBackend(ln net.Listener) {
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(bound))
-			if _, err := c.Read(make([]byte, 4<<10)); err != nil {
-				return
-			}
-			_, _ = c.Write(*t.response.Load())
-			_ = c.(*net.UnixConn).CloseWrite()
-			_, _ = io.Copy(io.Discard, c)
-		}()
+// answer answers whatever comes first on a connection, and hangs up.
+func (t *fuzzFront) answer(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(bound))
+	if _, err := c.Read(make([]byte, 4<<10)); err != nil {
+		return
 	}
+	_, _ = c.Write(*t.response.Load())
+	_ = c.(*net.UnixConn).CloseWrite()
+	_, _ = io.Copy(io.Discard, c)
 }
 
 func (t *fuzzFront) once(tt *testing.T, request, response []byte) {

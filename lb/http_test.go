@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // bound is how long a test waits for what must happen.
@@ -32,24 +34,7 @@ func webBackend(t *testing.T, f http.HandlerFunc) Backend {
 // rawBackend is a backend that treats each connection with f.
 func rawBackend(t *testing.T, f func(net.Conn, *bufio.Reader)) Backend {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c, bufio.NewReader(c))
-			}()
-		}
-	}()
-	return Backend{Address: ln.Addr().String()}
+	return Backend{Address: labtest.Listen(t, func(c net.Conn) { f(c, bufio.NewReader(c)) })}
 }
 
 // closedBackend refuses connections.

@@ -1,11 +1,13 @@
 package lb
 
 import (
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // OpenSSL's client agrees with our TLS, for each version and by name.
@@ -17,17 +19,7 @@ func TestOpenSSLClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			c.Write([]byte("hello from the backend\n"))
-			c.Close()
-		}
-	}()
+	labtest.Serve(t, ln, func(c net.Conn) { c.Write([]byte("hello from the backend\n")) })
 	a := newAuthority(t)
 	f := a.issue("lb", "lb.test")
 	ca := a.writeCA()
@@ -50,17 +42,7 @@ func TestConnectTimeout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			c.Write([]byte("app"))
-			c.Close()
-		}
-	}()
+	labtest.Serve(t, ln, func(c net.Conn) { c.Write([]byte("app")) })
 	// The neighbour stays known: otherwise the kernel would say that it is gone.
 	link, err := hole.Netlink().LinkByName("eth0")
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/lb/internal/proxyproto"
 )
 
@@ -278,18 +279,10 @@ func TestTCPToNamesAndUnixSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, "u")
-			io.Copy(c, c)
-			c.Close()
-		}
-	}()
+	labtest.Serve(t, ln, func(c net.Conn) {
+		io.WriteString(c, "u")
+		io.Copy(c, c)
+	})
 	tc := tcpWith(TCPConfig{})
 	addr, _ := relay(t, tc, Backend{Address: "localhost:" + port}, Backend{Address: "unix:" + path}, Backend{Address: "nowhere.invalid:1"})
 	for _, want := range []string{"ahello.", "uhello", "ahello."} {

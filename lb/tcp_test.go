@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // testTCP is a TCP with what it is made of.
@@ -275,16 +276,7 @@ func TestListenOnAnAddressOfAnotherHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer ln.Close()
-		go func() {
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				c.Close()
-			}
-		}()
+		labtest.Serve(t, ln, func(net.Conn) {})
 		prefix := "/32"
 		if strings.Contains(vip, ":") {
 			prefix = "/128"

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // authority issues certificates for a test.
@@ -203,20 +205,10 @@ func TestBackendTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { ln.Close() })
-		go func() {
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					io.WriteString(c, name)
-					io.Copy(c, c)
-				}()
-			}
-		}()
+		labtest.Serve(t, ln, func(c net.Conn) {
+			io.WriteString(c, name)
+			io.Copy(c, c)
+		})
 		return Backend{Address: ln.Addr().String()}
 	}
 	tc := tcpWith(TCPConfig{BackendTLS: &tls.Config{RootCAs: a.pool}})

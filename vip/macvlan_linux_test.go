@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // serve answers TCP connections to any of a host's addresses with its name.
@@ -25,17 +26,7 @@ func serve(t *testing.T, h *lab.Host) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			fmt.Fprint(conn, h.Name())
-			conn.Close()
-		}
-	}()
+	labtest.Serve(t, ln, func(c net.Conn) { fmt.Fprint(c, h.Name()) })
 }
 
 // ask returns who answers at an address.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // checkTypes are all that a configuration may ask for, each with a good one.
@@ -216,19 +217,7 @@ func TestRenewedAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				c.(*tls.Conn).Handshake()
-				c.Close()
-			}()
-		}
-	}()
+	labtest.Serve(t, ln, func(c net.Conn) { c.(*tls.Conn).Handshake() })
 	log := &lockedBuffer{}
 	c := config.Check{Type: "tls", Name: "secure", Address: ln.Addr().String(), TLS: &config.TLS{CA: file}}
 	checker, err := newRenewing(c, "", slog.New(slog.NewTextHandler(log, nil)))

@@ -13,32 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/lb"
 )
 
 // echoServer answers each line with its name and the line.
 func echoServer(t *testing.T, name string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for in := bufio.NewScanner(c); in.Scan(); {
-					fmt.Fprintf(c, "%s %s\n", name, in.Text())
-				}
-			}()
-		}
-	}()
-	return ln.Addr().String()
+	return labtest.Listen(t, labtest.EchoLines(name))
 }
 
 // say sends a line and returns the answer.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // TestQuietStop: a daemon that is told to end, in whatever state it is, or to read its
@@ -76,7 +77,7 @@ func newQuietNode(t *testing.T, bin string) *quietNode {
 	l := lab.New(t)
 	n := &quietNode{t: t, host: l.MustHost("lb01", "192.0.2.1/24"), client: l.MustHost("client", "192.0.2.2/24")}
 	app := l.MustHost("app", "192.0.2.3/24")
-	serveLines(t, mustListen(t, app, ":7000"), "app")
+	labtest.Serve(t, mustListen(t, app, ":7000"), labtest.EchoLines("app"))
 	u, err := app.ListenPacket("udp", ":7001")
 	if err != nil {
 		t.Fatal(err)

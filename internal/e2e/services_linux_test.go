@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // writeCertificate puts a certificate for name and its key into a file.
@@ -53,25 +54,6 @@ func writeCertificate(t *testing.T, file, name string) *x509.Certificate {
 		t.Fatal(err)
 	}
 	return cert
-}
-
-// serveLines answers each line of a connection with a name and the line.
-func serveLines(t *testing.T, ln net.Listener, name string) {
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for in := bufio.NewScanner(c); in.Scan(); {
-					fmt.Fprintf(c, "%s %s\n", name, in.Text())
-				}
-			}()
-		}
-	}()
 }
 
 func exchangeLine(c net.Conn, line string) (string, error) {
@@ -115,7 +97,7 @@ func TestServiceTLS(t *testing.T) {
 	h := l.MustHost("lb01", "192.168.31.240/24")
 	app := l.MustHost("app", "192.168.31.242/24")
 	client := l.MustHost("client", "192.168.31.10/24")
-	serveLines(t, mustListen(t, app, ":7000"), "app")
+	labtest.Serve(t, mustListen(t, app, ":7000"), labtest.EchoLines("app"))
 	pemFile := filepath.Join(t.TempDir(), "web.pem")
 	first := writeCertificate(t, pemFile, "www.example.org")
 	config := fmt.Sprintf(`services:
@@ -329,7 +311,7 @@ func TestServiceNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		serveLines(t, tls.NewListener(mustListen(t, app, ":"+port), &tls.Config{Certificates: []tls.Certificate{pair}}), name)
+		labtest.Serve(t, tls.NewListener(mustListen(t, app, ":"+port), &tls.Config{Certificates: []tls.Certificate{pair}}), labtest.EchoLines(name))
 	}
 	config := `services:
   - name: front

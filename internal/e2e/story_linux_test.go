@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 var (
@@ -212,7 +213,7 @@ func (s *story) play(t *testing.T, format string) (*players, error) {
 	p := &players{format: format}
 	for i := range p.backend {
 		p.backend[i] = mustListen(t, l.MustHost(fmt.Sprintf("app%d", i+1), fmt.Sprintf("192.168.31.%d/24", 242+i)), ":8080")
-		serveLines(t, p.backend[i], "app")
+		labtest.Serve(t, p.backend[i], labtest.EchoLines("app"))
 	}
 	for i := range p.hosts {
 		p.hosts[i] = l.MustHost(fmt.Sprintf("lb%02d", i+1), fmt.Sprintf("192.168.31.%d/24", 240+i))
@@ -220,7 +221,7 @@ func (s *story) play(t *testing.T, format string) (*players, error) {
 			p.watch(t)
 		}
 		p.local[i] = mustListen(t, p.hosts[i], "127.0.0.1:8081")
-		serveLines(t, p.local[i], "local")
+		labtest.Serve(t, p.local[i], labtest.EchoLines("local"))
 		config := fmt.Sprintf(storyConfig, format, 120-10*i, 241-i)
 		if i == 1 && s.change != nil {
 			config = s.change.Replace(config)

@@ -1,0 +1,78 @@
+package labtest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"time"
+)
+
+// Certificate makes a certificate for names, which may be addresses, with a new key.
+// It is valid from an hour ago to an hour from now, for servers and clients; edit, which
+// may be nil, changes that. Without an issuer it is an authority's own.
+func Certificate(issuer *tls.Certificate, edit func(*x509.Certificate), names ...string) tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
+	if len(names) > 0 {
+		template.Subject = pkix.Name{CommonName: names[0]}
+	}
+	parent, signer := template, crypto.PrivateKey(key)
+	if issuer == nil {
+		template.IsCA, template.BasicConstraintsValid, template.ExtKeyUsage = true, true, nil
+	} else {
+		parent, signer = issuer.Leaf, issuer.PrivateKey
+	}
+	if edit != nil {
+		edit(template)
+	}
+	var der []byte
+	if err == nil {
+		der, err = x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	}
+	var leaf *x509.Certificate
+	if err == nil {
+		leaf, err = x509.ParseCertificate(der)
+	}
+	if err != nil {
+		panic(err) // what the test asks for is impossible
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// PEM returns a certificate of [Certificate] and its key as they stand in files.
+func PEM(c tls.Certificate) (certificate, key []byte) {
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	if err != nil {
+		panic(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// Pool returns a pool of authorities' certificates.
+func Pool(authorities ...tls.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, a := range authorities {
+		pool.AddCert(a.Leaf)
+	}
+	return pool
+}

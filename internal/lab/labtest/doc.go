@@ -1,0 +1,3 @@
+// Package labtest has what tests of several packages need: servers, certificates and
+// a look at processes.
+package labtest
