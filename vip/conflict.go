@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
@@ -25,94 +24,18 @@ type Conflict struct {
 	Time time.Time
 }
 
-// sighting is a claim to an address that was seen on a link: the sender of an
-// ARP packet, the target of a neighbour advertisement.
-type sighting struct {
-	index int
-	addr  netip.Addr
-	mac   net.HardwareAddr
-	probe bool // somebody is about to claim it
-	aside bool // said to this host only, in answer to a question
-	time  time.Time
-}
-
-// conflictEvery bounds how often a conflict is reported for one address.
-const conflictEvery = time.Second
-
 // conflictLimit: a conflict that goes on is logged when it begins, and every ten minutes
 // after that. One that was not seen for a minute has ended, and the next is another.
 var conflictLimit = quietlog.Limit{Every: 10 * time.Minute, Pause: time.Minute}
 
 const conflictMessage = "another host claims an address that is held here"
 
-// takeoverTime is for how long after the addresses were acquired a claim counts as
-// the predecessor's, which may be a moment late in letting go.
-const takeoverTime = time.Second
-
-// elderTime is for how long after the addresses were acquired a host that claims one
-// counts as having had it before: it contradicts. Both would contradict each other
-// without end, and each neighbour would believe now the one, now the other.
-const elderTime = 2 * time.Second
-
-// verdictTime is for how long a claim waits to be judged: in a hand-over the
-// successor makes it while this host lets go, and is to be neither contradicted nor
-// reported.
-const verdictTime = 200 * time.Millisecond
-
 // see takes a sighting from the Namespace, and never waits.
 func (m *Manager) see(s sighting) {
-	if m.holds.Load() || m.seeks.Load() {
+	if m.holds.Load() || m.successors.some.Load() {
 		m.inbox.add(s)
 		m.poke()
 	}
-}
-
-// maxUnheard is how many sightings wait for Run at most, those alike counted once.
-const maxUnheard = 4096
-
-// inbox has what other hosts have said since Run looked last. It waits there while
-// the Manager is at work: when a thousand addresses move, each of them is announced
-// while they are being removed here.
-type inbox struct {
-	mu   sync.Mutex
-	list []claim
-	at   map[likeness]int // in the list
-}
-
-// likeness is what sightings of which one will do have in common.
-type likeness struct {
-	index        int
-	addr         netip.Addr
-	mac          string
-	probe, aside bool
-}
-
-func (b *inbox) add(s sighting) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	key := likeness{s.index, s.addr, string(s.mac), s.probe, s.aside}
-	i, ok := b.at[key]
-	if !ok {
-		if i = len(b.list); i == maxUnheard {
-			return
-		}
-		if b.at == nil {
-			b.at = make(map[likeness]int)
-		}
-		b.at[key] = i
-		b.list = append(b.list, claim{})
-	}
-	b.list[i].sighting = s
-	b.list[i].times++
-}
-
-// take empties b.
-func (b *inbox) take() []claim {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list := b.list
-	b.list, b.at = nil, nil
-	return list
 }
 
 // foreign reports whether a sighting is another host's. Called with m.mu held.
@@ -140,13 +63,6 @@ func (m *Manager) ours(name string) bool {
 	return m.cfg.VirtualMAC != nil && name == m.cfg.MacvlanName
 }
 
-// claim is what another host has said of an address since it was last judged.
-type claim struct {
-	sighting        // the latest
-	times    uint64 // that it was said
-	due      time.Time
-}
-
 // hear takes note of what other hosts have said.
 func (m *Manager) hear() {
 	list := m.inbox.take()
@@ -156,36 +72,15 @@ func (m *Manager) hear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range list {
+		if _, foreign := m.foreign(s.sighting); !foreign {
+			continue
+		}
 		if m.held {
-			m.challenged(s.sighting, s.times)
+			m.rivals.hear(s.sighting, s.times)
 		} else {
-			m.found(s.sighting)
+			m.successors.hear(s.sighting)
 		}
 	}
-}
-
-// challenged takes note of a sighting, made so many times, if it is another host's
-// claim to what is held here. Called with m.mu held.
-func (m *Manager) challenged(s sighting, times uint64) {
-	if _, foreign := m.foreign(s); !foreign {
-		return
-	}
-	if !s.aside {
-		m.claimed[s.addr] = s.time
-	}
-	if s.probe || s.time.Sub(m.acquired) < takeoverTime {
-		return
-	}
-	if s.time.Sub(m.acquired) < elderTime {
-		m.elders[s.addr] = s.mac
-	}
-	c, ok := m.claims[s.addr]
-	if !ok {
-		c.due = s.time.Add(verdictTime)
-	}
-	c.sighting = s
-	c.times += times
-	m.claims[s.addr] = c
 }
 
 // judge reports the claims to addresses that are held here all the same when the
@@ -193,17 +88,11 @@ func (m *Manager) challenged(s sighting, times uint64) {
 func (m *Manager) judge(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var due []claim
-	for addr, c := range m.claims {
-		if !now.Before(c.due) {
-			due = append(due, c)
-			delete(m.claims, addr)
-		}
-	}
+	due := m.rivals.takeDue(now)
 	if len(due) == 0 || m.cfg.Entitled != nil && !m.cfg.Entitled() {
 		return
 	}
-	if slices.ContainsFunc(due, func(c claim) bool { return !bytes.Equal(m.elders[c.addr], c.mac) }) {
+	if m.rivals.newcomers(due) {
 		m.announcer.answer(now)
 	}
 	var news []dispute
@@ -262,11 +151,7 @@ func (m *Manager) conflict(news []dispute, c claim) []dispute {
 	if !conflictLimit.Mutes(m.log, slog.LevelError, conflictMessage, c.addr, c.times) {
 		news = append(news, dispute{c, ifname})
 	}
-	if c.time.Sub(m.disputed[c.addr]) < conflictEvery {
-		return news
-	}
-	m.disputed[c.addr] = c.time
-	if tell := m.cfg.OnConflict; tell != nil {
+	if tell := m.cfg.OnConflict; m.rivals.reportDue(c) && tell != nil {
 		m.onConflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
 	}
 	return news

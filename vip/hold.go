@@ -144,14 +144,11 @@ func (m *Manager) release() error {
 
 func (m *Manager) setHeld(held bool) {
 	if held && !m.held {
-		m.acquired = time.Now()
-		clear(m.seeking)
-		m.seeks.Store(false)
+		m.rivals.since = time.Now()
+		m.successors.forget()
 	}
 	if !held {
-		clear(m.claims)
-		clear(m.claimed)
-		clear(m.elders)
+		m.rivals.forget()
 	}
 	m.held = held
 	m.holds.Store(held)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -36,7 +35,6 @@ type Manager struct {
 	// For Namespace.dispatch, which must not wait for mu.
 	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
 	holds   atomic.Bool                  // copy of held
-	seeks   atomic.Bool                  // there are successors to be found
 	faulty  atomic.Bool                  // there are faults
 	indexes atomic.Pointer[[]int]        // of links
 	own     atomic.Pointer[[]netip.Addr] // of the host, not ours to touch; nil: not known yet
@@ -44,42 +42,37 @@ type Manager struct {
 
 	toClean atomic.Pointer[Removals] // see Removals; nil: nothing was looked at
 
-	mu        sync.Mutex
-	parting   parting
-	links     map[string]link // as last seen
-	raised    []settingKey
-	undo      []func()
-	retell    bool                // OnRemovals hears of them though they are the same
-	occupied  bool                // our macvlan has an address that is not ours
-	seen      map[target]bool     // where the addresses were looked for the last time
-	spared    map[assigned]string // why Takeover leaves an unmarked address; empty: it does not
-	held      bool                // the desired state
-	accepts   bool                // there is no filter
-	swept     bool                // nor one of a predecessor's
-	running   bool                // Run was called
-	ended     bool                // nothing is added any more
-	lease     lease
-	puts      []assigned       // what a renewal writes
-	lacking   map[string]error // what the addresses are held without, and why
-	announcer announcer
-	budgeted  time.Time // the Namespace's budget is used up until then
-	looked    time.Time // last reconciliation
-	lookNext  time.Time // next one if nothing happens
-	lost      error     // to be reported to OnLost
-	watchers  []*faultWatcher
-	watched   bool                            // by somebody, once
-	faults    []string                        // why the addresses could not be held
-	failed    bool                            // the last Acquire did
-	failedIn  string                          // which surroundings, as last seen
-	hope      bool                            // they have changed
-	acquired  time.Time                       // the addresses are held since then
-	disputed  map[netip.Addr]time.Time        // when a conflict was last reported
-	claims    map[netip.Addr]claim            // by another host, to be judged
-	claimed   map[netip.Addr]time.Time        // when another host last told the link, or was about to
-	elders    map[netip.Addr]net.HardwareAddr // hosts that had an address before
-	seeking   map[netip.Addr]successor        // of released addresses
-	spokenFor map[netip.Addr]time.Time        // when the link was last told of one
-	status    Status
+	mu         sync.Mutex
+	parting    parting
+	links      map[string]link // as last seen
+	raised     []settingKey
+	undo       []func()
+	retell     bool                // OnRemovals hears of them though they are the same
+	occupied   bool                // our macvlan has an address that is not ours
+	seen       map[target]bool     // where the addresses were looked for the last time
+	spared     map[assigned]string // why Takeover leaves an unmarked address; empty: it does not
+	held       bool                // the desired state
+	accepts    bool                // there is no filter
+	swept      bool                // nor one of a predecessor's
+	running    bool                // Run was called
+	ended      bool                // nothing is added any more
+	lease      lease
+	puts       []assigned       // what a renewal writes
+	lacking    map[string]error // what the addresses are held without, and why
+	announcer  announcer
+	budgeted   time.Time // the Namespace's budget is used up until then
+	looked     time.Time // last reconciliation
+	lookNext   time.Time // next one if nothing happens
+	lost       error     // to be reported to OnLost
+	watchers   []*faultWatcher
+	watched    bool     // by somebody, once
+	faults     []string // why the addresses could not be held
+	failed     bool     // the last Acquire did
+	failedIn   string   // which surroundings, as last seen
+	hope       bool     // they have changed
+	rivals     rivals
+	successors successors
+	status     Status
 }
 
 // Status is a snapshot of a Manager for people and metrics.
@@ -132,12 +125,8 @@ func NewManager(cfg Config) (*Manager, error) {
 		onLost:     quietlog.NewCalls(),
 		onConflict: quietlog.NewCalls(),
 		asides:     quietlog.NewCalls(),
-		disputed:   make(map[netip.Addr]time.Time),
-		claims:     make(map[netip.Addr]claim),
-		claimed:    make(map[netip.Addr]time.Time),
-		elders:     make(map[netip.Addr]net.HardwareAddr),
-		seeking:    make(map[netip.Addr]successor),
-		spokenFor:  make(map[netip.Addr]time.Time),
+		rivals:     newRivals(),
+		successors: successors{list: make(map[netip.Addr]successor), told: make(map[netip.Addr]time.Time)},
 		links:      make(map[string]link),
 		lease:      lease{lifetime: cfg.lifetime()},
 		announcer:  announcer{schedule: cfg.Announce},

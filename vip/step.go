@@ -74,10 +74,10 @@ func (m *Manager) observe() observed {
 	if due := m.announcer.due(); m.held && !due.IsZero() {
 		o.others = append(o.others, later(due, m.budgeted))
 	}
-	for _, c := range m.claims {
+	for _, c := range m.rivals.claims {
 		o.others = append(o.others, c.due)
 	}
-	o.others = append(o.others, m.bequest())
+	o.others = append(o.others, m.successors.next(m.budgeted))
 	return o
 }
 
