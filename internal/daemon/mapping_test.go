@@ -296,7 +296,7 @@ func FuzzAccepted(f *testing.F) {
 		}
 		for _, s := range cfg.Services {
 			d := &Daemon{log: slog.New(slog.DiscardHandler), access: lb.NewConnLog(1)}
-			if _, err := d.newService(s, nil); err != nil {
+			if err := (&servicePlan{cfg: s}).prepareParts(d, nil); err != nil {
 				t.Errorf("service %+v: %v", s, err)
 			}
 		}

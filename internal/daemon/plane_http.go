@@ -25,51 +25,42 @@ type httpPlane struct {
 	log      atomic.Pointer[slog.Logger]
 	shutdown atomic.Int64 // time.Duration
 
-	mu      sync.Mutex
-	cfg     lb.HandlerConfig
-	handler *lb.Handler // nil until the plane serves
-	front   *front
-	fronts  []*front   // front, and earlier ones that still have connections
-	socket  *acceptor  // nil: it does not serve
-	ended   chan error // of the fronts
+	handler *lb.Handler
+
+	mu     sync.Mutex
+	front  *front
+	fronts []*front   // front, and earlier ones that still have connections
+	socket *acceptor  // nil: it does not serve
+	ended  chan error // of the fronts
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
-	cfg := c.service.HTTP
-	cfg.Pool, cfg.BackendTLS, cfg.Record, cfg.Logger = c.pool, c.tls.back, c.record, c.log
-	if err := cfg.Validate(); err != nil {
+	h, err := lb.NewHandler(c.handler())
+	if err != nil {
 		return nil, err
 	}
-	if err := c.service.Limits.Validate(); err != nil {
-		return nil, err
-	}
-	p := &httpPlane{
-		cfg:   cfg,
-		front: newFront(c),
-		ended: make(chan error, 1),
-	}
+	p := &httpPlane{handler: h, front: newFront(c), ended: make(chan error, 1)}
 	p.log.Store(c.log)
 	p.shutdown.Store(int64(c.service.Front.ShutdownTimeout))
 	return p, nil
 }
 
-func (p *httpPlane) use(next plane) error {
-	n := next.(*httpPlane)
-	p.log.Store(n.log.Load())
-	p.shutdown.Store(n.shutdown.Load())
+func (p *httpPlane) Stats() lb.Stats { return p.handler.Stats() }
+
+func (p *httpPlane) reconfigure(c planeConfig) error {
+	if err := p.handler.Reconfigure(c.handler()); err != nil {
+		return err
+	}
+	p.log.Store(c.log)
+	p.shutdown.Store(int64(c.service.Front.ShutdownTimeout))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cfg = n.cfg
-	if p.handler != nil {
-		if err := p.handler.Reconfigure(p.cfg); err != nil {
-			return err
-		}
-	}
-	if p.front.same(n.front) {
+	next := newFront(c)
+	if p.front.same(next) {
 		return nil
 	}
 	old := p.front
-	p.front = n.front
+	p.front = next
 	if p.socket == nil {
 		return nil
 	}
@@ -105,11 +96,6 @@ func (f *front) same(o *front) bool {
 
 // open lets f take connections. p.mu is held.
 func (p *httpPlane) open(f *front) (err error) {
-	if p.handler == nil {
-		if p.handler, err = lb.NewHandler(p.cfg); err != nil {
-			return err
-		}
-	}
 	f.listener = p.socket.share()
 	if len(f.trusted) > 0 || f.limits != (lb.Limits{}) {
 		if f.listener, err = lb.NewListener(f.listener, f.trusted, f.limits); err != nil {

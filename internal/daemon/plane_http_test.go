@@ -67,7 +67,7 @@ func TestHTTPReload(t *testing.T) {
 	if n := p.handler.Stats().Accepted; n != 21 {
 		t.Errorf("%d requests are counted after reloads, want 21", n)
 	}
-	if n := p.cfg.Pool.Status().Backends[0].Connects; n != 1 {
+	if n := d.services[0].upstreams[""].pool.Status().Backends[0].Connects; n != 1 {
 		t.Errorf("%d connections to the backend, want 1 that is kept", n)
 	}
 

@@ -2,7 +2,7 @@ package daemon
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -16,9 +16,11 @@ import (
 type plane interface {
 	// serve returns when ctx has ended and what was under way then has finished.
 	serve(ctx context.Context, socket io.Closer) error
-	// use makes what arrives from now on be treated as by next, a plane of the
-	// same mode that does not serve.
-	use(next plane) error
+	// reconfigure makes what arrives from now on be treated as the configuration
+	// says, whose mode is that of before. What is under way goes on as it was.
+	reconfigure(planeConfig) error
+	// Stats are those of the plane, whatever its configurations were.
+	Stats() lb.Stats
 }
 
 // planeConfig is what a plane is made of.
@@ -31,66 +33,62 @@ type planeConfig struct {
 	log     *slog.Logger
 }
 
+// validate reports what newPlane and reconfigure would not take.
+func (c planeConfig) validate() error {
+	switch c.service.Mode {
+	case "tcp":
+		return c.tcp().Validate()
+	case "udp":
+		return c.udp().Validate()
+	}
+	return errors.Join(c.handler().Validate(), c.service.Limits.Validate())
+}
+
 func newPlane(c planeConfig) (plane, error) {
 	switch c.service.Mode {
 	case "tcp":
-		cfg := c.service.TCP
-		cfg.Limits, cfg.AcceptProxy = c.service.Limits, c.service.AcceptProxy
-		cfg.Pool, cfg.Routes, cfg.TLS, cfg.BackendTLS, cfg.Record, cfg.Logger = c.pool, c.routes, c.tls.front, c.tls.back, c.record, c.log
-		t, err := lb.NewTCP(cfg)
-		return &tcpPlane{t, cfg}, err
+		t, err := lb.NewTCP(c.tcp())
+		return &tcpPlane{t}, err
 	case "udp":
-		cfg := c.service.UDP
-		cfg.Pool, cfg.Record, cfg.Logger = c.pool, c.record, c.log
-		u, err := lb.NewUDP(cfg)
-		return &udpPlane{u, cfg}, err
+		u, err := lb.NewUDP(c.udp())
+		return &udpPlane{u}, err
 	}
 	return newHTTPPlane(c)
 }
 
-// tcpPlane relays connections.
-type tcpPlane struct {
-	tcp *lb.TCP
-	cfg lb.TCPConfig
+func (c planeConfig) tcp() lb.TCPConfig {
+	t := c.service.TCP
+	t.Limits, t.AcceptProxy = c.service.Limits, c.service.AcceptProxy
+	t.Pool, t.Routes, t.TLS, t.BackendTLS, t.Record, t.Logger = c.pool, c.routes, c.tls.front, c.tls.back, c.record, c.log
+	return t
 }
+
+func (c planeConfig) udp() lb.UDPConfig {
+	u := c.service.UDP
+	u.Pool, u.Record, u.Logger = c.pool, c.record, c.log
+	return u
+}
+
+func (c planeConfig) handler() lb.HandlerConfig {
+	h := c.service.HTTP
+	h.Pool, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.back, c.record, c.log
+	return h
+}
+
+// tcpPlane relays connections.
+type tcpPlane struct{ *lb.TCP }
 
 func (p *tcpPlane) serve(ctx context.Context, socket io.Closer) error {
-	return p.tcp.Serve(ctx, socket.(net.Listener))
+	return p.Serve(ctx, socket.(net.Listener))
 }
 
-func (p *tcpPlane) use(next plane) error { return p.tcp.Reconfigure(next.(*tcpPlane).cfg) }
+func (p *tcpPlane) reconfigure(c planeConfig) error { return p.Reconfigure(c.tcp()) }
 
 // udpPlane relays datagrams.
-type udpPlane struct {
-	udp *lb.UDP
-	cfg lb.UDPConfig
-}
+type udpPlane struct{ *lb.UDP }
 
 func (p *udpPlane) serve(ctx context.Context, socket io.Closer) error {
-	return p.udp.Serve(ctx, socket.(*net.UDPConn))
+	return p.Serve(ctx, socket.(*net.UDPConn))
 }
 
-func (p *udpPlane) use(next plane) error { return p.udp.Reconfigure(next.(*udpPlane).cfg) }
-
-// listen opens what the plane of a service serves.
-func listen(ctx context.Context, c config.Service) (io.Closer, error) {
-	if c.Network() == "udp" {
-		return lb.ListenPacket(ctx, "udp", listenAddress(c.Listen))
-	}
-	return lb.Listen(ctx, "tcp", listenAddress(c.Listen))
-}
-
-// duplicate returns another listener on the same socket: closing the one leaves
-// the other, and what waits to be accepted is not lost.
-func duplicate(socket io.Closer) (io.Closer, error) {
-	tcp, ok := socket.(*net.TCPListener)
-	if !ok {
-		return nil, fmt.Errorf("daemon: %T cannot be handed over", socket)
-	}
-	f, err := tcp.File()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return net.FileListener(f)
-}
+func (p *udpPlane) reconfigure(c planeConfig) error { return p.Reconfigure(c.udp()) }

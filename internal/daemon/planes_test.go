@@ -52,8 +52,8 @@ services:
 // of, or is named here with the one who looks at it.
 func TestEveryServiceFieldCounts(t *testing.T) {
 	elsewhere := map[string]string{
-		"Pos": "errors", "Name": "logs", "Listen": "listen", "Mode": "newPlane", "Pool": "newUpstream", "Check": "newUpstream",
-		"Routes": "prepare", "TLS": "newEncryption", "BackendTLS": "newEncryption", "AccessLog": "prepare",
+		"Pos": "errors", "Name": "logs", "Listen": "listen", "Mode": "newPlane", "Pool": "upstreamConfigs", "Check": "upstreamConfigs",
+		"Routes": "upstreamConfigs", "TLS": "newEncryption", "BackendTLS": "newEncryption", "AccessLog": "prepareParts",
 	}
 	both := []string{"Limits", "AcceptProxy"} // of tcp and http
 	pool, err := lb.NewPool(lb.PoolConfig{})
@@ -62,17 +62,17 @@ func TestEveryServiceFieldCounts(t *testing.T) {
 	}
 	planes := func(c config.Service) (all []any) {
 		for _, c.Mode = range []string{"tcp", "udp", "http"} {
-			p, err := newPlane(planeConfig{service: c, pool: pool})
-			if err != nil {
+			p := planeConfig{service: c, pool: pool}
+			if err := p.validate(); err != nil {
 				t.Fatal(err)
 			}
-			switch p := p.(type) {
-			case *tcpPlane:
-				all = append(all, p.cfg)
-			case *udpPlane:
-				all = append(all, p.cfg)
-			case *httpPlane:
-				all = append(all, []any{p.cfg, *p.front, p.shutdown.Load()})
+			switch c.Mode {
+			case "tcp":
+				all = append(all, p.tcp())
+			case "udp":
+				all = append(all, p.udp())
+			case "http":
+				all = append(all, []any{p.handler(), newFront(p), c.Front.ShutdownTimeout})
 			}
 		}
 		return all

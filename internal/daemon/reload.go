@@ -61,8 +61,7 @@ type change struct {
 	routers   []step[*router, config.Router]
 	groups    []step[*group, config.Group]
 	notifiers []step[*notifier, notifyConfig]
-	services  []serviceChange   // all, in the order of the file
-	gone      []*service        // without a successor
+	services  []step[*service, *servicePlan]
 	groupOf   map[string]string // by router: the group's name
 	fixed     map[string]string // by router: the keys for which another router takes its place
 	undo      []func()

@@ -18,14 +18,9 @@ func (d *Daemon) logChange(c *change) {
 }
 
 func (c *change) String() string {
-	services := 0
-	for _, s := range c.services {
-		if s.next != nil {
-			services++
-		}
-	}
 	return fmt.Sprintf("routers %d new or replaced, %d updated; checks %d; services %d, %d gone",
-		count(c.routers, add, replace), count(c.routers, update), count(c.checks, add, replace), services, len(c.gone))
+		count(c.routers, add, replace), count(c.routers, update), count(c.checks, add, replace),
+		count(c.services, add, replace, update), count(c.services, remove))
 }
 
 // logRouters says what becomes of routers that do not stay as they are.
@@ -46,35 +41,23 @@ func (d *Daemon) logFates(c *change) {
 	if !d.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
-	logSteps(d.log, "router", c.routers)
-	logSteps(d.log, "check", c.checks)
-	say := func(kind, name, what string) { d.log.Debug("reload: "+kind+" "+what, kind, name) }
-	for i, s := range c.services { // in the order of the file
-		what := becomes(s.old != nil, s.next != nil)
-		if s.next != nil && s.stays {
-			what = "changes in place"
+	for _, s := range c.routers {
+		d.logFate("router", s.key, s.fate)
+	}
+	for _, s := range c.checks {
+		d.logFate("check", s.key, s.fate)
+	}
+	for _, s := range c.services {
+		name := ""
+		if s.fate == remove {
+			name = s.old.cfg.Name
+		} else {
+			name = s.cfg.cfg.Name
 		}
-		say("service", c.cfg.Services[i].Name, what)
-	}
-	for _, s := range c.gone {
-		say("service", s.cfg.Name, "ends")
+		d.logFate("service", name, s.fate)
 	}
 }
 
-func logSteps[P, C any](log *slog.Logger, kind string, steps []step[P, C]) {
-	for _, s := range steps {
-		log.Debug("reload: "+kind+" "+s.fate.String(), kind, s.key)
-	}
-}
-
-// becomes is what a change makes of a part that there was or was not, and for which
-// there is something new or not.
-func becomes(before, next bool) string {
-	switch {
-	case !next:
-		return keep.String()
-	case before:
-		return replace.String()
-	}
-	return add.String()
+func (d *Daemon) logFate(kind, name string, f fate) {
+	d.log.Debug("reload: "+kind+" "+f.String(), kind, name)
 }

@@ -19,7 +19,7 @@ type encryption struct {
 }
 
 func newEncryption(c config.Service, old *service) (e encryption, err error) {
-	known := old.equipped()
+	known := old.isEquipped()
 	if known && reflect.DeepEqual(old.cfg.TLS, c.TLS) {
 		e.front = old.tls.front
 	} else if e.front, err = serverTLS(c.TLS); err != nil {

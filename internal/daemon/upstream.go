@@ -1,134 +1,252 @@
 package daemon
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"reflect"
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/lb"
 )
 
-// upstream is the backends of a service, or of one of its routes: a pool, and
-// the monitors that tell it who is up. A pool lives on, with all that it knows,
-// for as long as some service has backends by its key.
+// upstream is the backends of a service, or of one of its routes: a pool, and the
+// monitors that tell the pool which backends are up. An upstream lives on, with
+// all that its pool knows, as long as its service, or the successor of that
+// service, has backends by its key.
 type upstream struct {
-	cfg      lb.PoolConfig
+	cfg      upstreamConfig
 	pool     *lb.Pool
 	monitors map[string]*backendMonitor // by address
 	resolver *task
-	log      *slog.Logger
 }
 
-// backendMonitor probes one backend.
-type backendMonitor struct {
-	name    string
-	check   config.Check
-	monitor *healthcheck.Monitor
-	backend string // whose health the pool hears; empty: it does not yet
-	cancel  func() // ends that
-	task    *task
+// upstreamConfig says which backends there are, and how they are checked.
+type upstreamConfig struct {
+	route string // its name; empty: the service's own backends
+	pool  lb.PoolConfig
+	check *config.Check // nil: none
 }
 
-// newUpstream makes what old, which may be nil, goes on as when it is adopted.
-// Nothing of it runs before that.
-func newUpstream(cfg lb.PoolConfig, check *config.Check, old *upstream, log *slog.Logger) (*upstream, error) {
-	pool, err := lb.NewPool(cfg)
-	if err != nil {
-		return nil, err
+// upstreamPlan is an upstreamConfig and what was made for it.
+type upstreamPlan struct {
+	upstreamConfig
+	made     *lb.Pool // the pool of before, or a new pool
+	monitors []step[*backendMonitor, *monitorPlan]
+}
+
+// upstreamConfigs are those of a service.
+func upstreamConfigs(c config.Service, log *slog.Logger) (all []upstreamConfig) {
+	pool := func(p lb.PoolConfig) lb.PoolConfig { p.Logger = log; return p }
+	if len(c.Pool.Backends) > 0 {
+		all = append(all, upstreamConfig{"", pool(c.Pool), c.Check})
 	}
-	u := &upstream{cfg: cfg, pool: pool, monitors: map[string]*backendMonitor{}, log: log}
-	if old != nil {
-		u.pool = old.pool
+	for _, r := range c.Routes {
+		all = append(all, upstreamConfig{r.Name, pool(c.PoolOf(r)), r.Check})
 	}
-	if check == nil {
-		return u, nil
+	return all
+}
+
+// prepareUpstreams finds out what becomes of the upstreams of a service, which old has
+// by route, and makes what is new. Nothing of it runs yet.
+func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog.Logger) ([]step[*upstream, *upstreamPlan], error) {
+	var plans []*upstreamPlan
+	for _, cfg := range next {
+		plans = append(plans, &upstreamPlan{upstreamConfig: cfg})
 	}
-	for _, b := range cfg.Backends {
-		name, known := cfg.Name+"/"+b.Address, healthcheck.Unknown
-		if old != nil && old.monitors[b.Address] != nil {
-			m := old.monitors[b.Address]
-			if m.check.Equal(*check) && m.name == name {
-				u.monitors[b.Address] = m
-				continue
-			}
-			known = m.monitor.Status().State
+	steps := diff(old, plans, func(p *upstreamPlan) string { return p.route }, func(old *upstream, next *upstreamPlan) fate {
+		if reflect.DeepEqual(old.cfg.pool, next.pool) && sameCheck(old.cfg.check, next.check) {
+			return keep
 		}
-		m, err := newMonitor(*check, name, b.Address, known, log)
-		if err != nil {
+		return update
+	})
+	for _, s := range steps {
+		if s.fate == remove {
+			continue
+		}
+		if err := s.cfg.prepare(s.old, log); err != nil {
+			if s.key != "" {
+				err = fmt.Errorf("route %s: %w", s.key, err)
+			}
 			return nil, err
 		}
-		u.monitors[b.Address] = &backendMonitor{name: name, check: *check, monitor: m}
 	}
-	return u, nil
+	return steps, nil
 }
 
-// adopt starts u in the place of old, which may be nil and which is not to be
-// used any more.
-func (u *upstream) adopt(old *upstream, failed func(error)) error {
-	watched := map[string]bool{} // by address: has been until now
+func sameCheck(a, b *config.Check) bool {
+	return a == b || a != nil && b != nil && a.Equal(*b)
+}
+
+// prepare makes the pool, unless old has it, and the monitors that old, which may be
+// nil, does not have.
+func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
+	var monitors map[string]*backendMonitor
 	if old != nil {
-		ended := map[string]*backendMonitor{}
-		for address, m := range old.monitors {
-			watched[address] = true
-			if u.monitors[address] != m {
-				ended[address] = m
-			}
-		}
-		endMonitors(ended)
-		if err := u.pool.Reconfigure(u.cfg); err != nil {
-			return err
-		}
-		u.resolver = old.resolver
+		p.made, monitors = old.pool, old.monitors
+		err = p.pool.Validate()
+	} else {
+		p.made, err = lb.NewPool(p.pool)
 	}
-	for _, b := range u.cfg.Backends {
-		if m := u.monitors[b.Address]; m != nil {
-			u.follow(m, b.Name)
-		} else if watched[b.Address] {
-			u.pool.SetHealth(b.Name, nil) // nobody looks any more
+	if err == nil {
+		p.monitors, err = prepareMonitors(monitors, p.upstreamConfig, log)
+	}
+	return err
+}
+
+// applyUpstreams carries the change of upstreams out. Call ends when nothing uses
+// those any more that go.
+func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) (upstreams map[string]*upstream, ends []func(), err error) {
+	var errs []error
+	for i, s := range steps {
+		switch s.fate {
+		case add:
+			steps[i].made = newUpstream(s.cfg, failed)
+		case update:
+			errs = append(errs, s.old.reconfigure(s.cfg))
+		case remove:
+			ends = append(ends, s.old.stop)
 		}
 	}
-	if u.resolver == nil {
-		u.resolver = start(u.pool.Run, failed)
+	return settled(steps), ends, errors.Join(errs...)
+}
+
+// newUpstream starts what was prepared.
+func newUpstream(p *upstreamPlan, failed func(error)) *upstream {
+	u := &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: start(p.made.Run, failed)}
+	u.applyMonitors(p.monitors)
+	return u
+}
+
+// reconfigure goes on with other backends, checks or settings. What the pool knows
+// of backends that stay, stays. Monitors that end have said their last before the
+// pool has its next backends.
+func (u *upstream) reconfigure(p *upstreamPlan) error {
+	var ends []func()
+	for _, s := range p.monitors {
+		if s.ends() {
+			ends = append(ends, s.old.stop)
+		}
 	}
+	together(ends)
+	if err := u.pool.Reconfigure(p.pool); err != nil {
+		return err
+	}
+	u.cfg = p.upstreamConfig
+	u.applyMonitors(p.monitors)
 	return nil
 }
 
-// follow lets the pool hear of a backend, and starts its monitor if that does
-// not run.
-func (u *upstream) follow(m *backendMonitor, backend string) {
-	if m.backend != backend {
-		if m.cancel != nil {
-			m.cancel()
+// applyMonitors starts the new monitors. A backend that nobody probes any more
+// counts as up.
+func (u *upstream) applyMonitors(steps []step[*backendMonitor, *monitorPlan]) {
+	for i, s := range steps {
+		switch s.fate {
+		case add, replace:
+			steps[i].made = newBackendMonitor(s.cfg, u.pool)
+		case update:
+			s.old.reconfigure(s.cfg, u.pool)
+		case remove:
+			for _, b := range u.cfg.pool.Backends {
+				if b.Address == s.key {
+					u.pool.SetHealth(b.Name, nil)
+				}
+			}
 		}
-		if s := m.monitor.Status(); s.State == healthcheck.Down {
-			u.pool.SetHealth(backend, s.WhyDown()) // and not a moment later
-		}
-		m.backend = backend
-		m.cancel = follow(m.monitor, func(s healthcheck.Status) { u.pool.SetHealth(backend, s.WhyDown()) })
 	}
-	if m.task == nil {
-		m.task = start(m.monitor.Run, func(err error) { u.log.Error("monitor ended", "backend", backend, "err", err) })
-	}
+	u.monitors = settled(steps)
 }
 
 // stop ends everything but the connections that there are: those the pool's
 // drain timeout ends.
 func (u *upstream) stop() {
-	endMonitors(u.monitors)
-	u.resolver.stop()
+	var ends []func()
+	for _, m := range u.monitors {
+		ends = append(ends, m.stop)
+	}
+	together(append(ends, u.resolver.stop))
 	if err := u.pool.Update(nil); err != nil {
-		u.log.Error("pool not emptied", "pool", u.cfg.Name, "err", err)
+		u.cfg.pool.Logger.Error("pool not emptied", "pool", u.cfg.pool.Name, "err", err)
 	}
 }
 
-// endMonitors ends them, and what they tell.
-func endMonitors(monitors map[string]*backendMonitor) {
-	var stops []func()
-	for _, m := range monitors {
-		if m.cancel != nil {
-			m.cancel()
+// backendMonitor probes one backend for a pool.
+type backendMonitor struct {
+	monitorPlan
+	unfollow func()
+	task     *task
+}
+
+// monitorPlan says what probes a backend.
+type monitorPlan struct {
+	name    string // of the monitor
+	backend lb.Backend
+	check   config.Check
+	monitor *healthcheck.Monitor // of a step that begins: does not run yet
+	log     *slog.Logger
+}
+
+// prepareMonitors finds out what becomes of the monitors of an upstream, by the
+// addresses of backends, and makes those that are new. A new monitor begins with what
+// the monitor before has found.
+func prepareMonitors(old map[string]*backendMonitor, cfg upstreamConfig, log *slog.Logger) ([]step[*backendMonitor, *monitorPlan], error) {
+	var plans []*monitorPlan
+	if cfg.check != nil {
+		for _, b := range cfg.pool.Backends {
+			plans = append(plans, &monitorPlan{name: cfg.pool.Name + "/" + b.Address, backend: b, check: *cfg.check, log: log})
 		}
-		stops = append(stops, m.task.stop)
 	}
-	together(stops)
+	steps := diff(old, plans, func(p *monitorPlan) string { return p.backend.Address }, func(old *backendMonitor, next *monitorPlan) fate {
+		switch {
+		case old.name != next.name || !old.check.Equal(next.check):
+			return replace
+		case old.backend.Name != next.backend.Name:
+			return update
+		}
+		return keep
+	})
+	for _, s := range steps {
+		if !s.begins() {
+			continue
+		}
+		known := healthcheck.Unknown
+		if s.old != nil {
+			known = s.old.monitor.Status().State
+		}
+		var err error
+		if s.cfg.monitor, err = newMonitor(s.cfg.check, s.cfg.name, s.key, known, log); err != nil {
+			return nil, err
+		}
+	}
+	return steps, nil
+}
+
+// newBackendMonitor lets a pool hear of a backend, and starts the monitor.
+func newBackendMonitor(p *monitorPlan, pool *lb.Pool) *backendMonitor {
+	return &backendMonitor{monitorPlan: *p, unfollow: tellPool(p.monitor, pool, p.backend.Name), task: start(p.monitor.Run, func(err error) {
+		p.log.Error("monitor ended", "backend", p.backend.Name, "err", err)
+	})}
+}
+
+// reconfigure goes on for a backend that has another name.
+func (m *backendMonitor) reconfigure(p *monitorPlan, pool *lb.Pool) {
+	m.unfollow()
+	m.backend = p.backend
+	m.unfollow = tellPool(m.monitor, pool, p.backend.Name)
+}
+
+// tellPool lets a pool hear what a monitor finds, until cancel. What is known to
+// be down now is down in the pool before tellPool returns.
+func tellPool(m *healthcheck.Monitor, pool *lb.Pool, backend string) (cancel func()) {
+	if s := m.Status(); s.State == healthcheck.Down {
+		pool.SetHealth(backend, s.WhyDown())
+	}
+	return follow(m, func(s healthcheck.Status) { pool.SetHealth(backend, s.WhyDown()) })
+}
+
+// stop ends the monitor: the pool hears nothing any more.
+func (m *backendMonitor) stop() {
+	m.unfollow()
+	m.task.stop()
 }

@@ -1,0 +1,245 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"syscall"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/lb"
+)
+
+// servicePlan is a service's configuration, and what was made for it before
+// anything is touched.
+type servicePlan struct {
+	cfg       config.Service
+	upstreams []step[*upstream, *upstreamPlan] // of the predecessor
+	parts     planeConfig
+	equipped  bool      // parts has all that the plane needs of files
+	socket    io.Closer // nil: none is needed, or none could be opened yet
+	late      bool      // the service cannot begin at the start, and is tried again
+}
+
+// prepareServices finds out what becomes of each service, and opens the sockets of
+// services that have none to take over.
+func (d *Daemon) prepareServices(c *change) error {
+	running := map[string]*service{}
+	for _, s := range d.services {
+		running[socketKey(s.cfg)] = s
+	}
+	var plans []*servicePlan
+	for _, cfg := range c.cfg.Services {
+		plans = append(plans, &servicePlan{cfg: cfg})
+	}
+	key := func(p *servicePlan) string { return d.serviceKey(running, c.cfg, p.cfg) }
+	c.services = diff(running, plans, key, func(old *service, next *servicePlan) fate {
+		switch {
+		case old.cfg.Equal(next.cfg):
+			return keep
+		case old.isEquipped() && socketKey(old.cfg) == socketKey(next.cfg) && old.cfg.Mode == next.cfg.Mode:
+			return update
+		}
+		return replace
+	})
+	for _, s := range c.services {
+		if s.fate == keep || s.fate == remove {
+			continue
+		}
+		if err := d.prepareService(c, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serviceKey names a service by the socket of its predecessor. That is the service
+// on the same socket, or else the service of the same name if that loses its
+// socket. A service without a predecessor goes by its own socket.
+func (d *Daemon) serviceKey(running map[string]*service, all *config.Config, cfg config.Service) string {
+	if running[socketKey(cfg)] == nil {
+		for key, s := range running {
+			if s.cfg.Name == cfg.Name && !keepsSocket(all, s) {
+				return key
+			}
+		}
+	}
+	return socketKey(cfg)
+}
+
+// keepsSocket reports whether a configuration has a service on the socket of s.
+func keepsSocket(all *config.Config, s *service) bool {
+	return slices.ContainsFunc(all.Services, func(c config.Service) bool { return socketKey(s.cfg) == socketKey(c) })
+}
+
+// prepareService makes what a service needs that is not there yet.
+func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error {
+	p, old := s.cfg, s.old
+	fail := func(err error) error { return fmt.Errorf("%v: service %s: %w", p.cfg.Pos, p.cfg.Name, err) }
+	if err := p.prepareParts(d, old); err != nil {
+		return fail(err)
+	}
+	for _, k := range newChecks(old, p.cfg) {
+		if err := checkFiles(k); err != nil {
+			if err := c.cannot(fail(fmt.Errorf("check: %w", err))); err != nil {
+				return err
+			}
+		}
+	}
+	err := p.prepareEncryption(old)
+	if err == nil && s.fate != update {
+		err = d.prepareSocket(c, p, old)
+	}
+	if err != nil {
+		p.late, err = true, c.cannot(fail(err))
+	}
+	if p.socket != nil {
+		c.undo = append(c.undo, func() { p.socket.Close() })
+	}
+	return err
+}
+
+// prepareParts makes everything that takes no files of the machine.
+func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
+	log := d.log.With("service", p.cfg.Name)
+	var upstreams map[string]*upstream
+	if old != nil {
+		upstreams = old.upstreams
+	}
+	if p.upstreams, err = prepareUpstreams(upstreams, upstreamConfigs(p.cfg, d.log), log); err != nil {
+		return err
+	}
+	p.parts = planeConfig{service: p.cfg, routes: map[string]*lb.Pool{}, log: log}
+	pools := map[string]*lb.Pool{}
+	for _, u := range p.upstreams {
+		if u.fate != remove {
+			pools[u.key] = u.cfg.made
+		}
+	}
+	p.parts.pool = pools[""]
+	for _, r := range p.cfg.Routes {
+		for _, name := range r.ServerNames {
+			p.parts.routes[name] = pools[r.Name]
+		}
+	}
+	if p.cfg.AccessLog {
+		p.parts.record = recorder(d.access, p.cfg.Name)
+	}
+	return nil
+}
+
+// prepareEncryption reads the files of TLS, and completes what the plane is made of.
+func (p *servicePlan) prepareEncryption(old *service) (err error) {
+	if p.parts.tls, err = newEncryption(p.cfg, old); err == nil {
+		err = p.parts.validate()
+	}
+	p.equipped = err == nil
+	return err
+}
+
+// prepareSocket opens the socket of a service that begins. An address in use is found
+// out before anything else happens.
+func (d *Daemon) prepareSocket(c *change, p *servicePlan, old *service) (err error) {
+	goesOn := old.isEquipped()
+	if goesOn && socketKey(old.cfg) == socketKey(p.cfg) {
+		// Another plane, on the same socket, if there is one.
+		if socket := old.currentSocket(); socket != nil {
+			p.socket, err = duplicate(socket)
+		}
+		return err
+	}
+	p.socket, err = listenSoon(p.cfg, func() bool { return d.isEnding(p.cfg) })
+	if errors.Is(err, syscall.EADDRINUSE) && (old != nil && !goesOn || d.freesPort(c, p.cfg)) {
+		return nil // apply tries again when the other service has let go of the port
+	}
+	return err
+}
+
+// newChecks are the checks of a service that old, which may be nil, does not have:
+// each once.
+func newChecks(old *service, cfg config.Service) []*config.Check {
+	var known []*config.Check
+	if old != nil {
+		known = checksOf(old.cfg)
+	}
+	var fresh []*config.Check
+	for _, k := range checksOf(cfg) {
+		if !slices.ContainsFunc(slices.Concat(known, fresh), func(o *config.Check) bool { return o.Equal(*k) }) {
+			fresh = append(fresh, k)
+		}
+	}
+	return fresh
+}
+
+// checksOf returns the checks of a service and of its routes.
+func checksOf(c config.Service) (checks []*config.Check) {
+	checks = append(checks, c.Check)
+	for _, r := range c.Routes {
+		checks = append(checks, r.Check)
+	}
+	return slices.DeleteFunc(checks, func(k *config.Check) bool { return k == nil })
+}
+
+// isEnding reports whether a service of an earlier configuration, which may still
+// be about to let go of its port, had the port of cfg.
+func (d *Daemon) isEnding(cfg config.Service) bool {
+	return slices.ContainsFunc(d.ended, func(old *service) bool { return samePort(old.cfg, cfg) })
+}
+
+// freesPort reports whether a service that ends with this change has the port of cfg.
+func (d *Daemon) freesPort(c *change, cfg config.Service) bool {
+	return slices.ContainsFunc(d.services, func(old *service) bool {
+		return samePort(old.cfg, cfg) && !keepsSocket(c.cfg, old)
+	})
+}
+
+// applyServices carries the change of services out. Those that end let go of their
+// sockets first.
+func (d *Daemon) applyServices(c *change) error {
+	d.ended = slices.DeleteFunc(d.ended, func(s *service) bool { return s.task.ended() })
+	for _, s := range c.services {
+		if !s.ends() {
+			continue
+		}
+		s.old.task.cancel(nil)
+		d.ended = append(d.ended, s.old)
+		if s.fate == remove {
+			d.leaving.Go(s.old.stop)
+		}
+	}
+	var errs []error
+	d.services = nil
+	for i, s := range c.services {
+		switch s.fate {
+		case remove:
+			continue
+		case update:
+			errs = append(errs, s.old.reconfigure(s.cfg, d.failed))
+		case add, replace:
+			var err error
+			if c.services[i].made, err = d.beginService(s); err != nil {
+				errs = append(errs, fmt.Errorf("it does not run yet: %w", err))
+			}
+		}
+		d.services = append(d.services, c.services[i].part())
+	}
+	return errors.Join(errs...)
+}
+
+// beginService begins to serve, with the upstreams that the predecessor leaves behind.
+func (d *Daemon) beginService(s step[*service, *servicePlan]) (*service, error) {
+	p := s.cfg
+	upstreams, ends, err := applyUpstreams(p.upstreams, d.failed)
+	if p.socket == nil && !p.late {
+		// The port is one that another service is just letting go of.
+		var lacks error
+		if p.socket, lacks = listenSoon(p.cfg, func() bool { return true }); lacks != nil {
+			err = errors.Join(err, fmt.Errorf("%v: service %s: %w", p.cfg.Pos, p.cfg.Name, lacks))
+		}
+	}
+	if s.old != nil {
+		d.leaving.Go(func() { s.old.stopWith(ends) })
+	}
+	return newService(p, upstreams, d.serviceChanged), err
+}

@@ -1,0 +1,3 @@
+package daemon
+
+func (d *Daemon) serviceChanged(s *service) {}
