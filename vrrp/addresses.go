@@ -134,7 +134,7 @@ func (r *Router) discardedStranger(err *DropError, now time.Time) {
 	adv := &r.loop.adv
 	subject := r.status.meet(adv, now)
 	if !strangerLimit.Mutes(r.log, slog.LevelWarn, "discarded", subject, 1) {
-		r.note(slog.LevelWarn, "discarded", "err", new(*err), "priority", adv.Priority, "addresses", slices.Clone(adv.Addresses), "want", r.cfg.Addresses,
+		r.log.Warn("discarded", "err", new(*err), "priority", adv.Priority, "addresses", slices.Clone(adv.Addresses), "want", r.cfg.Addresses,
 			"times", uint64(1), strangerLimit.By(subject))
 	}
 }

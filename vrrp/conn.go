@@ -57,9 +57,14 @@ type Conn struct {
 
 	reserved reservations
 
-	looking sync.Mutex // for one relook at a time; taken before mu
-
-	mu       sync.Mutex // guards what follows and the routers' machines
+	// Locks are taken in this order: looking, for one look at the interface at a time;
+	// mu, for what follows here, the routers and their machines; Group.mu, for the
+	// machines of its members, which may be on several Conns; loop.wakeMu, for the
+	// loop's socket and its wake-ups. The locks of worker and reservations guard
+	// nothing else, and no other lock is taken under them. No lock is held while a
+	// Handler or an OnTransition is called, except that mu is for Lessee.Lapsed.
+	looking  sync.Mutex
+	mu       sync.Mutex
 	nif      netif
 	bound    binding // what the sockets are for
 	broken   string  // why there are no sockets, or ""

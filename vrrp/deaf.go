@@ -1,7 +1,6 @@
 package vrrp
 
 import (
-	"log/slog"
 	"net/netip"
 	"time"
 )
@@ -56,7 +55,7 @@ func (r *Router) observeDeaf(adv *Advertisement, now time.Time) {
 	default:
 		d.cause = deafToAll
 	}
-	r.remark(slog.LevelWarn, "the other Active router does not hear this one", "from", d.addr, "cause", d.cause)
+	r.warnOften("the other Active router does not hear this one", "from", d.addr, "cause", d.cause)
 }
 
 // deafness returns the cause while it lasts. conn.mu is held, and the group's.

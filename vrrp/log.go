@@ -21,20 +21,9 @@ var (
 	leaderLimit = quietlog.Limit{Every: 10 * time.Second}
 )
 
-// remark is note for what comes up time and again: the line counts how often. conn.mu
-// is held.
-func (r *Router) remark(level slog.Level, msg string, args ...any) {
-	r.note(level, msg, append(args, "times", uint64(1), noteLimit.By(nil))...)
-}
-
-// note writes a log line, behind those about changes of the state that are still to be
-// written. conn.mu is held.
-func (r *Router) note(level slog.Level, msg string, args ...any) {
-	if len(r.told) == 0 {
-		r.log.Log(context.Background(), level, msg, args...)
-		return
-	}
-	r.told = append(r.told, task{say: func() { r.log.Log(context.Background(), level, msg, args...) }})
+// warnOften warns of what comes up time and again: the line counts how often.
+func (r *Router) warnOften(msg string, args ...any) {
+	r.log.Warn(msg, append(args, "times", uint64(1), noteLimit.By(nil))...)
 }
 
 // logStart says who the router is: whoever compares two nodes needs it. conn.mu is held.
@@ -54,9 +43,10 @@ func (r *Router) logStart() {
 	r.log.Info("begins", args...)
 }
 
-// logState says what has changed, and all that is known of why. conn.mu is held.
-func (r *Router) logState(t Transition, level slog.Level) {
-	s := &r.status
+// logState says what has changed, and all that is known of why. conn.mu is held, and
+// the group's.
+func (r *Router) logState(t Transition) {
+	s, level := &r.status, r.level(&t)
 	if t.From == Initialize && t.Waiting {
 		r.log.Info("waiting", "reason", t.Reason, leaderLimit.Resets())
 		return
@@ -116,7 +106,7 @@ func (r *Router) observeLeader(adv *Advertisement) {
 		return
 	}
 	s.leader = adv.Source
-	r.note(slog.LevelInfo, "another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval, leaderLimit.By(nil))
+	r.log.Info("another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval, leaderLimit.By(nil))
 }
 
 // changed takes note of a change of the state, before it is said.
@@ -142,7 +132,7 @@ func (r *Router) observeFault() {
 		if r.machine.waited {
 			what = "waiting"
 		}
-		r.note(r.faultLevel(), what, "reason", fault)
+		r.log.Log(context.Background(), r.faultLevel(), what, "reason", fault)
 	}
 	r.status.fault = fault
 }
@@ -194,17 +184,17 @@ func (r *Router) observed(adv *Advertisement) {
 		c.Unsigned++
 	}
 	if seen&seenInterval != 0 {
-		r.remark(slog.LevelWarn, "another interval", "from", from, "got", adv.Interval, "want", r.cfg.Interval)
+		r.warnOften("another interval", "from", from, "got", adv.Interval, "want", r.cfg.Interval)
 	}
 	if seen&seenAddresses != 0 {
-		r.remark(slog.LevelWarn, "other virtual addresses", "from", from, "got", slices.Clone(adv.Addresses), "want", r.cfg.Addresses)
+		r.warnOften("other virtual addresses", "from", from, "got", slices.Clone(adv.Addresses), "want", r.cfg.Addresses)
 	}
 	if adv.Version == 3 && adv.Source.Is4() && adv.Checksum != r.cfg.Checksum {
 		// The sender may well drop what has any other form than its own.
-		r.remark(slog.LevelWarn, "another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String())
+		r.warnOften("another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String())
 	}
 	if seen&seenClockSkew != 0 {
-		r.remark(slog.LevelWarn, "the sender's clock is off", "from", from)
+		r.warnOften("the sender's clock is off", "from", from)
 	}
 }
 
@@ -227,7 +217,7 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 	if err.Reason == DropStranger || err.Reason == DropDestination {
 		args = append(args, "peers", slices.Clone(r.cfg.Peers))
 	}
-	r.note(slog.LevelWarn, "discarded", args...)
+	r.log.Warn("discarded", args...)
 }
 
 // missed takes note of an advertisement that this router has not heard because it
@@ -241,5 +231,5 @@ func (r *Router) missed(err *DropError) {
 // conn.mu is held.
 func (r *Router) sendFailed(err error) {
 	r.status.counters.SendErrors++
-	r.remark(slog.LevelWarn, "advertisement not sent", "err", err)
+	r.warnOften("advertisement not sent", "err", err)
 }

@@ -193,13 +193,13 @@ func (l *loop) receive(p *Packet, now time.Time) {
 	if r.debug() {
 		r.log.Debug("advertisement heard", "from", l.adv.Source, "priority", l.adv.Priority, "interval", l.adv.Interval)
 	}
-	r.begin()
-	var actions []Action
-	if r.heeds(&l.adv, now) {
+	r.step(now, func(now time.Time) []Action {
+		if !r.heeds(&l.adv, now) {
+			return nil
+		}
 		r.heard(&l.adv, now)
-		actions = r.machine.Receive(now, &l.adv)
-	}
-	r.end(now, actions)
+		return r.machine.Receive(now, &l.adv)
+	})
 }
 
 // tick runs the machines that are due, and those that a group has moved.
@@ -210,8 +210,7 @@ func (l *loop) tick(now time.Time) {
 	l.woken = nil
 	l.wakeMu.Unlock()
 	for _, r := range woken {
-		r.begin()
-		r.end(now, nil)
+		r.step(now, func(time.Time) []Action { return nil })
 	}
 	due := now.Sub(l.conn.base)
 	// No machine has a deadline in the past after Tick; the bound is for one
@@ -221,8 +220,7 @@ func (l *loop) tick(now time.Time) {
 			return
 		}
 		r := l.deadlines[0]
-		r.begin()
-		r.end(now, r.machine.Tick(now))
+		r.step(now, r.machine.Tick)
 	}
 }
 

@@ -226,9 +226,10 @@ func (r *Router) start() error {
 		r.outside = false
 		r.join()
 	}
-	r.begin() // the group looks at r.loop
-	r.loop = l
-	r.end(time.Now(), nil)
+	r.step(time.Now(), func(time.Time) []Action {
+		r.loop = l // the group looks at it
+		return nil
+	})
 	r.phase = running
 	r.conn.refresh()
 	r.logStart()
@@ -249,17 +250,18 @@ func (r *Router) stop(why, err error) {
 		return
 	}
 	now := time.Now()
-	r.begin()
-	actions := r.machine.Shutdown(now)
-	if errors.Is(why, ErrReconfigured) {
-		for i := range actions {
-			if actions[i].Kind == Changed {
-				_, what, _ := strings.Cut(why.Error(), ErrReconfigured.Error()+": ")
-				actions[i].Transition.Cause, actions[i].Transition.Reason = CauseReconfigured, what
+	r.step(now, func(now time.Time) []Action {
+		actions := r.machine.Shutdown(now)
+		if errors.Is(why, ErrReconfigured) {
+			for i := range actions {
+				if actions[i].Kind == Changed {
+					_, what, _ := strings.Cut(why.Error(), ErrReconfigured.Error()+": ")
+					actions[i].Transition.Cause, actions[i].Transition.Reason = CauseReconfigured, what
+				}
 			}
 		}
-	}
-	r.end(now, actions)
+		return actions
+	})
 	r.leave(now)
 	r.loop.flush()
 	r.conn.detach(r)
@@ -269,21 +271,20 @@ func (r *Router) stop(why, err error) {
 	r.work.close()
 }
 
-// begin takes the machine into use, and end does what the use has brought
-// about. conn.mu is held.
-func (r *Router) begin() {
-	if g := r.cfg.Group; g != nil {
+// step calls f, which may use the machine, carries out the actions that f returns, lets
+// the group follow, and re-arms the router's timer. f is called with the group's lock
+// held. conn.mu is held.
+func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
+	g := r.cfg.Group
+	if g != nil {
 		g.mu.Lock()
+		defer g.mu.Unlock()
 		r.catchUp()
 	}
-}
-
-func (r *Router) end(now time.Time, actions []Action) {
-	r.do(now, actions)
-	if g := r.cfg.Group; g != nil {
+	r.do(now, f(now))
+	if g != nil {
 		g.settle(now)
 		r.catchUp()
-		defer g.mu.Unlock()
 	}
 	r.observeSplit()
 	r.observeFault()
@@ -323,7 +324,8 @@ func (r *Router) do(now time.Time, actions []Action) {
 			r.loop.send(r, a.Priority, now)
 		case Changed:
 			r.changed(&a.Transition)
-			r.tell(task{kind: Changed, transition: a.Transition, level: r.level(&a.Transition)})
+			r.logState(a.Transition)
+			r.tell(task{kind: Changed, transition: a.Transition})
 		case Acquire:
 			r.tell(task{kind: Acquire, id: r.addresses.begin(r.acquireFailed)})
 		case Release:
@@ -347,13 +349,6 @@ func (r *Router) tell(e task) {
 // deliver is called by the loop when everything was sent.
 func (r *Router) deliver() {
 	for _, e := range r.told {
-		switch {
-		case e.say != nil:
-			e.say()
-			continue
-		case e.kind == Changed:
-			r.logState(e.transition, e.level)
-		}
 		r.work.push(e)
 	}
 	clear(r.told)
@@ -372,9 +367,7 @@ func (r *Router) useLocked(f func(now time.Time) []Action) {
 	if r.phase == stopped {
 		return
 	}
-	now := time.Now()
-	r.begin()
-	r.end(now, f(now))
+	r.step(time.Now(), f)
 	if r.loop != nil {
 		r.loop.flush()
 		r.loop.hurry()

@@ -2,7 +2,6 @@ package vrrp
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 )
@@ -15,9 +14,7 @@ const maxTransitions = 256
 type task struct {
 	kind       ActionKind // Acquire, Announce, Release or Changed
 	transition Transition // of Changed
-	level      slog.Level // of the line about it
 	id         uint64     // of Acquire
-	say        func()     // writes a log line; then there is nothing else to do
 }
 
 // worker is the queue between a machine and a goroutine that may be blocked. A
