@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"lb/ipvs":       {"lb"},
 
 	"lb/internal/proxyproto": nil,
+	"lb/internal/reactor":    nil,
 	"lb/internal/sni":        nil,
 }
 

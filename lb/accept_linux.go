@@ -1,18 +1,17 @@
 package lb
 
 import (
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
-func (l *loop) watchListener() error {
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.listener,
-		&unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: eventListener})
+func (l *loop) watchListener() unix.Errno {
+	return l.Watch(l.listener, reactor.Acceptable, placeListener, 0)
 }
-
-// unwatchListener takes no error for one: none of them leaves it watched.
-func (l *loop) unwatchListener() { _ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, l.listener, nil) }
 
 // acceptBatch is how many connections a loop takes before it goes on with those it
 // has, and backlogMax more than any backlog that somaxconn usually allows.
@@ -39,9 +38,9 @@ func (l *loop) acceptSome() bool {
 			l.pause(5*time.Millisecond, nil)
 			return false
 		}
-		fd, errno := l.accept4()
+		fd, peer, errno := l.Accept(l.listener)
 		if errno == 0 {
-			l.open(cfg, fd)
+			l.open(cfg, fd, peer)
 			continue
 		}
 		c.active.Add(-1)
@@ -72,7 +71,7 @@ func (l *loop) yield() {
 	mine := l.live.Load()
 	for _, other := range l.e.loops {
 		if other.live.Load() < mine-mine/8 {
-			l.unwatchListener()
+			l.Unwatch(l.listener)
 			l.resume()
 			return
 		}
@@ -85,14 +84,14 @@ func (l *loop) pause(d time.Duration, reason error) {
 		l.e.t.settings.Load().log.Warn("accept paused", "err", reason, "for", d)
 	}
 	l.e.t.counters.paused.Add(1)
-	l.unwatchListener()
-	l.paused, l.resumeAt = d, l.now+int64(d)
+	l.Unwatch(l.listener)
+	l.paused, l.resumeAt = d, l.Now()+int64(d)
 }
 
 func (l *loop) resume() {
 	l.paused = 0
-	if err := l.watchListener(); err != nil {
-		l.pause(50*time.Millisecond, err)
+	if errno := l.watchListener(); errno != 0 {
+		l.pause(50*time.Millisecond, errno)
 	}
 }
 
@@ -102,26 +101,25 @@ func (l *loop) stopAccepting() {
 	for i := 0; i < backlogMax/acceptBatch && l.acceptSome(); i++ {
 	}
 	if l.paused == 0 {
-		l.unwatchListener()
+		l.Unwatch(l.listener)
 	}
 	l.listener, l.paused = -1, 0
 	l.accepting()
 }
 
 // open begins the life of an accepted connection, which is counted already.
-func (l *loop) open(cfg *tcpSettings, fd int32) {
+func (l *loop) open(cfg *tcpSettings, fd int32, peer netip.AddrPort) {
 	c := &cfg.plane.counters
-	peer := sockaddr(&l.addr)
 	c.accepted.Add(1)
-	if !cfg.plane.limiter.admit(&cfg.Limits, peer.Addr(), epoch.Add(time.Duration(l.now))) {
+	if !cfg.plane.limiter.admit(&cfg.Limits, peer.Addr(), reactor.Time(l.Now())) {
 		c.refused.Add(1)
 		c.active.Add(-1)
-		closeFD(fd)
+		reactor.Close(fd)
 		return
 	}
 	cfg.conns.Add(1)
 	k := l.newLink()
-	k.cfg, k.fd[0], k.fd[1], k.start, k.peer = cfg, fd, -1, l.now, peer.Addr()
+	k.cfg, k.fd[0], k.fd[1], k.start, k.peer = cfg, fd, -1, l.Now(), peer.Addr()
 	k.origin = origin{client: peer, pool: cfg.Pool}
 	k.proxied = cfg.preface.wantsProxy(peer.Addr())
 	k.begin()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // engine relays plain TCP connections in event loops, one per processor, each
@@ -37,10 +39,9 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 	if err != nil {
 		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
 	}
-	countSpare()
 	e := &engine{t: t, work: work}
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
-		l, err := newLoop(e, lfd)
+		l, err := newLoop(e, int32(lfd))
 		if err != nil {
 			for _, l := range e.loops {
 				l.free()
@@ -66,7 +67,7 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 	}
 	<-ctx.Done()
 	for _, l := range e.loops {
-		l.post(l.stopAccepting)
+		l.Post(l.stopAccepting)
 	}
 	accepting.Wait()
 	unix.Close(lfd)
@@ -98,7 +99,7 @@ func dupListener(ln *net.TCPListener) (int, error) {
 // cut ends the connections of a server, or all if it is nil.
 func (e *engine) cut(s *server) {
 	for _, l := range e.loops {
-		l.post(func() {
+		l.Post(func() {
 			for _, k := range l.links {
 				if k.state != linkFree && (s == nil || k.picked && k.pick.member.server == s) {
 					k.cut(s != nil)
@@ -108,103 +109,59 @@ func (e *engine) cut(s *server) {
 	}
 }
 
-// Markers in the place of a slot in an epoll event.
-const (
-	eventListener = -1
-	eventWake     = -2
-)
+// placeListener is the place of the listener among the descriptors of a loop.
+const placeListener = -1
 
-// loop owns some of the connections; all but post runs in its goroutine.
+// loop owns some of the connections; all but Post runs in its goroutine.
 type loop struct {
+	*reactor.Loop
 	e         *engine
-	epoll     int
-	wake      int // eventfd
-	listener  int // -1 after stopAccepting.
+	listener  int32 // -1 after stopAccepting
 	accepting func()
-	paused    time.Duration // How long accepting pauses, 0 if it does not,
-	resumeAt  int64         // and until when.
+	paused    time.Duration // how long accepting pauses, 0 if it does not,
+	resumeAt  int64         // and until when
 
-	links  []*link      // By slot.
-	unused []int32      // Slots.
-	live   atomic.Int32 // Connections. Other loops read it.
-	serial int32        // Of the latest mark.
-	runq   []*link      // With more to do than one turn allows.
-	now    int64        // Nanoseconds since epoch, as of the last wake-up.
+	links  []*link      // by slot
+	unused []int32      // slots
+	live   atomic.Int32 // connections; other loops read it
+	serial int32        // of the latest mark
+	runq   []*link      // with more to do than one turn allows
+	timers reactor.Timers[*link]
 
-	timings map[*tcpSettings]*timing
 	scratch []byte
-	pipes   []pipe              // Not in use.
-	piping  int                 // All there are.
-	addr    unix.RawSockaddrAny // Of accept and connect.
-
-	mu     sync.Mutex
-	posted []func()
-	ended  bool
+	pipes   []reactor.Pipe // not in use
+	piping  int            // all there are
 }
 
-var epoch = time.Now()
-
-func newLoop(e *engine, listener int) (*loop, error) {
-	l := &loop{e: e, listener: listener, epoll: -1, wake: -1,
-		timings: make(map[*tcpSettings]*timing), scratch: make([]byte, scratchSize)}
-	var err error
-	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, err
-	}
-	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		l.free()
-		return nil, err
-	}
-	err = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, l.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: eventWake})
-	if err == nil {
-		err = l.watchListener()
-	}
+func newLoop(e *engine, listener int32) (*loop, error) {
+	r, err := reactor.NewLoop()
 	if err != nil {
-		l.free()
 		return nil, err
+	}
+	l := &loop{Loop: r, e: e, listener: listener, scratch: make([]byte, scratchSize)}
+	if errno := l.watchListener(); errno != 0 {
+		l.free()
+		return nil, errno
 	}
 	return l, nil
 }
 
 // free gives up what a loop holds that does not run (any more).
 func (l *loop) free() {
-	for _, fd := range []int{l.epoll, l.wake} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
+	l.Close()
 	for _, p := range l.pipes {
-		p.close()
+		p.Close()
 	}
-}
-
-// post has f run in the loop; false if that has ended.
-func (l *loop) post(f func()) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
-		return false
-	}
-	l.posted = append(l.posted, f)
-	if len(l.posted) == 1 {
-		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	}
-	return true
 }
 
 // run serves until accepting has stopped and the last connection has ended.
 func (l *loop) run() {
-	events := make([]unix.EpollEvent, 256)
-	for !l.over() {
-		n := poll(l.epoll, events, l.timeout())
-		l.now = int64(time.Since(epoch))
-		for i := range max(n, 0) {
-			switch ev := &events[i]; ev.Fd {
-			case eventListener:
+	defer l.free()
+	for l.listener >= 0 || l.live.Load() > 0 {
+		for _, ev := range l.Wait(l.deadline()) {
+			if ev.Fd == placeListener {
 				l.acceptSome()
-			case eventWake:
-				l.runPosted()
-			default:
+			} else {
 				l.event(ev)
 			}
 		}
@@ -218,36 +175,29 @@ func (l *loop) run() {
 	}
 }
 
-// over ends the loop once it has nothing to do any more. What is posted later is
-// refused, what was posted before is run.
-func (l *loop) over() bool {
-	if l.listener >= 0 || l.live.Load() > 0 {
-		return false
+// deadline is when the loop has something to do, whatever happens.
+func (l *loop) deadline() int64 {
+	switch {
+	case len(l.runq) > 0:
+		return l.Now()
+	case l.paused > 0:
+		return min(l.timers.Next(), l.resumeAt)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.posted) > 0 {
-		return false
-	}
-	l.ended = true
-	l.free()
-	return true
+	return l.timers.Next()
 }
 
-func (l *loop) runPosted() {
-	var buf [8]byte
-	_, _ = unix.Read(l.wake, buf[:])
-	l.mu.Lock()
-	posted := l.posted
-	l.posted = nil
-	l.mu.Unlock()
-	for _, f := range posted {
-		f()
+// expire ends what has waited for too long.
+func (l *loop) expire() {
+	if l.paused > 0 && l.Now() >= l.resumeAt && l.listener >= 0 {
+		l.resume()
+	}
+	for t := l.timers.Expired(l.Now()); t != nil; t = l.timers.Expired(l.Now()) {
+		t.Owner.expired()
 	}
 }
 
 // event notes what epoll says about one side of a connection.
-func (l *loop) event(ev *unix.EpollEvent) {
+func (l *loop) event(ev reactor.Event) {
 	slot, side := ev.Fd>>1, ev.Fd&1
 	k := l.links[slot]
 	if k.mark[side] != ev.Pad || k.state == linkFree {

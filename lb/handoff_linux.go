@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // What an event loop cannot do without waiting is done in goroutines.
@@ -16,9 +18,7 @@ import (
 // the few that may wait.
 func (k *link) enqueue() {
 	k.state = linkQueued
-	if k.in != nil {
-		k.in.remove(k)
-	}
+	k.loop.timers.Stop(&k.timer)
 	l, mark, flow, pool := k.loop, k.mark[0], k.flow, k.origin.pool
 	// Here and not in the goroutine: its place is by the order of arrival.
 	w, err := pool.enqueue(&flow)
@@ -28,7 +28,7 @@ func (k *link) enqueue() {
 	}
 	go func() {
 		pick, err := pool.wait(l.e.work, w)
-		if !l.post(func() {
+		if !l.Post(func() {
 			switch {
 			case k.mark[0] == mark && err != nil:
 				k.fail(err)
@@ -47,9 +47,7 @@ func (k *link) enqueue() {
 // dialSlowly connects to a name or a unix socket, in a goroutine.
 func (k *link) dialSlowly(pick Pick) {
 	k.state = linkDialing
-	if k.in != nil {
-		k.in.remove(k)
-	}
+	k.loop.timers.Stop(&k.timer)
 	l, mark, timeout := k.loop, k.mark[1], k.cfg.ConnectTimeout
 	go func() {
 		d := net.Dialer{Timeout: timeout, KeepAlive: -1}
@@ -59,7 +57,7 @@ func (k *link) dialSlowly(pick Pick) {
 		if err == nil {
 			fd, err = takeFD(conn)
 		}
-		if !l.post(func() {
+		if !l.Post(func() {
 			switch {
 			case k.mark[1] == mark && err != nil:
 				k.notConnected(err)
@@ -67,10 +65,10 @@ func (k *link) dialSlowly(pick Pick) {
 				k.fd[1] = fd
 				k.connecting(0)
 			case err == nil:
-				closeFD(fd)
+				reactor.Close(fd)
 			}
 		}) && err == nil {
-			closeFD(fd)
+			reactor.Close(fd)
 		}
 	}()
 }
@@ -97,20 +95,20 @@ func takeFD(c net.Conn) (int32, error) {
 // handOff gives the connection to a goroutine.
 func (k *link) handOff() {
 	cfg, l := k.cfg, k.loop
-	o, peer, early, start := k.origin, k.peer, k.early, epoch.Add(time.Duration(k.start))
+	o, peer, early, start := k.origin, k.peer, k.early, reactor.Time(k.start)
 	if !o.local.IsValid() {
-		o.local = l.localAddr(k.fd[0])
+		o.local = l.LocalAddr(k.fd[0])
 	}
 	o.known = true
 	if k.watched {
-		l.unwatch(k.fd[0])
+		l.Unwatch(k.fd[0])
 	}
 	f := os.NewFile(uintptr(k.fd[0]), "")
 	k.fd[0] = -1
 	l.live.Add(1) // The loop stays until the goroutine has ended.
 	k.release()
 	go func() {
-		defer l.post(func() { l.live.Add(-1) })
+		defer l.Post(func() { l.live.Add(-1) })
 		defer cfg.leave(peer)
 		conn, err := toConn(l.e.work, f, &cfg.plane.counters)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // linkState is where a connection is in its life.
@@ -50,16 +52,14 @@ type link struct {
 	start   int64
 	connect int64 // How long it took to get a backend.
 
-	deadline   int64
-	in         *list
-	prev, next *link
+	timer reactor.Timer[*link] // for what the state waits for
 }
 
 // begin starts an accepted connection.
 func (k *link) begin() {
 	if k.proxied || k.cfg.preface.sniff {
 		k.state = linkPreface
-		k.loop.wait(k, timePreface, k.cfg.HandshakeTimeout)
+		k.wait(k.cfg.HandshakeTimeout)
 		if errno := k.watch(0); errno != 0 {
 			k.fail(errno)
 		}
@@ -68,17 +68,23 @@ func (k *link) begin() {
 	k.route()
 }
 
+// wait has the connection expire after d, unless it waits for something else before.
+func (k *link) wait(d time.Duration) {
+	k.timer.Owner = k
+	k.loop.timers.Set(&k.timer, k.loop.Now(), d)
+}
+
 // watch has the loop told of a side's events.
 func (k *link) watch(side int32) unix.Errno {
 	k.watched = k.watched || side == 0
-	return k.loop.watch(k.fd[side], k.slot<<1|side, k.mark[side])
+	return k.loop.Watch(k.fd[side], reactor.Edges, k.slot<<1|side, k.mark[side])
 }
 
 // readPreface reads the beginning of the connection until it tells the pool.
 func (k *link) readPreface() {
 	h := &k.half[0]
 	for h.readable {
-		n, errno := read(k.fd[0], k.loop.scratch[:16<<10])
+		n, errno := reactor.Read(k.fd[0], k.loop.scratch[:16<<10])
 		switch {
 		case errno == unix.EAGAIN:
 			h.readable = false
@@ -94,7 +100,7 @@ func (k *link) readPreface() {
 			continue
 		}
 		if k.proxied && !k.origin.local.IsValid() {
-			k.origin.local = k.loop.localAddr(k.fd[0])
+			k.origin.local = k.loop.LocalAddr(k.fd[0])
 		}
 		used, err := k.cfg.preface.parse(k.early, &k.origin, k.proxied)
 		if err == io.ErrUnexpectedEOF {
@@ -144,14 +150,14 @@ func (k *link) connectTo(pick Pick) {
 	k.pick, k.picked = pick, true
 	k.tries++
 	k.mark[1] = k.loop.newMark()
-	k.started = k.loop.now
+	k.started = k.loop.Now()
 	k.failed[1] = false
 	k.half[0].writable, k.half[1].readable, k.half[1].ending = false, false, false
 	if a := pick.member.addrPort.Load(); a != nil {
-		fd, errno := socket(*a)
+		fd, errno := reactor.Socket(unix.SOCK_STREAM, *a)
 		if errno == 0 {
 			k.fd[1] = fd
-			errno = k.loop.connect(fd, *a)
+			errno = k.loop.Connect(fd, *a)
 		}
 		k.connecting(errno)
 		return
@@ -169,7 +175,7 @@ func (k *link) connecting(errno unix.Errno) {
 		return
 	}
 	k.state = linkConnecting
-	k.loop.wait(k, timeConnect, k.cfg.ConnectTimeout)
+	k.wait(k.cfg.ConnectTimeout)
 }
 
 // notConnected reports a failed attempt, and tries the next backend.
@@ -197,27 +203,26 @@ func (k *link) starve(err error) {
 	k.flow.undo()
 	k.state = linkStarved
 	k.cfg.plane.counters.starved.Add(1)
-	k.loop.wait(k, timeStarved, starvedFor)
+	k.wait(starvedFor)
 }
 
 // connected begins relaying.
 func (k *link) connected() {
 	if k.failed[1] {
-		errno, err := unix.GetsockoptInt(int(k.fd[1]), unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && errno != 0 {
-			k.notConnected(unix.Errno(errno))
+		if errno := reactor.SocketError(k.fd[1]); errno != 0 {
+			k.notConnected(errno)
 			return
 		}
 	}
-	k.connect = k.loop.now - k.start
-	k.pick.Connected(time.Duration(k.loop.now - k.started))
+	k.connect = k.loop.Now() - k.start
+	k.pick.Connected(time.Duration(k.loop.Now() - k.started))
 	k.pick.Report(Success)
 	k.state = linkRelaying
 	h := &k.half[0]
 	h.total = int64(len(k.early))
 	if k.cfg.SendProxy != ProxyNone {
 		if !k.origin.local.IsValid() {
-			k.origin.local = k.loop.localAddr(k.fd[0])
+			k.origin.local = k.loop.LocalAddr(k.fd[0])
 		}
 		k.early = append(k.cfg.greeting(&k.origin), k.early...)
 	}
@@ -233,7 +238,7 @@ func (k *link) connected() {
 		}
 	}
 	h.readable = true
-	k.loop.wait(k, timeIdle, k.cfg.IdleTimeout)
+	k.wait(k.cfg.IdleTimeout)
 	k.pump()
 }
 
@@ -247,7 +252,7 @@ func (k *link) step() {
 			k.connected()
 		}
 	case linkRelaying:
-		k.loop.wait(k, timeIdle, k.cfg.IdleTimeout)
+		k.wait(k.cfg.IdleTimeout)
 		k.pump()
 	}
 }
@@ -260,7 +265,7 @@ func (k *link) expired() {
 	case linkStarved:
 		k.cfg.plane.counters.starved.Add(-1)
 		k.state = linkQueued
-		if k.loop.now-k.start > int64(k.cfg.IdleTimeout) {
+		if k.loop.Now()-k.start > int64(k.cfg.IdleTimeout) {
 			k.abort("idle")
 			return
 		}
@@ -300,7 +305,7 @@ func (k *link) fail(err error) {
 func (k *link) abort(reason string) {
 	for _, fd := range k.fd {
 		if fd >= 0 {
-			_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			reactor.Abort(fd)
 		}
 	}
 	k.end(reason)
@@ -311,7 +316,7 @@ func (k *link) end(reason string) {
 	k.closeSide(0)
 	k.closeSide(1)
 	r := Record{
-		Client: k.origin.client, Start: epoch.Add(time.Duration(k.start)), Duration: time.Duration(k.loop.now - k.start),
+		Client: k.origin.client, Start: reactor.Time(k.start), Duration: time.Duration(k.loop.Now() - k.start),
 		Connect: time.Duration(k.connect), Received: k.half[0].total, Sent: k.half[1].total,
 		Retries: k.retries, Reason: reason,
 	}
@@ -334,9 +339,7 @@ func (k *link) release() {
 	for i := range k.half {
 		k.half[i].release(l)
 	}
-	if k.in != nil {
-		k.in.remove(k)
-	}
+	l.timers.Stop(&k.timer)
 	*k = link{loop: l, slot: k.slot, queued: k.queued}
 	l.unused = append(l.unused, k.slot)
 	l.live.Add(-1)
@@ -344,7 +347,7 @@ func (k *link) release() {
 
 func (k *link) closeSide(side int) {
 	if k.fd[side] >= 0 {
-		closeFD(k.fd[side])
+		reactor.Close(k.fd[side])
 		k.fd[side] = -1
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // Sizes of the relay. A loop reads into its one scratch buffer and writes on at
@@ -43,22 +45,22 @@ type half struct {
 	bulk     int8 // Large reads in a row, up to bulkAfter.
 	room     int  // How much to move at once; 0 stands for firstRoom.
 	piped    int  // Bytes in pipe.
-	pipe     pipe // In use if its w is not 0.
+	pipe     reactor.Pipe
 	pending  []byte
 	total    int64
 }
 
 // release gives up what h holds.
 func (h *half) release(l *loop) {
-	if h.pipe.w != 0 {
+	if h.pipe.Exists() {
 		// What is still in it belongs to nobody else.
 		if h.piped > 0 || len(l.pipes) >= sparePipe {
-			h.pipe.close()
+			h.pipe.Close()
 			l.piping--
 		} else {
 			l.pipes = append(l.pipes, h.pipe)
 		}
-		h.pipe = pipe{}
+		h.pipe = reactor.Pipe{}
 	}
 	h.piped, h.pending = 0, nil
 }
@@ -81,7 +83,7 @@ func (k *link) pump() {
 		if h.eof && !h.done() && !h.full() {
 			h.shut = true
 			// If the other direction is over too, closing does it.
-			if !k.half[1-side].done() && shutdownWrite(k.fd[1-side]) != 0 {
+			if !k.half[1-side].done() && reactor.ShutdownWrite(k.fd[1-side]) != 0 {
 				h.dead = true // As above.
 			}
 		}
@@ -165,11 +167,11 @@ func (k *link) move(side int) error {
 // copyOn reads once, and writes what it got.
 func (k *link) copyOn(side int) (int, error) {
 	h := &k.half[side]
-	if h.pipe.w != 0 {
+	if h.pipe.Exists() {
 		h.release(k.loop) // Bulk is over; nothing is in it.
 	}
 	buf := k.loop.scratch[:min(h.limit(), scratchSize)]
-	n, errno := read(k.fd[side], buf)
+	n, errno := reactor.Read(k.fd[side], buf)
 	switch {
 	case errno == unix.EAGAIN:
 		h.readable = false
@@ -197,7 +199,7 @@ func (k *link) copyOn(side int) (int, error) {
 	}
 	w := 0
 	if h.writable {
-		w, errno = write(k.fd[1-side], buf[:n])
+		w, errno = reactor.Write(k.fd[1-side], buf[:n])
 		if errno == unix.EAGAIN || errno == unix.EINTR {
 			w, errno = 0, 0
 		}
@@ -217,7 +219,7 @@ func (k *link) copyOn(side int) (int, error) {
 // hurry has writes to the backend go out at once.
 func (k *link) hurry() {
 	k.half[0].nodelay = true
-	_ = unix.SetsockoptInt(int(k.fd[1]), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	reactor.NoDelay(k.fd[1])
 }
 
 // flush writes what is pending.
@@ -226,7 +228,7 @@ func (k *link) flush(side int) error {
 	if h.piped > 0 {
 		return k.spliceOut(side)
 	}
-	n, errno := write(k.fd[1-side], h.pending)
+	n, errno := reactor.Write(k.fd[1-side], h.pending)
 	switch errno {
 	case 0:
 		if n == len(h.pending) {
@@ -246,7 +248,7 @@ func (k *link) flush(side int) error {
 
 // takePipe sees to it that h has a pipe; false if there are none.
 func (k *link) takePipe(h *half) bool {
-	if h.pipe.w != 0 {
+	if h.pipe.Exists() {
 		return true
 	}
 	l := k.loop
@@ -258,7 +260,7 @@ func (k *link) takePipe(h *half) bool {
 	if l.piping >= maxPipes {
 		return false
 	}
-	p, ok := newPipe()
+	p, ok := reactor.NewPipe(pipeSize)
 	if ok {
 		h.pipe = p
 		l.piping++
@@ -269,7 +271,7 @@ func (k *link) takePipe(h *half) bool {
 // spliceIn moves what the source has into the pipe, and on.
 func (k *link) spliceIn(side int) (int, error) {
 	h := &k.half[side]
-	n, errno := splice(k.fd[side], h.pipe.w, h.limit())
+	n, errno := h.pipe.Fill(k.fd[side], h.limit())
 	switch {
 	case errno == unix.EAGAIN:
 		// The pipe is empty here, so it is the source that has nothing.
@@ -300,7 +302,7 @@ func (k *link) spliceIn(side int) (int, error) {
 func (k *link) spliceOut(side int) error {
 	h := &k.half[side]
 	for h.piped > 0 {
-		n, errno := splice(h.pipe.r, k.fd[1-side], h.piped)
+		n, errno := h.pipe.Drain(k.fd[1-side], h.piped)
 		switch errno {
 		case 0:
 			h.piped -= n

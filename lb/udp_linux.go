@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
-	"slices"
-	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // serve relays the datagrams of conn until ctx ends.
@@ -19,7 +17,7 @@ func (u *UDP) serve(ctx context.Context, conn *net.UDPConn) error {
 	if err != nil {
 		return err
 	}
-	p := &udpPlane{u: u, sessions: make(map[udpKey]*udpSession), watched: make(map[*Pool]func())}
+	p := &udpPlane{u: u, sessions: make(map[reactor.Pair]*udpSession), watched: make(map[*Pool]func())}
 	// The loop holds the descriptor open as long as it runs.
 	cerr := raw.Control(func(fd uintptr) { err = p.run(ctx, int32(fd)) })
 	return errors.Join(cerr, err)
@@ -50,146 +48,77 @@ func maxSessions(want int) int {
 	return max(want, 1)
 }
 
-// udpKey identifies a session.
-type udpKey struct {
-	client netip.AddrPort
-	local  netip.Addr // The address that the client asked.
-}
-
 // udpPlane is the event loop of one Serve.
 type udpPlane struct {
-	u     *UDP
-	epoll int
-	front int32
-	v6    bool
-	now   int64
+	*reactor.Loop
+	u       *UDP
+	front   int32
+	in, out *reactor.Batch
 
-	sessions map[udpKey]*udpSession
+	sessions map[reactor.Pair]*udpSession
 	slots    []*udpSession
 	free     []int32
-	lists    []*udpList // One per timeout, of which there may be several after Reconfigure.
+	timers   reactor.Timers[*udpSession]
 
-	config  *udpSettings // For new sessions, with what follows from it:
-	limit   int          // of sessions,
-	list    *udpList     // where they belong.
+	config  *udpSettings // for new sessions,
+	limit   int          // and how many there may be
 	watched map[*Pool]func()
-
-	in, out *udpBatch
-
-	mu   sync.Mutex // Guards what follows.
-	wake int        // -1 when the loop has ended.
-	gone []*server  // Their sessions must end.
 }
 
-func (p *udpPlane) run(ctx context.Context, front int32) error {
+// placeFront is the place of the socket that clients send to.
+const placeFront = -1
+
+// run relays the datagrams of front until ctx ends.
+func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
 	p.front = front
-	countSpare()
-	if err := p.open(); err != nil {
-		p.close()
+	if p.in, p.out, err = reactor.NewBatches(front); err != nil {
+		return err
+	}
+	if p.Loop, err = reactor.NewLoop(); err != nil {
 		return err
 	}
 	defer p.close()
-	defer context.AfterFunc(ctx, func() { p.cut(nil) })()
-	events := make([]unix.EpollEvent, 256)
+	if errno := p.Watch(front, reactor.Readable, placeFront, 0); errno != 0 {
+		return errno
+	}
+	defer context.AfterFunc(ctx, func() { p.Post(func() {}) })()
 	for ctx.Err() == nil {
-		n := poll(p.epoll, events, p.timeout())
-		p.now = int64(time.Since(epoch))
-		for i := range n {
-			switch ev := &events[i]; ev.Fd {
-			case eventListener:
+		for _, ev := range p.Wait(p.timers.Next()) {
+			if ev.Fd == placeFront {
 				p.receive()
-			case eventWake:
-				p.endGone()
-			default:
-				if s := p.slots[ev.Fd]; s != nil && s.generation == ev.Pad && s.fd >= 0 {
-					p.replied(s)
-				}
+			} else if s := p.slots[ev.Fd]; s != nil && s.generation == ev.Pad && s.fd >= 0 {
+				p.replied(s)
 			}
 		}
-		p.out.flush(p.front)
-		p.expire()
+		p.out.Flush(p.front)
+		for t := p.timers.Expired(p.Now()); t != nil; t = p.timers.Expired(p.Now()) {
+			p.end(t.Owner, "")
+		}
 	}
 	return nil
 }
 
-// open prepares the loop.
-func (p *udpPlane) open() (err error) {
-	p.epoll, p.wake = -1, -1
-	domain, err := unix.GetsockoptInt(int(p.front), unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return err
-	}
-	p.v6 = domain == unix.AF_INET6
-	// On an IPv6 socket too: only this names our address when IPv4 is broadcast.
-	if err := unix.SetsockoptInt(int(p.front), unix.SOL_IP, unix.IP_PKTINFO, 1); err != nil {
-		return err
-	}
-	if p.v6 {
-		if err := unix.SetsockoptInt(int(p.front), unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1); err != nil {
-			return err
-		}
-	}
-	p.in, p.out = newUDPBatch(p.v6), newUDPBatch(p.v6)
-	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return err
-	}
-	if p.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return err
-	}
-	return errors.Join(
-		unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, p.wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: eventWake}),
-		unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(p.front), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: eventListener}))
-}
-
+// close ends all sessions.
 func (p *udpPlane) close() {
 	for _, undo := range p.watched {
 		undo()
 	}
-	for s := p.oldest(); s != nil; s = p.oldest() {
-		p.end(s, "shutdown")
+	for t := p.timers.Oldest(); t != nil; t = p.timers.Oldest() {
+		p.end(t.Owner, "shutdown")
 	}
-	if p.epoll >= 0 {
-		unix.Close(p.epoll)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.wake >= 0 {
-		unix.Close(p.wake)
-		p.wake = -1
-	}
+	p.Close()
 }
 
-// cut has the loop end the sessions of a server; nil only wakes it. It may be
-// called when the loop has ended.
-func (p *udpPlane) cut(s *server) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.wake < 0 {
-		return
-	}
-	if s != nil {
-		p.gone = append(p.gone, s)
-	}
-	_, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-}
-
-// endGone ends the sessions of servers that are gone. Their clients' next datagrams
-// begin others.
-func (p *udpPlane) endGone() {
-	var buf [8]byte
-	p.mu.Lock()
-	_, _ = unix.Read(p.wake, buf[:])
-	gone := p.gone
-	p.gone = nil
-	p.mu.Unlock()
-	if len(gone) == 0 {
-		return
-	}
-	for _, s := range p.slots {
-		if s != nil && s.fd >= 0 && slices.Contains(gone, s.pick.member.server) {
-			p.end(s, "cut")
+// cut has the loop end the sessions of a server that is gone. Their clients' next
+// datagrams begin others. It may be called when the loop has ended.
+func (p *udpPlane) cut(gone *server) {
+	p.Post(func() {
+		for _, s := range p.slots {
+			if s != nil && s.fd >= 0 && s.pick.member.server == gone {
+				p.end(s, "cut")
+			}
 		}
-	}
+	})
 }
 
 // use makes cfg the settings of new sessions.
@@ -208,48 +137,17 @@ func (p *udpPlane) use(cfg *udpSettings) {
 	if p.watched[cfg.Pool] == nil {
 		p.watched[cfg.Pool] = cfg.Pool.watchGone(p.cut)
 	}
-	p.lists = slices.DeleteFunc(p.lists, func(l *udpList) bool { return l.head == nil })
-	i := slices.IndexFunc(p.lists, func(l *udpList) bool { return l.timeout == int64(cfg.IdleTimeout) })
-	if i < 0 {
-		i = len(p.lists)
-		p.lists = append(p.lists, &udpList{timeout: int64(cfg.IdleTimeout)})
-	}
-	p.list = p.lists[i]
-}
-
-// timeout is how long epoll may wait for the next session to expire, in milliseconds.
-func (p *udpPlane) timeout() int {
-	next := int64(-1)
-	for _, l := range p.lists {
-		if s := l.head; s != nil && (next < 0 || s.last+l.timeout < next) {
-			next = s.last + l.timeout
-		}
-	}
-	if next < 0 {
-		return -1
-	}
-	// Rounded up: waking before the deadline would be in vain.
-	return int(min(max(next-int64(time.Since(epoch)), 0)+int64(time.Millisecond)-1, int64(time.Hour)) / int64(time.Millisecond))
-}
-
-// expire ends the sessions that have been idle for too long.
-func (p *udpPlane) expire() {
-	for _, l := range p.lists {
-		for s := l.head; s != nil && s.last+l.timeout <= p.now; s = l.head {
-			p.end(s, "")
-		}
-	}
 }
 
 // receive takes the datagrams that clients have sent, one batch at a time so that
 // replies do not wait for long. Those that follow one another in a session
 // go on together.
 func (p *udpPlane) receive() {
-	n := p.in.receive(p.front)
+	n := p.in.Receive(p.front)
 	for first := 0; first < n; {
-		key := p.in.key(first)
+		key := p.in.Pair(first)
 		end := first + 1
-		for end < n && p.in.key(end) == key {
+		for end < n && p.in.Pair(end) == key {
 			end++
 		}
 		s := p.sessions[key]
@@ -257,7 +155,7 @@ func (p *udpPlane) receive() {
 			s = p.begin(key)
 		}
 		p.touch(s)
-		s.up += p.in.bytes(first, end)
+		s.up += p.in.Bytes(first, end)
 		p.send(s, first, end)
 		first = end
 	}

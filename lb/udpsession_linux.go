@@ -3,15 +3,16 @@ package lb
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // udpSession is one client's exchange with one backend.
 type udpSession struct {
-	key        udpKey
+	pair       reactor.Pair
 	cfg        *udpSettings
 	flow       Flow
 	pick       Pick
@@ -26,70 +27,26 @@ type udpSession struct {
 	backend           string // The last one that replied before the present one.
 	tries             int
 
-	list       *udpList
-	prev, next *udpSession
-}
-
-// udpList holds the sessions of one timeout in the order of their last
-// datagrams, and so of their deadlines.
-type udpList struct {
-	timeout    int64
-	head, tail *udpSession
-}
-
-func (l *udpList) push(s *udpSession) {
-	s.prev, s.next = l.tail, nil
-	if l.tail != nil {
-		l.tail.next = s
-	} else {
-		l.head = s
-	}
-	l.tail = s
-}
-
-func (l *udpList) remove(s *udpSession) {
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		l.head = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	} else {
-		l.tail = s.prev
-	}
-	s.prev, s.next = nil, nil
+	timer reactor.Timer[*udpSession] // when it has been idle for too long
 }
 
 // touch notes a datagram of s.
 func (p *udpPlane) touch(s *udpSession) {
-	s.last = p.now
-	if s.list.tail != s {
-		s.list.remove(s)
-		s.list.push(s)
-	}
-}
-
-// oldest is the session that has been idle for longest, nil if there is none.
-func (p *udpPlane) oldest() (oldest *udpSession) {
-	for _, l := range p.lists {
-		if s := l.head; s != nil && (oldest == nil || s.last < oldest.last) {
-			oldest = s
-		}
-	}
-	return oldest
+	s.last = p.Now()
+	p.timers.Set(&s.timer, s.last, s.cfg.IdleTimeout)
 }
 
 // begin makes a session, at the cost of the oldest one if need be.
-func (p *udpPlane) begin(key udpKey) *udpSession {
+func (p *udpPlane) begin(pair reactor.Pair) *udpSession {
 	if cfg := p.u.settings.Load(); cfg != p.config {
 		p.use(cfg)
 	}
 	for len(p.sessions) >= p.limit {
 		p.evict()
 	}
-	s := &udpSession{key: key, cfg: p.config, fd: -1, start: p.now, last: p.now, list: p.list, flow: Flow{Client: key.client}}
-	s.list.push(s)
+	s := &udpSession{pair: pair, cfg: p.config, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
+	s.timer.Owner = s
+	p.touch(s)
 	if n := len(p.free); n > 0 {
 		s.slot = p.free[n-1]
 		p.free = p.free[:n-1]
@@ -101,14 +58,14 @@ func (p *udpPlane) begin(key udpKey) *udpSession {
 	c := &p.u.counters
 	s.generation = int32(c.accepted.Add(1))
 	c.active.Add(1)
-	p.sessions[key] = s
+	p.sessions[pair] = s
 	return s
 }
 
 // evict ends the oldest session to make room.
 func (p *udpPlane) evict() {
 	p.u.counters.refused.Add(1)
-	p.end(p.oldest(), "made room for another")
+	p.end(p.timers.Oldest().Owner, "made room for another")
 }
 
 // send brings received datagrams, those from first on and before end, to the
@@ -124,10 +81,10 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 			s.flow.tries = 0 // The next datagram may try all of them again.
 			return
 		}
-		n, errno := p.in.forward(s.fd, first, end)
+		n, errno := p.in.Forward(s.fd, first, end)
 		switch {
 		case errno == 0:
-			s.sent += p.in.bytes(first, first+n)
+			s.sent += p.in.Bytes(first, first+n)
 			s.requests += n
 			first += n
 		case unreachable(errno):
@@ -213,7 +170,7 @@ func shortage(err error) bool { return err != nil && (starved(err) || isAny(err,
 // spare ends the oldest session that has a socket, but not s, and those that are
 // older still.
 func (p *udpPlane) spare(s *udpSession) bool {
-	for old := p.oldest(); old != s; old = p.oldest() {
+	for old := p.timers.Oldest().Owner; old != s; old = p.timers.Oldest().Owner {
 		socket := old.fd >= 0
 		p.evict()
 		if socket {
@@ -229,37 +186,19 @@ func (p *udpPlane) dial(s *udpSession, pick Pick) (int32, error) {
 	if a == nil {
 		return -1, errUnresolved
 	}
-	fd, err := dialUDP(*a)
-	if err != nil {
-		return -1, err
+	fd, errno := reactor.Socket(unix.SOCK_DGRAM, *a)
+	if errno != 0 {
+		return -1, errno
 	}
-	err = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{Events: unix.EPOLLIN, Fd: s.slot, Pad: s.generation})
-	if err != nil {
-		closeFD(fd)
-		return -1, fmt.Errorf("epoll: %w", err)
+	if errno = p.Connect(fd, *a); errno != 0 {
+		reactor.Close(fd)
+		return -1, errno
+	}
+	if errno = p.Watch(fd, reactor.Readable, s.slot, s.generation); errno != 0 {
+		reactor.Close(fd)
+		return -1, fmt.Errorf("epoll: %w", errno)
 	}
 	return fd, nil
-}
-
-// dialUDP returns a socket connected to a.
-func dialUDP(a netip.AddrPort) (int32, error) {
-	domain := unix.AF_INET6
-	var sa unix.Sockaddr
-	if a.Addr().Is4() {
-		domain = unix.AF_INET
-		sa = &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	} else {
-		sa = &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: scopeID(a.Addr().Zone())}
-	}
-	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.Connect(fd, sa); err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return int32(fd), nil
 }
 
 // disconnect takes the backend from s.
@@ -270,7 +209,7 @@ func (p *udpPlane) disconnect(s *udpSession, r Result) {
 	if s.replies > 0 {
 		s.backend = s.pick.Backend()
 	}
-	closeFD(s.fd)
+	reactor.Close(s.fd)
 	s.fd = -1
 	s.pick.Transferred(s.sent, s.received)
 	s.pick.Done(r)
@@ -278,7 +217,7 @@ func (p *udpPlane) disconnect(s *udpSession, r Result) {
 
 // replied passes on what the backend of s has sent.
 func (p *udpPlane) replied(s *udpSession) {
-	n, errno := p.out.collect(s.fd, p.front)
+	n, errno := p.out.Collect(s.fd, p.front)
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR || errno == unix.EMSGSIZE: // A path's MTU was found out.
 		return
@@ -290,7 +229,7 @@ func (p *udpPlane) replied(s *udpSession) {
 		return
 	}
 	for range n {
-		size := p.out.add(s.key)
+		size := p.out.Add(s.pair)
 		s.received += size
 		s.down += size
 	}
@@ -307,12 +246,12 @@ func (p *udpPlane) replied(s *udpSession) {
 
 // end forgets s.
 func (p *udpPlane) end(s *udpSession, reason string) {
-	s.list.remove(s)
-	delete(p.sessions, s.key)
+	p.timers.Stop(&s.timer)
+	delete(p.sessions, s.pair)
 	p.slots[s.slot] = nil
 	p.free = append(p.free, s.slot)
 	r := Record{
-		Service: s.cfg.Pool.config().Name, Client: s.key.client, Backend: s.backend, Start: epoch.Add(time.Duration(s.start)),
+		Service: s.cfg.Pool.config().Name, Client: s.pair.Peer, Backend: s.backend, Start: reactor.Time(s.start),
 		Duration: time.Duration(s.last - s.start), Received: s.up, Sent: s.down, Retries: s.tries, Reason: reason,
 	}
 	if s.fd >= 0 {

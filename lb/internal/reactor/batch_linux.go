@@ -1,4 +1,4 @@
-package lb
+package reactor
 
 import (
 	"net/netip"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// udpBatchSize is how many datagrams one system call receives or sends.
-const udpBatchSize = 32
+// batchSize is how many datagrams one system call receives or sends.
+const batchSize = 32
 
 // mmsghdr is the kernel's struct mmsghdr.
 type mmsghdr struct {
@@ -17,32 +17,52 @@ type mmsghdr struct {
 	_   [unsafe.Sizeof(uintptr(0)) - 4]byte // Padding, on 64-bit machines.
 }
 
-// udpTurn is how many datagrams of one backend are taken before others have
+// batchTurn is how many datagrams of one backend are taken before others have
 // their turn.
-const udpTurn = 16
+const batchTurn = 16
 
-// udpBatch is a number of datagrams with the peer's address and our own, each
+// Batch is a number of datagrams with the peer's address and our own, each
 // in memory that is laid out once for recvmmsg(2) and sendmmsg(2).
-type udpBatch struct {
+type Batch struct {
 	v6    bool
 	n     int // To be sent.
-	msgs  [udpBatchSize]mmsghdr
-	bare  [udpBatchSize]mmsghdr // The same datagrams without addresses, for connected sockets.
-	iovs  [udpBatchSize]unix.Iovec
-	names [udpBatchSize]unix.RawSockaddrInet6 // Or RawSockaddrInet4 at the same place.
-	oobs  [udpBatchSize]udpControl
-	bufs  [udpBatchSize][]byte
+	msgs  [batchSize]mmsghdr
+	bare  [batchSize]mmsghdr // The same datagrams without addresses, for connected sockets.
+	iovs  [batchSize]unix.Iovec
+	names [batchSize]unix.RawSockaddrInet6 // Or RawSockaddrInet4 at the same place.
+	oobs  [batchSize]control
+	bufs  [batchSize][]byte
 }
 
-// udpControl has room for the control messages of a datagram. On an IPv6 socket
+// control has room for the control messages of a datagram. On an IPv6 socket
 // IPv4 ones have two.
-type udpControl struct {
+type control struct {
 	_ [0]uintptr // For alignment.
 	b [64 + 32]byte
 }
 
-func newUDPBatch(v6 bool) *udpBatch {
-	b := &udpBatch{v6: v6}
+// NewBatches returns two batches for a socket, which will tell what its datagrams were
+// sent to.
+func NewBatches(fd int32) (in, out *Batch, err error) {
+	domain, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return nil, nil, err
+	}
+	v6 := domain == unix.AF_INET6
+	// On an IPv6 socket too: only this names our address when IPv4 is broadcast.
+	if err := unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_PKTINFO, 1); err != nil {
+		return nil, nil, err
+	}
+	if v6 {
+		if err := unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_RECVPKTINFO, 1); err != nil {
+			return nil, nil, err
+		}
+	}
+	return newBatch(v6), newBatch(v6), nil
+}
+
+func newBatch(v6 bool) *Batch {
+	b := &Batch{v6: v6}
 	for i := range b.msgs {
 		b.bufs[i] = make([]byte, 1<<16)
 		b.iovs[i].Base = unsafe.SliceData(b.bufs[i])
@@ -58,14 +78,14 @@ func newUDPBatch(v6 bool) *udpBatch {
 }
 
 // nameLen and infoLen are the sizes of an address and of a packet's information.
-func (b *udpBatch) nameLen() uint32 {
+func (b *Batch) nameLen() uint32 {
 	if b.v6 {
-		return uint32(unsafe.Sizeof(unix.RawSockaddrInet6{}))
+		return unix.SizeofSockaddrInet6
 	}
-	return uint32(unsafe.Sizeof(unix.RawSockaddrInet4{}))
+	return unix.SizeofSockaddrInet4
 }
 
-func (b *udpBatch) infoLen() int {
+func (b *Batch) infoLen() int {
 	if b.v6 {
 		return int(unsafe.Sizeof(unix.Inet6Pktinfo{}))
 	}
@@ -82,8 +102,8 @@ func mmsg(trap uintptr, fd int32, msgs []mmsghdr) (int, unix.Errno) {
 	return int(n), 0
 }
 
-// receive fills the batch with what fd has, and returns how many that are.
-func (b *udpBatch) receive(fd int32) int {
+// Receive fills the batch with what fd has, and returns how many that are.
+func (b *Batch) Receive(fd int32) int {
 	for i := range b.msgs {
 		h := &b.msgs[i].hdr
 		h.Namelen = b.nameLen()
@@ -94,23 +114,29 @@ func (b *udpBatch) receive(fd int32) int {
 	return n
 }
 
-// bytes is the size of the received datagrams from first on and before end.
-func (b *udpBatch) bytes(first, end int) (n int64) {
+// Bytes is the size of the received datagrams from first on and before end.
+func (b *Batch) Bytes(first, end int) (n int64) {
 	for i := first; i < end; i++ {
 		n += int64(b.msgs[i].len)
 	}
 	return n
 }
 
-// key is where a received datagram comes from and what it was sent to. On an
-// IPv6 socket IPv4 addresses stay in their mapped form only inside the kernel.
-func (b *udpBatch) key(i int) udpKey {
-	return udpKey{sockaddr((*unix.RawSockaddrAny)(unsafe.Pointer(&b.names[i]))), b.local(i)}
+// Pair is between whom datagrams go: a peer, and an address of this host. On an IPv6
+// socket IPv4 addresses have their mapped form only inside the kernel.
+type Pair struct {
+	Peer  netip.AddrPort
+	Local netip.Addr
+}
+
+// Pair returns where a received datagram comes from and what it was sent to.
+func (b *Batch) Pair(i int) Pair {
+	return Pair{addrPort((*unix.RawSockaddrAny)(unsafe.Pointer(&b.names[i]))), b.local(i)}
 }
 
 // local is the address that a received datagram was sent to. For a broadcast it is
 // that of the interface (ipi_spec_dst): answers cannot come from a broadcast address.
-func (b *udpBatch) local(i int) (local netip.Addr) {
+func (b *Batch) local(i int) (local netip.Addr) {
 	rest := b.oobs[i].b[:b.msgs[i].hdr.Controllen]
 	for len(rest) > unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&rest[0]))
@@ -130,11 +156,11 @@ func (b *udpBatch) local(i int) (local netip.Addr) {
 	return local
 }
 
-// forward sends received datagrams from first on, but none from end on, to a
+// Forward sends received datagrams from first on, but none from end on, to a
 // connected socket, and returns how many. An error concerns the first.
-func (b *udpBatch) forward(fd int32, first, end int) (int, unix.Errno) {
+func (b *Batch) Forward(fd int32, first, end int) (int, unix.Errno) {
 	if end-first == 1 {
-		_, errno := write(fd, b.bufs[first][:b.msgs[first].len])
+		_, errno := Write(fd, b.bufs[first][:b.msgs[first].len])
 		return 1, errno
 	}
 	for i := first; i < end; i++ {
@@ -143,38 +169,33 @@ func (b *udpBatch) forward(fd int32, first, end int) (int, unix.Errno) {
 	return mmsg(unix.SYS_SENDMMSG, fd, b.bare[first:end])
 }
 
-// collect receives what a connected socket has into the buffers that are sent
-// next, and returns how many datagrams that are; add completes each. If there
+// Collect receives what a connected socket has into the buffers that are sent
+// next, and returns how many datagrams that are; Add completes each. If there
 // is no room for them the batch is sent before.
-func (b *udpBatch) collect(fd, front int32) (int, unix.Errno) {
-	if udpBatchSize-b.n < udpTurn {
-		b.flush(front)
+func (b *Batch) Collect(fd, front int32) (int, unix.Errno) {
+	if batchSize-b.n < batchTurn {
+		b.Flush(front)
 	}
-	for i := b.n; i < b.n+udpTurn; i++ {
+	for i := b.n; i < b.n+batchTurn; i++ {
 		b.iovs[i].SetLen(len(b.bufs[i]))
 	}
-	return mmsg(unix.SYS_RECVMMSG, fd, b.bare[b.n:b.n+udpTurn])
+	return mmsg(unix.SYS_RECVMMSG, fd, b.bare[b.n:b.n+batchTurn])
 }
 
-// add completes the next datagram, an answer in the session of k, and returns its size.
-func (b *udpBatch) add(k udpKey) int64 {
-	i, to := b.n, k.client
+// Add completes the next datagram, an answer to a peer, and returns its size.
+func (b *Batch) Add(to Pair) int64 {
+	i := b.n
 	n := int(b.bare[i].len)
 	b.iovs[i].SetLen(n)
-	if b.v6 {
-		b.names[i] = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: ntohs(to.Port()), Addr: to.Addr().As16(), Scope_id: scopeID(to.Addr().Zone())}
-	} else {
-		*(*unix.RawSockaddrInet4)(unsafe.Pointer(&b.names[i])) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: ntohs(to.Port()), Addr: to.Addr().As4()}
-	}
-	b.msgs[i].hdr.Namelen = b.nameLen()
-	b.setLocal(i, k.local)
+	b.msgs[i].hdr.Namelen = putAddrPort(unsafe.Pointer(&b.names[i]), b.v6, to.Peer)
+	b.setLocal(i, to.Local)
 	b.n++
 	return int64(n)
 }
 
 // setLocal makes a datagram leave from that address, or from one that the kernel
 // chooses if it is a group's.
-func (b *udpBatch) setLocal(i int, from netip.Addr) {
+func (b *Batch) setLocal(i int, from netip.Addr) {
 	h := &b.msgs[i].hdr
 	if !from.IsValid() || from.IsMulticast() {
 		h.SetControllen(0)
@@ -193,8 +214,8 @@ func (b *udpBatch) setLocal(i int, from netip.Addr) {
 	}
 }
 
-// flush sends the batch. One that cannot be sent is lost, as datagrams are.
-func (b *udpBatch) flush(fd int32) {
+// Flush sends the batch. One that cannot be sent is lost, as datagrams are.
+func (b *Batch) Flush(fd int32) {
 	for sent := 0; sent < b.n; {
 		n, errno := mmsg(unix.SYS_SENDMMSG, fd, b.msgs[sent:b.n])
 		if errno != 0 {

@@ -1,0 +1,121 @@
+package reactor
+
+import (
+	"math"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Event says what has happened to a descriptor: Events are epoll's flags, Fd and Pad
+// are the place and the mark that Watch was given.
+type Event = unix.EpollEvent
+
+// What Watch can wait for.
+const (
+	// Both ways, each change once, so that a connection is watched once in its life.
+	Edges uint32 = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | 1<<31 // EPOLLET
+	// Something to be read.
+	Readable uint32 = unix.EPOLLIN
+	// The same of a listener for which several loops wait: one of them is woken.
+	Acceptable uint32 = unix.EPOLLIN | unix.EPOLLEXCLUSIVE
+)
+
+// Loop is an epoll instance. All of its methods but Post belong to one goroutine.
+type Loop struct {
+	epoll  int
+	wake   int   // eventfd
+	now    int64 // as of the last Wait
+	events []Event
+	addr   unix.RawSockaddrAny // of system calls: here it is not allocated for each
+
+	mu     sync.Mutex // guards what follows
+	posted []func()
+	closed bool
+}
+
+// placeWake is the place of wake.
+const placeWake = math.MinInt32
+
+// NewLoop returns a Loop that watches nothing.
+func NewLoop() (*Loop, error) {
+	countSpare()
+	l := &Loop{events: make([]Event, 256), now: Now()}
+	var err error
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, err
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(l.epoll)
+		return nil, err
+	}
+	if errno := l.Watch(int32(l.wake), Readable, placeWake, 0); errno != 0 {
+		l.Close()
+		return nil, errno
+	}
+	return l, nil
+}
+
+// Close runs what was posted and gives up what l holds, but no watched descriptor.
+func (l *Loop) Close() {
+	for {
+		l.runPosted()
+		l.mu.Lock()
+		if len(l.posted) == 0 {
+			break
+		}
+		l.mu.Unlock()
+	}
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.closed = true
+		unix.Close(l.epoll)
+		unix.Close(l.wake)
+	}
+}
+
+// Post has the goroutine of l run f, and reports whether it will: false after Close.
+// It never waits.
+func (l *Loop) Post(f func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.posted = append(l.posted, f)
+	if len(l.posted) == 1 {
+		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+	return true
+}
+
+func (l *Loop) runPosted() {
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+}
+
+// Now returns the time as of the last Wait.
+func (l *Loop) Now() int64 { return l.now }
+
+// Wait waits for events, until the deadline, and runs what was posted. The events are
+// valid until the next call.
+func (l *Loop) Wait(deadline int64) []Event {
+	n := poll(l.epoll, l.events, milliseconds(deadline))
+	l.now = Now()
+	for i := range n {
+		if l.events[i].Fd == placeWake {
+			var buf [8]byte
+			_, _ = unix.Read(l.wake, buf[:])
+			l.runPosted()
+			n--
+			l.events[i] = l.events[n]
+			break
+		}
+	}
+	return l.events[:n]
+}

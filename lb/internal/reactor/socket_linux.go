@@ -1,0 +1,139 @@
+package reactor
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// None of these system calls blocks, so the scheduler need not know of them
+// (RawSyscall), and their arguments do not go to the heap.
+
+// Accept takes a connection from a listener, and returns the peer's address.
+func (l *Loop) Accept(listener int32) (int32, netip.AddrPort, unix.Errno) {
+	size := uint32(unsafe.Sizeof(l.addr))
+	fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&l.addr)),
+		uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if errno != 0 {
+		return -1, netip.AddrPort{}, errno
+	}
+	return int32(fd), addrPort(&l.addr), 0
+}
+
+// Socket returns a socket of the family of a, of kind SOCK_STREAM or SOCK_DGRAM.
+func Socket(kind uintptr, a netip.AddrPort) (int32, unix.Errno) {
+	family := uintptr(unix.AF_INET)
+	if !a.Addr().Is4() {
+		family = unix.AF_INET6
+	}
+	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	return int32(fd), errno
+}
+
+// Connect begins a connection to a: EINPROGRESS, usually.
+func (l *Loop) Connect(fd int32, a netip.AddrPort) unix.Errno {
+	size := putAddrPort(unsafe.Pointer(&l.addr), !a.Addr().Is4(), a)
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&l.addr)), uintptr(size))
+	return errno
+}
+
+// LocalAddr returns the address of fd's own end; zero after an error.
+func (l *Loop) LocalAddr(fd int32) netip.AddrPort {
+	size := uint32(unsafe.Sizeof(l.addr))
+	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&l.addr)), uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return netip.AddrPort{}
+	}
+	return addrPort(&l.addr)
+}
+
+// Read reads from a socket.
+func Read(fd int32, b []byte) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0)
+	return int(n), errno
+}
+
+// Write writes to a socket. It never raises SIGPIPE.
+func Write(fd int32, b []byte) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+	return int(n), errno
+}
+
+// ShutdownWrite ends what the peer reads.
+func ShutdownWrite(fd int32) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+	return errno
+}
+
+// NoDelay has what is written from now on leave at once.
+func NoDelay(fd int32) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
+
+// Abort makes closing fd reset its connection.
+func Abort(fd int32) {
+	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// SocketError returns, once, the error that fd has met with; 0: none.
+func SocketError(fd int32) unix.Errno {
+	errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return 0
+	}
+	return unix.Errno(errno)
+}
+
+// Close closes a descriptor.
+func Close(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// addrPort is the address that the kernel wrote into a.
+func addrPort(a *unix.RawSockaddrAny) netip.AddrPort {
+	switch a.Addr.Family {
+	case unix.AF_INET:
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(a))
+		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), ntohs(in.Port))
+	case unix.AF_INET6:
+		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(a))
+		ip := netip.AddrFrom16(in.Addr).Unmap()
+		if in.Scope_id != 0 {
+			ip = ip.WithZone(strconv.FormatUint(uint64(in.Scope_id), 10))
+		}
+		return netip.AddrPortFrom(ip, ntohs(in.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// putAddrPort writes a to where the kernel reads it, for a socket of IPv6 or IPv4, and
+// returns the size.
+func putAddrPort(to unsafe.Pointer, v6 bool, a netip.AddrPort) uint32 {
+	if !v6 {
+		*(*unix.RawSockaddrInet4)(to) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: ntohs(a.Port()), Addr: a.Addr().As4()}
+		return unix.SizeofSockaddrInet4
+	}
+	*(*unix.RawSockaddrInet6)(to) = unix.RawSockaddrInet6{
+		Family: unix.AF_INET6, Port: ntohs(a.Port()), Addr: a.Addr().As16(), Scope_id: scopeID(a.Addr().Zone())}
+	return unix.SizeofSockaddrInet6
+}
+
+// ntohs swaps a port that lies in memory in network order.
+func ntohs(port uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], port)
+	return binary.BigEndian.Uint16(b[:])
+}
+
+func scopeID(zone string) uint32 {
+	if zone == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(zone, 10, 32); err == nil {
+		return uint32(n)
+	}
+	if i, err := net.InterfaceByName(zone); err == nil {
+		return uint32(i.Index)
+	}
+	return 0
+}

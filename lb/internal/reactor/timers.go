@@ -1,0 +1,122 @@
+package reactor
+
+import "time"
+
+// Timers hold what waits for a deadline. There is a list for each duration: all in
+// it wait equally long, so it is in the order of their deadlines, and setting a
+// timer is to put it at the end of its list. The zero value is ready. Durations
+// should be few.
+type Timers[T any] struct {
+	lists []*timerList[T]
+}
+
+// Timer is part of what waits, its Owner. It must not be copied while it is set.
+type Timer[T any] struct {
+	Owner T
+
+	deadline   int64
+	list       *timerList[T] // nil: not set
+	prev, next *Timer[T]
+}
+
+// timerList is doubly linked through its timers.
+type timerList[T any] struct {
+	duration   int64
+	head, tail *Timer[T]
+}
+
+// Set sets t, also if it is set already, to expire d after now. Time never goes back
+// from one call to the next.
+func (ts *Timers[T]) Set(t *Timer[T], now int64, d time.Duration) {
+	t.deadline = now + int64(d)
+	if l := t.list; l != nil {
+		if l.tail == t && l.duration == int64(d) {
+			return
+		}
+		l.remove(t)
+	}
+	ts.listOf(int64(d)).push(t)
+}
+
+// listOf returns the list of a duration: that, an empty one, or a new one.
+func (ts *Timers[T]) listOf(duration int64) *timerList[T] {
+	var empty *timerList[T]
+	for _, l := range ts.lists {
+		if l.duration == duration {
+			return l
+		}
+		if l.head == nil {
+			empty = l
+		}
+	}
+	if empty == nil {
+		empty = new(timerList[T])
+		ts.lists = append(ts.lists, empty)
+	}
+	empty.duration = duration
+	return empty
+}
+
+// Stop undoes Set. It does nothing if t is not set.
+func (ts *Timers[T]) Stop(t *Timer[T]) {
+	if t.list != nil {
+		t.list.remove(t)
+	}
+}
+
+// Next returns the earliest deadline, or Never.
+func (ts *Timers[T]) Next() int64 {
+	next := Never
+	for _, l := range ts.lists {
+		if t := l.head; t != nil {
+			next = min(next, t.deadline)
+		}
+	}
+	return next
+}
+
+// Expired stops a timer whose deadline has come, and returns it; nil if there is none.
+func (ts *Timers[T]) Expired(now int64) *Timer[T] {
+	for _, l := range ts.lists {
+		if t := l.head; t != nil && t.deadline <= now {
+			l.remove(t)
+			return t
+		}
+	}
+	return nil
+}
+
+// Oldest returns the timer that was set before all others; nil if there is none.
+func (ts *Timers[T]) Oldest() (oldest *Timer[T]) {
+	var since int64
+	for _, l := range ts.lists {
+		if t := l.head; t != nil && (oldest == nil || t.deadline-l.duration < since) {
+			oldest, since = t, t.deadline-l.duration
+		}
+	}
+	return oldest
+}
+
+func (l *timerList[T]) push(t *Timer[T]) {
+	t.list, t.prev, t.next = l, l.tail, nil
+	if l.tail != nil {
+		l.tail.next = t
+	} else {
+		l.head = t
+	}
+	l.tail = t
+}
+
+func (l *timerList[T]) remove(t *Timer[T]) {
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		l.head = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		l.tail = t.prev
+	}
+	t.list, t.prev, t.next = nil, nil, nil
+}
