@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"vrrp/vrrptest": {"vrrp"},
 	"vip":           nil,
 	"vip/guard":     {"vip"},
+	"vip/failover":  {"vrrp", "vip", "vip/guard"}, // ties them together
 	"healthcheck":   nil,
 	"lb":            nil,
 	"lb/nft":        {"lb"},

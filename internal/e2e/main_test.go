@@ -14,6 +14,7 @@ import (
 	// the binary that it runs has changed.
 	_ "github.com/havip/havip/internal/daemon"
 	"github.com/havip/havip/internal/lab"
+	_ "github.com/havip/havip/vip/failover"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -21,22 +22,31 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // havip builds the binary once for all tests and returns its path.
 func havip(t testing.TB) string {
 	t.Helper()
-	path, err := build()
+	return built(t, "cmd/havip")
+}
+
+// built builds one of the module's programs once for all tests and returns its path.
+func built(t testing.TB, program string) string {
+	t.Helper()
+	once, _ := builds.LoadOrStore(program, sync.OnceValues(func() (string, error) { return build(program) }))
+	path, err := once.(func() (string, error))()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-var build = sync.OnceValues(func() (string, error) {
+var builds sync.Map // by program: its build
+
+func build(program string) (string, error) {
 	dir, err := os.MkdirTemp("", "havip-e2e-")
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "havip")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/havip/havip/cmd/havip").CombinedOutput()
+	path := filepath.Join(dir, filepath.Base(program))
+	out, err := exec.Command("go", "build", "-o", path, "github.com/havip/havip/"+program).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %v\n%s", err, out)
 	}
 	return path, nil
-})
+}

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -29,6 +30,8 @@ type trial struct {
 	// fine: what it shows is a figure, to the millisecond. Otherwise a dozen others
 	// run at the same time.
 	fine bool
+	// address is the virtual address. Default: newRouter's.
+	address netip.Prefix
 	// impossible: this machine cannot do it.
 	impossible bool
 }
@@ -50,6 +53,8 @@ type cause struct {
 	ends []holders
 	// heal, if set, undoes it, whereupon LB-01 takes the address back.
 	heal func(s *stage) error
+	// healed is who has the address after that. Default: LB-01.
+	healed holders
 }
 
 // result is what a trial measured.
@@ -149,7 +154,8 @@ func (tr *trial) run(dir string) (r result, err error) {
 	if err := tr.cause.heal(s); err != nil {
 		return r, err
 	}
-	err = s.await("LB-01 has the address back", lb01)
+	back := cmp.Or(tr.cause.healed, lb01)
+	err = s.await(fmt.Sprintf("%v has the address after all", back), back)
 	r.healed, r.bothHealed = time.Since(healed), s.witness.both(healed)
 	return r, err
 }
@@ -202,6 +208,9 @@ func (s *stage) open(dir string) error {
 	}
 	router := newRouter("VI_1", 51, 3, "", false, false, deathPriority)
 	router.interval = s.trial.interval
+	if s.trial.address.IsValid() {
+		router.addresses = []netip.Prefix{s.trial.address}
+	}
 	s.vip = router.addresses[0].Addr()
 	for i := range s.nodes {
 		own := netip.MustParsePrefix(fmt.Sprintf("192.168.31.%d/24", 240+i))

@@ -1,0 +1,303 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/retry"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+	"github.com/havip/havip/vrrp"
+)
+
+// Errors that a caller may want to tell apart, with errors.Is.
+var (
+	// ErrRunning: Run was called a second time.
+	ErrRunning = errors.New("runs already")
+	// ErrNotRunning: the Node does not have its virtual router for itself yet.
+	ErrNotRunning = errors.New("does not run yet")
+	// ErrClosed: Run has returned, or Close was called.
+	ErrClosed = errors.New("closed")
+)
+
+// Node is this host's part in a virtual router: the router, the addresses that it
+// moves, and the last will of both. Its methods may be called from any goroutine.
+type Node struct {
+	log     *slog.Logger
+	name    string
+	conn    *vrrp.Conn
+	router  *vrrp.Router
+	manager *vip.Manager
+	will    *will
+	onRetry func(err error, pause time.Duration)
+	guard   *guard.Guard // nil: it is shared, and runs elsewhere
+	undo    []func()     // closes what New has opened
+
+	// reserved says that no other process runs the virtual router, from then on.
+	reserved atomic.Bool
+
+	changing sync.Mutex // held by Reconfigure; guards cfg
+	cfg      Config
+
+	mu    sync.Mutex // guards what follows; taken by nobody who waits
+	stop  context.CancelFunc
+	ended chan struct{} // closed when the Node is; nil: neither Run nor Close was called
+}
+
+// Run is New and [Node.Run] for a Node that needs no other method. It works in the
+// network namespace of the calling thread.
+func Run(ctx context.Context, cfg Config) error {
+	n, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}
+
+// New makes a Node and opens its sockets, in the network namespace of the calling
+// thread. It changes nothing there; [Node.Run] does. An interface that does not exist
+// yet is no error: the Node takes part in the election once it is there. See [Check].
+func New(cfg Config) (*Node, error) {
+	n := &Node{}
+	if err := n.open(cfg); err != nil {
+		n.closeParts()
+		return nil, err
+	}
+	if err := n.connect(); err != nil {
+		n.closeParts()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Check reports what would keep a Node of cfg from taking part in the election now:
+// what is wrong with cfg, an interface that is missing, down or without an address to
+// send from, an address that is in use already (an error that wraps [vip.ErrInUse]).
+// It changes nothing. The Node may run all the same: it waits until that has passed.
+func Check(cfg Config) error {
+	n := &Node{}
+	defer n.closeParts()
+	if err := n.open(cfg); err != nil {
+		return err
+	}
+	if err := n.conn.Check(n.cfg.VRRP); err != nil {
+		return err
+	}
+	m, err := vip.NewManager(n.cfg.VIP)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.Check()
+}
+
+// open opens the sockets that are not shared.
+func (n *Node) open(cfg Config) error {
+	n.cfg = cfg.WithDefaults()
+	n.name, n.conn, n.onRetry = n.cfg.VRRP.Name, cfg.Conn, cfg.OnRetry
+	n.log = quietlog.New(cfg.Logger).With("router", n.name)
+	if err := n.cfg.Validate(); err != nil {
+		return fmt.Errorf("failover: %s: %w", n.name, err)
+	}
+	if n.cfg.VIP.Namespace == nil {
+		ns, err := vip.OpenNamespace(cfg.Logger)
+		if err != nil {
+			return err
+		}
+		n.undo = append(n.undo, func() { ns.Close() })
+		n.cfg.VIP.Namespace = ns
+	}
+	if n.conn == nil {
+		conn, err := vrrp.Listen(vrrp.ListenConfig{
+			Interface: n.cfg.VIP.Interface, IPv6: n.cfg.VRRP.IPv6, Virtual: n.cfg.VIP.Namespace.Virtual, Logger: cfg.Logger,
+		})
+		if err != nil {
+			return err
+		}
+		n.undo = append(n.undo, func() { conn.Close() })
+		n.conn = conn
+	}
+	return nil
+}
+
+// connect makes the guard, the Manager and the router, each with what it asks of
+// the others.
+func (n *Node) connect() error {
+	g := n.cfg.Guard
+	if g == nil {
+		var err error
+		if g, err = guard.Start(guard.Config{Logger: n.cfg.Logger}); err != nil {
+			return err
+		}
+		n.undo = append(n.undo, func() { g.Close() })
+		n.guard = g
+	}
+	n.will = &will{name: n.name, guard: g, log: n.log}
+	var err error
+	if n.manager, err = vip.NewManager(n.addresses(n.cfg)); err != nil {
+		return err
+	}
+	n.undo = append(n.undo, func() { n.manager.Close() })
+	n.will.Handler = n.manager
+	if n.router, err = vrrp.NewRouter(n.cfg.VRRP, n.conn, n.will); err != nil {
+		return err
+	}
+	n.will.router = n.router
+	return nil
+}
+
+// addresses is the Manager's part of a configuration, with what the Manager asks the
+// router and tells the guard.
+func (n *Node) addresses(cfg Config) vip.Config {
+	cfg.VIP.Entitled = func() bool { return n.router.Entitled() }
+	cfg.VIP.OnRemovals = n.will.setRemovals
+	return cfg.VIP
+}
+
+// Router returns the virtual router, for its Status, Hold, Await, SetPriority and
+// Resign. Run and Reconfigure are the Node's.
+func (n *Node) Router() *vrrp.Router { return n.router }
+
+// Manager returns what keeps the addresses, for its Status. Everything else is the
+// Node's.
+func (n *Node) Manager() *vip.Manager { return n.manager }
+
+// Reserved reports whether Run has made sure that no other process of this host runs
+// the virtual router. No address is touched before that.
+func (n *Node) Reserved() bool { return n.reserved.Load() }
+
+// Run takes part in the election until ctx ends, and keeps the addresses wherever the
+// election says that they belong. First of all the virtual router is reserved, see
+// [vrrp.Router.Reserve]. A router that cannot run for now is tried again, until ctx
+// ends: see Config.OnRetry.
+//
+// In the end the router leaves the election, so that a peer takes over, and the
+// addresses go with it; then the Manager ends, which removes whatever may be left; then
+// the will is withdrawn, and the reservation; and then the guard and the sockets are
+// closed, unless they are shared. Run returns when all of that is done: nil, or an
+// error if addresses may be left, or if a shared Conn was closed.
+//
+// Run may be called once.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended, err := n.begin(cancel)
+	if err != nil {
+		return err
+	}
+	defer close(ended)
+	defer quietlog.Flush(n.log)
+	var guarding sync.WaitGroup
+	defer guarding.Wait()
+	defer n.closeParts()
+	if n.guard != nil {
+		guarding.Go(func() { _ = n.guard.Run(context.WithoutCancel(ctx)) }) // until it is closed
+	}
+
+	var release func()
+	n.persist(ctx, func(ctx context.Context) (err error) {
+		release, err = n.router.Reserve(ctx)
+		return err
+	})
+	if release == nil {
+		return n.router.Run(ctx) // ctx has ended: the router only leaves its group
+	}
+	defer release()
+	n.reserved.Store(true)
+	return n.takePart(ctx)
+}
+
+// takePart runs the router and the Manager, which outlives the router.
+func (n *Node) takePart(ctx context.Context) error {
+	ctx, leave := context.WithCancel(ctx)
+	keeping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	kept := make(chan error, 1)
+	go func() {
+		defer leave() // without the Manager there are no addresses to elect for
+		kept <- n.manager.Run(keeping)
+	}()
+	var failed error
+	n.persist(ctx, func(ctx context.Context) error {
+		err := n.router.Run(ctx)
+		if errors.Is(err, vrrp.ErrClosed) {
+			failed = err // a closed Conn stays closed
+			return nil
+		}
+		return err
+	})
+	stop()
+	if err := <-kept; err != nil {
+		// The will stays: it names what may be left.
+		n.log.Error("addresses may be left behind", "err", err)
+		return errors.Join(failed, err)
+	}
+	n.will.withdraw()
+	return failed
+}
+
+// persist calls run until it succeeds or ctx ends, and tells of each failure.
+func (n *Node) persist(ctx context.Context, run func(context.Context) error) {
+	retry.Until(ctx, run, func(err error, pause time.Duration) {
+		if n.onRetry != nil {
+			n.onRetry(err, pause)
+		}
+		n.log.Error("router does not run", "err", err, "retry", pause)
+	})
+}
+
+// begin notes that Run was called, and returns what Run closes in the end.
+func (n *Node) begin(stop context.CancelFunc) (ended chan struct{}, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ended != nil {
+		err := ErrRunning
+		select {
+		case <-n.ended:
+			err = ErrClosed
+		default:
+		}
+		return nil, fmt.Errorf("failover: %s: run: %w", n.name, err)
+	}
+	n.stop, n.ended = stop, make(chan struct{})
+	return n.ended, nil
+}
+
+// Close ends the Node. It ends Run, if that was called, and returns when Run has
+// returned; it must not be called from Config.VRRP.OnTransition then. A Node that is not
+// going to run must be closed: its vrrp.Group would wait for it.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	ended, stop := n.ended, n.stop
+	if ended == nil {
+		n.ended = make(chan struct{})
+		defer close(n.ended)
+	}
+	n.mu.Unlock()
+	if ended != nil {
+		if stop != nil {
+			stop()
+		}
+		<-ended
+		return nil
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := n.router.Run(gone) // which only leaves its group
+	n.closeParts()
+	return err
+}
+
+// closeParts closes what New has opened, the latest first.
+func (n *Node) closeParts() {
+	for _, undo := range slices.Backward(n.undo) {
+		undo()
+	}
+}

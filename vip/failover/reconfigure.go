@@ -1,0 +1,67 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Reconfigure goes on with another configuration while the Node serves, or leaves
+// everything as it was: see [vrrp.Router.Reconfigure] and [vip.Manager.Reconfigure]. What
+// stays of the addresses is not touched. What goes is off the interface before a peer
+// can hear of that, and what comes is there before.
+//
+// Conn, Guard, OnRetry, and whatever Logger, OnTransition and Namespace are, stay. It is
+// an error if a field differs that [Config.Fixed] names. Before [Node.Reserved] the error
+// wraps ErrNotRunning: make another Node.
+func (n *Node) Reconfigure(ctx context.Context, next Config) error {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	fail := func(err error) error { return fmt.Errorf("failover: %s: reconfigure: %w", n.name, err) }
+	next = next.WithDefaults()
+	if err := next.Validate(); err != nil {
+		return fail(err)
+	}
+	if fields := n.cfg.Fixed(next); len(fields) > 0 {
+		return fail(fmt.Errorf("%s cannot change: make another Node", strings.Join(fields, ", ")))
+	}
+	if !n.reserved.Load() {
+		return fail(ErrNotRunning) // the Manager must not touch an address yet
+	}
+	if n.router.Meets(next.VRRP) {
+		// The other node was given the new addresses first, and has them.
+		release, err := n.standDown(ctx, "another router has the new addresses")
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	if err := n.manager.Reconfigure(ctx, n.addresses(next)); err != nil {
+		return err
+	}
+	if !n.cfg.sameRouter(next) {
+		if err := n.router.Reconfigure(next.VRRP); err != nil {
+			back, cancel := context.WithTimeout(context.WithoutCancel(ctx), backTime)
+			defer cancel()
+			return errors.Join(err, n.manager.Reconfigure(back, n.addresses(n.cfg)))
+		}
+	}
+	n.cfg = next
+	n.will.refresh() // the router would say something else now
+	return nil
+}
+
+// backTime bounds the way back to the addresses of before.
+const backTime = 10 * time.Second
+
+// standDown gives the addresses up, and stays out of the election until release.
+func (n *Node) standDown(ctx context.Context, reason string) (release func(), err error) {
+	release = n.router.Hold(reason)
+	if err := n.will.Release(ctx); err != nil { // the router's own call may come later
+		release()
+		return nil, err
+	}
+	return release, nil
+}

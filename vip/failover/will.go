@@ -1,0 +1,154 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+	"github.com/havip/havip/vrrp"
+)
+
+// will is the Handler of a Node's router: it passes each call on to the Manager,
+// and keeps the guard's will for the Node in step with what may be on the interface
+// and with what the router would say.
+//
+// The Manager reports its removals with its own mutex locked: mu comes after that,
+// and nothing here calls the Manager with mu locked.
+type will struct {
+	vrrp.Handler // the Manager
+	name         string
+	guard        interface {
+		Set(name string, w guard.Will) error
+	}
+	router interface {
+		Farewell() ([]vrrp.Packet, time.Duration, error)
+	}
+	log *slog.Logger
+
+	mu        sync.Mutex
+	removals  vip.Removals // of everything that may be on the interface
+	active    bool
+	withdrawn bool
+	again     *time.Timer // while active
+}
+
+// refreshTime is for how long a farewell is kept at most: the interface or its
+// address may change, and authenticated packets go stale even earlier.
+const refreshTime = 10 * time.Second
+
+// Acquire writes the will before the addresses are there, so that they cannot be
+// left behind at any moment.
+func (w *will) Acquire(ctx context.Context) error {
+	w.setActive(true)
+	err := w.Handler.Acquire(ctx)
+	if err != nil {
+		w.setActive(false)
+	}
+	return err
+}
+
+// Release first takes the farewell out of the will: a Backup that dies has nothing
+// to say.
+func (w *will) Release(ctx context.Context) error {
+	w.setActive(false)
+	return w.Handler.Release(ctx)
+}
+
+// The router asks its Handler for these, and would go on in silence without them.
+var _, _ interface {
+	vrrp.FaultSource
+	vrrp.Lessee
+	vrrp.Neighbourhood
+} = (*vip.Manager)(nil), (*will)(nil)
+
+// WatchFaults passes the Manager's faults on.
+func (w *will) WatchFaults(f func(lost error, faults []string)) (stop func()) {
+	return w.Handler.(vrrp.FaultSource).WatchFaults(f)
+}
+
+// Lapsed passes on whether the Manager's lease has lapsed.
+func (w *will) Lapsed() bool { return w.Handler.(vrrp.Lessee).Lapsed() }
+
+// HardwareAddr asks the Manager who has an address.
+func (w *will) HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr {
+	return w.Handler.(vrrp.Neighbourhood).HardwareAddr(ctx, addr)
+}
+
+// setActive says whether the router has a farewell to send.
+func (w *will) setActive(active bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.active = active
+	w.write()
+}
+
+// setRemovals is the Manager's OnRemovals. The removals stay in the will of a Backup
+// as well: they do nothing where there is nothing to remove.
+func (w *will) setRemovals(r vip.Removals) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.removals = r
+	w.write()
+}
+
+// refresh puts into the will what the router would say now.
+func (w *will) refresh() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.write()
+}
+
+// withdraw ends the will, as there is nothing left to remove.
+func (w *will) withdraw() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.active, w.removals = false, vip.Removals{}
+	w.write()
+	w.withdrawn = true
+}
+
+// write hands the will to the guard, and arranges for the next refresh. Called with
+// mu locked.
+func (w *will) write() {
+	if w.withdrawn {
+		return
+	}
+	if w.again != nil {
+		w.again.Stop()
+	}
+	text := guard.Will{Requests: w.removals.Requests, Filters: w.removals.Filters, Settings: w.removals.Settings}
+	if w.active {
+		var validFor time.Duration
+		text.Packets, validFor = w.farewell()
+		w.again = time.AfterFunc(min(refreshTime, validFor/2), w.refresh)
+	}
+	if err := w.guard.Set(w.name, text); err != nil {
+		w.log.Warn("the guard did not take the will", "err", err)
+	}
+}
+
+// farewell returns the packets that the guard sends if this process dies, and how
+// long they are valid.
+func (w *will) farewell() (list []guard.Packet, validFor time.Duration) {
+	packets, validFor, err := w.router.Farewell()
+	if errors.Is(err, vrrp.ErrNotActive) {
+		return nil, refreshTime // the router has just stepped down: Release is under way
+	}
+	if err != nil {
+		w.log.Warn("the guard has no farewell to send", "err", err)
+		return nil, refreshTime
+	}
+	for _, p := range packets {
+		list = append(list, guard.Packet{
+			Interface: p.Interface, Source: p.Source, Destination: p.Destination,
+			Protocol: p.Protocol, TTL: p.TTL, Header: p.Header, Payload: p.Data,
+		})
+	}
+	return list, validFor
+}

@@ -1,0 +1,150 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/guard"
+	"github.com/havip/havip/vrrp"
+)
+
+// scene is what is around a will. It writes down in which order things
+// happen.
+type scene struct {
+	fails error // Acquire and Release
+
+	mu      sync.Mutex // against the will's timer
+	log     []string
+	expires time.Duration
+}
+
+func (s *scene) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = append(s.log, fmt.Sprintf(format, args...))
+}
+
+// expire says for how long packets are good; 0: there are none.
+func (s *scene) expire(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expires = d
+}
+
+func (s *scene) Acquire(context.Context) error  { s.note("acquire"); return s.fails }
+func (s *scene) Announce(context.Context) error { return nil }
+func (s *scene) Release(context.Context) error  { s.note("release"); return s.fails }
+
+func (s *scene) Farewell() ([]vrrp.Packet, time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expires == 0 {
+		return nil, 0, errors.New("no address")
+	}
+	dst := netip.MustParseAddr("224.0.0.18")
+	return []vrrp.Packet{{Source: netip.MustParseAddr("192.0.2.1"), Destination: dst, Data: []byte("bye")}}, s.expires, nil
+}
+
+func (s *scene) Set(_ string, w guard.Will) error {
+	var words []string
+	for _, r := range w.Requests {
+		words = append(words, string(r))
+	}
+	for _, r := range slices.Concat(w.Filters, w.Settings) {
+		words = append(words, string(r))
+	}
+	for _, p := range w.Packets {
+		if p.Header != nil {
+			words = append(words, "with a header")
+		}
+		words = append(words, string(p.Payload))
+	}
+	s.note("will: %s", strings.Join(words, ", "))
+	return nil
+}
+
+// want checks what has happened since the last time.
+func (s *scene) want(t *testing.T, want ...string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if got, want := strings.Join(s.log, "\n"), strings.Join(want, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	s.log = nil
+}
+
+// TestWill: the will is always one step ahead of what it is about, and
+// what may be there stays in it until it is gone for certain.
+func TestWill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{expires: time.Hour}
+		w := &will{name: "VI_1", log: slog.New(slog.DiscardHandler), Handler: s, guard: s, router: s}
+		w.setRemovals(vip.Removals{
+			Requests: [][]byte{[]byte("remove a")}, Filters: [][]byte{[]byte("accept")}, Settings: [][]byte{[]byte("set")},
+		})
+		s.want(t, "will: remove a, accept, set")
+		w.setRemovals(vip.Removals{Requests: [][]byte{[]byte("remove a")}})
+		s.want(t, "will: remove a")
+
+		w.Acquire(t.Context())
+		s.want(t, "will: remove a, bye", "acquire")
+		w.setRemovals(vip.Removals{Requests: [][]byte{[]byte("remove a"), []byte("remove b")}})
+		s.want(t, "will: remove a, remove b, bye")
+		time.Sleep(refreshTime)
+		synctest.Wait()
+		s.want(t, "will: remove a, remove b, bye")
+		w.Release(t.Context())
+		s.want(t, "will: remove a, remove b", "release")
+		time.Sleep(time.Minute)
+		s.want(t)
+
+		s.fails = errors.New("netlink: no")
+		w.Acquire(t.Context())
+		s.want(t, "will: remove a, remove b, bye", "acquire", "will: remove a, remove b")
+		w.Release(t.Context())
+		s.want(t, "will: remove a, remove b", "release")
+		w.withdraw()
+		s.want(t, "will: ")
+		w.setRemovals(vip.Removals{Requests: [][]byte{[]byte("late")}})
+		w.refresh()
+		s.want(t)
+	})
+}
+
+// Authenticated packets go stale: they are made anew in half their time. One that
+// cannot be made now may be possible soon.
+func TestWillStaysFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{expires: 3 * time.Second}
+		w := &will{log: slog.New(slog.DiscardHandler), Handler: s, guard: s, router: s}
+		w.Acquire(t.Context())
+		s.want(t, "will: bye", "acquire")
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		s.want(t, "will: bye")
+		s.expire(0)
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		s.want(t, "will: ")
+		s.expire(time.Hour)
+		time.Sleep(refreshTime)
+		synctest.Wait()
+		s.want(t, "will: bye")
+		w.withdraw()
+		s.want(t, "will: ")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		s.want(t)
+	})
+}
