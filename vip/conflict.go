@@ -100,7 +100,7 @@ func (m *Manager) judge(now time.Time) {
 		news = m.conflict(news, c)
 	}
 	if len(news) > 0 {
-		m.asides.Add(func() { m.say(news) })
+		m.calls.asides.Add(func() { m.say(news) })
 	}
 }
 
@@ -152,7 +152,7 @@ func (m *Manager) conflict(news []dispute, c claim) []dispute {
 		news = append(news, dispute{c, ifname})
 	}
 	if tell := m.cfg.OnConflict; m.rivals.reportDue(c) && tell != nil {
-		m.onConflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
+		m.calls.conflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
 	}
 	return news
 }

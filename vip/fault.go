@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // faultWatcher is what WatchFaults was called with. The rest belongs to Run's
@@ -15,6 +16,39 @@ type faultWatcher struct {
 	told bool
 	last []string // what it was told last
 }
+
+// knownFaults are why the addresses could not be held, and who hears of that.
+type knownFaults struct {
+	some     atomic.Bool // there are faults: for whoever must not wait
+	list     []string
+	watchers []*faultWatcher
+	watched  bool   // by somebody, once
+	failed   bool   // the last Acquire did
+	failedIn string // which surroundings, as last seen; empty: not seen yet
+	hope     bool   // they have changed: Acquire may succeed now
+}
+
+func (f *knownFaults) set(list []string) {
+	f.list = list
+	f.some.Store(len(list) > 0)
+}
+
+// acquired takes note of what came of an Acquire.
+func (f *knownFaults) acquired(ok bool) {
+	f.failed = !ok
+	if !ok {
+		f.failedIn = ""
+	}
+}
+
+// compare takes note of the surroundings after an Acquire that failed.
+func (f *knownFaults) compare(now string) {
+	f.hope = f.hope || f.failedIn != "" && now != f.failedIn
+	f.failedIn = now
+}
+
+// changed says that another configuration may let an Acquire succeed.
+func (f *knownFaults) changed() { f.hope = f.hope || f.failed }
 
 // WatchFaults has f called with the reasons that the addresses could not be held
 // for now, as far as that is known without trying: an interface that is missing or
@@ -35,12 +69,12 @@ func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func())
 	w := &faultWatcher{f: f}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.watchers, m.watched = append(m.watchers, w), true
+	m.faults.watchers, m.faults.watched = append(m.faults.watchers, w), true
 	m.poke()
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.watchers = slices.DeleteFunc(m.watchers, func(o *faultWatcher) bool { return o == w })
+		m.faults.watchers = slices.DeleteFunc(m.faults.watchers, func(o *faultWatcher) bool { return o == w })
 	}
 }
 
@@ -48,7 +82,7 @@ func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func())
 // the last time, or nil.
 func (m *Manager) tellFaults(lost error) {
 	m.mu.Lock()
-	watchers, faults, hope := slices.Clone(m.watchers), slices.Clone(m.faults), m.hope
+	watchers, faults, hope := slices.Clone(m.faults.watchers), slices.Clone(m.faults.list), m.faults.hope
 	if problem := "addresses: " + m.status.Problem; !m.prepared() && m.status.Problem != "" && !slices.Contains(faults, problem) {
 		faults = append(faults, problem)
 	}
@@ -56,7 +90,7 @@ func (m *Manager) tellFaults(lost error) {
 	if lost != nil && !known {
 		faults = append(faults, "addresses: "+lost.Error()) // until it is
 	}
-	m.hope = false
+	m.faults.hope = false
 	m.mu.Unlock()
 	for _, w := range watchers {
 		if lost != nil || known && (hope || !w.told || !slices.Equal(w.last, faults)) {
@@ -89,14 +123,11 @@ func (m *Manager) foresee(have []assigned, absent map[string]error) {
 		}
 		other = append(other, m.routeFaults(have)...)
 	}
-	m.faults = slices.Concat(down, other)
-	m.faulty.Store(len(m.faults) > 0)
-	if m.failed {
-		now := m.surroundings(have)
-		m.hope = m.hope || m.failedIn != "" && now != m.failedIn
-		m.failedIn = now
+	m.faults.set(slices.Concat(down, other))
+	if m.faults.failed {
+		m.faults.compare(m.surroundings(have))
 	}
-	if len(other) > 0 || m.failed {
+	if len(other) > 0 || m.faults.failed {
 		m.lookSoon() // not everything that helps is an event
 	}
 }

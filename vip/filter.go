@@ -5,6 +5,12 @@ import (
 	"net/netip"
 )
 
+// filterState is what is known of the filter that drops what is sent to the addresses.
+type filterState struct {
+	absent bool
+	swept  bool // nor is there one of a predecessor's
+}
+
 // The methods below are called with m.mu held.
 
 // reject has what is sent to the addresses dropped, before they are there.
@@ -12,7 +18,7 @@ func (m *Manager) reject() error {
 	if !m.cfg.NoAccept {
 		return nil
 	}
-	m.accepts = false
+	m.filter.absent = false
 	return m.ns.kernel.filter(m.name, m.addrs())
 }
 
@@ -35,17 +41,17 @@ func (m *Manager) rejectAgain() {
 // accept undoes reject. The first time it undoes what a predecessor left of it,
 // under whatever name, and though there is nothing to be dropped any more.
 func (m *Manager) accept() error {
-	if m.accepts {
+	if m.filter.absent {
 		return nil
 	}
 	var err error
-	if m.swept {
+	if m.filter.swept {
 		err = m.ns.kernel.filter(m.name, nil)
 	} else if err = m.ns.kernel.sweep(m.addrs()); !m.cfg.NoAccept && errors.Is(err, errors.ErrUnsupported) {
 		err = nil // nothing can be left
 	}
-	m.accepts = err == nil
-	m.swept = m.swept || m.accepts
+	m.filter.absent = err == nil
+	m.filter.swept = m.filter.swept || m.filter.absent
 	return err
 }
 

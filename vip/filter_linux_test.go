@@ -258,7 +258,7 @@ func TestNetnsFilterIsBack(t *testing.T) {
 		flush()
 		m.mu.Lock() // an event may be about to have the filter looked at
 		err, still := f.conn.Flush(), intact()
-		m.lookNext = time.Now() // the patrol
+		m.looks.next = time.Now() // the patrol
 		m.mu.Unlock()
 		if err != nil {
 			t.Fatal(err)

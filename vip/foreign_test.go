@@ -16,8 +16,8 @@ func wantFault(t *testing.T, m *Manager, want bool) {
 	synctest.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if got := strings.Contains(strings.Join(m.faults, ", "), "is another program's"); got != want {
-		t.Errorf("faults %q, want one: %v", m.faults, want)
+	if got := strings.Contains(strings.Join(m.faults.list, ", "), "is another program's"); got != want {
+		t.Errorf("faults %q, want one: %v", m.faults.list, want)
 	}
 }
 

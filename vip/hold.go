@@ -23,11 +23,11 @@ func (m *Manager) acquire(ctx context.Context) error {
 	}
 	if err != nil {
 		err = fmt.Errorf("vip: %s: acquire: %w", m.name, err)
-		m.failed, m.failedIn = true, ""
+		m.faults.acquired(false)
 		return errors.Join(err, m.release())
 	}
 	m.setHeld(true)
-	m.failed = false
+	m.faults.acquired(true)
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 
 	"github.com/havip/havip/internal/inet"
 )
@@ -91,23 +90,6 @@ func (m *Manager) separate(parent, l link) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// raise makes a setting of an interface at least value until Close. Called with
-// m.mu held.
-func (m *Manager) raise(l link, setting int, value uint32) error {
-	key := settingKey{l.index, setting}
-	if slices.Contains(m.raised, key) {
-		return nil
-	}
-	undo, err := m.ns.raise(l, setting, value)
-	if err != nil {
-		return err
-	}
-	m.raised = append(m.raised, key)
-	m.undo = append(m.undo, undo)
-	m.tellRemovals()
 	return nil
 }
 

@@ -23,19 +23,16 @@ type Manager struct {
 	ownsNS     bool
 	interfaces []string // names, each once
 
-	wake       chan struct{}   // Run has something to look at
-	ready      chan struct{}   // closed when a step succeeded
-	inbox      inbox           // sightings of our addresses, by whomever
-	onLost     *quietlog.Calls // of that function
-	onConflict *quietlog.Calls // the same
-	asides     *quietlog.Calls // for lines that take a question
-	closing    chan struct{}   // closed by Close
-	closed     sync.Once
+	wake    chan struct{} // Run has something to look at
+	ready   chan struct{} // closed when a step succeeded
+	calls   calls
+	inbox   inbox         // sightings of our addresses, by whomever
+	closing chan struct{} // closed by Close
+	closed  sync.Once
 
 	// For Namespace.dispatch, which must not wait for mu.
 	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
 	holds   atomic.Bool                  // copy of held
-	faulty  atomic.Bool                  // there are faults
 	indexes atomic.Pointer[[]int]        // of links
 	own     atomic.Pointer[[]netip.Addr] // of the host, not ours to touch; nil: not known yet
 	lapses  atomic.Pointer[time.Time]    // see Lapsed; nil: never
@@ -43,33 +40,22 @@ type Manager struct {
 	toClean atomic.Pointer[Removals] // see Removals; nil: nothing was looked at
 
 	mu         sync.Mutex
+	view       // of the kernel's state
+	looks      looks
+	settings   settings
+	filter     filterState
+	faults     knownFaults
 	parting    parting
-	links      map[string]link // as last seen
-	raised     []settingKey
-	undo       []func()
-	retell     bool                // OnRemovals hears of them though they are the same
-	occupied   bool                // our macvlan has an address that is not ours
-	seen       map[target]bool     // where the addresses were looked for the last time
-	spared     map[assigned]string // why Takeover leaves an unmarked address; empty: it does not
-	held       bool                // the desired state
-	accepts    bool                // there is no filter
-	swept      bool                // nor one of a predecessor's
-	running    bool                // Run was called
-	ended      bool                // nothing is added any more
+	retell     bool // OnRemovals hears of them though they are the same
+	held       bool // the desired state
+	running    bool // Run was called
+	ended      bool // nothing is added any more
 	lease      lease
 	puts       []assigned       // what a renewal writes
 	lacking    map[string]error // what the addresses are held without, and why
 	announcer  announcer
 	budgeted   time.Time // the Namespace's budget is used up until then
-	looked     time.Time // last reconciliation
-	lookNext   time.Time // next one if nothing happens
 	lost       error     // to be reported to OnLost
-	watchers   []*faultWatcher
-	watched    bool     // by somebody, once
-	faults     []string // why the addresses could not be held
-	failed     bool     // the last Acquire did
-	failedIn   string   // which surroundings, as last seen
-	hope       bool     // they have changed
 	rivals     rivals
 	successors successors
 	status     Status
@@ -122,12 +108,10 @@ func NewManager(cfg Config) (*Manager, error) {
 		wake:       make(chan struct{}, 1),
 		ready:      make(chan struct{}),
 		closing:    make(chan struct{}),
-		onLost:     quietlog.NewCalls(),
-		onConflict: quietlog.NewCalls(),
-		asides:     quietlog.NewCalls(),
+		calls:      newCalls(),
+		view:       view{links: make(map[string]link)},
 		rivals:     newRivals(),
 		successors: successors{list: make(map[netip.Addr]successor), told: make(map[netip.Addr]time.Time)},
-		links:      make(map[string]link),
 		lease:      lease{lifetime: cfg.lifetime()},
 		announcer:  announcer{schedule: cfg.Announce},
 	}
@@ -160,9 +144,9 @@ func (m *Manager) Check() error {
 	if down, other := m.linkFaults(nil); err == nil && len(down)+len(other) > 0 {
 		err = fmt.Errorf("vip: %s: %s", m.name, strings.Join(append(down, other...), ", "))
 	}
-	m.looked = time.Time{} // Run is to look at once
-	m.retell = true        // and to tell
-	m.spared = nil         // and to decide, when it is known which addresses are virtual
+	m.looks.last = time.Time{} // Run is to look at once
+	m.retell = true            // and to tell
+	m.spared = nil             // and to decide, when it is known which addresses are virtual
 	return err
 }
 

@@ -137,7 +137,7 @@ func (n *Namespace) dispatch(c change) {
 		// An address that is held and loses its mark is another program's.
 		stolen := c.kind == addressAdded && !c.mark && n.marks.Load()
 		for _, m := range n.byAddr[c.addr] {
-			if stolen || m.faulty.Load() || m.holds.Load() == (c.kind == addressRemoved) {
+			if stolen || m.faults.some.Load() || m.holds.Load() == (c.kind == addressRemoved) {
 				m.disturb()
 			}
 		}
@@ -275,60 +275,5 @@ func (n *Namespace) leaveRoutes(m *Manager) {
 		if delete(users, m); len(users) == 0 {
 			delete(n.routes, key)
 		}
-	}
-}
-
-// changed is a setting of an interface that was changed on behalf of Managers.
-type changed struct {
-	before uint32
-	users  int
-}
-
-// settingKey names a setting by the numbers of interface and setting.
-type settingKey struct{ index, setting int }
-
-// raise makes a setting of an interface at least value. It returns its undo,
-// which takes effect with the last of several users.
-func (n *Namespace) raise(l link, setting int, value uint32) (undo func(), err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	key := settingKey{l.index, setting}
-	c := n.settings[key]
-	if c == nil {
-		if l.conf(setting) >= value {
-			return func() {}, nil // it was so before us, and stays so
-		}
-		c = &changed{before: l.conf(setting)}
-	}
-	if err := n.kernel.configure4(l.index, setting, value); err != nil {
-		return nil, err
-	}
-	n.settings[key] = c
-	c.users++
-	return func() { n.restore(key) }, nil
-}
-
-// before returns the value that a setting had before it was raised, and false if
-// it was not.
-func (n *Namespace) before(key settingKey) (value uint32, raised bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c := n.settings[key]
-	if c == nil {
-		return 0, false
-	}
-	return c.before, true
-}
-
-func (n *Namespace) restore(key settingKey) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c := n.settings[key]
-	if c.users--; c.users > 0 {
-		return
-	}
-	delete(n.settings, key)
-	if err := n.kernel.configure4(key.index, key.setting, c.before); err != nil && !errors.Is(err, ErrNoInterface) {
-		n.log.Warn("a setting of an interface was not put back", "err", err)
 	}
 }

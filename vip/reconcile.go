@@ -10,14 +10,6 @@ import (
 )
 
 const (
-	// spacing bounds how often the addresses are looked at, so that a fight
-	// with another program over one of them costs little.
-	spacing = 10 * time.Millisecond
-	// patrol is how often they are looked at although nothing seems to have
-	// happened.
-	patrol = 30 * time.Second
-	// again is when what failed is tried again.
-	again = time.Second
 	// reinstateTries bounds how often addresses are put back before they count
 	// as lost. Between the look and the deed another of them may go, without
 	// which a route with that source cannot be.
@@ -97,8 +89,7 @@ func (m *Manager) moved() {
 // interface; there is nothing to be removed from one that is gone.
 func (m *Manager) look(hold bool) ([]assigned, error) {
 	m.dirty.Store(false) // before looking: what happens from now on counts again
-	m.looked = time.Now()
-	m.lookNext = m.looked.Add(patrol)
+	m.looks.begun(time.Now())
 	absent, err := m.resolve()
 	if err != nil && (hold || !errors.Is(err, ErrNoInterface)) {
 		m.foresee(nil, absent)
@@ -224,18 +215,10 @@ func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) 
 	return c.remove, errors.Join(errs...)
 }
 
-// lookAt returns when the addresses are to be looked at again.
-func (m *Manager) lookAt() time.Time {
-	if m.dirty.Load() {
-		return m.looked.Add(spacing)
-	}
-	return m.lookNext
-}
-
 // lookSoon has the addresses looked at again although nothing may happen. It is not
 // always Run that calls it.
 func (m *Manager) lookSoon() {
-	m.lookNext = m.looked.Add(again)
+	m.looks.soon()
 	m.poke()
 }
 

@@ -134,7 +134,7 @@ func (m *Manager) change(next Config, relet bool) error {
 		return nil
 	}
 	if !m.held {
-		m.hope = m.hope || m.failed // Acquire may succeed now
+		m.faults.changed()
 		m.part(p)
 		return nil
 	}

@@ -66,7 +66,7 @@ func (m *Manager) removals() (out Removals) {
 	if m.cfg.NoAccept {
 		out.Filters = [][]byte{m.ns.kernel.filterRemoval(m.name)}
 	}
-	for _, key := range m.raised {
+	for _, key := range m.settings.raised {
 		if before, ok := m.ns.before(key); ok {
 			out.Settings = append(out.Settings, m.ns.kernel.setting4(key.index, key.setting, before))
 		}

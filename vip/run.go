@@ -24,9 +24,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	defer quietlog.Flush(m.log)
-	defer m.onLost.Wait()
-	defer m.onConflict.Wait()
-	defer m.asides.Wait()
+	defer m.calls.wait()
 	defer m.Close()
 	m.dirty.Store(true)
 	timer := time.NewTimer(0)
@@ -111,9 +109,7 @@ func (m *Manager) shut() error {
 	}
 	m.ended = true
 	err = errors.Join(err, m.removeMacvlan())
-	for _, undo := range m.undo {
-		undo()
-	}
+	m.settings.restore()
 	return err
 }
 
@@ -176,7 +172,7 @@ func (m *Manager) tellLost() (heard bool, lost error) {
 	lost, m.lost = m.lost, nil
 	tell := m.cfg.OnLost
 	if lost != nil && tell != nil {
-		m.onLost.Add(func() { tell(lost) })
+		m.calls.lost.Add(func() { tell(lost) })
 	}
-	return tell != nil || m.watched, lost
+	return tell != nil || m.faults.watched, lost
 }

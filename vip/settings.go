@@ -1,0 +1,91 @@
+package vip
+
+import (
+	"errors"
+	"slices"
+)
+
+// settings are those of interfaces that a Manager has raised.
+type settings struct {
+	raised []settingKey
+	undo   []func()
+}
+
+// restore puts the settings back.
+func (s *settings) restore() {
+	for _, undo := range s.undo {
+		undo()
+	}
+}
+
+// raise makes a setting of an interface at least value until Close. Called with
+// m.mu held.
+func (m *Manager) raise(l link, setting int, value uint32) error {
+	key := settingKey{l.index, setting}
+	if slices.Contains(m.settings.raised, key) {
+		return nil
+	}
+	undo, err := m.ns.raise(l, setting, value)
+	if err != nil {
+		return err
+	}
+	m.settings.raised = append(m.settings.raised, key)
+	m.settings.undo = append(m.settings.undo, undo)
+	m.tellRemovals()
+	return nil
+}
+
+// changed is a setting of an interface that was changed on behalf of Managers.
+type changed struct {
+	before uint32
+	users  int
+}
+
+// settingKey names a setting by the numbers of interface and setting.
+type settingKey struct{ index, setting int }
+
+// raise makes a setting of an interface at least value. It returns its undo,
+// which takes effect with the last of several users.
+func (n *Namespace) raise(l link, setting int, value uint32) (undo func(), err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	key := settingKey{l.index, setting}
+	c := n.settings[key]
+	if c == nil {
+		if l.conf(setting) >= value {
+			return func() {}, nil // it was so before us, and stays so
+		}
+		c = &changed{before: l.conf(setting)}
+	}
+	if err := n.kernel.configure4(l.index, setting, value); err != nil {
+		return nil, err
+	}
+	n.settings[key] = c
+	c.users++
+	return func() { n.restore(key) }, nil
+}
+
+// before returns the value that a setting had before it was raised, and false if
+// it was not.
+func (n *Namespace) before(key settingKey) (value uint32, raised bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.settings[key]
+	if c == nil {
+		return 0, false
+	}
+	return c.before, true
+}
+
+func (n *Namespace) restore(key settingKey) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.settings[key]
+	if c.users--; c.users > 0 {
+		return
+	}
+	delete(n.settings, key)
+	if err := n.kernel.configure4(key.index, key.setting, c.before); err != nil && !errors.Is(err, ErrNoInterface) {
+		n.log.Warn("a setting of an interface was not put back", "err", err)
+	}
+}
