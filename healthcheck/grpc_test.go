@@ -90,7 +90,7 @@ func TestGRPC(t *testing.T) {
 		}
 	}
 	plain := address(healthServer(t, nil, usual))
-	ca := newAuthority(t, 60*day)
+	ca := newAuthority(60 * day)
 	secure := address(healthServer(t, &tls.Config{Certificates: []tls.Certificate{ca.issue("grpc.example.com", -day, day)}}, usual))
 	authority := address(healthServer(t, nil, func(w http.ResponseWriter, r *http.Request, _ string) {
 		if r.Host == "orders.internal" && r.Header.Get("Grpc-Timeout") != "" {

@@ -54,8 +54,8 @@ func respond(t *testing.T, ln net.Listener, f func(c net.Conn, r *bufio.Reader))
 func TestChecksLeaveInOrder(t *testing.T) {
 	lab.Need(t, "nginx")
 	lab.Need(t, "haproxy")
-	ca := newAuthority(t, 365*day)
-	cert, key := pemOf(t, ca.issue("www.example.com", -day, 30*day))
+	ca := newAuthority(365 * day)
+	cert, key := pemOf(ca.issue("www.example.com", -day, 30*day))
 	dir := writeFiles(t, map[string]string{
 		"cert.pem": cert, "key.pem": key, "both.pem": cert + key, "big": strings.Repeat("x", 50_000),
 		"nginx.conf": `
@@ -242,7 +242,7 @@ func (c *watchedConn) Close() error {
 // connection and no reset.
 func TestHTTP2LeavesInOrder(t *testing.T) {
 	const probes = 5
-	ca := newAuthority(t, 365*day)
+	ca := newAuthority(365 * day)
 	trust := ca.trust("www.example.com")
 	trust.NextProtos = []string{"h2"}
 	for _, secure := range []bool{false, true} {

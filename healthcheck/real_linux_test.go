@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // The tests of this file hold the checkers against real servers.
@@ -73,20 +72,15 @@ func writeFiles(t *testing.T, files map[string]string) (dir string) {
 }
 
 // pemOf returns a certificate and its key as PEM.
-func pemOf(t *testing.T, c tls.Certificate) (cert, key string) {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})),
-		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+func pemOf(c tls.Certificate) (cert, key string) {
+	certificate, private := labtest.PEM(c)
+	return string(certificate), string(private)
 }
 
 func TestNginx(t *testing.T) {
 	lab.Need(t, "nginx")
-	ca := newAuthority(t, 365*day)
-	cert, key := pemOf(t, ca.issue("www.example.com", -day, 30*day))
+	ca := newAuthority(365 * day)
+	cert, key := pemOf(ca.issue("www.example.com", -day, 30*day))
 	plain, secure := lab.FreeAddress(t), lab.FreeAddress(t)
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
 	conf := `
@@ -137,8 +131,8 @@ http {
 
 func TestOpenSSL(t *testing.T) {
 	lab.Need(t, "openssl")
-	ca := newAuthority(t, 365*day)
-	cert, key := pemOf(t, ca.issue("db.example.com", -day, 20*day))
+	ca := newAuthority(365 * day)
+	cert, key := pemOf(ca.issue("db.example.com", -day, 20*day))
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
 	at := lab.FreeAddress(t)
 	c := TLS{Address: at, Config: ca.trust("db.example.com")}
@@ -198,8 +192,8 @@ func TestDnsmasq(t *testing.T) {
 
 func TestEtcd(t *testing.T) {
 	lab.Need(t, "etcd")
-	ca := newAuthority(t, 365*day)
-	cert, key := pemOf(t, ca.issue("etcd.example.com", -day, 20*day))
+	ca := newAuthority(365 * day)
+	cert, key := pemOf(ca.issue("etcd.example.com", -day, 20*day))
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
 	plain, secure, peer := lab.FreeAddress(t), lab.FreeAddress(t), lab.FreeAddress(t)
 	c := GRPC{Address: plain}
@@ -218,8 +212,8 @@ func TestEtcd(t *testing.T) {
 
 func TestMailServer(t *testing.T) {
 	lab.Need(t, "aiosmtpd")
-	ca := newAuthority(t, 365*day)
-	cert, key := pemOf(t, ca.issue("mail.example.com", -day, 20*day))
+	ca := newAuthority(365 * day)
+	cert, key := pemOf(ca.issue("mail.example.com", -day, 20*day))
 	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key})
 	at := lab.FreeAddress(t)
 	c := SMTP{Address: at}

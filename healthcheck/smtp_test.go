@@ -65,7 +65,7 @@ func (s *mailServer) say(c net.Conn, verb, usual string) bool {
 }
 
 func TestSMTP(t *testing.T) {
-	ca := newAuthority(t, 3650*day)
+	ca := newAuthority(3650 * day)
 	cert := ca.issue("mail.example.com", -day, 60*day)
 	mail := func(verb, reply string) string {
 		s := &mailServer{cert: cert, commands: make(chan string, 100), replies: map[string]string{verb: reply}}

@@ -1,13 +1,8 @@
 package healthcheck
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"testing"
 	"time"
@@ -17,55 +12,27 @@ import (
 )
 
 // authority is a certificate authority of a test.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+type authority struct{ tls.Certificate }
+
+func newAuthority(validFor time.Duration) *authority {
+	return &authority{labtest.Certificate(nil, func(c *x509.Certificate) {
+		valid(-time.Hour, validFor)(c)
+		c.DNSNames = nil
+	}, "test CA")}
 }
 
-func newAuthority(t *testing.T, validFor time.Duration) *authority {
-	t.Helper()
-	a := &authority{t: t}
-	cert := a.issue("test CA", -time.Hour, validFor)
-	a.cert, a.key = cert.Leaf, cert.PrivateKey.(*ecdsa.PrivateKey)
-	return a
+func valid(from, to time.Duration) func(*x509.Certificate) {
+	return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(from), time.Now().Add(to) }
 }
 
-// issue makes a certificate, or the authority's own if it has none yet.
+// issue makes a certificate.
 func (a *authority) issue(name string, from, to time.Duration) tls.Certificate {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(from),
-		NotAfter:     time.Now().Add(to),
-		DNSNames:     []string{name},
-	}
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		template.IsCA, template.BasicConstraintsValid, template.DNSNames = true, true, nil
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return labtest.Certificate(&a.Certificate, valid(from, to), name)
 }
 
 // trust returns a client's configuration.
 func (a *authority) trust(name string) *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return &tls.Config{RootCAs: pool, ServerName: name}
+	return &tls.Config{RootCAs: labtest.Pool(a.Certificate), ServerName: name}
 }
 
 // serveTLS starts a server that makes the handshake and then calls handle.
@@ -81,7 +48,7 @@ func serveTLS(t *testing.T, config *tls.Config, handle func(net.Conn)) (address 
 const day = 24 * time.Hour
 
 func TestTLS(t *testing.T) {
-	ca, oldCA := newAuthority(t, 3650*day), newAuthority(t, 5*day)
+	ca, oldCA := newAuthority(3650*day), newAuthority(5*day)
 	server := func(c tls.Certificate) string {
 		return serveTLS(t, &tls.Config{Certificates: []tls.Certificate{c}}, silent)
 	}

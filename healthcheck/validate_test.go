@@ -14,8 +14,8 @@ import (
 	"github.com/havip/havip/internal/field"
 )
 
-// valid are checkers without a mistake, one of each type.
-var valid = []Checker{
+// validCheckers are checkers without a mistake, one of each type.
+var validCheckers = []Checker{
 	TCP{Address: "host:80"}, HTTP{URL: "https://joe:secret@[2001:db8::1]:8443/health?x=y"}, GRPC{Address: "[2001:db8::1]:443"},
 	DNS{Server: "192.0.2.53:53", Name: "_srv.example.org."}, ICMP{Address: "fe80::1%eth0"}, UDP{Address: "192.0.2.1:53"},
 	SMTP{Address: "mail.example.org:25"}, TLS{Address: "host:443"}, Exec{Path: "/bin/true"}, File{Path: "flag"},
@@ -24,7 +24,7 @@ var valid = []Checker{
 
 // TestCheckersHaveOneShape: whoever lists checkers needs no case for any of them.
 func TestCheckersHaveOneShape(t *testing.T) {
-	for _, c := range valid {
+	for _, c := range validCheckers {
 		t.Run(reflect.TypeOf(c).Name(), func(t *testing.T) {
 			if err := c.(interface{ Validate() error }).Validate(); err != nil {
 				t.Errorf("%v: %v", c, err)

@@ -20,9 +20,8 @@ func (a *authority) issueRSA(file, commonName string, names ...string) Certifica
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	serial++
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: names,
-		Subject: pkix.Name{CommonName: commonName}, NotAfter: time.Now().Add(time.Hour)}, a.cert, &key.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: names,
+		Subject: pkix.Name{CommonName: commonName}, NotAfter: time.Now().Add(time.Hour)}, a.ca.Leaf, &key.PublicKey, a.ca.PrivateKey)
 	if err != nil {
 		a.t.Fatal(err)
 	}

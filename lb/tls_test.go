@@ -2,17 +2,10 @@ package lb
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -25,74 +18,27 @@ import (
 type authority struct {
 	t    testing.TB
 	dir  string
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	ca   tls.Certificate
 	pool *x509.CertPool
 }
 
 func newAuthority(t testing.TB) *authority {
 	t.Helper()
-	a := &authority{t: t, dir: t.TempDir(), pool: x509.NewCertPool()}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	a.key = newKey(t)
-	a.cert = a.sign(template, template, &a.key.PublicKey)
-	a.pool.AddCert(a.cert)
-	return a
+	ca := labtest.Certificate(nil, nil, "test authority")
+	return &authority{t: t, dir: t.TempDir(), ca: ca, pool: labtest.Pool(ca)}
 }
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func (a *authority) sign(template, parent *x509.Certificate, pub *ecdsa.PublicKey) *x509.Certificate {
-	a.t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return cert
-}
-
-var serial = int64(1)
 
 // issue writes a certificate for the names into file.pem and file.key.
 func (a *authority) issue(file string, names ...string) CertificateFile {
 	a.t.Helper()
-	serial++
-	key := newKey(a.t)
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, name)
-		}
-	}
-	cert := a.sign(template, a.cert, &key.PublicKey)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	f := CertificateFile{filepath.Join(a.dir, file+".pem"), filepath.Join(a.dir, file+".key")}
-	writeFile(a.t, a.dir, file+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})))
-	writeFile(a.t, a.dir, file+".key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
-	return f
+	cert, key := labtest.PEM(labtest.Certificate(&a.ca, nil, names...))
+	return CertificateFile{writeFile(a.t, a.dir, file+".pem", string(cert)), writeFile(a.t, a.dir, file+".key", string(key))}
 }
 
 // writeCA writes the authority's own certificate, and returns its path.
 func (a *authority) writeCA() string {
-	return writeFile(a.t, a.dir, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})))
+	cert, _ := labtest.PEM(a.ca)
+	return writeFile(a.t, a.dir, "ca.pem", string(cert))
 }
 
 func (a *authority) certificates(files ...CertificateFile) *Certificates {

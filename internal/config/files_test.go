@@ -1,15 +1,9 @@
 package config
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,28 +11,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // newPair is a certificate for www.example.org and its key, in PEM form.
 func newPair(from, to time.Time) (certificate, key []byte) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "www.example.org"}, DNSNames: []string{"www.example.org"},
-		NotBefore: from, NotAfter: to, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		panic(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		panic(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+	return labtest.PEM(labtest.Certificate(nil, func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to }, "www.example.org"))
 }
 
 var anyFile = sync.OnceValue(func() []byte {

@@ -2,18 +2,10 @@ package daemon
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -170,31 +162,10 @@ func TestTLSFiles(t *testing.T) {
 
 // authority makes an authority's certificate in PEM form, and one that it has
 // issued to 127.0.0.1.
-func authority(t *testing.T, name string) (ca []byte, server tls.Certificate) {
-	t.Helper()
-	issue := func(template, parent *x509.Certificate, signer crypto.Signer) (*x509.Certificate, crypto.Signer) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template.SerialNumber, template.NotAfter = big.NewInt(1), time.Now().Add(time.Hour)
-		if parent == nil {
-			parent, signer = template, key
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cert, key
-	}
-	root, rootKey := issue(&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}, nil, nil)
-	leaf, leafKey := issue(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, root, rootKey)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Raw}),
-		tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: leafKey}
+func authority(name string) (ca []byte, server tls.Certificate) {
+	own := labtest.Certificate(nil, nil, name)
+	ca, _ = labtest.PEM(own)
+	return ca, labtest.Certificate(&own, nil, "127.0.0.1")
 }
 
 // TestRenewedAuthority: the authorities are those in the file now, and while
@@ -207,8 +178,8 @@ func TestRenewedAuthority(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	firstCA, first := authority(t, "first")
-	secondCA, second := authority(t, "another name, for another size")
+	firstCA, first := authority("first")
+	secondCA, second := authority("another name, for another size")
 	var cert atomic.Pointer[tls.Certificate]
 	cert.Store(&first)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{

@@ -104,7 +104,7 @@ func newQuietNode(t *testing.T, bin string) *quietNode {
 
 	dir := t.TempDir()
 	n.file = filepath.Join(dir, "havip.yaml")
-	writeCertificate(t, filepath.Join(dir, "web.pem"), "www.example.org")
+	labtest.WriteCertificate(t, filepath.Join(dir, "web.pem"), "www.example.org")
 	n.configure(fmt.Sprintf(quietConfig, filepath.Join(dir, "web.pem")))
 	n.cmd = n.host.Command(bin, "run", "-c", n.file)
 	if err := n.cmd.Start(); err != nil {

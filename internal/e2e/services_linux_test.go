@@ -3,16 +3,10 @@ package e2e
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -24,37 +18,6 @@ import (
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 )
-
-// writeCertificate puts a certificate for name and its key into a file.
-func writeCertificate(t *testing.T, file, name string) *x509.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
-}
 
 func exchangeLine(c net.Conn, line string) (string, error) {
 	c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -99,7 +62,7 @@ func TestServiceTLS(t *testing.T) {
 	client := l.MustHost("client", "192.168.31.10/24")
 	labtest.Serve(t, mustListen(t, app, ":7000"), labtest.EchoLines("app"))
 	pemFile := filepath.Join(t.TempDir(), "web.pem")
-	first := writeCertificate(t, pemFile, "www.example.org")
+	first := labtest.WriteCertificate(t, pemFile, "www.example.org")
 	config := fmt.Sprintf(`services:
   - name: db
     listen: ":7443"
@@ -136,7 +99,7 @@ func TestServiceTLS(t *testing.T) {
 	}
 	talk()
 	shows(first)
-	second := writeCertificate(t, pemFile, "www.example.org")
+	second := labtest.WriteCertificate(t, pemFile, "www.example.org")
 	shows(first)
 	r.must(config)
 	shows(second)
@@ -306,7 +269,7 @@ func TestServiceNames(t *testing.T) {
 	dir := t.TempDir()
 	for port, name := range map[string]string{"7001": "mail", "7002": "shop"} {
 		file := filepath.Join(dir, name)
-		writeCertificate(t, file, name+".example.org")
+		labtest.WriteCertificate(t, file, name+".example.org")
 		pair, err := tls.LoadX509KeyPair(file, file)
 		if err != nil {
 			t.Fatal(err)

@@ -11,7 +11,10 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 // Certificate makes a certificate for names, which may be addresses, with a new key.
@@ -66,6 +69,18 @@ func PEM(c tls.Certificate) (certificate, key []byte) {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// WriteCertificate writes a certificate of its own authority for name, and its key, into
+// a file.
+func WriteCertificate(t lab.TB, file, name string) *x509.Certificate {
+	t.Helper()
+	c := Certificate(nil, nil, name)
+	certificate, key := PEM(c)
+	if err := os.WriteFile(file, append(certificate, key...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c.Leaf
 }
 
 // Pool returns a pool of authorities' certificates.
