@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"strconv"
@@ -31,6 +32,9 @@ type Backend struct {
 	// MaxConns bounds the connections or requests that the pool has given
 	// to this backend and that are not done. 0: no bound.
 	MaxConns int
+	// TLS takes the place of a plane's BackendTLS. Without a ServerName the host of
+	// Address is verified. nil: as the plane has it.
+	TLS *tls.Config `json:"-"`
 }
 
 // WithDefaults returns b with its zero fields filled in.
@@ -45,8 +49,17 @@ func (b Backend) Validate() error {
 	b = b.WithDefaults()
 	return errors.Join(
 		validateAddress(b.Address),
+		validateBackendTLS("TLS", b.TLS, b),
 		field.Between("Weight", b.Weight, 1, maxWeight),
 		field.Between("MaxConns", b.MaxConns, 0, maxCount))
+}
+
+// validateBackendTLS checks that cfg, which may be nil, can verify the backend.
+func validateBackendTLS(name string, cfg *tls.Config, b Backend) error {
+	if cfg != nil && cfg.ServerName == "" && !cfg.InsecureSkipVerify && strings.HasPrefix(b.Address, "unix:") {
+		return field.Errorf(name, "backend %s: TLS over a Unix socket needs a ServerName to verify", b.Name)
+	}
+	return nil
 }
 
 func validateAddress(address string) error {

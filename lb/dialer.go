@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -14,7 +15,7 @@ type DialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 // dialer connects to backends.
 type dialer struct {
 	timeout time.Duration // of a connection, and of its TLS handshake
-	tls     *tls.Config   // nil: no TLS
+	tls     *tls.Config   // of backends without a TLS of their own; nil: no TLS
 	dial    DialFunc      // nil: a net.Dialer
 }
 
@@ -28,10 +29,11 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	defer cancel()
 	network, address := network(pick.Address())
 	c, err := dial(limited, network, address)
-	if err != nil || d.tls == nil {
+	cfg := d.tlsFor(pick)
+	if err != nil || cfg == nil {
 		return c, err
 	}
-	client := tls.Client(c, d.tlsFor(pick))
+	client := tls.Client(c, withServerName(cfg, pick.member.Address))
 	if err := handshake(ctx, client, d.timeout); err != nil {
 		c.Close()
 		return nil, err
@@ -39,15 +41,17 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	return client, nil
 }
 
-// tlsFor is the configuration of TLS towards a picked backend. By default the host
-// of the address is verified as it was configured, not what it was resolved to.
-func (d *dialer) tlsFor(pick Pick) *tls.Config {
-	if d.tls.ServerName != "" {
-		return d.tls
+// tlsFor returns the configuration of TLS towards a picked backend; nil: no TLS.
+func (d *dialer) tlsFor(pick Pick) *tls.Config { return cmp.Or(pick.member.TLS, d.tls) }
+
+// withServerName returns cfg with a name to verify: by default the host of the address
+// as it was configured, not what it was resolved to.
+func withServerName(cfg *tls.Config, address string) *tls.Config {
+	host, _, err := net.SplitHostPort(address)
+	if cfg.ServerName != "" || err != nil {
+		return cfg
 	}
-	cfg := d.tls.Clone()
-	if host, _, err := net.SplitHostPort(pick.member.Address); err == nil {
-		cfg.ServerName = host
-	}
+	cfg = cfg.Clone()
+	cfg.ServerName = host
 	return cfg
 }

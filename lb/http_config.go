@@ -137,12 +137,12 @@ func validateHeaders(name string, headers map[string]string, variables ...string
 // validateTLS checks what can be known now: later updates of the pool may bring other
 // backends.
 func (c *HandlerConfig) validateTLS() error {
-	if c.Pool == nil || c.BackendTLS == nil || c.BackendTLS.ServerName != "" || c.BackendTLS.InsecureSkipVerify {
+	if c.Pool == nil {
 		return nil
 	}
 	for _, m := range c.Pool.snap.Load().all {
-		if strings.HasPrefix(m.Address, "unix:") {
-			return field.Errorf("BackendTLS", "backend %s: TLS over a Unix socket needs a ServerName to verify", m.Name)
+		if err := validateBackendTLS("BackendTLS", c.BackendTLS, m.Backend); err != nil && m.TLS == nil {
+			return err
 		}
 	}
 	return nil

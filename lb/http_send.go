@@ -100,7 +100,7 @@ func (x *exchange) try() (*http.Response, error) {
 	if x.idempotent() {
 		limit = idleFor
 	}
-	if u := x.cfg.idle.take(destinationOf(x.pick), limit); u != nil {
+	if u := x.cfg.idle.take(x.cfg.destination(x.pick), limit); u != nil {
 		res, err := x.attempt(ctx, u)
 		if err == nil || u.heard || isTimeout(err) || x.blame(err) == Neutral {
 			return res, err

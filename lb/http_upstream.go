@@ -3,6 +3,7 @@ package lb
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -28,6 +29,7 @@ const (
 type destination struct {
 	server  *server
 	address string
+	tls     *tls.Config
 }
 
 // upstream is a connection to a backend, used by one request at a time. http.Transport
@@ -112,12 +114,14 @@ func (g *generation) dial(ctx context.Context, pick Pick) (*upstream, error) {
 		return nil, err
 	}
 	pick.Connected(time.Since(start))
-	u := &upstream{Conn: c, to: destinationOf(pick)}
+	u := &upstream{Conn: c, to: g.destination(pick)}
 	u.r, u.w = bufio.NewReader(u), bufio.NewWriter(u)
 	return u, nil
 }
 
-func destinationOf(pick Pick) destination { return destination{pick.member.server, pick.Address()} }
+func (g *generation) destination(pick Pick) destination {
+	return destination{pick.member.server, pick.Address(), g.dialer.tlsFor(pick)}
+}
 
 // idleConns are the connections to backends that wait for a request.
 type idleConns struct {

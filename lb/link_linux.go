@@ -119,7 +119,7 @@ func (k *link) readPreface() {
 
 // route goes on with a connection whose pool is known.
 func (k *link) route() {
-	if k.cfg.TLS != nil || k.cfg.BackendTLS != nil {
+	if k.cfg.TLS != nil || k.cfg.BackendTLS != nil || k.origin.pool.snap.Load().tls {
 		k.handOff()
 		return
 	}
@@ -147,6 +147,11 @@ func (k *link) dial() {
 
 // connectTo begins connecting to a picked backend.
 func (k *link) connectTo(pick Pick) {
+	if pick.member.TLS != nil { // the backend came after route
+		pick.Done(Neutral)
+		k.handOff()
+		return
+	}
 	k.pick, k.picked = pick, true
 	k.tries++
 	k.mark[1] = k.loop.newMark()

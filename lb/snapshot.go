@@ -69,6 +69,7 @@ type roster struct {
 	cfg    *PoolConfig
 	all    []*member
 	byName map[string]*member
+	tls    bool        // some backend has a TLS of its own
 	tables [2][]uint32 // Maglev tables of primaries and backups, indices into all.
 }
 
@@ -76,6 +77,7 @@ func newRoster(all []*member, cfg *PoolConfig) *roster {
 	r := &roster{cfg: cfg, all: all, byName: make(map[string]*member, len(all))}
 	for _, m := range all {
 		r.byName[m.Name] = m
+		r.tls = r.tls || m.TLS != nil
 	}
 	if !cfg.Balance.hashes() {
 		return r

@@ -15,6 +15,7 @@ import (
 func TestEveryOptionHasARow(t *testing.T) {
 	elsewhere := map[string]string{
 		"lb.PoolConfig.Name":    "the service's",
+		"lb.Backend.TLS":        "embedders",
 		"lb.TCPConfig.NoSplice": "benchmarks", "lb.HandlerConfig.ClientTimeout": "nobody: the default is nginx's",
 	}
 	for _, f := range []string{"TCPConfig.Pool", "TCPConfig.Routes", "TCPConfig.TLS", "TCPConfig.BackendTLS", "TCPConfig.AcceptProxy", "TCPConfig.Limits",
