@@ -30,16 +30,16 @@ var conflictLimit = quietlog.Limit{Every: 10 * time.Minute, Pause: time.Minute}
 
 const conflictMessage = "another host claims an address that is held here"
 
-// see takes a sighting from the Namespace, and never waits.
-func (m *Manager) see(s sighting) {
+// takeSighting takes a sighting from the Namespace, and never waits.
+func (m *Manager) takeSighting(s sighting) {
 	if m.holds.Load() || m.successors.some.Load() {
 		m.inbox.add(s)
 		m.poke()
 	}
 }
 
-// foreign reports whether a sighting is another host's. Called with m.mu held.
-func (m *Manager) foreign(s sighting) (ifname string, foreign bool) {
+// foreignSighting reports whether a sighting is another host's. Called with m.mu held.
+func (m *Manager) foreignSighting(s sighting) (ifname string, foreign bool) {
 	for _, a := range m.cfg.Addresses {
 		if a.Prefix.Addr() != s.addr {
 			continue
@@ -51,20 +51,20 @@ func (m *Manager) foreign(s sighting) (ifname string, foreign bool) {
 		// Another holder has the virtual MAC too, and a macvlan does not hear
 		// what comes from its own address. Its parent hears it, and what the
 		// macvlan itself sends it does not.
-		if parent := m.links[m.cfg.Interface]; m.ours(a.Interface) && parent.index == s.index {
+		if parent := m.links[m.cfg.Interface]; m.isMacvlan(a.Interface) && parent.index == s.index {
 			return parent.name, bytes.Equal(s.mac, l.mac)
 		}
 	}
 	return "", false
 }
 
-// ours reports whether an interface is the macvlan.
-func (m *Manager) ours(name string) bool {
+// isMacvlan reports whether an interface is the macvlan.
+func (m *Manager) isMacvlan(name string) bool {
 	return m.cfg.VirtualMAC != nil && name == m.cfg.MacvlanName
 }
 
-// hear takes note of what other hosts have said.
-func (m *Manager) hear() {
+// takeSightings takes note of what other hosts have said.
+func (m *Manager) takeSightings() {
 	list := m.inbox.take()
 	if len(list) == 0 {
 		return
@@ -72,7 +72,7 @@ func (m *Manager) hear() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range list {
-		if _, foreign := m.foreign(s.sighting); !foreign {
+		if _, foreign := m.foreignSighting(s.sighting); !foreign {
 			continue
 		}
 		if m.held {
@@ -83,9 +83,9 @@ func (m *Manager) hear() {
 	}
 }
 
-// judge reports the claims to addresses that are held here all the same when the
+// judgeClaims reports the claims to addresses that are held here all the same when the
 // time has come, and contradicts those of a host that came later.
-func (m *Manager) judge(now time.Time) {
+func (m *Manager) judgeClaims(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	due := m.rivals.takeDue(now)
@@ -97,10 +97,10 @@ func (m *Manager) judge(now time.Time) {
 	}
 	var news []dispute
 	for _, c := range due {
-		news = m.conflict(news, c)
+		news = m.countConflict(news, c)
 	}
 	if len(news) > 0 {
-		m.calls.asides.Add(func() { m.say(news) })
+		m.calls.asides.Add(func() { m.logDisputes(news) })
 	}
 }
 
@@ -114,15 +114,15 @@ type dispute struct {
 // others, as a router with proxy ARP does, may have hundreds.
 const maxKnown = 8
 
-// say logs disputes, with what is known of the other hosts: their hardware addresses
+// logDisputes logs disputes, with what is known of the other hosts: their hardware addresses
 // alone say little to a person.
-func (m *Manager) say(news []dispute) {
+func (m *Manager) logDisputes(news []dispute) {
 	hosts := map[string][]netip.Addr{} // by hardware address and interface
 	for _, d := range news {
 		key := fmt.Sprint(d.index, d.mac)
 		if _, asked := hosts[key]; !asked {
 			hosts[key], _ = m.ns.kernel.known(d.index, d.mac)
-			hosts[key] = slices.DeleteFunc(hosts[key], m.mentions)
+			hosts[key] = slices.DeleteFunc(hosts[key], m.hasAddress)
 		}
 		args := []any{"address", d.addr, "mac", d.mac.String(), "interface", d.ifname}
 		if list := hosts[key]; len(list) > 0 {
@@ -132,18 +132,18 @@ func (m *Manager) say(news []dispute) {
 	}
 }
 
-// mentions reports whether the configuration has an address: that it is another host's
+// hasAddress reports whether the configuration has an address: that it is another host's
 // as well is no news.
-func (m *Manager) mentions(addr netip.Addr) bool {
+func (m *Manager) hasAddress(addr netip.Addr) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.ContainsFunc(m.cfg.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr })
 }
 
-// conflict counts a claim and reports it, and adds what is to be logged to news. Called
+// countConflict counts a claim and reports it, and adds what is to be logged to news. Called
 // with m.mu held.
-func (m *Manager) conflict(news []dispute, c claim) []dispute {
-	ifname, foreign := m.foreign(c.sighting)
+func (m *Manager) countConflict(news []dispute, c claim) []dispute {
+	ifname, foreign := m.foreignSighting(c.sighting)
 	if !foreign {
 		return news // the link is another one by now
 	}

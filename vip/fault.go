@@ -83,10 +83,10 @@ func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func())
 func (m *Manager) tellFaults(lost error) {
 	m.mu.Lock()
 	watchers, faults, hope := slices.Clone(m.faults.watchers), slices.Clone(m.faults.list), m.faults.hope
-	if problem := "addresses: " + m.status.Problem; !m.prepared() && m.status.Problem != "" && !slices.Contains(faults, problem) {
+	if problem := "addresses: " + m.status.Problem; !m.isReady() && m.status.Problem != "" && !slices.Contains(faults, problem) {
 		faults = append(faults, problem)
 	}
-	known := m.prepared() || m.status.Problem != ""
+	known := m.isReady() || m.status.Problem != ""
 	if lost != nil && !known {
 		faults = append(faults, "addresses: "+lost.Error()) // until it is
 	}
@@ -102,8 +102,8 @@ func (m *Manager) tellFaults(lost error) {
 
 // The methods below are called with m.mu held.
 
-// prepared reports whether a step has succeeded.
-func (m *Manager) prepared() bool {
+// isReady reports whether a step has succeeded.
+func (m *Manager) isReady() bool {
 	select {
 	case <-m.ready:
 		return true
@@ -112,10 +112,10 @@ func (m *Manager) prepared() bool {
 	}
 }
 
-// foresee finds out from what there is why the addresses could not be held, and
+// findFaults finds out from what there is why the addresses could not be held, and
 // whether that differs from when Acquire failed. absent has the interfaces that
 // were not found.
-func (m *Manager) foresee(have []assigned, absent map[string]error) {
+func (m *Manager) findFaults(have []assigned, absent map[string]error) {
 	down, other := m.linkFaults(absent)
 	if !m.held {
 		if err := m.obstacle(m.cfg.Addresses, have); err != nil {
@@ -139,7 +139,7 @@ func (m *Manager) obstacle(addresses []Address, have []assigned) error {
 		return elsewhere(m.targets(addresses), have, m.linkByIndex)
 	}
 	var foreign []string
-	for _, s := range strangers(m.places(addresses), have, m.mine) {
+	for _, s := range strangers(m.places(addresses), have, m.isOurs) {
 		l, err := m.linkByIndex(s.index)
 		if err != nil {
 			return err
@@ -161,7 +161,7 @@ func (m *Manager) linkFaults(absent map[string]error) (down, other []string) {
 		switch {
 		case err != nil && !errors.Is(err, ErrNoInterface):
 			other = append(other, "addresses: "+err.Error())
-		case m.ours(name):
+		case m.isMacvlan(name):
 		case err != nil:
 			down = append(down, fmt.Sprintf("link %s missing", name))
 		case !l.up:
@@ -205,7 +205,7 @@ func (m *Manager) surroundings(have []assigned) string {
 	var b strings.Builder
 	for _, name := range m.interfaces {
 		l := m.links[name]
-		if m.ours(name) {
+		if m.isMacvlan(name) {
 			l.up, l.enabled = false, false
 		}
 		fmt.Fprintln(&b, name, l.index, l.mac, l.up, l.enabled, l.no6)

@@ -13,8 +13,8 @@ type filterState struct {
 
 // The methods below are called with m.mu held.
 
-// reject has what is sent to the addresses dropped, before they are there.
-func (m *Manager) reject() error {
+// installFilter drops what is sent to the addresses.
+func (m *Manager) installFilter() error {
 	if !m.cfg.NoAccept {
 		return nil
 	}
@@ -22,25 +22,26 @@ func (m *Manager) reject() error {
 	return m.ns.kernel.filter(m.name, m.addrs())
 }
 
-// rejectAgain restores what reject did, should it have gone: "nft flush ruleset"
-// is how many a firewall begins. The addresses are no less this host's without it.
-func (m *Manager) rejectAgain() {
+// restoreFilter installs the filter again, should it have gone: many a firewall begins
+// with "nft flush ruleset". The addresses are no less this host's without it.
+func (m *Manager) restoreFilter() {
 	if !m.cfg.NoAccept {
 		return
 	}
 	filters, err := m.ns.kernel.filters(m.name, m.addrs())
 	if err == nil && !filters {
-		m.complain("the filter for what is sent to the addresses had gone, putting it back")
-		err = m.reject()
+		m.warnOften("the filter for what is sent to the addresses had gone, putting it back")
+		err = m.installFilter()
 	}
 	if err != nil {
-		m.lack("filter", err)
+		m.noteLack("filter", err)
 	}
 }
 
-// accept undoes reject. The first time it undoes what a predecessor left of it,
-// under whatever name, and though there is nothing to be dropped any more.
-func (m *Manager) accept() error {
+// removeFilter undoes installFilter. The first time it removes the filters that a
+// predecessor has left for the addresses, under whatever name, even if this Manager
+// drops nothing.
+func (m *Manager) removeFilter() error {
 	if m.filter.absent {
 		return nil
 	}

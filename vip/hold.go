@@ -10,52 +10,51 @@ import (
 
 // The methods in this file are called with m.mu held.
 
-// acquire makes the addresses held, but for optional ones that cannot be put. If
+// acquireAll makes the addresses held, but for optional ones that cannot be put. If
 // that fails, none is left.
-func (m *Manager) acquire(ctx context.Context) error {
+func (m *Manager) acquireAll(ctx context.Context) error {
 	var err error
 	if !m.held && m.cfg.Probe > 0 {
-		err = m.probe(ctx)
+		err = m.probeAddresses(ctx)
 	}
 	m.holds.Store(true) // what is about to appear is meant to
 	if err == nil {
-		err = m.put(true)
+		err = m.putAddresses(true)
 	}
 	if err != nil {
 		err = fmt.Errorf("vip: %s: acquire: %w", m.name, err)
 		m.faults.acquired(false)
-		return errors.Join(err, m.release())
+		return errors.Join(err, m.releaseAll())
 	}
 	m.setHeld(true)
 	m.faults.acquired(true)
 	return nil
 }
 
-// put adds what is configured and not there: with all, it also writes what is
+// putAddresses adds what is configured and not there: with all, it also writes what is
 // there, as for a lease that begins now.
-func (m *Manager) put(all bool) error {
+func (m *Manager) putAddresses(all bool) error {
 	l := m.lease
 	if all {
 		l = l.from(time.Now())
 	}
-	c, err := m.wanted()
-	if err == nil {
-		err = m.expose()
+	c, err := m.planPut()
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = m.reject()
+	for _, f := range m.features() {
+		if err := f.add(); err != nil {
+			return err
+		}
 	}
 	list := c.put
 	if all {
 		list = c.all
 	}
-	if err == nil {
-		err = m.add(list, c.put, l)
-	}
-	if err != nil {
+	if err := m.addMissing(list, c.put, l); err != nil {
 		return err
 	}
-	m.puts = m.had(c.all)
+	m.puts = m.withoutLacking(c.all)
 	if all {
 		m.setLease(l)
 	}
@@ -63,24 +62,39 @@ func (m *Manager) put(all bool) error {
 	return nil
 }
 
-// add puts addresses, and the routes, which may have gone with an address. Those
+// feature is something that is there while the addresses are held.
+type feature struct {
+	add    func() error
+	remove func() error // whoever has added it: a predecessor may have
+}
+
+// features are those that come before the addresses, in this order, and go after
+// them, in reverse order.
+func (m *Manager) features() []feature {
+	return []feature{
+		{m.setMacvlanUp, m.setMacvlanDown},
+		{m.installFilter, m.removeFilter},
+	}
+}
+
+// addMissing puts addresses, and the routes, which may have gone with an address. Those
 // of them that are missing must not have come meanwhile.
-func (m *Manager) add(list, missing []assigned, l lease) error {
-	if err := m.protect(list); err != nil {
+func (m *Manager) addMissing(list, missing []assigned, l lease) error {
+	if err := m.protectHost(list); err != nil {
 		return err
 	}
-	if err := m.write(list, missing, l); err != nil {
+	if err := m.writeAddresses(list, missing, l); err != nil {
 		return err
 	}
 	return m.putRoutes(list)
 }
 
-// write puts addresses, and fails if that took so long that their lease is over:
+// writeAddresses puts addresses, and fails if that took so long that their lease is over:
 // whoever was frozen meanwhile must not add anything.
-func (m *Manager) write(list, missing []assigned, l lease) error {
+func (m *Manager) writeAddresses(list, missing []assigned, l lease) error {
 	for _, a := range list {
-		if m.lapsed(l) {
-			return m.lapse(l)
+		if m.leaseLapsed(l) {
+			return m.lapseError(l)
 		}
 		fresh := slices.Contains(missing, a)
 		if fresh {
@@ -90,38 +104,38 @@ func (m *Manager) write(list, missing []assigned, l lease) error {
 			return err
 		}
 	}
-	if m.lapsed(l) {
-		return m.lapse(l)
+	if m.leaseLapsed(l) {
+		return m.lapseError(l)
 	}
 	return nil
 }
 
-// lapsed reports whether a lease is over for good: nobody knows that the addresses
+// leaseLapsed reports whether a lease is over for good: nobody knows that the addresses
 // are this host's all the same.
-func (m *Manager) lapsed(l lease) bool {
+func (m *Manager) leaseLapsed(l lease) bool {
 	return l.over(time.Now()) && !m.entitled()
 }
 
 // entitled asks whether the addresses are this host's whatever the kernel did.
 func (m *Manager) entitled() bool { return m.cfg.Entitled != nil && m.cfg.Entitled() }
 
-// lapse is the reason to lose addresses with a lease.
-func (m *Manager) lapse(l lease) error {
+// lapseError is the reason to lose addresses with a lease.
+func (m *Manager) lapseError(l lease) error {
 	return fmt.Errorf("vip: %s: %w", m.name, l.lapse(time.Now()))
 }
 
-// renew extends the lease.
-func (m *Manager) renew() error {
+// renewLease extends the lease.
+func (m *Manager) renewLease() error {
 	now := time.Now()
-	if err := m.write(m.puts, nil, m.lease); err != nil {
+	if err := m.writeAddresses(m.puts, nil, m.lease); err != nil {
 		if errors.Is(err, ErrLapsed) || errors.Is(err, ErrNoInterface) {
-			return m.lose(err)
+			return m.loseAddresses(err)
 		}
 		m.lease.renewAt = now.Add(retry) // until the lease lapses
 		return err
 	}
 	if m.lease.over(time.Now()) {
-		m.moved() // the addresses may have been away, and be missed
+		m.announceAnew() // the addresses may have been away, and be missed
 	}
 	m.setLease(m.lease.from(now))
 	return nil
@@ -132,13 +146,13 @@ func (m *Manager) setLease(l lease) {
 	m.lapses.Store(l.doubtful())
 }
 
-// release makes the addresses not held, and removes them.
-func (m *Manager) release() error {
-	m.seek(time.Now())
+// releaseAll makes the addresses not held, and removes them.
+func (m *Manager) releaseAll() error {
+	m.seekSuccessors(time.Now())
 	m.setHeld(false)
 	m.announcer.stop()
 	m.puts = nil
-	_, err := m.clear()
+	_, err := m.removeAll()
 	return err
 }
 
@@ -154,11 +168,11 @@ func (m *Manager) setHeld(held bool) {
 	m.holds.Store(held)
 }
 
-// lose gives the addresses up because they cannot be kept.
-func (m *Manager) lose(reason error) error {
+// loseAddresses gives the addresses up because they cannot be kept.
+func (m *Manager) loseAddresses(reason error) error {
 	m.log.Error("addresses lost", "err", reason)
 	m.status.Lost++
 	m.lost = reason
 	m.poke()
-	return m.release()
+	return m.releaseAll()
 }

@@ -34,9 +34,9 @@ func (c Config) carrier() string {
 
 // The methods below are called with m.mu held.
 
-// macvlan finds the interface with the virtual MAC, or makes it, down. The
+// findMacvlan finds the interface with the virtual MAC, or makes it, down. The
 // kernel deletes it together with its parent.
-func (m *Manager) macvlan() (link, error) {
+func (m *Manager) findMacvlan() (link, error) {
 	parent, err := m.ns.kernel.link(m.links[m.cfg.Interface].index, m.cfg.Interface)
 	if err != nil {
 		return link{}, err
@@ -65,12 +65,12 @@ func (m *Manager) macvlan() (link, error) {
 	}
 	// As far as announcements go; the kernel needs a moment to say so.
 	l.up = parent.up
-	return l, m.separate(parent, l)
+	return l, m.separateLinks(parent, l)
 }
 
-// separate keeps the two interfaces, which see the same link, from answering for
+// separateLinks keeps the two interfaces, which see the same link, from answering for
 // each other.
-func (m *Manager) separate(parent, l link) error {
+func (m *Manager) separateLinks(parent, l link) error {
 	for _, s := range []struct {
 		link    link
 		setting int
@@ -86,17 +86,17 @@ func (m *Manager) separate(parent, l link) error {
 		// loose, which wins over a strict net.ipv4.conf.all.rp_filter.
 		{l, confRPFilter, 2},
 	} {
-		if err := m.raise(s.link, s.setting, s.value); err != nil {
+		if err := m.raiseSetting(s.link, s.setting, s.value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// expose sets the macvlan up, as resolve has found it. It is down while the
-// addresses are not held, so that switches do not learn the virtual MAC where it
+// setMacvlanUp sets the macvlan up that findLinks has found. The macvlan is down while
+// the addresses are not held, so that switches do not learn the virtual MAC where it
 // does not belong.
-func (m *Manager) expose() error {
+func (m *Manager) setMacvlanUp() error {
 	l := m.links[m.cfg.MacvlanName]
 	if m.cfg.VirtualMAC == nil || l.enabled {
 		return nil
@@ -104,13 +104,13 @@ func (m *Manager) expose() error {
 	if err := m.ns.kernel.setUp(l.index, true); err != nil {
 		return err
 	}
-	m.moved() // if somebody had set it down: switches have forgotten it
+	m.announceAnew() // if somebody had set it down: switches have forgotten it
 	return nil
 }
 
-// hide undoes expose.
-func (m *Manager) hide() error {
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.ours(l.name) && !m.occupied {
+// setMacvlanDown undoes setMacvlanUp.
+func (m *Manager) setMacvlanDown() error {
+	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.isMacvlan(l.name) && !m.occupied {
 		return m.ns.kernel.setUp(l.index, false)
 	}
 	return nil

@@ -137,7 +137,7 @@ func (m *Manager) Check() error {
 		_, err := m.ns.kernel.link(0, m.cfg.Interface)
 		return err // the rest needs the macvlan, which is made by Run
 	}
-	have, err := m.look(true)
+	have, err := m.lookAround(true)
 	if err == nil {
 		err = elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
 	}
@@ -166,7 +166,7 @@ func (m *Manager) Acquire(ctx context.Context) error {
 		return m.closedError("acquire")
 	}
 	m.lost = nil // what was lost before is held again, or this call says why not
-	return m.acquire(ctx)
+	return m.acquireAll(ctx)
 }
 
 // Announce tells the link where the addresses are. It sends what is due at
@@ -185,7 +185,7 @@ func (m *Manager) Announce(context.Context) error {
 	}
 	now := time.Now()
 	m.announcer.again(now)
-	err := m.announce(now)
+	err := m.sendAnnouncements(now)
 	m.poke()
 	return err
 }
@@ -201,7 +201,7 @@ func (m *Manager) Release(context.Context) error {
 	if m.ended {
 		return m.closedError("release")
 	}
-	return m.release()
+	return m.releaseAll()
 }
 
 // Lapsed reports whether addresses that were acquired are gone, or about to go,

@@ -114,7 +114,7 @@ func (n *Namespace) listen(next func() (sighting, error)) {
 		}
 		n.mu.Lock()
 		for _, m := range n.byAddr[s.addr] {
-			m.see(s)
+			m.takeSighting(s)
 		}
 		for _, answers := range n.asking[s.addr] {
 			offer(answers, s)
@@ -207,14 +207,14 @@ func (n *Namespace) leave(m *Manager) {
 func (n *Namespace) Virtual(addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.cfg.Owner || !m.owns(addr) })
+	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.cfg.Owner || !m.ownedByHost(addr) })
 }
 
 // comesAndGoes reports whether an address is one that a Manager adds and removes.
 func (n *Namespace) comesAndGoes(addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.owns(addr) })
+	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.ownedByHost(addr) })
 }
 
 // promises reports whether an address of a Manager, its own included, makes gateway

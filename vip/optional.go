@@ -10,19 +10,19 @@ import (
 
 // The methods in this file are called with m.mu held.
 
-// lack takes note of what the other addresses are held without, and why. It is
+// noteLack takes note of what the other addresses are held without, and why. It is
 // tried again soon.
-func (m *Manager) lack(what string, err error) {
+func (m *Manager) noteLack(what string, err error) {
 	m.lacking[what] = err
 	m.lookSoon()
 }
 
-// lacks reports whether the other addresses are held without one.
-func (m *Manager) lacks(p netip.Prefix) bool { return m.lacking[p.String()] != nil }
+// lacksAddress reports whether the other addresses are held without one.
+func (m *Manager) lacksAddress(p netip.Prefix) bool { return m.lacking[p.String()] != nil }
 
-// had returns those of the addresses that the others are not held without.
-func (m *Manager) had(list []assigned) []assigned {
-	return slices.DeleteFunc(slices.Clone(list), func(a assigned) bool { return m.lacks(a.prefix) })
+// withoutLacking returns those of the addresses that the others are not held without.
+func (m *Manager) withoutLacking(list []assigned) []assigned {
+	return slices.DeleteFunc(slices.Clone(list), func(a assigned) bool { return m.lacksAddress(a.prefix) })
 }
 
 // putAddress puts an address, unless it is optional and cannot be put.
@@ -30,7 +30,7 @@ func (m *Manager) putAddress(a assigned, fresh bool) error {
 	err := m.ns.kernel.put(a, fresh)
 	optional := slices.ContainsFunc(m.cfg.Addresses, func(o Address) bool { return o.Optional && o.Prefix == a.prefix })
 	if err != nil && optional {
-		m.lack(a.prefix.String(), err)
+		m.noteLack(a.prefix.String(), err)
 		return nil
 	}
 	return err
@@ -45,7 +45,7 @@ func (m *Manager) putRoutes(anew []assigned) error {
 			return err
 		}
 		if err != nil {
-			m.lack("route to "+r.Destination.String(), err)
+			m.noteLack("route to "+r.Destination.String(), err)
 		}
 	}
 	return nil
@@ -62,8 +62,8 @@ func (m *Manager) putRoute(r Route, index int, anew []assigned) error {
 	return m.ns.putRoute(m, r, index)
 }
 
-// incomplete returns what the addresses are held without.
-func (m *Manager) incomplete() error {
+// lackError returns what the addresses are held without.
+func (m *Manager) lackError() error {
 	if !m.held || len(m.lacking) == 0 {
 		return nil
 	}

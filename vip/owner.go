@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// owns reports whether an address is one that the host has anyway: neither added
+// ownedByHost reports whether an address is one that the host has anyway: neither added
 // nor renewed nor removed here. As long as that is not known any of an owner's
 // may be.
-func (m *Manager) owns(addr netip.Addr) bool {
+func (m *Manager) ownedByHost(addr netip.Addr) bool {
 	own := m.own.Load()
 	if own == nil {
 		return m.cfg.Owner
@@ -16,10 +16,10 @@ func (m *Manager) owns(addr netip.Addr) bool {
 	return slices.Contains(*own, addr)
 }
 
-// mine reports whether an address, equal to one of the Manager's, is to be
+// isOurs reports whether an address, equal to one of the Manager's, is to be
 // removed when it is not held: a Manager has put it there, or Config.Takeover takes
 // it for what a Keepalived left.
-func (m *Manager) mine(a assigned) bool {
+func (m *Manager) isOurs(a assigned) bool {
 	if m.ns.marked(a) {
 		return true
 	}
@@ -27,15 +27,15 @@ func (m *Manager) mine(a assigned) bool {
 	return m.cfg.Takeover && a.valid == 0 && (a.mark == markKeepalived || a.mark == 0 && known && why == "")
 }
 
-// recognise finds out which of the addresses the host has anyway. An owner's are
+// recogniseAddresses finds out which of the addresses the host has anyway. An owner's are
 // the host's whatever their length; otherwise one of another length is none that
 // the Manager would touch. Called with m.mu held.
-func (m *Manager) recognise(have []assigned) {
+func (m *Manager) recogniseAddresses(have []assigned) {
 	m.ns.learn(have)
 	own := []netip.Addr{}
 	m.occupied = false
 	places := m.places(m.allAddresses())
-	m.weigh(places, have)
+	m.weighStrangers(places, have)
 	for _, p := range places {
 		there := false
 		for _, h := range have {
@@ -43,10 +43,10 @@ func (m *Manager) recognise(have []assigned) {
 				continue
 			}
 			there = true
-			if m.mine(h) {
+			if m.isOurs(h) {
 				continue
 			}
-			m.occupied = m.occupied || m.ours(p.Interface)
+			m.occupied = m.occupied || m.isMacvlan(p.Interface)
 			if m.cfg.Owner || h.prefix.Bits() == p.Prefix.Bits() {
 				own = append(own, p.Prefix.Addr())
 			}

@@ -16,10 +16,10 @@ type question struct {
 	link link
 }
 
-// probe asks whether another host has one of the addresses. Called with m.mu
+// probeAddresses asks whether another host has one of the addresses. Called with m.mu
 // held.
-func (m *Manager) probe(ctx context.Context) error {
-	if _, err := m.resolve(); err != nil {
+func (m *Manager) probeAddresses(ctx context.Context) error {
+	if _, err := m.findLinks(); err != nil {
 		return err
 	}
 	return m.ns.probe(ctx, m.questions(m.cfg.Addresses), m.cfg.Probe)
@@ -31,7 +31,7 @@ func (m *Manager) questions(addresses []Address) []question {
 	var out []question
 	for _, a := range addresses {
 		name := a.Interface
-		if m.ours(name) {
+		if m.isMacvlan(name) {
 			// In its own name: from the virtual MAC it would draw to this host
 			// what is meant for the one that has it, the answer included.
 			name = m.cfg.Interface

@@ -18,17 +18,17 @@ const (
 
 // The methods in this file are called with m.mu held.
 
-// resolve finds the interfaces: those that have the names now, whatever had them
+// findLinks finds the interfaces: those that have the names now, whatever had them
 // before, and those that were renamed while nobody has their names. absent says why
 // one was not found.
-func (m *Manager) resolve() (absent map[string]error, err error) {
+func (m *Manager) findLinks() (absent map[string]error, err error) {
 	absent = make(map[string]error)
 	var errs []error
 	for _, name := range m.interfaces {
 		old := m.links[name]
-		l, err := m.find(name)
+		l, err := m.findLink(name)
 		if err == nil && old.index != 0 && l.index != old.index {
-			if err := m.quit(name); err != nil {
+			if err := m.leaveLink(name); err != nil {
 				errs = append(errs, err) // and try again
 				continue
 			}
@@ -40,7 +40,7 @@ func (m *Manager) resolve() (absent map[string]error, err error) {
 			continue
 		}
 		if old.index != 0 && old.mac.String() != l.mac.String() || !old.up && l.up {
-			m.moved()
+			m.announceAnew()
 		}
 		m.links[name] = l
 	}
@@ -66,46 +66,46 @@ func (m *Manager) places(addresses []Address) []target {
 
 // targets returns those of the places whose address is not the host's own.
 func (m *Manager) targets(addresses []Address) []target {
-	return slices.DeleteFunc(m.places(addresses), func(t target) bool { return m.owns(t.Prefix.Addr()) })
+	return slices.DeleteFunc(m.places(addresses), func(t target) bool { return m.ownedByHost(t.Prefix.Addr()) })
 }
 
-// find returns an interface, and makes it if it is ours to make.
-func (m *Manager) find(name string) (link, error) {
+// findLink returns an interface, and makes it if it is ours to make.
+func (m *Manager) findLink(name string) (link, error) {
 	if m.cfg.VirtualMAC != nil && name == m.cfg.MacvlanName {
-		return m.macvlan()
+		return m.findMacvlan()
 	}
 	return m.ns.kernel.link(m.links[name].index, name)
 }
 
-// moved announces held addresses again: the link is new, or came up, or has
+// announceAnew announces held addresses again: the link is new, or came up, or has
 // another hardware address now.
-func (m *Manager) moved() {
+func (m *Manager) announceAnew() {
 	if m.held && !m.announcer.began.IsZero() {
 		m.announcer.start(time.Now())
 	}
 }
 
-// look returns the addresses that there are. What is to be added needs its
+// lookAround returns the addresses that there are. What is to be added needs its
 // interface; there is nothing to be removed from one that is gone.
-func (m *Manager) look(hold bool) ([]assigned, error) {
+func (m *Manager) lookAround(hold bool) ([]assigned, error) {
 	m.dirty.Store(false) // before looking: what happens from now on counts again
 	m.looks.begun(time.Now())
-	absent, err := m.resolve()
+	absent, err := m.findLinks()
 	if err != nil && (hold || !errors.Is(err, ErrNoInterface)) {
-		m.foresee(nil, absent)
+		m.findFaults(nil, absent)
 		return nil, err
 	}
 	have, err := m.ns.kernel.addresses()
 	if err == nil {
-		m.recognise(have)
-		m.foresee(have, absent)
+		m.recogniseAddresses(have)
+		m.findFaults(have, absent)
 	}
 	return have, err
 }
 
-// wanted returns what there is to be added.
-func (m *Manager) wanted() (changes, error) {
-	have, err := m.look(true)
+// planPut returns what there is to be added.
+func (m *Manager) planPut() (changes, error) {
+	have, err := m.lookAround(true)
 	if err != nil {
 		return changes{}, err
 	}
@@ -116,14 +116,14 @@ func (m *Manager) wanted() (changes, error) {
 	}
 	m.lacking = make(map[string]error)
 	want := m.targets(m.cfg.Addresses)
-	host, err := m.host(want, have)
-	return plan(want, have, host, true, m.lease.lifetime, m.mine), err
+	host, err := m.hostAddresses(want, have)
+	return plan(want, have, host, true, m.lease.lifetime, m.isOurs), err
 }
 
-// host returns the addresses that are there anyway, and networks that are on a
+// hostAddresses returns the addresses that are there anyway, and networks that are on a
 // link by other means: they are looked for where they matter, as a router may have
 // a great many routes.
-func (m *Manager) host(want []target, have []assigned) ([]assigned, error) {
+func (m *Manager) hostAddresses(want []target, have []assigned) ([]assigned, error) {
 	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return m.ns.comesAndGoes(h.prefix.Addr()) })
 	alone := func(w target) bool {
 		return is6(w.Prefix) && !w.Prefix.IsSingleIP() &&
@@ -137,10 +137,10 @@ func (m *Manager) host(want []target, have []assigned) ([]assigned, error) {
 	return append(host, slices.DeleteFunc(networks, func(n assigned) bool { return !slices.Contains(indexes, n.index) })...), err
 }
 
-// protect sees to it that the host's own addresses survive the removal of
+// protectHost sees to it that the host's own addresses survive the removal of
 // ours: where promote_secondaries is off, the secondary addresses of a network
 // go with its primary one, which ours may have become.
-func (m *Manager) protect(list []assigned) error {
+func (m *Manager) protectHost(list []assigned) error {
 	for _, a := range list {
 		if !a.prefix.Addr().Is4() || a.prefix.IsSingleIP() {
 			continue
@@ -149,7 +149,7 @@ func (m *Manager) protect(list []assigned) error {
 			if l.index != a.index {
 				continue
 			}
-			if err := m.raise(l, confPromote, 1); err != nil {
+			if err := m.raiseSetting(l, confPromote, 1); err != nil {
 				return err
 			}
 		}
@@ -157,23 +157,25 @@ func (m *Manager) protect(list []assigned) error {
 	return nil
 }
 
-// clear removes everything, and returns the addresses that there were. What
+// removeAll removes everything, and returns the addresses that there were. What
 // could not be removed is tried again soon.
-func (m *Manager) clear() ([]assigned, error) {
-	removed, err := m.remove(m.allAddresses(), m.allRoutes())
+func (m *Manager) removeAll() ([]assigned, error) {
+	removed, err := m.removeThese(m.allAddresses(), m.allRoutes())
 	if err == nil && !m.parting.none() {
-		m.part(parting{})
+		m.removeParting(parting{})
 	}
-	err = errors.Join(err, m.accept(), m.hide())
+	for _, f := range slices.Backward(m.features()) {
+		err = errors.Join(err, f.remove())
+	}
 	if err != nil {
 		m.lookSoon()
 	}
 	return removed, err
 }
 
-// quit removes everything from an interface whose name is another one's now. It may
+// leaveLink removes everything from an interface whose name is another one's now. It may
 // well be gone.
-func (m *Manager) quit(name string) error {
+func (m *Manager) leaveLink(name string) error {
 	have, err := m.ns.kernel.addresses()
 	if err != nil {
 		return err
@@ -184,18 +186,18 @@ func (m *Manager) quit(name string) error {
 	return err
 }
 
-// remove removes routes and addresses, and returns the addresses that there
+// removeThese removes routes and addresses, and returns the addresses that there
 // were.
-func (m *Manager) remove(addresses []Address, routes []Route) ([]assigned, error) {
-	have, err := m.look(false)
+func (m *Manager) removeThese(addresses []Address, routes []Route) ([]assigned, error) {
+	have, err := m.lookAround(false)
 	removed, failed := m.takeOff(addresses, routes, have)
 	return removed, errors.Join(err, failed)
 }
 
-// takeOff is remove with the addresses that there are.
+// takeOff is removeThese with the addresses that there are.
 func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) ([]assigned, error) {
-	c := plan(m.targets(addresses), have, nil, false, 0, m.mine)
-	errs := []error{m.protect(c.remove)}
+	c := plan(m.targets(addresses), have, nil, false, 0, m.isOurs)
+	errs := []error{m.protectHost(c.remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {
 			errs = append(errs, m.ns.removeRoute(m, r, l.index))
@@ -225,10 +227,10 @@ func (m *Manager) lookSoon() {
 // reconcile makes the addresses what they should be.
 func (m *Manager) reconcile() error {
 	if !m.held {
-		removed, err := m.clear()
+		removed, err := m.removeAll()
 		if len(removed) > 0 {
 			m.status.Removed += uint64(len(removed))
-			m.complain("removed addresses that are not held", "addresses", prefixes(removed))
+			m.warnOften("removed addresses that are not held", "addresses", prefixes(removed))
 		}
 		return err
 	}
@@ -236,7 +238,7 @@ func (m *Manager) reconcile() error {
 	for range reinstateTries {
 		if err = m.reinstate(); err == nil {
 			if !m.parting.none() {
-				m.part(m.parting)
+				m.removeParting(m.parting)
 			}
 			return nil
 		}
@@ -244,40 +246,40 @@ func (m *Manager) reconcile() error {
 			break
 		}
 	}
-	return m.lose(err)
+	return m.loseAddresses(err)
 }
 
 // reinstate puts back what has gone.
 func (m *Manager) reinstate() error {
 	lacked := m.lacking
-	c, err := m.wanted()
+	c, err := m.planPut()
 	if err == nil {
-		err = m.expose()
+		err = m.setMacvlanUp()
 	}
 	if err != nil {
 		return err
 	}
-	m.rejectAgain()
+	m.restoreFilter()
 	if own := *m.own.Load(); len(own) > 0 && !m.cfg.Owner {
-		m.complain("addresses are another program's now: they stay when they are released", "addresses", own)
+		m.warnOften("addresses are another program's now: they stay when they are released", "addresses", own)
 	}
 	gone := slices.DeleteFunc(slices.Clone(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil })
 	if len(gone) > 0 {
-		m.complain("addresses had gone, putting them back", "addresses", prefixes(gone))
+		m.warnOften("addresses had gone, putting them back", "addresses", prefixes(gone))
 		m.status.Reinstated += uint64(len(gone))
 	}
-	if err := m.add(c.put, c.put, m.lease); err != nil {
+	if err := m.addMissing(c.put, c.put, m.lease); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(m.had(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {
-		m.moved() // the link does not know yet
+	if slices.ContainsFunc(m.withoutLacking(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {
+		m.announceAnew() // the link does not know yet
 	}
-	m.puts = m.had(c.all)
+	m.puts = m.withoutLacking(c.all)
 	return nil
 }
 
-// announce sends what is due at now, as far as the budget goes.
-func (m *Manager) announce(now time.Time) error {
+// sendAnnouncements sends what is due at now, as far as the budget goes.
+func (m *Manager) sendAnnouncements(now time.Time) error {
 	n := len(m.cfg.Addresses)
 	for {
 		s, ok := m.announcer.next(now, n)
@@ -291,7 +293,7 @@ func (m *Manager) announce(now time.Time) error {
 		m.announcer.sent(n)
 		a := m.cfg.Addresses[s.address]
 		l := m.links[a.Interface]
-		if !l.ethernet || !l.up || m.lacks(a.Prefix) {
+		if !l.ethernet || !l.up || m.lacksAddress(a.Prefix) {
 			continue
 		}
 		frame, err := announcement(a.Prefix.Addr(), l.mac, s.reply, l.routes6)
@@ -308,8 +310,8 @@ func (m *Manager) announce(now time.Time) error {
 // complaintLimit is for what another program can make happen without end.
 var complaintLimit = quietlog.Limit{Every: time.Second}
 
-// complain logs such a thing.
-func (m *Manager) complain(msg string, args ...any) {
+// warnOften logs such a thing.
+func (m *Manager) warnOften(msg string, args ...any) {
 	if complaintLimit.Mutes(m.log, slog.LevelWarn, msg, nil, 1) {
 		m.log.Debug(msg, args...)
 		return

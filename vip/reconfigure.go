@@ -26,7 +26,7 @@ import (
 // previous addresses could not be put back they are lost, as [Config.OnLost] has
 // it.
 func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
-	next, questions, err := m.prepare(cfg)
+	next, questions, err := m.prepareConfig(cfg)
 	if err != nil {
 		return err
 	}
@@ -42,17 +42,17 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 		return m.closedError("reconfigure")
 	}
 	var lapsed error
-	if m.held && m.lapsed(m.lease) {
-		lapsed = m.lapse(m.lease)
-		if err := m.lose(lapsed); err != nil {
+	if m.held && m.leaseLapsed(m.lease) {
+		lapsed = m.lapseError(m.lease)
+		if err := m.loseAddresses(lapsed); err != nil {
 			m.log.Warn("what is configured no more may be left", "err", err)
 		}
 	}
 	before := m.cfg
-	if err := m.change(next, next.lifetime() != before.lifetime()); err != nil {
+	if err := m.changeConfig(next, next.lifetime() != before.lifetime()); err != nil {
 		err = fmt.Errorf("vip: %s: reconfigure: %w", m.name, err)
-		if back := m.change(before, false); back != nil {
-			return errors.Join(err, m.lose(back))
+		if back := m.changeConfig(before, false); back != nil {
+			return errors.Join(err, m.loseAddresses(back))
 		}
 		m.lease.renewAt = time.Now() // with the lease of before
 		return err
@@ -60,15 +60,15 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	if m.held && (!slices.Equal(before.Addresses, next.Addresses) || !reflect.DeepEqual(before.Announce, next.Announce)) {
 		now := time.Now()
 		m.announcer.start(now)
-		return m.announce(now)
+		return m.sendAnnouncements(now)
 	}
 	return lapsed
 }
 
-// prepare returns the configuration as Reconfigure is to have it, and what is to
+// prepareConfig returns the configuration as Reconfigure is to have it, and what is to
 // be probed for. It fails if a new address is on another interface, or another
 // program's.
-func (m *Manager) prepare(next Config) (Config, []question, error) {
+func (m *Manager) prepareConfig(next Config) (Config, []question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := next.Validate(); err != nil {
@@ -96,7 +96,7 @@ func (m *Manager) prepare(next Config) (Config, []question, error) {
 	}
 	have, err := m.ns.kernel.addresses()
 	if err == nil {
-		m.weigh(append(m.places(m.allAddresses()), m.places(fresh)...), have)
+		m.weighStrangers(append(m.places(m.allAddresses()), m.places(fresh)...), have)
 		err = m.obstacle(fresh, have)
 	}
 	if err != nil || next.Probe == 0 {
@@ -119,15 +119,15 @@ type parting struct {
 
 func (p parting) none() bool { return len(p.addresses)+len(p.routes) == 0 }
 
-// change makes next the configuration. relet writes what stays, too, as for
+// changeConfig makes next the configuration. relet writes what stays, too, as for
 // another lease. On error some addresses may be those of both.
-func (m *Manager) change(next Config, relet bool) error {
+func (m *Manager) changeConfig(next Config, relet bool) error {
 	p := parting{
 		slices.DeleteFunc(slices.Concat(m.parting.addresses, m.cfg.Addresses), func(a Address) bool { return slices.Contains(next.Addresses, a) }),
 		slices.DeleteFunc(slices.Concat(m.parting.routes, m.cfg.Routes), func(r Route) bool { return slices.Contains(next.Routes, r) }),
 	}
 	same := slices.Equal(next.Addresses, m.cfg.Addresses) && slices.Equal(next.Routes, m.cfg.Routes)
-	m.adopt(next, p)
+	m.adoptConfig(next, p)
 	m.announcer.schedule = next.Announce
 	defer m.disturb() // for what happened while nobody listened
 	if same && !relet && p.none() {
@@ -135,7 +135,7 @@ func (m *Manager) change(next Config, relet bool) error {
 	}
 	if !m.held {
 		m.faults.changed()
-		m.part(p)
+		m.removeParting(p)
 		return nil
 	}
 	// What the kernel would take for the new one goes first.
@@ -144,13 +144,13 @@ func (m *Manager) change(next Config, relet bool) error {
 	first, rest := parting{}, parting{}
 	first.addresses, rest.addresses = split(p.addresses, twins)
 	first.routes, rest.routes = split(p.routes, twinRoutes)
-	if _, err := m.remove(first.addresses, first.routes); err != nil {
+	if _, err := m.removeThese(first.addresses, first.routes); err != nil {
 		return err
 	}
-	if err := m.put(relet); err != nil {
+	if err := m.putAddresses(relet); err != nil {
 		return err
 	}
-	m.part(rest)
+	m.removeParting(rest)
 	if rest.none() {
 		return nil
 	}
@@ -171,23 +171,23 @@ func split[T any](list []T, first func(T) bool) (one, other []T) {
 	return one, other
 }
 
-// part removes what is configured no more. What could not be removed is tried
+// removeParting removes what is configured no more. What could not be removed is tried
 // again soon.
-func (m *Manager) part(p parting) {
+func (m *Manager) removeParting(p parting) {
 	if !p.none() {
-		if _, err := m.remove(p.addresses, p.routes); err != nil {
+		if _, err := m.removeThese(p.addresses, p.routes); err != nil {
 			m.log.Warn("what is not configured any more was not removed", "err", err)
-			m.adopt(m.cfg, p)
+			m.adoptConfig(m.cfg, p)
 			m.lookSoon()
 			return
 		}
 	}
-	m.adopt(m.cfg, parting{})
+	m.adoptConfig(m.cfg, parting{})
 	m.tellRemovals()
 }
 
-// adopt replaces the configuration.
-func (m *Manager) adopt(next Config, p parting) {
+// adoptConfig replaces the configuration.
+func (m *Manager) adoptConfig(next Config, p parting) {
 	// While it is not joined nobody else reads what it is looking for.
 	m.ns.leave(m)
 	m.cfg, m.parting = next, p

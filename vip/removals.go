@@ -38,7 +38,7 @@ func (m *Manager) Removals() Removals {
 // tellRemovals takes note of what would clean up now, and tells OnRemovals if that is
 // new. Called with m.mu held.
 func (m *Manager) tellRemovals() {
-	now, before := m.removals(), m.toClean.Load()
+	now, before := m.removalsNow(), m.toClean.Load()
 	if before != nil && !m.retell && now.equal(*before) {
 		return
 	}
@@ -49,7 +49,7 @@ func (m *Manager) tellRemovals() {
 	}
 }
 
-func (m *Manager) removals() (out Removals) {
+func (m *Manager) removalsNow() (out Removals) {
 	for _, r := range m.allRoutes() {
 		if l, ok := m.links[r.Interface]; ok {
 			out.Requests = append(out.Requests, m.ns.kernel.routeRemoval(r, l.index))

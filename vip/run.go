@@ -20,7 +20,7 @@ import (
 // would have heard of it (see [Config.OnLost]). A second Run fails at once, with
 // ErrRunning while the first one runs, and with ErrClosed after that.
 func (m *Manager) Run(ctx context.Context) error {
-	if err := m.begin(); err != nil {
+	if err := m.beginRun(); err != nil {
 		return err
 	}
 	defer quietlog.Flush(m.log)
@@ -30,23 +30,23 @@ func (m *Manager) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		m.hear()
-		m.judge(time.Now())
-		m.bequeath(time.Now())
+		m.takeSightings()
+		m.judgeClaims(time.Now())
+		m.pursueSuccessors(time.Now())
 		if tried, err := m.work(); tried {
-			m.note(err)
+			m.noteProblem(err)
 		}
 		heard, lost := m.tellLost()
 		m.tellFaults(lost)
 		if lost != nil && !heard {
 			lost = fmt.Errorf("vip: %s: addresses lost, and neither OnLost nor WatchFaults to tell of that: %w", m.name, lost)
-			return errors.Join(lost, m.end())
+			return errors.Join(lost, m.endHolding())
 		}
 		timer.Reset(time.Until(m.deadline()))
 		select {
 		case <-ctx.Done():
-			err := m.end()
-			m.finish()
+			err := m.endHolding()
+			m.finishSuccessors()
 			return err
 		case <-m.closing:
 			return m.closedError("run")
@@ -56,8 +56,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// begin says that Run runs.
-func (m *Manager) begin() error {
+// beginRun says that Run runs.
+func (m *Manager) beginRun() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
@@ -89,7 +89,7 @@ func (m *Manager) Close() error {
 	var err error
 	m.closed.Do(func() {
 		close(m.closing)
-		err = m.shut()
+		err = m.undoAll()
 		m.ns.leave(m)
 		m.ns.leaveRoutes(m)
 		if m.ownsNS {
@@ -99,13 +99,13 @@ func (m *Manager) Close() error {
 	return err
 }
 
-// shut takes everything back that the Manager has done.
-func (m *Manager) shut() error {
+// undoAll takes everything back that the Manager has done.
+func (m *Manager) undoAll() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var err error
 	if m.held || m.running && !m.ended { // else it may be that of another process
-		err = m.release()
+		err = m.releaseAll()
 	}
 	m.ended = true
 	err = errors.Join(err, m.removeMacvlan())
@@ -113,15 +113,15 @@ func (m *Manager) shut() error {
 	return err
 }
 
-// end removes the addresses for good.
-func (m *Manager) end() error {
+// endHolding removes the addresses for good.
+func (m *Manager) endHolding() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ended {
 		return nil
 	}
 	m.ended = true
-	return m.release()
+	return m.releaseAll()
 }
 
 // remind is how often a problem that lasts is logged.
@@ -129,15 +129,15 @@ const remind = time.Minute
 
 var problemLimit = quietlog.Limit{Every: remind}
 
-// note takes note of what came of a step that was tried.
-func (m *Manager) note(err error) {
+// noteProblem takes note of what came of a step that was tried.
+func (m *Manager) noteProblem(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err == nil && !m.prepared() {
+	if err == nil && !m.isReady() {
 		close(m.ready)
 	}
 	if err == nil {
-		err = m.incomplete()
+		err = m.lackError()
 	}
 	if err == nil {
 		if m.status.Problem != "" {

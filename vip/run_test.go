@@ -46,7 +46,7 @@ func TestCloseEndsRun(t *testing.T) {
 					shut()
 				case "OnLost":
 					m.mu.Lock()
-					_ = m.lose(ErrLapsed)
+					_ = m.loseAddresses(ErrLapsed)
 					m.mu.Unlock()
 				case "WatchFaults":
 					m.WatchFaults(func(error, []string) { shut() })

@@ -18,9 +18,9 @@ func (s *settings) restore() {
 	}
 }
 
-// raise makes a setting of an interface at least value until Close. Called with
+// raiseSetting makes a setting of an interface at least value until Close. Called with
 // m.mu held.
-func (m *Manager) raise(l link, setting int, value uint32) error {
+func (m *Manager) raiseSetting(l link, setting int, value uint32) error {
 	key := settingKey{l.index, setting}
 	if slices.Contains(m.settings.raised, key) {
 		return nil

@@ -89,14 +89,14 @@ func (m *Manager) work() (tried bool, err error) {
 	for _, op := range step(time.Now(), m.observe()) {
 		switch {
 		case op == opLose:
-			return true, m.lose(m.lapse(m.lease))
+			return true, m.loseAddresses(m.lapseError(m.lease))
 		case op == opReconcile:
 			tried, err = true, m.reconcile()
 		case !m.held: // not any more
 		case op == opRenew:
-			tried, err = true, errors.Join(err, m.renew())
+			tried, err = true, errors.Join(err, m.renewLease())
 		case op == opAnnounce:
-			err = errors.Join(err, m.announce(time.Now()))
+			err = errors.Join(err, m.sendAnnouncements(time.Now()))
 		}
 	}
 	return tried, err

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// seek has the link asked who has the addresses that are about to be released,
+// seekSuccessors has the link asked who has the addresses that are about to be released,
 // unless their new holder is heard to tell. Called with m.mu held.
-func (m *Manager) seek(now time.Time) {
+func (m *Manager) seekSuccessors(now time.Time) {
 	if !m.held || m.announcer.began.IsZero() || m.cfg.VirtualMAC != nil {
 		return // nobody was told that it is here, or the hardware address moves along
 	}
 	for _, t := range m.targets(m.cfg.Addresses) {
-		if m.lacks(t.Prefix) {
+		if m.lacksAddress(t.Prefix) {
 			continue // it was not here
 		}
 		addr := t.Prefix.Addr()
@@ -24,9 +24,9 @@ func (m *Manager) seek(now time.Time) {
 	m.poke()
 }
 
-// bequeath asks for the successors and tells of them what is due. The neighbours
+// pursueSuccessors asks for the successors and tells of them what is due. The neighbours
 // that matter are those that believe this host.
-func (m *Manager) bequeath(now time.Time) {
+func (m *Manager) pursueSuccessors(now time.Time) {
 	if !m.successors.some.Load() {
 		return
 	}
@@ -54,13 +54,13 @@ func (m *Manager) bequeath(now time.Time) {
 				m.budgeted = now.Add(wait)
 				return
 			}
-			m.pursue(q, s, now)
+			m.pursueSuccessor(q, s, now)
 		}
 	}
 }
 
-// pursue sends the next frame about a successor. Called with m.mu held.
-func (m *Manager) pursue(q question, s successor, now time.Time) {
+// pursueSuccessor sends the next frame about a successor. Called with m.mu held.
+func (m *Manager) pursueSuccessor(q question, s successor, now time.Time) {
 	var frame []byte
 	var err error
 	if s.mac == nil {
@@ -85,19 +85,19 @@ func (m *Manager) pursue(q question, s successor, now time.Time) {
 	}
 }
 
-// finish is the rest of Run when nothing is held any more: of addresses in dispute
+// finishSuccessors is the rest of Run when nothing is held any more: of addresses in dispute
 // the link is told.
-func (m *Manager) finish() {
+func (m *Manager) finishSuccessors() {
 	m.mu.Lock()
 	m.successors.keepDisputed()
 	m.mu.Unlock()
-	for m.bequeath(time.Now()); m.successors.some.Load(); m.bequeath(time.Now()) {
+	for m.pursueSuccessors(time.Now()); m.successors.some.Load(); m.pursueSuccessors(time.Now()) {
 		m.mu.Lock()
 		next := time.After(time.Until(m.successors.next(m.budgeted)))
 		m.mu.Unlock()
 		select {
 		case <-m.wake:
-			m.hear()
+			m.takeSightings()
 		case <-next:
 		}
 	}

@@ -287,7 +287,7 @@ func TestManySuccessors(t *testing.T) {
 		m.mu.Lock() // as while addresses are being removed
 		for range 6 {
 			for _, a := range m.cfg.Addresses {
-				m.see(sighting{index: 2, addr: a.Prefix.Addr(), mac: rivalMAC, time: time.Now()})
+				m.takeSighting(sighting{index: 2, addr: a.Prefix.Addr(), mac: rivalMAC, time: time.Now()})
 			}
 		}
 		m.mu.Unlock()

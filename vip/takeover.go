@@ -18,12 +18,12 @@ type nextHop struct {
 // bare returns an address without what may change while it is there.
 func (a assigned) bare() assigned { return assigned{index: a.index, prefix: a.prefix} }
 
-// weigh finds out which of the addresses that equal those at places Config.Takeover
+// weighStrangers finds out which of the addresses that equal those at places Config.Takeover
 // spares, among those that a Keepalived before 2.3 leaves like a person's: without a
 // mark and a lifetime. What is decided once holds for as long as the address is
 // there: a host that gets another one lives on its first all the same. Called with
 // m.mu held.
-func (m *Manager) weigh(places []target, have []assigned) {
+func (m *Manager) weighStrangers(places []target, have []assigned) {
 	before := m.spared
 	m.spared = nil
 	if !m.cfg.Takeover {
@@ -40,7 +40,7 @@ func (m *Manager) weigh(places []target, have []assigned) {
 		why, known := before[s.bare()]
 		if !known {
 			var err error
-			if why, err = m.need(s, others); err != nil {
+			if why, err = m.needOf(s, others); err != nil {
 				continue // it stays for now
 			}
 		}
@@ -51,10 +51,10 @@ func (m *Manager) weigh(places []target, have []assigned) {
 	}
 }
 
-// need returns what the host would lose with an address, or why it is none of
+// needOf returns what the host would lose with an address, or why it is none of
 // Keepalived's: empty if it looks like an addition to the host. others are the
 // addresses that are not virtual.
-func (m *Manager) need(a assigned, others []assigned) (string, error) {
+func (m *Manager) needOf(a assigned, others []assigned) (string, error) {
 	hops, err := m.ns.kernel.nextHops(is6(a.prefix))
 	if err != nil {
 		return "", err
@@ -64,7 +64,7 @@ func (m *Manager) need(a assigned, others []assigned) (string, error) {
 	})
 	// On a macvlan with the virtual MAC no host has an address of its own.
 	l, macvlan := m.links[m.cfg.MacvlanName]
-	macvlan = macvlan && m.ours(l.name) && l.index == a.index
+	macvlan = macvlan && m.isMacvlan(l.name) && l.index == a.index
 	return needed(a, host, hops, macvlan), nil
 }
 
