@@ -1,12 +1,13 @@
 package vrrp
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -165,22 +166,6 @@ func (c *Conn) open(protocol uint8) (*loop, error) {
 	return l, nil
 }
 
-// openOwners makes the Conn hear the owners of addresses. It gets by without.
-// c.mu is held, or nobody else has c.
-func (c *Conn) openOwners() {
-	if c.owners != nil {
-		c.owners.Close()
-	}
-	var err error
-	if c.owners, err = c.net.owners(&c.nif); err != nil {
-		c.owners = nil
-		c.log.Warn("owners of virtual addresses may not be heard", "interface", c.name, "err", err)
-	}
-	if o := c.owners; o != nil {
-		c.wg.Go(func() { c.hearOwners(o) })
-	}
-}
-
 // Close ends the routers as cancelling their contexts would, except that their
 // Run returns [ErrClosed]. Close returns when the Conn's goroutines have ended.
 func (c *Conn) Close() error {
@@ -287,180 +272,113 @@ func (c *Conn) count(cfg *Config, n int) {
 	}
 }
 
-// refresh gives the routers what the interface has to say. c.mu is held.
-func (c *Conn) refresh() {
-	for _, r := range c.routers {
-		if r != nil {
-			r.setLink(c.linkState(&r.cfg, r.home, r.source))
+// reservations are the VRIDs that a Conn has reserved.
+type reservations struct {
+	mu   sync.Mutex
+	list [256]reservation
+}
+
+// reservation is one VRID's.
+type reservation struct {
+	users int
+	lock  io.Closer // or nil
+}
+
+// takenError says that another router of the host has the VRID, or that somebody
+// does who does not answer.
+type takenError struct {
+	by     string
+	silent bool
+}
+
+func (e *takenError) Error() string { return "taken by " + e.by }
+
+// Is makes every takenError an ErrVRIDInUse.
+func (e *takenError) Is(target error) bool { return target == ErrVRIDInUse }
+
+// A process that is about to end keeps its VRIDs for a moment.
+const (
+	reserveTime  = time.Second
+	reserveEvery = 50 * time.Millisecond
+)
+
+// Reserve keeps other processes of this host, and other Conns, from running a router
+// with the same VRID, address family and interface in the same network namespace,
+// until release is called: two of them would both be Active, and each would take off
+// the addresses that the other one puts on. Run does so for as long as it runs.
+// Whoever touches addresses before or after that, as a vip.Manager does with those
+// that a predecessor left, reserves the router first.
+//
+// Reserve waits a moment for a process that ends. The error, [ErrVRIDInUse], then says
+// which process has the router: try again, and until then a Group goes on without this one. Only
+// processes of root and of this process's own user are respected.
+func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
+	if ctx == nil {
+		return nil, fmt.Errorf("vrrp: %s: no context", r.name)
+	}
+	if release, err = r.conn.reserve(ctx, r.cfg.VRID); err == nil {
+		return release, nil
+	}
+	if ctx.Err() == nil {
+		r.waitOutside()
+	}
+	return nil, fmt.Errorf("vrrp: %s: %w", r.name, err)
+}
+
+// reserve reserves a VRID, which several may do.
+func (c *Conn) reserve(ctx context.Context, vrid uint8) (release func(), err error) {
+	for began := time.Now(); ; {
+		last := time.Since(began) >= reserveTime
+		err := c.tryReserve(vrid, last)
+		if err == nil {
+			var once sync.Once
+			return func() { once.Do(func() { c.unreserve(vrid) }) }, nil
 		}
-	}
-}
-
-// linkState returns the address for cfg's router to send from, or a fault. See
-// netif.source. c.mu is held.
-func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Addr, fault string) {
-	if fault = c.nif.fault(); fault == "" {
-		fault = c.broken
-	}
-	source, err := c.nif.source(cfg, home, current, c.virtual)
-	if unfit := c.carries(cfg); unfit != nil {
-		err = unfit
-	}
-	if fault == "" && err != nil {
-		fault = err.Error()
-	}
-	return source, fault
-}
-
-// Check reports which fault a Router of cfg would have now because of the
-// interface, if it began: that is missing, say, down, or without an address to send
-// from. The Router may run all the same: the fault ends with its reason. Of a Conn
-// that was closed it is [ErrClosed].
-func (c *Conn) Check(cfg Config) error {
-	cfg, err := cfg.complete()
-	if err != nil {
-		return err
-	}
-	c.update()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return fmt.Errorf("vrrp: %s: interface %s: %w", cfg.Name, c.name, ErrClosed)
-	}
-	c.count(&cfg, 1)
-	defer c.count(&cfg, -1)
-	if _, fault := c.linkState(&cfg, netip.Addr{}, netip.Addr{}); fault != "" {
-		return fmt.Errorf("vrrp: %s: %s", cfg.Name, fault)
-	}
-	return nil
-}
-
-// retryLink is for how long to wait before another look at an interface that
-// could not be looked at, or on which no socket could be opened.
-const retryLink = time.Second
-
-// watch follows the interface until the Conn is closed. err is what failed last.
-func (c *Conn) watch(err error) {
-	for c.lookAgain(err) {
-		var lost bool
-		if lost, err = c.net.wait(c.concerns); err == nil {
-			err = c.relook(lost)
+		if errors.Is(err, ErrClosed) {
+			return nil, fmt.Errorf("interface %s: %w", c.name, err)
 		}
-	}
-}
-
-// lookAgain looks again until that succeeds, and returns false when the Conn is
-// closed. Whatever err is, events may have been lost.
-func (c *Conn) lookAgain(err error) bool {
-	if err == nil {
-		return true
-	}
-	c.mu.Lock()
-	c.retrying++
-	c.mu.Unlock()
-	for said := ""; err != nil; {
-		select {
-		case <-c.done:
-			return false
-		default:
-		}
-		if text := err.Error(); text != said {
-			said = text
-			c.log.Warn("watching the interface", "interface", c.name, "err", text)
+		if last {
+			return nil, fmt.Errorf("interface %s: VRID %d (%v) is %w", c.name, vrid, c.family, err)
 		}
 		select {
-		case <-c.done:
-			return false
-		case <-time.After(retryLink):
-		}
-		if err = c.relook(true); err == nil {
-			err = c.retried()
-		}
-	}
-	return true
-}
-
-// retried ends trying again, unless what failed has failed once more meanwhile.
-func (c *Conn) retried() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.broken != "" {
-		return errors.New(c.broken)
-	}
-	c.retrying--
-	return nil
-}
-
-// update looks at the interface for a router that begins, or goes on with another
-// configuration: nobody may have been interested in its source when that came.
-func (c *Conn) update() {
-	if err := c.relook(false); err != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if tried := c.broken != "" && c.retrying > 0; !c.closed && !tried {
-			c.wg.Go(func() { c.lookAgain(err) })
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(reserveEvery):
 		}
 	}
 }
 
-// look asks for the interface. c.mu is not held: both may take their time.
-func (c *Conn) look() (netif, error) {
-	nif, err := c.net.look()
-	if c.isMoved != nil {
-		for i := range nif.addrs {
-			nif.addrs[i].virtual = c.isMoved(nif.addrs[i].addr)
-		}
-	}
-	return nif, err
-}
-
-// relook looks at the interface and acts on what has changed. lost says that
-// something may have been away meanwhile.
-func (c *Conn) relook(lost bool) error {
-	c.looking.Lock()
-	defer c.looking.Unlock()
+// tryReserve tries once. If the host cannot tell who has the VRID, or only somebody
+// who does not answer until the last time, the router runs all the same.
+func (c *Conn) tryReserve(vrid uint8, last bool) error {
+	c.reserved.mu.Lock()
+	defer c.reserved.mu.Unlock()
 	select {
 	case <-c.done:
 		return ErrClosed
 	default:
 	}
-	nif, err := c.look()
-	if err != nil {
-		return err
+	r := &c.reserved.list[vrid]
+	if r.users == 0 {
+		lock, err := c.net.reserve(vrid)
+		if taken, ok := errors.AsType[*takenError](err); ok && !(last && taken.silent) {
+			return err
+		}
+		if err != nil {
+			c.log.Warn("another process may run the same virtual router", "interface", c.name, "vrid", vrid, "err", err)
+		}
+		r.lock = lock
 	}
-	c.mu.Lock()
-	before := c.nif
-	if !c.closed && before.index != 0 && nif.index != 0 && nif.index != before.index {
-		// Nobody there knows of this router: the old link is left first.
-		c.broken = fmt.Sprintf("link %s is another one now", c.name)
-		c.refresh()
-	}
-	c.nif = nif
-	err = c.restore(&before, lost)
-	c.refresh()
-	c.mu.Unlock()
-	return err
+	r.users++
+	return nil
 }
 
-// concerns tells whether an event may change anything here. An address that
-// comes does not while every router has its own: the holder of many virtual
-// addresses renews them all the time. One of the host's that goes does always:
-// it may be the sign that a group was forgotten.
-func (c *Conn) concerns(e linkEvent) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !e.addr.IsValid() {
-		return e.index == c.nif.index || e.name == c.name
+func (c *Conn) unreserve(vrid uint8) {
+	c.reserved.mu.Lock()
+	defer c.reserved.mu.Unlock()
+	r := &c.reserved.list[vrid]
+	if r.users--; r.users == 0 && r.lock != nil {
+		r.lock.Close()
+		r.lock = nil
 	}
-	if e.index != c.nif.index {
-		return false
-	}
-	if e.gone && slices.ContainsFunc(c.nif.addrs, func(a ifaddr) bool {
-		return a.addr == e.addr && !a.virtual && c.virtual[a.addr].all == 0
-	}) {
-		return true
-	}
-	return slices.ContainsFunc(c.routers[:], func(r *Router) bool {
-		return r != nil && (r.sourceless || r.source == e.addr || r.home == e.addr)
-	})
 }

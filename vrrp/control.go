@@ -125,3 +125,106 @@ func (r *Router) setLink(source netip.Addr, fault string) {
 func (r *Router) applyFaults() {
 	r.useLocked(r.setFaults)
 }
+
+// step calls f, which may use the machine, carries out the actions that f returns, lets
+// the group follow, and re-arms the router's timer. f is called with the group's lock
+// held. conn.mu is held.
+func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
+	g := r.cfg.Group
+	if g != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		r.catchUp()
+	}
+	r.do(now, f(now))
+	if g != nil {
+		g.settle(now)
+		r.catchUp()
+	}
+	r.observeSplit()
+	r.observeFault()
+	if r.loop == nil || r.phase == stopped {
+		return
+	}
+	if at, ok := r.machine.Deadline(); ok {
+		r.loop.deadlines.set(r, at.Sub(r.conn.base))
+	} else {
+		r.loop.deadlines.remove(r)
+	}
+}
+
+// movedByGroup keeps the actions for the router's own loop: the one that has
+// brought them about may be another Conn's.
+func (r *Router) movedByGroup(actions []Action) {
+	r.moved = append(r.moved, actions...)
+	if r.loop != nil {
+		r.loop.wake(r)
+	}
+}
+
+// catchUp does what the group left to do. The group's mutex is held, and
+// conn.mu.
+func (r *Router) catchUp() {
+	if len(r.moved) > 0 {
+		r.do(time.Now(), r.moved)
+		r.moved = r.moved[:0]
+	}
+}
+
+// do carries out actions, as far as that is possible here and now.
+func (r *Router) do(now time.Time, actions []Action) {
+	for _, a := range actions {
+		switch a.Kind {
+		case Send:
+			r.loop.send(r, a.Priority, now)
+		case Changed:
+			r.changed(&a.Transition)
+			r.logState(a.Transition)
+			r.tell(task{kind: Changed, transition: a.Transition})
+		case Acquire:
+			r.tell(task{kind: Acquire, id: r.addresses.begin(r.acquireFailed)})
+		case Release:
+			r.addresses.end()
+			r.tell(task{kind: Release})
+		default:
+			r.tell(task{kind: a.Kind})
+		}
+	}
+}
+
+// tell keeps a task until what is queued has been sent: the others hear of a
+// new Active router before it touches an address.
+func (r *Router) tell(e task) {
+	if len(r.told) == 0 {
+		r.loop.touched = append(r.loop.touched, r)
+	}
+	r.told = append(r.told, e)
+}
+
+// deliver is called by the loop when everything was sent.
+func (r *Router) deliver() {
+	for _, e := range r.told {
+		r.work.push(e)
+	}
+	clear(r.told)
+	r.told = r.told[:0]
+}
+
+// use lets f use the machine, sends what comes of it and adjusts the timer.
+func (r *Router) use(f func(now time.Time) []Action) {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	r.useLocked(f)
+}
+
+// useLocked is use with conn.mu held.
+func (r *Router) useLocked(f func(now time.Time) []Action) {
+	if r.phase == stopped {
+		return
+	}
+	r.step(time.Now(), f)
+	if r.loop != nil {
+		r.loop.flush()
+		r.loop.hurry()
+	}
+}

@@ -1,6 +1,12 @@
 package vrrp
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/havip/havip/internal/words"
+)
 
 // Errors that this package wraps, to be found with [errors.Is].
 var (
@@ -19,3 +25,180 @@ var (
 	// the colon in "reconfigured: vrid".
 	ErrReconfigured = errors.New("reconfigured")
 )
+
+// DropReason says why an advertisement was discarded. Counters are indexed
+// with it; the zero value means that nothing was.
+type DropReason uint8
+
+const (
+	// DropFamily: the packet is not of the virtual router's address family.
+	DropFamily DropReason = iota + 1
+	// DropOwn: this router's own advertisement, looped back.
+	DropOwn
+	// DropDestination: unicast to a multicast router, or the reverse. The text says
+	// which.
+	DropDestination
+	// DropStranger: unicast from an address that is not a peer.
+	DropStranger
+	// DropTTL: multicast with a TTL or hop limit other than 255 (RFC 9568
+	// §5.1.1.3, §5.1.2.3).
+	DropTTL
+	// DropTTLBelowMinimum: unicast with a TTL below Config.MinTTL.
+	DropTTLBelowMinimum
+	// DropTTLAboveMaximum: unicast with a TTL above Config.MaxTTL.
+	DropTTLAboveMaximum
+	// DropShort: fewer bytes than the message says it has, or needs.
+	DropShort
+	// DropLength: bytes left over, such as version 2's authentication data
+	// after a version 3 message.
+	DropLength
+	// DropVersion: not the configured version (RFC 9568 §7.1).
+	DropVersion
+	// DropType: not an advertisement (RFC 9568 §5.2.2).
+	DropType
+	// DropVRID: another virtual router's.
+	DropVRID
+	// DropCount: no address at all (RFC 9568 §5.2.5), but this router has some,
+	// or the other way round.
+	DropCount
+	// DropChecksum: the checksum is wrong, in both forms where there are two.
+	DropChecksum
+	// DropAuthType: not authenticated as configured.
+	DropAuthType
+	// DropAuth: a wrong password, or bytes that the key did not sign.
+	DropAuth
+	// DropReplay: authentic, but not newer than one received before, or
+	// outside the freshness window.
+	DropReplay
+	// DropInterval: version 2 with another interval than the configured one
+	// (RFC 3768 §7.1).
+	DropInterval
+	// DropIntervalZero: an interval of 0.
+	DropIntervalZero
+	// DropLinkLocal: the first IPv6 address is not link-local (RFC 9568
+	// §5.2.9).
+	DropLinkLocal
+	// DropOwner: another router advertises the addresses that this one owns
+	// and has, in version 2 (RFC 3768 §7.1).
+	DropOwner
+	// DropAddresses: no virtual address in common with this router's, whatever
+	// the priority. It is stricter than RFC 3768 §7.1, which has it for all but
+	// 255.
+	DropAddresses
+
+	numDropReasons // one more than the last reason
+)
+
+var dropWords = []string{
+	DropFamily:          "family",
+	DropOwn:             "own",
+	DropDestination:     "destination",
+	DropStranger:        "stranger",
+	DropTTL:             "ttl",
+	DropTTLBelowMinimum: "ttl_below_minimum",
+	DropTTLAboveMaximum: "ttl_above_maximum",
+	DropShort:           "short",
+	DropLength:          "length",
+	DropVersion:         "version",
+	DropType:            "type",
+	DropVRID:            "vrid",
+	DropCount:           "count",
+	DropChecksum:        "checksum",
+	DropAuthType:        "auth_type",
+	DropAuth:            "auth",
+	DropReplay:          "replay",
+	DropInterval:        "interval",
+	DropIntervalZero:    "interval_zero",
+	DropLinkLocal:       "link_local",
+	DropOwner:           "owner",
+	DropAddresses:       "addresses",
+}
+
+// String returns a short name for metrics, such as "checksum".
+func (r DropReason) String() string { return words.Of(dropWords, r) }
+
+// MarshalText returns what String does. It never fails.
+func (r DropReason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText takes what String returns for a value that has a name.
+func (r *DropReason) UnmarshalText(text []byte) error { return words.Parse(dropWords, text, r) }
+
+// dropTexts holds each reason's words for the log.
+var dropTexts = [numDropReasons]string{
+	DropFamily:          "not of this address family",
+	DropOwn:             "our own, looped back",
+	DropDestination:     "sent",
+	DropStranger:        "unicast, and not from a peer",
+	DropTTL:             "TTL",
+	DropTTLBelowMinimum: "TTL below the minimum:",
+	DropTTLAboveMaximum: "TTL above the maximum:",
+	DropShort:           "too short:",
+	DropLength:          "too long:",
+	DropVersion:         "version",
+	DropType:            "type",
+	DropVRID:            "VRID",
+	DropCount:           "number of addresses",
+	DropChecksum:        "checksum",
+	DropAuthType:        "authentication",
+	DropAuth:            "authentication failed",
+	DropReplay:          "replayed",
+	DropInterval:        "interval in seconds",
+	DropIntervalZero:    "interval",
+	DropLinkLocal:       "the first address is not link-local",
+	DropOwner:           "another router is Active, but this one owns the addresses",
+	DropAddresses:       "another virtual router: no address in common",
+}
+
+// DropError is why one advertisement was discarded.
+type DropError struct {
+	Reason DropReason // never 0
+	Source netip.Addr // the sender
+	// Got is the number that was found, and Want the one that belongs there: bytes
+	// with DropShort and DropLength, an [AuthType] with DropAuthType, seconds with
+	// DropInterval, addresses with DropCount and DropAddresses, otherwise what the
+	// Reason names. Both are 0 where numbers say nothing. They become text only in
+	// Error, so that a flood of bad packets costs no allocation.
+	Got, Want uint64
+	// Detail is what else there is to say, in the words of a log line, or empty.
+	Detail string
+	// First is the first address that was advertised, with DropAddresses.
+	First netip.Addr
+}
+
+// Error describes the discard in the words of a log line.
+func (e *DropError) Error() string {
+	text := e.Reason.String()
+	if words.Has(dropWords, e.Reason) {
+		text = dropTexts[e.Reason]
+	}
+	switch {
+	case e.Detail != "":
+		text += e.Detail
+	case e.First.IsValid():
+		text = fmt.Sprintf("%s, it has %d, the first is %v", text, e.Got, e.First)
+	case e.Got == e.Want:
+	case e.Reason == DropChecksum:
+		text = fmt.Sprintf("%s %#04x, want %#04x", text, e.Got, e.Want)
+	case e.Reason == DropAuthType:
+		text = fmt.Sprintf("%s %v, want %v", text, AuthType(e.Got), AuthType(e.Want))
+	case e.Reason == DropShort || e.Reason == DropLength:
+		text = fmt.Sprintf("%s %d bytes, want %d", text, e.Got, e.Want)
+	default:
+		text = fmt.Sprintf("%s %d, want %d", text, e.Got, e.Want)
+	}
+	return fmt.Sprintf("vrrp: advertisement from %v: %s", e.Source, text)
+}
+
+// drop makes e say r and returns 0, the length of what is acceptable.
+func (e *DropError) drop(r DropReason, got, want uint64) int {
+	e.Reason, e.Got, e.Want, e.Detail = r, got, want, ""
+	return 0
+}
+
+// dropAddresses is drop for DropAddresses.
+func (e *DropError) dropAddresses(adv *Advertisement) {
+	e.drop(DropAddresses, uint64(len(adv.Addresses)), 0)
+	if len(adv.Addresses) > 0 {
+		e.First = adv.Addresses[0]
+	}
+}

@@ -2,8 +2,11 @@ package vrrp
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/havip/havip/internal/inet"
 )
@@ -67,4 +70,156 @@ func peekVRID(p *Packet) (vrid, version uint8, ok bool) {
 		return 0, 0, false
 	}
 	return data[1], data[0] >> 4, true
+}
+
+// PacketConn moves advertisements between a [Conn] and the link. A raw socket
+// is one; [ListenConfig.Open] puts another in its place.
+//
+// One goroutine reads, and one at a time writes, closes or moves the deadline.
+type PacketConn interface {
+	// ReadBatch waits for packets and reads those that are there, as many as
+	// fit into ps; fewer than len(ps) means that no more were waiting. What
+	// the packets point to is valid until the next call. Once the deadline
+	// has passed it still returns what waits, but does not wait itself: an
+	// error that is os.ErrDeadlineExceeded then says that nothing was there.
+	ReadBatch(ps []Packet) (int, error)
+	// WriteBatch sends packets without waiting and returns how many it sent.
+	// The error is about the first one that it did not send.
+	WriteBatch(ps []Packet) (int, error)
+	// SetReadDeadline interrupts or bounds ReadBatch; the zero time is no
+	// bound.
+	SetReadDeadline(t time.Time) error
+	// Close makes ReadBatch return.
+	Close() error
+}
+
+// destinations returns where advertisements go: the group, or the peers. The
+// own address may be among these: hosts like to share one list.
+func (r *Router) destinations() []netip.Addr {
+	if len(r.cfg.Peers) == 0 {
+		return []netip.Addr{r.wire.group}
+	}
+	return slices.DeleteFunc(slices.Clone(r.cfg.Peers), func(a netip.Addr) bool { return a == r.source })
+}
+
+// packet appends an advertisement to b and describes it.
+func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time) (Packet, []byte, error) {
+	p := Packet{Source: r.source, Destination: dst, TTL: r.cfg.TTL, Protocol: r.loop.protocol}
+	start := len(b)
+	var err error
+	if p.Protocol == protocolAH {
+		b, err = r.wire.appendAHPacket(b, priority, r.source, dst, now)
+	} else {
+		b, err = r.wire.append(b, priority, r.source, dst, now)
+	}
+	if err == nil {
+		p.setPayload(b[start:len(b):len(b)])
+		if r.conn.nif.fits(&p) {
+			p.HardwareSource = r.mac
+		}
+	}
+	return p, b, err
+}
+
+// force sends a packet from an address that has just gone, which the kernel
+// refuses to do: the others are to hear priority 0 all the same. c.mu is held.
+func (c *Conn) force(p Packet) error {
+	if !c.nif.ethernet || len(c.nif.mac) != 6 || !c.nif.fits(&p) {
+		return fmt.Errorf("no way to send from %v, which has gone", p.Source)
+	}
+	w, err := c.net.frames(&c.nif)
+	if err != nil {
+		return err
+	}
+	if w == nil {
+		return fmt.Errorf("no way to send from %v, which has gone", p.Source)
+	}
+	defer w.Close()
+	p.HardwareSource = c.nif.mac
+	_, err = w.WriteBatch([]Packet{p})
+	return err
+}
+
+// setPayload makes b what p carries: a whole IPv4 packet for AuthAH.
+func (p *Packet) setPayload(b []byte) {
+	p.Header, p.Data = nil, b
+	if p.Protocol == protocolAH {
+		p.Header, p.Data = b[:inet.IPv4Len], b[inet.IPv4Len:]
+	}
+}
+
+// Farewell returns advertisements of priority 0, one for each address that the
+// router sends to. Unless it is Active the error is [ErrNotActive]: the farewell of a
+// Backup would shorten the wait for the Active router. When this process has died without a word, somebody else can
+// send them in its name, so that another router takes over at once. They come
+// from the interface's own hardware address, also with VirtualMAC: whoever
+// hears them is about to take that over.
+//
+// Peers would discard them as replayed once they are older than validFor: get
+// new ones before then, and after [Router.Reconfigure]. It is hundreds of years
+// unless advertisements are authenticated with AuthAH or AuthHMAC.
+func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error) {
+	r.conn.mu.Lock()
+	defer r.conn.mu.Unlock()
+	if r.phase != running || !r.holding() {
+		return nil, 0, fmt.Errorf("vrrp: %s: farewell: %w", r.name, ErrNotActive)
+	}
+	now := time.Now()
+	validFor = 1<<63 - 1
+	for _, dst := range r.to {
+		p := Packet{Source: r.source, Destination: dst, TTL: r.cfg.TTL, Protocol: r.loop.protocol, Interface: r.conn.nif.index}
+		b, d, err := r.wire.farewell(nil, p.Source, dst, now)
+		if err != nil {
+			return nil, 0, fmt.Errorf("vrrp: %s: %w", r.name, err)
+		}
+		p.setPayload(b)
+		packets, validFor = append(packets, p), min(validFor, d)
+	}
+	return packets, validFor, nil
+}
+
+const (
+	ethernetLen = 14 // of the header (IEEE 802.3)
+	// frameHeaderMax is the room for what goes before Packet.Data: with AuthAH
+	// the Authentication Header is in there.
+	frameHeaderMax = ethernetLen + inet.IPv6Len
+
+	etherTypeIPv4 = 0x0800
+	etherTypeIPv6 = 0x86dd
+)
+
+// fits tells whether p can be sent without fragments.
+func (n *netif) fits(p *Packet) bool {
+	header := len(p.Header) // AuthAH's, which is all of it
+	if header == 0 {
+		header = inet.IPv4Len
+		if p.Source.Is6() {
+			header = inet.IPv6Len
+		}
+	}
+	return n.mtu == 0 || header+len(p.Data) <= n.mtu
+}
+
+// frameHeader writes the Ethernet and IP headers of p to b and returns them.
+// p.Data follows them on the wire. A unicast packet goes to every host of the
+// link, since only the kernel knows its receiver's hardware address.
+func frameHeader(b *[frameHeaderMax]byte, p *Packet) []byte {
+	etherType, group := uint16(etherTypeIPv4), netip.AddrFrom4([4]byte{224, 0, 0, 1})
+	if p.Destination.Is6() {
+		etherType, group = etherTypeIPv6, netip.IPv6LinkLocalAllNodes()
+	}
+	if p.Destination.IsMulticast() {
+		group = p.Destination
+	}
+	mac := inet.GroupMAC(group)
+	copy(b[:6], mac[:])
+	copy(b[6:12], p.HardwareSource)
+	binary.BigEndian.PutUint16(b[12:], etherType)
+	head := b[:ethernetLen]
+	if len(p.Header) > 0 {
+		return append(head, p.Header...)
+	}
+	// Without fragments there is no use for an ID (RFC 6864 §4.1).
+	ip := inet.Header{Source: p.Source, Destination: p.Destination, Protocol: p.Protocol, TTL: p.TTL, Class: inet.NetworkControl, DontFragment: true}
+	return ip.Append(head, len(p.Data))
 }

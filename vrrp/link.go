@@ -1,0 +1,319 @@
+package vrrp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// refresh gives the routers what the interface has to say. c.mu is held.
+func (c *Conn) refresh() {
+	for _, r := range c.routers {
+		if r != nil {
+			r.setLink(c.linkState(&r.cfg, r.home, r.source))
+		}
+	}
+}
+
+// linkState returns the address for cfg's router to send from, or a fault. See
+// netif.source. c.mu is held.
+func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Addr, fault string) {
+	if fault = c.nif.fault(); fault == "" {
+		fault = c.broken
+	}
+	source, err := c.nif.source(cfg, home, current, c.virtual)
+	if unfit := c.carries(cfg); unfit != nil {
+		err = unfit
+	}
+	if fault == "" && err != nil {
+		fault = err.Error()
+	}
+	return source, fault
+}
+
+// Check reports which fault a Router of cfg would have now because of the
+// interface, if it began: that is missing, say, down, or without an address to send
+// from. The Router may run all the same: the fault ends with its reason. Of a Conn
+// that was closed it is [ErrClosed].
+func (c *Conn) Check(cfg Config) error {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return err
+	}
+	c.update()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return fmt.Errorf("vrrp: %s: interface %s: %w", cfg.Name, c.name, ErrClosed)
+	}
+	c.count(&cfg, 1)
+	defer c.count(&cfg, -1)
+	if _, fault := c.linkState(&cfg, netip.Addr{}, netip.Addr{}); fault != "" {
+		return fmt.Errorf("vrrp: %s: %s", cfg.Name, fault)
+	}
+	return nil
+}
+
+// retryLink is for how long to wait before another look at an interface that
+// could not be looked at, or on which no socket could be opened.
+const retryLink = time.Second
+
+// watch follows the interface until the Conn is closed. err is what failed last.
+func (c *Conn) watch(err error) {
+	for c.lookAgain(err) {
+		var lost bool
+		if lost, err = c.net.wait(c.concerns); err == nil {
+			err = c.relook(lost)
+		}
+	}
+}
+
+// lookAgain looks again until that succeeds, and returns false when the Conn is
+// closed. Whatever err is, events may have been lost.
+func (c *Conn) lookAgain(err error) bool {
+	if err == nil {
+		return true
+	}
+	c.mu.Lock()
+	c.retrying++
+	c.mu.Unlock()
+	for said := ""; err != nil; {
+		select {
+		case <-c.done:
+			return false
+		default:
+		}
+		if text := err.Error(); text != said {
+			said = text
+			c.log.Warn("watching the interface", "interface", c.name, "err", text)
+		}
+		select {
+		case <-c.done:
+			return false
+		case <-time.After(retryLink):
+		}
+		if err = c.relook(true); err == nil {
+			err = c.retried()
+		}
+	}
+	return true
+}
+
+// retried ends trying again, unless what failed has failed once more meanwhile.
+func (c *Conn) retried() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken != "" {
+		return errors.New(c.broken)
+	}
+	c.retrying--
+	return nil
+}
+
+// update looks at the interface for a router that begins, or goes on with another
+// configuration: nobody may have been interested in its source when that came.
+func (c *Conn) update() {
+	if err := c.relook(false); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if tried := c.broken != "" && c.retrying > 0; !c.closed && !tried {
+			c.wg.Go(func() { c.lookAgain(err) })
+		}
+	}
+}
+
+// look asks for the interface. c.mu is not held: both may take their time.
+func (c *Conn) look() (netif, error) {
+	nif, err := c.net.look()
+	if c.isMoved != nil {
+		for i := range nif.addrs {
+			nif.addrs[i].virtual = c.isMoved(nif.addrs[i].addr)
+		}
+	}
+	return nif, err
+}
+
+// relook looks at the interface and acts on what has changed. lost says that
+// something may have been away meanwhile.
+func (c *Conn) relook(lost bool) error {
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	select {
+	case <-c.done:
+		return ErrClosed
+	default:
+	}
+	nif, err := c.look()
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	before := c.nif
+	if !c.closed && before.index != 0 && nif.index != 0 && nif.index != before.index {
+		// Nobody there knows of this router: the old link is left first.
+		c.broken = fmt.Sprintf("link %s is another one now", c.name)
+		c.refresh()
+	}
+	c.nif = nif
+	err = c.restore(&before, lost)
+	c.refresh()
+	c.mu.Unlock()
+	return err
+}
+
+// concerns tells whether an event may change anything here. An address that
+// comes does not while every router has its own: the holder of many virtual
+// addresses renews them all the time. One of the host's that goes does always:
+// it may be the sign that a group was forgotten.
+func (c *Conn) concerns(e linkEvent) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !e.addr.IsValid() {
+		return e.index == c.nif.index || e.name == c.name
+	}
+	if e.index != c.nif.index {
+		return false
+	}
+	if e.gone && slices.ContainsFunc(c.nif.addrs, func(a ifaddr) bool {
+		return a.addr == e.addr && !a.virtual && c.virtual[a.addr].all == 0
+	}) {
+		return true
+	}
+	return slices.ContainsFunc(c.routers[:], func(r *Router) bool {
+		return r != nil && (r.sourceless || r.source == e.addr || r.home == e.addr)
+	})
+}
+
+// binding is what sockets depend on of an interface.
+type binding struct {
+	index     int // 0: of none
+	multicast bool
+}
+
+func (n *netif) binding() binding { return binding{n.index, n.multicast} }
+
+// noSocket takes the place of a socket while the interface for it is missing: it
+// hears nothing, but keeps the time.
+type noSocket struct{ net.Conn }
+
+var (
+	_ PacketConn   = noSocket{}
+	_ packetWriter = noSocket{}
+)
+
+func newNoSocket() noSocket {
+	c, _ := net.Pipe()
+	return noSocket{c}
+}
+
+func (s noSocket) ReadBatch([]Packet) (int, error) {
+	_, err := s.Read(make([]byte, 1))
+	return 0, err
+}
+
+func (s noSocket) WriteBatch([]Packet) (int, error) { return 0, errors.New("no socket yet") }
+
+// The methods below are called with c.mu held, or while nobody else has c.
+
+// opens reports whether sockets can be opened. Otherwise restore will.
+func (c *Conn) opens() bool { return c.nif.index != 0 && c.broken == "" }
+
+// restore sees to it that the sockets hear and serve the interface as it is now.
+func (c *Conn) restore(before *netif, lost bool) (err error) {
+	c.doubtful = c.doubtful || lost || !before.serves()
+	switch {
+	case c.closed || c.nif.index == 0:
+		return nil
+	case c.nif.binding() != c.bound || c.broken != "":
+		err = c.reopen()
+	case c.doubtful && c.nif.serves():
+		err = c.rejoin()
+	default:
+		return nil
+	}
+	c.broken = ""
+	if c.doubtful = err != nil; err != nil {
+		c.broken = fmt.Sprintf("link %s: %v", c.name, err)
+	}
+	return err
+}
+
+// rejoin makes the sockets members of the group again. The kernel forgets that
+// with the interface's settings for a family: those for IPv6 go when the MTU is
+// below 1280 bytes, and all when the interface goes to another network namespace.
+// It may be back under the same index. To open others would not help: as the old
+// ones are closed, the new ones lose their membership.
+func (c *Conn) rejoin() error {
+	for _, l := range c.loops {
+		switch pc := l.pc.(type) {
+		case noSocket: // of a router that came meanwhile
+			if err := c.reopenLoop(l); err != nil {
+				return err
+			}
+		case rejoiner:
+			if err := pc.rejoin(); err != nil {
+				return err
+			}
+		}
+	}
+	c.openOwners()
+	if _, none := c.frames.(noSocket); none {
+		return c.replaceFrames()
+	}
+	return nil
+}
+
+// reopen replaces the sockets: they are bound to an interface that is gone, or to
+// none.
+func (c *Conn) reopen() error {
+	for _, l := range c.loops {
+		if err := c.reopenLoop(l); err != nil {
+			return err
+		}
+	}
+	c.bound = c.nif.binding()
+	c.openOwners()
+	if c.frames == nil {
+		return nil
+	}
+	return c.replaceFrames()
+}
+
+func (c *Conn) reopenLoop(l *loop) error {
+	pc, err := c.net.open(&c.nif, l.protocol)
+	if err != nil {
+		return err
+	}
+	l.replace(pc)
+	return nil
+}
+
+// replaceFrames replaces the socket that sends from virtual MACs.
+func (c *Conn) replaceFrames() error {
+	w, err := c.net.frames(&c.nif)
+	if err != nil {
+		return err
+	}
+	c.frames.Close()
+	c.frames = w
+	return nil
+}
+
+// openOwners makes the Conn hear the owners of addresses. It gets by without.
+// c.mu is held, or nobody else has c.
+func (c *Conn) openOwners() {
+	if c.owners != nil {
+		c.owners.Close()
+	}
+	var err error
+	if c.owners, err = c.net.owners(&c.nif); err != nil {
+		c.owners = nil
+		c.log.Warn("owners of virtual addresses may not be heard", "interface", c.name, "err", err)
+	}
+	if o := c.owners; o != nil {
+		c.wg.Go(func() { c.hearOwners(o) })
+	}
+}
