@@ -41,7 +41,7 @@ func TestBootWithoutInterface(t *testing.T) {
 	}
 	for name := range late {
 		lab.Eventually(t, bound, name+" has a fault", func() error {
-			if s := n.router(name).router.Status(); strings.Join(s.Faults, ", ") != "link eth1 missing" {
+			if s := n.router(name).node.Router().Status(); strings.Join(s.Faults, ", ") != "link eth1 missing" {
 				return fmt.Errorf("%v, fault %q", s.State, strings.Join(s.Faults, ", "))
 			}
 			return nil

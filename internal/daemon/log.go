@@ -12,6 +12,7 @@ import (
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/vip/guard"
 )
 
 // SayTime is for how long the end of the program waits for whoever reads what it
@@ -57,6 +58,10 @@ func newHandler(w io.Writer, format string, level slog.Leveler, journal bool) sl
 	}
 	return form(w)
 }
+
+// Main is to be called first in main: the guard of this program, which is the same
+// program, logs in the daemon's form.
+func Main() { guard.MainLog(newGuardHandler) }
 
 // guardForm is what newGuardHandler gets to know of the log.
 func guardForm(cfg config.Log) string { return cfg.Format + " " + cfg.Level }

@@ -1,12 +1,10 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/havip/havip/internal/config"
 )
@@ -73,13 +71,16 @@ func shedding(old, next config.Router, all []config.Router) (rest config.Router,
 	return rest, len(rest.Addresses) > 0 || len(old.Addresses) == 0
 }
 
-// shed lets go of the addresses that move to another router.
+// shed lets go of the addresses that move to another router. Advertisements list them
+// until reconfigure.
 func (r *router) shed(next config.Router, all []config.Router) error {
 	rest, _ := shedding(r.cfg, next, all)
 	if rest.Equal(r.cfg) {
 		return nil
 	}
-	err := r.move(rest)
+	fc := r.failover(r.cfg)
+	fc.VIP = r.failover(rest).VIP
+	err := r.follow(fc)
 	if err == nil {
 		r.cfg = rest
 	}
@@ -106,47 +107,11 @@ func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error 
 }
 
 // use makes cfg the configuration of the addresses and of the protocol, or leaves
-// both as they are. What goes is off the interface before peers can hear of it.
+// both as they are.
 func (r *router) use(cfg config.Router) error {
-	vc := vrrpConfig(cfg)
-	vc.Group, vc.StartDelay = r.members, startDelay(cfg, r.up)
-	if r.router.Meets(vc) {
-		// The other node was given the new addresses first, and has them.
-		release, err := r.standDown("another router has the new addresses")
-		if err != nil {
-			return err
-		}
-		defer release()
+	err := r.follow(r.failover(cfg))
+	if err == nil {
+		r.cfg = cfg
 	}
-	if err := r.move(cfg); err != nil {
-		return err
-	}
-	if err := r.router.Reconfigure(vc); err != nil {
-		return errors.Join(err, r.move(r.cfg))
-	}
-	r.cfg = cfg
-	r.handler.refresh() // there is something else to be said in the end
-	return nil
-}
-
-// standDown lets go of the addresses, and stays out of the election until release.
-func (r *router) standDown(reason string) (release func(), err error) {
-	release = r.router.Hold(reason)
-	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
-	defer cancel()
-	if err := r.handler.Release(ctx); err != nil { // the router's own call may come later
-		release()
-		return nil, err
-	}
-	return release, nil
-}
-
-// moveTime bounds a change of the addresses that are held.
-const moveTime = 10 * time.Second
-
-// move goes on with the addresses and routes of cfg.
-func (r *router) move(cfg config.Router) error {
-	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
-	defer cancel()
-	return r.manager.Reconfigure(ctx, r.vipConfig(cfg))
+	return err
 }

@@ -102,7 +102,7 @@ func (n *node) router(name string) *router {
 // awaits waits for a router's state.
 func (n *node) awaits(name string, want vrrp.State) {
 	n.t.Helper()
-	lab.Until(n.t, bound, fmt.Sprintf("%s is %v", name, want), func() bool { return n.router(name).router.Status().State == want })
+	lab.Until(n.t, bound, fmt.Sprintf("%s is %v", name, want), func() bool { return n.router(name).node.Router().Status().State == want })
 }
 
 // holds waits for addresses to be there, or not.
@@ -168,13 +168,9 @@ func TestReloadInPlace(t *testing.T) {
 	n := startNode(t, h, file("addresses: [192.168.31.250/24]"))
 	n.awaits("VI_1", vrrp.Active)
 	n.holds(true, "192.168.31.250")
-	first, since := n.router("VI_1"), n.router("VI_1").router.Status().Since
+	first, since := n.router("VI_1"), n.router("VI_1").node.Router().Status().Since
 	gone := removals(t, h, "192.168.31.250")
-	will := func() string {
-		first.handler.mu.Lock()
-		defer first.handler.mu.Unlock()
-		return fmt.Sprintf("%q", first.handler.removals.Requests)
-	}
+	will := func() string { return fmt.Sprintf("%q", first.node.Manager().Removals().Requests) }
 	for _, settings := range []string{
 		"addresses: [192.168.31.250/24, 192.168.31.251/24]",
 		"addresses: [192.168.31.251/24, 192.168.31.250/24], excluded: [10.1.1.1/24], routes: [{to: 10.9.0.0/16, via: 10.1.1.254}]",
@@ -186,9 +182,9 @@ func TestReloadInPlace(t *testing.T) {
 	} {
 		before := will()
 		n.must(file(settings))
-		if r := n.router("VI_1"); r != first || r.router.Status().Since != since || gone() != 0 {
+		if r := n.router("VI_1"); r != first || r.node.Router().Status().Since != since || gone() != 0 {
 			t.Fatalf("%s: the same router: %v, Active since %v (before: %v), address removed %d times",
-				settings, r == first, r.router.Status().Since, since, gone())
+				settings, r == first, r.node.Router().Status().Since, since, gone())
 		}
 		for _, a := range []string{"192.168.31.250", "192.168.31.251", "10.1.1.1", "10.1.1.2"} {
 			if want := strings.Contains(settings, a+"/"); h.Holds(netip.MustParseAddr(a)) != want {
@@ -273,7 +269,7 @@ func TestReloadFollowsReplacedCheck(t *testing.T) {
 	n.awaits("VI_1", vrrp.Active)
 	r := n.router("VI_1")
 	n.must(file("50ms"))
-	if n.router("VI_1") != r || r.router.Status().State != vrrp.Active {
+	if n.router("VI_1") != r || r.node.Router().Status().State != vrrp.Active {
 		t.Error("the router did not go on")
 	}
 	if err := os.Remove(there); err != nil {

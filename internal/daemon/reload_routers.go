@@ -70,7 +70,7 @@ func (d *Daemon) judgeRouter(c *change, old *router, next config.Router) fate {
 		return replace
 	case old.cfg.Equal(next):
 		return keep
-	case !old.reserved.Load(): // what keeps its addresses must not touch any yet
+	case !old.node.Reserved(): // what keeps its addresses must not touch any yet
 		return replace
 	}
 	return update
@@ -83,20 +83,11 @@ func (d *Daemon) openRouter(c *change, cfg config.Router, old *router) (*router,
 	if err != nil {
 		return nil, err
 	}
-	r := newRouter(cfg, c.groupOf[cfg.Name], conn, d.log)
-	// A member of a group stays one until it has run: that it can be made is
-	// found out with one that is none.
-	if _, err := vrrp.NewRouter(vrrpConfig(cfg), conn, nil); err != nil {
-		return nil, err
+	r := &router{cfg: cfg, group: c.groupOf[cfg.Name], up: uptime(), conn: conn, ns: c.ns, guard: c.guard, log: d.log}
+	if err := r.failover(cfg).Validate(); err != nil || !old.serves() {
+		return r, err
 	}
-	if err := r.open(c.ns); err != nil {
-		return nil, err
-	}
-	c.undo = append(c.undo, func() { r.manager.Close() })
-	if !old.serves() {
-		return r, nil
-	}
-	if err := r.check(); err != nil && !errors.Is(err, vip.ErrInUse) {
+	if err := r.check(cfg); err != nil && !errors.Is(err, vip.ErrInUse) {
 		return nil, err
 	}
 	return r, nil // an address in use another router lets go of with this change, or it is a fault
@@ -121,24 +112,10 @@ func (d *Daemon) openConn(c *change, key connKey) (*vrrp.Conn, error) {
 // tryUpdate finds out whether old can go on as cfg, and if it serves whether it
 // can go on serving.
 func (d *Daemon) tryUpdate(c *change, old *router, cfg config.Router) error {
-	// That it can be made is found out with one that never runs.
-	if _, err := vrrp.NewRouter(vrrpConfig(cfg), old.conn, nil); err != nil {
-		return err
-	}
-	vc := vipConfig(cfg)
-	vc.Namespace = c.ns
-	m, err := vip.NewManager(vc)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
 	if !old.serves() {
-		return nil
+		return old.failover(cfg).Validate()
 	}
-	if err := old.conn.Check(vrrpConfig(cfg)); err != nil {
-		return err
-	}
-	err = m.Check()
+	err := old.check(cfg)
 	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
 		return nil
 	}
@@ -167,7 +144,7 @@ func (c *change) routerFaults() (faults []error) {
 		if !s.begins() {
 			continue
 		}
-		if err := s.made.check(); err != nil {
+		if err := s.made.check(s.cfg); err != nil {
 			faults = append(faults, fmt.Errorf("%v: %s: %s", s.cfg.Pos, s.key, strings.ReplaceAll(err.Error(), "\n", "; ")))
 		}
 	}
@@ -252,16 +229,16 @@ func (d *Daemon) startRouters(c *change) error {
 		if g := d.groups[r.group]; g != nil {
 			vg = g.group
 		}
-		r.teller = d.newTeller(s.key, r.group, func() vrrp.Status { return r.router.Status() })
-		if err := r.connect(c.ns, d.guard, vg, r.teller.transition); err != nil {
+		teller := d.newTeller(s.key, r.group, func() vrrp.Status { return r.node.Router().Status() })
+		if err := r.connect(vg, teller); err != nil {
 			errs = append(errs, fmt.Errorf("%v: %s does not run: %w", r.cfg.Pos, s.key, err))
 			continue
 		}
 		begun = append(begun, r)
 	}
 	for _, r := range begun {
-		r.tracker = newTracker(r.router, r.cfg, d.checks, r.teller.recheck)
-		r.task = start(r.run, d.failed)
+		r.tracker = newTracker(r.node.Router(), r.cfg, d.checks, r.teller.recheck)
+		r.task = start(r.node.Run, d.failed)
 		d.routers[r.cfg.Name] = r
 	}
 	return errors.Join(errs...)

@@ -3,130 +3,72 @@ package daemon
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
+	"net/netip"
 	"time"
 
 	"github.com/havip/havip/internal/config"
-	"github.com/havip/havip/internal/retry"
 	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/failover"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
 )
 
 // router is one virtual router with the addresses that it moves.
 type router struct {
-	cfg     config.Router
-	group   string        // its name; empty: none
-	up      time.Duration // for how long the host was, when this was made
+	cfg   config.Router
+	group string        // its name; empty: none
+	up    time.Duration // for how long the host was, when this was made
+	conn  *vrrp.Conn
+	ns    *vip.Namespace
+	guard *guard.Guard
+	log   *slog.Logger
+
+	// Set when the router begins.
 	members *vrrp.Group
-	conn    *vrrp.Conn
-	router  *vrrp.Router
-	manager *vip.Manager
-	handler *testament
 	teller  *teller
+	node    *failover.Node
 	tracker *tracker
 	task    *task
-	log     *slog.Logger
-
-	// reserved says that this process alone runs the router, from then on.
-	reserved atomic.Bool
 }
 
-func newRouter(cfg config.Router, group string, conn *vrrp.Conn, log *slog.Logger) *router {
-	r := &router{cfg: cfg, group: group, up: uptime(), conn: conn, log: log}
-	r.handler = &testament{name: cfg.Name, log: log.With("router", cfg.Name)}
-	return r
-}
-
-// vipConfig is the Manager's, with what it calls.
-func (r *router) vipConfig(cfg config.Router) vip.Config {
-	vc := vipConfig(cfg)
-	vc.OnRemovals = r.handler.remove
-	vc.Entitled = func() bool { return r.router.Entitled() }
-	return vc
-}
-
-// open makes what keeps the addresses, and touches none yet.
-func (r *router) open(ns *vip.Namespace) error {
-	vc := r.vipConfig(r.cfg)
-	vc.Namespace, vc.Logger = ns, r.log
-	m, err := vip.NewManager(vc)
-	if err == nil {
-		r.manager = m
+// failover is the configuration that the router's Node has for cfg.
+func (r *router) failover(cfg config.Router) failover.Config {
+	fc := failover.Config{VRRP: vrrpConfig(cfg), VIP: vipConfig(cfg), Conn: r.conn, Guard: r.guard, OnRetry: r.cannotRun, Logger: r.log}
+	if fc.VRRP.Addresses == nil {
+		fc.VRRP.Addresses = []netip.Addr{} // excluded addresses are not listed
 	}
-	return err
+	fc.VRRP.Group, fc.VRRP.StartDelay = r.members, startDelay(cfg, r.up)
+	fc.VIP.Namespace = r.ns
+	if r.teller != nil {
+		fc.VRRP.OnTransition = r.teller.transition
+	}
+	return fc
 }
 
-// check reports what would keep the router out of the election now, but for checks.
-// It is to be called before connect.
-func (r *router) check() error {
-	if err := r.conn.Check(vrrpConfig(r.cfg)); err != nil {
-		return err
-	}
-	return r.manager.Check()
-}
+// check reports what would keep the router out of the election with cfg now, but for
+// checks.
+func (r *router) check(cfg config.Router) error { return failover.Check(r.failover(cfg)) }
 
 // serves reports whether the router takes part in the election: a change must not end
 // that.
 func (r *router) serves() bool {
 	// What the interface has to say may not have been heard yet.
-	return r != nil && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.router.Status().State != vrrp.Initialize
+	return r != nil && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.node.Router().Status().State != vrrp.Initialize
 }
 
-// connect makes the virtual router itself.
-func (r *router) connect(ns *vip.Namespace, g *guard.Guard, group *vrrp.Group, report func(vrrp.Transition)) error {
-	vc := vrrpConfig(r.cfg)
-	r.members = group
-	if vc.StartDelay = startDelay(r.cfg, r.up); vc.StartDelay < r.cfg.StartDelay {
+// connect makes the router's Node, which is a member of the group from then on. The
+// teller hears of its transitions.
+func (r *router) connect(members *vrrp.Group, teller *teller) (err error) {
+	r.members, r.teller = members, teller
+	if startDelay(r.cfg, r.up) < r.cfg.StartDelay {
 		r.log.Info("no start delay: the host was not booted just now", "router", r.cfg.Name, "uptime", r.up.Round(time.Second))
 	}
-	vc.Group, vc.OnTransition, vc.Logger = group, report, r.log
-	var err error
-	if r.router, err = vrrp.NewRouter(vc, r.conn, r.handler); err != nil {
-		r.manager.Close()
-	}
-	r.handler.Handler, r.handler.guard, r.handler.router = r.manager, g, r.router
+	r.node, err = failover.New(r.failover(r.cfg))
 	return err
 }
 
-// run ends with ctx: first the protocol, which releases the addresses, then
-// what kept them. A router that its interface cannot carry, for now, is tried
-// again: the others are not to suffer.
-//
-// Before all, no other process may run this router: what keeps the addresses begins
-// by taking off those that it finds.
-func (r *router) run(ctx context.Context) error {
-	failed := func(err error, pause time.Duration) {
-		r.teller.cannotRun(err)
-		r.log.Error("router does not run", "router", r.cfg.Name, "err", err, "retry", pause)
-	}
-	var release func()
-	retry.Until(ctx, func(ctx context.Context) (err error) {
-		release, err = r.router.Reserve(ctx)
-		return err
-	}, failed)
-	if release == nil {
-		r.manager.Close()
-		return r.router.Run(ctx) // which has ended
-	}
-	defer release()
-	r.reserved.Store(true)
-	manager := start(r.keep, nil)
-	defer manager.stop()
-	retry.Until(ctx, r.router.Run, failed)
-	return nil
-}
-
-// keep keeps the addresses where they belong until ctx ends. What may be left
-// then stays in the will.
-func (r *router) keep(ctx context.Context) error {
-	if err := r.manager.Run(ctx); err != nil {
-		r.log.Error("addresses may be left behind", "router", r.cfg.Name, "err", err)
-		return nil
-	}
-	r.handler.end()
-	return nil
-}
+// cannotRun hears that the router does not take part in the election for now.
+func (r *router) cannotRun(err error, _ time.Duration) { r.teller.cannotRun(err) }
 
 // stop hands over if need be.
 func (r *router) stop() { r.stopFor(nil) }
@@ -135,6 +77,16 @@ func (r *router) stop() { r.stopFor(nil) }
 func (r *router) stopFor(why error) {
 	r.tracker.stop()
 	r.task.stopFor(why)
+}
+
+// moveTime bounds a change of the addresses that are held.
+const moveTime = 10 * time.Second
+
+// follow goes on as cfg, or leaves everything as it is.
+func (r *router) follow(cfg failover.Config) error {
+	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
+	defer cancel()
+	return r.node.Reconfigure(ctx, cfg)
 }
 
 // connKey names a Conn: routers on one interface and of one family share it.

@@ -70,7 +70,7 @@ func TestRouterWhoseAddressIsElsewhere(t *testing.T) {
 	}
 	n.must(file("", ", {name: VI_2, interface: eth1, vrid: 52, interval: 100ms, addresses: [192.168.31.251/24]}"))
 	lab.Until(t, bound, "the router says what is in the way", func() bool {
-		return strings.Contains(strings.Join(n.router("VI_2").router.Status().Faults, ", "), "192.168.31.251 is on eth2")
+		return strings.Contains(strings.Join(n.router("VI_2").node.Router().Status().Faults, ", "), "192.168.31.251 is on eth2")
 	})
 	link, err := h.Netlink().LinkByName("eth2")
 	if err == nil {
@@ -108,7 +108,7 @@ func TestAddressOfAnotherProgram(t *testing.T) {
 		"VI_4": `"ip addr del 192.168.31.253/24 dev eth0" removes it`,
 	} {
 		lab.Until(t, bound, name+" says what is in the way", func() bool {
-			return strings.Contains(strings.Join(n.router(name).router.Status().Faults, ", "), way)
+			return strings.Contains(strings.Join(n.router(name).node.Router().Status().Faults, ", "), way)
 		})
 	}
 	n.must(file(", takeover: true"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +152,7 @@ func TestReconfigure(t *testing.T) {
 	n := newNode(t, h, config())
 	run(t, n)
 	awaits(t, h, n, vrrp.Active, true)
-	since := n.Router().Status().Since
+	since, will := n.Router().Status().Since, n.Removals()
 	next := config()
 	next.VRRP.Priority = 200
 	next.VIP.Addresses = append(next.VIP.Addresses, vip.Address{Prefix: netip.MustParsePrefix("192.168.31.251/24")})
@@ -160,6 +161,9 @@ func TestReconfigure(t *testing.T) {
 	}
 	if s := n.Router().Status(); s.Since != since || s.Priority != 200 || !h.Holds(shared.Addr()) || !h.Holds(netip.MustParseAddr("192.168.31.251")) {
 		t.Errorf("after a change: %+v", s)
+	}
+	if n.Removals().Requests == nil || reflect.DeepEqual(will, n.Removals()) {
+		t.Error("the will does not remove the new address")
 	}
 
 	taken := next

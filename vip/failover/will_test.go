@@ -64,9 +64,6 @@ func (s *scene) Set(_ string, w guard.Will) error {
 		words = append(words, string(r))
 	}
 	for _, p := range w.Packets {
-		if p.Header != nil {
-			words = append(words, "with a header")
-		}
 		words = append(words, string(p.Payload))
 	}
 	s.note("will: %s", strings.Join(words, ", "))
@@ -148,3 +145,28 @@ func TestWillStaysFresh(t *testing.T) {
 		s.want(t)
 	})
 }
+
+// TestWillOfOneThatSteppedDown: a router that has just stepped down has no farewell, which
+// is no fault; any other reason is in the log.
+func TestWillOfOneThatSteppedDown(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		says bool
+	}{
+		"stepped down": {fmt.Errorf("vrrp: VI_1: farewell: %w", vrrp.ErrNotActive), false},
+		"no address":   {errors.New("no address"), true},
+	} {
+		var log strings.Builder
+		w := &will{Handler: &scene{}, guard: &scene{}, router: silent{test.err}, log: slog.New(slog.NewTextHandler(&log, nil))}
+		w.Acquire(t.Context())
+		w.withdraw()
+		if said := log.Len() > 0; said != test.says {
+			t.Errorf("%s: the log has %q", name, log.String())
+		}
+	}
+}
+
+// silent is a router that has no farewell.
+type silent struct{ err error }
+
+func (s silent) Farewell() ([]vrrp.Packet, time.Duration, error) { return nil, 0, s.err }
