@@ -14,6 +14,9 @@
 //   - [UDP] relays datagrams in sessions;
 //   - [Handler] is an http.Handler that proxies requests.
 //
+// [Pool.Watch] tells of all that changes about a pool, for planes that are not in this
+// package.
+//
 // Neither pools nor planes start anything by themselves: a plane runs inside its
 // Serve method and ends with its context. A listener for an address that
 // this host does not own yet, as on a VRRP Backup, comes from [Listen].

@@ -37,12 +37,15 @@ type Pool struct {
 	onGone map[int]func(*server) // See watchGone.
 	nextID int
 
+	watchers map[*watcher]struct{}
+
 	queue queue
 }
 
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
-	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, told: told{quorum: true}, onGone: make(map[int]func(*server))}
+	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, told: told{quorum: true}, onGone: make(map[int]func(*server)),
+		watchers: make(map[*watcher]struct{})}
 	if err := p.Reconfigure(cfg); err != nil {
 		return nil, err
 	}
@@ -193,6 +196,7 @@ func (p *Pool) publish(r *roster) {
 	p.quorum = s.quorum
 	p.snap.Store(s)
 	p.tell(s)
+	p.tellWatchers()
 	for _, m := range r.all {
 		p.drain(m.server, m.Drain || m.draining.Load())
 	}

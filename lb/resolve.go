@@ -99,5 +99,8 @@ func (p *Pool) resolve(ctx context.Context, m *member, host, port string) {
 	}
 	chosen := net.JoinHostPort(slices.MinFunc(addrs, netip.Addr.Compare).String(), port)
 	p.log.Info("backend resolved", "pool", p.config().Name, "backend", m.Name, "host", host, "address", chosen)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	m.moveTo(chosen)
+	p.tellWatchers()
 }
