@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -194,4 +195,16 @@ func held(t *testing.T, pids ...int) (n int) {
 		}
 	}
 	return n
+}
+
+// TestExecDaemonOutlivesUs: also when the process that has made the check is
+// gone: only Linux has a pipe without SIGPIPE.
+func TestExecDaemonOutlivesUs(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), daemonEnv+"="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	endDaemon(t, dir, 1000)
 }

@@ -7,14 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // script writes an executable file that only its owner can write.
@@ -82,21 +83,6 @@ func TestExecLeavesADaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	endDaemon(t, dir, 100_000) // more than a pipe holds
-}
-
-// TestExecDaemonOutlivesUs: also when the process that has made the check is
-// gone.
-func TestExecDaemonOutlivesUs(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux has a pipe without SIGPIPE")
-	}
-	dir := t.TempDir()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), daemonEnv+"="+dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	endDaemon(t, dir, 1000)
 }
 
 // daemonScript leaves a process that writes as many lines as the file go says,
@@ -167,24 +153,14 @@ func TestExecKillsTheGroup(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("check ended with %v", err)
 	}
-	waitFor(t, "the grandchild's death", func() bool {
-		if syscall.Kill(pid, 0) == syscall.ESRCH {
-			return true
-		}
-		// Where nobody reaps orphans, a zombie stays.
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return err != nil || strings.Contains(string(stat), ") Z ")
-	})
+	// Where nobody reaps orphans, a zombie stays.
+	waitFor(t, "the grandchild's death", func() bool { return labtest.Ended(pid) })
 }
 
 // waitFor waits for a condition with a generous bound.
 func waitFor(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
+	lab.Until(t, 30*time.Second, what, condition)
 }
 
 // TestExecRefuses: as root, a program that others could replace. The rule is a

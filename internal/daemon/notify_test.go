@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -198,7 +200,7 @@ func TestNotifyTold(t *testing.T) {
 // TestNotifyUser: root runs nobody else's programs, but as their owner.
 func TestNotifyUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("root is not here")
+		lab.Lacking(t, "root is not here")
 	}
 	n := startNotifier(t, time.Minute)
 	script := filepath.Join(n.dir, "script")
@@ -310,7 +312,7 @@ func TestNotifyMisbehaves(t *testing.T) {
 				}
 				n.endAll() // as at the end of the daemon
 				n.endLast()
-				until(t, "all of the process group is gone", func() bool { return gone(pid) })
+				until(t, "all of the process group is gone", func() bool { return labtest.Ended(pid) })
 				until(t, "it is said", func() bool { return strings.Contains(n.log.String(), tc.logs) })
 				return
 			}
@@ -344,7 +346,7 @@ func TestNotifyTimeout(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		until(t, "all of the process group is gone", func() bool { return gone(pid) })
+		until(t, "all of the process group is gone", func() bool { return labtest.Ended(pid) })
 	}
 }
 
@@ -372,15 +374,6 @@ func (n *tester) reads(reader *os.File, want string) {
 	if m, err := io.ReadFull(reader, got); err != nil || string(got) != want {
 		n.t.Errorf("read %q (%v), want %q", got[:m], err, want)
 	}
-}
-
-// gone reports whether a process has ended; as a zombie it has.
-func gone(pid int) bool {
-	if syscall.Kill(pid, 0) != nil {
-		return true
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
 // TestNotifyNeverWaits: of more changes than fit the oldest are lost with a

@@ -3,17 +3,16 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -63,28 +62,9 @@ func signal(sig syscall.Signal) func(*stage) error {
 	return func(s *stage) error { return s.nodes[0].cmd.Signal(sig) }
 }
 
-// children returns the processes that a program has started.
-func children(pid int) []int {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	var list []int
-	for _, file := range stats {
-		stat, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has just ended
-		}
-		// proc(5): after the name come the state and the parent.
-		f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if f[1] == strconv.Itoa(pid) && f[0] != "Z" {
-			child, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			list = append(list, child)
-		}
-	}
-	return list
-}
-
 // onlyChild is havip's guard, or Keepalived's VRRP process.
 func (s *stage) onlyChild() (int, error) {
-	list := children(s.nodes[0].cmd.Pid())
+	list := labtest.Children(s.nodes[0].cmd.Pid())
 	if len(list) != 1 {
 		return 0, fmt.Errorf("%v has %d children, want 1", s.nodes[0].cmd, len(list))
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -75,7 +76,7 @@ func (p *pair) flooded(m *mallory) flood {
 	var transitions [2]int
 	var cpu [2]time.Duration
 	for i, n := range p.nodes {
-		transitions[i], cpu[i] = n.transitions(), cpuTime(p.t, n.cmd.Pid())
+		transitions[i], cpu[i] = n.transitions(), labtest.ProcessorTime(n.cmd.Pid())
 	}
 	if err := m.flood(); err != nil {
 		p.t.Fatal(err)
@@ -83,7 +84,7 @@ func (p *pair) flooded(m *mallory) flood {
 	to := time.Now()
 	f := flood{late: p.stalledBetween(from.Add(-3*interval), to)}
 	for i, n := range p.nodes {
-		transitions[i], cpu[i] = n.transitions()-transitions[i], cpuTime(p.t, n.cmd.Pid())-cpu[i]
+		transitions[i], cpu[i] = n.transitions()-transitions[i], labtest.ProcessorTime(n.cmd.Pid())-cpu[i]
 		f.transitions += transitions[i]
 	}
 	var none, two time.Duration
@@ -203,10 +204,10 @@ var forgeries = []forgery{
 	{"wrong TTL", "TTL ", multicast, spoil(func(m *mallory, p *forged) { p.ttl = uint8(m.IntN(255)) })},
 	{"wrong password", "the passwords differ", withPassword, lie(func(m *mallory, a *vrrp.Advertisement) { copy(a.AuthData[:], m.bytes(8)) })},
 	{"no password", "authentication none, want pass", withPassword, lie(func(_ *mallory, a *vrrp.Advertisement) { a.AuthType = 0 })},
-	{"signed without need", "authentication HMAC, want none", withoutKey, sign(1)},
+	{"signed without need", "authentication hmac, want none", withoutKey, sign(1)},
 	{"signed with another key", "authentication failed", withKey, sign(1)},
 	{"signed with an unknown key", "authentication failed", withKey, sign(2)},
-	{"not signed", "authentication none, want HMAC", withKey, spoil(func(*mallory, *forged) {})},
+	{"not signed", "authentication none, want hmac", withKey, spoil(func(*mallory, *forged) {})},
 	{"short", "too short", unsigned, spoil(shorten)},
 	{"short and signed", "", signed, spoil(shorten)}, // hardly ever has a VRID
 	{"long", "too long", unsigned, spoil(func(m *mallory, p *forged) { p.payload = append(p.payload, m.bytes(32+m.IntN(1200))...) })},

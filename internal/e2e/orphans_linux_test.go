@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // TestFirstProcessCollectsOrphans: as the first process of a container, havip
@@ -55,7 +56,7 @@ checks:
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := fmt.Sprintf("/proc/%d/root/proc/", children(cmd.Pid())[0])
+	first := fmt.Sprintf("/proc/%d/root/proc/", labtest.Children(cmd.Pid())[0])
 	lab.Eventually(t, 30*time.Second, "the processes are collected", func() error {
 		for pid := range strings.FieldsSeq(string(b)) {
 			if stat, err := os.ReadFile(first + pid + "/stat"); err == nil {

@@ -7,12 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 var scaleTime = flag.Duration("scale.time", time.Minute, "how long BenchmarkScale watches each pair")
@@ -102,7 +102,7 @@ func watchScale(b *testing.B, net scaleNet, hosts [2]*lab.Host, cmds [2]*lab.Cmd
 	var logged [2]int
 	least, most := [2]int{scaleRouters, scaleRouters}, [2]int{}
 	for i, c := range cmds {
-		before[i], logged[i] = cpuTime(b, c.Pid()), strings.Count(c.Output(), transition)
+		before[i], logged[i] = labtest.ProcessorTime(c.Pid()), strings.Count(c.Output(), transition)
 	}
 	start := time.Now()
 	for time.Since(start) < *scaleTime {
@@ -116,7 +116,7 @@ func watchScale(b *testing.B, net scaleNet, hosts [2]*lab.Host, cmds [2]*lab.Cmd
 	transitions := 0
 	for i, c := range cmds {
 		name := string(rune('A' + i))
-		b.ReportMetric(100*float64(cpuTime(b, c.Pid())-before[i])/float64(elapsed), "cpu%-"+name)
+		b.ReportMetric(100*float64(labtest.ProcessorTime(c.Pid())-before[i])/float64(elapsed), "cpu%-"+name)
 		b.ReportMetric(float64(least[i]), "held-least-"+name)
 		b.ReportMetric(float64(most[i]), "held-most-"+name)
 		transitions += strings.Count(c.Output(), transition) - logged[i]
@@ -138,35 +138,6 @@ func held(b *testing.B, net scaleNet, h *lab.Host) int {
 		}
 	}
 	return n
-}
-
-// cpuTime is what the process group of a program has used so far.
-func cpuTime(b testing.TB, pid int) time.Duration {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		b.Fatal(err)
-	}
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux
-	var sum time.Duration
-	for _, file := range stats {
-		stat, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has just ended
-		}
-		// proc(5): the fields after the name, from the state on.
-		f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if f[2] != strconv.Itoa(pid) {
-			continue
-		}
-		for _, field := range f[11:13] { // utime, stime
-			n, err := strconv.Atoi(field)
-			if err != nil {
-				b.Fatal(err)
-			}
-			sum += time.Duration(n) * tick
-		}
-	}
-	return sum
 }
 
 func scaleHavip(exe string) scaleProgram {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/process"
 )
 
 func TestCommand(t *testing.T) {
@@ -104,8 +106,8 @@ func family(t *testing.T, h *Host, polite bool) (c *Cmd, near, far int) {
 
 // alive tells whether a process runs; a zombie that init has not reaped does not.
 func alive(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.Contains(string(b), ") Z ")
+	st, err := process.StatOf(pid)
+	return err == nil && !st.Ended()
 }
 
 func TestEndsOfAProgram(t *testing.T) {

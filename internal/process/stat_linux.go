@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 )
 
 // Stat is the beginning of /proc/PID/stat (proc(5)).
@@ -13,6 +14,7 @@ type Stat struct {
 	State         byte
 	Parent, Group int    // 0 if they are of no process that is seen from here
 	Start         uint64 // when it was started, in ticks of the kernel's since boot
+	ProcessorTime time.Duration
 
 	flags uint64 // PF_ of the kernel's include/linux/sched.h
 }
@@ -48,6 +50,8 @@ func ParseStat(stat []byte) (s Stat, ok bool) {
 		}
 		return n
 	}
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux
+	s.ProcessorTime = time.Duration(number(14)+number(15)) * tick
 	s.Parent, s.Group, s.Start, s.flags = int(number(4)), int(number(5)), number(22), number(9)
 	return s, true
 }
