@@ -63,6 +63,81 @@ func (b *replayBody) attempt() io.Reader {
 	return &bodyReader{b: b}
 }
 
+// bodyReader is one attempt's view of the body.
+type bodyReader struct {
+	b  *replayBody
+	at int64
+}
+
+func (r *bodyReader) Read(p []byte) (int, error) {
+	b := r.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.reading && r.at == b.read {
+		b.idle.Wait() // What another attempt reads is for this one.
+	}
+	switch {
+	case r.at < int64(len(b.kept)):
+		n := copy(p, b.kept[r.at:])
+		r.at += int64(n)
+		return n, nil
+	case r.at < b.read:
+		return 0, errBodyOver
+	case b.err != nil:
+		return 0, b.err
+	case b.stopped:
+		return 0, errBodyOver
+	}
+	n, err := b.fetch(p)
+	r.at += int64(n)
+	return n, err
+}
+
+// fetch reads from the client. b.mu is held, but not while it waits.
+func (b *replayBody) fetch(p []byte) (int, error) {
+	deadline := time.Now().Add(b.timeout)
+	_ = b.rc.SetReadDeadline(deadline)
+	n, err := b.wait(p)
+	if length := b.in.ContentLength; length >= 0 {
+		// A wrapped body may be anything.
+		if b.read+int64(n) > length {
+			n, err = 0, errBodyLength
+		} else if err == io.EOF && b.read+int64(n) < length {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	if b.read+int64(n) <= replayLimit {
+		b.kept = append(b.kept, p[:n]...)
+	} else {
+		b.kept = nil
+	}
+	b.read += int64(n)
+	if isTimeout(err) && time.Now().Before(deadline) {
+		err = errBodyOver // It was interrupted.
+	}
+	if err == io.EOF && !b.stopped {
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
+	b.err = err
+	b.over.Store(err == io.EOF)
+	return n, err
+}
+
+func (b *replayBody) wait(p []byte) (n int, err error) {
+	b.reading = true
+	b.mu.Unlock()
+	defer func() {
+		// A server would catch it, but not in the goroutine of an upload.
+		if broken := recover(); broken != nil {
+			n, err = 0, fmt.Errorf("panic: %v", broken)
+		}
+		b.mu.Lock()
+		b.reading = false
+		b.idle.Broadcast()
+	}()
+	return b.limited.Read(p)
+}
+
 // begun tells whether some of the body was read before.
 func (b *replayBody) begun() bool { return b.taken() > 0 }
 
@@ -140,79 +215,4 @@ func (b *replayBody) interrupt(deadline time.Time) {
 	for b.reading {
 		b.idle.Wait()
 	}
-}
-
-// bodyReader is one attempt's view of the body.
-type bodyReader struct {
-	b  *replayBody
-	at int64
-}
-
-func (r *bodyReader) Read(p []byte) (int, error) {
-	b := r.b
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for b.reading && r.at == b.read {
-		b.idle.Wait() // What another attempt reads is for this one.
-	}
-	switch {
-	case r.at < int64(len(b.kept)):
-		n := copy(p, b.kept[r.at:])
-		r.at += int64(n)
-		return n, nil
-	case r.at < b.read:
-		return 0, errBodyOver
-	case b.err != nil:
-		return 0, b.err
-	case b.stopped:
-		return 0, errBodyOver
-	}
-	n, err := b.fetch(p)
-	r.at += int64(n)
-	return n, err
-}
-
-// fetch reads from the client. b.mu is held, but not while it waits.
-func (b *replayBody) fetch(p []byte) (int, error) {
-	deadline := time.Now().Add(b.timeout)
-	_ = b.rc.SetReadDeadline(deadline)
-	n, err := b.wait(p)
-	if length := b.in.ContentLength; length >= 0 {
-		// A wrapped body may be anything.
-		if b.read+int64(n) > length {
-			n, err = 0, errBodyLength
-		} else if err == io.EOF && b.read+int64(n) < length {
-			err = io.ErrUnexpectedEOF
-		}
-	}
-	if b.read+int64(n) <= replayLimit {
-		b.kept = append(b.kept, p[:n]...)
-	} else {
-		b.kept = nil
-	}
-	b.read += int64(n)
-	if isTimeout(err) && time.Now().Before(deadline) {
-		err = errBodyOver // It was interrupted.
-	}
-	if err == io.EOF && !b.stopped {
-		_ = b.rc.SetReadDeadline(time.Time{})
-	}
-	b.err = err
-	b.over.Store(err == io.EOF)
-	return n, err
-}
-
-func (b *replayBody) wait(p []byte) (n int, err error) {
-	b.reading = true
-	b.mu.Unlock()
-	defer func() {
-		// A server would catch it, but not in the goroutine of an upload.
-		if broken := recover(); broken != nil {
-			n, err = 0, fmt.Errorf("panic: %v", broken)
-		}
-		b.mu.Lock()
-		b.reading = false
-		b.idle.Broadcast()
-	}()
-	return b.limited.Read(p)
 }

@@ -127,15 +127,3 @@ func (x *exchange) ended() {
 		panic(broken)
 	}
 }
-
-// release gives the backend back, if one has answered: there is nothing more to
-// transfer.
-func (x *exchange) release() {
-	x.record.Received = max(x.record.Received, x.body.taken())
-	if x.pick.pool == nil || x.pick.done {
-		return
-	}
-	x.record.Backend = x.pick.Backend()
-	x.pick.Transferred(x.record.Received, x.record.Sent)
-	x.pick.Done(x.result)
-}

@@ -11,102 +11,6 @@ import (
 	"strings"
 )
 
-// hopByHop are the headers that concern one connection only (RFC 9110 §7.6.1),
-// with the historical ones.
-var hopByHop = []string{
-	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
-}
-
-// unsettable are the headers that the configuration may not touch: the framing of
-// messages depends on them, and on what each side can do.
-var unsettable = []string{
-	"Connection", "Content-Length", "Expect", "Http2-Settings", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
-	"Transfer-Encoding", "Upgrade",
-}
-
-// notInTrailers are the fields that change how a message is framed, routed, or
-// understood, or whose it is: too late for that in a trailer (RFC 9110 §6.5.1).
-var notInTrailers = append([]string{
-	"Authorization", "Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Cookie", "Date",
-	"Forwarded", "Host", "Location", "Max-Forwards", "Pragma",
-	"Proxy-Authenticate", "Proxy-Authorization", "Range", "Retry-After", "Set-Cookie", "Vary", "Via",
-	"Www-Authenticate", "X-Real-Ip",
-}, unsettable...)
-
-// validTrailer tells whether a field, in canonical form, may be in a trailer. headers are
-// those that the configuration decides on.
-func validTrailer(name string, headers map[string]string) bool {
-	if !validHeader(name, "") || slices.Contains(notInTrailers, name) ||
-		strings.HasPrefix(name, "If-") || strings.HasPrefix(name, "X-Forwarded-") {
-		return false
-	}
-	for configured := range headers {
-		if strings.EqualFold(configured, name) {
-			return false
-		}
-	}
-	return true
-}
-
-// copyTrailer adds a field to a trailer.
-func copyTrailer(trailer http.Header, name string, values []string) {
-	for _, value := range values {
-		if validHeader(name, value) {
-			trailer[name] = append(trailer[name], value)
-		}
-	}
-}
-
-// hasToken tells whether one of the comma-separated lists in lines has token.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for item := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(item), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// validHeader checks a field's name and value (RFC 9110 §5).
-func validHeader(name, value string) bool {
-	token := func(r rune) bool {
-		return r > ' ' && r < 0x7f && !strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r)
-	}
-	text := func(r rune) bool { return r == '\t' || r >= ' ' && r != 0x7f }
-	return name != "" && strings.IndexFunc(name, func(r rune) bool { return !token(r) }) < 0 &&
-		strings.IndexFunc(value, func(r rune) bool { return !text(r) }) < 0
-}
-
-func removeHopByHop(h http.Header) {
-	for _, line := range h["Connection"] {
-		for name := range strings.SplitSeq(line, ",") {
-			h.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range hopByHop {
-		delete(h, name)
-	}
-}
-
-// upgradesOf are the protocols that a message wants to switch to, if any. Those that
-// would carry requests past everything that is checked here are not among them.
-func upgradesOf(h http.Header) []string {
-	if !hasToken(h["Connection"], "Upgrade") {
-		return nil
-	}
-	var protocols []string
-	for p := range strings.SplitSeq(strings.Join(h["Upgrade"], ","), ",") {
-		name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(p)), "/")
-		if name != "" && name != "h2c" && name != "http" && name != "tls" {
-			protocols = append(protocols, strings.TrimSpace(p))
-		}
-	}
-	return protocols
-}
-
 // requestHeader is what backends get to see.
 func (x *exchange) requestHeader() http.Header {
 	h := x.in.Header.Clone()
@@ -152,6 +56,19 @@ func (x *exchange) requestHost(h http.Header) string {
 	return addrPort(local).String()
 }
 
+// requestTrailers are the names of the trailers that backends get: those that the
+// client has announced.
+func (x *exchange) requestTrailers() []string {
+	var names []string
+	for name := range x.in.Trailer {
+		if validTrailer(name, x.cfg.RequestHeaders) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // writeHead writes the request line and the header.
 func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
 	// Errors stay until Flush.
@@ -176,19 +93,6 @@ func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
 	}
 	_ = x.header.WriteSubset(w, exclude)
 	fmt.Fprint(w, "\r\n")
-}
-
-// requestTrailers are the names of the trailers that backends get: those that the
-// client has announced.
-func (x *exchange) requestTrailers() []string {
-	var names []string
-	for name := range x.in.Trailer {
-		if validTrailer(name, x.cfg.RequestHeaders) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // forward adds the headers that tell whose request it is.
@@ -223,33 +127,6 @@ func (x *exchange) forward(h http.Header) {
 	}
 }
 
-func addrString(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
-}
-
-// set applies RequestHeaders or ResponseHeaders.
-func (x *exchange) set(h http.Header, values map[string]string, backend, source string) {
-	if len(values) == 0 {
-		return
-	}
-	local, _ := x.in.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	localIP := ""
-	if local != nil {
-		localIP = addrString(addrPort(local).Addr())
-	}
-	expand := strings.NewReplacer("${client}", addrString(x.client.Addr()), "${local}", localIP,
-		"${backend}", backend, "${source}", source)
-	for name, value := range values {
-		h.Del(name)
-		if value != "" {
-			h[name] = []string{expand.Replace(value)}
-		}
-	}
-}
-
 // responseHeader prepares the header that the client gets.
 func (x *exchange) responseHeader(res *http.Response) {
 	removeHopByHop(res.Header)
@@ -272,5 +149,28 @@ func (x *exchange) responseHeader(res *http.Response) {
 	}
 }
 
+// chunked tells whether the client gets the response in chunks.
+func (x *exchange) chunked() bool { return x.unbounded && x.in.ProtoAtLeast(1, 1) }
+
 // source is this host's address in the connection to the backend.
 func (x *exchange) source() string { return addrString(addrPort(x.up.LocalAddr()).Addr()) }
+
+// set applies RequestHeaders or ResponseHeaders.
+func (x *exchange) set(h http.Header, values map[string]string, backend, source string) {
+	if len(values) == 0 {
+		return
+	}
+	local, _ := x.in.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	localIP := ""
+	if local != nil {
+		localIP = addrString(addrPort(local).Addr())
+	}
+	expand := strings.NewReplacer("${client}", addrString(x.client.Addr()), "${local}", localIP,
+		"${backend}", backend, "${source}", source)
+	for name, value := range values {
+		h.Del(name)
+		if value != "" {
+			h[name] = []string{expand.Replace(value)}
+		}
+	}
+}

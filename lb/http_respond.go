@@ -5,25 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"time"
 )
-
-// originBody is the body of a backend's response that ModifyResponse may read.
-type originBody struct {
-	io.ReadCloser
-	over bool // it was read to its end
-}
-
-func (b *originBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.over = b.over || err == io.EOF
-	return n, err
-}
-
-// isOver reports whether nothing is left to read on the connection. Where there is
-// no ModifyResponse respond has read all.
-func (b *originBody) isOver() bool { return b == nil || b.over }
 
 // modify has ModifyResponse change the response.
 func (x *exchange) modify(res *http.Response) error {
@@ -36,14 +18,6 @@ func (x *exchange) modify(res *http.Response) error {
 		res.Body = http.NoBody
 	}
 	return nil
-}
-
-// lacksLength reports whether a client learns only from the end of a response with
-// this header how long it is.
-func (x *exchange) lacksLength(h http.Header) bool {
-	_, known := h["Content-Length"]
-	status := x.record.Status
-	return !known && x.in.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
 // respond passes the response on.
@@ -69,21 +43,6 @@ func (x *exchange) respond(res *http.Response) {
 	x.keep(res)
 	x.release()
 	x.finish()
-}
-
-// answer ends informational responses: the final one begins.
-func (x *exchange) answer() {
-	x.writing.Lock()
-	defer x.writing.Unlock()
-	x.answering = true
-}
-
-// chunked tells whether the client gets the response in chunks.
-func (x *exchange) chunked() bool { return x.unbounded && x.in.ProtoAtLeast(1, 1) }
-
-// awaitClient gives the client the time it has to take what is written next.
-func (x *exchange) awaitClient() {
-	_ = x.rc.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 }
 
 // errClient: the client does not take the response.
@@ -152,61 +111,4 @@ func (x *exchange) breakOff(err error) {
 		}
 	}
 	panic(http.ErrAbortHandler)
-}
-
-// finish ends a complete response. The server takes the connection back only if the
-// request has been read to its end: it would take the rest for the next one, if that
-// did not make it panic.
-func (x *exchange) finish() {
-	for name, values := range x.trailer {
-		if !slices.Contains(x.announced, name) {
-			name = http.TrailerPrefix + name
-		}
-		x.w.Header()[name] = values
-	}
-	x.awaitClient() // For what net/http has in its buffers.
-	if x.in.ProtoMajor != 1 || !x.duplex || x.body.over.Load() {
-		return
-	}
-	_ = x.rc.Flush()
-	deadline := time.Now().Add(drainFor)
-	if !x.unbounded && x.body.drain(deadline) {
-		return
-	}
-	x.body.stop()
-	x.hangUp(deadline)
-}
-
-// drainFor is how long a client that has got its response may go on sending the request
-// that nobody wants: its end, if it comes, saves the connection, and many clients miss the
-// response if they cannot send.
-const drainFor = 500 * time.Millisecond
-
-// hangUp ends a response whose request will not be read to its end, and the
-// connection with it: only after a while, or a reset could destroy the response
-// before the client has read it (RFC 9112 §9.6).
-func (x *exchange) hangUp(deadline time.Time) {
-	conn, buffered, err := x.rc.Hijack()
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	defer conn.Close()
-	_ = conn.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
-	if x.chunked() {
-		_, _ = buffered.WriteString("0\r\n")
-		if endChunks(buffered.Writer, x.trailer) != nil {
-			return
-		}
-	}
-	if !x.unbounded || x.chunked() {
-		// The client can tell that the response is complete.
-		_ = conn.SetReadDeadline(deadline)
-		if _, err := io.Copy(io.Discard, conn); err == nil {
-			return
-		}
-	}
-	if closeWrite(conn) == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(drainFor))
-		_, _ = io.Copy(io.Discard, conn)
-	}
 }
