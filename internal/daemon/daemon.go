@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -44,6 +45,9 @@ type Daemon struct {
 	accessLog *task
 	accessTo  *slog.Logger   // nil: log
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
+
+	viewMu sync.Mutex // held to make a View of the View before
+	view   atomic.Pointer[View]
 }
 
 // New opens every socket that cfg needs, in the network namespace of the
@@ -77,7 +81,7 @@ func NewStrict(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 }
 
 func newDaemon(log *slog.Logger) *Daemon {
-	return &Daemon{
+	d := &Daemon{
 		log:       quietlog.New(log),
 		started:   make(chan struct{}),
 		cfg:       &config.Config{},
@@ -88,6 +92,8 @@ func newDaemon(log *slog.Logger) *Daemon {
 		routers:   map[string]*router{},
 		access:    lb.NewConnLog(accessLogBuffer),
 	}
+	d.view.Store(&View{Config: d.cfg})
+	return d
 }
 
 // LogAccess has what services record go to a logger of its own. Call it before Run.
@@ -105,7 +111,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.apply(d.pending); err != nil {
 		d.log.Error("not everything runs", "err", err)
 	}
-	d.log.Info("running", "pid", os.Getpid(), "routers", len(d.routers), "services", len(d.services), "checks", len(d.checks))
+	v := d.View()
+	d.log.Info("running", "pid", os.Getpid(), "routers", len(v.Routers), "services", len(v.Services), "checks", len(v.Checks))
 	d.mu.Unlock()
 	close(d.started)
 	<-ctx.Done()
@@ -116,6 +123,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer d.mu.Unlock()
 	d.failed = nil
 	d.stop()
+	d.view.Store(&View{Config: &config.Config{}})
 	d.log.Info("stopped", "took", time.Since(began))
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -19,7 +20,7 @@ type group struct {
 	mu      sync.Mutex
 	states  map[string]string // by router: its state in Keepalived's words
 	outside map[string]bool   // routers that cannot run: the others go on without them
-	state   string            // of the group; empty: not known yet
+	state   atomic.Value      // of the group, a string; none: not known yet
 	tellers map[string]*teller
 }
 
@@ -61,10 +62,16 @@ func (g *group) leave(router string, tell func(state string)) {
 // tellChange tells the state of the group if that has changed. Called with g.mu
 // locked.
 func (g *group) tellChange(tell func(state string)) {
-	if now := g.common(); now != "" && now != g.state {
-		g.state = now
+	if now := g.common(); now != "" && now != g.lastState() {
+		g.state.Store(now)
 		tell(now)
 	}
+}
+
+// lastState is the state that was told last; empty: none. It takes no lock.
+func (g *group) lastState() string {
+	state, _ := g.state.Load().(string)
+	return state
 }
 
 // common is the state of the members together; empty while some of them are on

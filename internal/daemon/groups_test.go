@@ -91,8 +91,8 @@ func TestGroupNoticesInOrder(t *testing.T) {
 			t.Fatalf("%s is told twice in a row", s)
 		}
 	}
-	if last := told[len(told)-1]; last != g.state {
-		t.Errorf("the group is %s, and %s was told last", g.state, last)
+	if last := told[len(told)-1]; last != g.lastState() {
+		t.Errorf("the group is %s, and %s was told last", g.lastState(), last)
 	}
 }
 

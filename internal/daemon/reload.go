@@ -118,6 +118,7 @@ func (d *Daemon) apply(c *change) error {
 	d.closeConns()
 	before := d.cfg
 	d.cfg = c.cfg
+	d.publish()
 	sayUnready(d.log, before, c.cfg) // last: to look up a user may take its time
 	return errors.Join(errs...)
 }

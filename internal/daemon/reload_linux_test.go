@@ -336,3 +336,39 @@ func TestReloadSideBySide(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestViewDuringReload: a reader never waits for a reload that takes its time, and
+// sees the configuration of before until the next one is in force.
+func TestViewDuringReload(t *testing.T) {
+	t.Parallel()
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	file := func(rest string) string {
+		return "vrrp: [{name: VI_1, interface: eth0, vrid: 51, interval: 1s, lease: 20s, addresses: [192.168.31.250/24]" + rest + "}]\n" +
+			"groups: [{name: G, routers: [VI_1]}]"
+	}
+	n := startNode(t, h, file(""))
+	n.awaits("VI_1", vrrp.Active)
+	before := n.View()
+	next := parse(t, file(", probe: 5s, excluded: [192.168.31.1/32]"))
+	ended := make(chan error, 1)
+	go func() { ended <- h.Do(func() error { return n.Reconfigure(next) }) }()
+	lab.Until(t, bound, "the reload is under way", func() bool { return n.log.has("msg=reloading") })
+	for range 100 {
+		report(n.View())
+	}
+	if v := n.View(); v != before || v.Routers[0].Config.Probe != 0 {
+		t.Error("the View is another before the configuration is in force")
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the reload ended while a reader looked: %v", err)
+		return
+	default:
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if v := n.View(); v.Config != next || !v.Routers[0].Config.Equal(next.VRRP[0]) || v.Routers[0].Status().State != vrrp.Active || v.Groups[0].State() != "MASTER" {
+		t.Errorf("after the reload: %+v", v)
+	}
+}

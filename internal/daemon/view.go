@@ -1,3 +1,178 @@
 package daemon
 
-func (d *Daemon) serviceChanged(s *service) {}
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/lb"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/failover"
+	"github.com/havip/havip/vrrp"
+)
+
+// View is what the daemon consists of, for whoever reports: a complete
+// configuration with its objects. A View never changes. The daemon publishes
+// another View when it has begun, at the end of a reload, when a service begins
+// late or fails, and when it has ended.
+//
+// The methods of a View's parts report what holds at the moment of the call. They
+// take no lock of the daemon: who reports never waits for a reload.
+type View struct {
+	// Config is the configuration in force. What could not follow it says so itself.
+	Config *config.Config
+	// Since is when Config came into force; zero: the daemon does not run.
+	Since time.Time
+
+	// All have the order of the file. A part that Config names is missing if it
+	// could not be made.
+	Routers  []RouterView
+	Checks   []CheckView
+	Groups   []GroupView
+	Services []ServiceView
+}
+
+// RouterView is one virtual router.
+type RouterView struct {
+	// Config is what the router goes by: Config of the View, but with the addresses
+	// and routes of before if it could not get the new ones.
+	Config config.Router
+	Group  string // its name; empty: none
+
+	node *failover.Node
+}
+
+// Status is the router's, from the protocol's side.
+func (r RouterView) Status() vrrp.Status { return r.node.Router().Status() }
+
+// Addresses is the status of the router's addresses.
+func (r RouterView) Addresses() vip.Status { return r.node.Manager().Status() }
+
+// CheckView is a check that routers may track.
+type CheckView struct {
+	Config  config.Check
+	monitor *healthcheck.Monitor
+}
+
+// Status is what the check has found.
+func (c CheckView) Status() healthcheck.Status { return c.monitor.Status() }
+
+// GroupView is a group of routers.
+type GroupView struct {
+	Config config.Group
+	group  *group
+}
+
+// State is the state of the members together, in Keepalived's words; empty while it
+// is not known yet.
+func (g GroupView) State() string { return g.group.lastState() }
+
+// ServiceView is one load-balanced address.
+type ServiceView struct {
+	Config config.Service
+	// Serving says that the service has its socket.
+	Serving bool
+	// Pools are the service's own backends, if any, and then those of its routes.
+	Pools []PoolView
+
+	service *service
+	plane   plane // nil: could not be made yet
+}
+
+// Stats are those of the service since it began, whatever its configurations were
+// meanwhile.
+func (s ServiceView) Stats() lb.Stats {
+	if s.plane == nil {
+		return lb.Stats{}
+	}
+	return s.plane.Stats()
+}
+
+// PoolView is the backends of a service or of one of its routes.
+type PoolView struct {
+	Route    string // its name; empty: the service's own backends
+	Monitors []MonitorView
+
+	pool *lb.Pool
+}
+
+// Status is the pool's, with that of each backend.
+func (p PoolView) Status() lb.PoolStatus { return p.pool.Status() }
+
+// MonitorView is what probes one backend.
+type MonitorView struct {
+	Backend string // its name
+	monitor *healthcheck.Monitor
+}
+
+// Status is what the monitor has found.
+func (m MonitorView) Status() healthcheck.Status { return m.monitor.Status() }
+
+// View returns what the daemon consists of now. It is never nil, and has no parts
+// before Run begins and after Run has ended.
+func (d *Daemon) View() *View { return d.view.Load() }
+
+// publish makes a View of what there is. d.mu is held.
+func (d *Daemon) publish() {
+	v := &View{Config: d.cfg, Since: time.Now()}
+	for _, cfg := range d.cfg.VRRP {
+		if r := d.routers[cfg.Name]; r != nil {
+			v.Routers = append(v.Routers, RouterView{r.cfg, r.group, r.node})
+		}
+	}
+	for _, cfg := range d.cfg.Checks {
+		v.Checks = append(v.Checks, CheckView{cfg, d.checks[cfg.Name].monitor})
+	}
+	for _, cfg := range d.cfg.Groups {
+		v.Groups = append(v.Groups, GroupView{cfg, d.groups[cfg.Name]})
+	}
+	for _, s := range d.services {
+		v.Services = append(v.Services, ServiceView{Config: s.cfg, Pools: s.poolViews(), service: s})
+	}
+	d.viewMu.Lock()
+	defer d.viewMu.Unlock()
+	for i := range v.Services {
+		v.Services[i].look()
+	}
+	d.view.Store(v)
+}
+
+// serviceChanged publishes a View in which the service is what it is now. A service
+// calls it when it begins late, or fails: without d.mu, which a reload may hold.
+func (d *Daemon) serviceChanged(s *service) {
+	d.viewMu.Lock()
+	defer d.viewMu.Unlock()
+	v := *d.view.Load()
+	i := slices.IndexFunc(v.Services, func(o ServiceView) bool { return o.service == s })
+	if i < 0 {
+		return // not published yet, or any more
+	}
+	v.Services = slices.Clone(v.Services)
+	v.Services[i].look()
+	d.view.Store(&v)
+}
+
+// look takes in what a service makes by itself. d.viewMu is held, so that of two
+// Views the later has what is newer.
+func (v *ServiceView) look() {
+	v.service.mu.Lock()
+	defer v.service.mu.Unlock()
+	v.plane, v.Serving = v.service.plane, v.service.socket != nil
+}
+
+// poolViews are those of a service's upstreams.
+func (s *service) poolViews() (pools []PoolView) {
+	for _, route := range slices.Sorted(maps.Keys(s.upstreams)) { // its own backends have no name, and are the first
+		u := s.upstreams[route]
+		p := PoolView{Route: route, pool: u.pool}
+		for _, b := range u.cfg.pool.Backends {
+			if m := u.monitors[b.Address]; m != nil {
+				p.Monitors = append(p.Monitors, MonitorView{b.Name, m.monitor})
+			}
+		}
+		pools = append(pools, p)
+	}
+	return pools
+}
