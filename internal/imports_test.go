@@ -33,12 +33,14 @@ var allowed = map[string][]string{
 	"vrrp/vrrptest": {"vrrp"},
 	"vip":           nil,
 	"vip/guard":     {"vip"},
+	"vip/filter":    {"vip"},                      // its hook only
 	"vip/failover":  {"vrrp", "vip", "vip/guard"}, // ties them together
 	"healthcheck":   nil,
 	"lb":            nil,
 	"lb/nft":        {"lb"},
 	"lb/ipvs":       {"lb"},
 
+	"vip/internal/hook":      nil,
 	"lb/internal/proxyproto": nil,
 	"lb/internal/reactor":    nil,
 	"lb/internal/sni":        nil,
@@ -74,6 +76,17 @@ func TestPublicPackagesStandAlone(t *testing.T) {
 				if strings.HasPrefix(dep, f) {
 					t.Errorf("%s imports %s: only the binary may", name, dep)
 				}
+			}
+		}
+	}
+}
+
+// TestNoNftables: a program that does without NoAccept has no nftables in it.
+func TestNoNftables(t *testing.T) {
+	for _, pkg := range []string{"vip", "vip/guard", "vip/failover"} {
+		for _, dep := range deps(t, module+pkg) {
+			if strings.HasPrefix(dep, "github.com/google/nftables") || dep == module+"vip/filter" {
+				t.Errorf("%s imports %s: only vip/filter may", pkg, dep)
 			}
 		}
 	}

@@ -52,8 +52,8 @@ type Config struct {
 	// NoAccept drops what is addressed to the addresses while they are held:
 	// Accept_Mode False (RFC 9568 §6.1), for a router that others send through
 	// and not to. ARP and neighbour discovery go on. It takes nftables, with a
-	// table of its own that is named after Name, which must then be unique. Not
-	// with Owner, which always accepts (RFC 9568 §6.1).
+	// table of its own that is named after Name, which must then be unique, and
+	// an import of package vip/filter. Not with Owner, which always accepts (RFC 9568 §6.1).
 	NoAccept bool
 	// Addresses are put on the interface by Acquire, in this order, whether or
 	// not they are listed in advertisements. They may mix families, and there

@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,7 +10,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/vip/internal/hook"
 )
+
+// A fake kernel's filter needs none of package filter, which is for Linux only.
+func init() {
+	if hook.OpenFilter == nil {
+		hook.OpenFilter = func() (hook.Filter, error) { return nil, errors.ErrUnsupported }
+	}
+}
 
 // fakeKernel is a kernel in memory, for tests in virtual time. It expires
 // addresses as Linux does, and tells its watcher of every change.

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/vip/internal/hook"
 )
 
 // linuxKernel implements kernel with sockets that are all opened at once. A
@@ -24,7 +26,7 @@ type linuxKernel struct {
 	frames   *socket.Conn     // AF_PACKET, not bound: sends on any interface, even one that was made later
 	arp      *socket.Conn     // AF_PACKET: hears ARP on every interface
 	icmp     *ipv6.PacketConn // hears neighbour advertisements; nil without IPv6
-	packets  *filter          // nil if the kernel has no nftables
+	packets  hook.Filter      // nil if the program or the kernel has no nftables
 	closed   atomic.Bool
 }
 
@@ -76,7 +78,7 @@ func (k *linuxKernel) open() error {
 	if err != nil {
 		return err
 	}
-	if k.packets, err = openFilter(); err != nil && !errors.Is(err, unix.EPROTONOSUPPORT) {
+	if err := k.openFilter(); err != nil {
 		return err
 	}
 	return k.openListeners()
@@ -100,7 +102,7 @@ func (k *linuxKernel) close() error {
 		k.icmp.Close()
 	}
 	if k.packets != nil {
-		k.packets.close()
+		k.packets.Close()
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/vip/internal/hook"
 )
 
 // Manager keeps the addresses of one virtual router. Acquire, Announce and
@@ -89,6 +91,9 @@ func NewManager(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("vip: %s: %w", cfg.WithDefaults().Name, err)
 	}
 	cfg = cfg.WithDefaults()
+	if cfg.NoAccept && hook.OpenFilter == nil {
+		return nil, fmt.Errorf("vip: %s: NoAccept: want an import of github.com/havip/havip/vip/filter: %w", cfg.Name, errors.ErrUnsupported)
+	}
 	cfg.Logger = quietlog.Limited(cfg.Logger, nil)
 	ns, owns := cfg.Namespace, false
 	if ns == nil {

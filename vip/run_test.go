@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/vip/internal/hook"
 )
 
 // TestCloseEndsRun: Close takes the addresses off, whoever calls it and however often,
@@ -130,6 +132,17 @@ func TestUseAfterClose(t *testing.T) {
 			t.Errorf("NewManager in a closed Namespace: %v, want ErrClosed", err)
 		}
 	})
+}
+
+// TestNoAcceptWithoutFilter: what is asked for and cannot be done is refused at once.
+func TestNoAcceptWithoutFilter(t *testing.T) {
+	defer func(open func() (hook.Filter, error)) { hook.OpenFilter = open }(hook.OpenFilter)
+	hook.OpenFilter = nil
+	ns := newNamespace(newFakeKernel(), nil)
+	defer ns.Close()
+	if _, err := NewManager(Config{Interface: "eth0", NoAccept: true, Namespace: ns}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("NewManager: %v, want ErrUnsupported", err)
+	}
 }
 
 // TestSecondRun: there is one Run at a time, and one in all.

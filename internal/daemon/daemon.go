@@ -18,6 +18,7 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 	"github.com/havip/havip/lb"
 	"github.com/havip/havip/vip"
+	_ "github.com/havip/havip/vip/filter" // for accept: false
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
 )

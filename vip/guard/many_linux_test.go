@@ -15,6 +15,7 @@ import (
 
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/vip"
+	_ "github.com/havip/havip/vip/filter"
 	"github.com/havip/havip/vip/guard"
 )
 

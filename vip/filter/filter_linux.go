@@ -1,4 +1,4 @@
-package vip
+package filter
 
 import (
 	"errors"
@@ -10,8 +10,9 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/vip/internal/hook"
 )
 
 // filter drops what is addressed to virtual addresses: Accept_Mode False
@@ -22,103 +23,55 @@ type filter struct {
 	own  map[string]bool // names of tables that this process has made
 }
 
-var errNoFilter = fmt.Errorf("vip: nftables, which NoAccept takes: %w", errors.ErrUnsupported)
+func init() { hook.OpenFilter = open }
 
-func (k *linuxKernel) filter(name string, addrs []netip.Addr) error {
-	switch {
-	case k.packets == nil:
-		return errNoFilter
-	case len(addrs) == 0:
-		return k.packets.pass(name)
-	}
-	return k.packets.drop(name, addrs)
-}
-
-func (k *linuxKernel) filters(name string, addrs []netip.Addr) (bool, error) {
-	if k.packets == nil {
-		return false, errNoFilter
-	}
-	return k.packets.intact(name, addrs)
-}
-
-func (k *linuxKernel) sweep(addrs []netip.Addr) error {
-	if k.packets == nil {
-		return errNoFilter
-	}
-	return k.packets.sweep(addrs)
-}
-
-// filterRemoval returns a transaction of its own, which fails as a whole where
-// there is no such table.
-func (k *linuxKernel) filterRemoval(name string) []byte {
-	const toTables = unix.NFNL_SUBSYS_NFTABLES << 8 // in network byte order
-	batch := func(typ int) []byte {
-		return request(typ, []nl.NetlinkRequestData{&nl.Nfgenmsg{ResId: nl.Swap16(unix.NFNL_SUBSYS_NFTABLES)}})
-	}
-	table := filterTable(name)
-	return slices.Concat(
-		batch(unix.NFNL_MSG_BATCH_BEGIN),
-		request(toTables|unix.NFT_MSG_DELTABLE, []nl.NetlinkRequestData{
-			&nl.Nfgenmsg{NfgenFamily: byte(table.Family)},
-			nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(table.Name)),
-		}),
-		batch(unix.NFNL_MSG_BATCH_END))
-}
-
-// openFilter opens a filter in the network namespace of the calling thread.
-func openFilter() (*filter, error) {
+// open opens a filter in the network namespace of the calling thread. The error wraps
+// errors.ErrUnsupported if the kernel has no nftables.
+func open() (hook.Filter, error) {
 	conn, err := nftables.New(nftables.AsLasting())
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		err = errors.ErrUnsupported
+	}
 	if err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, fmt.Errorf("vip: nftables, which NoAccept takes: %w", err)
 	}
 	return &filter{conn: conn, own: make(map[string]bool)}, nil
 }
 
-func (f *filter) close() error { return f.conn.CloseLasting() }
+// Close closes the socket.
+func (f *filter) Close() error { return f.conn.CloseLasting() }
 
-// tablePrefix tells our tables from others; each has one chain.
-const (
-	tablePrefix = "havip_"
-	inputChain  = "input"
-)
+// inputChain is the only chain of a table.
+const inputChain = "input"
 
-// neighborDiscovery are the ICMPv6 types that are not dropped.
-var neighborDiscovery = []byte{icmpNeighborSolicitation, icmpNeighborAdvertisement}
+// neighborDiscovery are the ICMPv6 types that are not dropped: solicitation and
+// advertisement (RFC 4861 §4.3, §4.4).
+var neighborDiscovery = []byte{135, 136}
 
-// filterTable names a Manager's table, each its own. It holds no character that
-// nft would have to quote.
-func filterTable(name string) *nftables.Table {
-	var safe strings.Builder
-	for _, b := range []byte(name) {
-		switch {
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '_', b == '-', b == '.':
-			safe.WriteByte(b)
-		default:
-			fmt.Fprintf(&safe, "/%02x", b)
-		}
-	}
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: tablePrefix + safe.String()}
+// table is that of a name.
+func table(name string) *nftables.Table {
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: hook.TableName(name)}
 }
 
-// drop replaces the Manager's table by one that drops what comes in for addrs.
-func (f *filter) drop(name string, addrs []netip.Addr) error {
+// Drop replaces the Manager's table by one that drops what comes in for addrs.
+func (f *filter) Drop(name string, addrs []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	table := filterTable(name)
-	f.own[table.Name] = true
+	own := table(name)
+	f.own[own.Name] = true
 	// Adding it first makes deleting it succeed; both are in one transaction
 	// with what follows, so that there is no moment without the rules.
-	f.conn.AddTable(table)
-	f.conn.DelTable(table)
-	f.conn.AddTable(table)
+	f.conn.AddTable(own)
+	f.conn.DelTable(own)
+	f.conn.AddTable(own)
 	input := f.conn.AddChain(&nftables.Chain{
-		Name: inputChain, Table: table, Type: nftables.ChainTypeFilter,
+		Name: inputChain, Table: own, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
 	})
 	// Neighbour discovery goes on: the address must still be found on the link
 	// (RFC 9568 §6.1). ARP does not pass this hook.
 	for _, kind := range neighborDiscovery {
-		f.conn.AddRule(&nftables.Rule{Table: table, Chain: input, Exprs: []expr.Any{
+		f.conn.AddRule(&nftables.Rule{Table: own, Chain: input, Exprs: []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: 1},
@@ -161,19 +114,19 @@ func (f *filter) dropFamily(input *nftables.Chain, addrs []netip.Addr, family by
 	return nil
 }
 
-// pass removes the Manager's table, if there is one.
-func (f *filter) pass(name string) error {
+// Pass removes the Manager's table, if there is one.
+func (f *filter) Pass(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	table := filterTable(name)
-	f.conn.AddTable(table)
-	f.conn.DelTable(table)
+	own := table(name)
+	f.conn.AddTable(own)
+	f.conn.DelTable(own)
 	return f.flush("remove rules")
 }
 
-// sweep removes the tables of other processes that drop what comes in for one of
+// Sweep removes the tables of other processes that drop what comes in for one of
 // addrs. It does not go by names: the predecessor may have had others.
-func (f *filter) sweep(addrs []netip.Addr) error {
+func (f *filter) Sweep(addrs []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	tables, err := f.conn.ListTablesOfFamily(nftables.TableFamilyINet)
@@ -184,7 +137,7 @@ func (f *filter) sweep(addrs []netip.Addr) error {
 		return fmt.Errorf("vip: nftables: list tables: %w", err)
 	}
 	for _, t := range tables {
-		if !strings.HasPrefix(t.Name, tablePrefix) || f.own[t.Name] {
+		if !strings.HasPrefix(t.Name, hook.TablePrefix) || f.own[t.Name] {
 			continue
 		}
 		drops, err := f.drops(t, addrs)
@@ -224,25 +177,25 @@ func (f *filter) dropped(t *nftables.Table) (addrs []netip.Addr, sets int, err e
 	return addrs, len(list), nil
 }
 
-// intact reports whether the Manager's table is as drop has made it.
-func (f *filter) intact(name string, addrs []netip.Addr) (bool, error) {
+// Intact reports whether the Manager's table is as drop has made it.
+func (f *filter) Intact(name string, addrs []netip.Addr) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	table := filterTable(name)
-	tables, err := f.conn.ListTablesOfFamily(table.Family)
+	own := table(name)
+	tables, err := f.conn.ListTablesOfFamily(own.Family)
 	if err != nil {
 		return false, fmt.Errorf("vip: nftables: list tables: %w", err)
 	}
-	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table.Name }) {
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == own.Name }) {
 		return false, nil
 	}
-	dropped, sets, err := f.dropped(table)
+	dropped, sets, err := f.dropped(own)
 	var rules []*nftables.Rule
 	if err == nil {
-		rules, err = f.conn.GetRules(table, &nftables.Chain{Name: inputChain, Table: table})
+		rules, err = f.conn.GetRules(own, &nftables.Chain{Name: inputChain, Table: own})
 	}
 	if err != nil {
-		return false, fmt.Errorf("vip: nftables: table %s: %w", table.Name, err)
+		return false, fmt.Errorf("vip: nftables: table %s: %w", own.Name, err)
 	}
 	lost := slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !slices.Contains(dropped, a) })
 	return !lost && len(rules) == len(neighborDiscovery)+sets, nil
