@@ -109,7 +109,7 @@ func (c Config) Validate() error {
 		}
 	}
 	if !c.LongTimeout {
-		longer("Timeout", c.Timeout, "interval", c.Interval, ", or a long timeout allowed")
+		longer("Timeout", c.Timeout, "interval", c.Interval, ", or LongTimeout")
 	}
 	longer("FastInterval", c.FastInterval, "interval", c.Interval, "")
 	longer("Jitter", c.Jitter, "shortest interval", min(c.Interval, c.FastInterval, c.DownInterval), "")

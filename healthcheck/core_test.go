@@ -85,7 +85,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"invalid checker", Config{Checker: &TCP{Address: "nonsense"}}, `Checker.Address: "nonsense": want a host and port such as 192.168.31.242:8080`},
 		{"negative interval", Config{Checker: ok, Interval: -1}, "Interval: -1ns: want 10ms to 1h\nFastInterval: -1ns: want 10ms to 1h\nDownInterval: -1ns: want 10ms to 1h\nTimeout: -1ns: want 1ms to 1h"},
 		{"tiny interval", Config{Checker: ok, Interval: 9 * ms, FastInterval: 10 * ms, DownInterval: 10 * ms}, "Interval: 9ms: want 10ms to 1h\nFastInterval: 10ms: longer than the interval: want at most 9ms"},
-		{"timeout beyond interval", Config{Checker: ok, Timeout: 2 * time.Second}, "Timeout: 2s: longer than the interval: want at most 1s, or a long timeout allowed"},
+		{"timeout beyond interval", Config{Checker: ok, Timeout: 2 * time.Second}, "Timeout: 2s: longer than the interval: want at most 1s, or LongTimeout"},
 		{"negative timeout", Config{Checker: ok, Timeout: -1}, "Timeout: -1ns: want 1ms to 1h"},
 		{"fast is slow", Config{Checker: ok, FastInterval: time.Minute}, "FastInterval: 1m: longer than the interval: want at most 1s"},
 		{"negative down interval", Config{Checker: ok, DownInterval: -1}, "DownInterval: -1ns: want 10ms to 1h"},

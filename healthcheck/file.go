@@ -42,7 +42,7 @@ func (c File) WithDefaults() File { return c }
 func (c File) Validate() error {
 	errs := []error{validatePath("Path", c.Path), field.Between("MaxAge", c.MaxAge, 0, maxAge)}
 	if c.Absent && (c.MaxAge != 0 || c.Content != nil) {
-		errs = append(errs, field.Errorf("Absent", "true: a file that is not there has neither an age nor a content: want neither asked for"))
+		errs = append(errs, field.Errorf("Absent", "true: a file that is not there has neither an age nor a content: want neither MaxAge nor Content"))
 	}
 	return errors.Join(errs...)
 }

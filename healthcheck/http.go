@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,6 +52,33 @@ type HTTP struct {
 // StatusRange is a range of HTTP status codes, both ends included.
 type StatusRange struct{ Min, Max int }
 
+// MarshalText returns a status such as "200", or a range such as "200-399".
+func (r StatusRange) MarshalText() ([]byte, error) {
+	if r.Min == r.Max {
+		return strconv.AppendInt(nil, int64(r.Min), 10), nil
+	}
+	return fmt.Appendf(nil, "%d-%d", r.Min, r.Max), nil
+}
+
+// UnmarshalText accepts what MarshalText returns, from 100 to 599.
+func (r *StatusRange) UnmarshalText(text []byte) error {
+	low, high, isRange := strings.Cut(string(text), "-")
+	if !isRange {
+		high = low
+	}
+	least, err1 := strconv.ParseUint(low, 10, 16)
+	most, err2 := strconv.ParseUint(high, 10, 16)
+	if err := errors.Join(err1, err2); err != nil || !(StatusRange{int(least), int(most)}).valid() {
+		return fmt.Errorf("%q: %w", text, errStatus)
+	}
+	*r = StatusRange{int(least), int(most)}
+	return nil
+}
+
+var errStatus = errors.New("want a status such as 200, or a range such as 200-399")
+
+func (r StatusRange) valid() bool { return r.Min >= 100 && r.Max <= 599 && r.Min <= r.Max }
+
 // WithDefaults returns c with the defaults of Method, Status and MaxBody.
 func (c HTTP) WithDefaults() HTTP {
 	c.Method = cmp.Or(c.Method, http.MethodGet)
@@ -86,14 +114,14 @@ func (c HTTP) Validate() error {
 		case !token.MatchString(name):
 			errs = append(errs, field.Errorf(in, "want the name of a header, such as Accept"))
 		case http.CanonicalHeaderKey(name) == "Host":
-			errs = append(errs, field.Errorf(in, "want the field Host in its place"))
+			errs = append(errs, field.Errorf(in, "want Host in its place"))
 		case slices.ContainsFunc(values, func(v string) bool { return !fieldValue.MatchString(v) }):
 			errs = append(errs, field.Errorf(in, "want the value of a header"))
 		}
 	}
 	for i, r := range c.Status {
-		if r.Min < 100 || r.Max > 599 || r.Min > r.Max {
-			errs = append(errs, field.Errorf(fmt.Sprintf("Status[%d]", i), "%d-%d: want a status such as 200, or a range such as 200-399", r.Min, r.Max))
+		if !r.valid() {
+			errs = append(errs, field.Errorf(fmt.Sprintf("Status[%d]", i), "%d-%d: %w", r.Min, r.Max, errStatus))
 		}
 	}
 	return errors.Join(append(errs, field.Between("MaxBody", c.MaxBody, 1, 16<<20))...)

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"reflect"
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/healthcheck"
 )
 
 // Config is a whole configuration file. Defaults are filled in.
@@ -40,94 +43,32 @@ type Admin struct {
 	Listen netip.AddrPort // of the read-only HTTP server; the zero value: none
 }
 
-// Check is one health check. Which fields count depends on Type: checkTypes
-// lists them; the others are zero.
+// Check is one health check: the configuration of a monitor, with the checker.
 type Check struct {
-	Pos          Position
-	Name         string // empty for a check written inside a service
-	Type         string // a name in checkTypes
-	Interval     time.Duration
-	FastInterval time.Duration // while a change is under way; 0: Interval
-	DownInterval time.Duration // while down; 0: Interval
-	Timeout      time.Duration
-	LongTimeout  bool // Timeout may exceed Interval
-	Jitter       time.Duration
-	StartSpread  time.Duration // the greatest random delay of the first probe
-	Rise         int           // successes that make it up
-	Fall         int           // failures that make it down
-	HoldDown     time.Duration // the least time that it stays down
-	Initial      string        // unknown, up, down
-	OnError      string        // fail, ignore: what counts if it cannot run at all
+	Pos  Position
+	Type string // a name in checkTypes
+	// Config has the name, empty for a check written inside a service, and the
+	// checker, a pointer to one of package healthcheck. That of a check of backends
+	// has no target: see New.
+	healthcheck.Config
+	Path string // of http: what backends are asked for
+	TLS  *TLS   // nil: none, or what the type has by default
 
-	// Address is what tcp, udp, smtp, tls and grpc connect to and dns asks,
-	// "host:port". Empty for a check of a service's backends: each is probed at
-	// its own address.
-	Address string
-	// URL is what http asks for; empty for a check of a service's backends,
-	// which are asked for Path.
-	URL     string
-	Path    string
-	Method  string
-	Host    string // the Host header; empty: the address that is asked
-	Headers []Header
-	Status  []StatusRange // the statuses that mean healthy
-	Body    string        // regular expression; empty: the body is not read
-	MaxBody int           // bytes of the body that Body sees
-	TLS     *TLS          // nil: none, or what the type has by default
-
-	Send         string // bytes of tcp and udp
-	Expect       string // bytes in the reply
-	ExpectRegexp string
-	AllowSilence bool // of udp: no reply is a good one
-
-	Service   string // of grpc; empty: the server as a whole
-	Authority string // of grpc; empty: Address
-
-	Query   string // the name that dns looks up
-	Record  string // its type
-	Answers []string
-	OverTCP bool
-
-	Hello    string // of smtp; empty: the machine's name
-	StartTLS bool
-
-	MinValidity time.Duration // of tls: for how long the certificate is still valid
-
-	Target string // of icmp: address or host name
-
-	Command     []string // the program, an absolute path, and its arguments; no shell
-	User        string   // who it runs as; empty: who havip does
-	Environment []Header // beyond PATH
-	Directory   string   // empty: /
-
-	File    string
-	Absent  bool          // healthy while there is no such file
-	MaxAge  time.Duration // 0: any
-	Content string        // regular expression; empty: not read
-
-	PIDFile      string
-	Process      string // its name
-	MinProcesses int
-
-	Interface string
-	Gateway   netip.Addr
+	encryption **tls.Config // in the checker: where New puts what TLS says
 }
 
-// TLS says how a check encrypts, and what it verifies.
+// TLS says how havip encrypts towards a server, and what it verifies.
 type TLS struct {
 	ServerName  string   // empty: the host that is asked
 	CA          string   // path; empty: the system's
-	Certificate string   // path of the client's; empty: none
+	Certificate string   // path of our own; empty: none
 	Key         string   // path
 	ALPN        []string // application protocols, such as h2
 	Insecure    bool     // verify nothing
+	// Digest, of a service, is one of what is in the files, so that a renewed
+	// certificate makes another configuration.
+	Digest string
 }
-
-// Header is one HTTP header field, or one environment variable.
-type Header struct{ Name, Value string }
-
-// StatusRange is a range of HTTP status codes, both ends included.
-type StatusRange struct{ Min, Max int }
 
 // Router is one virtual router.
 type Router struct {
@@ -288,6 +229,6 @@ func (r Router) Differences(o Router) (keys []string) {
 var wordEnd = regexp.MustCompile("([a-z])([A-Z])")
 
 func (c Check) bare() Check {
-	c.Pos = Position{}
+	c.Pos, c.encryption = Position{}, nil
 	return c
 }

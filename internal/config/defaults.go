@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -44,7 +45,9 @@ func (k key) document(place string, top bool) []line {
 	}
 	want := k.value.want
 	if k.value.owner.known() {
-		want = strings.TrimPrefix(cmp.Or(want, k.value.owner.want()), "at least 0") // which goes without saying
+		if want == "" && k.value.words == nil && k.value.owner.field().Kind() != reflect.String {
+			want = strings.TrimPrefix(k.value.owner.want(), "at least 0") // which goes without saying
+		}
 		if k.setting {
 			k.preset = k.value.owner.sample()
 		}

@@ -126,17 +126,8 @@ func acceptedByLB(s Service) error {
 
 // acceptedByHealthcheck: neither are those of a monitor.
 func acceptedByHealthcheck(c Check) error {
-	var checker healthcheck.Checker
-	switch c.Type {
-	case "tcp":
-		checker = &healthcheck.TCP{Address: c.Address}
-	case "http":
-		checker = &healthcheck.HTTP{URL: c.URL, Method: c.Method, Host: c.Host}
-	case "exec":
-		checker = &healthcheck.Exec{Path: c.Command[0], Args: c.Command[1:]}
-	default:
-		return nil // package daemon's tests make them all
-	}
-	_, err := healthcheck.NewMonitor(healthcheck.Config{Checker: checker, Interval: c.Interval, Timeout: c.Timeout, Rise: c.Rise, Fall: c.Fall})
+	mc := c.Config
+	mc.Checker = c.New("", nil)
+	_, err := healthcheck.NewMonitor(mc)
 	return err
 }

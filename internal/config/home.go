@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/havip/havip/internal/field"
 )
 
@@ -45,7 +43,7 @@ func owned(keys []key, homes ...home) []key {
 		for i, o := range k.value.owners() {
 			for _, h := range homes {
 				if index := fieldIndex(h.config, k.value.to[i]); index != nil && !o.known() {
-					o.home, o.index, o.setting = h, index, k.setting
+					o.home, o.index, o.setting = h, index, k.setting || k.zero
 				}
 			}
 		}
@@ -89,6 +87,10 @@ type owner struct {
 	off bool
 	// not: the field says the opposite of the key.
 	not bool
+	// alone: the only item of a list may stand without it.
+	alone bool
+	// either are the words for false and true.
+	either []string
 }
 
 func (o *owner) known() bool { return o != nil && o.index != nil }
@@ -117,7 +119,7 @@ func (o *owner) says(want string) string {
 	return want
 }
 
-// want is what may stand in a number, in words. The library says it when it
+// want is what may stand in a number or a text, in words. The library says it when it
 // is given something absurd.
 func (o *owner) want() string {
 	f := o.field()
@@ -137,6 +139,9 @@ func (o *owner) want() string {
 				}
 			}
 		}
+	}
+	if f.Kind() == reflect.String {
+		return "text"
 	}
 	if o.takesZero() {
 		least = reflect.Zero(f.Type())
@@ -163,7 +168,7 @@ func (o *owner) inFile(want string) string {
 	return want
 }
 
-// extremes are the ends of a type of numbers.
+// extremes are the ends of a type of numbers; of texts one that none is.
 func extremes(t reflect.Type) (least, most reflect.Value, ok bool) {
 	var low, high any
 	switch t.Kind() {
@@ -175,6 +180,8 @@ func extremes(t reflect.Type) (least, most reflect.Value, ok bool) {
 		low, high = 0, math.MaxUint32
 	case reflect.Float64:
 		low, high = -math.MaxFloat64, math.MaxFloat64
+	case reflect.String:
+		low, high = "\x00", "\x00"
 	default:
 		return least, most, false
 	}
@@ -210,6 +217,12 @@ func (o *owner) sample() string {
 		return fmt.Sprint(!v.Bool())
 	case o.off && v.Int() < 0:
 		return yamlText(reflect.Zero(v.Type()))
+	case o.alone && v.Len() == 1:
+		return yamlText(v.Index(0))
+	case o.either != nil && v.Bool():
+		return o.either[1]
+	case o.either != nil:
+		return o.either[0]
 	default:
 		return yamlText(v)
 	}
@@ -228,6 +241,10 @@ func follow(config reflect.Value, name string) (found []any, rest string) {
 		if m == nil {
 			return found, name
 		}
+		key := m[2]
+		if unquoted, err := strconv.Unquote(key); err == nil {
+			key = unquoted
+		}
 		switch v.Kind() {
 		case reflect.Struct:
 			v = v.FieldByName(m[1])
@@ -238,14 +255,14 @@ func follow(config reflect.Value, name string) (found []any, rest string) {
 			}
 			v = v.Index(i)
 		case reflect.Map:
-			return append([]any{mapKey{v.Addr().Interface(), m[2]}}, found...), name[len(m[0]):]
+			return append([]any{mapKey{v.Addr().Interface(), key}}, found...), name[len(m[0]):]
 		default:
 			return found, name
 		}
 		if !v.IsValid() {
 			return found, name
 		}
-		for v.Kind() == reflect.Pointer && !v.IsNil() {
+		for (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) && !v.IsNil() {
 			v = v.Elem()
 		}
 		name = name[len(m[0]):]
@@ -260,16 +277,16 @@ var step = regexp.MustCompile(`^\.?(?:(\w+)|\[([^\]]*)\])`)
 // pointers; where one is a copy of another both are given.
 func (d *decoder) report(err error, path string, configs ...any) {
 	for _, e := range field.All(err) {
-		if unmade(e.Field, configs) {
-			continue
-		}
 		at := d.placeOf(e.Field, path, configs)
-		if d.broken(d.whereGiven(at)) {
+		if d.absent(e.Field, at, configs[0]) || d.broken(d.whereGiven(at)) {
 			continue // what is wrong was said, and this may be what follows from it
 		}
-		said := d.inKeys(e.Err.Error(), configs)
+		said := d.inKeys(e, configs)
 		if _, hidden := d.place(at); hidden {
 			said = ownWords(said)
+		} else if quoted, err := strconv.QuotedPrefix(said); err == nil {
+			value, _ := strconv.Unquote(quoted)
+			said = show(value) + said[len(quoted):]
 		}
 		d.fail(at, "%v", own(said))
 	}
@@ -287,12 +304,12 @@ func ownWords(said string) string {
 	return "not valid here"
 }
 
-// unmade reports whether a field is none that a file fills: a pool, or another thing
-// that is made later, from the configuration.
-func unmade(name string, configs []any) bool {
-	found, _ := follow(reflect.ValueOf(configs[0]).Elem(), name)
+// absent reports whether a field is zero, and not because the file says so: the tables
+// know what may be left out, and what is not of the file comes later, as a pool does.
+func (d *decoder) absent(name, at string, config any) bool {
+	found, rest := follow(reflect.ValueOf(config).Elem(), name)
 	v := reflect.ValueOf(found[0])
-	return v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Pointer && v.Elem().IsNil()
+	return rest == "" && v.Kind() == reflect.Pointer && v.Elem().IsZero() && (!d.given(at) || d.places[found[0]] != at)
 }
 
 // placeOf is the path of what a field's name means, or of the nearest thing around it.
@@ -331,75 +348,25 @@ func (d *decoder) broken(path string) bool {
 	return false
 }
 
-// inKeys puts the names of keys for those of fields.
-func (d *decoder) inKeys(said string, configs []any) string {
-	return fieldName.ReplaceAllStringFunc(said, func(name string) string {
-		if at := d.placeOf(name, "", configs); at != "" {
-			return at[strings.LastIndexByte(at, '.')+1:]
+// inKeys is what an error says, with the names of keys for those of fields beside the
+// one that is wrong, or around it.
+func (d *decoder) inKeys(e *field.Error, configs []any) string {
+	return fieldName.ReplaceAllStringFunc(e.Err.Error(), func(name string) string {
+		for around := e.Field; around != ""; {
+			around = around[:max(0, strings.LastIndexByte(around, '.'))]
+			for _, c := range configs {
+				found, rest := follow(reflect.ValueOf(c).Elem(), strings.TrimPrefix(around+"."+name, "."))
+				if at, ok := d.places[found[0]]; ok && rest == "" {
+					return at[strings.LastIndexByte(at, '.')+1:]
+				}
+			}
 		}
 		return name
 	})
 }
 
 // fieldName is what may be the name of a field, with the way to it.
-var fieldName = regexp.MustCompile(`\b[A-Z][A-Za-z0-9]+(\[\d+\])?(\.[A-Z]\w*)*`)
-
-// off is a number of which the file's zero means never, as a negative one does in the
-// library, where zero means the default.
-func off(v value) value {
-	decode := v.decode
-	v.owner.off = true
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		decode(d, n, path)
-		switch f := reflect.ValueOf(v.to[0]).Elem(); {
-		case d.failed(path):
-		case f.IsZero():
-			f.SetInt(-1)
-		case f.Int() < 0:
-			f.SetInt(0)
-			d.fail(path, "%s: want %s", d.quote(n), own(v.owner.want()))
-		}
-	}
-	return v
-}
-
-// not is a boolean whose field says the opposite of its key.
-func not(to *bool) value {
-	v := boolean(to)
-	decode := v.decode
-	v.owner.not = true
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		*to = true
-		decode(d, n, path)
-		*to = !*to
-	}
-	return v
-}
-
-// choice is one of the words of an enumeration.
-func choice[T any, P interface {
-	*T
-	encoding.TextUnmarshaler
-}](to P) value {
-	var said string
-	v := word(&said, words(P(new(T)))...)
-	v.to, v.owner = []any{to}, new(owner)
-	decode := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if decode(d, n, path); !d.failed(path) {
-			if err := to.UnmarshalText([]byte(said)); err != nil {
-				d.fail(path, "%s: %v", said, err)
-			}
-		}
-	}
-	return v
-}
-
-// words are those of an enumeration, as it lists them for a word that it does not have.
-func words(of encoding.TextUnmarshaler) []string {
-	_, list, _ := strings.Cut(fmt.Sprint(of.UnmarshalText([]byte("?"))), "want ")
-	return strings.Split(strings.ReplaceAll(list, " or ", ", "), ", ")
-}
+var fieldName = regexp.MustCompile(`\b[A-Z]+[a-z]\w*(\[\d+\])?(\.[A-Z]\w*)*`)
 
 // settle gives the fields of a mapping that the file does not name their defaults.
 func settle(keys []key) { settleFrom(keys, make(map[any]reflect.Value)) }

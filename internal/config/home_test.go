@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/lb"
 )
 
@@ -22,9 +23,18 @@ func TestEveryOptionHasARow(t *testing.T) {
 		"UDPConfig.Pool", "HandlerConfig.Pool", "HandlerConfig.BackendTLS"} {
 		elsewhere["lb."+f] = "the daemon, of what the service has for all modes"
 	}
+	for _, f := range []string{"HTTP.TLS", "GRPC.TLS", "SMTP.TLS", "TLS.Config"} {
+		elsewhere["healthcheck."+f] = "New, of what the files of TLS hold"
+	}
+	elsewhere["healthcheck.Config.Name"] = "the check's"
 	pointed := make(map[string]bool) // by field: a row points at it
 	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits](),
-		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HandlerConfig](), reflect.TypeFor[Front]()}
+		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HandlerConfig](), reflect.TypeFor[Front](), reflect.TypeFor[healthcheck.Config]()}
+	for _, t := range checkTypes() {
+		var c Check
+		t.keys(&c)
+		types = append(types, reflect.TypeOf(c.Checker).Elem())
+	}
 	walk("", "", new(Config).keys(), nil, func(_ string, keys []key) {
 		for _, k := range keys {
 			for _, o := range k.value.owners() {

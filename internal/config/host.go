@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/havip/havip/healthcheck"
 )
 
 // Host is a machine that a configuration may be for.
@@ -48,9 +50,9 @@ func (p Program) Same(o Program) bool {
 func (c *Config) Programs() []Program {
 	var all []Program
 	for _, check := range c.Checks {
-		if check.Type == "exec" {
+		if e, ok := check.Checker.(*healthcheck.Exec); ok {
 			key := join(join("checks", check.Name), "command")
-			all = append(all, Program{"check", check.Name, key, check.Command[0], check.User, check.Directory})
+			all = append(all, Program{"check", check.Name, key, e.Path, e.User, e.Dir})
 		}
 	}
 	notify := func(kind, name, key, user string, programs []Notify) {
@@ -186,7 +188,12 @@ func (v *visit) source(r *Router, path string) {
 }
 
 func (v *visit) check(c *Check, path string) {
-	v.iface(c.Interface, path+".interface")
+	switch k := c.Checker.(type) {
+	case *healthcheck.Interface:
+		v.iface(k.Name, path+".interface")
+	case *healthcheck.Gateway:
+		v.iface(k.Interface, path+".interface")
+	}
 	if c.TLS == nil {
 		return
 	}

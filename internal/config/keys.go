@@ -40,10 +40,16 @@ func (a *Admin) keys() []key {
 	}
 }
 
-var authTypes = []variant{
-	{name: "pass", doc: "version 2 only; the password is sent in clear", keys: []string{"secret"}},
-	{name: "ah", doc: "version 2 over IPv4 only", keys: []string{"secret"}},
-	{name: "hmac", doc: "any version; of Keepalived, 2.4.2 and newer have it", keys: []string{"keys", "active_key", "mode", "replay", "window"}},
+// authTypes are the ways to authenticate advertisements.
+func authTypes() []variant[Auth] {
+	password := func(a *Auth) []key {
+		return []key{required("secret", secret(&a.Secret), "d0cker", "its first 8 bytes count; file:PATH and env:NAME keep it out of here").secret()}
+	}
+	return []variant[Auth]{
+		{name: "pass", doc: "version 2 only; the password is sent in clear", keys: password},
+		{name: "ah", doc: "version 2 over IPv4 only", keys: password},
+		{name: "hmac", doc: "any version; of Keepalived, 2.4.2 and newer have it", keys: (*Auth).hmacKeys},
+	}
 }
 
 func (r *Router) value() value { return object(&r.Pos, r.keys()) }
@@ -117,9 +123,11 @@ func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) 
 }
 
 func (a *Auth) value() value {
-	return typed(nil, []key{
-		kind(&a.Type, authTypes),
-		required("secret", secret(&a.Secret), "d0cker", "its first 8 bytes count; file:PATH and env:NAME keep it out of here").secret(),
+	return typed(nil, a, &a.Type, func(*Auth) []key { return nil }, authTypes(), authTypes())
+}
+
+func (a *Auth) hmacKeys() []key {
+	return []key{
 		required("keys", list(&a.Keys, (*Key).value), "[{id: 1, secret: file:PATH}]", "several while they are being changed").secret(),
 		optional("active_key", integerIn(&a.ActiveKey, 1, 255), "1", "the key that signs; default: the first"),
 		preset("mode", word(&a.Mode, "enforce", "permissive", "receive-only"), "enforce",
@@ -128,7 +136,7 @@ func (a *Auth) value() value {
 			"how freshness is judged; time needs synchronised clocks"),
 		optional("window", durationIn(&a.Window, time.Second, maxWindow), "5s",
 			"how far clocks may differ, the same on all nodes, or one drops what another takes; default: three intervals, at least 5s"),
-	}, authTypes, authTypes)
+	}
 }
 
 // value is a mapping, or the command alone.

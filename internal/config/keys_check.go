@@ -1,196 +1,249 @@
 package config
 
 import (
+	"crypto/tls"
+	"net"
+	"net/url"
+	"reflect"
 	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/field"
 )
 
-// variant is a row of checkTypes or authTypes: a word for the key type, and the
-// keys that go with it.
-type variant struct {
-	name string
-	doc  string
-	keys []string
-	// target, of a check, is the key that says what is probed. A check without
-	// it is one of backends, each probed at its own address. A type without
-	// target cannot probe backends.
-	target string
-	// presets are defaults that differ from those of other types.
-	presets map[string]string
+// checkTypes are the checkers of package healthcheck: a new one needs an entry here.
+// Its rows make the checker that they point into.
+func checkTypes() []variant[Check] {
+	return []variant[Check]{
+		{name: "tcp", doc: "up when a connection is accepted, and what is expected comes back", target: "address",
+			keys: func(c *Check) []key {
+				t := new(healthcheck.TCP)
+				c.Checker = t
+				return owned([]key{
+					connectTo(&t.Address),
+					optional("send", octets(&t.Send), "PING", "what is sent first; hex: and digits for any bytes").secret(),
+					optional("expect", octets(&t.Expect), "PONG", "what must be in the reply; hex: and digits for any bytes"),
+					optional("expect_regexp", expression(&t.ExpectRegexp), "^220", "what the reply must match"),
+				}, homeOf(t))
+			}},
+		{name: "http", doc: "up when a request is answered with a good status; redirects are not followed", target: "url", at: (*Check).urlOf,
+			keys: func(c *Check) []key {
+				h := new(healthcheck.HTTP)
+				c.Checker, c.encryption = h, &h.TLS
+				return owned([]key{
+					optional("url", webAddress(&h.URL), "http://127.0.0.1:8080/health", "what to ask for; leave it out in a check of backends").secret(),
+					preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url").secret(),
+					setting("method", plain(&h.Method), "of the request"),
+					optional("host", plain(&h.Host), "www.example.org", "Host header; default: the address that is asked"),
+					optional("headers", httpHeader(&h.Header), "{Accept: text/plain}", "of the request").secret(),
+					setting("status", statuses(&h.Status), "good statuses: one, a range or a list"),
+					optional("body", expression(&h.Body), "healthy", "regular expression that the body must match; default: not read"),
+					setting("max_body", integer(&h.MaxBody), "bytes of the body that are looked at"),
+					c.tlsKey(),
+				}, homeOf(h))
+			}},
+		{name: "grpc", doc: "up when grpc.health.v1 says SERVING", target: "address",
+			keys: func(c *Check) []key {
+				g := new(healthcheck.GRPC)
+				c.Checker, c.encryption = g, &g.TLS
+				return owned([]key{
+					connectTo(&g.Address),
+					optional("service", plain(&g.Service), "echo.Echo", "default: the server as a whole"),
+					optional("authority", plain(&g.Authority), "www.example.org", "default: the address"),
+					c.tlsKey(),
+				}, homeOf(g))
+			}},
+		{name: "dns", doc: "up when a name server has the answers", target: "address",
+			keys: func(c *Check) []key {
+				n := new(healthcheck.DNS)
+				c.Checker = n
+				return owned([]key{
+					connectTo(&n.Server),
+					required("query", plain(&n.Name), "www.example.org", "the name to look up"),
+					setting("record", word(&n.Type, recordTypes...), "its type"),
+					optional("answers", list(&n.Expect, plain), "[192.0.2.1]", "those that must be there; default: any"),
+					setting("over_tcp", boolean(&n.TCP), "ask by TCP at once"),
+				}, homeOf(n))
+			}},
+		{name: "icmp", doc: "up when an echo request is answered", target: "target", at: (*Check).hostOf,
+			keys: func(c *Check) []key {
+				i := new(healthcheck.ICMP)
+				c.Checker = i
+				return owned([]key{
+					optional("target", plain(&i.Address), "192.168.31.1", "address or host; leave it out in a check of backends"),
+				}, homeOf(i))
+			}},
+		{name: "udp", doc: "up when a datagram is answered, or at least not refused", target: "address",
+			keys: func(c *Check) []key {
+				u := new(healthcheck.UDP)
+				c.Checker = u
+				return owned([]key{
+					connectTo(&u.Address),
+					optional("send", octets(&u.Send), "PING", "what is sent first; hex: and digits for any bytes").secret(),
+					optional("expect", octets(&u.Expect), "PONG", "what must be in the reply; hex: and digits for any bytes"),
+					optional("expect_regexp", expression(&u.ExpectRegexp), "^220", "what the reply must match"),
+					setting("allow_silence", boolean(&u.AllowSilence), "no reply is a good one, as of a log server"),
+				}, homeOf(u))
+			}},
+		{name: "smtp", doc: "up when a mail server greets", target: "address",
+			keys: func(c *Check) []key {
+				s := new(healthcheck.SMTP)
+				c.Checker, c.encryption = s, &s.TLS
+				return owned([]key{
+					connectTo(&s.Address),
+					optional("hello", plain(&s.Hello), "lb01.example.org", "name given in EHLO; default: the machine's"),
+					setting("starttls", boolean(&s.StartTLS), "encrypt after the greeting"),
+					c.tlsKey(),
+				}, homeOf(s))
+			}},
+		{name: "tls", doc: "up when the certificate is valid for long enough", target: "address",
+			keys: func(c *Check) []key {
+				t := new(healthcheck.TLS)
+				c.Checker, c.encryption = t, &t.Config
+				return owned([]key{
+					connectTo(&t.Address),
+					setting("min_validity", duration(&t.MinValidity), "for how long the certificate must still be valid; 336h are 14 days"),
+					c.tlsKey(),
+				}, homeOf(t))
+			}},
+		{name: "exec", doc: "up when a program exits with 0",
+			keys: func(c *Check) []key {
+				e := new(healthcheck.Exec)
+				c.Checker = e
+				return owned([]key{
+					required("command", program(e), "[/usr/bin/pgrep, nginx]", "program and arguments; no shell; root runs only what nobody else can change"),
+					optional("user", plain(&e.User), "nobody", "who it runs as; default: the user of havip"),
+					optional("environment", environment(&e.Env), "{LANG: C}", "beyond PATH; nothing is inherited").secret(),
+					setting("directory", plain(&e.Dir), "where it runs"),
+				}, homeOf(e))
+			}},
+		{name: "file", doc: "up while a file is there, or not there; noticed at once", presets: atOnce,
+			keys: func(c *Check) []key {
+				f := new(healthcheck.File)
+				c.Checker = f
+				return owned([]key{
+					required("file", absolutePath(&f.Path), "/run/havip/maintenance", "the file to look at"),
+					setting("absent", boolean(&f.Absent), "up while there is no such file"),
+					setting("max_age", duration(&f.MaxAge), "since it was modified; 0s: any"),
+					optional("content", expression(&f.Content), "^ok",
+						"regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
+				}, homeOf(f))
+			}},
+		{name: "process", doc: "up while a process runs; its end is noticed at once", presets: atOnce,
+			keys: func(c *Check) []key {
+				p := new(healthcheck.Process)
+				c.Checker = p
+				return owned([]key{
+					required("process", plain(&p.Name), "nginx", "its name"),
+					optional("pid_file", absolutePath(&p.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
+					setting("min_processes", integer(&p.Min), "how many of that name must run"),
+				}, homeOf(p))
+			}},
+		{name: "interface", doc: "up while an interface is up and has a carrier; noticed at once", presets: atOnce,
+			keys: func(c *Check) []key {
+				i := new(healthcheck.Interface)
+				c.Checker = i
+				return owned([]key{required("interface", plain(&i.Name), "eth0", "network interface")}, homeOf(i))
+			}},
+		{name: "gateway", doc: "up when a neighbour answers ARP or neighbour discovery",
+			keys: func(c *Check) []key {
+				g := new(healthcheck.Gateway)
+				c.Checker = g
+				return owned([]key{
+					required("interface", plain(&g.Interface), "eth0", "network interface"),
+					required("gateway", address(&g.Address), "192.168.31.1", "the neighbour's address"),
+				}, homeOf(g))
+			}},
+	}
 }
 
 // atOnce is for what does not come and go by chance, and whose end is noticed
 // at once: a second look would only cost time.
 var atOnce = map[string]string{"fall": "1"}
 
-var checkTypes = []variant{
-	{name: "tcp", doc: "up when a connection is accepted, and what is expected comes back",
-		keys: []string{"address", "send", "expect", "expect_regexp"}, target: "address"},
-	{name: "http", doc: "up when a request is answered with a good status; redirects are not followed",
-		keys: []string{"url", "path", "method", "host", "headers", "status", "body", "max_body", "tls"}, target: "url"},
-	{name: "grpc", doc: "up when grpc.health.v1 says SERVING",
-		keys: []string{"address", "service", "authority", "tls"}, target: "address"},
-	{name: "dns", doc: "up when a name server has the answers",
-		keys: []string{"address", "query", "record", "answers", "over_tcp"}, target: "address"},
-	{name: "icmp", doc: "up when an echo request is answered",
-		keys: []string{"target"}, target: "target"},
-	{name: "udp", doc: "up when a datagram is answered, or at least not refused",
-		keys: []string{"address", "send", "expect", "expect_regexp", "allow_silence"}, target: "address"},
-	{name: "smtp", doc: "up when a mail server greets",
-		keys: []string{"address", "hello", "starttls", "tls"}, target: "address"},
-	{name: "tls", doc: "up when the certificate is valid for long enough",
-		keys: []string{"address", "min_validity", "tls"}, target: "address"},
-	{name: "exec", doc: "up when a program exits with 0",
-		keys: []string{"command", "user", "environment", "directory"}},
-	{name: "file", doc: "up while a file is there, or not there; noticed at once",
-		keys: []string{"file", "absent", "max_age", "content"}, presets: atOnce},
-	{name: "process", doc: "up while a process runs; its end is noticed at once",
-		keys: []string{"process", "pid_file", "min_processes"}, presets: atOnce},
-	{name: "interface", doc: "up while an interface is up and has a carrier; noticed at once",
-		keys: []string{"interface"}, presets: atOnce},
-	{name: "gateway", doc: "up when a neighbour answers ARP or neighbour discovery",
-		keys: []string{"interface", "gateway"}},
+var recordTypes = alternatives(field.All(healthcheck.DNS{Server: "192.0.2.1:53", Name: "x", Type: "?"}.Validate())[0].Err)
+
+// connectTo is the row of what most types of checks connect to.
+func connectTo(to *string) key {
+	return optional("address", plain(to), "127.0.0.1:8080", "where to connect; leave it out in a check of backends")
 }
 
+// maxDefaultSpread bounds the time in which checks of backends begin: until then a
+// backend is taken for alive.
+const maxDefaultSpread = time.Second
+
+// urlOf is what is asked of a backend.
+func (c *Check) urlOf(backend string) string {
+	u := url.URL{Scheme: "http", Host: backend}
+	if c.TLS != nil {
+		u.Scheme = "https"
+	}
+	return u.String() + c.Path
+}
+
+func (c *Check) hostOf(backend string) string {
+	if host, _, err := net.SplitHostPort(backend); err == nil {
+		return host
+	}
+	return backend
+}
+
+// keys are those of every check.
 func (c *Check) keys() []key {
-	keys := append([]key{kind(&c.Type, checkTypes)}, c.pace()...)
-	return append(append(append(keys, c.network()...), c.web()...), c.local()...)
-}
-
-// pace are the keys of every check.
-func (c *Check) pace() []key {
-	return []key{
-		preset("interval", durationIn(&c.Interval, 10*time.Millisecond, time.Hour), "1s", "from probe to probe"),
-		optional("fast_interval", durationIn(&c.FastInterval, 10*time.Millisecond, time.Hour), "200ms",
+	return owned([]key{
+		setting("interval", duration(&c.Interval), "from probe to probe"),
+		optional("fast_interval", duration(&c.FastInterval), "200ms",
 			"while a change is under way, not more than the interval, which is the default"),
-		optional("down_interval", durationIn(&c.DownInterval, 10*time.Millisecond, time.Hour), "2s",
-			"while down; default: the interval"),
-		optional("timeout", durationIn(&c.Timeout, time.Millisecond, time.Hour), "500ms",
-			"for one probe, not more than the interval; default: the interval, at most "+field.Span(maxDefaultTimeout)),
-		preset("long_timeout", boolean(&c.LongTimeout), "false",
+		optional("down_interval", duration(&c.DownInterval), "2s", "while down; default: the interval"),
+		optional("timeout", duration(&c.Timeout), "500ms", "for one probe, not more than the interval; default: the interval, at most 5s"),
+		setting("long_timeout", boolean(&c.LongTimeout),
 			"the timeout may exceed the interval: a probe that takes longer is followed by the next at once"),
-		preset("jitter", durationIn(&c.Jitter, 0, time.Hour), "0s", "greatest random delay of a probe"),
-		optional("start_spread", durationIn(&c.StartSpread, 0, time.Hour), "1s",
-			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+field.Span(maxDefaultSpread)),
-		preset("rise", integerIn(&c.Rise, 1, 100), "2", "successes in a row that make it up"),
-		preset("fall", integerIn(&c.Fall, 1, 100), "2", "failures in a row that make it down: the second is asked for after the fast interval"),
-		preset("hold_down", durationIn(&c.HoldDown, 0, 24*time.Hour), "0s",
-			"least time that it stays down, so that what flaps moves nothing more often"),
-		preset("initial", word(&c.Initial, "unknown", "up", "down"), "unknown", "before the first result, which decides alone if unknown; the addresses of a router wait for it"),
-		preset("on_error", word(&c.OnError, "fail", "ignore"), "fail",
+		setting("jitter", duration(&c.Jitter), "greatest random delay of a probe"),
+		optional("start_spread", duration(&c.StartSpread), "1s",
+			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+maxDefaultSpread.String()).orZero(),
+		setting("rise", integer(&c.Rise), "successes in a row that make it up"),
+		setting("fall", integer(&c.Fall), "failures in a row that make it down: the second is asked for after the fast interval"),
+		setting("hold_down", duration(&c.HoldDown), "least time that it stays down, so that what flaps moves nothing more often"),
+		setting("initial", choice(&c.Initial), "before the first result, which decides alone if unknown; the addresses of a router wait for it"),
+		setting("on_error", either(&c.FailStatic, "fail", "ignore"),
 			"when it cannot run at all, as when its program is missing: counts as a failure, or changes nothing: "+
 				"then an initial state that is unknown stays so, and a router that follows the check never takes its addresses"),
-	}
+	}, homeOf(&c.Config))
 }
 
-// network are the keys of checks over a network, but for those of the web.
-func (c *Check) network() []key {
-	return []key{
-		optional("address", hostPort(&c.Address), "127.0.0.1:8080",
-			"where to connect; leave it out in a check of backends"),
-		optional("send", octets(&c.Send), "PING", "what is sent first; hex: and digits for any bytes").secret(),
-		optional("expect", octets(&c.Expect), "PONG", "what must be in the reply; hex: and digits for any bytes"),
-		optional("expect_regexp", expression(&c.ExpectRegexp), "^220", "what the reply must match"),
-		preset("allow_silence", boolean(&c.AllowSilence), "false", "no reply is a good one, as of a log server"),
-		optional("service", text(&c.Service, "the name of a service", isPrintable), "echo.Echo", "default: the server as a whole"),
-		optional("authority", hostHeader(&c.Authority), "www.example.org", "default: the address"),
-		required("query", dnsName(&c.Query), "www.example.org", "the name to look up"),
-		preset("record", word(&c.Record, "A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"), "A", "its type"),
-		optional("answers", list(&c.Answers, func(s *string) value { return text(s, "an answer", isPrintable) }), "[192.0.2.1]",
-			"those that must be there; default: any"),
-		preset("over_tcp", boolean(&c.OverTCP), "false", "ask by TCP at once"),
-		optional("target", host(&c.Target), "192.168.31.1", "address or host; leave it out in a check of backends"),
-		optional("hello", hostHeader(&c.Hello), "lb01.example.org", "name given in EHLO; default: the machine's"),
-		preset("starttls", boolean(&c.StartTLS), "false", "encrypt after the greeting"),
-		preset("min_validity", durationIn(&c.MinValidity, 0, 10*365*24*time.Hour), "0s",
-			"for how long the certificate must still be valid; 336h are 14 days"),
-		optional("tls", c.tls(), "", "encryption; default: none, but for https and type tls"),
-	}
-}
-
-// web are the keys of type http.
-func (c *Check) web() []key {
-	return []key{
-		optional("url", webAddress(&c.URL), "http://127.0.0.1:8080/health",
-			"what to ask for; leave it out in a check of backends").secret(),
-		preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url").secret(),
-		preset("method", method(&c.Method), "GET", "of the request"),
-		optional("host", hostHeader(&c.Host), "www.example.org", "Host header; default: the address that is asked"),
-		optional("headers", fields(&c.Headers), "{Accept: text/plain}", "of the request").secret(),
-		preset("status", statuses(&c.Status), "200-399", "good statuses: one, a range or a list"),
-		optional("body", expression(&c.Body), "healthy", "regular expression that the body must match; default: not read"),
-		preset("max_body", integerIn(&c.MaxBody, 1, 16<<20), "65536", "bytes of the body that are looked at"),
-	}
-}
-
-// local are the keys of checks of this machine.
-func (c *Check) local() []key {
-	return []key{
-		required("command", command(&c.Command), "[/usr/bin/pgrep, nginx]",
-			"program and arguments; no shell; root runs only what nobody else can change"),
-		optional("user", text(&c.User, "user, or user:group", userForm.MatchString), "nobody", "who it runs as; default: the user of havip"),
-		optional("environment", environment(&c.Environment), "{LANG: C}", "beyond PATH; nothing is inherited").secret(),
-		optional("directory", absolutePath(&c.Directory), "/var/lib", "where it runs; default: /"),
-		required("file", absolutePath(&c.File), "/run/havip/maintenance", "the file to look at"),
-		preset("absent", boolean(&c.Absent), "false", "up while there is no such file"),
-		preset("max_age", durationIn(&c.MaxAge, 0, 10*365*24*time.Hour), "0s", "since it was modified; 0s: any"),
-		optional("content", expression(&c.Content), "^ok", "regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
-		required("process", text(&c.Process, "the name of a process", isPrintable), "nginx", "its name"),
-		optional("pid_file", absolutePath(&c.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
-		preset("min_processes", integerIn(&c.MinProcesses, 1, 10000), "1", "how many of that name must run"),
-		required("interface", interfaceName(&c.Interface), "eth0", "network interface"),
-		required("gateway", address(&c.Gateway), "192.168.31.1", "the neighbour's address"),
-	}
-}
-
-// tls is a mapping that is there or not.
-func (c *Check) tls() value {
-	c.TLS = nil
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
-		c.TLS = new(TLS)
-		object(nil, c.TLS.keys()).decode(d, n, path)
-	}, keys: new(TLS).keys()}
+// tlsKey is encryption, which is there or not.
+func (c *Check) tlsKey() key {
+	return optional("tls", maybe(&c.TLS, (*TLS).keys), "", "encryption; default: none, but for https and type tls")
 }
 
 func (t *TLS) keys() []key {
 	return []key{
 		optional("server_name", host(&t.ServerName), "www.example.org", "name to ask for and to verify; default: the host"),
 		optional("ca", absolutePath(&t.CA), "/etc/havip/ca.pem", "who is trusted; default: whom the system trusts"),
-		optional("certificate", absolutePath(&t.Certificate), "/etc/havip/client.pem", "the client's; needs key"),
-		optional("key", absolutePath(&t.Key), "/etc/havip/client.key", "of the client's certificate"),
-		optional("alpn", list(&t.ALPN, func(s *string) value { return text(s, "a protocol such as h2", isPrintable) }), "[h2]",
+		optional("certificate", absolutePath(&t.Certificate), "/etc/havip/client.pem", "our own, with its chain"),
+		optional("key", absolutePath(&t.Key), "/etc/havip/client.key", "of our certificate; default: the same file"),
+		optional("alpn", list(&t.ALPN, protocol), "[h2]",
 			"application protocols, the preferred one first: type tls wants the server to choose one of them; h2 makes type http speak HTTP/2"),
 		preset("insecure", boolean(&t.Insecure), "false", "verify nothing"),
 	}
 }
 
-// maxDefaultTimeout bounds the timeout of a check that does not set one, and
-// maxDefaultSpread the time in which checks of backends begin: until then a
-// backend is taken for alive.
-const (
-	maxDefaultTimeout = 5 * time.Second
-	maxDefaultSpread  = time.Second
-)
-
 // value is a check. One in a service has no target of its own.
 func (c *Check) value(inService bool) value {
-	var types []variant
-	for _, t := range checkTypes {
-		if inService && t.target == "" {
-			continue
+	types := checkTypes()
+	if inService {
+		types = slices.DeleteFunc(types, func(t variant[Check]) bool { return t.target == "" })
+		for i := range types {
+			all, target := types[i].keys, types[i].target
+			types[i].keys = func(c *Check) []key {
+				return slices.DeleteFunc(all(c), func(k key) bool { return k.name == target })
+			}
 		}
-		if inService {
-			t.keys = slices.DeleteFunc(slices.Clone(t.keys), func(k string) bool { return k == t.target })
-		}
-		types = append(types, t)
 	}
-	keys := c.keys()
-	keys[0] = kind(&c.Type, types)
-	return typed(&c.Pos, keys, checkTypes, types)
+	return typed(&c.Pos, c, &c.Type, (*Check).keys, types, checkTypes())
 }
 
 // checks is the mapping from names to checks.
@@ -211,4 +264,37 @@ func checks(to *[]Check) value {
 		variants: func() []section { return new(Check).value(false).sections() },
 		shape:    named,
 	}
+}
+
+// kind is the entry of a check's type; the zero value if there is none.
+func (c *Check) kind() variant[Check] {
+	for _, t := range checkTypes() {
+		if t.name == c.Type {
+			return t
+		}
+	}
+	return variant[Check]{}
+}
+
+// New makes the checker of a check. backend is the address to probe if the check is
+// one of backends, and empty if the check names its own target. encryption is what
+// the files of TLS hold.
+func (c *Check) New(backend string, encryption *tls.Config) healthcheck.Checker {
+	var n Check
+	kind := c.kind()
+	keys := kind.keys(&n)
+	reflect.ValueOf(n.Checker).Elem().Set(reflect.ValueOf(c.Checker).Elem())
+	for _, k := range keys {
+		if backend == "" || k.name != kind.target {
+			continue
+		}
+		to := k.value.to[0].(*string)
+		if *to = backend; kind.at != nil {
+			*to = kind.at(c, backend)
+		}
+	}
+	if n.encryption != nil {
+		*n.encryption = encryption
+	}
+	return n.Checker
 }

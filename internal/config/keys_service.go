@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+
 	"go.yaml.in/yaml/v3"
 
 	"github.com/havip/havip/lb"
@@ -30,8 +32,8 @@ func (s *Service) keys() []key {
 			"for connections to finish when the service or havip ends").in("http", "tcp"),
 		setting("tries", integer(&s.TCP.Tries).also(&s.HTTP.Tries), "backends to try until one answers").in("http", "tcp"),
 		preset("limits", object(nil, limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
-		optional("tls", s.tls(), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
-		optional("backend_tls", s.backendTLS(), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
+		optional("tls", maybe(&s.TLS, (*ServerTLS).keys), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
+		optional("backend_tls", maybe(&s.BackendTLS, backendTLSKeys), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
 		preset("proxy_protocol", object(nil, s.proxyKeys()), "{}", "passing on the client's address").in("http", "tcp"),
 		preset("http", object(nil, s.httpKeys()), "{}", "of requests").in("http"),
 		preset("udp", object(nil, udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
@@ -121,14 +123,6 @@ func limitKeys(l *lb.Limits) []key {
 	}, homeOf(l))
 }
 
-// tls is a mapping that is there or not.
-func (s *Service) tls() value {
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
-		s.TLS = new(ServerTLS)
-		object(nil, s.TLS.keys()).decode(d, n, path)
-	}, keys: new(ServerTLS).keys()}
-}
-
 func (t *ServerTLS) keys() []key {
 	return []key{
 		required("certificates", list(&t.Certificates, (*Certificate).value), "[/etc/havip/web.pem]",
@@ -148,22 +142,10 @@ func (c *Certificate) value() value {
 	})
 }
 
-// backendTLS is a mapping that is there or not.
-func (s *Service) backendTLS() value {
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
-		s.BackendTLS = new(BackendTLS)
-		object(nil, s.BackendTLS.keys()).decode(d, n, path)
-	}, keys: new(BackendTLS).keys()}
-}
-
-func (t *BackendTLS) keys() []key {
-	return []key{
-		optional("server_name", host(&t.ServerName), "app.example.org", "name to ask for and to verify; default: the backend's host"),
-		optional("ca", absolutePath(&t.CA), "/etc/havip/ca.pem", "who is trusted; default: whom the system trusts"),
-		optional("certificate", absolutePath(&t.Certificate), "/etc/havip/client.pem", "our own, with its chain"),
-		optional("key", absolutePath(&t.Key), "/etc/havip/client.key", "of our certificate; default: the same file"),
-		preset("insecure", boolean(&t.Insecure), "false", "verify nothing"),
-	}
+// backendTLSKeys are those of a check, but for the application protocols, which the mode
+// of the service decides.
+func backendTLSKeys(t *TLS) []key {
+	return slices.DeleteFunc(t.keys(), func(k key) bool { return k.name == "alpn" })
 }
 
 func (s *Service) proxyKeys() []key {

@@ -2,8 +2,8 @@ package config
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"reflect"
@@ -16,6 +16,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/lb"
 )
 
@@ -97,51 +98,50 @@ func TestEveryKeyIsUsed(t *testing.T) {
 func TestDecoded(t *testing.T) {
 	secret := func(s string) Secret { return Secret{&s} }
 	at := func(line, column int) Position { return Position{"everything.yaml", line, column} }
-	page := []StatusRange{{200, 200}, {300, 399}}
 	// With the defaults that every check has.
-	check := func(line, column int, c Check) Check {
-		c.Pos, c.Rise, c.Fall, c.OnError = at(line, column), cmp.Or(c.Rise, 2), cmp.Or(c.Fall, 2), cmp.Or(c.OnError, "fail")
-		c.Interval, c.Timeout = cmp.Or(c.Interval, time.Second), cmp.Or(c.Timeout, c.Interval, time.Second)
-		c.Initial = cmp.Or(c.Initial, "unknown")
-		return c
+	check := func(line, column int, name, kind string, checker healthcheck.Checker, c healthcheck.Config) Check {
+		c = c.WithDefaults()
+		c.Name, c.Checker = name, checker
+		return Check{Pos: at(line, column), Type: kind, Config: c}
 	}
 	// Nothing is gained by a second look.
-	atOnce := func(line, column int, c Check) Check {
-		c.Fall = 1
-		return check(line, column, c)
-	}
+	atOnce := healthcheck.Config{Fall: 1}
 	ofBackends := func(c Check) *Check {
 		c.StartSpread = time.Second
 		return &c
 	}
 	virtual := func(s string) Address { return Address{Prefix: netip.MustParsePrefix(s), Scope: "global"} }
-	template := check(45, 13, Check{Name: "template", Type: "http", Path: "/ready", Method: "GET", Status: []StatusRange{{204, 204}}, MaxBody: 65536})
+	var none healthcheck.Config
+	template := check(45, 13, "template", "http", &healthcheck.HTTP{Method: "GET", Status: []healthcheck.StatusRange{{Min: 204, Max: 204}}, MaxBody: 65536}, none)
+	template.Path = "/ready"
+	secure := check(29, 5, "secure", "http", &healthcheck.HTTP{URL: "https://127.0.0.1/", Method: "GET", Status: []healthcheck.StatusRange{{Min: 200, Max: 399}},
+		Body: regexp.MustCompile("^ok"), MaxBody: 4096}, none)
+	secure.TLS = &TLS{"www.example.org", "/ca.pem", "/client.pem", "/client.key", []string{"h2"}, true, ""}
 	want := &Config{
 		Log:   Log{"debug", "json"},
 		Admin: Admin{"/run/havip/test.sock", netip.MustParseAddrPort("127.0.0.1:9650")},
 		Checks: []Check{
-			check(5, 13, Check{Name: "balancer", Type: "tcp", Timeout: 500 * time.Millisecond, LongTimeout: true,
-				StartSpread: 100 * time.Millisecond, Rise: 3, Fall: 4, Address: "127.0.0.1:8080"}),
-			check(7, 5, Check{Name: "page", Type: "http", URL: "https://localhost/health?full=1", Method: "HEAD", Host: "www.example.org",
-				Headers: []Header{{"Accept", "text/plain"}, {"X-Check", "1"}}, Status: page, MaxBody: 65536}),
-			check(13, 11, Check{Name: "script", Type: "exec", Command: []string{"/usr/bin/pgrep", "-x", "nginx"}}),
-			check(14, 12, Check{Name: "script2", Type: "exec", Command: []string{"/bin/true"}}),
-			check(16, 5, Check{Name: "echo", Type: "udp", Address: "127.0.0.1:7", FastInterval: 200 * time.Millisecond, DownInterval: 2 * time.Second,
-				Jitter: 10 * time.Millisecond, HoldDown: 30 * time.Second, Initial: "up", OnError: "ignore",
-				Send: "\x00\xff", Expect: "pong", ExpectRegexp: "^pong", AllowSilence: true}),
-			check(29, 5, Check{Name: "secure", Type: "http", URL: "https://127.0.0.1/", Method: "GET", Status: []StatusRange{{200, 399}}, Body: "^ok", MaxBody: 4096,
-				TLS: &TLS{"www.example.org", "/ca.pem", "/client.pem", "/client.key", []string{"h2"}, true}}),
-			check(34, 8, Check{Name: "rpc", Type: "grpc", Address: "127.0.0.1:50051", Service: "echo.Echo", Authority: "www.example.org"}),
-			check(35, 9, Check{Name: "name", Type: "dns", Address: "127.0.0.1:53", Query: "_x.example.org", Record: "TXT", Answers: []string{"v=1"}, OverTCP: true}),
-			check(36, 9, Check{Name: "ping", Type: "icmp", Target: "192.168.31.1"}),
-			check(37, 9, Check{Name: "mail", Type: "smtp", Address: "127.0.0.1:25", Hello: "lb01.example.org", StartTLS: true}),
-			check(38, 16, Check{Name: "certificate", Type: "tls", Address: "127.0.0.1:443", MinValidity: 336 * time.Hour}),
-			check(39, 12, Check{Name: "program", Type: "exec", Command: []string{"/bin/true"}, User: "nobody:nogroup", Environment: []Header{{"LANG", "C"}}, Directory: "/tmp"}),
-			atOnce(40, 16, Check{Name: "maintenance", Type: "file", File: "/run/maintenance", Absent: true}),
-			check(41, 14, Check{Name: "heartbeat", Type: "file", File: "/run/beat", MaxAge: time.Minute, Content: "ok"}),
-			atOnce(42, 10, Check{Name: "nginx", Type: "process", Process: "nginx", PIDFile: "/run/nginx.pid", MinProcesses: 1}),
-			atOnce(43, 11, Check{Name: "uplink", Type: "interface", Interface: "eth1"}),
-			check(44, 12, Check{Name: "gateway", Type: "gateway", Interface: "eth0", Gateway: netip.MustParseAddr("192.168.31.1")}),
+			check(5, 13, "balancer", "tcp", &healthcheck.TCP{Address: "127.0.0.1:8080"}, healthcheck.Config{Timeout: 500 * time.Millisecond, LongTimeout: true,
+				StartSpread: 100 * time.Millisecond, Rise: 3, Fall: 4}),
+			check(7, 5, "page", "http", &healthcheck.HTTP{URL: "https://localhost/health?full=1", Method: "HEAD", Host: "www.example.org",
+				Header: http.Header{"Accept": {"text/plain"}, "X-Check": {"1"}}, Status: []healthcheck.StatusRange{{Min: 200, Max: 200}, {Min: 300, Max: 399}}, MaxBody: 65536}, none),
+			check(13, 11, "script", "exec", &healthcheck.Exec{Path: "/usr/bin/pgrep", Args: []string{"-x", "nginx"}, Dir: "/"}, none),
+			check(14, 12, "script2", "exec", &healthcheck.Exec{Path: "/bin/true", Args: []string{}, Dir: "/"}, none),
+			check(16, 5, "echo", "udp", &healthcheck.UDP{Address: "127.0.0.1:7", Send: []byte("\x00\xff"), Expect: []byte("pong"), ExpectRegexp: regexp.MustCompile("^pong"), AllowSilence: true},
+				healthcheck.Config{FastInterval: 200 * time.Millisecond, DownInterval: 2 * time.Second,
+					Jitter: 10 * time.Millisecond, HoldDown: 30 * time.Second, Initial: healthcheck.Up, FailStatic: true}),
+			secure,
+			check(34, 8, "rpc", "grpc", &healthcheck.GRPC{Address: "127.0.0.1:50051", Service: "echo.Echo", Authority: "www.example.org"}, none),
+			check(35, 9, "name", "dns", &healthcheck.DNS{Server: "127.0.0.1:53", Name: "_x.example.org", Type: "TXT", Expect: []string{"v=1"}, TCP: true}, none),
+			check(36, 9, "ping", "icmp", &healthcheck.ICMP{Address: "192.168.31.1"}, none),
+			check(37, 9, "mail", "smtp", &healthcheck.SMTP{Address: "127.0.0.1:25", Hello: "lb01.example.org", StartTLS: true}, none),
+			check(38, 16, "certificate", "tls", &healthcheck.TLS{Address: "127.0.0.1:443", MinValidity: 336 * time.Hour}, none),
+			check(39, 12, "program", "exec", &healthcheck.Exec{Path: "/bin/true", Args: []string{}, User: "nobody:nogroup", Env: []string{"LANG=C"}, Dir: "/tmp"}, none),
+			check(40, 16, "maintenance", "file", &healthcheck.File{Path: "/run/maintenance", Absent: true}, atOnce),
+			check(41, 14, "heartbeat", "file", &healthcheck.File{Path: "/run/beat", MaxAge: time.Minute, Content: regexp.MustCompile("ok")}, none),
+			check(42, 10, "nginx", "process", &healthcheck.Process{Name: "nginx", PIDFile: "/run/nginx.pid", Min: 1}, atOnce),
+			check(43, 11, "uplink", "interface", &healthcheck.Interface{Name: "eth1"}, atOnce),
+			check(44, 12, "gateway", "gateway", &healthcheck.Gateway{Interface: "eth0", Address: netip.MustParseAddr("192.168.31.1")}, none),
 		},
 		VRRP: []Router{{
 			Pos: at(47, 5), Name: "VI_1", Interface: "eth0", VRID: 51, Accept: true, Priority: 120, Version: 2, Interval: 2 * time.Second,
@@ -173,7 +173,8 @@ func TestDecoded(t *testing.T) {
 	}
 	options := gocmp.Options{
 		gocmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }),
-		cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(ServerTLS{}, "Digest"), cmpopts.IgnoreFields(BackendTLS{}, "Digest"),
+		gocmp.Comparer(func(a, b *regexp.Regexp) bool { return a == b || a != nil && b != nil && a.String() == b.String() }),
+		cmpopts.IgnoreUnexported(Config{}, Check{}), cmpopts.IgnoreFields(ServerTLS{}, "Digest"), cmpopts.IgnoreFields(TLS{}, "Digest"),
 		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}),
 	}
 	got := everything(t)
@@ -202,7 +203,7 @@ func samePlaces(a, b reflect.Value) bool {
 		return p == b.Interface()
 	}
 	switch a.Kind() {
-	case reflect.Pointer:
+	case reflect.Pointer, reflect.Interface:
 		return a.IsNil() || samePlaces(a.Elem(), b.Elem())
 	case reflect.Slice:
 		for i := range a.Len() {
@@ -277,7 +278,7 @@ services:
 		{"check interval", c.Services[0].Check.Interval, time.Second},
 		{"check timeout", c.Services[0].Check.Timeout, time.Second},
 		{"path", c.Services[0].Check.Path, "/"},
-		{"status", c.Services[0].Check.Status, []StatusRange{{200, 399}}},
+		{"status", c.Services[0].Check.Checker.(*healthcheck.HTTP).Status, []healthcheck.StatusRange{{Min: 200, Max: 399}}},
 		{"mode of a service", c.Services[0].Mode, "http"},
 		{"weight", c.Services[0].Pool.Backends[0].Weight, 1},
 		{"name of a backend", c.Services[0].Pool.Backends[0].Name, "192.0.2.7:80"},
@@ -382,7 +383,7 @@ func TestReferenceScenario(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %s, want %s", c.file, got, want)
 		}
-		if cfg.Checks[0].Address != "127.0.0.1:8080" || r.Track[0] != (Track{"balancer", 0, "priority"}) {
+		if cfg.Checks[0].Checker.(*healthcheck.TCP).Address != "127.0.0.1:8080" || r.Track[0] != (Track{"balancer", 0, "priority"}) {
 			t.Errorf("node %d does not follow its own port 8080", i+1)
 		}
 		s := cfg.Services[0]

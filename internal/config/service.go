@@ -28,7 +28,7 @@ type Service struct {
 	Limits      lb.Limits      // http and tcp
 	AcceptProxy []netip.Prefix // who must begin with a PROXY header; http and tcp
 	TLS         *ServerTLS     // http and tcp; nil: none
-	BackendTLS  *BackendTLS    // http and tcp; nil: none
+	BackendTLS  *TLS           // http and tcp; nil: none
 
 	// What the mode does: without the pools, and what else stands above.
 	TCP   lb.TCPConfig
@@ -56,24 +56,12 @@ type ServerTLS struct {
 	ClientAuth   string // required, optional; empty without ClientCA
 	MinVersion   string // 1.2, 1.3
 	ALPN         []string
-	// Digest is one of what is in the files, so that a renewed certificate makes
-	// another configuration.
-	Digest string
+	Digest       string // as in TLS
 }
 
 // Certificate is a certificate with its chain and its key, as paths of PEM
 // files, which may be the same.
 type Certificate struct{ Certificate, Key string }
-
-// BackendTLS says how connections to backends are encrypted.
-type BackendTLS struct {
-	ServerName  string // empty: the host of the backend's address
-	CA          string // path; empty: the system's
-	Certificate string // path of our own; empty: none
-	Key         string // path
-	Insecure    bool   // verify nothing
-	Digest      string // as in ServerTLS
-}
 
 // Front is what mode http does with connections of clients.
 type Front struct {

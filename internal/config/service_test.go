@@ -7,12 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/lb"
 )
 
 // services is what everything.yaml says about them. check makes a check with its
 // defaults, and ofBackends with those that it has in a service. Lines count from that of services.
-func services(t *testing.T, template Check, ofBackends func(Check) *Check, check func(line, column int, c Check) Check) []Service {
+func services(t *testing.T, template Check, ofBackends func(Check) *Check, check func(line, column int, name, kind string, checker healthcheck.Checker, c healthcheck.Config) Check) []Service {
 	t.Helper()
 	data, err := os.ReadFile("testdata/everything.yaml")
 	if err != nil {
@@ -25,6 +26,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		return lb.PoolConfig{Name: name, Balance: balance, Backends: backends,
 			MaxFails: 1, FailTimeout: 10 * time.Second, Quorum: 1, QueueTimeout: 10 * time.Second, ResolveInterval: 10 * time.Second}
 	}
+	var none healthcheck.Config
 	// With the defaults that every service has.
 	service := func(line int, s Service) Service {
 		s.Pos = at(line, 5)
@@ -40,7 +42,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 
 	db := service(10, Service{Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp",
 		Pool:  pool("db", lb.RoundRobin, backend("[2001:db8::7]:5432")),
-		Check: ofBackends(check(first+14, 12, Check{Type: "tcp", Interval: 2 * time.Second}))})
+		Check: ofBackends(check(first+14, 12, "", "tcp", new(healthcheck.TCP), healthcheck.Config{Interval: 2 * time.Second}))})
 
 	shop := Service{
 		Pos: at(15, 5), Name: "shop", Listen: netip.MustParseAddrPort("192.168.31.250:443"), Mode: "http",
@@ -54,7 +56,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		Limits: lb.Limits{Connections: 10000, PerClient: 50, Rate: 2.5, Burst: 20, TotalRate: 1000, TotalBurst: 2000},
 		TLS: &ServerTLS{Certificates: []Certificate{{"/etc/havip/both.pem", "/etc/havip/both.pem"}, {"/etc/havip/web.pem", "/etc/havip/web.key"}},
 			ClientCA: "/etc/havip/ca.pem", ClientAuth: "optional", MinVersion: "1.3", ALPN: []string{"http/1.1"}},
-		BackendTLS:  &BackendTLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
+		BackendTLS:  &TLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 		HTTP: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
@@ -63,15 +65,15 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		AccessLog: true,
 	}
 
-	tcp := ofBackends(check(first+68, 12, Check{Type: "tcp"}))
+	tcp := ofBackends(check(first+68, 12, "", "tcp", new(healthcheck.TCP), none))
 	mail := service(57, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
 		Routes: []ServiceRoute{
 			{Pos: at(61, 9), Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.245:993")}, Check: tcp},
 			{Pos: at(64, 9), Name: "old", ServerNames: []string{"old.example.org"},
-				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+67, 16, Check{Type: "tls"}))},
+				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+67, 16, "", "tls", new(healthcheck.TLS), none))},
 		},
-		Check: tcp, BackendTLS: &BackendTLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
+		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
 
 	dns := service(72, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
 		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), UDP: lb.UDPConfig{Responses: 1, MaxSessions: 1000}})

@@ -5,9 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/healthcheck"
 )
 
 // validate checks what no key can tell alone, and sets the defaults that follow
@@ -73,69 +72,60 @@ func (d *validator) unique(seen map[string]string, what, path string) {
 }
 
 func (d *validator) validateCheck(c *Check, path string) {
-	if c.Timeout == 0 && !d.given(path+".timeout") {
-		c.Timeout = min(c.Interval, maxDefaultTimeout)
+	if c.Checker == nil {
+		return // without a type there is none
 	}
-	if c.Interval > 0 && c.Timeout > c.Interval && !c.LongTimeout {
-		d.fail(path+".timeout", "%s: longer than the interval, %s: shorten it, or add long_timeout: true", field.Span(c.Timeout), field.Span(c.Interval))
-	}
-	if c.FastInterval > c.Interval && c.Interval > 0 {
-		d.fail(path+".fast_interval", "%s: longer than the interval, %s", field.Span(c.FastInterval), field.Span(c.Interval))
-	}
-	shortest := c.Interval
-	for _, i := range []time.Duration{c.FastInterval, c.DownInterval} {
-		if i > 0 {
-			shortest = min(shortest, i)
-		}
-	}
-	if c.Jitter > shortest && shortest > 0 {
-		d.fail(path+".jitter", "%s: longer than the shortest interval, %s", field.Span(c.Jitter), field.Span(shortest))
-	}
+	// What is probed may come with a backend.
+	d.report(c.Validate(), path, &c.Config)
 	d.validateProbe(c, path)
+	settle(c.keys())
 }
 
-// validateProbe checks the keys of a type against one another.
+// validateProbe checks what a checker does not know of the file.
 func (d *validator) validateProbe(c *Check, path string) {
-	if c.URL != "" {
+	switch k := c.Checker.(type) {
+	case *healthcheck.HTTP:
+		if k.URL == "" {
+			break
+		}
 		if d.given(path + ".path") {
 			d.fail(path+".path", "url has the path: leave this out")
 		}
 		c.Path = ""
-		if c.TLS != nil && !strings.HasPrefix(strings.ToLower(c.URL), "https:") {
+		if c.TLS != nil && !strings.HasPrefix(strings.ToLower(k.URL), "https:") {
 			d.fail(path+".tls", "the url is not https")
 		}
-	}
-	if c.TLS != nil && (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		d.fail(path+".tls", "certificate and key: want both or none")
-	}
-	if c.TLS != nil {
-		d.private(c.TLS.Key, path+".tls.key")
-	}
-	if c.TLS != nil && c.TLS.Insecure {
-		for _, key := range []string{".tls.ca", ".tls.server_name"} {
-			if d.given(path + key) {
-				d.warn(path+key, "with insecure: true nothing is verified: leave that out, or this")
-			}
+	case *healthcheck.File:
+		if k.Content != nil && !d.given(path+".fall") {
+			c.Fall = 2 // whoever writes the file may have emptied it first
 		}
 	}
-	if c.Content != "" && !d.given(path+".fall") {
-		c.Fall = 2 // whoever writes the file may have emptied it first
+	if t := c.TLS; t != nil {
+		d.validateCheckTLS(t, path+".tls")
 	}
-	if c.Absent && (c.MaxAge > 0 || c.Content != "") {
-		d.fail(path+".absent", "true: a file that is not there has neither an age nor a content: leave out max_age and content")
+}
+
+func (d *validator) validateCheckTLS(t *TLS, path string) {
+	if t.Certificate == "" && t.Key != "" && !d.given(path+".certificate") {
+		d.fail(path+".key", "%s: wants a certificate", show(t.Key))
 	}
-	if c.PIDFile != "" && c.MinProcesses > 1 {
-		d.fail(path+".min_processes", "%d: a PID file names one process", c.MinProcesses)
+	keyPath := path + ".key"
+	if t.Key == "" && !d.given(keyPath) {
+		t.Key, keyPath = t.Certificate, path+".certificate"
+	}
+	d.private(t.Key, keyPath)
+	for _, key := range []string{".ca", ".server_name"} {
+		if t.Insecure && d.given(path+key) {
+			d.warn(path+key, "with insecure: true nothing is verified: leave that out, or this")
+		}
 	}
 }
 
 // target is the path of the key by which a named check says itself what it
 // probes; empty if its type has no such key.
 func (d *validator) target(c *Check) string {
-	for _, t := range checkTypes {
-		if t.name == c.Type && t.target != "" {
-			return join(join("checks", c.Name), t.target)
-		}
+	if target := c.kind().target; target != "" {
+		return join(join("checks", c.Name), target)
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ type key struct {
 	value    value
 	preset   string // the default, in YAML
 	setting  bool   // the default is the library's
+	zero     bool   // a zero is not the same as nothing
 	example  string // for a key without a default
 	required bool
 	unless   string   // the key beside it that makes it optional
@@ -32,6 +33,12 @@ func (k key) in(modes ...string) key {
 // secret is a key whose value no message shows, nor what is under it.
 func (k key) secret() key {
 	k.hidden = true
+	return k
+}
+
+// orZero is a key without a fixed default that may also say zero.
+func (k key) orZero() key {
+	k.zero = true
 	return k
 }
 
@@ -135,67 +142,90 @@ func object(pos *Position, keys []key) value {
 	}
 }
 
+// variant is an entry of a table of types: a word for the key type, and the keys
+// that go with it.
+type variant[T any] struct {
+	name string
+	doc  string
+	keys func(*T) []key
+	// target, of a check, is the key that says what is probed. A check without
+	// it is one of backends, each probed at its own address: what at makes of that,
+	// or the address itself. A type without target cannot probe backends.
+	target string
+	at     func(c *T, backend string) string
+	// presets are defaults that differ from those of other types.
+	presets map[string]string
+}
+
 // kind is the key type, which selects one of the variants.
-func kind(to *string, variants []variant) key {
+func kind[T any](to *string, types []variant[T]) key {
 	var words []string
-	for _, v := range variants {
-		words = append(words, v.name)
+	for _, t := range types {
+		words = append(words, t.name)
 	}
 	return required("type", word(to, words...), words[0], "")
 }
 
-// typed is a mapping whose key type, wherever it stands, says which others of
-// keys it has: those that its variant names, and those that no variant in all
-// does.
-func typed(pos *Position, keys []key, all, variants []variant) value {
-	v := object(pos, keys)
-	v.keys = nil
-	sectionOf := func(t variant) section {
-		s := section{label: "of type " + t.name, doc: t.doc}
-		for _, k := range keys {
-			special := slices.ContainsFunc(all, func(o variant) bool { return slices.Contains(o.keys, k.name) })
-			if k.name == "type" {
-				k.example = t.name
-			}
-			if preset, ok := t.presets[k.name]; ok {
-				k.preset = preset
-			}
-			if !special || slices.Contains(t.keys, k.name) {
-				s.keys = append(s.keys, k)
+// typed is a mapping whose key type, wherever it stands, says which others it has:
+// those that all types have in common, and those of its variant. types are those that
+// may stand here, of all.
+func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types, all []variant[T]) value {
+	sectionOf := func(t variant[T], its []key) section {
+		k := kind(to, types)
+		k.example = t.name
+		keys := append([]key{k}, common(of)...)
+		for i := range keys {
+			if preset, ok := t.presets[keys[i].name]; ok {
+				keys[i].preset, keys[i].setting = preset, false
 			}
 		}
-		return s
+		return section{label: "of type " + t.name, doc: t.doc, keys: append(keys, its...)}
 	}
-	v.variants = func() (sections []section) {
-		for _, t := range variants {
-			sections = append(sections, sectionOf(t))
-		}
-		return sections
-	}
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if pos != nil {
-			*pos = d.position(n)
-		}
-		pairs, ok := d.pairs(n, path)
-		if !ok {
-			return
-		}
-		for _, p := range pairs {
-			for _, t := range variants {
-				if said := d.resolve(p.value); p.name == "type" && said != nil && said.Value == t.name {
-					d.fill(pairs, path, sectionOf(t).keys)
-					return
+	return value{
+		variants: func() (sections []section) {
+			for _, t := range types {
+				sections = append(sections, sectionOf(t, t.keys(of)))
+			}
+			return sections
+		},
+		decode: func(d *decoder, n *yaml.Node, path string) {
+			if pos != nil {
+				*pos = d.position(n)
+			}
+			pairs, ok := d.pairs(n, path)
+			if !ok {
+				return
+			}
+			for _, p := range pairs {
+				for _, t := range types {
+					if said := d.resolve(p.value); p.name == "type" && said != nil && said.Value == t.name {
+						its := t.keys(of)
+						d.fill(pairs, path, sectionOf(t, its).keys)
+						settle(its)
+						return
+					}
 				}
 			}
-		}
-		// Without a type it is not known what is missing.
-		lax := slices.Clone(keys)
-		for i := range lax {
-			lax[i].required, lax[i].preset = lax[i].name == "type", ""
-		}
-		d.fill(pairs, path, lax)
+			// Without a type it is not known what is missing.
+			lax := append([]key{kind(to, types)}, common(new(T))...)
+			for _, t := range all {
+				lax = append(lax, t.keys(new(T))...)
+			}
+			for i := range lax[1:] {
+				k := &lax[1+i]
+				k.required, k.setting, k.preset = false, false, ""
+			}
+			d.fill(pairs, path, lax)
+		},
 	}
-	return v
+}
+
+// maybe is a mapping that is there or not.
+func maybe[T any](to **T, keys func(*T) []key) value {
+	return value{keys: keys(new(T)), decode: func(d *decoder, n *yaml.Node, path string) {
+		*to = new(T)
+		object(nil, keys(*to)).decode(d, n, path)
+	}}
 }
 
 // list is a list with at least one item. An item that is wrong stays, zero, so

@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,82 +19,22 @@ import (
 	"github.com/havip/havip/internal/lab/labtest"
 )
 
-// checkTypes are all that a configuration may ask for, each with a good one.
-var checkTypes = []config.Check{
-	{Type: "tcp", Address: "127.0.0.1:80"},
-	{Type: "http", URL: "http://127.0.0.1/"},
-	{Type: "http", Path: "/"},
-	{Type: "grpc", Address: "127.0.0.1:80"},
-	{Type: "dns", Address: "127.0.0.1:53", Query: "example.org"},
-	{Type: "icmp", Target: "127.0.0.1"},
-	{Type: "udp", Address: "127.0.0.1:80"},
-	{Type: "smtp", Address: "127.0.0.1:25"},
-	{Type: "tls", Address: "127.0.0.1:443"},
-	{Type: "exec", Command: []string{"/bin/true"}},
-	{Type: "file", File: "/x"},
-	{Type: "process", Process: "nginx"},
-	{Type: "interface", Interface: "lo"},
-	{Type: "gateway", Interface: "lo", Gateway: netip.MustParseAddr("192.0.2.1")},
+// checkOf returns the check of these keys.
+func checkOf(t *testing.T, keys string) config.Check {
+	t.Helper()
+	cfg, err := config.Parse("f.yaml", []byte("vrrp: [{name: a, interface: eth0, vrid: 51, notify: [/bin/true]}]\nchecks: {c: {"+keys+"}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg.Checks[0]
 }
 
-// TestEveryCheckFieldCounts: a field of config.Check changes the monitor or a
-// checker of some type.
-func TestEveryCheckFieldCounts(t *testing.T) {
-	mapped := func(c config.Check) any {
-		t.Helper()
-		checker, err := newChecker(c, "192.0.2.7:80")
-		if err != nil {
-			t.Fatalf("%s: %v", c.Type, err)
-		}
-		return []any{monitorConfig(c), checker}
-	}
-	elsewhere := map[string]bool{"Pos": true, "Name": true, "Type": true}
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[config.Check]()) {
-		counts := false
-		for _, base := range checkTypes {
-			changed := base
-			switch v := reflect.ValueOf(&changed).Elem().FieldByIndex(f.Index); f.Name {
-			case "Type":
-				continue
-			case "OnError":
-				changed.OnError = "ignore"
-			case "Initial":
-				changed.Initial = "up"
-			case "Command":
-				changed.Command = []string{"/bin/false"}
-			case "TLS":
-				changed.TLS = &config.TLS{ServerName: "x"}
-			default:
-				alter(t, f.Name, v)
-			}
-			counts = counts || !reflect.DeepEqual(mapped(base), mapped(changed))
-		}
-		if counts == elsewhere[f.Name] {
-			t.Errorf("config.Check.%s: changes what is checked: %v", f.Name, counts)
-		}
-	}
-}
-
-// TestEveryCheckType: what config accepts becomes a monitor, and what it knows
-// of is here.
+// TestEveryCheckType: what config accepts becomes a monitor, and a check of backends
+// probes them.
 func TestEveryCheckType(t *testing.T) {
 	var defaults strings.Builder
 	if err := config.WriteDefaults(&defaults); err != nil {
 		t.Fatal(err)
-	}
-	seen := 0
-	for _, c := range checkTypes {
-		if !strings.Contains(defaults.String(), "type: "+c.Type+" ") {
-			t.Errorf("type %s is not in the configuration's defaults", c.Type)
-		}
-	}
-	for line := range strings.Lines(defaults.String()) {
-		if strings.HasPrefix(line, "    type: ") {
-			seen++
-		}
-	}
-	if want := len(checkTypes) - 1; seen != want { // http is there twice
-		t.Errorf("the configuration has %d types, this test %d", seen, want)
 	}
 	cfg, err := config.Parse("defaults.yaml", []byte(defaults.String()))
 	if err != nil {
@@ -113,10 +51,7 @@ func TestEveryCheckType(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checker, err := newChecker(*cfg.Services[0].Check, cfg.Services[0].Pool.Backends[0].Address)
-		if err != nil {
-			t.Fatal(err)
-		}
+		checker := cfg.Services[0].Check.New(cfg.Services[0].Pool.Backends[0].Address, nil)
 		if s := fmt.Sprintf("%+v", checker); !strings.Contains(s, "2001:db8::1") {
 			t.Errorf("%s: does not probe the backend: %s", typ, s)
 		}
@@ -124,8 +59,8 @@ func TestEveryCheckType(t *testing.T) {
 }
 
 func TestBackendOverTLS(t *testing.T) {
-	c := config.Check{Type: "http", Path: "/ready", TLS: &config.TLS{Insecure: true, ALPN: []string{"h2"}}}
-	checker, err := newChecker(c, "192.0.2.7:8443")
+	cfg := parse(t, `services: [{name: w, listen: ":80", backends: ["192.0.2.7:8443"], check: {type: http, path: /ready, tls: {insecure: true, alpn: [h2]}}}]`)
+	checker, err := newRenewing(*cfg.Services[0].Check, "192.0.2.7:8443", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,13 +84,13 @@ func TestTLSFiles(t *testing.T) {
 		{config.TLS{CA: dir + "/missing"}, "no such file"},
 		{config.TLS{CA: garbage}, "no certificates"},
 		{config.TLS{Certificate: dir + "/missing", Key: garbage}, "no such file"},
-		{config.TLS{Certificate: garbage, Key: garbage}, "certificate: "},
+		{config.TLS{Certificate: garbage, Key: garbage}, "certificate "},
 	} {
-		if _, err := tlsConfig(&tc.c); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := clientTLS(&tc.c); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: %v, want %q", tc.c, err, tc.want)
 		}
 	}
-	if c, err := tlsConfig(nil); c != (*tls.Config)(nil) || err != nil {
+	if c, err := clientTLS(nil); c != (*tls.Config)(nil) || err != nil {
 		t.Errorf("without TLS: %v, %v", c, err)
 	}
 }
@@ -190,7 +125,7 @@ func TestRenewedAuthority(t *testing.T) {
 	}
 	labtest.Serve(t, ln, func(c net.Conn) { c.(*tls.Conn).Handshake() })
 	log := &lockedBuffer{}
-	c := config.Check{Type: "tls", Name: "secure", Address: ln.Addr().String(), TLS: &config.TLS{CA: file}}
+	c := checkOf(t, `type: tls, address: "`+ln.Addr().String()+`", tls: {ca: `+file+`}`)
 	checker, err := newRenewing(c, "", slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +156,7 @@ func TestRenewedAuthority(t *testing.T) {
 			t.Errorf("%s: %d lines of the log, want %d: %s", step.what, n, step.logs, log.String())
 		}
 	}
-	c.Address = "nowhere"
+	c.Checker = &healthcheck.TLS{Address: "nowhere"}
 	if checker, err = newRenewing(c, "", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +219,7 @@ func TestInitialState(t *testing.T) {
 		{"down", healthcheck.Up, healthcheck.Up},
 		{"unknown", healthcheck.Down, healthcheck.Down},
 	} {
-		c := config.Check{Type: "exec", Command: []string{"/bin/true"}, Interval: time.Second, Initial: tc.initial}
+		c := checkOf(t, "type: exec, command: [/bin/true], initial: "+tc.initial)
 		m, err := newMonitor(c, "c", "", tc.known, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -140,8 +140,8 @@ func TestOptionalAddresses(t *testing.T) {
 	}
 }
 
-// TestEveryOptionIsReachable: no option of a virtual router, of its addresses or
-// of a check is out of a configuration's reach.
+// TestEveryOptionIsReachable: no option of a virtual router or of its addresses is
+// out of a configuration's reach.
 func TestEveryOptionIsReachable(t *testing.T) {
 	const file = `
 vrrp:
@@ -165,24 +165,6 @@ vrrp:
   - {name: b, interface: eth0, vrid: 52, addresses: [192.0.2.2], preempt_delay: 1s, virtual_mac: true}
   - {name: c, interface: eth0, vrid: 53, addresses: [192.0.2.3], priority: 255}
   - {name: d, interface: eth0, vrid: 54, family: ipv6, notify: [/bin/true]}
-checks:
-  a: {type: tcp, address: "192.0.2.9:80", interval: 2s, fast_interval: 1s, down_interval: 3s, timeout: 4s, long_timeout: true,
-      jitter: 1s, start_spread: 1s, hold_down: 1s, initial: up, on_error: ignore, send: x, expect: y, expect_regexp: z}
-  b: {type: tcp, address: "192.0.2.9:80"}
-  http: {type: http, url: "https://192.0.2.9/", host: x, headers: {A: b}, body: x, tls: {insecure: true}}
-  grpc: {type: grpc, address: "192.0.2.9:80", service: x, authority: x, tls: {insecure: true}}
-  dns: {type: dns, address: "192.0.2.9:53", query: x, answers: [x], over_tcp: true}
-  icmp: {type: icmp, target: 192.0.2.9}
-  udp: {type: udp, address: "192.0.2.9:80", send: x, expect: y, expect_regexp: z, allow_silence: true}
-  smtp: {type: smtp, address: "192.0.2.9:80", hello: x, starttls: true, tls: {insecure: true}}
-  tls: {type: tls, address: "192.0.2.9:80", min_validity: 1h, tls: {insecure: true}}
-  exec: {type: exec, command: [/bin/true, x], user: x, environment: {A: b}, directory: /tmp}
-  file: {type: file, file: /x, max_age: 1s, content: x}
-  file2: {type: file, file: /x, absent: true}
-  process: {type: process, process: x, pid_file: /x}
-  process2: {type: process, process: x, min_processes: 2}
-  interface: {type: interface, interface: x}
-  gateway: {type: gateway, interface: x, gateway: 192.0.2.9}
 `
 	cfg, err := config.Parse("f.yaml", []byte(file))
 	if err != nil {
@@ -191,7 +173,6 @@ checks:
 	ours := map[string]bool{ // set by the daemon itself
 		"vrrp.Config.Group": true, "vrrp.Config.OnTransition": true, "vrrp.Config.Logger": true,
 		"vip.Config.OnLost": true, "vip.Config.OnRemovals": true, "vip.Config.Entitled": true, "vip.Config.OnConflict": true, "vip.Config.Namespace": true, "vip.Config.Logger": true,
-		"healthcheck.Config.Name": true, "healthcheck.Config.Checker": true, "healthcheck.Config.Logger": true,
 	}
 	set := map[string]bool{} // by type and field
 	note := func(of any) {
@@ -204,14 +185,6 @@ checks:
 	for _, r := range cfg.VRRP {
 		note(vrrpConfig(r))
 		note(vipConfig(r))
-	}
-	for _, c := range cfg.Checks {
-		checker, err := newChecker(c, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		note(checker)
-		note(monitorConfig(c))
 	}
 	for name, ok := range set {
 		if ok == ours[name] {

@@ -27,7 +27,7 @@ func newEncryption(c config.Service, old *service) (e encryption, err error) {
 	}
 	if known && reflect.DeepEqual(old.cfg.BackendTLS, c.BackendTLS) {
 		e.back = old.tls.back
-	} else if e.back, err = backendTLS(c.BackendTLS); err != nil {
+	} else if e.back, err = clientTLS(c.BackendTLS); err != nil {
 		return e, fmt.Errorf("backend_tls: %w", err)
 	}
 	return e, nil
@@ -61,16 +61,16 @@ func serverTLS(c *config.ServerTLS) (*tls.Config, error) {
 	return t, err
 }
 
-// backendTLS reads the files that c names; nil stays nil.
-func backendTLS(c *config.BackendTLS) (*tls.Config, error) {
+// clientTLS reads the files that c names; nil stays nil.
+func clientTLS(c *config.TLS) (*tls.Config, error) {
 	if c == nil {
 		return nil, nil
 	}
-	t := &tls.Config{ServerName: c.ServerName, InsecureSkipVerify: c.Insecure, MinVersion: tls.VersionTLS12}
+	t := &tls.Config{ServerName: c.ServerName, NextProtos: c.ALPN, InsecureSkipVerify: c.Insecure, MinVersion: tls.VersionTLS12}
 	if c.CA != "" {
 		var err error
 		if t.RootCAs, err = authorities(c.CA); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ca: %w", err)
 		}
 	}
 	if c.Certificate != "" {

@@ -1,0 +1,211 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// address is one host's address, without a zone: the interface is given
+// elsewhere.
+func address(to *netip.Addr) value {
+	return scalar(to, "an IP address", func(s string) (netip.Addr, error) {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return netip.Addr{}, errors.New("want an IP address")
+		}
+		return a, hostAddress(a)
+	})
+}
+
+func hostAddress(a netip.Addr) error {
+	switch {
+	case a.Zone() != "":
+		return fmt.Errorf("leave out %%%s", a.Zone())
+	case a.Is4In6():
+		return fmt.Errorf("write it as %s", a.Unmap())
+	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a == broadcast, thisNetwork.Contains(a):
+		return errors.New("want the address of a host on the network")
+	}
+	return nil
+}
+
+// prefix is an address with the length of its network: all of it when none is
+// given.
+func prefix(to *netip.Prefix) value {
+	const want = "an address such as 192.168.31.250/24 or 192.168.31.250"
+	return scalar(to, want, func(s string) (netip.Prefix, error) {
+		p, err := netip.ParsePrefix(s)
+		if a, bare := netip.ParseAddr(s); bare == nil {
+			p, err = netip.PrefixFrom(a.WithZone(""), a.BitLen()), hostAddress(a)
+		} else if err != nil {
+			return netip.Prefix{}, errors.New("want " + want)
+		} else {
+			err = hostAddress(p.Addr())
+		}
+		if err == nil && p.Addr().Is4() && p.Bits() < 31 && (p == p.Masked() || p.Addr() == lastAddress(p)) {
+			err = fmt.Errorf("the first and the last address of %s cannot be a host's", p.Masked())
+		}
+		if err == nil && p.Bits() == 0 {
+			err = fmt.Errorf("/0 is every network: want %s", want)
+		}
+		return p, err
+	})
+}
+
+// network is a destination with its length.
+func network(to *netip.Prefix) value {
+	return scalar(to, "a network such as 10.0.0.0/8", func(s string) (netip.Prefix, error) {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || p.Addr().Is4In6() {
+			return netip.Prefix{}, errors.New("want a network such as 10.0.0.0/8")
+		}
+		if p != p.Masked() {
+			return netip.Prefix{}, fmt.Errorf("want the network: %s", p.Masked())
+		}
+		return p, nil
+	})
+}
+
+// lastAddress is the broadcast address of an IPv4 network.
+func lastAddress(p netip.Prefix) netip.Addr {
+	a := p.Addr().As4()
+	for i := range a {
+		a[i] |= byte(0xff >> min(8, max(0, p.Bits()-8*i)))
+	}
+	return netip.AddrFrom4(a)
+}
+
+// trusted is the address of a host, or a network of hosts.
+func trusted(to *netip.Prefix) value {
+	const want = "an address or a network such as 192.168.31.0/24"
+	plain := network(to)
+	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind != yaml.ScalarNode {
+			d.fail(path, "%s: want %s", d.describe(n), own(want))
+			return
+		}
+		a, err := netip.ParseAddr(n.Value)
+		switch {
+		case err != nil:
+			plain.decode(d, n, path)
+		case a.Zone() != "":
+			d.fail(path, "%s: leave out %%%s", a, a.Zone())
+		case a.Is4In6():
+			d.fail(path, "%s: write it as %s", a, a.Unmap())
+		default:
+			*to = netip.PrefixFrom(a, a.BitLen())
+		}
+	}}
+}
+
+// listenAddress is "address:port", or ":port" for an address that is not valid.
+func listenAddress(to *netip.AddrPort) value {
+	const want = `":8080" or an address and port such as 192.168.31.250:8080`
+	return scalar(to, want, func(s string) (netip.AddrPort, error) {
+		host, port, err := net.SplitHostPort(s)
+		if err != nil || !validPort(port) {
+			return netip.AddrPort{}, errors.New("want " + want)
+		}
+		a, err := netip.ParseAddr(host)
+		if host != "" && err != nil {
+			return netip.AddrPort{}, errors.New("want " + want)
+		}
+		n, _ := strconv.ParseUint(port, 10, 16)
+		return netip.AddrPortFrom(a, uint16(n)), listenable(a)
+	})
+}
+
+// listenable reports an address that no machine can listen on; one that is not valid
+// stands for all.
+func listenable(a netip.Addr) error {
+	switch {
+	case a.Is4In6():
+		return fmt.Errorf("write it as %s", a.Unmap())
+	case a.IsMulticast():
+		return errors.New("a group, not the address of a host: want one of its own, or none for all")
+	case a == broadcast, thisNetwork.Contains(a) && !a.IsUnspecified():
+		return errors.New("no host has it: want one of its own, or none for all")
+	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+		return fmt.Errorf("each interface has such addresses: say which, as in [%s%%eth0]", a)
+	case a.Is6() && !a.IsLinkLocalUnicast() && a.Zone() != "":
+		return fmt.Errorf("leave out %%%s", a.Zone())
+	}
+	return nil
+}
+
+var (
+	broadcast   = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8") // RFC 1122 §3.2.1.3
+)
+
+// hostPort is where to connect to: "host:port", the host an address or a name.
+func hostPort(to *string) value {
+	const want = "a host and port such as 192.168.31.242:8080"
+	return scalar(to, want, func(s string) (string, error) {
+		host, port, err := net.SplitHostPort(s)
+		if err != nil || !validPort(port) || !validHost(host) {
+			return "", errors.New("want " + want)
+		}
+		return s, nil
+	})
+}
+
+func validPort(s string) bool {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && port > 0
+}
+
+var hostForm = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+$`)
+
+var numeric = regexp.MustCompile(`^[0-9.]+$`)
+
+// validHost accepts an address that can be connected to, or a name. Digits and
+// dots alone are a mistyped address, not a name.
+func validHost(s string) bool {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return !a.IsUnspecified() && !a.IsMulticast()
+	}
+	return len(s) <= 253 && hostForm.MatchString(s) && !numeric.MatchString(s)
+}
+
+// host is an address or a name.
+func host(to *string) value { return text(to, "a host or an address", validHost) }
+
+// dnsName may have underscores, and a final dot.
+func dnsName(to *string) value {
+	return text(to, "a name such as www.example.org", func(s string) bool { return len(s) <= 253 && hostForm.MatchString(s) })
+}
+
+// serverName is one that clients ask for by SNI, in lower case.
+func serverName(to *string) value {
+	const want = "a name such as www.example.org or *.example.org"
+	return scalar(to, want, func(s string) (string, error) {
+		rest := strings.TrimPrefix(s, "*.")
+		if len(s) > 253 || !hostForm.MatchString(rest) || numeric.MatchString(rest) {
+			return "", errors.New("want " + want)
+		}
+		return strings.ToLower(strings.TrimSuffix(s, ".")), nil
+	})
+}
+
+// interfaceName follows dev_valid_name in Linux, net/core/dev.c.
+func interfaceName(to *string) value {
+	return text(to, "the name of a network interface, up to 15 characters", func(s string) bool {
+		return s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00")
+	})
+}
+
+// label of an IPv4 address: ifconfig and others take it for the name of an
+// interface.
+func label(to *string) value {
+	return text(to, "a label of up to 15 characters, such as eth0:vip", func(s string) bool {
+		return s != "" && len(s) <= 15 && !strings.ContainsAny(s, "/ \t\n\v\f\r\x00")
+	})
+}

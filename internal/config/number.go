@@ -1,0 +1,157 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/havip/havip/internal/field"
+	"go.yaml.in/yaml/v3"
+)
+
+// whole is an integer as its text.
+func whole[T uint8 | uint32 | int](s string) (T, bool) {
+	i, err := strconv.Atoi(s)
+	// Other notations of YAML, 0x33, 051 and 1_000, are more often mistakes.
+	return T(i), err == nil && int(T(i)) == i && strconv.Itoa(i) == s
+}
+
+// integer is a number whose range the library knows.
+func integer[T uint8 | uint32 | int](to *T) value {
+	var v value
+	v = scalar(to, "", func(s string) (T, error) {
+		i, ok := whole[T](s)
+		if !ok {
+			return 0, errors.New("want " + v.owner.says(""))
+		}
+		return i, nil
+	})
+	return unquoted(v, "")
+}
+
+// integerIn is a number in a range.
+func integerIn[T uint8 | uint32 | int](to *T, least, most int) value {
+	want := fmt.Sprintf("%d to %d", least, most)
+	if most == least+1 {
+		want = fmt.Sprintf("%d or %d", least, most)
+	}
+	v := unquoted(scalar(to, want, func(s string) (T, error) {
+		i, ok := whole[T](s)
+		if !ok || int(i) < least || int(i) > most {
+			return 0, errors.New("want " + want)
+		}
+		return i, nil
+	}), want)
+	v.want = want
+	return v
+}
+
+// off is a number of which the file's zero means never, as a negative one does in the
+// library, where zero means the default.
+func off(v value) value {
+	decode := v.decode
+	v.owner.off = true
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		decode(d, n, path)
+		switch f := reflect.ValueOf(v.to[0]).Elem(); {
+		case d.failed(path):
+		case f.IsZero():
+			f.SetInt(-1)
+		case f.Int() < 0:
+			f.SetInt(0)
+			d.fail(path, "%s: want %s", d.quote(n), own(v.owner.want()))
+		}
+	}
+	return v
+}
+
+// decimal is a number, not negative, with up to three decimals.
+func decimal(to *float64) value {
+	var v value
+	v = unquoted(scalar(to, "", func(s string) (float64, error) {
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil || !decimalForm.MatchString(s) {
+			return 0, errors.New("want " + v.owner.says("") + ", such as 20 or 0.5")
+		}
+		return f, nil
+	}), "")
+	return v
+}
+
+var decimalForm = regexp.MustCompile(`^(0|[1-9][0-9]*)(\.[0-9]{1,3})?$`)
+
+// period is a duration as its text. The error says what is wrong with the text; what
+// is wanted follows it.
+func period(s, want string) (time.Duration, error) {
+	if _, err := strconv.ParseFloat(s, 64); err == nil {
+		return 0, fmt.Errorf("a unit is missing: want %s, such as %ss or %sms", want, s, s)
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("want a number with its unit, ms, s, m or h: %s", want)
+	}
+	return v, nil
+}
+
+// duration is one whose range the library knows.
+func duration(to *time.Duration) value {
+	var v value
+	v = scalar(to, "", func(s string) (time.Duration, error) { return period(s, v.owner.says("")) })
+	return v
+}
+
+// durationIn is a duration in a range.
+func durationIn(to *time.Duration, least, most time.Duration) value {
+	want := fmt.Sprintf("%s to %s", field.Span(least), field.Span(most))
+	v := scalar(to, want, func(s string) (time.Duration, error) {
+		v, err := period(s, want)
+		if err == nil && (v < least || v > most) {
+			err = errors.New("want " + want)
+		}
+		return v, err
+	})
+	v.want = want
+	return v
+}
+
+// lease is a duration in whole seconds, or auto.
+func lease(to *time.Duration) value {
+	const want = "auto, or 0s to 1h in whole seconds"
+	plain := durationIn(to, 0, time.Hour)
+	return value{want: want, decode: func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind == yaml.ScalarNode && n.Value == "auto" {
+			*to = 0
+			return
+		}
+		plain.decode(d, n, path)
+		switch {
+		case d.failed(path):
+		case *to == 0:
+			*to = -1 // none, as in vip.Config
+		case *to%time.Second != 0:
+			d.fail(path, "%s: want %s", d.quote(n), own(want))
+		}
+	}}
+}
+
+// size is a number of bytes.
+func size(to *int64) value {
+	const want = "a number of bytes, such as 65536, 64KiB or 1MiB"
+	return scalar(to, want, func(s string) (int64, error) {
+		digits, unit := s, int64(1)
+		for i, suffix := range []string{"KiB", "MiB", "GiB"} {
+			if d, ok := strings.CutSuffix(s, suffix); ok {
+				digits, unit = strings.TrimSuffix(d, " "), 1<<(10*(i+1))
+			}
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n < 0 || strconv.FormatInt(n, 10) != digits || n > 1<<50/unit {
+			return 0, errors.New("want " + want)
+		}
+		return n * unit, nil
+	})
+}
