@@ -220,6 +220,24 @@ func TestKillOnDownWhileConnecting(t *testing.T) {
 	})
 }
 
+// A backend that was being connected to when the end came was not reached.
+func TestRecordNamesNoBackendThatWasNotReached(t *testing.T) {
+	address := stuck(t)
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{{Address: address}}}), ShutdownTimeout: -1})
+		records := make(chan Record, 1)
+		tc.Record = func(r Record) { records <- r }
+		dial, stop := open(tc)
+		c := dial()
+		go io.WriteString(c, "hello") // with TLS the handshake comes before the backend
+		waitFor(t, "the connection to the backend to begin", func() bool { return tc.Pool.Status().Backends[0].Active == 1 })
+		stop()
+		if r := nextRecord(t, records); r.Backend != "" || r.Reason != "cut" || r.Connect != 0 || r.Sent != 0 {
+			t.Errorf("%+v, want no backend", r)
+		}
+	})
+}
+
 // The client's end and the backend's reset, noticed at once: the answer still counts.
 func TestAnswerBeforeAReset(t *testing.T) {
 	reset := make(chan struct{})
@@ -239,7 +257,7 @@ func TestAnswerBeforeAReset(t *testing.T) {
 	io.WriteString(c, "xyyyy")
 	waitFor(t, "the request to be passed on", func() bool {
 		passed := int64(0)
-		e.eachLink(t, func(k *link) { passed = k.half[0].total })
+		e.eachLink(t, func(k *link) { passed = k.half[0].written })
 		return passed == 5
 	})
 	release := e.hold()
@@ -298,7 +316,7 @@ func TestTCPBackpressure(t *testing.T) {
 			full := false
 			e.eachLink(t, func(k *link) {
 				down := &k.half[1]
-				full, taken, held = down.full() && !down.writable, down.total, len(down.pending)+down.piped
+				full, taken, held = down.full() && !down.writable, down.read, len(down.pending)+down.piped
 			})
 			return full
 		})

@@ -54,7 +54,7 @@ func (x *exchange) tunnel(res *http.Response) {
 	}
 	_ = client.SetWriteDeadline(time.Time{})
 	s.relay()
-	x.record.Received, x.record.Sent, x.record.Reason = s.up.Load()+x.body.taken(), s.down.Load(), s.why()
+	x.record.Received, x.record.Sent, x.record.Reason = s.up.read.Load()+x.body.taken(), s.down.written.Load(), s.why()
 }
 
 // hijacked is a connection some of which is in a buffer.

@@ -112,6 +112,7 @@ func (k *link) readPreface() {
 			return
 		}
 		k.early = k.early[used:]
+		h.read = int64(len(k.early))
 		k.route()
 		return
 	}
@@ -224,7 +225,6 @@ func (k *link) connected() {
 	k.pick.Report(Success)
 	k.state = linkRelaying
 	h := &k.half[0]
-	h.total = int64(len(k.early))
 	if k.cfg.SendProxy != ProxyNone {
 		if !k.origin.local.IsValid() {
 			k.origin.local = k.loop.LocalAddr(k.fd[0])
@@ -322,15 +322,17 @@ func (k *link) end(reason string) {
 	k.closeSide(1)
 	r := Record{
 		Client: k.origin.client, Start: reactor.Time(k.start), Duration: time.Duration(k.loop.Now() - k.start),
-		Connect: time.Duration(k.connect), Received: k.half[0].total, Sent: k.half[1].total,
+		Connect: time.Duration(k.connect), Received: k.half[0].read, Sent: k.half[1].written,
 		Retries: k.retries, Reason: reason,
 	}
 	if k.state == linkStarved {
 		k.cfg.plane.counters.starved.Add(-1)
 	}
 	if k.picked {
-		r.Backend = k.pick.Backend()
-		k.pick.Transferred(r.Received, r.Sent)
+		if k.state == linkRelaying {
+			r.Backend = k.pick.Backend()
+			k.pick.Transferred(k.half[0].written, k.half[1].read)
+		}
 		k.pick.Done(Neutral)
 	}
 	k.cfg.leave(k.peer)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -425,5 +426,59 @@ func TestStarvingEndsWithItsContext(t *testing.T) {
 	}
 	if n := c.starved.Load(); n != 0 {
 		t.Errorf("%d still wait", n)
+	}
+}
+
+// What was read and what could be written are not the same when one end does not
+// take it: a record tells of the client's end, and the backend's counters of its own.
+func TestBytesAreCountedWhereTheyPass(t *testing.T) {
+	for _, floods := range []string{"backend", "client"} {
+		everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+			var sent atomic.Int64
+			flood := func(w io.Writer) {
+				for b := make([]byte, 64<<10); ; {
+					n, err := w.Write(b)
+					if sent.Add(int64(n)); err != nil {
+						return
+					}
+				}
+			}
+			reset := make(chan struct{})
+			tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(c net.Conn, _ *bufio.Reader) {
+				if floods == "backend" {
+					flood(c)
+					return
+				}
+				<-reset
+				c.(*net.TCPConn).SetLinger(0)
+			})}})})
+			records := make(chan Record, 1)
+			tc.Record = func(r Record) { records <- r }
+			dial, _ := open(tc)
+			c := dial()
+			if floods == "client" {
+				go flood(c)
+			} else if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			before := int64(-1)
+			waitFor(t, "everything to be full", func() bool {
+				time.Sleep(50 * time.Millisecond)
+				now := sent.Load()
+				full := now > 0 && now == before
+				before = now
+				return full
+			})
+			if floods == "client" {
+				close(reset)
+			} else {
+				innermost(c).(*net.TCPConn).SetLinger(0)
+				innermost(c).(*net.TCPConn).Close()
+			}
+			r, b := nextRecord(t, records), tc.Pool.Status().Backends[0]
+			if from, to := max(r.Received, int64(b.Received)), max(r.Sent, int64(b.Sent)); from <= to || to == 0 {
+				t.Errorf("the %s floods: %d bytes read, %d written to who did not take them", floods, from, to)
+			}
+		})
 	}
 }

@@ -47,7 +47,8 @@ type half struct {
 	piped    int  // Bytes in pipe.
 	pipe     reactor.Pipe
 	pending  []byte
-	total    int64
+	read     int64 // bytes from the source
+	written  int64 // bytes to the sink
 }
 
 // release gives up what h holds.
@@ -154,7 +155,6 @@ func (k *link) move(side int) error {
 		if err != nil {
 			return err
 		}
-		h.total += int64(n)
 		budget -= n
 	}
 	if !k.queued {
@@ -184,6 +184,7 @@ func (k *link) copyOn(side int) (int, error) {
 		h.eof = true
 		return 0, nil
 	}
+	h.read += int64(n)
 	if n < bulkRead {
 		h.bulk = 0
 	} else if h.bulk < bulkAfter {
@@ -194,7 +195,7 @@ func (k *link) copyOn(side int) (int, error) {
 	if n < len(buf) && !h.ending {
 		h.readable = false
 	}
-	if !h.nodelay && side == 0 && h.total > 0 {
+	if !h.nodelay && side == 0 && h.written > 0 {
 		k.hurry() // The first write goes out at once anyway.
 	}
 	w := 0
@@ -206,6 +207,7 @@ func (k *link) copyOn(side int) (int, error) {
 		if errno != 0 {
 			return n, errSink
 		}
+		h.written += int64(w)
 	}
 	if w < n {
 		h.pending = slices.Clone(buf[w:n])
@@ -231,6 +233,7 @@ func (k *link) flush(side int) error {
 	n, errno := reactor.Write(k.fd[1-side], h.pending)
 	switch errno {
 	case 0:
+		h.written += int64(n)
 		if n == len(h.pending) {
 			h.pending = nil
 			return nil
@@ -294,6 +297,7 @@ func (k *link) spliceIn(side int) (int, error) {
 	if n < bulkRead/4 {
 		h.bulk = 0
 	}
+	h.read += int64(n)
 	h.piped = n
 	return n, k.spliceOut(side)
 }
@@ -306,6 +310,7 @@ func (k *link) spliceOut(side int) error {
 		switch errno {
 		case 0:
 			h.piped -= n
+			h.written += int64(n)
 		case unix.EAGAIN:
 			h.stalled()
 			return nil

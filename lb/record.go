@@ -95,7 +95,7 @@ func (l *ConnLog) Run(ctx context.Context, log *slog.Logger) error {
 type Stats struct {
 	Active   int64  // Connections, sessions or requests under way.
 	Accepted uint64 // All that were accepted.
-	Refused  uint64 // Turned away by Limits, or for a bad PROXY header.
+	Refused  uint64 // Turned away by Limits, or because the PROXY header, TLS or server name before the data was bad or late.
 	Failed   uint64 // Not served: no backend was reached or, of requests, has answered.
 	Retries  uint64 // Backends tried in vain.
 	Paused   uint64 // Pauses of accepting; a long one may count several times.

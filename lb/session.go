@@ -19,10 +19,10 @@ var relayBuffers = sync.Pool{New: func() any { return new([relayBuffer]byte) }}
 // progress, which the idle timeout needs.
 type session struct {
 	idle  time.Duration
-	last  atomic.Int64 // Time of the last byte in either direction.
-	up    atomic.Int64 // Bytes from the client,
-	down  atomic.Int64 // and to it.
-	early []byte       // What the backend gets before all else.
+	last  atomic.Int64 // time of the last byte in either direction
+	up    passage      // from the client to the backend
+	down  passage      // and back
+	early []byte       // what the backend gets before all else
 
 	broken atomic.Bool // A direction has ended because its sink failed.
 
@@ -35,6 +35,10 @@ type session struct {
 	dead    bool
 	reason  string // Why the session did not end in order.
 }
+
+// passage counts the bytes of one direction. Not all that was read could be written,
+// if the reason for the end was the sink.
+type passage struct{ read, written atomic.Int64 }
 
 // dialing tells of an attempt to connect, so that cut can end it.
 func (s *session) dialing(server *server, giveUp context.CancelFunc) {
@@ -188,7 +192,9 @@ func (s *session) relay() {
 // greet sends what comes before all else; false if the backend does not take it.
 func (s *session) greet() bool {
 	if len(s.early) > 0 {
-		if _, err := s.backend.Write(s.early); err != nil {
+		n, err := s.backend.Write(s.early)
+		s.up.written.Add(int64(n))
+		if err != nil {
 			s.broken.Store(true)
 			return false
 		}
@@ -199,7 +205,7 @@ func (s *session) greet() bool {
 // oneWay copies until src ends, and then ends dst's input, no more: the other
 // direction goes on (half-close). It also goes on if dst takes no more, for dst may
 // have sent an answer before it closed.
-func (s *session) oneWay(dst, src io.ReadWriteCloser, count *atomic.Int64) {
+func (s *session) oneWay(dst, src io.ReadWriteCloser, count *passage) {
 	err := s.copy(dst, src, count)
 	switch {
 	case err == errSinkFailed:
@@ -227,16 +233,18 @@ func closeWrite(c any) error {
 var errSinkFailed = errors.New("write failed")
 
 // copy moves bytes from src to dst until src ends.
-func (s *session) copy(dst, src io.ReadWriter, count *atomic.Int64) error {
+func (s *session) copy(dst, src io.ReadWriter, count *passage) error {
 	buf := relayBuffers.Get().(*[relayBuffer]byte)
 	defer relayBuffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
-			if _, err := dst.Write(buf[:n]); err != nil {
+			count.read.Add(int64(n))
+			n, err := dst.Write(buf[:n])
+			count.written.Add(int64(n))
+			if err != nil {
 				return errSinkFailed
 			}
-			count.Add(int64(n))
 			s.last.Store(time.Now().UnixNano())
 		}
 		if err == io.EOF {

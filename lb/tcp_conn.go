@@ -43,7 +43,7 @@ func (c *tcpConn) serve(ctx context.Context) {
 		r.Reason = reason
 	}
 	r.Client, r.Duration = c.origin.client, time.Since(r.Start)
-	r.Received, r.Sent = c.up.Load(), c.down.Load()
+	r.Received, r.Sent = c.up.read.Load(), c.down.written.Load()
 	c.account(r, c.origin.pool)
 }
 
@@ -69,6 +69,7 @@ func (c *tcpConn) relayClient(ctx context.Context) error {
 		c.plane.counters.refused.Add(1)
 		return err
 	}
+	c.up.read.Add(int64(len(early)))
 	pick, err := c.connect(ctx)
 	if err != nil {
 		c.plane.counters.failed.Add(1)
@@ -76,10 +77,9 @@ func (c *tcpConn) relayClient(ctx context.Context) error {
 	}
 	c.record.Connect = time.Since(c.record.Start)
 	c.record.Backend = pick.Backend()
-	c.up.Add(int64(len(early)))
 	c.early = append(c.greeting(&c.origin), early...)
 	c.relay()
-	pick.Transferred(c.up.Load(), c.down.Load())
+	pick.Transferred(c.up.written.Load(), c.down.read.Load())
 	pick.Done(Neutral)
 	return nil
 }

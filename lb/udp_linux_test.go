@@ -477,13 +477,13 @@ func TestUDPFlood(t *testing.T) {
 	}
 }
 
-func TestUDPReplace(t *testing.T) {
+func TestUDPReconfigure(t *testing.T) {
 	u := udpWith(UDPConfig{})
 	addr, _ := relayUDP(t, u, named(t, "a"))
 	old := dialUDPTest(t, addr)
 	ask(t, old, "1")
 	if err := u.Reconfigure(UDPConfig{}); err == nil {
-		t.Error("a replacement without a pool is taken")
+		t.Error("a configuration without a pool is taken")
 	}
 	if err := u.Reconfigure(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{named(t, "b")}})}); err != nil {
 		t.Fatal(err)
@@ -494,9 +494,12 @@ func TestUDPReplace(t *testing.T) {
 	if got := ask(t, dialUDPTest(t, addr), "3"); got != "b3" {
 		t.Errorf("a new one gets %q", got)
 	}
+	if st := u.Stats(); st.Accepted != 2 || st.Active != 2 {
+		t.Errorf("%+v, want both sessions counted", st)
+	}
 }
 
-func TestUDPReplaceLimits(t *testing.T) {
+func TestUDPReconfigureLimits(t *testing.T) {
 	u := udpWith(UDPConfig{IdleTimeout: time.Hour})
 	addr, _ := relayUDP(t, u, named(t, "a"))
 	ask(t, dialUDPTest(t, addr), "old")
