@@ -78,8 +78,8 @@ func (r *router) shed(next config.Router, all []config.Router) error {
 	if rest.Equal(r.cfg) {
 		return nil
 	}
-	fc := r.failover(r.cfg)
-	fc.VIP = r.failover(rest).VIP
+	fc := r.failover(r.cfg, r.members)
+	fc.VIP = r.failover(rest, r.members).VIP
 	err := r.follow(fc)
 	if err == nil {
 		r.cfg = rest
@@ -109,7 +109,7 @@ func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error 
 // use makes cfg the configuration of the addresses and of the protocol, or leaves
 // both as they are.
 func (r *router) use(cfg config.Router) error {
-	err := r.follow(r.failover(cfg))
+	err := r.follow(r.failover(cfg, r.members))
 	if err == nil {
 		r.cfg = cfg
 	}

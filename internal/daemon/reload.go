@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
@@ -57,13 +58,11 @@ type change struct {
 	guard *guard.Guard
 	conns map[connKey]*vrrp.Conn // those that were opened
 
-	checks    []step[*check, config.Check]
-	routers   []step[*router, config.Router]
+	checks    []step[*check, *checkPlan]
+	routers   []step[*router, *routerPlan]
 	groups    []step[*group, config.Group]
 	notifiers []step[*notifier, notifyConfig]
 	services  []step[*service, *servicePlan]
-	groupOf   map[string]string // by router: the group's name
-	fixed     map[string]string // by router: the keys for which another router takes its place
 	undo      []func()
 }
 
@@ -72,7 +71,6 @@ type change struct {
 func (d *Daemon) prepare(cfg *config.Config, first bool) (*change, error) {
 	c := &change{
 		cfg: cfg, first: first, ns: d.ns, guard: d.guard, conns: map[connKey]*vrrp.Conn{},
-		groupOf: map[string]string{}, fixed: map[string]string{},
 	}
 	for _, prepare := range []func(*change) error{d.prepareChecks, d.prepareServices, d.prepareGroups, d.prepareRouters} {
 		if err := prepare(c); err != nil {
@@ -123,29 +121,41 @@ func (d *Daemon) apply(c *change) error {
 	return errors.Join(errs...)
 }
 
-// prepareChecks makes the monitors of checks that are new or have changed.
+// checkPlan is a check's configuration, and the monitor of a check that begins.
+type checkPlan struct {
+	cfg     config.Check
+	monitor *healthcheck.Monitor // does not run yet
+}
+
+// prepareChecks makes the monitors of checks that are new or have changed. A monitor
+// begins with what the monitor before has found.
 func (d *Daemon) prepareChecks(c *change) error {
-	c.checks = diff(d.checks, c.cfg.Checks, func(k config.Check) string { return k.Name }, func(old *check, next config.Check) fate {
-		if old.cfg.Equal(next) {
+	var plans []*checkPlan
+	for _, cfg := range c.cfg.Checks {
+		plans = append(plans, &checkPlan{cfg: cfg})
+	}
+	c.checks = diff(d.checks, plans, func(p *checkPlan) string { return p.cfg.Name }, func(old *check, next *checkPlan) fate {
+		if old.cfg.Equal(next.cfg) {
 			return keep
 		}
 		return replace
 	})
-	for i, s := range c.checks {
+	for _, s := range c.checks {
 		if !s.begins() {
 			continue
 		}
-		fail := func(err error) error { return fmt.Errorf("%v: check %s: %w", s.cfg.Pos, s.key, err) }
-		if err := checkFiles(&s.cfg); err != nil {
-			if err := c.cannot(fail(err)); err != nil {
-				return err
-			}
-		}
-		m, err := newMonitor(s.cfg, s.key, "", s.old.state(), d.log)
+		p := s.cfg
+		fail := func(err error) error { return fmt.Errorf("%v: check %s: %w", p.cfg.Pos, s.key, err) }
+		err := checkFiles(&p.cfg)
 		if err != nil {
+			err = c.cannot(fail(err))
+		}
+		if err != nil {
+			return err
+		}
+		if p.monitor, err = newMonitor(p.cfg, s.key, "", s.old.state(), d.log); err != nil {
 			return fail(err)
 		}
-		c.checks[i].made = &check{cfg: s.cfg, monitor: m}
 	}
 	return nil
 }
@@ -153,9 +163,9 @@ func (d *Daemon) prepareChecks(c *change) error {
 // applyChecks starts the new checks, and returns what ends the old checks: call
 // that when no router follows them any more.
 func (d *Daemon) applyChecks(c *change) (ends []func()) {
-	for _, s := range c.checks {
+	for i, s := range c.checks {
 		if s.begins() {
-			s.made.task = start(s.made.monitor.Run, d.failed)
+			c.checks[i].made = &check{cfg: s.cfg.cfg, monitor: s.cfg.monitor, task: start(s.cfg.monitor.Run, d.failed)}
 		}
 		if s.ends() {
 			ends = append(ends, s.old.task.stop)
@@ -167,11 +177,6 @@ func (d *Daemon) applyChecks(c *change) (ends []func()) {
 
 // prepareGroups finds out whether the FIFOs that are new can be opened.
 func (d *Daemon) prepareGroups(c *change) error {
-	for _, g := range c.cfg.Groups {
-		for _, r := range g.Routers {
-			c.groupOf[r] = g.Name
-		}
-	}
 	c.groups = diff(d.groups, c.cfg.Groups, func(g config.Group) string { return g.Name }, func(old *group, next config.Group) fate {
 		if old.cfg.Equal(next) {
 			return keep

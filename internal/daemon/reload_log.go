@@ -26,11 +26,11 @@ func (c *change) String() string {
 // logRouters says what becomes of routers that do not stay as they are.
 func (d *Daemon) logRouters(c *change) {
 	for _, s := range c.routers {
-		switch keys := c.fixed[s.key]; {
-		case keys != "":
-			d.log.Warn("router starts anew, and hands over if it is active", "router", s.key, "keys", keys)
+		switch {
+		case s.fate == replace && s.cfg.fixed != "":
+			d.log.Warn("router starts anew, and hands over if it is active", "router", s.key, "keys", s.cfg.fixed)
 		case s.fate == update, s.fate == replace:
-			d.log.Info("router changes in place", "router", s.key, "keys", strings.Join(s.old.cfg.Differences(s.cfg), ", "))
+			d.log.Info("router changes in place", "router", s.key, "keys", strings.Join(s.old.cfg.Differences(s.cfg.cfg), ", "))
 		}
 	}
 }

@@ -8,9 +8,33 @@ import (
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/failover"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
 )
+
+// routerPlan is a router's configuration, and what was opened for it before
+// anything is touched.
+type routerPlan struct {
+	cfg   config.Router
+	group string      // its name; empty: none
+	fixed string      // the keys for which another router has to take the place of the router; empty: none
+	parts routerParts // of a router that begins
+}
+
+// routerPlans are those of a configuration, without what has to be opened.
+func routerPlans(cfg *config.Config) (plans []*routerPlan) {
+	groups := map[string]string{}
+	for _, g := range cfg.Groups {
+		for _, r := range g.Routers {
+			groups[r] = g.Name
+		}
+	}
+	for _, r := range cfg.VRRP {
+		plans = append(plans, &routerPlan{cfg: r, group: groups[r.Name]})
+	}
+	return plans
+}
 
 // prepareRouters finds out what becomes of each router, and opens what routers
 // need. A router that goes on is not touched.
@@ -18,19 +42,18 @@ func (d *Daemon) prepareRouters(c *change) error {
 	if err := d.openNamespace(c); err != nil {
 		return err
 	}
-	c.routers = diff(d.routers, c.cfg.VRRP, func(r config.Router) string { return r.Name }, func(old *router, next config.Router) fate {
-		return d.judgeRouter(c, old, next)
-	})
-	for i, s := range c.routers {
+	judge := func(old *router, next *routerPlan) fate { return judgeRouter(old, next, c.cfg.VRRP) }
+	c.routers = diff(d.routers, routerPlans(c.cfg), func(p *routerPlan) string { return p.cfg.Name }, judge)
+	for _, s := range c.routers {
 		var err error
 		switch {
 		case s.begins():
-			c.routers[i].made, err = d.openRouter(c, s.cfg, s.old)
+			err = d.openRouter(c, s.cfg, s.old)
 		case s.fate == update:
-			err = d.tryUpdate(c, s.old, s.cfg)
+			err = d.tryUpdate(c, s.old, s.cfg.cfg)
 		}
 		if err != nil {
-			return fmt.Errorf("%v: %s: %w", s.cfg.Pos, s.key, err)
+			return fmt.Errorf("%v: %s: %w", s.cfg.cfg.Pos, s.key, err)
 		}
 	}
 	return nil
@@ -55,20 +78,21 @@ func (d *Daemon) openNamespace(c *change) error {
 	return nil
 }
 
-// judgeRouter says whether a router can go on as next.
-func (d *Daemon) judgeRouter(c *change, old *router, next config.Router) fate {
-	keys := fixedKeys(old.cfg, next)
-	if old.group != c.groupOf[next.Name] {
+// judgeRouter says whether a router can go on as next, beside all routers of the
+// next configuration.
+func judgeRouter(old *router, next *routerPlan, all []config.Router) fate {
+	keys := fixedKeys(old.cfg, next.cfg)
+	if old.group != next.group {
 		keys = append(keys, "groups")
 	}
-	if _, ok := shedding(old.cfg, next, c.cfg.VRRP); !ok && len(keys) == 0 {
+	if _, ok := shedding(old.cfg, next.cfg, all); !ok && len(keys) == 0 {
 		keys = append(keys, "addresses")
 	}
+	next.fixed = strings.Join(keys, ", ")
 	switch {
 	case len(keys) > 0:
-		c.fixed[next.Name] = strings.Join(keys, ", ")
 		return replace
-	case old.cfg.Equal(next):
+	case old.cfg.Equal(next.cfg):
 		return keep
 	case !old.node.Reserved(): // what keeps its addresses must not touch any yet
 		return replace
@@ -78,19 +102,20 @@ func (d *Daemon) judgeRouter(c *change, old *router, next config.Router) fate {
 
 // openRouter opens what a router needs that takes the place of old, which may be
 // nil.
-func (d *Daemon) openRouter(c *change, cfg config.Router, old *router) (*router, error) {
-	conn, err := d.openConn(c, keyOf(cfg))
+func (d *Daemon) openRouter(c *change, p *routerPlan, old *router) error {
+	conn, err := d.openConn(c, keyOf(p.cfg))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &router{cfg: cfg, group: c.groupOf[cfg.Name], up: uptime(), conn: conn, ns: c.ns, guard: c.guard, log: d.log}
-	if err := r.failover(cfg).Validate(); err != nil || !old.serves() {
-		return r, err
+	p.parts = routerParts{up: uptime(), conn: conn, ns: c.ns, guard: c.guard, log: d.log}
+	fc := p.parts.failover(p.cfg, nil)
+	if err := fc.Validate(); err != nil || !old.serves() {
+		return err
 	}
-	if err := r.check(cfg); err != nil && !errors.Is(err, vip.ErrInUse) {
-		return nil, err
+	if err := failover.Check(fc); err != nil && !errors.Is(err, vip.ErrInUse) {
+		return err
 	}
-	return r, nil // an address in use another router lets go of with this change, or it is a fault
+	return nil // an address in use another router lets go of with this change, or it is a fault
 }
 
 // openConn returns the sockets of key: those in use, or else new ones.
@@ -112,10 +137,11 @@ func (d *Daemon) openConn(c *change, key connKey) (*vrrp.Conn, error) {
 // tryUpdate finds out whether old can go on as cfg, and if it serves whether it
 // can go on serving.
 func (d *Daemon) tryUpdate(c *change, old *router, cfg config.Router) error {
+	fc := old.failover(cfg, old.members)
 	if !old.serves() {
-		return old.failover(cfg).Validate()
+		return fc.Validate()
 	}
-	err := old.check(cfg)
+	err := failover.Check(fc)
 	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
 		return nil
 	}
@@ -144,8 +170,8 @@ func (c *change) routerFaults() (faults []error) {
 		if !s.begins() {
 			continue
 		}
-		if err := s.made.check(s.cfg); err != nil {
-			faults = append(faults, fmt.Errorf("%v: %s: %s", s.cfg.Pos, s.key, strings.ReplaceAll(err.Error(), "\n", "; ")))
+		if err := failover.Check(s.cfg.parts.failover(s.cfg.cfg, nil)); err != nil {
+			faults = append(faults, fmt.Errorf("%v: %s: %s", s.cfg.cfg.Pos, s.key, strings.ReplaceAll(err.Error(), "\n", "; ")))
 		}
 	}
 	return faults
@@ -160,8 +186,8 @@ func (d *Daemon) endRouters(c *change) {
 			continue
 		}
 		why := error(nil)
-		if keys := c.fixed[s.key]; keys != "" {
-			why = fmt.Errorf("%w: %s", vrrp.ErrReconfigured, keys)
+		if s.fate == replace && s.cfg.fixed != "" {
+			why = fmt.Errorf("%w: %s", vrrp.ErrReconfigured, s.cfg.fixed)
 		}
 		ends = append(ends, func() { s.old.stopFor(why) })
 		delete(d.routers, s.key)
@@ -176,9 +202,9 @@ func (d *Daemon) endRouters(c *change) {
 // has the address has let go of it.
 func (d *Daemon) updateRouters(c *change) error {
 	type routerUpdate struct {
-		step[*router, config.Router]
-		before config.Router
-		shed   chan struct{} // closed when the addresses that move away have been let go of
+		*router
+		before, next config.Router
+		shed         chan struct{} // closed when the addresses that move away have been let go of
 	}
 	var updates []routerUpdate
 	for _, s := range c.routers {
@@ -186,21 +212,21 @@ func (d *Daemon) updateRouters(c *change) error {
 		case keep:
 			s.old.tracker.reconfigure(s.old.cfg, d.checks)
 		case update:
-			updates = append(updates, routerUpdate{s, s.old.cfg, make(chan struct{})})
+			updates = append(updates, routerUpdate{s.old, s.old.cfg, s.cfg.cfg, make(chan struct{})})
 		}
 	}
 	errs := make([]error, len(updates))
 	var calls []func()
 	for i, u := range updates {
 		calls = append(calls, func() {
-			err := u.old.shed(u.cfg, c.cfg.VRRP)
+			err := u.router.shed(u.next, c.cfg.VRRP)
 			close(u.shed)
 			for _, from := range updates {
-				if passes(from.before, from.cfg, u.cfg) {
+				if passes(from.before, from.next, u.next) {
 					<-from.shed
 				}
 			}
-			errs[i] = errors.Join(err, u.old.reconfigure(u.cfg, d.checks))
+			errs[i] = errors.Join(err, u.reconfigure(u.next, d.checks))
 		})
 	}
 	together(calls)
@@ -219,27 +245,30 @@ func passes(before, after, next config.Router) bool {
 // none of which acts before it is complete.
 func (d *Daemon) startRouters(c *change) error {
 	var errs []error
-	var begun []*router
+	var starts []func()
 	for _, s := range c.routers {
 		if !s.begins() {
 			continue
 		}
-		r := s.made
-		var vg *vrrp.Group
-		if g := d.groups[r.group]; g != nil {
-			vg = g.group
+		p := s.cfg
+		var members *vrrp.Group
+		if g := d.groups[p.group]; g != nil {
+			members = g.group
 		}
-		teller := d.newTeller(s.key, r.group, func() vrrp.Status { return r.node.Router().Status() })
-		if err := r.connect(vg, teller); err != nil {
-			errs = append(errs, fmt.Errorf("%v: %s does not run: %w", r.cfg.Pos, s.key, err))
+		var node *failover.Node
+		teller := d.newTeller(s.key, p.group, func() vrrp.Status { return node.Router().Status() })
+		node, err := newNode(p, members, teller)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%v: %s does not run: %w", p.cfg.Pos, s.key, err))
 			continue
 		}
-		begun = append(begun, r)
+		starts = append(starts, func() {
+			tracker := newTracker(node.Router(), p.cfg, d.checks, teller.recheck)
+			d.routers[s.key] = newRouter(p, members, node, tracker, d.failed)
+		})
 	}
-	for _, r := range begun {
-		r.tracker = newTracker(r.node.Router(), r.cfg, d.checks, r.teller.recheck)
-		r.task = start(r.node.Run, d.failed)
-		d.routers[r.cfg.Name] = r
+	for _, start := range starts {
+		start()
 	}
 	return errors.Join(errs...)
 }

@@ -15,39 +15,54 @@ import (
 
 // router is one virtual router with the addresses that it moves.
 type router struct {
-	cfg   config.Router
-	group string        // its name; empty: none
-	up    time.Duration // for how long the host was, when this was made
-	conn  *vrrp.Conn
-	ns    *vip.Namespace
-	guard *guard.Guard
-	log   *slog.Logger
-
-	// Set when the router begins.
-	members *vrrp.Group
-	teller  *teller
+	routerParts
+	cfg     config.Router
+	group   string      // its name; empty: none
+	members *vrrp.Group // of the group; nil: none
 	node    *failover.Node
 	tracker *tracker
 	task    *task
 }
 
-// failover is the configuration that the router's Node has for cfg.
-func (r *router) failover(cfg config.Router) failover.Config {
-	fc := failover.Config{VRRP: vrrpConfig(cfg), VIP: vipConfig(cfg), Conn: r.conn, Guard: r.guard, OnRetry: r.cannotRun, Logger: r.log}
+// routerParts is what the Node of a router is made of, whatever its configuration.
+type routerParts struct {
+	up    time.Duration // for how long the host was, when the parts were opened
+	conn  *vrrp.Conn
+	ns    *vip.Namespace
+	guard *guard.Guard
+	log   *slog.Logger
+}
+
+// failover is the configuration of a Node for cfg.
+func (p routerParts) failover(cfg config.Router, members *vrrp.Group) failover.Config {
+	fc := failover.Config{VRRP: vrrpConfig(cfg), VIP: vipConfig(cfg), Conn: p.conn, Guard: p.guard, Logger: p.log}
 	if fc.VRRP.Addresses == nil {
 		fc.VRRP.Addresses = []netip.Addr{} // excluded addresses are not listed
 	}
-	fc.VRRP.Group, fc.VRRP.StartDelay = r.members, startDelay(cfg, r.up)
-	fc.VIP.Namespace = r.ns
-	if r.teller != nil {
-		fc.VRRP.OnTransition = r.teller.transition
-	}
+	fc.VRRP.Group, fc.VRRP.StartDelay = members, startDelay(cfg, p.up)
+	fc.VIP.Namespace = p.ns
 	return fc
 }
 
-// check reports what would keep the router out of the election with cfg now, but for
-// checks.
-func (r *router) check(cfg config.Router) error { return failover.Check(r.failover(cfg)) }
+// newNode makes the Node of a router, which is a member of its group from then on.
+// The teller hears what becomes of the Node.
+func newNode(p *routerPlan, members *vrrp.Group, teller *teller) (*failover.Node, error) {
+	fc := p.parts.failover(p.cfg, members)
+	if fc.VRRP.StartDelay < p.cfg.StartDelay {
+		p.parts.log.Info("no start delay: the host was not booted just now", "router", p.cfg.Name, "uptime", p.parts.up.Round(time.Second))
+	}
+	fc.VRRP.OnTransition = teller.transition
+	fc.OnRetry = func(err error, _ time.Duration) { teller.cannotRun(err) }
+	return failover.New(fc)
+}
+
+// newRouter starts a router.
+func newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, tracker *tracker, failed func(error)) *router {
+	return &router{
+		routerParts: p.parts, cfg: p.cfg, group: p.group, members: members,
+		node: node, tracker: tracker, task: start(node.Run, failed),
+	}
+}
 
 // serves reports whether the router takes part in the election: a change must not end
 // that.
@@ -55,20 +70,6 @@ func (r *router) serves() bool {
 	// What the interface has to say may not have been heard yet.
 	return r != nil && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.node.Router().Status().State != vrrp.Initialize
 }
-
-// connect makes the router's Node, which is a member of the group from then on. The
-// teller hears of its transitions.
-func (r *router) connect(members *vrrp.Group, teller *teller) (err error) {
-	r.members, r.teller = members, teller
-	if startDelay(r.cfg, r.up) < r.cfg.StartDelay {
-		r.log.Info("no start delay: the host was not booted just now", "router", r.cfg.Name, "uptime", r.up.Round(time.Second))
-	}
-	r.node, err = failover.New(r.failover(r.cfg))
-	return err
-}
-
-// cannotRun hears that the router does not take part in the election for now.
-func (r *router) cannotRun(err error, _ time.Duration) { r.teller.cannotRun(err) }
 
 // stop hands over if need be.
 func (r *router) stop() { r.stopFor(nil) }
