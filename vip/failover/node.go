@@ -21,7 +21,8 @@ import (
 var (
 	// ErrRunning: Run was called a second time.
 	ErrRunning = errors.New("runs already")
-	// ErrNotRunning: the Node does not have its virtual router for itself yet.
+	// ErrNotRunning: Run was not called, or waits until another process of this host
+	// has left the virtual router.
 	ErrNotRunning = errors.New("does not run yet")
 	// ErrClosed: Run has returned, or Close was called.
 	ErrClosed = errors.New("closed")
@@ -43,12 +44,13 @@ type Node struct {
 	// reserved says that no other process runs the virtual router, from then on.
 	reserved atomic.Bool
 
-	changing sync.Mutex // held by Reconfigure; guards cfg
+	// Locks, in this order: changing lets one Reconfigure at a time through, and guards
+	// cfg; mu guards what follows, and nobody waits while mu is locked.
+	changing sync.Mutex
 	cfg      Config
-
-	mu    sync.Mutex // guards what follows; taken by nobody who waits
-	stop  context.CancelFunc
-	ended chan struct{} // closed when the Node is; nil: neither Run nor Close was called
+	mu       sync.Mutex
+	stop     context.CancelFunc
+	ended    chan struct{} // closed when the Node is; nil: neither Run nor Close was called
 }
 
 // Run is New and [Node.Run] for a Node that needs no other method. It works in the
@@ -257,17 +259,24 @@ func (n *Node) persist(ctx context.Context, run func(context.Context) error) {
 func (n *Node) begin(stop context.CancelFunc) (ended chan struct{}, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ended != nil {
-		err := ErrRunning
-		select {
-		case <-n.ended:
-			err = ErrClosed
-		default:
-		}
-		return nil, fmt.Errorf("failover: %s: run: %w", n.name, err)
+	switch {
+	case n.isClosed():
+		return nil, fmt.Errorf("failover: %s: run: %w", n.name, ErrClosed)
+	case n.ended != nil:
+		return nil, fmt.Errorf("failover: %s: run: %w", n.name, ErrRunning)
 	}
 	n.stop, n.ended = stop, make(chan struct{})
 	return n.ended, nil
+}
+
+// isClosed reports whether the Node is closed. Called with mu locked.
+func (n *Node) isClosed() bool {
+	select {
+	case <-n.ended:
+		return true
+	default:
+		return false // also if ended is nil
+	}
 }
 
 // Close ends the Node. It ends Run, if that was called, and returns when Run has

@@ -88,8 +88,8 @@ func TestRunAndClose(t *testing.T) {
 	if err := n.Run(t.Context()); !errors.Is(err, failover.ErrClosed) {
 		t.Errorf("Run after its end: %v, want %v", err, failover.ErrClosed)
 	}
-	if err := n.Reconfigure(t.Context(), config()); err == nil {
-		t.Error("Reconfigure after the end: no error")
+	if err := n.Reconfigure(t.Context(), config()); !errors.Is(err, failover.ErrClosed) {
+		t.Errorf("Reconfigure after the end: %v, want %v", err, failover.ErrClosed)
 	}
 	if err := n.Close(); err != nil {
 		t.Errorf("Close after the end: %v", err)

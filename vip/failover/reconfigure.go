@@ -13,9 +13,9 @@ import (
 // stays of the addresses is not touched. What goes is off the interface before a peer
 // can hear of that, and what comes is there before.
 //
-// Conn, Guard, OnRetry, and whatever Logger, OnTransition and Namespace are, stay. It is
-// an error if a field differs that [Config.Fixed] names. Before [Node.Reserved] the error
-// wraps ErrNotRunning: make another Node.
+// Conn, Guard, OnRetry, OnTransition, Namespace and every Logger stay what they are. It is
+// an error if a field differs that [Config.Fixed] names. While [Node.Reserved] is false the
+// error wraps ErrNotRunning: make another Node then.
 func (n *Node) Reconfigure(ctx context.Context, next Config) error {
 	n.changing.Lock()
 	defer n.changing.Unlock()
@@ -27,8 +27,14 @@ func (n *Node) Reconfigure(ctx context.Context, next Config) error {
 	if fields := n.cfg.Fixed(next); len(fields) > 0 {
 		return fail(fmt.Errorf("%s cannot change: make another Node", strings.Join(fields, ", ")))
 	}
-	if !n.reserved.Load() {
-		return fail(ErrNotRunning) // the Manager must not touch an address yet
+	n.mu.Lock()
+	closed := n.isClosed()
+	n.mu.Unlock()
+	switch {
+	case closed:
+		return fail(ErrClosed)
+	case !n.reserved.Load(): // the Manager must not touch an address yet
+		return fail(ErrNotRunning)
 	}
 	if n.router.Meets(next.VRRP) {
 		// The other node was given the new addresses first, and has them.
