@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -10,25 +11,27 @@ import (
 // Handler proxies HTTP requests to a pool of HTTP/1.1 backends. Make one with
 // [NewHandler]. All methods may be called concurrently.
 //
-// A request goes to another backend when one refuses the connection, and also
-// when one fails or times out before it has answered, unless the request has
-// been sent and is a POST, PATCH or LOCK: those are never sent twice.
-// Responses and request bodies are streamed. A response that a backend breaks
-// off is broken off towards the client too.
+// A request goes to another backend when a backend refuses the connection, and also
+// when a backend fails or times out before it has answered. A POST, PATCH or LOCK
+// that has been sent is never sent a second time. Responses and request bodies are
+// streamed. A response that a backend breaks off is broken off towards the client too.
 //
-// Backends get X-Forwarded-For (appended to), X-Forwarded-Proto,
-// X-Forwarded-Host and X-Real-IP, and the client's Host. Trailers are passed on if
-// they were announced and have no say in how the message is understood.
+// Backends get X-Forwarded-For (appended to), X-Forwarded-Proto, X-Forwarded-Host and
+// X-Real-IP, and the client's Host. Trailers are passed on if they were announced and
+// do not change how the message is understood.
+//
+// A panic of a function of the HandlerConfig, or of the ResponseWriter, is logged and
+// passed on unchanged.
 type Handler struct {
-	current  atomic.Pointer[generation]
-	sessions registry // one per request
+	settings atomic.Pointer[handlerSettings] // for new requests
+	sessions registry                        // one for each request
 	counters counters
 
-	mu     sync.Mutex // serializes changes of current
+	mu     sync.Mutex // serializes changes of settings
 	closed bool
 }
 
-// NewHandler returns a Handler that goes by cfg.
+// NewHandler returns a Handler with the configuration cfg.
 func NewHandler(cfg HandlerConfig) (*Handler, error) {
 	h := new(Handler)
 	if err := h.Reconfigure(cfg); err != nil {
@@ -37,27 +40,65 @@ func NewHandler(cfg HandlerConfig) (*Handler, error) {
 	return h, nil
 }
 
-// Shutdown waits for the requests under way and for upgraded connections, which an
-// http.Server does not know any more, and cuts them when ctx ends. It closes idle
-// connections to backends and lets go of the pool. Requests that come later are
-// served, without upgrades.
+// Reconfigure makes requests that begin from now on use cfg; requests under way end by
+// the configuration with which they began. Stats go on. Idle connections to backends
+// stay, unless cfg has another Pool or BackendTLS, or there is a Dial. On error nothing
+// changes; after Shutdown the error is ErrClosed.
+func (h *Handler) Reconfigure(cfg HandlerConfig) error {
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("lb: Handler: %w", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fmt.Errorf("lb: Handler: %w", ErrClosed)
+	}
+	next, prev := newHandlerSettings(cfg), h.settings.Load()
+	if next.mayShareConns(prev) {
+		next.idle = prev.idle
+	} else if prev != nil {
+		defer prev.idle.closeAll()
+	}
+	next.unwatch = next.Pool.watchGone(func(s *server) {
+		h.sessions.cut(s)
+		next.idle.closeServer(s)
+	})
+	h.replaceSettings(next)
+	return nil
+}
+
+// replaceSettings makes next the settings of new requests. h.mu is held.
+func (h *Handler) replaceSettings(next *handlerSettings) {
+	next.users.Store(1)
+	if prev := h.settings.Swap(next); prev != nil {
+		prev.leave()
+	}
+}
+
+// Shutdown waits for the requests under way, and for upgraded connections, which an
+// http.Server does not know any more. When ctx ends they are cut. Shutdown closes the
+// idle connections to backends and detaches h from the pool. Requests that come later
+// are served, for a server may have accepted their connections long before, but are not
+// upgraded. A second call does nothing more.
 func (h *Handler) Shutdown(ctx context.Context) {
 	h.sessions.drain(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
-	prev := h.current.Load()
-	prev.idle.close()
-	h.replace(&generation{HandlerConfig: prev.HandlerConfig, log: prev.log, dialer: prev.dialer, idle: prev.idle, unwatch: func() {}})
+	last := h.settings.Load()
+	last.idle.closeAll()
+	detached := newHandlerSettings(last.HandlerConfig)
+	detached.idle, detached.unwatch = last.idle, func() {}
+	h.replaceSettings(detached)
 }
 
-// ServeHTTP implements http.Handler. It panics with http.ErrAbortHandler, which
-// net/http understands, to break off a response.
+// ServeHTTP implements http.Handler. It breaks off a response by a panic with
+// http.ErrAbortHandler, which net/http understands.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(h, w, r)
-	defer x.ended()
+	defer x.endRequest()
 	x.serve()
 }
 
-// Stats returns what h has done: Accepted counts requests.
+// Stats returns what h has done since it was made. Accepted counts requests.
 func (h *Handler) Stats() Stats { return h.counters.stats() }

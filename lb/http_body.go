@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// replayLimit is how much of a request body is kept for another attempt.
+// replayLimit is how many bytes of a request body are kept for another attempt.
 const replayLimit = 64 << 10
 
-// replayBody lets several attempts read one request body, one after the other. A
-// read of an attempt that has failed may still be waiting for the client while
-// the next is under way; what it gets is not lost.
+// replayBody lets several attempts read one request body, one after the other. While the
+// next attempt is under way, a read of a failed attempt may still be waiting for the
+// client: the next attempt gets what that read brings.
 type replayBody struct {
 	in      *http.Request
-	limited io.Reader // The body, up to the limit.
+	limited io.Reader // the body, up to the limit
 	rc      *http.ResponseController
-	timeout time.Duration // Of each read.
+	timeout time.Duration // of each read
 
-	over atomic.Bool // The body has been read to its end.
+	over atomic.Bool // the body has been read to its end
 
-	mu      sync.Mutex
-	idle    sync.Cond // With mu: reading has become false.
-	reading bool      // A read is waiting for the client.
-	kept    []byte
-	read    int64 // Bytes taken from the client.
-	err     error // How the client's body ended, io.EOF if well.
-	stopped bool
+	mu      sync.Mutex // guards what follows; not held while a read waits
+	idle    sync.Cond  // reading has become false
+	reading bool       // a read is waiting for the client
+	kept    []byte     // what was read, while that is no more than replayLimit
+	read    int64      // bytes read from the client
+	err     error      // how the body ended: io.EOF if it is complete
+	stopped bool       // no read may begin
 }
 
 var (
@@ -38,8 +38,8 @@ var (
 	errBodyLength = errors.New("lb: request body is longer than its Content-Length")
 )
 
-// newReplayBody returns the body of r, or one that knows that r has none. More than
-// limit bytes, unless that is 0, are an error.
+// newReplayBody returns the body of r, which may be none. More than limit bytes are an
+// error, unless limit is 0.
 func newReplayBody(r *http.Request, rc *http.ResponseController, limit int64, timeout time.Duration) *replayBody {
 	b := &replayBody{in: r, limited: r.Body, rc: rc, timeout: timeout}
 	b.idle.L = &b.mu
@@ -53,8 +53,8 @@ func newReplayBody(r *http.Request, rc *http.ResponseController, limit int64, ti
 	return b
 }
 
-// attempt gives out a reader of the whole body; nil if there is none.
-func (b *replayBody) attempt() io.Reader {
+// newReader returns a reader of the whole body for an attempt; nil if there is no body.
+func (b *replayBody) newReader() io.Reader {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.read == 0 && b.err == io.EOF && b.in.ContentLength >= 0 {
@@ -63,7 +63,7 @@ func (b *replayBody) attempt() io.Reader {
 	return &bodyReader{b: b}
 }
 
-// bodyReader is one attempt's view of the body.
+// bodyReader reads the body for one attempt.
 type bodyReader struct {
 	b  *replayBody
 	at int64
@@ -74,7 +74,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.reading && r.at == b.read {
-		b.idle.Wait() // What another attempt reads is for this one.
+		b.idle.Wait() // what the earlier attempt reads is for this one
 	}
 	switch {
 	case r.at < int64(len(b.kept)):
@@ -88,18 +88,18 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	case b.stopped:
 		return 0, errBodyOver
 	}
-	n, err := b.fetch(p)
+	n, err := b.readClient(p)
 	r.at += int64(n)
 	return n, err
 }
 
-// fetch reads from the client. b.mu is held, but not while it waits.
-func (b *replayBody) fetch(p []byte) (int, error) {
+// readClient reads from the client. b.mu is held, but not while the client is awaited.
+func (b *replayBody) readClient(p []byte) (int, error) {
 	deadline := time.Now().Add(b.timeout)
 	_ = b.rc.SetReadDeadline(deadline)
-	n, err := b.wait(p)
+	n, err := b.awaitClient(p)
 	if length := b.in.ContentLength; length >= 0 {
-		// A wrapped body may be anything.
+		// The body of a middleware may have any length.
 		if b.read+int64(n) > length {
 			n, err = 0, errBodyLength
 		} else if err == io.EOF && b.read+int64(n) < length {
@@ -113,7 +113,7 @@ func (b *replayBody) fetch(p []byte) (int, error) {
 	}
 	b.read += int64(n)
 	if isTimeout(err) && time.Now().Before(deadline) {
-		err = errBodyOver // It was interrupted.
+		err = errBodyOver // the read was interrupted
 	}
 	if err == io.EOF && !b.stopped {
 		_ = b.rc.SetReadDeadline(time.Time{})
@@ -123,11 +123,12 @@ func (b *replayBody) fetch(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *replayBody) wait(p []byte) (n int, err error) {
+// awaitClient reads from the client without holding b.mu. A panic of a middleware's body
+// becomes an error: in the goroutine of an upload it would end the program.
+func (b *replayBody) awaitClient(p []byte) (n int, err error) {
 	b.reading = true
 	b.mu.Unlock()
 	defer func() {
-		// A server would catch it, but not in the goroutine of an upload.
 		if broken := recover(); broken != nil {
 			n, err = 0, fmt.Errorf("panic: %v", broken)
 		}
@@ -138,18 +139,18 @@ func (b *replayBody) wait(p []byte) (n int, err error) {
 	return b.limited.Read(p)
 }
 
-// begun tells whether some of the body was read before.
-func (b *replayBody) begun() bool { return b.taken() > 0 }
+// begun reports whether some of the body was read already.
+func (b *replayBody) begun() bool { return b.bytesRead() > 0 }
 
-// replayable tells whether another attempt would see the whole body.
+// replayable reports whether another attempt would get the whole body.
 func (b *replayBody) replayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.read == int64(len(b.kept)) && (b.err == nil || b.err == io.EOF)
 }
 
-// failed is the error of reading from the client, if there was one.
-func (b *replayBody) failed() error {
+// readError returns the error of reading from the client; nil if there was none.
+func (b *replayBody) readError() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == io.EOF {
@@ -158,14 +159,14 @@ func (b *replayBody) failed() error {
 	return b.err
 }
 
-// taken is how many bytes of the body were read from the client.
-func (b *replayBody) taken() int64 {
+// bytesRead returns how many bytes of the body were read from the client.
+func (b *replayBody) bytesRead() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.read
 }
 
-// trailer returns those of the names that came after the body.
+// trailer returns the named fields that came after the body.
 func (b *replayBody) trailer(names []string) http.Header {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -178,12 +179,12 @@ func (b *replayBody) trailer(names []string) http.Header {
 	return trailer
 }
 
-// drain reads what is left of the body, until the deadline; false if that was not
-// enough, or the end of the body is not to be found.
-func (b *replayBody) drain(deadline time.Time) bool {
+// drainRest throws away the rest of the body. It reports whether the end came before the
+// deadline.
+func (b *replayBody) drainRest(deadline time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.interrupt(deadline)
+	b.interruptReading(deadline)
 	var tooLarge *http.MaxBytesError
 	if b.err == nil || errors.As(b.err, &tooLarge) {
 		if _, b.err = io.Copy(io.Discard, b.in.Body); b.err == nil {
@@ -198,18 +199,18 @@ func (b *replayBody) drain(deadline time.Time) bool {
 	return true
 }
 
-// stop ends all reading: the server takes the connection back.
-func (b *replayBody) stop() {
+// stopReading ends all reading: net/http takes the connection back.
+func (b *replayBody) stopReading() {
 	if !b.over.Load() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.interrupt(time.Unix(1, 0))
+		b.interruptReading(time.Unix(1, 0))
 	}
 }
 
-// interrupt lets no read begin any more, and waits for the one that is under way, until
-// the deadline at most. b.mu is held.
-func (b *replayBody) interrupt(deadline time.Time) {
+// interruptReading lets no read begin any more, and waits for the read under way, which
+// ends at the deadline at the latest. b.mu is held.
+func (b *replayBody) interruptReading(deadline time.Time) {
 	b.stopped = true
 	_ = b.rc.SetReadDeadline(deadline)
 	for b.reading {

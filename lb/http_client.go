@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// informational passes a 1xx response on, as long as no final one was chosen. It
-// may be called by the upload too.
-func (x *exchange) informational(code int, header http.Header) {
+// passInformational passes a 1xx response on, unless the final response has begun. The
+// upload calls it too, in its own goroutine.
+func (x *exchange) passInformational(code int, header http.Header) {
 	x.writing.Lock()
 	defer x.writing.Unlock()
-	// HTTP/1.0 clients would take it for the final one (RFC 9110 §15.2).
+	// An HTTP/1.0 client would take it for the final response (RFC 9110 §15.2).
 	if x.answering || !x.in.ProtoAtLeast(1, 1) {
 		return
 	}
 	x.awaitClient()
 	removeHopByHop(header)
 	h := x.w.Header()
-	final := h.Clone() // What is set already, for that one.
+	final := h.Clone() // what others have set for the final response
 	maps.Copy(h, header)
 	x.w.WriteHeader(code)
 	clear(h)
 	maps.Copy(h, final)
 }
 
-// answer ends informational responses: the final one begins.
-func (x *exchange) answer() {
+// beginAnswer begins the final response: no informational one comes any more.
+func (x *exchange) beginAnswer() {
 	x.writing.Lock()
 	defer x.writing.Unlock()
 	x.answering = true
 }
 
-// awaitClient gives the client the time it has to take what is written next.
+// awaitClient sets how long the client may take nothing of what is written next.
 func (x *exchange) awaitClient() {
 	_ = x.rc.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 }
@@ -47,37 +47,37 @@ func (x *exchange) lacksLength(h http.Header) bool {
 	return !known && x.in.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
-// finish ends a complete response. The server takes the connection back only if the
-// request has been read to its end: it would take the rest for the next one, if that
-// did not make it panic.
-func (x *exchange) finish() {
+// finishResponse ends a complete response. net/http gets the connection back only if the
+// request has been read to its end: it would read the rest as the next request, or panic
+// because a read is still under way.
+func (x *exchange) finishResponse() {
 	for name, values := range x.trailer {
 		if !slices.Contains(x.announced, name) {
 			name = http.TrailerPrefix + name
 		}
 		x.w.Header()[name] = values
 	}
-	x.awaitClient() // For what net/http has in its buffers.
+	x.awaitClient() // to take what is still in net/http's buffers
 	if x.in.ProtoMajor != 1 || !x.duplex || x.body.over.Load() {
 		return
 	}
 	_ = x.rc.Flush()
 	deadline := time.Now().Add(drainFor)
-	if !x.unbounded && x.body.drain(deadline) {
+	if !x.unbounded && x.body.drainRest(deadline) {
 		return
 	}
-	x.body.stop()
+	x.body.stopReading()
 	x.hangUp(deadline)
 }
 
-// drainFor is how long a client that has got its response may go on sending the request
-// that nobody wants: its end, if it comes, saves the connection, and many clients miss the
-// response if they cannot send.
+// drainFor is how long a client that has got its response may go on sending a request
+// body that is thrown away. If the body ends within this time the connection is saved,
+// and many clients do not read the response while they cannot send.
 const drainFor = 500 * time.Millisecond
 
-// hangUp ends a response whose request will not be read to its end, and the
-// connection with it: only after a while, or a reset could destroy the response
-// before the client has read it (RFC 9112 §9.6).
+// hangUp ends a response whose request will not be read to its end, and then the
+// connection. It waits before it closes: a reset could destroy the response before the
+// client has read it (RFC 9112 §9.6).
 func (x *exchange) hangUp(deadline time.Time) {
 	conn, buffered, err := x.rc.Hijack()
 	if err != nil {

@@ -9,46 +9,48 @@ import (
 	"time"
 )
 
-// exchange is one request on its way to a backend and back.
+// exchange is one request on its way to a backend, and the response on its way back.
 type exchange struct {
 	h      *Handler
-	cfg    *generation
+	cfg    *handlerSettings
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	in     *http.Request
 	client netip.AddrPort
 	record Record
 
-	// What backends get.
+	// The request as backends get it.
 	header   http.Header
 	host     string
-	trailers []string // Names.
-	upgrades []string // Protocols.
-	expect   bool     // 100-continue.
+	trailers []string // names
+	upgrades []string // protocols that the client offers
+	expect   bool     // the client waits for 100 (Continue)
 	body     *replayBody
 
 	// The latest attempt.
-	pick    Pick // Zero if there is none, or no backend has answered.
+	pick    Pick // zero while there is no backend
 	result  Result
-	up      *upstream // nil: not connected any more.
+	up      *upstream // nil: not connected
 	upload  *upload
-	cancel  func()
-	unwatch func() bool
+	cancel  func()      // ends the attempt
+	unwatch func() bool // lets up outlive the request; false if it is too late
 
-	session    session // What the pool and Shutdown cut.
-	registered bool
-	duplex     bool // The response may begin before the request ends.
+	session    session // what the pool and Shutdown cut
+	registered bool    // Shutdown knows of the session
+	duplex     bool    // the response may begin before the request ends
 
-	origin    *originBody // under ModifyResponse: what the backend sends
-	writing   sync.Mutex  // Guards w until the final response begins.
-	answering bool
-	unbounded bool        // The response's length is not known.
-	announced []string    // Trailers of the response.
-	trailer   http.Header // The same with their values, after the body.
+	// The response as the client gets it.
+	origin    *originBody // what the backend sends, under ModifyResponse
+	writing   sync.Mutex  // guards w until the final response begins
+	answering bool        // the final response has begun
+	unbounded bool        // its length is not known
+	announced []string    // names of its trailers
+	trailer   http.Header // the trailers, known after the body
 }
 
+// newExchange begins to account for a request. The request must end with endRequest.
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{h: h, cfg: h.enter(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
+	x := &exchange{h: h, cfg: h.enterSettings(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
 	x.record.Start = time.Now()
 	h.counters.accepted.Add(1)
 	h.counters.active.Add(1)
@@ -57,7 +59,7 @@ func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
 	return x
 }
 
-// remoteAddr is the client's address; zero if it is not an IP address.
+// remoteAddr returns the client's address; zero if it is not an IP address.
 func remoteAddr(r *http.Request) netip.AddrPort {
 	a, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -66,50 +68,51 @@ func remoteAddr(r *http.Request) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
+// serve answers the request.
 func (x *exchange) serve() {
-	// Without it net/http would read the whole request before it lets the
-	// response begin.
+	// In full duplex net/http does not read the whole request before the response
+	// begins.
 	x.duplex = x.rc.EnableFullDuplex() == nil
 	if !x.in.ProtoAtLeast(1, 1) {
-		// net/http does not tell whether there was a Transfer-Encoding, with which
-		// the end of such a request is uncertain (RFC 9112 §6.1).
+		// The end of an HTTP/1.0 request with a Transfer-Encoding is uncertain (RFC 9112
+		// §6.1), and net/http does not tell whether there was one.
 		x.w.Header().Set("Connection", "close")
 	}
-	if status := x.refusal(); status != 0 {
-		x.refuse(status, errors.New(http.StatusText(status)))
+	if status := x.refusalStatus(); status != 0 {
+		x.refuseRequest(status, errors.New(http.StatusText(status)))
 		return
 	}
 	x.expect = x.in.ProtoAtLeast(1, 1) && hasToken(x.in.Header["Expect"], "100-continue")
 	x.trailers = x.requestTrailers()
 	x.header = x.requestHeader()
 	x.host = x.requestHost(x.header)
-	res, err := x.send()
+	res, err := x.sendRequest()
 	if err == nil && x.cfg.ModifyResponse != nil {
-		err = x.modify(res)
+		err = x.modifyResponse(res)
 	}
 	switch {
 	case err != nil:
-		x.fail(err)
+		x.failRequest(err)
 	case res.StatusCode == http.StatusSwitchingProtocols:
-		x.tunnel(res)
+		x.openTunnel(res)
 	default:
-		x.respond(res)
+		x.passResponse(res)
 	}
 }
 
-// ended accounts for a request that is over, also one that was broken off, and
-// leaves nothing of it behind.
-func (x *exchange) ended() {
+// endRequest is deferred: it accounts for the request, however that has ended, and
+// leaves nothing of it behind. A panic goes on.
+func (x *exchange) endRequest() {
 	broken := recover()
 	if broken != nil && broken != http.ErrAbortHandler {
-		// net/http would log it where a service may not look.
+		// net/http logs panics where a service may not look.
 		x.cfg.log.Error("panic while a request was served", "client", x.client, "err", broken, "stack", string(debug.Stack()))
 	}
-	x.answer()    // The upload may not write any more,
-	x.body.stop() // nor read.
-	x.drop()
+	x.beginAnswer()      // the upload may not write to the client any more,
+	x.body.stopReading() // nor read from it
+	x.dropUpstream()
 	x.h.sessions.remove(&x.session)
-	x.release()
+	x.releasePick()
 	r, c := &x.record, &x.h.counters
 	if broken != nil && r.Reason == "" {
 		r.Reason = "panic"

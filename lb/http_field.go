@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// hopByHop are the headers that concern one connection only (RFC 9110 §7.6.1),
-// with the historical ones.
+// hopByHop are the headers that concern one connection only (RFC 9110 §7.6.1), the
+// historical ones included.
 var hopByHop = []string{
 	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings",
 }
 
-// unsettable are the headers that the configuration may not touch: the framing of
-// messages depends on them, and on what each side can do.
+// unsettable are the headers that a configuration may not touch: the framing of messages
+// depends on them, or they say what one side of the proxy can do.
 var unsettable = []string{
 	"Connection", "Content-Length", "Expect", "Http2-Settings", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade",
 }
 
-// notInTrailers are the fields that change how a message is framed, routed, or
-// understood, or whose it is: too late for that in a trailer (RFC 9110 §6.5.1).
+// notInTrailers are the fields that change how a message is framed, routed or
+// understood, or name the sender. A trailer comes too late for them (RFC 9110 §6.5.1).
 var notInTrailers = append([]string{
 	"Authorization", "Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Cookie", "Date",
 	"Forwarded", "Host", "Location", "Max-Forwards", "Pragma",
@@ -31,8 +31,8 @@ var notInTrailers = append([]string{
 	"Www-Authenticate", "X-Real-Ip",
 }, unsettable...)
 
-// validTrailer tells whether a field, in canonical form, may be in a trailer. headers are
-// those that the configuration decides on.
+// validTrailer reports whether a field, in canonical form, may stand in a trailer.
+// headers are those that the configuration sets.
 func validTrailer(name string, headers map[string]string) bool {
 	if !validHeader(name, "") || slices.Contains(notInTrailers, name) ||
 		strings.HasPrefix(name, "If-") || strings.HasPrefix(name, "X-Forwarded-") {
@@ -46,7 +46,7 @@ func validTrailer(name string, headers map[string]string) bool {
 	return true
 }
 
-// copyTrailer adds a field to a trailer.
+// copyTrailer adds a field with its valid values to a trailer.
 func copyTrailer(trailer http.Header, name string, values []string) {
 	for _, value := range values {
 		if validHeader(name, value) {
@@ -55,7 +55,7 @@ func copyTrailer(trailer http.Header, name string, values []string) {
 	}
 }
 
-// validHeader checks a field's name and value (RFC 9110 §5).
+// validHeader reports whether a field's name and value are valid (RFC 9110 §5).
 func validHeader(name, value string) bool {
 	token := func(r rune) bool {
 		return r > ' ' && r < 0x7f && !strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r)
@@ -65,7 +65,7 @@ func validHeader(name, value string) bool {
 		strings.IndexFunc(value, func(r rune) bool { return !text(r) }) < 0
 }
 
-// hasToken tells whether one of the comma-separated lists in lines has token.
+// hasToken reports whether token is in one of the comma-separated lists in lines.
 func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
 		for item := range strings.SplitSeq(line, ",") {
@@ -77,6 +77,7 @@ func hasToken(lines []string, token string) bool {
 	return false
 }
 
+// removeHopByHop removes what must not be passed on.
 func removeHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
@@ -88,8 +89,8 @@ func removeHopByHop(h http.Header) {
 	}
 }
 
-// upgradesOf are the protocols that a message wants to switch to, if any. Those that
-// would carry requests past everything that is checked here are not among them.
+// upgradesOf returns the protocols to which a message offers to switch. Those that would
+// carry requests past all checks of this package are left out.
 func upgradesOf(h http.Header) []string {
 	if !hasToken(h["Connection"], "Upgrade") {
 		return nil
@@ -106,11 +107,12 @@ func upgradesOf(h http.Header) []string {
 
 // endChunks ends a chunked body, after its last chunk (RFC 9112 §7.1.2).
 func endChunks(w *bufio.Writer, trailer http.Header) error {
-	_ = trailer.Write(w) // Errors stay until Flush.
+	_ = trailer.Write(w) // an error stays in w until Flush
 	_, _ = w.WriteString("\r\n")
 	return w.Flush()
 }
 
+// addrString returns the text of a; empty if a is not valid.
 func addrString(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""

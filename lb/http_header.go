@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// requestHeader is what backends get to see.
+// requestHeader returns the header that backends get.
 func (x *exchange) requestHeader() http.Header {
 	h := x.in.Header.Clone()
 	if h == nil {
@@ -20,25 +20,25 @@ func (x *exchange) requestHeader() http.Header {
 	upgrades := upgradesOf(h)
 	trailers := hasToken(h["Te"], "trailers")
 	h.Del("Content-Length")
-	// First what the client may remove, then what we add.
+	// The client may remove headers by Connection, but not those that are added below.
 	removeHopByHop(h)
 	if trailers {
 		h.Set("Te", "trailers")
 	}
-	// HTTP/1.0 has no upgrades (RFC 9110 §7.8), HTTP/2 other ones.
+	// HTTP/1.0 has no upgrades (RFC 9110 §7.8), and those of HTTP/2 are different.
 	if len(upgrades) > 0 && x.in.ProtoMajor == 1 && x.in.ProtoMinor > 0 {
 		h.Set("Connection", "Upgrade")
 		h.Set("Upgrade", strings.Join(upgrades, ", "))
 		x.upgrades = upgrades
 	}
-	x.forward(h)
-	x.set(h, x.cfg.RequestHeaders, "", "")
+	x.setForwarded(h)
+	x.setHeaders(h, x.cfg.RequestHeaders, "", "")
 	return h
 }
 
-// requestHost is the Host that backends get, which is not among the headers: the one in h
-// if there was one in the configuration, or the client's. Without any, which HTTP/1.0
-// allows, it is the address that the client has connected to.
+// requestHost returns the Host that backends get, and removes it from h: the configured
+// one, or else the client's. Where the client sends none, as HTTP/1.0 allows, the Host is
+// the address that the client has connected to.
 func (x *exchange) requestHost(h http.Header) string {
 	for name := range x.cfg.RequestHeaders {
 		if strings.EqualFold(name, "Host") {
@@ -56,7 +56,7 @@ func (x *exchange) requestHost(h http.Header) string {
 	return addrPort(local).String()
 }
 
-// requestTrailers are the names of the trailers that backends get: those that the
+// requestTrailers returns the names of the trailers that backends get: those that the
 // client has announced.
 func (x *exchange) requestTrailers() []string {
 	var names []string
@@ -69,13 +69,12 @@ func (x *exchange) requestTrailers() []string {
 	return names
 }
 
-// writeHead writes the request line and the header.
+// writeHead writes the request line and the header. A write error stays in w until Flush.
 func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
-	// Errors stay until Flush.
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\n", x.in.Method, x.in.URL.RequestURI(), x.host)
 	switch {
 	case !body:
-		// Some servers insist on it where a body is usual.
+		// Some servers insist on a length where a body is usual.
 		if _, ok := x.in.Header["Content-Length"]; ok || slices.Contains([]string{"POST", "PUT", "PATCH"}, x.in.Method) {
 			fmt.Fprint(w, "Content-Length: 0\r\n")
 		}
@@ -95,8 +94,8 @@ func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
 	fmt.Fprint(w, "\r\n")
 }
 
-// forward adds the headers that tell whose request it is.
-func (x *exchange) forward(h http.Header) {
+// setForwarded sets the headers that tell backends about the client.
+func (x *exchange) setForwarded(h http.Header) {
 	peer := x.client.Addr()
 	trusted := slices.ContainsFunc(x.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
 	prior := h["X-Forwarded-For"]
@@ -127,16 +126,16 @@ func (x *exchange) forward(h http.Header) {
 	}
 }
 
-// responseHeader prepares the header that the client gets.
+// responseHeader sets the header that the client gets.
 func (x *exchange) responseHeader(res *http.Response) {
 	removeHopByHop(res.Header)
 	h := x.w.Header()
 	maps.Copy(h, res.Header)
-	x.set(h, x.cfg.ResponseHeaders, x.pick.Backend(), x.source())
-	// It is not for us to say when the answer was made, or what it is.
+	x.setHeaders(h, x.cfg.ResponseHeaders, x.pick.Backend(), x.sourceAddr())
+	// net/http would add these, but only the backend knows their values.
 	for _, name := range []string{"Date", "Content-Type"} {
 		if _, ok := h[name]; !ok {
-			h[name] = nil // Or net/http would.
+			h[name] = nil
 		}
 	}
 	if x.chunked() {
@@ -149,14 +148,14 @@ func (x *exchange) responseHeader(res *http.Response) {
 	}
 }
 
-// chunked tells whether the client gets the response in chunks.
+// chunked reports whether the client gets the response in chunks.
 func (x *exchange) chunked() bool { return x.unbounded && x.in.ProtoAtLeast(1, 1) }
 
-// source is this host's address in the connection to the backend.
-func (x *exchange) source() string { return addrString(addrPort(x.up.LocalAddr()).Addr()) }
+// sourceAddr returns this host's address in the connection to the backend.
+func (x *exchange) sourceAddr() string { return addrString(addrPort(x.up.LocalAddr()).Addr()) }
 
-// set applies RequestHeaders or ResponseHeaders.
-func (x *exchange) set(h http.Header, values map[string]string, backend, source string) {
+// setHeaders applies RequestHeaders or ResponseHeaders.
+func (x *exchange) setHeaders(h http.Header, values map[string]string, backend, source string) {
 	if len(values) == 0 {
 		return
 	}

@@ -8,29 +8,29 @@ import (
 const (
 	// idleFor is how long a connection to a backend is kept without a request.
 	idleFor = 30 * time.Second
-	// freshFor is how long it may have been idle for a request that cannot be
-	// repeated: a backend may be closing others at this very moment.
+	// freshFor is how long a connection may have been idle that is used for a request
+	// which cannot be repeated: after a longer time the backend may be closing it.
 	freshFor = time.Second
-	// maxIdle is how many are kept per backend.
+	// maxIdle is how many connections are kept for each destination.
 	maxIdle = 1024
 )
 
 // idleConns are the connections to backends that wait for a request.
 type idleConns struct {
 	mu     sync.Mutex
-	conns  map[destination][]*upstream // The one used last comes last.
+	conns  map[destination][]*upstream // in the order of their last use
 	closed bool
 }
 
-// take returns a connection that has not been idle for longer than limit; nil if
+// takeConn returns a connection that has not been idle for longer than limit; nil if
 // there is none.
-func (i *idleConns) take(to destination, limit time.Duration) *upstream {
+func (i *idleConns) takeConn(to destination, limit time.Duration) *upstream {
 	for {
-		u := i.last(to, limit)
+		u := i.popConn(to, limit)
 		if u == nil {
 			return nil
 		}
-		_ = u.SetReadDeadline(time.Unix(1, 0)) // Ends watch.
+		_ = u.SetReadDeadline(time.Unix(1, 0)) // ends watchConn
 		<-u.parked
 		if u.intact && u.SetReadDeadline(time.Time{}) == nil {
 			return u
@@ -39,7 +39,8 @@ func (i *idleConns) take(to destination, limit time.Duration) *upstream {
 	}
 }
 
-func (i *idleConns) last(to destination, limit time.Duration) *upstream {
+// popConn takes the connection that was used last out of the list.
+func (i *idleConns) popConn(to destination, limit time.Duration) *upstream {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	l := i.conns[to]
@@ -47,13 +48,13 @@ func (i *idleConns) last(to destination, limit time.Duration) *upstream {
 		return nil
 	}
 	u := l[len(l)-1]
-	i.set(to, l[:len(l)-1])
+	i.setConns(to, l[:len(l)-1])
 	return u
 }
 
-// put keeps u, whose response has been read to its end.
-func (i *idleConns) put(u *upstream) {
-	u.kept, u.since, u.intact, u.parked = true, time.Now(), false, make(chan struct{})
+// keepConn keeps u, whose response has been read to its end.
+func (i *idleConns) keepConn(u *upstream) {
+	u.since, u.intact, u.parked = time.Now(), false, make(chan struct{})
 	u.headerLeft = -1
 	u.sent.Store(false)
 	_ = u.SetReadDeadline(u.since.Add(idleFor))
@@ -67,36 +68,37 @@ func (i *idleConns) put(u *upstream) {
 		i.conns = make(map[destination][]*upstream)
 	}
 	i.conns[u.to] = append(i.conns[u.to], u)
-	go i.watch(u)
+	go i.watchConn(u)
 }
 
-// watch waits for what may come on an idle connection: its end, its time, and bytes
-// that belong to no request. The next one must not take those for its response.
-func (i *idleConns) watch(u *upstream) {
+// watchConn waits until an idle connection ends, has been idle for too long, is taken, or
+// brings bytes that belong to no request. A request must not take such bytes for its
+// response.
+func (i *idleConns) watchConn(u *upstream) {
 	_, err := u.r.Peek(1)
 	u.intact = isTimeout(err)
-	if i.remove(u) {
+	if i.removeConn(u) {
 		u.Conn.Close()
 	}
 	close(u.parked)
 }
 
-// remove takes u out; false if someone else has.
-func (i *idleConns) remove(u *upstream) bool {
+// removeConn takes u out of its list, and reports whether u was there.
+func (i *idleConns) removeConn(u *upstream) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	l := i.conns[u.to]
 	for at := len(l) - 1; at >= 0; at-- {
 		if l[at] == u {
-			i.set(u.to, append(l[:at], l[at+1:]...))
+			i.setConns(u.to, append(l[:at], l[at+1:]...))
 			return true
 		}
 	}
 	return false
 }
 
-// set replaces the list of a destination. i.mu is held.
-func (i *idleConns) set(to destination, l []*upstream) {
+// setConns replaces the list of a destination. i.mu is held.
+func (i *idleConns) setConns(to destination, l []*upstream) {
 	if len(l) == 0 {
 		delete(i.conns, to)
 		return
@@ -104,29 +106,29 @@ func (i *idleConns) set(to destination, l []*upstream) {
 	i.conns[to] = l
 }
 
-// drop closes the connections to a server. It does not wait for anything.
-func (i *idleConns) drop(server *server) {
+// closeServer closes the connections to a server. It does not wait.
+func (i *idleConns) closeServer(server *server) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for to, l := range i.conns {
 		if to.server == server {
-			expire(l)
+			expireConns(l)
 		}
 	}
 }
 
-// close closes all connections, and keeps none any more.
-func (i *idleConns) close() {
+// closeAll closes all connections, and later ones as soon as they are idle.
+func (i *idleConns) closeAll() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.closed = true
 	for _, l := range i.conns {
-		expire(l)
+		expireConns(l)
 	}
 }
 
-// expire makes watch end, which closes the connections.
-func expire(l []*upstream) {
+// expireConns ends watchConn, which closes the connections.
+func expireConns(l []*upstream) {
 	for _, u := range l {
 		_ = u.SetReadDeadline(time.Unix(1, 0))
 	}

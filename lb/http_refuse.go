@@ -19,8 +19,9 @@ func (e *RequestError) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *RequestError) Unwrap() error { return e.Err }
 
-// refusal is the status for a request that no backend should see, 0 for others.
-func (x *exchange) refusal() int {
+// refusalStatus returns the status for a request that no backend should see, and 0 for
+// all others.
+func (x *exchange) refusalStatus() int {
 	u := x.in.URL
 	if u == nil {
 		return http.StatusBadRequest
@@ -34,21 +35,21 @@ func (x *exchange) refusal() int {
 	case u.Path == "*" && x.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
 		return http.StatusBadRequest
 	case !validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
-		return http.StatusBadRequest // HTTP/2 has no request line that they would spoil.
+		return http.StatusBadRequest // in HTTP/1 they would spoil the request line
 	case x.cfg.MaxBody > 0 && x.in.ContentLength > x.cfg.MaxBody:
 		return http.StatusRequestEntityTooLarge
 	}
 	return 0
 }
 
-// fail answers a request that no backend has answered.
-func (x *exchange) fail(err error) {
+// failRequest answers a request that no backend has answered, unless the client has left.
+func (x *exchange) failRequest(err error) {
 	if x.in.Context().Err() != nil {
-		// Did the client leave, or did it only send too little? The server takes a
-		// timeout for the end of the connection.
-		x.body.stop()
+		// net/http takes a timeout of the client's body for the end of the connection:
+		// the body knows better.
+		x.body.stopReading()
 	}
-	broken := x.body.failed()
+	broken := x.body.readError()
 	if x.in.Context().Err() != nil && !isTimeout(broken) {
 		x.record.Reason = err.Error()
 		x.h.counters.failed.Add(1)
@@ -76,14 +77,14 @@ func (x *exchange) fail(err error) {
 	}
 	x.cfg.log.Warn("request not served", "client", x.client, "method", x.in.Method, "host", x.in.Host,
 		"status", status, "err", err)
-	x.refuse(status, err)
+	x.refuseRequest(status, err)
 }
 
-// refuse answers in a backend's place.
-func (x *exchange) refuse(status int, err error) {
+// refuseRequest answers in a backend's place.
+func (x *exchange) refuseRequest(status int, err error) {
 	x.record.Reason = err.Error()
 	x.h.counters.failed.Add(1)
-	x.answer()
+	x.beginAnswer()
 	answer := x.cfg.ErrorHandler
 	if answer == nil {
 		answer = answerError
@@ -93,7 +94,7 @@ func (x *exchange) refuse(status int, err error) {
 		x.record.Status = http.StatusOK // net/http will say so
 	}
 	x.unbounded = x.lacksLength(x.w.Header())
-	x.finish()
+	x.finishResponse()
 }
 
 // answerError is the default of ErrorHandler.

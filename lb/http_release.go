@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// drop closes the connection to the backend, if there is one.
-func (x *exchange) drop() {
+// dropUpstream closes the connection to the backend, if there is one.
+func (x *exchange) dropUpstream() {
 	if x.cancel != nil {
 		x.cancel()
 		x.cancel = nil
@@ -18,10 +18,10 @@ func (x *exchange) drop() {
 	}
 }
 
-// release gives the backend back, if one has answered: there is nothing more to
-// transfer.
-func (x *exchange) release() {
-	x.record.Received = max(x.record.Received, x.body.taken())
+// releasePick gives the backend back, if one has answered. Nothing more is transferred
+// after that.
+func (x *exchange) releasePick() {
+	x.record.Received = max(x.record.Received, x.body.bytesRead())
 	if x.pick.pool == nil || x.pick.done {
 		return
 	}
@@ -30,15 +30,15 @@ func (x *exchange) release() {
 	x.pick.Done(x.result)
 }
 
-// keep puts the connection to the backend aside for other requests, if request and
-// response have both been transferred to their end and nobody has cut it.
-func (x *exchange) keep(res *http.Response) {
+// keepUpstream keeps the connection to the backend for other requests, if request and
+// response have both been transferred to their end and the connection was not cut.
+func (x *exchange) keepUpstream(res *http.Response) {
 	u := x.up
 	if !x.uploadedWhole() || res.Close || !x.origin.isOver() || !x.unwatch() {
 		return
 	}
 	x.up = nil
-	x.cfg.idle.put(u)
+	x.cfg.idle.keepConn(u)
 }
 
 // originBody is the body of a backend's response that ModifyResponse may read.
@@ -53,14 +53,14 @@ func (b *originBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// isOver reports whether nothing is left to read on the connection. Where there is
-// no ModifyResponse respond has read all.
+// isOver reports whether the whole body was read. Without a ModifyResponse, b is nil and
+// passResponse has read the body.
 func (b *originBody) isOver() bool { return b == nil || b.over }
 
-// sentWithin is how long an upload may take to notice that it is complete.
+// sentWithin is how long an upload may take to find out that it is complete.
 const sentWithin = 50 * time.Millisecond
 
-// uploadedWhole tells whether the backend has got the whole request.
+// uploadedWhole reports whether the backend has got the whole request.
 func (x *exchange) uploadedWhole() bool {
 	if !x.body.over.Load() {
 		return false

@@ -7,8 +7,8 @@ import (
 	"net/http"
 )
 
-// modify has ModifyResponse change the response.
-func (x *exchange) modify(res *http.Response) error {
+// modifyResponse lets ModifyResponse change the response.
+func (x *exchange) modifyResponse(res *http.Response) error {
 	x.origin = &originBody{ReadCloser: res.Body, over: res.Body == http.NoBody}
 	res.Body = x.origin
 	if err := x.cfg.ModifyResponse(res); err != nil {
@@ -20,11 +20,11 @@ func (x *exchange) modify(res *http.Response) error {
 	return nil
 }
 
-// respond passes the response on.
-func (x *exchange) respond(res *http.Response) {
+// passResponse passes the response on to the client.
+func (x *exchange) passResponse(res *http.Response) {
 	x.record.Status = res.StatusCode
 	x.unbounded = res.ContentLength < 0 && x.in.Method != http.MethodHead || x.origin != nil && x.lacksLength(res.Header)
-	x.answer()
+	x.beginAnswer()
 	x.responseHeader(res)
 	x.w.WriteHeader(res.StatusCode)
 	if x.origin != nil && res.Body != x.origin {
@@ -40,9 +40,9 @@ func (x *exchange) respond(res *http.Response) {
 			copyTrailer(x.trailer, name, values)
 		}
 	}
-	x.keep(res)
-	x.release()
-	x.finish()
+	x.keepUpstream(res)
+	x.releasePick()
+	x.finishResponse()
 }
 
 // errClient: the client does not take the response.
@@ -52,7 +52,7 @@ type errClient struct{ error }
 func (x *exchange) copyBody(res *http.Response) error {
 	buf := relayBuffers.Get().(*[relayBuffer]byte)
 	defer relayBuffers.Put(buf)
-	// A body of unknown length may be a stream of events: none may wait.
+	// A body of unknown length may be a stream of events, which must not wait in a buffer.
 	flush := func() error {
 		if !x.unbounded {
 			return nil
@@ -88,24 +88,24 @@ func (x *exchange) copyBody(res *http.Response) error {
 	}
 }
 
-// breakOff ends a response that is not complete, in a way that shows that.
+// breakOff ends an incomplete response so that the client can tell.
 func (x *exchange) breakOff(err error) {
 	x.record.Reason = err.Error()
 	var client errClient
 	switch {
-	case errors.As(err, &client), x.in.Context().Err() != nil, x.body.failed() != nil:
+	case errors.As(err, &client), x.in.Context().Err() != nil, x.body.readError() != nil:
 	case x.session.interrupted() != nil:
 		x.record.Reason = errCut.Error()
 	case isTimeout(err):
-		// It has answered: a stream of events may be silent for long.
+		// No failure, for the backend has answered: a stream of events may be silent for long.
 		x.cfg.log.Info("response timed out", "backend", x.pick.Backend(), "err", err)
 	default:
 		x.result = Failure
 		x.cfg.log.Warn("response broken off", "backend", x.pick.Backend(), "err", err)
 	}
 	if x.unbounded && !x.chunked() {
-		// The response ends with the connection: only a reset is different.
-		x.body.stop()
+		// The end of the connection would end the response in order: only a reset does not.
+		x.body.stopReading()
 		if conn, _, err := x.rc.Hijack(); err == nil {
 			reset(conn)
 		}

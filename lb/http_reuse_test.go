@@ -194,7 +194,7 @@ func TestIdleConnectionsAreWatched(t *testing.T) {
 		} else {
 			go tt.happen(u, backend)
 		}
-		new(idleConns).watch(u)
+		new(idleConns).watchConn(u)
 		if u.intact != tt.intact {
 			t.Errorf("%s: intact %v, want %v", tt.name, u.intact, tt.intact)
 		}

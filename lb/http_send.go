@@ -9,30 +9,31 @@ import (
 	"time"
 )
 
-// send gets a response from some backend, x.pick; if there is none, x.pick is zero.
-func (x *exchange) send() (*http.Response, error) {
-	flow := Flow{Client: x.client, Key: x.key()}
+// sendRequest gets a response from some backend, which is x.pick then. After an error
+// x.pick is zero.
+func (x *exchange) sendRequest() (*http.Response, error) {
+	flow := Flow{Client: x.client, Key: x.hashKey()}
 	var last error
 	for range x.cfg.Tries {
 		pick, err := x.cfg.Pool.Acquire(x.in.Context(), &flow)
 		if err != nil {
 			if last != nil {
-				err = last // More to the point than that nobody else is left.
+				err = last // says more than that no other backend is left
 			}
 			return nil, err
 		}
 		x.pick = pick
-		res, err := x.try()
+		res, err := x.tryBackend()
 		if err == nil {
 			return res, nil
 		}
 		last = fmt.Errorf("backend %s: %w", pick.Backend(), err)
 		repeatable := x.repeatable()
-		result := x.blame(err)
-		if x.inVain(err) {
+		result := x.attemptResult(err)
+		if x.triedInVain(err) {
 			x.record.Retries++
 		}
-		x.drop()
+		x.dropUpstream()
 		x.pick = Pick{}
 		if result == Failure {
 			x.cfg.log.Info("backend failed", "backend", pick.Backend(), "err", err)
@@ -45,37 +46,38 @@ func (x *exchange) send() (*http.Response, error) {
 	return nil, last
 }
 
-// key is what KeyHash ties to a backend.
-func (x *exchange) key() string {
+// hashKey returns what KeyHash ties to a backend.
+func (x *exchange) hashKey() string {
 	if x.cfg.Key != nil {
 		return x.cfg.Key(x.in)
 	}
 	return x.in.URL.Path
 }
 
-// inVain reports whether an attempt failed although the client, and this host, did
+// triedInVain reports whether an attempt failed although the client and this host did
 // their part.
-func (x *exchange) inVain(err error) bool {
-	return x.in.Context().Err() == nil && x.body.failed() == nil && x.session.interrupted() != errCut && !starved(err)
+func (x *exchange) triedInVain(err error) bool {
+	return x.in.Context().Err() == nil && x.body.readError() == nil && x.session.interrupted() != errCut && !starved(err)
 }
 
-// blame is what an attempt that failed says about the backend.
-func (x *exchange) blame(err error) Result {
+// attemptResult returns what the error of an attempt says about the backend.
+func (x *exchange) attemptResult(err error) Result {
 	switch {
-	case x.in.Context().Err() != nil, x.body.failed() != nil, x.session.interrupted() != nil,
+	case x.in.Context().Err() != nil, x.body.readError() != nil, x.session.interrupted() != nil,
 		errors.Is(err, errStale), errors.Is(err, errBodyOver):
 		return Neutral
 	}
 	return blame(err)
 }
 
-// repeatable tells whether there may be another attempt after one that has failed.
+// repeatable reports whether there may be another attempt after a failed one.
 func (x *exchange) repeatable() bool {
 	return x.in.Context().Err() == nil && x.session.interrupted() != errCut &&
 		x.body.replayable() && (x.idempotent() || x.up == nil || x.up.written.Load() == 0)
 }
 
-// idempotent as nginx has it (proxy_next_upstream).
+// idempotent reports whether the request may be sent twice, by nginx's rule
+// (proxy_next_upstream).
 func (x *exchange) idempotent() bool {
 	switch x.in.Method {
 	case http.MethodPost, http.MethodPatch, "LOCK":
@@ -84,12 +86,12 @@ func (x *exchange) idempotent() bool {
 	return true
 }
 
-// errStale: a kept connection was closed instead of an answer.
+// errStale: the backend closed a kept connection instead of answering.
 var errStale = errors.New("kept connection was closed")
 
-// try sends the request to x.pick and waits for the header of the response.
-func (x *exchange) try() (*http.Response, error) {
-	// For longer than try: until drop or keep.
+// tryBackend sends the request to x.pick and waits for the header of the response.
+func (x *exchange) tryBackend() (*http.Response, error) {
+	// The context lasts until dropUpstream or keepUpstream.
 	ctx, cancel := context.WithCancel(x.in.Context())
 	x.cancel = cancel
 	x.session.dialing(x.pick.member.server, cancel)
@@ -97,31 +99,31 @@ func (x *exchange) try() (*http.Response, error) {
 	if x.idempotent() {
 		limit = idleFor
 	}
-	if u := x.cfg.idle.take(x.cfg.destination(x.pick), limit); u != nil {
-		res, err := x.attempt(ctx, u)
-		if err == nil || u.heard || isTimeout(err) || x.blame(err) == Neutral {
+	if u := x.cfg.idle.takeConn(x.cfg.destinationOf(x.pick), limit); u != nil {
+		res, err := x.sendOn(ctx, u)
+		if err == nil || u.heard || isTimeout(err) || x.attemptResult(err) == Neutral {
 			return res, err
 		}
-		// A backend may close an idle connection whenever it likes.
+		// A backend may close an idle connection at any time: a new one may do better.
 		if !x.repeatable() {
 			return nil, fmt.Errorf("%w: %w", errStale, err)
 		}
 		u.Close()
 		x.up = nil
 	}
-	u, err := x.cfg.dial(ctx, x.pick)
+	u, err := x.cfg.dialUpstream(ctx, x.pick)
 	if err != nil {
 		if interrupted := x.session.interrupted(); interrupted != nil {
 			err = interrupted
 		}
 		return nil, err
 	}
-	return x.attempt(ctx, u)
+	return x.sendOn(ctx, u)
 }
 
-// attempt sends the request on u.
-func (x *exchange) attempt(ctx context.Context, u *upstream) (*http.Response, error) {
-	u.begin(x.cfg.Timeout)
+// sendOn sends the request on u and waits for the header of the response.
+func (x *exchange) sendOn(ctx context.Context, u *upstream) (*http.Response, error) {
+	u.beginRequest(x.cfg.Timeout)
 	x.up = u
 	x.unwatch = context.AfterFunc(ctx, func() { u.Close() })
 	x.record.Connect = time.Since(x.record.Start)
@@ -146,23 +148,23 @@ func (x *exchange) attempt(ctx context.Context, u *upstream) (*http.Response, er
 	return nil, err
 }
 
-// readHeader reads the header of the response, and passes on informational ones that
-// come before it.
+// readHeader reads the header of the response. Informational responses that come before
+// are passed on.
 func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
 	for {
 		res, err := http.ReadResponse(u.r, x.in)
 		switch {
 		case err != nil && u.err != nil && u.err != io.EOF:
-			return nil, u.err // A line that was cut short may only look malformed.
+			return nil, u.err // the line is malformed because it was cut short
 		case err != nil:
 			return nil, err
 		case res.ProtoMajor != 1 || res.StatusCode < 100:
 			return nil, fmt.Errorf("response %s %s", res.Proto, res.Status)
 		case res.StatusCode == http.StatusContinue:
-			x.upload.proceed()
+			x.upload.askForBody()
 			continue
 		case res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols:
-			x.informational(res.StatusCode, res.Header)
+			x.passInformational(res.StatusCode, res.Header)
 			continue
 		}
 		for name, values := range res.Header {

@@ -70,7 +70,7 @@ func newHandler(t testing.TB, cfg HandlerConfig) *Handler {
 }
 
 // pool is where h sends requests.
-func (h *Handler) pool() *Pool { return h.current.Load().Pool }
+func (h *Handler) pool() *Pool { return h.settings.Load().Pool }
 
 func body(t *testing.T, res *http.Response, err error) string {
 	t.Helper()

@@ -10,34 +10,35 @@ import (
 	"time"
 )
 
-// tunnel hands the connection over to the protocol that client and backend
-// have agreed on, a WebSocket for instance.
-func (x *exchange) tunnel(res *http.Response) {
+// openTunnel relays the protocol that client and backend have agreed on, WebSocket for
+// instance, until its end.
+func (x *exchange) openTunnel(res *http.Response) {
 	switch chosen := upgradesOf(res.Header); {
 	case len(chosen) != 1 || !slices.ContainsFunc(x.upgrades, func(p string) bool { return strings.EqualFold(p, chosen[0]) }):
 		x.result = Failure
-		x.fail(fmt.Errorf("backend %s: switched to protocol %q, asked for %q", x.pick.Backend(), chosen, x.upgrades))
+		x.failRequest(fmt.Errorf("backend %s: switched to protocol %q, asked for %q", x.pick.Backend(), chosen, x.upgrades))
 		return
 	case !x.uploadedWhole():
-		x.fail(fmt.Errorf("backend %s: switched to protocol %q before the end of the request", x.pick.Backend(), chosen))
+		x.failRequest(fmt.Errorf("backend %s: switched to protocol %q before the end of the request", x.pick.Backend(), chosen))
 		return
 	case !x.registered:
-		x.fail(errCut)
+		x.failRequest(errCut)
 		return
 	}
 	s := &x.session
 	client, buffered, err := x.rc.Hijack()
 	if err != nil {
-		x.fail(fmt.Errorf("taking over the client's connection: %w", err))
+		x.failRequest(fmt.Errorf("taking over the client's connection: %w", err))
 		return
 	}
 	x.result, x.record.Status = Success, res.StatusCode
 	defer client.Close()
-	// The server takes the end of what the client sends for the end of the request.
+	// From now on the end of what the client sends must not end the request's context,
+	// and with it the tunnel.
 	if !x.unwatch() {
 		return
 	}
-	_ = x.up.SetDeadline(time.Time{}) // From now on the session's timeout counts.
+	_ = x.up.SetDeadline(time.Time{}) // the session has its own timeout
 	x.up.sent.Store(false)
 	s.mu.Lock()
 	s.idle, s.client = x.cfg.TunnelTimeout, &hijacked{client, buffered.Reader}
@@ -45,8 +46,8 @@ func (x *exchange) tunnel(res *http.Response) {
 	if !s.attach(&hijacked{x.up.Conn, x.up.r}, x.pick.member.server) {
 		return
 	}
-	// The response as it came, with what was negotiated about the protocol.
-	x.set(res.Header, x.cfg.ResponseHeaders, x.pick.Backend(), x.source())
+	// The header stays as it came: it tells what was negotiated about the protocol.
+	x.setHeaders(res.Header, x.cfg.ResponseHeaders, x.pick.Backend(), x.sourceAddr())
 	res.Body = nil
 	_ = client.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 	if res.Write(client) != nil {
@@ -54,10 +55,10 @@ func (x *exchange) tunnel(res *http.Response) {
 	}
 	_ = client.SetWriteDeadline(time.Time{})
 	s.relay()
-	x.record.Received, x.record.Sent, x.record.Reason = s.up.read.Load()+x.body.taken(), s.down.written.Load(), s.why()
+	x.record.Received, x.record.Sent, x.record.Reason = s.up.read.Load()+x.body.bytesRead(), s.down.written.Load(), s.why()
 }
 
-// hijacked is a connection some of which is in a buffer.
+// hijacked is a connection whose first bytes are in a buffer already.
 type hijacked struct {
 	net.Conn
 	r *bufio.Reader
@@ -67,5 +68,5 @@ func (h *hijacked) Read(p []byte) (int, error) { return h.r.Read(p) }
 
 func (h *hijacked) CloseWrite() error { return closeWrite(h.Conn) }
 
-// NetConn returns the connection itself, as that of tls.Conn does.
+// NetConn returns the connection without the buffer, as that of tls.Conn does.
 func (h *hijacked) NetConn() net.Conn { return h.Conn }

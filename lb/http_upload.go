@@ -11,15 +11,15 @@ import (
 
 // upload is a request on its way to a backend.
 type upload struct {
-	answered  chan struct{} // Closed when the final response has begun.
-	continued chan struct{} // Closed when the backend asks for the body.
-	done      chan struct{}
-	err       error // valid once done is closed
-	broken    any   // what a ResponseWriter has panicked with, for the request's own goroutine
+	answered  chan struct{} // closed when the final response has begun
+	continued chan struct{} // closed when the backend asks for the body
+	done      chan struct{} // closed at the end of the upload
+	err       error         // why the upload ended; valid once done is closed, like broken
+	broken    any           // panic of a ResponseWriter, which the request's own goroutine passes on
 }
 
-// proceed tells that the backend has asked for the body.
-func (up *upload) proceed() {
+// askForBody notes that the backend has asked for the body.
+func (up *upload) askForBody() {
 	select {
 	case <-up.continued:
 	default:
@@ -27,23 +27,23 @@ func (up *upload) proceed() {
 	}
 }
 
-// errNotWanted: the backend has answered without asking for the body.
+// errNotWanted: the backend has answered without having asked for the body.
 var errNotWanted = errors.New("request body is not wanted")
 
-// continueWithin is how long a backend has time to ask for a body or refuse it
-// before it gets it unasked (RFC 9110 §10.1.1).
+// continueWithin is how long a backend may take to ask for a body or to refuse the
+// request. After that it gets the body unasked (RFC 9110 §10.1.1).
 const continueWithin = time.Second
 
-// startUpload sends the request on u: the header now, the body while the response
-// is awaited.
+// startUpload sends the request on u: the header at once, the body in a goroutine while
+// the response is awaited.
 func (x *exchange) startUpload(u *upstream) *upload {
 	up := &upload{answered: make(chan struct{}), continued: make(chan struct{}), done: make(chan struct{})}
-	body := x.body.attempt()
+	body := x.body.newReader()
 	expect := body != nil && x.expect && !x.body.begun()
 	x.writeHead(u.w, body != nil, expect)
 	up.err = u.w.Flush()
 	if up.err != nil || body == nil {
-		x.uploaded(u, up.err)
+		x.endUpload(u, up.err)
 		close(up.done)
 		return up
 	}
@@ -55,18 +55,19 @@ func (x *exchange) startUpload(u *upstream) *upload {
 				u.Close()
 			}
 		}()
-		if expect && !x.continued(up) {
+		if expect && !x.awaitContinue(up) {
 			up.err = errNotWanted
 		} else {
 			up.err = x.writeBody(u, body)
 		}
-		x.uploaded(u, up.err)
+		x.endUpload(u, up.err)
 	}()
 	return up
 }
 
-// continued waits until the body may be sent, and asks the client for it.
-func (x *exchange) continued(up *upload) bool {
+// awaitContinue waits until the body may be sent, and asks the client for the body. It
+// reports whether the backend wants the body.
+func (x *exchange) awaitContinue(up *upload) bool {
 	timer := time.NewTimer(continueWithin)
 	defer timer.Stop()
 	select {
@@ -76,26 +77,26 @@ func (x *exchange) continued(up *upload) bool {
 		return false
 	}
 	if x.in.ProtoMajor == 1 {
-		// The server would do it by itself when it is read from, but not caring for
-		// an informational response that is being written.
-		x.informational(http.StatusContinue, nil)
+		// net/http would ask by itself at the first read, maybe in the middle of an
+		// informational response that is being written.
+		x.passInformational(http.StatusContinue, nil)
 	}
 	return true
 }
 
-// uploaded is called when there is no more to send, with the reason.
-func (x *exchange) uploaded(u *upstream, err error) {
-	if x.body.failed() != nil || errors.Is(err, errBodyOver) || isTimeout(err) {
+// endUpload is called when nothing more is sent. err is nil if the request is complete.
+func (x *exchange) endUpload(u *upstream, err error) {
+	if x.body.readError() != nil || errors.Is(err, errBodyOver) || isTimeout(err) {
 		u.Close()
 		return
 	}
-	// A backend that takes no more may have answered before.
-	u.over()
+	// A backend that takes nothing more may have answered nevertheless.
+	u.expectAnswer()
 }
 
-// writeBody copies the request's body.
+// writeBody copies the request's body to the backend.
 func (x *exchange) writeBody(u *upstream, body io.Reader) error {
-	dst, end := x.framed(u.w)
+	dst, end := x.frameBody(u.w)
 	buf := relayBuffers.Get().(*[relayBuffer]byte)
 	defer relayBuffers.Put(buf)
 	for {
@@ -117,8 +118,8 @@ func (x *exchange) writeBody(u *upstream, body io.Reader) error {
 	}
 }
 
-// framed returns where the body goes, and what to do at its end.
-func (x *exchange) framed(w *bufio.Writer) (io.Writer, func() error) {
+// frameBody returns the writer of the body, and what ends the body.
+func (x *exchange) frameBody(w *bufio.Writer) (io.Writer, func() error) {
 	if x.in.ContentLength >= 0 {
 		return w, w.Flush
 	}

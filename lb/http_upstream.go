@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// maxResponseHeader bounds the header of a response, in bytes, together with
-// the informational ones before it.
+// maxResponseHeader bounds the header of a response in bytes, together with the
+// informational responses before it.
 const maxResponseHeader = 64 << 10
 
-// destination is what a kept connection is good for. The address alone will not do:
-// two backends may share it and differ in the name that TLS verifies.
+// destination says for which requests a kept connection may be used. The address alone
+// does not: two backends may share an address and differ in the name that TLS verifies.
 type destination struct {
 	server  *server
 	address string
@@ -22,44 +22,50 @@ type destination struct {
 }
 
 // upstream is a connection to a backend, used by one request at a time. http.Transport
-// has no such thing to offer: it repeats requests by itself, and hands a connection
-// on although its last response was followed by bytes that nobody asked for.
+// will not do: it repeats requests by itself, and uses a connection again although the
+// last response was followed by bytes that nobody asked for.
 type upstream struct {
 	net.Conn
-	to   destination
-	r    *bufio.Reader
-	w    *bufio.Writer
-	kept bool // It has served a request before.
+	to destination
+	r  *bufio.Reader
+	w  *bufio.Writer
 
-	// Of the present request:
+	// During a request.
 	timeout    time.Duration // silence that is accepted
-	headerLeft int           // Bytes of response header still allowed; negative when it is over.
-	heard      bool          // Something has come back.
-	err        error         // Of the latest Read.
-	sent       atomic.Bool   // The request is out: now silence counts.
-	written    atomic.Int64  // Bytes of the request.
+	headerLeft int           // bytes of response header still allowed; negative after the header
+	heard      bool          // something has come back
+	err        error         // of the latest Read
+	sent       atomic.Bool   // the request is out: now silence counts
+	written    atomic.Int64  // bytes of the request
 
-	// While idle:
+	// While idle.
 	since  time.Time
-	intact bool          // Nothing has come; valid once parked is closed.
-	parked chan struct{} // Closed when nobody reads any more.
+	intact bool          // nothing has come; valid once parked is closed
+	parked chan struct{} // closed when watchConn has ended
+}
+
+// newUpstream returns an upstream that needs beginRequest before its first use.
+func newUpstream(c net.Conn, to destination) *upstream {
+	u := &upstream{Conn: c, to: to}
+	u.r, u.w = bufio.NewReader(u), bufio.NewWriter(u)
+	return u
 }
 
 var errHeaderTooLong = errors.New("response header is too long")
 
-// begin makes u ready for a request.
-func (u *upstream) begin(timeout time.Duration) {
+// beginRequest prepares u for a request.
+func (u *upstream) beginRequest(timeout time.Duration) {
 	u.timeout = timeout
 	u.headerLeft, u.heard, u.err = maxResponseHeader, false, nil
 	u.sent.Store(false)
 	u.written.Store(0)
 }
 
-// over tells that the request is out, or as much of it as there will be: from now
-// on the backend may not be silent for longer than the timeout.
-func (u *upstream) over() {
+// expectAnswer is called when the request is out, or as much of it as will be sent: from
+// now on the backend may not be silent for longer than the timeout.
+func (u *upstream) expectAnswer() {
 	u.sent.Store(true)
-	// For a Read that is waiting already.
+	// A Read may be waiting already.
 	_ = u.SetReadDeadline(time.Now().Add(u.timeout))
 }
 
@@ -89,12 +95,13 @@ func (u *upstream) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close does not wait for a farewell to a TLS peer.
+// Close does not wait until a TLS peer has taken a farewell.
 func (u *upstream) Close() error { return u.NetConn().Close() }
 
 // NetConn returns the connection below TLS, as that of tls.Conn does.
 func (u *upstream) NetConn() net.Conn { return innermost(u.Conn).(net.Conn) }
 
+// isTimeout reports whether something took too long.
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
