@@ -18,10 +18,10 @@ type acl struct {
 	entries      []aclEntry // in the order of their tags
 }
 
-// aclEntry is one line of it; perm is that of a file's mode, r 4, w 2, x 1.
+// aclEntry is one entry of a list. perm has the bits of a file's mode: r 4, w 2, x 1.
 type aclEntry struct {
 	tag, perm uint16
-	id        uint32 // of aclUser and aclGroup
+	id        uint32 // of the user or group, for aclUser and aclGroup
 }
 
 // Tags of entries (uapi/linux/posix_acl.h).
@@ -30,7 +30,7 @@ const (
 	aclUser     = 0x02
 	aclGroupObj = 0x04 // the file's group
 	aclGroup    = 0x08
-	aclMask     = 0x10 // what all of the above but the owner have at most
+	aclMask     = 0x10 // the most that the tags above give, except aclUserObj
 	aclOther    = 0x20
 
 	aclVersion = 2
@@ -38,7 +38,7 @@ const (
 	mayWrite, mayExecute = 0o2, 0o1
 )
 
-// modeACL is what a file's mode alone says.
+// modeACL returns the entries that a file's mode stands for.
 func modeACL(mode fs.FileMode) []aclEntry {
 	perm := func(shift int) uint16 { return uint16(mode.Perm()>>shift) & 0o7 }
 	return []aclEntry{{tag: aclUserObj, perm: perm(6)}, {tag: aclGroupObj, perm: perm(3)}, {tag: aclOther, perm: perm(0)}}
@@ -70,7 +70,7 @@ func parseACL(b []byte) ([]aclEntry, error) {
 	return entries, nil
 }
 
-// mask is what named users and all groups have at most.
+// mask returns the most that named users and all groups may do.
 func (a acl) mask() uint16 {
 	for _, e := range a.entries {
 		if e.tag == aclMask {
@@ -80,8 +80,8 @@ func (a acl) mask() uint16 {
 	return 0o7
 }
 
-// writers describes those besides the owner, root and trusted users who may
-// write; empty: nobody.
+// writers names somebody who may write and is neither the owner, root nor a trusted
+// user; "" if there is nobody.
 func (a acl) writers(trusted func(uid uint32) bool) string {
 	for _, e := range a.entries {
 		perm := e.perm
@@ -101,8 +101,8 @@ func (a acl) writers(trusted func(uid uint32) bool) string {
 	return ""
 }
 
-// allows reports whether somebody may do what perm says. Root may do anything,
-// but execute what nobody may.
+// allows reports whether a user may do what perm says. Root may do anything, except
+// execute a file that nobody may execute.
 func (a acl) allows(as *syscall.Credential, perm uint16) bool {
 	if as.Uid == 0 {
 		return true

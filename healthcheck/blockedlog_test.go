@@ -23,7 +23,7 @@ func TestBlockedLogger(t *testing.T) {
 			}
 			return nil
 		})
-		m, stop := start(t, Config{Checker: deafTarget{f}, Logger: quietlogtest.Blocked(let)})
+		m, stop := startMonitor(t, Config{Checker: deafTarget{f}, Logger: quietlogtest.Blocked(let)})
 		for _, want := range []State{Up, Down, Up} {
 			broken.Store(want == Down)
 			time.Sleep(10 * time.Second)

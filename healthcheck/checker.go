@@ -29,9 +29,9 @@ type CheckerFunc func(ctx context.Context) error
 // Check calls f.
 func (f CheckerFunc) Check(ctx context.Context) error { return f(ctx) }
 
-// Watcher is a [Checker] that notices by itself when its answer may have
-// changed, such as when a process exits or a link goes down. A [Monitor] runs
-// Watch beside its probes, and probes at once whenever changed is called.
+// Watcher is a [Checker] that learns of events, such as the end of a process or of a
+// link, after which its answer may be another one. A [Monitor] runs Watch beside its
+// probes, and probes at once whenever Watch calls changed.
 type Watcher interface {
 	Checker
 	// Watch calls changed, from any goroutine, until ctx is done, or returns
@@ -40,10 +40,9 @@ type Watcher interface {
 	Watch(ctx context.Context, changed func()) error
 }
 
-// ErrCannotRun is what the error of a probe matches, by errors.Is, that could
-// not be made at all: the program is missing, the process may not open the
-// socket, has no file descriptor left or no local port. Such an error says
-// nothing about the target.
+// ErrCannotRun is found by errors.Is in the error of a probe that could not be made at
+// all: the program is missing, or the process may not open the socket, or has no file
+// descriptor or local port left. Such an error says nothing about the target.
 var ErrCannotRun = errors.New("the check cannot run")
 
 // fail gives err the package's form, "healthcheck: tcp 192.0.2.1:80: why", and
@@ -59,8 +58,8 @@ func fail(c fmt.Stringer, err error) error {
 	return fmt.Errorf("healthcheck: %v: %w", c, err)
 }
 
-// cause strips what the error of a connection says twice, and gives every
-// expiry of a probe's time one form, whichever timer fired first.
+// cause strips what the error of a connection says twice. All timeouts of a probe get
+// the same error, whichever timer fired first.
 func cause(err error) error {
 	if op, ok := err.(*net.OpError); ok {
 		err = op.Err
@@ -82,8 +81,8 @@ func (timeoutError) Is(target error) bool {
 	return target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded
 }
 
-// isLocal reports whether err is this machine's own: what it may not do, and
-// what it has run out of.
+// isLocal reports whether err is this machine's fault: a missing privilege or an
+// exhausted resource.
 func isLocal(err error) bool {
 	errno, ok := errors.AsType[syscall.Errno](err)
 	if !ok {
@@ -91,8 +90,8 @@ func isLocal(err error) bool {
 	}
 	switch errno {
 	case syscall.EACCES:
-		// What is sent may come back with it: over IPv6 a router or firewall says
-		// so that it does not let it pass (RFC 4443 §3.1).
+		// EACCES may also come from the network: an IPv6 router or firewall
+		// refuses to pass the packet on (RFC 4443 §3.1).
 		call, ok := errors.AsType[*os.SyscallError](err)
 		return !ok || call.Syscall == "socket" || call.Syscall == "bind"
 	case syscall.EPERM, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,

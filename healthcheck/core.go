@@ -1,17 +1,81 @@
 package healthcheck
 
 import (
+	"cmp"
 	"errors"
 	"time"
+
+	"github.com/havip/havip/internal/words"
 )
 
-// minTriggerGap keeps a source of events that has gone wild, such as a link
-// that flaps, from turning into a storm of probes.
+// State is what a [Monitor] holds its target to be.
+type State uint8
+
+const (
+	// Unknown is the state before the first result.
+	Unknown State = iota
+	// Up means that the target works.
+	Up
+	// Down means that it does not.
+	Down
+)
+
+var stateNames = []string{Unknown: "unknown", Up: "up", Down: "down"}
+
+// String returns "unknown", "up" or "down".
+func (s State) String() string { return words.Of(stateNames, s) }
+
+// MarshalText returns the same word as String.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText accepts "unknown", "up" and "down".
+func (s *State) UnmarshalText(text []byte) error { return words.Parse(stateNames, text, s) }
+
+// Status is what a [Monitor] knows at one moment.
+type Status struct {
+	// Name is the Monitor's name.
+	Name string
+	// State is the target's state, and Since the time of its last change, or
+	// of the Monitor's making.
+	State State
+	Since time.Time
+	// Paused says that no probes are made.
+	Paused bool
+	// Checked is when the latest probe ended, zero before the first one, and
+	// Latency how long it took.
+	Checked time.Time
+	Latency time.Duration
+	// Err is what the latest probe returned: nil if it succeeded.
+	Err error
+	// Successes and Failures count the latest equal results in a row; one of
+	// the two is always 0.
+	Successes, Failures int
+	// Probes, Failed and Changes count since the Monitor was made: probes
+	// that ended, those of them that failed, and changes of State.
+	Probes, Failed, Changes uint64
+}
+
+// errNotYet is the reason for Down before the first probe, and after a success that is
+// not yet enough for Up.
+var errNotYet = errors.New("its check has not succeeded yet")
+
+// WhyDown returns nil unless the State is Down, and otherwise the reason: this is what
+// a pool of backends wants to know. A target whose State is Unknown is not down, and
+// one that is Up stays so while Err says that the latest probe has failed.
+func (s Status) WhyDown() error {
+	if s.State != Down {
+		return nil
+	}
+	return cmp.Or(s.Err, errNotYet)
+}
+
+// minTriggerGap bounds the rate of probes that triggers cause: a flapping link may
+// report hundreds of events a second.
 const minTriggerGap = 100 * time.Millisecond
 
-// core is what a Monitor decides with: the rise/fall counter and the time of
-// the next probe, as a value. It reads no clock and draws no random number;
-// delay arguments are the jitter to add.
+// core holds a Monitor's decisions as a value: the rise/fall counter and the time of
+// the next probe. It reads no clock and draws no random number; delay arguments are
+// the jitter to add.
 type core struct {
 	cfg *Config
 	Status
@@ -21,8 +85,8 @@ type core struct {
 	slot, due time.Time
 	// last is the slot of the probe that started last.
 	last time.Time
-	// running says that this probe has no result yet, and again that a
-	// trigger came after it started, too late for it to see the reason.
+	// running says that this probe has no result yet. again says that a trigger
+	// came after the probe had started, so that another probe follows at once.
 	running, again bool
 }
 
@@ -30,23 +94,23 @@ func newCore(cfg *Config, now time.Time) core {
 	return core{cfg: cfg, Status: Status{Name: cfg.Name, State: cfg.Initial, Since: now}}
 }
 
-// start puts the first probe delay after now.
-func (c *core) start(now time.Time, delay time.Duration) {
+// startProbes puts the first probe delay after now.
+func (c *core) startProbes(now time.Time, delay time.Duration) {
 	c.slot = now.Add(delay)
 	c.due = c.slot
 	c.last = time.Time{}
 	c.running, c.again = false, false
 }
 
-// begin notes that the probe that was due starts.
-func (c *core) begin() {
+// beginProbe notes that the probe that was due starts.
+func (c *core) beginProbe() {
 	c.last = c.slot
 	c.running, c.again = true, false
 }
 
-// trigger asks for a probe at once, or as soon as the present one has ended,
-// and moves the grid there.
-func (c *core) trigger(now time.Time) {
+// triggerProbe asks for a probe at once, or as soon as the present probe has ended.
+// The following probes are scheduled from there.
+func (c *core) triggerProbe(now time.Time) {
 	if c.running {
 		c.again = true
 		return
@@ -60,16 +124,16 @@ func (c *core) trigger(now time.Time) {
 	}
 }
 
-// pause and resume report whether they changed anything. Results from before a
-// pause are too old to count towards a change after it.
-func (c *core) pause() bool {
+// pauseProbes and resumeProbes report whether they changed anything. Results from before a
+// pauseProbes are too old to count towards a change after it.
+func (c *core) pauseProbes() bool {
 	changed := !c.Paused
 	c.Paused = true
 	c.running = false
 	return changed
 }
 
-func (c *core) resume(now time.Time) bool {
+func (c *core) resumeProbes(now time.Time) bool {
 	if !c.Paused {
 		return false
 	}
@@ -79,9 +143,9 @@ func (c *core) resume(now time.Time) bool {
 	return true
 }
 
-// record takes the result of the probe that began last, and schedules the next
+// recordResult takes the result of the probe that began last, and schedules the next
 // one. It reports whether the state changed.
-func (c *core) record(now time.Time, latency time.Duration, err error, delay time.Duration) bool {
+func (c *core) recordResult(now time.Time, latency time.Duration, err error, delay time.Duration) bool {
 	c.Checked, c.Latency, c.Err = now, latency, err
 	c.Probes++
 	if err != nil {
@@ -89,19 +153,19 @@ func (c *core) record(now time.Time, latency time.Duration, err error, delay tim
 	}
 	changed := false
 	if !c.cfg.FailStatic || !errors.Is(err, ErrCannotRun) {
-		changed = c.count(now, err == nil)
+		changed = c.countResult(now, err == nil)
 	}
 	c.running = false
-	c.schedule(now, delay)
+	c.scheduleProbe(now, delay)
 	if c.again {
 		c.again = false
-		c.trigger(now)
+		c.triggerProbe(now)
 	}
 	return changed
 }
 
-// count is the rise/fall counter.
-func (c *core) count(now time.Time, success bool) bool {
+// countResult is the rise/fall counter. It reports whether the state changed.
+func (c *core) countResult(now time.Time, success bool) bool {
 	to := Down
 	if success {
 		to = Up
@@ -121,11 +185,11 @@ func (c *core) count(now time.Time, success bool) bool {
 	return true
 }
 
-// schedule puts the next probe one interval after the slot of the last. If
+// scheduleProbe puts the next probe one interval after the slot of the last. If
 // that time has passed already, because the probe took long, the next probe is
 // due at once and takes the latest slot that has passed: it is never early,
 // missed slots are never made up for, and the grid stays.
-func (c *core) schedule(now time.Time, delay time.Duration) {
+func (c *core) scheduleProbe(now time.Time, delay time.Duration) {
 	interval := c.interval()
 	c.slot = c.last.Add(interval)
 	if late := now.Sub(c.slot); late > 0 {

@@ -39,13 +39,13 @@ func TestRiseAndFall(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cfg, now := test.cfg.WithDefaults(), time.Unix(1000, 0)
 			c := newCore(&cfg, now)
-			c.start(now, 0)
+			c.startProbes(now, 0)
 			var got strings.Builder
 			for _, r := range test.results {
 				err := map[rune]error{'-': errTest, '?': fmt.Errorf("wrapped: %w", ErrCannotRun)}[r]
 				before := c.State
-				c.begin()
-				if changed := c.record(now, 0, err, 0); changed != (before != c.State) {
+				c.beginProbe()
+				if changed := c.recordResult(now, 0, err, 0); changed != (before != c.State) {
 					t.Errorf("changed is %v, state went from %v to %v", changed, before, c.State)
 				}
 				got.WriteByte("uUD"[c.State])

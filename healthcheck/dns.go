@@ -167,7 +167,7 @@ func (c DNS) askTCP(ctx context.Context, query []byte, id uint16, q dnsmessage.Q
 	case err != nil:
 		return nil, err
 	}
-	leave(ctx, conn)
+	closeInOrder(ctx, conn)
 	return parseDNSReply(reply, id, q)
 }
 

@@ -16,10 +16,10 @@
 // not drift. A check that notices events by itself, such as the end of a
 // process, is a [Watcher]: it is probed at once.
 //
-// Consumers subscribe to a Monitor. Each gets the present [Status] first and
-// then every change, in order, at its own speed: a slow consumer delays
+// Consumers subscribe to a Monitor. Each gets the present [Status], once there is a
+// result, and then every change, in order, at its own speed: a slow consumer delays
 // neither the probes nor the other consumers. So one check can move a virtual
-// router, take a backend out of a pool and write a log line.
+// router, take a backend out of a pool ([Status.WhyDown]) and write a log line.
 //
 // A probe that could not even be made, because the program is missing or the
 // process may not open the socket, says nothing about the target. Its error

@@ -15,17 +15,17 @@ import (
 // maxLeftovers is how many outputs of one program are read on after its end.
 const maxLeftovers = 16
 
-// leftovers are the outputs that are read though their programs have ended, by
-// the programs' paths, the oldest first. Its lock is a leaf.
+// leftovers are outputs that are still read after the end of their programs, by the
+// programs' paths, the oldest first. No other lock is taken under this one.
 var leftovers = struct {
 	sync.Mutex
 	of map[string][]*output
 }{of: map[string][]*output{}}
 
-// output takes in what a program writes and keeps the beginning of it. Of a
-// program that ends by itself it goes on reading until nobody is left who could
-// write: a daemon that the program leaves behind would otherwise be killed by its
-// first line (SIGPIPE), or wait for a reader.
+// output reads what a program writes and keeps the beginning. After a program that has
+// ended by itself, output reads until no process has the pipe open for writing: a daemon
+// that the program leaves behind would otherwise be killed by its first line (SIGPIPE),
+// or wait for a reader.
 type output struct {
 	path  string // the program's
 	r     *os.File
@@ -35,16 +35,17 @@ type output struct {
 	kept []byte
 }
 
-// capture returns the writing end of a pipe for the program path that runs with
-// credential, nil for ours. It is to be closed once the program has it.
+// capture returns an output for the program path, which runs with credential (nil: that of
+// this process), and the writing end of its pipe. The caller closes the writing end once
+// the program has started.
 func capture(path string, credential *syscall.Credential) (*output, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
 	}
-	// A descriptor that can be read too makes the program a reader of its own
-	// pipe: what it leaves behind outlives this process as well, until the
-	// pipe is full. Only Linux lets us.
+	// With a descriptor that is open for reading too, the program is a reader of its
+	// own pipe. So a daemon that it leaves behind survives the end of this process,
+	// until the pipe is full. Only Linux can open a pipe in this way.
 	if both, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), os.O_RDWR, 0); err == nil {
 		w.Close()
 		w = both
@@ -53,12 +54,12 @@ func capture(path string, credential *syscall.Credential) (*output, *os.File, er
 		_ = w.Chown(int(credential.Uid), int(credential.Gid))
 	}
 	o := &output{path: path, r: r, ended: make(chan struct{})}
-	go o.drain()
+	go o.drainPipe()
 	return o, w, nil
 }
 
-func (o *output) drain() {
-	defer o.forget()
+func (o *output) drainPipe() {
+	defer o.forgetOutput()
 	defer close(o.ended)
 	defer o.r.Close()
 	buf := make([]byte, maxOutput)
@@ -73,9 +74,9 @@ func (o *output) drain() {
 	}
 }
 
-// text returns what the program has written, now that it has ended. What it
-// left behind may go on for ever.
-func (o *output) text() []byte {
+// writtenText returns what the program has written. It waits for the end of the output for
+// outputGrace at most: a process that the program left behind may write for ever.
+func (o *output) writtenText() []byte {
 	select {
 	case <-o.ended:
 	case <-time.After(outputGrace):
@@ -85,25 +86,25 @@ func (o *output) text() []byte {
 	return bytes.TrimSpace(bytes.Clone(o.kept))
 }
 
-// programEnded bounds how long reading goes on after the program's end. Whoever
-// holds the output of a program that was killed is not waited for. Of those whose
-// program ended by itself the newest are. Most outputs end right away, and are
-// not to push out what a daemon writes, so that all get outputGrace.
+// programEnded bounds how long reading goes on after the program's end. The output of a
+// program that was killed is closed. That of a program that ended by itself joins the
+// leftovers. Both happen after outputGrace: most outputs end before, and so do not push
+// that of a daemon out of the leftovers.
 func (o *output) programEnded(byItself bool) {
 	end := func() { o.r.Close() } // the drain ends too
 	if byItself {
-		end = o.remember
+		end = o.rememberOutput
 	}
 	time.AfterFunc(outputGrace, end)
 }
 
-// remember adds o, if it has not ended, to the leftovers, and closes the oldest one
-// of too many.
-func (o *output) remember() {
+// rememberOutput adds o to the leftovers, unless it has ended. If there are too many
+// leftovers, the oldest is closed.
+func (o *output) rememberOutput() {
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	select {
-	case <-o.ended: // forget has been called, or will be
+	case <-o.ended: // forgetOutput has been called, or will be
 		return
 	default:
 	}
@@ -115,7 +116,7 @@ func (o *output) remember() {
 	leftovers.of[o.path] = of
 }
 
-func (o *output) forget() {
+func (o *output) forgetOutput() {
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	of := slices.DeleteFunc(leftovers.of[o.path], func(other *output) bool { return other == o })

@@ -11,19 +11,19 @@ import (
 	"syscall"
 )
 
-// Ready reports what Check would find in the way before it runs anything: a user
-// that is unknown, a program that is missing, is a directory, may not be executed
-// by who would run it or is refused, a missing working directory. The error
-// matches [ErrCannotRun], and names the command that mends it where there is
-// one. Check looks again each time: the program may come and go.
+// Ready returns the error that Check would return before it runs anything: the user is
+// unknown; the program is missing, is a directory, is refused, or may not be executed
+// by its user; the working directory is missing. The error matches [ErrCannotRun], and
+// names the command that mends the fault where there is one. Check looks again each
+// time: the program may come and go.
 func (c Exec) Ready() error {
-	_, err := c.ready()
+	_, err := c.credentials()
 	return fail(c, err)
 }
 
-// ReadyPrivileged is Ready as a process with privileges finds it: this one if it has
-// any, or else one that runs as root. It serves to look ahead, as an ordinary user,
-// at what a daemon will find.
+// ReadyPrivileged is Ready for a process with privileges: this process if it has any,
+// otherwise a process that runs as root. An ordinary user can so predict what a daemon
+// will find.
 func (c Exec) ReadyPrivileged() error {
 	uid := os.Geteuid()
 	if uid == 0 || hasCapabilities() {
@@ -34,17 +34,18 @@ func (c Exec) ReadyPrivileged() error {
 	case err != nil:
 		err = fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
 	case credential == nil && c.User == "":
-		err = c.readyAs(&syscall.Credential{}, 0)
+		err = c.checkReady(&syscall.Credential{}, 0)
 	case credential == nil: // ourselves
-		err = c.readyAs(&syscall.Credential{Uid: uint32(uid), Gid: uint32(os.Getegid())}, 0)
+		err = c.checkReady(&syscall.Credential{Uid: uint32(uid), Gid: uint32(os.Getegid())}, 0)
 	default:
-		err = c.readyAs(credential, 0)
+		err = c.checkReady(credential, 0)
 	}
 	return fail(c, err)
 }
 
-// ready returns who the program is to run as, nil for ourselves.
-func (c Exec) ready() (*syscall.Credential, error) {
+// credentials returns the user that the program is to run as, nil for the user of this
+// process.
+func (c Exec) credentials() (*syscall.Credential, error) {
 	credential, err := lookupCredential(c.User)
 	if err == nil && credential != nil && !mayBecomeOthers() {
 		err = errors.New("to run a program as somebody else needs root, or CAP_SETUID, CAP_SETGID and CAP_KILL")
@@ -52,13 +53,13 @@ func (c Exec) ready() (*syscall.Credential, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
 	}
-	return credential, c.readyAs(credential, os.Geteuid())
+	return credential, c.checkReady(credential, os.Geteuid())
 }
 
-// readyAs reports what is in the way of the program for a process of user uid that
-// runs it as somebody else, nil for itself.
-func (c Exec) readyAs(credential *syscall.Credential, uid int) error {
-	if err := c.trusted(credential, uid); err != nil {
+// checkReady returns why a process of user uid cannot run the program with credential,
+// nil for its own.
+func (c Exec) checkReady(credential *syscall.Credential, uid int) error {
+	if err := c.checkTrust(credential, uid); err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
 	if err := executable(c.Path, credential); err != nil {
@@ -72,10 +73,9 @@ func (c Exec) readyAs(credential *syscall.Credential, uid int) error {
 	return nil
 }
 
-// trusted applies the rule about who may change the program. Whoever runs it as
-// another user than root, and not as the one that this process is, has said
-// whose it is.
-func (c Exec) trusted(credential *syscall.Credential, uid int) error {
+// checkTrust applies the rule about who may change the program. A program that runs as
+// another ordinary user is not subject to the rule: the configuration names its owner.
+func (c Exec) checkTrust(credential *syscall.Credential, uid int) error {
 	switch {
 	case credential == nil && uid == 0, credential != nil && credential.Uid == 0:
 		if err := trust(c.Path, 0); err != nil {
@@ -89,8 +89,8 @@ func (c Exec) trusted(credential *syscall.Credential, uid int) error {
 	return nil
 }
 
-// executable returns an error if the program is missing or may not be executed
-// by who it is to run as, nil for ourselves.
+// executable returns an error if the program is missing or may not be executed by the
+// user as, nil for the user of this process.
 func executable(path string, as *syscall.Credential) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -107,7 +107,7 @@ func executable(path string, as *syscall.Credential) error {
 	}
 	return walk(path, func(step string, info fs.FileInfo) error {
 		if info.Mode()&fs.ModeSymlink != 0 {
-			return nil // its mode means nothing
+			return nil // the mode of a symbolic link means nothing
 		}
 		a, err := aclOf(step, info)
 		switch {

@@ -12,9 +12,9 @@ import (
 	"syscall"
 )
 
-// trust returns an error if anyone but root and the user uid, which may be root
-// as well, could change what path leads to: whoever may write a directory or
-// owns a link on the way decides that.
+// trust returns an error if anyone but root and the user uid (which may be root) could
+// change what path leads to. That depends on each directory and symbolic link on the
+// way.
 func trust(path string, uid uint32) error {
 	trusted := func(owner uint32) bool {
 		return owner == 0 || owner == uid || owner == overflowID && soleUser()
@@ -31,8 +31,8 @@ func trust(path string, uid uint32) error {
 			}
 			return fmt.Errorf("refused: %s does not belong to root: %s", step, remedy(mode, "chown root: ", step))
 		}
-		// A link's mode means nothing, and its directory was looked at. In a
-		// sticky directory others cannot replace what is not theirs.
+		// The mode of a symbolic link means nothing, and its directory was looked at
+		// before. In a sticky directory nobody can replace another user's file.
 		if mode&fs.ModeSymlink != 0 || mode.IsDir() && mode&fs.ModeSticky != 0 {
 			return nil
 		}
@@ -47,8 +47,8 @@ func trust(path string, uid uint32) error {
 	})
 }
 
-// remedy is what to do about a step that others could change. A directory may be
-// theirs for a good reason.
+// remedy says what to do about a step that others could change. A directory may be
+// open to others for a good reason: then the program should be elsewhere.
 func remedy(mode fs.FileMode, command, path string) string {
 	switch {
 	case mode.IsDir():
@@ -59,8 +59,8 @@ func remedy(mode fs.FileMode, command, path string) string {
 	return command + path
 }
 
-// walk calls look for every step on the way that path leads: directories,
-// symbolic links, and the end.
+// walk calls look for every step of path: directories, symbolic links, and the file at
+// the end.
 func walk(path string, look func(step string, info fs.FileInfo) error) error {
 	const maxLinks = 40 // as the kernel
 	links := 0
@@ -103,14 +103,14 @@ func walk(path string, look func(step string, info fs.FileInfo) error) error {
 	return nil
 }
 
-// aclOf returns who may do what with what is at path.
+// aclOf returns the access control list of the file at path.
 func aclOf(path string, info fs.FileInfo) (acl, error) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return acl{}, fmt.Errorf("%s: owner unknown", path)
 	}
 	a := acl{owner: stat.Uid, group: stat.Gid}
-	if info.Mode()&fs.ModeSymlink == 0 { // a link has none
+	if info.Mode()&fs.ModeSymlink == 0 { // a symbolic link has no list
 		var err error
 		if a.entries, err = readACL(path); err != nil {
 			return acl{}, fmt.Errorf("%s: %w", path, err)
@@ -126,11 +126,11 @@ func aclOf(path string, info fs.FileInfo) (acl, error) {
 // namespace (/proc/sys/kernel/overflowuid).
 const overflowID = 65534
 
-// soleUser reports whether this process is in a user namespace that knows one
-// user only. Root there is an ordinary user of the machine under another name,
-// and what belongs to anybody else, the machine's root included, shows
-// overflowID: it runs what others own as that user does anyway. Where there
-// are more users, root's programs are root's.
+// soleUser reports whether this process is in a user namespace with one user only. Root
+// of such a namespace is an ordinary user of the machine, and files of all other users,
+// the machine's root included, show overflowID as their owner. An ordinary user may run
+// programs that others own, and so may this root. In a namespace with more users the
+// rule for root's programs applies.
 var soleUser = sync.OnceValue(func() bool {
 	uidMap, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && mapsOne(string(uidMap))

@@ -19,7 +19,7 @@ import (
 func (c Exec) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
 func (c Exec) probe(ctx context.Context) error {
-	credential, err := c.ready()
+	credential, err := c.credentials()
 	if err != nil {
 		return err
 	}
@@ -27,10 +27,10 @@ func (c Exec) probe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
-	cmd, err := process.Start(func() (*exec.Cmd, error) { return c.WithDefaults().start(ctx, credential, pipe) })
+	cmd, err := process.Start(func() (*exec.Cmd, error) { return c.WithDefaults().startProgram(ctx, credential, pipe) })
 	pipe.Close()
 	if ctx.Err() != nil && cmd.Process == nil {
-		return cause(ctx.Err()) // its time was up before it began
+		return cause(ctx.Err()) // the time was up before the program started
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotRun, err)
@@ -38,7 +38,7 @@ func (c Exec) probe(ctx context.Context) error {
 	err = cmd.Wait()
 	output.programEnded(cmd.ProcessState != nil && cmd.ProcessState.Exited())
 	if state := cmd.ProcessState; state != nil {
-		// How it ended counts, not whether its time is up by now.
+		// What counts is how the program ended, not that its time is up by now.
 		status, _ := state.Sys().(syscall.WaitStatus)
 		switch {
 		case state.Success():
@@ -47,14 +47,14 @@ func (c Exec) probe(ctx context.Context) error {
 			err = fmt.Errorf("killed: %w", cause(ctx.Err()))
 		}
 	}
-	if text := output.text(); len(text) > 0 {
+	if text := output.writtenText(); len(text) > 0 {
 		return fmt.Errorf("%w: %s", err, excerpt(text))
 	}
 	return err
 }
 
-// start starts the program.
-func (c Exec) start(ctx context.Context, credential *syscall.Credential, output *os.File) (*exec.Cmd, error) {
+// startProgram starts the program.
+func (c Exec) startProgram(ctx context.Context, credential *syscall.Credential, output *os.File) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(ctx, c.Path, c.Args...)
 	cmd.Dir = c.Dir
 	cmd.Env = append([]string{defaultPath}, c.Env...)
@@ -108,7 +108,7 @@ func lookupCredential(spec string) (*syscall.Credential, error) {
 	}
 	c := &syscall.Credential{Uid: uint32(uidNumber), Gid: uint32(gidNumber)}
 	if hasGroup || u.Username == "" {
-		return c, nil // just this group
+		return c, nil // only the group that was named
 	}
 	groups, err := u.GroupIds()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 
 var _ Watcher = File{}
 
-// Watch calls changed when the file comes, goes or changes. It watches the
-// directory with inotify(7), since a file that does not exist cannot be.
+// Watch calls changed when the file comes, goes or changes. It watches the directory
+// with inotify(7): a file that does not exist cannot be watched.
 func (c File) Watch(ctx context.Context, changed func()) error {
 	dir, name := filepath.Split(filepath.Clean(c.Path))
 	if dir == "" {
@@ -33,7 +33,7 @@ func (c File) Watch(ctx context.Context, changed func()) error {
 	if _, err := unix.InotifyAddWatch(fd, dir, content|self); err != nil {
 		return fail(c, fmt.Errorf("inotify: %s: %w", dir, err))
 	}
-	defer bind(ctx, f)()
+	defer bindDeadline(ctx, f)()
 	changed() // what happened before the watch began
 	buf := make([]byte, 16<<10)
 	for {
@@ -54,9 +54,9 @@ func (c File) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// parseInotify looks through events of the kernel, struct inotify_event of
-// inotify(7): ours is about name, or may be because events were lost; gone is
-// the end of the directory itself.
+// parseInotify reads events of the kernel, struct inotify_event of inotify(7). ours
+// reports an event about name, or lost events, which may have been about name. gone
+// reports the end of the directory itself.
 func parseInotify(b []byte, name string) (ours, gone bool) {
 	for len(b) >= unix.SizeofInotifyEvent {
 		mask := binary.NativeEndian.Uint32(b[4:])

@@ -14,10 +14,9 @@ import (
 
 // Gateway is a [Checker] that asks for the link-layer address of a neighbour,
 // by ARP or by neighbour discovery: healthy if the neighbour answers. Unlike a
-// ping it cannot be filtered by the neighbour or answered by way of another
-// interface, which makes it the tie-breaker of a two-node pair: the node that
-// does not reach the gateway is the one that is cut off. It needs Linux and
-// CAP_NET_RAW.
+// ping, the request cannot be filtered by the neighbour or answered by way of another
+// interface. This makes Gateway the tie-breaker of a two-node pair: the node that does
+// not reach the gateway is cut off. Gateway needs Linux and CAP_NET_RAW.
 type Gateway struct {
 	// Interface is the name of the interface to ask on. Required.
 	Interface string
@@ -46,7 +45,7 @@ func (c Gateway) String() string { return fmt.Sprintf("gateway %v on %s", c.Addr
 // arpSize is the size of an ARP packet for IPv4 over Ethernet (RFC 826).
 const arpSize = 28
 
-// arpHead is its beginning: hardware type Ethernet, protocol type IPv4, and
+// arpHead is the beginning of such a packet: hardware type Ethernet, protocol type IPv4, and
 // the sizes of their addresses.
 var arpHead = []byte{0, 1, 0x08, 0x00, 6, 4}
 
@@ -63,8 +62,8 @@ func marshalARP(op uint16, senderMAC net.HardwareAddr, sender netip.Addr, target
 	return append(append(b, targetMAC...), target.AsSlice()...)
 }
 
-// isARPAnswer reports whether b is a reply in which addr tells us its address.
-// Ethernet may have padded it.
+// isARPAnswer reports whether b is a reply to us from addr. Ethernet may have padded the
+// reply.
 func isARPAnswer(b []byte, addr netip.Addr, us net.HardwareAddr) bool {
 	return len(b) >= arpSize && bytes.Equal(b[:6], arpHead) && binary.BigEndian.Uint16(b[6:]) == arpReply &&
 		bytes.Equal(b[14:18], addr.AsSlice()) && bytes.Equal(b[18:24], us)
@@ -94,8 +93,8 @@ func isAdvertisementOf(b []byte, target netip.Addr) bool {
 	return len(b) >= 24 && b[0] == ndpAdvertisement && b[1] == 0 && bytes.Equal(b[8:24], target.WithZone("").AsSlice())
 }
 
-// solicitedNode returns the multicast group of all nodes with addresses like
-// this (RFC 4291 §2.7.1).
+// solicitedNode returns the solicited-node multicast group of an address (RFC 4291
+// §2.7.1).
 func solicitedNode(addr netip.Addr) netip.Addr {
 	a := addr.As16()
 	group := [16]byte{0xff, 0x02, 11: 0x01, 12: 0xff, 13: a[13], 14: a[14], 15: a[15]}

@@ -33,7 +33,7 @@ func askARP(ctx context.Context, ifi *net.Interface, addr netip.Addr) error {
 		return err
 	}
 	defer conn.Close()
-	defer bind(ctx, conn)()
+	defer bindDeadline(ctx, conn)()
 	sender, err := senderFor(ifi, addr)
 	if err != nil {
 		return err
@@ -95,7 +95,7 @@ func askNDP(ctx context.Context, ifi *net.Interface, addr netip.Addr) error {
 		return err
 	}
 	defer conn.Close()
-	defer bind(ctx, conn)()
+	defer bindDeadline(ctx, conn)()
 	p := conn.IPv6PacketConn()
 	var filter ipv6.ICMPFilter
 	filter.SetAll(true)

@@ -21,8 +21,8 @@ import (
 
 // HTTP is a [Checker] that requests a page over a new connection, through no
 // proxy and without following redirects: a redirect is an answer like any
-// other. The connection is then closed in order, unless the rest of the body is long
-// or does not come: then it is reset.
+// other. The connection is then closed in order. It is reset if more than 64 KiB of the
+// body are left, or if they do not arrive within 200 ms.
 type HTTP struct {
 	// URL is what to request, with scheme http or https. A user and password
 	// in it are sent as basic authentication. Required.
@@ -42,9 +42,10 @@ type HTTP struct {
 	// MaxBody is how much of the body Body may see, 1 byte to 16 MiB. Default 64 KiB.
 	MaxBody int
 	// TLS configures https: ServerName (default: the host of URL), RootCAs,
-	// Certificates, and NextProtos. With "h2" among these the request is made by
-	// HTTP/2, and fails if the server does not choose it, unless "http/1.1" is
-	// there too. Otherwise it is made by HTTP/1.1, whatever the server chooses.
+	// Certificates, and NextProtos. With "h2" among NextProtos the request is made
+	// by HTTP/2, and fails if the server does not choose HTTP/2, unless NextProtos
+	// has "http/1.1" too. Without "h2" the request is made by HTTP/1.1, whatever the
+	// server chooses.
 	// Default: Go's.
 	TLS *tls.Config
 }
@@ -133,7 +134,7 @@ func (c HTTP) Check(ctx context.Context) error { return c.fail(c.probe(ctx)) }
 func (c HTTP) fail(err error) error {
 	if _, parseErr := url.Parse(c.URL); parseErr != nil {
 		if urlErr, ok := errors.AsType[*url.Error](err); ok {
-			err = urlErr.Err // the rest may hold a password
+			err = urlErr.Err // the URL may hold a password
 		}
 	}
 	return fail(c, err)
@@ -143,10 +144,10 @@ func (c HTTP) fail(err error) error {
 func (c HTTP) String() string {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" {
-		return "http URL" // it may hold a password
+		return "http URL" // the text may hold a password
 	}
 	if u.RawQuery != "" {
-		u.RawQuery = "..." // it may be a token
+		u.RawQuery = "..." // the query may hold a token
 	}
 	return "http " + u.Redacted()
 }
@@ -155,7 +156,7 @@ func (c HTTP) probe(ctx context.Context) error {
 	c = c.WithDefaults()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	req, err := c.request(ctx)
+	req, err := c.newRequest(ctx)
 	if err != nil {
 		return err
 	}
@@ -168,7 +169,7 @@ func (c HTTP) probe(ctx context.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
-	// The rest does not matter any more.
+	// What is left of the body is read only so that the connection ends in order.
 	defer func() {
 		defer time.AfterFunc(leaveGrace, cancel).Stop()
 		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxReply))
@@ -192,7 +193,7 @@ func (c HTTP) probe(ctx context.Context) error {
 	return fmt.Errorf("body %s does not match %q", excerpt(bytes.TrimSpace(body)), c.Body)
 }
 
-func (c HTTP) request(ctx context.Context) (*http.Request, error) {
+func (c HTTP) newRequest(ctx context.Context) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, c.Method, c.URL, nil)
 	if err != nil {
 		return nil, err

@@ -61,13 +61,13 @@ func (c ICMP) probe(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	defer bind(ctx, conn)()
+	defer bindDeadline(ctx, conn)()
 	e := newEcho(addr)
 	var to net.Addr = &net.UDPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
 	if raw {
 		to = &net.IPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
 	}
-	if _, err := conn.WriteTo(e.request(), to); err != nil {
+	if _, err := conn.WriteTo(e.marshalRequest(), to); err != nil {
 		return err
 	}
 	buf := make([]byte, 2048)
@@ -76,7 +76,7 @@ func (c ICMP) probe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if done, err := e.judge(buf[:n], addrOf(from)); done {
+		if done, err := e.judgeMessage(buf[:n], addrOf(from)); done {
 			return err
 		}
 	}
@@ -124,11 +124,11 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// echo is one request, and judges what comes back.
+// echo is one request. It recognizes the replies.
 type echo struct {
 	to      netip.Addr // without zone
 	id, seq uint16
-	token   [16]byte // tells our replies from all others
+	token   [16]byte // distinguishes the reply from those to other programs
 }
 
 func newEcho(to netip.Addr) echo {
@@ -138,21 +138,21 @@ func newEcho(to netip.Addr) echo {
 	return e
 }
 
-func (e echo) request() []byte {
+func (e echo) marshalRequest() []byte {
 	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(e.id), Seq: int(e.seq), Data: e.token[:]}}
 	if e.to.Is6() {
 		m.Type = ipv6.ICMPTypeEchoRequest
 	}
 	b, err := m.Marshal(nil) // the kernel fills in ICMPv6's checksum
 	if err != nil {
-		panic(err) // there is nothing in it that could fail
+		panic(err) // such a message can always be marshalled
 	}
 	return b
 }
 
-// judge looks at a message that has arrived. done is false if it is none of
-// our business: a raw socket hears everybody's.
-func (e echo) judge(b []byte, from netip.Addr) (done bool, err error) {
+// judgeMessage looks at a message that has arrived. done is false if the message has
+// nothing to do with e: a raw socket receives those of all programs.
+func (e echo) judgeMessage(b []byte, from netip.Addr) (done bool, err error) {
 	proto := protocolICMP
 	if e.to.Is6() {
 		proto = protocolICMPv6
@@ -175,8 +175,8 @@ func (e echo) judge(b []byte, from netip.Addr) (done bool, err error) {
 	return false, nil
 }
 
-// quotedIn reports whether an ICMP error quotes our request. Of that it has
-// the IP header and, at least, 8 bytes more.
+// quotedIn reports whether an ICMP error quotes the request of e. The quote has the IP
+// header and at least 8 bytes more.
 func (e echo) quotedIn(quote []byte) bool {
 	var header, typ int
 	var dst []byte

@@ -32,9 +32,8 @@ func listenPing(addr netip.Addr) (net.PacketConn, error) {
 	return net.FilePacketConn(f)
 }
 
-// hearErrors makes reads from a socket return the ICMP errors about what it has
-// sent, also those that a router may take back, such as that there is no route
-// (IP_RECVERR, ip(7)).
+// hearErrors makes reads from a socket return ICMP errors about packets that it has
+// sent, transient errors such as a missing route included (IP_RECVERR, ip(7)).
 func hearErrors(fd int, ipv6 bool) error {
 	level, option := unix.IPPROTO_IP, unix.IP_RECVERR
 	if ipv6 {

@@ -403,15 +403,15 @@ func TestEchoJudge(t *testing.T) {
 		{"oversized", marshal(ipv4.ICMPTypeEchoReply, &icmp.Echo{Data: append(e.token[:], make([]byte, 60000)...)}), to, false, false},
 		{"cut to our buffer", marshal(ipv4.ICMPTypeEchoReply, &icmp.Echo{Data: append(e.token[:], make([]byte, 60000)...)})[:2048], to, false, false},
 		{"our own request", marshal(ipv4.ICMPTypeEcho, reply), to, false, false},
-		{"unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, e.request())), other, true, true},
-		{"someone else is unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(other, e.request())), other, false, false},
-		{"another request's target is unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, newEcho(to).request()[:8])), other, false, false},
+		{"unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, e.marshalRequest())), other, true, true},
+		{"someone else is unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(other, e.marshalRequest())), other, false, false},
+		{"another request's target is unreachable", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, newEcho(to).marshalRequest()[:8])), other, false, false},
 		{"quote is cut", marshal(ipv4.ICMPTypeDestinationUnreachable, quote(to, nil)), other, false, false},
 		{"IPv6 message", marshal(ipv6.ICMPTypeEchoReply, reply), to, false, false},
 		{"junk", []byte{1, 2, 3}, to, false, false},
 	}
 	for _, test := range tests {
-		done, err := e.judge(test.b, test.from)
+		done, err := e.judgeMessage(test.b, test.from)
 		if done != test.done || (err != nil) != test.fail {
 			t.Errorf("%s: done %v, error %v", test.name, done, err)
 		}
@@ -420,17 +420,17 @@ func TestEchoJudge(t *testing.T) {
 
 func FuzzEchoJudge(f *testing.F) {
 	v4, v6 := newEcho(netip.MustParseAddr("192.0.2.2")), newEcho(netip.MustParseAddr("2001:db8::2"))
-	f.Add(false, v4.request())
-	f.Add(true, v6.request())
-	f.Add(false, append([]byte{0}, v4.request()[1:]...))         // echo reply
-	f.Add(true, append([]byte{129}, v6.request()[1:]...))        // echo reply
+	f.Add(false, v4.marshalRequest())
+	f.Add(true, v6.marshalRequest())
+	f.Add(false, append([]byte{0}, v4.marshalRequest()[1:]...))  // echo reply
+	f.Add(true, append([]byte{129}, v6.marshalRequest()[1:]...)) // echo reply
 	f.Add(false, []byte("\x03\x01\x00\x00\x00\x00\x00\x00\x4f")) // unreachable, with a header longer than the quote
 	f.Fuzz(func(t *testing.T, six bool, b []byte) {
 		e := v4
 		if six {
 			e = v6
 		}
-		if done, err := e.judge(b, e.to); !done && err != nil {
+		if done, err := e.judgeMessage(b, e.to); !done && err != nil {
 			t.Errorf("%x: an error without an end: %v", b, err)
 		}
 	})

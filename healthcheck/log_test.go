@@ -49,7 +49,7 @@ func TestCauseBeforeConsequence(t *testing.T) {
 			}
 			return nil
 		})
-		m, stop := start(t, Config{Name: "web", Checker: f, Rise: 1, Fall: 1, Logger: log})
+		m, stop := startMonitor(t, Config{Name: "web", Checker: f, Rise: 1, Fall: 1, Logger: log})
 		time.Sleep(500 * ms)
 		m.Subscribe(func(s Status) {
 			if s.State != Unknown {
@@ -105,7 +105,7 @@ func TestTargetIsSaid(t *testing.T) {
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, stop := start(t, Config{Name: "web", Checker: statOnly{File{Path: file}}, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		_, stop := startMonitor(t, Config{Name: "web", Checker: statOnly{File{Path: file}}, Logger: slog.New(slog.NewTextHandler(&out, nil))})
 		time.Sleep(1500 * ms)
 		_ = stop()
 		if want := `msg="check is up" check=web target="file ` + file + `" latency=`; !strings.Contains(out.text(), want) {
@@ -131,7 +131,7 @@ func TestProbesAtDebug(t *testing.T) {
 			}
 			return after(ctx, 10*ms, nil)
 		})
-		_, stop := start(t, Config{Name: "web", Checker: f, Logger: log})
+		_, stop := startMonitor(t, Config{Name: "web", Checker: f, Logger: log})
 		time.Sleep(3500 * ms)
 		_ = stop()
 		want := []string{
@@ -147,6 +147,32 @@ func TestProbesAtDebug(t *testing.T) {
 		}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("the log says\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
+func TestLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var buf bytes.Buffer
+		handler := slog.NewTextHandler(&buf, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}})
+		f := newTarget(func(_ context.Context, n int) error {
+			if n > 0 {
+				return errTest
+			}
+			return nil
+		})
+		_, stop := startMonitor(t, Config{Name: "web", Checker: f, Logger: slog.New(handler)})
+		time.Sleep(10500 * ms)
+		_ = stop()
+		want := "level=INFO msg=\"check is up\" check=web latency=0s\n" +
+			"level=WARN msg=\"check is down\" check=web err=\"test: target is broken\"\n"
+		if buf.String() != want {
+			t.Errorf("log:\n%swant:\n%s", buf.String(), want)
 		}
 	})
 }

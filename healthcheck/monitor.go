@@ -12,15 +12,15 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// stopGrace is how long a Checker's methods may take to return after their
-// context was done. After that a probe has failed, whatever it will return.
+// stopGrace is how long a Checker's methods may take to return once their context is
+// done. A probe that takes longer counts as failed, whatever its result will be.
 const stopGrace = time.Second
 
 // watchRetry is the time from the end of a Watch that failed to the next.
 const watchRetry = 5 * time.Second
 
-// errStuck is the result of a probe whose Checker ignores its context, as a
-// stat(2) on a dead network file system does.
+// errStuck is the result of a probe whose Checker does not return when its context is
+// done, as stat(2) on a dead network file system.
 var errStuck = errors.New("healthcheck: the checker did not return when its time was up")
 
 // ErrRunning is what a second Run returns while the first is under way.
@@ -37,7 +37,7 @@ type Monitor struct {
 
 	mu      sync.Mutex
 	core    core
-	epoch   int // a probe started in an earlier epoch has no say: there was a pause
+	epoch   int // counts pauses: the result of a probe from an earlier epoch is ignored
 	running bool
 	subs    []*subscriber
 }
@@ -65,12 +65,12 @@ func (m *Monitor) Status() Status {
 // Pause stops probing and keeps the state. A probe under way is cancelled and
 // its result ignored. Subscribers are told.
 func (m *Monitor) Pause() {
-	m.change(func(time.Time) bool { return m.core.pause() })
+	m.changePause(func(time.Time) bool { return m.core.pauseProbes() })
 }
 
 // Resume probes at once and goes on from there. Subscribers are told.
 func (m *Monitor) Resume() {
-	m.change(func(now time.Time) bool { return m.core.resume(now) })
+	m.changePause(func(now time.Time) bool { return m.core.resumeProbes(now) })
 }
 
 // Trigger asks for a probe at once, outside the interval: something was
@@ -78,23 +78,24 @@ func (m *Monitor) Resume() {
 // there. Triggers are merged into one probe every 100 ms.
 func (m *Monitor) Trigger() {
 	m.mu.Lock()
-	m.core.trigger(time.Now())
+	m.core.triggerProbe(time.Now())
 	m.mu.Unlock()
-	m.wake()
+	m.wakeRun()
 }
 
-// change applies a pause or its end, which f reports to be one.
-func (m *Monitor) change(f func(now time.Time) bool) {
+// changePause calls f, which pauses or resumes. If f reports a change, subscribers are
+// told.
+func (m *Monitor) changePause(f func(now time.Time) bool) {
 	m.mu.Lock()
 	if f(time.Now()) {
 		m.epoch++
 		m.publish()
 	}
 	m.mu.Unlock()
-	m.wake()
+	m.wakeRun()
 }
 
-func (m *Monitor) wake() {
+func (m *Monitor) wakeRun() {
 	select {
 	case m.kick <- struct{}{}:
 	default:
@@ -107,8 +108,8 @@ type probe struct {
 	started time.Time
 	cancel  context.CancelFunc
 	result  chan result
-	// giveUp is when the probe counts as failed though it has not returned;
-	// void says that its result no longer matters.
+	// giveUp is when the probe counts as failed though its Checker has not returned.
+	// void says that the result is to be ignored.
 	giveUp time.Time
 	void   bool
 }
@@ -129,14 +130,14 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 	defer quietlog.Flush(m.log)
 	defer m.setRunning(false)
-	// A context of its own keeps the probes of thousands of Monitors from
-	// queueing for the lock of the one that they all were given.
+	// Thousands of Monitors may be given the same context. With a context of its own
+	// each Monitor's probes do not queue for the lock of the common one.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	watched := m.watch(ctx)
+	watched := m.watchEvents(ctx)
 
 	m.mu.Lock()
-	m.core.start(time.Now(), m.random(m.cfg.StartSpread))
+	m.core.startProbes(time.Now(), m.random(m.cfg.StartSpread))
 	m.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -153,18 +154,18 @@ func (m *Monitor) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return m.finish(p, watched)
+			return m.finishRun(p, watched)
 		case <-m.kick:
 			m.checkEpoch(p)
 		case r := <-results:
 			m.checkEpoch(p)
 			if !p.void {
-				m.record(r.at, r.at.Sub(p.started), r.err)
+				m.recordResult(r.at, r.at.Sub(p.started), r.err)
 			}
 			p = nil
 		case <-timer.C:
 			m.checkEpoch(p)
-			p = m.tick(ctx, p)
+			p = m.continueProbe(ctx, p)
 		}
 	}
 }
@@ -178,9 +179,9 @@ func (m *Monitor) setRunning(on bool) bool {
 	return changed
 }
 
-// watch runs a Watcher's Watch, again if it fails. The channel it returns is
-// closed at its end.
-func (m *Monitor) watch(ctx context.Context) <-chan struct{} {
+// watchEvents runs a Watcher's Watch, and runs it again after an error. The returned
+// channel is closed when Watch has ended for good.
+func (m *Monitor) watchEvents(ctx context.Context) <-chan struct{} {
 	done := make(chan struct{})
 	w, ok := m.cfg.Checker.(Watcher)
 	if !ok {
@@ -196,7 +197,7 @@ func (m *Monitor) watch(ctx context.Context) <-chan struct{} {
 				return
 			}
 			m.log.Log(ctx, level, "check is left with its interval, it hears of no events", "err", err)
-			level = slog.LevelDebug // said once
+			level = slog.LevelDebug // one warning is enough
 			select {
 			case <-ctx.Done():
 			case <-time.After(watchRetry):
@@ -220,8 +221,8 @@ func (m *Monitor) untilWake(p *probe) (time.Duration, bool) {
 	return time.Until(at), true
 }
 
-// checkEpoch makes a probe void if there was a pause since its start. Its
-// Checker then gets some time to return before that counts as a failure.
+// checkEpoch makes a probe void, and cancels it, if there was a pause since its start.
+// A Checker that does not return within stopGrace is then counted as a failure.
 func (m *Monitor) checkEpoch(p *probe) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -231,40 +232,40 @@ func (m *Monitor) checkEpoch(p *probe) {
 	}
 }
 
-// tick starts the probe that is due. Where an earlier one is stuck, it counts
-// a failure in its stead: the next one waits until that returns.
-func (m *Monitor) tick(ctx context.Context, p *probe) *probe {
+// continueProbe starts the probe that is due, if p is nil. If p is stuck, it counts as a
+// failure, and the next probe waits until p returns.
+func (m *Monitor) continueProbe(ctx context.Context, p *probe) *probe {
 	now := time.Now()
 	m.mu.Lock()
 	if p == nil {
-		// What the timer was set for may have changed since.
+		// There may have been a pause or a trigger since the timer was set.
 		if ctx.Err() != nil || m.core.Paused || m.core.due.After(now) {
 			m.mu.Unlock()
 			return nil
 		}
-		m.core.begin()
+		m.core.beginProbe()
 		epoch := m.epoch
 		m.mu.Unlock()
-		return m.start(ctx, epoch)
+		return m.startProbe(ctx, epoch)
 	}
 	if m.core.Paused || p.giveUp.After(now) {
 		m.mu.Unlock()
 		return p
 	}
 	if p.void {
-		m.core.begin()
+		m.core.beginProbe()
 	}
 	m.mu.Unlock()
-	m.record(now, now.Sub(p.started), errStuck)
+	m.recordResult(now, now.Sub(p.started), errStuck)
 	m.mu.Lock()
 	p.void, p.giveUp = true, now.Add(m.core.interval())
 	m.mu.Unlock()
 	return p
 }
 
-// start runs one probe in a goroutine of its own, so that the stack that it
-// needs is given back afterwards and a stuck Checker does not hold up Run.
-func (m *Monitor) start(ctx context.Context, epoch int) *probe {
+// startProbe runs one probe in a goroutine of its own: its stack is freed afterwards,
+// and a stuck Checker does not block Run.
+func (m *Monitor) startProbe(ctx context.Context, epoch int) *probe {
 	now := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	p := &probe{
@@ -282,9 +283,8 @@ func (m *Monitor) start(ctx context.Context, epoch int) *probe {
 	return p
 }
 
-// finish waits for what is under way at the end of Run: a probe, if p is not
-// nil, and Watch.
-func (m *Monitor) finish(p *probe, watched <-chan struct{}) error {
+// finishRun waits until p, if not nil, and Watch have returned.
+func (m *Monitor) finishRun(p *probe, watched <-chan struct{}) error {
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
 	if p != nil {
@@ -303,25 +303,26 @@ func (m *Monitor) finish(p *probe, watched <-chan struct{}) error {
 	}
 }
 
-// record hands a result to the core, logs it and tells the subscribers: what they log
-// of it comes after its cause. Nobody waits for the logger.
-func (m *Monitor) record(at time.Time, latency time.Duration, err error) {
+// recordResult hands a result to the core, logs the result and then tells the
+// subscribers, whose own log lines follow. Nobody waits for the logger.
+func (m *Monitor) recordResult(at time.Time, latency time.Duration, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.core.record(at, latency, err, m.random(m.cfg.Jitter)) {
+	if !m.core.recordResult(at, latency, err, m.random(m.cfg.Jitter)) {
 		m.logProbe(latency, err)
 		return
 	}
 	if err != nil {
 		m.log.Warn("check is "+m.core.State.String(), "err", err)
 	} else {
-		m.log.Info("check is "+m.core.State.String(), m.described("latency", latency)...)
+		m.log.Info("check is "+m.core.State.String(), m.describeTarget("latency", latency)...)
 	}
 	m.publish()
 }
 
-// described adds what is checked, which an error says anyway.
-func (m *Monitor) described(args ...any) []any {
+// describeTarget adds the target to args. The lines of failures need no such attribute:
+// their error names the target.
+func (m *Monitor) describeTarget(args ...any) []any {
 	if s, ok := m.cfg.Checker.(fmt.Stringer); ok {
 		args = append([]any{"target", s.String()}, args...)
 	}

@@ -1,11 +1,8 @@
 package healthcheck
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -67,8 +64,8 @@ func (f *target) wantStarts(t *testing.T, want ...time.Duration) {
 	}
 }
 
-// start runs a Monitor of cfg until the test's bubble ends or stop is called.
-func start(t *testing.T, cfg Config) (m *Monitor, stop func() error) {
+// startMonitor runs a Monitor of cfg until the test's bubble ends or stop is called.
+func startMonitor(t *testing.T, cfg Config) (m *Monitor, stop func() error) {
 	t.Helper()
 	m, err := NewMonitor(cfg)
 	if err != nil {
@@ -148,7 +145,7 @@ func TestProbeTimes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newTarget(test.answer)
 				test.cfg.Checker = f
-				_, stop := start(t, test.cfg)
+				_, stop := startMonitor(t, test.cfg)
 				time.Sleep(test.run)
 				if err := stop(); err != nil {
 					t.Error(err)
@@ -212,7 +209,7 @@ func TestStartSpread(t *testing.T) {
 		var halves [2]int
 		for range n {
 			f := newTarget(nil)
-			_, stop := start(t, Config{Checker: f, StartSpread: spread, Interval: time.Hour})
+			_, stop := startMonitor(t, Config{Checker: f, StartSpread: spread, Interval: time.Hour})
 			time.Sleep(spread)
 			synctest.Wait()
 			first := f.seen()
@@ -228,98 +225,6 @@ func TestStartSpread(t *testing.T) {
 	})
 }
 
-func TestTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newTarget(func(ctx context.Context, _ int) error { return after(ctx, time.Hour, nil) })
-		m, _ := start(t, Config{Checker: f, Timeout: 200 * ms})
-		time.Sleep(201 * ms)
-		s := m.Status()
-		if s.State != Down || s.Latency != 200*ms || !errors.Is(s.Err, context.DeadlineExceeded) {
-			t.Errorf("status after the timeout: %+v", s)
-		}
-	})
-}
-
-// TestStuckChecker: a Checker that ignores its context fails once its time and
-// a second of grace are up, holds up neither Status nor Run, and is not called
-// again before it has returned.
-func TestStuckChecker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		f := newTarget(func(_ context.Context, n int) error {
-			if n == 1 {
-				<-release
-			}
-			return nil
-		})
-		m, stop := start(t, Config{Checker: f, Timeout: 500 * ms})
-		time.Sleep(1000*ms + 500*ms + stopGrace - ms)
-		if s := m.Status(); s.Failures != 0 {
-			t.Errorf("%d failures before the grace was over", s.Failures)
-		}
-		time.Sleep(2 * ms)
-		if s := m.Status(); s.Failures != 1 || !errors.Is(s.Err, errStuck) {
-			t.Errorf("after the grace: %+v", s)
-		}
-		time.Sleep(time.Second)
-		if s := m.Status(); s.State != Down {
-			t.Errorf("still %v though stuck for two more probes", s.State)
-		}
-		f.wantStarts(t, 0, 1000*ms)
-		close(release)
-		time.Sleep(3 * time.Second)
-		if s := m.Status(); s.State != Up {
-			t.Errorf("%v after it came loose, want up: %v", s.State, s.Err)
-		}
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func TestStopWithStuckChecker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		_, stop := start(t, Config{Checker: newTarget(func(context.Context, int) error { <-release; return nil })})
-		time.Sleep(100 * ms)
-		began := time.Now()
-		if err := stop(); err == nil {
-			t.Error("Run returned nil though its checker still runs")
-		}
-		if took := time.Since(began); took != stopGrace {
-			t.Errorf("Run took %v to give up, want %v", took, stopGrace)
-		}
-		close(release)
-	})
-}
-
-// deaf is a Checker whose Watch ignores its context.
-type deaf struct {
-	*target
-	release chan struct{}
-}
-
-func (d deaf) Watch(context.Context, func()) error {
-	<-d.release
-	return nil
-}
-
-func TestStopWithStuckWatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := deaf{newTarget(nil), make(chan struct{})}
-		_, stop := start(t, Config{Checker: d})
-		time.Sleep(100 * ms)
-		began := time.Now()
-		if err := stop(); err == nil {
-			t.Error("Run returned nil though its checker still watches")
-		}
-		if took := time.Since(began); took != stopGrace {
-			t.Errorf("Run took %v to give up, want %v", took, stopGrace)
-		}
-		close(d.release)
-	})
-}
-
 func TestPauseResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cancelled error
@@ -330,7 +235,7 @@ func TestPauseResume(t *testing.T) {
 			}
 			return nil
 		})
-		m, _ := start(t, Config{Checker: f, Rise: 1, Fall: 1})
+		m, _ := startMonitor(t, Config{Checker: f, Rise: 1, Fall: 1})
 		time.Sleep(2500 * ms)
 		m.Pause()
 		m.Pause()
@@ -352,28 +257,6 @@ func TestPauseResume(t *testing.T) {
 	})
 }
 
-// TestPauseResumeWhileStuck: a probe from before the pause that does not
-// return makes no failure until it had its grace.
-func TestPauseResumeWhileStuck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newTarget(func(_ context.Context, n int) error {
-			if n == 1 {
-				time.Sleep(300 * ms) // deaf to its context
-			}
-			return nil
-		})
-		m, _ := start(t, Config{Checker: f, Rise: 1, Fall: 1})
-		time.Sleep(1100 * ms)
-		m.Pause()
-		m.Resume()
-		time.Sleep(300 * ms)
-		if s := m.Status(); s.Failed != 0 || s.State != Up {
-			t.Errorf("status is %+v, want no failure", s)
-		}
-		f.wantStarts(t, 0, 1000*ms, 1300*ms)
-	})
-}
-
 func TestTrigger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newTarget(func(ctx context.Context, n int) error {
@@ -382,7 +265,7 @@ func TestTrigger(t *testing.T) {
 			}
 			return nil
 		})
-		m, _ := start(t, Config{Checker: f})
+		m, _ := startMonitor(t, Config{Checker: f})
 		time.Sleep(300 * ms)
 		m.Trigger() // at 0.3 s; the grid goes on from here
 		time.Sleep(10 * ms)
@@ -418,7 +301,7 @@ func (w *watcher) Watch(ctx context.Context, changed func()) error {
 func TestWatcherTriggersProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watcher{target: newTarget(nil), events: make(chan struct{})}
-		_, stop := start(t, Config{Checker: w, Interval: time.Minute})
+		_, stop := startMonitor(t, Config{Checker: w, Interval: time.Minute})
 		time.Sleep(10 * time.Second)
 		w.events <- struct{}{}
 		time.Sleep(time.Second)
@@ -426,77 +309,6 @@ func TestWatcherTriggersProbes(t *testing.T) {
 		w.wantStarts(t, 0, 10*time.Second)
 		if !w.ended {
 			t.Error("Run returned before Watch did")
-		}
-	})
-}
-
-// TestSubscribersHearEverythingInOrder: two consumers, one of them slow, get
-// the same story, and the slow one delays nobody.
-func TestSubscribersHearEverythingInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newTarget(func(_ context.Context, n int) error {
-			if n%2 == 1 {
-				return errTest
-			}
-			return nil
-		})
-		m, stop := start(t, Config{Checker: f, Rise: 1, Fall: 1})
-		var fast, slow []string
-		tell := func(to *[]string, delay time.Duration) func(Status) {
-			return func(s Status) {
-				time.Sleep(delay)
-				*to = append(*to, fmt.Sprint(s.State, s.Err != nil, s.Paused))
-			}
-		}
-		synctest.Wait()
-		m.Subscribe(tell(&fast, 0))
-		cancelSlow := m.Subscribe(tell(&slow, 5*time.Second))
-		time.Sleep(3500 * ms)
-		m.Pause()
-		synctest.Wait()
-		want := []string{"up false false", "down true false", "up false false", "down true false", "down true true"}
-		if !slices.Equal(fast, want) {
-			t.Errorf("fast consumer heard %v, want %v", fast, want)
-		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if !slices.Equal(slow, want) {
-			t.Errorf("slow consumer heard %v, want %v", slow, want)
-		}
-		cancelSlow()
-		m.Resume()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if len(slow) != len(want) {
-			t.Errorf("a cancelled consumer was called: %v", slow[len(want):])
-		}
-		_ = stop()
-	})
-}
-
-// TestHangingConsumer: its queue stays bounded, and what it hears last is the
-// latest.
-func TestHangingConsumer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newTarget(func(_ context.Context, n int) error {
-			if n%2 == 1 {
-				return errTest
-			}
-			return nil
-		})
-		m, stop := start(t, Config{Checker: f, Rise: 1, Fall: 1})
-		hang := make(chan struct{})
-		var heard []Status
-		m.Subscribe(func(s Status) { <-hang; heard = append(heard, s) })
-		time.Sleep(1000*time.Second + ms)
-		_ = stop()
-		close(hang)
-		synctest.Wait()
-		if len(heard) != maxQueue+1 {
-			t.Errorf("heard %d changes, want the one under way and %d queued ones", len(heard), maxQueue)
-		}
-		if last := heard[len(heard)-1]; last != m.Status() {
-			t.Errorf("heard last %+v, want %+v", last, m.Status())
 		}
 	})
 }
@@ -509,7 +321,7 @@ func TestHoldDownBoundsFlapping(t *testing.T) {
 			}
 			return nil
 		})
-		m, _ := start(t, Config{Checker: f, Rise: 1, Fall: 1, HoldDown: 30 * time.Second})
+		m, _ := startMonitor(t, Config{Checker: f, Rise: 1, Fall: 1, HoldDown: 30 * time.Second})
 		time.Sleep(10 * time.Minute)
 		// One round is 30 s of hold-down and at most three probes.
 		if got := m.Status().Changes; got < 30 || got > 42 {
@@ -520,7 +332,7 @@ func TestHoldDownBoundsFlapping(t *testing.T) {
 
 func TestRunTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, stop := start(t, Config{Checker: newTarget(nil)})
+		m, stop := startMonitor(t, Config{Checker: newTarget(nil)})
 		synctest.Wait()
 		if err := m.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "already running") {
 			t.Errorf("second Run returned %v", err)
@@ -539,28 +351,53 @@ func TestRunTwice(t *testing.T) {
 	})
 }
 
-func TestLog(t *testing.T) {
+// TestMonitorMisuse: methods before, during and after Run do what they say, and a
+// second Run beside the first is refused.
+func TestMonitorMisuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var buf bytes.Buffer
-		handler := slog.NewTextHandler(&buf, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey {
-				return slog.Attr{}
+		f := newTarget(func(context.Context, int) error { return nil })
+		m, err := NewMonitor(Config{Checker: f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		everything := func() {
+			m.Trigger()
+			m.Subscribe(nil)()
+			cancel := m.Subscribe(func(Status) {})
+			cancel()
+			cancel()
+			m.Pause()
+			m.Pause()
+			m.Resume()
+			m.Resume()
+			_ = m.Status()
+		}
+		everything()
+		for range 2 { // Run may be called again
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- m.Run(ctx) }()
+			synctest.Wait()
+			everything()
+			if err := m.Run(ctx); !errors.Is(err, ErrRunning) || err.Error() != "healthcheck: monitor check: is already running" {
+				t.Errorf("a second Run returned %v, want ErrRunning", err)
 			}
-			return a
-		}})
-		f := newTarget(func(_ context.Context, n int) error {
-			if n > 0 {
-				return errTest
+			probes := m.Status().Probes
+			time.Sleep(2500 * ms)
+			synctest.Wait()
+			if m.Status().Probes == probes {
+				t.Error("the refused Run has ended the first")
 			}
-			return nil
-		})
-		_, stop := start(t, Config{Name: "web", Checker: f, Logger: slog.New(handler)})
-		time.Sleep(10500 * ms)
-		_ = stop()
-		want := "level=INFO msg=\"check is up\" check=web latency=0s\n" +
-			"level=WARN msg=\"check is down\" check=web err=\"test: target is broken\"\n"
-		if buf.String() != want {
-			t.Errorf("log:\n%swant:\n%s", buf.String(), want)
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			everything()
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := m.Run(ended); err != nil {
+			t.Errorf("Run with a context that has ended: %v", err)
 		}
 	})
 }

@@ -8,16 +8,16 @@ import (
 )
 
 // Process is a [Checker] that looks for a running process, by its PID file or
-// its name. It is also a [Watcher], and knows of the end of a process at once.
+// its name. It is also a [Watcher], which learns of the end of a process at once.
 // It needs Linux.
 type Process struct {
-	// PIDFile holds the number of the process. Name, if set too, must be the
-	// name of that process: a stale file may name the number of another.
+	// PIDFile holds the number of the process. If Name is set too, the process must
+	// have that name: a stale file may have the number of another process.
 	PIDFile string
-	// Name is the program's name, as "ps -o comm" shows it. Of a longer one the
-	// kernel keeps 15 bytes; then the rest is looked for in what was executed,
-	// which is shown to its owner and to root, or on the command line: the
-	// program, the script that it interprets, or a title such as "name: busy".
+	// Name is the program's name, as "ps -o comm" shows it. The kernel keeps 15 bytes
+	// of a name. A longer Name is compared with the executed file, which only its
+	// owner and root can see, or with the command line: the program, the script that
+	// it interprets, or a title such as "name: busy".
 	// Either PIDFile or Name is required.
 	Name string
 	// Min is how many processes of this name must run, 1 to 10000. Default 1.

@@ -42,7 +42,7 @@ func (c Process) Check(context.Context) error {
 // Watch calls changed when one of the processes ends, which a pidfd tells
 // (pidfd_open(2)), and when processes appear where none were.
 func (c Process) Watch(ctx context.Context, changed func()) error {
-	there := true // or was, when it was last probed
+	there := true // a process was there at the latest look
 	for ctx.Err() == nil {
 		var err error
 		if there, err = c.watchOnce(ctx, there, changed); err != nil {
@@ -52,11 +52,11 @@ func (c Process) Watch(ctx context.Context, changed func()) error {
 	return nil
 }
 
-// watchOnce watches the processes of this moment until the first one ends, and
-// reports whether there were any. Were there some last time, their end may have
-// come too early to be watched.
+// watchOnce watches the processes that are there now until the first of them ends, and
+// reports whether there were any. before says whether there were any at the look before:
+// they may have ended between the two.
 func (c Process) watchOnce(ctx context.Context, before bool, changed func()) (there bool, err error) {
-	found, _ := c.find() // an error is Check's to tell
+	found, _ := c.find() // Check returns the error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, maxWatched)
@@ -109,7 +109,7 @@ func openPidfd(pid int) (*os.File, error) {
 // occupies no thread: a pidfd becomes readable, which the runtime can wait for.
 func waitPidfd(ctx context.Context, f *os.File) error {
 	defer f.Close()
-	defer bind(ctx, f)()
+	defer bindDeadline(ctx, f)()
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return err

@@ -40,17 +40,17 @@ func http1(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 	}
 	resp.Body = &bodyOf{body: resp.Body, close: func(complete bool) {
 		if complete {
-			letEnd(ctx, conn) // as req.Close asks
+			awaitClose(ctx, conn) // req.Close has asked the server for it
 		}
 		release()
 	}}
 	return resp, nil
 }
 
-// bodyOf is a response's body whose end is the connection's.
+// bodyOf is a response's body; closing the body ends the connection.
 type bodyOf struct {
 	body  io.Reader
-	ended bool // was read to its end
+	ended bool // the body was read to its end
 	close func(complete bool)
 }
 
@@ -84,7 +84,7 @@ func http1Over(conn net.Conn, req *http.Request) (*http.Response, error) {
 		}
 		// An informational response comes before the real one (RFC 9110 §15.2).
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
-			limited.N = 1 << 62 // who reads the body bounds it
+			limited.N = 1 << 62 // the reader of the body has a bound of its own
 			return resp, nil
 		}
 	}
@@ -116,17 +116,17 @@ func http2(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 	return t.RoundTrip(req)
 }
 
-// polite is a connection that others close, and that ends in order.
+// polite is a connection whose Close ends it in order.
 type polite struct {
 	net.Conn
 	once sync.Once
 	err  error
 }
 
-// Close may be called while others read.
+// Close may be called while another goroutine reads.
 func (p *polite) Close() error {
 	p.once.Do(func() {
-		leave(context.Background(), p.Conn)
+		closeInOrder(context.Background(), p.Conn)
 		p.err = p.Conn.Close()
 	})
 	return p.err

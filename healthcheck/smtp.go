@@ -14,8 +14,8 @@ import (
 )
 
 // SMTP is a [Checker] that talks to a mail server (RFC 5321): it waits for the
-// greeting, says EHLO, starts TLS if asked, and takes its leave with QUIT, so
-// that the server has nothing to complain of.
+// greeting, sends EHLO, starts TLS if asked to, and ends with QUIT, so that the server
+// logs no error.
 type SMTP struct {
 	// Address is "host:port" or "[v6]:port". Required.
 	Address string
@@ -73,9 +73,9 @@ func (c SMTP) probe(ctx context.Context) error {
 			return err
 		}
 	}
-	hurry(ctx, conn, leaveGrace)
+	limitTime(ctx, conn, leaveGrace)
 	_ = smtpTalk(conn, exchange{"QUIT", 221})
-	letEnd(ctx, conn)
+	awaitClose(ctx, conn)
 	return nil
 }
 
@@ -95,9 +95,9 @@ type exchange struct {
 	code    int
 }
 
-// smtpTalk sends commands and checks the replies. It leaves nothing in a
-// buffer: a server that says more than it was asked would otherwise smuggle
-// clear text into the encrypted part.
+// smtpTalk sends commands and checks the replies. A server that says more than it was
+// asked is refused: what stayed in a buffer would be clear text that is taken for
+// encrypted text after STARTTLS.
 func smtpTalk(conn io.ReadWriter, exchanges ...exchange) error {
 	r := bufio.NewReader(io.LimitReader(conn, maxReply))
 	for _, e := range exchanges {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// maxQueue bounds what waits for a consumer that hangs. Older changes are
-// given up for newer ones, of which the last says all that still matters.
+// maxQueue bounds the changes that wait for a consumer that hangs. The oldest is dropped
+// for a new one: the last change is what matters.
 const maxQueue = 64
 
 // Subscribe calls fn with the present Status, then after every change of State or
@@ -22,25 +22,25 @@ func (m *Monitor) Subscribe(fn func(Status)) (cancel func()) {
 	s := &subscriber{fn: fn}
 	m.mu.Lock()
 	m.subs = append(m.subs, s)
-	s.push(m.core.Status)
+	s.pushStatus(m.core.Status)
 	m.mu.Unlock()
 	return func() {
-		s.cancel()
+		s.cancelCalls()
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.subs = slices.DeleteFunc(m.subs, func(x *subscriber) bool { return x == s })
 	}
 }
 
-// publish tells the subscribers. The caller holds m.mu, which is what keeps
-// every subscriber's queue in order.
+// publish queues the present Status for all subscribers. The caller holds m.mu, which
+// keeps every queue in order.
 func (m *Monitor) publish() {
 	for _, s := range m.subs {
-		s.push(m.core.Status)
+		s.pushStatus(m.core.Status)
 	}
 }
 
-// subscriber is one consumer and what it has not been told yet.
+// subscriber is one consumer and the changes that it has not been told yet.
 type subscriber struct {
 	fn func(Status)
 
@@ -50,7 +50,7 @@ type subscriber struct {
 	cancelled bool
 }
 
-func (s *subscriber) push(status Status) {
+func (s *subscriber) pushStatus(status Status) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cancelled || s.fn == nil || status.State == Unknown {
@@ -62,11 +62,11 @@ func (s *subscriber) push(status Status) {
 	s.queue = append(s.queue, status)
 	if !s.active {
 		s.active = true
-		go s.drain()
+		go s.drainQueue()
 	}
 }
 
-func (s *subscriber) drain() {
+func (s *subscriber) drainQueue() {
 	for {
 		s.mu.Lock()
 		if len(s.queue) == 0 {
@@ -81,7 +81,7 @@ func (s *subscriber) drain() {
 	}
 }
 
-func (s *subscriber) cancel() {
+func (s *subscriber) cancelCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cancelled, s.queue = true, nil

@@ -15,21 +15,22 @@ import (
 const (
 	// maxReply bounds how much of a reply is kept and searched.
 	maxReply = 64 << 10
-	// maxDatagram is as much of a reply by UDP: less, since every probe that
-	// waits has room for it.
+	// maxDatagram bounds a reply by UDP. It is smaller, since every waiting probe
+	// has a buffer of this size.
 	maxDatagram = 4 << 10
 	// maxSearch bounds how many bytes are searched while a reply arrives in
-	// pieces, each time all of it. After that it is searched at its end.
+	// pieces: each piece costs a search of the whole reply. Beyond maxSearch the
+	// reply is searched once more, when it is complete.
 	maxSearch = 64 * maxReply
 )
 
 // TCP is a [Checker] that opens a connection. With Expect or ExpectRegexp it
-// also looks at what comes back, and so finds the server that the kernel
-// still accepts connections for though the program behind it hangs.
+// reads the reply too, and so detects a program that hangs while the
+// kernel still accepts connections for it.
 //
-// A connection over which nothing was said is reset, not closed in order, so that
-// frequent checks leave no TIME_WAIT behind on either side: that is what HAProxy's
-// check does, too. After Send or a reply it is closed in order.
+// A connection without Send and without a reply is reset, as HAProxy's check does, so
+// that frequent checks leave no TIME_WAIT behind on either side. Otherwise the
+// connection is closed in order.
 type TCP struct {
 	// Address is "host:port" or "[v6]:port". Required.
 	Address string
@@ -71,7 +72,7 @@ func (c TCP) probe(ctx context.Context) error {
 		err = readUntil(conn, func(reply []byte) bool { return matches(reply, c.Expect, c.ExpectRegexp) })
 	}
 	if err == nil {
-		leave(ctx, conn)
+		closeInOrder(ctx, conn)
 	}
 	return err
 }
@@ -121,13 +122,13 @@ func excerpt(b []byte) string {
 }
 
 // dial opens a connection whose reads and writes end when ctx is done. release
-// closes it, with a reset unless leave has ended it in order.
+// closes the connection: with a reset, unless closeInOrder was called.
 func dial(ctx context.Context, network, address string) (conn net.Conn, release func(), err error) {
 	conn, err = connect(ctx, network, address)
 	if err != nil {
 		return nil, nil, err
 	}
-	unbind := bind(ctx, conn)
+	unbind := bindDeadline(ctx, conn)
 	return conn, func() { unbind(); conn.Close() }, nil
 }
 
@@ -142,48 +143,47 @@ func connect(ctx context.Context, network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		// Reset on close, until leave decides otherwise.
+		// Close resets the connection until closeInOrder decides otherwise.
 		_ = tcp.SetLinger(0)
 	}
 	return conn, nil
 }
 
-// leaveGrace is for how long a server that is healthy already may keep a checker that
-// is about to leave.
+// leaveGrace bounds how long the end of a connection may take once the server has
+// proved healthy.
 const leaveGrace = 200 * time.Millisecond
 
-// leave ends a connection in order: it says that nothing more will come, and takes
-// what the server has to say until it agrees. Servers log a connection that is reset
-// as a mistake. One that takes longer than leaveGrace, or says more than maxReply, is
-// reset all the same. The connection is still to be closed.
-func leave(ctx context.Context, conn net.Conn) {
-	hurry(ctx, conn, leaveGrace)
+// closeInOrder announces the end of a connection and reads until the server ends the
+// connection too: servers log a reset as an error. A connection whose server takes
+// longer than leaveGrace, or sends more than maxReply, is reset all the same. The
+// caller still calls Close.
+func closeInOrder(ctx context.Context, conn net.Conn) {
+	limitTime(ctx, conn, leaveGrace)
 	if secure, ok := conn.(*tls.Conn); ok {
 		_ = secure.CloseWrite() // close_notify
 	}
 	if tcp, ok := transport(conn).(*net.TCPConn); ok && tcp.CloseWrite() == nil {
-		endsHere(tcp)
+		readToEnd(tcp)
 	}
 }
 
-// letEnd is leave for a server that was asked to end the connection: what it is told
-// after that, such as close_notify, would make its kernel send the reset. One that
-// does not end it is left.
-func letEnd(ctx context.Context, conn net.Conn) {
-	hurry(ctx, conn, leaveGrace/2)
-	if tcp, ok := transport(conn).(*net.TCPConn); ok && !endsHere(tcp) {
-		leave(ctx, conn)
+// awaitClose reads until a server that was asked to end the connection ends it. To
+// send anything in that time, such as close_notify, would make the server's kernel send
+// a reset. If the server does not end the connection, closeInOrder does.
+func awaitClose(ctx context.Context, conn net.Conn) {
+	limitTime(ctx, conn, leaveGrace/2)
+	if tcp, ok := transport(conn).(*net.TCPConn); ok && !readToEnd(tcp) {
+		closeInOrder(ctx, conn)
 	}
 }
 
-// endsHere reports whether the server ends a connection, which is then closed in
-// order.
-func endsHere(tcp *net.TCPConn) bool {
+// readToEnd reports whether the server ends a connection; Close then sends no reset.
+func readToEnd(tcp *net.TCPConn) bool {
 	n, err := io.Copy(io.Discard, io.LimitReader(tcp, maxReply))
 	return err == nil && n < maxReply && tcp.SetLinger(-1) == nil
 }
 
-// transport is what a connection is made of without its encryption.
+// transport returns the connection below the encryption.
 func transport(conn net.Conn) net.Conn {
 	if secure, ok := conn.(*tls.Conn); ok {
 		return secure.NetConn()
@@ -191,16 +191,16 @@ func transport(conn net.Conn) net.Conn {
 	return conn
 }
 
-// hurry leaves so much time for what does not matter any more, at most that of ctx.
-func hurry(ctx context.Context, conn net.Conn, grace time.Duration) {
+// limitTime bounds what follows by grace, and by the deadline of ctx.
+func limitTime(ctx context.Context, conn net.Conn, grace time.Duration) {
 	end := time.Now().Add(grace)
 	if deadline, ok := ctx.Deadline(); !ok || end.Before(deadline) {
 		_ = conn.SetDeadline(end)
 	}
 }
 
-// bind ends reads and writes of conn when ctx is done.
-func bind(ctx context.Context, conn interface{ SetDeadline(time.Time) error }) (unbind func()) {
+// bindDeadline ends reads and writes of conn when ctx is done.
+func bindDeadline(ctx context.Context, conn interface{ SetDeadline(time.Time) error }) (unbind func()) {
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
 	}

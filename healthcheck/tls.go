@@ -66,18 +66,18 @@ func (c TLS) probe(ctx context.Context) error {
 	} else {
 		err = validFor(state, now, c.MinValidity)
 	}
-	leave(ctx, secure)
+	closeInOrder(ctx, secure)
 	return err
 }
 
 // validFor checks that the certificates of a connection stay valid for d.
 func validFor(state tls.ConnectionState, now time.Time, d time.Duration) error {
 	chains := state.VerifiedChains
-	if len(chains) == 0 { // nothing was verified: take what the server sent
+	if len(chains) == 0 { // nothing was verified: the chain that the server sent counts
 		chains = [][]*x509.Certificate{state.PeerCertificates}
 	}
-	// The server works for as long as its best chain does, and that for as
-	// long as its weakest link.
+	// A chain is valid until the first of its certificates expires. The chain that
+	// is valid for longest counts.
 	var weakest *x509.Certificate
 	for _, chain := range chains {
 		if len(chain) == 0 {

@@ -13,9 +13,9 @@ import (
 // deadline.
 const defaultSilence = time.Second
 
-// UDP is a [Checker] that sends a datagram and awaits a reply. An ICMP message
-// that says that nobody listens there is a failure at once; on Linux so is one
-// that says that there is no way.
+// UDP is a [Checker] that sends a datagram and awaits a reply. An ICMP message "port
+// unreachable" is a failure at once; on Linux so are the other messages about an
+// unreachable destination.
 type UDP struct {
 	// Address is "host:port" or "[v6]:port". Required.
 	Address string
@@ -27,7 +27,7 @@ type UDP struct {
 	ExpectRegexp *regexp.Regexp
 	// AllowSilence is for servers that never reply, such as a log server: no
 	// reply within half of the time allowed (without a deadline: 1 s) is
-	// healthy too, and all that can be found out is that nobody listens.
+	// healthy too. The check then fails only if nobody listens.
 	AllowSilence bool
 }
 
@@ -44,7 +44,7 @@ func (c UDP) Validate() error { return validateAddress("Address", c.Address) }
 func (c UDP) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
 func (c UDP) probe(ctx context.Context) error {
-	// A connected socket hears its peer only, and of ICMP errors.
+	// A connected socket receives from its peer only, and reports ICMP errors.
 	conn, release, err := dial(ctx, "udp", c.Address)
 	if err != nil {
 		return err

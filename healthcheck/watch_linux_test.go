@@ -277,7 +277,7 @@ func TestFileOfOtherKinds(t *testing.T) {
 // TestFIFOHoldsUpNobody: neither the watch nor the end of a Monitor waits for
 // somebody to write a process number.
 func TestFIFOHoldsUpNobody(t *testing.T) {
-	m, stop := start(t, Config{Checker: Process{PIDFile: makeFIFO(t)}, Interval: 10 * time.Millisecond})
+	m, stop := startMonitor(t, Config{Checker: Process{PIDFile: makeFIFO(t)}, Interval: 10 * time.Millisecond})
 	waitFor(t, "a few probes", func() bool { return m.Status().Probes > 3 })
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -319,7 +319,7 @@ func TestProcessWatchTooLate(t *testing.T) {
 func TestMonitorHearsOfExit(t *testing.T) {
 	name := procName(t, "hm")
 	_, end := sleeper(t, name)
-	m, stop := start(t, Config{Checker: Process{Name: name}, Interval: time.Hour, FastInterval: 10 * time.Millisecond, Fall: 2})
+	m, stop := startMonitor(t, Config{Checker: Process{Name: name}, Interval: time.Hour, FastInterval: 10 * time.Millisecond, Fall: 2})
 	waitFor(t, "up", func() bool { return m.Status().State == Up })
 	end()
 	waitFor(t, "down", func() bool { return m.Status().State == Down })

@@ -1,5 +1,0 @@
-//go:build unix && !linux
-
-package healthcheck
-
-func readACL(string) ([]aclEntry, error) { return nil, nil }

@@ -1,0 +1,135 @@
+package healthcheck
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestSubscribersHearEverythingInOrder: two consumers, one of them slow, get
+// the same story, and the slow one delays nobody.
+func TestSubscribersHearEverythingInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTarget(func(_ context.Context, n int) error {
+			if n%2 == 1 {
+				return errTest
+			}
+			return nil
+		})
+		m, stop := startMonitor(t, Config{Checker: f, Rise: 1, Fall: 1})
+		var fast, slow []string
+		tell := func(to *[]string, delay time.Duration) func(Status) {
+			return func(s Status) {
+				time.Sleep(delay)
+				*to = append(*to, fmt.Sprint(s.State, s.Err != nil, s.Paused))
+			}
+		}
+		synctest.Wait()
+		m.Subscribe(tell(&fast, 0))
+		cancelSlow := m.Subscribe(tell(&slow, 5*time.Second))
+		time.Sleep(3500 * ms)
+		m.Pause()
+		synctest.Wait()
+		want := []string{"up false false", "down true false", "up false false", "down true false", "down true true"}
+		if !slices.Equal(fast, want) {
+			t.Errorf("fast consumer heard %v, want %v", fast, want)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !slices.Equal(slow, want) {
+			t.Errorf("slow consumer heard %v, want %v", slow, want)
+		}
+		cancelSlow()
+		m.Resume()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(slow) != len(want) {
+			t.Errorf("a cancelled consumer was called: %v", slow[len(want):])
+		}
+		_ = stop()
+	})
+}
+
+// TestHangingConsumer: its queue stays bounded, and what it hears last is the
+// latest.
+func TestHangingConsumer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTarget(func(_ context.Context, n int) error {
+			if n%2 == 1 {
+				return errTest
+			}
+			return nil
+		})
+		m, stop := startMonitor(t, Config{Checker: f, Rise: 1, Fall: 1})
+		hang := make(chan struct{})
+		var heard []Status
+		m.Subscribe(func(s Status) { <-hang; heard = append(heard, s) })
+		time.Sleep(1000*time.Second + ms)
+		_ = stop()
+		close(hang)
+		synctest.Wait()
+		if len(heard) != maxQueue+1 {
+			t.Errorf("heard %d changes, want the one under way and %d queued ones", len(heard), maxQueue)
+		}
+		if last := heard[len(heard)-1]; last != m.Status() {
+			t.Errorf("heard last %+v, want %+v", last, m.Status())
+		}
+	})
+}
+
+// TestUnknownIsNotTold: a consumer that takes what is not Up for Down would otherwise
+// take a backend out at every start.
+func TestUnknownIsNotTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := NewMonitor(Config{Checker: newTarget(func(ctx context.Context, _ int) error { return after(ctx, 100*ms, nil) })})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var heard []State
+		defer m.Subscribe(func(s Status) { heard = append(heard, s.State) })()
+		m.Pause()
+		m.Resume()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- m.Run(ctx) }()
+		time.Sleep(50 * ms)
+		synctest.Wait()
+		if len(heard) > 0 {
+			t.Errorf("heard %v before the first result", heard)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if len(heard) != 1 || heard[0] != Up {
+			t.Errorf("heard %v, want up", heard)
+		}
+		var late State
+		m.Subscribe(func(s Status) { late = s.State })
+		synctest.Wait()
+		if late != Up {
+			t.Errorf("a later consumer heard %v, want the present state", late)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestWhyDown(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		s    Status
+		want error
+	}{
+		{"unknown", Status{}, nil},
+		{"up", Status{State: Up}, nil},
+		{"up, and the latest probe has failed", Status{State: Up, Err: errTest}, nil},
+		{"down", Status{State: Down, Err: errTest}, errTest},
+		{"down, and the latest probe has succeeded", Status{State: Down}, errNotYet},
+	} {
+		if got := tt.s.WhyDown(); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
