@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"net"
@@ -38,31 +37,6 @@ func (m *Manager) takeSighting(s sighting) {
 	}
 }
 
-// foreignSighting reports whether a sighting is another host's. Called with m.mu held.
-func (m *Manager) foreignSighting(s sighting) (ifname string, foreign bool) {
-	for _, a := range m.cfg.Addresses {
-		if a.Prefix.Addr() != s.addr {
-			continue
-		}
-		l := m.links[a.Interface]
-		if l.index == s.index {
-			return l.name, !bytes.Equal(s.mac, l.mac)
-		}
-		// Another holder has the virtual MAC too, and a macvlan does not hear
-		// what comes from its own address. Its parent hears it, and what the
-		// macvlan itself sends it does not.
-		if parent := m.links[m.cfg.Interface]; m.isMacvlan(a.Interface) && parent.index == s.index {
-			return parent.name, bytes.Equal(s.mac, l.mac)
-		}
-	}
-	return "", false
-}
-
-// isMacvlan reports whether an interface is the macvlan.
-func (m *Manager) isMacvlan(name string) bool {
-	return m.cfg.VirtualMAC != nil && name == m.cfg.MacvlanName
-}
-
 // takeSightings takes note of what other hosts have said.
 func (m *Manager) takeSightings() {
 	list := m.inbox.take()
@@ -72,7 +46,7 @@ func (m *Manager) takeSightings() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range list {
-		if _, foreign := m.foreignSighting(s.sighting); !foreign {
+		if _, foreign := m.foreign(m.cfg, m.macvlan, s.sighting); !foreign {
 			continue
 		}
 		if m.held {
@@ -143,7 +117,7 @@ func (m *Manager) hasAddress(addr netip.Addr) bool {
 // countConflict counts a claim and reports it, and adds what is to be logged to news. Called
 // with m.mu held.
 func (m *Manager) countConflict(news []dispute, c claim) []dispute {
-	ifname, foreign := m.foreignSighting(c.sighting)
+	ifname, foreign := m.foreign(m.cfg, m.macvlan, c.sighting)
 	if !foreign {
 		return news // the link is another one by now
 	}

@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -116,7 +115,7 @@ func (m *Manager) isReady() bool {
 // whether that differs from when Acquire failed. absent has the interfaces that
 // were not found.
 func (m *Manager) findFaults(have []assigned, absent map[string]error) {
-	down, other := m.linkFaults(absent)
+	down, other := m.view.faults(m.cfg, m.macvlan, absent)
 	if !m.held {
 		if err := m.obstacle(m.cfg.Addresses, have); err != nil {
 			other = append(other, err.Error())
@@ -152,28 +151,6 @@ func (m *Manager) obstacle(addresses []Address, have []assigned) error {
 	return elsewhere(m.targets(addresses), have, m.linkByIndex)
 }
 
-// linkFaults returns which interfaces are down, of whose end the kernel tells, and
-// what else is wrong with them. The macvlan is down while the addresses are not held,
-// and its parent has the link.
-func (m *Manager) linkFaults(absent map[string]error) (down, other []string) {
-	for _, name := range m.cfg.interfaces() {
-		l, err := m.links[name], absent[name]
-		switch {
-		case err != nil && !errors.Is(err, ErrNoInterface):
-			other = append(other, "addresses: "+err.Error())
-		case m.isMacvlan(name):
-		case err != nil:
-			down = append(down, fmt.Sprintf("link %s missing", name))
-		case !l.up:
-			down = append(down, fmt.Sprintf("link %s down", name))
-		}
-		if err == nil && l.no6 && m.cfg.needs6(name) {
-			other = append(other, fmt.Sprintf("IPv6 disabled on %s", name))
-		}
-	}
-	return down, other
-}
-
 // routeFaults returns which routes' gateways would be nobody's neighbour: neither
 // by the addresses that there are nor by those that come with them, nor by a route.
 // The kernel takes no such route.
@@ -205,7 +182,7 @@ func (m *Manager) surroundings(have []assigned) string {
 	var b strings.Builder
 	for _, name := range m.interfaces {
 		l := m.links[name]
-		if m.isMacvlan(name) {
+		if m.macvlan.is(name) {
 			l.up, l.enabled = false, false
 		}
 		fmt.Fprintln(&b, name, l.index, l.mac, l.up, l.enabled, l.no6)

@@ -5,61 +5,47 @@ import (
 	"net/netip"
 )
 
-// filterState is what is known of the filter that drops what is sent to the addresses.
-type filterState struct {
-	absent bool
-	swept  bool // nor is there one of a predecessor's
+// packetFilter drops what is sent to the addresses, for NoAccept.
+type packetFilter struct {
+	kernel kernel
+	name   string // the Manager's
+	drops  bool   // NoAccept
+	absent bool   // there is none of this name
+	swept  bool   // nor one of a predecessor's
 }
 
-// The methods below are called with m.mu held.
-
-// installFilter drops what is sent to the addresses.
-func (m *Manager) installFilter() error {
-	if !m.cfg.NoAccept {
+// install drops what is sent to addrs.
+func (f *packetFilter) install(addrs []netip.Addr) error {
+	if !f.drops {
 		return nil
 	}
-	m.filter.absent = false
-	return m.ns.kernel.filter(m.name, m.addrs())
+	f.absent = false
+	return f.kernel.filter(f.name, addrs)
 }
 
-// restoreFilter installs the filter again, should it have gone: many a firewall begins
-// with "nft flush ruleset". The addresses are no less this host's without it.
-func (m *Manager) restoreFilter() {
-	if !m.cfg.NoAccept {
-		return
+// gone reports whether what was installed is not in force any more: many a firewall
+// begins with "nft flush ruleset".
+func (f *packetFilter) gone(addrs []netip.Addr) (bool, error) {
+	if !f.drops {
+		return false, nil
 	}
-	filters, err := m.ns.kernel.filters(m.name, m.addrs())
-	if err == nil && !filters {
-		m.warnOften("the filter for what is sent to the addresses had gone, putting it back")
-		err = m.installFilter()
-	}
-	if err != nil {
-		m.noteLack("filter", err)
-	}
+	intact, err := f.kernel.filters(f.name, addrs)
+	return err == nil && !intact, err
 }
 
-// removeFilter undoes installFilter. The first time it removes the filters that a
-// predecessor has left for the addresses, under whatever name, even if this Manager
-// drops nothing.
-func (m *Manager) removeFilter() error {
-	if m.filter.absent {
+// remove undoes install. The first time it removes the filters that a predecessor has
+// left for the addresses, under whatever name, even if this Manager drops nothing.
+func (f *packetFilter) remove(addrs []netip.Addr) error {
+	if f.absent {
 		return nil
 	}
 	var err error
-	if m.filter.swept {
-		err = m.ns.kernel.filter(m.name, nil)
-	} else if err = m.ns.kernel.sweep(m.addrs()); !m.cfg.NoAccept && errors.Is(err, errors.ErrUnsupported) {
+	if f.swept {
+		err = f.kernel.filter(f.name, nil)
+	} else if err = f.kernel.sweep(addrs); !f.drops && errors.Is(err, errors.ErrUnsupported) {
 		err = nil // nothing can be left
 	}
-	m.filter.absent = err == nil
-	m.filter.swept = m.filter.swept || m.filter.absent
+	f.absent = err == nil
+	f.swept = f.swept || f.absent
 	return err
-}
-
-func (m *Manager) addrs() []netip.Addr {
-	addrs := make([]netip.Addr, len(m.cfg.Addresses))
-	for i, a := range m.cfg.Addresses {
-		addrs[i] = a.Prefix.Addr()
-	}
-	return addrs
 }

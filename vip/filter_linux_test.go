@@ -137,7 +137,7 @@ func TestNetnsFilterIsBack(t *testing.T) {
 	m, _ := runIn(t, h, Config{Name: "VI_1", Addresses: addrs(t, vip4+"/24", vip6+"/64"), NoAccept: true})
 	mustAcquire(t, m)
 	intact := func() bool {
-		ok, err := f.Intact("VI_1", m.addrs())
+		ok, err := f.Intact("VI_1", m.cfg.addrs())
 		return ok && err == nil // it may be just about to be made
 	}
 	if !intact() {

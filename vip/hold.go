@@ -54,7 +54,7 @@ func (m *Manager) putAddresses(all bool) error {
 	if err := m.addMissing(list, c.put, l); err != nil {
 		return err
 	}
-	m.puts = m.withoutLacking(c.all)
+	m.puts = m.lacking.without(c.all)
 	if all {
 		m.setLease(l)
 	}
@@ -73,7 +73,7 @@ type feature struct {
 func (m *Manager) features() []feature {
 	return []feature{
 		{m.setMacvlanUp, m.setMacvlanDown},
-		{m.installFilter, m.removeFilter},
+		{func() error { return m.filter.install(m.cfg.addrs()) }, func() error { return m.filter.remove(m.cfg.addrs()) }},
 	}
 }
 

@@ -32,50 +32,66 @@ func (c Config) carrier() string {
 	return c.Interface
 }
 
-// The methods below are called with m.mu held.
+// macvlan is the interface with the virtual MAC. It is down while the addresses are not
+// held, so that switches do not learn the virtual MAC where it does not belong.
+type macvlan struct {
+	kernel       kernel
+	name, parent string           // of interfaces
+	mac          net.HardwareAddr // nil: there is no macvlan
+}
 
-// findMacvlan finds the interface with the virtual MAC, or makes it, down. The
-// kernel deletes it together with its parent.
-func (m *Manager) findMacvlan() (link, error) {
-	parent, err := m.ns.kernel.link(m.links[m.cfg.Interface].index, m.cfg.Interface)
-	if err != nil {
-		return link{}, err
+func newMacvlan(k kernel, cfg Config) macvlan {
+	return macvlan{kernel: k, name: cfg.MacvlanName, parent: cfg.Interface, mac: cfg.VirtualMAC}
+}
+
+// is reports whether an interface is the macvlan.
+func (v macvlan) is(name string) bool { return v.mac != nil && name == v.name }
+
+// link returns the macvlan among links.
+func (v macvlan) link(links map[string]link) (link, bool) {
+	l, ok := links[v.name]
+	return l, ok && v.mac != nil
+}
+
+// find finds the macvlan, or makes it, down. The kernel deletes it together with its
+// parent. links are the interfaces as last seen.
+func (v macvlan) find(links map[string]link) (parent, l link, err error) {
+	if parent, err = v.kernel.link(links[v.parent].index, v.parent); err != nil {
+		return parent, l, err
 	}
-	name := m.cfg.MacvlanName
-	l, err := m.ns.kernel.link(0, name)
-	if err == nil && l.index == m.links[name].index && l.parent != parent.index {
+	l, err = v.kernel.link(0, v.name)
+	if err == nil && l.index == links[v.name].index && l.parent != parent.index {
 		// Ours, and on an interface whose name is another one's now.
-		if err := m.ns.kernel.removeLink(l.index); err != nil {
-			return link{}, err
+		if err := v.kernel.removeLink(l.index); err != nil {
+			return parent, l, err
 		}
-		l, err = m.ns.kernel.link(0, name)
+		l, err = v.kernel.link(0, v.name)
 	}
 	if errors.Is(err, ErrNoInterface) {
-		if failed := m.ns.kernel.addMacvlan(name, parent.index, m.cfg.VirtualMAC); failed != nil {
-			return link{}, fmt.Errorf("%w: %w", failed, err) // nor is anything left on it
+		if failed := v.kernel.addMacvlan(v.name, parent.index, v.mac); failed != nil {
+			return parent, l, fmt.Errorf("%w: %w", failed, err) // nor is anything left on it
 		}
-		l, err = m.ns.kernel.link(0, name)
+		l, err = v.kernel.link(0, v.name)
 	}
-	if err != nil {
-		return link{}, err
-	}
-	if l.parent != parent.index || !bytes.Equal(l.mac, m.cfg.VirtualMAC) {
-		return link{}, fmt.Errorf("vip: interface %s exists, and is not a macvlan with address %v on %s: %w",
-			name, m.cfg.VirtualMAC, m.cfg.Interface, ErrInUse)
+	if err == nil && (l.parent != parent.index || !bytes.Equal(l.mac, v.mac)) {
+		err = fmt.Errorf("vip: interface %s exists, and is not a macvlan with address %v on %s: %w", v.name, v.mac, v.parent, ErrInUse)
 	}
 	// As far as announcements go; the kernel needs a moment to say so.
 	l.up = parent.up
-	return l, m.separateLinks(parent, l)
+	return parent, l, err
 }
 
-// separateLinks keeps the two interfaces, which see the same link, from answering for
-// each other.
-func (m *Manager) separateLinks(parent, l link) error {
-	for _, s := range []struct {
-		link    link
-		setting int
-		value   uint32
-	}{
+// raise is a setting of an interface that is to be at least value.
+type raise struct {
+	link    link
+	setting int
+	value   uint32
+}
+
+// separate returns what keeps the two interfaces, which see the same link, from
+// answering for each other.
+func (v macvlan) separate(parent, l link) []raise {
+	return []raise{
 		// Answer ARP only for addresses on the interface that was asked.
 		{parent, confARPIgnore, 1},
 		{l, confARPIgnore, 1},
@@ -85,20 +101,29 @@ func (m *Manager) separateLinks(parent, l link) error {
 		// And what comes in on the macvlan has its way back through the parent:
 		// loose, which wins over a strict net.ipv4.conf.all.rp_filter.
 		{l, confRPFilter, 2},
-	} {
-		if err := m.raiseSetting(s.link, s.setting, s.value); err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
-// setMacvlanUp sets the macvlan up that findLinks has found. The macvlan is down while
-// the addresses are not held, so that switches do not learn the virtual MAC where it
-// does not belong.
+// The methods below are called with m.mu held.
+
+// findMacvlan is macvlan.find, and raises the settings that it needs.
+func (m *Manager) findMacvlan() (link, error) {
+	parent, l, err := m.macvlan.find(m.links)
+	if err != nil {
+		return link{}, err
+	}
+	for _, r := range m.macvlan.separate(parent, l) {
+		if err := m.raiseSetting(r.link, r.setting, r.value); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+// setMacvlanUp sets the macvlan up, which findLinks has found.
 func (m *Manager) setMacvlanUp() error {
-	l := m.links[m.cfg.MacvlanName]
-	if m.cfg.VirtualMAC == nil || l.enabled {
+	l, ok := m.macvlan.link(m.links)
+	if !ok || l.enabled {
 		return nil
 	}
 	if err := m.ns.kernel.setUp(l.index, true); err != nil {
@@ -110,15 +135,15 @@ func (m *Manager) setMacvlanUp() error {
 
 // setMacvlanDown undoes setMacvlanUp.
 func (m *Manager) setMacvlanDown() error {
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.isMacvlan(l.name) && !m.occupied {
+	if l, ok := m.macvlan.link(m.links); ok && !m.occupied {
 		return m.ns.kernel.setUp(l.index, false)
 	}
 	return nil
 }
 
-// removeMacvlan deletes the interface with the virtual MAC.
+// removeMacvlan deletes the macvlan.
 func (m *Manager) removeMacvlan() error {
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil && !m.occupied {
+	if l, ok := m.macvlan.link(m.links); ok && !m.occupied {
 		return m.ns.kernel.removeLink(l.index)
 	}
 	return nil

@@ -20,47 +20,64 @@ import (
 type Manager struct {
 	name       string // Config.Name, which stays
 	cfg        Config
+	interfaces []string // names, each once
 	log        *slog.Logger
 	ns         *Namespace
 	ownsNS     bool
-	interfaces []string // names, each once
 
+	signals
+	calls calls
+	inbox inbox
+
+	// mu guards what follows, and cfg and interfaces, which are written only while
+	// no Namespace reads them. It is held over requests to the kernel, and while
+	// OnRemovals and Entitled are called; everything else is called without it.
+	//
+	// Locks are taken in this order: mu, Namespace.routing, Namespace.mu, and last
+	// those of inbox, limiter and packet filter. Whoever has something to say to a
+	// Manager, with Namespace.mu held, sets a signal or fills the inbox, and does not
+	// wait for mu.
+	mu sync.Mutex
+	view
+	looks      looks
+	macvlan    macvlan
+	filter     packetFilter
+	settings   settings
+	faults     knownFaults
+	parting    parting
+	life       life
+	held       bool // the desired state
+	lease      lease
+	puts       []assigned // what a renewal writes
+	lacking    lacks
+	announcer  announcer
+	budgeted   time.Time // the Namespace's budget is used up until then
+	lost       error     // to be reported to OnLost
+	retell     bool      // OnRemovals is told the same again
+	rivals     rivals
+	successors successors
+	status     Status
+}
+
+// signals are for goroutines that must not wait for the Manager's mutex.
+type signals struct {
 	wake    chan struct{} // Run has something to look at
 	ready   chan struct{} // closed when a step succeeded
-	calls   calls
-	inbox   inbox         // sightings of our addresses, by whomever
 	closing chan struct{} // closed by Close
 	closed  sync.Once
 
-	// For Namespace.dispatch, which must not wait for mu.
 	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
 	holds   atomic.Bool                  // copy of held
 	indexes atomic.Pointer[[]int]        // of links
 	own     atomic.Pointer[[]netip.Addr] // of the host, not ours to touch; nil: not known yet
 	lapses  atomic.Pointer[time.Time]    // see Lapsed; nil: never
+	toClean atomic.Pointer[Removals]     // see Removals; nil: nothing was looked at
+}
 
-	toClean atomic.Pointer[Removals] // see Removals; nil: nothing was looked at
-
-	mu         sync.Mutex
-	view       // of the kernel's state
-	looks      looks
-	settings   settings
-	filter     filterState
-	faults     knownFaults
-	parting    parting
-	retell     bool // OnRemovals hears of them though they are the same
-	held       bool // the desired state
-	running    bool // Run was called
-	ended      bool // nothing is added any more
-	lease      lease
-	puts       []assigned       // what a renewal writes
-	lacking    map[string]error // what the addresses are held without, and why
-	announcer  announcer
-	budgeted   time.Time // the Namespace's budget is used up until then
-	lost       error     // to be reported to OnLost
-	rivals     rivals
-	successors successors
-	status     Status
+// life is how far a Manager has come.
+type life struct {
+	running bool // Run was called
+	ended   bool // nothing is added any more
 }
 
 // Status is a snapshot of a Manager for people and metrics.
@@ -110,11 +127,11 @@ func NewManager(cfg Config) (*Manager, error) {
 		ns:         ns,
 		ownsNS:     owns,
 		interfaces: cfg.interfaces(),
-		wake:       make(chan struct{}, 1),
-		ready:      make(chan struct{}),
-		closing:    make(chan struct{}),
+		signals:    signals{wake: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})},
 		calls:      newCalls(),
 		view:       view{links: make(map[string]link)},
+		macvlan:    newMacvlan(ns.kernel, cfg),
+		filter:     packetFilter{kernel: ns.kernel, name: cfg.Name, drops: cfg.NoAccept},
 		rivals:     newRivals(),
 		successors: successors{list: make(map[netip.Addr]successor), told: make(map[netip.Addr]time.Time)},
 		lease:      lease{lifetime: cfg.lifetime()},
@@ -135,7 +152,7 @@ func NewManager(cfg Config) (*Manager, error) {
 func (m *Manager) Check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	if m.life.ended {
 		return m.closedError("check")
 	}
 	if m.cfg.VirtualMAC != nil {
@@ -146,7 +163,7 @@ func (m *Manager) Check() error {
 	if err == nil {
 		err = elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
 	}
-	if down, other := m.linkFaults(nil); err == nil && len(down)+len(other) > 0 {
+	if down, other := m.view.faults(m.cfg, m.macvlan, nil); err == nil && len(down)+len(other) > 0 {
 		err = fmt.Errorf("vip: %s: %s", m.name, strings.Join(append(down, other...), ", "))
 	}
 	m.looks.last = time.Time{} // Run is to look at once
@@ -167,7 +184,7 @@ func (m *Manager) Acquire(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("vip: %s: acquire: %w", m.name, err)
 	}
-	if m.ended {
+	if m.life.ended {
 		return m.closedError("acquire")
 	}
 	m.lost = nil // what was lost before is held again, or this call says why not
@@ -182,7 +199,7 @@ func (m *Manager) Acquire(ctx context.Context) error {
 func (m *Manager) Announce(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	if m.life.ended {
 		return m.closedError("announce")
 	}
 	if !m.held {
@@ -203,7 +220,7 @@ func (m *Manager) Release(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lapses.Store(nil)
-	if m.ended {
+	if m.life.ended {
 		return m.closedError("release")
 	}
 	return m.releaseAll()

@@ -8,21 +8,36 @@ import (
 	"strings"
 )
 
-// The methods in this file are called with m.mu held.
+// lacks are what the other addresses are held without, and why.
+type lacks map[string]error
 
-// noteLack takes note of what the other addresses are held without, and why. It is
-// tried again soon.
+// address reports whether the others are held without an address.
+func (l lacks) address(p netip.Prefix) bool { return l[p.String()] != nil }
+
+// without returns those of the addresses that are not lacking.
+func (l lacks) without(list []assigned) []assigned {
+	return slices.DeleteFunc(slices.Clone(list), func(a assigned) bool { return l.address(a.prefix) })
+}
+
+// err says what is lacking.
+func (l lacks) err() error {
+	if len(l) == 0 {
+		return nil
+	}
+	var list []string
+	for _, what := range slices.Sorted(maps.Keys(l)) {
+		list = append(list, fmt.Sprintf("%s (%v)", what, l[what]))
+	}
+	return fmt.Errorf("held without %s", strings.Join(list, ", "))
+}
+
+// The methods below are called with m.mu held.
+
+// noteLack takes note of what the other addresses are held without, and why. Another
+// try follows soon.
 func (m *Manager) noteLack(what string, err error) {
 	m.lacking[what] = err
 	m.lookSoon()
-}
-
-// lacksAddress reports whether the other addresses are held without one.
-func (m *Manager) lacksAddress(p netip.Prefix) bool { return m.lacking[p.String()] != nil }
-
-// withoutLacking returns those of the addresses that the others are not held without.
-func (m *Manager) withoutLacking(list []assigned) []assigned {
-	return slices.DeleteFunc(slices.Clone(list), func(a assigned) bool { return m.lacksAddress(a.prefix) })
 }
 
 // putAddress puts an address, unless it is optional and cannot be put.
@@ -60,16 +75,4 @@ func (m *Manager) putRoute(r Route, index int, anew []assigned) error {
 		}
 	}
 	return m.ns.putRoute(m, r, index)
-}
-
-// lackError returns what the addresses are held without.
-func (m *Manager) lackError() error {
-	if !m.held || len(m.lacking) == 0 {
-		return nil
-	}
-	var list []string
-	for _, what := range slices.Sorted(maps.Keys(m.lacking)) {
-		list = append(list, fmt.Sprintf("%s (%v)", what, m.lacking[what]))
-	}
-	return fmt.Errorf("vip: %s: held without %s", m.name, strings.Join(list, ", "))
 }

@@ -46,7 +46,7 @@ func (m *Manager) recogniseAddresses(have []assigned) {
 			if m.isOurs(h) {
 				continue
 			}
-			m.occupied = m.occupied || m.isMacvlan(p.Interface)
+			m.occupied = m.occupied || m.macvlan.is(p.Interface)
 			if m.cfg.Owner || h.prefix.Bits() == p.Prefix.Bits() {
 				own = append(own, p.Prefix.Addr())
 			}

@@ -22,25 +22,7 @@ func (m *Manager) probeAddresses(ctx context.Context) error {
 	if _, err := m.findLinks(); err != nil {
 		return err
 	}
-	return m.ns.probe(ctx, m.questions(m.cfg.Addresses), m.cfg.Probe)
-}
-
-// questions says where to ask for addresses, of those whose interface exists.
-// Called with m.mu held.
-func (m *Manager) questions(addresses []Address) []question {
-	var out []question
-	for _, a := range addresses {
-		name := a.Interface
-		if m.isMacvlan(name) {
-			// In its own name: from the virtual MAC it would draw to this host
-			// what is meant for the one that has it, the answer included.
-			name = m.cfg.Interface
-		}
-		if l, ok := m.links[name]; ok && l.ethernet && l.up {
-			out = append(out, question{a.Prefix.Addr(), l})
-		}
-	}
-	return out
+	return m.ns.probe(ctx, m.questions(m.macvlan, m.cfg.Addresses), m.cfg.Probe)
 }
 
 // probe asks the link twice, during d, whether another host has one of the

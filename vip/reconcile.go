@@ -53,17 +53,6 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 	return absent, errors.Join(errs...)
 }
 
-// places says where the addresses belong, of those whose interface exists.
-func (m *Manager) places(addresses []Address) []target {
-	var out []target
-	for _, a := range addresses {
-		if l, ok := m.links[a.Interface]; ok {
-			out = append(out, target{Address: a, index: l.index})
-		}
-	}
-	return out
-}
-
 // targets returns those of the places whose address is not the host's own.
 func (m *Manager) targets(addresses []Address) []target {
 	return slices.DeleteFunc(m.places(addresses), func(t target) bool { return m.ownedByHost(t.Prefix.Addr()) })
@@ -71,7 +60,7 @@ func (m *Manager) targets(addresses []Address) []target {
 
 // findLink returns an interface, and makes it if it is ours to make.
 func (m *Manager) findLink(name string) (link, error) {
-	if m.cfg.VirtualMAC != nil && name == m.cfg.MacvlanName {
+	if m.macvlan.is(name) {
 		return m.findMacvlan()
 	}
 	return m.ns.kernel.link(m.links[name].index, name)
@@ -114,7 +103,7 @@ func (m *Manager) planPut() (changes, error) {
 			return changes{}, err
 		}
 	}
-	m.lacking = make(map[string]error)
+	m.lacking = make(lacks)
 	want := m.targets(m.cfg.Addresses)
 	host, err := m.hostAddresses(want, have)
 	return plan(want, have, host, true, m.lease.lifetime, m.isOurs), err
@@ -259,7 +248,10 @@ func (m *Manager) reinstate() error {
 	if err != nil {
 		return err
 	}
-	m.restoreFilter()
+	// The addresses are no less this host's without it.
+	if err := m.restoreFilter(); err != nil {
+		m.noteLack("filter", err)
+	}
 	if own := *m.own.Load(); len(own) > 0 && !m.cfg.Owner {
 		m.warnOften("addresses are another program's now: they stay when they are released", "addresses", own)
 	}
@@ -271,11 +263,21 @@ func (m *Manager) reinstate() error {
 	if err := m.addMissing(c.put, c.put, m.lease); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(m.withoutLacking(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {
+	if slices.ContainsFunc(m.lacking.without(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {
 		m.announceAnew() // the link does not know yet
 	}
-	m.puts = m.withoutLacking(c.all)
+	m.puts = m.lacking.without(c.all)
 	return nil
+}
+
+// restoreFilter installs the filter again, should it have gone.
+func (m *Manager) restoreFilter() error {
+	gone, err := m.filter.gone(m.cfg.addrs())
+	if !gone {
+		return err
+	}
+	m.warnOften("the filter for what is sent to the addresses had gone, putting it back")
+	return m.filter.install(m.cfg.addrs())
 }
 
 // sendAnnouncements sends what is due at now, as far as the budget goes.
@@ -293,7 +295,7 @@ func (m *Manager) sendAnnouncements(now time.Time) error {
 		m.announcer.sent(n)
 		a := m.cfg.Addresses[s.address]
 		l := m.links[a.Interface]
-		if !l.ethernet || !l.up || m.lacksAddress(a.Prefix) {
+		if !l.ethernet || !l.up || m.lacking.address(a.Prefix) {
 			continue
 		}
 		frame, err := announcement(a.Prefix.Addr(), l.mac, s.reply, l.routes6)

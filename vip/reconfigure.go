@@ -38,7 +38,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	if m.life.ended {
 		return m.closedError("reconfigure")
 	}
 	var lapsed error
@@ -79,7 +79,7 @@ func (m *Manager) prepareConfig(next Config) (Config, []question, error) {
 	if fields := m.cfg.Fixed(next); len(fields) > 0 {
 		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.name, strings.Join(fields, ", "))
 	}
-	if !m.held || m.ended {
+	if !m.held || m.life.ended {
 		return next, nil, nil // Acquire will look
 	}
 	fresh := slices.DeleteFunc(slices.Clone(next.Addresses), func(a Address) bool {
@@ -102,7 +102,7 @@ func (m *Manager) prepareConfig(next Config) (Config, []question, error) {
 	if err != nil || next.Probe == 0 {
 		return next, nil, err
 	}
-	return next, m.questions(fresh), nil
+	return next, m.questions(m.macvlan, fresh), nil
 }
 
 // twin reports whether both are the same address, with whatever length or label.

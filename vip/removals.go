@@ -60,7 +60,7 @@ func (m *Manager) removalsNow() (out Removals) {
 	for _, t := range slices.DeleteFunc(m.targets(m.allAddresses()), unseen) {
 		out.Requests = append(out.Requests, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
-	if l, ok := m.links[m.cfg.MacvlanName]; ok && m.cfg.VirtualMAC != nil && !m.occupied {
+	if l, ok := m.macvlan.link(m.links); ok && !m.occupied {
 		out.Requests = append(out.Requests, m.ns.kernel.setDown(l.index))
 	}
 	if m.cfg.NoAccept {

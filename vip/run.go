@@ -61,12 +61,12 @@ func (m *Manager) beginRun() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case m.ended:
+	case m.life.ended:
 		return m.closedError("run")
-	case m.running:
+	case m.life.running:
 		return fmt.Errorf("vip: %s: run: %w", m.name, ErrRunning)
 	}
-	m.running = true
+	m.life.running = true
 	return nil
 }
 
@@ -104,10 +104,10 @@ func (m *Manager) undoAll() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var err error
-	if m.held || m.running && !m.ended { // else it may be that of another process
+	if m.held || m.life.running && !m.life.ended { // else it may be that of another process
 		err = m.releaseAll()
 	}
-	m.ended = true
+	m.life.ended = true
 	err = errors.Join(err, m.removeMacvlan())
 	m.settings.restore()
 	return err
@@ -117,10 +117,10 @@ func (m *Manager) undoAll() error {
 func (m *Manager) endHolding() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.ended {
+	if m.life.ended {
 		return nil
 	}
-	m.ended = true
+	m.life.ended = true
 	return m.releaseAll()
 }
 
@@ -136,8 +136,8 @@ func (m *Manager) noteProblem(err error) {
 	if err == nil && !m.isReady() {
 		close(m.ready)
 	}
-	if err == nil {
-		err = m.lackError()
+	if lacking := m.lacking.err(); err == nil && m.held && lacking != nil {
+		err = fmt.Errorf("vip: %s: %w", m.name, lacking)
 	}
 	if err == nil {
 		if m.status.Problem != "" {

@@ -70,7 +70,7 @@ func earlier(a, b time.Time) time.Time {
 
 // observe returns what step decides by. Called with m.mu held.
 func (m *Manager) observe() observed {
-	o := observed{ended: m.ended, held: m.held, entitled: m.entitled, lease: m.lease, lookAt: m.looks.due(m.dirty.Load())}
+	o := observed{ended: m.life.ended, held: m.held, entitled: m.entitled, lease: m.lease, lookAt: m.looks.due(m.dirty.Load())}
 	if due := m.announcer.due(); m.held && !due.IsZero() {
 		o.others = append(o.others, later(due, m.budgeted))
 	}

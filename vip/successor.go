@@ -12,7 +12,7 @@ func (m *Manager) seekSuccessors(now time.Time) {
 		return // nobody was told that it is here, or the hardware address moves along
 	}
 	for _, t := range m.targets(m.cfg.Addresses) {
-		if m.lacksAddress(t.Prefix) {
+		if m.lacking.address(t.Prefix) {
 			continue // it was not here
 		}
 		addr := t.Prefix.Addr()
@@ -36,7 +36,7 @@ func (m *Manager) pursueSuccessors(now time.Time) {
 		return // what was heard of a thousand addresses comes one by one
 	}
 	questions := make(map[netip.Addr]question)
-	for _, q := range m.questions(m.cfg.Addresses) {
+	for _, q := range m.questions(m.macvlan, m.cfg.Addresses) {
 		questions[q.addr] = q
 	}
 	for addr := range m.successors.list {

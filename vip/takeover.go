@@ -64,7 +64,7 @@ func (m *Manager) needOf(a assigned, others []assigned) (string, error) {
 	})
 	// On a macvlan with the virtual MAC no host has an address of its own.
 	l, macvlan := m.links[m.cfg.MacvlanName]
-	macvlan = macvlan && m.isMacvlan(l.name) && l.index == a.index
+	macvlan = macvlan && m.macvlan.is(l.name) && l.index == a.index
 	return needed(a, host, hops, macvlan), nil
 }
 

@@ -181,6 +181,15 @@ func (r Route) validate() error {
 // lifetime is that of the addresses in the kernel; 0: none.
 func (c Config) lifetime() time.Duration { return max(0, c.Lease) }
 
+// addrs returns the addresses without their networks.
+func (c Config) addrs() []netip.Addr {
+	addrs := make([]netip.Addr, len(c.Addresses))
+	for i, a := range c.Addresses {
+		addrs[i] = a.Prefix.Addr()
+	}
+	return addrs
+}
+
 // interfaces returns the names of all interfaces, each once.
 func (c Config) interfaces() []string {
 	var names []string

@@ -1,6 +1,9 @@
 package vip
 
 import (
+	"net"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -18,6 +21,61 @@ func TestLooks(t *testing.T) {
 	l.soon()
 	if got, soon := l.due(false).Sub(now), l.due(true).Sub(now); got != again || soon != spacing {
 		t.Errorf("after a failure it is due after %v, and %v if something happens", got, soon)
+	}
+}
+
+// TestForeign: whose word a sighting is, with and without a virtual MAC.
+func TestForeign(t *testing.T) {
+	host, other, virtual := net.HardwareAddr{2, 0, 0, 0, 0, 1}, net.HardwareAddr{2, 0, 0, 0, 0, 9}, VirtualMAC(51, false)
+	plain := Config{Interface: "eth0", Addresses: addrs(t, "192.0.2.10/24")}
+	shared := plain
+	shared.VirtualMAC = virtual
+	for name, tt := range map[string]struct {
+		cfg     Config
+		index   int
+		addr    string
+		mac     net.HardwareAddr
+		foreign bool
+	}{
+		"another host":                        {plain, 2, "192.0.2.10", other, true},
+		"this host":                           {plain, 2, "192.0.2.10", host, false},
+		"another address":                     {plain, 2, "192.0.2.11", other, false},
+		"another link":                        {plain, 7, "192.0.2.10", other, false},
+		"with the virtual MAC, on the parent": {shared, 2, "192.0.2.10", virtual, true},
+		"without the virtual MAC, on it":      {shared, 2, "192.0.2.10", other, false},
+		"the macvlan itself":                  {shared, 3, "192.0.2.10", virtual, false},
+		"without the virtual MAC, on macvlan": {shared, 3, "192.0.2.10", other, true},
+	} {
+		cfg := tt.cfg.WithDefaults()
+		v := view{links: map[string]link{
+			"eth0": {index: 2, name: "eth0", mac: host}, "vrrp.51": {index: 3, name: "vrrp.51", mac: virtual},
+		}}
+		s := sighting{index: tt.index, addr: netip.MustParseAddr(tt.addr), mac: tt.mac}
+		if _, got := v.foreign(cfg, newMacvlan(nil, cfg), s); got != tt.foreign {
+			t.Errorf("%s: foreign %v, want %v", name, got, tt.foreign)
+		}
+	}
+}
+
+// TestPacketFilter: a predecessor's filters go once, and one's own with each removal.
+func TestPacketFilter(t *testing.T) {
+	for _, drops := range []bool{false, true} {
+		k := newFakeKernel()
+		var ops []string
+		k.hooked(func(op string) error { ops = append(ops, op); return nil })
+		f := packetFilter{kernel: k, name: "VI_1", drops: drops}
+		for _, do := range []func([]netip.Addr) error{f.remove, f.remove, f.install, f.remove} {
+			if err := do(nil); err != nil {
+				t.Error(err)
+			}
+		}
+		want := []string{"sweep"}
+		if drops {
+			want = []string{"sweep", "filter", "filter"}
+		}
+		if !slices.Equal(ops, want) {
+			t.Errorf("drops %v: %v, want %v", drops, ops, want)
+		}
 	}
 }
 
