@@ -1,11 +1,12 @@
-// Package lb spreads connections, datagrams and HTTP requests over backends
+// Package lb spreads connections, datagrams and HTTP requests over the backends
 // that are alive.
 //
-// A [Pool] holds the backends of one service and what is known of their
-// health. It is told by whoever probes them ([Pool.SetHealth]) and by the planes
-// that use them (the outcome passed to [Pick.Done]), and it answers one
-// question, [Pool.Pick]: which backend is next? Picking takes no lock and does
-// not allocate.
+// A [Pool] holds the backends of one service and what is known of their health. It
+// hears from whoever probes them ([Pool.SetHealth]) and from the planes that use them
+// ([Pick.Done]), and answers one question, [Pool.Pick]: which backend is next?
+// Picking takes no lock and does not allocate. A pool believes its backends to be up
+// until it is told otherwise. The status of a healthcheck.Monitor fits, see the
+// example Healthcheck: what a monitor does not know yet takes no backend out.
 //
 // The planes carry the traffic of a listener to a pool:
 //
@@ -17,13 +18,14 @@
 // [Pool.Watch] tells of all that changes about a pool, for planes that are not in this
 // package.
 //
-// Neither pools nor planes start anything by themselves: a plane runs inside its
-// Serve method and ends with its context. A listener for an address that
-// this host does not own yet, as on a VRRP Backup, comes from [Listen].
+// Pools and planes start nothing by themselves. TCP and UDP run inside Serve and end
+// with its context. A Handler runs inside an http.Server: shut the server down first,
+// and then the Handler, which knows the upgraded connections. A listener for an address
+// that this host does not own yet, as on a VRRP Backup, comes from [Listen].
 //
-// Each has a configuration of its own, whose Validate tells all that is wrong with it
-// and whose WithDefaults tells what it does where it says nothing. All of it changes
-// while it runs: Reconfigure replaces settings, [Pool.Update] backends and
+// Pools and planes are made from configurations. Validate returns all that is wrong
+// with one, as FieldErrors; WithDefaults says what its zero fields stand for. Everything
+// changes while it runs: Reconfigure replaces settings, [Pool.Update] backends and
 // [Certificates.Reload] certificates. What did not change keeps its connections,
 // health and counters.
 package lb

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
 
 	"github.com/havip/havip/lb"
 )
@@ -32,9 +36,15 @@ func Example() {
 	log.Fatal(relay.Serve(ctx, ln))
 }
 
-// An HTTP load balancer is a handler like any other.
+// An HTTP load balancer is a handler like any other. The server ends first: it waits
+// for its requests. The Handler then ends what the server has let go, WebSockets for
+// instance.
 func ExampleHandler() {
-	pool, err := lb.NewPool(lb.PoolConfig{Backends: []lb.Backend{{Address: "192.168.31.242:8080"}}})
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s for %s", r.URL.Path, r.Header.Get("X-Forwarded-Host"))
+	}))
+	defer app.Close()
+	pool, err := lb.NewPool(lb.PoolConfig{Backends: []lb.Backend{{Address: app.Listener.Addr().String()}}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -42,7 +52,100 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(http.ListenAndServe(":8080", handler))
+	ln, err := lb.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	go server.Serve(ln)
+
+	req, _ := http.NewRequest("GET", "http://"+ln.Addr().String()+"/index", nil)
+	req.Host = "www.example.org"
+	show(http.DefaultClient.Do(req))
+
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		server.Close()
+	}
+	handler.Shutdown(ctx)
+	// Output: /index for www.example.org
+}
+
+func show(res *http.Response, err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(string(body))
+}
+
+// Under a prefix that the backend does not know, a redirect of the backend would leave
+// the prefix.
+func ExampleHandlerConfig_modifyResponse() {
+	app := httptest.NewServer(http.RedirectHandler("/home", http.StatusFound))
+	defer app.Close()
+	pool, err := lb.NewPool(lb.PoolConfig{Backends: []lb.Backend{{Address: app.Listener.Addr().String()}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	handler, err := lb.NewHandler(lb.HandlerConfig{
+		Pool: pool,
+		ModifyResponse: func(res *http.Response) error {
+			if path := res.Header.Get("Location"); strings.HasPrefix(path, "/") {
+				res.Header.Set("Location", "/app"+path)
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/app/", http.StripPrefix("/app", handler))
+
+	answer := httptest.NewRecorder()
+	mux.ServeHTTP(answer, httptest.NewRequest("GET", "/app/", nil))
+	fmt.Println(answer.Code, answer.Header().Get("Location"))
+	// Output: 302 /app/home
+}
+
+// nearest is a Balancer that prefers backends of the same site.
+type nearest struct{ site string }
+
+func (n nearest) Pick(_ lb.Flow, candidates []lb.Candidate) int {
+	for i, c := range candidates {
+		if strings.HasPrefix(c.Backend().Name, n.site) {
+			return i
+		}
+	}
+	return 0
+}
+
+func ExampleBalancer() {
+	pool, err := lb.NewPool(lb.PoolConfig{Balancer: nearest{"berlin"}, Backends: []lb.Backend{
+		{Name: "paris-1", Address: "192.0.2.1:80"},
+		{Name: "berlin-1", Address: "192.0.2.2:80"},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, down := range []string{"nobody", "berlin-1"} {
+		pool.SetHealth(down, errors.New("does not answer"))
+		pick, err := pool.Pick(nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(pick.Backend())
+		pick.Done(lb.Success)
+	}
+	// Output:
+	// berlin-1
+	// paris-1
 }
 
 func ExamplePool_Pick() {
