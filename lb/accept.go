@@ -42,9 +42,6 @@ func blame(err error) Result {
 	return Failure
 }
 
-// undo forgets the latest try.
-func (f *Flow) undo() { f.tries = max(0, f.tries-1) }
-
 // starvedFor is how long a connection, or accepting, waits for descriptors or
 // memory before it tries again.
 const starvedFor = 50 * time.Millisecond

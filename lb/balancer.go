@@ -18,23 +18,3 @@ func (c Candidate) Backend() Backend { return c.m.Backend }
 
 // Active returns how many picks of the backend are not done.
 func (c Candidate) Active() int64 { return c.m.active.Load() }
-
-// custom asks the configuration's Balancer.
-func (t *tier) custom(c *chooser) *member {
-	var candidates []Candidate
-	for _, m := range t.live {
-		if c.usable(m) {
-			candidates = append(candidates, Candidate{m})
-		}
-	}
-	if len(candidates) == 0 {
-		return nil
-	}
-	// By value: what a Balancer is given escapes to the heap, and picks by the
-	// methods of this package must not pay for it.
-	i := c.cfg.Balancer.Pick(*c.flow, candidates)
-	if i < 0 || i >= len(candidates) {
-		return nil
-	}
-	return candidates[i].m
-}

@@ -30,3 +30,11 @@ func setDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
+
+// Errors of Pick.
+var (
+	// ErrNoBackend: no backend is up, or all that are have been tried.
+	ErrNoBackend = errors.New("lb: no backend available")
+	// ErrBusy: every backend that is up has reached its MaxConns.
+	ErrBusy = errors.New("lb: all backends are at their connection limit")
+)

@@ -27,7 +27,7 @@ func (k *link) enqueue() {
 		return
 	}
 	go func() {
-		pick, err := pool.wait(l.e.work, w)
+		pick, err := pool.await(l.e.work, w)
 		if !l.Post(func() {
 			switch {
 			case k.mark[0] == mark && err != nil:

@@ -1,26 +1,9 @@
 package lb
 
 import (
-	"math/rand/v2"
-	"net/netip"
-	"slices"
-	"sync/atomic"
+	"context"
 	"time"
 )
-
-// maxTries bounds the backends that one flow may try.
-const maxTries = 8
-
-// Flow is one connection or request that needs a backend. The zero value will do
-// for balancers that do not hash. Picking again with the same Flow avoids the
-// backends it was given before; it is not safe for concurrent use.
-type Flow struct {
-	Client netip.AddrPort // For SourceHash and Maglev.
-	Key    string         // For KeyHash.
-
-	tried [maxTries]*server
-	tries int
-}
 
 // Result is the outcome of using a backend.
 type Result uint8
@@ -80,7 +63,7 @@ func (k *Pick) Done(r Result) {
 	k.Report(r)
 	k.member.active.Add(-1)
 	if k.pool.queue.waiting.Load() > 0 {
-		k.pool.serveQueue()
+		k.pool.queue.serve()
 	}
 }
 
@@ -109,14 +92,27 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 	if f == nil {
 		f = new(Flow)
 	}
+	return p.given(p.choose(f))
+}
+
+// given makes a Pick of a member that was taken; nil: none, for err.
+func (p *Pool) given(m *member, err error) (Pick, error) {
+	if m == nil {
+		return Pick{}, err
+	}
+	return Pick{pool: p, member: m}, nil
+}
+
+// choose takes a member for f.
+func (p *Pool) choose(f *Flow) (*member, error) {
 	s := p.snap.Load()
-	c := chooser{pool: p, cfg: s.cfg, flow: f}
+	c := chooser{cfg: s.cfg, restless: &p.restless, flow: f}
 	if p.restless.Load() != 0 {
 		c.now = p.now()
 	}
 	for i := range s.tiers {
 		if m := s.tiers[i].choose(&c); m != nil {
-			return Pick{pool: p, member: m}, nil
+			return m, nil
 		}
 	}
 	if c.now != 0 && c.passedOver {
@@ -124,201 +120,47 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 		c.now, c.passedOver = 0, false
 		for i := range s.tiers {
 			if m := s.tiers[i].choose(&c); m != nil {
-				return Pick{pool: p, member: m}, nil
+				return m, nil
 			}
 		}
 	}
 	if c.full {
-		return Pick{}, ErrBusy
+		return nil, ErrBusy
 	}
-	return Pick{}, ErrNoBackend
+	return nil, ErrNoBackend
 }
 
-// chooser holds the circumstances of one pick.
-type chooser struct {
-	pool       *Pool
-	cfg        *PoolConfig
-	flow       *Flow
-	now        int64   // 0: ejections and slow starts do not matter.
-	key        uint64  // What the flow hashes to, if the balancer hashes.
-	lot        float64 // See draw; 0: not drawn.
-	full       bool    // A member was refused for its MaxConns,
-	passedOver bool    // or for an ejection or its slow start.
+// Acquire is Pick, but waits in the pool's queue while all backends are at their
+// MaxConns, until ctx ends or QueueTimeout has passed: ErrBusy. What becomes free
+// goes to the flow that has waited longest of those that have not tried it before.
+// nil stands for a new Flow.
+func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
+	if f == nil {
+		f = new(Flow)
+	}
+	k, err := p.pickInTurn(f)
+	if err != ErrBusy || p.config().Queue == 0 {
+		return k, err
+	}
+	w, err := p.enqueue(f)
+	if err != nil {
+		return Pick{}, err
+	}
+	return p.await(ctx, w)
 }
 
-// usable tells whether m may be picked, without taking it.
-func (c *chooser) usable(m *member) bool { return c.admits(m, true) }
-
-// open is usable but for slow start.
-func (c *chooser) open(m *member) bool { return c.admits(m, false) }
-
-func (c *chooser) admits(m *member, byRamp bool) bool {
-	if c.flow.tries > 0 && slices.Contains(c.flow.tried[:c.flow.tries], m.server) {
-		return false
+// pickInTurn is Pick for a flow that could wait: those who do go first.
+func (p *Pool) pickInTurn(f *Flow) (Pick, error) {
+	if p.queue.waiting.Load() == 0 {
+		return p.Pick(f)
 	}
-	if m.MaxConns > 0 && m.active.Load() >= int64(m.MaxConns) {
-		c.full = true
-		return false
-	}
-	if c.now == 0 {
-		return true
-	}
-	if m.ejected.Load() > c.now || byRamp && m.ramp.Load() != 0 && c.draw() >= c.ramp(m) {
-		c.passedOver = true
-		return false
-	}
-	return true
+	return p.given(p.queue.inTurn(f))
 }
 
-// take takes a usable m, unless another flow was faster.
-func (c *chooser) take(m *member) bool {
-	// One flow per FailTimeout tries a server whose ejection has expired; the
-	// others keep away until that one has succeeded.
-	until, next := m.ejected.Load(), c.now+int64(c.cfg.FailTimeout)
-	trial := until != 0 && c.now != 0
-	if trial && (until > c.now || !m.ejected.CompareAndSwap(until, next)) {
-		c.passedOver = true
-		return false
-	}
-	if !m.reserve() {
-		if trial {
-			m.ejected.CompareAndSwap(next, until) // Somebody else's then.
-		}
-		c.full = true
-		return false
-	}
-	m.picks.Add(1)
-	if c.flow.tries < maxTries {
-		c.flow.tried[c.flow.tries] = m.server
-		c.flow.tries++
-	}
-	return true
-}
+// enqueue lets f wait; ErrBusy if the queue is full.
+func (p *Pool) enqueue(f *Flow) (*waiter, error) { return p.queue.add(f, p.config().Queue) }
 
-// reserve counts a connection, unless MaxConns is reached. It never counts one
-// too many, not even for a moment: a Done at that moment would find no room for
-// those who wait, and nobody would look again.
-func (m *member) reserve() bool {
-	if m.MaxConns == 0 {
-		m.active.Add(1)
-		return true
-	}
-	for {
-		n := m.active.Load()
-		if n >= int64(m.MaxConns) {
-			return false
-		}
-		if m.active.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-// ramp is the part of its traffic that m is given: it grows during slow start, but is
-// never less than a hundredth, so that the backend does start.
-func (c *chooser) ramp(m *member) float64 {
-	start := m.ramp.Load()
-	if start == 0 {
-		return 1
-	}
-	passed := c.now - start
-	if passed >= int64(c.cfg.SlowStart) {
-		if m.ramp.CompareAndSwap(start, 0) {
-			c.pool.restless.Add(-1)
-		}
-		return 1
-	}
-	return max(float64(passed)/float64(c.cfg.SlowStart), 0.01)
-}
-
-// draw decides whether this pick is among the part that a ramp lets through. It is by
-// chance, but once for all members: none gets a second one. A flow that hashes
-// always draws the same lot, so it moves only once as the ramp grows.
-func (c *chooser) draw() float64 {
-	if c.lot == 0 {
-		h := mix(c.key + 0x9e3779b97f4a7c15)
-		if !c.cfg.Balance.hashes() {
-			h = rand.Uint64()
-		}
-		c.lot = unit(h)
-	}
-	return c.lot
-}
-
-// failed counts a failure and ejects the server when they are too many.
-func (p *Pool) failed(m *member) {
-	m.failures.Add(1)
-	cfg := p.config()
-	if cfg.MaxFails >= 0 && p.eject(m, cfg) {
-		p.review()
-	}
-}
-
-// eject reports whether the server is ejected from now on.
-func (p *Pool) eject(m *member, cfg *PoolConfig) bool {
-	now := p.now()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.removed {
-		return false
-	}
-	if now-m.lastFail > int64(cfg.FailTimeout) {
-		m.fails.Store(0)
-	}
-	m.lastFail = now
-	// A failure on probation renews the ejection at once.
-	if m.fails.Add(1) < int64(cfg.MaxFails) && m.ejected.Load() == 0 {
-		return false
-	}
-	if m.ejected.Swap(now+int64(cfg.FailTimeout)) != 0 {
-		return false
-	}
-	p.restless.Add(1)
-	m.ejects.Add(1)
-	snap := p.snap.Load()
-	up, _, _, _ := snap.census()
-	p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name, "up", up, "backends", len(snap.all),
-		"failures", m.fails.Load(), "for", cfg.FailTimeout)
-	return true
-}
-
-// succeeded ends an ejection whose probation went well. As in nginx a success
-// within FailTimeout of a failure proves nothing: it may belong to a connection
-// made before.
-func (p *Pool) succeeded(m *member) {
-	if p.readmit(m) {
-		p.review()
-	}
-}
-
-// readmit reports whether an ejection has ended.
-func (p *Pool) readmit(m *member) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if p.now()-m.lastFail <= int64(p.config().FailTimeout) {
-		return false
-	}
-	m.fails.Store(0)
-	if !p.settle(&m.ejected) {
-		return false
-	}
-	p.log.Info("backend readmitted", "pool", p.config().Name, "backend", m.Name)
-	return true
-}
-
-// rampUp begins a server's slow start. How long that lasts is up to the
-// configuration at each pick.
-func (p *Pool) rampUp(s *server, cfg *PoolConfig) {
-	if cfg.SlowStart > 0 && s.ramp.Swap(p.now()) == 0 {
-		p.restless.Add(1)
-	}
-}
-
-// settle ends an ejection or slow start, and reports whether there was one.
-func (p *Pool) settle(until *atomic.Int64) bool {
-	if until.Swap(0) == 0 {
-		return false
-	}
-	p.restless.Add(-1)
-	return true
+// await returns what w is served with.
+func (p *Pool) await(ctx context.Context, w *waiter) (Pick, error) {
+	return p.given(p.queue.await(ctx, w, p.config().QueueTimeout))
 }

@@ -1,51 +1,17 @@
 package lb
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// Errors of Pick.
-var (
-	// ErrNoBackend: no backend is up, or all that are have been tried.
-	ErrNoBackend = errors.New("lb: no backend available")
-	// ErrBusy: every backend that is up has reached its MaxConns.
-	ErrBusy = errors.New("lb: all backends are at their connection limit")
-)
-
-// Pool chooses backends. All methods may be called concurrently.
-type Pool struct {
-	log   *slog.Logger
-	epoch time.Time // Zero of the int64 times below, all monotonic.
-
-	snap atomic.Pointer[snapshot]
-
-	// restless counts the servers that are ejected or in slow start. While it is
-	// zero a pick need not read the clock.
-	restless atomic.Int64
-	turns    [2]turns // Of primaries and backups.
-
-	mu     sync.Mutex // Guards building a snapshot, and what follows.
-	quorum bool
-	told   told
-	onGone map[int]func(*server) // See watchGone.
-	nextID int
-
-	watchers map[*watcher]struct{}
-
-	queue queue
-}
-
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
-	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, told: told{quorum: true}, onGone: make(map[int]func(*server)),
-		watchers: make(map[*watcher]struct{})}
+	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, logged: poolLog{quorum: true},
+		onGone: make(map[int]func(*server)), watchers: make(audience)}
+	p.queue.choose = p.choose
 	if err := p.Reconfigure(cfg); err != nil {
 		return nil, err
 	}
@@ -65,9 +31,6 @@ func (p *Pool) Reconfigure(cfg PoolConfig) error {
 	p.update(&cfg, cfg.Backends)
 	return nil
 }
-
-// config is the configuration that is in force.
-func (p *Pool) config() *PoolConfig { return p.snap.Load().cfg }
 
 // Update replaces the set of backends. One that keeps its name and address keeps
 // its health, counters and connections, whatever else of it changes. On error
@@ -185,22 +148,17 @@ func (p *Pool) SetDrain(backend string, drain bool) bool {
 	return true
 }
 
-// find returns the member of that name, or nil. p.mu is held.
-func (p *Pool) find(backend string) *member {
-	return p.snap.Load().byName[backend]
-}
-
 // publish makes the next snapshot of r current. p.mu is held.
 func (p *Pool) publish(r *roster) {
 	s := newSnapshot(r, p.quorum, &p.turns)
 	p.quorum = s.quorum
 	p.snap.Store(s)
-	p.tell(s)
-	p.tellWatchers()
+	p.logged.report(p.log, s)
+	p.watchers.push(s)
 	for _, m := range r.all {
 		p.drain(m.server, m.Drain || m.draining.Load())
 	}
-	p.serveQueue()
+	p.queue.serve()
 }
 
 // drain arms or disarms the end of a server's connections. p.mu is held.
@@ -233,28 +191,3 @@ func (p *Pool) drain(s *server, draining bool) {
 	})
 	s.drainTimer = timer
 }
-
-// watchGone registers what a plane does when the connections of a server must
-// end. f runs under the pool's lock: it must not call the pool. It returns the undo.
-func (p *Pool) watchGone(f func(*server)) (undo func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	id := p.nextID
-	p.nextID++
-	p.onGone[id] = f
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.onGone, id)
-	}
-}
-
-// cut tells the planes to end the connections of s. p.mu is held.
-func (p *Pool) cut(s *server) {
-	for _, f := range p.onGone {
-		f(s)
-	}
-}
-
-// now is the pool's time in nanoseconds; never 0.
-func (p *Pool) now() int64 { return int64(time.Since(p.epoch)) + 1 }

@@ -107,7 +107,7 @@ func (w *waiter) got() string {
 		if w.err != nil {
 			return w.err.Error()
 		}
-		return w.pick.Backend()
+		return w.member.Name
 	default:
 		return "waits"
 	}
@@ -180,14 +180,18 @@ func TestQueueSkipsWhoCannotUseWhatIsFree(t *testing.T) {
 			t.Fatalf("%s: %q, want %q", what, got, want)
 		}
 	}
+	done := func(w *waiter) {
+		k := Pick{pool: p, member: w.member}
+		k.Done(Success)
+	}
 	step("all are busy", "waits", "waits", "waits", "waits", "waits")
 	held[0].Done(Success)
 	step("a is free", "waits", "waits", "a", "waits", "waits")
 	held[1].Done(Success)
 	step("b is free", "b", "waits", "a", "waits", "waits")
-	ws[2].pick.Done(Success)
+	done(ws[2])
 	step("a is free again", "b", "waits", "a", "a", "waits")
-	ws[0].pick.Done(Success)
+	done(ws[0])
 	step("b is free again", "b", "b", "a", "a", "waits")
 	p.SetHealth("a", errDown)
 	p.SetHealth("b", errDown)

@@ -102,5 +102,5 @@ func (p *Pool) resolve(ctx context.Context, m *member, host, port string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.moveTo(chosen)
-	p.tellWatchers()
+	p.watchers.push(p.snap.Load())
 }

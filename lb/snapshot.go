@@ -1,67 +1,8 @@
 package lb
 
 import (
-	"net/netip"
-	"sync"
 	"sync/atomic"
-	"time"
 )
-
-// server is what changes about a backend while it is in use. It outlives
-// snapshots and updates.
-type server struct {
-	address  atomic.Pointer[string]         // Where to connect: Backend.Address, resolved.
-	addrPort atomic.Pointer[netip.AddrPort] // The same, nil if it is a name or a path.
-
-	active   atomic.Int64
-	picks    atomic.Uint64
-	failures atomic.Uint64
-	ejects   atomic.Uint64
-
-	received, sent        atomic.Uint64
-	connects, connectTime atomic.Uint64 // Number, and nanoseconds in all.
-
-	down       atomic.Bool
-	unresolved atomic.Bool // Its name had no answer when last asked.
-	draining   atomic.Bool
-	changed    atomic.Int64 // Time of the last change of down, 0 if none.
-
-	ejected atomic.Int64 // Until when; 0: not ejected.
-	ramp    atomic.Int64 // When slow start began; 0: no slow start.
-
-	mu       sync.Mutex   // Guards writing what follows.
-	fails    atomic.Int64 // Failures with no more than FailTimeout between them.
-	lastFail int64
-	removed  bool // From the pool: what fails now does not eject it.
-
-	// Guarded by Pool.mu: since when the server drains (0: it does not), and what
-	// will cut its connections, DrainTimeout as it was then later.
-	drains       int64
-	drainTimer   *time.Timer
-	drainTimeout time.Duration
-}
-
-func newServer(address string) *server {
-	s := new(server)
-	s.moveTo(address)
-	return s
-}
-
-// moveTo changes where connections go.
-func (s *server) moveTo(address string) {
-	if ap, err := netip.ParseAddrPort(address); err == nil {
-		s.addrPort.Store(&ap)
-	}
-	s.address.Store(&address)
-}
-
-// member is one configured backend: immutable but for its server.
-type member struct {
-	Backend
-	*server
-	index int    // In roster.all.
-	hash  uint64 // Of the name.
-}
 
 // roster is a set of backends as Update made it, with what can be computed
 // without knowing their health.
@@ -96,14 +37,6 @@ func newRoster(all []*member, cfg *PoolConfig) *roster {
 		}
 	}
 	return r
-}
-
-// tier is 0 for a primary, 1 for a backup.
-func (m *member) tier() int {
-	if m.Backup {
-		return 1
-	}
-	return 0
 }
 
 // turns counts the picks of a tier for those that take turns. It outlives snapshots.
@@ -202,4 +135,21 @@ func (s *snapshot) newTier(number int, turns *turns) tier {
 		t.schedule = append(t.schedule, t.live[i])
 	}
 	return t
+}
+
+// census counts the backends of a pool by what keeps them from working.
+func (s *snapshot) census() (up, down, ejected, draining int) {
+	for _, m := range s.all {
+		switch {
+		case m.Drain || m.draining.Load():
+			draining++
+		case m.down.Load():
+			down++
+		case m.ejected.Load() != 0:
+			ejected++
+		default:
+			up++
+		}
+	}
+	return up, down, ejected, draining
 }

@@ -65,3 +65,24 @@ func (p *Pool) Status() PoolStatus {
 	}
 	return st
 }
+
+// Watch calls f with the present snapshot, before it returns, and with a later one
+// whenever something in it has changed. The calls come one after the other and in
+// order. f may take its time, and may call the pool, which does not wait for f: a
+// snapshot is left out if there is a later one by the time f returns.
+//
+// After stop no further call begins.
+func (p *Pool) Watch(f func(PoolSnapshot)) (stop func()) {
+	w := &watcher{f: f, busy: true}
+	p.mu.Lock()
+	w.next = p.snap.Load().public()
+	p.watchers[w] = struct{}{}
+	p.mu.Unlock()
+	w.deliver()
+	return func() {
+		p.mu.Lock()
+		delete(p.watchers, w)
+		p.mu.Unlock()
+		w.stop()
+	}
+}

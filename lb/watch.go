@@ -27,38 +27,6 @@ type BackendSnapshot struct {
 	InUse bool
 }
 
-// Watch calls f with the present snapshot, before it returns, and with a later one
-// whenever something in it has changed. The calls come one after the other and in
-// order. f may take its time, and may call the pool, which does not wait for f: a
-// snapshot is left out if there is a later one by the time f returns.
-//
-// After stop no further call begins.
-func (p *Pool) Watch(f func(PoolSnapshot)) (stop func()) {
-	w := &watcher{f: f, busy: true}
-	p.mu.Lock()
-	w.next = p.snap.Load().public()
-	p.watchers[w] = struct{}{}
-	p.mu.Unlock()
-	w.deliver()
-	return func() {
-		p.mu.Lock()
-		delete(p.watchers, w)
-		p.mu.Unlock()
-		w.stop()
-	}
-}
-
-// tellWatchers hands out the present snapshot. p.mu is held.
-func (p *Pool) tellWatchers() {
-	if len(p.watchers) == 0 {
-		return
-	}
-	s := p.snap.Load().public()
-	for w := range p.watchers {
-		w.push(s)
-	}
-}
-
 // public returns s for whoever watches.
 func (s *snapshot) public() *PoolSnapshot {
 	ps := &PoolSnapshot{Name: s.cfg.Name, Balance: s.cfg.Balance, Quorum: s.quorum, Panic: s.panic,
@@ -68,6 +36,20 @@ func (s *snapshot) public() *PoolSnapshot {
 			Up: !m.down.Load(), Draining: m.Drain || m.draining.Load(), InUse: s.live[i]}
 	}
 	return ps
+}
+
+// audience is who watches a pool.
+type audience map[*watcher]struct{}
+
+// push hands out s.
+func (a audience) push(s *snapshot) {
+	if len(a) == 0 {
+		return
+	}
+	next := s.public()
+	for w := range a {
+		w.push(next)
+	}
 }
 
 // watcher delivers snapshots to one function, by a goroutine that exists while there

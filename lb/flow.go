@@ -1,0 +1,34 @@
+package lb
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// maxTries bounds the backends that one flow may try.
+const maxTries = 8
+
+// Flow is one connection or request that needs a backend. The zero value will do
+// for balancers that do not hash. Picking again with the same Flow avoids the
+// backends it was given before; it is not safe for concurrent use.
+type Flow struct {
+	Client netip.AddrPort // For SourceHash and Maglev.
+	Key    string         // For KeyHash.
+
+	tried [maxTries]*server
+	tries int
+}
+
+// undo forgets the latest try.
+func (f *Flow) undo() { f.tries = max(0, f.tries-1) }
+
+// triedAll tells whether f has tried whatever g has: if nothing is free for g,
+// nothing is for f.
+func (f *Flow) triedAll(g *Flow) bool {
+	for _, s := range g.tried[:g.tries] {
+		if !slices.Contains(f.tried[:f.tries], s) {
+			return false
+		}
+	}
+	return true
+}

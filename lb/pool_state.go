@@ -1,0 +1,81 @@
+package lb
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Pool chooses backends. All methods may be called concurrently.
+type Pool struct {
+	log   *slog.Logger
+	epoch time.Time // Zero of the int64 times below, all monotonic.
+
+	snap atomic.Pointer[snapshot]
+
+	// restless counts the servers that are ejected or in slow start. While it is
+	// zero a pick need not read the clock.
+	restless atomic.Int64
+	turns    [2]turns // Of primaries and backups.
+
+	mu     sync.Mutex // Guards building a snapshot, and what follows.
+	quorum bool
+	logged poolLog
+	onGone map[int]func(*server) // See watchGone.
+	nextID int
+
+	watchers audience
+
+	queue queue
+}
+
+// config is the configuration that is in force.
+func (p *Pool) config() *PoolConfig { return p.snap.Load().cfg }
+
+// now is the pool's time in nanoseconds; never 0.
+func (p *Pool) now() int64 { return int64(time.Since(p.epoch)) + 1 }
+
+// find returns the member of that name, or nil. p.mu is held.
+func (p *Pool) find(backend string) *member {
+	return p.snap.Load().byName[backend]
+}
+
+// rampUp begins a server's slow start. How long that lasts is up to the
+// configuration at each pick.
+func (p *Pool) rampUp(s *server, cfg *PoolConfig) {
+	if cfg.SlowStart > 0 && s.ramp.Swap(p.now()) == 0 {
+		p.restless.Add(1)
+	}
+}
+
+// settle ends an ejection or slow start, and reports whether there was one.
+func (p *Pool) settle(until *atomic.Int64) bool {
+	if until.Swap(0) == 0 {
+		return false
+	}
+	p.restless.Add(-1)
+	return true
+}
+
+// watchGone registers what a plane does when the connections of a server must
+// end. f runs under the pool's lock: it must not call the pool. It returns the undo.
+func (p *Pool) watchGone(f func(*server)) (undo func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := p.nextID
+	p.nextID++
+	p.onGone[id] = f
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.onGone, id)
+	}
+}
+
+// cut tells the planes to end the connections of s. p.mu is held.
+func (p *Pool) cut(s *server) {
+	for _, f := range p.onGone {
+		f(s)
+	}
+}

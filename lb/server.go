@@ -1,0 +1,104 @@
+package lb
+
+import (
+	"math"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// server is what changes about a backend while it is in use. It outlives
+// snapshots and updates.
+type server struct {
+	address  atomic.Pointer[string]         // Where to connect: Backend.Address, resolved.
+	addrPort atomic.Pointer[netip.AddrPort] // The same, nil if it is a name or a path.
+
+	active   atomic.Int64
+	picks    atomic.Uint64
+	failures atomic.Uint64
+	ejects   atomic.Uint64
+
+	received, sent        atomic.Uint64
+	connects, connectTime atomic.Uint64 // Number, and nanoseconds in all.
+
+	down       atomic.Bool
+	unresolved atomic.Bool // Its name had no answer when last asked.
+	draining   atomic.Bool
+	changed    atomic.Int64 // Time of the last change of down, 0 if none.
+
+	ejected atomic.Int64 // Until when; 0: not ejected.
+	ramp    atomic.Int64 // When slow start began; 0: no slow start.
+
+	mu       sync.Mutex   // Guards writing what follows.
+	fails    atomic.Int64 // Failures with no more than FailTimeout between them.
+	lastFail int64
+	removed  bool // From the pool: what fails now does not eject it.
+
+	// Guarded by Pool.mu: since when the server drains (0: it does not), and what
+	// will cut its connections, DrainTimeout as it was then later.
+	drains       int64
+	drainTimer   *time.Timer
+	drainTimeout time.Duration
+}
+
+func newServer(address string) *server {
+	s := new(server)
+	s.moveTo(address)
+	return s
+}
+
+// moveTo changes where connections go.
+func (s *server) moveTo(address string) {
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		s.addrPort.Store(&ap)
+	}
+	s.address.Store(&address)
+}
+
+// member is one configured backend: immutable but for its server.
+type member struct {
+	Backend
+	*server
+	index int    // In roster.all.
+	hash  uint64 // Of the name.
+}
+
+// tier is 0 for a primary, 1 for a backup.
+func (m *member) tier() int {
+	if m.Backup {
+		return 1
+	}
+	return 0
+}
+
+// reserve counts a connection, unless MaxConns is reached. It never counts one
+// too many, not even for a moment: a Done at that moment would find no room for
+// those who wait, and nobody would look again.
+func (m *member) reserve() bool {
+	if m.MaxConns == 0 {
+		m.active.Add(1)
+		return true
+	}
+	for {
+		n := m.active.Load()
+		if n >= int64(m.MaxConns) {
+			return false
+		}
+		if m.active.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// lessLoaded compares connections per weight, without division.
+func (m *member) lessLoaded(than *member) bool {
+	return m.active.Load()*int64(than.Weight) < than.active.Load()*int64(m.Weight)
+}
+
+// score ranks m for a key by weighted rendezvous hashing: the share of the keys for
+// which m ranks first is its share of the weight, whoever the others are and in
+// whatever order.
+func (m *member) score(key uint64) float64 {
+	return math.Log(unit(mix(key^m.hash))) / float64(m.Weight)
+}
