@@ -29,7 +29,7 @@ func (c *check) state() healthcheck.State {
 
 // follow subscribes fn to a monitor. cancel waits for a call that is under way, so that
 // nothing comes after it; fn must not call it.
-func follow(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel func()) {
+func followMonitor(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel func()) {
 	var mu sync.Mutex
 	cancelled := false
 	unsubscribe := m.Subscribe(func(s healthcheck.Status) {

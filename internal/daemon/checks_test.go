@@ -181,11 +181,11 @@ func TestFollow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := start(m.Run, func(err error) { t.Error(err) })
+	run := startTask(m.Run, func(err error) { t.Error(err) })
 	defer run.stop()
 	for range 50 {
 		var calls, under atomic.Int32
-		cancel := follow(m, func(s healthcheck.Status) {
+		cancel := followMonitor(m, func(s healthcheck.Status) {
 			under.Add(1)
 			defer under.Add(-1)
 			if s.State == healthcheck.Unknown {

@@ -24,11 +24,26 @@ import (
 )
 
 // Daemon is everything that one configuration asks for.
+//
+// mu is held for all of a change: from the moment when the next configuration is
+// compared with what runs until every part has followed. That may take tens of
+// seconds, so nothing that serves, probes, elects or reports takes mu. The locks of
+// the parts are taken in this order, and mu before all of them:
+//
+//   - tracker.mu, for what a check says; under it the faults and the priority of a
+//     vrrp.Router change, which takes the router's own locks;
+//   - teller.mu, for what becomes of a router; a transition begins here;
+//   - group.mu, for what becomes of the routers of a group together;
+//   - notifier.mu, for what is told to programs and FIFOs: queues, of which
+//     goroutines of their own tell.
+//
+// viewMu comes before service.mu, and neither before any of the others.
 type Daemon struct {
-	log     *slog.Logger
-	started chan struct{} // closed when Run has begun
+	log      *slog.Logger
+	accessTo *slog.Logger  // nil: log
+	started  chan struct{} // closed when Run has begun
 
-	mu        sync.Mutex
+	mu        sync.Mutex  // guards what follows, up to viewMu
 	pending   *change     // what New opened and Run begins with
 	failed    func(error) // hears of a part that has ended; nil once Run is about to return
 	cfg       *config.Config
@@ -44,7 +59,6 @@ type Daemon struct {
 	ended     []*service // of earlier configurations, some of which have connections
 	access    *lb.ConnLog
 	accessLog *task
-	accessTo  *slog.Logger   // nil: log
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
 
 	viewMu sync.Mutex // held to make a View of the View before
@@ -52,9 +66,9 @@ type Daemon struct {
 }
 
 // New opens every socket that cfg needs, in the network namespace of the
-// calling thread, and starts nothing: an error leaves the machine as it was. A
-// part that cannot begin now, for what may pass, is no error: Run says which, and
-// tries again, and the others do not wait for it.
+// calling thread, and starts nothing: an error leaves the machine as it was. Where
+// a part cannot begin now, for a reason that may pass, New returns no error: Run
+// logs the reason and tries the part again, and no other part waits for it.
 func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 	d := newDaemon(log)
 	c, err := d.prepare(cfg, true)
@@ -65,8 +79,8 @@ func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 	return d, nil
 }
 
-// NewStrict is New, but a part that cannot begin now is an error. It names all of
-// them, one a line.
+// NewStrict is New, but returns an error where a part cannot begin now. The error
+// names all such parts, one a line.
 func NewStrict(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
 	d := newDaemon(log)
 	c, err := d.prepare(cfg, true)
@@ -100,15 +114,15 @@ func newDaemon(log *slog.Logger) *Daemon {
 // LogAccess has what services record go to a logger of its own. Call it before Run.
 func (d *Daemon) LogAccess(log *slog.Logger) { d.accessTo = log }
 
-// Run does the work until ctx ends. It then hands the addresses over, lets
-// connections finish, and returns nil. A part that fails does not end it: that is
-// logged, and routers and services are tried again. It may be called once.
+// Run does the work until ctx ends. Then the addresses are handed over, connections
+// finish, and Run returns nil. A part that fails does not end Run: the failure is
+// logged, and routers and services are tried again. Run may be called once.
 func (d *Daemon) Run(ctx context.Context) error {
 	d.mu.Lock()
 	d.failed = func(err error) { d.log.Error("a part of the daemon has ended", "err", err) }
-	reaping := start(func(ctx context.Context) error { return reapOrphans(ctx, d.log) }, d.failed)
+	reaping := startTask(func(ctx context.Context) error { return reapOrphans(ctx, d.log) }, d.failed)
 	defer reaping.stop()
-	d.accessLog = start(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log, cmp.Or(d.accessTo, d.log)) }, d.failed)
+	d.accessLog = startTask(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log, cmp.Or(d.accessTo, d.log)) }, d.failed)
 	if err := d.apply(d.pending); err != nil {
 		d.log.Error("not everything runs", "err", err)
 	}

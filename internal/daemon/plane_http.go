@@ -6,32 +6,28 @@ import (
 	"errors"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/lb"
 )
 
-// httpPlane proxies requests. Settings of connections are in a front, which is
-// replaced where they change, and goes when it has no connections any more.
-// Settings of requests are the handler's.
+// httpPlane proxies requests. Settings of requests are the handler's. Settings of
+// connections are in a front: where they change, another front takes the new
+// connections, and the front of before goes when it has no connections any more.
 type httpPlane struct {
-	log      atomic.Pointer[slog.Logger]
-	shutdown atomic.Int64 // time.Duration
-
 	handler *lb.Handler
 
-	mu     sync.Mutex
-	front  *front
-	fronts []*front   // front, and earlier ones that still have connections
-	socket *acceptor  // nil: it does not serve
-	ended  chan error // of the fronts
+	mu     sync.Mutex // guards what follows
+	cfg    planeConfig
+	socket *acceptor // nil: the plane has not served yet
+	front  *front    // which takes new connections; nil: as socket
+	fronts []*front  // front, and earlier ones that still have connections
+	failed chan error
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
@@ -39,10 +35,7 @@ func newHTTPPlane(c planeConfig) (*httpPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &httpPlane{handler: h, front: newFront(c), ended: make(chan error, 1)}
-	p.log.Store(c.log)
-	p.shutdown.Store(int64(c.service.Front.ShutdownTimeout))
-	return p, nil
+	return &httpPlane{handler: h, cfg: c, failed: make(chan error, 1)}, nil
 }
 
 func (p *httpPlane) Stats() lb.Stats { return p.handler.Stats() }
@@ -51,89 +44,145 @@ func (p *httpPlane) reconfigure(c planeConfig) error {
 	if err := p.handler.Reconfigure(c.handler()); err != nil {
 		return err
 	}
-	p.log.Store(c.log)
-	p.shutdown.Store(int64(c.service.Front.ShutdownTimeout))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := newFront(c)
-	if p.front.same(next) {
+	p.cfg = c
+	if p.front == nil || p.front.frontConfig.equal(frontConfigOf(c)) {
 		return nil
 	}
 	old := p.front
-	p.front = next
-	if p.socket == nil {
-		return nil
+	if err := p.openFront(); err != nil {
+		return err
 	}
-	err := p.open(p.front)
 	old.listener.Close()
-	return err
+	return nil
 }
 
-// front is an http.Server, and what is done with connections before it gets
+// current is the configuration that counts now.
+func (p *httpPlane) current() planeConfig {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg
+}
+
+func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
+	shared := newAcceptor(socket.(net.Listener))
+	defer shared.close()
+	p.mu.Lock()
+	p.socket = shared
+	err := p.openFront()
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-p.failed:
+		return err
+	case <-ctx.Done():
+	}
+	shared.close()
+	drain, cancel := context.WithTimeout(context.Background(), p.current().service.Front.ShutdownTimeout)
+	defer cancel()
+	p.mu.Lock()
+	fronts := slices.Clone(p.fronts)
+	p.mu.Unlock()
+	var ends []func()
+	for _, f := range fronts {
+		ends = append(ends, func() {
+			if err := f.server.Shutdown(drain); err != nil {
+				f.server.Close()
+			}
+		})
+	}
+	together(ends)
+	// The servers know upgraded connections no more, the handler does.
+	p.handler.Shutdown(drain)
+	return nil
+}
+
+// front is an http.Server, and what is done with connections before the server gets
 // them.
 type front struct {
-	tls          *tls.Config
-	trusted      []netip.Prefix
-	limits       lb.Limits
-	header, idle time.Duration
+	frontConfig
+	server   *http.Server
+	listener net.Listener
 
-	server    *http.Server
-	listener  net.Listener
+	// p.mu guards these.
 	accepting bool
 	conns     int
 }
 
-func newFront(c planeConfig) *front {
-	return &front{
+// frontConfig is what a front does with connections.
+type frontConfig struct {
+	tls          *tls.Config
+	trusted      []netip.Prefix
+	limits       lb.Limits
+	header, idle time.Duration
+}
+
+func frontConfigOf(c planeConfig) frontConfig {
+	return frontConfig{
 		tls: c.tls.front, trusted: c.service.AcceptProxy, limits: c.service.Limits,
 		header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout,
 	}
 }
 
-func (f *front) same(o *front) bool {
-	return f.tls == o.tls && slices.Equal(f.trusted, o.trusted) && f.limits == o.limits && f.header == o.header && f.idle == o.idle
+func (c frontConfig) equal(o frontConfig) bool {
+	return c.tls == o.tls && slices.Equal(c.trusted, o.trusted) && c.limits == o.limits && c.header == o.header && c.idle == o.idle
 }
 
-// open lets f take connections. p.mu is held.
-func (p *httpPlane) open(f *front) (err error) {
-	f.listener = p.socket.share()
-	if len(f.trusted) > 0 || f.limits != (lb.Limits{}) {
-		if f.listener, err = lb.NewListener(f.listener, f.trusted, f.limits); err != nil {
-			return err
+// wrapListener puts what is done with connections before ln.
+func (c frontConfig) wrapListener(ln net.Listener) (net.Listener, error) {
+	if len(c.trusted) > 0 || c.limits != (lb.Limits{}) {
+		var err error
+		if ln, err = lb.NewListener(ln, c.trusted, c.limits); err != nil {
+			return nil, err
 		}
 	}
-	if f.tls != nil {
-		f.listener = tls.NewListener(f.listener, f.tls)
+	if c.tls != nil {
+		ln = tls.NewListener(ln, c.tls)
+	}
+	return ln, nil
+}
+
+// openFront lets a front of the current configuration take new connections. p.mu is
+// held.
+func (p *httpPlane) openFront() error {
+	f := &front{frontConfig: frontConfigOf(p.cfg), accepting: true}
+	var err error
+	if f.listener, err = f.wrapListener(p.socket.share()); err != nil {
+		return err
 	}
 	f.server = &http.Server{
 		Handler:           p.handler,
 		ReadHeaderTimeout: f.header,
 		IdleTimeout:       f.idle,
 		ErrorLog:          log.New(debugLog{p}, "", 0),
-		ConnState:         func(_ net.Conn, s http.ConnState) { p.count(f, s) },
+		ConnState:         func(_ net.Conn, s http.ConnState) { p.countConn(f, s) },
 	}
-	if f.accepting = true; !slices.Contains(p.fronts, f) { // it is there if it failed
-		p.fronts = append(p.fronts, f)
-	}
-	go func() {
-		err := f.server.Serve(f.listener)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		f.accepting = false
-		p.drop(f)
-		// A front that was replaced, or a plane that ends, has closed it.
-		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-			select {
-			case p.ended <- err:
-			default:
-			}
-		}
-	}()
+	p.front, p.fronts = f, append(p.fronts, f)
+	go p.runFront(f)
 	return nil
 }
 
-// count notes that a connection of f came or went.
-func (p *httpPlane) count(f *front, s http.ConnState) {
+// runFront serves until the listener of f is closed, or fails.
+func (p *httpPlane) runFront(f *front) {
+	err := f.server.Serve(f.listener)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.accepting = false
+	p.dropFront(f)
+	// A front that was replaced, or a plane that ends, has closed the listener.
+	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		select {
+		case p.failed <- err:
+		default:
+		}
+	}
+}
+
+// countConn notes that a connection of f came or went.
+func (p *httpPlane) countConn(f *front, s http.ConnState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch s {
@@ -141,55 +190,21 @@ func (p *httpPlane) count(f *front, s http.ConnState) {
 		f.conns++
 	case http.StateClosed, http.StateHijacked:
 		f.conns--
-		p.drop(f)
+		p.dropFront(f)
 	}
 }
 
-// drop forgets f if it was replaced and has no connections. p.mu is held.
-func (p *httpPlane) drop(f *front) {
+// dropFront forgets f if f was replaced and has no connections. p.mu is held.
+func (p *httpPlane) dropFront(f *front) {
 	if f != p.front && f.conns == 0 && !f.accepting {
 		p.fronts = slices.DeleteFunc(p.fronts, func(o *front) bool { return o == f })
 	}
 }
 
-func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
-	p.mu.Lock()
-	p.socket = newAcceptor(socket.(net.Listener))
-	defer p.socket.close()
-	err := p.open(p.front)
-	p.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-p.ended:
-		return err
-	case <-ctx.Done():
-	}
-	p.socket.close()
-	drain, cancel := context.WithTimeout(context.Background(), time.Duration(p.shutdown.Load()))
-	defer cancel()
-	p.mu.Lock()
-	fronts := slices.Clone(p.fronts)
-	p.mu.Unlock()
-	var stops []func()
-	for _, f := range fronts {
-		stops = append(stops, func() {
-			if err := f.server.Shutdown(drain); err != nil {
-				f.server.Close()
-			}
-		})
-	}
-	together(stops)
-	// What was upgraded the servers do not know any more.
-	p.handler.Shutdown(drain)
-	return nil
-}
-
-// debugLog takes what http.Server has to say about clients.
+// debugLog takes what http.Server says about clients.
 type debugLog struct{ p *httpPlane }
 
 func (d debugLog) Write(b []byte) (int, error) {
-	d.p.log.Load().Debug(string(b[:max(len(b)-1, 0)]))
+	d.p.current().log.Debug(string(b[:max(len(b)-1, 0)]))
 	return len(b), nil
 }

@@ -52,7 +52,7 @@ services:
 // of, or is named here with the one who looks at it.
 func TestEveryServiceFieldCounts(t *testing.T) {
 	elsewhere := map[string]string{
-		"Pos": "errors", "Name": "logs", "Listen": "listen", "Mode": "newPlane", "Pool": "upstreamConfigs", "Check": "upstreamConfigs",
+		"Pos": "errors", "Name": "logs", "Listen": "openSocket", "Mode": "newPlane", "Pool": "upstreamConfigs", "Check": "upstreamConfigs",
 		"Routes": "upstreamConfigs", "TLS": "newEncryption", "BackendTLS": "newEncryption", "AccessLog": "prepareParts",
 	}
 	both := []string{"Limits", "AcceptProxy"} // of tcp and http
@@ -72,7 +72,7 @@ func TestEveryServiceFieldCounts(t *testing.T) {
 			case "udp":
 				all = append(all, p.udp())
 			case "http":
-				all = append(all, []any{p.handler(), newFront(p), c.Front.ShutdownTimeout})
+				all = append(all, []any{p.handler(), frontConfigOf(p), c.Front.ShutdownTimeout})
 			}
 		}
 		return all

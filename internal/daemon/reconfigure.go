@@ -71,31 +71,28 @@ func shedding(old, next config.Router, all []config.Router) (rest config.Router,
 	return rest, len(rest.Addresses) > 0 || len(old.Addresses) == 0
 }
 
-// shed lets go of the addresses that move to another router. Advertisements list them
-// until reconfigure.
-func (r *router) shed(next config.Router, all []config.Router) error {
+// shedAddresses lets go of the addresses that move to another router.
+// Advertisements list them until reconfigure.
+func (r *router) shedAddresses(next config.Router, all []config.Router) error {
 	rest, _ := shedding(r.cfg, next, all)
 	if rest.Equal(r.cfg) {
 		return nil
 	}
 	fc := r.failover(r.cfg, r.members)
 	fc.VIP = r.failover(rest, r.members).VIP
-	err := r.follow(fc)
-	if err == nil {
-		r.cfg = rest
-	}
-	return err
+	return r.reconfigureNode(fc, rest)
 }
 
 // reconfigure goes on with another configuration in place, as far as fixedKeys
 // allows. Should its addresses or routes be impossible, those of before stay, and
 // everything else counts all the same.
 func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error {
-	err := r.use(cfg)
+	next := func(cfg config.Router) error { return r.reconfigureNode(r.failover(cfg, r.members), cfg) }
+	err := next(cfg)
 	if err != nil {
 		kept := cfg
 		kept.Addresses, kept.Excluded, kept.Routes = r.cfg.Addresses, r.cfg.Excluded, r.cfg.Routes
-		if again := r.use(kept); again != nil {
+		if again := next(kept); again != nil {
 			// What a check says is not to be missed, and checks may be gone.
 			r.cfg.Track = cfg.Track
 			err = errors.Join(err, again)
@@ -103,15 +100,5 @@ func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error 
 		err = fmt.Errorf("%v: %s goes on with the addresses and routes of before: %w", cfg.Pos, cfg.Name, err)
 	}
 	r.tracker.reconfigure(r.cfg, checks) // what it makes of the priority counts
-	return err
-}
-
-// use makes cfg the configuration of the addresses and of the protocol, or leaves
-// both as they are.
-func (r *router) use(cfg config.Router) error {
-	err := r.follow(r.failover(cfg, r.members))
-	if err == nil {
-		r.cfg = cfg
-	}
 	return err
 }

@@ -106,7 +106,7 @@ func (d *Daemon) apply(c *change) error {
 	errs := []error{d.applyServices(c)}
 	endChecks := d.applyChecks(c)
 	if d.guard == nil && c.guard != nil {
-		d.guarding = start(c.guard.Run, d.failed)
+		d.guarding = startTask(c.guard.Run, d.failed)
 	}
 	d.ns, d.guard = c.ns, c.guard
 	maps.Copy(d.conns, c.conns)
@@ -165,7 +165,7 @@ func (d *Daemon) prepareChecks(c *change) error {
 func (d *Daemon) applyChecks(c *change) (ends []func()) {
 	for i, s := range c.checks {
 		if s.begins() {
-			c.checks[i].made = &check{cfg: s.cfg.cfg, monitor: s.cfg.monitor, task: start(s.cfg.monitor.Run, d.failed)}
+			c.checks[i].made = &check{cfg: s.cfg.cfg, monitor: s.cfg.monitor, task: startTask(s.cfg.monitor.Run, d.failed)}
 		}
 		if s.ends() {
 			ends = append(ends, s.old.task.stop)

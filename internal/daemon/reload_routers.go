@@ -219,7 +219,7 @@ func (d *Daemon) updateRouters(c *change) error {
 	var calls []func()
 	for i, u := range updates {
 		calls = append(calls, func() {
-			err := u.router.shed(u.next, c.cfg.VRRP)
+			err := u.router.shedAddresses(u.next, c.cfg.VRRP)
 			close(u.shed)
 			for _, from := range updates {
 				if passes(from.before, from.next, u.next) {

@@ -149,7 +149,7 @@ func (d *Daemon) prepareSocket(c *change, p *servicePlan, old *service) (err err
 		}
 		return err
 	}
-	p.socket, err = listenSoon(p.cfg, func() bool { return d.isEnding(p.cfg) })
+	p.socket, err = openSocketSoon(p.cfg, func() bool { return d.isEnding(p.cfg) })
 	if errors.Is(err, syscall.EADDRINUSE) && (old != nil && !goesOn || d.freesPort(c, p.cfg)) {
 		return nil // apply tries again when the other service has let go of the port
 	}
@@ -234,7 +234,7 @@ func (d *Daemon) beginService(s step[*service, *servicePlan]) (*service, error) 
 	if p.socket == nil && !p.late {
 		// The port is one that another service is just letting go of.
 		var lacks error
-		if p.socket, lacks = listenSoon(p.cfg, func() bool { return true }); lacks != nil {
+		if p.socket, lacks = openSocketSoon(p.cfg, func() bool { return true }); lacks != nil {
 			err = errors.Join(err, fmt.Errorf("%v: service %s: %w", p.cfg.Pos, p.cfg.Name, lacks))
 		}
 	}

@@ -60,7 +60,7 @@ func newNode(p *routerPlan, members *vrrp.Group, teller *teller) (*failover.Node
 func newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, tracker *tracker, failed func(error)) *router {
 	return &router{
 		routerParts: p.parts, cfg: p.cfg, group: p.group, members: members,
-		node: node, tracker: tracker, task: start(node.Run, failed),
+		node: node, tracker: tracker, task: startTask(node.Run, failed),
 	}
 }
 
@@ -83,11 +83,15 @@ func (r *router) stopFor(why error) {
 // moveTime bounds a change of the addresses that are held.
 const moveTime = 10 * time.Second
 
-// follow goes on as cfg, or leaves everything as it is.
-func (r *router) follow(cfg failover.Config) error {
+// reconfigureNode goes on as fc, which is made of cfg, or leaves everything as it is.
+func (r *router) reconfigureNode(fc failover.Config, cfg config.Router) error {
 	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
 	defer cancel()
-	return r.node.Reconfigure(ctx, cfg)
+	err := r.node.Reconfigure(ctx, fc)
+	if err == nil {
+		r.cfg = cfg
+	}
+	return err
 }
 
 // connKey names a Conn: routers on one interface and of one family share it.

@@ -34,7 +34,7 @@ func newService(p *servicePlan, upstreams map[string]*upstream, changed func(*se
 	if p.equipped {
 		_ = s.equip(p.parts) // an error comes again when the service begins to serve
 	}
-	s.task = start(func(ctx context.Context) error {
+	s.task = startTask(func(ctx context.Context) error {
 		retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, p) }, func(err error, pause time.Duration) {
 			p.parts.log.Error("service does not run", "err", err, "retry", pause)
 		})
@@ -59,7 +59,7 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 	socket := s.currentSocket()
 	if socket == nil {
 		var err error
-		if socket, err = listen(ctx, p.cfg); err != nil {
+		if socket, err = openSocket(ctx, p.cfg); err != nil {
 			return err
 		}
 		s.setSocket(socket)

@@ -15,8 +15,8 @@ import (
 	"github.com/havip/havip/lb"
 )
 
-// listen opens what the plane of a service serves.
-func listen(ctx context.Context, c config.Service) (io.Closer, error) {
+// openSocket opens what the plane of a service serves.
+func openSocket(ctx context.Context, c config.Service) (io.Closer, error) {
 	if c.Network() == "udp" {
 		return lb.ListenPacket(ctx, "udp", listenAddress(c.Listen))
 	}
@@ -57,11 +57,11 @@ func samePort(a, b config.Service) bool {
 // releaseTime bounds the wait for a service that ends to let go of its port.
 const releaseTime = 2 * time.Second
 
-// listenSoon is listen, but while the port is in use it goes on trying if another
+// openSocketSoon is openSocket, but while the port is in use it goes on trying if another
 // service is about to let go of the port.
-func listenSoon(c config.Service, ending func() bool) (io.Closer, error) {
+func openSocketSoon(c config.Service, ending func() bool) (io.Closer, error) {
 	for end := time.Now().Add(releaseTime); ; time.Sleep(5 * time.Millisecond) {
-		socket, err := listen(context.Background(), c)
+		socket, err := openSocket(context.Background(), c)
 		if !errors.Is(err, syscall.EADDRINUSE) || !ending() || time.Now().After(end) {
 			return socket, err
 		}

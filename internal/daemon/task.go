@@ -11,9 +11,9 @@ type task struct {
 	done   chan struct{}
 }
 
-// start runs run in a goroutine. If it ends by itself with an error, failed is
+// startTask runs run in a goroutine. If it ends by itself with an error, failed is
 // told.
-func start(run func(context.Context) error, failed func(error)) *task {
+func startTask(run func(context.Context) error, failed func(error)) *task {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	t := &task{cancel: cancel, done: make(chan struct{})}
 	go func() {

@@ -114,7 +114,7 @@ func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) 
 
 // newUpstream starts what was prepared.
 func newUpstream(p *upstreamPlan, failed func(error)) *upstream {
-	u := &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: start(p.made.Run, failed)}
+	u := &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: startTask(p.made.Run, failed)}
 	u.applyMonitors(p.monitors)
 	return u
 }
@@ -224,7 +224,7 @@ func prepareMonitors(old map[string]*backendMonitor, cfg upstreamConfig, log *sl
 
 // newBackendMonitor lets a pool hear of a backend, and starts the monitor.
 func newBackendMonitor(p *monitorPlan, pool *lb.Pool) *backendMonitor {
-	return &backendMonitor{monitorPlan: *p, unfollow: tellPool(p.monitor, pool, p.backend.Name), task: start(p.monitor.Run, func(err error) {
+	return &backendMonitor{monitorPlan: *p, unfollow: tellPool(p.monitor, pool, p.backend.Name), task: startTask(p.monitor.Run, func(err error) {
 		p.log.Error("monitor ended", "backend", p.backend.Name, "err", err)
 	})}
 }
@@ -242,7 +242,7 @@ func tellPool(m *healthcheck.Monitor, pool *lb.Pool, backend string) (cancel fun
 	if s := m.Status(); s.State == healthcheck.Down {
 		pool.SetHealth(backend, s.WhyDown())
 	}
-	return follow(m, func(s healthcheck.Status) { pool.SetHealth(backend, s.WhyDown()) })
+	return followMonitor(m, func(s healthcheck.Status) { pool.SetHealth(backend, s.WhyDown()) })
 }
 
 // stop ends the monitor: the pool hears nothing any more.
