@@ -73,7 +73,7 @@ func TestRouterNoSocketYet(t *testing.T) {
 		n := &fakeNetwork{lan: newFakeLAN(), events: make(chan linkEvent), fail: errors.New("no IPv6 here"), nif: netif{
 			name: "eth0", index: 1, up: true, multicast: true, addrs: []ifaddr{{addr: netip.MustParseAddr("192.0.2.1")}},
 		}}
-		conn, err := listenOn(ListenConfig{Interface: "eth0"}, n)
+		conn, err := newConn(ListenConfig{Interface: "eth0"}, n)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,9 +46,9 @@ type acquisition struct {
 	retry    *time.Timer
 }
 
-// begin starts an attempt, which fails by itself when its time is up.
-func (a *acquisition) begin(failed func(id uint64, err error)) (id uint64) {
-	a.end()
+// beginAttempt starts an attempt, which fails by itself when its time is up.
+func (a *acquisition) beginAttempt(failed func(id uint64, err error)) (id uint64) {
+	a.endAttempt()
 	a.last++
 	a.open = true
 	id = a.last
@@ -56,17 +56,17 @@ func (a *acquisition) begin(failed func(id uint64, err error)) (id uint64) {
 	return id
 }
 
-// end ends an attempt: its result does not matter any more.
-func (a *acquisition) end() {
+// endAttempt ends an attempt: its result does not matter any more.
+func (a *acquisition) endAttempt() {
 	a.open = false
 	if a.watchdog != nil {
 		a.watchdog.Stop()
 	}
 }
 
-// stop ends everything.
-func (a *acquisition) stop() {
-	a.end()
+// stopTimers ends everything.
+func (a *acquisition) stopTimers() {
+	a.endAttempt()
 	if a.retry != nil {
 		a.retry.Stop()
 	}
@@ -85,7 +85,7 @@ func (r *Router) acquired(id uint64) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	if a := &r.addresses; a.open && a.last == id {
-		a.end()
+		a.endAttempt()
 		a.backoff = 0
 	}
 }
@@ -99,7 +99,7 @@ func (r *Router) acquireFailed(id uint64, err error) {
 	if !a.open || a.last != id {
 		return
 	}
-	a.end()
+	a.endAttempt()
 	a.backoff = min(max(2*a.backoff, firstRetry), lastRetry)
 	a.fault, a.failedAt, a.hope = fmt.Sprintf("addresses: %v", err), time.Now(), false
 	a.waitRetry(r.retryAddresses)
@@ -121,13 +121,13 @@ func (r *Router) retryIfDue() {
 		return
 	}
 	now, pause := time.Now(), a.backoff
-	if !r.served(now) {
+	if !r.hearsActive(now) {
 		pause = min(pause, lonelyRetry)
 	}
 	if a.hope {
 		pause = min(pause, a.backoff/hopefulRetries)
 	}
-	if now.Sub(a.failedAt) < pause || r.work.busy() {
+	if now.Sub(a.failedAt) < pause || r.work.inCall() {
 		a.waitRetry(r.retryAddresses)
 		return
 	}
@@ -135,9 +135,9 @@ func (r *Router) retryIfDue() {
 	r.applyFaults()
 }
 
-// served reports whether another router is Active, as far as its advertisements
+// hearsActive reports whether another router is Active, as far as its advertisements
 // tell: in a fault the machine does not listen. conn.mu is held.
-func (r *Router) served(now time.Time) bool {
+func (r *Router) hearsActive(now time.Time) bool {
 	return slices.ContainsFunc(r.status.peers, func(p Peer) bool {
 		patience := max(time.Duration(r.cfg.DownMultiplier+1)*p.Interval, firstRetry)
 		return p.Priority > 0 && now.Sub(p.LastHeard) < patience
@@ -156,7 +156,7 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	first, told := context.WithTimeout(ctx, handlerTime)
 	defer told()
 	stop = source.WatchFaults(func(lost error, faults []string) {
-		r.foresee(lost, faults)
+		r.noteFaults(lost, faults)
 		told()
 	})
 	<-first.Done()
@@ -169,12 +169,12 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	return stop
 }
 
-// foresee takes in what the Handler has to say as a FaultSource.
-func (r *Router) foresee(lost error, faults []string) {
+// noteFaults takes in what the Handler has to say as a FaultSource.
+func (r *Router) noteFaults(lost error, faults []string) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	if lost != nil {
-		r.lose(lost)
+		r.loseAddresses(lost)
 	}
 	a := &r.addresses
 	a.foreseen, a.heard = slices.Clone(faults), true
@@ -183,11 +183,11 @@ func (r *Router) foresee(lost error, faults []string) {
 	r.retryIfDue()
 }
 
-// lose makes an Active router step down whose addresses are gone. One that did not run
+// loseAddresses makes an Active router step down whose addresses are gone. One that did not run
 // finds that out first, and then there is no other fault. conn.mu is held.
-func (r *Router) lose(why error) {
+func (r *Router) loseAddresses(why error) {
 	active := false
-	r.useLocked(func(now time.Time) (actions []Action) {
+	r.useMachineLocked(func(now time.Time) (actions []Action) {
 		if r.machine.State() == Active { // a Backup first hears what has arrived
 			actions = r.machine.Tick(now)
 		}

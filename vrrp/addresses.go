@@ -51,9 +51,9 @@ type former struct {
 	until     time.Time // when it ceases to count
 }
 
-// succeed goes on with the Config, which has been changed since it was before.
+// keepFormer goes on with the Config, which has been changed since it was before.
 // What it was counts for some time yet.
-func (w *wire) succeed(before *Config, now time.Time) {
+func (w *wire) keepFormer(before *Config, now time.Time) {
 	w.formers = slices.DeleteFunc(w.formers, func(f former) bool { return !now.Before(f.until) })
 	if before.Interval != w.cfg.Interval || !slices.Equal(before.Addresses, w.cfg.Addresses) {
 		f := former{interval: before.Interval, until: now.Add(formerTime)}
@@ -104,9 +104,9 @@ type stranger struct {
 // strangerLimit is for lines about each stranger, and one about all that are too many.
 var strangerLimit = quietlog.Limit{Every: noteInterval, Subjects: maxStrangers + 1}
 
-// meet takes note of a stranger, and returns the subject of log lines about it: nil if
+// rememberStranger takes note of a stranger, and returns the subject of log lines about it: nil if
 // there are too many.
-func (s *status) meet(adv *Advertisement, now time.Time) (subject any) {
+func (s *status) rememberStranger(adv *Advertisement, now time.Time) (subject any) {
 	i := slices.IndexFunc(s.strangers, func(o stranger) bool { return o.adv.Source == adv.Source })
 	if i < 0 && len(s.strangers) < maxStrangers {
 		s.strangers = append(s.strangers, stranger{})
@@ -128,11 +128,11 @@ func (s *status) meet(adv *Advertisement, now time.Time) (subject any) {
 	return o.subject
 }
 
-// discardedStranger reports what was discarded with DropAddresses or DropCount:
+// warnOfStranger reports what was discarded with DropAddresses or DropCount:
 // each sender by itself, as there may be another one every time.
-func (r *Router) discardedStranger(err *DropError, now time.Time) {
+func (r *Router) warnOfStranger(err *DropError, now time.Time) {
 	adv := &r.loop.adv
-	subject := r.status.meet(adv, now)
+	subject := r.status.rememberStranger(adv, now)
 	if !strangerLimit.Mutes(r.log, slog.LevelWarn, "discarded", subject, 1) {
 		r.log.Warn("discarded", "err", new(*err), "priority", adv.Priority, "addresses", slices.Clone(adv.Addresses), "want", r.cfg.Addresses,
 			"times", uint64(1), strangerLimit.By(subject))
@@ -148,7 +148,7 @@ func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
 		return true
 	}
 	r.wire.drop.dropAddresses(adv)
-	r.discarded(&r.wire.drop, now)
+	r.countDiscard(&r.wire.drop, now)
 	return false
 }
 
@@ -172,7 +172,7 @@ func (r *Router) Meets(cfg Config) bool {
 	var next addressList
 	next.sort(cfg.Addresses)
 	now := time.Now()
-	return r.phase == running && r.holding() && slices.ContainsFunc(r.status.strangers, func(s stranger) bool {
+	return r.phase == running && r.isActive() && slices.ContainsFunc(r.status.strangers, func(s stranger) bool {
 		return s.has(&next, &r.wire.theirs, r.cfg.DownMultiplier, now)
 	})
 }
@@ -183,7 +183,7 @@ func (r *Router) meet() {
 	r.status.strangers = slices.DeleteFunc(r.status.strangers, func(s stranger) bool {
 		met := s.has(&r.wire.ours, &r.wire.theirs, r.cfg.DownMultiplier, now)
 		if met {
-			r.useLocked(func(now time.Time) []Action { return r.machine.Receive(now, &s.adv) })
+			r.useMachineLocked(func(now time.Time) []Action { return r.machine.Receive(now, &s.adv) })
 		}
 		return met
 	})

@@ -80,8 +80,8 @@ func TestStrangersBounded(t *testing.T) {
 					Source: netip.AddrFrom4([4]byte{10, net, byte(i >> 8), byte(i)}), Destination: groupIPv4,
 					Version: 3, VRID: 51, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.77"),
 				}
-				a.loop.receive(packetOf(t, adv), time.Now())
-				a.loop.receive(packetOf(t, adv), time.Now())
+				a.loop.receivePacket(packetOf(t, adv), time.Now())
+				a.loop.receivePacket(packetOf(t, adv), time.Now())
 			}
 		}
 		for i := range 3 {
@@ -115,7 +115,7 @@ func TestFormerConfiguration(t *testing.T) {
 	for _, list := range lists[1:] {
 		before := *cfg
 		cfg.Addresses, cfg.Interval = addrs(list), cfg.Interval+time.Second
-		w.succeed(&before, at)
+		w.keepFormer(&before, at)
 		at = at.Add(formerTime / 2)
 	}
 	packet := func(list string, interval time.Duration) *Packet {
@@ -140,14 +140,14 @@ func TestFormerConfiguration(t *testing.T) {
 	// Also that there were no addresses.
 	before := *cfg
 	before.Addresses = nil
-	w.succeed(&before, at)
+	w.keepFormer(&before, at)
 	adv.Addresses, adv.Interval = nil, 3*time.Second
 	none := packetOf(t, adv)
 	accept(t, w, none, at)
 	discard(t, w, none, at.Add(formerTime), DropCount)
 	// What is over, or is no other, is not kept.
 	before = *cfg
-	w.succeed(&before, at.Add(formerTime))
+	w.keepFormer(&before, at.Add(formerTime))
 	if got := len(w.formers); got != 0 {
 		t.Errorf("%d former configurations are kept, want none", got)
 	}

@@ -64,7 +64,7 @@ func TestConformance30OthersWaitDownInterval(t *testing.T) {
 
 	// The skew of the owner, which only listens after a stall: 39 us.
 	m := newRig(t, Config{Priority: 255, Interval: 10 * time.Millisecond}).m
-	if got, want := m.skew(), 39062*time.Nanosecond; got != want {
+	if got, want := m.skewTime(), 39062*time.Nanosecond; got != want {
 		t.Errorf("skew of the owner at 10 ms: %v, want %v", got, want)
 	}
 }

@@ -88,19 +88,19 @@ type Conn struct {
 // socket can be opened for now, is no error: its routers have a fault until that
 // has changed. [Conn.Check] tells whoever would rather not begin.
 func Listen(cfg ListenConfig) (*Conn, error) {
-	c, err := listen(cfg)
+	c, err := openConn(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("vrrp: interface %s: %w", cfg.Interface, err)
 	}
 	return c, nil
 }
 
-func listen(cfg ListenConfig) (*Conn, error) {
+func openConn(cfg ListenConfig) (*Conn, error) {
 	if cfg.Interface == "" {
 		return nil, errors.New("no name is given")
 	}
 	if cfg.Open != nil {
-		return listenOn(cfg, &customNetwork{name: cfg.Interface, f: cfg.Open, done: make(chan struct{})})
+		return newConn(cfg, &customNetwork{name: cfg.Interface, f: cfg.Open, done: make(chan struct{})})
 	}
 	fam := familyIPv4
 	if cfg.IPv6 {
@@ -110,11 +110,11 @@ func listen(cfg ListenConfig) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listenOn(cfg, n)
+	return newConn(cfg, n)
 }
 
-// listenOn is listen with n, which the Conn closes.
-func listenOn(cfg ListenConfig, n network) (*Conn, error) {
+// newConn is openConn with n, which the Conn closes.
+func newConn(cfg ListenConfig, n network) (*Conn, error) {
 	c := &Conn{
 		name:    cfg.Interface,
 		family:  familyIPv4,
@@ -129,10 +129,10 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		c.family = familyIPv6
 	}
 	var err, failed error
-	if c.nif, err = c.look(); err == nil {
+	if c.nif, err = c.lookUpInterface(); err == nil {
 		c.loops = []*loop{newLoop(c, newNoSocket(), protocolVRRP)}
 		// What is unlikely to pass by itself would be the fault of all routers.
-		if err = c.restore(&netif{}, false); !c.nif.unknown && !errors.Is(err, fs.ErrPermission) {
+		if err = c.restoreSockets(&netif{}, false); !c.nif.unknown && !errors.Is(err, fs.ErrPermission) {
 			failed, err = err, nil
 		}
 	}
@@ -142,21 +142,21 @@ func listenOn(cfg ListenConfig, n network) (*Conn, error) {
 		return nil, err
 	}
 	c.wg.Go(c.loops[0].run)
-	c.wg.Go(func() { c.watch(failed) })
+	c.wg.Go(func() { c.watchInterface(failed) })
 	return c, nil
 }
 
-// open starts the loop of an IP protocol, unless there is one. c.mu is held.
-func (c *Conn) open(protocol uint8) (*loop, error) {
+// openLoop starts the loop of an IP protocol, unless there is one. c.mu is held.
+func (c *Conn) openLoop(protocol uint8) (*loop, error) {
 	for _, l := range c.loops {
 		if l.protocol == protocol {
 			return l, nil
 		}
 	}
 	var pc PacketConn = newNoSocket()
-	if c.opens() {
+	if c.canOpen() {
 		var err error
-		if pc, err = c.net.open(&c.nif, protocol); err != nil {
+		if pc, err = c.net.openSocket(&c.nif, protocol); err != nil {
 			return nil, err
 		}
 	}
@@ -210,8 +210,8 @@ func (c *Conn) Counters() Counters {
 	return c.counters.snapshot()
 }
 
-// attach makes r one of the routers and returns its loop. c.mu is held.
-func (c *Conn) attach(r *Router) (*loop, error) {
+// attachRouter makes r one of the routers and returns its loop. c.mu is held.
+func (c *Conn) attachRouter(r *Router) (*loop, error) {
 	vrid := r.cfg.VRID
 	switch {
 	case c.closed:
@@ -223,9 +223,9 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 	if r.cfg.Auth.Type == AuthAH {
 		protocol = protocolAH
 	}
-	l, err := c.open(protocol)
+	l, err := c.openLoop(protocol)
 	if err == nil && r.cfg.VirtualMAC && c.frames == nil {
-		if c.frames = newNoSocket(); c.opens() {
+		if c.frames = newNoSocket(); c.canOpen() {
 			if err = c.replaceFrames(); err != nil {
 				c.frames = nil
 			}
@@ -235,13 +235,13 @@ func (c *Conn) attach(r *Router) (*loop, error) {
 		return nil, fmt.Errorf("interface %s: %w", c.name, err)
 	}
 	c.routers[vrid] = r
-	c.count(&r.cfg, 1)
+	c.countAddresses(&r.cfg, 1)
 	return l, nil
 }
 
-// carries tells whether cfg's advertisements can leave from an interface of this
+// carriesConfig tells whether cfg's advertisements can leave from an interface of this
 // kind. c.mu is held.
-func (c *Conn) carries(cfg *Config) error {
+func (c *Conn) carriesConfig(cfg *Config) error {
 	switch {
 	case c.nif.index == 0: // nobody knows
 	case len(cfg.Peers) == 0 && !c.nif.multicast:
@@ -252,15 +252,15 @@ func (c *Conn) carries(cfg *Config) error {
 	return nil
 }
 
-// detach forgets r. c.mu is held.
-func (c *Conn) detach(r *Router) {
+// detachRouter forgets r. c.mu is held.
+func (c *Conn) detachRouter(r *Router) {
 	c.routers[r.cfg.VRID] = nil
 	r.loop.deadlines.remove(r)
-	c.count(&r.cfg, -1)
+	c.countAddresses(&r.cfg, -1)
 }
 
-// count adds n routers, 1 or -1, to the users of cfg's addresses. c.mu is held.
-func (c *Conn) count(cfg *Config, n int) {
+// countAddresses adds n routers, 1 or -1, to the users of cfg's addresses. c.mu is held.
+func (c *Conn) countAddresses(cfg *Config, n int) {
 	for _, a := range cfg.Addresses {
 		u := c.virtual[a]
 		if u.all += n; cfg.moves(a) {
@@ -316,7 +316,7 @@ func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("vrrp: %s: no context", r.name)
 	}
-	if release, err = r.conn.reserve(ctx, r.cfg.VRID); err == nil {
+	if release, err = r.conn.reserveVRID(ctx, r.cfg.VRID); err == nil {
 		return release, nil
 	}
 	if ctx.Err() == nil {
@@ -325,14 +325,14 @@ func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
 	return nil, fmt.Errorf("vrrp: %s: %w", r.name, err)
 }
 
-// reserve reserves a VRID, which several may do.
-func (c *Conn) reserve(ctx context.Context, vrid uint8) (release func(), err error) {
+// reserveVRID reserves a VRID, which several may do.
+func (c *Conn) reserveVRID(ctx context.Context, vrid uint8) (release func(), err error) {
 	for began := time.Now(); ; {
 		last := time.Since(began) >= reserveTime
-		err := c.tryReserve(vrid, last)
+		err := c.tryReserveVRID(vrid, last)
 		if err == nil {
 			var once sync.Once
-			return func() { once.Do(func() { c.unreserve(vrid) }) }, nil
+			return func() { once.Do(func() { c.releaseVRID(vrid) }) }, nil
 		}
 		if errors.Is(err, ErrClosed) {
 			return nil, fmt.Errorf("interface %s: %w", c.name, err)
@@ -348,9 +348,9 @@ func (c *Conn) reserve(ctx context.Context, vrid uint8) (release func(), err err
 	}
 }
 
-// tryReserve tries once. If the host cannot tell who has the VRID, or only somebody
+// tryReserveVRID tries once. If the host cannot tell who has the VRID, or only somebody
 // who does not answer until the last time, the router runs all the same.
-func (c *Conn) tryReserve(vrid uint8, last bool) error {
+func (c *Conn) tryReserveVRID(vrid uint8, last bool) error {
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()
 	select {
@@ -360,7 +360,7 @@ func (c *Conn) tryReserve(vrid uint8, last bool) error {
 	}
 	r := &c.reserved.list[vrid]
 	if r.users == 0 {
-		lock, err := c.net.reserve(vrid)
+		lock, err := c.net.reserveVRID(vrid)
 		if taken, ok := errors.AsType[*takenError](err); ok && !(last && taken.silent) {
 			return err
 		}
@@ -373,7 +373,7 @@ func (c *Conn) tryReserve(vrid uint8, last bool) error {
 	return nil
 }
 
-func (c *Conn) unreserve(vrid uint8) {
+func (c *Conn) releaseVRID(vrid uint8) {
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()
 	r := &c.reserved.list[vrid]

@@ -26,7 +26,7 @@ func BenchmarkConn(b *testing.B) {
 	for i := range 2 {
 		h := l.MustHost(fmt.Sprintf("lb-%d", i), fmt.Sprintf("192.0.2.%d/24", i+1))
 		for _, v6 := range []bool{false, true} {
-			conn := listen(b, h, vrrp.ListenConfig{Interface: "eth0", IPv6: v6})
+			conn := openConn(b, h, vrrp.ListenConfig{Interface: "eth0", IPv6: v6})
 			for vrid := 1; vrid <= 255; vrid++ {
 				cfg := vrrp.Config{
 					VRID: uint8(vrid), Priority: uint8(120 - 10*i), Interval: 10 * time.Millisecond,

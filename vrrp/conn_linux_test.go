@@ -33,8 +33,8 @@ func parse(list ...string) (addrs []netip.Addr) {
 	return addrs
 }
 
-// listen opens a Conn on an interface of a host.
-func listen(t testing.TB, h *lab.Host, cfg vrrp.ListenConfig) *vrrp.Conn {
+// openConn opens a Conn on an interface of a host.
+func openConn(t testing.TB, h *lab.Host, cfg vrrp.ListenConfig) *vrrp.Conn {
 	t.Helper()
 	var conn *vrrp.Conn
 	if err := h.Do(func() (err error) {
@@ -132,7 +132,7 @@ func TestConn(t *testing.T) {
 			for k, h := range hosts {
 				cfg := test.cfg
 				cfg.Name, cfg.VRID, cfg.Priority = h.Name(), uint8(i+1), uint8(120-10*k)
-				conn := listen(t, h, vrrp.ListenConfig{Interface: "eth0", IPv6: cfg.Addresses[0].Is6()})
+				conn := openConn(t, h, vrrp.ListenConfig{Interface: "eth0", IPv6: cfg.Addresses[0].Is6()})
 				r, stop := start(t, conn, cfg)
 				routers, stops = append(routers, r), append(stops, stop)
 			}
@@ -173,13 +173,13 @@ func TestConnOneInterface(t *testing.T) {
 		}
 	}
 	cfg := vrrp.Config{VRID: 51, Addresses: parse("192.0.2.250"), Interval: 100 * time.Millisecond}
-	conn0, conn1 := listen(t, b, vrrp.ListenConfig{Interface: "eth0"}), listen(t, b, vrrp.ListenConfig{Interface: "eth1"})
+	conn0, conn1 := openConn(t, b, vrrp.ListenConfig{Interface: "eth0"}), openConn(t, b, vrrp.ListenConfig{Interface: "eth1"})
 	r0, _ := start(t, conn0, cfg)
 	r1, _ := start(t, conn1, cfg)
 	until(t, vrrp.Active, r0, r1)
 
 	cfg.Priority = 200
-	start(t, listen(t, a, vrrp.ListenConfig{Interface: "eth1"}), cfg)
+	start(t, openConn(t, a, vrrp.ListenConfig{Interface: "eth1"}), cfg)
 	until(t, vrrp.Backup, r1)
 	lab.Until(t, patience, "ten more advertisements on eth1", func() bool { return r1.Status().Counters.Received > 10 })
 	if s := r0.Status(); s.State != vrrp.Active || s.Counters.Received != 0 || len(s.Counters.Dropped) != 0 {
@@ -209,7 +209,7 @@ func TestConnLink(t *testing.T) {
 			run := func(h *lab.Host, priority uint8) *vrrp.Router {
 				cfg := cfg
 				cfg.Name, cfg.Priority = h.Name(), priority
-				r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: addresses[0].Is6()}), cfg)
+				r, _ := start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: addresses[0].Is6()}), cfg)
 				return r
 			}
 			ra, rb := run(a, 120), run(b, 110)
@@ -357,7 +357,7 @@ func TestConnSourceVanishes(t *testing.T) {
 					cfg.Peers = []netip.Addr{netip.MustParsePrefix(test.addrs[1-i]).Addr()}
 				}
 				hosts[i] = h
-				routers[i], _ = start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: cfg.Addresses[0].Is6()}), cfg)
+				routers[i], _ = start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: cfg.Addresses[0].Is6()}), cfg)
 			}
 			a, b := routers[0], routers[1]
 			until(t, vrrp.Active, a)
@@ -421,7 +421,7 @@ func TestListenErrors(t *testing.T) {
 		})
 	}
 	t.Run("no multicast", func(t *testing.T) {
-		conn := listen(t, a, vrrp.ListenConfig{Interface: "lo"})
+		conn := openConn(t, a, vrrp.ListenConfig{Interface: "lo"})
 		if err := conn.Check(vrrp.Config{VRID: 1, Addresses: parse("192.0.2.250")}); err == nil || !strings.Contains(err.Error(), "no multicast: want unicast peers") {
 			t.Errorf("error %v", err)
 		}
@@ -491,7 +491,7 @@ vrrp_instance VI_1 {
 `, i, i+1, i), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r, _ := start(t, listen(t, a, vrrp.ListenConfig{Interface: "eth0"}), vrrp.Config{
+			r, _ := start(t, openConn(t, a, vrrp.ListenConfig{Interface: "eth0"}), vrrp.Config{
 				VRID: 51, Priority: 110, Version: 2, Addresses: parse("192.0.2.250"),
 				Peers: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})},
 				Auth:  vrrp.Auth{Type: vrrp.AuthPass, Password: "d0cker"},
@@ -552,7 +552,7 @@ func TestConnCloses(t *testing.T) {
 			{VRID: 1, Addresses: parse("fe80::250")},
 			{VRID: 1, Addresses: parse("192.0.2.250"), Version: 2, Auth: vrrp.Auth{Type: vrrp.AuthAH, Password: "d0cker"}},
 		} {
-			conn := listen(t, a, vrrp.ListenConfig{Interface: "eth0", IPv6: cfg.Addresses[0].Is6()})
+			conn := openConn(t, a, vrrp.ListenConfig{Interface: "eth0", IPv6: cfg.Addresses[0].Is6()})
 			_, stop := start(t, conn, cfg)
 			stop()
 			if err := conn.Close(); err != nil {

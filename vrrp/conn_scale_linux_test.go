@@ -30,8 +30,8 @@ func TestConnEveryRouter(t *testing.T) {
 		t.Fatal(err)
 	}
 	conns := []*vrrp.Conn{
-		listen(t, h, vrrp.ListenConfig{Interface: "eth0"}),
-		listen(t, h, vrrp.ListenConfig{Interface: "eth0", IPv6: true}),
+		openConn(t, h, vrrp.ListenConfig{Interface: "eth0"}),
+		openConn(t, h, vrrp.ListenConfig{Interface: "eth0", IPv6: true}),
 	}
 	sockets, goroutines := openSockets(t), runtime.NumGoroutine()
 

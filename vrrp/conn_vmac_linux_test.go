@@ -65,7 +65,7 @@ func TestConnVirtualMAC(t *testing.T) {
 			for k, h := range hosts {
 				cfg := test.cfg
 				cfg.Name, cfg.VRID, cfg.Priority, cfg.VirtualMAC = h.Name(), vrid, uint8(120-10*k), true
-				r, stop := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth0", IPv6: v6}), cfg)
+				r, stop := start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth0", IPv6: v6}), cfg)
 				routers, stops = append(routers, r), append(stops, stop)
 			}
 			a, b := routers[0], routers[1]
@@ -130,7 +130,7 @@ func TestConnVirtualMACReopen(t *testing.T) {
 		}
 	}
 	attach()
-	r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9"}), vrrp.Config{
+	r, _ := start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9"}), vrrp.Config{
 		VRID: 51, Addresses: parse("192.0.2.250"), Interval: 100 * time.Millisecond, VirtualMAC: true,
 	})
 	until(t, vrrp.Active, r)

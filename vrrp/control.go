@@ -13,7 +13,7 @@ import (
 // SetPriority changes the priority at run time, from 1 to 254; other values
 // count as the nearest of these. An owner's, 255, does not change.
 func (r *Router) SetPriority(priority uint8) {
-	r.use(func(now time.Time) []Action { return r.machine.SetPriority(now, priority) })
+	r.useMachine(func(now time.Time) []Action { return r.machine.SetPriority(now, priority) })
 }
 
 // Resign hands the addresses over, as [Machine.Resign] does: to a Backup if
@@ -21,7 +21,7 @@ func (r *Router) SetPriority(priority uint8) {
 // intervals. Unless the router is Active the error is [ErrNotActive].
 func (r *Router) Resign() error {
 	var state State
-	r.use(func(now time.Time) []Action {
+	r.useMachine(func(now time.Time) []Action {
 		state = r.machine.State()
 		return r.machine.Resign(now)
 	})
@@ -63,7 +63,7 @@ func (r *Router) keepOut(reasons map[string]int, reason string) (release func())
 		reason = "held" // a fault without words is none
 	}
 	count := func(n int) {
-		r.use(func(now time.Time) []Action {
+		r.useMachine(func(now time.Time) []Action {
 			if reasons[reason] += n; reasons[reason] == 0 {
 				delete(reasons, reason)
 			}
@@ -115,7 +115,7 @@ func (r *Router) setLink(source netip.Addr, fault string) {
 	}
 	r.source, r.wire.own, r.linkFault = source, source, fault
 	r.to = r.destinations()
-	r.useLocked(func(now time.Time) []Action {
+	r.useMachineLocked(func(now time.Time) []Action {
 		r.machine.SetSource(source)
 		return r.setFaults(now)
 	})
@@ -123,7 +123,7 @@ func (r *Router) setLink(source netip.Addr, fault string) {
 
 // applyFaults tells the machine its faults. conn.mu is held.
 func (r *Router) applyFaults() {
-	r.useLocked(r.setFaults)
+	r.useMachineLocked(r.setFaults)
 }
 
 // step calls f, which may use the machine, carries out the actions that f returns, lets
@@ -134,12 +134,12 @@ func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
 	if g != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		r.catchUp()
+		r.followGroup()
 	}
-	r.do(now, f(now))
+	r.carryOutActions(now, f(now))
 	if g != nil {
 		g.settle(now)
-		r.catchUp()
+		r.followGroup()
 	}
 	r.observeSplit()
 	r.observeFault()
@@ -158,73 +158,73 @@ func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
 func (r *Router) movedByGroup(actions []Action) {
 	r.moved = append(r.moved, actions...)
 	if r.loop != nil {
-		r.loop.wake(r)
+		r.loop.wakeFor(r)
 	}
 }
 
-// catchUp does what the group left to do. The group's mutex is held, and
+// followGroup does what the group left to do. The group's mutex is held, and
 // conn.mu.
-func (r *Router) catchUp() {
+func (r *Router) followGroup() {
 	if len(r.moved) > 0 {
-		r.do(time.Now(), r.moved)
+		r.carryOutActions(time.Now(), r.moved)
 		r.moved = r.moved[:0]
 	}
 }
 
-// do carries out actions, as far as that is possible here and now.
-func (r *Router) do(now time.Time, actions []Action) {
+// carryOutActions carries out actions, as far as that is possible here and now.
+func (r *Router) carryOutActions(now time.Time, actions []Action) {
 	for _, a := range actions {
 		switch a.Kind {
 		case Send:
-			r.loop.send(r, a.Priority, now)
+			r.loop.queueAdvertisement(r, a.Priority, now)
 		case Changed:
-			r.changed(&a.Transition)
+			r.noteChange(&a.Transition)
 			r.logState(a.Transition)
-			r.tell(task{kind: Changed, transition: a.Transition})
+			r.queueTask(task{kind: Changed, transition: a.Transition})
 		case Acquire:
-			r.tell(task{kind: Acquire, id: r.addresses.begin(r.acquireFailed)})
+			r.queueTask(task{kind: Acquire, id: r.addresses.beginAttempt(r.acquireFailed)})
 		case Release:
-			r.addresses.end()
-			r.tell(task{kind: Release})
+			r.addresses.endAttempt()
+			r.queueTask(task{kind: Release})
 		default:
-			r.tell(task{kind: a.Kind})
+			r.queueTask(task{kind: a.Kind})
 		}
 	}
 }
 
-// tell keeps a task until what is queued has been sent: the others hear of a
+// queueTask keeps a task until what is queued has been sent: the others hear of a
 // new Active router before it touches an address.
-func (r *Router) tell(e task) {
+func (r *Router) queueTask(e task) {
 	if len(r.told) == 0 {
 		r.loop.touched = append(r.loop.touched, r)
 	}
 	r.told = append(r.told, e)
 }
 
-// deliver is called by the loop when everything was sent.
-func (r *Router) deliver() {
+// deliverTasks is called by the loop when everything was sent.
+func (r *Router) deliverTasks() {
 	for _, e := range r.told {
-		r.work.push(e)
+		r.work.pushTask(e)
 	}
 	clear(r.told)
 	r.told = r.told[:0]
 }
 
-// use lets f use the machine, sends what comes of it and adjusts the timer.
-func (r *Router) use(f func(now time.Time) []Action) {
+// useMachine lets f use the machine, sends what comes of it and adjusts the timer.
+func (r *Router) useMachine(f func(now time.Time) []Action) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	r.useLocked(f)
+	r.useMachineLocked(f)
 }
 
-// useLocked is use with conn.mu held.
-func (r *Router) useLocked(f func(now time.Time) []Action) {
+// useMachineLocked is useMachine with conn.mu held.
+func (r *Router) useMachineLocked(f func(now time.Time) []Action) {
 	if r.phase == stopped {
 		return
 	}
 	r.step(time.Now(), f)
 	if r.loop != nil {
-		r.loop.flush()
-		r.loop.hurry()
+		r.loop.sendQueued()
+		r.loop.advanceDeadline()
 	}
 }

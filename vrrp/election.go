@@ -2,64 +2,64 @@ package vrrp
 
 import "time"
 
-// begin opens a step of the machine. A timer that is overdue by more than the
+// beginStep opens a step of the machine. A timer that is overdue by more than the
 // Active Down interval means that nobody ran the machine, see Machine.
-func (m *Machine) begin(now time.Time) {
+func (m *Machine) beginStep(now time.Time) {
 	m.n = 0
 	m.now = latest(m.now, now)
 	if m.unsure() {
 		m.doubt = 3 // the one that is due, and two more
 		if m.lapsed != nil && m.lapsed() {
-			m.stall()
+			m.stepDownStalled()
 			return
 		}
 	}
-	if deadline, ok := m.Deadline(); !ok || m.now.Sub(deadline) <= m.down() {
+	if deadline, ok := m.Deadline(); !ok || m.now.Sub(deadline) <= m.downInterval() {
 		return
 	}
 	switch m.state {
 	case Active:
-		m.stall()
+		m.stepDownStalled()
 	case Backup:
 		// The Active router's advertisements may be waiting to be received.
-		m.listen()
+		m.armDownTimer()
 	}
 }
 
 // unsure tells whether a Backup may have taken over from this Active router,
 // which owes its next advertisement.
-func (m *Machine) unsure() bool { return m.state == Active && m.late(m.now) }
+func (m *Machine) unsure() bool { return m.state == Active && m.isLate(m.now) }
 
-// stall makes an Active router Backup that may have a successor. No priority 0:
+// stepDownStalled makes an Active router Backup that may have a successor. No priority 0:
 // the others do not wait for this router any more, and those that still do wait
 // for less than they would after one.
-func (m *Machine) stall() {
+func (m *Machine) stepDownStalled() {
 	m.emit(Release)
-	m.change(Backup, CauseStalled)
-	m.listen()
+	m.changeState(Backup, CauseStalled)
+	m.armDownTimer()
 }
 
-// end closes a step.
-func (m *Machine) end() []Action { return m.actions[:m.n] }
+// endStep closes a step.
+func (m *Machine) endStep() []Action { return m.actions[:m.n] }
 
-func (m *Machine) push(a Action) {
+func (m *Machine) addAction(a Action) {
 	m.actions[m.n] = a
 	m.n++
 }
 
-func (m *Machine) emit(kind ActionKind) { m.push(Action{Kind: kind}) }
+func (m *Machine) emit(kind ActionKind) { m.addAction(Action{Kind: kind}) }
 
-func (m *Machine) send(priority uint8) {
-	m.push(Action{Kind: Send, Priority: priority})
+func (m *Machine) sendAdvertisement(priority uint8) {
+	m.addAction(Action{Kind: Send, Priority: priority})
 	m.sent = m.now
 }
 
-// change enters a state, with everything that belongs to the last one
+// changeState enters a state, with everything that belongs to the last one
 // forgotten.
-func (m *Machine) change(to State, cause Cause) {
+func (m *Machine) changeState(to State, cause Cause) {
 	t := Transition{From: m.state, To: to, Cause: cause, Priority: m.priority, Time: m.now}
 	if cause == CauseFault {
-		t.Reason, t.Waiting = m.fault(), m.waiting()
+		t.Reason, t.Waiting = m.fault(), m.onlyAwaits()
 	}
 	if cause.aboutPeer() {
 		t.Peer = m.peer
@@ -69,71 +69,71 @@ func (m *Machine) change(to State, cause Cause) {
 	m.heard, m.rival, m.split, m.claimed = 0, 0, false, 0
 	m.challenged, m.challenges, m.doubt = false, 0, 0
 	m.resigned = m.resigned && to != Active
-	m.push(Action{Kind: Changed, Transition: t})
+	m.addAction(Action{Kind: Changed, Transition: t})
 }
 
-// enter takes part in the election (RFC 9568 §6.4.1).
-func (m *Machine) enter(cause Cause) {
+// enterElection takes part in the election (RFC 9568 §6.4.1).
+func (m *Machine) enterElection(cause Cause) {
 	m.interval = m.cfg.Interval
 	switch {
 	case !m.owner(), m.resigned:
-		m.change(Backup, cause)
-		m.listen()
+		m.changeState(Backup, cause)
+		m.armDownTimer()
 	case m.grouped || m.now.Before(m.notBefore):
-		m.change(Backup, cause)
-		m.arm(0, CauseOwner)
+		m.changeState(Backup, cause)
+		m.armTimer(0, CauseOwner)
 	default:
 		m.takeOver(CauseOwner)
 	}
 }
 
-// leave stops being Active or Backup. An Active router says so, unless it
+// leaveElection stops being Active or Backup. An Active router says so, unless it
 // advertised so long ago that its peers wait for less than they would then.
-func (m *Machine) leave(to State, cause Cause) {
+func (m *Machine) leaveElection(to State, cause Cause) {
 	if m.state == Active {
 		if !m.unsure() {
-			m.send(0)
+			m.sendAdvertisement(0)
 		}
 		m.emit(Release)
 	}
-	m.change(to, cause)
+	m.changeState(to, cause)
 }
 
-// listen waits for advertisements for the Active Down interval.
-func (m *Machine) listen() { m.arm(m.down(), CauseTimeout) }
+// armDownTimer waits for advertisements for the Active Down interval.
+func (m *Machine) armDownTimer() { m.armTimer(m.downInterval(), CauseTimeout) }
 
-// arm sets a Backup's timer.
-func (m *Machine) arm(d time.Duration, cause Cause) {
+// armTimer sets a Backup's timer.
+func (m *Machine) armTimer(d time.Duration, cause Cause) {
 	m.timer = m.now.Add(d)
 	m.cause = cause
 	m.claimed = 0
 }
 
-// wait is for how long a Backup waits from what has armed its timer.
-func (m *Machine) wait() time.Duration {
+// downWait is for how long a Backup waits from what has armed its timer.
+func (m *Machine) downWait() time.Duration {
 	if m.cause == CausePriorityZero {
-		return m.skew()
+		return m.skewTime()
 	}
-	return m.down()
+	return m.downInterval()
 }
 
-// adjust moves a Backup's timer when the wait is another one than before.
-func (m *Machine) adjust(before time.Duration) {
+// adjustTimer moves a Backup's timer when the wait is another one than before.
+func (m *Machine) adjustTimer(before time.Duration) {
 	if !m.timer.IsZero() {
-		m.timer = latest(m.timer.Add(m.wait()-before), m.now)
+		m.timer = latest(m.timer.Add(m.downWait()-before), m.now)
 	}
 }
 
-// reconsider is called when the rules that a Backup follows have changed. The
+// reconsiderActive is called when the rules that a Backup follows have changed. The
 // Active router may have been about to be preempted: if it is not to be, or not
 // yet, its last advertisement counts.
-func (m *Machine) reconsider(notYet bool) {
+func (m *Machine) reconsiderActive(notYet bool) {
 	if m.heard == 0 || !notYet && !m.follows(m.heard) {
 		return
 	}
 	m.preemptAt = time.Time{}
-	m.learn()
-	if until := m.heardAt.Add(m.down()); until.After(m.now) && until.After(m.timer) {
+	m.learnInterval()
+	if until := m.heardAt.Add(m.downInterval()); until.After(m.now) && until.After(m.timer) {
 		m.timer, m.cause, m.claimed = until, CauseTimeout, 0
 	}
 }
@@ -142,32 +142,32 @@ func (m *Machine) reconsider(notYet bool) {
 // waiting.
 func (m *Machine) takeOver(cause Cause) {
 	m.interval = m.cfg.Interval
-	m.send(m.priority)
+	m.sendAdvertisement(m.priority)
 	m.emit(Acquire)
 	m.announce()
 	m.became = m.now
-	m.change(Active, cause)
+	m.changeState(Active, cause)
 	m.timer = m.now.Add(m.interval)
 }
 
 // Tick is to be called when the Deadline has come; earlier it does nothing.
 // Advertisements that arrived before it are to be received first.
 func (m *Machine) Tick(now time.Time) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	if deadline, ok := m.Deadline(); !ok || m.now.Before(deadline) {
-		return m.end()
+		return m.endStep()
 	}
 	switch m.state {
 	case Backup:
-		m.expire()
+		m.expireDownTimer()
 	case Active:
 		m.advertise()
 	}
-	return m.end()
+	return m.endStep()
 }
 
-// expire is the end of Active_Down_Timer (RFC 9568 §6.4.2).
-func (m *Machine) expire() {
+// expireDownTimer is the end of Active_Down_Timer (RFC 9568 §6.4.2).
+func (m *Machine) expireDownTimer() {
 	cause := m.cause
 	if !m.preemptAt.IsZero() && !m.now.Before(m.preemptAt) {
 		cause = CausePreempt
@@ -183,7 +183,7 @@ func (m *Machine) expire() {
 // advertise is the end of Adver_Timer (RFC 9568 §6.4.3). A late call does not
 // move the later advertisements.
 func (m *Machine) advertise() {
-	m.send(m.priority)
+	m.sendAdvertisement(m.priority)
 	if m.lengthens--; m.lengthens <= 0 {
 		m.lengthens, m.interval = 0, m.cfg.Interval
 	}
@@ -212,14 +212,14 @@ func (m *Machine) announce() {
 // Receive takes in an advertisement that has passed all of the receiver's
 // checks: what must be discarded must not get here. adv is not kept.
 func (m *Machine) Receive(now time.Time, adv *Advertisement) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	if adv.Source.WithZone("") == m.source {
-		return m.end() // looped back
+		return m.endStep() // looped back
 	}
 	// Before it answers one that may have taken over: whoever lets go of the
 	// addresses for an answer must find that the sender has them.
 	if m.unsure() && adv.Priority > 0 {
-		m.stall()
+		m.stepDownStalled()
 	}
 	switch m.state {
 	case Backup:
@@ -227,20 +227,20 @@ func (m *Machine) Receive(now time.Time, adv *Advertisement) []Action {
 	case Active:
 		m.receiveActive(adv)
 	}
-	return m.end()
+	return m.endStep()
 }
 
 // receiveBackup is the reception of RFC 9568 §6.4.2.
 func (m *Machine) receiveBackup(adv *Advertisement) {
-	m.hear(adv)
+	m.rememberActive(adv)
 	switch {
 	case adv.Priority == 0:
 		m.preemptAt = time.Time{}
-		m.arm(m.skew(), CausePriorityZero)
+		m.armTimer(m.skewTime(), CausePriorityZero)
 	case m.follows(adv.Priority):
 		m.preemptAt = time.Time{}
-		m.learn()
-		m.listen()
+		m.learnInterval()
+		m.armDownTimer()
 	default:
 		m.receiveLower()
 	}
@@ -262,8 +262,8 @@ func (m *Machine) receiveLower() {
 	if !m.timer.Before(m.preemptAt) || !m.now.Before(m.preemptAt) {
 		return
 	}
-	m.learn()
-	m.listen()
+	m.learnInterval()
+	m.armDownTimer()
 	if m.preemptAt.Before(m.timer) {
 		m.timer = m.preemptAt
 	}
@@ -275,53 +275,53 @@ func (m *Machine) follows(priority uint8) bool {
 	return priority >= m.priority || m.resigned || m.cfg.NoPreempt && !m.owner()
 }
 
-// hear remembers an advertisement.
-func (m *Machine) hear(adv *Advertisement) {
+// rememberActive remembers an advertisement.
+func (m *Machine) rememberActive(adv *Advertisement) {
 	m.heard, m.heardAt, m.heardInterval = adv.Priority, m.now, adv.Interval
-	m.meet(adv)
+	m.rememberPeer(adv)
 }
 
-// meet remembers who sent an advertisement.
-func (m *Machine) meet(adv *Advertisement) { m.peer = adv.peer(m.now) }
+// rememberPeer remembers who sent an advertisement.
+func (m *Machine) rememberPeer(adv *Advertisement) { m.peer = adv.peer(m.now) }
 
-// learn takes over the Active router's interval (RFC 9568 §6.4.2). In version 2
+// learnInterval takes over the Active router's interval (RFC 9568 §6.4.2). In version 2
 // it is the configured one, or was until both routers are changed: others are
 // discarded before (RFC 3768 §7.1).
-func (m *Machine) learn() { m.interval = m.heardInterval }
+func (m *Machine) learnInterval() { m.interval = m.heardInterval }
 
 // receiveActive is the reception of RFC 9568 §6.4.3.
 func (m *Machine) receiveActive(adv *Advertisement) {
 	switch {
 	case m.owner() && m.cfg.Version == 2:
-		m.contend(adv) // and no more: see Machine
+		m.noteRival(adv) // and no more: see Machine
 	case m.owner() && m.loses(adv) && m.challenges < maxChallenges-1:
 		// Without an answer: the other one would answer it.
 		m.challenged = true
-		m.contend(adv)
+		m.noteRival(adv)
 	case adv.Priority == 0:
-		m.send(m.priority)
+		m.sendAdvertisement(m.priority)
 		m.timer = m.now.Add(m.interval)
-		m.contend(adv)
+		m.noteRival(adv)
 	case m.loses(adv):
-		m.send(m.priority) // the last one, for the winner: see Machine
+		m.sendAdvertisement(m.priority) // the last one, for the winner: see Machine
 		m.emit(Release)
-		m.meet(adv)
-		m.change(Backup, CauseHigherPriority)
-		m.hear(adv)
-		m.learn()
-		m.listen()
+		m.rememberPeer(adv)
+		m.changeState(Backup, CauseHigherPriority)
+		m.rememberActive(adv)
+		m.learnInterval()
+		m.armDownTimer()
 	default:
 		// Version 2 leaves it to the next advertisement (RFC 3768 §6.4.3).
 		if m.cfg.Version != 2 {
-			m.send(m.priority)
+			m.sendAdvertisement(m.priority)
 		}
-		m.contend(adv)
+		m.noteRival(adv)
 	}
 }
 
-// contend takes note of a rival that has to let go, or is about to, and tells the
+// noteRival takes note of a rival that has to let go, or is about to, and tells the
 // neighbours whom to believe.
-func (m *Machine) contend(adv *Advertisement) {
+func (m *Machine) noteRival(adv *Advertisement) {
 	m.rival, m.rivalAddr, m.rivalPriority = 2, adv.Source, adv.Priority
 	if adv.Interval > m.interval { // its next advertisement must not come as a surprise
 		m.rival = 1 + int((adv.Interval+m.interval-1)/m.interval)

@@ -42,12 +42,12 @@ type member struct {
 // routers.
 func NewGroup(name string) *Group { return &Group{name: name} }
 
-// join makes m a member: from then on m may only be used while g.mu is held,
+// joinMachine makes m a member: from then on m may only be used while g.mu is held,
 // and each use is to be followed by settle before g.mu is let go. do is called
 // with g.mu held whenever settle moved m, whoever called it: it carries out
 // the actions, which may be none, and must not block; m.Deadline may have
 // changed. The returned function ends membership and takes g.mu.
-func (g *Group) join(m *Machine, do func([]Action)) (leave func(now time.Time)) {
+func (g *Group) joinMachine(m *Machine, do func([]Action)) (leave func(now time.Time)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	self := &member{machine: m, do: do}
@@ -81,15 +81,15 @@ func (g *Group) settle(now time.Time) {
 	}
 	switch {
 	case lost != nil:
-		g.each(Active, func(m *Machine) []Action {
+		g.stepMembers(Active, func(m *Machine) []Action {
 			if resigned {
 				return m.Resign(now)
 			}
-			return m.yield(now, g.because(lost))
+			return m.yieldWithGroup(now, g.because(lost))
 		})
 	case g.ready(now), joined && active:
 		leads := g.leader()
-		g.each(Backup, func(m *Machine) []Action { return m.takeOverWithGroup(now, g.because(leads)) })
+		g.stepMembers(Backup, func(m *Machine) []Action { return m.takeOverWithGroup(now, g.because(leads)) })
 	}
 	for _, e := range g.members {
 		e.state = e.machine.state
@@ -134,8 +134,8 @@ func (g *Group) because(m *Machine) string {
 	return fmt.Sprintf("group %s: member %s", g.name, m.cfg.Name)
 }
 
-// each runs step on the members that are in a state.
-func (g *Group) each(s State, step func(*Machine) []Action) {
+// stepMembers runs step on the members that are in a state.
+func (g *Group) stepMembers(s State, step func(*Machine) []Action) {
 	for _, e := range g.members {
 		if e.machine.state == s {
 			e.do(step(e.machine))
@@ -168,17 +168,17 @@ func (g *Group) spreadFaults(now time.Time) {
 
 // setGroupFault replaces the reason that the group gives; empty: none.
 func (m *Machine) setGroupFault(now time.Time, reason string, awaits bool) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	before := m.fault()
 	m.groupFault, m.groupAwaits = reason, awaits
 	m.followFaults(before)
-	return m.end()
+	return m.endStep()
 }
 
 // takeOverWithGroup makes a Backup Active because its group is. Not before its
 // StartDelay has passed: its timer will claim then.
 func (m *Machine) takeOverWithGroup(now time.Time, reason string) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	if m.state == Backup && !m.now.Before(m.notBefore) {
 		cause := CauseGroup
 		if m.claimed != 0 {
@@ -186,26 +186,26 @@ func (m *Machine) takeOverWithGroup(now time.Time, reason string) []Action {
 		}
 		m.takeOver(cause)
 		if cause == CauseGroup {
-			m.explain(reason)
+			m.explainChange(reason)
 		}
 	}
-	return m.end()
+	return m.endStep()
 }
 
-// explain gives the change that has just been made a reason.
-func (m *Machine) explain(reason string) { m.actions[m.n-1].Transition.Reason = reason }
+// explainChange gives the change that has just been made a reason.
+func (m *Machine) explainChange(reason string) { m.actions[m.n-1].Transition.Reason = reason }
 
-// yield makes an Active router Backup because another member of its group had
+// yieldWithGroup makes an Active router Backup because another member of its group had
 // to. It does so in silence: the better router that the other member met is in
 // a group as well and needs no priority 0, and where it is not, another Backup
 // would take over here, meet it there, and so on in turns.
-func (m *Machine) yield(now time.Time, reason string) []Action {
-	m.begin(now)
+func (m *Machine) yieldWithGroup(now time.Time, reason string) []Action {
+	m.beginStep(now)
 	if m.state == Active {
 		m.emit(Release)
-		m.change(Backup, CauseGroup)
-		m.explain(reason)
-		m.listen()
+		m.changeState(Backup, CauseGroup)
+		m.explainChange(reason)
+		m.armDownTimer()
 	}
-	return m.end()
+	return m.endStep()
 }

@@ -26,7 +26,7 @@ func newTeam(t *testing.T, cfgs ...Config) *team {
 		cfg.Name = []string{"in", "out", "dmz"}[i]
 		r := newRig(t, cfg)
 		tm.rigs = append(tm.rigs, r)
-		tm.leave = append(tm.leave, tm.g.join(r.m, func(actions []Action) { tm.write(r, actions) }))
+		tm.leave = append(tm.leave, tm.g.joinMachine(r.m, func(actions []Action) { tm.write(r, actions) }))
 	}
 	return tm
 }
@@ -250,7 +250,7 @@ func TestGroupLateMember(t *testing.T) {
 	tm := pair(t)
 	r := newRig(t, Config{Name: "dmz", Priority: 100})
 	tm.rigs = append(tm.rigs, r)
-	leave := tm.g.join(r.m, func(actions []Action) { tm.write(r, actions) })
+	leave := tm.g.joinMachine(r.m, func(actions []Action) { tm.write(r, actions) })
 	tm.run(5 * time.Second)
 	tm.states(Active, Active, Initialize)
 	tm.do(5*time.Second, 2, (*Machine).Start)
@@ -269,7 +269,7 @@ func TestGroupLateMemberWaits(t *testing.T) {
 	tm := pair(t)
 	r := newRig(t, Config{Name: "dmz", Priority: 100, StartDelay: 10 * time.Second})
 	tm.rigs = append(tm.rigs, r)
-	tm.g.join(r.m, func(actions []Action) { tm.write(r, actions) })
+	tm.g.joinMachine(r.m, func(actions []Action) { tm.write(r, actions) })
 	tm.run(5 * time.Second)
 	tm.do(5*time.Second, 2, (*Machine).Start)
 	tm.want("dmz: " + started)
@@ -290,7 +290,7 @@ func TestGroupFaultyMemberLeaves(t *testing.T) {
 
 	// A new member learns of the faults there are.
 	tm.fault(7*time.Second, 0, "check web")
-	tm.leave[1] = tm.g.join(tm.rigs[1].m, func(actions []Action) { tm.write(tm.rigs[1], actions) })
+	tm.leave[1] = tm.g.joinMachine(tm.rigs[1].m, func(actions []Action) { tm.write(tm.rigs[1], actions) })
 	tm.fault(8*time.Second, 1)
 	tm.do(9*time.Second, 1, (*Machine).Start)
 	tm.want("in: Backup>Initialize (fault): check web",

@@ -93,20 +93,20 @@ type worker struct {
 
 func newWorker() *worker { return &worker{ready: make(chan struct{}, 1)} }
 
-// push adds a task and never blocks.
-func (w *worker) push(e task) {
+// pushTask adds a task and never blocks.
+func (w *worker) pushTask(e task) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch e.kind {
 	case Release:
-		w.overtake(Acquire, Announce, Release)
+		w.overtakeCalls(Acquire, Announce, Release)
 	case Acquire:
-		w.overtake(Acquire, Announce)
+		w.overtakeCalls(Acquire, Announce)
 		if w.running == Release {
 			w.cancel()
 		}
 	case Announce:
-		w.remove(Announce)
+		w.removeKinds(Announce)
 	case Changed:
 		w.trim(Changed, maxTransitions-1)
 	}
@@ -114,15 +114,15 @@ func (w *worker) push(e task) {
 	w.signal()
 }
 
-// overtake ends all calls of these kinds.
-func (w *worker) overtake(kinds ...ActionKind) {
-	w.remove(kinds...)
+// overtakeCalls ends all calls of these kinds.
+func (w *worker) overtakeCalls(kinds ...ActionKind) {
+	w.removeKinds(kinds...)
 	if w.running != Release && slices.Contains(kinds, w.running) {
 		w.cancel()
 	}
 }
 
-func (w *worker) remove(kinds ...ActionKind) {
+func (w *worker) removeKinds(kinds ...ActionKind) {
 	w.queue = slices.DeleteFunc(w.queue, func(e task) bool { return slices.Contains(kinds, e.kind) })
 }
 
@@ -158,10 +158,10 @@ func (w *worker) close() {
 	w.signal()
 }
 
-// next waits for a task; false: there will be no more. With a call of the
+// nextTask waits for a task; false: there will be no more. With a call of the
 // Handler comes its context, which ends when the call is overtaken or its time
 // is up, and done is to be called after it.
-func (w *worker) next() (task, context.Context, bool) {
+func (w *worker) nextTask() (task, context.Context, bool) {
 	for {
 		w.mu.Lock()
 		if len(w.queue) > 0 {
@@ -185,25 +185,25 @@ func (w *worker) next() (task, context.Context, bool) {
 	}
 }
 
-// done ends a call of the Handler.
-func (w *worker) done() {
+// endCall ends a call of the Handler.
+func (w *worker) endCall() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cancel()
 	w.running, w.cancel = 0, nil
 }
 
-// busy tells whether a call is under way.
-func (w *worker) busy() bool {
+// inCall tells whether a call is under way.
+func (w *worker) inCall() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.running != 0
 }
 
-// report tells whatever comes until the queue is closed.
-func (w *worker) report(onTransition func(Transition)) {
+// reportTransitions tells whatever comes until the queue is closed.
+func (w *worker) reportTransitions(onTransition func(Transition)) {
 	for {
-		e, _, ok := w.next()
+		e, _, ok := w.nextTask()
 		if !ok {
 			return
 		}
@@ -211,19 +211,19 @@ func (w *worker) report(onTransition func(Transition)) {
 	}
 }
 
-// carryOut does the work of one task in Run's goroutine. Whoever is told of a
+// runTask does the work of one task in Run's goroutine. Whoever is told of a
 // transition finds the addresses as they are after it.
-func (r *Router) carryOut(ctx context.Context, e task) {
+func (r *Router) runTask(ctx context.Context, e task) {
 	if e.kind == Changed {
 		if r.report != nil {
-			r.news.push(e)
+			r.news.pushTask(e)
 		}
 		return
 	}
 	began := time.Now()
-	err := r.handle(ctx, e.kind)
+	err := r.callHandler(ctx, e.kind)
 	overtaken := errors.Is(context.Cause(ctx), context.Canceled)
-	r.work.done()
+	r.work.endCall()
 	if err == nil {
 		r.logDeed(e.kind, time.Since(began))
 	}
@@ -237,8 +237,8 @@ func (r *Router) carryOut(ctx context.Context, e task) {
 	}
 }
 
-// handle makes one call of the Handler.
-func (r *Router) handle(ctx context.Context, kind ActionKind) error {
+// callHandler makes one call of the Handler.
+func (r *Router) callHandler(ctx context.Context, kind ActionKind) error {
 	if r.handler == nil {
 		return nil
 	}

@@ -248,7 +248,7 @@ func TestHMACSequence(t *testing.T) {
 	for _, tt := range tests {
 		w := wireFor(t, tt.cfg)
 		w.hmac.sent = tt.sent
-		if got := w.hmac.next(tt.now); got != tt.want {
+		if got := w.hmac.nextSequence(tt.now); got != tt.want {
 			t.Errorf("%s: %#x, want %#x", tt.name, got, tt.want)
 		}
 	}

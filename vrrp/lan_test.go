@@ -100,16 +100,16 @@ type fakeNetwork struct {
 	mu     sync.Mutex
 	nif    netif
 	opened []*fakePort
-	fail   error // of open
+	fail   error // of openSocket
 }
 
-func (n *fakeNetwork) look() (netif, error) {
+func (n *fakeNetwork) lookUp() (netif, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.nif, nil
 }
 
-func (n *fakeNetwork) wait(concerns func(linkEvent) bool) (bool, error) {
+func (n *fakeNetwork) waitEvent(concerns func(linkEvent) bool) (bool, error) {
 	for e := range n.events {
 		if concerns(e) {
 			return e.gone, nil
@@ -118,7 +118,7 @@ func (n *fakeNetwork) wait(concerns func(linkEvent) bool) (bool, error) {
 	return false, net.ErrClosed
 }
 
-func (n *fakeNetwork) open(nif *netif, protocol uint8) (PacketConn, error) {
+func (n *fakeNetwork) openSocket(nif *netif, protocol uint8) (PacketConn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.fail != nil {
@@ -129,11 +129,11 @@ func (n *fakeNetwork) open(nif *netif, protocol uint8) (PacketConn, error) {
 	return p, nil
 }
 
-func (n *fakeNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
+func (n *fakeNetwork) openFrames(*netif) (packetWriter, error) { return nil, nil }
 
-func (n *fakeNetwork) owners(*netif) (ownerReader, error) { return nil, nil }
+func (n *fakeNetwork) openOwners(*netif) (ownerReader, error) { return nil, nil }
 
-func (n *fakeNetwork) reserve(uint8) (io.Closer, error) { return nil, nil }
+func (n *fakeNetwork) reserveVRID(uint8) (io.Closer, error) { return nil, nil }
 
 func (n *fakeNetwork) interrupt() { close(n.events) }
 
@@ -249,7 +249,7 @@ func (l *fakeLAN) prepareOn(t *testing.T, host byte, cfg Config, change func(*ne
 		name: "eth0", index: 1, up: true, multicast: true, addrs: []ifaddr{{addr: n.addr}},
 	}}
 	change(&n.net.nif)
-	conn, err := listenOn(ListenConfig{Interface: "eth0", IPv6: v6, Logger: cfg.Logger}, n.net)
+	conn, err := newConn(ListenConfig{Interface: "eth0", IPv6: v6, Logger: cfg.Logger}, n.net)
 	if err != nil {
 		t.Fatal(err)
 	}

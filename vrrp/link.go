@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// refresh gives the routers what the interface has to say. c.mu is held.
-func (c *Conn) refresh() {
+// refreshRouters gives the routers what the interface has to say. c.mu is held.
+func (c *Conn) refreshRouters() {
 	for _, r := range c.routers {
 		if r != nil {
 			r.setLink(c.linkState(&r.cfg, r.home, r.source))
@@ -25,7 +25,7 @@ func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Ad
 		fault = c.broken
 	}
 	source, err := c.nif.source(cfg, home, current, c.virtual)
-	if unfit := c.carries(cfg); unfit != nil {
+	if unfit := c.carriesConfig(cfg); unfit != nil {
 		err = unfit
 	}
 	if fault == "" && err != nil {
@@ -43,14 +43,14 @@ func (c *Conn) Check(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	c.update()
+	c.updateForRouter()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return fmt.Errorf("vrrp: %s: interface %s: %w", cfg.Name, c.name, ErrClosed)
 	}
-	c.count(&cfg, 1)
-	defer c.count(&cfg, -1)
+	c.countAddresses(&cfg, 1)
+	defer c.countAddresses(&cfg, -1)
 	if _, fault := c.linkState(&cfg, netip.Addr{}, netip.Addr{}); fault != "" {
 		return fmt.Errorf("vrrp: %s: %s", cfg.Name, fault)
 	}
@@ -61,19 +61,19 @@ func (c *Conn) Check(cfg Config) error {
 // could not be looked at, or on which no socket could be opened.
 const retryLink = time.Second
 
-// watch follows the interface until the Conn is closed. err is what failed last.
-func (c *Conn) watch(err error) {
-	for c.lookAgain(err) {
+// watchInterface follows the interface until the Conn is closed. err is what failed last.
+func (c *Conn) watchInterface(err error) {
+	for c.retryInterface(err) {
 		var lost bool
-		if lost, err = c.net.wait(c.concerns); err == nil {
-			err = c.relook(lost)
+		if lost, err = c.net.waitEvent(c.concernsEvent); err == nil {
+			err = c.updateInterface(lost)
 		}
 	}
 }
 
-// lookAgain looks again until that succeeds, and returns false when the Conn is
+// retryInterface looks again until that succeeds, and returns false when the Conn is
 // closed. Whatever err is, events may have been lost.
-func (c *Conn) lookAgain(err error) bool {
+func (c *Conn) retryInterface(err error) bool {
 	if err == nil {
 		return true
 	}
@@ -95,15 +95,15 @@ func (c *Conn) lookAgain(err error) bool {
 			return false
 		case <-time.After(retryLink):
 		}
-		if err = c.relook(true); err == nil {
-			err = c.retried()
+		if err = c.updateInterface(true); err == nil {
+			err = c.endRetries()
 		}
 	}
 	return true
 }
 
-// retried ends trying again, unless what failed has failed once more meanwhile.
-func (c *Conn) retried() error {
+// endRetries ends trying again, unless what failed has failed once more meanwhile.
+func (c *Conn) endRetries() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != "" {
@@ -113,21 +113,21 @@ func (c *Conn) retried() error {
 	return nil
 }
 
-// update looks at the interface for a router that begins, or goes on with another
+// updateForRouter looks at the interface for a router that begins, or goes on with another
 // configuration: nobody may have been interested in its source when that came.
-func (c *Conn) update() {
-	if err := c.relook(false); err != nil {
+func (c *Conn) updateForRouter() {
+	if err := c.updateInterface(false); err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if tried := c.broken != "" && c.retrying > 0; !c.closed && !tried {
-			c.wg.Go(func() { c.lookAgain(err) })
+			c.wg.Go(func() { c.retryInterface(err) })
 		}
 	}
 }
 
-// look asks for the interface. c.mu is not held: both may take their time.
-func (c *Conn) look() (netif, error) {
-	nif, err := c.net.look()
+// lookUpInterface asks for the interface. c.mu is not held: both may take their time.
+func (c *Conn) lookUpInterface() (netif, error) {
+	nif, err := c.net.lookUp()
 	if c.isMoved != nil {
 		for i := range nif.addrs {
 			nif.addrs[i].virtual = c.isMoved(nif.addrs[i].addr)
@@ -136,9 +136,9 @@ func (c *Conn) look() (netif, error) {
 	return nif, err
 }
 
-// relook looks at the interface and acts on what has changed. lost says that
+// updateInterface looks at the interface and acts on what has changed. lost says that
 // something may have been away meanwhile.
-func (c *Conn) relook(lost bool) error {
+func (c *Conn) updateInterface(lost bool) error {
 	c.looking.Lock()
 	defer c.looking.Unlock()
 	select {
@@ -146,7 +146,7 @@ func (c *Conn) relook(lost bool) error {
 		return ErrClosed
 	default:
 	}
-	nif, err := c.look()
+	nif, err := c.lookUpInterface()
 	if err != nil {
 		return err
 	}
@@ -155,20 +155,20 @@ func (c *Conn) relook(lost bool) error {
 	if !c.closed && before.index != 0 && nif.index != 0 && nif.index != before.index {
 		// Nobody there knows of this router: the old link is left first.
 		c.broken = fmt.Sprintf("link %s is another one now", c.name)
-		c.refresh()
+		c.refreshRouters()
 	}
 	c.nif = nif
-	err = c.restore(&before, lost)
-	c.refresh()
+	err = c.restoreSockets(&before, lost)
+	c.refreshRouters()
 	c.mu.Unlock()
 	return err
 }
 
-// concerns tells whether an event may change anything here. An address that
+// concernsEvent tells whether an event may change anything here. An address that
 // comes does not while every router has its own: the holder of many virtual
 // addresses renews them all the time. One of the host's that goes does always:
 // it may be the sign that a group was forgotten.
-func (c *Conn) concerns(e linkEvent) bool {
+func (c *Conn) concernsEvent(e linkEvent) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !e.addr.IsValid() {
@@ -218,19 +218,19 @@ func (s noSocket) WriteBatch([]Packet) (int, error) { return 0, errors.New("no s
 
 // The methods below are called with c.mu held, or while nobody else has c.
 
-// opens reports whether sockets can be opened. Otherwise restore will.
-func (c *Conn) opens() bool { return c.nif.index != 0 && c.broken == "" }
+// canOpen reports whether sockets can be opened. Otherwise restoreSockets will.
+func (c *Conn) canOpen() bool { return c.nif.index != 0 && c.broken == "" }
 
-// restore sees to it that the sockets hear and serve the interface as it is now.
-func (c *Conn) restore(before *netif, lost bool) (err error) {
+// restoreSockets sees to it that the sockets hear and serve the interface as it is now.
+func (c *Conn) restoreSockets(before *netif, lost bool) (err error) {
 	c.doubtful = c.doubtful || lost || !before.serves()
 	switch {
 	case c.closed || c.nif.index == 0:
 		return nil
 	case c.nif.binding() != c.bound || c.broken != "":
-		err = c.reopen()
+		err = c.reopenSockets()
 	case c.doubtful && c.nif.serves():
-		err = c.rejoin()
+		err = c.rejoinGroup()
 	default:
 		return nil
 	}
@@ -241,12 +241,12 @@ func (c *Conn) restore(before *netif, lost bool) (err error) {
 	return err
 }
 
-// rejoin makes the sockets members of the group again. The kernel forgets that
+// rejoinGroup makes the sockets members of the group again. The kernel forgets that
 // with the interface's settings for a family: those for IPv6 go when the MTU is
 // below 1280 bytes, and all when the interface goes to another network namespace.
 // It may be back under the same index. To open others would not help: as the old
 // ones are closed, the new ones lose their membership.
-func (c *Conn) rejoin() error {
+func (c *Conn) rejoinGroup() error {
 	for _, l := range c.loops {
 		switch pc := l.pc.(type) {
 		case noSocket: // of a router that came meanwhile
@@ -266,9 +266,9 @@ func (c *Conn) rejoin() error {
 	return nil
 }
 
-// reopen replaces the sockets: they are bound to an interface that is gone, or to
+// reopenSockets replaces the sockets: they are bound to an interface that is gone, or to
 // none.
-func (c *Conn) reopen() error {
+func (c *Conn) reopenSockets() error {
 	for _, l := range c.loops {
 		if err := c.reopenLoop(l); err != nil {
 			return err
@@ -283,17 +283,17 @@ func (c *Conn) reopen() error {
 }
 
 func (c *Conn) reopenLoop(l *loop) error {
-	pc, err := c.net.open(&c.nif, l.protocol)
+	pc, err := c.net.openSocket(&c.nif, l.protocol)
 	if err != nil {
 		return err
 	}
-	l.replace(pc)
+	l.replaceSocket(pc)
 	return nil
 }
 
 // replaceFrames replaces the socket that sends from virtual MACs.
 func (c *Conn) replaceFrames() error {
-	w, err := c.net.frames(&c.nif)
+	w, err := c.net.openFrames(&c.nif)
 	if err != nil {
 		return err
 	}
@@ -309,7 +309,7 @@ func (c *Conn) openOwners() {
 		c.owners.Close()
 	}
 	var err error
-	if c.owners, err = c.net.owners(&c.nif); err != nil {
+	if c.owners, err = c.net.openOwners(&c.nif); err != nil {
 		c.owners = nil
 		c.log.Warn("owners of virtual addresses may not be heard", "interface", c.name, "err", err)
 	}

@@ -46,7 +46,7 @@ func (r *Router) logStart() {
 // logState says what has changed, and all that is known of why. conn.mu is held, and
 // the group's.
 func (r *Router) logState(t Transition) {
-	s, level := &r.status, r.level(&t)
+	s, level := &r.status, r.changeLevel(&t)
 	if t.From == Initialize && t.Waiting {
 		r.log.Info("waiting", "reason", t.Reason, leaderLimit.Resets())
 		return
@@ -83,9 +83,9 @@ func (r *Router) logState(t Transition) {
 // ago says how long ago something was.
 func ago(d time.Duration) string { return d.Round(time.Millisecond).String() + " ago" }
 
-// level is how much a change that has just been made matters to whoever looks after the
+// changeLevel is how much a change that has just been made matters to whoever looks after the
 // router. conn.mu is held, and the group's.
-func (r *Router) level(t *Transition) slog.Level {
+func (r *Router) changeLevel(t *Transition) slog.Level {
 	switch {
 	case t.Cause == CauseFault && t.From == Initialize:
 		return r.faultLevel()
@@ -109,8 +109,8 @@ func (r *Router) observeLeader(adv *Advertisement) {
 	r.log.Info("another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval, leaderLimit.By(nil))
 }
 
-// changed takes note of a change of the state, before it is said.
-func (r *Router) changed(t *Transition) {
+// noteChange takes note of a change of the state, before it is said.
+func (r *Router) noteChange(t *Transition) {
 	s := &r.status
 	s.since = t.Time
 	s.counters.Transitions++
@@ -165,11 +165,11 @@ func (r *Router) logDeed(kind ActionKind, took time.Duration) {
 	r.log.Info(what, "addresses", addresses, "took", took)
 }
 
-// debug tells whether it is worth the while to describe each advertisement.
-func (r *Router) debug() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
+// debugs tells whether it is worth the while to describe each advertisement.
+func (r *Router) debugs() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
 
-// observed reports what was odd about an accepted advertisement.
-func (r *Router) observed(adv *Advertisement) {
+// countOddities reports what was odd about an accepted advertisement.
+func (r *Router) countOddities(adv *Advertisement) {
 	c, seen, from := &r.status.counters, r.wire.seen, adv.Source
 	if seen&(seenInterval|seenAddresses) != 0 {
 		c.Mismatched++
@@ -198,16 +198,16 @@ func (r *Router) observed(adv *Advertisement) {
 	}
 }
 
-// discarded counts a discarded packet and reports it. conn.mu is held.
-func (r *Router) discarded(err *DropError, now time.Time) {
+// countDiscard counts a discarded packet and reports it. conn.mu is held.
+func (r *Router) countDiscard(err *DropError, now time.Time) {
 	r.status.counters.dropped[err.Reason]++
 	if err.Reason == DropOwn {
 		return
 	}
 	r.status.drop, r.status.dropAt = *err, now // err is reused
-	r.missed(err)
+	r.noteMissed(err)
 	if err.Reason == DropAddresses || err.Reason == DropCount {
-		r.discardedStranger(err, now)
+		r.warnOfStranger(err, now)
 		return
 	}
 	if noteLimit.Mutes(r.log, slog.LevelWarn, "discarded", err.Reason, 1) {
@@ -220,9 +220,9 @@ func (r *Router) discarded(err *DropError, now time.Time) {
 	r.log.Warn("discarded", args...)
 }
 
-// missed takes note of an advertisement that this router has not heard because it
+// noteMissed takes note of an advertisement that this router has not heard because it
 // was discarded: it may explain the next change of the state.
-func (r *Router) missed(err *DropError) {
+func (r *Router) noteMissed(err *DropError) {
 	r.status.unheard++
 	r.status.why = *err
 }

@@ -127,7 +127,7 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 				test(a, b, func() {
 					b.conn.mu.Lock()
 					defer b.conn.mu.Unlock()
-					b.loop.receive(packetOf(t, Advertisement{
+					b.loop.receivePacket(packetOf(t, Advertisement{
 						Source: a.addr, Destination: groupIPv4, Version: 2, VRID: 51, Priority: 120, Interval: time.Second, Addresses: b.cfg.Addresses,
 					}), time.Now())
 				})
@@ -154,7 +154,7 @@ func TestTakeOverFromOneOfTwoPairs(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		lan.cut(a.addr, true)
 		b.conn.mu.Lock()
-		b.loop.receive(packetOf(t, Advertisement{
+		b.loop.receivePacket(packetOf(t, Advertisement{
 			Source: a.addr, Destination: b.addr, Version: 3, VRID: 52, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.77"),
 		}), time.Now())
 		b.conn.mu.Unlock()
@@ -217,7 +217,7 @@ func TestForeignersBounded(t *testing.T) {
 		a, log := lan.logged(t, 1, Config{}, slog.LevelInfo)
 		for i := range 1000 {
 			a.conn.mu.Lock()
-			a.loop.receive(packetOf(t, Advertisement{
+			a.loop.receivePacket(packetOf(t, Advertisement{
 				Source: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Destination: groupIPv4,
 				Version: 3, VRID: 52, Priority: 200, Interval: time.Second, Addresses: addrs("192.0.2.250"),
 			}), time.Now())

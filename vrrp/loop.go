@@ -63,12 +63,12 @@ func (l *loop) run() {
 		if hasty >= paceRounds && full == 0 {
 			time.Sleep(pace)
 		}
-		pc := l.arm()
+		pc := l.armRead()
 		if pc == nil {
 			return
 		}
 		n, err := pc.ReadBatch(in)
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !l.survives(pc, err) {
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !l.survivesError(pc, err) {
 			return
 		}
 		if full++; n < len(in) {
@@ -77,13 +77,13 @@ func (l *loop) run() {
 		l.conn.mu.Lock()
 		now := time.Now()
 		for i := range in[:n] {
-			l.receive(&in[i], now)
+			l.receivePacket(&in[i], now)
 		}
 		// A machine must hear what has arrived before it runs an overdue
 		// timer: a process that was stopped for a while would otherwise
 		// believe that everybody else was silent.
 		if full%drainBatches == 0 {
-			l.tick(now)
+			l.runTimers(now)
 		}
 		switch quick := now.Sub(last) < pace; {
 		case n == 0, n == 1 && !quick:
@@ -92,14 +92,14 @@ func (l *loop) run() {
 			hasty++
 		}
 		last = now
-		l.flush()
+		l.sendQueued()
 		l.conn.mu.Unlock()
 	}
 }
 
-// arm sets the read's deadline and returns what to read from, or nil when the
+// armRead sets the read's deadline and returns what to read from, or nil when the
 // Conn is closed.
-func (l *loop) arm() PacketConn {
+func (l *loop) armRead() PacketConn {
 	c := l.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,9 +122,9 @@ func (l *loop) arm() PacketConn {
 	return l.pc
 }
 
-// hurry brings the read's deadline forward to the earliest of the machines'.
+// advanceDeadline brings the read's deadline forward to the earliest of the machines'.
 // conn.mu is held.
-func (l *loop) hurry() {
+func (l *loop) advanceDeadline() {
 	if len(l.deadlines) == 0 {
 		return
 	}
@@ -137,8 +137,8 @@ func (l *loop) hurry() {
 	}
 }
 
-// wake makes the loop look at r, which a group has moved.
-func (l *loop) wake(r *Router) {
+// wakeFor makes the loop look at r, which a group has moved.
+func (l *loop) wakeFor(r *Router) {
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
 	l.woken = append(l.woken, r)
@@ -146,19 +146,19 @@ func (l *loop) wake(r *Router) {
 	l.pc.SetReadDeadline(past)
 }
 
-// replace changes what the loop reads from. conn.mu is held.
-func (l *loop) replace(pc PacketConn) {
+// replaceSocket changes what the loop reads from. conn.mu is held.
+func (l *loop) replaceSocket(pc PacketConn) {
 	l.wakeMu.Lock()
 	old := l.pc
 	l.pc = pc
 	l.armed = time.Time{} // a new socket has none
 	l.wakeMu.Unlock()
 	old.Close()
-	l.hurry()
+	l.advanceDeadline()
 }
 
-// survives tells whether the loop goes on after an error of pc.
-func (l *loop) survives(pc PacketConn, err error) bool {
+// survivesError tells whether the loop goes on after an error of pc.
+func (l *loop) survivesError(pc PacketConn, err error) bool {
 	l.conn.mu.Lock()
 	closed, replaced := l.conn.closed, l.pc != pc
 	l.conn.mu.Unlock()
@@ -174,8 +174,8 @@ func (l *loop) survives(pc PacketConn, err error) bool {
 	return true
 }
 
-// receive hands p to the router that it is for. conn.mu is held.
-func (l *loop) receive(p *Packet, now time.Time) {
+// receivePacket hands p to the router that it is for. conn.mu is held.
+func (l *loop) receivePacket(p *Packet, now time.Time) {
 	vrid, _, ok := peekVRID(p)
 	r := l.conn.routers[vrid]
 	if !ok {
@@ -188,24 +188,24 @@ func (l *loop) receive(p *Packet, now time.Time) {
 		return
 	}
 	if err := r.wire.parse(&l.adv, p, now); err != nil {
-		r.discarded(err.(*DropError), now)
+		r.countDiscard(err.(*DropError), now)
 		return
 	}
-	if r.debug() {
+	if r.debugs() {
 		r.log.Debug("advertisement heard", "from", l.adv.Source, "priority", l.adv.Priority, "interval", l.adv.Interval)
 	}
 	r.step(now, func(now time.Time) []Action {
 		if !r.heeds(&l.adv, now) {
 			return nil
 		}
-		r.heard(&l.adv, now)
+		r.noteHeard(&l.adv, now)
 		return r.machine.Receive(now, &l.adv)
 	})
 }
 
-// tick runs the machines that are due, and those that a group has moved.
+// runTimers runs the machines that are due, and those that a group has moved.
 // conn.mu is held.
-func (l *loop) tick(now time.Time) {
+func (l *loop) runTimers(now time.Time) {
 	l.wakeMu.Lock()
 	woken := l.woken
 	l.woken = nil
@@ -225,16 +225,16 @@ func (l *loop) tick(now time.Time) {
 	}
 }
 
-// send queues an advertisement of r to everybody that it is for. conn.mu is
+// queueAdvertisement queues an advertisement of r to everybody that it is for. conn.mu is
 // held.
-func (l *loop) send(r *Router, priority uint8, now time.Time) {
+func (l *loop) queueAdvertisement(r *Router, priority uint8, now time.Time) {
 	for _, dst := range r.to {
 		p, buf, err := r.packet(l.buf, priority, dst, now)
 		if err != nil {
 			r.sendFailed(err)
 			continue
 		}
-		if r.debug() {
+		if r.debugs() {
 			r.log.Debug("advertisement sent", "to", dst, "priority", priority)
 		}
 		l.buf = buf // earlier packets keep what they were written into
@@ -243,9 +243,9 @@ func (l *loop) send(r *Router, priority uint8, now time.Time) {
 	}
 }
 
-// next returns the first of ps that leave in the same way, and what sends
+// nextRun returns the first of ps that leave in the same way, and what sends
 // them. conn.mu is held.
-func (l *loop) next(ps []Packet) (packetWriter, []Packet) {
+func (l *loop) nextRun(ps []Packet) (packetWriter, []Packet) {
 	if l.conn.frames == nil {
 		return l.pc, ps
 	}
@@ -259,12 +259,12 @@ func (l *loop) next(ps []Packet) (packetWriter, []Packet) {
 	return l.pc, ps[:n]
 }
 
-// flush sends what is queued, and then lets the routers do what their machines
+// sendQueued sends what is queued, and then lets the routers do what their machines
 // want done afterwards: peers hear of a new Active router before it touches an
 // address. conn.mu is held.
-func (l *loop) flush() {
+func (l *loop) sendQueued() {
 	for done := 0; done < len(l.out); {
-		w, run := l.next(l.out[done:])
+		w, run := l.nextRun(l.out[done:])
 		n, err := w.WriteBatch(run)
 		for _, r := range l.senders[done : done+n] {
 			r.status.counters.Sent++
@@ -272,7 +272,7 @@ func (l *loop) flush() {
 		if done += n; err != nil && done < len(l.out) {
 			r, last := l.senders[done], l.out[done]
 			if r.sourceless {
-				err = l.conn.force(last)
+				err = l.conn.forceOut(last)
 			}
 			if err != nil {
 				r.sendFailed(err)
@@ -286,7 +286,7 @@ func (l *loop) flush() {
 	clear(l.senders)
 	l.out, l.senders, l.buf = l.out[:0], l.senders[:0], l.buf[:0]
 	for _, r := range l.touched {
-		r.deliver()
+		r.deliverTasks()
 	}
 	clear(l.touched)
 	l.touched = l.touched[:0]

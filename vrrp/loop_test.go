@@ -97,12 +97,12 @@ func TestLoopAllocations(t *testing.T) {
 			n := leastAllocs(func() {
 				now = now.Add(10 * time.Millisecond)
 				for i := range in {
-					l.receive(&in[i], now)
+					l.receivePacket(&in[i], now)
 				}
-				l.receive(&bad, now)
-				l.receive(&strange, now)
-				l.tick(now)
-				l.flush()
+				l.receivePacket(&bad, now)
+				l.receivePacket(&strange, now)
+				l.runTimers(now)
+				l.sendQueued()
 			})
 			if n != 0 {
 				t.Errorf("%v allocations for 257 packets, want 0", n)
@@ -122,8 +122,8 @@ func TestLoopAllocations(t *testing.T) {
 			now := time.Now()
 			step := func() {
 				now = now.Add(10 * time.Millisecond)
-				l.tick(now)
-				l.flush()
+				l.runTimers(now)
+				l.sendQueued()
 			}
 			for range 10 {
 				step() // the buffers grow to what is needed
@@ -198,8 +198,8 @@ func BenchmarkLoop(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				now = now.Add(10 * time.Millisecond / time.Duration(n))
-				l.receive(&in[i%n], now)
-				l.tick(now)
+				l.receivePacket(&in[i%n], now)
+				l.runTimers(now)
 			}
 		})
 		b.Run(fmt.Sprintf("send/%d routers", n), func(b *testing.B) {
@@ -211,8 +211,8 @@ func BenchmarkLoop(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				now = now.Add(10 * time.Millisecond)
-				l.tick(now)
-				l.flush()
+				l.runTimers(now)
+				l.sendQueued()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(routers)), "ns/packet")
 		})

@@ -150,29 +150,29 @@ func NewMachine(cfg Config) (*Machine, error) {
 // stays in Initialize and says so in a transition from Initialize to
 // Initialize.
 func (m *Machine) Start(now time.Time) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	if m.started {
-		return m.end()
+		return m.endStep()
 	}
 	m.started, m.resigned = true, false
 	m.notBefore = m.now.Add(m.cfg.StartDelay)
-	if m.waited = m.waiting(); m.fault() != "" {
-		m.change(Initialize, CauseFault)
+	if m.waited = m.onlyAwaits(); m.fault() != "" {
+		m.changeState(Initialize, CauseFault)
 	} else {
-		m.enter(CauseStart)
+		m.enterElection(CauseStart)
 	}
-	return m.end()
+	return m.endStep()
 }
 
 // Shutdown ends taking part, from any state. An Active machine says so with
 // priority 0 (RFC 9568 §6.4.3). It may be started again.
 func (m *Machine) Shutdown(now time.Time) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	if m.started {
-		m.leave(Initialize, CauseShutdown)
+		m.leaveElection(Initialize, CauseShutdown)
 		m.started = false
 	}
-	return m.end()
+	return m.endStep()
 }
 
 // SetFaults replaces the reasons to stay out of the election, such as "link
@@ -185,12 +185,12 @@ func (m *Machine) SetFaults(now time.Time, reasons []string) []Action {
 
 // setFaults is SetFaults for reasons that may be only what is awaited.
 func (m *Machine) setFaults(now time.Time, reasons []string, awaits bool) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	before := m.fault()
 	m.reasons = slices.DeleteFunc(slices.Clone(reasons), func(s string) bool { return s == "" })
 	m.faults, m.awaits = strings.Join(m.reasons, ", "), awaits
 	m.followFaults(before)
-	return m.end()
+	return m.endStep()
 }
 
 // followFaults does what follows from new reasons, the machine's own or the group's.
@@ -199,21 +199,21 @@ func (m *Machine) followFaults(before string) {
 	case !m.started:
 	case before == "" && now != "":
 		m.waited = false
-		m.leave(Initialize, CauseFault)
+		m.leaveElection(Initialize, CauseFault)
 	case before != "" && now == "":
 		cause := CauseFaultCleared
 		if m.waited {
 			cause = CauseStart // there was no fault
 		}
-		m.enter(cause)
+		m.enterElection(cause)
 	default:
-		m.waited = m.waited && m.waiting()
+		m.waited = m.waited && m.onlyAwaits()
 	}
 }
 
-// waiting tells whether there is a reason to stay out of the election, but none that is
+// onlyAwaits tells whether there is a reason to stay out of the election, but none that is
 // more than something awaited.
-func (m *Machine) waiting() bool {
+func (m *Machine) onlyAwaits() bool {
 	return m.fault() != "" && (m.faults == "" || m.awaits) && (m.groupFault == "" || m.groupAwaits)
 }
 
@@ -222,18 +222,18 @@ func (m *Machine) waiting() bool {
 // The next advertisement carries it. A Backup follows from then on the rules
 // of its new priority.
 func (m *Machine) SetPriority(now time.Time, priority uint8) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	priority = min(max(priority, 1), 254)
 	if m.owner() || priority == m.priority {
-		return m.end()
+		return m.endStep()
 	}
-	wait := m.wait()
+	wait := m.downWait()
 	m.priority = priority
 	if m.state == Backup {
-		m.adjust(wait)
-		m.reconsider(false)
+		m.adjustTimer(wait)
+		m.reconsiderActive(false)
 	}
-	return m.end()
+	return m.endStep()
 }
 
 // SetSource tells the address that advertisements are sent from, which
@@ -251,13 +251,13 @@ func (m *Machine) SetSource(addr netip.Addr) {
 // more, by when any Backup must have noticed, it takes the addresses back. In
 // other states Resign does nothing.
 func (m *Machine) Resign(now time.Time) []Action {
-	m.begin(now)
+	m.beginStep(now)
 	if m.state == Active {
-		m.leave(Backup, CauseResign)
+		m.leaveElection(Backup, CauseResign)
 		m.resigned = true
-		m.arm(m.down()+m.interval, CauseUnclaimed)
+		m.armTimer(m.downInterval()+m.interval, CauseUnclaimed)
 	}
-	return m.end()
+	return m.endStep()
 }
 
 // Deadline returns when Tick must be called, and false if it need not be.
@@ -278,12 +278,12 @@ func (m *Machine) Deadline() (time.Time, bool) {
 // It is for whoever keeps the addresses and was held up: whether the machine
 // was run may be all that it needs to know.
 func (m *Machine) Entitled(now time.Time) bool {
-	return m.state == Active && m.doubt == 0 && !m.late(latest(m.now, now))
+	return m.state == Active && m.doubt == 0 && !m.isLate(latest(m.now, now))
 }
 
-// late tells whether an Active router owes its next advertisement for so long
+// isLate tells whether an Active router owes its next advertisement for so long
 // that a Backup may have stopped waiting for it.
-func (m *Machine) late(now time.Time) bool {
+func (m *Machine) isLate(now time.Time) bool {
 	return now.Sub(m.sent) > time.Duration(m.cfg.DownMultiplier)*m.interval
 }
 
@@ -327,9 +327,9 @@ func (m *Machine) fault() string {
 // owner tells whether the router owns the addresses (RFC 9568 §6.1).
 func (m *Machine) owner() bool { return m.cfg.owner() }
 
-// skew is Skew_Time: in parts of a second in version 2 (RFC 3768 §6.1), of the
+// skewTime is Skew_Time: in parts of a second in version 2 (RFC 3768 §6.1), of the
 // Active router's interval in version 3 (RFC 9568 §6.1).
-func (m *Machine) skew() time.Duration {
+func (m *Machine) skewTime() time.Duration {
 	unit := m.interval
 	if m.cfg.Version == 2 {
 		unit = time.Second
@@ -337,9 +337,9 @@ func (m *Machine) skew() time.Duration {
 	return time.Duration(256-int(m.priority)) * unit / 256
 }
 
-// down is Active_Down_Interval (RFC 9568 §6.1).
-func (m *Machine) down() time.Duration {
-	return time.Duration(m.cfg.DownMultiplier)*m.interval + m.skew()
+// downInterval is Active_Down_Interval (RFC 9568 §6.1).
+func (m *Machine) downInterval() time.Duration {
+	return time.Duration(m.cfg.DownMultiplier)*m.interval + m.skewTime()
 }
 
 // latest returns the later of two times.

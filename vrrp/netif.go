@@ -152,24 +152,24 @@ type network interface {
 	// look returns the interface as it is now: the one that has the name, or
 	// the one seen last, under whatever name, while nobody has it. A missing
 	// interface is no error. It is called by one goroutine at a time.
-	look() (netif, error)
+	lookUp() (netif, error)
 	// wait returns when there was an event that concerns accepts, or when some
 	// may have been lost. lost says so, or that something has gone: it may have
 	// come back since, but not with everything that hung on it. An error means
 	// that there will be no more.
-	wait(concerns func(linkEvent) bool) (lost bool, err error)
+	waitEvent(concerns func(linkEvent) bool) (lost bool, err error)
 	// open opens a socket for an IP protocol on the interface. Any goroutine
 	// may call it.
-	open(nif *netif, protocol uint8) (PacketConn, error)
+	openSocket(nif *netif, protocol uint8) (PacketConn, error)
 	// frames opens a socket that sends whole Ethernet frames on the interface.
-	// Nil: those of open take a Packet.HardwareSource, too.
-	frames(nif *netif) (packetWriter, error)
+	// Nil: those of openSocket take a Packet.HardwareSource, too.
+	openFrames(nif *netif) (packetWriter, error)
 	// owners opens a socket that hears the owners of virtual IPv4 addresses on
-	// the interface. Nil: those of open do.
-	owners(nif *netif) (ownerReader, error)
+	// the interface. Nil: those of openSocket do.
+	openOwners(nif *netif) (ownerReader, error)
 	// reserve takes a VRID for this process, or returns a takenError. Another
 	// error means that it is not known who has it. Nil: nobody else can.
-	reserve(vrid uint8) (io.Closer, error)
+	reserveVRID(vrid uint8) (io.Closer, error)
 	// interrupt makes wait return an error; close follows when nobody uses the
 	// network any more.
 	interrupt()
@@ -183,16 +183,16 @@ type customNetwork struct {
 	done chan struct{}
 }
 
-func (n *customNetwork) look() (netif, error) {
+func (n *customNetwork) lookUp() (netif, error) {
 	return netif{name: n.name, index: 1, up: true, multicast: true, ethernet: true, unknown: true}, nil
 }
 
-func (n *customNetwork) wait(func(linkEvent) bool) (bool, error) {
+func (n *customNetwork) waitEvent(func(linkEvent) bool) (bool, error) {
 	<-n.done
 	return false, errors.New("closed")
 }
 
-func (n *customNetwork) open(_ *netif, protocol uint8) (PacketConn, error) {
+func (n *customNetwork) openSocket(_ *netif, protocol uint8) (PacketConn, error) {
 	pc, err := n.f(protocol)
 	if err == nil && pc == nil {
 		err = errors.New("ListenConfig.Open returned no PacketConn")
@@ -200,11 +200,11 @@ func (n *customNetwork) open(_ *netif, protocol uint8) (PacketConn, error) {
 	return pc, err
 }
 
-func (n *customNetwork) frames(*netif) (packetWriter, error) { return nil, nil }
+func (n *customNetwork) openFrames(*netif) (packetWriter, error) { return nil, nil }
 
-func (n *customNetwork) owners(*netif) (ownerReader, error) { return nil, nil }
+func (n *customNetwork) openOwners(*netif) (ownerReader, error) { return nil, nil }
 
-func (n *customNetwork) reserve(uint8) (io.Closer, error) { return nil, nil }
+func (n *customNetwork) reserveVRID(uint8) (io.Closer, error) { return nil, nil }
 
 func (n *customNetwork) interrupt() { close(n.done) }
 
@@ -236,9 +236,9 @@ func (c *Conn) hearOwners(o ownerReader) {
 		}
 		c.mu.Lock()
 		if r := c.overlooked(&p); r != nil {
-			r.loop.receive(&p, time.Now())
-			r.loop.flush()
-			r.loop.hurry()
+			r.loop.receivePacket(&p, time.Now())
+			r.loop.sendQueued()
+			r.loop.advanceDeadline()
 		}
 		c.mu.Unlock()
 	}
@@ -252,14 +252,14 @@ func (c *Conn) overlooked(p *Packet) *Router {
 		return nil
 	}
 	r := c.routers[vrid]
-	if !slices.Contains(r.cfg.Addresses, p.Source) || p.Protocol != r.loop.protocol || !r.holding() {
+	if !slices.Contains(r.cfg.Addresses, p.Source) || p.Protocol != r.loop.protocol || !r.isActive() {
 		return nil
 	}
 	return r
 }
 
-// holding tells whether the router is Active. conn.mu is held.
-func (r *Router) holding() bool {
+// isActive tells whether the router is Active. conn.mu is held.
+func (r *Router) isActive() bool {
 	if g := r.cfg.Group; g != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()

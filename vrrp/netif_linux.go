@@ -83,7 +83,7 @@ func (n *kernelNetwork) close() {
 	n.rtnl.Close()
 }
 
-func (n *kernelNetwork) look() (netif, error) {
+func (n *kernelNetwork) lookUp() (netif, error) {
 	nif := netif{name: n.name}
 	link, err := n.rtnl.LinkByName(n.name)
 	_, missing := errors.AsType[netlink.LinkNotFoundError](err)
@@ -135,7 +135,7 @@ func (n *kernelNetwork) look() (netif, error) {
 // later, which is less than it takes to find out in any other way.
 const lull = 20 * time.Millisecond
 
-func (n *kernelNetwork) wait(concerns func(linkEvent) bool) (lost bool, err error) {
+func (n *kernelNetwork) waitEvent(concerns func(linkEvent) bool) (lost bool, err error) {
 	var buf [1 << 16]byte
 	for {
 		size, err := n.events.Read(buf[:])
@@ -204,7 +204,7 @@ func parseEvent(kind uint16, b []byte) (e linkEvent, ok bool) {
 	return e, true
 }
 
-func (n *kernelNetwork) open(nif *netif, protocol uint8) (pc PacketConn, err error) {
+func (n *kernelNetwork) openSocket(nif *netif, protocol uint8) (pc PacketConn, err error) {
 	err = inNamespace(n.ns, func() error {
 		pc, err = openRaw(nif, n.family, protocol)
 		return err
@@ -212,7 +212,7 @@ func (n *kernelNetwork) open(nif *netif, protocol uint8) (pc PacketConn, err err
 	return pc, explain(err)
 }
 
-func (n *kernelNetwork) frames(nif *netif) (w packetWriter, err error) {
+func (n *kernelNetwork) openFrames(nif *netif) (w packetWriter, err error) {
 	err = inNamespace(n.ns, func() error {
 		w, err = openFrames(nif, n.family)
 		return err
@@ -220,7 +220,7 @@ func (n *kernelNetwork) frames(nif *netif) (w packetWriter, err error) {
 	return w, explain(err)
 }
 
-func (n *kernelNetwork) owners(nif *netif) (o ownerReader, err error) {
+func (n *kernelNetwork) openOwners(nif *netif) (o ownerReader, err error) {
 	if n.family != familyIPv4 {
 		return nil, nil
 	}
@@ -273,9 +273,9 @@ func isCurrent(ns *os.File) bool {
 	return err == nil && os.SameFile(own, other)
 }
 
-// reserve binds an abstract Unix socket, whose name is known in its network
+// reserveVRID binds an abstract Unix socket, whose name is known in its network
 // namespace only, and goes with its process whatever becomes of that.
-func (n *kernelNetwork) reserve(vrid uint8) (lock io.Closer, err error) {
+func (n *kernelNetwork) reserveVRID(vrid uint8) (lock io.Closer, err error) {
 	name := fmt.Sprintf("@havip/vrrp/%s/%v/%d", n.name, n.family, vrid)
 	err = inNamespace(n.ns, func() error {
 		l, err := net.Listen("unix", name)

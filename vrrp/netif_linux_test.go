@@ -48,7 +48,7 @@ func TestNetworkOverrun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lost, err := n.wait(func(linkEvent) bool { return false })
+	lost, err := n.waitEvent(func(linkEvent) bool { return false })
 	if !lost || err != nil {
 		t.Errorf("lost %v, error %v; want that events were lost", lost, err)
 	}

@@ -84,7 +84,7 @@ func TestConnOwner(t *testing.T) {
 			}
 			cfg := test.cfg
 			cfg.VRID, cfg.Addresses = 51, []netip.Addr{virtual.Addr()}
-			other, err := vrrp.NewRouter(cfg, listen(t, b, vrrp.ListenConfig{Interface: "eth0", IPv6: v6}), holder{b, []netip.Prefix{virtual}})
+			other, err := vrrp.NewRouter(cfg, openConn(t, b, vrrp.ListenConfig{Interface: "eth0", IPv6: v6}), holder{b, []netip.Prefix{virtual}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,7 +92,7 @@ func TestConnOwner(t *testing.T) {
 			lab.Until(t, patience, "the other router takes over", func() bool { return b.Holds(virtual.Addr()) })
 
 			cfg.Priority = 255
-			owner, stop := start(t, listen(t, a, vrrp.ListenConfig{Interface: "eth0", IPv6: v6}), cfg)
+			owner, stop := start(t, openConn(t, a, vrrp.ListenConfig{Interface: "eth0", IPv6: v6}), cfg)
 			until(t, vrrp.Active, owner)
 			until(t, vrrp.Backup, other)
 			lab.Until(t, patience, "the other router lets go", func() bool { return !b.Holds(virtual.Addr()) })

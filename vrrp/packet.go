@@ -121,13 +121,13 @@ func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time)
 	return p, b, err
 }
 
-// force sends a packet from an address that has just gone, which the kernel
+// forceOut sends a packet from an address that has just gone, which the kernel
 // refuses to do: the others are to hear priority 0 all the same. c.mu is held.
-func (c *Conn) force(p Packet) error {
+func (c *Conn) forceOut(p Packet) error {
 	if !c.nif.ethernet || len(c.nif.mac) != 6 || !c.nif.fits(&p) {
 		return fmt.Errorf("no way to send from %v, which has gone", p.Source)
 	}
-	w, err := c.net.frames(&c.nif)
+	w, err := c.net.openFrames(&c.nif)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (p *Packet) setPayload(b []byte) {
 func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	if r.phase != running || !r.holding() {
+	if r.phase != running || !r.isActive() {
 		return nil, 0, fmt.Errorf("vrrp: %s: farewell: %w", r.name, ErrNotActive)
 	}
 	now := time.Now()

@@ -28,10 +28,10 @@ func rawPair(t *testing.T, fam family) (a, b *rawConn, p Packet) {
 		t.Cleanup(func() { n.interrupt(); n.close() })
 		var nif netif
 		lab.Until(t, 20*time.Second, "an address that is not tentative", func() bool {
-			nif, _ = n.look()
+			nif, _ = n.lookUp()
 			return len(nif.addrs) > 0 && !nif.addrs[0].tentative
 		})
-		pc, err := n.open(&nif, protocolVRRP)
+		pc, err := n.openSocket(&nif, protocolVRRP)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -72,7 +72,7 @@ func (c Config) Fixed(next Config) (fields []string) {
 // that another router has the new addresses. What [Router.Farewell] has returned is
 // out of date.
 func (r *Router) Reconfigure(cfg Config) error {
-	r.conn.update()
+	r.conn.updateForRouter()
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	if r.phase == stopped || r.conn.closed {
@@ -84,11 +84,11 @@ func (r *Router) Reconfigure(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := r.conn.carries(&cfg); err != nil && r.conn.carries(&before) == nil {
+	if err := r.conn.carriesConfig(&cfg); err != nil && r.conn.carriesConfig(&before) == nil {
 		return fmt.Errorf("vrrp: %s: %w", r.name, err)
 	}
 	r.cfg = cfg // the wire's, too
-	r.wire.succeed(&before, time.Now())
+	r.wire.keepFormer(&before, time.Now())
 	if len(cfg.Peers) > 0 {
 		r.status.peers = slices.DeleteFunc(r.status.peers, func(p Peer) bool {
 			return !slices.Contains(cfg.Peers, p.Address.WithZone(""))
@@ -99,11 +99,11 @@ func (r *Router) Reconfigure(cfg Config) error {
 	}
 	r.to = r.destinations()
 	if r.phase == running {
-		r.conn.count(&before, -1)
-		r.conn.count(&cfg, 1)
-		r.conn.refresh()
+		r.conn.countAddresses(&before, -1)
+		r.conn.countAddresses(&cfg, 1)
+		r.conn.refreshRouters()
 	}
-	r.useLocked(func(now time.Time) []Action { return r.machine.reconfigure(now, cfg) })
+	r.useMachineLocked(func(now time.Time) []Action { return r.machine.reconfigure(now, cfg) })
 	r.meet()
 	r.warnOfChange(&before)
 	return nil
@@ -113,7 +113,7 @@ func (r *Router) Reconfigure(cfg Config) error {
 // is held.
 func (r *Router) warnOfChange(before *Config) {
 	level, so := slog.LevelInfo, "until they are changed, too, it follows the others"
-	if r.holding() {
+	if r.isActive() {
 		level, so = slog.LevelWarn, "until the others are changed, too, both hold"
 	}
 	log := func(level slog.Level, text string, was, is any) {
@@ -125,7 +125,7 @@ func (r *Router) warnOfChange(before *Config) {
 	switch {
 	case !r.wire.theirs.shares(&r.wire.ours): // as the others see it
 		say("quite other addresses", before.Addresses, r.cfg.Addresses)
-	case r.holding() && !slices.Equal(r.wire.ours.sorted, r.wire.theirs.sorted):
+	case r.isActive() && !slices.Equal(r.wire.ours.sorted, r.wire.theirs.sorted):
 		log(slog.LevelWarn, "other addresses than before: a Keepalived before 2.3.3 takes over until it has the same", before.Addresses, r.cfg.Addresses)
 	}
 	if (len(before.Peers) == 0) != (len(r.cfg.Peers) == 0) {
@@ -165,8 +165,8 @@ func (m *Machine) Reconfigure(now time.Time, cfg Config) ([]Action, error) {
 
 // reconfigure is Reconfigure with what succeeds the configuration.
 func (m *Machine) reconfigure(now time.Time, cfg Config) []Action {
-	m.begin(now)
-	before, wait := m.cfg, m.wait()
+	m.beginStep(now)
+	before, wait := m.cfg, m.downWait()
 	m.cfg = cfg
 	if cfg.Priority != before.Priority {
 		m.priority = cfg.Priority
@@ -178,15 +178,15 @@ func (m *Machine) reconfigure(now time.Time, cfg Config) []Action {
 	case Initialize:
 		m.interval = cfg.Interval
 	case Backup:
-		m.adjust(wait)
+		m.adjustTimer(wait)
 		// Who has begun to preempt waits for another PreemptDelay anew.
-		m.reconsider(cfg.PreemptDelay != before.PreemptDelay)
+		m.reconsiderActive(cfg.PreemptDelay != before.PreemptDelay)
 	case Active:
 		m.setInterval()
-		m.send(m.priority)
+		m.sendAdvertisement(m.priority)
 		m.timer = m.now.Add(m.interval)
 	}
-	return m.end()
+	return m.endStep()
 }
 
 // setInterval makes an Active router advertise at its configured interval. A

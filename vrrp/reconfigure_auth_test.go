@@ -160,7 +160,7 @@ func TestReconfigureAuthKeepsSequence(t *testing.T) {
 	w.ah.sent = uint32(clock.Add(time.Hour).Unix())
 	before := w.ah.sent
 	w.configure()
-	if got := w.ah.next(clock); got <= before {
+	if got := w.ah.nextSequence(clock); got <= before {
 		t.Errorf("AH: sequence %d after %d", got, before)
 	}
 

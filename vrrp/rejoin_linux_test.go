@@ -57,7 +57,7 @@ func TestConnRejoins(t *testing.T) {
 				t.Fatal(err)
 			}
 			run := func(h *lab.Host, priority uint8) *vrrp.Router {
-				r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: test.v6}), vrrp.Config{
+				r, _ := start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: test.v6}), vrrp.Config{
 					Name: h.Name(), VRID: 51, Addresses: parse(vip), Interval: 100 * time.Millisecond, Priority: priority,
 				})
 				return r
@@ -130,7 +130,7 @@ func TestConnNameTaken(t *testing.T) {
 	attach(b, "eth9", old, "192.0.2.2/24")
 	attach(c, "eth9", taken, "192.0.2.3/24")
 	run := func(h *lab.Host, priority uint8) *vrrp.Router {
-		r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9"}), vrrp.Config{
+		r, _ := start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9"}), vrrp.Config{
 			Name: h.Name(), VRID: 51, Addresses: parse("192.0.2.250"), Interval: 100 * time.Millisecond, Priority: priority,
 		})
 		return r
@@ -183,7 +183,7 @@ func TestConnAddressLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(h *lab.Host, priority uint8) *vrrp.Router {
-		r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9"}), vrrp.Config{
+		r, _ := start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9"}), vrrp.Config{
 			Name: h.Name(), VRID: 51, Addresses: parse("192.0.2.250"), Interval: 100 * time.Millisecond, Priority: priority})
 		return r
 	}
@@ -231,7 +231,7 @@ func TestConnInterfaceLater(t *testing.T) {
 				if cfg.Interval == 0 {
 					cfg.Interval = 100 * time.Millisecond
 				}
-				r, _ := start(t, listen(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: own.Addr().Is6()}), cfg)
+				r, _ := start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: own.Addr().Is6()}), cfg)
 				return r
 			}
 			ra, rb := run(a, 100), run(b, 200)

@@ -30,10 +30,10 @@ func TestConnReserved(t *testing.T) {
 	a, b := l.MustHost("a", "192.0.2.1/24"), l.MustHost("b", "192.0.2.2/24")
 	v4 := vrrp.Config{VRID: 51, Addresses: parse("192.0.2.250"), Priority: 255}
 	v6 := vrrp.Config{VRID: 51, Addresses: parse("fe80::250"), Priority: 255}
-	first, stop := start(t, listen(t, a, vrrp.ListenConfig{Interface: "eth0"}), v4)
+	first, stop := start(t, openConn(t, a, vrrp.ListenConfig{Interface: "eth0"}), v4)
 	until(t, vrrp.Active, first)
 
-	second := listen(t, a, vrrp.ListenConfig{Interface: "eth0"})
+	second := openConn(t, a, vrrp.ListenConfig{Interface: "eth0"})
 	h := &noted{}
 	r, err := vrrp.NewRouter(v4, second, h)
 	if err != nil {
@@ -50,11 +50,11 @@ func TestConnReserved(t *testing.T) {
 	other := v4
 	other.VRID = 52
 	another, _ := start(t, second, other)
-	ipv6, _ := start(t, listen(t, a, vrrp.ListenConfig{Interface: "eth0", IPv6: true}), v6)
+	ipv6, _ := start(t, openConn(t, a, vrrp.ListenConfig{Interface: "eth0", IPv6: true}), v6)
 	until(t, vrrp.Active, another, ipv6)
 	elsewhere := v4
 	elsewhere.Priority = 100
-	host, _ := start(t, listen(t, b, vrrp.ListenConfig{Interface: "eth0"}), elsewhere)
+	host, _ := start(t, openConn(t, b, vrrp.ListenConfig{Interface: "eth0"}), elsewhere)
 	until(t, vrrp.Backup, host)
 
 	// When the first one ends the second one may run.
@@ -71,7 +71,7 @@ func TestRouterReserve(t *testing.T) {
 	cfg := vrrp.Config{VRID: 51, Addresses: parse("192.0.2.250"), Priority: 255}
 	var routers []*vrrp.Router
 	for range 2 {
-		r, err := vrrp.NewRouter(cfg, listen(t, a, vrrp.ListenConfig{Interface: "eth0"}), nil)
+		r, err := vrrp.NewRouter(cfg, openConn(t, a, vrrp.ListenConfig{Interface: "eth0"}), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestConnReservedByStranger(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, _ := start(t, listen(t, a, vrrp.ListenConfig{Interface: "eth0"}), vrrp.Config{
+			r, _ := start(t, openConn(t, a, vrrp.ListenConfig{Interface: "eth0"}), vrrp.Config{
 				VRID: vrid, Addresses: parse("192.0.2.250"), Priority: 255,
 			})
 			until(t, vrrp.Active, r)

@@ -182,7 +182,7 @@ func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 		}
 		drop := DropError{Source: p.Source}
 		drop.drop(DropVRID, uint64(vrid), uint64(r.cfg.VRID))
-		r.missed(&drop)
+		r.noteMissed(&drop)
 	}
 	if len(here) == 0 {
 		return

@@ -106,14 +106,14 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		r.machine.lapsed = l.Lapsed
 	}
 	r.wire = newWire(&r.cfg)
-	r.join()
+	r.joinGroup()
 	return r, nil
 }
 
-// join makes the router a member of its group.
-func (r *Router) join() {
+// joinGroup makes the router a member of its group.
+func (r *Router) joinGroup() {
 	if g := r.cfg.Group; g != nil {
-		r.leave = g.join(r.machine, r.movedByGroup)
+		r.leave = g.joinMachine(r.machine, r.movedByGroup)
 	}
 }
 
@@ -160,13 +160,13 @@ func (r *Router) Run(ctx context.Context) error {
 	unregister := context.AfterFunc(ctx, func() { r.shutdown(context.Cause(ctx)) })
 	defer unregister()
 	var told sync.WaitGroup
-	told.Go(func() { r.news.report(r.report) })
+	told.Go(func() { r.news.reportTransitions(r.report) })
 	for {
-		e, ctx, ok := r.work.next()
+		e, ctx, ok := r.work.nextTask()
 		if !ok {
 			break
 		}
-		r.carryOut(ctx, e)
+		r.runTask(ctx, e)
 	}
 	r.news.close()
 	told.Wait()
@@ -215,25 +215,25 @@ func (r *Router) waitOutside() {
 
 // start puts the router on its Conn.
 func (r *Router) start() error {
-	r.conn.update()
+	r.conn.updateForRouter()
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	l, err := r.conn.attach(r)
+	l, err := r.conn.attachRouter(r)
 	if err != nil {
 		return err
 	}
 	if r.outside {
 		r.outside = false
-		r.join()
+		r.joinGroup()
 	}
 	r.step(time.Now(), func(time.Time) []Action {
 		r.loop = l // the group looks at it
 		return nil
 	})
 	r.phase = running
-	r.conn.refresh()
+	r.conn.refreshRouters()
 	r.logStart()
-	r.useLocked(r.machine.Start)
+	r.useMachineLocked(r.machine.Start)
 	return nil
 }
 
@@ -263,10 +263,10 @@ func (r *Router) stop(why, err error) {
 		return actions
 	})
 	r.leave(now)
-	r.loop.flush()
-	r.conn.detach(r)
+	r.loop.sendQueued()
+	r.conn.detachRouter(r)
 	r.phase = stopped
 	r.err = err
-	r.addresses.stop()
+	r.addresses.stopTimers()
 	r.work.close()
 }

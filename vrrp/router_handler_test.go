@@ -371,10 +371,10 @@ func TestRouterTellsWhenDone(t *testing.T) {
 func TestWorkerBounded(t *testing.T) {
 	w := newWorker()
 	for i := range 10000 {
-		w.push(task{kind: Changed, transition: Transition{Reason: fmt.Sprint(i)}})
-		w.push(task{kind: Release})
-		w.push(task{kind: Acquire})
-		w.push(task{kind: Announce})
+		w.pushTask(task{kind: Changed, transition: Transition{Reason: fmt.Sprint(i)}})
+		w.pushTask(task{kind: Release})
+		w.pushTask(task{kind: Acquire})
+		w.pushTask(task{kind: Announce})
 	}
 	if n, most := len(w.queue), maxTransitions+3; n > most {
 		t.Errorf("%d tasks wait, want %d at most", n, most)

@@ -167,12 +167,12 @@ func TestRouterConcerns(t *testing.T) {
 			{"a virtual address goes", linkEvent{index: 1, addr: virtual, gone: true}, false},
 			{"one that nobody has seen goes", linkEvent{index: 1, addr: others[2], gone: true}, false},
 		} {
-			if got := a.conn.concerns(test.e); got != test.want {
+			if got := a.conn.concernsEvent(test.e); got != test.want {
 				t.Errorf("%s: %v, want %v", test.name, got, test.want)
 			}
 		}
 		a.net.change(linkEvent{index: 1, addr: a.addr}, func(nif *netif) { nif.addrs = sources("t", a.addr) })
-		if !a.conn.concerns(linkEvent{index: 1, addr: netip.MustParseAddr("192.0.2.9")}) {
+		if !a.conn.concernsEvent(linkEvent{index: 1, addr: netip.MustParseAddr("192.0.2.9")}) {
 			t.Error("a new address does not matter to a router without one")
 		}
 	})
@@ -446,7 +446,7 @@ func TestRouterVirtual(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var excluded atomic.Pointer[netip.Addr]
 		excluded.Store(new(netip.Addr))
-		conn, err := listenOn(ListenConfig{
+		conn, err := newConn(ListenConfig{
 			Interface: "eth0",
 			Virtual:   func(a netip.Addr) bool { return a == *excluded.Load() },
 		}, &fakeNetwork{lan: newFakeLAN(), events: make(chan linkEvent), nif: netif{

@@ -113,7 +113,7 @@ func TestRouterSendsFirst(t *testing.T) {
 		a := lan.prepare(t, 1, Config{Priority: 255})
 		calls := 0
 		a.port().Refuse = func(p Packet) error {
-			if got := len(a.handler.log()); got != calls || a.work.busy() {
+			if got := len(a.handler.log()); got != calls || a.work.inCall() {
 				t.Errorf("%d calls of the Handler before the advertisement of priority %d, want %d", got, p.Data[2], calls)
 			}
 			a.work.mu.Lock()

@@ -52,11 +52,11 @@ func newTrailer(cfg *HMACConfig) *trailer {
 	for _, k := range cfg.Keys {
 		t.keys = append(t.keys, signer{k.ID, hmac.New(sha256.New, k.Secret)})
 	}
-	t.active = t.key(cfg.ActiveKey)
+	t.active = t.keyByID(cfg.ActiveKey)
 	return t
 }
 
-func (t *trailer) key(id uint8) *signer {
+func (t *trailer) keyByID(id uint8) *signer {
 	for i := range t.keys {
 		if t.keys[i].id == id {
 			return &t.keys[i]
@@ -85,12 +85,12 @@ func after(a, b uint64) bool { return int64(a-b) > 0 }
 // fresh with peers whose clocks differ.
 func (t *trailer) lead() int64 { return t.window / 4 }
 
-// next is the sequence number to send: the clock, or one more than the last.
+// nextSequence is the sequence number to send: the clock, or one more than the last.
 //
 // In ReplayMonotonic what others have sent counts as the clock if it is ahead:
 // a router that was started again after its clock was set back would not be
 // believed otherwise, since others remember what it sent before.
-func (t *trailer) next(now time.Time) uint64 {
+func (t *trailer) nextSequence(now time.Time) uint64 {
 	clock := clockSequence(now)
 	if t.heard != 0 && after(t.heard, clock) {
 		clock = t.heard
@@ -110,9 +110,9 @@ func (t *trailer) next(now time.Time) uint64 {
 	return t.sent + 1
 }
 
-// append appends the trailer with sequence number seq to b, which from start
+// appendTrailer appends the trailer with sequence number seq to b, which from start
 // on is the message of a.
-func (t *trailer) append(b []byte, start int, a *Advertisement, seq uint64) []byte {
+func (t *trailer) appendTrailer(b []byte, start int, a *Advertisement, seq uint64) []byte {
 	n := len(b)
 	b = append(b, trailerType, t.active.id, 0, 0)
 	b = binary.BigEndian.AppendUint64(b, seq)
@@ -155,10 +155,10 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 		return fail(DropAuth, ": trailer of an unknown form")
 	}
 	seq, clock := binary.BigEndian.Uint64(tr[4:]), clockSequence(now)
-	if t.cfg.Replay == ReplayTime && !t.within(seq, clock, t.window) {
+	if t.cfg.Replay == ReplayTime && !t.withinWindow(seq, clock, t.window) {
 		return fail(DropReplay, ": outside the window, or the clocks differ")
 	}
-	key := t.key(tr[1])
+	key := t.keyByID(tr[1])
 	if key == nil {
 		return fail(DropAuth, ": key ID not configured")
 	}
@@ -166,7 +166,7 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 		return fail(DropAuth, ": the keys differ, or it was changed on the way")
 	}
 	mark, known := t.received.of(a.Source.WithZone(""))
-	if known && t.cfg.Replay == ReplayTime && !t.within(mark.seq, clock, t.window) {
+	if known && t.cfg.Replay == ReplayTime && !t.withinWindow(mark.seq, clock, t.window) {
 		known = false // left behind by a clock that was set
 	}
 	if known && !after(seq, mark.seq) {
@@ -176,14 +176,14 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 	if t.cfg.Replay == ReplayMonotonic && (t.heard == 0 || after(seq, t.heard)) {
 		t.heard = seq
 	}
-	if t.cfg.Replay == ReplayTime && !t.within(seq, clock, t.window/2) {
+	if t.cfg.Replay == ReplayTime && !t.withinWindow(seq, clock, t.window/2) {
 		return seenClockSkew
 	}
 	return 0
 }
 
-// within tells whether seq is no further from clock than window.
-func (t *trailer) within(seq, clock uint64, window int64) bool {
+// withinWindow tells whether seq is no further from clock than window.
+func (t *trailer) withinWindow(seq, clock uint64, window int64) bool {
 	ahead := int64(seq - clock)
 	return -window <= ahead && ahead <= window
 }
@@ -236,13 +236,13 @@ func password(secret string) (p [v2AuthLen]byte) {
 	return p
 }
 
-// next is the sequence number to send: the clock, so that a restarted router
+// nextSequence is the sequence number to send: the clock, so that a restarted router
 // is above what it sent before, unless the group is further already.
 //
 // A router that takes over leaves room for what the one before it may have
 // sent meanwhile. When they meet again Keepalived would discard what is not
 // above its own numbers, and put off its own advertisement each time.
-func (h *authHeader) next(now time.Time) uint32 {
+func (h *authHeader) nextSequence(now time.Time) uint32 {
 	step := uint32(1)
 	if now.Sub(h.sentAt) > h.silence {
 		step = h.lead
@@ -286,9 +286,9 @@ func (h *authHeader) sign(header, payload []byte) []byte {
 	return h.mac.Sum(h.digest[:0])[:ahICVLen]
 }
 
-// open verifies p, of which data is the payload, and returns the message
+// unseal verifies p, of which data is the payload, and returns the message
 // inside, or nil and in d the reason.
-func (h *authHeader) open(p *Packet, data []byte, d *DropError) []byte {
+func (h *authHeader) unseal(p *Packet, data []byte, d *DropError) []byte {
 	message := skipAH(data)
 	if message == nil {
 		d.drop(DropShort, uint64(len(data)), ahLen+fixedLen)

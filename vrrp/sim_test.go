@@ -241,7 +241,7 @@ func (h *host) start() {
 		p.armed, p.sent, p.stalled, p.inbox = time.Time{}, time.Time{}, time.Time{}, nil
 		p.alarm++
 		if h.group != nil {
-			h.group.join(m, func(actions []Action) { p.perform("group", actions) })
+			h.group.joinMachine(m, func(actions []Action) { p.perform("group", actions) })
 		}
 	}
 	for _, p := range h.ports {

@@ -138,7 +138,7 @@ func (r *Router) Status() Status {
 		Priority:   r.machine.Priority(),
 		Interval:   r.machine.Interval(),
 		Faults:     r.machine.Faults(),
-		Waiting:    r.machine.waiting(),
+		Waiting:    r.machine.onlyAwaits(),
 		Since:      r.status.since,
 		Source:     r.source,
 		Counters:   r.status.counters.snapshot(),
@@ -154,16 +154,16 @@ func (r *Router) Status() Status {
 	return s
 }
 
-// heard takes note of an accepted advertisement, before the machine hears it.
+// noteHeard takes note of an accepted advertisement, before the machine hears it.
 // conn.mu is held, and the group's.
-func (r *Router) heard(adv *Advertisement, now time.Time) {
+func (r *Router) noteHeard(adv *Advertisement, now time.Time) {
 	r.remember(adv, now)
 	r.observeDeaf(adv, now)
 	r.observeLeader(adv)
 	if r.cfg.owner() && r.machine.State() == Active {
 		if adv.Version == 2 {
 			r.wire.drop.drop(DropOwner, 0, 0)
-			r.discarded(&r.wire.drop, now)
+			r.countDiscard(&r.wire.drop, now)
 			return
 		}
 		r.status.counters.Conflicts++
@@ -171,7 +171,7 @@ func (r *Router) heard(adv *Advertisement, now time.Time) {
 	r.status.counters.Received++
 	r.status.unheard = 0
 	if r.wire.seen != 0 {
-		r.observed(adv)
+		r.countOddities(adv)
 	}
 }
 

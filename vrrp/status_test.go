@@ -230,7 +230,7 @@ func TestPeersBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{})
 		for i := range 1000 {
-			a.heard(&Advertisement{Source: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Priority: 1}, time.Now())
+			a.noteHeard(&Advertisement{Source: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Priority: 1}, time.Now())
 		}
 		peers := a.Status().Peers
 		if len(peers) != maxPeers {

@@ -102,9 +102,9 @@ func (w *wire) append(b []byte, priority uint8, src, dst netip.Addr, now time.Ti
 		return b, errors.New("vrrp: with AuthAH the whole packet is signed")
 	}
 	if w.hmac == nil || w.cfg.Auth.HMAC.Mode == HMACReceiveOnly {
-		return w.message(b, priority, src, dst)
+		return w.appendMessage(b, priority, src, dst)
 	}
-	seq := w.hmac.next(now)
+	seq := w.hmac.nextSequence(now)
 	b, err := w.appendSigned(b, priority, src, dst, seq)
 	if err == nil {
 		w.hmac.sent = seq
@@ -112,8 +112,8 @@ func (w *wire) append(b []byte, priority uint8, src, dst netip.Addr, now time.Ti
 	return b, err
 }
 
-// message appends the bare message.
-func (w *wire) message(b []byte, priority uint8, src, dst netip.Addr) ([]byte, error) {
+// appendMessage appends the bare message.
+func (w *wire) appendMessage(b []byte, priority uint8, src, dst netip.Addr) ([]byte, error) {
 	w.out.Priority, w.out.Source, w.out.Destination = priority, src, dst
 	return w.out.AppendBinary(b)
 }
@@ -121,12 +121,12 @@ func (w *wire) message(b []byte, priority uint8, src, dst netip.Addr) ([]byte, e
 // appendSigned appends the message with its HMAC trailer.
 func (w *wire) appendSigned(b []byte, priority uint8, src, dst netip.Addr, seq uint64) ([]byte, error) {
 	start := len(b)
-	b, err := w.message(b, priority, src, dst)
+	b, err := w.appendMessage(b, priority, src, dst)
 	if err != nil {
 		return b, err
 	}
 	n := len(b) - start
-	b = w.hmac.append(b, start, &w.out, seq)
+	b = w.hmac.appendTrailer(b, start, &w.out, seq)
 	w.out.putChecksum(b[start:], n) // over IPv6 it covers the trailer
 	return b, nil
 }
@@ -137,7 +137,7 @@ func (w *wire) appendAHPacket(b []byte, priority uint8, src, dst netip.Addr, now
 	if w.ah == nil {
 		return b, errors.New("vrrp: not configured with AuthAH")
 	}
-	seq := w.ah.next(now)
+	seq := w.ah.nextSequence(now)
 	b, err := w.appendSealed(b, priority, src, dst, seq)
 	if err == nil {
 		w.ah.sent, w.ah.sentAt = seq, now
@@ -148,7 +148,7 @@ func (w *wire) appendAHPacket(b []byte, priority uint8, src, dst netip.Addr, now
 func (w *wire) appendSealed(b []byte, priority uint8, src, dst netip.Addr, seq uint32) ([]byte, error) {
 	start := len(b)
 	b = append(b, make([]byte, inet.IPv4Len+ahLen)...)
-	b, err := w.message(b, priority, src, dst)
+	b, err := w.appendMessage(b, priority, src, dst)
 	if err != nil {
 		return b[:start], err
 	}
@@ -168,15 +168,15 @@ func (w *wire) farewell(b []byte, src, dst netip.Addr, now time.Time) (_ []byte,
 	const forever = time.Duration(1<<63 - 1)
 	switch {
 	case w.ah != nil:
-		b, err = w.appendSealed(b, 0, src, dst, w.ah.next(now)+ahLead)
+		b, err = w.appendSealed(b, 0, src, dst, w.ah.nextSequence(now)+ahLead)
 		// At the least interval of 1 s, with as many answers in between.
 		return b, ahLead / time.Duration(2*max(1, len(w.cfg.Peers))) * time.Second, err
 	case w.hmac != nil && w.cfg.Auth.HMAC.Mode != HMACReceiveOnly:
 		lead := w.hmac.lead()
-		b, err = w.appendSigned(b, 0, src, dst, w.hmac.next(now)+uint64(lead))
+		b, err = w.appendSigned(b, 0, src, dst, w.hmac.nextSequence(now)+uint64(lead))
 		return b, time.Duration(lead>>16) * time.Second >> 16, err
 	}
-	b, err = w.message(b, 0, src, dst)
+	b, err = w.appendMessage(b, 0, src, dst)
 	return b, forever, err
 }
 
@@ -190,10 +190,10 @@ func (w *wire) parse(adv *Advertisement, p *Packet, now time.Time) error {
 	if w.checkPath(p); w.drop.Reason != 0 {
 		return &w.drop
 	}
-	if w.open(adv, p, now); w.drop.Reason != 0 {
+	if w.readMessage(adv, p, now); w.drop.Reason != 0 {
 		return &w.drop
 	}
-	w.observe(adv)
+	w.noteOddities(adv)
 	return nil
 }
 
@@ -225,9 +225,9 @@ func (w *wire) checkPath(p *Packet) {
 	}
 }
 
-// open takes the message out of p into adv and checks it in the order of RFC
+// readMessage takes the message out of p into adv and checks it in the order of RFC
 // 3768 §7.1 and RFC 9568 §7.1.
-func (w *wire) open(adv *Advertisement, p *Packet, now time.Time) {
+func (w *wire) readMessage(adv *Advertisement, p *Packet, now time.Time) {
 	d, data := &w.drop, p.payload()
 	switch {
 	case p.Protocol == protocolAH && w.ah == nil:
@@ -238,7 +238,7 @@ func (w *wire) open(adv *Advertisement, p *Packet, now time.Time) {
 		d.Detail = " without an Authentication Header, want AH"
 		return
 	case w.ah != nil:
-		if data = w.ah.open(p, data, d); data == nil {
+		if data = w.ah.unseal(p, data, d); data == nil {
 			return
 		}
 	}
@@ -293,8 +293,8 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 	}
 }
 
-// observe notes what is odd about the accepted adv.
-func (w *wire) observe(adv *Advertisement) {
+// noteOddities notes what is odd about the accepted adv.
+func (w *wire) noteOddities(adv *Advertisement) {
 	if adv.Interval != w.cfg.Interval {
 		w.seen |= seenInterval
 	}
