@@ -17,19 +17,26 @@
 //     takes the address over after its skew time.
 //   - When the program is killed or crashes, a child process does the same in its place:
 //     see package guard.
-//   - When the program is stopped, or the child is killed as well, the kernel removes the
-//     address before a peer takes over: see Lease in package vip.
-//   - A second program on the same host that runs the same virtual router does not touch
-//     the address of the first: it waits until the first has ended.
+//   - When the program is frozen, or the child is killed as well, the kernel removes the
+//     address. It does so before a peer takes over, but at intervals of less than a second:
+//     its shortest lease is 1 s, and two hosts may have the address for up to two seconds.
+//   - A second program on the same host that runs the same virtual router waits until the
+//     first has ended, and does not touch its address.
+//   - When the address cannot be held, as on an interface that is down, the host takes no
+//     part in the election.
 //
-// Without an address the package elects a leader, on whose host no address is put: only
-// Config.VRRP.OnTransition says which host leads. A frozen program cannot say that it
-// leads no more. Who writes to what others write to as well should ask
-// [vrrp.Router.Entitled] right before.
+// # Without an address
 //
-// The package touches no signals. A program whose log goes to a pipe should ignore SIGPIPE,
-// which would end it with whoever reads the log, by signal.Notify(make(chan os.Signal, 1),
-// syscall.SIGPIPE).
+// The same election chooses a leader for anything else. Config.VRRP.OnTransition says which
+// host leads. Nothing ends the lead of a frozen program for it: a leader that must be alone
+// asks [vrrp.Router.Entitled] right before each deed. CAP_NET_RAW is enough then.
 //
-// It needs Linux, CAP_NET_ADMIN and CAP_NET_RAW.
+// # What is left to the program
+//
+// The package touches no signals. Where the log goes to a pipe, the program should take
+// SIGPIPE, by signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE): otherwise it dies
+// with whoever reads the log. A Namespace, a Conn and a guard are shared by many Nodes if
+// the program makes them, runs the guard, and closes them after the last Node.
+//
+// It takes Linux, CAP_NET_ADMIN and CAP_NET_RAW, and with NoAccept package vip/filter.
 package failover

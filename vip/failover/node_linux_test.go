@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -227,6 +228,23 @@ func TestLeaderWithoutAddress(t *testing.T) {
 		t.Error(err)
 	}
 	awaits(t, b, two, vrrp.Active, false)
+}
+
+// TestLeaderNeedsFewPrivileges: without an address CAP_NET_RAW is enough.
+func TestLeaderNeedsFewPrivileges(t *testing.T) {
+	lab.Need(t, "setpriv")
+	t.Parallel()
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.Command("setpriv", "--bounding-set=-all,+net_raw", exe)
+	cmd.Env = []string{leaderRole + "=1"}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, bound, "it leads", func() bool { return strings.Contains(cmd.Output(), "now Active") })
 }
 
 // TestSharedConnCloses: a Conn that is closed under a Node ends the Node with an error,
