@@ -27,7 +27,7 @@ func http1(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 	}
 	if req.URL.Scheme == "https" {
 		var secure *tls.Conn
-		if secure, err = handshake(ctx, conn, req.URL.Hostname(), config); err != nil {
+		if secure, err = handshake(ctx, conn, hostPort(req), config); err != nil {
 			release()
 			return nil, err
 		}
@@ -141,15 +141,19 @@ func hostPort(req *http.Request) string {
 	return net.JoinHostPort(req.URL.Hostname(), port)
 }
 
-// handshake turns conn into TLS. name is what the certificate must be for if
-// config does not say.
-func handshake(ctx context.Context, conn net.Conn, name string, config *tls.Config) (*tls.Conn, error) {
+// handshake turns conn into TLS. Unless config says otherwise, the certificate must be
+// for the host of address.
+func handshake(ctx context.Context, conn net.Conn, address string, config *tls.Config) (*tls.Conn, error) {
 	if config == nil {
 		config = new(tls.Config)
 	}
 	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
 		config = config.Clone()
-		config.ServerName = name
+		config.ServerName = host
 	}
 	c := tls.Client(conn, config)
 	if err := c.HandshakeContext(ctx); err != nil {

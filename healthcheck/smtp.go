@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -44,17 +43,13 @@ func (c SMTP) Validate() error {
 func (c SMTP) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
 func (c SMTP) probe(ctx context.Context) error {
-	host, _, err := net.SplitHostPort(c.Address)
-	if err != nil {
-		return err
-	}
 	conn, release, err := dial(ctx, "tcp", c.Address)
 	if err != nil {
 		return err
 	}
 	defer release()
 	if c.TLS != nil && !c.StartTLS {
-		if conn, err = handshake(ctx, conn, host, c.TLS); err != nil {
+		if conn, err = handshake(ctx, conn, c.Address, c.TLS); err != nil {
 			return err
 		}
 	}
@@ -66,7 +61,7 @@ func (c SMTP) probe(ctx context.Context) error {
 		if err := smtpTalk(conn, exchange{"STARTTLS", 220}); err != nil {
 			return err
 		}
-		if conn, err = handshake(ctx, conn, host, c.TLS); err != nil {
+		if conn, err = handshake(ctx, conn, c.Address, c.TLS); err != nil {
 			return err
 		}
 		if err := smtpTalk(conn, exchange{hello, 250}); err != nil {

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/havip/havip/internal/field"
@@ -42,16 +41,12 @@ func (c TLS) Validate() error {
 func (c TLS) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
 func (c TLS) probe(ctx context.Context) error {
-	host, _, err := net.SplitHostPort(c.Address)
-	if err != nil {
-		return err
-	}
 	conn, release, err := dial(ctx, "tcp", c.Address)
 	if err != nil {
 		return err
 	}
 	defer release()
-	secure, err := handshake(ctx, conn, host, c.Config)
+	secure, err := handshake(ctx, conn, c.Address, c.Config)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 func TestBodyLimit(t *testing.T) {
@@ -50,7 +52,7 @@ func TestEarlyAnswers(t *testing.T) {
 			io.Copy(io.Discard, r)
 		}
 	}))
-	var log lockedBuffer
+	var log labtest.Log
 	s.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(&log, nil), slog.LevelError)
 	for _, tt := range []struct {
 		name, head, rest string

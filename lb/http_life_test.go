@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/internal/quietlog"
 )
 
@@ -230,7 +231,7 @@ func TestTunnelsSurviveChanges(t *testing.T) {
 // A panic is an error that a service wants to know of; net/http would write it where
 // the daemon does not look by default.
 func TestPanicsAreLogged(t *testing.T) {
-	var out lockedBuffer
+	var out labtest.Log
 	cfg := HandlerConfig{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError})))}
 	s, h := front(t, cfg, webBackend(t, name("ok")))
 	backend := s.Config.Handler
@@ -241,8 +242,6 @@ func TestPanicsAreLogged(t *testing.T) {
 	}
 	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 && h.pool().Status().Backends[0].Active == 0 })
 	s.Close()
-	out.mu.Lock()
-	defer out.mu.Unlock()
 	if got := out.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "on purpose") || !strings.Contains(got, "WriteHeader") {
 		t.Errorf("log: %q", got)
 	}
@@ -251,7 +250,7 @@ func TestPanicsAreLogged(t *testing.T) {
 // The body of a request is read in a goroutine of its own, whose panic nobody else
 // would catch: it is the end of that request only.
 func TestPanicOfABody(t *testing.T) {
-	var out lockedBuffer
+	var out labtest.Log
 	cfg := HandlerConfig{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))}
 	s, h := front(t, cfg, rawBackend(t, discard))
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -262,8 +261,6 @@ func TestPanicOfABody(t *testing.T) {
 		t.Errorf("%d, want 400", got)
 	}
 	waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
-	out.mu.Lock()
-	defer out.mu.Unlock()
 	if got := out.String(); !strings.Contains(got, "on purpose") || h.pool().Status().Backends[0].Failures != 0 {
 		t.Errorf("log: %q, %+v", got, h.pool().Status().Backends[0])
 	}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // reader reads responses on one connection of a client.
@@ -118,7 +120,7 @@ func TestContentLengthZero(t *testing.T) {
 // it, whether it comes in one piece with the response or later.
 func TestExcessBytesReachNobody(t *testing.T) {
 	const excess = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-	var complaints lockedBuffer
+	var complaints labtest.Log
 	log.SetOutput(&complaints)
 	defer log.SetOutput(os.Stderr)
 	for name, first := range map[string]string{

@@ -7,12 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/internal/quietlog"
 )
 
 func TestMessagesAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out lockedBuffer
+		var out labtest.Log
 		log := limitedLog(slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, nil))))
 		for range 1000 {
 			log.Warn("flood")

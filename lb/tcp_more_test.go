@@ -2,7 +2,6 @@ package lb
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -224,7 +223,7 @@ func TestReconfigureKeepsListenerAndConnections(t *testing.T) {
 }
 
 func TestRecords(t *testing.T) {
-	var out lockedBuffer
+	var out labtest.Log
 	log := NewConnLog(16)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -258,17 +257,6 @@ func TestRecords(t *testing.T) {
 	if full.Dropped() != 1 {
 		t.Errorf("%d dropped, want 1", full.Dropped())
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
 }
 
 func TestTCPToNamesAndUnixSockets(t *testing.T) {

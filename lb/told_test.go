@@ -12,11 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/internal/quietlog"
 )
 
 // story is a pool's log without the time.
-type story struct{ lockedBuffer }
+type story struct{ labtest.Log }
 
 func (s *story) logger(level slog.Level) *slog.Logger {
 	return slog.New(quietlog.Unblocked(slog.NewTextHandler(s, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -34,8 +35,6 @@ func (s *story) want(t *testing.T, what string, lines ...string) {
 	for _, line := range lines {
 		want += "level=" + line + "\n"
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if got := s.String(); got != want {
 		t.Errorf("%s: the log says\n%swant\n%s", what, got, want)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 var rivalMAC = net.HardwareAddr{2, 0, 0, 0, 0, 9}
@@ -79,7 +81,7 @@ func TestConflictIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		k.others = map[string][]netip.Addr{rivalMAC.String(): {netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.10")}}
-		var log lines
+		var log labtest.Log
 		m := start(t, k, Config{Name: "VI_1", Addresses: addrs(t, "192.0.2.10/24", "192.0.2.11/24"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		acquire(t, m)
 		time.Sleep(time.Minute)
@@ -123,7 +125,7 @@ func TestConflictNamesFew(t *testing.T) {
 		for i := range byte(200) {
 			k.others = map[string][]netip.Addr{rivalMAC.String(): append(k.others[rivalMAC.String()], netip.AddrFrom4([4]byte{198, 51, 100, i}))}
 		}
-		var log lines
+		var log labtest.Log
 		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		acquire(t, m)
 		time.Sleep(time.Minute)

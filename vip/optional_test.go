@@ -3,11 +3,12 @@ package vip
 import (
 	"log/slog"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // TestProblemIsOver: whoever has read that something is wrong reads when that is over,
@@ -15,7 +16,7 @@ import (
 func TestProblemIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
-		var log lines
+		var log labtest.Log
 		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		acquire(t, m)
 		const wrong, right = "addresses are not as they should be", "addresses are as they should be again"
@@ -23,7 +24,7 @@ func TestProblemIsOver(t *testing.T) {
 			t.Helper()
 			time.Sleep(remind / 2)
 			synctest.Wait()
-			if w, r := log.count(wrong), log.count(right); w != wants || r != wants {
+			if w, r := log.Count(wrong), log.Count(right); w != wants || r != wants {
 				t.Errorf("wrong %d times, right again %d times, want %d each:\n%s", w, r, wants, log.String())
 			}
 		}
@@ -37,26 +38,6 @@ func TestProblemIsOver(t *testing.T) {
 		}
 	})
 }
-
-// lines is what has been logged.
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lines) count(s string) int { return strings.Count(l.String(), s) }
 
 // TestOptionalAddress: what is optional does not take the rest with it, is put and
 // announced as soon as it can be, and is said meanwhile.

@@ -35,7 +35,7 @@ func TestStrangerTakesNothing(t *testing.T) {
 					time.Sleep(10 * time.Second)
 					c.is(Active)
 					d.is(Backup)
-					got := log.lines("msg=discarded")
+					got := log.Lines("msg=discarded")
 					want := `err="vrrp: advertisement from 192.0.2.3: another virtual router: no address in common, it has 2, the first is 192.0.2.77" ` +
 						fmt.Sprintf(`priority=%d addresses="[192.0.2.77 192.0.2.78]" want=[192.0.2.250] times=1`, priority)
 					if len(got) != 1 || !strings.Contains(got[0], want) {
@@ -46,11 +46,11 @@ func TestStrangerTakesNothing(t *testing.T) {
 					d.is(Active)
 					a.is(Active)
 					b.is(Backup)
-					if got := log.lines("from 192.0.2.4"); len(got) != 1 {
+					if got := log.Lines("from 192.0.2.4"); len(got) != 1 {
 						t.Errorf("of the other stranger it is said %q, want one line", got)
 					}
 					time.Sleep(noteInterval)
-					if got := log.lines("from 192.0.2.4"); len(got) != 2 || strings.Contains(got[1], "times=1\n") {
+					if got := log.Lines("from 192.0.2.4"); len(got) != 2 || strings.Contains(got[1], "times=1\n") {
 						t.Errorf("of the other stranger it is said %q, want another line", got)
 					}
 					for _, n := range []*node{a, b, c, d} {
@@ -88,12 +88,12 @@ func TestStrangersBounded(t *testing.T) {
 			flood(byte(i))
 			synctest.Wait()
 			// Those that are known one by one come first.
-			for _, line := range log.lines(fmt.Sprintf("from 10.%d.0.0:", i)) {
+			for _, line := range log.Lines(fmt.Sprintf("from 10.%d.0.0:", i)) {
 				if !strings.Contains(line, "times=1\n") {
 					t.Errorf("said %q of one that was never heard before", line)
 				}
 			}
-			if got, most := len(log.lines("msg=discarded")), (i+1)*(maxStrangers+1); got > most || got <= i*(maxStrangers+1) {
+			if got, most := len(log.Lines("msg=discarded")), (i+1)*(maxStrangers+1); got > most || got <= i*(maxStrangers+1) {
 				t.Errorf("%d lines, want some more, and %d at most", got, most)
 			}
 			time.Sleep(noteInterval)
@@ -253,7 +253,7 @@ func TestRenumbering(t *testing.T) {
 								want[1] = "WARN" // the better one again
 							}
 						}
-						got := log.lines("quite other addresses than before")
+						got := log.Lines("quite other addresses than before")
 						if len(got) != 2 || !strings.Contains(got[0], want[0]) || !strings.Contains(got[1], want[1]) {
 							t.Errorf("said %q, want %q", got, want)
 						}
@@ -421,7 +421,7 @@ func TestReconfigureInterval2(t *testing.T) {
 					if got := len(a.history()) + len(b.history()); order == "Backup first" && got != before {
 						t.Errorf("transitions: %v, %v", a.history(), b.history())
 					}
-					got, warned := log.lines("another interval than before"), log.lines("WARN msg=\"another interval than before")
+					got, warned := log.Lines("another interval than before"), log.Lines("WARN msg=\"another interval than before")
 					if len(got) != 2 || order == "Active first" && len(warned) != 2 || order == "Backup first" && len(warned) != 1 {
 						t.Errorf("said %q", got)
 					}
@@ -459,7 +459,7 @@ func TestReconfigureWarns(t *testing.T) {
 					t.Fatal(err)
 				}
 				synctest.Wait()
-				got := log.lines("level=WARN")
+				got := log.Lines("level=WARN")
 				if len(got) > 1 || (len(got) > 0) != (test.want != "") || len(got) > 0 && !strings.Contains(got[0], test.want) {
 					t.Errorf("said %q, want %q", got, test.want)
 				}
@@ -490,7 +490,7 @@ func TestReconfigureWarnsOfLinkLocal(t *testing.T) {
 					t.Fatal(err)
 				}
 				synctest.Wait()
-				if got := log.lines("level=WARN"); len(got) != 1 || !strings.Contains(got[0], test.want) {
+				if got := log.Lines("level=WARN"); len(got) != 1 || !strings.Contains(got[0], test.want) {
 					t.Errorf("said %q, want %q", got, test.want)
 				}
 			})

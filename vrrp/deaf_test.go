@@ -32,7 +32,7 @@ func TestDeafRivalIsSaid(t *testing.T) {
 			check := func(what string, lines, status int) {
 				t.Helper()
 				synctest.Wait()
-				got := log.lines("does not hear this one")
+				got := log.Lines("does not hear this one")
 				if len(got) != lines || lines > 0 && !strings.Contains(got[0], "from=192.0.2.2 cause=") {
 					t.Errorf("virtual MAC %v, %s: %q, want %d lines", virtualMAC, what, got, lines)
 				}

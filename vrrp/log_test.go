@@ -24,9 +24,9 @@ func (l *fakeLAN) logged(t *testing.T, host byte, cfg Config, level slog.Level) 
 func (b *lockedBuffer) says(t *testing.T, what string, parts ...string) {
 	t.Helper()
 	synctest.Wait()
-	list := b.lines(what)
+	list := b.Lines(what)
 	if len(list) == 0 {
-		t.Fatalf("nothing said with %q in\n%s", what, strings.Join(b.lines(""), ""))
+		t.Fatalf("nothing said with %q in\n%s", what, strings.Join(b.Lines(""), ""))
 	}
 	for _, part := range parts {
 		if last := list[len(list)-1]; !strings.Contains(last, part) {
@@ -56,7 +56,7 @@ func TestTakeOverNamesTheLost(t *testing.T) {
 		lan.cut(a.addr, false)
 		time.Sleep(5 * time.Second)
 		ofB.says(t, "to=Backup", "level=INFO", `cause="another router has the better claim" priority=110 peer=192.0.2.1 peer_priority=120`)
-		if n := len(ofB.lines("another router is Active")); n != 1 {
+		if n := len(ofB.Lines("another router is Active")); n != 1 {
 			t.Errorf("the Active router was named %d times, want 1: the line about the change has it", n)
 		}
 
@@ -101,7 +101,7 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 		lan.cut(a.addr, true)
 		time.Sleep(10 * time.Second)
 		log.says(t, "to=Active", "peer=192.0.2.1")
-		if list := log.lines("to=Active"); !strings.HasSuffix(list[len(list)-1], " discarded=0\n") {
+		if list := log.Lines("to=Active"); !strings.HasSuffix(list[len(list)-1], " discarded=0\n") {
 			t.Errorf("%q: nothing was discarded since it was heard", list[len(list)-1])
 		}
 	})
@@ -133,10 +133,10 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 				})
 				time.Sleep(10 * time.Second)
 				log.says(t, "to=Active")
-				if list := log.lines("to=Active"); !strings.HasSuffix(list[len(list)-1], " discarded=0\n") {
+				if list := log.Lines("to=Active"); !strings.HasSuffix(list[len(list)-1], " discarded=0\n") {
 					t.Errorf("%q: nothing was discarded since", list[len(list)-1])
 				}
-				if n := len(log.lines("msg=discarded")); n != 1 {
+				if n := len(log.Lines("msg=discarded")); n != 1 {
 					t.Errorf("%d discarded, want 1", n)
 				}
 			})
@@ -160,7 +160,7 @@ func TestTakeOverFromOneOfTwoPairs(t *testing.T) {
 		b.conn.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		log.says(t, "to=Active", "level=WARN", "peer=192.0.2.1", "discarded=1 ", "VRID 52, want 51")
-		if list := log.lines("both may have"); len(list) > 0 {
+		if list := log.Lines("both may have"); len(list) > 0 {
 			t.Errorf("said %q", list)
 		}
 	})
@@ -192,7 +192,7 @@ func TestOtherVRIDIsSaid(t *testing.T) {
 				a, log := lan.logged(t, 1, tc.own, slog.LevelInfo)
 				time.Sleep(30 * time.Second)
 				a.is(Active)
-				list := log.lines("another VRID: one of the two ")
+				list := log.Lines("another VRID: one of the two ")
 				if tc.said != (len(list) == 1) {
 					t.Fatalf("said %q", list)
 				}
@@ -202,7 +202,7 @@ func TestOtherVRIDIsSaid(t *testing.T) {
 				log.says(t, "another VRID", "level=WARN", `VRID: one of the two `+tc.which+`wrong" router=51/IPv4 interface=eth0 from=192.0.2.2 got=52 want=[51] times=1`)
 				log.says(t, "to=Active", "last_heard=nobody discarded=", `discarded_last="vrrp: advertisement from 192.0.2.2: VRID 52, want 51"`)
 				time.Sleep(noteInterval)
-				if n := len(log.lines("another VRID")); n != 2 {
+				if n := len(log.Lines("another VRID")); n != 2 {
 					t.Errorf("said %d times within ten minutes, want 2", n)
 				}
 			})
@@ -225,7 +225,7 @@ func TestForeignersBounded(t *testing.T) {
 			time.Sleep(foreignPace)
 		}
 		synctest.Wait()
-		if lines := len(log.lines("another VRID")); lines != maxForeigners {
+		if lines := len(log.Lines("another VRID")); lines != maxForeigners {
 			t.Errorf("%d lines, want %d", lines, maxForeigners)
 		}
 	})
@@ -274,7 +274,7 @@ func TestGroupWaits(t *testing.T) {
 		result()
 		for i := range logs {
 			logs[i].says(t, "msg=state", "level=INFO", "from=Initialize to=Backup cause=start")
-			if list := logs[i].lines("fault"); len(list) > 0 {
+			if list := logs[i].Lines("fault"); len(list) > 0 {
 				t.Errorf("a start at which all is well says %q", list)
 			}
 		}
@@ -315,10 +315,10 @@ func TestStartSaysWho(t *testing.T) {
 		log.says(t, "msg=begins", "router=51/IPv4 interface=eth0 source=192.0.2.1 version=3 vrid=51 priority=100 interval=1s addresses=[192.0.2.250] auth_type=none group=224.0.0.18")
 		_, log = lan.logged(t, 2, Config{Version: 2, Peers: addrs("192.0.2.1"), Auth: Auth{Type: AuthPass, Password: "secret"}}, slog.LevelInfo)
 		log.says(t, "msg=begins", "source=192.0.2.2 version=2 vrid=51 ", "auth_type=pass peers=[192.0.2.1]")
-		if list := log.lines("secret"); len(list) > 0 {
+		if list := log.Lines("secret"); len(list) > 0 {
 			t.Errorf("the log says %q", list)
 		}
-		if first := log.lines("")[0]; !strings.Contains(first, "msg=begins") {
+		if first := log.Lines("")[0]; !strings.Contains(first, "msg=begins") {
 			t.Errorf("the log begins with %q", first)
 		}
 	})
@@ -373,7 +373,7 @@ func TestDeedsAreLogged(t *testing.T) {
 		a.stop()
 		synctest.Wait()
 		var got []string
-		for _, line := range log.lines("") {
+		for _, line := range log.Lines("") {
 			for _, what := range []string{"to=Active", `msg="addresses acquired" router=51/IPv4 addresses=[192.0.2.250] took=0s`, "to=Initialize", `msg="addresses released"`} {
 				if strings.Contains(line, what) {
 					got = append(got, what)
@@ -382,7 +382,7 @@ func TestDeedsAreLogged(t *testing.T) {
 		}
 		want := `to=Active|msg="addresses acquired" router=51/IPv4 addresses=[192.0.2.250] took=0s|to=Initialize|msg="addresses released"`
 		if strings.Join(got, "|") != want {
-			t.Errorf("said %q in\n%s", got, strings.Join(log.lines(""), ""))
+			t.Errorf("said %q in\n%s", got, strings.Join(log.Lines(""), ""))
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -397,7 +397,7 @@ func TestDeedsAreLogged(t *testing.T) {
 		}
 		a.run()
 		time.Sleep(5 * time.Second)
-		if list := log.lines("addresses acquired"); len(list) > 0 {
+		if list := log.Lines("addresses acquired"); len(list) > 0 {
 			t.Errorf("said %q of addresses that are not there", list)
 		}
 	})
@@ -412,8 +412,8 @@ func TestDebugTellsAdvertisements(t *testing.T) {
 			_, hearer := lan.logged(t, 2, Config{Priority: 110}, level)
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
-			sent := sender.lines(`level=DEBUG msg="advertisement sent" router=51/IPv4 to=224.0.0.18 priority=120`)
-			heard := hearer.lines(`level=DEBUG msg="advertisement heard" router=51/IPv4 from=192.0.2.1 priority=120 interval=1s`)
+			sent := sender.Lines(`level=DEBUG msg="advertisement sent" router=51/IPv4 to=224.0.0.18 priority=120`)
+			heard := hearer.Lines(`level=DEBUG msg="advertisement heard" router=51/IPv4 from=192.0.2.1 priority=120 interval=1s`)
 			if len(sent) != 7*want || len(heard) != 7*want {
 				t.Errorf("%v: %d sent, %d heard, want %d", level, len(sent), len(heard), 7*want)
 			}
@@ -437,14 +437,14 @@ func TestFaultsAreLogged(t *testing.T) {
 		log.says(t, "msg=fault", "level=INFO", `reason="check web is down"`)
 		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = false })
 		log.says(t, "msg=fault", "level=WARN", `reason="link eth0 down, check web is down"`)
-		n := len(log.lines("msg=fault"))
+		n := len(log.Lines("msg=fault"))
 		fails()
 		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = true })
 		log.says(t, "msg=state", "to=Backup", `cause="fault cleared"`)
 		time.Sleep(10 * time.Second)
 		a.net.change(linkEvent{index: 1}, func(n *netif) { n.up = false })
 		log.says(t, "msg=state", "level=ERROR", `from=Active to=Initialize cause=fault reason="link eth0 down"`)
-		if got := len(log.lines("msg=fault")); got != n+1 {
+		if got := len(log.Lines("msg=fault")); got != n+1 {
 			t.Errorf("%d lines about faults, want %d: the change of the state has the others", got, n+1)
 		}
 	})
@@ -458,7 +458,7 @@ func TestFaultsAreLogged(t *testing.T) {
 		log.says(t, "msg=waiting", "level=INFO", `reason="check web has no result yet"`)
 		second()
 		log.says(t, "msg=state", "level=INFO", "from=Initialize to=Backup cause=start")
-		if list := log.lines("fault"); len(list) > 0 {
+		if list := log.Lines("fault"); len(list) > 0 {
 			t.Errorf("a start at which all is well says %q", list)
 		}
 	})

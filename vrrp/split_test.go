@@ -121,7 +121,7 @@ func TestSplitIsSaid(t *testing.T) {
 		a.run()
 		time.Sleep(10 * time.Second)
 		a.is(Active) // it has preempted b
-		if got := log.lines("split"); len(got) != 0 {
+		if got := log.Lines("split"); len(got) != 0 {
 			t.Errorf("a hand-over: %q", got)
 		}
 		lan.cut(b.addr, true)
@@ -137,20 +137,20 @@ func TestSplitIsSaid(t *testing.T) {
 		time.Sleep(1100 * time.Millisecond)
 		synctest.Wait()
 		want := `msg="split: another router is Active as well" router=` + a.cfg.Name + " from=192.0.2.2 mac=02:00:00:00:00:09 priority=110 own=120"
-		if got := log.lines("split"); len(got) != 1 || !strings.Contains(got[0], want) {
+		if got := log.Lines("split"); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("log %q, want %q", got, want)
 		}
 		if s := a.Status(); s.Rival == nil || s.Rival.Address != b.addr || s.Rival.Priority != 110 || s.Counters.Splits != 1 {
 			t.Errorf("status %+v", s)
 		}
 		time.Sleep(time.Minute)
-		if got := log.lines("split"); len(got) != 1 {
+		if got := log.Lines("split"); len(got) != 1 {
 			t.Errorf("log %q, want one line", got)
 		}
 		refuse(nil)
 		time.Sleep(5 * time.Second)
 		b.is(Backup)
-		if got := log.lines("split: over"); len(got) != 1 || !strings.Contains(got[0], "from=192.0.2.2 state=Active") {
+		if got := log.Lines("split: over"); len(got) != 1 || !strings.Contains(got[0], "from=192.0.2.2 state=Active") {
 			t.Errorf("log %q", got)
 		}
 		if s := a.Status(); s.Rival != nil {
@@ -190,7 +190,7 @@ func TestSplitRivalUnknown(t *testing.T) {
 		lan.cut(b.addr, false)
 		time.Sleep(1100*time.Millisecond + neighbourTime)
 		synctest.Wait()
-		if got := log.lines("split: another"); len(got) > 1 || len(got) == 1 && !strings.Contains(got[0], "mac=unknown") {
+		if got := log.Lines("split: another"); len(got) > 1 || len(got) == 1 && !strings.Contains(got[0], "mac=unknown") {
 			t.Errorf("log %q", got)
 		}
 		b.is(Backup)

@@ -7,38 +7,17 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // lockedBuffer is a log that a test reads.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// lines returns the lines that contain s.
-func (b *lockedBuffer) lines(s string) (list []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for line := range strings.Lines(b.b.String()) {
-		if strings.Contains(line, s) {
-			list = append(list, line)
-		}
-	}
-	return list
-}
+type lockedBuffer struct{ labtest.Log }
 
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -140,11 +119,11 @@ func TestForeignSender(t *testing.T) {
 						t.Errorf("the last advertisement discarded is said to be %q at %v", s.LastDrop, at)
 					}
 				}
-				if got := log.lines(test.log); len(got) != 1 {
+				if got := log.Lines(test.log); len(got) != 1 {
 					t.Errorf("%d log lines, want 1: %q", len(got), got)
 				}
 				time.Sleep(noteInterval)
-				if got := log.lines(test.log); len(got) != 2 || strings.Contains(got[1], "times=1\n") {
+				if got := log.Lines(test.log); len(got) != 2 || strings.Contains(got[1], "times=1\n") {
 					t.Errorf("%d log lines after %v, want 2, with the number of times: %q", len(got), noteInterval, got)
 				}
 			})
@@ -165,7 +144,7 @@ func TestChecksumFormsCounted(t *testing.T) {
 			b := lan.node(t, 2, Config{Priority: 110, Peers: addrs("192.0.2.1"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			time.Sleep(10 * time.Second)
 			b.is(Backup)
-			said := log.lines(fmt.Sprintf("level=WARN msg=\"another form of checksum\" router=51/IPv4 from=192.0.2.1 got=%v want=pseudo-header times=1\n", form))
+			said := log.Lines(fmt.Sprintf("level=WARN msg=\"another form of checksum\" router=51/IPv4 from=192.0.2.1 got=%v want=pseudo-header times=1\n", form))
 			if (len(said) == 1) != (form != ChecksumPseudoHeader) {
 				t.Errorf("%v: said %q", form, said)
 			}
@@ -210,7 +189,7 @@ func TestOwnerConflict(t *testing.T) {
 			if len(s.Peers) != 1 || s.Peers[0].Address != b.addr || s.Peers[0].Priority != 110 {
 				t.Errorf("version %d: peers %v", version, s.Peers)
 			}
-			if got := log.lines(test.log); len(got) != 1 {
+			if got := log.Lines(test.log); len(got) != 1 {
 				t.Errorf("version %d: %d log lines, want 1: %q", version, len(got), got)
 			}
 			// The neighbours are told each 5 s, and once more when the other has gone.
@@ -254,7 +233,7 @@ func TestFaultIsAWarning(t *testing.T) {
 		release()
 		time.Sleep(time.Second)
 		for cause, level := range map[string]string{"cause=fault ": "WARN", `cause="fault cleared"`: "INFO", "cause=start": "INFO"} {
-			if got := log.lines(cause); len(got) != 1 || !strings.Contains(got[0], "level="+level) {
+			if got := log.Lines(cause); len(got) != 1 || !strings.Contains(got[0], "level="+level) {
 				t.Errorf("said %q, want one line of level %s", got, level)
 			}
 		}

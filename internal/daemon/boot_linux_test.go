@@ -47,13 +47,13 @@ func TestBootWithoutInterface(t *testing.T) {
 			return nil
 		})
 		lab.Until(t, bound, "the log says what "+name+" lacks", func() bool {
-			return n.log.line("level=WARN", "router="+name, "link eth1 missing")
+			return len(n.log.Lines("level=WARN", "router="+name, "link eth1 missing")) > 0
 		})
 	}
 	attach(t, l, h, "eth1", "10.0.0.1/24")
 	for name := range late {
 		n.awaits(name, vrrp.Active)
-		lab.Until(t, bound, "the log says that "+name+" runs", func() bool { return n.log.line("level=INFO", "router="+name, "fault cleared") })
+		lab.Until(t, bound, "the log says that "+name+" runs", func() bool { return len(n.log.Lines("level=INFO", "router="+name, "fault cleared")) > 0 })
 	}
 	n.holds(true, "10.0.0.250", "fe80::250", "2001:db8::250", "10.0.0.251", "192.168.31.251", "10.0.0.252")
 	if n.router("VI_1") != first || gone() != 0 {
@@ -72,22 +72,6 @@ func TestBootWithoutInterface(t *testing.T) {
 	if n.router("VI_1") != first || gone() != 0 || !h.Holds(netip.MustParseAddr("192.168.31.250")) {
 		t.Error("a change that was refused has touched the good router")
 	}
-}
-
-// line reports whether a line has all of the parts.
-func (j *journal) line(parts ...string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-lines:
-	for line := range strings.Lines(j.b.String()) {
-		for _, p := range parts {
-			if !strings.Contains(line, p) {
-				continue lines
-			}
-		}
-		return true
-	}
-	return false
 }
 
 // TestStrictNamesAll: a strict start fails for what would otherwise be tried again,

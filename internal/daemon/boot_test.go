@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // mayParse is parse of what names files that may be missing.
@@ -59,7 +60,7 @@ func TestBootWithoutWhatServicesNeed(t *testing.T) {
 		}
 	}
 
-	log := &lockedBuffer{}
+	log := &labtest.Log{}
 	d := startFrom(t, mayParse(t, text), slog.New(slog.NewTextHandler(log, nil)))
 	serves := func(port string) bool {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)

@@ -124,7 +124,7 @@ func TestRenewedAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	labtest.Serve(t, ln, func(c net.Conn) { c.(*tls.Conn).Handshake() })
-	log := &lockedBuffer{}
+	log := &labtest.Log{}
 	c := checkOf(t, `type: tls, address: "`+ln.Addr().String()+`", tls: {ca: `+file+`}`)
 	checker, err := newRenewing(c, "", slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -26,35 +25,17 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-// lockedBuffer is a log that may be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // tester runs a notifier whose programs are shell scripts.
 type tester struct {
 	*notifier
 	t   *testing.T
 	dir string
-	log *lockedBuffer
+	log *labtest.Log
 }
 
 func startNotifier(t *testing.T, timeout time.Duration, scripts ...string) *tester {
 	t.Helper()
-	n := &tester{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	n := &tester{t: t, dir: t.TempDir(), log: &labtest.Log{}}
 	cfg := notifyConfig{kind: kindInstance, name: "VI_1", timeout: timeout}
 	for _, s := range scripts {
 		cfg.programs = append(cfg.programs, config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; " + s, "sh"}})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // withPrograms is a configuration with one missing program for each that may
@@ -34,7 +35,7 @@ groups:
 // unready is what is said of programs on the way from one configuration to the
 // next: level, whose and which.
 func unready(before, next *config.Config) []string {
-	var log lockedBuffer
+	var log labtest.Log
 	sayUnready(slog.New(slog.NewTextHandler(&log, nil)), before, next)
 	var said []string
 	for line := range strings.Lines(log.String()) {
@@ -73,7 +74,7 @@ func TestUnreadyProgramsAreSaidAtOnce(t *testing.T) {
 // right meanwhile is run.
 func TestStartWithUnreadyProgram(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "check.sh")
-	var log lockedBuffer
+	var log labtest.Log
 	d, err := New(parse(t, fmt.Sprintf(`checks:
   good: {type: exec, command: [/bin/true], interval: 50ms, timeout: 50ms, fall: 100}
   late: {type: exec, command: [%s], interval: 10ms, timeout: 10s, long_timeout: true}

@@ -16,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -27,31 +28,13 @@ type node struct {
 	*Daemon
 	t    *testing.T
 	host *lab.Host
-	log  *journal
-}
-
-// journal is a log that can be read meanwhile.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(b)
-}
-
-func (j *journal) has(s string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return strings.Contains(j.b.String(), s)
+	log  *labtest.Log
 }
 
 // startNode runs a daemon on a host until the test ends.
 func startNode(t *testing.T, h *lab.Host, text string) *node {
 	t.Helper()
-	n := &node{t: t, host: h, log: &journal{}}
+	n := &node{t: t, host: h, log: &labtest.Log{}}
 	cfg := parse(t, text)
 	if err := h.Do(func() (err error) {
 		n.Daemon, err = New(cfg, slog.New(slog.NewTextHandler(n.log, nil)))
@@ -68,7 +51,7 @@ func startNode(t *testing.T, h *lab.Host, text string) *node {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Log(n.log.b.String())
+			t.Log(n.log.String())
 		}
 	})
 	<-n.started
@@ -197,7 +180,7 @@ func TestReloadInPlace(t *testing.T) {
 	}
 	says := func(want string) {
 		t.Helper()
-		lab.Until(t, bound, "the log says "+want, func() bool { return n.log.has(want) })
+		lab.Until(t, bound, "the log says "+want, func() bool { return len(n.log.Lines(want)) > 0 })
 	}
 	says(`msg="router changes in place" router=VI_1 keys="peers, announce"`)
 	// What takes another router is said, with the key.
@@ -352,7 +335,7 @@ func TestViewDuringReload(t *testing.T) {
 	next := parse(t, file(", probe: 5s, excluded: [192.168.31.1/32]"))
 	ended := make(chan error, 1)
 	go func() { ended <- h.Do(func() error { return n.Reconfigure(next) }) }()
-	lab.Until(t, bound, "the reload is under way", func() bool { return n.log.has("msg=reloading") })
+	lab.Until(t, bound, "the reload is under way", func() bool { return len(n.log.Lines("msg=reloading")) > 0 })
 	for range 100 {
 		report(n.View())
 	}

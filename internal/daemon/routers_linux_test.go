@@ -32,7 +32,7 @@ func TestRouterThatCannotRun(t *testing.T) {
 	n.awaits("VI_1", vrrp.Active)
 	gone := removals(t, h, "192.168.31.250")
 	n.must("vrrp: [" + one + ", " + two + "]")
-	lab.Until(t, bound, "the log says why", func() bool { return n.log.has("router=VI_2") && n.log.has("multicast") })
+	lab.Until(t, bound, "the log says why", func() bool { return len(n.log.Lines("router=VI_2")) > 0 && len(n.log.Lines("multicast")) > 0 })
 	if err := h.Netlink().LinkSetMulticastOn(link); err != nil {
 		t.Fatal(err)
 	}

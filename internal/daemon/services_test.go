@@ -150,7 +150,7 @@ func TestRoutesComeAndGo(t *testing.T) {
 func TestAccessLog(t *testing.T) {
 	backend, port := echoServer(t, "a"), freePort(t)
 	text := fmt.Sprintf(`services: [{name: db, listen: "127.0.0.1:%s", mode: tcp, backends: ["%s"], access_log: true, proxy_protocol: {accept: [127.0.0.1]}}]`, port, backend)
-	var out lockedBuffer
+	var out labtest.Log
 	d, err := New(parse(t, text), slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +183,7 @@ func TestAccessLog(t *testing.T) {
 	}
 	past, cancel := context.WithCancel(t.Context())
 	cancel()
-	var lost lockedBuffer
+	var lost labtest.Log
 	log := slog.New(slog.NewTextHandler(&lost, nil))
 	if err := runAccessLog(past, access, log, log); err != nil {
 		t.Error(err)

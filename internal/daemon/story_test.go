@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // logRecord is a line of a log in JSON.
@@ -43,7 +44,7 @@ func TestCausesComeFirst(t *testing.T) {
 		return ln
 	}
 	backend := open()
-	out := &lockedBuffer{}
+	out := &labtest.Log{}
 	log, err := NewLog(out, config.Log{Level: "info", Format: "json"})
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +92,7 @@ func TestReloadExplained(t *testing.T) {
 	service := func(name, port, rest string) string {
 		return fmt.Sprintf(`{name: %s, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"]%s}`, name, port, rest)
 	}
-	out := &lockedBuffer{}
+	out := &labtest.Log{}
 	log, err := NewLog(out, config.Log{Level: "debug", Format: "json"})
 	if err != nil {
 		t.Fatal(err)
