@@ -39,30 +39,29 @@ func (g *group) reconfigure(cfg config.Group) {
 	maps.DeleteFunc(g.tellers, func(name string, _ *teller) bool { return gone(name) })
 }
 
-// report takes in the state of a member, and tells that of the group if it has
-// changed: before the next report, so that changes are told in their order.
+// reportState takes in the state of a member. If that changes the state of the group,
+// tell is called with it, before the next report: changes are told in their order.
 // tell must not block.
-func (g *group) report(router, state string, tell func(state string)) {
+func (g *group) reportState(router, state string, tell func(state string)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.states[router] = state
 	delete(g.outside, router)
-	g.tellChange(tell)
+	g.tellState(tell)
 }
 
-// leave is report for a member that cannot run.
-func (g *group) leave(router string, tell func(state string)) {
+// reportOutside is reportState for a member that cannot run.
+func (g *group) reportOutside(router string, tell func(state string)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.states, router)
 	g.outside[router] = true
-	g.tellChange(tell)
+	g.tellState(tell)
 }
 
-// tellChange tells the state of the group if that has changed. Called with g.mu
-// locked.
-func (g *group) tellChange(tell func(state string)) {
-	if now := g.common(); now != "" && now != g.lastState() {
+// tellState tells the state of the group if that has changed. g.mu is held.
+func (g *group) tellState(tell func(state string)) {
+	if now := g.commonState(); now != "" && now != g.lastState() {
 		g.state.Store(now)
 		tell(now)
 	}
@@ -74,9 +73,9 @@ func (g *group) lastState() string {
 	return state
 }
 
-// common is the state of the members together; empty while some of them are on
+// commonState is the state of the members together; empty while some of them are on
 // their way.
-func (g *group) common() string {
+func (g *group) commonState() string {
 	count := map[string]int{}
 	for _, s := range g.states {
 		count[s]++
@@ -102,69 +101,70 @@ type teller struct {
 	status     func() vrrp.Status // the router's
 
 	mu sync.Mutex
-	// start is what a router says that has just begun and waits for the first
-	// results of its checks. That is no fault yet, and is told only if it
-	// becomes one.
+	// start is the first transition of a router that waits for the first results of
+	// its checks. That the router waits is no fault yet, and is told only if it
+	// becomes a fault. Nil: the router does not wait.
 	start *vrrp.Transition
 }
 
-// newTeller returns what hears of the transitions of a router, which status is of.
+// newTeller returns the teller of a router, whose Status method status is.
 func (d *Daemon) newTeller(name, groupName string, status func() vrrp.Status) *teller {
 	t := &teller{name: name, own: d.notifiers[notifierKey(kindInstance, name)], status: status}
 	if g := d.groups[groupName]; g != nil {
 		t.group, t.whole = g, d.notifiers[notifierKey(kindGroup, groupName)]
-		g.add(t)
+		g.addTeller(t)
 	}
 	return t
 }
 
-// transition tells of one.
-func (t *teller) transition(tr vrrp.Transition) {
+// tellTransition tells what has become of the router.
+func (t *teller) tellTransition(tr vrrp.Transition) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.start = nil
 	if tr.From == vrrp.Initialize && tr.Waiting {
 		t.start = &tr
-		t.look() // what it waits for may have come meanwhile
+		t.recheckStart() // the results may have come meanwhile
 		return
 	}
-	t.tell(tr)
+	t.tellState(tr)
 }
 
-// cannotRun tells of a router that does not take part in the election at all. Its
-// group goes on without it.
-func (t *teller) cannotRun(why error) {
+// tellCannotRun tells of a router that does not take part in the election at all.
+// The group goes on without that router.
+func (t *teller) tellCannotRun(why error) {
 	t.own.send(instanceNotice(vrrp.Transition{
 		From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: why.Error(),
 		Priority: t.status().Priority, Time: time.Now(),
 	}))
 	if t.group != nil {
-		t.group.leave(t.name, t.tellGroup)
+		t.group.reportOutside(t.name, t.tellGroup)
 	}
 }
 
 // tellGroup tells what becomes of the group. Keepalived gives it priority 0.
 func (t *teller) tellGroup(state string) { t.whole.send(notice{state: state}) }
 
-// recheck is to be called when the faults of the router may be others, which
-// is no transition, and which those of its group share.
-func (t *teller) recheck() {
-	for _, o := range t.group.with(t) {
+// recheckFaults tells of starts that have become faults. The tracker calls it when
+// the faults of the router may have changed: that is no transition, and the routers
+// of a group share their faults.
+func (t *teller) recheckFaults() {
+	for _, o := range t.group.tellersWith(t) {
 		o.mu.Lock()
-		o.look()
+		o.recheckStart()
 		o.mu.Unlock()
 	}
 }
 
-// add makes t hear of the faults of the group.
-func (g *group) add(t *teller) {
+// addTeller makes t hear of the faults of the group.
+func (g *group) addTeller(t *teller) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.tellers[t.name] = t
 }
 
-// with returns the tellers of the members.
-func (g *group) with(t *teller) []*teller {
+// tellersWith returns the tellers of the members; without a group, t alone.
+func (g *group) tellersWith(t *teller) []*teller {
 	if g == nil {
 		return []*teller{t}
 	}
@@ -173,8 +173,9 @@ func (g *group) with(t *teller) []*teller {
 	return slices.Collect(maps.Values(g.tellers))
 }
 
-// look tells that the router does not start if that has become a fault.
-func (t *teller) look() {
+// recheckStart tells that the router does not start if that has become a fault. t.mu
+// is held.
+func (t *teller) recheckStart() {
 	if t.start == nil {
 		return
 	}
@@ -185,13 +186,13 @@ func (t *teller) look() {
 	tr := *t.start
 	tr.Waiting, tr.Reason, tr.Priority, tr.Time = false, strings.Join(now.Faults, ", "), now.Priority, time.Now()
 	t.start = nil
-	t.tell(tr)
+	t.tellState(tr)
 }
 
-func (t *teller) tell(tr vrrp.Transition) {
+func (t *teller) tellState(tr vrrp.Transition) {
 	n := instanceNotice(tr)
 	t.own.send(n)
 	if t.group != nil {
-		t.group.report(t.name, n.state, t.tellGroup)
+		t.group.reportState(t.name, n.state, t.tellGroup)
 	}
 }

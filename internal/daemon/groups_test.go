@@ -30,15 +30,15 @@ func TestGroupState(t *testing.T) {
 		{"a", "MASTER", ""}, {"b", "MASTER", "MASTER"},
 	} {
 		got := ""
-		g.report(s.router, s.state, func(state string) { got = state })
+		g.reportState(s.router, s.state, func(state string) { got = state })
 		if got != s.want {
 			t.Errorf("step %d, %s %s: group %q, want %q", i, s.router, s.state, got, s.want)
 		}
 	}
 	g.reconfigure(config.Group{Name: "G", Routers: []string{"a", "c"}})
-	g.report("a", "BACKUP", func(s string) { t.Errorf("%s, although nothing is known of a new member", s) })
+	g.reportState("a", "BACKUP", func(s string) { t.Errorf("%s, although nothing is known of a new member", s) })
 	told := ""
-	g.report("c", "BACKUP", func(s string) { told = s })
+	g.reportState("c", "BACKUP", func(s string) { told = s })
 	if told != "BACKUP" {
 		t.Errorf("%q with the new member", told)
 	}
@@ -80,8 +80,8 @@ func TestGroupNoticesInOrder(t *testing.T) {
 	for _, name := range g.cfg.Routers {
 		all.Go(func() {
 			for range 1000 {
-				g.report(name, "FAULT", tell)
-				g.report(name, "BACKUP", tell)
+				g.reportState(name, "FAULT", tell)
+				g.reportState(name, "BACKUP", tell)
 			}
 		})
 	}
@@ -147,12 +147,12 @@ func TestStartIsNoFault(t *testing.T) {
 				fault = tc.fault[0]
 			}
 			own := &teller{name: "VI_1", own: r.notifier, status: func() vrrp.Status { return vrrp.Status{Faults: listed(fault), Waiting: onlyWaits(fault)} }}
-			own.transition(tc.start)
+			own.tellTransition(tc.start)
 			for _, fault = range tc.fault {
-				own.recheck()
+				own.recheckFaults()
 			}
 			if tc.then != nil {
-				own.transition(*tc.then)
+				own.tellTransition(*tc.then)
 			}
 			if got := r.heard(); !slices.Equal(got, tc.want) {
 				t.Errorf("told %q, want %q", got, tc.want)
@@ -170,15 +170,15 @@ func TestGroupStartIsNoFault(t *testing.T) {
 	for _, name := range g.cfg.Routers {
 		r := newRecord(name)
 		own := &teller{name: name, own: r.notifier, whole: whole.notifier, group: g, status: func() vrrp.Status { return vrrp.Status{Faults: listed(fault), Waiting: onlyWaits(fault)} }}
-		g.add(own)
+		g.addTeller(own)
 		tellers, records = append(tellers, own), append(records, r)
 	}
 	fault = "check x" + noResult
 	for _, own := range tellers {
-		own.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: fault, Waiting: true})
+		own.tellTransition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: fault, Waiting: true})
 	}
 	fault = "check x"
-	tellers[0].recheck()
+	tellers[0].recheckFaults()
 	for _, r := range append(records, whole) {
 		if got := r.heard(); !slices.Equal(got, []string{"FAULT"}) {
 			t.Errorf("%s: told %q", r.name, got)
@@ -193,19 +193,19 @@ func TestGroupNotifyWithoutOne(t *testing.T) {
 	whole, own := newRecord("G"), newRecord("b")
 	a := &teller{name: "a", own: newRecord("a").notifier, group: g, whole: whole.notifier, status: func() vrrp.Status { return vrrp.Status{} }}
 	b := &teller{name: "b", own: own.notifier, group: g, whole: whole.notifier, status: func() vrrp.Status { return vrrp.Status{} }}
-	g.add(a)
-	g.add(b)
-	b.cannotRun(errors.New("no multicast"))
-	a.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseStart})
-	a.transition(vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout})
-	a.cannotRun(errors.New("no multicast"))
+	g.addTeller(a)
+	g.addTeller(b)
+	b.tellCannotRun(errors.New("no multicast"))
+	a.tellTransition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseStart})
+	a.tellTransition(vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout})
+	a.tellCannotRun(errors.New("no multicast"))
 	if diff := cmp.Diff([]string{"BACKUP", "MASTER", "FAULT"}, whole.heard()); diff != "" {
 		t.Errorf("the group's programs were told (-want +got):\n%s", diff)
 	}
 	for _, m := range []*teller{a, b} {
-		m.transition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseStart})
+		m.tellTransition(vrrp.Transition{From: vrrp.Initialize, To: vrrp.Backup, Cause: vrrp.CauseStart})
 	}
-	a.transition(vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout})
+	a.tellTransition(vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout})
 	if told := whole.heard(); told[len(told)-1] != "BACKUP" {
 		t.Errorf("the group's programs were told %v, want BACKUP in the end: one of two is Active", told)
 	}

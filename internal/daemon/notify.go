@@ -2,11 +2,8 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
-	"github.com/havip/havip/internal/retry"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -46,19 +42,19 @@ func (c notifyConfig) key() string { return notifierKey(c.kind, c.name) }
 
 func notifierKey(kind, name string) string { return kind + " " + name }
 
-// notifier tells programs and a FIFO of the state of one router or one group:
-// each of them strictly in order, and none waits for another, nor the protocol
-// for any. It outlives a router that is replaced on reload, so that order holds
-// there too.
+// notifier tells programs and a FIFO of the state of one router or one group. Each
+// listener is told strictly in order, and waits for no other listener; the protocol
+// waits for none. A notifier outlives a router that is replaced on reload, so that
+// the order holds there too.
 type notifier struct {
 	kind, name string
 	log        *slog.Logger
-	// What is left of the time at the end of the daemon: for the FIFO, for all
-	// that programs have not been told yet, and for the last of it.
+	// These end one after the other when the notifier does: the time for the FIFO,
+	// for all that programs have not been told yet, and for the last notice.
 	forFIFO, forAll, forLast context.Context
 	endFIFO, endAll, endLast context.CancelFunc
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows; a leaf: listeners are told without it
 	cfg      notifyConfig
 	programs []*queue
 	fifo     *queue // nil: none
@@ -81,12 +77,14 @@ type listener interface {
 	tell(ctx context.Context, n *notifier, x notice)
 }
 
-// queue is a listener and what it has not been told yet.
+// queue is a listener and the notices for it that wait. One goroutine at a time
+// empties a queue, which keeps the order, and exists only while there is something
+// to tell.
 type queue struct {
 	to      listener
 	waiting []notice
 	active  bool // a goroutine is emptying it
-	// The time for all that waits, and for the last of it.
+	// all bounds the time for all that waits, last the time for the last notice.
 	all, last context.Context
 }
 
@@ -119,8 +117,8 @@ func (n *notifier) meets(cfg notifyConfig) bool {
 	return reflect.DeepEqual(n.cfg, cfg)
 }
 
-// reconfigure goes on with other programs, or another FIFO. Those that stay are
-// told what they have not been told yet, and programs that go are, too.
+// reconfigure goes on with other programs, or another FIFO. Programs that stay keep
+// their queues, and those that go are still told what waits for them.
 func (n *notifier) reconfigure(cfg notifyConfig) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -141,29 +139,6 @@ func (n *notifier) reconfigure(cfg notifyConfig) {
 	}
 }
 
-func (n *notifier) reconfigureFIFO(path string) {
-	if n.fifo != nil && n.fifo.to.(*fifo).path == path {
-		return
-	}
-	n.closeFIFO()
-	if path == "" {
-		return
-	}
-	f, err := openFIFO(path)
-	if err != nil {
-		n.log.Error("the FIFO cannot be opened yet", "path", path, "err", err)
-	}
-	n.fifo = &queue{to: f, all: n.forFIFO, last: n.forFIFO}
-}
-
-func (n *notifier) closeFIFO() {
-	if n.fifo != nil {
-		n.fifo.to.(*fifo).Close()
-		n.fifo.waiting = nil
-		n.fifo = nil
-	}
-}
-
 // send queues a notice. It never blocks.
 func (n *notifier) send(x notice) {
 	n.mu.Lock()
@@ -178,8 +153,8 @@ func (n *notifier) send(x notice) {
 	}
 }
 
-// push gives up the oldest notice if there is no room: the newest one says all
-// that still matters.
+// push queues a notice. If there is no room the oldest notice is given up: the
+// newest says all that still matters. n.mu is held.
 func (n *notifier) push(q *queue, x notice) {
 	if n.ended {
 		return
@@ -195,7 +170,8 @@ func (n *notifier) push(q *queue, x notice) {
 	}
 }
 
-// drain tells what waits in a queue until there is nothing left.
+// drain tells a listener what waits in its queue, until nothing does. After the time
+// for all, only the last notice is told.
 func (n *notifier) drain(q *queue) {
 	for {
 		n.mu.Lock()
@@ -258,9 +234,8 @@ func (p *program) wants(x notice) bool {
 	return len(p.cfg.On) == 0 || slices.Contains(p.cfg.On, strings.ToLower(x.state))
 }
 
-// tell runs the program, with Keepalived's arguments, and what this daemon
-// knows beyond that in its environment. What it does wrong is its own log line
-// and nothing else.
+// tell runs the program with Keepalived's arguments; what else is known is in the
+// environment. A program that fails has a line in the log, and no other effect.
 func (p *program) tell(ctx context.Context, n *notifier, x notice) {
 	args := p.cfg.Command[1:]
 	if len(p.cfg.On) == 0 {
@@ -288,9 +263,9 @@ func (p *program) tell(ctx context.Context, n *notifier, x notice) {
 	log.Debug("notify program ended")
 }
 
-// inherited is what of our own environment programs get: where things are and
-// how to speak, but nothing that may be a secret, as what a configuration's
-// env:NAME refers to.
+// inherited is the part of our own environment that programs get: where things are
+// and which language to speak. Anything else may be a secret, such as a variable that
+// the configuration names by env:NAME.
 func inherited(user string) []string {
 	names := []string{"PATH", "LANG", "LANGUAGE", "TZ"}
 	if user == "" {
@@ -302,39 +277,7 @@ func inherited(user string) []string {
 	})
 }
 
-// line is what a FIFO gets, in the form of Keepalived's vrrp_notify_fifo.
-func (n *notifier) line(x notice) string {
-	return fmt.Sprintf("%s \"%s\" %s %d\n", n.kind, n.name, x.state, x.priority)
-}
-
-func (f *fifo) String() string { return f.path }
-
-func (f *fifo) wants(notice) bool { return true }
-
-// tell waits until there is room for the line, and a FIFO. Why it does is said once.
-func (f *fifo) tell(ctx context.Context, n *notifier, x notice) {
-	var failed error
-	said := ""
-	retry.Until(ctx, func(ctx context.Context) error {
-		failed = f.write(ctx, n.line(x))
-		if errors.Is(failed, fs.ErrClosed) {
-			failed = nil
-		}
-		return failed
-	}, func(err error, pause time.Duration) {
-		level := slog.LevelWarn
-		if err.Error() == said {
-			level = slog.LevelDebug
-		}
-		said = err.Error()
-		n.log.Log(context.Background(), level, "not written to the FIFO yet", "path", f.path, "state", x.state, "err", err, "retry", pause)
-	})
-	if failed != nil {
-		n.log.Warn("not written to the FIFO", "path", f.path, "state", x.state, "err", failed)
-	}
-}
-
-// instanceNotice tells of a router.
+// instanceNotice is what listeners are told of a router's transition.
 func instanceNotice(t vrrp.Transition) notice {
 	return notice{
 		state:    keepalivedState(t),
@@ -349,7 +292,8 @@ func instanceNotice(t vrrp.Transition) notice {
 	}
 }
 
-// keepalivedState is the word that Keepalived gives its notify scripts.
+// keepalivedState is the word for a transition that Keepalived gives its notify
+// scripts: what an operator's scripts for Keepalived know.
 func keepalivedState(t vrrp.Transition) string {
 	switch {
 	case t.To == vrrp.Active:
@@ -360,37 +304,4 @@ func keepalivedState(t vrrp.Transition) string {
 		return "STOP"
 	}
 	return "FAULT"
-}
-
-// prepareFIFOs finds out whether the FIFOs can be opened that come with a change.
-func prepareFIFOs(c *change, before *config.Config) error {
-	known := fifos(before)
-	next := fifos(c.cfg)
-	for _, path := range slices.Sorted(maps.Keys(next)) {
-		if _, ok := known[path]; ok {
-			continue
-		}
-		f, err := openFIFO(path)
-		if err != nil {
-			err = fmt.Errorf("%v: notify_fifo: %w", next[path], err)
-		}
-		f.Close()
-		if err := c.cannot(err); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fifos are those of a configuration, and where it names them.
-func fifos(cfg *config.Config) map[string]config.Position {
-	all := map[string]config.Position{}
-	for _, g := range cfg.Groups {
-		all[g.NotifyFIFO] = g.Pos
-	}
-	for _, r := range cfg.VRRP {
-		all[r.NotifyFIFO] = r.Pos
-	}
-	delete(all, "") // no FIFO
-	return all
 }

@@ -263,7 +263,7 @@ func (d *Daemon) startRouters(c *change) error {
 			continue
 		}
 		starts = append(starts, func() {
-			tracker := newTracker(node.Router(), p.cfg, d.checks, teller.recheck)
+			tracker := newTracker(node.Router(), p.cfg, d.checks, teller.recheckFaults)
 			d.routers[s.key] = newRouter(p, members, node, tracker, d.failed)
 		})
 	}

@@ -51,8 +51,8 @@ func newNode(p *routerPlan, members *vrrp.Group, teller *teller) (*failover.Node
 	if fc.VRRP.StartDelay < p.cfg.StartDelay {
 		p.parts.log.Info("no start delay: the host was not booted just now", "router", p.cfg.Name, "uptime", p.parts.up.Round(time.Second))
 	}
-	fc.VRRP.OnTransition = teller.transition
-	fc.OnRetry = func(err error, _ time.Duration) { teller.cannotRun(err) }
+	fc.VRRP.OnTransition = teller.tellTransition
+	fc.OnRetry = func(err error, _ time.Duration) { teller.tellCannotRun(err) }
 	return failover.New(fc)
 }
 

@@ -24,21 +24,21 @@ type tracker struct {
 	router  routerControl
 	changed func() // hears of other faults
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards what follows, and the order of calls of router
 	cfg      config.Router
-	priority uint8 // as last set
-	state    map[string]healthcheck.State
-	faults   map[string]fault // by check: the one in force
-	sources  map[string]source
+	priority uint8                        // as last set
+	state    map[string]healthcheck.State // by check; what stays when a Monitor is replaced
+	faults   map[string]fault             // by check: the fault in force
+	sources  map[string]source            // by check
 }
 
-// fault is a reason to stay out of the election.
+// fault is a reason to stay out of the election, and what ends that.
 type fault struct {
 	reason  string
 	release func()
 }
 
-// source is where the state of a check comes from.
+// source is the Monitor that the state of a check comes from.
 type source struct {
 	monitor *healthcheck.Monitor
 	cancel  func()
@@ -61,7 +61,7 @@ func newTracker(r routerControl, cfg config.Router, checks map[string]*check, ch
 	for _, tr := range cfg.Track {
 		t.state[tr.Check] = checks[tr.Check].state()
 	}
-	t.apply()
+	t.applyStates()
 	t.subscribe(checks)
 	return t
 }
@@ -81,7 +81,7 @@ func (t *tracker) reconfigure(cfg config.Router, checks map[string]*check) {
 		}
 	}
 	t.cfg = cfg
-	t.apply()
+	t.applyStates()
 	t.subscribe(checks)
 }
 
@@ -127,11 +127,12 @@ func (t *tracker) hearCheck(check string, from *healthcheck.Monitor, s healthche
 		return
 	}
 	t.state[check] = s
-	t.apply()
+	t.applyStates()
 }
 
-// apply makes faults and priority what the states say.
-func (t *tracker) apply() {
+// applyStates makes the router's faults and priority what the states of its checks
+// say. t.mu is held.
+func (t *tracker) applyStates() {
 	weights, resigns := 0, false
 	for _, tr := range t.cfg.Track {
 		s := t.state[tr.Check]
@@ -141,11 +142,11 @@ func (t *tracker) apply() {
 			continue
 		}
 		if s != healthcheck.Up {
-			t.hold(tr.Check, s)
+			t.holdFor(tr.Check, s)
 		}
 	}
 	for check, f := range t.faults {
-		if !t.holds(check) {
+		if !t.isFault(check) {
 			f.release()
 			delete(t.faults, check)
 		}
@@ -157,16 +158,17 @@ func (t *tracker) apply() {
 	before := t.priority
 	t.priority = clampPriority(int(t.cfg.Priority) + weights)
 	t.router.SetPriority(t.priority)
-	// Only a fall is a reason. A Backup is silent, so nothing tells when one with
-	// a better claim comes back, and to find out by resigning would cut
-	// connections again and again where there is none.
-	if resigns && t.priority < before && t.beaten() {
+	// Only a fall of the priority is a reason to resign. A Backup is silent, so
+	// nothing tells when a Backup with a better claim comes back, and to find out by
+	// resigning would cut connections again and again where there is no such Backup.
+	if resigns && t.priority < before && t.isBeaten() {
 		_ = t.router.Resign() // an error only says that it is not Active
 	}
 }
 
-// hold makes a check that is not up a fault. It never lets go in between.
-func (t *tracker) hold(check string, s healthcheck.State) {
+// holdFor makes a check that is not up a fault of the router. The new fault is there
+// before the old one goes, or the router would take part in between.
+func (t *tracker) holdFor(check string, s healthcheck.State) {
 	hold, reason := t.router.Hold, "check "+check+" is down"
 	if s == healthcheck.Unknown {
 		hold, reason = t.router.Await, "check "+check+" has no result yet"
@@ -181,18 +183,18 @@ func (t *tracker) hold(check string, s healthcheck.State) {
 	}
 }
 
-// holds reports whether a check is a reason to stay out of the election.
-func (t *tracker) holds(check string) bool {
+// isFault reports whether a check is a reason to stay out of the election.
+func (t *tracker) isFault(check string) bool {
 	return t.state[check] != healthcheck.Up && slices.ContainsFunc(t.cfg.Track, func(tr config.Track) bool {
 		return tr.Check == check && tr.Weight == 0
 	})
 }
 
-// beaten reports whether another router has a better claim. Backups are silent,
-// so the priority of one that was never heard as Active, or said when it was
-// last heard that it leaves, is not known. It counts as better: should nobody
-// take over, the addresses come back.
-func (t *tracker) beaten() bool {
+// isBeaten reports whether another router has a better claim. Backups are silent:
+// the priority of a peer is not known if the peer was never heard as Active, or said
+// when it was last heard that it leaves. An unknown priority counts as better: should
+// nobody take over, the addresses come back.
+func (t *tracker) isBeaten() bool {
 	status := t.router.Status()
 	peers := status.Peers
 	for _, p := range peers {
