@@ -2,6 +2,9 @@ package lb
 
 import (
 	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/field"
@@ -22,6 +25,14 @@ const (
 	maxCount = 1 << 30
 	day      = 24 * time.Hour
 )
+
+// validatePrefixes checks the prefixes of peers: the zero Prefix would fit none.
+func validatePrefixes(name string, prefixes []netip.Prefix) error {
+	if i := slices.IndexFunc(prefixes, func(p netip.Prefix) bool { return !p.IsValid() }); i >= 0 {
+		return field.Errorf(fmt.Sprintf("%s[%d]", name, i), "%v: want addresses, such as 192.0.2.0/24", prefixes[i])
+	}
+	return nil
+}
 
 // setDefault gives a field its default where it is zero.
 func setDefault[T comparable](field *T, value T) {

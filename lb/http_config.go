@@ -24,15 +24,15 @@ type HandlerConfig struct {
 	Key func(*http.Request) string
 	// ConnectTimeout bounds each attempt to reach a backend. Default 5 s.
 	ConnectTimeout time.Duration
-	// Timeout is the longest silence of a backend that is accepted once it has the
-	// request, and the longest time that it may take nothing of it. Default 60 s.
+	// Timeout is how long a backend may be silent when the request has been sent, and how
+	// long it may take nothing of a request. Default 60 s.
 	Timeout time.Duration
-	// ClientTimeout is the longest silence of a client while the body of its request
-	// is awaited, which is then answered with 408, and the longest time that it may
-	// take nothing of the response. Default 60 s.
+	// ClientTimeout is how long a client may be silent while the body of its request is
+	// awaited, and how long it may take nothing of the response. A request whose body
+	// does not come is answered with 408. Default 60 s.
 	ClientTimeout time.Duration
-	// TunnelTimeout is the same for upgraded connections such as WebSockets.
-	// Default 1 h.
+	// TunnelTimeout ends an upgraded connection, a WebSocket for instance, on which
+	// nothing moved in either direction for so long. Default 1 h.
 	TunnelTimeout time.Duration
 	// Tries bounds the backends that are tried for a request, 1 to 8. Default 3.
 	Tries int
@@ -55,14 +55,13 @@ type HandlerConfig struct {
 	BackendTLS *tls.Config
 	// Dial connects to backends. It must heed its context. nil: a net.Dialer.
 	Dial DialFunc
-	// ModifyResponse is given the response of a backend before ResponseHeaders are
-	// set. Its Request is the client's. It may change all of the response; if it puts
-	// another Body there it reads and closes what it no longer needs, and adapts
-	// ContentLength and the header. An error is answered by ErrorHandler, 502 by
-	// default.
+	// ModifyResponse may change the response of a backend, before ResponseHeaders are
+	// set. The response's Request is the client's. Whoever replaces the Body reads and
+	// closes the old one, and adapts ContentLength and the header. An error becomes a
+	// RequestError with status 502. nil: responses stay as they are.
 	ModifyResponse func(*http.Response) error
-	// ErrorHandler answers a request for which there is no response of a backend.
-	// The error is a *RequestError. nil: its status, in a line of text.
+	// ErrorHandler answers a request for which there is no response of a backend. The
+	// error is a *RequestError. nil: the answer is the RequestError's Status.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 	// Record is told of each request that has ended; it must not block.
 	Record func(Record)
@@ -70,13 +69,13 @@ type HandlerConfig struct {
 	Logger *slog.Logger
 }
 
-// WithDefaults returns c with the defaults of the fields that are zero.
+// WithDefaults returns c with its zero fields filled in.
 func (c HandlerConfig) WithDefaults() HandlerConfig {
-	setDefault(&c.ConnectTimeout, 5*time.Second)
+	setDefault(&c.ConnectTimeout, defaultConnectTimeout)
 	setDefault(&c.Timeout, 60*time.Second)
 	setDefault(&c.ClientTimeout, 60*time.Second)
 	setDefault(&c.TunnelTimeout, time.Hour)
-	setDefault(&c.Tries, 3)
+	setDefault(&c.Tries, defaultTries)
 	return c
 }
 
@@ -92,6 +91,7 @@ func (c HandlerConfig) Validate() error {
 		field.AtLeast("MaxBody", c.MaxBody, 0),
 		validateHeaders("RequestHeaders", c.RequestHeaders, "client", "local"),
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, "client", "local", "backend", "source"),
+		validatePrefixes("TrustedProxies", c.TrustedProxies),
 		c.validateTLS(),
 	}
 	if c.Pool == nil {

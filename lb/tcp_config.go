@@ -103,6 +103,7 @@ func (c TCPConfig) Validate() error {
 		field.Between("IdleTimeout", c.IdleTimeout, 10*time.Millisecond, 30*day),
 		field.Between("ShutdownTimeout", max(c.ShutdownTimeout, 0), 0, day),
 		field.Between("Tries", c.Tries, 1, maxTries),
+		validatePrefixes("AcceptProxy", c.AcceptProxy),
 		field.In("Limits", c.Limits.Validate()),
 	}
 	if c.Pool == nil && len(c.Routes) == 0 {
