@@ -10,14 +10,13 @@ import (
 
 // The methods in this file are called with m.mu held.
 
-// acquireAll makes the addresses held, but for optional ones that cannot be put. If
-// that fails, none is left.
+// acquireAll puts the addresses on their interfaces. After an error none is left there.
 func (m *Manager) acquireAll(ctx context.Context) error {
 	var err error
 	if !m.held && m.cfg.Probe > 0 {
 		err = m.probeAddresses(ctx)
 	}
-	m.holds.Store(true) // what is about to appear is meant to
+	m.holds.Store(true) // the addresses that are about to appear are wanted
 	if err == nil {
 		err = m.putAddresses(true)
 	}
@@ -31,8 +30,8 @@ func (m *Manager) acquireAll(ctx context.Context) error {
 	return nil
 }
 
-// putAddresses adds what is configured and not there: with all, it also writes what is
-// there, as for a lease that begins now.
+// putAddresses adds the addresses and routes that are missing. With all it also writes
+// the addresses that are there, for a lease that begins now.
 func (m *Manager) putAddresses(all bool) error {
 	l := m.lease
 	if all {
@@ -62,14 +61,14 @@ func (m *Manager) putAddresses(all bool) error {
 	return nil
 }
 
-// feature is something that is there while the addresses are held.
+// feature is something beside the addresses that is there while they are held.
 type feature struct {
 	add    func() error
-	remove func() error // whoever has added it: a predecessor may have
+	remove func() error // also what a predecessor has added
 }
 
-// features are those that come before the addresses, in this order, and go after
-// them, in reverse order.
+// features returns the features in the order in which they are added, before the
+// addresses. They are removed in reverse order, after the addresses.
 func (m *Manager) features() []feature {
 	return []feature{
 		{m.setMacvlanUp, m.setMacvlanDown},
@@ -77,8 +76,8 @@ func (m *Manager) features() []feature {
 	}
 }
 
-// addMissing puts addresses, and the routes, which may have gone with an address. Those
-// of them that are missing must not have come meanwhile.
+// addMissing puts the addresses of list, and all routes, since a route may have gone with
+// an address. An address of missing that has come meanwhile is an error.
 func (m *Manager) addMissing(list, missing []assigned, l lease) error {
 	if err := m.protectHost(list); err != nil {
 		return err
@@ -89,8 +88,8 @@ func (m *Manager) addMissing(list, missing []assigned, l lease) error {
 	return m.putRoutes(list)
 }
 
-// writeAddresses puts addresses, and fails if that took so long that their lease is over:
-// whoever was frozen meanwhile must not add anything.
+// writeAddresses puts the addresses of list. It fails as soon as their lease is over: a
+// process that was frozen meanwhile must not add an address.
 func (m *Manager) writeAddresses(list, missing []assigned, l lease) error {
 	for _, a := range list {
 		if m.leaseLapsed(l) {
@@ -110,13 +109,12 @@ func (m *Manager) writeAddresses(list, missing []assigned, l lease) error {
 	return nil
 }
 
-// leaseLapsed reports whether a lease is over for good: nobody knows that the addresses
-// are this host's all the same.
+// leaseLapsed reports whether a lease is over and this host is not entitled to go on.
 func (m *Manager) leaseLapsed(l lease) bool {
 	return l.over(time.Now()) && !m.entitled()
 }
 
-// entitled asks whether the addresses are this host's whatever the kernel did.
+// entitled reports whether the addresses are this host's in spite of a lapsed lease.
 func (m *Manager) entitled() bool { return m.cfg.Entitled != nil && m.cfg.Entitled() }
 
 // lapseError is the reason to lose addresses with a lease.
@@ -135,7 +133,7 @@ func (m *Manager) renewLease() error {
 		return err
 	}
 	if m.lease.over(time.Now()) {
-		m.announceAnew() // the addresses may have been away, and be missed
+		m.announceAnew() // the addresses may have been away for a moment
 	}
 	m.setLease(m.lease.from(now))
 	return nil
@@ -146,7 +144,7 @@ func (m *Manager) setLease(l lease) {
 	m.lapses.Store(l.doubtful())
 }
 
-// releaseAll makes the addresses not held, and removes them.
+// releaseAll removes the addresses.
 func (m *Manager) releaseAll() error {
 	m.seekSuccessors(time.Now())
 	m.setHeld(false)

@@ -29,14 +29,14 @@ type Manager struct {
 	calls calls
 	inbox inbox
 
-	// mu guards what follows, and cfg and interfaces, which are written only while
-	// no Namespace reads them. It is held over requests to the kernel, and while
-	// OnRemovals and Entitled are called; everything else is called without it.
+	// mu guards the fields below, and cfg and interfaces, which are written only
+	// while the Namespace cannot read them. mu stays locked during requests to the
+	// kernel and calls of OnRemovals and Entitled; all other callbacks run without mu.
 	//
 	// Locks are taken in this order: mu, Namespace.routing, Namespace.mu, and last
-	// those of inbox, limiter and packet filter. Whoever has something to say to a
-	// Manager, with Namespace.mu held, sets a signal or fills the inbox, and does not
-	// wait for mu.
+	// those of inbox, limiter and package filter. A Namespace tells a Manager of
+	// events with Namespace.mu locked: it sets a signal or fills the inbox, and never
+	// waits for mu.
 	mu sync.Mutex
 	view
 	looks      looks
@@ -53,7 +53,7 @@ type Manager struct {
 	announcer  announcer
 	budgeted   time.Time // the Namespace's budget is used up until then
 	lost       error     // to be reported to OnLost
-	retell     bool      // OnRemovals is told the same again
+	retell     bool      // the next call of OnRemovals is due even without a change
 	rivals     rivals
 	successors successors
 	status     Status
@@ -61,7 +61,7 @@ type Manager struct {
 
 // signals are for goroutines that must not wait for the Manager's mutex.
 type signals struct {
-	wake    chan struct{} // Run has something to look at
+	wake    chan struct{} // Run has work to do
 	ready   chan struct{} // closed when a step succeeded
 	closing chan struct{} // closed by Close
 	closed  sync.Once
@@ -69,9 +69,9 @@ type signals struct {
 	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
 	holds   atomic.Bool                  // copy of held
 	indexes atomic.Pointer[[]int]        // of links
-	own     atomic.Pointer[[]netip.Addr] // of the host, not ours to touch; nil: not known yet
+	own     atomic.Pointer[[]netip.Addr] // those of the addresses that the host owns; nil: not known yet
 	lapses  atomic.Pointer[time.Time]    // see Lapsed; nil: never
-	toClean atomic.Pointer[Removals]     // see Removals; nil: nothing was looked at
+	toClean atomic.Pointer[Removals]     // see Removals; nil: before the first look
 }
 
 // life is how far a Manager has come.
@@ -100,9 +100,9 @@ type Status struct {
 	Problem string
 }
 
-// NewManager makes a Manager, and changes and calls nothing yet; Run does. That an interface
-// does not exist yet is no error, but a fault until it does: [Manager.WatchFaults]
-// tells, and [Manager.Check] whoever would rather not begin.
+// NewManager makes a Manager. It changes nothing on the host and calls nothing of cfg;
+// Run does. A missing interface is no error but a fault, for as long as the interface
+// is missing: see [Manager.WatchFaults] and [Manager.Check].
 func NewManager(cfg Config) (*Manager, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("vip: %s: %w", cfg.WithDefaults().Name, err)
@@ -144,11 +144,10 @@ func NewManager(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// Check reports what is in the way of the addresses now: an interface that does
-// not exist, with an error that wraps ErrNoInterface, one that is down or has IPv6
-// disabled, or an address that is on another interface, with one that wraps
-// ErrInUse. It changes nothing. Run works all the same, and waits until that has
-// passed. It is to be called before Run, if at all.
+// Check returns an error if the addresses could not be held now: an interface is
+// missing (ErrNoInterface), is down or has IPv6 disabled, or an address is on another
+// interface (ErrInUse). Check changes nothing, and Run works in spite of the error: it
+// waits until the addresses can be held. Call Check before Run.
 func (m *Manager) Check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -157,7 +156,7 @@ func (m *Manager) Check() error {
 	}
 	if m.cfg.VirtualMAC != nil {
 		_, err := m.ns.kernel.link(0, m.cfg.Interface)
-		return err // the rest needs the macvlan, which is made by Run
+		return err // Run makes the macvlan, which the other checks need
 	}
 	have, err := m.lookAround(true)
 	if err == nil {
@@ -166,9 +165,9 @@ func (m *Manager) Check() error {
 	if down, other := m.view.faults(m.cfg, m.macvlan, nil); err == nil && len(down)+len(other) > 0 {
 		err = fmt.Errorf("vip: %s: %s", m.name, strings.Join(append(down, other...), ", "))
 	}
-	m.looks.last = time.Time{} // Run is to look at once
-	m.retell = true            // and to tell
-	m.spared = nil             // and to decide, when it is known which addresses are virtual
+	// For Run nothing was seen yet: other Managers, with their virtual addresses, may
+	// be made meanwhile.
+	m.looks.last, m.retell, m.spared = time.Time{}, true, nil
 	return err
 }
 
@@ -176,8 +175,8 @@ func (m *Manager) linkByIndex(index int) (link, error) {
 	return m.ns.kernel.link(index, "")
 }
 
-// Acquire puts the addresses on the interface, and returns when they are
-// there: all of them, but for optional ones, or none and an error.
+// Acquire puts the addresses on the interface, and returns when all of them are there.
+// Optional ones may be missing. After an error none is there.
 func (m *Manager) Acquire(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -187,15 +186,15 @@ func (m *Manager) Acquire(ctx context.Context) error {
 	if m.life.ended {
 		return m.closedError("acquire")
 	}
-	m.lost = nil // what was lost before is held again, or this call says why not
+	m.lost = nil // an earlier loss is no news: this call acquires again, or fails
 	return m.acquireAll(ctx)
 }
 
-// Announce tells the link where the addresses are. It sends what is due at
-// once as far as the budget goes, and leaves the rest of the schedule to Run.
-// It does nothing while the addresses are not held. If it is called again after a
-// few seconds, as while another host claims the addresses, too, there is one more
-// round each time, a second after the last one at the earliest.
+// Announce tells the link where the addresses are. It sends the first round, as far as
+// the budget of the Namespace goes, and leaves the rest of the schedule to Run. While
+// the addresses are not held Announce does nothing. Further calls within a few seconds,
+// as while two hosts claim the addresses, add one round each, a second after the last
+// round at the earliest.
 func (m *Manager) Announce(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -212,10 +211,11 @@ func (m *Manager) Announce(context.Context) error {
 	return err
 }
 
-// Release takes the addresses off the interface. It does so whether or not
-// they were acquired. If no other host announces them soon, Run asks the link who
-// has them now and tells it, for neighbours that go on sending to this one: whoever
-// had them all along, and has not heard of this host, sees no reason to.
+// Release takes the addresses off the interface, whether or not they were acquired.
+//
+// If no other host announces the addresses soon, Run asks the link who has them now, and
+// announces that host's hardware address, because neighbours go on sending to this host.
+// A host that has had the addresses all along sees no reason to announce them.
 func (m *Manager) Release(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -226,9 +226,8 @@ func (m *Manager) Release(context.Context) error {
 	return m.releaseAll()
 }
 
-// Lapsed reports whether addresses that were acquired are gone, or about to go,
-// because the lease was not renewed in time, as that is to be expected of a process
-// that was not run. It never waits.
+// Lapsed reports whether the lease of acquired addresses was not renewed in time, as in
+// a process that was frozen: the addresses are gone, or about to go. Lapsed never waits.
 func (m *Manager) Lapsed() bool {
 	at := m.lapses.Load()
 	return at != nil && !time.Now().Before(*at)

@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// reinstateTries bounds how often addresses are put back before they count
-	// as lost. Between the look and the deed another of them may go, without
-	// which a route with that source cannot be.
+	// reinstateTries bounds how often missing addresses are put back before they
+	// count as lost. A single try may fail: an address that is the source of a route
+	// can vanish after the look.
 	reinstateTries = 3
 )
 
 // The methods in this file are called with m.mu held.
 
-// findLinks finds the interfaces: those that have the names now, whatever had them
-// before, and those that were renamed while nobody has their names. absent says why
-// one was not found.
+// findLinks finds the interfaces by their names, and those that were renamed by their
+// indexes, unless another interface has the name now. absent says why an interface was
+// not found.
 func (m *Manager) findLinks() (absent map[string]error, err error) {
 	absent = make(map[string]error)
 	var errs []error
@@ -29,7 +29,7 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 		l, err := m.findLink(name)
 		if err == nil && old.index != 0 && l.index != old.index {
 			if err := m.leaveLink(name); err != nil {
-				errs = append(errs, err) // and try again
+				errs = append(errs, err) // the next look tries again
 				continue
 			}
 		}
@@ -53,12 +53,12 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 	return absent, errors.Join(errs...)
 }
 
-// targets returns those of the places whose address is not the host's own.
+// targets returns the places of addresses that are not the host's own.
 func (m *Manager) targets(addresses []Address) []target {
 	return slices.DeleteFunc(m.places(addresses), func(t target) bool { return m.ownedByHost(t.Prefix.Addr()) })
 }
 
-// findLink returns an interface, and makes it if it is ours to make.
+// findLink finds one interface, and makes the macvlan if it is missing.
 func (m *Manager) findLink(name string) (link, error) {
 	if m.macvlan.is(name) {
 		return m.findMacvlan()
@@ -66,18 +66,18 @@ func (m *Manager) findLink(name string) (link, error) {
 	return m.ns.kernel.link(m.links[name].index, name)
 }
 
-// announceAnew announces held addresses again: the link is new, or came up, or has
-// another hardware address now.
+// announceAnew starts the announcements of held addresses again, because the link is
+// new, came up, or has another hardware address.
 func (m *Manager) announceAnew() {
 	if m.held && !m.announcer.began.IsZero() {
 		m.announcer.start(time.Now())
 	}
 }
 
-// lookAround returns the addresses that there are. What is to be added needs its
-// interface; there is nothing to be removed from one that is gone.
+// lookAround returns the addresses of all interfaces. With hold a missing interface is an
+// error; without, nothing is left to be removed from that interface.
 func (m *Manager) lookAround(hold bool) ([]assigned, error) {
-	m.dirty.Store(false) // before looking: what happens from now on counts again
+	m.dirty.Store(false) // before the look: events from now on ask for another one
 	m.looks.begun(time.Now())
 	absent, err := m.findLinks()
 	if err != nil && (hold || !errors.Is(err, ErrNoInterface)) {
@@ -92,7 +92,7 @@ func (m *Manager) lookAround(hold bool) ([]assigned, error) {
 	return have, err
 }
 
-// planPut returns what there is to be added.
+// planPut returns the addresses that are wanted, and those of them that are missing.
 func (m *Manager) planPut() (changes, error) {
 	have, err := m.lookAround(true)
 	if err != nil {
@@ -109,9 +109,9 @@ func (m *Manager) planPut() (changes, error) {
 	return plan(want, have, host, true, m.lease.lifetime, m.isOurs), err
 }
 
-// hostAddresses returns the addresses that are there anyway, and networks that are on a
-// link by other means: they are looked for where they matter, as a router may have
-// a great many routes.
+// hostAddresses returns the addresses that do not move with virtual routers. If an IPv6
+// address of want has a network without any of them, it adds the networks that are on
+// a link by a route: only then, because a host may have a great many routes.
 func (m *Manager) hostAddresses(want []target, have []assigned) ([]assigned, error) {
 	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return m.ns.comesAndGoes(h.prefix.Addr()) })
 	alone := func(w target) bool {
@@ -126,9 +126,9 @@ func (m *Manager) hostAddresses(want []target, have []assigned) ([]assigned, err
 	return append(host, slices.DeleteFunc(networks, func(n assigned) bool { return !slices.Contains(indexes, n.index) })...), err
 }
 
-// protectHost sees to it that the host's own addresses survive the removal of
-// ours: where promote_secondaries is off, the secondary addresses of a network
-// go with its primary one, which ours may have become.
+// protectHost keeps the host's own addresses when virtual ones are removed. Without
+// promote_secondaries the secondary addresses of a network go with the primary one, and
+// a virtual address may have become the primary one.
 func (m *Manager) protectHost(list []assigned) error {
 	for _, a := range list {
 		if !a.prefix.Addr().Is4() || a.prefix.IsSingleIP() {
@@ -146,8 +146,8 @@ func (m *Manager) protectHost(list []assigned) error {
 	return nil
 }
 
-// removeAll removes everything, and returns the addresses that there were. What
-// could not be removed is tried again soon.
+// removeAll removes all addresses, routes and features, and returns the addresses that
+// it has removed. After an error another try follows soon.
 func (m *Manager) removeAll() ([]assigned, error) {
 	removed, err := m.removeThese(m.allAddresses(), m.allRoutes())
 	if err == nil && !m.parting.none() {
@@ -162,8 +162,8 @@ func (m *Manager) removeAll() ([]assigned, error) {
 	return removed, err
 }
 
-// leaveLink removes everything from an interface whose name is another one's now. It may
-// well be gone.
+// leaveLink removes addresses and routes from the interface that had a name before
+// another interface got the name. The former interface may be gone.
 func (m *Manager) leaveLink(name string) error {
 	have, err := m.ns.kernel.addresses()
 	if err != nil {
@@ -175,15 +175,14 @@ func (m *Manager) leaveLink(name string) error {
 	return err
 }
 
-// removeThese removes routes and addresses, and returns the addresses that there
-// were.
+// removeThese removes routes and addresses, and returns the addresses that it has removed.
 func (m *Manager) removeThese(addresses []Address, routes []Route) ([]assigned, error) {
 	have, err := m.lookAround(false)
 	removed, failed := m.takeOff(addresses, routes, have)
 	return removed, errors.Join(err, failed)
 }
 
-// takeOff is removeThese with the addresses that there are.
+// takeOff is removeThese with a list of the addresses of all interfaces.
 func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) ([]assigned, error) {
 	c := plan(m.targets(addresses), have, nil, false, 0, m.isOurs)
 	errs := []error{m.protectHost(c.remove)}
@@ -206,14 +205,13 @@ func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) 
 	return c.remove, errors.Join(errs...)
 }
 
-// lookSoon has the addresses looked at again although nothing may happen. It is not
-// always Run that calls it.
+// lookSoon makes Run look at the addresses again soon, even without an event.
 func (m *Manager) lookSoon() {
 	m.looks.soon()
 	m.poke()
 }
 
-// reconcile makes the addresses what they should be.
+// reconcile makes the kernel's state the desired one.
 func (m *Manager) reconcile() error {
 	if !m.held {
 		removed, err := m.removeAll()
@@ -238,7 +236,7 @@ func (m *Manager) reconcile() error {
 	return m.loseAddresses(err)
 }
 
-// reinstate puts back what has gone.
+// reinstate puts back what has vanished while the addresses are held.
 func (m *Manager) reinstate() error {
 	lacked := m.lacking
 	c, err := m.planPut()
@@ -270,7 +268,7 @@ func (m *Manager) reinstate() error {
 	return nil
 }
 
-// restoreFilter installs the filter again, should it have gone.
+// restoreFilter installs the filter again if it has vanished.
 func (m *Manager) restoreFilter() error {
 	gone, err := m.filter.gone(m.cfg.addrs())
 	if !gone {
@@ -280,7 +278,8 @@ func (m *Manager) restoreFilter() error {
 	return m.filter.install(m.cfg.addrs())
 }
 
-// sendAnnouncements sends what is due at now, as far as the budget goes.
+// sendAnnouncements sends the announcements that are due at now, as far as the budget of
+// the Namespace goes.
 func (m *Manager) sendAnnouncements(now time.Time) error {
 	n := len(m.cfg.Addresses)
 	for {
@@ -309,10 +308,10 @@ func (m *Manager) sendAnnouncements(now time.Time) error {
 	}
 }
 
-// complaintLimit is for what another program can make happen without end.
+// complaintLimit bounds the lines of warnOften.
 var complaintLimit = quietlog.Limit{Every: time.Second}
 
-// warnOften logs such a thing.
+// warnOften logs what another program can make happen without end.
 func (m *Manager) warnOften(msg string, args ...any) {
 	if complaintLimit.Mutes(m.log, slog.LevelWarn, msg, nil, 1) {
 		m.log.Debug(msg, args...)

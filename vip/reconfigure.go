@@ -10,27 +10,25 @@ import (
 	"time"
 )
 
-// Reconfigure goes on with another configuration, whether or not the addresses
-// are held: with other Addresses and Routes, another Lease, Announce and Probe,
-// and with what is called then. Those addresses that stay are not touched. What
-// is new is added and announced if the others are held, and only then goes what
-// is not configured any more, as a new route may need a new address. Only an
-// address whose length, scope, label or interface changes goes first.
+// Reconfigure goes on with another configuration, whether or not the addresses are held.
+// Addresses that stay are not touched. While the addresses are held, new addresses and
+// routes are added and announced, and then the ones that are no longer configured are
+// removed. Only an address whose length, scope, label or interface changes is removed
+// first.
 //
-// It is an error if one of the fields differs that [Config.Fixed] names. Namespace
-// and Logger stay what they are.
+// A difference in a field that [Config.Fixed] names is an error. Namespace and Logger
+// stay what they are.
 //
-// After an error everything is as it was before: a new address is looked and
-// probed for as by Acquire, with an error that wraps ErrInUse, and a route stays only
-// if its gateway is still on the link. Only if the
-// previous addresses could not be put back they are lost, as [Config.OnLost] has
-// it.
+// Before a new address is added Reconfigure looks and probes for it as Acquire does, and
+// fails with an error that wraps ErrInUse. After an error everything is as before. Only
+// if the previous addresses cannot be put back they are lost, and [Config.OnLost] is
+// called.
 func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	next, questions, err := m.prepareConfig(cfg)
 	if err != nil {
 		return err
 	}
-	// Without the mutex: what is held must be renewed, or released, meanwhile.
+	// Without the mutex: Run renews the addresses meanwhile, or Release removes them.
 	if len(questions) > 0 {
 		if err := m.ns.probe(ctx, questions, next.Probe); err != nil {
 			return fmt.Errorf("vip: %s: reconfigure: %w", next.Name, err)
@@ -54,7 +52,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 		if back := m.changeConfig(before, false); back != nil {
 			return errors.Join(err, m.loseAddresses(back))
 		}
-		m.lease.renewAt = time.Now() // with the lease of before
+		m.lease.renewAt = time.Now() // the addresses may have the lifetime of next
 		return err
 	}
 	if m.held && (!slices.Equal(before.Addresses, next.Addresses) || !reflect.DeepEqual(before.Announce, next.Announce)) {
@@ -65,9 +63,9 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	return lapsed
 }
 
-// prepareConfig returns the configuration as Reconfigure is to have it, and what is to
-// be probed for. It fails if a new address is on another interface, or another
-// program's.
+// prepareConfig completes the next configuration, and returns the questions by which to
+// probe for new addresses. It fails if a new address is on another interface, or if
+// another program has put it there.
 func (m *Manager) prepareConfig(next Config) (Config, []question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -80,7 +78,7 @@ func (m *Manager) prepareConfig(next Config) (Config, []question, error) {
 		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.name, strings.Join(fields, ", "))
 	}
 	if !m.held || m.life.ended {
-		return next, nil, nil // Acquire will look
+		return next, nil, nil // Acquire will look for them
 	}
 	fresh := slices.DeleteFunc(slices.Clone(next.Addresses), func(a Address) bool {
 		return slices.ContainsFunc(m.cfg.Addresses, a.twin)
@@ -110,8 +108,8 @@ func (a Address) twin(b Address) bool { return a.Prefix.Addr() == b.Prefix.Addr(
 
 // The methods below are called with m.mu held.
 
-// parting is what is configured no more and not removed yet. Until then it stays
-// in the will, and an address counts as virtual.
+// parting holds addresses and routes that are no longer configured and not yet removed.
+// Until they are removed they stay in Removals, and the addresses count as virtual.
 type parting struct {
 	addresses []Address
 	routes    []Route
@@ -119,8 +117,9 @@ type parting struct {
 
 func (p parting) none() bool { return len(p.addresses)+len(p.routes) == 0 }
 
-// changeConfig makes next the configuration. relet writes what stays, too, as for
-// another lease. On error some addresses may be those of both.
+// changeConfig makes next the configuration. With relet the addresses that stay are
+// written, too, for another lease. After an error addresses of both configurations may
+// be there.
 func (m *Manager) changeConfig(next Config, relet bool) error {
 	p := parting{
 		slices.DeleteFunc(slices.Concat(m.parting.addresses, m.cfg.Addresses), func(a Address) bool { return slices.Contains(next.Addresses, a) }),
@@ -129,7 +128,7 @@ func (m *Manager) changeConfig(next Config, relet bool) error {
 	same := slices.Equal(next.Addresses, m.cfg.Addresses) && slices.Equal(next.Routes, m.cfg.Routes)
 	m.adoptConfig(next, p)
 	m.announcer.schedule = next.Announce
-	defer m.disturb() // for what happened while nobody listened
+	defer m.disturb() // events may have been missed between leave and join
 	if same && !relet && p.none() {
 		return nil
 	}
@@ -138,7 +137,7 @@ func (m *Manager) changeConfig(next Config, relet bool) error {
 		m.removeParting(p)
 		return nil
 	}
-	// What the kernel would take for the new one goes first.
+	// An address or a route that the kernel takes for a new one goes first.
 	twins := func(a Address) bool { return slices.ContainsFunc(next.Addresses, a.twin) }
 	twinRoutes := func(r Route) bool { return slices.ContainsFunc(next.Routes, r.ambiguous) }
 	first, rest := parting{}, parting{}
@@ -154,12 +153,12 @@ func (m *Manager) changeConfig(next Config, relet bool) error {
 	if rest.none() {
 		return nil
 	}
-	// A route that stays may have needed what has gone: its gateway was on the link by
-	// that only. The kernel keeps it, but takes it no second time.
+	// The gateway of a route that stays may have been on the link only by an address
+	// that is gone. The kernel keeps such a route, but does not take it a second time.
 	return m.putRoutes(nil)
 }
 
-// split divides a list.
+// split divides a list into the items that first selects and the rest.
 func split[T any](list []T, first func(T) bool) (one, other []T) {
 	for _, x := range list {
 		if first(x) {
@@ -171,8 +170,8 @@ func split[T any](list []T, first func(T) bool) (one, other []T) {
 	return one, other
 }
 
-// removeParting removes what is configured no more. What could not be removed is tried
-// again soon.
+// removeParting removes what is no longer configured. After an error another try follows
+// soon.
 func (m *Manager) removeParting(p parting) {
 	if !p.none() {
 		if _, err := m.removeThese(p.addresses, p.routes); err != nil {
@@ -188,7 +187,7 @@ func (m *Manager) removeParting(p parting) {
 
 // adoptConfig replaces the configuration.
 func (m *Manager) adoptConfig(next Config, p parting) {
-	// While it is not joined nobody else reads what it is looking for.
+	// Between leave and join the Namespace does not read cfg and interfaces.
 	m.ns.leave(m)
 	m.cfg, m.parting = next, p
 	m.lease.lifetime = next.lifetime()
@@ -204,7 +203,7 @@ func (m *Manager) adoptConfig(next Config, p parting) {
 	_ = m.ns.join(m) // a closed Namespace has nothing to tell
 }
 
-// allAddresses are those that are configured, and those that are parting.
+// allAddresses returns the configured addresses and the parting ones.
 func (m *Manager) allAddresses() []Address {
 	return slices.Concat(m.cfg.Addresses, m.parting.addresses)
 }

@@ -5,17 +5,17 @@ import (
 	"slices"
 )
 
-// Removals are netlink messages for a process that is to clean up on behalf of
-// this one: see package guard. They name interfaces by the index that these have
-// now, so they go out of date: see [Config.OnRemovals]. Nobody may write to them.
+// Removals are netlink messages by which another process cleans up for this one: see
+// package guard. They name interfaces by their present indexes, so they go out of date:
+// see [Config.OnRemovals]. Treat them as read-only.
 type Removals struct {
-	// Requests (NETLINK_ROUTE) remove the routes and the addresses and set a
-	// macvlan down, if these are there.
+	// Requests (NETLINK_ROUTE) remove the routes and the addresses, and set the
+	// macvlan down. A request for something that is not there fails, without harm.
 	Requests [][]byte
-	// Filters (NETLINK_NETFILTER) remove what drops packets for the addresses.
+	// Filters (NETLINK_NETFILTER) remove the packet filter of NoAccept.
 	Filters [][]byte
-	// Settings (NETLINK_ROUTE) put settings of interfaces back: after the
-	// Requests of all Managers, which rely on them.
+	// Settings (NETLINK_ROUTE) restore settings of interfaces. Carry them out after
+	// the Requests of all Managers, which rely on the raised settings.
 	Settings [][]byte
 }
 
@@ -26,8 +26,8 @@ func (r Removals) equal(o Removals) bool {
 		slices.EqualFunc(r.Settings, o.Settings, bytes.Equal)
 }
 
-// Removals returns what would clean up now. It never waits, so OnRemovals may call
-// it, too. There is nothing to clean up before the first of Run, Acquire and Check.
+// Removals returns the messages that would clean up now; none before the first look of
+// Run, Acquire or Check. Removals never waits, and OnRemovals may call it.
 func (m *Manager) Removals() Removals {
 	if now := m.toClean.Load(); now != nil {
 		return *now
@@ -35,8 +35,8 @@ func (m *Manager) Removals() Removals {
 	return Removals{}
 }
 
-// tellRemovals takes note of what would clean up now, and tells OnRemovals if that is
-// new. Called with m.mu held.
+// tellRemovals updates what Removals returns, and calls OnRemovals if there is a change.
+// Called with m.mu held.
 func (m *Manager) tellRemovals() {
 	now, before := m.removalsNow(), m.toClean.Load()
 	if before != nil && !m.retell && now.equal(*before) {
@@ -55,7 +55,7 @@ func (m *Manager) removalsNow() (out Removals) {
 			out.Requests = append(out.Requests, m.ns.kernel.routeRemoval(r, l.index))
 		}
 	}
-	// What was not looked for yet may be the host's, and was not added.
+	// An address that was not looked for yet was not added, and may be the host's own.
 	unseen := func(t target) bool { return !m.seen[t] }
 	for _, t := range slices.DeleteFunc(m.targets(m.allAddresses()), unseen) {
 		out.Requests = append(out.Requests, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))

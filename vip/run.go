@@ -9,16 +9,16 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// Run keeps the addresses as Acquire and Release say until ctx ends. It begins
-// by removing what a predecessor left behind, and ends by removing the
-// addresses. What fails it tries again. The order of ends: whoever elects ends
-// first, so that nobody acquires any more; then Run, which closes the Manager; then
-// the Namespace, if it is shared.
+// Run keeps the addresses as Acquire and Release say until ctx ends. At first it removes
+// what a predecessor has left behind, and at the end it removes the addresses and closes
+// the Manager. Everything that fails is tried again. The order of ends: first the
+// election, so that nothing is acquired any more; then Run; then the Namespace, if it is
+// shared.
 //
-// A nil error says that the addresses are gone. Other ends than that of ctx have an
-// error: [Manager.Close] was called (ErrClosed), or addresses were lost and nobody
-// would have heard of it (see [Config.OnLost]). A second Run fails at once, with
-// ErrRunning while the first one runs, and with ErrClosed after that.
+// A nil error says that the addresses are gone. Run returns an error if they could not
+// be removed, if [Manager.Close] was called (ErrClosed), or if addresses were lost and
+// nobody hears of losses (see [Config.OnLost]). A second Run fails at once: with
+// ErrRunning while the first one runs, with ErrClosed after that.
 func (m *Manager) Run(ctx context.Context) error {
 	if err := m.beginRun(); err != nil {
 		return err
@@ -70,21 +70,20 @@ func (m *Manager) beginRun() error {
 	return nil
 }
 
-// closedError says what cannot be done any more.
+// closedError says what a closed Manager was asked to do.
 func (m *Manager) closedError(what string) error {
 	return fmt.Errorf("vip: %s: %s: %w", m.name, what, ErrClosed)
 }
 
-// Ready is closed once Run has removed what a predecessor left behind, and has
-// what the configuration asks for. Before that Acquire is likely to fail:
-// Status tells why. Run goes on trying.
+// Ready is closed once Run has removed what a predecessor left behind, and has found or
+// made the interfaces. Before that Acquire is likely to fail: Status.Problem says why.
+// Run goes on trying.
 func (m *Manager) Ready() <-chan struct{} { return m.ready }
 
-// Close ends the Manager: the addresses that are held are removed, and so is its
-// macvlan, when it returns; nothing is added after that. Run, which has the same at
-// its end, returns soon after with an error that wraps ErrClosed. Close may be called
-// at any time, from any callback that may call the Manager, and more than once.
-// The error says that something may be left.
+// Close ends the Manager. When Close returns, the addresses that were held and the
+// macvlan are removed, and nothing is added any more. A Run returns soon after, with an
+// error that wraps ErrClosed. Close may be called at any time, from every callback but
+// OnRemovals and Entitled, and more than once. An error says that something may be left.
 func (m *Manager) Close() error {
 	var err error
 	m.closed.Do(func() {
@@ -104,7 +103,7 @@ func (m *Manager) undoAll() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var err error
-	if m.held || m.life.running && !m.life.ended { // else it may be that of another process
+	if m.held || m.life.running && !m.life.ended { // else the addresses may be another process's
 		err = m.releaseAll()
 	}
 	m.life.ended = true
@@ -129,7 +128,7 @@ const remind = time.Minute
 
 var problemLimit = quietlog.Limit{Every: remind}
 
-// noteProblem takes note of what came of a step that was tried.
+// noteProblem takes note of the outcome of a step.
 func (m *Manager) noteProblem(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -150,13 +149,13 @@ func (m *Manager) noteProblem(err error) {
 	m.log.Error("addresses are not as they should be", "err", err, problemLimit.By(m.status.Problem))
 }
 
-// disturb says that the kernel's state may not be the desired one any more.
+// disturb makes Run look at the kernel's state soon.
 func (m *Manager) disturb() {
 	m.dirty.Store(true)
 	m.poke()
 }
 
-// poke makes Run look at the time and at what there is to do.
+// poke makes Run look for work at once.
 func (m *Manager) poke() {
 	select {
 	case m.wake <- struct{}{}:
@@ -164,8 +163,8 @@ func (m *Manager) poke() {
 	}
 }
 
-// tellLost tells OnLost why addresses were lost since the last time, if they were.
-// It reports whether anybody hears of that.
+// tellLost passes on to OnLost why addresses were lost since the last call. heard
+// reports whether anybody hears of losses.
 func (m *Manager) tellLost() (heard bool, lost error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
