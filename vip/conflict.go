@@ -23,13 +23,13 @@ type Conflict struct {
 	Time time.Time
 }
 
-// conflictLimit: a conflict that goes on is logged when it begins, and every ten minutes
-// after that. One that was not seen for a minute has ended, and the next is another.
+// conflictLimit: a conflict is logged when it begins, and every ten minutes while it goes
+// on. After a minute without a claim the conflict is over, and a next one is another.
 var conflictLimit = quietlog.Limit{Every: 10 * time.Minute, Pause: time.Minute}
 
 const conflictMessage = "another host claims an address that is held here"
 
-// takeSighting takes a sighting from the Namespace, and never waits.
+// takeSighting accepts a sighting from the Namespace, and never waits.
 func (m *Manager) takeSighting(s sighting) {
 	if m.holds.Load() || m.successors.some.Load() {
 		m.inbox.add(s)
@@ -37,7 +37,7 @@ func (m *Manager) takeSighting(s sighting) {
 	}
 }
 
-// takeSightings takes note of what other hosts have said.
+// takeSightings empties the inbox.
 func (m *Manager) takeSightings() {
 	list := m.inbox.take()
 	if len(list) == 0 {
@@ -57,8 +57,8 @@ func (m *Manager) takeSightings() {
 	}
 }
 
-// judgeClaims reports the claims to addresses that are held here all the same when the
-// time has come, and contradicts those of a host that came later.
+// judgeClaims reports the claims that are due, to addresses that are still held here, and
+// contradicts a host that has claimed an address later than this one.
 func (m *Manager) judgeClaims(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -84,12 +84,12 @@ type dispute struct {
 	ifname string
 }
 
-// maxKnown is how many addresses of another host a line has: one that answers for
-// others, as a router with proxy ARP does, may have hundreds.
+// maxKnown is how many addresses of another host a line has: a router with proxy ARP
+// answers for hundreds.
 const maxKnown = 8
 
-// logDisputes logs disputes, with what is known of the other hosts: their hardware addresses
-// alone say little to a person.
+// logDisputes logs disputes with the IP addresses of the other hosts: a hardware address
+// alone says little to a person.
 func (m *Manager) logDisputes(news []dispute) {
 	hosts := map[string][]netip.Addr{} // by hardware address and interface
 	for _, d := range news {
@@ -106,20 +106,20 @@ func (m *Manager) logDisputes(news []dispute) {
 	}
 }
 
-// hasAddress reports whether the configuration has an address: that it is another host's
-// as well is no news.
+// hasAddress reports whether an address is a configured one: the other host holds it as
+// well, as the line says anyway.
 func (m *Manager) hasAddress(addr netip.Addr) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.ContainsFunc(m.cfg.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr })
 }
 
-// countConflict counts a claim and reports it, and adds what is to be logged to news. Called
-// with m.mu held.
+// countConflict counts a claim and reports it, and appends what is to be logged to news.
+// Called with m.mu held.
 func (m *Manager) countConflict(news []dispute, c claim) []dispute {
 	ifname, foreign := m.foreign(m.cfg, m.macvlan, c.sighting)
 	if !foreign {
-		return news // the link is another one by now
+		return news // the interface has changed since
 	}
 	m.status.Conflicts += c.times
 	if !conflictLimit.Mutes(m.log, slog.LevelError, conflictMessage, c.addr, c.times) {

@@ -8,23 +8,23 @@ import (
 	"sync/atomic"
 )
 
-// faultWatcher is what WatchFaults was called with. The rest belongs to Run's
+// faultWatcher is what WatchFaults was called with. told and last belong to Run's
 // goroutine.
 type faultWatcher struct {
 	f    func(lost error, faults []string)
 	told bool
-	last []string // what it was told last
+	last []string // the faults in the last call
 }
 
-// knownFaults are why the addresses could not be held, and who hears of that.
+// knownFaults are the reasons that the addresses could not be held, and who hears of them.
 type knownFaults struct {
-	some     atomic.Bool // there are faults: for whoever must not wait
+	some     atomic.Bool // list is not empty: for goroutines that must not wait
 	list     []string
 	watchers []*faultWatcher
-	watched  bool   // by somebody, once
-	failed   bool   // the last Acquire did
-	failedIn string // which surroundings, as last seen; empty: not seen yet
-	hope     bool   // they have changed: Acquire may succeed now
+	watched  bool   // there was a watcher once
+	failed   bool   // the last Acquire failed
+	failedIn string // the surroundings after it, as last seen; empty: not seen yet
+	hope     bool   // the surroundings have changed: Acquire may succeed now
 }
 
 func (f *knownFaults) set(list []string) {
@@ -32,7 +32,7 @@ func (f *knownFaults) set(list []string) {
 	f.some.Store(len(list) > 0)
 }
 
-// acquired takes note of what came of an Acquire.
+// acquired takes note of the outcome of an Acquire.
 func (f *knownFaults) acquired(ok bool) {
 	f.failed = !ok
 	if !ok {
@@ -46,21 +46,20 @@ func (f *knownFaults) compare(now string) {
 	f.failedIn = now
 }
 
-// changed says that another configuration may let an Acquire succeed.
+// changed takes note of another configuration, with which an Acquire may succeed.
 func (f *knownFaults) changed() { f.hope = f.hope || f.failed }
 
-// WatchFaults has f called with the reasons that the addresses could not be held
-// for now, as far as that is known without trying: an interface that is missing or
-// down, where addresses would be of no use; IPv6 that is disabled on one; an
-// address that is another program's, or on another interface. None: they could be
-// held. f is called once when Run has had its first look, whenever the reasons change, and when anything
-// has changed since Acquire failed. lost is why addresses that were held could not
-// be kept, as [Config.OnLost] has it; nil: they were, since the last call.
+// WatchFaults makes the Manager call f with the reasons that the addresses could not be
+// held now, as far as they are known without an Acquire: an interface is missing or down,
+// or has IPv6 disabled; an address is another program's, or on another interface. No
+// faults: the addresses could be held. f is called after Run's first look, whenever the
+// faults change, and when anything has changed since an Acquire failed. lost is the reason
+// that held addresses were lost since the last call, as for [Config.OnLost], or nil.
 //
-// f is called from Run's goroutine and must return soon. It may call the Manager.
-// It may be called once more after stop. nil is no watcher.
+// f is called from Run's goroutine and must return soon. f may call the Manager. One more
+// call may come after stop. A nil f is no watcher.
 //
-// A Router of package vrrp whose Handler is a Manager watches it.
+// A Router of package vrrp watches the Manager that is its Handler.
 func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func()) {
 	if f == nil {
 		return func() {}
@@ -77,8 +76,8 @@ func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func())
 	}
 }
 
-// tellFaults tells the watchers what is new. lost is why addresses were lost since
-// the last time, or nil.
+// tellFaults tells the watchers of changes. lost is why addresses were lost since the last
+// call, or nil.
 func (m *Manager) tellFaults(lost error) {
 	m.mu.Lock()
 	watchers, faults, hope := slices.Clone(m.faults.watchers), slices.Clone(m.faults.list), m.faults.hope
@@ -87,7 +86,7 @@ func (m *Manager) tellFaults(lost error) {
 	}
 	known := m.isReady() || m.status.Problem != ""
 	if lost != nil && !known {
-		faults = append(faults, "addresses: "+lost.Error()) // until it is
+		faults = append(faults, "addresses: "+lost.Error()) // until the faults are known
 	}
 	m.faults.hope = false
 	m.mu.Unlock()
@@ -111,9 +110,8 @@ func (m *Manager) isReady() bool {
 	}
 }
 
-// findFaults finds out from what there is why the addresses could not be held, and
-// whether that differs from when Acquire failed. absent has the interfaces that
-// were not found.
+// findFaults finds out why the addresses could not be held, and whether the surroundings
+// have changed since an Acquire failed. absent has the interfaces that were not found.
 func (m *Manager) findFaults(have []assigned, absent map[string]error) {
 	down, other := m.view.faults(m.cfg, m.macvlan, absent)
 	if !m.held {
@@ -127,12 +125,12 @@ func (m *Manager) findFaults(have []assigned, absent map[string]error) {
 		m.faults.compare(m.surroundings(have))
 	}
 	if len(other) > 0 || m.faults.failed {
-		m.lookSoon() // not everything that helps is an event
+		m.lookSoon() // not every improvement comes with an event
 	}
 }
 
-// obstacle returns what is in the way of addresses, which are not held, among those
-// that there are.
+// obstacle returns an error if one of have, the addresses of all interfaces, is in the way
+// of addresses that are not held.
 func (m *Manager) obstacle(addresses []Address, have []assigned) error {
 	if m.cfg.Owner {
 		return elsewhere(m.targets(addresses), have, m.linkByIndex)
@@ -151,16 +149,16 @@ func (m *Manager) obstacle(addresses []Address, have []assigned) error {
 	return elsewhere(m.targets(addresses), have, m.linkByIndex)
 }
 
-// routeFaults returns which routes' gateways would be nobody's neighbour: neither
-// by the addresses that there are nor by those that come with them, nor by a route.
-// The kernel takes no such route.
+// routeFaults returns the routes that the kernel would refuse because their gateways are
+// not on the link: neither by an address that is there or comes with the routes, nor by
+// another route.
 func (m *Manager) routeFaults(have []assigned) []string {
 	var out []string
 	for _, r := range m.cfg.Routes {
 		l := m.links[r.Interface]
 		usual := !r.Optional && r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast() && r.Table == mainTable
 		if !usual || !l.enabled || l.no6 && r.Gateway.Is6() {
-			continue // needs no neighbour, or has a fault already, or the kernel looks elsewhere
+			continue // needs no neighbour, has a fault already, or the kernel looks elsewhere
 		}
 		near := slices.ContainsFunc(have, func(h assigned) bool { return h.index == l.index && h.prefix.Contains(r.Gateway) }) ||
 			slices.ContainsFunc(m.cfg.Routes, func(o Route) bool {
@@ -176,8 +174,8 @@ func (m *Manager) routeFaults(have []assigned) []string {
 	return out
 }
 
-// surroundings renders what an Acquire that failed may have failed for, as far as
-// it is seen, without what Acquire itself changes.
+// surroundings renders everything visible that may make an Acquire fail, without what an
+// Acquire itself changes.
 func (m *Manager) surroundings(have []assigned) string {
 	var b strings.Builder
 	for _, name := range m.interfaces {
@@ -195,7 +193,8 @@ func (m *Manager) surroundings(have []assigned) string {
 	return b.String()
 }
 
-// needs6 reports whether something on an interface that is not optional takes IPv6.
+// needs6 reports whether an address or a route on an interface needs IPv6, and is not
+// optional.
 func (c Config) needs6(name string) bool {
 	return slices.ContainsFunc(c.Addresses, func(a Address) bool {
 		return a.Interface == name && is6(a.Prefix) && !a.Optional

@@ -13,24 +13,23 @@ type sighting struct {
 	index int
 	addr  netip.Addr
 	mac   net.HardwareAddr
-	probe bool // somebody is about to claim it
-	aside bool // said to this host only, in answer to a question
+	probe bool // a host asks whether it may claim the address
+	aside bool // sent to this host only, in answer to a question
 	time  time.Time
 }
 
-// maxUnheard is how many sightings wait for Run at most, those alike counted once.
+// maxUnheard is how many different sightings wait for Run at most.
 const maxUnheard = 4096
 
-// inbox has what other hosts have said since Run looked last. It waits there while
-// the Manager is at work: when a thousand addresses move, each of them is announced
-// while they are being removed here.
+// inbox collects the sightings until Run takes them. When a thousand addresses move, the
+// new holder announces each of them while the Manager is busy removing them.
 type inbox struct {
 	mu   sync.Mutex
 	list []claim
 	at   map[likeness]int // in the list
 }
 
-// likeness is what sightings of which one will do have in common.
+// likeness is what alike sightings have in common: the inbox keeps the latest of them.
 type likeness struct {
 	index        int
 	addr         netip.Addr

@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// ledgerDir is where addresses are noted down that a kernel before 5.18 cannot
-// mark. It must outlive the process, and not the machine's.
+// ledgerDir is where addresses are noted down that a kernel before 5.18 cannot mark. It
+// must outlive the process, but not a reboot.
 const ledgerDir = "/run/havip/addresses"
 
-// ledger is the list of addresses that Managers of one network namespace have
-// put on interfaces: a folder with an empty file for each, which is made before
-// the address and removed after it, so that no death in between leaves an
-// address that nobody knows. It is asked only where the kernel keeps no marks.
+// ledger is the list of addresses that Managers of one network namespace have put on
+// interfaces: a folder with an empty file for each. The file is made before the address
+// and removed after it, so that a process that is killed leaves no unknown address. Only
+// without marks in the kernel the ledger is read.
 type ledger struct {
 	dir string // empty: there is none
 	ns  string // names the network namespace
 }
 
-// openLedger returns that of the calling thread's network namespace.
+// openLedger returns the ledger of the calling thread's network namespace.
 func openLedger(dir string) ledger {
 	ns, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
@@ -46,7 +46,7 @@ func (l ledger) add(index int, addr netip.Addr) error {
 
 func (l ledger) remove(index int, addr netip.Addr) {
 	if l.dir != "" {
-		_ = os.Remove(l.path(index, addr)) // as a rule there is none
+		_ = os.Remove(l.path(index, addr)) // mostly there is no file
 	}
 }
 
@@ -58,8 +58,8 @@ func (l ledger) has(index int, addr netip.Addr) bool {
 	return err == nil
 }
 
-// learn finds out whether the kernel keeps the marks of addresses: then some
-// address has one, if only one of the kernel's own.
+// learn finds out whether the kernel keeps the marks of addresses: then some address has a
+// mark, if only the kernel's own.
 func (n *Namespace) learn(have []assigned) {
 	if n.marks.Load() {
 		return
@@ -86,7 +86,7 @@ func (n *Namespace) remember(a assigned) {
 	}
 }
 
-// forget says that an address is not there.
+// forget takes an address that is not there off the ledger.
 func (n *Namespace) forget(index int, addr netip.Addr) {
 	if !n.marks.Load() {
 		n.ledger.remove(index, addr)

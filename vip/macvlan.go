@@ -15,8 +15,8 @@ func VirtualMAC(vrid uint8, ipv6 bool) net.HardwareAddr {
 	return inet.VirtualMAC(vrid, ipv6)
 }
 
-// macvlanName returns the default name of the interface with a hardware
-// address, the one that Keepalived gives it: vrrp.51, and vrrp6.51 for IPv6.
+// macvlanName returns the default name of the macvlan with a hardware address. It is
+// Keepalived's: vrrp.51, and vrrp6.51 for IPv6.
 func macvlanName(mac net.HardwareAddr) string {
 	if bytes.HasPrefix(mac, []byte{0, 0, 0x5e, 0, 2}) {
 		return fmt.Sprintf("vrrp6.%d", mac[5])
@@ -61,7 +61,7 @@ func (v macvlan) find(links map[string]link) (parent, l link, err error) {
 	}
 	l, err = v.kernel.link(0, v.name)
 	if err == nil && l.index == links[v.name].index && l.parent != parent.index {
-		// Ours, and on an interface whose name is another one's now.
+		// The macvlan is on an interface whose name another one has got since.
 		if err := v.kernel.removeLink(l.index); err != nil {
 			return parent, l, err
 		}
@@ -69,14 +69,14 @@ func (v macvlan) find(links map[string]link) (parent, l link, err error) {
 	}
 	if errors.Is(err, ErrNoInterface) {
 		if failed := v.kernel.addMacvlan(v.name, parent.index, v.mac); failed != nil {
-			return parent, l, fmt.Errorf("%w: %w", failed, err) // nor is anything left on it
+			return parent, l, fmt.Errorf("%w: %w", failed, err) // both: nothing can be left on it
 		}
 		l, err = v.kernel.link(0, v.name)
 	}
 	if err == nil && (l.parent != parent.index || !bytes.Equal(l.mac, v.mac)) {
 		err = fmt.Errorf("vip: interface %s exists, and is not a macvlan with address %v on %s: %w", v.name, v.mac, v.parent, ErrInUse)
 	}
-	// As far as announcements go; the kernel needs a moment to say so.
+	// For announcements: the kernel needs a moment until it says so.
 	l.up = parent.up
 	return parent, l, err
 }
@@ -88,18 +88,18 @@ type raise struct {
 	value   uint32
 }
 
-// separate returns what keeps the two interfaces, which see the same link, from
-// answering for each other.
+// separate returns the settings that keep the two interfaces, which see the same link,
+// from answering for each other.
 func (v macvlan) separate(parent, l link) []raise {
 	return []raise{
 		// Answer ARP only for addresses on the interface that was asked.
 		{parent, confARPIgnore, 1},
 		{l, confARPIgnore, 1},
-		// What is sent from a virtual address leaves by the parent, as that has
-		// the routes. Its questions must not claim that the address is there.
+		// Packets from a virtual address leave by the parent, which has the routes.
+		// ARP requests for them must not claim the address for the parent.
 		{parent, confARPAnnounce, 2},
-		// And what comes in on the macvlan has its way back through the parent:
-		// loose, which wins over a strict net.ipv4.conf.all.rp_filter.
+		// Packets come in by the macvlan, and their way back is through the parent:
+		// 2 is loose, which wins over a strict net.ipv4.conf.all.rp_filter.
 		{l, confRPFilter, 2},
 	}
 }
@@ -129,7 +129,7 @@ func (m *Manager) setMacvlanUp() error {
 	if err := m.ns.kernel.setUp(l.index, true); err != nil {
 		return err
 	}
-	m.announceAnew() // if somebody had set it down: switches have forgotten it
+	m.announceAnew() // a link that was set down is forgotten by the switches
 	return nil
 }
 

@@ -13,9 +13,9 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// Namespace is the set of sockets through which Managers work in one network
-// namespace. It watches the kernel for them and shares out the budget for
-// announcements. It must be closed after the last of its Managers.
+// Namespace is the set of sockets through which Managers work in one network namespace. It
+// watches the kernel for them, and bounds the rate of their announcements. Close it after
+// the last of its Managers.
 type Namespace struct {
 	kernel kernel
 	log    *slog.Logger
@@ -31,14 +31,13 @@ type Namespace struct {
 	closed   bool
 	managers []*Manager
 	byAddr   map[netip.Addr][]*Manager
-	asking   map[netip.Addr][]chan sighting // while somebody probes for an address
+	asking   map[netip.Addr][]chan sighting // of probes that wait for answers
 	settings map[settingKey]*changed
 }
 
-// OpenNamespace opens the sockets in the network namespace of the calling
-// thread. A caller that has entered another one must have locked itself to its
-// thread. Without CAP_NET_RAW the error wraps syscall.EPERM. A nil logger is
-// silent.
+// OpenNamespace opens the sockets in the network namespace of the calling thread. To work
+// in another namespace, lock the goroutine to its thread and enter the namespace before.
+// Without CAP_NET_RAW the error wraps syscall.EPERM. A nil logger is silent.
 func OpenNamespace(logger *slog.Logger) (*Namespace, error) {
 	k, err := openKernel()
 	if err != nil {
@@ -83,7 +82,7 @@ func (n *Namespace) Close() error {
 // watchPause keeps a watcher that fails for good from spinning.
 const watchPause = 100 * time.Millisecond
 
-// watch tells the Managers what happens in the kernel until it is closed.
+// watch passes the kernel's events on to the Managers until Close.
 func (n *Namespace) watch() {
 	for {
 		changes, err := n.kernel.watch()
@@ -100,7 +99,7 @@ func (n *Namespace) watch() {
 	}
 }
 
-// listen tells the Managers which addresses other hosts claim.
+// listen passes sightings on to the Managers until Close.
 func (n *Namespace) listen(next func() (sighting, error)) {
 	for {
 		s, err := next()
@@ -123,9 +122,9 @@ func (n *Namespace) listen(next func() (sighting, error)) {
 	}
 }
 
-// dispatch hands a change to the Managers that it may concern. That they ignore
-// what they caused themselves is what keeps hundreds of them, each renewing its
-// leases, from waking one another.
+// dispatch wakes the Managers that a change may concern. A Manager is not woken for what
+// Managers do themselves: hundreds of them, with a renewal each, would keep one another
+// awake.
 func (n *Namespace) dispatch(c change) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -134,7 +133,7 @@ func (n *Namespace) dispatch(c change) {
 		if c.mark {
 			n.marks.Store(true)
 		}
-		// An address that is held and loses its mark is another program's.
+		// Another program has replaced an address that is held: the mark is gone.
 		stolen := c.kind == addressAdded && !c.mark && n.marks.Load()
 		for _, m := range n.byAddr[c.addr] {
 			if stolen || m.faults.some.Load() || m.holds.Load() == (c.kind == addressRemoved) {
@@ -144,8 +143,9 @@ func (n *Namespace) dispatch(c change) {
 		if len(n.byAddr[c.addr]) > 0 {
 			return
 		}
-		// The host's own: a gateway may depend on it. One that IPv6 gives an
-		// interface by itself is all that tells of net.ipv6.conf.*.disable_ipv6.
+		// One of the host's own, which a gateway may depend on. An address that
+		// IPv6 gives an interface by itself is the only event of a change of
+		// net.ipv6.conf.*.disable_ipv6.
 		for _, m := range n.managers {
 			if !m.holds.Load() && slices.Contains(*m.indexes.Load(), c.index) {
 				m.disturb()
@@ -171,7 +171,7 @@ func (n *Namespace) dispatch(c change) {
 	}
 }
 
-// join makes m hear of changes.
+// join makes the Namespace tell m of events.
 func (n *Namespace) join(m *Manager) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -201,9 +201,10 @@ func (n *Namespace) leave(m *Manager) {
 	}
 }
 
-// Virtual reports whether an address is one that a Manager adds and removes, or
-// would: nobody should send from it on behalf of the host, even if the host has it
-// for another reason, unless it is the owner. See vrrp's ListenConfig.Virtual.
+// Virtual reports whether an address is a virtual one, which a Manager adds and removes, or
+// would. Nothing should be sent from such an address on behalf of the host, even if the
+// host has it for another reason, unless the host is the owner. See vrrp's
+// ListenConfig.Virtual.
 func (n *Namespace) Virtual(addr netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -217,8 +218,8 @@ func (n *Namespace) comesAndGoes(addr netip.Addr) bool {
 	return slices.ContainsFunc(n.byAddr[addr], func(m *Manager) bool { return !m.ownedByHost(addr) })
 }
 
-// promises reports whether an address of a Manager, its own included, makes gateway
-// a neighbour on an interface once it is held: Managers may wait for one another.
+// promises reports whether an address of some Manager makes gateway a neighbour on an
+// interface once the address is held. Else two Managers could wait for each other.
 func (n *Namespace) promises(ifname string, gateway netip.Addr) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -240,7 +241,7 @@ func keyOfRoute(r Route, index int) routeKey {
 	return routeKey{r, index}
 }
 
-// putRoute adds a route that m holds, as others may.
+// putRoute adds a route that m holds. Other Managers may hold the same route.
 func (n *Namespace) putRoute(m *Manager, r Route, index int) error {
 	n.routing.Lock()
 	defer n.routing.Unlock()
@@ -255,7 +256,7 @@ func (n *Namespace) putRoute(m *Manager, r Route, index int) error {
 	return nil
 }
 
-// removeRoute removes a route that m does not hold, unless another Manager does.
+// removeRoute removes a route that m no longer holds, unless another Manager holds it.
 func (n *Namespace) removeRoute(m *Manager, r Route, index int) error {
 	n.routing.Lock()
 	defer n.routing.Unlock()
@@ -267,7 +268,7 @@ func (n *Namespace) removeRoute(m *Manager, r Route, index int) error {
 	return n.kernel.removeRoute(r, index)
 }
 
-// leaveRoutes says that m holds no route any more.
+// leaveRoutes takes note that m holds no route any more.
 func (n *Namespace) leaveRoutes(m *Manager) {
 	n.routing.Lock()
 	defer n.routing.Unlock()

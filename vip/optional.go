@@ -11,7 +11,7 @@ import (
 // lacks are what the other addresses are held without, and why.
 type lacks map[string]error
 
-// address reports whether the others are held without an address.
+// address reports whether an address is lacking.
 func (l lacks) address(p netip.Prefix) bool { return l[p.String()] != nil }
 
 // without returns those of the addresses that are not lacking.
@@ -40,7 +40,7 @@ func (m *Manager) noteLack(what string, err error) {
 	m.lookSoon()
 }
 
-// putAddress puts an address, unless it is optional and cannot be put.
+// putAddress puts an address. An optional one that cannot be put is lacking.
 func (m *Manager) putAddress(a assigned, fresh bool) error {
 	err := m.ns.kernel.put(a, fresh)
 	optional := slices.ContainsFunc(m.cfg.Addresses, func(o Address) bool { return o.Optional && o.Prefix == a.prefix })
@@ -51,8 +51,8 @@ func (m *Manager) putAddress(a assigned, fresh bool) error {
 	return err
 }
 
-// putRoutes puts the routes, but for optional ones that cannot be put. anew has the
-// addresses that have been put just now.
+// putRoutes puts the routes. An optional one that cannot be put is lacking. anew has the
+// addresses that were put just now.
 func (m *Manager) putRoutes(anew []assigned) error {
 	for _, r := range m.cfg.Routes {
 		err := m.putRoute(r, m.links[r.Interface].index, anew)
@@ -68,8 +68,8 @@ func (m *Manager) putRoutes(anew []assigned) error {
 
 func (m *Manager) putRoute(r Route, index int, anew []assigned) error {
 	if r.Source.Is6() && slices.ContainsFunc(anew, func(a assigned) bool { return a.prefix.Addr() == r.Source }) {
-		// When an address goes, IPv6 leaves routes without their source, and
-		// does not tell such a route from one with it.
+		// When an address goes, IPv6 keeps routes with that source, without the
+		// source, and takes such a route for the same as the one with it.
 		if err := m.ns.kernel.removeRoute(r, index); err != nil {
 			return err
 		}

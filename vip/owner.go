@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// ownedByHost reports whether an address is one that the host has anyway: neither added
-// nor renewed nor removed here. As long as that is not known any of an owner's
-// may be.
+// ownedByHost reports whether an address is the host's own: a Manager neither adds nor
+// renews nor removes it. Before the first look each address of an owner counts as own.
 func (m *Manager) ownedByHost(addr netip.Addr) bool {
 	own := m.own.Load()
 	if own == nil {
@@ -16,9 +15,8 @@ func (m *Manager) ownedByHost(addr netip.Addr) bool {
 	return slices.Contains(*own, addr)
 }
 
-// isOurs reports whether an address, equal to one of the Manager's, is to be
-// removed when it is not held: a Manager has put it there, or Config.Takeover takes
-// it for what a Keepalived left.
+// isOurs reports whether an address, equal to a configured one, goes while it is not held:
+// a Manager has put it there, or Config.Takeover applies to it.
 func (m *Manager) isOurs(a assigned) bool {
 	if m.ns.marked(a) {
 		return true
@@ -27,9 +25,9 @@ func (m *Manager) isOurs(a assigned) bool {
 	return m.cfg.Takeover && a.valid == 0 && (a.mark == markKeepalived || a.mark == 0 && known && why == "")
 }
 
-// recogniseAddresses finds out which of the addresses the host has anyway. An owner's are
-// the host's whatever their length; otherwise one of another length is none that
-// the Manager would touch. Called with m.mu held.
+// recogniseAddresses finds out which of the configured addresses are the host's own. An
+// owner's are, whatever their length; otherwise only those of the configured length, as
+// the Manager touches no others. Called with m.mu held.
 func (m *Manager) recogniseAddresses(have []assigned) {
 	m.ns.learn(have)
 	own := []netip.Addr{}

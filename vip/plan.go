@@ -13,8 +13,8 @@ type link struct {
 	index    int
 	name     string
 	mac      net.HardwareAddr
-	up       bool // it is set up, and there is a carrier
-	enabled  bool // it is set up
+	up       bool // set up, with a carrier
+	enabled  bool // set up
 	loopback bool
 	ethernet bool // ARPHRD_ETHER: speaks ARP and neighbour discovery
 	routes6  bool // forwards IPv6
@@ -39,7 +39,7 @@ const (
 	confPromote     = 20 // promote_secondaries
 )
 
-// assigned is an address as it is, or is to be, on an interface.
+// assigned is an address on an interface, or one to be put there.
 type assigned struct {
 	index  int
 	prefix netip.Prefix
@@ -47,12 +47,11 @@ type assigned struct {
 	label  string
 	flags  uint32        // IFA_F_*
 	valid  time.Duration // 0: for ever
-	mark   uint8         // IFA_PROTO: who has put it there; 0: that is not known
+	mark   uint8         // IFA_PROTO: who has put the address there; 0: unknown
 }
 
-// protocol marks our addresses (IFA_PROTO) and routes (rtm_protocol), as their
-// creator is to choose freely above RTPROT_STATIC. It is VRRP's number among the
-// IP protocols.
+// protocol marks the addresses (IFA_PROTO) and routes (rtm_protocol) of Managers. Programs
+// choose such numbers freely above RTPROT_STATIC; this is VRRP's IP protocol number.
 const protocol = 112
 
 // markKeepalived is Keepalived's mark since 2.3 (RTPROT_KEEPALIVED).
@@ -60,7 +59,7 @@ const markKeepalived = 18
 
 // Address flags from linux/if_addr.h that matter here.
 const (
-	flagSecondary     = 0x01  // IFA_F_SECONDARY, of IPv4: it goes with its network's first
+	flagSecondary     = 0x01  // IFA_F_SECONDARY, of IPv4: goes with the primary one of its network
 	flagNoDAD         = 0x02  // IFA_F_NODAD
 	flagPermanent     = 0x80  // IFA_F_PERMANENT: without a lifetime
 	flagNoPrefixRoute = 0x200 // IFA_F_NOPREFIXROUTE
@@ -72,28 +71,27 @@ type target struct {
 	index int
 }
 
-// remover names what a person removes an address with.
+// remover names the command by which a person removes an address.
 func (a assigned) remover(ifname string) string {
 	return fmt.Sprintf("%q removes it", fmt.Sprintf("ip addr del %v dev %s", a.prefix, ifname))
 }
 
-// changes is what makes the actual state the desired one. Removals come first,
-// as they cannot fail for lack of anything.
+// changes makes the actual state the desired one. Removals come first: they need nothing
+// that could be missing.
 type changes struct {
 	remove []assigned
 	put    []assigned // missing ones only
-	all    []assigned // every desired address, as put would write it
+	all    []assigned // every desired address, in the form for the kernel
 }
 
-// plan compares the addresses that are there with those that should be.
+// plan compares the addresses that are there with the desired ones.
 //
-// An address is recognised by its IP and interface whatever the length of its
-// prefix: two twins that differ in nothing else answer alike. While the
-// addresses are held twins are left alone; when they are not, all go that are
-// ours.
+// An address is recognised by its IP and interface. Twins, which differ only in the length
+// of their prefixes, answer alike: while the addresses are held they are left alone, and
+// otherwise all of them go that are ours.
 //
-// host are the addresses that do not come and go as these do, and networks that
-// are on a link without an address.
+// host are the addresses that do not move with virtual routers, and networks that are on a
+// link without an address.
 func plan(want []target, have, host []assigned, hold bool, lease time.Duration, ours func(assigned) bool) changes {
 	var c changes
 	for _, w := range want {
@@ -119,15 +117,15 @@ func plan(want []target, have, host []assigned, hold bool, lease time.Duration, 
 	return c
 }
 
-// assign returns the address as it is to be written to the kernel, beside those
-// that the host has anyway. Of virtual ones each brings the network's route:
-// any of them may be the next to go.
+// assign returns the address in the form for the kernel. An address in a network of the
+// host's own must not touch the network's route. Otherwise each virtual address brings the
+// route, since any of them may be the next to go.
 func (w target) assign(host []assigned, lease time.Duration) assigned {
 	a := assigned{index: w.index, prefix: w.Prefix, scope: w.Scope, label: w.Label, valid: lease, mark: protocol}
 	is6 := w.Prefix.Addr().Is6()
 	if is6 {
 		// Duplicate address detection would keep the address unusable for more
-		// than a second, and see the peer that is just leaving.
+		// than a second, and find the peer that is just releasing it.
 		a.flags = flagNoDAD
 	}
 	if is6 && w.Prefix.IsSingleIP() {
@@ -137,10 +135,10 @@ func (w target) assign(host []assigned, lease time.Duration) assigned {
 		if h.prefix.Masked() != w.Prefix.Masked() {
 			continue
 		}
-		// The host has its own route to this network already. On the same
-		// interface IPv4 adds none for a further address, but IPv6 has no
-		// secondary addresses: the lifetime of ours would become the route's. On
-		// another one, such as a macvlan's parent, there would be two routes.
+		// The host has its own route to this network. On the same interface IPv4
+		// adds none for a further address. IPv6 would give the route the lifetime
+		// of the further address. On another interface, such as a macvlan's
+		// parent, there would be two routes.
 		if is6 || h.index != w.index {
 			a.flags |= flagNoPrefixRoute
 		}
@@ -148,9 +146,10 @@ func (w target) assign(host []assigned, lease time.Duration) assigned {
 	return a
 }
 
-// orphans returns those of the removed addresses that leave a route to their
-// network behind: IPv6 gives it the lifetime of the address, which it ends with
-// only if there was none (ipv6_del_addr). It stays if another address has it.
+// orphans returns those of the removed addresses that leave the route to their network
+// behind. IPv6 gives the route the lifetime of the address, and removes the route with the
+// address only if there was no lifetime (ipv6_del_addr). A route that another address
+// shares must stay.
 func orphans(removed, have []assigned) []assigned {
 	var out []assigned
 	for _, r := range removed {
@@ -168,8 +167,8 @@ func orphans(removed, have []assigned) []assigned {
 	return out
 }
 
-// strangers returns those of the addresses that there are which equal a desired
-// one, are on its interface, and are not ours.
+// strangers returns the addresses of have that equal a desired one, are on its interface,
+// and are not ours.
 func strangers(want []target, have []assigned, ours func(assigned) bool) []assigned {
 	var out []assigned
 	for _, w := range want {
@@ -182,9 +181,8 @@ func strangers(want []target, have []assigned, ours func(assigned) bool) []assig
 	return out
 }
 
-// elsewhere returns an error if a desired address is on an interface other
-// than its own. The loopback interface is no contradiction: hosts that are
-// backends in direct-return mode carry the service's address there.
+// elsewhere returns an error if a desired address is on another interface. The loopback
+// interface is allowed: backends in direct-return mode carry the service's address there.
 func elsewhere(want []target, have []assigned, lookup func(index int) (link, error)) error {
 	for _, w := range want {
 		for _, h := range have {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// question is an address that is to be asked for, and where.
+// question is an address to ask for, and the interface to ask by.
 type question struct {
 	addr netip.Addr
 	link link
@@ -25,10 +25,9 @@ func (m *Manager) probeAddresses(ctx context.Context) error {
 	return m.ns.probe(ctx, m.questions(m.macvlan, m.cfg.Addresses), m.cfg.Probe)
 }
 
-// probe asks the link twice, during d, whether another host has one of the
-// addresses or is about to take it (RFC 5227 §2.1.1). Only what is heard in the
-// second half counts: when addresses move, the host that had them may be a moment
-// late in letting go.
+// probe asks the link twice, during d, whether another host has one of the addresses or
+// is about to take it (RFC 5227 §2.1.1). Only answers in the second half count: when
+// addresses move, the previous holder may be a moment late in releasing them.
 func (n *Namespace) probe(ctx context.Context, questions []question, d time.Duration) error {
 	answers := make(chan sighting, 16)
 	n.hear(questions, answers)
@@ -61,10 +60,9 @@ func (n *Namespace) probe(ctx context.Context, questions []question, d time.Dura
 	}
 }
 
-// HardwareAddr asks the link who has an address, until ctx ends: one that is not
-// held here, such as that of another router whose addresses these are, too. nil:
-// nobody has answered on Config.Interface. A Router of package vrrp whose Handler
-// is a Manager asks it for the log.
+// HardwareAddr asks the link on Config.Interface, until ctx ends, which host has an address
+// that is not held here. nil: no host has answered. A Router of package vrrp calls it, for
+// its log, on the Manager that is its Handler.
 func (m *Manager) HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr {
 	m.mu.Lock()
 	l, ok := m.links[m.cfg.Interface]
@@ -91,8 +89,7 @@ func (m *Manager) HardwareAddr(ctx context.Context, addr netip.Addr) net.Hardwar
 	}
 }
 
-// offer passes a sighting on, unless there is a queue: one of those in it will
-// do.
+// offer passes a sighting on, unless the queue is full: one of those in it will do.
 func offer(to chan sighting, s sighting) {
 	select {
 	case to <- s:
@@ -100,7 +97,7 @@ func offer(to chan sighting, s sighting) {
 	}
 }
 
-// hear has sightings of the addresses sent to answers, and ignore ends that.
+// hear makes listen send sightings of the addresses to answers, until ignore.
 func (n *Namespace) hear(questions []question, answers chan sighting) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

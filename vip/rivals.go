@@ -11,24 +11,23 @@ import (
 // conflictEvery bounds how often a conflict is reported for one address.
 const conflictEvery = time.Second
 
-// takeoverTime is for how long after the addresses were acquired a claim counts as
-// the predecessor's, which may be a moment late in letting go.
+// takeoverTime: a claim that comes sooner after the addresses were acquired counts as the
+// previous holder's, which may be a moment late in releasing them.
 const takeoverTime = time.Second
 
-// elderTime is for how long after the addresses were acquired a host that claims one
-// counts as having had it before: it contradicts. Both would contradict each other
-// without end, and each neighbour would believe now the one, now the other.
+// elderTime: a host that claims an address sooner after it was acquired here has had the
+// address before. That host contradicts this one, and is not contradicted in turn: that
+// would go on without end, and neighbours would believe the two in turns.
 const elderTime = 2 * time.Second
 
-// verdictTime is for how long a claim waits to be judged: in a hand-over the
-// successor makes it while this host lets go, and is to be neither contradicted nor
-// reported.
+// verdictTime is how long a claim waits before it is judged: in a hand-over the successor
+// claims the addresses while this host releases them, which is no conflict.
 const verdictTime = 200 * time.Millisecond
 
-// claim is what another host has said of an address since it was last judged.
+// claim is what another host has said of an address, and is not judged yet.
 type claim struct {
 	sighting        // the latest
-	times    uint64 // that it was said
+	times    uint64 // how often it was said
 	due      time.Time
 }
 
@@ -36,9 +35,9 @@ type claim struct {
 // no clock.
 type rivals struct {
 	since    time.Time                       // the addresses are held since then
-	claims   map[netip.Addr]claim            // to be judged
-	told     map[netip.Addr]time.Time        // when another host last told the link, or was about to
-	elders   map[netip.Addr]net.HardwareAddr // hosts that had an address before
+	claims   map[netip.Addr]claim            // not judged yet
+	told     map[netip.Addr]time.Time        // when another host last announced the address, or probed for it
+	elders   map[netip.Addr]net.HardwareAddr // who had the address before
 	reported map[netip.Addr]time.Time        // when a conflict was last reported
 }
 
@@ -51,7 +50,7 @@ func newRivals() rivals {
 	}
 }
 
-// forget forgets what matters only while the addresses are held.
+// forget drops what matters only while the addresses are held.
 func (r *rivals) forget() {
 	clear(r.claims)
 	clear(r.told)
@@ -78,7 +77,7 @@ func (r *rivals) hear(s sighting, times uint64) {
 	r.claims[s.addr] = c
 }
 
-// takeDue removes and returns the claims that are to be judged at now.
+// takeDue removes and returns the claims that are due for judgement at now.
 func (r *rivals) takeDue(now time.Time) (due []claim) {
 	for addr, c := range r.claims {
 		if !now.Before(c.due) {
@@ -89,12 +88,13 @@ func (r *rivals) takeDue(now time.Time) (due []claim) {
 	return due
 }
 
-// newcomers reports whether one of the claims is that of a host which came later.
+// newcomers reports whether a host among those of the claims came later than this one.
 func (r *rivals) newcomers(list []claim) bool {
 	return slices.ContainsFunc(list, func(c claim) bool { return !bytes.Equal(r.elders[c.addr], c.mac) })
 }
 
-// reportDue reports whether a conflict is to be reported, and takes note that it is.
+// reportDue reports whether a conflict is to be reported now; then the next one is due
+// after conflictEvery.
 func (r *rivals) reportDue(c claim) bool {
 	if c.time.Sub(r.reported[c.addr]) < conflictEvery {
 		return false
@@ -106,8 +106,8 @@ func (r *rivals) reportDue(c claim) bool {
 // disputed reports whether another host has claimed an address while it was held.
 func (r *rivals) disputed(addr netip.Addr) bool { return r.reported[addr].After(r.since) }
 
-// toldAfter reports whether another host has told the link of an address a moment
-// before now, and since a time.
+// toldAfter reports whether another host has announced an address just before now, and
+// not before since.
 func (r *rivals) toldAfter(addr netip.Addr, since, now time.Time) bool {
 	told := r.told[addr]
 	return now.Sub(told) < verdictTime && !told.Before(since)

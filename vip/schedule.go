@@ -10,13 +10,13 @@ import (
 	"github.com/havip/havip/internal/field"
 )
 
-// Schedule says when an address is announced. In each round an IPv4 address is
-// announced by Burst ARP requests and as many ARP replies, as some hosts learn
-// only from the one and some only from the other, an IPv6 address by twice Burst
-// unsolicited neighbour advertisements.
+// Schedule says when an address is announced. A round announces an IPv4 address by Burst
+// ARP requests and as many ARP replies, because some hosts learn only from requests and
+// others only from replies. An IPv6 address gets twice Burst unsolicited neighbour
+// advertisements.
 //
-// Linux ignores an ARP packet that would change an entry changed less than 1 s
-// before (locktime in arp(7)), so one round is never enough.
+// Linux does not change an ARP entry twice within 1 s (locktime in arp(7)), so one round is
+// never enough.
 type Schedule struct {
 	// Rounds are the delays after Announce. Default: 0, 1.1 s and 5 s.
 	Rounds []time.Duration
@@ -52,48 +52,47 @@ func (s Schedule) validate() error {
 	return errors.Join(errs...)
 }
 
-// Rounds that are asked for beside the schedule.
+// Times of rounds that are asked for beside the schedule.
 const (
-	// roundGap is the least time between two of them, and a round of the schedule.
+	// roundGap is the least time between such a round and any other round.
 	roundGap = time.Second
-	// locktime is for how long Linux ignores another host's claim after it has
-	// believed one (locktime in arp(7)), and some more.
+	// locktime is how long Linux keeps an ARP entry as it is (locktime in arp(7)), and
+	// some more.
 	locktime = 1100 * time.Millisecond
 	// disputeGap is the time between rounds while a dispute lasts.
 	disputeGap = 5 * time.Second
-	// disputeOver is for how long nobody asks for a round when a dispute is over.
+	// disputeOver: a dispute is over when no round was asked for during this time.
 	disputeOver = disputeGap + roundGap
-	// newcomerRounds is how often a host claims an address that it takes.
+	// newcomerRounds is in how many rounds a host announces an address that it takes.
 	newcomerRounds = 3
 )
 
-// announcer walks through a Schedule, and through rounds that are asked for beside
-// it. It reads no clock.
+// announcer carries out a Schedule, and the rounds that are asked for beside it. It reads
+// no clock.
 type announcer struct {
 	schedule Schedule
-	rounds   []round   // that are left, the earliest first
-	began    time.Time // when start was called; zero: never, or stopped since
+	rounds   []round   // to come, the earliest first
+	began    time.Time // the latest start; zero: never, or stopped since
 	last     time.Time // when the latest full round was due
-	answered time.Time // when answer was called last
+	answered time.Time // the latest answer
 	answers  int       // in this dispute
-	pos      int       // announcements sent in the first of the rounds
+	pos      int       // announcements sent in the first of rounds
 }
 
-// round is the time at which a round starts, and the announcements of one address
-// in it.
+// round is when a round starts, and how many announcements of each address it has.
 type round struct {
 	at     time.Time
 	passes int
 }
 
-// shot is one announcement: the address's place in the list, and whether the
-// ARP reply is meant rather than the request.
+// shot is one announcement: the index of the address in the list, and whether to send the
+// ARP reply or the request.
 type shot struct {
 	address int
 	reply   bool
 }
 
-// start begins the schedule at now, whatever was left of an earlier start.
+// start begins the schedule at now, and drops the rounds of an earlier start.
 func (a *announcer) start(now time.Time) {
 	a.began, a.pos, a.rounds = now, 0, a.rounds[:0]
 	for _, after := range a.schedule.Rounds {
@@ -101,9 +100,8 @@ func (a *announcer) start(now time.Time) {
 	}
 }
 
-// again is start for addresses that may have been announced just now. While that
-// is asked for every few seconds, as in a split of the link, one round each will
-// do.
+// again is start for addresses that may have been announced just now. Calls that follow
+// one another within seconds, as while the link is split, get one round each.
 func (a *announcer) again(now time.Time) {
 	if a.began.IsZero() || now.Sub(a.latest(now)) >= disputeOver {
 		a.start(now)
@@ -112,10 +110,10 @@ func (a *announcer) again(now time.Time) {
 	a.add(a.soonest(now))
 }
 
-// answer contradicts another host's claim: at once, for neighbours that believe
-// whom they heard last, and when locktime is over, for those that believe whom they
-// heard first. Who claims it in more rounds than a newcomer has, or contradicts in
-// turn, is answered at every disputeGap only.
+// answer contradicts another host's claim: at once, for neighbours that believe the host
+// that they heard last, and after locktime, for those that believe the one that they heard
+// first. After newcomerRounds answers the other host contradicts in turn, and there is one
+// answer each disputeGap.
 func (a *announcer) answer(now time.Time) {
 	if a.answered.IsZero() || now.Sub(a.answered) >= disputeOver {
 		a.answers = 0
@@ -128,13 +126,13 @@ func (a *announcer) answer(now time.Time) {
 		a.add(later(now, at).Add(locktime))
 		return
 	}
-	if latest := a.latest(now); latest.Before(now.Add(roundGap)) { // locktime may not be over then
+	if latest := a.latest(now); latest.Before(now.Add(roundGap)) { // that round may fall into locktime
 		a.add(later(now.Add(locktime), latest.Add(disputeGap)))
 	}
 }
 
-// soonest returns when the next full round may start that is asked for at now: not
-// soon after one that has started. One that is due and waits for its turn will do.
+// soonest returns when a full round that is asked for at now may start: not within roundGap
+// after the last one. If a full round is due, and has not started, that round will do.
 func (a *announcer) soonest(now time.Time) time.Time {
 	for i, r := range slices.Backward(a.rounds) {
 		if r.passes == 2*a.schedule.Burst && !r.at.After(now) && (i > 0 || a.pos == 0) {
@@ -144,8 +142,8 @@ func (a *announcer) soonest(now time.Time) time.Time {
 	return later(now, a.last.Add(roundGap))
 }
 
-// latest returns when the last full round starts that is left, or started if none
-// is.
+// latest returns when the last full round of those to come starts, or when the last one
+// was due.
 func (a *announcer) latest(now time.Time) time.Time {
 	at := a.last
 	for _, r := range a.rounds {
@@ -156,8 +154,8 @@ func (a *announcer) latest(now time.Time) time.Time {
 	return at
 }
 
-// add adds a full round. If it is within the gap after another one it is put off: it
-// is to be as long after that as locktime. So is one within the gap after it.
+// add adds a full round. If it comes within roundGap after another one, it is put off until
+// locktime after that. Likewise a round that comes within roundGap after the new one.
 func (a *announcer) add(at time.Time) {
 	full := 2 * a.schedule.Burst
 	for _, r := range a.rounds {
@@ -190,13 +188,13 @@ func (a *announcer) insert(next round) {
 	a.rounds = slices.Insert(a.rounds, i, next)
 }
 
-// stop drops what is left.
+// stop drops all rounds.
 func (a *announcer) stop() {
 	a.rounds, a.pos = a.rounds[:0], 0
 	a.began, a.last, a.answered = time.Time{}, time.Time{}, time.Time{}
 }
 
-// due returns when there is something to be done; zero: nothing is left.
+// due returns when the next round starts, or did; zero: there is none.
 func (a *announcer) due() time.Time {
 	if len(a.rounds) == 0 {
 		return time.Time{}
@@ -204,11 +202,11 @@ func (a *announcer) due() time.Time {
 	return a.rounds[0].at
 }
 
-// next returns the shot that is due at now, for n addresses. Every address has
-// its turn before any has its second.
+// next returns the shot that is due at now, for n addresses. Each address has its first
+// turn before any has its second.
 func (a *announcer) next(now time.Time, n int) (shot, bool) {
 	if n == 0 {
-		a.rounds = a.rounds[:0] // or the caller would wait for what never comes
+		a.rounds = a.rounds[:0] // else due would stay in the past
 	}
 	if len(a.rounds) == 0 || now.Before(a.rounds[0].at) {
 		return shot{}, false
@@ -216,7 +214,7 @@ func (a *announcer) next(now time.Time, n int) (shot, bool) {
 	return shot{address: a.pos % n, reply: a.pos/n%2 == 1}, true
 }
 
-// sent moves on after the shot that next returned.
+// sent takes note that the shot of next was sent.
 func (a *announcer) sent(n int) {
 	done := a.rounds[0]
 	if done.passes == 2*a.schedule.Burst {
@@ -239,9 +237,9 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Announcements of all Managers of a Namespace share a budget: hundreds of
-// addresses that arrive at once must neither fill the interface's queue, where
-// advertisements wait too, nor trip the rate limits that switches put on ARP.
+// All Managers of a Namespace share a budget of announcements: hundreds of addresses that
+// are acquired at once must neither fill the interface's queue, where advertisements wait
+// too, nor exceed the rate limits that switches have for ARP.
 const (
 	announceRate  = 4000 // frames per second
 	announceBurst = 256  // frames at once after a pause
@@ -253,7 +251,7 @@ type limiter struct {
 	full time.Time // when the bucket will be full again
 }
 
-// take returns 0 and takes a token, or returns how long to wait for one.
+// take takes a token and returns 0, or returns how long to wait for the next one.
 func (l *limiter) take(now time.Time) time.Duration {
 	const each = time.Second / announceRate
 	l.mu.Lock()

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// settings are those of interfaces that a Manager has raised.
+// settings are the settings of interfaces that a Manager has raised.
 type settings struct {
 	raised []settingKey
 	undo   []func()
@@ -35,7 +35,7 @@ func (m *Manager) raiseSetting(l link, setting int, value uint32) error {
 	return nil
 }
 
-// changed is a setting of an interface that was changed on behalf of Managers.
+// changed is a setting of an interface that Managers have raised.
 type changed struct {
 	before uint32
 	users  int
@@ -44,8 +44,8 @@ type changed struct {
 // settingKey names a setting by the numbers of interface and setting.
 type settingKey struct{ index, setting int }
 
-// raise makes a setting of an interface at least value. It returns its undo,
-// which takes effect with the last of several users.
+// raise makes a setting of an interface at least value, and returns the undo. The setting
+// is restored with the undo of its last user.
 func (n *Namespace) raise(l link, setting int, value uint32) (undo func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -53,7 +53,7 @@ func (n *Namespace) raise(l link, setting int, value uint32) (undo func(), err e
 	c := n.settings[key]
 	if c == nil {
 		if l.conf(setting) >= value {
-			return func() {}, nil // it was so before us, and stays so
+			return func() {}, nil // high enough, and not ours to change
 		}
 		c = &changed{before: l.conf(setting)}
 	}
@@ -65,8 +65,7 @@ func (n *Namespace) raise(l link, setting int, value uint32) (undo func(), err e
 	return func() { n.restore(key) }, nil
 }
 
-// before returns the value that a setting had before it was raised, and false if
-// it was not.
+// before returns the value of a setting before it was raised; false: it was not raised.
 func (n *Namespace) before(key settingKey) (value uint32, raised bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

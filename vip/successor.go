@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// seekSuccessors has the link asked who has the addresses that are about to be released,
-// unless their new holder is heard to tell. Called with m.mu held.
+// seekSuccessors plans to ask the link who has the addresses that are about to be
+// released. The question is dropped when the new holder announces an address. Called
+// with m.mu held.
 func (m *Manager) seekSuccessors(now time.Time) {
 	if !m.held || m.announcer.began.IsZero() || m.cfg.VirtualMAC != nil {
-		return // nobody was told that it is here, or the hardware address moves along
+		return // nothing was announced, or the hardware address moves along
 	}
 	for _, t := range m.targets(m.cfg.Addresses) {
 		if m.lacking.address(t.Prefix) {
-			continue // it was not here
+			continue // the address was not here
 		}
 		addr := t.Prefix.Addr()
 		if m.rivals.toldAfter(addr, m.announcer.last, now) {
-			continue // it has told since this host has
+			continue // the new holder has announced the address already
 		}
 		m.successors.add(addr, now, m.rivals.disputed(addr))
 	}
 	m.poke()
 }
 
-// pursueSuccessors asks for the successors and tells of them what is due. The neighbours
-// that matter are those that believe this host.
+// pursueSuccessors sends the questions and announcements about successors that are due.
 func (m *Manager) pursueSuccessors(now time.Time) {
 	if !m.successors.some.Load() {
 		return
@@ -33,7 +33,7 @@ func (m *Manager) pursueSuccessors(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now.Before(m.successors.next(m.budgeted)) {
-		return // what was heard of a thousand addresses comes one by one
+		return // Run is woken for each of a thousand sightings
 	}
 	questions := make(map[netip.Addr]question)
 	for _, q := range m.questions(m.macvlan, m.cfg.Addresses) {
@@ -42,12 +42,12 @@ func (m *Manager) pursueSuccessors(now time.Time) {
 	for addr := range m.successors.list {
 		q, ok := questions[addr]
 		if !ok {
-			m.successors.settle(addr) // it has no link any more
+			m.successors.settle(addr) // the address has no link any more
 			continue
 		}
 		for s := m.successors.list[addr]; !s.due.IsZero() && !now.Before(s.due); s = m.successors.list[addr] {
 			if s.mac == nil && s.asked {
-				m.successors.settle(addr) // nobody has it yet
+				m.successors.settle(addr) // no host has answered
 				break
 			}
 			if wait := m.ns.budget.take(now); wait > 0 {
@@ -85,8 +85,8 @@ func (m *Manager) pursueSuccessor(q question, s successor, now time.Time) {
 	}
 }
 
-// finishSuccessors is the rest of Run when nothing is held any more: of addresses in dispute
-// the link is told.
+// finishSuccessors is the end of Run: it waits until the link was told of the successors
+// for disputed addresses.
 func (m *Manager) finishSuccessors() {
 	m.mu.Lock()
 	m.successors.keepDisputed()

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// nextHop is one next hop of a route that goes with no address: neither the kernel
-// keeps the route for one, nor Keepalived or a Manager for a virtual one.
+// nextHop is one next hop of a route that does not belong to an address: it was made
+// neither by the kernel for an address, nor by Keepalived or a Manager for a virtual one.
 type nextHop struct {
 	index   int          // of the interface
 	to      netip.Prefix // the destination
@@ -15,14 +15,13 @@ type nextHop struct {
 	source  netip.Addr   // the preferred one; invalid: none
 }
 
-// bare returns an address without what may change while it is there.
+// bare returns an address without the attributes that may change while it is there.
 func (a assigned) bare() assigned { return assigned{index: a.index, prefix: a.prefix} }
 
-// weighStrangers finds out which of the addresses that equal those at places Config.Takeover
-// spares, among those that a Keepalived before 2.3 leaves like a person's: without a
-// mark and a lifetime. What is decided once holds for as long as the address is
-// there: a host that gets another one lives on its first all the same. Called with
-// m.mu held.
+// weighStrangers decides which addresses Config.Takeover spares, of those that equal a
+// virtual one and have neither a mark nor a lifetime: a Keepalived before 2.3 leaves such
+// addresses, and so does a person. A decision holds for as long as the address is there:
+// a host that later gets another address goes on using its first. Called with m.mu held.
 func (m *Manager) weighStrangers(places []target, have []assigned) {
 	before := m.spared
 	m.spared = nil
@@ -41,7 +40,7 @@ func (m *Manager) weighStrangers(places []target, have []assigned) {
 		if !known {
 			var err error
 			if why, err = m.needOf(s, others); err != nil {
-				continue // it stays for now
+				continue // the address stays for now
 			}
 		}
 		if m.spared == nil {
@@ -51,9 +50,8 @@ func (m *Manager) weighStrangers(places []target, have []assigned) {
 	}
 }
 
-// needOf returns what the host would lose with an address, or why it is none of
-// Keepalived's: empty if it looks like an addition to the host. others are the
-// addresses that are not virtual.
+// needOf returns why the host needs an address, or why the address is not one of
+// Keepalived's; empty: neither. others are the addresses that are not virtual.
 func (m *Manager) needOf(a assigned, others []assigned) (string, error) {
 	hops, err := m.ns.kernel.nextHops(is6(a.prefix))
 	if err != nil {
@@ -62,15 +60,15 @@ func (m *Manager) needOf(a assigned, others []assigned) (string, error) {
 	host := slices.DeleteFunc(slices.Clone(others), func(h assigned) bool {
 		return h.index != a.index || is6(h.prefix) != is6(a.prefix) || h.prefix.Addr().IsLinkLocalUnicast()
 	})
-	// On a macvlan with the virtual MAC no host has an address of its own.
+	// A host has no address of its own on a macvlan with the virtual MAC.
 	l, macvlan := m.links[m.cfg.MacvlanName]
 	macvlan = macvlan && m.macvlan.is(l.name) && l.index == a.index
 	return needed(a, host, hops, macvlan), nil
 }
 
-// needed is need with the host's other addresses on the interface, which are of the
-// same family, and the routes. In doubt it is for the host: to leave what Keepalived
-// left is a fault that a person mends, to take the host's address cuts the host off.
+// needed is needOf with the host's other addresses of the same family on the interface,
+// and the routes. In doubt the address stays: a person can remove what Keepalived has left,
+// but without its own address the host is cut off.
 func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string {
 	if len(host) == 0 && !mayBeAlone {
 		return "the interface has no other address of its own"
@@ -84,7 +82,7 @@ func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string
 			return fmt.Sprintf("the route to %v needs it", n.to)
 		}
 	}
-	// What came first is the host's: an address that is added becomes a secondary one.
+	// The host's own address came first: Keepalived's became a secondary one.
 	for _, h := range host {
 		if h.prefix.Masked() == a.prefix.Masked() && !is6(a.prefix) && a.flags&flagSecondary == 0 && h.flags&flagSecondary != 0 {
 			return fmt.Sprintf("it was there before %v", h.prefix)
@@ -93,7 +91,7 @@ func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string
 	return ""
 }
 
-// refusal says why Config.Takeover does not apply to an address that is not ours.
+// refusal says why Config.Takeover does not apply to an address.
 func (m *Manager) refusal(a assigned) string {
 	if !m.cfg.Takeover {
 		return ""

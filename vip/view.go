@@ -9,15 +9,15 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// view is what the kernel has shown of what the addresses depend on.
+// view is the kernel's state as last seen.
 type view struct {
-	links    map[string]link     // by name, as last seen
-	occupied bool                // our macvlan has an address that is not ours
-	seen     map[target]bool     // where the addresses were looked for the last time
-	spared   map[assigned]string // why Takeover leaves an unmarked address; empty: it does not
+	links    map[string]link     // by name
+	occupied bool                // the macvlan has an address that no Manager has put there
+	seen     map[target]bool     // the places at which addresses were looked for
+	spared   map[assigned]string // why Takeover leaves an unmarked address; empty: Takeover removes it
 }
 
-// places says where the addresses belong, of those whose interface exists.
+// places returns the addresses whose interface exists, each with its index.
 func (v *view) places(addresses []Address) []target {
 	var out []target
 	for _, a := range addresses {
@@ -48,14 +48,15 @@ func (v *view) foreign(cfg Config, mv macvlan, s sighting) (ifname string, forei
 	return "", false
 }
 
-// questions says where to ask for addresses, of those whose interface exists.
+// questions returns by which interfaces to ask for addresses, without those whose
+// interface is missing or down.
 func (v *view) questions(mv macvlan, addresses []Address) []question {
 	var out []question
 	for _, a := range addresses {
 		name := a.Interface
 		if mv.is(name) {
-			// In its own name: from the virtual MAC it would draw to this host
-			// what is meant for the one that has it, the answer included.
+			// With the parent's hardware address: a frame from the virtual MAC
+			// would make switches send the present holder's frames to this host.
 			name = mv.parent
 		}
 		if l, ok := v.links[name]; ok && l.ethernet && l.up {
@@ -65,9 +66,9 @@ func (v *view) questions(mv macvlan, addresses []Address) []question {
 	return out
 }
 
-// faults returns which interfaces are down, of whose end the kernel tells, and
-// what else is wrong with them. The macvlan is down while the addresses are not held,
-// and its parent has the link.
+// faults returns which interfaces are down or missing, and other faults, of whose end the
+// kernel may not tell. The macvlan itself is no fault: it is down while the addresses are
+// not held.
 func (v *view) faults(cfg Config, mv macvlan, absent map[string]error) (down, other []string) {
 	for _, name := range cfg.interfaces() {
 		l, err := v.links[name], absent[name]
@@ -88,13 +89,12 @@ func (v *view) faults(cfg Config, mv macvlan, absent map[string]error) (down, ot
 }
 
 const (
-	// spacing bounds how often the addresses are looked at, so that a fight
-	// with another program over one of them costs little.
+	// spacing is the least time between looks, so that a fight with another program
+	// over an address costs little.
 	spacing = 10 * time.Millisecond
-	// patrol is how often they are looked at although nothing seems to have
-	// happened.
+	// patrol is the time between looks without an event.
 	patrol = 30 * time.Second
-	// again is when what failed is tried again.
+	// again is the time until the next look after a failure.
 	again = time.Second
 )
 
@@ -104,13 +104,13 @@ type looks struct {
 	next time.Time // if nothing happens
 }
 
-// begun takes note of a look.
+// begun takes note of a look that begins.
 func (l *looks) begun(now time.Time) { l.last, l.next = now, now.Add(patrol) }
 
-// soon has the addresses looked at again although nothing may happen.
+// soon plans another look even without an event.
 func (l *looks) soon() { l.next = l.last.Add(again) }
 
-// due returns when to look; dirty: something has happened.
+// due returns when to look; dirty: there was an event.
 func (l looks) due(dirty bool) time.Time {
 	if dirty {
 		return l.last.Add(spacing)
@@ -118,11 +118,11 @@ func (l looks) due(dirty bool) time.Time {
 	return l.next
 }
 
-// calls are made by goroutines of their own, which the Manager does not wait for, but
-// Run does at its end.
+// calls are queues of calls that goroutines of their own make. Only the end of Run waits
+// for them.
 type calls struct {
 	lost, conflict *quietlog.Calls // of OnLost and OnConflict
-	asides         *quietlog.Calls // for lines that take a question
+	asides         *quietlog.Calls // of logDisputes, which asks the kernel first
 }
 
 func newCalls() calls {
