@@ -104,7 +104,7 @@ func family(t *testing.T, h *Host, polite bool) (c *Cmd, near, far int) {
 	return c, near, far
 }
 
-// alive tells whether a process runs; a zombie that init has not reaped does not.
+// alive reports whether a process runs; a zombie that init has not reaped does not.
 func alive(pid int) bool {
 	st, err := process.StatOf(pid)
 	return err == nil && !st.Ended()

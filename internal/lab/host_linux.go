@@ -242,7 +242,7 @@ func (h *Host) Addrs() ([]netip.Prefix, error) {
 	return addrs, nil
 }
 
-// Holds tells whether one of the host's interfaces has the address now.
+// Holds reports whether one of the host's interfaces has the address now.
 func (h *Host) Holds(addr netip.Addr) bool {
 	addrs, err := h.Addrs()
 	return err == nil && slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr() == addr.Unmap() })

@@ -20,7 +20,7 @@ import (
 // bound is for what should happen at once, on a machine busy with other things.
 const bound = 20 * time.Second
 
-// reaches tells whether a can send a UDP datagram to b's address.
+// reaches reports whether a can send a UDP datagram to b's address.
 func reaches(t *testing.T, a, b *Host, address string) bool {
 	t.Helper()
 	in, err := b.ListenPacket("udp", net.JoinHostPort(address, "9"))

@@ -20,12 +20,12 @@ func signalSet(signals ...syscall.Signal) (set unix.Sigset_t) {
 	return set
 }
 
-// Fork starts a command as its method Start does, for [Start]. Ctrl-Z just then
-// would stop the new process for good: by the time that it takes the signal it has
-// left the group that is told to go on later. And it would stop this process, whose
-// thread waits in vfork(2), and soon all of it for that thread. So the program
-// has the signals of a terminal that stop it blocked from its beginning: in the
-// background none is sent.
+// Fork starts a command as its method Start does, for [Start]. A Ctrl-Z at that moment
+// must not stop the new process: by the time that the process takes the signal it has
+// left the group that "fg" continues, and so would never run again. This process would
+// hang too, since its thread waits in vfork(2) for the new process. Fork therefore
+// blocks the terminal's stop signals in the program. A program in the background gets
+// none of them anyway.
 func Fork(cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

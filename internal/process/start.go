@@ -2,27 +2,24 @@ package process
 
 import "os/exec"
 
-// maxStarts is how often a program is started that does not get as far as to run.
-// Signals to a process group come one at a time: even somebody who leans on a key
-// sends fewer.
+// maxStarts bounds how often a start is repeated because a signal has killed the new
+// process before the program ran. A held key sends fewer signals than that.
 const maxStarts = 100
 
-// Start starts a program that is to have a process group or a session of its own,
-// so that a signal to ours, as a terminal sends it or "kill -- -PGID", does not
-// reach it. start makes the command and starts it by [Fork].
+// Start starts a program in a process group or session of its own, which signals to the
+// group of this process (Ctrl-C, "kill -- -PGID") do not reach. start makes the command
+// and starts it by [Fork].
 //
-// A new process is in our group at first, and a signal that comes then kills it
-// before the program has begun: the Go runtime has it wait only until the process
-// has left the group, and our own handlers are gone by then. Such a start is made
-// again. It is certain that nothing of the program has run: start is called anew
-// only if so. Where the system does not tell, as on others than Linux, what
-// [exec.Cmd.Wait] returns is all there is.
+// For a moment the new process is still in the group of this process. A signal to the
+// group in that moment kills the new process before the program has begun. Start then
+// calls start again, but only if it is certain that nothing of the program has run.
+// Only Linux can tell; on other systems [exec.Cmd.Wait] returns the signal.
 func Start(start func() (*exec.Cmd, error)) (*exec.Cmd, error) {
 	for n := 1; ; n++ {
 		cmd, err := start()
 		if err != nil || n == maxStarts || !neverRan(cmd.Process.Pid) {
 			return cmd, err
 		}
-		_ = cmd.Wait() // it was killed
+		_ = cmd.Wait() // the new process was killed
 	}
 }

@@ -1,10 +1,9 @@
 package process
 
-// neverRan reports whether a child that has been started is still what it was
-// forked from: then it is at its end, and has executed no program. To be called
-// before anybody waits for it. By the time that a start returns, the program has
-// closed a pipe which the kernel closes after it has said that one is executed
-// (begin_new_exec in fs/exec.c), or the child has died.
+// neverRan reports whether a started child has executed no program: then it was killed.
+// neverRan must be called before exec.Cmd.Wait. When a start returns, either the child
+// has died, or execve(2) has closed a pipe of the child; the kernel clears
+// PF_FORKNOEXEC before that (begin_new_exec in fs/exec.c).
 func neverRan(pid int) bool {
 	st, err := StatOf(pid)
 	return err == nil && st.flags&forkNoExec != 0

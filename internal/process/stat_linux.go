@@ -10,16 +10,16 @@ import (
 
 // Stat is the beginning of /proc/PID/stat (proc(5)).
 type Stat struct {
-	Name          string // at most 15 bytes of it
+	Name          string // the first 15 bytes
 	State         byte
-	Parent, Group int    // 0 if they are of no process that is seen from here
-	Start         uint64 // when it was started, in ticks of the kernel's since boot
+	Parent, Group int    // 0 outside of this PID namespace
+	Start         uint64 // the time of the start, in kernel ticks since boot
 	ProcessorTime time.Duration
 
 	flags uint64 // PF_ of the kernel's include/linux/sched.h
 }
 
-// Ended reports whether the process has ended, though nobody may have asked yet.
+// Ended reports whether the process has ended. Its parent may not have waited for it yet.
 func (s Stat) Ended() bool { return s.State == 'Z' || s.State == 'X' }
 
 // StatOf looks at a process.

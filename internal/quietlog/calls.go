@@ -5,9 +5,9 @@ import "math"
 // maxCalls is how many calls wait for one that does not return.
 const maxCalls = 64
 
-// Calls calls functions of somebody else, one at a time and in order, in a goroutine
-// that exists while there is something to call. Those that find no room behind one
-// that does not return are not made.
+// Calls makes calls of foreign functions, one at a time and in order, in a goroutine that
+// exists while calls wait. At most 64 calls wait for a function that does not return;
+// further calls are dropped.
 type Calls struct{ queue queue[func()] }
 
 // NewCalls returns Calls with nothing to do.

@@ -1,18 +1,17 @@
-// Package quietlog keeps whoever writes to a log from waiting for whoever reads
-// it. A reader may be paused or gone for hours, as a terminal after Ctrl-S, a
-// collector that is being restarted, or a container's log driver; a router that
-// waits for it loses its addresses.
+// Package quietlog writes logs without waiting for their readers. A reader may be
+// paused or gone for hours: a terminal after Ctrl-S, a collector that restarts, a
+// container's log driver. A router that waits for its log loses its addresses.
 //
-// [New] puts a queue in front of a logger, for packages that get one from their
-// user. [Writer] puts one in front of a file, for a program whose log goes there:
-// a logger of such a program needs no other queue, which is what [Unblocked] says.
+// [New] puts a queue in front of a logger, for packages that get a logger from their
+// user. [Writer] puts a queue in front of a file, for a program whose log goes there.
+// The loggers of such a program need no second queue, which [Unblocked] says.
 //
-// [Limited] leaves out what comes too often, and counts it: what anybody on the
-// network can cause must not fill a disk.
+// [Limited] leaves out lines that come too often, and counts them: lines that anybody on
+// the network can cause must not fill a disk. A [Limit] says how often a line may come.
 //
-// [Calls] does the same for functions that are told something.
+// [Calls] is a queue for calls of functions, in place of lines.
 //
-// The queues are bounded. What does not fit is lost, counted, and owned up to
-// when the log takes something again. None needs to be closed: a goroutine
-// exists only while there is something to be written.
+// The queues are bounded. Lines that do not fit are lost and counted, and the count is
+// logged when the log accepts lines again. No queue needs to be closed: its goroutine
+// exists only while lines wait.
 package quietlog

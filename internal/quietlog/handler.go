@@ -10,14 +10,14 @@ import (
 // than a burst has, such as a word about each backend of a large pool.
 const maxRecords = 1024
 
-// lostMessage is what is said when lines were lost.
+// lostMessage is the line that counts lost lines.
 const lostMessage = "log lines lost"
 
-// New returns a logger that hands what it is told to log, in order, and never
-// waits for it. Nil is silent. A logger that came from here, or whose handler is
-// [Unblocked], is returned as it is.
+// New returns a logger that passes its lines on to log, in order, and never waits for
+// log. If log is nil, the logger is silent. A logger of this package, or one whose
+// handler is [Unblocked], is returned as it is.
 //
-// What is logged must not change afterwards: it is looked at later.
+// Logged values must not change afterwards: the handler formats them later.
 func New(log *slog.Logger) *slog.Logger {
 	if log == nil {
 		return slog.New(Unblocked(slog.DiscardHandler))
@@ -29,12 +29,11 @@ func New(log *slog.Logger) *slog.Logger {
 	return slog.New(&handler{next: log.Handler(), queue: newRecords(log.Handler())})
 }
 
-// flushTime is for how long whoever ends waits for a logger.
+// flushTime bounds how long Flush waits for a logger.
 const flushTime = 100 * time.Millisecond
 
-// Flush lets a logger of [New] say what it has not said yet, for the tenth of a
-// second that one needs at most that is not blocked: the program may be about to
-// end.
+// Flush waits until a logger of [New] has written the lines that wait, for a tenth of a
+// second at most. Call it before the program ends.
 func Flush(log *slog.Logger) {
 	h := log.Handler()
 	if l, ok := h.(*limiter); ok {
@@ -62,7 +61,7 @@ type record struct {
 func newRecords(to slog.Handler) *queue[record] {
 	return &queue[record]{
 		deliver: func(r record) error {
-			_ = r.to.Handle(r.ctx, r.Record) // slog.Logger does not look at it either
+			_ = r.to.Handle(r.ctx, r.Record) // slog.Logger ignores the error too
 			return nil
 		},
 		confess: func(lost int) error {
@@ -87,7 +86,7 @@ func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle never blocks and never fails.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	// The context is for its values: what it was made for may be over by then.
+	// Only the values of the context are kept: it may be cancelled by then.
 	h.queue.push(record{h.next, context.WithoutCancel(ctx), r.Clone()}, 1, maxRecords)
 	return nil
 }
@@ -100,9 +99,9 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{h.next.WithGroup(name), h.queue}
 }
 
-// Unblocked returns h with the word of its user that it never blocks, so that
-// [New] puts no queue in front of it. Order then holds across all loggers that
-// have it, and what is logged is looked at at once.
+// Unblocked returns h, of which the caller asserts that it never blocks: [New] then puts
+// no queue in front of h. All loggers with h keep their common order, and h formats
+// values at once.
 func Unblocked(h slog.Handler) slog.Handler { return unblocked{h} }
 
 type unblocked struct{ slog.Handler }

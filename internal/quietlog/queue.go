@@ -9,18 +9,19 @@ import (
 type queue[T any] struct {
 	// deliver may block. With an error the value counts as lost.
 	deliver func(T) error
-	// confess tells the reader how many values were lost before the one that is
-	// to be delivered next. With an error nobody has heard that.
+	// confess tells the reader how many values were lost before the next delivery.
+	// An error means that the reader has not got the message.
 	confess func(lost int) error
-	// owed is how many have to be confessed. It belongs to the drainer.
+	// owed is how many lost values are still to be confessed. Only the goroutine of
+	// drain uses it.
 	owed int
 
 	mu       sync.Mutex
 	waiting  []item[T]
-	size     int // of what waits and what is being delivered
-	lost     int // since the last value that was let in
+	size     int // of all values that wait or are being delivered
+	lost     int // since the last accepted value
 	draining bool
-	idle     chan struct{} // closed at the end of draining; nil: nobody waits for it
+	idle     chan struct{} // closed at the end of draining; nil: nobody waits for the end
 }
 
 // item is a value, and how many were lost just before it.
@@ -28,13 +29,12 @@ type item[T any] struct {
 	value T
 	size  int
 	lost  int
-	none  bool // there is no value, only a loss
+	none  bool // no value, only a loss
 }
 
-// push takes a value, or loses it if there is no room below limit, which is at most
-// that of the queue. After a loss a quarter of the room must be free again: where
-// more comes than can be delivered, losses are many at a time, and not every second
-// value is a confession.
+// push queues a value, or drops it if the queue would exceed limit. After a loss, values
+// are dropped until a quarter of the room is free again. Otherwise every second line
+// would be a confession while values come faster than they are delivered.
 func (q *queue[T]) push(value T, size, limit int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -64,8 +64,7 @@ func (q *queue[T]) drain() {
 		if q.owed > 0 && q.confess(q.owed) == nil {
 			q.owed = 0
 		}
-		// A reader that is not there for the confession is not there either for
-		// what comes after it.
+		// A reader that does not take the confession would not take the value either.
 		if !it.none && (q.owed > 0 || q.deliver(it.value) != nil) {
 			q.owed++
 		}
@@ -98,8 +97,7 @@ func (q *queue[T]) next(size int) (item[T], bool) {
 	return item[T]{}, false
 }
 
-// flush waits until nothing waits any more, or the time is up. It reports
-// whether all was delivered, as far as the log took it.
+// flush waits until the queue is empty, for bound at most, and reports whether it is.
 func (q *queue[T]) flush(bound time.Duration) bool {
 	q.mu.Lock()
 	if !q.draining {

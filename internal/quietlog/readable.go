@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// Readable is a ReplaceAttr for [slog.HandlerOptions] that makes the values of all
-// formats the same words: durations such as 1.5s instead of nanoseconds, what has a
-// String method as that says it instead of a number, and errors in one line, which
-// those of errors.Join are not.
+// Readable is a ReplaceAttr for [slog.HandlerOptions] that gives values the same words in
+// all formats: a duration is 1.5s and not a number of nanoseconds, a value with a String
+// method is what that returns, and an error is one line, also an error of errors.Join.
 func Readable(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value; v.Kind() {
 	case slog.KindDuration:
@@ -20,8 +19,8 @@ func Readable(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// readable calls methods of foreign values, some of which panic for nil: those are
-// left to the handler, which knows how to deal with that.
+// readable calls methods of foreign values. If a method panics, as some do for nil, the
+// value is left to the handler, which recovers from such panics.
 func readable(v slog.Value) (out slog.Value) {
 	defer func() {
 		if recover() != nil {

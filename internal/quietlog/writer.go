@@ -8,25 +8,24 @@ import (
 	"time"
 )
 
-// maxBytes is how much waits for a reader that is paused: some thousand lines.
+// maxBytes bounds the lines that wait for a paused reader: some thousand lines.
 const maxBytes = 1 << 20
 
-// Writer hands what is written to another writer, in order, and never waits for
-// it. Each call of Write counts as a line. A line that the other writer refuses
-// is lost, as one that finds no room, and neither ends anything: it may take the
-// next one.
+// Writer passes lines on to another writer, in order, and never waits for it. Each call
+// of Write is a line. A line that the other writer refuses, or for which the queue has
+// no room, is lost; the following lines are tried again.
 type Writer struct {
 	w     io.Writer
-	limit int // of what waits, in bytes
+	limit int // of the waiting lines, in bytes
 	lost  func(lines int) []byte
 	queue queue[[]byte]
-	torn  bool // the last line broke off before its end; belongs to the drainer
+	torn  bool // the last line was written in part; only the queue's goroutine uses it
 }
 
 var _ io.Writer = (*Writer)(nil)
 
-// NewWriter returns a Writer in front of w. lost makes the line that says how
-// many were lost; see [LostLine].
+// NewWriter returns a Writer in front of w. lost makes the line that counts lost lines;
+// see [LostLine].
 func NewWriter(w io.Writer, lost func(lines int) []byte) *Writer {
 	q := &Writer{w: w, limit: maxBytes, lost: lost}
 	q.queue = queue[[]byte]{deliver: q.write, confess: func(n int) error { return q.write(q.lost(n)) }}
@@ -39,8 +38,8 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Minor returns a writer for lines that are many and matter less, such as one for
-// each connection: they find half of the room only, and the others find the rest.
+// Minor returns a writer for less important lines, such as those of an access log. They
+// get half of the room at most, so that the other lines always have the other half.
 func (w *Writer) Minor() io.Writer { return minor{w} }
 
 type minor struct{ *Writer }
@@ -50,8 +49,7 @@ func (m minor) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush waits until all was written, at most for as long as given, and reports
-// whether it was, as far as the other writer took it.
+// Flush waits until no line waits, for bound at most, and reports whether that is so.
 func (w *Writer) Flush(bound time.Duration) bool { return w.queue.flush(bound) }
 
 // write writes one line.
@@ -66,8 +64,7 @@ func (w *Writer) write(line []byte) error {
 	return err
 }
 
-// LostLine returns a function for [NewWriter] that says it in the form of a
-// logger's other lines.
+// LostLine returns a function for [NewWriter] whose line has the form of the other lines.
 func LostLine(form func(io.Writer) slog.Handler) func(lines int) []byte {
 	return func(lines int) []byte {
 		var b bytes.Buffer
@@ -76,8 +73,7 @@ func LostLine(form func(io.Writer) slog.Handler) func(lines int) []byte {
 	}
 }
 
-// Say writes a text to w and waits until it was written, at most for as long as
-// given.
+// Say writes a text to w and waits until the text is written, for bound at most.
 func Say(w io.Writer, text string, bound time.Duration) {
 	q := NewWriter(w, func(int) []byte { return nil })
 	_, _ = io.WriteString(q, text)

@@ -21,8 +21,8 @@ type Answer struct {
 }
 
 // Client asks for the page again and again, each time over a new connection,
-// and knows when good answers came. Requests do not wait for one another, so
-// that one that hangs hides no answer to a later one.
+// and records the times of good answers. Requests do not wait for one another: a
+// request that hangs does not delay the next.
 type Client struct {
 	// URL is the page to ask for.
 	URL string
@@ -155,7 +155,7 @@ func (c *Client) Wait(ctx context.Context, t time.Time, ok func(Answer) bool) (A
 	}
 }
 
-// count tells how many answers each name gave, as "APP-01 33, APP-02 33".
+// count says how many answers each name gave, as "APP-01 33, APP-02 33".
 func count(answers []Answer, name func(Answer) string) string {
 	n := map[string]int{}
 	for _, a := range answers {

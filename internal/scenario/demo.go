@@ -12,15 +12,15 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// ErrDemoFailed is what Demo returns when a run did not come out right; the
-// reason is in what it printed.
+// ErrDemoFailed is returned by Demo when a run has another outcome than it should; the
+// output of Demo has the reason.
 var ErrDemoFailed = errors.New("a run did not come out right")
 
 // slack is how much later than the timers a busy machine may be before a run
 // counts as wrong.
 func slack(interval time.Duration) time.Duration { return interval + 500*time.Millisecond }
 
-// judge makes a run wrong whose outage the timers do not explain.
+// judge returns an error for a run whose outage the timers do not explain.
 func (r *Result) judge(interval time.Duration) {
 	if r.Err == nil && r.Outage > r.Allowed+slack(interval) {
 		r.Err = errors.New("the client saw a longer outage than the timers allow")

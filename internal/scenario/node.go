@@ -124,7 +124,7 @@ func (n *Node) Output() string {
 	return out
 }
 
-// Holds tells whether the host has the virtual address now.
+// Holds reports whether the host has the virtual address now.
 func (n *Node) Holds() bool { return n.host.Holds(VIP.Addr()) }
 
 func (n *Node) start(p Program, name string) (*lab.Cmd, error) {

@@ -6,7 +6,7 @@ import (
 	"github.com/havip/havip/internal/process"
 )
 
-// Ended reports whether a process has ended, though nobody may have asked yet.
+// Ended reports whether a process has ended. Its parent may not have waited for it yet.
 func Ended(pid int) bool {
 	st, err := process.StatOf(pid)
 	return err != nil || st.Ended()
