@@ -131,7 +131,7 @@ func (c Cause) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 // UnmarshalText takes what String returns for a value that has a name.
 func (c *Cause) UnmarshalText(text []byte) error { return words.Parse(causeWords, text, c) }
 
-// aboutPeer tells whether another router is the cause.
+// aboutPeer reports whether another router is the cause.
 func (c Cause) aboutPeer() bool {
 	switch c {
 	case CauseTimeout, CausePriorityZero, CausePreempt, CauseHigherPriority, CauseUnclaimed:

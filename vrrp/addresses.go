@@ -28,7 +28,7 @@ func (l *addressList) sort(addresses []netip.Addr) {
 	l.local = !slices.ContainsFunc(l.sorted, func(a netip.Addr) bool { return !isLocal(a) })
 }
 
-// shares tells whether another router's list is of the virtual router that l is of:
+// shares reports whether another router's list is of the virtual router that l is of:
 // they have an address in common, or are both empty. Many pairs have the same
 // link-local IPv6 address. It only counts if l has no other: of what l has, nothing
 // is left to nobody then.
@@ -63,7 +63,7 @@ func (w *wire) keepFormer(before *Config, now time.Time) {
 	w.configure()
 }
 
-// formerly tells whether something was so before, and still counts.
+// formerly reports whether something was so before, and still counts.
 func (w *wire) formerly(now time.Time, was func(*former) bool) bool {
 	return slices.ContainsFunc(w.formers, func(f former) bool { return now.Before(f.until) && was(&f) })
 }
@@ -139,7 +139,7 @@ func (r *Router) warnOfStranger(err *DropError, now time.Time) {
 	}
 }
 
-// heeds tells whether the machine may hear an advertisement that was accepted.
+// heeds reports whether the machine may hear an advertisement that was accepted.
 // One that shares only a former address is from a router that is still to be
 // changed. A Backup follows it, so that the change makes no difference. But an
 // Active router does not step down for it: nobody would have the new addresses.
@@ -152,7 +152,7 @@ func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
 	return false
 }
 
-// has tells whether a stranger was heard a moment ago to be Active with one of
+// has reports whether a stranger was heard a moment ago to be Active with one of
 // the addresses.
 func (s *stranger) has(addresses, scratch *addressList, multiplier int, now time.Time) bool {
 	scratch.sort(s.adv.Addresses)

@@ -21,15 +21,16 @@ type ListenConfig struct {
 	// IPv6 selects the family of the packets and of the virtual addresses.
 	// Default: IPv4.
 	IPv6 bool
-	// Open, if set, takes the place of the raw sockets and of the interface,
-	// for tests and for other ways to carry packets. It is called once for
-	// protocol 112, and once for 51 before the first router with AuthAH runs.
-	// The link then counts as up, and every router needs Config.Source.
+	// Open, if set, opens connections that take the place of raw sockets on an
+	// interface: for tests, see package vrrptest, and for other ways to carry
+	// packets. Open is called once for protocol 112, and once for 51 before the
+	// first router with AuthAH runs. The link counts as up then, and every router
+	// needs Config.Source.
 	Open func(protocol uint8) (PacketConn, error)
 	// Virtual, if set, reports whether an address of the interface goes from
-	// host to host although none of the Conn's routers lists it: such as those
-	// that are left out of advertisements. It is never sent from. It may be
-	// called from any goroutine. See vip's Namespace.Virtual.
+	// host to host although no router of the Conn lists that address, such as one
+	// that is left out of advertisements. No router sends from a virtual address.
+	// Virtual may be called from any goroutine. See vip's Namespace.Virtual.
 	Virtual func(netip.Addr) bool
 	// Logger receives what happens, from a goroutine that nothing waits for.
 	// Default: silent.
@@ -39,13 +40,13 @@ type ListenConfig struct {
 // Conn sends and receives the advertisements of all the virtual routers of one
 // address family on one interface, up to 255.
 //
-// Its one goroutine receives in batches, runs the routers' machines and keeps
-// their timers, so that a router costs no goroutine and a packet no
-// allocation. Another watches the interface: while it is missing, down, without
-// an address to send from or of a kind that cannot carry a router, its routers
-// have a fault. When an interface comes, or was deleted and comes back, the Conn
-// opens its sockets, and whenever it or its addresses were away they join the
-// group again. With IPv4 a third hears the owners of addresses, see ownerReader.
+// One goroutine receives in batches, runs the routers' machines and keeps their
+// timers: a router costs no goroutine, and a packet no allocation. A second goroutine
+// watches the interface. Routers have a fault while their interface is missing, down,
+// without an address to send from, or of a kind that cannot carry them. When the
+// interface comes, or comes back, the Conn opens its sockets; when the interface or its
+// addresses were away, the sockets join the group again. With IPv4 a third goroutine
+// hears the owners of addresses, see ownerReader.
 type Conn struct {
 	name    string
 	family  family
@@ -58,19 +59,20 @@ type Conn struct {
 
 	reserved reservations
 
-	// Locks are taken in this order: looking, for one look at the interface at a time;
-	// mu, for what follows here, the routers and their machines; Group.mu, for the
-	// machines of its members, which may be on several Conns; loop.wakeMu, for the
-	// loop's socket and its wake-ups. The locks of worker and reservations guard
-	// nothing else, and no other lock is taken under them. No lock is held while a
-	// Handler or an OnTransition is called, except that mu is for Lessee.Lapsed.
+	// The locks of this package are taken in this order. looking: for one look at the
+	// interface at a time. mu: for the fields below, the routers and their machines.
+	// Group.mu: for the machines of a group's members, which may be on several Conns.
+	// loop.wakeMu: for a loop's socket and wake-ups. The locks of worker and of
+	// reservations guard those alone, and no other lock is taken under them. No lock is
+	// held while a Handler or an OnTransition is called, except for Lessee.Lapsed, which
+	// is called with mu held.
 	looking  sync.Mutex
 	mu       sync.Mutex
 	nif      netif
-	bound    binding // what the sockets are for
+	bound    binding // of the sockets
 	broken   string  // why there are no sockets, or ""
 	doubtful bool    // the sockets may hear nothing
-	retrying int     // goroutines that look again because something failed
+	retrying int     // goroutines that look again after a failure
 	closed   bool
 	routers  [256]*Router // by VRID, those that run
 	virtual  map[netip.Addr]users
@@ -78,15 +80,15 @@ type Conn struct {
 	frames   packetWriter // for Config.VirtualMAC, or nil
 	owners   ownerReader  // or nil
 	counters Counters
-	foreign  time.Time // the last look at an advertisement for a VRID that no router here has
+	foreign  time.Time // the last look at an advertisement for a VRID without a router
 }
 
 // Listen opens a Conn on an interface in the network namespace of the calling
 // thread, where it stays. Raw sockets need root or CAP_NET_RAW.
 //
-// An interface that does not exist yet, as one that a VPN makes, or on which no
-// socket can be opened for now, is no error: its routers have a fault until that
-// has changed. [Conn.Check] tells whoever would rather not begin.
+// An interface may be missing, such as one that a VPN makes, or refuse sockets for now:
+// that is no error, but a fault of its routers while it lasts. [Conn.Check] returns such
+// a fault beforehand.
 func Listen(cfg ListenConfig) (*Conn, error) {
 	c, err := openConn(cfg)
 	if err != nil {
@@ -97,27 +99,23 @@ func Listen(cfg ListenConfig) (*Conn, error) {
 
 func openConn(cfg ListenConfig) (*Conn, error) {
 	if cfg.Interface == "" {
-		return nil, errors.New("no name is given")
+		return nil, errors.New("no name: want one")
 	}
 	if cfg.Open != nil {
 		return newConn(cfg, &customNetwork{name: cfg.Interface, f: cfg.Open, done: make(chan struct{})})
 	}
-	fam := familyIPv4
-	if cfg.IPv6 {
-		fam = familyIPv6
-	}
-	n, err := openNetwork(cfg.Interface, fam)
+	n, err := openNetwork(cfg.Interface, familyOf(cfg.IPv6))
 	if err != nil {
 		return nil, err
 	}
 	return newConn(cfg, n)
 }
 
-// newConn is openConn with n, which the Conn closes.
+// newConn makes a Conn on a network, which the Conn closes.
 func newConn(cfg ListenConfig, n network) (*Conn, error) {
 	c := &Conn{
 		name:    cfg.Interface,
-		family:  familyIPv4,
+		family:  familyOf(cfg.IPv6),
 		isMoved: cfg.Virtual,
 		log:     quietlog.Limited(cfg.Logger, nil),
 		net:     n,
@@ -125,13 +123,10 @@ func newConn(cfg ListenConfig, n network) (*Conn, error) {
 		done:    make(chan struct{}),
 		virtual: make(map[netip.Addr]users),
 	}
-	if cfg.IPv6 {
-		c.family = familyIPv6
-	}
 	var err, failed error
 	if c.nif, err = c.lookUpInterface(); err == nil {
 		c.loops = []*loop{newLoop(c, newNoSocket(), protocolVRRP)}
-		// What is unlikely to pass by itself would be the fault of all routers.
+		// Missing permission is an error and no fault: it will not pass by itself.
 		if err = c.restoreSockets(&netif{}, false); !c.nif.unknown && !errors.Is(err, fs.ErrPermission) {
 			failed, err = err, nil
 		}
@@ -194,7 +189,7 @@ func (c *Conn) Close() error {
 	c.net.interrupt()
 	c.mu.Unlock()
 	c.wg.Wait()
-	c.looking.Lock() // by a router that is late
+	c.looking.Lock() // a router that begins late may be looking
 	defer c.looking.Unlock()
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()
@@ -202,8 +197,8 @@ func (c *Conn) Close() error {
 	return errors.Join(errs...)
 }
 
-// Counters returns what the Conn counted that belongs to none of its routers:
-// packets for a VRID that none has, or with no VRRP header at all.
+// Counters returns what belongs to no router of the Conn: packets for a VRID that no
+// router has, and packets without a VRRP header.
 func (c *Conn) Counters() Counters {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -239,11 +234,11 @@ func (c *Conn) attachRouter(r *Router) (*loop, error) {
 	return l, nil
 }
 
-// carriesConfig tells whether cfg's advertisements can leave from an interface of this
-// kind. c.mu is held.
+// carriesConfig returns why cfg's advertisements cannot leave from an interface of this
+// kind, or nil. c.mu is held.
 func (c *Conn) carriesConfig(cfg *Config) error {
 	switch {
-	case c.nif.index == 0: // nobody knows
+	case c.nif.index == 0: // not known yet
 	case len(cfg.Peers) == 0 && !c.nif.multicast:
 		return fmt.Errorf("interface %s has no multicast: want unicast peers", c.name)
 	case cfg.VirtualMAC && !c.nif.ethernet:
@@ -278,17 +273,16 @@ type reservations struct {
 	list [256]reservation
 }
 
-// reservation is one VRID's.
+// reservation is the one of a VRID.
 type reservation struct {
 	users int
 	lock  io.Closer // or nil
 }
 
-// takenError says that another router of the host has the VRID, or that somebody
-// does who does not answer.
+// takenError says who has the VRID on this host.
 type takenError struct {
 	by     string
-	silent bool
+	silent bool // the owner does not answer, and may be no router
 }
 
 func (e *takenError) Error() string { return "taken by " + e.by }
@@ -304,14 +298,15 @@ const (
 
 // Reserve keeps other processes of this host, and other Conns, from running a router
 // with the same VRID, address family and interface in the same network namespace,
-// until release is called: two of them would both be Active, and each would take off
-// the addresses that the other one puts on. Run does so for as long as it runs.
-// Whoever touches addresses before or after that, as a vip.Manager does with those
-// that a predecessor left, reserves the router first.
+// until release is called. Two such routers would both be Active, and each would remove
+// the addresses that the other one adds. [Router.Run] reserves the router while it runs.
+// Code that touches addresses before or after Run, as a vip.Manager does with those that
+// a predecessor left, reserves the router first.
 //
-// Reserve waits a moment for a process that ends. The error, [ErrVRIDInUse], then says
-// which process has the router: try again, and until then a Group goes on without this one. Only
-// processes of root and of this process's own user are respected.
+// Reserve waits a moment for a process that is about to end. Then the error is
+// [ErrVRIDInUse] and names the process that has the router. Reserve may be called again;
+// until then a Group goes on without this router. Only processes of root and of this
+// process's own user count.
 func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("vrrp: %s: no context", r.name)
@@ -325,7 +320,7 @@ func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
 	return nil, fmt.Errorf("vrrp: %s: %w", r.name, err)
 }
 
-// reserveVRID reserves a VRID, which several may do.
+// reserveVRID reserves a VRID. Several routers of the Conn may share a reservation.
 func (c *Conn) reserveVRID(ctx context.Context, vrid uint8) (release func(), err error) {
 	for began := time.Now(); ; {
 		last := time.Since(began) >= reserveTime
@@ -348,8 +343,8 @@ func (c *Conn) reserveVRID(ctx context.Context, vrid uint8) (release func(), err
 	}
 }
 
-// tryReserveVRID tries once. If the host cannot tell who has the VRID, or only somebody
-// who does not answer until the last time, the router runs all the same.
+// tryReserveVRID tries once. The router runs all the same if the host cannot tell who has
+// the VRID, or if the owner does not answer until the last try.
 func (c *Conn) tryReserveVRID(vrid uint8, last bool) error {
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()

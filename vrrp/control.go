@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// SetPriority changes the priority at run time, from 1 to 254; other values
-// count as the nearest of these. An owner's, 255, does not change.
+// SetPriority changes the priority at run time. It is 1 to 254; 0 counts as 1, and 255
+// as 254. The priority of an address owner, 255, does not change.
 func (r *Router) SetPriority(priority uint8) {
 	r.useMachine(func(now time.Time) []Action { return r.machine.SetPriority(now, priority) })
 }
 
-// Resign hands the addresses over, as [Machine.Resign] does: to a Backup if
-// there is one; otherwise the router takes them back after about four
-// intervals. Unless the router is Active the error is [ErrNotActive].
+// Resign hands the addresses over to a Backup, as [Machine.Resign] does. If there is no
+// Backup the router takes them back after about four intervals. Unless the router is
+// Active the error is [ErrNotActive].
 func (r *Router) Resign() error {
 	var state State
 	r.useMachine(func(now time.Time) []Action {
@@ -31,8 +31,8 @@ func (r *Router) Resign() error {
 	return nil
 }
 
-// Entitled reports whether the addresses are this router's as of now, as
-// [Machine.Entitled] does.
+// Entitled reports whether the addresses are this router's now, as [Machine.Entitled]
+// does.
 func (r *Router) Entitled() bool {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
@@ -45,22 +45,22 @@ func (r *Router) Entitled() bool {
 
 // Hold keeps the router out of the election for a reason, such as "check web
 // failed", until release is called; an empty reason counts as "held". An Active
-// router hands over at once. Several holds, also for the same reason, last until
-// each was released; releasing one twice does nothing.
+// router hands over at once. Each hold lasts until its own release is called, also
+// when several have the same reason. The second call of a release does nothing.
 func (r *Router) Hold(reason string) (release func()) {
 	return r.keepOut(r.holds, reason)
 }
 
-// Await does as Hold for what is only not known yet, such as the first result of a
-// check. A router that waits for nothing else at its start has no fault: the log says
-// so, and [Transition] and [Status]. The cause of its first change is CauseStart.
+// Await is Hold for something that is not known yet, such as the first result of a
+// check. A router that only awaits at its start has no fault: the log, [Transition] and
+// [Status] say "waiting", and the cause of its first change is CauseStart.
 func (r *Router) Await(reason string) (release func()) {
 	return r.keepOut(r.awaited, reason)
 }
 
 func (r *Router) keepOut(reasons map[string]int, reason string) (release func()) {
 	if reason == "" {
-		reason = "held" // a fault without words is none
+		reason = "held" // an empty fault would be none
 	}
 	count := func(n int) {
 		r.useMachine(func(now time.Time) []Action {
@@ -80,8 +80,8 @@ func (r *Router) setFaults(now time.Time) []Action {
 	return r.machine.setFaults(now, r.faults(), len(r.holds) == 0 && !r.unable())
 }
 
-// faults returns the reasons to stay out of the election, the link's first. The
-// Handler may name that one, too, or one that it has seen of the link earlier or later.
+// faults returns the reasons to stay out of the election, the link's first. The Handler
+// may report the link as well, sooner or later than the Conn: such a fault counts once.
 func (r *Router) faults() []string {
 	var reasons []string
 	if r.linkFault != "" {
@@ -101,11 +101,11 @@ func (r *Router) faults() []string {
 	return append(reasons, slices.Compact(held)...)
 }
 
-// setLink tells what the interface has to say: an address to send from, or a
-// fault. conn.mu is held.
+// setLink tells the router the address to send from, or the fault of the interface.
+// conn.mu is held.
 func (r *Router) setLink(source netip.Addr, fault string) {
 	if r.sourceless = !source.IsValid(); r.sourceless {
-		source = r.source // the last one: priority 0 may still have to be sent
+		source = r.source // the last one: priority 0 may have to be sent yet
 	}
 	if !r.sourceless && !r.home.IsValid() && !r.cfg.owns(source) {
 		r.home = source
@@ -128,7 +128,7 @@ func (r *Router) applyFaults() {
 
 // step calls f, which may use the machine, carries out the actions that f returns, lets
 // the group follow, and re-arms the router's timer. f is called with the group's lock
-// held. conn.mu is held.
+// held, if there is a group. conn.mu is held.
 func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
 	g := r.cfg.Group
 	if g != nil {
@@ -153,8 +153,8 @@ func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
 	}
 }
 
-// movedByGroup keeps the actions for the router's own loop: the one that has
-// brought them about may be another Conn's.
+// movedByGroup keeps actions that the group brought about for the router's own loop: the
+// caller may be the loop of another Conn.
 func (r *Router) movedByGroup(actions []Action) {
 	r.moved = append(r.moved, actions...)
 	if r.loop != nil {
@@ -162,8 +162,8 @@ func (r *Router) movedByGroup(actions []Action) {
 	}
 }
 
-// followGroup does what the group left to do. The group's mutex is held, and
-// conn.mu.
+// followGroup carries out the actions that the group brought about. conn.mu is held, and
+// the group's.
 func (r *Router) followGroup() {
 	if len(r.moved) > 0 {
 		r.carryOutActions(time.Now(), r.moved)
@@ -171,7 +171,7 @@ func (r *Router) followGroup() {
 	}
 }
 
-// carryOutActions carries out actions, as far as that is possible here and now.
+// carryOutActions sends and logs, and queues calls of the Handler.
 func (r *Router) carryOutActions(now time.Time, actions []Action) {
 	for _, a := range actions {
 		switch a.Kind {
@@ -192,8 +192,8 @@ func (r *Router) carryOutActions(now time.Time, actions []Action) {
 	}
 }
 
-// queueTask keeps a task until what is queued has been sent: the others hear of a
-// new Active router before it touches an address.
+// queueTask keeps a task until the queued packets have been sent: peers hear of a new
+// Active router before it touches an address.
 func (r *Router) queueTask(e task) {
 	if len(r.told) == 0 {
 		r.loop.touched = append(r.loop.touched, r)
@@ -201,7 +201,7 @@ func (r *Router) queueTask(e task) {
 	r.told = append(r.told, e)
 }
 
-// deliverTasks is called by the loop when everything was sent.
+// deliverTasks passes the tasks on. The loop has sent the queued packets.
 func (r *Router) deliverTasks() {
 	for _, e := range r.told {
 		r.work.pushTask(e)
@@ -210,7 +210,7 @@ func (r *Router) deliverTasks() {
 	r.told = r.told[:0]
 }
 
-// useMachine lets f use the machine, sends what comes of it and adjusts the timer.
+// useMachine is step, and sends the packets at once.
 func (r *Router) useMachine(f func(now time.Time) []Action) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()

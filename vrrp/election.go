@@ -26,7 +26,7 @@ func (m *Machine) beginStep(now time.Time) {
 	}
 }
 
-// unsure tells whether a Backup may have taken over from this Active router,
+// unsure reports whether a Backup may have taken over from this Active router,
 // which owes its next advertisement.
 func (m *Machine) unsure() bool { return m.state == Active && m.isLate(m.now) }
 
@@ -269,7 +269,7 @@ func (m *Machine) receiveLower() {
 	}
 }
 
-// follows tells whether an Active router with this priority is left alone
+// follows reports whether an Active router with this priority is left alone
 // (RFC 9568 §6.4.2: Preempt_Mode False, or the priority at least the own).
 func (m *Machine) follows(priority uint8) bool {
 	return priority >= m.priority || m.resigned || m.cfg.NoPreempt && !m.owner()
@@ -340,7 +340,7 @@ func (m *Machine) noteRival(adv *Advertisement) {
 // to give way.
 const maxChallenges = 3
 
-// loses tells whether adv's sender has the better claim: the higher priority,
+// loses reports whether adv's sender has the better claim: the higher priority,
 // or the same and the greater address, byte by byte.
 func (m *Machine) loses(adv *Advertisement) bool {
 	if adv.Priority != m.priority {

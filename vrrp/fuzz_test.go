@@ -45,7 +45,7 @@ func FuzzParseAdvertisement(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, v6 bool) { checkParse(t, b, v6) })
 }
 
-// checkParse tells whether b was accepted, and checks that it can be written
+// checkParse reports whether b was accepted, and checks that it can be written
 // then and read again. Random bytes rarely have the right checksum, so b is
 // also tried with its checksum put right.
 func checkParse(t *testing.T, b []byte, v6 bool) (accepted bool) {

@@ -96,7 +96,7 @@ func (g *Group) settle(now time.Time) {
 	}
 }
 
-// ready tells whether the members' claims make the group Active.
+// ready reports whether the members' claims make the group Active.
 func (g *Group) ready(now time.Time) bool {
 	claims, left := 0, false
 	for _, e := range g.members {

@@ -36,53 +36,50 @@ type Handler interface {
 	Release(ctx context.Context) error
 }
 
-// FaultSource is what a [Handler] may be as well: one that knows without trying
-// why it could not hold the addresses now, such as an interface that is down.
-// Its faults keep the router out of the election, in the words given, and an
-// Active router hands over: to take addresses from a peer only to find that they
-// cannot be had would leave nobody with them.
+// FaultSource is a [Handler] that knows in advance why it could not hold the addresses,
+// such as an interface that is down. The faults keep the router out of the election, in
+// the words given, and an Active router hands over. A router that took the addresses from
+// a peer and then failed to hold them would leave no host with them.
 //
-// A router with such a Handler takes no part before the first word from it.
+// A router with a FaultSource stays out of the election until the first call of f.
 type FaultSource interface {
-	// WatchFaults has f called with all faults that there are, none included:
-	// once soon, whenever they change, and when what Acquire failed for may have
-	// gone. lost is why addresses were lost that were held, so that the election must
-	// be held anew; nil: none were since the last call. f is called by one goroutine
-	// at a time, with no lock held, and does not block. It may be called once more
-	// after stop.
+	// WatchFaults has f called with all present faults, which may be none: once soon,
+	// after every change, and when the reason of a failed Acquire may have gone. lost
+	// is why addresses that were held were lost since the last call, or nil: the
+	// election is then held anew. f is called by one goroutine at a time, with no lock
+	// held, and does not block. f may be called once more after stop.
 	WatchFaults(f func(lost error, faults []string)) (stop func())
 }
 
-// Lessee is what a [Handler] may be as well: one whose addresses go by themselves
-// when it is not run for a while.
+// Lessee is a [Handler] whose addresses go by themselves when the process is not run for
+// a while.
 type Lessee interface {
-	// Lapsed reports whether the addresses have gone, or are about to, because the
-	// Handler was not run. It is asked when a Backup may have taken over because the
-	// router was not run either. If so the router becomes Backup without a word: a
-	// peer must not wait for, or let go of the addresses for, one that has none. It
-	// must return at once and not call the Router.
+	// Lapsed reports whether the addresses have gone, or are about to go, because the
+	// process was not run. Lapsed is called when a Backup may have taken over because
+	// the router was not run either. If Lapsed returns true the router becomes Backup
+	// and sends nothing: no peer must wait for a router without addresses, or release
+	// its own for one. Lapsed must return at once and not call the Router.
 	Lapsed() bool
 }
 
-// maxTransitions bounds what waits for a Handler or an OnTransition that does not
-// return.
+// maxTransitions bounds the queue for a Handler or an OnTransition that does not return.
 const maxTransitions = 256
 
-// task is something that may block, for a goroutine of its own to do.
+// task is one call of a Handler or of OnTransition, which may block.
 type task struct {
 	kind       ActionKind // Acquire, Announce, Release or Changed
 	transition Transition // of Changed
 	id         uint64     // of Acquire
 }
 
-// worker is the queue between a machine and a goroutine that may be blocked. A
-// router has two: one whose goroutine calls the Handler, and one for what is
-// told to others, so that an OnTransition that does not return leaves no address
-// where it must not be. It is never full: a call of the
-// Handler that a later one makes pointless is taken back, or cancelled if it is
-// under way, and of the others the oldest are forgotten.
+// worker is the queue between a machine and a goroutine that makes calls. A router has
+// two workers, one for the Handler and one for OnTransition: an OnTransition that does
+// not return must not keep addresses from being released. Changes of the state pass
+// through both, so that OnTransition finds the addresses as they are after the change.
+// A worker is never full: a Handler call is dropped, or cancelled if it is under way,
+// when a later call makes it pointless, and of many changes the oldest are dropped.
 type worker struct {
-	ready chan struct{} // has room for one; filled when there is something new
+	ready chan struct{} // has room for one; filled when the queue or closed changes
 
 	mu      sync.Mutex
 	queue   []task
@@ -114,7 +111,7 @@ func (w *worker) pushTask(e task) {
 	w.signal()
 }
 
-// overtakeCalls ends all calls of these kinds.
+// overtakeCalls drops queued calls of these kinds, and cancels a running one.
 func (w *worker) overtakeCalls(kinds ...ActionKind) {
 	w.removeKinds(kinds...)
 	if w.running != Release && slices.Contains(kinds, w.running) {
@@ -158,9 +155,9 @@ func (w *worker) close() {
 	w.signal()
 }
 
-// nextTask waits for a task; false: there will be no more. With a call of the
-// Handler comes its context, which ends when the call is overtaken or its time
-// is up, and done is to be called after it.
+// nextTask waits for a task; false: the worker is closed and empty. A call of the Handler
+// comes with its context, which ends when the call is overtaken or its time is up;
+// endCall must follow that call.
 func (w *worker) nextTask() (task, context.Context, bool) {
 	for {
 		w.mu.Lock()
@@ -185,7 +182,7 @@ func (w *worker) nextTask() (task, context.Context, bool) {
 	}
 }
 
-// endCall ends a call of the Handler.
+// endCall notes that a call of the Handler has returned.
 func (w *worker) endCall() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -193,14 +190,14 @@ func (w *worker) endCall() {
 	w.running, w.cancel = 0, nil
 }
 
-// inCall tells whether a call is under way.
+// inCall reports whether a call is under way.
 func (w *worker) inCall() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.running != 0
 }
 
-// reportTransitions tells whatever comes until the queue is closed.
+// reportTransitions calls onTransition for each change until the worker is closed.
 func (w *worker) reportTransitions(onTransition func(Transition)) {
 	for {
 		e, _, ok := w.nextTask()
@@ -211,8 +208,7 @@ func (w *worker) reportTransitions(onTransition func(Transition)) {
 	}
 }
 
-// runTask does the work of one task in Run's goroutine. Whoever is told of a
-// transition finds the addresses as they are after it.
+// runTask makes the call of one task, in Run's goroutine.
 func (r *Router) runTask(ctx context.Context, e task) {
 	if e.kind == Changed {
 		if r.report != nil {

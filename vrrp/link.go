@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// refreshRouters gives the routers what the interface has to say. c.mu is held.
+// refreshRouters tells the routers the state of the interface. c.mu is held.
 func (c *Conn) refreshRouters() {
 	for _, r := range c.routers {
 		if r != nil {
@@ -34,10 +34,9 @@ func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Ad
 	return source, fault
 }
 
-// Check reports which fault a Router of cfg would have now because of the
-// interface, if it began: that is missing, say, down, or without an address to send
-// from. The Router may run all the same: the fault ends with its reason. Of a Conn
-// that was closed it is [ErrClosed].
+// Check returns the fault that the interface would be for a Router of cfg now: it is
+// missing, down, or has no address to send from, for example. A Router may run all the
+// same: the fault ends with its reason. After Close the error is [ErrClosed].
 func (c *Conn) Check(cfg Config) error {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -61,7 +60,8 @@ func (c *Conn) Check(cfg Config) error {
 // could not be looked at, or on which no socket could be opened.
 const retryLink = time.Second
 
-// watchInterface follows the interface until the Conn is closed. err is what failed last.
+// watchInterface follows the interface until the Conn is closed. err is the error of the
+// last look.
 func (c *Conn) watchInterface(err error) {
 	for c.retryInterface(err) {
 		var lost bool
@@ -71,8 +71,8 @@ func (c *Conn) watchInterface(err error) {
 	}
 }
 
-// retryInterface looks again until that succeeds, and returns false when the Conn is
-// closed. Whatever err is, events may have been lost.
+// retryInterface looks again until a look succeeds, and returns false when the Conn is
+// closed. Events may have been lost, whatever err is.
 func (c *Conn) retryInterface(err error) bool {
 	if err == nil {
 		return true
@@ -102,7 +102,7 @@ func (c *Conn) retryInterface(err error) bool {
 	return true
 }
 
-// endRetries ends trying again, unless what failed has failed once more meanwhile.
+// endRetries counts one retrying goroutine less, unless the sockets are broken once more.
 func (c *Conn) endRetries() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -113,8 +113,8 @@ func (c *Conn) endRetries() error {
 	return nil
 }
 
-// updateForRouter looks at the interface for a router that begins, or goes on with another
-// configuration: nobody may have been interested in its source when that came.
+// updateForRouter looks at the interface for a router that begins or is reconfigured: the
+// router's source may have come while no router was interested in it.
 func (c *Conn) updateForRouter() {
 	if err := c.updateInterface(false); err != nil {
 		c.mu.Lock()
@@ -125,7 +125,8 @@ func (c *Conn) updateForRouter() {
 	}
 }
 
-// lookUpInterface asks for the interface. c.mu is not held: both may take their time.
+// lookUpInterface asks the network for the interface. c.mu is not held: the calls may
+// take their time.
 func (c *Conn) lookUpInterface() (netif, error) {
 	nif, err := c.net.lookUp()
 	if c.isMoved != nil {
@@ -136,8 +137,8 @@ func (c *Conn) lookUpInterface() (netif, error) {
 	return nif, err
 }
 
-// updateInterface looks at the interface and acts on what has changed. lost says that
-// something may have been away meanwhile.
+// updateInterface looks at the interface and acts on changes. lost: events were lost, or
+// something went away and may have come back.
 func (c *Conn) updateInterface(lost bool) error {
 	c.looking.Lock()
 	defer c.looking.Unlock()
@@ -153,7 +154,7 @@ func (c *Conn) updateInterface(lost bool) error {
 	c.mu.Lock()
 	before := c.nif
 	if !c.closed && before.index != 0 && nif.index != 0 && nif.index != before.index {
-		// Nobody there knows of this router: the old link is left first.
+		// No peer on the new link knows this router: the old link is left first.
 		c.broken = fmt.Sprintf("link %s is another one now", c.name)
 		c.refreshRouters()
 	}
@@ -164,10 +165,10 @@ func (c *Conn) updateInterface(lost bool) error {
 	return err
 }
 
-// concernsEvent tells whether an event may change anything here. An address that
-// comes does not while every router has its own: the holder of many virtual
-// addresses renews them all the time. One of the host's that goes does always:
-// it may be the sign that a group was forgotten.
+// concernsEvent reports whether an event may change anything for the Conn. A new address
+// changes nothing while every router has a source: the holder of many virtual addresses
+// renews them all the time. The loss of an address of the host's own always counts: the
+// kernel may have dropped the sockets' membership of the group as well.
 func (c *Conn) concernsEvent(e linkEvent) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,16 +188,16 @@ func (c *Conn) concernsEvent(e linkEvent) bool {
 	})
 }
 
-// binding is what sockets depend on of an interface.
+// binding is the part of an interface's state that sockets depend on.
 type binding struct {
-	index     int // 0: of none
+	index     int // 0: of no interface
 	multicast bool
 }
 
 func (n *netif) binding() binding { return binding{n.index, n.multicast} }
 
-// noSocket takes the place of a socket while the interface for it is missing: it
-// hears nothing, but keeps the time.
+// noSocket takes the place of a socket while the interface is missing: ReadBatch returns
+// at its deadline and never with a packet.
 type noSocket struct{ net.Conn }
 
 var (
@@ -218,10 +219,11 @@ func (s noSocket) WriteBatch([]Packet) (int, error) { return 0, errors.New("no s
 
 // The methods below are called with c.mu held, or while nobody else has c.
 
-// canOpen reports whether sockets can be opened. Otherwise restoreSockets will.
+// canOpen reports whether sockets can be opened now. Otherwise restoreSockets opens them
+// later.
 func (c *Conn) canOpen() bool { return c.nif.index != 0 && c.broken == "" }
 
-// restoreSockets sees to it that the sockets hear and serve the interface as it is now.
+// restoreSockets makes the sockets fit the interface as it is now.
 func (c *Conn) restoreSockets(before *netif, lost bool) (err error) {
 	c.doubtful = c.doubtful || lost || !before.serves()
 	switch {
@@ -241,15 +243,15 @@ func (c *Conn) restoreSockets(before *netif, lost bool) (err error) {
 	return err
 }
 
-// rejoinGroup makes the sockets members of the group again. The kernel forgets that
-// with the interface's settings for a family: those for IPv6 go when the MTU is
-// below 1280 bytes, and all when the interface goes to another network namespace.
-// It may be back under the same index. To open others would not help: as the old
-// ones are closed, the new ones lose their membership.
+// rejoinGroup makes the sockets members of the group again. The kernel forgets a
+// membership together with the interface's settings for the family: those for IPv6 go
+// when the MTU is below 1280 bytes, and all of them when the interface moves to another
+// network namespace, from which it may return with the same index. New sockets would not
+// help: they lose their membership when the old ones are closed.
 func (c *Conn) rejoinGroup() error {
 	for _, l := range c.loops {
 		switch pc := l.pc.(type) {
-		case noSocket: // of a router that came meanwhile
+		case noSocket: // of a router that began meanwhile
 			if err := c.reopenLoop(l); err != nil {
 				return err
 			}
@@ -266,8 +268,7 @@ func (c *Conn) rejoinGroup() error {
 	return nil
 }
 
-// reopenSockets replaces the sockets: they are bound to an interface that is gone, or to
-// none.
+// reopenSockets replaces sockets that are bound to an interface that is gone, or to none.
 func (c *Conn) reopenSockets() error {
 	for _, l := range c.loops {
 		if err := c.reopenLoop(l); err != nil {
@@ -302,8 +303,8 @@ func (c *Conn) replaceFrames() error {
 	return nil
 }
 
-// openOwners makes the Conn hear the owners of addresses. It gets by without.
-// c.mu is held, or nobody else has c.
+// openOwners makes the Conn hear the owners of addresses. Best effort: without it an
+// address owner may go unheard.
 func (c *Conn) openOwners() {
 	if c.owners != nil {
 		c.owners.Close()

@@ -146,7 +146,7 @@ func (r *Router) faultLevel() slog.Level {
 	return slog.LevelWarn
 }
 
-// unable tells whether the router cannot be heard, or cannot have its addresses.
+// unable reports whether the router cannot be heard, or cannot have its addresses.
 // conn.mu is held.
 func (r *Router) unable() bool {
 	a := &r.addresses
@@ -165,7 +165,7 @@ func (r *Router) logDeed(kind ActionKind, took time.Duration) {
 	r.log.Info(what, "addresses", addresses, "took", took)
 }
 
-// debugs tells whether it is worth the while to describe each advertisement.
+// debugs reports whether it is worth the while to describe each advertisement.
 func (r *Router) debugs() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
 
 // countOddities reports what was odd about an accepted advertisement.

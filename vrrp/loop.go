@@ -157,7 +157,7 @@ func (l *loop) replaceSocket(pc PacketConn) {
 	l.advanceDeadline()
 }
 
-// survivesError tells whether the loop goes on after an error of pc.
+// survivesError reports whether the loop goes on after an error of pc.
 func (l *loop) survivesError(pc PacketConn, err error) bool {
 	l.conn.mu.Lock()
 	closed, replaced := l.conn.closed, l.pc != pc

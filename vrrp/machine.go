@@ -137,12 +137,17 @@ func NewMachine(cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newMachine(cfg), nil
+}
+
+// newMachine is NewMachine for a complete Config.
+func newMachine(cfg Config) *Machine {
 	return &Machine{
 		cfg:      cfg,
 		source:   cfg.Source,
 		priority: cfg.Priority,
 		interval: cfg.Interval,
-	}, nil
+	}
 }
 
 // Start begins taking part in the election (RFC 9568 §6.4.1): the owner of the
@@ -211,7 +216,7 @@ func (m *Machine) followFaults(before string) {
 	}
 }
 
-// onlyAwaits tells whether there is a reason to stay out of the election, but none that is
+// onlyAwaits reports whether there is a reason to stay out of the election, but none that is
 // more than something awaited.
 func (m *Machine) onlyAwaits() bool {
 	return m.fault() != "" && (m.faults == "" || m.awaits) && (m.groupFault == "" || m.groupAwaits)
@@ -281,7 +286,7 @@ func (m *Machine) Entitled(now time.Time) bool {
 	return m.state == Active && m.doubt == 0 && !m.isLate(latest(m.now, now))
 }
 
-// isLate tells whether an Active router owes its next advertisement for so long
+// isLate reports whether an Active router owes its next advertisement for so long
 // that a Backup may have stopped waiting for it.
 func (m *Machine) isLate(now time.Time) bool {
 	return now.Sub(m.sent) > time.Duration(m.cfg.DownMultiplier)*m.interval
@@ -324,7 +329,7 @@ func (m *Machine) fault() string {
 	return m.faults + m.groupFault
 }
 
-// owner tells whether the router owns the addresses (RFC 9568 §6.1).
+// owner reports whether the router owns the addresses (RFC 9568 §6.1).
 func (m *Machine) owner() bool { return m.cfg.owner() }
 
 // skewTime is Skew_Time: in parts of a second in version 2 (RFC 3768 §6.1), of the

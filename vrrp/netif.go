@@ -52,7 +52,7 @@ func (n *netif) fault() string {
 	return ""
 }
 
-// serves tells whether packets can come and go.
+// serves reports whether packets can come and go.
 func (n *netif) serves() bool { return n.fault() == "" && (n.unknown || len(n.addrs) > 0) }
 
 // source chooses the address that cfg's router sends from. Virtual ones are
@@ -258,7 +258,7 @@ func (c *Conn) overlooked(p *Packet) *Router {
 	return r
 }
 
-// isActive tells whether the router is Active. conn.mu is held.
+// isActive reports whether the router is Active. conn.mu is held.
 func (r *Router) isActive() bool {
 	if g := r.cfg.Group; g != nil {
 		g.mu.Lock()

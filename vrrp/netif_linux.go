@@ -263,7 +263,7 @@ func inNamespace(ns *os.File, f func() error) error {
 	return <-done
 }
 
-// isCurrent tells whether the calling thread is in ns.
+// isCurrent reports whether the calling thread is in ns.
 func isCurrent(ns *os.File) bool {
 	own, err := os.Stat(threadNamespace)
 	if err != nil {

@@ -188,7 +188,7 @@ const (
 	etherTypeIPv6 = 0x86dd
 )
 
-// fits tells whether p can be sent without fragments.
+// fits reports whether p can be sent without fragments.
 func (n *netif) fits(p *Packet) bool {
 	header := len(p.Header) // AuthAH's, which is all of it
 	if header == 0 {

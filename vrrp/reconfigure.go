@@ -139,7 +139,7 @@ func (r *Router) warnOfChange(before *Config) {
 	}
 }
 
-// onePassword tells whether all routers have to change what they authenticate with
+// onePassword reports whether all routers have to change what they authenticate with
 // at the same time.
 func (a Auth) onePassword() bool { return a.Type == AuthPass || a.Type == AuthAH }
 

@@ -191,7 +191,7 @@ func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 		"times", uint64(1), foreignLimit.By(foreigner{p.Source, vrid}))
 }
 
-// meansForeign tells whether an advertisement with another VRID may be meant for r.
+// meansForeign reports whether an advertisement with another VRID may be meant for r.
 // adv is scratch space.
 func (r *Router) meansForeign(adv *Advertisement, p *Packet) bool {
 	src := p.Source.WithZone("")

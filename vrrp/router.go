@@ -15,7 +15,7 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// Router is one virtual router: a [Machine] on a [Conn], and a [Handler] that
+// Router is one virtual router: a [Machine] on a [Conn], with a [Handler] that
 // has the addresses. Its methods may be called from any goroutine, also before
 // Run.
 type Router struct {
@@ -24,39 +24,37 @@ type Router struct {
 	handler Handler
 	log     *slog.Logger
 	report  func(Transition)    // Config.OnTransition
-	leave   func(now time.Time) // the group
-	work    *worker             // for the Handler
-	asides  *quietlog.Calls     // for lines that take a question
-	news    *worker             // for OnTransition
+	leave   func(now time.Time) // leaves the group
+	work    *worker             // of Handler calls
+	asides  *quietlog.Calls     // log lines that wait for an answer of the Handler
+	news    *worker             // of OnTransition calls
 	mac     net.HardwareAddr    // with VirtualMAC
 
-	// Guarded by conn.mu; the machine, if it is in a group, by that as well.
+	// Guarded by conn.mu, and the machine of a group's member by Group.mu, too.
 	cfg     Config
 	machine *Machine
 	wire    *wire
 	loop    *loop
 	phase   phase
 	called  bool  // Run was called and has not returned
-	outside bool  // of its group: Run has failed
-	err     error // what Run returns
-	// source is the address to send from, the last one that was known if the
-	// router is sourceless; to is where to send to. home is the first one that
-	// is no virtual address.
-	source     netip.Addr
-	home       netip.Addr
-	sourceless bool
-	to         []netip.Addr
-	linkFault  string
-	holds      map[string]int // reasons given to Hold, and how often
+	outside bool  // Run has failed, and the router left its group
+	err     error // the result of Run
+
+	source     netip.Addr     // to send from; the last one known if sourceless
+	home       netip.Addr     // the first source that was no virtual address
+	sourceless bool           // the interface has no address to send from
+	to         []netip.Addr   // the destinations
+	linkFault  string         // or ""
+	holds      map[string]int // how often each reason was given to Hold
 	awaited    map[string]int // the same for Await
 	addresses  acquisition
-	told       []task // to be delivered after what is queued was sent
+	told       []task // for work, once the queued packets were sent
 	status     status
 
 	deadline time.Duration // since conn.base
 	place    int           // in loop.deadlines
 
-	moved []Action // by the group; guarded by its mutex
+	moved []Action // that the group brought about; guarded by Group.mu
 }
 
 // phase is how far a Router has come.
@@ -68,16 +66,15 @@ const (
 	stopped
 )
 
-// NewRouter makes a virtual router on conn, whose family must be that of
-// cfg. h owns the addresses. Nil: there are none, or their owner follows
-// Config.OnTransition.
+// NewRouter makes a virtual router of the family of conn. h owns the addresses. h may
+// be nil: there are no addresses, or their owner follows Config.OnTransition.
 func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
 		return nil, err
 	}
 	if conn == nil {
-		return nil, fmt.Errorf("vrrp: %s: no Conn: want one of Listen", cfg.Name)
+		return nil, fmt.Errorf("vrrp: %s: nil Conn: want one from Listen", cfg.Name)
 	}
 	if fam := cfg.family(); fam != conn.family {
 		return nil, fmt.Errorf("vrrp: %s: %v addresses, but the Conn on %s is for %v", cfg.Name, fam, conn.name, conn.family)
@@ -99,9 +96,7 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	if cfg.VirtualMAC {
 		r.mac = inet.VirtualMAC(cfg.VRID, cfg.family() == familyIPv6)
 	}
-	if r.machine, err = NewMachine(cfg); err != nil {
-		return nil, err
-	}
+	r.machine = newMachine(cfg)
 	if l, ok := h.(Lessee); ok {
 		r.machine.lapsed = l.Lapsed
 	}
@@ -117,40 +112,36 @@ func (r *Router) joinGroup() {
 	}
 }
 
-// Run takes part in the election until ctx is done. It then sends an
-// advertisement of priority 0 if the router is Active, lets the Handler release
-// the addresses, and returns nil when the last call of Config.OnTransition has
-// returned, too.
+// Run takes part in the election until ctx is done. Then an Active router sends an
+// advertisement of priority 0, the Handler releases the addresses, and Run returns nil
+// after the last call of Config.OnTransition has returned.
 //
-// It returns an error if the Conn cannot take the router, for instance
-// [ErrVRIDInUse], see [Router.Reserve]: then Run may be called again, and until then
-// a Group goes on without the router. The error is [ErrClosed] if the Conn was closed
-// before, or is closed while the router runs. Once on its Conn, a Router does not run
-// again: the error is [ErrRunTwice], also while the first Run lasts.
-func (r *Router) Run(ctx context.Context) error {
+// Run returns an error if the Conn cannot take the router, such as [ErrVRIDInUse], see
+// [Router.Reserve]: then Run may be called again, and until then a Group goes on without
+// the router. The error is [ErrClosed] if the Conn was closed before, or is closed while
+// the router runs. A Router runs only once: the error of a later or simultaneous Run is
+// [ErrRunTwice].
+func (r *Router) Run(ctx context.Context) (err error) {
 	if ctx == nil {
 		return fmt.Errorf("vrrp: %s: no context", r.name)
 	}
 	if err := r.beginRun(); err != nil {
 		return err
 	}
-	defer r.endRun()
+	defer func() { r.endRun(err == nil) }()
 	if ctx.Err() != nil {
-		r.abandon()
 		return nil
 	}
 	release, err := r.Reserve(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil:
-		r.abandon()
-		return nil
-	case err != nil:
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	defer release()
 	defer r.watchHandler(ctx)()
 	if ctx.Err() != nil {
-		r.abandon()
 		return nil
 	}
 	if err := r.start(); err != nil {
@@ -175,7 +166,7 @@ func (r *Router) Run(ctx context.Context) error {
 	return r.err
 }
 
-// beginRun lets one Run at a time begin, and none after one that ran.
+// beginRun lets one Run at a time begin, and none after a router that ran.
 func (r *Router) beginRun() error {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
@@ -186,18 +177,13 @@ func (r *Router) beginRun() error {
 	return nil
 }
 
-func (r *Router) endRun() {
+// endRun ends a Run. For good: a router that never got to its Conn leaves the group,
+// which would wait for it.
+func (r *Router) endRun(forGood bool) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	r.called = false
-}
-
-// abandon ends a router that has not run: its group does not wait for it any
-// more.
-func (r *Router) abandon() {
-	r.conn.mu.Lock()
-	defer r.conn.mu.Unlock()
-	if r.phase == created {
+	if forGood && r.phase == created {
 		r.phase = stopped
 		r.leave(time.Now())
 	}
@@ -237,7 +223,7 @@ func (r *Router) start() error {
 	return nil
 }
 
-// shutdown ends Run, for a reason.
+// shutdown ends Run. why is the cause that its context was cancelled with.
 func (r *Router) shutdown(why error) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()

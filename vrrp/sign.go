@@ -182,7 +182,7 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 	return 0
 }
 
-// withinWindow tells whether seq is no further from clock than window.
+// withinWindow reports whether seq is no further from clock than window.
 func (t *trailer) withinWindow(seq, clock uint64, window int64) bool {
 	ahead := int64(seq - clock)
 	return -window <= ahead && ahead <= window

@@ -161,7 +161,7 @@ func (p *port) inspect(now time.Time, ticked bool) {
 	}
 }
 
-// eligible tells whether a router may take part in the election.
+// eligible reports whether a router may take part in the election.
 func (p *port) eligible() bool {
 	if !p.host.up {
 		return false
@@ -191,7 +191,7 @@ func (w *world) parts(f func(part []*port)) {
 	}
 }
 
-// whole tells whether every LAN is in one part.
+// whole reports whether every LAN is in one part.
 func (w *world) whole() bool {
 	for lan := range w.lans {
 		for _, s := range w.side[lan] {
@@ -203,7 +203,7 @@ func (w *world) whole() bool {
 	return true
 }
 
-// comparable tells whether one host has the best claim on every LAN. Where
+// comparable reports whether one host has the best claim on every LAN. Where
 // none has, groups may go without an Active router, but must come to rest.
 func (w *world) comparable() bool { return w.lans == 1 || w.whole() && !w.crossed }
 

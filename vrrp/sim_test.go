@@ -141,7 +141,7 @@ func (w *world) run(d time.Duration) {
 	w.now = until
 }
 
-// hears tells whether the LAN carries packets from a port to a host.
+// hears reports whether the LAN carries packets from a port to a host.
 func (w *world) hears(h *host, from *port) bool {
 	return w.side[from.lan][h.id] == w.side[from.lan][from.host.id] && !w.deaf[from.lan][h.id]
 }

@@ -33,6 +33,14 @@ func (f family) String() string {
 	return "IPv4"
 }
 
+// familyOf returns the family that a flag selects.
+func familyOf(ipv6 bool) family {
+	if ipv6 {
+		return familyIPv6
+	}
+	return familyIPv4
+}
+
 // has reports whether a plain address is of the family.
 func (f family) has(a netip.Addr) bool {
 	return a.IsValid() && a.Is4() == (f == familyIPv4) && !a.Is4In6()
@@ -47,10 +55,7 @@ func (c *Config) family() family {
 			ipv6 = list[0].Is6() && !list[0].Is4In6()
 		}
 	}
-	if ipv6 {
-		return familyIPv6
-	}
-	return familyIPv4
+	return familyOf(ipv6)
 }
 
 // owner reports whether the router owns the addresses (RFC 9568 §6.1).
