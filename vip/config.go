@@ -17,7 +17,7 @@ type FieldError = field.Error
 
 // Errors that a caller may want to tell apart, with errors.Is.
 var (
-	// ErrNoInterface: the interface does not exist (any more).
+	// ErrNoInterface: the interface does not exist, or no longer.
 	ErrNoInterface = errors.New("no such interface")
 	// ErrInUse: another program has put the address on this host, or it is on
 	// another interface, or another host answers for it.
@@ -33,48 +33,47 @@ var (
 
 // Config describes the addresses of one virtual router.
 type Config struct {
-	// Name is that of the virtual router whose addresses these are, for log lines, which
-	// have it under the key router as package vrrp's have. Default: Interface.
+	// Name is the name of the virtual router. Log lines have it under the key router, as
+	// package vrrp's have. Default: Interface.
 	Name string
 	// Interface is the device that carries the addresses, such as "eth0".
 	// Required unless every address and route names its own.
 	Interface string
-	// VirtualMAC, if set, puts the addresses on a macvlan interface of their own,
-	// with this hardware address, on top of Interface: when they move, neighbours
-	// need not learn a new one. The macvlan is made by Run, up only while the
-	// addresses are held, and deleted at the end; net.ipv4.conf.*.arp_ignore and
-	// arp_announce of Interface are raised for that time. Routes go by Interface
-	// all the same. See [VirtualMAC].
+	// VirtualMAC, if set, is the hardware address of a macvlan on top of Interface,
+	// which then carries the addresses: when they move, neighbours need not learn
+	// another hardware address. Run makes the macvlan, sets it up only while the
+	// addresses are held, and deletes it at the end. For that time
+	// net.ipv4.conf.*.arp_ignore and arp_announce of Interface are raised. Routes
+	// still go by Interface. See [VirtualMAC].
 	VirtualMAC net.HardwareAddr
 	// MacvlanName is the macvlan's name, with VirtualMAC only. Default: Keepalived's,
 	// "vrrp.51" for VRID 51, "vrrp6.51" for IPv6.
 	MacvlanName string
 	// NoAccept drops what is addressed to the addresses while they are held:
-	// Accept_Mode False (RFC 9568 §6.1), for a router that others send through
-	// and not to. ARP and neighbour discovery go on. It takes nftables, with a
-	// table of its own that is named after Name, which must then be unique, and
-	// an import of package vip/filter. Not with Owner, which always accepts (RFC 9568 §6.1).
+	// Accept_Mode False (RFC 9568 §6.1), for a router that forwards packets and
+	// receives none. ARP and neighbour discovery go on. NoAccept needs nftables, where
+	// it has a table named after Name, which must be unique, and an import of package
+	// vip/filter. Not with Owner, which always accepts (RFC 9568 §6.1).
 	NoAccept bool
 	// Addresses are put on the interface by Acquire, in this order, whether or
 	// not they are listed in advertisements. They may mix families, and there
 	// may be none.
 	Addresses []Address
-	// Owner says that this host may own the addresses (RFC 9568 §6.1): that they
-	// are configured on the interface anyway. Those that are there, and not put
-	// there by a Manager, stay as they are whatever happens, and are only
-	// announced: not even when another host takes them over are they taken off.
-	// The others come and go as usual, and so does one of them that is deleted
-	// while they are held.
+	// Owner says that this host may own the addresses (RFC 9568 §6.1): that they are
+	// configured on the interface anyway. An address that is there, and that no
+	// Manager has put there, is only announced, and stays even if another host takes
+	// the addresses over. The other addresses come and go as usual, and so does an own
+	// one that somebody deletes while the addresses are held.
 	Owner bool
-	// Takeover lets the Manager remove, while the addresses are not held, those
-	// of them that a Keepalived that was killed has left on their interface for good,
-	// with its mark. A Keepalived before 2.3 leaves none, and then an address goes if
-	// it looks like an addition to the host. One stays that has no other beside it
-	// which is not virtual, that a route has as its source or needs for its gateway,
-	// that was there before another IPv4 address of its network, or that is an IPv6
-	// one without the flag nodad. Without Takeover what does not have our mark is
-	// never removed. What stays is in the way: the addresses cannot be held until it
-	// has gone. Not with Owner, whose addresses are the host's.
+	// Takeover lets the Manager remove, while the addresses are not held, those that a
+	// killed Keepalived has left on their interface. They have Keepalived's mark. A
+	// Keepalived before 2.3 leaves no mark; then an address is removed if it looks like
+	// an addition to the host. It stays if the interface has no other address that is
+	// not virtual, if a route has it as its source or needs it for its gateway, if it
+	// was there before another IPv4 address of its network, or if it is an IPv6 address
+	// without the flag nodad. An address that stays is in the way: the addresses cannot
+	// be held until it is gone. Without Takeover a Manager removes nothing that has no
+	// mark of a Manager. Not with Owner, whose addresses are the host's.
 	Takeover bool
 	// Routes are added after the addresses and removed before them.
 	Routes []Route
@@ -85,74 +84,70 @@ type Config struct {
 	// is killed or frozen. Routes have no lifetime, but IPv4 ones go with an address
 	// that is their Source.
 	Lease time.Duration
-	// Entitled, if set, is asked when a lease was not renewed in time whether
-	// the addresses are this host's all the same, beyond doubt and as of now: the
-	// kernel may just have been slow. If it says so the Manager goes on, and
-	// announces what had gone meanwhile. Without it, or if it says no, they are
-	// lost. It must not call the Manager. See vrrp's Router.Entitled.
+	// Entitled, if set, is asked when a lease was not renewed in time, for instance
+	// because the kernel was slow: do the addresses still belong to this host, beyond
+	// doubt and as of now? If it returns true the Manager goes on, and announces the
+	// addresses that were gone meanwhile. Otherwise, and without Entitled, the
+	// addresses are lost. Entitled must not call the Manager. See vrrp's
+	// Router.Entitled.
 	Entitled func() bool
-	// Announce says how often the link is told where the addresses are.
+	// Announce says when the addresses are announced on the link.
 	Announce Schedule
-	// OnLost, if set, is called when addresses that were acquired could not be
-	// kept: the lease lapsed, the interface vanished. The Manager has then
-	// removed what was left, and adds nothing until Acquire is called again:
-	// the election must be held anew. It is called from a goroutine of its own,
-	// so that the Manager does not wait for it, but Run does at its end.
+	// OnLost, if set, is called when acquired addresses could not be kept: the lease
+	// lapsed, or the interface vanished. The Manager has then removed what was left,
+	// and adds nothing until the next Acquire: the election must be held anew. OnLost
+	// is called from a goroutine of its own, for which only the end of Run waits.
 	//
-	// A Router of package vrrp hears of losses by [Manager.WatchFaults]. Where
-	// nobody would hear of a loss, neither by OnLost nor by WatchFaults, Run ends
-	// with it as its error.
+	// A Router of package vrrp hears of losses by [Manager.WatchFaults]. If there is
+	// neither OnLost nor a watcher, Run ends with the loss as its error.
 	OnLost func(reason error)
-	// OnRemovals, if set, is told what Removals returns whenever that has
-	// changed, before anything is added that only the new ones would remove: an
-	// interface was made anew, an address is new. It must return soon. Of the
-	// Manager it may call [Manager.Removals] only. The first call is Run's,
-	// Acquire's or Check's.
+	// OnRemovals, if set, is called with the result of [Manager.Removals] whenever that
+	// changes, because an interface or an address is new. The call comes before
+	// anything is added that only the new Removals would remove. OnRemovals must return
+	// soon, and may call no method of the Manager but Removals. The first call comes
+	// from Run, Acquire or Check.
 	OnRemovals func(Removals)
-	// Probe, if not 0, makes Acquire ask the link first whether another host has
-	// the addresses, in the manner of RFC 5227 §2.1.1 and RFC 4862 §5.4, and
-	// fail with ErrInUse if one still answers in the second half of this time,
-	// or probes for an IPv4 address itself. It delays every takeover; 50 ms is
-	// enough on most links. At most 5 s.
+	// Probe, if not 0, is how long Acquire first asks the link whether another host has
+	// the addresses, in the manner of RFC 5227 §2.1.1 and RFC 4862 §5.4. Acquire fails
+	// with ErrInUse if another host answers in the second half of this time, or probes
+	// for an IPv4 address itself. Probe delays every takeover; 50 ms is enough on most
+	// links. At most 5 s.
 	Probe time.Duration
-	// OnConflict, if set, is called when another host claims an address that is
-	// held here, at most once a second for each address. It is called as OnLost
-	// is; where it does not return, conflicts are only counted.
+	// OnConflict, if set, is called when another host claims an address that is held
+	// here, at most once a second for each address. It is called from a goroutine as
+	// OnLost is; while a call does not return, further conflicts are only counted.
 	OnConflict func(Conflict)
-	// Namespace is shared by Managers of one network namespace, so that
-	// hundreds of them get by with one set of sockets. Default: one of its
-	// own, in the network namespace of the calling thread.
+	// Namespace is a set of sockets that Managers in one network namespace share.
+	// Default: an own one, in the network namespace of the calling thread.
 	Namespace *Namespace
-	// Logger receives what happens, from a goroutine that nothing waits for.
-	// Default: silent.
+	// Logger gets the log, from a goroutine that nothing waits for. Default: silent.
 	Logger *slog.Logger
 }
 
 // Address is one virtual address.
 type Address struct {
-	// Prefix is the address with the length of its network: 192.0.2.10/24.
-	// With a network that the interface has an address in already, or that is on
-	// its link by a router's word, the address joins it and changes no route; else
-	// the kernel adds the network's route.
-	// /32 and /128 never make one.
+	// Prefix is the address with the length of its network: 192.0.2.10/24. The kernel
+	// adds the network's route, unless the interface has another address in the
+	// network, or a router has announced the network on the link. /32 and /128 make no
+	// route.
 	Prefix netip.Prefix
 	// Interface is the device, if it is neither Config.Interface nor, with a
 	// virtual MAC, the macvlan.
 	Interface string
-	// Scope of an IPv4 address. Default ScopeGlobal. In a network that the
-	// interface has an address in, the kernel takes no other than that one's. It
-	// derives the scope of an IPv6 address by itself.
+	// Scope of an IPv4 address. Default ScopeGlobal. If the interface has another
+	// address in the network the kernel accepts only the scope of that address. The
+	// kernel derives the scope of an IPv6 address by itself.
 	Scope Scope
 	// Label of an IPv4 address, such as "eth0:vip"; at most 15 bytes.
 	Label string
-	// Optional: where the kernel does not take the address, as one of IPv6 where
-	// that is disabled, the others are held without it. It is put as soon as it
-	// can be; until then Status.Problem says why not.
+	// Optional: if the kernel refuses the address, such as an IPv6 one where IPv6 is
+	// disabled, the others are held without it. It is added as soon as the kernel
+	// accepts it; until then Status.Problem says why not.
 	Optional bool
 }
 
-// ParseAddress reads "192.0.2.10/24", or "192.0.2.10", which means /32, as
-// Keepalived has it (/128 for IPv6).
+// ParseAddress reads "192.0.2.10/24". Without a length, as in "192.0.2.10", the length is
+// 32, or 128 for IPv6, as with Keepalived.
 func ParseAddress(s string) (Address, error) {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		return Address{Prefix: netip.PrefixFrom(addr, addr.BitLen())}, nil

@@ -2,21 +2,21 @@
 // there for as long as this host is entitled to them, and takes them away when
 // it is not.
 //
-// A [Manager] owns the addresses of one virtual router. It is level-triggered:
-// it compares the addresses that should be there with those that are, so a
-// predecessor's leftovers go at start, an address that another program deletes
-// is back within milliseconds, and one that appears while it should not is
-// removed. Its addresses carry a mark in the kernel (IFA_PROTO, since Linux 5.18;
-// for older ones there is a list under /run/havip). Without the mark an address is
-// never touched: one that is among the configured ones is in the way, until
-// somebody removes it or [Config].Takeover allows the Manager to.
+// A [Manager] keeps the addresses of one virtual router. It compares the desired addresses
+// with the actual ones, again and again: at the start it removes what a predecessor has
+// left, an address that another program deletes is back within milliseconds, and an
+// address that appears at the wrong time is removed. The Manager's addresses have a mark
+// in the kernel (IFA_PROTO, since Linux 5.18; for older kernels there is a list under
+// /run/havip). A Manager never touches an address without the mark. If it is one of the
+// configured addresses it is in the way, until somebody removes it or [Config].Takeover
+// allows the Manager to.
 //
 // With a lease, which is the default, the kernel itself removes an address that is
 // no longer renewed: a process that was killed or frozen gives its addresses up
 // without anyone's help.
 //
-// What would keep the addresses from being held, such as an interface that is down,
-// is known beforehand: see [Manager.WatchFaults].
+// Faults that would keep the addresses from being held, such as an interface that is
+// down, are known beforehand: see [Manager.WatchFaults].
 //
 // *Manager has the three methods Acquire, Announce and Release, which is what
 // package vrrp expects of a handler; package failover ties the two together. It is

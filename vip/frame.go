@@ -73,10 +73,9 @@ func neighborAdvertisement(addr netip.Addr, mac net.HardwareAddr, router bool) (
 	return icmpFrame(addr, netip.IPv6LinkLocalAllNodes(), mac, icmp)
 }
 
-// probeFrame builds the question whether any host has addr. Its answer cannot
-// put anything into a neighbour's cache, as it claims nothing: an ARP probe
-// (RFC 5227 §2.1.1), or the neighbour solicitation of duplicate address
-// detection (RFC 4862 §5.4.2).
+// probeFrame builds the question whether any host has addr: an ARP probe (RFC 5227 §2.1.1),
+// or the neighbour solicitation of duplicate address detection (RFC 4862 §5.4.2). It
+// claims nothing, and changes no neighbour's cache.
 func probeFrame(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
 	if addr.Is4() {
 		return arpFrame(mac, arpRequest, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), addr)
@@ -90,9 +89,9 @@ func probeFrame(addr netip.Addr, mac net.HardwareAddr) ([]byte, error) {
 	return icmpFrame(netip.IPv6Unspecified(), netip.AddrFrom16(group), mac, icmp)
 }
 
-// parseARP returns the address that an ARP packet, without its Ethernet header,
-// claims for its sender. That of a probe has none yet: it asks for the one that
-// it is about to claim.
+// parseARP returns the address that an ARP packet, without its Ethernet header, claims for
+// its sender. The sender of a probe has no address yet, and asks for the one that it is
+// about to claim.
 func parseARP(b []byte) (s sighting, ok bool) {
 	if len(b) < arpSize || !bytes.Equal(b[:6], []byte{0, 1, 8, 0, 6, 4}) {
 		return sighting{}, false

@@ -5,64 +5,63 @@ import (
 	"net/netip"
 )
 
-// kernel is what the rest of the package needs of the operating system, in one
-// network namespace. Its methods may be called from several goroutines.
+// kernel is the interface to the operating system, in one network namespace. Its methods
+// may be called from several goroutines.
 type kernel interface {
-	// link finds the interface that has the name now or, where there is none (or
-	// the name is empty), the one with the index. The error wraps ErrNoInterface.
+	// link finds an interface by its name. If the name is empty, or no interface has
+	// it, link goes by the index. The error wraps ErrNoInterface.
 	link(index int, name string) (link, error)
-	// addresses lists those of all interfaces.
+	// addresses lists the addresses of all interfaces.
 	addresses() ([]assigned, error)
-	// networks lists the IPv6 networks that are on a link for another reason than
-	// an address: a router's or a person's word.
+	// networks lists the IPv6 networks that are on a link without an address: a router
+	// has announced them, or a person has added a route.
 	networks() ([]assigned, error)
-	// nextHops lists those of the routes of one family, in all tables, that go with no
-	// address.
+	// nextHops lists the next hops of the routes of one family, in all tables, that do
+	// not belong to an address.
 	nextHops(v6 bool) ([]nextHop, error)
-	// put adds an address, or changes the lifetime of one that is there. A fresh
-	// one it only adds: the error wraps ErrInUse if it is there.
+	// put adds an address, or changes the lifetime of an address that is there. With
+	// fresh it only adds: the error wraps ErrInUse if the address is there.
 	put(a assigned, fresh bool) error
-	// remove removes an address. That it is gone already is no error.
+	// remove removes an address. A missing one is no error.
 	remove(assigned) error
-	// removeNetwork removes the route to an IPv6 address's network that the
-	// kernel made for it. That it is gone already is no error.
+	// removeNetwork removes the route to an IPv6 address's network that the kernel has
+	// made for the address. A missing one is no error.
 	removeNetwork(assigned) error
-	// putRoute adds a route with our mark. That it is there is no error.
+	// putRoute adds a route with our mark, if there is none.
 	putRoute(r Route, index int) error
-	// removeRoute removes a route with our mark. That it is gone already, or
-	// that another without the mark is there, is no error.
+	// removeRoute removes a route with our mark. It leaves a route without the mark. A
+	// missing one is no error.
 	removeRoute(r Route, index int) error
 	// onLink reports whether a route says that addr is a neighbour on an interface,
 	// as a gateway must be.
 	onLink(addr netip.Addr, index int) (bool, error)
-	// known returns the addresses that the host with a hardware address has on an
-	// interface, as far as this host has had to do with it.
+	// known returns the addresses of the host with a hardware address, from the
+	// neighbour table of an interface.
 	known(index int, mac net.HardwareAddr) ([]netip.Addr, error)
-	// removal returns the netlink request that removes an address, and
-	// routeRemoval that for a route.
+	// removal returns the netlink request that removes an address, routeRemoval the
+	// request that removes a route.
 	removal(a assigned) []byte
 	routeRemoval(r Route, index int) []byte
 	// filterRemoval returns the netfilter messages that undo filter.
 	filterRemoval(name string) []byte
-	// setDown returns the one that sets an interface down, and setting4 the one
-	// that configure4 makes.
+	// setDown returns the netlink request that sets an interface down, setting4 the
+	// request of configure4.
 	setDown(index int) []byte
 	setting4(index, setting int, value uint32) []byte
 	// configure4 writes net.ipv4.conf.INTERFACE.*, by its number.
 	configure4(index, setting int, value uint32) error
 	// addMacvlan makes a macvlan interface, which is down.
 	addMacvlan(name string, parent int, mac net.HardwareAddr) error
-	// setUp sets an interface up or down. That it is gone is no error if down.
+	// setUp sets an interface up or down. Down, a missing one is no error.
 	setUp(index int, up bool) error
-	// removeLink deletes an interface. That it is gone already is no error.
+	// removeLink deletes an interface. A missing one is no error.
 	removeLink(index int) error
-	// filter drops what comes in for addrs, and for no others that it dropped
-	// under this name before; none: that nothing is dropped is no error.
+	// filter replaces the filter of a name: it drops packets for addrs. No addrs: there
+	// is no filter afterwards.
 	filter(name string, addrs []netip.Addr) error
-	// filters reports whether filter is in force still for addrs and this name.
+	// filters reports whether the filter of a name still drops packets for addrs.
 	filters(name string, addrs []netip.Addr) (bool, error)
-	// sweep undoes every filter of another process that drops what comes in for
-	// one of addrs.
+	// sweep removes the filters of other processes that drop packets for one of addrs.
 	sweep(addrs []netip.Addr) error
 	// send sends an Ethernet frame, or fails: it never waits.
 	send(index int, frame []byte) error
@@ -82,7 +81,7 @@ const (
 	addressAdded changeKind = iota + 1
 	addressRemoved
 	linkChanged
-	// routeRemoved: one with our mark.
+	// routeRemoved: a route with our mark.
 	routeRemoved
 	// overrun: changes were lost. Everything may be different.
 	overrun
@@ -93,6 +92,6 @@ type change struct {
 	kind  changeKind
 	addr  netip.Addr // of addressAdded and addressRemoved
 	mark  bool       // of addressAdded: it has our mark
-	index int        // of the interface, of these and linkChanged
-	name  string     // of linkChanged: it may be a new one
+	index int        // of the interface: of addresses and linkChanged
+	name  string     // of linkChanged: may be new
 }

@@ -14,7 +14,7 @@ import (
 
 var errNoFilter = fmt.Errorf("vip: nftables, which NoAccept takes: %w", errors.ErrUnsupported)
 
-// openFilter opens what NoAccept takes, if it is in the program and in the kernel.
+// openFilter opens the filter for NoAccept, if the program and the kernel have one.
 func (k *linuxKernel) openFilter() (err error) {
 	if hook.OpenFilter == nil {
 		return nil
@@ -49,8 +49,7 @@ func (k *linuxKernel) sweep(addrs []netip.Addr) error {
 	return k.packets.Sweep(addrs)
 }
 
-// filterRemoval returns a transaction of its own, which fails as a whole where
-// there is no such table.
+// filterRemoval returns a transaction, which fails as a whole if the table is missing.
 func (k *linuxKernel) filterRemoval(name string) []byte {
 	const toTables = unix.NFNL_SUBSYS_NFTABLES << 8 // in network byte order
 	batch := func(typ int) []byte {

@@ -17,9 +17,9 @@ import (
 	"github.com/havip/havip/vip/internal/hook"
 )
 
-// linuxKernel implements kernel with sockets that are all opened at once. A
-// socket stays in the network namespace of the thread that opened it, so no
-// method cares about the thread that it runs on.
+// linuxKernel implements kernel with sockets that are all opened at once. A socket stays in
+// the network namespace of the thread that has opened it, so the methods may run on any
+// thread.
 type linuxKernel struct {
 	requests *nl.SocketHandle
 	watcher  *nl.NetlinkSocket
@@ -68,8 +68,8 @@ func (k *linuxKernel) open() error {
 	if err != nil {
 		return err
 	}
-	// Without privileges over the machine the limit net.core.rmem_max holds;
-	// an overrun is then more likely, and handled.
+	// Without privileges over the machine net.core.rmem_max is the limit. An overrun
+	// is then more likely, and is handled.
 	if k.watcher.SetReceiveBufferSize(watchBuffer, true) != nil {
 		_ = k.watcher.SetReceiveBufferSize(watchBuffer, false)
 	}
@@ -120,7 +120,7 @@ func (k *linuxKernel) execute(typ, flags int, answer uint16, data ...nl.NetlinkR
 	return req.Execute(unix.NETLINK_ROUTE, answer)
 }
 
-// dump asks for a list, and again if that changed meanwhile.
+// dump asks for a list, and again if the list has changed meanwhile.
 func (k *linuxKernel) dump(typ int, answer uint16, data ...nl.NetlinkRequestData) (msgs [][]byte, err error) {
 	for range dumpTries {
 		msgs, err = k.execute(typ, unix.NLM_F_DUMP, answer, data...)
@@ -134,7 +134,7 @@ func (k *linuxKernel) dump(typ int, answer uint16, data ...nl.NetlinkRequestData
 // request returns a request to which the kernel answers only if it fails.
 func request(typ int, data []nl.NetlinkRequestData) []byte {
 	req := nl.NewNetlinkRequest(typ, 0)
-	req.Seq = 0 // so that the same request is the same bytes
+	req.Seq = 0 // the same request has the same bytes
 	for _, d := range data {
 		req.AddData(d)
 	}
@@ -167,7 +167,7 @@ func (k *linuxKernel) send(index int, frame []byte) error {
 	if err != nil {
 		return explain("send", err)
 	}
-	// Not Conn.Sendto: it waits for room, as long as an interface's queue is full.
+	// Not Conn.Sendto, which waits while the interface's queue is full.
 	ctl := raw.Control(func(fd uintptr) { err = unix.Sendto(int(fd), frame, unix.MSG_DONTWAIT, to) })
 	return explain("send", errors.Join(ctl, err))
 }
@@ -178,13 +178,13 @@ func (k *linuxKernel) watch() ([]change, error) {
 	case k.closed.Load():
 		return nil, ErrClosed
 	case errors.Is(err, unix.ENOBUFS):
-		// The kernel dropped notifications, and said so. The subscription lives
-		// on; the caller must look for itself.
+		// The kernel has dropped notifications, and says so. The subscription goes
+		// on; the caller must look at everything.
 		return []change{{kind: overrun}}, nil
 	case err != nil:
 		return []change{{kind: overrun}}, explain("watch", err)
 	case from.Pid != nl.PidKernel:
-		return nil, nil // another process may not tell us about addresses
+		return nil, nil // from another process, not from the kernel
 	}
 	var out []change
 	for _, m := range msgs {
@@ -195,8 +195,7 @@ func (k *linuxKernel) watch() ([]change, error) {
 	return out, nil
 }
 
-// parseChange understands one notification. What it does not understand it
-// passes over.
+// parseChange reads one notification, and passes over unknown ones.
 func parseChange(typ uint16, data []byte) (change, bool) {
 	switch typ {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
@@ -253,8 +252,7 @@ func parseAddress(data []byte) (assigned, bool) {
 	return a, ok && a.prefix.IsValid()
 }
 
-// attributes walks over a list of attributes (struct rtattr) and ends at the
-// first that makes no sense.
+// attributes walks over a list of attributes (struct rtattr), up to the first invalid one.
 func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= unix.SizeofRtAttr {

@@ -10,19 +10,18 @@ const (
 	renewals = 4
 	// retry is when a renewal that failed is tried again.
 	retry = 50 * time.Millisecond
-	// slack is by how much the kernel may be early: it counts in ticks and
-	// rounds up by a fiftieth of a second (ADDRCONF_TIMER_FUZZ_MINUS).
+	// slack is by how much the kernel may be early: it counts ticks, and rounds up by a
+	// fiftieth of a second (ADDRCONF_TIMER_FUZZ_MINUS).
 	slack = 50 * time.Millisecond
 )
 
 // minLease is the shortest lifetime that the kernel can be given.
 const minLease = time.Second
 
-// LeaseFor returns the lease that suits a virtual router with the given
-// interval between advertisements: the longest one, in whole seconds, that
-// lapses before a peer takes the addresses over, which it does a number of
-// intervals after it last heard an advertisement: 3 unless it is configured
-// otherwise. At least 1 s, the kernel's shortest.
+// LeaseFor returns the lease that suits a virtual router with the given interval between
+// advertisements. A peer takes the addresses over a number of intervals after the last
+// advertisement; by default 3. The lease is the longest one, in whole seconds, that lapses
+// before that. At least 1 s, the kernel's shortest.
 func LeaseFor(interval time.Duration, intervals int) time.Duration {
 	return max(minLease, (time.Duration(intervals) * interval).Truncate(time.Second))
 }
@@ -34,7 +33,7 @@ type lease struct {
 	renewAt  time.Time
 }
 
-// from returns the lease that addresses have which are written at a time.
+// from returns the lease of addresses that are written at a time.
 func (l lease) from(at time.Time) lease {
 	return lease{l.lifetime, at, at.Add(l.lifetime / renewals)}
 }
@@ -52,8 +51,7 @@ func (l lease) over(now time.Time) bool {
 	return l.lifetime > 0 && now.Sub(l.since) >= l.lifetime-slack
 }
 
-// doubtful returns from when on the renewal is late by half its time, as that of a
-// process that is not run; nil: never.
+// doubtful returns when the renewal is so late that the process may be frozen; nil: never.
 func (l lease) doubtful() *time.Time {
 	if l.lifetime == 0 {
 		return nil

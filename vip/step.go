@@ -12,10 +12,10 @@ const (
 	opLose      op = iota + 1 // give the addresses up: the lease is over
 	opReconcile               // make the kernel's state the desired one
 	opRenew                   // extend the lease
-	opAnnounce                // send what is due of the announcements
+	opAnnounce                // send the announcements that are due
 )
 
-// observed is what step decides by.
+// observed is the state that step decides by.
 type observed struct {
 	ended    bool // nothing is done any more
 	held     bool
@@ -25,8 +25,8 @@ type observed struct {
 	others   []time.Time // when other things are due; zero: never
 }
 
-// step returns what is to be done at now, in this order. The later ones are only for
-// addresses that are held still when their turn comes.
+// step returns the operations that are due at now, in this order. opRenew and opAnnounce
+// are carried out only if the addresses are still held by then.
 func step(now time.Time, o observed) (ops []op) {
 	if o.ended {
 		return nil
@@ -35,7 +35,7 @@ func step(now time.Time, o observed) (ops []op) {
 	if late && !o.entitled() {
 		return []op{opLose}
 	}
-	// What was not renewed in time may have gone, routes with it.
+	// Addresses that were not renewed in time may be gone, and routes with them.
 	if late || !now.Before(o.lookAt) {
 		ops = append(ops, opReconcile)
 	}
@@ -48,7 +48,7 @@ func step(now time.Time, o observed) (ops []op) {
 	return ops
 }
 
-// next returns when there is something to do again.
+// next returns when step has operations again.
 func (o observed) next() time.Time {
 	at := o.lookAt
 	if o.held {
@@ -60,7 +60,7 @@ func (o observed) next() time.Time {
 	return at
 }
 
-// earlier returns the earlier one of two times, of which zero is never.
+// earlier returns the earlier of two times; zero: never.
 func earlier(a, b time.Time) time.Time {
 	if b.IsZero() || !a.IsZero() && a.Before(b) {
 		return a
@@ -68,7 +68,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// observe returns what step decides by. Called with m.mu held.
+// observe returns the state that step decides by. Called with m.mu held.
 func (m *Manager) observe() observed {
 	o := observed{ended: m.life.ended, held: m.held, entitled: m.entitled, lease: m.lease, lookAt: m.looks.due(m.dirty.Load())}
 	if due := m.announcer.due(); m.held && !due.IsZero() {
@@ -81,8 +81,8 @@ func (m *Manager) observe() observed {
 	return o
 }
 
-// work does what is to be done now. It reports whether the addresses were looked at
-// or renewed.
+// work carries out the operations that are due. It reports whether the addresses were
+// looked at or renewed.
 func (m *Manager) work() (tried bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -92,7 +92,7 @@ func (m *Manager) work() (tried bool, err error) {
 			return true, m.loseAddresses(m.lapseError(m.lease))
 		case op == opReconcile:
 			tried, err = true, m.reconcile()
-		case !m.held: // not any more
+		case !m.held: // an earlier operation has lost the addresses
 		case op == opRenew:
 			tried, err = true, errors.Join(err, m.renewLease())
 		case op == opAnnounce:
@@ -102,7 +102,7 @@ func (m *Manager) work() (tried bool, err error) {
 	return tried, err
 }
 
-// deadline returns when work has something to do again.
+// deadline returns when work has operations to carry out again.
 func (m *Manager) deadline() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()

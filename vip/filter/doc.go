@@ -1,9 +1,9 @@
-// Package filter is how vip's Config.NoAccept is done: with nftables, of which a
-// program that does without NoAccept need not consist. A program with NoAccept imports
-// the package for that:
+// Package filter carries out NoAccept of vip's Config, with nftables. It is a package of
+// its own so that a program without NoAccept has no nftables in it. A program with
+// NoAccept imports it for its effect:
 //
 //	import _ "github.com/havip/havip/vip/filter"
 //
-// What a killed process has left of its filters is removed only by a program that
-// imports the package.
+// Only a program that imports this package removes the filters that a killed process has
+// left behind.
 package filter

@@ -1,5 +1,5 @@
-// Package hook is where package filter says that it is there: package vip does not
-// import it, so that a program which does without has no nftables in it.
+// Package hook is where package filter registers itself. Package vip does not import
+// package filter, so that a program without NoAccept has no nftables in it.
 package hook
 
 import (
@@ -8,30 +8,30 @@ import (
 	"strings"
 )
 
-// Filter drops what is addressed to virtual addresses, in one network namespace, in a
-// table for each name.
+// Filter drops packets for virtual addresses, in one network namespace. Each name has a
+// table.
 type Filter interface {
-	// Drop drops what comes in for addrs, and for no others that it dropped under
-	// this name before.
+	// Drop replaces the table of a name: packets for addrs are dropped.
 	Drop(name string, addrs []netip.Addr) error
-	// Pass undoes Drop. That nothing is dropped is no error.
+	// Pass removes the table of a name. A missing one is no error.
 	Pass(name string) error
-	// Intact reports whether Drop is in force still for addrs and this name.
+	// Intact reports whether the table of a name is as Drop has made it for addrs.
 	Intact(name string, addrs []netip.Addr) (bool, error)
-	// Sweep undoes every Drop of another process for one of addrs.
+	// Sweep removes the tables of other processes that are about one of addrs.
 	Sweep(addrs []netip.Addr) error
 	Close() error
 }
 
-// OpenFilter opens a Filter in the network namespace of the calling thread; nil: the
-// program does without. It is set while packages are initialised.
+// OpenFilter opens a Filter in the network namespace of the calling thread. Package filter
+// sets it while packages are initialised; nil: the program has no package filter. The error
+// wraps errors.ErrUnsupported if the kernel has no nftables.
 var OpenFilter func() (Filter, error)
 
 // TablePrefix tells the tables of Filters from others.
 const TablePrefix = "havip_"
 
-// TableName names the table of a name, to each its own, in the family inet. It holds
-// no character that nft would have to quote.
+// TableName returns the name of a table, in the family inet: another for each name, and
+// without characters that nft would have to quote.
 func TableName(name string) string {
 	var safe strings.Builder
 	for _, b := range []byte(name) {
