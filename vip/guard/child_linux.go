@@ -21,28 +21,27 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// A process that was started as the guard of another is nothing else: the rest of
-// the program does not come to run.
+// A process that was started as a guard does not reach main.
 func init() {
 	if isGuard() && os.Getenv(entryKey) == "" {
 		serve(plainHandler)
 	}
 }
 
-// isGuard reports whether this process was started as a guard. That the environment
-// says so is not enough: it may come from anywhere.
+// isGuard reports whether this process was started as a guard. The environment alone is not
+// enough: another process may inherit it.
 func isGuard() bool {
 	return os.Getenv(marker) != "" && len(os.Args) == 1 && os.Args[0] == processName
 }
 
-// logged: MainLog was called here, and so it will be in the guard.
+// logged: main calls MainLog, here and in the guard.
 var logged atomic.Bool
 
-// MainLog is for a program whose log has a form of its own: handler makes what writes
-// to w in that form, of which Config.Form is what the parent said. It is to be called
-// first in main, and before Start. It returns at once, unless this process was started
-// as the guard of another: then it does a guard's work and ends the process. nil is
-// slog's text form, which a guard has, too, where MainLog is not called.
+// MainLog is for a program whose log has a form of its own. Call it first in main, before
+// any Start. In a process that was started as a guard MainLog does the guard's work and ends
+// the process; otherwise it returns at once. The guard logs to handler(w, form), where form
+// is its parent's Config.Form. A nil handler writes slog's text form, as a guard does in a
+// program that does not call MainLog.
 func MainLog(handler func(w io.Writer, form string) slog.Handler) {
 	if handler == nil {
 		handler = plainHandler
@@ -59,7 +58,7 @@ func plainHandler(w io.Writer, _ string) slog.Handler {
 
 // serve does a guard's work and ends the process.
 func serve(handler func(w io.Writer, form string) slog.Handler) {
-	// Nobody may be reading what a guard says: it says nothing before all is done.
+	// A write to standard error may block: the guard logs after its work.
 	d, err := guard()
 	out := quietlog.NewWriter(os.Stderr, func(int) []byte { return nil })
 	number, _, _ := strings.Cut(os.Getenv(marker), "/")
@@ -72,25 +71,23 @@ func serve(handler func(w io.Writer, form string) slog.Handler) {
 	os.Exit(0)
 }
 
-// What is carried out when the parent is dying, and when it is dead. Nobody hears
-// that the addresses are free before they are, and the settings are put back when
-// nothing is removed any more.
+// early is carried out when the parent is dying, late when it is dead. Packets that say
+// that the addresses are free come after their removal, and settings after all removals.
 var (
 	early = []socket{socketNetlink, socketIPv4, socketIPv6}
 	late  = []socket{socketNetlink, socketNetfilter, socketSettings}
 )
 
-// guard waits for the parent's end, and returns what it did then: nil where the
-// parent wants no consequences.
+// guard waits for the parent's end, carries out the wills, and returns what it did; nil: the
+// parent has ended the guard.
 func guard() (*deed, error) {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
 	prefer()
-	debug.SetGCPercent(-1) // there will be no garbage to speak of
+	debug.SetGCPercent(-1) // a guard makes hardly any garbage
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, deathSignal)
-	// Nobody may be there to read it any more: a parent that dies while its
-	// guard is being started anew has left a will, too.
+	// EPIPE: the parent has died while it started this guard anew, and has left wills.
 	if _, err := unix.Write(fdReady, []byte(readyWord)); err != nil && !errors.Is(err, unix.EPIPE) {
 		return nil, err
 	}
@@ -107,11 +104,11 @@ func guard() (*deed, error) {
 			d.execute(early...)
 		case <-died:
 			if !threadEnded(os.Getenv(marker)) {
-				continue // someone else's signal
+				continue // the signal is not from the kernel
 			}
 			d.execute(early...)
-			// What a dying thread was doing in the kernel just then, such as
-			// adding an address, is finished now.
+			// Now system calls of dying threads are finished, such as one that
+			// adds an address.
 			<-end
 		}
 		d.execute(late...)
@@ -119,8 +116,7 @@ func guard() (*deed, error) {
 	}
 }
 
-// waitForEnd returns when the parent has ended. It reports whether the parent
-// has said that this is to have no consequences.
+// waitForEnd returns when the parent has died, or has ended the guard; quiet: the latter.
 func waitForEnd() (quiet bool) {
 	for {
 		var b [1]byte
@@ -141,22 +137,21 @@ func threadEnded(thread string) bool {
 	return st.Ended()
 }
 
-// prefer makes it likely that this process runs in time, and survives when
-// memory is short and the kernel kills its parent for it. All of it is best
-// effort: it takes privileges that a guard may not have.
+// prefer makes it likely that this process runs in time, and survives when the kernel
+// kills its parent for lack of memory. It is best effort: a guard may lack the privileges.
 func prefer() {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
 }
 
-// deed is what was done of the wills.
+// deed is what the guard has done.
 type deed struct {
-	removed, goodbye []string // the wills by which an address went, and a packet was sent
+	removed, goodbye []string // names of wills that removed an address, and that sent a packet
 	took             time.Duration
 	errs             []error
 }
 
-// execute carries out what the wills want of these sockets, in this order.
+// execute carries out the messages of all wills for some sockets, in the order of sockets.
 func (d *deed) execute(order ...socket) {
 	began := time.Now()
 	defer func() { d.took += time.Since(began) }()
@@ -196,7 +191,7 @@ func (d *deed) carryOut(name string, s shot) {
 	}
 }
 
-// with appends what is not there yet.
+// with appends name unless list has it.
 func with(list []string, name string) []string {
 	if slices.Contains(list, name) {
 		return list
@@ -210,9 +205,8 @@ func (s shot) removesAddress() bool {
 	return len(s.data) >= unix.NLMSG_HDRLEN && binary.NativeEndian.Uint16(s.data[4:]) == unix.RTM_DELADDR
 }
 
-// refused reads the kernel's answer to what was just sent, if there is one: it comes
-// before sendto returns. The removal of an address that is not there is refused, as
-// are those of a backup.
+// refused reports whether the kernel has refused the last request: its answer is there when
+// sendto returns. It refuses to remove an address that is not there, as on a Backup.
 func refused(fd int) (refused bool) {
 	b := make([]byte, 8192)
 	for {
@@ -223,15 +217,14 @@ func refused(fd int) (refused bool) {
 		if err != nil {
 			return refused
 		}
-		// An acknowledgement is an error of number 0.
+		// An acknowledgement is an error with number 0.
 		refused = n >= unix.NLMSG_HDRLEN+4 && binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR &&
 			binary.NativeEndian.Uint32(b[unix.NLMSG_HDRLEN:]) != 0
 	}
 }
 
-// report says what was done, and what was not; nil: nothing was to be. parent is the
-// number of the process that has died: what it died of is told to nobody but its own
-// parent.
+// report logs what was done, and what has failed. A nil deed was none. parent is the number
+// of the process that has died; only that process's own parent knows what it died of.
 func (d *deed) report(log *slog.Logger, parent int, err error) {
 	if d != nil {
 		what, whose := "it held no address", []any{"pid", parent}
@@ -249,10 +242,10 @@ func (d *deed) report(log *slog.Logger, parent int, err error) {
 	}
 }
 
-// sayTime is for how long a guard that ends waits for whoever reads what it says.
+// sayTime is how long a guard waits at its end until its log is read.
 const sayTime = 500 * time.Millisecond
 
-// readAll reads a file from its beginning; others may use its offset.
+// readAll reads a file from its beginning, without the offset, which processes share.
 func readAll(fd int) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -18,15 +18,15 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// marker in the environment tells a process that it is a guard, and which thread of
-// its parent's it is to survive, as a path in /proc.
+// marker in the environment tells a process that it is a guard. Its value is the thread of
+// the parent whose end the kernel signals, as a path in /proc.
 const marker = "HAVIP_GUARD"
 
 const (
-	// processName is what ps(1) has for a guard.
+	// processName is the name of a guard in ps(1).
 	processName = "havip-guard"
-	// entryKey in the environment says that main calls MainLog, which has the log's
-	// form: the guard begins there. Without the key it begins before main.
+	// entryKey in the environment says that main calls MainLog: the process becomes a
+	// guard there. Otherwise it does before main.
 	entryKey = "HAVIP_GUARD_MAIN"
 	// formKey in the environment has Config.Form.
 	formKey = "HAVIP_GUARD_FORM"
@@ -42,8 +42,8 @@ type Guard struct {
 
 	closed chan struct{} // by Close
 
-	// spawning is locked while a child is started, and while files are closed, which
-	// a child inherits: none starts afterwards. It is taken before mu.
+	// spawning is locked while a child is started, and while the files that a child
+	// inherits are closed. It is taken before mu, which guards the fields below.
 	spawning sync.Mutex
 
 	mu      sync.Mutex
@@ -54,12 +54,12 @@ type Guard struct {
 // child is a running guard.
 type child struct {
 	cmd   *exec.Cmd
-	life  *os.File      // the pipe whose end means that the parent died
-	ended chan struct{} // closed when it has
-	err   error         // how, valid after ended
+	life  *os.File      // its end of this pipe tells the child that the parent died
+	ended chan struct{} // closed when the child has ended
+	err   error         // of Wait, valid after ended
 }
 
-// The child has these as its standard files; its sockets follow, then the store.
+// File descriptors of the child: its standard files, the sockets, the store.
 const (
 	fdLife    = 0
 	fdReady   = 1
@@ -70,20 +70,20 @@ const (
 const (
 	// readyTimeout is far longer than a program takes to reach MainLog.
 	readyTimeout = 10 * time.Second
-	// restartPause keeps a guard that cannot live from costing much.
+	// restartPause is the time between attempts to start a guard again.
 	restartPause = 100 * time.Millisecond
 	// deathSignal is a real-time signal that nobody sends by chance.
 	deathSignal = unix.Signal(61)
-	// quit is written to the pipe to end the guard without consequences.
+	// quit is written to the pipe to end the guard without carrying out a will.
 	quit = 'q'
-	// readyWord is what a guard says when it is ready, and no other program by
-	// chance.
+	// readyWord tells the parent that the guard is ready. No other program writes
+	// this by chance.
 	readyWord = "guard is ready\n"
 )
 
-// Start starts the guard and returns when it is ready. The sockets that it
-// uses are opened in the network namespace of the calling thread. It fails in a
-// program whose main does other work before it calls [MainLog].
+// Start starts the guard and returns when it is ready. The guard's sockets are opened in the
+// network namespace of the calling thread. Start fails in a program whose main does other
+// work before it calls [MainLog].
 func Start(cfg Config) (*Guard, error) {
 	if isGuard() {
 		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.MainLog")
@@ -92,7 +92,7 @@ func Start(cfg Config) (*Guard, error) {
 		return nil, fmt.Errorf("guard: %w", err)
 	}
 	g := &Guard{form: cfg.Form, log: quietlog.New(cfg.Logger), closed: make(chan struct{})}
-	if err := g.open(); err != nil {
+	if err := g.openFiles(); err != nil {
 		g.closeFiles()
 		return nil, err
 	}
@@ -103,9 +103,9 @@ func Start(cfg Config) (*Guard, error) {
 	return g, nil
 }
 
-// open opens what the child needs. It gets the same files however often it is
-// started anew, so that nothing depends on the thread that does it.
-func (g *Guard) open() error {
+// openFiles opens the sockets and the store. Each child that is started anew gets the same
+// files, so that the network namespace of the thread that starts it does not matter.
+func (g *Guard) openFiles() error {
 	for s := range sockets {
 		fd, err := s.open()
 		if err != nil {
@@ -208,14 +208,13 @@ func (g *Guard) spawn() error {
 	return nil
 }
 
-// run starts the child and waits for its end, on a thread that does nothing
-// else. The end of that thread can only mean that the process ends: the kernel
-// then sends deathSignal to the child, some milliseconds before it has come to
-// closing the process's files.
+// run starts the child and waits for its end, on a thread of its own. That thread ends only
+// with the process: the kernel then sends deathSignal to the child, some milliseconds before
+// it closes the files of the process.
 func (c *child) run(life, ready *os.File, files []*os.File, form string, started chan<- error) {
 	runtime.LockOSThread() // for good: the thread ends with this goroutine
 	tid := unix.Gettid()
-	// Best effort: the thread is the first to end.
+	// Best effort: with this priority the thread is the first to end.
 	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, -20)
 	var err error
 	c.cmd, err = process.Start(func() (*exec.Cmd, error) {
@@ -229,7 +228,7 @@ func (c *child) run(life, ready *os.File, files []*os.File, form string, started
 	}
 }
 
-// command is the child's, which is to survive a thread of ours.
+// command returns the command of the child. tid is the thread whose end the kernel signals.
 func command(tid int, life, ready *os.File, files []*os.File, form string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe") // the running program, even if its file was replaced since
 	cmd.Args = []string{processName}
@@ -241,18 +240,18 @@ func command(tid int, life, ready *os.File, files []*os.File, form string) *exec
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = life, ready, os.Stderr
 	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &unix.SysProcAttr{
-		Setsid:    true, // out of reach of signals to our process group and terminal
+		Setsid:    true, // signals to our process group and terminal do not reach the child
 		Pdeathsig: deathSignal,
 	}
 	return cmd
 }
 
-// end ends the child without consequences.
+// end ends the child without carrying out any will.
 func (c *child) end() {
 	_ = c.life.SetWriteDeadline(time.Now().Add(time.Second))
 	_, err := c.life.Write([]byte{quit})
 	if err != nil {
-		c.cmd.Process.Kill() // stopped, or gone
+		c.cmd.Process.Kill() // the child is stopped, or gone
 	}
 	c.life.Close()
 	select {
@@ -263,12 +262,11 @@ func (c *child) end() {
 	}
 }
 
-// Run starts the guard again should it die, until ctx ends; then it ends the guard
-// without carrying out any will. If Close is called the error wraps ErrClosed. A second
-// Run fails at once, with ErrRunning or ErrClosed. It is the last to end: what it
-// guards must be taken back before.
+// Run starts the guard again if it dies, until ctx ends. Then Run ends the guard without
+// carrying out any will: take back what the wills are about before. After Close Run returns
+// an error that wraps ErrClosed. A second Run fails at once, with ErrRunning or ErrClosed.
 func (g *Guard) Run(ctx context.Context) error {
-	if err := g.begin(); err != nil {
+	if err := g.beginRun(); err != nil {
 		return err
 	}
 	defer g.Close()
@@ -284,7 +282,7 @@ func (g *Guard) Run(ctx context.Context) error {
 		case <-c.ended:
 		}
 		select {
-		case <-g.closed: // that is why it ended
+		case <-g.closed: // Close has ended the child
 			return errRunClosed
 		default:
 		}
@@ -305,8 +303,8 @@ func (g *Guard) Run(ctx context.Context) error {
 
 var errRunClosed = fmt.Errorf("guard: run: %w", ErrClosed)
 
-// begin says that Run runs.
-func (g *Guard) begin() error {
+// beginRun makes sure that Run runs once.
+func (g *Guard) beginRun() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	select {
@@ -321,11 +319,11 @@ func (g *Guard) begin() error {
 	return nil
 }
 
-// Set replaces the will under a name, such as that of a virtual router. It
-// takes effect at once; a Will without content withdraws it. It must be valid:
-// see [Will.Validate]. On error the one that there was stays in force, perhaps next
-// to the new one until a Set of any name succeeds. That there is a guard at the moment
-// to carry it out is Run's business: the next one finds it.
+// Set replaces the will under a name, such as the name of a virtual router. The will takes
+// effect at once; an empty one withdraws the former will. An invalid will is an error: see
+// [Will.Validate]. After an error the former will stays in force, perhaps together with the
+// new one until the next Set, of any name, succeeds. If the guard has just died, the one
+// that Run starts finds the will.
 func (g *Guard) Set(name string, w Will) error {
 	select {
 	case <-g.closed:

@@ -11,18 +11,17 @@ import (
 	"sync"
 )
 
-// store keeps wills in a file that two processes share, in such a way that
-// the writer may die at any moment.
+// store keeps wills in a file that two processes share. The writer may die at any moment.
 //
 // The file is a sequence of regions, one for each name and some that are free. A
 // region is a header (magic u32, capacity u32) and two slots; a slot is generation
 // u64, length u32, CRC-32 u32 and capacity bytes. The writer always overwrites the
 // older slot; the reader takes the valid slot with the higher generation.
 //
-// A region is free only once its newest slot is empty. Generations are those of the
-// file and only ever rise, so what a region held for a former name is older than
-// that: when the writer dies while it fills the region for another name, the reader
-// finds it empty.
+// A region is free only if its newest slot is empty. Generations are counted for the whole
+// file and only rise, so the content of a former name is older than the empty slot. If the
+// writer dies while it fills a free region for another name, the reader finds the region
+// empty.
 type store struct {
 	file io.WriterAt
 
@@ -51,11 +50,11 @@ func newStore(file io.WriterAt) *store {
 	return &store{file: file, regions: make(map[string]*region)}
 }
 
-// set replaces the content under a name. Empty content is as good as none.
+// set replaces the content under a name. Empty content removes the name.
 func (s *store) set(name string, content []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// What was left behind after an earlier error goes, too.
+	// Regions that an earlier error has left go, too.
 	return errors.Join(s.put(name, content), s.empty())
 }
 
@@ -79,7 +78,7 @@ func (s *store) put(name string, content []byte) error {
 		return err
 	}
 	if err := s.write(r, content); err != nil {
-		// All of it may be there: the slot may have held the same before.
+		// The whole content may be in the file: the slot may have held the same before.
 		s.left = append(s.left, r)
 		return err
 	}
@@ -124,7 +123,7 @@ func (s *store) grow(capacity int) (*region, error) {
 	r := &region{offset: s.end, capacity: capacity}
 	b := binary.BigEndian.AppendUint32(nil, regionMagic)
 	b = binary.BigEndian.AppendUint32(b, uint32(capacity))
-	// The space first: a reader that finds the header finds all of it.
+	// The space first: a reader that finds the header finds the whole region.
 	next := s.end + regionHeader + 2*int64(slotHeader+capacity)
 	if _, err := s.file.WriteAt([]byte{0}, next-1); err != nil {
 		return nil, fmt.Errorf("guard: store: %w", err)
@@ -136,8 +135,8 @@ func (s *store) grow(capacity int) (*region, error) {
 	return r, nil
 }
 
-// write fills the slot that is not in force. After an error that is the one to fill
-// next, too: the other is the last that is known to be complete.
+// write fills the slot that is not in force. After an error the same slot is the next to be
+// filled: the other one is the last that is known to be complete.
 func (s *store) write(r *region, content []byte) error {
 	s.generation++
 	b := make([]byte, slotHeader, slotHeader+len(content))
@@ -158,8 +157,8 @@ func checksum(slot []byte) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(slot[:12]), crc32.IEEETable, slot[slotHeader:])
 }
 
-// contents returns what is in force in each region of a store's file, in the order
-// in which it was written: of a name that is just moving, the newer is the last.
+// contents returns the contents in force, one for each region of a store's file, the latest
+// last. While a name moves to another region both contents are in force.
 func contents(file []byte) [][]byte {
 	type slot struct {
 		generation uint64

@@ -20,33 +20,32 @@ var (
 
 // Config configures a guard. Its zero value is fine.
 type Config struct {
-	// Logger hears of what becomes of the guard while the process lives. nil:
-	// silent.
+	// Logger gets the log of the process about its guard. Default: silent.
 	Logger *slog.Logger
-	// Form tells the handler that [MainLog] has got how the log is written: words of
-	// the program's own, such as "json".
+	// Form is passed to the handler of [MainLog] in the guard: words of the program's
+	// own for the form of its log, such as "json".
 	Form string
 }
 
-// Will is what is to be done when the process has died. See [Will.Validate].
+// Will is what the guard does when the process has died. See [Will.Validate].
 type Will struct {
-	// Requests are netlink requests (NETLINK_ROUTE), carried out in order and
-	// before any Packets are sent. Their answers are not read.
+	// Requests are netlink requests (NETLINK_ROUTE), carried out in order, before any
+	// Packets.
 	Requests [][]byte
 	// Packets are sent in order after the Requests of all wills.
 	Packets []Packet
 	// Filters are transactions of NETLINK_NETFILTER, after the Packets.
 	Filters [][]byte
-	// Settings are requests like Requests, but after everything else of all
-	// wills: what the Requests rely on is put back by them.
+	// Settings are requests like Requests, carried out last, after all wills: they
+	// restore settings that the Requests rely on.
 	Settings [][]byte
 }
 
 // Packet is an IP packet of a raw protocol.
 type Packet struct {
-	// Interface is the index of the interface to send on, and there must be a
-	// route by it. 0: the routing table decides, which it can for unicast only,
-	// and not for link-local addresses of IPv6.
+	// Interface is the index of the interface to send on, by which there must be a
+	// route. 0: the routing table decides; only for unicast, and not for link-local
+	// addresses of IPv6.
 	Interface int
 	// Source and Destination are of one family.
 	Source, Destination netip.Addr
@@ -54,14 +53,14 @@ type Packet struct {
 	Protocol uint8
 	// TTL is the TTL or hop limit, 1 to 255.
 	TTL uint8
-	// Header, if not empty, is the complete IPv4 header: for payloads that
-	// authenticate it. The fields above must agree with it.
+	// Header, if not empty, is the complete IPv4 header, for payloads that authenticate
+	// the header. It must agree with the fields above.
 	Header []byte
 	// Payload is what follows the IP header, 1 to 32768 bytes.
 	Payload []byte
 }
 
-// socket says what a shot is sent on.
+// socket is the kind of socket that a shot is sent on.
 type socket uint8
 
 const (
@@ -70,7 +69,7 @@ const (
 	socketIPv6
 	socketNetfilter
 	socketSettings
-	sockets // how many there are
+	sockets // their number
 )
 
 // shot is one message as the child sends it.
@@ -141,7 +140,7 @@ func (t testament) encode() []byte {
 	return b
 }
 
-// decode reads what encode wrote. It returns what it could make sense of.
+// decode reads the form of encode, up to the first byte that makes no sense.
 func decode(b []byte) (t testament) {
 	if len(b) < 4 {
 		return t
