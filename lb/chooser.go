@@ -12,7 +12,8 @@ type chooser struct {
 	restless   *atomic.Int64 // the pool's
 	flow       *Flow
 	now        int64   // 0: ejections and slow starts do not matter
-	key        uint64  // what the flow hashes to, if the balancer hashes
+	hashed     bool    // the balancing method hashes,
+	key        uint64  // and the flow to this
 	lot        float64 // see draw; 0: not drawn
 	full       bool    // a member was refused for its MaxConns,
 	passedOver bool    // or for an ejection or its slow start
@@ -90,7 +91,7 @@ func (c *chooser) ramp(m *member) float64 {
 func (c *chooser) draw() float64 {
 	if c.lot == 0 {
 		h := mix(c.key + 0x9e3779b97f4a7c15)
-		if !c.cfg.Balance.hashes() {
+		if !c.hashed {
 			h = rand.Uint64()
 		}
 		c.lot = unit(h)

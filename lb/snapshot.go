@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"net/netip"
 	"sync/atomic"
 )
 
@@ -10,17 +11,18 @@ type roster struct {
 	cfg    *PoolConfig
 	all    []*member
 	byName map[string]*member
-	tls    bool        // some backend has a TLS of its own
-	tables [2][]uint32 // Maglev tables of primaries and backups, indices into all.
+	tls    bool                                           // some backend has a TLS of its own
+	hash   func(client netip.AddrPort, key string) uint64 // of the balancing method; nil: none
+	tables [2][]uint32                                    // Maglev tables of primaries and backups, indices into all.
 }
 
 func newRoster(all []*member, cfg *PoolConfig) *roster {
-	r := &roster{cfg: cfg, all: all, byName: make(map[string]*member, len(all))}
+	r := &roster{cfg: cfg, all: all, byName: make(map[string]*member, len(all)), hash: cfg.Balance.hash()}
 	for _, m := range all {
 		r.byName[m.Name] = m
 		r.tls = r.tls || m.TLS != nil
 	}
-	if !cfg.Balance.hashes() {
+	if r.hash == nil {
 		return r
 	}
 	for t := range r.tables {
@@ -47,6 +49,7 @@ type turns struct {
 
 // tier is what the balancers work on: the available primaries, or backups.
 type tier struct {
+	hash     func(client netip.AddrPort, key string) uint64 // the roster's
 	live     []*member
 	schedule []*member
 	turns    *turns
@@ -116,7 +119,7 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 }
 
 func (s *snapshot) newTier(number int, turns *turns) tier {
-	t := tier{all: s.all, up: make([]bool, len(s.all)), table: s.tables[number], turns: turns}
+	t := tier{hash: s.hash, all: s.all, up: make([]bool, len(s.all)), table: s.tables[number], turns: turns}
 	var weights []int
 	equal := true
 	for i, m := range s.all {
