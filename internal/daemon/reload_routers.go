@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -237,7 +238,7 @@ func (d *Daemon) updateRouters(c *change) error {
 // address that the router of next has then.
 func passes(before, after, next config.Router) bool {
 	return slices.ContainsFunc(slices.Concat(next.Addresses, next.Excluded), func(a config.Address) bool {
-		return has(before, a.Addr()) && !has(after, a.Addr())
+		return hasAddress(before, a.Addr()) && !hasAddress(after, a.Addr())
 	})
 }
 
@@ -285,4 +286,62 @@ func (d *Daemon) closeConns() {
 			delete(d.conns, key)
 		}
 	}
+}
+
+// keysOf are the keys of the file behind the fields that Fixed names in packages vrrp
+// and vip.
+var keysOf = map[string][]string{
+	"VRID":        {"vrid"},
+	"Version":     {"version"},
+	"Priority":    {"priority"},
+	"Owner":       {"priority"},
+	"Addresses":   {"addresses"},
+	"Auth":        {"auth"},
+	"Interface":   {"interface"},
+	"NoAccept":    {"accept"},
+	"VirtualMAC":  {"virtual_mac", "xmit_base", "peers", "vrid", "addresses"},
+	"MacvlanName": {"virtual_mac", "macvlan", "vrid", "addresses"},
+}
+
+// familyKeys are the keys behind Addresses for routers without addresses.
+var familyKeys = []string{"family", "peers", "source"}
+
+// fixedKeys returns the keys in which b differs from a so that no running router can
+// go on with b: another router has to take its place. None: reconfigure can.
+func fixedKeys(a, b config.Router) []string {
+	va, pa := vipConfig(a), vrrpConfig(a)
+	fields := append(va.Fixed(vipConfig(b)), pa.Fixed(vrrpConfig(b))...)
+	return slices.DeleteFunc(a.Differences(b), func(key string) bool {
+		return !slices.ContainsFunc(fields, func(f string) bool {
+			if f == "Addresses" && len(a.Addresses)+len(b.Addresses) == 0 {
+				return slices.Contains(familyKeys, key)
+			}
+			return slices.Contains(keysOf[f], key)
+		})
+	})
+}
+
+// hasAddress reports whether a router has an address, in advertisements or not.
+func hasAddress(r config.Router, addr netip.Addr) bool {
+	is := func(a config.Address) bool { return a.Addr() == addr }
+	return slices.ContainsFunc(r.Addresses, is) || slices.ContainsFunc(r.Excluded, is)
+}
+
+// shedding is a router's configuration without the addresses that move to another
+// router of the next configuration, and without the routes that need such an
+// address. ok is false if the router would have no address left to advertise.
+func shedding(old, next config.Router, all []config.Router) (rest config.Router, ok bool) {
+	moves := func(a config.Address) bool {
+		return !hasAddress(next, a.Addr()) && slices.ContainsFunc(all, func(r config.Router) bool { return r.Name != old.Name && hasAddress(r, a.Addr()) })
+	}
+	rest = old
+	rest.Addresses = slices.DeleteFunc(slices.Clone(old.Addresses), moves)
+	rest.Excluded = slices.DeleteFunc(slices.Clone(old.Excluded), moves)
+	rest.Routes = slices.DeleteFunc(slices.Clone(old.Routes), func(r config.Route) bool {
+		needs := func(a config.Address) bool {
+			return moves(a) && (r.Source == a.Addr() || r.Via.IsValid() && a.Masked().Contains(r.Via))
+		}
+		return slices.ContainsFunc(old.Addresses, needs) || slices.ContainsFunc(old.Excluded, needs)
+	})
+	return rest, len(rest.Addresses) > 0 || len(old.Addresses) == 0
 }

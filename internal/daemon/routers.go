@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -64,10 +66,10 @@ func newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, tracker 
 	}
 }
 
-// serves reports whether the router takes part in the election: a change must not end
-// that.
+// serves reports whether the router takes part in the election, which a change must
+// not end.
 func (r *router) serves() bool {
-	// What the interface has to say may not have been heard yet.
+	// The router may not have heard yet that its interface is gone.
 	return r != nil && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.node.Router().Status().State != vrrp.Initialize
 }
 
@@ -82,6 +84,38 @@ func (r *router) stopFor(why error) {
 
 // moveTime bounds a change of the addresses that are held.
 const moveTime = 10 * time.Second
+
+// shedAddresses lets go of the addresses that move to another router.
+// Advertisements list them until reconfigure.
+func (r *router) shedAddresses(next config.Router, all []config.Router) error {
+	rest, _ := shedding(r.cfg, next, all)
+	if rest.Equal(r.cfg) {
+		return nil
+	}
+	fc := r.failover(r.cfg, r.members)
+	fc.VIP = r.failover(rest, r.members).VIP
+	return r.reconfigureNode(fc, rest)
+}
+
+// reconfigure goes on with another configuration in place, as far as fixedKeys
+// allows. Should the new addresses or routes be impossible, those of before stay, and
+// everything else of cfg counts all the same.
+func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error {
+	next := func(cfg config.Router) error { return r.reconfigureNode(r.failover(cfg, r.members), cfg) }
+	err := next(cfg)
+	if err != nil {
+		kept := cfg
+		kept.Addresses, kept.Excluded, kept.Routes = r.cfg.Addresses, r.cfg.Excluded, r.cfg.Routes
+		if again := next(kept); again != nil {
+			// What a check says is not to be missed, and checks may be gone.
+			r.cfg.Track = cfg.Track
+			err = errors.Join(err, again)
+		}
+		err = fmt.Errorf("%v: %s goes on with the addresses and routes of before: %w", cfg.Pos, cfg.Name, err)
+	}
+	r.tracker.reconfigure(r.cfg, checks) // last: checks have their say in the priority
+	return err
+}
 
 // reconfigureNode goes on as fc, which is made of cfg, or leaves everything as it is.
 func (r *router) reconfigureNode(fc failover.Config, cfg config.Router) error {
