@@ -20,8 +20,8 @@ const acceptBatch, backlogMax = 32, 8192
 // acceptSome takes connections from the backlog, but not so many that the
 // others of this loop would wait for long: true if there may be more.
 func (l *loop) acceptSome() bool {
-	cfg := l.e.t.settings.Load()
-	c := &l.e.t.counters
+	cfg := l.e.plane.settings.Load()
+	c := &l.e.plane.counters
 	defer l.yield()
 	for range acceptBatch {
 		if l.listener < 0 || l.paused > 0 {
@@ -81,9 +81,9 @@ func (l *loop) yield() {
 // pause leaves connections in the backlog for a while.
 func (l *loop) pause(d time.Duration, reason error) {
 	if reason != nil {
-		l.e.t.settings.Load().log.Warn("accept paused", "err", reason, "for", d)
+		l.e.plane.settings.Load().log.Warn("accept paused", "err", reason, "for", d)
 	}
-	l.e.t.counters.paused.Add(1)
+	l.e.plane.counters.paused.Add(1)
 	l.Unwatch(l.listener)
 	l.paused, l.resumeAt = d, l.Now()+int64(d)
 }

@@ -8,38 +8,24 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// engine relays plain TCP connections in event loops, one per processor, each
-// with an epoll instance of its own. All of them wait for the one listener
-// (EPOLLEXCLUSIVE). A listener for each (SO_REUSEPORT) would deal connections
-// out by their hash, to a busy loop as well as to an idle one, would lose those
-// in the backlog of a loop that ends, and would let a second program take a
-// part of the traffic without any error. That the kernel always wakes the first
-// of those that wait is set right by [loop.yield].
-type engine struct {
-	t     *TCP
-	work  context.Context // Ends when connections must end.
-	loops []*loop
-}
-
 // accept serves the connections of ln until ctx ends. What it leaves behind
 // ends by itself, or by work.
-func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
+func (p *tcpPlane) accept(ctx, work context.Context, ln net.Listener) error {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
-		return t.acceptLoop(ctx, work, ln)
+		return p.acceptLoop(ctx, work, ln)
 	}
 	lfd, err := dupListener(tcp)
 	if err != nil {
 		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
 	}
-	e := &engine{t: t, work: work}
+	e := &engine{plane: p, work: work}
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
 		l, err := newLoop(e, int32(lfd))
 		if err != nil {
@@ -51,7 +37,7 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 		}
 		e.loops = append(e.loops, l)
 	}
-	t.sessions.add(e) // until all connections of the loops have ended
+	p.sessions.add(e) // until all connections of the loops have ended
 	var accepting sync.WaitGroup
 	accepting.Add(len(e.loops))
 	var running atomic.Int32
@@ -61,7 +47,7 @@ func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
 		go func() {
 			l.run()
 			if running.Add(-1) == 0 {
-				t.sessions.remove(e)
+				p.sessions.remove(e)
 			}
 		}()
 	}
@@ -112,27 +98,6 @@ func (e *engine) cut(s *server) {
 // placeListener is the place of the listener among the descriptors of a loop.
 const placeListener = -1
 
-// loop owns some of the connections; all but Post runs in its goroutine.
-type loop struct {
-	*reactor.Loop
-	e         *engine
-	listener  int32 // -1 after stopAccepting
-	accepting func()
-	paused    time.Duration // how long accepting pauses, 0 if it does not,
-	resumeAt  int64         // and until when
-
-	links  []*link      // by slot
-	unused []int32      // slots
-	live   atomic.Int32 // connections; other loops read it
-	serial int32        // of the latest mark
-	runq   []*link      // with more to do than one turn allows
-	timers reactor.Timers[*link]
-
-	scratch []byte
-	pipes   []reactor.Pipe // not in use
-	piping  int            // all there are
-}
-
 func newLoop(e *engine, listener int32) (*loop, error) {
 	r, err := reactor.NewLoop()
 	if err != nil {
@@ -144,14 +109,6 @@ func newLoop(e *engine, listener int32) (*loop, error) {
 		return nil, errno
 	}
 	return l, nil
-}
-
-// free gives up what a loop holds that does not run (any more).
-func (l *loop) free() {
-	l.Close()
-	for _, p := range l.pipes {
-		p.Close()
-	}
 }
 
 // run serves until accepting has stopped and the last connection has ended.
@@ -222,26 +179,4 @@ func (l *loop) event(ev reactor.Event) {
 		k.half[1-side].writable = true
 	}
 	k.step()
-}
-
-// newLink takes a link from those that have ended, or makes one.
-func (l *loop) newLink() *link {
-	l.live.Add(1)
-	var k *link
-	if n := len(l.unused); n > 0 {
-		k = l.links[l.unused[n-1]]
-		l.unused = l.unused[:n-1]
-	} else {
-		k = &link{loop: l, slot: int32(len(l.links))}
-		l.links = append(l.links, k)
-	}
-	k.mark[0] = l.newMark()
-	return k
-}
-
-// newMark tells a descriptor, or an attempt to connect, from those before it in
-// the same place.
-func (l *loop) newMark() int32 {
-	l.serial++
-	return l.serial
 }

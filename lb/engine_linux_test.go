@@ -113,7 +113,7 @@ func TestBacklogIsServedAtTheEnd(t *testing.T) {
 	waitFor(t, "the loops to be told of the end", func() bool {
 		// Whoever tells them waits for them then.
 		for _, g := range strings.Split(stacks(), "\n\n") {
-			if strings.Contains(g, "lb.(*TCP).accept(") && strings.Contains(g, "sync.(*WaitGroup).Wait(") {
+			if strings.Contains(g, "lb.(*tcpPlane).accept(") && strings.Contains(g, "sync.(*WaitGroup).Wait(") {
 				return true
 			}
 		}
@@ -378,16 +378,17 @@ func TestQuietConnectionsHaveNoPipes(t *testing.T) {
 	})
 }
 
-// watched counts what is in the epoll instances of all loops that watch a listener.
-func watched(t *testing.T) (counts []int) {
+// watched counts what is in the epoll instance of each loop that watches the listener.
+func (e *engine) watched(t *testing.T) (counts []int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/self/fdinfo/*")
 	if err != nil {
 		t.Fatal(err)
 	}
+	listener := regexp.MustCompile(fmt.Sprintf(`tfd: +%d events: .* data: +ffffffff `, e.loops[0].listener))
 	for _, file := range files {
 		b, _ := os.ReadFile(file) // it may be gone
-		if s := string(b); regexp.MustCompile(`tfd:.* data: +ffffffff `).MatchString(s) {
+		if s := string(b); listener.MatchString(s) {
 			counts = append(counts, strings.Count(s, "tfd:"))
 		}
 	}
@@ -409,7 +410,7 @@ func TestHandedOffConnectionsLeaveTheLoop(t *testing.T) {
 	}
 	// A loop leaves the listener alone now and then: see yield.
 	waitFor(t, "all loops to watch the listener and their wake-ups", func() bool {
-		counts := watched(t)
+		counts := e.watched(t)
 		for _, n := range counts {
 			if n > 2 {
 				t.Fatalf("a loop watches %d descriptors, want its listener and its wake-up", n)

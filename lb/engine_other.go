@@ -8,6 +8,6 @@ import (
 )
 
 // accept serves the connections of ln until ctx ends.
-func (t *TCP) accept(ctx, work context.Context, ln net.Listener) error {
-	return t.acceptLoop(ctx, work, ln)
+func (p *tcpPlane) accept(ctx, work context.Context, ln net.Listener) error {
+	return p.acceptLoop(ctx, work, ln)
 }

@@ -12,45 +12,28 @@ import (
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// What an event loop cannot do without waiting is done in goroutines.
+// What an event loop cannot do without waiting is done in goroutines, which give the
+// result to a function that the loop runs. It reports whether it has taken it: the
+// connection may have ended.
 
-// enqueue waits in the pool's queue, in a goroutine: overload is no time to save on
-// the few that may wait.
-func (k *link) enqueue() {
-	k.state = linkQueued
-	k.loop.timers.Stop(&k.timer)
-	l, mark, flow, pool := k.loop, k.mark[0], k.flow, k.origin.pool
-	// Here and not in the goroutine: its place is by the order of arrival.
-	w, err := pool.enqueue(&flow)
-	if err != nil {
-		k.fail(err)
-		return
-	}
+// await waits in a pool's queue: overload is no time to save on the few goroutines of
+// those who may wait.
+func (l *loop) await(pool *Pool, w *waiter, done func(Pick, error) bool) {
 	go func() {
 		pick, err := pool.await(l.e.work, w)
 		if !l.Post(func() {
-			switch {
-			case k.mark[0] == mark && err != nil:
-				k.fail(err)
-			case k.mark[0] == mark:
-				k.flow = flow
-				k.connectTo(pick)
-			case err == nil:
+			if !done(pick, err) {
 				pick.Done(Neutral)
 			}
-		}) && err == nil {
+		}) {
 			pick.Done(Neutral)
 		}
 	}()
 }
 
-// dialSlowly connects to a name or a unix socket, in a goroutine.
-func (k *link) dialSlowly(pick Pick) {
-	k.state = linkDialing
-	k.loop.timers.Stop(&k.timer)
-	l, mark, timeout := k.loop, k.mark[1], k.cfg.ConnectTimeout
+// dial connects to a name or a unix socket.
+func (l *loop) dial(d net.Dialer, pick Pick, done func(int32, error) bool) {
 	go func() {
-		d := net.Dialer{Timeout: timeout, KeepAlive: -1}
 		network, address := network(pick.Address())
 		conn, err := d.DialContext(l.e.work, network, address)
 		fd := int32(-1)
@@ -58,13 +41,7 @@ func (k *link) dialSlowly(pick Pick) {
 			fd, err = takeFD(conn)
 		}
 		if !l.Post(func() {
-			switch {
-			case k.mark[1] == mark && err != nil:
-				k.notConnected(err)
-			case k.mark[1] == mark:
-				k.fd[1] = fd
-				k.connecting(0)
-			case err == nil:
+			if !done(fd, err) && err == nil {
 				reactor.Close(fd)
 			}
 		}) && err == nil {

@@ -3,7 +3,7 @@ package lb
 import (
 	"errors"
 	"io"
-	"net/netip"
+	"net"
 	"os"
 	"time"
 
@@ -11,49 +11,6 @@ import (
 
 	"github.com/havip/havip/lb/internal/reactor"
 )
-
-// linkState is where a connection is in its life.
-type linkState uint8
-
-const (
-	linkFree       linkState = iota
-	linkPreface              // Reading what tells the pool.
-	linkQueued               // Waiting for a backend with room.
-	linkStarved              // Waiting for a descriptor.
-	linkDialing              // To the backend, in a goroutine,
-	linkConnecting           // or here.
-	linkRelaying
-)
-
-// link is one connection in an event loop: a client, side 0, and a backend, side 1.
-type link struct {
-	loop    *loop
-	cfg     *tcpSettings
-	slot    int32
-	mark    [2]int32 // Of the connection, and of the present attempt to connect.
-	state   linkState
-	proxied bool    // A PROXY header is due.
-	watched bool    // The client's side is in the epoll instance.
-	picked  bool    // pick is valid.
-	queued  bool    // In the loop's runq.
-	failed  [2]bool // epoll reported an error of this side.
-	fd      [2]int32
-	half    [2]half // From the client, from the backend.
-	early   []byte  // What the client sent before it had a backend,
-	need    int     // and how much of it is needed at least.
-
-	peer    netip.Addr // Whom Limits counts; the origin may name another.
-	origin  origin
-	flow    Flow
-	pick    Pick
-	tries   int
-	retries int   // Tries in vain.
-	started int64 // When the present attempt to connect began.
-	start   int64
-	connect int64 // How long it took to get a backend.
-
-	timer reactor.Timer[*link] // for what the state waits for
-}
 
 // begin starts an accepted connection.
 func (k *link) begin() {
@@ -66,18 +23,6 @@ func (k *link) begin() {
 		return
 	}
 	k.route()
-}
-
-// wait has the connection expire after d, unless it waits for something else before.
-func (k *link) wait(d time.Duration) {
-	k.timer.Owner = k
-	k.loop.timers.Set(&k.timer, k.loop.Now(), d)
-}
-
-// watch has the loop told of a side's events.
-func (k *link) watch(side int32) unix.Errno {
-	k.watched = k.watched || side == 0
-	return k.loop.Watch(k.fd[side], reactor.Edges, k.slot<<1|side, k.mark[side])
 }
 
 // readPreface reads the beginning of the connection until it tells the pool.
@@ -171,6 +116,50 @@ func (k *link) connectTo(pick Pick) {
 	k.dialSlowly(pick)
 }
 
+// enqueue waits for a backend in the pool's queue.
+func (k *link) enqueue() {
+	k.state = linkQueued
+	k.loop.timers.Stop(&k.timer)
+	mark, flow := k.mark[0], k.flow
+	// Now and not in the goroutine: the place is by the order of arrival.
+	w, err := k.origin.pool.enqueue(&flow)
+	if err != nil {
+		k.fail(err)
+		return
+	}
+	k.loop.await(k.origin.pool, w, func(pick Pick, err error) bool {
+		switch {
+		case k.mark[0] != mark:
+			return false
+		case err != nil:
+			k.fail(err)
+		default:
+			k.flow = flow
+			k.connectTo(pick)
+		}
+		return true
+	})
+}
+
+// dialSlowly connects to a name or a unix socket, which takes a goroutine.
+func (k *link) dialSlowly(pick Pick) {
+	k.state = linkDialing
+	k.loop.timers.Stop(&k.timer)
+	mark := k.mark[1]
+	k.loop.dial(net.Dialer{Timeout: k.cfg.ConnectTimeout, KeepAlive: -1}, pick, func(fd int32, err error) bool {
+		switch {
+		case k.mark[1] != mark:
+			return false
+		case err != nil:
+			k.notConnected(err)
+		default:
+			k.fd[1] = fd
+			k.connecting(0)
+		}
+		return true
+	})
+}
+
 // connecting waits for the connection, unless there was an error.
 func (k *link) connecting(errno unix.Errno) {
 	if errno == 0 || errno == unix.EINPROGRESS {
@@ -243,8 +232,18 @@ func (k *link) connected() {
 		}
 	}
 	h.readable = true
+	k.relay()
+}
+
+// relay moves what can be moved, and ends the connection when that is due.
+func (k *link) relay() {
 	k.wait(k.cfg.IdleTimeout)
-	k.pump()
+	switch k.pump() {
+	case over:
+		k.end("")
+	case broken:
+		k.abort("reset")
+	}
 }
 
 // step goes on with a connection that something has happened to.
@@ -257,8 +256,7 @@ func (k *link) step() {
 			k.connected()
 		}
 	case linkRelaying:
-		k.wait(k.cfg.IdleTimeout)
-		k.pump()
+		k.relay()
 	}
 }
 
@@ -338,23 +336,4 @@ func (k *link) end(reason string) {
 	k.cfg.leave(k.peer)
 	k.cfg.account(&r, k.origin.pool)
 	k.release()
-}
-
-// release makes the link free for another connection.
-func (k *link) release() {
-	l := k.loop
-	for i := range k.half {
-		k.half[i].release(l)
-	}
-	l.timers.Stop(&k.timer)
-	*k = link{loop: l, slot: k.slot, queued: k.queued}
-	l.unused = append(l.unused, k.slot)
-	l.live.Add(-1)
-}
-
-func (k *link) closeSide(side int) {
-	if k.fd[side] >= 0 {
-		reactor.Close(k.fd[side])
-		k.fd[side] = -1
-	}
 }

@@ -482,3 +482,13 @@ func TestBytesAreCountedWhereTheyPass(t *testing.T) {
 		})
 	}
 }
+
+func nextRecord(t testing.TB, records <-chan Record) (r Record) {
+	t.Helper()
+	select {
+	case r = <-records:
+	case <-time.After(bound):
+		t.Error("no record")
+	}
+	return r
+}

@@ -119,3 +119,12 @@ func (r *routes) find(name string) (*Pool, error) {
 	}
 	return r.pool, nil
 }
+
+// addrPort is the IP address and port of a; zero if it has none.
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}

@@ -32,50 +32,24 @@ const (
 	sparePipe = 64
 )
 
-// half is one direction of a connection: what comes from one side and goes to
-// the other.
-type half struct {
-	readable bool // The source may have something.
-	writable bool // The sink may have room.
-	ending   bool // The source's last byte has been sent, or it has failed.
-	eof      bool // The source has ended.
-	shut     bool // The sink has been told.
-	dead     bool // The sink has failed: nothing can be brought to it.
-	nodelay  bool // Further writes need not wait for the first one's acknowledgement.
-	bulk     int8 // Large reads in a row, up to bulkAfter.
-	room     int  // How much to move at once; 0 stands for firstRoom.
-	piped    int  // Bytes in pipe.
-	pipe     reactor.Pipe
-	pending  []byte
-	read     int64 // bytes from the source
-	written  int64 // bytes to the sink
-}
+// outcome is what pumping has made of a connection.
+type outcome uint8
 
-// release gives up what h holds.
-func (h *half) release(l *loop) {
-	if h.pipe.Exists() {
-		// What is still in it belongs to nobody else.
-		if h.piped > 0 || len(l.pipes) >= sparePipe {
-			h.pipe.Close()
-			l.piping--
-		} else {
-			l.pipes = append(l.pipes, h.pipe)
-		}
-		h.pipe = reactor.Pipe{}
-	}
-	h.piped, h.pending = 0, nil
-}
+const (
+	goesOn outcome = iota
+	over           // both directions have ended in order
+	broken         // one has not: neither side may take what it got for complete
+)
 
-// pump moves what can be moved, and ends the connection when that is due.
-func (k *link) pump() {
+// pump moves what can be moved.
+func (k *link) pump() outcome {
 	for side := range k.half {
 		h := &k.half[side]
 		if h.done() {
 			continue
 		}
 		if err := k.move(side); err == errSource {
-			k.abort("reset")
-			return
+			return broken
 		} else if err == errSink {
 			// It may have sent an answer before it closed: that still counts.
 			h.dead = true
@@ -91,17 +65,16 @@ func (k *link) pump() {
 	}
 	if up := &k.half[0]; k.failed[0] && up.full() && !up.eof {
 		// Behind what the backend does not take nobody would read of the failure.
-		k.abort("reset")
-		return
+		return broken
 	}
 	switch {
 	case !k.half[0].done() || !k.half[1].done():
+		return goesOn
 	case k.half[0].dead || k.half[1].dead:
 		// After a reset that a write was told of, reads only see an end.
-		k.abort("reset")
-	default:
-		k.end("")
+		return broken
 	}
+	return over
 }
 
 // done tells whether nothing more comes this way.

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 )
 
 // TCP relays the connections of a listener to a pool.
@@ -22,26 +19,12 @@ import (
 // for events without the scheduler's help, which costs a third less. This package
 // does not: the setting belongs to the whole program.
 type TCP struct {
-	settings atomic.Pointer[tcpSettings] // for new connections
-	sessions registry
-	limiter  limiter
-	counters counters
+	tcpPlane
 
 	mu      sync.Mutex // guards what follows
 	serving bool
 	inUse   []*tcpSettings   // the current ones, and those with connections
 	watched map[*Pool]func() // with the undo
-}
-
-// tcpSettings are the settings of the connections that were accepted while they were
-// current.
-type tcpSettings struct {
-	TCPConfig
-	plane   *TCP
-	log     *slog.Logger
-	preface preface
-	dialer  dialer
-	conns   atomic.Int64
 }
 
 // NewTCP returns a TCP that does not serve yet.
@@ -59,17 +42,7 @@ func (t *TCP) Reconfigure(cfg TCPConfig) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("lb: TCP: %w", err)
 	}
-	cfg = cfg.WithDefaults()
-	next := &tcpSettings{
-		TCPConfig: cfg,
-		plane:     t,
-		log:       limitedLog(cfg.Logger),
-		preface: preface{
-			routes: routes{cfg.Pool, cfg.Routes}, proxies: cfg.AcceptProxy,
-			sniff: len(cfg.Routes) > 0 && cfg.TLS == nil, timeout: cfg.HandshakeTimeout,
-		},
-		dialer: dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS},
-	}
+	next := newTCPSettings(&t.tcpPlane, cfg.WithDefaults())
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.use(next)
@@ -149,13 +122,4 @@ func (t *TCP) serve(serving bool) bool {
 	t.serving = serving
 	t.use(t.settings.Load())
 	return true
-}
-
-// addrPort is the IP address and port of a; zero if it has none.
-func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
-		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
 }

@@ -4,11 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"time"
-
-	"github.com/havip/havip/lb/internal/proxyproto"
 )
 
 // tcpConn is a connection that has a goroutine: one with TLS, or one of a listener
@@ -47,20 +44,6 @@ func (c *tcpConn) serve(ctx context.Context) {
 	c.account(r, c.origin.pool)
 }
 
-// account counts a connection that is over, and records it.
-func (cfg *tcpSettings) account(r *Record, p *Pool) {
-	c := &cfg.plane.counters
-	c.received.Add(uint64(r.Received))
-	c.sent.Add(uint64(r.Sent))
-	c.retries.Add(uint64(r.Retries))
-	if p != nil {
-		r.Service = p.config().Name
-	}
-	if cfg.Record != nil {
-		cfg.Record(*r)
-	}
-}
-
 // relayClient finds a backend and relays until the end. Its error says why none was
 // reached.
 func (c *tcpConn) relayClient(ctx context.Context) error {
@@ -82,14 +65,6 @@ func (c *tcpConn) relayClient(ctx context.Context) error {
 	pick.Transferred(c.up.written.Load(), c.down.read.Load())
 	pick.Done(Neutral)
 	return nil
-}
-
-// greeting is the PROXY header that the backend gets, nil if none.
-func (cfg *tcpSettings) greeting(o *origin) []byte {
-	if cfg.SendProxy == ProxyNone {
-		return nil
-	}
-	return proxyproto.Append(nil, int(cfg.SendProxy), o.client, o.local)
 }
 
 // begin finds out what the origin lacks, with TLS if that ends here. The bytes that
@@ -120,15 +95,6 @@ func (c *tcpConn) begin(ctx context.Context) (early []byte, err error) {
 	c.client = server
 	c.mu.Unlock()
 	return nil, nil
-}
-
-func handshake(ctx context.Context, c *tls.Conn, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("TLS handshake: %w", err)
-	}
-	return nil
 }
 
 // connect finds a backend that accepts the connection.

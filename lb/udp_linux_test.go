@@ -247,16 +247,6 @@ func TestUDPMissingResponsesAreAFailure(t *testing.T) {
 	}
 }
 
-func nextRecord(t testing.TB, records <-chan Record) (r Record) {
-	t.Helper()
-	select {
-	case r = <-records:
-	case <-time.After(bound):
-		t.Error("no record")
-	}
-	return r
-}
-
 func readUDP(t testing.TB, c net.Conn) string {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(bound))

@@ -1,0 +1,183 @@
+package lb
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/havip/havip/lb/internal/reactor"
+	"golang.org/x/sys/unix"
+)
+
+// engine relays plain TCP connections in event loops, one per processor, each
+// with an epoll instance of its own. All of them wait for the one listener
+// (EPOLLEXCLUSIVE). A listener for each (SO_REUSEPORT) would deal connections
+// out by their hash, to a busy loop as well as to an idle one, would lose those
+// in the backlog of a loop that ends, and would let a second program take a
+// part of the traffic without any error. That the kernel always wakes the first
+// of those that wait is set right by [loop.yield].
+type engine struct {
+	plane *tcpPlane
+	work  context.Context // ends when connections must end
+	loops []*loop
+}
+
+// loop owns some of the connections; all but Post runs in its goroutine.
+type loop struct {
+	*reactor.Loop
+	e         *engine
+	listener  int32 // -1 after stopAccepting
+	accepting func()
+	paused    time.Duration // how long accepting pauses, 0 if it does not,
+	resumeAt  int64         // and until when
+
+	links  []*link      // by slot
+	unused []int32      // slots
+	live   atomic.Int32 // connections; other loops read it
+	serial int32        // of the latest mark
+	runq   []*link      // with more to do than one turn allows
+	timers reactor.Timers[*link]
+
+	scratch []byte
+	pipes   []reactor.Pipe // not in use
+	piping  int            // all there are
+}
+
+// linkState is where a connection is in its life.
+type linkState uint8
+
+const (
+	linkFree       linkState = iota
+	linkPreface              // Reading what tells the pool.
+	linkQueued               // Waiting for a backend with room.
+	linkStarved              // Waiting for a descriptor.
+	linkDialing              // To the backend, in a goroutine,
+	linkConnecting           // or here.
+	linkRelaying
+)
+
+// link is one connection in an event loop: a client, side 0, and a backend, side 1.
+type link struct {
+	loop    *loop
+	cfg     *tcpSettings
+	slot    int32
+	mark    [2]int32 // Of the connection, and of the present attempt to connect.
+	state   linkState
+	proxied bool    // A PROXY header is due.
+	watched bool    // The client's side is in the epoll instance.
+	picked  bool    // pick is valid.
+	queued  bool    // In the loop's runq.
+	failed  [2]bool // epoll reported an error of this side.
+	fd      [2]int32
+	half    [2]half // From the client, from the backend.
+	early   []byte  // What the client sent before it had a backend,
+	need    int     // and how much of it is needed at least.
+
+	peer    netip.Addr // Whom Limits counts; the origin may name another.
+	origin  origin
+	flow    Flow
+	pick    Pick
+	tries   int
+	retries int   // Tries in vain.
+	started int64 // When the present attempt to connect began.
+	start   int64
+	connect int64 // How long it took to get a backend.
+
+	timer reactor.Timer[*link] // for what the state waits for
+}
+
+// half is one direction of a connection: what comes from one side and goes to
+// the other.
+type half struct {
+	readable bool // The source may have something.
+	writable bool // The sink may have room.
+	ending   bool // The source's last byte has been sent, or it has failed.
+	eof      bool // The source has ended.
+	shut     bool // The sink has been told.
+	dead     bool // The sink has failed: nothing can be brought to it.
+	nodelay  bool // Further writes need not wait for the first one's acknowledgement.
+	bulk     int8 // Large reads in a row, up to bulkAfter.
+	room     int  // How much to move at once; 0 stands for firstRoom.
+	piped    int  // Bytes in pipe.
+	pipe     reactor.Pipe
+	pending  []byte
+	read     int64 // bytes from the source
+	written  int64 // bytes to the sink
+}
+
+// newLink takes a link from those that have ended, or makes one.
+func (l *loop) newLink() *link {
+	l.live.Add(1)
+	var k *link
+	if n := len(l.unused); n > 0 {
+		k = l.links[l.unused[n-1]]
+		l.unused = l.unused[:n-1]
+	} else {
+		k = &link{loop: l, slot: int32(len(l.links))}
+		l.links = append(l.links, k)
+	}
+	k.mark[0] = l.newMark()
+	return k
+}
+
+// newMark tells a descriptor, or an attempt to connect, from those before it in
+// the same place.
+func (l *loop) newMark() int32 {
+	l.serial++
+	return l.serial
+}
+
+// wait has the connection expire after d, unless it waits for something else before.
+func (k *link) wait(d time.Duration) {
+	k.timer.Owner = k
+	k.loop.timers.Set(&k.timer, k.loop.Now(), d)
+}
+
+// watch has the loop told of a side's events.
+func (k *link) watch(side int32) unix.Errno {
+	k.watched = k.watched || side == 0
+	return k.loop.Watch(k.fd[side], reactor.Edges, k.slot<<1|side, k.mark[side])
+}
+
+// release makes the link free for another connection.
+func (k *link) release() {
+	l := k.loop
+	for i := range k.half {
+		k.half[i].release(l)
+	}
+	l.timers.Stop(&k.timer)
+	*k = link{loop: l, slot: k.slot, queued: k.queued}
+	l.unused = append(l.unused, k.slot)
+	l.live.Add(-1)
+}
+
+func (k *link) closeSide(side int) {
+	if k.fd[side] >= 0 {
+		reactor.Close(k.fd[side])
+		k.fd[side] = -1
+	}
+}
+
+// release gives up what h holds.
+func (h *half) release(l *loop) {
+	if h.pipe.Exists() {
+		// What is still in it belongs to nobody else.
+		if h.piped > 0 || len(l.pipes) >= sparePipe {
+			h.pipe.Close()
+			l.piping--
+		} else {
+			l.pipes = append(l.pipes, h.pipe)
+		}
+		h.pipe = reactor.Pipe{}
+	}
+	h.piped, h.pending = 0, nil
+}
+
+// free gives up what a loop holds that does not run (any more).
+func (l *loop) free() {
+	l.Close()
+	for _, p := range l.pipes {
+		p.Close()
+	}
+}

@@ -1,0 +1,70 @@
+package lb
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/havip/havip/lb/internal/proxyproto"
+)
+
+// tcpPlane is what the connections of a TCP need of it.
+type tcpPlane struct {
+	settings atomic.Pointer[tcpSettings] // for new connections
+	sessions registry
+	limiter  limiter
+	counters counters
+}
+
+// tcpSettings are the settings of the connections that were accepted while they were
+// current.
+type tcpSettings struct {
+	TCPConfig
+	plane   *tcpPlane
+	log     *slog.Logger
+	preface preface
+	dialer  dialer
+	conns   atomic.Int64
+}
+
+func newTCPSettings(plane *tcpPlane, cfg TCPConfig) *tcpSettings {
+	return &tcpSettings{
+		TCPConfig: cfg,
+		plane:     plane,
+		log:       limitedLog(cfg.Logger),
+		preface: preface{
+			routes: routes{cfg.Pool, cfg.Routes}, proxies: cfg.AcceptProxy,
+			sniff: len(cfg.Routes) > 0 && cfg.TLS == nil, timeout: cfg.HandshakeTimeout,
+		},
+		dialer: dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS},
+	}
+}
+
+// leave undoes what was counted of a connection when it was accepted.
+func (cfg *tcpSettings) leave(peer netip.Addr) {
+	cfg.conns.Add(-1)
+	cfg.plane.counters.active.Add(-1)
+	cfg.plane.limiter.release(&cfg.Limits, peer)
+}
+
+// account counts a connection that is over, and records it.
+func (cfg *tcpSettings) account(r *Record, p *Pool) {
+	c := &cfg.plane.counters
+	c.received.Add(uint64(r.Received))
+	c.sent.Add(uint64(r.Sent))
+	c.retries.Add(uint64(r.Retries))
+	if p != nil {
+		r.Service = p.config().Name
+	}
+	if cfg.Record != nil {
+		cfg.Record(*r)
+	}
+}
+
+// greeting is the PROXY header that the backend gets, nil if none.
+func (cfg *tcpSettings) greeting(o *origin) []byte {
+	if cfg.SendProxy == ProxyNone {
+		return nil
+	}
+	return proxyproto.Append(nil, int(cfg.SendProxy), o.client, o.local)
+}
