@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -56,19 +55,24 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
-// acceptance carries out the runs and prints the outage that the client saw.
-func acceptance(t *testing.T, cfg scenario.Config) {
-	s, err := scenario.New(lab.New(t), t.TempDir(), cfg)
+// startScenario starts a scenario that ends with the test, and its client.
+func startScenario(t *testing.T, dir string, cfg scenario.Config) *scenario.Scenario {
+	t.Helper()
+	s, err := scenario.New(lab.New(t), dir, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	go s.Client.Run(ctx)
-	if err := s.Start(ctx); err != nil {
+	t.Cleanup(s.Close)
+	go s.Client.Run(t.Context())
+	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// acceptance carries out the runs and prints the outage that the client saw.
+func acceptance(t *testing.T, cfg scenario.Config) {
+	s, ctx := startScenario(t, t.TempDir(), cfg), t.Context()
 	for i, r := range scenario.Runs {
 		res := s.Do(ctx, r)
 		t.Logf("run %d: %s: longest gap %v, the timers allow %v", i+1, r.Title,

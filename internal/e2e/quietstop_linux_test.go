@@ -44,11 +44,9 @@ func TestQuietStop(t *testing.T) {
 
 // quietNode is a daemon with all that one may have, and clients of it.
 type quietNode struct {
-	t            *testing.T
-	host, client *lab.Host
-	cmd          *lab.Cmd
-	file         string
-	conns        []net.Conn
+	*reloader
+	client *lab.Host
+	conns  []net.Conn
 }
 
 const quietConfig = `
@@ -75,7 +73,8 @@ services:
 func newQuietNode(t *testing.T, bin string) *quietNode {
 	t.Helper()
 	l := lab.New(t)
-	n := &quietNode{t: t, host: l.MustHost("lb01", "192.0.2.1/24"), client: l.MustHost("client", "192.0.2.2/24")}
+	h := l.MustHost("lb01", "192.0.2.1/24")
+	n := &quietNode{client: l.MustHost("client", "192.0.2.2/24")}
 	app := l.MustHost("app", "192.0.2.3/24")
 	labtest.Serve(t, mustListen(t, app, ":7000"), labtest.EchoLines("app"))
 	u, err := app.ListenPacket("udp", ":7001")
@@ -103,21 +102,9 @@ func newQuietNode(t *testing.T, bin string) *quietNode {
 	t.Cleanup(func() { web.Close() })
 
 	dir := t.TempDir()
-	n.file = filepath.Join(dir, "havip.yaml")
 	labtest.WriteCertificate(t, filepath.Join(dir, "web.pem"), "www.example.org")
-	n.configure(fmt.Sprintf(quietConfig, filepath.Join(dir, "web.pem")))
-	n.cmd = n.host.Command(bin, "run", "-c", n.file)
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	n.reloader = startProgram(t, bin, h, fmt.Sprintf(quietConfig, filepath.Join(dir, "web.pem")))
 	return n
-}
-
-func (n *quietNode) configure(text string) {
-	n.t.Helper()
-	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
-		n.t.Fatal(err)
-	}
 }
 
 func (n *quietNode) says(word string) {
@@ -198,7 +185,7 @@ func (n *quietNode) reload() {
 	}
 	after := strings.NewReplacer("fall: 3}", "fall: 4}", "vrid: 51", "vrid: 51\n    priority: 120", "mode: udp", "mode: udp, balance: random").Replace(string(before))
 	for i, text := range []string{after, string(before), after} {
-		n.configure(text)
+		n.write(text)
 		n.signal(syscall.SIGHUP)
 		lab.Until(n.t, 30*time.Second, "it has reloaded", func() bool { return strings.Count(n.cmd.Output(), "msg=reloaded") == i+1 })
 	}

@@ -32,9 +32,15 @@ type reloader struct {
 
 func startReloader(t *testing.T, h *lab.Host, config string) *reloader {
 	t.Helper()
+	return startProgram(t, havip(t), h, config)
+}
+
+// startProgram is startReloader for another build of havip.
+func startProgram(t *testing.T, bin string, h *lab.Host, config string) *reloader {
+	t.Helper()
 	r := &reloader{t: t, host: h, file: filepath.Join(t.TempDir(), "havip.yaml")}
 	r.write(config)
-	r.cmd = h.Command(havip(t), "run", "-c", r.file)
+	r.cmd = h.Command(bin, "run", "-c", r.file)
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,22 +86,13 @@ func TestTracking(t *testing.T) {
 			t.Parallel()
 			p := scenario.Params{Interval: time.Second, Version: 2}
 			dir := t.TempDir()
-			s, err := scenario.New(lab.New(t), dir, scenario.Config{
+			ctx := t.Context()
+			s := startScenario(t, dir, scenario.Config{
 				Params:   p,
 				VRRP:     [2]scenario.Program{havipTracking(exe, tr), havipTracking(exe, tr)},
 				Balancer: [2]scenario.Program{nginxBalancer, nginxBalancer},
 				Private:  true,
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			go s.Client.Run(ctx)
-			if err := s.Start(ctx); err != nil {
-				t.Fatal(err)
-			}
 			failing, next := s.LB[0], s.LB[1]
 			lab.Until(t, 30*time.Second, "LB-02 listens", func() bool { return strings.Contains(next.Output(), "to=Backup") })
 			skew := p.Down(next.Priority) - 3*p.Interval
@@ -159,19 +149,12 @@ func TestWeightWithoutPreemption(t *testing.T) {
 				lab.NeedRoot(t)
 			}
 			p := scenario.Params{Interval: time.Second, Version: 2}
-			s, err := scenario.New(lab.New(t), t.TempDir(), scenario.Config{
+			s := startScenario(t, t.TempDir(), scenario.Config{
 				Params:   p,
 				VRRP:     [2]scenario.Program{tc.program, tc.program},
 				Balancer: [2]scenario.Program{nginxBalancer, nginxBalancer},
 				Private:  true,
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close()
-			if err := s.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
 			lab.Until(t, 30*time.Second, "LB-02 listens", func() bool {
 				out := s.LB[1].Output()
 				return strings.Contains(out, "to=Backup") || strings.Contains(out, "Entering BACKUP STATE")
