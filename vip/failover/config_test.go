@@ -146,3 +146,16 @@ func TestSameRouter(t *testing.T) {
 		}
 	}
 }
+
+// TestConfigFields: a new field says here what Reconfigure makes of it.
+func TestConfigFields(t *testing.T) {
+	known := map[string]string{
+		"VRRP": "followed, or named by Fixed", "VIP": "followed, or named by Fixed",
+		"Conn": "stays", "Guard": "stays", "OnRetry": "stays", "Logger": "stays",
+	}
+	for f := range reflect.TypeFor[Config]().Fields() {
+		if known[f.Name] == "" {
+			t.Errorf("what becomes of %s in Reconfigure?", f.Name)
+		}
+	}
+}
