@@ -43,12 +43,7 @@ func TestCauseBeforeConsequence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out slowLog
 		log := slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, nil)))
-		f := newTarget(func(_ context.Context, n int) error {
-			if n%2 == 1 {
-				return errTest
-			}
-			return nil
-		})
+		f := newTarget(everySecond)
 		m, stop := startMonitor(t, Config{Name: "web", Checker: f, Rise: 1, Fall: 1, Logger: log})
 		time.Sleep(500 * ms)
 		m.Subscribe(func(s Status) {

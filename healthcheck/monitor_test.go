@@ -29,6 +29,14 @@ func newTarget(answer func(ctx context.Context, n int) error) *target {
 	return &target{epoch: time.Now(), answer: answer}
 }
 
+// everySecond makes every second probe fail.
+func everySecond(_ context.Context, n int) error {
+	if n%2 == 1 {
+		return errTest
+	}
+	return nil
+}
+
 func (f *target) Check(ctx context.Context) error {
 	f.mu.Lock()
 	n := len(f.starts)
@@ -315,12 +323,7 @@ func TestWatcherTriggersProbes(t *testing.T) {
 
 func TestHoldDownBoundsFlapping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newTarget(func(_ context.Context, n int) error {
-			if n%2 == 1 {
-				return errTest
-			}
-			return nil
-		})
+		f := newTarget(everySecond)
 		m, _ := startMonitor(t, Config{Checker: f, Rise: 1, Fall: 1, HoldDown: 30 * time.Second})
 		time.Sleep(10 * time.Minute)
 		// One round is 30 s of hold-down and at most three probes.

@@ -13,12 +13,7 @@ import (
 // the same story, and the slow one delays nobody.
 func TestSubscribersHearEverythingInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newTarget(func(_ context.Context, n int) error {
-			if n%2 == 1 {
-				return errTest
-			}
-			return nil
-		})
+		f := newTarget(everySecond)
 		m, stop := startMonitor(t, Config{Checker: f, Rise: 1, Fall: 1})
 		var fast, slow []string
 		tell := func(to *[]string, delay time.Duration) func(Status) {
@@ -57,12 +52,7 @@ func TestSubscribersHearEverythingInOrder(t *testing.T) {
 // latest.
 func TestHangingConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newTarget(func(_ context.Context, n int) error {
-			if n%2 == 1 {
-				return errTest
-			}
-			return nil
-		})
+		f := newTarget(everySecond)
 		m, stop := startMonitor(t, Config{Checker: f, Rise: 1, Fall: 1})
 		hang := make(chan struct{})
 		var heard []Status

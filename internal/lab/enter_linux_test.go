@@ -140,9 +140,15 @@ func TestMainWhereForbidden(t *testing.T) {
 	}
 }
 
-// startSignals starts the helper "signals" and returns the pid inside.
-func startSignals(t *testing.T, out *os.File) (cmd *exec.Cmd, inside int) {
+// startSignals starts the helper "signals" and returns the pid inside, and what both
+// print.
+func startSignals(t *testing.T) (cmd *exec.Cmd, inside int, out *os.File) {
 	t.Helper()
+	out, err := os.Create(t.TempDir() + "/out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.Close() })
 	cmd = helperCommand(ordinary, "signals")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
@@ -161,7 +167,7 @@ func startSignals(t *testing.T, out *os.File) (cmd *exec.Cmd, inside int) {
 	if inside == cmd.Process.Pid {
 		t.Fatal("was not re-executed")
 	}
-	return cmd, inside
+	return cmd, inside, out
 }
 
 func contents(t *testing.T, f *os.File) string {
@@ -174,12 +180,7 @@ func contents(t *testing.T, f *os.File) string {
 
 func TestReexecForwardsSignals(t *testing.T) {
 	needUserNamespaces(t)
-	out, err := os.Create(t.TempDir() + "/out")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd, inside := startSignals(t, out)
+	cmd, inside, out := startSignals(t)
 	cmd.Process.Signal(syscall.SIGTERM)
 	cmd.Process.Signal(syscall.SIGINT)
 	if err := cmd.Wait(); err != nil {
@@ -196,12 +197,7 @@ func TestReexecForwardsSignals(t *testing.T) {
 
 func TestReexecDiesWithItsParent(t *testing.T) {
 	needUserNamespaces(t)
-	out, err := os.Create(t.TempDir() + "/out")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd, inside := startSignals(t, out)
+	cmd, inside, _ := startSignals(t)
 	cmd.Process.Kill()
 	cmd.Wait()
 	Until(t, bound, "the process inside is gone", func() bool { return !alive(inside) })
