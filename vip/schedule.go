@@ -43,11 +43,9 @@ func (s Schedule) validate() error {
 	if s.Rounds[0] < 0 || !slices.IsSorted(s.Rounds) {
 		errs = append(errs, field.Errorf("Rounds", "%v: want delays that grow", s.Rounds))
 	}
-	if s.Burst < 1 || s.Burst > 100 {
-		errs = append(errs, field.Errorf("Burst", "%d: want 1 to 100", s.Burst))
-	}
-	if s.Refresh < 0 || s.Refresh > 0 && s.Refresh < time.Second {
-		errs = append(errs, field.Errorf("Refresh", "%v: want 0s, or 1s or more", s.Refresh))
+	errs = append(errs, field.Between("Burst", s.Burst, 1, 100))
+	if s.Refresh != 0 && (s.Refresh < time.Second || s.Refresh > 24*time.Hour) {
+		errs = append(errs, field.Errorf("Refresh", "%s: want 0s, or 1s to 24h", field.Span(s.Refresh)))
 	}
 	return errors.Join(errs...)
 }

@@ -52,11 +52,9 @@ func (c Config) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{c.validateInterfaces(), c.validateOwner()}
 	if t := c.lifetime(); t%time.Second != 0 || t > maxLease {
-		errs = append(errs, field.Errorf("Lease", "%v: want whole seconds, up to %v", t, maxLease))
+		errs = append(errs, field.Errorf("Lease", "%s: want whole seconds, up to %s", field.Span(t), field.Span(maxLease)))
 	}
-	if c.Probe < 0 || c.Probe > maxProbe {
-		errs = append(errs, field.Errorf("Probe", "%v: want 0 to %v", c.Probe, maxProbe))
-	}
+	errs = append(errs, field.Between("Probe", c.Probe, 0, maxProbe))
 	first := make(map[netip.Addr]int)
 	for i, a := range c.Addresses {
 		name := fmt.Sprintf("Addresses[%d]", i)
@@ -100,10 +98,10 @@ func (c Config) validateInterfaces() error {
 func (c Config) validateOwner() error {
 	var errs []error
 	if c.Owner && c.NoAccept {
-		errs = append(errs, field.Errorf("NoAccept", "true: want false with Owner: the host would be cut off from its own addresses"))
+		errs = append(errs, field.Errorf("NoAccept", "true: want false for the owner of the addresses, who would be cut off from himself"))
 	}
 	if c.Owner && c.Takeover {
-		errs = append(errs, field.Errorf("Takeover", "true: want false with Owner: the addresses look like a killed Keepalived's"))
+		errs = append(errs, field.Errorf("Takeover", "true: want false for the owner of the addresses, which look like a killed Keepalived's"))
 	}
 	return errors.Join(errs...)
 }

@@ -237,7 +237,7 @@ func (c *Config) validateTransport() error {
 		fixed("TTL", c.TTL, 255),
 		fixed("MinTTL", c.MinTTL, 0),
 		fixed("MaxTTL", c.MaxTTL, 255),
-		field.If(c.MinTTL > c.MaxTTL, "MinTTL", "%d: want at most the upper bound, %d", c.MinTTL, c.MaxTTL),
+		field.If(c.MinTTL > c.MaxTTL, "MinTTL", "%d: want at most MaxTTL, %d", c.MinTTL, c.MaxTTL),
 		field.If(!multicast && c.VirtualMAC, "VirtualMAC", "true: want false with peers: unicast leaves from the interface's own address"),
 		validateWord("Checksum", checksumWords, c.Checksum),
 		field.If(c.Checksum != ChecksumPseudoHeader && !choice, "Checksum", "%v: want %v: only version 3 over IPv4 has a choice", c.Checksum, ChecksumPseudoHeader),
@@ -282,7 +282,7 @@ func (h *HMACConfig) validate() error {
 		errs = append(errs, field.In(fmt.Sprintf("Keys[%d]", i), errors.Join(
 			field.Between("ID", k.ID, 1, 255),
 			field.If(k.ID != 0 && twice, "ID", "%d: want an ID that differs from that of key %d", k.ID, first),
-			field.If(n < 32 || n > 64, "Secret", "%d bytes: want 32 to 64", n),
+			field.If(n < 32 || n > 64, "Secret", "%d bytes: want 32 to 64 bytes", n),
 		)))
 		if !twice {
 			ids[k.ID] = i

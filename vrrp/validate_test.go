@@ -136,7 +136,7 @@ var validateCases = map[string][]validateCase{
 	},
 	"Config.MaxTTL": {
 		{withIPv4, func(c *Config) { c.MaxTTL = 64 }, "MaxTTL: 64: want 255, or peers: multicast always uses 255"},
-		{withIPv4, func(c *Config) { c.MinTTL, c.MaxTTL, c.Peers = 65, 64, addrs("192.0.2.11") }, "MinTTL: 65: want at most the upper bound, 64"},
+		{withIPv4, func(c *Config) { c.MinTTL, c.MaxTTL, c.Peers = 65, 64, addrs("192.0.2.11") }, "MinTTL: 65: want at most MaxTTL, 64"},
 		{withIPv4, func(c *Config) { c.MinTTL, c.MaxTTL, c.Peers = 64, 64, addrs("192.0.2.11") }, ""},
 	},
 	"Config.VirtualMAC": {
@@ -202,8 +202,8 @@ var validateCases = map[string][]validateCase{
 		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].ID = 0 }, "Auth.HMAC.Keys[1].ID: 0: want 1 to 255"},
 	},
 	"Key.Secret": {
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 31) }, "Auth.HMAC.Keys[1].Secret: 31 bytes: want 32 to 64"},
-		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 65) }, "Auth.HMAC.Keys[1].Secret: 65 bytes: want 32 to 64"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 31) }, "Auth.HMAC.Keys[1].Secret: 31 bytes: want 32 to 64 bytes"},
+		{withHMAC, func(c *Config) { c.Auth.HMAC.Keys[1].Secret = make([]byte, 65) }, "Auth.HMAC.Keys[1].Secret: 65 bytes: want 32 to 64 bytes"},
 	},
 }
 

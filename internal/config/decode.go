@@ -31,6 +31,7 @@ type decoder struct {
 	places   map[any]string      // by pointer to a field, or mapKey: the path of its value
 	covered  map[*yaml.Node]bool // what no message shows
 	long     map[*yaml.Node]bool // of these, texts that are not on one line
+	inverted map[string]bool     // by path: the library's field says the opposite
 	hidden   map[string]string   // by path: what messages call the place of what they do not show
 	wrong    map[string]bool     // by path: that it has a problem
 	presets  map[string]*yaml.Node
@@ -57,9 +58,7 @@ func (d *decoder) decode(v value, n *yaml.Node, path string) {
 	if n.Line > 0 {
 		d.at[path] = d.position(n)
 	}
-	for _, to := range v.to {
-		d.places[to] = path
-	}
+	d.placeValue(v, path)
 	if n.Style&yaml.TaggedStyle != 0 {
 		d.fail(path, "tag %s: not supported: leave it out", show(n.Tag))
 		return
@@ -183,9 +182,7 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 			continue
 		}
 		sub := join(path, k.name)
-		for _, to := range k.value.to {
-			d.places[to] = sub
-		}
+		d.placeValue(k.value, sub)
 		if k.required && given[k.unless] {
 			continue
 		}

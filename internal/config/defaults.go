@@ -46,7 +46,7 @@ func (k key) document(place string, top bool) []line {
 	want := k.value.want
 	if k.value.owner.known() {
 		if want == "" && k.value.words == nil && k.value.owner.field().Kind() != reflect.String {
-			want = strings.TrimPrefix(k.value.owner.want(), "at least 0") // which goes without saying
+			want = strings.TrimPrefix(strings.TrimPrefix(k.value.owner.want(), "at least 0s"), "at least 0") // which goes without saying
 		}
 		if k.setting {
 			k.preset = k.value.owner.sample()

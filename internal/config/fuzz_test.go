@@ -85,28 +85,13 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// acceptedByVRRP: the protocol's own rules are no stricter than ours.
+// acceptedByVRRP: the rules of the protocol and of the addresses are no stricter than
+// ours.
 func acceptedByVRRP(r Router) error {
-	vc := vrrp.Config{Name: r.Name, VRID: r.VRID, Version: r.Version, Priority: r.Priority, Interval: r.Interval,
-		NoPreempt: !r.Preempt, PreemptDelay: r.PreemptDelay, StartDelay: r.StartDelay, DownMultiplier: r.DownMultiplier,
-		Source: r.Source, Peers: r.Peers, TTL: r.TTL, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, IPv6: r.IPv6()}
-	vc.Checksum = map[string]vrrp.ChecksumForm{"message-only": vrrp.ChecksumMessage, "old-unicast": vrrp.ChecksumOldUnicast}[r.Checksum]
-	for _, a := range r.Addresses {
-		vc.Addresses = append(vc.Addresses, a.Addr())
+	if _, err := vrrp.NewMachine(r.VRRPConfig()); err != nil {
+		return err
 	}
-	switch r.Auth.Type {
-	case "pass":
-		vc.Auth = vrrp.Auth{Type: vrrp.AuthPass, Password: r.Auth.Secret.Reveal()}
-	case "ah":
-		vc.Auth = vrrp.Auth{Type: vrrp.AuthAH, Password: r.Auth.Secret.Reveal()}
-	case "hmac":
-		vc.Auth = vrrp.Auth{Type: vrrp.AuthHMAC, HMAC: vrrp.HMACConfig{ActiveKey: r.Auth.ActiveKey, Window: r.Auth.Window}}
-		for _, k := range r.Auth.Keys {
-			vc.Auth.HMAC.Keys = append(vc.Auth.HMAC.Keys, vrrp.Key{ID: k.ID, Secret: []byte(k.Secret.Reveal())})
-		}
-	}
-	_, err := vrrp.NewMachine(vc)
-	return err
+	return r.VIPConfig().Validate()
 }
 
 // acceptedByLB: neither are those of pools and planes.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -57,6 +58,49 @@ func (v value) owners() []*owner {
 		return nil
 	}
 	return append([]*owner{v.owner}, v.others...)
+}
+
+// part is the home of the rows that point into an item of a library's list. in gives
+// a configuration whose only item it is, under the name of the list.
+func part[C interface {
+	Validate() error
+	WithDefaults() C
+}](item any, list string, in func() C) home {
+	only := func(c C) reflect.Value { return reflect.ValueOf(c).FieldByName(list).Index(0) }
+	return home{
+		config: reflect.ValueOf(item).Elem(),
+		validate: func() (err error) {
+			for _, e := range field.All(in().Validate()) {
+				if name, ok := strings.CutPrefix(e.Field, list+"[0]."); ok {
+					err = errors.Join(err, field.Errorf(name, "%w", e.Err))
+				}
+			}
+			return err
+		},
+		defaults: func() reflect.Value { return only(in().WithDefaults()) },
+	}
+}
+
+// placeRows notes where the values of rows stand.
+func (d *decoder) placeRows(keys []key, path string) {
+	for _, k := range keys {
+		d.placeValue(k.value, join(path, k.name))
+	}
+}
+
+// placeItem is placeRows for an item of a list, which stands at path itself.
+func (d *decoder) placeItem(item any, keys []key, path string) {
+	d.places[item] = path
+	d.placeRows(keys, path)
+}
+
+func (d *decoder) placeValue(v value, path string) {
+	for _, to := range v.to {
+		d.places[to] = path
+	}
+	if v.owner != nil && v.owner.not {
+		d.inverted[path] = true
+	}
 }
 
 // fieldIndex is the way from a struct to its field that to points at; nil: to
@@ -127,9 +171,10 @@ func (o *owner) want() string {
 	if !ok {
 		return ""
 	}
-	before := reflect.New(f.Type()).Elem()
-	before.Set(f)
-	defer f.Set(before)
+	before := reflect.New(o.config.Type()).Elem()
+	before.Set(o.config)
+	defer o.config.Set(before)
+	o.config.SetZero() // whatever is wrong beside it
 	for _, absurd := range []reflect.Value{most, least} {
 		f.Set(absurd)
 		for _, e := range field.All(o.validate()) {
@@ -155,6 +200,9 @@ func (o *owner) want() string {
 // would mean the default cannot stand.
 func (o *owner) inFile(want string) string {
 	if o.takesZero() {
+		if zero := yamlText(reflect.Zero(o.field().Type())); zero[0] == '0' && !strings.HasPrefix(strings.TrimPrefix(want, "at least "), "0") {
+			want = zero + ", or " + want
+		}
 		return want
 	}
 	for _, zero := range []string{"0s", "0"} {
@@ -288,9 +336,15 @@ func (d *decoder) report(err error, path string, configs ...any) {
 			value, _ := strconv.Unquote(quoted)
 			said = show(value) + said[len(quoted):]
 		}
+		if d.inverted[at] {
+			said = opposites.Replace(said)
+		}
 		d.fail(at, "%v", own(said))
 	}
 }
+
+// opposites is for what is said of a field of which the key says the opposite.
+var opposites = strings.NewReplacer("true", "false", "false", "true")
 
 // ownWords are what of a library's message is not a value of the file: what follows a
 // value in quotation marks, or else the last "want".
@@ -375,6 +429,9 @@ func settle(keys []key) { settleFrom(keys, make(map[any]reflect.Value)) }
 func settleFrom(keys []key, defaults map[any]reflect.Value) {
 	for _, k := range keys {
 		settleFrom(k.value.keys, defaults)
+		if k.preset != "" {
+			continue
+		}
 		for _, o := range k.value.owners() {
 			if !o.known() || !o.field().IsZero() {
 				continue

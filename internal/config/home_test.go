@@ -9,6 +9,8 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/lb"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vrrp"
 )
 
 // TestEveryOptionHasARow: each field of the libraries' configurations is what a row
@@ -26,10 +28,16 @@ func TestEveryOptionHasARow(t *testing.T) {
 	for _, f := range []string{"HTTP.TLS", "GRPC.TLS", "SMTP.TLS", "TLS.Config"} {
 		elsewhere["healthcheck."+f] = "New, of what the files of TLS hold"
 	}
+	for _, f := range []string{"vrrp.Config.Name", "vrrp.Config.Addresses", "vrrp.Config.IPv6", "vrrp.Config.VirtualMAC", "vrrp.Config.Auth.Type", "vrrp.Config.Auth.Password",
+		"vrrp.Config.Auth.HMAC.Keys", "vip.Config.Name", "vip.Config.VirtualMAC", "vip.Config.Addresses", "vip.Config.Owner", "vip.Address.Optional", "vip.Route.Optional"} {
+		elsewhere[f] = "VRRPConfig or VIPConfig, of other keys"
+	}
+	elsewhere["vrrp.Config.Group"], elsewhere["vip.Config.Namespace"] = "the daemon", "the daemon"
 	elsewhere["healthcheck.Config.Name"] = "the check's"
 	pointed := make(map[string]bool) // by field: a row points at it
 	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits](),
-		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HandlerConfig](), reflect.TypeFor[Front](), reflect.TypeFor[healthcheck.Config]()}
+		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HandlerConfig](), reflect.TypeFor[Front](), reflect.TypeFor[healthcheck.Config](),
+		reflect.TypeFor[vrrp.Config](), reflect.TypeFor[vip.Config](), reflect.TypeFor[vip.Address](), reflect.TypeFor[vip.Route]()}
 	for _, t := range checkTypes() {
 		var c Check
 		t.keys(&c)

@@ -168,9 +168,9 @@ func (v *visit) source(r *Router, path string) {
 	if !ok {
 		return
 	}
-	if r.Source.IsValid() {
-		if !slices.Contains(addresses, r.Source) {
-			v.find(path+".source", "%s: not on %s of this machine: want one of its addresses, or leave it out", r.Source, r.Interface)
+	if r.VRRP.Source.IsValid() {
+		if !slices.Contains(addresses, r.VRRP.Source) {
+			v.find(path+".source", "%s: not on %s of this machine: want one of its addresses, or leave it out", r.VRRP.Source, r.Interface)
 		}
 		return
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/lb"
+	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vrrp"
 )
 
 func everything(t *testing.T) *Config {
@@ -110,7 +112,7 @@ func TestDecoded(t *testing.T) {
 		c.StartSpread = time.Second
 		return &c
 	}
-	virtual := func(s string) Address { return Address{Prefix: netip.MustParsePrefix(s), Scope: "global"} }
+	virtual := func(s string) vip.Address { return vip.Address{Prefix: netip.MustParsePrefix(s)} }
 	var none healthcheck.Config
 	template := check(45, 13, "template", "http", &healthcheck.HTTP{Method: "GET", Status: []healthcheck.StatusRange{{Min: 204, Max: 204}}, MaxBody: 65536}, none)
 	template.Path = "/ready"
@@ -144,23 +146,25 @@ func TestDecoded(t *testing.T) {
 			check(44, 12, "gateway", "gateway", &healthcheck.Gateway{Interface: "eth0", Address: netip.MustParseAddr("192.168.31.1")}, none),
 		},
 		VRRP: []Router{{
-			Pos: at(47, 5), Name: "VI_1", Interface: "eth0", VRID: 51, Accept: true, Priority: 120, Version: 2, Interval: 2 * time.Second,
-			StartDelay: 3 * time.Second, StartDelayUptime: 5 * time.Minute, DownMultiplier: 4, Source: netip.MustParseAddr("192.168.31.240"),
-			Excluded: []Address{{netip.MustParsePrefix("192.168.32.250/24"), "eth1", "eth1:vip", "link"}, virtual("2001:db8::250/64")},
-			Routes: []Route{{To: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.31.1"), Interface: "eth1",
-				Source: netip.MustParseAddr("192.168.31.250"), Table: 100, Metric: 5}},
-			Peers: []netip.Addr{netip.MustParseAddr("192.168.31.241")}, TTL: 64, MinTTL: 60, MaxTTL: 64, Checksum: "pseudo-header",
-			Lease: 5 * time.Second, Announce: Announce{[]time.Duration{0, 2 * time.Second}, 2, time.Minute}, Probe: 50 * time.Millisecond,
+			Pos: at(47, 5), Name: "VI_1", StartDelayUptime: 5 * time.Minute,
+			VRRP: VRRP{VRID: 51, Priority: 120, Version: 2, Interval: 2 * time.Second, NoPreempt: true, StartDelay: 3 * time.Second, DownMultiplier: 4,
+				Source: netip.MustParseAddr("192.168.31.240"), Peers: []netip.Addr{netip.MustParseAddr("192.168.31.241")}, TTL: 64, MinTTL: 60, MaxTTL: 64},
+			VIP: VIP{Interface: "eth0", Lease: 5 * time.Second, Announce: vip.Schedule{Rounds: []time.Duration{0, 2 * time.Second}, Burst: 2, Refresh: time.Minute},
+				Routes: []vip.Route{{Destination: netip.MustParsePrefix("10.0.0.0/8"), Gateway: netip.MustParseAddr("192.168.31.1"), Interface: "eth1",
+					Source: netip.MustParseAddr("192.168.31.250"), Table: 100, Metric: 5}}, Probe: 50 * time.Millisecond},
+			Excluded:  []vip.Address{{Prefix: netip.MustParsePrefix("192.168.32.250/24"), Interface: "eth1", Label: "eth1:vip", Scope: vip.ScopeLink}, virtual("2001:db8::250/64")},
 			Auth:      Auth{Type: "pass", Secret: secret("d0cker")},
-			Addresses: []Address{virtual("192.168.31.250/24"), virtual("192.168.31.251/32")},
+			Addresses: []vip.Address{virtual("192.168.31.250/24"), virtual("192.168.31.251/32")},
 			Track:     []Track{{"balancer", 0, "priority"}, {"page", -20, "priority"}, {"script2", 5, "resign"}},
 			Notify:    []Notify{{[]string{"/etc/havip/notify.sh"}, nil}, {[]string{"/etc/havip/log.sh", "VI_1"}, nil}, {[]string{"/etc/havip/up.sh"}, []string{"master"}}}, NotifyUser: "nobody", NotifyFIFO: "/run/havip/notify", NotifyTimeout: 5 * time.Second,
 		}, {
-			Pos: at(77, 5), Name: "VI_6", Interface: "eth0", VRID: 51, Family: "ipv6", Priority: 100, Version: 3, Interval: 100 * time.Millisecond,
-			Preempt: true, PreemptDelay: 90 * time.Second, Takeover: true, VirtualMAC: true, XmitBase: true, Macvlan: "vmac51", DownMultiplier: 3, TTL: 255, MaxTTL: 255, Checksum: "pseudo-header",
-			Announce:  Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0},
-			Addresses: []Address{virtual("fe80::51/64"), virtual("2001:db8::51/64")},
-			Auth: Auth{Type: "hmac", ActiveKey: 8, Mode: "permissive", Replay: "monotonic", Window: 10 * time.Second,
+			Pos: at(77, 5), Name: "VI_6", Family: "ipv6", VirtualMAC: true, XmitBase: true,
+			VRRP: VRRP{VRID: 51, Priority: 100, Version: 3, Interval: 100 * time.Millisecond, PreemptDelay: 90 * time.Second, DownMultiplier: 3, TTL: 255, MaxTTL: 255,
+				Auth: vrrp.Auth{HMAC: vrrp.HMACConfig{ActiveKey: 8, Mode: vrrp.HMACPermissive, Replay: vrrp.ReplayMonotonic, Window: 10 * time.Second}}},
+			VIP: VIP{Interface: "eth0", NoAccept: true, Takeover: true, MacvlanName: "vmac51",
+				Announce: vip.Schedule{Rounds: []time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, Burst: 3}},
+			Addresses: []vip.Address{virtual("fe80::51/64"), virtual("2001:db8::51/64")},
+			Auth: Auth{Type: "hmac",
 				Keys: []Key{{7, secret("0123456789abcdef0123456789abcdef")}, {8, secret("fedcba9876543210fedcba9876543210")}}},
 			Track: []Track{{"script", 0, "priority"}, {"echo", 0, "priority"}, {"secure", 0, "priority"}, {"rpc", 0, "priority"}, {"name", 0, "priority"}, {"ping", 0, "priority"}, {"mail", 0, "priority"}, {"certificate", 0, "priority"}, {"program", 0, "priority"}, {"maintenance", 0, "priority"}, {"heartbeat", 0, "priority"}, {"nginx", 0, "priority"}, {"uplink", 0, "priority"}, {"gateway", 0, "priority"}}, NotifyTimeout: 30 * time.Second,
 		}},
@@ -254,17 +258,17 @@ services:
 		{"priority", c.VRRP[0].Priority, uint8(100)},
 		{"version", c.VRRP[0].Version, uint8(3)},
 		{"interval", c.VRRP[0].Interval, time.Second},
-		{"preempt", c.VRRP[0].Preempt, true},
+		{"preempt", c.VRRP[0].NoPreempt, false},
 		{"down multiplier", c.VRRP[0].DownMultiplier, 3},
 		{"ttl", [3]uint8{c.VRRP[0].TTL, c.VRRP[0].MinTTL, c.VRRP[0].MaxTTL}, [3]uint8{255, 0, 255}},
-		{"checksum", c.VRRP[0].Checksum, "pseudo-header"},
+		{"checksum", c.VRRP[0].Checksum, vrrp.ChecksumPseudoHeader},
 		{"lease", c.VRRP[0].Lease, time.Duration(0)},
-		{"announce", c.VRRP[0].Announce, Announce{[]time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, 3, 0}},
-		{"prefix of a bare address", c.VRRP[0].Addresses[0].Bits(), 32},
-		{"auth", c.VRRP[0].Auth, Auth{}},
-		{"active key", c.VRRP[1].Auth.ActiveKey, uint8(9)},
-		{"mode", c.VRRP[1].Auth.Mode, "enforce"},
-		{"window", c.VRRP[1].Auth.Window, 120 * time.Second},
+		{"announce", c.VRRP[0].Announce, vip.Schedule{Rounds: []time.Duration{0, 1100 * time.Millisecond, 5 * time.Second}, Burst: 3}},
+		{"prefix of a bare address", c.VRRP[0].Addresses[0].Prefix.Bits(), 32},
+		{"auth", c.VRRP[0].VRRPConfig().Auth, vrrp.Auth{}},
+		{"active key", c.VRRP[1].VRRPConfig().WithDefaults().Auth.HMAC.ActiveKey, uint8(9)},
+		{"mode", c.VRRP[1].VRRPConfig().Auth.HMAC.Mode, vrrp.HMACEnforce},
+		{"window", c.VRRP[1].VRRPConfig().WithDefaults().Auth.HMAC.Window, 120 * time.Second},
 		{"checks of routers", len(c.Checks), 4},
 		{"timeout of a check that may take longer", c.Checks[0].Timeout, 3 * time.Second},
 		{"spread of a router's check", c.Checks[0].StartSpread, time.Duration(0)},
@@ -378,8 +382,8 @@ func TestReferenceScenario(t *testing.T) {
 			t.Errorf("%s: %v", c.file, cfg.Warnings)
 		}
 		r := cfg.VRRP[0]
-		got := fmt.Sprintln(r.VRID, r.Version, r.Priority, r.Preempt, r.Interval, r.Peers, r.Addresses, r.Auth.Type, r.Auth.Secret.Reveal())
-		want := fmt.Sprintf("51 2 %d false 1s [%s] [192.168.31.250/24] pass d0cker\n", c.priority, c.peer)
+		got := fmt.Sprintln(r.VRID, r.Version, r.Priority, !r.NoPreempt, r.Interval, r.Peers, r.Addresses[0].Prefix, len(r.Addresses), r.Auth.Type, r.Auth.Secret.Reveal())
+		want := fmt.Sprintf("51 2 %d false 1s [%s] 192.168.31.250/24 1 pass d0cker\n", c.priority, c.peer)
 		if got != want {
 			t.Errorf("%s: %s, want %s", c.file, got, want)
 		}

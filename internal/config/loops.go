@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/havip/havip/lb"
+	"github.com/havip/havip/vip"
 )
 
 // loops finds backends that lead back to their own service, by itself or by way of
@@ -177,12 +178,12 @@ func (c *Config) reaches(s *Service, host netip.Addr) bool {
 	if s.Listen.Addr() == host {
 		return true
 	}
-	here := func(r Router) bool { return r.Source == host || holds(&r, host) }
+	here := func(r Router) bool { return r.VRRP.Source == host || holds(&r, host) }
 	return everywhere(s, host) && (host.IsLoopback() || slices.ContainsFunc(c.VRRP, here))
 }
 
 // holds reports whether an address moves with a router.
 func holds(r *Router, a netip.Addr) bool {
-	same := func(v Address) bool { return v.Addr() == a }
+	same := func(v vip.Address) bool { return v.Prefix.Addr() == a }
 	return slices.ContainsFunc(r.Addresses, same) || slices.ContainsFunc(r.Excluded, same)
 }

@@ -118,24 +118,24 @@ func durationIn(to *time.Duration, least, most time.Duration) value {
 	return v
 }
 
-// lease is a duration in whole seconds, or auto.
+// lease is a duration, of which zero means none, or auto: the zero value.
 func lease(to *time.Duration) value {
-	const want = "auto, or 0s to 1h in whole seconds"
-	plain := durationIn(to, 0, time.Hour)
-	return value{want: want, decode: func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind == yaml.ScalarNode && n.Value == "auto" {
-			*to = 0
-			return
+	const want = "auto, or 0s or more in whole seconds"
+	v := scalar(to, want, func(s string) (time.Duration, error) {
+		if s == "auto" {
+			return 0, nil
 		}
-		plain.decode(d, n, path)
+		t, err := period(s, want)
 		switch {
-		case d.failed(path):
-		case *to == 0:
-			*to = -1 // none, as in vip.Config
-		case *to%time.Second != 0:
-			d.fail(path, "%s: want %s", d.quote(n), own(want))
+		case err == nil && t < 0:
+			err = errors.New("want " + want)
+		case err == nil && t == 0:
+			t = -1
 		}
-	}}
+		return t, err
+	})
+	v.want, v.owner.off = want, true
+	return v
 }
 
 // size is a number of bytes.

@@ -50,7 +50,7 @@ func newDecoder(name string, later []string) *decoder {
 	names.once.Do(readNames)
 	return &decoder{
 		file: name, dir: filepath.Dir(name), later: later, read: ReadFile, stat: os.Stat,
-		at: make(map[string]Position), places: make(map[any]string), presets: make(map[string]*yaml.Node),
+		at: make(map[string]Position), places: make(map[any]string), inverted: make(map[string]bool), presets: make(map[string]*yaml.Node),
 		covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string), wrong: make(map[string]bool),
 	}
 }

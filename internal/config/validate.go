@@ -34,12 +34,7 @@ func (d *validator) validate(c *Config) {
 	}
 	for i := range c.VRRP {
 		r, path := &c.VRRP[i], fmt.Sprintf("vrrp[%d]", i)
-		d.validateAddresses(r, path)
-		d.validatePeers(r, path)
-		d.validateTiming(r, path)
-		d.validateTransport(r, path)
-		d.validateExtras(r, path)
-		d.validateAuth(r, path)
+		d.validateRouter(r, path)
 		d.validateTrack(r, path)
 	}
 	d.validateRouters(c.VRRP)

@@ -181,7 +181,7 @@ func (d *validator) validateListen(c *Config, s *Service, path string) {
 			return
 		}
 		for _, v := range r.Addresses {
-			if n := v.Masked(); v.Addr().Is4() && v.Bits() < 31 && n.Contains(a) && (a == n.Addr() || a == lastAddress(n)) {
+			if n := v.Prefix.Masked(); n.Addr().Is4() && n.Bits() < 31 && n.Contains(a) && (a == n.Addr() || a == lastAddress(n)) {
 				d.fail(path, "%s: the first and the last address of %s cannot be a host's", a, n)
 				return
 			}

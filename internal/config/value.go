@@ -95,6 +95,22 @@ func (v value) sections() []section {
 	return nil
 }
 
+// orAlone is a mapping, or the value of its first key alone.
+func orAlone(keys []key) value {
+	v, alone := object(nil, keys), keys[0].value
+	mapping := v.decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind == yaml.MappingNode {
+			mapping(d, n, path)
+			return
+		}
+		d.placeRows(keys[1:], path)
+		d.placeValue(alone, path)
+		alone.decode(d, n, path)
+	}
+	return v
+}
+
 // also is a value that goes to further fields, of the same type, as well.
 func (v value) also(to ...any) value {
 	decode, first := v.decode, reflect.ValueOf(v.to[0]).Elem()

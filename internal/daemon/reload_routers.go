@@ -156,8 +156,8 @@ func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
 		if s.fate == keep || s.fate == add {
 			continue
 		}
-		for _, a := range vipConfig(cfg).Addresses {
-			if slices.ContainsFunc(vipConfig(s.old.cfg).Addresses, func(b vip.Address) bool { return a.Prefix.Addr() == b.Prefix.Addr() }) {
+		for _, a := range cfg.VIPConfig().Addresses {
+			if slices.ContainsFunc(s.old.cfg.VIPConfig().Addresses, func(b vip.Address) bool { return a.Prefix.Addr() == b.Prefix.Addr() }) {
 				return true
 			}
 		}
@@ -237,8 +237,8 @@ func (d *Daemon) updateRouters(c *change) error {
 // passes reports whether a router that goes from before to after lets go of an
 // address that the router of next has then.
 func passes(before, after, next config.Router) bool {
-	return slices.ContainsFunc(slices.Concat(next.Addresses, next.Excluded), func(a config.Address) bool {
-		return hasAddress(before, a.Addr()) && !hasAddress(after, a.Addr())
+	return slices.ContainsFunc(slices.Concat(next.Addresses, next.Excluded), func(a vip.Address) bool {
+		return hasAddress(before, a.Prefix.Addr()) && !hasAddress(after, a.Prefix.Addr())
 	})
 }
 
@@ -309,8 +309,8 @@ var familyKeys = []string{"family", "peers", "source"}
 // fixedKeys returns the keys in which b differs from a so that no running router can
 // go on with b: another router has to take its place. None: reconfigure can.
 func fixedKeys(a, b config.Router) []string {
-	va, pa := vipConfig(a), vrrpConfig(a)
-	fields := append(va.Fixed(vipConfig(b)), pa.Fixed(vrrpConfig(b))...)
+	va, pa := a.VIPConfig(), a.VRRPConfig()
+	fields := append(va.Fixed(b.VIPConfig()), pa.Fixed(b.VRRPConfig())...)
 	return slices.DeleteFunc(a.Differences(b), func(key string) bool {
 		return !slices.ContainsFunc(fields, func(f string) bool {
 			if f == "Addresses" && len(a.Addresses)+len(b.Addresses) == 0 {
@@ -323,7 +323,7 @@ func fixedKeys(a, b config.Router) []string {
 
 // hasAddress reports whether a router has an address, in advertisements or not.
 func hasAddress(r config.Router, addr netip.Addr) bool {
-	is := func(a config.Address) bool { return a.Addr() == addr }
+	is := func(a vip.Address) bool { return a.Prefix.Addr() == addr }
 	return slices.ContainsFunc(r.Addresses, is) || slices.ContainsFunc(r.Excluded, is)
 }
 
@@ -331,15 +331,15 @@ func hasAddress(r config.Router, addr netip.Addr) bool {
 // router of the next configuration, and without the routes that need such an
 // address. ok is false if the router would have no address left to advertise.
 func shedding(old, next config.Router, all []config.Router) (rest config.Router, ok bool) {
-	moves := func(a config.Address) bool {
-		return !hasAddress(next, a.Addr()) && slices.ContainsFunc(all, func(r config.Router) bool { return r.Name != old.Name && hasAddress(r, a.Addr()) })
+	moves := func(a vip.Address) bool {
+		return !hasAddress(next, a.Prefix.Addr()) && slices.ContainsFunc(all, func(r config.Router) bool { return r.Name != old.Name && hasAddress(r, a.Prefix.Addr()) })
 	}
 	rest = old
 	rest.Addresses = slices.DeleteFunc(slices.Clone(old.Addresses), moves)
 	rest.Excluded = slices.DeleteFunc(slices.Clone(old.Excluded), moves)
-	rest.Routes = slices.DeleteFunc(slices.Clone(old.Routes), func(r config.Route) bool {
-		needs := func(a config.Address) bool {
-			return moves(a) && (r.Source == a.Addr() || r.Via.IsValid() && a.Masked().Contains(r.Via))
+	rest.Routes = slices.DeleteFunc(slices.Clone(old.Routes), func(r vip.Route) bool {
+		needs := func(a vip.Address) bool {
+			return moves(a) && (r.Source == a.Prefix.Addr() || r.Gateway.IsValid() && a.Prefix.Masked().Contains(r.Gateway))
 		}
 		return slices.ContainsFunc(old.Addresses, needs) || slices.ContainsFunc(old.Excluded, needs)
 	})

@@ -99,10 +99,10 @@ func TestShedding(t *testing.T) {
 		rest, ok := shedding(old, all[0], all)
 		var got []string
 		for _, a := range slices.Concat(rest.Addresses, rest.Excluded) {
-			got = append(got, a.Addr().String())
+			got = append(got, a.Prefix.Addr().String())
 		}
 		for _, r := range rest.Routes {
-			got = append(got, r.To.Addr().String())
+			got = append(got, r.Destination.Addr().String())
 		}
 		if ok != (tc.want != "") || ok && strings.Join(got, " ") != tc.want {
 			t.Errorf("%s: %q is left, %v; want %q", tc.name, got, ok, tc.want)

@@ -37,7 +37,7 @@ type routerParts struct {
 
 // failover is the configuration of a Node for cfg.
 func (p routerParts) failover(cfg config.Router, members *vrrp.Group) failover.Config {
-	fc := failover.Config{VRRP: vrrpConfig(cfg), VIP: vipConfig(cfg), Conn: p.conn, Guard: p.guard, Logger: p.log}
+	fc := failover.Config{VRRP: cfg.VRRPConfig(), VIP: cfg.VIPConfig(), Conn: p.conn, Guard: p.guard, Logger: p.log}
 	if fc.VRRP.Addresses == nil {
 		fc.VRRP.Addresses = []netip.Addr{} // excluded addresses are not listed
 	}
@@ -70,7 +70,7 @@ func newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, tracker 
 // not end.
 func (r *router) serves() bool {
 	// The router may not have heard yet that its interface is gone.
-	return r != nil && r.conn.Check(vrrpConfig(r.cfg)) == nil && r.node.Router().Status().State != vrrp.Initialize
+	return r != nil && r.conn.Check(r.cfg.VRRPConfig()) == nil && r.node.Router().Status().State != vrrp.Initialize
 }
 
 // stop hands over if need be.
@@ -136,4 +136,13 @@ type connKey struct {
 
 func keyOf(c config.Router) connKey {
 	return connKey{c.Interface, c.IPv6()}
+}
+
+// startDelay is what a router has to wait that starts when the host has been up
+// for so long.
+func startDelay(c config.Router, up time.Duration) time.Duration {
+	if c.StartDelayUptime > 0 && up >= c.StartDelayUptime {
+		return 0
+	}
+	return c.StartDelay
 }

@@ -108,7 +108,7 @@ func TestTracking(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeRouter{}
-			tr := newTracker(r, config.Router{Priority: tc.base, Track: tc.tracks}, nil, func() {})
+			tr := newTracker(r, config.Router{VRRP: vrrp.Config{Priority: tc.base}, Track: tc.tracks}, nil, func() {})
 			verify := func(at int, want step) {
 				t.Helper()
 				if r.priority != want.priority || !slices.Equal(r.holds, want.holds) {
@@ -129,7 +129,7 @@ func TestTracking(t *testing.T) {
 // addresses in it.
 func TestFaultChangesWithoutGap(t *testing.T) {
 	r := &fakeRouter{}
-	tr := newTracker(r, config.Router{Priority: 100, Track: []config.Track{{Check: "a"}}}, nil, func() {})
+	tr := newTracker(r, config.Router{VRRP: vrrp.Config{Priority: 100}, Track: []config.Track{{Check: "a"}}}, nil, func() {})
 	tr.hearCheck("a", nil, healthcheck.Down)
 	if r.free != 0 || !slices.Equal(r.holds, []string{"check a is down"}) {
 		t.Errorf("free %d times, holds %q", r.free, r.holds)
@@ -144,7 +144,7 @@ func TestKnownCheckHoldsNobody(t *testing.T) {
 	} {
 		checks := map[string]*check{"a": {monitor: newTestMonitor(t, "a", state)}}
 		r := &fakeRouter{}
-		newTracker(r, config.Router{Priority: 100, Track: []config.Track{{Check: "a"}}}, checks, func() {})
+		newTracker(r, config.Router{VRRP: vrrp.Config{Priority: 100}, Track: []config.Track{{Check: "a"}}}, checks, func() {})
 		if !slices.Equal(r.holds, want) {
 			t.Errorf("check %v: holds %q, want %q", state, r.holds, want)
 		}
@@ -187,7 +187,7 @@ func TestResign(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeRouter{source: own, peers: tc.heard}
-			tr := newTracker(r, config.Router{Priority: 120, Peers: tc.peers,
+			tr := newTracker(r, config.Router{VRRP: vrrp.Config{Priority: 120, Peers: tc.peers},
 				Track: []config.Track{{Check: "c", Weight: -15, Mode: tc.mode}, {Check: "other", Weight: 0}}}, nil, func() {})
 			for _, s := range []healthcheck.State{healthcheck.Up, healthcheck.Down} {
 				tr.hearCheck("c", nil, s)
@@ -213,7 +213,9 @@ func TestReconfigure(t *testing.T) {
 		checks[name] = &check{monitor: newTestMonitor(t, name, healthcheck.Unknown)}
 	}
 	r := &fakeRouter{}
-	cfg := func(p uint8, tracks ...config.Track) config.Router { return config.Router{Priority: p, Track: tracks} }
+	cfg := func(p uint8, tracks ...config.Track) config.Router {
+		return config.Router{VRRP: vrrp.Config{Priority: p}, Track: tracks}
+	}
 	tr := newTracker(r, cfg(100, config.Track{Check: "a"}), checks, func() {})
 	tr.hearCheck("a", checks["a"].monitor, healthcheck.Up)
 	step := func(what string, c config.Router, priority uint8, holds ...string) {
