@@ -147,7 +147,7 @@ func (n *Node) connect() error {
 		return err
 	}
 	n.undo = append(n.undo, func() { n.manager.Close() })
-	n.will.Handler = n.manager
+	n.will.manager = n.manager
 	if n.router, err = vrrp.NewRouter(n.cfg.VRRP, n.conn, n.will); err != nil {
 		return err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -14,6 +12,17 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
+// manager is a vip.Manager as a router sees it: with all that a Handler may be as well.
+// The router would go on in silence without one of these.
+type manager interface {
+	vrrp.Handler
+	vrrp.FaultSource
+	vrrp.Lessee
+	vrrp.Neighbourhood
+}
+
+var _ manager = (*vip.Manager)(nil)
+
 // will is the Handler of a Node's router: it passes each call on to the Manager,
 // and keeps the guard's will for the Node in step with what may be on the interface
 // and with what the router would say.
@@ -21,9 +30,9 @@ import (
 // The Manager reports its removals with its own mutex locked: mu comes after that,
 // and nothing here calls the Manager with mu locked.
 type will struct {
-	vrrp.Handler // the Manager
-	name         string
-	guard        interface {
+	manager
+	name  string
+	guard interface {
 		Set(name string, w guard.Will) error
 	}
 	router interface {
@@ -46,7 +55,7 @@ const refreshTime = 10 * time.Second
 // left behind at any moment.
 func (w *will) Acquire(ctx context.Context) error {
 	w.setActive(true)
-	err := w.Handler.Acquire(ctx)
+	err := w.manager.Acquire(ctx)
 	if err != nil {
 		w.setActive(false)
 	}
@@ -57,27 +66,7 @@ func (w *will) Acquire(ctx context.Context) error {
 // to say.
 func (w *will) Release(ctx context.Context) error {
 	w.setActive(false)
-	return w.Handler.Release(ctx)
-}
-
-// The router asks its Handler for these, and would go on in silence without them.
-var _, _ interface {
-	vrrp.FaultSource
-	vrrp.Lessee
-	vrrp.Neighbourhood
-} = (*vip.Manager)(nil), (*will)(nil)
-
-// WatchFaults passes the Manager's faults on.
-func (w *will) WatchFaults(f func(lost error, faults []string)) (stop func()) {
-	return w.Handler.(vrrp.FaultSource).WatchFaults(f)
-}
-
-// Lapsed passes on whether the Manager's lease has lapsed.
-func (w *will) Lapsed() bool { return w.Handler.(vrrp.Lessee).Lapsed() }
-
-// HardwareAddr asks the Manager who has an address.
-func (w *will) HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr {
-	return w.Handler.(vrrp.Neighbourhood).HardwareAddr(ctx, addr)
+	return w.manager.Release(ctx)
 }
 
 // setActive says whether the router has a farewell to send.

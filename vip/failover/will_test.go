@@ -21,7 +21,8 @@ import (
 // scene is what is around a will. It writes down in which order things
 // happen.
 type scene struct {
-	fails error // Acquire and Release
+	manager       // of which a will uses what follows
+	fails   error // Acquire and Release
 
 	mu      sync.Mutex // against the will's timer
 	log     []string
@@ -86,7 +87,7 @@ func (s *scene) want(t *testing.T, want ...string) {
 func TestWill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{expires: time.Hour}
-		w := &will{name: "VI_1", log: slog.New(slog.DiscardHandler), Handler: s, guard: s, router: s}
+		w := &will{name: "VI_1", log: slog.New(slog.DiscardHandler), manager: s, guard: s, router: s}
 		w.setRemovals(vip.Removals{
 			Requests: [][]byte{[]byte("remove a")}, Filters: [][]byte{[]byte("accept")}, Settings: [][]byte{[]byte("set")},
 		})
@@ -124,7 +125,7 @@ func TestWill(t *testing.T) {
 func TestWillStaysFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{expires: 3 * time.Second}
-		w := &will{log: slog.New(slog.DiscardHandler), Handler: s, guard: s, router: s}
+		w := &will{log: slog.New(slog.DiscardHandler), manager: s, guard: s, router: s}
 		w.Acquire(t.Context())
 		s.want(t, "will: bye", "acquire")
 		time.Sleep(1500 * time.Millisecond)
@@ -157,7 +158,7 @@ func TestWillOfOneThatSteppedDown(t *testing.T) {
 		"no address":   {errors.New("no address"), true},
 	} {
 		var log strings.Builder
-		w := &will{Handler: &scene{}, guard: &scene{}, router: silent{test.err}, log: slog.New(slog.NewTextHandler(&log, nil))}
+		w := &will{manager: &scene{}, guard: &scene{}, router: silent{test.err}, log: slog.New(slog.NewTextHandler(&log, nil))}
 		w.Acquire(t.Context())
 		w.withdraw()
 		if said := log.Len() > 0; said != test.says {
