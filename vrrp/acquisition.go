@@ -9,44 +9,42 @@ import (
 )
 
 const (
-	// handlerTime is for how long a call of a Handler may last. Addresses that
-	// are not in place by then, counted from when the router became Active,
-	// make it step down.
+	// handlerTime is the longest call of a Handler. A router steps down whose
+	// addresses are not in place so long after it became Active.
 	handlerTime = 10 * time.Second
-	// A router that could not get its addresses tries again after a second, then
-	// after twice as long as the last time: up to an hour while another router
-	// serves, as each attempt takes the addresses away from that one, and up to
-	// ten seconds while nobody does.
+	// A router that could not get its addresses tries again after a second, and then
+	// after twice the last pause. The longest pause is an hour while another router
+	// serves, since each attempt takes the addresses away from that router, and ten
+	// seconds while no router does.
 	firstRetry  = time.Second
 	lastRetry   = time.Hour
 	lonelyRetry = 10 * time.Second
-	// Something has changed since: it need not be what was wrong, and may change
-	// again with each attempt.
+	// hopefulRetries divides the pause if something has changed since the failure. The
+	// change need not be the one that was missing, and may recur with each attempt.
 	hopefulRetries = 60
 )
 
-// notReady is the fault of a router whose Handler has not said a word yet.
+// notReady is the fault of a router whose FaultSource has not called f yet.
 const notReady = "addresses: not ready yet"
 
 var errHandlerTime = errors.New("not in place after " + handlerTime.String())
 
-// acquisition is what a Router knows of getting its addresses: an Active
-// router without them would keep its peers from serving. It is guarded by
-// conn.mu.
+// acquisition is the state of a Router's attempts to get its addresses: an Active router
+// without them would keep its peers from serving. Guarded by conn.mu.
 type acquisition struct {
-	foreseen []string // what the Handler has to say as a FaultSource
-	heard    bool     // it has said something
+	foreseen []string // the faults that the Handler reports as a FaultSource
+	heard    bool     // the Handler has reported at least once
 	fault    string   // why the last attempt failed, or ""
 	last     uint64   // the id of the last attempt
-	open     bool     // it has no result yet
+	open     bool     // the last attempt has no result yet
 	backoff  time.Duration
 	failedAt time.Time
-	hope     bool // something has changed since
+	hope     bool // something has changed since the failure
 	watchdog *time.Timer
 	retry    *time.Timer
 }
 
-// beginAttempt starts an attempt, which fails by itself when its time is up.
+// beginAttempt starts an attempt. failed is called if it has no result in time.
 func (a *acquisition) beginAttempt(failed func(id uint64, err error)) (id uint64) {
 	a.endAttempt()
 	a.last++
@@ -56,7 +54,7 @@ func (a *acquisition) beginAttempt(failed func(id uint64, err error)) (id uint64
 	return id
 }
 
-// endAttempt ends an attempt: its result does not matter any more.
+// endAttempt ends an attempt: a later result is ignored.
 func (a *acquisition) endAttempt() {
 	a.open = false
 	if a.watchdog != nil {
@@ -64,7 +62,7 @@ func (a *acquisition) endAttempt() {
 	}
 }
 
-// stopTimers ends everything.
+// stopTimers ends the attempt and the wait for the next.
 func (a *acquisition) stopTimers() {
 	a.endAttempt()
 	if a.retry != nil {
@@ -72,7 +70,7 @@ func (a *acquisition) stopTimers() {
 	}
 }
 
-// waitRetry has retry called after a while.
+// waitRetry has retry called after firstRetry.
 func (a *acquisition) waitRetry(retry func()) {
 	if a.retry != nil {
 		a.retry.Stop()
@@ -80,7 +78,7 @@ func (a *acquisition) waitRetry(retry func()) {
 	a.retry = time.AfterFunc(firstRetry, retry)
 }
 
-// acquired is told that the Handler has the addresses.
+// acquired notes that the Handler has the addresses.
 func (r *Router) acquired(id uint64) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
@@ -106,15 +104,15 @@ func (r *Router) acquireFailed(id uint64, err error) {
 	r.applyFaults()
 }
 
-// retryAddresses ends the fault of acquireFailed when it is time to.
+// retryAddresses ends the fault of acquireFailed when its pause is over.
 func (r *Router) retryAddresses() {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
 	r.retryIfDue()
 }
 
-// retryIfDue is retryAddresses with conn.mu held. While a call of the Handler hangs
-// the next one could not be made.
+// retryIfDue is retryAddresses with conn.mu held. It waits while a call of the Handler
+// hangs: the next one could not be made.
 func (r *Router) retryIfDue() {
 	a := &r.addresses
 	if r.phase != running || a.fault == "" {
@@ -135,8 +133,8 @@ func (r *Router) retryIfDue() {
 	r.applyFaults()
 }
 
-// hearsActive reports whether another router is Active, as far as its advertisements
-// tell: in a fault the machine does not listen. conn.mu is held.
+// hearsActive reports whether advertisements of an Active router still arrive. The
+// machine of a router with a fault does not listen. conn.mu is held.
 func (r *Router) hearsActive(now time.Time) bool {
 	return slices.ContainsFunc(r.status.peers, func(p Peer) bool {
 		patience := max(time.Duration(r.cfg.DownMultiplier+1)*p.Interval, firstRetry)
@@ -144,10 +142,10 @@ func (r *Router) hearsActive(now time.Time) bool {
 	})
 }
 
-// watchHandler makes what the Handler knows without trying a fault, until stop is
-// called. It waits for the Handler's first word until ctx ends, or handlerTime has
-// passed: hundreds of routers may start at once. Meanwhile there is no fault, which
-// would be one of the router's group.
+// watchHandler makes the faults of a FaultSource faults of the router until stop is
+// called. It returns after the first report, or when ctx has ended, or after handlerTime:
+// hundreds of routers may start at once. Meanwhile the router has no fault, since a fault
+// would be the whole group's.
 func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	source, ok := r.handler.(FaultSource)
 	if !ok {
@@ -169,7 +167,7 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	return stop
 }
 
-// noteFaults takes in what the Handler has to say as a FaultSource.
+// noteFaults takes in one report of a FaultSource.
 func (r *Router) noteFaults(lost error, faults []string) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
@@ -183,12 +181,12 @@ func (r *Router) noteFaults(lost error, faults []string) {
 	r.retryIfDue()
 }
 
-// loseAddresses makes an Active router step down whose addresses are gone. One that did not run
-// finds that out first, and then there is no other fault. conn.mu is held.
+// loseAddresses makes an Active router step down whose addresses are gone. A router that
+// was not run for too long steps down for that reason alone. conn.mu is held.
 func (r *Router) loseAddresses(why error) {
 	active := false
 	r.useMachineLocked(func(now time.Time) (actions []Action) {
-		if r.machine.State() == Active { // a Backup first hears what has arrived
+		if r.machine.State() == Active { // a Backup must hear first what has arrived
 			actions = r.machine.Tick(now)
 		}
 		active = r.machine.State() == Active

@@ -9,29 +9,27 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// formerTime is for how long what a router was configured with before counts as
-// its own, too: routers are changed one after the other, and those that are still
-// to be changed send what all of them had.
+// formerTime is how long the former configuration of a router counts as its own, too:
+// routers are changed one after the other, and those that are changed later still send
+// what all of them had.
 const formerTime = 10 * time.Minute
 
 // addressList is a virtual router's addresses, in a form to compare with others.
 type addressList struct {
 	sorted []netip.Addr
-	// local: nothing but link-local IPv6 addresses.
-	local bool
+	local  bool // there are only link-local IPv6 addresses
 }
 
-// sort makes l the addresses, and reuses what it has.
+// sort makes l the list of addresses, and reuses its memory.
 func (l *addressList) sort(addresses []netip.Addr) {
 	l.sorted = append(l.sorted[:0], addresses...)
 	slices.SortFunc(l.sorted, netip.Addr.Compare)
 	l.local = !slices.ContainsFunc(l.sorted, func(a netip.Addr) bool { return !isLocal(a) })
 }
 
-// shares reports whether another router's list is of the virtual router that l is of:
-// they have an address in common, or are both empty. Many pairs have the same
-// link-local IPv6 address. It only counts if l has no other: of what l has, nothing
-// is left to nobody then.
+// shares reports whether another list belongs to the same virtual router as l: the lists
+// have an address in common, or both are empty. Many pairs have the same link-local IPv6
+// address, so such an address counts only if l has no other kind.
 func (l *addressList) shares(other *addressList) bool {
 	if len(l.sorted) == 0 {
 		return len(other.sorted) == 0
@@ -44,15 +42,14 @@ func (l *addressList) shares(other *addressList) bool {
 
 func isLocal(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
 
-// former is what a wire was configured with before.
+// former is a former configuration of a wire.
 type former struct {
 	addresses addressList
 	interval  time.Duration
-	until     time.Time // when it ceases to count
+	until     time.Time // from then on it does not count
 }
 
-// keepFormer goes on with the Config, which has been changed since it was before.
-// What it was counts for some time yet.
+// keepFormer goes on with a Config that has been changed, and remembers the one before.
 func (w *wire) keepFormer(before *Config, now time.Time) {
 	w.formers = slices.DeleteFunc(w.formers, func(f former) bool { return !now.Before(f.until) })
 	if before.Interval != w.cfg.Interval || !slices.Equal(before.Addresses, w.cfg.Addresses) {
@@ -63,15 +60,15 @@ func (w *wire) keepFormer(before *Config, now time.Time) {
 	w.configure()
 }
 
-// formerly reports whether something was so before, and still counts.
+// formerly reports whether was returns true for a former configuration that counts.
 func (w *wire) formerly(now time.Time, was func(*former) bool) bool {
 	return slices.ContainsFunc(w.formers, func(f former) bool { return now.Before(f.until) && was(&f) })
 }
 
-// checkAddresses drops adv if it shares no address with the router: another
-// virtual router has the same VRID by mistake, and heeding it would leave the
-// addresses to nobody. RFC 3768 §7.1 excepts the owner; here no priority is an
-// excuse. Routers that have none are about the same thing, whatever that is.
+// checkAddresses drops adv if it shares no address with the router: another virtual
+// router has the same VRID by mistake, and a router that followed it would leave its own
+// addresses without a holder. RFC 3768 §7.1 excepts the owner; here no priority is
+// excepted. Routers without any address elect each other.
 func (w *wire) checkAddresses(adv *Advertisement, now time.Time) {
 	if slices.Equal(adv.Addresses, w.cfg.Addresses) {
 		return
@@ -79,7 +76,7 @@ func (w *wire) checkAddresses(adv *Advertisement, now time.Time) {
 	w.theirs.sort(adv.Addresses)
 	switch {
 	case slices.Equal(w.theirs.sorted, w.ours.sorted):
-		// Another order is no difference.
+		// the order does not matter
 	case w.ours.shares(&w.theirs):
 		w.seen |= seenAddresses
 	case w.formerly(now, func(f *former) bool { return f.addresses.shares(&w.theirs) }):
@@ -91,21 +88,21 @@ func (w *wire) checkAddresses(adv *Advertisement, now time.Time) {
 	}
 }
 
-// maxStrangers bounds what others can make a router remember.
+// maxStrangers bounds the strangers that a router remembers.
 const maxStrangers = 8
 
 // stranger is a sender that shares no address with this router.
 type stranger struct {
 	adv     Advertisement // its last one
-	at      time.Time     // when that was
-	subject any           // of log lines about it: its address, which is not to be allocated each time
+	at      time.Time     // when adv came
+	subject any           // of log lines: the address, boxed once
 }
 
-// strangerLimit is for lines about each stranger, and one about all that are too many.
+// strangerLimit is for lines about each stranger, and about all further ones together.
 var strangerLimit = quietlog.Limit{Every: noteInterval, Subjects: maxStrangers + 1}
 
-// rememberStranger takes note of a stranger, and returns the subject of log lines about it: nil if
-// there are too many.
+// rememberStranger takes note of a stranger and returns the subject of its log lines: nil
+// if there are too many strangers.
 func (s *status) rememberStranger(adv *Advertisement, now time.Time) (subject any) {
 	i := slices.IndexFunc(s.strangers, func(o stranger) bool { return o.adv.Source == adv.Source })
 	if i < 0 && len(s.strangers) < maxStrangers {
@@ -128,8 +125,8 @@ func (s *status) rememberStranger(adv *Advertisement, now time.Time) (subject an
 	return o.subject
 }
 
-// warnOfStranger reports what was discarded with DropAddresses or DropCount:
-// each sender by itself, as there may be another one every time.
+// warnOfStranger logs an advertisement that was discarded with DropAddresses or DropCount.
+// Each sender has its own line, since several may take turns.
 func (r *Router) warnOfStranger(err *DropError, now time.Time) {
 	adv := &r.loop.adv
 	subject := r.status.rememberStranger(adv, now)
@@ -139,10 +136,10 @@ func (r *Router) warnOfStranger(err *DropError, now time.Time) {
 	}
 }
 
-// heeds reports whether the machine may hear an advertisement that was accepted.
-// One that shares only a former address is from a router that is still to be
-// changed. A Backup follows it, so that the change makes no difference. But an
-// Active router does not step down for it: nobody would have the new addresses.
+// heeds reports whether the machine may receive an accepted advertisement. One that
+// shares only a former address comes from a router that has not been changed yet. A
+// Backup follows that router, and keeps quiet. An Active router does not step down for
+// it: the new addresses would have no holder.
 func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
 	if r.wire.seen&seenFormer == 0 || r.machine.State() != Active {
 		return true
@@ -152,7 +149,7 @@ func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
 	return false
 }
 
-// has reports whether a stranger was heard a moment ago to be Active with one of
+// has reports whether a stranger is Active, as far as it was heard lately, and has one of
 // the addresses.
 func (s *stranger) has(addresses, scratch *addressList, multiplier int, now time.Time) bool {
 	scratch.sort(s.adv.Addresses)
@@ -160,12 +157,12 @@ func (s *stranger) has(addresses, scratch *addressList, multiplier int, now time
 	return s.adv.Priority > 0 && now.Sub(s.at) <= patience && addresses.shares(scratch)
 }
 
-// Meets reports whether the router is Active, and another one is with addresses
-// of cfg that this one does not have: it was given them earlier, and is not heeded
-// for want of a common one. [Router.Reconfigure] makes the router hear it, but
-// nobody can tell before who is to have the addresses then. Whoever keeps them
-// must not put them on the interface meanwhile: the way is to [Router.Hold] the
-// router, change both, and release it.
+// Meets reports whether the router is Active and another router is Active with addresses
+// of cfg that this router does not have yet. The other router was reconfigured earlier,
+// and has not been followed so far for want of a common address. [Router.Reconfigure]
+// makes both meet, and the election decides who has the addresses then: their owner must
+// not put them on the interface before. The way is to [Router.Hold] the router,
+// reconfigure the owner and the router, and release the hold.
 func (r *Router) Meets(cfg Config) bool {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
@@ -177,8 +174,9 @@ func (r *Router) Meets(cfg Config) bool {
 	})
 }
 
-// meet lets the machine hear the strangers that have become none. conn.mu is held.
-func (r *Router) meet() {
+// meetStrangers lets the machine receive the last advertisements of strangers that share
+// an address now. conn.mu is held.
+func (r *Router) meetStrangers() {
 	now := time.Now()
 	r.status.strangers = slices.DeleteFunc(r.status.strangers, func(s stranger) bool {
 		met := s.has(&r.wire.ours, &r.wire.theirs, r.cfg.DownMultiplier, now)

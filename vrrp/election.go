@@ -26,13 +26,12 @@ func (m *Machine) beginStep(now time.Time) {
 	}
 }
 
-// unsure reports whether a Backup may have taken over from this Active router,
-// which owes its next advertisement.
+// unsure reports whether a Backup may have taken over from this Active router, whose next
+// advertisement is late.
 func (m *Machine) unsure() bool { return m.state == Active && m.isLate(m.now) }
 
-// stepDownStalled makes an Active router Backup that may have a successor. No priority 0:
-// the others do not wait for this router any more, and those that still do wait
-// for less than they would after one.
+// stepDownStalled makes an Active router Backup that may have a successor. It sends no
+// priority 0: a Backup that still waits for this router waits for less than its skew time.
 func (m *Machine) stepDownStalled() {
 	m.emit(Release)
 	m.changeState(Backup, CauseStalled)
@@ -54,8 +53,7 @@ func (m *Machine) sendAdvertisement(priority uint8) {
 	m.sent = m.now
 }
 
-// changeState enters a state, with everything that belongs to the last one
-// forgotten.
+// changeState enters a state, and resets what belongs to the last state.
 func (m *Machine) changeState(to State, cause Cause) {
 	t := Transition{From: m.state, To: to, Cause: cause, Priority: m.priority, Time: m.now}
 	if cause == CauseFault {
@@ -87,8 +85,8 @@ func (m *Machine) enterElection(cause Cause) {
 	}
 }
 
-// leaveElection stops being Active or Backup. An Active router says so, unless it
-// advertised so long ago that its peers wait for less than they would then.
+// leaveElection stops being Active or Backup. An Active router sends priority 0, unless
+// its last advertisement is so old that its peers wait for less than their skew time.
 func (m *Machine) leaveElection(to State, cause Cause) {
 	if m.state == Active {
 		if !m.unsure() {
@@ -99,7 +97,7 @@ func (m *Machine) leaveElection(to State, cause Cause) {
 	m.changeState(to, cause)
 }
 
-// armDownTimer waits for advertisements for the Active Down interval.
+// armDownTimer sets a Backup's timer to the Active Down interval.
 func (m *Machine) armDownTimer() { m.armTimer(m.downInterval(), CauseTimeout) }
 
 // armTimer sets a Backup's timer.
@@ -109,7 +107,7 @@ func (m *Machine) armTimer(d time.Duration, cause Cause) {
 	m.claimed = 0
 }
 
-// downWait is for how long a Backup waits from what has armed its timer.
+// downWait returns the length of a Backup's timer, by the reason why it was set.
 func (m *Machine) downWait() time.Duration {
 	if m.cause == CausePriorityZero {
 		return m.skewTime()
@@ -117,16 +115,16 @@ func (m *Machine) downWait() time.Duration {
 	return m.downInterval()
 }
 
-// adjustTimer moves a Backup's timer when the wait is another one than before.
+// adjustTimer moves a Backup's timer when downWait has changed.
 func (m *Machine) adjustTimer(before time.Duration) {
 	if !m.timer.IsZero() {
 		m.timer = latest(m.timer.Add(m.downWait()-before), m.now)
 	}
 }
 
-// reconsiderActive is called when the rules that a Backup follows have changed. The
-// Active router may have been about to be preempted: if it is not to be, or not
-// yet, its last advertisement counts.
+// reconsiderActive is called when the rules have changed that a Backup follows. If it was
+// about to preempt the Active router and now must not, or not yet, the last advertisement
+// of that router counts after all.
 func (m *Machine) reconsiderActive(notYet bool) {
 	if m.heard == 0 || !notYet && !m.follows(m.heard) {
 		return
@@ -138,8 +136,7 @@ func (m *Machine) reconsiderActive(notYet bool) {
 	}
 }
 
-// takeOver becomes Active: the advertisement first, so that other Backups stop
-// waiting.
+// takeOver becomes Active. The advertisement comes first: other Backups stop waiting.
 func (m *Machine) takeOver(cause Cause) {
 	m.interval = m.cfg.Interval
 	m.sendAdvertisement(m.priority)
@@ -150,8 +147,8 @@ func (m *Machine) takeOver(cause Cause) {
 	m.timer = m.now.Add(m.interval)
 }
 
-// Tick is to be called when the Deadline has come; earlier it does nothing.
-// Advertisements that arrived before it are to be received first.
+// Tick must be called when the Deadline has come; earlier it does nothing. The caller
+// passes advertisements that arrived before to Receive first.
 func (m *Machine) Tick(now time.Time) []Action {
 	m.beginStep(now)
 	if deadline, ok := m.Deadline(); !ok || m.now.Before(deadline) {
@@ -209,15 +206,15 @@ func (m *Machine) announce() {
 	m.announced = m.now
 }
 
-// Receive takes in an advertisement that has passed all of the receiver's
-// checks: what must be discarded must not get here. adv is not kept.
+// Receive takes in an advertisement that has passed all checks of a receiver. adv is not
+// kept.
 func (m *Machine) Receive(now time.Time, adv *Advertisement) []Action {
 	m.beginStep(now)
 	if adv.Source.WithZone("") == m.source {
 		return m.endStep() // looped back
 	}
-	// Before it answers one that may have taken over: whoever lets go of the
-	// addresses for an answer must find that the sender has them.
+	// The sender may have taken over. It must get no answer: a router that releases the
+	// addresses for an answer must find that the answering router has them.
 	if m.unsure() && adv.Priority > 0 {
 		m.stepDownStalled()
 	}
@@ -246,9 +243,9 @@ func (m *Machine) receiveBackup(adv *Advertisement) {
 	}
 }
 
-// receiveLower is an Active router that is to be preempted. Its advertisement
-// is discarded and does not touch the timer (RFC 9568 §6.4.2), but for as long
-// as PreemptDelay outlasts the timer the router is followed.
+// receiveLower hears an Active router that will be preempted. The advertisement is
+// discarded and does not touch the timer (RFC 9568 §6.4.2). But while PreemptDelay
+// outlasts the timer, the router is followed.
 func (m *Machine) receiveLower() {
 	if m.claimed != 0 {
 		return // ready to preempt, waiting for the group
@@ -284,9 +281,9 @@ func (m *Machine) rememberActive(adv *Advertisement) {
 // rememberPeer remembers who sent an advertisement.
 func (m *Machine) rememberPeer(adv *Advertisement) { m.peer = adv.peer(m.now) }
 
-// learnInterval takes over the Active router's interval (RFC 9568 §6.4.2). In version 2
-// it is the configured one, or was until both routers are changed: others are
-// discarded before (RFC 3768 §7.1).
+// learnInterval adopts the Active router's interval (RFC 9568 §6.4.2). In version 2 that
+// is the configured one, or the former one of a router that is not changed yet:
+// advertisements with any other are discarded (RFC 3768 §7.1).
 func (m *Machine) learnInterval() { m.interval = m.heardInterval }
 
 // receiveActive is the reception of RFC 9568 §6.4.3.
@@ -295,7 +292,7 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 	case m.owner() && m.cfg.Version == 2:
 		m.noteRival(adv) // and no more: see Machine
 	case m.owner() && m.loses(adv) && m.challenges < maxChallenges-1:
-		// Without an answer: the other one would answer it.
+		// no answer: the other owner would answer the answer
 		m.challenged = true
 		m.noteRival(adv)
 	case adv.Priority == 0:
@@ -303,7 +300,7 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 		m.timer = m.now.Add(m.interval)
 		m.noteRival(adv)
 	case m.loses(adv):
-		m.sendAdvertisement(m.priority) // the last one, for the winner: see Machine
+		m.sendAdvertisement(m.priority) // the winner learns of this router: see Machine
 		m.emit(Release)
 		m.rememberPeer(adv)
 		m.changeState(Backup, CauseHigherPriority)
@@ -311,7 +308,7 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 		m.learnInterval()
 		m.armDownTimer()
 	default:
-		// Version 2 leaves it to the next advertisement (RFC 3768 §6.4.3).
+		// version 2 waits for the next regular advertisement (RFC 3768 §6.4.3)
 		if m.cfg.Version != 2 {
 			m.sendAdvertisement(m.priority)
 		}
@@ -319,8 +316,8 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 	}
 }
 
-// noteRival takes note of a rival that has to let go, or is about to, and tells the
-// neighbours whom to believe.
+// noteRival takes note of a rival that must step down, and announces the addresses: the
+// neighbours may have believed the rival.
 func (m *Machine) noteRival(adv *Advertisement) {
 	m.rival, m.rivalAddr, m.rivalPriority = 2, adv.Source, adv.Priority
 	if adv.Interval > m.interval { // its next advertisement must not come as a surprise

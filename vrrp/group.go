@@ -8,24 +8,24 @@ import (
 )
 
 // Group holds virtual routers that are Active together or not at all, such as
-// the inside and the outside of a firewall ("sync group" in Keepalived). Each
+// the inside and the outside of a firewall ("sync group" in Keepalived). A router
 // names the Group in its Config, and is a member from [NewRouter] until its Run
-// returns; none becomes Active before all of them run.
+// returns. No member becomes Active before all members run.
 //
-//   - A fault of one router is a fault of all.
-//   - When one hears that the Active router left (priority 0), all become
-//     Active, also those whose link went dark without a word.
-//   - Otherwise they become Active when each of them would: one that still
-//     follows an Active router keeps the others Backup. Without this rule a
-//     router that is cut off on one side would take the addresses on the
-//     other, lose them to the better router there, and start over.
-//   - When one steps down, for a better router or by [Router.Resign], all do.
+//   - A fault of one member is a fault of all members.
+//   - When one member hears that its Active router left (priority 0), all members
+//     become Active, also those whose link went dark.
+//   - Otherwise the members become Active when each of them would. A member that
+//     still follows an Active router keeps the others Backup. Without this rule a
+//     host that is cut off on one side would take the addresses on the other side,
+//     lose them to the better router there, and start over.
+//   - When one member steps down, for a better router or by [Router.Resign], all do.
 type Group struct {
 	name string
 
 	mu      sync.Mutex // guards the members and their machines
 	members []*member
-	stale   bool // a member came or went: spread the faults anew
+	stale   bool // a member came or went: the faults must be spread again
 }
 
 // member is one router of a group.
@@ -42,11 +42,10 @@ type member struct {
 // routers.
 func NewGroup(name string) *Group { return &Group{name: name} }
 
-// joinMachine makes m a member: from then on m may only be used while g.mu is held,
-// and each use is to be followed by settle before g.mu is let go. do is called
-// with g.mu held whenever settle moved m, whoever called it: it carries out
-// the actions, which may be none, and must not block; m.Deadline may have
-// changed. The returned function ends membership and takes g.mu.
+// joinMachine makes m a member. From then on m may only be used with g.mu held, and
+// settle must follow each use before g.mu is unlocked. do is called with g.mu held when
+// settle has moved m. It carries out the actions, which may be none, must not block, and
+// finds that m.Deadline may have changed. leave ends the membership and takes g.mu.
 func (g *Group) joinMachine(m *Machine, do func([]Action)) (leave func(now time.Time)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -64,8 +63,8 @@ func (g *Group) joinMachine(m *Machine, do func([]Action)) (leave func(now time.
 	}
 }
 
-// settle lets the members follow what the last use of one of their machines
-// has changed. g.mu is held, and the actions of that use have been carried out.
+// settle lets the members follow the last use of one of their machines. g.mu is held, and
+// the actions of that use have been carried out.
 func (g *Group) settle(now time.Time) {
 	g.spreadFaults(now)
 	var lost *Machine
@@ -115,7 +114,8 @@ func (g *Group) ready(now time.Time) bool {
 	return left || claims == len(g.members)
 }
 
-// leader is the member that makes the others Active: one that is, or that has a claim.
+// leader returns the member that makes the others Active: an Active one, or one with a
+// claim.
 func (g *Group) leader() *Machine {
 	var claims *Machine
 	for _, e := range g.members {
@@ -129,7 +129,7 @@ func (g *Group) leader() *Machine {
 	return claims
 }
 
-// because is the reason of a change that the group makes with a member.
+// because returns the reason of a change that a member brings about for the others.
 func (g *Group) because(m *Machine) string {
 	return fmt.Sprintf("group %s: member %s", g.name, m.cfg.Name)
 }
@@ -143,7 +143,7 @@ func (g *Group) stepMembers(s State, step func(*Machine) []Action) {
 	}
 }
 
-// spreadFaults gives every member the fault of another one as a reason.
+// spreadFaults gives every member a fault of another member as a reason.
 func (g *Group) spreadFaults(now time.Time) {
 	for _, e := range g.members {
 		g.stale = g.stale || e.faults != e.machine.faults || e.awaits != e.machine.awaits
@@ -166,7 +166,7 @@ func (g *Group) spreadFaults(now time.Time) {
 	}
 }
 
-// setGroupFault replaces the reason that the group gives; empty: none.
+// setGroupFault replaces the reason that the group gives. Empty: there is none.
 func (m *Machine) setGroupFault(now time.Time, reason string, awaits bool) []Action {
 	m.beginStep(now)
 	before := m.fault()
@@ -175,8 +175,8 @@ func (m *Machine) setGroupFault(now time.Time, reason string, awaits bool) []Act
 	return m.endStep()
 }
 
-// takeOverWithGroup makes a Backup Active because its group is. Not before its
-// StartDelay has passed: its timer will claim then.
+// takeOverWithGroup makes a Backup Active because its group is. It waits for the end of
+// StartDelay, when its timer makes a claim.
 func (m *Machine) takeOverWithGroup(now time.Time, reason string) []Action {
 	m.beginStep(now)
 	if m.state == Backup && !m.now.Before(m.notBefore) {
@@ -192,13 +192,13 @@ func (m *Machine) takeOverWithGroup(now time.Time, reason string) []Action {
 	return m.endStep()
 }
 
-// explainChange gives the change that has just been made a reason.
+// explainChange gives the last change a reason.
 func (m *Machine) explainChange(reason string) { m.actions[m.n-1].Transition.Reason = reason }
 
-// yieldWithGroup makes an Active router Backup because another member of its group had
-// to. It does so in silence: the better router that the other member met is in
-// a group as well and needs no priority 0, and where it is not, another Backup
-// would take over here, meet it there, and so on in turns.
+// yieldWithGroup makes an Active router Backup because another member had to step down. It
+// sends no priority 0. The better router that the other member met is in a group as well
+// and needs none. If it is in no group, priority 0 would make another Backup take over
+// here, which would then meet the better router there and yield, and so on in turns.
 func (m *Machine) yieldWithGroup(now time.Time, reason string) []Action {
 	m.beginStep(now)
 	if m.state == Active {

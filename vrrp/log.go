@@ -16,17 +16,17 @@ const noteInterval = 10 * time.Minute
 
 var (
 	noteLimit = quietlog.Limit{Every: noteInterval}
-	// leaderLimit is for lines that name another Active router: two of them may be
-	// heard in turns.
+	// leaderLimit is for lines that name another Active router: two Active routers may
+	// be heard in turns.
 	leaderLimit = quietlog.Limit{Every: 10 * time.Second}
 )
 
-// warnOften warns of what comes up time and again: the line counts how often.
+// warnOften warns of a thing that may recur all the time. The line counts how often.
 func (r *Router) warnOften(msg string, args ...any) {
 	r.log.Warn(msg, append(args, "times", uint64(1), noteLimit.By(nil))...)
 }
 
-// logStart says who the router is: whoever compares two nodes needs it. conn.mu is held.
+// logStart logs the router's identity, for the comparison of two nodes. conn.mu is held.
 func (r *Router) logStart() {
 	c := &r.cfg
 	args := []any{"interface", r.conn.name}
@@ -43,8 +43,8 @@ func (r *Router) logStart() {
 	r.log.Info("begins", args...)
 }
 
-// logState says what has changed, and all that is known of why. conn.mu is held, and
-// the group's.
+// logState logs a change of the state and all that is known of its cause. conn.mu is
+// held, and the group's.
 func (r *Router) logState(t Transition) {
 	s, level := &r.status, r.changeLevel(&t)
 	if t.From == Initialize && t.Waiting {
@@ -69,7 +69,7 @@ func (r *Router) logState(t Transition) {
 	}
 	if s.unheard > 0 && t.Cause.aboutPeer() {
 		args = append(args, "discarded_last", s.why.Error())
-		// One that was heard with the right VRID may have another pair, too.
+		// A router that was heard with this VRID may belong to another pair as well.
 		pair := s.why.Reason == DropVRID && t.Peer.Address.IsValid()
 		if t.To == Active && t.Cause != CausePreempt && !pair {
 			level = slog.LevelWarn
@@ -80,11 +80,11 @@ func (r *Router) logState(t Transition) {
 	r.log.Log(context.Background(), level, "state", args...)
 }
 
-// ago says how long ago something was.
+// ago prints the age of an event.
 func ago(d time.Duration) string { return d.Round(time.Millisecond).String() + " ago" }
 
-// changeLevel is how much a change that has just been made matters to whoever looks after the
-// router. conn.mu is held, and the group's.
+// changeLevel returns how much the last change of the state matters to an operator.
+// conn.mu is held, and the group's.
 func (r *Router) changeLevel(t *Transition) slog.Level {
 	switch {
 	case t.Cause == CauseFault && t.From == Initialize:
@@ -109,22 +109,22 @@ func (r *Router) observeLeader(adv *Advertisement) {
 	r.log.Info("another router is Active", "peer", adv.Source, "peer_priority", adv.Priority, "interval", adv.Interval, leaderLimit.By(nil))
 }
 
-// noteChange takes note of a change of the state, before it is said.
+// noteChange takes note of a change of the state.
 func (r *Router) noteChange(t *Transition) {
 	s := &r.status
 	s.since = t.Time
 	s.counters.Transitions++
 	s.leader = netip.Addr{}
 	if t.To == Backup {
-		s.leader = t.Peer.Address // the line about the change has it
+		s.leader = t.Peer.Address // the line about the change names it
 	}
 }
 
-// observeFault says that another reason keeps the router out of the election now,
-// which is no change of its state. conn.mu is held, and the group's.
+// observeFault logs that another fault keeps the router out of the election, which is no
+// change of the state. conn.mu is held, and the group's.
 func (r *Router) observeFault() {
 	if r.phase != running {
-		return // its start says it
+		return // the start of the router logs the fault
 	}
 	fault := r.machine.fault()
 	if fault != "" && r.status.fault != "" && fault != r.status.fault {
@@ -137,8 +137,8 @@ func (r *Router) observeFault() {
 	r.status.fault = fault
 }
 
-// faultLevel is how much the present fault matters. What the router's owner said with
-// Hold is no news to him. conn.mu is held, and the group's.
+// faultLevel returns how much the present fault matters. The reasons of Hold are known to
+// its caller. conn.mu is held, and the group's.
 func (r *Router) faultLevel() slog.Level {
 	if r.machine.waited || !r.unable() && r.machine.groupFault == "" {
 		return slog.LevelInfo
@@ -153,7 +153,7 @@ func (r *Router) unable() bool {
 	return r.linkFault != "" || a.fault != "" || len(a.foreseen) > 0
 }
 
-// logDeed says what a call of the Handler has done.
+// logDeed logs that a call of the Handler has succeeded.
 func (r *Router) logDeed(kind ActionKind, took time.Duration) {
 	what := map[ActionKind]string{Acquire: "addresses acquired", Release: "addresses released"}[kind]
 	if what == "" || r.handler == nil {
@@ -165,10 +165,10 @@ func (r *Router) logDeed(kind ActionKind, took time.Duration) {
 	r.log.Info(what, "addresses", addresses, "took", took)
 }
 
-// debugs reports whether it is worth the while to describe each advertisement.
+// debugs reports whether each advertisement is logged.
 func (r *Router) debugs() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
 
-// countOddities reports what was odd about an accepted advertisement.
+// countOddities counts and logs what was odd about an accepted advertisement.
 func (r *Router) countOddities(adv *Advertisement) {
 	c, seen, from := &r.status.counters, r.wire.seen, adv.Source
 	if seen&(seenInterval|seenAddresses) != 0 {
@@ -190,7 +190,7 @@ func (r *Router) countOddities(adv *Advertisement) {
 		r.warnOften("other virtual addresses", "from", from, "got", slices.Clone(adv.Addresses), "want", r.cfg.Addresses)
 	}
 	if adv.Version == 3 && adv.Source.Is4() && adv.Checksum != r.cfg.Checksum {
-		// The sender may well drop what has any other form than its own.
+		// The sender may drop any other form than its own.
 		r.warnOften("another form of checksum", "from", from, "got", adv.Checksum.String(), "want", r.cfg.Checksum.String())
 	}
 	if seen&seenClockSkew != 0 {
@@ -198,7 +198,7 @@ func (r *Router) countOddities(adv *Advertisement) {
 	}
 }
 
-// countDiscard counts a discarded packet and reports it. conn.mu is held.
+// countDiscard counts and logs a discarded packet. conn.mu is held.
 func (r *Router) countDiscard(err *DropError, now time.Time) {
 	r.status.counters.dropped[err.Reason]++
 	if err.Reason == DropOwn {
@@ -220,15 +220,14 @@ func (r *Router) countDiscard(err *DropError, now time.Time) {
 	r.log.Warn("discarded", args...)
 }
 
-// noteMissed takes note of an advertisement that this router has not heard because it
-// was discarded: it may explain the next change of the state.
+// noteMissed takes note of a discarded advertisement: it may explain the next change of
+// the state.
 func (r *Router) noteMissed(err *DropError) {
 	r.status.unheard++
 	r.status.why = *err
 }
 
-// sendFailed counts an advertisement that could not be sent, and reports it.
-// conn.mu is held.
+// sendFailed counts and logs an advertisement that could not be sent. conn.mu is held.
 func (r *Router) sendFailed(err error) {
 	r.status.counters.SendErrors++
 	r.warnOften("advertisement not sent", "err", err)

@@ -30,23 +30,22 @@ import (
 //     for too long, listens like any other router.
 //   - A machine that was not run for more than the Active Down interval past
 //     its deadline, because its process was stopped or its host overloaded,
-//     must assume that another router has taken over and that its own
-//     addresses and the neighbours' caches are out of date. It releases them
-//     and listens for a whole Active Down interval, whatever it is called
-//     for. This holds for the address owner too: the router that took over
-//     serves meanwhile, and what stalls once often stalls again.
-//   - An Active router whose last advertisement is so old that a Backup may
-//     have taken over does not argue with a router that it then hears: it
-//     releases the addresses and listens, too. If it has heard none it goes on,
-//     unless its Handler says that it has nothing to go on with: see Lessee.
-//   - Two Active routers meet when a split of the link heals. The one that
-//     steps down advertises once more, so that the other one knows, however
-//     the packets cross; that one asks for a new Announce at once, every five
-//     seconds while it hears the other one, and when it has heard no other
-//     Active router for one to two intervals, since the neighbours' caches may
-//     point to the loser. It does so a second after it has become Active, or
-//     last asked, at the earliest: until then it may be its predecessor that it
-//     hears, and the first Announce is under way.
+//     must assume that another router has taken over, and that its own
+//     addresses and the neighbours' caches are out of date. Whatever method is
+//     called next, it releases the addresses and listens for a whole Active
+//     Down interval. This holds for the address owner, too: the router that
+//     took over serves meanwhile, and a host that stalls once often stalls again.
+//   - The last advertisement of an Active router may be so old that a Backup may
+//     have taken over. When it then hears another router, it does not answer, but
+//     releases the addresses and listens. When it hears none it goes on, unless
+//     its Handler has lost the addresses: see Lessee.
+//   - Two Active routers meet when a split of the link heals. The loser advertises
+//     once more before it steps down, so that the winner knows, however the packets
+//     cross. The neighbours' caches may point to the loser: the winner asks for a
+//     new Announce at once, every five seconds while it hears the loser, and when
+//     it has heard no other Active router for one to two intervals. But it waits
+//     for a second after it has become Active, or last asked: until then it may
+//     hear its predecessor, and the first Announce is under way.
 type Machine struct {
 	cfg      Config
 	source   netip.Addr // for the tie-break
@@ -59,31 +58,31 @@ type Machine struct {
 	faults  string   // the same, comma-separated
 	// groupFault is the reason that another member of the group has.
 	groupFault string
-	// awaits and groupAwaits say that those reasons are only what is awaited, and
-	// waited that the machine has had no other since its start.
+	// awaits and groupAwaits: all of these reasons are only awaited. waited: the
+	// machine has had no others since its start.
 	awaits, groupAwaits, waited bool
 
-	// timer is Active_Down_Timer in Backup and Adver_Timer in Active; zero: not
-	// armed. cause is why it makes a Backup become Active.
+	// timer is Active_Down_Timer in Backup and Adver_Timer in Active; zero: not set.
+	// cause is the Cause of the change when the timer of a Backup expires.
 	timer time.Time
 	cause Cause
 	// interval is Active_Adver_Interval (RFC 9568 §6.1).
 	interval time.Duration
-	// lengthens is how many more advertisements go out after this interval
-	// before the longer one that is configured now takes its place.
+	// lengthens is how many more advertisements go out at this interval before the
+	// configured longer one replaces it.
 	lengthens int
 	// notBefore is when StartDelay ends; until then an expired timer waits.
 	notBefore time.Time
-	// preemptAt is when a live Active router with a lower priority is to be
-	// preempted; zero: none was heard.
+	// preemptAt is when a live Active router with a lower priority will be preempted;
+	// zero: none was heard.
 	preemptAt time.Time
-	// The last advertisement that a Backup heard; heard is its priority, 0 if
-	// there was none or its sender left.
+	// heard is the priority of the last advertisement that a Backup heard; 0: there
+	// was none, or its sender left.
 	heard         uint8
 	heardAt       time.Time
 	heardInterval time.Duration
-	// peer is who was heard last since the last change of the state, as far as that
-	// one may be the reason for the next.
+	// peer is the router that was heard last since the last change of the state: it
+	// may be the reason of the next change.
 	peer Peer
 	// resigned keeps a router that handed over from preempting its successor,
 	// until it is Active again.
@@ -91,10 +90,10 @@ type Machine struct {
 
 	sent   time.Time   // the last advertisement
 	lapsed func() bool // see Lessee; nil: never
-	// rival is how many advertisements must go out without an answer before
-	// another Active router counts as gone; 0: there is none. split says that it
-	// is more than a predecessor that has not noticed yet; rivalAddr and
-	// rivalPriority are of the one that was heard last.
+	// rival is how many advertisements must go out without an answer before another
+	// Active router counts as gone; 0: there is none. split: the rival is no
+	// predecessor that is about to step down. rivalAddr and rivalPriority are those of
+	// the rival that was heard last.
 	rival         int
 	split         bool
 	rivalAddr     netip.Addr
@@ -102,28 +101,27 @@ type Machine struct {
 
 	became    time.Time // Active
 	announced time.Time
-	// challenged says that since the last advertisement an owner has heard
-	// another one that has the better claim; challenges, in how many intervals in
-	// a row before that.
+	// challenged: an owner has heard another owner with the better claim since the
+	// last advertisement. challenges counts such intervals in a row before.
 	challenged bool
 	challenges uint8
-	// doubt is how many advertisements an Active router must send before
-	// nobody else can be Active unheard: the last one was late. See Entitled.
+	// doubt is how many advertisements an Active router must send after a late one
+	// before no other router can be Active unheard. See Entitled.
 	doubt uint8
 
-	// A member of a group does not become Active by itself: it has a claim, with
-	// its cause, and the group decides.
+	// A member of a group does not become Active by itself. It makes a claim, with a
+	// Cause, and the group decides.
 	grouped bool
 	claimed Cause
 
-	// Two of the longest sequences fit: a stalled machine steps down, and the
-	// group lets it take over.
+	// The actions of the step. Two of the longest sequences fit: a stalled machine
+	// steps down, and the group lets it take over.
 	actions [8]Action
 	n       int
 }
 
-// Announce actions that are asked for because of a rival are at least
-// quietAnnounce apart, and those while it is still heard splitAnnounce.
+// Announce actions because of a rival are at least quietAnnounce apart, and
+// splitAnnounce while the rival is still heard.
 const (
 	quietAnnounce = time.Second
 	splitAnnounce = 5 * time.Second
@@ -180,15 +178,14 @@ func (m *Machine) Shutdown(now time.Time) []Action {
 	return m.endStep()
 }
 
-// SetFaults replaces the reasons to stay out of the election, such as "link
-// down". With one the machine goes to Initialize, handing over if it is
-// Active; when there is none any more it takes part again as after Start,
-// but without StartDelay.
+// SetFaults replaces the reasons to stay out of the election, such as "link down".
+// With a reason the machine goes to Initialize, and hands over if it is Active. When
+// the last reason has gone it takes part again as after Start, but without StartDelay.
 func (m *Machine) SetFaults(now time.Time, reasons []string) []Action {
 	return m.setFaults(now, reasons, false)
 }
 
-// setFaults is SetFaults for reasons that may be only what is awaited.
+// setFaults is SetFaults. awaits: all reasons are only awaited.
 func (m *Machine) setFaults(now time.Time, reasons []string, awaits bool) []Action {
 	m.beginStep(now)
 	before := m.fault()
@@ -216,16 +213,15 @@ func (m *Machine) followFaults(before string) {
 	}
 }
 
-// onlyAwaits reports whether there is a reason to stay out of the election, but none that is
-// more than something awaited.
+// onlyAwaits reports whether there are reasons to stay out of the election, and all of
+// them are only awaited.
 func (m *Machine) onlyAwaits() bool {
 	return m.fault() != "" && (m.faults == "" || m.awaits) && (m.groupFault == "" || m.groupAwaits)
 }
 
-// SetPriority changes the priority in force, from 1 to 254; other values count
-// as the nearest of these. The priority of the address owner cannot change.
-// The next advertisement carries it. A Backup follows from then on the rules
-// of its new priority.
+// SetPriority changes the priority in force. It is 1 to 254; 0 counts as 1, and 255 as
+// 254. The priority of the address owner does not change. The next advertisement carries
+// the new priority, and a Backup follows the rules of the new one at once.
 func (m *Machine) SetPriority(now time.Time, priority uint8) []Action {
 	m.beginStep(now)
 	priority = min(max(priority, 1), 254)
@@ -241,20 +237,18 @@ func (m *Machine) SetPriority(now time.Time, priority uint8) []Action {
 	return m.endStep()
 }
 
-// SetSource tells the address that advertisements are sent from, which
-// decides between routers of equal priority. Those that come from it are
-// ignored.
+// SetSource sets the address that advertisements are sent from. It decides between
+// routers of equal priority, and advertisements that come from it are ignored.
 func (m *Machine) SetSource(addr netip.Addr) {
 	m.source = addr.WithZone("")
 }
 
-// Resign hands the addresses over: an Active machine says priority 0 and
-// becomes Backup. It does not preempt the router that takes over, whatever
-// its priority, and becomes Active again only when that one fails or leaves; a
-// fault meanwhile changes nothing about that.
-// If no other router is heard within the Active Down interval and one interval
-// more, by when any Backup must have noticed, it takes the addresses back. In
-// other states Resign does nothing.
+// Resign hands the addresses over: an Active machine sends priority 0 and becomes
+// Backup. It does not preempt the router that takes over, whatever the priorities,
+// and becomes Active again only when that router fails or leaves, also after a fault
+// of its own meanwhile. If it hears no other router within the Active Down interval
+// and one interval more, it takes the addresses back. In other states Resign does
+// nothing.
 func (m *Machine) Resign(now time.Time) []Action {
 	m.beginStep(now)
 	if m.state == Active {
@@ -274,27 +268,27 @@ func (m *Machine) Deadline() (time.Time, bool) {
 	return latest(m.timer, m.notBefore), true
 }
 
-// Entitled reports whether the addresses are this router's as of now, beyond
-// doubt: it is Active, and has sent its advertisements so soon after one another
-// that no Backup that heard them can have taken over, the last one less than
-// DownMultiplier intervals ago. After one that was late there is doubt until two
-// more went out in time: whoever took over meanwhile is heard by then.
+// Entitled reports whether the addresses are this router's now, beyond doubt. It is
+// Active, and each of its advertisements, the last one included, is less than
+// DownMultiplier intervals old when the next one goes out, so that no Backup that heard
+// them can have taken over. A late advertisement raises doubt until two more went out
+// in time: a router that took over meanwhile is heard by then.
 //
-// It is for whoever keeps the addresses and was held up: whether the machine
-// was run may be all that it needs to know.
+// The owner of the addresses asks before it renews or adds them, and when it was not
+// run for a while.
 func (m *Machine) Entitled(now time.Time) bool {
 	return m.state == Active && m.doubt == 0 && !m.isLate(latest(m.now, now))
 }
 
-// isLate reports whether an Active router owes its next advertisement for so long
-// that a Backup may have stopped waiting for it.
+// isLate reports whether the next advertisement of an Active router is so late that a
+// Backup may have stopped waiting for it.
 func (m *Machine) isLate(now time.Time) bool {
 	return now.Sub(m.sent) > time.Duration(m.cfg.DownMultiplier)*m.interval
 }
 
-// Split reports whether this router is Active and hears another one that is, too,
-// and should not be, and where that one was last heard to advertise from, with what
-// priority. A predecessor that has just been preempted does not count.
+// Split reports whether this router is Active and hears another Active router that should
+// not be, and returns the address and the priority of the last advertisement from it. A
+// predecessor that has just been preempted does not count.
 func (m *Machine) Split() (rival netip.Addr, priority uint8, split bool) {
 	return m.rivalAddr, m.rivalPriority, m.split
 }

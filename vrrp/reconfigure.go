@@ -10,11 +10,10 @@ import (
 	"time"
 )
 
-// Fixed returns the names of the fields by which next differs from c in a way
-// that no [Router] can follow while it runs: another Router has to take its
-// place. Nil: [Router.Reconfigure] can go on with next. Of Addresses the family is
-// fixed, which IPv6 says where there are none, of Auth whether it is AuthAH, which
-// takes another socket, and of Priority whether it is the owner's, 255.
+// Fixed returns the names of the fields of next that a running [Router] of c cannot
+// follow: another Router has to take its place. Nil: [Router.Reconfigure] can go on with
+// next. Some fields are fixed in part: the family of Addresses, whether Priority is the
+// owner's, 255, and whether Auth is AuthAH, which takes another socket.
 func (c Config) Fixed(next Config) (fields []string) {
 	c, next = c.WithDefaults(), next.WithDefaults()
 	for _, f := range []struct {
@@ -37,40 +36,36 @@ func (c Config) Fixed(next Config) (fields []string) {
 }
 
 // Reconfigure goes on with another configuration, at any time and in any state,
-// without a hand-over: all settings count from now on except for Name, Logger
-// and OnTransition, which stay. It is an error if cfg is not valid, if one of
-// the fields differs that [Config.Fixed] names, or, [ErrClosed], if the router has
-// ended. After an error nothing has changed.
+// without a hand-over. All settings count from now on except for Name, Logger
+// and OnTransition, which stay. It is an error if cfg is not valid, if a field
+// differs that [Config.Fixed] names, or, [ErrClosed], if the router has ended.
+// After an error nothing has changed.
 //
-// A Priority that differs from the one configured before takes the place of
-// what [Router.SetPriority] has set. A StartDelay counts while the router still
-// waits for the one before it.
+// A new Priority replaces one that [Router.SetPriority] has set. A new StartDelay
+// counts if the router still waits for the old one. An Active router sends an
+// advertisement at once. Farewells that [Router.Farewell] returned are out of date.
 //
-// The router's peers have to be told of the same changes, one after the other,
-// and an Active router sends an advertisement at once. Meanwhile:
+// The router's peers need the same change, one after the other. Meanwhile:
 //
-//   - What the router had before counts for ten minutes yet: a Backup that is
-//     changed first follows the Active one, whose addresses, or interval with
-//     version 2, are still the former ones, and nobody notices the change.
-//   - If the Active one is changed first, and has no address left that its peers
-//     know, or with version 2 another Interval, they take over, and both hold
-//     until the peers are changed, too. A peer of this package hears then at once
-//     whom it could not heed before. Keepalived before 2.3.3 does the same if the
-//     addresses are not exactly its own.
-//   - With version 3 the peers learn a new Interval.
+//   - The former addresses and interval count for ten minutes yet. So a Backup that
+//     is changed first still follows the Active router.
+//   - If the Active router is changed first, its peers take over when they know none
+//     of its addresses any more, or, in version 2, when the Interval differs. Then
+//     both hold the addresses until the peers are changed, too. Keepalived before
+//     2.3.3 takes over unless the addresses are exactly its own.
+//   - In version 3 the peers learn a new Interval.
 //   - With AuthHMAC no advertisement is lost if each step is done on all routers
-//     before the next one: add the new key to Keys, make it the ActiveKey, take
-//     the old one out. HMACPermissive leads from no authentication to AuthHMAC
-//     and back in the same way. AuthPass and AuthAH have only one password at a
-//     time: all routers must change it before the Backups would take over.
-//   - From multicast to Peers, and back, no router hears another one until both
-//     have changed: both are Active.
+//     before the next step: add the new key to Keys, make it the ActiveKey, remove
+//     the old key. HMACPermissive leads from no authentication to AuthHMAC and back
+//     in the same way. AuthPass and AuthAH have one password at a time: all routers
+//     must change it before the Backups would take over.
+//   - Between multicast and Peers no router hears another one until both have
+//     changed: both are Active.
 //
-// Whoever keeps the addresses has a configuration of his own, which is to be
-// changed first: what goes is then off the interface before a peer may take it, and
-// nobody hears of an address that cannot be had. But not where [Router.Meets] says
-// that another router has the new addresses. What [Router.Farewell] has returned is
-// out of date.
+// The owner of the addresses, such as a vip.Manager, is reconfigured before the
+// router: then an address that goes is off the interface before a peer may take it,
+// and no peer hears of an address that this host cannot have. The exception is where
+// [Router.Meets] reports that another router has the new addresses.
 func (r *Router) Reconfigure(cfg Config) error {
 	r.conn.updateForRouter()
 	r.conn.mu.Lock()
@@ -87,7 +82,7 @@ func (r *Router) Reconfigure(cfg Config) error {
 	if err := r.conn.carriesConfig(&cfg); err != nil && r.conn.carriesConfig(&before) == nil {
 		return fmt.Errorf("vrrp: %s: %w", r.name, err)
 	}
-	r.cfg = cfg // the wire's, too
+	r.cfg = cfg // r.wire reads the same one
 	r.wire.keepFormer(&before, time.Now())
 	if len(cfg.Peers) > 0 {
 		r.status.peers = slices.DeleteFunc(r.status.peers, func(p Peer) bool {
@@ -95,7 +90,7 @@ func (r *Router) Reconfigure(cfg Config) error {
 		})
 	}
 	if !slices.Equal(cfg.Peers, before.Peers) {
-		r.home = netip.Addr{} // they may know this router by another address
+		r.home = netip.Addr{} // new peers may know this router by another address
 	}
 	r.to = r.destinations()
 	if r.phase == running {
@@ -104,13 +99,12 @@ func (r *Router) Reconfigure(cfg Config) error {
 		r.conn.refreshRouters()
 	}
 	r.useMachineLocked(func(now time.Time) []Action { return r.machine.reconfigure(now, cfg) })
-	r.meet()
+	r.meetStrangers()
 	r.warnOfChange(&before)
 	return nil
 }
 
-// warnOfChange says what becomes of routers that are still to be changed. conn.mu
-// is held.
+// warnOfChange logs what peers do that have not been changed yet. conn.mu is held.
 func (r *Router) warnOfChange(before *Config) {
 	level, so := slog.LevelInfo, "until they are changed, too, it follows the others"
 	if r.isActive() {
@@ -123,7 +117,7 @@ func (r *Router) warnOfChange(before *Config) {
 	const unheard = "until the others are changed, too, nobody is heard, and both hold"
 	r.wire.theirs.sort(before.Addresses)
 	switch {
-	case !r.wire.theirs.shares(&r.wire.ours): // as the others see it
+	case !r.wire.theirs.shares(&r.wire.ours): // in the eyes of such a peer
 		say("quite other addresses", before.Addresses, r.cfg.Addresses)
 	case r.isActive() && !slices.Equal(r.wire.ours.sorted, r.wire.theirs.sorted):
 		log(slog.LevelWarn, "other addresses than before: a Keepalived before 2.3.3 takes over until it has the same", before.Addresses, r.cfg.Addresses)
@@ -139,11 +133,11 @@ func (r *Router) warnOfChange(before *Config) {
 	}
 }
 
-// onePassword reports whether all routers have to change what they authenticate with
-// at the same time.
+// onePassword reports whether all routers have to change the secret at the same time.
 func (a Auth) onePassword() bool { return a.Type == AuthPass || a.Type == AuthAH }
 
-// follow returns next complete, if a running router that has c can go on with it.
+// follow returns next with its defaults, or an error if a running router of c cannot go
+// on with next.
 func (c Config) follow(next Config) (Config, error) {
 	next, err := next.complete()
 	if fields := c.Fixed(next); err == nil && len(fields) > 0 {
@@ -152,8 +146,8 @@ func (c Config) follow(next Config) (Config, error) {
 	return next, err
 }
 
-// Reconfigure goes on with another configuration, as [Router.Reconfigure] does.
-// Name stays, and so does what SetSource has told.
+// Reconfigure goes on with another configuration, as [Router.Reconfigure] does. The Name
+// and the address that SetSource has set stay.
 func (m *Machine) Reconfigure(now time.Time, cfg Config) ([]Action, error) {
 	cfg.Name = m.cfg.Name
 	cfg, err := m.cfg.follow(cfg)
@@ -163,7 +157,7 @@ func (m *Machine) Reconfigure(now time.Time, cfg Config) ([]Action, error) {
 	return m.reconfigure(now, cfg), nil
 }
 
-// reconfigure is Reconfigure with what succeeds the configuration.
+// reconfigure is Reconfigure for a Config that follow has returned.
 func (m *Machine) reconfigure(now time.Time, cfg Config) []Action {
 	m.beginStep(now)
 	before, wait := m.cfg, m.downWait()
@@ -179,7 +173,7 @@ func (m *Machine) reconfigure(now time.Time, cfg Config) []Action {
 		m.interval = cfg.Interval
 	case Backup:
 		m.adjustTimer(wait)
-		// Who has begun to preempt waits for another PreemptDelay anew.
+		// A router that has begun to preempt waits for a new PreemptDelay in full.
 		m.reconsiderActive(cfg.PreemptDelay != before.PreemptDelay)
 	case Active:
 		m.setInterval()
@@ -189,9 +183,9 @@ func (m *Machine) reconfigure(now time.Time, cfg Config) []Action {
 	return m.endStep()
 }
 
-// setInterval makes an Active router advertise at its configured interval. A
-// longer one counts only when several advertisements have told of it: a Backup
-// that has missed one of them would take over before the next one.
+// setInterval makes an Active router advertise at its configured interval. A longer
+// interval begins after several advertisements that announce it: a Backup that missed a
+// single one would take over before the next.
 func (m *Machine) setInterval() {
 	m.lengthens = 0
 	if m.cfg.Interval > m.interval {

@@ -12,12 +12,11 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// Neighbourhood is what a [Handler] may be as well: one that finds out the hardware
-// address of another host on the link, so that whoever reads of a split in the log
-// knows which switch port to look at.
+// Neighbourhood is a [Handler] that finds the hardware address of another host on the
+// link. The log line about a split names it: it leads to the switch port.
 type Neighbourhood interface {
-	// HardwareAddr asks the link who has addr, until ctx ends. nil: nobody has
-	// answered. It is called from a goroutine of its own.
+	// HardwareAddr asks the link for the host that has addr, until ctx ends. Nil: no
+	// host has answered. HardwareAddr is called from a goroutine of its own.
 	HardwareAddr(ctx context.Context, addr netip.Addr) net.HardwareAddr
 }
 
@@ -26,13 +25,13 @@ var splitLimit = quietlog.Limit{Every: 10 * time.Second}
 
 const (
 	splitMessage = "split: another router is Active as well"
-	// neighbourTime is for how long such a line waits for the rival's hardware
+	// neighbourTime is the longest that such a line waits for the rival's hardware
 	// address.
 	neighbourTime = time.Second
 )
 
-// observeSplit says that another router is Active as well, and when that is over.
-// conn.mu is held, and the group's.
+// observeSplit logs that another router is Active as well, and the end of that. conn.mu
+// is held, and the group's.
 func (r *Router) observeSplit() {
 	s := &r.status
 	rival, priority, active := r.machine.Split()
@@ -56,8 +55,7 @@ func (r *Router) observeSplit() {
 	})
 }
 
-// hardwareAddr returns the hardware address of another router, as far as the
-// Handler can find it out.
+// hardwareAddr returns the hardware address of another router, or "unknown".
 func (r *Router) hardwareAddr(addr netip.Addr) string {
 	n, ok := r.handler.(Neighbourhood)
 	if !ok {
@@ -81,33 +79,31 @@ func (s *status) rival() *Peer {
 }
 
 const (
-	// deafTime is for how long, and for at least how many intervals, a router goes
-	// on being Active beside one that has the better claim, until it counts as one
-	// that does not hear it.
+	// An Active router that stays Active beside this one, which has the better claim,
+	// counts as deaf after deafTime and at least deafIntervals.
 	deafTime      = 3 * time.Second
 	deafIntervals = 3
-	// deafToVirtualMAC: Keepalived's macvlan, which is there in a Backup, too,
-	// swallows what comes from its own hardware address: the interface below, where
-	// vmac_xmit_base makes Keepalived listen, never gets it (macvlan_handle_frame
-	// in the kernel, mode private).
+	// deafToVirtualMAC: Keepalived's macvlan exists in a Backup, too, and swallows
+	// frames from its own hardware address. The interface below, where vmac_xmit_base
+	// makes Keepalived listen, never gets them (macvlan_handle_frame in the kernel,
+	// mode private).
 	deafToVirtualMAC = "this one advertises from the virtual hardware address, which a Keepalived with vmac_xmit_base does not hear: " +
 		"set xmit_base here as well, or take it out there"
 	deafToAll = "what this one sends does not arrive there, or is discarded: " +
 		"look for a firewall that drops IP protocol 112, and at what that router says about it"
 )
 
-// deafRival is another router that is Active though this one is, too, and has the
-// better claim. It is guarded by conn.mu.
+// deafRival is another Active router that may not hear this one. Guarded by conn.mu.
 type deafRival struct {
 	addr        netip.Addr
-	since, last time.Time     // it was heard
-	patience    time.Duration // silence for longer means that it has gone
-	cause       string        // why it may not hear this router; empty: it is not certain yet that it does not
+	since, last time.Time     // when it was heard, first and last
+	patience    time.Duration // a longer silence means that it has gone
+	cause       string        // why it may not hear this router, once that is certain; else empty
 }
 
-// observeDeaf says that a split goes on which the other router would have ended if it
-// heard this one, and what to look at. adv has not been told to the
-// machine yet. conn.mu is held, and the group's.
+// observeDeaf logs that a split goes on which the other router would have ended if it
+// heard this one, and what to look at. It is called before the machine receives adv.
+// conn.mu is held, and the group's.
 func (r *Router) observeDeaf(adv *Advertisement, now time.Time) {
 	d := &r.status.deaf
 	if r.machine.State() != Active || adv.Priority == 0 || r.machine.loses(adv) {
@@ -126,7 +122,7 @@ func (r *Router) observeDeaf(adv *Advertisement, now time.Time) {
 	case r.mac != nil:
 		d.cause = deafToVirtualMAC
 	case r.cfg.owner():
-		return // whoever disputes that is said elsewhere
+		return // a dispute between owners is logged elsewhere
 	default:
 		d.cause = deafToAll
 	}
@@ -144,10 +140,10 @@ func (r *Router) deafness(now time.Time) string {
 
 const (
 	// foreignPace is the shortest time between two looks at advertisements for a VRID
-	// that no router of a Conn has: on a link with many pairs there are a lot of them.
+	// without a router on the Conn: a link with many pairs carries a lot of them.
 	foreignPace = 100 * time.Millisecond
-	// maxForeigners bounds what others can make a Conn say: each by itself, but the
-	// last stands for all that are too many.
+	// maxForeigners bounds what others can make a Conn log: one line for each sender,
+	// and the last one for all further senders.
 	maxForeigners = 8
 )
 
@@ -159,10 +155,10 @@ type foreigner struct {
 
 var foreignLimit = quietlog.Limit{Every: noteInterval, Subjects: maxForeigners - 1}
 
-// hearForeign looks at an advertisement for a VRID that no router here has. Most are
-// of other pairs and mean nothing. One from a configured peer, or with the addresses
-// of a router here, is likely to be meant for that: the VRID is wrong on one of the
-// two sides. conn.mu is held.
+// hearForeign looks at an advertisement for a VRID without a router here. Most come from
+// other pairs and mean nothing. An advertisement from a configured peer, or with the
+// addresses of a router here, is likely to be meant for that router: the VRID is wrong on
+// one of the two sides. conn.mu is held.
 func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 	c := l.conn
 	if !c.foreign.IsZero() && now.Sub(c.foreign) < foreignPace {

@@ -16,7 +16,7 @@ type Status struct {
 	Interval time.Duration
 	// Faults are the reasons to stay out of the election. Nil: there is none.
 	Faults []string
-	// Waiting: these are only what is awaited, see [Router.Await].
+	// Waiting: all Faults are reasons of [Router.Await].
 	Waiting bool
 	// Since is when the State was entered; zero if the router never ran.
 	Since time.Time
@@ -28,18 +28,17 @@ type Status struct {
 	// Peers are the routers that were heard with this VRID, the latest first,
 	// 32 at most.
 	Peers []Peer
-	// Deaf is why another router goes on being Active though this one is, too, and
-	// has the better claim: that one does not hear this one, because of a firewall or,
-	// more likely if this one has it, [Config.VirtualMAC]. Empty: there is none.
+	// Deaf is why another Active router does not hear this one, which is Active, too,
+	// and has the better claim: a firewall, or [Config.VirtualMAC]. Empty: there is no
+	// such router.
 	Deaf string
-	// Rival is the one of them that is Active although this router is, too, and
-	// has the better claim: the link is split, or was until now. Nil: there is none.
+	// Rival is the peer that is Active although this router is, too, and has the
+	// better claim: the link is split, or was until now. Nil: there is none.
 	Rival *Peer
-	// LastDrop is the advertisement that was discarded last, such as one of a
-	// router with another version or password. Own ones, looped back, do not
-	// count. Nil: there was none.
+	// LastDrop says which advertisement was discarded last and why. The router's own
+	// advertisements, looped back, do not count. Nil: none was discarded.
 	LastDrop *DropError
-	// LastDropAt is when that was.
+	// LastDropAt is the time of LastDrop.
 	LastDropAt time.Time
 }
 
@@ -85,7 +84,7 @@ type Counters struct {
 	dropped [numDropReasons]uint64
 }
 
-// snapshot returns a copy to give away.
+// snapshot returns a copy for a caller outside.
 func (c *Counters) snapshot() Counters {
 	s := *c
 	s.Dropped = make(map[DropReason]uint64)
@@ -101,7 +100,7 @@ func (c *Counters) snapshot() Counters {
 // maxPeers bounds what strangers can make a router remember.
 const maxPeers = 32
 
-// status is what a Router keeps for its Status, guarded by conn.mu.
+// status is what a Router remembers for its Status and log. Guarded by conn.mu.
 type status struct {
 	since    time.Time
 	counters Counters
@@ -109,16 +108,14 @@ type status struct {
 	split    netip.Addr // the other router that is Active as well; not valid: there is none
 	drop     DropError
 	dropAt   time.Time // zero: none
-	// unheard are the advertisements that were discarded since the last one that was
-	// not, or since the last change of the state; why is of the last of them.
+	// unheard counts the advertisements that were discarded since the last accepted
+	// one, or since the last change of the state; why is about the last of them.
 	unheard uint64
 	why     DropError
-	// fault is the machine's, as it was when it was last looked at.
-	fault string
-	// leader is the Active router that a Backup hears, once it has been said.
-	leader netip.Addr
-	// strangers are the senders of what was discarded with DropAddresses or
-	// DropCount.
+	fault   string     // the machine's, at the last observeFault
+	leader  netip.Addr // the Active router that a Backup hears, once the log has named it
+	// strangers are the senders of advertisements that were discarded with
+	// DropAddresses or DropCount.
 	strangers []stranger
 	deaf      deafRival
 }
@@ -154,8 +151,8 @@ func (r *Router) Status() Status {
 	return s
 }
 
-// noteHeard takes note of an accepted advertisement, before the machine hears it.
-// conn.mu is held, and the group's.
+// noteHeard counts, remembers and logs an accepted advertisement. It is called before the
+// machine receives adv. conn.mu is held, and the group's.
 func (r *Router) noteHeard(adv *Advertisement, now time.Time) {
 	r.remember(adv, now)
 	r.observeDeaf(adv, now)
@@ -189,7 +186,7 @@ func (r *Router) remember(adv *Advertisement, now time.Time) {
 	s.peers[0] = adv.peer(now)
 }
 
-// peer is the sender of an advertisement that came at a time.
+// peer returns the sender of an advertisement that came at a time.
 func (a *Advertisement) peer(now time.Time) Peer {
 	return Peer{Address: a.Source, Version: a.Version, Priority: a.Priority, Interval: a.Interval, LastHeard: now}
 }
