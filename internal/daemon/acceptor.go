@@ -6,18 +6,19 @@ import (
 	"sync"
 )
 
-// acceptor accepts the connections of a listener for those that share it. It
-// accepts one when somebody waits for it: the others stay in the backlog, where
-// whoever takes the socket over finds them.
+// acceptor accepts the connections of a listener for several sharers. It accepts a
+// connection only when a sharer waits for one: all others stay in the backlog, where
+// another process or another plane that takes the socket over finds them.
 type acceptor struct {
 	net.Listener
-	wanted chan struct{}
-	conns  chan accepted
+	wanted chan struct{} // a sharer asks for one connection
+	conns  chan accepted // for whichever sharer takes it first
 	closed chan struct{}
 	once   sync.Once
 	done   chan struct{} // closed when nothing more is accepted
 }
 
+// accepted is what Accept has returned.
 type accepted struct {
 	conn net.Conn
 	err  error
@@ -26,13 +27,14 @@ type accepted struct {
 func newAcceptor(ln net.Listener) *acceptor {
 	a := &acceptor{
 		Listener: ln, wanted: make(chan struct{}), closed: make(chan struct{}), done: make(chan struct{}),
-		// Room for what was accepted for somebody who has left meanwhile.
+		// Room for what was accepted for a sharer that has left meanwhile.
 		conns: make(chan accepted, 1),
 	}
 	go a.run()
 	return a
 }
 
+// run accepts what is wanted until the listener is closed.
 func (a *acceptor) run() {
 	defer close(a.done)
 	for {
@@ -49,7 +51,8 @@ func (a *acceptor) run() {
 	}
 }
 
-// give puts c where one of those who share finds it.
+// give puts c where a sharer finds it. The first select prefers the room in conns to
+// closed: a connection for which there is room is not lost at the end.
 func (a *acceptor) give(c accepted) {
 	select {
 	case a.conns <- c:
@@ -58,13 +61,14 @@ func (a *acceptor) give(c accepted) {
 	}
 	select {
 	case a.conns <- c:
-	case <-a.closed: // Two were accepted, and nobody wants the second.
+	case <-a.closed: // two were accepted, and nobody wants the second
 		if c.err == nil {
 			c.conn.Close()
 		}
 	}
 }
 
+// close ends all sharers. It may be called more than once.
 func (a *acceptor) close() {
 	a.once.Do(func() {
 		a.Listener.Close()
@@ -75,16 +79,18 @@ func (a *acceptor) close() {
 // share returns a listener that can be closed alone.
 func (a *acceptor) share() net.Listener { return &sharer{acceptor: a, left: make(chan struct{})} }
 
-// sharer is one of those that share an acceptor.
+// sharer is a listener whose connections come from an acceptor.
 type sharer struct {
 	*acceptor
 	left    chan struct{}
 	leaving sync.Once
 }
 
-// Accept returns no connection to one who has left: the others are to have it.
+// Accept asks the acceptor for one connection and waits for one, which may be a
+// connection that another sharer has asked for. A sharer that has left takes none:
+// it gives the connection back to the others.
 func (s *sharer) Accept() (net.Conn, error) {
-	wanted := s.wanted
+	wanted := s.wanted // nil when one was asked for
 	for {
 		select {
 		case wanted <- struct{}{}:
@@ -98,7 +104,7 @@ func (s *sharer) Accept() (net.Conn, error) {
 		case <-s.left:
 			return nil, net.ErrClosed
 		case <-s.done:
-			// The last one has been accepted and must not be lost.
+			// The last connection has been accepted and must not be lost.
 			select {
 			case c := <-s.conns:
 				if !s.gone() {
@@ -111,6 +117,7 @@ func (s *sharer) Accept() (net.Conn, error) {
 	}
 }
 
+// gone reports whether the sharer has left.
 func (s *sharer) gone() bool {
 	select {
 	case <-s.left:
@@ -120,7 +127,8 @@ func (s *sharer) gone() bool {
 	}
 }
 
-// Close leaves. When the acceptor is closed, that has ended it already.
+// Close makes the sharer leave. After the end of the acceptor it does nothing: a
+// connection that was accepted last may still be taken.
 func (s *sharer) Close() error {
 	select {
 	case <-s.closed:

@@ -1,6 +1,19 @@
 // Package daemon makes the objects that a configuration asks for and ties them
 // together: health reaches routers and pools here, and nowhere else. It also
 // moves from one configuration to the next without touching what stays.
+//
+// The first configuration and a reload go the same way, in two steps:
+//
+//   - prepare compares the next configuration with what runs. For every router,
+//     check, group, notifier, service, upstream and monitor a diff says whether the
+//     part is kept, updated, replaced, added or removed. What is new is opened, as
+//     far as that can be done beside what runs, and is kept in a plan. An error
+//     ends the reload here, and nothing has changed.
+//   - apply carries the steps out. A part that goes on has one method for that,
+//     reconfigure, and a part that begins is made of its plan, whole, by its
+//     constructor. At the end a View is published.
+//
+// Whoever reports reads the View, and never waits for a reload.
 package daemon
 
 import (

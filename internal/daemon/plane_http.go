@@ -22,12 +22,13 @@ import (
 type httpPlane struct {
 	handler *lb.Handler
 
-	mu     sync.Mutex // guards what follows
+	failed chan error // of a front whose listener has failed; has room for one
+
+	mu     sync.Mutex // guards what follows; nothing waits while it is held
 	cfg    planeConfig
-	socket *acceptor // nil: the plane has not served yet
+	socket *acceptor // what the fronts share; nil: the plane has not served yet
 	front  *front    // which takes new connections; nil: as socket
-	fronts []*front  // front, and earlier ones that still have connections
-	failed chan error
+	fronts []*front  // front, and earlier fronts that still have connections
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
@@ -40,6 +41,8 @@ func newHTTPPlane(c planeConfig) (*httpPlane, error) {
 
 func (p *httpPlane) Stats() lb.Stats { return p.handler.Stats() }
 
+// reconfigure changes the handler in any case, and the front only if a setting of
+// connections differs: idle connections of clients would have to move otherwise.
 func (p *httpPlane) reconfigure(c planeConfig) error {
 	if err := p.handler.Reconfigure(c.handler()); err != nil {
 		return err
@@ -50,6 +53,8 @@ func (p *httpPlane) reconfigure(c planeConfig) error {
 	if p.front == nil || p.front.frontConfig.equal(frontConfigOf(c)) {
 		return nil
 	}
+	// The new front accepts before the old front stops: connections of the backlog
+	// wait for no reload.
 	old := p.front
 	if err := p.openFront(); err != nil {
 		return err
@@ -65,6 +70,8 @@ func (p *httpPlane) current() planeConfig {
 	return p.cfg
 }
 
+// serve opens the first front. When ctx has ended, no front takes new connections, and
+// those under way have the shutdown timeout of the configuration that counts then.
 func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	shared := newAcceptor(socket.(net.Listener))
 	defer shared.close()
@@ -101,7 +108,8 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 }
 
 // front is an http.Server, and what is done with connections before the server gets
-// them.
+// them. A server cannot change its timeouts while it serves, nor a listener its limits
+// or its tls.Config: that takes another front.
 type front struct {
 	frontConfig
 	server   *http.Server
@@ -120,6 +128,7 @@ type frontConfig struct {
 	header, idle time.Duration
 }
 
+// frontConfigOf picks what a front needs.
 func frontConfigOf(c planeConfig) frontConfig {
 	return frontConfig{
 		tls: c.tls.front, trusted: c.service.AcceptProxy, limits: c.service.Limits,
@@ -127,6 +136,8 @@ func frontConfigOf(c planeConfig) frontConfig {
 	}
 }
 
+// equal reports whether a front of o would do the same. Encryption is compared by
+// identity: newEncryption keeps it where nothing has changed.
 func (c frontConfig) equal(o frontConfig) bool {
 	return c.tls == o.tls && slices.Equal(c.trusted, o.trusted) && c.limits == o.limits && c.header == o.header && c.idle == o.idle
 }
@@ -172,7 +183,8 @@ func (p *httpPlane) runFront(f *front) {
 	defer p.mu.Unlock()
 	f.accepting = false
 	p.dropFront(f)
-	// A front that was replaced, or a plane that ends, has closed the listener.
+	// Where a front was replaced, or the plane ends, the listener was closed on
+	// purpose. Anything else is for serve, which returns it.
 	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 		select {
 		case p.failed <- err:
@@ -181,7 +193,8 @@ func (p *httpPlane) runFront(f *front) {
 	}
 }
 
-// countConn notes that a connection of f came or went.
+// countConn notes that a connection of f came or went. Upgraded connections leave the
+// server: from then on they are the handler's.
 func (p *httpPlane) countConn(f *front, s http.ConnState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

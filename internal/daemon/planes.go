@@ -33,7 +33,8 @@ type planeConfig struct {
 	log     *slog.Logger
 }
 
-// validate reports what newPlane and reconfigure would not take.
+// validate reports what newPlane and reconfigure would not take, before anything is
+// touched.
 func (c planeConfig) validate() error {
 	switch c.service.Mode {
 	case "tcp":
@@ -44,6 +45,7 @@ func (c planeConfig) validate() error {
 	return errors.Join(c.handler().Validate(), c.service.Limits.Validate())
 }
 
+// newPlane makes the plane of a service's mode. It does not serve yet.
 func newPlane(c planeConfig) (plane, error) {
 	switch c.service.Mode {
 	case "tcp":
@@ -56,6 +58,8 @@ func newPlane(c planeConfig) (plane, error) {
 	return newHTTPPlane(c)
 }
 
+// tcp, udp and handler are the configurations of package lb: what the file says, with
+// what only the daemon knows.
 func (c planeConfig) tcp() lb.TCPConfig {
 	t := c.service.TCP
 	t.Limits, t.AcceptProxy = c.service.Limits, c.service.AcceptProxy

@@ -94,7 +94,7 @@ func (c *change) cannot(err error) error {
 	return nil
 }
 
-// abandon closes what was opened.
+// abandon closes what was opened, the last first.
 func (c *change) abandon() {
 	for i := len(c.undo) - 1; i >= 0; i-- {
 		c.undo[i]()
@@ -195,7 +195,8 @@ func (d *Daemon) prepareGroups(c *change) error {
 	return prepareFIFOs(c, d.cfg)
 }
 
-// applyGroups makes groups and notifiers what they are wanted to be.
+// applyGroups carries the change of groups and notifiers out. A notifier that ends
+// still tells what waits, which may take seconds: nothing waits for that.
 func (d *Daemon) applyGroups(c *change) {
 	for i, s := range c.groups {
 		switch s.fate {

@@ -86,6 +86,8 @@ func judgeRouter(old *router, next *routerPlan, all []config.Router) fate {
 	if old.group != next.group {
 		keys = append(keys, "groups")
 	}
+	// A router that loses all its addresses to other routers cannot advertise until it
+	// has its next ones: it ends, and begins with those.
 	if _, ok := shedding(old.cfg, next.cfg, all); !ok && len(keys) == 0 {
 		keys = append(keys, "addresses")
 	}
@@ -108,6 +110,9 @@ func (d *Daemon) openRouter(c *change, p *routerPlan, old *router) error {
 	if err != nil {
 		return err
 	}
+	// Validate looks at the configuration alone. What the machine lacks is an error only
+	// if a router that serves would be lost by it: any other router waits for the
+	// interface, with a fault.
 	p.parts = routerParts{up: uptime(), conn: conn, ns: c.ns, guard: c.guard, log: d.log}
 	fc := p.parts.failover(p.cfg, nil)
 	if err := fc.Validate(); err != nil || !old.serves() {
@@ -150,7 +155,7 @@ func (d *Daemon) tryUpdate(c *change, old *router, cfg config.Router) error {
 }
 
 // movesHere reports whether a router that ends or changes with this change has
-// one of the addresses now.
+// one of the addresses of cfg now: then it is no stranger's that the address is in use.
 func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
 	for _, s := range c.routers {
 		if s.fate == keep || s.fate == add {
@@ -220,6 +225,8 @@ func (d *Daemon) updateRouters(c *change) error {
 	var calls []func()
 	for i, u := range updates {
 		calls = append(calls, func() {
+			// Every router lets go before it waits: no circle of routers, each of which
+			// waits for the next, can come about.
 			err := u.router.shedAddresses(u.next, c.cfg.VRRP)
 			close(u.shed)
 			for _, from := range updates {
@@ -268,13 +275,14 @@ func (d *Daemon) startRouters(c *change) error {
 			d.routers[s.key] = newRouter(p, members, node, tracker, d.failed)
 		})
 	}
-	for _, start := range starts {
+	for _, start := range starts { // all Nodes are members of their groups now
 		start()
 	}
 	return errors.Join(errs...)
 }
 
-// closeConns closes the sockets that no router uses.
+// closeConns closes the sockets that no router uses any more. Routers on one
+// interface share them, so no router can close its own.
 func (d *Daemon) closeConns() {
 	for key, conn := range d.conns {
 		used := false

@@ -38,6 +38,8 @@ func (d *Daemon) prepareServices(c *change) error {
 		switch {
 		case old.cfg.Equal(next.cfg):
 			return keep
+		// A plane can take in all but another mode, and keeps its socket. A service that
+		// has not begun yet has neither.
 		case old.isEquipped() && socketKey(old.cfg) == socketKey(next.cfg) && old.cfg.Mode == next.cfg.Mode:
 			return update
 		}
@@ -55,8 +57,11 @@ func (d *Daemon) prepareServices(c *change) error {
 }
 
 // serviceKey names a service by the socket of its predecessor. That is the service
-// on the same socket, or else the service of the same name if that loses its
-// socket. A service without a predecessor goes by its own socket.
+// on the same socket, whatever its name, since connections wait in the socket's
+// backlog; or else the service of the same name, if no service of the next
+// configuration has its socket, for what is known of its backends. A service without a
+// predecessor goes by its own socket. So no two services have one key: sockets and
+// names are unique in a configuration.
 func (d *Daemon) serviceKey(running map[string]*service, all *config.Config, cfg config.Service) string {
 	if running[socketKey(cfg)] == nil {
 		for key, s := range running {
@@ -73,7 +78,8 @@ func keepsSocket(all *config.Config, s *service) bool {
 	return slices.ContainsFunc(all.Services, func(c config.Service) bool { return socketKey(s.cfg) == socketKey(c) })
 }
 
-// prepareService makes what a service needs that is not there yet.
+// prepareService makes what a service needs that is not there yet. In the first
+// configuration a service may lack files or its socket for now, and begins late.
 func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error {
 	p, old := s.cfg, s.old
 	fail := func(err error) error { return fmt.Errorf("%v: service %s: %w", p.cfg.Pos, p.cfg.Name, err) }
@@ -142,6 +148,8 @@ func (p *servicePlan) prepareEncryption(old *service) (err error) {
 // out before anything else happens.
 func (d *Daemon) prepareSocket(c *change, p *servicePlan, old *service) (err error) {
 	goesOn := old.isEquipped()
+	// A socket that nobody serves yet may still be opened by the old service: then
+	// apply opens it when the old service has ended.
 	if goesOn && socketKey(old.cfg) == socketKey(p.cfg) {
 		// Another plane, on the same socket, if there is one.
 		if socket := old.currentSocket(); socket != nil {
@@ -198,6 +206,8 @@ func (d *Daemon) freesPort(c *change, cfg config.Service) bool {
 // sockets first.
 func (d *Daemon) applyServices(c *change) error {
 	d.ended = slices.DeleteFunc(d.ended, func(s *service) bool { return s.task.ended() })
+	// To cancel is enough to have sockets closed soon. The connections under way may
+	// take as long as the shutdown timeout, which nothing here waits for.
 	for _, s := range c.services {
 		if !s.ends() {
 			continue

@@ -18,6 +18,8 @@ type encryption struct {
 	front, back *tls.Config // nil: none
 }
 
+// newEncryption reads the files anew only where old, which may be nil, has another
+// configuration. A file with other contents makes another configuration: see Digest.
 func newEncryption(c config.Service, old *service) (e encryption, err error) {
 	known := old.isEquipped()
 	if known && reflect.DeepEqual(old.cfg.TLS, c.TLS) {
@@ -83,7 +85,7 @@ func clientTLS(c *config.TLS) (*tls.Config, error) {
 	return t, nil
 }
 
-// authorities reads the certificates that others are judged by.
+// authorities reads the certificates by which those of peers are judged.
 func authorities(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {

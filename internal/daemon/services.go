@@ -49,7 +49,9 @@ func newService(p *servicePlan, upstreams map[string]*upstream, changed func(*se
 	return s
 }
 
-// serve serves until ctx ends, or the socket fails.
+// serve serves until ctx ends, or the socket fails. It makes what could not be made
+// before: files and the port may be there by now. A reload replaces a service that has
+// not got so far, so p is the configuration in force.
 func (s *service) serve(ctx context.Context, p *servicePlan) error {
 	if !s.isEquipped() {
 		c := p.parts

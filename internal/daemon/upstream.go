@@ -75,6 +75,7 @@ func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog
 	return steps, nil
 }
 
+// sameCheck reports whether two checks, nil for none, are the same.
 func sameCheck(a, b *config.Check) bool {
 	return a == b || a != nil && b != nil && a.Equal(*b)
 }
@@ -83,6 +84,8 @@ func sameCheck(a, b *config.Check) bool {
 // nil, does not have.
 func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
 	var monitors map[string]*backendMonitor
+	// The plane of a service that begins needs the pool before apply. A pool that does
+	// not run yet costs nothing if the change is given up.
 	if old != nil {
 		p.made, monitors = old.pool, old.monitors
 		err = p.pool.Validate()
@@ -199,6 +202,7 @@ func prepareMonitors(old map[string]*backendMonitor, cfg upstreamConfig, log *sl
 	}
 	steps := diff(old, plans, func(p *monitorPlan) string { return p.backend.Address }, func(old *backendMonitor, next *monitorPlan) fate {
 		switch {
+		// A Monitor cannot change its name, which is in its log, nor its checker.
 		case old.name != next.name || !old.check.Equal(next.check):
 			return replace
 		case old.backend.Name != next.backend.Name:
