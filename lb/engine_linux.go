@@ -95,9 +95,6 @@ func (e *engine) cut(s *server) {
 	}
 }
 
-// placeListener is the place of the listener among the descriptors of a loop.
-const placeListener = -1
-
 func newLoop(e *engine, listener int32) (*loop, error) {
 	r, err := reactor.NewLoop()
 	if err != nil {

@@ -32,3 +32,13 @@ func (f *Flow) triedAll(g *Flow) bool {
 	}
 	return true
 }
+
+// Result is the outcome of using a backend.
+type Result uint8
+
+// Outcomes. Only those that the backend is responsible for count.
+const (
+	Neutral Result = iota // Nothing learned: for instance, the client went away.
+	Success               // The backend answered.
+	Failure               // The backend refused, timed out or broke off.
+)

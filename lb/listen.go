@@ -41,3 +41,21 @@ func listenError(network, address string, err error) error {
 	}
 	return fmt.Errorf("lb: listen on %s %s: %w%s", network, address, cause, hint)
 }
+
+// ListenPacket opens a UDP socket for Serve, with room for bursts of datagrams: 4 MB
+// with CAP_NET_ADMIN, otherwise what net.core.rmem_max allows. As with Listen, the
+// address need not be on this host yet.
+func ListenPacket(ctx context.Context, network, address string) (*net.UDPConn, error) {
+	lc := net.ListenConfig{Control: listenControl}
+	c, err := lc.ListenPacket(ctx, network, address)
+	if err != nil {
+		return nil, listenError(network, address, err)
+	}
+	u, ok := c.(*net.UDPConn)
+	if !ok {
+		c.Close()
+		return nil, fmt.Errorf("lb: listen on %s %s: not UDP", network, address)
+	}
+	growBuffers(u, 4<<20)
+	return u, nil
+}

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"net"
 	"strings"
 	"syscall"
 
@@ -22,4 +23,20 @@ func listenControl(network, _ string, c syscall.RawConn) error {
 		set(unix.SOL_IPV6, unix.IPV6_FREEBIND)
 	}
 	return err
+}
+
+// growBuffers makes room for what comes while the loop is busy, beyond the limits for
+// ordinary users if it may.
+func growBuffers(conn *net.UDPConn, size int) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		for force, option := range map[int]int{unix.SO_RCVBUFFORCE: unix.SO_RCVBUF, unix.SO_SNDBUFFORCE: unix.SO_SNDBUF} {
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, force, size) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, size)
+			}
+		}
+	})
 }

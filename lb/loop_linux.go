@@ -181,3 +181,6 @@ func (l *loop) free() {
 		p.Close()
 	}
 }
+
+// placeListener is the place of the listener among the descriptors of a loop.
+const placeListener = -1

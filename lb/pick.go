@@ -5,16 +5,6 @@ import (
 	"time"
 )
 
-// Result is the outcome of using a backend.
-type Result uint8
-
-// Outcomes. Only those that the backend is responsible for count.
-const (
-	Neutral Result = iota // Nothing learned: for instance, the client went away.
-	Success               // The backend answered.
-	Failure               // The backend refused, timed out or broke off.
-)
-
 // Pick is a backend given to one flow. Done must be called, of one copy only. The
 // methods of the zero Pick, which has no backend, do nothing.
 type Pick struct {

@@ -4,57 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"sync/atomic"
-	"time"
-
-	"github.com/havip/havip/internal/field"
 )
-
-// UDPConfig configures a UDP.
-type UDPConfig struct {
-	// Pool is where datagrams go. Required.
-	Pool *Pool
-	// IdleTimeout ends a session without datagrams in either direction. Default 30 s.
-	IdleTimeout time.Duration
-	// Responses is how many datagrams the backend sends for each one that it gets:
-	// 1 suits DNS. The session ends when there have been as many, and one that ends
-	// by IdleTimeout with fewer counts as a failure of the backend. A datagram may
-	// be lost on the way: consider a MaxFails of more than 1. 0: no number is
-	// expected.
-	Responses int
-	// MaxSessions bounds the table. When it is full, the session that has been idle
-	// for longest makes room, as it does when this host has no descriptor or no port
-	// for another one: each takes one of net.ipv4.ip_local_port_range. Default
-	// 65536, or less if there are not as many descriptors.
-	MaxSessions int
-	// Record is told of each session that has ended; it must not block.
-	Record func(Record)
-	// Logger gets failures of backends. Nothing waits for it. nil: silent.
-	Logger *slog.Logger
-}
-
-// WithDefaults returns c with its zero fields filled in.
-func (c UDPConfig) WithDefaults() UDPConfig {
-	setDefault(&c.IdleTimeout, 30*time.Second)
-	setDefault(&c.MaxSessions, 65536)
-	return c
-}
-
-// Validate returns what is wrong with c: FieldErrors, joined.
-func (c UDPConfig) Validate() error {
-	c = c.WithDefaults()
-	errs := []error{
-		field.Between("IdleTimeout", c.IdleTimeout, 10*time.Millisecond, 30*day),
-		field.Between("Responses", c.Responses, 0, maxCount),
-		field.Between("MaxSessions", c.MaxSessions, 1, 1<<24),
-	}
-	if c.Pool == nil {
-		errs = append(errs, field.Errorf("Pool", "nil: want one"))
-	}
-	return errors.Join(errs...)
-}
 
 // UDP relays datagrams to a pool. A client's datagrams to one address of this host
 // form a session: they go to one backend, and what that sends comes back from
@@ -73,12 +25,6 @@ type UDP struct {
 	settings atomic.Pointer[udpSettings] // for new sessions
 	serving  atomic.Bool
 	counters counters
-}
-
-// udpSettings are the settings of the sessions that began while they were current.
-type udpSettings struct {
-	UDPConfig
-	log *slog.Logger
 }
 
 // NewUDP returns a UDP that does not serve yet.
@@ -122,28 +68,10 @@ func (u *UDP) Serve(ctx context.Context, conn *net.UDPConn) error {
 	err := ErrServing
 	if u.serving.CompareAndSwap(false, true) {
 		defer u.serving.Store(false)
-		err = u.serve(ctx, conn)
+		err = serveUDP(ctx, conn, &u.settings, &u.counters)
 	}
 	if err != nil {
 		return fmt.Errorf("lb: UDP on %s: %w", conn.LocalAddr(), err)
 	}
 	return nil
-}
-
-// ListenPacket opens a UDP socket for Serve, with room for bursts of datagrams: 4 MB
-// with CAP_NET_ADMIN, otherwise what net.core.rmem_max allows. As with Listen, the
-// address need not be on this host yet.
-func ListenPacket(ctx context.Context, network, address string) (*net.UDPConn, error) {
-	lc := net.ListenConfig{Control: listenControl}
-	c, err := lc.ListenPacket(ctx, network, address)
-	if err != nil {
-		return nil, listenError(network, address, err)
-	}
-	u, ok := c.(*net.UDPConn)
-	if !ok {
-		c.Close()
-		return nil, fmt.Errorf("lb: listen on %s %s: not UDP", network, address)
-	}
-	growBuffers(u, 4<<20)
-	return u, nil
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// serveUDP serves u in h until the test ends.
-func serveUDP(t testing.TB, h *lab.Host, u *testUDP, address string) {
+// serveUDPIn serves u in h until the test ends.
+func serveUDPIn(t testing.TB, h *lab.Host, u *testUDP, address string) {
 	t.Helper()
 	u.make(t)
 	var conn *net.UDPConn
@@ -82,7 +82,7 @@ func TestUDPAnswersFromTheAddressThatWasAsked(t *testing.T) {
 		{"[2001:db8::250]:55", six[1:], false},
 		{"192.0.2.250:56", four[1:], false},
 	} {
-		serveUDP(t, balancer, udpWith(UDPConfig{Pool: pool}), tt.listen)
+		serveUDPIn(t, balancer, udpWith(UDPConfig{Pool: pool}), tt.listen)
 		_, port, _ := net.SplitHostPort(tt.listen)
 		for _, addr := range tt.asked {
 			// Connected: answers from elsewhere would not arrive.
@@ -161,7 +161,7 @@ func TestUDPFilterOfThisHost(t *testing.T) {
 	u := udpWith(UDPConfig{Logger: slog.New(log), Pool: newPool(t, PoolConfig{Backends: []Backend{
 		echoUDP(t, app, "192.0.2.42:5300"), echoUDP(t, app, "192.0.2.42:5301"),
 	}})})
-	serveUDP(t, balancer, u, "192.0.2.40:53")
+	serveUDPIn(t, balancer, u, "192.0.2.40:53")
 	c := dialUDPFrom(t, client, "192.0.2.40:53")
 	ask(t, c, "before")
 	nft := func(command string) {
@@ -204,7 +204,7 @@ func TestUDPOutOfPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := udpWith(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{echoUDP(t, app, "192.0.2.42:5300"), echoUDP(t, app, "192.0.2.42:5301")}})})
-	serveUDP(t, balancer, u, "192.0.2.40:53")
+	serveUDPIn(t, balancer, u, "192.0.2.40:53")
 	for i := range 100 {
 		ask(t, dialUDPFrom(t, client, "192.0.2.40:53"), fmt.Sprint(i))
 	}

@@ -4,65 +4,21 @@ import (
 	"context"
 	"errors"
 	"net"
-	"syscall"
-
-	"golang.org/x/sys/unix"
+	"sync/atomic"
 
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// serve relays the datagrams of conn until ctx ends.
-func (u *UDP) serve(ctx context.Context, conn *net.UDPConn) error {
+// serveUDP relays the datagrams of conn until ctx ends.
+func serveUDP(ctx context.Context, conn *net.UDPConn, settings *atomic.Pointer[udpSettings], counters *counters) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
-	p := &udpPlane{u: u, sessions: make(map[reactor.Pair]*udpSession), watched: make(map[*Pool]func())}
+	p := &udpPlane{settings: settings, counters: counters, sessions: make(map[reactor.Pair]*udpSession), watched: make(map[*Pool]func())}
 	// The loop holds the descriptor open as long as it runs.
 	cerr := raw.Control(func(fd uintptr) { err = p.run(ctx, int32(fd)) })
 	return errors.Join(cerr, err)
-}
-
-// growBuffers makes room for what comes while the loop is busy, beyond the limits for
-// ordinary users if it may.
-func growBuffers(conn *net.UDPConn, size int) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		for force, option := range map[int]int{unix.SO_RCVBUFFORCE: unix.SO_RCVBUF, unix.SO_SNDBUFFORCE: unix.SO_SNDBUF} {
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, force, size) != nil {
-				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, size)
-			}
-		}
-	})
-}
-
-// maxSessions leaves some descriptors to the rest of the process.
-func maxSessions(want int) int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
-		want = min(want, int(min(limit.Cur, 1<<30))*9/10)
-	}
-	return max(want, 1)
-}
-
-// udpPlane is the event loop of one Serve.
-type udpPlane struct {
-	*reactor.Loop
-	u       *UDP
-	front   int32
-	in, out *reactor.Batch
-
-	sessions map[reactor.Pair]*udpSession
-	slots    []*udpSession
-	free     []int32
-	timers   reactor.Timers[*udpSession]
-
-	config  *udpSettings // for new sessions,
-	limit   int          // and how many there may be
-	watched map[*Pool]func()
 }
 
 // placeFront is the place of the socket that clients send to.
@@ -107,36 +63,6 @@ func (p *udpPlane) close() {
 		p.end(t.Owner, "shutdown")
 	}
 	p.Close()
-}
-
-// cut has the loop end the sessions of a server that is gone. Their clients' next
-// datagrams begin others. It may be called when the loop has ended.
-func (p *udpPlane) cut(gone *server) {
-	p.Post(func() {
-		for _, s := range p.slots {
-			if s != nil && s.fd >= 0 && s.pick.member.server == gone {
-				p.end(s, "cut")
-			}
-		}
-	})
-}
-
-// use makes cfg the settings of new sessions.
-func (p *udpPlane) use(cfg *udpSettings) {
-	p.config, p.limit = cfg, maxSessions(cfg.MaxSessions)
-	used := map[*Pool]bool{cfg.Pool: true}
-	for _, s := range p.sessions {
-		used[s.cfg.Pool] = true
-	}
-	for pool, undo := range p.watched {
-		if !used[pool] {
-			undo()
-			delete(p.watched, pool)
-		}
-	}
-	if p.watched[cfg.Pool] == nil {
-		p.watched[cfg.Pool] = cfg.Pool.watchGone(p.cut)
-	}
 }
 
 // receive takes the datagrams that clients have sent, one batch at a time so that

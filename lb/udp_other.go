@@ -6,13 +6,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 )
 
-// serve needs Linux.
-func (u *UDP) serve(context.Context, *net.UDPConn) error { return errors.ErrUnsupported }
-
-// growBuffers makes room for bursts, within the system's limits.
-func growBuffers(conn *net.UDPConn, size int) {
-	_ = conn.SetReadBuffer(size)
-	_ = conn.SetWriteBuffer(size)
+// serveUDP needs Linux.
+func serveUDP(context.Context, *net.UDPConn, *atomic.Pointer[udpSettings], *counters) error {
+	return errors.ErrUnsupported
 }

@@ -3,12 +3,32 @@ package lb
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/lb/internal/reactor"
 )
+
+// udpPlane is the event loop of one Serve.
+type udpPlane struct {
+	*reactor.Loop
+	settings *atomic.Pointer[udpSettings] // of the UDP, like the counters
+	counters *counters
+	front    int32
+	in, out  *reactor.Batch
+
+	sessions map[reactor.Pair]*udpSession
+	slots    []*udpSession
+	free     []int32
+	timers   reactor.Timers[*udpSession]
+
+	current *udpSettings // for new sessions,
+	limit   int          // and how many there may be
+	watched map[*Pool]func()
+}
 
 // udpSession is one client's exchange with one backend.
 type udpSession struct {
@@ -30,6 +50,33 @@ type udpSession struct {
 	timer reactor.Timer[*udpSession] // when it has been idle for too long
 }
 
+// use makes cfg the settings of new sessions.
+func (p *udpPlane) use(cfg *udpSettings) {
+	p.current, p.limit = cfg, maxSessions(cfg.MaxSessions)
+	used := map[*Pool]bool{cfg.Pool: true}
+	for _, s := range p.sessions {
+		used[s.cfg.Pool] = true
+	}
+	for pool, undo := range p.watched {
+		if !used[pool] {
+			undo()
+			delete(p.watched, pool)
+		}
+	}
+	if p.watched[cfg.Pool] == nil {
+		p.watched[cfg.Pool] = cfg.Pool.watchGone(p.cut)
+	}
+}
+
+// maxSessions leaves some descriptors to the rest of the process.
+func maxSessions(want int) int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
+		want = min(want, int(min(limit.Cur, 1<<30))*9/10)
+	}
+	return max(want, 1)
+}
+
 // touch notes a datagram of s.
 func (p *udpPlane) touch(s *udpSession) {
 	s.last = p.Now()
@@ -38,13 +85,13 @@ func (p *udpPlane) touch(s *udpSession) {
 
 // begin makes a session, at the cost of the oldest one if need be.
 func (p *udpPlane) begin(pair reactor.Pair) *udpSession {
-	if cfg := p.u.settings.Load(); cfg != p.config {
+	if cfg := p.settings.Load(); cfg != p.current {
 		p.use(cfg)
 	}
 	for len(p.sessions) >= p.limit {
 		p.evict()
 	}
-	s := &udpSession{pair: pair, cfg: p.config, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
+	s := &udpSession{pair: pair, cfg: p.current, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
 	s.timer.Owner = s
 	p.touch(s)
 	if n := len(p.free); n > 0 {
@@ -55,7 +102,7 @@ func (p *udpPlane) begin(pair reactor.Pair) *udpSession {
 		p.slots = append(p.slots, nil)
 	}
 	p.slots[s.slot] = s
-	c := &p.u.counters
+	c := p.counters
 	s.generation = int32(c.accepted.Add(1))
 	c.active.Add(1)
 	p.sessions[pair] = s
@@ -64,7 +111,7 @@ func (p *udpPlane) begin(pair reactor.Pair) *udpSession {
 
 // evict ends the oldest session to make room.
 func (p *udpPlane) evict() {
-	p.u.counters.refused.Add(1)
+	p.counters.refused.Add(1)
 	p.end(p.timers.Oldest().Owner, "made room for another")
 }
 
@@ -77,7 +124,7 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 	}
 	for tries := 0; first < end && tries < maxTries; {
 		if s.fd < 0 && !p.connect(s) {
-			p.u.counters.failed.Add(uint64(end - first))
+			p.counters.failed.Add(uint64(end - first))
 			s.flow.tries = 0 // The next datagram may try all of them again.
 			return
 		}
@@ -126,7 +173,7 @@ func unreachable(errno unix.Errno) bool {
 
 // retry counts a backend that was tried in vain.
 func (p *udpPlane) retry(s *udpSession) {
-	p.u.counters.retries.Add(1)
+	p.counters.retries.Add(1)
 	s.tries++
 }
 
@@ -262,11 +309,23 @@ func (p *udpPlane) end(s *udpSession, reason string) {
 		}
 		p.disconnect(s, result)
 	}
-	c := &p.u.counters
+	c := p.counters
 	c.active.Add(-1)
 	c.received.Add(uint64(s.up))
 	c.sent.Add(uint64(s.down))
 	if s.cfg.Record != nil {
 		s.cfg.Record(r)
 	}
+}
+
+// cut has the loop end the sessions of a server that is gone. Their clients' next
+// datagrams begin others. It may be called when the loop has ended.
+func (p *udpPlane) cut(gone *server) {
+	p.Post(func() {
+		for _, s := range p.slots {
+			if s != nil && s.fd >= 0 && s.pick.member.server == gone {
+				p.end(s, "cut")
+			}
+		}
+	})
 }
