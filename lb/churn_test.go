@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // mortal is a backend that dies and comes back on the same address. It answers
@@ -20,7 +22,7 @@ type mortal struct {
 	ln            net.Listener
 }
 
-func (m *mortal) live() error {
+func (m *mortal) live(t *testing.T) error {
 	ln, err := net.Listen("tcp", m.address)
 	if err != nil {
 		return err
@@ -29,25 +31,16 @@ func (m *mortal) live() error {
 	m.mu.Lock()
 	m.ln = ln
 	m.mu.Unlock()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				b := make([]byte, 64)
-				n, err := c.Read(b)
-				if err != nil {
-					return
-				}
-				c.Write(append([]byte(m.name+" "), b[:n]...))
-				// The client ends first: it must not wait for the port.
-				c.Read(b)
-			}()
+	labtest.Serve(t, ln, func(c net.Conn) {
+		b := make([]byte, 64)
+		n, err := c.Read(b)
+		if err != nil {
+			return
 		}
-	}()
+		c.Write(append([]byte(m.name+" "), b[:n]...))
+		// The client ends first: it must not wait for the port.
+		c.Read(b)
+	})
 	return nil
 }
 
@@ -81,7 +74,7 @@ func TestConnectionsThroughChange(t *testing.T) {
 		s := &service{}
 		for i := range 4 {
 			m := &mortal{name: name, address: fmt.Sprintf("127.0.0.%d:0", 2+i)}
-			if err := m.live(); err != nil {
+			if err := m.live(t); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(m.die)
@@ -113,7 +106,7 @@ func TestConnectionsThroughChange(t *testing.T) {
 				case 0, 3:
 					victim.die()
 					time.Sleep(2 * time.Millisecond)
-					if err := victim.live(); err != nil {
+					if err := victim.live(t); err != nil {
 						t.Errorf("%s: %v", victim.name, err)
 					}
 				case 1:
