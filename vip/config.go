@@ -158,3 +158,77 @@ func ParseAddress(s string) (Address, error) {
 	}
 	return Address{Prefix: prefix}, nil
 }
+
+// Scope is how far an IPv4 address is valid (RT_SCOPE_* in rtnetlink(7)).
+type Scope uint8
+
+const (
+	// ScopeGlobal: everywhere.
+	ScopeGlobal Scope = 0
+	// ScopeSite: within the site.
+	ScopeSite Scope = 200
+	// ScopeLink: on this link.
+	ScopeLink Scope = 253
+	// ScopeHost: inside this host.
+	ScopeHost Scope = 254
+)
+
+// scopeWords are the words of ip-address(8).
+var scopeWords = map[Scope]string{ScopeGlobal: "global", ScopeSite: "site", ScopeLink: "link", ScopeHost: "host"}
+
+// String returns the word that ip-address(8) has for the scope, such as "global".
+func (s Scope) String() string {
+	if word, ok := scopeWords[s]; ok {
+		return word
+	}
+	return fmt.Sprintf("scope %d", uint8(s))
+}
+
+// MarshalText returns what String does, or an error for a scope without a word.
+func (s Scope) MarshalText() ([]byte, error) {
+	if _, ok := scopeWords[s]; !ok {
+		return nil, fmt.Errorf("vip: %v: want global, site, link or host", s)
+	}
+	return []byte(s.String()), nil
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (s *Scope) UnmarshalText(text []byte) error {
+	for scope, word := range scopeWords {
+		if word == string(text) {
+			*s = scope
+			return nil
+		}
+	}
+	return fmt.Errorf("vip: scope %q: want global, site, link or host", text)
+}
+
+// Route is a route that exists while the addresses are held. It has the protocol number 112
+// in the kernel, as the addresses have; a Manager never touches a route without this mark.
+type Route struct {
+	// Destination is the network; 0.0.0.0/0 or ::/0 for a default route.
+	Destination netip.Prefix
+	// Gateway is the next hop. None: the destination is on the link.
+	Gateway netip.Addr
+	// Interface is the device. Default: Config.Interface, also with a virtual MAC.
+	Interface string
+	// Source is the preferred source address. Default: the kernel chooses.
+	Source netip.Addr
+	// Table is the routing table. Default 254, the main one.
+	Table uint32
+	// Metric: the route with the least one wins. Default 0 for IPv4, 1024 for IPv6.
+	// Other routes to the same destination should have another metric.
+	Metric uint32
+	// Optional: as for an Address.
+	Optional bool
+}
+
+// mainTable is RT_TABLE_MAIN.
+const mainTable = 254
+
+// ambiguous reports whether a request to remove r might remove o: the kernel compares only
+// the attributes that the request names.
+func (r Route) ambiguous(o Route) bool {
+	apart := r.Gateway.IsValid() && o.Gateway.IsValid() && r.Gateway != o.Gateway
+	return r.Destination == o.Destination && r.Interface == o.Interface && r.Table == o.Table && !apart
+}

@@ -61,21 +61,6 @@ func (m *Manager) putAddresses(all bool) error {
 	return nil
 }
 
-// feature is something beside the addresses that is there while they are held.
-type feature struct {
-	add    func() error
-	remove func() error // also what a predecessor has added
-}
-
-// features returns the features in the order in which they are added, before the
-// addresses. They are removed in reverse order, after the addresses.
-func (m *Manager) features() []feature {
-	return []feature{
-		{m.setMacvlanUp, m.setMacvlanDown},
-		{func() error { return m.filter.install(m.cfg.addrs()) }, func() error { return m.filter.remove(m.cfg.addrs()) }},
-	}
-}
-
 // addMissing puts the addresses of list, and all routes, since a route may have gone with
 // an address. An address of missing that has come meanwhile is an error.
 func (m *Manager) addMissing(list, missing []assigned, l lease) error {

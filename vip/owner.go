@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -59,4 +60,106 @@ func (m *Manager) recogniseAddresses(have []assigned) {
 		m.seen[p] = true
 	}
 	m.tellRemovals()
+}
+
+// nextHop is one next hop of a route that does not belong to an address: it was made
+// neither by the kernel for an address, nor by Keepalived or a Manager for a virtual one.
+type nextHop struct {
+	index   int          // of the interface
+	to      netip.Prefix // the destination
+	gateway netip.Addr   // invalid: none of the route's family
+	source  netip.Addr   // the preferred one; invalid: none
+}
+
+// bare returns an address without the attributes that may change while it is there.
+func (a assigned) bare() assigned { return assigned{index: a.index, prefix: a.prefix} }
+
+// weighStrangers decides which addresses Config.Takeover spares, of those that equal a
+// virtual one and have neither a mark nor a lifetime: a Keepalived before 2.3 leaves such
+// addresses, and so does a person. A decision holds for as long as the address is there:
+// a host that later gets another address goes on using its first. Called with m.mu held.
+func (m *Manager) weighStrangers(places []target, have []assigned) {
+	before := m.spared
+	m.spared = nil
+	if !m.cfg.Takeover {
+		return
+	}
+	virtual := func(h assigned) bool {
+		return m.ns.Virtual(h.prefix.Addr()) || slices.ContainsFunc(places, func(p target) bool { return p.Prefix.Addr() == h.prefix.Addr() })
+	}
+	others := slices.DeleteFunc(slices.Clone(have), virtual)
+	for _, s := range strangers(places, have, m.ns.marked) {
+		if s.mark != 0 || s.valid != 0 {
+			continue
+		}
+		why, known := before[s.bare()]
+		if !known {
+			var err error
+			if why, err = m.needOf(s, others); err != nil {
+				continue // the address stays for now
+			}
+		}
+		if m.spared == nil {
+			m.spared = make(map[assigned]string)
+		}
+		m.spared[s.bare()] = why
+	}
+}
+
+// needOf returns why the host needs an address, or why the address is not one of
+// Keepalived's; empty: neither. others are the addresses that are not virtual.
+func (m *Manager) needOf(a assigned, others []assigned) (string, error) {
+	hops, err := m.ns.kernel.nextHops(is6(a.prefix))
+	if err != nil {
+		return "", err
+	}
+	host := slices.DeleteFunc(slices.Clone(others), func(h assigned) bool {
+		return h.index != a.index || is6(h.prefix) != is6(a.prefix) || h.prefix.Addr().IsLinkLocalUnicast()
+	})
+	// A host has no address of its own on a macvlan with the virtual MAC.
+	l, macvlan := m.links[m.cfg.MacvlanName]
+	macvlan = macvlan && m.macvlan.is(l.name) && l.index == a.index
+	return needed(a, host, hops, macvlan), nil
+}
+
+// needed is needOf with the host's other addresses of the same family on the interface,
+// and the routes. In doubt the address stays: a person can remove what Keepalived has left,
+// but without its own address the host is cut off.
+func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string {
+	if len(host) == 0 && !mayBeAlone {
+		return "the interface has no other address of its own"
+	}
+	if is6(a.prefix) && a.flags&flagNoDAD == 0 {
+		return "Keepalived's have the flag nodad"
+	}
+	for _, n := range hops {
+		near := func(h assigned) bool { return h.index == n.index && h.prefix.Contains(n.gateway) }
+		if n.source == a.prefix.Addr() || near(a) && !slices.ContainsFunc(host, near) {
+			return fmt.Sprintf("the route to %v needs it", n.to)
+		}
+	}
+	// The host's own address came first: Keepalived's became a secondary one.
+	for _, h := range host {
+		if h.prefix.Masked() == a.prefix.Masked() && !is6(a.prefix) && a.flags&flagSecondary == 0 && h.flags&flagSecondary != 0 {
+			return fmt.Sprintf("it was there before %v", h.prefix)
+		}
+	}
+	return ""
+}
+
+// refusal says why Config.Takeover does not apply to an address.
+func (m *Manager) refusal(a assigned) string {
+	if !m.cfg.Takeover {
+		return ""
+	}
+	why, known := m.spared[a.bare()]
+	switch {
+	case a.valid != 0:
+		why = "it has a lifetime"
+	case a.mark != 0:
+		why = fmt.Sprintf("it has the mark %d", a.mark)
+	case !known:
+		why = "it is not known yet what needs it"
+	}
+	return fmt.Sprintf(", which takeover leaves (%s)", why)
 }

@@ -268,16 +268,6 @@ func (m *Manager) reinstate() error {
 	return nil
 }
 
-// restoreFilter installs the filter again if it has vanished.
-func (m *Manager) restoreFilter() error {
-	gone, err := m.filter.gone(m.cfg.addrs())
-	if !gone {
-		return err
-	}
-	m.warnOften("the filter for what is sent to the addresses had gone, putting it back")
-	return m.filter.install(m.cfg.addrs())
-}
-
 // sendAnnouncements sends the announcements that are due at now, as far as the budget of
 // the Namespace goes.
 func (m *Manager) sendAnnouncements(now time.Time) error {

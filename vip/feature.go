@@ -5,6 +5,21 @@ import (
 	"net/netip"
 )
 
+// feature is something beside the addresses that is there while they are held.
+type feature struct {
+	add    func() error
+	remove func() error // also what a predecessor has added
+}
+
+// features returns the features in the order in which they are added, before the
+// addresses. They are removed in reverse order, after the addresses.
+func (m *Manager) features() []feature {
+	return []feature{
+		{m.setMacvlanUp, m.setMacvlanDown},
+		{func() error { return m.filter.install(m.cfg.addrs()) }, func() error { return m.filter.remove(m.cfg.addrs()) }},
+	}
+}
+
 // packetFilter drops what is sent to the addresses, for NoAccept.
 type packetFilter struct {
 	kernel kernel
@@ -48,4 +63,14 @@ func (f *packetFilter) remove(addrs []netip.Addr) error {
 	f.absent = err == nil
 	f.swept = f.swept || f.absent
 	return err
+}
+
+// restoreFilter installs the filter again if it has vanished.
+func (m *Manager) restoreFilter() error {
+	gone, err := m.filter.gone(m.cfg.addrs())
+	if !gone {
+		return err
+	}
+	m.warnOften("the filter for what is sent to the addresses had gone, putting it back")
+	return m.filter.install(m.cfg.addrs())
 }
