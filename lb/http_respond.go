@@ -3,7 +3,6 @@ package lb
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 )
 
@@ -50,8 +49,6 @@ type errClient struct{ error }
 
 // copyBody copies the body of the response to the client.
 func (x *exchange) copyBody(res *http.Response) error {
-	buf := relayBuffers.Get().(*[relayBuffer]byte)
-	defer relayBuffers.Put(buf)
 	// A body of unknown length may be a stream of events, which must not wait in a buffer.
 	flush := func() error {
 		if !x.unbounded {
@@ -66,26 +63,18 @@ func (x *exchange) copyBody(res *http.Response) error {
 	if err := flush(); err != nil {
 		return errClient{err}
 	}
-	for {
-		n, err := res.Body.Read(buf[:])
-		if n > 0 {
-			x.awaitClient()
-			_, werr := x.w.Write(buf[:n])
-			if werr == nil {
-				werr = flush()
-			}
-			if werr != nil {
-				return errClient{werr}
-			}
-			x.record.Sent += int64(n)
-		}
-		if err == io.EOF {
-			return nil
+	return copyPieces(res.Body, func(p []byte) error {
+		x.awaitClient()
+		_, err := x.w.Write(p)
+		if err == nil {
+			err = flush()
 		}
 		if err != nil {
-			return err
+			return errClient{err}
 		}
-	}
+		x.record.Sent += int64(len(p))
+		return nil
+	})
 }
 
 // breakOff ends an incomplete response so that the client can tell.

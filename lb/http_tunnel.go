@@ -39,11 +39,10 @@ func (x *exchange) openTunnel(res *http.Response) {
 		return
 	}
 	_ = x.up.SetDeadline(time.Time{}) // the session has its own timeout
-	x.up.sent.Store(false)
 	s.mu.Lock()
-	s.idle, s.client = x.cfg.TunnelTimeout, &hijacked{client, buffered.Reader}
+	s.idle, s.client = x.cfg.TunnelTimeout, withBuffered(client, buffered.Reader)
 	s.mu.Unlock()
-	if !s.attach(&hijacked{x.up.Conn, x.up.r}, x.pick.member.server) {
+	if !s.attach(withBuffered(x.up.Conn, x.up.r), x.pick.member.server) {
 		return
 	}
 	// The header stays as it came: it tells what was negotiated about the protocol.
@@ -58,15 +57,8 @@ func (x *exchange) openTunnel(res *http.Response) {
 	x.record.Received, x.record.Sent, x.record.Reason = s.up.read.Load()+x.body.bytesRead(), s.down.written.Load(), s.why()
 }
 
-// hijacked is a connection whose first bytes are in a buffer already.
-type hijacked struct {
-	net.Conn
-	r *bufio.Reader
+// withBuffered returns c with what r has read from it already.
+func withBuffered(c net.Conn, r *bufio.Reader) net.Conn {
+	early, _ := r.Peek(r.Buffered())
+	return &prefaced{c, early}
 }
-
-func (h *hijacked) Read(p []byte) (int, error) { return h.r.Read(p) }
-
-func (h *hijacked) CloseWrite() error { return closeWrite(h.Conn) }
-
-// NetConn returns the connection without the buffer, as that of tls.Conn does.
-func (h *hijacked) NetConn() net.Conn { return h.Conn }

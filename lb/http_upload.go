@@ -97,25 +97,16 @@ func (x *exchange) endUpload(u *upstream, err error) {
 // writeBody copies the request's body to the backend.
 func (x *exchange) writeBody(u *upstream, body io.Reader) error {
 	dst, end := x.frameBody(u.w)
-	buf := relayBuffers.Get().(*[relayBuffer]byte)
-	defer relayBuffers.Put(buf)
-	for {
-		n, err := body.Read(buf[:])
-		if n > 0 {
-			if _, err := dst.Write(buf[:n]); err != nil {
-				return err
-			}
-			if err := u.w.Flush(); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			return end()
-		}
-		if err != nil {
+	err := copyPieces(body, func(p []byte) error {
+		if _, err := dst.Write(p); err != nil {
 			return err
 		}
+		return u.w.Flush()
+	})
+	if err != nil {
+		return err
 	}
+	return end()
 }
 
 // frameBody returns the writer of the body, and what ends the body.

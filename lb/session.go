@@ -234,18 +234,29 @@ var errSinkFailed = errors.New("write failed")
 
 // copy moves bytes from src to dst until src ends.
 func (s *session) copy(dst, src io.ReadWriter, count *passage) error {
+	return copyPieces(src, func(p []byte) error {
+		count.read.Add(int64(len(p)))
+		n, err := dst.Write(p)
+		count.written.Add(int64(n))
+		if err != nil {
+			return errSinkFailed
+		}
+		s.last.Store(time.Now().UnixNano())
+		return nil
+	})
+}
+
+// copyPieces reads src to its end and gives each piece to write, whose error ends the
+// copying.
+func copyPieces(src io.Reader, write func([]byte) error) error {
 	buf := relayBuffers.Get().(*[relayBuffer]byte)
 	defer relayBuffers.Put(buf)
 	for {
 		n, err := src.Read(buf[:])
 		if n > 0 {
-			count.read.Add(int64(n))
-			n, err := dst.Write(buf[:n])
-			count.written.Add(int64(n))
-			if err != nil {
-				return errSinkFailed
+			if err := write(buf[:n]); err != nil {
+				return err
 			}
-			s.last.Store(time.Now().UnixNano())
 		}
 		if err == io.EOF {
 			return nil
