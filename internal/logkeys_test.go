@@ -55,7 +55,7 @@ func logged(n ast.Node) map[string]string {
 	var args []ast.Expr
 	switch n := n.(type) {
 	case *ast.CallExpr:
-		methods := []string{"Debug", "Info", "Warn", "Error", "Log", "With", "note"}
+		methods := []string{"Debug", "Info", "Warn", "Error", "Log", "With", "note", "remark", "complain"}
 		if f, ok := n.Fun.(*ast.SelectorExpr); ok && slices.Contains(methods, f.Sel.Name) {
 			args = n.Args
 		}

@@ -37,7 +37,7 @@ func TestAnnouncement(t *testing.T) {
 			want: "333300000001 020000aabbcc 86dd" +
 				"60000000 0020 3a ff" + // 32 bytes of ICMPv6, hop limit 255
 				"20010db8000000000000000000000010 ff020000000000000000000000000001" +
-				"88 00 3c97 20000000" + // Override
+				"88 00 3c97 20000000" + // override
 				"20010db8000000000000000000000010" +
 				"02 01 020000aabbcc", // target link-layer address
 		},
@@ -46,7 +46,7 @@ func TestAnnouncement(t *testing.T) {
 			want: "333300000001 020000aabbcc 86dd" +
 				"60000000 0020 3a ff" +
 				"20010db8000000000000000000000010 ff020000000000000000000000000001" +
-				"88 00 bc96 a0000000" + // Router, Override
+				"88 00 bc96 a0000000" + // router, override
 				"20010db8000000000000000000000010" +
 				"02 01 020000aabbcc",
 		},

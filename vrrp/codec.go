@@ -306,16 +306,16 @@ func (a *Advertisement) putChecksum(b []byte, n int) {
 // validate says what keeps a from being encoded.
 func (a *Advertisement) validate() error {
 	if a.Version != 2 && a.Version != 3 {
-		return fmt.Errorf("version %d: must be 2 or 3", a.Version)
+		return fmt.Errorf("version %d: want 2 or 3", a.Version)
 	}
 	if a.VRID == 0 {
-		return fmt.Errorf("VRID 0: must be 1 to 255")
+		return fmt.Errorf("VRID 0: want 1 to 255")
 	}
 	if n := len(a.Addresses); n > 255 {
-		return fmt.Errorf("%d addresses: must be up to 255", n)
+		return fmt.Errorf("%d addresses: want up to 255", n)
 	}
 	if !a.Source.IsValid() || a.Source.Is4() != a.Destination.Is4() || a.Source.Is6() != a.Destination.Is6() {
-		return fmt.Errorf("from %v to %v: must be two addresses of one family", a.Source, a.Destination)
+		return fmt.Errorf("from %v to %v: want two addresses of one family", a.Source, a.Destination)
 	}
 	for _, addr := range a.Addresses {
 		if addr.Is4() != a.Source.Is4() || !addr.IsValid() {
@@ -323,7 +323,7 @@ func (a *Advertisement) validate() error {
 		}
 	}
 	if a.Source.Is6() && len(a.Addresses) > 0 && !a.Addresses[0].IsLinkLocalUnicast() {
-		return fmt.Errorf("first address %v: must be link-local", a.Addresses[0])
+		return fmt.Errorf("first address %v: want link-local", a.Addresses[0])
 	}
 	return a.validateVersion()
 }
@@ -335,12 +335,12 @@ func (a *Advertisement) validateVersion() error {
 			return fmt.Errorf("version 2: has no IPv6")
 		}
 		if a.Interval < time.Second || a.Interval > 255*time.Second || a.Interval%time.Second != 0 {
-			return fmt.Errorf("interval %v: must be 1 s to 255 s in whole seconds", a.Interval)
+			return fmt.Errorf("interval %v: want 1 s to 255 s in whole seconds", a.Interval)
 		}
 		return nil
 	}
 	if a.Interval < v3IntervalUnit || a.Interval > v3IntervalMax || a.Interval%v3IntervalUnit != 0 {
-		return fmt.Errorf("interval %v: must be 10 ms to 40.95 s in steps of 10 ms", a.Interval)
+		return fmt.Errorf("interval %v: want 10 ms to 40.95 s in steps of 10 ms", a.Interval)
 	}
 	if a.AuthType != 0 || a.AuthData != [8]byte{} {
 		return fmt.Errorf("version 3: has no authentication fields")

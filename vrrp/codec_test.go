@@ -109,14 +109,14 @@ func TestAppendBinaryRefuses(t *testing.T) {
 		change func(*Advertisement)
 		want   string
 	}{
-		{"version", advV3, func(a *Advertisement) { a.Version = 4 }, "version 4: must be 2 or 3"},
-		{"VRID", advV3, func(a *Advertisement) { a.VRID = 0 }, "VRID 0: must be 1 to 255"},
+		{"version", advV3, func(a *Advertisement) { a.Version = 4 }, "version 4: want 2 or 3"},
+		{"VRID", advV3, func(a *Advertisement) { a.VRID = 0 }, "VRID 0: want 1 to 255"},
 		{"too many", advV3, func(a *Advertisement) { a.Addresses = make([]netip.Addr, 256) }, "256 addresses"},
 		{"no source", advV3, func(a *Advertisement) { a.Source = netip.Addr{} }, "two addresses of one family"},
 		{"mixed path", advV3, func(a *Advertisement) { a.Destination = groupIPv6 }, "two addresses of one family"},
 		{"mixed addresses", advV3, func(a *Advertisement) { a.Addresses = addrs("192.0.2.1", "fe80::1") }, "address fe80::1"},
 		{"zero address", advV3IPv6, func(a *Advertisement) { a.Addresses = append(addrs("fe80::1"), netip.Addr{}) }, "address invalid IP"},
-		{"global first", advV3IPv6, func(a *Advertisement) { a.Addresses = addrs("2001:db8::1") }, "must be link-local"},
+		{"global first", advV3IPv6, func(a *Advertisement) { a.Addresses = addrs("2001:db8::1") }, "want link-local"},
 		{"version 2 over IPv6", advV3IPv6, func(a *Advertisement) { a.Version = 2 }, "has no IPv6"},
 		{"version 2, 1.5 s", advV2, func(a *Advertisement) { a.Interval = 1500 * time.Millisecond }, "interval 1.5s"},
 		{"version 2, 256 s", advV2, func(a *Advertisement) { a.Interval = 256 * time.Second }, "interval 4m16s"},

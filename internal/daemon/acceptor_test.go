@@ -82,7 +82,7 @@ func TestAcceptorSparesOthers(t *testing.T) {
 	own, other := net.Pipe()
 	defer other.Close()
 	a.give(accepted{own, nil})
-	for range 100 { // Chance decides what is seen first.
+	for range 100 { // chance decides what is seen first
 		s := a.share()
 		s.Close()
 		if c, err := s.Accept(); err == nil {

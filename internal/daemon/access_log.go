@@ -18,7 +18,7 @@ const (
 // recorder returns what takes the records of a service.
 func recorder(log *lb.ConnLog, service string) func(lb.Record) {
 	return func(r lb.Record) {
-		if r.Service == "" { // It was over before a pool was chosen.
+		if r.Service == "" { // it was over before a pool was chosen
 			r.Service = service
 		}
 		log.Record(r)

@@ -83,7 +83,7 @@ func TestPoolIsCarriedOver(t *testing.T) {
 		{"and back again", service("db2", port, "mode: tcp, pool: {fail_timeout: 2h}")},
 	} {
 		if strings.Contains(tc.text, "mode: udp") && runtime.GOOS != "linux" {
-			continue // See lb.UDP.
+			continue // see lb.UDP
 		}
 		mustReload(t, d, tc.text)
 		cfg := d.services[0].cfg

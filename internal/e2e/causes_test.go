@@ -100,7 +100,7 @@ func killGuardFirst(s *stage) error {
 	return signal(syscall.SIGKILL)(s)
 }
 
-// ready tells whether a guard has told its parent that it is ready, by the
+// ready reports whether a guard has told its parent that it is ready, by the
 // pipe that is its standard output until then.
 func ready(pid int) bool {
 	_, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/1", pid))

@@ -172,7 +172,7 @@ func (n *node) addr(ipv6 bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// owns tells whether an address is one of the node's that are not virtual.
+// owns reports whether an address is one of the node's that are not virtual.
 func (n *node) owns(a netip.Addr) bool {
 	return slices.ContainsFunc(n.own, func(p netip.Prefix) bool { return p.Addr() == a })
 }

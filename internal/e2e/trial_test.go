@@ -181,7 +181,7 @@ func (s *stage) measure() result {
 	return r
 }
 
-// doubtful tells whether LB-01 may not have been Active when it happened: LB-02
+// doubtful reports whether LB-01 may not have been Active when it happened: LB-02
 // advertised, or LB-01 had not for so long that it steps down by itself, or LB-02
 // took over before it could have lost patience with LB-01 afterwards. LB-01 may also
 // have been kept from running right before it heard of it, as it then says.

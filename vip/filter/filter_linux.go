@@ -151,7 +151,7 @@ func (f *filter) Sweep(addrs []netip.Addr) error {
 	return f.flush("remove a predecessor's rules")
 }
 
-// drops tells whether a table is about one of addrs.
+// drops reports whether a table is about one of addrs.
 func (f *filter) drops(t *nftables.Table, addrs []netip.Addr) (bool, error) {
 	dropped, _, err := f.dropped(t)
 	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(dropped, a) }), err
