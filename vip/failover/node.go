@@ -45,12 +45,12 @@ type Node struct {
 	reserved atomic.Bool
 
 	// Locks, in this order: changing lets one Reconfigure at a time through, and guards
-	// cfg; mu guards what follows, and nobody waits while mu is locked.
+	// cfg; mu guards what follows, which begin sets once, and nobody waits with mu locked.
 	changing sync.Mutex
 	cfg      Config
 	mu       sync.Mutex
 	stop     context.CancelFunc
-	ended    chan struct{} // closed when the Node is; nil: neither Run nor Close was called
+	ended    chan struct{} // closed in the end; nil: neither Run nor Close was called
 }
 
 // Run is New and [Node.Run] for a Node that needs no other method. It works in the
@@ -190,11 +190,10 @@ func (n *Node) Reserved() bool { return n.reserved.Load() }
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended, err := n.begin(cancel)
-	if err != nil {
+	if err := n.begin(cancel); err != nil {
 		return err
 	}
-	defer close(ended)
+	defer close(n.ended)
 	defer quietlog.Flush(n.log)
 	var guarding sync.WaitGroup
 	defer guarding.Wait()
@@ -204,10 +203,12 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 
 	var release func()
-	n.persist(ctx, func(ctx context.Context) (err error) {
-		release, err = n.router.Reserve(ctx)
-		return err
-	})
+	if ctx.Err() == nil {
+		n.persist(ctx, func(ctx context.Context) (err error) {
+			release, err = n.router.Reserve(ctx)
+			return err
+		})
+	}
 	if release == nil {
 		return n.router.Run(ctx) // ctx has ended: the router only leaves its group
 	}
@@ -255,18 +256,18 @@ func (n *Node) persist(ctx context.Context, run func(context.Context) error) {
 	})
 }
 
-// begin notes that Run was called, and returns what Run closes in the end.
-func (n *Node) begin(stop context.CancelFunc) (ended chan struct{}, err error) {
+// begin notes that Run was called. Run closes n.ended in the end.
+func (n *Node) begin(stop context.CancelFunc) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case n.isClosed():
-		return nil, fmt.Errorf("failover: %s: run: %w", n.name, ErrClosed)
+		return fmt.Errorf("failover: %s: run: %w", n.name, ErrClosed)
 	case n.ended != nil:
-		return nil, fmt.Errorf("failover: %s: run: %w", n.name, ErrRunning)
+		return fmt.Errorf("failover: %s: run: %w", n.name, ErrRunning)
 	}
 	n.stop, n.ended = stop, make(chan struct{})
-	return n.ended, nil
+	return nil
 }
 
 // isClosed reports whether the Node is closed. Called with mu locked.
@@ -283,24 +284,17 @@ func (n *Node) isClosed() bool {
 // returned; it must not be called from Config.VRRP.OnTransition then. A Node that is not
 // going to run must be closed: its vrrp.Group would wait for it.
 func (n *Node) Close() error {
-	n.mu.Lock()
-	ended, stop := n.ended, n.stop
-	if ended == nil {
-		n.ended = make(chan struct{})
-		defer close(n.ended)
-	}
-	n.mu.Unlock()
-	if ended != nil {
-		if stop != nil {
-			stop()
-		}
-		<-ended
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := n.Run(over) // of a Node that has not run, this touches nothing and closes everything
+	switch {
+	case errors.Is(err, ErrRunning):
+		n.stop()
+		<-n.ended
+		return nil
+	case errors.Is(err, ErrClosed):
 		return nil
 	}
-	gone, cancel := context.WithCancel(context.Background())
-	cancel()
-	err := n.router.Run(gone) // which only leaves its group
-	n.closeParts()
 	return err
 }
 

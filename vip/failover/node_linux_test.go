@@ -105,6 +105,22 @@ func TestRunAndClose(t *testing.T) {
 	}
 }
 
+// TestCloseTouchesNothing: to close a Node that has not run takes off no address, not
+// even one of its own that is there.
+func TestCloseTouchesNothing(t *testing.T) {
+	t.Parallel()
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	n := newNode(t, h, config())
+	run(t, n)
+	awaits(t, h, n, vrrp.Active, true)
+	cfg := config()
+	cfg.VRRP.VRID = 52
+	newNode(t, h, cfg).Close()
+	if s := n.Manager().Status(); !h.Holds(shared.Addr()) || s.Reinstated != 0 {
+		t.Errorf("the address was taken off: %+v", s)
+	}
+}
+
 // TestCloseLeavesGroup: a Node that is not going to run keeps no other from it.
 func TestCloseLeavesGroup(t *testing.T) {
 	t.Parallel()
