@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -87,5 +88,18 @@ func TestPickIsDoneOnce(t *testing.T) {
 	k.Done(Failure)
 	if k.Backend() != "" || k.Address() != "" {
 		t.Errorf("no backend is called %q at %q", k.Backend(), k.Address())
+	}
+}
+
+// Outcomes print as words, and are read as words.
+func TestResultWords(t *testing.T) {
+	for r, word := range map[Result]string{Neutral: "neutral", Success: "success", Failure: "failure"} {
+		var got Result
+		if text, _ := r.MarshalText(); string(text) != word || fmt.Sprint(r) != word || got.UnmarshalText(text) != nil || got != r {
+			t.Errorf("%d is %q, which is %v, want %q", r, text, got, word)
+		}
+	}
+	if err := new(Result).UnmarshalText([]byte("?")); err == nil || err.Error() != `"?": want neutral, success or failure` {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,8 @@ package lb
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // maxTries bounds the backends that one flow may try.
@@ -38,7 +40,17 @@ type Result uint8
 
 // Outcomes. Only those that the backend is responsible for count.
 const (
-	Neutral Result = iota // Nothing learned: for instance, the client went away.
-	Success               // The backend answered.
-	Failure               // The backend refused, timed out or broke off.
+	Neutral Result = iota // nothing was learned: for instance, the client went away
+	Success               // the backend answered
+	Failure               // the backend refused, timed out or broke off
 )
+
+var results = []string{"neutral", "success", "failure"}
+
+func (r Result) String() string { return words.Of(results, r) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Result) UnmarshalText(text []byte) error { return words.Parse(results, text, r) }
