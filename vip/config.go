@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 )
 
 // FieldError is what is wrong with one field of a [Config], by the field's name:
@@ -174,34 +175,16 @@ const (
 )
 
 // scopeWords are the words of ip-address(8).
-var scopeWords = map[Scope]string{ScopeGlobal: "global", ScopeSite: "site", ScopeLink: "link", ScopeHost: "host"}
+var scopeWords = []string{ScopeGlobal: "global", ScopeSite: "site", ScopeLink: "link", ScopeHost: "host"}
 
 // String returns the word that ip-address(8) has for the scope, such as "global".
-func (s Scope) String() string {
-	if word, ok := scopeWords[s]; ok {
-		return word
-	}
-	return fmt.Sprintf("scope %d", uint8(s))
-}
+func (s Scope) String() string { return words.Of(scopeWords, s) }
 
-// MarshalText returns what String does, or an error for a scope without a word.
-func (s Scope) MarshalText() ([]byte, error) {
-	if _, ok := scopeWords[s]; !ok {
-		return nil, fmt.Errorf("vip: %v: want global, site, link or host", s)
-	}
-	return []byte(s.String()), nil
-}
+// MarshalText returns what String does. It never fails.
+func (s Scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads what MarshalText writes.
-func (s *Scope) UnmarshalText(text []byte) error {
-	for scope, word := range scopeWords {
-		if word == string(text) {
-			*s = scope
-			return nil
-		}
-	}
-	return fmt.Errorf("vip: scope %q: want global, site, link or host", text)
-}
+// UnmarshalText takes what String returns for a scope that has a word.
+func (s *Scope) UnmarshalText(text []byte) error { return words.Parse(scopeWords, text, s) }
 
 // Route is a route that exists while the addresses are held. It has the protocol number 112
 // in the kernel, as the addresses have; a Manager never touches a route without this mark.

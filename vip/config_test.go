@@ -127,11 +127,11 @@ func TestScopeText(t *testing.T) {
 			t.Errorf("scope %d: %q, %v, %v back", scope, text, err, back)
 		}
 	}
-	if text, err := Scope(7).MarshalText(); err == nil || Scope(7).String() != "scope 7" {
-		t.Errorf("scope 7 has the word %q", text)
+	if got := Scope(7).String(); got != "Scope(7)" {
+		t.Errorf("scope 7 has the word %q", got)
 	}
 	var s Scope
-	for _, word := range []string{"", "Global", "scope 7"} {
+	for _, word := range []string{"", "Global", "Scope(7)"} {
 		if err := s.UnmarshalText([]byte(word)); err == nil {
 			t.Errorf("%q is a scope: %d", word, s)
 		}

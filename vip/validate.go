@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 )
 
 const (
@@ -138,9 +139,9 @@ func (a Address) validate() error {
 	case len(a.Label) > maxName, strings.ContainsAny(a.Label, "/ \t\n\v\f\r\x00"):
 		errs = append(errs, field.Errorf("Label", "%q: want a label of up to %d characters, such as eth0:vip", a.Label, maxName))
 	}
-	switch _, known := scopeWords[a.Scope]; {
-	case !known:
-		errs = append(errs, field.Errorf("Scope", "%v: want global, site, link or host", a.Scope))
+	switch {
+	case !words.Has(scopeWords, a.Scope):
+		errs = append(errs, field.Errorf("Scope", "%v: want %s", a.Scope, words.Choice(scopeWords)))
 	case a.Scope != ScopeGlobal && is6(a.Prefix):
 		errs = append(errs, field.Errorf("Scope", "%v: want none: an IPv6 address has its own", a.Scope))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 
@@ -156,15 +157,10 @@ func (p Packet) validate() error {
 	case p.Interface == 0 && (to.IsMulticast() || to.Is6() && to.IsLinkLocalUnicast()):
 		fail("Interface", "0: want an interface's index: the routing table has no way to %v", to)
 	}
-	if p.Interface < 0 || p.Interface > 1<<31-1 {
-		fail("Interface", "%d: want an interface's index, or 0", p.Interface)
-	}
-	if p.Protocol == 0 {
-		fail("Protocol", "0: want 1 to 255")
-	}
-	if p.TTL == 0 {
-		fail("TTL", "0: want 1 to 255")
-	}
+	errs = append(errs,
+		field.Between("Interface", p.Interface, 0, math.MaxInt32),
+		field.Between("Protocol", p.Protocol, 1, 255),
+		field.Between("TTL", p.TTL, 1, 255))
 	if n := len(p.Payload); n == 0 || n > maxPayload {
 		fail("Payload", "%d bytes: want 1 to %d", n, maxPayload)
 	}
