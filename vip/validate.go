@@ -141,7 +141,7 @@ func (a Address) validate() error {
 	}
 	switch {
 	case !words.Has(scopeWords, a.Scope):
-		errs = append(errs, field.Errorf("Scope", "%v: want %s", a.Scope, words.Choice(scopeWords)))
+		errs = append(errs, field.Errorf("Scope", "%d: want %s", uint8(a.Scope), words.Choice(scopeWords)))
 	case a.Scope != ScopeGlobal && is6(a.Prefix):
 		errs = append(errs, field.Errorf("Scope", "%v: want none: an IPv6 address has its own", a.Scope))
 	}
