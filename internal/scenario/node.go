@@ -68,7 +68,7 @@ func (n *Node) waitListening(bound time.Duration) error {
 	}
 }
 
-// PowerOff is what pulling the plug does: nobody says goodbye. The addresses
+// PowerOff is what pulling the plug does: no last advertisement is sent. The addresses
 // of a host do not survive that, so they are removed behind the cut link.
 func (n *Node) PowerOff() error {
 	if err := n.host.Cut(); err != nil {
