@@ -6,9 +6,8 @@ import (
 	"github.com/havip/havip/internal/words"
 )
 
-// State is the state of a virtual router (RFC 9568 §6.3). A router that may
-// not take part, because its link is down or a check fails, stays in
-// Initialize for as long as the fault lasts.
+// State is the state of a virtual router (RFC 9568 §6.3). A router with a fault, because
+// its link is down or a check fails, stays in Initialize while the fault lasts.
 type State uint8
 
 const (
@@ -38,15 +37,15 @@ const (
 	// Send asks for one advertisement with Action.Priority, to the group or to
 	// every unicast peer.
 	Send ActionKind = iota + 1
-	// Acquire asks for the addresses to be put on the interface.
+	// Acquire asks for the addresses to be added to the interface.
 	Acquire
 	// Announce asks for gratuitous ARP or unsolicited neighbour
 	// advertisements for addresses that are already held.
 	Announce
-	// Release asks for the addresses to be taken off the interface.
+	// Release asks for the addresses to be removed from the interface.
 	Release
-	// Changed reports a state change in Action.Transition. It is always the
-	// last of the actions that belong to the change.
+	// Changed reports the state change in Action.Transition. It is the last action of
+	// that change.
 	Changed
 )
 
@@ -61,10 +60,10 @@ func (k ActionKind) MarshalText() ([]byte, error) { return []byte(k.String()), n
 // UnmarshalText takes what String returns for a value that has a name.
 func (k *ActionKind) UnmarshalText(text []byte) error { return words.Parse(actionWords, text, k) }
 
-// Action is one thing that the caller of a [Machine] must do. The actions of
-// one call are to be carried out in the order in which they are returned.
+// Action is one thing that the caller of a [Machine] must do. The caller carries out the
+// actions of one call in their order.
 type Action struct {
-	Kind       ActionKind // what is to be done
+	Kind       ActionKind // what to do
 	Priority   uint8      // for Send: the priority to advertise, 0 when leaving
 	Transition Transition // for Changed
 }
@@ -91,17 +90,17 @@ const (
 	CauseFaultCleared
 	// CauseResign: the router was asked to hand over.
 	CauseResign
-	// CauseUnclaimed: it handed over, but nobody took the addresses.
+	// CauseUnclaimed: the router handed over, but no other router took the addresses.
 	CauseUnclaimed
-	// CauseStalled: the router did not run for so long that others must have
+	// CauseStalled: the router did not run for so long that another one must have
 	// taken over.
 	CauseStalled
 	// CauseShutdown: the router was stopped.
 	CauseShutdown
 	// CauseGroup: another router of its [Group] made the same change.
 	CauseGroup
-	// CauseReconfigured: the router was stopped because another one, with another
-	// configuration, takes its place. See [ErrReconfigured].
+	// CauseReconfigured: the router was stopped because a router with another
+	// configuration takes its place. See [ErrReconfigured].
 	CauseReconfigured
 )
 
@@ -142,14 +141,14 @@ func (c Cause) aboutPeer() bool {
 
 // Transition is one state change of a virtual router.
 type Transition struct {
-	From, To State     // Initialize to Initialize: it was started with a fault, or stopped
+	From, To State     // Initialize to Initialize: the router was started with a fault, or stopped
 	Cause    Cause     // why
-	Reason   string    // the fault's reasons, comma-separated, what was reconfigured, or the member of the group; empty otherwise
-	Waiting  bool      // the reasons are only what is awaited, see Router.Await
-	Priority uint8     // the priority in force after the change
-	Time     time.Time // of the change, as the machine was told it
-	// Peer is the router that the Cause is about: the one that was not heard in time,
-	// that left, is preempted or has the better claim. Its Address is not valid if none
-	// was heard since this router became Backup, or the Cause is about none.
+	Reason   string    // the faults, comma-separated, the reconfigured keys, or the member of the group; else empty
+	Waiting  bool      // all faults are only awaited, see Router.Await
+	Priority uint8     // in force after the change
+	Time     time.Time // of the change, by the machine's clock
+	// Peer is the router that the Cause is about: it was not heard in time, left, is
+	// preempted, or has the better claim. Its Address is not valid if the Cause is
+	// about no other router, or if none was heard since this one became Backup.
 	Peer Peer
 }

@@ -19,7 +19,7 @@ func TestAHSignedBytes(t *testing.T) {
 			dst, change = peer4, append(change, unicastFrom(host4))
 		}
 		cfg := configFor(t, advV2, change...)
-		b, err := wireFor(t, cfg).appendAHPacket(nil, 100, host4, dst, clock)
+		b, err := wireFor(t, cfg).appendPacket(nil, 100, host4, dst, clock)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +84,7 @@ func TestAHHeader(t *testing.T) {
 	w := wireFor(t, configFor(t, advV2, auth(AuthAH, "d0cker"), unicastFrom(host4), func(c *Config) { c.TTL = 7 }))
 	w.ah.id = 0xfffe
 	for _, id := range []uint16{0xffff, 1} { // 0 would have the kernel choose one
-		b, err := w.appendAHPacket([]byte("before"), 0, host4, peer4, clock)
+		b, err := w.appendPacket([]byte("before"), 0, host4, peer4, clock)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,13 +93,7 @@ func TestAHHeader(t *testing.T) {
 			t.Errorf("header %x: ID %d, TTL %d, want %d, 7 and a right checksum", b[:20], got, b[inet.IPv4TTL], id)
 		}
 	}
-	if _, err := w.append(nil, 0, host4, peer4, clock); err == nil {
-		t.Error("append made a payload that cannot be signed")
-	}
-	if _, err := wireFor(t, configFor(t, advV2)).appendAHPacket(nil, 0, host4, peer4, clock); err == nil {
-		t.Error("appendAHPacket worked without AuthAH")
-	}
-	if b, err := w.appendAHPacket([]byte("before"), 0, netip.Addr{}, peer4, clock); err == nil || string(b) != "before" {
+	if b, err := w.appendPacket([]byte("before"), 0, netip.Addr{}, peer4, clock); err == nil || string(b) != "before" {
 		t.Errorf("without a source: %q, %v", b, err)
 	}
 }

@@ -75,13 +75,7 @@ func TestNoAllocation(t *testing.T) {
 		}
 		b := make([]byte, 0, 256)
 		check(k.name+": append", func() {
-			var err error
-			if tr.wire.ah == nil {
-				_, err = tr.wire.append(b, 100, k.adv.Source, k.adv.Destination, clock)
-			} else {
-				_, err = tr.wire.appendAHPacket(b, 100, k.adv.Source, k.adv.Destination, clock)
-			}
-			if err != nil {
+			if _, err := tr.wire.appendPacket(b, 100, k.adv.Source, k.adv.Destination, clock); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -154,14 +148,11 @@ func BenchmarkAppend(b *testing.B) {
 	for _, k := range kinds {
 		b.Run(k.name, func(b *testing.B) {
 			w := wireFor(b, configFor(b, k.adv, k.change...))
-			write, buf, now := w.append, make([]byte, 0, 256), clock
-			if w.ah != nil {
-				write = w.appendAHPacket
-			}
+			buf, now := make([]byte, 0, 256), clock
 			b.ReportAllocs()
 			for b.Loop() {
 				now = now.Add(time.Second)
-				if _, err := write(buf, 100, k.adv.Source, k.adv.Destination, now); err != nil {
+				if _, err := w.appendPacket(buf, 100, k.adv.Source, k.adv.Destination, now); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -22,9 +22,8 @@ const (
 	ChecksumPseudoHeader ChecksumForm = iota
 	// ChecksumMessage covers the message only (RFC 9568 §5.2.8).
 	ChecksumMessage
-	// ChecksumOldUnicast is ChecksumPseudoHeader with 224.0.0.18 for the
-	// destination of what is sent to a peer: Keepalived's
-	// old_unicast_checksum. To the group itself there is no difference.
+	// ChecksumOldUnicast is ChecksumPseudoHeader with 224.0.0.18 in place of a peer's
+	// address: Keepalived's old_unicast_checksum. In multicast both are the same.
 	ChecksumOldUnicast
 )
 
@@ -57,8 +56,8 @@ type Advertisement struct {
 	// AuthData is the password of AuthPass (RFC 2338 §5.3.10), padded with zero
 	// bytes, and zero otherwise. Version 3 has neither.
 	AuthData [8]byte
-	// Checksum is the form of the checksum, version 3 over IPv4 only: the one
-	// to write, or the one that was found.
+	// Checksum is the form of the checksum that is written or was found, version 3
+	// over IPv4 only.
 	Checksum ChecksumForm
 }
 
@@ -87,18 +86,17 @@ func messageLen(version uint8, v6 bool, count int) int {
 	return fixedLen + 4*count
 }
 
-// ParseAdvertisement reads the VRRP message b, which is all that follows the
-// IP header of a packet from src to dst. It checks what a message alone can
-// show to be wrong: version, type, length, checksum and the ranges of its
-// fields. The error is a [*DropError].
+// ParseAdvertisement reads the VRRP message b, the whole payload of an IP packet from src
+// to dst. It checks version, type, length, checksum and the ranges of the fields. The
+// error is a [*DropError].
 func ParseAdvertisement(b []byte, src, dst netip.Addr) (Advertisement, error) {
 	var a Advertisement
 	err := a.Parse(b, src, dst)
 	return a, err
 }
 
-// Parse is [ParseAdvertisement] into a, reusing a.Addresses. It does not
-// allocate if these are enough. After an error a is of no use.
+// Parse is [ParseAdvertisement] into a. It reuses a.Addresses, and does not allocate if
+// their capacity suffices. After an error a is of no use.
 func (a *Advertisement) Parse(b []byte, src, dst netip.Addr) error {
 	d := DropError{Source: src}
 	n := a.decode(b, src, dst, &d)
@@ -106,17 +104,17 @@ func (a *Advertisement) Parse(b []byte, src, dst netip.Addr) error {
 		d.drop(DropLength, uint64(len(b)), uint64(n))
 	}
 	if d.Reason != 0 {
-		// A copy, so that d stays on the stack when nothing is wrong.
+		// a copy, so that d stays on the stack without an error
 		failed := d
 		return &failed
 	}
 	return nil
 }
 
-// ParsePacket reads the advertisement in p for a reader that has no [Config],
-// such as a monitor: it also looks behind an Authentication Header and before
-// an HMAC trailer. How the sender authenticates is told, but not verified, and
-// neither are TTL and addresses. The error is a [*DropError].
+// ParsePacket reads the advertisement in p without a [Config], such as for a monitor. It
+// also looks behind an Authentication Header and before an HMAC trailer. It returns how
+// the sender authenticates, but verifies neither that nor TTL and addresses. The error is
+// a [*DropError].
 func ParsePacket(p *Packet) (Advertisement, AuthType, error) {
 	var a Advertisement
 	d := DropError{Source: p.Source}
@@ -141,9 +139,9 @@ func ParsePacket(p *Packet) (Advertisement, AuthType, error) {
 	return a, auth, nil
 }
 
-// decode reads the message that b begins with and returns its length, or
-// says in d what is wrong. After the message there may be the trailer of
-// AuthHMAC, which is the caller's to judge, and nothing else.
+// decode reads the message at the start of b and returns its length, or 0 and in d the
+// reason. Nothing but the trailer of AuthHMAC, which the caller judges, may follow the
+// message.
 func (a *Advertisement) decode(b []byte, src, dst netip.Addr, d *DropError) int {
 	if !src.IsValid() || src.Is4() != dst.Is4() || src.Is6() != dst.Is6() {
 		d.drop(DropFamily, 0, 0)
@@ -161,7 +159,7 @@ func (a *Advertisement) decode(b []byte, src, dst netip.Addr, d *DropError) int 
 		a.Interval = time.Duration(b[5]) * time.Second
 		copy(a.AuthData[:], b[n-v2AuthLen:n])
 	} else {
-		// The upper four bits are reserved (RFC 9568 §5.2.6).
+		// the upper four bits are reserved (RFC 9568 §5.2.6)
 		a.Interval = time.Duration(binary.BigEndian.Uint16(b[4:])&0x0fff) * v3IntervalUnit
 	}
 	if !a.verifyChecksum(b, n, d) {
@@ -171,8 +169,8 @@ func (a *Advertisement) decode(b []byte, src, dst netip.Addr, d *DropError) int 
 	return a.checkFields(n, d)
 }
 
-// checkHeader returns the length that the message in b says it has, or 0 and
-// in d what is wrong with it.
+// checkHeader returns the length of the message in b by its header, or 0 and in d the
+// reason.
 func checkHeader(b []byte, v6 bool, d *DropError) int {
 	if len(b) < fixedLen {
 		return d.drop(DropShort, uint64(len(b)), fixedLen)
@@ -194,7 +192,7 @@ func checkHeader(b []byte, v6 bool, d *DropError) int {
 	return n
 }
 
-// decodeAddresses reads count addresses from b, which may go on after them.
+// decodeAddresses reads count addresses from the start of b.
 func (a *Advertisement) decodeAddresses(b []byte, count int) {
 	a.Addresses = slices.Grow(a.Addresses[:0], count)
 	for range count {
@@ -208,7 +206,7 @@ func (a *Advertisement) decodeAddresses(b []byte, count int) {
 	}
 }
 
-// checkFields returns n, or 0 and in d what the decoded fields have wrong.
+// checkFields returns n if the decoded fields are right, or 0 and in d the reason.
 func (a *Advertisement) checkFields(n int, d *DropError) int {
 	if a.VRID == 0 {
 		return d.drop(DropVRID, 0, 1)
@@ -222,8 +220,8 @@ func (a *Advertisement) checkFields(n int, d *DropError) int {
 	return n
 }
 
-// verifyChecksum judges the checksum of the message of n bytes that b begins
-// with, and sets a.Checksum to the form that fits.
+// verifyChecksum checks the checksum of the message of n bytes at the start of b, and sets
+// a.Checksum to the form that fits.
 func (a *Advertisement) verifyChecksum(b []byte, n int, d *DropError) bool {
 	field := binary.BigEndian.Uint16(b[checksumOffset:])
 	a.Checksum = ChecksumPseudoHeader
@@ -242,9 +240,9 @@ func (a *Advertisement) verifyChecksum(b []byte, n int, d *DropError) bool {
 	return false
 }
 
-// messageChecksum is the checksum of the message of n bytes that b begins
-// with, its field taken as zero. Over IPv6 it covers what follows, too: the
-// kernel computes it over whatever there is (RFC 3542 §3.1).
+// messageChecksum returns the checksum of the message of n bytes at the start of b, with
+// the checksum field taken as zero. Over IPv6 it covers all of b, as the kernel computes
+// it (RFC 3542 §3.1).
 func (a *Advertisement) messageChecksum(b []byte, n int) uint16 {
 	if a.Source.Is6() {
 		n = len(b)
@@ -260,9 +258,9 @@ func (a *Advertisement) messageChecksum(b []byte, n int) uint16 {
 	return inet.Checksum(acc)
 }
 
-// AppendBinary appends the VRRP message to b, checksum included, as it follows
-// the IP header of a packet from a.Source to a.Destination. It returns an error
-// for what [ParseAdvertisement] would not accept.
+// AppendBinary appends the VRRP message to b, with its checksum, as it follows the IP
+// header of a packet from a.Source to a.Destination. An advertisement that
+// [ParseAdvertisement] would not accept is an error.
 func (a *Advertisement) AppendBinary(b []byte) ([]byte, error) {
 	if err := a.validate(); err != nil {
 		return b, fmt.Errorf("vrrp: advertisement of VRID %d: %w", a.VRID, err)
@@ -297,13 +295,12 @@ func (a *Advertisement) encode(b []byte) []byte {
 	return b
 }
 
-// putChecksum fills in the checksum of the message of n bytes that b begins
-// with.
+// putChecksum writes the checksum of the message of n bytes at the start of b.
 func (a *Advertisement) putChecksum(b []byte, n int) {
 	binary.BigEndian.PutUint16(b[checksumOffset:], a.messageChecksum(b, n))
 }
 
-// validate says what keeps a from being encoded.
+// validate returns why a cannot be encoded, or nil.
 func (a *Advertisement) validate() error {
 	if a.Version != 2 && a.Version != 3 {
 		return fmt.Errorf("version %d: want 2 or 3", a.Version)
@@ -328,7 +325,7 @@ func (a *Advertisement) validate() error {
 	return a.validateVersion()
 }
 
-// validateVersion says what the version of a rules out.
+// validateVersion returns the field that the version of a rules out, or nil.
 func (a *Advertisement) validateVersion() error {
 	if a.Version == 2 {
 		if a.Source.Is6() {

@@ -25,9 +25,9 @@ type Config struct {
 	Version uint8
 	// Priority is 1 to 254, or 255 for the owner of the addresses, whose host
 	// has them anyway (RFC 9568 §6.1). Default 100. An owner sends from another
-	// address if its interface has one. Where it has none, routers of this
-	// package hear it nevertheless; others on Linux do not while they have the
-	// address themselves, unless net.ipv4.conf.*.accept_local is set there.
+	// address if its interface has one. An owner without another address is heard
+	// by routers of this package. Other routers on Linux do not hear it while they
+	// have the address themselves, unless net.ipv4.conf.*.accept_local is set there.
 	Priority uint8
 	// Interval is the time between advertisements: version 2, whole seconds
 	// from 1 s to 255 s; version 3, 10 ms to 40.95 s in steps of 10 ms.
@@ -37,12 +37,12 @@ type Config struct {
 	// addresses from a live Active router (Preempt_Mode False, RFC 9568 §6.1).
 	// The address owner always preempts.
 	NoPreempt bool
-	// PreemptDelay is for how long a router that could preempt waits first. It
-	// holds only while a live Active router is heard. Default 0. Not with
-	// NoPreempt, nor for the address owner.
+	// PreemptDelay is how long a router waits before it preempts. It holds only
+	// while a live Active router is heard. Default 0. Not with NoPreempt, nor for
+	// the address owner.
 	PreemptDelay time.Duration
-	// StartDelay is for how long a router waits after its start before it may
-	// become Active. Default 0.
+	// StartDelay is how long a router waits after its start before it may become
+	// Active. Default 0.
 	StartDelay time.Duration
 	// DownMultiplier is how many intervals without an advertisement make the
 	// Active router count as dead, before skew is added. Default 3, the
@@ -50,22 +50,24 @@ type Config struct {
 	DownMultiplier int
 	// Addresses are the virtual addresses listed in advertisements, in this
 	// order, all of one family, up to 255 of them. For IPv6 the first must be
-	// link-local (RFC 9568 §5.2.9). A router whose list has none of them, in
-	// whatever order, is another pair's, and not heeded: see DropAddresses. Of
-	// IPv6 ones a link-local one only counts if this router has no other. Without any,
-	// the router elects an Active one for something else, such as an address that
-	// a cloud's API moves, and hears only routers that have none either: those of
-	// this package, and Keepalived with no_virtual_ipaddress, or in version 2
-	// without addresses.
+	// link-local (RFC 9568 §5.2.9). An advertisement that lists none of them belongs
+	// to another pair and is discarded, see DropAddresses; a link-local IPv6 address
+	// in common counts only if this router has no other kind.
+	//
+	// Addresses may be empty: then the routers elect a leader for something else,
+	// such as an address that a cloud's API moves. Such a router hears only routers
+	// without addresses: those of this package, and Keepalived with
+	// no_virtual_ipaddress, or in version 2 without addresses.
 	Addresses []netip.Addr
-	// IPv6 makes a router that has neither Addresses nor Peers nor Source one
-	// of IPv6. Default: the family of these, or else IPv4.
+	// IPv6 selects the family of a router without Addresses, Peers and Source.
+	// Default: the family of these, or IPv4.
 	IPv6 bool
 	// Source is the address that advertisements are sent from. Default: the
 	// interface's primary IPv4 or its link-local IPv6 address when the router
-	// begins; it is returned to after it was away, and with Peers, who know the
-	// router by it, no other is used meanwhile. It may be one of Addresses only
-	// with priority 255, and never an address that another router moves.
+	// begins. When that address was away and comes back, the router returns to it.
+	// With Peers, who know the router by its address, it uses no other meanwhile.
+	// Source may be one of Addresses only with priority 255, and must never be an
+	// address that another router moves.
 	Source netip.Addr
 	// Peers are the other routers' addresses, none of them one of Addresses.
 	// Not empty means unicast: only these addresses are sent to and heard.
@@ -74,19 +76,19 @@ type Config struct {
 	// Multicast always uses 255.
 	TTL uint8
 	// MinTTL and MaxTTL bound the TTL or hop limit of unicast advertisements
-	// that are accepted. Default 0 and 255: any. Where all routers are on one
-	// link, a MinTTL of 255 keeps out everybody who is not, whatever address he
-	// claims to have: other routers count it down. Multicast always requires
-	// 255.
+	// that are accepted. Default 0 and 255: any. If all routers are on one link, a
+	// MinTTL of 255 keeps out forged packets from beyond that link, since each
+	// forwarding hop counts the TTL down. Multicast always requires 255.
 	MinTTL, MaxTTL uint8
 	// VirtualMAC makes multicast advertisements come from the virtual router's
 	// hardware address, 00:00:5e:00:01:VRID, or 00:00:5e:00:02:VRID for IPv6
-	// (RFC 9568 §7.2, §7.3), so that switches learn where it is. Who holds the
-	// addresses has to have them there, too. Only an advertisement that is
-	// longer than the interface's MTU still comes from the interface's own:
-	// the kernel has to fragment it. A Keepalived with vmac_xmit_base does not
-	// hear any of them, see [Status.Deaf]. Not for Peers, whose hardware addresses
-	// are the kernel's to find. Default false.
+	// (RFC 9568 §7.2, §7.3), so that switches learn where that address is. The
+	// owner of the addresses must answer for them with the same hardware address.
+	// An advertisement longer than the interface's MTU comes from the interface's
+	// own hardware address: the kernel has to fragment it. A Keepalived with
+	// vmac_xmit_base hears no advertisement from a virtual hardware address, see
+	// [Status.Deaf]. Not for Peers, whose hardware addresses only the kernel finds.
+	// Default false.
 	VirtualMAC bool
 	// Checksum is the form of the version 3 IPv4 checksum on advertisements
 	// that are sent. All forms are accepted. ChecksumOldUnicast is for Peers.
@@ -97,14 +99,13 @@ type Config struct {
 	// Group holds routers that are Active together or not at all. Default:
 	// none.
 	Group *Group
-	// OnTransition, if set, is called after every state change, one at a time
-	// and in order, when the Handler has done what belongs to the change: of a
-	// router that has become Active the addresses are there, unless that has
-	// changed again. A slow function delays later calls and the return of Run,
-	// but neither the protocol nor the Handler; while it blocks, the latest 256
-	// changes are kept for it.
+	// OnTransition, if set, is called after every state change, one call at a time
+	// and in order. The Handler has returned by then: a router that has become Active
+	// has its addresses, unless the state has changed again. A slow OnTransition
+	// delays later calls and the return of Run, but neither the protocol nor the
+	// Handler. While it blocks, the latest 256 changes are kept.
 	OnTransition func(Transition)
-	// Logger receives what happens, from a goroutine that nothing waits for.
+	// Logger receives log lines, from a goroutine that nothing waits for.
 	// Default: silent.
 	Logger *slog.Logger
 }
@@ -159,11 +160,11 @@ type HMACConfig struct {
 	Mode HMACMode
 	// Replay says how freshness is judged. Default ReplayTime.
 	Replay ReplayMode
-	// Window is how far a sender's clock may be off, 1 s to 300 s. It has to be
-	// the same on all routers: a sender whose clock is set back by more than its
-	// own window starts again from the clock, which a receiver takes for a replay
-	// until the same is more than its own window. Default: three intervals, but at
-	// least 5 s and at most 300 s; so it has to be set where intervals differ.
+	// Window is how far a sender's clock may be off, 1 s to 300 s. It must be the
+	// same on all routers: a sender whose clock was set back by more than its Window
+	// numbers its advertisements by the new clock, and a receiver with a longer Window
+	// takes these for replays. Default: three intervals, but at least 5 s and at most
+	// 300 s; set it where intervals differ.
 	Window time.Duration
 }
 
@@ -202,12 +203,12 @@ type ReplayMode uint8
 const (
 	// ReplayTime compares with the clock; all hosts need synchronised time.
 	ReplayTime ReplayMode = iota
-	// ReplayMonotonic only asks for each sender's sequence to grow. The clocks
-	// need not agree, but each still begins with its own: a router that is
-	// started again after its clock was set back is not believed until it has
-	// heard another one, which then knows how far the sequence had come, or
-	// until its clock is where it was. And a router that has just started cannot
-	// tell a recorded advertisement from a new one.
+	// ReplayMonotonic only wants each sender's sequence to grow. The clocks need not
+	// agree, but each sequence begins with its sender's clock. So a router that was
+	// started again after its clock was set back is not believed until it has heard
+	// another router, from which it learns how far the sequence is, or until its
+	// clock is where it was. A router that has just started cannot tell a recorded
+	// advertisement from a new one.
 	ReplayMonotonic
 )
 
@@ -252,7 +253,7 @@ func parseSecret(path string, b []byte) ([]byte, error) {
 	if digits, ok := bytes.CutPrefix(b, []byte("hex:")); ok {
 		n, err := hex.Decode(digits, digits)
 		if err != nil {
-			// Not err: it quotes the secret.
+			// not err, which quotes the secret
 			return nil, fmt.Errorf("vrrp: secret file %s: what follows hex: is not an even number of hexadecimal digits", path)
 		}
 		b = digits[:n]

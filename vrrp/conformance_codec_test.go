@@ -32,7 +32,7 @@ func TestConformance03V3IPv6Vector(t *testing.T) { checkVector(t, vectorV3IPv6, 
 func TestConformance04PassPads(t *testing.T) {
 	checkVector(t, vectorPass, advPass)
 	w := wireFor(t, configFor(t, advPass, auth(AuthPass, "d0cker")))
-	got, err := w.append(nil, advPass.Priority, advPass.Source, advPass.Destination, clock)
+	got, err := w.appendPacket(nil, advPass.Priority, advPass.Source, advPass.Destination, clock)
 	if want := unhex(t, vectorPass); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("wrote %x (%v), want %x", got, err, want)
 	}
@@ -92,7 +92,7 @@ func TestConformance08HeaderWithOptions(t *testing.T) {
 	}
 	t.Run("AH", func(t *testing.T) {
 		w := wireFor(t, configFor(t, advV2, auth(AuthAH, "d0cker")))
-		b, err := w.appendAHPacket(nil, 100, host4, groupIPv4, clock)
+		b, err := w.appendPacket(nil, 100, host4, groupIPv4, clock)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,11 +7,12 @@
 //   - the codec, [ParseAdvertisement] and [Advertisement.AppendBinary], turns
 //     bytes into an [Advertisement] and back;
 //   - the [Machine] is the state machine of RFC 9568 §6.4 as a value: it reads
-//     no clock and opens no socket, it is told what happened and when, and
-//     returns the [Action]s that must follow;
+//     no clock and opens no socket. Its methods take events and their time, and
+//     return the [Action]s that must follow;
 //   - a [Router] runs one Machine over a [Conn], which many routers share, and
 //     a [Handler], which owns the addresses.
 //
-// What the addresses are and how they get onto an interface is the Handler's
-// business; package vip has one that satisfies the interface.
+// The Handler adds and removes the addresses; vip.Manager is one. Without a Handler
+// and without addresses a Router elects a leader, see [Router.Entitled]. Package
+// vrrptest tests routers without root and in virtual time.
 package vrrp

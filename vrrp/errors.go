@@ -26,8 +26,7 @@ var (
 	ErrReconfigured = errors.New("reconfigured")
 )
 
-// DropReason says why an advertisement was discarded. Counters are indexed
-// with it; the zero value means that nothing was.
+// DropReason says why an advertisement was discarded. The zero value is no reason.
 type DropReason uint8
 
 const (

@@ -15,10 +15,10 @@ const (
 	// timers run all the same: more than a socket's buffer holds.
 	drainBatches = 256
 
-	// Packets that come one by one, thousands a second, would cost a wake-up
-	// each. After so many rounds that followed each other faster than pace,
-	// the loop rests for as long between rounds and finds many at once. That
-	// is a tenth of the shortest interval: no timer minds.
+	// Thousands of packets a second that come one by one would cost a wake-up each.
+	// After paceRounds rounds that followed each other faster than pace, the loop
+	// rests for pace between rounds and finds many packets at once. A tenth of the
+	// shortest interval is no harm to any timer.
 	pace       = time.Millisecond
 	paceRounds = 16
 )
@@ -26,10 +26,9 @@ const (
 // past is a deadline that interrupts a read.
 var past = time.Unix(1, 0)
 
-// loop runs the routers of a Conn that use one IP protocol. Its goroutine
-// waits for packets until the earliest deadline of a machine; whatever else
-// uses a machine does so in its own goroutine, with the Conn's mutex held, and
-// brings the read's deadline forward if need be.
+// loop runs the routers of a Conn that use one IP protocol. Its goroutine waits for
+// packets until the earliest deadline of a machine. Other goroutines use a machine with
+// the Conn's lock held, and bring the read's deadline forward if necessary.
 type loop struct {
 	conn     *Conn
 	protocol uint8
@@ -37,17 +36,16 @@ type loop struct {
 	// Guarded by conn.mu.
 	deadlines deadlines
 	adv       Advertisement // parsed into
-	out       []Packet      // to be sent
+	out       []Packet      // the queued packets
 	senders   []*Router     // of the packets in out
 	buf       []byte        // of the packets in out
-	touched   []*Router     // with tasks to be delivered
+	touched   []*Router     // routers with tasks for their workers
 
-	// Also taken by the goroutines of other Conns, through a Group, while
-	// they hold the group's mutex. It is the innermost one.
+	// wakeMu is also taken by goroutines of other Conns, which hold Group.mu.
 	wakeMu sync.Mutex
 	pc     PacketConn
 	armed  time.Time // the read's deadline
-	woken  []*Router // which a group has moved
+	woken  []*Router // routers that a group has moved
 }
 
 func newLoop(c *Conn, pc PacketConn, protocol uint8) *loop {
@@ -79,9 +77,9 @@ func (l *loop) run() {
 		for i := range in[:n] {
 			l.receivePacket(&in[i], now)
 		}
-		// A machine must hear what has arrived before it runs an overdue
-		// timer: a process that was stopped for a while would otherwise
-		// believe that everybody else was silent.
+		// A machine must hear what has arrived before an overdue timer runs. A
+		// process that was stopped for a while would otherwise believe that
+		// its peers were silent.
 		if full%drainBatches == 0 {
 			l.runTimers(now)
 		}
@@ -97,8 +95,7 @@ func (l *loop) run() {
 	}
 }
 
-// armRead sets the read's deadline and returns what to read from, or nil when the
-// Conn is closed.
+// armRead sets the read's deadline and returns the socket, or nil when the Conn is closed.
 func (l *loop) armRead() PacketConn {
 	c := l.conn
 	c.mu.Lock()
@@ -146,7 +143,7 @@ func (l *loop) wakeFor(r *Router) {
 	l.pc.SetReadDeadline(past)
 }
 
-// replaceSocket changes what the loop reads from. conn.mu is held.
+// replaceSocket closes the loop's socket and puts another in its place. conn.mu is held.
 func (l *loop) replaceSocket(pc PacketConn) {
 	l.wakeMu.Lock()
 	old := l.pc
@@ -169,12 +166,12 @@ func (l *loop) survivesError(pc PacketConn, err error) bool {
 		return true
 	}
 	l.conn.log.Warn("receiving advertisements", "interface", l.conn.name, "err", err, noteLimit.By(l))
-	// Timers go on at this pace if the error does not pass.
+	// timers go on at this pace if the error lasts
 	time.Sleep(10 * time.Millisecond)
 	return true
 }
 
-// receivePacket hands p to the router that it is for. conn.mu is held.
+// receivePacket passes p to the router with its VRID. conn.mu is held.
 func (l *loop) receivePacket(p *Packet, now time.Time) {
 	vrid, _, ok := peekVRID(p)
 	r := l.conn.routers[vrid]
@@ -214,8 +211,8 @@ func (l *loop) runTimers(now time.Time) {
 		r.step(now, func(time.Time) []Action { return nil })
 	}
 	due := now.Sub(l.conn.base)
-	// No machine has a deadline in the past after Tick; the bound is for one
-	// that is wrong.
+	// After Tick no machine has a deadline in the past. The bound is against a fault
+	// in that rule.
 	for range 2 * len(l.deadlines) {
 		if len(l.deadlines) == 0 || l.deadlines[0].deadline > due {
 			return
@@ -225,7 +222,7 @@ func (l *loop) runTimers(now time.Time) {
 	}
 }
 
-// queueAdvertisement queues an advertisement of r to everybody that it is for. conn.mu is
+// queueAdvertisement queues an advertisement of r to each of its destinations. conn.mu is
 // held.
 func (l *loop) queueAdvertisement(r *Router, priority uint8, now time.Time) {
 	for _, dst := range r.to {
@@ -237,14 +234,14 @@ func (l *loop) queueAdvertisement(r *Router, priority uint8, now time.Time) {
 		if r.debugs() {
 			r.log.Debug("advertisement sent", "to", dst, "priority", priority)
 		}
-		l.buf = buf // earlier packets keep what they were written into
+		l.buf = buf // earlier packets keep their memory
 		l.out = append(l.out, p)
 		l.senders = append(l.senders, r)
 	}
 }
 
-// nextRun returns the first of ps that leave in the same way, and what sends
-// them. conn.mu is held.
+// nextRun returns the packets at the head of ps that leave by the same socket, and that
+// socket. conn.mu is held.
 func (l *loop) nextRun(ps []Packet) (packetWriter, []Packet) {
 	if l.conn.frames == nil {
 		return l.pc, ps
@@ -259,9 +256,8 @@ func (l *loop) nextRun(ps []Packet) (packetWriter, []Packet) {
 	return l.pc, ps[:n]
 }
 
-// sendQueued sends what is queued, and then lets the routers do what their machines
-// want done afterwards: peers hear of a new Active router before it touches an
-// address. conn.mu is held.
+// sendQueued sends the queued packets, and then gives the routers' tasks to their workers:
+// peers hear of a new Active router before it touches an address. conn.mu is held.
 func (l *loop) sendQueued() {
 	for done := 0; done < len(l.out); {
 		w, run := l.nextRun(l.out[done:])
@@ -292,8 +288,8 @@ func (l *loop) sendQueued() {
 	l.touched = l.touched[:0]
 }
 
-// deadlines is a heap of the routers whose machine has a deadline. Each router
-// knows its place in it, one more than its index; 0: not in it.
+// deadlines is a heap of the routers whose machine has a deadline. The place of a router
+// is its index plus one; 0: it is not in the heap.
 type deadlines []*Router
 
 func (d deadlines) Len() int           { return len(d) }

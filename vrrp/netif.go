@@ -21,24 +21,23 @@ type netif struct {
 	mtu       int              // of IP packets, in bytes; 0: not known
 	mac       net.HardwareAddr // nil: not known
 	addrs     []ifaddr         // of the Conn's family, as the kernel lists them
-	// unknown means that this is not a kernel's interface: any address may be
-	// its own.
+	// unknown: this is no interface of a kernel, and its addresses are not known.
 	unknown bool
 }
 
 // ifaddr is one address of an interface.
 type ifaddr struct {
 	addr      netip.Addr
-	tentative bool // not proven to be unique: it cannot be sent from
-	// avoid: secondary or deprecated, the mark of an address that was added
-	// for other purposes than this host's own.
+	tentative bool // not proven to be unique: nothing can be sent from it
+	// avoid: secondary or deprecated, as addresses are that were added for another
+	// purpose than the host's own.
 	avoid bool
 	// virtual: ListenConfig.Virtual says so.
 	virtual bool
 }
 
-// users counts the routers that have an address among theirs: all of them, and
-// those whose hosts do not have the address anyway.
+// users counts the routers that list an address: all of them, and those that do not own
+// it.
 type users struct{ all, moving int }
 
 // fault returns why no router can take part on the interface, or "".
@@ -55,14 +54,13 @@ func (n *netif) fault() string {
 // serves reports whether packets can come and go.
 func (n *netif) serves() bool { return n.fault() == "" && (n.unknown || len(n.addrs) > 0) }
 
-// source chooses the address that cfg's router sends from. Virtual ones are
-// nobody's source: they go from host to host. Except that the owner's are its
-// host's own, and may be the only one there is.
+// source chooses the address that cfg's router sends from. No router sends from a virtual
+// address, which goes from host to host. But an owner's addresses are its host's own, and
+// may be the only ones.
 //
-// home is the router's first choice ever, by which others know it: it is
-// returned to, and those with Peers send from no other. current is kept if it is
-// still possible: an address that comes along must not change the outcome of an
-// election.
+// home is the router's first source ever, by which its peers know it. A router returns to
+// home, and a router with Peers sends from no other address. current is kept while it is
+// possible: a new address must not change the outcome of an election.
 func (n *netif) source(cfg *Config, home, current netip.Addr, virtual map[netip.Addr]users) (netip.Addr, error) {
 	switch {
 	case n.unknown && !cfg.Source.IsValid():
@@ -74,14 +72,14 @@ func (n *netif) source(cfg *Config, home, current netip.Addr, virtual map[netip.
 	case len(cfg.Peers) > 0 && home.IsValid():
 		return n.fixedSource(cfg, home, virtual)
 	}
-	// Peers with global IPv6 addresses know this router by one, too.
+	// Peers with global IPv6 addresses know this router by a global one.
 	linkLocal := cfg.family() == familyIPv6 && (len(cfg.Peers) == 0 || cfg.Peers[0].IsLinkLocalUnicast())
 	moves := func(a *ifaddr) bool { return a.virtual || virtual[a.addr].all > 0 }
 	rank := func(a *ifaddr) int {
 		switch {
 		case moves(a):
-			// Hosts that have taken it over may take what comes from it for
-			// their own.
+			// A host that has taken the address over may take packets from it for
+			// its own.
 			return 4
 		case a.addr == home:
 			return 0
@@ -125,8 +123,7 @@ func (n *netif) fixedSource(cfg *Config, addr netip.Addr, virtual map[netip.Addr
 	return addr, nil
 }
 
-// linkEvent is one message about an interface or an address. It is a hint to
-// look again, no more.
+// linkEvent is one message about an interface or an address: a hint to look again.
 type linkEvent struct {
 	index int
 	name  string     // for a link
@@ -140,38 +137,36 @@ type packetWriter interface {
 	Close() error
 }
 
-// rejoiner is a [PacketConn] that hears a group for as long as the kernel knows that
-// it is to.
+// rejoiner is a [PacketConn] that hears a group while the kernel remembers its membership.
 type rejoiner interface {
-	// rejoin makes it a member again, whether or not it still is one.
+	// rejoin makes the socket a member again, whether or not it still is one.
 	rejoin() error
 }
 
-// network is where a Conn gets its sockets and learns about its interface.
+// network opens the sockets of a Conn and follows its interface.
 type network interface {
-	// look returns the interface as it is now: the one that has the name, or
-	// the one seen last, under whatever name, while nobody has it. A missing
-	// interface is no error. It is called by one goroutine at a time.
+	// lookUp returns the interface that has the name now, or, if none has it, the
+	// interface that was seen last, whatever its name is. A missing interface is no
+	// error. lookUp is called by one goroutine at a time.
 	lookUp() (netif, error)
-	// wait returns when there was an event that concerns accepts, or when some
-	// may have been lost. lost says so, or that something has gone: it may have
-	// come back since, but not with everything that hung on it. An error means
-	// that there will be no more.
+	// waitEvent returns after an event that concerns accepts, or when events may have
+	// been lost. lost: events were lost, or something has gone, which may have come
+	// back since without all of its state. After an error there are no more events.
 	waitEvent(concerns func(linkEvent) bool) (lost bool, err error)
-	// open opens a socket for an IP protocol on the interface. Any goroutine
+	// openSocket opens a socket for an IP protocol on the interface. Any goroutine
 	// may call it.
 	openSocket(nif *netif, protocol uint8) (PacketConn, error)
-	// frames opens a socket that sends whole Ethernet frames on the interface.
-	// Nil: those of openSocket take a Packet.HardwareSource, too.
+	// openFrames opens a socket that sends whole Ethernet frames on the interface.
+	// Nil: the sockets of openSocket take a Packet.HardwareSource.
 	openFrames(nif *netif) (packetWriter, error)
-	// owners opens a socket that hears the owners of virtual IPv4 addresses on
-	// the interface. Nil: those of openSocket do.
+	// openOwners opens a socket that hears the owners of virtual IPv4 addresses on
+	// the interface. Nil: the sockets of openSocket hear them.
 	openOwners(nif *netif) (ownerReader, error)
-	// reserve takes a VRID for this process, or returns a takenError. Another
-	// error means that it is not known who has it. Nil: nobody else can.
+	// reserveVRID takes a VRID for this process, or returns a takenError. Another
+	// error means that the owner is not known. A nil lock: no other process can run
+	// a router here.
 	reserveVRID(vrid uint8) (io.Closer, error)
-	// interrupt makes wait return an error; close follows when nobody uses the
-	// network any more.
+	// interrupt makes waitEvent return an error. close follows after the last use.
 	interrupt()
 	close()
 }
@@ -210,19 +205,19 @@ func (n *customNetwork) interrupt() { close(n.done) }
 
 func (n *customNetwork) close() {}
 
-// ownerReader hears the owners of virtual IPv4 addresses. While this host has the
-// addresses itself, Linux takes what comes from them for forged and drops it
-// before a raw IP socket gets to see it (fib_validate_source in the kernel): an
-// owner that advertises from them could not come back.
+// ownerReader hears the owners of virtual IPv4 addresses. While this host has such an
+// address itself, Linux takes packets from it for forged and drops them before a raw IP
+// socket (fib_validate_source in the kernel): an owner that advertises from it could not
+// come back.
 type ownerReader interface {
-	// read waits for an advertisement of priority 255. What p points to is
-	// valid until the next call.
+	// read waits for an advertisement of priority 255. The memory of p is valid until
+	// the next call.
 	read(p *Packet) error
 	Close() error
 }
 
-// hearOwners hands over what an ownerReader hears, until it is closed. Its
-// goroutine has hardly anything to do.
+// hearOwners passes on what an ownerReader hears, until that is closed. Its goroutine
+// sleeps most of the time.
 func (c *Conn) hearOwners(o ownerReader) {
 	var p Packet
 	for {
@@ -244,8 +239,8 @@ func (c *Conn) hearOwners(o ownerReader) {
 	}
 }
 
-// overlooked returns the router for which p is if its own socket does not get
-// p. c.mu is held.
+// overlooked returns the router of p if the router's own socket does not get p, or nil.
+// c.mu is held.
 func (c *Conn) overlooked(p *Packet) *Router {
 	vrid, _, ok := peekVRID(p)
 	if !ok || c.routers[vrid] == nil {

@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -77,11 +78,10 @@ func peekVRID(p *Packet) (vrid, version uint8, ok bool) {
 //
 // One goroutine reads, and one at a time writes, closes or moves the deadline.
 type PacketConn interface {
-	// ReadBatch waits for packets and reads those that are there, as many as
-	// fit into ps; fewer than len(ps) means that no more were waiting. What
-	// the packets point to is valid until the next call. Once the deadline
-	// has passed it still returns what waits, but does not wait itself: an
-	// error that is os.ErrDeadlineExceeded then says that nothing was there.
+	// ReadBatch waits for packets and reads as many as fit into ps. Fewer than
+	// len(ps) means that no more were waiting. The memory of the packets is valid
+	// until the next call. After the deadline ReadBatch reads what is there but does
+	// not wait: if nothing is there the error is os.ErrDeadlineExceeded.
 	ReadBatch(ps []Packet) (int, error)
 	// WriteBatch sends packets without waiting and returns how many it sent.
 	// The error is about the first one that it did not send.
@@ -93,8 +93,8 @@ type PacketConn interface {
 	Close() error
 }
 
-// destinations returns where advertisements go: the group, or the peers. The
-// own address may be among these: hosts like to share one list.
+// destinations returns where advertisements go: the group, or the peers except for the
+// router's own address, since hosts like to share one list.
 func (r *Router) destinations() []netip.Addr {
 	if len(r.cfg.Peers) == 0 {
 		return []netip.Addr{r.wire.group}
@@ -102,16 +102,11 @@ func (r *Router) destinations() []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(r.cfg.Peers), func(a netip.Addr) bool { return a == r.source })
 }
 
-// packet appends an advertisement to b and describes it.
+// packet appends an advertisement to b and returns the packet that carries it.
 func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time) (Packet, []byte, error) {
 	p := Packet{Source: r.source, Destination: dst, TTL: r.cfg.TTL, Protocol: r.loop.protocol}
 	start := len(b)
-	var err error
-	if p.Protocol == protocolAH {
-		b, err = r.wire.appendAHPacket(b, priority, r.source, dst, now)
-	} else {
-		b, err = r.wire.append(b, priority, r.source, dst, now)
-	}
+	b, err := r.wire.appendPacket(b, priority, r.source, dst, now)
 	if err == nil {
 		p.setPayload(b[start:len(b):len(b)])
 		if r.conn.nif.fits(&p) {
@@ -121,18 +116,16 @@ func (r *Router) packet(b []byte, priority uint8, dst netip.Addr, now time.Time)
 	return p, b, err
 }
 
-// forceOut sends a packet from an address that has just gone, which the kernel
-// refuses to do: the others are to hear priority 0 all the same. c.mu is held.
+// forceOut sends a packet from an address that has just gone, which the kernel refuses to
+// do: peers must hear priority 0 all the same. c.mu is held.
 func (c *Conn) forceOut(p Packet) error {
-	if !c.nif.ethernet || len(c.nif.mac) != 6 || !c.nif.fits(&p) {
-		return fmt.Errorf("no way to send from %v, which has gone", p.Source)
-	}
-	w, err := c.net.openFrames(&c.nif)
-	if err != nil {
-		return err
+	var w packetWriter
+	var err error
+	if c.nif.ethernet && len(c.nif.mac) == 6 && c.nif.fits(&p) {
+		w, err = c.net.openFrames(&c.nif)
 	}
 	if w == nil {
-		return fmt.Errorf("no way to send from %v, which has gone", p.Source)
+		return cmp.Or(err, fmt.Errorf("no way to send from %v, which has gone", p.Source))
 	}
 	defer w.Close()
 	p.HardwareSource = c.nif.mac
@@ -140,7 +133,7 @@ func (c *Conn) forceOut(p Packet) error {
 	return err
 }
 
-// setPayload makes b what p carries: a whole IPv4 packet for AuthAH.
+// setPayload makes b the content of p: a whole IPv4 packet for AuthAH.
 func (p *Packet) setPayload(b []byte) {
 	p.Header, p.Data = nil, b
 	if p.Protocol == protocolAH {
@@ -148,16 +141,16 @@ func (p *Packet) setPayload(b []byte) {
 	}
 }
 
-// Farewell returns advertisements of priority 0, one for each address that the
-// router sends to. Unless it is Active the error is [ErrNotActive]: the farewell of a
-// Backup would shorten the wait for the Active router. When this process has died without a word, somebody else can
-// send them in its name, so that another router takes over at once. They come
-// from the interface's own hardware address, also with VirtualMAC: whoever
-// hears them is about to take that over.
+// Farewell returns advertisements of priority 0, one for each destination of the
+// router. Another process can send them after the death of this one, so that a peer
+// takes over at once. Unless the router is Active the error is [ErrNotActive]: the
+// farewell of a Backup would shorten its peers' wait for the Active router. The packets
+// have no HardwareSource, also with VirtualMAC: the receiver is about to take over the
+// virtual one.
 //
-// Peers would discard them as replayed once they are older than validFor: get
-// new ones before then, and after [Router.Reconfigure]. It is hundreds of years
-// unless advertisements are authenticated with AuthAH or AuthHMAC.
+// Peers discard farewells that are older than validFor as replayed: get new ones before
+// then, and after [Router.Reconfigure]. validFor is hundreds of years unless
+// advertisements are authenticated with AuthAH or AuthHMAC.
 func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
@@ -180,8 +173,8 @@ func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error
 
 const (
 	ethernetLen = 14 // of the header (IEEE 802.3)
-	// frameHeaderMax is the room for what goes before Packet.Data: with AuthAH
-	// the Authentication Header is in there.
+	// frameHeaderMax is the room for the headers before Packet.Data, of which AuthAH's
+	// is a part.
 	frameHeaderMax = ethernetLen + inet.IPv6Len
 
 	etherTypeIPv4 = 0x0800
@@ -190,7 +183,7 @@ const (
 
 // fits reports whether p can be sent without fragments.
 func (n *netif) fits(p *Packet) bool {
-	header := len(p.Header) // AuthAH's, which is all of it
+	header := len(p.Header) // complete with AuthAH
 	if header == 0 {
 		header = inet.IPv4Len
 		if p.Source.Is6() {
@@ -202,7 +195,7 @@ func (n *netif) fits(p *Packet) bool {
 
 // frameHeader writes the Ethernet and IP headers of p to b and returns them.
 // p.Data follows them on the wire. A unicast packet goes to every host of the
-// link, since only the kernel knows its receiver's hardware address.
+// link, since only the kernel knows the receiver's hardware address.
 func frameHeader(b *[frameHeaderMax]byte, p *Packet) []byte {
 	etherType, group := uint16(etherTypeIPv4), netip.AddrFrom4([4]byte{224, 0, 0, 1})
 	if p.Destination.Is6() {

@@ -31,11 +31,11 @@ type trailer struct {
 	window   int64  // in units of 2^-32 s, as the sequence counts
 	sent     uint64 // the last sequence number, 0 if none
 	received highWaters
-	// heard is the highest sequence number that was verified, from whomever,
-	// in ReplayMonotonic; 0 if none. Others go on above it, too.
+	// heard is the highest verified sequence number of any sender, in ReplayMonotonic;
+	// 0 if none. Each sender goes on above it.
 	heard uint64
 
-	// Scratch space, here because what is handed to a signer would escape.
+	// Scratch space. Arguments of a hash would escape to the heap.
 	pseudo [pseudoLen]byte
 	zeros  [macLen]byte
 	digest [sha256.Size]byte
@@ -65,14 +65,14 @@ func (t *trailer) keyByID(id uint8) *signer {
 	return nil
 }
 
-// clockSequence is the time as a sequence number: seconds, 16 bits of their
-// fraction, and a counter of 16 bits, which is 0.
+// clockSequence returns the time as a sequence number: seconds, 16 bits of their fraction,
+// and a counter of 16 bits, which is 0.
 func clockSequence(now time.Time) uint64 {
 	fraction := uint64(now.Nanosecond()) << 16 / uint64(time.Second)
 	return uint64(uint32(now.Unix()))<<32 | fraction<<16
 }
 
-// units is d as a difference of sequence numbers.
+// units returns d as a difference of sequence numbers.
 func units(d time.Duration) int64 {
 	return int64(d/time.Second)<<32 | int64(d%time.Second)<<32/int64(time.Second)
 }
@@ -80,16 +80,16 @@ func units(d time.Duration) int64 {
 // after compares sequence numbers, which wrap around (RFC 1982 §3.2).
 func after(a, b uint64) bool { return int64(a-b) > 0 }
 
-// lead is by how much a farewell is signed ahead of the clock: so much that it
-// outranks the advertisements of some time, and so little that it passes for
-// fresh with peers whose clocks differ.
+// lead returns how far a farewell is signed ahead of the clock: far enough to outrank the
+// advertisements of some time to come, and near enough to be fresh for peers whose clocks
+// differ.
 func (t *trailer) lead() int64 { return t.window / 4 }
 
-// nextSequence is the sequence number to send: the clock, or one more than the last.
+// nextSequence returns the sequence number to send: the clock, or one more than the last.
 //
-// In ReplayMonotonic what others have sent counts as the clock if it is ahead:
-// a router that was started again after its clock was set back would not be
-// believed otherwise, since others remember what it sent before.
+// In ReplayMonotonic the highest number heard counts as the clock if it is ahead. Peers
+// would not believe a router otherwise that was started again after its clock was set
+// back: they remember its former numbers.
 func (t *trailer) nextSequence(now time.Time) uint64 {
 	clock := clockSequence(now)
 	if t.heard != 0 && after(t.heard, clock) {
@@ -98,20 +98,20 @@ func (t *trailer) nextSequence(now time.Time) uint64 {
 	ahead := int64(t.sent - clock)
 	switch {
 	case t.sent == 0:
-		// A farewell of the process before this one may be that far ahead.
+		// a farewell of this process's predecessor may be that far ahead
 		return clock + uint64(t.lead())
 	case ahead < 0:
 		return clock
 	case ahead > t.window && t.cfg.Replay == ReplayTime:
-		// The clock was set back: nobody would take what is so far ahead, and
-		// receivers forget marks that lie outside their window.
+		// The clock was set back. No receiver would accept a number so far ahead,
+		// and receivers forget marks that lie outside their window.
 		return clock
 	}
 	return t.sent + 1
 }
 
-// appendTrailer appends the trailer with sequence number seq to b, which from start
-// on is the message of a.
+// appendTrailer appends the trailer with sequence number seq to b. The message of a begins
+// at start.
 func (t *trailer) appendTrailer(b []byte, start int, a *Advertisement, seq uint64) []byte {
 	n := len(b)
 	b = append(b, trailerType, t.active.id, 0, 0)
@@ -141,10 +141,9 @@ func (t *trailer) sign(key *signer, a *Advertisement, message, head []byte) []by
 	return key.mac.Sum(t.digest[:0])[:macLen]
 }
 
-// verify judges the trailer tr of the message of a, says in d what is wrong
-// with it, and returns what is worth an observation. The cheap
-// comparison with the window comes first, so that a flood of old packets costs
-// no hashing; a mark moves only after the HMAC was right.
+// verify checks the trailer tr of the message of a. It returns the oddities, and in d the
+// reason of a discard. The cheap comparison with the window comes first, so that a flood
+// of old packets costs no hashing. A mark moves only after the HMAC was right.
 func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d *DropError) observation {
 	fail := func(r DropReason, detail string) observation {
 		d.drop(r, 0, 0)
@@ -167,7 +166,7 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 	}
 	mark, known := t.received.of(a.Source.WithZone(""))
 	if known && t.cfg.Replay == ReplayTime && !t.withinWindow(mark.seq, clock, t.window) {
-		known = false // left behind by a clock that was set
+		known = false // the mark is from before a clock was set
 	}
 	if known && !after(seq, mark.seq) {
 		return fail(DropReplay, ": old sequence number")
@@ -194,8 +193,8 @@ const (
 	ahICVLen = 12
 )
 
-// ahLead is by how many numbers a farewell is ahead: more than one round of
-// advertisements to 255 peers takes.
+// ahLead is how many numbers a farewell is ahead: more than one round of advertisements to
+// 255 peers takes.
 const ahLead = 1024
 
 // authHeader is the state of AuthAH: an IP Authentication Header (RFC 4302) in
@@ -205,16 +204,16 @@ type authHeader struct {
 	mac     hash.Hash
 	unicast bool
 	silence time.Duration // longer than between two packets of an Active router
-	lead    uint32        // how much a router that takes over is ahead
-	// sent is the last sequence number sent or accepted, from whomever:
-	// Keepalived has one counter for all senders, so that a router which takes
-	// over must go on above the one before it.
+	lead    uint32        // how many numbers a router that takes over skips
+	// sent is the last sequence number sent, or accepted from any sender. Keepalived
+	// has one counter for all senders: a router that takes over must go on above its
+	// predecessor's numbers.
 	sent     uint32
 	sentAt   time.Time
 	received highWaters
 	id       uint16 // of the last IPv4 packet
 
-	// Scratch space, here because what is handed to mac would escape.
+	// Scratch space. Arguments of a hash would escape to the heap.
 	head   [inet.IPv4MaxLen + ahLen]byte
 	digest [md5.Size]byte
 }
@@ -225,7 +224,7 @@ func newAuthHeader(cfg *Config) *authHeader {
 		mac:     hmac.New(md5.New, key[:]),
 		unicast: len(cfg.Peers) > 0,
 		silence: 2 * cfg.Interval,
-		// Twice over, for answers.
+		// twice, for answers
 		lead: uint32(2 * (cfg.DownMultiplier + 1) * max(1, len(cfg.Peers))),
 	}
 }
@@ -236,12 +235,12 @@ func password(secret string) (p [v2AuthLen]byte) {
 	return p
 }
 
-// nextSequence is the sequence number to send: the clock, so that a restarted router
-// is above what it sent before, unless the group is further already.
+// nextSequence returns the sequence number to send: the clock, so that a restarted router
+// is above its former numbers, or more if the group is further already.
 //
-// A router that takes over leaves room for what the one before it may have
-// sent meanwhile. When they meet again Keepalived would discard what is not
-// above its own numbers, and put off its own advertisement each time.
+// A router that takes over skips the numbers that its predecessor may have sent meanwhile.
+// When both meet again, Keepalived discards numbers that are not above its own, and puts
+// off its own advertisement each time.
 func (h *authHeader) nextSequence(now time.Time) uint32 {
 	step := uint32(1)
 	if now.Sub(h.sentAt) > h.silence {
@@ -250,10 +249,10 @@ func (h *authHeader) nextSequence(now time.Time) uint32 {
 	return max(h.sent+step, uint32(now.Unix()))
 }
 
-// seal completes the IPv4 packet b, in which the headers' room is empty, with
-// sequence number seq.
+// seal writes the headers of the IPv4 packet b, which has room for them, with sequence
+// number seq.
 func (h *authHeader) seal(b []byte, src, dst netip.Addr, ttl uint8, seq uint32) {
-	// The kernel replaces an ID of 0, which would break the signature.
+	// the kernel would replace an ID of 0, which breaks the signature
 	if h.id++; h.id == 0 {
 		h.id = 1
 	}
@@ -274,8 +273,8 @@ func (h *authHeader) sign(header, payload []byte) []byte {
 	clear(head[inet.IPv4Fragment : inet.IPv4Fragment+2])
 	clear(head[inet.IPv4Checksum : inet.IPv4Checksum+2])
 	if h.unicast {
-		// It counts down on the way. Multicast ones stay on the link, and
-		// Keepalived signs theirs.
+		// The TTL counts down on the way. That of multicast does not, and
+		// Keepalived signs it.
 		head[inet.IPv4TTL] = 0
 	}
 	head = append(head, payload[:ahICV]...)
@@ -286,8 +285,8 @@ func (h *authHeader) sign(header, payload []byte) []byte {
 	return h.mac.Sum(h.digest[:0])[:ahICVLen]
 }
 
-// unseal verifies p, of which data is the payload, and returns the message
-// inside, or nil and in d the reason.
+// unseal verifies p with the payload data, and returns the message inside, or nil and in d
+// the reason.
 func (h *authHeader) unseal(p *Packet, data []byte, d *DropError) []byte {
 	message := skipAH(data)
 	if message == nil {
@@ -317,8 +316,8 @@ func (h *authHeader) unseal(p *Packet, data []byte, d *DropError) []byte {
 	return message
 }
 
-// skipAH returns what follows the AH header, or nil if it is not one as
-// Keepalived writes it.
+// skipAH returns the bytes after the AH header, or nil if b has no AH header as Keepalived
+// writes it.
 func skipAH(b []byte) []byte {
 	if len(b) < ahLen+fixedLen || b[0] != protocolVRRP || b[1] != ahLen/4-2 {
 		return nil
@@ -326,8 +325,8 @@ func skipAH(b []byte) []byte {
 	return b[ahLen:]
 }
 
-// maxSenders bounds how many senders' marks are kept. Only senders that hold
-// the key get one, so more than the routers of one group are not expected.
+// maxSenders bounds the number of marks. Only senders with the key get one: these are the
+// routers of one group.
 const maxSenders = 64
 
 // highWater is the last sequence number accepted from one sender.
@@ -339,8 +338,8 @@ type highWater struct {
 // highWaters keeps the senders' marks, the latest heard first.
 type highWaters []highWater
 
-// of returns the mark of source and whether there is one, which becomes the
-// first. A new one may push out the sender that was silent for longest.
+// of returns the mark of source, which becomes the first, and whether it was known. A new
+// mark may replace that of the sender that was silent for longest.
 func (h *highWaters) of(source netip.Addr) (mark *highWater, known bool) {
 	s := *h
 	for i := range s {

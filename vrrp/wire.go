@@ -2,7 +2,6 @@ package vrrp
 
 import (
 	"crypto/subtle"
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -10,13 +9,13 @@ import (
 	"github.com/havip/havip/internal/inet"
 )
 
-// observation is a set of things about an accepted advertisement that are
-// worth a counter and a rate-limited log line, but no discard.
+// observation is a set of oddities of an accepted advertisement: each is worth a counter
+// and a rate-limited log line, but no discard.
 type observation uint8
 
 const (
-	// seenInterval: version 3 with an interval that is not the configured
-	// one. It is learned (RFC 9568 §7.1).
+	// seenInterval: version 3 with another interval than the configured one. The
+	// interval is learned (RFC 9568 §7.1).
 	seenInterval observation = 1 << iota
 	// seenAddresses: the addresses are not the configured ones, in any order.
 	seenAddresses
@@ -29,27 +28,25 @@ const (
 	seenUnsigned
 	// seenClockSkew: the sender's clock is off by more than half the window.
 	seenClockSkew
-	// seenFormer: an address in common with the former ones, and none with those
-	// that are configured now.
+	// seenFormer: an address in common with the former configuration only.
 	seenFormer
 )
 
-// wire turns one virtual router's advertisements into bytes and back, with all
-// of the receiver's checks and the state of authentication. It belongs to one
-// goroutine.
+// wire turns one virtual router's advertisements into bytes and back, with all checks of
+// a receiver and the state of authentication. It belongs to one goroutine.
 type wire struct {
 	cfg   *Config
 	group netip.Addr // where multicast goes
-	// own is the address that advertisements are sent from; those that arrive
-	// from it are discarded. Kept up to date by the router.
+	// own is the address that advertisements are sent from; the router keeps it up
+	// to date. Advertisements that arrive from it are discarded.
 	own netip.Addr
 	// seen holds the observations of the last accepted parse.
 	seen observation
 
-	ours, theirs addressList // what is configured, and scratch space
+	ours, theirs addressList // the configured addresses, and scratch space
 	formers      []former
 
-	out  Advertisement // what is sent, but for priority and addresses
+	out  Advertisement // the one to send, but for priority and IP addresses
 	ah   *authHeader   // with AuthAH
 	hmac *trailer      // with AuthHMAC
 	drop DropError     // returned by parse, so that a discard allocates nothing
@@ -65,7 +62,7 @@ func newWire(cfg *Config) *wire {
 	return w
 }
 
-// configure makes w do as its Config says now. Sequence numbers go on.
+// configure makes w follow its Config as that is now. Sequence numbers go on.
 func (w *wire) configure() {
 	a, ah, hmac := &w.cfg.Auth, w.ah, w.hmac
 	w.ah, w.hmac = nil, nil
@@ -94,23 +91,29 @@ func (w *wire) configure() {
 	}
 }
 
-// append appends an advertisement as it follows the IP header of a packet from
-// src to dst. now is the wall clock, for AuthHMAC. It is an error with AuthAH,
-// see appendAHPacket.
-func (w *wire) append(b []byte, priority uint8, src, dst netip.Addr, now time.Time) ([]byte, error) {
-	if w.ah != nil {
-		return b, errors.New("vrrp: with AuthAH the whole packet is signed")
-	}
-	if w.hmac == nil || w.cfg.Auth.HMAC.Mode == HMACReceiveOnly {
-		return w.appendMessage(b, priority, src, dst)
-	}
-	seq := w.hmac.nextSequence(now)
-	b, err := w.appendSigned(b, priority, src, dst, seq)
-	if err == nil {
-		w.hmac.sent = seq
+// appendPacket appends an advertisement as it follows the IP header of a packet from src
+// to dst. With AuthAH, which signs that header, it appends the whole IPv4 packet. now is
+// the wall clock, for sequence numbers.
+func (w *wire) appendPacket(b []byte, priority uint8, src, dst netip.Addr, now time.Time) (_ []byte, err error) {
+	switch {
+	case w.ah != nil:
+		seq := w.ah.nextSequence(now)
+		if b, err = w.appendSealed(b, priority, src, dst, seq); err == nil {
+			w.ah.sent, w.ah.sentAt = seq, now
+		}
+	case w.signs():
+		seq := w.hmac.nextSequence(now)
+		if b, err = w.appendSigned(b, priority, src, dst, seq); err == nil {
+			w.hmac.sent = seq
+		}
+	default:
+		b, err = w.appendMessage(b, priority, src, dst)
 	}
 	return b, err
 }
+
+// signs reports whether a trailer follows the messages.
+func (w *wire) signs() bool { return w.hmac != nil && w.cfg.Auth.HMAC.Mode != HMACReceiveOnly }
 
 // appendMessage appends the bare message.
 func (w *wire) appendMessage(b []byte, priority uint8, src, dst netip.Addr) ([]byte, error) {
@@ -131,20 +134,7 @@ func (w *wire) appendSigned(b []byte, priority uint8, src, dst netip.Addr, seq u
 	return b, nil
 }
 
-// appendAHPacket appends a whole IPv4 packet for AuthAH, to be sent as it is
-// with IP_HDRINCL: the signature covers the header. now is the wall clock.
-func (w *wire) appendAHPacket(b []byte, priority uint8, src, dst netip.Addr, now time.Time) ([]byte, error) {
-	if w.ah == nil {
-		return b, errors.New("vrrp: not configured with AuthAH")
-	}
-	seq := w.ah.nextSequence(now)
-	b, err := w.appendSealed(b, priority, src, dst, seq)
-	if err == nil {
-		w.ah.sent, w.ah.sentAt = seq, now
-	}
-	return b, err
-}
-
+// appendSealed appends the IPv4 packet with its Authentication Header.
 func (w *wire) appendSealed(b []byte, priority uint8, src, dst netip.Addr, seq uint32) ([]byte, error) {
 	start := len(b)
 	b = append(b, make([]byte, inet.IPv4Len+ahLen)...)
@@ -160,18 +150,17 @@ func (w *wire) appendSealed(b []byte, priority uint8, src, dst netip.Addr, seq u
 	return b, nil
 }
 
-// farewell appends an advertisement of priority 0 that somebody else can send
-// after the death of this process, in the form of append or, with AuthAH, of
-// appendAHPacket. It counts as newer than everything this wire sends within
-// validFor, and has to be replaced by a new one before then.
+// farewell appends an advertisement of priority 0, as appendPacket does, that another
+// process can send after the death of this one. It counts as newer than everything this
+// wire sends within validFor.
 func (w *wire) farewell(b []byte, src, dst netip.Addr, now time.Time) (_ []byte, validFor time.Duration, err error) {
 	const forever = time.Duration(1<<63 - 1)
 	switch {
 	case w.ah != nil:
 		b, err = w.appendSealed(b, 0, src, dst, w.ah.nextSequence(now)+ahLead)
-		// At the least interval of 1 s, with as many answers in between.
+		// at the shortest interval, 1 s, with as many answers in between
 		return b, ahLead / time.Duration(2*max(1, len(w.cfg.Peers))) * time.Second, err
-	case w.hmac != nil && w.cfg.Auth.HMAC.Mode != HMACReceiveOnly:
+	case w.signs():
 		lead := w.hmac.lead()
 		b, err = w.appendSigned(b, 0, src, dst, w.hmac.nextSequence(now)+uint64(lead))
 		return b, time.Duration(lead>>16) * time.Second >> 16, err
@@ -180,10 +169,9 @@ func (w *wire) farewell(b []byte, src, dst netip.Addr, now time.Time) (_ []byte,
 	return b, forever, err
 }
 
-// parse reads p into adv, reusing adv.Addresses, and checks everything that a
-// receiver must. A discard is a *DropError that is valid until the next call,
-// and adv is then of no use; otherwise w.seen holds what was odd. now is the
-// wall clock, for AuthHMAC.
+// parse reads p into adv, reusing adv.Addresses, and does all checks of a receiver. An
+// error is a *DropError that is valid until the next call, and adv is of no use then.
+// Without an error w.seen holds the oddities. now is the wall clock, for AuthHMAC.
 func (w *wire) parse(adv *Advertisement, p *Packet, now time.Time) error {
 	w.seen = 0
 	w.drop = DropError{Source: p.Source}
@@ -197,7 +185,7 @@ func (w *wire) parse(adv *Advertisement, p *Packet, now time.Time) error {
 	return nil
 }
 
-// checkPath checks whether p may come from where and the way it did.
+// checkPath checks the addresses and the TTL of p.
 func (w *wire) checkPath(p *Packet) {
 	d, src, dst := &w.drop, p.Source.WithZone(""), p.Destination.WithZone("")
 	switch {
@@ -212,7 +200,7 @@ func (w *wire) checkPath(p *Packet) {
 		d.drop(DropDestination, 0, 0)
 		d.Detail = " by multicast, but this router has peers and uses unicast"
 	case len(w.cfg.Peers) == 0:
-		// The sender is on the link (RFC 9568 §5.1.1.3, §5.1.2.3).
+		// the sender is on the link (RFC 9568 §5.1.1.3, §5.1.2.3)
 		if p.TTL != 255 {
 			d.drop(DropTTL, uint64(p.TTL), 255)
 		}
@@ -225,8 +213,8 @@ func (w *wire) checkPath(p *Packet) {
 	}
 }
 
-// readMessage takes the message out of p into adv and checks it in the order of RFC
-// 3768 §7.1 and RFC 9568 §7.1.
+// readMessage reads the message of p into adv and checks it in the order of RFC 3768 §7.1
+// and RFC 9568 §7.1.
 func (w *wire) readMessage(adv *Advertisement, p *Packet, now time.Time) {
 	d, data := &w.drop, p.payload()
 	switch {
@@ -260,15 +248,15 @@ func (w *wire) readMessage(adv *Advertisement, p *Packet, now time.Time) {
 	}
 }
 
-// checkInterval is for version 2, where an interval is not learned.
+// checkInterval checks the interval of version 2, which is not learned.
 func (w *wire) checkInterval(adv *Advertisement, now time.Time) {
 	if adv.Interval != w.cfg.Interval && !w.formerly(now, func(f *former) bool { return f.interval == adv.Interval }) {
 		w.drop.drop(DropInterval, uint64(adv.Interval/time.Second), uint64(w.cfg.Interval/time.Second))
 	}
 }
 
-// authenticate checks the authentication of message, except AuthAH's, which
-// was first. tr is what follows it: an HMAC trailer or nothing.
+// authenticate checks the authentication of message, except for AuthAH, which was checked
+// before. tr is the HMAC trailer, or empty.
 func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Time) {
 	d := &w.drop
 	switch {

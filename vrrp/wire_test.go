@@ -68,17 +68,12 @@ func resum(p *Packet, n int) {
 func send(t testing.TB, w *wire, priority uint8, src, dst netip.Addr, now time.Time) *Packet {
 	t.Helper()
 	p := &Packet{Source: src, Destination: dst, TTL: 255, Protocol: protocolVRRP}
-	var err error
-	if w.ah == nil {
-		p.Data, err = w.append(nil, priority, src, dst, now)
-	} else {
-		var b []byte
-		if b, err = w.appendAHPacket(nil, priority, src, dst, now); err == nil {
-			p = packetFromIP(t, b)
-		}
-	}
+	b, err := w.appendPacket(nil, priority, src, dst, now)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if p.Data = b; w.ah != nil {
+		p = packetFromIP(t, b)
 	}
 	return p
 }
@@ -184,7 +179,7 @@ func TestKeepalivedPackets(t *testing.T) {
 					want = captured
 					got, err = sender.appendSealed(nil, a.Priority, p.Source, p.Destination, uint32(i+1))
 				} else {
-					got, err = sender.append(nil, a.Priority, p.Source, p.Destination, clock)
+					got, err = sender.appendPacket(nil, a.Priority, p.Source, p.Destination, clock)
 				}
 				if err != nil || !bytes.Equal(got, want) {
 					t.Errorf("packet %d: wrote %x (%v), want %x", i, got, err, want)
