@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Handler proxies HTTP requests to a pool of HTTP/1.1 backends. Make one with
@@ -23,9 +25,8 @@ import (
 // A panic of a function of the HandlerConfig, or of the ResponseWriter, is logged and
 // passed on unchanged.
 type Handler struct {
+	handlerPlane
 	settings atomic.Pointer[handlerSettings] // for new requests
-	sessions registry                        // one for each request
-	counters counters
 
 	mu     sync.Mutex // serializes changes of settings
 	closed bool
@@ -102,3 +103,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Stats returns what h has done since it was made. Accepted counts requests.
 func (h *Handler) Stats() Stats { return h.counters.stats() }
+
+// enterSettings returns the current settings for a request, which must leave them.
+func (h *Handler) enterSettings() *handlerSettings {
+	for {
+		s := h.settings.Load()
+		// Settings without users have been replaced, and watch no pool any more.
+		for n := s.users.Load(); n > 0; n = s.users.Load() {
+			if s.users.CompareAndSwap(n, n+1) {
+				return s
+			}
+		}
+	}
+}
+
+// newExchange begins to account for a request. The request must end with endRequest.
+func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
+	x := &exchange{h: &h.handlerPlane, cfg: h.enterSettings(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
+	x.record.Start = time.Now()
+	h.counters.accepted.Add(1)
+	h.counters.active.Add(1)
+	x.registered = h.sessions.add(&x.session)
+	x.body = newReplayBody(r, x.rc, x.cfg.MaxBody, x.cfg.ClientTimeout)
+	return x
+}
+
+// remoteAddr returns the client's address; zero if it is not an IP address.
+func remoteAddr(r *http.Request) netip.AddrPort {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}

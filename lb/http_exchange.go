@@ -3,70 +3,9 @@ package lb
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
-	"sync"
 	"time"
 )
-
-// exchange is one request on its way to a backend, and the response on its way back.
-type exchange struct {
-	h      *Handler
-	cfg    *handlerSettings
-	w      http.ResponseWriter
-	rc     *http.ResponseController
-	in     *http.Request
-	client netip.AddrPort
-	record Record
-
-	// The request as backends get it.
-	header   http.Header
-	host     string
-	trailers []string // names
-	upgrades []string // protocols that the client offers
-	expect   bool     // the client waits for 100 (Continue)
-	body     *replayBody
-
-	// The latest attempt.
-	pick    Pick // zero while there is no backend
-	result  Result
-	up      *upstream // nil: not connected
-	upload  *upload
-	cancel  func()      // ends the attempt
-	unwatch func() bool // lets up outlive the request; false if it is too late
-
-	session    session // what the pool and Shutdown cut
-	registered bool    // Shutdown knows of the session
-	duplex     bool    // the response may begin before the request ends
-
-	// The response as the client gets it.
-	origin    *originBody // what the backend sends, under ModifyResponse
-	writing   sync.Mutex  // guards w until the final response begins
-	answering bool        // the final response has begun
-	unbounded bool        // its length is not known
-	announced []string    // names of its trailers
-	trailer   http.Header // the trailers, known after the body
-}
-
-// newExchange begins to account for a request. The request must end with endRequest.
-func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{h: h, cfg: h.enterSettings(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
-	x.record.Start = time.Now()
-	h.counters.accepted.Add(1)
-	h.counters.active.Add(1)
-	x.registered = h.sessions.add(&x.session)
-	x.body = newReplayBody(r, x.rc, x.cfg.MaxBody, x.cfg.ClientTimeout)
-	return x
-}
-
-// remoteAddr returns the client's address; zero if it is not an IP address.
-func remoteAddr(r *http.Request) netip.AddrPort {
-	a, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-}
 
 // serve answers the request.
 func (x *exchange) serve() {

@@ -41,12 +41,6 @@ func (x *exchange) keepUpstream(res *http.Response) {
 	x.cfg.idle.keepConn(u)
 }
 
-// originBody is the body of a backend's response that ModifyResponse may read.
-type originBody struct {
-	io.ReadCloser
-	over bool // it was read to its end
-}
-
 func (b *originBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.over = b.over || err == io.EOF

@@ -37,19 +37,6 @@ func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
 	return prev != nil && s.Pool == prev.Pool && s.BackendTLS == prev.BackendTLS && s.Dial == nil && prev.Dial == nil
 }
 
-// enterSettings returns the current settings for a request, which must leave them.
-func (h *Handler) enterSettings() *handlerSettings {
-	for {
-		s := h.settings.Load()
-		// Settings without users have been replaced, and watch no pool any more.
-		for n := s.users.Load(); n > 0; n = s.users.Load() {
-			if s.users.CompareAndSwap(n, n+1) {
-				return s
-			}
-		}
-	}
-}
-
 // leave takes a user from s.
 func (s *handlerSettings) leave() {
 	if s.users.Add(-1) == 0 {

@@ -9,15 +9,6 @@ import (
 	"time"
 )
 
-// upload is a request on its way to a backend.
-type upload struct {
-	answered  chan struct{} // closed when the final response has begun
-	continued chan struct{} // closed when the backend asks for the body
-	done      chan struct{} // closed at the end of the upload
-	err       error         // why the upload ended; valid once done is closed, like broken
-	broken    any           // panic of a ResponseWriter, which the request's own goroutine passes on
-}
-
 // askForBody notes that the backend has asked for the body.
 func (up *upload) askForBody() {
 	select {

@@ -163,7 +163,7 @@ func (k *link) closeSide(side int) {
 func (h *half) release(l *loop) {
 	if h.pipe.Exists() {
 		// What is still in it belongs to nobody else.
-		if h.piped > 0 || len(l.pipes) >= sparePipe {
+		if h.piped > 0 || len(l.pipes) >= sparePipes {
 			h.pipe.Close()
 			l.piping--
 		} else {
@@ -184,3 +184,6 @@ func (l *loop) free() {
 
 // placeListener is the place of the listener among the descriptors of a loop.
 const placeListener = -1
+
+// sparePipes is how many pipes a loop keeps for later.
+const sparePipes = 64

@@ -27,9 +27,8 @@ const (
 	bulkAfter = 4
 	// turn bounds what one direction moves before others get their turn.
 	turn = 1 << 20
-	// A loop has so many pipes at most, and keeps so many for later.
-	maxPipes  = 512
-	sparePipe = 64
+	// maxPipes is how many pipes a loop has at most.
+	maxPipes = 512
 )
 
 // outcome is what pumping has made of a connection.
