@@ -8,25 +8,25 @@ import (
 	"github.com/havip/havip/lb"
 )
 
-// Size of the access log's buffer, in records, and how often it is said that
-// some did not fit in.
+// The size of the access log's buffer, in records, and the pause between warnings
+// that records did not fit in.
 const (
 	accessLogBuffer = 8192
 	accessLogReport = 10 * time.Second
 )
 
-// recorder returns what takes the records of a service.
+// recorder returns a function for the records of a service. It never blocks.
 func recorder(log *lb.ConnLog, service string) func(lb.Record) {
 	return func(r lb.Record) {
-		if r.Service == "" { // it was over before a pool was chosen
+		if r.Service == "" { // the connection was over before a pool was chosen
 			r.Service = service
 		}
 		log.Record(r)
 	}
 }
 
-// runAccessLog writes what services have recorded to a logger until ctx ends, and
-// what was lost to log.
+// runAccessLog writes the records of services to the logger to until ctx ends, and
+// warns of lost records in log.
 func runAccessLog(ctx context.Context, access *lb.ConnLog, log, to *slog.Logger) error {
 	ticker := time.NewTicker(accessLogReport)
 	defer ticker.Stop()

@@ -12,14 +12,14 @@ import (
 	"github.com/havip/havip/internal/config"
 )
 
-// check is one that routers follow.
+// check is a check that routers may track.
 type check struct {
 	cfg     config.Check
 	monitor *healthcheck.Monitor
 	task    *task
 }
 
-// state is what is known so far; of a nil check nothing.
+// state is what the check has found so far. A nil check has found nothing.
 func (c *check) state() healthcheck.State {
 	if c == nil {
 		return healthcheck.Unknown
@@ -27,8 +27,8 @@ func (c *check) state() healthcheck.State {
 	return c.monitor.Status().State
 }
 
-// follow subscribes fn to a monitor. cancel waits for a call that is under way, so that
-// nothing comes after it; fn must not call it.
+// followMonitor subscribes fn to a monitor. cancel waits for a call of fn that is under
+// way, so that no call comes after cancel; fn must not call it.
 func followMonitor(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel func()) {
 	var mu sync.Mutex
 	cancelled := false
@@ -49,7 +49,8 @@ func followMonitor(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel 
 
 // newMonitor makes the monitor of one check. backend is the address to probe
 // if the check is a service's, and empty if the check names its own target.
-// known is the state that an earlier one has found, if any.
+// known is the state that an earlier monitor has found, with which the new monitor
+// begins; Unknown: none has.
 func newMonitor(c config.Check, name, backend string, known healthcheck.State, log *slog.Logger) (*healthcheck.Monitor, error) {
 	checker, err := newRenewing(c, backend, log)
 	if err != nil {
@@ -70,9 +71,9 @@ func checkFiles(c *config.Check) error {
 }
 
 // renewing is a checker that is made anew when one of the files of its TLS was
-// changed, so that these can be renewed in place. While a file cannot be read, as in
-// the middle of being written, those before count. A check fails until its files
-// could be read once.
+// changed, so that files can be renewed in place. While a file cannot be read, as in
+// the middle of being written, the checker of before goes on. A check fails until its
+// files could be read once.
 type renewing struct {
 	healthcheck.Checker // nil: it could not be made yet
 	cfg                 config.Check
@@ -123,8 +124,8 @@ func (r *renewing) Validate() error {
 	return nil
 }
 
-// renew makes the checker of the files as they are now, unless it is of those
-// already. A mistake is told once.
+// renew makes the checker anew if the files have changed since it was made. An error
+// is returned once for each change.
 func (r *renewing) renew() error {
 	var files []os.FileInfo
 	for _, name := range []string{r.cfg.TLS.CA, r.cfg.TLS.Certificate, r.cfg.TLS.Key} {

@@ -23,9 +23,9 @@ type fifo struct {
 }
 
 // openFIFO opens a FIFO for writing without waiting for a reader, as Keepalived
-// does, and makes it if there is none. It stays when the daemon ends: a reader
-// may have it open. What is returned beside an error opens it when there is something
-// to be written.
+// does, and makes the FIFO if there is none. The FIFO stays when the daemon ends: a
+// reader may have it open. The fifo that is returned beside an error tries again with
+// each line to be written.
 func openFIFO(path string) (*fifo, error) {
 	file, err := openNamedPipe(path)
 	return &fifo{path: path, file: file}, err
@@ -35,7 +35,7 @@ func openNamedPipe(path string) (*os.File, error) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make FIFO %s: %w", path, err)
 	}
-	// To open what is none may act.
+	// To open another kind of file may have an effect, as with a tape.
 	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
 		return nil, errors.Join(fmt.Errorf("%s: is not a FIFO", path), err)
 	}
@@ -45,7 +45,7 @@ func openNamedPipe(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The name may lead elsewhere by now.
+	// The name may lead to another file by now.
 	if info, err := file.Stat(); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
 		file.Close()
 		return nil, errors.Join(fmt.Errorf("%s: is not a FIFO", path), err)
@@ -53,8 +53,8 @@ func openNamedPipe(path string) (*os.File, error) {
 	return file, nil
 }
 
-// fifoLook is how often a write that waits looks whether somebody has made the
-// FIFO anew.
+// fifoLook is the pause after which a write that waits looks whether the FIFO was made
+// anew.
 const fifoLook = time.Second
 
 // write waits until there is room for the line, which is shorter than PIPE_BUF
@@ -74,9 +74,8 @@ func (f *fifo) write(ctx context.Context, line string) error {
 	}
 }
 
-// current returns the FIFO that the name leads to now: whoever reads may have
-// removed it and made it again, and would not see what is written to the old
-// one.
+// current returns the FIFO that the name leads to now: a reader may have removed the
+// FIFO and made it again, and would not see what is written to the old FIFO.
 func (f *fifo) current() (*os.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -15,8 +15,8 @@ import (
 )
 
 // ThisHost is the machine, or the network namespace, that this process is in. It is
-// judged as by a daemon with privileges: by this process if it has any, or else by
-// one of root's.
+// looked at with the privileges of a daemon: those of this process if it has any, or
+// else root's.
 func ThisHost() (config.Host, error) {
 	h := config.Host{
 		Interfaces: make(map[string][]netip.Addr),
@@ -44,7 +44,7 @@ func ThisHost() (config.Host, error) {
 	return h, nil
 }
 
-// lookAtProgram is ReadyPrivileged without what is said of the program anyway.
+// lookAtProgram is ReadyPrivileged without the program's path, which the caller says.
 func lookAtProgram(p config.Program) error {
 	err := executable(p).ReadyPrivileged()
 	if err == nil {
@@ -56,7 +56,7 @@ func lookAtProgram(p config.Program) error {
 	return err
 }
 
-// lookAtFIFO reports what openFIFO would find in the way, and makes nothing.
+// lookAtFIFO reports why openFIFO would fail, and makes nothing.
 func lookAtFIFO(path string) error {
 	info, err := os.Lstat(path)
 	switch {

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mayListen reports a port that only the privileged may listen on (ip(7)), if this
-// process has privileges and not that one.
+// mayListen reports that only the privileged may listen on a port (ip(7)), if this
+// process has some privileges but not that privilege.
 func mayListen(port uint16) error {
 	first := uint64(1024)
 	if data, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil {

@@ -22,8 +22,8 @@ func toJournal(w io.Writer) bool {
 	return variable != "" && variable == deviceAndInode(f)
 }
 
-// priorities are how the journal knows a line's level (sd-daemon(3)). It keeps no
-// more of them than the line.
+// priorities are how the journal knows a line's level (sd-daemon(3)). The journal
+// takes them off the line.
 var priorities = [...]struct {
 	level  slog.Level // and above
 	prefix string
@@ -44,7 +44,7 @@ func priorityOf(level slog.Level) int {
 	return len(priorities) - 1
 }
 
-// byPriority has each record written by the handler of its priority.
+// byPriority writes each record with the handler of its priority.
 type byPriority [len(priorities)]slog.Handler
 
 // journalHandler returns a handler in the given form that begins each line with its
@@ -80,7 +80,7 @@ func (h byPriority) each(f func(slog.Handler) slog.Handler) byPriority {
 	return h
 }
 
-// prefixed puts something in front of each line; slog writes one at a time.
+// prefixed puts a prefix in front of each line; slog writes one line at a time.
 type prefixed struct {
 	w      io.Writer
 	prefix string
@@ -97,7 +97,7 @@ func SayError(f *os.File, why error) {
 	quietlog.Say(f, lastWords(why, toJournal(f)), SayTime)
 }
 
-// lastWords are the lines of an error.
+// lastWords are the lines of an error, as the journal wants them.
 func lastWords(why error, journal bool) string {
 	var b strings.Builder
 	for line := range strings.Lines(why.Error()) {

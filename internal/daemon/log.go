@@ -15,15 +15,15 @@ import (
 	"github.com/havip/havip/vip/guard"
 )
 
-// SayTime is for how long the end of the program waits for whoever reads what it
-// says: a reader that is there takes no time, and one that sleeps may sleep on.
+// SayTime is for how long the program waits at its end for the reader of its log. A
+// reader that reads takes less, and the program does not wait for any other.
 const SayTime = 500 * time.Millisecond
 
 // Log is the daemon's log. Nothing ever waits for its reader, and its level may be
 // changed at any time.
 type Log struct {
 	*slog.Logger
-	// Access is for the access log, whose lines do not take the room of others.
+	// Access is for the access log, whose lines do not take the room of other lines.
 	Access *slog.Logger
 
 	level slog.LevelVar
@@ -63,11 +63,11 @@ func newHandler(w io.Writer, format string, level slog.Leveler, journal bool) sl
 // program, logs in the daemon's form.
 func Main() { guard.MainLog(newGuardHandler) }
 
-// guardForm is what newGuardHandler gets to know of the log.
+// guardForm is what the guard is told of the log's form: see newGuardHandler.
 func guardForm(cfg config.Log) string { return cfg.Format + " " + cfg.Level }
 
-// newGuardHandler makes the handler of the guard, another process that has the same
-// standard error.
+// newGuardHandler makes the log's handler in the guard, another process that has the
+// same standard error.
 func newGuardHandler(w io.Writer, form string) slog.Handler {
 	format, word, _ := strings.Cut(form, " ")
 	var level slog.Level

@@ -9,8 +9,8 @@ import (
 	"github.com/havip/havip/internal/config"
 )
 
-// sayUnready says at once which programs cannot be run that come with next,
-// rather than when they are needed. Each is looked at again before it is run.
+// sayUnready logs which programs that come with next cannot be run: at once, rather
+// than when they are needed. Each program is looked at again before it is run.
 func sayUnready(log *slog.Logger, before, next *config.Config) {
 	known := before.Programs()
 	for _, p := range next.Programs() {
@@ -28,12 +28,12 @@ func sayUnready(log *slog.Logger, before, next *config.Config) {
 	}
 }
 
-// executable is a program as far as it can be looked at.
+// executable is the program of a configuration, to be looked at and not to be run.
 func executable(p config.Program) healthcheck.Exec {
 	return healthcheck.Exec{Path: p.Path, User: p.User, Dir: p.Directory}
 }
 
-// programFaults are why programs of a configuration cannot be run.
+// programFaults are the reasons why programs of a configuration cannot be run.
 func programFaults(cfg *config.Config) (faults []error) {
 	for _, p := range cfg.Programs() {
 		if err := executable(p).Ready(); err != nil {

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rescan is for how long a thread that the Go runtime has just made may run as
-// an ordinary one.
+// rescan is for how long a thread that the Go runtime has just made may run with an
+// ordinary priority.
 const rescan = time.Second
 
 // Realtime gives all threads of this process a real-time priority, 1 to 99
 // (SCHED_RR, sched(7)), until ctx ends: other work on the host then delays no
 // advertisement, which matters at intervals of some ten milliseconds. Programs
-// that this process starts are ordinary ones. The error tells if that is not
-// permitted.
+// that this process starts have an ordinary priority. The error says if the priority
+// is not permitted.
 func Realtime(ctx context.Context, priority int) error {
 	if err := raiseThreads(priority); err != nil {
 		return fmt.Errorf("real-time priority %d: %w: it needs root or CAP_SYS_NICE", priority, err)

@@ -3,19 +3,19 @@ package daemon
 import "time"
 
 const (
-	// reapInterval is how often the system's first process looks for children that
-	// have ended.
+	// reapInterval is the pause between two looks of the system's first process for
+	// children that have ended.
 	reapInterval = time.Second
-	// reapLooks is at how many looks in a row a child has to be there until nobody
-	// can be waiting for it: whoever starts one here waits at once. Looks are
-	// counted rather than time, of which a frozen process may miss any amount.
+	// reapLooks is how many looks in a row have to find an ended child before the child
+	// is taken for an orphan: whoever starts a child here waits for it at once. Looks
+	// are counted rather than time, of which a frozen process may miss any amount.
 	reapLooks = 5
 )
 
-// reaper finds the orphans among the children that have ended: processes that
-// programs leave behind become children of the system's first one, and nobody else
-// is there to collect them. A child that somebody waits for must be left alone, as
-// its end is the result of a check.
+// reaper finds the orphans among the children that have ended. Processes that
+// programs leave behind become children of the system's first process, and nobody else
+// collects them. A child for which a check waits must be left alone: its end is the
+// result of the check.
 type reaper struct {
 	seen map[endedChild]int // at how many looks in a row
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // reapOrphans collects orphans until ctx ends, if this is the system's first
-// process, as in a container without an init: they would fill its table of
-// processes.
+// process, as in a container without an init. Otherwise orphans would fill the table
+// of processes.
 func reapOrphans(ctx context.Context, log *slog.Logger) error {
 	if os.Getpid() != 1 {
 		return nil

@@ -73,7 +73,7 @@ func (r *router) serves() bool {
 	return r != nil && r.conn.Check(r.cfg.VRRPConfig()) == nil && r.node.Router().Status().State != vrrp.Initialize
 }
 
-// stop hands over if need be.
+// stop ends the router. A peer takes over if the router was Active.
 func (r *router) stop() { r.stopFor(nil) }
 
 // stopFor is stop with a reason, of which the last transition tells.
@@ -82,7 +82,7 @@ func (r *router) stopFor(why error) {
 	r.task.stopFor(why)
 }
 
-// moveTime bounds a change of the addresses that are held.
+// moveTime bounds a change of the addresses that a router holds.
 const moveTime = 10 * time.Second
 
 // shedAddresses lets go of the addresses that move to another router.
@@ -107,7 +107,7 @@ func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error 
 		kept := cfg
 		kept.Addresses, kept.Excluded, kept.Routes = r.cfg.Addresses, r.cfg.Excluded, r.cfg.Routes
 		if again := next(kept); again != nil {
-			// What a check says is not to be missed, and checks may be gone.
+			// The tracker must follow the checks of cfg: those of before may be gone.
 			r.cfg.Track = cfg.Track
 			err = errors.Join(err, again)
 		}
@@ -138,8 +138,8 @@ func keyOf(c config.Router) connKey {
 	return connKey{c.Interface, c.IPv6()}
 }
 
-// startDelay is what a router has to wait that starts when the host has been up
-// for so long.
+// startDelay is the time that a router has to wait which starts when the host has been
+// up for so long.
 func startDelay(c config.Router, up time.Duration) time.Duration {
 	if c.StartDelayUptime > 0 && up >= c.StartDelayUptime {
 		return 0

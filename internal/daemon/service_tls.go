@@ -12,8 +12,8 @@ import (
 )
 
 // encryption is what the files of tls and backend_tls hold. It is made when a
-// configuration is prepared, and taken over while that says the same: a new one
-// would make clients forget their sessions.
+// configuration is prepared, and taken over by the next configuration that says the
+// same: with a new tls.Config clients would have to forget their sessions.
 type encryption struct {
 	front, back *tls.Config // nil: none
 }

@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// task is a Run method under way. A nil task is one that has ended.
+// task is a Run method under way. A nil task has ended.
 type task struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 }
 
-// startTask runs run in a goroutine. If it ends by itself with an error, failed is
-// told.
+// startTask runs run in a goroutine. failed is called if run ends by itself with an
+// error, and not if stop has ended it.
 func startTask(run func(context.Context) error, failed func(error)) *task {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	t := &task{cancel: cancel, done: make(chan struct{})}
@@ -25,7 +25,7 @@ func startTask(run func(context.Context) error, failed func(error)) *task {
 	return t
 }
 
-// stop ends the task and waits until it has cleaned up.
+// stop ends the task and waits until run has returned.
 func (t *task) stop() { t.stopFor(nil) }
 
 // stopFor is stop with a reason, which the task finds as its context's cause.
@@ -36,7 +36,7 @@ func (t *task) stopFor(why error) {
 	}
 }
 
-// ended reports whether the task has cleaned up.
+// ended reports whether run has returned.
 func (t *task) ended() bool {
 	select {
 	case <-t.done:
@@ -46,7 +46,7 @@ func (t *task) ended() bool {
 	}
 }
 
-// together calls all of them at the same time and waits.
+// together makes all calls at the same time, and waits for them.
 func together(calls []func()) {
 	var wg sync.WaitGroup
 	for _, f := range calls {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// uptime is for how long the host has been up, suspended or not: since it was
-// booted, and not the container that this may be. 0 if that is not known.
+// uptime is the time since the host was booted, suspended or not; in a container, too,
+// it is the host's. 0: not known.
 func uptime() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
