@@ -97,7 +97,9 @@ func (p *Port[P]) ReadBatch(ps []P) (int, error) {
 		case <-p.wake:
 		case <-frozen:
 			p.link.Mu.Lock()
-			p.Frozen = nil
+			if p.Frozen == frozen {
+				p.Frozen = nil
+			}
 			p.link.Mu.Unlock()
 		case <-timer.C:
 		}

@@ -70,6 +70,10 @@ type Host struct {
 
 	mu   sync.Mutex
 	conn *vrrp.Conn // of Start; nil: there is none yet
+
+	// Guarded by lan.link.Mu. They are for ports that come later, too.
+	out    bool
+	frozen chan struct{} // nil: not frozen
 }
 
 // Addr returns the host's address.
@@ -79,7 +83,9 @@ func (h *Host) Addr() netip.Addr { return h.addr }
 // itself. Its routers need Addr as their Source.
 func (h *Host) ListenConfig() vrrp.ListenConfig {
 	return vrrp.ListenConfig{Interface: "lan", IPv6: h.addr.Is6(), Open: func(protocol uint8) (vrrp.PacketConn, error) {
-		return h.lan.link.Plug(h.addr, protocol), nil
+		port := h.lan.link.Plug(h.addr, protocol)
+		h.setPorts(func() {})
+		return port, nil
 	}}
 }
 
@@ -128,31 +134,35 @@ func (h *Host) listen(t testing.TB) *vrrp.Conn {
 
 // Cut pulls the host's cable out: nothing leaves and nothing arrives. The host does
 // not notice.
-func (h *Host) Cut() { h.setCable(true) }
+func (h *Host) Cut() { h.setPorts(func() { h.out = true }) }
 
 // Join puts the cable in again.
-func (h *Host) Join() { h.setCable(false) }
+func (h *Host) Join() { h.setPorts(func() { h.out = false }) }
 
-func (h *Host) setCable(out bool) {
-	h.lan.link.Each(h.addr, func(p *memlan.Port[vrrp.Packet]) { p.Out = out })
+// setPorts calls f and makes the host's ports follow its state.
+func (h *Host) setPorts(f func()) {
+	h.lan.link.Mu.Lock()
+	f()
+	h.lan.link.Mu.Unlock()
+	h.lan.link.Each(h.addr, func(p *memlan.Port[vrrp.Packet]) { p.Out, p.Frozen = h.out, h.frozen })
 }
 
 // Freeze keeps the host's routers from running: they neither read what arrives nor
 // look at their timers, as in a process that was stopped.
 func (h *Host) Freeze() {
-	h.lan.link.Each(h.addr, func(p *memlan.Port[vrrp.Packet]) {
-		if p.Frozen == nil {
-			p.Frozen = make(chan struct{})
+	h.setPorts(func() {
+		if h.frozen == nil {
+			h.frozen = make(chan struct{})
 		}
 	})
 }
 
 // Thaw ends Freeze: the routers find what has arrived meanwhile.
 func (h *Host) Thaw() {
-	h.lan.link.Each(h.addr, func(p *memlan.Port[vrrp.Packet]) {
-		if p.Frozen != nil {
-			close(p.Frozen)
-			p.Frozen = nil
+	h.setPorts(func() {
+		if h.frozen != nil {
+			close(h.frozen)
+			h.frozen = nil
 		}
 	})
 }

@@ -38,6 +38,21 @@ func TestFailover(t *testing.T) {
 	})
 }
 
+// TestCutBeforeStart: a host can be off the link before its router starts.
+func TestCutBeforeStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := vrrptest.NewLAN()
+		a, b := lan.Host("192.0.2.1"), lan.Host("192.0.2.2")
+		a.Cut()
+		late := a.Start(t, vrrp.Config{VRID: 51, Priority: 110}, nil)
+		b.Start(t, vrrp.Config{VRID: 51, Priority: 120}, nil)
+		time.Sleep(10 * time.Second)
+		if state := late.Status().State; state != vrrp.Active {
+			t.Errorf("a router that hears nobody: %v, want Active", state)
+		}
+	})
+}
+
 // pair runs two routers until the first is Active, and returns them.
 func pair(t *testing.T, addrs [2]string, unicast bool, cfg vrrp.Config) (*vrrptest.LAN, [2]*vrrptest.Host, func(want ...vrrp.State)) {
 	lan := vrrptest.NewLAN()
