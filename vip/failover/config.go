@@ -21,26 +21,25 @@ type FieldError = field.Error
 // are VRRP.VRID and VIP.Interface; without VIP.Addresses the router elects one host
 // and moves nothing.
 type Config struct {
-	// VRRP is the virtual router. The default of its Addresses, which
-	// advertisements list, are those of VIP.Addresses that have the family of Source,
-	// of Peers or else of the first address; an empty list that is not nil lists
-	// none.
+	// VRRP is the virtual router. By default its Addresses, which advertisements list,
+	// are those of VIP.Addresses that have the family of Source, of Peers or else of
+	// the first address. An empty list that is not nil lists none of them.
 	VRRP vrrp.Config
-	// VIP is what the router moves. Defaults that follow from the router: Name;
-	// Lease, see [vip.LeaseFor]; VirtualMAC, if the router has VRRP.VirtualMAC; and
-	// Owner, if the priority is 255. Interface is required: advertisements go by it.
-	// Entitled and OnRemovals are the Node's own, and must be nil.
+	// VIP is what the router moves. By default Name is the router's, Lease follows from
+	// its interval ([vip.LeaseFor]), VirtualMAC from VRRP.VirtualMAC, and Owner from a
+	// priority of 255. Interface is required: advertisements go by it. Entitled and
+	// OnRemovals are the Node's own, and must be nil.
 	VIP vip.Config
 	// Conn is shared by the Nodes of one interface and family; VIP.Interface should
 	// name the same interface. Default: a Conn of the Node's own.
 	Conn *vrrp.Conn
-	// Guard is shared by all Nodes of a process, which then need different names.
-	// Whoever started the guard runs and closes it, after the last Node. Default:
+	// Guard is shared by all Nodes of a process, whose VRRP.Name must differ then.
+	// Whoever started the guard runs it, and closes it after the last Node. Default:
 	// a guard of the Node's own.
 	Guard *guard.Guard
-	// OnRetry, if set, is called when the router cannot run for now, as where
-	// another process of this host runs the same virtual router, and is going to be
-	// tried again after pause. It is called in Run's goroutine.
+	// OnRetry, if set, is called when the router cannot run for now, for instance
+	// because another process of this host runs the same virtual router. Run tries again
+	// after pause. OnRetry is called in Run's goroutine.
 	OnRetry func(err error, pause time.Duration)
 	// Logger receives what happens, from a goroutine that nothing waits for. It is
 	// the default of VRRP.Logger and VIP.Logger as well. Default: silent.

@@ -204,13 +204,13 @@ func (n *Node) Run(ctx context.Context) error {
 
 	var release func()
 	if ctx.Err() == nil {
-		n.persist(ctx, func(ctx context.Context) (err error) {
+		_ = n.persist(ctx, func(ctx context.Context) (err error) {
 			release, err = n.router.Reserve(ctx)
 			return err
 		})
 	}
 	if release == nil {
-		return n.router.Run(ctx) // ctx has ended: the router only leaves its group
+		return n.router.Run(ctx) // ctx has ended, or the Conn is closed: the router leaves its group
 	}
 	defer release()
 	n.reserved.Store(true)
@@ -227,15 +227,7 @@ func (n *Node) takePart(ctx context.Context) error {
 		defer leave() // without the Manager there are no addresses to elect for
 		kept <- n.manager.Run(keeping)
 	}()
-	var failed error
-	n.persist(ctx, func(ctx context.Context) error {
-		err := n.router.Run(ctx)
-		if errors.Is(err, vrrp.ErrClosed) {
-			failed = err // a closed Conn stays closed
-			return nil
-		}
-		return err
-	})
+	failed := n.persist(ctx, n.router.Run)
 	stop()
 	if err := <-kept; err != nil {
 		// The will stays: it names what may be left.
@@ -246,14 +238,23 @@ func (n *Node) takePart(ctx context.Context) error {
 	return failed
 }
 
-// persist calls run until it succeeds or ctx ends, and tells of each failure.
-func (n *Node) persist(ctx context.Context, run func(context.Context) error) {
-	retry.Until(ctx, run, func(err error, pause time.Duration) {
+// persist calls run until it succeeds or ctx ends, and tells of each failure. A closed
+// Conn stays closed: that error is returned.
+func (n *Node) persist(ctx context.Context, run func(context.Context) error) (closed error) {
+	retry.Until(ctx, func(ctx context.Context) error {
+		err := run(ctx)
+		if errors.Is(err, vrrp.ErrClosed) {
+			closed = err
+			return nil
+		}
+		return err
+	}, func(err error, pause time.Duration) {
 		if n.onRetry != nil {
 			n.onRetry(err, pause)
 		}
 		n.log.Error("router does not run", "err", err, "retry", pause)
 	})
+	return closed
 }
 
 // begin notes that Run was called. Run closes n.ended in the end.

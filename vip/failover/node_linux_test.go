@@ -283,4 +283,7 @@ func TestSharedConnCloses(t *testing.T) {
 	if err := <-ended; !errors.Is(err, vrrp.ErrClosed) || h.Holds(shared.Addr()) {
 		t.Errorf("Run: %v, want %v; the address is still there: %v", err, vrrp.ErrClosed, h.Holds(shared.Addr()))
 	}
+	if err := newNode(t, h, cfg).Run(t.Context()); !errors.Is(err, vrrp.ErrClosed) {
+		t.Errorf("Run on a Conn that is closed: %v, want %v", err, vrrp.ErrClosed)
+	}
 }
