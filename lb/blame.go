@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// isTransient tells whether accepting may work again later.
+// isTransient reports whether accepting may work again later.
 func isTransient(err error) bool {
 	return starved(err) || isAny(err, syscall.ECONNABORTED, syscall.EINTR, syscall.EPROTO)
 }
 
-// starved tells whether something failed because this host is out of descriptors,
+// starved reports whether something failed because this host is out of descriptors,
 // memory or, ENOSPC, places in epoll instances. It goes away when other connections end.
 func starved(err error) bool {
 	return isAny(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOSPC)

@@ -29,7 +29,7 @@ type Certificates struct {
 // the order of the files.
 type certificateSet struct {
 	byName map[string][]*tls.Certificate
-	others []*tls.Certificate // For any other name, and none.
+	others []*tls.Certificate // for any other name, and none
 }
 
 // NewCertificates reads the files. Of several certificates for a name, as with an
@@ -48,7 +48,7 @@ func NewCertificates(files ...CertificateFile) (*Certificates, error) {
 // certificates in use stay.
 func (c *Certificates) Reload() error {
 	set := &certificateSet{byName: make(map[string][]*tls.Certificate)}
-	var first []string // The first certificate's names.
+	var first []string // the first certificate's names
 	for i, f := range c.files {
 		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 		if err != nil {
@@ -103,5 +103,5 @@ func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 			return cert, nil
 		}
 	}
-	return certs[0], nil // The handshake will say what is wrong.
+	return certs[0], nil // the handshake will say what is wrong
 }

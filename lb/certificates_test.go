@@ -58,7 +58,7 @@ func TestCertificateForEachClient(t *testing.T) {
 		a.issueRSA("rsa", "", "a.test", "*.b.test"),
 		a.issue("again", "a.test", "other.test"),
 		a.issueRSA("common", "C.test"))
-	files := make(map[string]string) // By serial number.
+	files := make(map[string]string) // by serial number
 	for i, file := range []string{"ecdsa", "nameless", "rsa", "again", "common"} {
 		cert, err := tls.LoadX509KeyPair(certs.files[i].Cert, certs.files[i].Key)
 		if err != nil {
@@ -71,14 +71,14 @@ func TestCertificateForEachClient(t *testing.T) {
 		rsaOnly bool
 		want    string
 	}{
-		{"a.test", false, "ecdsa"}, // The first for the name.
+		{"a.test", false, "ecdsa"}, // the first for the name
 		{"a.test", true, "rsa"},
 		{"www.a.test", false, "ecdsa"},
 		{"x.b.test", false, "rsa"},
 		{"x.b.test", true, "rsa"},
 		{"other.test", false, "again"},
 		{"c.test", true, "common"},
-		{"", false, "ecdsa"}, // Not the one without a name.
+		{"", false, "ecdsa"}, // not the one without a name
 		{"", true, "rsa"},
 		{"unknown.test", false, "ecdsa"},
 		{"unknown.test", true, "rsa"},

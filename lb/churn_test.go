@@ -61,7 +61,7 @@ func TestConnectionsThroughChange(t *testing.T) {
 	if testing.Short() {
 		n /= 10
 	}
-	var broken atomic.Int64 // Connections that a backend broke off before it answered.
+	var broken atomic.Int64 // connections that a backend broke off before it answered
 	type service struct {
 		tcp     *testTCP
 		pool    *Pool
@@ -101,7 +101,7 @@ func TestConnectionsThroughChange(t *testing.T) {
 					return
 				case <-time.After(5 * time.Millisecond):
 				}
-				victim := s.mortals[i%3] // The fourth always lives.
+				victim := s.mortals[i%3] // the fourth always lives
 				switch i % 6 {
 				case 0, 3:
 					victim.die()

@@ -22,7 +22,7 @@ func TestDescriptorLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	labtest.Serve(t, ln, func(c net.Conn) { io.Copy(c, c) })
-	for _, files := range []uint64{64, 65} { // Each connection takes two of them.
+	for _, files := range []uint64{64, 65} { // each connection takes two of them
 		t.Run(fmt.Sprint(files), func(t *testing.T) {
 			n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: files, Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.40:9000"}}}}
 			cmd := n.start(t, host)

@@ -155,7 +155,7 @@ func (l *loop) event(ev reactor.Event) {
 	slot, side := ev.Fd>>1, ev.Fd&1
 	k := l.links[slot]
 	if k.mark[side] != ev.Pad || k.state == linkFree {
-		return // Of a descriptor that was closed in this very round.
+		return // of a descriptor that was closed in this very round
 	}
 	const failure = unix.EPOLLHUP | unix.EPOLLERR
 	if ev.Events&failure != 0 {

@@ -201,7 +201,7 @@ func TestKillOnDownWhileConnecting(t *testing.T) {
 			records := make(chan Record, 1)
 			dial, stop := open(tcpWith(TCPConfig{Pool: p, ConnectTimeout: time.Hour, Record: func(r Record) { records <- r }}))
 			c := dial()
-			go io.WriteString(c, "hello") // With TLS the handshake comes before the backend.
+			go io.WriteString(c, "hello") // with TLS the handshake comes before the backend
 			waitFor(t, "the connection to the backend to begin", func() bool { return p.Status().Backends[0].Active == 1 })
 			p.SetHealth("stuck", errDown)
 			got := make([]byte, 6)
@@ -426,7 +426,7 @@ func TestNothingWaitsForTheProxyHeader(t *testing.T) {
 	addr, _ := relay(t, tc, proxyReader(t))
 	e := engineOf(t, tc)
 	c := dialTest(t, addr)
-	if _, err := c.Read(make([]byte, 1)); err != nil { // The backend has the header.
+	if _, err := c.Read(make([]byte, 1)); err != nil { // the backend has the header
 		t.Fatal(err)
 	}
 	e.eachLink(t, func(k *link) {

@@ -14,8 +14,8 @@ const maxTries = 8
 // for balancers that do not hash. Picking again with the same Flow avoids the
 // backends it was given before; it is not safe for concurrent use.
 type Flow struct {
-	Client netip.AddrPort // For SourceHash and Maglev.
-	Key    string         // For KeyHash.
+	Client netip.AddrPort // for SourceHash and Maglev
+	Key    string         // for KeyHash
 
 	tried [maxTries]*server
 	tries int
@@ -24,7 +24,7 @@ type Flow struct {
 // undo forgets the latest try.
 func (f *Flow) undo() { f.tries = max(0, f.tries-1) }
 
-// triedAll tells whether f has tried whatever g has: if nothing is free for g,
+// triedAll reports whether f has tried whatever g has: if nothing is free for g,
 // nothing is for f.
 func (f *Flow) triedAll(g *Flow) bool {
 	for _, s := range g.tried[:g.tries] {

@@ -82,7 +82,7 @@ func (k *link) handOff() {
 	}
 	f := os.NewFile(uintptr(k.fd[0]), "")
 	k.fd[0] = -1
-	l.live.Add(1) // The loop stays until the goroutine has ended.
+	l.live.Add(1) // the loop stays until the goroutine has ended
 	k.release()
 	go func() {
 		defer l.Post(func() { l.live.Add(-1) })

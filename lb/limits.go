@@ -59,7 +59,7 @@ func (l Limits) Validate() error {
 	return errors.Join(errs...)
 }
 
-// counts tells whether l asks for more than to count connections.
+// counts reports whether l asks for more than to count connections.
 func (l *Limits) counts() bool { return l.PerClient > 0 || l.Rate > 0 || l.TotalRate > 0 }
 
 // limiter counts the connections of a plane and its clients. Its zero value has none.

@@ -178,7 +178,7 @@ func (k *link) notConnected(err error) {
 	k.closeSide(1)
 	pick := k.pick
 	k.picked, k.pick = false, Pick{}
-	k.mark[1] = 0 // What an attempt that was given up leads to is ignored.
+	k.mark[1] = 0 // what an attempt that was given up leads to is ignored
 	if starved(err) {
 		pick.Done(Neutral)
 		k.starve(err)
@@ -222,7 +222,7 @@ func (k *link) connected() {
 	}
 	if len(k.early) > 0 {
 		h.pending, k.early = k.early, nil
-		k.hurry() // What the client sends next must not wait for the header's acknowledgement.
+		k.hurry() // what the client sends next must not wait for the header's acknowledgement
 	}
 	h.writable, k.half[1].writable = true, true
 	if !k.watched {

@@ -16,7 +16,7 @@ import (
 // connection would pass by the virtual one.
 func Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: listenControl}
-	lc.SetMultipathTCP(false) // On by default.
+	lc.SetMultipathTCP(false) // on by default
 	ln, err := lc.Listen(ctx, network, address)
 	if err != nil {
 		return nil, listenError(network, address, err)

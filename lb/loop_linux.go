@@ -49,11 +49,11 @@ type linkState uint8
 
 const (
 	linkFree       linkState = iota
-	linkPreface              // Reading what tells the pool.
-	linkQueued               // Waiting for a backend with room.
-	linkStarved              // Waiting for a descriptor.
-	linkDialing              // To the backend, in a goroutine,
-	linkConnecting           // or here.
+	linkPreface              // reading what tells the pool
+	linkQueued               // waiting for a backend with room
+	linkStarved              // waiting for a descriptor
+	linkDialing              // to the backend, in a goroutine,
+	linkConnecting           // or here
 	linkRelaying
 )
 
@@ -62,27 +62,27 @@ type link struct {
 	loop    *loop
 	cfg     *tcpSettings
 	slot    int32
-	mark    [2]int32 // Of the connection, and of the present attempt to connect.
+	mark    [2]int32 // of the connection, and of the present attempt to connect
 	state   linkState
-	proxied bool    // A PROXY header is due.
-	watched bool    // The client's side is in the epoll instance.
-	picked  bool    // pick is valid.
-	queued  bool    // In the loop's runq.
-	failed  [2]bool // epoll reported an error of this side.
+	proxied bool    // a PROXY header is due
+	watched bool    // the client's side is in the epoll instance
+	picked  bool    // pick is valid
+	queued  bool    // in the loop's runq
+	failed  [2]bool // epoll reported an error of this side
 	fd      [2]int32
-	half    [2]half // From the client, from the backend.
-	early   []byte  // What the client sent before it had a backend,
-	need    int     // and how much of it is needed at least.
+	half    [2]half // from the client, from the backend
+	early   []byte  // what the client sent before it had a backend,
+	need    int     // and how much of it is needed at least
 
-	peer    netip.Addr // Whom Limits counts; the origin may name another.
+	peer    netip.Addr // whom Limits counts; the origin may name another
 	origin  origin
 	flow    Flow
 	pick    Pick
 	tries   int
-	retries int   // Tries in vain.
-	started int64 // When the present attempt to connect began.
+	retries int   // tries in vain
+	started int64 // when the present attempt to connect began
 	start   int64
-	connect int64 // How long it took to get a backend.
+	connect int64 // how long it took to get a backend
 
 	timer reactor.Timer[*link] // for what the state waits for
 }
@@ -90,16 +90,16 @@ type link struct {
 // half is one direction of a connection: what comes from one side and goes to
 // the other.
 type half struct {
-	readable bool // The source may have something.
-	writable bool // The sink may have room.
-	ending   bool // The source's last byte has been sent, or it has failed.
-	eof      bool // The source has ended.
-	shut     bool // The sink has been told.
-	dead     bool // The sink has failed: nothing can be brought to it.
-	nodelay  bool // Further writes need not wait for the first one's acknowledgement.
-	bulk     int8 // Large reads in a row, up to bulkAfter.
-	room     int  // How much to move at once; 0 stands for firstRoom.
-	piped    int  // Bytes in pipe.
+	readable bool // the source may have something
+	writable bool // the sink may have room
+	ending   bool // the source's last byte has been sent, or it has failed
+	eof      bool // the source has ended
+	shut     bool // the sink has been told
+	dead     bool // the sink has failed: nothing can be brought to it
+	nodelay  bool // further writes need not wait for the first one's acknowledgement
+	bulk     int8 // large reads in a row, up to bulkAfter
+	room     int  // how much to move at once; 0 stands for firstRoom
+	piped    int  // bytes in pipe
 	pipe     reactor.Pipe
 	pending  []byte
 	read     int64 // bytes from the source

@@ -29,8 +29,8 @@ type node struct {
 	Pool        PoolConfig
 	SendProxy   int
 	AcceptProxy []string
-	Files       uint64 // Limit of descriptors, 0 for the default.
-	Cert, Key   string // Terminates TLS.
+	Files       uint64 // limit of descriptors, 0 for the default
+	Cert, Key   string // terminates TLS
 	Responses   int
 
 	ConnectTimeout time.Duration
@@ -46,7 +46,7 @@ func nodeMain(config string) int {
 }
 
 func runNode(config string) error {
-	runtime.GOMAXPROCS(2 * runtime.NumCPU()) // As havip itself does.
+	runtime.GOMAXPROCS(2 * runtime.NumCPU()) // as havip itself does
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if path := os.Getenv("HAVIP_BENCH_PROFILE"); path != "" {
@@ -90,7 +90,7 @@ func runNode(config string) error {
 	}
 	if n.Mode == "tcp" {
 		cfg := TCPConfig{Pool: pool, SendProxy: ProxyVersion(n.SendProxy), ShutdownTimeout: -1, ConnectTimeout: n.ConnectTimeout}
-		if n.Files > 0 { // What the test is about.
+		if n.Files > 0 { // what the test is about
 			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		}
 		for _, p := range n.AcceptProxy {
@@ -136,7 +136,7 @@ func (n node) start(t testing.TB, h *lab.Host) *lab.Cmd {
 	}
 	c := h.Command(self)
 	c.Env = []string{nodeVar + "=" + string(config)}
-	if n.Mode == "udp" { // Whoever asks will ask again.
+	if n.Mode == "udp" { // whoever asks will ask again
 		startPeer(t, h, c)
 		return c
 	}

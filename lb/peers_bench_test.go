@@ -110,14 +110,14 @@ func BenchmarkPeersIdle(b *testing.B) {
 func (n *peersNet) peers(tls string) []peer {
 	all := []peer{{"havip", n.havip}, {"haproxy", n.haproxy("")}, {"haproxy splice", n.haproxy("option splice-auto")}, {"nginx stream", n.nginxStream}}
 	if tls != "" {
-		all = slices.Delete(all, 2, 3) // Nothing to splice.
+		all = slices.Delete(all, 2, 3) // nothing to splice
 	}
 	return slices.DeleteFunc(all, func(p peer) bool { return !strings.Contains(p.name, os.Getenv("HAVIP_BENCH_PEER")) })
 }
 
 type peersNet struct {
 	client, lb, app *lab.Host
-	cert            string // Certificate and key; empty: no TLS.
+	cert            string // certificate and key; empty: no TLS
 }
 
 // scenario is one kind of load.
@@ -266,9 +266,9 @@ func rss(pids []int) (n int) {
 
 // result is what one run measured.
 type result struct {
-	rate     float64 // Requests per second.
-	cpu      float64 // Microseconds of the balancer per request.
-	p50, p99 float64 // Milliseconds.
+	rate     float64 // requests per second
+	cpu      float64 // microseconds of the balancer per request
+	p50, p99 float64 // milliseconds
 	errors   string
 }
 

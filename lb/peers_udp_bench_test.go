@@ -19,9 +19,9 @@ import (
 // udpScenario is how 16 clients ask; each waits for the answers before it asks again.
 type udpScenario struct {
 	name  string
-	fresh bool // Each question begins a session, as DNS's do; otherwise they last, as QUIC's.
-	burst int  // Datagrams at once.
-	size  int  // Bytes of each.
+	fresh bool // each question begins a session, as DNS's do; otherwise they last, as QUIC's
+	burst int  // datagrams at once
+	size  int  // bytes of each
 }
 
 var udpScenarios = []udpScenario{
@@ -144,7 +144,7 @@ func askAll(b testing.TB, h *lab.Host, sc udpScenario) (r result, count float64)
 		}
 		return c
 	}
-	first := dial() // The balancer has just been started.
+	first := dial() // the balancer has just been started
 	ask(b, first, "question")
 	first.Close()
 	end := time.Now().Add(duration)

@@ -209,7 +209,7 @@ func TestIdleTimeout(t *testing.T) {
 		records := make(chan Record, 1)
 		longest := make(chan time.Duration, 1)
 		dial, _ := open(tcpWith(TCPConfig{IdleTimeout: idle, Record: func(r Record) { records <- r }}), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-			c.Write(make([]byte, 100<<10)) // Enough for what only bulk would bring about.
+			c.Write(make([]byte, 100<<10)) // enough for what only bulk would bring about
 			var pause time.Duration
 			last := time.Now()
 			for start := last; time.Since(start) < 2*idle; {
@@ -225,7 +225,7 @@ func TestIdleTimeout(t *testing.T) {
 			got, inOrder := ends(t, dial())
 			r := <-records
 			if pause := <-longest; pause > idle/2 && try < 20 {
-				continue // This machine was too busy for it to mean anything.
+				continue // this machine was too busy for it to mean anything
 			}
 			if !strings.HasSuffix(got, "x.") || inOrder || r.Reason != "idle" {
 				t.Errorf("%d bytes, ended in order: %v, record %+v; want all up to the silence", len(got), inOrder, r)

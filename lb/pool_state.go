@@ -10,19 +10,19 @@ import (
 // Pool chooses backends. All methods may be called concurrently.
 type Pool struct {
 	log   *slog.Logger
-	epoch time.Time // Zero of the int64 times below, all monotonic.
+	epoch time.Time // zero of the int64 times below, all monotonic
 
 	snap atomic.Pointer[snapshot]
 
 	// restless counts the servers that are ejected or in slow start. While it is
 	// zero a pick need not read the clock.
 	restless atomic.Int64
-	turns    [2]turns // Of primaries and backups.
+	turns    [2]turns // of primaries and backups
 
-	mu     sync.Mutex // Guards building a snapshot, and what follows.
+	mu     sync.Mutex // guards building a snapshot, and what follows
 	quorum bool
 	logged poolLog
-	onGone map[int]func(*server) // See watchGone.
+	onGone map[int]func(*server) // see watchGone
 	nextID int
 
 	watchers audience

@@ -163,7 +163,7 @@ func TestEjection(t *testing.T) {
 			t.Errorf("status %+v, want ejected, one failure", st)
 		}
 		time.Sleep(10*time.Second + time.Millisecond)
-		fail("a") // The trial.
+		fail("a") // the trial
 		step("trial failed", "b b b")
 		time.Sleep(10*time.Second + time.Millisecond)
 		var f Flow
@@ -189,7 +189,7 @@ func TestFailuresFarApartDoNotEject(t *testing.T) {
 		for range 6 {
 			k, _ := p.Pick(new(Flow))
 			k.Done(Failure)
-			time.Sleep(600 * time.Millisecond) // 1.2 s between two failures of one backend.
+			time.Sleep(600 * time.Millisecond) // 1.2 s between two failures of one backend
 		}
 		for _, b := range p.Status().Backends {
 			if b.Ejected {
@@ -341,8 +341,8 @@ func TestUpdateKeepsWhatIsUnchanged(t *testing.T) {
 	held, _ := p.Pick(new(Flow))
 	p.SetHealth("b", errDown)
 
-	bs[1].Weight = 3                // Still down.
-	bs[2].Address = "192.0.2.99:80" // Another server behind the same name.
+	bs[1].Weight = 3                // still down
+	bs[2].Address = "192.0.2.99:80" // another server behind the same name
 	bs = append(bs, Backend{Address: "192.0.2.4:80"})
 	if err := p.Update(bs); err != nil {
 		t.Fatal(err)
@@ -421,10 +421,10 @@ func TestConcurrentPicksAndChanges(t *testing.T) {
 		for g := range 4 {
 			wg.Go(func() {
 				for i := range 1000 {
-					var held [8]Pick // Enough for a to be full.
+					var held [8]Pick // enough for a to be full
 					for j := range held {
 						k, err := p.Pick(&Flow{Client: netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(8*i+j))})
-						if errors.Is(err, ErrBusy) { // Only a is left, and full.
+						if errors.Is(err, ErrBusy) { // only a is left, and full
 							continue
 						}
 						if err != nil {

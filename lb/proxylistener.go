@@ -28,7 +28,7 @@ type listener struct {
 	trusted []netip.Prefix
 	limits  Limits
 	limiter limiter
-	slots   chan struct{} // One element for each connection; nil: no bound.
+	slots   chan struct{} // one element for each connection; nil: no bound
 	once    sync.Once
 	closed  chan struct{}
 }
@@ -78,7 +78,7 @@ func (l *listener) leave() {
 // server that uses it: a slow sender must not hold up accepting.
 type proxiedConn struct {
 	net.Conn
-	header *preface // How to read the header; nil if there is none.
+	header *preface // how to read the header; nil if there is none
 	once   sync.Once
 	err    error
 	early  []byte

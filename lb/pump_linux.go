@@ -58,7 +58,7 @@ func (k *link) pump() outcome {
 			h.shut = true
 			// If the other direction is over too, closing does it.
 			if !k.half[1-side].done() && reactor.ShutdownWrite(k.fd[1-side]) != 0 {
-				h.dead = true // As above.
+				h.dead = true // as above
 			}
 		}
 	}
@@ -76,10 +76,10 @@ func (k *link) pump() outcome {
 	return over
 }
 
-// done tells whether nothing more comes this way.
+// done reports whether nothing more comes this way.
 func (h *half) done() bool { return h.shut || h.dead }
 
-// full tells whether h holds something that its sink did not take.
+// full reports whether h holds something that its sink did not take.
 func (h *half) full() bool { return len(h.pending) > 0 || h.piped > 0 }
 
 // limit is how much to move at once.
@@ -140,7 +140,7 @@ func (k *link) move(side int) error {
 func (k *link) copyOn(side int) (int, error) {
 	h := &k.half[side]
 	if h.pipe.Exists() {
-		h.release(k.loop) // Bulk is over; nothing is in it.
+		h.release(k.loop) // bulk is over; nothing is in it
 	}
 	buf := k.loop.scratch[:min(h.limit(), scratchSize)]
 	n, errno := reactor.Read(k.fd[side], buf)
@@ -168,7 +168,7 @@ func (k *link) copyOn(side int) (int, error) {
 		h.readable = false
 	}
 	if !h.nodelay && side == 0 && h.written > 0 {
-		k.hurry() // The first write goes out at once anyway.
+		k.hurry() // the first write goes out at once anyway
 	}
 	w := 0
 	if h.writable {
@@ -256,7 +256,7 @@ func (k *link) spliceIn(side int) (int, error) {
 	case errno == unix.EINTR:
 		return 0, nil
 	case errno == unix.EINVAL:
-		h.bulk = -128 // Not with these sockets.
+		h.bulk = -128 // not with these sockets
 		h.release(k.loop)
 		return 0, nil
 	case errno != 0:

@@ -123,7 +123,7 @@ func TestNewcomersDoNotOvertakeTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := queued(t, p)
-	held.member.active.Add(-1) // The first half of Done.
+	held.member.active.Add(-1) // the first half of Done
 	if _, err := p.pickInTurn(new(Flow)); err != ErrBusy || w.got() != "a" {
 		t.Errorf("the newcomer gets %v, and who waited %s; want ErrBusy and a", err, w.got())
 	}
@@ -148,7 +148,7 @@ func TestTCPQueueIsInOrder(t *testing.T) {
 	}
 	second := dialTest(t, addr) // not before: another loop may be faster with it
 	waitFor(t, "the second to queue", func() bool { return tc.Pool.Status().Queued == 1 })
-	tc.Pool.snap.Load().all[0].active.Add(-1) // The first half of Done.
+	tc.Pool.snap.Load().all[0].active.Add(-1) // the first half of Done
 	third := dialTest(t, addr)
 	if _, err := io.ReadFull(second, one); err != nil {
 		t.Errorf("the second: %v", err)
@@ -240,7 +240,7 @@ func TestQueueUnderLoad(t *testing.T) {
 		held = append(held, k)
 	}
 	var wg sync.WaitGroup
-	var now [2]atomic.Int64 // Flows that have the backend.
+	var now [2]atomic.Int64 // flows that have the backend
 	for range 64 {
 		wg.Go(func() {
 			for range 200 {

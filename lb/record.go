@@ -10,17 +10,17 @@ import (
 
 // Record describes one connection, UDP session or HTTP request that has ended.
 type Record struct {
-	Service  string         // The pool's name.
-	Client   netip.AddrPort // From the PROXY header, if there was one.
-	Backend  string         // Empty if none was reached or, of a request, has answered.
+	Service  string         // the pool's name
+	Client   netip.AddrPort // from the PROXY header, if there was one
+	Backend  string         // empty if none was reached or, of a request, has answered
 	Start    time.Time
-	Duration time.Duration // From accepting to the end.
-	Connect  time.Duration // Until the backend was connected, waiting included.
-	Received int64         // Bytes from the client, of a request without its header.
-	Sent     int64         // Bytes to the client, likewise.
-	Retries  int           // Backends that were tried in vain.
-	Status   int           // Of an HTTP response. 0: there was none.
-	Reason   string        // Why it ended, if not in order.
+	Duration time.Duration // from accepting to the end
+	Connect  time.Duration // until the backend was connected, waiting included
+	Received int64         // bytes from the client, of a request without its header
+	Sent     int64         // bytes to the client, likewise
+	Retries  int           // backends that were tried in vain
+	Status   int           // of an HTTP response. 0: there was none.
+	Reason   string        // why it ended, if not in order
 }
 
 // LogValue implements slog.LogValuer.
@@ -93,20 +93,20 @@ func (l *ConnLog) Run(ctx context.Context, log *slog.Logger) error {
 // Stats counts what a plane has done since it was made. Accepting pauses at
 // Limits.Connections, and while the host is out of descriptors or memory.
 type Stats struct {
-	Active   int64  // Connections, sessions or requests under way.
-	Accepted uint64 // All that were accepted.
-	Refused  uint64 // Turned away by Limits, or because the PROXY header, TLS or server name before the data was bad or late.
-	Failed   uint64 // Not served: no backend was reached or, of requests, has answered.
-	Retries  uint64 // Backends tried in vain.
-	Paused   uint64 // Pauses of accepting; a long one may count several times.
-	Received uint64 // Bytes from clients, of requests without their headers; counted at the end.
-	Sent     uint64 // Bytes to clients, likewise.
+	Active   int64  // connections, sessions or requests under way
+	Accepted uint64 // all that were accepted
+	Refused  uint64 // turned away by Limits, or because the PROXY header, TLS or server name before the data was bad or late
+	Failed   uint64 // not served: no backend was reached or, of requests, has answered
+	Retries  uint64 // backends tried in vain
+	Paused   uint64 // pauses of accepting; a long one may count several times
+	Received uint64 // bytes from clients, of requests without their headers; counted at the end
+	Sent     uint64 // bytes to clients, likewise
 }
 
 // counters are Stats under way.
 type counters struct {
 	active                                                     atomic.Int64
-	starved                                                    atomic.Int64 // Connections that wait for descriptors.
+	starved                                                    atomic.Int64 // connections that wait for descriptors
 	accepted, refused, failed, retries, paused, received, sent atomic.Uint64
 }
 

@@ -11,8 +11,8 @@ import (
 // server is what changes about a backend while it is in use. It outlives
 // snapshots and updates.
 type server struct {
-	address  atomic.Pointer[string]         // Where to connect: Backend.Address, resolved.
-	addrPort atomic.Pointer[netip.AddrPort] // The same, nil if it is a name or a path.
+	address  atomic.Pointer[string]         // where to connect: Backend.Address, resolved
+	addrPort atomic.Pointer[netip.AddrPort] // the same, nil if it is a name or a path
 
 	active   atomic.Int64
 	picks    atomic.Uint64
@@ -20,20 +20,20 @@ type server struct {
 	ejects   atomic.Uint64
 
 	received, sent        atomic.Uint64
-	connects, connectTime atomic.Uint64 // Number, and nanoseconds in all.
+	connects, connectTime atomic.Uint64 // number, and nanoseconds in all
 
 	down       atomic.Bool
-	unresolved atomic.Bool // Its name had no answer when last asked.
+	unresolved atomic.Bool // its name had no answer when last asked
 	draining   atomic.Bool
-	changed    atomic.Int64 // Time of the last change of down, 0 if none.
+	changed    atomic.Int64 // time of the last change of down, 0 if none
 
-	ejected atomic.Int64 // Until when; 0: not ejected.
-	ramp    atomic.Int64 // When slow start began; 0: no slow start.
+	ejected atomic.Int64 // until when; 0: not ejected
+	ramp    atomic.Int64 // when slow start began; 0: no slow start
 
-	mu       sync.Mutex   // Guards writing what follows.
-	fails    atomic.Int64 // Failures with no more than FailTimeout between them.
+	mu       sync.Mutex   // guards writing what follows
+	fails    atomic.Int64 // failures with no more than FailTimeout between them
 	lastFail int64
-	removed  bool // From the pool: what fails now does not eject it.
+	removed  bool // from the pool: what fails now does not eject it
 
 	// Guarded by Pool.mu: since when the server drains (0: it does not), and what
 	// will cut its connections, DrainTimeout as it was then later.
@@ -60,8 +60,8 @@ func (s *server) moveTo(address string) {
 type member struct {
 	Backend
 	*server
-	index int    // In roster.all.
-	hash  uint64 // Of the name.
+	index int    // in roster.all
+	hash  uint64 // of the name
 }
 
 // tier is 0 for a primary, 1 for a backup.

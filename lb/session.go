@@ -24,16 +24,16 @@ type session struct {
 	down  passage      // and back
 	early []byte       // what the backend gets before all else
 
-	broken atomic.Bool // A direction has ended because its sink failed.
+	broken atomic.Bool // a direction has ended because its sink failed
 
-	mu      sync.Mutex // Guards what follows against cut.
+	mu      sync.Mutex // guards what follows against cut
 	client  io.ReadWriteCloser
-	backend io.ReadWriteCloser // nil while connecting.
-	server  *server            // Of the backend, or of the present attempt to connect.
-	giveUp  context.CancelFunc // Ends that attempt. nil: there is none.
-	gone    bool               // The server was cut during the attempt.
+	backend io.ReadWriteCloser // nil while connecting
+	server  *server            // of the backend, or of the present attempt to connect
+	giveUp  context.CancelFunc // ends that attempt. nil: there is none.
+	gone    bool               // the server was cut during the attempt
 	dead    bool
-	reason  string // Why the session did not end in order.
+	reason  string // why the session did not end in order
 }
 
 // passage counts the bytes of one direction. Not all that was read could be written,
@@ -64,7 +64,7 @@ func (s *session) attach(backend io.ReadWriteCloser, server *server) bool {
 	return true
 }
 
-// interrupted tells whether s, or its attempt to connect, was cut.
+// interrupted reports whether s, or its attempt to connect, was cut.
 func (s *session) interrupted() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,7 +48,7 @@ func TestSlowStartOfEachBalancer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPool(t, PoolConfig{Balance: balance, Backends: backends(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), SlowStart: 10 * time.Second})
 			p.SetHealth("a", errDown)
-			for range 90 { // About ten connections for each of the others.
+			for range 90 { // about ten connections for each of the others
 				if _, err := p.Pick(new(Flow)); err != nil {
 					t.Fatal(err)
 				}

@@ -13,7 +13,7 @@ type roster struct {
 	byName map[string]*member
 	tls    bool                                           // some backend has a TLS of its own
 	hash   func(client netip.AddrPort, key string) uint64 // of the balancing method; nil: none
-	tables [2][]uint32                                    // Maglev tables of primaries and backups, indices into all.
+	tables [2][]uint32                                    // Maglev tables of primaries and backups, indices into all
 }
 
 func newRoster(all []*member, cfg *PoolConfig) *roster {
@@ -55,15 +55,15 @@ type tier struct {
 	turns    *turns
 
 	all   []*member
-	up    []bool   // By index in all: is in live.
-	table []uint32 // Indices into all; nil unless the balancer hashes.
+	up    []bool   // by index in all: is in live
+	table []uint32 // indices into all; nil unless the balancer hashes
 }
 
 // snapshot is everything a pick needs to know of the pool. It never changes.
 type snapshot struct {
 	*roster
-	tiers  [2]tier // In the order in which they are asked.
-	live   []bool  // By index in all: belongs to the tier that is asked first.
+	tiers  [2]tier // in the order in which they are asked
+	live   []bool  // by index in all: belongs to the tier that is asked first
 	quorum bool
 	panic  bool
 }
@@ -73,7 +73,7 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 	cfg := r.cfg
 	// Of primaries and backups: backends that do not drain, and how many are up.
 	var candidates, healthy [2]int
-	weight, whole := 0, 0 // Of the healthy primaries, and of all of them.
+	weight, whole := 0, 0 // of the healthy primaries, and of all of them
 	for _, m := range r.all {
 		if m.Drain || m.draining.Load() {
 			continue

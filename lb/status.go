@@ -5,32 +5,32 @@ import "time"
 // BackendStatus is what a pool knows about one backend.
 type BackendStatus struct {
 	Backend
-	Up       bool      // What SetHealth said last; true at first.
-	Ejected  bool      // Taken out by MaxFails for now.
-	Draining bool      // By configuration or SetDrain.
-	InUse    bool      // Gets new connections.
-	Since    time.Time // Last change of Up; zero if there was none.
-	Resolved string    // Where connections go: Address, or what it resolved to.
+	Up       bool      // what SetHealth said last; true at first
+	Ejected  bool      // taken out by MaxFails for now
+	Draining bool      // by configuration or SetDrain
+	InUse    bool      // gets new connections
+	Since    time.Time // last change of Up; zero if there was none
+	Resolved string    // where connections go: Address, or what it resolved to
 
 	// Counters, since the backend was added.
-	Active      int64         // Picks that are not done.
-	Picks       uint64        // All picks.
-	Failures    uint64        // Picks whose outcome was Failure.
-	Ejects      uint64        // Times that MaxFails took it out.
-	Received    uint64        // Bytes from the backend.
-	Sent        uint64        // Bytes to the backend.
-	ConnectTime time.Duration // Sum over all connections made,
-	Connects    uint64        // which are so many.
+	Active      int64         // picks that are not done
+	Picks       uint64        // all picks
+	Failures    uint64        // picks whose outcome was Failure
+	Ejects      uint64        // times that MaxFails took it out
+	Received    uint64        // bytes from the backend
+	Sent        uint64        // bytes to the backend
+	ConnectTime time.Duration // sum over all connections made,
+	Connects    uint64        // which are so many
 }
 
 // PoolStatus is a pool's state at one moment.
 type PoolStatus struct {
 	Name     string
-	Quorum   bool   // The healthy backends weigh enough.
-	Panic    bool   // Too few are healthy: health is ignored, and so is Quorum.
-	Queued   int    // Flows that wait for a backend now.
-	Waits    uint64 // Flows that had to wait so far,
-	Overflow uint64 // and those that could not, or did in vain.
+	Quorum   bool   // the healthy backends weigh enough
+	Panic    bool   // too few are healthy: health is ignored, and so is Quorum
+	Queued   int    // flows that wait for a backend now
+	Waits    uint64 // flows that had to wait so far,
+	Overflow uint64 // and those that could not, or did in vain
 	Backends []BackendStatus
 }
 

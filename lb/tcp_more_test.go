@@ -71,7 +71,7 @@ func TestProxyProtocolIsAccepted(t *testing.T) {
 		name    string
 		trusted []netip.Prefix
 		send    []string
-		want    string // Empty: closed.
+		want    string // empty: closed
 	}{
 		{"version 1", loopback, []string{v1 + "data"}, "192.0.2.1:1000 to 192.0.2.2:data"},
 		{"version 2", loopback, []string{string(proxyproto.Append(nil, 2, netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.2:80"))) + "data"}, "192.0.2.1:1000 to 192.0.2.2:data"},
@@ -88,7 +88,7 @@ func TestProxyProtocolIsAccepted(t *testing.T) {
 			c := dialTest(t, addr)
 			for _, s := range tt.send {
 				io.WriteString(c, s)
-				time.Sleep(2 * time.Millisecond) // So that it is sent by itself.
+				time.Sleep(2 * time.Millisecond) // so that it is sent by itself
 			}
 			c.CloseWrite()
 			got, _ := ends(t, c)
@@ -176,7 +176,7 @@ func TestLimiterRate(t *testing.T) {
 		want int
 	}{
 		{"2001:db8::1", 0, 3},
-		{"2001:db8::ffff", 0, 0}, // The same /64.
+		{"2001:db8::ffff", 0, 0}, // the same /64
 		{"2001:db8:0:1::1", 0, 3},
 		{"192.0.2.1", 0, 3},
 		{"192.0.2.2", 0, 3},
@@ -368,7 +368,7 @@ func TestTCPLeavesNothingBehind(t *testing.T) {
 					continue
 				}
 				switch (g + i) % 4 {
-				case 0: // Not a word.
+				case 0: // not a word
 				case 1:
 					io.WriteString(c, "x")
 				case 2:
@@ -401,7 +401,7 @@ func TestTCPLeavesNothingBehind(t *testing.T) {
 		return f-p <= files-pipes+4 && p <= pipes+2*clients*2*2 && g <= goroutines+4
 	})
 	stop()
-	if st := tc.Stats(); st.Accepted < uint64(n)*9/10 { // A reset may come before accept.
+	if st := tc.Stats(); st.Accepted < uint64(n)*9/10 { // a reset may come before accept
 		t.Errorf("%+v, want about %d accepted", st, n)
 	}
 }

@@ -75,7 +75,7 @@ func TestUDPAnswersFromTheAddressThatWasAsked(t *testing.T) {
 	for _, tt := range []struct {
 		listen string
 		asked  []string
-		all    bool // Takes broadcasts.
+		all    bool // takes broadcasts
 	}{
 		{":53", append(append([]string{linkLocal}, four...), six...), true},
 		{"0.0.0.0:54", four, true},

@@ -174,7 +174,7 @@ func TestUDPBuffers(t *testing.T) {
 	defer plain.Close()
 	option := unix.SO_RCVBUFFORCE
 	if _, err := buffer(plain, option, 1<<16); err != nil {
-		option = unix.SO_RCVBUF // An ordinary user.
+		option = unix.SO_RCVBUF // an ordinary user
 	}
 	want, _ := buffer(plain, option, 4<<20)
 	if got, _ := buffer(udpSocket(t, "127.0.0.1:0"), option, 0); got != want {
@@ -269,7 +269,7 @@ func TestUDPBursts(t *testing.T) {
 	word := func(i, j int) string { return fmt.Sprintf("%d of %d ", j, i) + strings.Repeat("x", j*j%701) }
 	for j := range count {
 		for i, c := range conns {
-			if i == 0 || j%(3*i) != 0 { // So that some follow one another.
+			if i == 0 || j%(3*i) != 0 { // so that some follow one another
 				if _, err := c.Write([]byte(word(i, j))); err != nil {
 					t.Fatal(err)
 				}
@@ -303,13 +303,13 @@ func dialUDPFromAddr(t testing.TB, from net.IP, address string) net.Conn {
 func TestUDPGoesOnToTheNextBackend(t *testing.T) {
 	for name, bad := range map[string]Backend{
 		"not resolved":   {Address: "name.invalid:53"},
-		"cannot connect": {Address: "127.255.255.255:53"}, // A broadcast address: EACCES.
+		"cannot connect": {Address: "127.255.255.255:53"}, // a broadcast address: EACCES
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := newPool(t, PoolConfig{Balance: SourceHash, Backends: []Backend{bad, named(t, "good ")}})
 			u := udpWith(UDPConfig{Pool: pool})
 			addr, _ := relayUDP(t, u)
-			for i := byte(0); u.Stats().Retries == 0 && i < 100; i++ { // Until the hash gives a client the bad one.
+			for i := byte(0); u.Stats().Retries == 0 && i < 100; i++ { // until the hash gives a client the bad one
 				if got := ask(t, dialUDPFromAddr(t, net.IPv4(127, 1, 0, i), addr), "x"); got != "good x" {
 					t.Fatalf("got %q", got)
 				}
@@ -341,8 +341,8 @@ func TestUDPBackendLeaves(t *testing.T) {
 	for name, tt := range map[string]struct {
 		cfg   PoolConfig
 		leave func(p *Pool, a, b Backend)
-		ends  bool   // Without a further datagram.
-		then  string // Who gets the next datagram.
+		ends  bool   // without a further datagram
+		then  string // who gets the next datagram
 	}{
 		"removed":                     {PoolConfig{}, remove, false, "a"},
 		"removed, with a deadline":    {PoolConfig{DrainTimeout: time.Millisecond}, remove, true, "b"},
@@ -514,7 +514,7 @@ func TestUDPReconfigureLimits(t *testing.T) {
 func TestUDPLeavesNothingBehind(t *testing.T) {
 	u := udpWith(UDPConfig{IdleTimeout: 20 * time.Millisecond})
 	addr, stop := relayUDP(t, u, named(t, "a"), closedUDP(t), named(t, "c"))
-	ask(t, dialUDPTest(t, addr), "x") // So that the loop runs.
+	ask(t, dialUDPTest(t, addr), "x") // so that the loop runs
 	waitFor(t, "the session to end", func() bool { return u.Stats().Active == 0 })
 	files := openFiles(t)
 	var wg sync.WaitGroup

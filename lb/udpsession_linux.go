@@ -36,15 +36,15 @@ type udpSession struct {
 	cfg        *udpSettings
 	flow       Flow
 	pick       Pick
-	fd         int32 // To the backend; -1 while there is none.
+	fd         int32 // to the backend; -1 while there is none
 	slot       int32
 	generation int32
 
 	start, last       int64
-	up, down          int64  // Bytes from the client and to it.
-	sent, received    int64  // Bytes to the present backend and from it,
-	requests, replies int    // and datagrams.
-	backend           string // The last one that replied before the present one.
+	up, down          int64  // bytes from the client and to it
+	sent, received    int64  // bytes to the present backend and from it,
+	requests, replies int    // and datagrams
+	backend           string // the last one that replied before the present one
 	tries             int
 
 	timer reactor.Timer[*udpSession] // when it has been idle for too long
@@ -125,7 +125,7 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 	for tries := 0; first < end && tries < maxTries; {
 		if s.fd < 0 && !p.connect(s) {
 			p.counters.failed.Add(uint64(end - first))
-			s.flow.tries = 0 // The next datagram may try all of them again.
+			s.flow.tries = 0 // the next datagram may try all of them again
 			return
 		}
 		n, errno := p.in.Forward(s.fd, first, end)
@@ -150,7 +150,7 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 	}
 }
 
-// believedDown tells whether a session must leave its backend: the pool would not
+// believedDown reports whether a session must leave its backend: the pool would not
 // use it. In panic the pool does use what is down.
 func believedDown(p *Pool, m *member) bool {
 	if !m.down.Load() {
@@ -161,7 +161,7 @@ func believedDown(p *Pool, m *member) bool {
 	return now == nil || now.server != m.server || !s.tiers[0].up[now.index] && !s.tiers[1].up[now.index]
 }
 
-// unreachable tells whether an error is what the kernel makes of ICMP's messages
+// unreachable reports whether an error is what the kernel makes of ICMP's messages
 // (icmp_err_convert), or of having no route.
 func unreachable(errno unix.Errno) bool {
 	switch errno {
@@ -210,7 +210,7 @@ func (p *udpPlane) connect(s *udpSession) bool {
 // errUnresolved: a loop cannot wait for the resolver.
 var errUnresolved = errors.New("its name has no address yet: see Pool.Run")
 
-// shortage tells whether something is used up that sessions hold. EAGAIN: the
+// shortage reports whether something is used up that sessions hold. EAGAIN: the
 // local ports.
 func shortage(err error) bool { return err != nil && (starved(err) || isAny(err, unix.EAGAIN)) }
 
@@ -266,7 +266,7 @@ func (p *udpPlane) disconnect(s *udpSession, r Result) {
 func (p *udpPlane) replied(s *udpSession) {
 	n, errno := p.out.Collect(s.fd, p.front)
 	switch {
-	case errno == unix.EAGAIN || errno == unix.EINTR || errno == unix.EMSGSIZE: // A path's MTU was found out.
+	case errno == unix.EAGAIN || errno == unix.EINTR || errno == unix.EMSGSIZE: // a path's MTU was found out
 		return
 	case unreachable(errno):
 		p.disconnect(s, Failure)
@@ -283,7 +283,7 @@ func (p *udpPlane) replied(s *udpSession) {
 	p.touch(s)
 	if s.replies == 0 {
 		s.pick.Report(Success)
-		s.flow.tried[0], s.flow.tries = s.pick.member.server, 1 // The others may be well again.
+		s.flow.tried[0], s.flow.tries = s.pick.member.server, 1 // the others may be well again
 	}
 	s.replies += n
 	if s.cfg.Responses > 0 && s.replies >= s.cfg.Responses*s.requests {

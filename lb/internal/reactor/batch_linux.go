@@ -14,7 +14,7 @@ const batchSize = 32
 type mmsghdr struct {
 	hdr unix.Msghdr
 	len uint32
-	_   [unsafe.Sizeof(uintptr(0)) - 4]byte // Padding, on 64-bit machines.
+	_   [unsafe.Sizeof(uintptr(0)) - 4]byte // padding, on 64-bit machines
 }
 
 // batchTurn is how many datagrams of one backend are taken before others have
@@ -25,11 +25,11 @@ const batchTurn = 16
 // in memory that is laid out once for recvmmsg(2) and sendmmsg(2).
 type Batch struct {
 	v6    bool
-	n     int // To be sent.
+	n     int // to be sent
 	msgs  [batchSize]mmsghdr
-	bare  [batchSize]mmsghdr // The same datagrams without addresses, for connected sockets.
+	bare  [batchSize]mmsghdr // the same datagrams without addresses, for connected sockets
 	iovs  [batchSize]unix.Iovec
-	names [batchSize]unix.RawSockaddrInet6 // Or RawSockaddrInet4 at the same place.
+	names [batchSize]unix.RawSockaddrInet6 // or RawSockaddrInet4 at the same place
 	oobs  [batchSize]control
 	bufs  [batchSize][]byte
 }
@@ -37,7 +37,7 @@ type Batch struct {
 // control has room for the control messages of a datagram. On an IPv6 socket
 // IPv4 ones have two.
 type control struct {
-	_ [0]uintptr // For alignment.
+	_ [0]uintptr // for alignment
 	b [64 + 32]byte
 }
 
@@ -110,7 +110,7 @@ func (b *Batch) Receive(fd int32) int {
 		h.SetControllen(len(b.oobs[i].b))
 		b.iovs[i].SetLen(len(b.bufs[i]))
 	}
-	n, _ := mmsg(unix.SYS_RECVMMSG, fd, b.msgs[:]) // EAGAIN; or an ICMP error, which concerns nobody here.
+	n, _ := mmsg(unix.SYS_RECVMMSG, fd, b.msgs[:]) // EAGAIN; or an ICMP error, which concerns nobody here
 	return n
 }
 
@@ -144,7 +144,7 @@ func (b *Batch) local(i int) (local netip.Addr) {
 		switch {
 		case h.Level == unix.SOL_IP && h.Type == unix.IP_PKTINFO:
 			four := (*unix.Inet4Pktinfo)(info)
-			if four.Spec_dst == [4]byte{} { // It came before we asked for it.
+			if four.Spec_dst == [4]byte{} { // it came before we asked for it
 				return netip.AddrFrom4(four.Addr)
 			}
 			return netip.AddrFrom4(four.Spec_dst)
