@@ -110,9 +110,6 @@ func (c DNS) probe(ctx context.Context) error {
 }
 
 func (c DNS) question() (dnsmessage.Question, error) {
-	if c.Name == "" {
-		return dnsmessage.Question{}, errors.New("no name")
-	}
 	name, err := dnsmessage.NewName(strings.TrimSuffix(c.Name, ".") + ".")
 	if err != nil {
 		return dnsmessage.Question{}, err

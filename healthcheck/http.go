@@ -132,10 +132,8 @@ func (c HTTP) Validate() error {
 func (c HTTP) Check(ctx context.Context) error { return c.fail(c.probe(ctx)) }
 
 func (c HTTP) fail(err error) error {
-	if _, parseErr := url.Parse(c.URL); parseErr != nil {
-		if urlErr, ok := errors.AsType[*url.Error](err); ok {
-			err = urlErr.Err // the URL may hold a password
-		}
+	if urlErr, ok := errors.AsType[*url.Error](err); ok && urlErr.Op == "parse" {
+		err = urlErr.Err // the URL may hold a password
 	}
 	return fail(c, err)
 }

@@ -25,7 +25,9 @@ func (m *Monitor) Subscribe(fn func(Status)) (cancel func()) {
 	s.pushStatus(m.core.Status)
 	m.mu.Unlock()
 	return func() {
-		s.cancelCalls()
+		s.mu.Lock()
+		s.cancelled, s.queue = true, nil
+		s.mu.Unlock()
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.subs = slices.DeleteFunc(m.subs, func(x *subscriber) bool { return x == s })
@@ -79,10 +81,4 @@ func (s *subscriber) drainQueue() {
 		s.mu.Unlock()
 		s.fn(status)
 	}
-}
-
-func (s *subscriber) cancelCalls() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cancelled, s.queue = true, nil
 }

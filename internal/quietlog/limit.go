@@ -3,6 +3,7 @@ package quietlog
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 )
@@ -30,31 +31,21 @@ const timesKey = "times"
 
 // mark is what an attribute of a record tells the handler. It is not logged.
 type mark struct {
-	limit   *Limit
-	subject any
-	effect  effect
+	limit        *Limit
+	subject      any
+	ends, resets bool
 }
-
-type effect uint8
-
-const (
-	limited effect = iota
-	ends
-	resets
-)
-
-func (m mark) attr() slog.Attr { return slog.Any("", m) }
 
 // By is an attribute that puts a line under l. Lines of one message are limited
 // together if they have the same subject, which must be comparable.
-func (l *Limit) By(subject any) slog.Attr { return mark{l, subject, limited}.attr() }
+func (l *Limit) By(subject any) slog.Attr { return slog.Any("", mark{limit: l, subject: subject}) }
 
 // Ends is an attribute of the line that ends what a line under l has begun: it is said
 // only if the other was.
-func (l *Limit) Ends() slog.Attr { return mark{l, nil, ends}.attr() }
+func (l *Limit) Ends() slog.Attr { return slog.Any("", mark{limit: l, ends: true}) }
 
 // Resets is an attribute of a line after which whatever is under l is news again.
-func (l *Limit) Resets() slog.Attr { return mark{l, nil, resets}.attr() }
+func (l *Limit) Resets() slog.Attr { return slog.Any("", mark{limit: l, resets: true}) }
 
 // Mutes reports whether a line would be left out now, and counts it times times if so:
 // who asks first need not find out what to say.
@@ -63,7 +54,12 @@ func (l *Limit) Mutes(log *slog.Logger, level slog.Level, message string, subjec
 		return true
 	}
 	h, ok := log.Handler().(*limiter)
-	return ok && h.table.mutes(entryKey{l, message, subject}, time.Now(), times)
+	if !ok {
+		return false
+	}
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	return !h.table.entry(entryKey{l, message, subject}, time.Now()).admits(l, times)
 }
 
 // Limited returns [New] of log, in which lines under a Limit are limited, and all
@@ -82,24 +78,16 @@ type limiter struct {
 
 func (h *limiter) Handle(ctx context.Context, r slog.Record) error {
 	m, times := read(r)
-	switch {
-	case m.limit == nil && h.rest == nil:
-		return h.Handler.Handle(ctx, r)
-	case m.effect == ends && !h.table.end(m.limit):
-		return nil
-	case m.effect == resets:
-		h.table.reset(m.limit)
+	limit := m.limit
+	if limit == nil {
+		limit = h.rest
 	}
-	left := uint64(0)
-	if m.effect == limited {
-		limit := m.limit
-		if limit == nil {
-			limit = h.rest
-		}
-		var ok bool
-		if left, ok = h.table.take(entryKey{limit, r.Message, m.subject}, r.Time, max(times, 1)); !ok {
-			return nil
-		}
+	if limit == nil {
+		return h.Handler.Handle(ctx, r)
+	}
+	left, ok := h.table.judge(m, entryKey{limit, r.Message, m.subject}, r.Time, max(times, 1))
+	if !ok {
+		return nil
 	}
 	return h.Handler.Handle(ctx, counted(r, left, m.limit == nil))
 }
@@ -210,49 +198,41 @@ func (t *table) room(k entryKey, now time.Time) bool {
 	return n < k.limit.Subjects
 }
 
-// take reports whether a line may be said, and how often it was left out before.
-func (t *table) take(k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
+// judge reports whether a line may be said, and how often it was left out before.
+func (t *table) judge(m mark, k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	switch {
+	case m.ends:
+		return 0, t.end(k.limit)
+	case m.resets:
+		maps.DeleteFunc(t.entries, func(other entryKey, _ *entry) bool { return other.limit == k.limit })
+		return 0, true
+	}
 	e := t.entry(k, now)
-	if e.credit < k.limit.Every {
-		e.left += times
+	if !e.admits(k.limit, times) {
 		return 0, false
 	}
-	e.credit -= k.limit.Every
 	left, e.left, e.said = e.left, 0, true
+	e.credit -= k.limit.Every
 	return left, true
 }
 
-func (t *table) mutes(k entryKey, now time.Time, times uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e := t.entry(k, now)
-	if e.credit >= k.limit.Every {
-		return false
+// admits reports whether a line may be said, and counts it if not.
+func (e *entry) admits(l *Limit, times uint64) bool {
+	if e.credit >= l.Every {
+		return true
 	}
 	e.left += times
-	return true
+	return false
 }
 
 // end reports whether something under a limit was said since the last end.
 func (t *table) end(l *Limit) (said bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for k, e := range t.entries {
 		if k.limit == l {
 			said, e.said = said || e.said, false
 		}
 	}
 	return said
-}
-
-func (t *table) reset(l *Limit) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for k := range t.entries {
-		if k.limit == l {
-			delete(t.entries, k)
-		}
-	}
 }
