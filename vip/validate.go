@@ -37,8 +37,8 @@ func (c Config) WithDefaults() Config {
 	}
 	c.Routes = slices.Clone(c.Routes)
 	for i := range c.Routes {
-		r := &c.Routes[i]
-		r.Interface, r.Table = cmp.Or(r.Interface, c.Interface), cmp.Or(r.Table, mainTable)
+		c.Routes[i] = c.Routes[i].WithDefaults()
+		c.Routes[i].Interface = cmp.Or(c.Routes[i].Interface, c.Interface)
 	}
 	if c.Lease == 0 {
 		c.Lease = LeaseFor(time.Second, 3)
@@ -59,7 +59,7 @@ func (c Config) Validate() error {
 	first := make(map[netip.Addr]int)
 	for i, a := range c.Addresses {
 		name := fmt.Sprintf("Addresses[%d]", i)
-		errs = append(errs, field.In(name, a.validate()))
+		errs = append(errs, field.In(name, a.Validate()))
 		if j, twice := first[a.Prefix.Addr()]; twice && a.Prefix.IsValid() {
 			errs = append(errs, field.Errorf(name+".Prefix", "%v: given twice: it is that of Addresses[%d]: want each once", a.Prefix.Addr(), j))
 			continue
@@ -67,7 +67,7 @@ func (c Config) Validate() error {
 		first[a.Prefix.Addr()] = i
 	}
 	for i, r := range c.Routes {
-		errs = append(errs, field.In(fmt.Sprintf("Routes[%d]", i), r.validate()))
+		errs = append(errs, field.In(fmt.Sprintf("Routes[%d]", i), r.Validate()))
 	}
 	return errors.Join(append(errs, field.In("Announce", c.Announce.validate()))...)
 }
@@ -118,8 +118,11 @@ func validateDevice(name, device string) error {
 	return nil
 }
 
-// validate checks one address whose defaults are filled in.
-func (a Address) validate() error {
+// WithDefaults returns a: its Interface has a default in a [Config] only.
+func (a Address) WithDefaults() Address { return a }
+
+// Validate reports everything that is wrong with a, as that of [Config] does.
+func (a Address) Validate() error {
 	var errs []error
 	addr := a.Prefix.Addr()
 	switch {
@@ -148,8 +151,15 @@ func (a Address) validate() error {
 	return errors.Join(errs...)
 }
 
-// validate checks one route whose defaults are filled in.
-func (r Route) validate() error {
+// WithDefaults returns r with its zero fields filled in, but for the Interface, which
+// has a default in a [Config] only.
+func (r Route) WithDefaults() Route {
+	r.Table = cmp.Or(r.Table, mainTable)
+	return r
+}
+
+// Validate reports everything that is wrong with r, as that of [Config] does.
+func (r Route) Validate() error {
 	var errs []error
 	to := r.Destination
 	switch {

@@ -178,11 +178,6 @@ func validHost(s string) bool {
 // host is an address or a name.
 func host(to *string) value { return text(to, "a host or an address", validHost) }
 
-// dnsName may have underscores, and a final dot.
-func dnsName(to *string) value {
-	return text(to, "a name such as www.example.org", func(s string) bool { return len(s) <= 253 && hostForm.MatchString(s) })
-}
-
 // serverName is one that clients ask for by SNI, in lower case.
 func serverName(to *string) value {
 	const want = "a name such as www.example.org or *.example.org"
@@ -192,20 +187,5 @@ func serverName(to *string) value {
 			return "", errors.New("want " + want)
 		}
 		return strings.ToLower(strings.TrimSuffix(s, ".")), nil
-	})
-}
-
-// interfaceName follows dev_valid_name in Linux, net/core/dev.c.
-func interfaceName(to *string) value {
-	return text(to, "the name of a network interface, up to 15 characters", func(s string) bool {
-		return s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsAny(s, "/: \t\n\v\f\r\x00")
-	})
-}
-
-// label of an IPv4 address: ifconfig and others take it for the name of an
-// interface.
-func label(to *string) value {
-	return text(to, "a label of up to 15 characters, such as eth0:vip", func(s string) bool {
-		return s != "" && len(s) <= 15 && !strings.ContainsAny(s, "/ \t\n\v\f\r\x00")
 	})
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -44,7 +43,7 @@ func owned(keys []key, homes ...home) []key {
 		for i, o := range k.value.owners() {
 			for _, h := range homes {
 				if index := fieldIndex(h.config, k.value.to[i]); index != nil && !o.known() {
-					o.home, o.index, o.setting = h, index, k.setting || k.zero
+					o.home, o.index = h, index
 				}
 			}
 		}
@@ -58,27 +57,6 @@ func (v value) owners() []*owner {
 		return nil
 	}
 	return append([]*owner{v.owner}, v.others...)
-}
-
-// part is the home of the rows that point into an item of a library's list. in gives
-// a configuration whose only item it is, under the name of the list.
-func part[C interface {
-	Validate() error
-	WithDefaults() C
-}](item any, list string, in func() C) home {
-	only := func(c C) reflect.Value { return reflect.ValueOf(c).FieldByName(list).Index(0) }
-	return home{
-		config: reflect.ValueOf(item).Elem(),
-		validate: func() (err error) {
-			for _, e := range field.All(in().Validate()) {
-				if name, ok := strings.CutPrefix(e.Field, list+"[0]."); ok {
-					err = errors.Join(err, field.Errorf(name, "%w", e.Err))
-				}
-			}
-			return err
-		},
-		defaults: func() reflect.Value { return only(in().WithDefaults()) },
-	}
 }
 
 // placeRows notes where the values of rows stand.
@@ -125,8 +103,6 @@ func fieldIndex(config reflect.Value, to any) []int {
 type owner struct {
 	home
 	index []int // of the field in home.config
-	// setting: the row has no other default than the library's.
-	setting bool
 	// off: a zero in the file is -1 in the field, where zero means the default.
 	off bool
 	// not: the field says the opposite of the key.
@@ -153,7 +129,7 @@ func (o *owner) preset() reflect.Value {
 
 // takesZero reports whether the file may say zero. Otherwise it would be taken for
 // nothing, and get the default.
-func (o *owner) takesZero() bool { return o.off || o.setting && o.preset().IsZero() }
+func (o *owner) takesZero() bool { return o.off || o.preset().IsZero() }
 
 // says is want, or what the row says itself.
 func (o *owner) says(want string) string {
@@ -180,7 +156,7 @@ func (o *owner) want() string {
 		for _, e := range field.All(o.validate()) {
 			if at, _ := follow(o.config, e.Field); len(at) > 0 && at[0] == f.Addr().Interface() {
 				if _, want, ok := strings.Cut(e.Err.Error(), "want "); ok {
-					return o.inFile(want)
+					return want
 				}
 			}
 		}
@@ -194,26 +170,6 @@ func (o *owner) want() string {
 		least = reflect.ValueOf(1).Convert(f.Type())
 	}
 	return fmt.Sprintf("%s to %s", yamlText(least), yamlText(most))
-}
-
-// inFile is what the library wants of a field, for a file, in which a zero that
-// would mean the default cannot stand.
-func (o *owner) inFile(want string) string {
-	if o.takesZero() {
-		if zero := yamlText(reflect.Zero(o.field().Type())); zero[0] == '0' && !strings.HasPrefix(strings.TrimPrefix(want, "at least "), "0") {
-			want = zero + ", or " + want
-		}
-		return want
-	}
-	for _, zero := range []string{"0s", "0"} {
-		if rest, ok := strings.CutPrefix(want, "at least "+zero); ok && (rest == "" || rest[0] == ',') {
-			return "more than " + zero + rest
-		}
-	}
-	if rest, ok := strings.CutPrefix(want, "0 to "); ok {
-		return "1 to " + rest
-	}
-	return want
 }
 
 // extremes are the ends of a type of numbers; of texts one that none is.
@@ -325,8 +281,13 @@ var step = regexp.MustCompile(`^\.?(?:(\w+)|\[([^\]]*)\])`)
 // pointers; where one is a copy of another both are given.
 func (d *decoder) report(err error, path string, configs ...any) {
 	for _, e := range field.All(err) {
-		at := d.placeOf(e.Field, path, configs)
-		if d.absent(e.Field, at, configs[0]) || d.broken(d.whereGiven(at)) {
+		at, exact := d.placeOf(e.Field, path, configs)
+		if isZero(configs[0], e.Field) && !(exact && d.given(at)) {
+			// The tables know what may be left out, and what is not of the file comes
+			// later, as a pool does.
+			continue
+		}
+		if d.broken(d.whereGiven(at)) {
 			continue // what is wrong was said, and this may be what follows from it
 		}
 		said := d.inKeys(e, configs)
@@ -358,26 +319,26 @@ func ownWords(said string) string {
 	return "not valid here"
 }
 
-// absent reports whether a field is zero, and not because the file says so: the tables
-// know what may be left out, and what is not of the file comes later, as a pool does.
-func (d *decoder) absent(name, at string, config any) bool {
-	found, rest := follow(reflect.ValueOf(config).Elem(), name)
-	v := reflect.ValueOf(found[0])
-	return rest == "" && v.Kind() == reflect.Pointer && v.Elem().IsZero() && (!d.given(at) || d.places[found[0]] != at)
-}
-
 // placeOf is the path of what a field's name means, or of the nearest thing around it.
-func (d *decoder) placeOf(name, otherwise string, configs []any) string {
-	best, depth := otherwise, 0
+// exact reports whether it is the field's own.
+func (d *decoder) placeOf(name, otherwise string, configs []any) (path string, exact bool) {
+	path, depth := otherwise, 0
 	for _, c := range configs {
-		found, _ := follow(reflect.ValueOf(c).Elem(), name)
+		found, rest := follow(reflect.ValueOf(c).Elem(), name)
 		for i, p := range found {
 			if at, ok := d.places[p]; ok && len(found)-i > depth {
-				best, depth = at, len(found)-i
+				path, depth, exact = at, len(found)-i, i == 0 && rest == ""
 			}
 		}
 	}
-	return best
+	return path, exact
+}
+
+// isZero reports whether a field is zero.
+func isZero(config any, name string) bool {
+	found, rest := follow(reflect.ValueOf(config).Elem(), name)
+	v := reflect.ValueOf(found[0])
+	return rest == "" && v.Kind() == reflect.Pointer && v.Elem().IsZero()
 }
 
 // whereGiven is the path itself, or what is around it, that the file has.

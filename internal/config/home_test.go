@@ -1,13 +1,18 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/lb"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vrrp"
@@ -85,5 +90,101 @@ func TestEveryOptionHasARow(t *testing.T) {
 	}
 	for name := range elsewhere {
 		t.Errorf("%s: there is no such field", name)
+	}
+}
+
+// library is a configuration like those of the libraries.
+type library struct {
+	Count   int
+	Never   time.Duration
+	NoRush  bool
+	Servers []server
+	Names   map[string]string
+	Pool    *int // made later
+}
+
+type server struct{ Weight uint8 }
+
+func (l library) WithDefaults() library {
+	l.Count, l.Never = cmp.Or(l.Count, 3), cmp.Or(l.Never, time.Minute)
+	return l
+}
+
+func (l library) Validate() error {
+	l = l.WithDefaults()
+	errs := []error{field.Between("Count", l.Count, 1, 9), field.Between("Never", max(l.Never, 0), 0, time.Hour)}
+	if l.NoRush && l.Count > 5 {
+		errs = append(errs, field.Errorf("NoRush", "true: want false with a Count of more than 5"))
+	}
+	for i, s := range l.Servers {
+		errs = append(errs, field.In(fmt.Sprintf("Servers[%d]", i), field.Between("Weight", s.Weight, 1, 200)))
+	}
+	for name := range l.Names {
+		if name == "Bad" {
+			errs = append(errs, field.Errorf(`Names["Bad"]`, "%q: want another name", name))
+		}
+	}
+	if l.Pool == nil {
+		errs = append(errs, field.Errorf("Pool", "none: want one"))
+	}
+	return errors.Join(errs...)
+}
+
+// TestRowsAskTheLibrary: ranges, defaults and faults are the library's, and are told in
+// the words of the file.
+func TestRowsAskTheLibrary(t *testing.T) {
+	rows := func(l *library) []key {
+		return owned([]key{
+			setting("how_many", integer(&l.Count), ""),
+			setting("at_last", off(duration(&l.Never)), ""),
+			setting("rush", not(&l.NoRush), ""),
+			optional("servers", list(&l.Servers, func(s *server) value { return object(nil, []key{required("weight", integer(&s.Weight), "1", "")}) }), "", ""),
+			optional("names", headers(&l.Names), "", ""),
+		}, homeOf(l))
+	}
+	none := map[string]string{}
+	for _, tc := range []struct {
+		file string
+		want library // with its defaults
+		says string
+	}{
+		{file: "{}", want: library{Count: 3, Never: time.Minute}},
+		{file: "{how_many: 7, at_last: 2s, rush: true}", want: library{Count: 7, Never: 2 * time.Second}},
+		{file: "{at_last: 0s, rush: false}", want: library{Count: 3, Never: -1, NoRush: true}},
+		{file: "{how_many: 0}", says: "f.yaml:1:12: how_many: 0: want 1 to 9"},
+		{file: "{how_many: x}", says: "f.yaml:1:12: how_many: x: want 1 to 9"},
+		{file: "{how_many: 10}", says: "f.yaml:1:12: how_many: 10: want 1 to 9"},
+		{file: "{at_last: -1s}", says: "f.yaml:1:11: at_last: -1s: want 0s to 1h"},
+		{file: "{at_last: 5}", says: "f.yaml:1:11: at_last: 5: a unit is missing: want 0s to 1h, such as 5s or 5ms"},
+		{file: "{how_many: 6, rush: false}", says: "f.yaml:1:21: rush: false: want true with a how_many of more than 5"},
+		{file: "{rush: false, how_many: [6]}", says: "f.yaml:1:25: how_many: a list: want 1 to 9"},
+		{file: "{servers: [{weight: 1}, {weight: 201}]}", says: "f.yaml:1:34: servers[1].weight: 201: want 1 to 200"},
+		{file: "{names: {Good: x}}", want: library{Count: 3, Never: time.Minute, Names: map[string]string{"Good": "x"}}},
+		{file: "{names: {Good: x, Bad: y}}", says: "f.yaml:1:19: names.Bad: Bad: want another name"},
+		{file: "{names: {}}", want: library{Count: 3, Never: time.Minute, Names: none}},
+	} {
+		var l library
+		d := newDecoder("f.yaml", nil)
+		d.decode(object(nil, rows(&l)), d.document([]byte(tc.file)), "")
+		d.report(l.Validate(), "", &l)
+		said := Errors(d.problems).Error()
+		if said != tc.says {
+			t.Errorf("%s: says %q, want %q", tc.file, said, tc.says)
+		}
+		if settle(rows(&l)); said == "" && !reflect.DeepEqual(l, tc.want) {
+			t.Errorf("%s: %+v, want %+v", tc.file, l, tc.want)
+		}
+	}
+}
+
+// TestMessagesSpeakTheFile: no message names a field of Go.
+func TestMessagesSpeakTheFile(t *testing.T) {
+	goName := regexp.MustCompile(`\b[A-Z]+[a-z]+[A-Z]\w*`)
+	for _, c := range readBad(t) {
+		for line := range strings.Lines(c.want) {
+			if name := goName.FindString(line); name != "" && !strings.Contains(c.input, name) {
+				t.Errorf("%s: %s: %s", c.name, name, line)
+			}
+		}
 	}
 }

@@ -203,7 +203,7 @@ func (c *Check) keys() []key {
 			"the timeout may exceed the interval: a probe that takes longer is followed by the next at once"),
 		setting("jitter", duration(&c.Jitter), "greatest random delay of a probe"),
 		optional("start_spread", duration(&c.StartSpread), "1s",
-			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+maxDefaultSpread.String()).orZero(),
+			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+maxDefaultSpread.String()),
 		setting("rise", integer(&c.Rise), "successes in a row that make it up"),
 		setting("fall", integer(&c.Fall), "failures in a row that make it down: the second is asked for after the fast interval"),
 		setting("hold_down", duration(&c.HoldDown), "least time that it stays down, so that what flaps moves nothing more often"),

@@ -117,20 +117,18 @@ func (k *Key) value() value {
 }
 
 func addressKeys(a *vip.Address) []key {
-	in := func() vip.Config { return vip.Config{Interface: "eth0", Addresses: []vip.Address{*a}} }
 	return owned([]key{
 		required("address", prefix(&a.Prefix), "192.168.31.250/24", "without a length: /32 or /128"),
 		optional("interface", plain(&a.Interface), "eth1", "default: the router's, or its macvlan"),
 		optional("label", plain(&a.Label), "eth0:vip", "of an IPv4 address"),
 		setting("scope", choice(&a.Scope), "of an IPv4 address; the same as that of others in its network"),
-	}, part(a, "Addresses", in))
+	}, homeOf(a))
 }
 
 // virtualAddress is a mapping, or the address alone.
 func virtualAddress(a *vip.Address) value { return orAlone(addressKeys(a)) }
 
 func routeKeys(t *vip.Route) []key {
-	in := func() vip.Config { return vip.Config{Interface: "eth0", Routes: []vip.Route{*t}} }
 	return owned([]key{
 		required("to", network(&t.Destination), "10.0.0.0/8", "destination; 0.0.0.0/0 or ::/0 is the default route"),
 		optional("via", address(&t.Gateway), "192.168.31.1", "gateway; default: none, on the link"),
@@ -138,7 +136,7 @@ func routeKeys(t *vip.Route) []key {
 		optional("source", address(&t.Source), "192.168.31.250", "preferred source; default: the kernel chooses"),
 		setting("table", integer(&t.Table), "routing table; 254 is the main one"),
 		optional("metric", integer(&t.Metric), "100", "the least wins; default: the kernel's"),
-	}, part(t, "Routes", in))
+	}, homeOf(t))
 }
 
 func route(t *vip.Route) value { return object(nil, routeKeys(t)) }

@@ -354,6 +354,9 @@ func TestWriteDefaults(t *testing.T) {
 	if tried < 12 {
 		t.Errorf("only %d comments were tried", tried)
 	}
+	if absurd := regexp.MustCompile(`[0-9]{12,}.*|[0-9]ns .*`).FindString(out.String()); absurd != "" {
+		t.Errorf("a library has no bound: %s", absurd)
+	}
 	// What is printed for a key is what a file without it gets.
 	for _, want := range []string{"priority: 100", "preempt: true", "mode: http", "interval: 1s", "status: 200-399"} {
 		if !strings.Contains(out.String(), want+" ") {

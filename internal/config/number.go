@@ -53,10 +53,8 @@ func integerIn[T uint8 | uint32 | int](to *T, least, most int) value {
 // off is a number of which the file's zero means never, as a negative one does in the
 // library, where zero means the default.
 func off(v value) value {
-	decode := v.decode
 	v.owner.off = true
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		decode(d, n, path)
+	return v.then(func(d *decoder, n *yaml.Node, path string) {
 		switch f := reflect.ValueOf(v.to[0]).Elem(); {
 		case d.failed(path):
 		case f.IsZero():
@@ -65,8 +63,7 @@ func off(v value) value {
 			f.SetInt(0)
 			d.fail(path, "%s: want %s", d.quote(n), own(v.owner.want()))
 		}
-	}
-	return v
+	})
 }
 
 // decimal is a number, not negative, with up to three decimals.

@@ -78,14 +78,8 @@ func boolean(to *bool) value {
 // not is a boolean whose field says the opposite of its key.
 func not(to *bool) value {
 	v := boolean(to)
-	decode := v.decode
 	v.owner.not = true
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		*to = true
-		decode(d, n, path)
-		*to = !*to
-	}
-	return v
+	return v.then(func(d *decoder, _ *yaml.Node, path string) { *to = !*to && !d.failed(path) })
 }
 
 // either is one of two words, for false and true.
@@ -93,12 +87,7 @@ func either(to *bool, no, yes string) value {
 	var said string
 	v := word(&said, no, yes)
 	v.to, v.owner = []any{to}, &owner{either: []string{no, yes}}
-	decode := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		decode(d, n, path)
-		*to = said == yes
-	}
-	return v
+	return v.then(func(*decoder, *yaml.Node, string) { *to = said == yes })
 }
 
 // word is one of a few words.
@@ -134,15 +123,11 @@ func choice[T any, P interface {
 	var said string
 	v := word(&said, words(P(new(T)))...)
 	v.to, v.owner = []any{to}, new(owner)
-	decode := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if decode(d, n, path); !d.failed(path) {
-			if err := to.UnmarshalText([]byte(said)); err != nil {
-				d.fail(path, "%s: %v", said, err)
-			}
+	return v.then(func(d *decoder, _ *yaml.Node, path string) {
+		if err := to.UnmarshalText([]byte(said)); err != nil && !d.failed(path) {
+			d.fail(path, "%s: %v", said, err)
 		}
-	}
-	return v
+	})
 }
 
 // words are those of an enumeration, as it lists them for a word that it does not have.

@@ -15,7 +15,6 @@ type key struct {
 	value    value
 	preset   string // the default, in YAML
 	setting  bool   // the default is the library's
-	zero     bool   // a zero is not the same as nothing
 	example  string // for a key without a default
 	required bool
 	unless   string   // the key beside it that makes it optional
@@ -33,12 +32,6 @@ func (k key) in(modes ...string) key {
 // secret is a key whose value no message shows, nor what is under it.
 func (k key) secret() key {
 	k.hidden = true
-	return k
-}
-
-// orZero is a key without a fixed default that may also say zero.
-func (k key) orZero() key {
-	k.zero = true
 	return k
 }
 
@@ -113,15 +106,23 @@ func orAlone(keys []key) value {
 
 // also is a value that goes to further fields, of the same type, as well.
 func (v value) also(to ...any) value {
-	decode, first := v.decode, reflect.ValueOf(v.to[0]).Elem()
+	first := reflect.ValueOf(v.to[0]).Elem()
 	for _, p := range to {
 		v.to, v.others = append(v.to, p), append(v.others, &owner{off: v.owner.off})
 	}
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		decode(d, n, path)
+	return v.then(func(*decoder, *yaml.Node, string) {
 		for _, p := range to {
 			reflect.ValueOf(p).Elem().Set(first)
 		}
+	})
+}
+
+// then is a value with something to do when it was decoded, or could not be.
+func (v value) then(do func(d *decoder, n *yaml.Node, path string)) value {
+	decode := v.decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		decode(d, n, path)
+		do(d, n, path)
 	}
 	return v
 }
