@@ -27,7 +27,7 @@ func TestBodyLimit(t *testing.T) {
 	}{
 		{strings.NewReader("0123456789"), 200},
 		{strings.NewReader("01234567890"), 413},
-		{io.MultiReader(strings.NewReader("0123456789")), 200}, // Chunked.
+		{io.MultiReader(strings.NewReader("0123456789")), 200}, // chunked
 		{io.MultiReader(strings.NewReader("01234567890")), 413},
 	} {
 		res, err := http.Post(s.URL, "text/plain", tt.body)

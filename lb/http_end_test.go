@@ -36,9 +36,9 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 	const own = "Connection: close\r\nContent-Length: %d\r\nContent-Type: text/plain; charset=utf-8\r\n"
 	for _, tt := range []struct {
 		name    string
-		backend func(net.Conn, *bufio.Reader) // nil: there is none.
+		backend func(net.Conn, *bufio.Reader) // nil: there is none
 		request string
-		want    string // All but Date.
+		want    string // all but Date
 	}{
 		{"own, expecting", nil, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n",
 			"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 24\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n503 Service Unavailable\n"},
@@ -60,7 +60,7 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 			"HTTP/1.1 204 No Content\r\n\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel() // Each takes its time.
+			t.Parallel() // each takes its time
 			var bs []Backend
 			if tt.backend != nil {
 				bs = append(bs, rawBackend(t, tt.backend))
@@ -168,7 +168,7 @@ func TestSlowUploadToNobody(t *testing.T) {
 			if _, err := pw.Write(make([]byte, 1000)); err != nil {
 				return
 			}
-			time.Sleep(drainFor / 5) // Longer, all in all, than we wait for it.
+			time.Sleep(drainFor / 5) // longer, all in all, than we wait for it
 		}
 	}()
 	res, err := http.Post(s.URL, "text/plain", pr)

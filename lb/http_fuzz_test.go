@@ -25,15 +25,15 @@ func FuzzHandler(f *testing.F) {
 	const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 	for _, request := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-		"GET /a HTTP/1.1\r\nHost: x\r\n\r\nHEAD /b HTTP/1.0\r\n\r\n", // Pipelined.
+		"GET /a HTTP/1.1\r\nHost: x\r\n\r\nHEAD /b HTTP/1.0\r\n\r\n", // pipelined
 		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
-		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel", // Cut.
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel", // cut
 		"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
 		// Trailers: announced, not announced, with names that are none.
 		"POST / HTTP/1.1\r\nHost: x\r\nTrailer: X-Foo\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Foo: bar\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Foo: bar\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: x\r\nTrailer: a b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Foo: bar\r\n\r\n",
-		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n", // Bad chunk.
+		"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n", // bad chunk
 		"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframe",
 		"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n",
 		"GET x:foo HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -43,14 +43,14 @@ func FuzzHandler(f *testing.F) {
 	}
 	for _, response := range []string{
 		"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", // Cut.
+		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", // cut
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nContent-Length: 7\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n",
 		"HTTP/1.0 200 OK\r\n\r\nuntil the end",
 		"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ok,
 		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
 		"HTTP/1.1 000 Nothing\r\n\r\n",
-		ok + ok, // Twice.
+		ok + ok, // twice
 		"",
 	} {
 		f.Add([]byte("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"), []byte(response))
@@ -74,7 +74,7 @@ type fuzzFront struct {
 }
 
 func newFuzzFront(f *testing.F) *fuzzFront {
-	dir, err := os.MkdirTemp("", "lb") // f.TempDir is too long a path.
+	dir, err := os.MkdirTemp("", "lb") // f.TempDir is too long a path
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func (t *fuzzFront) once(tt *testing.T, request, response []byte) {
 		if isTimeout(err) {
 			tt.Error("no end of the connection")
 		}
-	} else if isTimeout(err) { // A reset will do.
+	} else if isTimeout(err) { // A reset will do
 		tt.Error("neither an answer nor the end of the connection")
 	}
 	waitFor(tt, "the end of the request", func() bool { return t.handler.Stats().Active == 0 })

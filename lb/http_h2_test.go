@@ -47,7 +47,7 @@ func TestHTTP2Clients(t *testing.T) {
 			Got1xxResponse: func(int, textproto.MIMEHeader) error { hints++; return nil }})
 		var content io.Reader
 		if method != "GET" {
-			content = io.MultiReader(strings.NewReader("hello")) // Of unknown length.
+			content = io.MultiReader(strings.NewReader("hello")) // of unknown length
 		}
 		req, _ := http.NewRequestWithContext(trace, method, s.URL+"/a?b", content)
 		want := method + " example.com /a?b  map[]"
@@ -126,7 +126,7 @@ func TestHTTP2HeaderSplitting(t *testing.T) {
 		}
 		const endStreamAndHeaders = 0x5
 		io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+frame(4, 0, 0, nil)+frame(1, endStreamAndHeaders, 1, block.Bytes()))
-		for kind := byte(255); kind != 1 && kind != 3; { // Until HEADERS or RST_STREAM.
+		for kind := byte(255); kind != 1 && kind != 3; { // until HEADERS or RST_STREAM
 			head := make([]byte, 9)
 			if _, err := io.ReadFull(c, head); err != nil {
 				t.Fatalf("%q: %v", value, err)

@@ -297,7 +297,7 @@ func TestBodyOfAnotherLength(t *testing.T) {
 func TestPlainResponseWriter(t *testing.T) {
 	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
-		w.(http.Flusher).Flush() // Of unknown length.
+		w.(http.Flusher).Flush() // of unknown length
 		w.Write(b)
 	})}})})
 	rec := httptest.NewRecorder()

@@ -15,7 +15,7 @@ import (
 // that knows nothing but lines, lengths and chunks.
 type recorder struct {
 	mu       sync.Mutex
-	requests []string // Head and body.
+	requests []string // head and body
 }
 
 func (rec *recorder) serve(c net.Conn, r *bufio.Reader) {
@@ -101,7 +101,7 @@ func TestRequestSmuggling(t *testing.T) {
 		name    string
 		request string
 		status  int
-		want    string // "": refused, and the connection ends.
+		want    string // "": refused, and the connection ends
 		closes  bool
 	}{
 		{"length", post("Content-Length: 3\r\n", "abc"), 200, plain, false},
@@ -182,7 +182,7 @@ func TestRequestSmuggling(t *testing.T) {
 		{"opaque URI", "GET x:foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
 		{"opaque URI of http", "GET http:foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
 		{"asterisk", "GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
-		{"asterisk of OPTIONS", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 200, "", false}, // net/http answers it.
+		{"asterisk of OPTIONS", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 200, "", false}, // net/http answers it
 		{"no slash", "GET foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", true},
 		{"space in the target", "GET /a b HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", true},
 		{"control byte in the target", "GET /a\x01 HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", true},

@@ -210,7 +210,7 @@ func TestRetry(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		method string
-		first  func(net.Conn, *bufio.Reader) // nil: refuses connections.
+		first  func(net.Conn, *bufio.Reader) // nil: refuses connections
 		status int
 	}{
 		{"GET, refused", "GET", nil, 200},
@@ -268,7 +268,7 @@ func TestLargeUploadIsNotRepeated(t *testing.T) {
 	var got atomic.Int64
 	first := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		req, _ := http.ReadRequest(r)
-		io.CopyN(io.Discard, req.Body, replayLimit*4) // More than is kept, then break off.
+		io.CopyN(io.Discard, req.Body, replayLimit*4) // more than is kept, then break off
 	})
 	second := webBackend(t, func(w http.ResponseWriter, r *http.Request) { got.Add(1) })
 	s, _ := front(t, HandlerConfig{}, first, second)
@@ -317,7 +317,7 @@ func TestHeadDoesNotHang(t *testing.T) {
 	}))
 	c := dialTest(t, s.Listener.Addr().String())
 	br := bufio.NewReader(c)
-	for range 3 { // On one connection: nothing may be left behind on it.
+	for range 3 { // on one connection: nothing may be left behind on it
 		io.WriteString(c, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
 		res, err := http.ReadResponse(br, &http.Request{Method: "HEAD"})
 		if err != nil || res.ContentLength != 1000 {
@@ -421,7 +421,7 @@ func waitFor(t testing.TB, what string, cond func() bool) {
 func TestStaleConnectionsDoNotShow(t *testing.T) {
 	var served atomic.Int32
 	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-		for range 2 { // Kept alive, and then, without a word, not.
+		for range 2 { // kept alive, and then, without a word, not
 			req, err := http.ReadRequest(r)
 			if err != nil {
 				return
@@ -477,7 +477,7 @@ func TestHandlerRefusesBadConfiguration(t *testing.T) {
 		"ResponseHeaders[host]: want another header: the proxy itself decides on this one":                   {Pool: p, ResponseHeaders: headers("host", "a")},
 		"ClientTimeout: -1ns: want 1ms to 24h\nPool: none: want a pool":                                      {ClientTimeout: -1},
 	} {
-		for range 2 { // Looking changes nothing.
+		for range 2 { // looking changes nothing
 			if err := cfg.Validate(); err == nil || err.Error() != want {
 				t.Errorf("error %v, want %q", err, want)
 			}

@@ -154,7 +154,7 @@ func TestSilence(t *testing.T) {
 					}
 				}
 				n.settled(t, tt.failures)
-				time.Sleep(time.Minute) // No goroutine may be left.
+				time.Sleep(time.Minute) // no goroutine may be left
 			})
 		})
 	}

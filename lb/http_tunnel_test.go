@@ -18,7 +18,7 @@ func TestUpgrade(t *testing.T) {
 			return
 		}
 		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\nhello ")
-		got, _ := io.ReadAll(r) // Until the client's half is closed,
+		got, _ := io.ReadAll(r) // until the client's half is closed,
 		c.Write(bytes.ToUpper(got))
 	}))
 	c := dialTest(t, s.Listener.Addr().String())

@@ -19,7 +19,7 @@ type Record struct {
 	Received int64         // bytes from the client, of a request without its header
 	Sent     int64         // bytes to the client, likewise
 	Retries  int           // backends that were tried in vain
-	Status   int           // of an HTTP response. 0: there was none.
+	Status   int           // of an HTTP response. 0: there was none
 	Reason   string        // why it ended, if not in order
 }
 

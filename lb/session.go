@@ -30,7 +30,7 @@ type session struct {
 	client  io.ReadWriteCloser
 	backend io.ReadWriteCloser // nil while connecting
 	server  *server            // of the backend, or of the present attempt to connect
-	giveUp  context.CancelFunc // ends that attempt. nil: there is none.
+	giveUp  context.CancelFunc // ends that attempt. nil: there is none
 	gone    bool               // the server was cut during the attempt
 	dead    bool
 	reason  string // why the session did not end in order
