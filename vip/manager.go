@@ -180,11 +180,11 @@ func (m *Manager) linkByIndex(index int) (link, error) {
 func (m *Manager) Acquire(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.refuse(ctx, "acquire"); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("vip: %s: acquire: %w", m.name, err)
-	}
-	if m.life.ended {
-		return m.closedError("acquire")
 	}
 	m.lost = nil // an earlier loss is no news: this call acquires again, or fails
 	return m.acquireAll(ctx)

@@ -67,7 +67,7 @@ func (m *Manager) HardwareAddr(ctx context.Context, addr netip.Addr) net.Hardwar
 	m.mu.Lock()
 	l, ok := m.links[m.cfg.Interface]
 	m.mu.Unlock()
-	if !ok || !l.ethernet {
+	if !ok || !l.ethernet || ctx == nil {
 		return nil
 	}
 	addr = addr.WithZone("")

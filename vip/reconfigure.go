@@ -24,7 +24,7 @@ import (
 // if the previous addresses cannot be put back they are lost, and [Config.OnLost] is
 // called.
 func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
-	next, questions, err := m.prepareConfig(cfg)
+	next, questions, err := m.prepareConfig(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.life.ended {
-		return m.closedError("reconfigure")
+	if err := m.refuse(ctx, "reconfigure"); err != nil {
+		return err
 	}
 	var lapsed error
 	if m.held && m.leaseLapsed(m.lease) {
@@ -66,9 +66,12 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 // prepareConfig completes the next configuration, and returns the questions by which to
 // probe for new addresses. It fails if a new address is on another interface, or if
 // another program has put it there.
-func (m *Manager) prepareConfig(next Config) (Config, []question, error) {
+func (m *Manager) prepareConfig(ctx context.Context, next Config) (Config, []question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.refuse(ctx, "reconfigure"); err != nil {
+		return next, nil, err
+	}
 	if err := next.Validate(); err != nil {
 		return next, nil, fmt.Errorf("vip: %s: reconfigure: %w", m.name, err)
 	}
@@ -77,7 +80,7 @@ func (m *Manager) prepareConfig(next Config) (Config, []question, error) {
 	if fields := m.cfg.Fixed(next); len(fields) > 0 {
 		return next, nil, fmt.Errorf("vip: %s: reconfigure: %s cannot change: make another Manager", m.name, strings.Join(fields, ", "))
 	}
-	if !m.held || m.life.ended {
+	if !m.held {
 		return next, nil, nil // Acquire will look for them
 	}
 	fresh := slices.DeleteFunc(slices.Clone(next.Addresses), func(a Address) bool {

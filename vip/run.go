@@ -20,7 +20,7 @@ import (
 // nobody hears of losses (see [Config.OnLost]). A second Run fails at once: with
 // ErrRunning while the first one runs, with ErrClosed after that.
 func (m *Manager) Run(ctx context.Context) error {
-	if err := m.beginRun(); err != nil {
+	if err := m.beginRun(ctx); err != nil {
 		return err
 	}
 	defer quietlog.Flush(m.log)
@@ -57,13 +57,13 @@ func (m *Manager) Run(ctx context.Context) error {
 }
 
 // beginRun says that Run runs.
-func (m *Manager) beginRun() error {
+func (m *Manager) beginRun(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case m.life.ended:
-		return m.closedError("run")
-	case m.life.running:
+	if err := m.refuse(ctx, "run"); err != nil {
+		return err
+	}
+	if m.life.running {
 		return fmt.Errorf("vip: %s: run: %w", m.name, ErrRunning)
 	}
 	m.life.running = true
@@ -73,6 +73,18 @@ func (m *Manager) beginRun() error {
 // closedError says what a closed Manager was asked to do.
 func (m *Manager) closedError(what string) error {
 	return fmt.Errorf("vip: %s: %s: %w", m.name, what, ErrClosed)
+}
+
+// refuse returns an error if there is no context, or the Manager is closed. Called with
+// m.mu held.
+func (m *Manager) refuse(ctx context.Context, what string) error {
+	switch {
+	case ctx == nil:
+		return fmt.Errorf("vip: %s: %s: no context", m.name, what)
+	case m.life.ended:
+		return m.closedError(what)
+	}
+	return nil
 }
 
 // Ready is closed once Run has removed what a predecessor left behind, and has found or

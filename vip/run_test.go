@@ -3,6 +3,8 @@ package vip
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -142,6 +144,27 @@ func TestNoAcceptWithoutFilter(t *testing.T) {
 	defer ns.Close()
 	if _, err := NewManager(Config{Interface: "eth0", NoAccept: true, Namespace: ns}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("NewManager: %v, want ErrUnsupported", err)
+	}
+}
+
+// TestNilContext: no context is an error.
+func TestNilContext(t *testing.T) {
+	ns := newNamespace(newFakeKernel(), nil)
+	defer ns.Close()
+	cfg := Config{Interface: "eth0", Namespace: ns}
+	m, err := NewManager(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	var none context.Context
+	for name, err := range map[string]error{"Run": m.Run(none), "Acquire": m.Acquire(none), "Reconfigure": m.Reconfigure(none, cfg)} {
+		if err == nil || !strings.Contains(err.Error(), "no context") {
+			t.Errorf("%s: %v, want an error that there is no context", name, err)
+		}
+	}
+	if mac := m.HardwareAddr(none, netip.MustParseAddr("192.0.2.1")); mac != nil {
+		t.Errorf("HardwareAddr: %v", mac)
 	}
 }
 

@@ -266,6 +266,9 @@ func (c *child) end() {
 // carrying out any will: take back what the wills are about before. After Close Run returns
 // an error that wraps ErrClosed. A second Run fails at once, with ErrRunning or ErrClosed.
 func (g *Guard) Run(ctx context.Context) error {
+	if ctx == nil {
+		return errors.New("guard: run: no context")
+	}
 	if err := g.beginRun(); err != nil {
 		return err
 	}
