@@ -4,20 +4,18 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
 )
 
-// DialFunc connects to an address, as net.Dialer's DialContext does. network is
-// "tcp" or "unix".
-type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
-
 // dialer connects to backends.
 type dialer struct {
 	timeout time.Duration // of a connection, and of its TLS handshake
 	tls     *tls.Config   // of backends without a TLS of their own; nil: no TLS
-	dial    DialFunc      // nil: a net.Dialer
+	// dial is HandlerConfig.Dial. nil: a net.Dialer's.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // connect connects to a picked backend.
@@ -30,6 +28,9 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	defer cancel()
 	network, address := network(pick.Address())
 	c, err := dial(limited, network, address)
+	if c == nil && err == nil {
+		err = errors.New("dial: no connection and no error")
+	}
 	cfg := d.tlsFor(pick)
 	if err != nil || cfg == nil {
 		return c, err

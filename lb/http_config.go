@@ -1,10 +1,12 @@
 package lb
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -53,8 +55,9 @@ type HandlerConfig struct {
 	// BackendTLS makes connections to backends use TLS. Without a ServerName the
 	// host of the backend's address is verified.
 	BackendTLS *tls.Config
-	// Dial connects to backends. It must heed its context. nil: a net.Dialer.
-	Dial DialFunc
+	// Dial connects to backends, as net.Dialer's DialContext does; network is "tcp" or
+	// "unix". nil: a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// ModifyResponse may change the response of a backend, before ResponseHeaders are
 	// set. The response's Request is the client's. Whoever replaces the Body reads and
 	// closes the old one, and adapts ContentLength and the header. An error becomes a

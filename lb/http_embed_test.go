@@ -297,6 +297,8 @@ func TestDialOfAnEmbedder(t *testing.T) {
 	}
 	h := newHandler(t, HandlerConfig{Dial: dial, Pool: newPool(t, PoolConfig{Backends: []Backend{{Address: "app.test:80"}, {Address: "unix:/run/app"}}})})
 	serve(t, h, 502)
+	nothing := func(context.Context, string, string) (net.Conn, error) { return nil, nil }
+	serve(t, newHandler(t, HandlerConfig{Dial: nothing, Pool: newPool(t, PoolConfig{Backends: backends(1)})}), 502)
 	if want := []string{"tcp app.test:80", "unix /run/app"}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("dials %q, want %q", got, want)
 	}
