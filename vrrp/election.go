@@ -3,7 +3,7 @@ package vrrp
 import "time"
 
 // beginStep opens a step of the machine. A timer that is overdue by more than the
-// Active Down interval means that nobody ran the machine, see Machine.
+// Active Down interval means that the machine was not run, see Machine.
 func (m *Machine) beginStep(now time.Time) {
 	m.n = 0
 	m.now = latest(m.now, now)

@@ -217,7 +217,7 @@ func (s noSocket) ReadBatch([]Packet) (int, error) {
 
 func (s noSocket) WriteBatch([]Packet) (int, error) { return 0, errors.New("no socket yet") }
 
-// The methods below are called with c.mu held, or while nobody else has c.
+// The methods below are called with c.mu held, or before another goroutine has c.
 
 // canOpen reports whether sockets can be opened now. Otherwise restoreSockets opens them
 // later.

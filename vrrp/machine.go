@@ -150,7 +150,7 @@ func newMachine(cfg Config) *Machine {
 
 // Start begins taking part in the election (RFC 9568 §6.4.1): the owner of the
 // addresses becomes Active, others listen first. With a fault the machine
-// stays in Initialize and says so in a transition from Initialize to
+// stays in Initialize, and returns a transition from Initialize to
 // Initialize.
 func (m *Machine) Start(now time.Time) []Action {
 	m.beginStep(now)
@@ -167,8 +167,8 @@ func (m *Machine) Start(now time.Time) []Action {
 	return m.endStep()
 }
 
-// Shutdown ends taking part, from any state. An Active machine says so with
-// priority 0 (RFC 9568 §6.4.3). It may be started again.
+// Shutdown ends taking part, from any state. An Active machine sends priority 0 (RFC
+// 9568 §6.4.3). It may be started again.
 func (m *Machine) Shutdown(now time.Time) []Action {
 	m.beginStep(now)
 	if m.started {

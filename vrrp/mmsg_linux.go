@@ -9,18 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// batchSize is how many packets one system call moves at most.
+// batchSize is the largest number of packets that one system call moves.
 const batchSize = 64
 
 const (
-	// More than an IPv4 advertisement of 255 addresses with every option and
-	// trailer, and more than an IPv6 one.
+	// more than an advertisement of 255 addresses with every option and trailer
 	bufferIPv4 = 2048
 	bufferIPv6 = 4608
 )
 
-// ancillary holds the control messages of one packet: interface and address,
-// TTL or hop limit. Words, for their alignment.
+// ancillary holds the control messages of one packet: interface and address, TTL or hop
+// limit. Its elements are words for the alignment.
 type ancillary [8]uint64
 
 func (a *ancillary) bytes() []byte { return (*[unsafe.Sizeof(*a)]byte)(unsafe.Pointer(a))[:] }
@@ -32,7 +31,7 @@ type batch struct {
 	names [batchSize]unix.RawSockaddrInet6 // or RawSockaddrInet4
 	oob   [batchSize]ancillary
 	limit int // how many to move
-	n     int // how many were
+	n     int // how many were moved
 	errno syscall.Errno
 }
 
@@ -91,19 +90,19 @@ func (r *receiver) prepare(n int) {
 	}
 }
 
-// packetsIPv4 turns what was read into packets. A raw IPv4 socket delivers the
-// header too.
+// packetsIPv4 returns the packets that were read. A raw IPv4 socket delivers their headers,
+// too.
 func (r *receiver) packetsIPv4(ps []Packet) int {
 	n := 0
 	for i := range r.hdrs[:r.n] {
 		b := r.buffers[i*r.size:][:min(int(r.hdrs[i].Len), r.size)]
 		index := 0
-		r.control(i, func(level, kind int32, data []byte) {
+		r.eachControl(i, func(level, kind int32, data []byte) {
 			if level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo {
 				index = int((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Ifindex)
 			}
 		})
-		// A packet may have come in between socket and SO_BINDTODEVICE.
+		// a packet may have come in before SO_BINDTODEVICE
 		if p, ok := packetIPv4(b); ok && index == r.ifindex {
 			ps[n] = p
 			n++
@@ -139,7 +138,7 @@ func (r *receiver) packetsIPv6(ps []Packet, protocol uint8) int {
 			Protocol: protocol,
 		}
 		index := 0
-		r.control(i, func(level, kind int32, data []byte) {
+		r.eachControl(i, func(level, kind int32, data []byte) {
 			switch {
 			case level != unix.IPPROTO_IPV6:
 			case kind == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
@@ -158,9 +157,9 @@ func (r *receiver) packetsIPv6(ps []Packet, protocol uint8) int {
 	return n
 }
 
-// control calls f for each control message of packet i, without allocating as
+// eachControl calls f for each control message of packet i, without allocating as
 // unix.ParseSocketControlMessage does.
-func (r *receiver) control(i int, f func(level, kind int32, data []byte)) {
+func (r *receiver) eachControl(i int, f func(level, kind int32, data []byte)) {
 	b := r.oob[i].bytes()
 	b = b[:min(int(r.hdrs[i].Hdr.Controllen), len(b))]
 	for len(b) >= unix.SizeofCmsghdr {
@@ -198,7 +197,7 @@ func (s *sender) init(fam family, ifindex int, protocol uint8) {
 			h.Namelen = unix.SizeofSockaddrInet4
 		}
 		if protocol == protocolAH {
-			continue // the header has it all
+			continue // the header has all of it
 		}
 		b := s.oob[i].bytes()
 		h.Control = &b[0]

@@ -19,9 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelNetwork is an interface in the network namespace in which it was
-// opened. Its sockets are opened once and stay there; for those that come
-// later it keeps a handle of the namespace.
+// kernelNetwork is an interface in the network namespace in which it was opened. Its
+// sockets stay there. It keeps a handle of the namespace for sockets that are opened later.
 type kernelNetwork struct {
 	name   string
 	index  int // of the interface that was seen last; 0: none
@@ -63,7 +62,7 @@ func subscribe(fam family) (*os.File, error) {
 		return nil, os.NewSyscallError("netlink socket", err)
 	}
 	f := os.NewFile(uintptr(fd), "netlink")
-	// For what comes during a lull; what does not fit is found out by looking.
+	// best effort: lost events make waitEvent return, and the Conn looks again
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer)
 	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR)
 	if fam == familyIPv6 {
@@ -129,10 +128,10 @@ func (n *kernelNetwork) lookUp() (netif, error) {
 	return nif, nil
 }
 
-// lull is for how long wait lets events come in after some that concerned
-// nobody. The holder of hundreds of addresses renews them all the time, and each
-// time would cost a wake-up. An interface that goes down may be noticed so much
-// later, which is less than it takes to find out in any other way.
+// lull is how long waitEvent lets events accumulate after events of no concern. The holder
+// of hundreds of addresses renews them all the time, and each renewal would cost a
+// wake-up. The loss of an interface is noticed later by a lull at most, which is less
+// than any other way takes.
 const lull = 20 * time.Millisecond
 
 func (n *kernelNetwork) waitEvent(concerns func(linkEvent) bool) (lost bool, err error) {
@@ -194,8 +193,8 @@ func parseEvent(kind uint16, b []byte) (e linkEvent, ok bool) {
 		switch {
 		case isLink && attr == unix.IFLA_IFNAME:
 			e.name = unix.ByteSliceToString(value)
-		// IFA_LOCAL is the host's own address; only IPv4 has it, and puts a
-		// peer's into IFA_ADDRESS where there is one.
+		// IFA_LOCAL is the host's own address. Only IPv4 has it, with the address of a
+		// point-to-point peer in IFA_ADDRESS.
 		case !isLink && (attr == unix.IFA_LOCAL || attr == unix.IFA_ADDRESS && !e.addr.IsValid()):
 			e.addr, _ = netip.AddrFromSlice(value)
 		}
@@ -209,7 +208,7 @@ func (n *kernelNetwork) openSocket(nif *netif, protocol uint8) (pc PacketConn, e
 		pc, err = openRaw(nif, n.family, protocol)
 		return err
 	})
-	return pc, explain(err)
+	return pc, explainPermission(err)
 }
 
 func (n *kernelNetwork) openFrames(nif *netif) (w packetWriter, err error) {
@@ -217,7 +216,7 @@ func (n *kernelNetwork) openFrames(nif *netif) (w packetWriter, err error) {
 		w, err = openFrames(nif, n.family)
 		return err
 	})
-	return w, explain(err)
+	return w, explainPermission(err)
 }
 
 func (n *kernelNetwork) openOwners(nif *netif) (o ownerReader, err error) {
@@ -228,11 +227,11 @@ func (n *kernelNetwork) openOwners(nif *netif) (o ownerReader, err error) {
 		o, err = openOwners(nif)
 		return err
 	})
-	return o, explain(err)
+	return o, explainPermission(err)
 }
 
-// explain adds to an error what its reader can do about it.
-func explain(err error) error {
+// explainPermission adds to an error what its reader can do about it.
+func explainPermission(err error) error {
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: raw sockets need root or CAP_NET_RAW", err)
 	}
@@ -241,10 +240,10 @@ func explain(err error) error {
 
 const threadNamespace = "/proc/thread-self/ns/net"
 
-// inNamespace runs f on a thread in the network namespace ns: this one if it
-// is there already, since setns wants CAP_SYS_ADMIN even where it would change
-// nothing. New goroutines run on threads of the process's own namespace,
-// wherever the one that starts them is.
+// inNamespace runs f on a thread in the network namespace ns: on this thread if it is
+// there already, since setns wants CAP_SYS_ADMIN even where it would change nothing. A new
+// goroutine runs on a thread in the process's own namespace, whatever the namespace of
+// the thread that starts it.
 func inNamespace(ns *os.File, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -253,7 +252,7 @@ func inNamespace(ns *os.File, f func() error) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocks: the thread ends with it
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			done <- os.NewSyscallError("setns", err)
 			return
@@ -273,8 +272,8 @@ func isCurrent(ns *os.File) bool {
 	return err == nil && os.SameFile(own, other)
 }
 
-// reserveVRID binds an abstract Unix socket, whose name is known in its network
-// namespace only, and goes with its process whatever becomes of that.
+// reserveVRID binds an abstract Unix socket. Its name is known in the network namespace
+// only, and goes when the process ends in any way.
 func (n *kernelNetwork) reserveVRID(vrid uint8) (lock io.Closer, err error) {
 	name := fmt.Sprintf("@havip/vrrp/%s/%v/%d", n.name, n.family, vrid)
 	err = inNamespace(n.ns, func() error {
@@ -290,7 +289,7 @@ func (n *kernelNetwork) reserveVRID(vrid uint8) (lock io.Closer, err error) {
 	return lock, err
 }
 
-// socketLock is a socket that many may connect to: whoever asks who has the lock.
+// socketLock is the socket of a lock. Processes connect to it to learn who has the lock.
 type socketLock struct {
 	net.Listener
 	wg sync.WaitGroup
@@ -304,7 +303,7 @@ func newSocketLock(l net.Listener) *socketLock {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			if err != nil { // no descriptor is left
+			if err != nil { // no descriptor is free
 				time.Sleep(reserveEvery)
 				continue
 			}
@@ -320,9 +319,9 @@ func (s *socketLock) Close() error {
 	return err
 }
 
-// holder finds out who listens on an abstract socket. It returns a takenError, or
-// another one if it is nobody who could run a router in the place of this
-// process: any user may bind any name.
+// holder returns who listens on an abstract socket, as a takenError. The error is another
+// one if the listener belongs to a user who could not run a router here: any user may bind
+// any name.
 func holder(name string) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -330,10 +329,10 @@ func holder(name string) error {
 	}
 	defer unix.Close(fd)
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: name}); err != nil {
-		// It is about to end, or has not begun to listen; or it never will.
+		// the process is about to end, or has not begun to listen, or never will
 		return &takenError{by: fmt.Sprintf("nobody who answers on the socket %s (%v)", name, err), silent: true}
 	}
-	// The kernel's word: the credentials of whoever called listen.
+	// the kernel's word for the process that called listen
 	who, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return os.NewSyscallError("SO_PEERCRED", err)
@@ -362,7 +361,7 @@ func process(pid int32) string {
 	return fmt.Sprintf("process %d (%s)", pid, command)
 }
 
-// printable makes what ends an argument, or would garble a line, a space.
+// printable replaces control characters, which end an argument or garble a line, by spaces.
 func printable(r rune) rune {
 	if r < ' ' || r == 0x7f {
 		return ' '

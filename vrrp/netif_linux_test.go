@@ -27,7 +27,7 @@ func TestNetworkOverrun(t *testing.T) {
 	defer n.interrupt()
 	raw, err := n.events.SyscallConn()
 	if err == nil {
-		err = control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
+		err = withDescriptor(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
 	}
 	if err != nil {
 		t.Fatal(err)

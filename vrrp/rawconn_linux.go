@@ -16,25 +16,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBuffer is asked for as the socket's receive buffer, in bytes. 255
-// routers at 10 ms need 20 MB a second of the kernel's accounting: this much
-// survives a pause of 200 ms.
+// readBuffer is the size of a socket's receive buffer in bytes. The packets of 255
+// routers at 10 ms count for 20 MB a second in the kernel: the buffer lasts for a pause
+// of 200 ms.
 const readBuffer = 4 << 20
 
 // rawConn is a raw IP socket that hears and serves one interface. It is opened
 // in the network namespace of the calling thread and stays there.
 //
-// The socket is set up through x/net. Packets bypass it: its ReadBatch
-// allocates two objects a packet for the sender's address. IPV6_CHECKSUM is
-// left alone too: the codec computes the checksum, and with the kernel's help
-// wrong ones would vanish without being counted.
+// The socket is set up through x/net. Packets bypass x/net, whose ReadBatch allocates two
+// objects for the sender's address of each packet. IPV6_CHECKSUM is not set: the codec
+// computes checksums, and the kernel would drop packets with wrong ones uncounted.
 type rawConn struct {
 	socket   *os.File
 	raw      syscall.RawConn // the socket
 	alarm    *alarm
 	family   family
 	protocol uint8
-	ifindex  int // of the group's; 0: there is no multicast
+	ifindex  int // of the group's membership; 0: there is no multicast
 	rx       receiver
 	tx       sender
 	wait     func(uintptr) bool // for RawConn.Read, made once
@@ -52,7 +51,7 @@ func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
 		network, address = fmt.Sprintf("ip6:%d", protocol), "::"
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return control(raw, func(fd int) error { return socketOptions(fd, nif.name, protocol) })
+		return withDescriptor(raw, func(fd int) error { return setSocketOptions(fd, nif.name, protocol) })
 	}}
 	pc, err := lc.ListenPacket(context.Background(), network, address)
 	if err != nil {
@@ -68,7 +67,7 @@ func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket, err := detach(ip)
+	socket, err := detachSocket(ip)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +76,7 @@ func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
 		c.ifindex = nif.index
 	}
 	if c.raw, err = socket.SyscallConn(); err == nil {
-		err = control(c.raw, func(fd int) (err error) {
+		err = withDescriptor(c.raw, func(fd int) (err error) {
 			c.alarm, err = newAlarm(fd)
 			return err
 		})
@@ -92,21 +91,21 @@ func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
 	return c, nil
 }
 
-// detach returns the socket of ip as a file that Go's poller does not know: it
-// would be woken by every packet, whether somebody waits for it or not.
-func detach(ip *net.IPConn) (*os.File, error) {
+// detachSocket returns the socket of ip as a file that Go's poller does not know: every
+// packet would wake the poller, also while no goroutine waits.
+func detachSocket(ip *net.IPConn) (*os.File, error) {
 	raw, err := ip.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	var file *os.File
-	err = control(raw, func(fd int) error {
+	err = withDescriptor(raw, func(fd int) error {
 		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return os.NewSyscallError("F_DUPFD_CLOEXEC", err)
 		}
-		// A blocking one stays out of the poller. Each call says that it does
-		// not want to block.
+		// A blocking socket stays out of the poller. Each call has a flag not to
+		// block.
 		if err := unix.SetNonblock(own, false); err != nil {
 			unix.Close(own)
 			return os.NewSyscallError("O_NONBLOCK", err)
@@ -117,8 +116,8 @@ func detach(ip *net.IPConn) (*os.File, error) {
 	return file, err
 }
 
-// control runs f on the socket.
-func control(raw syscall.RawConn, f func(fd int) error) error {
+// withDescriptor runs f on the socket.
+func withDescriptor(raw syscall.RawConn, f func(fd int) error) error {
 	var err error
 	if e := raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
 		return e
@@ -126,26 +125,24 @@ func control(raw syscall.RawConn, f func(fd int) error) error {
 	return err
 }
 
-// socketOptions sets what x/net has no word for.
-func socketOptions(fd int, device string, protocol uint8) error {
-	// Without it a raw socket hears every interface, even if it joined the
-	// group on one only.
+// setSocketOptions sets the options that x/net does not have.
+func setSocketOptions(fd int, device string, protocol uint8) error {
+	// otherwise a raw socket hears every interface, whichever it joined the group on
 	if err := unix.BindToDevice(fd, device); err != nil {
 		return os.NewSyscallError("SO_BINDTODEVICE", err)
 	}
-	// Beyond the system's limit only with CAP_NET_ADMIN.
+	// more than the system's limit takes CAP_NET_ADMIN
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, readBuffer) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, readBuffer); err != nil {
 			return os.NewSyscallError("SO_RCVBUF", err)
 		}
 	}
-	// An address may have gone, which only means that nobody hears from it any
-	// more; but priority 0 is still to be sent from it. IPv6 has an option of
-	// its own. Without them that fails, and nothing else.
+	// Priority 0 may have to be sent from an address that has just gone. Best effort:
+	// without these options only that fails.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
 	if protocol == protocolAH {
-		// The signature covers the IP header, so the header is ours.
+		// the signature covers the IP header
 		return os.NewSyscallError("IP_HDRINCL", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1))
 	}
 	return nil
@@ -199,13 +196,13 @@ func setupIPv6(conn *net.IPConn, nif *netif) error {
 	return nil
 }
 
-// rejoin leaves the group first: the socket would not join what it believes to be
-// a member of.
+// rejoin leaves the group first: the kernel refuses to add a membership that the socket
+// still lists.
 func (c *rawConn) rejoin() error {
 	if c.ifindex == 0 {
 		return nil
 	}
-	return control(c.raw, func(fd int) error {
+	return withDescriptor(c.raw, func(fd int) error {
 		if c.family == familyIPv6 {
 			group := unix.IPv6Mreq{Multiaddr: groupIPv6.As16(), Interface: uint32(c.ifindex)}
 			_ = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP, &group)
@@ -227,7 +224,7 @@ func (c *rawConn) ReadBatch(ps []Packet) (int, error) {
 	c.rx.prepare(len(ps))
 	err := c.alarm.raw.Read(c.wait)
 	if err == os.ErrDeadlineExceeded {
-		// Read may not have looked at the socket.
+		// Read may return at its deadline without a look at the socket
 		if err = c.read(); err == nil && c.rx.errno == unix.EAGAIN {
 			err = os.ErrDeadlineExceeded
 		}
@@ -244,8 +241,8 @@ func (c *rawConn) ReadBatch(ps []Packet) (int, error) {
 	return c.rx.packetsIPv4(ps), nil
 }
 
-// read reads what is there. The error is about a closed socket; others are in
-// c.rx.
+// read reads the packets that are there. The error is about a closed socket; those of the
+// system call are in c.rx.
 func (c *rawConn) read() error {
 	if err := c.raw.Control(c.rx.recv); err != nil {
 		c.rx.n, c.rx.errno = 0, unix.EBADF
@@ -257,8 +254,7 @@ func (c *rawConn) read() error {
 	return nil
 }
 
-// readOrArm reads what is there, or sees to it that Read wakes up when there
-// is something.
+// readOrArm reads the packets that are there, or arms the alarm for the next one.
 func (c *rawConn) readOrArm(uintptr) bool {
 	if err := c.read(); err != nil || c.rx.errno != unix.EAGAIN {
 		return true
@@ -274,22 +270,21 @@ func (c *rawConn) WriteBatch(ps []Packet) (int, error) {
 func addr4(b []byte) netip.Addr  { return netip.AddrFrom4([4]byte(b)) }
 func addr16(b []byte) netip.Addr { return netip.AddrFrom16([16]byte(b)) }
 
-// alarm tells when a socket becomes readable, but only while it is armed. It is
-// an epoll instance that holds the socket, and is itself what Go's poller
-// waits for: a socket that is there directly wakes the poller with each packet,
-// even while its reader prefers to let some more come in. At 25,000 packets a
-// second these wake-ups cost more than everything else.
+// alarm goes off when a socket becomes readable, but only while it is armed. It is an
+// epoll instance with that one socket, and Go's poller waits for the epoll instance. A
+// socket directly in Go's poller would wake the poller with each packet, even while its
+// reader lets more packets come in. At 25,000 packets a second these wake-ups cost more
+// than all else.
 type alarm struct {
 	file  *os.File
 	raw   syscall.RawConn
 	armed bool
 
-	// They turn it on and off, and are for RawConn.Control; made once.
+	// set and clear arm and disarm the alarm, for RawConn.Control; made once.
 	set, clear func(socket uintptr)
 }
 
-// newAlarm makes an alarm for a socket. It has not gone off, and will not
-// before set is called.
+// newAlarm makes an alarm for a socket. The alarm is not armed.
 func newAlarm(socket int) (*alarm, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -299,7 +294,7 @@ func newAlarm(socket int) (*alarm, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
-	// Only descriptors that do not block are put into Go's poller.
+	// Go's poller only takes descriptors that do not block
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("O_NONBLOCK", err)
@@ -312,7 +307,7 @@ func newAlarm(socket int) (*alarm, error) {
 	on, off := unix.EpollEvent{Events: unix.EPOLLIN}, unix.EpollEvent{}
 	a.set = func(socket uintptr) {
 		if !a.armed {
-			// It goes off at once if the socket is readable already.
+			// it goes off at once if the socket is readable already
 			a.armed = unix.EpollCtl(fd, unix.EPOLL_CTL_MOD, int(socket), &on) == nil
 		}
 	}

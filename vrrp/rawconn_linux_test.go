@@ -52,7 +52,7 @@ func TestRawConn(t *testing.T) {
 	for _, fam := range []family{familyIPv4, familyIPv6} {
 		t.Run(fam.String(), func(t *testing.T) {
 			a, b, p := rawPair(t, fam)
-			if err := control(b.raw, func(fd int) error {
+			if err := withDescriptor(b.raw, func(fd int) error {
 				if name, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); name != "eth0" {
 					t.Errorf("bound to %q: %v", name, err)
 				}
