@@ -84,16 +84,13 @@ func (r *Router) VRRPConfig() vrrp.Config {
 	return c
 }
 
-// VIPConfig is what the addresses need.
+// VIPConfig is what the addresses need. What lease auto stands for follows from the
+// router, in package failover.
 func (r *Router) VIPConfig() vip.Config {
 	c := r.VIP
 	c.Name, c.Owner = r.Name, r.Priority == ownerPriority
 	if r.VirtualMAC {
 		c.VirtualMAC = vip.VirtualMAC(r.VRID, r.IPv6())
-	}
-	if c.Lease == 0 {
-		p := r.VRRP.WithDefaults()
-		c.Lease = vip.LeaseFor(p.Interval, p.DownMultiplier)
 	}
 	// A host without the other family can serve in the router's own all the same,
 	// if there is something to serve.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/vip"
+	"github.com/havip/havip/vip/failover"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -114,6 +115,7 @@ func TestOptionalAddresses(t *testing.T) {
 	}
 }
 
+// TestLease: what the file says of the lease, and what it leaves to package failover.
 func TestLease(t *testing.T) {
 	for _, tc := range []struct {
 		lease string
@@ -126,7 +128,8 @@ func TestLease(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := cfg.VRRP[0].VIPConfig().Lease; got != tc.want {
+		r := cfg.VRRP[0]
+		if got := (failover.Config{VRRP: r.VRRPConfig(), VIP: r.VIPConfig()}).WithDefaults().VIP.Lease; got != tc.want {
 			t.Errorf("%q: lease %v, want %v", tc.lease, got, tc.want)
 		}
 	}
