@@ -143,11 +143,16 @@ func (s *service) stopWith(ends []func()) {
 }
 
 // openSocket opens what the plane of a service serves.
-func openSocket(ctx context.Context, c config.Service) (io.Closer, error) {
+func openSocket(ctx context.Context, c config.Service) (socket io.Closer, err error) {
 	if c.Network() == "udp" {
-		return lb.ListenPacket(ctx, "udp", listenAddress(c.Listen))
+		socket, err = lb.ListenPacket(ctx, "udp", listenAddress(c.Listen))
+	} else {
+		socket, err = lb.Listen(ctx, "tcp", listenAddress(c.Listen))
 	}
-	return lb.Listen(ctx, "tcp", listenAddress(c.Listen))
+	if err != nil {
+		return nil, err // and no Closer with a nil pointer in it
+	}
+	return socket, nil
 }
 
 // duplicate returns another listener on the same socket: closing the one leaves
