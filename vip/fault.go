@@ -141,7 +141,11 @@ func (m *Manager) obstacle(addresses []Address, have []assigned) error {
 		if err != nil {
 			return err
 		}
-		foreign = append(foreign, fmt.Sprintf("%v on %s is another program's%s, %s", s.prefix, l.name, m.refusal(s), s.remover(l.name)))
+		refusal := ""
+		if m.cfg.Takeover {
+			refusal = m.spared.refusal(s)
+		}
+		foreign = append(foreign, fmt.Sprintf("%v on %s is another program's%s, %s", s.prefix, l.name, refusal, s.remover(l.name)))
 	}
 	if len(foreign) > 0 {
 		return fmt.Errorf("vip: %s: %w", strings.Join(foreign, "; "), ErrInUse)

@@ -19,11 +19,7 @@ func (m *Manager) ownedByHost(addr netip.Addr) bool {
 // isOurs reports whether an address, equal to a configured one, goes while it is not held:
 // a Manager has put it there, or Config.Takeover applies to it.
 func (m *Manager) isOurs(a assigned) bool {
-	if m.ns.marked(a) {
-		return true
-	}
-	why, known := m.spared[a.bare()]
-	return m.cfg.Takeover && a.valid == 0 && (a.mark == markKeepalived || a.mark == 0 && known && why == "")
+	return m.ns.marked(a) || m.cfg.Takeover && m.spared.takes(a)
 }
 
 // recogniseAddresses finds out which of the configured addresses are the host's own. An
@@ -79,31 +75,58 @@ func (a assigned) bare() assigned { return assigned{index: a.index, prefix: a.pr
 // addresses, and so does a person. A decision holds for as long as the address is there:
 // a host that later gets another address goes on using its first. Called with m.mu held.
 func (m *Manager) weighStrangers(places []target, have []assigned) {
-	before := m.spared
-	m.spared = nil
 	if !m.cfg.Takeover {
+		m.spared = nil
 		return
 	}
 	virtual := func(h assigned) bool {
 		return m.ns.Virtual(h.prefix.Addr()) || slices.ContainsFunc(places, func(p target) bool { return p.Prefix.Addr() == h.prefix.Addr() })
 	}
 	others := slices.DeleteFunc(slices.Clone(have), virtual)
-	for _, s := range strangers(places, have, m.ns.marked) {
-		if s.mark != 0 || s.valid != 0 {
+	m.spared = m.spared.weigh(strangers(places, have, m.ns.marked), func(a assigned) (string, error) { return m.needOf(a, others) })
+}
+
+// spared are unmarked addresses with the reason why Config.Takeover leaves each of them;
+// empty: Takeover removes the address.
+type spared map[assigned]string
+
+// weigh returns the decisions about addresses, with need for those without one.
+func (s spared) weigh(list []assigned, need func(assigned) (string, error)) spared {
+	after := make(spared)
+	for _, a := range list {
+		if a.mark != 0 || a.valid != 0 {
 			continue
 		}
-		why, known := before[s.bare()]
+		why, known := s[a.bare()]
 		if !known {
 			var err error
-			if why, err = m.needOf(s, others); err != nil {
+			if why, err = need(a); err != nil {
 				continue // the address stays for now
 			}
 		}
-		if m.spared == nil {
-			m.spared = make(map[assigned]string)
-		}
-		m.spared[s.bare()] = why
+		after[a.bare()] = why
 	}
+	return after
+}
+
+// takes reports whether Config.Takeover removes an address.
+func (s spared) takes(a assigned) bool {
+	why, known := s[a.bare()]
+	return a.valid == 0 && (a.mark == markKeepalived || a.mark == 0 && known && why == "")
+}
+
+// refusal says why Config.Takeover leaves an address.
+func (s spared) refusal(a assigned) string {
+	why, known := s[a.bare()]
+	switch {
+	case a.valid != 0:
+		why = "it has a lifetime"
+	case a.mark != 0:
+		why = fmt.Sprintf("it has the mark %d", a.mark)
+	case !known:
+		why = "it is not known yet what needs it"
+	}
+	return fmt.Sprintf(", which takeover leaves (%s)", why)
 }
 
 // needOf returns why the host needs an address, or why the address is not one of
@@ -145,21 +168,4 @@ func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string
 		}
 	}
 	return ""
-}
-
-// refusal says why Config.Takeover does not apply to an address.
-func (m *Manager) refusal(a assigned) string {
-	if !m.cfg.Takeover {
-		return ""
-	}
-	why, known := m.spared[a.bare()]
-	switch {
-	case a.valid != 0:
-		why = "it has a lifetime"
-	case a.mark != 0:
-		why = fmt.Sprintf("it has the mark %d", a.mark)
-	case !known:
-		why = "it is not known yet what needs it"
-	}
-	return fmt.Sprintf(", which takeover leaves (%s)", why)
 }

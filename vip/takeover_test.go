@@ -60,6 +60,48 @@ func TestNeeded(t *testing.T) {
 	}
 }
 
+// TestSpared: what Takeover removes, and why it leaves the rest.
+func TestSpared(t *testing.T) {
+	marked := func(a assigned, mark uint8, valid time.Duration) assigned {
+		a.mark, a.valid = mark, valid
+		return a
+	}
+	plain, kept, unknown := on(2, "192.0.2.10/24"), on(2, "192.0.2.11/24"), on(2, "192.0.2.12/24")
+	needs := map[assigned]string{plain: "", kept: "the route to 0.0.0.0/0 needs it"}
+	asked := 0
+	s := spared(nil).weigh([]assigned{plain, kept, unknown}, func(a assigned) (string, error) {
+		asked++
+		if why, ok := needs[a]; ok {
+			return why, nil
+		}
+		return "", errors.New("no memory")
+	})
+	for name, tt := range map[string]struct {
+		a     assigned
+		takes bool
+		why   string
+	}{
+		"an addition":                {plain, true, ""},
+		"what a route needs":         {kept, false, "the route to 0.0.0.0/0 needs it"},
+		"not decided":                {unknown, false, "it is not known yet what needs it"},
+		"Keepalived's":               {marked(kept, markKeepalived, 0), true, ""},
+		"with a lifetime":            {marked(plain, 0, time.Hour), false, "it has a lifetime"},
+		"another's mark":             {marked(plain, 3, 0), false, "it has the mark 3"},
+		"Keepalived's with lifetime": {marked(plain, markKeepalived, time.Hour), false, "it has a lifetime"},
+	} {
+		if got := s.takes(tt.a); got != tt.takes {
+			t.Errorf("%s: takes %v, want %v", name, got, tt.takes)
+		}
+		if got := s.refusal(tt.a); !tt.takes && got != ", which takeover leaves ("+tt.why+")" {
+			t.Errorf("%s: refusal %q, want %q", name, got, tt.why)
+		}
+	}
+	again := s.weigh([]assigned{kept, marked(plain, 3, 0)}, func(assigned) (string, error) { t.Error("a decision is made twice"); return "", nil })
+	if len(again) != 1 || again.takes(kept) || asked != 3 {
+		t.Errorf("%v after %d decisions, want the one about what is there still", again, asked)
+	}
+}
+
 // TestTakeoverDecidesOnce: the host's only address stays the host's when there is a
 // second one, and until the routes are known nothing is taken. What is put there
 // after a first one was taken is looked at anew.

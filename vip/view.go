@@ -11,10 +11,10 @@ import (
 
 // view is the kernel's state as last seen.
 type view struct {
-	links    map[string]link     // by name
-	occupied bool                // the macvlan has an address that no Manager has put there
-	seen     map[target]bool     // the places at which addresses were looked for
-	spared   map[assigned]string // why Takeover leaves an unmarked address; empty: Takeover removes it
+	links    map[string]link // by name
+	occupied bool            // the macvlan has an address that no Manager has put there
+	seen     map[target]bool // the places at which addresses were looked for
+	spared   spared
 }
 
 // places returns the addresses whose interface exists, each with its index.
