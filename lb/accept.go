@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// acceptLoop serves the connections of ln in goroutines until ctx ends.
-func (p *tcpPlane) acceptLoop(ctx, work context.Context, ln net.Listener) error {
+// acceptConns serves the connections of ln in goroutines until ctx ends.
+func (p *tcpPlane) acceptConns(ctx, work context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	log := p.settings.Load().log
 	pause := time.Duration(0)
-	for p.room(ctx, pause) {
+	for p.awaitRoom(ctx, pause) {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			p.accepted(work, conn)
+			p.serveConn(work, conn)
 		case ctx.Err() != nil:
 			return nil
 		case isTransient(err):
@@ -32,9 +32,9 @@ func (p *tcpPlane) acceptLoop(ctx, work context.Context, ln net.Listener) error 
 	return nil
 }
 
-// room waits for pause, and until another connection may be accepted; false if ctx
+// awaitRoom waits for pause, and until another connection may be accepted; false if ctx
 // ended first.
-func (p *tcpPlane) room(ctx context.Context, pause time.Duration) bool {
+func (p *tcpPlane) awaitRoom(ctx context.Context, pause time.Duration) bool {
 	c := &p.counters
 	for waited := false; ; waited = true {
 		if pause > 0 && !sleep(ctx, pause) {
@@ -51,9 +51,9 @@ func (p *tcpPlane) room(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// accepted serves a connection in a goroutine. It is counted before that runs, and
+// serveConn serves a connection in a goroutine. It is counted before that runs, and
 // so before the next one is accepted.
-func (p *tcpPlane) accepted(work context.Context, conn net.Conn) {
+func (p *tcpPlane) serveConn(work context.Context, conn net.Conn) {
 	cfg := p.settings.Load()
 	p.counters.active.Add(1)
 	p.counters.accepted.Add(1)

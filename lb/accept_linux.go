@@ -22,25 +22,25 @@ const acceptBatch, backlogMax = 32, 8192
 func (l *loop) acceptSome() bool {
 	cfg := l.e.plane.settings.Load()
 	c := &l.e.plane.counters
-	defer l.yield()
+	defer l.yieldListener()
 	for range acceptBatch {
 		if l.listener < 0 || l.paused > 0 {
 			return false
 		}
 		// Those that are accepted already come first.
 		if c.starved.Load() > 0 {
-			l.pause(starvedFor, nil)
+			l.pauseAccepting(starvedFor, nil)
 			return false
 		}
 		// Counted before it is accepted: other loops accept as well.
 		if n := c.active.Add(1); cfg.Limits.Connections > 0 && n > int64(cfg.Limits.Connections) {
 			c.active.Add(-1)
-			l.pause(5*time.Millisecond, nil)
+			l.pauseAccepting(5*time.Millisecond, nil)
 			return false
 		}
 		fd, peer, errno := l.Accept(l.listener)
 		if errno == 0 {
-			l.open(cfg, fd, peer)
+			l.openLink(cfg, fd, peer)
 			continue
 		}
 		c.active.Add(-1)
@@ -49,22 +49,22 @@ func (l *loop) acceptSome() bool {
 			return false
 		case errno == unix.ECONNABORTED || errno == unix.EINTR || errno == unix.EPROTO || errno == unix.EPERM:
 		case starved(errno):
-			l.pause(starvedFor, errno)
+			l.pauseAccepting(starvedFor, errno)
 			return false
 		default:
 			// The network's own errors, which accept(2) says to treat like EAGAIN.
-			l.pause(5*time.Millisecond, errno)
+			l.pauseAccepting(5*time.Millisecond, errno)
 			return false
 		}
 	}
 	return true
 }
 
-// yield lets a loop that has clearly fewer connections accept the next one.
+// yieldListener lets a loop that has clearly fewer connections accept the next one.
 // Of all that wait for the listener the kernel wakes the one that began
 // to first: without this, connections that arrive one by one would all be this loop's.
 // Loops that are busy are passed over, so nothing waits for them.
-func (l *loop) yield() {
+func (l *loop) yieldListener() {
 	if l.listener < 0 || l.paused > 0 {
 		return
 	}
@@ -72,14 +72,14 @@ func (l *loop) yield() {
 	for _, other := range l.e.loops {
 		if other.live.Load() < mine-mine/8 {
 			l.Unwatch(l.listener)
-			l.resume()
+			l.resumeAccepting()
 			return
 		}
 	}
 }
 
-// pause leaves connections in the backlog for a while.
-func (l *loop) pause(d time.Duration, reason error) {
+// pauseAccepting leaves connections in the backlog for a while.
+func (l *loop) pauseAccepting(d time.Duration, reason error) {
 	if reason != nil {
 		l.e.plane.settings.Load().log.Warn("accept paused", "err", reason, "for", d)
 	}
@@ -88,10 +88,10 @@ func (l *loop) pause(d time.Duration, reason error) {
 	l.paused, l.resumeAt = d, l.Now()+int64(d)
 }
 
-func (l *loop) resume() {
+func (l *loop) resumeAccepting() {
 	l.paused = 0
 	if errno := l.watchListener(); errno != 0 {
-		l.pause(50*time.Millisecond, errno)
+		l.pauseAccepting(50*time.Millisecond, errno)
 	}
 }
 
@@ -107,8 +107,8 @@ func (l *loop) stopAccepting() {
 	l.accepting()
 }
 
-// open begins the life of an accepted connection, which is counted already.
-func (l *loop) open(cfg *tcpSettings, fd int32, peer netip.AddrPort) {
+// openLink begins the life of an accepted connection, which is counted already.
+func (l *loop) openLink(cfg *tcpSettings, fd int32, peer netip.AddrPort) {
 	c := &cfg.plane.counters
 	c.accepted.Add(1)
 	if !cfg.plane.limiter.admit(&cfg.Limits, peer.Addr(), reactor.Time(l.Now())) {

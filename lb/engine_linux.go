@@ -14,12 +14,12 @@ import (
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// accept serves the connections of ln until ctx ends. What it leaves behind
+// serveListener serves the connections of ln until ctx ends. What it leaves behind
 // ends by itself, or by work.
-func (p *tcpPlane) accept(ctx, work context.Context, ln net.Listener) error {
+func (p *tcpPlane) serveListener(ctx, work context.Context, ln net.Listener) error {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
-		return p.acceptLoop(ctx, work, ln)
+		return p.acceptConns(ctx, work, ln)
 	}
 	lfd, err := dupListener(tcp)
 	if err != nil {
@@ -30,7 +30,7 @@ func (p *tcpPlane) accept(ctx, work context.Context, ln net.Listener) error {
 		l, err := newLoop(e, int32(lfd))
 		if err != nil {
 			for _, l := range e.loops {
-				l.free()
+				l.freeAll()
 			}
 			unix.Close(lfd)
 			return fmt.Errorf("lb: event loop: %w", err)
@@ -102,7 +102,7 @@ func newLoop(e *engine, listener int32) (*loop, error) {
 	}
 	l := &loop{Loop: r, e: e, listener: listener, scratch: make([]byte, scratchSize)}
 	if errno := l.watchListener(); errno != 0 {
-		l.free()
+		l.freeAll()
 		return nil, errno
 	}
 	return l, nil
@@ -110,22 +110,22 @@ func newLoop(e *engine, listener int32) (*loop, error) {
 
 // run serves until accepting has stopped and the last connection has ended.
 func (l *loop) run() {
-	defer l.free()
+	defer l.freeAll()
 	for l.listener >= 0 || l.live.Load() > 0 {
 		for _, ev := range l.Wait(l.deadline()) {
 			if ev.Fd == placeListener {
 				l.acceptSome()
 			} else {
-				l.event(ev)
+				l.noteEvent(ev)
 			}
 		}
 		runq := l.runq
 		l.runq = nil
 		for _, k := range runq {
 			k.queued = false
-			k.step()
+			k.handleEvents()
 		}
-		l.expire()
+		l.expireTimers()
 	}
 }
 
@@ -140,18 +140,18 @@ func (l *loop) deadline() int64 {
 	return l.timers.Next()
 }
 
-// expire ends what has waited for too long.
-func (l *loop) expire() {
+// expireTimers ends what has waited for too long.
+func (l *loop) expireTimers() {
 	if l.paused > 0 && l.Now() >= l.resumeAt && l.listener >= 0 {
-		l.resume()
+		l.resumeAccepting()
 	}
 	for t := l.timers.Expired(l.Now()); t != nil; t = l.timers.Expired(l.Now()) {
-		t.Owner.expired()
+		t.Owner.expireTimer()
 	}
 }
 
-// event notes what epoll says about one side of a connection.
-func (l *loop) event(ev reactor.Event) {
+// noteEvent notes what epoll says about one side of a connection.
+func (l *loop) noteEvent(ev reactor.Event) {
 	slot, side := ev.Fd>>1, ev.Fd&1
 	k := l.links[slot]
 	if k.mark[side] != ev.Pad || k.state == linkFree {
@@ -175,5 +175,5 @@ func (l *loop) event(ev reactor.Event) {
 	if ev.Events&(unix.EPOLLOUT|failure) != 0 {
 		k.half[1-side].writable = true
 	}
-	k.step()
+	k.handleEvents()
 }

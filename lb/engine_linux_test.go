@@ -98,7 +98,7 @@ func TestLoopsShareSlowArrivals(t *testing.T) {
 }
 
 // Who has a connection when the end comes is served, even if nobody had
-// accepted it yet.
+// serveConn it yet.
 func TestBacklogIsServedAtTheEnd(t *testing.T) {
 	tc := tcpWith(TCPConfig{ShutdownTimeout: time.Hour})
 	addr, stop := relay(t, tc, talker(t, "a"))
@@ -113,7 +113,7 @@ func TestBacklogIsServedAtTheEnd(t *testing.T) {
 	waitFor(t, "the loops to be told of the end", func() bool {
 		// Whoever tells them waits for them then.
 		for _, g := range strings.Split(stacks(), "\n\n") {
-			if strings.Contains(g, "lb.(*tcpPlane).accept(") && strings.Contains(g, "sync.(*WaitGroup).Wait(") {
+			if strings.Contains(g, "lb.(*tcpPlane).serveListener(") && strings.Contains(g, "sync.(*WaitGroup).Wait(") {
 				return true
 			}
 		}
@@ -465,7 +465,7 @@ func TestStarvedLinkWaits(t *testing.T) {
 	// The connection is as it was before it had a backend, and there is none for it.
 	tries := 0
 	e.eachLink(t, func(k *link) { tries = k.tries })
-	e.eachLink(t, func(k *link) { k.notConnected(unix.EMFILE) })
+	e.eachLink(t, func(k *link) { k.failAttempt(unix.EMFILE) })
 	e.eachLink(t, func(k *link) {
 		if k.tries > tries || k.retries != 0 {
 			t.Errorf("%d tries, %d of them in vain: this is no backend's fault", k.tries, k.retries)

@@ -7,7 +7,7 @@ import (
 	"net"
 )
 
-// accept serves the connections of ln until ctx ends.
-func (p *tcpPlane) accept(ctx, work context.Context, ln net.Listener) error {
-	return p.acceptLoop(ctx, work, ln)
+// serveListener serves the connections of ln until ctx ends.
+func (p *tcpPlane) serveListener(ctx, work context.Context, ln net.Listener) error {
+	return p.acceptConns(ctx, work, ln)
 }

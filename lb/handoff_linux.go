@@ -16,9 +16,9 @@ import (
 // result to a function that the loop runs. It reports whether it has taken it: the
 // connection may have ended.
 
-// await waits in a pool's queue: overload is no time to save on the few goroutines of
+// awaitPick waits in a pool's queue: overload is no time to save on the few goroutines of
 // those who may wait.
-func (l *loop) await(pool *Pool, w *waiter, done func(Pick, error) bool) {
+func (l *loop) awaitPick(pool *Pool, w *waiter, done func(Pick, error) bool) {
 	go func() {
 		pick, err := pool.await(l.e.work, w)
 		if !l.Post(func() {
@@ -31,8 +31,8 @@ func (l *loop) await(pool *Pool, w *waiter, done func(Pick, error) bool) {
 	}()
 }
 
-// dial connects to a name or a unix socket.
-func (l *loop) dial(d net.Dialer, pick Pick, done func(int32, error) bool) {
+// dialSlowly connects to a name or a unix socket.
+func (l *loop) dialSlowly(d net.Dialer, pick Pick, done func(int32, error) bool) {
 	go func() {
 		network, address := network(pick.Address())
 		conn, err := d.DialContext(l.e.work, network, address)

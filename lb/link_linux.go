@@ -16,13 +16,13 @@ import (
 func (k *link) begin() {
 	if k.proxied || k.cfg.preface.sniff {
 		k.state = linkPreface
-		k.wait(k.cfg.HandshakeTimeout)
-		if errno := k.watch(0); errno != 0 {
+		k.armTimer(k.cfg.HandshakeTimeout)
+		if errno := k.watchSide(0); errno != 0 {
 			k.fail(errno)
 		}
 		return
 	}
-	k.route()
+	k.goToPool()
 }
 
 // readPreface reads the beginning of the connection until it tells the pool.
@@ -58,30 +58,30 @@ func (k *link) readPreface() {
 		}
 		k.early = k.early[used:]
 		h.read = int64(len(k.early))
-		k.route()
+		k.goToPool()
 		return
 	}
 }
 
-// route goes on with a connection whose pool is known.
-func (k *link) route() {
+// goToPool goes on with a connection whose pool is known.
+func (k *link) goToPool() {
 	if k.cfg.TLS != nil || k.cfg.BackendTLS != nil || k.origin.pool.snap.Load().tls {
 		k.handOff()
 		return
 	}
 	k.flow = Flow{Client: k.origin.client}
-	k.dial()
+	k.dialNext()
 }
 
-// dial tries the next backend, and the one after that if it fails at once.
-func (k *link) dial() {
+// dialNext tries the next backend, and the one after that if it fails at once.
+func (k *link) dialNext() {
 	if k.tries == k.cfg.Tries {
 		k.fail(errors.New("no backend was reached"))
 		return
 	}
 	pick, err := k.origin.pool.pickInTurn(&k.flow)
 	if err == ErrBusy && k.origin.pool.config().Queue > 0 {
-		k.enqueue()
+		k.awaitPick()
 		return
 	}
 	if err != nil {
@@ -110,14 +110,14 @@ func (k *link) connectTo(pick Pick) {
 			k.fd[1] = fd
 			errno = k.loop.Connect(fd, *a)
 		}
-		k.connecting(errno)
+		k.awaitConnect(errno)
 		return
 	}
 	k.dialSlowly(pick)
 }
 
-// enqueue waits for a backend in the pool's queue.
-func (k *link) enqueue() {
+// awaitPick waits for a backend in the pool's queue.
+func (k *link) awaitPick() {
 	k.state = linkQueued
 	k.loop.timers.Stop(&k.timer)
 	mark, flow := k.mark[0], k.flow
@@ -127,7 +127,7 @@ func (k *link) enqueue() {
 		k.fail(err)
 		return
 	}
-	k.loop.await(k.origin.pool, w, func(pick Pick, err error) bool {
+	k.loop.awaitPick(k.origin.pool, w, func(pick Pick, err error) bool {
 		switch {
 		case k.mark[0] != mark:
 			return false
@@ -146,66 +146,66 @@ func (k *link) dialSlowly(pick Pick) {
 	k.state = linkDialing
 	k.loop.timers.Stop(&k.timer)
 	mark := k.mark[1]
-	k.loop.dial(net.Dialer{Timeout: k.cfg.ConnectTimeout, KeepAlive: -1}, pick, func(fd int32, err error) bool {
+	k.loop.dialSlowly(net.Dialer{Timeout: k.cfg.ConnectTimeout, KeepAlive: -1}, pick, func(fd int32, err error) bool {
 		switch {
 		case k.mark[1] != mark:
 			return false
 		case err != nil:
-			k.notConnected(err)
+			k.failAttempt(err)
 		default:
 			k.fd[1] = fd
-			k.connecting(0)
+			k.awaitConnect(0)
 		}
 		return true
 	})
 }
 
-// connecting waits for the connection, unless there was an error.
-func (k *link) connecting(errno unix.Errno) {
+// awaitConnect waits for the connection, unless there was an error.
+func (k *link) awaitConnect(errno unix.Errno) {
 	if errno == 0 || errno == unix.EINPROGRESS {
-		errno = k.watch(1)
+		errno = k.watchSide(1)
 	}
 	if errno != 0 {
-		k.notConnected(errno)
+		k.failAttempt(errno)
 		return
 	}
 	k.state = linkConnecting
-	k.wait(k.cfg.ConnectTimeout)
+	k.armTimer(k.cfg.ConnectTimeout)
 }
 
-// notConnected reports a failed attempt, and tries the next backend.
-func (k *link) notConnected(err error) {
+// failAttempt reports a failed attempt, and tries the next backend.
+func (k *link) failAttempt(err error) {
 	k.closeSide(1)
 	pick := k.pick
 	k.picked, k.pick = false, Pick{}
 	k.mark[1] = 0 // what an attempt that was given up leads to is ignored
 	if starved(err) {
 		pick.Done(Neutral)
-		k.starve(err)
+		k.awaitResources(err)
 		return
 	}
 	k.retries++
 	k.cfg.log.Info("backend not reached", "backend", pick.Backend(), "err", err)
 	pick.Done(blame(err))
-	k.dial()
+	k.dialNext()
 }
 
-// starve has a connection wait for what this host is out of. No backend is to
+// awaitResources has a connection wait for what this host is out of. No backend is to
 // blame, so the attempt does not count.
-func (k *link) starve(err error) {
+func (k *link) awaitResources(err error) {
 	k.cfg.log.Warn("connection waits", "client", k.origin.client, "err", err)
 	k.tries--
 	k.flow.undo()
 	k.state = linkStarved
 	k.cfg.plane.counters.starved.Add(1)
-	k.wait(starvedFor)
+	k.armTimer(starvedFor)
 }
 
-// connected begins relaying.
-func (k *link) connected() {
+// startRelaying begins relaying.
+func (k *link) startRelaying() {
 	if k.failed[1] {
 		if errno := reactor.SocketError(k.fd[1]); errno != 0 {
-			k.notConnected(errno)
+			k.failAttempt(errno)
 			return
 		}
 	}
@@ -222,22 +222,22 @@ func (k *link) connected() {
 	}
 	if len(k.early) > 0 {
 		h.pending, k.early = k.early, nil
-		k.hurry() // what the client sends next must not wait for the header's acknowledgement
+		k.writeAtOnce() // what the client sends next must not wait for the header's acknowledgement
 	}
 	h.writable, k.half[1].writable = true, true
 	if !k.watched {
-		if errno := k.watch(0); errno != 0 {
+		if errno := k.watchSide(0); errno != 0 {
 			k.abort(errno.Error())
 			return
 		}
 	}
 	h.readable = true
-	k.relay()
+	k.relayBytes()
 }
 
-// relay moves what can be moved, and ends the connection when that is due.
-func (k *link) relay() {
-	k.wait(k.cfg.IdleTimeout)
+// relayBytes moves what can be moved, and ends the connection when that is due.
+func (k *link) relayBytes() {
+	k.armTimer(k.cfg.IdleTimeout)
 	switch k.pump() {
 	case over:
 		k.end("")
@@ -246,25 +246,25 @@ func (k *link) relay() {
 	}
 }
 
-// step goes on with a connection that something has happened to.
-func (k *link) step() {
+// handleEvents goes on with a connection that something has happened to.
+func (k *link) handleEvents() {
 	switch k.state {
 	case linkPreface:
 		k.readPreface()
 	case linkConnecting:
 		if k.half[0].writable {
-			k.connected()
+			k.startRelaying()
 		}
 	case linkRelaying:
-		k.relay()
+		k.relayBytes()
 	}
 }
 
-// expired ends a connection, or an attempt, that took too long.
-func (k *link) expired() {
+// expireTimer ends a connection, or an attempt, that took too long.
+func (k *link) expireTimer() {
 	switch k.state {
 	case linkConnecting:
-		k.notConnected(os.ErrDeadlineExceeded)
+		k.failAttempt(os.ErrDeadlineExceeded)
 	case linkStarved:
 		k.cfg.plane.counters.starved.Add(-1)
 		k.state = linkQueued
@@ -272,7 +272,7 @@ func (k *link) expired() {
 			k.abort("idle")
 			return
 		}
-		k.dial()
+		k.dialNext()
 	case linkPreface:
 		k.refuse(errors.New("its beginning did not come in time"))
 	default:
@@ -284,7 +284,7 @@ func (k *link) expired() {
 // has been sent there, goes on with another one.
 func (k *link) cut(backend bool) {
 	if backend && (k.state == linkConnecting || k.state == linkDialing) {
-		k.notConnected(errDown)
+		k.failAttempt(errDown)
 		return
 	}
 	k.abort("cut")

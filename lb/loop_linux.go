@@ -16,7 +16,7 @@ import (
 // out by their hash, to a busy loop as well as to an idle one, would lose those
 // in the backlog of a loop that ends, and would let a second program take a
 // part of the traffic without any error. That the kernel always wakes the first
-// of those that wait is set right by [loop.yield].
+// of those that wait is set right by [loop.yieldListener].
 type engine struct {
 	plane *tcpPlane
 	work  context.Context // ends when connections must end
@@ -128,14 +128,14 @@ func (l *loop) newMark() int32 {
 	return l.serial
 }
 
-// wait has the connection expire after d, unless it waits for something else before.
-func (k *link) wait(d time.Duration) {
+// armTimer has the connection expire after d, unless it waits for something else before.
+func (k *link) armTimer(d time.Duration) {
 	k.timer.Owner = k
 	k.loop.timers.Set(&k.timer, k.loop.Now(), d)
 }
 
-// watch has the loop told of a side's events.
-func (k *link) watch(side int32) unix.Errno {
+// watchSide has the loop told of a side's events.
+func (k *link) watchSide(side int32) unix.Errno {
 	k.watched = k.watched || side == 0
 	return k.loop.Watch(k.fd[side], reactor.Edges, k.slot<<1|side, k.mark[side])
 }
@@ -174,8 +174,8 @@ func (h *half) release(l *loop) {
 	h.piped, h.pending = 0, nil
 }
 
-// free gives up what a loop holds that does not run (any more).
-func (l *loop) free() {
+// freeAll gives up what a loop holds that does not run (any more).
+func (l *loop) freeAll() {
 	l.Close()
 	for _, p := range l.pipes {
 		p.Close()

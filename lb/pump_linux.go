@@ -47,7 +47,7 @@ func (k *link) pump() outcome {
 		if h.done() {
 			continue
 		}
-		if err := k.move(side); err == errSource {
+		if err := k.moveBytes(side); err == errSource {
 			return broken
 		} else if err == errSink {
 			// It may have sent an answer before it closed: that still counts.
@@ -102,15 +102,15 @@ var (
 	errSink   = errors.New("write failed")
 )
 
-// move brings what the source has to the sink.
-func (k *link) move(side int) error {
+// moveBytes brings what the source has to the sink.
+func (k *link) moveBytes(side int) error {
 	h := &k.half[side]
 	for budget := turn; budget > 0; {
 		if h.full() {
 			if !h.writable {
 				return nil
 			}
-			if err := k.flush(side); err != nil || h.full() {
+			if err := k.flushPending(side); err != nil || h.full() {
 				return err
 			}
 		}
@@ -122,7 +122,7 @@ func (k *link) move(side int) error {
 		if h.bulk >= bulkAfter && !k.cfg.NoSplice && k.takePipe(h) {
 			n, err = k.spliceIn(side)
 		} else {
-			n, err = k.copyOn(side)
+			n, err = k.copyBytes(side)
 		}
 		if err != nil {
 			return err
@@ -136,8 +136,8 @@ func (k *link) move(side int) error {
 	return nil
 }
 
-// copyOn reads once, and writes what it got.
-func (k *link) copyOn(side int) (int, error) {
+// copyBytes reads once, and writes what it got.
+func (k *link) copyBytes(side int) (int, error) {
 	h := &k.half[side]
 	if h.pipe.Exists() {
 		h.release(k.loop) // bulk is over; nothing is in it
@@ -168,7 +168,7 @@ func (k *link) copyOn(side int) (int, error) {
 		h.readable = false
 	}
 	if !h.nodelay && side == 0 && h.written > 0 {
-		k.hurry() // the first write goes out at once anyway
+		k.writeAtOnce() // the first write goes out at once anyway
 	}
 	w := 0
 	if h.writable {
@@ -190,14 +190,14 @@ func (k *link) copyOn(side int) (int, error) {
 	return n, nil
 }
 
-// hurry has writes to the backend go out at once.
-func (k *link) hurry() {
+// writeAtOnce has writes to the backend go out at once.
+func (k *link) writeAtOnce() {
 	k.half[0].nodelay = true
 	reactor.NoDelay(k.fd[1])
 }
 
-// flush writes what is pending.
-func (k *link) flush(side int) error {
+// flushPending writes what is pending.
+func (k *link) flushPending(side int) error {
 	h := &k.half[side]
 	if h.piped > 0 {
 		return k.spliceOut(side)

@@ -45,14 +45,14 @@ func (t *TCP) Reconfigure(cfg TCPConfig) error {
 	next := newTCPSettings(&t.tcpPlane, cfg.WithDefaults())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.use(next)
+	t.useSettings(next)
 	return nil
 }
 
-// use makes next the settings of new connections. While t serves, their pools and
+// useSettings makes next the settings of new connections. While t serves, their pools and
 // those of the connections of earlier settings cut what has a backend that is gone.
 // t.mu is held.
-func (t *TCP) use(next *tcpSettings) {
+func (t *TCP) useSettings(next *tcpSettings) {
 	t.inUse = slices.DeleteFunc(t.inUse, func(s *tcpSettings) bool { return s == next || s.conns.Load() == 0 })
 	t.inUse = append(t.inUse, next)
 	needed := make(map[*Pool]bool)
@@ -95,15 +95,15 @@ func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
 		return errors.New("lb: TCP: listener nil: want one")
 	}
 	defer ln.Close()
-	if !t.serve(true) {
+	if !t.setServing(true) {
 		return fmt.Errorf("lb: TCP on %s: %w", ln.Addr(), ErrServing)
 	}
-	defer t.serve(false)
+	defer t.setServing(false)
 	t.sessions.open()
 	// Connections outlive ctx; connecting stops with it only at the deadline.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	err := t.accept(ctx, work, ln)
+	err := t.serveListener(ctx, work, ln)
 	ln.Close()
 	drain, cancel := context.WithTimeout(context.Background(), max(t.settings.Load().ShutdownTimeout, 0))
 	defer cancel()
@@ -112,14 +112,14 @@ func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// serve notes that t begins or ends to serve, and reports whether that is new.
-func (t *TCP) serve(serving bool) bool {
+// setServing notes that t begins or ends to serve, and reports whether that is new.
+func (t *TCP) setServing(serving bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.serving == serving {
 		return false
 	}
 	t.serving = serving
-	t.use(t.settings.Load())
+	t.useSettings(t.settings.Load())
 	return true
 }

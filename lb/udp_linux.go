@@ -33,7 +33,7 @@ func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
 	if p.Loop, err = reactor.NewLoop(); err != nil {
 		return err
 	}
-	defer p.close()
+	defer p.endAll()
 	if errno := p.Watch(front, reactor.Readable, placeFront, 0); errno != 0 {
 		return errno
 	}
@@ -41,34 +41,34 @@ func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
 	for ctx.Err() == nil {
 		for _, ev := range p.Wait(p.timers.Next()) {
 			if ev.Fd == placeFront {
-				p.receive()
+				p.receiveDatagrams()
 			} else if s := p.slots[ev.Fd]; s != nil && s.generation == ev.Pad && s.fd >= 0 {
-				p.replied(s)
+				p.relayReplies(s)
 			}
 		}
 		p.out.Flush(p.front)
 		for t := p.timers.Expired(p.Now()); t != nil; t = p.timers.Expired(p.Now()) {
-			p.end(t.Owner, "")
+			p.endSession(t.Owner, "")
 		}
 	}
 	return nil
 }
 
-// close ends all sessions.
-func (p *udpPlane) close() {
+// endAll ends all sessions.
+func (p *udpPlane) endAll() {
 	for _, undo := range p.watched {
 		undo()
 	}
 	for t := p.timers.Oldest(); t != nil; t = p.timers.Oldest() {
-		p.end(t.Owner, "shutdown")
+		p.endSession(t.Owner, "shutdown")
 	}
 	p.Close()
 }
 
-// receive takes the datagrams that clients have sent, one batch at a time so that
+// receiveDatagrams takes the datagrams that clients have sent, one batch at a time so that
 // replies do not wait for long. Those that follow one another in a session
 // go on together.
-func (p *udpPlane) receive() {
+func (p *udpPlane) receiveDatagrams() {
 	n := p.in.Receive(p.front)
 	for first := 0; first < n; {
 		key := p.in.Pair(first)
@@ -78,11 +78,11 @@ func (p *udpPlane) receive() {
 		}
 		s := p.sessions[key]
 		if s == nil {
-			s = p.begin(key)
+			s = p.beginSession(key)
 		}
-		p.touch(s)
+		p.touchSession(s)
 		s.up += p.in.Bytes(first, end)
-		p.send(s, first, end)
+		p.forwardDatagrams(s, first, end)
 		first = end
 	}
 }

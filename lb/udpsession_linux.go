@@ -50,8 +50,8 @@ type udpSession struct {
 	timer reactor.Timer[*udpSession] // when it has been idle for too long
 }
 
-// use makes cfg the settings of new sessions.
-func (p *udpPlane) use(cfg *udpSettings) {
+// useSettings makes cfg the settings of new sessions.
+func (p *udpPlane) useSettings(cfg *udpSettings) {
 	p.current, p.limit = cfg, maxSessions(cfg.MaxSessions)
 	used := map[*Pool]bool{cfg.Pool: true}
 	for _, s := range p.sessions {
@@ -64,7 +64,7 @@ func (p *udpPlane) use(cfg *udpSettings) {
 		}
 	}
 	if p.watched[cfg.Pool] == nil {
-		p.watched[cfg.Pool] = cfg.Pool.watchGone(p.cut)
+		p.watched[cfg.Pool] = cfg.Pool.watchGone(p.cutServer)
 	}
 }
 
@@ -77,23 +77,23 @@ func maxSessions(want int) int {
 	return max(want, 1)
 }
 
-// touch notes a datagram of s.
-func (p *udpPlane) touch(s *udpSession) {
+// touchSession notes a datagram of s.
+func (p *udpPlane) touchSession(s *udpSession) {
 	s.last = p.Now()
 	p.timers.Set(&s.timer, s.last, s.cfg.IdleTimeout)
 }
 
-// begin makes a session, at the cost of the oldest one if need be.
-func (p *udpPlane) begin(pair reactor.Pair) *udpSession {
+// beginSession makes a session, at the cost of the oldest one if need be.
+func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 	if cfg := p.settings.Load(); cfg != p.current {
-		p.use(cfg)
+		p.useSettings(cfg)
 	}
 	for len(p.sessions) >= p.limit {
-		p.evict()
+		p.evictOldest()
 	}
 	s := &udpSession{pair: pair, cfg: p.current, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
 	s.timer.Owner = s
-	p.touch(s)
+	p.touchSession(s)
 	if n := len(p.free); n > 0 {
 		s.slot = p.free[n-1]
 		p.free = p.free[:n-1]
@@ -109,21 +109,21 @@ func (p *udpPlane) begin(pair reactor.Pair) *udpSession {
 	return s
 }
 
-// evict ends the oldest session to make room.
-func (p *udpPlane) evict() {
+// evictOldest ends the oldest session to make room.
+func (p *udpPlane) evictOldest() {
 	p.counters.refused.Add(1)
-	p.end(p.timers.Oldest().Owner, "made room for another")
+	p.endSession(p.timers.Oldest().Owner, "made room for another")
 }
 
-// send brings received datagrams, those from first on and before end, to the
+// forwardDatagrams brings received datagrams, those from first on and before end, to the
 // session's backend, or to another one if that has become unusable.
-func (p *udpPlane) send(s *udpSession, first, end int) {
+func (p *udpPlane) forwardDatagrams(s *udpSession, first, end int) {
 	if s.fd >= 0 && believedDown(s.cfg.Pool, s.pick.member) {
-		p.disconnect(s, Neutral)
+		p.disconnectSession(s, Neutral)
 		s.flow.tries = 0
 	}
 	for tries := 0; first < end && tries < maxTries; {
-		if s.fd < 0 && !p.connect(s) {
+		if s.fd < 0 && !p.connectSession(s) {
 			p.counters.failed.Add(uint64(end - first))
 			s.flow.tries = 0 // the next datagram may try all of them again
 			return
@@ -136,8 +136,8 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 			first += n
 		case unreachable(errno):
 			// Not for this datagram: for one before it. This one is still here.
-			p.disconnect(s, Failure)
-			p.retry(s)
+			p.disconnectSession(s, Failure)
+			p.countRetry(s)
 			tries++
 		default:
 			// Lost, as datagrams are (EAGAIN, ENOBUFS), or refused by a filter of this
@@ -151,7 +151,7 @@ func (p *udpPlane) send(s *udpSession, first, end int) {
 }
 
 // believedDown reports whether a session must leave its backend: the pool would not
-// use it. In panic the pool does use what is down.
+// useSettings it. In panic the pool does use what is down.
 func believedDown(p *Pool, m *member) bool {
 	if !m.down.Load() {
 		return false
@@ -171,22 +171,22 @@ func unreachable(errno unix.Errno) bool {
 	return false
 }
 
-// retry counts a backend that was tried in vain.
-func (p *udpPlane) retry(s *udpSession) {
+// countRetry counts a backend that was tried in vain.
+func (p *udpPlane) countRetry(s *udpSession) {
 	p.counters.retries.Add(1)
 	s.tries++
 }
 
-// connect gives s a backend; false if there is none.
-func (p *udpPlane) connect(s *udpSession) bool {
+// connectSession gives s a backend; false if there is none.
+func (p *udpPlane) connectSession(s *udpSession) bool {
 	for range maxTries {
 		pick, err := s.cfg.Pool.Pick(&s.flow)
 		if err != nil {
 			return false
 		}
-		fd, err := p.dial(s, pick)
-		if shortage(err) && p.spare(s) {
-			fd, err = p.dial(s, pick)
+		fd, err := p.dialBackend(s, pick)
+		if shortage(err) && p.freeSocket(s) {
+			fd, err = p.dialBackend(s, pick)
 		}
 		if err == nil {
 			s.fd, s.pick = fd, pick
@@ -202,7 +202,7 @@ func (p *udpPlane) connect(s *udpSession) bool {
 		if shortage(err) {
 			return false
 		}
-		p.retry(s)
+		p.countRetry(s)
 	}
 	return false
 }
@@ -214,12 +214,12 @@ var errUnresolved = errors.New("its name has no address yet: see Pool.Run")
 // local ports.
 func shortage(err error) bool { return err != nil && (starved(err) || isAny(err, unix.EAGAIN)) }
 
-// spare ends the oldest session that has a socket, but not s, and those that are
+// freeSocket ends the oldest session that has a socket, but not s, and those that are
 // older still.
-func (p *udpPlane) spare(s *udpSession) bool {
+func (p *udpPlane) freeSocket(s *udpSession) bool {
 	for old := p.timers.Oldest().Owner; old != s; old = p.timers.Oldest().Owner {
 		socket := old.fd >= 0
-		p.evict()
+		p.evictOldest()
 		if socket {
 			return true
 		}
@@ -227,8 +227,8 @@ func (p *udpPlane) spare(s *udpSession) bool {
 	return false
 }
 
-// dial returns a socket connected to a backend, of which the loop is told.
-func (p *udpPlane) dial(s *udpSession, pick Pick) (int32, error) {
+// dialBackend returns a socket connected to a backend, of which the loop is told.
+func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (int32, error) {
 	a := pick.member.addrPort.Load()
 	if a == nil {
 		return -1, errUnresolved
@@ -248,8 +248,8 @@ func (p *udpPlane) dial(s *udpSession, pick Pick) (int32, error) {
 	return fd, nil
 }
 
-// disconnect takes the backend from s.
-func (p *udpPlane) disconnect(s *udpSession, r Result) {
+// disconnectSession takes the backend from s.
+func (p *udpPlane) disconnectSession(s *udpSession, r Result) {
 	if r == Failure {
 		s.cfg.log.Info("backend failed", "backend", s.pick.Backend(), "requests", s.requests, "replies", s.replies)
 	}
@@ -262,17 +262,17 @@ func (p *udpPlane) disconnect(s *udpSession, r Result) {
 	s.pick.Done(r)
 }
 
-// replied passes on what the backend of s has sent.
-func (p *udpPlane) replied(s *udpSession) {
+// relayReplies passes on what the backend of s has sent.
+func (p *udpPlane) relayReplies(s *udpSession) {
 	n, errno := p.out.Collect(s.fd, p.front)
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR || errno == unix.EMSGSIZE: // a path's MTU was found out
 		return
 	case unreachable(errno):
-		p.disconnect(s, Failure)
+		p.disconnectSession(s, Failure)
 		return
 	case errno != 0:
-		p.disconnect(s, Neutral)
+		p.disconnectSession(s, Neutral)
 		return
 	}
 	for range n {
@@ -280,19 +280,19 @@ func (p *udpPlane) replied(s *udpSession) {
 		s.received += size
 		s.down += size
 	}
-	p.touch(s)
+	p.touchSession(s)
 	if s.replies == 0 {
 		s.pick.Report(Success)
 		s.flow.tried[0], s.flow.tries = s.pick.member.server, 1 // the others may be well again
 	}
 	s.replies += n
 	if s.cfg.Responses > 0 && s.replies >= s.cfg.Responses*s.requests {
-		p.end(s, "")
+		p.endSession(s, "")
 	}
 }
 
-// end forgets s.
-func (p *udpPlane) end(s *udpSession, reason string) {
+// endSession forgets s.
+func (p *udpPlane) endSession(s *udpSession, reason string) {
 	p.timers.Stop(&s.timer)
 	delete(p.sessions, s.pair)
 	p.slots[s.slot] = nil
@@ -307,7 +307,7 @@ func (p *udpPlane) end(s *udpSession, reason string) {
 		if reason == "" && s.replies < s.cfg.Responses*s.requests {
 			result = Failure
 		}
-		p.disconnect(s, result)
+		p.disconnectSession(s, result)
 	}
 	c := p.counters
 	c.active.Add(-1)
@@ -318,13 +318,13 @@ func (p *udpPlane) end(s *udpSession, reason string) {
 	}
 }
 
-// cut has the loop end the sessions of a server that is gone. Their clients' next
+// cutServer has the loop end the sessions of a server that is gone. Their clients' next
 // datagrams begin others. It may be called when the loop has ended.
-func (p *udpPlane) cut(gone *server) {
+func (p *udpPlane) cutServer(gone *server) {
 	p.Post(func() {
 		for _, s := range p.slots {
 			if s != nil && s.fd >= 0 && s.pick.member.server == gone {
-				p.end(s, "cut")
+				p.endSession(s, "cut")
 			}
 		}
 	})
