@@ -36,10 +36,8 @@ func (r *Router) Resign() error {
 func (r *Router) Entitled() bool {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	if g := r.cfg.Group; g != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-	}
+	r.cfg.Group.lock()
+	defer r.cfg.Group.unlock()
 	return r.phase == running && r.machine.Entitled(time.Now())
 }
 
@@ -131,11 +129,9 @@ func (r *Router) applyFaults() {
 // held, if there is a group. conn.mu is held.
 func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
 	g := r.cfg.Group
-	if g != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		r.followGroup()
-	}
+	g.lock()
+	defer g.unlock()
+	r.followGroup()
 	r.carryOutActions(now, f(now))
 	if g != nil {
 		g.settle(now)

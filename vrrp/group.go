@@ -42,6 +42,19 @@ type member struct {
 // routers.
 func NewGroup(name string) *Group { return &Group{name: name} }
 
+// lock locks the group of a router, which may be nil: no group.
+func (g *Group) lock() {
+	if g != nil {
+		g.mu.Lock()
+	}
+}
+
+func (g *Group) unlock() {
+	if g != nil {
+		g.mu.Unlock()
+	}
+}
+
 // joinMachine makes m a member. From then on m may only be used with g.mu held, and
 // settle must follow each use before g.mu is unlocked. do is called with g.mu held when
 // settle has moved m. It carries out the actions, which may be none, must not block, and

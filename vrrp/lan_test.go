@@ -35,7 +35,7 @@ type sentAdv struct {
 func newFakeLAN() *fakeLAN {
 	l := &fakeLAN{start: time.Now()}
 	l.Take = func(pkt Packet) Packet {
-		vrid, _, _ := peekVRID(&pkt)
+		vrid, _ := peekVRID(&pkt)
 		data := pkt.Data
 		if pkt.Protocol == protocolAH {
 			data = skipAH(data)

@@ -173,7 +173,7 @@ func (l *loop) survivesError(pc PacketConn, err error) bool {
 
 // receivePacket passes p to the router with its VRID. conn.mu is held.
 func (l *loop) receivePacket(p *Packet, now time.Time) {
-	vrid, _, ok := peekVRID(p)
+	vrid, ok := peekVRID(p)
 	r := l.conn.routers[vrid]
 	if !ok {
 		l.conn.counters.dropped[DropShort]++

@@ -242,7 +242,7 @@ func (c *Conn) hearOwners(o ownerReader) {
 // overlooked returns the router of p if the router's own socket does not get p, or nil.
 // c.mu is held.
 func (c *Conn) overlooked(p *Packet) *Router {
-	vrid, _, ok := peekVRID(p)
+	vrid, ok := peekVRID(p)
 	if !ok || c.routers[vrid] == nil {
 		return nil
 	}
@@ -255,9 +255,7 @@ func (c *Conn) overlooked(p *Packet) *Router {
 
 // isActive reports whether the router is Active. conn.mu is held.
 func (r *Router) isActive() bool {
-	if g := r.cfg.Group; g != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-	}
+	r.cfg.Group.lock()
+	defer r.cfg.Group.unlock()
 	return r.machine.State() == Active
 }

@@ -60,17 +60,16 @@ func (p *Packet) payload() []byte {
 	return p.Data[:n]
 }
 
-// peekVRID reads what is needed to find the virtual router that p is for, and
-// nothing else. ok is false if there is no VRRP header.
-func peekVRID(p *Packet) (vrid, version uint8, ok bool) {
+// peekVRID reads the VRID of p and nothing else. ok is false without a VRRP header.
+func peekVRID(p *Packet) (vrid uint8, ok bool) {
 	data := p.Data
 	if p.Protocol == protocolAH {
 		data = skipAH(data)
 	}
 	if len(data) < fixedLen {
-		return 0, 0, false
+		return 0, false
 	}
-	return data[1], data[0] >> 4, true
+	return data[1], true
 }
 
 // PacketConn moves advertisements between a [Conn] and the link. A raw socket

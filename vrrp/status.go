@@ -124,10 +124,8 @@ type status struct {
 func (r *Router) Status() Status {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	if g := r.cfg.Group; g != nil {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-	}
+	r.cfg.Group.lock()
+	defer r.cfg.Group.unlock()
 	s := Status{
 		Name:       r.name,
 		VRID:       r.cfg.VRID,
