@@ -41,6 +41,9 @@ func familyOf(ipv6 bool) family {
 	return familyIPv4
 }
 
+// other returns the other family.
+func (f family) other() family { return familyIPv4 + familyIPv6 - f }
+
 // has reports whether a plain address is of the family.
 func (f family) has(a netip.Addr) bool {
 	return a.IsValid() && a.Is4() == (f == familyIPv4) && !a.Is4In6()
@@ -182,7 +185,7 @@ func (c *Config) validateHost(name string, a netip.Addr) error {
 	case a.Zone() != "":
 		return field.Errorf(name, "%v: want no zone: the Conn has the interface", a)
 	case !c.family().has(a):
-		return field.Errorf(name, "%v: want %v, the family of this router: the other one needs a router of its own", a, c.family())
+		return field.Errorf(name, "%v: want %v, the family of this router: %v needs a router of its own", a, c.family(), c.family().other())
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return field.Errorf(name, "%v: want the address of a host", a)
 	}

@@ -88,8 +88,8 @@ var validateCases = map[string][]validateCase{
 	"Config.Addresses": {
 		{withIPv4, func(c *Config) { c.Addresses = nil }, ""},
 		{withIPv4, func(c *Config) { c.Addresses = slices.Repeat(c.Addresses, 256) }, "Addresses: 256 addresses: want up to 255"},
-		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "fe80::1") }, "Addresses[1]: fe80::1: want IPv4, the family of this router: the other one needs a router of its own"},
-		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1", "192.0.2.1") }, "Addresses[1]: 192.0.2.1: want IPv6, the family of this router: the other one needs a router of its own"},
+		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "fe80::1") }, "Addresses[1]: fe80::1: want IPv4, the family of this router: IPv6 needs a router of its own"},
+		{withIPv6, func(c *Config) { c.Addresses = addrs("fe80::1", "192.0.2.1") }, "Addresses[1]: 192.0.2.1: want IPv6, the family of this router: IPv4 needs a router of its own"},
 		{withIPv4, func(c *Config) { c.Addresses = addrs("192.0.2.1", "192.0.2.1") }, "Addresses[1]: 192.0.2.1: want each address once"},
 		{withIPv4, func(c *Config) { c.Addresses = addrs("0.0.0.0") }, "Addresses[0]: 0.0.0.0: want the address of a host"},
 		{withIPv4, func(c *Config) { c.Addresses = addrs("224.0.0.18") }, "Addresses[0]: 224.0.0.18: want the address of a host"},
@@ -107,11 +107,11 @@ var validateCases = map[string][]validateCase{
 		{withIPv4, func(c *Config) { c.Addresses, c.IPv6, c.Peers = nil, true, addrs("192.0.2.1") }, "IPv6: true: want false with addresses of IPv4"},
 		{withIPv4, func(c *Config) { c.Addresses, c.Peers, c.Source = nil, addrs("fe80::2"), addrs("fe80::1")[0] }, ""},
 		{withIPv4, func(c *Config) { c.Addresses, c.Peers = nil, addrs("fe80::2", "192.0.2.1") },
-			"Peers[1]: 192.0.2.1: want IPv6, the family of this router: the other one needs a router of its own"},
+			"Peers[1]: 192.0.2.1: want IPv6, the family of this router: IPv4 needs a router of its own"},
 	},
 	"Config.Source": {
 		{withIPv4, func(c *Config) { c.Source = addrs("192.0.2.10")[0] }, ""},
-		{withIPv4, func(c *Config) { c.Source = addrs("fe80::1")[0] }, "Source: fe80::1: want IPv4, the family of this router: the other one needs a router of its own"},
+		{withIPv4, func(c *Config) { c.Source = addrs("fe80::1")[0] }, "Source: fe80::1: want IPv4, the family of this router: IPv6 needs a router of its own"},
 		{withIPv6, func(c *Config) { c.Source = addrs("fe80::2")[0] }, ""},
 		{withIPv6, func(c *Config) { c.Source = addrs("2001:db8::2")[0] }, "Source: 2001:db8::2: want a link-local address, fe80::/10, for multicast"},
 		{withIPv6, func(c *Config) { c.Source, c.Peers = addrs("2001:db8::2")[0], addrs("2001:db8::3") }, ""},
@@ -121,7 +121,7 @@ var validateCases = map[string][]validateCase{
 	"Config.Peers": {
 		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.12") }, ""},
 		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.11") }, "Peers[1]: 192.0.2.11: want each address once"},
-		{withIPv4, func(c *Config) { c.Peers = addrs("fe80::2") }, "Peers[0]: fe80::2: want IPv4, the family of this router: the other one needs a router of its own"},
+		{withIPv4, func(c *Config) { c.Peers = addrs("fe80::2") }, "Peers[0]: fe80::2: want IPv4, the family of this router: IPv6 needs a router of its own"},
 		{withIPv4, func(c *Config) { c.Source, c.Peers = addrs("192.0.2.11")[0], addrs("192.0.2.11") }, "Peers[0]: 192.0.2.11: want only the other routers: this one has that source"},
 		{withIPv4, func(c *Config) { c.Peers = addrs("192.0.2.11", "192.0.2.1") }, "Peers[1]: 192.0.2.1: want the other router's own address, not a virtual one"},
 		{withIPv4, func(c *Config) { c.Peers, c.Priority = addrs("192.0.2.11", "192.0.2.1"), 255 }, ""},
