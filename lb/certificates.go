@@ -19,7 +19,7 @@ type CertificateFile struct{ Cert, Key string }
 //
 //	certs, err := lb.NewCertificates(lb.CertificateFile{Cert: "web.pem", Key: "web.key"})
 //	...
-//	proxy.TLS = &tls.Config{GetCertificate: certs.GetCertificate}
+//	cfg.TLS = &tls.Config{GetCertificate: certs.GetCertificate}
 type Certificates struct {
 	files []CertificateFile
 	set   atomic.Pointer[certificateSet]

@@ -1,20 +1,27 @@
 package lb
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // NewListener puts in front of ln what TCP does by itself, for servers such as
 // http.Server: the trusted peers must begin each connection with a PROXY header,
-// whose addresses the connection then has, and limits are kept. It fails if the
-// limits are invalid.
+// whose addresses the connection then has, and limits are kept. The error consists of
+// FieldErrors.
 func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits) (net.Listener, error) {
-	if err := limits.Validate(); err != nil {
-		return nil, fmt.Errorf("lb: limits: %w", err)
+	errs := []error{validatePrefixes("trusted", trusted), field.In("limits", limits.Validate())}
+	if ln == nil {
+		errs = append(errs, field.Errorf("ln", "nil: want a listener"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("lb: listener: %w", err)
 	}
 	l := &listener{Listener: ln, trusted: trusted, limits: limits.WithDefaults(), closed: make(chan struct{})}
 	if limits.Connections > 0 {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 )
@@ -53,8 +54,11 @@ func TestListenerForHTTP(t *testing.T) {
 	if got, _ := ends(t, bad); got != "" {
 		t.Errorf("without a header: %q", got)
 	}
-	if _, err := NewListener(ln, nil, Limits{Rate: -1}); err == nil {
-		t.Error("bad limits are taken")
+	_, err = NewListener(nil, make([]netip.Prefix, 1), Limits{Rate: -1})
+	for _, want := range []string{"limits.Rate: -1: want", "trusted[0]: invalid Prefix: want", "ln: nil: want a listener"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 
