@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -162,6 +165,51 @@ func TestRenewedAuthority(t *testing.T) {
 	}
 	if checker.(*renewing).Validate() == nil {
 		t.Error("a bad address is accepted")
+	}
+}
+
+// TestRenewedClientCertificate: a check shows the certificate that is in the file now.
+func TestRenewedClientCertificate(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "client.pem")
+	put := func(c tls.Certificate, lines int) {
+		t.Helper()
+		key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
+		both = append(both, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+		both = append(both, strings.Repeat("\n", lines)...) // as clocks of file systems are coarse
+		if err := os.WriteFile(file, both, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, server := authority("server")
+	_, first := authority("first")
+	_, second := authority("second")
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := make(chan []byte, 9)
+	labtest.Serve(t, ln, func(c net.Conn) {
+		if c := c.(*tls.Conn); c.Handshake() == nil {
+			shown <- c.ConnectionState().PeerCertificates[0].Raw
+		}
+	})
+	put(first, 0)
+	checker, err := newRenewing(checkOf(t, `type: tls, address: "`+ln.Addr().String()+`", tls: {insecure: true, certificate: `+file+`}`), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []tls.Certificate{first, second} {
+		put(want, 100*i)
+		if err := checker.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-shown; !bytes.Equal(got, want.Certificate[0]) {
+			t.Error("another certificate is shown")
+		}
 	}
 }
 
