@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -74,7 +73,8 @@ type ServiceView struct {
 	Config config.Service
 	// Serving says that the service has its socket.
 	Serving bool
-	// Pools are the service's own backends, if any, and then those of its routes.
+	// Pools are the service's own backends, if any, and then those of its routes, in the
+	// order of the file.
 	Pools []PoolView
 
 	service *service
@@ -164,9 +164,9 @@ func (v *ServiceView) look() {
 
 // poolViews are those of a service's upstreams.
 func (s *service) poolViews() (pools []PoolView) {
-	for _, route := range slices.Sorted(maps.Keys(s.upstreams)) { // its own backends have no name, and are the first
-		u := s.upstreams[route]
-		p := PoolView{Route: route, pool: u.pool}
+	for _, cfg := range upstreamConfigs(s.cfg, nil) {
+		u := s.upstreams[cfg.route]
+		p := PoolView{Route: cfg.route, pool: u.pool}
 		for _, b := range u.cfg.pool.Backends {
 			if m := u.monitors[b.Address]; m != nil {
 				p.Monitors = append(p.Monitors, MonitorView{b.Name, m.monitor})

@@ -30,6 +30,9 @@ func names(v *View) (parts, configured []string) {
 	}
 	for _, s := range v.Services {
 		parts = append(parts, "service "+s.Config.Name)
+		for _, p := range s.Pools {
+			parts = append(parts, "pool "+p.Route)
+		}
 	}
 	for _, r := range v.Config.VRRP {
 		configured = append(configured, "router "+r.Name)
@@ -42,6 +45,12 @@ func names(v *View) (parts, configured []string) {
 	}
 	for _, s := range v.Config.Services {
 		configured = append(configured, "service "+s.Name)
+		if len(s.Pool.Backends) > 0 {
+			configured = append(configured, "pool ")
+		}
+		for _, r := range s.Routes {
+			configured = append(configured, "pool "+r.Name)
+		}
 	}
 	return parts, configured
 }
@@ -79,7 +88,8 @@ func TestViewIsComplete(t *testing.T) {
 services: [{name: a, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"], check: {type: tcp}}]`, a),
 		fmt.Sprintf(`checks: {two: {type: tcp, address: "127.0.0.1:10"}}
 services: [{name: b, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9", "127.0.0.1:10"], check: {type: tcp}},
-  {name: c, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"]}]`, a, b),
+  {name: c, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"], routes: [
+    {name: z, server_names: [z.example.org], backends: ["127.0.0.1:9"]}, {name: y, server_names: [y.example.org], backends: ["127.0.0.1:9"]}]}]`, a, b),
 	}
 	d, err := New(parse(t, texts[0]), slog.New(slog.DiscardHandler))
 	if err != nil {
