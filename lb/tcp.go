@@ -42,7 +42,7 @@ func (t *TCP) Reconfigure(cfg TCPConfig) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("lb: TCP: %w", err)
 	}
-	next := newTCPSettings(&t.tcpPlane, cfg.WithDefaults())
+	next := newTCPSettings(&t.tcpPlane, cfg)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.useSettings(next)

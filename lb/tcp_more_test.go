@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -203,6 +204,14 @@ func TestReconfigureKeepsListenerAndConnections(t *testing.T) {
 	}
 	if err := first.Reconfigure(TCPConfig{}); err == nil {
 		t.Error("a configuration without a pool is taken")
+	}
+	routed := TCPConfig{Routes: map[string]*Pool{"a.test": first.Pool}, AcceptProxy: slices.Clone(loopback)}
+	if err := first.Reconfigure(routed); err != nil {
+		t.Fatal(err)
+	}
+	routed.Routes["a.test"], routed.AcceptProxy[0] = nil, netip.Prefix{}
+	if cfg := first.settings.Load(); cfg.Routes["a.test"] == nil || !cfg.AcceptProxy[0].IsValid() {
+		t.Error("what the caller does to a configuration afterwards changes the settings")
 	}
 	if err := first.Reconfigure(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{proxyReader(t)}}), SendProxy: 1}); err != nil {
 		t.Fatal(err)

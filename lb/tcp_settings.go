@@ -2,7 +2,9 @@ package lb
 
 import (
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/havip/havip/lb/internal/proxyproto"
@@ -27,7 +29,11 @@ type tcpSettings struct {
 	conns   atomic.Int64
 }
 
+// newTCPSettings returns the settings of a valid configuration. What cfg refers to is
+// the caller's, who may change it for the next Reconfigure.
 func newTCPSettings(plane *tcpPlane, cfg TCPConfig) *tcpSettings {
+	cfg = cfg.WithDefaults()
+	cfg.Routes, cfg.AcceptProxy = maps.Clone(cfg.Routes), slices.Clone(cfg.AcceptProxy)
 	return &tcpSettings{
 		TCPConfig: cfg,
 		plane:     plane,
