@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/havip/havip/internal/regular"
-	"github.com/havip/havip/vrrp"
 )
 
 // redacted is what every way of printing a Secret gives.
@@ -63,12 +61,9 @@ func resolveSecret(said, dir string) (Secret, error) {
 			return Secret{}, errors.New("the environment variable that env: names is not set")
 		}
 	}
-	if digits, ok := strings.CutPrefix(text, "hex:"); ok {
-		decoded, err := hex.DecodeString(digits)
-		if err != nil {
-			return Secret{}, errors.New("what follows hex: is not an even number of hexadecimal digits")
-		}
-		text = string(decoded)
+	text, err := decodeHex(text)
+	if err != nil {
+		return Secret{}, err
 	}
 	if text == "" {
 		return Secret{}, errors.New("the secret is empty")
@@ -80,7 +75,7 @@ func readSecret(path, dir string) (Secret, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
-	data, err := vrrp.ReadSecretFile(path)
+	data, err := readSecretFile(path)
 	if errors.Is(err, regular.ErrNotRegular) {
 		return Secret{}, fmt.Errorf("%s: %w", path, regular.ErrNotRegular)
 	}
@@ -88,7 +83,7 @@ func readSecret(path, dir string) (Secret, error) {
 		return Secret{}, fmt.Errorf("the file that file: names, a relative path beside this one: %w", system.Err)
 	}
 	if err != nil {
-		return Secret{}, errors.New(strings.TrimPrefix(err.Error(), "vrrp: "))
+		return Secret{}, err
 	}
 	text := string(data)
 	return Secret{&text}, nil

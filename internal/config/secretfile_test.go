@@ -1,4 +1,4 @@
-package vrrp
+package config
 
 import (
 	"os"
@@ -37,13 +37,13 @@ func TestReadSecretFile(t *testing.T) {
 			if err := os.Chmod(path, tt.mode); err != nil {
 				t.Fatal(err)
 			}
-			got, err := ReadSecretFile(path)
+			got, err := readSecretFile(path)
 			checkSecret(t, path, got, err, tt.want, tt.wantErr)
 		})
 	}
 	for _, path := range []string{t.TempDir(), filepath.Join(t.TempDir(), "missing")} {
-		got, err := ReadSecretFile(path)
-		checkSecret(t, path, got, err, "", "vrrp: secret file")
+		got, err := readSecretFile(path)
+		checkSecret(t, path, got, err, "", "secret file")
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build unix
 
-package vrrp
+package config
 
 import (
 	"path/filepath"
@@ -14,6 +14,6 @@ func TestReadSecretFIFO(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadSecretFile(path)
+	got, err := readSecretFile(path)
 	checkSecret(t, path, got, err, "", "not a regular file")
 }
