@@ -95,7 +95,7 @@ func (c HandlerConfig) Validate() error {
 		validateHeaders("RequestHeaders", c.RequestHeaders, "client", "local"),
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, "client", "local", "backend", "source"),
 		validatePrefixes("TrustedProxies", c.TrustedProxies),
-		c.validateTLS(),
+		validatePoolTLS(c.BackendTLS, c.Pool),
 	}
 	if c.Pool == nil {
 		errs = append(errs, field.Errorf("Pool", "none: want a pool"))
@@ -135,18 +135,4 @@ func validateHeaders(name string, headers map[string]string, variables ...string
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// validateTLS checks what can be known now: later updates of the pool may bring other
-// backends.
-func (c *HandlerConfig) validateTLS() error {
-	if c.Pool == nil {
-		return nil
-	}
-	for _, m := range c.Pool.snap.Load().all {
-		if err := validateBackendTLS("BackendTLS", c.BackendTLS, m.Backend); err != nil && m.TLS == nil {
-			return err
-		}
-	}
-	return nil
 }

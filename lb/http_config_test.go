@@ -183,6 +183,11 @@ func TestUnixBackendWithTLS(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "backend app") || !strings.Contains(err.Error(), "ServerName") {
 		t.Error(err)
 	}
+	for _, cfg := range []TCPConfig{{Pool: p}, {Routes: map[string]*Pool{"a": p}}} {
+		if cfg.BackendTLS = new(tls.Config); cfg.Validate() == nil || cfg.Validate().Error() != err.Error() {
+			t.Errorf("TCP: %v, want %v", cfg.Validate(), err)
+		}
+	}
 	for _, cfg := range []*tls.Config{{ServerName: "app.test"}, {InsecureSkipVerify: true}, nil} {
 		if err := (HandlerConfig{Pool: p, BackendTLS: cfg}).Validate(); err != nil {
 			t.Error(err)

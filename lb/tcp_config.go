@@ -104,6 +104,7 @@ func (c TCPConfig) Validate() error {
 		field.Between("ShutdownTimeout", max(c.ShutdownTimeout, 0), 0, day),
 		field.Between("Tries", c.Tries, 1, maxTries),
 		validatePrefixes("AcceptProxy", c.AcceptProxy),
+		validatePoolTLS(c.BackendTLS, append(slices.Collect(maps.Values(c.Routes)), c.Pool)...),
 		field.In("Limits", c.Limits.Validate()),
 	}
 	if c.Pool == nil && len(c.Routes) == 0 {
