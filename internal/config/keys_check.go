@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"time"
 
@@ -15,154 +16,128 @@ import (
 )
 
 // checkTypes are the checkers of package healthcheck: a new one needs an entry here.
-// Its rows make the checker that they point into.
 func checkTypes() []variant[Check] {
 	return []variant[Check]{
-		{name: "tcp", doc: "up when a connection is accepted, and what is expected comes back", target: "address",
-			keys: func(c *Check) []key {
-				t := new(healthcheck.TCP)
-				c.Checker = t
-				return owned([]key{
-					connectTo(&t.Address),
-					optional("send", octets(&t.Send), "PING", "what is sent first; hex: and digits for any bytes").secret(),
-					optional("expect", octets(&t.Expect), "PONG", "what must be in the reply; hex: and digits for any bytes"),
-					optional("expect_regexp", expression(&t.ExpectRegexp), "^220", "what the reply must match"),
-				}, homeOf(t))
-			}},
-		{name: "http", doc: "up when a request is answered with a good status; redirects are not followed", target: "url", at: (*Check).urlOf,
-			keys: func(c *Check) []key {
-				h := new(healthcheck.HTTP)
-				c.Checker, c.encryption = h, &h.TLS
-				return owned([]key{
-					optional("url", webAddress(&h.URL), "http://127.0.0.1:8080/health", "what to ask for; leave it out in a check of backends").secret(),
-					preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url").secret(),
-					setting("method", plain(&h.Method), "of the request"),
-					optional("host", plain(&h.Host), "www.example.org", "Host header; default: the address that is asked"),
-					optional("headers", httpHeader(&h.Header), "{Accept: text/plain}", "of the request").secret(),
-					setting("status", statuses(&h.Status), "good statuses: one, a range or a list"),
-					optional("body", expression(&h.Body), "healthy", "regular expression that the body must match; default: not read"),
-					setting("max_body", integer(&h.MaxBody), "bytes of the body that are looked at"),
-					c.tlsKey(),
-				}, homeOf(h))
-			}},
-		{name: "grpc", doc: "up when grpc.health.v1 says SERVING", target: "address",
-			keys: func(c *Check) []key {
-				g := new(healthcheck.GRPC)
-				c.Checker, c.encryption = g, &g.TLS
-				return owned([]key{
-					connectTo(&g.Address),
-					optional("service", plain(&g.Service), "echo.Echo", "default: the server as a whole"),
-					optional("authority", plain(&g.Authority), "www.example.org", "default: the address"),
-					c.tlsKey(),
-				}, homeOf(g))
-			}},
-		{name: "dns", doc: "up when a name server has the answers", target: "address",
-			keys: func(c *Check) []key {
-				n := new(healthcheck.DNS)
-				c.Checker = n
-				return owned([]key{
-					connectTo(&n.Server),
-					required("query", plain(&n.Name), "www.example.org", "the name to look up"),
-					setting("record", word(&n.Type, recordTypes...), "its type"),
-					optional("answers", list(&n.Expect, plain), "[192.0.2.1]", "those that must be there; default: any"),
-					setting("over_tcp", boolean(&n.TCP), "ask by TCP at once"),
-				}, homeOf(n))
-			}},
-		{name: "icmp", doc: "up when an echo request is answered", target: "target", at: (*Check).hostOf,
-			keys: func(c *Check) []key {
-				i := new(healthcheck.ICMP)
-				c.Checker = i
-				return owned([]key{
-					optional("target", plain(&i.Address), "192.168.31.1", "address or host; leave it out in a check of backends"),
-				}, homeOf(i))
-			}},
-		{name: "udp", doc: "up when a datagram is answered, or at least not refused", target: "address",
-			keys: func(c *Check) []key {
-				u := new(healthcheck.UDP)
-				c.Checker = u
-				return owned([]key{
-					connectTo(&u.Address),
-					optional("send", octets(&u.Send), "PING", "what is sent first; hex: and digits for any bytes").secret(),
-					optional("expect", octets(&u.Expect), "PONG", "what must be in the reply; hex: and digits for any bytes"),
-					optional("expect_regexp", expression(&u.ExpectRegexp), "^220", "what the reply must match"),
-					setting("allow_silence", boolean(&u.AllowSilence), "no reply is a good one, as of a log server"),
-				}, homeOf(u))
-			}},
-		{name: "smtp", doc: "up when a mail server greets", target: "address",
-			keys: func(c *Check) []key {
-				s := new(healthcheck.SMTP)
-				c.Checker, c.encryption = s, &s.TLS
-				return owned([]key{
-					connectTo(&s.Address),
-					optional("hello", plain(&s.Hello), "lb01.example.org", "name given in EHLO; default: the machine's"),
-					setting("starttls", boolean(&s.StartTLS), "encrypt after the greeting"),
-					c.tlsKey(),
-				}, homeOf(s))
-			}},
-		{name: "tls", doc: "up when the certificate is valid for long enough", target: "address",
-			keys: func(c *Check) []key {
-				t := new(healthcheck.TLS)
-				c.Checker, c.encryption = t, &t.Config
-				return owned([]key{
-					connectTo(&t.Address),
-					setting("min_validity", duration(&t.MinValidity), "for how long the certificate must still be valid; 336h are 14 days"),
-					c.tlsKey(),
-				}, homeOf(t))
-			}},
-		{name: "exec", doc: "up when a program exits with 0",
-			keys: func(c *Check) []key {
-				e := new(healthcheck.Exec)
-				c.Checker = e
-				return owned([]key{
-					required("command", program(e), "[/usr/bin/pgrep, nginx]", "program and arguments; no shell; root runs only what nobody else can change"),
-					optional("user", plain(&e.User), "nobody", "who it runs as; default: the user of havip"),
-					optional("environment", environment(&e.Env), "{LANG: C}", "beyond PATH; nothing is inherited").secret(),
-					setting("directory", plain(&e.Dir), "where it runs"),
-				}, homeOf(e))
-			}},
-		{name: "file", doc: "up while a file is there, or not there; noticed at once", presets: atOnce,
-			keys: func(c *Check) []key {
-				f := new(healthcheck.File)
-				c.Checker = f
-				return owned([]key{
-					required("file", absolutePath(&f.Path), "/run/havip/maintenance", "the file to look at"),
-					setting("absent", boolean(&f.Absent), "up while there is no such file"),
-					setting("max_age", duration(&f.MaxAge), "since it was modified; 0s: any"),
-					optional("content", expression(&f.Content), "^ok",
-						"regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
-				}, homeOf(f))
-			}},
-		{name: "process", doc: "up while a process runs; its end is noticed at once", presets: atOnce,
-			keys: func(c *Check) []key {
-				p := new(healthcheck.Process)
-				c.Checker = p
-				return owned([]key{
-					required("process", plain(&p.Name), "nginx", "its name"),
-					optional("pid_file", absolutePath(&p.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
-					setting("min_processes", integer(&p.Min), "how many of that name must run"),
-				}, homeOf(p))
-			}},
-		{name: "interface", doc: "up while an interface is up and has a carrier; noticed at once", presets: atOnce,
-			keys: func(c *Check) []key {
-				i := new(healthcheck.Interface)
-				c.Checker = i
-				return owned([]key{required("interface", plain(&i.Name), "eth0", "network interface")}, homeOf(i))
-			}},
-		{name: "gateway", doc: "up when a neighbour answers ARP or neighbour discovery",
-			keys: func(c *Check) []key {
-				g := new(healthcheck.Gateway)
-				c.Checker = g
-				return owned([]key{
-					required("interface", plain(&g.Interface), "eth0", "network interface"),
-					required("gateway", address(&g.Address), "192.168.31.1", "the neighbour's address"),
-				}, homeOf(g))
-			}},
+		checker("tcp", "up when a connection is accepted, and what is expected comes back", "address", nil, func(_ *Check, t *healthcheck.TCP) []key {
+			return append([]key{connectTo(&t.Address)}, talk(&t.Send, &t.Expect, &t.ExpectRegexp)...)
+		}),
+		checker("http", "up when a request is answered with a good status; redirects are not followed", "url", (*Check).urlOf, func(c *Check, h *healthcheck.HTTP) []key {
+			return []key{
+				optional("url", webAddress(&h.URL), "http://127.0.0.1:8080/health", "what to ask for; leave it out in a check of backends").secret(),
+				preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url").secret(),
+				setting("method", plain(&h.Method), "of the request"),
+				optional("host", plain(&h.Host), "www.example.org", "Host header; default: the address that is asked"),
+				optional("headers", httpHeader(&h.Header), "{Accept: text/plain}", "of the request").secret(),
+				setting("status", statuses(&h.Status), "good statuses: one, a range or a list"),
+				optional("body", expression(&h.Body), "healthy", "regular expression that the body must match; default: not read"),
+				setting("max_body", integer(&h.MaxBody), "bytes of the body that are looked at"),
+				c.tlsKey(&h.TLS),
+			}
+		}),
+		checker("grpc", "up when grpc.health.v1 says SERVING", "address", nil, func(c *Check, g *healthcheck.GRPC) []key {
+			return []key{
+				connectTo(&g.Address),
+				optional("service", plain(&g.Service), "echo.Echo", "default: the server as a whole"),
+				optional("authority", plain(&g.Authority), "www.example.org", "default: the address"),
+				c.tlsKey(&g.TLS),
+			}
+		}),
+		checker("dns", "up when a name server has the answers", "address", nil, func(_ *Check, n *healthcheck.DNS) []key {
+			return []key{
+				connectTo(&n.Server),
+				required("query", plain(&n.Name), "www.example.org", "the name to look up"),
+				setting("record", word(&n.Type, recordTypes...), "its type"),
+				optional("answers", list(&n.Expect, plain), "[192.0.2.1]", "those that must be there; default: any"),
+				setting("over_tcp", boolean(&n.TCP), "ask by TCP at once"),
+			}
+		}),
+		checker("icmp", "up when an echo request is answered", "target", (*Check).hostOf, func(_ *Check, i *healthcheck.ICMP) []key {
+			return []key{optional("target", plain(&i.Address), "192.168.31.1", "address or host; leave it out in a check of backends")}
+		}),
+		checker("udp", "up when a datagram is answered, or at least not refused", "address", nil, func(_ *Check, u *healthcheck.UDP) []key {
+			silence := setting("allow_silence", boolean(&u.AllowSilence), "no reply is a good one, as of a log server")
+			return append(append([]key{connectTo(&u.Address)}, talk(&u.Send, &u.Expect, &u.ExpectRegexp)...), silence)
+		}),
+		checker("smtp", "up when a mail server greets", "address", nil, func(c *Check, s *healthcheck.SMTP) []key {
+			return []key{
+				connectTo(&s.Address),
+				optional("hello", plain(&s.Hello), "lb01.example.org", "name given in EHLO; default: the machine's"),
+				setting("starttls", boolean(&s.StartTLS), "encrypt after the greeting"),
+				c.tlsKey(&s.TLS),
+			}
+		}),
+		checker("tls", "up when the certificate is valid for long enough", "address", nil, func(c *Check, t *healthcheck.TLS) []key {
+			return []key{
+				connectTo(&t.Address),
+				setting("min_validity", duration(&t.MinValidity), "for how long the certificate must still be valid; 336h are 14 days"),
+				c.tlsKey(&t.Config),
+			}
+		}),
+		checker("exec", "up when a program exits with 0", "", nil, func(_ *Check, e *healthcheck.Exec) []key {
+			return []key{
+				required("command", program(e), "[/usr/bin/pgrep, nginx]", "program and arguments; no shell; root runs only what nobody else can change"),
+				optional("user", plain(&e.User), "nobody", "who it runs as; default: the user of havip"),
+				optional("environment", environment(&e.Env), "{LANG: C}", "beyond PATH; nothing is inherited").secret(),
+				setting("directory", plain(&e.Dir), "where it runs"),
+			}
+		}),
+		atOnce(checker("file", "up while a file is there, or not there; noticed at once", "", nil, func(_ *Check, f *healthcheck.File) []key {
+			return []key{
+				required("file", absolutePath(&f.Path), "/run/havip/maintenance", "the file to look at"),
+				setting("absent", boolean(&f.Absent), "up while there is no such file"),
+				setting("max_age", duration(&f.MaxAge), "since it was modified; 0s: any"),
+				optional("content", expression(&f.Content), "^ok",
+					"regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
+			}
+		})),
+		atOnce(checker("process", "up while a process runs; its end is noticed at once", "", nil, func(_ *Check, p *healthcheck.Process) []key {
+			return []key{
+				required("process", plain(&p.Name), "nginx", "its name"),
+				optional("pid_file", absolutePath(&p.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
+				setting("min_processes", integer(&p.Min), "how many of that name must run"),
+			}
+		})),
+		atOnce(checker("interface", "up while an interface is up and has a carrier; noticed at once", "", nil, func(_ *Check, i *healthcheck.Interface) []key {
+			return []key{required("interface", plain(&i.Name), "eth0", "network interface")}
+		})),
+		checker("gateway", "up when a neighbour answers ARP or neighbour discovery", "", nil, func(_ *Check, g *healthcheck.Gateway) []key {
+			return []key{
+				required("interface", plain(&g.Interface), "eth0", "network interface"),
+				required("gateway", address(&g.Address), "192.168.31.1", "the neighbour's address"),
+			}
+		}),
+	}
+}
+
+// checker is the entry of a checker T, which its rows make and point into. target and
+// at are the variant's.
+func checker[T interface {
+	healthcheck.Checker
+	Validate() error
+	WithDefaults() T
+}](name, doc, target string, at func(c *Check, backend string) string, rows func(*Check, *T) []key) variant[Check] {
+	return variant[Check]{name: name, doc: doc, target: target, at: at, keys: func(c *Check) []key {
+		k := new(T)
+		c.Checker = any(k).(healthcheck.Checker) // a pointer has the methods of its value
+		return owned(rows(c, k), homeOf(k))
+	}}
+}
+
+// talk are the rows of what is said to a server, and what it must reply.
+func talk(send, expect *[]byte, match **regexp.Regexp) []key {
+	return []key{
+		optional("send", octets(send), "PING", "what is sent first; hex: and digits for any bytes").secret(),
+		optional("expect", octets(expect), "PONG", "what must be in the reply; hex: and digits for any bytes"),
+		optional("expect_regexp", expression(match), "^220", "what the reply must match"),
 	}
 }
 
 // atOnce is for what does not come and go by chance, and whose end is noticed
 // at once: a second look would only cost time.
-var atOnce = map[string]string{"fall": "1"}
+func atOnce(v variant[Check]) variant[Check] {
+	v.presets = map[string]string{"fall": "1"}
+	return v
+}
 
 var recordTypes = alternatives(field.All(healthcheck.DNS{Server: "192.0.2.1:53", Name: "x", Type: "?"}.Validate())[0].Err)
 
@@ -214,8 +189,9 @@ func (c *Check) keys() []key {
 	}, homeOf(&c.Config))
 }
 
-// tlsKey is encryption, which is there or not.
-func (c *Check) tlsKey() key {
+// tlsKey is encryption, which is there or not. What its files hold goes to config.
+func (c *Check) tlsKey(config **tls.Config) key {
+	c.encryption = config
 	return optional("tls", maybe(&c.TLS, (*TLS).keys), "", "encryption; default: none, but for https and type tls")
 }
 

@@ -58,7 +58,7 @@ func serviceCheck(to **Check) value {
 
 // backend is a mapping, or the address alone.
 func backend(b *lb.Backend) value {
-	return shorthand(nil, "address", owned([]key{
+	return orAlone(owned([]key{
 		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port"),
 		optional("name", name(&b.Name), "app1", "in logs and for hashing, the same on all nodes; default: the address"),
 		setting("weight", integer(&b.Weight), "share of the traffic"),
@@ -66,23 +66,6 @@ func backend(b *lb.Backend) value {
 		setting("max_conns", integer(&b.MaxConns), "connections or requests at once; 0: any number"),
 		setting("drain", boolean(&b.Drain), "gets no new connections; those that it has go on"),
 	}, homeOf(b)))
-}
-
-// shorthand is a mapping, or the value of one of its keys alone.
-func shorthand(pos *Position, key string, keys []key) value {
-	v := object(pos, keys)
-	mapping := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind != yaml.ScalarNode {
-			mapping(d, n, path)
-			return
-		}
-		if pos != nil {
-			*pos = d.position(n)
-		}
-		d.fill([]pair{{key, n, n}}, path, keys)
-	}
-	return v
 }
 
 func (r *ServiceRoute) value() value {
@@ -136,7 +119,7 @@ func (t *ServerTLS) keys() []key {
 }
 
 func (c *Certificate) value() value {
-	return shorthand(nil, "certificate", []key{
+	return orAlone([]key{
 		required("certificate", absolutePath(&c.Certificate), "/etc/havip/web.pem", "with its chain"),
 		optional("key", absolutePath(&c.Key), "/etc/havip/web.key", "default: the same file"),
 	})
