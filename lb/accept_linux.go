@@ -13,12 +13,12 @@ func (l *loop) watchListener() unix.Errno {
 	return l.Watch(l.listener, reactor.Acceptable, placeListener, 0)
 }
 
-// acceptBatch is how many connections a loop takes before it goes on with those it
-// has, and backlogMax more than any backlog that somaxconn usually allows.
+// acceptBatch is how many connections a loop accepts before it serves its other
+// connections again. backlogMax is more than any backlog that somaxconn usually allows.
 const acceptBatch, backlogMax = 32, 8192
 
-// acceptSome takes connections from the backlog, but not so many that the
-// others of this loop would wait for long: true if there may be more.
+// acceptSome accepts connections, but not so many that the other connections of this
+// loop would wait for long. It reports whether there may be more.
 func (l *loop) acceptSome() bool {
 	cfg := l.e.plane.settings.Load()
 	c := &l.e.plane.counters
@@ -61,9 +61,9 @@ func (l *loop) acceptSome() bool {
 }
 
 // yieldListener lets a loop that has clearly fewer connections accept the next one.
-// Of all that wait for the listener the kernel wakes the one that began
-// to first: without this, connections that arrive one by one would all be this loop's.
-// Loops that are busy are passed over, so nothing waits for them.
+// The kernel wakes the loop that has waited for the listener longest. Unless a loop
+// steps back in the line, connections that arrive one by one all become its own. A busy
+// loop does not wait for the listener, so no connection waits for a busy loop.
 func (l *loop) yieldListener() {
 	if l.listener < 0 || l.paused > 0 {
 		return
@@ -95,8 +95,8 @@ func (l *loop) resumeAccepting() {
 	}
 }
 
-// stopAccepting ends with the backlog: whoever is in it has a connection, which
-// closing the listener would reset.
+// stopAccepting accepts the whole backlog and then nothing more. The clients in the
+// backlog have connections already, which closing the listener would reset.
 func (l *loop) stopAccepting() {
 	for i := 0; i < backlogMax/acceptBatch && l.acceptSome(); i++ {
 	}

@@ -45,8 +45,8 @@ func (c *chooser) admits(m *member, byRamp bool) bool {
 
 // take takes a usable m, unless another flow was faster.
 func (c *chooser) take(m *member) bool {
-	// One flow per FailTimeout tries a server whose ejection has expired; the
-	// others keep away until that one has succeeded.
+	// One flow per FailTimeout tries a server whose ejection has expired. Other flows
+	// keep away until this flow has succeeded.
 	until, next := m.ejected.Load(), c.now+int64(c.cfg.FailTimeout)
 	trial := until != 0 && c.now != 0
 	if trial && (until > c.now || !m.ejected.CompareAndSwap(until, next)) {

@@ -14,8 +14,8 @@ import (
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// serveListener serves the connections of ln until ctx ends. What it leaves behind
-// ends by itself, or by work.
+// serveListener serves the connections of ln until ctx ends. Connections that are left
+// then go on until they end, or work does.
 func (p *tcpPlane) serveListener(ctx, work context.Context, ln net.Listener) error {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
@@ -159,9 +159,9 @@ func (l *loop) noteEvent(ev reactor.Event) {
 	}
 	const failure = unix.EPOLLHUP | unix.EPOLLERR
 	if ev.Events&failure != 0 {
-		// Both sides at their end in order make a hang-up too. A client that has sent
-		// everything and then resets, because it does not want the answer, is none
-		// that has failed.
+		// A hang-up is also what is left when both sides have ended in order. A client
+		// that has sent everything and then resets, because it does not want the answer,
+		// has not failed either.
 		if side == 1 || !k.half[0].ending && (ev.Events&unix.EPOLLERR != 0 || !k.half[1].shut) {
 			k.failed[side] = true
 		}

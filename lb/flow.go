@@ -21,7 +21,7 @@ type Flow struct {
 	tries int
 }
 
-// undo forgets the latest try.
+// undo takes the latest try back.
 func (f *Flow) undo() { f.tries = max(0, f.tries-1) }
 
 // triedAll reports whether f has tried whatever g has: if nothing is free for g,

@@ -12,12 +12,11 @@ import (
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// What an event loop cannot do without waiting is done in goroutines, which give the
-// result to a function that the loop runs. It reports whether it has taken it: the
-// connection may have ended.
+// A goroutine does what would make an event loop wait. The loop then runs a function
+// with the result. The function reports whether it has used the result: the connection
+// may have ended in the meantime.
 
-// awaitPick waits in a pool's queue: overload is no time to save on the few goroutines of
-// those who may wait.
+// awaitPick waits in a pool's queue. A queue is short, so its goroutines are few.
 func (l *loop) awaitPick(pool *Pool, w *waiter, done func(Pick, error) bool) {
 	go func() {
 		pick, err := pool.await(l.e.work, w)

@@ -93,7 +93,8 @@ func (b *bucket) fill(rate float64, burst int, now time.Time) float64 {
 	return b.tokens
 }
 
-// clientKey takes the addresses that one IPv6 customer may choose from for one.
+// clientKey returns the address by which a client is counted: an IPv6 customer has a
+// whole /64 to choose from.
 func clientKey(a netip.Addr) netip.Addr {
 	if a.Is6() && !a.Is4In6() {
 		p, _ := a.Prefix(64)
@@ -147,7 +148,7 @@ func (r *limiter) release(l *Limits, a netip.Addr) {
 	}
 }
 
-// sweep forgets clients that are indistinguishable from new ones. r.mu is held.
+// sweep deletes the clients that count like new ones. r.mu is held.
 func (r *limiter) sweep(l *Limits, now time.Time) {
 	if now.Sub(r.swept) < time.Second {
 		return

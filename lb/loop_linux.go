@@ -12,11 +12,11 @@ import (
 
 // engine relays plain TCP connections in event loops, one per processor, each
 // with an epoll instance of its own. All of them wait for the one listener
-// (EPOLLEXCLUSIVE). A listener for each (SO_REUSEPORT) would deal connections
-// out by their hash, to a busy loop as well as to an idle one, would lose those
-// in the backlog of a loop that ends, and would let a second program take a
-// part of the traffic without any error. That the kernel always wakes the first
-// of those that wait is set right by [loop.yieldListener].
+// (EPOLLEXCLUSIVE). With a listener for each loop (SO_REUSEPORT) the kernel would deal
+// connections out by their hash, to a busy loop as well as to an idle one; the backlog
+// of a loop that ends would be lost; and a second program could take a part of the
+// traffic without any error. The kernel always wakes the loop that has waited longest:
+// [loop.yieldListener] makes up for that.
 type engine struct {
 	plane *tcpPlane
 	work  context.Context // ends when connections must end
@@ -106,7 +106,7 @@ type half struct {
 	written  int64 // bytes to the sink
 }
 
-// newLink takes a link from those that have ended, or makes one.
+// newLink reuses the link of a connection that has ended, or makes a link.
 func (l *loop) newLink() *link {
 	l.live.Add(1)
 	var k *link
@@ -121,8 +121,8 @@ func (l *loop) newLink() *link {
 	return k
 }
 
-// newMark tells a descriptor, or an attempt to connect, from those before it in
-// the same place.
+// newMark returns a mark that tells a descriptor, or an attempt to connect, from earlier
+// ones in the same place.
 func (l *loop) newMark() int32 {
 	l.serial++
 	return l.serial
@@ -162,7 +162,7 @@ func (k *link) closeSide(side int) {
 // release gives up what h holds.
 func (h *half) release(l *loop) {
 	if h.pipe.Exists() {
-		// What is still in it belongs to nobody else.
+		// Another connection must not get what is still in the pipe.
 		if h.piped > 0 || len(l.pipes) >= sparePipes {
 			h.pipe.Close()
 			l.piping--

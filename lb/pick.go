@@ -121,8 +121,9 @@ func (p *Pool) choose(f *Flow) (*member, error) {
 }
 
 // Acquire is Pick, but waits in the pool's queue while all backends are at their
-// MaxConns, until ctx ends or QueueTimeout has passed: ErrBusy. What becomes free
-// goes to the flow that has waited longest of those that have not tried it before.
+// MaxConns, until ctx ends or QueueTimeout has passed: ErrBusy. A backend with room
+// again goes to the flow that has waited longest, unless that flow has tried the
+// backend before.
 // nil stands for a new Flow.
 func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
 	if f == nil {
@@ -139,7 +140,7 @@ func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
 	return p.await(ctx, w)
 }
 
-// pickInTurn is Pick for a flow that could wait: those who do go first.
+// pickInTurn is Pick for a flow that could wait: flows that wait already go first.
 func (p *Pool) pickInTurn(f *Flow) (Pick, error) {
 	if p.queue.waiting.Load() == 0 {
 		return p.Pick(f)

@@ -42,7 +42,7 @@ type listener struct {
 
 func (l *listener) Accept() (net.Conn, error) {
 	for {
-		// First room, then a connection: those that find none stay in the backlog.
+		// First room, then a connection: without room it stays in the backlog.
 		if l.slots != nil {
 			select {
 			case l.slots <- struct{}{}:

@@ -63,7 +63,8 @@ func (k *link) pump() outcome {
 		}
 	}
 	if up := &k.half[0]; k.failed[0] && up.full() && !up.eof {
-		// Behind what the backend does not take nobody would read of the failure.
+		// Nothing more is read while the backend takes nothing, so no read would meet
+		// with the client's failure.
 		return broken
 	}
 	switch {

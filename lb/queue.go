@@ -28,7 +28,7 @@ type waiter struct {
 	served chan struct{}
 }
 
-// inTurn chooses for a flow that could wait, after those who do.
+// inTurn chooses for a flow that could wait. Flows that wait already go first.
 func (q *queue) inTurn(f *Flow) (*member, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -90,7 +90,7 @@ func (q *queue) remove(i int) {
 	q.waiting.Add(-1)
 }
 
-// serve gives backends to those who wait, as far as there are any.
+// serve gives backends with room to the flows that wait.
 func (q *queue) serve() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -26,8 +26,8 @@ func (r *registry) open() {
 	r.closed = false
 }
 
-// add registers c; false if no session may start any more: while others are drained
-// it may, for its client has been accepted before.
+// add registers c; false if no session may start any more. During a drain a session may
+// start, since its client was accepted before the drain began.
 func (r *registry) add(c cutter) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,8 +61,8 @@ func (r *registry) cut(server *server) {
 	}
 }
 
-// drain waits until all sessions have ended; those left when ctx ends are cut. After
-// that none may start.
+// drain waits until all sessions have ended, and cuts what is left when ctx ends. No
+// session may start afterwards.
 func (r *registry) drain(ctx context.Context) {
 	r.mu.Lock()
 	if len(r.all) == 0 {

@@ -72,9 +72,9 @@ func (m *member) tier() int {
 	return 0
 }
 
-// reserve counts a connection, unless MaxConns is reached. It never counts one
-// too many, not even for a moment: a Done at that moment would find no room for
-// those who wait, and nobody would look again.
+// reserve counts a connection, unless MaxConns is reached. It never counts too many,
+// not even for a moment: a Done at that moment would find no room for a flow that
+// waits, and the queue would not be looked at again.
 func (m *member) reserve() bool {
 	if m.MaxConns == 0 {
 		m.active.Add(1)

@@ -15,8 +15,8 @@ const relayBuffer = 32 << 10
 var relayBuffers = sync.Pool{New: func() any { return new([relayBuffer]byte) }}
 
 // session is one relayed connection that has goroutines. It copies, and leaves
-// splicing to the engine: splice(2) as the net package offers it does not tell of
-// progress, which the idle timeout needs.
+// splicing to the engine: the net package's splice(2) reports no progress, which the
+// idle timeout needs.
 type session struct {
 	idle  time.Duration
 	last  atomic.Int64 // time of the last byte in either direction

@@ -92,7 +92,7 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 	if quorum {
 		s.quorum = weight >= cfg.Quorum-cfg.Hysteresis
 	} else {
-		// More than all cannot come back.
+		// Hysteresis may ask for more weight than there is.
 		s.quorum = weight >= min(cfg.Quorum+cfg.Hysteresis, max(cfg.Quorum, whole))
 	}
 	serving := 0

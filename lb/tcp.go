@@ -49,9 +49,9 @@ func (t *TCP) Reconfigure(cfg TCPConfig) error {
 	return nil
 }
 
-// useSettings makes next the settings of new connections. While t serves, their pools and
-// those of the connections of earlier settings cut what has a backend that is gone.
-// t.mu is held.
+// useSettings makes next the settings of new connections. While t serves, it watches the
+// pools of next, and of earlier settings that have connections, to cut the connections
+// of backends that are gone. t.mu is held.
 func (t *TCP) useSettings(next *tcpSettings) {
 	t.inUse = slices.DeleteFunc(t.inUse, func(s *tcpSettings) bool { return s == next || s.conns.Load() == 0 })
 	t.inUse = append(t.inUse, next)

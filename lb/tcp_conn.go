@@ -22,7 +22,7 @@ type tcpConn struct {
 func (cfg *tcpSettings) newConn(client net.Conn, start time.Time) *tcpConn {
 	c := &tcpConn{session: session{client: client, idle: cfg.IdleTimeout}, tcpSettings: cfg, record: Record{Start: start}}
 	if !cfg.plane.sessions.add(c) {
-		c.cut(nil) // its time was over before it began
+		c.cut(nil) // the plane's drain is over
 	}
 	return c
 }

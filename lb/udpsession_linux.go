@@ -115,8 +115,8 @@ func (p *udpPlane) evictOldest() {
 	p.endSession(p.timers.Oldest().Owner, "made room for another")
 }
 
-// forwardDatagrams brings received datagrams, those from first on and before end, to the
-// session's backend, or to another one if that has become unusable.
+// forwardDatagrams sends the received datagrams from first up to end to the session's
+// backend, or to another backend if that has become unusable.
 func (p *udpPlane) forwardDatagrams(s *udpSession, first, end int) {
 	if s.fd >= 0 && believedDown(s.cfg.Pool, s.pick.member) {
 		p.disconnectSession(s, Neutral)
@@ -214,8 +214,8 @@ var errUnresolved = errors.New("its name has no address yet: see Pool.Run")
 // local ports.
 func shortage(err error) bool { return err != nil && (starved(err) || isAny(err, unix.EAGAIN)) }
 
-// freeSocket ends the oldest session that has a socket, but not s, and those that are
-// older still.
+// freeSocket ends the oldest session that has a socket, and all older sessions, but
+// not s. It reports whether there was a socket.
 func (p *udpPlane) freeSocket(s *udpSession) bool {
 	for old := p.timers.Oldest().Owner; old != s; old = p.timers.Oldest().Owner {
 		socket := old.fd >= 0
@@ -291,7 +291,7 @@ func (p *udpPlane) relayReplies(s *udpSession) {
 	}
 }
 
-// endSession forgets s.
+// endSession ends s, and accounts for it.
 func (p *udpPlane) endSession(s *udpSession, reason string) {
 	p.timers.Stop(&s.timer)
 	delete(p.sessions, s.pair)

@@ -4,9 +4,9 @@ import "sync"
 
 // PoolSnapshot is what a pool knew at one moment. Whoever gets one must not change it.
 //
-// What only the planes of this process learn is not in it, since the backends of a
-// snapshot are for whoever chooses among them elsewhere, such as a kernel: neither
-// ejections nor counters nor slow starts. [Pool.Status] has those.
+// A snapshot is for a plane that chooses among the backends elsewhere, such as in a
+// kernel. Ejections, slow starts and counters are not part of it, since only the planes
+// of this process know of them: see [Pool.Status].
 type PoolSnapshot struct {
 	Name     string
 	Balance  Balance
@@ -79,8 +79,8 @@ func (w *watcher) deliver() {
 	}
 }
 
-// take returns what is to be delivered; nil, and nobody delivers any more, if there
-// is nothing.
+// take returns the snapshot to deliver; nil, and w is not busy any more, if there is
+// none.
 func (w *watcher) take() *PoolSnapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()

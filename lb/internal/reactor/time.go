@@ -15,7 +15,7 @@ const Never int64 = math.MaxInt64
 // Now returns the time. A Loop knows it as of its last Wait.
 func Now() int64 { return int64(time.Since(epoch)) }
 
-// Time returns at for those who count otherwise.
+// Time returns at as a time.Time.
 func Time(at int64) time.Time { return epoch.Add(time.Duration(at)) }
 
 // milliseconds is how long to wait for a deadline, as epoll_wait wants it: -1 is for
