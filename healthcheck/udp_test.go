@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // serveUDP starts a UDP server on loopback whose reply to each datagram is
@@ -17,21 +19,7 @@ func serveUDP(t *testing.T, answer func(query []byte) [][]byte) (address string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	t.Cleanup(func() { conn.Close(); <-done })
-	go func() {
-		defer close(done)
-		buf := make([]byte, 64<<10)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			for _, reply := range answer(bytes.Clone(buf[:n])) {
-				_, _ = conn.WriteTo(reply, from)
-			}
-		}
-	}()
+	labtest.ServePackets(t, conn, func(packet []byte, _ net.Addr) [][]byte { return answer(packet) })
 	return conn.LocalAddr().String()
 }
 

@@ -10,10 +10,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
@@ -48,22 +46,7 @@ func relayOn(t testing.TB, tc *testTCP, ln net.Listener, bs ...Backend) (stop fu
 	if tc.TCP, err = NewTCP(tc.TCPConfig); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- tc.Serve(ctx, ln) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Serve: %v", err)
-			}
-		case <-time.After(bound):
-			t.Error("Serve does not return")
-		}
-	})
-	t.Cleanup(stop)
-	return stop
+	return labtest.Run(t, func(ctx context.Context) error { return tc.Serve(ctx, ln) })
 }
 
 // talker greets with its name, echoes what it gets, and at the end of that says

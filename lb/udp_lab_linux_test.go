@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // serveUDPIn serves u in h until the test ends.
@@ -24,15 +25,7 @@ func serveUDPIn(t testing.TB, h *lab.Host, u *testUDP, address string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- h.Do(func() error { return u.Serve(ctx, conn) }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
+	labtest.Run(t, func(ctx context.Context) error { return h.Do(func() error { return u.Serve(ctx, conn) }) })
 }
 
 // echoUDP answers in h what it is asked, with an exclamation mark.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,23 +39,7 @@ func relayUDP(t testing.TB, u *testUDP, bs ...Backend) (address string, stop fun
 	t.Helper()
 	u.make(t, bs...)
 	conn := udpSocket(t, "127.0.0.1:0")
-	address = conn.LocalAddr().String()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- u.Serve(ctx, conn) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Serve: %v", err)
-			}
-		case <-time.After(bound):
-			t.Error("Serve does not return")
-		}
-	})
-	t.Cleanup(stop)
-	return address, stop
+	return conn.LocalAddr().String(), labtest.Run(t, func(ctx context.Context) error { return u.Serve(ctx, conn) })
 }
 
 func TestUDPSessions(t *testing.T) {
@@ -94,14 +79,9 @@ func TestUDPServesOnceAtATime(t *testing.T) {
 	}
 	stop()
 	conn := udpSocket(t, "127.0.0.1:0")
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- u.Serve(ctx, conn) }()
+	stop = labtest.Run(t, func(ctx context.Context) error { return u.Serve(ctx, conn) })
 	ask(t, dialUDPTest(t, conn.LocalAddr().String()), "2")
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Serve: %v", err)
-	}
+	stop()
 	if st := u.Stats(); st.Accepted != 2 || st.Active != 0 {
 		t.Errorf("%+v, want both sessions counted", st)
 	}

@@ -6,24 +6,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // udpServer answers each datagram with f's words.
 func udpServer(t testing.TB, conn *net.UDPConn, f func(string) []string) Backend {
 	t.Helper()
-	t.Cleanup(func() { conn.Close() })
-	go func() {
-		b := make([]byte, 1<<16)
-		for {
-			n, from, err := conn.ReadFromUDPAddrPort(b)
-			if err != nil {
-				return
-			}
-			for _, reply := range f(string(b[:n])) {
-				conn.WriteToUDPAddrPort([]byte(reply), from)
-			}
+	labtest.ServePackets(t, conn, func(b []byte, _ net.Addr) (replies [][]byte) {
+		for _, reply := range f(string(b)) {
+			replies = append(replies, []byte(reply))
 		}
-	}()
+		return replies
+	})
 	return Backend{Address: conn.LocalAddr().String()}
 }
 

@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 const (
@@ -32,22 +32,7 @@ const bound = 10 * time.Second
 func runIn(t *testing.T, h *lab.Host, cfg Config) (m *Manager, stop func()) {
 	t.Helper()
 	m = newIn(t, h, cfg)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- m.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	return m, stop
+	return m, labtest.Run(t, m.Run)
 }
 
 // newIn makes a Manager inside a host and does not run it.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/lb"
 )
 
@@ -222,16 +223,7 @@ func TestStatsSurviveReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer udp.Close()
-	go func() {
-		for b := make([]byte, 100); ; {
-			n, from, err := udp.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = udp.WriteTo(b[:n], from)
-		}
-	}()
+	labtest.ServePackets(t, udp, labtest.Echo)
 	for _, tc := range []struct{ mode, backend, other string }{
 		{"tcp", echoServer(t, "a"), "idle_timeout: 1h"},
 		{"http", webServer(t, "a"), "idle_timeout: 1h, tries: 2, http: {max_body: 1KiB}"},

@@ -81,17 +81,7 @@ func newQuietNode(t *testing.T, bin string) *quietNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { u.Close() })
-	go func() {
-		b := make([]byte, 100)
-		for {
-			m, from, err := u.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = u.WriteTo(b[:m], from)
-		}
-	}()
+	labtest.ServePackets(t, u, labtest.Echo)
 	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			time.Sleep(200 * time.Millisecond)

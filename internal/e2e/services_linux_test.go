@@ -133,18 +133,10 @@ func TestServiceUDP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { pc.Close() })
-		go func() {
-			b := make([]byte, 1500)
-			for {
-				n, from, err := pc.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				// Who sends tells one session from another.
-				_, _ = pc.WriteTo([]byte(fmt.Sprintf("%s %s %s", port, b[:n], from)), from)
-			}
-		}()
+		// The sender's address distinguishes sessions.
+		labtest.ServePackets(t, pc, func(b []byte, from net.Addr) [][]byte {
+			return [][]byte{fmt.Appendf(nil, "%s %s %s", port, b, from)}
+		})
 	}
 	config := func(rest string) string {
 		// TCP on the same port is another matter.

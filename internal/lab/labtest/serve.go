@@ -2,9 +2,12 @@ package labtest
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/havip/havip/internal/lab"
 )
@@ -57,6 +60,50 @@ func Listen(t lab.TB, handle func(net.Conn)) (address string) {
 	}
 	Serve(t, ln, handle)
 	return ln.Addr().String()
+}
+
+// ServePackets sends what answer returns for each packet to conn back to the sender. At
+// the end of the test it closes conn, and waits for answer.
+func ServePackets(t lab.TB, conn net.PacketConn, answer func(packet []byte, from net.Addr) [][]byte) {
+	t.Helper()
+	var wg sync.WaitGroup
+	t.Cleanup(func() { conn.Close(); wg.Wait() })
+	wg.Go(func() {
+		for b := make([]byte, 1<<16); ; {
+			n, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			for _, reply := range answer(bytes.Clone(b[:n]), from) {
+				_, _ = conn.WriteTo(reply, from)
+			}
+		}
+	})
+}
+
+// Echo is an answer of [ServePackets].
+func Echo(packet []byte, _ net.Addr) [][]byte { return [][]byte{packet} }
+
+// Run runs a function until the test ends or stop is called, and reports an error of it,
+// or that it does not return.
+func Run(t lab.TB, run func(context.Context) error) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("what runs does not return")
+		}
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // EchoLines returns a handler that answers each line with a name and the line.
