@@ -8,8 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // address is one host's address, without a zone: the interface is given
@@ -60,17 +58,17 @@ func prefix(to *netip.Prefix) value {
 }
 
 // network is a destination with its length.
-func network(to *netip.Prefix) value {
-	return scalar(to, "a network such as 10.0.0.0/8", func(s string) (netip.Prefix, error) {
-		p, err := netip.ParsePrefix(s)
-		if err != nil || p.Addr().Is4In6() {
-			return netip.Prefix{}, errors.New("want a network such as 10.0.0.0/8")
-		}
-		if p != p.Masked() {
-			return netip.Prefix{}, fmt.Errorf("want the network: %s", p.Masked())
-		}
-		return p, nil
-	})
+func network(to *netip.Prefix) value { return scalar(to, "a network such as 10.0.0.0/8", parseNetwork) }
+
+func parseNetwork(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil, p.Addr().Is4In6():
+		return p, errors.New("want a network such as 10.0.0.0/8")
+	case p != p.Masked():
+		return p, fmt.Errorf("want the network: %s", p.Masked())
+	}
+	return p, nil
 }
 
 // lastAddress is the broadcast address of an IPv4 network.
@@ -84,25 +82,18 @@ func lastAddress(p netip.Prefix) netip.Addr {
 
 // trusted is the address of a host, or a network of hosts.
 func trusted(to *netip.Prefix) value {
-	const want = "an address or a network such as 192.168.31.0/24"
-	plain := network(to)
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind != yaml.ScalarNode {
-			d.fail(path, "%s: want %s", d.describe(n), own(want))
-			return
-		}
-		a, err := netip.ParseAddr(n.Value)
+	return scalar(to, "an address or a network such as 192.168.31.0/24", func(s string) (netip.Prefix, error) {
+		a, err := netip.ParseAddr(s)
 		switch {
 		case err != nil:
-			plain.decode(d, n, path)
+			return parseNetwork(s)
 		case a.Zone() != "":
-			d.fail(path, "%s: leave out %%%s", a, a.Zone())
+			err = fmt.Errorf("leave out %%%s", a.Zone())
 		case a.Is4In6():
-			d.fail(path, "%s: write it as %s", a, a.Unmap())
-		default:
-			*to = netip.PrefixFrom(a, a.BitLen())
+			err = fmt.Errorf("write it as %s", a.Unmap())
 		}
-	}}
+		return netip.PrefixFrom(a, a.BitLen()), err
+	})
 }
 
 // listenAddress is "address:port", or ":port" for an address that is not valid.
@@ -147,13 +138,9 @@ var (
 
 // hostPort is where to connect to: "host:port", the host an address or a name.
 func hostPort(to *string) value {
-	const want = "a host and port such as 192.168.31.242:8080"
-	return scalar(to, want, func(s string) (string, error) {
+	return text(to, "a host and port such as 192.168.31.242:8080", func(s string) bool {
 		host, port, err := net.SplitHostPort(s)
-		if err != nil || !validPort(port) || !validHost(host) {
-			return "", errors.New("want " + want)
-		}
-		return s, nil
+		return err == nil && validPort(port) && validHost(host)
 	})
 }
 
@@ -180,12 +167,9 @@ func host(to *string) value { return text(to, "a host or an address", validHost)
 
 // serverName is one that clients ask for by SNI, in lower case.
 func serverName(to *string) value {
-	const want = "a name such as www.example.org or *.example.org"
-	return scalar(to, want, func(s string) (string, error) {
+	return wanted(to, "a name such as www.example.org or *.example.org", func(s string) (string, bool) {
 		rest := strings.TrimPrefix(s, "*.")
-		if len(s) > 253 || !hostForm.MatchString(rest) || numeric.MatchString(rest) {
-			return "", errors.New("want " + want)
-		}
-		return strings.ToLower(strings.TrimSuffix(s, ".")), nil
+		ok := len(s) <= 253 && hostForm.MatchString(rest) && !numeric.MatchString(rest)
+		return strings.ToLower(strings.TrimSuffix(s, ".")), ok
 	})
 }

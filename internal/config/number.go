@@ -21,30 +21,14 @@ func whole[T uint8 | uint32 | int](s string) (T, bool) {
 }
 
 // integer is a number whose range the library knows.
-func integer[T uint8 | uint32 | int](to *T) value {
-	var v value
-	v = scalar(to, "", func(s string) (T, error) {
-		i, ok := whole[T](s)
-		if !ok {
-			return 0, errors.New("want " + v.owner.says(""))
-		}
-		return i, nil
-	})
-	return unquoted(v, "")
-}
+func integer[T uint8 | uint32 | int](to *T) value { return unquoted(wanted(to, "", whole[T]), "") }
 
 // integerIn is a number in a range.
 func integerIn[T uint8 | uint32 | int](to *T, least, most int) value {
 	want := fmt.Sprintf("%d to %d", least, most)
-	if most == least+1 {
-		want = fmt.Sprintf("%d or %d", least, most)
-	}
-	v := unquoted(scalar(to, want, func(s string) (T, error) {
+	v := unquoted(wanted(to, want, func(s string) (T, bool) {
 		i, ok := whole[T](s)
-		if !ok || int(i) < least || int(i) > most {
-			return 0, errors.New("want " + want)
-		}
-		return i, nil
+		return i, ok && least <= int(i) && int(i) <= most
 	}), want)
 	v.want = want
 	return v
@@ -137,8 +121,7 @@ func lease(to *time.Duration) value {
 
 // size is a number of bytes.
 func size(to *int64) value {
-	const want = "a number of bytes, such as 65536, 64KiB or 1MiB"
-	return scalar(to, want, func(s string) (int64, error) {
+	return wanted(to, "a number of bytes, such as 65536, 64KiB or 1MiB", func(s string) (int64, bool) {
 		digits, unit := s, int64(1)
 		for i, suffix := range []string{"KiB", "MiB", "GiB"} {
 			if d, ok := strings.CutSuffix(s, suffix); ok {
@@ -146,9 +129,6 @@ func size(to *int64) value {
 			}
 		}
 		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil || n < 0 || strconv.FormatInt(n, 10) != digits || n > 1<<50/unit {
-			return 0, errors.New("want " + want)
-		}
-		return n * unit, nil
+		return n * unit, err == nil && n >= 0 && strconv.FormatInt(n, 10) == digits && n <= 1<<50/unit
 	})
 }

@@ -55,24 +55,28 @@ func unquoted(v value, want string) value {
 // plain is a text that the library judges.
 func plain(to *string) value { return scalar(to, "", anyText) }
 
+// wanted is a plain value of which nothing can be said but what is wanted. Without
+// words for that the library has them.
+func wanted[T any](to *T, want string, parse func(string) (T, bool)) value {
+	var v value
+	v = scalar(to, want, func(s string) (T, error) {
+		x, ok := parse(s)
+		if !ok {
+			return x, errors.New("want " + v.owner.says(want))
+		}
+		return x, nil
+	})
+	return v
+}
+
 // text is any text that check accepts.
 func text(to *string, want string, check func(string) bool) value {
-	return scalar(to, want, func(s string) (string, error) {
-		if !check(s) {
-			return "", errors.New("want " + want)
-		}
-		return s, nil
-	})
+	return wanted(to, want, func(s string) (string, bool) { return s, check(s) })
 }
 
 func boolean(to *bool) value {
 	const want = "true or false"
-	return unquoted(scalar(to, want, func(s string) (bool, error) {
-		if s != "true" && s != "false" {
-			return false, errors.New("want " + want)
-		}
-		return s == "true", nil
-	}), want)
+	return unquoted(wanted(to, want, func(s string) (bool, bool) { return s == "true", s == "true" || s == "false" }), want)
 }
 
 // not is a boolean whose field says the opposite of its key.
@@ -215,10 +219,8 @@ func unmarshalled[T any, P interface {
 	*T
 	encoding.TextUnmarshaler
 }](to *T, want string) value {
-	return scalar(to, want, func(s string) (v T, err error) {
-		if P(&v).UnmarshalText([]byte(s)) != nil {
-			err = errors.New("want " + want)
-		}
-		return v, err
+	return wanted(to, want, func(s string) (v T, ok bool) {
+		err := P(&v).UnmarshalText([]byte(s))
+		return v, err == nil
 	})
 }
