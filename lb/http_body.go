@@ -76,6 +76,8 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	for b.reading && r.at == b.read {
 		b.idle.Wait() // what the earlier attempt reads is for this one
 	}
+	// First what earlier attempts have read, then the client. What was read and not kept
+	// is lost for this attempt.
 	switch {
 	case r.at < int64(len(b.kept)):
 		n := copy(p, b.kept[r.at:])
@@ -106,6 +108,7 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 			err = io.ErrUnexpectedEOF
 		}
 	}
+	// A body beyond the limit is not kept at all: half of one replays nothing.
 	if b.read+int64(n) <= replayLimit {
 		b.kept = append(b.kept, p[:n]...)
 	} else {
@@ -115,6 +118,7 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 	if isTimeout(err) && time.Now().Before(deadline) {
 		err = errBodyOver // the read was interrupted
 	}
+	// The deadline would also end net/http's watch for the client's departure.
 	if err == io.EOF && !b.stopped {
 		_ = b.rc.SetReadDeadline(time.Time{})
 	}
@@ -185,6 +189,7 @@ func (b *replayBody) drainRest(deadline time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.interruptReading(deadline)
+	// A body that exceeds MaxBody is still well-formed and has an end.
 	var tooLarge *http.MaxBytesError
 	if b.err == nil || errors.As(b.err, &tooLarge) {
 		if _, b.err = io.Copy(io.Discard, b.in.Body); b.err == nil {

@@ -98,6 +98,7 @@ func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
 func (x *exchange) setForwarded(h http.Header) {
 	peer := x.client.Addr()
 	trusted := slices.ContainsFunc(x.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
+	// What a stranger claims about others is dropped as soon as proxies are trusted by name.
 	prior := h["X-Forwarded-For"]
 	if len(x.cfg.TrustedProxies) > 0 && !trusted {
 		prior = nil
@@ -116,6 +117,7 @@ func (x *exchange) setForwarded(h http.Header) {
 	for name, value := range map[string]string{
 		"X-Forwarded-Proto": scheme, "X-Forwarded-Host": x.in.Host, "X-Real-Ip": addrString(peer),
 	} {
+		// A trusted proxy is nearer to the client, and knows better.
 		if trusted && h.Get(name) != "" {
 			continue
 		}
@@ -167,7 +169,7 @@ func (x *exchange) setHeaders(h http.Header, values map[string]string, backend, 
 	expand := strings.NewReplacer("${client}", addrString(x.client.Addr()), "${local}", localIP,
 		"${backend}", backend, "${source}", source)
 	for name, value := range values {
-		h.Del(name)
+		h.Del(name) // in any case: the configured name may be written in another one
 		if value != "" {
 			h[name] = []string{expand.Replace(value)}
 		}

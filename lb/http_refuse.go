@@ -50,11 +50,13 @@ func (x *exchange) failRequest(err error) {
 		x.body.stopReading()
 	}
 	broken := x.body.readError()
+	// Nobody is left to answer.
 	if x.in.Context().Err() != nil && !isTimeout(broken) {
 		x.record.Reason = err.Error()
 		x.h.counters.failed.Add(1)
 		panic(http.ErrAbortHandler)
 	}
+	// The client's fault goes before the backend's: it may be the cause.
 	status := http.StatusBadGateway
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -71,6 +73,7 @@ func (x *exchange) failRequest(err error) {
 	}
 	if broken != nil {
 		err = fmt.Errorf("request body: %w", broken)
+		// Where the broken body ends, and the next request begins, is not known.
 		if x.in.ProtoMajor == 1 {
 			x.w.Header().Set("Connection", "close")
 		}

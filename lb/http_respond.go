@@ -9,7 +9,7 @@ import (
 // modifyResponse lets ModifyResponse change the response.
 func (x *exchange) modifyResponse(res *http.Response) error {
 	x.origin = &originBody{ReadCloser: res.Body, over: res.Body == http.NoBody}
-	res.Body = x.origin
+	res.Body = x.origin // keepUpstream asks it whether all was read
 	if err := x.cfg.ModifyResponse(res); err != nil {
 		return fmt.Errorf("backend %s: response: %w", x.pick.Backend(), err)
 	}
@@ -23,6 +23,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 func (x *exchange) passResponse(res *http.Response) {
 	x.record.Status = res.StatusCode
 	x.unbounded = res.ContentLength < 0 && x.in.Method != http.MethodHead || x.origin != nil && x.lacksLength(res.Header)
+	// The upload must not write a 100 (Continue) between here and the header.
 	x.beginAnswer()
 	x.responseHeader(res)
 	x.w.WriteHeader(res.StatusCode)
@@ -39,6 +40,7 @@ func (x *exchange) passResponse(res *http.Response) {
 			copyTrailer(x.trailer, name, values)
 		}
 	}
+	// The backend is free from here on, however long the client takes.
 	x.keepUpstream(res)
 	x.releasePick()
 	x.finishResponse()

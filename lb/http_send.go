@@ -28,6 +28,7 @@ func (x *exchange) sendRequest() (*http.Response, error) {
 			return res, nil
 		}
 		last = fmt.Errorf("backend %s: %w", pick.Backend(), err)
+		// What the attempt has left behind decides, so these come before dropUpstream.
 		repeatable := x.repeatable()
 		result := x.attemptResult(err)
 		if x.triedInVain(err) {
@@ -35,10 +36,12 @@ func (x *exchange) sendRequest() (*http.Response, error) {
 		}
 		x.dropUpstream()
 		x.pick = Pick{}
+		// The log names the cause before Done may eject the backend and log that.
 		if result == Failure {
 			x.cfg.log.Info("backend failed", "backend", pick.Backend(), "err", err)
 		}
 		pick.Done(result)
+		// Another backend needs what this host is out of just the same.
 		if !repeatable || starved(err) {
 			return nil, last
 		}
@@ -95,6 +98,7 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 	ctx, cancel := context.WithCancel(x.in.Context())
 	x.cancel = cancel
 	x.session.dialing(x.pick.member.server, cancel)
+	// A request that is sent once only risks no connection that may be closing.
 	limit := freshFor
 	if x.idempotent() {
 		limit = idleFor
@@ -125,6 +129,7 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 func (x *exchange) sendOn(ctx context.Context, u *upstream) (*http.Response, error) {
 	u.beginRequest(x.cfg.Timeout)
 	x.up = u
+	// The end of the request's context, or a cut, interrupts all reads and writes.
 	x.unwatch = context.AfterFunc(ctx, func() { u.Close() })
 	x.record.Connect = time.Since(x.record.Start)
 	x.upload = x.startUpload(u)
@@ -167,6 +172,7 @@ func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
 			x.passInformational(res.StatusCode, res.Header)
 			continue
 		}
+		// http.ReadResponse takes control characters that some clients take for line ends.
 		for name, values := range res.Header {
 			for _, value := range values {
 				if !validHeader(name, value) {
