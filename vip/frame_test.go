@@ -53,10 +53,7 @@ func TestAnnouncement(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := announcement(netip.MustParseAddr(tt.addr), testMAC, tt.reply, tt.router)
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := announcement(netip.MustParseAddr(tt.addr), testMAC, tt.reply, tt.router)
 			if want := strings.ReplaceAll(tt.want, " ", ""); hex.EncodeToString(got) != want {
 				t.Errorf("frame\n got %x\nwant %s", got, want)
 			}
@@ -77,10 +74,7 @@ func TestProbeFrame(t *testing.T) {
 			"87 00 e41e 00000000" +
 			"20010db8000000000000000000123456",
 	} {
-		got, err := probeFrame(netip.MustParseAddr(addr), testMAC)
-		if err != nil {
-			t.Fatal(err)
-		}
+		got := probeFrame(netip.MustParseAddr(addr), testMAC)
 		if want := strings.ReplaceAll(want, " ", ""); hex.EncodeToString(got) != want {
 			t.Errorf("probe for %s\n got %x\nwant %s", addr, got, want)
 		}
@@ -146,10 +140,7 @@ func TestParseAdvertisement(t *testing.T) {
 
 func FuzzParseFrames(f *testing.F) {
 	for _, addr := range []string{"192.0.2.10", "2001:db8::10"} {
-		b, err := announcement(netip.MustParseAddr(addr), testMAC, true, true)
-		if err != nil {
-			f.Fatal(err)
-		}
+		b := announcement(netip.MustParseAddr(addr), testMAC, true, true)
 		f.Add(b[14:]) // what follows the Ethernet header
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -206,9 +206,9 @@ func (m *Manager) Announce(context.Context) error {
 	}
 	now := time.Now()
 	m.announcer.again(now)
-	err := m.sendAnnouncements(now)
+	m.sendAnnouncements(now)
 	m.poke()
-	return err
+	return nil
 }
 
 // Release takes the addresses off the interface, whether or not they were acquired.

@@ -190,14 +190,9 @@ func (n *Namespace) join(m *Manager) error {
 func (n *Namespace) leave(m *Manager) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	isM := func(other *Manager) bool { return other == m }
-	n.managers = slices.DeleteFunc(n.managers, isM)
+	n.managers = slices.DeleteFunc(n.managers, func(o *Manager) bool { return o == m })
 	for _, a := range m.allAddresses() {
-		addr := a.Prefix.Addr()
-		n.byAddr[addr] = slices.DeleteFunc(n.byAddr[addr], isM)
-		if len(n.byAddr[addr]) == 0 {
-			delete(n.byAddr, addr)
-		}
+		removeFrom(n.byAddr, a.Prefix.Addr(), m)
 	}
 }
 

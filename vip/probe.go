@@ -29,9 +29,8 @@ func (m *Manager) probeAddresses(ctx context.Context) error {
 // is about to take it (RFC 5227 §2.1.1). Only answers in the second half count: when
 // addresses move, the previous holder may be a moment late in releasing them.
 func (n *Namespace) probe(ctx context.Context, questions []question, d time.Duration) error {
-	answers := make(chan sighting, 16)
-	n.hear(questions, answers)
-	defer n.ignore(questions, answers)
+	answers, ignore := n.hear(questions)
+	defer ignore()
 	half := time.NewTimer(d / 2)
 	defer half.Stop()
 	end := time.NewTimer(d)
@@ -71,9 +70,9 @@ func (m *Manager) HardwareAddr(ctx context.Context, addr netip.Addr) net.Hardwar
 		return nil
 	}
 	addr = addr.WithZone("")
-	questions, answers := []question{{addr, l}}, make(chan sighting, 16)
-	m.ns.hear(questions, answers)
-	defer m.ns.ignore(questions, answers)
+	questions := []question{{addr, l}}
+	answers, ignore := m.ns.hear(questions)
+	defer ignore()
 	if m.ns.ask(questions) != nil {
 		return nil
 	}
@@ -97,34 +96,35 @@ func offer(to chan sighting, s sighting) {
 	}
 }
 
-// hear makes listen send sightings of the addresses to answers, until ignore.
-func (n *Namespace) hear(questions []question, answers chan sighting) {
+// hear returns a queue to which listen adds sightings of the addresses until ignore.
+func (n *Namespace) hear(questions []question) (answers chan sighting, ignore func()) {
+	answers = make(chan sighting, 16)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, q := range questions {
 		n.asking[q.addr] = append(n.asking[q.addr], answers)
 	}
+	return answers, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, q := range questions {
+			removeFrom(n.asking, q.addr, answers)
+		}
+	}
 }
 
-func (n *Namespace) ignore(questions []question, answers chan sighting) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, q := range questions {
-		left := slices.DeleteFunc(n.asking[q.addr], func(c chan sighting) bool { return c == answers })
-		if n.asking[q.addr] = left; len(left) == 0 {
-			delete(n.asking, q.addr)
-		}
+// removeFrom removes v from the list of a key, and the key with its last value.
+func removeFrom[V comparable](lists map[netip.Addr][]V, key netip.Addr, v V) {
+	left := slices.DeleteFunc(lists[key], func(o V) bool { return o == v })
+	if lists[key] = left; len(left) == 0 {
+		delete(lists, key)
 	}
 }
 
 // ask sends one probe for each address.
 func (n *Namespace) ask(questions []question) error {
 	for _, q := range questions {
-		frame, err := probeFrame(q.addr, q.link.mac)
-		if err != nil {
-			return err
-		}
-		if err := n.kernel.send(q.link.index, frame); err != nil {
+		if err := n.kernel.send(q.link.index, probeFrame(q.addr, q.link.mac)); err != nil {
 			return err
 		}
 	}

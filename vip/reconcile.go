@@ -270,16 +270,16 @@ func (m *Manager) reinstate() error {
 
 // sendAnnouncements sends the announcements that are due at now, as far as the budget of
 // the Namespace goes.
-func (m *Manager) sendAnnouncements(now time.Time) error {
+func (m *Manager) sendAnnouncements(now time.Time) {
 	n := len(m.cfg.Addresses)
 	for {
 		s, ok := m.announcer.next(now, n)
 		if !ok {
-			return nil
+			return
 		}
 		if wait := m.ns.budget.take(now); wait > 0 {
 			m.budgeted = now.Add(wait)
-			return nil
+			return
 		}
 		m.announcer.sent(n)
 		a := m.cfg.Addresses[s.address]
@@ -287,10 +287,7 @@ func (m *Manager) sendAnnouncements(now time.Time) error {
 		if !l.ethernet || !l.up || m.lacking.address(a.Prefix) {
 			continue
 		}
-		frame, err := announcement(a.Prefix.Addr(), l.mac, s.reply, l.routes6)
-		if err != nil {
-			return err
-		}
+		frame := announcement(a.Prefix.Addr(), l.mac, s.reply, l.routes6)
 		if err := m.ns.kernel.send(l.index, frame); err != nil {
 			// The next rounds may do better.
 			m.log.Debug("announcement not sent", "address", a.Prefix.Addr(), "err", err)

@@ -58,7 +58,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	if m.held && (!slices.Equal(before.Addresses, next.Addresses) || !reflect.DeepEqual(before.Announce, next.Announce)) {
 		now := time.Now()
 		m.announcer.start(now)
-		return m.sendAnnouncements(now)
+		m.sendAnnouncements(now)
 	}
 	return lapsed
 }

@@ -96,7 +96,7 @@ func (m *Manager) work() (tried bool, err error) {
 		case op == opRenew:
 			tried, err = true, errors.Join(err, m.renewLease())
 		case op == opAnnounce:
-			err = errors.Join(err, m.sendAnnouncements(time.Now()))
+			m.sendAnnouncements(time.Now())
 		}
 	}
 	return tried, err

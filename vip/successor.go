@@ -65,19 +65,15 @@ func (m *Manager) pursueSuccessors(now time.Time) {
 // pursueSuccessor sends the next frame about a successor. Called with m.mu held.
 func (m *Manager) pursueSuccessor(q question, s successor, now time.Time) {
 	var frame []byte
-	var err error
 	if s.mac == nil {
-		frame, err = probeFrame(q.addr, q.link.mac)
+		frame = probeFrame(q.addr, q.link.mac)
 		s.asked, s.due = true, now.Add(verdictTime)
 	} else {
-		frame, err = gratuitousARP(q.link.mac, q.addr, s.mac, s.told%2 == 1)
+		frame = gratuitousARP(q.link.mac, q.addr, s.mac, s.told%2 == 1)
 		s.told++
 	}
 	m.successors.list[q.addr] = s
-	if err == nil {
-		err = m.ns.kernel.send(q.link.index, frame)
-	}
-	switch {
+	switch err := m.ns.kernel.send(q.link.index, frame); {
 	case err != nil:
 		m.log.Debug("the link was not told who has the address now", "address", q.addr, "err", err)
 		m.successors.settle(q.addr)

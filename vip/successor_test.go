@@ -21,15 +21,9 @@ func (k *fakeKernel) forget() {
 // unless that one does so itself. Nothing else is sent, and not for long.
 func TestSuccessorIsTold(t *testing.T) {
 	const addr = "192.0.2.10"
-	frame := func(b []byte, err error) []byte {
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	probe := frame(probeFrame(netip.MustParseAddr(addr), testMAC))
-	request := frame(gratuitousARP(testMAC, netip.MustParseAddr(addr), rivalMAC, false))
-	reply := frame(gratuitousARP(testMAC, netip.MustParseAddr(addr), rivalMAC, true))
+	probe := probeFrame(netip.MustParseAddr(addr), testMAC)
+	request := gratuitousARP(testMAC, netip.MustParseAddr(addr), rivalMAC, false)
+	reply := gratuitousARP(testMAC, netip.MustParseAddr(addr), rivalMAC, true)
 	release := func(t *testing.T, m *Manager) {
 		if err := m.Release(t.Context()); err != nil {
 			t.Error(err)

@@ -38,11 +38,7 @@ func TestConformance44Announcements(t *testing.T) {
 	mustAcquire(t, m)
 	mac := hardwareAddr(m)
 	frame := func(addr string, reply bool) []byte {
-		b, err := announcement(netip.MustParseAddr(addr), mac, reply, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
+		return announcement(netip.MustParseAddr(addr), mac, reply, false)
 	}
 	request, reply, na := frame(vip4, false), frame(vip4, true), frame(vip6, false)
 	if err := m.Announce(t.Context()); err != nil {
@@ -251,10 +247,7 @@ func TestNetnsStuckQueue(t *testing.T) {
 	mustAcquire(t, m)
 	k := m.ns.kernel.(*linuxKernel)
 	mac := hardwareAddr(m)
-	frame, err := announcement(netip.MustParseAddr(vip4), mac, false, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	frame := announcement(netip.MustParseAddr(vip4), mac, false, false)
 	for err == nil { // a hundred frames would take seconds
 		err = k.send(link.Attrs().Index, frame)
 	}
