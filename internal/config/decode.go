@@ -66,7 +66,7 @@ func (d *decoder) decode(v value, n *yaml.Node, path string) {
 	v.decode(d, n, path)
 }
 
-// resolve follows an alias. It returns nil when the file has used up its work.
+// resolve follows an alias. It returns nil when the file has more than maxNodes values.
 func (d *decoder) resolve(n *yaml.Node) *yaml.Node {
 	if n.Line > 0 { // defaults are free
 		d.nodes++
@@ -90,8 +90,8 @@ type pair struct {
 	key, value *yaml.Node
 }
 
-// pairs returns the entries of a mapping, merge keys expanded. It is false,
-// and has complained, if n is not a mapping.
+// pairs returns the entries of a mapping with merge keys expanded. If n is not a mapping
+// it reports that and returns false.
 func (d *decoder) pairs(n *yaml.Node, path string) ([]pair, bool) {
 	if n.Kind != yaml.MappingNode {
 		d.fail(path, "%s: want a mapping, such as {key: value}", d.kind(n))
@@ -157,8 +157,8 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 	return pairs
 }
 
-// fill decodes the entries of the mapping at path by its keys, and the presets
-// of those that are not given.
+// fill decodes the entries of the mapping at path by its keys. Keys that are not given
+// get their presets; the defaults of libraries come later, from settle.
 func (d *decoder) fill(pairs []pair, path string, keys []key) {
 	given := make(map[string]bool, len(pairs))
 	for _, p := range pairs {
@@ -209,7 +209,8 @@ func (d *decoder) presetNode(text string) *yaml.Node {
 	return n
 }
 
-// unknownKey explains a key that the mapping at path does not have among keys.
+// unknownKey says what may be meant by a name that is not among the keys of the mapping
+// at path.
 func (d *decoder) unknownKey(name, path string, keys []key) string {
 	var names []string
 	for _, k := range keys {

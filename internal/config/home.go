@@ -12,10 +12,10 @@ import (
 	"github.com/havip/havip/internal/field"
 )
 
-// A row of a key table points at the field that the key's value goes to. Most of
-// these are fields of a library's configuration, and what may stand in them and
-// what is their default is the library's business: a row repeats neither. It asks
-// the configuration that it points into, its home.
+// A row of a key table points at the field that gets the key's value. Most of these
+// fields belong to a library's configuration. The library knows the range and the
+// default of its field; the row repeats neither, and asks the configuration that it
+// points into: its home.
 
 // home is a library's configuration that rows point into.
 type home struct {
@@ -36,7 +36,7 @@ func homeOf[T interface {
 	}
 }
 
-// owned tells the rows which homes there are.
+// owned finds, for each field that a row points at, which home it is in.
 func owned(keys []key, homes ...home) []key {
 	for _, k := range keys {
 		for i, o := range k.value.owners() {
@@ -104,8 +104,8 @@ func (o *owner) preset() reflect.Value {
 	return o.defaults().FieldByIndex(o.index)
 }
 
-// takesZero reports whether the file may say zero. Otherwise it would be taken for
-// nothing, and get the default.
+// takesZero reports whether the file may say zero. Where the default is not zero, a
+// library takes zero for "use the default": in a file that would be a surprise.
 func (o *owner) takesZero() bool { return o.off || o.preset().IsZero() }
 
 // says is want, or what the row says itself.

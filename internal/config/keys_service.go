@@ -1,10 +1,12 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/lb"
 )
 
@@ -27,7 +29,9 @@ func (s *Service) keys() []key {
 		setting("handshake_timeout", duration(&s.TCP.HandshakeTimeout),
 			"for what comes before the backend is chosen: PROXY header, server name, TLS handshake").in("tcp"),
 		optional("idle_timeout", duration(&s.TCP.IdleTimeout).also(&s.UDP.IdleTimeout, &s.Front.IdleTimeout), "10m",
-			"without anything from either side; default: 75s between requests, 10m in mode tcp, 30s in mode udp"),
+			fmt.Sprintf("without anything from either side; default: %s between requests, %s in mode tcp, %s in mode udp",
+				field.Span(Front{}.WithDefaults().IdleTimeout), field.Span(lb.TCPConfig{}.WithDefaults().IdleTimeout),
+				field.Span(lb.UDPConfig{}.WithDefaults().IdleTimeout))),
 		setting("shutdown_timeout", off(duration(&s.TCP.ShutdownTimeout)).also(&s.Front.ShutdownTimeout),
 			"for connections to finish when the service or havip ends").in("http", "tcp"),
 		setting("tries", integer(&s.TCP.Tries).also(&s.HTTP.Tries), "backends to try until one answers").in("http", "tcp"),

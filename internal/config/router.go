@@ -10,7 +10,7 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-// VRRP and VIP are what a router hands on as it is.
+// VRRP and VIP are names under which a Router can embed both configurations.
 type (
 	VRRP = vrrp.Config
 	VIP  = vip.Config
@@ -92,8 +92,8 @@ func (r *Router) VIPConfig() vip.Config {
 	if r.VirtualMAC {
 		c.VirtualMAC = vip.VirtualMAC(r.VRID, r.IPv6())
 	}
-	// A host without the other family can serve in the router's own all the same,
-	// if there is something to serve.
+	// A host may lack the family that is not the router's, as where IPv6 is disabled. It
+	// then serves what is of the router's own family, if there is something.
 	own := func(p netip.Prefix) bool { return p.Addr().Is6() == r.IPv6() }
 	c.Addresses = slices.Concat(r.Addresses, r.Excluded)
 	serves := slices.ContainsFunc(c.Addresses, func(a vip.Address) bool { return own(a.Prefix) })

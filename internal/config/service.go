@@ -30,7 +30,8 @@ type Service struct {
 	TLS         *ServerTLS     // http and tcp; nil: none
 	BackendTLS  *TLS           // http and tcp; nil: none
 
-	// What the mode does: without the pools, and what else stands above.
+	// The configurations of the modes, of which Mode uses one. What all modes have
+	// stands above, and package daemon fills it in.
 	TCP   lb.TCPConfig
 	UDP   lb.UDPConfig
 	HTTP  lb.HandlerConfig
@@ -78,7 +79,8 @@ func (f Front) WithDefaults() Front {
 	return f
 }
 
-// Validate returns what is wrong with f. The other fields have the bounds of mode tcp.
+// Validate returns what is wrong with f. The keys of the other fields are also mode
+// tcp's, whose bounds count.
 func (f Front) Validate() error {
 	return field.Between("HeaderTimeout", f.WithDefaults().HeaderTimeout, 10*time.Millisecond, time.Hour)
 }
@@ -106,7 +108,7 @@ func (s Service) bare() Service {
 	return s
 }
 
-// pointer is bare for what may be nil.
+// pointer returns a pointer to a bare copy; nil stays nil.
 func (c *Check) pointer() *Check {
 	if c == nil {
 		return nil

@@ -9,8 +9,9 @@ import (
 	"github.com/havip/havip/healthcheck"
 )
 
-// validate checks what no key can tell alone, and sets the defaults that follow
-// from other keys. What is zero was missing or wrong, and was reported.
+// validate checks what no key can tell alone, has the libraries check their
+// configurations, and fills in the defaults. A zero field was missing or wrong; both
+// were reported.
 func (d *decoder) validate(c *Config) {
 	v := validator{decoder: d, checks: make(map[string]*Check), used: make(map[string]bool), files: make(map[string][]byte)}
 	v.validate(c)
@@ -70,13 +71,15 @@ func (d *validator) validateCheck(c *Check, path string) {
 	if c.Checker == nil {
 		return // without a type there is none
 	}
-	// What is probed may come with a backend.
+	// A check of backends has no target yet: report passes over fields that are
+	// zero and not in the file.
 	d.report(c.Validate(), path, &c.Config)
 	d.validateProbe(c, path)
 	settle(c.keys())
 }
 
-// validateProbe checks what a checker does not know of the file.
+// validateProbe checks the keys of a type that the checker itself does not have, and
+// sets the default that follows from one of them.
 func (d *validator) validateProbe(c *Check, path string) {
 	switch k := c.Checker.(type) {
 	case *healthcheck.HTTP:
@@ -131,7 +134,7 @@ func (d *validator) hasTarget(c *Check) bool {
 	return target == "" || d.given(target)
 }
 
-// reference finds the check that is meant, or complains.
+// reference returns the check of a name. It reports a name that no check has.
 func (d *validator) reference(name, path string) *Check {
 	if name == "" {
 		return nil
@@ -144,7 +147,7 @@ func (d *validator) reference(name, path string) *Check {
 	return c
 }
 
-// hint proposes a name that exists, or else something else.
+// hint proposes the nearest of names; without a near one it returns otherwise.
 func hint(name string, names []string, otherwise string) string {
 	if near := nearest(name, names); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)

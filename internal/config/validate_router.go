@@ -34,6 +34,8 @@ func (d *validator) validateRouter(r *Router, path string) {
 	settle(r.keys())
 }
 
+// validateVRRP has package vrrp check a router. The configuration is made of several
+// keys: the fields that VRRPConfig adds are noted with the places of those keys.
 func (d *validator) validateVRRP(r *Router, path string) {
 	c := r.VRRPConfig()
 	var known []int // the addresses of which nothing was said
@@ -54,6 +56,7 @@ func (d *validator) validateVRRP(r *Router, path string) {
 	d.report(c.Validate(), path, &c, &r.VRRP)
 }
 
+// validateVIP does the same with package vip.
 func (d *validator) validateVIP(r *Router, path string) {
 	c := r.VIPConfig()
 	d.places[&c.VirtualMAC] = path + ".virtual_mac"
@@ -101,8 +104,8 @@ func (d *validator) validateTrack(r *Router, path string) {
 	}
 }
 
-// validateIdle warns of a router that does nothing: in a group it does, the
-// others move along with it.
+// validateIdle warns of a router that has nothing to move and nobody to tell. In a
+// group it makes sense: the other routers follow it.
 func (d *validator) validateIdle(c *Config) {
 	for i, r := range c.VRRP {
 		path := fmt.Sprintf("vrrp[%d]", i)

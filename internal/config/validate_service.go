@@ -31,7 +31,7 @@ func (d *validator) validateService(s *Service, path string) {
 	case "http":
 		d.report(s.HTTP.Validate(), path, &s.HTTP)
 		d.report(s.Front.Validate(), path, &s.Front)
-		// Its other settings are those of mode tcp.
+		// What both modes have is noted for mode tcp, too.
 		fallthrough
 	case "tcp":
 		d.report(s.TCP.Validate(), path, &s.TCP)
@@ -126,7 +126,8 @@ func (d *validator) validatePool(s *Service, path string) {
 	}
 }
 
-// validateServiceCheck puts a named check in its place.
+// validateServiceCheck checks a check that is written in a service or route, and puts a
+// copy of the named check in the place of a name.
 func (d *validator) validateServiceCheck(check **Check, path string) {
 	path += ".check"
 	if *check == nil {

@@ -61,9 +61,8 @@ func optional(name string, v value, example, doc string) key {
 // value decodes one node to where it belongs.
 type value struct {
 	decode func(d *decoder, n *yaml.Node, path string)
-	// to are pointers to the fields that the value goes to. All get it; the first
-	// is the one whose owner knows about it. None where the fields are those of
-	// sections.
+	// to are pointers to the fields that get the value. Range and default are those of
+	// the first field. A mapping has none: the fields are those of its keys.
 	to     []any
 	owner  *owner   // of to[0]; nil: no library's
 	others []*owner // of the rest
@@ -104,7 +103,7 @@ func orAlone(keys []key) value {
 	return v
 }
 
-// also is a value that goes to further fields, of the same type, as well.
+// also returns v with further fields, of the same type, that get the same value.
 func (v value) also(to ...any) value {
 	first := reflect.ValueOf(v.to[0]).Elem()
 	for _, p := range to {
@@ -117,7 +116,7 @@ func (v value) also(to ...any) value {
 	})
 }
 
-// then is a value with something to do when it was decoded, or could not be.
+// then returns v with a second step, after decoding; it runs after a failure, too.
 func (v value) then(do func(d *decoder, n *yaml.Node, path string)) value {
 	decode := v.decode
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
@@ -143,8 +142,7 @@ const (
 	named               // a mapping from names to mappings
 )
 
-// object is a mapping with the given keys. Its place goes to pos unless that
-// is nil.
+// object is a mapping with the given keys. If pos is not nil it gets the position.
 func object(pos *Position, keys []key) value {
 	return value{
 		decode: func(d *decoder, n *yaml.Node, path string) {
@@ -165,9 +163,9 @@ type variant[T any] struct {
 	name string
 	doc  string
 	keys func(*T) []key
-	// target, of a check, is the key that says what is probed. A check without
-	// it is one of backends, each probed at its own address: what at makes of that,
-	// or the address itself. A type without target cannot probe backends.
+	// target is the key of a check that says what is probed. A check without this key
+	// probes backends, each at its own address: the target is then what at makes of the
+	// address, or the address itself. A type without a target cannot probe backends.
 	target string
 	at     func(c *T, backend string) string
 	// presets are defaults that differ from those of other types.
@@ -237,7 +235,7 @@ func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types
 	}
 }
 
-// maybe is a mapping that is there or not.
+// maybe is an optional mapping: without it the pointer stays nil.
 func maybe[T any](to **T, keys func(*T) []key) value {
 	return value{keys: keys(new(T)), decode: func(d *decoder, n *yaml.Node, path string) {
 		*to = new(T)
@@ -245,8 +243,8 @@ func maybe[T any](to **T, keys func(*T) []key) value {
 	}}
 }
 
-// list is a list with at least one item. An item that is wrong stays, zero, so
-// that indices keep matching the file.
+// list is a list with at least one item. A wrong item stays in the list as a zero value,
+// so that the indices match those of the file.
 func list[T any](to *[]T, item func(*T) value) value {
 	return value{
 		to: []any{to}, owner: new(owner),
