@@ -320,6 +320,22 @@ func TestReloadSideBySide(t *testing.T) {
 	}
 }
 
+// TestReloadRouteByNewAddress: a new route may need a new address of a router before
+// it in the file, however long that takes.
+func TestReloadRouteByNewAddress(t *testing.T) {
+	t.Parallel()
+	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
+	file := func(one, two string) string {
+		return fmt.Sprintf(`vrrp:
+- {name: VI_1, interface: eth0, vrid: 51, interval: 1s, lease: 20s, addresses: [192.168.31.251/24]%s}
+- {name: VI_2, interface: eth0, vrid: 52, interval: 1s, lease: 20s, addresses: [192.168.31.252/24]%s}
+`, one, two)
+	}
+	n := startNode(t, h, file("", ""))
+	n.holds(true, "192.168.31.251", "192.168.31.252")
+	n.must(file(", probe: 1s, excluded: [10.9.0.250/24]", ", routes: [{to: 198.51.100.0/24, via: 10.9.0.1}]"))
+}
+
 // TestViewDuringReload: a reader never waits for a reload that takes its time, and
 // sees the configuration of before until the next one is in force.
 func TestViewDuringReload(t *testing.T) {

@@ -211,6 +211,7 @@ func (d *Daemon) updateRouters(c *change) error {
 		*router
 		before, next config.Router
 		shed         chan struct{} // closed when the addresses that move away have been let go of
+		done         chan struct{} // closed when the router has its next configuration
 	}
 	var updates []routerUpdate
 	for _, s := range c.routers {
@@ -218,20 +219,25 @@ func (d *Daemon) updateRouters(c *change) error {
 		case keep:
 			s.old.tracker.reconfigure(s.old.cfg, d.checks)
 		case update:
-			updates = append(updates, routerUpdate{s.old, s.old.cfg, s.cfg.cfg, make(chan struct{})})
+			updates = append(updates, routerUpdate{s.old, s.old.cfg, s.cfg.cfg, make(chan struct{}), make(chan struct{})})
 		}
 	}
 	errs := make([]error, len(updates))
 	var calls []func()
 	for i, u := range updates {
 		calls = append(calls, func() {
-			// Every router lets go before it waits: no circle of routers, each of which
-			// waits for the next, can come about.
+			// Every router lets go before it waits, and waits for a whole change of
+			// routers before it only: no circle of routers, each of which waits for the
+			// next, can come about.
+			defer close(u.done)
 			err := u.router.shedAddresses(u.next, c.cfg.VRRP)
 			close(u.shed)
-			for _, from := range updates {
+			for j, from := range updates {
 				if passes(from.before, from.next, u.next) {
 					<-from.shed
+				}
+				if j < i && paves(from.before, from.next, u.before, u.next) {
+					<-from.done
 				}
 			}
 			errs[i] = errors.Join(err, u.reconfigure(u.next, d.checks))
@@ -247,6 +253,21 @@ func passes(before, after, next config.Router) bool {
 	return slices.ContainsFunc(slices.Concat(next.Addresses, next.Excluded), func(a vip.Address) bool {
 		return hasAddress(before, a.Prefix.Addr()) && !hasAddress(after, a.Prefix.Addr())
 	})
+}
+
+// paves reports whether a router that goes from before to after gets an address that
+// a new route of another router needs, which goes from was to next.
+func paves(before, after, was, next config.Router) bool {
+	return slices.ContainsFunc(slices.Concat(after.Addresses, after.Excluded), func(a vip.Address) bool {
+		return !hasAddress(before, a.Prefix.Addr()) && slices.ContainsFunc(next.Routes, func(r vip.Route) bool {
+			return !slices.Contains(was.Routes, r) && needsAddress(r, a)
+		})
+	})
+}
+
+// needsAddress reports whether a route needs an address, as far as the two of them tell.
+func needsAddress(r vip.Route, a vip.Address) bool {
+	return r.Source == a.Prefix.Addr() || r.Gateway.IsValid() && a.Prefix.Masked().Contains(r.Gateway)
 }
 
 // startRouters starts the new routers: when all are members of their groups,
@@ -346,9 +367,7 @@ func shedding(old, next config.Router, all []config.Router) (rest config.Router,
 	rest.Addresses = slices.DeleteFunc(slices.Clone(old.Addresses), moves)
 	rest.Excluded = slices.DeleteFunc(slices.Clone(old.Excluded), moves)
 	rest.Routes = slices.DeleteFunc(slices.Clone(old.Routes), func(r vip.Route) bool {
-		needs := func(a vip.Address) bool {
-			return moves(a) && (r.Source == a.Prefix.Addr() || r.Gateway.IsValid() && a.Prefix.Masked().Contains(r.Gateway))
-		}
+		needs := func(a vip.Address) bool { return moves(a) && needsAddress(r, a) }
 		return slices.ContainsFunc(old.Addresses, needs) || slices.ContainsFunc(old.Excluded, needs)
 	})
 	return rest, len(rest.Addresses) > 0 || len(old.Addresses) == 0
