@@ -107,3 +107,23 @@ vrrp[3].notify[0]: router VI_4: `
 		t.Error(err)
 	}
 }
+
+// TestStrictWithoutSource: an address of a router is no source of any, whoever has put
+// the address there, and a strict start says so.
+func TestStrictWithoutSource(t *testing.T) {
+	t.Parallel()
+	h := lab.New(t).MustHost("lb01", "10.8.0.1/24", "10.8.0.251/24")
+	text := "vrrp:\n" +
+		"- {name: VI_1, interface: eth0, vrid: 51, addresses: [10.8.0.250/24], excluded: [10.8.0.1/24]}\n" +
+		"- {name: VI_2, interface: eth0, vrid: 52, addresses: [10.8.0.251/24]}"
+	err := h.Do(func() error {
+		d, err := NewStrict(parse(t, text), slog.New(slog.DiscardHandler))
+		if err == nil {
+			d.pending.abandon()
+		}
+		return err
+	})
+	if err == nil || strings.Count(err.Error(), "but virtual ones") != 2 {
+		t.Errorf("error: %v", err)
+	}
+}

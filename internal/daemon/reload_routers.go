@@ -172,6 +172,14 @@ func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
 
 // routerFaults are the faults that new routers would have now.
 func (c *change) routerFaults() (faults []error) {
+	for _, s := range c.routers { // the addresses of each are virtual for all others
+		if !s.begins() {
+			continue
+		}
+		if m, err := vip.NewManager(s.cfg.parts.failover(s.cfg.cfg, nil).VIP); err == nil {
+			defer m.Close()
+		}
+	}
 	for _, s := range c.routers {
 		if !s.begins() {
 			continue

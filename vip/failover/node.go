@@ -89,14 +89,14 @@ func Check(cfg Config) error {
 	if err := n.open(cfg); err != nil {
 		return err
 	}
-	if err := n.conn.Check(n.cfg.VRRP); err != nil {
-		return err
-	}
-	m, err := vip.NewManager(n.cfg.VIP)
+	m, err := vip.NewManager(n.cfg.VIP) // first: its addresses are no source
 	if err != nil {
 		return err
 	}
 	defer m.Close()
+	if err := n.conn.Check(n.cfg.VRRP); err != nil {
+		return err
+	}
 	return m.Check()
 }
 
