@@ -8,15 +8,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/havip/havip/internal/regular"
-	"github.com/havip/havip/lb"
 )
 
 // maxFile bounds the size of a file of certificates or keys, in bytes.
@@ -185,13 +181,4 @@ func (d *validator) validateBackendTLS(s *Service, path string) {
 		d.fail(path+".key", "%s: wants a certificate", show(t.Key))
 	}
 	t.Digest = m.digest()
-	// Package lb verifies what a name resolved to.
-	named := slices.IndexFunc(s.Pool.Backends, func(b lb.Backend) bool {
-		h, _, _ := net.SplitHostPort(b.Address)
-		_, err := netip.ParseAddr(h)
-		return h != "" && err != nil
-	})
-	if named >= 0 && s.Mode == "http" && t.ServerName == "" && !t.Insecure && !d.given(path+".server_name") {
-		d.fail(path, "server_name is missing: mode http does not verify a certificate by the name in %s", s.Pool.Backends[named].Address)
-	}
 }
