@@ -43,10 +43,8 @@ func (k *linuxKernel) put(a assigned, fresh bool) error {
 
 func (k *linuxKernel) remove(a assigned) error {
 	_, err := k.execute(unix.RTM_DELADDR, unix.NLM_F_ACK, 0, a.message()...)
-	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) {
-		err = nil // it went, or the interface did
-	}
-	return explain("remove "+a.prefix.String(), err)
+	// The address went, or the interface did.
+	return explain("remove "+a.prefix.String(), except(err, unix.EADDRNOTAVAIL, unix.ENODEV))
 }
 
 func (k *linuxKernel) removal(a assigned) []byte {
@@ -59,11 +57,7 @@ const ifaProto = 11
 // message returns a as the body of a request (rtnetlink(7), RTM_NEWADDR).
 func (a assigned) message() []nl.NetlinkRequestData {
 	addr := a.prefix.Addr()
-	family := unix.AF_INET6
-	if addr.Is4() {
-		family = unix.AF_INET
-	}
-	msg := nl.NewIfAddrmsg(family)
+	msg := nl.NewIfAddrmsg(family(addr))
 	msg.Index = uint32(a.index)
 	msg.Prefixlen = uint8(a.prefix.Bits())
 	msg.Scope = uint8(a.scope)

@@ -40,9 +40,7 @@ func (k *linuxKernel) getLink(index int, name string) (link, error) {
 	if name == "" {
 		what = fmt.Sprintf("interface %d", index)
 	}
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	data := []nl.NetlinkRequestData{msg}
+	data := []nl.NetlinkRequestData{linkMessage(index)}
 	if index == 0 {
 		data = append(data, nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	}
@@ -87,9 +85,7 @@ func parseLink(data []byte) (link, bool) {
 			// than 1280, or the kernel runs without.
 			l.no6 = len(inet6) == 0 || len(inet6) > devconf6Disable && inet6[devconf6Disable] != 0
 		case unix.IFLA_LINK:
-			if len(value) == 4 {
-				lower = int(binary.NativeEndian.Uint32(value))
-			}
+			lower = int(number(value))
 		case unix.IFLA_LINKINFO:
 			kind = unix.ByteSliceToString(attribute(value, unix.IFLA_INFO_KIND))
 		}
@@ -162,16 +158,13 @@ func (k *linuxKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) 
 	spec.AddRtAttr(unix.AF_INET6|unix.NLA_F_NESTED, nil).
 		AddRtAttr(iflaInet6AddrGenMode, nl.Uint8Attr(addrGenModeNone))
 	_, err = k.execute(unix.RTM_SETLINK, unix.NLM_F_ACK, 0, linkMessage(l.index), spec)
-	if errors.Is(err, unix.EAFNOSUPPORT) {
-		err = nil
-	}
-	return explain("configure interface "+name, err)
+	return explain("configure interface "+name, except(err, unix.EAFNOSUPPORT))
 }
 
 func (k *linuxKernel) setUp(index int, up bool) error {
 	_, err := k.execute(unix.RTM_NEWLINK, unix.NLM_F_ACK, 0, upMessage(index, up))
-	if !up && errors.Is(err, unix.ENODEV) {
-		err = nil
+	if !up {
+		err = except(err, unix.ENODEV)
 	}
 	return explain("set interface up or down", err)
 }
@@ -191,8 +184,5 @@ func (k *linuxKernel) setDown(index int) []byte {
 
 func (k *linuxKernel) removeLink(index int) error {
 	_, err := k.execute(unix.RTM_DELLINK, unix.NLM_F_ACK, 0, linkMessage(index))
-	if errors.Is(err, unix.ENODEV) {
-		err = nil
-	}
-	return explain("remove interface", err)
+	return explain("remove interface", except(err, unix.ENODEV))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -141,6 +142,22 @@ func request(typ int, data []nl.NetlinkRequestData) []byte {
 	return req.Serialize()
 }
 
+// except returns err, unless err is one of those that are harmless.
+func except(err error, harmless ...error) error {
+	if slices.ContainsFunc(harmless, func(h error) bool { return errors.Is(err, h) }) {
+		return nil
+	}
+	return err
+}
+
+// family returns the address family of addr.
+func family(addr netip.Addr) int {
+	if addr.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
 // explain adds to an error what its reader can do about it.
 func explain(what string, err error) error {
 	switch {
@@ -231,9 +248,7 @@ func parseAddress(data []byte) (assigned, bool) {
 		case unix.IFA_LABEL:
 			a.label = unix.ByteSliceToString(value)
 		case unix.IFA_FLAGS:
-			if len(value) == 4 {
-				a.flags = binary.NativeEndian.Uint32(value)
-			}
+			a.flags = number(value)
 		case ifaProto:
 			if len(value) == 1 {
 				a.mark = value[0]
@@ -264,6 +279,14 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 			b = b[min((size+3)&^3, len(b)):]
 		}
 	}
+}
+
+// number reads an attribute that is a number; 0: it is not.
+func number(b []byte) uint32 {
+	if len(b) != 4 {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(b)
 }
 
 // attribute returns one attribute of a list, or nil.

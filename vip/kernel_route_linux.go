@@ -16,28 +16,18 @@ func (k *linuxKernel) putRoute(r Route, index int) error {
 	// Without NLM_F_REPLACE: another program's route to the same destination
 	// stays. Only our own exact route answers EEXIST.
 	_, err := k.execute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_ACK, 0, r.message(index)...)
-	if errors.Is(err, unix.EEXIST) {
-		err = nil
-	}
-	return explain("add route to "+r.Destination.String(), err)
+	return explain("add route to "+r.Destination.String(), except(err, unix.EEXIST))
 }
 
 func (k *linuxKernel) removeRoute(r Route, index int) error {
 	// The kernel removes only a route with the protocol that is asked for.
 	_, err := k.execute(unix.RTM_DELROUTE, unix.NLM_F_ACK, 0, r.message(index)...)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
-		err = nil
-	}
-	return explain("remove route to "+r.Destination.String(), err)
+	return explain("remove route to "+r.Destination.String(), except(err, unix.ESRCH, unix.ENODEV))
 }
 
 func (k *linuxKernel) onLink(addr netip.Addr, index int) (bool, error) {
-	msg := nl.NewRtMsg()
-	msg.Family = unix.AF_INET6
-	if addr.Is4() {
-		msg.Family = unix.AF_INET
-	}
-	msg.Dst_len, msg.Flags = uint8(addr.BitLen()), unix.RTM_F_FIB_MATCH
+	msg := routeMessage(family(addr), addr.BitLen())
+	msg.Flags = unix.RTM_F_FIB_MATCH
 	answers, err := k.execute(unix.RTM_GETROUTE, 0, unix.RTM_NEWROUTE, msg,
 		nl.NewRtAttr(unix.RTA_DST, addr.AsSlice()), nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
 	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
@@ -56,77 +46,49 @@ func (k *linuxKernel) networks() ([]assigned, error) {
 	// What the kernel has made itself it tells apart only in a list of what it has
 	// heard from routers.
 	for _, flags := range []uint32{0, unix.RTM_F_PREFIX} {
-		msg := nl.NewRtMsg()
-		msg.Family, msg.Flags = unix.AF_INET6, flags
-		answers, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, msg)
+		routes, err := k.listRoutes(unix.AF_INET6, flags)
 		if err != nil {
-			return nil, explain("list routes", err)
+			return nil, err
 		}
-		for _, a := range answers {
-			if n, by, ok := parseNetwork(a); ok && (flags != 0 || by != unix.RTPROT_KERNEL && by != protocol) {
-				out = append(out, n)
+		for _, r := range routes {
+			heard := flags != 0 || r.by != unix.RTPROT_KERNEL && r.by != protocol
+			if heard && r.onNetwork() {
+				out = append(out, assigned{index: r.index, prefix: r.to})
 			}
 		}
 	}
 	return out, nil
 }
 
-// parseNetwork reads an RTM_NEWROUTE message about an IPv6 network on a link.
-func parseNetwork(data []byte) (n assigned, by uint8, ok bool) {
-	if len(data) < unix.SizeofRtMsg {
-		return n, 0, false
-	}
-	msg := nl.DeserializeRtMsg(data)
-	var dst netip.Addr
-	for typ, value := range attributes(data[unix.SizeofRtMsg:]) {
-		switch typ {
-		case unix.RTA_DST:
-			dst, _ = netip.AddrFromSlice(value)
-		case unix.RTA_OIF:
-			if len(value) == 4 {
-				n.index = int(binary.NativeEndian.Uint32(value))
-			}
-		case unix.RTA_GATEWAY, unix.RTA_VIA:
-			return n, 0, false
-		}
-	}
-	n.prefix = netip.PrefixFrom(dst, int(msg.Dst_len))
-	return n, msg.Protocol, msg.Type == unix.RTN_UNICAST && n.index != 0 && n.prefix.IsValid() && dst.Is6()
-}
-
 func (k *linuxKernel) removeNetwork(a assigned) error {
-	msg := nl.NewRtMsg()
-	msg.Family = unix.AF_INET6
-	msg.Dst_len = uint8(a.prefix.Bits())
+	msg := routeMessage(unix.AF_INET6, a.prefix.Bits())
 	msg.Protocol = unix.RTPROT_KERNEL
-	msg.Scope = unix.RT_SCOPE_UNIVERSE
 	const metric = 256 // IP6_RT_PRIO_ADDRCONF: nobody but the kernel has both
 	_, err := k.execute(unix.RTM_DELROUTE, unix.NLM_F_ACK, 0, msg,
 		nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(a.index))),
 		nl.NewRtAttr(unix.RTA_DST, a.prefix.Masked().Addr().AsSlice()),
 		nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(metric)))
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
-		err = nil
-	}
-	return explain("remove route to "+a.prefix.Masked().String(), err)
+	return explain("remove route to "+a.prefix.Masked().String(), except(err, unix.ESRCH, unix.ENODEV))
 }
 
 func (k *linuxKernel) routeRemoval(r Route, index int) []byte {
 	return request(unix.RTM_DELROUTE, r.message(index))
 }
 
+// routeMessage begins the body of a request about a route, everywhere by default
+// (RT_SCOPE_UNIVERSE).
+func routeMessage(family, length int) *nl.RtMsg {
+	msg := nl.NewRtMsg()
+	msg.Family, msg.Dst_len = uint8(family), uint8(length)
+	return msg
+}
+
 // message returns r as the body of a request (rtnetlink(7), RTM_NEWROUTE).
 func (r Route) message(index int) []nl.NetlinkRequestData {
 	dst := r.Destination
-	msg := nl.NewRtMsg()
-	msg.Family = unix.AF_INET6
-	if dst.Addr().Is4() {
-		msg.Family = unix.AF_INET
-	}
-	msg.Dst_len = uint8(dst.Bits())
+	msg := routeMessage(family(dst.Addr()), dst.Bits())
 	msg.Table = unix.RT_TABLE_UNSPEC // see RTA_TABLE
 	msg.Protocol = protocol
-	msg.Scope = unix.RT_SCOPE_UNIVERSE
 	out := []nl.NetlinkRequestData{
 		msg,
 		nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(r.Table)),
@@ -151,65 +113,97 @@ func (r Route) message(index int) []nl.NetlinkRequestData {
 }
 
 func (k *linuxKernel) nextHops(v6 bool) ([]nextHop, error) {
-	msg := nl.NewRtMsg()
-	msg.Family = unix.AF_INET
+	family := unix.AF_INET
 	if v6 {
-		msg.Family = unix.AF_INET6
+		family = unix.AF_INET6
 	}
+	routes, err := k.listRoutes(family, 0)
+	var out []nextHop
+	for _, r := range routes {
+		if !r.withAddress() {
+			out = append(append(out, r.nextHop), r.paths()...)
+		}
+	}
+	return out, err
+}
+
+// listed is a route of the kernel's list.
+type listed struct {
+	nextHop
+	by, kind  uint8  // RTPROT_* and RTN_*
+	via       bool   // there is a gateway, perhaps of the other family
+	multipath []byte // further next hops
+}
+
+// listRoutes lists the routes of a family; flags are those of struct rtmsg.
+func (k *linuxKernel) listRoutes(family int, flags uint32) ([]listed, error) {
+	msg := routeMessage(family, 0)
+	msg.Flags = flags
 	answers, err := k.dump(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, msg)
 	if err != nil {
 		return nil, explain("list routes", err)
 	}
-	var out []nextHop
+	var out []listed
 	for _, a := range answers {
-		out = append(out, parseNextHops(a)...)
+		if len(a) >= unix.SizeofRtMsg {
+			out = append(out, parseRoute(a))
+		}
 	}
 	return out, nil
 }
 
-// parseNextHops reads an RTM_NEWROUTE message: nothing of a route that goes with an
-// address.
-func parseNextHops(data []byte) []nextHop {
-	if len(data) < unix.SizeofRtMsg {
-		return nil
-	}
+// parseRoute reads an RTM_NEWROUTE message.
+func parseRoute(data []byte) listed {
 	msg := nl.DeserializeRtMsg(data)
-	n := nextHop{to: netip.PrefixFrom(netip.IPv4Unspecified(), 0)}
+	r := listed{by: msg.Protocol, kind: msg.Type}
+	to := netip.IPv4Unspecified()
 	if msg.Family == unix.AF_INET6 {
-		n.to = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		to = netip.IPv6Unspecified()
 	}
-	var paths []byte
 	for typ, value := range attributes(data[unix.SizeofRtMsg:]) {
 		switch typ {
 		case unix.RTA_DST:
-			dst, _ := netip.AddrFromSlice(value)
-			n.to = netip.PrefixFrom(dst, int(msg.Dst_len))
+			to, _ = netip.AddrFromSlice(value)
 		case unix.RTA_PREFSRC:
-			n.source, _ = netip.AddrFromSlice(value)
+			r.source, _ = netip.AddrFromSlice(value)
 		case unix.RTA_OIF:
-			if len(value) == 4 {
-				n.index = int(binary.NativeEndian.Uint32(value))
-			}
+			r.index = int(number(value))
 		case unix.RTA_GATEWAY:
-			n.gateway, _ = netip.AddrFromSlice(value)
+			r.gateway, _ = netip.AddrFromSlice(value)
+			r.via = true
+		case unix.RTA_VIA:
+			r.via = true
 		case unix.RTA_MULTIPATH:
-			paths = value
+			r.multipath = value
 		}
 	}
-	connected := msg.Protocol == unix.RTPROT_KERNEL && msg.Dst_len > 0 && !n.gateway.IsValid()
-	if connected || msg.Protocol == protocol || msg.Protocol == unix.RTPROT_KEEPALIVED {
-		return nil
-	}
-	out := []nextHop{n}
-	for len(paths) >= unix.SizeofRtNexthop { // struct rtnexthop
-		size := int(binary.NativeEndian.Uint16(paths))
-		if size < unix.SizeofRtNexthop || size > len(paths) {
+	r.to = netip.PrefixFrom(to, int(msg.Dst_len))
+	return r
+}
+
+// onNetwork reports whether a route leads to a network on a link.
+func (r listed) onNetwork() bool {
+	return r.kind == unix.RTN_UNICAST && r.index != 0 && !r.via && r.to.Bits() > 0
+}
+
+// withAddress reports whether a route goes with an address.
+func (r listed) withAddress() bool {
+	connected := r.by == unix.RTPROT_KERNEL && r.to.Bits() > 0 && !r.gateway.IsValid()
+	return connected || r.by == protocol || r.by == unix.RTPROT_KEEPALIVED
+}
+
+// paths returns the next hops of a route with several (struct rtnexthop).
+func (r listed) paths() (out []nextHop) {
+	n := r.nextHop
+	for b := r.multipath; len(b) >= unix.SizeofRtNexthop; {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofRtNexthop || size > len(b) {
 			break
 		}
-		n.index = int(binary.NativeEndian.Uint32(paths[4:]))
-		n.gateway, _ = netip.AddrFromSlice(attribute(paths[unix.SizeofRtNexthop:size], unix.RTA_GATEWAY))
+		n.index = int(binary.NativeEndian.Uint32(b[4:]))
+		n.gateway, _ = netip.AddrFromSlice(attribute(b[unix.SizeofRtNexthop:size], unix.RTA_GATEWAY))
 		out = append(out, n)
-		paths = paths[min((size+3)&^3, len(paths)):]
+		b = b[min((size+3)&^3, len(b)):]
 	}
 	return out
 }
