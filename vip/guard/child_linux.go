@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -94,7 +95,7 @@ func guard() (*deed, error) {
 	unix.Close(fdReady)
 	end := make(chan bool, 1)
 	go func() { end <- waitForEnd() }()
-	d := new(deed)
+	d := &deed{store: os.NewFile(uintptr(fdStore), "wills")}
 	for {
 		select {
 		case quiet := <-end:
@@ -118,13 +119,9 @@ func guard() (*deed, error) {
 
 // waitForEnd returns when the parent has died, or has ended the guard; quiet: the latter.
 func waitForEnd() (quiet bool) {
-	for {
-		var b [1]byte
-		n, err := unix.Read(fdLife, b[:])
-		if !errors.Is(err, unix.EINTR) {
-			return n == 1 && b[0] == quit
-		}
-	}
+	b := make([]byte, 1)
+	n, _ := os.Stdin.Read(b)
+	return n == 1 && b[0] == quit
 }
 
 // threadEnded reports whether a thread of the parent has ended or is ending.
@@ -146,6 +143,7 @@ func prefer() {
 
 // deed is what the guard has done.
 type deed struct {
+	store            *os.File
 	removed, goodbye []string // names of wills that removed an address, and that sent a packet
 	took             time.Duration
 	errs             []error
@@ -155,7 +153,8 @@ type deed struct {
 func (d *deed) execute(order ...socket) {
 	began := time.Now()
 	defer func() { d.took += time.Since(began) }()
-	file, err := readAll(fdStore)
+	// From the beginning: processes share the offset.
+	file, err := io.ReadAll(io.NewSectionReader(d.store, 0, math.MaxInt64))
 	if err != nil {
 		d.errs = append(d.errs, fmt.Errorf("wills: %w", err))
 		return
@@ -166,9 +165,9 @@ func (d *deed) execute(order ...socket) {
 	}
 	for _, socket := range order {
 		for _, w := range wills {
-			for _, s := range w.shots {
-				if s.socket == socket {
-					d.carryOut(w.name, s)
+			for _, s := range w.Shots {
+				if s.Socket == socket {
+					d.carryOut(w.Name, s)
 				}
 			}
 		}
@@ -179,14 +178,14 @@ func (d *deed) execute(order ...socket) {
 func (d *deed) carryOut(name string, s shot) {
 	err := s.send()
 	if err != nil {
-		d.errs = append(d.errs, fmt.Errorf("%s: %v: %w", name, s.socket, err))
+		d.errs = append(d.errs, fmt.Errorf("%s: %v: %w", name, s.Socket, err))
 		return
 	}
-	if s.socket.packet() {
+	if s.Socket.packet() {
 		d.goodbye = with(d.goodbye, name)
 		return
 	}
-	if s.socket == socketNetlink && !refused(fdSockets+int(s.socket)) && s.removesAddress() {
+	if s.Socket == socketNetlink && !refused(fdSockets+int(s.Socket)) && s.removesAddress() {
 		d.removed = with(d.removed, name)
 	}
 }
@@ -202,7 +201,7 @@ func with(list []string, name string) []string {
 // removesAddress reports whether a message is a request to remove an address
 // (netlink(7): the type follows the length).
 func (s shot) removesAddress() bool {
-	return len(s.data) >= unix.NLMSG_HDRLEN && binary.NativeEndian.Uint16(s.data[4:]) == unix.RTM_DELADDR
+	return len(s.Data) >= unix.NLMSG_HDRLEN && binary.NativeEndian.Uint16(s.Data[4:]) == unix.RTM_DELADDR
 }
 
 // refused reports whether the kernel has refused the last request: its answer is there when
@@ -245,48 +244,25 @@ func (d *deed) report(log *slog.Logger, parent int, err error) {
 // sayTime is how long a guard waits at its end until its log is read.
 const sayTime = 500 * time.Millisecond
 
-// readAll reads a file from its beginning, without the offset, which processes share.
-func readAll(fd int) ([]byte, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, err
-	}
-	b := make([]byte, st.Size)
-	for n := 0; n < len(b); {
-		m, err := unix.Pread(fd, b[n:], int64(n))
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if m == 0 {
-			return b[:n], nil
-		}
-		n += m
-	}
-	return b, nil
-}
-
 // send sends the message without waiting.
 func (s shot) send() error {
-	fd := fdSockets + int(s.socket)
+	fd := fdSockets + int(s.Socket)
 	var to unix.Sockaddr
 	var oob []byte
-	switch s.socket {
+	switch s.Socket {
 	case socketNetlink, socketNetfilter, socketSettings:
 		// The kernel carries a request out before sendto returns.
 		to = &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	case socketIPv4:
-		to = &unix.SockaddrInet4{Addr: s.dst.As4()}
-		if s.index != 0 {
-			oob = unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(s.index)})
+		to = &unix.SockaddrInet4{Addr: s.Dst.As4()}
+		if s.Index != 0 {
+			oob = unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(s.Index)})
 		}
 	case socketIPv6:
-		to = &unix.SockaddrInet6{Addr: s.dst.As16()}
-		if s.index != 0 {
-			oob = unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(s.index)})
+		to = &unix.SockaddrInet6{Addr: s.Dst.As16()}
+		if s.Index != 0 {
+			oob = unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(s.Index)})
 		}
 	}
-	return unix.Sendmsg(fd, s.data, oob, to, unix.MSG_DONTWAIT)
+	return unix.Sendmsg(fd, s.Data, oob, to, unix.MSG_DONTWAIT)
 }

@@ -61,7 +61,7 @@ type child struct {
 
 // File descriptors of the child: its standard files, the sockets, the store.
 const (
-	fdLife    = 0
+	fdLife    = 0 // standard input
 	fdReady   = 1
 	fdSockets = 3
 	fdStore   = fdSockets + int(sockets)
@@ -124,25 +124,25 @@ func (g *Guard) openFiles() error {
 }
 
 // open opens a socket of the given kind.
-func (s socket) open() (int, error) {
-	var fd int
-	var err error
+func (s socket) open() (fd int, err error) {
+	raw := func(family, protocol int) (int, error) {
+		return unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	}
 	switch s {
 	case socketNetlink, socketSettings:
-		return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+		return raw(unix.AF_NETLINK, unix.NETLINK_ROUTE)
 	case socketNetfilter:
-		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		fd, err = raw(unix.AF_NETLINK, unix.NETLINK_NETFILTER)
 		if errors.Is(err, unix.EPROTONOSUPPORT) {
 			return socketNetlink.open() // a kernel without nftables: never used
 		}
 	case socketIPv4:
 		// IPPROTO_RAW implies IP_HDRINCL (raw(7)).
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		if err == nil {
+		if fd, err = raw(unix.AF_INET, unix.IPPROTO_RAW); err == nil {
 			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0)
 		}
 	case socketIPv6:
-		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		fd, err = raw(unix.AF_INET6, unix.IPPROTO_RAW)
 		if errors.Is(err, unix.EAFNOSUPPORT) {
 			return socketIPv4.open() // a kernel without IPv6: never used
 		}
@@ -165,10 +165,8 @@ func (s socket) String() string {
 func (g *Guard) spawn() error {
 	g.spawning.Lock()
 	defer g.spawning.Unlock()
-	select {
-	case <-g.closed:
+	if g.isClosed() {
 		return nil
-	default:
 	}
 	lifeRead, life, err := os.Pipe()
 	if err != nil {
@@ -199,12 +197,11 @@ func (g *Guard) spawn() error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	select {
-	case <-g.closed:
+	if g.isClosed() {
 		c.end()
-	default:
-		g.child = c
+		return nil
 	}
+	g.child = c
 	return nil
 }
 
@@ -284,10 +281,8 @@ func (g *Guard) Run(ctx context.Context) error {
 			return errRunClosed
 		case <-c.ended:
 		}
-		select {
-		case <-g.closed: // Close has ended the child
+		if g.isClosed() { // Close has ended the child
 			return errRunClosed
-		default:
 		}
 		g.log.Error("the guard died, starting another", "err", c.err)
 		c.life.Close()
@@ -310,12 +305,10 @@ var errRunClosed = fmt.Errorf("guard: run: %w", ErrClosed)
 func (g *Guard) beginRun() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	select {
-	case <-g.closed:
+	switch {
+	case g.isClosed():
 		return errRunClosed
-	default:
-	}
-	if g.running {
+	case g.running:
 		return fmt.Errorf("guard: run: %w", ErrRunning)
 	}
 	g.running = true
@@ -328,10 +321,8 @@ func (g *Guard) beginRun() error {
 // new one until the next Set, of any name, succeeds. If the guard has just died, the one
 // that Run starts finds the will.
 func (g *Guard) Set(name string, w Will) error {
-	select {
-	case <-g.closed:
+	if g.isClosed() {
 		return fmt.Errorf("guard: %s: %w", name, ErrClosed)
-	default:
 	}
 	if err := w.Validate(); err != nil {
 		return fmt.Errorf("guard: %s: %w", name, err)
@@ -350,20 +341,29 @@ func (g *Guard) Set(name string, w Will) error {
 // Close does nothing.
 func (g *Guard) Close() error {
 	g.mu.Lock()
-	c := g.child
-	select {
-	case <-g.closed:
-		g.mu.Unlock()
-		return nil
-	default:
+	c, again := g.child, g.isClosed()
+	if !again {
 		close(g.closed)
 	}
 	g.mu.Unlock()
+	if again {
+		return nil
+	}
 	c.end()
 	g.spawning.Lock()
 	defer g.spawning.Unlock()
 	g.closeFiles()
 	return nil
+}
+
+// isClosed reports whether Close was called.
+func (g *Guard) isClosed() bool {
+	select {
+	case <-g.closed:
+		return true
+	default:
+		return false
+	}
 }
 
 func (g *Guard) closeFiles() {

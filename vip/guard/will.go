@@ -1,7 +1,7 @@
 package guard
 
 import (
-	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -74,10 +74,10 @@ const (
 
 // shot is one message as the child sends it.
 type shot struct {
-	socket socket
-	index  int
-	dst    netip.Addr // of packets
-	data   []byte
+	Socket socket
+	Index  int
+	Dst    netip.Addr // of packets
+	Data   []byte
 }
 
 // packet reports whether a socket is for packets.
@@ -91,7 +91,7 @@ func (w Will) compile() []shot {
 	var out []shot
 	messages := func(s socket, list [][]byte) {
 		for _, m := range list {
-			out = append(out, shot{socket: s, data: m})
+			out = append(out, shot{Socket: s, Data: m})
 		}
 	}
 	messages(socketNetlink, w.Requests)
@@ -105,66 +105,33 @@ func (w Will) compile() []shot {
 
 // compile puts the IP header before the payload.
 func (p Packet) compile() shot {
-	s := shot{socket: socketIPv6, index: p.Interface, dst: p.Destination.WithZone("")}
+	s := shot{Socket: socketIPv6, Index: p.Interface, Dst: p.Destination.WithZone("")}
 	if p.Source.Is4() {
-		s.socket = socketIPv4
+		s.Socket = socketIPv4
 	}
 	header := p.Header
 	if len(header) == 0 { // the kernel chooses the identification (raw(7))
 		ip := inet.Header{Source: p.Source, Destination: p.Destination, Protocol: p.Protocol, TTL: p.TTL, Class: inet.NetworkControl}
 		header = ip.Append(nil, len(p.Payload))
 	}
-	s.data = slices.Concat(header, p.Payload)
+	s.Data = slices.Concat(header, p.Payload)
 	return s
 }
 
 // testament is a will in the form in which the child finds it.
 type testament struct {
-	name  string
-	shots []shot
+	Name  string
+	Shots []shot
 }
 
-// encode writes what decode reads: name u32 length, bytes, and for each shot
-// socket u8 | index u32 | destination u8 length, bytes | data u32 length, bytes.
+// encode writes what decode reads. Nothing in a testament can fail to be written.
 func (t testament) encode() []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(t.name)))
-	b = append(b, t.name...)
-	for _, s := range t.shots {
-		b = append(b, byte(s.socket))
-		b = binary.BigEndian.AppendUint32(b, uint32(s.index))
-		dst := s.dst.AsSlice()
-		b = append(append(b, byte(len(dst))), dst...)
-		b = binary.BigEndian.AppendUint32(b, uint32(len(s.data)))
-		b = append(b, s.data...)
-	}
+	b, _ := json.Marshal(t)
 	return b
 }
 
-// decode reads the form of encode, up to the first byte that makes no sense.
+// decode reads the form of encode. The store knows whether the form is whole.
 func decode(b []byte) (t testament) {
-	if len(b) < 4 {
-		return t
-	}
-	n := int(binary.BigEndian.Uint32(b))
-	if b = b[4:]; len(b) < n {
-		return t
-	}
-	t.name, b = string(b[:n]), b[n:]
-	for len(b) >= 6 {
-		s := shot{socket: socket(b[0]), index: int(binary.BigEndian.Uint32(b[1:]))}
-		n := int(b[5])
-		if b = b[6:]; len(b) < n+4 {
-			break
-		}
-		s.dst, _ = netip.AddrFromSlice(b[:n])
-		size := int(binary.BigEndian.Uint32(b[n:]))
-		if b = b[n+4:]; len(b) < size {
-			break
-		}
-		s.data, b = b[:size:size], b[size:]
-		if s.socket < sockets && (!s.socket.packet() || s.dst.IsValid()) {
-			t.shots = append(t.shots, s)
-		}
-	}
+	_ = json.Unmarshal(b, &t)
 	return t
 }
