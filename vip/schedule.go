@@ -39,15 +39,11 @@ func (s Schedule) withDefaults() Schedule {
 
 // validate checks a schedule whose defaults are filled in.
 func (s Schedule) validate() error {
-	var errs []error
-	if s.Rounds[0] < 0 || !slices.IsSorted(s.Rounds) {
-		errs = append(errs, field.Errorf("Rounds", "%v: want delays that grow", s.Rounds))
-	}
-	errs = append(errs, field.Between("Burst", s.Burst, 1, 100))
-	if s.Refresh != 0 && (s.Refresh < time.Second || s.Refresh > 24*time.Hour) {
-		errs = append(errs, field.Errorf("Refresh", "%s: want 0s, or 1s to 24h", field.Span(s.Refresh)))
-	}
-	return errors.Join(errs...)
+	rare := s.Refresh == 0 || s.Refresh >= time.Second && s.Refresh <= 24*time.Hour
+	return errors.Join(
+		field.If(s.Rounds[0] < 0 || !slices.IsSorted(s.Rounds), "Rounds", "%v: want delays that grow", s.Rounds),
+		field.Between("Burst", s.Burst, 1, 100),
+		field.If(!rare, "Refresh", "%s: want 0s, or 1s to 24h", field.Span(s.Refresh)))
 }
 
 // Times of rounds that are asked for beside the schedule.

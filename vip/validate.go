@@ -51,11 +51,14 @@ func (c Config) WithDefaults() Config {
 // error that is joined in the result is a [FieldError].
 func (c Config) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{c.validateInterfaces(), c.validateOwner()}
-	if t := c.lifetime(); t%time.Second != 0 || t > maxLease {
-		errs = append(errs, field.Errorf("Lease", "%s: want whole seconds, up to %s", field.Span(t), field.Span(maxLease)))
+	t := c.lifetime()
+	errs := []error{
+		c.validateInterfaces(),
+		field.If(c.Owner && c.NoAccept, "NoAccept", "true: want false for the owner of the addresses, who would be cut off from himself"),
+		field.If(c.Owner && c.Takeover, "Takeover", "true: want false for the owner of the addresses, which look like a killed Keepalived's"),
+		field.If(t%time.Second != 0 || t > maxLease, "Lease", "%s: want whole seconds, up to %s", field.Span(t), field.Span(maxLease)),
+		field.Between("Probe", c.Probe, 0, maxProbe),
 	}
-	errs = append(errs, field.Between("Probe", c.Probe, 0, maxProbe))
 	first := make(map[netip.Addr]int)
 	for i, a := range c.Addresses {
 		name := fmt.Sprintf("Addresses[%d]", i)
@@ -74,48 +77,28 @@ func (c Config) Validate() error {
 
 // validateInterfaces checks Interface and the macvlan.
 func (c Config) validateInterfaces() error {
-	var errs []error
 	needed := c.VirtualMAC != nil ||
 		slices.ContainsFunc(c.Addresses, func(a Address) bool { return a.Interface == "" }) ||
 		slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Interface == "" })
-	if c.Interface != "" || needed {
-		errs = append(errs, validateDevice("Interface", c.Interface))
-	}
+	device := validateDevice("Interface", c.Interface, needed)
 	switch {
-	case c.VirtualMAC == nil && c.MacvlanName != "":
-		errs = append(errs, field.Errorf("MacvlanName", "%s: want none without VirtualMAC", c.MacvlanName))
 	case c.VirtualMAC == nil:
+		return errors.Join(device, field.If(c.MacvlanName != "", "MacvlanName", "%s: want none without VirtualMAC", c.MacvlanName))
 	case len(c.VirtualMAC) != 6 || c.VirtualMAC[0]&1 != 0:
-		errs = append(errs, field.Errorf("VirtualMAC", "%v: want six bytes, not a group's", c.VirtualMAC))
+		return errors.Join(device, field.Errorf("VirtualMAC", "%v: want six bytes, not a group's", c.VirtualMAC))
 	case c.MacvlanName == c.Interface:
-		errs = append(errs, field.Errorf("MacvlanName", "%s: is Interface itself: want another name", c.MacvlanName))
-	default:
-		errs = append(errs, validateDevice("MacvlanName", c.MacvlanName))
+		return errors.Join(device, field.Errorf("MacvlanName", "%s: is Interface itself: want another name", c.MacvlanName))
 	}
-	return errors.Join(errs...)
-}
-
-// validateOwner checks what an owner of the addresses cannot have.
-func (c Config) validateOwner() error {
-	var errs []error
-	if c.Owner && c.NoAccept {
-		errs = append(errs, field.Errorf("NoAccept", "true: want false for the owner of the addresses, who would be cut off from himself"))
-	}
-	if c.Owner && c.Takeover {
-		errs = append(errs, field.Errorf("Takeover", "true: want false for the owner of the addresses, which look like a killed Keepalived's"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(device, validateDevice("MacvlanName", c.MacvlanName, true))
 }
 
 // validateDevice checks the name of an interface as the kernel does (dev_valid_name).
-func validateDevice(name, device string) error {
+func validateDevice(name, device string, required bool) error {
 	if device == "" {
-		return field.Errorf(name, "no interface: want the name of one, such as eth0")
+		return field.If(required, name, "no interface: want the name of one, such as eth0")
 	}
-	if len(device) > maxName || device == "." || device == ".." || strings.ContainsAny(device, "/: \t\n\v\f\r\x00") {
-		return field.Errorf(name, "%q: want the name of a network interface, up to %d characters", device, maxName)
-	}
-	return nil
+	bad := len(device) > maxName || device == "." || device == ".." || strings.ContainsAny(device, "/: \t\n\v\f\r\x00")
+	return field.If(bad, name, "%q: want the name of a network interface, up to %d characters", device, maxName)
 }
 
 // WithDefaults returns a: its Interface has a default in a [Config] only.
@@ -133,9 +116,7 @@ func (a Address) Validate() error {
 	case addr.IsUnspecified(), addr.IsMulticast():
 		errs = append(errs, field.Errorf("Prefix", "%v: want a unicast address", a.Prefix))
 	}
-	if a.Interface != "" {
-		errs = append(errs, validateDevice("Interface", a.Interface))
-	}
+	errs = append(errs, validateDevice("Interface", a.Interface, false))
 	switch is4 := addr.Is4() || !addr.IsValid(); {
 	case a.Label != "" && !is4:
 		errs = append(errs, field.Errorf("Label", "%s: want none: only an IPv4 address has one", a.Label))
@@ -181,10 +162,7 @@ func (r Route) Validate() error {
 	}
 	host("Gateway", r.Gateway)
 	host("Source", r.Source)
-	if r.Interface != "" {
-		errs = append(errs, validateDevice("Interface", r.Interface))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, validateDevice("Interface", r.Interface, false))...)
 }
 
 // lifetime is that of the addresses in the kernel; 0: none.

@@ -17,10 +17,7 @@ type FieldError = field.Error
 
 // Validate reports what is wrong with c, whatever the machine.
 func (c Config) Validate() error {
-	if strings.ContainsRune(c.Form, 0) {
-		return field.Errorf("Form", "%q: want no zero byte: the form is passed on in the environment", c.Form)
-	}
-	return nil
+	return field.If(strings.ContainsRune(c.Form, 0), "Form", "%q: want no zero byte: the form is passed on in the environment", c.Form)
 }
 
 // WithDefaults returns c, whose zero values are its defaults.
@@ -139,42 +136,35 @@ const (
 
 // validate checks whether a packet can be sent as it is.
 func (p Packet) validate() error {
-	var errs []error
-	fail := func(name, format string, args ...any) { errs = append(errs, field.Errorf(name, format, args...)) }
-	address := func(name string, a netip.Addr) {
-		if !a.IsValid() || a.IsUnspecified() || a.Is4In6() {
-			fail(name, "%v: want an IPv4 or IPv6 address", a)
-		}
-	}
-	address("Source", p.Source)
-	address("Destination", p.Destination)
-	switch to := p.Destination; {
-	case !p.Source.IsValid() || !to.IsValid():
-	case p.Source.IsMulticast():
-		fail("Source", "%v: want the address of one host", p.Source)
-	case p.Source.Is4() != to.Is4():
-		fail("Source", "%v: of another family than %v", p.Source, to)
-	case p.Interface == 0 && (to.IsMulticast() || to.Is6() && to.IsLinkLocalUnicast()):
-		fail("Interface", "0: want an interface's index: the routing table has no way to %v", to)
-	}
-	errs = append(errs,
+	from, to, length := p.Source, p.Destination, len(p.Payload)
+	unusable := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() || a.Is4In6() }
+	errs := []error{
+		field.If(unusable(from), "Source", "%v: want an IPv4 or IPv6 address", from),
+		field.If(unusable(to), "Destination", "%v: want an IPv4 or IPv6 address", to),
 		field.Between("Interface", p.Interface, 0, math.MaxInt32),
 		field.Between("Protocol", p.Protocol, 1, 255),
-		field.Between("TTL", p.TTL, 1, 255))
-	if n := len(p.Payload); n == 0 || n > maxPayload {
-		fail("Payload", "%d bytes: want 1 to %d", n, maxPayload)
+		field.Between("TTL", p.TTL, 1, 255),
+		field.If(length == 0 || length > maxPayload, "Payload", "%d bytes: want 1 to %d", length, maxPayload),
+		field.In("Header", p.validateHeader()),
 	}
-	if len(p.Header) > 0 {
-		if err := p.validateHeader(); err != nil {
-			fail("Header", "%w", err)
-		}
+	switch {
+	case !from.IsValid() || !to.IsValid():
+	case from.IsMulticast():
+		errs = append(errs, field.Errorf("Source", "%v: want the address of one host", from))
+	case from.Is4() != to.Is4():
+		errs = append(errs, field.Errorf("Source", "%v: of another family than %v", from, to))
+	case p.Interface == 0 && (to.IsMulticast() || to.Is6() && to.IsLinkLocalUnicast()):
+		errs = append(errs, field.Errorf("Interface", "0: want an interface's index: the routing table has no way to %v", to))
 	}
 	return errors.Join(errs...)
 }
 
-// validateHeader checks the given IPv4 header against the fields (RFC 791 §3.1).
+// validateHeader checks the IPv4 header, if one is given, against the fields (RFC 791 §3.1).
 func (p Packet) validateHeader() error {
 	h := p.Header
+	if len(h) == 0 {
+		return nil
+	}
 	if !p.Source.Is4() || !p.Destination.Is4() {
 		return errors.New("given for IPv6: want none")
 	}
