@@ -18,15 +18,15 @@ import (
 //
 // Where the RFCs are silent, or do not agree:
 //
-//   - The address owner (priority 255) discards the advertisements of others
-//     (RFC 3768 §7.1, RFC 5798 §7.1), or it takes them in as any router does,
-//     so that of two owners the one with the lesser address gives way (RFC
-//     9568 §7.1 with erratum 8298). Here an owner that is Active in version 2
-//     never steps down for one. In version 3 it does when it has heard an
-//     owner with the greater address in each of three intervals in a row: one
-//     forged packet is not enough. In both versions it remembers that it had
-//     a rival, whose traces in the neighbours' caches are to be removed.
-//   - An owner that is Backup, after [Machine.Resign] or when it was not run
+//   - An address owner (priority 255) discards the advertisements of others by
+//     RFC 3768 §7.1 and RFC 5798 §7.1. By RFC 9568 §7.1 with erratum 8298 it
+//     receives them as any router does, so that of two owners the one with the
+//     lesser address steps down. Here an Active owner never steps down in version
+//     2. In version 3 it steps down when it has heard an owner with the greater
+//     address in each of three intervals in a row: one forged packet is not
+//     enough. In both versions it announces the addresses again after a rival, to
+//     correct the neighbours' caches.
+//   - An owner that is Backup, after [Machine.Resign] or because it was not run
 //     for too long, listens like any other router.
 //   - A machine that was not run for more than the Active Down interval past
 //     its deadline, because its process was stopped or its host overloaded,

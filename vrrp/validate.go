@@ -49,8 +49,8 @@ func (f family) has(a netip.Addr) bool {
 	return a.IsValid() && a.Is4() == (f == familyIPv4) && !a.Is4In6()
 }
 
-// family returns the family of the first address that is configured, or of what
-// IPv6 says if there is none.
+// family returns the family of Addresses, or else of Peers, or else of Source. Without
+// all of these IPv6 selects the family.
 func (c *Config) family() family {
 	ipv6 := c.IPv6
 	for _, list := range [][]netip.Addr{{c.Source}, c.Peers, c.Addresses} {
