@@ -32,19 +32,18 @@ func (l *loop) acceptSome() bool {
 			l.pauseAccepting(starvedFor, nil)
 			return false
 		}
-		// Counted before it is accepted: other loops accept as well.
-		if n := c.active.Add(1); cfg.Limits.Connections > 0 && n > int64(cfg.Limits.Connections) {
-			c.active.Add(-1)
+		if !c.reserve(cfg.Limits.Connections) {
 			l.pauseAccepting(5*time.Millisecond, nil)
 			return false
 		}
 		fd, peer, errno := l.Accept(l.listener)
 		if errno == 0 {
-			l.openLink(cfg, fd, peer)
-			continue
+			c.active.Add(1)
 		}
-		c.active.Add(-1)
+		c.reserved.Add(-1)
 		switch {
+		case errno == 0:
+			l.openLink(cfg, fd, peer)
 		case errno == unix.EAGAIN:
 			return false
 		case errno == unix.ECONNABORTED || errno == unix.EINTR || errno == unix.EPROTO || errno == unix.EPERM:

@@ -492,3 +492,39 @@ func nextRecord(t testing.TB, records <-chan Record) (r Record) {
 	}
 	return r
 }
+
+// Stats never count a connection that there is not, not even for a moment.
+func TestActiveCountsConnectionsOnly(t *testing.T) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		for _, limit := range []int{0, 1000} {
+			tc := tcpWith(TCPConfig{Limits: Limits{Connections: limit}, ShutdownTimeout: -1})
+			dial, stop := open(tc, talker(t, "a"))
+			var dialled, most atomic.Int64
+			done := make(chan struct{})
+			var sampler sync.WaitGroup
+			sampler.Go(func() {
+				for {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					active := tc.Stats().Active
+					most.Store(max(most.Load(), active-dialled.Load()))
+				}
+			})
+			for range 50 {
+				dialled.Add(1)
+				if _, err := io.ReadFull(dial(), make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			close(done)
+			sampler.Wait()
+			if n := most.Load(); n > 0 {
+				t.Errorf("limit %d: %d connections more than there were", limit, n)
+			}
+			stop()
+		}
+	})
+}

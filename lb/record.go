@@ -106,6 +106,7 @@ type Stats struct {
 // counters are Stats under way.
 type counters struct {
 	active                                                     atomic.Int64
+	reserved                                                   atomic.Int64 // connections that are being accepted
 	starved                                                    atomic.Int64 // connections that wait for descriptors
 	accepted, refused, failed, retries, paused, received, sent atomic.Uint64
 }
@@ -115,4 +116,15 @@ func (c *counters) stats() Stats {
 		Active: c.active.Load(), Accepted: c.accepted.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(),
 		Retries: c.retries.Load(), Paused: c.paused.Load(), Received: c.received.Load(), Sent: c.sent.Load(),
 	}
+}
+
+// reserve counts a connection that is to be accepted, unless there are as many as the
+// limit already; 0: no limit. Several loops accept at the same time: in this order none
+// of them overlooks a connection of another loop.
+func (c *counters) reserve(limit int) bool {
+	if n := c.reserved.Add(1) + c.active.Load(); limit > 0 && n > int64(limit) {
+		c.reserved.Add(-1)
+		return false
+	}
+	return true
 }
