@@ -1,6 +1,7 @@
 package labtest
 
 import (
+	"os"
 	"time"
 
 	"github.com/havip/havip/internal/process"
@@ -25,6 +26,13 @@ func ProcessorTime(group int) (sum time.Duration) {
 		}
 	}
 	return sum
+}
+
+// OwnTime is the processor time that this process has used: for a test that bounds work,
+// whatever else the machine does.
+func OwnTime() time.Duration {
+	st, _ := process.StatOf(os.Getpid())
+	return st.ProcessorTime
 }
 
 func processes(which func(process.Stat) bool) (list []int) {

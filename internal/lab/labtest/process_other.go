@@ -19,3 +19,6 @@ func Children(int) []int { return nil }
 
 // ProcessorTime is not known here.
 func ProcessorTime(int) time.Duration { return 0 }
+
+// OwnTime is not known here.
+func OwnTime() time.Duration { return 0 }
