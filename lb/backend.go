@@ -62,22 +62,6 @@ func validateBackendTLS(name string, cfg *tls.Config, b Backend) error {
 	return nil
 }
 
-// validatePoolTLS does so for a plane's BackendTLS and the backends that its pools have
-// now. Later updates of a pool may bring other backends. A pool may be nil.
-func validatePoolTLS(cfg *tls.Config, pools ...*Pool) error {
-	for _, p := range pools {
-		if p == nil {
-			continue
-		}
-		for _, m := range p.snap.Load().all {
-			if err := validateBackendTLS("BackendTLS", cfg, m.Backend); err != nil && m.TLS == nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 func validateAddress(address string) error {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		if path == "" {

@@ -66,3 +66,19 @@ func handshake(ctx context.Context, c *tls.Conn, timeout time.Duration) error {
 	}
 	return nil
 }
+
+// validatePoolTLS checks that a plane's BackendTLS can verify the backends that its pools
+// have now. Later updates of a pool may bring other backends. A pool may be nil.
+func validatePoolTLS(cfg *tls.Config, pools ...*Pool) error {
+	for _, p := range pools {
+		if p == nil {
+			continue
+		}
+		for _, m := range p.snap.Load().all {
+			if err := validateBackendTLS("BackendTLS", cfg, m.Backend); err != nil && m.TLS == nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
