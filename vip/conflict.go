@@ -47,7 +47,7 @@ func (m *Manager) takeSightings() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range list {
-		if _, foreign := m.foreign(m.cfg, m.macvlan, s.sighting); !foreign {
+		if _, foreign := m.foreign(s.sighting); !foreign {
 			continue
 		}
 		if m.held {
@@ -75,7 +75,8 @@ func (m *Manager) judgeClaims(now time.Time) {
 		news = m.countConflict(news, c)
 	}
 	if len(news) > 0 {
-		m.calls.asides.Add(func() { m.logDisputes(news) })
+		own := m.cfg.addrs()
+		m.calls.asides.Add(func() { m.logDisputes(news, own) })
 	}
 }
 
@@ -90,14 +91,15 @@ type dispute struct {
 const maxKnown = 8
 
 // logDisputes logs disputes with the IP addresses of the other hosts: a hardware address
-// alone says little to a person.
-func (m *Manager) logDisputes(news []dispute) {
+// alone says little to a person. A line leaves out own, the addresses that are held here:
+// the line says anyway that the other host has them, too.
+func (m *Manager) logDisputes(news []dispute, own []netip.Addr) {
 	hosts := map[string][]netip.Addr{} // by hardware address and interface
 	for _, d := range news {
 		key := fmt.Sprint(d.index, d.mac)
 		if _, asked := hosts[key]; !asked {
 			hosts[key], _ = m.ns.kernel.known(d.index, d.mac)
-			hosts[key] = slices.DeleteFunc(hosts[key], m.hasAddress)
+			hosts[key] = slices.DeleteFunc(hosts[key], func(a netip.Addr) bool { return slices.Contains(own, a) })
 		}
 		args := []any{"address", d.addr, "mac", d.mac.String(), "interface", d.ifname}
 		if list := hosts[key]; len(list) > 0 {
@@ -107,18 +109,10 @@ func (m *Manager) logDisputes(news []dispute) {
 	}
 }
 
-// hasAddress reports whether an address is a configured one: the other host holds it as
-// well, as the line says anyway.
-func (m *Manager) hasAddress(addr netip.Addr) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.ContainsFunc(m.cfg.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr })
-}
-
 // countConflict counts a claim and reports it, and appends what is to be logged to news.
 // Called with m.mu held.
 func (m *Manager) countConflict(news []dispute, c claim) []dispute {
-	ifname, foreign := m.foreign(m.cfg, m.macvlan, c.sighting)
+	ifname, foreign := m.foreign(c.sighting)
 	if !foreign {
 		return news // the interface has changed since
 	}

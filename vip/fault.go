@@ -100,20 +100,10 @@ func (m *Manager) tellFaults(lost error) {
 
 // The methods below are called with m.mu held.
 
-// isReady reports whether a step has succeeded.
-func (m *Manager) isReady() bool {
-	select {
-	case <-m.ready:
-		return true
-	default:
-		return false
-	}
-}
-
 // findFaults finds out why the addresses could not be held, and whether the surroundings
 // have changed since an Acquire failed. absent has the interfaces that were not found.
 func (m *Manager) findFaults(have []assigned, absent map[string]error) {
-	down, other := m.view.faults(m.cfg, m.macvlan, absent)
+	down, other := m.faultsOfLinks(absent)
 	if !m.held {
 		if err := m.obstacle(m.cfg.Addresses, have); err != nil {
 			other = append(other, err.Error())
@@ -131,47 +121,48 @@ func (m *Manager) findFaults(have []assigned, absent map[string]error) {
 
 // obstacle returns an error if one of have, the addresses of all interfaces, is in the way
 // of addresses that are not held.
-func (m *Manager) obstacle(addresses []Address, have []assigned) error {
-	if m.cfg.Owner {
-		return elsewhere(m.targets(addresses), have, m.linkByIndex)
+func (v *view) obstacle(addresses []Address, have []assigned) error {
+	if v.cfg.Owner {
+		return elsewhere(v.targets(addresses), have, v.linkByIndex)
 	}
 	var foreign []string
-	for _, s := range strangers(m.places(addresses), have, m.isOurs) {
-		l, err := m.linkByIndex(s.index)
+	strangers := equals(v.places(addresses), have, func(h assigned) bool { return !v.isOurs(h) })
+	for _, s := range strangers {
+		l, err := v.linkByIndex(s.index)
 		if err != nil {
 			return err
 		}
 		refusal := ""
-		if m.cfg.Takeover {
-			refusal = m.spared.refusal(s)
+		if v.cfg.Takeover {
+			refusal = v.spared.refusal(s)
 		}
 		foreign = append(foreign, fmt.Sprintf("%v on %s is another program's%s, %s", s.prefix, l.name, refusal, s.remover(l.name)))
 	}
 	if len(foreign) > 0 {
 		return fmt.Errorf("vip: %s: %w", strings.Join(foreign, "; "), ErrInUse)
 	}
-	return elsewhere(m.targets(addresses), have, m.linkByIndex)
+	return elsewhere(v.targets(addresses), have, v.linkByIndex)
 }
 
 // routeFaults returns the routes that the kernel would refuse because their gateways are
 // not on the link: neither by an address that is there or comes with the routes, nor by
 // another route.
-func (m *Manager) routeFaults(have []assigned) []string {
+func (v *view) routeFaults(have []assigned) []string {
 	var out []string
-	for _, r := range m.cfg.Routes {
-		l := m.links[r.Interface]
+	for _, r := range v.cfg.Routes {
+		l := v.links[r.Interface]
 		usual := !r.Optional && r.Gateway.IsValid() && !r.Gateway.IsLinkLocalUnicast() && r.Table == mainTable
 		if !usual || !l.enabled || l.no6 && r.Gateway.Is6() {
 			continue // needs no neighbour, has a fault already, or the kernel looks elsewhere
 		}
 		near := slices.ContainsFunc(have, func(h assigned) bool { return h.index == l.index && h.prefix.Contains(r.Gateway) }) ||
-			slices.ContainsFunc(m.cfg.Routes, func(o Route) bool {
+			slices.ContainsFunc(v.cfg.Routes, func(o Route) bool {
 				return o.Interface == r.Interface && !o.Gateway.IsValid() && o.Destination.Contains(r.Gateway)
-			}) || m.ns.promises(r.Interface, r.Gateway)
+			}) || v.ns.promises(r.Interface, r.Gateway)
 		if near {
 			continue
 		}
-		if on, err := m.ns.kernel.onLink(r.Gateway, l.index); err == nil && !on {
+		if on, err := v.ns.kernel.onLink(r.Gateway, l.index); err == nil && !on {
 			out = append(out, fmt.Sprintf("route to %v: gateway %v is not on the link of %s", r.Destination, r.Gateway, r.Interface))
 		}
 	}
@@ -180,16 +171,16 @@ func (m *Manager) routeFaults(have []assigned) []string {
 
 // surroundings renders everything visible that may make an Acquire fail, without what an
 // Acquire itself changes.
-func (m *Manager) surroundings(have []assigned) string {
+func (v *view) surroundings(have []assigned) string {
 	var b strings.Builder
-	for _, name := range m.interfaces {
-		l := m.links[name]
-		if m.macvlan.is(name) {
+	for _, name := range v.interfaces {
+		l := v.links[name]
+		if v.macvlan.is(name) {
 			l.up, l.enabled = false, false
 		}
 		fmt.Fprintln(&b, name, l.index, l.mac, l.up, l.enabled, l.no6)
 		for _, h := range have {
-			if h.index == l.index && !m.ns.comesAndGoes(h.prefix.Addr()) {
+			if h.index == l.index && !v.ns.comesAndGoes(h.prefix.Addr()) {
 				fmt.Fprintln(&b, h.prefix)
 			}
 		}

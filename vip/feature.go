@@ -71,6 +71,6 @@ func (m *Manager) restoreFilter() error {
 	if !gone {
 		return err
 	}
-	m.warnOften("the filter for what is sent to the addresses had gone, putting it back")
+	warnOften(m.log, "the filter for what is sent to the addresses had gone, putting it back")
 	return m.filter.install(m.cfg.addrs())
 }

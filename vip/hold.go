@@ -1,34 +1,12 @@
 package vip
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
 
 // The methods in this file are called with m.mu held.
-
-// acquireAll puts the addresses on their interfaces. After an error none is left there.
-func (m *Manager) acquireAll(ctx context.Context) error {
-	var err error
-	if !m.held && m.cfg.Probe > 0 {
-		err = m.probeAddresses(ctx)
-	}
-	m.holds.Store(true) // the addresses that are about to appear are wanted
-	if err == nil {
-		err = m.putAddresses(true)
-	}
-	if err != nil {
-		err = fmt.Errorf("vip: %s: acquire: %w", m.name, err)
-		m.faults.acquired(false)
-		return errors.Join(err, m.releaseAll())
-	}
-	m.setHeld(true)
-	m.faults.acquired(true)
-	return nil
-}
 
 // putAddresses adds the addresses and routes that are missing. With all it also writes
 // the addresses that are there, for a lease that begins now.
@@ -77,8 +55,8 @@ func (m *Manager) addMissing(list, missing []assigned, l lease) error {
 // process that was frozen meanwhile must not add an address.
 func (m *Manager) writeAddresses(list, missing []assigned, l lease) error {
 	for _, a := range list {
-		if m.leaseLapsed(l) {
-			return m.lapseError(l)
+		if err := m.leaseError(l); err != nil {
+			return err
 		}
 		fresh := slices.Contains(missing, a)
 		if fresh {
@@ -88,23 +66,15 @@ func (m *Manager) writeAddresses(list, missing []assigned, l lease) error {
 			return err
 		}
 	}
-	if m.leaseLapsed(l) {
-		return m.lapseError(l)
+	return m.leaseError(l)
+}
+
+// leaseError returns an error if a lease is over and this host is not entitled to go on.
+func (m *Manager) leaseError(l lease) error {
+	if now := time.Now(); l.over(now) && !m.cfg.entitled() {
+		return l.lapse(m.name, now)
 	}
 	return nil
-}
-
-// leaseLapsed reports whether a lease is over and this host is not entitled to go on.
-func (m *Manager) leaseLapsed(l lease) bool {
-	return l.over(time.Now()) && !m.entitled()
-}
-
-// entitled reports whether the addresses are this host's in spite of a lapsed lease.
-func (m *Manager) entitled() bool { return m.cfg.Entitled != nil && m.cfg.Entitled() }
-
-// lapseError is the reason to lose addresses with a lease.
-func (m *Manager) lapseError(l lease) error {
-	return fmt.Errorf("vip: %s: %w", m.name, l.lapse(time.Now()))
 }
 
 // renewLease extends the lease.

@@ -59,11 +59,11 @@ func (l lease) doubtful() *time.Time {
 	return new(l.since.Add(l.lifetime - l.lifetime/(2*renewals)))
 }
 
-// lapse is the reason to lose the addresses at a time.
-func (l lease) lapse(now time.Time) error {
+// lapse is the reason of the Manager with a name to lose the addresses at a time.
+func (l lease) lapse(name string, now time.Time) error {
 	why := ""
 	if now.Sub(l.renewAt) >= l.lifetime/renewals { // no renewal was even tried
 		why = ", as this process did not run or the kernel did not answer"
 	}
-	return fmt.Errorf("not renewed for %v%s: %w", now.Sub(l.since).Round(time.Millisecond), why, ErrLapsed)
+	return fmt.Errorf("vip: %s: not renewed for %v%s: %w", name, now.Sub(l.since).Round(time.Millisecond), why, ErrLapsed)
 }

@@ -134,17 +134,17 @@ func (m *Manager) setMacvlanUp() error {
 }
 
 // setMacvlanDown undoes setMacvlanUp.
-func (m *Manager) setMacvlanDown() error {
-	if l, ok := m.macvlan.link(m.links); ok && !m.occupied {
-		return m.ns.kernel.setUp(l.index, false)
+func (v *view) setMacvlanDown() error {
+	if l, ok := v.macvlan.link(v.links); ok && !v.occupied {
+		return v.ns.kernel.setUp(l.index, false)
 	}
 	return nil
 }
 
 // removeMacvlan deletes the macvlan.
-func (m *Manager) removeMacvlan() error {
-	if l, ok := m.macvlan.link(m.links); ok && !m.occupied {
-		return m.ns.kernel.removeLink(l.index)
+func (v *view) removeMacvlan() error {
+	if l, ok := v.macvlan.link(v.links); ok && !v.occupied {
+		return v.ns.kernel.removeLink(l.index)
 	}
 	return nil
 }

@@ -18,19 +18,15 @@ import (
 // Manager keeps the addresses of one virtual router. Acquire, Announce and
 // Release may be called from any goroutine, before and while Run runs.
 type Manager struct {
-	name       string // Config.Name, which stays
-	cfg        Config
-	interfaces []string // names, each once
-	log        *slog.Logger
-	ns         *Namespace
-	ownsNS     bool
+	log    *slog.Logger
+	ownsNS bool
 
 	signals
 	calls calls
 	inbox inbox
 
-	// mu guards the fields below, and cfg and interfaces, which are written only
-	// while the Namespace cannot read them. mu stays locked during requests to the
+	// mu guards the fields below, but for the atomic ones. Of view, the configuration
+	// is written only while the Namespace cannot read it. mu stays locked during requests to the
 	// kernel and calls of OnRemovals and Entitled; all other callbacks run without mu.
 	//
 	// Locks are taken in this order: mu, Namespace.routing, Namespace.mu, and last
@@ -40,11 +36,9 @@ type Manager struct {
 	mu sync.Mutex
 	view
 	looks      looks
-	macvlan    macvlan
 	filter     packetFilter
 	settings   settings
 	faults     knownFaults
-	parting    parting
 	life       life
 	held       bool // the desired state
 	lease      lease
@@ -66,18 +60,58 @@ type signals struct {
 	closing chan struct{} // closed by Close
 	closed  sync.Once
 
-	dirty   atomic.Bool                  // the kernel's state may differ from the desired one
-	holds   atomic.Bool                  // copy of held
-	indexes atomic.Pointer[[]int]        // of links
-	own     atomic.Pointer[[]netip.Addr] // those of the addresses that the host owns; nil: not known yet
-	lapses  atomic.Pointer[time.Time]    // see Lapsed; nil: never
-	toClean atomic.Pointer[Removals]     // see Removals; nil: before the first look
+	dirty   atomic.Bool               // the kernel's state may differ from the desired one
+	holds   atomic.Bool               // copy of held
+	lapses  atomic.Pointer[time.Time] // see Lapsed; nil: never
+	toClean atomic.Pointer[Removals]  // see Removals; nil: before the first look
+}
+
+// poke makes Run look for work at once.
+func (s *signals) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// disturb makes Run look at the kernel's state soon.
+func (s *signals) disturb() {
+	s.dirty.Store(true)
+	s.poke()
+}
+
+// isReady reports whether a step has succeeded.
+func (s *signals) isReady() bool {
+	select {
+	case <-s.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // life is how far a Manager has come.
 type life struct {
-	running bool // Run was called
-	ended   bool // nothing is added any more
+	name    string // the Manager's, for errors
+	running bool   // Run was called
+	ended   bool   // nothing is added any more
+}
+
+// refuse returns an error if there is no context, or the Manager is closed. what is the
+// Manager asked to do.
+func (l *life) refuse(ctx context.Context, what string) error {
+	switch {
+	case ctx == nil:
+		return fmt.Errorf("vip: %s: %s: no context", l.name, what)
+	case l.ended:
+		return l.closedError(what)
+	}
+	return nil
+}
+
+// closedError is the error of a closed Manager.
+func (l *life) closedError(what string) error {
+	return fmt.Errorf("vip: %s: %s: %w", l.name, what, ErrClosed)
 }
 
 // Status is a snapshot of a Manager for people and metrics.
@@ -121,23 +155,18 @@ func NewManager(cfg Config) (*Manager, error) {
 		owns = true
 	}
 	m := &Manager{
-		name:       cfg.Name,
-		cfg:        cfg,
 		log:        cfg.Logger.With("router", cfg.Name),
-		ns:         ns,
 		ownsNS:     owns,
-		interfaces: cfg.interfaces(),
 		signals:    signals{wake: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})},
 		calls:      newCalls(),
-		view:       view{links: make(map[string]link)},
-		macvlan:    newMacvlan(ns.kernel, cfg),
+		life:       life{name: cfg.Name},
 		filter:     packetFilter{kernel: ns.kernel, name: cfg.Name, drops: cfg.NoAccept},
 		rivals:     newRivals(),
 		successors: successors{list: make(map[netip.Addr]successor), told: make(map[netip.Addr]time.Time)},
 		lease:      lease{lifetime: cfg.lifetime()},
 		announcer:  announcer{schedule: cfg.Announce},
 	}
-	m.indexes.Store(new([]int))
+	m.view.init(ns, cfg)
 	if err := ns.join(m); err != nil {
 		return nil, fmt.Errorf("vip: %s: %w", cfg.Name, err)
 	}
@@ -152,7 +181,7 @@ func (m *Manager) Check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.life.ended {
-		return m.closedError("check")
+		return m.life.closedError("check")
 	}
 	if m.cfg.VirtualMAC != nil {
 		_, err := m.ns.kernel.link(0, m.cfg.Interface)
@@ -162,7 +191,7 @@ func (m *Manager) Check() error {
 	if err == nil {
 		err = elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
 	}
-	if down, other := m.view.faults(m.cfg, m.macvlan, nil); err == nil && len(down)+len(other) > 0 {
+	if down, other := m.faultsOfLinks(nil); err == nil && len(down)+len(other) > 0 {
 		err = fmt.Errorf("vip: %s: %s", m.name, strings.Join(append(down, other...), ", "))
 	}
 	// For Run nothing was seen yet: other Managers, with their virtual addresses, may
@@ -171,23 +200,34 @@ func (m *Manager) Check() error {
 	return err
 }
 
-func (m *Manager) linkByIndex(index int) (link, error) {
-	return m.ns.kernel.link(index, "")
-}
-
 // Acquire puts the addresses on the interface, and returns when all of them are there.
 // Optional ones may be missing. After an error none is there.
 func (m *Manager) Acquire(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.refuse(ctx, "acquire"); err != nil {
+	if err := m.life.refuse(ctx, "acquire"); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("vip: %s: acquire: %w", m.name, err)
 	}
 	m.lost = nil // an earlier loss is no news: this call acquires again, or fails
-	return m.acquireAll(ctx)
+	var err error
+	if !m.held && m.cfg.Probe > 0 {
+		if _, err = m.findLinks(); err == nil {
+			err = m.ns.probe(ctx, m.questions(m.cfg.Addresses), m.cfg.Probe)
+		}
+	}
+	m.holds.Store(true) // the addresses that are about to appear are wanted
+	if err == nil {
+		err = m.putAddresses(true)
+	}
+	m.faults.acquired(err == nil)
+	if err != nil {
+		return errors.Join(fmt.Errorf("vip: %s: acquire: %w", m.name, err), m.releaseAll())
+	}
+	m.setHeld(true)
+	return nil
 }
 
 // Announce tells the link where the addresses are. It sends the first round, as far as
@@ -199,7 +239,7 @@ func (m *Manager) Announce(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.life.ended {
-		return m.closedError("announce")
+		return m.life.closedError("announce")
 	}
 	if !m.held {
 		return nil
@@ -221,7 +261,7 @@ func (m *Manager) Release(context.Context) error {
 	defer m.mu.Unlock()
 	m.lapses.Store(nil)
 	if m.life.ended {
-		return m.closedError("release")
+		return m.life.closedError("release")
 	}
 	return m.releaseAll()
 }

@@ -236,10 +236,18 @@ func keyOfRoute(r Route, index int) routeKey {
 	return routeKey{r, index}
 }
 
-// putRoute adds a route that m holds. Other Managers may hold the same route.
-func (n *Namespace) putRoute(m *Manager, r Route, index int) error {
+// putRoute adds a route that m holds. Other Managers may hold the same route. anew has the
+// addresses that were put just now.
+func (n *Namespace) putRoute(m *Manager, r Route, index int, anew []assigned) error {
 	n.routing.Lock()
 	defer n.routing.Unlock()
+	if r.Source.Is6() && slices.ContainsFunc(anew, func(a assigned) bool { return a.prefix.Addr() == r.Source }) {
+		// When an address goes, IPv6 keeps routes with that source, without the
+		// source, and takes such a route for the same as the one with it.
+		if err := n.kernel.removeRoute(r, index); err != nil {
+			return err
+		}
+	}
 	if err := n.kernel.putRoute(r, index); err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (m *Manager) putAddress(a assigned, fresh bool) error {
 // addresses that were put just now.
 func (m *Manager) putRoutes(anew []assigned) error {
 	for _, r := range m.cfg.Routes {
-		err := m.putRoute(r, m.links[r.Interface].index, anew)
+		err := m.ns.putRoute(m, r, m.links[r.Interface].index, anew)
 		if err != nil && !r.Optional {
 			return err
 		}
@@ -64,15 +64,4 @@ func (m *Manager) putRoutes(anew []assigned) error {
 		}
 	}
 	return nil
-}
-
-func (m *Manager) putRoute(r Route, index int, anew []assigned) error {
-	if r.Source.Is6() && slices.ContainsFunc(anew, func(a assigned) bool { return a.prefix.Addr() == r.Source }) {
-		// When an address goes, IPv6 keeps routes with that source, without the
-		// source, and takes such a route for the same as the one with it.
-		if err := m.ns.kernel.removeRoute(r, index); err != nil {
-			return err
-		}
-	}
-	return m.ns.putRoute(m, r, index)
 }

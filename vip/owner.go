@@ -8,29 +8,29 @@ import (
 
 // ownedByHost reports whether an address is the host's own: a Manager neither adds nor
 // renews nor removes it. Before the first look each address of an owner counts as own.
-func (m *Manager) ownedByHost(addr netip.Addr) bool {
-	own := m.own.Load()
+func (v *view) ownedByHost(addr netip.Addr) bool {
+	own := v.own.Load()
 	if own == nil {
-		return m.cfg.Owner
+		return v.cfg.Owner
 	}
 	return slices.Contains(*own, addr)
 }
 
 // isOurs reports whether an address, equal to a configured one, goes while it is not held:
 // a Manager has put it there, or Config.Takeover applies to it.
-func (m *Manager) isOurs(a assigned) bool {
-	return m.ns.marked(a) || m.cfg.Takeover && m.spared.takes(a)
+func (v *view) isOurs(a assigned) bool {
+	return v.ns.marked(a) || v.cfg.Takeover && v.spared.takes(a)
 }
 
 // recogniseAddresses finds out which of the configured addresses are the host's own. An
 // owner's are, whatever their length; otherwise only those of the configured length, as
-// the Manager touches no others. Called with m.mu held.
-func (m *Manager) recogniseAddresses(have []assigned) {
-	m.ns.learn(have)
+// the Manager touches no others.
+func (v *view) recogniseAddresses(have []assigned) {
+	v.ns.learn(have)
 	own := []netip.Addr{}
-	m.occupied = false
-	places := m.places(m.allAddresses())
-	m.weighStrangers(places, have)
+	v.occupied = false
+	places := v.places(v.allAddresses())
+	v.weighStrangers(places, have)
 	for _, p := range places {
 		there := false
 		for _, h := range have {
@@ -38,24 +38,23 @@ func (m *Manager) recogniseAddresses(have []assigned) {
 				continue
 			}
 			there = true
-			if m.isOurs(h) {
+			if v.isOurs(h) {
 				continue
 			}
-			m.occupied = m.occupied || m.macvlan.is(p.Interface)
-			if m.cfg.Owner || h.prefix.Bits() == p.Prefix.Bits() {
+			v.occupied = v.occupied || v.macvlan.is(p.Interface)
+			if v.cfg.Owner || h.prefix.Bits() == p.Prefix.Bits() {
 				own = append(own, p.Prefix.Addr())
 			}
 		}
 		if !there {
-			m.ns.forget(p.index, p.Prefix.Addr())
+			v.ns.forget(p.index, p.Prefix.Addr())
 		}
 	}
-	m.own.Store(&own)
-	m.seen = make(map[target]bool, len(places))
+	v.own.Store(&own)
+	v.seen = make(map[target]bool, len(places))
 	for _, p := range places {
-		m.seen[p] = true
+		v.seen[p] = true
 	}
-	m.tellRemovals()
 }
 
 // nextHop is one next hop of a route that does not belong to an address: it was made
@@ -73,17 +72,18 @@ func (a assigned) bare() assigned { return assigned{index: a.index, prefix: a.pr
 // weighStrangers decides which addresses Config.Takeover spares, of those that equal a
 // virtual one and have neither a mark nor a lifetime: a Keepalived before 2.3 leaves such
 // addresses, and so does a person. A decision holds for as long as the address is there:
-// a host that later gets another address goes on using its first. Called with m.mu held.
-func (m *Manager) weighStrangers(places []target, have []assigned) {
-	if !m.cfg.Takeover {
-		m.spared = nil
+// a host that later gets another address goes on using its first.
+func (v *view) weighStrangers(places []target, have []assigned) {
+	if !v.cfg.Takeover {
+		v.spared = nil
 		return
 	}
 	virtual := func(h assigned) bool {
-		return m.ns.Virtual(h.prefix.Addr()) || slices.ContainsFunc(places, func(p target) bool { return p.Prefix.Addr() == h.prefix.Addr() })
+		return v.ns.Virtual(h.prefix.Addr()) || slices.ContainsFunc(places, func(p target) bool { return p.Prefix.Addr() == h.prefix.Addr() })
 	}
 	others := slices.DeleteFunc(slices.Clone(have), virtual)
-	m.spared = m.spared.weigh(strangers(places, have, m.ns.marked), func(a assigned) (string, error) { return m.needOf(a, others) })
+	strangers := equals(places, have, func(h assigned) bool { return !v.ns.marked(h) })
+	v.spared = v.spared.weigh(strangers, func(a assigned) (string, error) { return v.needOf(a, others) })
 }
 
 // spared are unmarked addresses with the reason why Config.Takeover leaves each of them;
@@ -131,8 +131,8 @@ func (s spared) refusal(a assigned) string {
 
 // needOf returns why the host needs an address, or why the address is not one of
 // Keepalived's; empty: neither. others are the addresses that are not virtual.
-func (m *Manager) needOf(a assigned, others []assigned) (string, error) {
-	hops, err := m.ns.kernel.nextHops(is6(a.prefix))
+func (v *view) needOf(a assigned, others []assigned) (string, error) {
+	hops, err := v.ns.kernel.nextHops(is6(a.prefix))
 	if err != nil {
 		return "", err
 	}
@@ -140,9 +140,8 @@ func (m *Manager) needOf(a assigned, others []assigned) (string, error) {
 		return h.index != a.index || is6(h.prefix) != is6(a.prefix) || h.prefix.Addr().IsLinkLocalUnicast()
 	})
 	// A host has no address of its own on a macvlan with the virtual MAC.
-	l, macvlan := m.links[m.cfg.MacvlanName]
-	macvlan = macvlan && m.macvlan.is(l.name) && l.index == a.index
-	return needed(a, host, hops, macvlan), nil
+	l, ok := v.macvlan.link(v.links)
+	return needed(a, host, hops, ok && l.index == a.index), nil
 }
 
 // needed is needOf with the host's other addresses of the same family on the interface,

@@ -76,45 +76,40 @@ func (a assigned) remover(ifname string) string {
 	return fmt.Sprintf("%q removes it", fmt.Sprintf("ip addr del %v dev %s", a.prefix, ifname))
 }
 
-// changes makes the actual state the desired one. Removals come first: they need nothing
-// that could be missing.
+// changes makes the actual state the desired one.
 type changes struct {
-	remove []assigned
-	put    []assigned // missing ones only
-	all    []assigned // every desired address, in the form for the kernel
+	put []assigned // missing ones only
+	all []assigned // every desired address, in the form for the kernel
 }
 
-// plan compares the addresses that are there with the desired ones.
-//
-// An address is recognised by its IP and interface. Twins, which differ only in the length
-// of their prefixes, answer alike: while the addresses are held they are left alone, and
-// otherwise all of them go that are ours.
+// plan compares the addresses that are there with the desired ones. Twins, which differ
+// only in the length of their prefixes, answer alike: they are left alone.
 //
 // host are the addresses that do not move with virtual routers, and networks that are on a
 // link without an address.
-func plan(want []target, have, host []assigned, hold bool, lease time.Duration, ours func(assigned) bool) changes {
-	var c changes
+func plan(want []target, have, host []assigned, lease time.Duration) (c changes) {
 	for _, w := range want {
-		found := false
-		for _, h := range have {
-			if h.index != w.index || h.prefix.Addr() != w.Prefix.Addr() {
-				continue
-			}
-			found = found || h.prefix.Bits() == w.Prefix.Bits()
-			if !hold && ours(h) {
-				c.remove = append(c.remove, h)
-			}
-		}
-		if !hold {
-			continue
-		}
 		a := w.assign(host, lease)
 		c.all = append(c.all, a)
-		if !found {
+		if !slices.ContainsFunc(have, func(h assigned) bool { return h.index == w.index && h.prefix == w.Prefix }) {
 			c.put = append(c.put, a)
 		}
 	}
 	return c
+}
+
+// equals returns the addresses of have, of whatever length, that equal a desired one, are
+// on its interface, and suit.
+func equals(want []target, have []assigned, suits func(assigned) bool) []assigned {
+	var out []assigned
+	for _, w := range want {
+		for _, h := range have {
+			if h.index == w.index && h.prefix.Addr() == w.Prefix.Addr() && suits(h) {
+				out = append(out, h)
+			}
+		}
+	}
+	return out
 }
 
 // assign returns the address in the form for the kernel. An address in a network of the
@@ -162,20 +157,6 @@ func orphans(removed, have []assigned) []assigned {
 		})
 		if !shared {
 			out = append(out, r)
-		}
-	}
-	return out
-}
-
-// strangers returns the addresses of have that equal a desired one, are on its interface,
-// and are not ours.
-func strangers(want []target, have []assigned, ours func(assigned) bool) []assigned {
-	var out []assigned
-	for _, w := range want {
-		for _, h := range have {
-			if h.index == w.index && h.prefix.Addr() == w.Prefix.Addr() && !ours(h) {
-				out = append(out, h)
-			}
 		}
 	}
 	return out

@@ -16,15 +16,6 @@ type question struct {
 	link link
 }
 
-// probeAddresses asks whether another host has one of the addresses. Called with m.mu
-// held.
-func (m *Manager) probeAddresses(ctx context.Context) error {
-	if _, err := m.findLinks(); err != nil {
-		return err
-	}
-	return m.ns.probe(ctx, m.questions(m.macvlan, m.cfg.Addresses), m.cfg.Probe)
-}
-
 // probe asks the link twice, during d, whether another host has one of the addresses or
 // is about to take it (RFC 5227 §2.1.1). Only answers in the second half count: when
 // addresses move, the previous holder may be a moment late in releasing them.

@@ -54,8 +54,8 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 }
 
 // targets returns the places of addresses that are not the host's own.
-func (m *Manager) targets(addresses []Address) []target {
-	return slices.DeleteFunc(m.places(addresses), func(t target) bool { return m.ownedByHost(t.Prefix.Addr()) })
+func (v *view) targets(addresses []Address) []target {
+	return slices.DeleteFunc(v.places(addresses), func(t target) bool { return v.ownedByHost(t.Prefix.Addr()) })
 }
 
 // findLink finds one interface, and makes the macvlan if it is missing.
@@ -87,6 +87,7 @@ func (m *Manager) lookAround(hold bool) ([]assigned, error) {
 	have, err := m.ns.kernel.addresses()
 	if err == nil {
 		m.recogniseAddresses(have)
+		m.tellRemovals()
 		m.findFaults(have, absent)
 	}
 	return have, err
@@ -106,14 +107,14 @@ func (m *Manager) planPut() (changes, error) {
 	m.lacking = make(lacks)
 	want := m.targets(m.cfg.Addresses)
 	host, err := m.hostAddresses(want, have)
-	return plan(want, have, host, true, m.lease.lifetime, m.isOurs), err
+	return plan(want, have, host, m.lease.lifetime), err
 }
 
 // hostAddresses returns the addresses that do not move with virtual routers. If an IPv6
 // address of want has a network without any of them, it adds the networks that are on
 // a link by a route: only then, because a host may have a great many routes.
-func (m *Manager) hostAddresses(want []target, have []assigned) ([]assigned, error) {
-	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return m.ns.comesAndGoes(h.prefix.Addr()) })
+func (v *view) hostAddresses(want []target, have []assigned) ([]assigned, error) {
+	host := slices.DeleteFunc(slices.Clone(have), func(h assigned) bool { return v.ns.comesAndGoes(h.prefix.Addr()) })
 	alone := func(w target) bool {
 		return is6(w.Prefix) && !w.Prefix.IsSingleIP() &&
 			!slices.ContainsFunc(host, func(h assigned) bool { return h.prefix.Masked() == w.Prefix.Masked() })
@@ -121,8 +122,8 @@ func (m *Manager) hostAddresses(want []target, have []assigned) ([]assigned, err
 	if !slices.ContainsFunc(want, alone) {
 		return host, nil
 	}
-	networks, err := m.ns.kernel.networks()
-	indexes := *m.indexes.Load()
+	networks, err := v.ns.kernel.networks()
+	indexes := *v.indexes.Load()
 	return append(host, slices.DeleteFunc(networks, func(n assigned) bool { return !slices.Contains(indexes, n.index) })...), err
 }
 
@@ -184,14 +185,14 @@ func (m *Manager) removeThese(addresses []Address, routes []Route) ([]assigned, 
 
 // takeOff is removeThese with a list of the addresses of all interfaces.
 func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) ([]assigned, error) {
-	c := plan(m.targets(addresses), have, nil, false, 0, m.isOurs)
-	errs := []error{m.protectHost(c.remove)}
+	remove := equals(m.targets(addresses), have, m.isOurs)
+	errs := []error{m.protectHost(remove)}
 	for _, r := range routes {
 		if l, ok := m.links[r.Interface]; ok {
 			errs = append(errs, m.ns.removeRoute(m, r, l.index))
 		}
 	}
-	for _, a := range c.remove {
+	for _, a := range remove {
 		err := m.ns.kernel.remove(a)
 		if err == nil {
 			m.ns.forget(a.index, a.prefix.Addr())
@@ -199,10 +200,10 @@ func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) 
 		}
 		errs = append(errs, err)
 	}
-	for _, a := range orphans(c.remove, have) {
+	for _, a := range orphans(remove, have) {
 		errs = append(errs, m.ns.kernel.removeNetwork(a))
 	}
-	return c.remove, errors.Join(errs...)
+	return remove, errors.Join(errs...)
 }
 
 // lookSoon makes Run look at the addresses again soon, even without an event.
@@ -217,7 +218,7 @@ func (m *Manager) reconcile() error {
 		removed, err := m.removeAll()
 		if len(removed) > 0 {
 			m.status.Removed += uint64(len(removed))
-			m.warnOften("removed addresses that are not held", "addresses", prefixes(removed))
+			warnOften(m.log, "removed addresses that are not held", "addresses", prefixes(removed))
 		}
 		return err
 	}
@@ -251,11 +252,11 @@ func (m *Manager) reinstate() error {
 		m.noteLack("filter", err)
 	}
 	if own := *m.own.Load(); len(own) > 0 && !m.cfg.Owner {
-		m.warnOften("addresses are another program's now: they stay when they are released", "addresses", own)
+		warnOften(m.log, "addresses are another program's now: they stay when they are released", "addresses", own)
 	}
 	gone := slices.DeleteFunc(slices.Clone(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil })
 	if len(gone) > 0 {
-		m.warnOften("addresses had gone, putting them back", "addresses", prefixes(gone))
+		warnOften(m.log, "addresses had gone, putting them back", "addresses", prefixes(gone))
 		m.status.Reinstated += uint64(len(gone))
 	}
 	if err := m.addMissing(c.put, c.put, m.lease); err != nil {
@@ -299,12 +300,12 @@ func (m *Manager) sendAnnouncements(now time.Time) {
 var complaintLimit = quietlog.Limit{Every: time.Second}
 
 // warnOften logs what another program can make happen without end.
-func (m *Manager) warnOften(msg string, args ...any) {
-	if complaintLimit.Mutes(m.log, slog.LevelWarn, msg, nil, 1) {
-		m.log.Debug(msg, args...)
+func warnOften(log *slog.Logger, msg string, args ...any) {
+	if complaintLimit.Mutes(log, slog.LevelWarn, msg, nil, 1) {
+		log.Debug(msg, args...)
 		return
 	}
-	m.log.Warn(msg, append(args, complaintLimit.By(nil))...)
+	log.Warn(msg, append(args, complaintLimit.By(nil))...)
 }
 
 func prefixes(list []assigned) []string {

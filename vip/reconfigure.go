@@ -36,12 +36,14 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.refuse(ctx, "reconfigure"); err != nil {
+	if err := m.life.refuse(ctx, "reconfigure"); err != nil {
 		return err
 	}
 	var lapsed error
-	if m.held && m.leaseLapsed(m.lease) {
-		lapsed = m.lapseError(m.lease)
+	if m.held {
+		lapsed = m.leaseError(m.lease)
+	}
+	if lapsed != nil {
 		if err := m.loseAddresses(lapsed); err != nil {
 			m.log.Warn("what is configured no more may be left", "err", err)
 		}
@@ -69,7 +71,7 @@ func (m *Manager) Reconfigure(ctx context.Context, cfg Config) error {
 func (m *Manager) prepareConfig(ctx context.Context, next Config) (Config, []question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.refuse(ctx, "reconfigure"); err != nil {
+	if err := m.life.refuse(ctx, "reconfigure"); err != nil {
 		return next, nil, err
 	}
 	if err := next.Validate(); err != nil {
@@ -103,7 +105,7 @@ func (m *Manager) prepareConfig(ctx context.Context, next Config) (Config, []que
 	if err != nil || next.Probe == 0 {
 		return next, nil, err
 	}
-	return next, m.questions(m.macvlan, fresh), nil
+	return next, m.questions(fresh), nil
 }
 
 // twin reports whether both are the same address, with whatever length or label.
@@ -207,8 +209,8 @@ func (m *Manager) adoptConfig(next Config, p parting) {
 }
 
 // allAddresses returns the configured addresses and the parting ones.
-func (m *Manager) allAddresses() []Address {
-	return slices.Concat(m.cfg.Addresses, m.parting.addresses)
+func (v *view) allAddresses() []Address {
+	return slices.Concat(v.cfg.Addresses, v.parting.addresses)
 }
 
-func (m *Manager) allRoutes() []Route { return slices.Concat(m.cfg.Routes, m.parting.routes) }
+func (v *view) allRoutes() []Route { return slices.Concat(v.cfg.Routes, v.parting.routes) }

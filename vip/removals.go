@@ -1,7 +1,7 @@
 package vip
 
 import (
-	"bytes"
+	"reflect"
 	"slices"
 )
 
@@ -19,13 +19,6 @@ type Removals struct {
 	Settings [][]byte
 }
 
-// equal reports whether both do the same.
-func (r Removals) equal(o Removals) bool {
-	return slices.EqualFunc(r.Requests, o.Requests, bytes.Equal) &&
-		slices.EqualFunc(r.Filters, o.Filters, bytes.Equal) &&
-		slices.EqualFunc(r.Settings, o.Settings, bytes.Equal)
-}
-
 // Removals returns the messages that would clean up now; none before the first look of
 // Run, Acquire or Check. Removals never waits, and OnRemovals may call it.
 func (m *Manager) Removals() Removals {
@@ -38,8 +31,8 @@ func (m *Manager) Removals() Removals {
 // tellRemovals updates what Removals returns, and calls OnRemovals if there is a change.
 // Called with m.mu held.
 func (m *Manager) tellRemovals() {
-	now, before := m.removalsNow(), m.toClean.Load()
-	if before != nil && !m.retell && now.equal(*before) {
+	now, before := m.removals(m.settings.raised), m.toClean.Load()
+	if before != nil && !m.retell && reflect.DeepEqual(now, *before) {
 		return
 	}
 	m.toClean.Store(&now)
@@ -49,26 +42,27 @@ func (m *Manager) tellRemovals() {
 	}
 }
 
-func (m *Manager) removalsNow() (out Removals) {
-	for _, r := range m.allRoutes() {
-		if l, ok := m.links[r.Interface]; ok {
-			out.Requests = append(out.Requests, m.ns.kernel.routeRemoval(r, l.index))
+// removals returns the messages that clean up, with those for raised settings.
+func (v *view) removals(raised []settingKey) (out Removals) {
+	for _, r := range v.allRoutes() {
+		if l, ok := v.links[r.Interface]; ok {
+			out.Requests = append(out.Requests, v.ns.kernel.routeRemoval(r, l.index))
 		}
 	}
 	// An address that was not looked for yet was not added, and may be the host's own.
-	unseen := func(t target) bool { return !m.seen[t] }
-	for _, t := range slices.DeleteFunc(m.targets(m.allAddresses()), unseen) {
-		out.Requests = append(out.Requests, m.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
+	unseen := func(t target) bool { return !v.seen[t] }
+	for _, t := range slices.DeleteFunc(v.targets(v.allAddresses()), unseen) {
+		out.Requests = append(out.Requests, v.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
-	if l, ok := m.macvlan.link(m.links); ok && !m.occupied {
-		out.Requests = append(out.Requests, m.ns.kernel.setDown(l.index))
+	if l, ok := v.macvlan.link(v.links); ok && !v.occupied {
+		out.Requests = append(out.Requests, v.ns.kernel.setDown(l.index))
 	}
-	if m.cfg.NoAccept {
-		out.Filters = [][]byte{m.ns.kernel.filterRemoval(m.name)}
+	if v.cfg.NoAccept {
+		out.Filters = [][]byte{v.ns.kernel.filterRemoval(v.name)}
 	}
-	for _, key := range m.settings.raised {
-		if before, ok := m.ns.before(key); ok {
-			out.Settings = append(out.Settings, m.ns.kernel.setting4(key.index, key.setting, before))
+	for _, key := range raised {
+		if before, ok := v.ns.before(key); ok {
+			out.Settings = append(out.Settings, v.ns.kernel.setting4(key.index, key.setting, before))
 		}
 	}
 	return out

@@ -49,7 +49,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.finishSuccessors()
 			return err
 		case <-m.closing:
-			return m.closedError("run")
+			return m.life.closedError("run")
 		case <-m.wake:
 		case <-timer.C:
 		}
@@ -60,30 +60,13 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) beginRun(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.refuse(ctx, "run"); err != nil {
+	if err := m.life.refuse(ctx, "run"); err != nil {
 		return err
 	}
 	if m.life.running {
 		return fmt.Errorf("vip: %s: run: %w", m.name, ErrRunning)
 	}
 	m.life.running = true
-	return nil
-}
-
-// closedError says what a closed Manager was asked to do.
-func (m *Manager) closedError(what string) error {
-	return fmt.Errorf("vip: %s: %s: %w", m.name, what, ErrClosed)
-}
-
-// refuse returns an error if there is no context, or the Manager is closed. Called with
-// m.mu held.
-func (m *Manager) refuse(ctx context.Context, what string) error {
-	switch {
-	case ctx == nil:
-		return fmt.Errorf("vip: %s: %s: no context", m.name, what)
-	case m.life.ended:
-		return m.closedError(what)
-	}
 	return nil
 }
 
@@ -159,20 +142,6 @@ func (m *Manager) noteProblem(err error) {
 	}
 	m.status.Problem = err.Error()
 	m.log.Error("addresses are not as they should be", "err", err, problemLimit.By(m.status.Problem))
-}
-
-// disturb makes Run look at the kernel's state soon.
-func (m *Manager) disturb() {
-	m.dirty.Store(true)
-	m.poke()
-}
-
-// poke makes Run look for work at once.
-func (m *Manager) poke() {
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
 }
 
 // tellLost passes on to OnLost why addresses were lost since the last call. heard

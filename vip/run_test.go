@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -199,7 +200,7 @@ func TestCallbacks(t *testing.T) {
 			Entitled: func() bool { calls.Add(1); return true },
 			OnRemovals: func(r Removals) {
 				calls.Add(1)
-				if now := m.Removals(); !now.equal(r) {
+				if now := m.Removals(); !reflect.DeepEqual(now, r) {
 					t.Errorf("Removals: %v, and OnRemovals hears %v", now, r)
 				}
 			},

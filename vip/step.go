@@ -70,7 +70,7 @@ func earlier(a, b time.Time) time.Time {
 
 // observe returns the state that step decides by. Called with m.mu held.
 func (m *Manager) observe() observed {
-	o := observed{ended: m.life.ended, held: m.held, entitled: m.entitled, lease: m.lease, lookAt: m.looks.due(m.dirty.Load())}
+	o := observed{ended: m.life.ended, held: m.held, entitled: m.cfg.entitled, lease: m.lease, lookAt: m.looks.due(m.dirty.Load())}
 	if due := m.announcer.due(); m.held && !due.IsZero() {
 		o.others = append(o.others, later(due, m.budgeted))
 	}
@@ -89,7 +89,7 @@ func (m *Manager) work() (tried bool, err error) {
 	for _, op := range step(time.Now(), m.observe()) {
 		switch {
 		case op == opLose:
-			return true, m.loseAddresses(m.lapseError(m.lease))
+			return true, m.loseAddresses(m.lease.lapse(m.name, time.Now()))
 		case op == opReconcile:
 			tried, err = true, m.reconcile()
 		case !m.held: // an earlier operation has lost the addresses

@@ -64,8 +64,8 @@ func TestLeaseValue(t *testing.T) {
 		lease lease
 		why   bool
 	}{{l, true}, {tried, false}} {
-		err := tt.lease.lapse(at(4 * time.Second))
-		if !errors.Is(err, ErrLapsed) || strings.Contains(err.Error(), "did not run") != tt.why || !strings.HasPrefix(err.Error(), "not renewed for 4s") {
+		err := tt.lease.lapse("VI_1", at(4*time.Second))
+		if !errors.Is(err, ErrLapsed) || strings.Contains(err.Error(), "did not run") != tt.why || !strings.HasPrefix(err.Error(), "vip: VI_1: not renewed for 4s") {
 			t.Errorf("lapse: %v, want one that blames the process: %v", err, tt.why)
 		}
 	}

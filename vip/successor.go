@@ -39,7 +39,7 @@ func (m *Manager) pursueSuccessors(now time.Time) {
 		return // Run is woken for each of a thousand sightings
 	}
 	questions := make(map[netip.Addr]question)
-	for _, q := range m.questions(m.macvlan, m.cfg.Addresses) {
+	for _, q := range m.questions(m.cfg.Addresses) {
 		questions[q.addr] = q
 	}
 	for addr := range m.successors.list {

@@ -168,6 +168,9 @@ func (r Route) Validate() error {
 // lifetime is that of the addresses in the kernel; 0: none.
 func (c Config) lifetime() time.Duration { return max(0, c.Lease) }
 
+// entitled reports whether the addresses are this host's in spite of a lapsed lease.
+func (c Config) entitled() bool { return c.Entitled != nil && c.Entitled() }
+
 // addrs returns the addresses without their networks.
 func (c Config) addrs() []netip.Addr {
 	addrs := make([]netip.Addr, len(c.Addresses))

@@ -4,17 +4,37 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// view is the kernel's state as last seen.
+// view is what is configured, and the kernel's state as last seen. The Manager's mutex
+// guards a view, but for what is atomic.
 type view struct {
-	links    map[string]link // by name
-	occupied bool            // the macvlan has an address that no Manager has put there
-	seen     map[target]bool // the places at which addresses were looked for
+	ns         *Namespace
+	name       string // Config.Name, which stays
+	cfg        Config
+	parting    parting
+	interfaces []string // names, each once
+	macvlan    macvlan
+
+	links    map[string]link              // by name
+	indexes  atomic.Pointer[[]int]        // of links
+	own      atomic.Pointer[[]netip.Addr] // those of the addresses that the host owns; nil: not known yet
+	occupied bool                         // the macvlan has an address that no Manager has put there
+	seen     map[target]bool              // the places at which addresses were looked for
 	spared   spared
+}
+
+// init makes the view of a Manager that has seen nothing yet.
+func (v *view) init(ns *Namespace, cfg Config) {
+	v.ns, v.name, v.cfg, v.interfaces = ns, cfg.Name, cfg, cfg.interfaces()
+	v.macvlan = newMacvlan(ns.kernel, cfg)
+	v.links = make(map[string]link)
+	v.indexes.Store(new([]int))
 }
 
 // places returns the addresses whose interface exists, each with its index.
@@ -28,9 +48,13 @@ func (v *view) places(addresses []Address) []target {
 	return out
 }
 
+func (v *view) linkByIndex(index int) (link, error) {
+	return v.ns.kernel.link(index, "")
+}
+
 // foreign reports whether a sighting is another host's, and on which interface.
-func (v *view) foreign(cfg Config, mv macvlan, s sighting) (ifname string, foreign bool) {
-	for _, a := range cfg.Addresses {
+func (v *view) foreign(s sighting) (ifname string, foreign bool) {
+	for _, a := range v.cfg.Addresses {
 		if a.Prefix.Addr() != s.addr {
 			continue
 		}
@@ -41,7 +65,7 @@ func (v *view) foreign(cfg Config, mv macvlan, s sighting) (ifname string, forei
 		// Another holder has the virtual MAC too, and a macvlan does not hear
 		// what comes from its own address. Its parent hears it, and what the
 		// macvlan itself sends it does not.
-		if parent := v.links[cfg.Interface]; mv.is(a.Interface) && parent.index == s.index {
+		if parent := v.links[v.cfg.Interface]; v.macvlan.is(a.Interface) && parent.index == s.index {
 			return parent.name, bytes.Equal(s.mac, l.mac)
 		}
 	}
@@ -50,14 +74,14 @@ func (v *view) foreign(cfg Config, mv macvlan, s sighting) (ifname string, forei
 
 // questions returns by which interfaces to ask for addresses, without those whose
 // interface is missing or down.
-func (v *view) questions(mv macvlan, addresses []Address) []question {
+func (v *view) questions(addresses []Address) []question {
 	var out []question
 	for _, a := range addresses {
 		name := a.Interface
-		if mv.is(name) {
+		if v.macvlan.is(name) {
 			// With the parent's hardware address: a frame from the virtual MAC
 			// would make switches send the present holder's frames to this host.
-			name = mv.parent
+			name = v.macvlan.parent
 		}
 		if l, ok := v.links[name]; ok && l.ethernet && l.up {
 			out = append(out, question{a.Prefix.Addr(), l})
@@ -66,22 +90,22 @@ func (v *view) questions(mv macvlan, addresses []Address) []question {
 	return out
 }
 
-// faults returns which interfaces are down or missing, and other faults, of whose end the
+// faultsOfLinks returns which interfaces are down or missing, and other faults, of whose end the
 // kernel may not tell. The macvlan itself is no fault: it is down while the addresses are
 // not held.
-func (v *view) faults(cfg Config, mv macvlan, absent map[string]error) (down, other []string) {
-	for _, name := range cfg.interfaces() {
+func (v *view) faultsOfLinks(absent map[string]error) (down, other []string) {
+	for _, name := range v.cfg.interfaces() {
 		l, err := v.links[name], absent[name]
 		switch {
 		case err != nil && !errors.Is(err, ErrNoInterface):
 			other = append(other, "addresses: "+err.Error())
-		case mv.is(name):
+		case v.macvlan.is(name):
 		case err != nil:
 			down = append(down, fmt.Sprintf("link %s missing", name))
 		case !l.up:
 			down = append(down, fmt.Sprintf("link %s down", name))
 		}
-		if err == nil && l.no6 && cfg.needs6(name) {
+		if err == nil && l.no6 && v.cfg.needs6(name) {
 			other = append(other, fmt.Sprintf("IPv6 disabled on %s", name))
 		}
 	}
