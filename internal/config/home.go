@@ -82,6 +82,9 @@ type owner struct {
 	index []int // of the field in home.config
 	// off: a zero in the file is -1 in the field, where zero means the default.
 	off bool
+	// positive: a zero in the file is no number for the field, whose default follows
+	// from what the home alone does not know.
+	positive bool
 	// not: the field says the opposite of the key.
 	not bool
 	// alone: the only item of a list may stand without it.
@@ -106,7 +109,7 @@ func (o *owner) preset() reflect.Value {
 
 // takesZero reports whether the file may say zero. Where the default is not zero, a
 // library takes zero for "use the default": in a file that would be a surprise.
-func (o *owner) takesZero() bool { return o.off || o.preset().IsZero() }
+func (o *owner) takesZero() bool { return o.off || !o.positive && o.preset().IsZero() }
 
 // says is want, or what the row says itself.
 func (o *owner) says(want string) string {

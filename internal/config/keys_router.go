@@ -89,10 +89,10 @@ func (r *Router) hmacKeys() []key {
 	h := &r.VRRP.Auth.HMAC
 	return owned([]key{
 		required("keys", list(&r.Auth.Keys, (*Key).value), "[{id: 1, secret: file:PATH}]", "several while they are being changed").secret(),
-		optional("active_key", integer(&h.ActiveKey), "1", "the key that signs; default: the first"),
+		optional("active_key", positive(integer(&h.ActiveKey)), "1", "the key that signs; default: the first"),
 		setting("mode", choice(&h.Mode), "permissive accepts unsigned, receive-only sends unsigned"),
 		setting("replay", choice(&h.Replay), "how freshness is judged; time needs synchronised clocks"),
-		optional("window", duration(&h.Window), "5s",
+		optional("window", positive(duration(&h.Window)), "5s",
 			"how far clocks may differ, the same on all nodes, or one drops what another takes; default: three intervals, at least 5s"),
 	}, hmacHome(&r.VRRP))
 }

@@ -50,6 +50,12 @@ func off(v value) value {
 	})
 }
 
+// positive is a number that is not zero, whose default is of no use here.
+func positive(v value) value {
+	v.owner.positive = true
+	return v
+}
+
 // decimal is a number, not negative, with up to three decimals.
 func decimal(to *float64) value {
 	var v value
