@@ -173,7 +173,7 @@ func (v *view) routeFaults(have []assigned) []string {
 // Acquire itself changes.
 func (v *view) surroundings(have []assigned) string {
 	var b strings.Builder
-	for _, name := range v.interfaces {
+	for _, name := range v.interfaces() {
 		l := v.links[name]
 		if v.macvlan.is(name) {
 			l.up, l.enabled = false, false

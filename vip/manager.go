@@ -25,8 +25,8 @@ type Manager struct {
 	calls calls
 	inbox inbox
 
-	// mu guards the fields below, but for the atomic ones. Of view, the configuration
-	// is written only while the Namespace cannot read it. mu stays locked during requests to the
+	// mu guards the fields below, but for the atomic ones. The configuration is written
+	// only while the Namespace cannot read it. mu stays locked during requests to the
 	// kernel and calls of OnRemovals and Entitled; all other callbacks run without mu.
 	//
 	// Locks are taken in this order: mu, Namespace.routing, Namespace.mu, and last
@@ -37,7 +37,7 @@ type Manager struct {
 	view
 	looks      looks
 	filter     packetFilter
-	settings   settings
+	raised     []raised // settings
 	faults     knownFaults
 	life       life
 	held       bool // the desired state

@@ -153,7 +153,7 @@ func (n *Namespace) dispatch(c change) {
 		}
 	case linkChanged:
 		for _, m := range n.managers {
-			if slices.Contains(m.interfaces, c.name) || slices.Contains(*m.indexes.Load(), c.index) {
+			if slices.Contains(m.interfaces(), c.name) || slices.Contains(*m.indexes.Load(), c.index) {
 				m.disturb()
 			}
 		}
@@ -179,7 +179,7 @@ func (n *Namespace) join(m *Manager) error {
 		return fmt.Errorf("namespace: %w", ErrClosed)
 	}
 	n.managers = append(n.managers, m)
-	for _, a := range m.allAddresses() {
+	for _, a := range m.all().addresses {
 		addr := a.Prefix.Addr()
 		n.byAddr[addr] = append(n.byAddr[addr], m)
 	}
@@ -191,7 +191,7 @@ func (n *Namespace) leave(m *Manager) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.managers = slices.DeleteFunc(n.managers, func(o *Manager) bool { return o == m })
-	for _, a := range m.allAddresses() {
+	for _, a := range m.all().addresses {
 		removeFrom(n.byAddr, a.Prefix.Addr(), m)
 	}
 }

@@ -29,7 +29,7 @@ func (v *view) recogniseAddresses(have []assigned) {
 	v.ns.learn(have)
 	own := []netip.Addr{}
 	v.occupied = false
-	places := v.places(v.allAddresses())
+	places := v.places(v.all().addresses)
 	v.weighStrangers(places, have)
 	for _, p := range places {
 		there := false

@@ -24,7 +24,7 @@ const (
 func (m *Manager) findLinks() (absent map[string]error, err error) {
 	absent = make(map[string]error)
 	var errs []error
-	for _, name := range m.interfaces {
+	for _, name := range m.interfaces() {
 		old := m.links[name]
 		l, err := m.findLink(name)
 		if err == nil && old.index != 0 && l.index != old.index {
@@ -150,9 +150,9 @@ func (m *Manager) protectHost(list []assigned) error {
 // removeAll removes all addresses, routes and features, and returns the addresses that
 // it has removed. After an error another try follows soon.
 func (m *Manager) removeAll() ([]assigned, error) {
-	removed, err := m.removeThese(m.allAddresses(), m.allRoutes())
+	removed, err := m.removeThese(m.all())
 	if err == nil && !m.parting.none() {
-		m.removeParting(parting{})
+		m.removeParting(belongings{})
 	}
 	for _, f := range slices.Backward(m.features()) {
 		err = errors.Join(err, f.remove())
@@ -170,24 +170,25 @@ func (m *Manager) leaveLink(name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.takeOff(
-		slices.DeleteFunc(m.allAddresses(), func(a Address) bool { return a.Interface != name }),
-		slices.DeleteFunc(m.allRoutes(), func(r Route) bool { return r.Interface != name }), have)
+	there, _ := m.all().split(
+		func(a Address) bool { return a.Interface == name },
+		func(r Route) bool { return r.Interface == name })
+	_, err = m.takeOff(there, have)
 	return err
 }
 
 // removeThese removes routes and addresses, and returns the addresses that it has removed.
-func (m *Manager) removeThese(addresses []Address, routes []Route) ([]assigned, error) {
+func (m *Manager) removeThese(b belongings) ([]assigned, error) {
 	have, err := m.lookAround(false)
-	removed, failed := m.takeOff(addresses, routes, have)
+	removed, failed := m.takeOff(b, have)
 	return removed, errors.Join(err, failed)
 }
 
 // takeOff is removeThese with a list of the addresses of all interfaces.
-func (m *Manager) takeOff(addresses []Address, routes []Route, have []assigned) ([]assigned, error) {
-	remove := equals(m.targets(addresses), have, m.isOurs)
+func (m *Manager) takeOff(b belongings, have []assigned) ([]assigned, error) {
+	remove := equals(m.targets(b.addresses), have, m.isOurs)
 	errs := []error{m.protectHost(remove)}
-	for _, r := range routes {
+	for _, r := range b.routes {
 		if l, ok := m.links[r.Interface]; ok {
 			errs = append(errs, m.ns.removeRoute(m, r, l.index))
 		}

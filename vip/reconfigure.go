@@ -99,7 +99,7 @@ func (m *Manager) prepareConfig(ctx context.Context, next Config) (Config, []que
 	}
 	have, err := m.ns.kernel.addresses()
 	if err == nil {
-		m.weighStrangers(append(m.places(m.allAddresses()), m.places(fresh)...), have)
+		m.weighStrangers(m.places(append(m.all().addresses, fresh...)), have)
 		err = m.obstacle(fresh, have)
 	}
 	if err != nil || next.Probe == 0 {
@@ -113,23 +113,13 @@ func (a Address) twin(b Address) bool { return a.Prefix.Addr() == b.Prefix.Addr(
 
 // The methods below are called with m.mu held.
 
-// parting holds addresses and routes that are no longer configured and not yet removed.
-// Until they are removed they stay in Removals, and the addresses count as virtual.
-type parting struct {
-	addresses []Address
-	routes    []Route
-}
-
-func (p parting) none() bool { return len(p.addresses)+len(p.routes) == 0 }
-
 // changeConfig makes next the configuration. With relet the addresses that stay are
 // written, too, for another lease. After an error addresses of both configurations may
 // be there.
 func (m *Manager) changeConfig(next Config, relet bool) error {
-	p := parting{
-		slices.DeleteFunc(slices.Concat(m.parting.addresses, m.cfg.Addresses), func(a Address) bool { return slices.Contains(next.Addresses, a) }),
-		slices.DeleteFunc(slices.Concat(m.parting.routes, m.cfg.Routes), func(r Route) bool { return slices.Contains(next.Routes, r) }),
-	}
+	_, p := m.all().split(
+		func(a Address) bool { return slices.Contains(next.Addresses, a) },
+		func(r Route) bool { return slices.Contains(next.Routes, r) })
 	same := slices.Equal(next.Addresses, m.cfg.Addresses) && slices.Equal(next.Routes, m.cfg.Routes)
 	m.adoptConfig(next, p)
 	m.announcer.schedule = next.Announce
@@ -143,12 +133,10 @@ func (m *Manager) changeConfig(next Config, relet bool) error {
 		return nil
 	}
 	// An address or a route that the kernel takes for a new one goes first.
-	twins := func(a Address) bool { return slices.ContainsFunc(next.Addresses, a.twin) }
-	twinRoutes := func(r Route) bool { return slices.ContainsFunc(next.Routes, r.ambiguous) }
-	first, rest := parting{}, parting{}
-	first.addresses, rest.addresses = split(p.addresses, twins)
-	first.routes, rest.routes = split(p.routes, twinRoutes)
-	if _, err := m.removeThese(first.addresses, first.routes); err != nil {
+	first, rest := p.split(
+		func(a Address) bool { return slices.ContainsFunc(next.Addresses, a.twin) },
+		func(r Route) bool { return slices.ContainsFunc(next.Routes, r.ambiguous) })
+	if _, err := m.removeThese(first); err != nil {
 		return err
 	}
 	if err := m.putAddresses(relet); err != nil {
@@ -163,54 +151,26 @@ func (m *Manager) changeConfig(next Config, relet bool) error {
 	return m.putRoutes(nil)
 }
 
-// split divides a list into the items that first selects and the rest.
-func split[T any](list []T, first func(T) bool) (one, other []T) {
-	for _, x := range list {
-		if first(x) {
-			one = append(one, x)
-		} else {
-			other = append(other, x)
-		}
-	}
-	return one, other
-}
-
 // removeParting removes what is no longer configured. After an error another try follows
 // soon.
-func (m *Manager) removeParting(p parting) {
+func (m *Manager) removeParting(p belongings) {
 	if !p.none() {
-		if _, err := m.removeThese(p.addresses, p.routes); err != nil {
+		if _, err := m.removeThese(p); err != nil {
 			m.log.Warn("what is not configured any more was not removed", "err", err)
 			m.adoptConfig(m.cfg, p)
 			m.lookSoon()
 			return
 		}
 	}
-	m.adoptConfig(m.cfg, parting{})
+	m.adoptConfig(m.cfg, belongings{})
 	m.tellRemovals()
 }
 
 // adoptConfig replaces the configuration.
-func (m *Manager) adoptConfig(next Config, p parting) {
-	// Between leave and join the Namespace does not read cfg and interfaces.
+func (m *Manager) adoptConfig(next Config, p belongings) {
+	// Between leave and join the Namespace does not read the configuration.
 	m.ns.leave(m)
 	m.cfg, m.parting = next, p
 	m.lease.lifetime = next.lifetime()
-	m.interfaces = next.interfaces()
-	for _, a := range p.addresses {
-		m.interfaces = append(m.interfaces, a.Interface)
-	}
-	for _, r := range p.routes {
-		m.interfaces = append(m.interfaces, r.Interface)
-	}
-	slices.Sort(m.interfaces)
-	m.interfaces = slices.Compact(m.interfaces)
 	_ = m.ns.join(m) // a closed Namespace has nothing to tell
 }
-
-// allAddresses returns the configured addresses and the parting ones.
-func (v *view) allAddresses() []Address {
-	return slices.Concat(v.cfg.Addresses, v.parting.addresses)
-}
-
-func (v *view) allRoutes() []Route { return slices.Concat(v.cfg.Routes, v.parting.routes) }

@@ -31,7 +31,7 @@ func (m *Manager) Removals() Removals {
 // tellRemovals updates what Removals returns, and calls OnRemovals if there is a change.
 // Called with m.mu held.
 func (m *Manager) tellRemovals() {
-	now, before := m.removals(m.settings.raised), m.toClean.Load()
+	now, before := m.removals(m.raised), m.toClean.Load()
 	if before != nil && !m.retell && reflect.DeepEqual(now, *before) {
 		return
 	}
@@ -43,15 +43,15 @@ func (m *Manager) tellRemovals() {
 }
 
 // removals returns the messages that clean up, with those for raised settings.
-func (v *view) removals(raised []settingKey) (out Removals) {
-	for _, r := range v.allRoutes() {
+func (v *view) removals(settings []raised) (out Removals) {
+	for _, r := range v.all().routes {
 		if l, ok := v.links[r.Interface]; ok {
 			out.Requests = append(out.Requests, v.ns.kernel.routeRemoval(r, l.index))
 		}
 	}
 	// An address that was not looked for yet was not added, and may be the host's own.
 	unseen := func(t target) bool { return !v.seen[t] }
-	for _, t := range slices.DeleteFunc(v.targets(v.allAddresses()), unseen) {
+	for _, t := range slices.DeleteFunc(v.targets(v.all().addresses), unseen) {
 		out.Requests = append(out.Requests, v.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
 	if l, ok := v.macvlan.link(v.links); ok && !v.occupied {
@@ -60,9 +60,9 @@ func (v *view) removals(raised []settingKey) (out Removals) {
 	if v.cfg.NoAccept {
 		out.Filters = [][]byte{v.ns.kernel.filterRemoval(v.name)}
 	}
-	for _, key := range raised {
-		if before, ok := v.ns.before(key); ok {
-			out.Settings = append(out.Settings, v.ns.kernel.setting4(key.index, key.setting, before))
+	for _, s := range settings {
+		if before, ok := v.ns.before(s.settingKey); ok {
+			out.Settings = append(out.Settings, v.ns.kernel.setting4(s.index, s.setting, before))
 		}
 	}
 	return out

@@ -103,7 +103,9 @@ func (m *Manager) undoAll() error {
 	}
 	m.life.ended = true
 	err = errors.Join(err, m.removeMacvlan())
-	m.settings.restore()
+	for _, r := range m.raised {
+		r.undo()
+	}
 	return err
 }
 

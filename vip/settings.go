@@ -5,32 +5,24 @@ import (
 	"slices"
 )
 
-// settings are the settings of interfaces that a Manager has raised.
-type settings struct {
-	raised []settingKey
-	undo   []func()
-}
-
-// restore puts the settings back.
-func (s *settings) restore() {
-	for _, undo := range s.undo {
-		undo()
-	}
+// raised is a setting that a Manager has raised.
+type raised struct {
+	settingKey
+	undo func()
 }
 
 // raiseSetting makes a setting of an interface at least value until Close. Called with
 // m.mu held.
 func (m *Manager) raiseSetting(l link, setting int, value uint32) error {
 	key := settingKey{l.index, setting}
-	if slices.Contains(m.settings.raised, key) {
+	if slices.ContainsFunc(m.raised, func(r raised) bool { return r.settingKey == key }) {
 		return nil
 	}
 	undo, err := m.ns.raise(l, setting, value)
 	if err != nil {
 		return err
 	}
-	m.settings.raised = append(m.settings.raised, key)
-	m.settings.undo = append(m.settings.undo, undo)
+	m.raised = append(m.raised, raised{key, undo})
 	m.tellRemovals()
 	return nil
 }

@@ -180,13 +180,13 @@ func (c Config) addrs() []netip.Addr {
 	return addrs
 }
 
-// interfaces returns the names of all interfaces, each once.
-func (c Config) interfaces() []string {
+// interfaces returns the names of all interfaces of c and of others, each once.
+func (c Config) interfaces(others belongings) []string {
 	var names []string
-	for _, a := range c.Addresses {
+	for _, a := range slices.Concat(c.Addresses, others.addresses) {
 		names = append(names, a.Interface)
 	}
-	for _, r := range c.Routes {
+	for _, r := range slices.Concat(c.Routes, others.routes) {
 		names = append(names, r.Interface)
 	}
 	if c.VirtualMAC != nil {

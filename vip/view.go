@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,12 +15,11 @@ import (
 // view is what is configured, and the kernel's state as last seen. The Manager's mutex
 // guards a view, but for what is atomic.
 type view struct {
-	ns         *Namespace
-	name       string // Config.Name, which stays
-	cfg        Config
-	parting    parting
-	interfaces []string // names, each once
-	macvlan    macvlan
+	ns      *Namespace
+	name    string // Config.Name, which stays
+	cfg     Config
+	parting belongings // no longer configured and not yet removed: until then in Removals, and virtual
+	macvlan macvlan
 
 	links    map[string]link              // by name
 	indexes  atomic.Pointer[[]int]        // of links
@@ -31,11 +31,46 @@ type view struct {
 
 // init makes the view of a Manager that has seen nothing yet.
 func (v *view) init(ns *Namespace, cfg Config) {
-	v.ns, v.name, v.cfg, v.interfaces = ns, cfg.Name, cfg, cfg.interfaces()
+	v.ns, v.name, v.cfg = ns, cfg.Name, cfg
 	v.macvlan = newMacvlan(ns.kernel, cfg)
 	v.links = make(map[string]link)
 	v.indexes.Store(new([]int))
 }
+
+// belongings are addresses and routes.
+type belongings struct {
+	addresses []Address
+	routes    []Route
+}
+
+func (b belongings) none() bool { return len(b.addresses)+len(b.routes) == 0 }
+
+// split divides b into what is selected and the rest.
+func (b belongings) split(address func(Address) bool, route func(Route) bool) (selected, rest belongings) {
+	for _, a := range b.addresses {
+		to := &rest
+		if address(a) {
+			to = &selected
+		}
+		to.addresses = append(to.addresses, a)
+	}
+	for _, r := range b.routes {
+		to := &rest
+		if route(r) {
+			to = &selected
+		}
+		to.routes = append(to.routes, r)
+	}
+	return selected, rest
+}
+
+// all returns what is configured and what is parting.
+func (v *view) all() belongings {
+	return belongings{slices.Concat(v.cfg.Addresses, v.parting.addresses), slices.Concat(v.cfg.Routes, v.parting.routes)}
+}
+
+// interfaces returns the names of the interfaces of all of it, each once.
+func (v *view) interfaces() []string { return v.cfg.interfaces(v.parting) }
 
 // places returns the addresses whose interface exists, each with its index.
 func (v *view) places(addresses []Address) []target {
@@ -94,7 +129,7 @@ func (v *view) questions(addresses []Address) []question {
 // kernel may not tell. The macvlan itself is no fault: it is down while the addresses are
 // not held.
 func (v *view) faultsOfLinks(absent map[string]error) (down, other []string) {
-	for _, name := range v.cfg.interfaces() {
+	for _, name := range v.cfg.interfaces(belongings{}) {
 		l, err := v.links[name], absent[name]
 		switch {
 		case err != nil && !errors.Is(err, ErrNoInterface):
