@@ -30,6 +30,13 @@ func config() failover.Config {
 	}
 }
 
+// steady is the configuration of a Node that a late machine does not make step down.
+func steady() failover.Config {
+	cfg := config()
+	cfg.VRRP.Interval, cfg.VIP.Lease = time.Second, 20*time.Second
+	return cfg
+}
+
 // newNode makes a Node on a host, and closes it when the test ends.
 func newNode(t *testing.T, h *lab.Host, cfg failover.Config) *failover.Node {
 	t.Helper()
@@ -110,7 +117,7 @@ func TestRunAndClose(t *testing.T) {
 func TestCloseTouchesNothing(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
-	n := newNode(t, h, config())
+	n := newNode(t, h, steady())
 	run(t, n)
 	awaits(t, h, n, vrrp.Active, true)
 	cfg := config()
@@ -141,7 +148,7 @@ func TestCloseLeavesGroup(t *testing.T) {
 func TestReservation(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
-	one := newNode(t, h, config())
+	one := newNode(t, h, steady())
 	end := run(t, one)
 	awaits(t, h, one, vrrp.Active, true)
 	retries := make(chan error, 100)
@@ -166,11 +173,11 @@ func TestReservation(t *testing.T) {
 func TestReconfigure(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24", "192.168.31.252/24")
-	n := newNode(t, h, config())
+	n := newNode(t, h, steady())
 	run(t, n)
 	awaits(t, h, n, vrrp.Active, true)
 	since, will := n.Router().Status().Since, n.Removals()
-	next := config()
+	next := steady()
 	next.VRRP.Priority = 200
 	next.VIP.Addresses = append(next.VIP.Addresses, vip.Address{Prefix: netip.MustParsePrefix("192.168.31.251/24")})
 	if err := n.Reconfigure(t.Context(), next); err != nil {
