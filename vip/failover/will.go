@@ -117,7 +117,12 @@ func (w *will) write() {
 		text.Packets, validFor = w.farewell()
 		w.again = time.AfterFunc(min(refreshTime, validFor/2), w.refresh)
 	}
-	if err := w.guard.Set(w.name, text); err != nil {
+	err := w.guard.Set(w.name, text)
+	if err != nil && len(text.Packets) > 0 { // a farewell that is refused must not cost the removals
+		text.Packets = nil
+		err = errors.Join(err, w.guard.Set(w.name, text))
+	}
+	if err != nil {
 		w.log.Warn("the guard did not take the will", "err", err)
 	}
 }

@@ -147,6 +147,27 @@ func TestWillStaysFresh(t *testing.T) {
 	})
 }
 
+// TestWillWithoutFarewell: a guard that refuses the farewell takes the removals all the
+// same, without which an address would outlive the process.
+func TestWillWithoutFarewell(t *testing.T) {
+	s := &scene{expires: time.Hour}
+	w := &will{log: slog.New(slog.DiscardHandler), manager: s, guard: strict{s}, router: s}
+	w.Acquire(t.Context())
+	w.setRemovals(vip.Removals{Requests: [][]byte{[]byte("remove a")}})
+	w.withdraw()
+	s.want(t, "will: ", "acquire", "will: remove a", "will: ")
+}
+
+// strict is a guard that takes no packets.
+type strict struct{ *scene }
+
+func (s strict) Set(name string, w guard.Will) error {
+	if len(w.Packets) > 0 {
+		return errors.New("no packets")
+	}
+	return s.scene.Set(name, w)
+}
+
 // TestWillOfOneThatSteppedDown: a router that has just stepped down has no farewell, which
 // is no fault; any other reason is in the log.
 func TestWillOfOneThatSteppedDown(t *testing.T) {
