@@ -4,9 +4,15 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,12 +68,32 @@ func TestEveryOptionHasARow(t *testing.T) {
 			}
 		}
 	})
+	looked := map[string]string{ // by type: why it was, or is not, looked into
+		"vrrp.ListenConfig": "the daemon's, of the routers on an interface",
+		"failover.Config":   "the daemon's, of VRRPConfig, VIPConfig and its own objects",
+		"guard.Config":      "the daemon's, of its log",
+		"vrrp.Key":          "VRRPConfig's, of Key", "healthcheck.StatusRange": "one text in the file",
+	}
+	configs := publicConfigs(t)
+	ours := func(t reflect.Type) bool {
+		return t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), "github.com/havip/")
+	}
 	var visit func(t reflect.Type, name, index string) (lost []string)
 	visit = func(typ reflect.Type, name, index string) (lost []string) {
+		if why, twice := looked[typ.String()]; twice && name == typ.String() {
+			t.Errorf("%s: is looked into, and also: %s", name, why)
+		}
+		looked[typ.String()] = "looked into"
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			name, index := name+"."+f.Name, fmt.Sprint(index, ".", i)
-			inside := f.Type.Kind() == reflect.Struct && strings.HasPrefix(f.Type.PkgPath(), "github.com/havip/")
+			if f.Type.Kind() == reflect.Slice && ours(f.Type.Elem()) {
+				configs = append(configs, f.Type.Elem().String())
+			}
+			inside := ours(f.Type)
+			if inside {
+				configs = append(configs, f.Type.String())
+			}
 			switch _, known := elsewhere[name]; {
 			case !f.IsExported():
 			case f.Type.Kind() == reflect.Func, f.Type.Kind() == reflect.Interface, f.Type == reflect.TypeFor[*slog.Logger](): // no data
@@ -91,6 +117,50 @@ func TestEveryOptionHasARow(t *testing.T) {
 	for name := range elsewhere {
 		t.Errorf("%s: there is no such field", name)
 	}
+	for name, why := range looked {
+		if why != "looked into" && !slices.Contains(configs, name) {
+			t.Errorf("%s: there is no such type", name)
+		}
+	}
+	for _, name := range configs {
+		if looked[name] == "" {
+			t.Errorf("%s: is not looked into: add it to the types, or say why not", name)
+		}
+	}
+}
+
+// publicConfigs are the exported structs of all public packages that are called Config,
+// or something that ends in it.
+func publicConfigs(t *testing.T) (names []string) {
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && slices.Contains([]string{"internal", "cmd", "examples", "testdata", ".git"}, entry.Name()):
+			return fs.SkipDir
+		case filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			if _, ok := spec.Type.(*ast.StructType); ok && spec.Name.IsExported() && strings.HasSuffix(spec.Name.Name, "Config") {
+				names = append(names, file.Name.Name+"."+spec.Name.Name)
+			}
+			return false
+		})
+		return nil
+	})
+	if err != nil || len(names) < 10 {
+		t.Errorf("only %d configurations were found: %v: %v", len(names), names, err)
+	}
+	return names
 }
 
 // library is a configuration like those of the libraries.
