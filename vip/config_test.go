@@ -22,7 +22,7 @@ func TestConfigErrors(t *testing.T) {
 	}{
 		"no interface":         {Config{Addresses: one}, "no interface"},
 		"fraction of a second": {Config{Interface: "eth0", Addresses: one, Lease: time.Second + 1}, "Lease: 1.000000001s: want whole seconds"},
-		"endless lease":        {Config{Interface: "eth0", Addresses: one, Lease: 25 * time.Hour}, "Lease: 25h:"},
+		"endless lease":        {Config{Interface: "eth0", Addresses: one, Lease: 2 * time.Hour}, "Lease: 2h: want whole seconds, up to 1h"},
 		"zero address":         {with(Address{}), "not an address"},
 		"multicast":            {with(Address{Prefix: prefix("224.0.0.18/32")}), "want a unicast address"},
 		"unspecified":          {with(Address{Prefix: prefix("::/128")}), "want a unicast address"},
@@ -213,6 +213,7 @@ func TestLeaseFor(t *testing.T) {
 		{255 * time.Second, 3, 765 * time.Second},
 		{time.Second, 2, 2 * time.Second},
 		{time.Second, 1, time.Second},
+		{255 * time.Second, 255, time.Hour},
 		{100 * time.Millisecond, 25, 2 * time.Second},
 	} {
 		if got := LeaseFor(tt.interval, tt.intervals); got != tt.want {

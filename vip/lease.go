@@ -21,9 +21,9 @@ const minLease = time.Second
 // LeaseFor returns the lease that suits a virtual router with the given interval between
 // advertisements. A peer takes the addresses over a number of intervals after the last
 // advertisement; by default 3. The lease is the longest one, in whole seconds, that lapses
-// before that. At least 1 s, the kernel's shortest.
+// before that. At least 1 s, the kernel's shortest, and at most 1 h.
 func LeaseFor(interval time.Duration, intervals int) time.Duration {
-	return max(minLease, (time.Duration(intervals) * interval).Truncate(time.Second))
+	return min(max(minLease, (time.Duration(intervals)*interval).Truncate(time.Second)), maxLease)
 }
 
 // lease is for how long the kernel keeps the addresses on its own. It reads no clock.

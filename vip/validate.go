@@ -17,8 +17,8 @@ import (
 const (
 	// maxName is IFNAMSIZ less the terminating zero.
 	maxName = 15
-	// maxLease is longer than any timing of VRRP asks for.
-	maxLease = 24 * time.Hour
+	// maxLease is how long a host that is frozen may keep addresses at most.
+	maxLease = time.Hour
 	// maxProbe is far more than a link needs to answer.
 	maxProbe = 5 * time.Second
 )

@@ -34,10 +34,10 @@ type Config struct {
 	NoPreempt bool
 	// PreemptDelay is how long a router waits before it preempts. It holds only
 	// while a live Active router is heard. Default 0. Not with NoPreempt, nor for
-	// the address owner.
+	// the address owner. At most 1 h.
 	PreemptDelay time.Duration
 	// StartDelay is how long a router waits after its start before it may become
-	// Active. Default 0.
+	// Active. Default 0, at most 1 h.
 	StartDelay time.Duration
 	// DownMultiplier is how many intervals without an advertisement make the
 	// Active router count as dead, before skew is added. Default 3, the

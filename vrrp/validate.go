@@ -119,14 +119,18 @@ func (c Config) Validate() error {
 	)
 }
 
+// maxDelay bounds the delays: a router that waits for longer looks like one that is
+// broken.
+const maxDelay = time.Hour
+
 // validateElection checks what decides who becomes Active.
 func (c *Config) validateElection() error {
 	return errors.Join(
 		field.Between("VRID", c.VRID, 1, 255),
-		field.AtLeast("PreemptDelay", c.PreemptDelay, 0),
+		field.Between("PreemptDelay", c.PreemptDelay, 0, maxDelay),
 		field.If(c.PreemptDelay > 0 && c.NoPreempt, "PreemptDelay", "%v: want 0 for a router that does not preempt", field.Span(c.PreemptDelay)),
 		field.If(c.PreemptDelay > 0 && c.owner(), "PreemptDelay", "%v: want 0 with priority 255, which preempts at once", field.Span(c.PreemptDelay)),
-		field.AtLeast("StartDelay", c.StartDelay, 0),
+		field.Between("StartDelay", c.StartDelay, 0, maxDelay),
 		field.Between("DownMultiplier", c.DownMultiplier, 1, 255),
 	)
 }

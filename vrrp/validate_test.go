@@ -71,13 +71,15 @@ var validateCases = map[string][]validateCase{
 	"Config.NoPreempt": {{withIPv4, func(c *Config) { c.NoPreempt = true }, ""}},
 	"Config.PreemptDelay": {
 		{withIPv4, func(c *Config) { c.PreemptDelay = time.Hour }, ""},
-		{withIPv4, func(c *Config) { c.PreemptDelay = -1 }, "PreemptDelay: -1ns: want at least 0s"},
+		{withIPv4, func(c *Config) { c.PreemptDelay = -1 }, "PreemptDelay: -1ns: want 0s to 1h"},
+		{withIPv4, func(c *Config) { c.PreemptDelay = 2 * time.Hour }, "PreemptDelay: 2h: want 0s to 1h"},
 		{withIPv4, func(c *Config) { c.PreemptDelay, c.NoPreempt = 1e9, true }, "PreemptDelay: 1s: want 0 for a router that does not preempt"},
 		{withIPv4, func(c *Config) { c.PreemptDelay, c.Priority = 1e9, 255 }, "PreemptDelay: 1s: want 0 with priority 255, which preempts at once"},
 	},
 	"Config.StartDelay": {
 		{withIPv4, func(c *Config) { c.StartDelay = time.Hour }, ""},
-		{withIPv4, func(c *Config) { c.StartDelay = -1 }, "StartDelay: -1ns: want at least 0s"},
+		{withIPv4, func(c *Config) { c.StartDelay = -1 }, "StartDelay: -1ns: want 0s to 1h"},
+		{withIPv4, func(c *Config) { c.StartDelay = 2 * time.Hour }, "StartDelay: 2h: want 0s to 1h"},
 	},
 	"Config.DownMultiplier": {
 		{withIPv4, func(c *Config) { c.DownMultiplier = 1 }, ""},
