@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// handlerTime is the longest call of a Handler. A router steps down whose
-	// addresses are not in place so long after it became Active.
+	// handlerTime bounds a call of a Handler: a router that does not have its addresses so
+	// long after it became Active steps down.
 	handlerTime = 10 * time.Second
 	// A router that could not get its addresses tries again after a second, and then
 	// after twice the last pause. The longest pause is an hour while another router
@@ -19,8 +19,9 @@ const (
 	firstRetry  = time.Second
 	lastRetry   = time.Hour
 	lonelyRetry = 10 * time.Second
-	// hopefulRetries divides the pause if something has changed since the failure. The
-	// change need not be the one that was missing, and may recur with each attempt.
+	// hopefulRetries divides the pause when the FaultSource has reported no fault since the
+	// failure. Not zero: that report need not be about the cause of the failure, and each
+	// attempt may bring about another report.
 	hopefulRetries = 60
 )
 
@@ -70,7 +71,7 @@ func (a *acquisition) stopTimers() {
 	}
 }
 
-// waitRetry has retry called after firstRetry.
+// waitRetry sets a timer that calls retry after firstRetry.
 func (a *acquisition) waitRetry(retry func()) {
 	if a.retry != nil {
 		a.retry.Stop()
@@ -181,8 +182,9 @@ func (r *Router) noteFaults(lost error, faults []string) {
 	r.retryIfDue()
 }
 
-// loseAddresses makes an Active router step down whose addresses are gone. A router that
-// was not run for too long steps down for that reason alone. conn.mu is held.
+// loseAddresses makes an Active router step down because its addresses are gone. A router
+// that was also not run for too long steps down as stalled, and has no fault. conn.mu is
+// held.
 func (r *Router) loseAddresses(why error) {
 	active := false
 	r.useMachineLocked(func(now time.Time) (actions []Action) {

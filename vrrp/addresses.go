@@ -9,9 +9,9 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// formerTime is how long the former configuration of a router counts as its own, too:
-// routers are changed one after the other, and those that are changed later still send
-// what all of them had.
+// formerTime is how long a router accepts its former configuration beside the present one.
+// Routers are changed one after the other, and a peer that is changed later still sends the
+// former addresses and interval.
 const formerTime = 10 * time.Minute
 
 // addressList is a virtual router's addresses, in a form to compare with others.
@@ -49,7 +49,7 @@ type former struct {
 	until     time.Time // from then on it does not count
 }
 
-// keepFormer goes on with a Config that has been changed, and remembers the one before.
+// keepFormer makes w follow its changed Config, and remembers the Config before.
 func (w *wire) keepFormer(before *Config, now time.Time) {
 	w.formers = slices.DeleteFunc(w.formers, func(f former) bool { return !now.Before(f.until) })
 	if before.Interval != w.cfg.Interval || !slices.Equal(before.Addresses, w.cfg.Addresses) {
@@ -136,10 +136,10 @@ func (r *Router) warnOfStranger(err *DropError, now time.Time) {
 	}
 }
 
-// heeds reports whether the machine may receive an accepted advertisement. One that
-// shares only a former address comes from a router that has not been changed yet. A
-// Backup follows that router, and keeps quiet. An Active router does not step down for
-// it: the new addresses would have no holder.
+// heeds reports whether the machine may receive an accepted advertisement. An advertisement
+// that shares only a former address comes from a router that has not been changed yet. A
+// Backup follows that router, and keeps quiet. An Active router does not step down for it:
+// the new addresses would have no holder.
 func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
 	if r.wire.seen&seenFormer == 0 || r.machine.State() != Active {
 		return true
@@ -149,20 +149,20 @@ func (r *Router) heeds(adv *Advertisement, now time.Time) bool {
 	return false
 }
 
-// has reports whether a stranger is Active, as far as it was heard lately, and has one of
-// the addresses.
+// has reports whether a stranger was Active when last heard, a short time ago, and
+// advertised one of the addresses.
 func (s *stranger) has(addresses, scratch *addressList, multiplier int, now time.Time) bool {
 	scratch.sort(s.adv.Addresses)
 	patience := time.Duration(multiplier+1) * s.adv.Interval
 	return s.adv.Priority > 0 && now.Sub(s.at) <= patience && addresses.shares(scratch)
 }
 
-// Meets reports whether the router is Active and another router is Active with addresses
-// of cfg that this router does not have yet. The other router was reconfigured earlier,
-// and has not been followed so far for want of a common address. [Router.Reconfigure]
-// makes both meet, and the election decides who has the addresses then: their owner must
-// not put them on the interface before. The way is to [Router.Hold] the router,
-// reconfigure the owner and the router, and release the hold.
+// Meets reports whether the router is Active and another router is Active with addresses of
+// cfg that this router does not have yet. The other router was reconfigured earlier. So far
+// its advertisements are discarded, since the two lists have no address in common. After
+// [Router.Reconfigure] the election decides which of the two has the addresses: until then
+// they must not be on this host's interface. So [Router.Hold] the router, reconfigure what
+// owns the addresses and then the router, and release the hold.
 func (r *Router) Meets(cfg Config) bool {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()

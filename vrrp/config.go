@@ -57,12 +57,12 @@ type Config struct {
 	// IPv6 selects the family of a router without Addresses, Peers and Source.
 	// Default: the family of these, or IPv4.
 	IPv6 bool
-	// Source is the address that advertisements are sent from. Default: the
-	// interface's primary IPv4 or its link-local IPv6 address when the router
-	// begins. When that address was away and comes back, the router returns to it.
-	// With Peers, who know the router by its address, it uses no other meanwhile.
-	// Source may be one of Addresses only with priority 255, and must never be an
-	// address that another router moves.
+	// Source is the address that advertisements are sent from. Default: the interface's
+	// primary IPv4 or its link-local IPv6 address when the router begins. When that address
+	// goes, the router sends from another one, and returns to the first when that comes
+	// back. With Peers, which know the router by its address, it has a fault until then.
+	// Source may be one of Addresses only with priority 255, and must never be an address
+	// that another router moves.
 	Source netip.Addr
 	// Peers are the other routers' addresses, none of them one of Addresses.
 	// Not empty means unicast: only these addresses are sent to and heard.
@@ -198,12 +198,12 @@ type ReplayMode uint8
 const (
 	// ReplayTime compares with the clock; all hosts need synchronised time.
 	ReplayTime ReplayMode = iota
-	// ReplayMonotonic only wants each sender's sequence to grow. The clocks need not
-	// agree, but each sequence begins with its sender's clock. So a router that was
-	// started again after its clock was set back is not believed until it has heard
-	// another router, from which it learns how far the sequence is, or until its
-	// clock is where it was. A router that has just started cannot tell a recorded
-	// advertisement from a new one.
+	// ReplayMonotonic only wants each sender's sequence to grow. The clocks need not agree,
+	// but each sequence begins with its sender's clock. Peers therefore discard what a
+	// router sends that was started again after its clock was set back, until the router
+	// has heard another router and goes on above its sequence, or until the clock is where
+	// it was. A router that has just started cannot tell a recorded advertisement from a
+	// new one.
 	ReplayMonotonic
 )
 

@@ -27,10 +27,10 @@ type ListenConfig struct {
 	// first router with AuthAH runs. The link counts as up then, and every router
 	// needs Config.Source.
 	Open func(protocol uint8) (PacketConn, error)
-	// Virtual, if set, reports whether an address of the interface goes from
-	// host to host although no router of the Conn lists that address, such as one
-	// that is left out of advertisements. No router sends from a virtual address.
-	// Virtual may be called from any goroutine. See vip's Namespace.Virtual.
+	// Virtual, if set, reports whether an address of the interface is a virtual one that no
+	// router of the Conn lists, such as an address that is left out of advertisements. No
+	// router sends from a virtual address. Virtual may be called from any goroutine. See
+	// vip's Namespace.Virtual.
 	Virtual func(netip.Addr) bool
 	// Logger receives what happens, from a goroutine that nothing waits for.
 	// Default: silent.
@@ -59,13 +59,13 @@ type Conn struct {
 
 	reserved reservations
 
-	// The locks of this package are taken in this order. looking: for one look at the
-	// interface at a time. mu: for the fields below, the routers and their machines.
-	// Group.mu: for the machines of a group's members, which may be on several Conns.
-	// loop.wakeMu: for a loop's socket and wake-ups. The locks of worker and of
+	// The locks of this package are taken in this order. looking admits one look at the
+	// interface at a time. mu guards the fields below, the routers and their machines.
+	// Group.mu guards the machines of a group's members, which may be on several Conns.
+	// loop.wakeMu guards a loop's socket and wake-ups. The locks of worker and of
 	// reservations guard those alone, and no other lock is taken under them. No lock is
-	// held while a Handler or an OnTransition is called, except for Lessee.Lapsed, which
-	// is called with mu held.
+	// held while a Handler or an OnTransition is called, except for Lessee.Lapsed, which is
+	// called with mu held.
 	looking  sync.Mutex
 	mu       sync.Mutex
 	nif      netif
@@ -273,7 +273,7 @@ type reservations struct {
 	list [256]reservation
 }
 
-// reservation is the one of a VRID.
+// reservation is a VRID that one or more routers have reserved.
 type reservation struct {
 	users int
 	lock  io.Closer // or nil
@@ -303,10 +303,10 @@ const (
 // Code that touches addresses before or after Run, as a vip.Manager does with those that
 // a predecessor left, reserves the router first.
 //
-// Reserve waits a moment for a process that is about to end. Then the error is
-// [ErrVRIDInUse] and names the process that has the router. Reserve may be called again;
-// until then a Group goes on without this router. Only processes of root and of this
-// process's own user count.
+// Reserve waits a moment for a process that is about to end. If the VRID is taken after
+// that, the error is [ErrVRIDInUse] and names the process that has the router. Reserve may
+// be called again; until then a Group goes on without this router. Only processes of root
+// and of this process's own user count.
 func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("vrrp: %s: no context", r.name)

@@ -30,8 +30,9 @@ func (m *Machine) beginStep(now time.Time) {
 // advertisement is late.
 func (m *Machine) unsure() bool { return m.state == Active && m.isLate(m.now) }
 
-// stepDownStalled makes an Active router Backup that may have a successor. It sends no
-// priority 0: a Backup that still waits for this router waits for less than its skew time.
+// stepDownStalled makes an Active router Backup because another router may have taken over.
+// It sends no priority 0: a Backup that still waits for this router waits for less than its
+// skew time.
 func (m *Machine) stepDownStalled() {
 	m.emit(Release)
 	m.changeState(Backup, CauseStalled)
@@ -122,9 +123,9 @@ func (m *Machine) adjustTimer(before time.Duration) {
 	}
 }
 
-// reconsiderActive is called when the rules have changed that a Backup follows. If it was
-// about to preempt the Active router and now must not, or not yet, the last advertisement
-// of that router counts after all.
+// reconsiderActive is called after a change of what decides whether a Backup preempts. If
+// the Backup was about to preempt the Active router and now must not, or not yet, its timer
+// runs from the last advertisement of that router after all.
 func (m *Machine) reconsiderActive(notYet bool) {
 	if m.heard == 0 || !notYet && !m.follows(m.heard) {
 		return
@@ -147,8 +148,8 @@ func (m *Machine) takeOver(cause Cause) {
 	m.timer = m.now.Add(m.interval)
 }
 
-// Tick must be called when the Deadline has come; earlier it does nothing. The caller
-// passes advertisements that arrived before to Receive first.
+// Tick must be called when the Deadline has come; earlier it does nothing. Before that
+// call, the caller passes advertisements that have arrived to Receive.
 func (m *Machine) Tick(now time.Time) []Action {
 	m.beginStep(now)
 	if deadline, ok := m.Deadline(); !ok || m.now.Before(deadline) {
@@ -333,8 +334,8 @@ func (m *Machine) noteRival(adv *Advertisement) {
 	m.split = m.split || adv.Priority > 0 && m.now.Sub(m.became) >= quietAnnounce
 }
 
-// maxChallenges is in how many intervals in a row an owner must hear another one
-// to give way.
+// maxChallenges is the number of intervals in a row in which an owner must hear another
+// owner with the better claim before it steps down.
 const maxChallenges = 3
 
 // loses reports whether adv's sender has the better claim: the higher priority,

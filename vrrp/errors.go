@@ -19,9 +19,9 @@ var (
 	ErrVRIDInUse = errors.New("VRID in use")
 	// ErrRunTwice: a [Router] runs only once.
 	ErrRunTwice = errors.New("a Router runs only once")
-	// ErrReconfigured, as the cause that the context of [Router.Run] is cancelled
-	// with or wrapped in that cause, says that another Router takes the place of this
-	// one: the last transition has CauseReconfigured, and as its reason what follows
+	// ErrReconfigured is for the context of [Router.Run]: cancel it with ErrReconfigured,
+	// or an error that wraps it, as the cause when another Router takes the place of this
+	// one. The last transition then has CauseReconfigured, and as its reason what follows
 	// the colon in "reconfigured: vrid".
 	ErrReconfigured = errors.New("reconfigured")
 )
@@ -80,9 +80,8 @@ const (
 	// DropOwner: another router advertises the addresses that this one owns
 	// and has, in version 2 (RFC 3768 §7.1).
 	DropOwner
-	// DropAddresses: no virtual address in common with this router's, whatever
-	// the priority. It is stricter than RFC 3768 §7.1, which has it for all but
-	// 255.
+	// DropAddresses: no virtual address in common with this router's, whatever the
+	// priority. RFC 3768 §7.1 is less strict: it excepts priority 255.
 	DropAddresses
 
 	numDropReasons // one more than the last reason
@@ -158,7 +157,7 @@ type DropError struct {
 	// Reason names. Both are 0 where numbers say nothing. They become text only in
 	// Error, so that a flood of bad packets costs no allocation.
 	Got, Want uint64
-	// Detail is what else there is to say, in the words of a log line, or empty.
+	// Detail is further text for a log line, or empty.
 	Detail string
 	// First is the first address that was advertised, with DropAddresses.
 	First netip.Addr
@@ -188,7 +187,8 @@ func (e *DropError) Error() string {
 	return fmt.Sprintf("vrrp: advertisement from %v: %s", e.Source, text)
 }
 
-// drop makes e say r and returns 0, the length of what is acceptable.
+// drop makes r the reason of e. It returns 0, for readers that return the length of a
+// message.
 func (e *DropError) drop(r DropReason, got, want uint64) int {
 	e.Reason, e.Got, e.Want, e.Detail = r, got, want, ""
 	return 0

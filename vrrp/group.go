@@ -55,10 +55,10 @@ func (g *Group) unlock() {
 	}
 }
 
-// joinMachine makes m a member. From then on m may only be used with g.mu held, and
-// settle must follow each use before g.mu is unlocked. do is called with g.mu held when
-// settle has moved m. It carries out the actions, which may be none, must not block, and
-// finds that m.Deadline may have changed. leave ends the membership and takes g.mu.
+// joinMachine makes m a member. From then on m may only be used with g.mu held, and settle
+// must follow each use before g.mu is unlocked. When settle has changed m it calls do with
+// g.mu held. do carries out the actions, of which there may be none, and must not block;
+// m.Deadline may have changed. leave ends the membership and takes g.mu.
 func (g *Group) joinMachine(m *Machine, do func([]Action)) (leave func(now time.Time)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -16,11 +16,12 @@ import (
 //
 // ctx ends when the call is overtaken by a later one or its time is up.
 //
-// A router learns more from a Handler that has further methods: those of
-// [FaultSource], [Lessee] and [Neighbourhood]. A Handler whose addresses can go while
-// the router is Active, as those with a lease do, must be a FaultSource: without it
-// the router stays Active and keeps its peers from serving. A struct that embeds a
-// Handler has only the three methods below, and must pass the others on.
+// A router learns more from a Handler that has further methods: those of [FaultSource],
+// [Lessee] and [Neighbourhood]. A Handler whose addresses can go while the router is
+// Active, as those with a lease do, must be a FaultSource: without it the router stays
+// Active and keeps its peers from serving. A struct that embeds a Handler has only the
+// three methods below: it must have the further methods of its own, and pass these calls
+// on.
 type Handler interface {
 	// Acquire puts the addresses on the interface. A Handler that cannot hold
 	// them returns an error: the router then steps down, so that a peer takes

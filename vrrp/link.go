@@ -34,9 +34,9 @@ func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Ad
 	return source, fault
 }
 
-// Check returns the fault that the interface would be for a Router of cfg now: it is
-// missing, down, or has no address to send from, for example. A Router may run all the
-// same: the fault ends with its reason. After Close the error is [ErrClosed].
+// Check returns the fault that a Router of cfg would have now because of the interface:
+// missing, down, without an address to send from, for example. A Router may be run in spite
+// of it: the fault ends with its cause. After Close the error is [ErrClosed].
 func (c *Conn) Check(cfg Config) error {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -56,8 +56,8 @@ func (c *Conn) Check(cfg Config) error {
 	return nil
 }
 
-// retryLink is for how long to wait before another look at an interface that
-// could not be looked at, or on which no socket could be opened.
+// retryLink is the pause after a look at the interface has failed, or no socket could be
+// opened on it.
 const retryLink = time.Second
 
 // watchInterface follows the interface until the Conn is closed. err is the error of the

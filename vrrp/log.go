@@ -98,8 +98,8 @@ func (r *Router) changeLevel(t *Transition) slog.Level {
 	return slog.LevelInfo
 }
 
-// observeLeader names the Active router when a Backup hears it first. conn.mu is
-// held, and the group's.
+// observeLeader logs which router is Active when a Backup first hears it. conn.mu is held,
+// and the group's.
 func (r *Router) observeLeader(adv *Advertisement) {
 	s := &r.status
 	if r.machine.State() != Backup || adv.Priority == 0 || adv.Source == s.leader {

@@ -274,7 +274,7 @@ func (m *Machine) Deadline() (time.Time, bool) {
 // them can have taken over. A late advertisement raises doubt until two more went out
 // in time: a router that took over meanwhile is heard by then.
 //
-// The owner of the addresses asks before it renews or adds them, and when it was not
+// A Handler that keeps addresses asks before it renews or adds them, and when it was not
 // run for a while.
 func (m *Machine) Entitled(now time.Time) bool {
 	return m.state == Active && m.doubt == 0 && !m.isLate(latest(m.now, now))

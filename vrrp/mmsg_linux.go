@@ -80,7 +80,7 @@ func (r *receiver) init(fam family, ifindex int) {
 	r.recv = func(fd uintptr) { r.call(unix.SYS_RECVMMSG, fd) }
 }
 
-// prepare resets what the kernel wrote over in the last call.
+// prepare resets what the kernel has overwritten in the last call.
 func (r *receiver) prepare(n int) {
 	r.limit = min(n, batchSize)
 	for i := range r.hdrs[:r.n] {

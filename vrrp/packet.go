@@ -82,8 +82,8 @@ type PacketConn interface {
 	// until the next call. After the deadline ReadBatch reads what is there but does
 	// not wait: if nothing is there the error is os.ErrDeadlineExceeded.
 	ReadBatch(ps []Packet) (int, error)
-	// WriteBatch sends packets without waiting and returns how many it sent.
-	// The error is about the first one that it did not send.
+	// WriteBatch sends packets without waiting and returns how many it sent. The error is
+	// about the first packet that was not sent.
 	WriteBatch(ps []Packet) (int, error)
 	// SetReadDeadline interrupts or bounds ReadBatch; the zero time is no
 	// bound.

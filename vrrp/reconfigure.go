@@ -62,10 +62,10 @@ func (c Config) Fixed(next Config) (fields []string) {
 //   - Between multicast and Peers no router hears another one until both have
 //     changed: both are Active.
 //
-// The owner of the addresses, such as a vip.Manager, is reconfigured before the
-// router: then an address that goes is off the interface before a peer may take it,
-// and no peer hears of an address that this host cannot have. The exception is where
-// [Router.Meets] reports that another router has the new addresses.
+// What owns the addresses, such as a vip.Manager, is reconfigured before the router: an
+// address that goes is then off the interface before a peer may take it, and no peer hears
+// of an address that this host cannot have. The exception: [Router.Meets] reports that
+// another router has the new addresses.
 func (r *Router) Reconfigure(cfg Config) error {
 	r.conn.updateForRouter()
 	r.conn.mu.Lock()

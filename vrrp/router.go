@@ -66,8 +66,9 @@ const (
 	stopped
 )
 
-// NewRouter makes a virtual router of the family of conn. h owns the addresses. h may
-// be nil: there are no addresses, or their owner follows Config.OnTransition.
+// NewRouter makes a virtual router of the family of conn. h adds and removes the addresses.
+// h may be nil: there are no addresses, or the program moves them after
+// Config.OnTransition.
 func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -177,8 +178,8 @@ func (r *Router) beginRun() error {
 	return nil
 }
 
-// endRun ends a Run. For good: a router that never got to its Conn leaves the group,
-// which would wait for it.
+// endRun ends a Run. forGood: no other Run will follow. A router that never got to its Conn
+// then leaves the group, which would wait for it.
 func (r *Router) endRun(forGood bool) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()

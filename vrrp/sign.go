@@ -87,9 +87,9 @@ func (t *trailer) lead() int64 { return t.window / 4 }
 
 // nextSequence returns the sequence number to send: the clock, or one more than the last.
 //
-// In ReplayMonotonic the highest number heard counts as the clock if it is ahead. Peers
-// would not believe a router otherwise that was started again after its clock was set
-// back: they remember its former numbers.
+// In ReplayMonotonic the highest number heard counts as the clock if it is ahead. A router
+// may be started again after its clock was set back: its peers remember its former numbers,
+// and would discard lower ones.
 func (t *trailer) nextSequence(now time.Time) uint64 {
 	clock := clockSequence(now)
 	if t.heard != 0 && after(t.heard, clock) {

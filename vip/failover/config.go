@@ -21,9 +21,9 @@ type FieldError = field.Error
 // are VRRP.VRID and VIP.Interface; without VIP.Addresses the router elects one host
 // and moves nothing.
 type Config struct {
-	// VRRP is the virtual router. By default its Addresses, which advertisements list,
-	// are those of VIP.Addresses that have the family of Source, of Peers or else of
-	// the first address. An empty list that is not nil lists none of them.
+	// VRRP is the virtual router. Its Addresses are what advertisements list. Nil: those of
+	// VIP.Addresses that have the family of Source, else of Peers, else of the first
+	// address. An empty list that is not nil: none.
 	VRRP vrrp.Config
 	// VIP is what the router moves. By default Name is the router's, Lease follows from
 	// its interval ([vip.LeaseFor]), VirtualMAC from VRRP.VirtualMAC, and Owner from a
@@ -33,9 +33,9 @@ type Config struct {
 	// Conn is shared by the Nodes of one interface and family; VIP.Interface should
 	// name the same interface. Default: a Conn of the Node's own.
 	Conn *vrrp.Conn
-	// Guard is shared by all Nodes of a process, whose VRRP.Name must differ then.
-	// Whoever started the guard runs it, and closes it after the last Node. Default:
-	// a guard of the Node's own.
+	// Guard is shared by all Nodes of a process; each Node then needs a VRRP.Name of its
+	// own. The program that started the guard runs it, and closes it after the last Node.
+	// Default: a guard of the Node's own.
 	Guard *guard.Guard
 	// OnRetry, if set, is called when the router cannot run for now, for instance
 	// because another process of this host runs the same virtual router. Run tries again
@@ -92,8 +92,8 @@ func (c Config) listed() []netip.Addr {
 	return slices.DeleteFunc(list, func(a netip.Addr) bool { return a.Is6() != known[i].Is6() })
 }
 
-// Validate reports everything that is wrong with c, whatever the machine: each error
-// that is joined in the result is a [FieldError], such as one of VRRP.Priority.
+// Validate returns all faults of c that can be found without the machine, joined: each is a
+// [FieldError], such as one of VRRP.Priority.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{field.In("VRRP", c.VRRP.Validate()), field.In("VIP", c.VIP.Validate())}

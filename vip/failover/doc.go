@@ -18,8 +18,9 @@
 //   - When the program is killed or crashes, a child process does the same in its place:
 //     see package guard.
 //   - When the program is frozen, or the child is killed as well, the kernel removes the
-//     address. It does so before a peer takes over, but at intervals of less than a second:
-//     its shortest lease is 1 s, and two hosts may have the address for up to two seconds.
+//     address before a peer takes over. At intervals below one second this is not certain:
+//     the kernel's shortest lease is 1 s, and two hosts may have the address for up to two
+//     seconds.
 //   - A second program on the same host that runs the same virtual router waits until the
 //     first has ended, and does not touch its address.
 //   - When the address cannot be held, as on an interface that is down, the host takes no
@@ -28,15 +29,18 @@
 // # Without an address
 //
 // The same election chooses a leader for anything else. Config.VRRP.OnTransition says which
-// host leads. Nothing ends the lead of a frozen program for it: a leader that must be alone
-// asks [vrrp.Router.Entitled] right before each deed. CAP_NET_RAW is enough then.
+// host leads. Nothing ends the lead of a frozen program, for a lead has no lease: a leader
+// that must be alone asks [vrrp.Router.Entitled] right before each action. An election
+// alone needs CAP_NET_RAW only.
 //
 // # What is left to the program
 //
 // The package touches no signals. Where the log goes to a pipe, the program should take
-// SIGPIPE, by signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE): otherwise it dies
-// with whoever reads the log. A Namespace, a Conn and a guard are shared by many Nodes if
-// the program makes them, runs the guard, and closes them after the last Node.
+// SIGPIPE, by signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE): otherwise the
+// program dies when the reader of its log dies. Many Nodes can share a Namespace, a Conn
+// and a guard: the program makes them, runs the guard, and closes all of them after the
+// last Node.
 //
-// It takes Linux, CAP_NET_ADMIN and CAP_NET_RAW, and with NoAccept package vip/filter.
+// The package needs Linux, CAP_NET_ADMIN and CAP_NET_RAW. NoAccept needs package
+// vip/filter.
 package failover

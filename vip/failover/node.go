@@ -41,11 +41,11 @@ type Node struct {
 	guard   *guard.Guard // nil: it is shared, and runs elsewhere
 	undo    []func()     // closes what New has opened
 
-	// reserved says that no other process runs the virtual router, from then on.
+	// reserved is set once no other process of this host can run the virtual router.
 	reserved atomic.Bool
 
-	// Locks, in this order: changing lets one Reconfigure at a time through, and guards
-	// cfg; mu guards what follows, which begin sets once, and nobody waits with mu locked.
+	// Locks, in this order. changing admits one Reconfigure at a time, and guards cfg. mu
+	// guards the fields below, which begin sets once. Nothing waits while mu is locked.
 	changing sync.Mutex
 	cfg      Config
 	mu       sync.Mutex
@@ -79,17 +79,17 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// Check reports what would keep a Node of cfg from taking part in the election now:
-// what is wrong with cfg, an interface that is missing, down or without an address to
-// send from, an address that is in use already (an error that wraps [vip.ErrInUse]).
-// It changes nothing. The Node may run all the same: it waits until that has passed.
+// Check returns what would keep a Node of cfg from taking part in the election now: a fault
+// of cfg, an interface that is missing, down or without an address to send from, an address
+// that is in use already (an error that wraps [vip.ErrInUse]). Check changes nothing. A
+// Node can be run in spite of a fault of the machine: it waits until the fault has gone.
 func Check(cfg Config) error {
 	n := &Node{}
 	defer n.closeParts()
 	if err := n.open(cfg); err != nil {
 		return err
 	}
-	m, err := vip.NewManager(n.cfg.VIP) // first: its addresses are no source
+	m, err := vip.NewManager(n.cfg.VIP) // first: its addresses must not be chosen as a source
 	if err != nil {
 		return err
 	}
@@ -129,8 +129,8 @@ func (n *Node) open(cfg Config) error {
 	return nil
 }
 
-// connect makes the guard, the Manager and the router, each with what it asks of
-// the others.
+// connect makes the guard, the Manager and the router, and gives each the functions of the
+// other two that it calls.
 func (n *Node) connect() error {
 	g := n.cfg.Guard
 	if g == nil {
@@ -155,8 +155,8 @@ func (n *Node) connect() error {
 	return nil
 }
 
-// addresses is the Manager's part of a configuration, with what the Manager asks the
-// router and tells the guard.
+// addresses returns the Manager's part of cfg, with the functions by which the Manager asks
+// the router and informs the guard.
 func (n *Node) addresses(cfg Config) vip.Config {
 	cfg.VIP.Entitled = func() bool { return n.router.Entitled() }
 	cfg.VIP.OnRemovals = n.will.setRemovals
@@ -175,16 +175,16 @@ func (n *Node) Manager() *vip.Manager { return n.manager }
 // the virtual router. No address is touched before that.
 func (n *Node) Reserved() bool { return n.reserved.Load() }
 
-// Run takes part in the election until ctx ends, and keeps the addresses wherever the
-// election says that they belong. First of all the virtual router is reserved, see
-// [vrrp.Router.Reserve]. A router that cannot run for now is tried again, until ctx
-// ends: see Config.OnRetry.
+// Run takes part in the election until ctx ends, and keeps the addresses on the interface
+// while the router is Active. Run first reserves the virtual router, see
+// [vrrp.Router.Reserve]. A router that cannot run for now is tried again until ctx ends,
+// see Config.OnRetry.
 //
-// In the end the router leaves the election, so that a peer takes over, and the
-// addresses go with it; then the Manager ends, which removes whatever may be left; then
-// the will is withdrawn, and the reservation; and then the guard and the sockets are
-// closed, unless they are shared. Run returns when all of that is done: nil, or an
-// error if addresses may be left, or if a shared Conn was closed.
+// When ctx has ended, Run ends its parts in this order. The router leaves the election, so
+// that a peer takes over, and the addresses are removed. The Manager ends, and removes what
+// is left. The will and the reservation are withdrawn. The guard and the sockets are
+// closed, unless they are shared. Then Run returns nil, or an error if addresses may be
+// left or if a shared Conn was closed.
 //
 // Run may be called once.
 func (n *Node) Run(ctx context.Context) error {
@@ -238,8 +238,8 @@ func (n *Node) takePart(ctx context.Context) error {
 	return failed
 }
 
-// persist calls run until it succeeds or ctx ends, and tells of each failure. A closed
-// Conn stays closed: that error is returned.
+// persist calls run until it succeeds or ctx ends, and reports each failure. A Conn that is
+// closed stays so: run is not called again, and its error is returned.
 func (n *Node) persist(ctx context.Context, run func(context.Context) error) (closed error) {
 	retry.Until(ctx, func(ctx context.Context) error {
 		err := run(ctx)
@@ -281,9 +281,9 @@ func (n *Node) isClosed() bool {
 	}
 }
 
-// Close ends the Node. It ends Run, if that was called, and returns when Run has
-// returned; it must not be called from Config.VRRP.OnTransition then. A Node that is not
-// going to run must be closed: its vrrp.Group would wait for it.
+// Close ends the Node. If Run was called, Close ends it and returns when Run has returned:
+// Close must not be called from Config.VRRP.OnTransition while Run runs. Close a Node that
+// will not be run: its vrrp.Group would wait for it.
 func (n *Node) Close() error {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -9,13 +9,13 @@ import (
 )
 
 // Reconfigure goes on with another configuration while the Node serves, or leaves
-// everything as it was: see [vrrp.Router.Reconfigure] and [vip.Manager.Reconfigure]. What
-// stays of the addresses is not touched. What goes is off the interface before a peer
-// can hear of that, and what comes is there before.
+// everything as it was: see [vrrp.Router.Reconfigure] and [vip.Manager.Reconfigure].
+// Addresses that both configurations have are not touched. A peer hears of the change only
+// after the old addresses are off the interface and the new ones are on it.
 //
-// Conn, Guard, OnRetry, OnTransition, Namespace and every Logger stay what they are. It is
-// an error if a field differs that [Config.Fixed] names. While [Node.Reserved] is false the
-// error wraps ErrNotRunning: make another Node then.
+// Conn, Guard, OnRetry, OnTransition, Namespace and every Logger keep their values. A
+// difference in a field that [Config.Fixed] names is an error. While [Node.Reserved] is
+// false the error wraps ErrNotRunning: make another Node then.
 func (n *Node) Reconfigure(ctx context.Context, next Config) error {
 	n.changing.Lock()
 	defer n.changing.Unlock()
@@ -59,7 +59,7 @@ func (n *Node) Reconfigure(ctx context.Context, next Config) error {
 	return nil
 }
 
-// backTime bounds the way back to the addresses of before.
+// backTime bounds the return to the former addresses.
 const backTime = 10 * time.Second
 
 // standDown gives the addresses up, and stays out of the election until release.

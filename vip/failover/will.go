@@ -12,8 +12,9 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-// manager is a vip.Manager as a router sees it: with all that a Handler may be as well.
-// The router would go on in silence without one of these.
+// manager is what a router uses of a vip.Manager: Handler and every optional interface of a
+// Handler. The compiler checks them here, since a router would do without a missing one in
+// silence.
 type manager interface {
 	vrrp.Handler
 	vrrp.FaultSource
@@ -23,11 +24,11 @@ type manager interface {
 
 var _ manager = (*vip.Manager)(nil)
 
-// will is the Handler of a Node's router: it passes each call on to the Manager,
-// and keeps the guard's will for the Node in step with what may be on the interface
-// and with what the router would say.
+// will is the Handler of a Node's router. It passes each call on to the Manager. It tells
+// the guard a new will whenever the addresses that may be on the interface change, or the
+// router's farewell does.
 //
-// The Manager reports its removals with its own mutex locked: mu comes after that,
+// The Manager reports its removals with its own mutex locked. So mu comes after that mutex,
 // and nothing here calls the Manager with mu locked.
 type will struct {
 	manager
@@ -47,8 +48,8 @@ type will struct {
 	again     *time.Timer // while active
 }
 
-// refreshTime is for how long a farewell is kept at most: the interface or its
-// address may change, and authenticated packets go stale even earlier.
+// refreshTime is the longest time that a farewell is kept: the interface or its address may
+// change. Authenticated packets go stale even earlier.
 const refreshTime = 10 * time.Second
 
 // Acquire writes the will before the addresses are there, so that they cannot be
@@ -69,7 +70,7 @@ func (w *will) Release(ctx context.Context) error {
 	return w.manager.Release(ctx)
 }
 
-// setActive says whether the router has a farewell to send.
+// setActive says whether the will has a farewell.
 func (w *will) setActive(active bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,7 +87,7 @@ func (w *will) setRemovals(r vip.Removals) {
 	w.write()
 }
 
-// refresh puts into the will what the router would say now.
+// refresh writes the will with the router's present farewell.
 func (w *will) refresh() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -102,7 +103,7 @@ func (w *will) withdraw() {
 	w.withdrawn = true
 }
 
-// write hands the will to the guard, and arranges for the next refresh. Called with
+// write passes the will to the guard and sets the timer for the next refresh. Called with
 // mu locked.
 func (w *will) write() {
 	if w.withdrawn {

@@ -48,9 +48,9 @@ func NewLAN() *LAN {
 	return l
 }
 
-// Drop has f asked whether a packet is lost on its way to a host, from the next packet
-// on. [vrrp.ParsePacket] reads what it is. f is called with a lock held: it must not
-// use the LAN or a Router. Nil: none is lost.
+// Drop makes the LAN ask f, from the next packet on, whether a packet is lost on its way to
+// a host. [vrrp.ParsePacket] reads the packet. f is called with a lock held: it must not
+// use the LAN or a Router. Nil: no packet is lost.
 func (l *LAN) Drop(f func(p vrrp.Packet, to netip.Addr) bool) {
 	l.link.Mu.Lock()
 	defer l.link.Mu.Unlock()
@@ -167,8 +167,8 @@ func (h *Host) Thaw() {
 	})
 }
 
-// Crash ends the host without a word, as a power failure does: nobody hears of it
-// again. Its Handlers are called once more at the end of the test.
+// Crash ends the host as a power failure does: it sends nothing more, not even priority 0.
+// Its Handlers are called once more at the end of the test.
 func (h *Host) Crash() {
 	h.Cut()
 	h.Freeze()
