@@ -56,27 +56,21 @@ func (b Backend) Validate() error {
 
 // validateBackendTLS checks that cfg, which may be nil, can verify the backend.
 func validateBackendTLS(name string, cfg *tls.Config, b Backend) error {
-	if cfg != nil && cfg.ServerName == "" && !cfg.InsecureSkipVerify && strings.HasPrefix(b.Address, "unix:") {
-		return field.Errorf(name, "backend %s: TLS over a Unix socket needs a ServerName to verify", b.Name)
-	}
-	return nil
+	nameless := cfg != nil && cfg.ServerName == "" && !cfg.InsecureSkipVerify
+	return field.If(nameless && strings.HasPrefix(b.Address, "unix:"),
+		name, "backend %s: TLS over a Unix socket needs a ServerName to verify", b.Name)
 }
 
 func validateAddress(address string) error {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		if path == "" {
-			return field.Errorf("Address", "%q: want a path after unix:", address)
-		}
-		return nil
+		return field.If(path == "", "Address", "%q: want a path after unix:", address)
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" {
 		return field.Errorf("Address", "%q: want host:port, or unix: and a path", address)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return field.Errorf("Address", "%q: port %q: want 1 to 65535", address, port)
-	}
-	return nil
+	n, err := strconv.ParseUint(port, 10, 16)
+	return field.If(err != nil || n == 0, "Address", "%q: port %q: want 1 to 65535", address, port)
 }
 
 // network splits an address as Backend.Address has it for net.Dial.

@@ -15,7 +15,7 @@ func mix(h uint64) uint64 {
 // hashString is FNV-1a with a finalizer: FNV alone leaves the low bits of
 // short strings poorly mixed. It is fixed for ever, because all nodes of a
 // cluster, whatever their version, must agree.
-func hashString(s string) uint64 {
+func hashString[S string | []byte](s S) uint64 {
 	h := uint64(0xcbf29ce484222325)
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 0x100000001b3
@@ -26,11 +26,7 @@ func hashString(s string) uint64 {
 // hashAddr treats an IPv4 address and its IPv4-mapped form alike.
 func hashAddr(a netip.Addr) uint64 {
 	b := a.As16()
-	h := uint64(0xcbf29ce484222325)
-	for _, c := range b {
-		h = (h ^ uint64(c)) * 0x100000001b3
-	}
-	return mix(h)
+	return hashString(b[:])
 }
 
 // unit maps a hash to a number between 0 and 1, exclusive.

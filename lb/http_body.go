@@ -143,9 +143,6 @@ func (b *replayBody) awaitClient(p []byte) (n int, err error) {
 	return b.limited.Read(p)
 }
 
-// begun reports whether some of the body was read already.
-func (b *replayBody) begun() bool { return b.bytesRead() > 0 }
-
 // replayable reports whether another attempt would get the whole body.
 func (b *replayBody) replayable() bool {
 	b.mu.Lock()

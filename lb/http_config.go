@@ -85,7 +85,7 @@ func (c HandlerConfig) WithDefaults() HandlerConfig {
 // Validate returns all that is wrong with c: FieldErrors, joined.
 func (c HandlerConfig) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{
+	return errors.Join(
 		field.Between("ConnectTimeout", c.ConnectTimeout, time.Millisecond, time.Hour),
 		field.Between("Timeout", c.Timeout, time.Millisecond, day),
 		field.Between("ClientTimeout", c.ClientTimeout, time.Millisecond, day),
@@ -96,11 +96,7 @@ func (c HandlerConfig) Validate() error {
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, "client", "local", "backend", "source"),
 		validatePrefixes("TrustedProxies", c.TrustedProxies),
 		validatePoolTLS(c.BackendTLS, c.Pool),
-	}
-	if c.Pool == nil {
-		errs = append(errs, field.Errorf("Pool", "none: want a pool"))
-	}
-	return errors.Join(errs...)
+		field.If(c.Pool == nil, "Pool", "none: want a pool"))
 }
 
 var variable = regexp.MustCompile(`\$\{[^}]*\}?`)

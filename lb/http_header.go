@@ -49,11 +49,16 @@ func (x *exchange) requestHost(h http.Header) string {
 	if x.in.Host != "" {
 		return x.in.Host
 	}
-	local, _ := x.in.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if local == nil || !addrPort(local).IsValid() {
-		return ""
+	if local := x.localAddr(); local.IsValid() {
+		return local.String()
 	}
-	return addrPort(local).String()
+	return ""
+}
+
+// localAddr returns the address that the client has connected to; zero if it is unknown.
+func (x *exchange) localAddr() netip.AddrPort {
+	local, _ := x.in.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return addrPort(local)
 }
 
 // requestTrailers returns the names of the trailers that backends get: those that the
@@ -161,12 +166,7 @@ func (x *exchange) setHeaders(h http.Header, values map[string]string, backend, 
 	if len(values) == 0 {
 		return
 	}
-	local, _ := x.in.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	localIP := ""
-	if local != nil {
-		localIP = addrString(addrPort(local).Addr())
-	}
-	expand := strings.NewReplacer("${client}", addrString(x.client.Addr()), "${local}", localIP,
+	expand := strings.NewReplacer("${client}", addrString(x.client.Addr()), "${local}", addrString(x.localAddr().Addr()),
 		"${backend}", backend, "${source}", source)
 	for name, value := range values {
 		h.Del(name) // in any case: the configured name may be written in another one

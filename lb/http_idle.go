@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -88,13 +89,11 @@ func (i *idleConns) removeConn(u *upstream) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	l := i.conns[u.to]
-	for at := len(l) - 1; at >= 0; at-- {
-		if l[at] == u {
-			i.setConns(u.to, append(l[:at], l[at+1:]...))
-			return true
-		}
+	at := slices.Index(l, u)
+	if at >= 0 {
+		i.setConns(u.to, slices.Delete(l, at, at+1))
 	}
-	return false
+	return at >= 0
 }
 
 // setConns replaces the list of a destination. i.mu is held.

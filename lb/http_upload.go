@@ -30,7 +30,7 @@ const continueWithin = time.Second
 func (x *exchange) startUpload(u *upstream) *upload {
 	up := &upload{answered: make(chan struct{}), continued: make(chan struct{}), done: make(chan struct{})}
 	body := x.body.newReader()
-	expect := body != nil && x.expect && !x.body.begun()
+	expect := body != nil && x.expect && x.body.bytesRead() == 0
 	x.writeHead(u.w, body != nil, expect)
 	up.err = u.w.Flush()
 	if up.err != nil || body == nil {

@@ -42,21 +42,15 @@ func (l Limits) WithDefaults() Limits {
 
 // Validate returns what is wrong with l: FieldErrors, joined.
 func (l Limits) Validate() error {
-	errs := []error{
+	return errors.Join(
 		field.Between("Connections", l.Connections, 0, maxCount),
 		field.Between("PerClient", l.PerClient, 0, maxCount),
 		field.Between("Rate", l.Rate, 0, maxCount),
 		field.Between("Burst", l.Burst, 0, maxCount),
 		field.Between("TotalRate", l.TotalRate, 0, maxCount),
 		field.Between("TotalBurst", l.TotalBurst, 0, maxCount),
-	}
-	if l.Burst > 0 && l.Rate == 0 {
-		errs = append(errs, field.Errorf("Burst", "%d: does nothing without Rate: leave it out", l.Burst))
-	}
-	if l.TotalBurst > 0 && l.TotalRate == 0 {
-		errs = append(errs, field.Errorf("TotalBurst", "%d: does nothing without TotalRate: leave it out", l.TotalBurst))
-	}
-	return errors.Join(errs...)
+		field.If(l.Burst > 0 && l.Rate == 0, "Burst", "%d: does nothing without Rate: leave it out", l.Burst),
+		field.If(l.TotalBurst > 0 && l.TotalRate == 0, "TotalBurst", "%d: does nothing without TotalRate: leave it out", l.TotalBurst))
 }
 
 // counts reports whether l asks for more than to count connections.

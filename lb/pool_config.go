@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -96,7 +97,8 @@ func backendsWithDefaults(backends []Backend) []Backend {
 // Validate returns what is wrong with c: FieldErrors, joined.
 func (c PoolConfig) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{
+	weight := primaryWeight(c.Backends)
+	return errors.Join(
 		field.Between("MaxFails", max(c.MaxFails, 0), 0, maxCount),
 		field.Between("FailTimeout", c.FailTimeout, time.Millisecond, day),
 		field.Between("SlowStart", c.SlowStart, 0, day),
@@ -107,23 +109,12 @@ func (c PoolConfig) Validate() error {
 		field.Between("QueueTimeout", c.QueueTimeout, time.Millisecond, time.Hour),
 		field.Between("ResolveInterval", c.ResolveInterval, 100*time.Millisecond, day),
 		validateBackends(c.Backends),
-	}
-	if err := new(Balance).UnmarshalText([]byte(c.Balance)); err != nil {
-		errs = append(errs, field.Errorf("Balance", "%w", err))
-	}
-	if c.Balancer != nil && c.Balance != "" {
-		errs = append(errs, field.Errorf("Balance", "%q: want none together with a Balancer", c.Balance))
-	}
-	if weight := primaryWeight(c.Backends); c.Quorum > weight && weight > 0 {
-		errs = append(errs, field.Errorf("Quorum",
-			"%d: out of reach: want no more than %d, what the backends that are no backups weigh in all", c.Quorum, weight))
-	}
-	if err := field.Between("Hysteresis", c.Hysteresis, 0, maxCount); err != nil {
-		errs = append(errs, err)
-	} else if c.Hysteresis >= max(c.Quorum, 1) {
-		errs = append(errs, field.Errorf("Hysteresis", "%d: want less than the quorum, %d", c.Hysteresis, c.Quorum))
-	}
-	return errors.Join(errs...)
+		field.In("Balance", new(Balance).UnmarshalText([]byte(c.Balance))),
+		field.If(c.Balancer != nil && c.Balance != "", "Balance", "%q: want none together with a Balancer", c.Balance),
+		field.If(c.Quorum > weight && weight > 0, "Quorum",
+			"%d: out of reach: want no more than %d, what the backends that are no backups weigh in all", c.Quorum, weight),
+		cmp.Or(field.Between("Hysteresis", c.Hysteresis, 0, maxCount),
+			field.If(c.Hysteresis >= max(c.Quorum, 1), "Hysteresis", "%d: want less than the quorum, %d", c.Hysteresis, c.Quorum)))
 }
 
 // primaryWeight is the total weight of the backends that are no backups.
@@ -143,10 +134,8 @@ func validateBackends(backends []Backend) error {
 	seen := make(map[string]bool, len(backends))
 	for i, b := range backends {
 		at := fmt.Sprintf("Backends[%d]", i)
-		errs = append(errs, field.In(at, b.Validate()))
-		if seen[b.Name] {
-			errs = append(errs, field.Errorf(at+".Name", "%q: taken by another backend: want one of its own", b.Name))
-		}
+		errs = append(errs, field.In(at, b.Validate()),
+			field.If(seen[b.Name], at+".Name", "%q: taken by another backend: want one of its own", b.Name))
 		seen[b.Name] = true
 	}
 	return errors.Join(errs...)

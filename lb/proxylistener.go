@@ -16,11 +16,9 @@ import (
 // whose addresses the connection then has, and limits are kept. The error consists of
 // FieldErrors.
 func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits) (net.Listener, error) {
-	errs := []error{validatePrefixes("trusted", trusted), field.In("limits", limits.Validate())}
-	if ln == nil {
-		errs = append(errs, field.Errorf("ln", "nil: want a listener"))
-	}
-	if err := errors.Join(errs...); err != nil {
+	err := errors.Join(validatePrefixes("trusted", trusted), field.In("limits", limits.Validate()),
+		field.If(ln == nil, "ln", "nil: want a listener"))
+	if err != nil {
 		return nil, fmt.Errorf("lb: listener: %w", err)
 	}
 	l := &listener{Listener: ln, trusted: trusted, limits: limits.WithDefaults(), closed: make(chan struct{})}
@@ -61,7 +59,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			l.leave()
 			continue
 		}
-		p := &proxiedConn{Conn: c, done: func() { l.limiter.release(&l.limits, peer); l.leave() }}
+		p := &proxiedConn{prefaced: prefaced{Conn: c}}
+		p.done = sync.OnceFunc(func() { l.limiter.release(&l.limits, peer); l.leave() })
 		if containsAddr(l.trusted, peer) {
 			p.header = &preface{proxies: l.trusted, timeout: defaultHandshakeTimeout}
 		}
@@ -84,14 +83,12 @@ func (l *listener) leave() {
 // proxiedConn reads its PROXY header when it is first used, in the goroutine of the
 // server that uses it: a slow sender must not hold up accepting.
 type proxiedConn struct {
-	net.Conn
+	prefaced
 	header *preface // how to read the header; nil if there is none
 	once   sync.Once
 	err    error
-	early  []byte
 	origin origin
 	done   func()
-	closed sync.Once
 }
 
 func (p *proxiedConn) preface() {
@@ -107,16 +104,10 @@ func (p *proxiedConn) preface() {
 }
 
 func (p *proxiedConn) Read(b []byte) (int, error) {
-	p.preface()
-	if p.err != nil {
+	if p.preface(); p.err != nil {
 		return 0, p.err
 	}
-	if len(p.early) > 0 {
-		n := copy(b, p.early)
-		p.early = p.early[n:]
-		return n, nil
-	}
-	return p.Conn.Read(b)
+	return p.prefaced.Read(b)
 }
 
 func (p *proxiedConn) RemoteAddr() net.Addr {
@@ -133,12 +124,7 @@ func (p *proxiedConn) LocalAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(p.origin.local)
 }
 
-func (p *proxiedConn) CloseWrite() error { return closeWrite(p.Conn) }
-
-// NetConn returns the connection itself, as that of tls.Conn does.
-func (p *proxiedConn) NetConn() net.Conn { return p.Conn }
-
 func (p *proxiedConn) Close() error {
-	p.closed.Do(p.done)
+	p.done()
 	return p.Conn.Close()
 }

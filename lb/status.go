@@ -4,13 +4,9 @@ import "time"
 
 // BackendStatus is what a pool knows about one backend.
 type BackendStatus struct {
-	Backend
-	Up       bool      // what SetHealth said last; true at first
-	Ejected  bool      // taken out by MaxFails for now
-	Draining bool      // by configuration or SetDrain
-	InUse    bool      // gets new connections
-	Since    time.Time // last change of Up; zero if there was none
-	Resolved string    // where connections go: Address, or what it resolved to
+	BackendSnapshot           // but not InUse while it is Ejected
+	Ejected         bool      // taken out by MaxFails for now
+	Since           time.Time // last change of Up; zero if there was none
 
 	// Counters, since the backend was added.
 	Active      int64         // picks that are not done
@@ -40,13 +36,11 @@ func (p *Pool) Status() PoolStatus {
 	now := p.now()
 	st := PoolStatus{Name: p.config().Name, Quorum: s.quorum, Panic: s.panic,
 		Queued: int(p.queue.waiting.Load()), Waits: p.queue.waits.Load(), Overflow: p.queue.overflow.Load()}
-	for i, m := range s.all {
+	for _, m := range s.all {
 		b := BackendStatus{
-			Backend:  m.Backend,
-			Up:       !m.down.Load(),
-			Ejected:  m.ejected.Load() > now,
-			Draining: m.Drain || m.draining.Load(),
-			Resolved: *m.address.Load(),
+			BackendSnapshot: s.backend(m),
+
+			Ejected: m.ejected.Load() > now,
 
 			Active:      m.active.Load(),
 			Picks:       m.picks.Load(),
@@ -57,7 +51,7 @@ func (p *Pool) Status() PoolStatus {
 			ConnectTime: time.Duration(m.connectTime.Load()),
 			Connects:    m.connects.Load(),
 		}
-		b.InUse = s.live[i] && !b.Ejected
+		b.InUse = b.InUse && !b.Ejected
 		if at := m.changed.Load(); at != 0 {
 			b.Since = p.epoch.Add(time.Duration(at))
 		}

@@ -32,10 +32,14 @@ func (s *snapshot) public() *PoolSnapshot {
 	ps := &PoolSnapshot{Name: s.cfg.Name, Balance: s.cfg.Balance, Quorum: s.quorum, Panic: s.panic,
 		Backends: make([]BackendSnapshot, len(s.all))}
 	for i, m := range s.all {
-		ps.Backends[i] = BackendSnapshot{Backend: m.Backend, Resolved: *m.address.Load(),
-			Up: !m.down.Load(), Draining: m.Drain || m.draining.Load(), InUse: s.live[i]}
+		ps.Backends[i] = s.backend(m)
 	}
 	return ps
+}
+
+func (s *snapshot) backend(m *member) BackendSnapshot {
+	return BackendSnapshot{Backend: m.Backend, Resolved: *m.address.Load(),
+		Up: !m.down.Load(), Draining: m.Drain || m.draining.Load(), InUse: s.live[m.index]}
 }
 
 // audience is who watches a pool.
