@@ -143,7 +143,7 @@ func (k *fakeKernel) drop(a assigned) bool {
 }
 
 func (k *fakeKernel) networks() ([]assigned, error) { return nil, nil }
-func (k *fakeKernel) nextHops(bool) ([]nextHop, error) {
+func (k *fakeKernel) nextHops(netip.Addr) ([]nextHop, error) {
 	if err := k.do("nextHops"); err != nil {
 		return nil, err
 	}

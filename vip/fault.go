@@ -175,7 +175,7 @@ func (v *view) surroundings(have []assigned) string {
 	var b strings.Builder
 	for _, name := range v.interfaces() {
 		l := v.links[name]
-		if v.macvlan.is(name) {
+		if v.cfg.isMacvlan(name) {
 			l.up, l.enabled = false, false
 		}
 		fmt.Fprintln(&b, name, l.index, l.mac, l.up, l.enabled, l.no6)

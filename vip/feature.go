@@ -2,6 +2,7 @@ package vip
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 )
 
@@ -38,14 +39,18 @@ func (f *packetFilter) install(addrs []netip.Addr) error {
 	return f.kernel.filter(f.name, addrs)
 }
 
-// gone reports whether what was installed is not in force any more: many a firewall
-// begins with "nft flush ruleset".
-func (f *packetFilter) gone(addrs []netip.Addr) (bool, error) {
+// restore installs the filter again if it is not in force any more: many a firewall begins
+// with "nft flush ruleset".
+func (f *packetFilter) restore(addrs []netip.Addr, log *slog.Logger) error {
 	if !f.drops {
-		return false, nil
+		return nil
 	}
 	intact, err := f.kernel.filters(f.name, addrs)
-	return err == nil && !intact, err
+	if err != nil || intact {
+		return err
+	}
+	warnOften(log, "the filter for what is sent to the addresses had gone, putting it back")
+	return f.install(addrs)
 }
 
 // remove undoes install. The first time it removes the filters that a predecessor has
@@ -63,14 +68,4 @@ func (f *packetFilter) remove(addrs []netip.Addr) error {
 	f.absent = err == nil
 	f.swept = f.swept || f.absent
 	return err
-}
-
-// restoreFilter installs the filter again if it has vanished.
-func (m *Manager) restoreFilter() error {
-	gone, err := m.filter.gone(m.cfg.addrs())
-	if !gone {
-		return err
-	}
-	warnOften(m.log, "the filter for what is sent to the addresses had gone, putting it back")
-	return m.filter.install(m.cfg.addrs())
 }

@@ -16,9 +16,9 @@ type kernel interface {
 	// networks lists the IPv6 networks that are on a link without an address: a router
 	// has announced them, or a person has added a route.
 	networks() ([]assigned, error)
-	// nextHops lists the next hops of the routes of one family, in all tables, that do
+	// nextHops lists the next hops of the routes of addr's family, in all tables, that do
 	// not belong to an address.
-	nextHops(v6 bool) ([]nextHop, error)
+	nextHops(addr netip.Addr) ([]nextHop, error)
 	// put adds an address, or changes the lifetime of an address that is there. With
 	// fresh it only adds: the error wraps ErrInUse if the address is there.
 	put(a assigned, fresh bool) error

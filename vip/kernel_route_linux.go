@@ -112,12 +112,8 @@ func (r Route) message(index int) []nl.NetlinkRequestData {
 	return out
 }
 
-func (k *linuxKernel) nextHops(v6 bool) ([]nextHop, error) {
-	family := unix.AF_INET
-	if v6 {
-		family = unix.AF_INET6
-	}
-	routes, err := k.listRoutes(family, 0)
+func (k *linuxKernel) nextHops(addr netip.Addr) ([]nextHop, error) {
+	routes, err := k.listRoutes(family(addr), 0)
 	var out []nextHop
 	for _, r := range routes {
 		if !r.withAddress() {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -61,13 +62,8 @@ func (l ledger) has(index int, addr netip.Addr) bool {
 // learn finds out whether the kernel keeps the marks of addresses: then some address has a
 // mark, if only the kernel's own.
 func (n *Namespace) learn(have []assigned) {
-	if n.marks.Load() {
-		return
-	}
-	for _, h := range have {
-		if h.mark != 0 {
-			n.marks.Store(true)
-		}
+	if slices.ContainsFunc(have, func(h assigned) bool { return h.mark != 0 }) {
+		n.marks.Store(true)
 	}
 }
 

@@ -32,66 +32,62 @@ func (c Config) carrier() string {
 	return c.Interface
 }
 
-// macvlan is the interface with the virtual MAC. It is down while the addresses are not
+// The macvlan is the interface with the virtual MAC. It is down while the addresses are not
 // held, so that switches do not learn the virtual MAC where it does not belong.
-type macvlan struct {
-	kernel       kernel
-	name, parent string           // of interfaces
-	mac          net.HardwareAddr // nil: there is no macvlan
+
+// isMacvlan reports whether an interface is the macvlan. Without a virtual MAC the
+// macvlan's name is empty, which no interface has.
+func (c Config) isMacvlan(name string) bool { return name == c.MacvlanName }
+
+// macvlan returns the macvlan as last seen.
+func (v *view) macvlan() (l link, ok bool) {
+	l, ok = v.links[v.cfg.MacvlanName]
+	return l, ok
 }
 
-func newMacvlan(k kernel, cfg Config) macvlan {
-	return macvlan{kernel: k, name: cfg.MacvlanName, parent: cfg.Interface, mac: cfg.VirtualMAC}
-}
-
-// is reports whether an interface is the macvlan.
-func (v macvlan) is(name string) bool { return v.mac != nil && name == v.name }
-
-// link returns the macvlan among links.
-func (v macvlan) link(links map[string]link) (link, bool) {
-	l, ok := links[v.name]
-	return l, ok && v.mac != nil
-}
-
-// find finds the macvlan, or makes it, down. The kernel deletes it together with its
-// parent. links are the interfaces as last seen.
-func (v macvlan) find(links map[string]link) (parent, l link, err error) {
-	if parent, err = v.kernel.link(links[v.parent].index, v.parent); err != nil {
+// findMacvlan finds the macvlan, or makes it, down. The kernel deletes it together with its
+// parent.
+func (v *view) findMacvlan() (parent, l link, err error) {
+	k, name, mac := v.ns.kernel, v.cfg.MacvlanName, v.cfg.VirtualMAC
+	if parent, err = k.link(v.links[v.cfg.Interface].index, v.cfg.Interface); err != nil {
 		return parent, l, err
 	}
-	l, err = v.kernel.link(0, v.name)
-	if err == nil && l.index == links[v.name].index && l.parent != parent.index {
+	l, err = k.link(0, name)
+	if err == nil && l.index == v.links[name].index && l.parent != parent.index {
 		// The macvlan is on an interface whose name another one has got since.
-		if err := v.kernel.removeLink(l.index); err != nil {
+		if err := k.removeLink(l.index); err != nil {
 			return parent, l, err
 		}
-		l, err = v.kernel.link(0, v.name)
+		l, err = k.link(0, name)
 	}
 	if errors.Is(err, ErrNoInterface) {
-		if failed := v.kernel.addMacvlan(v.name, parent.index, v.mac); failed != nil {
+		if failed := k.addMacvlan(name, parent.index, mac); failed != nil {
 			return parent, l, fmt.Errorf("%w: %w", failed, err) // both: nothing can be left on it
 		}
-		l, err = v.kernel.link(0, v.name)
+		l, err = k.link(0, name)
 	}
-	if err == nil && (l.parent != parent.index || !bytes.Equal(l.mac, v.mac)) {
-		err = fmt.Errorf("vip: interface %s exists, and is not a macvlan with address %v on %s: %w", v.name, v.mac, v.parent, ErrInUse)
+	if err == nil && (l.parent != parent.index || !bytes.Equal(l.mac, mac)) {
+		err = fmt.Errorf("vip: interface %s exists, and is not a macvlan with address %v on %s: %w", name, mac, v.cfg.Interface, ErrInUse)
 	}
 	// For announcements: the kernel needs a moment until it says so.
 	l.up = parent.up
 	return parent, l, err
 }
 
-// raise is a setting of an interface that is to be at least value.
-type raise struct {
-	link    link
-	setting int
-	value   uint32
-}
+// The methods below are called with m.mu held.
 
-// separate returns the settings that keep the two interfaces, which see the same link,
-// from answering for each other.
-func (v macvlan) separate(parent, l link) []raise {
-	return []raise{
+// prepareMacvlan is findMacvlan, and raises the settings that keep the two interfaces,
+// which see the same link, from answering for each other.
+func (m *Manager) prepareMacvlan() (link, error) {
+	parent, l, err := m.findMacvlan()
+	if err != nil {
+		return link{}, err
+	}
+	for _, s := range []struct {
+		link    link
+		setting int
+		value   uint32
+	}{
 		// Answer ARP only for addresses on the interface that was asked.
 		{parent, confARPIgnore, 1},
 		{l, confARPIgnore, 1},
@@ -101,19 +97,8 @@ func (v macvlan) separate(parent, l link) []raise {
 		// Packets come in by the macvlan, and their way back is through the parent:
 		// 2 is loose, which wins over a strict net.ipv4.conf.all.rp_filter.
 		{l, confRPFilter, 2},
-	}
-}
-
-// The methods below are called with m.mu held.
-
-// findMacvlan is macvlan.find, and raises the settings that it needs.
-func (m *Manager) findMacvlan() (link, error) {
-	parent, l, err := m.macvlan.find(m.links)
-	if err != nil {
-		return link{}, err
-	}
-	for _, r := range m.macvlan.separate(parent, l) {
-		if err := m.raiseSetting(r.link, r.setting, r.value); err != nil {
+	} {
+		if err := m.raiseSetting(s.link, s.setting, s.value); err != nil {
 			return l, err
 		}
 	}
@@ -122,7 +107,7 @@ func (m *Manager) findMacvlan() (link, error) {
 
 // setMacvlanUp sets the macvlan up, which findLinks has found.
 func (m *Manager) setMacvlanUp() error {
-	l, ok := m.macvlan.link(m.links)
+	l, ok := m.macvlan()
 	if !ok || l.enabled {
 		return nil
 	}
@@ -135,7 +120,7 @@ func (m *Manager) setMacvlanUp() error {
 
 // setMacvlanDown undoes setMacvlanUp.
 func (v *view) setMacvlanDown() error {
-	if l, ok := v.macvlan.link(v.links); ok && !v.occupied {
+	if l, ok := v.macvlan(); ok && !v.occupied {
 		return v.ns.kernel.setUp(l.index, false)
 	}
 	return nil
@@ -143,7 +128,7 @@ func (v *view) setMacvlanDown() error {
 
 // removeMacvlan deletes the macvlan.
 func (v *view) removeMacvlan() error {
-	if l, ok := v.macvlan.link(v.links); ok && !v.occupied {
+	if l, ok := v.macvlan(); ok && !v.occupied {
 		return v.ns.kernel.removeLink(l.index)
 	}
 	return nil

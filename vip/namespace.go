@@ -146,26 +146,24 @@ func (n *Namespace) dispatch(c change) {
 		// One of the host's own, which a gateway may depend on. An address that
 		// IPv6 gives an interface by itself is the only event of a change of
 		// net.ipv6.conf.*.disable_ipv6.
-		for _, m := range n.managers {
-			if !m.holds.Load() && slices.Contains(*m.indexes.Load(), c.index) {
-				m.disturb()
-			}
-		}
+		n.disturb(func(m *Manager) bool { return !m.holds.Load() && slices.Contains(*m.indexes.Load(), c.index) })
 	case linkChanged:
-		for _, m := range n.managers {
-			if slices.Contains(m.interfaces(), c.name) || slices.Contains(*m.indexes.Load(), c.index) {
-				m.disturb()
-			}
-		}
+		n.disturb(func(m *Manager) bool {
+			return slices.Contains(m.interfaces(), c.name) || slices.Contains(*m.indexes.Load(), c.index)
+		})
 	case routeRemoved:
-		for _, m := range n.managers {
-			if len(m.cfg.Routes) > 0 && m.holds.Load() {
-				m.disturb()
-			}
-		}
+		n.disturb(func(m *Manager) bool { return len(m.cfg.Routes) > 0 && m.holds.Load() })
 	case overrun:
 		n.log.Debug("notifications were lost, looking at everything again")
-		for _, m := range n.managers {
+		n.disturb(func(*Manager) bool { return true })
+	}
+}
+
+// disturb makes the Managers that are concerned look at the kernel's state. Called with n.mu
+// held.
+func (n *Namespace) disturb(concerns func(*Manager) bool) {
+	for _, m := range n.managers {
+		if concerns(m) {
 			m.disturb()
 		}
 	}

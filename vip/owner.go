@@ -41,7 +41,7 @@ func (v *view) recogniseAddresses(have []assigned) {
 			if v.isOurs(h) {
 				continue
 			}
-			v.occupied = v.occupied || v.macvlan.is(p.Interface)
+			v.occupied = v.occupied || v.cfg.isMacvlan(p.Interface)
 			if v.cfg.Owner || h.prefix.Bits() == p.Prefix.Bits() {
 				own = append(own, p.Prefix.Addr())
 			}
@@ -132,7 +132,7 @@ func (s spared) refusal(a assigned) string {
 // needOf returns why the host needs an address, or why the address is not one of
 // Keepalived's; empty: neither. others are the addresses that are not virtual.
 func (v *view) needOf(a assigned, others []assigned) (string, error) {
-	hops, err := v.ns.kernel.nextHops(is6(a.prefix))
+	hops, err := v.ns.kernel.nextHops(a.prefix.Addr())
 	if err != nil {
 		return "", err
 	}
@@ -140,7 +140,7 @@ func (v *view) needOf(a assigned, others []assigned) (string, error) {
 		return h.index != a.index || is6(h.prefix) != is6(a.prefix) || h.prefix.Addr().IsLinkLocalUnicast()
 	})
 	// A host has no address of its own on a macvlan with the virtual MAC.
-	l, ok := v.macvlan.link(v.links)
+	l, ok := v.macvlan()
 	return needed(a, host, hops, ok && l.index == a.index), nil
 }
 

@@ -60,8 +60,8 @@ func (v *view) targets(addresses []Address) []target {
 
 // findLink finds one interface, and makes the macvlan if it is missing.
 func (m *Manager) findLink(name string) (link, error) {
-	if m.macvlan.is(name) {
-		return m.findMacvlan()
+	if m.cfg.isMacvlan(name) {
+		return m.prepareMacvlan()
 	}
 	return m.ns.kernel.link(m.links[name].index, name)
 }
@@ -249,21 +249,20 @@ func (m *Manager) reinstate() error {
 		return err
 	}
 	// The addresses are no less this host's without it.
-	if err := m.restoreFilter(); err != nil {
+	if err := m.filter.restore(m.cfg.addrs(), m.log); err != nil {
 		m.noteLack("filter", err)
 	}
 	if own := *m.own.Load(); len(own) > 0 && !m.cfg.Owner {
 		warnOften(m.log, "addresses are another program's now: they stay when they are released", "addresses", own)
 	}
-	gone := slices.DeleteFunc(slices.Clone(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil })
-	if len(gone) > 0 {
+	if gone := lacked.without(c.put); len(gone) > 0 {
 		warnOften(m.log, "addresses had gone, putting them back", "addresses", prefixes(gone))
 		m.status.Reinstated += uint64(len(gone))
 	}
 	if err := m.addMissing(c.put, c.put, m.lease); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(m.lacking.without(c.put), func(a assigned) bool { return lacked[a.prefix.String()] != nil }) {
+	if slices.ContainsFunc(m.lacking.without(c.put), func(a assigned) bool { return lacked.address(a.prefix) }) {
 		m.announceAnew() // the link does not know yet
 	}
 	m.puts = m.lacking.without(c.all)

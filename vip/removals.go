@@ -54,7 +54,7 @@ func (v *view) removals(settings []raised) (out Removals) {
 	for _, t := range slices.DeleteFunc(v.targets(v.all().addresses), unseen) {
 		out.Requests = append(out.Requests, v.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
 	}
-	if l, ok := v.macvlan.link(v.links); ok && !v.occupied {
+	if l, ok := v.macvlan(); ok && !v.occupied {
 		out.Requests = append(out.Requests, v.ns.kernel.setDown(l.index))
 	}
 	if v.cfg.NoAccept {

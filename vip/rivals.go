@@ -42,19 +42,16 @@ type rivals struct {
 }
 
 func newRivals() rivals {
-	return rivals{
-		claims:   make(map[netip.Addr]claim),
-		told:     make(map[netip.Addr]time.Time),
-		elders:   make(map[netip.Addr]net.HardwareAddr),
-		reported: make(map[netip.Addr]time.Time),
-	}
+	r := rivals{reported: make(map[netip.Addr]time.Time)}
+	r.forget()
+	return r
 }
 
 // forget drops what matters only while the addresses are held.
 func (r *rivals) forget() {
-	clear(r.claims)
-	clear(r.told)
-	clear(r.elders)
+	r.claims = make(map[netip.Addr]claim)
+	r.told = make(map[netip.Addr]time.Time)
+	r.elders = make(map[netip.Addr]net.HardwareAddr)
 }
 
 // hear takes note of another host's sighting, made so many times.

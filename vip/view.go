@@ -19,7 +19,6 @@ type view struct {
 	name    string // Config.Name, which stays
 	cfg     Config
 	parting belongings // no longer configured and not yet removed: until then in Removals, and virtual
-	macvlan macvlan
 
 	links    map[string]link              // by name
 	indexes  atomic.Pointer[[]int]        // of links
@@ -32,7 +31,6 @@ type view struct {
 // init makes the view of a Manager that has seen nothing yet.
 func (v *view) init(ns *Namespace, cfg Config) {
 	v.ns, v.name, v.cfg = ns, cfg.Name, cfg
-	v.macvlan = newMacvlan(ns.kernel, cfg)
 	v.links = make(map[string]link)
 	v.indexes.Store(new([]int))
 }
@@ -100,7 +98,7 @@ func (v *view) foreign(s sighting) (ifname string, foreign bool) {
 		// Another holder has the virtual MAC too, and a macvlan does not hear
 		// what comes from its own address. Its parent hears it, and what the
 		// macvlan itself sends it does not.
-		if parent := v.links[v.cfg.Interface]; v.macvlan.is(a.Interface) && parent.index == s.index {
+		if parent := v.links[v.cfg.Interface]; v.cfg.isMacvlan(a.Interface) && parent.index == s.index {
 			return parent.name, bytes.Equal(s.mac, l.mac)
 		}
 	}
@@ -113,10 +111,10 @@ func (v *view) questions(addresses []Address) []question {
 	var out []question
 	for _, a := range addresses {
 		name := a.Interface
-		if v.macvlan.is(name) {
+		if v.cfg.isMacvlan(name) {
 			// With the parent's hardware address: a frame from the virtual MAC
 			// would make switches send the present holder's frames to this host.
-			name = v.macvlan.parent
+			name = v.cfg.Interface
 		}
 		if l, ok := v.links[name]; ok && l.ethernet && l.up {
 			out = append(out, question{a.Prefix.Addr(), l})
@@ -134,7 +132,7 @@ func (v *view) faultsOfLinks(absent map[string]error) (down, other []string) {
 		switch {
 		case err != nil && !errors.Is(err, ErrNoInterface):
 			other = append(other, "addresses: "+err.Error())
-		case v.macvlan.is(name):
+		case v.cfg.isMacvlan(name):
 		case err != nil:
 			down = append(down, fmt.Sprintf("link %s missing", name))
 		case !l.up:

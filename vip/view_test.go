@@ -47,7 +47,7 @@ func TestForeign(t *testing.T) {
 		"without the virtual MAC, on macvlan": {shared, 3, "192.0.2.10", other, true},
 	} {
 		cfg := tt.cfg.WithDefaults()
-		v := view{cfg: cfg, macvlan: newMacvlan(nil, cfg), links: map[string]link{
+		v := view{cfg: cfg, links: map[string]link{
 			"eth0": {index: 2, name: "eth0", mac: host}, "vrrp.51": {index: 3, name: "vrrp.51", mac: virtual},
 		}}
 		s := sighting{index: tt.index, addr: netip.MustParseAddr(tt.addr), mac: tt.mac}

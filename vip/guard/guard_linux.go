@@ -172,19 +172,18 @@ func (g *Guard) spawn() error {
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
+	defer lifeRead.Close()
 	ready, readyWrite, err := os.Pipe()
 	if err != nil {
-		lifeRead.Close()
 		life.Close()
 		return fmt.Errorf("guard: %w", err)
 	}
+	defer ready.Close()
 	c := &child{life: life, ended: make(chan struct{})}
 	started := make(chan error)
 	go c.run(lifeRead, readyWrite, g.files, g.form, started)
 	err = <-started
-	lifeRead.Close()
 	readyWrite.Close()
-	defer ready.Close()
 	if err != nil {
 		life.Close()
 		return fmt.Errorf("guard: start: %w", err)
