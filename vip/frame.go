@@ -20,7 +20,6 @@ const (
 	icmpNeighborSolicitation  = 135
 	icmpNeighborAdvertisement = 136
 	icmpv6                    = 58
-	naSize                    = 24 + 8 // with one link-layer address option
 	naRouter                  = 0x80
 	naOverride                = 0x20
 	optionTargetLinkLayer     = 2
@@ -60,16 +59,19 @@ func arpFrame(from net.HardwareAddr, op uint16, sha net.HardwareAddr, spa netip.
 // neighborAdvertisement builds an unsolicited neighbour advertisement (RFC 4861
 // §7.2.6): Override set, Solicited clear, with the target's link-layer address.
 func neighborAdvertisement(addr netip.Addr, mac net.HardwareAddr, router bool) []byte {
-	icmp := make([]byte, naSize)
-	icmp[0] = icmpNeighborAdvertisement
-	icmp[4] = naOverride
+	flags := byte(naOverride)
 	if router {
-		icmp[4] |= naRouter
+		flags |= naRouter
 	}
-	copy(icmp[8:24], addr.AsSlice())
-	icmp[24], icmp[25] = optionTargetLinkLayer, 1 // length in units of 8 bytes
-	copy(icmp[26:], mac)
+	icmp := append(neighborMessage(icmpNeighborAdvertisement, flags, addr), optionTargetLinkLayer, 1) // length in units of 8 bytes
+	icmp = append(icmp, mac...)
 	return icmpFrame(addr, netip.IPv6LinkLocalAllNodes(), mac, icmp)
+}
+
+// neighborMessage builds a message of neighbour discovery without options (RFC 4861 §4.3,
+// §4.4).
+func neighborMessage(kind, flags byte, target netip.Addr) []byte {
+	return append([]byte{kind, 0, 0, 0, flags, 0, 0, 0}, target.AsSlice()...)
 }
 
 // probeFrame builds the question whether any host has addr: an ARP probe (RFC 5227 §2.1.1),
@@ -82,10 +84,7 @@ func probeFrame(addr netip.Addr, mac net.HardwareAddr) []byte {
 	// The solicited-node group of the address (RFC 4291 §2.7.1).
 	group, target := netip.MustParseAddr("ff02::1:ff00:0").As16(), addr.As16()
 	copy(group[13:], target[13:])
-	icmp := make([]byte, 24)
-	icmp[0] = icmpNeighborSolicitation
-	copy(icmp[8:], target[:])
-	return icmpFrame(netip.IPv6Unspecified(), netip.AddrFrom16(group), mac, icmp)
+	return icmpFrame(netip.IPv6Unspecified(), netip.AddrFrom16(group), mac, neighborMessage(icmpNeighborSolicitation, 0, addr))
 }
 
 // parseARP returns the address that an ARP packet, without its Ethernet header, claims for

@@ -24,8 +24,8 @@ type Namespace struct {
 	marks  atomic.Bool    // the kernel keeps the marks of addresses
 	wg     sync.WaitGroup // goroutines that watch and listen
 
-	routing sync.Mutex // one route is added or removed at a time
-	routes  map[routeKey]map[*Manager]bool
+	routing sync.Mutex              // one route is added or removed at a time
+	routes  map[routeKey][]*Manager // who holds a route
 
 	mu       sync.Mutex
 	closed   bool
@@ -55,7 +55,7 @@ func newNamespace(k kernel, logger *slog.Logger) *Namespace {
 		byAddr:   make(map[netip.Addr][]*Manager),
 		asking:   make(map[netip.Addr][]chan sighting),
 		settings: make(map[settingKey]*changed),
-		routes:   make(map[routeKey]map[*Manager]bool),
+		routes:   make(map[routeKey][]*Manager),
 	}
 	n.wg.Go(n.watch)
 	for _, next := range k.listeners() {
@@ -250,10 +250,9 @@ func (n *Namespace) putRoute(m *Manager, r Route, index int, anew []assigned) er
 		return err
 	}
 	key := keyOfRoute(r, index)
-	if n.routes[key] == nil {
-		n.routes[key] = make(map[*Manager]bool)
+	if !slices.Contains(n.routes[key], m) {
+		n.routes[key] = append(n.routes[key], m)
 	}
-	n.routes[key][m] = true
 	return nil
 }
 
@@ -262,10 +261,9 @@ func (n *Namespace) removeRoute(m *Manager, r Route, index int) error {
 	n.routing.Lock()
 	defer n.routing.Unlock()
 	key := keyOfRoute(r, index)
-	if delete(n.routes[key], m); len(n.routes[key]) > 0 {
+	if removeFrom(n.routes, key, m); len(n.routes[key]) > 0 {
 		return nil
 	}
-	delete(n.routes, key)
 	return n.kernel.removeRoute(r, index)
 }
 
@@ -273,9 +271,7 @@ func (n *Namespace) removeRoute(m *Manager, r Route, index int) error {
 func (n *Namespace) leaveRoutes(m *Manager) {
 	n.routing.Lock()
 	defer n.routing.Unlock()
-	for key, users := range n.routes {
-		if delete(users, m); len(users) == 0 {
-			delete(n.routes, key)
-		}
+	for key := range n.routes {
+		removeFrom(n.routes, key, m)
 	}
 }

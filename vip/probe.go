@@ -105,7 +105,7 @@ func (n *Namespace) hear(questions []question) (answers chan sighting, ignore fu
 }
 
 // removeFrom removes v from the list of a key, and the key with its last value.
-func removeFrom[V comparable](lists map[netip.Addr][]V, key netip.Addr, v V) {
+func removeFrom[K, V comparable](lists map[K][]V, key K, v V) {
 	left := slices.DeleteFunc(lists[key], func(o V) bool { return o == v })
 	if lists[key] = left; len(left) == 0 {
 		delete(lists, key)
