@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/quietlog"
@@ -29,6 +30,14 @@ func stream(t *testing.T, journal bool) *os.File {
 	}
 	t.Setenv("JOURNAL_STREAM", variable)
 	return f
+}
+
+// flush waits until a log is written, for longer than the program would.
+func flush(t *testing.T, l *Log) {
+	t.Helper()
+	if !l.out.Flush(30 * time.Second) {
+		t.Fatal("the log is not written")
+	}
 }
 
 // written are the lines of a file.
@@ -58,7 +67,7 @@ func TestJournalPriorities(t *testing.T) {
 				log.Info("two")
 				log.Warn("three")
 				log.Error("four")
-				l.Flush()
+				flush(t, l)
 				lines := written(t, f)
 				for i, want := range []struct{ prefix, level string }{{"<7>", "DEBUG"}, {"<6>", "INFO"}, {"<4>", "WARN"}, {"<3>", "ERROR"}} {
 					if !journal {

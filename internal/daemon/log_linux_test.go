@@ -27,16 +27,16 @@ func TestLog(t *testing.T) {
 		}
 		l.Info("unheard")
 		l.With("router", "VI_1").Warn("heard")
-		l.Flush()
+		flush(t, l)
 		w.closed = true
 		l.Warn("lost")
-		l.Flush()
+		flush(t, l)
 		w.closed = false
 		if err := l.SetLevel("info"); err != nil {
 			t.Fatal(err)
 		}
 		l.Info("heard")
-		l.Flush()
+		flush(t, l)
 		var words []string
 		for line := range strings.Lines(w.String()) {
 			if !isLine(line) {

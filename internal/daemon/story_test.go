@@ -107,7 +107,7 @@ func TestReloadExplained(t *testing.T) {
 	if err := d.Reconfigure(parse(t, "services: ["+service("same", a, "")+"]")); err != nil {
 		t.Fatal(err)
 	}
-	log.Flush()
+	flush(t, log)
 	got := records(t, out.String(), func(r logRecord) string {
 		msg, _ := strings.CutPrefix(fmt.Sprint(r["msg"]), "reload: ")
 		if r["msg"] == msg {
