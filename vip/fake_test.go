@@ -216,11 +216,18 @@ func (k *fakeKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) e
 	return nil
 }
 
-func (k *fakeKernel) filter(string, []netip.Addr) error { return k.do("filter") }
-func (k *fakeKernel) filters(string, []netip.Addr) (bool, error) {
+func (k *fakeKernel) packets() hook.Filter { return fakeFilter{k} }
+
+// fakeFilter is the filter of a fakeKernel.
+type fakeFilter struct{ *fakeKernel }
+
+func (k fakeFilter) Drop(string, []netip.Addr) error { return k.do("filter") }
+func (k fakeFilter) Pass(string) error               { return k.do("filter") }
+func (k fakeFilter) Intact(string, []netip.Addr) (bool, error) {
 	return true, k.do("filters")
 }
-func (k *fakeKernel) sweep([]netip.Addr) error { return k.do("sweep") }
+func (k fakeFilter) Sweep([]netip.Addr) error { return k.do("sweep") }
+func (k fakeFilter) Close() error             { return nil }
 
 func (k *fakeKernel) setUp(index int, up bool) error {
 	k.mu.Lock()

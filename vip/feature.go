@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+
+	"github.com/havip/havip/vip/internal/hook"
 )
 
 // feature is something beside the addresses that is there while they are held.
@@ -23,7 +25,7 @@ func (m *Manager) features() []feature {
 
 // packetFilter drops what is sent to the addresses, for NoAccept.
 type packetFilter struct {
-	kernel kernel
+	hook.Filter
 	name   string // the Manager's
 	drops  bool   // NoAccept
 	absent bool   // there is none of this name
@@ -36,7 +38,7 @@ func (f *packetFilter) install(addrs []netip.Addr) error {
 		return nil
 	}
 	f.absent = false
-	return f.kernel.filter(f.name, addrs)
+	return f.Drop(f.name, addrs)
 }
 
 // restore installs the filter again if it is not in force any more: many a firewall begins
@@ -45,7 +47,7 @@ func (f *packetFilter) restore(addrs []netip.Addr, log *slog.Logger) error {
 	if !f.drops {
 		return nil
 	}
-	intact, err := f.kernel.filters(f.name, addrs)
+	intact, err := f.Intact(f.name, addrs)
 	if err != nil || intact {
 		return err
 	}
@@ -61,8 +63,8 @@ func (f *packetFilter) remove(addrs []netip.Addr) error {
 	}
 	var err error
 	if f.swept {
-		err = f.kernel.filter(f.name, nil)
-	} else if err = f.kernel.sweep(addrs); !f.drops && errors.Is(err, errors.ErrUnsupported) {
+		err = f.Pass(f.name)
+	} else if err = f.Sweep(addrs); !f.drops && errors.Is(err, errors.ErrUnsupported) {
 		err = nil // nothing can be left
 	}
 	f.absent = err == nil

@@ -3,6 +3,8 @@ package vip
 import (
 	"net"
 	"net/netip"
+
+	"github.com/havip/havip/vip/internal/hook"
 )
 
 // kernel is the interface to the operating system, in one network namespace. Its methods
@@ -42,7 +44,7 @@ type kernel interface {
 	// request that removes a route.
 	removal(a assigned) []byte
 	routeRemoval(r Route, index int) []byte
-	// filterRemoval returns the netfilter messages that undo filter.
+	// filterRemoval returns the netfilter messages that undo hook.Filter's Drop.
 	filterRemoval(name string) []byte
 	// setDown returns the netlink request that sets an interface down, setting4 the
 	// request of configure4.
@@ -56,13 +58,9 @@ type kernel interface {
 	setUp(index int, up bool) error
 	// removeLink deletes an interface. A missing one is no error.
 	removeLink(index int) error
-	// filter replaces the filter of a name: it drops packets for addrs. No addrs: there
-	// is no filter afterwards.
-	filter(name string, addrs []netip.Addr) error
-	// filters reports whether the filter of a name still drops packets for addrs.
-	filters(name string, addrs []netip.Addr) (bool, error)
-	// sweep removes the filters of other processes that drop packets for one of addrs.
-	sweep(addrs []netip.Addr) error
+	// packets returns the filter of packets for NoAccept. Where there is none its methods
+	// fail with an error that wraps errors.ErrUnsupported.
+	packets() hook.Filter
 	// send sends an Ethernet frame, or fails: it never waits.
 	send(index int, frame []byte) error
 	// watch waits for changes. It returns an overrun when changes were lost,

@@ -14,40 +14,29 @@ import (
 
 var errNoFilter = fmt.Errorf("vip: nftables, which NoAccept takes: %w", errors.ErrUnsupported)
 
+// noFilter is the filter of a program or a kernel that has none.
+type noFilter struct{}
+
+func (noFilter) Drop(string, []netip.Addr) error           { return errNoFilter }
+func (noFilter) Pass(string) error                         { return errNoFilter }
+func (noFilter) Intact(string, []netip.Addr) (bool, error) { return false, errNoFilter }
+func (noFilter) Sweep([]netip.Addr) error                  { return errNoFilter }
+func (noFilter) Close() error                              { return nil }
+
 // openFilter opens the filter for NoAccept, if the program and the kernel have one.
 func (k *linuxKernel) openFilter() (err error) {
+	k.filter = noFilter{}
 	if hook.OpenFilter == nil {
 		return nil
 	}
-	if k.packets, err = hook.OpenFilter(); errors.Is(err, errors.ErrUnsupported) {
-		k.packets, err = nil, nil
+	filter, err := hook.OpenFilter()
+	if err == nil {
+		k.filter = filter
 	}
-	return err
+	return except(err, errors.ErrUnsupported)
 }
 
-func (k *linuxKernel) filter(name string, addrs []netip.Addr) error {
-	switch {
-	case k.packets == nil:
-		return errNoFilter
-	case len(addrs) == 0:
-		return k.packets.Pass(name)
-	}
-	return k.packets.Drop(name, addrs)
-}
-
-func (k *linuxKernel) filters(name string, addrs []netip.Addr) (bool, error) {
-	if k.packets == nil {
-		return false, errNoFilter
-	}
-	return k.packets.Intact(name, addrs)
-}
-
-func (k *linuxKernel) sweep(addrs []netip.Addr) error {
-	if k.packets == nil {
-		return errNoFilter
-	}
-	return k.packets.Sweep(addrs)
-}
+func (k *linuxKernel) packets() hook.Filter { return k.filter }
 
 // filterRemoval returns a transaction, which fails as a whole if the table is missing.
 func (k *linuxKernel) filterRemoval(name string) []byte {

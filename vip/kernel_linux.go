@@ -27,7 +27,7 @@ type linuxKernel struct {
 	frames   *socket.Conn     // AF_PACKET, not bound: sends on any interface, even one that was made later
 	arp      *socket.Conn     // AF_PACKET: hears ARP on every interface
 	icmp     *ipv6.PacketConn // hears neighbour advertisements; nil without IPv6
-	packets  hook.Filter      // nil if the program or the kernel has no nftables
+	filter   hook.Filter
 	closed   atomic.Bool
 }
 
@@ -102,8 +102,8 @@ func (k *linuxKernel) close() error {
 	if k.icmp != nil {
 		k.icmp.Close()
 	}
-	if k.packets != nil {
-		k.packets.Close()
+	if k.filter != nil {
+		k.filter.Close()
 	}
 	return nil
 }

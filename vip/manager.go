@@ -160,7 +160,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		signals:    signals{wake: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})},
 		calls:      newCalls(),
 		life:       life{name: cfg.Name},
-		filter:     packetFilter{kernel: ns.kernel, name: cfg.Name, drops: cfg.NoAccept},
+		filter:     packetFilter{Filter: ns.kernel.packets(), name: cfg.Name, drops: cfg.NoAccept},
 		rivals:     newRivals(),
 		successors: successors{list: make(map[netip.Addr]successor), told: make(map[netip.Addr]time.Time)},
 		lease:      lease{lifetime: cfg.lifetime()},

@@ -63,7 +63,7 @@ func TestPacketFilter(t *testing.T) {
 		k := newFakeKernel()
 		var ops []string
 		k.hooked(func(op string) error { ops = append(ops, op); return nil })
-		f := packetFilter{kernel: k, name: "VI_1", drops: drops}
+		f := packetFilter{Filter: k.packets(), name: "VI_1", drops: drops}
 		for _, do := range []func([]netip.Addr) error{f.remove, f.remove, f.install, f.remove} {
 			if err := do(nil); err != nil {
 				t.Error(err)
