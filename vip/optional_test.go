@@ -39,6 +39,29 @@ func TestProblemIsOver(t *testing.T) {
 	})
 }
 
+// TestProblemIsNews: a problem that comes back, or another one, is said at once, also
+// where the log does not say that the one before is over.
+func TestProblemIsNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		var log labtest.Log
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Lease: 3 * time.Second,
+			Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+		acquire(t, m)
+		for n, no := range []syscall.Errno{syscall.ENOBUFS, syscall.ENOBUFS, syscall.ENOMEM, syscall.ENOBUFS} {
+			k.failing("addresses", no)
+			m.disturb()
+			time.Sleep(again)
+			k.hooked(nil)
+			time.Sleep(2 * again)
+			synctest.Wait()
+			if said := log.Count("addresses are not as they should be"); said != n+1 {
+				t.Errorf("said %d times, want %d:\n%s", said, n+1, log.String())
+			}
+		}
+	})
+}
+
 // TestOptionalAddress: what is optional does not take the rest with it, is put and
 // announced as soon as it can be, and is said meanwhile.
 func TestOptionalAddress(t *testing.T) {

@@ -137,13 +137,16 @@ func (m *Manager) noteProblem(err error) {
 	}
 	if err == nil {
 		if m.status.Problem != "" {
-			m.log.Info("addresses are as they should be again", "was", m.status.Problem, problemLimit.Resets())
+			m.log.Info("addresses are as they should be again", "was", m.status.Problem)
 		}
 		m.status.Problem = ""
 		return
 	}
+	if m.status.Problem != err.Error() {
+		problemLimit.Reset(m.log)
+	}
 	m.status.Problem = err.Error()
-	m.log.Error("addresses are not as they should be", "err", err, problemLimit.By(m.status.Problem))
+	m.log.Error("addresses are not as they should be", "err", err, problemLimit.By(nil))
 }
 
 // tellLost passes on to OnLost why addresses were lost since the last call. heard

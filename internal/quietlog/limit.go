@@ -47,6 +47,14 @@ func (l *Limit) Ends() slog.Attr { return slog.Any("", mark{limit: l, ends: true
 // Resets is an attribute of a line after which whatever is under l is news again.
 func (l *Limit) Resets() slog.Attr { return slog.Any("", mark{limit: l, resets: true}) }
 
+// Reset makes whatever is under l news again in what comes of a logger. Unlike the line
+// of [Limit.Resets] it counts at every level of the log.
+func (l *Limit) Reset(log *slog.Logger) {
+	if h, ok := log.Handler().(*limiter); ok {
+		h.table.judge(mark{limit: l, resets: true}, entryKey{limit: l}, time.Time{}, 0)
+	}
+}
+
 // Mutes reports whether a line would be left out now, and counts it times times if so:
 // who asks first need not find out what to say.
 func (l *Limit) Mutes(log *slog.Logger, level slog.Level, message string, subject any, times uint64) bool {

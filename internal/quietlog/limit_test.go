@@ -115,8 +115,8 @@ func TestLimitSubjects(t *testing.T) {
 	})
 }
 
-// TestLimitEnds: that something is over is said if its beginning was, and Resets makes
-// whatever comes next news.
+// TestLimitEnds: that something is over is said if its beginning was, and Resets and
+// Reset make whatever comes next news.
 func TestLimitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := Limit{Every: time.Minute}
@@ -136,6 +136,10 @@ func TestLimitEnds(t *testing.T) {
 		log.Warn("another state", limit.Resets())
 		split()
 		says(t, said, `msg="another state"`, "msg=split", "msg=over")
+		limit.Reset(log.With("peer", 1))
+		split()
+		says(t, said, "msg=split", "msg=over")
+		limit.Reset(New(nil)) // has no limits
 	})
 }
 
