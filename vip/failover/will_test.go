@@ -16,6 +16,7 @@ import (
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
 	"github.com/havip/havip/vrrp"
+	"github.com/havip/havip/vrrp/vrrptest"
 )
 
 // scene is what is around a will. It writes down in which order things
@@ -145,6 +146,39 @@ func TestWillStaysFresh(t *testing.T) {
 		synctest.Wait()
 		s.want(t)
 	})
+}
+
+// TestFarewellIsValid: a guard takes whatever farewell a router has.
+func TestFarewellIsValid(t *testing.T) {
+	for name, c := range map[string]struct {
+		host string
+		cfg  vrrp.Config
+	}{
+		"IPv4":                {"192.0.2.1", vrrp.Config{}},
+		"IPv4, unicast":       {"192.0.2.1", vrrp.Config{Peers: []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("198.51.100.2")}, TTL: 7}},
+		"IPv4, password":      {"192.0.2.1", vrrp.Config{Version: 2, Auth: vrrp.Auth{Type: vrrp.AuthPass, Password: "d0cker"}}},
+		"IPv4, AH":            {"192.0.2.1", vrrp.Config{Version: 2, Auth: vrrp.Auth{Type: vrrp.AuthAH, Password: "d0cker"}}},
+		"IPv4, AH, unicast":   {"192.0.2.1", vrrp.Config{Version: 2, Auth: vrrp.Auth{Type: vrrp.AuthAH, Password: "d0cker"}, Peers: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, TTL: 7}},
+		"IPv4, HMAC":          {"192.0.2.1", vrrp.Config{Auth: vrrp.Auth{Type: vrrp.AuthHMAC, HMAC: vrrp.HMACConfig{Keys: []vrrp.Key{{ID: 1, Secret: make([]byte, 32)}}}}}},
+		"IPv6":                {"fe80::1", vrrp.Config{IPv6: true}},
+		"IPv6, unicast":       {"fe80::1", vrrp.Config{IPv6: true, Peers: []netip.Addr{netip.MustParseAddr("fe80::2"), netip.MustParseAddr("2001:db8::2")}}},
+		"IPv6, unicast, HMAC": {"2001:db8::1", vrrp.Config{IPv6: true, Peers: []netip.Addr{netip.MustParseAddr("2001:db8::2")}, Auth: vrrp.Auth{Type: vrrp.AuthHMAC, HMAC: vrrp.HMACConfig{Keys: []vrrp.Key{{ID: 1, Secret: make([]byte, 32)}}}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c.cfg.VRID = 51
+				w := &will{router: vrrptest.NewLAN().Host(c.host).Start(t, c.cfg, nil), log: slog.New(slog.DiscardHandler)}
+				time.Sleep(10 * time.Second)
+				packets, _ := w.farewell()
+				if want := max(1, len(c.cfg.Peers)); len(packets) != want {
+					t.Errorf("%d packets, want %d", len(packets), want)
+				}
+				if err := (guard.Will{Packets: packets}).Validate(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // TestWillWithoutFarewell: a guard that refuses the farewell takes the removals all the
