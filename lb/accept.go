@@ -54,10 +54,9 @@ func (p *tcpPlane) awaitRoom(ctx context.Context, pause time.Duration) bool {
 // serveConn serves a connection in a goroutine. It is counted before that runs, and
 // so before the next one is accepted.
 func (p *tcpPlane) serveConn(work context.Context, conn net.Conn) {
-	cfg := p.settings.Load()
+	cfg := p.enterSettings()
 	p.counters.active.Add(1)
 	p.counters.accepted.Add(1)
-	cfg.conns.Add(1)
 	now := time.Now()
 	c := cfg.newConn(conn, now)
 	go func() {
@@ -72,7 +71,7 @@ func (p *tcpPlane) serveConn(work context.Context, conn net.Conn) {
 		p.counters.refused.Add(1)
 		c.close()
 		p.sessions.remove(c)
-		cfg.conns.Add(-1)
+		cfg.users.leave()
 		p.counters.active.Add(-1)
 	}()
 }

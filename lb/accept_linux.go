@@ -43,7 +43,7 @@ func (l *loop) acceptSome() bool {
 		c.reserved.Add(-1)
 		switch {
 		case errno == 0:
-			l.openLink(cfg, fd, peer)
+			l.openLink(fd, peer)
 		case errno == unix.EAGAIN:
 			return false
 		case errno == unix.ECONNABORTED || errno == unix.EINTR || errno == unix.EPROTO || errno == unix.EPERM:
@@ -107,16 +107,17 @@ func (l *loop) stopAccepting() {
 }
 
 // openLink begins the life of an accepted connection, which is counted already.
-func (l *loop) openLink(cfg *tcpSettings, fd int32, peer netip.AddrPort) {
+func (l *loop) openLink(fd int32, peer netip.AddrPort) {
+	cfg := l.e.plane.enterSettings()
 	c := &cfg.plane.counters
 	c.accepted.Add(1)
 	if !cfg.plane.limiter.admit(&cfg.Limits, peer.Addr(), reactor.Time(l.Now())) {
 		c.refused.Add(1)
+		cfg.users.leave()
 		c.active.Add(-1)
 		reactor.Close(fd)
 		return
 	}
-	cfg.conns.Add(1)
 	k := l.newLink()
 	k.cfg, k.fd[0], k.fd[1], k.start, k.peer = cfg, fd, -1, l.Now(), peer.Addr()
 	k.origin = origin{client: peer, pool: cfg.Pool}

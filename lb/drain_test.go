@@ -7,13 +7,18 @@ import (
 	"time"
 )
 
+// cutFunc is a cutter that is all function.
+type cutFunc struct{ f func(*server) }
+
+func (c *cutFunc) cut(s *server) { c.f(s) }
+
 func TestDrainDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bs := backends(1, 1, 1)
 		p := newPool(t, PoolConfig{Backends: bs, DrainTimeout: time.Minute})
 		cut := make(map[*server]bool)
 		servers := p.snap.Load().all
-		p.watchGone(func(s *server) { cut[s] = true })
+		p.watchGone(&cutFunc{func(s *server) { cut[s] = true }})
 		p.SetDrain("a", true)
 		p.SetDrain("b", true)
 		time.Sleep(30 * time.Second)
@@ -44,7 +49,7 @@ func TestDrainTimeoutChanges(t *testing.T) {
 		cfg := PoolConfig{Backends: backends(1, 1), DrainTimeout: time.Minute}
 		p := newPool(t, cfg)
 		start, cuts := time.Now(), ""
-		p.watchGone(func(*server) { cuts += fmt.Sprint(time.Since(start), " ") })
+		p.watchGone(&cutFunc{func(*server) { cuts += fmt.Sprint(time.Since(start), " ") }})
 		step := func(what string, timeout, sleep time.Duration, want string) {
 			t.Helper()
 			cfg.DrainTimeout = timeout
@@ -76,7 +81,7 @@ func TestDrainEndsAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, PoolConfig{Backends: backends(1, 1), DrainTimeout: time.Minute})
 		cuts := 0
-		p.watchGone(func(*server) { cuts++ })
+		p.watchGone(&cutFunc{func(*server) { cuts++ }})
 		p.SetDrain("a", true)
 		p.mu.Lock()
 		s := p.find("a").server

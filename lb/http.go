@@ -54,25 +54,21 @@ func (h *Handler) Reconfigure(cfg HandlerConfig) error {
 	if h.closed {
 		return fmt.Errorf("lb: Handler: %w", ErrClosed)
 	}
-	next, prev := newHandlerSettings(cfg), h.settings.Load()
+	next, prev := newHandlerSettings(cfg, &h.sessions), h.settings.Load()
 	if next.mayShareConns(prev) {
 		next.idle = prev.idle
 	} else if prev != nil {
-		defer prev.idle.closeAll()
+		defer prev.idle.cut(nil)
 	}
-	next.unwatch = next.Pool.watchGone(func(s *server) {
-		h.sessions.cut(s)
-		next.idle.closeServer(s)
-	})
-	h.replaceSettings(next)
+	h.replaceSettings(next, next.Pool.watchGone(next))
 	return nil
 }
 
 // replaceSettings makes next the settings of new requests. h.mu is held.
-func (h *Handler) replaceSettings(next *handlerSettings) {
-	next.users.Store(1)
+func (h *Handler) replaceSettings(next *handlerSettings, undo ...func()) {
+	next.users.begin(undo...)
 	if prev := h.settings.Swap(next); prev != nil {
-		prev.leave()
+		prev.users.leave()
 	}
 }
 
@@ -87,9 +83,9 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	defer h.mu.Unlock()
 	h.closed = true
 	last := h.settings.Load()
-	last.idle.closeAll()
-	detached := newHandlerSettings(last.HandlerConfig)
-	detached.idle, detached.unwatch = last.idle, func() {}
+	last.idle.cut(nil)
+	detached := newHandlerSettings(last.HandlerConfig, &h.sessions)
+	detached.idle = last.idle
 	h.replaceSettings(detached)
 }
 
@@ -107,12 +103,8 @@ func (h *Handler) Stats() Stats { return h.counters.stats() }
 // enterSettings returns the current settings for a request, which must leave them.
 func (h *Handler) enterSettings() *handlerSettings {
 	for {
-		s := h.settings.Load()
-		// Settings without users have been replaced, and watch no pool any more.
-		for n := s.users.Load(); n > 0; n = s.users.Load() {
-			if s.users.CompareAndSwap(n, n+1) {
-				return s
-			}
+		if s := h.settings.Load(); s.users.enter() {
+			return s
 		}
 	}
 }

@@ -105,30 +105,18 @@ func (i *idleConns) setConns(to destination, l []*upstream) {
 	i.conns[to] = l
 }
 
-// closeServer closes the connections to a server. It does not wait.
-func (i *idleConns) closeServer(server *server) {
+// cut closes the connections to a server or, if it is nil, all, and later ones as soon
+// as they are idle. It does not wait.
+func (i *idleConns) cut(server *server) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.closed = i.closed || server == nil
 	for to, l := range i.conns {
-		if to.server == server {
-			expireConns(l)
+		if server != nil && to.server != server {
+			continue
 		}
-	}
-}
-
-// closeAll closes all connections, and later ones as soon as they are idle.
-func (i *idleConns) closeAll() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.closed = true
-	for _, l := range i.conns {
-		expireConns(l)
-	}
-}
-
-// expireConns ends watchConn, which closes the connections.
-func expireConns(l []*upstream) {
-	for _, u := range l {
-		_ = u.SetReadDeadline(time.Unix(1, 0))
+		for _, u := range l {
+			_ = u.SetReadDeadline(time.Unix(1, 0)) // ends watchConn, which closes u
+		}
 	}
 }

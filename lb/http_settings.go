@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"sync/atomic"
 	"time"
 )
 
@@ -14,12 +13,12 @@ type handlerSettings struct {
 	log           *slog.Logger
 	dialer        dialer
 	idle          *idleConns
-	users         atomic.Int64 // requests, and the Handler while the settings are current
-	unwatch       func()       // called by the last user
+	sessions      *registry // the Handler's
+	users         users
 }
 
 // newHandlerSettings returns settings without users that watch no pool yet.
-func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
+func newHandlerSettings(cfg HandlerConfig, sessions *registry) *handlerSettings {
 	cfg = cfg.WithDefaults()
 	// The maps are the caller's, who may change them for the next Reconfigure.
 	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
@@ -28,6 +27,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		log:           limitedLog(cfg.Logger),
 		dialer:        dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
 		idle:          new(idleConns),
+		sessions:      sessions,
 	}
 }
 
@@ -37,11 +37,10 @@ func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
 	return prev != nil && s.Pool == prev.Pool && s.BackendTLS == prev.BackendTLS && s.Dial == nil && prev.Dial == nil
 }
 
-// leave takes a user from s.
-func (s *handlerSettings) leave() {
-	if s.users.Add(-1) == 0 {
-		s.unwatch()
-	}
+// cut ends the requests and the connections of a server.
+func (s *handlerSettings) cut(server *server) {
+	s.sessions.cut(server)
+	s.idle.cut(server)
 }
 
 // dialUpstream connects to a picked backend.

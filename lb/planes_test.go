@@ -382,16 +382,19 @@ func TestReplacedPoolsAreForgotten(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	pools := []*Pool{first}
 	replace := func(n int) (watched int) {
 		for range n {
 			next := TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}}), Routes: map[string]*Pool{"a.test": newPool(t, PoolConfig{Backends: []Backend{b}})}}
 			if err := tc.Reconfigure(next); err != nil {
 				t.Fatal(err)
 			}
+			pools = append(pools, next.Pool, next.Routes["a.test"])
 		}
-		tc.mu.Lock()
-		defer tc.mu.Unlock()
-		return len(tc.watched)
+		for _, p := range pools {
+			watched += watchers(p)
+		}
+		return watched
 	}
 	if n := replace(20); n != 3 {
 		t.Errorf("%d pools are watched, want the current two and the one with a connection", n)

@@ -10,7 +10,7 @@ import (
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
 	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, logged: poolLog{quorum: true},
-		onGone: make(map[int]func(*server)), watchers: make(audience)}
+		onGone: make(map[cutter]int), watchers: make(audience)}
 	p.queue.choose = p.choose
 	if err := p.Reconfigure(cfg); err != nil {
 		return nil, err

@@ -22,8 +22,7 @@ type Pool struct {
 	mu     sync.Mutex // guards building a snapshot, and what follows
 	quorum bool
 	logged poolLog
-	onGone map[int]func(*server) // see watchGone
-	nextID int
+	onGone map[cutter]int // see watchGone
 
 	watchers audience
 
@@ -58,24 +57,24 @@ func (p *Pool) settle(until *atomic.Int64) bool {
 	return true
 }
 
-// watchGone registers what a plane does when the connections of a server must
-// end. f runs under the pool's lock: it must not call the pool. It returns the undo.
-func (p *Pool) watchGone(f func(*server)) (undo func()) {
+// watchGone has c cut the connections of a server when they must end, until each call
+// with c has been undone. c runs under the pool's lock: it must not call the pool.
+func (p *Pool) watchGone(c cutter) (undo func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	id := p.nextID
-	p.nextID++
-	p.onGone[id] = f
+	p.onGone[c]++
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.onGone, id)
+		if p.onGone[c]--; p.onGone[c] == 0 {
+			delete(p.onGone, c)
+		}
 	}
 }
 
 // cut tells the planes to end the connections of s. p.mu is held.
 func (p *Pool) cut(s *server) {
-	for _, f := range p.onGone {
-		f(s)
+	for c := range p.onGone {
+		c.cut(s)
 	}
 }

@@ -3,6 +3,7 @@ package lb
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // registry knows what a plane has under way, to end it.
@@ -17,6 +18,38 @@ type registry struct {
 type cutter interface {
 	// cut ends what is connected to a server, or all if it is nil.
 	cut(*server)
+}
+
+// users counts who goes by some settings: the plane while the settings are current, and
+// each connection, session or request that began by them.
+type users struct {
+	n    atomic.Int64
+	undo []func() // called when the last user has left
+}
+
+// begin counts the plane, which has begun to watch the pools of the settings.
+func (u *users) begin(undo ...func()) {
+	u.undo = undo
+	u.n.Store(1)
+}
+
+// enter adds a user; false if there is none any more, and so nobody watches the pools.
+func (u *users) enter() bool {
+	for n := u.n.Load(); n > 0; n = u.n.Load() {
+		if u.n.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+// leave takes a user away.
+func (u *users) leave() {
+	if u.n.Add(-1) == 0 {
+		for _, undo := range u.undo {
+			undo()
+		}
+	}
 }
 
 // open allows sessions again that drain has forbidden.

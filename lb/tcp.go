@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -21,10 +22,8 @@ import (
 type TCP struct {
 	tcpPlane
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // serializes changes of settings, and guards serving
 	serving bool
-	inUse   []*tcpSettings   // the current ones, and those with connections
-	watched map[*Pool]func() // with the undo
 }
 
 // NewTCP returns a TCP that does not serve yet.
@@ -42,43 +41,26 @@ func (t *TCP) Reconfigure(cfg TCPConfig) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("lb: TCP: %w", err)
 	}
-	next := newTCPSettings(&t.tcpPlane, cfg)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.useSettings(next)
+	t.useConfig(cfg)
 	return nil
 }
 
-// useSettings makes next the settings of new connections. While t serves, it watches the
-// pools of next, and of earlier settings that have connections, to cut the connections
-// of backends that are gone. t.mu is held.
-func (t *TCP) useSettings(next *tcpSettings) {
-	t.inUse = slices.DeleteFunc(t.inUse, func(s *tcpSettings) bool { return s == next || s.conns.Load() == 0 })
-	t.inUse = append(t.inUse, next)
-	needed := make(map[*Pool]bool)
-	if t.serving {
-		for _, s := range t.inUse {
-			for _, p := range s.Routes {
-				needed[p] = true
-			}
-			needed[s.Pool] = true
-		}
-		delete(needed, nil)
-	}
-	if t.watched == nil {
-		t.watched = make(map[*Pool]func())
-	}
-	for p := range needed {
-		if t.watched[p] == nil {
-			t.watched[p] = p.watchGone(t.sessions.cut)
+// useConfig makes cfg, which is valid, that of new connections. While t serves, a pool
+// can cut the connections of backends that are gone, as long as the settings with that
+// pool have users. t.mu is held.
+func (t *TCP) useConfig(cfg TCPConfig) {
+	next := newTCPSettings(&t.tcpPlane, cfg)
+	var undo []func()
+	for _, p := range append(slices.Collect(maps.Values(cfg.Routes)), cfg.Pool) {
+		if t.serving && p != nil {
+			undo = append(undo, p.watchGone(&t.sessions))
 		}
 	}
-	t.settings.Store(next)
-	for p, undo := range t.watched {
-		if !needed[p] {
-			undo()
-			delete(t.watched, p)
-		}
+	next.users.begin(undo...)
+	if prev := t.settings.Swap(next); prev != nil {
+		prev.users.leave()
 	}
 }
 
@@ -120,6 +102,6 @@ func (t *TCP) setServing(serving bool) bool {
 		return false
 	}
 	t.serving = serving
-	t.useSettings(t.settings.Load())
+	t.useConfig(t.settings.Load().TCPConfig)
 	return true
 }

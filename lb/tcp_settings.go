@@ -26,7 +26,7 @@ type tcpSettings struct {
 	log     *slog.Logger
 	preface preface
 	dialer  dialer
-	conns   atomic.Int64
+	users   users
 }
 
 // newTCPSettings returns the settings of a valid configuration. What cfg refers to is
@@ -46,9 +46,18 @@ func newTCPSettings(plane *tcpPlane, cfg TCPConfig) *tcpSettings {
 	}
 }
 
+// enterSettings returns the current settings for a connection, which must leave them.
+func (p *tcpPlane) enterSettings() *tcpSettings {
+	for {
+		if cfg := p.settings.Load(); cfg.users.enter() {
+			return cfg
+		}
+	}
+}
+
 // leave undoes what was counted of a connection when it was accepted.
 func (cfg *tcpSettings) leave(peer netip.Addr) {
-	cfg.conns.Add(-1)
+	cfg.users.leave()
 	cfg.plane.counters.active.Add(-1)
 	cfg.plane.limiter.release(&cfg.Limits, peer)
 }

@@ -43,7 +43,7 @@ func (u *UDP) Reconfigure(cfg UDPConfig) error {
 		return fmt.Errorf("lb: UDP: %w", err)
 	}
 	cfg = cfg.WithDefaults()
-	u.settings.Store(&udpSettings{cfg, limitedLog(cfg.Logger)})
+	u.settings.Store(&udpSettings{UDPConfig: cfg, log: limitedLog(cfg.Logger)})
 	return nil
 }
 

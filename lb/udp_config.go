@@ -55,5 +55,6 @@ func (c UDPConfig) Validate() error {
 // udpSettings are the settings of the sessions that began while they were current.
 type udpSettings struct {
 	UDPConfig
-	log *slog.Logger
+	log   *slog.Logger
+	users users
 }

@@ -15,7 +15,7 @@ func serveUDP(ctx context.Context, conn *net.UDPConn, settings *atomic.Pointer[u
 	if err != nil {
 		return err
 	}
-	p := &udpPlane{settings: settings, counters: counters, sessions: make(map[reactor.Pair]*udpSession), watched: make(map[*Pool]func())}
+	p := &udpPlane{settings: settings, counters: counters, sessions: make(map[reactor.Pair]*udpSession)}
 	// The loop holds the descriptor open as long as it runs.
 	cerr := raw.Control(func(fd uintptr) { err = p.run(ctx, int32(fd)) })
 	return errors.Join(cerr, err)
@@ -56,11 +56,11 @@ func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
 
 // endAll ends all sessions.
 func (p *udpPlane) endAll() {
-	for _, undo := range p.watched {
-		undo()
-	}
 	for t := p.timers.Oldest(); t != nil; t = p.timers.Oldest() {
 		p.endSession(t.Owner, "shutdown")
+	}
+	if p.current != nil {
+		p.current.users.leave()
 	}
 	p.Close()
 }

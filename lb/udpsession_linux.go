@@ -27,7 +27,6 @@ type udpPlane struct {
 
 	current *udpSettings // for new sessions,
 	limit   int          // and how many there may be
-	watched map[*Pool]func()
 }
 
 // udpSession is one client's exchange with one backend.
@@ -52,20 +51,11 @@ type udpSession struct {
 
 // useSettings makes cfg the settings of new sessions.
 func (p *udpPlane) useSettings(cfg *udpSettings) {
+	cfg.users.begin(cfg.Pool.watchGone(p))
+	if p.current != nil {
+		p.current.users.leave()
+	}
 	p.current, p.limit = cfg, maxSessions(cfg.MaxSessions)
-	used := map[*Pool]bool{cfg.Pool: true}
-	for _, s := range p.sessions {
-		used[s.cfg.Pool] = true
-	}
-	for pool, undo := range p.watched {
-		if !used[pool] {
-			undo()
-			delete(p.watched, pool)
-		}
-	}
-	if p.watched[cfg.Pool] == nil {
-		p.watched[cfg.Pool] = cfg.Pool.watchGone(p.cutServer)
-	}
 }
 
 // maxSessions leaves some descriptors to the rest of the process.
@@ -92,6 +82,7 @@ func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 		p.evictOldest()
 	}
 	s := &udpSession{pair: pair, cfg: p.current, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
+	s.cfg.users.enter()
 	s.timer.Owner = s
 	p.touchSession(s)
 	if n := len(p.free); n > 0 {
@@ -316,14 +307,15 @@ func (p *udpPlane) endSession(s *udpSession, reason string) {
 	if s.cfg.Record != nil {
 		s.cfg.Record(r)
 	}
+	s.cfg.users.leave()
 }
 
-// cutServer has the loop end the sessions of a server that is gone. Their clients' next
-// datagrams begin others. It may be called when the loop has ended.
-func (p *udpPlane) cutServer(gone *server) {
+// cut has the loop end the sessions of a server that is gone, or all if it is nil. Their
+// clients' next datagrams begin others. It may be called when the loop has ended.
+func (p *udpPlane) cut(gone *server) {
 	p.Post(func() {
 		for _, s := range p.slots {
-			if s != nil && s.fd >= 0 && s.pick.member.server == gone {
+			if s != nil && s.fd >= 0 && (gone == nil || s.pick.member.server == gone) {
 				p.endSession(s, "cut")
 			}
 		}
