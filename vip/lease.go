@@ -59,7 +59,7 @@ func (l lease) doubtful() *time.Time {
 	return new(l.since.Add(l.lifetime - l.lifetime/(2*renewals)))
 }
 
-// lapse is the reason of the Manager with a name to lose the addresses at a time.
+// lapse is the reason to lose the addresses at a time, with the name of their Manager.
 func (l lease) lapse(name string, now time.Time) error {
 	why := ""
 	if now.Sub(l.renewAt) >= l.lifetime/renewals { // no renewal was even tried

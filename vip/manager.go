@@ -35,11 +35,11 @@ type Manager struct {
 	// waits for mu.
 	mu sync.Mutex
 	view
+	life
 	looks      looks
 	filter     packetFilter
 	raised     []raised // settings
 	faults     knownFaults
-	life       life
 	held       bool // the desired state
 	lease      lease
 	puts       []assigned // what a renewal writes
@@ -92,13 +92,13 @@ func (s *signals) isReady() bool {
 
 // life is how far a Manager has come.
 type life struct {
-	name    string // the Manager's, for errors
+	name    string // Config.Name, which stays
 	running bool   // Run was called
 	ended   bool   // nothing is added any more
 }
 
-// refuse returns an error if there is no context, or the Manager is closed. what is the
-// Manager asked to do.
+// refuse returns an error if there is no context, or the Manager is closed. what says what
+// was asked of the Manager.
 func (l *life) refuse(ctx context.Context, what string) error {
 	switch {
 	case ctx == nil:

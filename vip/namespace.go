@@ -159,7 +159,7 @@ func (n *Namespace) dispatch(c change) {
 	}
 }
 
-// disturb makes the Managers that are concerned look at the kernel's state. Called with n.mu
+// disturb makes the Managers that a change concerns look at the kernel's state. Called with n.mu
 // held.
 func (n *Namespace) disturb(concerns func(*Manager) bool) {
 	for _, m := range n.managers {

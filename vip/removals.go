@@ -58,7 +58,7 @@ func (v *view) removals(settings []raised) (out Removals) {
 		out.Requests = append(out.Requests, v.ns.kernel.setDown(l.index))
 	}
 	if v.cfg.NoAccept {
-		out.Filters = [][]byte{v.ns.kernel.filterRemoval(v.name)}
+		out.Filters = [][]byte{v.ns.kernel.filterRemoval(v.cfg.Name)}
 	}
 	for _, s := range settings {
 		if before, ok := v.ns.before(s.settingKey); ok {

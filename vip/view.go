@@ -15,10 +15,11 @@ import (
 // view is what is configured, and the kernel's state as last seen. The Manager's mutex
 // guards a view, but for what is atomic.
 type view struct {
-	ns      *Namespace
-	name    string // Config.Name, which stays
-	cfg     Config
-	parting belongings // no longer configured and not yet removed: until then in Removals, and virtual
+	ns  *Namespace
+	cfg Config
+	// parting is no longer configured, and not removed yet: it stays in Removals, and
+	// its addresses count as virtual.
+	parting belongings
 
 	links    map[string]link              // by name
 	indexes  atomic.Pointer[[]int]        // of links
@@ -30,7 +31,7 @@ type view struct {
 
 // init makes the view of a Manager that has seen nothing yet.
 func (v *view) init(ns *Namespace, cfg Config) {
-	v.ns, v.name, v.cfg = ns, cfg.Name, cfg
+	v.ns, v.cfg = ns, cfg
 	v.links = make(map[string]link)
 	v.indexes.Store(new([]int))
 }
@@ -45,19 +46,18 @@ func (b belongings) none() bool { return len(b.addresses)+len(b.routes) == 0 }
 
 // split divides b into what is selected and the rest.
 func (b belongings) split(address func(Address) bool, route func(Route) bool) (selected, rest belongings) {
-	for _, a := range b.addresses {
-		to := &rest
-		if address(a) {
-			to = &selected
+	selected.addresses, rest.addresses = split(b.addresses, address)
+	selected.routes, rest.routes = split(b.routes, route)
+	return selected, rest
+}
+
+func split[T any](list []T, selects func(T) bool) (selected, rest []T) {
+	for _, x := range list {
+		if selects(x) {
+			selected = append(selected, x)
+		} else {
+			rest = append(rest, x)
 		}
-		to.addresses = append(to.addresses, a)
-	}
-	for _, r := range b.routes {
-		to := &rest
-		if route(r) {
-			to = &selected
-		}
-		to.routes = append(to.routes, r)
 	}
 	return selected, rest
 }
@@ -67,7 +67,7 @@ func (v *view) all() belongings {
 	return belongings{slices.Concat(v.cfg.Addresses, v.parting.addresses), slices.Concat(v.cfg.Routes, v.parting.routes)}
 }
 
-// interfaces returns the names of the interfaces of all of it, each once.
+// interfaces returns the names of the interfaces of all addresses and routes, each once.
 func (v *view) interfaces() []string { return v.cfg.interfaces(v.parting) }
 
 // places returns the addresses whose interface exists, each with its index.
