@@ -11,14 +11,13 @@ import (
 
 // Checker makes one probe of one target.
 //
-// Check returns nil if the target is healthy and otherwise says what is wrong.
-// It returns soon after ctx is done. A [Monitor] never calls it twice at the
-// same time. An error that matches [ErrCannotRun] means that nothing was
-// learned about the target.
+// Check returns nil if the target is healthy and otherwise says what is wrong. It returns
+// soon after ctx is done. A [Monitor] never makes two calls at the same time. An error that
+// matches [ErrCannotRun] means that nothing was learned about the target.
 //
-// A Checker may have a method Validate() error; [NewMonitor] calls it, so that
-// a mistake in its fields is found before the first probe. If it is a [fmt.Stringer],
-// the log says what is checked; those of this package are.
+// A Checker may have a method Validate() error; [NewMonitor] calls it, so that a mistake in
+// its fields is found before the first probe. If a Checker is a [fmt.Stringer], as those of
+// this package are, the log says what is checked.
 type Checker interface {
 	Check(ctx context.Context) error
 }
@@ -29,9 +28,9 @@ type CheckerFunc func(ctx context.Context) error
 // Check calls f.
 func (f CheckerFunc) Check(ctx context.Context) error { return f(ctx) }
 
-// Watcher is a [Checker] that learns of events, such as the end of a process or of a
-// link, after which its answer may be another one. A [Monitor] runs Watch beside its
-// probes, and probes at once whenever Watch calls changed.
+// Watcher is a [Checker] that learns of events, such as the end of a process or of a link,
+// which may change its answer. A [Monitor] runs Watch beside its probes, and probes at once
+// whenever Watch calls changed.
 type Watcher interface {
 	Checker
 	// Watch calls changed, from any goroutine, until ctx is done, or returns

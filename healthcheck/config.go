@@ -49,11 +49,10 @@ type Config struct {
 	// many Monitors started together do not probe together, up to 1 h.
 	// Default 0: none.
 	StartSpread time.Duration
-	// Rise is how many successes in a row it takes to go from Down to Up, and
-	// Fall how many failures from Up to Down. The first of them may come at once
-	// where the Checker is a Watcher; the next one comes an interval later (see
-	// FastInterval), so that only with 1 the change itself comes at once. 1 to
-	// 100. Default 2 each.
+	// Rise is how many successes in a row it takes to go from Down to Up, and Fall how many
+	// failures from Up to Down. An event of a [Watcher] brings the first of these results
+	// at once, and the next one an interval later (see FastInterval): only with 1 does the
+	// state change at once. 1 to 100. Default 2 each.
 	Rise, Fall int
 	// HoldDown is the least time that the state stays Down: a target that
 	// flaps changes state no faster than this. Up to 24 h. Default 0: none.
@@ -62,12 +61,11 @@ type Config struct {
 	// Fall or Rise results to change it, with Unknown the first result
 	// decides alone. Default Unknown.
 	Initial State
-	// FailStatic chooses what a probe counts as that could not be made at all
-	// (its error matches ErrCannotRun). False is fail-safe: it is a failure
-	// like any other. True is fail-static: it is shown in Status and the log,
-	// and neither the state nor the counts in a row change. An Initial state
-	// that is Unknown then stays so for as long as no probe can be made.
-	// Default false.
+	// FailStatic chooses what a probe counts as that could not be made at all (its error
+	// matches ErrCannotRun). False is fail-safe: the probe is a failure like any other.
+	// True is fail-static: the probe is shown in Status and the log, and neither the state
+	// nor the counts in a row change. An Unknown state then stays Unknown while no probe
+	// can be made. Default false.
 	FailStatic bool
 	// Logger receives changes of state (Warn for Down, Info for Up) and the other
 	// probes (Debug), from a goroutine that nothing waits for. Default: silent.
@@ -87,8 +85,8 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// Validate reports all that is wrong with c, each a [FieldError], and so does
-// the Checker's own Validate.
+// Validate returns all faults of c, each a [FieldError], and those that the Checker's own
+// Validate returns, joined.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{
@@ -119,8 +117,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validateChecker reports a Checker that is missing, also as a pointer or function
-// that is nil, and what its own Validate finds.
+// validateChecker returns the error of the Checker's own Validate. A nil pointer or a nil
+// function is no Checker.
 func validateChecker(c Checker) error {
 	if v := reflect.ValueOf(c); !v.IsValid() || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil() {
 		return errors.New("missing: want something to check")

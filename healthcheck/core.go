@@ -8,7 +8,7 @@ import (
 	"github.com/havip/havip/internal/words"
 )
 
-// State is what a [Monitor] holds its target to be.
+// State is the state of a target, as its [Monitor] sees it.
 type State uint8
 
 const (
@@ -59,9 +59,9 @@ type Status struct {
 // not yet enough for Up.
 var errNotYet = errors.New("its check has not succeeded yet")
 
-// WhyDown returns nil unless the State is Down, and otherwise the reason: this is what
-// a pool of backends wants to know. A target whose State is Unknown is not down, and
-// one that is Up stays so while Err says that the latest probe has failed.
+// WhyDown returns nil unless the State is Down, and otherwise the reason, as a pool of
+// backends needs it. A target whose State is Unknown is not down. A target that is Up stays
+// Up although Err says that the latest probe has failed.
 func (s Status) WhyDown() error {
 	if s.State != Down {
 		return nil

@@ -1,5 +1,5 @@
-// Package healthcheck finds out whether something is alive and tells whoever
-// wants to know, once it is sure.
+// Package healthcheck probes targets, decides which are up and which are down, and reports
+// each change.
 //
 // A [Checker] answers one question once: is this port open, does this page
 // come back, does this program exit with 0. It is one method, so that a check

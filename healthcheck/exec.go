@@ -68,8 +68,8 @@ type Exec struct {
 	Env []string
 	// Dir is its working directory. Default "/".
 	Dir string
-	// User is who it runs as: "user", "user:group", or numbers. Anyone but
-	// oneself needs root, or CAP_SETUID, CAP_SETGID and CAP_KILL. Default: the
+	// User is the user of the program: "user", "user:group", or numbers. Another user than
+	// that of this process needs root, or CAP_SETUID, CAP_SETGID and CAP_KILL. Default: the
 	// user of this process.
 	User string
 }
@@ -88,8 +88,8 @@ var (
 	variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=[^\x00]*$`)
 )
 
-// Validate reports what no machine can run. That the program exists is for Check to
-// find out: it may come and go. What may be a password is not shown.
+// Validate reports what no machine can run. It does not look for the program, which may
+// come and go: Check does. What may be a password is not shown.
 func (c Exec) Validate() error {
 	c = c.WithDefaults()
 	var errs []error

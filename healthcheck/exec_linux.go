@@ -115,8 +115,9 @@ func hasCapabilities() bool {
 	return err != nil || sets[0].Permitted|sets[1].Permitted != 0
 }
 
-// mayBecomeOthers reports whether this process may run a program as somebody
-// else, and end it when time is up: it would wait for one that hangs without end.
+// mayBecomeOthers reports whether this process may run a program as another user and kill
+// that program when time is up. A program that cannot be killed and hangs would be waited
+// for without end.
 func mayBecomeOthers() bool {
 	const want = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID | 1<<unix.CAP_KILL
 	_, sets, err := capabilities()

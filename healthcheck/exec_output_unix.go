@@ -88,8 +88,8 @@ func (o *output) writtenText() []byte {
 
 // programEnded bounds how long reading goes on after the program's end. The output of a
 // program that was killed is closed. That of a program that ended by itself joins the
-// leftovers. Both happen after outputGrace: most outputs end before, and so do not push
-// that of a daemon out of the leftovers.
+// leftovers. Both happen after outputGrace: most outputs end before, and so do not displace
+// the output of a daemon among the leftovers.
 func (o *output) programEnded(byItself bool) {
 	end := func() { o.r.Close() } // the drain ends too
 	if byItself {

@@ -22,8 +22,8 @@ func (c Exec) Ready() error {
 }
 
 // ReadyPrivileged is Ready for a process with privileges: this process if it has any,
-// otherwise a process that runs as root. An ordinary user can so predict what a daemon
-// will find.
+// otherwise a process that runs as root. So an ordinary user can predict what a daemon will
+// find.
 func (c Exec) ReadyPrivileged() error {
 	uid := os.Geteuid()
 	if uid == 0 || hasCapabilities() {

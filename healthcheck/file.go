@@ -28,8 +28,7 @@ type File struct {
 	Content *regexp.Regexp
 }
 
-// maxAge is ten years: the longest time that a file or a certificate may be asked
-// about.
+// maxAge bounds File.MaxAge and TLS.MinValidity: ten years.
 const maxAge = 10 * 365 * 24 * time.Hour
 
 // String names the check in errors and log lines.

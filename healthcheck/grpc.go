@@ -35,7 +35,7 @@ func (c GRPC) String() string { return "grpc " + c.Address }
 // WithDefaults returns c: the default of every field but Address is its zero.
 func (c GRPC) WithDefaults() GRPC { return c }
 
-// Validate reports an address that cannot be dialled, and names that are none.
+// Validate reports an address that cannot be dialled, and names of a wrong form.
 func (c GRPC) Validate() error {
 	return errors.Join(validateAddress("Address", c.Address), optional(c.Service, validateText("Service", c.Service, "the name of a service")),
 		optional(c.Authority, validateHostHeader("Authority", c.Authority)))

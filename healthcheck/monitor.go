@@ -108,8 +108,8 @@ type probe struct {
 	started time.Time
 	cancel  context.CancelFunc
 	result  chan result
-	// giveUp is when the probe counts as failed though its Checker has not returned.
-	// void says that the result is to be ignored.
+	// giveUp is when the probe counts as failed though its Checker has not returned. void:
+	// the result is ignored.
 	giveUp time.Time
 	void   bool
 }
@@ -207,7 +207,8 @@ func (m *Monitor) watchEvents(ctx context.Context) <-chan struct{} {
 	return done
 }
 
-// untilWake returns the time to the next thing to do, if there is one.
+// untilWake returns the time until Run has something to do; false: Run waits for events
+// only.
 func (m *Monitor) untilWake(p *probe) (time.Duration, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -7,9 +7,8 @@ import (
 	"github.com/havip/havip/internal/field"
 )
 
-// Process is a [Checker] that looks for a running process, by its PID file or
-// its name. It is also a [Watcher], which learns of the end of a process at once.
-// It needs Linux.
+// Process is a [Checker] that looks for a running process, by its PID file or its name. It
+// is also a [Watcher], which learns of the end of a process at once. Process needs Linux.
 type Process struct {
 	// PIDFile holds the number of the process. If Name is set too, the process must
 	// have that name: a stale file may have the number of another process.

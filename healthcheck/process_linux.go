@@ -169,9 +169,9 @@ func (c Process) is(pid int) bool {
 	return err == nil && isTitled(cmdline, c.Name)
 }
 
-// isTitled reports whether a command line, as in /proc/PID/cmdline (proc(5)),
-// is that of a program of this name, or of an interpreter of a script. Some
-// programs write over it what they are doing.
+// isTitled reports whether a command line, as in /proc/PID/cmdline (proc(5)), is that of a
+// program of this name, or of an interpreter of a script. Some programs overwrite their
+// command line with a title that says what they are doing.
 func isTitled(cmdline []byte, name string) bool {
 	if bytes.HasPrefix(cmdline, []byte(name+": ")) {
 		return true

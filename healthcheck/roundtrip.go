@@ -95,8 +95,8 @@ func http1Over(conn net.Conn, req *http.Request) (*http.Response, error) {
 func http2(ctx context.Context, req *http.Request, config *tls.Config) (*http.Response, error) {
 	t := &http.Transport{
 		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
-			// The context that a transport hands out outlives the request. Its
-			// own closing of the connection takes the place of release.
+			// The transport's own context outlives the request. The transport closes the
+			// connection: release is not needed.
 			conn, _, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, err

@@ -117,9 +117,9 @@ func smtpTalk(conn io.ReadWriter, exchanges ...exchange) error {
 	return nil
 }
 
-// readSMTPReply reads one reply of one or more lines (RFC 5321 §4.2.1) and
-// returns its code and its last line. Package net/textproto would go on
-// reading after a line that is none.
+// readSMTPReply reads one reply of one or more lines (RFC 5321 §4.2.1) and returns its code
+// and its last line. Package net/textproto would go on reading after a line that is not
+// part of a reply.
 func readSMTPReply(r *bufio.Reader) (code int, last string, err error) {
 	for {
 		line, err := r.ReadString('\n')

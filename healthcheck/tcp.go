@@ -167,9 +167,9 @@ func closeInOrder(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// awaitClose reads until a server that was asked to end the connection ends it. To
-// send anything in that time, such as close_notify, would make the server's kernel send
-// a reset. If the server does not end the connection, closeInOrder does.
+// awaitClose reads until the server ends the connection, as it was asked to. Anything sent
+// in that time, such as close_notify, would make the server's kernel send a reset. If the
+// server does not end the connection, closeInOrder does.
 func awaitClose(ctx context.Context, conn net.Conn) {
 	limitTime(ctx, conn, leaveGrace/2)
 	if tcp, ok := transport(conn).(*net.TCPConn); ok && !readToEnd(tcp) {

@@ -19,8 +19,8 @@ func optional(value string, err error) error {
 	return err
 }
 
-// validateAddress checks the form of "host:port". The port is a number: names of
-// ports stand in a file.
+// validateAddress checks the form of "host:port". The port must be a number: what a port's
+// name means depends on the machine.
 func validateAddress(name, address string) error {
 	if host, port, err := net.SplitHostPort(address); err != nil || !isHost(host) || !isPort(port) {
 		return field.Errorf(name, "%q: want a host and port such as 192.168.31.242:8080", address)
@@ -65,7 +65,7 @@ func validateInterface(name, ifi string) error {
 	return nil
 }
 
-// validateText keeps out what is empty or does not fit on one line.
+// validateText rejects a text that is empty or does not fit on one line.
 func validateText(name, text, want string) error {
 	if text == "" || len(text) > 1024 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return field.Errorf(name, "%q: want %s", text, want)
@@ -73,7 +73,7 @@ func validateText(name, text, want string) error {
 	return nil
 }
 
-// validatePath keeps out what no file is called.
+// validatePath rejects a path that no file can have.
 func validatePath(name, path string) error {
 	if path == "" || strings.ContainsRune(path, 0) {
 		return field.Errorf(name, "%q: want the path of a file", path)
