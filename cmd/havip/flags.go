@@ -28,7 +28,7 @@ func routerFlags() []cli.Flag {
 	}
 }
 
-// loadConfig reads the file, or takes the flags for one.
+// loadConfig reads the file, or makes a configuration of the flags.
 func loadConfig(c *cli.Context) (*config.Config, error) {
 	set := slices.DeleteFunc(c.LocalFlagNames(), func(name string) bool {
 		return slices.Contains([]string{"config", "c", realtimeFlag, strictFlag}, name)
@@ -77,12 +77,12 @@ var flagKeys = map[string]string{
 	"services[0].listen": "listen", "services[0].backends": "backend",
 }
 
-// elements is what a path has behind the key of a flag: its element, and a key
-// of that.
+// elements finds the key of a flag at the beginning of a path, which may go on to an
+// element of a list, and to a key of that element.
 var elements = regexp.MustCompile(`^((?:vrrp|services)\[0\]\.\w+).*`)
 
-// inFlags says of a mistake which flag has it: nobody wrote the document, so
-// its lines and columns would mean nothing.
+// inFlags names the flag of each mistake. Lines and columns would mean nothing: nobody
+// wrote the document.
 func inFlags(err error) error {
 	var problems config.Errors
 	if !errors.As(err, &problems) {

@@ -49,7 +49,7 @@ func exitCode(err error) int {
 		return ce.code
 	}
 	if help := (cli.ExitCoder)(nil); errors.As(err, &help) {
-		return exitUsage // the library's: help about what there is not
+		return exitUsage // of the library, such as help about an unknown command
 	}
 	return exitFailed
 }

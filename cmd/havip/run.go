@@ -54,7 +54,7 @@ func runCommand() *cli.Command {
 			if errors.Is(err, errInterrupted) {
 				return nil // as asked
 			}
-			if cfg == nil { // otherwise some file of a service has to come yet, which the daemon says
+			if cfg == nil { // otherwise only a file of a service is missing, which the daemon reports
 				return usageError(err)
 			}
 			log, err := daemon.NewLog(os.Stderr, cfg.Log)
@@ -62,7 +62,7 @@ func runCommand() *cli.Command {
 				return usageError(err)
 			}
 			defer log.Flush()
-			slog.SetDefault(log.Logger) // of libraries that ask nobody
+			slog.SetDefault(log.Logger) // for libraries that log to the default logger
 			daemon.OutliveReader()
 			warn(log, cfg)
 			if err := realtime(c); err != nil {

@@ -35,7 +35,7 @@ func report(t vrrp.Transition) { slog.Info("now "+t.To.String(), "because", t.Ca
 
 // arguments reads the command line.
 func arguments() (iface string, address vip.Address) {
-	// Whoever reads the log may die, and would end this process with it.
+	// Otherwise the end of the log's reader would end this process too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	if len(os.Args) != 3 {
 		log.Fatal("usage: embed INTERFACE ADDRESS/LENGTH")

@@ -1,6 +1,6 @@
-// Package field says which field of a configuration is wrong. Validate methods
-// of the public packages return such errors, joined; whoever reads a file turns
-// a field's name back into the place where its value stands.
+// Package field names the field of a configuration that is wrong. Validate methods of the
+// public packages return such errors, joined. Package config turns the name of a field into
+// the place of its value in the file.
 package field
 
 import (
@@ -52,9 +52,8 @@ func In(parent string, err error) error {
 	return errors.Join(errs...)
 }
 
-// All returns the Errors that err consists of, in order. What names no field
-// gets an Error with an empty one. An Error ends the search: what it wraps is
-// its own.
+// All returns the Errors that are joined in err, in order. An error that is no Error
+// becomes one with an empty Field. What an Error wraps is not searched.
 func All(err error) []*Error {
 	switch e := err.(type) {
 	case nil:

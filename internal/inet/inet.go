@@ -1,6 +1,5 @@
-// Package inet writes the headers of IP packets, and knows what they are made of:
-// the Internet checksum, the hardware addresses of groups and those of virtual
-// routers. It works on bytes only.
+// Package inet writes IP headers. It computes the Internet checksum and the hardware
+// addresses of multicast groups and of virtual routers. It works on bytes only.
 package inet
 
 import (
@@ -27,7 +26,7 @@ const (
 // CS6).
 const NetworkControl = 0xc0
 
-// Header is an IP header without options. Its zero fields are what they look like.
+// Header is an IP header without options. A zero field is written as zero.
 type Header struct {
 	Source, Destination netip.Addr // of one family, which is that of the header
 	Protocol            uint8      // or next header

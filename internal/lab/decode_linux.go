@@ -29,8 +29,8 @@ func (c *Capture) Decode(program string, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.Command(exe, append(args, path)...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// tcpdump insists on giving up root, which root of our user namespace cannot:
-	// it runs as somebody else in a further one.
+	// tcpdump insists on giving up root, which root of our user namespace cannot: tcpdump
+	// runs in a further user namespace.
 	if b, _ := os.ReadFile("/proc/self/setgroups"); string(b) == "deny\n" {
 		ids := []syscall.SysProcIDMap{{ContainerID: 1, HostID: 0, Size: 1}}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}

@@ -99,8 +99,8 @@ func linkUp(name string) error {
 // code.
 func reexec() (int, error) {
 	cmd := &exec.Cmd{
-		// Unlike the program's path, this needs no way to it that is open to the
-		// user, as below a directory of root's.
+		// The program's path may lead through a directory that only root may enter. This
+		// one needs no such way.
 		Path: "/proc/self/exe", Args: os.Args, Env: append(os.Environ(), marker+"=1"),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{

@@ -139,8 +139,8 @@ func writeSysctl(key, value string) error {
 	return os.WriteFile(filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/")), []byte(value), 0)
 }
 
-// Segment returns the segment of that name and makes it if there is none. "lan"
-// is the one that eth0 of every host is on. A name has 1 to 15 bytes.
+// Segment returns the segment of that name and makes it if there is none. eth0 of every
+// host is on "lan". A name has 1 to 15 bytes.
 func (l *Lab) Segment(name string) (*Segment, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

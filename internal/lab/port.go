@@ -10,10 +10,10 @@ import (
 // lastPort counts the ports that this process has been given.
 var lastPort atomic.Uint32
 
-// FreeAddress returns a loopback address with a port that nobody uses by TCP or UDP,
-// and nobody gets by chance: it is below those that the kernel gives to whoever does
-// not ask for one (ip(7), ip_local_port_range), as the tests of other packages do all
-// the time. Somebody may listen there, or nobody.
+// FreeAddress returns a loopback address with a port that no program uses by TCP or UDP. No
+// program gets the port by chance: it is below the range from which the kernel chooses a
+// port if a program names none (ip(7), ip_local_port_range). The caller may listen there,
+// or leave the port unused.
 func FreeAddress(t TB) string {
 	t.Helper()
 	for range 1000 {

@@ -42,9 +42,9 @@ func Need(t TB, programs ...string) {
 	}
 }
 
-// NeedRoot skips the test in an ordinary user's lab, where no program can become
-// somebody else: Keepalived fails to run its check scripts there, even as root.
-// That is no lack that HAVIP_REQUIRE could ask for.
+// NeedRoot skips the test in an ordinary user's lab, where no program can become another
+// user: Keepalived fails to run its check scripts there, even as root. HAVIP_REQUIRE
+// changes nothing about that: a privilege is no program that could be installed.
 func NeedRoot(t TB) {
 	t.Helper()
 	// user_namespaces(7): what setgroups(2) is denied by in such a namespace.
@@ -53,7 +53,7 @@ func NeedRoot(t TB) {
 	}
 }
 
-// Lacking skips the test, or fails it if nothing may be lacking.
+// Lacking skips the test for a reason, or fails it if HAVIP_REQUIRE is "all".
 func Lacking(t TB, reason string) {
 	t.Helper()
 	if os.Getenv(requireVar) == "all" {

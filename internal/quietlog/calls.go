@@ -2,7 +2,7 @@ package quietlog
 
 import "math"
 
-// maxCalls is how many calls wait for one that does not return.
+// maxCalls is how many calls may wait while another call does not return.
 const maxCalls = 64
 
 // Calls makes calls of foreign functions, one at a time and in order, in a goroutine that

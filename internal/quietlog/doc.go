@@ -2,9 +2,9 @@
 // paused or gone for hours: a terminal after Ctrl-S, a collector that restarts, a
 // container's log driver. A router that waits for its log loses its addresses.
 //
-// [New] puts a queue in front of a logger, for packages that get a logger from their
-// user. [Writer] puts a queue in front of a file, for a program whose log goes there.
-// The loggers of such a program need no second queue, which [Unblocked] says.
+// [New] puts a queue in front of a logger, for packages that get a logger from their user.
+// [Writer] puts a queue in front of a file, for a program whose log goes there. Such a
+// program marks its handler as [Unblocked]: its loggers need no second queue.
 //
 // [Limited] leaves out lines that come too often, and counts them: lines that anybody on
 // the network can cause must not fill a disk. A [Limit] says how often a line may come.

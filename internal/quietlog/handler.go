@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// maxRecords is how many records wait for a logger that does not return: more
-// than a burst has, such as a word about each backend of a large pool.
+// maxRecords is how many records wait for a logger that does not return: more than a burst
+// has, such as a line about each backend of a large pool.
 const maxRecords = 1024
 
 // lostMessage is the line that counts lost lines.
@@ -44,13 +44,13 @@ func Flush(log *slog.Logger) {
 	}
 }
 
-// handler queues records for another one.
+// handler queues records for another handler.
 type handler struct {
 	next  slog.Handler
-	queue *queue[record] // shared by all that come of one logger
+	queue *queue[record] // shared by all handlers that come from one logger
 }
 
-// record is what Handle of another handler gets.
+// record is one call of another handler's Handle.
 type record struct {
 	to  slog.Handler
 	ctx context.Context
@@ -99,9 +99,8 @@ func (h *handler) WithGroup(name string) slog.Handler {
 	return &handler{h.next.WithGroup(name), h.queue}
 }
 
-// Unblocked returns h, of which the caller asserts that it never blocks: [New] then puts
-// no queue in front of h. All loggers with h keep their common order, and h formats
-// values at once.
+// Unblocked marks h as a handler that never blocks: [New] then puts no queue in front of h.
+// All loggers with h keep their common order, and h formats values at once.
 func Unblocked(h slog.Handler) slog.Handler { return unblocked{h} }
 
 type unblocked struct{ slog.Handler }

@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Limit says how often a message is said that somebody else can cause at will. A
-// package has one as a variable, and names it where it logs, see [Limit.By].
+// Limit bounds how often a message is logged that somebody else can cause at will. A
+// package has a Limit as a variable, and names it where it logs, see [Limit.By].
 type Limit struct {
 	// Every is the shortest time between two lines of one message about one
 	// subject, in the long run.
 	Every time.Duration
-	// Burst is how many may come at once. Default 1.
+	// Burst is how many lines may come at once. Default 1.
 	Burst int
-	// Pause, if not 0, is the time without the subject after which it counts as
-	// another one.
+	// Pause, if not 0, is the time after which a subject that has not come up again counts
+	// as a new one.
 	Pause time.Duration
-	// Subjects bounds those that are told apart, for subjects that somebody else
-	// can invent. Further ones count as one, until the time is up for one of
-	// these. Default 0: no bound.
+	// Subjects bounds how many subjects are told apart, for subjects that somebody else can
+	// invent. Further ones count as one subject, until one of the first has not come up for
+	// Every. Default 0: no bound.
 	Subjects int
 }
 
@@ -40,23 +40,23 @@ type mark struct {
 // together if they have the same subject, which must be comparable.
 func (l *Limit) By(subject any) slog.Attr { return slog.Any("", mark{limit: l, subject: subject}) }
 
-// Ends is an attribute of the line that ends what a line under l has begun: it is said
-// only if the other was.
+// Ends is an attribute of a line that reports the end of what lines under l report. The
+// line is logged only if such a line was logged since the last end.
 func (l *Limit) Ends() slog.Attr { return slog.Any("", mark{limit: l, ends: true}) }
 
-// Resets is an attribute of a line after which whatever is under l is news again.
+// Resets is an attribute of a line after which every subject under l counts as a new one.
 func (l *Limit) Resets() slog.Attr { return slog.Any("", mark{limit: l, resets: true}) }
 
-// Reset makes whatever is under l news again in what comes of a logger. Unlike the line
-// of [Limit.Resets] it counts at every level of the log.
+// Reset makes every subject under l a new one for a logger. Unlike the line of
+// [Limit.Resets] it counts at every level of the log.
 func (l *Limit) Reset(log *slog.Logger) {
 	if h, ok := log.Handler().(*limiter); ok {
 		h.table.judge(mark{limit: l, resets: true}, entryKey{limit: l}, time.Time{}, 0)
 	}
 }
 
-// Mutes reports whether a line would be left out now, and counts it times times if so:
-// who asks first need not find out what to say.
+// Mutes reports whether a line would be left out now, and if so counts it times times. A
+// caller that asks first need not find out what to log.
 func (l *Limit) Mutes(log *slog.Logger, level slog.Level, message string, subject any, times uint64) bool {
 	if !log.Enabled(context.Background(), level) {
 		return true
@@ -70,9 +70,9 @@ func (l *Limit) Mutes(log *slog.Logger, level slog.Level, message string, subjec
 	return !h.table.entry(entryKey{l, message, subject}, time.Now()).admits(l, times)
 }
 
-// Limited returns [New] of log, in which lines under a Limit are limited, and all
-// others by rest; nil leaves those alone. What rest left out is said in the next line
-// of that message, as dropped.
+// Limited returns [New] of log, in which lines under a Limit are limited by it, and all
+// other lines by rest, unless rest is nil. What rest left out is counted in the next line
+// of the same message, as dropped.
 func Limited(log *slog.Logger, rest *Limit) *slog.Logger {
 	return slog.New(&limiter{New(log).Handler(), rest, &table{entries: map[entryKey]*entry{}}})
 }
@@ -81,7 +81,7 @@ func Limited(log *slog.Logger, rest *Limit) *slog.Logger {
 type limiter struct {
 	slog.Handler
 	rest  *Limit
-	table *table // shared by all that come of one logger
+	table *table // shared by all handlers that come from one logger
 }
 
 func (h *limiter) Handle(ctx context.Context, r slog.Record) error {
@@ -116,7 +116,8 @@ func read(r slog.Record) (m mark, times uint64) {
 	return m, times
 }
 
-// counted returns a record without its mark, and with what was left out before it.
+// counted returns a record without its mark, and with the count of what was left out before
+// it.
 func counted(r slog.Record, left uint64, dropped bool) slog.Record {
 	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
@@ -127,7 +128,7 @@ func counted(r slog.Record, left uint64, dropped bool) slog.Record {
 			out.AddAttrs(a)
 			return true
 		}
-		if _, ok := a.Value.Any().(mark); !ok { // but a group that is to be inlined
+		if _, ok := a.Value.Any().(mark); !ok { // a group without a key stays: handlers inline it
 			out.AddAttrs(a)
 		}
 		return true
@@ -146,7 +147,7 @@ func (h *limiter) WithGroup(name string) slog.Handler {
 	return &limiter{h.Handler.WithGroup(name), h.rest, h.table}
 }
 
-// table is what was said, and what was left out.
+// table remembers what was logged and what was left out.
 type table struct {
 	mu      sync.Mutex
 	entries map[entryKey]*entry
@@ -163,13 +164,13 @@ type entry struct {
 	credit time.Duration // each line takes Every of it
 	seen   time.Time     // when the subject came up last
 	left   uint64        // how often it was left out since the last line
-	said   bool          // and has not ended
+	said   bool          // a line was logged, and no end since
 }
 
 // tooMany stands for subjects beyond Limit.Subjects.
 type tooMany struct{}
 
-// entry returns that of a key, as it is at that time.
+// entry returns the entry of a key, with the credit that it has at now.
 func (t *table) entry(k entryKey, now time.Time) *entry {
 	e := t.entries[k]
 	if e == nil && k.limit.Subjects > 0 && !t.room(k, now) {
@@ -206,7 +207,7 @@ func (t *table) room(k entryKey, now time.Time) bool {
 	return n < k.limit.Subjects
 }
 
-// judge reports whether a line may be said, and how often it was left out before.
+// judge reports whether a line may be logged, and how much was left out before it.
 func (t *table) judge(m mark, k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -226,7 +227,7 @@ func (t *table) judge(m mark, k entryKey, now time.Time, times uint64) (left uin
 	return left, true
 }
 
-// admits reports whether a line may be said, and counts it if not.
+// admits reports whether a line may be logged, and counts it if not.
 func (e *entry) admits(l *Limit, times uint64) bool {
 	if e.credit >= l.Every {
 		return true
@@ -235,7 +236,7 @@ func (e *entry) admits(l *Limit, times uint64) bool {
 	return false
 }
 
-// end reports whether something under a limit was said since the last end.
+// end reports whether a line under l was logged since the last end.
 func (t *table) end(l *Limit) (said bool) {
 	for k, e := range t.entries {
 		if k.limit == l {

@@ -79,7 +79,7 @@ func (q *queue[T]) next(size int) (item[T], bool) {
 	q.size -= size
 	if len(q.waiting) > 0 {
 		it := q.waiting[0]
-		q.waiting[0] = item[T]{} // let go of the value
+		q.waiting[0] = item[T]{} // frees the value
 		q.waiting = q.waiting[1:]
 		return it, true
 	}

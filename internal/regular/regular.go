@@ -1,5 +1,5 @@
-// Package regular opens regular files only. Opening what else may have a name can
-// act, as at a device, or wait for ever, as at a FIFO.
+// Package regular opens regular files only. To open a file of another kind may act on a
+// device, or wait for ever for the other end of a FIFO.
 package regular
 
 import (
@@ -13,8 +13,8 @@ import (
 // ErrNotRegular is found in the error of Open and Read by errors.Is.
 var ErrNotRegular = errors.New("not a regular file")
 
-// Open opens a regular file for reading. Should something else take the file's place
-// just before that, the open waits for nobody and the error is the same.
+// Open opens a regular file for reading. If a file of another kind takes its place just
+// before that, Open does not wait either, and the error is the same.
 func Open(path string) (*os.File, fs.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {

@@ -161,7 +161,7 @@ func allowed(r Result) string {
 	return fmt.Sprintf(" (the timers allow %v)", r.Allowed.Round(time.Millisecond))
 }
 
-// failed prints what the programs said, for whoever has to find out why.
+// failed prints the output of the programs, in which the cause of a failure can be found.
 func (p *printer) failed(s *Scenario) {
 	for _, n := range s.LB {
 		p.printf("%s said:\n%s", n.Name, n.Output())

@@ -53,8 +53,8 @@ func (n *Node) PowerOn() error {
 	return n.waitListening(bound)
 }
 
-// waitListening waits until the node takes part in the election: what it does
-// not do from then on it does not do because of the protocol.
+// waitListening waits until the node takes part in the election: from then on only the
+// protocol keeps the node from taking the address.
 func (n *Node) waitListening(bound time.Duration) error {
 	for end := time.Now().Add(bound); ; time.Sleep(2 * time.Millisecond) {
 		out := n.Output()

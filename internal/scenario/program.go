@@ -45,8 +45,8 @@ func (p Params) skew(priority uint8) time.Duration {
 // advertisement.
 func (p Params) Down(priority uint8) time.Duration { return 3*p.Interval + p.skew(priority) }
 
-// checkDown is the longest time from a balancer's end to the verdict: one that
-// has just answered is asked checkFall times more.
+// checkDown is the longest time from a balancer's end to the verdict: a balancer that has
+// just answered is asked checkFall times more.
 func (p Params) checkDown() time.Duration { return checkFall*p.checkInterval() + p.checkTimeout() }
 
 // Havip is the VRRP half of the reference scenario. executable is the path of

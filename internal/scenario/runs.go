@@ -19,7 +19,7 @@ type Result struct {
 // Run is one of the four acceptance runs. They build on one another.
 type Run struct {
 	Title string
-	// Expect is whose address it is at the end: 0 LB-01, 1 LB-02.
+	// Expect is who has the address at the end: 0 LB-01, 1 LB-02.
 	Expect int
 	// Allowed is the longest outage that the timers allow.
 	Allowed func(p Params) time.Duration

@@ -17,9 +17,10 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// Certificate makes a certificate for names, which may be addresses, with a new key.
-// It is valid from an hour ago to an hour from now, for servers and clients; edit, which
-// may be nil, changes that. Without an issuer it is an authority's own.
+// Certificate makes a certificate for names, which may be addresses, with a new key. The
+// certificate is for servers and clients, and valid from an hour ago to an hour from now;
+// edit, which may be nil, changes that. Without an issuer the certificate is that of an
+// authority.
 func Certificate(issuer *tls.Certificate, edit func(*x509.Certificate), names ...string) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	template := &x509.Certificate{

@@ -12,8 +12,8 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// Serve gives each connection to ln to handle, in a goroutine of its own, and closes
-// it afterwards. At the end of the test it closes ln and the connections, and waits
+// Serve gives each connection to ln to handle, in a goroutine of its own, and closes the
+// connection afterwards. At the end of the test it closes ln and the connections, and waits
 // for handle.
 func Serve(t lab.TB, ln net.Listener, handle func(net.Conn)) {
 	t.Helper()

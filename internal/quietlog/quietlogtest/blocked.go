@@ -11,8 +11,8 @@ import (
 // closed.
 func Blocked(let <-chan struct{}) *slog.Logger { return slog.New(blocked(let)) }
 
-// blocked waits for a channel rather than in a write: inside of a testing/synctest
-// bubble time goes on only past that.
+// blocked waits for a channel and not in a write: the virtual time of testing/synctest
+// passes only while goroutines wait inside their bubble.
 type blocked <-chan struct{}
 
 func (blocked) Enabled(context.Context, slog.Level) bool { return true }
