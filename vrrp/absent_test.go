@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// absent makes an interface one that is not there yet.
+// absent makes an interface one that does not exist yet.
 func absent(nif *netif) { nif.index, nif.up, nif.addrs = 0, false, nil }
 
 // TestRouterInterfaceLater: an interface that comes after the Conn was opened is
@@ -140,8 +140,8 @@ func TestRouterBegunWhileAway(t *testing.T) {
 	}
 }
 
-// TestRouterWrongKind: an interface without multicast is a fault of those routers
-// that need it. When it has it, they hear what is sent to the group.
+// TestRouterWrongKind: an interface without multicast is a fault of the routers that need
+// multicast. When the interface has it, they hear what is sent to the group.
 func TestRouterWrongKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()

@@ -137,7 +137,7 @@ func TestFormerConfiguration(t *testing.T) {
 	discard(t, w, packet(lists[2], time.Second), at, DropInterval)
 	accept(t, w, middle, at)
 	discard(t, w, middle, at.Add(formerTime/2), DropAddresses)
-	// Also that there were no addresses.
+	// "No addresses" is a former configuration too.
 	before := *cfg
 	before.Addresses = nil
 	w.keepFormer(&before, at)
@@ -145,7 +145,7 @@ func TestFormerConfiguration(t *testing.T) {
 	none := packetOf(t, adv)
 	accept(t, w, none, at)
 	discard(t, w, none, at.Add(formerTime), DropCount)
-	// What is over, or is no other, is not kept.
+	// A former configuration that is over, or equal to the present one, is not kept.
 	before = *cfg
 	w.keepFormer(&before, at.Add(formerTime))
 	if got := len(w.formers); got != 0 {
@@ -160,7 +160,7 @@ type renumbered struct {
 	keepalived bool
 }
 
-// renumber changes the addresses as the daemon does: what goes is taken off first.
+// renumber changes the addresses as the daemon does: those that go are removed first.
 func (n *renumbered) renumber(to []netip.Addr) {
 	n.t.Helper()
 	n.has(nil)
@@ -204,9 +204,9 @@ func holders(nodes []*renumbered, list []netip.Addr) (who []netip.Addr) {
 
 var oldList, newList = addrs("192.0.2.250", "192.0.2.251"), addrs("192.0.2.252", "192.0.2.253")
 
-// TestRenumbering: two nodes are changed to quite other addresses, one after the
-// other. The Backup first: nobody notices. The Active one first: both hold, one the
-// old and one the new ones, until the other one is changed.
+// TestRenumbering: two nodes are changed to other addresses, one after the other. If the
+// Backup is first, no client notices. If the Active router is first, one node holds the old
+// and one the new addresses until the second node is changed.
 func TestRenumbering(t *testing.T) {
 	for _, version := range []uint8{2, 3} {
 		for _, first := range []uint8{120, 110} { // the Active one's priority
@@ -264,9 +264,9 @@ func TestRenumbering(t *testing.T) {
 	}
 }
 
-// TestRenumberingAtRandom: whichever node is changed when, also one like
-// Keepalived, nobody holds an address that another one holds, the old ones are held
-// for as long as somebody has them, and in the end somebody has the new ones.
+// TestRenumberingAtRandom: the nodes, one of them perhaps like Keepalived, are changed in
+// any order. No address has two holders, the old addresses are held while any node has
+// them, and in the end a node holds the new ones.
 func TestRenumberingAtRandom(t *testing.T) {
 	for range *renumberings {
 		seed := rand.Uint64()
@@ -337,8 +337,8 @@ func renumberAtRandom(t *testing.T, seed uint64) {
 	}
 }
 
-// TestRenumberedMeets: a router that gets addresses which another one was heard to
-// have hears it at once, if that one is still there.
+// TestRenumberedMeets: a router is given addresses that another router was heard to have.
+// It hears that router at once, if the other is still there.
 func TestRenumberedMeets(t *testing.T) {
 	for name, test := range map[string]struct {
 		priority uint8
@@ -389,9 +389,9 @@ func TestRenumberedMeets(t *testing.T) {
 	}
 }
 
-// TestReconfigureInterval2: of two version 2 routers the Backup is given another
-// interval first, and nobody notices. The Active one first: they do not hear each
-// other until both have the same, which is said.
+// TestReconfigureInterval2: two version 2 routers are given another interval. If the Backup
+// is first, nothing happens. If the Active router is first, they do not hear each other
+// until both have the interval, and the log says so.
 func TestReconfigureInterval2(t *testing.T) {
 	for _, to := range []time.Duration{time.Second, 20 * time.Second} {
 		for _, order := range []string{"Backup first", "Active first"} {
@@ -431,8 +431,8 @@ func TestReconfigureInterval2(t *testing.T) {
 	}
 }
 
-// TestReconfigureWarns: what the others make of a change until they are changed,
-// too, is said, once, and what they do not notice is not.
+// TestReconfigureWarns: the log says once how peers that are not changed yet react to a
+// change. Changes without a reaction are not mentioned.
 func TestReconfigureWarns(t *testing.T) {
 	pass := func(password string) Auth { return Auth{Type: AuthPass, Password: password} }
 	for _, test := range []struct {
@@ -468,8 +468,8 @@ func TestReconfigureWarns(t *testing.T) {
 	}
 }
 
-// TestReconfigureWarnsOfLinkLocal: what the others make of a new list is said, who have
-// the old one still.
+// TestReconfigureWarnsOfLinkLocal: the log says how peers with the old list react to a new
+// list of link-local addresses.
 func TestReconfigureWarnsOfLinkLocal(t *testing.T) {
 	local, global := addrs("fe80::250"), addrs("fe80::250", "2001:db8::250")
 	for _, test := range []struct {

@@ -79,7 +79,7 @@ func TestAHSequence(t *testing.T) {
 	discard(t, receiver, bare, clock, DropAuth)
 }
 
-// TestAHHeader: the header is the one that was asked for.
+// TestAHHeader: the header has the configured TTL, an ID other than 0 and a right checksum.
 func TestAHHeader(t *testing.T) {
 	w := wireFor(t, configFor(t, advV2, auth(AuthAH, "d0cker"), unicastFrom(host4), func(c *Config) { c.TTL = 7 }))
 	w.ah.id = 0xfffe

@@ -109,7 +109,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-// forget has a benchmark accept one packet again and again.
+// forget makes the wire accept the same packet again.
 func (w *wire) forget() {
 	if w.ah != nil {
 		w.ah.received = w.ah.received[:0]

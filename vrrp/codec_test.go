@@ -163,7 +163,7 @@ func TestDropReasons(t *testing.T) {
 	}
 }
 
-// TestDropErrorTexts: the log line says what was found and what belongs there.
+// TestDropErrorTexts: the log line says what was found and what was wanted.
 func TestDropErrorTexts(t *testing.T) {
 	patched := func(a Advertisement, i int, v byte) []byte {
 		p := packetOf(t, a)

@@ -12,9 +12,9 @@ import (
 	"github.com/havip/havip/internal/inet"
 )
 
-// The codec's part of the conformance list, one test for each rule. Those
-// about a discard first have the packet accepted as it is, so that nothing but
-// the change can be the reason.
+// The codec's part of the conformance list, one test for each rule. A test of a discard
+// first checks that the unchanged packet is accepted, so that only the change can be the
+// reason.
 
 // RFC 3768 §5.1.
 func TestConformance01V2Vector(t *testing.T) { checkVector(t, vectorV2, advV2) }
@@ -338,9 +338,9 @@ func TestNoAddresses(t *testing.T) {
 	checkVector(t, "21336400 0001 7acb 0000000000000000", a)
 }
 
-// RFC 9568 §7.1: the addresses may be compared, to log a difference. RFC 3768
-// §7.1 has those dropped that are not the configured ones, but for priority 255:
-// here an address in common is enough, and no priority an excuse.
+// RFC 9568 §7.1: the addresses may be compared, to log a difference. By RFC 3768 §7.1 other
+// addresses than the configured ones are a reason to discard, except with priority 255.
+// Here one address in common is enough, and no priority is excepted.
 func TestConformance24ListMismatch(t *testing.T) {
 	const same, dropped = observation(0), observation(0xff)
 	v4, v6 := "192.0.2.1 192.0.2.2 192.0.2.3", "fe80::1 2001:db8::1 2001:db8::2"
@@ -403,9 +403,8 @@ func TestConformance26MessageOnlyChecksumAccepted(t *testing.T) {
 	}
 }
 
-// TestOldUnicastChecksum: the checksum that Keepalived's old_unicast_checksum
-// gives to what is sent to a peer is that of multicast. It is accepted, told
-// and sent.
+// TestOldUnicastChecksum: with old_unicast_checksum Keepalived sends to a peer with the
+// checksum of multicast. That checksum is accepted, reported and sent.
 func TestOldUnicastChecksum(t *testing.T) {
 	unicast := oldUnicast(advV3)
 	checkVector(t, vectorV3Pseudo, unicast)

@@ -321,8 +321,8 @@ func TestConformance40ActiveReasserts(t *testing.T) {
 	}
 }
 
-// RFC 9568 §6.4.3 (655)-(665): a router that is stopped says priority 0 before
-// it lets go of the addresses.
+// RFC 9568 §6.4.3 (655)-(665): a router that is stopped sends priority 0 before it releases
+// the addresses.
 func TestConformance41StopSendsZeroThenReleases(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		r := active(t, Config{Version: v, Priority: 100})
@@ -392,9 +392,9 @@ func receiveInvalid(r *rig, spoil func(*Packet)) {
 	}
 }
 
-// RFC 9568 §6.4.3 (Shutdown): a failed check releases the addresses at once,
-// whatever Preempt_Mode is (§6.1). Keepalived 2.2.7 lowers a priority that
-// nobody looks at.
+// RFC 9568 §6.4.3 (Shutdown): a failed check releases the addresses at once, whatever
+// Preempt_Mode is (§6.1). Keepalived 2.2.7 lowers a priority that without preemption has no
+// effect.
 func TestConformance43FaultReleasesDespiteNoPreempt(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		r := active(t, Config{Version: v, Priority: 120, NoPreempt: true})
@@ -413,12 +413,12 @@ func TestConformance43FaultReleasesDespiteNoPreempt(t *testing.T) {
 	})
 }
 
-// RFC 9568 §6.4.3: a losing advertisement is answered so that learning bridges
-// know who is Active; gratuitous ARP is sent on becoming Active only (§6.4.2).
-// But when a split of the link heals, the neighbours may believe the router
-// that lost: the winner announces the addresses anew when it hears of the other, and
-// when that one has gone. Within a second after it has become Active only then: the
-// other may be its predecessor.
+// RFC 9568 §6.4.3: a losing advertisement is answered so that learning bridges know who is
+// Active; gratuitous ARP is sent on becoming Active only (§6.4.2). But when a split of the
+// link heals, the neighbours may believe the router that lost. The winner therefore
+// announces the addresses again when it hears the loser, and once more when the loser has
+// gone. In the first second after the winner became Active only the second announcement is
+// made: the loser may be its predecessor.
 func TestConformance45AnnounceAfterSplitHeals(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		answer := ""

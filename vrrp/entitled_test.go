@@ -15,9 +15,8 @@ func (r *rig) entitled(d time.Duration, want bool) {
 	}
 }
 
-// A Backup that has heard the last advertisement waits for DownMultiplier
-// intervals and its skew time. As long as it must, the Active router is sure of
-// itself, and not a moment longer.
+// A Backup that has heard the last advertisement waits for DownMultiplier intervals and its
+// skew time. The Active router is entitled for exactly DownMultiplier intervals.
 func TestMachineEntitled(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		for multiplier, until := range map[int]time.Duration{2: 2 * time.Second, 3: 3 * time.Second, 5: 5 * time.Second} {
@@ -60,9 +59,9 @@ func TestMachineEntitled(t *testing.T) {
 	})
 }
 
-// A process that was frozen finds out whatever it does first when it wakes up,
-// and whenever that is: while its peers still wait, when one has taken over
-// but the machine may go on, and after that.
+// A frozen process that wakes up finds out with its first call of any method, whenever that
+// is: while its peers still wait, when a peer has taken over but the machine may go on, and
+// after that.
 func TestMachineEntitledAfterFreeze(t *testing.T) {
 	down := 3*time.Second + skewOf(100, time.Second)
 	for name, tc := range map[string]struct {

@@ -10,10 +10,10 @@ import (
 	"github.com/havip/havip/vrrp/vrrptest"
 )
 
-// Routers without Addresses and without a Handler elect a leader: one that runs the
-// jobs, moves an address in a cloud's API, or writes to a shared disk. The leader acts
-// for only as long as Entitled reports true: a process that was held up may have a
-// successor that it has not heard yet.
+// Routers without Addresses and without a Handler elect a leader, which runs the jobs,
+// moves an address in a cloud's API, or writes to a shared disk. The leader acts only while
+// Entitled reports true: a process that was held up may have a successor that it has not
+// heard yet.
 func ExampleRouter_Entitled() {
 	member := vrrptest.NewLAN().Host("192.0.2.1") // in memory; else ListenConfig{Interface: "eth0"}
 	conn, err := vrrp.Listen(member.ListenConfig())

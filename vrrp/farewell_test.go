@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestFarewell: what was prepared some time ago makes a peer take over when its sender
-// has died.
+// TestFarewell: a farewell that was prepared some time ago makes a peer take over when its
+// sender has died.
 func TestFarewell(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"multicast":    {},

@@ -58,7 +58,7 @@ func TestFrame(t *testing.T) {
 	}
 }
 
-// TestFrameAH: the header under the signature goes as it was signed.
+// TestFrameAH: the IP header is sent exactly as it was signed.
 func TestFrameAH(t *testing.T) {
 	cfg := configFor(t, advV2, func(c *Config) { c.Auth = Auth{Type: AuthAH, Password: "d0cker"} })
 	p := send(t, wireFor(t, cfg), 100, host4, groupIPv4, epoch)

@@ -60,7 +60,7 @@ func (tm *team) fault(d time.Duration, member int, reasons ...string) {
 	tm.do(d, member, func(m *Machine, now time.Time) []Action { return m.SetFaults(now, reasons) })
 }
 
-// run lets time pass until d, ticking whoever is due.
+// run lets time pass until d, and ticks each member when it is due.
 func (tm *team) run(d time.Duration) {
 	for {
 		next, at := -1, epoch.Add(d)
@@ -163,7 +163,7 @@ func TestGroupWaitsForAllOtherwise(t *testing.T) {
 	}
 	tm.want("in: "+started, "out: "+started)
 	tm.states(Backup, Backup)
-	// It dies: out was the last to hear it.
+	// The other router dies: out was the last to hear it.
 	tm.run(62*time.Second + skewOf(100, time.Second) - 1)
 	tm.want()
 	tm.run(62*time.Second + skewOf(100, time.Second))
@@ -256,7 +256,7 @@ func TestGroupLateMember(t *testing.T) {
 	tm.do(5*time.Second, 2, (*Machine).Start)
 	tm.want("dmz: "+started, "dmz: Send 100, Acquire, Announce, Backup>Active (moved with its group): group G: member in")
 
-	// One that is stopped leaves the others alone.
+	// A member that is stopped leaves the others as they are.
 	tm.do(6*time.Second, 2, (*Machine).Shutdown)
 	leave(r.now)
 	tm.run(10 * time.Second)
@@ -264,7 +264,7 @@ func TestGroupLateMember(t *testing.T) {
 	tm.states(Active, Active, Initialize)
 }
 
-// One that joins an Active group while it must wait waits.
+// A router that joins an Active group during its own start delay waits.
 func TestGroupLateMemberWaits(t *testing.T) {
 	tm := pair(t)
 	r := newRig(t, Config{Name: "dmz", Priority: 100, StartDelay: 10 * time.Second})

@@ -271,9 +271,8 @@ func TestHMACClockSetBack(t *testing.T) {
 	discard(t, receiver, p, clock, DropReplay)
 }
 
-// TestHMACMonotonicRestart: a router that is started again after its clock was set
-// back is believed once it has heard another one, and so are those that knew
-// the other one.
+// TestHMACMonotonicRestart: a router that is started again after its clock was set back is
+// accepted once it has heard another router, by all that heard that other router.
 func TestHMACMonotonicRestart(t *testing.T) {
 	cfg := configFor(t, advV3, hmacWith(HMACConfig{Keys: []Key{key1}, Replay: ReplayMonotonic}))
 	a, b := wireFor(t, cfg), wireFor(t, cfg)
@@ -292,7 +291,7 @@ func TestHMACMonotonicRestart(t *testing.T) {
 		accept(t, b, send(t, a, 100, from, groupIPv4, back), clock)
 		a, b = b, a
 	}
-	// With synchronised clocks one that is wrong does not lead the others astray.
+	// With synchronised clocks a wrong clock does not lead the others astray.
 	cfg = configFor(t, advV3, hmacWith(HMACConfig{Keys: []Key{key1}}))
 	a, b = wireFor(t, cfg), wireFor(t, cfg)
 	accept(t, b, send(t, a, 100, host4, groupIPv4, clock.Add(3*time.Second)), clock)

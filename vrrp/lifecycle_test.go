@@ -55,8 +55,8 @@ func TestRunTwice(t *testing.T) {
 	})
 }
 
-// TestUseAfterClose: what a closed Conn cannot do is an ErrClosed, and what asks for
-// an Active router an ErrNotActive. The rest does nothing.
+// TestUseAfterClose: after Close a method that cannot work returns ErrClosed, and a method
+// for an Active router ErrNotActive. Other methods do nothing.
 func TestUseAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -104,8 +104,8 @@ func TestUseAfterClose(t *testing.T) {
 	})
 }
 
-// TestCloseWhileRunsBegin: each of many Runs that begin while the Conn is closed ends
-// with ErrClosed, and none before its router has released the addresses.
+// TestCloseWhileRunsBegin: many Runs begin while the Conn is closed. Each of them ends with
+// ErrClosed, after its router has released the addresses.
 func TestCloseWhileRunsBegin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := newFakeLAN().prepare(t, 1, Config{})
@@ -130,7 +130,7 @@ func TestCloseWhileRunsBegin(t *testing.T) {
 	})
 }
 
-// TestNilArguments: what must be given is asked for.
+// TestNilArguments: a required argument that is nil is an error.
 func TestNilArguments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().prepare(t, 1, Config{})
@@ -155,8 +155,8 @@ func TestNilArguments(t *testing.T) {
 	})
 }
 
-// TestFarewellOfBackup: the farewell of a router that is not Active would take the
-// addresses from the one that is.
+// TestFarewellOfBackup: a router that is not Active has no farewell: that would take the
+// addresses from the Active router.
 func TestFarewellOfBackup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -176,7 +176,7 @@ func TestFarewellOfBackup(t *testing.T) {
 	})
 }
 
-// TestVRIDInUse: which router has the VRID is said, and the kind of the error known.
+// TestVRIDInUse: the error names the router that has the VRID, and is an ErrVRIDInUse.
 func TestVRIDInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{})

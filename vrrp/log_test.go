@@ -35,8 +35,8 @@ func (b *lockedBuffer) says(t *testing.T, what string, parts ...string) {
 	}
 }
 
-// TestTakeOverNamesTheLost: whoever reads that a router has become Active, or has given
-// way, reads which other one is the reason, and when it was last heard.
+// TestTakeOverNamesTheLost: the line about a router that has become Active, or has stepped
+// down, names the other router that is the reason, and when that was last heard.
 func TestTakeOverNamesTheLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -80,10 +80,10 @@ func TestTakeOverNamesTheLost(t *testing.T) {
 	})
 }
 
-// TestTakeOverMentionsDiscarded: a router that takes over because it discards what the
-// Active one says mentions that in the same line. What was discarded before the last
-// advertisement that was not explains nothing. Without any it says that there was none:
-// then look at the network.
+// TestTakeOverMentionsDiscarded: a router that takes over because it discards the Active
+// router's advertisements mentions that in the same line. Discards before the last accepted
+// advertisement are no explanation. Without any discard the line says so: then the fault is
+// in the network.
 func TestTakeOverMentionsDiscarded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -144,8 +144,8 @@ func TestTakeOverMentionsDiscarded(t *testing.T) {
 	}
 }
 
-// TestTakeOverFromOneOfTwoPairs: a peer that was heard with the right VRID may have
-// another pair, which is no sign that it lives.
+// TestTakeOverFromOneOfTwoPairs: a peer heard with the right VRID may belong to another
+// pair as well, which does not mean that it is alive in this one.
 func TestTakeOverFromOneOfTwoPairs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -166,9 +166,9 @@ func TestTakeOverFromOneOfTwoPairs(t *testing.T) {
 	})
 }
 
-// TestOtherVRIDIsSaid: an advertisement with a VRID that nobody here has is said if it
-// comes from a configured peer or has the addresses of a router here. Another pair's,
-// which are normal on a link, are not.
+// TestOtherVRIDIsSaid: an advertisement with a VRID that no router here has is logged if it
+// comes from a configured peer or has the addresses of a router here. Advertisements of
+// another pair, which are normal on a link, are not logged.
 func TestOtherVRIDIsSaid(t *testing.T) {
 	peers := func(host byte) []netip.Addr { return []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, host})} }
 	for _, tc := range []struct {
@@ -231,8 +231,8 @@ func TestForeignersBounded(t *testing.T) {
 	})
 }
 
-// TestGroupWaits: what one member waits for at its start is no fault of the others
-// either. A fault is, beside that.
+// TestGroupWaits: a reason that one member awaits at its start is no fault of the other
+// members either. A real fault beside it is.
 func TestGroupWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -281,8 +281,8 @@ func TestGroupWaits(t *testing.T) {
 	})
 }
 
-// TestGroupLogsAlone: what a router says at its start does not read what another member
-// of its group, on another Conn, is just changing. It is for the race detector.
+// TestGroupLogsAlone: the lines of a router's start do not read the state of another member
+// of its group, which changes at that time on another Conn. For the race detector.
 func TestGroupLogsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -363,8 +363,8 @@ func TestWordsInJSON(t *testing.T) {
 	})
 }
 
-// TestDeedsAreLogged: that the addresses are there, and that they are gone, is in the
-// log, after what has brought it about.
+// TestDeedsAreLogged: the log says that the addresses were added, and that they were
+// removed, after the change of the state that was the reason.
 func TestDeedsAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -403,7 +403,8 @@ func TestDeedsAreLogged(t *testing.T) {
 	})
 }
 
-// TestDebugTellsAdvertisements: at that level, and at no other, each one is described.
+// TestDebugTellsAdvertisements: at level Debug, and at no other, each advertisement is
+// logged.
 func TestDebugTellsAdvertisements(t *testing.T) {
 	for level, want := range map[slog.Level]int{slog.LevelDebug: 1, slog.LevelInfo: 0} {
 		synctest.Test(t, func(t *testing.T) {
@@ -421,9 +422,9 @@ func TestDebugTellsAdvertisements(t *testing.T) {
 	}
 }
 
-// TestFaultsAreLogged: a router that waits at its start for what its owner waits for is
-// no trouble, one without a link is, and an Active one that loses it is the worst.
-// Another reason for the same state is said as well.
+// TestFaultsAreLogged: a router that waits for something at its start is no warning, a
+// router without a link is, and an Active router that loses its link is an error. Another
+// reason for the same state is logged as well.
 func TestFaultsAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()

@@ -29,7 +29,7 @@ func TestMachineResign(t *testing.T) {
 				at += time.Second
 				r.hear(at, 20, 50, "")
 			}
-			// It fails: nothing keeps the router from taking over.
+			// The other router fails: nothing keeps this one from taking over.
 			at += 3*time.Second + skewOf(int(priority), time.Second)
 			r.tick(at, fmt.Sprintf(timedOut, priority))
 			r.hear(at+time.Millisecond, 20, 50, fmt.Sprintf("Send %d", priority))
@@ -58,7 +58,7 @@ func TestMachineResign(t *testing.T) {
 			}
 			at += 3*time.Second + skewOf(int(priority), time.Second)
 			r.tick(at, fmt.Sprintf(timedOut, priority))
-			// It was Active since: another one does not keep it from preempting.
+			// It has been Active since: another router does not keep it from preempting.
 			r.want(r.m.SetFaults(r.now, []string{"link down"}), "Send 0, Release, Active>Initialize (fault): link down")
 			r.m.SetFaults(r.now, nil)
 			if r.m.resigned {
@@ -145,7 +145,7 @@ func TestMachineStall(t *testing.T) {
 	})
 }
 
-// The owner of the addresses is not talked out of them. See Machine.
+// Another owner's claim does not make an Active owner step down at once. See Machine.
 func TestMachineOwner(t *testing.T) {
 	const greater, lesser = 20, 5 // than its own address
 	t.Run("version 2 discards", func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// TestNetworkOverrun: events that were lost may have been about anything that has
-// gone and come back.
+// TestNetworkOverrun: lost events may have been about an address or interface that has gone
+// and come back.
 func TestNetworkOverrun(t *testing.T) {
 	h := lab.New(t).MustHost("a", "192.0.2.1/24")
 	var n *kernelNetwork

@@ -47,7 +47,7 @@ func rawPair(t *testing.T, fam family) (a, b *rawConn, p Packet) {
 	return conns[0], conns[1], p
 }
 
-// TestRawConn: a packet wakes its reader, and only a reader that waits.
+// TestRawConn: a packet wakes a reader that waits, and wakes nobody else.
 func TestRawConn(t *testing.T) {
 	for _, fam := range []family{familyIPv4, familyIPv6} {
 		t.Run(fam.String(), func(t *testing.T) {
@@ -117,7 +117,8 @@ func TestRawConn(t *testing.T) {
 	}
 }
 
-// TestRawConnErrors: one packet that cannot be sent is told apart from the others.
+// TestRawConnErrors: the error is about the one packet that cannot be sent; the packets
+// before it are sent.
 func TestRawConnErrors(t *testing.T) {
 	a, _, p := rawPair(t, familyIPv4)
 	huge := p

@@ -137,7 +137,7 @@ func TestMachineReconfigureBackup(t *testing.T) {
 	})
 }
 
-// fixed are changes that take another Router, and by what name.
+// fixed are changes that need another Router, by the field that Fixed names.
 var fixed = map[string]func(*Config){
 	"VRID":       func(c *Config) { c.VRID++ },
 	"Version":    func(c *Config) { c.Version = 2 },
@@ -148,7 +148,7 @@ var fixed = map[string]func(*Config){
 	"Group":      func(c *Config) { c.Group = NewGroup("G") },
 }
 
-// TestFixed: what needs another Router is named, and changes nothing.
+// TestFixed: a change that needs another Router is named, and refused.
 func TestFixed(t *testing.T) {
 	for name, change := range fixed {
 		r := active(t, Config{})
@@ -173,8 +173,8 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-// TestReconfigureInPlace: what can be changed in place is, on one router after the
-// other: none of them notices more than what has changed.
+// TestReconfigureInPlace: every other change is made on one router after the other: none of
+// them notices more than the change itself.
 func TestReconfigureInPlace(t *testing.T) {
 	unicast := func(c *Config) { c.Peers = addrs("192.0.2.1", "192.0.2.2") }
 	for name, test := range map[string]struct {
@@ -227,8 +227,8 @@ func TestReconfigureInPlace(t *testing.T) {
 	}
 }
 
-// TestReconfigureTellsAtOnce: a new peer hears of an Active router in no time, and
-// one that is a peer no more is forgotten.
+// TestReconfigureTellsAtOnce: a new peer hears of an Active router at once, and a former
+// peer is forgotten.
 func TestReconfigureTellsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -314,8 +314,8 @@ func TestReconfigureAnyTime(t *testing.T) {
 	})
 }
 
-// TestReconfigureInGroup: the members of a group are changed one by one, and it
-// stays where it is. One that meets a better router takes the others with it.
+// TestReconfigureInGroup: the members of a group are changed one by one, and the group
+// keeps its state. A member that meets a better router takes the other members with it.
 func TestReconfigureInGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -353,7 +353,7 @@ func TestReconfigureInGroup(t *testing.T) {
 	})
 }
 
-// TestReconfigureFarewell: what is to be said in the end is about the new addresses.
+// TestReconfigureFarewell: a farewell after the change has the new addresses.
 func TestReconfigureFarewell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{Peers: addrs("192.0.2.2")})
@@ -372,7 +372,7 @@ func TestReconfigureFarewell(t *testing.T) {
 	})
 }
 
-// TestReconfigureSource: another source is sent from at once, and one that the
+// TestReconfigureSource: the router sends from a new source at once. A source that the
 // interface does not have is a fault.
 func TestReconfigureSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -397,8 +397,8 @@ func TestReconfigureSource(t *testing.T) {
 	})
 }
 
-// TestReconfigureVirtual: an address that becomes a virtual one is no source any
-// more, and one that is none any more may be.
+// TestReconfigureVirtual: an address that becomes a virtual one is no source any more, and
+// a former virtual address may be one.
 func TestReconfigureVirtual(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{})
@@ -417,8 +417,7 @@ func TestReconfigureVirtual(t *testing.T) {
 	})
 }
 
-// TestConfigFields: of every field somebody has thought whether it can be changed
-// in place.
+// TestConfigFields: every field is listed, with whether it can be changed in place.
 func TestConfigFields(t *testing.T) {
 	inPlace := []string{
 		"Interval", "NoPreempt", "PreemptDelay", "StartDelay", "DownMultiplier", "Source", "Peers", "TTL", "MinTTL", "MaxTTL", "Checksum",

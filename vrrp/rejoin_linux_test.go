@@ -114,8 +114,8 @@ func move(h, away *lab.Host, elsewhere *os.File, link netlink.Link, own netip.Pr
 	return err
 }
 
-// TestConnNameTaken: a renamed interface is left for the one that takes its name,
-// and not before.
+// TestConnNameTaken: the Conn stays with a renamed interface until another interface takes
+// the old name.
 func TestConnNameTaken(t *testing.T) {
 	l := lab.New(t)
 	old, taken := segment(t, l, "old"), segment(t, l, "taken")

@@ -22,9 +22,9 @@ func (n *noted) Acquire(context.Context) error  { n.calls.Add(1); return nil }
 func (n *noted) Announce(context.Context) error { n.calls.Add(1); return nil }
 func (n *noted) Release(context.Context) error  { n.calls.Add(1); return nil }
 
-// TestConnReserved: two routers with one VRID on an interface of a host do not
-// run, whatever Conns and processes they are in. Another family, another VRID and
-// another network namespace do.
+// TestConnReserved: two routers with one VRID on an interface of a host do not run,
+// whatever Conns and processes they are in. Routers with different families, VRIDs or
+// network namespaces do.
 func TestConnReserved(t *testing.T) {
 	l := lab.New(t)
 	a, b := l.MustHost("a", "192.0.2.1/24"), l.MustHost("b", "192.0.2.2/24")
@@ -108,7 +108,7 @@ func TestRouterReserve(t *testing.T) {
 	again()
 	reserve(others)()
 
-	// One that is released soon is waited for.
+	// Reserve waits for a reservation that is released soon.
 	release = reserve(mine)
 	time.AfterFunc(100*time.Millisecond, release)
 	reserve(others)()

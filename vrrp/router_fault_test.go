@@ -45,7 +45,7 @@ func (h *foreseeing) say(faults ...string) {
 	synctest.Wait()
 }
 
-// lose says that the addresses were lost, and could be had again.
+// lose reports that the addresses were lost, and that there is no fault now.
 func (h *foreseeing) lose(why error) {
 	h.mu.Lock()
 	f := h.watcher
@@ -69,8 +69,8 @@ func (n *node) hasFault(want string) {
 	}
 }
 
-// TestRouterForeseenFault: a router that could not hold the addresses takes nothing
-// from the one that serves, however long that lasts, and preempts it when it could.
+// TestRouterForeseenFault: a router that could not hold the addresses takes nothing from
+// the Active router, however long that lasts, and preempts it when it could.
 func TestRouterForeseenFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -107,8 +107,8 @@ func TestRouterForeseenFault(t *testing.T) {
 	})
 }
 
-// TestRouterLostAddresses: an Active router whose addresses were lost has the election
-// held anew.
+// TestRouterLostAddresses: an Active router that has lost its addresses holds the election
+// again.
 func TestRouterLostAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -134,8 +134,8 @@ type leased struct{ *foreseeing }
 
 func (leased) Lapsed() bool { return true }
 
-// TestRouterLostAddressesAndTime: one that did not run has one reason to step down, and
-// a Backup none.
+// TestRouterLostAddressesAndTime: an Active router that was not run, and has lost its
+// addresses, steps down for the first reason alone. A Backup does not step down.
 func TestRouterLostAddressesAndTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -166,9 +166,8 @@ func TestRouterLostAddressesAndTime(t *testing.T) {
 	})
 }
 
-// TestRouterAwaitsHandler: a router takes no part, and says nothing, before its
-// Handler has said that it could hold the addresses; one that says nothing at all is
-// a fault.
+// TestRouterAwaitsHandler: a router takes no part, and sends nothing, before its Handler
+// has reported that it could hold the addresses. A Handler that reports nothing is a fault.
 func TestRouterAwaitsHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -212,9 +211,9 @@ func TestRouterAwaitsHandler(t *testing.T) {
 	})
 }
 
-// TestRouterFutilePreemption: what cannot be foreseen is found out less and less
-// often while another router serves, at once when something has changed, and soon
-// when that one is gone.
+// TestRouterFutilePreemption: a router that fails to get its addresses tries again: less
+// and less often while another router serves, at once when its Handler reports a change,
+// and soon when the other router has gone.
 func TestRouterFutilePreemption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()

@@ -203,8 +203,8 @@ func TestRouterOvertakenRelease(t *testing.T) {
 	})
 }
 
-// TestRouterStaleResult: what became of an Acquire that was overtaken says nothing
-// about the one that follows.
+// TestRouterStaleResult: the result of an Acquire that was overtaken is not taken for that
+// of the next Acquire.
 func TestRouterStaleResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -282,8 +282,8 @@ func TestRouterBlockedCallback(t *testing.T) {
 	})
 }
 
-// TestRouterBlockedCallbackReleases: what a blocked OnTransition was told is not true
-// any more, and the addresses are gone.
+// TestRouterBlockedCallbackReleases: the addresses are released although OnTransition still
+// blocks in the call about becoming Active.
 func TestRouterBlockedCallbackReleases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -367,7 +367,7 @@ func TestRouterTellsWhenDone(t *testing.T) {
 	})
 }
 
-// TestWorkerBounded: what waits for a hanging call does not grow without bound.
+// TestWorkerBounded: the queue behind a call that hangs does not grow without bound.
 func TestWorkerBounded(t *testing.T) {
 	w := newWorker()
 	for i := range 10000 {

@@ -224,7 +224,7 @@ func TestRouterGroup(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		both(Backup, Active)
 
-		// One that ended is not waited for.
+		// The group does not wait for a member that has ended.
 		ai.stop()
 		bi.stop()
 		bo.stop()
@@ -238,7 +238,7 @@ func TestRouterGroup(t *testing.T) {
 	})
 }
 
-// TestRouterGroupWithoutOne: a member that never came to run is not waited for.
+// TestRouterGroupWithoutOne: the group does not wait for a member that never ran.
 func TestRouterGroupWithoutOne(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -271,8 +271,8 @@ func TestRouterGroupWithoutOne(t *testing.T) {
 	}
 }
 
-// TestRouterVirtual: what moves by the word of ListenConfig.Virtual is no source,
-// and is asked about anew when a router begins.
+// TestRouterVirtual: an address that ListenConfig.Virtual reports is no source, and Virtual
+// is asked again when a router begins.
 func TestRouterVirtual(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var excluded atomic.Pointer[netip.Addr]
@@ -300,8 +300,8 @@ func TestRouterVirtual(t *testing.T) {
 	})
 }
 
-// TestRouterHearsOfHome: that its first address is back concerns a router that
-// sends from another one meanwhile.
+// TestRouterHearsOfHome: a router that sends from another address notices the return of its
+// first address.
 func TestRouterHearsOfHome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{Priority: 255})
@@ -317,8 +317,8 @@ func TestRouterHearsOfHome(t *testing.T) {
 	})
 }
 
-// TestRouterAddedLater: a router finds a source that came after everything else
-// on its Conn, when it begins and when it is told of it.
+// TestRouterAddedLater: a router finds a source that came after everything else on its
+// Conn, when the router begins and when it is reconfigured.
 func TestRouterAddedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newFakeLAN().node(t, 1, Config{})
@@ -343,8 +343,8 @@ func TestRouterAddedLater(t *testing.T) {
 	})
 }
 
-// TestRouterRejoins: whatever may have made the kernel forget that a socket is a
-// member of the group makes it join again, and nothing else does.
+// TestRouterRejoins: every event after which the kernel may have forgotten a socket's
+// membership of the group makes the socket join again. No other event does.
 func TestRouterRejoins(t *testing.T) {
 	up := func(nif *netif) { nif.up = true }
 	for _, test := range []struct {

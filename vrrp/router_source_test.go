@@ -124,9 +124,9 @@ func TestRouterSourceStays(t *testing.T) {
 	}
 }
 
-// TestRouterUnicastSource: with peers, a router whose address is away for a while
-// hands over and is in fault meanwhile, whatever other addresses there are. It
-// then sends from its own again. That is another one when the peers are.
+// TestRouterUnicastSource: a router with peers whose address is away hands over and has a
+// fault meanwhile, whatever other addresses there are. It then sends from its own address
+// again. New peers may know it by another address.
 func TestRouterUnicastSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()

@@ -54,8 +54,8 @@ func TestRouterFailover(t *testing.T) {
 					t.Error("the new Active router has no addresses")
 				}
 
-				// It heals: the lower priority gives way at the next
-				// advertisement, whosever it is.
+				// The split heals: the lower priority gives way at the next advertisement
+				// of either router.
 				lan.cut(a.addr, false)
 				time.Sleep(2 * time.Second)
 				a.is(Active)
@@ -105,8 +105,7 @@ func TestRouterShutdown(t *testing.T) {
 	})
 }
 
-// TestRouterSendsFirst: the others hear what a router is about to do before its Handler
-// does.
+// TestRouterSendsFirst: the peers hear of a change before the Handler carries it out.
 func TestRouterSendsFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -135,7 +134,8 @@ func TestRouterSendsFirst(t *testing.T) {
 	})
 }
 
-// TestRouterOwnPackets: what comes back from the link is not another router's.
+// TestRouterOwnPackets: a router's own packets, looped back, are not taken for another
+// router's.
 func TestRouterOwnPackets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -291,8 +291,8 @@ func TestRouterSendErrors(t *testing.T) {
 	})
 }
 
-// TestRouterRunsAfterFailure: a router that its Conn could not take runs when that
-// has changed, in its group again and with its faults.
+// TestRouterRunsAfterFailure: a router that its Conn could not take runs when the Conn can
+// take it, in its group again and with its faults.
 func TestRouterRunsAfterFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -325,8 +325,8 @@ func TestRouterRunsAfterFailure(t *testing.T) {
 	})
 }
 
-// TestRouterReconfigured: who cancels Run can say that another router takes the
-// place, and why.
+// TestRouterReconfigured: the cause of Run's context can say that another router takes the
+// place of this one, and why.
 func TestRouterReconfigured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -390,8 +390,8 @@ func TestRouterErrors(t *testing.T) {
 	})
 }
 
-// TestRouterWithoutAddresses: routers that have no addresses elect one of them
-// all the same, and one with addresses and their VRID is nobody to them.
+// TestRouterWithoutAddresses: routers without addresses elect one of them all the same, and
+// ignore a router with addresses and the same VRID.
 func TestRouterWithoutAddresses(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"version 2": {Version: 2}, "version 3": {}, "IPv6": {IPv6: true},

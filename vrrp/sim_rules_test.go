@@ -225,8 +225,7 @@ func (w *world) checkOneActive() {
 	})
 }
 
-// checkBestActive: nobody who may preempt has a better claim than the Active
-// router.
+// checkBestActive: no router that may preempt has a better claim than the Active router.
 func (w *world) checkBestActive() {
 	if !w.comparable() {
 		return
@@ -243,7 +242,7 @@ func (w *world) checkBestActive() {
 	})
 }
 
-// checkAnnounced: after others have let go of the addresses, the one that kept
+// checkAnnounced: after the other routers have released the addresses, the router that kept
 // them has announced them again. since is when packets stopped to be lost.
 func (w *world) checkAnnounced(since time.Duration) {
 	w.parts(func(part []*port) {

@@ -249,7 +249,7 @@ func (h *host) start() {
 	}
 }
 
-// crash ends a host without a word.
+// crash ends a host without a last advertisement.
 func (h *host) crash() {
 	h.ports[0].w.note("host%d crashes", h.id)
 	h.up = false

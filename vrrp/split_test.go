@@ -39,9 +39,9 @@ func (r *rig) announced(every, until time.Duration) (times []time.Duration) {
 	return times
 }
 
-// The neighbours of an Active router that hears another one may believe that one.
-// They are told at once whom to believe, and again while it lasts, but not in a
-// flood, whatever the interval.
+// The neighbours of an Active router may believe a second Active router. The first
+// announces its addresses at once, and again while the split lasts, but not in a flood,
+// whatever the interval.
 func TestSplitIsAnnounced(t *testing.T) {
 	for _, cfg := range []Config{
 		{Version: 2}, {Version: 3}, {Interval: 100 * time.Millisecond}, {Interval: 10 * time.Millisecond},
@@ -61,7 +61,7 @@ func TestSplitIsAnnounced(t *testing.T) {
 		if !r.m.split {
 			t.Error("no split is seen")
 		}
-		// It ends: once more, and no more.
+		// The split ends: one more announcement, and no others.
 		for range 300 {
 			r.now, _ = r.m.Deadline()
 			if got := script(r.m.Tick(r.now)); strings.Contains(got, "Announce") {
@@ -107,8 +107,8 @@ func TestSplitIsAnnounced(t *testing.T) {
 	})
 }
 
-// A split is said once, at once, and in one line with all that it takes to find the
-// rival, and so is its end. A hand-over is no split.
+// A split is logged once, at once, in one line with all that helps to find the rival. So is
+// its end. A hand-over is no split.
 func TestSplitIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
@@ -174,7 +174,8 @@ func (n neighbours) HardwareAddr(ctx context.Context, addr netip.Addr) net.Hardw
 	return nil
 }
 
-// TestSplitRivalUnknown: nobody waits for a rival that does not say where it is.
+// TestSplitRivalUnknown: the log line does not wait for a rival that does not answer the
+// request for its hardware address.
 func TestSplitRivalUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()

@@ -51,8 +51,8 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// TestForeignSender: somebody else uses our VRID with other parameters. It is counted
-// each time, reported once in a while, and changes nothing.
+// TestForeignSender: another sender uses our VRID with other parameters. It is counted each
+// time, logged once in a while, and changes nothing.
 func TestForeignSender(t *testing.T) {
 	hmac := func(secret byte) Auth {
 		key := bytes.Repeat([]byte{secret}, 32)
@@ -99,7 +99,7 @@ func TestForeignSender(t *testing.T) {
 				other := lan.node(t, 2, test.foreign)
 				other.SetPriority(90)
 				if test.foreign.Priority != 255 {
-					// One that would listen first is made to speak.
+					// A router that would listen first is made to send.
 					lan.cut(other.addr, true)
 					time.Sleep(10 * time.Second)
 					other.is(Active)
@@ -131,8 +131,8 @@ func TestForeignSender(t *testing.T) {
 	}
 }
 
-// TestChecksumFormsCounted: each unusual form of the checksum is taken in, and
-// counted by itself. It is named as well: who sends it may take in no other.
+// TestChecksumFormsCounted: each unusual form of the checksum is accepted, and counted by
+// itself. The log names it: its sender may accept no other form.
 func TestChecksumFormsCounted(t *testing.T) {
 	for form, want := range map[ChecksumForm][2]bool{
 		ChecksumPseudoHeader: {}, ChecksumMessage: {true, false}, ChecksumOldUnicast: {false, true},

@@ -64,7 +64,7 @@ func resum(p *Packet, n int) {
 	a.putChecksum(p.Data, n)
 }
 
-// send has w send one packet.
+// send makes w send one packet.
 func send(t testing.TB, w *wire, priority uint8, src, dst netip.Addr, now time.Time) *Packet {
 	t.Helper()
 	p := &Packet{Source: src, Destination: dst, TTL: 255, Protocol: protocolVRRP}
@@ -120,7 +120,7 @@ func discard(t testing.TB, w *wire, p *Packet, now time.Time, want DropReason) {
 	}
 }
 
-// capture reads one of the files with what keepalived sent.
+// capture reads a file of packets that keepalived sent.
 func capture(t testing.TB, name string) [][]byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "keepalived", name+".hex"))
@@ -189,7 +189,7 @@ func TestKeepalivedPackets(t *testing.T) {
 	}
 }
 
-// TestAuthTypes: whoever is authenticated in another way than configured is
+// TestAuthTypes: an advertisement that is authenticated in another way than configured is
 // discarded for just that reason, in each of the combinations.
 func TestAuthTypes(t *testing.T) {
 	kinds := []struct {
@@ -230,7 +230,7 @@ func TestAuthTypes(t *testing.T) {
 	})
 }
 
-// TestObservations: what is odd but acceptable is told.
+// TestObservations: what is odd but acceptable is reported.
 func TestObservations(t *testing.T) {
 	other := advV3
 	other.Addresses = addrs("192.0.2.2", "192.0.2.1", "192.0.2.9")
@@ -322,8 +322,8 @@ func TestPeekVRID(t *testing.T) {
 	}
 }
 
-// TestReplayMarks: senders are independent, and a crowd pushes out only those
-// that were silent for longest.
+// TestReplayMarks: senders are independent, and many new senders displace only those that
+// were silent for longest.
 func TestReplayMarks(t *testing.T) {
 	var marks highWaters
 	addr := func(i int) netip.Addr {

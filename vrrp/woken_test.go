@@ -117,8 +117,8 @@ func (w *woken) judge(then, due time.Time) error {
 	return nil
 }
 
-// wake lets the router run again: what has arrived is received before timers are
-// looked at, but whoever looks after the lease, or a check, may come first.
+// wake lets the router run again. It receives what has arrived before it looks at timers,
+// but the lease's timer, or a check, may run before both.
 func (w *woken) wake() {
 	w.stopped = false
 	switch w.first {

@@ -15,7 +15,7 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-// addresses returns what Config.VIP.Addresses is for these words.
+// addresses parses the addresses of a Config.VIP.
 func addresses(t *testing.T, words ...string) (list []vip.Address) {
 	t.Helper()
 	for _, w := range words {
@@ -28,7 +28,7 @@ func addresses(t *testing.T, words ...string) (list []vip.Address) {
 	return list
 }
 
-// TestDefaultsFollow: what router and addresses share is said once.
+// TestDefaultsFollow: what router and addresses share is configured once.
 func TestDefaultsFollow(t *testing.T) {
 	v4, v6 := addresses(t, "192.0.2.250/24"), addresses(t, "fe80::250/64")
 	router := func(v vrrp.Config) vrrp.Config { v.VRID = 51; return v }
@@ -107,7 +107,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestFixed: what takes another Node is named by its field.
+// TestFixed: each change that needs another Node is named by its field.
 func TestFixed(t *testing.T) {
 	base := Config{VRRP: vrrp.Config{VRID: 51}, VIP: vip.Config{Interface: "eth0", Addresses: addresses(t, "192.0.2.250/24")}}
 	for want, change := range map[string]func(*Config){
@@ -125,7 +125,7 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-// TestSameRouter: a change of the addresses' part alone is none of the protocol's.
+// TestSameRouter: a change of VIP alone is no change for the peers.
 func TestSameRouter(t *testing.T) {
 	a := Config{VRRP: vrrp.Config{VRID: 51, OnTransition: func(vrrp.Transition) {}}, VIP: vip.Config{Interface: "eth0"}}.WithDefaults()
 	for _, test := range []struct {
@@ -147,7 +147,7 @@ func TestSameRouter(t *testing.T) {
 	}
 }
 
-// TestConfigFields: a new field says here what Reconfigure makes of it.
+// TestConfigFields: every field is listed here, with what Reconfigure makes of it.
 func TestConfigFields(t *testing.T) {
 	known := map[string]string{
 		"VRRP": "followed, or named by Fixed", "VIP": "followed, or named by Fixed",

@@ -22,7 +22,7 @@ const bound = 30 * time.Second
 // shared is the address of the tests.
 var shared = netip.MustParsePrefix("192.168.31.250/24")
 
-// config is that of a Node which is Active within half a second.
+// config is the configuration of a Node that is Active within half a second.
 func config() failover.Config {
 	return failover.Config{
 		VRRP: vrrp.Config{VRID: 51, Interval: 100 * time.Millisecond},
@@ -128,7 +128,8 @@ func TestCloseTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestCloseLeavesGroup: a Node that is not going to run keeps no other from it.
+// TestCloseLeavesGroup: a Node that will not run keeps no other member of its group from
+// running.
 func TestCloseLeavesGroup(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
@@ -143,7 +144,7 @@ func TestCloseLeavesGroup(t *testing.T) {
 	awaits(t, h, n, vrrp.Active, true)
 }
 
-// TestReservation: a second program of the host waits for the first, and says so. The
+// TestReservation: a second program of the host waits for the first, and reports that. The
 // address of the first stays where it is.
 func TestReservation(t *testing.T) {
 	t.Parallel()
@@ -211,7 +212,7 @@ func TestReconfigure(t *testing.T) {
 	}
 }
 
-// TestCheck: what is in the way is said beforehand, and nothing is touched.
+// TestCheck: each obstacle is reported beforehand, and nothing is touched.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24", "192.168.31.252/24")

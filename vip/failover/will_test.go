@@ -19,8 +19,7 @@ import (
 	"github.com/havip/havip/vrrp/vrrptest"
 )
 
-// scene is what is around a will. It writes down in which order things
-// happen.
+// scene is the Manager, the guard and the router of a will. It records their calls in order.
 type scene struct {
 	manager       // of which a will uses what follows
 	fails   error // Acquire and Release
@@ -83,8 +82,8 @@ func (s *scene) want(t *testing.T, want ...string) {
 	s.log = nil
 }
 
-// TestWill: the will is always one step ahead of what it is about, and
-// what may be there stays in it until it is gone for certain.
+// TestWill: the will is written before the addresses and the state change, and what may be
+// on the interface stays in it until it has certainly gone.
 func TestWill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{expires: time.Hour}
@@ -121,7 +120,7 @@ func TestWill(t *testing.T) {
 	})
 }
 
-// Authenticated packets go stale: they are made anew in half their time. One that
+// Authenticated packets go stale: they are replaced after half their time. A farewell that
 // cannot be made now may be possible soon.
 func TestWillStaysFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -181,8 +180,8 @@ func TestFarewellIsValid(t *testing.T) {
 	}
 }
 
-// TestWillWithoutFarewell: a guard that refuses the farewell takes the removals all the
-// same, without which an address would outlive the process.
+// TestWillWithoutFarewell: a guard that refuses the farewell still takes the removals,
+// without which an address would outlive the process.
 func TestWillWithoutFarewell(t *testing.T) {
 	s := &scene{expires: time.Hour}
 	w := &will{log: slog.New(slog.DiscardHandler), manager: s, guard: strict{s}, router: s}
@@ -203,7 +202,7 @@ func (s strict) Set(name string, w guard.Will) error {
 }
 
 // TestWillOfOneThatSteppedDown: a router that has just stepped down has no farewell, which
-// is no fault; any other reason is in the log.
+// is no fault; any other reason is logged.
 func TestWillOfOneThatSteppedDown(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
