@@ -61,29 +61,23 @@ func (s *store) set(name string, content []byte) error {
 func (s *store) put(name string, content []byte) error {
 	old := s.regions[name]
 	switch {
-	case len(content) == 0 && old == nil:
-		return nil
 	case len(content) == 0:
-		if err := s.write(old, nil); err != nil {
-			return err
-		}
 		delete(s.regions, name)
-		s.free = append(s.free, old)
-		return nil
 	case old != nil && len(content) <= old.capacity:
 		return s.write(old, content)
+	default:
+		r, err := s.take(len(content))
+		if err != nil {
+			return err
+		}
+		if err := s.write(r, content); err != nil {
+			// The whole content may be in the file: the slot may have held the same before.
+			s.left = append(s.left, r)
+			return err
+		}
+		s.regions[name] = r
 	}
-	r, err := s.take(len(content))
-	if err != nil {
-		return err
-	}
-	if err := s.write(r, content); err != nil {
-		// The whole content may be in the file: the slot may have held the same before.
-		s.left = append(s.left, r)
-		return err
-	}
-	// Both are in force until the old one is emptied: better twice than not at all.
-	s.regions[name] = r
+	// The old content is in force until its region is emptied: better twice than not at all.
 	if old != nil {
 		s.left = append(s.left, old)
 	}
