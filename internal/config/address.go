@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/havip/havip/healthcheck"
 )
 
 // address is one host's address, without a zone: the interface is given
@@ -101,14 +102,11 @@ func listenAddress(to *netip.AddrPort) value {
 	const want = `":8080" or an address and port such as 192.168.31.250:8080`
 	return scalar(to, want, func(s string) (netip.AddrPort, error) {
 		host, port, err := net.SplitHostPort(s)
-		if err != nil || !validPort(port) {
+		n, portErr := strconv.ParseUint(port, 10, 16)
+		a, hostErr := netip.ParseAddr(host)
+		if err != nil || portErr != nil || n == 0 || host != "" && hostErr != nil {
 			return netip.AddrPort{}, errors.New("want " + want)
 		}
-		a, err := netip.ParseAddr(host)
-		if host != "" && err != nil {
-			return netip.AddrPort{}, errors.New("want " + want)
-		}
-		n, _ := strconv.ParseUint(port, 10, 16)
 		return netip.AddrPortFrom(a, uint16(n)), listenable(a)
 	})
 }
@@ -136,40 +134,23 @@ var (
 	thisNetwork = netip.MustParsePrefix("0.0.0.0/8") // RFC 1122 §3.2.1.3
 )
 
-// hostPort is where to connect to: "host:port", the host an address or a name.
+// hostPort is where to connect to, "host:port", as a check would.
 func hostPort(to *string) value {
 	return text(to, "a host and port such as 192.168.31.242:8080", func(s string) bool {
-		host, port, err := net.SplitHostPort(s)
-		return err == nil && validPort(port) && validHost(host)
+		return healthcheck.TCP{Address: s}.Validate() == nil
 	})
 }
 
-func validPort(s string) bool {
-	port, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && port > 0
-}
-
-var hostForm = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+$`)
-
-var numeric = regexp.MustCompile(`^[0-9.]+$`)
-
-// validHost accepts an address that can be connected to, or a name. Digits and
-// dots alone are a mistyped address, not a name.
-func validHost(s string) bool {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return !a.IsUnspecified() && !a.IsMulticast()
-	}
-	return len(s) <= 253 && hostForm.MatchString(s) && !numeric.MatchString(s)
-}
+func isHost(s string) bool { return healthcheck.ICMP{Address: s}.Validate() == nil }
 
 // host is an address or a name.
-func host(to *string) value { return text(to, "a host or an address", validHost) }
+func host(to *string) value { return text(to, "a host or an address", isHost) }
 
 // serverName is one that clients ask for by SNI, in lower case.
 func serverName(to *string) value {
 	return wanted(to, "a name such as www.example.org or *.example.org", func(s string) (string, bool) {
-		rest := strings.TrimPrefix(s, "*.")
-		ok := len(s) <= 253 && hostForm.MatchString(rest) && !numeric.MatchString(rest)
-		return strings.ToLower(strings.TrimSuffix(s, ".")), ok
+		name := strings.TrimPrefix(s, "*.")
+		_, err := netip.ParseAddr(name)
+		return strings.ToLower(strings.TrimSuffix(s, ".")), err != nil && len(s) <= 253 && isHost(name)
 	})
 }

@@ -45,15 +45,12 @@ func (k key) document(place string, top bool) []line {
 	}
 	want := k.value.want
 	if k.value.owner.known() {
-		if want == "" && k.value.words == nil && k.value.owner.field().Kind() != reflect.String {
+		if want == "" && k.value.owner.field().Kind() != reflect.String {
 			want = strings.TrimPrefix(strings.TrimPrefix(k.value.owner.want(), "at least 0s"), "at least 0") // which goes without saying
 		}
 		if k.setting {
 			k.preset = k.value.owner.sample()
 		}
-	}
-	if k.value.words != nil {
-		want = orList(available(k.value.words, path, later))
 	}
 	if k.modes != nil {
 		k.doc = "mode " + orList(k.modes) + ": " + k.doc

@@ -6,9 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -43,11 +41,7 @@ func (m *material) read(file, path string) []byte {
 	if !known {
 		var err error
 		if data, err = m.d.read(file); err != nil {
-			var system *os.PathError
-			if errors.As(err, &system) {
-				err = system.Err
-			}
-			m.d.failFile(path, "%s: %v", show(file), err)
+			m.d.failFile(path, "%s: %v", show(file), shortly(err))
 			return nil
 		}
 		m.d.files[file] = data
@@ -63,29 +57,24 @@ func (m *material) digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// pair checks a certificate and its key.
-func (m *material) pair(c *Certificate, path string) {
+// pair checks a certificate and its key, which may be in the same file.
+func (m *material) pair(certificate string, key *string, path string) {
 	keyPath := path + ".key"
-	if c.Key == "" && !m.d.given(keyPath) {
-		c.Key, keyPath = c.Certificate, path+".certificate"
+	if *key == "" && !m.d.given(keyPath) {
+		*key, keyPath = certificate, path+".certificate"
 	}
-	chain := m.read(c.Certificate, path+".certificate")
-	key := m.read(c.Key, keyPath)
-	if chain == nil || key == nil {
+	chain, secret := m.read(certificate, path+".certificate"), m.read(*key, keyPath)
+	pair, ok := complain(m.d.failFile).pair(chain, secret, certificate, *key, path)
+	if !ok {
 		return
 	}
-	pair, err := tls.X509KeyPair(chain, key)
-	if err != nil {
-		m.d.failFile(path, "certificate %s, key %s: %s", show(c.Certificate), show(c.Key), reason(err))
-		return
-	}
-	m.d.private(c.Key, keyPath)
+	m.d.private(*key, keyPath)
 	const date = "2006-01-02 15:04 MST"
 	switch now := time.Now(); {
 	case now.After(pair.Leaf.NotAfter):
-		m.d.warn(path, "%s: expired on %s: it is not trusted any more", show(c.Certificate), pair.Leaf.NotAfter.UTC().Format(date))
+		m.d.warn(path, "%s: expired on %s: it is not trusted any more", show(certificate), pair.Leaf.NotAfter.UTC().Format(date))
 	case now.Before(pair.Leaf.NotBefore):
-		m.d.warn(path, "%s: valid from %s on: it is not trusted yet", show(c.Certificate), pair.Leaf.NotBefore.UTC().Format(date))
+		m.d.warn(path, "%s: valid from %s on: it is not trusted yet", show(certificate), pair.Leaf.NotBefore.UTC().Format(date))
 	}
 }
 
@@ -117,25 +106,39 @@ func (d *validator) private(file, path string) {
 
 // authorities checks a file of certificates that others are judged by.
 func (m *material) authorities(file, path string) {
-	if file == "" {
-		return
-	}
-	data := m.read(file, path)
+	complain(m.d.failFile).authorities(m.read(file, path), file, path)
+}
+
+// complain says what is wrong at a path.
+type complain func(path, format string, args ...any)
+
+// authorities complains of a file, nil if it is not there, without certificates.
+func (c complain) authorities(data []byte, file, path string) {
 	if data != nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
-		m.d.failFile(path, "%s: no certificates in PEM form", show(file))
+		c(path, "%s: no certificates in PEM form", show(file))
 	}
 }
 
-// reason makes an error of crypto/tls fit for one line.
-func reason(err error) string {
-	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "tls: ")
+// pair complains of a certificate and a key, nil where a file is not there, that do
+// not fit. Without both ok is false, too.
+func (c complain) pair(chain, secret []byte, certificate, key, path string) (pair tls.Certificate, ok bool) {
+	if chain == nil || secret == nil {
+		return pair, false
+	}
+	pair, err := tls.X509KeyPair(chain, secret)
+	if err != nil {
+		reason := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "tls: ")
+		c(path, "certificate %s, key %s: %s", show(certificate), show(key), reason)
+	}
+	return pair, err == nil
 }
 
 func (d *validator) validateTLS(s *Service, path string) {
 	if t := s.TLS; t != nil {
 		path, m := path+".tls", material{d: d}
 		for i := range t.Certificates {
-			m.pair(&t.Certificates[i], fmt.Sprintf("%s.certificates[%d]", path, i))
+			c := &t.Certificates[i]
+			m.pair(c.Certificate, &c.Key, fmt.Sprintf("%s.certificates[%d]", path, i))
 		}
 		m.authorities(t.ClientCA, path+".client_ca")
 		switch {
@@ -168,17 +171,10 @@ func (d *validator) validateALPN(t *ServerTLS, mode, path string) {
 
 func (d *validator) validateBackendTLS(s *Service, path string) {
 	t, m := s.BackendTLS, material{d: d}
-	if t.Insecure && t.CA != "" {
-		d.warn(path+".ca", "with insecure: true nothing is verified: leave that out, or this")
-	}
+	d.validateClientTLS(t, path, ".ca")
 	m.authorities(t.CA, path+".ca")
-	switch {
-	case t.Certificate != "":
-		c := Certificate{t.Certificate, t.Key}
-		m.pair(&c, path)
-		t.Key = c.Key
-	case t.Key != "" && !d.given(path+".certificate"):
-		d.fail(path+".key", "%s: wants a certificate", show(t.Key))
+	if t.Certificate != "" {
+		m.pair(t.Certificate, &t.Key, path)
 	}
 	t.Digest = m.digest()
 }

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -140,7 +138,7 @@ func (v *visit) has(a netip.Addr) bool {
 // owner's are.
 func (v *visit) virtual(a netip.Addr) bool {
 	return slices.ContainsFunc(v.VRRP, func(r Router) bool {
-		return r.Priority != 255 && holds(&r, a)
+		return r.Priority != 255 && r.Has(a)
 	})
 }
 
@@ -208,16 +206,9 @@ func (v *visit) check(c *Check, path string) {
 		}
 		return data
 	}
-	if data := read(c.TLS.CA, ".ca"); data != nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
-		v.find(path+".ca", "%s: no certificates in PEM form", show(c.TLS.CA))
-	}
+	complain(v.find).authorities(read(c.TLS.CA, ".ca"), c.TLS.CA, path+".ca")
 	chain, key := read(c.TLS.Certificate, ".certificate"), read(c.TLS.Key, ".key")
-	if chain == nil || key == nil {
-		return
-	}
-	if _, err := tls.X509KeyPair(chain, key); err != nil {
-		v.find(path+".certificate", "certificate %s, key %s: %s", show(c.TLS.Certificate), show(c.TLS.Key), reason(err))
-	}
+	complain(v.find).pair(chain, key, c.TLS.Certificate, c.TLS.Key, path+".certificate")
 }
 
 func (v *visit) fifo(file, path string) {
@@ -231,7 +222,7 @@ func (v *visit) fifo(file, path string) {
 
 func (v *visit) service(s *Service, path string) {
 	a := s.Listen.Addr().WithZone("")
-	moves := slices.ContainsFunc(v.VRRP, func(r Router) bool { return holds(&r, a) })
+	moves := slices.ContainsFunc(v.VRRP, func(r Router) bool { return r.Has(a) })
 	switch {
 	case !a.IsValid(), a.IsUnspecified(), a.IsLoopback(), moves, v.has(a):
 	default:

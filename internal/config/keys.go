@@ -7,7 +7,7 @@ import (
 // later lists what is decoded, or foreseen, while no package does anything with
 // it: a key without effect would be a lie, so it is refused. When the
 // implementation comes its line goes; what is a foreseen key also gets its row
-// below. Form: path, or path=word.
+// below.
 var later = []string{
 	"admin",
 	"services[].dataplane",

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/havip/havip/lb"
-	"github.com/havip/havip/vip"
 )
 
 // loops finds backends that lead back to their own service, by itself or by way of
@@ -29,22 +28,17 @@ type lead struct {
 // report calls fail for each such backend, up to as many as are told of one file.
 func (l loops) report(fail func(path, format string, args ...any)) {
 	leads := l.leads()
-	round, said := inRounds(leads), 0
+	circle, said := circles(leads), 0
 	for from, own := range leads {
 		for _, b := range own {
-			if !round[from] || !round[b.to] || said > maxProblems {
+			if circle[from] != circle[b.to] || said > maxProblems {
 				continue
 			}
-			way, back := l.way(leads, b.to, from)
-			if back {
-				said++
-			}
-			switch {
-			case !back:
-			case len(way) == 0:
-				fail(b.path, "%s: this service itself: want another server", b.address)
-			default:
+			said++
+			if way := l.way(leads, b.to, from); len(way) > 0 {
 				fail(b.path, "%s: leads back to this service, by way of %s: want another server", b.address, several(way))
+			} else {
+				fail(b.path, "%s: this service itself: want another server", b.address)
 			}
 		}
 	}
@@ -106,45 +100,47 @@ func literal(address string) (ip netip.Addr, port uint16, ok bool) {
 	return ip.Unmap(), uint16(n), err == nil && portErr == nil
 }
 
-// inRounds leaves out services that no round goes through, which are most: those
-// that lead to none, and those that none leads to, over and over.
-func inRounds(leads [][]lead) []bool {
-	in, out, round := make([]int, len(leads)), make([]int, len(leads)), make([]bool, len(leads))
-	before := make([][]int, len(leads))
-	for i, own := range leads {
-		round[i], out[i] = true, len(own)
-		for _, b := range own {
-			in[b.to]++
-			before[b.to] = append(before[b.to], i)
+// circles numbers the services: two have the same number if each leads to the other
+// in the end (strongly connected components, by Tarjan).
+func circles(leads [][]lead) (circle []int) {
+	circle = make([]int, len(leads)) // 0: not known yet
+	// earliest is the first, in the order of visits, that a service leads back to.
+	visit, earliest := make([]int, len(leads)), make([]int, len(leads))
+	visits := 0
+	var open []int // the services whose circle is not known yet, in the order of visits
+	var look func(i int)
+	look = func(i int) {
+		visits++
+		visit[i], earliest[i] = visits, visits
+		first := len(open)
+		open = append(open, i)
+		for _, b := range leads[i] {
+			if visit[b.to] == 0 {
+				look(b.to)
+			}
+			if circle[b.to] == 0 {
+				earliest[i] = min(earliest[i], earliest[b.to])
+			}
 		}
-	}
-	var ends []int
-	end := func(i int) {
-		if round[i] && (in[i] == 0 || out[i] == 0) {
-			round[i] = false
-			ends = append(ends, i)
+		if earliest[i] < visit[i] {
+			return
 		}
+		for _, member := range open[first:] {
+			circle[member] = visit[i]
+		}
+		open = open[:first]
 	}
 	for i := range leads {
-		end(i)
-	}
-	for len(ends) > 0 {
-		i := ends[0]
-		ends = ends[1:]
-		for _, b := range leads[i] {
-			in[b.to]--
-			end(b.to)
-		}
-		for _, from := range before[i] {
-			out[from]--
-			end(from)
+		if visit[i] == 0 {
+			look(i)
 		}
 	}
-	return round
+	return circle
 }
 
-// way is how to get from a service to another: the names of those on the way.
-func (l loops) way(leads [][]lead, from, to int) (names []string, ok bool) {
+// way is how to get from a service to another of its circle: the names of those on
+// the way.
+func (l loops) way(leads [][]lead, from, to int) (names []string) {
 	// Each service with the one before it, the nearest first.
 	before, queue := map[int]int{from: -1}, []int{from}
 	for len(queue) > 0 {
@@ -155,7 +151,7 @@ func (l loops) way(leads [][]lead, from, to int) (names []string, ok bool) {
 				names = append(names, l.services[i].Name)
 			}
 			slices.Reverse(names)
-			return names, true
+			return names
 		}
 		for _, b := range leads[i] {
 			if _, seen := before[b.to]; !seen {
@@ -164,7 +160,7 @@ func (l loops) way(leads [][]lead, from, to int) (names []string, ok bool) {
 			}
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // everywhere reports whether a service listens on all addresses of the family of one.
@@ -178,12 +174,6 @@ func (c *Config) reaches(s *Service, host netip.Addr) bool {
 	if s.Listen.Addr() == host {
 		return true
 	}
-	here := func(r Router) bool { return r.VRRP.Source == host || holds(&r, host) }
+	here := func(r Router) bool { return r.VRRP.Source == host || r.Has(host) }
 	return everywhere(s, host) && (host.IsLoopback() || slices.ContainsFunc(c.VRRP, here))
-}
-
-// holds reports whether an address moves with a router.
-func holds(r *Router, a netip.Addr) bool {
-	same := func(v vip.Address) bool { return v.Prefix.Addr() == a }
-	return slices.ContainsFunc(r.Addresses, same) || slices.ContainsFunc(r.Excluded, same)
 }

@@ -64,6 +64,12 @@ const ownerPriority = 255
 // first of Addresses, Peers and Source that is there says it, or else Family.
 func (r *Router) IPv6() bool { return routerFamily(r).Is6() }
 
+// Has reports whether an address moves with the router, in advertisements or not.
+func (r *Router) Has(a netip.Addr) bool {
+	same := func(v vip.Address) bool { return v.Prefix.Addr() == a }
+	return slices.ContainsFunc(r.Addresses, same) || slices.ContainsFunc(r.Excluded, same)
+}
+
 // VRRPConfig is what the protocol needs.
 func (r *Router) VRRPConfig() vrrp.Config {
 	c := r.VRRP

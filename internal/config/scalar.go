@@ -96,27 +96,18 @@ func either(to *bool, no, yes string) value {
 
 // word is one of a few words.
 func word(to *string, words ...string) value {
-	return value{to: []any{to}, owner: new(owner), words: words, decode: func(d *decoder, n *yaml.Node, path string) {
-		now := available(words, pattern(path), d.later)
-		want := orList(now)
-		scalar(to, want, func(s string) (string, error) {
-			if slices.Contains(now, s) {
-				return s, nil
-			}
-			if slices.Contains(words, s) {
-				return "", errors.New("not available in this version: want " + want)
-			}
-			if near := nearest(s, now); near != "" {
-				return "", fmt.Errorf("did you mean %s? Want %s", near, want)
-			}
-			return "", errors.New("want " + want)
-		}).decode(d, n, path)
-	}}
-}
-
-// available are the words that may be said at a place now.
-func available(words []string, place string, later []string) []string {
-	return slices.DeleteFunc(slices.Clone(words), func(w string) bool { return slices.Contains(later, place+"="+w) })
+	want := orList(words)
+	v := scalar(to, want, func(s string) (string, error) {
+		if slices.Contains(words, s) {
+			return s, nil
+		}
+		if near := nearest(s, words); near != "" {
+			return "", fmt.Errorf("did you mean %s? Want %s", near, want)
+		}
+		return "", errors.New("want " + want)
+	})
+	v.want = want
+	return v
 }
 
 // choice is one of the words of an enumeration.

@@ -30,10 +30,6 @@ func readSecretFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("secret file: %w", err)
 	}
-	return decodeSecret(path, b)
-}
-
-func decodeSecret(path string, b []byte) ([]byte, error) {
 	if len(b) > maxSecretFile {
 		return nil, fmt.Errorf("secret file %s: more than %d bytes", path, maxSecretFile)
 	}

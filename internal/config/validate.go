@@ -103,20 +103,26 @@ func (d *validator) validateProbe(c *Check, path string) {
 	}
 }
 
-func (d *validator) validateCheckTLS(t *TLS, path string) {
+// validateClientTLS checks keys of encryption towards a server against one another.
+// Those that are ignored have no effect where nothing is verified.
+func (d *validator) validateClientTLS(t *TLS, path string, ignored ...string) {
 	if t.Certificate == "" && t.Key != "" && !d.given(path+".certificate") {
 		d.fail(path+".key", "%s: wants a certificate", show(t.Key))
 	}
+	for _, key := range ignored {
+		if t.Insecure && d.given(path+key) {
+			d.warn(path+key, "with insecure: true nothing is verified: leave that out, or this")
+		}
+	}
+}
+
+func (d *validator) validateCheckTLS(t *TLS, path string) {
+	d.validateClientTLS(t, path, ".ca", ".server_name")
 	keyPath := path + ".key"
 	if t.Key == "" && !d.given(keyPath) {
 		t.Key, keyPath = t.Certificate, path+".certificate"
 	}
 	d.private(t.Key, keyPath)
-	for _, key := range []string{".ca", ".server_name"} {
-		if t.Insecure && d.given(path+key) {
-			d.warn(path+key, "with insecure: true nothing is verified: leave that out, or this")
-		}
-	}
 }
 
 // target is the path of the key by which a named check says itself what it

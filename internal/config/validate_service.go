@@ -178,7 +178,7 @@ func (d *validator) validateServices(c *Config) {
 func (d *validator) validateListen(c *Config, s *Service, path string) {
 	a := s.Listen.Addr()
 	for _, r := range c.VRRP {
-		if holds(&r, a) {
+		if r.Has(a) {
 			return
 		}
 		for _, v := range r.Addresses {

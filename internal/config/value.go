@@ -71,8 +71,7 @@ type value struct {
 	// list of them.
 	variants func() []section
 	shape    shape
-	want     string   // the range, for documentation
-	words    []string // instead of want
+	want     string // the range or the words, for documentation
 }
 
 // sections are the mappings that may stand in place of a value, each with its keys:

@@ -19,6 +19,8 @@ type check struct {
 	task    *task
 }
 
+func (c *check) stop() { c.task.stop() }
+
 // state is what the check has found so far. A nil check has found nothing.
 func (c *check) state() healthcheck.State {
 	if c == nil {

@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -159,22 +160,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 // stop ends everything. The addresses go first: a peer takes the traffic while
 // connections that are established here finish.
 func (d *Daemon) stop() {
-	var routers, rest, checks []func()
-	for _, r := range d.routers {
-		routers = append(routers, r.stop)
-	}
-	for _, s := range d.services {
-		rest = append(rest, s.stop)
-	}
-	for _, n := range d.notifiers {
-		rest = append(rest, n.stop)
-	}
-	for _, c := range d.checks {
-		checks = append(checks, c.task.stop)
-	}
-	together(routers)
-	together(rest)
-	together(checks)
+	together(endsOf(maps.Values(d.routers)))
+	together(slices.Concat(endsOf(slices.Values(d.services)), endsOf(maps.Values(d.notifiers))))
+	together(endsOf(maps.Values(d.checks)))
 	d.leaving.Wait()
 	d.accessLog.stop()
 	for _, c := range d.conns {

@@ -171,7 +171,7 @@ func (d *Daemon) applyChecks(c *change) (ends []func()) {
 			c.checks[i].made = &check{cfg: s.cfg.cfg, monitor: s.cfg.monitor, task: startTask(s.cfg.monitor.Run, d.failed)}
 		}
 		if s.ends() {
-			ends = append(ends, s.old.task.stop)
+			ends = append(ends, s.old.stop)
 		}
 	}
 	d.checks = settled(c.checks)

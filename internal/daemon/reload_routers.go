@@ -3,7 +3,6 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -161,10 +160,9 @@ func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
 		if s.fate == keep || s.fate == add {
 			continue
 		}
-		for _, a := range cfg.VIPConfig().Addresses {
-			if slices.ContainsFunc(s.old.cfg.VIPConfig().Addresses, func(b vip.Address) bool { return a.Prefix.Addr() == b.Prefix.Addr() }) {
-				return true
-			}
+		has := func(a vip.Address) bool { return s.old.cfg.Has(a.Prefix.Addr()) }
+		if slices.ContainsFunc(cfg.Addresses, has) || slices.ContainsFunc(cfg.Excluded, has) {
+			return true
 		}
 	}
 	return false
@@ -259,7 +257,7 @@ func (d *Daemon) updateRouters(c *change) error {
 // address that the router of next has then.
 func passes(before, after, next config.Router) bool {
 	return slices.ContainsFunc(slices.Concat(next.Addresses, next.Excluded), func(a vip.Address) bool {
-		return hasAddress(before, a.Prefix.Addr()) && !hasAddress(after, a.Prefix.Addr())
+		return before.Has(a.Prefix.Addr()) && !after.Has(a.Prefix.Addr())
 	})
 }
 
@@ -267,7 +265,7 @@ func passes(before, after, next config.Router) bool {
 // a new route of another router needs, which goes from was to next.
 func paves(before, after, was, next config.Router) bool {
 	return slices.ContainsFunc(slices.Concat(after.Addresses, after.Excluded), func(a vip.Address) bool {
-		return !hasAddress(before, a.Prefix.Addr()) && slices.ContainsFunc(next.Routes, func(r vip.Route) bool {
+		return !before.Has(a.Prefix.Addr()) && slices.ContainsFunc(next.Routes, func(r vip.Route) bool {
 			return !slices.Contains(was.Routes, r) && needsAddress(r, a)
 		})
 	})
@@ -358,18 +356,12 @@ func fixedKeys(a, b config.Router) []string {
 	})
 }
 
-// hasAddress reports whether a router has an address, in advertisements or not.
-func hasAddress(r config.Router, addr netip.Addr) bool {
-	is := func(a vip.Address) bool { return a.Prefix.Addr() == addr }
-	return slices.ContainsFunc(r.Addresses, is) || slices.ContainsFunc(r.Excluded, is)
-}
-
 // shedding is a router's configuration without the addresses that move to another
 // router of the next configuration, and without the routes that need such an
 // address. ok is false if the router would have no address left to advertise.
 func shedding(old, next config.Router, all []config.Router) (rest config.Router, ok bool) {
 	moves := func(a vip.Address) bool {
-		return !hasAddress(next, a.Prefix.Addr()) && slices.ContainsFunc(all, func(r config.Router) bool { return r.Name != old.Name && hasAddress(r, a.Prefix.Addr()) })
+		return !next.Has(a.Prefix.Addr()) && slices.ContainsFunc(all, func(r config.Router) bool { return r.Name != old.Name && r.Has(a.Prefix.Addr()) })
 	}
 	rest = old
 	rest.Addresses = slices.DeleteFunc(slices.Clone(old.Addresses), moves)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -127,13 +128,7 @@ func (s *service) reconfigure(p *servicePlan, failed func(error)) error {
 }
 
 // stop ends the service when its connections have finished.
-func (s *service) stop() {
-	var ends []func()
-	for _, u := range s.upstreams {
-		ends = append(ends, u.stop)
-	}
-	s.stopWith(ends)
-}
+func (s *service) stop() { s.stopWith(endsOf(maps.Values(s.upstreams))) }
 
 // stopWith ends the service when its connections have finished, and then those of
 // its upstreams that do not go on with another service.

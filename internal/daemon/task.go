@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"iter"
 	"sync"
 )
 
@@ -44,6 +45,14 @@ func (t *task) ended() bool {
 	default:
 		return false
 	}
+}
+
+// endsOf are the calls that end parts.
+func endsOf[P interface{ stop() }](parts iter.Seq[P]) (ends []func()) {
+	for p := range parts {
+		ends = append(ends, p.stop)
+	}
+	return ends
 }
 
 // together makes all calls at the same time, and waits for them.

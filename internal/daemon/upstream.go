@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 
 	"github.com/havip/havip/healthcheck"
@@ -164,11 +165,7 @@ func (u *upstream) applyMonitors(steps []step[*backendMonitor, *monitorPlan]) {
 // stop ends everything but the connections that there are: those the pool's
 // drain timeout ends.
 func (u *upstream) stop() {
-	var ends []func()
-	for _, m := range u.monitors {
-		ends = append(ends, m.stop)
-	}
-	together(append(ends, u.resolver.stop))
+	together(append(endsOf(maps.Values(u.monitors)), u.resolver.stop))
 	if err := u.pool.Update(nil); err != nil {
 		u.cfg.pool.Logger.Error("pool not emptied", "pool", u.cfg.pool.Name, "err", err)
 	}
