@@ -78,8 +78,8 @@ func TestUnknownIsNotTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var heard []State
-		defer m.Subscribe(func(s Status) { heard = append(heard, s.State) })()
+		heard := make(chan State, 10) // no race: nothing else orders a look before what comes later
+		defer m.Subscribe(func(s Status) { heard <- s.State })()
 		m.Pause()
 		m.Resume()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -88,12 +88,15 @@ func TestUnknownIsNotTold(t *testing.T) {
 		time.Sleep(50 * ms)
 		synctest.Wait()
 		if len(heard) > 0 {
-			t.Errorf("heard %v before the first result", heard)
+			t.Errorf("heard %v before the first result", <-heard)
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if len(heard) != 1 || heard[0] != Up {
-			t.Errorf("heard %v, want up", heard)
+		if n := len(heard); n != 1 {
+			t.Fatalf("heard of %d states, want 1", n)
+		}
+		if s := <-heard; s != Up {
+			t.Errorf("heard %v, want up", s)
 		}
 		var late State
 		m.Subscribe(func(s Status) { late = s.State })
