@@ -86,13 +86,8 @@ func serverNames(c *x509.Certificate) (names []string) {
 func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	set := c.set.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	certs := set.byName[name]
-	if certs == nil {
-		if _, parent, ok := strings.Cut(name, "."); ok {
-			certs = set.byName["*."+parent]
-		}
-	}
-	if certs == nil {
+	certs, ok := lookUpName(set.byName, name)
+	if !ok {
 		certs = set.others
 	}
 	// The name has been dealt with, also where Go would not accept it.

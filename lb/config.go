@@ -3,11 +3,13 @@ package lb
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // FieldError is what is wrong with one field of a configuration. Validate joins
@@ -41,6 +43,23 @@ func setDefault[T comparable](field *T, value T) {
 		*field = value
 	}
 }
+
+// configured returns what is new with its first configuration.
+func configured[C any, T interface{ Reconfigure(C) error }](made T, cfg C) (T, error) {
+	if err := made.Reconfigure(cfg); err != nil {
+		var none T
+		return none, err
+	}
+	return made, nil
+}
+
+// logLimit is for messages about single connections and requests: anybody can cause
+// them.
+var logLimit = quietlog.Limit{Every: 100 * time.Millisecond, Burst: 20}
+
+// limitedLog returns log, nil for silence, with messages limited in number. Nobody
+// waits for it: what is logged in an event loop would hold up all its connections.
+func limitedLog(log *slog.Logger) *slog.Logger { return quietlog.Limited(log, &logLimit) }
 
 // Errors of Pick.
 var (

@@ -2,7 +2,6 @@ package lb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"runtime"
@@ -21,18 +20,19 @@ func (p *tcpPlane) serveListener(ctx, work context.Context, ln net.Listener) err
 	if !ok {
 		return p.acceptConns(ctx, work, ln)
 	}
-	lfd, err := dupListener(tcp)
+	lfd, err := dupFD(tcp)
 	if err != nil {
 		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
 	}
+	reactor.NoDelay(lfd) // accepted sockets inherit this
 	e := &engine{plane: p, work: work}
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
-		l, err := newLoop(e, int32(lfd))
+		l, err := newLoop(e, lfd)
 		if err != nil {
 			for _, l := range e.loops {
 				l.freeAll()
 			}
-			unix.Close(lfd)
+			reactor.Close(lfd)
 			return fmt.Errorf("lb: event loop: %w", err)
 		}
 		e.loops = append(e.loops, l)
@@ -56,30 +56,8 @@ func (p *tcpPlane) serveListener(ctx, work context.Context, ln net.Listener) err
 		l.Post(l.stopAccepting)
 	}
 	accepting.Wait()
-	unix.Close(lfd)
+	reactor.Close(lfd)
 	return nil
-}
-
-// dupListener returns a descriptor of ln's socket for the loops. Accepted
-// sockets inherit TCP_NODELAY from it.
-func dupListener(ln *net.TCPListener) (int, error) {
-	raw, err := ln.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	cerr := raw.Control(func(f uintptr) {
-		if fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0); err == nil {
-			err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		}
-	})
-	if err := errors.Join(cerr, err); err != nil {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-		return -1, err
-	}
-	return fd, nil
 }
 
 // cut ends the connections of a server, or all if it is nil.

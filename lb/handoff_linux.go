@@ -2,9 +2,10 @@ package lb
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,60 +13,42 @@ import (
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// A goroutine does what would make an event loop wait. The loop then runs a function
-// with the result. The function reports whether it has used the result: the connection
-// may have ended in the meantime.
-
-// awaitPick waits in a pool's queue. A queue is short, so its goroutines are few.
-func (l *loop) awaitPick(pool *Pool, w *waiter, done func(Pick, error) bool) {
+// inGoroutine has a goroutine get what would make an event loop wait. The loop then runs
+// use with the result. use reports whether it has used the result, which is dropped
+// otherwise: the connection may have ended in the meantime.
+func inGoroutine[T any](l *loop, get func() (T, error), use func(T, error) bool, drop func(T)) {
 	go func() {
-		pick, err := pool.await(l.e.work, w)
+		result, err := get()
 		if !l.Post(func() {
-			if !done(pick, err) {
-				pick.Done(Neutral)
+			if !use(result, err) {
+				drop(result)
 			}
 		}) {
-			pick.Done(Neutral)
+			drop(result)
 		}
 	}()
 }
 
-// dialSlowly connects to a name or a unix socket.
-func (l *loop) dialSlowly(d net.Dialer, pick Pick, done func(int32, error) bool) {
-	go func() {
-		network, address := network(pick.Address())
-		conn, err := d.DialContext(l.e.work, network, address)
-		fd := int32(-1)
-		if err == nil {
-			fd, err = takeFD(conn)
-		}
-		if !l.Post(func() {
-			if !done(fd, err) && err == nil {
-				reactor.Close(fd)
-			}
-		}) && err == nil {
-			reactor.Close(fd)
-		}
-	}()
-}
-
-// takeFD makes a connection's descriptor the caller's.
-func takeFD(c net.Conn) (int32, error) {
-	defer c.Close()
-	sc, ok := c.(interface{ File() (*os.File, error) })
-	if !ok {
-		return -1, fmt.Errorf("%T has no descriptor", c)
-	}
-	f, err := sc.File()
+// dialFD connects to an address, and returns a descriptor.
+func dialFD(ctx context.Context, d *net.Dialer, address string) (int32, error) {
+	network, address := network(address)
+	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return -1, err
 	}
-	defer f.Close()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
+	defer conn.Close()
+	return dupFD(conn.(syscall.Conn))
+}
+
+// dupFD returns another descriptor of a connection or listener.
+func dupFD(c syscall.Conn) (int32, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
 	}
-	return int32(fd), err
+	fd := -1
+	cerr := raw.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) })
+	return int32(fd), errors.Join(cerr, err)
 }
 
 // handOff gives the connection to a goroutine.

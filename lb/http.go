@@ -33,13 +33,7 @@ type Handler struct {
 }
 
 // NewHandler returns a Handler with the configuration cfg.
-func NewHandler(cfg HandlerConfig) (*Handler, error) {
-	h := new(Handler)
-	if err := h.Reconfigure(cfg); err != nil {
-		return nil, err
-	}
-	return h, nil
-}
+func NewHandler(cfg HandlerConfig) (*Handler, error) { return configured(new(Handler), cfg) }
 
 // Reconfigure makes requests that begin from now on use cfg; requests under way end by
 // the configuration with which they began. Stats go on. Idle connections to backends

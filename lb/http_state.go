@@ -1,10 +1,14 @@
 package lb
 
 import (
+	"context"
 	"io"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // handlerPlane is what requests need of their Handler.
@@ -65,4 +69,56 @@ type upload struct {
 type originBody struct {
 	io.ReadCloser
 	over bool // it was read to its end
+}
+
+// handlerSettings are the settings of the requests that began while they were current.
+type handlerSettings struct {
+	HandlerConfig // with its defaults
+	log           *slog.Logger
+	dialer        dialer
+	idle          *idleConns
+	sessions      *registry // the Handler's
+	users         users
+}
+
+// newHandlerSettings returns settings without users that watch no pool yet.
+func newHandlerSettings(cfg HandlerConfig, sessions *registry) *handlerSettings {
+	cfg = cfg.WithDefaults()
+	// The maps are the caller's, who may change them for the next Reconfigure.
+	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
+	return &handlerSettings{
+		HandlerConfig: cfg,
+		log:           limitedLog(cfg.Logger),
+		dialer:        dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
+		idle:          new(idleConns),
+		sessions:      sessions,
+	}
+}
+
+// mayShareConns reports whether the connections to backends that were made with prev,
+// which may be nil, are what s would make. Two Dials cannot be compared.
+func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
+	return prev != nil && s.Pool == prev.Pool && s.BackendTLS == prev.BackendTLS && s.Dial == nil && prev.Dial == nil
+}
+
+// cut ends the requests and the connections of a server.
+func (s *handlerSettings) cut(server *server) {
+	s.sessions.cut(server)
+	s.idle.cut(server)
+}
+
+// dialUpstream connects to a picked backend.
+func (s *handlerSettings) dialUpstream(ctx context.Context, pick Pick) (*upstream, error) {
+	start := time.Now()
+	c, err := s.dialer.connect(ctx, pick)
+	if err != nil {
+		return nil, err
+	}
+	pick.Connected(time.Since(start))
+	return newUpstream(c, s.destinationOf(pick)), nil
+}
+
+// destinationOf returns which kept connections a request for a picked backend may use.
+func (s *handlerSettings) destinationOf(pick Pick) destination {
+	return destination{pick.member.server, pick.Address(), s.dialer.tlsFor(pick)}
 }

@@ -127,7 +127,9 @@ func (k *link) awaitPick() {
 		k.fail(err)
 		return
 	}
-	k.loop.awaitPick(k.origin.pool, w, func(pick Pick, err error) bool {
+	pool, work := k.origin.pool, k.loop.e.work
+	get := func() (Pick, error) { return pool.await(work, w) }
+	inGoroutine(k.loop, get, func(pick Pick, err error) bool {
 		switch {
 		case k.mark[0] != mark:
 			return false
@@ -138,7 +140,7 @@ func (k *link) awaitPick() {
 			k.connectTo(pick)
 		}
 		return true
-	})
+	}, func(pick Pick) { pick.Done(Neutral) })
 }
 
 // dialSlowly connects to a name or a unix socket, which takes a goroutine.
@@ -146,7 +148,9 @@ func (k *link) dialSlowly(pick Pick) {
 	k.state = linkDialing
 	k.loop.timers.Stop(&k.timer)
 	mark := k.mark[1]
-	k.loop.dialSlowly(net.Dialer{Timeout: k.cfg.ConnectTimeout, KeepAlive: -1}, pick, func(fd int32, err error) bool {
+	d, work := &net.Dialer{Timeout: k.cfg.ConnectTimeout, KeepAlive: -1}, k.loop.e.work
+	get := func() (int32, error) { return dialFD(work, d, pick.Address()) }
+	inGoroutine(k.loop, get, func(fd int32, err error) bool {
 		switch {
 		case k.mark[1] != mark:
 			return false
@@ -157,6 +161,10 @@ func (k *link) dialSlowly(pick Pick) {
 			k.awaitConnect(0)
 		}
 		return true
+	}, func(fd int32) {
+		if fd >= 0 {
+			reactor.Close(fd)
+		}
 	})
 }
 

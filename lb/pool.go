@@ -12,10 +12,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, logged: poolLog{quorum: true},
 		onGone: make(map[cutter]int), watchers: make(audience)}
 	p.queue.choose = p.choose
-	if err := p.Reconfigure(cfg); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return configured(p, cfg)
 }
 
 // Reconfigure replaces all settings, except for Logger, and the backends as Update

@@ -106,18 +106,23 @@ type routes struct {
 // find returns the pool of a name: its own, that of a wildcard for its last labels,
 // or the default one.
 func (r *routes) find(name string) (*Pool, error) {
-	if p := r.names[name]; p != nil {
+	if p, ok := lookUpName(r.names, name); ok {
 		return p, nil
-	}
-	if _, parent, ok := strings.Cut(name, "."); ok {
-		if p := r.names["*."+parent]; p != nil {
-			return p, nil
-		}
 	}
 	if r.pool == nil {
 		return nil, fmt.Errorf("no route for server name %q", name)
 	}
 	return r.pool, nil
+}
+
+// lookUpName returns what a server name has in names: its own, or that of a wildcard for
+// its last labels.
+func lookUpName[V any](names map[string]V, name string) (v V, ok bool) {
+	v, ok = names[name]
+	if _, parent, dot := strings.Cut(name, "."); !ok && dot {
+		v, ok = names["*."+parent]
+	}
+	return v, ok
 }
 
 // addrPort is the IP address and port of a; zero if it has none.

@@ -27,13 +27,7 @@ type TCP struct {
 }
 
 // NewTCP returns a TCP that does not serve yet.
-func NewTCP(cfg TCPConfig) (*TCP, error) {
-	t := new(TCP)
-	if err := t.Reconfigure(cfg); err != nil {
-		return nil, err
-	}
-	return t, nil
-}
+func NewTCP(cfg TCPConfig) (*TCP, error) { return configured(new(TCP), cfg) }
 
 // Reconfigure makes connections that are accepted from now on use cfg; those that
 // are established go on as they are. On error nothing changes.

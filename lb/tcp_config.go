@@ -98,6 +98,10 @@ const (
 func (c TCPConfig) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{
+		field.If(c.Pool == nil && len(c.Routes) == 0, "Pool", "nil: want one, or routes"),
+		field.If(c.TLS != nil && len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil && c.TLS.GetConfigForClient == nil,
+			"TLS", "no certificate: want one, or a function that gets one"),
+		field.If(!words.Has(proxyVersions, c.SendProxy), "SendProxy", "%v: want %s", c.SendProxy, words.Choice(proxyVersions)),
 		field.Between("HandshakeTimeout", c.HandshakeTimeout, 10*time.Millisecond, time.Hour),
 		field.Between("ConnectTimeout", c.ConnectTimeout, time.Millisecond, time.Hour),
 		field.Between("IdleTimeout", c.IdleTimeout, 10*time.Millisecond, 30*day),
@@ -107,19 +111,9 @@ func (c TCPConfig) Validate() error {
 		validatePoolTLS(c.BackendTLS, append(slices.Collect(maps.Values(c.Routes)), c.Pool)...),
 		field.In("Limits", c.Limits.Validate()),
 	}
-	if c.Pool == nil && len(c.Routes) == 0 {
-		errs = append(errs, field.Errorf("Pool", "nil: want one, or routes"))
-	}
 	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
-		if name == "" || c.Routes[name] == nil {
-			errs = append(errs, field.Errorf(fmt.Sprintf("Routes[%q]", name), "%v: want a server name and a pool", c.Routes[name]))
-		}
-	}
-	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
-		errs = append(errs, field.Errorf("TLS", "no certificate: want one, or a function that gets one"))
-	}
-	if !words.Has(proxyVersions, c.SendProxy) {
-		errs = append(errs, field.Errorf("SendProxy", "%v: want %s", c.SendProxy, words.Choice(proxyVersions)))
+		errs = append(errs, field.If(name == "" || c.Routes[name] == nil,
+			fmt.Sprintf("Routes[%q]", name), "%v: want a server name and a pool", c.Routes[name]))
 	}
 	return errors.Join(errs...)
 }

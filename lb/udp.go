@@ -28,13 +28,7 @@ type UDP struct {
 }
 
 // NewUDP returns a UDP that does not serve yet.
-func NewUDP(cfg UDPConfig) (*UDP, error) {
-	u := new(UDP)
-	if err := u.Reconfigure(cfg); err != nil {
-		return nil, err
-	}
-	return u, nil
-}
+func NewUDP(cfg UDPConfig) (*UDP, error) { return configured(new(UDP), cfg) }
 
 // Reconfigure makes sessions that begin from now on use cfg; those under way go on
 // as they are, unless MaxSessions leaves no room for them. On error nothing changes.

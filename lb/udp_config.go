@@ -41,15 +41,11 @@ func (c UDPConfig) WithDefaults() UDPConfig {
 // Validate returns what is wrong with c: FieldErrors, joined.
 func (c UDPConfig) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{
+	return errors.Join(
+		field.If(c.Pool == nil, "Pool", "nil: want one"),
 		field.Between("IdleTimeout", c.IdleTimeout, 10*time.Millisecond, 30*day),
 		field.Between("Responses", c.Responses, 0, maxCount),
-		field.Between("MaxSessions", c.MaxSessions, 1, 1<<24),
-	}
-	if c.Pool == nil {
-		errs = append(errs, field.Errorf("Pool", "nil: want one"))
-	}
-	return errors.Join(errs...)
+		field.Between("MaxSessions", c.MaxSessions, 1, 1<<24))
 }
 
 // udpSettings are the settings of the sessions that began while they were current.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -72,14 +73,8 @@ func parseV1Address(addr, port string, v4 bool) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("address %q of the wrong family", addr)
 	}
 	// Canonical decimal digits: "+1" and "01" have been used to confuse parsers.
-	n := 0
-	for _, c := range []byte(port) {
-		if c < '0' || c > '9' || n > 65535 {
-			return netip.AddrPort{}, fmt.Errorf("port %q", port)
-		}
-		n = n*10 + int(c-'0')
-	}
-	if port == "" || n > 65535 || len(port) > 1 && port[0] == '0' {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || strconv.FormatUint(n, 10) != port {
 		return netip.AddrPort{}, fmt.Errorf("port %q", port)
 	}
 	return netip.AddrPortFrom(a, uint16(n)), nil
