@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// withNamed is a list of the classes of mode 755 but for that of others, of a
-// named user or group and of a mask, in the order that the kernel wants.
+// withNamed is the access control list of mode 755 with another entry for others, a named
+// user or group, and a mask, in the order that the kernel wants.
 func withNamed(named aclEntry, mask, other uint16) []aclEntry {
 	list := []aclEntry{{aclUserObj, 7, none}, named, {aclGroupObj, 5, none}, {aclMask, mask, none}, {aclOther, other, none}}
 	slices.SortFunc(list, func(a, b aclEntry) int { return int(a.tag) - int(b.tag) })
@@ -33,8 +33,8 @@ func encodeACL(entries ...aclEntry) []byte {
 // none is the number of entries without one (ACL_UNDEFINED_ID).
 const none = 1<<32 - 1
 
-// TestACLWriters: an access control list lets somebody write whom the mode, in
-// which the mask takes the group's place, does not show.
+// TestACLWriters: an access control list lets a user write whom the mode does not show: the
+// mode has the mask in the place of the group.
 func TestACLWriters(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -69,8 +69,8 @@ func TestACLWriters(t *testing.T) {
 	}
 }
 
-// TestACLAllows: the first class that somebody belongs to decides, but for
-// groups, of which one is enough.
+// TestACLAllows: the first class that a user belongs to decides. Of several groups one is
+// enough.
 func TestACLAllows(t *testing.T) {
 	named := []aclEntry{{aclUserObj, 6, none}, {aclUser, 1, 42}, {aclUser, 6, 43}, {aclGroupObj, 4, none}, {aclGroup, 1, 52}, {aclMask, 5, none}, {aclOther, 1, none}}
 	masked := []aclEntry{{aclUserObj, 6, none}, {aclUser, 7, 42}, {aclGroupObj, 7, none}, {aclMask, 6, none}, {aclOther, 0, none}}

@@ -66,8 +66,8 @@ func benchmarkMonitors(b *testing.B, checker Checker) {
 	if probes == 0 {
 		b.Fatal("no probes")
 	}
-	// On a machine that is busy with other things probes come late or time out.
-	// The figures say so; they are worth something if nothing failed.
+	// On a busy machine probes come late or time out. The figures are worth something only
+	// if no probe failed.
 	b.ReportMetric(float64(totals(monitors).Failed), "failed")
 	b.ReportMetric(float64(probes)/elapsed.Seconds(), "probes/s")
 	b.ReportMetric(100*cpu.Seconds()/elapsed.Seconds(), "%core")

@@ -101,7 +101,7 @@ func TestDNS(t *testing.T) {
 		}
 	})
 	slow := serveUDP(t, func(q []byte) [][]byte { time.Sleep(300 * time.Millisecond); return [][]byte{answerDNS(t, q, nil)} })
-	// More than there is room for, and not marked as cut.
+	// too long for a datagram, and not marked as cut
 	big := server(func(m *dnsmessage.Message) {
 		for i := range 1000 {
 			a := m.Answers[len(m.Answers)-1]
@@ -154,8 +154,8 @@ func TestDNS(t *testing.T) {
 	wantCancellable(t, at(serveUDP(t, func([]byte) [][]byte { return nil })))
 }
 
-// TestDNSTruncated: what does not fit into a datagram is asked for by TCP, at
-// the same port.
+// TestDNSTruncated: an answer that does not fit into a datagram is asked for by TCP, at the
+// same port.
 func TestDNSTruncated(t *testing.T) {
 	var tcp string
 	var conn net.PacketConn

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestSignalToGroupSparesPrograms: a signal to our process group, as of Ctrl-C or
-// "kill -- -PGID", never ends a program, which has a group of its own: not at its
-// very start either, when it still is in ours.
+// TestSignalToGroupSparesPrograms: a signal to our process group, as of Ctrl-C or "kill --
+// -PGID", never ends a program: each has a group of its own. This holds at its very start
+// too, when the new process is still in our group.
 func TestSignalToGroupSparesPrograms(t *testing.T) {
 	t.Parallel()
 	runProgramsDuring(t, func(n, group int) {
@@ -21,8 +21,8 @@ func TestSignalToGroupSparesPrograms(t *testing.T) {
 	})
 }
 
-// TestStopOfGroupSparesPrograms: Ctrl-Z never stops a program for good, nor who is
-// just starting it.
+// TestStopOfGroupSparesPrograms: Ctrl-Z stops neither a program for good, nor the process
+// that is just starting it.
 func TestStopOfGroupSparesPrograms(t *testing.T) {
 	t.Parallel()
 	runProgramsDuring(t, func(_, group int) {
@@ -32,8 +32,8 @@ func TestStopOfGroupSparesPrograms(t *testing.T) {
 	})
 }
 
-// runProgramsDuring runs programs while send is called now and then, with a number
-// that counts and the process group of who runs them. None may fail.
+// runProgramsDuring runs programs while send is called now and then, with a running number
+// and the process group of the process that runs them. None may fail.
 func runProgramsDuring(t *testing.T, send func(n, group int)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

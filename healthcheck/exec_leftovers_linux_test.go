@@ -29,7 +29,7 @@ func written(file string) (pids []int) {
 	return pids
 }
 
-// notes returns a file for process numbers, all of which are killed in the end.
+// notes returns a file for process numbers. All of these processes are killed at the end.
 func notes(t *testing.T, dir, name string) string {
 	t.Helper()
 	file := filepath.Join(dir, name)
@@ -70,9 +70,9 @@ func timeOut(t *testing.T, n int, c Exec, ready func() bool) {
 	probes.Wait()
 }
 
-// TestTimedOutProgramLeavesNothing: when time is up, what a program has started
-// dies with it, in other sessions and process groups as well, and what those have
-// started. No descriptor and no goroutine stays.
+// TestTimedOutProgramLeavesNothing: when time is up, all processes that a program has
+// started die with it, also in other sessions and process groups, and so do those that
+// these have started. No descriptor and no goroutine stays.
 func TestTimedOutProgramLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	file := notes(t, dir, "pids")
@@ -97,8 +97,8 @@ sleep 1000
 	})
 }
 
-// TestTimedOutProbesAreBounded: not even those leave a descriptor or a goroutine
-// whose program has started what cannot be found, as its parent has ended.
+// TestTimedOutProbesAreBounded: a program may have started a process that cannot be found,
+// since its parent has ended. Such a program leaves no descriptor and no goroutine either.
 func TestTimedOutProbesAreBounded(t *testing.T) {
 	const probes = 50
 	dir := t.TempDir()
@@ -122,8 +122,8 @@ sleep 1000
 	}
 }
 
-// TestLeftoversAreBounded: the output of what programs leave when they end by
-// themselves is read for the newest few only. The others are not killed.
+// TestLeftoversAreBounded: programs that end by themselves leave processes behind. The
+// output of the newest few is read; the older processes are not killed.
 func TestLeftoversAreBounded(t *testing.T) {
 	const probes = 50
 	dir := t.TempDir()
@@ -197,8 +197,8 @@ func held(t *testing.T, pids ...int) (n int) {
 	return n
 }
 
-// TestExecDaemonOutlivesUs: also when the process that has made the check is
-// gone: only Linux has a pipe without SIGPIPE.
+// TestExecDaemonOutlivesUs: a daemon survives the process that has made the check. Only
+// Linux has a pipe without SIGPIPE.
 func TestExecDaemonOutlivesUs(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0])

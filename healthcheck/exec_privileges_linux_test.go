@@ -17,7 +17,7 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// ordinary is a user of the tests, stranger another.
+// Two ordinary users of the tests.
 const ordinary, stranger = 4242, 4343
 
 // asUser runs runAmbient as an ordinary user with capabilities, as systemd's
@@ -40,7 +40,7 @@ func asUser(t *testing.T, caps []uintptr, programs ...string) map[string]string 
 	return said
 }
 
-// own makes a program of somebody's in a directory that is root's.
+// own makes a program that belongs to a user, in a directory of root's.
 func own(t *testing.T, dir, name, text string, uid int, mode os.FileMode) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -58,8 +58,8 @@ const sayCapabilities = "#!/bin/sh\ngrep -E 'Cap(Inh|Prm|Eff|Amb)' /proc/self/st
 
 var netCaps = []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW}
 
-// TestChildrenGetNoCapabilities: of those that an ordinary user was given for
-// havip, its programs get none, and all that havip itself starts keeps them.
+// TestChildrenGetNoCapabilities: an ordinary user's programs get none of the capabilities
+// that the user was given for havip. All that havip itself starts keeps them.
 func TestChildrenGetNoCapabilities(t *testing.T) {
 	lab.NeedRoot(t)
 	program := own(t, openDir(t), "caps", sayCapabilities, 0, 0o755)
@@ -72,8 +72,8 @@ func TestChildrenGetNoCapabilities(t *testing.T) {
 	}
 }
 
-// TestUserGetsNoCapabilities: nor does a program that root runs as somebody
-// else, even where root's are inheritable, as in some containers.
+// TestUserGetsNoCapabilities: a program that root runs as another user gets none either,
+// even where root's are inheritable, as in some containers.
 func TestUserGetsNoCapabilities(t *testing.T) {
 	lab.NeedRoot(t)
 	program := own(t, openDir(t), "caps", sayCapabilities, 0, 0o755)
@@ -99,8 +99,8 @@ func TestUserGetsNoCapabilities(t *testing.T) {
 	}
 }
 
-// TestOthersNeedToBeEnded: who may start a program as somebody else, but not kill it,
-// would wait for ever for one that hangs, and is told so instead.
+// TestOthersNeedToBeEnded: a process that may start a program as another user, but not kill
+// it, would wait for ever for a program that hangs. It is told so instead.
 func TestOthersNeedToBeEnded(t *testing.T) {
 	lab.NeedRoot(t)
 	asOther := func(set uint32) error {
@@ -128,9 +128,9 @@ func TestOthersNeedToBeEnded(t *testing.T) {
 	}
 }
 
-// TestTrustRuleWithCapabilities: with capabilities, programs are root's or one's
-// own, and nobody else can write them. Without any, and as a user that was asked
-// for, that is the user's own affair.
+// TestTrustRuleWithCapabilities: with capabilities, a program must belong to root or to
+// this user, and nobody else may write it. Without capabilities, and for a program with a
+// User, the rule does not apply.
 func TestTrustRuleWithCapabilities(t *testing.T) {
 	lab.NeedRoot(t)
 	dir := openDir(t)
@@ -161,9 +161,9 @@ func TestTrustRuleWithCapabilities(t *testing.T) {
 	}
 }
 
-// TestTrustRuleSeesACLs: a file whose access control list lets somebody else
-// write is refused, though root's group, in whose place the mode shows the
-// mask, might. So is a directory, and a list that lets nobody is not.
+// TestTrustRuleSeesACLs: a file whose access control list lets another user write is
+// refused, although its mode shows only that root's group might write. The same holds for a
+// directory. A list that lets nobody write is no reason to refuse.
 func TestTrustRuleSeesACLs(t *testing.T) {
 	lab.NeedRoot(t)
 	set := func(path string, list []aclEntry) {
@@ -209,8 +209,8 @@ func TestTrustRuleSeesACLs(t *testing.T) {
 	}
 }
 
-// TestReadyPrivilegedLooksAhead: an ordinary user is told what a daemon that runs as
-// root will find, and one with capabilities what itself finds.
+// TestReadyPrivilegedLooksAhead: an ordinary user is told what a daemon that runs as root
+// will find. A user with capabilities is told what this process finds.
 func TestReadyPrivilegedLooksAhead(t *testing.T) {
 	lab.NeedRoot(t)
 	dir := openDir(t)

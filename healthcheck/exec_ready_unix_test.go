@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestExecReadyRunsNothing: what is in the way of a program is found without
-// running it, with the command that mends it, and is what Check says as well.
+// TestExecReadyRunsNothing: Ready finds each obstacle without running the program, names
+// the command that mends it, and returns the error that Check returns.
 func TestExecReadyRunsNothing(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	text := "#!/bin/sh\n: > " + ran + "\n"

@@ -74,8 +74,8 @@ func TestExec(t *testing.T) {
 	wantCancellable(t, sh("sleep 60"))
 }
 
-// TestExecLeavesADaemon: what a program leaves in the background may write for
-// as long as it likes, and is not held up or killed by it.
+// TestExecLeavesADaemon: a process that a program leaves in the background may write for as
+// long as it likes. Writing neither stops nor kills it.
 func TestExecLeavesADaemon(t *testing.T) {
 	dir := t.TempDir()
 	c := Exec{Path: "/bin/sh", Dir: dir, Args: []string{"-c", daemonScript}}
@@ -125,8 +125,8 @@ func TestExecEndsInTime(t *testing.T) {
 	}
 }
 
-// TestExecTooLate: that there was no time to start a program is not its fault,
-// nor this machine's for good.
+// TestExecTooLate: when there was no time to start a program, this is neither the program's
+// fault nor a fault of this machine.
 func TestExecTooLate(t *testing.T) {
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now())
 	defer cancel()
@@ -163,8 +163,8 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 	lab.Until(t, 30*time.Second, what, condition)
 }
 
-// TestExecRefuses: as root, a program that others could replace. The rule is a
-// function of the path, so every user can test it, root with its own files.
+// TestExecRefuses: root refuses a program that others could replace. The rule is a function
+// of the path, so every user can test it, root with its own files.
 func TestExecRefuses(t *testing.T) {
 	if os.Geteuid() != 0 {
 		// Without root the files of the test are not root's: all is refused.

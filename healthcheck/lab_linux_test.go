@@ -109,8 +109,8 @@ func TestICMPInLab(t *testing.T) {
 	})
 }
 
-// TestUnreachable: a router's word ends the wait at once, on either kind of
-// socket, and is not our own inability.
+// TestUnreachable: a router's ICMP error ends the wait at once, on either kind of socket,
+// and does not count as this machine's fault.
 func TestUnreachable(t *testing.T) {
 	for _, kind := range []string{"raw socket", "ping socket"} {
 		t.Run(kind, func(t *testing.T) {
@@ -139,8 +139,8 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// behindRouter returns a host whose router has no way to what it is asked for,
-// or does not let it pass.
+// behindRouter returns a host whose router has no route to the targets, or does not let
+// packets pass.
 func behindRouter(t *testing.T) *lab.Host {
 	l := lab.New(t)
 	a := l.MustHost("a", "192.0.2.1/24", "2001:db8::1/64")
@@ -212,7 +212,7 @@ func TestGatewayInLab(t *testing.T) {
 	wantDown(t, a, v6, nil)
 }
 
-// TestGatewayAnswers: what comes back is looked at, however late.
+// TestGatewayAnswers: every answer is examined, however late it comes.
 func TestGatewayAnswers(t *testing.T) {
 	l := lab.New(t)
 	a := l.MustHost("a", "192.0.2.1/24")
@@ -356,8 +356,8 @@ func (w inHost) Watch(ctx context.Context, changed func()) error {
 	return w.h.Do(func() error { return w.Watcher.Watch(ctx, changed) })
 }
 
-// TestWithoutPrivileges: what the process may not do is told from a target
-// that is down.
+// TestWithoutPrivileges: a probe that the process may not make is told from a target that
+// is down.
 func TestWithoutPrivileges(t *testing.T) {
 	lab.Need(t, "setpriv")
 	h := lab.New(t).MustHost("h", "192.0.2.1/24", "2001:db8::1/64")

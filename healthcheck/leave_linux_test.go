@@ -40,7 +40,7 @@ func tcpFlags(c *lab.Capture, port uint16) (fins, resets int) {
 	return fins, resets
 }
 
-// respond serves with f what host b listens for.
+// respond serves each connection of ln with f.
 func respond(t *testing.T, ln net.Listener, f func(c net.Conn, r *bufio.Reader)) {
 	t.Helper()
 	labtest.Serve(t, ln, func(c net.Conn) {
@@ -49,8 +49,8 @@ func respond(t *testing.T, ln net.Listener, f func(c net.Conn, r *bufio.Reader))
 	})
 }
 
-// TestChecksLeaveInOrder: no check over which something was said resets its
-// connection, whichever server it is, and real servers have nothing to complain of.
+// TestChecksLeaveInOrder: no check that has talked to a server resets its connection,
+// whichever server it is, and real servers log no complaint.
 func TestChecksLeaveInOrder(t *testing.T) {
 	lab.Need(t, "nginx")
 	lab.Need(t, "haproxy")
@@ -195,7 +195,7 @@ backend b
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(complaints)) {
-		// HAProxy is another client. That one asked for nothing is no complaint.
+		// HAProxy is another client: that it asked for nothing is no complaint.
 		if strings.Contains(line, "client: 192.0.2.1,") && !strings.Contains(line, "client closed connection while waiting for request") {
 			t.Errorf("nginx complains: %s", line)
 		}
@@ -288,8 +288,8 @@ func TestHTTP2LeavesInOrder(t *testing.T) {
 	}
 }
 
-// TestUnsaidConnectionIsReset: a check that only connects leaves no TIME_WAIT, and one
-// whose server does not let it go leaves when its time is up.
+// TestUnsaidConnectionIsReset: a check that only connects leaves no TIME_WAIT. A check
+// whose server does not end the connection leaves when its time is up.
 func TestUnsaidConnectionIsReset(t *testing.T) {
 	l := lab.New(t)
 	a, b := l.MustHost("a", "192.0.2.1/24"), l.MustHost("b", "192.0.2.2/24")

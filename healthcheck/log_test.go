@@ -17,7 +17,7 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-// slowLog is a log that takes its time, which others use.
+// slowLog is a slow log that others use too.
 type slowLog struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -70,8 +70,8 @@ func TestCauseBeforeConsequence(t *testing.T) {
 	})
 }
 
-// TestTargetIsSaid: whoever reads that a check is up reads what was checked, but no
-// secret. An error says it anyway.
+// TestTargetIsSaid: the line that a check is up names what was checked, but no secret. An
+// error names it anyway.
 func TestTargetIsSaid(t *testing.T) {
 	for want, c := range map[string]Checker{
 		"tcp 192.0.2.1:80":                          TCP{Address: "192.0.2.1:80"},
@@ -115,7 +115,7 @@ type statOnly struct{ file File }
 func (c statOnly) Check(ctx context.Context) error { return c.file.Check(ctx) }
 func (c statOnly) String() string                  { return c.file.String() }
 
-// TestProbesAtDebug: the log shows each probe with what it took, if it is asked to.
+// TestProbesAtDebug: at level Debug the log has each probe with its duration.
 func TestProbesAtDebug(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out slowLog

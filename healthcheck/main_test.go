@@ -29,8 +29,8 @@ const serverEnv = "HAVIP_TEST_TCP_SERVER"
 // daemonEnv makes the test binary run daemonScript there and end.
 const daemonEnv = "HAVIP_TEST_DAEMON"
 
-// ambientEnv makes the test binary run the programs that it names, one on a
-// line, by Exec, and print what comes of them.
+// ambientEnv makes the test binary run the programs that it names, one on a line, by Exec,
+// and print their results.
 const ambientEnv = "HAVIP_TEST_AMBIENT"
 
 // groupEnv makes the test binary run programs while its process group gets signals.
@@ -113,8 +113,8 @@ func runAmbient(programs string) {
 // groupSignals are what a terminal, a shell and a supervisor send to a group.
 var groupSignals = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
 
-// runGrouped is what the test binary does with groupEnv. It prints what came of
-// programs that had no reason to fail.
+// runGrouped is what the test binary does with groupEnv. It prints the results of programs
+// that had no reason to fail.
 func runGrouped() {
 	signal.Notify(make(chan os.Signal, 1), groupSignals...) // caught, as a daemon does
 	fmt.Println("begin")

@@ -172,7 +172,8 @@ func TestNoDrift(t *testing.T) {
 		const interval, jitter, spread = 10 * time.Second, 300 * ms, 7 * time.Second
 		seed := rand.Uint64()
 		t.Logf("seed %d", seed)
-		// The probes' own and the monitor's: whoever draws first must not matter.
+		// One stream each for the probes and for the Monitor: the order of the draws must
+		// not matter.
 		draw := func(stream uint64) func(time.Duration) time.Duration {
 			r := rand.New(rand.NewPCG(seed, stream))
 			return func(limit time.Duration) time.Duration { return time.Duration(r.Int64N(int64(limit) + 1)) }

@@ -105,9 +105,9 @@ func blackHole(t *testing.T) string {
 	return ""
 }
 
-// checkCase is one counterpart of a checker. want is part of the error; empty
-// means healthy. A case with patience is one where the checker has to wait
-// until its time is up: it gets that little time.
+// checkCase is one counterpart of a checker. want is part of the error; empty means
+// healthy. With patience the checker has to wait until its time is up, and gets only a
+// little.
 type checkCase struct {
 	name     string
 	checker  Checker
@@ -159,7 +159,7 @@ func runCheckCases(t *testing.T, tests []checkCase) {
 	}
 }
 
-// isTimeout is the error of whatever waited in vain.
+// isTimeout is the error of a check that waited in vain.
 var isTimeout = error(timeoutError{})
 
 // wantCancellable: a check that would wait for ever ends when it is cancelled.

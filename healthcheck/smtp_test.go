@@ -108,7 +108,7 @@ func TestSMTP(t *testing.T) {
 	}
 }
 
-// TestSMTPTalkSaysWhen: what it was that nobody answered is said.
+// TestSMTPTalkSaysWhen: the error names the command that had no answer.
 func TestSMTPTalkSaysWhen(t *testing.T) {
 	for said, want := range map[string]string{"": "greeting: timed out", "220 hello\r\n": "EHLO: timed out", "220 hello\r\n250-x\r\n": "EHLO: timed out"} {
 		if err := smtpTalk(saidOnly(said), exchange{"", 220}, exchange{"EHLO us", 250}); err == nil || err.Error() != want {
@@ -117,8 +117,8 @@ func TestSMTPTalkSaysWhen(t *testing.T) {
 	}
 }
 
-// TestSMTPGoodbye: a server that does not answer QUIT is healthy, and costs no
-// more than a moment.
+// TestSMTPGoodbye: a server that does not answer QUIT is healthy, and delays the check for
+// a moment only.
 func TestSMTPGoodbye(t *testing.T) {
 	s := &mailServer{commands: make(chan string, 100), replies: map[string]string{"QUIT": ""}}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)

@@ -100,8 +100,8 @@ func TestStopWithStuckWatch(t *testing.T) {
 	})
 }
 
-// TestPauseResumeWhileStuck: a probe from before the pause that does not
-// return makes no failure until it had its grace.
+// TestPauseResumeWhileStuck: a probe from before the pause that does not return counts as a
+// failure only after its grace.
 func TestPauseResumeWhileStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newTarget(func(_ context.Context, n int) error {

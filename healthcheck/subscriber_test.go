@@ -48,8 +48,8 @@ func TestSubscribersHearEverythingInOrder(t *testing.T) {
 	})
 }
 
-// TestHangingConsumer: its queue stays bounded, and what it hears last is the
-// latest.
+// TestHangingConsumer: the queue of a consumer that hangs stays bounded, and the last
+// Status that it gets is the latest.
 func TestHangingConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newTarget(everySecond)
@@ -70,8 +70,8 @@ func TestHangingConsumer(t *testing.T) {
 	})
 }
 
-// TestUnknownIsNotTold: a consumer that takes what is not Up for Down would otherwise
-// take a backend out at every start.
+// TestUnknownIsNotTold: a consumer is not told of Unknown. If it takes every state but Up
+// for Down, it would otherwise take a backend out at every start.
 func TestUnknownIsNotTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, err := NewMonitor(Config{Checker: newTarget(func(ctx context.Context, _ int) error { return after(ctx, 100*ms, nil) })})

@@ -61,7 +61,7 @@ func TestTCP(t *testing.T) {
 	wantCancellable(t, pongAt(halfOpen(t)))
 }
 
-// silence is a connection whose peer says no more than this.
+// silence is a connection whose peer has sent only these bytes.
 type silence struct {
 	io.Reader
 	io.Writer
@@ -82,8 +82,8 @@ func TestReadUntil(t *testing.T) {
 	}
 }
 
-// TestReadUntilInPieces: however small the pieces are, to search them costs no
-// more than some times the reply, and its end is not missed.
+// TestReadUntilInPieces: however small the pieces of a reply are, the searches cost no more
+// than some searches of the whole reply, and the end of the reply is not missed.
 func TestReadUntilInPieces(t *testing.T) {
 	const end = "+PONG"
 	searched := 0

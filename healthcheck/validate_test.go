@@ -22,7 +22,7 @@ var validCheckers = []Checker{
 	Process{Name: "nginx"}, Interface{Name: "eth0.100"}, Gateway{Interface: "eth0", Address: netip.MustParseAddr("fe80::1")},
 }
 
-// TestCheckersHaveOneShape: whoever lists checkers needs no case for any of them.
+// TestCheckersHaveOneShape: code that lists checkers needs no special case for any of them.
 func TestCheckersHaveOneShape(t *testing.T) {
 	for _, c := range validCheckers {
 		t.Run(reflect.TypeOf(c).Name(), func(t *testing.T) {

@@ -274,8 +274,8 @@ func TestFileOfOtherKinds(t *testing.T) {
 	})
 }
 
-// TestFIFOHoldsUpNobody: neither the watch nor the end of a Monitor waits for
-// somebody to write a process number.
+// TestFIFOHoldsUpNobody: neither the watch nor the end of a Monitor waits until a process
+// number is written into a FIFO.
 func TestFIFOHoldsUpNobody(t *testing.T) {
 	m, stop := startMonitor(t, Config{Checker: Process{PIDFile: makeFIFO(t)}, Interval: 10 * time.Millisecond})
 	waitFor(t, "a few probes", func() bool { return m.Status().Probes > 3 })
@@ -330,7 +330,7 @@ func TestMonitorHearsOfExit(t *testing.T) {
 	}
 }
 
-// TestTitles: what is on the command line of a process.
+// TestTitles: which command lines have a name as their title.
 func TestTitles(t *testing.T) {
 	for cmdline, want := range map[string]bool{
 		"/usr/sbin/a-long-program-name\x00-d\x00":               true,
