@@ -72,8 +72,8 @@ func TestCapture(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Each frame is there once, filters hold, and c's port is spared what a and b
-	// say to each other.
+	// Each frame is there once, filters hold, and c's port does not get what a and b send
+	// to each other.
 	if n := count(all, says("one")); n != 1 {
 		t.Errorf("the segment's capture has the datagram %d times", n)
 	}

@@ -79,8 +79,8 @@ func TestCommand(t *testing.T) {
 	})
 }
 
-// family starts a shell with two children: one in its process group, one that
-// left it, and returns their pids. The shell ends on SIGTERM if polite.
+// family starts a shell with two children, one in the shell's process group and one outside
+// of it, and returns their pids. The shell ends on SIGTERM if polite.
 func family(t *testing.T, h *Host, polite bool) (c *Cmd, near, far int) {
 	t.Helper()
 	Need(t, "setsid")
@@ -97,7 +97,7 @@ func family(t *testing.T, h *Host, polite bool) (c *Cmd, near, far int) {
 	pids := strings.Fields(c.Output())
 	near, _ = strconv.Atoi(pids[0])
 	far, _ = strconv.Atoi(pids[1])
-	// Which of them wrote first is chance.
+	// The order in which they wrote is chance.
 	if g, err := syscall.Getpgid(near); err == nil && g != c.Pid() {
 		near, far = far, near
 	}

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The helpers are run by an ordinary user, whoever runs the tests. What they print
-// is for the test to judge.
+// The helpers are run by an ordinary user, even if root runs the tests. The test judges
+// what they print.
 func init() {
 	helper["nothing"] = func() {}
 	helper["enter"] = func() {
@@ -79,7 +79,7 @@ func helperCommand(uid int, name string, env ...string) *exec.Cmd {
 	return cmd
 }
 
-// ordinary is anybody but root, and so loses all capabilities on exec.
+// ordinary is a user other than root, who loses all capabilities on exec.
 const ordinary = 1000
 
 // needUserNamespaces skips the tests of a machine that permits labs to root only.

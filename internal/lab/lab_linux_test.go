@@ -36,7 +36,8 @@ func reaches(t *testing.T, a, b *Host, address string) bool {
 	if _, err := out.Write([]byte("hello")); err != nil {
 		return false
 	}
-	// What passes arrives in microseconds; what does not has nothing to wait for.
+	// A datagram that passes arrives in microseconds. One that does not pass would be
+	// waited for in vain.
 	in.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 	_, _, err = in.ReadFrom(make([]byte, 16))
 	return err == nil

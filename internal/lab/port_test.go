@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestFreeAddress: each address is another one, can be listened on, and is none that
-// the kernel gives away by default.
+// TestFreeAddress: no two addresses are the same, each can be listened on, and the kernel
+// gives none of them away by default.
 func TestFreeAddress(t *testing.T) {
 	given := map[string]bool{}
 	for range 100 {

@@ -79,8 +79,8 @@ func TestEventually(t *testing.T) {
 	}
 }
 
-// TestNeedRoot: whoever may make users is not skipped, whoever is inside a user
-// namespace of his own is, whatever HAVIP_REQUIRE says.
+// TestNeedRoot: a test is skipped inside a user namespace of an ordinary user's own, and
+// not skipped for a process that may make users, whatever HAVIP_REQUIRE says.
 func TestNeedRoot(t *testing.T) {
 	t.Setenv(requireVar, "all")
 	r := record(func(t testing.TB) { NeedRoot(t) })

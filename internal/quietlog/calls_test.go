@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestCalls are made in order, one at a time, and hold nobody up; where one does not
-// return no more than a number of them wait for it.
+// TestCalls: calls are made in order, one at a time, and Add never waits. While a call does
+// not return, a bounded number of calls wait for it.
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCalls()

@@ -22,7 +22,7 @@ var untimed = &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) sl
 	return a
 }}
 
-// flush waits until a logger of New has said everything.
+// flush waits until a logger of New has written all lines.
 func flush(t *testing.T, log *slog.Logger) {
 	t.Helper()
 	if !log.Handler().(*handler).queue.flush(time.Minute) {
@@ -30,8 +30,8 @@ func flush(t *testing.T, log *slog.Logger) {
 	}
 }
 
-// TestLoggerNeverWaits: a logger that does not return holds nobody up, what finds
-// no room is counted, and that is told once it returns.
+// TestLoggerNeverWaits: a logger that does not return makes no caller wait. Lines that find
+// no room are counted, and their number is logged once the logger returns.
 func TestLoggerNeverWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -73,8 +73,8 @@ func TestLossIsNoError(t *testing.T) {
 	})
 }
 
-// TestLoggerIsTheOther: what comes out is what the logger itself would have been
-// told, groups and attributes included.
+// TestLoggerIsTheOther: the records are those that the logger itself would have got, groups
+// and attributes included.
 func TestLoggerIsTheOther(t *testing.T) {
 	var out bytes.Buffer
 	var log *slog.Logger
@@ -96,8 +96,8 @@ func decoded(t *testing.T, line []byte) (m map[string]any) {
 	return m
 }
 
-// TestLoggerKeepsTheTime of what is told, however late that is, and the values of
-// a context that is over by then.
+// TestLoggerKeepsTheTime: a record keeps its time, however late it is written, and the
+// values of its context, which may be over by then.
 func TestLoggerKeepsTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		let, got := make(chan struct{}), make(chan string, 1)
@@ -120,7 +120,7 @@ func TestLoggerKeepsTheTime(t *testing.T) {
 
 type key struct{}
 
-// handleFunc is a handler that is all Handle.
+// handleFunc is a handler that consists of Handle only.
 type handleFunc func(context.Context, slog.Record) error
 
 func (handleFunc) Enabled(_ context.Context, l slog.Level) bool      { return l >= slog.LevelInfo }
@@ -128,7 +128,8 @@ func (f handleFunc) WithAttrs([]slog.Attr) slog.Handler              { return f 
 func (f handleFunc) WithGroup(string) slog.Handler                   { return f }
 func (f handleFunc) Handle(ctx context.Context, r slog.Record) error { return f(ctx, r) }
 
-// TestFlush waits for what a logger has to say, and not for one that does not return.
+// TestFlush: Flush waits for the lines of a logger, but not for a logger that does not
+// return.
 func TestFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -150,7 +151,7 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// TestLoggerAsksFirst: what the logger does not want is not queued.
+// TestLoggerAsksFirst: a line that the logger does not want is not queued.
 func TestLoggerAsksFirst(t *testing.T) {
 	log := New(slog.New(handleFunc(func(context.Context, slog.Record) error {
 		t.Error("told what it did not want")
@@ -163,7 +164,7 @@ func TestLoggerAsksFirst(t *testing.T) {
 	}
 }
 
-// TestNewQueuesOnce: a logger that never blocks gets no queue, and none gets two.
+// TestNewQueuesOnce: a logger that never blocks gets no queue, and no logger gets two.
 func TestNewQueuesOnce(t *testing.T) {
 	silent := New(nil)
 	silent.Error("heard by nobody")
@@ -182,8 +183,8 @@ func TestNewQueuesOnce(t *testing.T) {
 	}
 }
 
-// TestLoggerKeepsOrder across the loggers that come of one, and loses nothing
-// while there is room.
+// TestLoggerKeepsOrder: all loggers that come from one keep a common order, and lose
+// nothing while there is room.
 func TestLoggerKeepsOrder(t *testing.T) {
 	var out bytes.Buffer
 	log := New(slog.New(slog.NewTextHandler(&out, untimed)))

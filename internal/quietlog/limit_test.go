@@ -33,7 +33,7 @@ func says(t *testing.T, said func() string, want ...string) {
 	}
 }
 
-// TestLimit: a line about one thing comes once in Every, and counts what was left out.
+// TestLimit: a line about one subject comes once in Every, and counts what was left out.
 func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := Limit{Every: time.Minute}
@@ -64,7 +64,7 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-// TestLimitMutes: who asks first whether a line would be left out counts, too.
+// TestLimitMutes: a question whether a line would be left out counts, too.
 func TestLimitMutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := Limit{Every: time.Minute, Pause: 10 * time.Second}
@@ -88,8 +88,7 @@ func TestLimitMutes(t *testing.T) {
 	})
 }
 
-// TestLimitSubjects: subjects that somebody invents can fill neither the memory nor
-// the log.
+// TestLimitSubjects: subjects that others invent can fill neither the memory nor the log.
 func TestLimitSubjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := Limit{Every: time.Minute, Subjects: 3}
@@ -115,8 +114,8 @@ func TestLimitSubjects(t *testing.T) {
 	})
 }
 
-// TestLimitEnds: that something is over is said if its beginning was, and Resets and
-// Reset make whatever comes next news.
+// TestLimitEnds: an end is logged if its beginning was. After Resets and Reset every
+// subject counts as a new one.
 func TestLimitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := Limit{Every: time.Minute}
@@ -143,8 +142,8 @@ func TestLimitEnds(t *testing.T) {
 	})
 }
 
-// TestLimitRest: all that has no limit of its own has the logger's, each message by
-// itself, and what was left out is said.
+// TestLimitRest: a line without a limit of its own has the logger's limit, each message by
+// itself, and the number of lines left out is logged.
 func TestLimitRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, said := limitedText(&Limit{Every: 100 * time.Millisecond, Burst: 20})
@@ -167,7 +166,7 @@ func TestLimitRest(t *testing.T) {
 	Limited(nil, nil).Warn("nobody hears this")
 }
 
-// TestLimitedIsTheOther: what comes out is what the logger would have been told.
+// TestLimitedIsTheOther: the records are those that the logger itself would have got.
 func TestLimitedIsTheOther(t *testing.T) {
 	var limit Limit
 	var out bytes.Buffer

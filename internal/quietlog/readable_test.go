@@ -47,8 +47,7 @@ func TestReadable(t *testing.T) {
 	}
 }
 
-// TestReadableNil: a nil pointer whose method does not expect it is no reason to
-// fail.
+// TestReadableNil: a nil pointer whose method panics is no reason to fail.
 func TestReadableNil(t *testing.T) {
 	var b bytes.Buffer
 	slog.New(slog.NewJSONHandler(&b, &slog.HandlerOptions{ReplaceAttr: Readable})).Warn("x", "k", (*url.URL)(nil), "err", nil)

@@ -57,8 +57,8 @@ func newTestWriter(w io.Writer) *Writer {
 	return q
 }
 
-// TestWriterNeverWaits: a reader that is paused makes nobody wait, what finds no
-// room is counted, and the reader hears of it where it was lost.
+// TestWriterNeverWaits: a reader that is paused makes no writer wait. Lines that find no
+// room are counted, and the reader gets the count in their place.
 func TestWriterNeverWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -84,8 +84,8 @@ func TestWriterNeverWaits(t *testing.T) {
 	})
 }
 
-// TestWriterOwnsUpInBlocks: a reader that is slower than what comes is not told
-// of a loss after every line.
+// TestWriterOwnsUpInBlocks: a reader that is slower than the lines come does not get a
+// count of lost lines after every line.
 func TestWriterOwnsUpInBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -111,8 +111,7 @@ func (s slow) Write(p []byte) (int, error) {
 	return s.sink.Write(p)
 }
 
-// TestMinorLinesLeaveRoom: however many lines come that matter less, the others find
-// room.
+// TestMinorLinesLeaveRoom: however many minor lines come, the other lines find room.
 func TestMinorLinesLeaveRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -135,8 +134,8 @@ func TestMinorLinesLeaveRoom(t *testing.T) {
 	})
 }
 
-// TestWriterSurvivesItsReader: a reader that has gone ends nothing, and the next
-// one hears how much it has missed.
+// TestWriterSurvivesItsReader: the Writer goes on without its reader, and the next reader
+// gets the count of lost lines.
 func TestWriterSurvivesItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -159,7 +158,7 @@ func TestWriterSurvivesItsReader(t *testing.T) {
 	})
 }
 
-// TestWriterOwnsUpFirst: nothing is written after a loss before that was told.
+// TestWriterOwnsUpFirst: after a loss nothing is written before the count of lost lines.
 func TestWriterOwnsUpFirst(t *testing.T) {
 	var out strings.Builder
 	writes := 0
@@ -182,8 +181,7 @@ type writeFunc func(p []byte) (int, error)
 
 func (f writeFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestWriterStartsANewLine: what comes after a line that broke off does not hang
-// on to it.
+// TestWriterStartsANewLine: a line after one that broke off begins on a line of its own.
 func TestWriterStartsANewLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -201,7 +199,7 @@ func TestWriterStartsANewLine(t *testing.T) {
 	})
 }
 
-// TestWriterFlush waits for what is queued, but not for ever.
+// TestWriterFlush: Flush waits for the queued lines, but not for ever.
 func TestWriterFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -222,8 +220,7 @@ func TestWriterFlush(t *testing.T) {
 	})
 }
 
-// TestWriterKeepsOrder with many writers: nothing is lost or torn while there is
-// room.
+// TestWriterKeepsOrder: with many writers no line is lost or torn while there is room.
 func TestWriterKeepsOrder(t *testing.T) {
 	s := newSink()
 	w := NewWriter(s, func(int) []byte { return []byte("lost\n") })
@@ -257,13 +254,13 @@ func TestWriterKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestLostLine: a loss is told in the form of the other lines.
+// TestLostLine: the count of lost lines has the form of the other lines.
 func TestLostLine(t *testing.T) {
 	line := string(LostLine(func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) })(7))
 	if !strings.Contains(line, `"level":"WARN","msg":"log lines lost","lines":7}`) || strings.Count(line, "\n") != 1 {
 		t.Errorf("line %q", line)
 	}
-	// Whatever the level: it is about lines that were to be written.
+	// whatever the level: the lost lines were to be written
 	quiet := &slog.HandlerOptions{Level: slog.LevelError}
 	if len(LostLine(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, quiet) })(1)) == 0 {
 		t.Error("no line at level error")

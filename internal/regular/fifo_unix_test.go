@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestFIFO: nobody waits for a writer.
+// TestFIFO: Open does not wait for a writer.
 func TestFIFO(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {

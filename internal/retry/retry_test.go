@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestUntil: what fails is tried again after longer and longer pauses, which a
-// long run makes short again, and the end of the context ends it at once.
+// TestUntil: what fails is tried again after longer and longer pauses. A long run makes the
+// pauses short again, and the end of the context ends the tries at once.
 func TestUntil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const s = time.Second

@@ -16,9 +16,9 @@ import (
 
 func TestMain(m *testing.M) { lab.Main(m) }
 
-// TestDemoFails: a run that comes out wrong is called wrong, and the demo ends
-// with an error. The havip of this test is one that preempts though it was told
-// not to, so LB-01 takes the address back in run 3.
+// TestDemoFails: the demo reports a run with a wrong outcome, and ends with an error. The
+// havip of this test preempts although it is told not to, so LB-01 takes the address back
+// in run 3.
 func TestDemoFails(t *testing.T) {
 	lab.Need(t, "sh", "sed")
 	lab.New(t) // skips where the demo cannot run
