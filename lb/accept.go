@@ -60,6 +60,7 @@ func (p *tcpPlane) serveConn(work context.Context, conn net.Conn) {
 	now := time.Now()
 	c := cfg.newConn(conn, now)
 	go func() {
+		defer p.sessions.remove(c) // last: Serve may return then
 		// A connection of NewListener waits for its PROXY header here.
 		c.origin = origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
 		peer := c.origin.client.Addr()
@@ -70,7 +71,6 @@ func (p *tcpPlane) serveConn(work context.Context, conn net.Conn) {
 		}
 		p.counters.refused.Add(1)
 		c.close()
-		p.sessions.remove(c)
 		cfg.users.leave()
 		p.counters.active.Add(-1)
 	}()

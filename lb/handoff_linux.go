@@ -80,6 +80,7 @@ func (k *link) handOff() {
 			conn = &prefaced{conn, early}
 		}
 		c := cfg.newConn(conn, start)
+		defer cfg.plane.sessions.remove(c)
 		c.origin = o
 		c.serve(l.e.work)
 	}()

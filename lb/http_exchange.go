@@ -42,6 +42,7 @@ func (x *exchange) serve() {
 // endRequest is deferred: it accounts for the request, however that has ended, and
 // leaves nothing of it behind. A panic goes on.
 func (x *exchange) endRequest() {
+	defer x.h.sessions.remove(&x.session) // last: Shutdown may return then
 	broken := recover()
 	if broken != nil && broken != http.ErrAbortHandler {
 		// net/http logs panics where a service may not look.
@@ -50,7 +51,6 @@ func (x *exchange) endRequest() {
 	x.beginAnswer()      // the upload may not write to the client any more,
 	x.body.stopReading() // nor read from it
 	x.dropUpstream()
-	x.h.sessions.remove(&x.session)
 	x.releasePick()
 	r, c := &x.record, &x.h.counters
 	if broken != nil && r.Reason == "" {

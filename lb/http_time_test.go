@@ -210,6 +210,23 @@ func TestSlowClients(t *testing.T) {
 	})
 }
 
+// Shutdown waits until the last request is recorded.
+func TestShutdownWaitsForRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recorded := false
+		record := func(Record) { time.Sleep(time.Hour); recorded = true }
+		n := newPipeNet(t, HandlerConfig{Record: record}, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		})
+		n.client(t, aGet)
+		synctest.Wait()
+		if n.h.Shutdown(t.Context()); !recorded {
+			t.Error("Shutdown came first")
+		}
+	})
+}
+
 // A client that takes nothing of the response does not hold a backend for ever.
 func TestClientThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,7 +29,6 @@ func (cfg *tcpSettings) newConn(client net.Conn, start time.Time) *tcpConn {
 
 // serve is the life of the connection.
 func (c *tcpConn) serve(ctx context.Context) {
-	defer c.plane.sessions.remove(c)
 	r := &c.record
 	if err := c.relayClient(ctx); err != nil {
 		c.close()

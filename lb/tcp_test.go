@@ -198,6 +198,24 @@ func TestTCPServesOnceAtATime(t *testing.T) {
 	}
 }
 
+// Nothing counts as under way when Serve has returned.
+func TestTCPServeCountsBeforeItReturns(t *testing.T) {
+	b := talker(t, "a")
+	for range 20 {
+		tc, ln := tcpWith(TCPConfig{ShutdownTimeout: -1}), foreign{listenTest(t)}
+		stop := relayOn(t, tc, ln, b)
+		for range 50 {
+			if err := readFull(dialTest(t, ln.Addr().String()), make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop() // the last of many to end hardly waits for those before it
+		if n := tc.Stats().Active; n != 0 {
+			t.Fatalf("%d connections under way when Serve has returned", n)
+		}
+	}
+}
+
 func listenTest(t *testing.T) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
