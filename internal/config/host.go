@@ -138,7 +138,7 @@ func (v *visit) has(a netip.Addr) bool {
 // owner's are.
 func (v *visit) virtual(a netip.Addr) bool {
 	return slices.ContainsFunc(v.VRRP, func(r Router) bool {
-		return r.Priority != 255 && r.Has(a)
+		return r.Priority != OwnerPriority && r.Has(a)
 	})
 }
 

@@ -44,7 +44,7 @@ func (r *Router) keys() []key {
 			"sender of advertisements; default: the interface's first IPv4 or its link-local IPv6 address"),
 		optional("peers", list(&r.Peers, address), "[192.168.31.241]", "the other nodes: unicast; default: multicast"),
 		setting("ttl", integer(&r.TTL), "of unicast advertisements"),
-		setting("min_ttl", integerIn(&r.MinTTL, 0, 255), "least TTL of unicast advertisements that are accepted"),
+		setting("min_ttl", integer(&r.MinTTL), "least TTL of unicast advertisements that are accepted"),
 		setting("max_ttl", integer(&r.MaxTTL), "greatest TTL of unicast advertisements that are accepted"),
 		setting("checksum", choice(&r.Checksum),
 			"sent in version 3 over IPv4; all are accepted; message-only is RFC 9568's, which Keepalived drops; "+

@@ -57,8 +57,8 @@ type Key struct {
 	Secret Secret // 32 to 64 bytes
 }
 
-// ownerPriority is that of the host whose own the addresses are (RFC 9568 §6.1).
-const ownerPriority = 255
+// OwnerPriority is that of the host whose own the addresses are (RFC 9568 §6.1).
+const OwnerPriority = 255
 
 // IPv6 reports whether the router's advertisements travel over IPv6. The
 // first of Addresses, Peers and Source that is there says it, or else Family.
@@ -94,7 +94,7 @@ func (r *Router) VRRPConfig() vrrp.Config {
 // router, in package failover.
 func (r *Router) VIPConfig() vip.Config {
 	c := r.VIP
-	c.Name, c.Owner = r.Name, r.Priority == ownerPriority
+	c.Name, c.Owner = r.Name, r.Priority == OwnerPriority
 	if r.VirtualMAC {
 		c.VirtualMAC = vip.VirtualMAC(r.VRID, r.IPv6())
 	}

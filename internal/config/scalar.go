@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -164,11 +163,6 @@ func secret(to *Secret) value {
 	}}
 }
 
-// isPrintable keeps out what does not fit on one line.
-func isPrintable(s string) bool {
-	return s != "" && len(s) <= 1024 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
 // expression is a regular expression in Go's syntax.
 func expression(to **regexp.Regexp) value {
 	return scalar(to, "a regular expression", func(s string) (*regexp.Regexp, error) {
@@ -204,14 +198,3 @@ func octets(to *[]byte) value {
 
 // anyText is what only the library judges.
 func anyText(s string) (string, error) { return s, nil }
-
-// unmarshalled is a text that a type of the library reads.
-func unmarshalled[T any, P interface {
-	*T
-	encoding.TextUnmarshaler
-}](to *T, want string) value {
-	return wanted(to, want, func(s string) (v T, ok bool) {
-		err := P(&v).UnmarshalText([]byte(s))
-		return v, err == nil
-	})
-}

@@ -20,7 +20,7 @@ func (d *validator) validateRouter(r *Router, path string) {
 	if r.StartDelayUptime > 0 && r.StartDelay == 0 && !d.failed(path+".start_delay") {
 		d.warn(path+".start_delay_uptime", "%s: does nothing without start_delay: leave it out", field.Span(r.StartDelayUptime))
 	}
-	if r.Priority == ownerPriority && d.given(path+".preempt") && r.NoPreempt {
+	if r.Priority == OwnerPriority && d.given(path+".preempt") && r.NoPreempt {
 		d.fail(path+".preempt", "false: the owner of the addresses, priority 255, always preempts: leave it out or lower the priority")
 	}
 	if r.XmitBase && !r.VirtualMAC {
@@ -81,7 +81,7 @@ func (d *validator) validateTrack(r *Router, path string) {
 		if c := d.reference(t.Check, path+".check"); c != nil && !d.hasTarget(c) {
 			d.fail(d.target(c), "missing: %s follows this check: say what to probe", path)
 		}
-		if t.Mode == "resign" && (!r.NoPreempt || r.Priority == ownerPriority) {
+		if t.Mode == "resign" && (!r.NoPreempt || r.Priority == OwnerPriority) {
 			d.fail(path+".mode", "resign: a peer preempts by itself with preempt: true: leave it out")
 		}
 		if !d.given(path + ".weight") {
@@ -95,7 +95,7 @@ func (d *validator) validateTrack(r *Router, path string) {
 			if !d.failed(path + ".weight") {
 				d.fail(path+".weight", "0: does nothing: leave it out to release the addresses on failure")
 			}
-		case r.Priority == ownerPriority:
+		case r.Priority == OwnerPriority:
 			d.fail(path+".weight", "%d: the priority of an owner, 255, does not change: leave it out or lower the priority", t.Weight)
 		case r.NoPreempt && t.Mode != "resign":
 			d.warn(path+".weight", "%d: with preempt: false a changed priority alone moves no address: "+

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/havip/havip/healthcheck"
 	"go.yaml.in/yaml/v3"
@@ -66,11 +67,16 @@ func webPath(to *string) value {
 // statuses is a status, a range, or a list of them.
 func statuses(to *[]healthcheck.StatusRange) value {
 	return oneOrList(to, func(r *healthcheck.StatusRange) value {
-		return unmarshalled(r, "a status such as 200, or a range such as 200-399")
+		return wanted(r, "a status such as 200, or a range such as 200-399", func(s string) (v healthcheck.StatusRange, ok bool) {
+			err := v.UnmarshalText([]byte(s))
+			return v, err == nil
+		})
 	})
 }
 
 // protocol is a name for ALPN, of up to 255 bytes (RFC 7301 §3.1).
 func protocol(to *string) value {
-	return text(to, "a protocol such as h2", func(s string) bool { return isPrintable(s) && len(s) <= 255 })
+	return text(to, "a protocol such as h2", func(s string) bool {
+		return s != "" && len(s) <= 255 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	})
 }

@@ -152,7 +152,7 @@ func (t *tracker) applyStates() {
 		}
 	}
 	t.changed()
-	if t.cfg.Priority == ownerPriority {
+	if t.cfg.Priority == config.OwnerPriority {
 		return
 	}
 	before := t.priority
@@ -212,8 +212,6 @@ func (t *tracker) isBeaten() bool {
 	}
 	return len(peers) == 0
 }
-
-const ownerPriority = 255
 
 // weight is what a check adds to the priority, as in Keepalived: a negative
 // weight while it is down, a positive one while it is up. A check without a
