@@ -100,8 +100,8 @@ type Group struct {
 	NotifyTimeout time.Duration
 }
 
-// Equal reports whether both mean the same, wherever they were written.
-func (c Check) Equal(o Check) bool { return reflect.DeepEqual(c.bare(), o.bare()) }
+// Equal reports whether both, nil for none, mean the same, wherever they were written.
+func (c *Check) Equal(o *Check) bool { return reflect.DeepEqual(c.bare(), o.bare()) }
 
 // Equal reports whether both mean the same, wherever they were written.
 func (g Group) Equal(o Group) bool {
@@ -109,7 +109,12 @@ func (g Group) Equal(o Group) bool {
 	return reflect.DeepEqual(g, o)
 }
 
-func (c Check) bare() Check {
-	c.Pos, c.encryption = Position{}, nil
-	return c
+// bare is a copy of what counts; nil stays nil.
+func (c *Check) bare() *Check {
+	if c == nil {
+		return nil
+	}
+	b := *c
+	b.Pos, b.encryption = Position{}, nil
+	return &b
 }

@@ -27,7 +27,7 @@ func TestEqual(t *testing.T) {
 	same := func(a, b *Config) bool {
 		ok := a.Log == b.Log && a.Admin == b.Admin
 		for i := range a.Checks {
-			ok = ok && a.Checks[i].Equal(b.Checks[i])
+			ok = ok && a.Checks[i].Equal(&b.Checks[i])
 		}
 		for i := range a.VRRP {
 			ok = ok && a.VRRP[i].Equal(b.VRRP[i])

@@ -98,23 +98,14 @@ func (s Service) Equal(o Service) bool { return reflect.DeepEqual(s.bare(), o.ba
 
 func (s Service) bare() Service {
 	s.Pos = Position{}
-	s.Check = s.Check.pointer()
+	s.Check = s.Check.bare()
 	s.Routes = slices.Clone(s.Routes)
 	for i := range s.Routes {
 		r := &s.Routes[i]
 		r.Pos = Position{}
-		r.Check = r.Check.pointer()
+		r.Check = r.Check.bare()
 	}
 	return s
-}
-
-// pointer returns a pointer to a bare copy; nil stays nil.
-func (c *Check) pointer() *Check {
-	if c == nil {
-		return nil
-	}
-	b := c.bare()
-	return &b
 }
 
 // PoolOf is the pool of a route: the service's, with backends and a name of its own.

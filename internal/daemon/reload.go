@@ -138,7 +138,7 @@ func (d *Daemon) prepareChecks(c *change) error {
 		plans = append(plans, &checkPlan{cfg: cfg})
 	}
 	c.checks = diff(d.checks, plans, func(p *checkPlan) string { return p.cfg.Name }, func(old *check, next *checkPlan) fate {
-		if old.cfg.Equal(next.cfg) {
+		if old.cfg.Equal(&next.cfg) {
 			return keep
 		}
 		return replace

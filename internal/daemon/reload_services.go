@@ -173,7 +173,7 @@ func newChecks(old *service, cfg config.Service) []*config.Check {
 	}
 	var fresh []*config.Check
 	for _, k := range checksOf(cfg) {
-		if !slices.ContainsFunc(slices.Concat(known, fresh), func(o *config.Check) bool { return o.Equal(*k) }) {
+		if !slices.ContainsFunc(slices.Concat(known, fresh), func(o *config.Check) bool { return o.Equal(k) }) {
 			fresh = append(fresh, k)
 		}
 	}

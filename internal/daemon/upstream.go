@@ -57,7 +57,7 @@ func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog
 		plans = append(plans, &upstreamPlan{upstreamConfig: cfg})
 	}
 	steps := diff(old, plans, func(p *upstreamPlan) string { return p.route }, func(old *upstream, next *upstreamPlan) fate {
-		if reflect.DeepEqual(old.cfg.pool, next.pool) && sameCheck(old.cfg.check, next.check) {
+		if reflect.DeepEqual(old.cfg.pool, next.pool) && old.cfg.check.Equal(next.check) {
 			return keep
 		}
 		return update
@@ -74,11 +74,6 @@ func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog
 		}
 	}
 	return steps, nil
-}
-
-// sameCheck reports whether two checks, nil for none, are the same.
-func sameCheck(a, b *config.Check) bool {
-	return a == b || a != nil && b != nil && a.Equal(*b)
 }
 
 // prepare makes the pool, unless old has it, and the monitors that old, which may be
@@ -200,7 +195,7 @@ func prepareMonitors(old map[string]*backendMonitor, cfg upstreamConfig, log *sl
 	steps := diff(old, plans, func(p *monitorPlan) string { return p.backend.Address }, func(old *backendMonitor, next *monitorPlan) fate {
 		switch {
 		// A Monitor cannot change its name, which is in its log, nor its checker.
-		case old.name != next.name || !old.check.Equal(next.check):
+		case old.name != next.name || !old.check.Equal(&next.check):
 			return replace
 		case old.backend.Name != next.backend.Name:
 			return update
