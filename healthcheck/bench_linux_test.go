@@ -53,7 +53,7 @@ func benchmarkMonitors(b *testing.B, checker Checker) {
 		monitors[i] = m
 		wg.Go(func() { _ = m.Run(ctx) })
 	}
-	time.Sleep(interval + interval/2) // every one is in its stride
+	time.Sleep(interval + interval/2) // until all of them probe at their intervals
 
 	started, probesBefore, cpuBefore := time.Now(), totals(monitors), cpuTime()
 	b.ResetTimer()

@@ -79,7 +79,7 @@ func TestUserGetsNoCapabilities(t *testing.T) {
 	program := own(t, openDir(t), "caps", sayCapabilities, 0, 0o755)
 	ended := make(chan error)
 	go func() {
-		runtime.LockOSThread() // which is not given back
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		hdr, sets, err := capabilities()
 		if err == nil {
 			sets[0].Inheritable = sets[0].Permitted
@@ -106,7 +106,7 @@ func TestOthersNeedToBeEnded(t *testing.T) {
 	asOther := func(set uint32) error {
 		ended := make(chan error)
 		go func() {
-			runtime.LockOSThread() // which is not given back
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 			hdr, sets, err := capabilities()
 			if err == nil {
 				sets[0].Effective, sets[0].Permitted, sets[1] = set, set, unix.CapUserData{}

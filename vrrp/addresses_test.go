@@ -41,7 +41,7 @@ func TestStrangerTakesNothing(t *testing.T) {
 					if len(got) != 1 || !strings.Contains(got[0], want) {
 						t.Errorf("said %q, want %s", got, want)
 					}
-					c.stop() // with a word that is not for us
+					c.stop() // its priority 0 is not for us
 					time.Sleep(10 * time.Second)
 					d.is(Active)
 					a.is(Active)
@@ -246,7 +246,7 @@ func TestRenumbering(t *testing.T) {
 						if got := len(a.history()) + len(b.history()); order == "Backup first" && got != before {
 							t.Errorf("transitions: %v, %v", a.history(), b.history())
 						}
-						want := []string{"INFO", "WARN"} // nobody can know that the last one is it
+						want := []string{"INFO", "WARN"} // no router knows that its peer is the last
 						if order == "Active first" {
 							slices.Reverse(want)
 							if b.Status().State == Active {

@@ -244,7 +244,7 @@ func TestReconfigureTellsAtOnce(t *testing.T) {
 		if got := c.Status().Peers; len(got) != 1 || got[0].Address != a.addr || got[0].LastHeard.Sub(lan.start) != 10500*time.Millisecond {
 			t.Errorf("the new peer has heard %v", got)
 		}
-		time.Sleep(10 * time.Second) // what was a peer takes over
+		time.Sleep(10 * time.Second) // the former peer takes over
 		b.is(Active)
 		a.is(Active)
 		c.is(Backup)

@@ -19,7 +19,7 @@ type foreseeing struct {
 	mu      sync.Mutex
 	watcher func(error, []string)
 	faults  []string
-	silent  bool // it has nothing to say yet
+	silent  bool // it has not reported yet
 }
 
 func (h *foreseeing) WatchFaults(f func(error, []string)) (stop func()) {

@@ -114,7 +114,7 @@ func (p *port) changedTo(t Transition) {
 	case t.Cause == CauseStalled:
 		p.released, p.stalled = 0, t.Time
 	case t.Cause == CauseGroup:
-		p.released = 0 // without a word
+		p.released = 0 // without a last advertisement
 	case t.From == Active:
 		p.released = w.now
 	}

@@ -68,7 +68,7 @@ type port struct {
 	stalled  time.Time // when it last noticed that it had not run
 
 	acquired, announced time.Duration
-	released            time.Duration // 0: never, or without a word
+	released            time.Duration // 0: never, or without a last advertisement
 }
 
 // packet is an advertisement on its way.
@@ -297,7 +297,7 @@ func (h *host) thaw() {
 		timersFirst = !timersFirst
 	}
 	for _, p := range h.ports {
-		p.armed = time.Time{} // what rang meanwhile was not heard
+		p.armed = time.Time{} // alarms meanwhile were missed
 		p.rearm(h.clock())
 	}
 }

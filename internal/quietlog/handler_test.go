@@ -195,7 +195,7 @@ func TestLoggerKeepsOrder(t *testing.T) {
 		own := log.With("writer", id)
 		wg.Go(func() {
 			for range maxRecords / 8 {
-				mu.Lock() // as of a Manager
+				mu.Lock() // as a Manager locks its own
 				own.Info("state", "number", n)
 				n++
 				mu.Unlock()

@@ -79,7 +79,7 @@ func TestLimitMutes(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		claim(4)
 		says(t, said, "msg=claimed times=2")
-		time.Sleep(10 * time.Second) // then it is another one
+		time.Sleep(10 * time.Second) // then the subject counts as a new one
 		claim(1)
 		says(t, said, "msg=claimed times=8")
 		if !limit.Mutes(log, slog.LevelDebug, "debug", "a", 1) || !limit.Mutes(New(nil), slog.LevelError, "error", "a", 1) {

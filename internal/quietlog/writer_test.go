@@ -14,7 +14,7 @@ import (
 
 // sink is a reader of a log that may be paused, or gone.
 type sink struct {
-	mu   chan struct{} // has room for one, who holds up the others
+	mu   chan struct{} // has room for one holder, who delays the writes
 	text strings.Builder
 	err  error // gone
 	part int   // bytes that it takes all the same
@@ -163,7 +163,7 @@ func TestWriterOwnsUpFirst(t *testing.T) {
 	var out strings.Builder
 	writes := 0
 	w := newTestWriter(writeFunc(func(p []byte) (int, error) {
-		if writes++; writes <= 2 { // a line, and the word about its loss
+		if writes++; writes <= 2 { // a line, and the count of lost lines
 			return 0, io.ErrClosedPipe
 		}
 		return out.Write(p)
