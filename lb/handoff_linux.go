@@ -54,10 +54,8 @@ func dupFD(c syscall.Conn) (int32, error) {
 // handOff gives the connection to a goroutine.
 func (k *link) handOff() {
 	cfg, l := k.cfg, k.loop
+	k.findLocalAddr()
 	o, peer, early, start := k.origin, k.peer, k.early, reactor.Time(k.start)
-	if !o.local.IsValid() {
-		o.local = l.LocalAddr(k.fd[0])
-	}
 	o.known = true
 	if k.watched {
 		l.Unwatch(k.fd[0])

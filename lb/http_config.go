@@ -92,8 +92,8 @@ func (c HandlerConfig) Validate() error {
 		field.Between("TunnelTimeout", c.TunnelTimeout, time.Millisecond, 30*day),
 		field.Between("Tries", c.Tries, 1, maxTries),
 		field.AtLeast("MaxBody", c.MaxBody, 0),
-		validateHeaders("RequestHeaders", c.RequestHeaders, "client", "local"),
-		validateHeaders("ResponseHeaders", c.ResponseHeaders, "client", "local", "backend", "source"),
+		validateHeaders("RequestHeaders", c.RequestHeaders, "${client}", "${local}"),
+		validateHeaders("ResponseHeaders", c.ResponseHeaders, "${client}", "${local}", "${backend}", "${source}"),
 		validatePrefixes("TrustedProxies", c.TrustedProxies),
 		validatePoolTLS(c.BackendTLS, c.Pool),
 		field.If(c.Pool == nil, "Pool", "none: want a pool"))
@@ -104,9 +104,6 @@ var variable = regexp.MustCompile(`\$\{[^}]*\}?`)
 // validateHeaders returns what is wrong with headers that a configuration sets. An
 // error does not tell the value: it may be a password.
 func validateHeaders(name string, headers map[string]string, variables ...string) error {
-	for i, v := range variables {
-		variables[i] = "${" + v + "}"
-	}
 	var errs []error
 	seen := make(map[string]bool)
 	for _, header := range slices.Sorted(maps.Keys(headers)) {

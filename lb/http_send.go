@@ -82,11 +82,8 @@ func (x *exchange) repeatable() bool {
 // idempotent reports whether the request may be sent twice, by nginx's rule
 // (proxy_next_upstream).
 func (x *exchange) idempotent() bool {
-	switch x.in.Method {
-	case http.MethodPost, http.MethodPatch, "LOCK":
-		return false
-	}
-	return true
+	method := x.in.Method
+	return method != http.MethodPost && method != http.MethodPatch && method != "LOCK"
 }
 
 // errStale: the backend closed a kept connection instead of answering.

@@ -44,8 +44,8 @@ func (k *link) readPreface() {
 		if len(k.early) < k.need {
 			continue
 		}
-		if k.proxied && !k.origin.local.IsValid() {
-			k.origin.local = k.loop.LocalAddr(k.fd[0])
+		if k.proxied {
+			k.findLocalAddr()
 		}
 		used, err := k.cfg.preface.parse(k.early, &k.origin, k.proxied)
 		if err == io.ErrUnexpectedEOF {
@@ -60,6 +60,13 @@ func (k *link) readPreface() {
 		h.read = int64(len(k.early))
 		k.goToPool()
 		return
+	}
+}
+
+// findLocalAddr finds out the address that the client connected to, unless it is known.
+func (k *link) findLocalAddr() {
+	if !k.origin.local.IsValid() {
+		k.origin.local = k.loop.LocalAddr(k.fd[0])
 	}
 }
 
@@ -223,9 +230,7 @@ func (k *link) startRelaying() {
 	k.state = linkRelaying
 	h := &k.half[0]
 	if k.cfg.SendProxy != ProxyNone {
-		if !k.origin.local.IsValid() {
-			k.origin.local = k.loop.LocalAddr(k.fd[0])
-		}
+		k.findLocalAddr()
 		k.early = append(k.cfg.greeting(&k.origin), k.early...)
 	}
 	if len(k.early) > 0 {

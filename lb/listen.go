@@ -34,12 +34,11 @@ func listenError(network, address string, err error) error {
 		hint = " (a port below 1024 needs root or CAP_NET_BIND_SERVICE)"
 	}
 	// The system call's error alone: net.OpError repeats the address.
-	cause := err
 	var op *net.OpError
 	if errors.As(err, &op) {
-		cause = op.Err
+		err = op.Err
 	}
-	return fmt.Errorf("lb: listen on %s %s: %w%s", network, address, cause, hint)
+	return fmt.Errorf("lb: listen on %s %s: %w%s", network, address, err, hint)
 }
 
 // ListenPacket opens a UDP socket for Serve, with room for bursts of datagrams: 4 MB

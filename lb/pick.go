@@ -36,10 +36,8 @@ func (k Pick) Report(r Result) {
 	case k.member == nil:
 	case r == Failure:
 		k.pool.failed(k.member)
-	case r == Success:
-		if k.member.fails.Load() != 0 {
-			k.pool.succeeded(k.member)
-		}
+	case r == Success && k.member.fails.Load() != 0:
+		k.pool.succeeded(k.member)
 	}
 }
 

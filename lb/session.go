@@ -91,18 +91,29 @@ func (s *session) cut(server *server) {
 		if s.giveUp != nil {
 			s.giveUp()
 		}
-		s.fail("cut")
+		s.failLocked("cut")
 	}
 }
 
-// fail resets both ends. The first reason counts: closing one end makes the other
-// direction fail too. s.mu is held.
+// fail resets both ends, so that neither takes what it got for complete. The first reason
+// counts: closing one end makes the other direction fail too.
 func (s *session) fail(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(reason)
+}
+
+// failLocked is fail for a caller that holds s.mu.
+func (s *session) failLocked(reason string) {
 	s.dead = true
 	if s.reason == "" {
 		s.reason = reason
 	}
-	s.abort()
+	for _, c := range []io.Closer{s.client, s.backend} {
+		if c != nil {
+			reset(c)
+		}
+	}
 }
 
 // why is the reason for which s did not end in order; empty if it did.
@@ -110,15 +121,6 @@ func (s *session) why() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reason
-}
-
-// abort closes both ends so that neither takes what it got for complete.
-func (s *session) abort() {
-	for _, c := range []io.Closer{s.client, s.backend} {
-		if c != nil {
-			reset(c)
-		}
-	}
 }
 
 // close closes both ends in order. It may take a while to tell a TLS peer, so
@@ -169,8 +171,6 @@ func (s *session) relay() {
 			watchdog.Reset(left)
 			return
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.fail("idle")
 	})
 	close(armed)
@@ -182,9 +182,7 @@ func (s *session) relay() {
 	}
 	wg.Wait()
 	if s.broken.Load() {
-		s.mu.Lock()
 		s.fail("reset")
-		s.mu.Unlock()
 	}
 	s.close()
 }
@@ -211,8 +209,6 @@ func (s *session) oneWay(dst, src io.ReadWriteCloser, count *passage) {
 	case err == errSinkFailed:
 		s.broken.Store(true)
 	case err != nil:
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.fail("reset")
 	case s.broken.Load():
 		// The other direction is over too, and not in order: src gets a reset.
