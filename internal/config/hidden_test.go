@@ -15,8 +15,9 @@ import (
 // wanted, digits.
 var marker = regexp.MustCompile(`(?i)s3cr3t|marker|90210`)
 
-// unknownName is what is said of the name of a key.
-var unknownName = regexp.MustCompile(`[\w.[\]]*: (unknown key|given twice)`)
+// unknownName is what is said of the name of a key, and of the name of a check, which a
+// key may become that a slip of the hand moves to the left.
+var unknownName = regexp.MustCompile(`[\w.[\]]*: (unknown key|given twice)|\bchecks\.\w+`)
 
 // wrongShapes are ways to get a secret's value, and the YAML around it, wrong. They
 // are put behind "key:", IND is the indentation of the key, and KEY the key.
@@ -129,6 +130,7 @@ func TestNoMessageShowsASecret(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
+	try("checks:\n  NAME:\n    type: http\n    headers:\n  ! \ts3cr3t: x\n")
 	done := make(map[string]bool)
 	for _, m := range mappings() {
 		for name := range names.hidden {
