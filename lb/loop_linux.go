@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/lb/internal/reactor"
+	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,6 +43,8 @@ type loop struct {
 	scratch []byte
 	pipes   []reactor.Pipe // not in use
 	piping  int            // all there are
+
+	_ cpu.CacheLinePad // loops are made side by side
 }
 
 // linkState is where a connection is in its life.

@@ -233,9 +233,9 @@ func children(pid int) (pids []int) {
 	return pids
 }
 
-// cpu is the time that the processes have spent on processors. It is summed over
+// cpuTime is the time that the processes have spent on processors. It is summed over
 // their threads, to the nanosecond; /proc/PID/stat counts whole ticks.
-func cpu(pids []int) (d time.Duration) {
+func cpuTime(pids []int) (d time.Duration) {
 	for _, pid := range pids {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		for _, path := range threads {
@@ -284,9 +284,9 @@ func compare(b *testing.B, n *peersNet, peers []peer, scenarios []scenario) {
 		for range benchRounds {
 			for i, p := range peers {
 				pids, stop := p.start(b)
-				before := cpu(pids())
+				before := cpuTime(pids())
 				r, count := n.wrk(b, sc)
-				r.cpu = float64(cpu(pids())-before) / float64(time.Microsecond) / count
+				r.cpu = float64(cpuTime(pids())-before) / float64(time.Microsecond) / count
 				results[i] = append(results[i], r)
 				stop()
 			}

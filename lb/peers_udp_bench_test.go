@@ -52,9 +52,9 @@ func (n *peersNet) compareUDP(b *testing.B, sc udpScenario, peers []peer) {
 	for range benchRounds {
 		for i, p := range peers {
 			pids, stop := p.start(b)
-			before := cpu(pids())
+			before := cpuTime(pids())
 			r, count := askAll(b, n.client, sc)
-			r.cpu = float64(cpu(pids())-before) / float64(time.Microsecond) / count
+			r.cpu = float64(cpuTime(pids())-before) / float64(time.Microsecond) / count
 			results[i] = append(results[i], r)
 			stop()
 		}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync"
 
+	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +33,8 @@ type Loop struct {
 	mu     sync.Mutex // guards what follows
 	posted []func()
 	closed bool
+
+	_ cpu.CacheLinePad // loops are made side by side
 }
 
 // placeWake is the place of wake.

@@ -1,6 +1,10 @@
 package reactor
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sys/cpu"
+)
 
 // Timers hold what waits for a deadline. There is a list for each duration: all in
 // it wait equally long, so it is in the order of their deadlines, and setting a
@@ -23,6 +27,7 @@ type Timer[T any] struct {
 type timerList[T any] struct {
 	duration   int64
 	head, tail *Timer[T]
+	_          cpu.CacheLinePad // each event writes to a list, and loops have theirs
 }
 
 // Set sets t, also if it is set already, to expire d after now. Time never goes back
