@@ -1,6 +1,10 @@
 package lb
 
-import "time"
+import (
+	"time"
+
+	"github.com/havip/havip/internal/quietlog"
+)
 
 // BackendStatus is what a pool knows about one backend.
 type BackendStatus struct {
@@ -67,16 +71,16 @@ func (p *Pool) Status() PoolStatus {
 //
 // After stop no further call begins.
 func (p *Pool) Watch(f func(PoolSnapshot)) (stop func()) {
-	w := &watcher{f: f, busy: true}
+	w := &watcher{f: f, calls: quietlog.NewCalls()}
 	p.mu.Lock()
-	w.next = p.snap.Load().public()
 	p.watchers[w] = struct{}{}
+	w.push(p.snap.Load().public())
 	p.mu.Unlock()
-	w.deliver()
+	w.calls.Wait()
 	return func() {
 		p.mu.Lock()
+		defer p.mu.Unlock()
 		delete(p.watchers, w)
-		p.mu.Unlock()
-		w.stop()
+		w.next.Store(nil) // what waits is not delivered any more
 	}
 }

@@ -1,6 +1,10 @@
 package lb
 
-import "sync"
+import (
+	"sync/atomic"
+
+	"github.com/havip/havip/internal/quietlog"
+)
 
 // PoolSnapshot is what a pool knew at one moment. Whoever gets one must not change it.
 //
@@ -39,7 +43,7 @@ func (s *snapshot) public() *PoolSnapshot {
 
 func (s *snapshot) backend(m *member) BackendSnapshot {
 	return BackendSnapshot{Backend: m.Backend, Resolved: *m.address.Load(),
-		Up: !m.down.Load(), Draining: m.Drain || m.draining.Load(), InUse: s.live[m.index]}
+		Up: !m.down.Load(), Draining: m.isDraining(), InUse: s.live[m.index]}
 }
 
 // audience is who watches a pool.
@@ -56,49 +60,22 @@ func (a audience) push(s *snapshot) {
 	}
 }
 
-// watcher delivers snapshots to one function, by a goroutine that exists while there
-// is something to deliver.
+// watcher delivers snapshots to one function.
 type watcher struct {
-	f func(PoolSnapshot)
-
-	mu      sync.Mutex    // guards what follows; f is called without it
-	next    *PoolSnapshot // to be delivered; nil: none
-	busy    bool          // somebody delivers
-	stopped bool
+	f     func(PoolSnapshot)
+	next  atomic.Pointer[PoolSnapshot] // to be delivered; nil: none
+	calls *quietlog.Calls
 }
 
+// push has s delivered, unless there is a later snapshot by then.
 func (w *watcher) push(s *PoolSnapshot) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.next = s
-	if !w.busy && !w.stopped {
-		w.busy = true
-		go w.deliver()
+	if w.next.Swap(s) == nil {
+		w.calls.Add(w.deliver)
 	}
 }
 
 func (w *watcher) deliver() {
-	for s := w.take(); s != nil; s = w.take() {
+	if s := w.next.Swap(nil); s != nil {
 		w.f(*s)
 	}
-}
-
-// take returns the snapshot to deliver; nil, and w is not busy any more, if there is
-// none.
-func (w *watcher) take() *PoolSnapshot {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s := w.next
-	w.next = nil
-	if w.stopped {
-		s = nil
-	}
-	w.busy = s != nil
-	return s
-}
-
-func (w *watcher) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stopped = true
 }
