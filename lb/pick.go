@@ -80,49 +80,36 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 	if f == nil {
 		f = new(Flow)
 	}
-	return p.given(p.choose(f))
+	return p.choose(f)
 }
 
-// given makes a Pick of a member that was taken; nil: none, for err.
-func (p *Pool) given(m *member, err error) (Pick, error) {
-	if m == nil {
-		return Pick{}, err
-	}
-	return Pick{pool: p, member: m}, nil
-}
-
-// choose takes a member for f.
-func (p *Pool) choose(f *Flow) (*member, error) {
+// choose is Pick for a Flow that is not nil.
+func (p *Pool) choose(f *Flow) (Pick, error) {
 	s := p.snap.Load()
 	c := chooser{cfg: s.cfg, restless: &p.restless, flow: f}
 	if p.restless.Load() != 0 {
 		c.now = p.now()
 	}
-	for i := range s.tiers {
-		if m := s.tiers[i].choose(&c); m != nil {
-			return m, nil
-		}
-	}
-	if c.now != 0 && c.passedOver {
-		// Nobody else is left: rather one that failed of late than none.
-		c.now, c.passedOver = 0, false
+	for again := true; again; {
 		for i := range s.tiers {
 			if m := s.tiers[i].choose(&c); m != nil {
-				return m, nil
+				return Pick{pool: p, member: m}, nil
 			}
 		}
+		// No other backend is left: rather one that failed of late than none.
+		again = c.passedOver
+		c.now, c.passedOver = 0, false
 	}
 	if c.full {
-		return nil, ErrBusy
+		return Pick{}, ErrBusy
 	}
-	return nil, ErrNoBackend
+	return Pick{}, ErrNoBackend
 }
 
 // Acquire is Pick, but waits in the pool's queue while all backends are at their
 // MaxConns, until ctx ends or QueueTimeout has passed: ErrBusy. A backend with room
 // again goes to the flow that has waited longest, unless that flow has tried the
-// backend before.
-// nil stands for a new Flow.
+// backend before. nil stands for a new Flow.
 func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
 	if f == nil {
 		f = new(Flow)
@@ -141,9 +128,9 @@ func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
 // pickInTurn is Pick for a flow that could wait: flows that wait already go first.
 func (p *Pool) pickInTurn(f *Flow) (Pick, error) {
 	if p.queue.waiting.Load() == 0 {
-		return p.Pick(f)
+		return p.choose(f)
 	}
-	return p.given(p.queue.inTurn(f))
+	return p.queue.inTurn(f)
 }
 
 // enqueue lets f wait; ErrBusy if the queue is full.
@@ -151,5 +138,5 @@ func (p *Pool) enqueue(f *Flow) (*waiter, error) { return p.queue.add(f, p.confi
 
 // await returns what w is served with.
 func (p *Pool) await(ctx context.Context, w *waiter) (Pick, error) {
-	return p.given(p.queue.await(ctx, w, p.config().QueueTimeout))
+	return p.queue.await(ctx, w, p.config().QueueTimeout)
 }

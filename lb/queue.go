@@ -11,7 +11,7 @@ import (
 // queue holds the flows that wait until a backend has room. It is only
 // touched when all backends are full.
 type queue struct {
-	choose   func(*Flow) (*member, error) // the pool's
+	choose   func(*Flow) (Pick, error) // the pool's
 	waiting  atomic.Int64
 	waits    atomic.Uint64
 	overflow atomic.Uint64
@@ -23,13 +23,13 @@ type queue struct {
 // waiter is one flow in the queue.
 type waiter struct {
 	flow   *Flow
-	member *member // valid once served is closed, like err
+	pick   Pick // valid once served is closed, like err
 	err    error
 	served chan struct{}
 }
 
 // inTurn chooses for a flow that could wait. Flows that wait already go first.
-func (q *queue) inTurn(f *Flow) (*member, error) {
+func (q *queue) inTurn(f *Flow) (Pick, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.serveLocked()
@@ -56,13 +56,13 @@ func (q *queue) add(f *Flow, limit int) (*waiter, error) {
 
 // await returns what w is served with, or why it is not until ctx ends or the timeout
 // has passed: ErrBusy.
-func (q *queue) await(ctx context.Context, w *waiter, timeout time.Duration) (*member, error) {
+func (q *queue) await(ctx context.Context, w *waiter, timeout time.Duration) (Pick, error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	var err error
 	select {
 	case <-w.served:
-		return w.member, w.err
+		return w.pick, w.err
 	case <-timer.C:
 		err = ErrBusy
 	case <-ctx.Done():
@@ -72,11 +72,11 @@ func (q *queue) await(ctx context.Context, w *waiter, timeout time.Duration) (*m
 	defer q.mu.Unlock()
 	i := slices.Index(q.flows, w)
 	if i < 0 {
-		return w.member, w.err // served at this very moment
+		return w.pick, w.err // served at this very moment
 	}
 	q.remove(i)
 	q.overflow.Add(1)
-	return nil, err
+	return Pick{}, err
 }
 
 // remove takes a waiter out. q.mu is held.
@@ -107,7 +107,7 @@ func (q *queue) serveLocked() {
 			i++
 			continue
 		}
-		m, err := q.choose(w.flow)
+		pick, err := q.choose(w.flow)
 		if err == ErrBusy {
 			if w.flow.tries == 0 {
 				return // nothing is free, whoever asks
@@ -116,7 +116,7 @@ func (q *queue) serveLocked() {
 			i++
 			continue
 		}
-		w.member, w.err = m, err
+		w.pick, w.err = pick, err
 		close(w.served)
 		q.remove(i)
 	}

@@ -107,7 +107,7 @@ func (w *waiter) got() string {
 		if w.err != nil {
 			return w.err.Error()
 		}
-		return w.member.Name
+		return w.pick.Backend()
 	default:
 		return "waits"
 	}
@@ -180,10 +180,7 @@ func TestQueueSkipsWhoCannotUseWhatIsFree(t *testing.T) {
 			t.Fatalf("%s: %q, want %q", what, got, want)
 		}
 	}
-	done := func(w *waiter) {
-		k := Pick{pool: p, member: w.member}
-		k.Done(Success)
-	}
+	done := func(w *waiter) { w.pick.Done(Success) }
 	step("all are busy", "waits", "waits", "waits", "waits", "waits")
 	held[0].Done(Success)
 	step("a is free", "waits", "waits", "a", "waits", "waits")
