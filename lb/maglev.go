@@ -1,6 +1,9 @@
 package lb
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // MaglevTable returns a consistent-hashing table: entry h modulo its length says
 // which of the named backends serves the keys that hash to h. It depends on
@@ -20,12 +23,7 @@ func MaglevTable(names []string, weights []int) []uint32 {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int {
-		if names[a] < names[b] {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(names[a], names[b]) })
 
 	heaviest := slices.Max(weights)
 	offset, skip := make([]uint64, len(names)), make([]uint64, len(names))

@@ -19,19 +19,13 @@ const maxLookups = 64
 // otherwise. When the resolver fails the last answer stays. A pool
 // without names need not be run.
 func (p *Pool) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
+	for pause := time.Duration(0); sleep(ctx, pause); {
 		start := time.Now()
 		p.resolveAll(ctx)
 		// A name without an answer must not make the others wait.
-		timer.Reset(p.config().ResolveInterval - time.Since(start))
+		pause = p.config().ResolveInterval - time.Since(start)
 	}
+	return nil
 }
 
 // resolveAll returns when each name has its answer, or has waited in vain for

@@ -16,12 +16,9 @@ const maxSchedule = 1 << 16
 func schedule(weights []int) []int {
 	weights, total := reduce(weights)
 	type class struct {
-		weight int
-		// current is the current weight of each member, in queue order:
-		// the head is always the class's largest.
-		members []int
-		picks   []int
-		head    int
+		weight       int
+		members      []int
+		head, rounds int // whose turn it is, and how often all have had theirs
 	}
 	var classes []*class
 	byWeight := make(map[int]*class)
@@ -33,22 +30,22 @@ func schedule(weights []int) []int {
 			classes = append(classes, c)
 		}
 		c.members = append(c.members, i)
-		c.picks = append(c.picks, 0)
 	}
 	order := make([]int, 0, total)
 	for step := 1; step <= total; step++ {
 		var best *class
 		bestCurrent := 0
 		for _, c := range classes {
-			current := step*c.weight - c.picks[c.head]*total
+			current := step*c.weight - c.rounds*total
 			if best == nil || current > bestCurrent ||
 				current == bestCurrent && c.members[c.head] < best.members[best.head] {
 				best, bestCurrent = c, current
 			}
 		}
 		order = append(order, best.members[best.head])
-		best.picks[best.head]++
-		best.head = (best.head + 1) % len(best.members)
+		if best.head++; best.head == len(best.members) {
+			best.head, best.rounds = 0, best.rounds+1
+		}
 	}
 	return order
 }
