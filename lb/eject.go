@@ -3,18 +3,17 @@ package lb
 // failed counts a failure and ejects the server when they are too many.
 func (p *Pool) failed(m *member) {
 	m.failures.Add(1)
-	cfg := p.config()
-	if cfg.MaxFails >= 0 && p.eject(m, cfg) {
+	if p.eject(m) {
 		p.review()
 	}
 }
 
 // eject reports whether the server is ejected from now on.
-func (p *Pool) eject(m *member, cfg *PoolConfig) bool {
-	now := p.now()
+func (p *Pool) eject(m *member) bool {
+	now, cfg := p.now(), p.config()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.removed {
+	if m.removed || cfg.MaxFails < 0 {
 		return false
 	}
 	if now-m.lastFail > int64(cfg.FailTimeout) {

@@ -9,7 +9,7 @@ import (
 
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
-	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), quorum: true, logged: poolLog{quorum: true},
+	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), logged: poolLog{quorum: true},
 		onGone: make(map[cutter]int), watchers: make(audience)}
 	p.queue.choose = p.choose
 	return configured(p, cfg)
@@ -45,12 +45,10 @@ func (p *Pool) Update(backends []Backend) error {
 
 // update makes a roster of cfg and backends, both valid, current. p.mu is held.
 func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
-	old := make(map[string]*member)
+	var old map[string]*member
 	prev := p.snap.Load()
 	if prev != nil {
-		for _, m := range prev.all {
-			old[m.Name] = m
-		}
+		old = prev.byName
 	}
 	all := make([]*member, 0, len(backends))
 	for i, b := range backends {
@@ -66,21 +64,18 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 		}
 		all = append(all, m)
 	}
-	p.publish(newRoster(all, cfg))
+	r := newRoster(all, cfg)
+	p.publish(r)
 	if prev != nil {
-		p.retire(prev.all, all)
+		p.retire(prev.roster, r)
 	}
 }
 
 // retire retires the servers that are in before but not in after: they drain, and
 // restless does not count them.
-func (p *Pool) retire(before, after []*member) {
-	kept := make(map[*server]bool, len(after))
-	for _, m := range after {
-		kept[m.server] = true
-	}
-	for _, m := range before {
-		if kept[m.server] {
+func (p *Pool) retire(before, after *roster) {
+	for _, m := range before.all {
+		if now := after.byName[m.Name]; now != nil && now.server == m.server {
 			continue
 		}
 		m.mu.Lock()
@@ -147,13 +142,13 @@ func (p *Pool) SetDrain(backend string, drain bool) bool {
 
 // publish makes the next snapshot of r current. p.mu is held.
 func (p *Pool) publish(r *roster) {
-	s := newSnapshot(r, p.quorum, &p.turns)
-	p.quorum = s.quorum
+	prev := p.snap.Load()
+	s := newSnapshot(r, prev == nil || prev.quorum, &p.turns)
 	p.snap.Store(s)
 	p.logged.report(p.log, s)
 	p.watchers.push(s)
 	for _, m := range r.all {
-		p.drain(m.server, m.Drain || m.draining.Load())
+		p.drain(m.server, m.isDraining())
 	}
 	p.queue.serve()
 }

@@ -20,7 +20,6 @@ type Pool struct {
 	turns    [2]turns // of primaries and backups
 
 	mu     sync.Mutex // guards building a snapshot, and what follows
-	quorum bool
 	logged poolLog
 	onGone map[cutter]int // see watchGone
 

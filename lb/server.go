@@ -64,6 +64,9 @@ type member struct {
 	hash  uint64 // of the name
 }
 
+// isDraining reports whether m gets no new connections.
+func (m *member) isDraining() bool { return m.Drain || m.draining.Load() }
+
 // tier is 0 for a primary, 1 for a backup.
 func (m *member) tier() int {
 	if m.Backup {

@@ -69,31 +69,27 @@ type snapshot struct {
 }
 
 func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
-	s := &snapshot{roster: r, live: make([]bool, len(r.all))}
+	s := &snapshot{roster: r}
 	cfg := r.cfg
-	// Of primaries and backups: backends that do not drain, and how many are up.
-	var candidates, healthy [2]int
-	weight, whole := 0, 0 // of the healthy primaries, and of all of them
+	// Of primaries and backups: the backends that do not drain and what they weigh, and
+	// the same of those that are up.
+	var candidates, whole, healthy, weight [2]int
 	for _, m := range r.all {
-		if m.Drain || m.draining.Load() {
+		if m.isDraining() {
 			continue
 		}
 		candidates[m.tier()]++
-		if !m.Backup {
-			whole += m.Weight
-		}
+		whole[m.tier()] += m.Weight
 		if !m.down.Load() {
 			healthy[m.tier()]++
-			if !m.Backup {
-				weight += m.Weight
-			}
+			weight[m.tier()] += m.Weight
 		}
 	}
 	if quorum {
-		s.quorum = weight >= cfg.Quorum-cfg.Hysteresis
+		s.quorum = weight[0] >= cfg.Quorum-cfg.Hysteresis
 	} else {
 		// Hysteresis may ask for more weight than there is.
-		s.quorum = weight >= min(cfg.Quorum+cfg.Hysteresis, max(cfg.Quorum, whole))
+		s.quorum = weight[0] >= min(cfg.Quorum+cfg.Hysteresis, max(cfg.Quorum, whole[0]))
 	}
 	serving := 0
 	if !s.quorum && candidates[1] > 0 || candidates[0] == 0 {
@@ -108,12 +104,9 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 	if !s.quorum && !s.panic && len(s.tiers[1].live) > 0 {
 		s.tiers[0], s.tiers[1] = s.tiers[1], s.tiers[0]
 	}
-	first := 0
+	s.live = s.tiers[0].up
 	if len(s.tiers[0].live) == 0 {
-		first = 1
-	}
-	for _, m := range s.tiers[first].live {
-		s.live[m.index] = true
+		s.live = s.tiers[1].up
 	}
 	return s
 }
@@ -123,7 +116,7 @@ func (s *snapshot) newTier(number int, turns *turns) tier {
 	var weights []int
 	equal := true
 	for i, m := range s.all {
-		if m.tier() != number || m.Drain || m.draining.Load() || m.down.Load() && !s.panic {
+		if m.tier() != number || m.isDraining() || m.down.Load() && !s.panic {
 			continue
 		}
 		t.live, t.up[i] = append(t.live, m), true
@@ -144,7 +137,7 @@ func (s *snapshot) newTier(number int, turns *turns) tier {
 func (s *snapshot) census() (up, down, ejected, draining int) {
 	for _, m := range s.all {
 		switch {
-		case m.Drain || m.draining.Load():
+		case m.isDraining():
 			draining++
 		case m.down.Load():
 			down++
