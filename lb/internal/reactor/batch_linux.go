@@ -77,21 +77,6 @@ func newBatch(v6 bool) *Batch {
 	return b
 }
 
-// nameLen and infoLen are the sizes of an address and of a packet's information.
-func (b *Batch) nameLen() uint32 {
-	if b.v6 {
-		return unix.SizeofSockaddrInet6
-	}
-	return unix.SizeofSockaddrInet4
-}
-
-func (b *Batch) infoLen() int {
-	if b.v6 {
-		return int(unsafe.Sizeof(unix.Inet6Pktinfo{}))
-	}
-	return int(unsafe.Sizeof(unix.Inet4Pktinfo{}))
-}
-
 // mmsg receives or sends some of the batch: trap is SYS_RECVMMSG or SYS_SENDMMSG.
 func mmsg(trap uintptr, fd int32, msgs []mmsghdr) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(msgs))), uintptr(len(msgs)),
@@ -106,7 +91,7 @@ func mmsg(trap uintptr, fd int32, msgs []mmsghdr) (int, unix.Errno) {
 func (b *Batch) Receive(fd int32) int {
 	for i := range b.msgs {
 		h := &b.msgs[i].hdr
-		h.Namelen = b.nameLen()
+		h.Namelen = unix.SizeofSockaddrInet6 // or less
 		h.SetControllen(len(b.oobs[i].b))
 		b.iovs[i].SetLen(len(b.bufs[i]))
 	}
@@ -201,17 +186,19 @@ func (b *Batch) setLocal(i int, from netip.Addr) {
 		h.SetControllen(0)
 		return
 	}
-	h.SetControllen(unix.CmsgSpace(b.infoLen()))
 	c := (*unix.Cmsghdr)(unsafe.Pointer(&b.oobs[i].b[0]))
-	c.SetLen(unix.CmsgLen(b.infoLen()))
 	info := unsafe.Pointer(&b.oobs[i].b[unix.CmsgLen(0)])
+	size := unix.SizeofInet4Pktinfo
 	if b.v6 {
+		size = unix.SizeofInet6Pktinfo
 		c.Level, c.Type = unix.SOL_IPV6, unix.IPV6_PKTINFO
 		*(*unix.Inet6Pktinfo)(info) = unix.Inet6Pktinfo{Addr: from.As16()}
 	} else {
 		c.Level, c.Type = unix.SOL_IP, unix.IP_PKTINFO
 		*(*unix.Inet4Pktinfo)(info) = unix.Inet4Pktinfo{Spec_dst: from.As4()}
 	}
+	c.SetLen(unix.CmsgLen(size))
+	h.SetControllen(unix.CmsgSpace(size))
 }
 
 // Flush sends the batch. One that cannot be sent is lost, as datagrams are.
