@@ -47,11 +47,12 @@ func (r *Router) logStart() {
 // held, and the group's.
 func (r *Router) logState(t Transition) {
 	s, level := &r.status, r.changeLevel(&t)
+	leaderLimit.Reset(r.log)
 	if t.From == Initialize && t.Waiting {
-		r.log.Info("waiting", "reason", t.Reason, leaderLimit.Resets())
+		r.log.Info("waiting", "reason", t.Reason)
 		return
 	}
-	args := []any{leaderLimit.Resets(), "from", t.From, "to", t.To, "cause", t.Cause}
+	args := []any{"from", t.From, "to", t.To, "cause", t.Cause}
 	if t.Reason != "" {
 		args = append(args, "reason", t.Reason)
 	}

@@ -40,7 +40,11 @@ func (r *Router) observeSplit() {
 	}
 	if !active {
 		from, state := s.split, r.machine.State()
-		r.asides.Add(func() { r.log.Info("split: over", "from", from, "state", state, splitLimit.Ends()) })
+		r.asides.Add(func() {
+			if splitLimit.Ended(r.log) {
+				r.log.Info("split: over", "from", from, "state", state)
+			}
+		})
 		s.split = netip.Addr{}
 		return
 	}

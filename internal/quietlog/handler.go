@@ -23,10 +23,10 @@ func New(log *slog.Logger) *slog.Logger {
 		return slog.New(Unblocked(slog.DiscardHandler))
 	}
 	switch log.Handler().(type) {
-	case *handler, *limiter, unblocked:
+	case *handler, *limiter:
 		return log
 	}
-	return slog.New(&handler{next: log.Handler(), queue: newRecords(log.Handler())})
+	return slog.New(&handler{log.Handler(), newRecords(log.Handler())})
 }
 
 // flushTime bounds how long Flush waits for a logger.
@@ -39,15 +39,15 @@ func Flush(log *slog.Logger) {
 	if l, ok := h.(*limiter); ok {
 		h = l.Handler
 	}
-	if h, ok := h.(*handler); ok {
+	if h, ok := h.(*handler); ok && h.queue != nil {
 		h.queue.flush(flushTime)
 	}
 }
 
 // handler queues records for another handler.
 type handler struct {
-	next  slog.Handler
-	queue *queue[record] // shared by all handlers that come from one logger
+	slog.Handler
+	queue *queue[record] // shared by all handlers that come from one logger; nil: needs none
 }
 
 // record is one call of another handler's Handle.
@@ -80,35 +80,24 @@ func lostRecord(lost int) slog.Record {
 	return r
 }
 
-func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
-	return h.next.Enabled(ctx, level)
-}
-
-// Handle never blocks and never fails.
+// Handle never blocks. With a queue it never fails.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	if h.queue == nil {
+		return h.Handler.Handle(ctx, r)
+	}
 	// Only the values of the context are kept: it may be cancelled by then.
-	h.queue.push(record{h.next, context.WithoutCancel(ctx), r.Clone()}, 1, maxRecords)
+	h.queue.push(record{h.Handler, context.WithoutCancel(ctx), r.Clone()}, 1, maxRecords)
 	return nil
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &handler{h.next.WithAttrs(attrs), h.queue}
+	return &handler{h.Handler.WithAttrs(attrs), h.queue}
 }
 
 func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{h.next.WithGroup(name), h.queue}
+	return &handler{h.Handler.WithGroup(name), h.queue}
 }
 
 // Unblocked marks h as a handler that never blocks: [New] then puts no queue in front of h.
 // All loggers with h keep their common order, and h formats values at once.
-func Unblocked(h slog.Handler) slog.Handler { return unblocked{h} }
-
-type unblocked struct{ slog.Handler }
-
-func (u unblocked) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return unblocked{u.Handler.WithAttrs(attrs)}
-}
-
-func (u unblocked) WithGroup(name string) slog.Handler {
-	return unblocked{u.Handler.WithGroup(name)}
-}
+func Unblocked(h slog.Handler) slog.Handler { return &handler{h, nil} }

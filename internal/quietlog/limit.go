@@ -31,27 +31,37 @@ const timesKey = "times"
 
 // mark is what an attribute of a record tells the handler. It is not logged.
 type mark struct {
-	limit        *Limit
-	subject      any
-	ends, resets bool
+	limit   *Limit
+	subject any
 }
 
 // By is an attribute that puts a line under l. Lines of one message are limited
 // together if they have the same subject, which must be comparable.
-func (l *Limit) By(subject any) slog.Attr { return slog.Any("", mark{limit: l, subject: subject}) }
+func (l *Limit) By(subject any) slog.Attr { return slog.Any("", mark{l, subject}) }
 
-// Ends is an attribute of a line that reports the end of what lines under l report. The
-// line is logged only if such a line was logged since the last end.
-func (l *Limit) Ends() slog.Attr { return slog.Any("", mark{limit: l, ends: true}) }
+// Ended reports whether a line under l was logged since Ended was called last: whether a
+// line is due that reports the end of what lines under l report.
+func (l *Limit) Ended(log *slog.Logger) (said bool) {
+	h, ok := log.Handler().(*limiter)
+	if !ok {
+		return true
+	}
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	for k, e := range h.table.entries {
+		if k.limit == l {
+			said, e.said = said || e.said, false
+		}
+	}
+	return said
+}
 
-// Resets is an attribute of a line after which every subject under l counts as a new one.
-func (l *Limit) Resets() slog.Attr { return slog.Any("", mark{limit: l, resets: true}) }
-
-// Reset makes every subject under l a new one for a logger. Unlike the line of
-// [Limit.Resets] it counts at every level of the log.
+// Reset makes every subject under l a new one for a logger.
 func (l *Limit) Reset(log *slog.Logger) {
 	if h, ok := log.Handler().(*limiter); ok {
-		h.table.judge(mark{limit: l, resets: true}, entryKey{limit: l}, time.Time{}, 0)
+		h.table.mu.Lock()
+		defer h.table.mu.Unlock()
+		maps.DeleteFunc(h.table.entries, func(k entryKey, _ *entry) bool { return k.limit == l })
 	}
 }
 
@@ -93,7 +103,7 @@ func (h *limiter) Handle(ctx context.Context, r slog.Record) error {
 	if limit == nil {
 		return h.Handler.Handle(ctx, r)
 	}
-	left, ok := h.table.judge(m, entryKey{limit, r.Message, m.subject}, r.Time, max(times, 1))
+	left, ok := h.table.judge(entryKey{limit, r.Message, m.subject}, r.Time, max(times, 1))
 	if !ok {
 		return nil
 	}
@@ -164,7 +174,7 @@ type entry struct {
 	credit time.Duration // each line takes Every of it
 	seen   time.Time     // when the subject came up last
 	left   uint64        // how often it was left out since the last line
-	said   bool          // a line was logged, and no end since
+	said   bool          // a line was logged, and Ended was not called since
 }
 
 // tooMany stands for subjects beyond Limit.Subjects.
@@ -208,16 +218,9 @@ func (t *table) room(k entryKey, now time.Time) bool {
 }
 
 // judge reports whether a line may be logged, and how much was left out before it.
-func (t *table) judge(m mark, k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
+func (t *table) judge(k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case m.ends:
-		return 0, t.end(k.limit)
-	case m.resets:
-		maps.DeleteFunc(t.entries, func(other entryKey, _ *entry) bool { return other.limit == k.limit })
-		return 0, true
-	}
 	e := t.entry(k, now)
 	if !e.admits(k.limit, times) {
 		return 0, false
@@ -234,14 +237,4 @@ func (e *entry) admits(l *Limit, times uint64) bool {
 	}
 	e.left += times
 	return false
-}
-
-// end reports whether a line under l was logged since the last end.
-func (t *table) end(l *Limit) (said bool) {
-	for k, e := range t.entries {
-		if k.limit == l {
-			said, e.said = said || e.said, false
-		}
-	}
-	return said
 }

@@ -15,11 +15,8 @@ const maxBytes = 1 << 20
 // of Write is a line. A line that the other writer refuses, or for which the queue has
 // no room, is lost; the following lines are tried again.
 type Writer struct {
-	w     io.Writer
+	queue *queue[[]byte]
 	limit int // of the waiting lines, in bytes
-	lost  func(lines int) []byte
-	queue queue[[]byte]
-	torn  bool // the last line was written in part; only the queue's goroutine uses it
 }
 
 var _ io.Writer = (*Writer)(nil)
@@ -27,9 +24,11 @@ var _ io.Writer = (*Writer)(nil)
 // NewWriter returns a Writer in front of w. lost makes the line that counts lost lines;
 // see [LostLine].
 func NewWriter(w io.Writer, lost func(lines int) []byte) *Writer {
-	q := &Writer{w: w, limit: maxBytes, lost: lost}
-	q.queue = queue[[]byte]{deliver: q.write, confess: func(n int) error { return q.write(q.lost(n)) }}
-	return q
+	out := &lineWriter{w: w}
+	return &Writer{&queue[[]byte]{
+		deliver: out.write,
+		confess: func(n int) error { return out.write(lost(n)) },
+	}, maxBytes}
 }
 
 // Write never blocks and never fails.
@@ -40,20 +39,18 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // Minor returns a writer for less important lines, such as those of an access log. They
 // get half of the room at most, so that the other lines always have the other half.
-func (w *Writer) Minor() io.Writer { return minor{w} }
-
-type minor struct{ *Writer }
-
-func (m minor) Write(p []byte) (int, error) {
-	m.queue.push(bytes.Clone(p), len(p), m.limit/2)
-	return len(p), nil
-}
+func (w *Writer) Minor() io.Writer { return &Writer{w.queue, w.limit / 2} }
 
 // Flush waits until no line waits, for bound at most, and reports whether that is so.
 func (w *Writer) Flush(bound time.Duration) bool { return w.queue.flush(bound) }
 
-// write writes one line.
-func (w *Writer) write(line []byte) error {
+// lineWriter begins a new line after one that it could write in part only.
+type lineWriter struct {
+	w    io.Writer
+	torn bool
+}
+
+func (w *lineWriter) write(line []byte) error {
 	if w.torn {
 		line = append([]byte{'\n'}, line...)
 	}
