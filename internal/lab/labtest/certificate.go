@@ -22,7 +22,7 @@ import (
 // edit, which may be nil, changes that. Without an issuer the certificate is that of an
 // authority.
 func Certificate(issuer *tls.Certificate, edit func(*x509.Certificate), names ...string) tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		NotBefore:    time.Now().Add(-time.Hour),
@@ -48,26 +48,21 @@ func Certificate(issuer *tls.Certificate, edit func(*x509.Certificate), names ..
 	if edit != nil {
 		edit(template)
 	}
-	var der []byte
-	if err == nil {
-		der, err = x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	}
-	var leaf *x509.Certificate
-	if err == nil {
-		leaf, err = x509.ParseCertificate(der)
-	}
+	der := must(x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer))
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: must(x509.ParseCertificate(der))}
+}
+
+// must panics if what a test asks for is impossible.
+func must[T any](v T, err error) T {
 	if err != nil {
-		panic(err) // what the test asks for is impossible
+		panic(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return v
 }
 
 // PEM returns a certificate of [Certificate] and its key as they stand in files.
 func PEM(c tls.Certificate) (certificate, key []byte) {
-	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		panic(err)
-	}
+	der := must(x509.MarshalPKCS8PrivateKey(c.PrivateKey))
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }

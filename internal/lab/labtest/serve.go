@@ -17,18 +17,11 @@ import (
 // for handle.
 func Serve(t lab.TB, ln net.Listener, handle func(net.Conn)) {
 	t.Helper()
-	var (
-		wg   sync.WaitGroup
-		mu   sync.Mutex
-		open = map[net.Conn]bool{}
-	)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		ln.Close()
-		mu.Lock()
-		for c := range open {
-			c.Close()
-		}
-		mu.Unlock()
+		cancel()
 		wg.Wait()
 	})
 	wg.Go(func() {
@@ -37,15 +30,10 @@ func Serve(t lab.TB, ln net.Listener, handle func(net.Conn)) {
 			if err != nil {
 				return
 			}
-			mu.Lock()
-			open[c] = true
-			mu.Unlock()
 			wg.Go(func() {
+				defer c.Close()
+				defer context.AfterFunc(ctx, func() { c.Close() })()
 				handle(c)
-				c.Close()
-				mu.Lock()
-				delete(open, c)
-				mu.Unlock()
 			})
 		}
 	})
