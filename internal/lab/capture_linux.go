@@ -8,10 +8,10 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/mdlayher/packet"
+	"github.com/mdlayher/socket"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +21,7 @@ const maxCapture = 256 << 20
 
 // Capture records the frames that pass an interface. It is closed with the lab.
 type Capture struct {
-	conn *packet.Conn
+	conn *socket.Conn
 	keep []func(Frame) bool
 	done chan struct{} // closed when the reader has ended
 
@@ -37,7 +37,7 @@ type Capture struct {
 // Capture records what passes one of the host's interfaces in both directions, if
 // all of the filters keep it. It returns once it records.
 func (h *Host) Capture(ifname string, keep ...func(Frame) bool) (*Capture, error) {
-	c, err := h.lab.capture(h.ns, ifname, keep)
+	c, err := h.lab.capture(h.ns, h.nl, ifname, keep)
 	if err != nil {
 		return nil, h.errorf("capture: %w", err)
 	}
@@ -47,85 +47,64 @@ func (h *Host) Capture(ifname string, keep ...func(Frame) bool) (*Capture, error
 // Capture records what the hosts on the segment send to one another, each frame
 // once, if all of the filters keep it. It returns once it records.
 func (s *Segment) Capture(keep ...func(Frame) bool) (*Capture, error) {
-	c, err := s.lab.capture(s.lab.ns, s.name, keep)
+	c, err := s.lab.capture(s.lab.ns, s.lab.nl, s.name, keep)
 	if err != nil {
 		return nil, fmt.Errorf("lab: segment %s: capture: %w", s.name, err)
 	}
 	return c, nil
 }
 
-func (l *Lab) capture(ns netns.NsHandle, ifname string, keep []func(Frame) bool) (*Capture, error) {
-	c := &Capture{keep: keep, done: make(chan struct{}), more: make(chan struct{})}
-	err := within(ns, func() error {
-		ifi, err := net.InterfaceByName(ifname)
-		if err != nil {
-			return err
-		}
-		c.conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
-		return err
-	})
+func (l *Lab) capture(ns netns.NsHandle, nl *netlink.Handle, ifname string, keep []func(Frame) bool) (*Capture, error) {
+	link, err := nl.LinkByName(ifname)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := c.prepare()
+	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "capture", &socket.Config{NetNS: int(ns)})
 	if err != nil {
-		c.conn.Close()
 		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	err = listen(conn, link.Attrs().Index)
 	if l.closed {
-		c.conn.Close()
-		return nil, net.ErrClosed
+		err = net.ErrClosed
 	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	c := &Capture{conn: conn, keep: keep, done: make(chan struct{}), more: make(chan struct{})}
 	l.captures = append(l.captures, c)
-	go c.read(raw)
+	go c.read()
 	return c, nil
 }
 
-// prepare asks for the kernel's timestamps, a large buffer, and on a bridge for
-// frames that are not meant for it.
-func (c *Capture) prepare() (syscall.RawConn, error) {
-	if err := c.conn.SetPromiscuous(true); err != nil {
-		return nil, err
-	}
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	ctlErr := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
-		// Root may exceed the machine's limit; others get what the limit allows.
-		const buffer = 16 << 20
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
-			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, buffer)
-		}
-	})
-	return raw, errors.Join(ctlErr, err)
+// listen makes the socket receive all frames of an interface, with the kernel's timestamps,
+// and on a bridge also frames that are not meant for it.
+func listen(conn *socket.Conn, ifindex int) error {
+	all := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL}) // in network byte order
+	return errors.Join(
+		conn.SetsockoptInt(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+		conn.SetReadBuffer(16<<20), // others than root get what the machine's limit allows
+		conn.SetsockoptPacketMreq(unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &unix.PacketMreq{Ifindex: int32(ifindex), Type: unix.PACKET_MR_PROMISC}),
+		conn.Bind(&unix.SockaddrLinklayer{Protocol: all, Ifindex: ifindex}),
+	)
 }
 
-func (c *Capture) read(raw syscall.RawConn) {
+func (c *Capture) read() {
 	defer close(c.done)
 	buf, oob := make([]byte, 1<<18), make([]byte, 128)
 	for {
-		var n, oobn int
-		var err error
-		rawErr := raw.Read(func(fd uintptr) bool {
-			n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, 0)
-			return !errors.Is(err, unix.EAGAIN)
-		})
-		// ENETDOWN is told once when the interface goes down; it may come up again.
-		if errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if rawErr != nil {
-			err = rawErr // what recvmsg said last is that there is nothing yet
-		}
-		if err != nil {
+		n, oobn, _, _, err := c.conn.Recvmsg(context.Background(), buf, oob, 0)
+		switch {
+		case errors.Is(err, unix.ENETDOWN):
+			// The interface went down, which is told once; it may come up again.
+		case err != nil:
 			c.end(err)
 			return
+		default:
+			c.add(Frame{Time: timestamp(oob[:oobn]), Data: slices.Clone(buf[:n])})
 		}
-		c.add(Frame{Time: timestamp(oob[:oobn]), Data: slices.Clone(buf[:n])})
 	}
 }
 
@@ -160,7 +139,7 @@ func (c *Capture) add(f Frame) {
 func (c *Capture) end(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// What a closed raw connection returns matches neither ErrClosed.
+	// The error of a socket that is closed matches no ErrClosed.
 	if !c.closed {
 		c.err = err
 	}
@@ -179,7 +158,7 @@ func (c *Capture) Dropped() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// Reading the kernel's count resets it.
-	if st, err := c.conn.Stats(); err == nil {
+	if st, err := c.conn.GetsockoptTpacketStats(unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 		c.dropped += int(st.Drops)
 	}
 	return c.dropped

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -49,7 +48,8 @@ func TestCapture(t *testing.T) {
 	}
 	all := must(lan.Capture())
 	udp := must(a.Capture("eth0", Protocol(17)))
-	arp := must(b.Capture("eth0", EtherType(0x0806)))
+	isARP := func(f Frame) bool { return f.EtherType() == 0x0806 }
+	arp := must(b.Capture("eth0", isARP))
 	other := must(c.Capture("eth0"))
 
 	start := time.Now()
@@ -68,7 +68,7 @@ func TestCapture(t *testing.T) {
 			}
 		}
 	}
-	if _, err := arp.WaitFor(ctx, EtherType(0x0806)); err != nil {
+	if _, err := arp.WaitFor(ctx, isARP); err != nil {
 		t.Fatal(err)
 	}
 
@@ -80,7 +80,7 @@ func TestCapture(t *testing.T) {
 	if n := count(udp, func(f Frame) bool { return !Protocol(17)(f) }); n != 0 {
 		t.Errorf("the UDP capture has %d other frames", n)
 	}
-	if n := count(arp, func(f Frame) bool { return !EtherType(0x0806)(f) }); n != 0 {
+	if n := count(arp, func(f Frame) bool { return !isARP(f) }); n != 0 {
 		t.Errorf("the ARP capture has %d other frames", n)
 	}
 	if n := count(other, says("two")); n != 0 {
@@ -133,14 +133,7 @@ func TestCaptureCountsWhatItMisses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer close(release)
-	raw, err := c.conn.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1)
-	})
-	if err != nil {
+	if err := c.conn.SetReadBuffer(1); err != nil {
 		t.Fatal(err)
 	}
 	dropped := 0

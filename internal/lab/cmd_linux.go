@@ -7,7 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/process"
 )
 
 // Cmd is a program that runs, or is to run, inside a [Host]. The program must stay
@@ -122,13 +124,14 @@ func (c *Cmd) startHere() error {
 		return err
 	}
 	if c.Private {
-		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-			return fmt.Errorf("private /run: %w", err)
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			return fmt.Errorf("private /run: %w", err)
+		if err == nil {
+			err = unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755")
 		}
-		if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		if err != nil {
 			return fmt.Errorf("private /run: %w", err)
 		}
 	}
@@ -231,22 +234,14 @@ func (h *Host) Kill() error { return killInside(h) }
 // killInside kills the processes whose network namespace is that of one of the
 // hosts, and nothing else, until there are none.
 func killInside(hosts ...*Host) error {
-	inside := make(map[uint64]bool, len(hosts))
-	for _, h := range hosts {
-		var st unix.Stat_t
-		if err := unix.Fstat(int(h.ns), &st); err != nil {
-			return h.errorf("kill: %w", err)
-		}
-		inside[st.Ino] = true
-	}
 	return poll(10*time.Second, func() error {
-		procs, err := os.ReadDir("/proc")
+		pids, err := process.PIDs()
 		if err != nil {
 			return fmt.Errorf("lab: %w", err)
 		}
 		left := 0
-		for _, p := range procs {
-			if pid, err := strconv.Atoi(p.Name()); err == nil && pid != os.Getpid() && killIf(pid, inside) {
+		for _, pid := range pids {
+			if pid != os.Getpid() && killIf(pid, hosts) {
 				left++
 			}
 		}
@@ -257,18 +252,22 @@ func killInside(hosts ...*Host) error {
 	})
 }
 
-// killIf kills a process if its network namespace is one of these. It holds the
-// process by a descriptor meanwhile, so that a reused pid hits nobody else.
-func killIf(pid int, inside map[uint64]bool) bool {
-	fd, err := unix.PidfdOpen(pid, 0)
+// killIf kills a process if it is in one of the hosts. An os.Process holds the process by a
+// descriptor meanwhile, so that a reused pid hits nobody else.
+func killIf(pid int, hosts []*Host) bool {
+	p, err := os.FindProcess(pid)
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &st) != nil || !inside[st.Ino] {
+	defer p.Release()
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
 		return false
 	}
-	unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	defer ns.Close()
+	if !slices.ContainsFunc(hosts, func(h *Host) bool { return h.ns.Equal(ns) }) {
+		return false
+	}
+	p.Kill()
 	return true
 }

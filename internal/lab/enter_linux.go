@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,8 +56,10 @@ func Enter() error {
 	err := probe()
 	switch {
 	case err == nil && inside:
-		// A new network namespace starts with its loopback interface down.
-		return linkUp("lo")
+		if err := loopbackUp(); err != nil {
+			return fmt.Errorf("lab: %w", err)
+		}
+		return nil
 	case err == nil:
 		return nil
 	case inside:
@@ -84,17 +85,6 @@ func probe() error {
 	return ns.Close()
 }
 
-func linkUp(name string) error {
-	link, err := netlink.LinkByName(name)
-	if err == nil {
-		err = netlink.LinkSetUp(link)
-	}
-	if err != nil {
-		return fmt.Errorf("lab: %s up: %w", name, err)
-	}
-	return nil
-}
-
 // reexec runs this program again in namespaces of its own and returns its exit
 // code.
 func reexec() (int, error) {
@@ -115,26 +105,22 @@ func reexec() (int, error) {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	defer signal.Stop(signals)
+	defer func() {
+		signal.Stop(signals)
+		close(signals)
+	}()
 	// Pdeathsig is sent when the thread that forked ends, so it must stay.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := cmd.Start(); err != nil {
 		return 0, startError(err)
 	}
-	done := make(chan struct{})
 	go func() {
-		for {
-			select {
-			case s := <-signals:
-				cmd.Process.Signal(s)
-			case <-done:
-				return
-			}
+		for s := range signals {
+			cmd.Process.Signal(s)
 		}
 	}()
 	err := cmd.Wait()
-	close(done)
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return 0, fmt.Errorf("lab: %w", err)

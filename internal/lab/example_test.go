@@ -5,6 +5,7 @@ import (
 	"log"
 	"net/http"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func Example() {
 		}
 		vip := netip.MustParseAddr("192.168.31.250")
 		lab.Until(t, 20*time.Second, "lb-01 holds the VIP", func() bool { return lb.Holds(vip) })
-		if err := adverts.WritePCAP("adverts.pcap"); err != nil {
+		if err := os.WriteFile("adverts.pcap", adverts.PCAP(), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,12 +1,8 @@
 package lab
 
 import (
-	"bufio"
 	"encoding/binary"
-	"fmt"
-	"io"
 	"net/netip"
-	"os"
 	"time"
 )
 
@@ -59,49 +55,21 @@ func Protocol(proto uint8) func(Frame) bool {
 	}
 }
 
-// EtherType returns a filter that keeps frames of this EtherType, such as 0x0806
-// for ARP.
-func EtherType(t uint16) func(Frame) bool {
-	return func(f Frame) bool { return f.EtherType() == t }
-}
-
-// WritePCAP writes the frames recorded so far to a file in libpcap's format, with
-// nanoseconds, for tcpdump or tshark.
-func (c *Capture) WritePCAP(path string) (err error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	defer func() {
-		if e := f.Close(); err == nil && e != nil {
-			err = fmt.Errorf("lab: %w", e)
+// PCAP returns the frames recorded so far as a file in libpcap's format, for tcpdump or
+// tshark.
+func (c *Capture) PCAP() []byte {
+	var file []byte
+	add := func(fields ...int64) {
+		for _, v := range fields {
+			file = binary.LittleEndian.AppendUint32(file, uint32(v))
 		}
-	}()
-	w := bufio.NewWriter(f)
-	const snapLen, ethernet = 1 << 18, 1
-	le := binary.LittleEndian
-	b := le.AppendUint32(nil, 0xa1b23c4d)
-	b = le.AppendUint16(b, 2) // version 2.4
-	b = le.AppendUint16(b, 4)
-	for _, v := range []uint32{0, 0, snapLen, ethernet} {
-		b = le.AppendUint32(b, v)
 	}
-	w.Write(b)
-	for _, fr := range c.Packets() {
-		writeRecord(w, fr)
+	const nanoseconds, version, snapLen, ethernet = 0xa1b23c4d, 4<<16 | 2, 1 << 18, 1 // version 2.4
+	add(nanoseconds, version, 0, 0, snapLen, ethernet)
+	for _, f := range c.Packets() {
+		length := int64(len(f.Data))
+		add(f.Time.Unix(), int64(f.Time.Nanosecond()), length, length)
+		file = append(file, f.Data...)
 	}
-	// bufio keeps the first error for Flush.
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("lab: %w", err)
-	}
-	return nil
-}
-
-func writeRecord(w io.Writer, f Frame) {
-	var b []byte
-	for _, v := range []int64{f.Time.Unix(), int64(f.Time.Nanosecond()), int64(len(f.Data)), int64(len(f.Data))} {
-		b = binary.LittleEndian.AppendUint32(b, uint32(v))
-	}
-	w.Write(b)
-	w.Write(f.Data)
+	return file
 }

@@ -47,9 +47,6 @@ func TestFrameIP(t *testing.T) {
 			if got := Protocol(112)(f); got != tt.ok {
 				t.Errorf("Protocol(112) keeps it: %v", got)
 			}
-			if got := EtherType(0x0806)(f); got != (tt.ethertype == 0x0806) {
-				t.Errorf("EtherType(ARP) keeps it: %v", got)
-			}
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -22,13 +23,8 @@ type Host struct {
 	ns   netns.NsHandle
 	nl   *netlink.Handle
 
-	ports map[string]*port // by the interface's name; guarded by lab.mu
-}
-
-// port is the switch's end of a host's interface.
-type port struct {
-	link    netlink.Link
-	segment *Segment
+	// ports are the switch's ends of the interfaces, by the names of these. lab.mu guards them.
+	ports map[string]*netlink.Veth
 }
 
 // Name returns the name that the host was made with.
@@ -63,7 +59,7 @@ func (h *Host) Attach(name string, s *Segment, addrs ...netip.Prefix) error {
 		return fail(err)
 	}
 	l.mu.Lock()
-	h.ports[name] = &port{link: veth, segment: s}
+	h.ports[name] = veth
 	l.mu.Unlock()
 	if err := l.nl.LinkSetUp(veth); err != nil {
 		return fail(err)
@@ -127,11 +123,7 @@ func (h *Host) waitUsable(a netip.Addr) error {
 func (h *Host) SetLink(ifname string, up bool) error {
 	link, err := h.nl.LinkByName(ifname)
 	if err == nil {
-		if up {
-			err = h.nl.LinkSetUp(link)
-		} else {
-			err = h.nl.LinkSetDown(link)
-		}
+		err = setLink(h.nl, link, up)
 	}
 	if err != nil {
 		return h.errorf("%s: set link: %w", ifname, err)
@@ -139,56 +131,55 @@ func (h *Host) SetLink(ifname string, up bool) error {
 	return nil
 }
 
-// Cut pulls the cable out of these interfaces, of all if none is named: they lose
-// their carrier, which the host sees. It returns once the host can see it.
-func (h *Host) Cut(ifnames ...string) error {
-	return h.eachPort(ifnames, func(name string, p *port) error {
-		if err := h.lab.nl.LinkSetDown(p.link); err != nil {
-			return err
-		}
-		return h.waitCarrier(name, false)
-	})
+func setLink(nl *netlink.Handle, link netlink.Link, up bool) error {
+	if up {
+		return nl.LinkSetUp(link)
+	}
+	return nl.LinkSetDown(link)
 }
 
+// Cut pulls the cable out of these interfaces, of all if none is named: they lose
+// their carrier, which the host sees. It returns once the host can see it.
+func (h *Host) Cut(ifnames ...string) error { return h.setCarrier(ifnames, false) }
+
 // Restore undoes [Host.Cut] and returns once the link is up and forwards.
-func (h *Host) Restore(ifnames ...string) error {
-	return h.eachPort(ifnames, func(name string, p *port) error {
-		if err := h.lab.nl.LinkSetUp(p.link); err != nil {
+func (h *Host) Restore(ifnames ...string) error { return h.setCarrier(ifnames, true) }
+
+func (h *Host) setCarrier(ifnames []string, up bool) error {
+	return h.eachPort(ifnames, func(name string, port *netlink.Veth) error {
+		if err := setLink(h.lab.nl, port, up); err != nil {
 			return err
 		}
-		return h.waitCarrier(name, true)
+		return h.waitCarrier(name, up)
 	})
 }
 
 // Isolate takes these interfaces, all if none is named, off their segments and
 // leaves their carrier, as when the switch behind the next one dies.
 func (h *Host) Isolate(ifnames ...string) error {
-	return h.eachPort(ifnames, func(_ string, p *port) error { return h.lab.nl.LinkSetNoMaster(p.link) })
+	return h.eachPort(ifnames, func(_ string, port *netlink.Veth) error { return h.lab.nl.LinkSetNoMaster(port) })
 }
 
 // Rejoin undoes [Host.Isolate].
 func (h *Host) Rejoin(ifnames ...string) error {
-	return h.eachPort(ifnames, func(_ string, p *port) error {
-		return h.lab.nl.LinkSetMaster(p.link, p.segment.bridge)
+	return h.eachPort(ifnames, func(_ string, port *netlink.Veth) error {
+		return h.lab.nl.LinkSetMasterByIndex(port, port.MasterIndex)
 	})
 }
 
-func (h *Host) eachPort(ifnames []string, f func(name string, p *port) error) error {
+// eachPort calls f for the ports of the named interfaces, for all if none is named.
+func (h *Host) eachPort(ifnames []string, f func(name string, port *netlink.Veth) error) error {
 	h.lab.mu.Lock()
-	ports := make(map[string]*port, len(h.ports))
-	for name, p := range h.ports {
-		if len(ifnames) == 0 || slices.Contains(ifnames, name) {
-			ports[name] = p
-		}
-	}
+	ports := maps.Clone(h.ports)
 	h.lab.mu.Unlock()
+	if len(ifnames) == 0 {
+		ifnames = slices.Collect(maps.Keys(ports))
+	}
 	for _, name := range ifnames {
 		if ports[name] == nil {
 			return h.errorf("no interface %s", name)
 		}
-	}
-	for name, p := range ports {
-		if err := f(name, p); err != nil {
+		if err := f(name, ports[name]); err != nil {
 			return h.errorf("%s: %w", name, err)
 		}
 	}
@@ -199,14 +190,14 @@ func (h *Host) eachPort(ifnames []string, f func(name string, p *port) error) er
 // kernel tells them from a work queue, and only then does the bridge forward.
 func (h *Host) waitCarrier(ifname string, want bool) error {
 	h.lab.mu.Lock()
-	p := h.ports[ifname]
+	port := h.ports[ifname]
 	h.lab.mu.Unlock()
 	return poll(10*time.Second, func() error {
 		inside, err := h.nl.LinkByName(ifname)
 		if err != nil {
 			return h.errorf("%s: %w", ifname, err)
 		}
-		outside, err := h.lab.nl.LinkByIndex(p.link.Attrs().Index)
+		outside, err := h.lab.nl.LinkByIndex(port.Index)
 		if err != nil {
 			return h.errorf("%s: %w", ifname, err)
 		}
@@ -261,31 +252,28 @@ func (h *Host) Sysctl(key, value string) error {
 }
 
 // Listen is net.Listen inside the host.
-func (h *Host) Listen(network, address string) (l net.Listener, err error) {
-	err = h.Do(func() error {
-		l, err = net.Listen(network, address)
-		return err
-	})
-	return l, err
+func (h *Host) Listen(network, address string) (net.Listener, error) {
+	return inside(h, func() (net.Listener, error) { return net.Listen(network, address) })
 }
 
 // ListenPacket is net.ListenPacket inside the host.
-func (h *Host) ListenPacket(network, address string) (c net.PacketConn, err error) {
-	err = h.Do(func() error {
-		c, err = net.ListenPacket(network, address)
-		return err
-	})
-	return c, err
+func (h *Host) ListenPacket(network, address string) (net.PacketConn, error) {
+	return inside(h, func() (net.PacketConn, error) { return net.ListenPacket(network, address) })
 }
 
 // DialContext connects from the host. It has the signature of the field of that
 // name in http.Transport. The address is literal: names are not looked up inside.
-func (h *Host) DialContext(ctx context.Context, network, address string) (c net.Conn, err error) {
+func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return inside(h, func() (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, address) })
+}
+
+// inside is [Host.Do] for what returns a socket.
+func inside[T any](h *Host, open func() (T, error)) (socket T, err error) {
 	err = h.Do(func() error {
-		c, err = new(net.Dialer).DialContext(ctx, network, address)
+		socket, err = open()
 		return err
 	})
-	return c, err
+	return socket, err
 }
 
 func (h *Host) errorf(format string, args ...any) error {

@@ -115,24 +115,25 @@ func prepare(ns netns.NsHandle, sysctls []string) (*netlink.Handle, error) {
 				return err
 			}
 		}
-		return nil
+		return loopbackUp()
 	})
 	if err != nil {
 		return nil, err
 	}
-	nl, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	lo, err := nl.LinkByName("lo")
+	return netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+}
+
+// loopbackUp sets up the loopback interface of this thread's namespace, which is down in a
+// new one.
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
 	if err == nil {
-		err = nl.LinkSetUp(lo)
+		err = netlink.LinkSetUp(lo)
 	}
 	if err != nil {
-		nl.Close()
-		return nil, fmt.Errorf("lo up: %w", err)
+		return fmt.Errorf("lo up: %w", err)
 	}
-	return nl, nil
+	return nil
 }
 
 func writeSysctl(key, value string) error {
@@ -176,7 +177,7 @@ func (l *Lab) Host(name string, addrs ...netip.Prefix) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{lab: l, name: name, ns: ns, ports: map[string]*port{}}
+	h := &Host{lab: l, name: name, ns: ns, ports: map[string]*netlink.Veth{}}
 	if h.nl, err = prepare(ns, hostSysctls); err != nil {
 		ns.Close()
 		return nil, fmt.Errorf("lab: host %s: %w", name, err)

@@ -57,23 +57,7 @@ func within(ns netns.NsHandle, f func() error) (err error) {
 	done := make(chan struct{})
 	spawn(func() {
 		defer close(done)
-		home, e := netns.Get()
-		if e != nil {
-			err, returned = e, true
-			return
-		}
-		defer home.Close()
-		if e := netns.Set(ns); e != nil {
-			err, returned = e, true
-			return
-		}
-		defer func() {
-			// A thread that cannot go home stays locked, and so ends here.
-			if netns.Set(home) == nil {
-				runtime.UnlockOSThread()
-			}
-		}()
-		err = f()
+		err = visit(ns, f)
 		returned = true
 	})
 	<-done
@@ -81,4 +65,23 @@ func within(ns netns.NsHandle, f func() error) (err error) {
 		runtime.Goexit()
 	}
 	return err
+}
+
+// visit runs f on this locked thread while the thread is in the namespace ns.
+func visit(ns netns.NsHandle, f func() error) error {
+	home, err := netns.Get()
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	if err := netns.Set(ns); err != nil {
+		return err
+	}
+	defer func() {
+		// A thread that cannot go home stays locked, and so ends here.
+		if netns.Set(home) == nil {
+			runtime.UnlockOSThread()
+		}
+	}()
+	return f()
 }

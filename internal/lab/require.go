@@ -47,10 +47,16 @@ func Need(t TB, programs ...string) {
 // changes nothing about that: a privilege is no program that could be installed.
 func NeedRoot(t TB) {
 	t.Helper()
-	// user_namespaces(7): what setgroups(2) is denied by in such a namespace.
-	if b, err := os.ReadFile("/proc/self/setgroups"); err == nil && strings.TrimSpace(string(b)) == "deny" {
+	if oneUser() {
 		t.Skip("an ordinary user's lab has one user only")
 	}
+}
+
+// oneUser reports whether this is a user namespace with one user, where setgroups(2) is
+// denied (user_namespaces(7)).
+func oneUser() bool {
+	b, _ := os.ReadFile("/proc/self/setgroups")
+	return strings.TrimSpace(string(b)) == "deny"
 }
 
 // Lacking skips the test for a reason, or fails it if HAVIP_REQUIRE is "all".
