@@ -3,9 +3,12 @@ package labtest
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"testing"
+	"time"
 )
 
 // TestServe: connections are served until the test ends, whatever they wait for.
@@ -41,3 +44,35 @@ func TestServe(t *testing.T) {
 		t.Errorf("PEM: %v", err)
 	}
 }
+
+// TestServeLate: a connection that comes while the test ends is closed, too.
+func TestServeLate(t *testing.T) {
+	t.Run("ends", func(t *testing.T) {
+		Serve(t, &lateListener{closed: make(chan struct{})}, func(c net.Conn) {
+			c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("not closed")
+			}
+		})
+	})
+}
+
+// lateListener accepts one connection, when it is closed.
+type lateListener struct {
+	closed   chan struct{}
+	accepted bool
+}
+
+func (l *lateListener) Accept() (net.Conn, error) {
+	if l.accepted {
+		return nil, net.ErrClosed
+	}
+	l.accepted = true
+	<-l.closed
+	time.Sleep(time.Millisecond) // the connections that are there are closed first
+	_, server := net.Pipe()
+	return server, nil
+}
+
+func (l *lateListener) Close() error   { close(l.closed); return nil }
+func (l *lateListener) Addr() net.Addr { return &net.TCPAddr{} }
