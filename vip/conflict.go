@@ -105,7 +105,7 @@ func (m *Manager) logDisputes(news []dispute, own []netip.Addr) {
 		if list := hosts[key]; len(list) > 0 {
 			args = append(args, "host", list[:min(len(list), maxKnown)])
 		}
-		m.log.Error(conflictMessage, append(args, "times", d.times, conflictLimit.By(d.addr))...)
+		m.log.Error(conflictMessage, append(args, conflictLimit.Times(d.times, d.addr))...)
 	}
 }
 

@@ -132,7 +132,7 @@ func (r *Router) warnOfStranger(err *DropError, now time.Time) {
 	subject := r.status.rememberStranger(adv, now)
 	if !strangerLimit.Mutes(r.log, slog.LevelWarn, "discarded", subject, 1) {
 		r.log.Warn("discarded", "err", new(*err), "priority", adv.Priority, "addresses", slices.Clone(adv.Addresses), "want", r.cfg.Addresses,
-			"times", uint64(1), strangerLimit.By(subject))
+			strangerLimit.Times(1, subject))
 	}
 }
 

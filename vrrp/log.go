@@ -23,7 +23,7 @@ var (
 
 // warnOften warns of a thing that may recur all the time. The line counts how often.
 func (r *Router) warnOften(msg string, args ...any) {
-	r.log.Warn(msg, append(args, "times", uint64(1), noteLimit.By(nil))...)
+	r.log.Warn(msg, append(args, noteLimit.Times(1, nil))...)
 }
 
 // logStart logs the router's identity, for the comparison of two nodes. conn.mu is held.
@@ -214,7 +214,7 @@ func (r *Router) countDiscard(err *DropError, now time.Time) {
 	if noteLimit.Mutes(r.log, slog.LevelWarn, "discarded", err.Reason, 1) {
 		return
 	}
-	args := []any{"err", new(*err), "times", uint64(1), noteLimit.By(err.Reason)}
+	args := []any{"err", new(*err), noteLimit.Times(1, err.Reason)}
 	if err.Reason == DropStranger || err.Reason == DropDestination {
 		args = append(args, "peers", slices.Clone(r.cfg.Peers))
 	}

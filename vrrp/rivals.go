@@ -55,7 +55,7 @@ func (r *Router) observeSplit() {
 	}
 	own := r.machine.Priority()
 	r.asides.Add(func() {
-		r.log.Error(splitMessage, "from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, "times", uint64(1), splitLimit.By(nil))
+		r.log.Error(splitMessage, "from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, splitLimit.Times(1, nil))
 	})
 }
 
@@ -188,7 +188,7 @@ func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 		return
 	}
 	c.log.Warn(what, "router", strings.Join(names, ","), "interface", c.name, "from", p.Source, "got", vrid, "want", here,
-		"times", uint64(1), foreignLimit.By(foreigner{p.Source, vrid}))
+		foreignLimit.Times(1, foreigner{p.Source, vrid}))
 }
 
 // meansForeign reports whether an advertisement with another VRID may be meant for r.

@@ -22,11 +22,10 @@ func New(log *slog.Logger) *slog.Logger {
 	if log == nil {
 		return slog.New(Unblocked(slog.DiscardHandler))
 	}
-	switch log.Handler().(type) {
-	case *handler, *limiter:
+	if _, ok := log.Handler().(*handler); ok {
 		return log
 	}
-	return slog.New(&handler{log.Handler(), newRecords(log.Handler())})
+	return slog.New(&handler{log.Handler(), nil, newRecords(log.Handler())})
 }
 
 // flushTime bounds how long Flush waits for a logger.
@@ -35,19 +34,19 @@ const flushTime = 100 * time.Millisecond
 // Flush waits until a logger of [New] has written the lines that wait, for a tenth of a
 // second at most. Call it before the program ends.
 func Flush(log *slog.Logger) {
-	h := log.Handler()
-	if l, ok := h.(*limiter); ok {
-		h = l.Handler
-	}
-	if h, ok := h.(*handler); ok && h.queue != nil {
-		h.queue.flush(flushTime)
+	for h, ok := log.Handler().(*handler); ok; h, ok = h.Handler.(*handler) {
+		if h.queue != nil {
+			h.queue.flush(flushTime)
+		}
 	}
 }
 
-// handler queues records for another handler.
+// handler limits or queues records for another handler. All handlers that come from one
+// logger share the limits and the queue.
 type handler struct {
 	slog.Handler
-	queue *queue[record] // shared by all handlers that come from one logger; nil: needs none
+	limits *limits        // nil: none
+	queue  *queue[record] // nil: needs none
 }
 
 // record is one call of another handler's Handle.
@@ -82,6 +81,12 @@ func lostRecord(lost int) slog.Record {
 
 // Handle never blocks. With a queue it never fails.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	if h.limits != nil {
+		var ok bool
+		if r, ok = h.limits.admit(r); !ok {
+			return nil
+		}
+	}
 	if h.queue == nil {
 		return h.Handler.Handle(ctx, r)
 	}
@@ -91,13 +96,13 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &handler{h.Handler.WithAttrs(attrs), h.queue}
+	return &handler{h.Handler.WithAttrs(attrs), h.limits, h.queue}
 }
 
 func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{h.Handler.WithGroup(name), h.queue}
+	return &handler{h.Handler.WithGroup(name), h.limits, h.queue}
 }
 
 // Unblocked marks h as a handler that never blocks: [New] then puts no queue in front of h.
 // All loggers with h keep their common order, and h formats values at once.
-func Unblocked(h slog.Handler) slog.Handler { return &handler{h, nil} }
+func Unblocked(h slog.Handler) slog.Handler { return &handler{Handler: h} }

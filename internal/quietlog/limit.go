@@ -1,6 +1,7 @@
 package quietlog
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -25,30 +26,33 @@ type Limit struct {
 	Subjects int
 }
 
-// timesKey is the attribute that counts: a line that has it, as a uint64, says how
-// often its subject has come up since the last such line.
-const timesKey = "times"
-
-// mark is what an attribute of a record tells the handler. It is not logged.
+// mark is the value of an attribute that tells the handler of the limit of a record.
 type mark struct {
 	limit   *Limit
 	subject any
+	times   uint64 // of Times
 }
 
-// By is an attribute that puts a line under l. Lines of one message are limited
-// together if they have the same subject, which must be comparable.
-func (l *Limit) By(subject any) slog.Attr { return slog.Any("", mark{l, subject}) }
+// By is an attribute that puts a line under l, and is not logged. Lines of one message are
+// limited together if they have the same subject, which must be comparable.
+func (l *Limit) By(subject any) slog.Attr { return slog.Any("", mark{limit: l, subject: subject}) }
+
+// Times is [Limit.By] of a line that stands for several. The attribute is logged as times: how
+// often the subject has come up since the last such line.
+func (l *Limit) Times(times uint64, subject any) slog.Attr {
+	return slog.Any("times", mark{l, subject, times})
+}
 
 // Ended reports whether a line under l was logged since Ended was called last: whether a
 // line is due that reports the end of what lines under l report.
 func (l *Limit) Ended(log *slog.Logger) (said bool) {
-	h, ok := log.Handler().(*limiter)
-	if !ok {
+	t := limitsOf(log)
+	if t == nil {
 		return true
 	}
-	h.table.mu.Lock()
-	defer h.table.mu.Unlock()
-	for k, e := range h.table.entries {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for k, e := range t.entries {
 		if k.limit == l {
 			said, e.said = said || e.said, false
 		}
@@ -58,10 +62,10 @@ func (l *Limit) Ended(log *slog.Logger) (said bool) {
 
 // Reset makes every subject under l a new one for a logger.
 func (l *Limit) Reset(log *slog.Logger) {
-	if h, ok := log.Handler().(*limiter); ok {
-		h.table.mu.Lock()
-		defer h.table.mu.Unlock()
-		maps.DeleteFunc(h.table.entries, func(k entryKey, _ *entry) bool { return k.limit == l })
+	if t := limitsOf(log); t != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		maps.DeleteFunc(t.entries, func(k entryKey, _ *entry) bool { return k.limit == l })
 	}
 }
 
@@ -71,96 +75,77 @@ func (l *Limit) Mutes(log *slog.Logger, level slog.Level, message string, subjec
 	if !log.Enabled(context.Background(), level) {
 		return true
 	}
-	h, ok := log.Handler().(*limiter)
-	if !ok {
+	t := limitsOf(log)
+	if t == nil {
 		return false
 	}
-	h.table.mu.Lock()
-	defer h.table.mu.Unlock()
-	return !h.table.entry(entryKey{l, message, subject}, time.Now()).admits(l, times)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.entry(entryKey{l, message, subject}, time.Now()).admits(l, times)
 }
 
 // Limited returns [New] of log, in which lines under a Limit are limited by it, and all
 // other lines by rest, unless rest is nil. What rest left out is counted in the next line
 // of the same message, as dropped.
 func Limited(log *slog.Logger, rest *Limit) *slog.Logger {
-	return slog.New(&limiter{New(log).Handler(), rest, &table{entries: map[entryKey]*entry{}}})
+	return slog.New(&handler{New(log).Handler(), &limits{rest: rest, entries: map[entryKey]*entry{}}, nil})
 }
 
-// limiter is a handler that leaves out what comes too often.
-type limiter struct {
-	slog.Handler
-	rest  *Limit
-	table *table // shared by all handlers that come from one logger
-}
+// limits remembers what was logged and what was left out.
+type limits struct {
+	rest *Limit // of records without a mark; nil: none
 
-func (h *limiter) Handle(ctx context.Context, r slog.Record) error {
-	m, times := read(r)
-	limit := m.limit
-	if limit == nil {
-		limit = h.rest
-	}
-	if limit == nil {
-		return h.Handler.Handle(ctx, r)
-	}
-	left, ok := h.table.judge(entryKey{limit, r.Message, m.subject}, r.Time, max(times, 1))
-	if !ok {
-		return nil
-	}
-	return h.Handler.Handle(ctx, counted(r, left, m.limit == nil))
-}
-
-// read returns what a record says about its limit, and how often it counts.
-func read(r slog.Record) (m mark, times uint64) {
-	r.Attrs(func(a slog.Attr) bool {
-		switch {
-		case a.Key == "":
-			if found, ok := a.Value.Any().(mark); ok {
-				m = found
-			}
-		case a.Key == timesKey && a.Value.Kind() == slog.KindUint64:
-			times = a.Value.Uint64()
-		}
-		return true
-	})
-	return m, times
-}
-
-// counted returns a record without its mark, and with the count of what was left out before
-// it.
-func counted(r slog.Record, left uint64, dropped bool) slog.Record {
-	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == timesKey && a.Value.Kind() == slog.KindUint64 {
-			a.Value = slog.Uint64Value(a.Value.Uint64() + left)
-		}
-		if a.Key != "" {
-			out.AddAttrs(a)
-			return true
-		}
-		if _, ok := a.Value.Any().(mark); !ok { // a group without a key stays: handlers inline it
-			out.AddAttrs(a)
-		}
-		return true
-	})
-	if dropped && left > 0 {
-		out.AddAttrs(slog.Uint64("dropped", left))
-	}
-	return out
-}
-
-func (h *limiter) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &limiter{h.Handler.WithAttrs(attrs), h.rest, h.table}
-}
-
-func (h *limiter) WithGroup(name string) slog.Handler {
-	return &limiter{h.Handler.WithGroup(name), h.rest, h.table}
-}
-
-// table remembers what was logged and what was left out.
-type table struct {
 	mu      sync.Mutex
 	entries map[entryKey]*entry
+}
+
+// limitsOf returns the limits of a logger of Limited; nil: of any other.
+func limitsOf(log *slog.Logger) *limits {
+	if h, ok := log.Handler().(*handler); ok {
+		return h.limits
+	}
+	return nil
+}
+
+// admit reports whether a record may be logged, and returns it without its mark, and with
+// the count of what was left out before.
+func (t *limits) admit(r slog.Record) (slog.Record, bool) {
+	var m mark
+	r.Attrs(func(a slog.Attr) bool {
+		found, ok := markOf(a)
+		if ok {
+			m = found
+		}
+		return !ok
+	})
+	limit := cmp.Or(m.limit, t.rest)
+	if limit == nil {
+		return r, true
+	}
+	left, ok := t.judge(entryKey{limit, r.Message, m.subject}, r.Time, max(m.times, 1))
+	if !ok {
+		return r, false
+	}
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if _, ok := markOf(a); !ok {
+			out.AddAttrs(a)
+		} else if a.Key != "" {
+			out.AddAttrs(slog.Uint64(a.Key, m.times+left))
+		}
+		return true
+	})
+	if m.limit == nil && left > 0 {
+		out.AddAttrs(slog.Uint64("dropped", left))
+	}
+	return out, true
+}
+
+func markOf(a slog.Attr) (m mark, ok bool) {
+	if a.Value.Kind() == slog.KindAny {
+		m, ok = a.Value.Any().(mark)
+	}
+	return m, ok
 }
 
 type entryKey struct {
@@ -181,7 +166,7 @@ type entry struct {
 type tooMany struct{}
 
 // entry returns the entry of a key, with the credit that it has at now.
-func (t *table) entry(k entryKey, now time.Time) *entry {
+func (t *limits) entry(k entryKey, now time.Time) *entry {
 	e := t.entries[k]
 	if e == nil && k.limit.Subjects > 0 && !t.room(k, now) {
 		k.subject = tooMany{}
@@ -202,7 +187,7 @@ func (t *table) entry(k entryKey, now time.Time) *entry {
 
 // room reports whether another subject fits beside those of the same message, and makes
 // room if it can.
-func (t *table) room(k entryKey, now time.Time) bool {
+func (t *limits) room(k entryKey, now time.Time) bool {
 	n := 0
 	for other, e := range t.entries {
 		if other.limit != k.limit || other.message != k.message || other.subject == (tooMany{}) {
@@ -218,7 +203,7 @@ func (t *table) room(k entryKey, now time.Time) bool {
 }
 
 // judge reports whether a line may be logged, and how much was left out before it.
-func (t *table) judge(k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
+func (t *limits) judge(k entryKey, now time.Time, times uint64) (left uint64, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e := t.entry(k, now)

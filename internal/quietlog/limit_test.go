@@ -39,7 +39,7 @@ func TestLimit(t *testing.T) {
 		limit := Limit{Every: time.Minute}
 		log, said := limitedText(nil)
 		odd := func(message string, about any) {
-			log.With("router", 1).Warn(message, limit.By(about), "from", about, timesKey, uint64(1))
+			log.With("router", 1).Warn(message, "from", about, limit.Times(1, about))
 		}
 		for range 3 {
 			odd("odd", 1)
@@ -71,7 +71,7 @@ func TestLimitMutes(t *testing.T) {
 		log, said := limitedText(nil)
 		claim := func(times uint64) {
 			if !limit.Mutes(log, slog.LevelWarn, "claimed", "a", times) {
-				log.Warn("claimed", limit.By("a"), timesKey, times)
+				log.Warn("claimed", limit.Times(times, "a"))
 			}
 		}
 		claim(2)
@@ -95,7 +95,7 @@ func TestLimitSubjects(t *testing.T) {
 		log, said := limitedText(nil)
 		for round := range 3 {
 			for i := range 1000 {
-				log.Warn("stranger", limit.By(fmt.Sprint(round, i)), "from", i, timesKey, uint64(1))
+				log.Warn("stranger", "from", i, limit.Times(1, fmt.Sprint(round, i)))
 			}
 			var want []string
 			for i := range 4 { // the last stands for all that are too many
@@ -106,7 +106,7 @@ func TestLimitSubjects(t *testing.T) {
 				want = append(want, fmt.Sprintf("msg=stranger from=%d times=%d", i, times))
 			}
 			says(t, said, want...)
-			if n := len(log.Handler().(*limiter).table.entries); n > 4 {
+			if n := len(log.Handler().(*handler).limits.entries); n > 4 {
 				t.Errorf("%d subjects are remembered, want 4", n)
 			}
 			time.Sleep(time.Minute)

@@ -19,17 +19,15 @@ type queue[T any] struct {
 	mu       sync.Mutex
 	waiting  []item[T]
 	size     int // of all values that wait or are being delivered
-	lost     int // since the last accepted value
 	draining bool
 	idle     chan struct{} // closed at the end of draining; nil: nobody waits for the end
 }
 
-// item is a value, and how many were lost just before it.
+// item is a value, or says that values were lost.
 type item[T any] struct {
 	value T
 	size  int
-	lost  int
-	none  bool // no value, only a loss
+	lost  int // how many values were lost in place of this one; 0: none
 }
 
 // push queues a value, or drops it if the queue would exceed limit. After a loss, values
@@ -38,13 +36,17 @@ type item[T any] struct {
 func (q *queue[T]) push(value T, size, limit int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.size+size > limit || q.lost > 0 && q.size > limit*3/4 {
-		q.lost++
-		return
+	last := len(q.waiting) - 1
+	losing, full := last >= 0 && q.waiting[last].lost > 0, q.size+size > limit
+	switch {
+	case losing && (full || q.size > limit*3/4):
+		q.waiting[last].lost++
+	case full:
+		q.waiting = append(q.waiting, item[T]{lost: 1})
+	default:
+		q.waiting = append(q.waiting, item[T]{value: value, size: size})
+		q.size += size
 	}
-	q.waiting = append(q.waiting, item[T]{value: value, size: size, lost: q.lost})
-	q.size += size
-	q.lost = 0
 	if !q.draining {
 		q.draining = true
 		go q.drain()
@@ -65,7 +67,7 @@ func (q *queue[T]) drain() {
 			q.owed = 0
 		}
 		// A reader that does not take the confession would not take the value either.
-		if !it.none && (q.owed > 0 || q.deliver(it.value) != nil) {
+		if it.lost == 0 && (q.owed > 0 || q.deliver(it.value) != nil) {
 			q.owed++
 		}
 	}
@@ -84,11 +86,6 @@ func (q *queue[T]) next(size int) (item[T], bool) {
 		return it, true
 	}
 	q.waiting = nil
-	if q.lost > 0 {
-		it := item[T]{lost: q.lost, none: true}
-		q.lost = 0
-		return it, true
-	}
 	q.draining = false
 	if q.idle != nil {
 		close(q.idle)
