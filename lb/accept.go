@@ -8,23 +8,23 @@ import (
 )
 
 // acceptConns serves the connections of ln in goroutines until ctx ends.
-func (p *tcpPlane) acceptConns(ctx, work context.Context, ln net.Listener) error {
+func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	log := p.settings.Load().log
+	log := t.settings.Load().log
 	pause := time.Duration(0)
-	for p.awaitRoom(ctx, pause) {
+	for t.awaitRoom(ctx, pause) {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			p.serveConn(work, conn)
+			t.serveConn(work, conn)
 		case ctx.Err() != nil:
 			return nil
 		case isTransient(err):
 			// Connections wait in the backlog until others have ended.
 			pause = min(max(2*pause, 5*time.Millisecond), 200*time.Millisecond)
 			log.Warn("accept paused", "listener", ln.Addr(), "err", err, "for", pause)
-			p.counters.paused.Add(1)
+			t.counters.paused.Add(1)
 		default:
 			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
 		}
@@ -34,13 +34,13 @@ func (p *tcpPlane) acceptConns(ctx, work context.Context, ln net.Listener) error
 
 // awaitRoom waits for pause, and until another connection may be accepted; false if ctx
 // ended first.
-func (p *tcpPlane) awaitRoom(ctx context.Context, pause time.Duration) bool {
-	c := &p.counters
+func (t *TCP) awaitRoom(ctx context.Context, pause time.Duration) bool {
+	c := &t.counters
 	for waited := false; ; waited = true {
 		if pause > 0 && !sleep(ctx, pause) {
 			return false
 		}
-		limit := p.settings.Load().Limits.Connections
+		limit := t.settings.Load().Limits.Connections
 		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 {
 			return true
 		}
@@ -53,25 +53,25 @@ func (p *tcpPlane) awaitRoom(ctx context.Context, pause time.Duration) bool {
 
 // serveConn serves a connection in a goroutine. It is counted before that runs, and
 // so before the next one is accepted.
-func (p *tcpPlane) serveConn(work context.Context, conn net.Conn) {
-	cfg := p.enterSettings()
-	p.counters.active.Add(1)
-	p.counters.accepted.Add(1)
+func (t *TCP) serveConn(work context.Context, conn net.Conn) {
+	cfg := t.enterSettings()
+	t.counters.active.Add(1)
+	t.counters.accepted.Add(1)
 	now := time.Now()
 	c := cfg.newConn(conn, now)
 	go func() {
-		defer p.sessions.remove(c) // last: Serve may return then
+		defer t.sessions.remove(c) // last: Serve may return then
 		// A connection of NewListener waits for its PROXY header here.
 		c.origin = origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
 		peer := c.origin.client.Addr()
-		if p.limiter.admit(&cfg.Limits, peer, now) {
+		if t.limiter.admit(&cfg.Limits, peer, now) {
 			defer cfg.leave(peer)
 			c.serve(work)
 			return
 		}
-		p.counters.refused.Add(1)
+		t.counters.refused.Add(1)
 		c.close()
 		cfg.users.leave()
-		p.counters.active.Add(-1)
+		t.counters.active.Add(-1)
 	}()
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -15,17 +14,17 @@ import (
 
 // serveListener serves the connections of ln until ctx ends. Connections that are left
 // then go on until they end, or work does.
-func (p *tcpPlane) serveListener(ctx, work context.Context, ln net.Listener) error {
+func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
-		return p.acceptConns(ctx, work, ln)
+		return t.acceptConns(ctx, work, ln)
 	}
 	lfd, err := dupFD(tcp)
 	if err != nil {
 		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
 	}
 	reactor.NoDelay(lfd) // accepted sockets inherit this
-	e := &engine{plane: p, work: work}
+	e := &engine{plane: t, work: work}
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
 		l, err := newLoop(e, lfd)
 		if err != nil {
@@ -37,20 +36,17 @@ func (p *tcpPlane) serveListener(ctx, work context.Context, ln net.Listener) err
 		}
 		e.loops = append(e.loops, l)
 	}
-	p.sessions.add(e) // until all connections of the loops have ended
-	var accepting sync.WaitGroup
+	t.sessions.add(e) // until all connections of the loops have ended
+	var accepting, running sync.WaitGroup
 	accepting.Add(len(e.loops))
-	var running atomic.Int32
-	running.Store(int32(len(e.loops)))
 	for _, l := range e.loops {
 		l.accepting = accepting.Done
-		go func() {
-			l.run()
-			if running.Add(-1) == 0 {
-				p.sessions.remove(e)
-			}
-		}()
+		running.Go(l.run)
 	}
+	go func() {
+		running.Wait()
+		t.sessions.remove(e)
+	}()
 	<-ctx.Done()
 	for _, l := range e.loops {
 		l.Post(l.stopAccepting)

@@ -113,7 +113,7 @@ func TestBacklogIsServedAtTheEnd(t *testing.T) {
 	waitFor(t, "the loops to be told of the end", func() bool {
 		// Whoever tells them waits for them then.
 		for _, g := range strings.Split(stacks(), "\n\n") {
-			if strings.Contains(g, "lb.(*tcpPlane).serveListener(") && strings.Contains(g, "sync.(*WaitGroup).Wait(") {
+			if strings.Contains(g, "lb.(*TCP).serveListener(") && strings.Contains(g, "sync.(*WaitGroup).Wait(") {
 				return true
 			}
 		}

@@ -19,7 +19,7 @@ import (
 // traffic without any error. The kernel always wakes the loop that has waited longest:
 // [loop.yieldListener] makes up for that.
 type engine struct {
-	plane *tcpPlane
+	plane *TCP
 	work  context.Context // ends when connections must end
 	loops []*loop
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // TCP relays the connections of a listener to a pool.
@@ -20,7 +21,10 @@ import (
 // for events without the scheduler's help, which costs a third less. This package
 // does not: the setting belongs to the whole program.
 type TCP struct {
-	tcpPlane
+	settings atomic.Pointer[tcpSettings] // for new connections
+	sessions registry
+	limiter  limiter
+	counters counters
 
 	mu      sync.Mutex // serializes changes of settings, and guards serving
 	serving bool
@@ -45,7 +49,7 @@ func (t *TCP) Reconfigure(cfg TCPConfig) error {
 // can cut the connections of backends that are gone, as long as the settings with that
 // pool have users. t.mu is held.
 func (t *TCP) useConfig(cfg TCPConfig) {
-	next := newTCPSettings(&t.tcpPlane, cfg)
+	next := newTCPSettings(t, cfg)
 	var undo []func()
 	for _, p := range append(slices.Collect(maps.Values(cfg.Routes)), cfg.Pool) {
 		if t.serving && p != nil {

@@ -5,24 +5,15 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"github.com/havip/havip/lb/internal/proxyproto"
 )
-
-// tcpPlane is what the connections of a TCP need of it.
-type tcpPlane struct {
-	settings atomic.Pointer[tcpSettings] // for new connections
-	sessions registry
-	limiter  limiter
-	counters counters
-}
 
 // tcpSettings are the settings of the connections that were accepted while they were
 // current.
 type tcpSettings struct {
 	TCPConfig
-	plane   *tcpPlane
+	plane   *TCP
 	log     *slog.Logger
 	preface preface
 	dialer  dialer
@@ -31,7 +22,7 @@ type tcpSettings struct {
 
 // newTCPSettings returns the settings of a valid configuration. What cfg refers to is
 // the caller's, who may change it for the next Reconfigure.
-func newTCPSettings(plane *tcpPlane, cfg TCPConfig) *tcpSettings {
+func newTCPSettings(plane *TCP, cfg TCPConfig) *tcpSettings {
 	cfg = cfg.WithDefaults()
 	cfg.Routes, cfg.AcceptProxy = maps.Clone(cfg.Routes), slices.Clone(cfg.AcceptProxy)
 	return &tcpSettings{
@@ -47,9 +38,9 @@ func newTCPSettings(plane *tcpPlane, cfg TCPConfig) *tcpSettings {
 }
 
 // enterSettings returns the current settings for a connection, which must leave them.
-func (p *tcpPlane) enterSettings() *tcpSettings {
+func (t *TCP) enterSettings() *tcpSettings {
 	for {
-		if cfg := p.settings.Load(); cfg.users.enter() {
+		if cfg := t.settings.Load(); cfg.users.enter() {
 			return cfg
 		}
 	}

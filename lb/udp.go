@@ -62,7 +62,7 @@ func (u *UDP) Serve(ctx context.Context, conn *net.UDPConn) error {
 	err := ErrServing
 	if u.serving.CompareAndSwap(false, true) {
 		defer u.serving.Store(false)
-		err = serveUDP(ctx, conn, &u.settings, &u.counters)
+		err = u.serveSocket(ctx, conn)
 	}
 	if err != nil {
 		return fmt.Errorf("lb: UDP on %s: %w", conn.LocalAddr(), err)

@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync/atomic"
 
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// serveUDP relays the datagrams of conn until ctx ends.
-func serveUDP(ctx context.Context, conn *net.UDPConn, settings *atomic.Pointer[udpSettings], counters *counters) error {
+// serveSocket relays the datagrams of conn until ctx ends.
+func (u *UDP) serveSocket(ctx context.Context, conn *net.UDPConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
-	p := &udpPlane{settings: settings, counters: counters, sessions: make(map[reactor.Pair]*udpSession)}
+	p := &udpPlane{udp: u, sessions: make(map[reactor.Pair]*udpSession), sockets: make(map[int32]*udpSession)}
 	// The loop holds the descriptor open as long as it runs.
 	cerr := raw.Control(func(fd uintptr) { err = p.run(ctx, int32(fd)) })
 	return errors.Join(cerr, err)
@@ -42,7 +41,7 @@ func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
 		for _, ev := range p.Wait(p.timers.Next()) {
 			if ev.Fd == placeFront {
 				p.receiveDatagrams()
-			} else if s := p.slots[ev.Fd]; s != nil && s.generation == ev.Pad && s.fd >= 0 {
+			} else if s := p.sockets[ev.Fd]; s != nil && s.generation == ev.Pad {
 				p.relayReplies(s)
 			}
 		}

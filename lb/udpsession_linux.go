@@ -3,7 +3,6 @@ package lb
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,14 +14,12 @@ import (
 // udpPlane is the event loop of one Serve.
 type udpPlane struct {
 	*reactor.Loop
-	settings *atomic.Pointer[udpSettings] // of the UDP, like the counters
-	counters *counters
-	front    int32
-	in, out  *reactor.Batch
+	udp     *UDP
+	front   int32
+	in, out *reactor.Batch
 
 	sessions map[reactor.Pair]*udpSession
-	slots    []*udpSession
-	free     []int32
+	sockets  map[int32]*udpSession // the sessions that have a backend, by descriptor
 	timers   reactor.Timers[*udpSession]
 
 	current *udpSettings // for new sessions,
@@ -36,7 +33,6 @@ type udpSession struct {
 	flow       Flow
 	pick       Pick
 	fd         int32 // to the backend; -1 while there is none
-	slot       int32
 	generation int32
 
 	start, last       int64
@@ -75,7 +71,7 @@ func (p *udpPlane) touchSession(s *udpSession) {
 
 // beginSession makes a session, at the cost of the oldest one if need be.
 func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
-	if cfg := p.settings.Load(); cfg != p.current {
+	if cfg := p.udp.settings.Load(); cfg != p.current {
 		p.useSettings(cfg)
 	}
 	for len(p.sessions) >= p.limit {
@@ -85,24 +81,15 @@ func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 	s.cfg.users.enter()
 	s.timer.Owner = s
 	p.touchSession(s)
-	if n := len(p.free); n > 0 {
-		s.slot = p.free[n-1]
-		p.free = p.free[:n-1]
-	} else {
-		s.slot = int32(len(p.slots))
-		p.slots = append(p.slots, nil)
-	}
-	p.slots[s.slot] = s
-	c := p.counters
-	s.generation = int32(c.accepted.Add(1))
-	c.active.Add(1)
+	s.generation = int32(p.udp.counters.accepted.Add(1))
+	p.udp.counters.active.Add(1)
 	p.sessions[pair] = s
 	return s
 }
 
 // evictOldest ends the oldest session to make room.
 func (p *udpPlane) evictOldest() {
-	p.counters.refused.Add(1)
+	p.udp.counters.refused.Add(1)
 	p.endSession(p.timers.Oldest().Owner, "made room for another")
 }
 
@@ -115,7 +102,7 @@ func (p *udpPlane) forwardDatagrams(s *udpSession, first, end int) {
 	}
 	for tries := 0; first < end && tries < maxTries; {
 		if s.fd < 0 && !p.connectSession(s) {
-			p.counters.failed.Add(uint64(end - first))
+			p.udp.counters.failed.Add(uint64(end - first))
 			s.flow.tries = 0 // the next datagram may try all of them again
 			return
 		}
@@ -141,8 +128,8 @@ func (p *udpPlane) forwardDatagrams(s *udpSession, first, end int) {
 	}
 }
 
-// believedDown reports whether a session must leave its backend: the pool would not
-// useSettings it. In panic the pool does use what is down.
+// believedDown reports whether a session must leave its backend: the pool would not use
+// the backend. In panic the pool does use what is down.
 func believedDown(p *Pool, m *member) bool {
 	if !m.down.Load() {
 		return false
@@ -164,7 +151,7 @@ func unreachable(errno unix.Errno) bool {
 
 // countRetry counts a backend that was tried in vain.
 func (p *udpPlane) countRetry(s *udpSession) {
-	p.counters.retries.Add(1)
+	p.udp.counters.retries.Add(1)
 	s.tries++
 }
 
@@ -180,7 +167,7 @@ func (p *udpPlane) connectSession(s *udpSession) bool {
 			fd, err = p.dialBackend(s, pick)
 		}
 		if err == nil {
-			s.fd, s.pick = fd, pick
+			s.fd, s.pick, p.sockets[fd] = fd, pick, s
 			s.sent, s.received, s.requests, s.replies = 0, 0, 0, 0
 			return true
 		}
@@ -232,7 +219,7 @@ func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (int32, error) {
 		reactor.Close(fd)
 		return -1, errno
 	}
-	if errno = p.Watch(fd, reactor.Readable, s.slot, s.generation); errno != 0 {
+	if errno = p.Watch(fd, reactor.Readable, fd, s.generation); errno != 0 {
 		reactor.Close(fd)
 		return -1, fmt.Errorf("epoll: %w", errno)
 	}
@@ -248,6 +235,7 @@ func (p *udpPlane) disconnectSession(s *udpSession, r Result) {
 		s.backend = s.pick.Backend()
 	}
 	reactor.Close(s.fd)
+	delete(p.sockets, s.fd)
 	s.fd = -1
 	s.pick.Transferred(s.sent, s.received)
 	s.pick.Done(r)
@@ -286,8 +274,6 @@ func (p *udpPlane) relayReplies(s *udpSession) {
 func (p *udpPlane) endSession(s *udpSession, reason string) {
 	p.timers.Stop(&s.timer)
 	delete(p.sessions, s.pair)
-	p.slots[s.slot] = nil
-	p.free = append(p.free, s.slot)
 	r := Record{
 		Service: s.cfg.Pool.config().Name, Client: s.pair.Peer, Backend: s.backend, Start: reactor.Time(s.start),
 		Duration: time.Duration(s.last - s.start), Received: s.up, Sent: s.down, Retries: s.tries, Reason: reason,
@@ -300,7 +286,7 @@ func (p *udpPlane) endSession(s *udpSession, reason string) {
 		}
 		p.disconnectSession(s, result)
 	}
-	c := p.counters
+	c := &p.udp.counters
 	c.active.Add(-1)
 	c.received.Add(uint64(s.up))
 	c.sent.Add(uint64(s.down))
@@ -314,8 +300,8 @@ func (p *udpPlane) endSession(s *udpSession, reason string) {
 // clients' next datagrams begin others. It may be called when the loop has ended.
 func (p *udpPlane) cut(gone *server) {
 	p.Post(func() {
-		for _, s := range p.slots {
-			if s != nil && s.fd >= 0 && (gone == nil || s.pick.member.server == gone) {
+		for _, s := range p.sockets {
+			if gone == nil || s.pick.member.server == gone {
 				p.endSession(s, "cut")
 			}
 		}

@@ -3,6 +3,8 @@
 package lb
 
 import (
+	"context"
+	"errors"
 	"net"
 	"syscall"
 )
@@ -15,3 +17,11 @@ func growBuffers(conn *net.UDPConn, size int) {
 	_ = conn.SetReadBuffer(size)
 	_ = conn.SetWriteBuffer(size)
 }
+
+// serveListener serves the connections of ln until ctx ends.
+func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
+	return t.acceptConns(ctx, work, ln)
+}
+
+// serveSocket needs Linux.
+func (u *UDP) serveSocket(context.Context, *net.UDPConn) error { return errors.ErrUnsupported }
