@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/memlan"
 )
 
 // skew3 is version 3's skew at an interval of 1 s.
@@ -246,19 +248,16 @@ func TestRouterHearsBeforeItActs(t *testing.T) {
 		lan := newFakeLAN()
 		a, b := lan.node(t, 1, Config{Priority: 255}), lan.node(t, 2, Config{Priority: 110})
 		time.Sleep(1500 * time.Millisecond)
-		thaw := make(chan struct{})
+		freeze := func(frozen bool) { lan.Each(b.addr, func(p *memlan.Port[Packet]) { p.Frozen = frozen }) }
+		freeze(true)
 		lan.Mu.Lock()
-		b.port().Frozen = thaw
 		stranger := Packet{Data: make([]byte, 20), Source: a.addr, Destination: groupIPv4, TTL: 255, Protocol: protocolVRRP}
 		for range 5 * readBatch {
 			b.port().Receive(stranger)
 		}
 		lan.Mu.Unlock()
 		time.Sleep(4 * time.Second)
-		lan.Mu.Lock()
-		b.port().Frozen = nil
-		lan.Mu.Unlock()
-		close(thaw)
+		freeze(false)
 		b.is(Backup)
 		if got := b.conn.Counters().Dropped[DropVRID]; got != 5*readBatch {
 			t.Errorf("%d packets of VRID 0 counted, want %d", got, 5*readBatch)

@@ -1,6 +1,5 @@
 // Package memlan is a link in memory for sockets in tests. It is made for
-// testing/synctest: a reader waits for channels and timers only, so that virtual
-// time passes meanwhile.
+// testing/synctest: virtual time passes while a reader waits.
 package memlan
 
 import (
@@ -27,7 +26,7 @@ type Link[P any] struct {
 
 // Plug adds a port for a socket of an IP protocol.
 func (l *Link[P]) Plug(addr netip.Addr, protocol uint8) *Port[P] {
-	p := &Port[P]{Addr: addr, Protocol: protocol, link: l, wake: make(chan struct{}, 1)}
+	p := &Port[P]{Addr: addr, Protocol: protocol, link: l, changed: sync.NewCond(&l.Mu)}
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	l.ports = append(l.ports, p)
@@ -41,7 +40,7 @@ func (l *Link[P]) Each(addr netip.Addr, f func(*Port[P])) {
 	for _, p := range l.ports {
 		if p.Addr == addr {
 			f(p)
-			p.kick()
+			p.changed.Broadcast()
 		}
 	}
 }
@@ -53,57 +52,37 @@ type Port[P any] struct {
 
 	// The fields that follow are guarded by Link.Mu.
 
-	Out    bool          // the cable is out
-	Reads  int           // calls of ReadBatch
-	Frozen chan struct{} // reads wait until it is closed, or the port; nil: they do not
+	Out    bool // the cable is out
+	Reads  int  // calls of ReadBatch
+	Frozen bool // reads wait until the port is not frozen, or closed
 	Closed bool
 	Refuse func(P) error // why a packet cannot be sent; nil: each can
 	Ignore func(P) bool  // reports whether a packet does not arrive; nil: each does
 
 	link     *Link[P]
-	wake     chan struct{}
+	changed  *sync.Cond // something that ReadBatch waits for
 	queue    []P
 	deadline time.Time
+	timer    *time.Timer // of the last deadline, or nil
 }
 
 // ReadBatch waits for packets until the deadline.
 func (p *Port[P]) ReadBatch(ps []P) (int, error) {
 	p.link.Mu.Lock()
+	defer p.link.Mu.Unlock()
 	p.Reads++
-	p.link.Mu.Unlock()
-	for {
-		p.link.Mu.Lock()
-		frozen, deadline, closed := p.Frozen, p.deadline, p.Closed
-		n := 0
-		if frozen == nil {
-			n = copy(ps, p.queue)
-			p.queue = slices.Delete(p.queue, 0, n)
-		}
-		p.link.Mu.Unlock()
-		waits := frozen != nil || deadline.IsZero() // whatever the time is
+	for ; ; p.changed.Wait() {
 		switch {
-		case closed:
+		case p.Closed:
 			return 0, net.ErrClosed
-		case n > 0:
+		case p.Frozen:
+		case len(p.queue) > 0:
+			n := copy(ps, p.queue)
+			p.queue = slices.Delete(p.queue, 0, n)
 			return n, nil
-		case !waits && !time.Now().Before(deadline):
+		case !p.deadline.IsZero() && !time.Now().Before(p.deadline):
 			return 0, os.ErrDeadlineExceeded
 		}
-		timer := time.NewTimer(time.Until(deadline))
-		if waits {
-			timer.Stop()
-		}
-		select {
-		case <-p.wake:
-		case <-frozen:
-			p.link.Mu.Lock()
-			if p.Frozen == frozen {
-				p.Frozen = nil
-			}
-			p.link.Mu.Unlock()
-		case <-timer.C:
-		}
-		timer.Stop()
 	}
 }
 
@@ -130,23 +109,27 @@ func (p *Port[P]) WriteBatch(ps []P) (int, error) {
 // Receive puts a packet into the queue, as if it had arrived. Link.Mu is held.
 func (p *Port[P]) Receive(packet P) {
 	p.queue = append(p.queue, packet)
-	p.kick()
-}
-
-func (p *Port[P]) kick() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.changed.Broadcast()
 }
 
 // SetReadDeadline bounds ReadBatch.
 func (p *Port[P]) SetReadDeadline(t time.Time) error {
 	p.link.Mu.Lock()
 	defer p.link.Mu.Unlock()
-	p.deadline = t
-	p.kick()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	if p.deadline = t; !t.IsZero() {
+		p.timer = time.AfterFunc(time.Until(t), p.wakeReader)
+	}
 	return nil
+}
+
+// wakeReader makes ReadBatch look at the port again.
+func (p *Port[P]) wakeReader() {
+	p.link.Mu.Lock()
+	defer p.link.Mu.Unlock()
+	p.changed.Broadcast()
 }
 
 // Close makes ReadBatch return.
@@ -154,6 +137,6 @@ func (p *Port[P]) Close() error {
 	p.link.Mu.Lock()
 	defer p.link.Mu.Unlock()
 	p.Closed = true
-	p.kick()
+	p.changed.Broadcast()
 	return nil
 }

@@ -72,8 +72,7 @@ type Host struct {
 	conn *vrrp.Conn // of Start; nil: there is none yet
 
 	// Guarded by lan.link.Mu. They are for ports that come later, too.
-	out    bool
-	frozen chan struct{} // nil: not frozen
+	out, frozen bool
 }
 
 // Addr returns the host's address.
@@ -149,23 +148,10 @@ func (h *Host) setPorts(f func()) {
 
 // Freeze keeps the host's routers from running: they neither read what arrives nor
 // look at their timers, as in a process that was stopped.
-func (h *Host) Freeze() {
-	h.setPorts(func() {
-		if h.frozen == nil {
-			h.frozen = make(chan struct{})
-		}
-	})
-}
+func (h *Host) Freeze() { h.setPorts(func() { h.frozen = true }) }
 
 // Thaw ends Freeze: the routers find what has arrived meanwhile.
-func (h *Host) Thaw() {
-	h.setPorts(func() {
-		if h.frozen != nil {
-			close(h.frozen)
-			h.frozen = nil
-		}
-	})
-}
+func (h *Host) Thaw() { h.setPorts(func() { h.frozen = false }) }
 
 // Crash ends the host as a power failure does: it sends nothing more, not even priority 0.
 // Its Handlers are called once more at the end of the test.
