@@ -53,6 +53,7 @@ func (b *batch) call(trap, fd uintptr) {
 // receiver reads batches.
 type receiver struct {
 	batch
+	family  family
 	buffers []byte
 	size    int // of one buffer
 	ifindex int
@@ -61,7 +62,7 @@ type receiver struct {
 }
 
 func (r *receiver) init(fam family, ifindex int) {
-	r.ifindex = ifindex
+	r.family, r.ifindex = fam, ifindex
 	r.size = bufferIPv4
 	if fam == familyIPv6 {
 		r.size = bufferIPv6
@@ -90,20 +91,19 @@ func (r *receiver) prepare(n int) {
 	}
 }
 
-// packetsIPv4 returns the packets that were read. A raw IPv4 socket delivers their headers,
-// too.
-func (r *receiver) packetsIPv4(ps []Packet) int {
+// packets returns the packets that were read.
+func (r *receiver) packets(ps []Packet, protocol uint8) int {
 	n := 0
 	for i := range r.hdrs[:r.n] {
 		b := r.buffers[i*r.size:][:min(int(r.hdrs[i].Len), r.size)]
-		index := 0
-		r.eachControl(i, func(level, kind int32, data []byte) {
-			if level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo {
-				index = int((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Ifindex)
-			}
-		})
+		// IPv6 addresses and hop limits come beside the payload (RFC 3542 §3), but a raw
+		// IPv4 socket delivers the headers, too.
+		p, ok := Packet{Data: b, Source: addr16(r.names[i].Addr[:]), Protocol: protocol}, true
+		if r.family == familyIPv4 {
+			p, ok = packetIPv4(b)
+		}
 		// a packet may have come in before SO_BINDTODEVICE
-		if p, ok := packetIPv4(b); ok && index == r.ifindex {
+		if index := r.readControl(i, &p); ok && index == r.ifindex {
 			ps[n] = p
 			n++
 		}
@@ -127,50 +127,25 @@ func packetIPv4(b []byte) (p Packet, ok bool) {
 	}, true
 }
 
-// packetsIPv6 is packetsIPv4 for IPv6, where addresses and hop limit come
-// beside the payload (RFC 3542 §3).
-func (r *receiver) packetsIPv6(ps []Packet, protocol uint8) int {
-	n := 0
-	for i := range r.hdrs[:r.n] {
-		p := Packet{
-			Data:     r.buffers[i*r.size:][:min(int(r.hdrs[i].Len), r.size)],
-			Source:   addr16(r.names[i].Addr[:]),
-			Protocol: protocol,
-		}
-		index := 0
-		r.eachControl(i, func(level, kind int32, data []byte) {
-			switch {
-			case level != unix.IPPROTO_IPV6:
-			case kind == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-				info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
-				index, p.Destination = int(info.Ifindex), addr16(info.Addr[:])
-			case kind == unix.IPV6_HOPLIMIT && len(data) >= 4:
-				p.TTL = uint8(*(*int32)(unsafe.Pointer(&data[0])))
-			}
-		})
-		if index != r.ifindex {
-			continue
-		}
-		ps[n] = p
-		n++
-	}
-	return n
-}
-
-// eachControl calls f for each control message of packet i, without allocating as
-// unix.ParseSocketControlMessage does.
-func (r *receiver) eachControl(i int, f func(level, kind int32, data []byte)) {
+// readControl reads the control messages of packet i into p, and returns the index of the
+// packet's interface.
+func (r *receiver) readControl(i int, p *Packet) (index int) {
 	b := r.oob[i].bytes()
 	b = b[:min(int(r.hdrs[i].Hdr.Controllen), len(b))]
 	for len(b) >= unix.SizeofCmsghdr {
-		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
-		size := int(h.Len)
-		if size < unix.CmsgLen(0) || size > len(b) {
-			return
+		h, data, rest, err := unix.ParseOneSocketControlMessage(b)
+		switch b = rest; {
+		case err != nil:
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			index = int((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Ifindex)
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
+			index, p.Destination = int(info.Ifindex), addr16(info.Addr[:])
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
+			p.TTL = uint8(*(*int32)(unsafe.Pointer(&data[0])))
 		}
-		f(h.Level, h.Type, b[unix.CmsgLen(0):size])
-		b = b[min(unix.CmsgSpace(size-unix.CmsgLen(0)), len(b)):]
 	}
+	return index
 }
 
 // sender writes batches.

@@ -1,18 +1,13 @@
 package vrrp
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"syscall"
 	"time"
 
 	"github.com/havip/havip/internal/inet"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,9 +19,9 @@ const readBuffer = 4 << 20
 // rawConn is a raw IP socket that hears and serves one interface. It is opened
 // in the network namespace of the calling thread and stays there.
 //
-// The socket is set up through x/net. Packets bypass x/net, whose ReadBatch allocates two
-// objects for the sender's address of each packet. IPV6_CHECKSUM is not set: the codec
-// computes checksums, and the kernel would drop packets with wrong ones uncounted.
+// x/net is not used: its ReadBatch allocates two objects for the sender's address of each
+// packet. IPV6_CHECKSUM is not set: the codec computes checksums, and the kernel would drop
+// packets with wrong ones uncounted.
 type rawConn struct {
 	socket   *os.File
 	raw      syscall.RawConn // the socket
@@ -46,43 +41,22 @@ var (
 
 // openRaw opens a raw socket for protocol on an interface.
 func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
-	network, address := fmt.Sprintf("ip4:%d", protocol), "0.0.0.0"
+	domain := unix.AF_INET
 	if fam == familyIPv6 {
-		network, address = fmt.Sprintf("ip6:%d", protocol), "::"
+		domain = unix.AF_INET6
 	}
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return withDescriptor(raw, func(fd int) error { return setSocketOptions(fd, nif.name, protocol) })
-	}}
-	pc, err := lc.ListenPacket(context.Background(), network, address)
+	// A blocking socket stays out of Go's poller, which every packet would wake, also while
+	// no goroutine waits. Each call has a flag not to block.
+	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(protocol))
 	if err != nil {
-		return nil, err
+		return nil, os.NewSyscallError("raw socket", err)
 	}
-	defer pc.Close() // the file shares the socket
-	ip := pc.(*net.IPConn)
-	if fam == familyIPv6 {
-		err = setupIPv6(ip, nif)
-	} else {
-		err = setupIPv4(ip, nif)
-	}
-	if err != nil {
-		return nil, err
-	}
-	socket, err := detachSocket(ip)
-	if err != nil {
-		return nil, err
-	}
-	c := &rawConn{socket: socket, family: fam, protocol: protocol}
+	c := &rawConn{socket: os.NewFile(uintptr(fd), "raw socket"), family: fam, protocol: protocol}
 	if nif.multicast {
 		c.ifindex = nif.index
 	}
-	if c.raw, err = socket.SyscallConn(); err == nil {
-		err = withDescriptor(c.raw, func(fd int) (err error) {
-			c.alarm, err = newAlarm(fd)
-			return err
-		})
-	}
-	if err != nil {
-		socket.Close()
+	if err := c.setUp(fd, nif.name); err != nil {
+		c.socket.Close()
 		return nil, err
 	}
 	c.rx.init(fam, nif.index)
@@ -91,29 +65,19 @@ func openRaw(nif *netif, fam family, protocol uint8) (PacketConn, error) {
 	return c, nil
 }
 
-// detachSocket returns the socket of ip as a file that Go's poller does not know: every
-// packet would wake the poller, also while no goroutine waits.
-func detachSocket(ip *net.IPConn) (*os.File, error) {
-	raw, err := ip.SyscallConn()
-	if err != nil {
-		return nil, err
+// setUp prepares the new socket fd. The alarm comes last: only Close closes it.
+func (c *rawConn) setUp(fd int, device string) (err error) {
+	if err = c.setOptions(fd, device); err != nil {
+		return err
 	}
-	var file *os.File
-	err = withDescriptor(raw, func(fd int) error {
-		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return os.NewSyscallError("F_DUPFD_CLOEXEC", err)
-		}
-		// A blocking socket stays out of the poller. Each call has a flag not to
-		// block.
-		if err := unix.SetNonblock(own, false); err != nil {
-			unix.Close(own)
-			return os.NewSyscallError("O_NONBLOCK", err)
-		}
-		file = os.NewFile(uintptr(own), "raw socket")
-		return nil
-	})
-	return file, err
+	if err = c.joinGroup(fd); err != nil {
+		return err
+	}
+	if c.raw, err = c.socket.SyscallConn(); err != nil {
+		return err
+	}
+	c.alarm, err = newAlarm(fd)
+	return err
 }
 
 // withDescriptor runs f on the socket.
@@ -125,9 +89,9 @@ func withDescriptor(raw syscall.RawConn, f func(fd int) error) error {
 	return err
 }
 
-// setSocketOptions sets the options that x/net does not have.
-func setSocketOptions(fd int, device string, protocol uint8) error {
-	// otherwise a raw socket hears every interface, whichever it joined the group on
+func (c *rawConn) setOptions(fd int, device string) error {
+	// otherwise a raw socket hears every interface, whichever it joined the group on, and
+	// sends to the group by any
 	if err := unix.BindToDevice(fd, device); err != nil {
 		return os.NewSyscallError("SO_BINDTODEVICE", err)
 	}
@@ -141,77 +105,58 @@ func setSocketOptions(fd int, device string, protocol uint8) error {
 	// without these options only that fails.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
-	if protocol == protocolAH {
+	for _, o := range c.options() {
+		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
+			return os.NewSyscallError(o.name, err)
+		}
+	}
+	return nil
+}
+
+// socketOption is an option of a socket that must be set.
+type socketOption struct {
+	name                 string
+	level, option, value int
+}
+
+// options returns the options of the socket's family and protocol.
+func (c *rawConn) options() []socketOption {
+	if c.family == familyIPv6 {
+		return []socketOption{
+			{"IPV6_TCLASS", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, inet.NetworkControl},
+			{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
+			{"IPV6_RECVHOPLIMIT", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1},
+			{"IPV6_MULTICAST_LOOP", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0},
+		}
+	}
+	list := []socketOption{
+		{"IP_TOS", unix.IPPROTO_IP, unix.IP_TOS, inet.NetworkControl},
+		{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
+		{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0},
+	}
+	if c.protocol == protocolAH {
 		// the signature covers the IP header
-		return os.NewSyscallError("IP_HDRINCL", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1))
+		list = append(list, socketOption{"IP_HDRINCL", unix.IPPROTO_IP, unix.IP_HDRINCL, 1})
 	}
-	return nil
+	return list
 }
 
-func setupIPv4(conn *net.IPConn, nif *netif) error {
-	p := ipv4.NewPacketConn(conn)
-	if err := p.SetTOS(inet.NetworkControl); err != nil {
-		return fmt.Errorf("IP_TOS: %w", err)
-	}
-	if err := p.SetControlMessage(ipv4.FlagInterface, true); err != nil {
-		return fmt.Errorf("IP_PKTINFO: %w", err)
-	}
-	if !nif.multicast {
-		return nil
-	}
-	ifi := &net.Interface{Index: nif.index, Name: nif.name}
-	if err := p.SetMulticastInterface(ifi); err != nil {
-		return fmt.Errorf("IP_MULTICAST_IF: %w", err)
-	}
-	if err := p.SetMulticastLoopback(false); err != nil {
-		return fmt.Errorf("IP_MULTICAST_LOOP: %w", err)
-	}
-	if err := p.JoinGroup(ifi, &net.IPAddr{IP: groupIPv4.AsSlice()}); err != nil {
-		return fmt.Errorf("joining %v: %w", groupIPv4, err)
-	}
-	return nil
-}
+func (c *rawConn) rejoin() error { return withDescriptor(c.raw, c.joinGroup) }
 
-func setupIPv6(conn *net.IPConn, nif *netif) error {
-	p := ipv6.NewPacketConn(conn)
-	if err := p.SetTrafficClass(inet.NetworkControl); err != nil {
-		return fmt.Errorf("IPV6_TCLASS: %w", err)
-	}
-	if err := p.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface|ipv6.FlagHopLimit, true); err != nil {
-		return fmt.Errorf("IPV6_RECVPKTINFO: %w", err)
-	}
-	if !nif.multicast {
-		return nil
-	}
-	ifi := &net.Interface{Index: nif.index, Name: nif.name}
-	if err := p.SetMulticastInterface(ifi); err != nil {
-		return fmt.Errorf("IPV6_MULTICAST_IF: %w", err)
-	}
-	if err := p.SetMulticastLoopback(false); err != nil {
-		return fmt.Errorf("IPV6_MULTICAST_LOOP: %w", err)
-	}
-	if err := p.JoinGroup(ifi, &net.IPAddr{IP: groupIPv6.AsSlice()}); err != nil {
-		return fmt.Errorf("joining %v: %w", groupIPv6, err)
-	}
-	return nil
-}
-
-// rejoin leaves the group first: the kernel refuses to add a membership that the socket
-// still lists.
-func (c *rawConn) rejoin() error {
+// joinGroup makes the socket a member of the group. It leaves the group first: the kernel
+// refuses to add a membership that the socket still lists.
+func (c *rawConn) joinGroup(fd int) error {
 	if c.ifindex == 0 {
 		return nil
 	}
-	return withDescriptor(c.raw, func(fd int) error {
-		if c.family == familyIPv6 {
-			group := unix.IPv6Mreq{Multiaddr: groupIPv6.As16(), Interface: uint32(c.ifindex)}
-			_ = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP, &group)
-			return os.NewSyscallError("IPV6_JOIN_GROUP", unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &group))
-		}
-		group := unix.IPMreqn{Multiaddr: groupIPv4.As4(), Ifindex: int32(c.ifindex)}
-		_ = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_DROP_MEMBERSHIP, &group)
-		return os.NewSyscallError("IP_ADD_MEMBERSHIP", unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &group))
-	})
+	if c.family == familyIPv6 {
+		group := unix.IPv6Mreq{Multiaddr: groupIPv6.As16(), Interface: uint32(c.ifindex)}
+		_ = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP, &group)
+		return os.NewSyscallError("IPV6_JOIN_GROUP", unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &group))
+	}
+	group := unix.IPMreqn{Multiaddr: groupIPv4.As4(), Ifindex: int32(c.ifindex)}
+	_ = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_DROP_MEMBERSHIP, &group)
+	return os.NewSyscallError("IP_ADD_MEMBERSHIP", unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &group))
 }
 
 func (c *rawConn) SetReadDeadline(t time.Time) error { return c.alarm.file.SetReadDeadline(t) }
@@ -235,10 +180,7 @@ func (c *rawConn) ReadBatch(ps []Packet) (int, error) {
 	if c.rx.errno != 0 {
 		return 0, os.NewSyscallError("recvmmsg", c.rx.errno)
 	}
-	if c.family == familyIPv6 {
-		return c.rx.packetsIPv6(ps, c.protocol), nil
-	}
-	return c.rx.packetsIPv4(ps), nil
+	return c.rx.packets(ps, c.protocol), nil
 }
 
 // read reads the packets that are there. The error is about a closed socket; those of the
