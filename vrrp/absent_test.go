@@ -70,9 +70,8 @@ func (n *node) hears(active *node) {
 // a fault as well, at the start and afterwards.
 func TestRouterNoSocketYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &fakeNetwork{lan: newFakeLAN(), events: make(chan linkEvent), fail: errors.New("no IPv6 here"), nif: netif{
-			name: "eth0", index: 1, up: true, multicast: true, addrs: []ifaddr{{addr: netip.MustParseAddr("192.0.2.1")}},
-		}}
+		n := newFakeNetwork(newFakeLAN(), netip.MustParseAddr("192.0.2.1"))
+		n.fail = errors.New("no IPv6 here")
 		conn, err := newConn(ListenConfig{Interface: "eth0"}, n)
 		if err != nil {
 			t.Fatal(err)
@@ -86,16 +85,15 @@ func TestRouterNoSocketYet(t *testing.T) {
 		go r.Run(t.Context())
 		for range 3 {
 			synctest.Wait()
+			before := n.lookups()
 			if s := r.Status(); strings.Join(s.Faults, ", ") != "link eth0: no IPv6 here" {
 				t.Errorf("%v, fault %q", s.State, strings.Join(s.Faults, ", "))
 			}
 			time.Sleep(time.Minute)
+			if got := n.lookups() - before; got < 59 || got > 61 {
+				t.Errorf("%d looks in a minute, want one in a second", got)
+			}
 		}
-		conn.mu.Lock()
-		if conn.retrying != 1 {
-			t.Errorf("%d goroutines try again, want 1", conn.retrying)
-		}
-		conn.mu.Unlock()
 		n.mu.Lock()
 		n.fail = nil
 		n.mu.Unlock()
@@ -104,11 +102,11 @@ func TestRouterNoSocketYet(t *testing.T) {
 		if s := r.Status(); s.State != Active {
 			t.Errorf("%v, fault %q", s.State, strings.Join(s.Faults, ", "))
 		}
-		conn.mu.Lock()
-		if conn.retrying != 0 {
-			t.Errorf("%d goroutines still try again", conn.retrying)
+		before := n.lookups()
+		time.Sleep(time.Minute)
+		if got := n.lookups() - before; got != 0 {
+			t.Errorf("%d more looks", got)
 		}
-		conn.mu.Unlock()
 	})
 }
 

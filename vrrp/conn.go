@@ -72,7 +72,6 @@ type Conn struct {
 	bound    binding // of the sockets
 	broken   string  // why there are no sockets, or ""
 	doubtful bool    // the sockets may hear nothing
-	retrying int     // goroutines that look again after a failure
 	closed   bool
 	routers  [256]*Router // by VRID, those that run
 	virtual  map[netip.Addr]users
@@ -89,26 +88,23 @@ type Conn struct {
 // An interface may be missing, such as one that a VPN makes, or refuse sockets for now:
 // that is no error, but a fault of its routers while it lasts. [Conn.Check] returns such
 // a fault beforehand.
-func Listen(cfg ListenConfig) (*Conn, error) {
-	c, err := openConn(cfg)
+func Listen(cfg ListenConfig) (c *Conn, err error) {
+	var n network
+	switch {
+	case cfg.Interface == "":
+		err = errors.New("no name: want one")
+	case cfg.Open != nil:
+		n = &customNetwork{name: cfg.Interface, f: cfg.Open, done: make(chan struct{})}
+	default:
+		n, err = openNetwork(cfg.Interface, familyOf(cfg.IPv6))
+	}
+	if err == nil {
+		c, err = newConn(cfg, n)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("vrrp: interface %s: %w", cfg.Interface, err)
 	}
 	return c, nil
-}
-
-func openConn(cfg ListenConfig) (*Conn, error) {
-	if cfg.Interface == "" {
-		return nil, errors.New("no name: want one")
-	}
-	if cfg.Open != nil {
-		return newConn(cfg, &customNetwork{name: cfg.Interface, f: cfg.Open, done: make(chan struct{})})
-	}
-	n, err := openNetwork(cfg.Interface, familyOf(cfg.IPv6))
-	if err != nil {
-		return nil, err
-	}
-	return newConn(cfg, n)
 }
 
 // newConn makes a Conn on a network, which the Conn closes.
@@ -132,7 +128,6 @@ func newConn(cfg ListenConfig, n network) (*Conn, error) {
 		}
 	}
 	if err != nil {
-		n.interrupt()
 		n.close()
 		return nil, err
 	}
@@ -186,15 +181,20 @@ func (c *Conn) Close() error {
 	if c.owners != nil {
 		errs = append(errs, c.owners.Close())
 	}
-	c.net.interrupt()
 	c.mu.Unlock()
+	c.closeNetwork()
 	c.wg.Wait()
-	c.looking.Lock() // a router that begins late may be looking
+	return errors.Join(errs...)
+}
+
+// closeNetwork waits for a look and a reservation that are under way. All later ones find
+// the Conn closed.
+func (c *Conn) closeNetwork() {
+	c.looking.Lock()
 	defer c.looking.Unlock()
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()
 	c.net.close()
-	return errors.Join(errs...)
 }
 
 // Counters returns what belongs to no router of the Conn: packets for a VRID that no
@@ -348,10 +348,8 @@ func (c *Conn) reserveVRID(ctx context.Context, vrid uint8) (release func(), err
 func (c *Conn) tryReserveVRID(vrid uint8, last bool) error {
 	c.reserved.mu.Lock()
 	defer c.reserved.mu.Unlock()
-	select {
-	case <-c.done:
+	if c.isClosed() {
 		return ErrClosed
-	default:
 	}
 	r := &c.reserved.list[vrid]
 	if r.users == 0 {

@@ -96,26 +96,42 @@ func (p *fakePort) rejoin() error {
 type fakeNetwork struct {
 	lan    *fakeLAN
 	events chan linkEvent
+	woken  chan struct{} // has room for one
 
 	mu     sync.Mutex
 	nif    netif
 	opened []*fakePort
 	fail   error // of openSocket
+	looks  int   // calls of lookUp
+}
+
+func newFakeNetwork(lan *fakeLAN, addr netip.Addr) *fakeNetwork {
+	return &fakeNetwork{lan: lan, events: make(chan linkEvent), woken: make(chan struct{}, 1), nif: netif{
+		name: "eth0", index: 1, up: true, multicast: true, addrs: []ifaddr{{addr: addr}},
+	}}
 }
 
 func (n *fakeNetwork) lookUp() (netif, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.looks++
 	return n.nif, nil
 }
 
 func (n *fakeNetwork) waitEvent(concerns func(linkEvent) bool) (bool, error) {
-	for e := range n.events {
-		if concerns(e) {
-			return e.gone, nil
+	for {
+		select {
+		case <-n.woken:
+			return true, nil
+		case e, ok := <-n.events:
+			if !ok {
+				return false, net.ErrClosed
+			}
+			if concerns(e) {
+				return e.gone, nil
+			}
 		}
 	}
-	return false, net.ErrClosed
 }
 
 func (n *fakeNetwork) openSocket(nif *netif, protocol uint8) (PacketConn, error) {
@@ -129,15 +145,27 @@ func (n *fakeNetwork) openSocket(nif *netif, protocol uint8) (PacketConn, error)
 	return p, nil
 }
 
+// lookups returns the number of looks at the interface.
+func (n *fakeNetwork) lookups() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.looks
+}
+
 func (n *fakeNetwork) openFrames(*netif) (packetWriter, error) { return nil, nil }
 
 func (n *fakeNetwork) openOwners(*netif) (ownerReader, error) { return nil, nil }
 
 func (n *fakeNetwork) reserveVRID(uint8) (io.Closer, error) { return nil, nil }
 
-func (n *fakeNetwork) interrupt() { close(n.events) }
+func (n *fakeNetwork) wake() {
+	select {
+	case n.woken <- struct{}{}:
+	default:
+	}
+}
 
-func (n *fakeNetwork) close() {}
+func (n *fakeNetwork) close() { close(n.events) }
 
 // change changes the interface and tells the Conn with the event.
 func (n *fakeNetwork) change(e linkEvent, f func(*netif)) {
@@ -245,9 +273,7 @@ func (l *fakeLAN) prepareOn(t *testing.T, host byte, cfg Config, change func(*ne
 			report(tr)
 		}
 	}
-	n.net = &fakeNetwork{lan: l, events: make(chan linkEvent), nif: netif{
-		name: "eth0", index: 1, up: true, multicast: true, addrs: []ifaddr{{addr: n.addr}},
-	}}
+	n.net = newFakeNetwork(l, n.addr)
 	change(&n.net.nif)
 	conn, err := newConn(ListenConfig{Interface: "eth0", IPv6: v6, Logger: cfg.Logger}, n.net)
 	if err != nil {

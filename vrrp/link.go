@@ -60,68 +60,45 @@ func (c *Conn) Check(cfg Config) error {
 // opened on it.
 const retryLink = time.Second
 
-// watchInterface follows the interface until the Conn is closed. err is the error of the
-// last look.
+// watchInterface follows the interface until the Conn is closed. After a failure it looks
+// again until a look succeeds. err is the error of the last look.
 func (c *Conn) watchInterface(err error) {
-	for c.retryInterface(err) {
-		var lost bool
-		if lost, err = c.net.waitEvent(c.concernsEvent); err == nil {
+	for said, lost := "", false; !c.isClosed(); {
+		if err == nil {
+			said = ""
+			lost, err = c.net.waitEvent(c.concernsEvent)
+		} else {
+			if text := err.Error(); text != said {
+				said = text
+				c.log.Warn("watching the interface", "interface", c.name, "err", text)
+			}
+			select {
+			case <-c.done:
+			case <-time.After(retryLink):
+			}
+			lost, err = true, nil // events may have been lost, whatever err was
+		}
+		if err == nil {
 			err = c.updateInterface(lost)
 		}
 	}
 }
 
-// retryInterface looks again until a look succeeds, and returns false when the Conn is
-// closed. Events may have been lost, whatever err is.
-func (c *Conn) retryInterface(err error) bool {
-	if err == nil {
+// isClosed reports whether Close was called.
+func (c *Conn) isClosed() bool {
+	select {
+	case <-c.done:
 		return true
+	default:
+		return false
 	}
-	c.mu.Lock()
-	c.retrying++
-	c.mu.Unlock()
-	for said := ""; err != nil; {
-		select {
-		case <-c.done:
-			return false
-		default:
-		}
-		if text := err.Error(); text != said {
-			said = text
-			c.log.Warn("watching the interface", "interface", c.name, "err", text)
-		}
-		select {
-		case <-c.done:
-			return false
-		case <-time.After(retryLink):
-		}
-		if err = c.updateInterface(true); err == nil {
-			err = c.endRetries()
-		}
-	}
-	return true
-}
-
-// endRetries counts one retrying goroutine less, unless the sockets are broken once more.
-func (c *Conn) endRetries() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.broken != "" {
-		return errors.New(c.broken)
-	}
-	c.retrying--
-	return nil
 }
 
 // updateForRouter looks at the interface for a router that begins or is reconfigured: the
 // router's source may have come while no router was interested in it.
 func (c *Conn) updateForRouter() {
-	if err := c.updateInterface(false); err != nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if tried := c.broken != "" && c.retrying > 0; !c.closed && !tried {
-			c.wg.Go(func() { c.retryInterface(err) })
-		}
+	if c.updateInterface(false) != nil {
+		c.net.wake() // for another look by watchInterface
 	}
 }
 
@@ -142,10 +119,8 @@ func (c *Conn) lookUpInterface() (netif, error) {
 func (c *Conn) updateInterface(lost bool) error {
 	c.looking.Lock()
 	defer c.looking.Unlock()
-	select {
-	case <-c.done:
+	if c.isClosed() {
 		return ErrClosed
-	default:
 	}
 	nif, err := c.lookUpInterface()
 	if err != nil {
@@ -230,9 +205,9 @@ func (c *Conn) restoreSockets(before *netif, lost bool) (err error) {
 	case c.closed || c.nif.index == 0:
 		return nil
 	case c.nif.binding() != c.bound || c.broken != "":
-		err = c.reopenSockets()
+		err = c.renewSockets(false)
 	case c.doubtful && c.nif.serves():
-		err = c.rejoinGroup()
+		err = c.renewSockets(true)
 	default:
 		return nil
 	}
@@ -243,44 +218,32 @@ func (c *Conn) restoreSockets(before *netif, lost bool) (err error) {
 	return err
 }
 
-// rejoinGroup makes the sockets members of the group again. The kernel forgets a
+// renewSockets replaces sockets that are bound to an interface that is gone, or to none.
+//
+// With rejoin the sockets stay, but become members of the group again. The kernel forgets a
 // membership together with the interface's settings for the family: those for IPv6 go
 // when the MTU is below 1280 bytes, and all of them when the interface moves to another
 // network namespace, from which it may return with the same index. New sockets would not
 // help: they lose their membership when the old ones are closed.
-func (c *Conn) rejoinGroup() error {
+func (c *Conn) renewSockets(rejoin bool) error {
 	for _, l := range c.loops {
-		switch pc := l.pc.(type) {
-		case noSocket: // of a router that began meanwhile
-			if err := c.reopenLoop(l); err != nil {
-				return err
-			}
-		case rejoiner:
-			if err := pc.rejoin(); err != nil {
-				return err
-			}
+		var err error
+		_, none := l.pc.(noSocket) // of a router that began meanwhile
+		if member, ok := l.pc.(rejoiner); none || !rejoin {
+			err = c.reopenLoop(l)
+		} else if ok {
+			err = member.rejoin()
 		}
-	}
-	c.openOwners()
-	if _, none := c.frames.(noSocket); none {
-		return c.replaceFrames()
-	}
-	return nil
-}
-
-// reopenSockets replaces sockets that are bound to an interface that is gone, or to none.
-func (c *Conn) reopenSockets() error {
-	for _, l := range c.loops {
-		if err := c.reopenLoop(l); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	c.bound = c.nif.binding()
 	c.openOwners()
-	if c.frames == nil {
-		return nil
+	if _, none := c.frames.(noSocket); none || c.frames != nil && !rejoin {
+		return c.replaceFrames()
 	}
-	return c.replaceFrames()
+	return nil
 }
 
 func (c *Conn) reopenLoop(l *loop) error {

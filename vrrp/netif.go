@@ -166,8 +166,11 @@ type network interface {
 	// error means that the owner is not known. A nil lock: no other process can run
 	// a router here.
 	reserveVRID(vrid uint8) (io.Closer, error)
-	// interrupt makes waitEvent return an error. close follows after the last use.
-	interrupt()
+	// wake makes waitEvent return as if events had been lost, this call or the next. It
+	// may be called at any time, also after close.
+	wake()
+	// close makes waitEvent return an error. No other call but wake is under way, or
+	// follows.
 	close()
 }
 
@@ -201,9 +204,9 @@ func (n *customNetwork) openOwners(*netif) (ownerReader, error) { return nil, ni
 
 func (n *customNetwork) reserveVRID(uint8) (io.Closer, error) { return nil, nil }
 
-func (n *customNetwork) interrupt() { close(n.done) }
+func (n *customNetwork) wake() {} // no look fails
 
-func (n *customNetwork) close() {}
+func (n *customNetwork) close() { close(n.done) }
 
 // ownerReader hears the owners of virtual IPv4 addresses. While this host has such an
 // address itself, Linux takes packets from it for forged and drops them before a raw IP

@@ -12,8 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -75,9 +75,8 @@ func subscribe(fam family) (*os.File, error) {
 	return f, nil
 }
 
-func (n *kernelNetwork) interrupt() { n.events.Close() }
-
 func (n *kernelNetwork) close() {
+	n.events.Close()
 	n.ns.Close()
 	n.rtnl.Close()
 }
@@ -135,107 +134,109 @@ func (n *kernelNetwork) lookUp() (netif, error) {
 const lull = 20 * time.Millisecond
 
 func (n *kernelNetwork) waitEvent(concerns func(linkEvent) bool) (lost bool, err error) {
-	var buf [1 << 16]byte
-	for {
-		size, err := n.events.Read(buf[:])
-		if errors.Is(err, unix.ENOBUFS) {
-			return true, nil
-		}
-		if err != nil {
-			return false, err
-		}
+	raw, err := n.events.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var events []linkEvent
+	for buf := make([]byte, 1<<16); ; time.Sleep(lull) {
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			events, failed = readEvents(int(fd), buf, events[:0])
+			return len(events) > 0 || failed != unix.EAGAIN
+		})
 		concerned := false
-		for b := buf[:size]; len(b) >= unix.NLMSG_HDRLEN; {
-			length := int(binary.NativeEndian.Uint32(b))
-			if length < unix.NLMSG_HDRLEN || length > len(b) {
-				break
-			}
-			e, ok := parseEvent(binary.NativeEndian.Uint16(b[4:]), b[unix.NLMSG_HDRLEN:length])
-			if ok && concerns(e) {
+		for _, e := range events {
+			if concerns(e) {
 				concerned, lost = true, lost || e.gone
 			}
-			b = b[min((length+3)&^3, len(b)):]
 		}
-		if concerned {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded): // wake was called
+			return true, n.events.SetReadDeadline(time.Time{})
+		case err != nil:
+			return false, err
+		case failed == unix.ENOBUFS:
+			return true, nil
+		case failed != unix.EAGAIN:
+			return false, os.NewSyscallError("netlink read", failed)
+		case concerned:
 			return lost, nil
 		}
-		time.Sleep(lull)
+	}
+}
+
+func (n *kernelNetwork) wake() { n.events.SetReadDeadline(past) }
+
+// readEvents appends the events that have come, and returns the error that ends them. Each
+// read of the socket returns one event: hundreds may wait.
+func readEvents(fd int, buf []byte, events []linkEvent) ([]linkEvent, error) {
+	for {
+		size, err := unix.Read(fd, buf)
+		if err != nil {
+			return events, err
+		}
+		messages, _ := syscall.ParseNetlinkMessage(buf[:size])
+		for i := range messages {
+			if e, ok := parseEvent(&messages[i]); ok {
+				events = append(events, e)
+			}
+		}
 	}
 }
 
 // parseEvent reads one rtnetlink message.
-func parseEvent(kind uint16, b []byte) (e linkEvent, ok bool) {
-	var attrs []byte
-	switch kind {
-	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		if len(b) < unix.SizeofIfInfomsg {
-			return e, false
-		}
-		e.index = int((*unix.IfInfomsg)(unsafe.Pointer(&b[0])).Index)
-		attrs = b[unix.SizeofIfInfomsg:]
-	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		if len(b) < unix.SizeofIfAddrmsg {
-			return e, false
-		}
-		e.index = int((*unix.IfAddrmsg)(unsafe.Pointer(&b[0])).Index)
-		attrs = b[unix.SizeofIfAddrmsg:]
-	default:
+func parseEvent(m *syscall.NetlinkMessage) (e linkEvent, ok bool) {
+	if len(m.Data) < unix.SizeofIfInfomsg {
 		return e, false
 	}
-	isLink := kind == unix.RTM_NEWLINK || kind == unix.RTM_DELLINK
+	attrs, err := syscall.ParseNetlinkRouteAttr(m)
+	if err != nil {
+		return e, false
+	}
+	// ifinfomsg and ifaddrmsg have the index at the same place
+	e.index = int(binary.NativeEndian.Uint32(m.Data[4:]))
+	kind := m.Header.Type
 	e.gone = kind == unix.RTM_DELLINK || kind == unix.RTM_DELADDR
-	for len(attrs) >= unix.SizeofRtAttr {
-		size := int(binary.NativeEndian.Uint16(attrs))
-		if size < unix.SizeofRtAttr || size > len(attrs) {
-			break
-		}
-		attr, value := binary.NativeEndian.Uint16(attrs[2:]), attrs[unix.SizeofRtAttr:size]
-		switch {
-		case isLink && attr == unix.IFLA_IFNAME:
-			e.name = unix.ByteSliceToString(value)
+	isLink := kind == unix.RTM_NEWLINK || kind == unix.RTM_DELLINK
+	for _, a := range attrs {
+		switch t := a.Attr.Type; {
+		case isLink && t == unix.IFLA_IFNAME:
+			e.name = unix.ByteSliceToString(a.Value)
 		// IFA_LOCAL is the host's own address. Only IPv4 has it, with the address of a
 		// point-to-point peer in IFA_ADDRESS.
-		case !isLink && (attr == unix.IFA_LOCAL || attr == unix.IFA_ADDRESS && !e.addr.IsValid()):
-			e.addr, _ = netip.AddrFromSlice(value)
+		case !isLink && (t == unix.IFA_LOCAL || t == unix.IFA_ADDRESS && !e.addr.IsValid()):
+			e.addr, _ = netip.AddrFromSlice(a.Value)
 		}
-		attrs = attrs[min((size+3)&^3, len(attrs)):]
 	}
 	return e, true
 }
 
-func (n *kernelNetwork) openSocket(nif *netif, protocol uint8) (pc PacketConn, err error) {
-	err = inNamespace(n.ns, func() error {
-		pc, err = openRaw(nif, n.family, protocol)
-		return err
-	})
-	return pc, explainPermission(err)
+func (n *kernelNetwork) openSocket(nif *netif, protocol uint8) (PacketConn, error) {
+	return openThere(n, func() (PacketConn, error) { return openRaw(nif, n.family, protocol) })
 }
 
-func (n *kernelNetwork) openFrames(nif *netif) (w packetWriter, err error) {
-	err = inNamespace(n.ns, func() error {
-		w, err = openFrames(nif, n.family)
-		return err
-	})
-	return w, explainPermission(err)
+func (n *kernelNetwork) openFrames(nif *netif) (packetWriter, error) {
+	return openThere(n, func() (packetWriter, error) { return openFrames(nif, n.family) })
 }
 
-func (n *kernelNetwork) openOwners(nif *netif) (o ownerReader, err error) {
+func (n *kernelNetwork) openOwners(nif *netif) (ownerReader, error) {
 	if n.family != familyIPv4 {
 		return nil, nil
 	}
-	err = inNamespace(n.ns, func() error {
-		o, err = openOwners(nif)
-		return err
-	})
-	return o, explainPermission(err)
+	return openThere(n, func() (ownerReader, error) { return openOwners(nif) })
 }
 
-// explainPermission adds to an error what its reader can do about it.
-func explainPermission(err error) error {
+// openThere opens a socket in n's namespace.
+func openThere[T any](n *kernelNetwork, open func() (T, error)) (socket T, err error) {
+	err = inNamespace(n.ns, func() error {
+		socket, err = open()
+		return err
+	})
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%w: raw sockets need root or CAP_NET_RAW", err)
+		err = fmt.Errorf("%w: raw sockets need root or CAP_NET_RAW", err)
 	}
-	return err
+	return socket, err
 }
 
 const threadNamespace = "/proc/thread-self/ns/net"

@@ -2,6 +2,7 @@ package vrrp
 
 import (
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -9,11 +10,10 @@ import (
 	"github.com/havip/havip/internal/lab"
 )
 
-// TestNetworkOverrun: lost events may have been about an address or interface that has gone
-// and come back.
-func TestNetworkOverrun(t *testing.T) {
-	h := lab.New(t).MustHost("a", "192.0.2.1/24")
-	var n *kernelNetwork
+// events opens a network on a new host, to which nobody listens yet.
+func events(t *testing.T) (n *kernelNetwork, h *lab.Host, link netlink.Link) {
+	t.Helper()
+	h = lab.New(t).MustHost("a", "192.0.2.1/24")
 	if err := h.Do(func() error {
 		network, err := openNetwork("eth0", familyIPv4)
 		if err == nil {
@@ -23,16 +23,54 @@ func TestNetworkOverrun(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	defer n.close()
-	defer n.interrupt()
+	t.Cleanup(n.close)
+	link, err := h.Netlink().LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, h, link
+}
+
+// TestNetworkBacklog: an event of concern is not kept waiting by hundreds of others, which
+// the holder of many addresses causes when it renews them.
+func TestNetworkBacklog(t *testing.T) {
+	n, h, link := events(t)
+	own, err := netlink.ParseAddr("198.51.100.1/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const renewals = 1000
+	for i := range renewals {
+		own.ValidLft, own.PreferedLft = 1000+i, 1000+i
+		if err := h.Netlink().AddrReplace(link, own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.Netlink().LinkSetDown(link); err != nil {
+		t.Fatal(err)
+	}
+	began, renewed := time.Now(), 0
+	if _, err := n.waitEvent(func(e linkEvent) bool {
+		if e.addr.IsValid() {
+			renewed++
+		}
+		return e.name == "eth0"
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); renewed < renewals || took > renewals*lull/2 {
+		t.Errorf("the loss of the link behind %d renewals was noticed after %v", renewed, took)
+	}
+}
+
+// TestNetworkOverrun: lost events may have been about an address or interface that has gone
+// and come back.
+func TestNetworkOverrun(t *testing.T) {
+	n, h, link := events(t)
 	raw, err := n.events.SyscallConn()
 	if err == nil {
 		err = withDescriptor(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1) })
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	link, err := h.Netlink().LinkByName("eth0")
 	if err != nil {
 		t.Fatal(err)
 	}

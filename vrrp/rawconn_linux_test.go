@@ -25,7 +25,7 @@ func rawPair(t *testing.T, fam family) (a, b *rawConn, p Packet) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { n.interrupt(); n.close() })
+		t.Cleanup(n.close)
 		var nif netif
 		lab.Until(t, 20*time.Second, "an address that is not tentative", func() bool {
 			nif, _ = n.lookUp()
