@@ -250,7 +250,7 @@ func (c *Conn) carriesConfig(cfg *Config) error {
 // detachRouter forgets r. c.mu is held.
 func (c *Conn) detachRouter(r *Router) {
 	c.routers[r.cfg.VRID] = nil
-	r.loop.deadlines.remove(r)
+	r.loop.deadlines[r.cfg.VRID] = never
 	c.countAddresses(&r.cfg, -1)
 }
 

@@ -142,10 +142,9 @@ func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
 	if r.loop == nil || r.phase == stopped {
 		return
 	}
+	r.loop.deadlines[r.cfg.VRID] = never
 	if at, ok := r.machine.Deadline(); ok {
-		r.loop.deadlines.set(r, at.Sub(r.conn.base))
-	} else {
-		r.loop.deadlines.remove(r)
+		r.loop.deadlines[r.cfg.VRID] = at.Sub(r.conn.base)
 	}
 }
 
@@ -191,19 +190,7 @@ func (r *Router) carryOutActions(now time.Time, actions []Action) {
 // queueTask keeps a task until the queued packets have been sent: peers hear of a new
 // Active router before it touches an address.
 func (r *Router) queueTask(e task) {
-	if len(r.told) == 0 {
-		r.loop.touched = append(r.loop.touched, r)
-	}
-	r.told = append(r.told, e)
-}
-
-// deliverTasks passes the tasks on. The loop has sent the queued packets.
-func (r *Router) deliverTasks() {
-	for _, e := range r.told {
-		r.work.pushTask(e)
-	}
-	clear(r.told)
-	r.told = r.told[:0]
+	r.loop.tasks = append(r.loop.tasks, routerTask{r, e})
 }
 
 // useMachine is step, and sends the packets at once.

@@ -1,9 +1,10 @@
 package vrrp
 
 import (
-	"container/heap"
 	"errors"
+	"math"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -26,6 +27,12 @@ const (
 // past is a deadline that interrupts a read.
 var past = time.Unix(1, 0)
 
+// routerTask is a task for the worker of a router.
+type routerTask struct {
+	router *Router
+	task   task
+}
+
 // loop runs the routers of a Conn that use one IP protocol. Its goroutine waits for
 // packets until the earliest deadline of a machine. Other goroutines use a machine with
 // the Conn's lock held, and bring the read's deadline forward if necessary.
@@ -34,12 +41,12 @@ type loop struct {
 	protocol uint8
 
 	// Guarded by conn.mu.
-	deadlines deadlines
-	adv       Advertisement // parsed into
-	out       []Packet      // the queued packets
-	senders   []*Router     // of the packets in out
-	buf       []byte        // of the packets in out
-	touched   []*Router     // routers with tasks for their workers
+	deadlines [256]time.Duration // by VRID: when a machine must be run, since conn.base
+	adv       Advertisement      // parsed into
+	out       []Packet           // the queued packets
+	senders   []*Router          // of the packets in out
+	buf       []byte             // of the packets in out
+	tasks     []routerTask       // for workers, once out was sent
 
 	// wakeMu is also taken by goroutines of other Conns, which hold Group.mu.
 	wakeMu sync.Mutex
@@ -48,8 +55,23 @@ type loop struct {
 	woken  []*Router // routers that a group has moved
 }
 
+// never is the deadline of a router whose machine waits for no time.
+const never = time.Duration(math.MaxInt64)
+
 func newLoop(c *Conn, pc PacketConn, protocol uint8) *loop {
-	return &loop{conn: c, pc: pc, protocol: protocol}
+	l := &loop{conn: c, pc: pc, protocol: protocol}
+	for i := range l.deadlines {
+		l.deadlines[i] = never
+	}
+	return l
+}
+
+// nextDeadline returns the earliest deadline; zero: there is none. conn.mu is held.
+func (l *loop) nextDeadline() (at time.Time) {
+	if next := slices.Min(l.deadlines[:]); next != never {
+		at = l.conn.base.Add(next)
+	}
+	return at
 }
 
 // run is the loop's goroutine. It ends when the Conn is closed.
@@ -103,10 +125,7 @@ func (l *loop) armRead() PacketConn {
 	if c.closed {
 		return nil
 	}
-	var at time.Time
-	if len(l.deadlines) > 0 {
-		at = c.base.Add(l.deadlines[0].deadline)
-	}
+	at := l.nextDeadline()
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
 	if len(l.woken) > 0 {
@@ -122,10 +141,10 @@ func (l *loop) armRead() PacketConn {
 // advanceDeadline brings the read's deadline forward to the earliest of the machines'.
 // conn.mu is held.
 func (l *loop) advanceDeadline() {
-	if len(l.deadlines) == 0 {
+	at := l.nextDeadline()
+	if at.IsZero() {
 		return
 	}
-	at := l.conn.base.Add(l.deadlines[0].deadline)
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
 	if l.armed.IsZero() || at.Before(l.armed) {
@@ -211,14 +230,11 @@ func (l *loop) runTimers(now time.Time) {
 		r.step(now, func(time.Time) []Action { return nil })
 	}
 	due := now.Sub(l.conn.base)
-	// After Tick no machine has a deadline in the past. The bound is against a fault
-	// in that rule.
-	for range 2 * len(l.deadlines) {
-		if len(l.deadlines) == 0 || l.deadlines[0].deadline > due {
-			return
+	for vrid, at := range l.deadlines[:] {
+		if at <= due {
+			r := l.conn.routers[vrid]
+			r.step(now, r.machine.Tick)
 		}
-		r := l.deadlines[0]
-		r.step(now, r.machine.Tick)
 	}
 }
 
@@ -281,54 +297,9 @@ func (l *loop) sendQueued() {
 	clear(l.out)
 	clear(l.senders)
 	l.out, l.senders, l.buf = l.out[:0], l.senders[:0], l.buf[:0]
-	for _, r := range l.touched {
-		r.deliverTasks()
+	for _, t := range l.tasks {
+		t.router.work.pushTask(t.task)
 	}
-	clear(l.touched)
-	l.touched = l.touched[:0]
-}
-
-// deadlines is a heap of the routers whose machine has a deadline. The place of a router
-// is its index plus one; 0: it is not in the heap.
-type deadlines []*Router
-
-func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].deadline < d[j].deadline }
-
-func (d deadlines) Swap(i, j int) {
-	d[i], d[j] = d[j], d[i]
-	d[i].place, d[j].place = i+1, j+1
-}
-
-// Push and Pop are for package heap.
-func (d *deadlines) Push(x any) {
-	*d = append(*d, x.(*Router))
-	x.(*Router).place = len(*d)
-}
-
-func (d *deadlines) Pop() any {
-	last := len(*d) - 1
-	r := (*d)[last]
-	(*d)[last] = nil
-	*d = (*d)[:last]
-	r.place = 0
-	return r
-}
-
-// set puts r where its deadline at belongs.
-func (d *deadlines) set(r *Router, at time.Duration) {
-	switch {
-	case r.place == 0:
-		r.deadline = at
-		heap.Push(d, r)
-	case r.deadline != at:
-		r.deadline = at
-		heap.Fix(d, r.place-1)
-	}
-}
-
-func (d *deadlines) remove(r *Router) {
-	if r.place > 0 {
-		heap.Remove(d, r.place-1)
-	}
+	clear(l.tasks)
+	l.tasks = l.tasks[:0]
 }
