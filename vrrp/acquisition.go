@@ -40,43 +40,33 @@ type acquisition struct {
 	open     bool     // the last attempt has no result yet
 	backoff  time.Duration
 	failedAt time.Time
-	hope     bool // something has changed since the failure
-	watchdog *time.Timer
-	retry    *time.Timer
+	hope     bool        // something has changed since the failure
+	timer    *time.Timer // bounds the attempt, or the wait for the next one; or nil
 }
 
 // beginAttempt starts an attempt. failed is called if it has no result in time.
 func (a *acquisition) beginAttempt(failed func(id uint64, err error)) (id uint64) {
-	a.endAttempt()
 	a.last++
 	a.open = true
 	id = a.last
-	a.watchdog = time.AfterFunc(handlerTime, func() { failed(id, errHandlerTime) })
+	a.setTimer(handlerTime, func() { failed(id, errHandlerTime) })
 	return id
 }
 
 // endAttempt ends an attempt: a later result is ignored.
 func (a *acquisition) endAttempt() {
-	a.open = false
-	if a.watchdog != nil {
-		a.watchdog.Stop()
+	if a.open {
+		a.open = false
+		a.timer.Stop()
 	}
 }
 
-// stopTimers ends the attempt and the wait for the next.
-func (a *acquisition) stopTimers() {
-	a.endAttempt()
-	if a.retry != nil {
-		a.retry.Stop()
+// setTimer makes f the only call that waits for its time.
+func (a *acquisition) setTimer(d time.Duration, f func()) {
+	if a.timer != nil {
+		a.timer.Stop()
 	}
-}
-
-// waitRetry sets a timer that calls retry after firstRetry.
-func (a *acquisition) waitRetry(retry func()) {
-	if a.retry != nil {
-		a.retry.Stop()
-	}
-	a.retry = time.AfterFunc(firstRetry, retry)
+	a.timer = time.AfterFunc(d, f)
 }
 
 // acquired notes that the Handler has the addresses.
@@ -101,8 +91,8 @@ func (r *Router) acquireFailed(id uint64, err error) {
 	a.endAttempt()
 	a.backoff = min(max(2*a.backoff, firstRetry), lastRetry)
 	a.fault, a.failedAt, a.hope = fmt.Sprintf("addresses: %v", err), time.Now(), false
-	a.waitRetry(r.retryAddresses)
-	r.applyFaults()
+	r.applyFaults() // ends an attempt that the group has brought about meanwhile
+	a.setTimer(firstRetry, r.retryAddresses)
 }
 
 // retryAddresses ends the fault of acquireFailed when its pause is over.
@@ -127,7 +117,7 @@ func (r *Router) retryIfDue() {
 		pause = min(pause, a.backoff/hopefulRetries)
 	}
 	if now.Sub(a.failedAt) < pause || r.work.inCall() {
-		a.waitRetry(r.retryAddresses)
+		a.setTimer(firstRetry, r.retryAddresses)
 		return
 	}
 	a.fault = ""

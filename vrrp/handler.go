@@ -80,16 +80,19 @@ type task struct {
 // A worker is never full: a Handler call is dropped, or cancelled if it is under way,
 // when a later call makes it pointless, and of many changes the oldest are dropped.
 type worker struct {
-	ready chan struct{} // has room for one; filled when the queue or closed changes
-
 	mu      sync.Mutex
+	changed *sync.Cond // queue or closed
 	queue   []task
 	closed  bool
 	running ActionKind
 	cancel  context.CancelFunc // of the running call
 }
 
-func newWorker() *worker { return &worker{ready: make(chan struct{}, 1)} }
+func newWorker() *worker {
+	w := &worker{}
+	w.changed = sync.NewCond(&w.mu)
+	return w
+}
 
 // pushTask adds a task and never blocks.
 func (w *worker) pushTask(e task) {
@@ -106,10 +109,10 @@ func (w *worker) pushTask(e task) {
 	case Announce:
 		w.removeKinds(Announce)
 	case Changed:
-		w.trim(Changed, maxTransitions-1)
+		w.dropOldChange()
 	}
 	w.queue = append(w.queue, e)
-	w.signal()
+	w.changed.Signal()
 }
 
 // overtakeCalls drops queued calls of these kinds, and cancels a running one.
@@ -124,27 +127,16 @@ func (w *worker) removeKinds(kinds ...ActionKind) {
 	w.queue = slices.DeleteFunc(w.queue, func(e task) bool { return slices.Contains(kinds, e.kind) })
 }
 
-// trim keeps at most n tasks of a kind, the latest ones.
-func (w *worker) trim(kind ActionKind, n int) {
-	have := 0
-	for _, e := range w.queue {
-		if e.kind == kind {
-			have++
+// dropOldChange drops the oldest change of the state if no other one has room.
+func (w *worker) dropOldChange() {
+	oldest, n := 0, 0
+	for i, e := range slices.Backward(w.queue) {
+		if e.kind == Changed {
+			oldest, n = i, n+1
 		}
 	}
-	w.queue = slices.DeleteFunc(w.queue, func(e task) bool {
-		if e.kind != kind || have <= n {
-			return false
-		}
-		have--
-		return true
-	})
-}
-
-func (w *worker) signal() {
-	select {
-	case w.ready <- struct{}{}:
-	default:
+	if n >= maxTransitions {
+		w.queue = slices.Delete(w.queue, oldest, oldest+1)
 	}
 }
 
@@ -153,34 +145,28 @@ func (w *worker) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
-	w.signal()
+	w.changed.Signal()
 }
 
 // nextTask waits for a task; false: the worker is closed and empty. A call of the Handler
 // comes with its context, which ends when the call is overtaken or its time is up;
 // endCall must follow that call.
-func (w *worker) nextTask() (task, context.Context, bool) {
-	for {
-		w.mu.Lock()
-		if len(w.queue) > 0 {
-			e := w.queue[0]
-			w.queue = slices.Delete(w.queue, 0, 1)
-			var ctx context.Context
-			switch e.kind {
-			case Acquire, Announce, Release:
-				ctx, w.cancel = context.WithTimeout(context.Background(), handlerTime)
-				w.running = e.kind
-			}
-			w.mu.Unlock()
-			return e, ctx, true
+func (w *worker) nextTask() (e task, ctx context.Context, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.queue) == 0 {
+		if w.closed {
+			return e, nil, false
 		}
-		closed := w.closed
-		w.mu.Unlock()
-		if closed {
-			return task{}, nil, false
-		}
-		<-w.ready
+		w.changed.Wait()
 	}
+	e = w.queue[0]
+	w.queue = slices.Delete(w.queue, 0, 1)
+	if e.kind != Changed {
+		ctx, w.cancel = context.WithTimeout(context.Background(), handlerTime)
+		w.running = e.kind
+	}
+	return e, ctx, true
 }
 
 // endCall notes that a call of the Handler has returned.

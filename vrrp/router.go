@@ -48,11 +48,7 @@ type Router struct {
 	holds      map[string]int // how often each reason was given to Hold
 	awaited    map[string]int // the same for Await
 	addresses  acquisition
-	told       []task // for work, once the queued packets were sent
 	status     status
-
-	deadline time.Duration // since conn.base
-	place    int           // in loop.deadlines
 
 	moved []Action // that the group brought about; guarded by Group.mu
 }
@@ -254,6 +250,6 @@ func (r *Router) stop(why, err error) {
 	r.conn.detachRouter(r)
 	r.phase = stopped
 	r.err = err
-	r.addresses.stopTimers()
+	r.addresses.endAttempt()
 	r.work.close()
 }
