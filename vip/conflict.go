@@ -1,12 +1,12 @@
 package vip
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
@@ -30,100 +30,79 @@ var conflictLimit = quietlog.Limit{Every: 10 * time.Minute, Pause: time.Minute}
 
 const conflictMessage = "another host claims an address that is held here"
 
-// takeSighting accepts a sighting from the Namespace, and never waits.
+// takeSighting accepts a sighting from the Namespace. It does not wait for the Manager.
 func (m *Manager) takeSighting(s sighting) {
-	if m.holds.Load() || m.successors.some.Load() {
-		m.inbox.add(s)
-		m.poke()
-	}
-}
-
-// takeSightings empties the inbox.
-func (m *Manager) takeSightings() {
-	list := m.inbox.take()
-	if len(list) == 0 {
+	m.hearing.Lock()
+	defer m.hearing.Unlock()
+	held := !m.rivals.since.IsZero()
+	if !held && len(m.successors.list) == 0 {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, s := range list {
-		if _, foreign := m.foreign(s.sighting); !foreign {
-			continue
-		}
-		if m.held {
-			m.rivals.hear(s.sighting, s.times)
-		} else {
-			m.successors.hear(s.sighting)
-		}
+	switch _, foreign := m.foreign(s); {
+	case !foreign:
+		return
+	case held:
+		m.rivals.hear(s)
+	default:
+		m.successors.hear(s)
 	}
+	m.poke()
 }
 
-// judgeClaims reports the claims that are due, to addresses that are still held here, and
-// contradicts a host that has claimed an address later than this one.
+// judgeClaims counts and reports the claims that are due, to addresses that are still held
+// here, and contradicts a host that has claimed an address later than this one. Called
+// with m.mu held.
 func (m *Manager) judgeClaims(now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.hearing.Lock()
 	due := m.rivals.takeDue(now)
+	m.hearing.Unlock()
 	if len(due) == 0 || m.cfg.Entitled != nil && !m.cfg.Entitled() {
 		return
 	}
-	if m.rivals.newcomers(due) {
+	if slices.ContainsFunc(due, func(c claim) bool { return c.newcomer }) {
 		m.announcer.answer(now)
 	}
-	var news []dispute
+	var news []claim
 	for _, c := range due {
-		news = m.countConflict(news, c)
+		var foreign bool
+		if c.ifname, foreign = m.foreign(c.sighting); !foreign {
+			continue // the interface has changed since
+		}
+		m.status.Conflicts += c.times
+		if !conflictLimit.Mutes(m.log, slog.LevelError, conflictMessage, c.addr, c.times) {
+			news = append(news, c)
+		}
+		if tell := m.cfg.OnConflict; m.rivals.reportDue(c) && tell != nil {
+			m.calls.conflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: c.ifname, Time: c.time}) })
+		}
 	}
 	if len(news) > 0 {
 		own := m.cfg.addrs()
-		m.calls.asides.Add(func() { m.logDisputes(news, own) })
+		m.calls.asides.Add(func() { m.logConflicts(news, own) })
 	}
-}
-
-// dispute is a conflict that is to be logged.
-type dispute struct {
-	claim
-	ifname string
 }
 
 // maxKnown is how many addresses of another host a line has: a router with proxy ARP
 // answers for hundreds.
 const maxKnown = 8
 
-// logDisputes logs disputes with the IP addresses of the other hosts: a hardware address
+// logConflicts logs claims with the IP addresses of the other hosts: a hardware address
 // alone says little to a person. A line leaves out own, the addresses that are held here:
 // the line says anyway that the other host has them, too.
-func (m *Manager) logDisputes(news []dispute, own []netip.Addr) {
+func (m *Manager) logConflicts(news []claim, own []netip.Addr) {
 	hosts := map[string][]netip.Addr{} // by hardware address and interface
-	for _, d := range news {
-		key := fmt.Sprint(d.index, d.mac)
+	for _, c := range news {
+		key := fmt.Sprint(c.index, c.mac)
 		if _, asked := hosts[key]; !asked {
-			hosts[key], _ = m.ns.kernel.known(d.index, d.mac)
+			hosts[key], _ = m.ns.kernel.known(c.index, c.mac)
 			hosts[key] = slices.DeleteFunc(hosts[key], func(a netip.Addr) bool { return slices.Contains(own, a) })
 		}
-		args := []any{"address", d.addr, "mac", d.mac.String(), "interface", d.ifname}
+		args := []any{"address", c.addr, "mac", c.mac.String(), "interface", c.ifname}
 		if list := hosts[key]; len(list) > 0 {
 			args = append(args, "host", list[:min(len(list), maxKnown)])
 		}
-		m.log.Error(conflictMessage, append(args, conflictLimit.Times(d.times, d.addr))...)
+		m.log.Error(conflictMessage, append(args, conflictLimit.Times(c.times, c.addr))...)
 	}
-}
-
-// countConflict counts a claim and reports it, and appends what is to be logged to news.
-// Called with m.mu held.
-func (m *Manager) countConflict(news []dispute, c claim) []dispute {
-	ifname, foreign := m.foreign(c.sighting)
-	if !foreign {
-		return news // the interface has changed since
-	}
-	m.status.Conflicts += c.times
-	if !conflictLimit.Mutes(m.log, slog.LevelError, conflictMessage, c.addr, c.times) {
-		news = append(news, dispute{c, ifname})
-	}
-	if tell := m.cfg.OnConflict; m.rivals.reportDue(c) && tell != nil {
-		m.calls.conflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: ifname, Time: c.time}) })
-	}
-	return news
 }
 
 // sighting is a claim to an address that was seen on a link: the sender of an
@@ -137,49 +116,99 @@ type sighting struct {
 	time  time.Time
 }
 
-// maxUnheard is how many different sightings wait for Run at most.
-const maxUnheard = 4096
+// conflictEvery bounds how often a conflict is reported for one address.
+const conflictEvery = time.Second
 
-// inbox collects the sightings until Run takes them. When a thousand addresses move, the
-// new holder announces each of them while the Manager is busy removing them.
-type inbox struct {
-	mu   sync.Mutex
-	list []claim
-	at   map[likeness]int // in the list
+// takeoverTime: a claim that comes sooner after the addresses were acquired counts as the
+// previous holder's, which may be a moment late in releasing them.
+const takeoverTime = time.Second
+
+// elderTime: a host that claims an address sooner after it was acquired here has had the
+// address before. That host contradicts this one, and is not contradicted in turn: that
+// would go on without end, and neighbours would believe the two in turns.
+const elderTime = 2 * time.Second
+
+// verdictTime is how long a claim waits before it is judged: in a hand-over the successor
+// claims the addresses while this host releases them, which is no conflict.
+const verdictTime = 200 * time.Millisecond
+
+// claim is what another host has said of an address, and is not judged yet.
+type claim struct {
+	sighting        // the latest
+	times    uint64 // how often it was said
+	newcomer bool   // the host did not have the address before this one
+	ifname   string // the interface, once it is judged
+	due      time.Time
 }
 
-// likeness is what alike sightings have in common: the inbox keeps the latest of them.
-type likeness struct {
-	index        int
-	addr         netip.Addr
-	mac          string
-	probe, aside bool
+// rivals is what other hosts have said of the addresses that are held here. It reads
+// no clock.
+type rivals struct {
+	since    time.Time                       // the addresses are held since then; zero: they are not
+	claims   map[netip.Addr]claim            // not judged yet
+	told     map[netip.Addr]time.Time        // when another host last announced the address, or probed for it
+	elders   map[netip.Addr]net.HardwareAddr // who had the address before
+	reported map[netip.Addr]time.Time        // when a conflict was last reported
 }
 
-func (b *inbox) add(s sighting) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	key := likeness{s.index, s.addr, string(s.mac), s.probe, s.aside}
-	i, ok := b.at[key]
-	if !ok {
-		if i = len(b.list); i == maxUnheard {
-			return
-		}
-		if b.at == nil {
-			b.at = make(map[likeness]int)
-		}
-		b.at[key] = i
-		b.list = append(b.list, claim{})
+// begin forgets what was said before the addresses are held.
+func (r *rivals) begin(now time.Time) {
+	r.since = now
+	r.claims = make(map[netip.Addr]claim)
+	r.told = make(map[netip.Addr]time.Time)
+	r.elders = make(map[netip.Addr]net.HardwareAddr)
+}
+
+// end drops the claims to addresses that are no longer held.
+func (r *rivals) end() { r.since, r.claims = time.Time{}, nil }
+
+// hear takes note of another host's sighting.
+func (r *rivals) hear(s sighting) {
+	if !s.aside {
+		r.told[s.addr] = s.time
 	}
-	b.list[i].sighting = s
-	b.list[i].times++
+	if s.probe || s.time.Sub(r.since) < takeoverTime {
+		return
+	}
+	if s.time.Sub(r.since) < elderTime {
+		r.elders[s.addr] = s.mac
+	}
+	c, ok := r.claims[s.addr]
+	if !ok {
+		c.due = s.time.Add(verdictTime)
+	}
+	c.sighting, c.newcomer = s, !bytes.Equal(r.elders[s.addr], s.mac)
+	c.times++
+	r.claims[s.addr] = c
 }
 
-// take empties b.
-func (b *inbox) take() []claim {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	list := b.list
-	b.list, b.at = nil, nil
-	return list
+// takeDue removes and returns the claims that are due for judgement at now.
+func (r *rivals) takeDue(now time.Time) (due []claim) {
+	for addr, c := range r.claims {
+		if !now.Before(c.due) {
+			due = append(due, c)
+			delete(r.claims, addr)
+		}
+	}
+	return due
+}
+
+// reportDue reports whether a conflict is to be reported now; then the next one is due
+// after conflictEvery.
+func (r *rivals) reportDue(c claim) bool {
+	if c.time.Sub(r.reported[c.addr]) < conflictEvery {
+		return false
+	}
+	r.reported[c.addr] = c.time
+	return true
+}
+
+// disputed reports whether another host has claimed an address while it was held.
+func (r *rivals) disputed(addr netip.Addr) bool { return r.reported[addr].After(r.since) }
+
+// toldAfter reports whether another host has announced an address just before now, and
+// not before since.
+func (r *rivals) toldAfter(addr netip.Addr, since, now time.Time) bool {
+	told := r.told[addr]
+	return now.Sub(told) < verdictTime && !told.Before(since)
 }

@@ -110,12 +110,14 @@ func (m *Manager) releaseAll() error {
 }
 
 func (m *Manager) setHeld(held bool) {
+	m.hearing.Lock()
+	defer m.hearing.Unlock()
 	if held && !m.held {
-		m.rivals.since = time.Now()
-		m.successors.forget()
+		m.rivals.begin(time.Now())
+		clear(m.successors.list)
 	}
 	if !held {
-		m.rivals.forget()
+		m.rivals.end()
 	}
 	m.held = held
 	m.holds.Store(held)

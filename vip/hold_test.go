@@ -202,7 +202,7 @@ func TestReconfigureLapsed(t *testing.T) {
 				t.Errorf("status %+v after Reconfigure %d", s, i)
 			}
 		}
-		if _, lost := m.tellLost(); !errors.Is(lost, ErrLapsed) {
+		if lost := m.lost; !errors.Is(lost, ErrLapsed) {
 			t.Errorf("OnLost is to be told %v, want ErrLapsed", lost)
 		}
 	})

@@ -23,34 +23,37 @@ type Manager struct {
 
 	signals
 	calls calls
-	inbox inbox
 
 	// mu guards the fields below, but for the atomic ones. The configuration is written
 	// only while the Namespace cannot read it. mu stays locked during requests to the
 	// kernel and calls of OnRemovals and Entitled; all other callbacks run without mu.
 	//
-	// Locks are taken in this order: mu, Namespace.routing, Namespace.mu, and last
-	// those of inbox, limiter and package filter. A Namespace tells a Manager of
-	// events with Namespace.mu locked: it sets a signal or fills the inbox, and never
-	// waits for mu.
+	// Locks are taken in this order: mu, Namespace.routing, Namespace.mu, hearing, and
+	// last those of limiter and package filter. A Namespace tells a Manager of events
+	// with Namespace.mu locked: it sets a signal or calls takeSighting, and never waits
+	// for mu.
 	mu sync.Mutex
 	view
 	life
-	looks      looks
-	filter     packetFilter
-	raised     []raised // settings
-	faults     knownFaults
-	held       bool // the desired state
-	lease      lease
-	puts       []assigned // what a renewal writes
-	lacking    lacks
-	announcer  announcer
-	budgeted   time.Time // the Namespace's budget is used up until then
-	lost       error     // to be reported to OnLost
-	retell     bool      // the next call of OnRemovals is due even without a change
+	looks     looks
+	filter    packetFilter
+	raised    []settingKey
+	faults    knownFaults
+	held      bool // the desired state
+	lease     lease
+	puts      []assigned // what a renewal writes
+	lacking   lacks
+	announcer announcer
+	budgeted  time.Time // the Namespace's budget is used up until then
+	lost      error     // to be reported to OnLost
+	retell    bool      // the next call of OnRemovals is due even without a change
+	status    Status
+
+	// hearing guards rivals.claims, told and elders, and successors.list, which sightings
+	// change. Nothing waits while hearing is locked.
+	hearing    sync.Mutex
 	rivals     rivals
 	successors successors
-	status     Status
 }
 
 // signals are for goroutines that must not wait for the Manager's mutex.
@@ -159,14 +162,15 @@ func NewManager(cfg Config) (*Manager, error) {
 		ownsNS:     owns,
 		signals:    signals{wake: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})},
 		calls:      newCalls(),
+		view:       view{ns: ns, cfg: cfg},
 		life:       life{name: cfg.Name},
 		filter:     packetFilter{Filter: ns.kernel.packets(), name: cfg.Name, drops: cfg.NoAccept},
-		rivals:     newRivals(),
+		rivals:     rivals{reported: make(map[netip.Addr]time.Time)},
 		successors: successors{list: make(map[netip.Addr]successor), told: make(map[netip.Addr]time.Time)},
 		lease:      lease{lifetime: cfg.lifetime()},
 		announcer:  announcer{schedule: cfg.Announce},
 	}
-	m.view.init(ns, cfg)
+	m.setLinks(nil)
 	if err := ns.join(m); err != nil {
 		return nil, fmt.Errorf("vip: %s: %w", cfg.Name, err)
 	}

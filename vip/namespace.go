@@ -146,10 +146,10 @@ func (n *Namespace) dispatch(c change) {
 		// One of the host's own, which a gateway may depend on. An address that
 		// IPv6 gives an interface by itself is the only event of a change of
 		// net.ipv6.conf.*.disable_ipv6.
-		n.disturb(func(m *Manager) bool { return !m.holds.Load() && slices.Contains(*m.indexes.Load(), c.index) })
+		n.disturb(func(m *Manager) bool { return !m.holds.Load() && m.uses(c.index) })
 	case linkChanged:
 		n.disturb(func(m *Manager) bool {
-			return slices.Contains(m.interfaces(), c.name) || slices.Contains(*m.indexes.Load(), c.index)
+			return slices.Contains(m.interfaces(), c.name) || m.uses(c.index)
 		})
 	case routeRemoved:
 		n.disturb(func(m *Manager) bool { return len(m.cfg.Routes) > 0 && m.holds.Load() })

@@ -23,6 +23,7 @@ const (
 // not found.
 func (m *Manager) findLinks() (absent map[string]error, err error) {
 	absent = make(map[string]error)
+	found := make(map[string]link)
 	var errs []error
 	for _, name := range m.interfaces() {
 		old := m.links[name]
@@ -30,11 +31,11 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 		if err == nil && old.index != 0 && l.index != old.index {
 			if err := m.leaveLink(name); err != nil {
 				errs = append(errs, err) // the next look tries again
+				found[name] = old
 				continue
 			}
 		}
 		if err != nil {
-			delete(m.links, name)
 			absent[name] = err
 			errs = append(errs, err)
 			continue
@@ -42,13 +43,9 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 		if old.index != 0 && old.mac.String() != l.mac.String() || !old.up && l.up {
 			m.announceAnew()
 		}
-		m.links[name] = l
+		found[name] = l
 	}
-	indexes := make([]int, 0, len(m.links))
-	for _, l := range m.links {
-		indexes = append(indexes, l.index)
-	}
-	m.indexes.Store(&indexes)
+	m.setLinks(found)
 	m.tellRemovals()
 	return absent, errors.Join(errs...)
 }
@@ -123,8 +120,7 @@ func (v *view) hostAddresses(want []target, have []assigned) ([]assigned, error)
 		return host, nil
 	}
 	networks, err := v.ns.kernel.networks()
-	indexes := *v.indexes.Load()
-	return append(host, slices.DeleteFunc(networks, func(n assigned) bool { return !slices.Contains(indexes, n.index) })...), err
+	return append(host, slices.DeleteFunc(networks, func(n assigned) bool { return !v.uses(n.index) })...), err
 }
 
 // protectHost keeps the host's own addresses when virtual ones are removed. Without

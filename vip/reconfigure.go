@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -94,7 +95,9 @@ func (m *Manager) prepareConfig(ctx context.Context, next Config) (Config, []que
 			if err != nil {
 				return next, nil, err
 			}
-			m.links[a.Interface] = l
+			links := maps.Clone(m.links)
+			links[a.Interface] = l
+			m.setLinks(links)
 		}
 	}
 	have, err := m.ns.kernel.addresses()

@@ -43,7 +43,7 @@ func (m *Manager) tellRemovals() {
 }
 
 // removals returns the messages that clean up, with those for raised settings.
-func (v *view) removals(settings []raised) (out Removals) {
+func (v *view) removals(settings []settingKey) (out Removals) {
 	for _, r := range v.all().routes {
 		if l, ok := v.links[r.Interface]; ok {
 			out.Requests = append(out.Requests, v.ns.kernel.routeRemoval(r, l.index))
@@ -61,9 +61,7 @@ func (v *view) removals(settings []raised) (out Removals) {
 		out.Filters = [][]byte{v.ns.kernel.filterRemoval(v.cfg.Name)}
 	}
 	for _, s := range settings {
-		if before, ok := v.ns.before(s.settingKey); ok {
-			out.Settings = append(out.Settings, v.ns.kernel.setting4(s.index, s.setting, before))
-		}
+		out.Settings = append(out.Settings, v.ns.kernel.setting4(s.index, s.setting, v.ns.before(s)))
 	}
 	return out
 }

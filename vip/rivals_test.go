@@ -23,10 +23,12 @@ func TestRivals(t *testing.T) {
 		"a probe":                     {after: time.Minute, probe: true, told: true},
 		"an answer to this host":      {after: time.Minute, aside: true, judged: true, newcomer: true},
 	} {
-		r := newRivals()
-		r.since = since
+		r := rivals{reported: make(map[netip.Addr]time.Time)}
+		r.begin(since)
 		at := since.Add(tt.after)
-		r.hear(sighting{addr: addr, mac: net.HardwareAddr{2, 0, 0, 0, 0, 9}, probe: tt.probe, aside: tt.aside, time: at}, 3)
+		for range 3 {
+			r.hear(sighting{addr: addr, mac: net.HardwareAddr{2, 0, 0, 0, 0, 9}, probe: tt.probe, aside: tt.aside, time: at})
+		}
 		if got := r.toldAfter(addr, since, at); got != tt.told {
 			t.Errorf("%s: the link was told: %v", name, got)
 		}
@@ -37,8 +39,9 @@ func TestRivals(t *testing.T) {
 			t.Errorf("%s: judged too early: %v", name, early)
 		}
 		due := r.takeDue(at.Add(verdictTime))
-		if len(due) > 0 != tt.judged || r.newcomers(due) != tt.newcomer {
-			t.Errorf("%s: judged %v, want %v; a newcomer's %v, want %v", name, due, tt.judged, r.newcomers(due), tt.newcomer)
+		newcomer := len(due) > 0 && due[0].newcomer
+		if len(due) > 0 != tt.judged || newcomer != tt.newcomer {
+			t.Errorf("%s: judged %v, want %v; a newcomer's %v, want %v", name, due, tt.judged, newcomer, tt.newcomer)
 		}
 		if len(due) == 0 {
 			continue
@@ -49,8 +52,8 @@ func TestRivals(t *testing.T) {
 		if r.disputed(addr) || !r.reportDue(due[0]) || r.reportDue(due[0]) || !r.disputed(addr) {
 			t.Errorf("%s: want one report, and a dispute from then on", name)
 		}
-		r.forget()
-		if len(r.takeDue(at.Add(time.Hour))) > 0 || !r.disputed(addr) {
+		r.hear(sighting{addr: addr, time: at})
+		if r.end(); len(r.takeDue(at.Add(time.Hour))) > 0 || !r.disputed(addr) {
 			t.Errorf("%s: a release ends the claims, and no dispute", name)
 		}
 	}
@@ -77,14 +80,14 @@ func TestSuccessors(t *testing.T) {
 	} {
 		l := successors{list: make(map[netip.Addr]successor), told: make(map[netip.Addr]time.Time)}
 		l.add(tt.addr, now, false)
-		if at := l.next(time.Time{}); !l.some.Load() || !at.Equal(now.Add(verdictTime)) {
+		if at := l.next(time.Time{}); !at.Equal(now.Add(verdictTime)) {
 			t.Errorf("%s: due at %v, want when a hand-over is over", name, at)
 		}
 		p := l.list[tt.addr]
 		p.asked = tt.asked
 		l.list[tt.addr] = p
 		l.hear(tt.s)
-		if l.some.Load() == tt.settled || (l.list[tt.addr].mac != nil) != tt.known {
+		if len(l.list) == 0 != tt.settled || (l.list[tt.addr].mac != nil) != tt.known {
 			t.Errorf("%s: %+v, want settled %v, known %v", name, l.list, tt.settled, tt.known)
 		}
 	}
@@ -96,12 +99,5 @@ func TestSuccessors(t *testing.T) {
 	l.add(six, now, true)
 	if at := l.next(now.Add(1)); !at.Equal(now.Add(1)) || !l.list[addr].due.Equal(now.Add(roundGap)) {
 		t.Errorf("of disputed addresses due at %v, want at once, and %v, want a while after the last time", at, l.list[addr].due)
-	}
-	l.add(six, now, false)
-	if l.keepDisputed(); len(l.list) != 1 || !l.some.Load() {
-		t.Errorf("%v is left, want the disputed one", l.list)
-	}
-	if l.forget(); l.some.Load() {
-		t.Error("some are left to be found")
 	}
 }

@@ -30,19 +30,13 @@ func (m *Manager) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		m.takeSightings()
-		m.judgeClaims(time.Now())
-		m.pursueSuccessors(time.Now())
-		if tried, err := m.work(); tried {
-			m.noteProblem(err)
-		}
-		heard, lost := m.tellLost()
+		next, heard, lost := m.turn()
 		m.tellFaults(lost)
 		if lost != nil && !heard {
 			lost = fmt.Errorf("vip: %s: addresses lost, and neither OnLost nor WatchFaults to tell of that: %w", m.name, lost)
 			return errors.Join(lost, m.endHolding())
 		}
-		timer.Reset(time.Until(m.deadline()))
+		timer.Reset(time.Until(next))
 		select {
 		case <-ctx.Done():
 			err := m.endHolding()
@@ -95,17 +89,14 @@ func (m *Manager) Close() error {
 
 // undoAll takes everything back that the Manager has done.
 func (m *Manager) undoAll() error {
+	err := m.endHolding()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var err error
-	if m.held || m.life.running && !m.life.ended { // else the addresses may be another process's
-		err = m.releaseAll()
-	}
-	m.life.ended = true
 	err = errors.Join(err, m.removeMacvlan())
-	for _, r := range m.raised {
-		r.undo()
+	for _, key := range m.raised {
+		m.ns.restore(key)
 	}
+	m.raised = nil
 	return err
 }
 
@@ -117,7 +108,24 @@ func (m *Manager) endHolding() error {
 		return nil
 	}
 	m.life.ended = true
+	if !m.held && !m.life.running {
+		return nil // the addresses may be another process's
+	}
 	return m.releaseAll()
+}
+
+// turn does what is due, and returns when to do so again. lost is why addresses were lost
+// since the last turn; heard reports whether anybody hears of losses.
+func (m *Manager) turn() (next time.Time, heard bool, lost error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.work()
+	lost, m.lost = m.lost, nil
+	tell := m.cfg.OnLost
+	if lost != nil && tell != nil {
+		m.calls.lost.Add(func() { tell(lost) })
+	}
+	return m.observe().next(), tell != nil || m.faults.watched, lost
 }
 
 // remind is how often a problem that lasts is logged.
@@ -125,10 +133,8 @@ const remind = time.Minute
 
 var problemLimit = quietlog.Limit{Every: remind}
 
-// noteProblem takes note of the outcome of a step.
+// noteProblem takes note of the outcome of a step. Called with m.mu held.
 func (m *Manager) noteProblem(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if err == nil && !m.isReady() {
 		close(m.ready)
 	}
@@ -147,17 +153,4 @@ func (m *Manager) noteProblem(err error) {
 	}
 	m.status.Problem = err.Error()
 	m.log.Error("addresses are not as they should be", "err", err, problemLimit.By(nil))
-}
-
-// tellLost passes on to OnLost why addresses were lost since the last call. heard
-// reports whether anybody hears of losses.
-func (m *Manager) tellLost() (heard bool, lost error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	lost, m.lost = m.lost, nil
-	tell := m.cfg.OnLost
-	if lost != nil && tell != nil {
-		m.calls.lost.Add(func() { tell(lost) })
-	}
-	return tell != nil || m.faults.watched, lost
 }

@@ -19,20 +19,24 @@ func TestStep(t *testing.T) {
 		want []op
 		next time.Time
 	}{
-		"the first look":              {observed{lookAt: now}, []op{opReconcile}, now},
-		"nothing to do":               {observed{lookAt: soon}, nil, soon},
-		"ended":                       {observed{ended: true, held: true, lookAt: now, lease: over, entitled: no}, nil, never},
-		"held":                        {observed{held: true, lookAt: soon.Add(1), lease: fresh}, []op{opAnnounce}, soon},
-		"held without a lease":        {observed{held: true, lookAt: soon}, []op{opAnnounce}, soon},
-		"a look":                      {observed{held: true, lookAt: now, lease: fresh}, []op{opReconcile, opAnnounce}, now},
-		"a renewal":                   {observed{held: true, lookAt: soon, lease: due}, []op{opRenew, opAnnounce}, now},
-		"a look before a renewal":     {observed{held: true, lookAt: now, lease: due}, []op{opReconcile, opRenew, opAnnounce}, now},
-		"an old lease, nothing held":  {observed{lookAt: soon, lease: over, entitled: no}, nil, soon},
-		"the lease is over":           {observed{held: true, lookAt: soon, lease: over, entitled: no}, []op{opLose}, now.Add(-3 * time.Second)},
-		"over, and entitled":          {observed{held: true, lookAt: soon, lease: over, entitled: yes}, []op{opReconcile, opRenew, opAnnounce}, now.Add(-3 * time.Second)},
-		"over, and about to be lost":  {observed{held: true, lookAt: now, lease: over, entitled: no}, []op{opLose}, now.Add(-3 * time.Second)},
-		"something else comes before": {observed{lookAt: soon, others: []time.Time{never, soon.Add(1), now.Add(5)}}, nil, now.Add(5)},
-		"something else is never due": {observed{lookAt: soon, others: []time.Time{never}}, nil, soon},
+		"the first look":               {observed{lookAt: now}, []op{opReconcile}, now},
+		"nothing to do":                {observed{lookAt: soon}, nil, soon},
+		"ended":                        {observed{ended: true, held: true, lookAt: now, lease: over, entitled: no}, nil, never},
+		"held":                         {observed{held: true, lookAt: soon.Add(1), lease: fresh}, []op{opAnnounce}, soon},
+		"held without a lease":         {observed{held: true, lookAt: soon}, []op{opAnnounce}, soon},
+		"a look":                       {observed{held: true, lookAt: now, lease: fresh}, []op{opReconcile, opAnnounce}, now},
+		"a renewal":                    {observed{held: true, lookAt: soon, lease: due}, []op{opRenew, opAnnounce}, now},
+		"a look before a renewal":      {observed{held: true, lookAt: now, lease: due}, []op{opReconcile, opRenew, opAnnounce}, now},
+		"an old lease, nothing held":   {observed{lookAt: soon, lease: over, entitled: no}, nil, soon},
+		"the lease is over":            {observed{held: true, lookAt: soon, lease: over, entitled: no}, []op{opLose}, now.Add(-3 * time.Second)},
+		"over, and entitled":           {observed{held: true, lookAt: soon, lease: over, entitled: yes}, []op{opReconcile, opRenew, opAnnounce}, now.Add(-3 * time.Second)},
+		"over, and about to be lost":   {observed{held: true, lookAt: now, lease: over, entitled: no}, []op{opLose}, now.Add(-3 * time.Second)},
+		"something else comes before":  {observed{lookAt: soon, judgeAt: now.Add(6), pursueAt: now.Add(5)}, nil, now.Add(5)},
+		"an announcement":              {observed{held: true, lookAt: soon, roundAt: now.Add(5)}, []op{opAnnounce}, now.Add(5)},
+		"an announcement, not held":    {observed{lookAt: soon, roundAt: now.Add(5)}, nil, soon},
+		"a claim":                      {observed{held: true, lookAt: soon, judgeAt: now}, []op{opJudge, opAnnounce}, now},
+		"a successor":                  {observed{lookAt: soon, pursueAt: now}, []op{opPursue}, now},
+		"a claim as the lease is over": {observed{held: true, judgeAt: now, lookAt: now, lease: over, entitled: no}, []op{opJudge, opLose}, now.Add(-3 * time.Second)},
 	} {
 		if got := step(now, tt.o); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"time"
 )
 
@@ -15,13 +14,12 @@ func (m *Manager) seekSuccessors(now time.Time) {
 	if !m.held || m.announcer.began.IsZero() || m.cfg.VirtualMAC != nil {
 		return // nothing was announced, or the hardware address moves along
 	}
+	m.hearing.Lock()
+	defer m.hearing.Unlock()
 	for _, t := range m.targets(m.cfg.Addresses) {
-		if m.lacking.address(t.Prefix) {
-			continue // the address was not here
-		}
 		addr := t.Prefix.Addr()
-		if m.rivals.toldAfter(addr, m.announcer.last, now) {
-			continue // the new holder has announced the address already
+		if m.lacking.address(t.Prefix) || m.rivals.toldAfter(addr, m.announcer.last, now) {
+			continue // the address was not here, or the new holder has announced it already
 		}
 		m.successors.add(addr, now, m.rivals.disputed(addr))
 	}
@@ -29,28 +27,23 @@ func (m *Manager) seekSuccessors(now time.Time) {
 }
 
 // pursueSuccessors sends the questions and announcements about successors that are due.
+// Called with m.mu held.
 func (m *Manager) pursueSuccessors(now time.Time) {
-	if !m.successors.some.Load() {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if now.Before(m.successors.next(m.budgeted)) {
-		return // Run is woken for each of a thousand sightings
-	}
 	questions := make(map[netip.Addr]question)
 	for _, q := range m.questions(m.cfg.Addresses) {
 		questions[q.addr] = q
 	}
+	m.hearing.Lock()
+	defer m.hearing.Unlock()
 	for addr := range m.successors.list {
 		q, ok := questions[addr]
 		if !ok {
-			m.successors.settle(addr) // the address has no link any more
+			delete(m.successors.list, addr) // the address has no link any more
 			continue
 		}
 		for s := m.successors.list[addr]; !s.due.IsZero() && !now.Before(s.due); s = m.successors.list[addr] {
 			if s.mac == nil && s.asked {
-				m.successors.settle(addr) // no host has answered
+				delete(m.successors.list, addr) // no host has answered
 				break
 			}
 			if wait := m.ns.budget.take(now); wait > 0 {
@@ -62,7 +55,8 @@ func (m *Manager) pursueSuccessors(now time.Time) {
 	}
 }
 
-// pursueSuccessor sends the next frame about a successor. Called with m.mu held.
+// pursueSuccessor sends the next frame about a successor. Called with m.mu and m.hearing
+// held.
 func (m *Manager) pursueSuccessor(q question, s successor, now time.Time) {
 	var frame []byte
 	if s.mac == nil {
@@ -76,11 +70,11 @@ func (m *Manager) pursueSuccessor(q question, s successor, now time.Time) {
 	switch err := m.ns.kernel.send(q.link.index, frame); {
 	case err != nil:
 		m.log.Debug("the link was not told who has the address now", "address", q.addr, "err", err)
-		m.successors.settle(q.addr)
+		delete(m.successors.list, q.addr)
 	case s.told >= 2*m.announcer.schedule.Burst:
 		m.log.Info("told the link who has the address now", "address", q.addr, "mac", s.mac.String())
 		m.successors.told[q.addr] = now
-		m.successors.settle(q.addr)
+		delete(m.successors.list, q.addr)
 	}
 }
 
@@ -88,18 +82,27 @@ func (m *Manager) pursueSuccessor(q question, s successor, now time.Time) {
 // for disputed addresses.
 func (m *Manager) finishSuccessors() {
 	m.mu.Lock()
-	m.successors.keepDisputed()
-	m.mu.Unlock()
-	for m.pursueSuccessors(time.Now()); m.successors.some.Load(); m.pursueSuccessors(time.Now()) {
-		m.mu.Lock()
-		next := time.After(time.Until(m.successors.next(m.budgeted)))
+	defer m.mu.Unlock()
+	m.hearing.Lock()
+	maps.DeleteFunc(m.successors.list, func(_ netip.Addr, s successor) bool { return !s.disputed })
+	m.hearing.Unlock()
+	for next := m.nextSuccessor(); !next.IsZero(); next = m.nextSuccessor() {
 		m.mu.Unlock()
 		select {
 		case <-m.wake:
-			m.takeSightings()
-		case <-next:
+		case <-time.After(time.Until(next)):
 		}
+		m.mu.Lock()
+		m.pursueSuccessors(time.Now())
 	}
+}
+
+// nextSuccessor returns when pursueSuccessors has something to send; zero: never. Called
+// with m.mu held.
+func (m *Manager) nextSuccessor() time.Time {
+	m.hearing.Lock()
+	defer m.hearing.Unlock()
+	return m.successors.next(m.budgeted)
 }
 
 // successor is the host that has an address which was released here, as far as it is
@@ -116,7 +119,6 @@ type successor struct {
 
 // successors are those for the addresses that were released here. It reads no clock.
 type successors struct {
-	some atomic.Bool // list is not empty: for goroutines that must not wait
 	list map[netip.Addr]successor
 	told map[netip.Addr]time.Time // when the link was last told of one
 }
@@ -129,7 +131,6 @@ func (l *successors) add(addr netip.Addr, now time.Time, disputed bool) {
 	}
 	s.due = later(s.due, l.told[addr].Add(roundGap))
 	l.list[addr] = s
-	l.some.Store(true)
 }
 
 // hear takes note of another host's sighting of an address that was released.
@@ -141,29 +142,11 @@ func (l *successors) hear(s sighting) {
 		// The successor has announced the address, or will: whoever takes an
 		// address does, and whoever answers duplicate address detection (RFC 4862
 		// §5.4.3, RFC 4861 §7.2.4). A question now might stop a host that probes.
-		l.settle(s.addr)
+		delete(l.list, s.addr)
 	case s.aside && p.asked && p.mac == nil && s.addr.Is4():
 		p.mac, p.due = s.mac, s.time
 		l.list[s.addr] = p
 	}
-}
-
-// settle ends the search for an address's successor.
-func (l *successors) settle(addr netip.Addr) {
-	delete(l.list, addr)
-	l.some.Store(len(l.list) > 0)
-}
-
-// forget ends the search for all of them.
-func (l *successors) forget() {
-	clear(l.list)
-	l.some.Store(false)
-}
-
-// keepDisputed ends the search for addresses that no other host has claimed.
-func (l *successors) keepDisputed() {
-	maps.DeleteFunc(l.list, func(_ netip.Addr, s successor) bool { return !s.disputed })
-	l.some.Store(len(l.list) > 0)
 }
 
 // next returns when the next frame is due, but not before earliest; zero: never.

@@ -295,19 +295,23 @@ func TestManySuccessors(t *testing.T) {
 // TestSightingsAreBounded: a host that claims an address under ever new hardware
 // addresses fills no memory.
 func TestSightingsAreBounded(t *testing.T) {
-	var b inbox
-	for i := range 2 * maxUnheard {
-		for range 3 {
-			b.add(sighting{addr: netip.MustParseAddr("192.0.2.10"), mac: net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}})
+	synctest.Test(t, func(t *testing.T) {
+		m := start(t, newFakeKernel(), Config{Addresses: addrs(t, "192.0.2.10/24")})
+		acquire(t, m)
+		time.Sleep(time.Minute)
+		const n = 8192
+		for i := range n {
+			m.takeSighting(sighting{index: 2, addr: netip.MustParseAddr("192.0.2.10"), mac: net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}, time: time.Now()})
 		}
-	}
-	list := b.take()
-	if len(list) != maxUnheard || list[0].times != 3 || list[maxUnheard-1].times != 3 {
-		t.Errorf("%d sightings kept, want %d, each made 3 times", len(list), maxUnheard)
-	}
-	if len(b.take()) != 0 {
-		t.Error("they are taken twice")
-	}
+		m.hearing.Lock()
+		defer m.hearing.Unlock()
+		if list := m.rivals.takeDue(time.Now().Add(verdictTime)); len(list) != 1 || list[0].times != n {
+			t.Errorf("claims %v, want one, made %d times", list, n)
+		}
+		if len(m.rivals.told)+len(m.rivals.elders) > 1 {
+			t.Error("each hardware address is kept")
+		}
+	})
 }
 
 // TestShorterAnnouncement: what is told of a successor ends, too, when the bursts become

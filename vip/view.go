@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/havip/havip/internal/quietlog"
 )
@@ -21,19 +20,28 @@ type view struct {
 	// its addresses count as virtual.
 	parting belongings
 
-	links    map[string]link              // by name
-	indexes  atomic.Pointer[[]int]        // of links
-	own      atomic.Pointer[[]netip.Addr] // those of the addresses that the host owns; nil: not known yet
-	occupied bool                         // the macvlan has an address that no Manager has put there
-	seen     map[target]bool              // the places at which addresses were looked for
-	spared   spared
+	links     map[string]link                 // by name; replaced, never changed
+	published atomic.Pointer[map[string]link] // links, for goroutines that must not wait
+	own       atomic.Pointer[[]netip.Addr]    // those of the addresses that the host owns; nil: not known yet
+	occupied  bool                            // the macvlan has an address that no Manager has put there
+	seen      map[target]bool                 // the places at which addresses were looked for
+	spared    spared
 }
 
-// init makes the view of a Manager that has seen nothing yet.
-func (v *view) init(ns *Namespace, cfg Config) {
-	v.ns, v.cfg = ns, cfg
-	v.links = make(map[string]link)
-	v.indexes.Store(new([]int))
+// setLinks replaces the links.
+func (v *view) setLinks(links map[string]link) {
+	v.links = links
+	v.published.Store(&links)
+}
+
+// uses reports whether an interface is among the links. It never waits.
+func (v *view) uses(index int) bool {
+	for _, l := range *v.published.Load() {
+		if l.index == index {
+			return true
+		}
+	}
+	return false
 }
 
 // belongings are addresses and routes.
@@ -85,20 +93,22 @@ func (v *view) linkByIndex(index int) (link, error) {
 	return v.ns.kernel.link(index, "")
 }
 
-// foreign reports whether a sighting is another host's, and on which interface.
+// foreign reports whether a sighting is another host's, and on which interface. It never
+// waits.
 func (v *view) foreign(s sighting) (ifname string, foreign bool) {
+	links := *v.published.Load()
 	for _, a := range v.cfg.Addresses {
 		if a.Prefix.Addr() != s.addr {
 			continue
 		}
-		l := v.links[a.Interface]
+		l := links[a.Interface]
 		if l.index == s.index {
 			return l.name, !bytes.Equal(s.mac, l.mac)
 		}
 		// Another holder has the virtual MAC too, and a macvlan does not hear
 		// what comes from its own address. Its parent hears it, and what the
 		// macvlan itself sends it does not.
-		if parent := v.links[v.cfg.Interface]; v.cfg.isMacvlan(a.Interface) && parent.index == s.index {
+		if parent := links[v.cfg.Interface]; v.cfg.isMacvlan(a.Interface) && parent.index == s.index {
 			return parent.name, bytes.Equal(s.mac, l.mac)
 		}
 	}
@@ -143,36 +153,6 @@ func (v *view) faultsOfLinks(absent map[string]error) (down, other []string) {
 		}
 	}
 	return down, other
-}
-
-const (
-	// spacing is the least time between looks, so that a fight with another program
-	// over an address costs little.
-	spacing = 10 * time.Millisecond
-	// patrol is the time between looks without an event.
-	patrol = 30 * time.Second
-	// again is the time until the next look after a failure.
-	again = time.Second
-)
-
-// looks says when the addresses are looked at. It reads no clock.
-type looks struct {
-	last time.Time
-	next time.Time // if nothing happens
-}
-
-// begun takes note of a look that begins.
-func (l *looks) begun(now time.Time) { l.last, l.next = now, now.Add(patrol) }
-
-// soon plans another look even without an event.
-func (l *looks) soon() { l.next = l.last.Add(again) }
-
-// due returns when to look; dirty: there was an event.
-func (l looks) due(dirty bool) time.Time {
-	if dirty {
-		return l.last.Add(spacing)
-	}
-	return l.next
 }
 
 // calls are queues of calls that goroutines of their own make. Only the end of Run waits

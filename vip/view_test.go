@@ -1,10 +1,12 @@
 package vip
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -47,9 +49,10 @@ func TestForeign(t *testing.T) {
 		"without the virtual MAC, on macvlan": {shared, 3, "192.0.2.10", other, true},
 	} {
 		cfg := tt.cfg.WithDefaults()
-		v := view{cfg: cfg, links: map[string]link{
+		v := view{cfg: cfg}
+		v.setLinks(map[string]link{
 			"eth0": {index: 2, name: "eth0", mac: host}, "vrrp.51": {index: 3, name: "vrrp.51", mac: virtual},
-		}}
+		})
 		s := sighting{index: tt.index, addr: netip.MustParseAddr(tt.addr), mac: tt.mac}
 		if _, got := v.foreign(s); got != tt.foreign {
 			t.Errorf("%s: foreign %v, want %v", name, got, tt.foreign)
@@ -77,6 +80,31 @@ func TestPacketFilter(t *testing.T) {
 			t.Errorf("drops %v: %v, want %v", drops, ops, want)
 		}
 	}
+}
+
+// TestOwnFilterIsRemoved: the filter of addresses that are acquired and released goes with
+// them, even if Run was never called and so nothing was removed before.
+func TestOwnFilterIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		ns := newNamespace(k, nil)
+		defer ns.Close()
+		m, err := NewManager(Config{Interface: "eth0", Addresses: addrs(t, "192.0.2.10/24"), NoAccept: true, Namespace: ns})
+		if err != nil {
+			t.Fatal(err)
+		}
+		filters := 0 // installed and removed
+		k.hooked(func(op string) error {
+			if op == "filter" {
+				filters++
+			}
+			return nil
+		})
+		acquire(t, m)
+		if err := errors.Join(m.Release(t.Context()), m.Close()); err != nil || filters != 2 {
+			t.Errorf("the filter was installed or removed %d times, want once each: %v", filters, err)
+		}
+	})
 }
 
 // TestHope: an Acquire that failed may succeed when the surroundings are no longer
