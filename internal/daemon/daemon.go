@@ -51,13 +51,13 @@ import (
 //   - notifier.mu, for what is told to programs and FIFOs: queues, of which
 //     goroutines of their own tell.
 //
-// viewMu comes before service.mu, and neither before any of the others.
+// service.mu is a leaf.
 type Daemon struct {
 	log      *slog.Logger
 	accessTo *slog.Logger  // nil: log
 	started  chan struct{} // closed when Run has begun
 
-	mu        sync.Mutex  // guards what follows, up to viewMu
+	mu        sync.Mutex  // guards what follows, up to view
 	pending   *change     // what New opened and Run begins with
 	failed    func(error) // hears of a part that has ended; nil once Run is about to return
 	cfg       *config.Config
@@ -75,54 +75,41 @@ type Daemon struct {
 	accessLog *task
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
 
-	viewMu sync.Mutex // held to make a View of the View before
-	view   atomic.Pointer[View]
+	view atomic.Pointer[View]
 }
 
 // New opens every socket that cfg needs, in the network namespace of the
 // calling thread, and starts nothing: an error leaves the machine as it was. Where
 // a part cannot begin now, for a reason that may pass, New returns no error: Run
 // logs the reason and tries the part again, and no other part waits for it.
-func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
-	d := newDaemon(log)
-	c, err := d.prepare(cfg, true)
-	if err != nil {
-		return nil, err
-	}
-	d.pending = c
-	return d, nil
-}
+func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) { return open(cfg, log, false) }
 
 // NewStrict is New, but returns an error where a part cannot begin now. The error
 // names all such parts, one a line.
-func NewStrict(cfg *config.Config, log *slog.Logger) (*Daemon, error) {
-	d := newDaemon(log)
-	c, err := d.prepare(cfg, true)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(slices.Concat(c.faults, c.routerFaults(), programFaults(cfg))...); err != nil {
-		c.abandon()
-		return nil, err
-	}
-	d.pending = c
-	return d, nil
-}
+func NewStrict(cfg *config.Config, log *slog.Logger) (*Daemon, error) { return open(cfg, log, true) }
 
-func newDaemon(log *slog.Logger) *Daemon {
+func open(cfg *config.Config, log *slog.Logger, strict bool) (*Daemon, error) {
 	d := &Daemon{
-		log:       quietlog.New(log),
-		started:   make(chan struct{}),
-		cfg:       &config.Config{},
-		conns:     map[connKey]*vrrp.Conn{},
-		checks:    map[string]*check{},
-		groups:    map[string]*group{},
-		notifiers: map[string]*notifier{},
-		routers:   map[string]*router{},
-		access:    lb.NewConnLog(accessLogBuffer),
+		log:     quietlog.New(log),
+		started: make(chan struct{}),
+		cfg:     &config.Config{},
+		conns:   map[connKey]*vrrp.Conn{},
+		routers: map[string]*router{},
+		access:  lb.NewConnLog(accessLogBuffer),
 	}
 	d.view.Store(&View{Config: d.cfg})
-	return d
+	var err error
+	if d.pending, err = d.prepare(cfg, true); err != nil {
+		return nil, err
+	}
+	if strict {
+		err = errors.Join(slices.Concat(d.pending.faults, d.pending.routerFaults(), programFaults(cfg))...)
+	}
+	if err != nil {
+		d.pending.abandon()
+		return nil, err
+	}
+	return d, nil
 }
 
 // LogAccess has what services record go to a logger of its own. Call it before Run.

@@ -28,7 +28,6 @@ type step[P, C any] struct {
 	fate fate
 	old  P // the part of before; zero for add
 	cfg  C // the next configuration; zero for remove
-	made P // the new part, which add and replace need; whoever carries the step out sets it
 }
 
 // diff compares the parts that run, by key, with the configurations that are
@@ -58,28 +57,28 @@ func diff[P, C any](parts map[string]P, next []C, key func(C) string, judge func
 	return steps
 }
 
-// part returns the part that runs when the step has been carried out, and after
-// remove the zero part.
-func (s step[P, C]) part() P {
-	switch s.fate {
-	case keep, update:
-		return s.old
-	}
-	return s.made
-}
-
 // ends reports whether the step ends the old part.
 func (s step[P, C]) ends() bool { return s.fate == replace || s.fate == remove }
 
 // begins reports whether the step needs a new part.
 func (s step[P, C]) begins() bool { return s.fate == replace || s.fate == add }
 
-// settled returns the parts that run when all steps have been carried out.
-func settled[P, C any](steps []step[P, C]) map[string]P {
+// carryOut makes the steps in their order, and returns the parts that run then. end is called
+// before begin where a part takes the place of another.
+func carryOut[P, C any](steps []step[P, C], begin func(C) P, goOn func(P, C), end func(P)) map[string]P {
 	parts := map[string]P{}
 	for _, s := range steps {
-		if s.fate != remove {
-			parts[s.key] = s.part()
+		if s.ends() {
+			end(s.old)
+		}
+		switch s.fate {
+		case add, replace:
+			parts[s.key] = begin(s.cfg)
+		case update:
+			goOn(s.old, s.cfg)
+			fallthrough
+		case keep:
+			parts[s.key] = s.old
 		}
 	}
 	return parts

@@ -46,19 +46,13 @@ func TestDiff(t *testing.T) {
 			before := maps.Clone(parts)
 			steps := diff(parts, tc.next, key, judge)
 			var got []string
-			for i, s := range steps {
+			for _, s := range steps {
 				got = append(got, fmt.Sprint(s.key, " ", s.fate))
 				if s.old != before[s.key] {
 					t.Errorf("%s: the old part is %v, want %v", s.key, s.old, before[s.key])
 				}
 				if (s.fate == remove) != (s.cfg == "") {
 					t.Errorf("%s %v: the next configuration is %q", s.key, s.fate, s.cfg)
-				}
-				if s.begins() {
-					steps[i].made = &part{s.cfg}
-				}
-				if s.ends() != (s.old != nil && steps[i].part() != s.old) {
-					t.Errorf("%s %v: the old part ends: %v", s.key, s.fate, s.ends())
 				}
 			}
 			if got := strings.Join(got, ", "); got != tc.want {
@@ -67,17 +61,25 @@ func TestDiff(t *testing.T) {
 			if !maps.Equal(parts, before) {
 				t.Error("the parts that run were changed")
 			}
-			after := settled(steps)
+			var ended []*part
+			after := carryOut(steps, func(cfg string) *part { return &part{cfg} },
+				func(p *part, cfg string) { p.cfg = cfg }, func(p *part) { ended = append(ended, p) })
 			var keys []string
 			for _, cfg := range tc.next {
-				keys = append(keys, key(cfg))
-				if k := key(cfg); after[k] == nil {
-					t.Errorf("there is no %s", k)
+				k := key(cfg)
+				if !slices.Contains(keys, k) && (after[k] == nil || after[k].cfg != cfg) {
+					t.Errorf("%s is %v, want %s", k, after[k], cfg)
 				}
+				keys = append(keys, k)
 			}
 			slices.Sort(keys)
 			if n := len(slices.Compact(keys)); len(after) != n || count(steps, keep, update, replace, add) != n {
 				t.Errorf("%d parts, want %d", len(after), n)
+			}
+			for _, s := range steps {
+				if ends := s.old != nil && after[s.key] != s.old; ends != s.ends() || ends != slices.Contains(ended, s.old) {
+					t.Errorf("%s %v: the old part ends: %v, want %v", s.key, s.fate, s.ends(), ends)
+				}
 			}
 		})
 	}

@@ -1,11 +1,10 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/havip/havip/healthcheck"
@@ -94,10 +93,18 @@ func (c *change) cannot(err error) error {
 	return nil
 }
 
+// located returns an error with the place and the name of what it is about; nil stays nil.
+func located(at config.Position, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%v: %s: %w", at, what, err)
+}
+
 // abandon closes what was opened, the last first.
 func (c *change) abandon() {
-	for i := len(c.undo) - 1; i >= 0; i-- {
-		c.undo[i]()
+	for _, undo := range slices.Backward(c.undo) {
+		undo()
 	}
 }
 
@@ -148,16 +155,12 @@ func (d *Daemon) prepareChecks(c *change) error {
 			continue
 		}
 		p := s.cfg
-		fail := func(err error) error { return fmt.Errorf("%v: check %s: %w", p.cfg.Pos, s.key, err) }
-		err := checkFiles(&p.cfg)
-		if err != nil {
-			err = c.cannot(fail(err))
-		}
+		err := c.cannot(located(p.cfg.Pos, "check "+s.key, checkFiles(&p.cfg)))
 		if err != nil {
 			return err
 		}
 		if p.monitor, err = newMonitor(p.cfg, s.key, "", s.old.state(), d.log); err != nil {
-			return fail(err)
+			return located(p.cfg.Pos, "check "+s.key, err)
 		}
 	}
 	return nil
@@ -166,15 +169,9 @@ func (d *Daemon) prepareChecks(c *change) error {
 // applyChecks starts the new checks, and returns what ends the old checks: call
 // that when no router follows them any more.
 func (d *Daemon) applyChecks(c *change) (ends []func()) {
-	for i, s := range c.checks {
-		if s.begins() {
-			c.checks[i].made = &check{cfg: s.cfg.cfg, monitor: s.cfg.monitor, task: startTask(s.cfg.monitor.Run, d.failed)}
-		}
-		if s.ends() {
-			ends = append(ends, s.old.stop)
-		}
-	}
-	d.checks = settled(c.checks)
+	d.checks = carryOut(c.checks, func(p *checkPlan) *check {
+		return &check{cfg: p.cfg, monitor: p.monitor, task: startTask(p.monitor.Run, d.failed)}
+	}, nil, func(old *check) { ends = append(ends, old.stop) })
 	return ends
 }
 
@@ -198,25 +195,9 @@ func (d *Daemon) prepareGroups(c *change) error {
 // applyGroups carries the change of groups and notifiers out. A notifier that ends
 // still tells what waits, which may take seconds: nothing waits for that.
 func (d *Daemon) applyGroups(c *change) {
-	for i, s := range c.groups {
-		switch s.fate {
-		case add:
-			c.groups[i].made = newGroup(s.cfg)
-		case update:
-			s.old.reconfigure(s.cfg)
-		}
-	}
-	for i, s := range c.notifiers {
-		switch s.fate {
-		case add:
-			c.notifiers[i].made = newNotifier(s.cfg, d.log)
-		case update:
-			s.old.reconfigure(s.cfg)
-		case remove:
-			d.leaving.Go(s.old.stop)
-		}
-	}
-	d.groups, d.notifiers = settled(c.groups), settled(c.notifiers)
+	d.groups = carryOut(c.groups, newGroup, (*group).reconfigure, func(*group) {})
+	d.notifiers = carryOut(c.notifiers, func(cfg notifyConfig) *notifier { return newNotifier(cfg, d.log) },
+		(*notifier).reconfigure, func(old *notifier) { d.leaving.Go(old.stop) })
 }
 
 // logChange says what a change is about, before anything of it is done.
@@ -250,9 +231,6 @@ func (d *Daemon) logRouters(c *change) {
 // logFates says of each part what a change makes of it, for a reader who looks for
 // why something was or was not touched.
 func (d *Daemon) logFates(c *change) {
-	if !d.log.Enabled(context.Background(), slog.LevelDebug) {
-		return
-	}
 	for _, s := range c.routers {
 		d.logFate("router", s.key, s.fate)
 	}
@@ -260,13 +238,11 @@ func (d *Daemon) logFates(c *change) {
 		d.logFate("check", s.key, s.fate)
 	}
 	for _, s := range c.services {
-		name := ""
 		if s.fate == remove {
-			name = s.old.cfg.Name
+			d.logFate("service", s.old.cfg.Name, s.fate)
 		} else {
-			name = s.cfg.cfg.Name
+			d.logFate("service", s.cfg.cfg.Name, s.fate)
 		}
-		d.logFate("service", name, s.fate)
 	}
 }
 

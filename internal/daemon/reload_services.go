@@ -82,28 +82,28 @@ func keepsSocket(all *config.Config, s *service) bool {
 // configuration a service may lack files or its socket for now, and begins late.
 func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error {
 	p, old := s.cfg, s.old
-	fail := func(err error) error { return fmt.Errorf("%v: service %s: %w", p.cfg.Pos, p.cfg.Name, err) }
 	if err := p.prepareParts(d, old); err != nil {
-		return fail(err)
+		return p.located(err)
 	}
 	for _, k := range newChecks(old, p.cfg) {
-		if err := checkFiles(k); err != nil {
-			if err := c.cannot(fail(fmt.Errorf("check: %w", err))); err != nil {
-				return err
-			}
+		if err := c.cannot(located(p.cfg.Pos, "service "+p.cfg.Name+": check", checkFiles(k))); err != nil {
+			return err
 		}
 	}
 	err := p.prepareEncryption(old)
 	if err == nil && s.fate != update {
 		err = d.prepareSocket(c, p, old)
 	}
-	if err != nil {
-		p.late, err = true, c.cannot(fail(err))
-	}
 	if p.socket != nil {
 		c.undo = append(c.undo, func() { p.socket.Close() })
 	}
-	return err
+	p.late = err != nil
+	return c.cannot(p.located(err))
+}
+
+// located returns an error with the place and the name of the service; nil stays nil.
+func (p *servicePlan) located(err error) error {
+	return located(p.cfg.Pos, "service "+p.cfg.Name, err)
 }
 
 // prepareParts makes everything that takes no files of the machine.
@@ -152,7 +152,7 @@ func (d *Daemon) prepareSocket(c *change, p *servicePlan, old *service) (err err
 	// apply opens it when the old service has ended.
 	if goesOn && socketKey(old.cfg) == socketKey(p.cfg) {
 		// Another plane, on the same socket, if there is one.
-		if socket := old.currentSocket(); socket != nil {
+		if _, socket := old.opened(); socket != nil {
 			p.socket, err = duplicate(socket)
 		}
 		return err
@@ -166,15 +166,14 @@ func (d *Daemon) prepareSocket(c *change, p *servicePlan, old *service) (err err
 
 // newChecks are the checks of a service that old, which may be nil, does not have:
 // each once.
-func newChecks(old *service, cfg config.Service) []*config.Check {
+func newChecks(old *service, cfg config.Service) (fresh []*config.Check) {
 	var known []*config.Check
 	if old != nil {
 		known = checksOf(old.cfg)
 	}
-	var fresh []*config.Check
 	for _, k := range checksOf(cfg) {
-		if !slices.ContainsFunc(slices.Concat(known, fresh), func(o *config.Check) bool { return o.Equal(k) }) {
-			fresh = append(fresh, k)
+		if !slices.ContainsFunc(known, k.Equal) {
+			known, fresh = append(known, k), append(fresh, k)
 		}
 	}
 	return fresh
@@ -220,19 +219,17 @@ func (d *Daemon) applyServices(c *change) error {
 	}
 	var errs []error
 	d.services = nil
-	for i, s := range c.services {
+	for _, s := range c.services {
+		running, err := s.old, error(nil)
 		switch s.fate {
 		case remove:
 			continue
 		case update:
-			errs = append(errs, s.old.reconfigure(s.cfg, d.failed))
+			err = s.old.reconfigure(s.cfg, d.failed)
 		case add, replace:
-			var err error
-			if c.services[i].made, err = d.beginService(s); err != nil {
-				errs = append(errs, fmt.Errorf("it does not run yet: %w", err))
-			}
+			running, err = d.beginService(s)
 		}
-		d.services = append(d.services, c.services[i].part())
+		d.services, errs = append(d.services, running), append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -244,12 +241,14 @@ func (d *Daemon) beginService(s step[*service, *servicePlan]) (*service, error) 
 	if p.socket == nil && !p.late {
 		// The port is one that another service is just letting go of.
 		var lacks error
-		if p.socket, lacks = openSocketSoon(p.cfg, func() bool { return true }); lacks != nil {
-			err = errors.Join(err, fmt.Errorf("%v: service %s: %w", p.cfg.Pos, p.cfg.Name, lacks))
-		}
+		p.socket, lacks = openSocketSoon(p.cfg, func() bool { return true })
+		err = errors.Join(err, p.located(lacks))
 	}
 	if s.old != nil {
 		d.leaving.Go(func() { s.old.stopWith(ends) })
 	}
-	return newService(p, upstreams, d.serviceChanged), err
+	if err != nil {
+		err = fmt.Errorf("it does not run yet: %w", err)
+	}
+	return newService(p, upstreams), err
 }

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -24,7 +23,6 @@ type service struct {
 	cfg       config.Service
 	upstreams map[string]*upstream // by the name of the route; empty: the service's own backends
 	task      *task
-	changed   func(*service) // hears that the plane or the socket is another; called without a lock
 
 	// mu guards what a service that begins late makes by itself. It is a leaf: nothing
 	// is called while it is held.
@@ -36,8 +34,8 @@ type service struct {
 
 // newService begins to serve what was prepared. A service that cannot, for now, is
 // tried again.
-func newService(p *servicePlan, upstreams map[string]*upstream, changed func(*service)) *service {
-	s := &service{cfg: p.cfg, upstreams: upstreams, changed: changed, socket: p.socket}
+func newService(p *servicePlan, upstreams map[string]*upstream) *service {
+	s := &service{cfg: p.cfg, upstreams: upstreams, socket: p.socket}
 	if p.equipped {
 		_ = s.equip(p.parts) // an error comes again when the service begins to serve
 	}
@@ -63,22 +61,19 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 		if err := s.equip(c); err != nil {
 			return err
 		}
-		s.changed(s)
 	}
-	socket := s.currentSocket()
+	plane, socket := s.opened()
 	if socket == nil {
 		var err error
 		if socket, err = openSocket(ctx, p.cfg); err != nil {
 			return err
 		}
 		s.setSocket(socket)
-		s.changed(s)
 	}
 	p.parts.log.Info("serving", "address", listenAddress(p.cfg.Listen), "mode", p.cfg.Mode)
-	err := s.plane.serve(ctx, socket)
+	err := plane.serve(ctx, socket)
 	socket.Close() // if it failed
 	s.setSocket(nil)
-	s.changed(s)
 	return err
 }
 
@@ -94,27 +89,27 @@ func (s *service) equip(c planeConfig) error {
 	return nil
 }
 
-// isEquipped reports whether a service has a plane. A nil service has none.
-func (s *service) isEquipped() bool {
+// opened returns the plane and the socket that a service has; nil: none. A nil service
+// has neither.
+func (s *service) opened() (plane, io.Closer) {
 	if s == nil {
-		return false
+		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.plane != nil
+	return s.plane, s.socket
+}
+
+// isEquipped reports whether a service has a plane.
+func (s *service) isEquipped() bool {
+	p, _ := s.opened()
+	return p != nil
 }
 
 func (s *service) setSocket(socket io.Closer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.socket = socket
-}
-
-// currentSocket returns the socket that the service has; nil: none.
-func (s *service) currentSocket() io.Closer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.socket
 }
 
 // reconfigure goes on as p, which was prepared for this service: on the same socket,
@@ -148,21 +143,6 @@ func openSocket(ctx context.Context, c config.Service) (socket io.Closer, err er
 		return nil, err // and no Closer with a nil pointer in it
 	}
 	return socket, nil
-}
-
-// duplicate returns another listener on the same socket: closing the one leaves
-// the other, and what waits to be accepted is not lost.
-func duplicate(socket io.Closer) (io.Closer, error) {
-	tcp, ok := socket.(*net.TCPListener)
-	if !ok {
-		return nil, fmt.Errorf("daemon: %T cannot be handed over", socket)
-	}
-	f, err := tcp.File()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return net.FileListener(f)
 }
 
 // listenAddress leaves the host out where none is configured.

@@ -98,17 +98,10 @@ func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
 // those any more that go.
 func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) (upstreams map[string]*upstream, ends []func(), err error) {
 	var errs []error
-	for i, s := range steps {
-		switch s.fate {
-		case add:
-			steps[i].made = newUpstream(s.cfg, failed)
-		case update:
-			errs = append(errs, s.old.reconfigure(s.cfg))
-		case remove:
-			ends = append(ends, s.old.stop)
-		}
-	}
-	return settled(steps), ends, errors.Join(errs...)
+	upstreams = carryOut(steps, func(p *upstreamPlan) *upstream { return newUpstream(p, failed) },
+		func(u *upstream, p *upstreamPlan) { errs = append(errs, u.reconfigure(p)) },
+		func(old *upstream) { ends = append(ends, old.stop) })
+	return upstreams, ends, errors.Join(errs...)
 }
 
 // newUpstream starts what was prepared.
@@ -140,21 +133,15 @@ func (u *upstream) reconfigure(p *upstreamPlan) error {
 // applyMonitors starts the new monitors. A backend that nobody probes any more
 // counts as up.
 func (u *upstream) applyMonitors(steps []step[*backendMonitor, *monitorPlan]) {
-	for i, s := range steps {
-		switch s.fate {
-		case add, replace:
-			steps[i].made = newBackendMonitor(s.cfg, u.pool)
-		case update:
-			s.old.reconfigure(s.cfg, u.pool)
-		case remove:
-			for _, b := range u.cfg.pool.Backends {
-				if b.Address == s.key {
-					u.pool.SetHealth(b.Name, nil)
-				}
+	begin := func(p *monitorPlan) *backendMonitor { return newBackendMonitor(p, u.pool) }
+	goOn := func(m *backendMonitor, p *monitorPlan) { m.reconfigure(p, u.pool) }
+	u.monitors = carryOut(steps, begin, goOn, func(old *backendMonitor) {
+		for _, b := range u.cfg.pool.Backends {
+			if u.cfg.check == nil && b.Address == old.backend.Address {
+				u.pool.SetHealth(b.Name, nil)
 			}
 		}
-	}
-	u.monitors = settled(steps)
+	})
 }
 
 // stop ends everything but the connections that there are: those the pool's

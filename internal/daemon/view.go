@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"slices"
 	"time"
 
 	"github.com/havip/havip/healthcheck"
@@ -14,11 +13,10 @@ import (
 
 // View is what the daemon consists of, for whoever reports: a complete
 // configuration with its objects. A View never changes. The daemon publishes
-// another View when it has begun, at the end of a reload, when a service begins
-// late or fails, and when it has ended.
+// another View when it has begun, at the end of a reload, and when it has ended.
 //
 // The methods of a View's parts report what holds at the moment of the call. They
-// take no lock of the daemon: who reports never waits for a reload.
+// take no lock that a reload holds for long: who reports never waits for a reload.
 type View struct {
 	// Config is the configuration in force. What could not follow it says so itself.
 	Config *config.Config
@@ -71,23 +69,26 @@ func (g GroupView) State() string { return g.group.lastState() }
 // ServiceView is one load-balanced address.
 type ServiceView struct {
 	Config config.Service
-	// Serving says that the service has its socket.
-	Serving bool
 	// Pools are the service's own backends, if any, and then those of its routes, in the
 	// order of the file.
 	Pools []PoolView
 
 	service *service
-	plane   plane // nil: could not be made yet
+}
+
+// Serving reports whether the service has its socket.
+func (s ServiceView) Serving() bool {
+	_, socket := s.service.opened()
+	return socket != nil
 }
 
 // Stats are those of the service since it began, whatever its configurations were
 // meanwhile.
 func (s ServiceView) Stats() lb.Stats {
-	if s.plane == nil {
-		return lb.Stats{}
+	if p, _ := s.service.opened(); p != nil {
+		return p.Stats()
 	}
-	return s.plane.Stats()
+	return lb.Stats{} // it could not begin yet
 }
 
 // PoolView is the backends of a service or of one of its routes.
@@ -129,37 +130,9 @@ func (d *Daemon) publish() {
 		v.Groups = append(v.Groups, GroupView{cfg, d.groups[cfg.Name]})
 	}
 	for _, s := range d.services {
-		v.Services = append(v.Services, ServiceView{Config: s.cfg, Pools: s.poolViews(), service: s})
-	}
-	d.viewMu.Lock()
-	defer d.viewMu.Unlock()
-	for i := range v.Services {
-		v.Services[i].look()
+		v.Services = append(v.Services, ServiceView{s.cfg, s.poolViews(), s})
 	}
 	d.view.Store(v)
-}
-
-// serviceChanged publishes a View in which the service is what it is now. A service
-// calls it when it begins late, or fails: without d.mu, which a reload may hold.
-func (d *Daemon) serviceChanged(s *service) {
-	d.viewMu.Lock()
-	defer d.viewMu.Unlock()
-	v := *d.view.Load()
-	i := slices.IndexFunc(v.Services, func(o ServiceView) bool { return o.service == s })
-	if i < 0 {
-		return // not published yet, or any more
-	}
-	v.Services = slices.Clone(v.Services)
-	v.Services[i].look()
-	d.view.Store(&v)
-}
-
-// look takes in what a service makes by itself. d.viewMu is held, so that of two
-// Views the later has what is newer.
-func (v *ServiceView) look() {
-	v.service.mu.Lock()
-	defer v.service.mu.Unlock()
-	v.plane, v.Serving = v.service.plane, v.service.socket != nil
 }
 
 // poolViews are those of a service's upstreams.

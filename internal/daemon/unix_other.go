@@ -5,6 +5,9 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"os"
 )
 
 type fifo struct{ path string }
@@ -15,3 +18,8 @@ func openFIFO(path string) (*fifo, error) {
 
 func (*fifo) write(context.Context, string) error { return errors.ErrUnsupported }
 func (*fifo) Close() error                        { return nil }
+
+// deviceAndInode returns nothing: there is no journal.
+func deviceAndInode(*os.File) string { return "" }
+
+func duplicate(io.Closer) (net.Listener, error) { return nil, errors.ErrUnsupported }
