@@ -13,10 +13,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"syscall"
-	"testing"
 	"time"
-
-	"github.com/havip/havip/internal/lab"
 )
 
 // nodeVar holds a node's configuration.
@@ -121,25 +118,4 @@ func runNode(config string) error {
 		return err
 	}
 	return nil
-}
-
-// start runs n in h until the test ends.
-func (n node) start(t testing.TB, h *lab.Host) *lab.Cmd {
-	t.Helper()
-	config, err := json.Marshal(n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := h.Command(self)
-	c.Env = []string{nodeVar + "=" + string(config)}
-	if n.Mode == "udp" { // whoever asks will ask again
-		startPeer(t, h, c)
-		return c
-	}
-	startPeer(t, h, c, n.Listen)
-	return c
 }

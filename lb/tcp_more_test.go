@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/lb/internal/proxyproto"
 )
@@ -412,63 +411,5 @@ func TestTCPLeavesNothingBehind(t *testing.T) {
 	}
 	if st := tc.Stats(); st.Accepted < uint64(n)*9/10 { // a reset may come before accept
 		t.Errorf("%+v, want about %d accepted", st, n)
-	}
-}
-
-// nginx and HAProxy understand our headers, and we theirs.
-func TestProxyProtocolWithPeers(t *testing.T) {
-	lab.Need(t, "nginx", "haproxy")
-	l := lab.New(t)
-	app, balancer := l.MustHost("app", "192.0.2.42/24"), l.MustHost("lb", "192.0.2.40/24")
-	edge, client := l.MustHost("edge", "192.0.2.30/24"), l.MustHost("client", "192.0.2.9/24")
-	dir := t.TempDir()
-	startNginx(t, app, nginxConf(t, dir, nginxHTTP(dir, `
-	server { listen 192.0.2.42:80; listen 192.0.2.42:81 proxy_protocol;
-		location / { return 200 "$proxy_protocol_addr"; } }`)), "192.0.2.42:80")
-	haproxy := writeFile(t, t.TempDir(), "haproxy.cfg", `
-defaults
-  mode tcp
-  timeout connect 5s
-  timeout client 1m
-  timeout server 1m
-listen v1
-  bind 192.0.2.30:8081
-  server lb 192.0.2.40:8080 send-proxy
-listen v2
-  bind 192.0.2.30:8082
-  server lb 192.0.2.40:8080 send-proxy-v2
-listen accept
-  bind 192.0.2.30:8083 accept-proxy
-  server app 192.0.2.42:81 send-proxy
-`)
-	startPeer(t, edge, edge.Command("haproxy", "-db", "-f", haproxy), "192.0.2.30:8081", "192.0.2.30:8082")
-	get := func(address string) string {
-		ctx, cancel := context.WithTimeout(t.Context(), bound)
-		defer cancel()
-		c, err := client.DialContext(ctx, "tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(bound))
-		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
-		b, _ := io.ReadAll(c)
-		_, body, _ := strings.Cut(string(b), "\r\n\r\n")
-		return body
-	}
-	for version := 1; version <= 2; version++ {
-		for to, address := range map[string]string{"nginx": "192.0.2.42:81", "haproxy": "192.0.2.30:8083"} {
-			n := node{Mode: "tcp", Listen: "192.0.2.40:8080", SendProxy: version, AcceptProxy: []string{"192.0.2.30/32"},
-				Pool: PoolConfig{Backends: []Backend{{Address: address}}}}
-			c := n.start(t, balancer)
-			for path, via := range map[string]string{"direct": "192.0.2.40:8080", "haproxy v1": "192.0.2.30:8081", "haproxy v2": "192.0.2.30:8082"} {
-				if got := get(via); got != "192.0.2.9" {
-					t.Errorf("client, %s, havip, version %d to %s: the client is %q", path, version, to, got)
-				}
-			}
-			if err := c.Stop(bound); err != nil {
-				t.Errorf("%v\n%s", err, c.Output())
-			}
-		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 )
 
@@ -260,44 +259,4 @@ func TestListen(t *testing.T) {
 			t.Errorf("%s: no error", bad)
 		}
 	}
-}
-
-// A Backup listens on the virtual address before it owns it.
-func TestListenOnAnAddressOfAnotherHost(t *testing.T) {
-	l := lab.New(t)
-	h := l.MustHost("lb", "192.0.2.1/24", "2001:db8::1/64")
-	client := l.MustHost("client", "192.0.2.9/24", "2001:db8::9/64")
-	for _, vip := range []string{"192.0.2.250", "2001:db8::250"} {
-		address := net.JoinHostPort(vip, "8080")
-		var ln net.Listener
-		err := h.Do(func() (err error) {
-			ln, err = Listen(t.Context(), "tcp", address)
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		labtest.Serve(t, ln, func(net.Conn) {})
-		prefix := "/32"
-		if strings.Contains(vip, ":") {
-			prefix = "/128"
-		}
-		if out, err := output(h, "ip", "addr", "add", vip+prefix, "dev", "eth0", "nodad"); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), bound)
-		c, err := client.DialContext(ctx, "tcp", address)
-		cancel()
-		if err != nil {
-			t.Errorf("the address is here, but: %v", err)
-			continue
-		}
-		c.Close()
-	}
-}
-
-func output(h *lab.Host, name string, args ...string) (string, error) {
-	c := h.Command(name, args...)
-	err := c.Run()
-	return c.Output(), err
 }

@@ -28,9 +28,9 @@ func demoCommand() *cli.Command {
 			if interval < 10*time.Millisecond || interval > 10*time.Second || interval%(10*time.Millisecond) != 0 {
 				return usageError(fmt.Errorf("havip demo: --interval %v: want 10ms to 10s in steps of 10ms", interval))
 			}
-			err := lab.Enter()
+			executable, err := os.Executable()
 			if err == nil {
-				err = playDemo(c, interval)
+				err = scenario.Demo(c.Context, c.App.Writer, executable, interval)
 			}
 			if errors.Is(err, lab.ErrForbidden) {
 				return fmt.Errorf("havip demo: %w\n%s", err, wayOut(os.Geteuid()))
@@ -41,14 +41,6 @@ func demoCommand() *cli.Command {
 			return nil
 		},
 	}
-}
-
-func playDemo(c *cli.Context, interval time.Duration) error {
-	executable, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	return scenario.Demo(c.Context, c.App.Writer, executable, interval)
 }
 
 // wayOut says what to do where the demo may not make its hosts.

@@ -54,22 +54,3 @@ func Protocol(proto uint8) func(Frame) bool {
 		return ok && p == proto
 	}
 }
-
-// PCAP returns the frames recorded so far as a file in libpcap's format, for tcpdump or
-// tshark.
-func (c *Capture) PCAP() []byte {
-	var file []byte
-	add := func(fields ...int64) {
-		for _, v := range fields {
-			file = binary.LittleEndian.AppendUint32(file, uint32(v))
-		}
-	}
-	const nanoseconds, version, snapLen, ethernet = 0xa1b23c4d, 4<<16 | 2, 1 << 18, 1 // version 2.4
-	add(nanoseconds, version, 0, 0, snapLen, ethernet)
-	for _, f := range c.Packets() {
-		length := int64(len(f.Data))
-		add(f.Time.Unix(), int64(f.Time.Nanosecond()), length, length)
-		file = append(file, f.Data...)
-	}
-	return file
-}

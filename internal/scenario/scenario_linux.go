@@ -1,7 +1,3 @@
-// Package scenario is havip's reference scenario on a lab: two load balancers
-// that share one address, three web servers behind them, and a client that
-// notices every gap. The demo shows it to people; the end-to-end tests run it
-// with Keepalived and nginx in any of the places.
 package scenario
 
 import (
@@ -129,17 +125,13 @@ func (s *Scenario) Holders() []*Node {
 
 // waitHolder waits until want alone holds the address.
 func (s *Scenario) waitHolder(ctx context.Context, want *Node) error {
-	for {
+	return poll(ctx, func() error {
 		holders := s.Holders()
 		if len(holders) == 1 && holders[0] == want {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s should hold %v alone, but %s", want.Name, VIP.Addr(), describe(holders))
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
+		return fmt.Errorf("%s should hold %v alone, but %s", want.Name, VIP.Addr(), describe(holders))
+	})
 }
 
 func describe(holders []*Node) string {

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -39,15 +40,6 @@ func nginxHTTP(dir, servers string) string {
 	uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
 	%[2]s
 }`, dir, servers)
-}
-
-func writeFile(t testing.TB, dir, name, content string) string {
-	t.Helper()
-	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // startNginx runs it in h until the test ends.
@@ -150,4 +142,25 @@ func TestOrderOfARealNginx(t *testing.T) {
 		client.CloseIdleConnections()
 		cmd.Kill()
 	}
+}
+
+// start runs n in h until the test ends.
+func (n node) start(t testing.TB, h *lab.Host) *lab.Cmd {
+	t.Helper()
+	config, err := json.Marshal(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := h.Command(self)
+	c.Env = []string{nodeVar + "=" + string(config)}
+	if n.Mode == "udp" { // whoever asks will ask again
+		startPeer(t, h, c)
+		return c
+	}
+	startPeer(t, h, c, n.Listen)
+	return c
 }

@@ -40,32 +40,40 @@ type Node struct {
 // PowerOn connects the host to the network and starts both programs. It returns
 // when the node listens for the other one.
 func (n *Node) PowerOn() error {
-	if err := n.host.Restore(); err != nil {
-		return err
+	err := n.host.Restore()
+	if err == nil {
+		n.balance, err = n.start(n.Balancer, "balancer")
 	}
-	if err := n.StartBalancer(); err != nil {
-		return err
+	if err == nil {
+		err = poll(context.Background(), n.balancerAnswers)
 	}
-	var err error
-	if n.vrrp, err = n.start(n.VRRP, "vrrp"); err != nil {
-		return err
+	if err == nil {
+		n.vrrp, err = n.start(n.VRRP, "vrrp")
 	}
-	return n.waitListening(bound)
+	if err == nil {
+		err = poll(context.Background(), n.listens)
+	}
+	return err
 }
 
-// waitListening waits until the node takes part in the election: from then on only the
-// protocol keeps the node from taking the address.
-func (n *Node) waitListening(bound time.Duration) error {
-	for end := time.Now().Add(bound); ; time.Sleep(2 * time.Millisecond) {
-		out := n.Output()
-		// What havip says, and Keepalived.
-		if strings.Contains(out, "to=Backup") || strings.Contains(out, "Entering BACKUP STATE") {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("%s: does not take part in the election after %v", n.Name, bound)
-		}
+func (n *Node) balancerAnswers() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	c, err := n.host.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", servicePort))
+	if err != nil {
+		return fmt.Errorf("%s: the balancer does not answer: %w", n.Name, err)
 	}
+	return c.Close()
+}
+
+// listens returns nil once the node takes part in the election: from then on only the
+// protocol keeps the node from taking the address.
+func (n *Node) listens() error {
+	// What havip says, and Keepalived.
+	if out := n.Output(); strings.Contains(out, "to=Backup") || strings.Contains(out, "Entering BACKUP STATE") {
+		return nil
+	}
+	return fmt.Errorf("%s: does not take part in the election after %v", n.Name, bound)
 }
 
 // PowerOff is what pulling the plug does: no last advertisement is sent. The addresses
@@ -101,15 +109,6 @@ func (n *Node) forgetVIP() error {
 	return nil
 }
 
-// StartBalancer starts the balancer program and waits until it answers.
-func (n *Node) StartBalancer() error {
-	var err error
-	if n.balance, err = n.start(n.Balancer, "balancer"); err != nil {
-		return err
-	}
-	return n.waitBalancer(bound)
-}
-
 // KillBalancer ends the balancer alone: the host and its VRRP stay alive.
 func (n *Node) KillBalancer() { n.balance.Kill() }
 
@@ -143,19 +142,4 @@ func (n *Node) start(p Program, name string) (*lab.Cmd, error) {
 		return nil, fmt.Errorf("%s: %s: %w", n.Name, name, err)
 	}
 	return cmd, nil
-}
-
-func (n *Node) waitBalancer(bound time.Duration) error {
-	addr := net.JoinHostPort("127.0.0.1", servicePort)
-	for end := time.Now().Add(bound); ; time.Sleep(10 * time.Millisecond) {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		c, err := n.host.DialContext(ctx, "tcp", addr)
-		cancel()
-		if err == nil {
-			return c.Close()
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("%s: the balancer does not answer: %w", n.Name, err)
-		}
-	}
 }

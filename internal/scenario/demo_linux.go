@@ -28,8 +28,12 @@ func (r *Result) judge(interval time.Duration) {
 }
 
 // Demo runs the four acceptance runs with havip on both load balancers and
-// prints to w what happens as it happens.
+// prints to w what happens as it happens. See [lab.Enter] for what may happen twice if
+// Demo is not called early.
 func Demo(ctx context.Context, w io.Writer, executable string, interval time.Duration) error {
+	if err := lab.Enter(); err != nil {
+		return err
+	}
 	params := Params{Interval: interval, Version: 2}
 	if interval%time.Second != 0 {
 		params.Version = 3 // version 2 counts in whole seconds
@@ -64,7 +68,6 @@ func Demo(ctx context.Context, w io.Writer, executable string, interval time.Dur
 		p.failed(s)
 		return err
 	}
-	ok := true
 	for i, r := range Runs {
 		p.printf("run %d: %s", i+1, r.Title)
 		res := s.Do(ctx, r)
@@ -74,13 +77,9 @@ func Demo(ctx context.Context, w io.Writer, executable string, interval time.Dur
 		res.judge(interval)
 		p.result(i+1, res)
 		if res.Err != nil {
-			ok = false
 			p.failed(s)
-			break // the next run starts from where this one should have ended
+			return ErrDemoFailed // the next run starts from where this one should have ended
 		}
-	}
-	if !ok {
-		return ErrDemoFailed
 	}
 	p.summary()
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -62,10 +63,18 @@ var Runs = []Run{
 // machine is late, which is no reason to call a run wrong.
 const bound = 30 * time.Second
 
+// poll asks cond every few milliseconds until cond returns nil. It returns cond's last
+// error once ctx has ended, or after bound.
+func poll(ctx context.Context, cond func() error) error {
+	for end := time.Now().Add(bound); ; time.Sleep(2 * time.Millisecond) {
+		if err := cond(); err == nil || ctx.Err() != nil || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // Start powers LB-01 on, waits until it serves, and then powers LB-02 on.
 func (s *Scenario) Start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
 	for _, n := range s.LB {
 		if err := n.PowerOn(); err != nil {
 			return err
@@ -81,8 +90,6 @@ func (s *Scenario) Start(ctx context.Context) error {
 func (s *Scenario) Do(ctx context.Context, r Run) Result {
 	want := s.LB[r.Expect]
 	res := Result{Title: r.Title, Holder: want.Name, Allowed: r.Allowed(s.params)}
-	ctx, cancel := context.WithTimeout(ctx, bound+time.Duration(r.Watch)*s.params.Down(1))
-	defer cancel()
 	from := time.Now()
 	res.Err = s.carryOut(ctx, r, want)
 	res.Outage = s.Client.LongestGap(from)
@@ -101,15 +108,27 @@ func (s *Scenario) carryOut(ctx context.Context, r Run, want *Node) error {
 	}
 	moved := time.Now()
 	through := func(a Answer) bool { return a.LB == want.Addr.String() }
-	if _, err := s.Client.Wait(ctx, moved, through); err != nil {
-		return fmt.Errorf("through %s: %w", want.Name, err)
+	err := poll(ctx, func() error {
+		if slices.ContainsFunc(s.Client.Since(moved), through) {
+			return nil
+		}
+		return fmt.Errorf("through %s: no answer in time; last failure: %v", want.Name, s.Client.lastError())
+	})
+	if err != nil {
+		return err
 	}
 	if err := s.staysWith(ctx, want, time.Duration(r.Watch)*s.params.Down(1)); err != nil {
 		return err
 	}
-	answers := s.Client.Since(moved)
-	for ; len(answers) < enoughAnswers && ctx.Err() == nil; answers = s.Client.Since(moved) {
-		time.Sleep(2 * time.Millisecond)
+	var answers []Answer
+	err = poll(ctx, func() error {
+		if answers = s.Client.Since(moved); len(answers) < enoughAnswers {
+			return fmt.Errorf("%d answers in time, want %d", len(answers), enoughAnswers)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return inTurn(answers)
 }

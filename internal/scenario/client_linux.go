@@ -2,13 +2,13 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,9 +28,9 @@ type Client struct {
 	URL string
 	// Dial opens the connections.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Every is the time between two requests. Default 10 ms.
+	// Every is the time between two requests.
 	Every time.Duration
-	// Timeout ends one request. Default 1 s.
+	// Timeout ends one request.
 	Timeout time.Duration
 
 	mu      sync.Mutex
@@ -42,25 +42,17 @@ type Client struct {
 const maxInFlight = 256
 
 // Run asks until ctx ends.
-func (c *Client) Run(ctx context.Context) error {
-	every, timeout := c.Every, c.Timeout
-	if every == 0 {
-		every = 10 * time.Millisecond
-	}
-	if timeout == 0 {
-		timeout = time.Second
-	}
+func (c *Client) Run(ctx context.Context) {
 	client := &http.Client{Transport: &http.Transport{DialContext: c.Dial, DisableKeepAlives: true}}
 	slots := make(chan struct{}, maxInFlight)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+	tick := time.Tick(c.Every)
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+			return
+		case <-tick:
 		}
 		select {
 		case slots <- struct{}{}:
@@ -69,7 +61,7 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(ctx, timeout)
+			ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 			defer cancel()
 			a, err := ask(ctx, client, c.URL)
 			c.mu.Lock()
@@ -101,17 +93,9 @@ func ask(ctx context.Context, client *http.Client, url string) (Answer, error) {
 	if res.StatusCode != http.StatusOK {
 		return Answer{}, fmt.Errorf("status %s", res.Status)
 	}
+	name, _, _ := strings.Cut(string(body), "\n")
 	// The header's name has an underscore: Go's canonical form keeps it.
-	return Answer{Backend: firstLine(body), LB: res.Header.Get("LB_IP")}, nil
-}
-
-func firstLine(b []byte) string {
-	for i, c := range b {
-		if c == '\n' || c == '\r' {
-			return string(b[:i])
-		}
-	}
-	return string(b)
+	return Answer{Backend: name, LB: res.Header.Get("LB_IP")}, nil
 }
 
 // Since returns the good answers from t on, oldest first.
@@ -134,25 +118,11 @@ func (c *Client) LongestGap(t time.Time) time.Duration {
 	return max(longest, time.Since(last))
 }
 
-// errNoAnswer is what Wait returns, wrapped with the last failure seen.
-var errNoAnswer = errors.New("no such answer in time")
-
-// Wait returns the first good answer from t on that ok accepts.
-func (c *Client) Wait(ctx context.Context, t time.Time, ok func(Answer) bool) (Answer, error) {
-	for {
-		for _, a := range c.Since(t) {
-			if ok(a) {
-				return a, nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return Answer{}, fmt.Errorf("%w; last failure: %v", errNoAnswer, c.lastErr)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+// lastError is why the last request failed that did.
+func (c *Client) lastError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lastErr
 }
 
 // count says how many answers each name gave, as "APP-01 33, APP-02 33".
@@ -161,12 +131,9 @@ func count(answers []Answer, name func(Answer) string) string {
 	for _, a := range answers {
 		n[name(a)]++
 	}
-	var s string
-	for i, k := range slices.Sorted(maps.Keys(n)) {
-		if i > 0 {
-			s += ", "
-		}
-		s += fmt.Sprintf("%s %d", k, n[k])
+	var counts []string
+	for _, k := range slices.Sorted(maps.Keys(n)) {
+		counts = append(counts, fmt.Sprintf("%s %d", k, n[k]))
 	}
-	return s
+	return strings.Join(counts, ", ")
 }
