@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 )
@@ -285,6 +287,84 @@ func TestHTTP2LeavesInOrder(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// slow is a listener whose connections take their time at their end, and tell whether the
+// client has reset them meanwhile.
+type slow struct {
+	net.Listener
+	resets chan bool
+}
+
+func (l slow) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &slowConn{Conn: c, resets: l.resets}, err
+}
+
+type slowConn struct {
+	net.Conn
+	once   sync.Once
+	resets chan bool
+}
+
+func (c *slowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.once.Do(func() { c.resets <- err != io.EOF || c.resetSoon() })
+	}
+	return n, err
+}
+
+// resetSoon reports whether a reset follows the end within a few milliseconds.
+func (c *slowConn) resetSoon() bool {
+	const closeWait = 8 // in the kernel's include/net/tcp_states.h
+	state := uint8(closeWait)
+	for end := time.Now().Add(10 * ms); state == closeWait && time.Now().Before(end); time.Sleep(ms) {
+		raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) {
+				if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+					state = info.State
+				}
+			})
+		}
+		if err != nil {
+			return true
+		}
+	}
+	return state != closeWait
+}
+
+// TestHTTP2RefusalLeavesInOrder: a server whose answer has trailers only, as that of a server
+// without the health service, gets time to end the connection. The check has its answer
+// by then.
+func TestHTTP2RefusalLeavesInOrder(t *testing.T) {
+	const probes = 10
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Status", "12")
+	})}
+	s.Protocols.SetUnencryptedHTTP2(true)
+	l := slow{ln, make(chan bool, probes)}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	resets := 0
+	for range probes {
+		if err := checkOnce(t, GRPC{Address: ln.Addr().String()}); err == nil || !strings.Contains(err.Error(), `gRPC status "12"`) {
+			t.Fatal(err)
+		}
+		if <-l.resets {
+			resets++
+		}
+	}
+	if resets > probes/2 { // a server that is held up for leaveGrace is reset
+		t.Errorf("%d of %d connections were reset", resets, probes)
 	}
 }
 

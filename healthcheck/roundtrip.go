@@ -95,13 +95,16 @@ func http1Over(conn net.Conn, req *http.Request) (*http.Response, error) {
 func http2(ctx context.Context, req *http.Request, config *tls.Config) (*http.Response, error) {
 	t := &http.Transport{
 		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
-			// The transport's own context outlives the request. The transport closes the
-			// connection: release is not needed.
-			conn, _, err := dial(ctx, network, address)
+			conn, err := connect(ctx, network, address) // the transport's own context outlives the request
 			if err != nil {
 				return nil, err
 			}
-			return &polite{Conn: conn}, nil
+			unbind := bindDeadline(ctx, conn)
+			return &polite{conn, sync.OnceValue(func() error {
+				unbind() // the check may have ended, and closeInOrder has a bound of its own
+				closeInOrder(context.Background(), conn)
+				return conn.Close()
+			})}, nil
 		},
 		TLSClientConfig:        config.Clone(),
 		DisableKeepAlives:      true,
@@ -116,21 +119,14 @@ func http2(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 	return t.RoundTrip(req)
 }
 
-// polite is a connection whose Close ends it in order.
+// polite is a connection that ends in order. Close may be called while another goroutine
+// reads, and more than once.
 type polite struct {
 	net.Conn
-	once sync.Once
-	err  error
+	close func() error
 }
 
-// Close may be called while another goroutine reads.
-func (p *polite) Close() error {
-	p.once.Do(func() {
-		closeInOrder(context.Background(), p.Conn)
-		p.err = p.Conn.Close()
-	})
-	return p.err
-}
+func (p *polite) Close() error { return p.close() }
 
 // hostPort is where a request's URL leads.
 func hostPort(req *http.Request) string {
