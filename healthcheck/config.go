@@ -89,7 +89,14 @@ func (c Config) WithDefaults() Config {
 // Validate returns, joined.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{
+	longer := func(name string, d time.Duration, than string, most time.Duration, unless string) error {
+		return field.If(d > most && most > 0, name, "%s: longer than the %s: want at most %s%s", field.Span(d), than, field.Span(most), unless)
+	}
+	var tooLong error
+	if !c.LongTimeout {
+		tooLong = longer("Timeout", c.Timeout, "interval", c.Interval, ", or LongTimeout")
+	}
+	return errors.Join(
 		field.Between("Interval", c.Interval, minInterval, time.Hour),
 		field.Between("FastInterval", c.FastInterval, minInterval, time.Hour),
 		field.Between("DownInterval", c.DownInterval, minInterval, time.Hour),
@@ -100,21 +107,11 @@ func (c Config) Validate() error {
 		field.Between("Fall", c.Fall, 1, 100),
 		field.Between("HoldDown", c.HoldDown, 0, 24*time.Hour),
 		field.In("Checker", validateChecker(c.Checker)),
-	}
-	longer := func(name string, d time.Duration, than string, most time.Duration, unless string) {
-		if d > most && most > 0 {
-			errs = append(errs, field.Errorf(name, "%s: longer than the %s: want at most %s%s", field.Span(d), than, field.Span(most), unless))
-		}
-	}
-	if !c.LongTimeout {
-		longer("Timeout", c.Timeout, "interval", c.Interval, ", or LongTimeout")
-	}
-	longer("FastInterval", c.FastInterval, "interval", c.Interval, "")
-	longer("Jitter", c.Jitter, "shortest interval", min(c.Interval, c.FastInterval, c.DownInterval), "")
-	if !words.Has(stateNames, c.Initial) {
-		errs = append(errs, field.Errorf("Initial", "%v: want %s", c.Initial, words.Choice(stateNames)))
-	}
-	return errors.Join(errs...)
+		tooLong,
+		longer("FastInterval", c.FastInterval, "interval", c.Interval, ""),
+		longer("Jitter", c.Jitter, "shortest interval", min(c.Interval, c.FastInterval, c.DownInterval), ""),
+		field.If(!words.Has(stateNames, c.Initial), "Initial", "%v: want %s", c.Initial, words.Choice(stateNames)),
+	)
 }
 
 // validateChecker returns the error of the Checker's own Validate. A nil pointer or a nil

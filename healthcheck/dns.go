@@ -59,12 +59,11 @@ func (c DNS) WithDefaults() DNS {
 // Validate reports what cannot be asked.
 func (c DNS) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{validateAddress("Server", c.Server)}
-	if _, ok := dnsTypes[strings.ToUpper(c.Type)]; !ok {
-		errs = append(errs, field.Errorf("Type", "%q: want %s", c.Type, words.Choice(slices.Sorted(maps.Keys(dnsTypes)))))
-	}
-	if _, err := c.question(); err != nil || len(c.Name) > 253 || !hostForm.MatchString(c.Name) {
-		errs = append(errs, field.Errorf("Name", "%q: want a name such as www.example.org", c.Name))
+	_, known := dnsTypes[strings.ToUpper(c.Type)]
+	errs := []error{
+		validateAddress("Server", c.Server),
+		field.If(!known, "Type", "%q: want %s", c.Type, words.Choice(slices.Sorted(maps.Keys(dnsTypes)))),
+		field.If(len(c.Name) > 253 || !hostForm.MatchString(c.Name), "Name", "%q: want a name such as www.example.org", c.Name),
 	}
 	for i, answer := range c.Expect {
 		errs = append(errs, validateText(fmt.Sprintf("Expect[%d]", i), answer, "an answer"))
@@ -79,10 +78,11 @@ func (c DNS) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 func (c DNS) String() string { return "dns " + c.Server + " " + c.Name }
 
 func (c DNS) probe(ctx context.Context) error {
-	question, err := c.WithDefaults().question()
+	name, err := dnsmessage.NewName(strings.TrimSuffix(c.Name, ".") + ".")
 	if err != nil {
 		return err
 	}
+	question := dnsmessage.Question{Name: name, Type: dnsTypes[strings.ToUpper(c.WithDefaults().Type)], Class: dnsmessage.ClassINET}
 	id := uint16(rand.Uint32())
 	query, err := (&dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: id, RecursionDesired: true},
@@ -107,17 +107,6 @@ func (c DNS) probe(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (c DNS) question() (dnsmessage.Question, error) {
-	name, err := dnsmessage.NewName(strings.TrimSuffix(c.Name, ".") + ".")
-	if err != nil {
-		return dnsmessage.Question{}, err
-	}
-	q := dnsmessage.Question{Name: name, Type: dnsTypes[strings.ToUpper(c.Type)], Class: dnsmessage.ClassINET}
-	// Packing knows the limits of names and labels.
-	_, err = (&dnsmessage.Message{Questions: []dnsmessage.Question{q}}).Pack()
-	return q, err
 }
 
 func (c DNS) askUDP(ctx context.Context, query []byte, id uint16, q dnsmessage.Question) ([]string, error) {

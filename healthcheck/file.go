@@ -39,11 +39,9 @@ func (c File) WithDefaults() File { return c }
 
 // Validate reports a check that has no file, or contradicts itself.
 func (c File) Validate() error {
-	errs := []error{validatePath("Path", c.Path), field.Between("MaxAge", c.MaxAge, 0, maxAge)}
-	if c.Absent && (c.MaxAge != 0 || c.Content != nil) {
-		errs = append(errs, field.Errorf("Absent", "true: a file that is not there has neither an age nor a content: want neither MaxAge nor Content"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(validatePath("Path", c.Path), field.Between("MaxAge", c.MaxAge, 0, maxAge),
+		field.If(c.Absent && (c.MaxAge != 0 || c.Content != nil), "Absent",
+			"true: a file that is not there has neither an age nor a content: want neither MaxAge nor Content"))
 }
 
 // Check looks at the file.

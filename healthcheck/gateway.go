@@ -29,11 +29,9 @@ func (c Gateway) WithDefaults() Gateway { return c }
 
 // Validate reports what is missing.
 func (c Gateway) Validate() error {
-	err := validateInterface("Interface", c.Interface)
-	if !c.Address.IsValid() || c.Address.IsUnspecified() || c.Address.IsMulticast() {
-		err = errors.Join(err, field.Errorf("Address", "%v: want the address of a neighbour", c.Address))
-	}
-	return err
+	return errors.Join(validateInterface("Interface", c.Interface),
+		field.If(!c.Address.IsValid() || c.Address.IsUnspecified() || c.Address.IsMulticast(),
+			"Address", "%v: want the address of a neighbour", c.Address))
 }
 
 // Check asks once and waits for the answer.

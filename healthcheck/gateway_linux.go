@@ -6,10 +6,10 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/mdlayher/ethernet"
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
 func (c Gateway) probe(ctx context.Context) error {
@@ -28,7 +28,7 @@ func askARP(ctx context.Context, ifi *net.Interface, addr netip.Addr) error {
 	if len(ifi.HardwareAddr) != 6 {
 		return errors.New("no Ethernet interface")
 	}
-	conn, err := packet.Listen(ifi, packet.Raw, int(ethernet.EtherTypeARP), nil)
+	conn, err := packet.Listen(ifi, packet.Datagram, unix.ETH_P_ARP, nil) // the kernel adds and strips Ethernet headers
 	if err != nil {
 		return err
 	}
@@ -38,17 +38,8 @@ func askARP(ctx context.Context, ifi *net.Interface, addr netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	frame := ethernet.Frame{
-		Destination: ethernet.Broadcast,
-		Source:      ifi.HardwareAddr,
-		EtherType:   ethernet.EtherTypeARP,
-		Payload:     marshalARP(arpRequest, ifi.HardwareAddr, sender, make(net.HardwareAddr, 6), addr),
-	}
-	b, err := frame.MarshalBinary()
-	if err != nil {
-		return err
-	}
-	if _, err := conn.WriteTo(b, &packet.Addr{HardwareAddr: ethernet.Broadcast}); err != nil {
+	request := marshalARP(arpRequest, ifi.HardwareAddr, sender, make(net.HardwareAddr, 6), addr)
+	if _, err := conn.WriteTo(request, &packet.Addr{HardwareAddr: net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}); err != nil {
 		return err
 	}
 	buf := make([]byte, 2048)
@@ -57,8 +48,7 @@ func askARP(ctx context.Context, ifi *net.Interface, addr netip.Addr) error {
 		if err != nil {
 			return err
 		}
-		var f ethernet.Frame
-		if f.UnmarshalBinary(buf[:n]) == nil && isARPAnswer(f.Payload, addr, ifi.HardwareAddr) {
+		if isARPAnswer(buf[:n], addr, ifi.HardwareAddr) {
 			return nil
 		}
 	}

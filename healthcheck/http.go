@@ -100,15 +100,13 @@ var (
 // shown.
 func (c HTTP) Validate() error {
 	c = c.WithDefaults()
-	var errs []error
 	u, err := url.Parse(c.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !isHost(u.Hostname()) || u.Port() != "" && !isPort(u.Port()) || u.Fragment != "" {
-		errs = append(errs, field.Errorf("URL", "want a URL such as http://127.0.0.1:8080/health"))
+	errs := []error{
+		field.If(err != nil || u.Scheme != "http" && u.Scheme != "https" || !isHost(u.Hostname()) || u.Port() != "" && !isPort(u.Port()) ||
+			u.Fragment != "", "URL", "want a URL such as http://127.0.0.1:8080/health"),
+		field.If(!token.MatchString(c.Method) || c.Method != strings.ToUpper(c.Method), "Method", "%q: want an HTTP method such as GET", c.Method),
+		optional(c.Host, validateHostHeader("Host", c.Host)),
 	}
-	if !token.MatchString(c.Method) || c.Method != strings.ToUpper(c.Method) {
-		errs = append(errs, field.Errorf("Method", "%q: want an HTTP method such as GET", c.Method))
-	}
-	errs = append(errs, optional(c.Host, validateHostHeader("Host", c.Host)))
 	for name, values := range c.Header {
 		in := fmt.Sprintf("Header[%q]", name)
 		switch {
@@ -121,9 +119,7 @@ func (c HTTP) Validate() error {
 		}
 	}
 	for i, r := range c.Status {
-		if !r.valid() {
-			errs = append(errs, field.Errorf(fmt.Sprintf("Status[%d]", i), "%d-%d: %w", r.Min, r.Max, errStatus))
-		}
+		errs = append(errs, field.If(!r.valid(), fmt.Sprintf("Status[%d]", i), "%d-%d: %w", r.Min, r.Max, errStatus))
 	}
 	return errors.Join(append(errs, field.Between("MaxBody", c.MaxBody, 1, 16<<20))...)
 }

@@ -42,10 +42,7 @@ func (c ICMP) WithDefaults() ICMP { return c }
 
 // Validate reports what is neither an address nor a name.
 func (c ICMP) Validate() error {
-	if !isHost(c.Address) {
-		return field.Errorf("Address", "%q: want a host or an address", c.Address)
-	}
-	return nil
+	return field.If(!isHost(c.Address), "Address", "%q: want a host or an address", c.Address)
 }
 
 // Check sends one request and waits for its reply.

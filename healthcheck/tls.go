@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/field"
@@ -73,24 +74,20 @@ func validFor(state tls.ConnectionState, now time.Time, d time.Duration) error {
 	}
 	// A chain is valid until the first of its certificates expires. The chain that
 	// is valid for longest counts.
-	var weakest *x509.Certificate
+	expiry := func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }
+	var ends []*x509.Certificate
 	for _, chain := range chains {
 		if len(chain) == 0 {
 			return errors.New("no certificate")
 		}
-		first := chain[0]
 		for _, cert := range chain {
 			if now.Before(cert.NotBefore) {
 				return fmt.Errorf("certificate of %s is not valid before %v", subject(cert), cert.NotBefore.Format(time.RFC3339))
 			}
-			if cert.NotAfter.Before(first.NotAfter) {
-				first = cert
-			}
 		}
-		if weakest == nil || first.NotAfter.After(weakest.NotAfter) {
-			weakest = first
-		}
+		ends = append(ends, slices.MinFunc(chain, expiry))
 	}
+	weakest := slices.MaxFunc(ends, expiry)
 	if left := weakest.NotAfter.Sub(now); left < d || left < 0 {
 		return fmt.Errorf("certificate of %s is valid until %v, that is %.1f days, want at least %.1f",
 			subject(weakest), weakest.NotAfter.Format(time.RFC3339), days(left), days(d))

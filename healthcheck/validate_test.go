@@ -16,7 +16,7 @@ import (
 
 // validCheckers are checkers without a mistake, one of each type.
 var validCheckers = []Checker{
-	TCP{Address: "host:80"}, HTTP{URL: "https://joe:secret@[2001:db8::1]:8443/health?x=y"}, GRPC{Address: "[2001:db8::1]:443"},
+	TCP{Address: strings.Repeat("a", 63) + ".example.org:80"}, HTTP{URL: "https://joe:secret@[2001:db8::1]:8443/health?x=y"}, GRPC{Address: "[2001:db8::1]:443"},
 	DNS{Server: "192.0.2.53:53", Name: "_srv.example.org."}, ICMP{Address: "fe80::1%eth0"}, UDP{Address: "192.0.2.1:53"},
 	SMTP{Address: "mail.example.org:25"}, TLS{Address: "host:443"}, Exec{Path: "/bin/true"}, File{Path: "flag"},
 	Process{Name: "nginx"}, Interface{Name: "eth0.100"}, Gateway{Interface: "eth0", Address: netip.MustParseAddr("fe80::1")},
@@ -69,6 +69,9 @@ func TestCheckerMistakes(t *testing.T) {
 	}{
 		{TCP{Address: "0.0.0.0:80"}, []string{"Address"}},
 		{TCP{Address: "1.2.3:80"}, []string{"Address"}},
+		{TCP{Address: strings.Repeat("a", 64) + ".example.org:80"}, []string{"Address"}},
+		{DNS{Server: "192.0.2.53:53", Name: "www." + strings.Repeat("a", 64)}, []string{"Name"}},
+		{DNS{Server: "192.0.2.53:53", Name: "www..org"}, []string{"Name"}},
 		{HTTP{URL: "http://host:99999/", Method: "get", Host: "a b", MaxBody: 16<<20 + 1, Status: []StatusRange{{200, 299}, {300, 200}, {99, 200}}},
 			[]string{"URL", "Method", "Host", "Status[1]", "Status[2]", "MaxBody"}},
 		{HTTP{URL: "http://host/#x", Header: http.Header{"A B": {"x"}}}, []string{"URL", `Header["A B"]`}},
