@@ -37,9 +37,9 @@ type Monitor struct {
 
 	mu      sync.Mutex
 	core    core
-	epoch   int // counts pauses: the result of a probe from an earlier epoch is ignored
 	running bool
-	subs    []*subscriber
+	probe   *probe // under way; nil: none
+	subs    map[*subscriber]struct{}
 }
 
 // NewMonitor returns a Monitor that probes once Run is called. The error is that of
@@ -50,7 +50,10 @@ func NewMonitor(cfg Config) (*Monitor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("healthcheck: monitor %s: %w", cfg.Name, err)
 	}
-	m := &Monitor{cfg: cfg, kick: make(chan struct{}, 1), random: random, log: quietlog.New(cfg.Logger).With("check", cfg.Name)}
+	m := &Monitor{
+		cfg: cfg, kick: make(chan struct{}, 1), subs: make(map[*subscriber]struct{}),
+		random: random, log: quietlog.New(cfg.Logger).With("check", cfg.Name),
+	}
 	m.core = newCore(&m.cfg, time.Now())
 	return m, nil
 }
@@ -78,8 +81,8 @@ func (m *Monitor) Resume() {
 // there. Triggers are merged into one probe every 100 ms.
 func (m *Monitor) Trigger() {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.core.triggerProbe(time.Now())
-	m.mu.Unlock()
 	m.wakeRun()
 }
 
@@ -87,11 +90,14 @@ func (m *Monitor) Trigger() {
 // told.
 func (m *Monitor) changePause(f func(now time.Time) bool) {
 	m.mu.Lock()
-	if f(time.Now()) {
-		m.epoch++
+	defer m.mu.Unlock()
+	if now := time.Now(); f(now) {
+		if p := m.probe; p != nil {
+			p.cancel()
+			p.void, p.giveUp = true, now.Add(stopGrace)
+		}
 		m.publish()
 	}
-	m.mu.Unlock()
 	m.wakeRun()
 }
 
@@ -104,12 +110,10 @@ func (m *Monitor) wakeRun() {
 
 // probe is one call of Check under way.
 type probe struct {
-	epoch   int
 	started time.Time
 	cancel  context.CancelFunc
-	result  chan result
 	// giveUp is when the probe counts as failed though its Checker has not returned. void:
-	// the result is ignored.
+	// the result is ignored, since there was a pause or the probe has counted as failed.
 	giveUp time.Time
 	void   bool
 }
@@ -141,31 +145,21 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var p *probe
+	results := make(chan result, 1)
 	for {
-		var results <-chan result
-		if p != nil {
-			results = p.result
-		}
-		if wait, ok := m.untilWake(p); ok {
+		if wait, ok := m.untilWake(); ok {
 			timer.Reset(wait)
 		} else {
 			timer.Stop()
 		}
 		select {
 		case <-ctx.Done():
-			return m.finishRun(p, watched)
+			return m.finishRun(results, watched)
 		case <-m.kick:
-			m.checkEpoch(p)
 		case r := <-results:
-			m.checkEpoch(p)
-			if !p.void {
-				m.recordResult(r.at, r.at.Sub(p.started), r.err)
-			}
-			p = nil
+			m.endProbe(r)
 		case <-timer.C:
-			m.checkEpoch(p)
-			p = m.continueProbe(ctx, p)
+			m.continueProbe(ctx, results)
 		}
 	}
 }
@@ -209,89 +203,71 @@ func (m *Monitor) watchEvents(ctx context.Context) <-chan struct{} {
 
 // untilWake returns the time until Run has something to do; false: Run waits for events
 // only.
-func (m *Monitor) untilWake(p *probe) (time.Duration, bool) {
+func (m *Monitor) untilWake() (time.Duration, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.core.Paused {
-		return 0, false
-	}
 	at := m.core.due
-	if p != nil {
-		at = p.giveUp
+	if m.probe != nil {
+		at = m.probe.giveUp
 	}
-	return time.Until(at), true
+	return time.Until(at), !m.core.Paused
 }
 
-// checkEpoch makes a probe void, and cancels it, if there was a pause since its start.
-// A Checker that does not return within stopGrace is then counted as a failure.
-func (m *Monitor) checkEpoch(p *probe) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if p != nil && p.epoch != m.epoch {
-		p.epoch, p.void, p.giveUp = m.epoch, true, time.Now().Add(stopGrace)
-		p.cancel()
-	}
-}
-
-// continueProbe starts the probe that is due, if p is nil. If p is stuck, it counts as a
-// failure, and the next probe waits until p returns.
-func (m *Monitor) continueProbe(ctx context.Context, p *probe) *probe {
+// continueProbe starts the probe that is due, if there is none under way. A probe that is
+// stuck counts as a failure, and the next probe waits until it returns.
+func (m *Monitor) continueProbe(ctx context.Context, results chan<- result) {
 	now := time.Now()
 	m.mu.Lock()
-	if p == nil {
-		// There may have been a pause or a trigger since the timer was set.
-		if ctx.Err() != nil || m.core.Paused || m.core.due.After(now) {
-			m.mu.Unlock()
-			return nil
+	defer m.mu.Unlock()
+	// There may have been a pause or a trigger since the timer was set.
+	switch p := m.probe; {
+	case ctx.Err() != nil, m.core.Paused:
+	case p == nil && !m.core.due.After(now):
+		m.startProbe(ctx, now, results)
+	case p != nil && !p.giveUp.After(now):
+		if p.void {
+			m.core.beginProbe()
 		}
-		m.core.beginProbe()
-		epoch := m.epoch
-		m.mu.Unlock()
-		return m.startProbe(ctx, epoch)
+		m.recordResult(now, now.Sub(p.started), errStuck)
+		p.void, p.giveUp = true, now.Add(m.core.interval())
 	}
-	if m.core.Paused || p.giveUp.After(now) {
-		m.mu.Unlock()
-		return p
-	}
-	if p.void {
-		m.core.beginProbe()
-	}
-	m.mu.Unlock()
-	m.recordResult(now, now.Sub(p.started), errStuck)
-	m.mu.Lock()
-	p.void, p.giveUp = true, now.Add(m.core.interval())
-	m.mu.Unlock()
-	return p
 }
 
 // startProbe runs one probe in a goroutine of its own: its stack is freed afterwards,
-// and a stuck Checker does not block Run.
-func (m *Monitor) startProbe(ctx context.Context, epoch int) *probe {
-	now := time.Now()
+// and a stuck Checker does not block Run. The caller holds m.mu.
+func (m *Monitor) startProbe(ctx context.Context, now time.Time, results chan<- result) {
+	m.core.beginProbe()
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
-	p := &probe{
-		epoch:   epoch,
-		started: now,
-		cancel:  cancel,
-		result:  make(chan result, 1),
-		giveUp:  now.Add(m.cfg.Timeout + stopGrace),
-	}
+	m.probe = &probe{started: now, cancel: cancel, giveUp: now.Add(m.cfg.Timeout + stopGrace)}
 	go func() {
 		defer cancel()
 		err := m.cfg.Checker.Check(ctx)
-		p.result <- result{at: time.Now(), err: err}
+		results <- result{at: time.Now(), err: err}
 	}()
-	return p
 }
 
-// finishRun waits until p, if not nil, and Watch have returned.
-func (m *Monitor) finishRun(p *probe, watched <-chan struct{}) error {
+// endProbe takes the result of the probe under way.
+func (m *Monitor) endProbe(r result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.probe
+	m.probe = nil
+	if !p.void {
+		m.recordResult(r.at, r.at.Sub(p.started), r.err)
+	}
+}
+
+// finishRun waits until the probe under way, if there is one, and Watch have returned.
+func (m *Monitor) finishRun(results <-chan result, watched <-chan struct{}) error {
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
-	if p != nil {
-		p.cancel()
+	m.mu.Lock()
+	busy := m.probe != nil
+	m.probe = nil
+	m.mu.Unlock()
+	if busy {
 		select {
-		case <-p.result:
+		case <-results:
 		case <-grace.C:
 			return fmt.Errorf("healthcheck: monitor %s: stopped, but its checker has not returned", m.cfg.Name)
 		}
@@ -305,10 +281,9 @@ func (m *Monitor) finishRun(p *probe, watched <-chan struct{}) error {
 }
 
 // recordResult hands a result to the core, logs the result and then tells the
-// subscribers, whose own log lines follow. Nobody waits for the logger.
+// subscribers, whose own log lines follow. Nobody waits for the logger. The caller holds
+// m.mu.
 func (m *Monitor) recordResult(at time.Time, latency time.Duration, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if !m.core.recordResult(at, latency, err, m.random(m.cfg.Jitter)) {
 		m.logProbe(latency, err)
 		return

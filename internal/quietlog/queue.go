@@ -1,6 +1,7 @@
 package quietlog
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,6 +13,9 @@ type queue[T any] struct {
 	// confess tells the reader how many values were lost before the next delivery.
 	// An error means that the reader has not got the message.
 	confess func(lost int) error
+	// newest drops the oldest value that waits for a new one. All values are of size 1
+	// then, and losses are not counted.
+	newest bool
 	// owed is how many lost values are still to be confessed. Only the goroutine of
 	// drain uses it.
 	owed int
@@ -36,6 +40,10 @@ type item[T any] struct {
 func (q *queue[T]) push(value T, size, limit int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.newest && q.size+size > limit {
+		q.size -= q.waiting[0].size
+		q.waiting = slices.Delete(q.waiting, 0, 1)
+	}
 	last := len(q.waiting) - 1
 	losing, full := last >= 0 && q.waiting[last].lost > 0, q.size+size > limit
 	switch {
