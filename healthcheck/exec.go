@@ -2,6 +2,7 @@ package healthcheck
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -74,6 +75,9 @@ type Exec struct {
 	User string
 }
 
+// Check runs the program and waits for it.
+func (c Exec) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
+
 // String names the check in errors and log lines.
 func (c Exec) String() string { return "exec " + c.Path }
 
@@ -92,25 +96,18 @@ var (
 // come and go: Check does. What may be a password is not shown.
 func (c Exec) Validate() error {
 	c = c.WithDefaults()
-	var errs []error
-	if !filepath.IsAbs(c.Path) || strings.ContainsRune(c.Path, 0) {
-		errs = append(errs, field.Errorf("Path", "%q: want the absolute path of a program", c.Path))
-	}
+	errs := []error{field.If(!isAbsolute(c.Path), "Path", "%q: want the absolute path of a program", c.Path)}
 	for i, a := range c.Args {
-		if strings.ContainsRune(a, 0) {
-			errs = append(errs, field.Errorf(fmt.Sprintf("Args[%d]", i), "want text without NUL"))
-		}
+		errs = append(errs, field.If(strings.ContainsRune(a, 0), fmt.Sprintf("Args[%d]", i), "want text without NUL"))
 	}
 	for i, e := range c.Env {
-		if !variableForm.MatchString(e) {
-			errs = append(errs, field.Errorf(fmt.Sprintf("Env[%d]", i), "want NAME=value, such as LANG=C, without NUL"))
-		}
+		errs = append(errs, field.If(!variableForm.MatchString(e), fmt.Sprintf("Env[%d]", i), "want NAME=value, such as LANG=C, without NUL"))
 	}
-	if !filepath.IsAbs(c.Dir) || strings.ContainsRune(c.Dir, 0) {
-		errs = append(errs, field.Errorf("Dir", "%q: want an absolute path", c.Dir))
-	}
-	if c.User != "" && !userForm.MatchString(c.User) {
-		errs = append(errs, field.Errorf("User", "%q: want user, or user:group", c.User))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs,
+		field.If(!isAbsolute(c.Dir), "Dir", "%q: want an absolute path", c.Dir),
+		field.If(c.User != "" && !userForm.MatchString(c.User), "User", "%q: want user, or user:group", c.User))...)
+}
+
+func isAbsolute(path string) bool {
+	return filepath.IsAbs(path) && !strings.ContainsRune(path, 0)
 }

@@ -62,14 +62,10 @@ func (t processTree) growTree() (complete bool) {
 	if err != nil {
 		return true // without /proc no process can be found
 	}
-	for found := true; found; {
-		found = false
-		pids = slices.DeleteFunc(pids, func(pid int) bool {
-			added := t.addProcess(pid)
-			found = found || added
-			return added
-		})
-		complete = complete && !found
+	for _, pid := range pids {
+		if t.addProcess(pid) {
+			complete = false
+		}
 	}
 	return complete
 }

@@ -2,18 +2,12 @@
 
 package healthcheck
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
-// Check returns ErrCannotRun.
-func (c Exec) Check(context.Context) error {
-	return fail(c, errors.Join(ErrCannotRun, errors.ErrUnsupported))
-}
+func (c Exec) probe(context.Context) error { return errUnsupported }
 
 // Ready returns ErrCannotRun.
-func (c Exec) Ready() error { return c.Check(context.Background()) }
+func (c Exec) Ready() error { return fail(c, errUnsupported) }
 
 // ReadyPrivileged returns ErrCannotRun.
-func (c Exec) ReadyPrivileged() error { return c.Check(context.Background()) }
+func (c Exec) ReadyPrivileged() error { return fail(c, errUnsupported) }

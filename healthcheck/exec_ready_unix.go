@@ -3,7 +3,7 @@
 package healthcheck
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -25,20 +25,15 @@ func (c Exec) Ready() error {
 // otherwise a process that runs as root. So an ordinary user can predict what a daemon will
 // find.
 func (c Exec) ReadyPrivileged() error {
-	uid := os.Geteuid()
-	if uid == 0 || hasCapabilities() {
+	if os.Geteuid() == 0 || hasCapabilities() {
 		return c.Ready()
 	}
-	credential, err := lookupCredential(c.User)
-	switch {
-	case err != nil:
-		err = fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
-	case credential == nil && c.User == "":
-		err = c.checkReady(&syscall.Credential{}, 0)
-	case credential == nil: // ourselves
-		err = c.checkReady(&syscall.Credential{Uid: uint32(uid), Gid: uint32(os.Getegid())}, 0)
-	default:
-		err = c.checkReady(credential, 0)
+	credential, err := &syscall.Credential{}, error(nil) // root
+	if c.User != "" {
+		credential, err = c.lookupCredential()
+	}
+	if err == nil {
+		err = c.checkReady(credential)
 	}
 	return fail(c, err)
 }
@@ -46,47 +41,60 @@ func (c Exec) ReadyPrivileged() error {
 // credentials returns the user that the program is to run as, nil for the user of this
 // process.
 func (c Exec) credentials() (*syscall.Credential, error) {
-	credential, err := lookupCredential(c.User)
+	credential, err := c.lookupCredential()
 	if err == nil && credential != nil && !mayBecomeOthers() {
-		err = errors.New("to run a program as somebody else needs root, or CAP_SETUID, CAP_SETGID and CAP_KILL")
+		err = fmt.Errorf("%w: user %s: to run a program as somebody else needs root, or CAP_SETUID, CAP_SETGID and CAP_KILL", ErrCannotRun, c.User)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
+		return nil, err
 	}
-	return credential, c.checkReady(credential, os.Geteuid())
+	return credential, c.checkReady(credential)
 }
 
-// checkReady returns why a process of user uid cannot run the program with credential,
-// nil for its own.
-func (c Exec) checkReady(credential *syscall.Credential, uid int) error {
-	if err := c.checkTrust(credential, uid); err != nil {
-		return fmt.Errorf("%w: %w", ErrCannotRun, err)
+// checkReady returns why the program cannot run with credential, nil for that of this
+// process.
+func (c Exec) checkReady(credential *syscall.Credential) error {
+	err := cmp.Or(checkTrust(c.Path, credential), executable(c.Path, credential), checkDirectory(c.WithDefaults().Dir))
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrCannotRun, err)
 	}
-	if err := executable(c.Path, credential); err != nil {
-		return fmt.Errorf("%w: %w", ErrCannotRun, err)
+	return err
+}
+
+// checkDirectory returns why a program cannot run in a directory.
+func checkDirectory(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no directory", dir)
 	}
-	if info, err := os.Stat(c.WithDefaults().Dir); err != nil {
-		return fmt.Errorf("%w: working directory: %w", ErrCannotRun, err)
-	} else if !info.IsDir() {
-		return fmt.Errorf("%w: working directory: %s is no directory", ErrCannotRun, c.Dir)
+	if err != nil {
+		return fmt.Errorf("working directory: %w", err)
 	}
 	return nil
 }
 
 // checkTrust applies the rule about who may change the program. A program that runs as
 // another ordinary user is not subject to the rule: the configuration names its owner.
-func (c Exec) checkTrust(credential *syscall.Credential, uid int) error {
-	switch {
-	case credential == nil && uid == 0, credential != nil && credential.Uid == 0:
-		if err := trust(c.Path, 0); err != nil {
-			return fmt.Errorf("as root: %w", err)
+func checkTrust(path string, credential *syscall.Credential) error {
+	uid, privileges := runsAs(credential), "as root"
+	if uid != 0 {
+		if int(uid) != os.Geteuid() || !hasCapabilities() {
+			return nil
 		}
-	case (credential == nil || int(credential.Uid) == uid) && hasCapabilities():
-		if err := trust(c.Path, uint32(uid)); err != nil {
-			return fmt.Errorf("with capabilities: %w", err)
-		}
+		privileges = "with capabilities"
+	}
+	if err := trust(path, uid); err != nil {
+		return fmt.Errorf("%s: %w", privileges, err)
 	}
 	return nil
+}
+
+// runsAs returns the user of a program with credential, nil for that of this process.
+func runsAs(credential *syscall.Credential) uint32 {
+	if credential == nil {
+		return uint32(os.Geteuid())
+	}
+	return credential.Uid
 }
 
 // executable returns an error if the program is missing or may not be executed by the
@@ -110,14 +118,13 @@ func executable(path string, as *syscall.Credential) error {
 			return nil // the mode of a symbolic link means nothing
 		}
 		a, err := aclOf(step, info)
-		switch {
-		case err != nil:
+		if err != nil || a.allows(as, mayExecute) {
 			return err
-		case a.allows(as, mayExecute):
-			return nil
-		case info.IsDir():
-			return fmt.Errorf("user %d may not search %s (mode %v)", as.Uid, step, info.Mode())
 		}
-		return fmt.Errorf("user %d may not execute %s (mode %v)", as.Uid, step, info.Mode())
+		use := "execute"
+		if info.IsDir() {
+			use = "search"
+		}
+		return fmt.Errorf("user %d may not %s %s (mode %v)", as.Uid, use, step, info.Mode())
 	})
 }

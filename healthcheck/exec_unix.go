@@ -15,9 +15,6 @@ import (
 	"github.com/havip/havip/internal/process"
 )
 
-// Check runs the program and waits for it.
-func (c Exec) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
-
 func (c Exec) probe(ctx context.Context) error {
 	credential, err := c.credentials()
 	if err != nil {
@@ -61,63 +58,64 @@ func (c Exec) startProgram(ctx context.Context, credential *syscall.Credential, 
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
 	cmd.Cancel = func() error { return killAll(cmd.Process) }
-	if credential == nil && os.Geteuid() == 0 || credential != nil && credential.Uid == 0 {
+	if runsAs(credential) == 0 {
 		return cmd, process.Fork(cmd) // root's programs have root's capabilities
 	}
 	return cmd, startOrdinary(cmd)
 }
 
-// lookupCredential turns "user", "user:group" or numbers into credentials. It
-// returns nil if the process is to keep its own.
-func lookupCredential(spec string) (*syscall.Credential, error) {
-	if spec == "" {
+// lookupCredential returns the credentials of c.User, nil for those of this process.
+func (c Exec) lookupCredential() (*syscall.Credential, error) {
+	if c.User == "" {
 		return nil, nil
 	}
-	name, groupName, hasGroup := strings.Cut(spec, ":")
-	u, err := user.Lookup(name)
+	credential, err := lookupUser(strings.Cut(c.User, ":"))
 	if err != nil {
-		_, numErr := strconv.ParseUint(name, 10, 32)
-		if numErr == nil {
-			u, err = user.LookupId(name)
-		}
-		if err != nil {
-			// A number needs no entry in the user database, but then a group.
-			if numErr != nil || !hasGroup {
-				return nil, err
-			}
-			u = &user.User{Uid: name, Gid: groupName}
+		err = fmt.Errorf("%w: user %s: %w", ErrCannotRun, c.User, err)
+	}
+	return credential, err
+}
+
+// lookupUser returns the credentials of a user with all groups of the user, or with only the
+// named group, nil for those of this process. Both names may be numbers.
+func lookupUser(name, group string, hasGroup bool) (*syscall.Credential, error) {
+	u, err := user.Lookup(name)
+	if _, numErr := parseID(name); err != nil && numErr == nil {
+		if u, err = user.LookupId(name); err != nil && hasGroup {
+			u, err = &user.User{Uid: name}, nil // a number needs no entry in the user database, but then a group
 		}
 	}
-	gid := u.Gid
-	if hasGroup {
-		gid = groupName
-		if g, err := user.LookupGroup(groupName); err == nil {
-			gid = g.Gid
-		}
-	}
-	uidNumber, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
 		return nil, err
 	}
-	gidNumber, err := strconv.ParseUint(gid, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("no group %s", gid)
+	if !hasGroup {
+		group = u.Gid
+	} else if g, err := user.LookupGroup(group); err == nil {
+		group = g.Gid
 	}
-	if int(uidNumber) == os.Geteuid() && !hasGroup {
+	c := new(syscall.Credential)
+	if c.Uid, err = parseID(u.Uid); err != nil {
+		return nil, err
+	}
+	if c.Gid, err = parseID(group); err != nil {
+		return nil, fmt.Errorf("no group %s", group)
+	}
+	if hasGroup {
+		return c, nil
+	}
+	if int(c.Uid) == os.Geteuid() {
 		return nil, nil
-	}
-	c := &syscall.Credential{Uid: uint32(uidNumber), Gid: uint32(gidNumber)}
-	if hasGroup || u.Username == "" {
-		return c, nil // only the group that was named
 	}
 	groups, err := u.GroupIds()
-	if err != nil {
-		return nil, err
-	}
 	for _, g := range groups {
-		if n, err := strconv.ParseUint(g, 10, 32); err == nil {
-			c.Groups = append(c.Groups, uint32(n))
+		if n, err := parseID(g); err == nil {
+			c.Groups = append(c.Groups, n)
 		}
 	}
-	return c, nil
+	return c, err
+}
+
+func parseID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err
 }

@@ -2,7 +2,9 @@ package healthcheck
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
 
 	"github.com/havip/havip/internal/field"
 )
@@ -32,15 +34,20 @@ func (c Process) WithDefaults() Process {
 // Validate reports a check that has nothing to look for.
 func (c Process) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{optional(c.Name, validateText("Name", c.Name, "the name of a process")),
-		optional(c.PIDFile, validatePath("PIDFile", c.PIDFile)), field.Between("Min", c.Min, 1, 10000)}
-	switch {
-	case c.PIDFile == "" && c.Name == "":
-		errs = append(errs, field.Errorf("Name", "missing: want the name of a process, or a PID file"))
-	case c.PIDFile != "" && c.Min > 1:
-		errs = append(errs, field.Errorf("Min", "%d: a PID file names one process: want 1", c.Min))
+	return errors.Join(
+		optional(c.Name, validateText("Name", c.Name, "the name of a process")),
+		optional(c.PIDFile, validatePath("PIDFile", c.PIDFile)), field.Between("Min", c.Min, 1, 10000),
+		field.If(c.PIDFile == "" && c.Name == "", "Name", "missing: want the name of a process, or a PID file"),
+		field.If(c.PIDFile != "" && c.Min > 1, "Min", "%d: a PID file names one process: want 1", c.Min))
+}
+
+// Check looks for the process.
+func (c Process) Check(context.Context) error {
+	found, err := c.findProcesses()
+	if want := c.WithDefaults().Min; err == nil && len(found) < want {
+		err = fmt.Errorf("%d processes, want at least %d", len(found), want)
 	}
-	return errors.Join(errs...)
+	return fail(c, err)
 }
 
 // String names the check in errors and log lines.

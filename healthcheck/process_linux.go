@@ -27,18 +27,6 @@ const (
 
 var _ Watcher = Process{}
 
-// Check looks for the process.
-func (c Process) Check(context.Context) error {
-	found, err := c.find()
-	if err != nil {
-		return fail(c, err)
-	}
-	if want := c.WithDefaults().Min; len(found) < want {
-		return fail(c, fmt.Errorf("%d processes, want at least %d", len(found), want))
-	}
-	return nil
-}
-
 // Watch calls changed when one of the processes ends, which a pidfd tells
 // (pidfd_open(2)), and when processes appear where none were.
 func (c Process) Watch(ctx context.Context, changed func()) error {
@@ -56,7 +44,7 @@ func (c Process) Watch(ctx context.Context, changed func()) error {
 // reports whether there were any. before says whether there were any at the look before:
 // they may have ended between the two.
 func (c Process) watchOnce(ctx context.Context, before bool, changed func()) (there bool, err error) {
-	found, _ := c.find() // Check returns the error
+	found, _ := c.findProcesses() // Check returns the error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, maxWatched)
@@ -124,8 +112,8 @@ func waitPidfd(ctx context.Context, f *os.File) error {
 	return err
 }
 
-// find returns the processes that Check is about.
-func (c Process) find() ([]int, error) {
+// findProcesses returns the processes that Check is about.
+func (c Process) findProcesses() ([]int, error) {
 	if c.PIDFile != "" {
 		pid, err := readPIDFile(c.PIDFile)
 		switch {

@@ -3,12 +3,21 @@
 package healthcheck
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
 
 	"golang.org/x/net/icmp"
 )
+
+// errUnsupported is the error of checks that this system does not have.
+var errUnsupported = errors.Join(ErrCannotRun, errors.ErrUnsupported)
+
+func (c Gateway) probe(context.Context) error { return errUnsupported }
+
+func (c Process) findProcesses() ([]int, error) { return nil, errUnsupported }
 
 // listenPing opens a ping socket, where the system has such.
 func listenPing(addr netip.Addr) (net.PacketConn, error) {
