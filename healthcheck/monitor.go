@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/retry"
 )
 
 // stopGrace is how long a Checker's methods may take to return once their context is
@@ -192,10 +193,7 @@ func (m *Monitor) watchEvents(ctx context.Context) <-chan struct{} {
 			}
 			m.log.Log(ctx, level, "check is left with its interval, it hears of no events", "err", err)
 			level = slog.LevelDebug // one warning is enough
-			select {
-			case <-ctx.Done():
-			case <-time.After(watchRetry):
-			}
+			retry.Pause(ctx, watchRetry)
 		}
 	}()
 	return done

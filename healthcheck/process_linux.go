@@ -17,6 +17,7 @@ import (
 
 	"github.com/havip/havip/internal/process"
 	"github.com/havip/havip/internal/regular"
+	"github.com/havip/havip/internal/retry"
 )
 
 const (
@@ -68,10 +69,7 @@ func (c Process) watchOnce(ctx context.Context, before bool, changed func()) (th
 		changed() // what happened before the watch began
 	}
 	if watched == 0 {
-		select {
-		case <-ctx.Done():
-		case <-time.After(watchRescan):
-		}
+		retry.Pause(ctx, watchRescan)
 		return false, nil
 	}
 	err = <-ended

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/havip/havip/internal/retry"
 )
 
 // acceptConns serves the connections of ln in goroutines until ctx ends.
@@ -37,7 +39,7 @@ func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 func (t *TCP) awaitRoom(ctx context.Context, pause time.Duration) bool {
 	c := &t.counters
 	for waited := false; ; waited = true {
-		if pause > 0 && !sleep(ctx, pause) {
+		if pause > 0 && !retry.Pause(ctx, pause) {
 			return false
 		}
 		limit := t.settings.Load().Limits.Connections

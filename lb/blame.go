@@ -6,6 +6,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/havip/havip/internal/retry"
 )
 
 // isTransient reports whether accepting may work again later.
@@ -47,15 +49,5 @@ const starvedFor = 50 * time.Millisecond
 func (c *counters) starve(ctx context.Context) bool {
 	c.starved.Add(1)
 	defer c.starved.Add(-1)
-	return sleep(ctx, starvedFor)
-}
-
-// sleep waits for d; false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return retry.Pause(ctx, starvedFor)
 }

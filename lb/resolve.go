@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/retry"
 )
 
 // maxLookups bounds the names that Run resolves at once.
@@ -19,7 +21,7 @@ const maxLookups = 64
 // otherwise. When the resolver fails the last answer stays. A pool
 // without names need not be run.
 func (p *Pool) Run(ctx context.Context) error {
-	for pause := time.Duration(0); sleep(ctx, pause); {
+	for pause := time.Duration(0); retry.Pause(ctx, pause); {
 		start := time.Now()
 		p.resolveAll(ctx)
 		// A name without an answer must not make the others wait.

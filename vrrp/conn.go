@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/retry"
 )
 
 // ListenConfig describes a [Conn].
@@ -335,10 +336,8 @@ func (c *Conn) reserveVRID(ctx context.Context, vrid uint8) (release func(), err
 		if last {
 			return nil, fmt.Errorf("interface %s: VRID %d (%v) is %w", c.name, vrid, c.family, err)
 		}
-		select {
-		case <-ctx.Done():
+		if !retry.Pause(ctx, reserveEvery) {
 			return nil, ctx.Err()
-		case <-time.After(reserveEvery):
 		}
 	}
 }

@@ -27,11 +27,19 @@ func Until(ctx context.Context, run func(context.Context) error, failed func(err
 			pause = First
 		}
 		failed(err, pause)
-		select {
-		case <-ctx.Done():
+		if !Pause(ctx, pause) {
 			return
-		case <-time.After(pause):
 		}
 		pause = min(2*pause, Last)
+	}
+}
+
+// Pause waits for d; false if ctx ended first.
+func Pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }

@@ -33,5 +33,12 @@ func TestUntil(t *testing.T) {
 			t.Errorf("pauses %v, want %v; it took %v", pauses, want, time.Since(began))
 		}
 		Until(t.Context(), func(context.Context) error { return nil }, nil)
+		began = time.Now()
+		if !Pause(t.Context(), time.Hour) || time.Since(began) != time.Hour {
+			t.Errorf("a pause of an hour took %v", time.Since(began))
+		}
+		if Pause(ctx, time.Hour) {
+			t.Error("a pause is not ended by its context")
+		}
 	})
 }
