@@ -61,7 +61,7 @@ func (e *engine) cut(s *server) {
 	for _, l := range e.loops {
 		l.Post(func() {
 			for _, k := range l.links {
-				if k.state != linkFree && (s == nil || k.picked && k.pick.member.server == s) {
+				if k.state != linkFree && (s == nil || k.pick.member != nil && k.pick.member.server == s) {
 					k.cut(s != nil)
 				}
 			}

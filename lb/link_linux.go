@@ -105,7 +105,7 @@ func (k *link) connectTo(pick Pick) {
 		k.handOff()
 		return
 	}
-	k.pick, k.picked = pick, true
+	k.pick = pick
 	k.tries++
 	k.mark[1] = k.loop.newMark()
 	k.started = k.loop.Now()
@@ -192,7 +192,7 @@ func (k *link) awaitConnect(errno unix.Errno) {
 func (k *link) failAttempt(err error) {
 	k.closeSide(1)
 	pick := k.pick
-	k.picked, k.pick = false, Pick{}
+	k.pick = Pick{}
 	k.mark[1] = 0 // what an attempt that was given up leads to is ignored
 	if starved(err) {
 		pick.Done(Neutral)
@@ -339,13 +339,11 @@ func (k *link) end(reason string) {
 	if k.state == linkStarved {
 		k.cfg.plane.counters.starved.Add(-1)
 	}
-	if k.picked {
-		if k.state == linkRelaying {
-			r.Backend = k.pick.Backend()
-			k.pick.Transferred(k.half[0].written, k.half[1].read)
-		}
-		k.pick.Done(Neutral)
+	if k.state == linkRelaying {
+		r.Backend = k.pick.Backend()
+		k.pick.Transferred(k.half[0].written, k.half[1].read)
 	}
+	k.pick.Done(Neutral)
 	k.cfg.leave(k.peer)
 	k.cfg.account(&r, k.origin.pool)
 	k.release()

@@ -69,7 +69,6 @@ type link struct {
 	state   linkState
 	proxied bool    // a PROXY header is due
 	watched bool    // the client's side is in the epoll instance
-	picked  bool    // pick is valid
 	queued  bool    // in the loop's runq
 	failed  [2]bool // epoll reported an error of this side
 	fd      [2]int32
@@ -80,7 +79,7 @@ type link struct {
 	peer    netip.Addr // whom Limits counts; the origin may name another
 	origin  origin
 	flow    Flow
-	pick    Pick
+	pick    Pick // zero while there is no backend
 	tries   int
 	retries int   // tries in vain
 	started int64 // when the present attempt to connect began

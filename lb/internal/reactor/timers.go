@@ -23,11 +23,11 @@ type Timer[T any] struct {
 	prev, next *Timer[T]
 }
 
-// timerList is doubly linked through its timers.
+// timerList is a ring of timers, which begins and ends with one that belongs to nobody.
 type timerList[T any] struct {
-	duration   int64
-	head, tail *Timer[T]
-	_          cpu.CacheLinePad // each event writes to a list, and loops have theirs
+	duration int64
+	ends     Timer[T]
+	_        cpu.CacheLinePad // each event writes to a list, and loops have theirs
 }
 
 // Set sets t, also if it is set already, to expire d after now. Time never goes back
@@ -35,7 +35,7 @@ type timerList[T any] struct {
 func (ts *Timers[T]) Set(t *Timer[T], now int64, d time.Duration) {
 	t.deadline = now + int64(d)
 	if l := t.list; l != nil {
-		if l.tail == t && l.duration == int64(d) {
+		if l.ends.prev == t && l.duration == int64(d) {
 			return
 		}
 		l.remove(t)
@@ -50,12 +50,13 @@ func (ts *Timers[T]) listOf(duration int64) *timerList[T] {
 		if l.duration == duration {
 			return l
 		}
-		if l.head == nil {
+		if l.head() == nil {
 			empty = l
 		}
 	}
 	if empty == nil {
 		empty = new(timerList[T])
+		empty.ends.prev, empty.ends.next = &empty.ends, &empty.ends
 		ts.lists = append(ts.lists, empty)
 	}
 	empty.duration = duration
@@ -73,7 +74,7 @@ func (ts *Timers[T]) Stop(t *Timer[T]) {
 func (ts *Timers[T]) Next() int64 {
 	next := Never
 	for _, l := range ts.lists {
-		if t := l.head; t != nil {
+		if t := l.head(); t != nil {
 			next = min(next, t.deadline)
 		}
 	}
@@ -83,7 +84,7 @@ func (ts *Timers[T]) Next() int64 {
 // Expired stops a timer whose deadline has come, and returns it; nil if there is none.
 func (ts *Timers[T]) Expired(now int64) *Timer[T] {
 	for _, l := range ts.lists {
-		if t := l.head; t != nil && t.deadline <= now {
+		if t := l.head(); t != nil && t.deadline <= now {
 			l.remove(t)
 			return t
 		}
@@ -95,33 +96,27 @@ func (ts *Timers[T]) Expired(now int64) *Timer[T] {
 func (ts *Timers[T]) Oldest() (oldest *Timer[T]) {
 	var since int64
 	for _, l := range ts.lists {
-		if t := l.head; t != nil && (oldest == nil || t.deadline-l.duration < since) {
+		if t := l.head(); t != nil && (oldest == nil || t.deadline-l.duration < since) {
 			oldest, since = t, t.deadline-l.duration
 		}
 	}
 	return oldest
 }
 
-func (l *timerList[T]) push(t *Timer[T]) {
-	t.list, t.prev, t.next = l, l.tail, nil
-	if l.tail != nil {
-		l.tail.next = t
-	} else {
-		l.head = t
+// head returns the first timer; nil: there is none.
+func (l *timerList[T]) head() *Timer[T] {
+	if l.ends.next == &l.ends {
+		return nil
 	}
-	l.tail = t
+	return l.ends.next
+}
+
+func (l *timerList[T]) push(t *Timer[T]) {
+	t.list, t.prev, t.next = l, l.ends.prev, &l.ends
+	t.prev.next, t.next.prev = t, t
 }
 
 func (l *timerList[T]) remove(t *Timer[T]) {
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		l.head = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	} else {
-		l.tail = t.prev
-	}
+	t.prev.next, t.next.prev = t.next, t.prev
 	t.list, t.prev, t.next = nil, nil, nil
 }
