@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -39,8 +40,8 @@ type Backend struct {
 
 // WithDefaults returns b with its zero fields filled in.
 func (b Backend) WithDefaults() Backend {
-	setDefault(&b.Name, b.Address)
-	setDefault(&b.Weight, 1)
+	b.Name = cmp.Or(b.Name, b.Address)
+	b.Weight = cmp.Or(b.Weight, 1)
 	return b
 }
 

@@ -36,14 +36,6 @@ func validatePrefixes(name string, prefixes []netip.Prefix) error {
 	return nil
 }
 
-// setDefault gives a field its default where it is zero.
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
 // configured returns what is new with its first configuration.
 func configured[C any, T interface{ Reconfigure(C) error }](made T, cfg C) (T, error) {
 	if err := made.Reconfigure(cfg); err != nil {

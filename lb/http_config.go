@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -74,11 +75,11 @@ type HandlerConfig struct {
 
 // WithDefaults returns c with its zero fields filled in.
 func (c HandlerConfig) WithDefaults() HandlerConfig {
-	setDefault(&c.ConnectTimeout, defaultConnectTimeout)
-	setDefault(&c.Timeout, 60*time.Second)
-	setDefault(&c.ClientTimeout, 60*time.Second)
-	setDefault(&c.TunnelTimeout, time.Hour)
-	setDefault(&c.Tries, defaultTries)
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
+	c.Timeout = cmp.Or(c.Timeout, 60*time.Second)
+	c.ClientTimeout = cmp.Or(c.ClientTimeout, 60*time.Second)
+	c.TunnelTimeout = cmp.Or(c.TunnelTimeout, time.Hour)
+	c.Tries = cmp.Or(c.Tries, defaultTries)
 	return c
 }
 

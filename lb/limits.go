@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"sync"
@@ -32,10 +33,10 @@ type Limits struct {
 // WithDefaults returns l with its zero fields filled in.
 func (l Limits) WithDefaults() Limits {
 	if l.Rate > 0 {
-		setDefault(&l.Burst, max(1, int(l.Rate)))
+		l.Burst = cmp.Or(l.Burst, max(1, int(l.Rate)))
 	}
 	if l.TotalRate > 0 {
-		setDefault(&l.TotalBurst, max(1, int(l.TotalRate)))
+		l.TotalBurst = cmp.Or(l.TotalBurst, max(1, int(l.TotalRate)))
 	}
 	return l
 }

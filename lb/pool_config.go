@@ -74,13 +74,13 @@ type PoolConfig struct {
 // Lookup stays nil for the default.
 func (c PoolConfig) WithDefaults() PoolConfig {
 	if c.Balancer == nil {
-		setDefault(&c.Balance, RoundRobin)
+		c.Balance = cmp.Or(c.Balance, RoundRobin)
 	}
-	setDefault(&c.MaxFails, 1)
-	setDefault(&c.FailTimeout, 10*time.Second)
-	setDefault(&c.Quorum, 1)
-	setDefault(&c.QueueTimeout, 10*time.Second)
-	setDefault(&c.ResolveInterval, 10*time.Second)
+	c.MaxFails = cmp.Or(c.MaxFails, 1)
+	c.FailTimeout = cmp.Or(c.FailTimeout, 10*time.Second)
+	c.Quorum = cmp.Or(c.Quorum, 1)
+	c.QueueTimeout = cmp.Or(c.QueueTimeout, 10*time.Second)
+	c.ResolveInterval = cmp.Or(c.ResolveInterval, 10*time.Second)
 	c.Backends = backendsWithDefaults(c.Backends)
 	return c
 }

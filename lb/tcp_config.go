@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -78,11 +79,11 @@ func (v *ProxyVersion) UnmarshalText(text []byte) error { return words.Parse(pro
 
 // WithDefaults returns c with its zero fields filled in.
 func (c TCPConfig) WithDefaults() TCPConfig {
-	setDefault(&c.HandshakeTimeout, defaultHandshakeTimeout)
-	setDefault(&c.ConnectTimeout, defaultConnectTimeout)
-	setDefault(&c.IdleTimeout, 10*time.Minute)
-	setDefault(&c.ShutdownTimeout, 10*time.Second)
-	setDefault(&c.Tries, defaultTries)
+	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, defaultHandshakeTimeout)
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, defaultConnectTimeout)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 10*time.Minute)
+	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, 10*time.Second)
+	c.Tries = cmp.Or(c.Tries, defaultTries)
 	c.Limits = c.Limits.WithDefaults()
 	return c
 }

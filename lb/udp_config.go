@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"time"
@@ -33,8 +34,8 @@ type UDPConfig struct {
 
 // WithDefaults returns c with its zero fields filled in.
 func (c UDPConfig) WithDefaults() UDPConfig {
-	setDefault(&c.IdleTimeout, 30*time.Second)
-	setDefault(&c.MaxSessions, 65536)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 30*time.Second)
+	c.MaxSessions = cmp.Or(c.MaxSessions, 65536)
 	return c
 }
 
