@@ -270,10 +270,7 @@ func (k *fakeKernel) watch() ([]change, error) {
 	}
 }
 
-func (k *fakeKernel) close() error {
-	close(k.closed)
-	return nil
-}
+func (k *fakeKernel) close() { close(k.closed) }
 
 // has reports whether an address is on any interface.
 func (k *fakeKernel) has(s string) bool {

@@ -29,7 +29,7 @@ func TestLedger(t *testing.T) {
 		dir := t.TempDir()
 		ns := newNamespace(k, nil)
 		defer ns.Close()
-		ns.ledger = ledger{dir: dir + "/run", ns: "4026531840"}
+		ns.ledger = ledger(dir + "/run/4026531840")
 		cfg := Config{Addresses: addrs(t, "192.0.2.10/24", "2001:db8::10/64"), Interface: "eth0", Namespace: ns}
 		killed, err := NewManager(cfg)
 		if err != nil {
@@ -40,11 +40,11 @@ func TestLedger(t *testing.T) {
 
 		// Its successor knows the addresses, and those of another namespace as
 		// little as a person's.
-		ns.ledger.ns = "4026532000"
+		ns.ledger = ledger(dir + "/run/4026532000")
 		m, stop := startIn(t, cfg)
 		wantFault(t, m, true)
 		stop()
-		ns.ledger.ns = "4026531840"
+		ns.ledger = ledger(dir + "/run/4026531840")
 		m, stop = startIn(t, cfg)
 		wantFault(t, m, false)
 		if k.has("192.0.2.10") || k.has("2001:db8::10") {

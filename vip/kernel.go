@@ -69,7 +69,7 @@ type kernel interface {
 	// listeners return functions that each wait for the next sighting, and
 	// return ErrClosed after close.
 	listeners() []func() (sighting, error)
-	close() error
+	close()
 }
 
 // changeKind says what a change is about.

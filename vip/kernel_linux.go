@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/mdlayher/socket"
 	"github.com/vishvananda/netlink/nl"
@@ -28,6 +27,7 @@ type linuxKernel struct {
 	arp      *socket.Conn     // AF_PACKET: hears ARP on every interface
 	icmp     *ipv6.PacketConn // hears neighbour advertisements; nil without IPv6
 	filter   hook.Filter
+	undo     []func() // closes the sockets
 	closed   atomic.Bool
 }
 
@@ -58,6 +58,7 @@ func (k *linuxKernel) open() error {
 	if err != nil {
 		return err
 	}
+	k.undo = append(k.undo, s.Close)
 	k.requests = &nl.SocketHandle{Socket: s}
 	timeout := unix.NsecToTimeval(requestTimeout)
 	if err := errors.Join(s.SetSendTimeout(&timeout), s.SetReceiveTimeout(&timeout), s.SetExtAck(true)); err != nil {
@@ -69,6 +70,7 @@ func (k *linuxKernel) open() error {
 	if err != nil {
 		return err
 	}
+	k.undo = append(k.undo, k.watcher.Close)
 	// Without privileges over the machine net.core.rmem_max is the limit. An overrun
 	// is then more likely, and is handled.
 	if k.watcher.SetReceiveBufferSize(watchBuffer, true) != nil {
@@ -79,33 +81,18 @@ func (k *linuxKernel) open() error {
 	if err != nil {
 		return err
 	}
+	k.undo = append(k.undo, func() { k.frames.Close() })
 	if err := k.openFilter(); err != nil {
 		return err
 	}
 	return k.openListeners()
 }
 
-func (k *linuxKernel) close() error {
+func (k *linuxKernel) close() {
 	k.closed.Store(true)
-	if k.requests != nil {
-		k.requests.Close()
+	for _, undo := range k.undo {
+		undo()
 	}
-	if k.watcher != nil {
-		k.watcher.Close()
-	}
-	if k.frames != nil {
-		k.frames.Close()
-	}
-	if k.arp != nil {
-		k.arp.Close()
-	}
-	if k.icmp != nil {
-		k.icmp.Close()
-	}
-	if k.filter != nil {
-		k.filter.Close()
-	}
-	return nil
 }
 
 // execute sends one request and returns the payloads of the answers.
@@ -121,15 +108,23 @@ func (k *linuxKernel) execute(typ, flags int, answer uint16, data ...nl.NetlinkR
 	return req.Execute(unix.NETLINK_ROUTE, answer)
 }
 
-// dump asks for a list, and again if the list has changed meanwhile.
-func (k *linuxKernel) dump(typ int, answer uint16, data ...nl.NetlinkRequestData) (msgs [][]byte, err error) {
-	for range dumpTries {
+// list asks for a list, and again if the list has changed meanwhile. It leaves out what
+// parse does not understand.
+func list[T any](k *linuxKernel, what string, typ int, answer uint16, parse func([]byte) (T, bool), data ...nl.NetlinkRequestData) ([]T, error) {
+	msgs, err := k.execute(typ, unix.NLM_F_DUMP, answer, data...)
+	for n := 1; n < dumpTries && errors.Is(err, nl.ErrDumpInterrupted); n++ {
 		msgs, err = k.execute(typ, unix.NLM_F_DUMP, answer, data...)
-		if !errors.Is(err, nl.ErrDumpInterrupted) {
-			break
+	}
+	if err != nil {
+		return nil, explain("list "+what, err)
+	}
+	out := make([]T, 0, len(msgs))
+	for _, m := range msgs {
+		if v, ok := parse(m); ok {
+			out = append(out, v)
 		}
 	}
-	return msgs, err
+	return out, nil
 }
 
 // request returns a request to which the kernel answers only if it fails.
@@ -231,42 +226,6 @@ func parseChange(typ uint16, data []byte) (change, bool) {
 	return change{}, false
 }
 
-// parseAddress reads an RTM_NEWADDR or RTM_DELADDR message.
-func parseAddress(data []byte) (assigned, bool) {
-	if len(data) < unix.SizeofIfAddrmsg {
-		return assigned{}, false
-	}
-	msg := nl.DeserializeIfAddrmsg(data)
-	a := assigned{index: int(msg.Index), scope: Scope(msg.Scope), flags: uint32(msg.Flags)}
-	var local, address []byte
-	for typ, value := range attributes(data[unix.SizeofIfAddrmsg:]) {
-		switch typ {
-		case unix.IFA_LOCAL:
-			local = value
-		case unix.IFA_ADDRESS:
-			address = value
-		case unix.IFA_LABEL:
-			a.label = unix.ByteSliceToString(value)
-		case unix.IFA_FLAGS:
-			a.flags = number(value)
-		case ifaProto:
-			if len(value) == 1 {
-				a.mark = value[0]
-			}
-		case unix.IFA_CACHEINFO: // as lifetimes writes it
-			if len(value) == 16 && binary.NativeEndian.Uint32(value[4:]) != infinity {
-				a.valid = time.Duration(binary.NativeEndian.Uint32(value[4:])) * time.Second
-			}
-		}
-	}
-	if local == nil { // IPv6; on a point-to-point link IFA_ADDRESS is the peer's
-		local = address
-	}
-	addr, ok := netip.AddrFromSlice(local)
-	a.prefix = netip.PrefixFrom(addr, int(msg.Prefixlen))
-	return a, ok && a.prefix.IsValid()
-}
-
 // attributes walks over a list of attributes (struct rtattr), up to the first invalid one.
 func attributes(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
@@ -297,4 +256,46 @@ func attribute(b []byte, typ uint16) []byte {
 		}
 	}
 	return nil
+}
+
+var errNoFilter = fmt.Errorf("vip: nftables, which NoAccept takes: %w", errors.ErrUnsupported)
+
+// noFilter is the filter of a program or a kernel that has none.
+type noFilter struct{}
+
+func (noFilter) Drop(string, []netip.Addr) error           { return errNoFilter }
+func (noFilter) Pass(string) error                         { return errNoFilter }
+func (noFilter) Intact(string, []netip.Addr) (bool, error) { return false, errNoFilter }
+func (noFilter) Sweep([]netip.Addr) error                  { return errNoFilter }
+func (noFilter) Close() error                              { return nil }
+
+// openFilter opens the filter for NoAccept, if the program and the kernel have one.
+func (k *linuxKernel) openFilter() (err error) {
+	k.filter = noFilter{}
+	if hook.OpenFilter == nil {
+		return nil
+	}
+	filter, err := hook.OpenFilter()
+	if err == nil {
+		k.filter = filter
+		k.undo = append(k.undo, func() { filter.Close() })
+	}
+	return except(err, errors.ErrUnsupported)
+}
+
+func (k *linuxKernel) packets() hook.Filter { return k.filter }
+
+// filterRemoval returns a transaction, which fails as a whole if the table is missing.
+func (k *linuxKernel) filterRemoval(name string) []byte {
+	const toTables = unix.NFNL_SUBSYS_NFTABLES << 8 // in network byte order
+	batch := func(typ int) []byte {
+		return request(typ, []nl.NetlinkRequestData{&nl.Nfgenmsg{ResId: nl.Swap16(unix.NFNL_SUBSYS_NFTABLES)}})
+	}
+	return slices.Concat(
+		batch(unix.NFNL_MSG_BATCH_BEGIN),
+		request(toTables|unix.NFT_MSG_DELTABLE, []nl.NetlinkRequestData{
+			&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_INET},
+			nl.NewRtAttr(unix.NFTA_TABLE_NAME, nl.ZeroTerminated(hook.TableName(name))),
+		}),
+		batch(unix.NFNL_MSG_BATCH_END))
 }

@@ -21,6 +21,7 @@ func (k *linuxKernel) openListeners() (err error) {
 	if k.arp, err = socket.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, 0, "packet", nil); err != nil {
 		return err
 	}
+	k.undo = append(k.undo, func() { k.arp.Close() })
 	arp := binary.BigEndian.AppendUint16(nil, unix.ETH_P_ARP)
 	if err = k.arp.Bind(&unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(arp)}); err != nil {
 		return err
@@ -29,6 +30,7 @@ func (k *linuxKernel) openListeners() (err error) {
 	if err != nil {
 		return nil // a kernel without IPv6 has no conflicts there
 	}
+	k.undo = append(k.undo, func() { conn.Close() })
 	k.icmp = ipv6.NewPacketConn(conn)
 	var filter ipv6.ICMPFilter
 	filter.SetAll(true)
@@ -87,23 +89,17 @@ func (k *linuxKernel) hearAdvertisement() (sighting, error) {
 
 // known looks into the kernel's neighbour tables (rtnetlink(7)).
 func (k *linuxKernel) known(index int, mac net.HardwareAddr) ([]netip.Addr, error) {
-	answers, err := k.dump(unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, &netlink.Ndmsg{},
-		nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(index))))
-	if err != nil {
-		return nil, explain("list neighbours", err)
-	}
-	var list []netip.Addr
-	for _, b := range answers {
+	parse := func(b []byte) (addr netip.Addr, ok bool) {
 		if len(b) < unix.SizeofNdMsg {
-			continue
+			return addr, false
 		}
 		n, err := netlink.NeighDeserialize(b)
 		if err != nil || n.LinkIndex != index || !bytes.Equal(n.HardwareAddr, mac) {
-			continue
+			return addr, false
 		}
-		if addr, ok := netip.AddrFromSlice(n.IP); ok {
-			list = append(list, addr.Unmap())
-		}
+		addr, ok = netip.AddrFromSlice(n.IP)
+		return addr.Unmap(), ok
 	}
-	return list, nil
+	return list(k, "neighbours", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, parse, &netlink.Ndmsg{},
+		nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(index))))
 }

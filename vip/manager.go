@@ -46,7 +46,6 @@ type Manager struct {
 	announcer announcer
 	budgeted  time.Time // the Namespace's budget is used up until then
 	lost      error     // to be reported to OnLost
-	retell    bool      // the next call of OnRemovals is due even without a change
 	status    Status
 
 	// hearing guards rivals.claims, told and elders, and successors.list, which sightings
@@ -200,7 +199,7 @@ func (m *Manager) Check() error {
 	}
 	// For Run nothing was seen yet: other Managers, with their virtual addresses, may
 	// be made meanwhile.
-	m.looks.last, m.retell, m.spared = time.Time{}, true, nil
+	m.looks.last, m.spared = time.Time{}, nil
 	return err
 }
 

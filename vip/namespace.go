@@ -57,9 +57,9 @@ func newNamespace(k kernel, logger *slog.Logger) *Namespace {
 		settings: make(map[settingKey]*changed),
 		routes:   make(map[routeKey][]*Manager),
 	}
-	n.wg.Go(n.watch)
+	n.wg.Go(func() { receive(n, "watching addresses failed", k.watch, n.dispatch) })
 	for _, next := range k.listeners() {
-		n.wg.Go(func() { n.listen(next) })
+		n.wg.Go(func() { receive(n, "listening for other hosts failed", next, n.takeSighting) })
 	}
 	return n
 }
@@ -71,91 +71,81 @@ func (n *Namespace) Close() error {
 	again := n.closed
 	n.closed = true
 	n.mu.Unlock()
-	if again {
-		return nil
+	if !again {
+		n.kernel.close()
+		n.wg.Wait()
 	}
-	err := n.kernel.close()
-	n.wg.Wait()
-	return err
+	return nil
 }
 
 // watchPause keeps a watcher that fails for good from spinning.
 const watchPause = 100 * time.Millisecond
 
-// watch passes the kernel's events on to the Managers until Close.
-func (n *Namespace) watch() {
+// receive passes what next returns to handle, until Close. failed is what is logged of an
+// error.
+func receive[T any](n *Namespace, failed string, next func() (T, error), handle func(T)) {
 	for {
-		changes, err := n.kernel.watch()
+		got, err := next()
 		if errors.Is(err, ErrClosed) {
 			return
 		}
 		if err != nil {
-			n.log.Warn("watching addresses failed", "err", err)
+			n.log.Warn(failed, "err", err)
 			time.Sleep(watchPause)
 		}
-		for _, c := range changes {
-			n.dispatch(c)
-		}
+		handle(got)
 	}
 }
 
-// listen passes sightings on to the Managers until Close.
-func (n *Namespace) listen(next func() (sighting, error)) {
-	for {
-		s, err := next()
-		if errors.Is(err, ErrClosed) {
-			return
-		}
-		if err != nil {
-			n.log.Warn("listening for other hosts failed", "err", err)
-			time.Sleep(watchPause)
-			continue
-		}
-		n.mu.Lock()
-		for _, m := range n.byAddr[s.addr] {
-			m.takeSighting(s)
-		}
-		for _, answers := range n.asking[s.addr] {
-			offer(answers, s)
-		}
-		n.mu.Unlock()
-	}
-}
-
-// dispatch wakes the Managers that a change may concern. A Manager is not woken for what
-// Managers do themselves: hundreds of them, with a renewal each, would keep one another
-// awake.
-func (n *Namespace) dispatch(c change) {
+// takeSighting passes a sighting on to the Managers and to those who ask.
+func (n *Namespace) takeSighting(s sighting) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	switch c.kind {
-	case addressAdded, addressRemoved:
-		if c.mark {
-			n.marks.Store(true)
+	for _, m := range n.byAddr[s.addr] {
+		m.takeSighting(s)
+	}
+	for _, answers := range n.asking[s.addr] {
+		select {
+		case answers <- s:
+		default: // the queue is full: one of those in it will do
 		}
-		// Another program has replaced an address that is held: the mark is gone.
-		stolen := c.kind == addressAdded && !c.mark && n.marks.Load()
-		for _, m := range n.byAddr[c.addr] {
-			if stolen || m.faults.some.Load() || m.holds.Load() == (c.kind == addressRemoved) {
-				m.disturb()
+	}
+}
+
+// dispatch wakes the Managers that changes may concern. A Manager is not woken for what
+// Managers do themselves: hundreds of them, with a renewal each, would keep one another
+// awake.
+func (n *Namespace) dispatch(changes []change) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range changes {
+		switch c.kind {
+		case addressAdded, addressRemoved:
+			if c.mark {
+				n.marks.Store(true)
 			}
+			// Another program has replaced an address that is held: the mark is gone.
+			stolen := c.kind == addressAdded && !c.mark && n.marks.Load()
+			for _, m := range n.byAddr[c.addr] {
+				if stolen || m.faults.some.Load() || m.holds.Load() == (c.kind == addressRemoved) {
+					m.disturb()
+				}
+			}
+			if len(n.byAddr[c.addr]) > 0 {
+				continue
+			}
+			// One of the host's own, which a gateway may depend on. An address that
+			// IPv6 gives an interface by itself is the only event of a change of
+			// net.ipv6.conf.*.disable_ipv6.
+			n.disturb(func(m *Manager) bool { return !m.holds.Load() && m.uses(c.index) })
+		case linkChanged:
+			n.disturb(func(m *Manager) bool { return slices.Contains(m.interfaces(), c.name) || m.uses(c.index) })
+		case routeRemoved:
+			n.disturb(func(m *Manager) bool { return len(m.cfg.Routes) > 0 && m.holds.Load() })
+		case overrun:
+			n.log.Debug("notifications were lost, looking at everything again")
+			n.disturb(func(*Manager) bool { return true })
 		}
-		if len(n.byAddr[c.addr]) > 0 {
-			return
-		}
-		// One of the host's own, which a gateway may depend on. An address that
-		// IPv6 gives an interface by itself is the only event of a change of
-		// net.ipv6.conf.*.disable_ipv6.
-		n.disturb(func(m *Manager) bool { return !m.holds.Load() && m.uses(c.index) })
-	case linkChanged:
-		n.disturb(func(m *Manager) bool {
-			return slices.Contains(m.interfaces(), c.name) || m.uses(c.index)
-		})
-	case routeRemoved:
-		n.disturb(func(m *Manager) bool { return len(m.cfg.Routes) > 0 && m.holds.Load() })
-	case overrun:
-		n.log.Debug("notifications were lost, looking at everything again")
-		n.disturb(func(*Manager) bool { return true })
 	}
 }
 

@@ -3,7 +3,10 @@ package vip
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // ownedByHost reports whether an address is the host's own: a Manager neither adds nor
@@ -31,7 +34,9 @@ func (v *view) recogniseAddresses(have []assigned) {
 	v.occupied = false
 	places := v.places(v.all().addresses)
 	v.weighStrangers(places, have)
+	v.seen = make(map[target]bool, len(places))
 	for _, p := range places {
+		v.seen[p] = true
 		there := false
 		for _, h := range have {
 			if h.index != p.index || h.prefix.Addr() != p.Prefix.Addr() {
@@ -51,10 +56,6 @@ func (v *view) recogniseAddresses(have []assigned) {
 		}
 	}
 	v.own.Store(&own)
-	v.seen = make(map[target]bool, len(places))
-	for _, p := range places {
-		v.seen[p] = true
-	}
 }
 
 // nextHop is one next hop of a route that does not belong to an address: it was made
@@ -167,4 +168,71 @@ func needed(a assigned, host []assigned, hops []nextHop, mayBeAlone bool) string
 		}
 	}
 	return ""
+}
+
+// ledgerDir is where addresses are noted down that a kernel before 5.18 cannot mark. It
+// must outlive the process, but not a reboot.
+const ledgerDir = "/run/havip/addresses"
+
+// ledger is the list of addresses that Managers of one network namespace have put on
+// interfaces: an empty file for each. The file is made before the address and removed after
+// it, so that a process that is killed leaves no unknown address. Only without marks in the
+// kernel the ledger is read. Its value is the folder and what names the network namespace,
+// with which the names of the files begin; empty: there is none.
+type ledger string
+
+// openLedger returns the ledger of the calling thread's network namespace.
+func openLedger(dir string) ledger {
+	ns, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return ""
+	}
+	return ledger(filepath.Join(dir, strings.TrimRight(strings.TrimPrefix(ns, "net:["), "]")))
+}
+
+// file returns the name of an address's file.
+func (l ledger) file(index int, addr netip.Addr) string {
+	if l == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s_%d_%s", l, index, addr)
+}
+
+// learn finds out whether the kernel keeps the marks of addresses: then some address has a
+// mark, if only the kernel's own.
+func (n *Namespace) learn(have []assigned) {
+	if slices.ContainsFunc(have, func(h assigned) bool { return h.mark != 0 }) {
+		n.marks.Store(true)
+	}
+}
+
+// marked reports whether a Manager has put an address on its interface.
+func (n *Namespace) marked(a assigned) bool {
+	if a.mark == protocol || n.marks.Load() {
+		return a.mark == protocol
+	}
+	_, err := os.Stat(n.ledger.file(a.index, a.prefix.Addr()))
+	return err == nil
+}
+
+// remember notes down that an address is about to be added.
+func (n *Namespace) remember(a assigned) {
+	file := n.ledger.file(a.index, a.prefix.Addr())
+	if n.marks.Load() || file == "" {
+		return
+	}
+	err := os.MkdirAll(filepath.Dir(file), 0o755)
+	if err == nil {
+		err = os.WriteFile(file, nil, 0o644)
+	}
+	if err != nil {
+		n.log.Warn("an address cannot be noted down: should this process be killed its successor will not know it", "err", err)
+	}
+}
+
+// forget takes an address that is not there off the ledger.
+func (n *Namespace) forget(index int, addr netip.Addr) {
+	if !n.marks.Load() {
+		_ = os.Remove(n.ledger.file(index, addr)) // mostly there is no file
+	}
 }

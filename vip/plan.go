@@ -50,6 +50,12 @@ type assigned struct {
 	mark   uint8         // IFA_PROTO: who has put the address there; 0: unknown
 }
 
+// String returns the address with the length of its network.
+func (a assigned) String() string { return a.prefix.String() }
+
+// MarshalText returns what String does, for a log in JSON. It never fails.
+func (a assigned) MarshalText() ([]byte, error) { return a.prefix.MarshalText() }
+
 // protocol marks the addresses (IFA_PROTO) and routes (rtm_protocol) of Managers. Programs
 // choose such numbers freely above RTPROT_STATIC; this is VRRP's IP protocol number.
 const protocol = 112

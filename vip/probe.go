@@ -2,6 +2,7 @@ package vip
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -20,34 +21,21 @@ type question struct {
 // is about to take it (RFC 5227 §2.1.1). Only answers in the second half count: when
 // addresses move, the previous holder may be a moment late in releasing them.
 func (n *Namespace) probe(ctx context.Context, questions []question, d time.Duration) error {
-	answers, ignore := n.hear(questions)
-	defer ignore()
-	half := time.NewTimer(d / 2)
-	defer half.Stop()
-	end := time.NewTimer(d)
-	defer end.Stop()
 	if err := n.ask(questions); err != nil {
 		return err
 	}
-	for late := false; ; {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-half.C:
-			late = true
-			if err := n.ask(questions); err != nil {
-				return err
-			}
-		case s := <-answers:
-			for _, q := range questions {
-				if late && q.addr == s.addr && q.link.index == s.index && !bytes.Equal(s.mac, q.link.mac) {
-					return fmt.Errorf("vip: %s: %v is at %v: %w", q.link.name, s.addr, s.mac, ErrInUse)
-				}
-			}
-		case <-end.C:
-			return nil
-		}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d / 2):
 	}
+	half, cancel := context.WithTimeout(ctx, d/2)
+	defer cancel()
+	q, mac, err := n.findHolder(half, questions)
+	if err == nil && q.addr.IsValid() {
+		err = fmt.Errorf("vip: %s: %v is at %v: %w", q.link.name, q.addr, mac, ErrInUse)
+	}
+	return cmp.Or(err, ctx.Err())
 }
 
 // HardwareAddr asks the link on Config.Interface, until ctx ends, which host has an address
@@ -60,46 +48,39 @@ func (m *Manager) HardwareAddr(ctx context.Context, addr netip.Addr) net.Hardwar
 	if !ok || !l.ethernet || ctx == nil {
 		return nil
 	}
-	addr = addr.WithZone("")
-	questions := []question{{addr, l}}
-	answers, ignore := m.ns.hear(questions)
-	defer ignore()
-	if m.ns.ask(questions) != nil {
-		return nil
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case s := <-answers:
-			if s.addr == addr && s.index == l.index && !bytes.Equal(s.mac, l.mac) {
-				return s.mac
-			}
-		}
-	}
+	_, mac, _ := m.ns.findHolder(ctx, []question{{addr.WithZone(""), l}})
+	return mac
 }
 
-// offer passes a sighting on, unless the queue is full: one of those in it will do.
-func offer(to chan sighting, s sighting) {
-	select {
-	case to <- s:
-	default:
-	}
-}
-
-// hear returns a queue to which listen adds sightings of the addresses until ignore.
-func (n *Namespace) hear(questions []question) (answers chan sighting, ignore func()) {
-	answers = make(chan sighting, 16)
+// findHolder asks the link for the addresses until another host answers or ctx ends. It
+// returns the question that was answered, and the host's hardware address, if it said.
+func (n *Namespace) findHolder(ctx context.Context, questions []question) (answered question, mac net.HardwareAddr, err error) {
+	answers := make(chan sighting, 16)
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, q := range questions {
 		n.asking[q.addr] = append(n.asking[q.addr], answers)
 	}
-	return answers, func() {
+	n.mu.Unlock()
+	defer func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, q := range questions {
 			removeFrom(n.asking, q.addr, answers)
+		}
+	}()
+	if err := n.ask(questions); err != nil {
+		return question{}, nil, err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return question{}, nil, nil
+		case s := <-answers:
+			for _, q := range questions {
+				if q.addr == s.addr && q.link.index == s.index && !bytes.Equal(s.mac, q.link.mac) {
+					return q, s.mac, nil
+				}
+			}
 		}
 	}
 }

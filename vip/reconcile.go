@@ -9,12 +9,10 @@ import (
 	"github.com/havip/havip/internal/quietlog"
 )
 
-const (
-	// reinstateTries bounds how often missing addresses are put back before they
-	// count as lost. A single try may fail: an address that is the source of a route
-	// can vanish after the look.
-	reinstateTries = 3
-)
+// reinstateTries bounds how often missing addresses are put back before they count as
+// lost. A single try may fail: an address that is the source of a route can vanish after
+// the look.
+const reinstateTries = 3
 
 // The methods in this file are called with m.mu held.
 
@@ -127,14 +125,10 @@ func (v *view) hostAddresses(want []target, have []assigned) ([]assigned, error)
 // promote_secondaries the secondary addresses of a network go with the primary one, and
 // a virtual address may have become the primary one.
 func (m *Manager) protectHost(list []assigned) error {
-	for _, a := range list {
-		if !a.prefix.Addr().Is4() || a.prefix.IsSingleIP() {
-			continue
-		}
-		for _, l := range m.links {
-			if l.index != a.index {
-				continue
-			}
+	for _, name := range m.interfaces() {
+		l := m.links[name]
+		secondary := func(a assigned) bool { return a.index == l.index && a.prefix.Addr().Is4() && !a.prefix.IsSingleIP() }
+		if slices.ContainsFunc(list, secondary) {
 			if err := m.raiseSetting(l, confPromote, 1); err != nil {
 				return err
 			}
@@ -215,7 +209,7 @@ func (m *Manager) reconcile() error {
 		removed, err := m.removeAll()
 		if len(removed) > 0 {
 			m.status.Removed += uint64(len(removed))
-			warnOften(m.log, "removed addresses that are not held", "addresses", prefixes(removed))
+			warnOften(m.log, "removed addresses that are not held", "addresses", removed)
 		}
 		return err
 	}
@@ -252,7 +246,7 @@ func (m *Manager) reinstate() error {
 		warnOften(m.log, "addresses are another program's now: they stay when they are released", "addresses", own)
 	}
 	if gone := lacked.without(c.put); len(gone) > 0 {
-		warnOften(m.log, "addresses had gone, putting them back", "addresses", prefixes(gone))
+		warnOften(m.log, "addresses had gone, putting them back", "addresses", gone)
 		m.status.Reinstated += uint64(len(gone))
 	}
 	if err := m.addMissing(c.put, c.put, m.lease); err != nil {
@@ -302,12 +296,4 @@ func warnOften(log *slog.Logger, msg string, args ...any) {
 		return
 	}
 	log.Warn(msg, append(args, complaintLimit.By(nil))...)
-}
-
-func prefixes(list []assigned) []string {
-	out := make([]string, len(list))
-	for i, a := range list {
-		out[i] = a.prefix.String()
-	}
-	return out
 }

@@ -1,11 +1,11 @@
 package vip
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -197,24 +197,12 @@ func (c Config) interfaces(others belongings) []string {
 }
 
 // Fixed returns the names of the fields by which next differs from c in a way
-// that no [Manager] can follow: another one has to take its place. Nil:
+// that no [Manager] can follow: another one has to take its place. None:
 // [Manager.Reconfigure] can go on with next.
-func (c Config) Fixed(next Config) (names []string) {
-	c, next = c.WithDefaults(), next.WithDefaults()
-	for _, f := range []struct {
-		name    string
-		differs bool
-	}{
-		{"Name", c.Name != next.Name},
-		{"Interface", c.Interface != next.Interface},
-		{"VirtualMAC", !bytes.Equal(c.VirtualMAC, next.VirtualMAC)},
-		{"MacvlanName", c.MacvlanName != next.MacvlanName},
-		{"NoAccept", c.NoAccept != next.NoAccept},
-		{"Owner", c.Owner != next.Owner},
-	} {
-		if f.differs {
-			names = append(names, f.name)
-		}
-	}
-	return names
+func (c Config) Fixed(next Config) []string {
+	before, after := reflect.ValueOf(c.WithDefaults()), reflect.ValueOf(next.WithDefaults())
+	names := []string{"Name", "Interface", "VirtualMAC", "MacvlanName", "NoAccept", "Owner"}
+	return slices.DeleteFunc(names, func(name string) bool {
+		return reflect.DeepEqual(before.FieldByName(name).Interface(), after.FieldByName(name).Interface())
+	})
 }
