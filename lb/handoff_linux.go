@@ -13,14 +13,17 @@ import (
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// inGoroutine has a goroutine get what would make an event loop wait. The loop then runs
-// use with the result. use reports whether it has used the result, which is dropped
-// otherwise: the connection may have ended in the meantime.
-func inGoroutine[T any](l *loop, get func() (T, error), use func(T, error) bool, drop func(T)) {
+// inGoroutine has a goroutine get what would make an event loop wait. The loop then uses
+// the result, or drops it if the connection, or its attempt to connect, has ended in the
+// meantime: of is the place of its mark.
+func inGoroutine[T any](k *link, of int, get func() (T, error), use func(T, error), drop func(T)) {
+	l, mark := k.loop, k.mark[of]
 	go func() {
 		result, err := get()
 		if !l.Post(func() {
-			if !use(result, err) {
+			if k.mark[of] == mark {
+				use(result, err)
+			} else {
 				drop(result)
 			}
 		}) {
@@ -29,10 +32,9 @@ func inGoroutine[T any](l *loop, get func() (T, error), use func(T, error) bool,
 	}()
 }
 
-// dialFD connects to an address, and returns a descriptor.
-func dialFD(ctx context.Context, d *net.Dialer, address string) (int32, error) {
-	network, address := network(address)
-	conn, err := d.DialContext(ctx, network, address)
+// dialFD connects to a picked backend, and returns a descriptor.
+func dialFD(ctx context.Context, d *dialer, pick Pick) (int32, error) {
+	conn, err := d.connect(ctx, pick)
 	if err != nil {
 		return -1, err
 	}

@@ -3,7 +3,6 @@ package lb
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"time"
 
@@ -127,7 +126,7 @@ func (k *link) connectTo(pick Pick) {
 func (k *link) awaitPick() {
 	k.state = linkQueued
 	k.loop.timers.Stop(&k.timer)
-	mark, flow := k.mark[0], k.flow
+	flow := k.flow
 	// Now and not in the goroutine: the place is by the order of arrival.
 	w, err := k.origin.pool.enqueue(&flow)
 	if err != nil {
@@ -136,17 +135,13 @@ func (k *link) awaitPick() {
 	}
 	pool, work := k.origin.pool, k.loop.e.work
 	get := func() (Pick, error) { return pool.await(work, w) }
-	inGoroutine(k.loop, get, func(pick Pick, err error) bool {
-		switch {
-		case k.mark[0] != mark:
-			return false
-		case err != nil:
+	inGoroutine(k, 0, get, func(pick Pick, err error) {
+		if err != nil {
 			k.fail(err)
-		default:
-			k.flow = flow
-			k.connectTo(pick)
+			return
 		}
-		return true
+		k.flow = flow
+		k.connectTo(pick)
 	}, func(pick Pick) { pick.Done(Neutral) })
 }
 
@@ -154,20 +149,15 @@ func (k *link) awaitPick() {
 func (k *link) dialSlowly(pick Pick) {
 	k.state = linkDialing
 	k.loop.timers.Stop(&k.timer)
-	mark := k.mark[1]
-	d, work := &net.Dialer{Timeout: k.cfg.ConnectTimeout, KeepAlive: -1}, k.loop.e.work
-	get := func() (int32, error) { return dialFD(work, d, pick.Address()) }
-	inGoroutine(k.loop, get, func(fd int32, err error) bool {
-		switch {
-		case k.mark[1] != mark:
-			return false
-		case err != nil:
+	d, work := &k.cfg.dialer, k.loop.e.work
+	get := func() (int32, error) { return dialFD(work, d, pick) }
+	inGoroutine(k, 1, get, func(fd int32, err error) {
+		if err != nil {
 			k.failAttempt(err)
-		default:
-			k.fd[1] = fd
-			k.awaitConnect(0)
+			return
 		}
-		return true
+		k.fd[1] = fd
+		k.awaitConnect(0)
 	}, func(fd int32) {
 		if fd >= 0 {
 			reactor.Close(fd)

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -21,11 +22,8 @@ func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits) (net.Li
 	if err != nil {
 		return nil, fmt.Errorf("lb: listener: %w", err)
 	}
-	l := &listener{Listener: ln, trusted: trusted, limits: limits.WithDefaults(), closed: make(chan struct{})}
-	if limits.Connections > 0 {
-		l.slots = make(chan struct{}, limits.Connections)
-	}
-	return l, nil
+	return &listener{Listener: ln, trusted: trusted, limits: limits.WithDefaults(), closed: make(chan struct{}),
+		slots: make(chan struct{}, cmp.Or(limits.Connections, maxCount))}, nil
 }
 
 type listener struct {
@@ -33,7 +31,7 @@ type listener struct {
 	trusted []netip.Prefix
 	limits  Limits
 	limiter limiter
-	slots   chan struct{} // one element for each connection; nil: no bound
+	slots   chan struct{} // one element for each connection
 	once    sync.Once
 	closed  chan struct{}
 }
@@ -41,26 +39,24 @@ type listener struct {
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		// First room, then a connection: without room it stays in the backlog.
-		if l.slots != nil {
-			select {
-			case l.slots <- struct{}{}:
-			case <-l.closed:
-				return nil, net.ErrClosed
-			}
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.closed:
+			return nil, net.ErrClosed
 		}
 		c, err := l.Listener.Accept()
 		if err != nil {
-			l.leave()
+			<-l.slots
 			return nil, err
 		}
 		peer := addrPort(c.RemoteAddr()).Addr()
 		if !l.limiter.admit(&l.limits, peer, time.Now()) {
 			c.Close()
-			l.leave()
+			<-l.slots
 			continue
 		}
 		p := &proxiedConn{prefaced: prefaced{Conn: c}}
-		p.done = sync.OnceFunc(func() { l.limiter.release(&l.limits, peer); l.leave() })
+		p.done = sync.OnceFunc(func() { l.limiter.release(&l.limits, peer); <-l.slots })
 		if containsAddr(l.trusted, peer) {
 			p.header = &preface{proxies: l.trusted, timeout: defaultHandshakeTimeout}
 		}
@@ -72,12 +68,6 @@ func (l *listener) Accept() (net.Conn, error) {
 func (l *listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return l.Listener.Close()
-}
-
-func (l *listener) leave() {
-	if l.slots != nil {
-		<-l.slots
-	}
 }
 
 // proxiedConn reads its PROXY header when it is first used, in the goroutine of the

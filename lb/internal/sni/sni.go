@@ -63,7 +63,7 @@ func helloName(hello []byte) (string, error) {
 
 // helloMessage joins the fragments of the ClientHello from the records in b.
 func helloMessage(b []byte) (message []byte, need int, err error) {
-	size, at := -1, 0
+	at := 0
 	for range maxRecords {
 		record := b[at:]
 		if len(record) > 0 && record[0] != 22 || len(record) > 1 && record[1] != 3 {
@@ -82,17 +82,17 @@ func helloMessage(b []byte) (message []byte, need int, err error) {
 		} else {
 			message = append(message, fragment...)
 		}
-		if size < 0 && len(message) >= 4 {
-			size = int(message[1])<<16 | int(message[2])<<8 | int(message[3])
-			if size > maxHello {
-				return nil, 0, errNotTLS
-			}
-		}
 		if len(message) > 0 && message[0] != 1 {
 			return nil, 0, errNotTLS
 		}
-		if size >= 0 && len(message) >= 4+size {
-			return message[4 : 4+size], 0, nil
+		if len(message) >= 4 {
+			size := int(binary.BigEndian.Uint32(message) & 0xffffff)
+			if size > maxHello {
+				return nil, 0, errNotTLS
+			}
+			if len(message) >= 4+size {
+				return message[4 : 4+size], 0, nil
+			}
 		}
 		if at += 5 + length; len(b) < at {
 			return nil, at, io.ErrUnexpectedEOF
