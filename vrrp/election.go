@@ -65,7 +65,7 @@ func (m *Machine) changeState(to State, cause Cause) {
 	}
 	m.state, m.peer = to, Peer{}
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
-	m.heard, m.rival, m.split, m.claimed = 0, 0, false, 0
+	m.rival, m.split, m.claimed = 0, false, 0
 	m.challenged, m.challenges, m.doubt = false, 0, 0
 	m.resigned = m.resigned && to != Active
 	m.addAction(Action{Kind: Changed, Transition: t})
@@ -127,12 +127,12 @@ func (m *Machine) adjustTimer(before time.Duration) {
 // the Backup was about to preempt the Active router and now must not, or not yet, its timer
 // runs from the last advertisement of that router after all.
 func (m *Machine) reconsiderActive(notYet bool) {
-	if m.heard == 0 || !notYet && !m.follows(m.heard) {
+	if m.peer.Priority == 0 || !notYet && !m.follows(m.peer.Priority) {
 		return
 	}
 	m.preemptAt = time.Time{}
 	m.learnInterval()
-	if until := m.heardAt.Add(m.downInterval()); until.After(m.now) && until.After(m.timer) {
+	if until := m.peer.LastHeard.Add(m.downInterval()); until.After(m.now) && until.After(m.timer) {
 		m.timer, m.cause, m.claimed = until, CauseTimeout, 0
 	}
 }
@@ -230,7 +230,7 @@ func (m *Machine) Receive(now time.Time, adv *Advertisement) []Action {
 
 // receiveBackup is the reception of RFC 9568 §6.4.2.
 func (m *Machine) receiveBackup(adv *Advertisement) {
-	m.rememberActive(adv)
+	m.peer = adv.peer(m.now)
 	switch {
 	case adv.Priority == 0:
 		m.preemptAt = time.Time{}
@@ -273,19 +273,10 @@ func (m *Machine) follows(priority uint8) bool {
 	return priority >= m.priority || m.resigned || m.cfg.NoPreempt && !m.owner()
 }
 
-// rememberActive remembers an advertisement.
-func (m *Machine) rememberActive(adv *Advertisement) {
-	m.heard, m.heardAt, m.heardInterval = adv.Priority, m.now, adv.Interval
-	m.rememberPeer(adv)
-}
-
-// rememberPeer remembers who sent an advertisement.
-func (m *Machine) rememberPeer(adv *Advertisement) { m.peer = adv.peer(m.now) }
-
 // learnInterval adopts the Active router's interval (RFC 9568 §6.4.2). In version 2 that
 // is the configured one, or the former one of a router that is not changed yet:
 // advertisements with any other are discarded (RFC 3768 §7.1).
-func (m *Machine) learnInterval() { m.interval = m.heardInterval }
+func (m *Machine) learnInterval() { m.interval = m.peer.Interval }
 
 // receiveActive is the reception of RFC 9568 §6.4.3.
 func (m *Machine) receiveActive(adv *Advertisement) {
@@ -303,9 +294,9 @@ func (m *Machine) receiveActive(adv *Advertisement) {
 	case m.loses(adv):
 		m.sendAdvertisement(m.priority) // the winner learns of this router: see Machine
 		m.emit(Release)
-		m.rememberPeer(adv)
+		m.peer = adv.peer(m.now)
 		m.changeState(Backup, CauseHigherPriority)
-		m.rememberActive(adv)
+		m.peer = adv.peer(m.now)
 		m.learnInterval()
 		m.armDownTimer()
 	default:

@@ -76,13 +76,8 @@ type Machine struct {
 	// preemptAt is when a live Active router with a lower priority will be preempted;
 	// zero: none was heard.
 	preemptAt time.Time
-	// heard is the priority of the last advertisement that a Backup heard; 0: there
-	// was none, or its sender left.
-	heard         uint8
-	heardAt       time.Time
-	heardInterval time.Duration
-	// peer is the router that was heard last since the last change of the state: it
-	// may be the reason of the next change.
+	// peer is the router that a Backup heard last since the last change of the state:
+	// it may be the reason of the next change. Priority 0: there is none, or it left.
 	peer Peer
 	// resigned keeps a router that handed over from preempting its successor,
 	// until it is Active again.
@@ -169,10 +164,14 @@ func (m *Machine) Start(now time.Time) []Action {
 
 // Shutdown ends taking part, from any state. An Active machine sends priority 0 (RFC
 // 9568 §6.4.3). It may be started again.
-func (m *Machine) Shutdown(now time.Time) []Action {
+func (m *Machine) Shutdown(now time.Time) []Action { return m.shutdown(now, CauseShutdown, "") }
+
+// shutdown is Shutdown for another cause, with a reason or none.
+func (m *Machine) shutdown(now time.Time, cause Cause, reason string) []Action {
 	m.beginStep(now)
 	if m.started {
-		m.leaveElection(Initialize, CauseShutdown)
+		m.leaveElection(Initialize, cause)
+		m.explainChange(reason)
 		m.started = false
 	}
 	return m.endStep()

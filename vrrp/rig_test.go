@@ -160,5 +160,5 @@ func (r *rig) since(d time.Duration) time.Duration { return r.now.Sub(epoch) + d
 // snapshot renders all of a machine that decides what it does next.
 func snapshot(m *Machine) string {
 	return fmt.Sprintf("%v timer %v (%v) interval %v priority %d preempt at %v heard %d at %v rival %d split %v claimed %v resigned %v challenges %v %d fault %q",
-		m.state, m.timer, m.cause, m.interval, m.priority, m.preemptAt, m.heard, m.heardAt, m.rival, m.split, m.claimed, m.resigned, m.challenged, m.challenges, m.fault())
+		m.state, m.timer, m.cause, m.interval, m.priority, m.preemptAt, m.peer.Priority, m.peer.LastHeard, m.rival, m.split, m.claimed, m.resigned, m.challenged, m.challenges, m.fault())
 }

@@ -23,12 +23,11 @@ type Router struct {
 	conn    *Conn
 	handler Handler
 	log     *slog.Logger
-	report  func(Transition)    // Config.OnTransition
-	leave   func(now time.Time) // leaves the group
-	work    *worker             // of Handler calls
-	asides  *quietlog.Calls     // log lines that wait for an answer of the Handler
-	news    *worker             // of OnTransition calls
-	mac     net.HardwareAddr    // with VirtualMAC
+	report  func(Transition) // Config.OnTransition
+	work    *worker          // of Handler calls
+	asides  *quietlog.Calls  // log lines that wait for an answer of the Handler
+	news    *worker          // of OnTransition calls
+	mac     net.HardwareAddr // with VirtualMAC
 
 	// Guarded by conn.mu, and the machine of a group's member by Group.mu, too.
 	cfg     Config
@@ -36,9 +35,9 @@ type Router struct {
 	wire    *wire
 	loop    *loop
 	phase   phase
-	called  bool  // Run was called and has not returned
-	outside bool  // Run has failed, and the router left its group
-	err     error // the result of Run
+	called  bool                // Run was called and has not returned
+	leave   func(now time.Time) // leaves the group; nil: the router is no member
+	err     error               // the result of Run
 
 	source     netip.Addr     // to send from; the last one known if sourceless
 	home       netip.Addr     // the first source that was no virtual address
@@ -83,7 +82,6 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		handler: h,
 		log:     cfg.Logger.With("router", cfg.Name),
 		report:  cfg.OnTransition,
-		leave:   func(time.Time) {},
 		work:    newWorker(),
 		asides:  quietlog.NewCalls(),
 		news:    newWorker(),
@@ -102,10 +100,18 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	return r, nil
 }
 
-// joinGroup makes the router a member of its group.
+// joinGroup makes the router a member of its group, if it has one. conn.mu is held.
 func (r *Router) joinGroup() {
-	if g := r.cfg.Group; g != nil {
+	if g := r.cfg.Group; g != nil && r.leave == nil {
 		r.leave = g.joinMachine(r.machine, r.movedByGroup)
+	}
+}
+
+// leaveGroup ends the membership. conn.mu is held.
+func (r *Router) leaveGroup(now time.Time) {
+	if r.leave != nil {
+		r.leave(now)
+		r.leave = nil
 	}
 }
 
@@ -182,7 +188,7 @@ func (r *Router) endRun(forGood bool) {
 	r.called = false
 	if forGood && r.phase == created {
 		r.phase = stopped
-		r.leave(time.Now())
+		r.leaveGroup(time.Now())
 	}
 }
 
@@ -190,9 +196,8 @@ func (r *Router) endRun(forGood bool) {
 func (r *Router) waitOutside() {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	if r.phase == created && !r.outside {
-		r.outside = true
-		r.leave(time.Now())
+	if r.phase == created {
+		r.leaveGroup(time.Now())
 	}
 }
 
@@ -205,10 +210,7 @@ func (r *Router) start() error {
 	if err != nil {
 		return err
 	}
-	if r.outside {
-		r.outside = false
-		r.joinGroup()
-	}
+	r.joinGroup() // again, after a Run that failed
 	r.step(time.Now(), func(time.Time) []Action {
 		r.loop = l // the group looks at it
 		return nil
@@ -232,20 +234,13 @@ func (r *Router) stop(why, err error) {
 	if r.phase != running {
 		return
 	}
-	now := time.Now()
-	r.step(now, func(now time.Time) []Action {
-		actions := r.machine.Shutdown(now)
-		if errors.Is(why, ErrReconfigured) {
-			for i := range actions {
-				if actions[i].Kind == Changed {
-					_, what, _ := strings.Cut(why.Error(), ErrReconfigured.Error()+": ")
-					actions[i].Transition.Cause, actions[i].Transition.Reason = CauseReconfigured, what
-				}
-			}
-		}
-		return actions
-	})
-	r.leave(now)
+	now, cause, reason := time.Now(), CauseShutdown, ""
+	if errors.Is(why, ErrReconfigured) {
+		cause = CauseReconfigured
+		_, reason, _ = strings.Cut(why.Error(), ErrReconfigured.Error()+": ")
+	}
+	r.step(now, func(now time.Time) []Action { return r.machine.shutdown(now, cause, reason) })
+	r.leaveGroup(now)
 	r.loop.sendQueued()
 	r.conn.detachRouter(r)
 	r.phase = stopped
