@@ -165,7 +165,7 @@ func (a *Advertisement) decode(b []byte, src, dst netip.Addr, d *DropError) int 
 	if !a.verifyChecksum(b, n, d) {
 		return 0
 	}
-	a.decodeAddresses(b[fixedLen:n], int(b[3]))
+	a.decodeAddresses(b)
 	return a.checkFields(n, d)
 }
 
@@ -192,17 +192,13 @@ func checkHeader(b []byte, v6 bool, d *DropError) int {
 	return n
 }
 
-// decodeAddresses reads count addresses from the start of b.
-func (a *Advertisement) decodeAddresses(b []byte, count int) {
+// decodeAddresses reads the addresses of the message at the start of b.
+func (a *Advertisement) decodeAddresses(b []byte) {
+	size, count := a.Source.BitLen()/8, int(b[3])
 	a.Addresses = slices.Grow(a.Addresses[:0], count)
-	for range count {
-		if a.Source.Is4() {
-			a.Addresses = append(a.Addresses, netip.AddrFrom4([4]byte(b)))
-			b = b[4:]
-		} else {
-			a.Addresses = append(a.Addresses, netip.AddrFrom16([16]byte(b)))
-			b = b[16:]
-		}
+	for one := range slices.Chunk(b[fixedLen:fixedLen+size*count], size) {
+		addr, _ := netip.AddrFromSlice(one)
+		a.Addresses = append(a.Addresses, addr)
 	}
 }
 
@@ -281,13 +277,7 @@ func (a *Advertisement) encode(b []byte) []byte {
 	}
 	b = append(b, 0, 0)
 	for _, addr := range a.Addresses {
-		if addr.Is4() {
-			v4 := addr.As4()
-			b = append(b, v4[:]...)
-		} else {
-			v6 := addr.As16()
-			b = append(b, v6[:]...)
-		}
+		b, _ = addr.WithZone("").AppendBinary(b) // never fails
 	}
 	if a.Version == 2 {
 		b = append(b, a.AuthData[:]...)

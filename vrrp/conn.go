@@ -327,8 +327,7 @@ func (c *Conn) reserveVRID(ctx context.Context, vrid uint8) (release func(), err
 		last := time.Since(began) >= reserveTime
 		err := c.tryReserveVRID(vrid, last)
 		if err == nil {
-			var once sync.Once
-			return func() { once.Do(func() { c.releaseVRID(vrid) }) }, nil
+			return sync.OnceFunc(func() { c.releaseVRID(vrid) }), nil
 		}
 		if errors.Is(err, ErrClosed) {
 			return nil, fmt.Errorf("interface %s: %w", c.name, err)

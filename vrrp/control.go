@@ -69,8 +69,7 @@ func (r *Router) keepOut(reasons map[string]int, reason string) (release func())
 		})
 	}
 	count(1)
-	var once sync.Once
-	return func() { once.Do(func() { count(-1) }) }
+	return sync.OnceFunc(func() { count(-1) })
 }
 
 // setFaults tells the machine its faults.

@@ -87,30 +87,38 @@ const (
 	numDropReasons // one more than the last reason
 )
 
-var dropWords = []string{
-	DropFamily:          "family",
-	DropOwn:             "own",
-	DropDestination:     "destination",
-	DropStranger:        "stranger",
-	DropTTL:             "ttl",
-	DropTTLBelowMinimum: "ttl_below_minimum",
-	DropTTLAboveMaximum: "ttl_above_maximum",
-	DropShort:           "short",
-	DropLength:          "length",
-	DropVersion:         "version",
-	DropType:            "type",
-	DropVRID:            "vrid",
-	DropCount:           "count",
-	DropChecksum:        "checksum",
-	DropAuthType:        "auth_type",
-	DropAuth:            "auth",
-	DropReplay:          "replay",
-	DropInterval:        "interval",
-	DropIntervalZero:    "interval_zero",
-	DropLinkLocal:       "link_local",
-	DropOwner:           "owner",
-	DropAddresses:       "addresses",
+// dropTexts holds the words of each reason for metrics and for the log.
+var dropTexts = [numDropReasons]struct{ word, text string }{
+	DropFamily:          {"family", "not of this address family"},
+	DropOwn:             {"own", "our own, looped back"},
+	DropDestination:     {"destination", "sent"},
+	DropStranger:        {"stranger", "unicast, and not from a peer"},
+	DropTTL:             {"ttl", "TTL"},
+	DropTTLBelowMinimum: {"ttl_below_minimum", "TTL below the minimum:"},
+	DropTTLAboveMaximum: {"ttl_above_maximum", "TTL above the maximum:"},
+	DropShort:           {"short", "too short:"},
+	DropLength:          {"length", "too long:"},
+	DropVersion:         {"version", "version"},
+	DropType:            {"type", "type"},
+	DropVRID:            {"vrid", "VRID"},
+	DropCount:           {"count", "number of addresses"},
+	DropChecksum:        {"checksum", "checksum"},
+	DropAuthType:        {"auth_type", "authentication"},
+	DropAuth:            {"auth", "authentication failed"},
+	DropReplay:          {"replay", "replayed"},
+	DropInterval:        {"interval", "interval in seconds"},
+	DropIntervalZero:    {"interval_zero", "interval"},
+	DropLinkLocal:       {"link_local", "the first address is not link-local"},
+	DropOwner:           {"owner", "another router is Active, but this one owns the addresses"},
+	DropAddresses:       {"addresses", "another virtual router: no address in common"},
 }
+
+var dropWords = func() (list []string) {
+	for _, t := range dropTexts {
+		list = append(list, t.word)
+	}
+	return list
+}()
 
 // String returns a short name for metrics, such as "checksum".
 func (r DropReason) String() string { return words.Of(dropWords, r) }
@@ -120,32 +128,6 @@ func (r DropReason) MarshalText() ([]byte, error) { return []byte(r.String()), n
 
 // UnmarshalText takes what String returns for a value that has a name.
 func (r *DropReason) UnmarshalText(text []byte) error { return words.Parse(dropWords, text, r) }
-
-// dropTexts holds each reason's words for the log.
-var dropTexts = [numDropReasons]string{
-	DropFamily:          "not of this address family",
-	DropOwn:             "our own, looped back",
-	DropDestination:     "sent",
-	DropStranger:        "unicast, and not from a peer",
-	DropTTL:             "TTL",
-	DropTTLBelowMinimum: "TTL below the minimum:",
-	DropTTLAboveMaximum: "TTL above the maximum:",
-	DropShort:           "too short:",
-	DropLength:          "too long:",
-	DropVersion:         "version",
-	DropType:            "type",
-	DropVRID:            "VRID",
-	DropCount:           "number of addresses",
-	DropChecksum:        "checksum",
-	DropAuthType:        "authentication",
-	DropAuth:            "authentication failed",
-	DropReplay:          "replayed",
-	DropInterval:        "interval in seconds",
-	DropIntervalZero:    "interval",
-	DropLinkLocal:       "the first address is not link-local",
-	DropOwner:           "another router is Active, but this one owns the addresses",
-	DropAddresses:       "another virtual router: no address in common",
-}
 
 // DropError is why one advertisement was discarded.
 type DropError struct {
@@ -167,7 +149,7 @@ type DropError struct {
 func (e *DropError) Error() string {
 	text := e.Reason.String()
 	if words.Has(dropWords, e.Reason) {
-		text = dropTexts[e.Reason]
+		text = dropTexts[e.Reason].text
 	}
 	switch {
 	case e.Detail != "":
@@ -192,6 +174,12 @@ func (e *DropError) Error() string {
 func (e *DropError) drop(r DropReason, got, want uint64) int {
 	e.Reason, e.Got, e.Want, e.Detail = r, got, want, ""
 	return 0
+}
+
+// explain is drop with a text in place of numbers.
+func (e *DropError) explain(r DropReason, detail string) {
+	e.drop(r, 0, 0)
+	e.Detail = detail
 }
 
 // dropAddresses is drop for DropAddresses.

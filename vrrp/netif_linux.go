@@ -1,7 +1,6 @@
 package vrrp
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -354,18 +354,10 @@ func process(pid int32) string {
 	}
 	const most = 120
 	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	line = bytes.TrimRight(line, "\x00")
-	command := strings.ToValidUTF8(strings.Map(printable, string(line[:min(len(line), most)])), "")
-	if command == "" {
+	// control characters end an argument, or garble a line
+	words := strings.FieldsFunc(strings.ToValidUTF8(string(line[:min(len(line), most)]), ""), unicode.IsControl)
+	if len(words) == 0 {
 		return fmt.Sprintf("process %d", pid)
 	}
-	return fmt.Sprintf("process %d (%s)", pid, command)
-}
-
-// printable replaces control characters, which end an argument or garble a line, by spaces.
-func printable(r rune) rune {
-	if r < ' ' || r == 0x7f {
-		return ' '
-	}
-	return r
+	return fmt.Sprintf("process %d (%s)", pid, strings.Join(words, " "))
 }

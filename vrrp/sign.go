@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/inet"
@@ -123,14 +124,10 @@ func (t *trailer) appendTrailer(b []byte, start int, a *Advertisement, seq uint6
 // of its trailer.
 func (t *trailer) sign(key *signer, a *Advertisement, message, head []byte) []byte {
 	t.pseudo = [pseudoLen]byte{4, a.Version, a.VRID}
-	if a.Source.Is4() {
-		src := a.Source.As4()
-		copy(t.pseudo[4:], src[:])
-	} else {
-		src := a.Source.As16()
+	if a.Source.Is6() {
 		t.pseudo[0] = 6
-		copy(t.pseudo[4:], src[:])
 	}
+	_, _ = a.Source.WithZone("").AppendBinary(t.pseudo[:4]) // never fails
 	key.mac.Reset()
 	key.mac.Write(t.pseudo[:])
 	key.mac.Write(message[:checksumOffset])
@@ -146,8 +143,7 @@ func (t *trailer) sign(key *signer, a *Advertisement, message, head []byte) []by
 // of old packets costs no hashing. A mark moves only after the HMAC was right.
 func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d *DropError) observation {
 	fail := func(r DropReason, detail string) observation {
-		d.drop(r, 0, 0)
-		d.Detail = detail
+		d.explain(r, detail)
 		return 0
 	}
 	if tr[0] != trailerType || tr[2] != 0 || tr[3] != 0 {
@@ -295,20 +291,17 @@ func (h *authHeader) unseal(p *Packet, data []byte, d *DropError) []byte {
 	}
 	n := len(p.Header)
 	if n < inet.IPv4Len || n > inet.IPv4MaxLen {
-		d.drop(DropAuth, 0, 0)
-		d.Detail = ": no IP header to verify it with"
+		d.explain(DropAuth, ": no IP header to verify it with")
 		return nil
 	}
 	if subtle.ConstantTimeCompare(h.sign(p.Header, data), data[ahICV:ahLen]) != 1 {
-		d.drop(DropAuth, 0, 0)
-		d.Detail = ": the passwords differ, or it was changed on the way"
+		d.explain(DropAuth, ": the passwords differ, or it was changed on the way")
 		return nil
 	}
 	seq := binary.BigEndian.Uint32(data[8:])
 	mark, known := h.received.of(p.Source)
 	if known && uint64(seq) <= mark.seq {
-		d.drop(DropReplay, 0, 0)
-		d.Detail = ": old sequence number"
+		d.explain(DropReplay, ": old sequence number")
 		return nil
 	}
 	mark.seq = uint64(seq)
@@ -341,20 +334,25 @@ type highWaters []highWater
 // of returns the mark of source, which becomes the first, and whether it was known. A new
 // mark may replace that of the sender that was silent for longest.
 func (h *highWaters) of(source netip.Addr) (mark *highWater, known bool) {
-	s := *h
-	for i := range s {
-		if s[i].source == source {
-			found := s[i]
-			copy(s[1:i+1], s[:i])
-			s[0] = found
-			return &s[0], true
+	*h, known = toFront(*h, maxSenders, func(w highWater) bool { return w.source == source })
+	if !known {
+		(*h)[0] = highWater{source: source}
+	}
+	return &(*h)[0], known
+}
+
+// toFront moves the element of list that is meant to the front. If there is none, it moves
+// a new one, or the last one if there are most.
+func toFront[T any](list []T, most int, meant func(T) bool) (_ []T, found bool) {
+	i := slices.IndexFunc(list, meant)
+	if found = i >= 0; !found {
+		if len(list) < most {
+			list = append(list, *new(T))
 		}
+		i = len(list) - 1
 	}
-	if len(s) < maxSenders {
-		s = append(s, highWater{})
-	}
-	copy(s[1:], s)
-	s[0] = highWater{source: source}
-	*h = s
-	return &s[0], false
+	first := list[i]
+	copy(list[1:], list[:i])
+	list[0] = first
+	return list, found
 }

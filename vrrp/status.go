@@ -143,8 +143,7 @@ func (r *Router) Status() Status {
 		LastDropAt: r.status.dropAt,
 	}
 	if !s.LastDropAt.IsZero() {
-		drop := r.status.drop
-		s.LastDrop = &drop
+		s.LastDrop = new(r.status.drop)
 	}
 	return s
 }
@@ -173,14 +172,7 @@ func (r *Router) noteHeard(adv *Advertisement, now time.Time) {
 // remember makes the sender the first of the peers.
 func (r *Router) remember(adv *Advertisement, now time.Time) {
 	s := &r.status
-	i := slices.IndexFunc(s.peers, func(p Peer) bool { return p.Address == adv.Source })
-	if i < 0 {
-		if len(s.peers) < maxPeers {
-			s.peers = append(s.peers, Peer{})
-		}
-		i = len(s.peers) - 1
-	}
-	copy(s.peers[1:i+1], s.peers[:i])
+	s.peers, _ = toFront(s.peers, maxPeers, func(p Peer) bool { return p.Address == adv.Source })
 	s.peers[0] = adv.peer(now)
 }
 

@@ -194,11 +194,9 @@ func (w *wire) checkPath(p *Packet) {
 	case src == w.own:
 		d.drop(DropOwn, 0, 0)
 	case dst != w.group && len(w.cfg.Peers) == 0:
-		d.drop(DropDestination, 0, 0)
-		d.Detail = " by unicast, but this router has no peers and uses multicast"
+		d.explain(DropDestination, " by unicast, but this router has no peers and uses multicast")
 	case dst == w.group && len(w.cfg.Peers) > 0:
-		d.drop(DropDestination, 0, 0)
-		d.Detail = " by multicast, but this router has peers and uses unicast"
+		d.explain(DropDestination, " by multicast, but this router has peers and uses unicast")
 	case len(w.cfg.Peers) == 0:
 		// the sender is on the link (RFC 9568 §5.1.1.3, §5.1.2.3)
 		if p.TTL != 255 {
@@ -222,8 +220,7 @@ func (w *wire) readMessage(adv *Advertisement, p *Packet, now time.Time) {
 		d.drop(DropAuthType, uint64(AuthAH), uint64(w.cfg.Auth.Type))
 		return
 	case p.Protocol != protocolAH && w.ah != nil:
-		d.drop(DropAuthType, 0, 0)
-		d.Detail = " without an Authentication Header, want AH"
+		d.explain(DropAuthType, " without an Authentication Header, want AH")
 		return
 	case w.ah != nil:
 		if data = w.ah.unseal(p, data, d); data == nil {
@@ -261,8 +258,7 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 	d := &w.drop
 	switch {
 	case adv.AuthType > uint8(AuthAH):
-		d.drop(DropAuthType, 0, 0)
-		d.Detail = " of an unknown type"
+		d.explain(DropAuthType, " of an unknown type")
 	case adv.AuthType != w.out.AuthType:
 		d.drop(DropAuthType, uint64(adv.AuthType), uint64(w.cfg.Auth.Type))
 	case w.hmac == nil && len(tr) > 0:
@@ -275,8 +271,7 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 		w.seen |= seenUnsigned
 	case w.cfg.Auth.Type == AuthPass:
 		if subtle.ConstantTimeCompare(adv.AuthData[:], w.out.AuthData[:]) != 1 {
-			d.drop(DropAuth, 0, 0)
-			d.Detail = ": the passwords differ"
+			d.explain(DropAuth, ": the passwords differ")
 		}
 	}
 }

@@ -40,13 +40,10 @@ type Header struct {
 // header has its checksum.
 func (h *Header) Append(b []byte, length int) []byte {
 	if !h.Source.Is4() {
-		src, dst := h.Source.As16(), h.Destination.As16()
 		b = append(b, 0x60|h.Class>>4, h.Class<<4, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, uint16(length))
-		b = append(b, h.Protocol, h.TTL)
-		return append(append(b, src[:]...), dst[:]...)
+		return appendAddrs(append(b, h.Protocol, h.TTL), h.Source, h.Destination)
 	}
-	src, dst := h.Source.As4(), h.Destination.As4()
 	var flags uint16
 	if h.DontFragment {
 		flags = 0x4000
@@ -56,8 +53,7 @@ func (h *Header) Append(b []byte, length int) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(IPv4Len+length))
 	b = binary.BigEndian.AppendUint16(b, h.ID)
 	b = binary.BigEndian.AppendUint16(b, flags)
-	b = append(b, h.TTL, h.Protocol, 0, 0)
-	b = append(append(b, src[:]...), dst[:]...)
+	b = appendAddrs(append(b, h.TTL, h.Protocol, 0, 0), h.Source, h.Destination)
 	binary.BigEndian.PutUint16(b[start+IPv4Checksum:], Checksum(Sum(0, b[start:])))
 	return b
 }
@@ -86,6 +82,13 @@ func SumPseudoHeader(acc uint64, src, dst netip.Addr, protocol uint8, length int
 	}
 	s, d := src.As16(), dst.As16()
 	return Sum(Sum(acc, s[:]), d[:])
+}
+
+// appendAddrs appends two addresses without their zones.
+func appendAddrs(b []byte, src, dst netip.Addr) []byte {
+	b, _ = src.WithZone("").AppendBinary(b) // never fails
+	b, _ = dst.WithZone("").AppendBinary(b)
+	return b
 }
 
 // Checksum folds acc into the value of a checksum field.
