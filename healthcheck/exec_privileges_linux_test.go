@@ -24,10 +24,16 @@ const ordinary, stranger = 4242, 4343
 // AmbientCapabilities gives them.
 func asUser(t *testing.T, caps []uintptr, programs ...string) map[string]string {
 	t.Helper()
+	return runIn(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary, Gid: ordinary}, AmbientCaps: caps}, programs...)
+}
+
+// runIn runs runAmbient in a process with the given attributes.
+func runIn(t *testing.T, attr *syscall.SysProcAttr, programs ...string) map[string]string {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), ambientEnv+"="+strings.Join(programs, "\n"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinary, Gid: ordinary}, AmbientCaps: caps}
+	cmd.SysProcAttr = attr
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -233,6 +239,30 @@ func TestReadyPrivilegedLooksAhead(t *testing.T) {
 	for user, want := range map[string]string{"nosuchuser": "unknown user nosuchuser", "": "<nil>", "4242:4242": "<nil>"} {
 		if got := fmt.Sprint(Exec{Path: "/bin/true", User: user}.ReadyPrivileged()); !strings.Contains(got, want) {
 			t.Errorf("root, as %q: %s, want %s", user, got, want)
+		}
+	}
+}
+
+// TestReadyPrivilegedKnowsOwnGroups: an ordinary user who asks about a program of his own
+// may use all of his groups.
+func TestReadyPrivilegedKnowsOwnGroups(t *testing.T) {
+	lab.NeedRoot(t)
+	dir := openDir(t)
+	program := own(t, dir, "program", "#!/bin/sh\n", 0, 0o755)
+	if err := os.Chmod(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		group int
+		want  string
+	}{{ordinary, "<nil>"}, {stranger, "permission denied"}} {
+		if err := os.Chown(dir, 0, tc.group); err != nil {
+			t.Fatal(err)
+		}
+		const nobody = 65534
+		said := runIn(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{ordinary}}}, program)
+		if got := said["nobody:program"]; !strings.Contains(got, tc.want) {
+			t.Errorf("group %d: %q, want %q", tc.group, got, tc.want)
 		}
 	}
 }

@@ -105,6 +105,7 @@ func runAmbient(programs string) {
 		err := Exec{Path: strings.TrimSpace(path)}.Check(context.Background())
 		fmt.Printf("%s %v %v\n", filepath.Base(strings.TrimSpace(path)), errors.Is(err, ErrCannotRun), err)
 		fmt.Printf("ahead:%s %v\n", filepath.Base(strings.TrimSpace(path)), Exec{Path: strings.TrimSpace(path)}.ReadyPrivileged())
+		fmt.Printf("nobody:%s %v\n", filepath.Base(strings.TrimSpace(path)), Exec{Path: strings.TrimSpace(path), User: "nobody"}.ReadyPrivileged())
 	}
 	out, err := exec.Command("/bin/grep", "Cap", "/proc/self/status").Output()
 	fmt.Printf("others %v %q\n", err, out)
