@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // Record describes one connection, UDP session or HTTP request that has ended.
@@ -40,54 +42,12 @@ func (r Record) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// ConnLog writes records to a logger without ever making a plane wait: when
-// the logger cannot keep up, records are dropped and counted.
-type ConnLog struct {
-	records chan Record
-	dropped atomic.Uint64
-}
-
-// NewConnLog returns a log that holds up to buffer records that are not written
-// yet: 1024 if buffer is not positive.
-func NewConnLog(buffer int) *ConnLog {
-	if buffer <= 0 {
-		buffer = 1024
-	}
-	return &ConnLog{records: make(chan Record, buffer)}
-}
-
-// Record takes r; it is made for the Record field of a plane.
-func (l *ConnLog) Record(r Record) {
-	select {
-	case l.records <- r:
-	default:
-		l.dropped.Add(1)
-	}
-}
-
-// Dropped counts the records that were lost.
-func (l *ConnLog) Dropped() uint64 { return l.dropped.Load() }
-
-// Run writes records to log until ctx ends, and then what is left of them.
-func (l *ConnLog) Run(ctx context.Context, log *slog.Logger) error {
-	write := func(r Record) {
-		log.LogAttrs(context.WithoutCancel(ctx), slog.LevelInfo, "connection", r.LogValue().Group()...)
-	}
-	for {
-		select {
-		case r := <-l.records:
-			write(r)
-		case <-ctx.Done():
-			for {
-				select {
-				case r := <-l.records:
-					write(r)
-				default:
-					return nil
-				}
-			}
-		}
-	}
+// LogRecords returns a function for the Record field of a plane. It logs each record as a
+// line "connection". No plane waits for log: lines for which log is too slow are lost, and
+// their number is logged.
+func LogRecords(log *slog.Logger) func(Record) {
+	log = quietlog.New(log)
+	return func(r Record) { log.LogAttrs(context.Background(), slog.LevelInfo, "connection", slog.Any("", r)) }
 }
 
 // Stats counts what a plane has done since it was made. Accepting pauses at

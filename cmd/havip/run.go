@@ -73,11 +73,10 @@ func runCommand() *cli.Command {
 			if c.Bool(strictFlag) {
 				begin = daemon.NewStrict
 			}
-			d, err := begin(cfg, log.Logger)
+			d, err := begin(cfg, log.Logger, log.Access)
 			if err != nil {
 				return errors.New(everyLine("havip run: ", err))
 			}
-			d.LogAccess(log.Access)
 			go func() {
 				for {
 					select {

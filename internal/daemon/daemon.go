@@ -53,9 +53,9 @@ import (
 //
 // service.mu is a leaf.
 type Daemon struct {
-	log      *slog.Logger
-	accessTo *slog.Logger  // nil: log
-	started  chan struct{} // closed when Run has begun
+	log     *slog.Logger
+	access  func(lb.Record) // logs what services record
+	started chan struct{}   // closed when Run has begun
 
 	mu        sync.Mutex  // guards what follows, up to view
 	pending   *change     // what New opened and Run begins with
@@ -70,9 +70,7 @@ type Daemon struct {
 	notifiers map[string]*notifier
 	routers   map[string]*router
 	services  []*service
-	ended     []*service // of earlier configurations, some of which have connections
-	access    *lb.ConnLog
-	accessLog *task
+	ended     []*service     // of earlier configurations, some of which have connections
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
 
 	view atomic.Pointer[View]
@@ -81,21 +79,26 @@ type Daemon struct {
 // New opens every socket that cfg needs, in the network namespace of the
 // calling thread, and starts nothing: an error leaves the machine as it was. Where
 // a part cannot begin now, for a reason that may pass, New returns no error: Run
-// logs the reason and tries the part again, and no other part waits for it.
-func New(cfg *config.Config, log *slog.Logger) (*Daemon, error) { return open(cfg, log, false) }
+// logs the reason and tries the part again, and no other part waits for it. What
+// services record goes to access, or to log if access is nil.
+func New(cfg *config.Config, log, access *slog.Logger) (*Daemon, error) {
+	return open(cfg, log, access, false)
+}
 
 // NewStrict is New, but returns an error where a part cannot begin now. The error
 // names all such parts, one a line.
-func NewStrict(cfg *config.Config, log *slog.Logger) (*Daemon, error) { return open(cfg, log, true) }
+func NewStrict(cfg *config.Config, log, access *slog.Logger) (*Daemon, error) {
+	return open(cfg, log, access, true)
+}
 
-func open(cfg *config.Config, log *slog.Logger, strict bool) (*Daemon, error) {
+func open(cfg *config.Config, log, access *slog.Logger, strict bool) (*Daemon, error) {
 	d := &Daemon{
 		log:     quietlog.New(log),
+		access:  lb.LogRecords(cmp.Or(access, log)),
 		started: make(chan struct{}),
 		cfg:     &config.Config{},
 		conns:   map[connKey]*vrrp.Conn{},
 		routers: map[string]*router{},
-		access:  lb.NewConnLog(accessLogBuffer),
 	}
 	d.view.Store(&View{Config: d.cfg})
 	var err error
@@ -112,9 +115,6 @@ func open(cfg *config.Config, log *slog.Logger, strict bool) (*Daemon, error) {
 	return d, nil
 }
 
-// LogAccess has what services record go to a logger of its own. Call it before Run.
-func (d *Daemon) LogAccess(log *slog.Logger) { d.accessTo = log }
-
 // Run does the work until ctx ends. Then the addresses are handed over, connections
 // finish, and Run returns nil. A part that fails does not end Run: the failure is
 // logged, and routers and services are tried again. Run may be called once.
@@ -123,7 +123,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.failed = func(err error) { d.log.Error("a part of the daemon has ended", "err", err) }
 	reaping := startTask(func(ctx context.Context) error { return reapOrphans(ctx, d.log) }, d.failed)
 	defer reaping.stop()
-	d.accessLog = startTask(func(ctx context.Context) error { return runAccessLog(ctx, d.access, d.log, cmp.Or(d.accessTo, d.log)) }, d.failed)
 	if err := d.apply(d.pending); err != nil {
 		d.log.Error("not everything runs", "err", err)
 	}
@@ -151,7 +150,6 @@ func (d *Daemon) stop() {
 	together(slices.Concat(endsOf(slices.Values(d.services)), endsOf(maps.Values(d.notifiers))))
 	together(endsOf(maps.Values(d.checks)))
 	d.leaving.Wait()
-	d.accessLog.stop()
 	for _, c := range d.conns {
 		c.Close()
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -130,7 +131,11 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 		}
 	}
 	if p.cfg.AccessLog {
-		p.parts.record = recorder(d.access, p.cfg.Name)
+		name := p.cfg.Name
+		p.parts.record = func(r lb.Record) {
+			r.Service = cmp.Or(r.Service, name) // the connection may be over before a pool is chosen
+			d.access(r)
+		}
 	}
 	return nil
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab/labtest"
-	"github.com/havip/havip/lb"
 )
 
 // echoServer answers each line with its name and the line.
@@ -146,12 +145,12 @@ func TestRoutesComeAndGo(t *testing.T) {
 }
 
 // TestAccessLog: what ended is logged with the service's name, also when no
-// backend was involved, and what is lost is counted.
+// backend was involved.
 func TestAccessLog(t *testing.T) {
 	backend, port := echoServer(t, "a"), freePort(t)
 	text := fmt.Sprintf(`services: [{name: db, listen: "127.0.0.1:%s", mode: tcp, backends: ["%s"], access_log: true, proxy_protocol: {accept: [127.0.0.1]}}]`, port, backend)
 	var out labtest.Log
-	d, err := New(parse(t, text), slog.New(slog.NewTextHandler(&out, nil)))
+	d, err := New(parse(t, text), slog.New(slog.NewTextHandler(&out, nil)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,23 +172,6 @@ func TestAccessLog(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-
-	// Nobody reads: what does not fit in is lost.
-	access := lb.NewConnLog(2)
-	record := recorder(access, "web")
-	for range 5 {
-		record(lb.Record{})
-	}
-	past, cancel := context.WithCancel(t.Context())
-	cancel()
-	var lost labtest.Log
-	log := slog.New(slog.NewTextHandler(&lost, nil))
-	if err := runAccessLog(past, access, log, log); err != nil {
-		t.Error(err)
-	}
-	if s := lost.String(); strings.Count(s, "service=web") != 2 || !strings.Contains(s, "records=3") {
-		t.Errorf("it said:\n%s", s)
 	}
 }
 
