@@ -2,11 +2,11 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -257,15 +257,11 @@ func TestTermHandsOver(t *testing.T) {
 	if err := cmd.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
 	priority0 := func(f lab.Frame) bool {
 		_, _, _, b, ok := f.IP()
 		return ok && bytes.HasPrefix(b, []byte{0x31, 51, 0})
 	}
-	if _, err := wire.WaitFor(ctx, priority0); err != nil {
-		t.Errorf("no advertisement with priority 0: %v", err)
-	}
+	lab.Until(t, 10*time.Second, "an advertisement with priority 0", func() bool { return slices.ContainsFunc(wire.Packets(), priority0) })
 	<-cmd.Done()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)

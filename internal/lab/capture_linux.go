@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/socket"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +26,6 @@ type Capture struct {
 	mu      sync.Mutex
 	frames  []Frame
 	size    int
-	more    chan struct{} // closed and replaced when frames grow
 	dropped int
 	closed  bool
 	err     error // why the reader ended, unless closed
@@ -37,7 +34,7 @@ type Capture struct {
 // Capture records what passes one of the host's interfaces in both directions, if
 // all of the filters keep it. It returns once it records.
 func (h *Host) Capture(ifname string, keep ...func(Frame) bool) (*Capture, error) {
-	c, err := h.lab.capture(h.ns, h.nl, ifname, keep)
+	c, err := h.lab.capture(h.namespace, ifname, keep)
 	if err != nil {
 		return nil, h.errorf("capture: %w", err)
 	}
@@ -47,19 +44,19 @@ func (h *Host) Capture(ifname string, keep ...func(Frame) bool) (*Capture, error
 // Capture records what the hosts on the segment send to one another, each frame
 // once, if all of the filters keep it. It returns once it records.
 func (s *Segment) Capture(keep ...func(Frame) bool) (*Capture, error) {
-	c, err := s.lab.capture(s.lab.ns, s.lab.nl, s.name, keep)
+	c, err := s.lab.capture(s.lab.namespace, s.bridge.Name, keep)
 	if err != nil {
-		return nil, fmt.Errorf("lab: segment %s: capture: %w", s.name, err)
+		return nil, fmt.Errorf("lab: segment %s: capture: %w", s.bridge.Name, err)
 	}
 	return c, nil
 }
 
-func (l *Lab) capture(ns netns.NsHandle, nl *netlink.Handle, ifname string, keep []func(Frame) bool) (*Capture, error) {
-	link, err := nl.LinkByName(ifname)
+func (l *Lab) capture(n namespace, ifname string, keep []func(Frame) bool) (*Capture, error) {
+	link, err := n.nl.LinkByName(ifname)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "capture", &socket.Config{NetNS: int(ns)})
+	conn, err := socket.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0, "capture", &socket.Config{NetNS: int(n.ns)})
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +70,7 @@ func (l *Lab) capture(ns netns.NsHandle, nl *netlink.Handle, ifname string, keep
 		conn.Close()
 		return nil, err
 	}
-	c := &Capture{conn: conn, keep: keep, done: make(chan struct{}), more: make(chan struct{})}
+	c := &Capture{conn: conn, keep: keep, done: make(chan struct{})}
 	l.captures = append(l.captures, c)
 	go c.read()
 	return c, nil
@@ -100,7 +97,11 @@ func (c *Capture) read() {
 		case errors.Is(err, unix.ENETDOWN):
 			// The interface went down, which is told once; it may come up again.
 		case err != nil:
-			c.end(err)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !c.closed { // the error of a socket that is closed matches no ErrClosed
+				c.err = err
+			}
 			return
 		default:
 			c.add(Frame{Time: timestamp(oob[:oobn]), Data: slices.Clone(buf[:n])})
@@ -132,17 +133,6 @@ func (c *Capture) add(f Frame) {
 		return
 	}
 	c.frames = append(c.frames, f)
-	close(c.more)
-	c.more = make(chan struct{})
-}
-
-func (c *Capture) end(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// The error of a socket that is closed matches no ErrClosed.
-	if !c.closed {
-		c.err = err
-	}
 }
 
 // Packets returns the frames recorded so far, oldest first.
@@ -162,28 +152,6 @@ func (c *Capture) Dropped() int {
 		c.dropped += int(st.Drops)
 	}
 	return c.dropped
-}
-
-// WaitFor returns the first frame, recorded already or to come, that match
-// accepts. The error tells how many frames were not it and how many were dropped.
-func (c *Capture) WaitFor(ctx context.Context, match func(Frame) bool) (Frame, error) {
-	for next := 0; ; {
-		c.mu.Lock()
-		frames, more := c.frames, c.more
-		c.mu.Unlock()
-		for ; next < len(frames); next++ {
-			if match(frames[next]) {
-				return frames[next], nil
-			}
-		}
-		select {
-		case <-more:
-		case <-c.done:
-			return Frame{}, fmt.Errorf("lab: capture ended after %d other frames: %w", next, errors.Join(net.ErrClosed, c.err))
-		case <-ctx.Done():
-			return Frame{}, fmt.Errorf("lab: %d other frames captured, %d dropped: %w", next, c.Dropped(), ctx.Err())
-		}
-	}
 }
 
 // Close ends the recording; what was recorded can still be read. The error is

@@ -78,11 +78,11 @@ func Enter() error {
 
 // probe tries what every lab does first.
 func probe() error {
-	ns, err := newNamespace()
+	ns, err := newNamespace(nil)
 	if err != nil {
 		return err
 	}
-	return ns.Close()
+	return ns.close()
 }
 
 // reexec runs this program again in namespaces of its own and returns its exit

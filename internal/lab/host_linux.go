@@ -12,17 +12,14 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
 // Host is a network namespace with interfaces on segments of a [Lab].
 type Host struct {
+	namespace
 	lab  *Lab
 	name string
-	ns   netns.NsHandle
-	nl   *netlink.Handle
-
 	// ports are the switch's ends of the interfaces, by the names of these. lab.mu guards them.
 	ports map[string]*netlink.Veth
 }
@@ -61,13 +58,10 @@ func (h *Host) Attach(name string, s *Segment, addrs ...netip.Prefix) error {
 	l.mu.Lock()
 	h.ports[name] = veth
 	l.mu.Unlock()
-	if err := l.nl.LinkSetUp(veth); err != nil {
-		return fail(err)
-	}
 	if err := h.SetLink(name, true); err != nil {
 		return err
 	}
-	if err := h.waitCarrier(name, true); err != nil {
+	if err := h.Restore(name); err != nil {
 		return err
 	}
 	for _, a := range addrs {

@@ -5,22 +5,17 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
 // Lab is a set of hosts and the switch that joins them. Its methods may be called
 // from several goroutines.
 type Lab struct {
-	t  TB // nil unless made by New
-	ns netns.NsHandle
-	nl *netlink.Handle // in the switch's namespace
+	t TB // nil unless made by New
+	namespace
 
 	mu       sync.Mutex
 	closed   bool
@@ -35,7 +30,6 @@ type Lab struct {
 // tree, multicast snooping or addresses of its own.
 type Segment struct {
 	lab    *Lab
-	name   string
 	bridge *netlink.Bridge
 }
 
@@ -66,22 +60,14 @@ func New(t TB) *Lab {
 // Open opens a lab; the caller closes it. The error is [ErrForbidden] if the
 // process may not make network namespaces, see [Enter].
 func Open() (*Lab, error) {
-	ns, err := newNamespace()
-	if err != nil {
-		return nil, err
-	}
-	l := &Lab{ns: ns, segments: map[string]*Segment{}}
-	if l.nl, err = prepare(ns, switchSysctls); err == nil {
-		_, err = l.Segment(lan)
-	}
+	ns, err := newNamespace(switchSysctls)
 	if errors.Is(err, unix.EROFS) { // /proc/sys, in many containers
 		err = fmt.Errorf("%w: %w", ErrForbidden, err)
 	}
 	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("lab: switch: %w", err)
+		return nil, fmt.Errorf("lab: %w", err)
 	}
-	return l, nil
+	return &Lab{namespace: ns, segments: map[string]*Segment{}}, nil
 }
 
 // lan is the segment that eth0 of every host is on.
@@ -105,41 +91,6 @@ var hostSysctls = []string{
 	"net.ipv6.conf.default.accept_ra=0", "net.ipv6.conf.default.router_solicitations=0",
 }
 
-// prepare sets up a new namespace and returns a netlink handle in it.
-func prepare(ns netns.NsHandle, sysctls []string) (*netlink.Handle, error) {
-	err := within(ns, func() error {
-		for _, s := range sysctls {
-			key, value, _ := strings.Cut(s, "=")
-			// A kernel without IPv6 or bridge netfilter has nothing to set there.
-			if err := writeSysctl(key, value); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
-		return loopbackUp()
-	})
-	if err != nil {
-		return nil, err
-	}
-	return netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-}
-
-// loopbackUp sets up the loopback interface of this thread's namespace, which is down in a
-// new one.
-func loopbackUp() error {
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	if err != nil {
-		return fmt.Errorf("lo up: %w", err)
-	}
-	return nil
-}
-
-func writeSysctl(key, value string) error {
-	return os.WriteFile(filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/")), []byte(value), 0)
-}
-
 // Segment returns the segment of that name and makes it if there is none. eth0 of every
 // host is on "lan". A name has 1 to 15 bytes.
 func (l *Lab) Segment(name string) (*Segment, error) {
@@ -159,7 +110,7 @@ func (l *Lab) Segment(name string) (*Segment, error) {
 	if err := l.nl.LinkAdd(br); err != nil {
 		return nil, fmt.Errorf("lab: segment %s: %w", name, err)
 	}
-	s := &Segment{lab: l, name: name, bridge: br}
+	s := &Segment{lab: l, bridge: br}
 	l.segments[name] = s
 	return s, nil
 }
@@ -173,15 +124,11 @@ func (l *Lab) Host(name string, addrs ...netip.Prefix) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	ns, err := newNamespace()
+	ns, err := newNamespace(hostSysctls)
 	if err != nil {
-		return nil, err
-	}
-	h := &Host{lab: l, name: name, ns: ns, ports: map[string]*netlink.Veth{}}
-	if h.nl, err = prepare(ns, hostSysctls); err != nil {
-		ns.Close()
 		return nil, fmt.Errorf("lab: host %s: %w", name, err)
 	}
+	h := &Host{namespace: ns, lab: l, name: name, ports: map[string]*netlink.Veth{}}
 	l.mu.Lock()
 	l.hosts = append(l.hosts, h)
 	l.mu.Unlock()
@@ -191,20 +138,13 @@ func (l *Lab) Host(name string, addrs ...netip.Prefix) (*Host, error) {
 	return h, nil
 }
 
-// MustHost is [Lab.Host] for tests: addresses are written as 192.0.2.1/24, and an
+// MustHost is [Lab.Host] for a lab of [New]: addresses are written as 192.0.2.1/24, and an
 // error fails the test.
 func (l *Lab) MustHost(name string, addrs ...string) *Host {
-	if l.t == nil {
-		panic("lab: MustHost outside of a test")
-	}
 	l.t.Helper()
 	prefixes := make([]netip.Prefix, len(addrs))
 	for i, a := range addrs {
-		p, err := netip.ParsePrefix(a)
-		if err != nil {
-			l.t.Fatalf("lab: host %s: %v", name, err)
-		}
-		prefixes[i] = p
+		prefixes[i] = netip.MustParsePrefix(a)
 	}
 	h, err := l.Host(name, prefixes...)
 	if err != nil {
@@ -241,13 +181,9 @@ func (l *Lab) Close() error {
 		errs = append(errs, c.Close())
 	}
 	for _, h := range hosts {
-		h.nl.Close()
-		errs = append(errs, h.ns.Close())
+		errs = append(errs, h.close())
 	}
-	if l.nl != nil {
-		l.nl.Close()
-	}
-	return errors.Join(append(errs, l.ns.Close())...)
+	return errors.Join(append(errs, l.close())...)
 }
 
 // tail returns the end of a long output.

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -32,22 +35,67 @@ func spawn(f func()) {
 	}()
 }
 
-// newNamespace makes a network namespace that lives as long as its descriptor
-// is open or something is in it.
-func newNamespace() (ns netns.NsHandle, err error) {
+// namespace is a network namespace, which lives as long as its descriptor is open or
+// something is in it.
+type namespace struct {
+	ns netns.NsHandle
+	nl *netlink.Handle
+}
+
+// newNamespace makes a network namespace with these kernel variables and loopback. The
+// error may be [ErrForbidden].
+func newNamespace(sysctls []string) (n namespace, err error) {
 	done := make(chan struct{})
 	spawn(func() {
 		defer close(done)
-		ns, err = netns.New()
+		n.ns, err = netns.New()
 	})
 	<-done
-	switch {
-	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC):
-		return ns, fmt.Errorf("lab: %w: new network namespace: %w", ErrForbidden, err)
-	case err != nil:
-		return ns, fmt.Errorf("lab: new network namespace: %w", err)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
+		err = fmt.Errorf("%w: new network namespace: %w", ErrForbidden, err)
 	}
-	return ns, nil
+	if err != nil {
+		return n, err
+	}
+	err = within(n.ns, func() error {
+		for _, s := range sysctls {
+			key, value, _ := strings.Cut(s, "=")
+			// A kernel without IPv6 or bridge netfilter has nothing to set there.
+			if err := writeSysctl(key, value); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		return loopbackUp()
+	})
+	if err == nil {
+		n.nl, err = netlink.NewHandleAt(n.ns, unix.NETLINK_ROUTE)
+	}
+	if err != nil {
+		n.ns.Close()
+	}
+	return n, err
+}
+
+func (n *namespace) close() error {
+	n.nl.Close()
+	return n.ns.Close()
+}
+
+// loopbackUp sets up the loopback interface of this thread's namespace, which is down in a
+// new one.
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return fmt.Errorf("lo up: %w", err)
+	}
+	return nil
+}
+
+func writeSysctl(key, value string) error {
+	return os.WriteFile(filepath.Join("/proc/sys", strings.ReplaceAll(key, ".", "/")), []byte(value), 0)
 }
 
 // within runs f on a thread that is in the namespace ns and returns f's error.
