@@ -63,7 +63,6 @@ type Daemon struct {
 	cfg       *config.Config
 	ns        *vip.Namespace // nil until there is a router, and so is guard
 	guard     *guard.Guard
-	guarding  *task
 	conns     map[connKey]*vrrp.Conn
 	checks    map[string]*check
 	groups    map[string]*group
@@ -154,7 +153,6 @@ func (d *Daemon) stop() {
 		c.Close()
 	}
 	if d.ns != nil {
-		d.guarding.stop()
 		d.guard.Close()
 		d.ns.Close()
 	}

@@ -115,9 +115,6 @@ func (d *Daemon) apply(c *change) error {
 	d.endRouters(c)
 	errs := []error{d.applyServices(c)}
 	endChecks := d.applyChecks(c)
-	if d.guard == nil && c.guard != nil {
-		d.guarding = startTask(c.guard.Run, d.failed)
-	}
 	d.ns, d.guard = c.ns, c.guard
 	maps.Copy(d.conns, c.conns)
 	d.applyGroups(c)

@@ -34,8 +34,8 @@ type Config struct {
 	// name the same interface. Default: a Conn of the Node's own.
 	Conn *vrrp.Conn
 	// Guard is shared by all Nodes of a process; each Node then needs a VRRP.Name of its
-	// own. The program that started the guard runs it, and closes it after the last Node.
-	// Default: a guard of the Node's own.
+	// own. The program that started the guard closes it after the last Node. Default: a
+	// guard of the Node's own.
 	Guard *guard.Guard
 	// OnRetry, if set, is called when the router cannot run for now, for instance
 	// because another process of this host runs the same virtual router. Run tries again

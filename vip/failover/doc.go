@@ -38,8 +38,7 @@
 // The package touches no signals. Where the log goes to a pipe, the program should take
 // SIGPIPE, by signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE): otherwise the
 // program dies when the reader of its log dies. Many Nodes can share a Namespace, a Conn
-// and a guard: the program makes them, runs the guard, and closes all of them after the
-// last Node.
+// and a guard: the program makes them, and closes all of them after the last Node.
 //
 // The package needs Linux, CAP_NET_ADMIN and CAP_NET_RAW. NoAccept needs package
 // vip/filter.

@@ -38,8 +38,7 @@ type Node struct {
 	manager *vip.Manager
 	will    *will
 	onRetry func(err error, pause time.Duration)
-	guard   *guard.Guard // nil: it is shared, and runs elsewhere
-	undo    []func()     // closes what New has opened
+	undo    []func() // closes what New has opened
 
 	// reserved is set once no other process of this host can run the virtual router.
 	reserved atomic.Bool
@@ -139,7 +138,6 @@ func (n *Node) connect() error {
 			return err
 		}
 		n.undo = append(n.undo, func() { g.Close() })
-		n.guard = g
 	}
 	n.will = &will{name: n.name, guard: g, log: n.log}
 	var err error
@@ -195,13 +193,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	defer close(n.ended)
 	defer quietlog.Flush(n.log)
-	var guarding sync.WaitGroup
-	defer guarding.Wait()
 	defer n.closeParts()
-	if n.guard != nil {
-		guarding.Go(func() { _ = n.guard.Run(context.WithoutCancel(ctx)) }) // until it is closed
-	}
-
 	var release func()
 	if ctx.Err() == nil {
 		_ = n.persist(ctx, func(ctx context.Context) (err error) {

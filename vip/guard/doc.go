@@ -8,12 +8,12 @@
 // packets. By a VRRP advertisement of priority 0 a peer takes over without waiting for
 // three intervals.
 //
-// The child is the same program, started by [Start]. It becomes a guard when this package
+// The child is the same program, started by [Start] and again whenever it dies. It becomes a guard when this package
 // is initialised, and never reaches main: of the rest of the program only packages that are
 // initialised before this one run twice.
 //
 //	g, err := guard.Start(guard.Config{})
-//	go g.Run(ctx)
+//	defer g.Close()
 //	...
 //	r := manager.Removals()
 //	g.Set("router 51", guard.Will{Requests: r.Requests, Packets: packets, Filters: r.Filters, Settings: r.Settings})

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,28 +39,14 @@ type Guard struct {
 	files []*os.File // for the child: the sockets, then the store
 	store *store
 
-	closed chan struct{} // by Close
-
-	// spawning is locked while a child is started, and while the files that a child
-	// inherits are closed. It is taken before mu, which guards the fields below.
-	spawning sync.Mutex
-
-	mu      sync.Mutex
-	running bool // Run was called
-	child   *child
+	closing context.Context // ends with Close
+	close   context.CancelFunc
+	ended   chan struct{} // closed when keep has returned
 }
 
-// child is a running guard.
-type child struct {
-	cmd   *exec.Cmd
-	life  *os.File      // its end of this pipe tells the child that the parent died
-	ended chan struct{} // closed when the child has ended
-	err   error         // of Wait, valid after ended
-}
-
-// File descriptors of the child: its standard files, the sockets, the store.
+// File descriptors of the child: its standard files, of which the input tells that the parent
+// has died, the sockets, the store.
 const (
-	fdLife    = 0 // standard input
 	fdReady   = 1
 	fdSockets = 3
 	fdStore   = fdSockets + int(sockets)
@@ -70,6 +55,8 @@ const (
 const (
 	// readyTimeout is far longer than a program takes to reach MainLog.
 	readyTimeout = 10 * time.Second
+	// endTimeout is how long a child may take to end on demand before it is killed.
+	endTimeout = time.Second
 	// restartPause is the time between attempts to start a guard again.
 	restartPause = 100 * time.Millisecond
 	// deathSignal is a real-time signal that nobody sends by chance.
@@ -81,9 +68,9 @@ const (
 	readyWord = "guard is ready\n"
 )
 
-// Start starts the guard and returns when it is ready. The guard's sockets are opened in the
-// network namespace of the calling thread. Start fails in a program whose main does other
-// work before it calls [MainLog].
+// Start starts the guard and returns when it is ready. The guard is started again if it dies,
+// until Close. Its sockets are opened in the network namespace of the calling thread. Start
+// fails in a program whose main does other work before it calls [MainLog].
 func Start(cfg Config) (*Guard, error) {
 	if isGuard() {
 		return nil, errors.New("guard: this is the guard itself: main must begin with a call of guard.MainLog")
@@ -91,13 +78,16 @@ func Start(cfg Config) (*Guard, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("guard: %w", err)
 	}
-	g := &Guard{form: cfg.Form, log: quietlog.New(cfg.Logger), closed: make(chan struct{})}
+	g := &Guard{form: cfg.Form, log: quietlog.New(cfg.Logger), ended: make(chan struct{})}
+	g.closing, g.close = context.WithCancel(context.Background())
 	if err := g.openFiles(); err != nil {
 		g.closeFiles()
 		return nil, err
 	}
-	if err := g.spawn(); err != nil {
-		g.closeFiles()
+	started := make(chan error)
+	go g.keep(started)
+	if err := <-started; err != nil {
+		g.Close()
 		return nil, err
 	}
 	return g, nil
@@ -107,11 +97,11 @@ func Start(cfg Config) (*Guard, error) {
 // files, so that the network namespace of the thread that starts it does not matter.
 func (g *Guard) openFiles() error {
 	for s := range sockets {
-		fd, err := s.open()
+		f, err := s.open()
 		if err != nil {
 			return fmt.Errorf("guard: open %v: %w", s, err)
 		}
-		g.files = append(g.files, os.NewFile(uintptr(fd), s.String()))
+		g.files = append(g.files, f)
 	}
 	fd, err := unix.MemfdCreate("wills", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -123,174 +113,66 @@ func (g *Guard) openFiles() error {
 	return nil
 }
 
-// open opens a socket of the given kind.
-func (s socket) open() (fd int, err error) {
-	raw := func(family, protocol int) (int, error) {
-		return unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+// socketKinds are the kinds of sockets, all of them SOCK_RAW.
+var socketKinds = [sockets]struct {
+	name             string
+	family, protocol int
+	absent           error // of socket(2) where the kernel has no such socket; nil: never
+	level, loop      int   // the option that sends multicast to the own host as well
+}{
+	socketNetlink: {name: "netlink socket", family: unix.AF_NETLINK, protocol: unix.NETLINK_ROUTE},
+	// IPPROTO_RAW implies IP_HDRINCL (raw(7)).
+	socketIPv4:      {"raw IPv4 socket", unix.AF_INET, unix.IPPROTO_RAW, nil, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP},
+	socketIPv6:      {"raw IPv6 socket", unix.AF_INET6, unix.IPPROTO_RAW, unix.EAFNOSUPPORT, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP},
+	socketNetfilter: {name: "netfilter socket", family: unix.AF_NETLINK, protocol: unix.NETLINK_NETFILTER, absent: unix.EPROTONOSUPPORT},
+	socketSettings:  {name: "netlink socket for settings", family: unix.AF_NETLINK, protocol: unix.NETLINK_ROUTE},
+}
+
+// open opens a socket of the given kind. Nil: this kernel has none, and no will needs it.
+func (s socket) open() (*os.File, error) {
+	kind := socketKinds[s]
+	fd, err := unix.Socket(kind.family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, kind.protocol)
+	switch {
+	case kind.absent != nil && errors.Is(err, kind.absent):
+		return nil, nil
+	case errors.Is(err, unix.EPERM):
+		return nil, fmt.Errorf("needs CAP_NET_RAW: %w", err)
+	case err != nil:
+		return nil, err
+	case kind.loop != 0:
+		err = unix.SetsockoptInt(fd, kind.level, kind.loop, 0)
 	}
-	switch s {
-	case socketNetlink, socketSettings:
-		return raw(unix.AF_NETLINK, unix.NETLINK_ROUTE)
-	case socketNetfilter:
-		fd, err = raw(unix.AF_NETLINK, unix.NETLINK_NETFILTER)
-		if errors.Is(err, unix.EPROTONOSUPPORT) {
-			return socketNetlink.open() // a kernel without nftables: never used
-		}
-	case socketIPv4:
-		// IPPROTO_RAW implies IP_HDRINCL (raw(7)).
-		if fd, err = raw(unix.AF_INET, unix.IPPROTO_RAW); err == nil {
-			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0)
-		}
-	case socketIPv6:
-		fd, err = raw(unix.AF_INET6, unix.IPPROTO_RAW)
-		if errors.Is(err, unix.EAFNOSUPPORT) {
-			return socketIPv4.open() // a kernel without IPv6: never used
-		}
-		if err == nil {
-			err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0)
-		}
-	}
-	if errors.Is(err, unix.EPERM) {
-		err = fmt.Errorf("needs CAP_NET_RAW: %w", err)
-	}
-	return fd, err
+	return os.NewFile(uintptr(fd), kind.name), err
 }
 
 // String names the socket in errors.
-func (s socket) String() string {
-	return [...]string{"netlink socket", "raw IPv4 socket", "raw IPv6 socket", "netfilter socket", "netlink socket for settings", "no socket"}[min(s, sockets)]
-}
+func (s socket) String() string { return socketKinds[s].name }
 
-// spawn starts a child and waits until it is ready. It does nothing after Close.
-func (g *Guard) spawn() error {
-	g.spawning.Lock()
-	defer g.spawning.Unlock()
-	if g.isClosed() {
-		return nil
-	}
-	lifeRead, life, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("guard: %w", err)
-	}
-	defer lifeRead.Close()
-	ready, readyWrite, err := os.Pipe()
-	if err != nil {
-		life.Close()
-		return fmt.Errorf("guard: %w", err)
-	}
-	defer ready.Close()
-	c := &child{life: life, ended: make(chan struct{})}
-	started := make(chan error)
-	go c.run(lifeRead, readyWrite, g.files, g.form, started)
-	err = <-started
-	readyWrite.Close()
-	if err != nil {
-		life.Close()
-		return fmt.Errorf("guard: start: %w", err)
-	}
-	_ = ready.SetReadDeadline(time.Now().Add(readyTimeout))
-	word := make([]byte, len(readyWord))
-	if _, err := io.ReadFull(ready, word); err != nil || string(word) != readyWord {
-		c.end()
-		return errors.Join(errors.New("guard: the child is not ready: does main begin with guard.MainLog?"), err)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.isClosed() {
-		c.end()
-		return nil
-	}
-	g.child = c
-	return nil
-}
-
-// run starts the child and waits for its end, on a thread of its own. That thread ends only
-// with the process: the kernel then sends deathSignal to the child, some milliseconds before
-// it closes the files of the process.
-func (c *child) run(life, ready *os.File, files []*os.File, form string, started chan<- error) {
+// keep starts the child, and another one whenever it dies, until Close. started gets the
+// error of the first start.
+//
+// keep has a thread of its own that ends only with the process, or after Close: the kernel
+// then sends deathSignal to the child, some milliseconds before it closes the files of the
+// process.
+func (g *Guard) keep(started chan<- error) {
+	defer close(g.ended)
+	defer g.closeFiles()
 	runtime.LockOSThread() // for good: the thread ends with this goroutine
 	tid := unix.Gettid()
 	// Best effort: with this priority the thread is the first to end.
 	_ = unix.Setpriority(unix.PRIO_PROCESS, tid, -20)
-	var err error
-	c.cmd, err = process.Start(func() (*exec.Cmd, error) {
-		cmd := command(tid, life, ready, files, form)
-		return cmd, process.Fork(cmd)
-	})
+	child, err := g.spawn(tid)
 	started <- err
-	if err == nil {
-		c.err = c.cmd.Wait()
-		close(c.ended)
-	}
-}
-
-// command returns the command of the child. tid is the thread whose end the kernel signals.
-func command(tid int, life, ready *os.File, files []*os.File, form string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe") // the running program, even if its file was replaced since
-	cmd.Args = []string{processName}
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+form, "GOMAXPROCS=1", entryKey+"=")
-	if logged.Load() {
-		cmd.Env = append(cmd.Env, entryKey+"=1")
-	}
-	cmd.Dir = "/"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = life, ready, os.Stderr
-	cmd.ExtraFiles = files
-	cmd.SysProcAttr = &unix.SysProcAttr{
-		Setsid:    true, // signals to our process group and terminal do not reach the child
-		Pdeathsig: deathSignal,
-	}
-	return cmd
-}
-
-// end ends the child without carrying out any will.
-func (c *child) end() {
-	_ = c.life.SetWriteDeadline(time.Now().Add(time.Second))
-	_, err := c.life.Write([]byte{quit})
-	if err != nil {
-		c.cmd.Process.Kill() // the child is stopped, or gone
-	}
-	c.life.Close()
-	select {
-	case <-c.ended:
-	case <-time.After(time.Second):
-		c.cmd.Process.Kill()
-		<-c.ended
-	}
-}
-
-// Run starts the guard again if it dies, until ctx ends. Then Run ends the guard without
-// carrying out any will: take back what the wills are about before. After Close Run returns
-// an error that wraps ErrClosed. A second Run fails at once, with ErrRunning or ErrClosed.
-func (g *Guard) Run(ctx context.Context) error {
-	if ctx == nil {
-		return errors.New("guard: run: no context")
-	}
-	if err := g.beginRun(); err != nil {
-		return err
-	}
-	defer g.Close()
-	for {
-		g.mu.Lock()
-		c := g.child
-		g.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-g.closed:
-			return errRunClosed
-		case <-c.ended:
+	for err == nil {
+		died := child.Wait()
+		if g.closing.Err() != nil {
+			return
 		}
-		if g.isClosed() { // Close has ended the child
-			return errRunClosed
-		}
-		g.log.Error("the guard died, starting another", "err", c.err)
-		c.life.Close()
-		for err := g.spawn(); err != nil; err = g.spawn() {
+		g.log.Error("the guard died, starting another", "err", died)
+		for child, err = g.spawn(tid); err != nil; child, err = g.spawn(tid) {
 			select {
-			case <-ctx.Done():
-				return nil
-			case <-g.closed:
-				return errRunClosed
+			case <-g.closing.Done():
+				return
 			case <-time.After(restartPause):
 				g.log.Error("no guard: addresses would outlive this process", "err", err)
 			}
@@ -298,29 +180,67 @@ func (g *Guard) Run(ctx context.Context) error {
 	}
 }
 
-var errRunClosed = fmt.Errorf("guard: run: %w", ErrClosed)
-
-// beginRun makes sure that Run runs once.
-func (g *Guard) beginRun() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch {
-	case g.isClosed():
-		return errRunClosed
-	case g.running:
-		return fmt.Errorf("guard: run: %w", ErrRunning)
+// spawn starts a child and waits until it is ready.
+func (g *Guard) spawn(tid int) (*exec.Cmd, error) {
+	ready, readyWrite, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("guard: %w", err)
 	}
-	g.running = true
-	return nil
+	defer ready.Close()
+	child, err := process.Start(func() (*exec.Cmd, error) {
+		cmd, err := g.command(tid, readyWrite)
+		if err != nil {
+			return nil, err
+		}
+		return cmd, process.Fork(cmd)
+	})
+	readyWrite.Close()
+	if err != nil {
+		return nil, fmt.Errorf("guard: start: %w", err)
+	}
+	_ = ready.SetReadDeadline(time.Now().Add(readyTimeout))
+	word := make([]byte, len(readyWord))
+	if _, err := io.ReadFull(ready, word); err != nil || string(word) != readyWord {
+		_ = child.Cancel()
+		time.AfterFunc(endTimeout, func() { _ = child.Process.Kill() })
+		_ = child.Wait()
+		return nil, errors.Join(errors.New("guard: the child is not ready: does main begin with guard.MainLog?"), err)
+	}
+	return child, nil
+}
+
+// command returns the command of the child. tid is the thread whose end the kernel signals.
+// Close ends the child without carrying out any will.
+func (g *Guard) command(tid int, ready *os.File) (*exec.Cmd, error) {
+	cmd := exec.CommandContext(g.closing, "/proc/self/exe") // the running program, even if its file was replaced since
+	cmd.Args = []string{processName}
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+g.form, "GOMAXPROCS=1", entryKey+"=")
+	if logged.Load() {
+		cmd.Env = append(cmd.Env, entryKey+"=1")
+	}
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = ready, os.Stderr
+	cmd.ExtraFiles = g.files
+	cmd.SysProcAttr = &unix.SysProcAttr{
+		Setsid:    true, // signals to our process group and terminal do not reach the child
+		Pdeathsig: deathSignal,
+	}
+	life, err := cmd.StdinPipe() // its end tells the child that this process has died
+	cmd.Cancel = func() error {
+		_, err := life.Write([]byte{quit})
+		return err
+	}
+	cmd.WaitDelay = endTimeout
+	return cmd, err
 }
 
 // Set replaces the will under a name, such as the name of a virtual router. The will takes
 // effect at once; an empty one withdraws the former will. An invalid will is an error: see
 // [Will.Validate]. After an error the former will stays in force, perhaps together with the
 // new one until the next Set, of any name, succeeds. If the guard has just died, the one
-// that Run starts finds the will.
+// that takes its place finds the will.
 func (g *Guard) Set(name string, w Will) error {
-	if g.isClosed() {
+	if g.closing.Err() != nil {
 		return fmt.Errorf("guard: %s: %w", name, ErrClosed)
 	}
 	if err := w.Validate(); err != nil {
@@ -336,33 +256,12 @@ func (g *Guard) Set(name string, w Will) error {
 	return g.store.set(name, content)
 }
 
-// Close ends the guard without carrying out any will. Run does so itself. A second
-// Close does nothing.
+// Close ends the guard without carrying out any will, and waits for its end: take back what
+// the wills are about before. A second Close does nothing.
 func (g *Guard) Close() error {
-	g.mu.Lock()
-	c, again := g.child, g.isClosed()
-	if !again {
-		close(g.closed)
-	}
-	g.mu.Unlock()
-	if again {
-		return nil
-	}
-	c.end()
-	g.spawning.Lock()
-	defer g.spawning.Unlock()
-	g.closeFiles()
+	g.close()
+	<-g.ended
 	return nil
-}
-
-// isClosed reports whether Close was called.
-func (g *Guard) isClosed() bool {
-	select {
-	case <-g.closed:
-		return true
-	default:
-		return false
-	}
 }
 
 func (g *Guard) closeFiles() {

@@ -3,7 +3,6 @@
 package guard
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,9 +19,6 @@ func MainLog(func(w io.Writer, form string) slog.Handler) {}
 
 // Start fails.
 func Start(Config) (*Guard, error) { return nil, errUnsupported }
-
-// Run fails.
-func (*Guard) Run(context.Context) error { return errUnsupported }
 
 // Set fails.
 func (*Guard) Set(string, Will) error { return errUnsupported }

@@ -1,8 +1,8 @@
 package guard_test
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -88,10 +88,7 @@ func guarded(role string) error {
 	if err != nil {
 		return err
 	}
-	guardEnded := make(chan error, 1)
-	guardCtx, stopGuard := context.WithCancel(context.Background())
-	defer stopGuard()
-	go func() { guardEnded <- g.Run(guardCtx) }()
+	defer g.Close()
 	switch role {
 	case many:
 		return guardedMany(ctx, g)
@@ -112,7 +109,7 @@ func guarded(role string) error {
 		if err := m.Acquire(ctx); err != nil {
 			fmt.Println(err)
 		}
-		err := g.Set("router 51", guard.Will{
+		will := guard.Will{
 			Requests: m.Removals().Requests,
 			Packets: []guard.Packet{
 				{Interface: 2, Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("224.0.0.18"), Protocol: 112, TTL: 255, Payload: farewell4},
@@ -120,8 +117,12 @@ func guarded(role string) error {
 				{Interface: 2, Source: netip.MustParseAddr("2001:db8::1"), Destination: netip.MustParseAddr("ff02::12"), Protocol: 112, TTL: 255, Payload: farewell6},
 				{Interface: 2, Source: netip.MustParseAddr("2001:db8::1"), Destination: netip.MustParseAddr("2001:db8::2"), Protocol: 112, TTL: 255, Payload: farewell6},
 			},
-		})
-		fmt.Println("ready", err)
+		}
+		var errs []error
+		for range 50 { // as a router that keeps its farewell fresh
+			errs = append(errs, g.Set("router 51", will))
+		}
+		fmt.Println("ready", errors.Join(errs...))
 		switch role {
 		case "panic":
 			panic("on purpose")
@@ -129,7 +130,5 @@ func guarded(role string) error {
 			os.Exit(0)
 		}
 	}()
-	err = m.Run(ctx)
-	stopGuard()
-	return cmp.Or(err, <-guardEnded)
+	return m.Run(ctx)
 }

@@ -10,13 +10,8 @@ import (
 	"github.com/havip/havip/internal/inet"
 )
 
-// Errors that a caller may want to tell apart, with errors.Is.
-var (
-	// ErrClosed: the Guard was closed.
-	ErrClosed = errors.New("closed")
-	// ErrRunning: Run was called before, and has not returned.
-	ErrRunning = errors.New("is already running")
-)
+// ErrClosed says that the Guard was closed: see errors.Is.
+var ErrClosed = errors.New("closed")
 
 // Config configures a guard. Its zero value is fine.
 type Config struct {
