@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -95,7 +95,7 @@ func guard() (*deed, error) {
 	unix.Close(fdReady)
 	end := make(chan bool, 1)
 	go func() { end <- waitForEnd() }()
-	d := &deed{store: os.NewFile(uintptr(fdStore), "wills")}
+	d := &deed{one: os.NewFile(uintptr(fdStore), "wills"), two: os.NewFile(uintptr(fdStore+1), "wills")}
 	for {
 		select {
 		case quiet := <-end:
@@ -143,7 +143,7 @@ func prefer() {
 
 // deed is what the guard has done.
 type deed struct {
-	store            *os.File
+	one, two         *os.File // of the store
 	removed, goodbye []string // names of wills that removed an address, and that sent a packet
 	took             time.Duration
 	errs             []error
@@ -153,39 +153,40 @@ type deed struct {
 func (d *deed) execute(order ...socket) {
 	began := time.Now()
 	defer func() { d.took += time.Since(began) }()
-	// From the beginning: processes share the offset.
-	file, err := io.ReadAll(io.NewSectionReader(d.store, 0, math.MaxInt64))
-	if err != nil {
-		d.errs = append(d.errs, fmt.Errorf("wills: %w", err))
-		return
-	}
-	var wills []testament
-	for _, content := range contents(file) {
-		wills = append(wills, decode(content))
-	}
+	wills := contents(d.read(d.one), d.read(d.two))
 	for _, socket := range order {
-		for _, w := range wills {
-			for _, s := range w.Shots {
-				if s.Socket == socket {
-					d.carryOut(w.Name, s)
+		for _, name := range slices.Sorted(maps.Keys(wills)) {
+			for _, s := range decode(wills[name]) {
+				if s.socket == socket {
+					d.carryOut(name, s)
 				}
 			}
 		}
 	}
 }
 
+// read returns a file from its beginning: processes share the offset.
+func (d *deed) read(f *os.File) []byte {
+	var b []byte
+	info, err := f.Stat()
+	if err == nil {
+		b = make([]byte, info.Size())
+		_, err = f.ReadAt(b, 0)
+	}
+	if err != nil {
+		d.errs = append(d.errs, fmt.Errorf("wills: %w", err))
+	}
+	return b
+}
+
 // carryOut sends one message of a will.
 func (d *deed) carryOut(name string, s shot) {
-	err := s.send()
-	if err != nil {
-		d.errs = append(d.errs, fmt.Errorf("%s: %v: %w", name, s.Socket, err))
-		return
-	}
-	if s.Socket.packet() {
+	switch err := s.send(); {
+	case err != nil:
+		d.errs = append(d.errs, fmt.Errorf("%s: %v: %w", name, s.socket, err))
+	case s.socket == socketIPv4, s.socket == socketIPv6:
 		d.goodbye = with(d.goodbye, name)
-		return
-	}
-	if s.Socket == socketNetlink && !refused(fdSockets+int(s.Socket)) && s.removesAddress() {
+	case s.socket == socketNetlink && !refused(s.fd()) && s.removesAddress():
 		d.removed = with(d.removed, name)
 	}
 }
@@ -198,10 +199,13 @@ func with(list []string, name string) []string {
 	return append(list, name)
 }
 
+// fd is the socket that the message is sent on.
+func (s shot) fd() int { return fdSockets + int(s.socket) }
+
 // removesAddress reports whether a message is a request to remove an address
 // (netlink(7): the type follows the length).
 func (s shot) removesAddress() bool {
-	return len(s.Data) >= unix.NLMSG_HDRLEN && binary.NativeEndian.Uint16(s.Data[4:]) == unix.RTM_DELADDR
+	return len(s.data) >= unix.NLMSG_HDRLEN && binary.NativeEndian.Uint16(s.data[4:]) == unix.RTM_DELADDR
 }
 
 // refused reports whether the kernel has refused the last request: its answer is there when
@@ -244,25 +248,19 @@ func (d *deed) report(log *slog.Logger, parent int, err error) {
 // sayTime is how long a guard waits at its end until its log is read.
 const sayTime = 500 * time.Millisecond
 
-// send sends the message without waiting.
+// send sends the message without waiting. With index 0 the routing table decides (ip(7),
+// RFC 3542 §6.2).
 func (s shot) send() error {
-	fd := fdSockets + int(s.Socket)
-	var to unix.Sockaddr
+	// The kernel carries a request out before sendto returns.
+	var to unix.Sockaddr = &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
 	var oob []byte
-	switch s.Socket {
-	case socketNetlink, socketNetfilter, socketSettings:
-		// The kernel carries a request out before sendto returns.
-		to = &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	switch s.socket {
 	case socketIPv4:
-		to = &unix.SockaddrInet4{Addr: s.Dst.As4()}
-		if s.Index != 0 {
-			oob = unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(s.Index)})
-		}
+		to = &unix.SockaddrInet4{Addr: [4]byte(s.data[16:])}
+		oob = unix.PktInfo4(&unix.Inet4Pktinfo{Ifindex: int32(s.index)})
 	case socketIPv6:
-		to = &unix.SockaddrInet6{Addr: s.Dst.As16()}
-		if s.Index != 0 {
-			oob = unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(s.Index)})
-		}
+		to = &unix.SockaddrInet6{Addr: [16]byte(s.data[24:])}
+		oob = unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: uint32(s.index)})
 	}
-	return unix.Sendmsg(fd, s.Data, oob, to, unix.MSG_DONTWAIT)
+	return unix.Sendmsg(s.fd(), s.data, oob, to, unix.MSG_DONTWAIT)
 }

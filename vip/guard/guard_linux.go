@@ -36,7 +36,7 @@ const (
 type Guard struct {
 	form  string
 	log   *slog.Logger
-	files []*os.File // for the child: the sockets, then the store
+	files []*os.File // for the child: the sockets, then the files of the store
 	store *store
 
 	closing context.Context // ends with Close
@@ -45,7 +45,7 @@ type Guard struct {
 }
 
 // File descriptors of the child: its standard files, of which the input tells that the parent
-// has died, the sockets, the store.
+// has died, the sockets, the two files of the store.
 const (
 	fdReady   = 1
 	fdSockets = 3
@@ -103,13 +103,14 @@ func (g *Guard) openFiles() error {
 		}
 		g.files = append(g.files, f)
 	}
-	fd, err := unix.MemfdCreate("wills", unix.MFD_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("guard: memfd_create: %w", err)
+	for range 2 {
+		fd, err := unix.MemfdCreate("wills", unix.MFD_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("guard: memfd_create: %w", err)
+		}
+		g.files = append(g.files, os.NewFile(uintptr(fd), "wills"))
 	}
-	shared := os.NewFile(uintptr(fd), "wills")
-	g.files = append(g.files, shared)
-	g.store = newStore(shared)
+	g.store = newStore(g.files[sockets], g.files[sockets+1])
 	return nil
 }
 
@@ -236,9 +237,9 @@ func (g *Guard) command(tid int, ready *os.File) (*exec.Cmd, error) {
 
 // Set replaces the will under a name, such as the name of a virtual router. The will takes
 // effect at once; an empty one withdraws the former will. An invalid will is an error: see
-// [Will.Validate]. After an error the former will stays in force, perhaps together with the
-// new one until the next Set, of any name, succeeds. If the guard has just died, the one
-// that takes its place finds the will.
+// [Will.Validate]. After an error the former will stays in force, or perhaps the new one is
+// until a Set, of any name, succeeds. If the guard has just died, the one that takes its
+// place finds the will.
 func (g *Guard) Set(name string, w Will) error {
 	if g.closing.Err() != nil {
 		return fmt.Errorf("guard: %s: %w", name, ErrClosed)
@@ -246,14 +247,7 @@ func (g *Guard) Set(name string, w Will) error {
 	if err := w.Validate(); err != nil {
 		return fmt.Errorf("guard: %s: %w", name, err)
 	}
-	var content []byte
-	if shots := w.compile(); len(shots) > 0 {
-		content = testament{name, shots}.encode()
-	}
-	if len(content) > maxWill {
-		return fmt.Errorf("guard: %s: a will of %d bytes, at most %d are possible", name, len(content), maxWill)
-	}
-	return g.store.set(name, content)
+	return g.store.set(name, encode(w.compile()))
 }
 
 // Close ends the guard without carrying out any will, and waits for its end: take back what

@@ -2,7 +2,9 @@ package guard_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -13,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/quietlog"
@@ -36,11 +40,6 @@ func TestSetAndWithdraw(t *testing.T) {
 	if err := g.Set("x", guard.Will{Packets: []guard.Packet{p}}); err == nil || !strings.HasPrefix(err.Error(), "guard: x: Packets[0].Payload: 40000 bytes") {
 		t.Errorf("Set: %v, want an error that names will and packet", err)
 	}
-	long := p
-	long.Payload = long.Payload[:30000]
-	if err := g.Set("x", guard.Will{Packets: slices.Repeat([]guard.Packet{long}, 70)}); err == nil || !strings.Contains(err.Error(), "a will of 2") {
-		t.Errorf("a will of 2 MB: %v", err)
-	}
 	before := switches(t, os.Getpid())
 	p.Payload = farewell4
 	for range 10_000 {
@@ -60,6 +59,46 @@ func TestSetAndWithdraw(t *testing.T) {
 	}
 	if err := g.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
+	}
+}
+
+// TestLargestWills: a guard takes the wills of as many routers as an interface has at most,
+// with as many addresses as an advertisement lists. The list of peers has no end: the will of
+// one router has 1 MB, and those of others 5 and 20.
+func TestLargestWills(t *testing.T) {
+	h := lab.New(t).MustHost("a", "2001:db8::1/64")
+	var g *guard.Guard
+	if err := h.Do(func() (err error) {
+		g, err = guard.Start(guard.Config{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	const most = 255
+	advertisement := make([]byte, 8+16*most+64) // RFC 9568 §5.2, and what authenticates it
+	will := func(peers int) (w guard.Will) {
+		for i := range peers {
+			peer := netip.AddrFrom16([16]byte{0xfe, 0x80, 14: byte(i >> 8), 15: byte(i)})
+			w.Packets = append(w.Packets, guard.Packet{
+				Interface: 2, Source: netip.MustParseAddr("fe80::1:1"), Destination: peer, Protocol: 112, TTL: 255, Payload: advertisement,
+			})
+		}
+		remove := make([]byte, 16+8+20+20) // header, ifaddrmsg, IFA_LOCAL, IFA_ADDRESS
+		binary.NativeEndian.PutUint32(remove, uint32(len(remove)))
+		binary.NativeEndian.PutUint16(remove[4:], unix.RTM_DELADDR)
+		binary.NativeEndian.PutUint16(remove[6:], unix.NLM_F_REQUEST)
+		binary.NativeEndian.PutUint16(remove[24:], 20)
+		binary.NativeEndian.PutUint16(remove[44:], 20)
+		w.Requests = slices.Repeat([][]byte{remove}, most)
+		return w
+	}
+	peers := slices.Repeat([]int{16}, most)
+	peers[0], peers[1], peers[2] = most, 5*most, 20*most
+	for i, peers := range peers {
+		if err := g.Set(fmt.Sprint("router ", i), will(peers)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

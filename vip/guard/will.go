@@ -1,7 +1,7 @@
 package guard
 
 import (
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -69,24 +69,17 @@ const (
 
 // shot is one message as the child sends it.
 type shot struct {
-	Socket socket
-	Index  int
-	Dst    netip.Addr // of packets
-	Data   []byte
+	socket socket
+	index  int    // of the interface, for packets
+	data   []byte // a packet begins with its IP header
 }
-
-// packet reports whether a socket is for packets.
-func (s socket) packet() bool { return s == socketIPv4 || s == socketIPv6 }
-
-// maxWill is far more than a will of 255 addresses and 255 peers takes.
-const maxWill = 1 << 20
 
 // compile turns a valid will into shots.
 func (w Will) compile() []shot {
 	var out []shot
 	messages := func(s socket, list [][]byte) {
 		for _, m := range list {
-			out = append(out, shot{Socket: s, Data: m})
+			out = append(out, shot{socket: s, data: m})
 		}
 	}
 	messages(socketNetlink, w.Requests)
@@ -100,33 +93,47 @@ func (w Will) compile() []shot {
 
 // compile puts the IP header before the payload.
 func (p Packet) compile() shot {
-	s := shot{Socket: socketIPv6, Index: p.Interface, Dst: p.Destination.WithZone("")}
+	s := shot{socketIPv6, p.Interface, nil}
 	if p.Source.Is4() {
-		s.Socket = socketIPv4
+		s.socket = socketIPv4
 	}
 	header := p.Header
 	if len(header) == 0 { // the kernel chooses the identification (raw(7))
 		ip := inet.Header{Source: p.Source, Destination: p.Destination, Protocol: p.Protocol, TTL: p.TTL, Class: inet.NetworkControl}
 		header = ip.Append(nil, len(p.Payload))
 	}
-	s.Data = slices.Concat(header, p.Payload)
+	s.data = slices.Concat(header, p.Payload)
 	return s
 }
 
-// testament is a will in the form in which the child finds it.
-type testament struct {
-	Name  string
-	Shots []shot
-}
-
-// encode writes what decode reads. Nothing in a testament can fail to be written.
-func (t testament) encode() []byte {
-	b, _ := json.Marshal(t)
+// encode writes what decode reads: a block for each shot, which is socket u8, index u32 and
+// the data.
+func encode(shots []shot) (b []byte) {
+	for _, s := range shots {
+		head := binary.BigEndian.AppendUint32([]byte{byte(s.socket)}, uint32(s.index))
+		b = appendBlock(b, head, s.data)
+	}
 	return b
 }
 
-// decode reads the form of encode. The store knows whether the form is whole.
-func decode(b []byte) (t testament) {
-	_ = json.Unmarshal(b, &t)
-	return t
+// decode reads what encode has written, all of it: the store knows whether a will is whole.
+func decode(b []byte) (shots []shot) {
+	for len(b) > 0 {
+		var s []byte
+		s, b = cutBlock(b)
+		shots = append(shots, shot{socket(s[0]), int(binary.BigEndian.Uint32(s[1:])), s[5:]})
+	}
+	return shots
+}
+
+// appendBlock appends a block: the length of its parts together, u32, and the parts.
+func appendBlock(b []byte, parts ...[]byte) []byte {
+	block := slices.Concat(parts...)
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(block))), block...)
+}
+
+// cutBlock returns the first block of b, and what follows it.
+func cutBlock(b []byte) (block, rest []byte) {
+	end := 4 + int(binary.BigEndian.Uint32(b))
+	return b[4:end:end], b[end:]
 }
