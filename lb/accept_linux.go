@@ -121,6 +121,6 @@ func (l *loop) openLink(fd int32, peer netip.AddrPort) {
 	k := l.newLink()
 	k.cfg, k.fd[0], k.fd[1], k.start, k.peer = cfg, fd, -1, l.Now(), peer.Addr()
 	k.origin = origin{client: peer, pool: cfg.Pool}
-	k.proxied = cfg.preface.wantsProxy(peer.Addr())
+	k.proxied = cfg.wantsProxy(peer.Addr())
 	k.begin()
 }

@@ -13,7 +13,7 @@ import (
 
 // begin starts an accepted connection.
 func (k *link) begin() {
-	if k.proxied || k.cfg.preface.sniff {
+	if k.proxied || k.cfg.sniffs() {
 		k.state = linkPreface
 		k.armTimer(k.cfg.HandshakeTimeout)
 		if errno := k.watchSide(0); errno != 0 {
@@ -46,7 +46,7 @@ func (k *link) readPreface() {
 		if k.proxied {
 			k.findLocalAddr()
 		}
-		used, err := k.cfg.preface.parse(k.early, &k.origin, k.proxied)
+		used, err := k.cfg.parsePreface(k.early, &k.origin, k.proxied)
 		if err == io.ErrUnexpectedEOF {
 			k.need = used
 			continue

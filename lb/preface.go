@@ -21,18 +21,12 @@ type origin struct {
 	known  bool // all of this has been found out
 }
 
-// preface is what comes before the data of a connection: a PROXY header, and the
-// ClientHello, which names the server.
-type preface struct {
-	routes  routes
-	proxies []netip.Prefix // who must send a PROXY header
-	sniff   bool           // the ClientHello tells the pool
-	timeout time.Duration
-}
-
 // wantsProxy reports whether peer must send a PROXY header. Others may not: what
 // looks like one is then ordinary data.
-func (p *preface) wantsProxy(peer netip.Addr) bool { return containsAddr(p.proxies, peer) }
+func (cfg *tcpSettings) wantsProxy(peer netip.Addr) bool { return containsAddr(cfg.AcceptProxy, peer) }
+
+// sniffs reports whether the ClientHello, which names the server, tells the pool.
+func (cfg *tcpSettings) sniffs() bool { return len(cfg.Routes) > 0 && cfg.TLS == nil }
 
 // containsAddr reports whether one of the prefixes holds a. A link-local address comes
 // with its zone, which a prefix cannot have.
@@ -41,21 +35,31 @@ func containsAddr(prefixes []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// parse reads what b, the beginning of a connection, says about it. n is how much
-// of b was the PROXY header or, with io.ErrUnexpectedEOF, how much of the
-// beginning there must be at least before another attempt makes sense.
-func (p *preface) parse(b []byte, o *origin, proxied bool) (n int, err error) {
+// parseProxy reads the PROXY header at the beginning of b. n is the length of the header
+// or, with an error, how much of the beginning there must be at least before another
+// attempt makes sense.
+func (o *origin) parseProxy(b []byte) (n int, err error) {
+	h, n, err := proxyproto.Parse(b)
+	if err != nil {
+		return len(b) + 1, err
+	}
+	if h.Source.IsValid() {
+		o.client, o.local = h.Source, h.Destination
+	}
+	return n, nil
+}
+
+// parsePreface reads what b, the beginning of a connection, says about the connection: a
+// PROXY header if there is one, and the ClientHello if that tells the pool. n is as for
+// parseProxy, and the error then io.ErrUnexpectedEOF.
+func (cfg *tcpSettings) parsePreface(b []byte, o *origin, proxied bool) (n int, err error) {
 	if proxied {
-		var h proxyproto.Header
-		if h, n, err = proxyproto.Parse(b); err != nil {
-			return len(b) + 1, err
-		}
-		if h.Source.IsValid() {
-			o.client, o.local = h.Source, h.Destination
+		if n, err = o.parseProxy(b); err != nil {
+			return n, err
 		}
 	}
-	o.pool = p.routes.pool
-	if !p.sniff {
+	o.pool = cfg.Pool
+	if !cfg.sniffs() {
 		return n, nil
 	}
 	name, need, err := sni.ServerName(b[n:])
@@ -63,22 +67,17 @@ func (p *preface) parse(b []byte, o *origin, proxied bool) (n int, err error) {
 		return n + need, err
 	}
 	// What is no TLS goes where TLS without a name goes.
-	o.pool, err = p.routes.find(name)
+	o.pool, err = cfg.route(name)
 	return n, err
 }
 
-// readFrom does for a net.Conn what the event loop does for its own. The returned
-// bytes belong to the backend.
-func (p *preface) readFrom(c net.Conn, o *origin) ([]byte, error) {
-	proxied := p.wantsProxy(o.client.Addr())
-	if !proxied && !p.sniff {
-		o.pool = p.routes.pool
-		return nil, nil
-	}
-	_ = c.SetReadDeadline(time.Now().Add(p.timeout))
+// readBeginning reads the beginning of a connection until parse is content, which returns
+// what parsePreface does. The returned bytes come after what was parsed.
+func readBeginning(c net.Conn, timeout time.Duration, parse func([]byte) (int, error)) ([]byte, error) {
+	_ = c.SetReadDeadline(time.Now().Add(timeout))
 	var b []byte
 	for {
-		n, err := p.parse(b, o, proxied)
+		n, err := parse(b)
 		if err == nil {
 			_ = c.SetReadDeadline(time.Time{})
 			return b[n:], nil
@@ -97,22 +96,16 @@ func (p *preface) readFrom(c net.Conn, o *origin) ([]byte, error) {
 	}
 }
 
-// routes finds the pool of a connection by the server name that its client wants.
-type routes struct {
-	pool  *Pool // for all other names; nil: none
-	names map[string]*Pool
-}
-
-// find returns the pool of a name: its own, that of a wildcard for its last labels,
-// or the default one.
-func (r *routes) find(name string) (*Pool, error) {
-	if p, ok := lookUpName(r.names, name); ok {
+// route returns the pool of a connection by the server name that its client wants: that
+// of the name, that of a wildcard for its last labels, or the default one.
+func (cfg *tcpSettings) route(name string) (*Pool, error) {
+	if p, ok := lookUpName(cfg.Routes, name); ok {
 		return p, nil
 	}
-	if r.pool == nil {
+	if cfg.Pool == nil {
 		return nil, fmt.Errorf("no route for server name %q", name)
 	}
-	return r.pool, nil
+	return cfg.Pool, nil
 }
 
 // lookUpName returns what a server name has in names: its own, or that of a wildcard for

@@ -55,11 +55,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			<-l.slots
 			continue
 		}
-		p := &proxiedConn{prefaced: prefaced{Conn: c}}
+		p := &proxiedConn{prefaced: prefaced{Conn: c}, proxied: containsAddr(l.trusted, peer)}
 		p.done = sync.OnceFunc(func() { l.limiter.release(&l.limits, peer); <-l.slots })
-		if containsAddr(l.trusted, peer) {
-			p.header = &preface{proxies: l.trusted, timeout: defaultHandshakeTimeout}
-		}
 		return p, nil
 	}
 }
@@ -74,20 +71,20 @@ func (l *listener) Close() error {
 // server that uses it: a slow sender must not hold up accepting.
 type proxiedConn struct {
 	prefaced
-	header *preface // how to read the header; nil if there is none
-	once   sync.Once
-	err    error
-	origin origin
-	done   func()
+	proxied bool // a PROXY header is due
+	once    sync.Once
+	err     error
+	origin  origin
+	done    func()
 }
 
 func (p *proxiedConn) preface() {
 	p.once.Do(func() {
 		p.origin = origin{client: addrPort(p.Conn.RemoteAddr()), local: addrPort(p.Conn.LocalAddr())}
-		if p.header == nil {
+		if !p.proxied {
 			return
 		}
-		if p.early, p.err = p.header.readFrom(p.Conn, &p.origin); p.err != nil {
+		if p.early, p.err = readBeginning(p.Conn, defaultHandshakeTimeout, p.origin.parseProxy); p.err != nil {
 			p.Conn.Close()
 		}
 	})

@@ -49,14 +49,12 @@ type turns struct {
 
 // tier is what the balancers work on: the available primaries, or backups.
 type tier struct {
-	hash     func(client netip.AddrPort, key string) uint64 // the roster's
+	*roster
 	live     []*member
 	schedule []*member
 	turns    *turns
-
-	all   []*member
-	up    []bool   // by index in all: is in live
-	table []uint32 // indices into all; nil unless the balancer hashes
+	up       []bool   // by index in all: is in live
+	table    []uint32 // indices into all; nil unless the balancer hashes
 }
 
 // snapshot is everything a pick needs to know of the pool. It never changes.
@@ -112,7 +110,7 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 }
 
 func (s *snapshot) newTier(number int, turns *turns) tier {
-	t := tier{hash: s.hash, all: s.all, up: make([]bool, len(s.all)), table: s.tables[number], turns: turns}
+	t := tier{roster: s.roster, up: make([]bool, len(s.all)), table: s.tables[number], turns: turns}
 	var weights []int
 	equal := true
 	for i, m := range s.all {

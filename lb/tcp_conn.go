@@ -71,7 +71,11 @@ func (c *tcpConn) relayClient(ctx context.Context) error {
 func (c *tcpConn) begin(ctx context.Context) (early []byte, err error) {
 	client := c.client.(net.Conn)
 	if !c.origin.known {
-		if early, err = c.preface.readFrom(client, &c.origin); err != nil {
+		proxied := c.wantsProxy(c.origin.client.Addr())
+		early, err = readBeginning(client, c.HandshakeTimeout, func(b []byte) (int, error) {
+			return c.parsePreface(b, &c.origin, proxied)
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -86,7 +90,7 @@ func (c *tcpConn) begin(ctx context.Context) (early []byte, err error) {
 		return nil, err
 	}
 	if len(c.Routes) > 0 {
-		if c.origin.pool, err = c.preface.routes.find(server.ConnectionState().ServerName); err != nil {
+		if c.origin.pool, err = c.route(server.ConnectionState().ServerName); err != nil {
 			return nil, err
 		}
 	}

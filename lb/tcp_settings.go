@@ -13,11 +13,10 @@ import (
 // current.
 type tcpSettings struct {
 	TCPConfig
-	plane   *TCP
-	log     *slog.Logger
-	preface preface
-	dialer  dialer
-	users   users
+	plane  *TCP
+	log    *slog.Logger
+	dialer dialer
+	users  users
 }
 
 // newTCPSettings returns the settings of a valid configuration. What cfg refers to is
@@ -29,11 +28,7 @@ func newTCPSettings(plane *TCP, cfg TCPConfig) *tcpSettings {
 		TCPConfig: cfg,
 		plane:     plane,
 		log:       limitedLog(cfg.Logger),
-		preface: preface{
-			routes: routes{cfg.Pool, cfg.Routes}, proxies: cfg.AcceptProxy,
-			sniff: len(cfg.Routes) > 0 && cfg.TLS == nil, timeout: cfg.HandshakeTimeout,
-		},
-		dialer: dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS},
+		dialer:    dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS},
 	}
 }
 
