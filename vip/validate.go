@@ -50,6 +50,7 @@ func (c Config) WithDefaults() Config {
 // Validate reports everything that is wrong with c, whatever the machine: each
 // error that is joined in the result is a [FieldError].
 func (c Config) Validate() error {
+	given := c // a default Interface is judged as the Config's only
 	c = c.WithDefaults()
 	t := c.lifetime()
 	errs := []error{
@@ -60,7 +61,7 @@ func (c Config) Validate() error {
 		field.Between("Probe", c.Probe, 0, maxProbe),
 	}
 	first := make(map[netip.Addr]int)
-	for i, a := range c.Addresses {
+	for i, a := range given.Addresses {
 		name := fmt.Sprintf("Addresses[%d]", i)
 		errs = append(errs, field.In(name, a.Validate()))
 		if j, twice := first[a.Prefix.Addr()]; twice && a.Prefix.IsValid() {
@@ -69,7 +70,7 @@ func (c Config) Validate() error {
 		}
 		first[a.Prefix.Addr()] = i
 	}
-	for i, r := range c.Routes {
+	for i, r := range given.Routes {
 		errs = append(errs, field.In(fmt.Sprintf("Routes[%d]", i), r.Validate()))
 	}
 	return errors.Join(append(errs, field.In("Announce", c.Announce.validate()))...)
