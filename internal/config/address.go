@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -16,21 +17,27 @@ import (
 func address(to *netip.Addr) value {
 	return scalar(to, "an IP address", func(s string) (netip.Addr, error) {
 		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return netip.Addr{}, errors.New("want an IP address")
-		}
-		return a, hostAddress(a)
+		return a, cmp.Or(fits(err == nil), hostAddress(a))
 	})
 }
 
 func hostAddress(a netip.Addr) error {
+	if err := plainAddress(a); err != nil {
+		return err
+	}
+	if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == broadcast || thisNetwork.Contains(a) {
+		return errors.New("want the address of a host on the network")
+	}
+	return nil
+}
+
+// plainAddress reports a zone, and an IPv4 address in IPv6 form.
+func plainAddress(a netip.Addr) error {
 	switch {
 	case a.Zone() != "":
 		return fmt.Errorf("leave out %%%s", a.Zone())
 	case a.Is4In6():
 		return fmt.Errorf("write it as %s", a.Unmap())
-	case a.IsUnspecified(), a.IsMulticast(), a.IsLoopback(), a == broadcast, thisNetwork.Contains(a):
-		return errors.New("want the address of a host on the network")
 	}
 	return nil
 }
@@ -40,18 +47,19 @@ func hostAddress(a netip.Addr) error {
 func prefix(to *netip.Prefix) value {
 	const want = "an address such as 192.168.31.250/24 or 192.168.31.250"
 	return scalar(to, want, func(s string) (netip.Prefix, error) {
-		p, err := netip.ParsePrefix(s)
-		if a, bare := netip.ParseAddr(s); bare == nil {
-			p, err = netip.PrefixFrom(a.WithZone(""), a.BitLen()), hostAddress(a)
-		} else if err != nil {
-			return netip.Prefix{}, errors.New("want " + want)
-		} else {
-			err = hostAddress(p.Addr())
+		a, err := netip.ParseAddr(s)
+		p := netip.PrefixFrom(a.WithZone(""), a.BitLen())
+		if err != nil {
+			p, err = netip.ParsePrefix(s)
+			a = p.Addr()
 		}
-		if err == nil && p.Addr().Is4() && p.Bits() < 31 && (p == p.Masked() || p.Addr() == lastAddress(p)) {
+		if err = cmp.Or(fits(err == nil), hostAddress(a)); err != nil {
+			return p, err
+		}
+		switch {
+		case a.Is4() && p.Bits() < 31 && (p == p.Masked() || a == lastAddress(p)):
 			err = fmt.Errorf("the first and the last address of %s cannot be a host's", p.Masked())
-		}
-		if err == nil && p.Bits() == 0 {
+		case p.Bits() == 0:
 			err = fmt.Errorf("/0 is every network: want %s", want)
 		}
 		return p, err
@@ -59,13 +67,15 @@ func prefix(to *netip.Prefix) value {
 }
 
 // network is a destination with its length.
-func network(to *netip.Prefix) value { return scalar(to, "a network such as 10.0.0.0/8", parseNetwork) }
+func network(to *netip.Prefix) value { return scalar(to, aNetwork, parseNetwork) }
+
+const aNetwork = "a network such as 10.0.0.0/8"
 
 func parseNetwork(s string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil, p.Addr().Is4In6():
-		return p, errors.New("want a network such as 10.0.0.0/8")
+		return p, errors.New("want " + aNetwork)
 	case p != p.Masked():
 		return p, fmt.Errorf("want the network: %s", p.Masked())
 	}
@@ -85,15 +95,10 @@ func lastAddress(p netip.Prefix) netip.Addr {
 func trusted(to *netip.Prefix) value {
 	return scalar(to, "an address or a network such as 192.168.31.0/24", func(s string) (netip.Prefix, error) {
 		a, err := netip.ParseAddr(s)
-		switch {
-		case err != nil:
+		if err != nil {
 			return parseNetwork(s)
-		case a.Zone() != "":
-			err = fmt.Errorf("leave out %%%s", a.Zone())
-		case a.Is4In6():
-			err = fmt.Errorf("write it as %s", a.Unmap())
 		}
-		return netip.PrefixFrom(a, a.BitLen()), err
+		return netip.PrefixFrom(a, a.BitLen()), plainAddress(a)
 	})
 }
 
@@ -104,10 +109,8 @@ func listenAddress(to *netip.AddrPort) value {
 		host, port, err := net.SplitHostPort(s)
 		n, portErr := strconv.ParseUint(port, 10, 16)
 		a, hostErr := netip.ParseAddr(host)
-		if err != nil || portErr != nil || n == 0 || host != "" && hostErr != nil {
-			return netip.AddrPort{}, errors.New("want " + want)
-		}
-		return netip.AddrPortFrom(a, uint16(n)), listenable(a)
+		fit := err == nil && portErr == nil && n > 0 && (host == "" || hostErr == nil)
+		return netip.AddrPortFrom(a, uint16(n)), cmp.Or(fits(fit), listenable(a))
 	})
 }
 
@@ -148,9 +151,9 @@ func host(to *string) value { return text(to, "a host or an address", isHost) }
 
 // serverName is one that clients ask for by SNI, in lower case.
 func serverName(to *string) value {
-	return wanted(to, "a name such as www.example.org or *.example.org", func(s string) (string, bool) {
+	return scalar(to, "a name such as www.example.org or *.example.org", func(s string) (string, error) {
 		name := strings.TrimPrefix(s, "*.")
 		_, err := netip.ParseAddr(name)
-		return strings.ToLower(strings.TrimSuffix(s, ".")), err != nil && len(s) <= 253 && isHost(name)
+		return strings.ToLower(strings.TrimSuffix(s, ".")), fits(err != nil && len(s) <= 253 && isHost(name))
 	})
 }

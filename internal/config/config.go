@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/tls"
-	"net/netip"
 	"reflect"
 	"time"
 
@@ -11,8 +10,7 @@ import (
 
 // Config is a whole configuration file. Defaults are filled in.
 type Config struct {
-	Log   Log
-	Admin Admin
+	Log Log
 	// Checks are those that routers can track, in the order of the file. A
 	// check of backends is in the services that use it, and not here.
 	Checks   []Check
@@ -33,12 +31,6 @@ type Config struct {
 type Log struct {
 	Level  string // debug, info, warn, error: as slog.Level.UnmarshalText takes it
 	Format string // text, json
-}
-
-// Admin says where the daemon can be asked and controlled.
-type Admin struct {
-	Socket string         // path of the control socket
-	Listen netip.AddrPort // of the read-only HTTP server; the zero value: none
 }
 
 // Check is one health check: the configuration of a monitor, with the checker.

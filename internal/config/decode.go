@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // maxNodes bounds the work that one file can cause: aliases let a short text
@@ -21,20 +23,19 @@ const maxDepth = 20
 
 // decoder walks the YAML nodes of one file.
 type decoder struct {
-	file  string
-	dir   string                            // where relative paths start
-	later []string                          // what is refused, see the variable of that name
-	read  func(path string) ([]byte, error) // a file that the configuration names
-	stat  func(path string) (fs.FileInfo, error)
+	file string
+	dir  string                            // where relative paths start
+	read func(path string) ([]byte, error) // a file that the configuration names
+	stat func(path string) (fs.FileInfo, error)
 
 	at       map[string]Position // by path: where its value stands
-	places   map[any]string      // by pointer to a field, or mapKey: the path of its value
 	covered  map[*yaml.Node]bool // what no message shows
 	long     map[*yaml.Node]bool // of these, texts that are not on one line
-	inverted map[string]bool     // by path: the library's field says the opposite
 	hidden   map[string]string   // by path: what messages call the place of what they do not show
 	wrong    map[string]bool     // by path: that it has a problem
-	presets  map[string]*yaml.Node
+	checks   map[string]*Check   // those under checks, once all is decoded
+	used     map[string]bool     // of these, those that something refers to
+	files    map[string][]byte   // by path: what was read
 	problems []Problem
 	ofFiles  int // how many of the problems are only with files that are named
 	warnings []Problem
@@ -48,8 +49,7 @@ func (d *decoder) decode(v value, n *yaml.Node, path string) {
 		return
 	}
 	if d.covered[n] {
-		shown, _ := d.place(path)
-		d.hide(path, shown)
+		d.hide(path, path)
 	}
 	if n.ShortTag() == "!!null" {
 		d.fail(path, "nothing is given: add a value or leave the key out")
@@ -58,7 +58,6 @@ func (d *decoder) decode(v value, n *yaml.Node, path string) {
 	if n.Line > 0 {
 		d.at[path] = d.position(n)
 	}
-	d.placeValue(v, path)
 	if n.Style&yaml.TaggedStyle != 0 {
 		d.fail(path, "tag %s: not supported: leave it out", show(n.Tag))
 		return
@@ -119,8 +118,7 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 			continue
 		}
 		if d.covered[k] {
-			shown, _ := d.place(path)
-			d.hide(join(path, k.Value), shown)
+			d.hide(join(path, k.Value), path)
 		}
 		if line, twice := lines[k.Value]; twice {
 			d.failAt(d.position(k), join(path, k.Value), "given twice, first in line %v: remove one", own(strconv.Itoa(line)))
@@ -158,14 +156,14 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 }
 
 // fill decodes the entries of the mapping at path by its keys. Keys that are not given
-// get their presets; the defaults of libraries come later, from settle.
+// get their presets, or the defaults of the libraries.
 func (d *decoder) fill(pairs []pair, path string, keys []key) {
 	given := make(map[string]bool, len(pairs))
 	for _, p := range pairs {
 		sub := join(path, p.name)
 		i := slices.IndexFunc(keys, func(k key) bool { return k.name == p.name })
 		switch {
-		case slices.Contains(d.later, pattern(sub)):
+		case slices.Contains(later, pattern(sub)):
 			d.failAt(d.position(p.key), sub, "not available in this version: leave it out")
 		case i < 0:
 			if !d.full() {
@@ -178,35 +176,17 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 		given[p.name] = true
 	}
 	for _, k := range keys {
-		if given[k.name] {
-			continue
-		}
 		sub := join(path, k.name)
-		d.placeValue(k.value, sub)
-		if k.required && given[k.unless] {
-			continue
-		}
-		if k.required {
+		switch {
+		case given[k.name], k.required && given[k.unless]:
+		case k.required:
 			d.fail(sub, "missing: add %s", k.usage())
-		} else if k.preset != "" {
-			d.decode(k.value, d.presetNode(k.preset), sub)
+		case k.preset != "":
+			d.decode(k.value, k.presetNode(), sub)
+		default:
+			k.value.setDefaults()
 		}
 	}
-}
-
-// presetNode returns the node of a default. It has no position.
-func (d *decoder) presetNode(text string) *yaml.Node {
-	if n := d.presets[text]; n != nil {
-		return n
-	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &doc); err != nil || len(doc.Content) != 1 {
-		panic(fmt.Sprintf("config: default %q in keys.go: %v", text, err))
-	}
-	n := doc.Content[0]
-	n.Line, n.Column = 0, 0
-	d.presets[text] = n
-	return n
 }
 
 // unknownKey says what may be meant by a name that is not among the keys of the mapping
@@ -214,12 +194,10 @@ func (d *decoder) presetNode(text string) *yaml.Node {
 func (d *decoder) unknownKey(name, path string, keys []key) string {
 	var names []string
 	for _, k := range keys {
-		if !slices.Contains(d.later, pattern(join(path, k.name))) {
-			names = append(names, k.name)
-		}
+		names = append(names, k.name)
 	}
 	var homes []string
-	walk("", "", new(Config).keys(), d.later, func(title string, keys []key) {
+	walk("", "", new(Config).keys(), func(title string, keys []key) {
 		if slices.ContainsFunc(keys, func(k key) bool { return k.name == name }) {
 			homes = append(homes, cmp.Or(title, "the top level"))
 		}
@@ -227,13 +205,13 @@ func (d *decoder) unknownKey(name, path string, keys []key) string {
 	near := nearest(name, names)
 	switch {
 	case near != "" && len(homes) > 0:
-		return fmt.Sprintf("unknown key here: did you mean %q? It belongs to %s", near, orList(homes))
+		return fmt.Sprintf("unknown key here: did you mean %q? It belongs to %s", near, words.Choice(homes))
 	case near != "":
 		return fmt.Sprintf("unknown key: did you mean %q?", near)
 	case len(homes) > 0:
-		return "unknown key here: it belongs to " + orList(homes)
+		return "unknown key here: it belongs to " + words.Choice(homes)
 	}
-	return "unknown key: want " + orList(names)
+	return "unknown key: want " + words.Choice(names)
 }
 
 // position returns where n stands.
@@ -281,17 +259,16 @@ func (d *decoder) near(path string) Position { return near(d.at, d.file, path) }
 
 // near is where path stands, or the nearest mapping around it.
 func near(at map[string]Position, file, path string) Position {
-	for {
+	for ; path != ""; path = parent(path) {
 		if pos, ok := at[path]; ok {
 			return pos
 		}
-		i := strings.LastIndexAny(path, ".[")
-		if i < 0 {
-			return Position{file, 1, 1}
-		}
-		path = path[:i]
 	}
+	return cmp.Or(at[""], Position{file, 1, 1})
 }
+
+// parent is the path of the mapping or the list that path is in; of the root it is empty.
+func parent(path string) string { return path[:max(0, strings.LastIndexAny(path, ".["))] }
 
 // join appends a key to a path.
 func join(path, name string) string {
@@ -301,10 +278,10 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-var index = regexp.MustCompile(`\[\d+\]`)
+var itemIndex = regexp.MustCompile(`\[\d+\]`)
 
 // pattern is a path for any index: vrrp[].auth.
-func pattern(path string) string { return index.ReplaceAllString(path, "[]") }
+func pattern(path string) string { return itemIndex.ReplaceAllString(path, "[]") }
 
 // failed reports whether something is wrong at path itself.
 func (d *decoder) failed(path string) bool { return d.wrong[path] }

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"slices"
 	"strings"
+
+	"github.com/havip/havip/internal/words"
 )
 
 // WriteDefaults writes a configuration with every key, its default or an
@@ -33,27 +34,23 @@ func WriteDefaults(w io.Writer) error {
 // line is one line of WriteDefaults.
 type line struct{ text, doc string }
 
-// document returns the lines of a key in the mapping at place, and nothing for
-// what is not available.
+// document returns the lines of a key in the mapping at place.
 func (k key) document(place string, top bool) []line {
 	path := join(place, k.name)
-	if slices.Contains(later, path) {
-		return nil
-	}
 	if k.value.shape == listed && k.value.sections() != nil {
 		path += "[]"
 	}
 	want := k.value.want
-	if k.value.owner.known() {
-		if want == "" && k.value.owner.field().Kind() != reflect.String {
-			want = strings.TrimPrefix(strings.TrimPrefix(k.value.owner.want(), "at least 0s"), "at least 0") // which goes without saying
+	if to := k.value.to; len(to) > 0 && to[0].home != nil {
+		if want == "" && to[0].field().Kind() != reflect.String {
+			want = strings.TrimPrefix(strings.TrimPrefix(to[0].bounds(), "at least 0s"), "at least 0") // which goes without saying
 		}
 		if k.setting {
-			k.preset = k.value.owner.sample()
+			k.preset = to[0].sample()
 		}
 	}
 	if k.modes != nil {
-		k.doc = "mode " + orList(k.modes) + ": " + k.doc
+		k.doc = "mode " + words.Choice(k.modes) + ": " + k.doc
 	}
 	doc := strings.Trim(want+"; "+k.doc, "; ")
 	switch plain := k.value.sections() == nil; {

@@ -8,12 +8,11 @@
 // rows. A row says neither a range nor a default: the field's library does. A value
 // takes this way:
 //
-//   - The decoder reads the node, and notes the path by the address of the field
-//     (decode.go, scalar.go and its neighbours).
-//   - When all is decoded, the library's Validate names the fields that are wrong. Their
-//     addresses lead to path, line and column (report.go).
+//   - The decoder reads the node (decode.go, scalar.go and its neighbours). Fields that
+//     the file does not name get the library's WithDefaults (home.go).
+//   - When all is decoded, the library's Validate names the fields that are wrong. The
+//     rows know the names of their fields, and so lead to path, line and column (report.go).
 //   - Rules across objects follow: names, references, loops (validate.go and others).
-//   - Fields that the file does not name get the library's WithDefaults (home.go).
 //
 // To add a key, add a field with its rule and its default to the library, a row to the
 // table, and the key to testdata/everything.yaml: a test fails for a field without a

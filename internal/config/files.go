@@ -27,7 +27,7 @@ func ReadFile(path string) ([]byte, error) {
 
 // material is what the files of one tls or backend_tls hold.
 type material struct {
-	d   *validator
+	d   *decoder
 	sum []byte
 }
 
@@ -84,7 +84,7 @@ const maxPath = 4096
 
 // private warns of a private key that others could read or change. A secret's file
 // is refused then; a key's may be shared with another server on purpose.
-func (d *validator) private(file, path string) {
+func (d *decoder) private(file, path string) {
 	if file == "" {
 		return
 	}
@@ -133,7 +133,7 @@ func (c complain) pair(chain, secret []byte, certificate, key, path string) (pai
 	return pair, err == nil
 }
 
-func (d *validator) validateTLS(s *Service, path string) {
+func (d *decoder) validateTLS(s *Service, path string) {
 	if t := s.TLS; t != nil {
 		path, m := path+".tls", material{d: d}
 		for i := range t.Certificates {
@@ -155,7 +155,7 @@ func (d *validator) validateTLS(s *Service, path string) {
 	}
 }
 
-func (d *validator) validateALPN(t *ServerTLS, mode, path string) {
+func (d *decoder) validateALPN(t *ServerTLS, mode, path string) {
 	if mode != "http" {
 		return
 	}
@@ -169,7 +169,7 @@ func (d *validator) validateALPN(t *ServerTLS, mode, path string) {
 	}
 }
 
-func (d *validator) validateBackendTLS(s *Service, path string) {
+func (d *decoder) validateBackendTLS(s *Service, path string) {
 	t, m := s.BackendTLS, material{d: d}
 	d.validateClientTLS(t, path, ".ca")
 	m.authorities(t.CA, path+".ca")

@@ -25,10 +25,10 @@ var anyFile = sync.OnceValue(func() []byte {
 	return slices.Concat(certificate, key)
 })
 
-// pretend is parse where each file that the configuration names holds a
+// pretend is Parse where each file that the configuration names holds a
 // certificate and its key.
-func pretend(name string, data []byte, later []string) (*Config, error) {
-	d := newDecoder(name, later)
+func pretend(name string, data []byte) (*Config, error) {
+	d := newDecoder(name)
 	d.read = func(string) ([]byte, error) { return anyFile(), nil }
 	d.stat = func(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
 	return d.parse(data)

@@ -38,7 +38,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		before := labtest.OwnTime()
-		c, err := pretend("f.yaml", data, nil)
+		c, err := pretend("f.yaml", data)
 		if took := labtest.OwnTime() - before; took > 10*time.Second {
 			t.Errorf("took %v for %d bytes", took, len(data))
 		}

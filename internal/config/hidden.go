@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"unicode"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -47,7 +45,7 @@ var names struct {
 
 func readNames() {
 	names.all, names.hidden = make(map[string]bool), make(map[string]bool)
-	walk("", "", new(Config).keys(), nil, func(_ string, keys []key) {
+	walk("", "", new(Config).keys(), func(_ string, keys []key) {
 		for _, k := range keys {
 			names.all[k.name] = true
 			if k.hidden {
@@ -92,22 +90,12 @@ func (d *decoder) cover(n *yaml.Node, data []byte) {
 	visit(n, false)
 }
 
-// source is the text of a file by lines. Where the runes of a line begin is found out
-// once: a file may be one long line.
-type source struct {
-	lines [][]byte
-	runes map[int][]int // by line, of those that are not plain ASCII
-}
+// source is the text of a file by lines.
+type source [][]rune
 
-func newSource(data []byte) source {
-	s := source{bytes.Split(data, []byte("\n")), make(map[int][]int)}
-	for i, line := range s.lines {
-		if utf8.RuneCount(line) == len(line) {
-			continue
-		}
-		for at := range string(line) {
-			s.runes[i] = append(s.runes[i], at)
-		}
+func newSource(data []byte) (s source) {
+	for line := range strings.Lines(string(data)) {
+		s = append(s, []rune(line))
 	}
 	return s
 }
@@ -116,17 +104,13 @@ func newSource(data []byte) source {
 // and a quotation mark.
 func (s source) has(n *yaml.Node) bool {
 	const slack = 32 // spaces, and what a tag is short for
-	line, column := n.Line-1, n.Column-1
-	if line < 0 || line >= len(s.lines) || column < 0 {
+	if n.Line < 1 || n.Line > len(s) {
 		return false
 	}
-	at := column
-	if runes := s.runes[line]; runes != nil && column < len(runes) {
-		at = runes[column]
-	}
-	rest := s.lines[line][min(at, len(s.lines[line])):]
+	rest := s[n.Line-1]
+	rest = rest[min(max(n.Column-1, 0), len(rest)):]
 	rest = rest[:min(len(rest), len(n.Anchor)+len(n.Tag)+len(n.Value)+slack)]
-	return bytes.Contains(rest, []byte(n.Value))
+	return strings.Contains(string(rest), n.Value)
 }
 
 // hide keeps what stands at path from messages, which call the place shown.
@@ -141,23 +125,20 @@ var component = regexp.MustCompile(`^(?:\.(\w+)|\[\d+\])`)
 
 // place is what messages call a path, and whether what stands there is hidden.
 func (d *decoder) place(path string) (string, bool) {
-	for i := range len(path) + 1 {
-		if i < len(path) && path[i] != '.' && path[i] != '[' {
-			continue
-		}
-		shown, hidden := d.hidden[path[:i]]
-		if !hidden {
-			continue
-		}
-		for rest := path[i:]; ; {
-			m := component.FindStringSubmatch(rest)
-			if m == nil || m[1] != "" && !names.all[m[1]] {
-				return shown, true
+	for at := path; ; at = parent(at) {
+		if shown, hidden := d.hidden[at]; hidden {
+			for rest := path[len(at):]; ; {
+				m := component.FindStringSubmatch(rest)
+				if m == nil || m[1] != "" && !names.all[m[1]] {
+					return shown, true
+				}
+				shown, rest = shown+m[0], rest[len(m[0]):]
 			}
-			shown, rest = shown+m[0], rest[len(m[0]):]
+		}
+		if at == "" {
+			return path, false
 		}
 	}
-	return path, false
 }
 
 // problem makes one of what is wrong, or doubtful, at path.

@@ -48,14 +48,14 @@ type mapping struct {
 
 func mappings() []mapping {
 	tables := make(map[string][]key)
-	walk("", "", new(Config).keys(), nil, func(title string, keys []key) {
+	walk("", "", new(Config).keys(), func(title string, keys []key) {
 		place, _, _ := strings.Cut(title, " ")
 		if tables[place] == nil {
 			tables[place] = keys
 		}
 	})
 	var all []mapping
-	walk("", "", new(Config).keys(), nil, func(title string, keys []key) {
+	walk("", "", new(Config).keys(), func(title string, keys []key) {
 		m := mapping{title: title, keys: keys}
 		place, label, _ := strings.Cut(title, " ")
 		so := ""

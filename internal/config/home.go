@@ -17,69 +17,42 @@ import (
 // default of its field; the row repeats neither, and asks the configuration that it
 // points into: its home.
 
-// home is a library's configuration that rows point into.
+// home is a struct that rows point into: a library's configuration, or one of this
+// package, which has the fields' names only.
 type home struct {
 	config   reflect.Value // the struct, which can be set
-	validate func() error
-	defaults func() reflect.Value // the struct with its zero fields filled in
+	validate func() error  // nil: no library's
+	fill     func()        // gives zero fields of the struct their defaults
 }
 
 // homeOf is the home of the rows that point into c.
 func homeOf[T interface {
 	Validate() error
 	WithDefaults() T
-}](c *T) home {
-	return home{
-		config:   reflect.ValueOf(c).Elem(),
-		validate: func() error { return (*c).Validate() },
-		defaults: func() reflect.Value { return reflect.ValueOf((*c).WithDefaults()) },
-	}
+}](c *T) *home {
+	h := inside(c)
+	h.validate, h.fill = func() error { return (*c).Validate() }, func() { *c = (*c).WithDefaults() }
+	return h
 }
 
-// owned finds, for each field that a row points at, which home it is in.
-func owned(keys []key, homes ...home) []key {
-	for _, k := range keys {
-		for i, o := range k.value.owners() {
-			for _, h := range homes {
-				if index := fieldIndex(h.config, k.value.to[i]); index != nil && !o.known() {
-					o.home, o.index = h, index
-				}
-			}
-		}
-	}
-	return keys
+// inside is the home of rows that point into a struct of this package.
+func inside[T any](c *T) *home { return &home{config: reflect.ValueOf(c).Elem()} }
+
+// try runs do, which may change the configuration, and puts the configuration back.
+func (h *home) try(do func()) {
+	before := reflect.New(h.config.Type()).Elem()
+	before.Set(h.config)
+	defer h.config.Set(before)
+	do()
 }
 
-// owners are those of all fields that a value goes to.
-func (v value) owners() []*owner {
-	if v.owner == nil {
-		return nil
-	}
-	return append([]*owner{v.owner}, v.others...)
-}
-
-// fieldIndex is the way from a struct to its field that to points at; nil: to
-// points elsewhere.
-func fieldIndex(config reflect.Value, to any) []int {
-	p := reflect.ValueOf(to)
-	for i := range config.NumField() {
-		f := config.Field(i)
-		if f.UnsafeAddr() == p.Pointer() && f.Type() == p.Type().Elem() {
-			return []int{i}
-		}
-		if f.Kind() == reflect.Struct {
-			if rest := fieldIndex(f, to); rest != nil {
-				return append([]int{i}, rest...)
-			}
-		}
-	}
-	return nil
-}
-
-// owner is what a row knows of its field.
-type owner struct {
-	home
-	index []int // of the field in home.config
+// target is a field that gets the value of a key.
+type target struct {
+	to    any    // points at the field
+	name  string // of the field in its home: Announce.Burst
+	*home        // nil: no library's
+	// want is what may stand here, in words. Empty: the library says it.
+	want string
 	// off: a zero in the file is -1 in the field, where zero means the default.
 	off bool
 	// positive: a zero in the file is no number for the field, whose default follows
@@ -93,60 +66,92 @@ type owner struct {
 	either []string
 }
 
-func (o *owner) known() bool { return o != nil && o.index != nil }
-
-func (o *owner) field() reflect.Value { return o.config.FieldByIndex(o.index) }
-
-// preset is the default, as far as it follows from the other fields.
-func (o *owner) preset() reflect.Value {
-	f := o.field()
-	before := reflect.New(f.Type()).Elem()
-	before.Set(f)
-	defer f.Set(before)
-	f.SetZero()
-	return o.defaults().FieldByIndex(o.index)
-}
-
-// takesZero reports whether the file may say zero. Where the default is not zero, a
-// library takes zero for "use the default": in a file that would be a surprise.
-func (o *owner) takesZero() bool { return o.off || !o.positive && o.preset().IsZero() }
-
-// says is want, or what the row says itself.
-func (o *owner) says(want string) string {
-	if want == "" && o.known() {
-		return o.want()
-	}
-	return want
-}
-
-// want is what may stand in a number or a text, in words. The library says it when it
-// is given something absurd.
-func (o *owner) want() string {
-	f := o.field()
-	least, most, ok := extremes(f.Type())
-	if !ok {
-		return ""
-	}
-	before := reflect.New(o.config.Type()).Elem()
-	before.Set(o.config)
-	defer o.config.Set(before)
-	o.config.SetZero() // whatever is wrong beside it
-	for _, absurd := range []reflect.Value{most, least} {
-		f.Set(absurd)
-		for _, e := range field.All(o.validate()) {
-			if at, _ := follow(o.config, e.Field); len(at) > 0 && at[0] == f.Addr().Interface() {
-				if _, want, ok := strings.Cut(e.Err.Error(), "want "); ok {
-					return want
+// owned finds, for each field that a row points at, the first of homes that it is in.
+func owned(keys []key, homes ...*home) []key {
+	for _, k := range keys {
+		for _, t := range k.value.to {
+			for _, h := range homes {
+				if t.name != "" {
+					break
+				}
+				if t.name = fieldName(h.config, t.to); t.name != "" && h.validate != nil {
+					t.home = h
 				}
 			}
 		}
 	}
-	if f.Kind() == reflect.String {
-		return "text"
+	return keys
+}
+
+// fieldName is the name, in a struct, of the field that to points at; empty: to points
+// elsewhere.
+func fieldName(config reflect.Value, to any) string {
+	p := reflect.ValueOf(to)
+	for i := range config.NumField() {
+		f, name := config.Field(i), config.Type().Field(i).Name
+		if f.UnsafeAddr() == p.Pointer() && f.Type() == p.Type().Elem() {
+			return name
+		}
+		if f.Kind() == reflect.Struct {
+			if rest := fieldName(f, to); rest != "" {
+				return name + "." + rest
+			}
+		}
 	}
-	if o.takesZero() {
+	return ""
+}
+
+func (t *target) field() reflect.Value { return reflect.ValueOf(t.to).Elem() }
+
+// preset is the library's default, as far as it follows from the other fields.
+func (t *target) preset() (v reflect.Value) {
+	t.try(func() {
+		t.field().SetZero()
+		t.fill()
+		v = reflect.ValueOf(t.field().Interface())
+	})
+	return v
+}
+
+// takesZero reports whether the file may say zero. Where the default is not zero, a
+// library takes zero for "use the default": in a file that would be a surprise.
+func (t *target) takesZero() bool { return t.off || !t.positive && t.preset().IsZero() }
+
+// wants is what may stand in the file, in words.
+func (t *target) wants() string {
+	if t.want == "" && t.home != nil {
+		return t.bounds()
+	}
+	return t.want
+}
+
+// bounds is what may stand in a number or a text, in words. The library says it when
+// it is given something absurd.
+func (t *target) bounds() (want string) {
+	f := t.field()
+	least, most, ok := extremes(f.Type())
+	if !ok {
+		return ""
+	}
+	t.try(func() {
+		t.config.SetZero() // whatever is wrong beside the field
+		for _, absurd := range []reflect.Value{most, least} {
+			f.Set(absurd)
+			for _, e := range field.All(t.validate()) {
+				if _, said, ok := strings.Cut(e.Err.Error(), "want "); ok && e.Field == t.name && want == "" {
+					want = said
+				}
+			}
+		}
+	})
+	switch {
+	case want != "":
+		return want
+	case f.Kind() == reflect.String:
+		return "text"
+	case t.takesZero():
 		least = reflect.Zero(f.Type())
-	} else {
+	default:
 		least = reflect.ValueOf(1).Convert(f.Type())
 	}
 	return fmt.Sprintf("%s to %s", yamlText(least), yamlText(most))
@@ -158,10 +163,8 @@ func extremes(t reflect.Type) (least, most reflect.Value, ok bool) {
 	switch t.Kind() {
 	case reflect.Int, reflect.Int64:
 		low, high = math.MinInt64+1, math.MaxInt64
-	case reflect.Uint8:
-		low, high = 0, math.MaxUint8
-	case reflect.Uint32:
-		low, high = 0, math.MaxUint32
+	case reflect.Uint8, reflect.Uint32:
+		low, high = 0, uint64(math.MaxUint64)
 	case reflect.Float64:
 		low, high = -math.MaxFloat64, math.MaxFloat64
 	case reflect.String:
@@ -195,42 +198,19 @@ func yamlText(v reflect.Value) string {
 }
 
 // sample is the default as a file has it.
-func (o *owner) sample() string {
-	switch v := o.preset(); {
-	case o.not:
+func (t *target) sample() string {
+	switch v := t.preset(); {
+	case t.not:
 		return fmt.Sprint(!v.Bool())
-	case o.off && v.Int() < 0:
+	case t.off && v.Int() < 0:
 		return yamlText(reflect.Zero(v.Type()))
-	case o.alone && v.Len() == 1:
+	case t.alone && v.Len() == 1:
 		return yamlText(v.Index(0))
-	case o.either != nil && v.Bool():
-		return o.either[1]
-	case o.either != nil:
-		return o.either[0]
+	case t.either != nil && v.Bool():
+		return t.either[1]
+	case t.either != nil:
+		return t.either[0]
 	default:
 		return yamlText(v)
-	}
-}
-
-// settle gives the fields of a mapping that the file does not name their defaults.
-func settle(keys []key) { settleFrom(keys, make(map[any]reflect.Value)) }
-
-// settleFrom is settle with the defaults of each home, by pointer to its configuration.
-func settleFrom(keys []key, defaults map[any]reflect.Value) {
-	for _, k := range keys {
-		settleFrom(k.value.keys, defaults)
-		if k.preset != "" {
-			continue
-		}
-		for _, o := range k.value.owners() {
-			if !o.known() || !o.field().IsZero() {
-				continue
-			}
-			config := o.config.Addr().Interface()
-			if _, ok := defaults[config]; !ok {
-				defaults[config] = o.defaults()
-			}
-			o.field().Set(defaults[config].FieldByIndex(o.index))
-		}
 	}
 }

@@ -54,17 +54,12 @@ func TestEveryOptionHasARow(t *testing.T) {
 		t.keys(&c)
 		types = append(types, reflect.TypeOf(c.Checker).Elem())
 	}
-	walk("", "", new(Config).keys(), nil, func(_ string, keys []key) {
+	walk("", "", new(Config).keys(), func(_ string, keys []key) {
 		for _, k := range keys {
-			for _, o := range k.value.owners() {
-				if !o.known() {
-					continue
+			for _, to := range k.value.to {
+				if to.home != nil {
+					pointed[to.config.Type().String()+"."+to.name] = true
 				}
-				name := o.config.Type().String()
-				for _, i := range o.index {
-					name += fmt.Sprint(".", i)
-				}
-				pointed[name] = true
 			}
 		}
 	})
@@ -78,15 +73,15 @@ func TestEveryOptionHasARow(t *testing.T) {
 	ours := func(t reflect.Type) bool {
 		return t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), "github.com/havip/")
 	}
-	var visit func(t reflect.Type, name, index string) (lost []string)
-	visit = func(typ reflect.Type, name, index string) (lost []string) {
+	var visit func(t reflect.Type, name string) (lost []string)
+	visit = func(typ reflect.Type, name string) (lost []string) {
 		if why, twice := looked[typ.String()]; twice && name == typ.String() {
 			t.Errorf("%s: is looked into, and also: %s", name, why)
 		}
 		looked[typ.String()] = "looked into"
 		for i := range typ.NumField() {
 			f := typ.Field(i)
-			name, index := name+"."+f.Name, fmt.Sprint(index, ".", i)
+			name := name + "." + f.Name
 			if f.Type.Kind() == reflect.Slice && ours(f.Type.Elem()) {
 				configs = append(configs, f.Type.Elem().String())
 			}
@@ -97,12 +92,12 @@ func TestEveryOptionHasARow(t *testing.T) {
 			switch _, known := elsewhere[name]; {
 			case !f.IsExported():
 			case f.Type.Kind() == reflect.Func, f.Type.Kind() == reflect.Interface, f.Type == reflect.TypeFor[*slog.Logger](): // no data
-			case pointed[index] && known:
+			case pointed[name] && known:
 				t.Errorf("%s: has a row, and is set by: %s", name, elsewhere[name])
-			case pointed[index] || known:
+			case pointed[name] || known:
 				delete(elsewhere, name)
 			case inside:
-				lost = append(lost, visit(f.Type, name, index)...)
+				lost = append(lost, visit(f.Type, name)...)
 			default:
 				lost = append(lost, name)
 			}
@@ -110,7 +105,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 		return lost
 	}
 	for _, typ := range types {
-		for _, name := range visit(typ, typ.String(), typ.String()) {
+		for _, name := range visit(typ, typ.String()) {
 			t.Errorf("%s: no row points at it, and nobody sets it", name)
 		}
 	}
@@ -208,7 +203,7 @@ func TestRowsAskTheLibrary(t *testing.T) {
 			setting("how_many", integer(&l.Count), ""),
 			setting("at_last", off(duration(&l.Never)), ""),
 			setting("rush", not(&l.NoRush), ""),
-			optional("servers", list(&l.Servers, func(s *server) value { return object(nil, []key{required("weight", integer(&s.Weight), "1", "")}) }), "", ""),
+			optional("servers", list(&l.Servers, func(s *server) value { return object(nil, owned([]key{required("weight", integer(&s.Weight), "1", "")}, inside(s))) }), "", ""),
 			optional("names", headers(&l.Names), "", ""),
 		}, homeOf(l))
 	}
@@ -234,14 +229,14 @@ func TestRowsAskTheLibrary(t *testing.T) {
 		{file: "{names: {}}", want: library{Count: 3, Never: time.Minute, Names: none}},
 	} {
 		var l library
-		d := newDecoder("f.yaml", nil)
+		d := newDecoder("f.yaml")
 		d.decode(object(nil, rows(&l)), d.document([]byte(tc.file)), "")
-		d.report(l.Validate(), "", &l)
+		d.report(l.Validate(), "", rows(&l))
 		said := Errors(d.problems).Error()
 		if said != tc.says {
 			t.Errorf("%s: says %q, want %q", tc.file, said, tc.says)
 		}
-		if settle(rows(&l)); said == "" && !reflect.DeepEqual(l, tc.want) {
+		if said == "" && !reflect.DeepEqual(l, tc.want) {
 			t.Errorf("%s: %+v, want %+v", tc.file, l, tc.want)
 		}
 	}

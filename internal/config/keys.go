@@ -4,10 +4,9 @@ import (
 	"time"
 )
 
-// later lists what is decoded, or foreseen, while no package does anything with
-// it: a key without effect would be a lie, so it is refused. When the
-// implementation comes its line goes; what is a foreseen key also gets its row
-// below.
+// later lists the keys that are foreseen while no package does anything with them: a key
+// without effect would be a lie, so it is refused. When the implementation comes the key
+// gets its row below, and its line goes.
 var later = []string{
 	"admin",
 	"services[].dataplane",
@@ -16,7 +15,6 @@ var later = []string{
 func (c *Config) keys() []key {
 	return []key{
 		preset("log", object(nil, c.Log.keys()), "{}", "what is logged, to standard error"),
-		preset("admin", object(nil, c.Admin.keys()), "{}", "where the daemon is asked and controlled"),
 		optional("checks", checks(&c.Checks), "", "health checks, by name"),
 		optional("vrrp", list(&c.VRRP, (*Router).value), "", "virtual routers"),
 		optional("groups", list(&c.Groups, (*Group).value), "", "routers that move together"),
@@ -31,13 +29,6 @@ func (l *Log) keys() []key {
 	}
 }
 
-func (a *Admin) keys() []key {
-	return []key{
-		preset("socket", absolutePath(&a.Socket), "/run/havip/havip.sock", "control socket"),
-		optional("listen", listenAddress(&a.Listen), "127.0.0.1:9650", "status page, metrics and health; read-only"),
-	}
-}
-
 // notifyKeys are those of routers and of groups.
 func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) []key {
 	return []key{
@@ -48,7 +39,7 @@ func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) 
 			"who they run as; default: the user of havip; root runs only what nobody else can change"),
 		optional("notify_fifo", absolutePath(fifo), "/run/havip/notify",
 			"FIFO that gets a line for each change of state, in Keepalived's form; made if it is not there"),
-		preset("notify_timeout", durationIn(timeout, 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
+		preset("notify_timeout", within(duration(timeout), 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
 	}
 }
 
@@ -65,7 +56,7 @@ func (p *Notify) value() value {
 func (t *Track) value() value {
 	return object(nil, []key{
 		required("check", name(&t.Check), "tcp", "name under checks"),
-		optional("weight", integerIn(&t.Weight, -253, 253), "-20",
+		optional("weight", within(integer(&t.Weight), -253, 253), "-20",
 			"negative: added to the priority while down; positive: while up; default: a failure releases the addresses"),
 		preset("mode", word(&t.Mode, "priority", "resign"), "priority",
 			"of a weight with preempt: false: resign hands over when the priority falls below a peer's last one, or that is not known; "+

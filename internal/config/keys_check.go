@@ -264,7 +264,7 @@ func (c *Check) New(backend string, encryption *tls.Config) healthcheck.Checker 
 		if backend == "" || k.name != kind.target {
 			continue
 		}
-		to := k.value.to[0].(*string)
+		to := k.value.to[0].to.(*string)
 		if *to = backend; kind.at != nil {
 			*to = kind.at(c, backend)
 		}

@@ -21,7 +21,7 @@ func (r *Router) keys() []key {
 		setting("preempt", not(&r.NoPreempt), "take the addresses from a node with a lower priority"),
 		setting("preempt_delay", duration(&r.PreemptDelay), "wait before preempting"),
 		setting("start_delay", duration(&r.StartDelay), "wait after the start before taking the addresses"),
-		optional("start_delay_uptime", durationIn(&r.StartDelayUptime, time.Second, 24*time.Hour), "5m",
+		optional("start_delay_uptime", within(duration(&r.StartDelayUptime), time.Second, 24*time.Hour), "5m",
 			"start_delay counts only while the host has been up for less, in a container its host: a later start of havip does not wait; default: it always counts"),
 		setting("down_multiplier", integer(&r.DownMultiplier), "intervals of silence after which the serving node counts as dead"),
 		optional("addresses", list(&r.Addresses, virtualAddress), "[192.168.31.250/24]",
@@ -55,13 +55,13 @@ func (r *Router) keys() []key {
 		preset("announce", object(nil, announceKeys(&r.VIP)), "{}", "gratuitous ARP and neighbour advertisements"),
 		setting("probe", duration(&r.Probe), "ask for so long whether another host has the addresses, before taking them"),
 		optional("track", list(&r.Track, (*Track).value), "", "checks that the addresses follow"),
-	}, homeOf(&r.VRRP), homeOf(&r.VIP)), notifyKeys(&r.Notify, &r.NotifyUser, &r.NotifyFIFO, &r.NotifyTimeout)...)
+	}, homeOf(&r.VRRP), homeOf(&r.VIP), inside(r)), notifyKeys(&r.Notify, &r.NotifyUser, &r.NotifyFIFO, &r.NotifyTimeout)...)
 }
 
 func announceKeys(v *VIP) []key {
 	a := &v.Announce
 	return owned([]key{
-		setting("rounds", list(&a.Rounds, func(to *time.Duration) value { return durationIn(to, 0, time.Hour) }), "when, after the addresses were taken"),
+		setting("rounds", list(&a.Rounds, func(to *time.Duration) value { return within(duration(to), 0, time.Hour) }), "when, after the addresses were taken"),
 		setting("burst", integer(&a.Burst), "how often in each round"),
 		setting("refresh", duration(&a.Refresh), "once more after each such time; 0s: never"),
 	}, homeOf(v))
@@ -81,7 +81,7 @@ func authTypes() []variant[Router] {
 
 func (r *Router) authValue() value {
 	v := typed(nil, r, &r.Auth.Type, func(*Router) []key { return nil }, authTypes(), authTypes())
-	v.to = []any{&r.Auth, &r.VRRP.Auth}
+	v.to = []*target{{to: &r.Auth}}
 	return v
 }
 
@@ -98,7 +98,7 @@ func (r *Router) hmacKeys() []key {
 }
 
 // hmacHome is the home of the rows of type hmac, whatever the type.
-func hmacHome(c *vrrp.Config) home {
+func hmacHome(c *vrrp.Config) *home {
 	typed := func() vrrp.Config {
 		c := *c
 		c.Auth.Type = vrrp.AuthHMAC
@@ -110,33 +110,29 @@ func hmacHome(c *vrrp.Config) home {
 }
 
 func (k *Key) value() value {
-	return object(nil, []key{
-		required("id", integerIn(&k.ID, 1, 255), "1", ""),
+	return object(nil, owned([]key{
+		required("id", within[uint8](integer(&k.ID), 1, 255), "1", ""),
 		required("secret", secret(&k.Secret), "0123456789abcdef0123456789abcdef", "32 to 64 bytes, hex: and digits, file:PATH or env:NAME").secret(),
-	})
+	}, inside(k)))
 }
 
-func addressKeys(a *vip.Address) []key {
-	return owned([]key{
+// virtualAddress is a mapping, or the address alone.
+func virtualAddress(a *vip.Address) value {
+	return orAlone(owned([]key{
 		required("address", prefix(&a.Prefix), "192.168.31.250/24", "without a length: /32 or /128"),
 		optional("interface", plain(&a.Interface), "eth1", "default: the router's, or its macvlan"),
 		optional("label", plain(&a.Label), "eth0:vip", "of an IPv4 address"),
 		setting("scope", choice(&a.Scope), "of an IPv4 address; the same as that of others in its network"),
-	}, homeOf(a))
+	}, homeOf(a)))
 }
 
-// virtualAddress is a mapping, or the address alone.
-func virtualAddress(a *vip.Address) value { return orAlone(addressKeys(a)) }
-
-func routeKeys(t *vip.Route) []key {
-	return owned([]key{
+func route(t *vip.Route) value {
+	return object(nil, owned([]key{
 		required("to", network(&t.Destination), "10.0.0.0/8", "destination; 0.0.0.0/0 or ::/0 is the default route"),
 		optional("via", address(&t.Gateway), "192.168.31.1", "gateway; default: none, on the link"),
 		optional("interface", plain(&t.Interface), "eth1", "default: the router's"),
 		optional("source", address(&t.Source), "192.168.31.250", "preferred source; default: the kernel chooses"),
 		setting("table", integer(&t.Table), "routing table; 254 is the main one"),
 		optional("metric", integer(&t.Metric), "100", "the least wins; default: the kernel's"),
-	}, homeOf(t))
+	}, homeOf(t)))
 }
-
-func route(t *vip.Route) value { return object(nil, routeKeys(t)) }

@@ -42,7 +42,7 @@ func (s *Service) keys() []key {
 		preset("http", object(nil, s.httpKeys()), "{}", "of requests").in("http"),
 		preset("udp", object(nil, udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
 		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
-	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), homeOf(&s.Front))
+	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), homeOf(&s.Front), inside(s))
 }
 
 // serviceCheck is a mapping or the name of a check, which validate puts in its
@@ -73,13 +73,13 @@ func backend(b *lb.Backend) value {
 }
 
 func (r *ServiceRoute) value() value {
-	return object(&r.Pos, []key{
+	return object(&r.Pos, owned([]key{
 		required("name", name(&r.Name), "mail", "in logs and metrics, after the service's"),
 		required("server_names", list(&r.ServerNames, serverName), "[mail.example.org]",
 			"that clients ask for; *.example.org: any one label before it"),
 		required("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above"),
 		optional("check", value{decode: serviceCheck(&r.Check).decode}, "{type: tcp}", "as above; default: the service's"),
-	})
+	}, inside(r)))
 }
 
 func poolKeys(p *lb.PoolConfig) []key {

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -9,50 +9,52 @@ import (
 	"strings"
 	"time"
 
-	"github.com/havip/havip/internal/field"
 	"go.yaml.in/yaml/v3"
 )
 
-// whole is an integer as its text.
-func whole[T uint8 | uint32 | int](s string) (T, bool) {
-	i, err := strconv.Atoi(s)
-	// Other notations of YAML, 0x33, 051 and 1_000, are more often mistakes.
-	return T(i), err == nil && int(T(i)) == i && strconv.Itoa(i) == s
+// integer is a number whose range the library knows.
+func integer[T uint8 | uint32 | int](to *T) value {
+	return unquoted(scalar(to, "", func(s string) (T, error) {
+		i, err := strconv.Atoi(s)
+		// Other notations of YAML, 0x33, 051 and 1_000, are more often mistakes.
+		return T(i), fits(err == nil && int(T(i)) == i && strconv.Itoa(i) == s)
+	}))
 }
 
-// integer is a number whose range the library knows.
-func integer[T uint8 | uint32 | int](to *T) value { return unquoted(wanted(to, "", whole[T]), "") }
-
-// integerIn is a number in a range.
-func integerIn[T uint8 | uint32 | int](to *T, least, most int) value {
-	want := fmt.Sprintf("%d to %d", least, most)
-	v := unquoted(wanted(to, want, func(s string) (T, bool) {
-		i, ok := whole[T](s)
-		return i, ok && least <= int(i) && int(i) <= most
-	}), want)
-	v.want = want
-	return v
+// within is a number with a range that no library knows.
+func within[T uint8 | int | time.Duration](v value, least, most T) value {
+	t := v.to[0]
+	t.want = fmt.Sprintf("%s to %s", yamlText(reflect.ValueOf(least)), yamlText(reflect.ValueOf(most)))
+	v.want = t.want
+	to := t.to.(*T)
+	return v.then(func(d *decoder, n *yaml.Node, path string) {
+		if (*to < least || *to > most) && !d.failed(path) {
+			*to = 0
+			d.fail(path, "%s: want %s", d.quote(n), own(t.want))
+		}
+	})
 }
 
 // off is a number of which the file's zero means never, as a negative one does in the
 // library, where zero means the default.
 func off(v value) value {
-	v.owner.off = true
+	t := v.to[0]
+	t.off = true
 	return v.then(func(d *decoder, n *yaml.Node, path string) {
-		switch f := reflect.ValueOf(v.to[0]).Elem(); {
+		switch f := t.field(); {
 		case d.failed(path):
 		case f.IsZero():
 			f.SetInt(-1)
 		case f.Int() < 0:
 			f.SetInt(0)
-			d.fail(path, "%s: want %s", d.quote(n), own(v.owner.want()))
+			d.fail(path, "%s: want %s", d.quote(n), own(t.wants()))
 		}
 	})
 }
 
 // positive is a number that is not zero, whose default is of no use here.
 func positive(v value) value {
-	v.owner.positive = true
+	v.to[0].positive = true
 	return v
 }
 
@@ -62,10 +64,10 @@ func decimal(to *float64) value {
 	v = unquoted(scalar(to, "", func(s string) (float64, error) {
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || !decimalForm.MatchString(s) {
-			return 0, errors.New("want " + v.owner.says("") + ", such as 20 or 0.5")
+			return 0, fmt.Errorf("want %s, such as 20 or 0.5", v.to[0].wants())
 		}
 		return f, nil
-	}), "")
+	}))
 	return v
 }
 
@@ -87,21 +89,7 @@ func period(s, want string) (time.Duration, error) {
 // duration is one whose range the library knows.
 func duration(to *time.Duration) value {
 	var v value
-	v = scalar(to, "", func(s string) (time.Duration, error) { return period(s, v.owner.says("")) })
-	return v
-}
-
-// durationIn is a duration in a range.
-func durationIn(to *time.Duration, least, most time.Duration) value {
-	want := fmt.Sprintf("%s to %s", field.Span(least), field.Span(most))
-	v := scalar(to, want, func(s string) (time.Duration, error) {
-		v, err := period(s, want)
-		if err == nil && (v < least || v > most) {
-			err = errors.New("want " + want)
-		}
-		return v, err
-	})
-	v.want = want
+	v = scalar(to, "", func(s string) (time.Duration, error) { return period(s, v.to[0].wants()) })
 	return v
 }
 
@@ -113,21 +101,15 @@ func lease(to *time.Duration) value {
 			return 0, nil
 		}
 		t, err := period(s, want)
-		switch {
-		case err == nil && t < 0:
-			err = errors.New("want " + want)
-		case err == nil && t == 0:
-			t = -1
-		}
-		return t, err
+		return cmp.Or(t, -1), cmp.Or(err, fits(t >= 0))
 	})
-	v.want, v.owner.off = want, true
+	v.want, v.to[0].off = want, true
 	return v
 }
 
 // size is a number of bytes.
 func size(to *int64) value {
-	return wanted(to, "a number of bytes, such as 65536, 64KiB or 1MiB", func(s string) (int64, bool) {
+	return scalar(to, "a number of bytes, such as 65536, 64KiB or 1MiB", func(s string) (int64, error) {
 		digits, unit := s, int64(1)
 		for i, suffix := range []string{"KiB", "MiB", "GiB"} {
 			if d, ok := strings.CutSuffix(s, suffix); ok {
@@ -135,6 +117,6 @@ func size(to *int64) value {
 			}
 		}
 		n, err := strconv.ParseInt(digits, 10, 64)
-		return n * unit, err == nil && n >= 0 && strconv.FormatInt(n, 10) == digits && n <= 1<<50/unit
+		return n * unit, fits(err == nil && n >= 0 && strconv.FormatInt(n, 10) == digits && n <= 1<<50/unit)
 	})
 }

@@ -39,19 +39,15 @@ func Load(path string) (*Config, error) {
 // configuration is returned as well: these may come later, and what does not need
 // them can do without.
 func Parse(name string, data []byte) (*Config, error) {
-	return parse(name, data, later)
+	return newDecoder(name).parse(data)
 }
 
-func parse(name string, data []byte, later []string) (*Config, error) {
-	return newDecoder(name, later).parse(data)
-}
-
-func newDecoder(name string, later []string) *decoder {
+func newDecoder(name string) *decoder {
 	names.once.Do(readNames)
 	return &decoder{
-		file: name, dir: filepath.Dir(name), later: later, read: ReadFile, stat: os.Stat,
-		at: make(map[string]Position), places: make(map[any]string), inverted: make(map[string]bool), presets: make(map[string]*yaml.Node),
-		covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string), wrong: make(map[string]bool),
+		file: name, dir: filepath.Dir(name), read: ReadFile, stat: os.Stat,
+		at: make(map[string]Position), covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string),
+		wrong: make(map[string]bool), checks: make(map[string]*Check), used: make(map[string]bool), files: make(map[string][]byte),
 	}
 }
 

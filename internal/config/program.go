@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -35,15 +34,10 @@ func command(to *[]string) value {
 
 // program is what an exec check runs: a command.
 func program(e *healthcheck.Exec) value {
-	return value{to: []any{&e.Path, &e.Args}, owner: new(owner), others: []*owner{new(owner)}, decode: func(d *decoder, n *yaml.Node, path string) {
+	return value{to: []*target{{to: &e.Path}, {to: &e.Args}}, decode: func(d *decoder, n *yaml.Node, path string) {
 		var words []string
-		command(&words).decode(d, n, path)
-		if len(words) == 0 {
-			return
-		}
-		e.Path, e.Args = words[0], words[1:]
-		for i := range e.Args {
-			d.places[&e.Args[i]] = fmt.Sprintf("%s[%d]", path, i+1)
+		if command(&words).decode(d, n, path); len(words) > 0 {
+			e.Path, e.Args = words[0], words[1:]
 		}
 	}}
 }
@@ -52,14 +46,9 @@ var userForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-
 
 // environment is a mapping from names of variables to values.
 func environment(to *[]string) value {
-	return value{to: []any{to}, owner: new(owner), decode: func(d *decoder, n *yaml.Node, path string) {
-		pairs, _ := d.pairs(n, path)
-		*to = make([]string, len(pairs))
-		for i, p := range pairs {
-			sub, text := join(path, p.name), ""
-			d.decode(scalar(&text, "text without NUL", anyText), p.value, sub)
-			(*to)[i] = p.name + "=" + text
-			d.places[&(*to)[i]] = sub
+	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
+		for _, e := range d.entries(n, path, "text without NUL") {
+			*to = append(*to, e.name+"="+e.text)
 		}
 	}}
 }
@@ -68,7 +57,7 @@ func environment(to *[]string) value {
 func oneOrList[T any](to *[]T, item func(*T) value) value {
 	v := list(to, item)
 	many := v.decode
-	v.owner.alone = true
+	v.to[0].alone = true
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.SequenceNode {
 			many(d, n, path)
@@ -76,7 +65,6 @@ func oneOrList[T any](to *[]T, item func(*T) value) value {
 		}
 		*to = make([]T, 1)
 		item(&(*to)[0]).decode(d, n, path)
-		d.places[&(*to)[0]] = path
 	}
 	return v
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -9,98 +8,66 @@ import (
 	"github.com/havip/havip/internal/field"
 )
 
-// A library names the field that is wrong: Backends[1].Weight. Decoding has noted, by
-// the addresses of fields, where their values stand. So the name is followed to the
-// field, and its address leads to path, line and column.
+// A library names the field that is wrong: Backends[1].Weight. The rows know the names of
+// their fields. So the name is followed along the rows to the path of the key.
 
-// placeRows notes where the values of rows stand.
-func (d *decoder) placeRows(keys []key, path string) {
+// locate returns the path of the field that name stands for, and what a row knows of the
+// field. keys are the rows of the mapping at path. Without a row for the field it returns
+// the path of the nearest thing around the field, and nil.
+func locate(name, path string, keys []key) (at string, t *target) {
+	at = path
 	for _, k := range keys {
-		d.placeValue(k.value, join(path, k.name))
-	}
-}
-
-// placeItem is placeRows for an item of a list, which stands at path itself.
-func (d *decoder) placeItem(item any, keys []key, path string) {
-	d.places[item] = path
-	d.placeRows(keys, path)
-}
-
-func (d *decoder) placeValue(v value, path string) {
-	for _, to := range v.to {
-		d.places[to] = path
-	}
-	if v.owner != nil && v.owner.not {
-		d.inverted[path] = true
-	}
-}
-
-// mapKey stands for the entry of a map that a row points at.
-type mapKey struct{ to, key any }
-
-// follow returns pointers to what a name such as Backends[1].Weight means in a
-// configuration, and to all that it is in, the innermost first. What is left of the
-// name means nothing.
-func follow(config reflect.Value, name string) (found []any, rest string) {
-	for v := config; ; {
-		found = append([]any{v.Addr().Interface()}, found...)
-		m := step.FindStringSubmatch(name)
-		if m == nil {
-			return found, name
-		}
-		key := m[2]
-		if unquoted, err := strconv.Unquote(key); err == nil {
-			key = unquoted
-		}
-		switch v.Kind() {
-		case reflect.Struct:
-			v = v.FieldByName(m[1])
-		case reflect.Slice:
-			i, err := strconv.Atoi(m[2])
-			if err != nil || i >= v.Len() {
-				return found, name
+		sub, inner := join(path, k.name), k.value.keys
+		for _, t := range k.value.to {
+			rest, ok := strings.CutPrefix(name, t.name)
+			item := index.FindStringSubmatch(rest)
+			switch {
+			case !ok || t.name == "":
+			case rest == "":
+				return sub, t
+			case item != nil:
+				if k.value.shape == listed {
+					sub += "[" + item[1] + "]"
+				} else {
+					sub = join(sub, strings.Trim(item[1], `"`))
+				}
+				if rest = rest[len(item[0]):]; rest == "" {
+					return sub, t
+				}
+				return locate(rest, sub, k.value.rows())
+			case rest[0] == '.':
+				at, inner = sub, k.value.rows()
 			}
-			v = v.Index(i)
-		case reflect.Map:
-			return append([]any{mapKey{v.Addr().Interface(), key}}, found...), name[len(m[0]):]
-		default:
-			return found, name
 		}
-		if !v.IsValid() {
-			return found, name
+		if found, t := locate(name, sub, inner); t != nil {
+			return found, t
 		}
-		for (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) && !v.IsNil() {
-			v = v.Elem()
-		}
-		name = name[len(m[0]):]
 	}
+	return at, nil
 }
 
-// step is the next part of the name of a field.
-var step = regexp.MustCompile(`^\.?(?:(\w+)|\[([^\]]*)\])`)
+// index is the index of an item in the name of a field.
+var index = regexp.MustCompile(`^\[([^\]]*)\]\.?`)
 
-// report says what a library finds wrong with its configurations, each fault where
-// the file says the value. What has no place of its own is said of path. configs are
-// pointers; where one is a copy of another both are given.
-func (d *decoder) report(err error, path string, configs ...any) {
+// report says what a library finds wrong with the mapping at path, each fault where the
+// file says the value. keys are the rows of the mapping. renamed are pairs: what the
+// library calls a field, and what the rows call it.
+func (d *decoder) report(err error, path string, keys []key, renamed ...string) {
+	rename := strings.NewReplacer(renamed...)
 	for _, e := range field.All(err) {
-		at, exact := d.placeOf(e.Field, path, configs)
-		if isZero(configs[0], e.Field) && !(exact && d.given(at)) {
-			// The tables know what may be left out, and what is not of the file comes
-			// later, as a pool does.
-			continue
+		name := rename.Replace(e.Field)
+		at, t := locate(name, path, keys)
+		if name == "Pool" || d.broken(at) {
+			continue // a pool comes later; what is broken was said, and this may follow from it
 		}
-		if d.broken(d.whereGiven(at)) {
-			continue // what is wrong was said, and this may be what follows from it
-		}
-		said := d.inKeys(e, configs)
+		said := inKeys(rename.Replace(e.Err.Error()), name, path, keys)
 		if _, hidden := d.place(at); hidden {
 			said = ownWords(said)
 		} else if quoted, err := strconv.QuotedPrefix(said); err == nil {
 			value, _ := strconv.Unquote(quoted)
 			said = show(value) + said[len(quoted):]
 		}
-		if d.inverted[at] {
+		if t != nil && t.not {
 			said = opposites.Replace(said)
 		}
 		d.fail(at, "%v", own(said))
@@ -122,38 +89,12 @@ func ownWords(said string) string {
 	return "not valid here"
 }
 
-// placeOf is the path of what a field's name means, or of the nearest thing around it.
-// exact reports whether it is the field's own.
-func (d *decoder) placeOf(name, otherwise string, configs []any) (path string, exact bool) {
-	path, depth := otherwise, 0
-	for _, c := range configs {
-		found, rest := follow(reflect.ValueOf(c).Elem(), name)
-		for i, p := range found {
-			if at, ok := d.places[p]; ok && len(found)-i > depth {
-				path, depth, exact = at, len(found)-i, i == 0 && rest == ""
-			}
-		}
-	}
-	return path, exact
-}
-
-// isZero reports whether a field is zero.
-func isZero(config any, name string) bool {
-	found, rest := follow(reflect.ValueOf(config).Elem(), name)
-	v := reflect.ValueOf(found[0])
-	return rest == "" && v.Kind() == reflect.Pointer && v.Elem().IsZero()
-}
-
-// whereGiven is the path itself, or what is around it, that the file has.
-func (d *decoder) whereGiven(path string) string {
-	for path != "" && !d.given(path) {
-		path = path[:max(0, strings.LastIndexAny(path, ".["))]
-	}
-	return path
-}
-
-// broken reports whether something was said of path, of what is in it or around it.
+// broken reports whether something was said of path, or of the nearest thing around it
+// that the file has: of what is in there, or around there.
 func (d *decoder) broken(path string) bool {
+	for path != "" && !d.given(path) {
+		path = parent(path)
+	}
 	within := func(a, b string) bool {
 		rest, ok := strings.CutPrefix(a, b)
 		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
@@ -166,22 +107,19 @@ func (d *decoder) broken(path string) bool {
 	return false
 }
 
-// inKeys is what an error says, with the names of keys for those of fields beside the
-// one that is wrong, or around it.
-func (d *decoder) inKeys(e *field.Error, configs []any) string {
-	return fieldName.ReplaceAllStringFunc(e.Err.Error(), func(name string) string {
-		for around := e.Field; around != ""; {
+// inKeys is what is said of a field, with the names of keys for those of fields beside
+// the field, or around it.
+func inKeys(said, field, path string, keys []key) string {
+	return fieldNames.ReplaceAllStringFunc(said, func(name string) string {
+		for around := field; around != ""; {
 			around = around[:max(0, strings.LastIndexByte(around, '.'))]
-			for _, c := range configs {
-				found, rest := follow(reflect.ValueOf(c).Elem(), strings.TrimPrefix(around+"."+name, "."))
-				if at, ok := d.places[found[0]]; ok && rest == "" {
-					return at[strings.LastIndexByte(at, '.')+1:]
-				}
+			if at, t := locate(strings.TrimPrefix(around+"."+name, "."), path, keys); t != nil {
+				return at[strings.LastIndexByte(at, '.')+1:]
 			}
 		}
 		return name
 	})
 }
 
-// fieldName is what may be the name of a field, with the way to it.
-var fieldName = regexp.MustCompile(`\b[A-Z]+[a-z]\w*(\[\d+\])?(\.[A-Z]\w*)*`)
+// fieldNames is what may be the name of a field, with the way to it.
+var fieldNames = regexp.MustCompile(`\b[A-Z]+[a-z]\w*(\[\d+\])?(\.[A-Z]\w*)*`)

@@ -166,13 +166,14 @@ func (r Router) Differences(o Router) (keys []string) {
 
 // differ reports whether two values of one key are not the same.
 func differ(a, b value) bool {
-	for i, k := range a.keys {
-		if differ(k.value, b.keys[i].value) {
+	theirs := b.rows()
+	for i, k := range a.rows() {
+		if differ(k.value, theirs[i].value) {
 			return true
 		}
 	}
-	for i, to := range a.to {
-		if !reflect.DeepEqual(to, b.to[i]) {
+	for i, t := range a.to {
+		if !reflect.DeepEqual(t.to, b.to[i].to) {
 			return true
 		}
 	}

@@ -12,38 +12,53 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/internal/words"
 )
 
+// errUnfit is the error of a text of which nothing can be said but what is wanted.
+var errUnfit = errors.New("does not fit")
+
+// fits returns errUnfit unless a text is what is wanted.
+func fits(ok bool) error {
+	if ok {
+		return nil
+	}
+	return errUnfit
+}
+
 // scalar is a plain value, read by parse. Numbers and the like stand for their
-// text, as written.
+// text, as written. want is what may stand there; empty: the library says it.
 func scalar[T any](to *T, want string, parse func(string) (T, error)) value {
-	o := new(owner)
-	return value{to: []any{to}, owner: o, decode: func(d *decoder, n *yaml.Node, path string) {
+	t := &target{to: to, want: want}
+	return value{to: []*target{t}, decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind != yaml.ScalarNode {
-			d.fail(path, "%s: want %s", d.describe(n), own(o.says(want)))
+			d.fail(path, "%s: want %s", d.describe(n), own(t.wants()))
 			return
 		}
 		v, err := parse(n.Value)
-		if err == nil && o.known() && reflect.ValueOf(v).IsZero() && !o.takesZero() {
-			err = errors.New("want " + o.says(want))
+		if err == nil && t.home != nil && reflect.ValueOf(v).IsZero() {
+			err = fits(t.takesZero())
 		}
-		if err != nil {
-			if _, hidden := d.place(path); hidden && !errors.As(err, new(own)) {
-				err = own("want " + o.says(want))
-			}
-			d.fail(path, "%s: %v", d.quote(n), err)
+		if err == nil {
+			*to = v
 			return
 		}
-		*to = v
+		if _, hidden := d.place(path); err == errUnfit || hidden && !errors.As(err, new(own)) {
+			err = own("want " + t.wants())
+		}
+		d.fail(path, "%s: %v", d.quote(n), err)
 	}}
 }
 
+const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle
+
 // unquoted is v for values that mean something else when quoted.
-func unquoted(v value, want string) value {
+func unquoted(v value) value {
 	decode := v.decode
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind == yaml.ScalarNode && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
-			d.fail(path, "%s: want %s, without quotes", d.describe(n), own(v.owner.says(want)))
+		if n.Kind == yaml.ScalarNode && n.Style&quoted != 0 {
+			d.fail(path, "%s: want %s, without quotes", d.describe(n), own(v.to[0].wants()))
 			return
 		}
 		decode(d, n, path)
@@ -52,60 +67,38 @@ func unquoted(v value, want string) value {
 }
 
 // plain is a text that the library judges.
-func plain(to *string) value { return scalar(to, "", anyText) }
+func plain(to *string) value { return text(to, "", anyText) }
 
-// wanted is a plain value of which nothing can be said but what is wanted. Without
-// words for that the library has them.
-func wanted[T any](to *T, want string, parse func(string) (T, bool)) value {
-	var v value
-	v = scalar(to, want, func(s string) (T, error) {
-		x, ok := parse(s)
-		if !ok {
-			return x, errors.New("want " + v.owner.says(want))
-		}
-		return x, nil
-	})
-	return v
-}
+func anyText(string) bool { return true }
 
 // text is any text that check accepts.
 func text(to *string, want string, check func(string) bool) value {
-	return wanted(to, want, func(s string) (string, bool) { return s, check(s) })
+	return scalar(to, want, func(s string) (string, error) { return s, fits(check(s)) })
 }
 
 func boolean(to *bool) value {
-	const want = "true or false"
-	return unquoted(wanted(to, want, func(s string) (bool, bool) { return s == "true", s == "true" || s == "false" }), want)
+	return unquoted(scalar(to, "true or false", func(s string) (bool, error) {
+		return s == "true", fits(s == "true" || s == "false")
+	}))
 }
 
 // not is a boolean whose field says the opposite of its key.
 func not(to *bool) value {
 	v := boolean(to)
-	v.owner.not = true
+	v.to[0].not = true
 	return v.then(func(d *decoder, _ *yaml.Node, path string) { *to = !*to && !d.failed(path) })
+}
+
+// word is one of a few words.
+func word(to *string, list ...string) value {
+	return oneOf(to, list, func(i int) string { return list[i] })
 }
 
 // either is one of two words, for false and true.
 func either(to *bool, no, yes string) value {
-	var said string
-	v := word(&said, no, yes)
-	v.to, v.owner = []any{to}, &owner{either: []string{no, yes}}
-	return v.then(func(*decoder, *yaml.Node, string) { *to = said == yes })
-}
-
-// word is one of a few words.
-func word(to *string, words ...string) value {
-	want := orList(words)
-	v := scalar(to, want, func(s string) (string, error) {
-		if slices.Contains(words, s) {
-			return s, nil
-		}
-		if near := nearest(s, words); near != "" {
-			return "", fmt.Errorf("did you mean %s? Want %s", near, want)
-		}
-		return "", errors.New("want " + want)
-	})
-	v.want = want
+	list := []string{no, yes}
+	v := oneOf(to, list, func(i int) bool { return i == 1 })
+	v.to[0].either = list
 	return v
 }
 
@@ -114,25 +107,33 @@ func choice[T any, P interface {
 	*T
 	encoding.TextUnmarshaler
 }](to P) value {
-	var said string
-	v := word(&said, words(P(new(T)))...)
-	v.to, v.owner = []any{to}, new(owner)
-	return v.then(func(d *decoder, _ *yaml.Node, path string) {
-		if err := to.UnmarshalText([]byte(said)); err != nil && !d.failed(path) {
-			d.fail(path, "%s: %v", said, err)
-		}
+	list := alternatives(P(new(T)).UnmarshalText([]byte("?")))
+	return oneOf((*T)(to), list, func(i int) (v T) {
+		P(&v).UnmarshalText([]byte(list[i])) // a word that the enumeration has listed
+		return v
 	})
-}
-
-// words are those of an enumeration, as it lists them for a word that it does not have.
-func words(of encoding.TextUnmarshaler) []string {
-	return alternatives(of.UnmarshalText([]byte("?")))
 }
 
 // alternatives are the words that an error says it wants.
 func alternatives(err error) []string {
 	_, list, _ := strings.Cut(fmt.Sprint(err), "want ")
 	return strings.Split(strings.ReplaceAll(list, " or ", ", "), ", ")
+}
+
+// oneOf is one of a few words, each of which stands for a value.
+func oneOf[T any](to *T, list []string, is func(i int) T) value {
+	want := words.Choice(list)
+	v := scalar(to, want, func(s string) (v T, err error) {
+		if i := slices.Index(list, s); i >= 0 {
+			return is(i), nil
+		}
+		if near := nearest(s, list); near != "" {
+			return v, fmt.Errorf("did you mean %s? Want %s", near, want)
+		}
+		return v, errUnfit
+	})
+	v.want = want
+	return v
 }
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
@@ -149,7 +150,7 @@ func absolutePath(to *string) value {
 
 // secret is a text, file:PATH or env:NAME. No message shows it.
 func secret(to *Secret) value {
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind != yaml.ScalarNode {
 			d.fail(path, "%s: want text, file:PATH or env:NAME", d.describe(n))
 			return
@@ -166,35 +167,25 @@ func secret(to *Secret) value {
 // expression is a regular expression in Go's syntax.
 func expression(to **regexp.Regexp) value {
 	return scalar(to, "a regular expression", func(s string) (*regexp.Regexp, error) {
-		if s == "" {
-			return nil, errors.New("want a regular expression")
-		}
 		re, err := regexp.Compile(s)
 		if err != nil {
 			return nil, fmt.Errorf("want a regular expression: %s", show(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
 		}
-		return re, nil
+		return re, fits(s != "")
 	})
 }
 
 // octets are bytes: text, or "hex:" and digits.
 func octets(to *[]byte) value {
-	const want = "text, or hex: and digits"
-	return scalar(to, want, func(s string) ([]byte, error) {
+	return scalar(to, "text, or hex: and digits", func(s string) ([]byte, error) {
 		digits, isHex := strings.CutPrefix(s, "hex:")
-		if isHex {
-			b, err := hex.DecodeString(digits)
-			if err != nil || len(b) == 0 {
-				return nil, own("want pairs of hexadecimal digits after the word hex, such as 00ff")
-			}
-			return b, nil
+		if !isHex {
+			return []byte(s), fits(s != "")
 		}
-		if s == "" {
-			return nil, errors.New("want " + want)
+		b, err := hex.DecodeString(digits)
+		if err != nil || len(b) == 0 {
+			return nil, own("want pairs of hexadecimal digits after the word hex, such as 00ff")
 		}
-		return []byte(s), nil
+		return b, nil
 	})
 }
-
-// anyText is what only the library judges.
-func anyText(s string) (string, error) { return s, nil }

@@ -9,23 +9,9 @@ import (
 	"github.com/havip/havip/healthcheck"
 )
 
-// validate checks what no key can tell alone, has the libraries check their
-// configurations, and fills in the defaults. A zero field was missing or wrong; both
-// were reported.
+// validate checks what no key can tell alone, and has the libraries check their
+// configurations. A zero field was missing or wrong; both were reported.
 func (d *decoder) validate(c *Config) {
-	v := validator{decoder: d, checks: make(map[string]*Check), used: make(map[string]bool), files: make(map[string][]byte)}
-	v.validate(c)
-}
-
-// validator is a decoder that has decoded everything.
-type validator struct {
-	*decoder
-	checks map[string]*Check
-	used   map[string]bool   // the checks that something refers to
-	files  map[string][]byte // by path: what was read
-}
-
-func (d *validator) validate(c *Config) {
 	if len(d.problems) == 0 && len(c.VRRP) == 0 && len(c.Services) == 0 {
 		d.fail("", "nothing to do: add vrrp, services or both")
 	}
@@ -55,7 +41,7 @@ func (d *validator) validate(c *Config) {
 }
 
 // unique reports a name that an earlier item has, and remembers it.
-func (d *validator) unique(seen map[string]string, what, path string) {
+func (d *decoder) unique(seen map[string]string, what, path string) {
 	if what == "" {
 		return
 	}
@@ -67,20 +53,28 @@ func (d *validator) unique(seen map[string]string, what, path string) {
 	seen[what] = path
 }
 
-func (d *validator) validateCheck(c *Check, path string) {
+func (d *decoder) validateCheck(c *Check, path string) {
 	if c.Checker == nil {
 		return // without a type there is none
 	}
-	// A check of backends has no target yet: report passes over fields that are
-	// zero and not in the file.
-	d.report(c.Validate(), path, &c.Config)
+	kind, checked := c.kind(), c.Config
+	if kind.target != "" && !d.given(join(path, kind.target)) {
+		checked.Checker = c.New("192.0.2.1:80", nil) // as of a backend
+	}
+	renamed := []string{"Checker.", ""}
+	if e, ok := c.Checker.(*healthcheck.Exec); ok {
+		for i, v := range e.Env {
+			name, _, _ := strings.Cut(v, "=")
+			renamed = append(renamed, fmt.Sprintf("Env[%d]", i), "Env["+name+"]")
+		}
+	}
+	d.report(checked.Validate(), path, append(c.keys(), kind.keys(new(Check))...), renamed...)
 	d.validateProbe(c, path)
-	settle(c.keys())
 }
 
 // validateProbe checks the keys of a type that the checker itself does not have, and
 // sets the default that follows from one of them.
-func (d *validator) validateProbe(c *Check, path string) {
+func (d *decoder) validateProbe(c *Check, path string) {
 	switch k := c.Checker.(type) {
 	case *healthcheck.HTTP:
 		if k.URL == "" {
@@ -105,7 +99,7 @@ func (d *validator) validateProbe(c *Check, path string) {
 
 // validateClientTLS checks keys of encryption towards a server against one another.
 // Those that are ignored have no effect where nothing is verified.
-func (d *validator) validateClientTLS(t *TLS, path string, ignored ...string) {
+func (d *decoder) validateClientTLS(t *TLS, path string, ignored ...string) {
 	if t.Certificate == "" && t.Key != "" && !d.given(path+".certificate") {
 		d.fail(path+".key", "%s: wants a certificate", show(t.Key))
 	}
@@ -116,7 +110,7 @@ func (d *validator) validateClientTLS(t *TLS, path string, ignored ...string) {
 	}
 }
 
-func (d *validator) validateCheckTLS(t *TLS, path string) {
+func (d *decoder) validateCheckTLS(t *TLS, path string) {
 	d.validateClientTLS(t, path, ".ca", ".server_name")
 	keyPath := path + ".key"
 	if t.Key == "" && !d.given(keyPath) {
@@ -127,7 +121,7 @@ func (d *validator) validateCheckTLS(t *TLS, path string) {
 
 // target is the path of the key by which a named check says itself what it
 // probes; empty if its type has no such key.
-func (d *validator) target(c *Check) string {
+func (d *decoder) target(c *Check) string {
 	if target := c.kind().target; target != "" {
 		return join(join("checks", c.Name), target)
 	}
@@ -135,13 +129,13 @@ func (d *validator) target(c *Check) string {
 }
 
 // hasTarget reports whether a named check probes something by itself.
-func (d *validator) hasTarget(c *Check) bool {
+func (d *decoder) hasTarget(c *Check) bool {
 	target := d.target(c)
 	return target == "" || d.given(target)
 }
 
 // reference returns the check of a name. It reports a name that no check has.
-func (d *validator) reference(name, path string) *Check {
+func (d *decoder) reference(name, path string) *Check {
 	if name == "" {
 		return nil
 	}
@@ -161,7 +155,7 @@ func hint(name string, names []string, otherwise string) string {
 	return otherwise
 }
 
-func (d *validator) validateGroups(groups []Group, routers []Router) {
+func (d *decoder) validateGroups(groups []Group, routers []Router) {
 	known := make(map[string]bool, len(routers))
 	for _, r := range routers {
 		known[r.Name] = true

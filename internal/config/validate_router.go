@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +11,7 @@ import (
 )
 
 // validateRouter has the libraries check a router, and checks what only the file has.
-func (d *validator) validateRouter(r *Router, path string) {
+func (d *decoder) validateRouter(r *Router, path string) {
 	first := routerFamily(r)
 	if own := strings.ToLower(family(first)); first.IsValid() && r.Family != "" && r.Family != own {
 		d.fail(path+".family", "%s: but %s is %s: leave it out", r.Family, first, family(first))
@@ -31,49 +30,32 @@ func (d *validator) validateRouter(r *Router, path string) {
 	}
 	d.validateVRRP(r, path)
 	d.validateVIP(r, path)
-	settle(r.keys())
 }
 
-// validateVRRP has package vrrp check a router. The configuration is made of several
-// keys: the fields that VRRPConfig adds are noted with the places of those keys.
-func (d *validator) validateVRRP(r *Router, path string) {
-	c := r.VRRPConfig()
-	var known []int // the addresses of which nothing was said
-	for i, a := range c.Addresses {
-		if a.IsValid() {
-			known = append(known, i)
+// validateVRRP has package vrrp check a router: without the addresses that are wrong,
+// which was said.
+func (d *decoder) validateVRRP(r *Router, path string) {
+	c, renamed := r.VRRPConfig(), []string{"Auth.Password", "Auth.Secret", "Auth.HMAC.Keys", "Auth.Keys"}
+	c.Addresses = nil
+	for i, a := range r.Addresses {
+		if a.Prefix.IsValid() {
+			renamed = append(renamed, fmt.Sprintf("Addresses[%d]", len(c.Addresses)), fmt.Sprintf("Addresses[%d]", i))
+			c.Addresses = append(c.Addresses, a.Prefix.Addr())
 		}
 	}
-	c.Addresses = slices.DeleteFunc(c.Addresses, func(a netip.Addr) bool { return !a.IsValid() })
-	for i, listed := range known {
-		d.places[&c.Addresses[i]] = fmt.Sprintf("%s.addresses[%d]", path, listed)
-	}
-	d.places[&c.Addresses], d.places[&c.Auth.Type] = path+".addresses", path+".auth.type"
-	for i := range c.Auth.HMAC.Keys {
-		k, at := &c.Auth.HMAC.Keys[i], fmt.Sprintf("%s.auth.keys[%d]", path, i)
-		d.places[&k.ID], d.places[&k.Secret] = at+".id", at+".secret"
-	}
-	d.report(c.Validate(), path, &c, &r.VRRP)
+	d.report(c.Validate(), path, r.keys(), renamed...)
 }
 
 // validateVIP does the same with package vip.
-func (d *validator) validateVIP(r *Router, path string) {
-	c := r.VIPConfig()
-	d.places[&c.VirtualMAC] = path + ".virtual_mac"
-	for i := range c.Addresses {
-		at := fmt.Sprintf("%s.addresses[%d]", path, i)
-		if n := len(r.Addresses); i >= n {
-			at = fmt.Sprintf("%s.excluded[%d]", path, i-n)
-		}
-		d.placeItem(&c.Addresses[i], addressKeys(&c.Addresses[i]), at)
+func (d *decoder) validateVIP(r *Router, path string) {
+	var renamed []string
+	for i := range r.Excluded {
+		renamed = append(renamed, fmt.Sprintf("Addresses[%d]", len(r.Addresses)+i), fmt.Sprintf("Excluded[%d]", i))
 	}
-	for i := range c.Routes {
-		d.placeItem(&c.Routes[i], routeKeys(&c.Routes[i]), fmt.Sprintf("%s.routes[%d]", path, i))
-	}
-	d.report(c.Validate(), path, &c, &r.VIP)
+	d.report(r.VIPConfig().Validate(), path, r.keys(), renamed...)
 }
 
-func (d *validator) validateTrack(r *Router, path string) {
+func (d *decoder) validateTrack(r *Router, path string) {
 	seen := make(map[string]string)
 	for i, t := range r.Track {
 		path := fmt.Sprintf("%s.track[%d]", path, i)
@@ -106,7 +88,7 @@ func (d *validator) validateTrack(r *Router, path string) {
 
 // validateIdle warns of a router that has nothing to move and nobody to tell. In a
 // group it makes sense: the other routers follow it.
-func (d *validator) validateIdle(c *Config) {
+func (d *decoder) validateIdle(c *Config) {
 	for i, r := range c.VRRP {
 		path := fmt.Sprintf("vrrp[%d]", i)
 		grouped := slices.ContainsFunc(c.Groups, func(g Group) bool { return slices.Contains(g.Routers, r.Name) })
@@ -117,7 +99,7 @@ func (d *validator) validateIdle(c *Config) {
 }
 
 // validateRouters checks routers against one another.
-func (d *validator) validateRouters(routers []Router) {
+func (d *decoder) validateRouters(routers []Router) {
 	names, vrids, addresses, macvlans := make(map[string]string), make(map[string]string), make(map[string]string), make(map[string]string)
 	for i := range routers {
 		r, path := &routers[i], fmt.Sprintf("vrrp[%d]", i)
@@ -148,7 +130,7 @@ func (d *validator) validateRouters(routers []Router) {
 }
 
 // uniqueMacvlan checks the name of a router's macvlan.
-func (d *validator) uniqueMacvlan(seen map[string]string, r *Router, path string) {
+func (d *decoder) uniqueMacvlan(seen map[string]string, r *Router, path string) {
 	name, given := macvlanName(r), d.given(path+".macvlan")
 	switch first, twice := seen[name]; {
 	case d.failed(path + ".macvlan"), !routerFamily(r).IsValid(), r.VRID == 0:

@@ -2,19 +2,22 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 	"github.com/havip/havip/lb"
 )
 
 // validateService checks the keys of a service against one another.
-func (d *validator) validateService(s *Service, path string) {
+func (d *decoder) validateService(s *Service, path string) {
+	keys := s.keys()
 	if s.Mode != "" {
-		d.validateModes(new(Service).keys(), path, s.Mode)
+		d.validateModes(keys, path, s.Mode)
 	}
 	if s.Pool.Balance == lb.KeyHash && s.Mode != "http" && s.Mode != "" {
 		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
@@ -22,35 +25,33 @@ func (d *validator) validateService(s *Service, path string) {
 	d.validateBackends(s.Pool.Backends, path)
 	d.validateServiceCheck(&s.Check, path)
 	d.validateRoutes(s, path)
-	d.validatePool(s, path)
+	d.validatePool(s, path, keys)
 	d.validateTLS(s, path)
 	if s.Mode == "http" && s.TCP.SendProxy != lb.ProxyNone {
 		d.fail(path+".proxy_protocol.send", "%s: mode http sends none, but X-Forwarded-For: want none, or mode: tcp", s.TCP.SendProxy)
 	}
 	switch s.Mode {
 	case "http":
-		d.report(s.HTTP.Validate(), path, &s.HTTP)
-		d.report(s.Front.Validate(), path, &s.Front)
+		d.report(errors.Join(s.HTTP.Validate(), s.Front.Validate()), path, keys)
 		// What both modes have is noted for mode tcp, too.
 		fallthrough
 	case "tcp":
-		d.report(s.TCP.Validate(), path, &s.TCP)
+		d.report(s.TCP.Validate(), path, keys)
 	case "udp":
-		d.report(s.UDP.Validate(), path, &s.UDP)
+		d.report(s.UDP.Validate(), path, keys)
 	}
-	d.report(s.Limits.Validate(), path, &s.Limits)
-	settle(s.keys())
+	d.report(s.Limits.Validate(), path, keys)
 }
 
 // validateModes reports the keys that are given and that the service's mode does
 // not use.
-func (d *validator) validateModes(keys []key, path, mode string) {
+func (d *decoder) validateModes(keys []key, path, mode string) {
 	for _, k := range keys {
 		sub := join(path, k.name)
 		switch {
 		case !d.given(sub):
 		case k.modes != nil && !slices.Contains(k.modes, mode):
-			d.fail(sub, "mode %s does not use this: leave it out, or set mode: %s", mode, orList(k.modes))
+			d.fail(sub, "mode %s does not use this: leave it out, or set mode: %s", mode, words.Choice(k.modes))
 		case k.value.shape == single:
 			d.validateModes(k.value.keys, sub, mode)
 		}
@@ -59,7 +60,7 @@ func (d *validator) validateModes(keys []key, path, mode string) {
 
 // validateBackends checks what the file wants of the backends of a service or route,
 // and gives them their defaults.
-func (d *validator) validateBackends(backends []lb.Backend, path string) {
+func (d *decoder) validateBackends(backends []lb.Backend, path string) {
 	addresses := make(map[string]string)
 	primaries, drained, broken := 0, 0, false
 	for i := range backends {
@@ -85,7 +86,7 @@ func (d *validator) validateBackends(backends []lb.Backend, path string) {
 	}
 }
 
-func (d *validator) validateRoutes(s *Service, path string) {
+func (d *decoder) validateRoutes(s *Service, path string) {
 	names, servers := make(map[string]string), make(map[string]string)
 	for i := range s.Routes {
 		r, path := &s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i)
@@ -103,16 +104,15 @@ func (d *validator) validateRoutes(s *Service, path string) {
 
 // validatePool checks the pools of a service: its own and those of its routes, which
 // have its settings.
-func (d *validator) validatePool(s *Service, path string) {
+func (d *decoder) validatePool(s *Service, path string, keys []key) {
 	p := &s.Pool
 	p.Name = s.Name
-	d.report(p.Validate(), path, p)
+	d.report(p.Validate(), path, keys)
 	limits := func(b lb.Backend) bool { return b.MaxConns > 0 }
 	limited := slices.ContainsFunc(p.Backends, limits)
 	for i, r := range s.Routes {
 		limited = limited || slices.ContainsFunc(r.Backends, limits)
-		own := s.PoolOf(r)
-		d.report(own.Validate(), fmt.Sprintf("%s.routes[%d]", path, i), &own, p)
+		d.report(s.PoolOf(r).Validate(), path, keys, "Backends[", fmt.Sprintf("Routes[%d].Backends[", i))
 	}
 	path += ".pool"
 	if p.MaxFails < 0 && d.given(path+".fail_timeout") {
@@ -128,7 +128,7 @@ func (d *validator) validatePool(s *Service, path string) {
 
 // validateServiceCheck checks a check that is written in a service or route, and puts a
 // copy of the named check in the place of a name.
-func (d *validator) validateServiceCheck(check **Check, path string) {
+func (d *decoder) validateServiceCheck(check **Check, path string) {
 	path += ".check"
 	if *check == nil {
 		return
@@ -153,14 +153,14 @@ func (d *validator) validateServiceCheck(check **Check, path string) {
 }
 
 // spread keeps the checks of backends from probing all at the same time.
-func (d *validator) spread(c *Check, path string) {
+func (d *decoder) spread(c *Check, path string) {
 	if !d.given(path + ".start_spread") {
 		c.StartSpread = min(c.Interval, maxDefaultSpread)
 	}
 }
 
 // validateServices checks services against one another.
-func (d *validator) validateServices(c *Config) {
+func (d *decoder) validateServices(c *Config) {
 	names := make(map[string]string)
 	listeners := map[string]map[string]string{"tcp": {}, "udp": {}}
 	for i, s := range c.Services {
@@ -175,7 +175,7 @@ func (d *validator) validateServices(c *Config) {
 }
 
 // validateListen reports an address that no machine has.
-func (d *validator) validateListen(c *Config, s *Service, path string) {
+func (d *decoder) validateListen(c *Config, s *Service, path string) {
 	a := s.Listen.Addr()
 	for _, r := range c.VRRP {
 		if r.Has(a) {
@@ -200,7 +200,7 @@ var reserved = netip.MustParsePrefix("240.0.0.0/4")
 // listener reports a listener that the kernel would refuse beside those seen: a
 // wildcard takes its port on every address of its family, and the IPv6 one on
 // those of IPv4 too.
-func (d *validator) listener(seen map[string]string, listen netip.AddrPort, path string) {
+func (d *decoder) listener(seen map[string]string, listen netip.AddrPort, path string) {
 	ip, port := listen.Addr(), listen.Port()
 	if !ip.IsValid() {
 		ip = netip.IPv6Unspecified()

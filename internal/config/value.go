@@ -2,8 +2,6 @@ package config
 
 import (
 	"fmt"
-	"reflect"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -58,20 +56,35 @@ func optional(name string, v value, example, doc string) key {
 	return key{name: name, value: v, example: example, doc: doc}
 }
 
+// presetNode is the node of the default. It has no position.
+func (k key) presetNode() *yaml.Node {
+	if k.value.keys != nil { // and the default is that of each key
+		return &yaml.Node{Kind: yaml.MappingNode}
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Value: k.preset}
+}
+
 // value decodes one node to where it belongs.
 type value struct {
 	decode func(d *decoder, n *yaml.Node, path string)
-	// to are pointers to the fields that get the value. Range and default are those of
-	// the first field. A mapping has none: the fields are those of its keys.
-	to     []any
-	owner  *owner   // of to[0]; nil: no library's
-	others []*owner // of the rest
-	keys   []key    // of a mapping
+	// to are the fields that get the value. Range and default are those of the first
+	// field. A mapping has none: the fields are those of its keys.
+	to   []*target
+	keys []key // of a mapping
 	// variants are the mappings that may stand here where there are several, or a
 	// list of them.
 	variants func() []section
 	shape    shape
 	want     string // the range or the words, for documentation
+}
+
+// setDefaults gives each field its library's default.
+func (v value) setDefaults() {
+	for _, t := range v.to {
+		if t.home != nil {
+			t.field().Set(t.preset())
+		}
+	}
 }
 
 // sections are the mappings that may stand in place of a value, each with its keys:
@@ -86,31 +99,37 @@ func (v value) sections() []section {
 	return nil
 }
 
+// rows are the rows of all sections.
+func (v value) rows() (keys []key) {
+	for _, s := range v.sections() {
+		keys = append(keys, s.keys...)
+	}
+	return keys
+}
+
 // orAlone is a mapping, or the value of its first key alone.
 func orAlone(keys []key) value {
-	v, alone := object(nil, keys), keys[0].value
+	v := object(nil, keys)
 	mapping := v.decode
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.MappingNode {
 			mapping(d, n, path)
 			return
 		}
-		d.placeRows(keys[1:], path)
-		d.placeValue(alone, path)
-		alone.decode(d, n, path)
+		keys[0].value.decode(d, n, path)
 	}
 	return v
 }
 
 // also returns v with further fields, of the same type, that get the same value.
 func (v value) also(to ...any) value {
-	first := reflect.ValueOf(v.to[0]).Elem()
+	first := v.to[0]
 	for _, p := range to {
-		v.to, v.others = append(v.to, p), append(v.others, &owner{off: v.owner.off})
+		v.to = append(v.to, &target{to: p, off: first.off})
 	}
 	return v.then(func(*decoder, *yaml.Node, string) {
-		for _, p := range to {
-			reflect.ValueOf(p).Elem().Set(first)
+		for _, t := range v.to {
+			t.field().Set(first.field())
 		}
 	})
 }
@@ -184,7 +203,7 @@ func kind[T any](to *string, types []variant[T]) key {
 // those that all types have in common, and those of its variant. types are those that
 // may stand here, of all.
 func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types, all []variant[T]) value {
-	sectionOf := func(t variant[T], its []key) section {
+	sectionOf := func(t variant[T]) section {
 		k := kind(to, types)
 		k.example = t.name
 		keys := append([]key{k}, common(of)...)
@@ -193,12 +212,12 @@ func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types
 				keys[i].preset, keys[i].setting = preset, false
 			}
 		}
-		return section{label: "of type " + t.name, doc: t.doc, keys: append(keys, its...)}
+		return section{label: "of type " + t.name, doc: t.doc, keys: owned(append(keys, t.keys(of)...), inside(of))}
 	}
 	return value{
 		variants: func() (sections []section) {
 			for _, t := range types {
-				sections = append(sections, sectionOf(t, t.keys(of)))
+				sections = append(sections, sectionOf(t))
 			}
 			return sections
 		},
@@ -213,9 +232,7 @@ func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types
 			for _, p := range pairs {
 				for _, t := range types {
 					if said := d.resolve(p.value); p.name == "type" && said != nil && said.Value == t.name {
-						its := t.keys(of)
-						d.fill(pairs, path, sectionOf(t, its).keys)
-						settle(its)
+						d.fill(pairs, path, sectionOf(t).keys)
 						return
 					}
 				}
@@ -226,8 +243,7 @@ func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types
 				lax = append(lax, t.keys(new(T))...)
 			}
 			for i := range lax[1:] {
-				k := &lax[1+i]
-				k.required, k.setting, k.preset = false, false, ""
+				lax[1+i].required, lax[1+i].preset = false, ""
 			}
 			d.fill(pairs, path, lax)
 		},
@@ -246,7 +262,7 @@ func maybe[T any](to **T, keys func(*T) []key) value {
 // so that the indices match those of the file.
 func list[T any](to *[]T, item func(*T) value) value {
 	return value{
-		to: []any{to}, owner: new(owner),
+		to: []*target{{to: to}},
 		decode: func(d *decoder, n *yaml.Node, path string) {
 			if n.Kind != yaml.SequenceNode {
 				d.fail(path, "%s: want a list, such as [a, b]", d.describe(n))
@@ -258,7 +274,6 @@ func list[T any](to *[]T, item func(*T) value) value {
 			*to = make([]T, len(n.Content))
 			for i, c := range n.Content {
 				sub := fmt.Sprintf("%s[%d]", path, i)
-				d.places[&(*to)[i]] = sub
 				d.decode(item(&(*to)[i]), c, sub)
 			}
 		},
@@ -273,14 +288,10 @@ func (k key) usage() own {
 }
 
 // walk visits every mapping that a file may have, with a name for its place.
-// What comes later it leaves out.
-func walk(place, label string, keys []key, later []string, visit func(title string, keys []key)) {
+func walk(place, label string, keys []key, visit func(title string, keys []key)) {
 	visit(strings.TrimSpace(place+" "+label), keys)
 	for _, k := range keys {
 		sub := join(place, k.name)
-		if slices.Contains(later, sub) {
-			continue
-		}
 		switch k.value.shape {
 		case listed:
 			sub += "[]"
@@ -288,7 +299,7 @@ func walk(place, label string, keys []key, later []string, visit func(title stri
 			sub += ".NAME"
 		}
 		for _, s := range k.value.sections() {
-			walk(sub, s.label, s.keys, later, visit)
+			walk(sub, s.label, s.keys, visit)
 		}
 	}
 }

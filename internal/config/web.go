@@ -10,35 +10,46 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// entry is one of a mapping from names to texts.
+type entry struct {
+	pair
+	text, path string
+}
+
+// entries decodes a mapping from names to texts.
+func (d *decoder) entries(n *yaml.Node, path, want string) (all []entry) {
+	pairs, _ := d.pairs(n, path)
+	for _, p := range pairs {
+		e := entry{pair: p, path: join(path, p.name)}
+		d.decode(text(&e.text, want, anyText), p.value, e.path)
+		all = append(all, e)
+	}
+	return all
+}
+
 // headers is a mapping from names of headers to values.
 func headers(to *map[string]string) value {
-	return value{to: []any{to}, owner: new(owner), decode: func(d *decoder, n *yaml.Node, path string) {
-		pairs, _ := d.pairs(n, path)
-		*to = make(map[string]string, len(pairs))
-		for _, p := range pairs {
-			sub, text := join(path, p.name), ""
-			d.places[mapKey{to, p.name}] = sub
-			d.decode(scalar(&text, "the value of a header", anyText), p.value, sub)
-			d.at[sub] = d.position(p.key)
-			(*to)[p.name] = text
+	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
+		*to = make(map[string]string)
+		for _, e := range d.entries(n, path, "the value of a header") {
+			d.at[e.path] = d.position(e.key)
+			(*to)[e.name] = e.text
 		}
 	}}
 }
 
 // httpHeader is headers for a request of a check.
 func httpHeader(to *http.Header) value {
-	return value{to: []any{to}, owner: new(owner), decode: func(d *decoder, n *yaml.Node, path string) {
-		pairs, _ := d.pairs(n, path)
-		*to = make(http.Header, len(pairs))
-		for _, p := range pairs {
-			sub, text, name := join(path, p.name), "", http.CanonicalHeaderKey(p.name)
-			d.decode(scalar(&text, "the value of a header", anyText), p.value, sub)
-			d.at[sub] = d.position(p.key)
-			if _, twice := (*to)[name]; twice {
-				d.fail(sub, "given twice: remove one")
+	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
+		*to = make(http.Header)
+		for _, e := range d.entries(n, path, "the value of a header") {
+			canonical := http.CanonicalHeaderKey(e.name)
+			if _, twice := (*to)[canonical]; twice {
+				d.failAt(d.position(e.key), e.path, "given twice: remove one")
 			}
-			to.Add(p.name, text)
-			d.places[mapKey{to, name}] = sub
+			to.Add(e.name, e.text)
+			// By either name.
+			d.at[e.path], d.at[join(path, canonical)] = d.position(e.key), d.position(e.key)
 		}
 	}}
 }
@@ -67,9 +78,9 @@ func webPath(to *string) value {
 // statuses is a status, a range, or a list of them.
 func statuses(to *[]healthcheck.StatusRange) value {
 	return oneOrList(to, func(r *healthcheck.StatusRange) value {
-		return wanted(r, "a status such as 200, or a range such as 200-399", func(s string) (v healthcheck.StatusRange, ok bool) {
-			err := v.UnmarshalText([]byte(s))
-			return v, err == nil
+		return scalar(r, "a status such as 200, or a range such as 200-399", func(s string) (v healthcheck.StatusRange, err error) {
+			err = v.UnmarshalText([]byte(s))
+			return v, fits(err == nil)
 		})
 	})
 }
