@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -40,10 +41,7 @@ func New(t TB) *Lab {
 	t.Helper()
 	l, err := Open()
 	if errors.Is(err, ErrForbidden) {
-		if forbidden != nil {
-			err = forbidden
-		}
-		Lacking(t, err.Error())
+		Lacking(t, cmp.Or(forbidden, err).Error())
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +177,9 @@ func (l *Lab) Close() error {
 	}
 	for _, c := range captures {
 		errs = append(errs, c.Close())
+		if n := c.Dropped(); n > 0 && l.t != nil {
+			l.t.Logf("lab: a capture lost %d frames", n)
+		}
 	}
 	for _, h := range hosts {
 		errs = append(errs, h.close())

@@ -43,7 +43,7 @@ const maxInFlight = 256
 
 // Run asks until ctx ends.
 func (c *Client) Run(ctx context.Context) {
-	client := &http.Client{Transport: &http.Transport{DialContext: c.Dial, DisableKeepAlives: true}}
+	client := &http.Client{Timeout: c.Timeout, Transport: &http.Transport{DialContext: c.Dial, DisableKeepAlives: true}}
 	slots := make(chan struct{}, maxInFlight)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -61,8 +61,6 @@ func (c *Client) Run(ctx context.Context) {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-			defer cancel()
 			a, err := ask(ctx, client, c.URL)
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -16,13 +16,10 @@ import (
 // output of Demo has the reason.
 var ErrDemoFailed = errors.New("a run did not come out right")
 
-// slack is how much later than the timers a busy machine may be before a run
-// counts as wrong.
-func slack(interval time.Duration) time.Duration { return interval + 500*time.Millisecond }
-
-// judge returns an error for a run whose outage the timers do not explain.
+// judge sets Err for a run whose outage the timers do not explain, though a busy machine may
+// be late.
 func (r *Result) judge(interval time.Duration) {
-	if r.Err == nil && r.Outage > r.Allowed+slack(interval) {
+	if r.Err == nil && r.Outage > r.Allowed+interval+500*time.Millisecond {
 		r.Err = errors.New("the client saw a longer outage than the timers allow")
 	}
 }

@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/havip/havip/internal/lab"
 )
@@ -85,26 +88,13 @@ func (n *Node) PowerOff() error {
 	if err := n.host.Kill(); err != nil {
 		return err
 	}
-	return n.forgetVIP()
-}
-
-// forgetVIP removes the virtual address if a program left it behind.
-func (n *Node) forgetVIP() error {
-	h := n.host.Netlink()
-	link, err := h.LinkByName("eth0")
+	link, err := n.host.Netlink().LinkByName("eth0")
 	if err != nil {
 		return err
 	}
-	addrs, err := h.AddrList(link, syscall.AF_INET)
-	if err != nil {
-		return err
-	}
-	for _, a := range addrs {
-		if a.IP.Equal(VIP.Addr().AsSlice()) {
-			if err := h.AddrDel(link, &a); err != nil {
-				return err
-			}
-		}
+	vip := &netlink.Addr{IPNet: &net.IPNet{IP: VIP.Addr().AsSlice(), Mask: net.CIDRMask(VIP.Bits(), 32)}}
+	if err := n.host.Netlink().AddrDel(link, vip); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return err // nil, or it was there and stays
 	}
 	return nil
 }

@@ -26,10 +26,9 @@ const (
 	checkFall = 2
 )
 
-// checkInterval and checkTimeout of the local check follow the VRRP interval,
-// so that a faster demo is faster in everything.
-func (p Params) checkInterval() time.Duration { return p.Interval }
-func (p Params) checkTimeout() time.Duration  { return p.Interval / 2 }
+// checkTimeout is the timeout of the local check. Its interval is that of VRRP, so that a
+// faster demo is faster in everything.
+func (p Params) checkTimeout() time.Duration { return p.Interval / 2 }
 
 // skew is RFC 9568 §6.1 Skew_Time; RFC 3768 §6.1 has it with an interval of
 // one second.
@@ -47,7 +46,7 @@ func (p Params) Down(priority uint8) time.Duration { return 3*p.Interval + p.ske
 
 // checkDown is the longest time from a balancer's end to the verdict: a balancer that has
 // just answered is asked checkFall times more.
-func (p Params) checkDown() time.Duration { return checkFall*p.checkInterval() + p.checkTimeout() }
+func (p Params) checkDown() time.Duration { return checkFall*p.Interval + p.checkTimeout() }
 
 // Havip is the VRRP half of the reference scenario. executable is the path of
 // the havip binary.
@@ -64,7 +63,7 @@ vrrp:
     version: %d
     interval: %v
     preempt: false
-`, servicePort, n.Params.checkInterval(), n.Params.checkTimeout(), checkFall, vrid, n.Priority, n.Params.Version, n.Params.Interval)
+`, servicePort, n.Params.Interval, n.Params.checkTimeout(), checkFall, vrid, n.Priority, n.Params.Version, n.Params.Interval)
 		if !n.Params.Multicast {
 			fmt.Fprintf(&b, "    peers: [%v]\n", n.Peer)
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/lab"
@@ -45,8 +47,8 @@ type Scenario struct {
 	LB     [2]*Node
 	Client *Client
 
-	params  Params
-	cleanup []func()
+	params   Params
+	backends []*http.Server
 }
 
 // New builds the hosts on l and starts the web servers, but neither load
@@ -96,8 +98,7 @@ func (s *Scenario) startBackends(l *lab.Lab, dir string, start func(*lab.Host, s
 		if err != nil {
 			return err
 		}
-		srv := serveBackend(ln, appName(i))
-		s.cleanup = append(s.cleanup, func() { srv.Close() })
+		s.backends = append(s.backends, serveBackend(ln, appName(i)))
 	}
 	return nil
 }
@@ -107,20 +108,14 @@ func (s *Scenario) Close() {
 	for _, n := range s.LB {
 		n.host.Kill()
 	}
-	for _, f := range s.cleanup {
-		f()
+	for _, b := range s.backends {
+		b.Close()
 	}
 }
 
 // Holders returns the load balancers that have the virtual address now.
 func (s *Scenario) Holders() []*Node {
-	var holders []*Node
-	for _, n := range s.LB {
-		if n.Holds() {
-			holders = append(holders, n)
-		}
-	}
-	return holders
+	return slices.DeleteFunc(slices.Clone(s.LB[:]), func(n *Node) bool { return !n.Holds() })
 }
 
 // waitHolder waits until want alone holds the address.
