@@ -27,21 +27,51 @@ type lead struct {
 
 // report calls fail for each such backend, up to as many as are told of one file.
 func (l loops) report(fail func(path, format string, args ...any)) {
-	leads := l.leads()
-	circle, said := circles(leads), 0
+	leads, said := l.leads(), 0
+	into := make([][]int, len(leads)) // for each service, those that lead there
 	for from, own := range leads {
 		for _, b := range own {
-			if circle[from] != circle[b.to] || said > maxProblems {
+			into[b.to] = append(into[b.to], from)
+		}
+	}
+	for from, own := range leads {
+		if len(own) == 0 || len(into[from]) == 0 || said > maxProblems {
+			continue
+		}
+		next := ways(into, from)
+		for _, b := range own {
+			if next[b.to] < 0 || said > maxProblems {
 				continue
 			}
 			said++
-			if way := l.way(leads, b.to, from); len(way) > 0 {
+			var way []string
+			for i := b.to; i != from; i = next[i] {
+				way = append(way, l.services[i].Name)
+			}
+			if len(way) > 0 {
 				fail(b.path, "%s: leads back to this service, by way of %s: want another server", b.address, several(way))
 			} else {
 				fail(b.path, "%s: this service itself: want another server", b.address)
 			}
 		}
 	}
+}
+
+// ways returns, for each service that leads to another in the end, the next service on
+// the shortest way there, and -1 for the rest. into has, for each service, those that
+// lead there.
+func ways(into [][]int, to int) (next []int) {
+	next = slices.Repeat([]int{-1}, len(into))
+	next[to] = to
+	for queue := []int{to}; len(queue) > 0; queue = queue[1:] {
+		for _, from := range into[queue[0]] {
+			if next[from] < 0 {
+				next[from] = queue[0]
+				queue = append(queue, from)
+			}
+		}
+	}
+	return next
 }
 
 // several names the services on a way, unless they are many.
@@ -98,69 +128,6 @@ func literal(address string) (ip netip.Addr, port uint16, ok bool) {
 	ip, err = netip.ParseAddr(host)
 	n, portErr := strconv.ParseUint(service, 10, 16)
 	return ip.Unmap(), uint16(n), err == nil && portErr == nil
-}
-
-// circles numbers the services: two have the same number if each leads to the other
-// in the end (strongly connected components, by Tarjan).
-func circles(leads [][]lead) (circle []int) {
-	circle = make([]int, len(leads)) // 0: not known yet
-	// earliest is the first, in the order of visits, that a service leads back to.
-	visit, earliest := make([]int, len(leads)), make([]int, len(leads))
-	visits := 0
-	var open []int // the services whose circle is not known yet, in the order of visits
-	var look func(i int)
-	look = func(i int) {
-		visits++
-		visit[i], earliest[i] = visits, visits
-		first := len(open)
-		open = append(open, i)
-		for _, b := range leads[i] {
-			if visit[b.to] == 0 {
-				look(b.to)
-			}
-			if circle[b.to] == 0 {
-				earliest[i] = min(earliest[i], earliest[b.to])
-			}
-		}
-		if earliest[i] < visit[i] {
-			return
-		}
-		for _, member := range open[first:] {
-			circle[member] = visit[i]
-		}
-		open = open[:first]
-	}
-	for i := range leads {
-		if visit[i] == 0 {
-			look(i)
-		}
-	}
-	return circle
-}
-
-// way is how to get from a service to another of its circle: the names of those on
-// the way.
-func (l loops) way(leads [][]lead, from, to int) (names []string) {
-	// Each service with the one before it, the nearest first.
-	before, queue := map[int]int{from: -1}, []int{from}
-	for len(queue) > 0 {
-		i := queue[0]
-		queue = queue[1:]
-		if i == to {
-			for i = before[i]; i >= 0; i = before[i] {
-				names = append(names, l.services[i].Name)
-			}
-			slices.Reverse(names)
-			return names
-		}
-		for _, b := range leads[i] {
-			if _, seen := before[b.to]; !seen {
-				before[b.to] = i
-				queue = append(queue, b.to)
-			}
-		}
-	}
-	return nil
 }
 
 // everywhere reports whether a service listens on all addresses of the family of one.

@@ -5,33 +5,39 @@ import (
 	"testing"
 )
 
-// TestCircles: two services are in one circle if each leads to the other, and what is
-// between two circles is in none of them.
-func TestCircles(t *testing.T) {
+// TestWays: each service that leads to another in the end goes on to one that is nearer,
+// and no other service has a way.
+func TestWays(t *testing.T) {
+	const far = 1 << 20
 	for range 500 {
-		leads := make([][]lead, 1+rand.IntN(8))
-		reach := make([][]bool, len(leads))
-		for i := range leads {
-			reach[i] = make([]bool, len(leads))
-			reach[i][i] = true
-		}
-		for range rand.IntN(2 * len(leads)) {
-			from, to := rand.IntN(len(leads)), rand.IntN(len(leads))
-			leads[from] = append(leads[from], lead{to: to})
-			reach[from][to] = true
-		}
-		for by := range leads {
-			for from := range leads {
-				for to := range leads {
-					reach[from][to] = reach[from][to] || reach[from][by] && reach[by][to]
+		into := make([][]int, 1+rand.IntN(8))
+		steps := make([][]int, len(into)) // from, to: the least number
+		for i := range into {
+			steps[i] = make([]int, len(into))
+			for j := range into {
+				if i != j {
+					steps[i][j] = far
 				}
 			}
 		}
-		got := circles(leads)
-		for a := range leads {
-			for b := range leads {
-				if want := reach[a][b] && reach[b][a]; (got[a] == got[b]) != want {
-					t.Fatalf("%v: services %d and %d are in one circle: %v, want %v", leads, a, b, !want, want)
+		for range rand.IntN(2 * len(into)) {
+			from, to := rand.IntN(len(into)), rand.IntN(len(into))
+			into[to] = append(into[to], from)
+			steps[from][to] = min(steps[from][to], 1)
+		}
+		for by := range into {
+			for from := range into {
+				for to := range into {
+					steps[from][to] = min(steps[from][to], steps[from][by]+steps[by][to])
+				}
+			}
+		}
+		for to := range into {
+			for from, next := range ways(into, to) {
+				switch way := steps[from][to]; {
+				case from == to && next == to, way >= far && next < 0:
+				case next < 0 || way >= far || steps[from][next] != 1 || steps[next][to] != way-1:
+					t.Fatalf("%v: from %d to %d the next is %d, want the way of %d steps", into, from, to, next, way)
 				}
 			}
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +54,16 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // name or a path that is not there: then it may be the secret itself.
 func resolveSecret(said, dir string) (Secret, error) {
 	if path, ok := strings.CutPrefix(said, "file:"); ok {
-		return readSecret(path, dir)
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		text, err := readSecretFile(path)
+		if errors.Is(err, regular.ErrNotRegular) {
+			err = fmt.Errorf("%s: %w", path, regular.ErrNotRegular)
+		} else if system, ok := errors.AsType[*fs.PathError](err); ok {
+			err = fmt.Errorf("the file that file: names, a relative path beside this one: %w", system.Err)
+		}
+		return Secret{&text}, err
 	}
 	text := said
 	if name, ok := strings.CutPrefix(said, "env:"); ok {
@@ -62,29 +72,53 @@ func resolveSecret(said, dir string) (Secret, error) {
 		}
 	}
 	text, err := decodeHex(text)
-	if err != nil {
-		return Secret{}, err
+	if err == nil && text == "" {
+		err = errors.New("the secret is empty")
 	}
-	if text == "" {
-		return Secret{}, errors.New("the secret is empty")
-	}
-	return Secret{&text}, nil
+	return Secret{&text}, err
 }
 
-func readSecret(path, dir string) (Secret, error) {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(dir, path)
+// maxSecretFile is far more than a password or a key has.
+const maxSecretFile = 4096
+
+// readSecretFile reads a password or a key from a file. Only the owner may have access to
+// the file. A line end after the secret is left out, and a secret that begins with "hex:"
+// is decoded, as Keepalived does.
+func readSecretFile(path string) (string, error) {
+	f, info, err := regular.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("secret file: %w", err)
 	}
-	data, err := readSecretFile(path)
-	if errors.Is(err, regular.ErrNotRegular) {
-		return Secret{}, fmt.Errorf("%s: %w", path, regular.ErrNotRegular)
+	defer f.Close()
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return "", fmt.Errorf("secret file %s: mode %04o lets others at it: chmod 600 %s", path, mode, path)
 	}
-	if system := (*fs.PathError)(nil); errors.As(err, &system) {
-		return Secret{}, fmt.Errorf("the file that file: names, a relative path beside this one: %w", system.Err)
+	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	if err != nil {
+		return "", fmt.Errorf("secret file: %w", err)
+	}
+	text, err := decodeHex(strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"))
+	switch {
+	case len(b) > maxSecretFile:
+		err = fmt.Errorf("more than %d bytes", maxSecretFile)
+	case err == nil && text == "":
+		err = errors.New("empty")
 	}
 	if err != nil {
-		return Secret{}, err
+		return "", fmt.Errorf("secret file %s: %w", path, err)
 	}
-	text := string(data)
-	return Secret{&text}, nil
+	return text, nil
+}
+
+// decodeHex decodes a secret that begins with "hex:". The error does not quote it.
+func decodeHex(text string) (string, error) {
+	digits, ok := strings.CutPrefix(text, "hex:")
+	if !ok {
+		return text, nil
+	}
+	b, err := hex.DecodeString(digits)
+	if err != nil {
+		return "", errors.New("what follows hex: is not an even number of hexadecimal digits")
+	}
+	return string(b), nil
 }

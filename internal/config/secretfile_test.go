@@ -47,10 +47,10 @@ func TestReadSecretFile(t *testing.T) {
 	}
 }
 
-func checkSecret(t *testing.T, path string, got []byte, err error, want, wantErr string) {
+func checkSecret(t *testing.T, path string, got string, err error, want, wantErr string) {
 	t.Helper()
 	if wantErr == "" {
-		if err != nil || string(got) != want {
+		if err != nil || got != want {
 			t.Errorf("read %q, %v, want %q", got, err, want)
 		}
 		return
