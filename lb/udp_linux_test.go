@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/havip/havip/internal/lab/labtest"
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // testUDP is a UDP with what it is made of.
@@ -87,23 +88,6 @@ func TestUDPServesOnceAtATime(t *testing.T) {
 	}
 	if err := u.Serve(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "socket nil: want one") {
 		t.Errorf("error %v without a socket", err)
-	}
-}
-
-func TestUDPMovesFromABackendThatIsGone(t *testing.T) {
-	gone := closedUDP(t)
-	u := udpWith(UDPConfig{})
-	addr, _ := relayUDP(t, u, gone, named(t, "b"), named(t, "c"))
-	c := dialUDPTest(t, addr)
-	if got := ask(t, c, "1"); got != "b1" {
-		t.Errorf("got %q", got)
-	}
-	if st := u.Pool.Status().Backends[0]; !st.Ejected {
-		t.Errorf("the one that is gone: %+v", st)
-	}
-	u.Pool.SetHealth(u.Pool.Status().Backends[1].Name, errDown)
-	if got := ask(t, c, "2"); got != "c2" {
-		t.Errorf("after its backend went down the session gets %q", got)
 	}
 }
 
@@ -279,87 +263,6 @@ func dialUDPFromAddr(t testing.TB, from net.IP, address string) net.Conn {
 	return c
 }
 
-// What has no address, or cannot be connected to, is not the end: others are alive.
-func TestUDPGoesOnToTheNextBackend(t *testing.T) {
-	for name, bad := range map[string]Backend{
-		"not resolved":   {Address: "name.invalid:53"},
-		"cannot connect": {Address: "127.255.255.255:53"}, // a broadcast address: EACCES
-	} {
-		t.Run(name, func(t *testing.T) {
-			pool := newPool(t, PoolConfig{Balance: SourceHash, Backends: []Backend{bad, named(t, "good ")}})
-			u := udpWith(UDPConfig{Pool: pool})
-			addr, _ := relayUDP(t, u)
-			for i := byte(0); u.Stats().Retries == 0 && i < 100; i++ { // until the hash gives a client the bad one
-				if got := ask(t, dialUDPFromAddr(t, net.IPv4(127, 1, 0, i), addr), "x"); got != "good x" {
-					t.Fatalf("got %q", got)
-				}
-			}
-			if u.Stats().Retries == 0 {
-				t.Error("the bad one was never tried")
-			}
-			st := pool.Status().Backends
-			if name == "cannot connect" && !st[0].Ejected {
-				t.Errorf("%+v, want it ejected", st[0])
-			}
-			if name == "not resolved" && st[0].Failures != 0 || st[0].Active != 0 || st[1].Failures != 0 {
-				t.Errorf("%+v", st)
-			}
-		})
-	}
-}
-
-// Removal, drain and going down end or move a session by the rules of PoolConfig,
-// whether it sends anything or not.
-func TestUDPBackendLeaves(t *testing.T) {
-	remove := func(p *Pool, a, b Backend) {
-		if err := p.Update([]Backend{b}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	drain := func(p *Pool, a, _ Backend) { p.SetDrain(a.Address, true) }
-	down := func(p *Pool, a, _ Backend) { p.SetHealth(a.Address, errDown) }
-	for name, tt := range map[string]struct {
-		cfg   PoolConfig
-		leave func(p *Pool, a, b Backend)
-		ends  bool   // without a further datagram
-		then  string // who gets the next datagram
-	}{
-		"removed":                     {PoolConfig{}, remove, false, "a"},
-		"removed, with a deadline":    {PoolConfig{DrainTimeout: time.Millisecond}, remove, true, "b"},
-		"drained":                     {PoolConfig{}, drain, false, "a"},
-		"drained, with a deadline":    {PoolConfig{DrainTimeout: time.Millisecond}, drain, true, "b"},
-		"down":                        {PoolConfig{}, down, false, "b"},
-		"down, with KillOnDown":       {PoolConfig{KillOnDown: true}, down, true, "b"},
-		"down, and not in use before": {PoolConfig{}, func(p *Pool, a, b Backend) { down(p, a, b); remove(p, a, b) }, false, "b"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			a, b := named(t, "a"), named(t, "b")
-			tt.cfg.Backends = []Backend{a, b}
-			records := make(chan Record, 10)
-			u := udpWith(UDPConfig{Pool: newPool(t, tt.cfg), Record: func(r Record) { records <- r }})
-			addr, _ := relayUDP(t, u)
-			c := dialUDPTest(t, addr)
-			if got := ask(t, c, "1"); got != "a1" {
-				t.Fatalf("got %q at first", got)
-			}
-			// Another configuration must not make the plane forget the old pool.
-			if err := u.Reconfigure(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})}); err != nil {
-				t.Fatal(err)
-			}
-			ask(t, dialUDPTest(t, addr), "0")
-			tt.leave(u.Pool, a, b)
-			if tt.ends {
-				if r := nextRecord(t, records); r.Reason != "cut" || r.Client.String() != c.LocalAddr().String() {
-					t.Errorf("record %+v", r)
-				}
-			}
-			if got := ask(t, c, "2"); got != tt.then+"2" {
-				t.Errorf("got %q, want it from %s", got, tt.then)
-			}
-		})
-	}
-}
-
 // In panic the pool uses backends that are down: their sessions stay.
 func TestUDPPanic(t *testing.T) {
 	bs := []Backend{named(t, "a"), named(t, "b"), named(t, "c")}
@@ -444,50 +347,6 @@ func TestUDPFlood(t *testing.T) {
 	}
 	if st.Accepted > count+1 {
 		t.Errorf("%+v: the steady session was thrown out", st)
-	}
-}
-
-func TestUDPReconfigure(t *testing.T) {
-	u := udpWith(UDPConfig{})
-	addr, _ := relayUDP(t, u, named(t, "a"))
-	old := dialUDPTest(t, addr)
-	ask(t, old, "1")
-	if err := u.Reconfigure(UDPConfig{}); err == nil {
-		t.Error("a configuration without a pool is taken")
-	}
-	if err := u.Reconfigure(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{named(t, "b")}})}); err != nil {
-		t.Fatal(err)
-	}
-	if got := ask(t, old, "2"); got != "a2" {
-		t.Errorf("the old session gets %q", got)
-	}
-	if got := ask(t, dialUDPTest(t, addr), "3"); got != "b3" {
-		t.Errorf("a new one gets %q", got)
-	}
-	if st := u.Stats(); st.Accepted != 2 || st.Active != 2 {
-		t.Errorf("%+v, want both sessions counted", st)
-	}
-}
-
-func TestUDPReconfigureLimits(t *testing.T) {
-	u := udpWith(UDPConfig{IdleTimeout: time.Hour})
-	addr, _ := relayUDP(t, u, named(t, "a"))
-	ask(t, dialUDPTest(t, addr), "old")
-	if err := u.Reconfigure(UDPConfig{Pool: u.Pool, IdleTimeout: 100 * time.Millisecond}); err != nil {
-		t.Fatal(err)
-	}
-	for range 10 {
-		ask(t, dialUDPTest(t, addr), "short")
-	}
-	waitFor(t, "the new sessions to expire before the old one", func() bool { st := u.Stats(); return st.Accepted >= 11 && st.Active == 1 })
-	if err := u.Reconfigure(UDPConfig{Pool: u.Pool, IdleTimeout: 2 * time.Hour, MaxSessions: 3}); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 5 {
-		ask(t, dialUDPTest(t, addr), "long")
-		if n := u.Stats().Active; n != int64(min(i+2, 3)) {
-			t.Errorf("%d sessions after %d new ones", n, i+1)
-		}
 	}
 }
 

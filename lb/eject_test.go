@@ -1,0 +1,112 @@
+package lb
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// nginx: max_fails=1 fail_timeout=10s by default, one trial afterwards.
+func TestEjection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, PoolConfig{Backends: backends(1, 1)})
+		fail := func(name string) {
+			t.Helper()
+			for range 4 {
+				k, err := p.Pick(new(Flow))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if k.Backend() == name {
+					k.Done(Failure)
+					return
+				}
+				k.Done(Success)
+			}
+			t.Fatalf("%s was not picked", name)
+		}
+		step := func(what, want string) {
+			t.Helper()
+			if got := picks(t, p, len(strings.Fields(want))); got != want {
+				t.Errorf("%s: %q, want %q", what, got, want)
+			}
+		}
+		fail("a")
+		step("a ejected", "b b b")
+		if st := p.Status().Backends[0]; !st.Ejected || st.InUse || st.Ejects != 1 || st.Failures != 1 || !st.Up {
+			t.Errorf("status %+v, want ejected, one failure", st)
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		fail("a") // the trial
+		step("trial failed", "b b b")
+		time.Sleep(10*time.Second + time.Millisecond)
+		var f Flow
+		trial := Pick{}
+		for trial.member == nil || trial.Backend() != "a" {
+			f = Flow{}
+			trial, _ = p.Pick(&f)
+		}
+		step("while the trial is under way", "b b b")
+		trial.Done(Success)
+		if got := picks(t, p, 4); !strings.Contains(got, "a b a") && !strings.Contains(got, "b a b") {
+			t.Errorf("readmitted: %q, want both in turn", got)
+		}
+		if n := p.restless.Load(); n != 0 {
+			t.Errorf("restless = %d after everything settled", n)
+		}
+	})
+}
+
+func TestFailuresFarApartDoNotEject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, PoolConfig{Backends: backends(1, 1), MaxFails: 2, FailTimeout: time.Second})
+		for range 6 {
+			k, _ := p.Pick(new(Flow))
+			k.Done(Failure)
+			time.Sleep(600 * time.Millisecond) // 1.2 s between two failures of one backend
+		}
+		for _, b := range p.Status().Backends {
+			if b.Ejected {
+				t.Errorf("%s is ejected", b.Name)
+			}
+		}
+	})
+}
+
+func TestLastServerIsNeverOut(t *testing.T) {
+	bs := backends(1, 1)
+	p := newPool(t, PoolConfig{Backends: bs[:1]})
+	for range 5 {
+		k, err := p.Pick(new(Flow))
+		if err != nil {
+			t.Fatalf("lone server: %v", err)
+		}
+		k.Done(Failure)
+	}
+	p = newPool(t, PoolConfig{Backends: bs})
+	for range 6 {
+		k, err := p.Pick(new(Flow))
+		if err != nil {
+			t.Fatalf("all ejected: %v", err)
+		}
+		k.Done(Failure)
+	}
+}
+
+// What is still under way on a backend when that is removed has nothing to say.
+func TestFailureOfARemovedBackend(t *testing.T) {
+	bs := backends(1, 1)
+	p := newPool(t, PoolConfig{Backends: bs})
+	k, err := p.Pick(new(Flow))
+	if err != nil || k.Backend() != "a" {
+		t.Fatal(k, err)
+	}
+	if err := p.Update(bs[1:]); err != nil {
+		t.Fatal(err)
+	}
+	k.Done(Failure)
+	if n := p.restless.Load(); n != 0 {
+		t.Errorf("restless = %d after a failure of a removed backend", n)
+	}
+}
