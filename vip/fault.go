@@ -123,12 +123,12 @@ func (m *Manager) findFaults(have []assigned, absent map[string]error) {
 // of addresses that are not held.
 func (v *view) obstacle(addresses []Address, have []assigned) error {
 	if v.cfg.Owner {
-		return elsewhere(v.targets(addresses), have, v.linkByIndex)
+		return elsewhere(v.targets(addresses), have, v.ns.kernel.link)
 	}
 	var foreign []string
 	strangers := equals(v.places(addresses), have, func(h assigned) bool { return !v.isOurs(h) })
 	for _, s := range strangers {
-		l, err := v.linkByIndex(s.index)
+		l, err := v.ns.kernel.link(s.index, "")
 		if err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (v *view) obstacle(addresses []Address, have []assigned) error {
 	if len(foreign) > 0 {
 		return fmt.Errorf("vip: %s: %w", strings.Join(foreign, "; "), ErrInUse)
 	}
-	return elsewhere(v.targets(addresses), have, v.linkByIndex)
+	return elsewhere(v.targets(addresses), have, v.ns.kernel.link)
 }
 
 // routeFaults returns the routes that the kernel would refuse because their gateways are

@@ -123,7 +123,7 @@ func (m *Manager) setHeld(held bool) {
 	if !held {
 		m.rivals.end()
 	}
-	m.held = held
+	m.held, m.status.Held = held, held
 	m.holds.Store(held)
 }
 
@@ -181,7 +181,7 @@ func (m *Manager) putAddress(a assigned, fresh bool) error {
 // addresses that were put just now.
 func (m *Manager) putRoutes(anew []assigned) error {
 	for _, r := range m.cfg.Routes {
-		err := m.ns.putRoute(m, r, m.links[r.Interface].index, anew)
+		err := m.ns.putRoute(r, m.links[r.Interface].index, anew)
 		if err != nil && !r.Optional {
 			return err
 		}

@@ -18,8 +18,7 @@ import (
 // Manager keeps the addresses of one virtual router. Acquire, Announce and
 // Release may be called from any goroutine, before and while Run runs.
 type Manager struct {
-	log    *slog.Logger
-	ownsNS bool
+	log *slog.Logger
 
 	signals
 	calls calls
@@ -148,17 +147,15 @@ func NewManager(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("vip: %s: NoAccept: want an import of github.com/havip/havip/vip/filter: %w", cfg.Name, errors.ErrUnsupported)
 	}
 	cfg.Logger = quietlog.Limited(cfg.Logger, nil)
-	ns, owns := cfg.Namespace, false
+	ns := cfg.Namespace
 	if ns == nil {
 		var err error
 		if ns, err = OpenNamespace(cfg.Logger); err != nil {
 			return nil, err
 		}
-		owns = true
 	}
 	m := &Manager{
 		log:        cfg.Logger.With("router", cfg.Name),
-		ownsNS:     owns,
 		signals:    signals{wake: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})},
 		calls:      newCalls(),
 		view:       view{ns: ns, cfg: cfg},
@@ -192,7 +189,7 @@ func (m *Manager) Check() error {
 	}
 	have, err := m.lookAround(true)
 	if err == nil {
-		err = elsewhere(m.targets(m.cfg.Addresses), have, m.linkByIndex)
+		err = elsewhere(m.targets(m.cfg.Addresses), have, m.ns.kernel.link)
 	}
 	if down, other := m.faultsOfLinks(nil); err == nil && len(down)+len(other) > 0 {
 		err = fmt.Errorf("vip: %s: %s", m.name, strings.Join(append(down, other...), ", "))
@@ -280,7 +277,5 @@ func (m *Manager) Lapsed() bool {
 func (m *Manager) Status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.status
-	s.Held = m.held
-	return s
+	return m.status
 }

@@ -24,8 +24,7 @@ type Namespace struct {
 	marks  atomic.Bool    // the kernel keeps the marks of addresses
 	wg     sync.WaitGroup // goroutines that watch and listen
 
-	routing sync.Mutex              // one route is added or removed at a time
-	routes  map[routeKey][]*Manager // who holds a route
+	routing sync.Mutex // one route is added or removed at a time
 
 	mu       sync.Mutex
 	closed   bool
@@ -55,7 +54,6 @@ func newNamespace(k kernel, logger *slog.Logger) *Namespace {
 		byAddr:   make(map[netip.Addr][]*Manager),
 		asking:   make(map[netip.Addr][]chan sighting),
 		settings: make(map[settingKey]*changed),
-		routes:   make(map[routeKey][]*Manager),
 	}
 	n.wg.Go(func() { receive(n, "watching addresses failed", k.watch, n.dispatch) })
 	for _, next := range k.listeners() {
@@ -213,20 +211,8 @@ func (n *Namespace) promises(ifname string, gateway netip.Addr) bool {
 	})
 }
 
-// routeKey is a route as the kernel knows it.
-type routeKey struct {
-	route Route
-	index int
-}
-
-func keyOfRoute(r Route, index int) routeKey {
-	r.Interface, r.Optional = "", false
-	return routeKey{r, index}
-}
-
-// putRoute adds a route that m holds. Other Managers may hold the same route. anew has the
-// addresses that were put just now.
-func (n *Namespace) putRoute(m *Manager, r Route, index int, anew []assigned) error {
+// putRoute adds a route. anew has the addresses that were put just now.
+func (n *Namespace) putRoute(r Route, index int, anew []assigned) error {
 	n.routing.Lock()
 	defer n.routing.Unlock()
 	if r.Source.Is6() && slices.ContainsFunc(anew, func(a assigned) bool { return a.prefix.Addr() == r.Source }) {
@@ -236,32 +222,28 @@ func (n *Namespace) putRoute(m *Manager, r Route, index int, anew []assigned) er
 			return err
 		}
 	}
-	if err := n.kernel.putRoute(r, index); err != nil {
-		return err
-	}
-	key := keyOfRoute(r, index)
-	if !slices.Contains(n.routes[key], m) {
-		n.routes[key] = append(n.routes[key], m)
-	}
-	return nil
+	return n.kernel.putRoute(r, index)
 }
 
 // removeRoute removes a route that m no longer holds, unless another Manager holds it.
 func (n *Namespace) removeRoute(m *Manager, r Route, index int) error {
 	n.routing.Lock()
 	defer n.routing.Unlock()
-	key := keyOfRoute(r, index)
-	if removeFrom(n.routes, key, m); len(n.routes[key]) > 0 {
+	if n.othersHold(m, r, index) {
 		return nil
 	}
 	return n.kernel.removeRoute(r, index)
 }
 
-// leaveRoutes takes note that m holds no route any more.
-func (n *Namespace) leaveRoutes(m *Manager) {
-	n.routing.Lock()
-	defer n.routing.Unlock()
-	for key := range n.routes {
-		removeFrom(n.routes, key, m)
+// othersHold reports whether a Manager other than m holds a route, or is about to add it.
+func (n *Namespace) othersHold(m *Manager, r Route, index int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	same := func(o Route) bool {
+		o.Optional = r.Optional
+		return o == r
 	}
+	return slices.ContainsFunc(n.managers, func(o *Manager) bool {
+		return o != m && o.holds.Load() && o.uses(index) && slices.ContainsFunc(o.cfg.Routes, same)
+	})
 }

@@ -170,7 +170,7 @@ func orphans(removed, have []assigned) []assigned {
 
 // elsewhere returns an error if a desired address is on another interface. The loopback
 // interface is allowed: backends in direct-return mode carry the service's address there.
-func elsewhere(want []target, have []assigned, lookup func(index int) (link, error)) error {
+func elsewhere(want []target, have []assigned, lookup func(index int, name string) (link, error)) error {
 	for _, w := range want {
 		for _, h := range have {
 			if h.index == w.index || h.prefix.Addr() != w.Prefix.Addr() {
@@ -179,7 +179,7 @@ func elsewhere(want []target, have []assigned, lookup func(index int) (link, err
 			if w.Prefix.Addr().IsLinkLocalUnicast() {
 				continue // may repeat on every link
 			}
-			l, err := lookup(h.index)
+			l, err := lookup(h.index, "")
 			if err != nil || l.loopback {
 				continue
 			}

@@ -146,7 +146,7 @@ func TestElsewhere(t *testing.T) {
 		2: {index: 2, name: "eth0"},
 		3: {index: 3, name: "eth1"},
 	}
-	lookup := func(index int) (link, error) { return links[index], nil }
+	lookup := func(index int, _ string) (link, error) { return links[index], nil }
 	tests := map[string]struct {
 		want target
 		have assigned

@@ -79,8 +79,7 @@ func (m *Manager) Close() error {
 		close(m.closing)
 		err = m.undoAll()
 		m.ns.leave(m)
-		m.ns.leaveRoutes(m)
-		if m.ownsNS {
+		if m.cfg.Namespace == nil {
 			err = errors.Join(err, m.ns.Close())
 		}
 	})

@@ -90,10 +90,6 @@ func (v *view) places(addresses []Address) []target {
 	return out
 }
 
-func (v *view) linkByIndex(index int) (link, error) {
-	return v.ns.kernel.link(index, "")
-}
-
 // foreign reports whether a sighting is another host's, and on which interface. It never
 // waits.
 func (v *view) foreign(s sighting) (ifname string, foreign bool) {

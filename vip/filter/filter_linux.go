@@ -129,71 +129,69 @@ func (f *filter) Pass(name string) error {
 func (f *filter) Sweep(addrs []netip.Addr) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	tables, err := f.conn.ListTablesOfFamily(nftables.TableFamilyINet)
-	if errors.Is(err, unix.EINVAL) {
-		err = errors.ErrUnsupported // netfilter's answer where there is no nftables
-	}
+	tables, err := f.tables()
 	if err != nil {
-		return fmt.Errorf("vip: nftables: list tables: %w", err)
+		return err
 	}
 	for _, t := range tables {
-		if !strings.HasPrefix(t.Name, hook.TablePrefix) || f.own[t.Name] {
+		if f.own[t.Name] {
 			continue
 		}
-		drops, err := f.drops(t, addrs)
+		dropped, _, err := f.dropped(t)
 		if err != nil {
-			return fmt.Errorf("vip: nftables: table %s: %w", t.Name, err)
+			return err
 		}
-		if drops {
+		if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(dropped, a) }) {
 			f.conn.DelTable(t)
 		}
 	}
 	return f.flush("remove a predecessor's rules")
 }
 
-// drops reports whether a table is about one of addrs.
-func (f *filter) drops(t *nftables.Table, addrs []netip.Addr) (bool, error) {
-	dropped, _, err := f.dropped(t)
-	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(dropped, a) }), err
+// tables lists the tables of Managers, of all processes.
+func (f *filter) tables() ([]*nftables.Table, error) {
+	list, err := f.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if errors.Is(err, unix.EINVAL) {
+		err = errors.ErrUnsupported // netfilter's answer where there is no nftables
+	}
+	if err != nil {
+		return nil, fmt.Errorf("vip: nftables: list tables: %w", err)
+	}
+	return slices.DeleteFunc(list, func(t *nftables.Table) bool { return !strings.HasPrefix(t.Name, hook.TablePrefix) }), nil
 }
 
 // dropped lists the addresses that a table is about, and counts their sets.
 func (f *filter) dropped(t *nftables.Table) (addrs []netip.Addr, sets int, err error) {
 	list, err := f.conn.GetSets(t)
-	if err != nil {
-		return nil, 0, err
-	}
 	for _, s := range list {
-		elements, err := f.conn.GetSetElements(s)
-		if err != nil {
-			return nil, 0, err
-		}
+		elements, failed := f.conn.GetSetElements(s)
+		err = errors.Join(err, failed)
 		for _, e := range elements {
 			if a, ok := netip.AddrFromSlice(e.Key); ok {
 				addrs = append(addrs, a)
 			}
 		}
 	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("vip: nftables: table %s: %w", t.Name, err)
+	}
 	return addrs, len(list), nil
 }
 
-// Intact reports whether the Manager's table is as drop has made it.
+// Intact reports whether the Manager's table is as Drop has made it.
 func (f *filter) Intact(name string, addrs []netip.Addr) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	own := table(name)
-	tables, err := f.conn.ListTablesOfFamily(own.Family)
-	if err != nil {
-		return false, fmt.Errorf("vip: nftables: list tables: %w", err)
-	}
-	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == own.Name }) {
-		return false, nil
+	tables, err := f.tables()
+	if err != nil || !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == own.Name }) {
+		return false, err
 	}
 	dropped, sets, err := f.dropped(own)
-	var rules []*nftables.Rule
-	if err == nil {
-		rules, err = f.conn.GetRules(own, &nftables.Chain{Name: inputChain, Table: own})
+	if err != nil {
+		return false, err
 	}
+	rules, err := f.conn.GetRules(own, &nftables.Chain{Name: inputChain, Table: own})
 	if err != nil {
 		return false, fmt.Errorf("vip: nftables: table %s: %w", own.Name, err)
 	}
