@@ -77,25 +77,20 @@ func (r *Router) setFaults(now time.Time) []Action {
 	return r.machine.setFaults(now, r.faults(), len(r.holds) == 0 && !r.unable())
 }
 
-// faults returns the reasons to stay out of the election, the link's first. The Handler
+// faults returns the reasons to stay out of the election, the link's first. Empty ones are
+// none. The Handler
 // may report the link as well, sooner or later than the Conn: such a fault counts once.
 func (r *Router) faults() []string {
-	var reasons []string
-	if r.linkFault != "" {
-		reasons = append(reasons, r.linkFault)
-	}
+	reasons := []string{r.linkFault}
 	own := func(fault string) bool { return strings.HasPrefix(fault, "link "+r.conn.name+" ") }
 	for _, fault := range r.addresses.foreseen {
 		if fault != r.linkFault && !(own(fault) && own(r.linkFault)) {
 			reasons = append(reasons, fault)
 		}
 	}
-	if r.addresses.fault != "" {
-		reasons = append(reasons, r.addresses.fault)
-	}
 	held := slices.AppendSeq(slices.Collect(maps.Keys(r.holds)), maps.Keys(r.awaited))
 	slices.Sort(held)
-	return append(reasons, slices.Compact(held)...)
+	return slices.Concat(reasons, []string{r.addresses.fault}, slices.Compact(held))
 }
 
 // setLink tells the router the address to send from, or the fault of the interface.

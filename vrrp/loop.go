@@ -259,14 +259,11 @@ func (l *loop) queueAdvertisement(r *Router, priority uint8, now time.Time) {
 // nextRun returns the packets at the head of ps that leave by the same socket, and that
 // socket. conn.mu is held.
 func (l *loop) nextRun(ps []Packet) (packetWriter, []Packet) {
-	if l.conn.frames == nil {
-		return l.pc, ps
-	}
 	framed, n := ps[0].HardwareSource != nil, 1
 	for n < len(ps) && (ps[n].HardwareSource != nil) == framed {
 		n++
 	}
-	if framed {
+	if framed && l.conn.frames != nil {
 		return l.conn.frames, ps[:n]
 	}
 	return l.pc, ps[:n]

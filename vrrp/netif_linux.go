@@ -34,22 +34,19 @@ type kernelNetwork struct {
 func openNetwork(name string, fam family) (network, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ns, err := os.Open(threadNamespace)
-	if err != nil {
-		return nil, err
-	}
-	events, err := subscribe(fam)
-	if err != nil {
-		ns.Close()
-		return nil, err
-	}
 	rtnl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		ns.Close()
-		events.Close()
 		return nil, fmt.Errorf("netlink: %w", err)
 	}
-	return &kernelNetwork{name: name, family: fam, ns: ns, events: events, rtnl: rtnl}, nil
+	n := &kernelNetwork{name: name, family: fam, rtnl: rtnl}
+	if n.ns, err = os.Open(threadNamespace); err == nil {
+		n.events, err = subscribe(fam)
+	}
+	if err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
 }
 
 // eventBuffer holds some thousand events.

@@ -142,11 +142,7 @@ func (w *wire) appendSealed(b []byte, priority uint8, src, dst netip.Addr, seq u
 	if err != nil {
 		return b[:start], err
 	}
-	ttl := uint8(255)
-	if len(w.cfg.Peers) > 0 {
-		ttl = w.cfg.TTL
-	}
-	w.ah.seal(b[start:], src, dst, ttl, seq)
+	w.ah.seal(b[start:], src, dst, w.cfg.TTL, seq)
 	return b, nil
 }
 
