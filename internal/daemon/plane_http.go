@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,9 +27,9 @@ type httpPlane struct {
 
 	mu     sync.Mutex // guards what follows; nothing waits while it is held
 	cfg    planeConfig
-	socket *acceptor // what the fronts share; nil: the plane has not served yet
-	front  *front    // which takes new connections; nil: as socket
-	fronts []*front  // front, and earlier fronts that still have connections
+	socket io.Closer      // what the fronts share; nil: the plane does not serve
+	front  *front         // which takes new connections
+	fronts map[*front]int // the uses of those that are not done: their connections, and to accept
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
@@ -36,7 +37,7 @@ func newHTTPPlane(c planeConfig) (*httpPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &httpPlane{handler: h, cfg: c, failed: make(chan error, 1)}, nil
+	return &httpPlane{handler: h, cfg: c, failed: make(chan error, 1), fronts: map[*front]int{}}, nil
 }
 
 func (p *httpPlane) Stats() lb.Stats { return p.handler.Stats() }
@@ -50,7 +51,7 @@ func (p *httpPlane) reconfigure(c planeConfig) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cfg = c
-	if p.front == nil || p.front.frontConfig.equal(frontConfigOf(c)) {
+	if p.socket == nil || p.front.frontConfig.equal(frontConfigOf(c)) {
 		return nil
 	}
 	// The new front accepts before the old front stops: connections of the backlog
@@ -73,26 +74,26 @@ func (p *httpPlane) current() planeConfig {
 // serve opens the first front. When ctx has ended, no front takes new connections, and
 // those under way have the shutdown timeout of the configuration that counts then.
 func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
-	shared := newAcceptor(socket.(net.Listener))
-	defer shared.close()
 	p.mu.Lock()
-	p.socket = shared
+	p.socket = socket
 	err := p.openFront()
 	p.mu.Unlock()
+	if err == nil {
+		select {
+		case err = <-p.failed:
+		case <-ctx.Done():
+		}
+	}
+	p.mu.Lock()
+	p.socket = nil
+	fronts := slices.Collect(maps.Keys(p.fronts))
+	p.mu.Unlock()
+	socket.Close()
 	if err != nil {
 		return err
 	}
-	select {
-	case err := <-p.failed:
-		return err
-	case <-ctx.Done():
-	}
-	shared.close()
 	drain, cancel := context.WithTimeout(context.Background(), p.current().service.Front.ShutdownTimeout)
 	defer cancel()
-	p.mu.Lock()
-	fronts := slices.Clone(p.fronts)
-	p.mu.Unlock()
 	var ends []func()
 	for _, f := range fronts {
 		ends = append(ends, func() {
@@ -113,11 +114,7 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 type front struct {
 	frontConfig
 	server   *http.Server
-	listener net.Listener
-
-	// p.mu guards these.
-	accepting bool
-	conns     int
+	listener net.Listener // on a socket of its own
 }
 
 // frontConfig is what a front does with connections.
@@ -159,9 +156,13 @@ func (c frontConfig) wrapListener(ln net.Listener) (net.Listener, error) {
 // openFront lets a front of the current configuration take new connections. p.mu is
 // held.
 func (p *httpPlane) openFront() error {
-	f := &front{frontConfig: frontConfigOf(p.cfg), accepting: true}
-	var err error
-	if f.listener, err = f.wrapListener(p.socket.share()); err != nil {
+	ln, err := duplicate(p.socket)
+	if err != nil {
+		return err
+	}
+	f := &front{frontConfig: frontConfigOf(p.cfg)}
+	if f.listener, err = f.wrapListener(ln); err != nil {
+		ln.Close()
 		return err
 	}
 	f.server = &http.Server{
@@ -169,9 +170,13 @@ func (p *httpPlane) openFront() error {
 		ReadHeaderTimeout: f.header,
 		IdleTimeout:       f.idle,
 		ErrorLog:          log.New(debugLog{p}, "", 0),
-		ConnState:         func(_ net.Conn, s http.ConnState) { p.countConn(f, s) },
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			if n := stateUses[s]; n != 0 {
+				p.countUse(f, n)
+			}
+		},
 	}
-	p.front, p.fronts = f, append(p.fronts, f)
+	p.front, p.fronts[f] = f, 1
 	go p.runFront(f)
 	return nil
 }
@@ -179,10 +184,7 @@ func (p *httpPlane) openFront() error {
 // runFront serves until the listener of f is closed, or fails.
 func (p *httpPlane) runFront(f *front) {
 	err := f.server.Serve(f.listener)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f.accepting = false
-	p.dropFront(f)
+	p.countUse(f, -1)
 	// Where a front was replaced, or the plane ends, the listener was closed on
 	// purpose. Anything else is for serve, which returns it.
 	if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
@@ -193,24 +195,16 @@ func (p *httpPlane) runFront(f *front) {
 	}
 }
 
-// countConn notes that a connection of f came or went. Upgraded connections leave the
-// server: from then on they are the handler's.
-func (p *httpPlane) countConn(f *front, s http.ConnState) {
+// stateUses says in which states a connection comes to a front, or leaves it. Upgraded
+// connections leave: from then on they are the handler's.
+var stateUses = map[http.ConnState]int{http.StateNew: 1, http.StateClosed: -1, http.StateHijacked: -1}
+
+// countUse counts the uses of f by n more, and forgets f if there are none any more.
+func (p *httpPlane) countUse(f *front, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch s {
-	case http.StateNew:
-		f.conns++
-	case http.StateClosed, http.StateHijacked:
-		f.conns--
-		p.dropFront(f)
-	}
-}
-
-// dropFront forgets f if f was replaced and has no connections. p.mu is held.
-func (p *httpPlane) dropFront(f *front) {
-	if f != p.front && f.conns == 0 && !f.accepting {
-		p.fronts = slices.DeleteFunc(p.fronts, func(o *front) bool { return o == f })
+	if p.fronts[f] += n; p.fronts[f] == 0 {
+		delete(p.fronts, f)
 	}
 }
 

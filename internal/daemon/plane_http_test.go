@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -87,6 +89,45 @@ func TestHTTPReload(t *testing.T) {
 	until(t, "the request has ended", func() bool { return p.handler.Stats().Active == 0 })
 	kept.Close()
 	until(t, "only the front in use is left", func() bool { return fronts() == 1 })
+}
+
+// TestHTTPReloadLosesNoConnection: whoever connects while settings of connections change
+// is served.
+func TestHTTPReloadLosesNoConnection(t *testing.T) {
+	web, port := webServer(t, "a"), freePort(t)
+	service := func(rest string) string {
+		return fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], %s}]`, port, web, rest)
+	}
+	d := startDaemon(t, service("tries: 3"))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	var clients sync.WaitGroup
+	var served atomic.Int32
+	done := make(chan struct{})
+	for range 3 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				res, err := client.Get("http://127.0.0.1:" + port)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				res.Body.Close()
+				served.Add(1)
+			}
+		})
+	}
+	for i := range 10 {
+		before := served.Load()
+		mustReload(t, d, service(fmt.Sprintf("idle_timeout: %dm", i+2)))
+		until(t, "clients are served", func() bool { return served.Load() > before+3 || t.Failed() })
+	}
+	close(done)
+	clients.Wait()
 }
 
 // TestHTTPLimits: limits of an http service are kept, and can be changed.
