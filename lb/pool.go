@@ -56,8 +56,12 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 		o := old[b.Name]
 		if o != nil && o.Address == b.Address {
 			m.server = o.server
-		} else if m.server = newServer(b.Address); prev != nil {
-			p.rampUp(m.server, cfg)
+		} else {
+			m.server = new(server)
+			m.moveTo(b.Address)
+			if prev != nil {
+				p.rampUp(m.server, cfg)
+			}
 		}
 		if cfg.SlowStart == 0 {
 			p.settle(&m.ramp)
@@ -78,10 +82,8 @@ func (p *Pool) retire(before, after *roster) {
 		if now := after.byName[m.Name]; now != nil && now.server == m.server {
 			continue
 		}
-		m.mu.Lock()
 		m.removed = true
 		p.settle(&m.ejected)
-		m.mu.Unlock()
 		p.settle(&m.ramp)
 		p.drain(m.server, true)
 	}

@@ -3,7 +3,6 @@ package lb
 import (
 	"math"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -30,22 +29,14 @@ type server struct {
 	ejected atomic.Int64 // until when; 0: not ejected
 	ramp    atomic.Int64 // when slow start began; 0: no slow start
 
-	mu       sync.Mutex   // guards writing what follows
+	// Pool.mu guards writing fails, and what follows.
 	fails    atomic.Int64 // failures with no more than FailTimeout between them
 	lastFail int64
 	removed  bool // from the pool: what fails now does not eject it
 
-	// Guarded by Pool.mu: since when the server drains (0: it does not), and what
-	// will cut its connections, DrainTimeout as it was then later.
-	drains       int64
-	drainTimer   *time.Timer
-	drainTimeout time.Duration
-}
-
-func newServer(address string) *server {
-	s := new(server)
-	s.moveTo(address)
-	return s
+	drains       int64         // since when the server drains; 0: it does not
+	drainTimer   *time.Timer   // cuts the server's connections
+	drainTimeout time.Duration // of drainTimer; 0: none
 }
 
 // moveTo changes where connections go.
