@@ -10,18 +10,15 @@ import (
 
 // listenControl prepares a listening socket before it is bound.
 func listenControl(network, _ string, c syscall.RawConn) error {
-	var err error
-	set := func(level, option int) {
-		if err == nil {
-			_ = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, 1) })
-		}
-	}
+	level, option := unix.SOL_IP, unix.IP_FREEBIND
 	switch {
-	case strings.HasSuffix(network, "4"):
-		set(unix.SOL_IP, unix.IP_FREEBIND)
 	case strings.HasSuffix(network, "6"):
-		set(unix.SOL_IPV6, unix.IPV6_FREEBIND)
+		level, option = unix.SOL_IPV6, unix.IPV6_FREEBIND
+	case !strings.HasSuffix(network, "4"):
+		return nil // not IP
 	}
+	var err error
+	_ = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, 1) })
 	return err
 }
 

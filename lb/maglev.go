@@ -18,20 +18,17 @@ func MaglevTable(names []string, weights []int) []uint32 {
 	if len(names) == 0 {
 		return nil
 	}
-	size := tableSize(len(names))
-	order := make([]int, len(names))
-	for i := range order {
-		order[i] = i
+	size, heaviest := tableSize(len(names)), slices.Max(weights)
+	type backend struct {
+		index, credit int
+		at, skip      uint64
 	}
-	slices.SortFunc(order, func(a, b int) int { return strings.Compare(names[a], names[b]) })
-
-	heaviest := slices.Max(weights)
-	offset, skip := make([]uint64, len(names)), make([]uint64, len(names))
-	credit := make([]int, len(names))
+	order := make([]backend, len(names))
 	for i, name := range names {
 		h := hashString(name)
-		offset[i], skip[i] = h%size, mix(h+1)%(size-1)+1
+		order[i] = backend{index: i, at: h % size, skip: mix(h+1)%(size-1) + 1}
 	}
+	slices.SortFunc(order, func(a, b backend) int { return strings.Compare(names[a.index], names[b.index]) })
 
 	const empty = ^uint32(0)
 	table := make([]uint32, size)
@@ -39,17 +36,17 @@ func MaglevTable(names []string, weights []int) []uint32 {
 		table[i] = empty
 	}
 	for filled := uint64(0); ; {
-		for _, i := range order {
-			credit[i] += weights[i]
-			if credit[i] < heaviest {
+		for i := range order {
+			b := &order[i]
+			b.credit += weights[b.index]
+			if b.credit < heaviest {
 				continue
 			}
-			credit[i] -= heaviest
-			at := offset[i]
-			for table[at] != empty {
-				at = (at + skip[i]) % size
+			b.credit -= heaviest
+			for table[b.at] != empty {
+				b.at = (b.at + b.skip) % size
 			}
-			table[at], offset[i] = uint32(i), (at+skip[i])%size
+			table[b.at] = uint32(b.index)
 			if filled++; filled == size {
 				return table
 			}
