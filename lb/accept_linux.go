@@ -24,7 +24,7 @@ func (l *loop) acceptSome() bool {
 	c := &l.e.plane.counters
 	defer l.yieldListener()
 	for range acceptBatch {
-		if l.listener < 0 || l.paused > 0 {
+		if l.listener < 0 || l.resumeAt != reactor.Never {
 			return false
 		}
 		// Those that are accepted already come first.
@@ -64,7 +64,7 @@ func (l *loop) acceptSome() bool {
 // steps back in the line, connections that arrive one by one all become its own. A busy
 // loop does not wait for the listener, so no connection waits for a busy loop.
 func (l *loop) yieldListener() {
-	if l.listener < 0 || l.paused > 0 {
+	if l.listener < 0 || l.resumeAt != reactor.Never {
 		return
 	}
 	mine := l.live.Load()
@@ -84,11 +84,11 @@ func (l *loop) pauseAccepting(d time.Duration, reason error) {
 	}
 	l.e.plane.counters.paused.Add(1)
 	l.Unwatch(l.listener)
-	l.paused, l.resumeAt = d, l.Now()+int64(d)
+	l.resumeAt = l.Now() + int64(d)
 }
 
 func (l *loop) resumeAccepting() {
-	l.paused = 0
+	l.resumeAt = reactor.Never
 	if errno := l.watchListener(); errno != 0 {
 		l.pauseAccepting(50*time.Millisecond, errno)
 	}
@@ -99,10 +99,10 @@ func (l *loop) resumeAccepting() {
 func (l *loop) stopAccepting() {
 	for i := 0; i < backlogMax/acceptBatch && l.acceptSome(); i++ {
 	}
-	if l.paused == 0 {
+	if l.resumeAt == reactor.Never {
 		l.Unwatch(l.listener)
 	}
-	l.listener, l.paused = -1, 0
+	l.listener, l.resumeAt = -1, reactor.Never
 	l.accepting()
 }
 

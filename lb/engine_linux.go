@@ -74,7 +74,7 @@ func newLoop(e *engine, listener int32) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{Loop: r, e: e, listener: listener, scratch: make([]byte, scratchSize)}
+	l := &loop{Loop: r, e: e, listener: listener, resumeAt: reactor.Never, scratch: make([]byte, scratchSize)}
 	if errno := l.watchListener(); errno != 0 {
 		l.freeAll()
 		return nil, errno
@@ -105,18 +105,15 @@ func (l *loop) run() {
 
 // deadline is when the loop has something to do, whatever happens.
 func (l *loop) deadline() int64 {
-	switch {
-	case len(l.runq) > 0:
+	if len(l.runq) > 0 {
 		return l.Now()
-	case l.paused > 0:
-		return min(l.timers.Next(), l.resumeAt)
 	}
-	return l.timers.Next()
+	return min(l.timers.Next(), l.resumeAt)
 }
 
 // expireTimers ends what has waited for too long.
 func (l *loop) expireTimers() {
-	if l.paused > 0 && l.Now() >= l.resumeAt && l.listener >= 0 {
+	if l.Now() >= l.resumeAt {
 		l.resumeAccepting()
 	}
 	for t := l.timers.Expired(l.Now()); t != nil; t = l.timers.Expired(l.Now()) {

@@ -30,8 +30,7 @@ type loop struct {
 	e         *engine
 	listener  int32 // -1 after stopAccepting
 	accepting func()
-	paused    time.Duration // how long accepting pauses, 0 if it does not,
-	resumeAt  int64         // and until when
+	resumeAt  int64 // until when accepting pauses; reactor.Never: it does not
 
 	links  []*link      // by slot
 	unused []int32      // slots
