@@ -2,6 +2,7 @@ package lb
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/havip/havip/internal/quietlog"
 )
@@ -77,5 +78,84 @@ func (w *watcher) push(s *PoolSnapshot) {
 func (w *watcher) deliver() {
 	if s := w.next.Swap(nil); s != nil {
 		w.f(*s)
+	}
+}
+
+// BackendStatus is what a pool knows about one backend.
+type BackendStatus struct {
+	BackendSnapshot           // but not InUse while it is Ejected
+	Ejected         bool      // taken out by MaxFails for now
+	Since           time.Time // last change of Up; zero if there was none
+
+	// Counters, since the backend was added.
+	Active      int64         // picks that are not done
+	Picks       uint64        // all picks
+	Failures    uint64        // picks whose outcome was Failure
+	Ejects      uint64        // times that MaxFails took it out
+	Received    uint64        // bytes from the backend
+	Sent        uint64        // bytes to the backend
+	ConnectTime time.Duration // sum over all connections made,
+	Connects    uint64        // which are so many
+}
+
+// PoolStatus is a pool's state at one moment.
+type PoolStatus struct {
+	Name     string
+	Quorum   bool   // the healthy backends weigh enough
+	Panic    bool   // too few are healthy: health is ignored, and so is Quorum
+	Queued   int    // flows that wait for a backend now
+	Waits    uint64 // flows that had to wait so far,
+	Overflow uint64 // and those that could not, or did in vain
+	Backends []BackendStatus
+}
+
+// Status returns the pool's state.
+func (p *Pool) Status() PoolStatus {
+	s := p.snap.Load()
+	now := p.now()
+	st := PoolStatus{Name: p.config().Name, Quorum: s.quorum, Panic: s.panic,
+		Queued: int(p.queue.waiting.Load()), Waits: p.queue.waits.Load(), Overflow: p.queue.overflow.Load()}
+	for _, m := range s.all {
+		b := BackendStatus{
+			BackendSnapshot: s.backend(m),
+
+			Ejected: m.ejected.Load() > now,
+
+			Active:      m.active.Load(),
+			Picks:       m.picks.Load(),
+			Failures:    m.failures.Load(),
+			Ejects:      m.ejects.Load(),
+			Received:    m.received.Load(),
+			Sent:        m.sent.Load(),
+			ConnectTime: time.Duration(m.connectTime.Load()),
+			Connects:    m.connects.Load(),
+		}
+		b.InUse = b.InUse && !b.Ejected
+		if at := m.changed.Load(); at != 0 {
+			b.Since = p.epoch.Add(time.Duration(at))
+		}
+		st.Backends = append(st.Backends, b)
+	}
+	return st
+}
+
+// Watch calls f with the present snapshot, before it returns, and with a later one
+// whenever something in it has changed. The calls come one after the other and in
+// order. f may take its time, and may call the pool, which does not wait for f: a
+// snapshot is left out if there is a later one by the time f returns.
+//
+// After stop no further call begins.
+func (p *Pool) Watch(f func(PoolSnapshot)) (stop func()) {
+	w := &watcher{f: f, calls: quietlog.NewCalls()}
+	p.mu.Lock()
+	p.watchers[w] = struct{}{}
+	w.push(p.snap.Load().public())
+	p.mu.Unlock()
+	w.calls.Wait()
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.watchers, w)
+		w.next.Store(nil) // what waits is not delivered any more
 	}
 }
