@@ -93,10 +93,10 @@ func (c DNS) probe(ctx context.Context) error {
 	}
 	var answers []string
 	if !c.TCP {
-		answers, err = c.askUDP(ctx, query, id, question)
+		answers, err = c.ask(ctx, "udp", query, id, question)
 	}
 	if c.TCP || errors.Is(err, errTruncated) {
-		answers, err = c.askTCP(ctx, query, id, question)
+		answers, err = c.ask(ctx, "tcp", query, id, question)
 	}
 	if err != nil {
 		return err
@@ -109,52 +109,53 @@ func (c DNS) probe(ctx context.Context) error {
 	return nil
 }
 
-func (c DNS) askUDP(ctx context.Context, query []byte, id uint16, q dnsmessage.Question) ([]string, error) {
-	conn, release, err := dial(ctx, "udp", c.Server)
+// ask sends the query, and returns the answers.
+func (c DNS) ask(ctx context.Context, network string, query []byte, id uint16, q dnsmessage.Question) ([]string, error) {
+	conn, release, err := dial(ctx, network, c.Server)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	read := readDatagram
+	if network == "tcp" {
+		read = readMessage
+		query = append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...) // RFC 1035 §4.2.2
+	}
 	if _, err := conn.Write(query); err != nil {
 		return nil, err
 	}
-	reply := make([]byte, maxDatagram) // without EDNS 512 are allowed (RFC 1035 §4.2.1)
 	for {
-		n, err := conn.Read(reply)
+		reply, err := read(conn)
 		if err != nil {
 			return nil, err
 		}
-		answers, err := parseDNSReply(reply[:n], id, q)
-		// A forged reply must not stand in the way of the real one.
-		if !errors.Is(err, errForeignReply) {
-			return answers, err
+		answers, err := parseDNSReply(reply, id, q)
+		// A forged datagram must not stand in the way of the real one.
+		if network == "udp" && errors.Is(err, errForeignReply) {
+			continue
 		}
+		closeInOrder(ctx, conn)
+		return answers, err
 	}
 }
 
-func (c DNS) askTCP(ctx context.Context, query []byte, id uint16, q dnsmessage.Question) ([]string, error) {
-	conn, release, err := dial(ctx, "tcp", c.Server)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(query))), query...)); err != nil {
-		return nil, err
-	}
+func readDatagram(conn net.Conn) ([]byte, error) {
+	reply := make([]byte, maxDatagram) // without EDNS 512 are allowed (RFC 1035 §4.2.1)
+	n, err := conn.Read(reply)
+	return reply[:n], err
+}
+
+func readMessage(conn net.Conn) ([]byte, error) {
 	var size [2]byte
-	_, err = io.ReadFull(conn, size[:])
+	_, err := io.ReadFull(conn, size[:])
 	reply := make([]byte, binary.BigEndian.Uint16(size[:]))
 	if err == nil {
 		_, err = io.ReadFull(conn, reply)
 	}
-	switch {
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, errors.New("closed without a reply")
-	case err != nil:
-		return nil, err
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("closed without a reply")
 	}
-	closeInOrder(ctx, conn)
-	return parseDNSReply(reply, id, q)
+	return reply, err
 }
 
 var (

@@ -145,32 +145,23 @@ func parseHealthResponse(body []byte) (status uint64, err error) {
 			return 0, errHealthResponse
 		}
 		msg = msg[n:]
-		var size uint64
-		switch tag & 7 { // the wire type
+		value, n := binary.Uvarint(msg)
+		var size uint64 // of the field's value; 0: of a wire type that this protocol does not have
+		switch tag & 7 {
 		case 0: // varint
-			value, n := binary.Uvarint(msg)
-			if n <= 0 {
-				return 0, errHealthResponse
-			}
-			if tag>>3 == 1 {
-				status = value
-			}
 			size = uint64(n)
 		case 1:
 			size = 8
 		case 2: // length-delimited
-			length, n := binary.Uvarint(msg)
-			if n <= 0 || length > uint64(len(msg)) {
-				return 0, errHealthResponse
-			}
-			size = uint64(n) + length
+			size = uint64(n) + min(value, maxReply)
 		case 5:
 			size = 4
-		default:
+		}
+		if size == 0 || size > uint64(len(msg)) {
 			return 0, errHealthResponse
 		}
-		if size > uint64(len(msg)) {
-			return 0, errHealthResponse
+		if tag == 1<<3 {
+			status = value
 		}
 		msg = msg[size:]
 	}

@@ -125,14 +125,7 @@ func (c HTTP) Validate() error {
 }
 
 // Check makes the request and judges the response.
-func (c HTTP) Check(ctx context.Context) error { return c.fail(c.probe(ctx)) }
-
-func (c HTTP) fail(err error) error {
-	if urlErr, ok := errors.AsType[*url.Error](err); ok && urlErr.Op == "parse" {
-		err = urlErr.Err // the URL may hold a password
-	}
-	return fail(c, err)
-}
+func (c HTTP) Check(ctx context.Context) error { return fail(c, c.probe(ctx)) }
 
 // String names the check in errors and log lines, without what may be a secret.
 func (c HTTP) String() string {
@@ -189,6 +182,9 @@ func (c HTTP) probe(ctx context.Context) error {
 
 func (c HTTP) newRequest(ctx context.Context) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, c.Method, c.URL, nil)
+	if wrong, ok := errors.AsType[*url.Error](err); ok {
+		return nil, wrong.Err // the URL may hold a password
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -110,15 +110,15 @@ func listenICMP(addr netip.Addr) (conn net.PacketConn, raw bool, err error) {
 }
 
 func addrOf(a net.Addr) netip.Addr {
+	var ip net.IP
 	switch a := a.(type) {
 	case *net.UDPAddr:
-		addr, _ := netip.AddrFromSlice(a.IP)
-		return addr.Unmap()
+		ip = a.IP
 	case *net.IPAddr:
-		addr, _ := netip.AddrFromSlice(a.IP)
-		return addr.Unmap()
+		ip = a.IP
 	}
-	return netip.Addr{}
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap()
 }
 
 // echo is one request. It recognizes the replies.

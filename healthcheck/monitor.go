@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/quietlog"
@@ -36,11 +37,12 @@ type Monitor struct {
 	// random returns a duration from 0 to limit.
 	random func(limit time.Duration) time.Duration
 
-	mu      sync.Mutex
-	core    core
-	running bool
-	probe   *probe // under way; nil: none
-	subs    map[*subscriber]struct{}
+	running atomic.Bool
+
+	mu    sync.Mutex
+	core  core
+	probe *probe // under way; nil: none
+	subs  map[*subscriber]struct{}
 }
 
 // NewMonitor returns a Monitor that probes once Run is called. The error is that of
@@ -130,11 +132,11 @@ type result struct {
 // outlives Run, and Run may be called again. All other methods may be called before,
 // during and after Run.
 func (m *Monitor) Run(ctx context.Context) error {
-	if !m.setRunning(true) {
+	if !m.running.CompareAndSwap(false, true) {
 		return fmt.Errorf("healthcheck: monitor %s: %w", m.cfg.Name, ErrRunning)
 	}
 	defer quietlog.Flush(m.log)
-	defer m.setRunning(false)
+	defer m.running.Store(false)
 	// Thousands of Monitors may be given the same context. With a context of its own
 	// each Monitor's probes do not queue for the lock of the common one.
 	ctx, cancel := context.WithCancel(ctx)
@@ -163,15 +165,6 @@ func (m *Monitor) Run(ctx context.Context) error {
 			m.continueProbe(ctx, results)
 		}
 	}
-}
-
-// setRunning reports whether it changed anything.
-func (m *Monitor) setRunning(on bool) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	changed := m.running != on
-	m.running = on
-	return changed
 }
 
 // watchEvents runs a Watcher's Watch, and runs it again after an error. The returned
@@ -287,20 +280,15 @@ func (m *Monitor) recordResult(at time.Time, latency time.Duration, err error) {
 		return
 	}
 	if err != nil {
-		m.log.Warn("check is "+m.core.State.String(), "err", err)
+		m.log.Warn("check is "+m.core.State.String(), "err", err) // which names the target
 	} else {
-		m.log.Info("check is "+m.core.State.String(), m.describeTarget("latency", latency)...)
+		args := []any{"latency", latency}
+		if s, ok := m.cfg.Checker.(fmt.Stringer); ok {
+			args = append([]any{"target", s.String()}, args...)
+		}
+		m.log.Info("check is "+m.core.State.String(), args...)
 	}
 	m.publish()
-}
-
-// describeTarget adds the target to args. The lines of failures need no such attribute:
-// their error names the target.
-func (m *Monitor) describeTarget(args ...any) []any {
-	if s, ok := m.cfg.Checker.(fmt.Stringer); ok {
-		args = append([]any{"target", s.String()}, args...)
-	}
-	return args
 }
 
 // logProbe logs a result that changes nothing. There are many of them.

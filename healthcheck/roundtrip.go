@@ -2,6 +2,7 @@ package healthcheck
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -140,17 +141,12 @@ func hostPort(req *http.Request) string {
 // handshake turns conn into TLS. Unless config says otherwise, the certificate must be
 // for the host of address.
 func handshake(ctx context.Context, conn net.Conn, address string, config *tls.Config) (*tls.Conn, error) {
-	if config == nil {
-		config = new(tls.Config)
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
 	}
-	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		config = config.Clone()
-		config.ServerName = host
-	}
+	config = cmp.Or(config, new(tls.Config)).Clone()
+	config.ServerName = cmp.Or(config.ServerName, host)
 	c := tls.Client(conn, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, err

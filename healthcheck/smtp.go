@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
+	"regexp"
 	"strings"
 )
 
@@ -54,22 +54,22 @@ func (c SMTP) probe(ctx context.Context) error {
 		}
 	}
 	hello := "EHLO " + c.hello()
-	if err := smtpTalk(conn, exchange{"", 220}, exchange{hello, 250}); err != nil {
+	if err := smtpTalk(conn, exchange{"", "220"}, exchange{hello, "250"}); err != nil {
 		return err
 	}
 	if c.StartTLS {
-		if err := smtpTalk(conn, exchange{"STARTTLS", 220}); err != nil {
+		if err := smtpTalk(conn, exchange{"STARTTLS", "220"}); err != nil {
 			return err
 		}
 		if conn, err = handshake(ctx, conn, c.Address, c.TLS); err != nil {
 			return err
 		}
-		if err := smtpTalk(conn, exchange{hello, 250}); err != nil {
+		if err := smtpTalk(conn, exchange{hello, "250"}); err != nil {
 			return err
 		}
 	}
 	limitTime(ctx, conn, leaveGrace)
-	_ = smtpTalk(conn, exchange{"QUIT", 221})
+	_ = smtpTalk(conn, exchange{"QUIT", "221"})
 	awaitClose(ctx, conn)
 	return nil
 }
@@ -86,8 +86,7 @@ func (c SMTP) hello() string {
 
 // exchange is a command, empty for the greeting, and the reply's code.
 type exchange struct {
-	command string
-	code    int
+	command, code string
 }
 
 // smtpTalk sends commands and checks the replies. A server that says more than it was
@@ -117,28 +116,27 @@ func smtpTalk(conn io.ReadWriter, exchanges ...exchange) error {
 	return nil
 }
 
+// smtpReply is the form of a line: a code, and "-" if another line follows.
+var smtpReply = regexp.MustCompile(`^([0-9]{3})($|[ -])`)
+
 // readSMTPReply reads one reply of one or more lines (RFC 5321 §4.2.1) and returns its code
 // and its last line. Package net/textproto would go on reading after a line that is not
 // part of a reply.
-func readSMTPReply(r *bufio.Reader) (code int, last string, err error) {
+func readSMTPReply(r *bufio.Reader) (code, last string, err error) {
 	for {
 		line, err := r.ReadString('\n')
 		if errors.Is(err, io.EOF) {
-			return 0, "", errors.New("closed without a complete reply")
+			return "", "", errors.New("closed without a complete reply")
 		}
 		if err != nil {
-			return 0, "", err
+			return "", "", err
 		}
 		line = strings.TrimRight(line, "\r\n")
-		if len(line) < 3 || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
-			return 0, "", fmt.Errorf("no SMTP: %s", excerpt([]byte(line)))
+		parts := smtpReply.FindStringSubmatch(line)
+		if parts == nil || code != "" && parts[1] != code {
+			return "", "", fmt.Errorf("no SMTP: %s", excerpt([]byte(line)))
 		}
-		n, err := strconv.ParseUint(line[:3], 10, 16)
-		if err != nil || code != 0 && int(n) != code {
-			return 0, "", fmt.Errorf("no SMTP: %s", excerpt([]byte(line)))
-		}
-		code = int(n)
-		if len(line) == 3 || line[3] == ' ' {
+		if code = parts[1]; parts[2] != "-" {
 			return code, line, nil
 		}
 	}

@@ -111,7 +111,7 @@ func TestSMTP(t *testing.T) {
 // TestSMTPTalkSaysWhen: the error names the command that had no answer.
 func TestSMTPTalkSaysWhen(t *testing.T) {
 	for said, want := range map[string]string{"": "greeting: timed out", "220 hello\r\n": "EHLO: timed out", "220 hello\r\n250-x\r\n": "EHLO: timed out"} {
-		if err := smtpTalk(saidOnly(said), exchange{"", 220}, exchange{"EHLO us", 250}); err == nil || err.Error() != want {
+		if err := smtpTalk(saidOnly(said), exchange{"", "220"}, exchange{"EHLO us", "250"}); err == nil || err.Error() != want {
 			t.Errorf("after %q: error is %v, want %s", said, err, want)
 		}
 	}
@@ -155,8 +155,8 @@ func FuzzSMTPReply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		code, last, err := readSMTPReply(bufio.NewReader(bytes.NewReader(b)))
-		if err == nil && (code < 0 || code > 999 || !strings.HasPrefix(last, fmt.Sprintf("%03d", code)) || !bytes.Contains(b, []byte(last))) {
-			t.Errorf("%q gives code %d, line %q", b, code, last)
+		if err == nil && (len(code) != 3 || !strings.HasPrefix(last, code) || !bytes.Contains(b, []byte(last))) {
+			t.Errorf("%q gives code %s, line %q", b, code, last)
 		}
 	})
 }
