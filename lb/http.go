@@ -91,7 +91,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.serve()
 }
 
-// Stats returns what h has done since it was made. Accepted counts requests.
+// Stats returns what h has done since it was made. Accepted counts requests. Refused and
+// Paused are 0: connections are the server's.
 func (h *Handler) Stats() Stats { return h.counters.stats() }
 
 // enterSettings returns the current settings for a request, which must leave them.

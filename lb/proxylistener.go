@@ -14,15 +14,19 @@ import (
 
 // NewListener puts in front of ln what TCP does by itself, for servers such as
 // http.Server: the trusted peers must begin each connection with a PROXY header,
-// whose addresses the connection then has, and limits are kept. The error consists of
+// whose addresses the connection then has, and limits are kept. refused is called for
+// each connection that is turned away; nil: nobody counts them. The error consists of
 // FieldErrors.
-func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits) (net.Listener, error) {
+func NewListener(ln net.Listener, trusted []netip.Prefix, limits Limits, refused func()) (net.Listener, error) {
 	err := errors.Join(validatePrefixes("trusted", trusted), field.In("limits", limits.Validate()),
 		field.If(ln == nil, "ln", "nil: want a listener"))
 	if err != nil {
 		return nil, fmt.Errorf("lb: listener: %w", err)
 	}
-	return &listener{Listener: ln, trusted: trusted, limits: limits.WithDefaults(), closed: make(chan struct{}),
+	if refused == nil {
+		refused = func() {}
+	}
+	return &listener{Listener: ln, trusted: trusted, limits: limits.WithDefaults(), refused: refused, closed: make(chan struct{}),
 		slots: make(chan struct{}, cmp.Or(limits.Connections, maxCount))}, nil
 }
 
@@ -31,6 +35,7 @@ type listener struct {
 	trusted []netip.Prefix
 	limits  Limits
 	limiter limiter
+	refused func()
 	slots   chan struct{} // one element for each connection
 	once    sync.Once
 	closed  chan struct{}
@@ -52,10 +57,11 @@ func (l *listener) Accept() (net.Conn, error) {
 		peer := addrPort(c.RemoteAddr()).Addr()
 		if !l.limiter.admit(&l.limits, peer, time.Now()) {
 			c.Close()
+			l.refused()
 			<-l.slots
 			continue
 		}
-		p := &proxiedConn{prefaced: prefaced{Conn: c}, proxied: containsAddr(l.trusted, peer)}
+		p := &proxiedConn{prefaced: prefaced{Conn: c}, proxied: containsAddr(l.trusted, peer), refused: l.refused}
 		p.done = sync.OnceFunc(func() { l.limiter.release(&l.limits, peer); <-l.slots })
 		return p, nil
 	}
@@ -72,6 +78,7 @@ func (l *listener) Close() error {
 type proxiedConn struct {
 	prefaced
 	proxied bool // a PROXY header is due
+	refused func()
 	once    sync.Once
 	err     error
 	origin  origin
@@ -85,6 +92,7 @@ func (p *proxiedConn) preface() {
 			return
 		}
 		if p.early, p.err = readBeginning(p.Conn, defaultHandshakeTimeout, p.origin.parseProxy); p.err != nil {
+			p.refused()
 			p.Conn.Close()
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -17,7 +18,8 @@ func TestListenerForHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapped, err := NewListener(ln, loopback, Limits{Connections: 1})
+	var refused atomic.Int64
+	wrapped, err := NewListener(ln, loopback, Limits{Connections: 1}, func() { refused.Add(1) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,10 @@ func TestListenerForHTTP(t *testing.T) {
 	if got, _ := ends(t, bad); got != "" {
 		t.Errorf("without a header: %q", got)
 	}
-	_, err = NewListener(nil, make([]netip.Prefix, 1), Limits{Rate: -1})
+	if n := refused.Load(); n != 1 {
+		t.Errorf("%d connections refused, want 1", n)
+	}
+	_, err = NewListener(nil, make([]netip.Prefix, 1), Limits{Rate: -1}, nil)
 	for _, want := range []string{"limits.Rate: -1: want", "trusted[0]: invalid Prefix: want", "ln: nil: want a listener"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
@@ -68,7 +73,7 @@ func TestListenerCloseEndsAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := NewListener(ln, nil, Limits{Connections: 1})
+	l, err := NewListener(ln, nil, Limits{Connections: 1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +116,7 @@ func TestListenerForTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapped, err := NewListener(ln, loopback, Limits{})
+	wrapped, err := NewListener(ln, loopback, Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

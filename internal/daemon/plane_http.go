@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/lb"
@@ -23,7 +24,8 @@ import (
 type httpPlane struct {
 	handler *lb.Handler
 
-	failed chan error // of a front whose listener has failed; has room for one
+	failed  chan error    // of a front whose listener has failed; has room for one
+	refused atomic.Uint64 // connections that the fronts have turned away
 
 	mu     sync.Mutex // guards what follows; nothing waits while it is held
 	cfg    planeConfig
@@ -40,7 +42,11 @@ func newHTTPPlane(c planeConfig) (*httpPlane, error) {
 	return &httpPlane{handler: h, cfg: c, failed: make(chan error, 1), fronts: map[*front]int{}}, nil
 }
 
-func (p *httpPlane) Stats() lb.Stats { return p.handler.Stats() }
+func (p *httpPlane) Stats() lb.Stats {
+	s := p.handler.Stats()
+	s.Refused = p.refused.Load()
+	return s
+}
 
 // reconfigure changes the handler in any case, and the front only if a setting of
 // connections differs: idle connections of clients would have to move otherwise.
@@ -139,11 +145,12 @@ func (c frontConfig) equal(o frontConfig) bool {
 	return c.tls == o.tls && slices.Equal(c.trusted, o.trusted) && c.limits == o.limits && c.header == o.header && c.idle == o.idle
 }
 
-// wrapListener puts what is done with connections before ln.
-func (c frontConfig) wrapListener(ln net.Listener) (net.Listener, error) {
+// wrapListener puts what is done with connections before ln, and calls refused for those
+// that are turned away.
+func (c frontConfig) wrapListener(ln net.Listener, refused func()) (net.Listener, error) {
 	if len(c.trusted) > 0 || c.limits != (lb.Limits{}) {
 		var err error
-		if ln, err = lb.NewListener(ln, c.trusted, c.limits); err != nil {
+		if ln, err = lb.NewListener(ln, c.trusted, c.limits, refused); err != nil {
 			return nil, err
 		}
 	}
@@ -161,7 +168,7 @@ func (p *httpPlane) openFront() error {
 		return err
 	}
 	f := &front{frontConfig: frontConfigOf(p.cfg)}
-	if f.listener, err = f.wrapListener(ln); err != nil {
+	if f.listener, err = f.wrapListener(ln, func() { p.refused.Add(1) }); err != nil {
 		ln.Close()
 		return err
 	}

@@ -130,7 +130,8 @@ func TestHTTPReloadLosesNoConnection(t *testing.T) {
 	clients.Wait()
 }
 
-// TestHTTPLimits: limits of an http service are kept, and can be changed.
+// TestHTTPLimits: limits of an http service are kept, and can be changed. Connections that
+// they turn away are counted, also across a reload.
 func TestHTTPLimits(t *testing.T) {
 	web, port := webServer(t, "a"), freePort(t)
 	service := func(rest string) string {
@@ -162,5 +163,8 @@ func TestHTTPLimits(t *testing.T) {
 	}
 	if _, err := open(); err == nil {
 		t.Error("a third connection was served")
+	}
+	if s := d.View().Services[0].Stats(); s.Refused != 2 || s.Accepted != 3 {
+		t.Errorf("stats are %+v, want 2 refused and 3 accepted", s)
 	}
 }
