@@ -61,9 +61,9 @@ type Config struct {
 	// Fall or Rise results to change it, with Unknown the first result
 	// decides alone. Default Unknown.
 	Initial State
-	// FailStatic chooses what a probe counts as that could not be made at all (its error
-	// matches ErrCannotRun). False is fail-safe: the probe is a failure like any other.
-	// True is fail-static: the probe is shown in Status and the log, and neither the state
+	// FailStatic is about probes that could not be made at all: their error matches
+	// ErrCannotRun. False is fail-safe: such a probe is a failure like any other.
+	// True is fail-static: such a probe is shown in Status and the log, and neither the state
 	// nor the counts in a row change. An Unknown state then stays Unknown while no probe
 	// can be made. Default false.
 	FailStatic bool

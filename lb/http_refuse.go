@@ -14,6 +14,7 @@ type RequestError struct {
 	Err    error
 }
 
+// Error returns Err's text.
 func (e *RequestError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.

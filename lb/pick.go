@@ -49,6 +49,7 @@ const (
 
 var results = []string{"neutral", "success", "failure"}
 
+// String returns "neutral", "success" or "failure".
 func (r Result) String() string { return words.Of(results, r) }
 
 // MarshalText implements encoding.TextMarshaler.

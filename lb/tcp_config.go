@@ -70,6 +70,7 @@ const (
 
 var proxyVersions = []string{"none", "v1", "v2"}
 
+// String returns "none", "v1" or "v2".
 func (v ProxyVersion) String() string { return words.Of(proxyVersions, v) }
 
 // MarshalText implements encoding.TextMarshaler.

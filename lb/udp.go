@@ -61,7 +61,7 @@ type udpSettings struct {
 }
 
 // UDP relays datagrams to a pool. A client's datagrams to one address of this host
-// form a session: they go to one backend, and what that sends comes back from
+// form a session: they go to one backend, and the backend's replies come from
 // the address that the client asked. Serve needs Linux.
 //
 // A session goes on with another backend when its own is unreachable (ICMP says

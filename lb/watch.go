@@ -94,8 +94,8 @@ type BackendStatus struct {
 	Ejects      uint64        // times that MaxFails took it out
 	Received    uint64        // bytes from the backend
 	Sent        uint64        // bytes to the backend
-	ConnectTime time.Duration // sum over all connections made,
-	Connects    uint64        // which are so many
+	Connects    uint64        // connections made
+	ConnectTime time.Duration // which all of them took together
 }
 
 // PoolStatus is a pool's state at one moment.
@@ -104,8 +104,8 @@ type PoolStatus struct {
 	Quorum   bool   // the healthy backends weigh enough
 	Panic    bool   // too few are healthy: health is ignored, and so is Quorum
 	Queued   int    // flows that wait for a backend now
-	Waits    uint64 // flows that had to wait so far,
-	Overflow uint64 // and those that could not, or did in vain
+	Waits    uint64 // flows that have waited, since the pool was made
+	Overflow uint64 // flows that found no room in the queue, or waited in vain
 	Backends []BackendStatus
 }
 

@@ -7,9 +7,9 @@
 // left, an address that another program deletes is back within milliseconds, and an
 // address that appears at the wrong time is removed. The Manager's addresses have a mark
 // in the kernel (IFA_PROTO, since Linux 5.18; for older kernels there is a list under
-// /run/havip). A Manager never touches an address without the mark. If it is one of the
-// configured addresses it is in the way, until somebody removes it or [Config].Takeover
-// allows the Manager to.
+// /run/havip). A Manager never touches an address without the mark. If such an
+// address is one of the configured ones it is in the way, until somebody removes it or [Config].Takeover
+// allows the Manager to remove the address.
 //
 // With a lease, which is the default, the kernel itself removes an address that is
 // no longer renewed: a process that was killed or frozen gives its addresses up
@@ -19,18 +19,19 @@
 // down, are known beforehand: see [Manager.WatchFaults].
 //
 // *Manager has the three methods Acquire, Announce and Release, which is what
-// package vrrp expects of a handler; package failover ties the two together. It is
-// just as useful to a program that elects its leader in another way:
+// package vrrp expects of a handler; package failover ties the two together. A
+// Manager is just as useful to a program that elects its leader in another way:
 //
-//   - It calls Acquire and Announce when elected, and Release before its term ends:
-//     a Manager that runs renews the lease whatever the election says.
+//   - The program calls Acquire and Announce when elected, and Release before its term
+//     ends: a Manager that runs renews the lease whatever the election says.
 //   - A host that is frozen or killed holds the addresses for at most Lease and half
-//     a second, the kernel's delay, after it was last alive. If another host is
-//     elected no earlier than that after this one's last sign of life, two hosts never
-//     hold an address. If it is elected after a shorter time t, both may hold it for
-//     Lease + 0.5 s - t.
-//   - It hears of addresses that could not be kept by OnLost, and stands for election
-//     again. Without OnLost and without a watcher Run ends with the loss as its error.
+//     a second, the kernel's delay, after its last sign of life. If no other host is
+//     elected within that time, two hosts never hold an address. If another host is
+//     elected a shorter time t after the last sign of life, both may hold an address
+//     for Lease + 0.5 s - t.
+//   - OnLost tells the program of addresses that could not be kept: the program stands
+//     for election again. Without OnLost and without a watcher Run ends with the loss
+//     as its error.
 //
 // Ends come in this order: the election (a vrrp.Router), so that nothing is acquired
 // any more; the Manager's Run, which removes the addresses; a guard, which would remove

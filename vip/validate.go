@@ -105,7 +105,7 @@ func validateDevice(name, device string, required bool) error {
 // WithDefaults returns a: its Interface has a default in a [Config] only.
 func (a Address) WithDefaults() Address { return a }
 
-// Validate reports everything that is wrong with a, as that of [Config] does.
+// Validate reports everything that is wrong with a, as [Config.Validate] does.
 func (a Address) Validate() error {
 	var errs []error
 	addr := a.Prefix.Addr()
@@ -140,7 +140,7 @@ func (r Route) WithDefaults() Route {
 	return r
 }
 
-// Validate reports everything that is wrong with r, as that of [Config] does.
+// Validate reports everything that is wrong with r, as [Config.Validate] does.
 func (r Route) Validate() error {
 	var errs []error
 	to := r.Destination

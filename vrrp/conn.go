@@ -47,7 +47,8 @@ type ListenConfig struct {
 // without an address to send from, or of a kind that cannot carry them. When the
 // interface comes, or comes back, the Conn opens its sockets; when the interface or its
 // addresses were away, the sockets join the group again. With IPv4 a third goroutine
-// hears the owners of addresses, see ownerReader.
+// hears the owners of addresses that this host has too: the kernel keeps their packets
+// from other sockets.
 type Conn struct {
 	name    string
 	family  family

@@ -25,7 +25,7 @@ var (
 	groupIPv6 = netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 0x12})
 )
 
-// Packet is one IP packet as a [Conn] received it.
+// Packet is one IP packet that a [Conn] has received or sends.
 type Packet struct {
 	// Data is the payload after the IP header, and after the extension
 	// headers of IPv6. Ethernet padding may follow if Header is set.

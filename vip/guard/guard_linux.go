@@ -237,8 +237,8 @@ func (g *Guard) command(tid int, ready *os.File) (*exec.Cmd, error) {
 
 // Set replaces the will under a name, such as the name of a virtual router. The will takes
 // effect at once; an empty one withdraws the former will. An invalid will is an error: see
-// [Will.Validate]. After an error the former will stays in force, or perhaps the new one is
-// until a Set, of any name, succeeds. If the guard has just died, the one that takes its
+// [Will.Validate]. After an error the former will stays in force, or the new one
+// is in force already: that is uncertain until a Set, of any name, succeeds. If the guard has just died, the one that takes its
 // place finds the will.
 func (g *Guard) Set(name string, w Will) error {
 	if g.closing.Err() != nil {
