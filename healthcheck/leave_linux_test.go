@@ -368,9 +368,9 @@ func TestHTTP2RefusalLeavesInOrder(t *testing.T) {
 	}
 }
 
-// TestUnsaidConnectionIsReset: a check that only connects leaves no TIME_WAIT. A check
+// TestSilentConnectionIsReset: a check that only connects leaves no TIME_WAIT. A check
 // whose server does not end the connection leaves when its time is up.
-func TestUnsaidConnectionIsReset(t *testing.T) {
+func TestSilentConnectionIsReset(t *testing.T) {
 	l := lab.New(t)
 	a, b := l.MustHost("a", "192.0.2.1/24"), l.MustHost("b", "192.0.2.2/24")
 	lan, err := l.Segment("lan")

@@ -70,9 +70,9 @@ func TestCauseBeforeConsequence(t *testing.T) {
 	})
 }
 
-// TestTargetIsSaid: the line that a check is up names what was checked, but no secret. An
+// TestLogNamesTarget: the line that a check is up names what was checked, but no secret. An
 // error names it anyway.
-func TestTargetIsSaid(t *testing.T) {
+func TestLogNamesTarget(t *testing.T) {
 	for want, c := range map[string]Checker{
 		"tcp 192.0.2.1:80":                          TCP{Address: "192.0.2.1:80"},
 		"udp 192.0.2.1:53":                          UDP{Address: "192.0.2.1:53"},

@@ -108,8 +108,8 @@ func TestSMTP(t *testing.T) {
 	}
 }
 
-// TestSMTPTalkSaysWhen: the error names the command that had no answer.
-func TestSMTPTalkSaysWhen(t *testing.T) {
+// TestSMTPErrorNamesCommand: the error names the command that had no answer.
+func TestSMTPErrorNamesCommand(t *testing.T) {
 	for said, want := range map[string]string{"": "greeting: timed out", "220 hello\r\n": "EHLO: timed out", "220 hello\r\n250-x\r\n": "EHLO: timed out"} {
 		if err := smtpTalk(saidOnly(said), exchange{"", "220"}, exchange{"EHLO us", "250"}); err == nil || err.Error() != want {
 			t.Errorf("after %q: error is %v, want %s", said, err, want)

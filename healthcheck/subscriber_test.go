@@ -70,9 +70,9 @@ func TestHangingConsumer(t *testing.T) {
 	})
 }
 
-// TestUnknownIsNotTold: a consumer is not told of Unknown. If it takes every state but Up
+// TestSubscribersGetNoUnknown: a consumer is not told of Unknown. If it takes every state but Up
 // for Down, it would otherwise take a backend out at every start.
-func TestUnknownIsNotTold(t *testing.T) {
+func TestSubscribersGetNoUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, err := NewMonitor(Config{Checker: newTarget(func(ctx context.Context, _ int) error { return after(ctx, 100*ms, nil) })})
 		if err != nil {

@@ -44,9 +44,9 @@ func (l *faultLog) want(want ...string) {
 	l.told = nil
 }
 
-// TestFaultIsTold: a router hears that it could not have the addresses before it
+// TestFaultIsReported: a router hears that it could not have the addresses before it
 // wins the election, and that it could again.
-func TestFaultIsTold(t *testing.T) {
+func TestFaultIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newFakeKernel()
 		k.links = append(k.links, link{index: 3, name: "eth1", up: true, ethernet: true})

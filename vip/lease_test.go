@@ -36,8 +36,8 @@ func TestLeaseIsRenewed(t *testing.T) {
 	})
 }
 
-// TestLossIsHeard: a loss that neither OnLost nor a watcher hears of ends Run.
-func TestLossIsHeard(t *testing.T) {
+// TestLossIsReported: a loss that neither OnLost nor a watcher hears of ends Run.
+func TestLossIsReported(t *testing.T) {
 	for name, tt := range map[string]struct {
 		onLost, watched, ends bool
 	}{"by nobody": {ends: true}, "by OnLost": {onLost: true}, "by a watcher": {watched: true}} {

@@ -17,9 +17,9 @@ func (k *fakeKernel) forget() {
 	k.frames = nil
 }
 
-// TestSuccessorIsTold: whoever lets go of addresses tells the link who has them now,
+// TestSuccessorIsAnnounced: whoever lets go of addresses tells the link who has them now,
 // unless that one does so itself. Nothing else is sent, and not for long.
-func TestSuccessorIsTold(t *testing.T) {
+func TestSuccessorIsAnnounced(t *testing.T) {
 	const addr = "192.0.2.10"
 	probe := probeFrame(netip.MustParseAddr(addr), testMAC)
 	request := gratuitousARP(testMAC, netip.MustParseAddr(addr), rivalMAC, false)

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// TestDeafRivalIsSaid: a rival that goes on though this router has the better claim
+// TestDeafRivalIsLogged: a rival that goes on though this router has the better claim
 // does not hear it. The log names a likely cause, once, and the status while it
 // lasts.
-func TestDeafRivalIsSaid(t *testing.T) {
+func TestDeafRivalIsLogged(t *testing.T) {
 	for virtualMAC, cause := range map[bool]string{true: "xmit_base", false: "firewall"} {
 		synctest.Test(t, func(t *testing.T) {
 			lan := newFakeLAN()

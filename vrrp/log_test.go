@@ -166,10 +166,10 @@ func TestTakeOverFromOneOfTwoPairs(t *testing.T) {
 	})
 }
 
-// TestOtherVRIDIsSaid: an advertisement with a VRID that no router here has is logged if it
+// TestOtherVRIDIsLogged: an advertisement with a VRID that no router here has is logged if it
 // comes from a configured peer or has the addresses of a router here. Advertisements of
 // another pair, which are normal on a link, are not logged.
-func TestOtherVRIDIsSaid(t *testing.T) {
+func TestOtherVRIDIsLogged(t *testing.T) {
 	peers := func(host byte) []netip.Addr { return []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, host})} }
 	for _, tc := range []struct {
 		name       string
@@ -306,9 +306,9 @@ func TestGroupLogsAlone(t *testing.T) {
 	})
 }
 
-// TestStartSaysWho: the logs of two nodes show by one line each whether they can be one
+// TestStartIsLogged: the logs of two nodes show by one line each whether they can be one
 // virtual router.
-func TestStartSaysWho(t *testing.T) {
+func TestStartIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
 		_, log := lan.logged(t, 1, Config{}, slog.LevelInfo)

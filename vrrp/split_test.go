@@ -109,7 +109,7 @@ func TestSplitIsAnnounced(t *testing.T) {
 
 // A split is logged once, at once, in one line with all that helps to find the rival. So is
 // its end. A hand-over is no split.
-func TestSplitIsSaid(t *testing.T) {
+func TestSplitIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := newFakeLAN()
 		var log lockedBuffer

@@ -170,8 +170,8 @@ func TestFIFOLater(t *testing.T) {
 	n.reads(reader, n.line(notice{state: "BACKUP", priority: 100})+n.line(notice{state: "MASTER", priority: 100}))
 }
 
-// TestFIFOSaysOnce: why a line waits is in the log once, however long that lasts.
-func TestFIFOSaysOnce(t *testing.T) {
+// TestFIFOErrorIsLoggedOnce: why a line waits is in the log once, however long that lasts.
+func TestFIFOErrorIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		n := newNotifier(notifyConfig{kind: kindInstance, name: "VI_1"}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))

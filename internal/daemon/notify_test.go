@@ -153,9 +153,9 @@ func TestNotifyEnvironment(t *testing.T) {
 	}
 }
 
-// TestNotifyTold: each end of a program is one line of the log, with the state that
+// TestNotifyIsLogged: each end of a program is one line of the log, with the state that
 // it was told and the time that it took: at level debug, or if it failed as a warning.
-func TestNotifyTold(t *testing.T) {
+func TestNotifyIsLogged(t *testing.T) {
 	t.Parallel()
 	n := startNotifier(t, time.Minute, `[ $3 != FAULT ] || exit 3`)
 	n.notifier.log = slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -51,10 +51,10 @@ func unready(before, next *config.Config) []string {
 	return said
 }
 
-// TestUnreadyProgramsAreSaidAtOnce: every program that cannot be run is named
+// TestUnreadyProgramsAreLoggedAtOnce: every program that cannot be run is named
 // once, with whose it is, when the configuration comes, and not again with each
 // reload.
-func TestUnreadyProgramsAreSaidAtOnce(t *testing.T) {
+func TestUnreadyProgramsAreLoggedAtOnce(t *testing.T) {
 	none, cfg := &config.Config{}, parse(t, withPrograms)
 	want := []string{"ERROR gone /no/such/check", "ERROR VI_1 /no/such/notify", "ERROR VI_2 /no/such/notify", "ERROR G1 /no/such/group"}
 	if got := unready(none, cfg); !slices.Equal(got, want) {
