@@ -99,10 +99,11 @@ func (c *chooser) draw() float64 {
 	return c.lot
 }
 
-// lessLoaded takes account of slow start too, in which the weight grows.
+// lessLoaded compares connections per weight, without division. In slow start the weight
+// grows.
 func (c *chooser) lessLoaded(m, than *member) bool {
 	if c.now == 0 {
-		return m.lessLoaded(than)
+		return m.active.Load()*int64(than.Weight) < than.active.Load()*int64(m.Weight)
 	}
 	return float64(m.active.Load())*float64(than.Weight)*c.ramp(than) <
 		float64(than.active.Load())*float64(m.Weight)*c.ramp(m)

@@ -158,11 +158,7 @@ func (k *link) dialSlowly(pick Pick) {
 		}
 		k.fd[1] = fd
 		k.awaitConnect(0)
-	}, func(fd int32) {
-		if fd >= 0 {
-			reactor.Close(fd)
-		}
-	})
+	}, reactor.Close)
 }
 
 // awaitConnect waits for the connection, unless there was an error.

@@ -85,11 +85,6 @@ func (m *member) reserve() bool {
 	}
 }
 
-// lessLoaded compares connections per weight, without division.
-func (m *member) lessLoaded(than *member) bool {
-	return m.active.Load()*int64(than.Weight) < than.active.Load()*int64(m.Weight)
-}
-
 // score ranks m for a key by weighted rendezvous hashing: the share of the keys for
 // which m ranks first is its share of the weight, whoever the others are and in
 // whatever order.

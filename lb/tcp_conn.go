@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -144,8 +145,5 @@ func (c *tcpConn) reach(ctx context.Context, pick Pick) error {
 	if err == nil && c.attach(backend, pick.member.server) {
 		return nil
 	}
-	if interrupted := c.interrupted(); interrupted != nil {
-		return interrupted
-	}
-	return err
+	return cmp.Or(c.interrupted(), err)
 }

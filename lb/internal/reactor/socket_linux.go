@@ -86,7 +86,7 @@ func SocketError(fd int32) unix.Errno {
 	return unix.Errno(errno)
 }
 
-// Close closes a descriptor.
+// Close closes a descriptor. -1 is none.
 func Close(fd int32) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 // addrPort is the address that the kernel wrote into a.

@@ -33,24 +33,24 @@ func ServerName(b []byte) (name string, need int, err error) {
 // helloName reads the name from the message.
 func helloName(hello []byte) (string, error) {
 	c := cursor(hello)
-	c.skip(2 + 32)               // legacy_version, random
-	c.skip(int(c.uint8()))       // legacy_session_id
-	c.skip(int(c.uint16()))      // cipher_suites
-	c.skip(int(c.uint8()))       // legacy_compression_methods
+	c.take(2 + 32)               // legacy_version, random
+	c.take(c.number(1))          // legacy_session_id
+	c.take(c.number(2))          // cipher_suites
+	c.take(c.number(1))          // legacy_compression_methods
 	if c != nil && len(c) == 0 { // no extensions, as before TLS 1.2
 		return "", nil
 	}
-	extensions := c.take(int(c.uint16()))
+	extensions := c.take(c.number(2))
 	for len(extensions) > 0 {
-		kind := extensions.uint16()
-		data := extensions.take(int(extensions.uint16()))
+		kind := extensions.number(2)
+		data := extensions.take(extensions.number(2))
 		if kind != 0 || data == nil {
 			continue
 		}
-		names := data.take(int(data.uint16()))
+		names := data.take(data.number(2))
 		for len(names) > 0 {
-			kind := names.uint8()
-			if name := names.take(int(names.uint16())); kind == 0 && name != nil {
+			kind := names.number(1)
+			if name := names.take(names.number(2)); kind == 0 && name != nil {
 				return strings.ToLower(strings.TrimSuffix(string(name), ".")), nil
 			}
 		}
@@ -114,18 +114,10 @@ func (c *cursor) take(n int) cursor {
 	return head
 }
 
-func (c *cursor) skip(n int) { c.take(n) }
-
-func (c *cursor) uint8() uint8 {
-	if b := c.take(1); b != nil {
-		return b[0]
+// number reads an integer of some bytes; 0 if there are not as many.
+func (c *cursor) number(size int) (n int) {
+	for _, b := range c.take(size) {
+		n = n<<8 | int(b)
 	}
-	return 0
-}
-
-func (c *cursor) uint16() uint16 {
-	if b := c.take(2); b != nil {
-		return binary.BigEndian.Uint16(b)
-	}
-	return 0
+	return n
 }
