@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -52,19 +53,11 @@ func (c Config) WithDefaults() Config {
 	if c.VRRP.Addresses == nil {
 		c.VRRP.Addresses = c.listed()
 	}
-	if c.VRRP.Logger == nil {
-		c.VRRP.Logger = c.Logger
-	}
-	if c.VIP.Logger == nil {
-		c.VIP.Logger = c.Logger
-	}
+	c.VRRP.Logger = cmp.Or(c.VRRP.Logger, c.Logger)
+	c.VIP.Logger = cmp.Or(c.VIP.Logger, c.Logger)
 	c.VRRP = c.VRRP.WithDefaults()
-	if c.VIP.Name == "" {
-		c.VIP.Name = c.VRRP.Name
-	}
-	if c.VIP.Lease == 0 {
-		c.VIP.Lease = vip.LeaseFor(c.VRRP.Interval, c.VRRP.DownMultiplier)
-	}
+	c.VIP.Name = cmp.Or(c.VIP.Name, c.VRRP.Name)
+	c.VIP.Lease = cmp.Or(c.VIP.Lease, vip.LeaseFor(c.VRRP.Interval, c.VRRP.DownMultiplier))
 	if c.VIP.VirtualMAC == nil && c.VRRP.VirtualMAC {
 		c.VIP.VirtualMAC = vip.VirtualMAC(c.VRRP.VRID, c.VRRP.IPv6)
 	}
@@ -96,17 +89,12 @@ func (c Config) listed() []netip.Addr {
 // [FieldError], such as one of VRRP.Priority.
 func (c Config) Validate() error {
 	c = c.WithDefaults()
-	errs := []error{field.In("VRRP", c.VRRP.Validate()), field.In("VIP", c.VIP.Validate())}
-	if c.VIP.Interface == "" {
-		errs = append(errs, field.Errorf("VIP.Interface", "missing: want the interface of the virtual router"))
-	}
-	if c.VIP.Entitled != nil {
-		errs = append(errs, field.Errorf("VIP.Entitled", "set: want nil: the Node asks its router"))
-	}
-	if c.VIP.OnRemovals != nil {
-		errs = append(errs, field.Errorf("VIP.OnRemovals", "set: want nil: the Node tells its guard"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(
+		field.In("VRRP", c.VRRP.Validate()), field.In("VIP", c.VIP.Validate()),
+		field.If(c.VIP.Interface == "", "VIP.Interface", "missing: want the interface of the virtual router"),
+		field.If(c.VIP.Entitled != nil, "VIP.Entitled", "set: want nil: the Node asks its router"),
+		field.If(c.VIP.OnRemovals != nil, "VIP.OnRemovals", "set: want nil: the Node tells its guard"),
+	)
 }
 
 // Fixed returns the names of the fields by which next differs from c in a way that

@@ -33,7 +33,6 @@ var (
 type Node struct {
 	log     *slog.Logger
 	name    string
-	conn    *vrrp.Conn
 	router  *vrrp.Router
 	manager *vip.Manager
 	will    *will
@@ -43,13 +42,14 @@ type Node struct {
 	// reserved is set once no other process of this host can run the virtual router.
 	reserved atomic.Bool
 
-	// Locks, in this order. changing admits one Reconfigure at a time, and guards cfg. mu
-	// guards the fields below, which begin sets once. Nothing waits while mu is locked.
-	changing sync.Mutex
+	began   atomic.Bool     // Run or Close was called
+	closing context.Context // ended by Close
+	stop    context.CancelFunc
+	ended   context.Context // ended when Run returns
+	end     context.CancelFunc
+
+	changing sync.Mutex // admits one Reconfigure at a time, and guards cfg from Run on
 	cfg      Config
-	mu       sync.Mutex
-	stop     context.CancelFunc
-	ended    chan struct{} // closed in the end; nil: neither Run nor Close was called
 }
 
 // Run is New and [Node.Run] for a Node that needs no other method. It works in the
@@ -67,11 +67,13 @@ func Run(ctx context.Context, cfg Config) error {
 // yet is no error: the Node takes part in the election once it is there. See [Check].
 func New(cfg Config) (*Node, error) {
 	n := &Node{}
-	if err := n.open(cfg); err != nil {
-		n.closeParts()
-		return nil, err
+	n.closing, n.stop = context.WithCancel(context.Background())
+	n.ended, n.end = context.WithCancel(context.Background())
+	err := n.open(cfg)
+	if err == nil {
+		err = n.connect()
 	}
-	if err := n.connect(); err != nil {
+	if err != nil {
 		n.closeParts()
 		return nil, err
 	}
@@ -93,7 +95,7 @@ func Check(cfg Config) error {
 		return err
 	}
 	defer m.Close()
-	if err := n.conn.Check(n.cfg.VRRP); err != nil {
+	if err := n.cfg.Conn.Check(n.cfg.VRRP); err != nil {
 		return err
 	}
 	return m.Check()
@@ -102,7 +104,7 @@ func Check(cfg Config) error {
 // open opens the sockets that are not shared.
 func (n *Node) open(cfg Config) error {
 	n.cfg = cfg.WithDefaults()
-	n.name, n.conn, n.onRetry = n.cfg.VRRP.Name, cfg.Conn, cfg.OnRetry
+	n.name, n.onRetry = n.cfg.VRRP.Name, cfg.OnRetry
 	n.log = quietlog.New(cfg.Logger).With("router", n.name)
 	if err := n.cfg.Validate(); err != nil {
 		return fmt.Errorf("failover: %s: %w", n.name, err)
@@ -115,7 +117,7 @@ func (n *Node) open(cfg Config) error {
 		n.undo = append(n.undo, func() { ns.Close() })
 		n.cfg.VIP.Namespace = ns
 	}
-	if n.conn == nil {
+	if n.cfg.Conn == nil {
 		conn, err := vrrp.Listen(vrrp.ListenConfig{
 			Interface: n.cfg.VIP.Interface, IPv6: n.cfg.VRRP.IPv6, Virtual: n.cfg.VIP.Namespace.Virtual, Logger: cfg.Logger,
 		})
@@ -123,7 +125,7 @@ func (n *Node) open(cfg Config) error {
 			return err
 		}
 		n.undo = append(n.undo, func() { conn.Close() })
-		n.conn = conn
+		n.cfg.Conn = conn
 	}
 	return nil
 }
@@ -131,22 +133,22 @@ func (n *Node) open(cfg Config) error {
 // connect makes the guard, the Manager and the router, and gives each the functions of the
 // other two that it calls.
 func (n *Node) connect() error {
-	g := n.cfg.Guard
-	if g == nil {
-		var err error
-		if g, err = guard.Start(guard.Config{Logger: n.cfg.Logger}); err != nil {
+	if n.cfg.Guard == nil {
+		g, err := guard.Start(guard.Config{Logger: n.cfg.Logger})
+		if err != nil {
 			return err
 		}
 		n.undo = append(n.undo, func() { g.Close() })
+		n.cfg.Guard = g
 	}
-	n.will = &will{name: n.name, guard: g, log: n.log}
+	n.will = &will{name: n.name, guard: n.cfg.Guard, log: n.log}
 	var err error
 	if n.manager, err = vip.NewManager(n.addresses(n.cfg)); err != nil {
 		return err
 	}
 	n.undo = append(n.undo, func() { n.manager.Close() })
 	n.will.manager = n.manager
-	if n.router, err = vrrp.NewRouter(n.cfg.VRRP, n.conn, n.will); err != nil {
+	if n.router, err = vrrp.NewRouter(n.cfg.VRRP, n.cfg.Conn, n.will); err != nil {
 		return err
 	}
 	n.will.router = n.router
@@ -186,12 +188,17 @@ func (n *Node) Reserved() bool { return n.reserved.Load() }
 //
 // Run may be called once.
 func (n *Node) Run(ctx context.Context) error {
+	if n.began.Swap(true) {
+		err := ErrRunning
+		if n.ended.Err() != nil {
+			err = ErrClosed
+		}
+		return fmt.Errorf("failover: %s: run: %w", n.name, err)
+	}
+	defer n.end()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := n.begin(cancel); err != nil {
-		return err
-	}
-	defer close(n.ended)
+	defer context.AfterFunc(n.closing, cancel)()
 	defer quietlog.Flush(n.log)
 	defer n.closeParts()
 	var release func()
@@ -249,46 +256,20 @@ func (n *Node) persist(ctx context.Context, run func(context.Context) error) (cl
 	return closed
 }
 
-// begin notes that Run was called. Run closes n.ended in the end.
-func (n *Node) begin(stop context.CancelFunc) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch {
-	case n.isClosed():
-		return fmt.Errorf("failover: %s: run: %w", n.name, ErrClosed)
-	case n.ended != nil:
-		return fmt.Errorf("failover: %s: run: %w", n.name, ErrRunning)
-	}
-	n.stop, n.ended = stop, make(chan struct{})
-	return nil
-}
-
-// isClosed reports whether the Node is closed. Called with mu locked.
-func (n *Node) isClosed() bool {
-	select {
-	case <-n.ended:
-		return true
-	default:
-		return false // also if ended is nil
-	}
-}
-
 // Close ends the Node. If Run was called, Close ends it and returns when Run has returned:
 // Close must not be called from Config.VRRP.OnTransition while Run runs. Close a Node that
 // will not be run: its vrrp.Group would wait for it.
 func (n *Node) Close() error {
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	err := n.Run(over) // of a Node that has not run, this touches nothing and closes everything
-	switch {
+	n.stop()
+	switch err := n.Run(n.closing); { // of a Node that has not run, this touches nothing and closes everything
 	case errors.Is(err, ErrRunning):
-		n.stop()
-		<-n.ended
+		<-n.ended.Done()
 		return nil
 	case errors.Is(err, ErrClosed):
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 // closeParts closes what New has opened, the latest first.

@@ -27,11 +27,8 @@ func (n *Node) Reconfigure(ctx context.Context, next Config) error {
 	if fields := n.cfg.Fixed(next); len(fields) > 0 {
 		return fail(fmt.Errorf("%s cannot change: make another Node", strings.Join(fields, ", ")))
 	}
-	n.mu.Lock()
-	closed := n.isClosed()
-	n.mu.Unlock()
 	switch {
-	case closed:
+	case n.ended.Err() != nil:
 		return fail(ErrClosed)
 	case !n.reserved.Load(): // the Manager must not touch an address yet
 		return fail(ErrNotRunning)

@@ -71,44 +71,29 @@ func (w *will) Release(ctx context.Context) error {
 }
 
 // setActive says whether the will has a farewell.
-func (w *will) setActive(active bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.active = active
-	w.write()
-}
+func (w *will) setActive(active bool) { w.change(func() { w.active = active }) }
 
 // setRemovals is the Manager's OnRemovals. The removals stay in the will of a Backup
 // as well: they do nothing where there is nothing to remove.
-func (w *will) setRemovals(r vip.Removals) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.removals = r
-	w.write()
-}
+func (w *will) setRemovals(r vip.Removals) { w.change(func() { w.removals = r }) }
 
 // refresh writes the will with the router's present farewell.
-func (w *will) refresh() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.write()
-}
+func (w *will) refresh() { w.change(func() {}) }
 
 // withdraw ends the will, as there is nothing left to remove.
 func (w *will) withdraw() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.active, w.removals = false, vip.Removals{}
-	w.write()
-	w.withdrawn = true
+	w.change(func() { w.active, w.removals, w.withdrawn = false, vip.Removals{}, true })
 }
 
-// write passes the will to the guard and sets the timer for the next refresh. Called with
-// mu locked.
-func (w *will) write() {
+// change changes the will, passes the will to the guard, and sets the timer for the next
+// refresh. After withdraw it does nothing.
+func (w *will) change(how func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.withdrawn {
 		return
 	}
+	how()
 	if w.again != nil {
 		w.again.Stop()
 	}
