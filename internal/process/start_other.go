@@ -1,6 +1,0 @@
-//go:build !linux
-
-package process
-
-// neverRan is not known here.
-func neverRan(int) bool { return false }
