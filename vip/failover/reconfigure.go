@@ -35,11 +35,11 @@ func (n *Node) Reconfigure(ctx context.Context, next Config) error {
 	}
 	if n.router.Meets(next.VRRP) {
 		// The other node was given the new addresses first, and has them.
-		release, err := n.standDown(ctx, "another router has the new addresses")
-		if err != nil {
+		release := n.router.Hold("another router has the new addresses")
+		defer release()
+		if err := n.will.Release(ctx); err != nil { // the router's own call may come later
 			return err
 		}
-		defer release()
 	}
 	if err := n.manager.Reconfigure(ctx, n.addresses(next)); err != nil {
 		return err
@@ -58,13 +58,3 @@ func (n *Node) Reconfigure(ctx context.Context, next Config) error {
 
 // backTime bounds the return to the former addresses.
 const backTime = 10 * time.Second
-
-// standDown gives the addresses up, and stays out of the election until release.
-func (n *Node) standDown(ctx context.Context, reason string) (release func(), err error) {
-	release = n.router.Hold(reason)
-	if err := n.will.Release(ctx); err != nil { // the router's own call may come later
-		release()
-		return nil, err
-	}
-	return release, nil
-}

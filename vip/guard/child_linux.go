@@ -94,7 +94,11 @@ func guard() (*deed, error) {
 	}
 	unix.Close(fdReady)
 	end := make(chan bool, 1)
-	go func() { end <- waitForEnd() }()
+	go func() {
+		b := make([]byte, 1)
+		n, _ := os.Stdin.Read(b) // nothing comes but quit, or the end when the parent has died
+		end <- n == 1 && b[0] == quit
+	}()
 	d := &deed{one: os.NewFile(uintptr(fdStore), "wills"), two: os.NewFile(uintptr(fdStore+1), "wills")}
 	for {
 		select {
@@ -115,13 +119,6 @@ func guard() (*deed, error) {
 		d.execute(late...)
 		return d, errors.Join(d.errs...)
 	}
-}
-
-// waitForEnd returns when the parent has died, or has ended the guard; quiet: the latter.
-func waitForEnd() (quiet bool) {
-	b := make([]byte, 1)
-	n, _ := os.Stdin.Read(b)
-	return n == 1 && b[0] == quit
 }
 
 // threadEnded reports whether a thread of the parent has ended or is ending.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/inet"
 )
 
 // FieldError is what is wrong with one field of a [Config] or a [Will], by the
@@ -127,18 +128,16 @@ func (k kinds) validateMessage(b []byte) error {
 // align rounds up to NLMSG_ALIGNTO, which is RTA_ALIGNTO, too.
 func align(n int) int { return (n + 3) &^ 3 }
 
-const (
-	headerIPv4  = 20
-	headersIPv4 = 60 // with all options
-	// maxPayload is far more than an advertisement takes.
-	maxPayload = 1 << 15
-)
+// maxPayload is far more than an advertisement takes.
+const maxPayload = 1 << 15
 
 // validate checks whether a packet can be sent as it is.
 func (p Packet) validate() error {
 	from, to, length := p.Source, p.Destination, len(p.Payload)
 	unusable := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() || a.Is4In6() }
-	errs := []error{
+	mixed := from.IsValid() && to.IsValid() && from.Is4() != to.Is4()
+	pathless := p.Interface == 0 && (to.IsMulticast() || to.Is6() && to.IsLinkLocalUnicast())
+	return errors.Join(
 		field.If(unusable(from), "Source", "%v: want an IPv4 or IPv6 address", from),
 		field.If(unusable(to), "Destination", "%v: want an IPv4 or IPv6 address", to),
 		field.Between("Interface", p.Interface, 0, math.MaxInt32),
@@ -146,17 +145,10 @@ func (p Packet) validate() error {
 		field.Between("TTL", p.TTL, 1, 255),
 		field.If(length == 0 || length > maxPayload, "Payload", "%d bytes: want 1 to %d", length, maxPayload),
 		field.In("Header", p.validateHeader()),
-	}
-	switch {
-	case !from.IsValid() || !to.IsValid():
-	case from.IsMulticast():
-		errs = append(errs, field.Errorf("Source", "%v: want the address of one host", from))
-	case from.Is4() != to.Is4():
-		errs = append(errs, field.Errorf("Source", "%v: of another family than %v", from, to))
-	case p.Interface == 0 && (to.IsMulticast() || to.Is6() && to.IsLinkLocalUnicast()):
-		errs = append(errs, field.Errorf("Interface", "0: want an interface's index: the routing table has no way to %v", to))
-	}
-	return errors.Join(errs...)
+		field.If(from.IsMulticast(), "Source", "%v: want the address of one host", from),
+		field.If(mixed, "Source", "%v: of another family than %v", from, to),
+		field.If(pathless, "Interface", "0: want an interface's index: the routing table has no way to %v", to),
+	)
 }
 
 // validateHeader checks the IPv4 header, if one is given, against the fields (RFC 791 §3.1).
@@ -168,17 +160,17 @@ func (p Packet) validateHeader() error {
 	if !p.Source.Is4() || !p.Destination.Is4() {
 		return errors.New("given for IPv6: want none")
 	}
-	if n := len(h); n < headerIPv4 || n > headersIPv4 || int(h[0]) != 4<<4|n/4 || n%4 != 0 {
+	if n := len(h); n < inet.IPv4Len || n > inet.IPv4MaxLen || int(h[0]) != 4<<4|n/4 || n%4 != 0 {
 		return fmt.Errorf("%d bytes that begin with %#x: want an IPv4 header with its own length", n, h[0])
 	}
 	src, dst := netip.AddrFrom4([4]byte(h[12:])), netip.AddrFrom4([4]byte(h[16:]))
-	switch total := int(binary.BigEndian.Uint16(h[2:])); {
+	switch total := int(binary.BigEndian.Uint16(h[inet.IPv4Total:])); {
 	case total != len(h)+len(p.Payload):
 		return fmt.Errorf("total length %d: want %d", total, len(h)+len(p.Payload))
-	case h[8] != p.TTL:
-		return fmt.Errorf("TTL %d: want %d", h[8], p.TTL)
-	case h[9] != p.Protocol:
-		return fmt.Errorf("protocol %d: want %d", h[9], p.Protocol)
+	case h[inet.IPv4TTL] != p.TTL:
+		return fmt.Errorf("TTL %d: want %d", h[inet.IPv4TTL], p.TTL)
+	case h[inet.IPv4Protocol] != p.Protocol:
+		return fmt.Errorf("protocol %d: want %d", h[inet.IPv4Protocol], p.Protocol)
 	case src != p.Source || dst != p.Destination:
 		return fmt.Errorf("from %v to %v: want from %v to %v", src, dst, p.Source, p.Destination)
 	}
