@@ -71,6 +71,14 @@ type Track struct {
 	Mode string
 }
 
+// Listeners are who is told of the changes of state of a router, or of a group.
+type Listeners struct {
+	Notify        []Notify
+	NotifyUser    string        // who the programs run as; empty: who havip does
+	NotifyFIFO    string        // path of a FIFO that gets a line for each change; empty: none
+	NotifyTimeout time.Duration // of each run of a program
+}
+
 // Notify is a program to run on a change of state.
 type Notify struct {
 	Command []string // an absolute path and arguments
@@ -85,11 +93,7 @@ type Group struct {
 	Pos     Position
 	Name    string
 	Routers []string
-	// As in Router.
-	Notify        []Notify
-	NotifyUser    string
-	NotifyFIFO    string
-	NotifyTimeout time.Duration
+	Listeners
 }
 
 // Equal reports whether both, nil for none, mean the same, wherever they were written.

@@ -53,16 +53,16 @@ func (c *Config) Programs() []Program {
 			all = append(all, Program{"check", check.Name, key, e.Path, e.User, e.Dir})
 		}
 	}
-	notify := func(kind, name, key, user string, programs []Notify) {
-		for i, n := range programs {
-			all = append(all, Program{kind, name, fmt.Sprintf("%s.notify[%d]", key, i), n.Command[0], user, ""})
+	notify := func(kind, name, key string, l Listeners) {
+		for i, n := range l.Notify {
+			all = append(all, Program{kind, name, fmt.Sprintf("%s.notify[%d]", key, i), n.Command[0], l.NotifyUser, ""})
 		}
 	}
 	for i, r := range c.VRRP {
-		notify("router", r.Name, fmt.Sprintf("vrrp[%d]", i), r.NotifyUser, r.Notify)
+		notify("router", r.Name, fmt.Sprintf("vrrp[%d]", i), r.Listeners)
 	}
 	for i, g := range c.Groups {
-		notify("group", g.Name, fmt.Sprintf("groups[%d]", i), g.NotifyUser, g.Notify)
+		notify("group", g.Name, fmt.Sprintf("groups[%d]", i), g.Listeners)
 	}
 	return all
 }

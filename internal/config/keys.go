@@ -30,16 +30,16 @@ func (l *Log) keys() []key {
 }
 
 // notifyKeys are those of routers and of groups.
-func notifyKeys(programs *[]Notify, user, fifo *string, timeout *time.Duration) []key {
+func notifyKeys(l *Listeners) []key {
 	return []key{
-		optional("notify", list(programs, (*Notify).value), "[/etc/havip/notify.sh]",
+		optional("notify", list(&l.Notify, (*Notify).value), "[/etc/havip/notify.sh]",
 			"programs to run on a change of state, with Keepalived's arguments; one with arguments is a list of its own, or a mapping as below; "+
 				"each hears of all changes in their order; of havip's environment it gets PATH, locale and time zone"),
-		optional("notify_user", text(user, "user, or user:group", userForm.MatchString), "nobody",
+		optional("notify_user", text(&l.NotifyUser, "user, or user:group", userForm.MatchString), "nobody",
 			"who they run as; default: the user of havip; root runs only what nobody else can change"),
-		optional("notify_fifo", absolutePath(fifo), "/run/havip/notify",
+		optional("notify_fifo", absolutePath(&l.NotifyFIFO), "/run/havip/notify",
 			"FIFO that gets a line for each change of state, in Keepalived's form; made if it is not there"),
-		preset("notify_timeout", within(duration(timeout), 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
+		preset("notify_timeout", within(duration(&l.NotifyTimeout), 10*time.Millisecond, time.Hour), "30s", "for one program; then it is killed"),
 	}
 }
 
@@ -68,5 +68,5 @@ func (g *Group) value() value {
 	return object(&g.Pos, append([]key{
 		required("name", name(&g.Name), "G1", "in logs, metrics and scripts"),
 		required("routers", list(&g.Routers, name), "[VI_1]", "names under vrrp"),
-	}, notifyKeys(&g.Notify, &g.NotifyUser, &g.NotifyFIFO, &g.NotifyTimeout)...))
+	}, notifyKeys(&g.Listeners)...))
 }

@@ -55,7 +55,7 @@ func (r *Router) keys() []key {
 		preset("announce", object(nil, announceKeys(&r.VIP)), "{}", "gratuitous ARP and neighbour advertisements"),
 		setting("probe", duration(&r.Probe), "ask for so long whether another host has the addresses, before taking them"),
 		optional("track", list(&r.Track, (*Track).value), "", "checks that the addresses follow"),
-	}, homeOf(&r.VRRP), homeOf(&r.VIP), inside(r)), notifyKeys(&r.Notify, &r.NotifyUser, &r.NotifyFIFO, &r.NotifyTimeout)...)
+	}, homeOf(&r.VRRP), homeOf(&r.VIP), inside(r)), notifyKeys(&r.Listeners)...)
 }
 
 func announceKeys(v *VIP) []key {

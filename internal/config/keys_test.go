@@ -155,7 +155,7 @@ func TestDecoded(t *testing.T) {
 			Auth:      Auth{Type: "pass", Secret: secret("d0cker")},
 			Addresses: []vip.Address{virtual("192.168.31.250/24"), virtual("192.168.31.251/32")},
 			Track:     []Track{{"balancer", 0, "priority"}, {"page", -20, "priority"}, {"script2", 5, "resign"}},
-			Notify:    []Notify{{[]string{"/etc/havip/notify.sh"}, nil}, {[]string{"/etc/havip/log.sh", "VI_1"}, nil}, {[]string{"/etc/havip/up.sh"}, []string{"master"}}}, NotifyUser: "nobody", NotifyFIFO: "/run/havip/notify", NotifyTimeout: 5 * time.Second,
+			Listeners: Listeners{[]Notify{{[]string{"/etc/havip/notify.sh"}, nil}, {[]string{"/etc/havip/log.sh", "VI_1"}, nil}, {[]string{"/etc/havip/up.sh"}, []string{"master"}}}, "nobody", "/run/havip/notify", 5 * time.Second},
 		}, {
 			Pos: at(77, 5), Name: "VI_6", Family: "ipv6", VirtualMAC: true, XmitBase: true,
 			VRRP: VRRP{VRID: 51, Priority: 100, Version: 3, Interval: 100 * time.Millisecond, PreemptDelay: 90 * time.Second, DownMultiplier: 3, TTL: 255, MaxTTL: 255,
@@ -165,9 +165,9 @@ func TestDecoded(t *testing.T) {
 			Addresses: []vip.Address{virtual("fe80::51/64"), virtual("2001:db8::51/64")},
 			Auth: Auth{Type: "hmac",
 				Keys: []Key{{7, secret("0123456789abcdef0123456789abcdef")}, {8, secret("fedcba9876543210fedcba9876543210")}}},
-			Track: []Track{{"script", 0, "priority"}, {"echo", 0, "priority"}, {"secure", 0, "priority"}, {"rpc", 0, "priority"}, {"name", 0, "priority"}, {"ping", 0, "priority"}, {"mail", 0, "priority"}, {"certificate", 0, "priority"}, {"program", 0, "priority"}, {"maintenance", 0, "priority"}, {"heartbeat", 0, "priority"}, {"nginx", 0, "priority"}, {"uplink", 0, "priority"}, {"gateway", 0, "priority"}}, NotifyTimeout: 30 * time.Second,
+			Track: []Track{{"script", 0, "priority"}, {"echo", 0, "priority"}, {"secure", 0, "priority"}, {"rpc", 0, "priority"}, {"name", 0, "priority"}, {"ping", 0, "priority"}, {"mail", 0, "priority"}, {"certificate", 0, "priority"}, {"program", 0, "priority"}, {"maintenance", 0, "priority"}, {"heartbeat", 0, "priority"}, {"nginx", 0, "priority"}, {"uplink", 0, "priority"}, {"gateway", 0, "priority"}}, Listeners: Listeners{NotifyTimeout: 30 * time.Second},
 		}},
-		Groups: []Group{{at(99, 5), "G1", []string{"VI_1", "VI_6"}, []Notify{{[]string{"/etc/havip/notify.sh"}, nil}}, "nobody:nogroup", "/run/havip/groups", 30 * time.Second}},
+		Groups: []Group{{at(99, 5), "G1", []string{"VI_1", "VI_6"}, Listeners{[]Notify{{[]string{"/etc/havip/notify.sh"}, nil}}, "nobody:nogroup", "/run/havip/groups", 30 * time.Second}}},
 		Warnings: []Problem{
 			{at(33, 24), "checks.secure.tls.server_name", "with insecure: true nothing is verified: leave that out, or this"},
 			{at(33, 45), "checks.secure.tls.ca", "with insecure: true nothing is verified: leave that out, or this"},

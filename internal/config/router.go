@@ -37,11 +37,7 @@ type Router struct {
 	XmitBase   bool // with VirtualMAC: advertisements do not come from there
 	Auth       Auth
 	Track      []Track
-	// Notify are programs to run on a change of state.
-	Notify        []Notify
-	NotifyUser    string // who they run as; empty: who havip does
-	NotifyFIFO    string // path of a FIFO that gets a line for each change; empty: none
-	NotifyTimeout time.Duration
+	Listeners
 }
 
 // Auth has the secrets of a router, and what they are for. The rest is in VRRP.Auth.

@@ -17,12 +17,12 @@ import (
 func TestEveryRouterFieldCounts(t *testing.T) {
 	elsewhere := map[string]string{
 		"Pos": "errors", "Track": "tracker", "StartDelayUptime": "startDelay",
-		"Notify": "notifier", "NotifyUser": "notifier", "NotifyFIFO": "notifier", "NotifyTimeout": "notifier",
+		"Listeners": "notifier",
 	}
 	secret := "d0cker"
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Router]()) {
 		if len(f.Index) > 1 {
-			continue // of a library's configuration, as it is
+			continue // of an embedded configuration, as it is
 		}
 		base := Router{VRRP: VRRP{VRID: 51}, VirtualMAC: true}
 		changed := base
@@ -37,6 +37,8 @@ func TestEveryRouterFieldCounts(t *testing.T) {
 			to.TTL = 7
 		case *VIP:
 			to.Probe = time.Second
+		case *Listeners:
+			to.NotifyUser = "x"
 		case *Auth:
 			*to = Auth{Type: "pass", Secret: Secret{&secret}}
 		case *time.Duration:

@@ -20,19 +20,17 @@ import (
 // notifyConfig says who is told of a router, or of a group.
 type notifyConfig struct {
 	kind, name string
-	programs   []config.Notify
-	user       string // that programs run as; empty: ours
-	timeout    time.Duration
-	fifo       string
+	pos        config.Position
+	config.Listeners
 }
 
 // notifyConfigs are those of the groups and routers of a configuration.
 func notifyConfigs(cfg *config.Config) (all []notifyConfig) {
 	for _, g := range cfg.Groups {
-		all = append(all, notifyConfig{kindGroup, g.Name, g.Notify, g.NotifyUser, g.NotifyTimeout, g.NotifyFIFO})
+		all = append(all, notifyConfig{kindGroup, g.Name, g.Pos, g.Listeners})
 	}
 	for _, r := range cfg.VRRP {
-		all = append(all, notifyConfig{kindInstance, r.Name, r.Notify, r.NotifyUser, r.NotifyTimeout, r.NotifyFIFO})
+		all = append(all, notifyConfig{kindInstance, r.Name, r.Pos, r.Listeners})
 	}
 	return all
 }
@@ -55,7 +53,7 @@ type notifier struct {
 	endFIFO, endAll, endLast context.CancelFunc
 
 	mu       sync.Mutex // guards what follows; a leaf: listeners are told without it
-	cfg      notifyConfig
+	cfg      config.Listeners
 	programs []*queue
 	fifo     *queue // nil: none
 	ended    bool
@@ -114,7 +112,7 @@ func newNotifier(cfg notifyConfig, log *slog.Logger) *notifier {
 func (n *notifier) meets(cfg notifyConfig) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return reflect.DeepEqual(n.cfg, cfg)
+	return reflect.DeepEqual(n.cfg, cfg.Listeners)
 }
 
 // reconfigure goes on with other programs, or another FIFO. Programs that stay keep
@@ -122,19 +120,17 @@ func (n *notifier) meets(cfg notifyConfig) bool {
 func (n *notifier) reconfigure(cfg notifyConfig) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cfg = cfg
-	n.reconfigureFIFO(cfg.fifo)
+	n.cfg = cfg.Listeners
+	n.reconfigureFIFO(cfg.NotifyFIFO)
 	before := n.programs
 	n.programs = nil
-	for _, c := range cfg.programs {
-		p := &program{cfg: c, user: cfg.user, timeout: cfg.timeout}
-		i := slices.IndexFunc(before, func(q *queue) bool { return reflect.DeepEqual(q.to.(*program).cfg, c) })
+	for _, c := range cfg.Notify {
 		q := &queue{all: n.forAll, last: n.forLast}
-		if i >= 0 {
+		if i := slices.IndexFunc(before, func(q *queue) bool { return reflect.DeepEqual(q.to.(*program).cfg, c) }); i >= 0 {
 			q = before[i]
-			before = slices.Delete(slices.Clone(before), i, i+1)
+			before = slices.Delete(before, i, i+1)
 		}
-		q.to = p
+		q.to = &program{c, cfg.NotifyUser, cfg.NotifyTimeout}
 		n.programs = append(n.programs, q)
 	}
 }
@@ -224,7 +220,7 @@ func (n *notifier) stop() {
 // program is a listener that is run for each notice.
 type program struct {
 	cfg     config.Notify
-	user    string
+	user    string // empty: ours
 	timeout time.Duration
 }
 

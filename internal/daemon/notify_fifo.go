@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -17,35 +15,22 @@ import (
 // prepareFIFOs finds out whether the FIFOs that come with a change can be opened. Those
 // of before are open, or are tried again.
 func prepareFIFOs(c *change, before *config.Config) error {
-	known := fifos(before)
-	next := fifos(c.cfg)
-	for _, path := range slices.Sorted(maps.Keys(next)) {
-		if _, ok := known[path]; ok {
+	known := map[string]bool{"": true} // none to open
+	for _, n := range notifyConfigs(before) {
+		known[n.NotifyFIFO] = true
+	}
+	for _, n := range notifyConfigs(c.cfg) {
+		if known[n.NotifyFIFO] {
 			continue
 		}
-		f, err := openFIFO(path)
-		if err != nil {
-			err = fmt.Errorf("%v: notify_fifo: %w", next[path], err)
-		}
+		known[n.NotifyFIFO] = true
+		f, err := openFIFO(n.NotifyFIFO)
 		f.Close()
-		if err := c.cannot(err); err != nil {
+		if err := c.cannot(located(n.pos, "notify_fifo", err)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// fifos are the paths of a configuration's FIFOs, and where they stand in the file.
-func fifos(cfg *config.Config) map[string]config.Position {
-	all := map[string]config.Position{}
-	for _, g := range cfg.Groups {
-		all[g.NotifyFIFO] = g.Pos
-	}
-	for _, r := range cfg.VRRP {
-		all[r.NotifyFIFO] = r.Pos
-	}
-	delete(all, "") // no FIFO
-	return all
 }
 
 // reconfigureFIFO goes on with another FIFO. n.mu is held.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/config"
 )
 
 // addFIFO makes the notifier write to a FIFO too, and opens it for reading.
@@ -148,7 +150,7 @@ func TestFIFOLater(t *testing.T) {
 	n := startNotifier(t, time.Minute)
 	dir := filepath.Join(n.dir, "later")
 	path := filepath.Join(dir, "fifo")
-	n.reconfigure(notifyConfig{fifo: path})
+	n.reconfigure(notifyConfig{Listeners: config.Listeners{NotifyFIFO: path}})
 	if logged := n.log.String(); !strings.Contains(logged, "level=ERROR") || !strings.Contains(logged, "no such file or directory") {
 		t.Errorf("logged %q", logged)
 	}

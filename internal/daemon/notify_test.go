@@ -32,9 +32,9 @@ type tester struct {
 func startNotifier(t *testing.T, timeout time.Duration, scripts ...string) *tester {
 	t.Helper()
 	n := &tester{t: t, dir: t.TempDir(), log: &labtest.Log{}}
-	cfg := notifyConfig{kind: kindInstance, name: "VI_1", timeout: timeout}
+	cfg := notifyConfig{kind: kindInstance, name: "VI_1", Listeners: config.Listeners{NotifyTimeout: timeout}}
 	for _, s := range scripts {
-		cfg.programs = append(cfg.programs, config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; " + s, "sh"}})
+		cfg.Notify = append(cfg.Notify, config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; " + s, "sh"}})
 	}
 	n.notifier = newNotifier(cfg, slog.New(slog.NewTextHandler(n.log, nil)))
 	t.Cleanup(n.stop)
@@ -191,7 +191,7 @@ func TestNotifyUser(t *testing.T) {
 	}
 	programs := []config.Notify{{Command: []string{script, n.dir}}}
 	for _, tc := range []struct{ user, log string }{{"", "refused"}, {"4242:4242", ""}} {
-		n.reconfigure(notifyConfig{timeout: time.Minute, programs: programs, user: tc.user})
+		n.reconfigure(notifyConfig{Listeners: config.Listeners{Notify: programs, NotifyUser: tc.user, NotifyTimeout: time.Minute}})
 		n.send(instanceNotice(master))
 		n.busy.Wait()
 		if logged := n.log.String(); tc.log != "" && !strings.Contains(logged, tc.log) {
@@ -214,7 +214,7 @@ func TestNotifyReload(t *testing.T) {
 	}
 	stays := n.programs[0].to.(*program).cfg
 	comes := config.Notify{Command: []string{"/bin/sh", "-c", "cd " + n.dir + "; echo $3 >> comes", "sh"}}
-	n.reconfigure(notifyConfig{timeout: time.Hour, programs: []config.Notify{comes, stays}})
+	n.reconfigure(notifyConfig{Listeners: config.Listeners{Notify: []config.Notify{comes, stays}, NotifyTimeout: time.Hour}})
 	n.send(notice{state: "FAULT"})
 	n.says("comes", "FAULT\n")
 	if err := os.WriteFile(filepath.Join(n.dir, "go"), nil, 0o600); err != nil {

@@ -119,7 +119,7 @@ services: [{name: web, listen: "127.0.0.1:%s", backends: ["127.0.0.1:1"]}]
 func TestNotifyIsLookedAtAgain(t *testing.T) {
 	n := startNotifier(t, 0)
 	path := filepath.Join(n.dir, "script")
-	cfg := notifyConfig{timeout: time.Hour, programs: []config.Notify{{Command: []string{path, n.dir}}}}
+	cfg := notifyConfig{Listeners: config.Listeners{Notify: []config.Notify{{Command: []string{path, n.dir}}}, NotifyTimeout: time.Hour}}
 	n.reconfigure(cfg)
 	n.send(notice{state: "BACKUP"})
 	n.busy.Wait()
