@@ -27,11 +27,6 @@ type knownFaults struct {
 	hope     bool   // the surroundings have changed: Acquire may succeed now
 }
 
-func (f *knownFaults) set(list []string) {
-	f.list = list
-	f.some.Store(len(list) > 0)
-}
-
 // acquired takes note of the outcome of an Acquire.
 func (f *knownFaults) acquired(ok bool) {
 	f.failed = !ok
@@ -81,13 +76,10 @@ func (m *Manager) WatchFaults(f func(lost error, faults []string)) (stop func())
 func (m *Manager) tellFaults(lost error) {
 	m.mu.Lock()
 	watchers, faults, hope := slices.Clone(m.faults.watchers), slices.Clone(m.faults.list), m.faults.hope
-	if problem := "addresses: " + m.status.Problem; !m.isReady() && m.status.Problem != "" && !slices.Contains(faults, problem) {
+	if problem := "addresses: " + m.status.Problem; !m.life.settled && m.status.Problem != "" && !slices.Contains(faults, problem) {
 		faults = append(faults, problem)
 	}
-	known := m.isReady() || m.status.Problem != ""
-	if lost != nil && !known {
-		faults = append(faults, "addresses: "+lost.Error()) // until the faults are known
-	}
+	known := m.life.settled || m.status.Problem != ""
 	m.faults.hope = false
 	m.mu.Unlock()
 	for _, w := range watchers {
@@ -110,7 +102,8 @@ func (m *Manager) findFaults(have []assigned, absent map[string]error) {
 		}
 		other = append(other, m.routeFaults(have)...)
 	}
-	m.faults.set(slices.Concat(down, other))
+	m.faults.list = slices.Concat(down, other)
+	m.faults.some.Store(len(m.faults.list) > 0)
 	if m.faults.failed {
 		m.faults.compare(m.surroundings(have))
 	}

@@ -2,6 +2,7 @@ package vip
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -215,26 +216,16 @@ func (m *Manager) prepareMacvlan() (link, error) {
 	if err != nil {
 		return link{}, err
 	}
-	for _, s := range []struct {
-		link    link
-		setting int
-		value   uint32
-	}{
+	return l, cmp.Or(
 		// Answer ARP only for addresses on the interface that was asked.
-		{parent, confARPIgnore, 1},
-		{l, confARPIgnore, 1},
+		m.raiseSetting(parent, confARPIgnore, 1),
+		m.raiseSetting(l, confARPIgnore, 1),
 		// Packets from a virtual address leave by the parent, which has the routes.
 		// ARP requests for them must not claim the address for the parent.
-		{parent, confARPAnnounce, 2},
+		m.raiseSetting(parent, confARPAnnounce, 2),
 		// Packets come in by the macvlan, and their way back is through the parent:
 		// 2 is loose, which wins over a strict net.ipv4.conf.all.rp_filter.
-		{l, confRPFilter, 2},
-	} {
-		if err := m.raiseSetting(s.link, s.setting, s.value); err != nil {
-			return l, err
-		}
-	}
-	return l, nil
+		m.raiseSetting(l, confRPFilter, 2))
 }
 
 // setMacvlanUp sets the macvlan up, which findLinks has found.

@@ -34,9 +34,8 @@ func (k *linuxKernel) put(a assigned, fresh bool) error {
 }
 
 func (k *linuxKernel) remove(a assigned) error {
-	_, err := k.execute(unix.RTM_DELADDR, unix.NLM_F_ACK, 0, a.message()...)
-	// The address went, or the interface did.
-	return explain("remove "+a.prefix.String(), except(err, unix.EADDRNOTAVAIL, unix.ENODEV))
+	// Without harm: the address went, or the interface did.
+	return k.change("remove "+a.prefix.String(), unix.RTM_DELADDR, 0, a.message(), unix.EADDRNOTAVAIL, unix.ENODEV)
 }
 
 func (k *linuxKernel) removal(a assigned) []byte {
@@ -87,10 +86,8 @@ func (a assigned) lifetimes() []byte {
 		// Deprecated, so never chosen as a source address (RFC 6724 §5 rule 3).
 		preferred = 0
 	}
-	b := make([]byte, 16)
-	binary.NativeEndian.PutUint32(b, preferred)
-	binary.NativeEndian.PutUint32(b[4:], valid)
-	return b
+	info := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Prefered: preferred, Valid: valid}}
+	return info.Serialize()
 }
 
 // parseAddress reads an RTM_NEWADDR or RTM_DELADDR message.
@@ -110,7 +107,7 @@ func parseAddress(data []byte) (assigned, bool) {
 		case unix.IFA_LABEL:
 			a.label = unix.ByteSliceToString(value)
 		case unix.IFA_FLAGS:
-			a.flags = number(value)
+			a.flags = number(value, 0)
 		case ifaProto:
 			if len(value) == 1 {
 				a.mark = value[0]
@@ -134,14 +131,12 @@ var errNoAnswer = errors.New("no answer")
 func (k *linuxKernel) putRoute(r Route, index int) error {
 	// Without NLM_F_REPLACE: another program's route to the same destination
 	// stays. Only our own exact route answers EEXIST.
-	_, err := k.execute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_ACK, 0, r.message(index)...)
-	return explain("add route to "+r.Destination.String(), except(err, unix.EEXIST))
+	return k.change("add route to "+r.Destination.String(), unix.RTM_NEWROUTE, unix.NLM_F_CREATE, r.message(index), unix.EEXIST)
 }
 
 func (k *linuxKernel) removeRoute(r Route, index int) error {
 	// The kernel removes only a route with the protocol that is asked for.
-	_, err := k.execute(unix.RTM_DELROUTE, unix.NLM_F_ACK, 0, r.message(index)...)
-	return explain("remove route to "+r.Destination.String(), except(err, unix.ESRCH, unix.ENODEV))
+	return k.change("remove route to "+r.Destination.String(), unix.RTM_DELROUTE, 0, r.message(index), unix.ESRCH, unix.ENODEV)
 }
 
 func (k *linuxKernel) onLink(addr netip.Addr, index int) (bool, error) {
@@ -183,11 +178,12 @@ func (k *linuxKernel) removeNetwork(a assigned) error {
 	msg := routeMessage(unix.AF_INET6, a.prefix.Bits())
 	msg.Protocol = unix.RTPROT_KERNEL
 	const metric = 256 // IP6_RT_PRIO_ADDRCONF: nobody but the kernel has both
-	_, err := k.execute(unix.RTM_DELROUTE, unix.NLM_F_ACK, 0, msg,
+	return k.change("remove route to "+a.prefix.Masked().String(), unix.RTM_DELROUTE, 0, []nl.NetlinkRequestData{
+		msg,
 		nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(a.index))),
 		nl.NewRtAttr(unix.RTA_DST, a.prefix.Masked().Addr().AsSlice()),
-		nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(metric)))
-	return explain("remove route to "+a.prefix.Masked().String(), except(err, unix.ESRCH, unix.ENODEV))
+		nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(metric)),
+	}, unix.ESRCH, unix.ENODEV)
 }
 
 func (k *linuxKernel) routeRemoval(r Route, index int) []byte {
@@ -275,7 +271,7 @@ func parseRoute(data []byte) (r listed, ok bool) {
 		case unix.RTA_PREFSRC:
 			r.source, _ = netip.AddrFromSlice(value)
 		case unix.RTA_OIF:
-			r.index = int(number(value))
+			r.index = int(number(value, 0))
 		case unix.RTA_GATEWAY:
 			r.gateway, _ = netip.AddrFromSlice(value)
 			r.via = true

@@ -1,7 +1,6 @@
 package vip
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -78,14 +77,14 @@ func parseLink(data []byte) (link, bool) {
 		case unix.IFLA_ADDRESS:
 			l.mac = net.HardwareAddr(value)
 		case unix.IFLA_AF_SPEC:
-			l.conf4 = uint32s(attribute(attribute(value, unix.AF_INET), iflaInetConf))
-			inet6 := uint32s(attribute(attribute(value, unix.AF_INET6), iflaInet6Conf))
-			l.routes6 = len(inet6) > devconf6Forwarding && inet6[devconf6Forwarding] != 0
+			l.conf4 = attribute(attribute(value, unix.AF_INET), iflaInetConf)
+			conf6 := attribute(attribute(value, unix.AF_INET6), iflaInet6Conf)
+			l.routes6 = number(conf6, devconf6Forwarding) != 0
 			// Without any settings the interface has no IPv6 at all: its MTU is less
 			// than 1280, or the kernel runs without.
-			l.no6 = len(inet6) == 0 || len(inet6) > devconf6Disable && inet6[devconf6Disable] != 0
+			l.no6 = len(conf6) == 0 || number(conf6, devconf6Disable) != 0
 		case unix.IFLA_LINK:
-			lower = int(number(value))
+			lower = int(number(value, 0))
 		case unix.IFLA_LINKINFO:
 			kind = unix.ByteSliceToString(attribute(value, unix.IFLA_INFO_KIND))
 		}
@@ -97,20 +96,10 @@ func parseLink(data []byte) (link, bool) {
 	return l, l.name != ""
 }
 
-// uint32s reads an array of numbers.
-func uint32s(b []byte) []uint32 {
-	out := make([]uint32, len(b)/4)
-	for i := range out {
-		out[i] = binary.NativeEndian.Uint32(b[4*i:])
-	}
-	return out
-}
-
 // configure4 goes by netlink, which, unlike /proc/sys, works in the namespace of
 // the socket rather than in that of the thread.
 func (k *linuxKernel) configure4(index, setting int, value uint32) error {
-	_, err := k.execute(unix.RTM_SETLINK, unix.NLM_F_ACK, 0, conf4Message(index, setting, value)...)
-	return explain("configure interface", err)
+	return k.change("configure interface", unix.RTM_SETLINK, 0, conf4Message(index, setting, value))
 }
 
 func (k *linuxKernel) setting4(index, setting int, value uint32) []byte {
@@ -139,14 +128,14 @@ func (k *linuxKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) 
 	// address: of two routers that are Active after a split, both with the
 	// virtual MAC, neither would hear the other's advertisements there.
 	info.AddRtAttr(unix.IFLA_INFO_DATA, nil).AddRtAttr(unix.IFLA_MACVLAN_MODE, nl.Uint32Attr(macvlanModeVEPA))
-	_, err := k.execute(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, 0,
+	if err := k.change(fmt.Sprintf("add interface %s (macvlan)", name), unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, []nl.NetlinkRequestData{
 		linkMessage(0),
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)),
 		nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(parent))),
 		nl.NewRtAttr(unix.IFLA_ADDRESS, mac),
-		info)
-	if err != nil {
-		return explain(fmt.Sprintf("add interface %s (macvlan)", name), err)
+		info,
+	}); err != nil {
+		return err
 	}
 	l, err := k.link(0, name)
 	if err != nil {
@@ -157,32 +146,26 @@ func (k *linuxKernel) addMacvlan(name string, parent int, mac net.HardwareAddr) 
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
 	spec.AddRtAttr(unix.AF_INET6|unix.NLA_F_NESTED, nil).
 		AddRtAttr(iflaInet6AddrGenMode, nl.Uint8Attr(addrGenModeNone))
-	_, err = k.execute(unix.RTM_SETLINK, unix.NLM_F_ACK, 0, linkMessage(l.index), spec)
-	return explain("configure interface "+name, except(err, unix.EAFNOSUPPORT))
+	return k.change("configure interface "+name, unix.RTM_SETLINK, 0, []nl.NetlinkRequestData{linkMessage(l.index), spec}, unix.EAFNOSUPPORT)
 }
 
 func (k *linuxKernel) setUp(index int, up bool) error {
-	_, err := k.execute(unix.RTM_NEWLINK, unix.NLM_F_ACK, 0, upMessage(index, up))
-	if !up {
-		err = except(err, unix.ENODEV)
+	if up {
+		return k.change("set interface up", unix.RTM_NEWLINK, 0, upMessage(index, unix.IFF_UP))
 	}
-	return explain("set interface up or down", err)
+	return k.change("set interface down", unix.RTM_NEWLINK, 0, upMessage(index, 0), unix.ENODEV)
 }
 
-func upMessage(index int, up bool) *nl.IfInfomsg {
+func upMessage(index int, flags uint32) []nl.NetlinkRequestData {
 	msg := linkMessage(index)
-	msg.Change = unix.IFF_UP
-	if up {
-		msg.Flags = unix.IFF_UP
-	}
-	return msg
+	msg.Change, msg.Flags = unix.IFF_UP, flags
+	return []nl.NetlinkRequestData{msg}
 }
 
 func (k *linuxKernel) setDown(index int) []byte {
-	return request(unix.RTM_NEWLINK, []nl.NetlinkRequestData{upMessage(index, false)})
+	return request(unix.RTM_NEWLINK, upMessage(index, 0))
 }
 
 func (k *linuxKernel) removeLink(index int) error {
-	_, err := k.execute(unix.RTM_DELLINK, unix.NLM_F_ACK, 0, linkMessage(index))
-	return explain("remove interface", except(err, unix.ENODEV))
+	return k.change("remove interface", unix.RTM_DELLINK, 0, []nl.NetlinkRequestData{linkMessage(index)}, unix.ENODEV)
 }

@@ -102,10 +102,15 @@ func (k *linuxKernel) execute(typ, flags int, answer uint16, data ...nl.NetlinkR
 	}
 	req := nl.NewNetlinkRequest(typ, flags)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.requests}
-	for _, d := range data {
-		req.AddData(d)
-	}
+	req.Data = data
 	return req.Execute(unix.NETLINK_ROUTE, answer)
+}
+
+// change sends a request that changes something. An error among harmless is as good as
+// none.
+func (k *linuxKernel) change(what string, typ, flags int, data []nl.NetlinkRequestData, harmless ...error) error {
+	_, err := k.execute(typ, flags|unix.NLM_F_ACK, 0, data...)
+	return explain(what, except(err, harmless...))
 }
 
 // list asks for a list, and again if the list has changed meanwhile. It leaves out what
@@ -131,9 +136,7 @@ func list[T any](k *linuxKernel, what string, typ int, answer uint16, parse func
 func request(typ int, data []nl.NetlinkRequestData) []byte {
 	req := nl.NewNetlinkRequest(typ, 0)
 	req.Seq = 0 // the same request has the same bytes
-	for _, d := range data {
-		req.AddData(d)
-	}
+	req.Data = data
 	return req.Serialize()
 }
 
@@ -238,14 +241,6 @@ func attributes(b []byte) iter.Seq2[uint16, []byte] {
 			b = b[min((size+3)&^3, len(b)):]
 		}
 	}
-}
-
-// number reads an attribute that is a number; 0: it is not.
-func number(b []byte) uint32 {
-	if len(b) != 4 {
-		return 0
-	}
-	return binary.NativeEndian.Uint32(b)
 }
 
 // attribute returns one attribute of a list, or nil.

@@ -18,14 +18,11 @@ import (
 // openListeners opens the sockets that hear what other hosts claim. They get
 // nothing but ARP and neighbour advertisements, however busy the host is.
 func (k *linuxKernel) openListeners() (err error) {
-	if k.arp, err = socket.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, 0, "packet", nil); err != nil {
+	arp := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ARP))
+	if k.arp, err = socket.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(arp), "packet", nil); err != nil {
 		return err
 	}
 	k.undo = append(k.undo, func() { k.arp.Close() })
-	arp := binary.BigEndian.AppendUint16(nil, unix.ETH_P_ARP)
-	if err = k.arp.Bind(&unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(arp)}); err != nil {
-		return err
-	}
 	conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
 	if err != nil {
 		return nil // a kernel without IPv6 has no conflicts there

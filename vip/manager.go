@@ -81,20 +81,11 @@ func (s *signals) disturb() {
 	s.poke()
 }
 
-// isReady reports whether a step has succeeded.
-func (s *signals) isReady() bool {
-	select {
-	case <-s.ready:
-		return true
-	default:
-		return false
-	}
-}
-
 // life is how far a Manager has come.
 type life struct {
 	name    string // Config.Name, which stays
 	running bool   // Run was called
+	settled bool   // a step has succeeded: ready is closed
 	ended   bool   // nothing is added any more
 }
 

@@ -29,7 +29,9 @@ func (v *view) isOurs(a assigned) bool {
 // owner's are, whatever their length; otherwise only those of the configured length, as
 // the Manager touches no others.
 func (v *view) recogniseAddresses(have []assigned) {
-	v.ns.learn(have)
+	if slices.ContainsFunc(have, func(h assigned) bool { return h.mark != 0 }) {
+		v.ns.marks.Store(true) // if only of the kernel's own address
+	}
 	own := []netip.Addr{}
 	v.occupied = false
 	places := v.places(v.all().addresses)
@@ -196,14 +198,6 @@ func (l ledger) file(index int, addr netip.Addr) string {
 		return ""
 	}
 	return fmt.Sprintf("%s_%d_%s", l, index, addr)
-}
-
-// learn finds out whether the kernel keeps the marks of addresses: then some address has a
-// mark, if only the kernel's own.
-func (n *Namespace) learn(have []assigned) {
-	if slices.ContainsFunc(have, func(h assigned) bool { return h.mark != 0 }) {
-		n.marks.Store(true)
-	}
 }
 
 // marked reports whether a Manager has put an address on its interface.

@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,19 +17,22 @@ type link struct {
 	up       bool // set up, with a carrier
 	enabled  bool // set up
 	loopback bool
-	ethernet bool // ARPHRD_ETHER: speaks ARP and neighbour discovery
-	routes6  bool // forwards IPv6
-	no6      bool // takes no IPv6 address
-	parent   int  // of a macvlan, the interface that it is on; else 0
-	conf4    []uint32
+	ethernet bool   // ARPHRD_ETHER: speaks ARP and neighbour discovery
+	routes6  bool   // forwards IPv6
+	no6      bool   // takes no IPv6 address
+	parent   int    // of a macvlan, the interface that it is on; else 0
+	conf4    []byte // net.ipv4.conf.INTERFACE.*: an array of numbers
 }
 
 // conf returns net.ipv4.conf.INTERFACE.*, by its number.
-func (l link) conf(setting int) uint32 {
-	if setting > len(l.conf4) {
+func (l link) conf(setting int) uint32 { return number(l.conf4, setting-1) }
+
+// number returns a number of an array as the kernel gives it; 0: the array is shorter.
+func number(array []byte, i int) uint32 {
+	if len(array) < 4*(i+1) {
 		return 0
 	}
-	return l.conf4[setting-1]
+	return binary.NativeEndian.Uint32(array[4*i:])
 }
 
 // Settings of an interface that matter here (linux/ip.h, IPV4_DEVCONF_*).

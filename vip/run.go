@@ -134,7 +134,8 @@ var problemLimit = quietlog.Limit{Every: remind}
 
 // noteProblem takes note of the outcome of a step. Called with m.mu held.
 func (m *Manager) noteProblem(err error) {
-	if err == nil && !m.isReady() {
+	if err == nil && !m.life.settled {
+		m.life.settled = true
 		close(m.ready)
 	}
 	if lacking := m.lacking.err(); err == nil && m.held && lacking != nil {

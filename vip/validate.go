@@ -107,30 +107,19 @@ func (a Address) WithDefaults() Address { return a }
 
 // Validate reports everything that is wrong with a, as [Config.Validate] does.
 func (a Address) Validate() error {
-	var errs []error
 	addr := a.Prefix.Addr()
-	switch {
-	case !a.Prefix.IsValid():
-		errs = append(errs, field.Errorf("Prefix", "not an address: want ADDRESS/LENGTH"))
-	case addr.Is4In6():
-		errs = append(errs, field.Errorf("Prefix", "%v: an IPv4 address in IPv6 form: want it as IPv4", a.Prefix))
-	case addr.IsUnspecified(), addr.IsMulticast():
-		errs = append(errs, field.Errorf("Prefix", "%v: want a unicast address", a.Prefix))
-	}
-	errs = append(errs, validateDevice("Interface", a.Interface, false))
-	switch is4 := addr.Is4() || !addr.IsValid(); {
-	case a.Label != "" && !is4:
-		errs = append(errs, field.Errorf("Label", "%s: want none: only an IPv4 address has one", a.Label))
-	case len(a.Label) > maxName, strings.ContainsAny(a.Label, "/ \t\n\v\f\r\x00"):
-		errs = append(errs, field.Errorf("Label", "%q: want a label of up to %d characters, such as eth0:vip", a.Label, maxName))
-	}
-	switch {
-	case !words.Has(scopeWords, a.Scope):
-		errs = append(errs, field.Errorf("Scope", "%d: want %s", uint8(a.Scope), words.Choice(scopeWords)))
-	case a.Scope != ScopeGlobal && is6(a.Prefix):
-		errs = append(errs, field.Errorf("Scope", "%v: want none: an IPv6 address has its own", a.Scope))
-	}
-	return errors.Join(errs...)
+	is4 := addr.Is4() || !addr.IsValid()
+	badLabel := len(a.Label) > maxName || strings.ContainsAny(a.Label, "/ \t\n\v\f\r\x00")
+	known := words.Has(scopeWords, a.Scope)
+	return errors.Join(
+		field.If(!a.Prefix.IsValid(), "Prefix", "not an address: want ADDRESS/LENGTH"),
+		field.If(addr.Is4In6(), "Prefix", "%v: an IPv4 address in IPv6 form: want it as IPv4", a.Prefix),
+		field.If(!addr.Is4In6() && (addr.IsUnspecified() || addr.IsMulticast()), "Prefix", "%v: want a unicast address", a.Prefix),
+		validateDevice("Interface", a.Interface, false),
+		field.If(!is4 && a.Label != "", "Label", "%s: want none: only an IPv4 address has one", a.Label),
+		field.If(is4 && badLabel, "Label", "%q: want a label of up to %d characters, such as eth0:vip", a.Label, maxName),
+		field.If(!known, "Scope", "%d: want %s", uint8(a.Scope), words.Choice(scopeWords)),
+		field.If(known && a.Scope != ScopeGlobal && is6(a.Prefix), "Scope", "%v: want none: an IPv6 address has its own", a.Scope))
 }
 
 // WithDefaults returns r with its zero fields filled in, but for the Interface, which
@@ -142,28 +131,26 @@ func (r Route) WithDefaults() Route {
 
 // Validate reports everything that is wrong with r, as [Config.Validate] does.
 func (r Route) Validate() error {
-	var errs []error
 	to := r.Destination
-	switch {
-	case !to.IsValid():
-		errs = append(errs, field.Errorf("Destination", "no destination: want NETWORK/LENGTH"))
-	case to != to.Masked():
-		errs = append(errs, field.Errorf("Destination", "%v: bits beyond the length: want %v", to, to.Masked()))
-	case to.Addr().Is4In6():
-		errs = append(errs, field.Errorf("Destination", "%v: an IPv4 network in IPv6 form: want it as IPv4", to))
+	return errors.Join(
+		field.If(!to.IsValid(), "Destination", "no destination: want NETWORK/LENGTH"),
+		field.If(to.IsValid() && to != to.Masked(), "Destination", "%v: bits beyond the length: want %v", to, to.Masked()),
+		field.If(to.Addr().Is4In6() && to == to.Masked(), "Destination", "%v: an IPv4 network in IPv6 form: want it as IPv4", to),
+		r.validateHost("Gateway", r.Gateway),
+		r.validateHost("Source", r.Source),
+		validateDevice("Interface", r.Interface, false))
+}
+
+// validateHost checks the address of a host that the route names.
+func (r Route) validateHost(name string, a netip.Addr) error {
+	switch to := r.Destination; {
+	case !a.IsValid():
+	case a.IsUnspecified(), a.IsMulticast(), a.Is4In6():
+		return field.Errorf(name, "%v: want the address of one host", a)
+	case to.IsValid() && a.Is4() != to.Addr().Is4():
+		return field.Errorf(name, "%v: of another family: want one as in %v", a, to)
 	}
-	host := func(name string, a netip.Addr) {
-		switch {
-		case !a.IsValid():
-		case a.IsUnspecified(), a.IsMulticast(), a.Is4In6():
-			errs = append(errs, field.Errorf(name, "%v: want the address of one host", a))
-		case to.IsValid() && a.Is4() != to.Addr().Is4():
-			errs = append(errs, field.Errorf(name, "%v: of another family: want one as in %v", a, to))
-		}
-	}
-	host("Gateway", r.Gateway)
-	host("Source", r.Source)
-	return errors.Join(append(errs, validateDevice("Interface", r.Interface, false))...)
+	return nil
 }
 
 // lifetime is that of the addresses in the kernel; 0: none.
