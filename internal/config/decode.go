@@ -35,7 +35,6 @@ type decoder struct {
 	wrong    map[string]bool     // by path: that it has a problem
 	checks   map[string]*Check   // those under checks, once all is decoded
 	used     map[string]bool     // of these, those that something refers to
-	files    map[string][]byte   // by path: what was read
 	problems []Problem
 	ofFiles  int // how many of the problems are only with files that are named
 	warnings []Problem

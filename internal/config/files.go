@@ -25,26 +25,23 @@ func ReadFile(path string) ([]byte, error) {
 	return data, err
 }
 
-// material is what the files of one tls or backend_tls hold.
+// material reads files of certificates and keys, and complains of those that are wrong.
 type material struct {
-	d   *decoder
-	sum []byte
+	read   func(path string) ([]byte, error)
+	fail   func(path, format string, args ...any)
+	cannot string // what is said of a file that cannot be read
+	sum    []byte
 }
 
-// read returns what is in the file that the key at path names, and complains if
-// it cannot.
-func (m *material) read(file, path string) []byte {
+// get returns what is in the file that the key at path names; nil if that cannot be read.
+func (m *material) get(file, path string) []byte {
 	if file == "" { // which was reported
 		return nil
 	}
-	data, known := m.d.files[file]
-	if !known {
-		var err error
-		if data, err = m.d.read(file); err != nil {
-			m.d.failFile(path, "%s: %v", show(file), shortly(err))
-			return nil
-		}
-		m.d.files[file] = data
+	data, err := m.read(file)
+	if err != nil {
+		m.fail(path, "%s: %s%v", show(file), m.cannot, shortly(err))
+		return nil
 	}
 	sum := sha256.Sum256(data)
 	m.sum = append(m.sum, sum[:]...)
@@ -57,24 +54,53 @@ func (m *material) digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// pair checks a certificate and its key, which may be in the same file.
-func (m *material) pair(certificate string, key *string, path string) {
-	keyPath := path + ".key"
-	if *key == "" && !m.d.given(keyPath) {
-		*key, keyPath = certificate, path+".certificate"
+// authorities checks a file of certificates that others are judged by.
+func (m *material) authorities(file, path string) {
+	if data := m.get(file, path); data != nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
+		m.fail(path, "%s: no certificates in PEM form", show(file))
 	}
-	chain, secret := m.read(certificate, path+".certificate"), m.read(*key, keyPath)
-	pair, ok := complain(m.d.failFile).pair(chain, secret, certificate, *key, path)
+}
+
+// pair checks a certificate and its key, which may be in the same file. at is the place
+// of both.
+func (m *material) pair(certificate, key, path, keyPath, at string) (pair tls.Certificate, ok bool) {
+	chain, secret := m.get(certificate, path), m.get(key, keyPath)
+	if chain == nil || secret == nil {
+		return pair, false
+	}
+	pair, err := tls.X509KeyPair(chain, secret)
+	if err != nil {
+		reason := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "tls: ")
+		m.fail(at, "certificate %s, key %s: %s", show(certificate), show(key), reason)
+	}
+	return pair, err == nil
+}
+
+func (d *decoder) material() *material { return &material{read: d.read, fail: d.failFile} }
+
+// key gives a key that is not given the file of its certificate, and returns its path.
+func (d *decoder) key(certificate string, key *string, path string) string {
+	if *key != "" || d.given(path+".key") {
+		return path + ".key"
+	}
+	*key = certificate
+	return path + ".certificate"
+}
+
+// certificate checks the files of a certificate and its key.
+func (d *decoder) certificate(m *material, certificate string, key *string, path string) {
+	keyPath := d.key(certificate, key, path)
+	pair, ok := m.pair(certificate, *key, path+".certificate", keyPath, path)
 	if !ok {
 		return
 	}
-	m.d.private(*key, keyPath)
+	d.private(*key, keyPath)
 	const date = "2006-01-02 15:04 MST"
 	switch now := time.Now(); {
 	case now.After(pair.Leaf.NotAfter):
-		m.d.warn(path, "%s: expired on %s: it is not trusted any more", show(certificate), pair.Leaf.NotAfter.UTC().Format(date))
+		d.warn(path, "%s: expired on %s: it is not trusted any more", show(certificate), pair.Leaf.NotAfter.UTC().Format(date))
 	case now.Before(pair.Leaf.NotBefore):
-		m.d.warn(path, "%s: valid from %s on: it is not trusted yet", show(certificate), pair.Leaf.NotBefore.UTC().Format(date))
+		d.warn(path, "%s: valid from %s on: it is not trusted yet", show(certificate), pair.Leaf.NotBefore.UTC().Format(date))
 	}
 }
 
@@ -104,41 +130,12 @@ func (d *decoder) private(file, path string) {
 	}
 }
 
-// authorities checks a file of certificates that others are judged by.
-func (m *material) authorities(file, path string) {
-	complain(m.d.failFile).authorities(m.read(file, path), file, path)
-}
-
-// complain says what is wrong at a path.
-type complain func(path, format string, args ...any)
-
-// authorities complains of a file, nil if it is not there, without certificates.
-func (c complain) authorities(data []byte, file, path string) {
-	if data != nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
-		c(path, "%s: no certificates in PEM form", show(file))
-	}
-}
-
-// pair complains of a certificate and a key, nil where a file is not there, that do
-// not fit. Without both ok is false, too.
-func (c complain) pair(chain, secret []byte, certificate, key, path string) (pair tls.Certificate, ok bool) {
-	if chain == nil || secret == nil {
-		return pair, false
-	}
-	pair, err := tls.X509KeyPair(chain, secret)
-	if err != nil {
-		reason := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", " "), "tls: ")
-		c(path, "certificate %s, key %s: %s", show(certificate), show(key), reason)
-	}
-	return pair, err == nil
-}
-
 func (d *decoder) validateTLS(s *Service, path string) {
 	if t := s.TLS; t != nil {
-		path, m := path+".tls", material{d: d}
+		path, m := path+".tls", d.material()
 		for i := range t.Certificates {
 			c := &t.Certificates[i]
-			m.pair(c.Certificate, &c.Key, fmt.Sprintf("%s.certificates[%d]", path, i))
+			d.certificate(m, c.Certificate, &c.Key, fmt.Sprintf("%s.certificates[%d]", path, i))
 		}
 		m.authorities(t.ClientCA, path+".client_ca")
 		switch {
@@ -150,8 +147,14 @@ func (d *decoder) validateTLS(s *Service, path string) {
 		d.validateALPN(t, s.Mode, path+".alpn")
 		t.Digest = m.digest()
 	}
-	if s.BackendTLS != nil {
-		d.validateBackendTLS(s, path+".backend_tls")
+	if t := s.BackendTLS; t != nil {
+		path, m := path+".backend_tls", d.material()
+		d.validateClientTLS(t, path, ".ca")
+		m.authorities(t.CA, path+".ca")
+		if t.Certificate != "" {
+			d.certificate(m, t.Certificate, &t.Key, path)
+		}
+		t.Digest = m.digest()
 	}
 }
 
@@ -167,14 +170,4 @@ func (d *decoder) validateALPN(t *ServerTLS, mode, path string) {
 			d.fail(fmt.Sprintf("%s[%d]", path, i), "%s: mode http has h2 and http/1.1", show(p))
 		}
 	}
-}
-
-func (d *decoder) validateBackendTLS(s *Service, path string) {
-	t, m := s.BackendTLS, material{d: d}
-	d.validateClientTLS(t, path, ".ca")
-	m.authorities(t.CA, path+".ca")
-	if t.Certificate != "" {
-		m.pair(t.Certificate, &t.Key, path)
-	}
-	t.Digest = m.digest()
 }

@@ -192,23 +192,11 @@ func (v *visit) check(c *Check, path string) {
 	case *healthcheck.Gateway:
 		v.iface(k.Interface, path+".interface")
 	}
-	if c.TLS == nil {
-		return
+	if t, path := c.TLS, path+".tls"; t != nil {
+		m := material{read: v.ReadFile, fail: v.find, cannot: "this machine cannot read it: "}
+		m.authorities(t.CA, path+".ca")
+		m.pair(t.Certificate, t.Key, path+".certificate", path+".key", path+".certificate")
 	}
-	path += ".tls"
-	read := func(file, key string) []byte {
-		if file == "" {
-			return nil
-		}
-		data, err := v.ReadFile(file)
-		if err != nil {
-			v.find(path+key, "%s: this machine cannot read it: %v", show(file), shortly(err))
-		}
-		return data
-	}
-	complain(v.find).authorities(read(c.TLS.CA, ".ca"), c.TLS.CA, path+".ca")
-	chain, key := read(c.TLS.Certificate, ".certificate"), read(c.TLS.Key, ".key")
-	complain(v.find).pair(chain, key, c.TLS.Certificate, c.TLS.Key, path+".certificate")
 }
 
 func (v *visit) fifo(file, path string) {

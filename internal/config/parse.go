@@ -47,7 +47,7 @@ func newDecoder(name string) *decoder {
 	return &decoder{
 		file: name, dir: filepath.Dir(name), read: ReadFile, stat: os.Stat,
 		at: make(map[string]Position), covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string),
-		wrong: make(map[string]bool), checks: make(map[string]*Check), used: make(map[string]bool), files: make(map[string][]byte),
+		wrong: make(map[string]bool), checks: make(map[string]*Check), used: make(map[string]bool),
 	}
 }
 

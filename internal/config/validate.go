@@ -92,8 +92,10 @@ func (d *decoder) validateProbe(c *Check, path string) {
 			c.Fall = 2 // whoever writes the file may have emptied it first
 		}
 	}
-	if t := c.TLS; t != nil {
-		d.validateCheckTLS(t, path+".tls")
+	if t, path := c.TLS, path+".tls"; t != nil {
+		d.validateClientTLS(t, path, ".ca", ".server_name")
+		keyPath := d.key(t.Certificate, &t.Key, path)
+		d.private(t.Key, keyPath)
 	}
 }
 
@@ -108,15 +110,6 @@ func (d *decoder) validateClientTLS(t *TLS, path string, ignored ...string) {
 			d.warn(path+key, "with insecure: true nothing is verified: leave that out, or this")
 		}
 	}
-}
-
-func (d *decoder) validateCheckTLS(t *TLS, path string) {
-	d.validateClientTLS(t, path, ".ca", ".server_name")
-	keyPath := path + ".key"
-	if t.Key == "" && !d.given(keyPath) {
-		t.Key, keyPath = t.Certificate, path+".certificate"
-	}
-	d.private(t.Key, keyPath)
 }
 
 // target is the path of the key by which a named check says itself what it
