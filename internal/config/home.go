@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/havip/havip/internal/field"
 )
@@ -177,24 +175,18 @@ func extremes(t reflect.Type) (least, most reflect.Value, ok bool) {
 
 // yamlText prints a value as a file has it.
 func yamlText(v reflect.Value) string {
-	switch x := v.Interface().(type) {
-	case time.Duration:
-		return field.Span(x)
-	case encoding.TextMarshaler:
-		t, _ := x.MarshalText()
+	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+		t, _ := m.MarshalText()
 		return string(t)
 	}
-	switch v.Kind() {
-	case reflect.Slice:
-		var items []string
-		for i := range v.Len() {
-			items = append(items, yamlText(v.Index(i)))
-		}
-		return "[" + strings.Join(items, ", ") + "]"
-	case reflect.Float64:
-		return strconv.FormatFloat(v.Float(), 'f', -1, 64)
+	if v.Kind() != reflect.Slice {
+		return field.Text(v.Interface())
 	}
-	return fmt.Sprint(v)
+	var items []string
+	for _, item := range v.Seq2() {
+		items = append(items, yamlText(item))
+	}
+	return "[" + strings.Join(items, ", ") + "]"
 }
 
 // sample is the default as a file has it.

@@ -85,13 +85,9 @@ func several(names []string) string {
 
 // leads returns, for each service, which backends are services.
 func (l loops) leads() [][]lead {
-	type socket struct {
-		network string
-		port    uint16
-	}
 	listeners := make(map[socket][]int)
-	for i, s := range l.services {
-		at := socket{s.Network(), s.Listen.Port()}
+	for i := range l.services {
+		at := l.services[i].socket()
 		listeners[at] = append(listeners[at], i)
 	}
 	all := make([][]lead, len(l.services))
@@ -115,6 +111,14 @@ func (l loops) leads() [][]lead {
 	}
 	return all
 }
+
+// socket is what services listen on, but for the address.
+type socket struct {
+	network string
+	port    uint16
+}
+
+func (s *Service) socket() socket { return socket{s.Network(), s.Listen.Port()} }
 
 // literal is what an address says without a look-up of names.
 func literal(address string) (ip netip.Addr, port uint16, ok bool) {

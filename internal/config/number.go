@@ -3,13 +3,14 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // integer is a number whose range the library knows.
@@ -24,7 +25,7 @@ func integer[T uint8 | uint32 | int](to *T) value {
 // within is a number with a range that no library knows.
 func within[T uint8 | int | time.Duration](v value, least, most T) value {
 	t := v.to[0]
-	t.want = fmt.Sprintf("%s to %s", yamlText(reflect.ValueOf(least)), yamlText(reflect.ValueOf(most)))
+	t.want = field.Text(least) + " to " + field.Text(most)
 	v.want = t.want
 	to := t.to.(*T)
 	return v.then(func(d *decoder, n *yaml.Node, path string) {

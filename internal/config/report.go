@@ -61,11 +61,18 @@ func (d *decoder) report(err error, path string, keys []key, renamed ...string) 
 			continue // a pool comes later; what is broken was said, and this may follow from it
 		}
 		said := inKeys(rename.Replace(e.Err.Error()), name, path, keys)
-		if _, hidden := d.place(at); hidden {
-			said = ownWords(said)
-		} else if quoted, err := strconv.QuotedPrefix(said); err == nil {
+		quoted, _ := strconv.QuotedPrefix(said)
+		rest, want := said[len(quoted):], strings.LastIndex(said, "want ")
+		switch _, hidden := d.place(at); {
+		case hidden && quoted != "":
+			said = strings.TrimPrefix(rest, ": ")
+		case hidden && want >= 0:
+			said = said[want:]
+		case hidden:
+			said = "not valid here"
+		case quoted != "":
 			value, _ := strconv.Unquote(quoted)
-			said = show(value) + said[len(quoted):]
+			said = show(value) + rest
 		}
 		if t != nil && t.not {
 			said = opposites.Replace(said)
@@ -76,18 +83,6 @@ func (d *decoder) report(err error, path string, keys []key, renamed ...string) 
 
 // opposites is for what is said of a field of which the key says the opposite.
 var opposites = strings.NewReplacer("true", "false", "false", "true")
-
-// ownWords are what of a library's message is not a value of the file: what follows a
-// value in quotation marks, or else the last "want".
-func ownWords(said string) string {
-	if quoted, err := strconv.QuotedPrefix(said); err == nil {
-		return strings.TrimPrefix(said[len(quoted):], ": ")
-	}
-	if i := strings.LastIndex(said, "want "); i >= 0 {
-		return said[i:]
-	}
-	return "not valid here"
-}
 
 // broken reports whether something was said of path, or of the nearest thing around it
 // that the file has: of what is in there, or around there.

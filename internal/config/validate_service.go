@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -33,8 +32,7 @@ func (d *decoder) validateService(s *Service, path string) {
 	switch s.Mode {
 	case "http":
 		d.report(errors.Join(s.HTTP.Validate(), s.Front.Validate()), path, keys)
-		// What both modes have is noted for mode tcp, too.
-		fallthrough
+		fallthrough // what both modes have is mode tcp's
 	case "tcp":
 		d.report(s.TCP.Validate(), path, keys)
 	case "udp":
@@ -161,17 +159,30 @@ func (d *decoder) spread(c *Check, path string) {
 
 // validateServices checks services against one another.
 func (d *decoder) validateServices(c *Config) {
-	names := make(map[string]string)
-	listeners := map[string]map[string]string{"tcp": {}, "udp": {}}
-	for i, s := range c.Services {
-		path := fmt.Sprintf("services[%d]", i)
+	names, earlier := make(map[string]string), make(map[socket][]int)
+	for i := range c.Services {
+		s, path := &c.Services[i], fmt.Sprintf("services[%d]", i)
 		d.unique(names, s.Name, path+".name")
-		d.validateListen(c, &s, path+".listen")
-		if s.Listen.Port() != 0 {
-			d.listener(listeners[s.Network()], s.Listen, path)
+		d.validateListen(c, s, path+".listen")
+		at := s.socket()
+		rival := slices.IndexFunc(earlier[at], func(i int) bool { return s.rivals(&c.Services[i]) })
+		switch {
+		case at.port == 0:
+		case rival >= 0:
+			d.fail(path+".listen", "in use by services[%d]: each needs its own", earlier[at][rival])
+		default:
+			earlier[at] = append(earlier[at], i)
 		}
 	}
 	loops{c.Services, c.reaches}.report(d.fail)
+}
+
+// rivals reports whether the kernel would refuse one of two listeners beside the other: a
+// wildcard takes its port on every address of its family, and the IPv6 one on those of
+// IPv4 too.
+func (s *Service) rivals(o *Service) bool {
+	a, b := s.Listen.Addr(), o.Listen.Addr()
+	return a == b || everywhere(s, b) || everywhere(o, a)
 }
 
 // validateListen reports an address that no machine has.
@@ -196,32 +207,3 @@ func (d *decoder) validateListen(c *Config, s *Service, path string) {
 // reserved is class E (RFC 1112 §4). Linux takes such an address nevertheless, so a
 // virtual one may be there.
 var reserved = netip.MustParsePrefix("240.0.0.0/4")
-
-// listener reports a listener that the kernel would refuse beside those seen: a
-// wildcard takes its port on every address of its family, and the IPv6 one on
-// those of IPv4 too.
-func (d *decoder) listener(seen map[string]string, listen netip.AddrPort, path string) {
-	ip, port := listen.Addr(), listen.Port()
-	if !ip.IsValid() {
-		ip = netip.IPv6Unspecified()
-	}
-	on := func(what any) string { return fmt.Sprintf("%v port %d", what, port) }
-	any4, any6 := on(netip.IPv4Unspecified()), on(netip.IPv6Unspecified())
-	rivals := []string{any6, on(ip)}
-	switch {
-	case ip == netip.IPv6Unspecified():
-		rivals = append(rivals, on("IPv4"), on("IPv6"))
-	case ip == netip.IPv4Unspecified():
-		rivals = append(rivals, on("IPv4"))
-	case ip.Is4():
-		rivals = append(rivals, any4)
-	}
-	for _, r := range rivals {
-		if first, taken := seen[r]; taken {
-			d.fail(path+".listen", "in use by %s: each needs its own", first)
-			return
-		}
-	}
-	seen[on(ip)] = path
-	seen[on(family(ip))] = cmp.Or(seen[on(family(ip))], path)
-}

@@ -56,16 +56,12 @@ func httpHeader(to *http.Header) value {
 
 // webAddress is a URL without a user and a password.
 func webAddress(to *string) value {
-	v := plain(to)
-	decode := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "@") {
-			d.fail(path, "user and password are not supported: want http://127.0.0.1:8080/health, without @")
-			return
+	return scalar(to, "", func(s string) (string, error) {
+		if strings.Contains(s, "@") {
+			return s, own("user and password are not supported: want http://127.0.0.1:8080/health, without @")
 		}
-		decode(d, n, path)
-	}
-	return v
+		return s, nil
+	})
 }
 
 func webPath(to *string) value {

@@ -84,7 +84,7 @@ func Between[T Number](name string, value, least, most T) error {
 	if least <= value && value <= most {
 		return nil
 	}
-	return Errorf(name, "%s: want %s to %s", number(value), number(least), number(most))
+	return Errorf(name, "%s: want %s to %s", Text(value), Text(least), Text(most))
 }
 
 // AtLeast is Between without an upper end: "-1s: want at least 0s".
@@ -92,10 +92,11 @@ func AtLeast[T Number](name string, value, least T) error {
 	if least <= value {
 		return nil
 	}
-	return Errorf(name, "%s: want at least %s", number(value), number(least))
+	return Errorf(name, "%s: want at least %s", Text(value), Text(least))
 }
 
-func number(v any) string {
+// Text prints a number: a duration as Span does, a float64 without an exponent.
+func Text(v any) string {
 	switch v := v.(type) {
 	case time.Duration:
 		return Span(v)
