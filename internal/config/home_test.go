@@ -203,7 +203,9 @@ func TestRowsAskTheLibrary(t *testing.T) {
 			setting("how_many", integer(&l.Count), ""),
 			setting("at_last", off(duration(&l.Never)), ""),
 			setting("rush", not(&l.NoRush), ""),
-			optional("servers", list(&l.Servers, func(s *server) value { return object(nil, owned([]key{required("weight", integer(&s.Weight), "1", "")}, inside(s))) }), "", ""),
+			optional("servers", list(&l.Servers, func(s *server) value {
+				return object(nil, owned([]key{required("weight", integer(&s.Weight), "1", "")}, inside(s)))
+			}), "", ""),
 			optional("names", headers(&l.Names), "", ""),
 		}, homeOf(l))
 	}

@@ -60,19 +60,20 @@ func (d *decoder) report(err error, path string, keys []key, renamed ...string) 
 		if name == "Pool" || d.broken(at) {
 			continue // a pool comes later; what is broken was said, and this may follow from it
 		}
-		said := inKeys(rename.Replace(e.Err.Error()), name, path, keys)
+		said := e.Err.Error()
 		quoted, _ := strconv.QuotedPrefix(said)
-		rest, want := said[len(quoted):], strings.LastIndex(said, "want ")
+		said = inKeys(rename.Replace(said[len(quoted):]), name, path, keys)
+		want := strings.LastIndex(said, "want ")
 		switch _, hidden := d.place(at); {
 		case hidden && quoted != "":
-			said = strings.TrimPrefix(rest, ": ")
+			said = strings.TrimPrefix(said, ": ")
 		case hidden && want >= 0:
 			said = said[want:]
 		case hidden:
 			said = "not valid here"
 		case quoted != "":
 			value, _ := strconv.Unquote(quoted)
-			said = show(value) + rest
+			said = show(value) + said
 		}
 		if t != nil && t.not {
 			said = opposites.Replace(said)
