@@ -310,7 +310,7 @@ func TestHMACUnknownForm(t *testing.T) {
 		p := send(t, sender, 100, host4, groupIPv4, clock)
 		n := len(p.Data) - trailerLen
 		resign := func() {
-			copy(p.Data[n+trailerMAC:], sender.hmac.sign(sender.hmac.active, &sender.out, p.Data[:n], p.Data[n:]))
+			copy(p.Data[n+trailerMAC:], sender.hmac.sign(sender.hmac.keys[sender.hmac.cfg.ActiveKey], &sender.out, p.Data[:n], p.Data[n:]))
 		}
 		resign()
 		accept(t, wireFor(t, cfg), p, clock)

@@ -169,22 +169,23 @@ func (r *Router) logDeed(kind ActionKind, took time.Duration) {
 // debugs reports whether each advertisement is logged.
 func (r *Router) debugs() bool { return r.log.Enabled(context.Background(), slog.LevelDebug) }
 
-// countOddities counts and logs what was odd about an accepted advertisement.
+// countOddities counts and logs what is odd about an accepted advertisement. A version 3
+// interval that differs is learned (RFC 9568 §7.1).
 func (r *Router) countOddities(adv *Advertisement) {
 	c, seen, from := &r.status.counters, r.wire.seen, adv.Source
-	if seen&(seenInterval|seenAddresses) != 0 {
+	if adv.Interval != r.cfg.Interval || seen&seenAddresses != 0 {
 		c.Mismatched++
 	}
-	if seen&seenMessageChecksum != 0 {
+	switch adv.Checksum {
+	case ChecksumMessage:
 		c.MessageChecksums++
-	}
-	if seen&seenOldUnicastChecksum != 0 {
+	case ChecksumOldUnicast:
 		c.OldUnicastChecksums++
 	}
 	if seen&seenUnsigned != 0 {
 		c.Unsigned++
 	}
-	if seen&seenInterval != 0 {
+	if adv.Interval != r.cfg.Interval {
 		r.warnOften("another interval", "from", from, "got", adv.Interval, "want", r.cfg.Interval)
 	}
 	if seen&seenAddresses != 0 {

@@ -27,10 +27,9 @@ const (
 // and number it (draft-cassen-vrrp-auth-hmac).
 type trailer struct {
 	cfg      *HMACConfig
-	keys     []signer
-	active   *signer
-	window   int64  // in units of 2^-32 s, as the sequence counts
-	sent     uint64 // the last sequence number, 0 if none
+	keys     map[uint8]hash.Hash // by ID
+	window   int64               // in units of 2^-32 s, as the sequence counts
+	sent     uint64              // the last sequence number, 0 if none
 	received highWaters
 	// heard is the highest verified sequence number of any sender, in ReplayMonotonic;
 	// 0 if none. Each sender goes on above it.
@@ -42,28 +41,12 @@ type trailer struct {
 	digest [sha256.Size]byte
 }
 
-// signer is one key, ready to sign.
-type signer struct {
-	id  uint8
-	mac hash.Hash
-}
-
 func newTrailer(cfg *HMACConfig) *trailer {
-	t := &trailer{cfg: cfg, window: units(cfg.Window)}
+	t := &trailer{cfg: cfg, keys: make(map[uint8]hash.Hash), window: units(cfg.Window)}
 	for _, k := range cfg.Keys {
-		t.keys = append(t.keys, signer{k.ID, hmac.New(sha256.New, k.Secret)})
+		t.keys[k.ID] = hmac.New(sha256.New, k.Secret)
 	}
-	t.active = t.keyByID(cfg.ActiveKey)
 	return t
-}
-
-func (t *trailer) keyByID(id uint8) *signer {
-	for i := range t.keys {
-		if t.keys[i].id == id {
-			return &t.keys[i]
-		}
-	}
-	return nil
 }
 
 // clockSequence returns the time as a sequence number: seconds, 16 bits of their fraction,
@@ -115,27 +98,27 @@ func (t *trailer) nextSequence(now time.Time) uint64 {
 // at start.
 func (t *trailer) appendTrailer(b []byte, start int, a *Advertisement, seq uint64) []byte {
 	n := len(b)
-	b = append(b, trailerType, t.active.id, 0, 0)
+	b = append(b, trailerType, t.cfg.ActiveKey, 0, 0)
 	b = binary.BigEndian.AppendUint64(b, seq)
-	return append(b, t.sign(t.active, a, b[start:n], b[n:])...)
+	return append(b, t.sign(t.keys[t.cfg.ActiveKey], a, b[start:n], b[n:])...)
 }
 
 // sign computes the HMAC of message, its checksum taken as zero, with the head
 // of its trailer.
-func (t *trailer) sign(key *signer, a *Advertisement, message, head []byte) []byte {
+func (t *trailer) sign(key hash.Hash, a *Advertisement, message, head []byte) []byte {
 	t.pseudo = [pseudoLen]byte{4, a.Version, a.VRID}
 	if a.Source.Is6() {
 		t.pseudo[0] = 6
 	}
 	_, _ = a.Source.WithZone("").AppendBinary(t.pseudo[:4]) // never fails
-	key.mac.Reset()
-	key.mac.Write(t.pseudo[:])
-	key.mac.Write(message[:checksumOffset])
-	key.mac.Write(t.zeros[:2])
-	key.mac.Write(message[checksumOffset+2:])
-	key.mac.Write(head[:trailerMAC])
-	key.mac.Write(t.zeros[:])
-	return key.mac.Sum(t.digest[:0])[:macLen]
+	key.Reset()
+	key.Write(t.pseudo[:])
+	key.Write(message[:checksumOffset])
+	key.Write(t.zeros[:2])
+	key.Write(message[checksumOffset+2:])
+	key.Write(head[:trailerMAC])
+	key.Write(t.zeros[:])
+	return key.Sum(t.digest[:0])[:macLen]
 }
 
 // verify checks the trailer tr of the message of a. It returns the oddities, and in d the
@@ -153,7 +136,7 @@ func (t *trailer) verify(a *Advertisement, message, tr []byte, now time.Time, d 
 	if t.cfg.Replay == ReplayTime && !t.withinWindow(seq, clock, t.window) {
 		return fail(DropReplay, ": outside the window, or the clocks differ")
 	}
-	key := t.keyByID(tr[1])
+	key := t.keys[tr[1]]
 	if key == nil {
 		return fail(DropAuth, ": key ID not configured")
 	}
@@ -197,10 +180,8 @@ const ahLead = 1024
 // front of the message, with HMAC-MD5-96 (RFC 2403) and without any key
 // exchange, as Keepalived writes it.
 type authHeader struct {
-	mac     hash.Hash
-	unicast bool
-	silence time.Duration // longer than between two packets of an Active router
-	lead    uint32        // how many numbers a router that takes over skips
+	cfg *Config
+	mac hash.Hash // keyed with the password
 	// sent is the last sequence number sent, or accepted from any sender. Keepalived
 	// has one counter for all senders: a router that takes over must go on above its
 	// predecessor's numbers.
@@ -212,17 +193,6 @@ type authHeader struct {
 	// Scratch space. Arguments of a hash would escape to the heap.
 	head   [inet.IPv4MaxLen + ahLen]byte
 	digest [md5.Size]byte
-}
-
-func newAuthHeader(cfg *Config) *authHeader {
-	key := password(cfg.Auth.Password)
-	return &authHeader{
-		mac:     hmac.New(md5.New, key[:]),
-		unicast: len(cfg.Peers) > 0,
-		silence: 2 * cfg.Interval,
-		// twice, for answers
-		lead: uint32(2 * (cfg.DownMultiplier + 1) * max(1, len(cfg.Peers))),
-	}
 }
 
 // password cuts or pads secret to the eight bytes of RFC 2338 §5.3.10.
@@ -239,8 +209,9 @@ func password(secret string) (p [v2AuthLen]byte) {
 // off its own advertisement each time.
 func (h *authHeader) nextSequence(now time.Time) uint32 {
 	step := uint32(1)
-	if now.Sub(h.sentAt) > h.silence {
-		step = h.lead
+	if now.Sub(h.sentAt) > 2*h.cfg.Interval { // longer than an Active router pauses
+		// twice, for answers
+		step = uint32(2 * (h.cfg.DownMultiplier + 1) * max(1, len(h.cfg.Peers)))
 	}
 	return max(h.sent+step, uint32(now.Unix()))
 }
@@ -268,7 +239,7 @@ func (h *authHeader) sign(header, payload []byte) []byte {
 	head[inet.IPv4TOS] = 0
 	clear(head[inet.IPv4Fragment : inet.IPv4Fragment+2])
 	clear(head[inet.IPv4Checksum : inet.IPv4Checksum+2])
-	if h.unicast {
+	if len(h.cfg.Peers) > 0 {
 		// The TTL counts down on the way. That of multicast does not, and
 		// Keepalived signs it.
 		head[inet.IPv4TTL] = 0

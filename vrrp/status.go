@@ -164,9 +164,7 @@ func (r *Router) noteHeard(adv *Advertisement, now time.Time) {
 	}
 	r.status.counters.Received++
 	r.status.unheard = 0
-	if r.wire.seen != 0 {
-		r.countOddities(adv)
-	}
+	r.countOddities(adv)
 }
 
 // remember makes the sender the first of the peers.

@@ -134,19 +134,22 @@ func TestForeignSender(t *testing.T) {
 // TestChecksumFormsCounted: each unusual form of the checksum is accepted, and counted by
 // itself. The log names it: its sender may accept no other form.
 func TestChecksumFormsCounted(t *testing.T) {
-	for form, want := range map[ChecksumForm][2]bool{
-		ChecksumPseudoHeader: {}, ChecksumMessage: {true, false}, ChecksumOldUnicast: {false, true},
+	for pair, want := range map[[2]ChecksumForm][2]bool{
+		{ChecksumPseudoHeader, ChecksumPseudoHeader}: {}, {ChecksumPseudoHeader, ChecksumMessage}: {}, {ChecksumPseudoHeader, ChecksumOldUnicast}: {},
+		{ChecksumMessage, ChecksumPseudoHeader}: {true, false}, {ChecksumMessage, ChecksumMessage}: {true, false},
+		{ChecksumOldUnicast, ChecksumPseudoHeader}: {false, true}, {ChecksumOldUnicast, ChecksumOldUnicast}: {false, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			lan := newFakeLAN()
+			form, own := pair[0], pair[1]
 			lan.node(t, 1, Config{Priority: 120, Checksum: form, Peers: addrs("192.0.2.2")})
 			var log lockedBuffer
-			b := lan.node(t, 2, Config{Priority: 110, Peers: addrs("192.0.2.1"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			b := lan.node(t, 2, Config{Priority: 110, Checksum: own, Peers: addrs("192.0.2.1"), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			time.Sleep(10 * time.Second)
 			b.is(Backup)
-			said := log.Lines(fmt.Sprintf("level=WARN msg=\"another form of checksum\" router=51/IPv4 from=192.0.2.1 got=%v want=pseudo-header times=1\n", form))
-			if (len(said) == 1) != (form != ChecksumPseudoHeader) {
-				t.Errorf("%v: said %q", form, said)
+			said := log.Lines(fmt.Sprintf("level=WARN msg=\"another form of checksum\" router=51/IPv4 from=192.0.2.1 got=%v want=%v times=1\n", form, own))
+			if (len(said) == 1) != (form != own) {
+				t.Errorf("%v heard by %v: said %q", form, own, said)
 			}
 			c := b.Status().Counters
 			got := [2]bool{c.MessageChecksums == c.Received, c.OldUnicastChecksums == c.Received}

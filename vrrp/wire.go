@@ -1,6 +1,8 @@
 package vrrp
 
 import (
+	"crypto/hmac"
+	"crypto/md5"
 	"crypto/subtle"
 	"net/netip"
 	"slices"
@@ -9,20 +11,13 @@ import (
 	"github.com/havip/havip/internal/inet"
 )
 
-// observation is a set of oddities of an accepted advertisement: each is worth a counter
-// and a rate-limited log line, but no discard.
+// observation is a set of oddities of an accepted advertisement that its fields do not
+// show: each is worth a counter or a rate-limited log line, but no discard.
 type observation uint8
 
 const (
-	// seenInterval: version 3 with another interval than the configured one. The
-	// interval is learned (RFC 9568 §7.1).
-	seenInterval observation = 1 << iota
 	// seenAddresses: the addresses are not the configured ones, in any order.
-	seenAddresses
-	// seenMessageChecksum: version 3 over IPv4 with ChecksumMessage.
-	seenMessageChecksum
-	// seenOldUnicastChecksum: version 3 over IPv4 with ChecksumOldUnicast.
-	seenOldUnicastChecksum
+	seenAddresses observation = 1 << iota
 	// seenUnsigned: accepted without a signature, in HMACPermissive or
 	// HMACReceiveOnly mode.
 	seenUnsigned
@@ -64,8 +59,8 @@ func newWire(cfg *Config) *wire {
 
 // configure makes w follow its Config as that is now. Sequence numbers go on.
 func (w *wire) configure() {
-	a, ah, hmac := &w.cfg.Auth, w.ah, w.hmac
-	w.ah, w.hmac = nil, nil
+	a, before := &w.cfg.Auth, w.hmac
+	w.hmac = nil
 	w.ours.sort(w.cfg.Addresses)
 	w.out = Advertisement{
 		Version:   w.cfg.Version,
@@ -79,14 +74,15 @@ func (w *wire) configure() {
 		w.out.AuthType, w.out.AuthData = uint8(AuthPass), password(a.Password)
 	case AuthAH:
 		w.out.AuthType = uint8(AuthAH)
-		w.ah = newAuthHeader(w.cfg)
-		if ah != nil {
-			w.ah.sent, w.ah.sentAt, w.ah.received, w.ah.id = ah.sent, ah.sentAt, ah.received, ah.id
+		if w.ah == nil { // for good, see Config.Fixed
+			w.ah = &authHeader{cfg: w.cfg}
 		}
+		key := password(a.Password)
+		w.ah.mac = hmac.New(md5.New, key[:])
 	case AuthHMAC:
 		w.hmac = newTrailer(&a.HMAC)
-		if hmac != nil {
-			w.hmac.sent, w.hmac.heard, w.hmac.received = hmac.sent, hmac.heard, hmac.received
+		if before != nil {
+			w.hmac.sent, w.hmac.heard, w.hmac.received = before.sent, before.heard, before.received
 		}
 	}
 }
@@ -171,13 +167,12 @@ func (w *wire) farewell(b []byte, src, dst netip.Addr, now time.Time) (_ []byte,
 func (w *wire) parse(adv *Advertisement, p *Packet, now time.Time) error {
 	w.seen = 0
 	w.drop = DropError{Source: p.Source}
-	if w.checkPath(p); w.drop.Reason != 0 {
+	if w.checkPath(p); w.drop.Reason == 0 {
+		w.readMessage(adv, p, now)
+	}
+	if w.drop.Reason != 0 {
 		return &w.drop
 	}
-	if w.readMessage(adv, p, now); w.drop.Reason != 0 {
-		return &w.drop
-	}
-	w.noteOddities(adv)
 	return nil
 }
 
@@ -269,18 +264,5 @@ func (w *wire) authenticate(adv *Advertisement, message, tr []byte, now time.Tim
 		if subtle.ConstantTimeCompare(adv.AuthData[:], w.out.AuthData[:]) != 1 {
 			d.explain(DropAuth, ": the passwords differ")
 		}
-	}
-}
-
-// noteOddities notes what is odd about the accepted adv.
-func (w *wire) noteOddities(adv *Advertisement) {
-	if adv.Interval != w.cfg.Interval {
-		w.seen |= seenInterval
-	}
-	switch adv.Checksum {
-	case ChecksumMessage:
-		w.seen |= seenMessageChecksum
-	case ChecksumOldUnicast:
-		w.seen |= seenOldUnicastChecksum
 	}
 }

@@ -230,32 +230,34 @@ func TestAuthTypes(t *testing.T) {
 	})
 }
 
-// TestObservations: what is odd but acceptable is reported.
+// TestObservations: what is odd but acceptable is reported, or stands in the advertisement.
 func TestObservations(t *testing.T) {
 	other := advV3
 	other.Addresses = addrs("192.0.2.2", "192.0.2.1", "192.0.2.9")
 	slow := advV3
 	slow.Interval = 2 * time.Second
 	tests := []struct {
-		name string
-		adv  Advertisement
-		want observation
+		name     string
+		adv      Advertisement
+		want     observation
+		interval time.Duration
+		form     ChecksumForm
 	}{
-		{"nothing", advV3, 0},
-		{"interval", slow, seenInterval},
-		{"addresses", other, seenAddresses},
-		{"checksum", messageOnly(advV3), seenMessageChecksum},
+		{"nothing", advV3, 0, advV3.Interval, ChecksumPseudoHeader},
+		{"interval", slow, 0, slow.Interval, ChecksumPseudoHeader},
+		{"addresses", other, seenAddresses, advV3.Interval, ChecksumPseudoHeader},
+		{"checksum", messageOnly(advV3), 0, advV3.Interval, ChecksumMessage},
 		{"all", messageOnly(Advertisement{
 			Source: host4, Destination: groupIPv4, Version: 3, VRID: 10,
 			Interval: 10 * time.Millisecond, Addresses: addrs("192.0.2.9", "192.0.2.2"),
-		}), seenInterval | seenAddresses | seenMessageChecksum},
-		{"nothing again", advV3, 0},
+		}), seenAddresses, 10 * time.Millisecond, ChecksumMessage},
+		{"nothing again", advV3, 0, advV3.Interval, ChecksumPseudoHeader},
 	}
 	w := wireFor(t, configFor(t, advV3))
 	for _, tt := range tests {
-		accept(t, w, packetOf(t, tt.adv), clock)
-		if w.seen != tt.want {
-			t.Errorf("%s: observations %b, want %b", tt.name, w.seen, tt.want)
+		got := accept(t, w, packetOf(t, tt.adv), clock)
+		if w.seen != tt.want || got.Interval != tt.interval || got.Checksum != tt.form {
+			t.Errorf("%s: observations %b, interval %v, form %v", tt.name, w.seen, got.Interval, got.Checksum)
 		}
 	}
 }
