@@ -91,7 +91,7 @@ func (r *Router) acquireFailed(id uint64, err error) {
 	a.endAttempt()
 	a.backoff = min(max(2*a.backoff, firstRetry), lastRetry)
 	a.fault, a.failedAt, a.hope = fmt.Sprintf("addresses: %v", err), time.Now(), false
-	r.applyFaults() // ends an attempt that the group has brought about meanwhile
+	r.useMachineLocked(r.setFaults) // ends an attempt that the group has brought about meanwhile
 	a.setTimer(firstRetry, r.retryAddresses)
 }
 
@@ -121,7 +121,7 @@ func (r *Router) retryIfDue() {
 		return
 	}
 	a.fault = ""
-	r.applyFaults()
+	r.useMachineLocked(r.setFaults)
 }
 
 // hearsActive reports whether advertisements of an Active router still arrive. The
@@ -153,7 +153,7 @@ func (r *Router) watchHandler(ctx context.Context) (stop func()) {
 	defer r.conn.mu.Unlock()
 	if a := &r.addresses; !a.heard && ctx.Err() == nil {
 		a.foreseen = []string{notReady}
-		r.applyFaults()
+		r.useMachineLocked(r.setFaults)
 	}
 	return stop
 }
@@ -168,7 +168,7 @@ func (r *Router) noteFaults(lost error, faults []string) {
 	a := &r.addresses
 	a.foreseen, a.heard = slices.Clone(faults), true
 	a.hope = a.fault != "" && len(faults) == 0
-	r.applyFaults()
+	r.useMachineLocked(r.setFaults)
 	r.retryIfDue()
 }
 
@@ -186,6 +186,6 @@ func (r *Router) loseAddresses(why error) {
 	})
 	if active {
 		r.addresses.foreseen = []string{fmt.Sprintf("addresses: %v", why)}
-		r.applyFaults()
+		r.useMachineLocked(r.setFaults)
 	}
 }

@@ -56,7 +56,7 @@ type Conn struct {
 	log     *slog.Logger
 	net     network
 	base    time.Time     // what deadlines count from
-	done    chan struct{} // closed by Close
+	done    chan struct{} // closed by Close, with mu held
 	wg      sync.WaitGroup
 
 	reserved reservations
@@ -71,10 +71,9 @@ type Conn struct {
 	looking  sync.Mutex
 	mu       sync.Mutex
 	nif      netif
-	bound    binding // of the sockets
-	broken   string  // why there are no sockets, or ""
-	doubtful bool    // the sockets may hear nothing
-	closed   bool
+	bound    binding      // of the sockets
+	broken   string       // why there are no sockets, or ""
+	doubtful bool         // the sockets may hear nothing
 	routers  [256]*Router // by VRID, those that run
 	virtual  map[netip.Addr]users
 	loops    []*loop      // of protocol 112, and 51 if it was needed
@@ -162,11 +161,10 @@ func (c *Conn) openLoop(protocol uint8) (*loop, error) {
 // Run returns [ErrClosed]. Close returns when the Conn's goroutines have ended.
 func (c *Conn) Close() error {
 	c.mu.Lock()
-	if c.closed {
+	if c.isClosed() {
 		c.mu.Unlock()
 		return nil
 	}
-	c.closed = true
 	close(c.done)
 	for _, r := range c.routers {
 		if r != nil {
@@ -211,7 +209,7 @@ func (c *Conn) Counters() Counters {
 func (c *Conn) attachRouter(r *Router) (*loop, error) {
 	vrid := r.cfg.VRID
 	switch {
-	case c.closed:
+	case c.isClosed():
 		return nil, fmt.Errorf("interface %s: %w", c.name, ErrClosed)
 	case c.routers[vrid] != nil:
 		return nil, fmt.Errorf("interface %s: VRID %d is %w", c.name, vrid, &takenError{by: "router " + c.routers[vrid].name})

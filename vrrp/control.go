@@ -113,11 +113,6 @@ func (r *Router) setLink(source netip.Addr, fault string) {
 	})
 }
 
-// applyFaults tells the machine its faults. conn.mu is held.
-func (r *Router) applyFaults() {
-	r.useMachineLocked(r.setFaults)
-}
-
 // step calls f, which may use the machine, carries out the actions that f returns, lets
 // the group follow, and re-arms the router's timer. f is called with the group's lock
 // held, if there is a group. conn.mu is held.

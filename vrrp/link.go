@@ -45,7 +45,7 @@ func (c *Conn) Check(cfg Config) error {
 	c.updateForRouter()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.isClosed() {
 		return fmt.Errorf("vrrp: %s: interface %s: %w", cfg.Name, c.name, ErrClosed)
 	}
 	c.countAddresses(&cfg, 1)
@@ -128,7 +128,7 @@ func (c *Conn) updateInterface(lost bool) error {
 	}
 	c.mu.Lock()
 	before := c.nif
-	if !c.closed && before.index != 0 && nif.index != 0 && nif.index != before.index {
+	if !c.isClosed() && before.index != 0 && nif.index != 0 && nif.index != before.index {
 		// No peer on the new link knows this router: the old link is left first.
 		c.broken = fmt.Sprintf("link %s is another one now", c.name)
 		c.refreshRouters()
@@ -202,7 +202,7 @@ func (c *Conn) canOpen() bool { return c.nif.index != 0 && c.broken == "" }
 func (c *Conn) restoreSockets(before *netif, lost bool) (err error) {
 	c.doubtful = c.doubtful || lost || !before.serves()
 	switch {
-	case c.closed || c.nif.index == 0:
+	case c.isClosed() || c.nif.index == 0:
 		return nil
 	case c.nif.binding() != c.bound || c.broken != "":
 		err = c.renewSockets(false)
@@ -229,9 +229,14 @@ func (c *Conn) renewSockets(rejoin bool) error {
 	for _, l := range c.loops {
 		var err error
 		_, none := l.pc.(noSocket) // of a router that began meanwhile
-		if member, ok := l.pc.(rejoiner); none || !rejoin {
-			err = c.reopenLoop(l)
-		} else if ok {
+		member, _ := l.pc.(rejoiner)
+		switch {
+		case none || !rejoin:
+			var pc PacketConn
+			if pc, err = c.net.openSocket(&c.nif, l.protocol); err == nil {
+				l.replaceSocket(pc)
+			}
+		case member != nil:
 			err = member.rejoin()
 		}
 		if err != nil {
@@ -243,15 +248,6 @@ func (c *Conn) renewSockets(rejoin bool) error {
 	if _, none := c.frames.(noSocket); none || c.frames != nil && !rejoin {
 		return c.replaceFrames()
 	}
-	return nil
-}
-
-func (c *Conn) reopenLoop(l *loop) error {
-	pc, err := c.net.openSocket(&c.nif, l.protocol)
-	if err != nil {
-		return err
-	}
-	l.replaceSocket(pc)
 	return nil
 }
 

@@ -88,8 +88,8 @@ func (l *loop) run() {
 			return
 		}
 		n, err := pc.ReadBatch(in)
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !l.survivesError(pc, err) {
-			return
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			l.noteReadError(pc, err)
 		}
 		if full++; n < len(in) {
 			full = 0
@@ -122,7 +122,7 @@ func (l *loop) armRead() PacketConn {
 	c := l.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.isClosed() {
 		return nil
 	}
 	at := l.nextDeadline()
@@ -173,21 +173,17 @@ func (l *loop) replaceSocket(pc PacketConn) {
 	l.advanceDeadline()
 }
 
-// survivesError reports whether the loop goes on after an error of pc.
-func (l *loop) survivesError(pc PacketConn, err error) bool {
+// noteReadError logs an error of pc, and rests: timers go on at this pace if the error
+// lasts. An error of a socket that was closed or replaced means nothing.
+func (l *loop) noteReadError(pc PacketConn, err error) {
 	l.conn.mu.Lock()
-	closed, replaced := l.conn.closed, l.pc != pc
+	expected := l.conn.isClosed() || l.pc != pc
 	l.conn.mu.Unlock()
-	if closed {
-		return false
-	}
-	if replaced {
-		return true
+	if expected {
+		return
 	}
 	l.conn.log.Warn("receiving advertisements", "interface", l.conn.name, "err", err, noteLimit.By(l))
-	// timers go on at this pace if the error lasts
 	time.Sleep(10 * time.Millisecond)
-	return true
 }
 
 // receivePacket passes p to the router with its VRID. conn.mu is held.

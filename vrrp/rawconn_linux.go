@@ -89,6 +89,12 @@ func withDescriptor(raw syscall.RawConn, f func(fd int) error) error {
 	return err
 }
 
+// socketOption is an option of a socket that must be set.
+type socketOption struct {
+	name                 string
+	level, option, value int
+}
+
 func (c *rawConn) setOptions(fd int, device string) error {
 	// otherwise a raw socket hears every interface, whichever it joined the group on, and
 	// sends to the group by any
@@ -105,40 +111,28 @@ func (c *rawConn) setOptions(fd int, device string) error {
 	// without these options only that fails.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
-	for _, o := range c.options() {
-		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
-			return os.NewSyscallError(o.name, err)
-		}
+	options := []socketOption{
+		{"IP_TOS", unix.IPPROTO_IP, unix.IP_TOS, inet.NetworkControl},
+		{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
+		{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0},
 	}
-	return nil
-}
-
-// socketOption is an option of a socket that must be set.
-type socketOption struct {
-	name                 string
-	level, option, value int
-}
-
-// options returns the options of the socket's family and protocol.
-func (c *rawConn) options() []socketOption {
 	if c.family == familyIPv6 {
-		return []socketOption{
+		options = []socketOption{
 			{"IPV6_TCLASS", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, inet.NetworkControl},
 			{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 			{"IPV6_RECVHOPLIMIT", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1},
 			{"IPV6_MULTICAST_LOOP", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0},
 		}
 	}
-	list := []socketOption{
-		{"IP_TOS", unix.IPPROTO_IP, unix.IP_TOS, inet.NetworkControl},
-		{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
-		{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0},
+	if c.protocol == protocolAH { // the signature covers the IP header
+		options = append(options, socketOption{"IP_HDRINCL", unix.IPPROTO_IP, unix.IP_HDRINCL, 1})
 	}
-	if c.protocol == protocolAH {
-		// the signature covers the IP header
-		list = append(list, socketOption{"IP_HDRINCL", unix.IPPROTO_IP, unix.IP_HDRINCL, 1})
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
+			return os.NewSyscallError(o.name, err)
+		}
 	}
-	return list
+	return nil
 }
 
 func (c *rawConn) rejoin() error { return withDescriptor(c.raw, c.joinGroup) }

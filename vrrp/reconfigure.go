@@ -16,22 +16,18 @@ import (
 // owner's, 255, and whether Auth is AuthAH, which takes another socket.
 func (c Config) Fixed(next Config) (fields []string) {
 	c, next = c.WithDefaults(), next.WithDefaults()
-	for _, f := range []struct {
-		name    string
-		differs bool
-	}{
-		{"VRID", c.VRID != next.VRID},
-		{"Version", c.Version != next.Version},
-		{"Priority", c.owner() != next.owner()},
-		{"Addresses", c.family() != next.family()},
-		{"VirtualMAC", c.VirtualMAC != next.VirtualMAC},
-		{"Auth", (c.Auth.Type == AuthAH) != (next.Auth.Type == AuthAH)},
-		{"Group", c.Group != next.Group},
-	} {
-		if f.differs {
-			fields = append(fields, f.name)
+	fix := func(name string, differs bool) {
+		if differs {
+			fields = append(fields, name)
 		}
 	}
+	fix("VRID", c.VRID != next.VRID)
+	fix("Version", c.Version != next.Version)
+	fix("Priority", c.owner() != next.owner())
+	fix("Addresses", c.family() != next.family())
+	fix("VirtualMAC", c.VirtualMAC != next.VirtualMAC)
+	fix("Auth", (c.Auth.Type == AuthAH) != (next.Auth.Type == AuthAH))
+	fix("Group", c.Group != next.Group)
 	return fields
 }
 
@@ -70,7 +66,7 @@ func (r *Router) Reconfigure(cfg Config) error {
 	r.conn.updateForRouter()
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	if r.phase == stopped || r.conn.closed {
+	if r.phase == stopped || r.conn.isClosed() {
 		return fmt.Errorf("vrrp: %s: %w", r.name, ErrClosed)
 	}
 	before := r.cfg
