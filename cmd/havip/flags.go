@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -108,35 +109,27 @@ func missingFlag(name string) error {
 }
 
 // flagDocument has the keys of a configuration file.
-func flagDocument(c *cli.Context) map[string]any {
-	doc := map[string]any{}
-	router := given(c, map[string]string{
-		"interface": "interface", "vrid": "vrid", "priority": "priority", "address": "addresses", "peer": "peers",
-	})
-	if len(router) > 0 {
-		router["name"] = "VI_1"
-		doc["vrrp"] = []any{router}
-	}
-	service := given(c, map[string]string{"listen": "listen", "backend": "backends"})
-	if len(service) > 0 {
-		service["name"], service["mode"] = "web", "http"
-		service["check"] = map[string]any{"type": "tcp"}
-		doc["services"] = []any{service}
+func flagDocument(c *cli.Context) map[string][]map[string]any {
+	doc := map[string][]map[string]any{}
+	for path, flag := range flagKeys {
+		if !c.IsSet(flag) {
+			continue
+		}
+		list, key, _ := strings.Cut(path, "[0].")
+		if doc[list] == nil {
+			doc[list] = []map[string]any{maps.Clone(besideFlags[list])}
+		}
+		value := c.Value(flag)
+		if several, ok := value.(cli.StringSlice); ok {
+			value = several.Value()
+		}
+		doc[list][0][key] = value
 	}
 	return doc
 }
 
-// given returns the values of the flags that were given, by their keys.
-func given(c *cli.Context, keys map[string]string) map[string]any {
-	m := map[string]any{}
-	for flag, key := range keys {
-		if !c.IsSet(flag) {
-			continue
-		}
-		m[key] = c.Value(flag)
-		if list, ok := m[key].(cli.StringSlice); ok {
-			m[key] = list.Value()
-		}
-	}
-	return m
+// besideFlags are the keys that no flag sets.
+var besideFlags = map[string]map[string]any{
+	"vrrp":     {"name": "VI_1"},
+	"services": {"name": "web", "mode": "http", "check": map[string]any{"type": "tcp"}},
 }

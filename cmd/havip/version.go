@@ -8,22 +8,12 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// version is what the Go toolchain recorded about this build.
+// version is what the Go toolchain recorded about this build: a tag or a commit, if it knows.
 func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
 	}
-	v := info.Main.Version
-	if v == "" {
-		v = "(devel)"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 && v == "(devel)" {
-			v += " " + s.Value[:12]
-		}
-	}
-	return v
+	return "(devel)"
 }
 
 func versionCommand() *cli.Command {

@@ -142,11 +142,7 @@ func (c *Cmd) wait() {
 	defer close(c.done)
 	// First wait without reaping: until the pid is given up under the lock, it is
 	// certain whom a signal would reach.
-	for {
-		err := unix.Waitid(unix.P_PID, c.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
+	for errors.Is(unix.Waitid(unix.P_PID, c.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
