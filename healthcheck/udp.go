@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,8 @@ func (c UDP) probe(ctx context.Context) error {
 		if deadline, ok := ctx.Deadline(); ok {
 			wait = time.Until(deadline) / 2
 		}
-		if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		// The end of ctx has set a deadline too, maybe before this one.
+		if err := cmp.Or(conn.SetReadDeadline(time.Now().Add(wait)), ctx.Err()); err != nil {
 			return err
 		}
 	}

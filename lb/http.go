@@ -25,8 +25,9 @@ import (
 // A panic of a function of the HandlerConfig, or of the ResponseWriter, is logged and
 // passed on unchanged.
 type Handler struct {
-	handlerPlane
 	settings atomic.Pointer[handlerSettings] // for new requests
+	sessions registry                        // one for each request
+	counters counters
 
 	mu     sync.Mutex // serializes changes of settings
 	closed bool
@@ -106,7 +107,7 @@ func (h *Handler) enterSettings() *handlerSettings {
 
 // newExchange begins to account for a request. The request must end with endRequest.
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{h: &h.handlerPlane, cfg: h.enterSettings(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
+	x := &exchange{h: h, cfg: h.enterSettings(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
 	x.record.Start = time.Now()
 	h.counters.accepted.Add(1)
 	h.counters.active.Add(1)

@@ -57,12 +57,9 @@ func copyTrailer(trailer http.Header, name string, values []string) {
 
 // validHeader reports whether a field's name and value are valid (RFC 9110 §5).
 func validHeader(name, value string) bool {
-	token := func(r rune) bool {
-		return r > ' ' && r < 0x7f && !strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r)
-	}
-	text := func(r rune) bool { return r == '\t' || r >= ' ' && r != 0x7f }
-	return name != "" && strings.IndexFunc(name, func(r rune) bool { return !token(r) }) < 0 &&
-		strings.IndexFunc(value, func(r rune) bool { return !text(r) }) < 0
+	notInName := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) }
+	notInValue := func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+	return name != "" && !strings.ContainsFunc(name, notInName) && !strings.ContainsFunc(value, notInValue)
 }
 
 // hasToken reports whether token is in one of the comma-separated lists in lines.

@@ -11,15 +11,9 @@ import (
 	"time"
 )
 
-// handlerPlane is what requests need of their Handler.
-type handlerPlane struct {
-	sessions registry // one for each request
-	counters counters
-}
-
 // exchange is one request on its way to a backend, and the response on its way back.
 type exchange struct {
-	h      *handlerPlane
+	h      *Handler
 	cfg    *handlerSettings
 	w      http.ResponseWriter
 	rc     *http.ResponseController
