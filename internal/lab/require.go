@@ -2,7 +2,6 @@ package lab
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,17 +95,15 @@ func Eventually(t TB, timeout time.Duration, what string, cond func() error) {
 // Until is [Eventually] for a condition that has no more to say than yes or no.
 func Until(t TB, timeout time.Duration, what string, cond func() bool) {
 	t.Helper()
-	if err := poll(timeout, boolCond(cond)); err != nil {
-		t.Fatalf("%s: not within %v", what, timeout)
-	}
-}
-
-func boolCond(cond func() bool) func() error {
-	return func() error {
+	notSo := errors.New("not so")
+	err := poll(timeout, func() error {
 		if cond() {
 			return nil
 		}
-		return fmt.Errorf("not so")
+		return notSo
+	})
+	if err != nil {
+		t.Fatalf("%s: not within %v", what, timeout)
 	}
 }
 

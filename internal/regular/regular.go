@@ -3,6 +3,7 @@
 package regular
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -16,24 +17,18 @@ var ErrNotRegular = errors.New("not a regular file")
 // Open opens a regular file for reading. If a file of another kind takes its place just
 // before that, Open does not wait either, and the error is the same.
 func Open(path string) (*os.File, fs.FileInfo, error) {
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
-	}
-	if err != nil {
-		return nil, nil, err
+	notRegular := &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil, nil, cmp.Or[error](err, notRegular)
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err = f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
-	}
-	if err != nil {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
 		f.Close()
-		return nil, nil, err
+		return nil, nil, cmp.Or[error](err, notRegular)
 	}
 	return f, info, nil
 }
