@@ -126,7 +126,15 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 		lines[k.Value] = k.Line
 		switch {
 		case k.Tag == "!!merge":
-			merged = append(merged, n.Content[i+1])
+			m := d.resolve(n.Content[i+1])
+			if m == nil {
+				return pairs
+			}
+			if m.Kind == yaml.SequenceNode {
+				merged = append(merged, m.Content...)
+			} else {
+				merged = append(merged, m)
+			}
 		case !seen[k.Value]:
 			seen[k.Value] = true
 			pairs = append(pairs, pair{k.Value, k, n.Content[i+1]})
@@ -136,20 +144,11 @@ func (d *decoder) merge(pairs []pair, n *yaml.Node, path string, seen map[string
 		if m = d.resolve(m); m == nil {
 			return pairs
 		}
-		sources := []*yaml.Node{m}
-		if m.Kind == yaml.SequenceNode {
-			sources = m.Content
+		if m.Kind != yaml.MappingNode {
+			d.failAt(d.position(m), join(path, "<<"), "%s: want an alias of a mapping, such as *name", d.kind(m))
+			continue
 		}
-		for _, source := range sources {
-			if source = d.resolve(source); source == nil {
-				return pairs
-			}
-			if source.Kind != yaml.MappingNode {
-				d.failAt(d.position(source), join(path, "<<"), "%s: want an alias of a mapping, such as *name", d.kind(source))
-				continue
-			}
-			pairs = d.merge(pairs, source, path, seen, depth+1)
-		}
+		pairs = d.merge(pairs, m, path, seen, depth+1)
 	}
 	return pairs
 }
@@ -179,7 +178,7 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 		switch {
 		case given[k.name], k.required && given[k.unless]:
 		case k.required:
-			d.fail(sub, "missing: add %s", k.usage())
+			d.fail(sub, "missing: add `%s: %s`", own(k.name), own(k.example))
 		case k.preset != "":
 			d.decode(k.value, k.presetNode(), sub)
 		default:

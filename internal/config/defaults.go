@@ -21,7 +21,7 @@ func WriteDefaults(w io.Writer) error {
 # Durations need a unit: ms, s, m or h.
 `)
 	for _, k := range new(Config).keys() {
-		for _, l := range k.document("", true) {
+		for _, l := range k.document(true) {
 			if l.doc != "" {
 				l.text = fmt.Sprintf("%-40s # %s", l.text, l.doc)
 			}
@@ -34,12 +34,8 @@ func WriteDefaults(w io.Writer) error {
 // line is one line of WriteDefaults.
 type line struct{ text, doc string }
 
-// document returns the lines of a key in the mapping at place.
-func (k key) document(place string, top bool) []line {
-	path := join(place, k.name)
-	if k.value.shape == listed && k.value.sections() != nil {
-		path += "[]"
-	}
+// document returns the lines of a key, of the top level or of a mapping.
+func (k key) document(top bool) []line {
 	want := k.value.want
 	if to := k.value.to; len(to) > 0 && to[0].home != nil {
 		if want == "" && to[0].field().Kind() != reflect.String {
@@ -61,7 +57,7 @@ func (k key) document(place string, top bool) []line {
 	case plain || k.example != "" && !k.required:
 		return []line{{"# " + k.name + ": " + cmp.Or(k.example, k.preset), doc}}
 	}
-	lines := k.block(path)
+	lines := k.block()
 	if !k.required && (k.preset == "" || k.modes != nil) && !top {
 		for i := range lines {
 			lines[i].text = "# " + lines[i].text
@@ -72,7 +68,7 @@ func (k key) document(place string, top bool) []line {
 
 // block returns the lines of a key whose value is made of mappings. Where a type
 // selects one of several the block is repeated for each.
-func (k key) block(path string) []line {
+func (k key) block() []line {
 	var lines []line
 	for i, s := range k.value.sections() {
 		first, rest := "  ", "  "
@@ -91,7 +87,7 @@ func (k key) block(path string) []line {
 			lines = append(lines, line{"  " + s.label[strings.LastIndexByte(s.label, ' ')+1:] + ":", s.doc})
 		}
 		for _, sub := range s.keys {
-			for _, l := range sub.document(path, false) {
+			for _, l := range sub.document(false) {
 				lines = append(lines, line{first + l.text, l.doc})
 				first = rest
 			}

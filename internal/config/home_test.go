@@ -204,7 +204,7 @@ func TestRowsAskTheLibrary(t *testing.T) {
 			setting("at_last", off(duration(&l.Never)), ""),
 			setting("rush", not(&l.NoRush), ""),
 			optional("servers", list(&l.Servers, func(s *server) value {
-				return object(nil, owned([]key{required("weight", integer(&s.Weight), "1", "")}, inside(s)))
+				return object(owned([]key{required("weight", integer(&s.Weight), "1", "")}, inside(s)))
 			}), "", ""),
 			optional("names", headers(&l.Names), "", ""),
 		}, homeOf(l))
@@ -232,7 +232,7 @@ func TestRowsAskTheLibrary(t *testing.T) {
 	} {
 		var l library
 		d := newDecoder("f.yaml")
-		d.decode(object(nil, rows(&l)), d.document([]byte(tc.file)), "")
+		d.decode(object(rows(&l)), d.document([]byte(tc.file)), "")
 		d.report(l.Validate(), "", rows(&l))
 		said := Errors(d.problems).Error()
 		if said != tc.says {

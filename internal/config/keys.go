@@ -1,6 +1,7 @@
 package config
 
 import (
+	"regexp"
 	"time"
 )
 
@@ -14,7 +15,7 @@ var later = []string{
 
 func (c *Config) keys() []key {
 	return []key{
-		preset("log", object(nil, c.Log.keys()), "{}", "what is logged, to standard error"),
+		preset("log", object(c.Log.keys()), "{}", "what is logged, to standard error"),
 		optional("checks", checks(&c.Checks), "", "health checks, by name"),
 		optional("vrrp", list(&c.VRRP, (*Router).value), "", "virtual routers"),
 		optional("groups", list(&c.Groups, (*Group).value), "", "routers that move together"),
@@ -28,6 +29,8 @@ func (l *Log) keys() []key {
 		preset("format", word(&l.Format, "text", "json"), "text", ""),
 	}
 }
+
+var userForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
 
 // notifyKeys are those of routers and of groups.
 func notifyKeys(l *Listeners) []key {
@@ -54,7 +57,7 @@ func (p *Notify) value() value {
 }
 
 func (t *Track) value() value {
-	return object(nil, []key{
+	return object([]key{
 		required("check", name(&t.Check), "tcp", "name under checks"),
 		optional("weight", within(integer(&t.Weight), -253, 253), "-20",
 			"negative: added to the priority while down; positive: while up; default: a failure releases the addresses"),
@@ -65,8 +68,8 @@ func (t *Track) value() value {
 }
 
 func (g *Group) value() value {
-	return object(&g.Pos, append([]key{
+	return object(append([]key{
 		required("name", name(&g.Name), "G1", "in logs, metrics and scripts"),
 		required("routers", list(&g.Routers, name), "[VI_1]", "names under vrrp"),
-	}, notifyKeys(&g.Listeners)...))
+	}, notifyKeys(&g.Listeners)...)).position(&g.Pos)
 }

@@ -219,7 +219,7 @@ func (c *Check) value(inService bool) value {
 			}
 		}
 	}
-	return typed(&c.Pos, c, &c.Type, (*Check).keys, types, checkTypes())
+	return typed(c, &c.Type, (*Check).keys, types, checkTypes()).position(&c.Pos)
 }
 
 // checks is the mapping from names to checks.

@@ -7,7 +7,7 @@ import (
 	"github.com/havip/havip/vrrp"
 )
 
-func (r *Router) value() value { return object(&r.Pos, r.keys()) }
+func (r *Router) value() value { return object(r.keys()).position(&r.Pos) }
 
 func (r *Router) keys() []key {
 	return append(owned([]key{
@@ -52,7 +52,7 @@ func (r *Router) keys() []key {
 		optional("auth", r.authValue(), "", "authentication; default: none").secret(),
 		preset("lease", lease(&r.Lease), "auto",
 			"the kernel removes addresses that were not renewed for so long; auto: before a peer takes over; 0s: it never does"),
-		preset("announce", object(nil, announceKeys(&r.VIP)), "{}", "gratuitous ARP and neighbour advertisements"),
+		preset("announce", object(announceKeys(&r.VIP)), "{}", "gratuitous ARP and neighbour advertisements"),
 		setting("probe", duration(&r.Probe), "ask for so long whether another host has the addresses, before taking them"),
 		optional("track", list(&r.Track, (*Track).value), "", "checks that the addresses follow"),
 	}, homeOf(&r.VRRP), homeOf(&r.VIP), inside(r)), notifyKeys(&r.Listeners)...)
@@ -80,7 +80,7 @@ func authTypes() []variant[Router] {
 }
 
 func (r *Router) authValue() value {
-	v := typed(nil, r, &r.Auth.Type, func(*Router) []key { return nil }, authTypes(), authTypes())
+	v := typed(r, &r.Auth.Type, func(*Router) []key { return nil }, authTypes(), authTypes())
 	v.to = []*target{{to: &r.Auth}}
 	return v
 }
@@ -110,7 +110,7 @@ func hmacHome(c *vrrp.Config) *home {
 }
 
 func (k *Key) value() value {
-	return object(nil, owned([]key{
+	return object(owned([]key{
 		required("id", within[uint8](integer(&k.ID), 1, 255), "1", ""),
 		required("secret", secret(&k.Secret), "0123456789abcdef0123456789abcdef", "32 to 64 bytes, hex: and digits, file:PATH or env:NAME").secret(),
 	}, inside(k)))
@@ -127,7 +127,7 @@ func virtualAddress(a *vip.Address) value {
 }
 
 func route(t *vip.Route) value {
-	return object(nil, owned([]key{
+	return object(owned([]key{
 		required("to", network(&t.Destination), "10.0.0.0/8", "destination; 0.0.0.0/0 or ::/0 is the default route"),
 		optional("via", address(&t.Gateway), "192.168.31.1", "gateway; default: none, on the link"),
 		optional("interface", plain(&t.Interface), "eth1", "default: the router's"),

@@ -10,7 +10,7 @@ import (
 	"github.com/havip/havip/lb"
 )
 
-func (s *Service) value() value { return object(&s.Pos, s.keys()) }
+func (s *Service) value() value { return object(s.keys()).position(&s.Pos) }
 
 func (s *Service) keys() []key {
 	return owned([]key{
@@ -24,7 +24,7 @@ func (s *Service) keys() []key {
 			"of each backend: the name of a check without address and url, or a mapping with its keys; default: none"),
 		optional("routes", list(&s.Routes, (*ServiceRoute).value), "",
 			"TLS connections to other backends, by server name (SNI); without tls they stay encrypted; no backends above: others are refused").in("tcp"),
-		preset("pool", object(nil, poolKeys(&s.Pool)), "{}", "how backends are used; of each route, too"),
+		preset("pool", object(poolKeys(&s.Pool)), "{}", "how backends are used; of each route, too"),
 		setting("connect_timeout", duration(&s.TCP.ConnectTimeout).also(&s.HTTP.ConnectTimeout), "for each attempt to reach a backend").in("http", "tcp"),
 		setting("handshake_timeout", duration(&s.TCP.HandshakeTimeout),
 			"for what comes before the backend is chosen: PROXY header, server name, TLS handshake").in("tcp"),
@@ -35,12 +35,12 @@ func (s *Service) keys() []key {
 		setting("shutdown_timeout", off(duration(&s.TCP.ShutdownTimeout)).also(&s.Front.ShutdownTimeout),
 			"for connections to finish when the service or havip ends").in("http", "tcp"),
 		setting("tries", integer(&s.TCP.Tries).also(&s.HTTP.Tries), "backends to try until one answers").in("http", "tcp"),
-		preset("limits", object(nil, limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
+		preset("limits", object(limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
 		optional("tls", maybe(&s.TLS, (*ServerTLS).keys), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
 		optional("backend_tls", maybe(&s.BackendTLS, backendTLSKeys), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
-		preset("proxy_protocol", object(nil, s.proxyKeys()), "{}", "passing on the client's address").in("http", "tcp"),
-		preset("http", object(nil, s.httpKeys()), "{}", "of requests").in("http"),
-		preset("udp", object(nil, udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
+		preset("proxy_protocol", object(s.proxyKeys()), "{}", "passing on the client's address").in("http", "tcp"),
+		preset("http", object(s.httpKeys()), "{}", "of requests").in("http"),
+		preset("udp", object(udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
 		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
 	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), homeOf(&s.Front), inside(s))
 }
@@ -73,13 +73,13 @@ func backend(b *lb.Backend) value {
 }
 
 func (r *ServiceRoute) value() value {
-	return object(&r.Pos, owned([]key{
+	return object(owned([]key{
 		required("name", name(&r.Name), "mail", "in logs and metrics, after the service's"),
 		required("server_names", list(&r.ServerNames, serverName), "[mail.example.org]",
 			"that clients ask for; *.example.org: any one label before it"),
 		required("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above"),
 		optional("check", value{decode: serviceCheck(&r.Check).decode}, "{type: tcp}", "as above; default: the service's"),
-	}, inside(r)))
+	}, inside(r))).position(&r.Pos)
 }
 
 func poolKeys(p *lb.PoolConfig) []key {

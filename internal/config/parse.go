@@ -54,7 +54,7 @@ func newDecoder(name string) *decoder {
 func (d *decoder) parse(data []byte) (*Config, error) {
 	c := new(Config)
 	if root := d.document(data); root != nil {
-		d.decode(object(nil, c.keys()), root, "")
+		d.decode(object(c.keys()), root, "")
 		d.validate(c)
 	}
 	c.Warnings = sorted(d.warnings)

@@ -134,8 +134,6 @@ func (d *decoder) uniqueMacvlan(seen map[string]string, r *Router, path string) 
 	name, given := macvlanName(r), d.given(path+".macvlan")
 	switch first, twice := seen[name]; {
 	case d.failed(path + ".macvlan"), !routerFamily(r).IsValid(), r.VRID == 0:
-	case name == r.Interface:
-		d.fail(path+".macvlan", "%s: the interface itself: each needs its own name", name)
 	case !twice:
 		seen[name] = path
 	case given:

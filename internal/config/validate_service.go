@@ -60,26 +60,18 @@ func (d *decoder) validateModes(keys []key, path, mode string) {
 // and gives them their defaults.
 func (d *decoder) validateBackends(backends []lb.Backend, path string) {
 	addresses := make(map[string]string)
-	primaries, drained, broken := 0, 0, false
-	for i := range backends {
-		b := &backends[i]
+	for i, b := range backends {
 		d.unique(addresses, strings.ToLower(b.Address), fmt.Sprintf("%s.backends[%d]", path, i))
-		*b = b.WithDefaults()
-		if !b.Backup {
-			primaries++
-		}
-		if b.Drain {
-			drained++
-		}
-		broken = broken || b.Address == ""
+		backends[i] = b.WithDefaults()
 	}
-	if len(backends) == 0 || broken {
+	none := func(is func(b lb.Backend) bool) bool { return !slices.ContainsFunc(backends, is) }
+	if len(backends) == 0 || !none(func(b lb.Backend) bool { return b.Address == "" }) {
 		return
 	}
-	if primaries == 0 {
+	if none(func(b lb.Backend) bool { return !b.Backup }) {
 		d.fail(path+".backends", "all are backups: want one that is not")
 	}
-	if drained == len(backends) {
+	if none(func(b lb.Backend) bool { return !b.Drain }) {
 		d.warn(path+".backends", "all drain: new connections are refused")
 	}
 }

@@ -109,7 +109,7 @@ func (v value) rows() (keys []key) {
 
 // orAlone is a mapping, or the value of its first key alone.
 func orAlone(keys []key) value {
-	v := object(nil, keys)
+	v := object(keys)
 	mapping := v.decode
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
 		if n.Kind == yaml.MappingNode {
@@ -160,19 +160,18 @@ const (
 	named               // a mapping from names to mappings
 )
 
-// object is a mapping with the given keys. If pos is not nil it gets the position.
-func object(pos *Position, keys []key) value {
-	return value{
-		decode: func(d *decoder, n *yaml.Node, path string) {
-			if pos != nil {
-				*pos = d.position(n)
-			}
-			if pairs, ok := d.pairs(n, path); ok {
-				d.fill(pairs, path, keys)
-			}
-		},
-		keys: keys,
-	}
+// object is a mapping with the given keys.
+func object(keys []key) value {
+	return value{keys: keys, decode: func(d *decoder, n *yaml.Node, path string) {
+		if pairs, ok := d.pairs(n, path); ok {
+			d.fill(pairs, path, keys)
+		}
+	}}
+}
+
+// position has the position of v stored.
+func (v value) position(pos *Position) value {
+	return v.then(func(d *decoder, n *yaml.Node, _ string) { *pos = d.position(n) })
 }
 
 // variant is an entry of a table of types: a word for the key type, and the keys
@@ -202,7 +201,7 @@ func kind[T any](to *string, types []variant[T]) key {
 // typed is a mapping whose key type, wherever it stands, says which others it has:
 // those that all types have in common, and those of its variant. types are those that
 // may stand here, of all.
-func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types, all []variant[T]) value {
+func typed[T any](of *T, to *string, common func(*T) []key, types, all []variant[T]) value {
 	sectionOf := func(t variant[T]) section {
 		k := kind(to, types)
 		k.example = t.name
@@ -222,9 +221,6 @@ func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types
 			return sections
 		},
 		decode: func(d *decoder, n *yaml.Node, path string) {
-			if pos != nil {
-				*pos = d.position(n)
-			}
 			pairs, ok := d.pairs(n, path)
 			if !ok {
 				return
@@ -254,7 +250,7 @@ func typed[T any](pos *Position, of *T, to *string, common func(*T) []key, types
 func maybe[T any](to **T, keys func(*T) []key) value {
 	return value{keys: keys(new(T)), decode: func(d *decoder, n *yaml.Node, path string) {
 		*to = new(T)
-		object(nil, keys(*to)).decode(d, n, path)
+		object(keys(*to)).decode(d, n, path)
 	}}
 }
 
@@ -273,8 +269,7 @@ func list[T any](to *[]T, item func(*T) value) value {
 			}
 			*to = make([]T, len(n.Content))
 			for i, c := range n.Content {
-				sub := fmt.Sprintf("%s[%d]", path, i)
-				d.decode(item(&(*to)[i]), c, sub)
+				d.decode(item(&(*to)[i]), c, fmt.Sprintf("%s[%d]", path, i))
 			}
 		},
 		variants: func() []section { return item(new(T)).sections() },
@@ -282,9 +277,20 @@ func list[T any](to *[]T, item func(*T) value) value {
 	}
 }
 
-// usage returns the key with an example, as it may stand in a file.
-func (k key) usage() own {
-	return own(fmt.Sprintf("`%s: %s`", k.name, k.example))
+// oneOrList is a list, or its only item.
+func oneOrList[T any](to *[]T, item func(*T) value) value {
+	v := list(to, item)
+	many := v.decode
+	v.to[0].alone = true
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if n.Kind == yaml.SequenceNode {
+			many(d, n, path)
+			return
+		}
+		*to = make([]T, 1)
+		item(&(*to)[0]).decode(d, n, path)
+	}
+	return v
 }
 
 // walk visits every mapping that a file may have, with a name for its place.

@@ -54,6 +54,15 @@ func httpHeader(to *http.Header) value {
 	}}
 }
 
+// environment is a mapping from names of variables to values.
+func environment(to *[]string) value {
+	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
+		for _, e := range d.entries(n, path, "text without NUL") {
+			*to = append(*to, e.name+"="+e.text)
+		}
+	}}
+}
+
 // webAddress is a URL without a user and a password.
 func webAddress(to *string) value {
 	return scalar(to, "", func(s string) (string, error) {
