@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -18,14 +17,16 @@ type group struct {
 	group *vrrp.Group
 
 	mu      sync.Mutex
-	states  map[string]string // by router: its state in Keepalived's words
-	outside map[string]bool   // routers that cannot run: the others go on without them
-	state   atomic.Value      // of the group, a string; none: not known yet
+	states  map[string]string // by router: its state in Keepalived's words, or outside
+	state   string            // of the group, told last; empty: not known yet
 	tellers map[string]*teller
 }
 
+// outside is the state of a router that cannot run: the others go on without it.
+const outside = "outside"
+
 func newGroup(cfg config.Group) *group {
-	return &group{cfg: cfg, group: vrrp.NewGroup(cfg.Name), states: map[string]string{}, outside: map[string]bool{}, tellers: map[string]*teller{}}
+	return &group{cfg: cfg, group: vrrp.NewGroup(cfg.Name), states: map[string]string{}, tellers: map[string]*teller{}}
 }
 
 // reconfigure goes on with other members.
@@ -35,7 +36,6 @@ func (g *group) reconfigure(cfg config.Group) {
 	g.cfg = cfg
 	gone := func(name string) bool { return !slices.Contains(cfg.Routers, name) }
 	maps.DeleteFunc(g.states, func(name, _ string) bool { return gone(name) })
-	maps.DeleteFunc(g.outside, func(name string, _ bool) bool { return gone(name) })
 	maps.DeleteFunc(g.tellers, func(name string, _ *teller) bool { return gone(name) })
 }
 
@@ -46,31 +46,17 @@ func (g *group) reportState(router, state string, tell func(state string)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.states[router] = state
-	delete(g.outside, router)
-	g.tellState(tell)
-}
-
-// reportOutside is reportState for a member that cannot run.
-func (g *group) reportOutside(router string, tell func(state string)) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.states, router)
-	g.outside[router] = true
-	g.tellState(tell)
-}
-
-// tellState tells the state of the group if that has changed. g.mu is held.
-func (g *group) tellState(tell func(state string)) {
-	if now := g.commonState(); now != "" && now != g.lastState() {
-		g.state.Store(now)
+	if now := g.commonState(); now != "" && now != g.state {
+		g.state = now
 		tell(now)
 	}
 }
 
-// lastState is the state that was told last; empty: none. It takes no lock.
+// lastState is the state that was told last; empty: none.
 func (g *group) lastState() string {
-	state, _ := g.state.Load().(string)
-	return state
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state
 }
 
 // commonState is the state of the members together; empty while some of them are on
@@ -80,10 +66,10 @@ func (g *group) commonState() string {
 	for _, s := range g.states {
 		count[s]++
 	}
-	switch n := len(g.cfg.Routers) - len(g.outside); {
+	switch n := len(g.cfg.Routers) - count[outside]; {
 	case count["FAULT"] > 0 || n == 0:
 		return "FAULT"
-	case len(g.states) < n || count["STOP"] > 0 && count["STOP"] < n:
+	case len(g.states) < len(g.cfg.Routers) || count["STOP"] > 0 && count["STOP"] < n:
 		return ""
 	case count["STOP"] == n:
 		return "STOP"
@@ -138,7 +124,7 @@ func (t *teller) tellCannotRun(why error) {
 		Priority: t.status().Priority, Time: time.Now(),
 	}))
 	if t.group != nil {
-		t.group.reportOutside(t.name, t.tellGroup)
+		t.group.reportState(t.name, outside, t.tellGroup)
 	}
 }
 

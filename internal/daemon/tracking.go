@@ -29,19 +29,14 @@ type tracker struct {
 	priority uint8                        // as last set
 	state    map[string]healthcheck.State // by check; what stays when a Monitor is replaced
 	faults   map[string]fault             // by check: the fault in force
-	sources  map[string]source            // by check
+	cancels  []func()                     // of the subscriptions to checks
+	round    int                          // of subscriptions: those of earlier rounds have no say
 }
 
 // fault is a reason to stay out of the election, and what ends that.
 type fault struct {
 	reason  string
 	release func()
-}
-
-// source is the Monitor that the state of a check comes from.
-type source struct {
-	monitor *healthcheck.Monitor
-	cancel  func()
 }
 
 // newTracker follows the checks that cfg names. It starts from what is known of
@@ -52,9 +47,7 @@ type source struct {
 func newTracker(r routerControl, cfg config.Router, checks map[string]*check, changed func()) *tracker {
 	t := &tracker{
 		router: r, changed: changed, cfg: cfg, priority: cfg.Priority,
-		state:   map[string]healthcheck.State{},
-		faults:  map[string]fault{},
-		sources: map[string]source{},
+		state: map[string]healthcheck.State{}, faults: map[string]fault{},
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,41 +82,40 @@ func (t *tracker) tracks(check string) bool {
 	return slices.ContainsFunc(t.cfg.Track, func(tr config.Track) bool { return tr.Check == check })
 }
 
-// subscribe follows the checks that are tracked, and no other. t.mu is held.
+// subscribe follows the checks that are tracked, and no other. Each says at first what it
+// has found. t.mu is held.
 func (t *tracker) subscribe(checks map[string]*check) {
-	for name, s := range t.sources {
-		if c := checks[name]; c == nil || c.monitor != s.monitor || !t.tracks(name) {
-			s.cancel()
-			delete(t.sources, name)
-		}
-	}
+	t.unsubscribe()
+	round := t.round
 	for _, tr := range t.cfg.Track {
-		name := tr.Check
-		if _, ok := t.sources[name]; ok || checks[name] == nil {
-			continue
+		if c := checks[tr.Check]; c != nil {
+			t.cancels = append(t.cancels, c.monitor.Subscribe(func(s healthcheck.Status) { t.hearCheck(tr.Check, round, s.State) }))
 		}
-		m := checks[name].monitor
-		cancel := m.Subscribe(func(s healthcheck.Status) { t.hearCheck(name, m, s.State) })
-		t.sources[name] = source{m, cancel}
 	}
+}
+
+// unsubscribe follows no check any more. t.mu is held.
+func (t *tracker) unsubscribe() {
+	for _, cancel := range t.cancels {
+		cancel()
+	}
+	t.cancels = nil
+	t.round++
 }
 
 // stop ends following. The router is about to end.
 func (t *tracker) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, s := range t.sources {
-		s.cancel()
-	}
-	clear(t.sources)
+	t.unsubscribe()
 }
 
-// hearCheck takes the state of a check in. What a Monitor says that was replaced does
-// not count any more, and neither does Unknown.
-func (t *tracker) hearCheck(check string, from *healthcheck.Monitor, s healthcheck.State) {
+// hearCheck takes the state of a check in, unless it is Unknown, or is said in an earlier
+// round: the check may have been replaced, or have said something else since.
+func (t *tracker) hearCheck(check string, round int, s healthcheck.State) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.sources[check].monitor != from || s == healthcheck.Unknown || t.state[check] == s {
+	if round != t.round || s == healthcheck.Unknown || t.state[check] == s {
 		return
 	}
 	t.state[check] = s
@@ -133,7 +125,7 @@ func (t *tracker) hearCheck(check string, from *healthcheck.Monitor, s healthche
 // applyStates makes the router's faults and priority what the states of its checks
 // say. t.mu is held.
 func (t *tracker) applyStates() {
-	weights, resigns := 0, false
+	weights, resigns, faulty := 0, false, map[string]bool{}
 	for _, tr := range t.cfg.Track {
 		s := t.state[tr.Check]
 		if tr.Weight != 0 {
@@ -141,12 +133,12 @@ func (t *tracker) applyStates() {
 			resigns = resigns || tr.Mode == "resign" && costs(tr.Weight, s)
 			continue
 		}
-		if s != healthcheck.Up {
+		if faulty[tr.Check] = s != healthcheck.Up; faulty[tr.Check] {
 			t.holdFor(tr.Check, s)
 		}
 	}
 	for check, f := range t.faults {
-		if !t.isFault(check) {
+		if !faulty[check] {
 			f.release()
 			delete(t.faults, check)
 		}
@@ -181,13 +173,6 @@ func (t *tracker) holdFor(check string, s healthcheck.State) {
 	if held {
 		before.release()
 	}
-}
-
-// isFault reports whether a check is a reason to stay out of the election.
-func (t *tracker) isFault(check string) bool {
-	return t.state[check] != healthcheck.Up && slices.ContainsFunc(t.cfg.Track, func(tr config.Track) bool {
-		return tr.Check == check && tr.Weight == 0
-	})
 }
 
 // isBeaten reports whether another router has a better claim. Backups are silent:

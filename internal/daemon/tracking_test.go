@@ -117,7 +117,7 @@ func TestTracking(t *testing.T) {
 			}
 			verify(-1, tc.start)
 			for i, s := range tc.steps {
-				tr.hearCheck(s.check, nil, s.state)
+				tr.hearCheck(s.check, tr.round, s.state)
 				verify(i, s)
 			}
 		})
@@ -130,7 +130,7 @@ func TestTracking(t *testing.T) {
 func TestFaultChangesWithoutGap(t *testing.T) {
 	r := &fakeRouter{}
 	tr := newTracker(r, config.Router{VRRP: vrrp.Config{Priority: 100}, Track: []config.Track{{Check: "a"}}}, nil, func() {})
-	tr.hearCheck("a", nil, healthcheck.Down)
+	tr.hearCheck("a", tr.round, healthcheck.Down)
 	if r.free != 0 || !slices.Equal(r.holds, []string{"check a is down"}) {
 		t.Errorf("free %d times, holds %q", r.free, r.holds)
 	}
@@ -190,14 +190,14 @@ func TestResign(t *testing.T) {
 			tr := newTracker(r, config.Router{VRRP: vrrp.Config{Priority: 120, Peers: tc.peers},
 				Track: []config.Track{{Check: "c", Weight: -15, Mode: tc.mode}, {Check: "other", Weight: 0}}}, nil, func() {})
 			for _, s := range []healthcheck.State{healthcheck.Up, healthcheck.Down} {
-				tr.hearCheck("c", nil, s)
+				tr.hearCheck("c", tr.round, s)
 			}
-			tr.hearCheck("other", nil, healthcheck.Up)
-			tr.hearCheck("other", nil, healthcheck.Down)
+			tr.hearCheck("other", tr.round, healthcheck.Up)
+			tr.hearCheck("other", tr.round, healthcheck.Down)
 			if r.priority != 105 || r.resigned != tc.want {
 				t.Errorf("priority %d, resigned %d times, want %d", r.priority, r.resigned, tc.want)
 			}
-			tr.hearCheck("c", nil, healthcheck.Up)
+			tr.hearCheck("c", tr.round, healthcheck.Up)
 			if r.priority != 120 || r.resigned != tc.want {
 				t.Errorf("on recovery: priority %d, resigned %d times", r.priority, r.resigned)
 			}
@@ -217,30 +217,31 @@ func TestReconfigure(t *testing.T) {
 		return config.Router{VRRP: vrrp.Config{Priority: p}, Track: tracks}
 	}
 	tr := newTracker(r, cfg(100, config.Track{Check: "a"}), checks, func() {})
-	tr.hearCheck("a", checks["a"].monitor, healthcheck.Up)
+	tr.hearCheck("a", tr.round, healthcheck.Up)
 	step := func(what string, c config.Router, priority uint8, holds ...string) {
 		t.Helper()
 		tr.reconfigure(c, checks)
-		if r.priority != priority || !slices.Equal(r.holds, holds) || len(tr.sources) != len(c.Track) {
-			t.Errorf("%s: priority %d, holds %q, %d followed", what, r.priority, r.holds, len(tr.sources))
+		if r.priority != priority || !slices.Equal(r.holds, holds) || len(tr.cancels) != len(c.Track) {
+			t.Errorf("%s: priority %d, holds %q, %d followed", what, r.priority, r.holds, len(tr.cancels))
 		}
 	}
 	step("another priority", cfg(110, config.Track{Check: "a"}), 110)
 	step("another check beside it", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b"}), 110)
-	tr.hearCheck("b", checks["b"].monitor, healthcheck.Down)
+	tr.hearCheck("b", tr.round, healthcheck.Down)
 	if !slices.Equal(r.holds, []string{"check b is down"}) {
 		t.Errorf("the new check fails: holds %q", r.holds)
 	}
 	step("a weight in its place", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b", Weight: -20}), 90)
 	step("no weight again", cfg(110, config.Track{Check: "a"}, config.Track{Check: "b"}), 110, "check b is down")
 	step("not followed any more", cfg(110, config.Track{Check: "a"}), 110)
-	tr.hearCheck("b", checks["b"].monitor, healthcheck.Up)
-	tr.hearCheck("a", checks["b"].monitor, healthcheck.Down)
+	tr.hearCheck("b", tr.round-1, healthcheck.Up)
+	tr.hearCheck("a", tr.round-1, healthcheck.Down)
 	if len(r.holds) != 0 {
 		t.Errorf("a monitor that is not followed has a say: %q", r.holds)
 	}
+	last := tr.round
 	tr.stop()
-	tr.hearCheck("a", checks["a"].monitor, healthcheck.Down)
+	tr.hearCheck("a", last, healthcheck.Down)
 	if len(r.holds) != 0 {
 		t.Errorf("after the end: holds %q", r.holds)
 	}
