@@ -60,6 +60,9 @@ const OwnerPriority = 255
 // first of Addresses, Peers and Source that is there says it, or else Family.
 func (r *Router) IPv6() bool { return routerFamily(r).Is6() }
 
+// AllAddresses returns Addresses and Excluded.
+func (r *Router) AllAddresses() []vip.Address { return slices.Concat(r.Addresses, r.Excluded) }
+
 // Has reports whether an address moves with the router, in advertisements or not.
 func (r *Router) Has(a netip.Addr) bool {
 	same := func(v vip.Address) bool { return v.Prefix.Addr() == a }
@@ -97,7 +100,7 @@ func (r *Router) VIPConfig() vip.Config {
 	// A host may lack the family that is not the router's, as where IPv6 is disabled. It
 	// then serves what is of the router's own family, if there is something.
 	own := func(p netip.Prefix) bool { return p.Addr().Is6() == r.IPv6() }
-	c.Addresses = slices.Concat(r.Addresses, r.Excluded)
+	c.Addresses = r.AllAddresses()
 	serves := slices.ContainsFunc(c.Addresses, func(a vip.Address) bool { return own(a.Prefix) })
 	for i := range c.Addresses {
 		c.Addresses[i].Optional = serves && !own(c.Addresses[i].Prefix)

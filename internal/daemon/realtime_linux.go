@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/retry"
 )
 
 // rescan is for how long a thread that the Go runtime has just made may run with an
@@ -25,15 +27,8 @@ func Realtime(ctx context.Context, priority int) error {
 		return fmt.Errorf("real-time priority %d: %w: it needs root or CAP_SYS_NICE", priority, err)
 	}
 	go func() {
-		tick := time.NewTicker(rescan)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				_ = raiseThreads(priority) // it was permitted before
-			}
+		for retry.Pause(ctx, rescan) {
+			_ = raiseThreads(priority) // it was permitted before
 		}
 	}()
 	return nil

@@ -4,11 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/process"
+	"github.com/havip/havip/internal/retry"
 )
 
 // reapOrphans collects orphans until ctx ends, if this is the system's first
@@ -18,15 +18,8 @@ func reapOrphans(ctx context.Context, log *slog.Logger) error {
 	if os.Getpid() != 1 {
 		return nil
 	}
-	tick := time.NewTicker(reapInterval)
-	defer tick.Stop()
 	var r reaper
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	for retry.Pause(ctx, reapInterval) {
 		reaped := 0
 		for _, pid := range r.look(endedChildren()) {
 			if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err == nil && got == pid {
@@ -37,6 +30,7 @@ func reapOrphans(ctx context.Context, log *slog.Logger) error {
 			log.Debug("collected what programs have left behind and has ended", "processes", reaped)
 		}
 	}
+	return nil
 }
 
 // endedChildren are the children of this process that have ended and have not been

@@ -45,15 +45,11 @@ func (d *Daemon) prepareRouters(c *change) error {
 	judge := func(old *router, next *routerPlan) fate { return judgeRouter(old, next, c.cfg.VRRP) }
 	c.routers = diff(d.routers, routerPlans(c.cfg), func(p *routerPlan) string { return p.cfg.Name }, judge)
 	for _, s := range c.routers {
-		var err error
-		switch {
-		case s.begins():
-			err = d.openRouter(c, s.cfg, s.old)
-		case s.fate == update:
-			err = d.tryUpdate(c, s.old, s.cfg.cfg)
+		if s.fate == keep || s.fate == remove {
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("%v: %s: %w", s.cfg.cfg.Pos, s.key, err)
+		if err := located(s.cfg.cfg.Pos, s.key, d.prepareRouter(c, s)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -102,25 +98,32 @@ func judgeRouter(old *router, next *routerPlan, all []config.Router) fate {
 	return update
 }
 
-// openRouter opens what a router needs that takes the place of old, which may be
-// nil.
-func (d *Daemon) openRouter(c *change, p *routerPlan, old *router) error {
-	conn, err := d.openConn(c, keyOf(p.cfg))
-	if err != nil {
-		return err
+// prepareRouter opens what a router needs that begins, and finds out whether a router
+// that serves can go on serving.
+func (d *Daemon) prepareRouter(c *change, s step[*router, *routerPlan]) error {
+	p := s.cfg
+	var fc failover.Config
+	if s.begins() {
+		conn, err := d.openConn(c, keyOf(p.cfg))
+		if err != nil {
+			return err
+		}
+		p.parts = routerParts{up: uptime(), conn: conn, ns: c.ns, guard: c.guard, log: d.log}
+		fc = p.parts.failover(p.cfg, nil)
+	} else {
+		fc = s.old.failover(p.cfg, s.old.members)
 	}
 	// Validate looks at the configuration alone. What the machine lacks is an error only
 	// if a router that serves would be lost by it: any other router waits for the
 	// interface, with a fault.
-	p.parts = routerParts{up: uptime(), conn: conn, ns: c.ns, guard: c.guard, log: d.log}
-	fc := p.parts.failover(p.cfg, nil)
-	if err := fc.Validate(); err != nil || !old.serves() {
+	if err := fc.Validate(); err != nil || !s.old.serves() {
 		return err
 	}
-	if err := failover.Check(fc); err != nil && !errors.Is(err, vip.ErrInUse) {
-		return err
+	err := failover.Check(fc)
+	if errors.Is(err, vip.ErrInUse) && (s.begins() || d.movesHere(c, p.cfg)) {
+		return nil // another router lets go of the address with this change, or it is a fault
 	}
-	return nil // an address in use another router lets go of with this change, or it is a fault
+	return err
 }
 
 // openConn returns the sockets of key: those in use, or else new ones.
@@ -139,20 +142,6 @@ func (d *Daemon) openConn(c *change, key connKey) (*vrrp.Conn, error) {
 	return conn, nil
 }
 
-// tryUpdate finds out whether old can go on as cfg, and if it serves whether it
-// can go on serving.
-func (d *Daemon) tryUpdate(c *change, old *router, cfg config.Router) error {
-	fc := old.failover(cfg, old.members)
-	if !old.serves() {
-		return fc.Validate()
-	}
-	err := failover.Check(fc)
-	if errors.Is(err, vip.ErrInUse) && d.movesHere(c, cfg) {
-		return nil
-	}
-	return err
-}
-
 // movesHere reports whether a router that ends or changes with this change has
 // one of the addresses of cfg now: then it is no stranger's that the address is in use.
 func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
@@ -160,8 +149,7 @@ func (d *Daemon) movesHere(c *change, cfg config.Router) bool {
 		if s.fate == keep || s.fate == add {
 			continue
 		}
-		has := func(a vip.Address) bool { return s.old.cfg.Has(a.Prefix.Addr()) }
-		if slices.ContainsFunc(cfg.Addresses, has) || slices.ContainsFunc(cfg.Excluded, has) {
+		if slices.ContainsFunc(cfg.AllAddresses(), func(a vip.Address) bool { return s.old.cfg.Has(a.Prefix.Addr()) }) {
 			return true
 		}
 	}
@@ -256,7 +244,7 @@ func (d *Daemon) updateRouters(c *change) error {
 // passes reports whether a router that goes from before to after lets go of an
 // address that the router of next has then.
 func passes(before, after, next config.Router) bool {
-	return slices.ContainsFunc(slices.Concat(next.Addresses, next.Excluded), func(a vip.Address) bool {
+	return slices.ContainsFunc(next.AllAddresses(), func(a vip.Address) bool {
 		return before.Has(a.Prefix.Addr()) && !after.Has(a.Prefix.Addr())
 	})
 }
@@ -264,7 +252,7 @@ func passes(before, after, next config.Router) bool {
 // paves reports whether a router that goes from before to after gets an address that
 // a new route of another router needs, which goes from was to next.
 func paves(before, after, was, next config.Router) bool {
-	return slices.ContainsFunc(slices.Concat(after.Addresses, after.Excluded), func(a vip.Address) bool {
+	return slices.ContainsFunc(after.AllAddresses(), func(a vip.Address) bool {
 		return !before.Has(a.Prefix.Addr()) && slices.ContainsFunc(next.Routes, func(r vip.Route) bool {
 			return !slices.Contains(was.Routes, r) && needsAddress(r, a)
 		})
@@ -311,12 +299,12 @@ func (d *Daemon) startRouters(c *change) error {
 // closeConns closes the sockets that no router uses any more. Routers on one
 // interface share them, so no router can close its own.
 func (d *Daemon) closeConns() {
+	used := map[*vrrp.Conn]bool{}
+	for _, r := range d.routers {
+		used[r.conn] = true
+	}
 	for key, conn := range d.conns {
-		used := false
-		for _, r := range d.routers {
-			used = used || r.conn == conn
-		}
-		if !used {
+		if !used[conn] {
 			conn.Close()
 			delete(d.conns, key)
 		}
@@ -367,8 +355,7 @@ func shedding(old, next config.Router, all []config.Router) (rest config.Router,
 	rest.Addresses = slices.DeleteFunc(slices.Clone(old.Addresses), moves)
 	rest.Excluded = slices.DeleteFunc(slices.Clone(old.Excluded), moves)
 	rest.Routes = slices.DeleteFunc(slices.Clone(old.Routes), func(r vip.Route) bool {
-		needs := func(a vip.Address) bool { return moves(a) && needsAddress(r, a) }
-		return slices.ContainsFunc(old.Addresses, needs) || slices.ContainsFunc(old.Excluded, needs)
+		return slices.ContainsFunc(old.AllAddresses(), func(a vip.Address) bool { return moves(a) && needsAddress(r, a) })
 	})
 	return rest, len(rest.Addresses) > 0 || len(old.Addresses) == 0
 }
