@@ -55,8 +55,9 @@ type Conn struct {
 	isMoved func(netip.Addr) bool // ListenConfig.Virtual
 	log     *slog.Logger
 	net     network
-	base    time.Time     // what deadlines count from
-	done    chan struct{} // closed by Close, with mu held
+	base    time.Time       // what deadlines count from
+	life    context.Context // ended by Close, with mu held
+	end     context.CancelFunc
 	wg      sync.WaitGroup
 
 	reserved reservations
@@ -117,9 +118,9 @@ func newConn(cfg ListenConfig, n network) (*Conn, error) {
 		log:     quietlog.Limited(cfg.Logger, nil),
 		net:     n,
 		base:    time.Now(),
-		done:    make(chan struct{}),
 		virtual: make(map[netip.Addr]users),
 	}
+	c.life, c.end = context.WithCancel(context.Background())
 	var err, failed error
 	if c.nif, err = c.lookUpInterface(); err == nil {
 		c.loops = []*loop{newLoop(c, newNoSocket(), protocolVRRP)}
@@ -165,7 +166,7 @@ func (c *Conn) Close() error {
 		c.mu.Unlock()
 		return nil
 	}
-	close(c.done)
+	c.end()
 	for _, r := range c.routers {
 		if r != nil {
 			r.stop(nil, fmt.Errorf("vrrp: %s: interface %s: %w", r.name, c.name, ErrClosed))

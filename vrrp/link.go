@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/retry"
 )
 
 // refreshRouters tells the routers the state of the interface. c.mu is held.
@@ -72,10 +74,7 @@ func (c *Conn) watchInterface(err error) {
 				said = text
 				c.log.Warn("watching the interface", "interface", c.name, "err", text)
 			}
-			select {
-			case <-c.done:
-			case <-time.After(retryLink):
-			}
+			retry.Pause(c.life, retryLink)
 			lost, err = true, nil // events may have been lost, whatever err was
 		}
 		if err == nil {
@@ -85,14 +84,7 @@ func (c *Conn) watchInterface(err error) {
 }
 
 // isClosed reports whether Close was called.
-func (c *Conn) isClosed() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}
+func (c *Conn) isClosed() bool { return c.life.Err() != nil }
 
 // updateForRouter looks at the interface for a router that begins or is reconfigured: the
 // router's source may have come while no router was interested in it.
