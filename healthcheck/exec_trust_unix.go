@@ -65,23 +65,15 @@ func walk(path string, look func(step string, info fs.FileInfo) error) error {
 	const maxLinks = 40 // as the kernel
 	links := 0
 	done := "/"
-	rest := append([]string{"."}, strings.Split(filepath.Clean(path), "/")...) // the root first
+	rest := strings.Split(filepath.Clean(path), "/") // the first is empty: it stands for the root
 	for len(rest) > 0 {
-		name := rest[0]
+		here := filepath.Join(done, rest[0]) // no link is left in done, so that Join may resolve ".."
 		rest = rest[1:]
-		if name == "" || name == "." && done != "/" {
-			continue
-		}
-		if name == ".." {
-			done = filepath.Dir(done)
-			continue
-		}
-		here := filepath.Join(done, name)
 		info, err := os.Lstat(here)
-		if err != nil {
-			return err
+		if err == nil {
+			err = look(here, info)
 		}
-		if err := look(here, info); err != nil {
+		if err != nil {
 			return err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {

@@ -51,13 +51,14 @@ func (c Process) watchOnce(ctx context.Context, before bool, changed func()) (th
 	ended := make(chan error, maxWatched)
 	watched := 0
 	for _, pid := range found[:min(len(found), maxWatched)] {
-		f, err := openPidfd(pid)
+		fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 		if errors.Is(err, unix.ESRCH) {
 			continue
 		}
 		if err != nil {
 			return true, fmt.Errorf("pidfd: %w", err)
 		}
+		f := os.NewFile(uintptr(fd), "pidfd")
 		if !c.is(pid) { // the number was given to another process meanwhile
 			f.Close()
 			continue
@@ -83,14 +84,6 @@ func (c Process) watchOnce(ctx context.Context, before bool, changed func()) (th
 	return true, err
 }
 
-func openPidfd(pid int) (*os.File, error) {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "pidfd"), nil
-}
-
 // waitPidfd waits until the process has ended or ctx is done, and closes f. It
 // occupies no thread: a pidfd becomes readable, which the runtime can wait for.
 func waitPidfd(ctx context.Context, f *os.File) error {
@@ -113,14 +106,19 @@ func waitPidfd(ctx context.Context, f *os.File) error {
 // findProcesses returns the processes that Check is about.
 func (c Process) findProcesses() ([]int, error) {
 	if c.PIDFile != "" {
-		pid, err := readPIDFile(c.PIDFile)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		text, err := regular.Read(c.PIDFile, 64)
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errors.New("no PID file")
-		case err != nil:
+		}
+		if err != nil {
 			return nil, err
-		case !c.is(pid):
-			return nil, fmt.Errorf("process %d does not run", pid)
+		}
+		pid, err := parsePID(text)
+		if err == nil && !c.is(pid) {
+			err = fmt.Errorf("process %d does not run", pid)
+		}
+		if err != nil {
+			return nil, err
 		}
 		return []int{pid}, nil
 	}
@@ -169,14 +167,6 @@ func isTitled(cmdline []byte, name string) bool {
 		}
 	}
 	return false
-}
-
-func readPIDFile(path string) (int, error) {
-	text, err := regular.Read(path, 64)
-	if err != nil {
-		return 0, err
-	}
-	return parsePID(text)
 }
 
 // parsePID reads the first line of a PID file.
