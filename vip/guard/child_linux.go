@@ -24,7 +24,7 @@ import (
 
 // A process that was started as a guard does not reach main.
 func init() {
-	if isGuard() && os.Getenv(entryKey) == "" {
+	if isGuard() && os.Getenv(entryKey) == "false" {
 		serve(plainHandler)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,8 +25,8 @@ const marker = "HAVIP_GUARD"
 const (
 	// processName is the name of a guard in ps(1).
 	processName = "havip-guard"
-	// entryKey in the environment says that main calls MainLog: the process becomes a
-	// guard there. Otherwise it does before main.
+	// entryKey in the environment says whether main calls MainLog. Then the process becomes
+	// a guard there, and otherwise before main.
 	entryKey = "HAVIP_GUARD_MAIN"
 	// formKey in the environment has Config.Form.
 	formKey = "HAVIP_GUARD_FORM"
@@ -215,10 +216,8 @@ func (g *Guard) spawn(tid int) (*exec.Cmd, error) {
 func (g *Guard) command(tid int, ready *os.File) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(g.closing, "/proc/self/exe") // the running program, even if its file was replaced since
 	cmd.Args = []string{processName}
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+g.form, "GOMAXPROCS=1", entryKey+"=")
-	if logged.Load() {
-		cmd.Env = append(cmd.Env, entryKey+"=1")
-	}
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+g.form, "GOMAXPROCS=1")
+	cmd.Env = append(cmd.Env, entryKey+"="+strconv.FormatBool(logged.Load()))
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = ready, os.Stderr
 	cmd.ExtraFiles = g.files
