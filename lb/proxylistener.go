@@ -61,7 +61,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			<-l.slots
 			continue
 		}
-		p := &proxiedConn{prefaced: prefaced{Conn: c}, proxied: containsAddr(l.trusted, peer), refused: l.refused}
+		p := &proxiedConn{prefaced: prefaced{Conn: c}}
+		p.origin = sync.OnceValues(func() (origin, error) { return l.readOrigin(p, peer) })
 		p.done = sync.OnceFunc(func() { l.limiter.release(&l.limits, peer); <-l.slots })
 		return p, nil
 	}
@@ -73,50 +74,44 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
+// readOrigin reads the PROXY header of a connection, if one is due.
+func (l *listener) readOrigin(p *proxiedConn, peer netip.Addr) (o origin, err error) {
+	if containsAddr(l.trusted, peer) {
+		if p.early, err = readBeginning(p.Conn, defaultHandshakeTimeout, o.parseProxy); err != nil {
+			l.refused()
+			p.Conn.Close()
+		}
+	}
+	return o, err
+}
+
 // proxiedConn reads its PROXY header when it is first used, in the goroutine of the
 // server that uses it: a slow sender must not hold up accepting.
 type proxiedConn struct {
 	prefaced
-	proxied bool // a PROXY header is due
-	refused func()
-	once    sync.Once
-	err     error
-	origin  origin
-	done    func()
-}
-
-func (p *proxiedConn) preface() {
-	p.once.Do(func() {
-		p.origin = origin{client: addrPort(p.Conn.RemoteAddr()), local: addrPort(p.Conn.LocalAddr())}
-		if !p.proxied {
-			return
-		}
-		if p.early, p.err = readBeginning(p.Conn, defaultHandshakeTimeout, p.origin.parseProxy); p.err != nil {
-			p.refused()
-			p.Conn.Close()
-		}
-	})
+	origin func() (origin, error) // of the header; zero: there is none, or it names nobody
+	done   func()
 }
 
 func (p *proxiedConn) Read(b []byte) (int, error) {
-	if p.preface(); p.err != nil {
-		return 0, p.err
+	if _, err := p.origin(); err != nil {
+		return 0, err
 	}
 	return p.prefaced.Read(b)
 }
 
 func (p *proxiedConn) RemoteAddr() net.Addr {
-	if p.preface(); !p.origin.client.IsValid() {
-		return p.Conn.RemoteAddr()
+	if o, _ := p.origin(); o.client.IsValid() {
+		return net.TCPAddrFromAddrPort(o.client)
 	}
-	return net.TCPAddrFromAddrPort(p.origin.client)
+	return p.Conn.RemoteAddr()
 }
 
 func (p *proxiedConn) LocalAddr() net.Addr {
-	if p.preface(); !p.origin.local.IsValid() {
-		return p.Conn.LocalAddr()
+	if o, _ := p.origin(); o.local.IsValid() {
+		return net.TCPAddrFromAddrPort(o.local)
 	}
-	return net.TCPAddrFromAddrPort(p.origin.local)
+	return p.Conn.LocalAddr()
 }
 
 func (p *proxiedConn) Close() error {
