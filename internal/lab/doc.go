@@ -1,7 +1,8 @@
 // Package lab makes hosts out of network namespaces and joins them with
 // bridges, for tests and for the demo. It needs Linux, and either root or
 // permission to make user namespaces; nothing of the machine's own network is
-// touched, and everything is gone when the lab is closed.
+// touched, and everything is gone when the lab is closed. Other platforms have only
+// what their tests need: [Main], [Need], [Until] and the like.
 //
 // A test package that uses it calls [Main] from TestMain, which runs the tests
 // of an ordinary user inside a user namespace; a program calls [Enter]. Then:
