@@ -135,7 +135,7 @@ func (d *decoder) validateTLS(s *Service, path string) {
 		path, m := path+".tls", d.material()
 		for i := range t.Certificates {
 			c := &t.Certificates[i]
-			d.certificate(m, c.Certificate, &c.Key, fmt.Sprintf("%s.certificates[%d]", path, i))
+			d.certificate(m, c.Cert, &c.Key, fmt.Sprintf("%s.certificates[%d]", path, i))
 		}
 		m.authorities(t.ClientCA, path+".client_ca")
 		switch {

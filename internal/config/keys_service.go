@@ -112,7 +112,7 @@ func limitKeys(l *lb.Limits) []key {
 
 func (t *ServerTLS) keys() []key {
 	return []key{
-		required("certificates", list(&t.Certificates, (*Certificate).value), "[/etc/havip/web.pem]",
+		required("certificates", list(&t.Certificates, certificateFile), "[/etc/havip/web.pem]",
 			"chosen by server name; the first also for other names; a file with certificate and key, or a mapping as below"),
 		optional("client_ca", absolutePath(&t.ClientCA), "/etc/havip/ca.pem", "who signs the certificates of clients; default: they need none"),
 		optional("client_auth", word(&t.ClientAuth, "required", "optional"), "required", "whether a client must have one; default with client_ca: required"),
@@ -122,9 +122,9 @@ func (t *ServerTLS) keys() []key {
 	}
 }
 
-func (c *Certificate) value() value {
+func certificateFile(c *lb.CertificateFile) value {
 	return orAlone([]key{
-		required("certificate", absolutePath(&c.Certificate), "/etc/havip/web.pem", "with its chain"),
+		required("certificate", absolutePath(&c.Cert), "/etc/havip/web.pem", "with its chain"),
 		optional("key", absolutePath(&c.Key), "/etc/havip/web.key", "default: the same file"),
 	})
 }

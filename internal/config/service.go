@@ -52,17 +52,13 @@ type ServiceRoute struct {
 
 // ServerTLS says how connections of clients are encrypted.
 type ServerTLS struct {
-	Certificates []Certificate
+	Certificates []lb.CertificateFile
 	ClientCA     string // path; empty: clients need no certificate
 	ClientAuth   string // required, optional; empty without ClientCA
 	MinVersion   string // 1.2, 1.3
 	ALPN         []string
 	Digest       string // as in TLS
 }
-
-// Certificate is a certificate with its chain and its key, as paths of PEM
-// files, which may be the same.
-type Certificate struct{ Certificate, Key string }
 
 // Front is what mode http does with connections of clients.
 type Front struct {

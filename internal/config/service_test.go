@@ -54,7 +54,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		TCP:    lb.TCPConfig{ConnectTimeout: 2 * time.Second, HandshakeTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute, Tries: 2},
 		UDP:    lb.UDPConfig{IdleTimeout: 90 * time.Second, MaxSessions: 65536},
 		Limits: lb.Limits{Connections: 10000, PerClient: 50, Rate: 2.5, Burst: 20, TotalRate: 1000, TotalBurst: 2000},
-		TLS: &ServerTLS{Certificates: []Certificate{{"/etc/havip/both.pem", "/etc/havip/both.pem"}, {"/etc/havip/web.pem", "/etc/havip/web.key"}},
+		TLS: &ServerTLS{Certificates: []lb.CertificateFile{{Cert: "/etc/havip/both.pem", Key: "/etc/havip/both.pem"}, {Cert: "/etc/havip/web.pem", Key: "/etc/havip/web.key"}},
 			ClientCA: "/etc/havip/ca.pem", ClientAuth: "optional", MinVersion: "1.3", ALPN: []string{"http/1.1"}},
 		BackendTLS:  &TLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},

@@ -40,11 +40,7 @@ func serverTLS(c *config.ServerTLS) (*tls.Config, error) {
 	if c == nil {
 		return nil, nil
 	}
-	var files []lb.CertificateFile
-	for _, f := range c.Certificates {
-		files = append(files, lb.CertificateFile{Cert: f.Certificate, Key: f.Key})
-	}
-	certificates, err := lb.NewCertificates(files...)
+	certificates, err := lb.NewCertificates(c.Certificates...)
 	if err != nil {
 		return nil, err
 	}
