@@ -115,7 +115,7 @@ func guarded(role string) error {
 				{Interface: 2, Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("224.0.0.18"), Protocol: 112, TTL: 255, Payload: farewell4},
 				{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("192.0.2.2"), Protocol: 112, TTL: 255, Payload: farewell4},
 				{Interface: 2, Source: netip.MustParseAddr("2001:db8::1"), Destination: netip.MustParseAddr("ff02::12"), Protocol: 112, TTL: 255, Payload: farewell6},
-				{Interface: 2, Source: netip.MustParseAddr("2001:db8::1"), Destination: netip.MustParseAddr("2001:db8::2"), Protocol: 112, TTL: 255, Payload: farewell6},
+				{Source: netip.MustParseAddr("2001:db8::1"), Destination: netip.MustParseAddr("2001:db8::2"), Protocol: 112, TTL: 255, Payload: farewell6},
 			},
 		}
 		var errs []error
