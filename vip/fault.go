@@ -127,7 +127,7 @@ func (v *view) obstacle(addresses []Address, have []assigned) error {
 		}
 		refusal := ""
 		if v.cfg.Takeover {
-			refusal = v.spared.refusal(s)
+			refusal = fmt.Sprintf(", which takeover leaves (%s)", v.spared.keeps(s))
 		}
 		foreign = append(foreign, fmt.Sprintf("%v on %s is another program's%s, %s", s.prefix, l.name, refusal, s.remover(l.name)))
 	}

@@ -25,7 +25,8 @@ type linuxKernel struct {
 	watcher  *nl.NetlinkSocket
 	frames   *socket.Conn     // AF_PACKET, not bound: sends on any interface, even one that was made later
 	arp      *socket.Conn     // AF_PACKET: hears ARP on every interface
-	icmp     *ipv6.PacketConn // hears neighbour advertisements; nil without IPv6
+	icmp     *ipv6.PacketConn // hears neighbour advertisements
+	hearing  []func() (sighting, error)
 	filter   hook.Filter
 	undo     []func() // closes the sockets
 	closed   atomic.Bool

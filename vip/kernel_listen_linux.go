@@ -23,12 +23,14 @@ func (k *linuxKernel) openListeners() (err error) {
 		return err
 	}
 	k.undo = append(k.undo, func() { k.arp.Close() })
+	k.hearing = append(k.hearing, k.hearARP)
 	conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
 	if err != nil {
 		return nil // a kernel without IPv6 has no conflicts there
 	}
 	k.undo = append(k.undo, func() { conn.Close() })
 	k.icmp = ipv6.NewPacketConn(conn)
+	k.hearing = append(k.hearing, k.hearAdvertisement)
 	var filter ipv6.ICMPFilter
 	filter.SetAll(true)
 	filter.Accept(ipv6.ICMPTypeNeighborAdvertisement)
@@ -38,12 +40,7 @@ func (k *linuxKernel) openListeners() (err error) {
 	return k.icmp.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagInterface|ipv6.FlagDst, true)
 }
 
-func (k *linuxKernel) listeners() []func() (sighting, error) {
-	if k.icmp == nil {
-		return []func() (sighting, error){k.hearARP}
-	}
-	return []func() (sighting, error){k.hearARP, k.hearAdvertisement}
-}
+func (k *linuxKernel) listeners() []func() (sighting, error) { return k.hearing }
 
 func (k *linuxKernel) hearARP() (sighting, error) {
 	buf := make([]byte, 64)

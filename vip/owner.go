@@ -22,7 +22,7 @@ func (v *view) ownedByHost(addr netip.Addr) bool {
 // isOurs reports whether an address, equal to a configured one, goes while it is not held:
 // a Manager has put it there, or Config.Takeover applies to it.
 func (v *view) isOurs(a assigned) bool {
-	return v.ns.marked(a) || v.cfg.Takeover && v.spared.takes(a)
+	return v.ns.marked(a) || v.cfg.Takeover && v.spared.keeps(a) == ""
 }
 
 // recogniseAddresses finds out which of the configured addresses are the host's own. An
@@ -112,24 +112,20 @@ func (s spared) weigh(list []assigned, need func(assigned) (string, error)) spar
 	return after
 }
 
-// takes reports whether Config.Takeover removes an address.
-func (s spared) takes(a assigned) bool {
-	why, known := s[a.bare()]
-	return a.valid == 0 && (a.mark == markKeepalived || a.mark == 0 && known && why == "")
-}
-
-// refusal says why Config.Takeover leaves an address.
-func (s spared) refusal(a assigned) string {
+// keeps returns why Config.Takeover leaves an address; empty: Takeover removes the address.
+func (s spared) keeps(a assigned) (why string) {
 	why, known := s[a.bare()]
 	switch {
 	case a.valid != 0:
-		why = "it has a lifetime"
+		return "it has a lifetime"
+	case a.mark == markKeepalived:
+		return ""
 	case a.mark != 0:
-		why = fmt.Sprintf("it has the mark %d", a.mark)
+		return fmt.Sprintf("it has the mark %d", a.mark)
 	case !known:
-		why = "it is not known yet what needs it"
+		return "it is not known yet what needs it"
 	}
-	return fmt.Sprintf(", which takeover leaves (%s)", why)
+	return why
 }
 
 // needOf returns why the host needs an address, or why the address is not one of

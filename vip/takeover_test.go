@@ -89,15 +89,15 @@ func TestSpared(t *testing.T) {
 		"another's mark":             {marked(plain, 3, 0), false, "it has the mark 3"},
 		"Keepalived's with lifetime": {marked(plain, markKeepalived, time.Hour), false, "it has a lifetime"},
 	} {
-		if got := s.takes(tt.a); got != tt.takes {
+		if got := s.keeps(tt.a) == ""; got != tt.takes {
 			t.Errorf("%s: takes %v, want %v", name, got, tt.takes)
 		}
-		if got := s.refusal(tt.a); !tt.takes && got != ", which takeover leaves ("+tt.why+")" {
+		if got := s.keeps(tt.a); !tt.takes && got != tt.why {
 			t.Errorf("%s: refusal %q, want %q", name, got, tt.why)
 		}
 	}
 	again := s.weigh([]assigned{kept, marked(plain, 3, 0)}, func(assigned) (string, error) { t.Error("a decision is made twice"); return "", nil })
-	if len(again) != 1 || again.takes(kept) || asked != 3 {
+	if len(again) != 1 || again.keeps(kept) == "" || asked != 3 {
 		t.Errorf("%v after %d decisions, want the one about what is there still", again, asked)
 	}
 }
