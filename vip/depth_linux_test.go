@@ -305,7 +305,8 @@ func TestNetnsForeignMessages(t *testing.T) {
 			return err
 		}
 		defer unix.Close(fd)
-		for _, b := range [][]byte{k.removal(on(2, "192.0.2.1/24")), make([]byte, 100), []byte("garbage")} {
+		removal := k.record(func(k kernel) { k.remove(on(2, "192.0.2.1/24")) })
+		for _, b := range append(removal, make([]byte, 100), []byte("garbage")) {
 			if err := unix.Sendto(fd, b, 0, to); err != nil {
 				return err
 			}

@@ -188,9 +188,30 @@ func (k *fakeKernel) known(_ int, mac net.HardwareAddr) ([]netip.Addr, error) {
 	return slices.Clone(k.others[mac.String()]), nil
 }
 
-func (k *fakeKernel) removal(a assigned) []byte { return []byte("remove " + a.prefix.String()) }
-func (k *fakeKernel) routeRemoval(r Route, _ int) []byte {
-	return []byte("remove " + r.Destination.String())
+// recorder is a fakeKernel that changes nothing, and says what it was asked for.
+type recorder struct {
+	*fakeKernel
+	requests [][]byte
+}
+
+func (k *fakeKernel) record(do func(kernel)) [][]byte {
+	r := &recorder{fakeKernel: k}
+	do(r)
+	return r.requests
+}
+
+func (r *recorder) say(format string, args ...any) error {
+	r.requests = append(r.requests, fmt.Appendf(nil, format, args...))
+	return nil
+}
+
+func (r *recorder) remove(a assigned) error { return r.say("remove %v", a.prefix) }
+func (r *recorder) removeRoute(route Route, _ int) error {
+	return r.say("remove %v", route.Destination)
+}
+func (r *recorder) setUp(int, bool) error { return r.say("set down") }
+func (r *recorder) configure4(index, setting int, value uint32) error {
+	return r.say("set %d of %d to %d", setting, index, value)
 }
 
 func (k *fakeKernel) listeners() []func() (sighting, error) {
@@ -248,12 +269,6 @@ func (k *fakeKernel) removeLink(index int) error {
 }
 
 func (k *fakeKernel) filterRemoval(name string) []byte { return []byte("accept for " + name) }
-func (k *fakeKernel) setDown(int) []byte               { return []byte("set down") }
-
-func (k *fakeKernel) setting4(index, setting int, value uint32) []byte {
-	return fmt.Appendf(nil, "set %d of %d to %d", setting, index, value)
-}
-
 func (k *fakeKernel) send(_ int, frame []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

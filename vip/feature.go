@@ -180,42 +180,36 @@ func (v *view) macvlan() (l link, ok bool) {
 	return l, ok
 }
 
-// findMacvlan finds the macvlan, or makes it, down. The kernel deletes it together with its
-// parent.
-func (v *view) findMacvlan() (parent, l link, err error) {
-	k, name, mac := v.ns.kernel, v.cfg.MacvlanName, v.cfg.VirtualMAC
-	if parent, err = k.link(v.links[v.cfg.Interface].index, v.cfg.Interface); err != nil {
-		return parent, l, err
+// prepareMacvlan finds the macvlan, or makes it, down, and raises the settings that keep the
+// two interfaces, which see the same link, from answering for each other. The kernel
+// deletes the macvlan together with its parent. Called with m.mu held.
+func (m *Manager) prepareMacvlan() (link, error) {
+	k, name, mac := m.ns.kernel, m.cfg.MacvlanName, m.cfg.VirtualMAC
+	parent, err := k.link(m.links[m.cfg.Interface].index, m.cfg.Interface)
+	if err != nil {
+		return link{}, err
 	}
-	l, err = k.link(0, name)
-	if err == nil && l.index == v.links[name].index && l.parent != parent.index {
+	l, err := k.link(0, name)
+	if err == nil && l.index == m.links[name].index && l.parent != parent.index {
 		// The macvlan is on an interface whose name another one has got since.
 		if err := k.removeLink(l.index); err != nil {
-			return parent, l, err
+			return l, err
 		}
 		l, err = k.link(0, name)
 	}
 	if errors.Is(err, ErrNoInterface) {
 		if failed := k.addMacvlan(name, parent.index, mac); failed != nil {
-			return parent, l, fmt.Errorf("%w: %w", failed, err) // both: nothing can be left on it
+			return l, fmt.Errorf("%w: %w", failed, err) // both: nothing can be left on it
 		}
 		l, err = k.link(0, name)
 	}
 	if err == nil && (l.parent != parent.index || !bytes.Equal(l.mac, mac)) {
-		err = fmt.Errorf("vip: interface %s exists, and is not a macvlan with address %v on %s: %w", name, mac, v.cfg.Interface, ErrInUse)
+		err = fmt.Errorf("vip: interface %s exists, and is not a macvlan with address %v on %s: %w", name, mac, m.cfg.Interface, ErrInUse)
 	}
-	// For announcements: the kernel needs a moment until it says so.
-	l.up = parent.up
-	return parent, l, err
-}
-
-// prepareMacvlan is findMacvlan, and raises the settings that keep the two interfaces,
-// which see the same link, from answering for each other.
-func (m *Manager) prepareMacvlan() (link, error) {
-	parent, l, err := m.findMacvlan()
 	if err != nil {
-		return link{}, err
+		return l, err
 	}
+	l.up = parent.up // for announcements: the kernel needs a moment until it says so
 	return l, cmp.Or(
 		// Answer ARP only for addresses on the interface that was asked.
 		m.raiseSetting(parent, confARPIgnore, 1),

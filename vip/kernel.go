@@ -40,16 +40,11 @@ type kernel interface {
 	// known returns the addresses of the host with a hardware address, from the
 	// neighbour table of an interface.
 	known(index int, mac net.HardwareAddr) ([]netip.Addr, error)
-	// removal returns the netlink request that removes an address, routeRemoval the
-	// request that removes a route.
-	removal(a assigned) []byte
-	routeRemoval(r Route, index int) []byte
+	// record returns the netlink requests of remove, removeRoute, setUp and configure4,
+	// as do calls them, and changes nothing.
+	record(do func(kernel)) [][]byte
 	// filterRemoval returns the netfilter messages that undo hook.Filter's Drop.
 	filterRemoval(name string) []byte
-	// setDown returns the netlink request that sets an interface down, setting4 the
-	// request of configure4.
-	setDown(index int) []byte
-	setting4(index, setting int, value uint32) []byte
 	// configure4 writes net.ipv4.conf.INTERFACE.*, by its number.
 	configure4(index, setting int, value uint32) error
 	// addMacvlan makes a macvlan interface, which is down.

@@ -38,10 +38,6 @@ func (k *linuxKernel) remove(a assigned) error {
 	return k.change("remove "+a.prefix.String(), unix.RTM_DELADDR, 0, a.message(), unix.EADDRNOTAVAIL, unix.ENODEV)
 }
 
-func (k *linuxKernel) removal(a assigned) []byte {
-	return request(unix.RTM_DELADDR, a.message())
-}
-
 // ifaProto is IFA_PROTO of linux/if_addr.h, since 5.18; older kernels pass over it.
 const ifaProto = 11
 
@@ -184,10 +180,6 @@ func (k *linuxKernel) removeNetwork(a assigned) error {
 		nl.NewRtAttr(unix.RTA_DST, a.prefix.Masked().Addr().AsSlice()),
 		nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(metric)),
 	}, unix.ESRCH, unix.ENODEV)
-}
-
-func (k *linuxKernel) routeRemoval(r Route, index int) []byte {
-	return request(unix.RTM_DELROUTE, r.message(index))
 }
 
 // routeMessage begins the body of a request about a route, everywhere by default

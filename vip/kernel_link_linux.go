@@ -102,10 +102,6 @@ func (k *linuxKernel) configure4(index, setting int, value uint32) error {
 	return k.change("configure interface", unix.RTM_SETLINK, 0, conf4Message(index, setting, value))
 }
 
-func (k *linuxKernel) setting4(index, setting int, value uint32) []byte {
-	return request(unix.RTM_SETLINK, conf4Message(index, setting, value))
-}
-
 func conf4Message(index, setting int, value uint32) []nl.NetlinkRequestData {
 	spec := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
 	spec.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil).
@@ -160,10 +156,6 @@ func upMessage(index int, flags uint32) []nl.NetlinkRequestData {
 	msg := linkMessage(index)
 	msg.Change, msg.Flags = unix.IFF_UP, flags
 	return []nl.NetlinkRequestData{msg}
-}
-
-func (k *linuxKernel) setDown(index int) []byte {
-	return request(unix.RTM_NEWLINK, upMessage(index, 0))
 }
 
 func (k *linuxKernel) removeLink(index int) error {

@@ -30,6 +30,7 @@ type linuxKernel struct {
 	filter   hook.Filter
 	undo     []func() // closes the sockets
 	closed   atomic.Bool
+	recorded *[][]byte // see record
 }
 
 var _ kernel = (*linuxKernel)(nil)
@@ -110,8 +111,17 @@ func (k *linuxKernel) execute(typ, flags int, answer uint16, data ...nl.NetlinkR
 // change sends a request that changes something. An error among harmless is as good as
 // none.
 func (k *linuxKernel) change(what string, typ, flags int, data []nl.NetlinkRequestData, harmless ...error) error {
+	if k.recorded != nil {
+		*k.recorded = append(*k.recorded, request(typ, data))
+		return nil
+	}
 	_, err := k.execute(typ, flags|unix.NLM_F_ACK, 0, data...)
 	return explain(what, except(err, harmless...))
+}
+
+func (k *linuxKernel) record(do func(kernel)) (requests [][]byte) {
+	do(&linuxKernel{recorded: &requests})
+	return requests
 }
 
 // list asks for a list, and again if the list has changed meanwhile. It leaves out what

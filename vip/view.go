@@ -207,24 +207,28 @@ func (m *Manager) tellRemovals() {
 
 // removals returns the messages that clean up, with those for raised settings.
 func (v *view) removals(settings []settingKey) (out Removals) {
-	for _, r := range v.all().routes {
-		if l, ok := v.links[r.Interface]; ok {
-			out.Requests = append(out.Requests, v.ns.kernel.routeRemoval(r, l.index))
+	out.Requests = v.ns.kernel.record(func(k kernel) {
+		for _, r := range v.all().routes {
+			if l, ok := v.links[r.Interface]; ok {
+				k.removeRoute(r, l.index)
+			}
 		}
-	}
-	// An address that was not looked for yet was not added, and may be the host's own.
-	unseen := func(t target) bool { return !v.seen[t] }
-	for _, t := range slices.DeleteFunc(v.targets(v.all().addresses), unseen) {
-		out.Requests = append(out.Requests, v.ns.kernel.removal(assigned{index: t.index, prefix: t.Prefix}))
-	}
-	if l, ok := v.macvlan(); ok && !v.occupied {
-		out.Requests = append(out.Requests, v.ns.kernel.setDown(l.index))
-	}
+		for _, t := range v.targets(v.all().addresses) {
+			if v.seen[t] { // else it was not added, and may be the host's own
+				k.remove(assigned{index: t.index, prefix: t.Prefix})
+			}
+		}
+		if l, ok := v.macvlan(); ok && !v.occupied {
+			k.setUp(l.index, false)
+		}
+	})
 	if v.cfg.NoAccept {
 		out.Filters = [][]byte{v.ns.kernel.filterRemoval(v.cfg.Name)}
 	}
-	for _, s := range settings {
-		out.Settings = append(out.Settings, v.ns.kernel.setting4(s.index, s.setting, v.ns.before(s)))
-	}
+	out.Settings = v.ns.kernel.record(func(k kernel) {
+		for _, s := range settings {
+			k.configure4(s.index, s.setting, v.ns.before(s))
+		}
+	})
 	return out
 }
