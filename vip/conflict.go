@@ -74,12 +74,12 @@ func (m *Manager) judgeClaims(now time.Time) {
 			news = append(news, c)
 		}
 		if tell := m.cfg.OnConflict; m.rivals.reportDue(c) && tell != nil {
-			m.calls.conflict.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: c.ifname, Time: c.time}) })
+			m.conflicts.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: c.ifname, Time: c.time}) })
 		}
 	}
 	if len(news) > 0 {
 		own := m.cfg.addrs()
-		m.calls.asides.Add(func() { m.logConflicts(news, own) })
+		m.asides.Add(func() { m.logConflicts(news, own) })
 	}
 }
 

@@ -122,8 +122,6 @@ func parseAddress(data []byte) (assigned, bool) {
 	return a, ok && a.prefix.IsValid()
 }
 
-var errNoAnswer = errors.New("no answer")
-
 func (k *linuxKernel) putRoute(r Route, index int) error {
 	// Without NLM_F_REPLACE: another program's route to the same destination
 	// stays. Only our own exact route answers EEXIST.
@@ -144,7 +142,7 @@ func (k *linuxKernel) onLink(addr netip.Addr, index int) (bool, error) {
 		return false, nil
 	}
 	if err != nil || len(answers) == 0 || len(answers[0]) < unix.SizeofRtMsg {
-		return false, explain("look up "+addr.String(), cmp.Or(err, errNoAnswer))
+		return false, explain("look up "+addr.String(), cmp.Or(err, errors.New("no answer")))
 	}
 	// The default route leads everywhere, but by another gateway.
 	byDefault := nl.DeserializeRtMsg(answers[0]).Dst_len == 0

@@ -21,7 +21,9 @@ type Manager struct {
 	log *slog.Logger
 
 	signals
-	calls calls
+	// Calls that goroutines of their own make: of OnLost, of OnConflict, and of
+	// logConflicts, which asks the kernel first. Only the end of Run waits for them.
+	losses, conflicts, asides *quietlog.Calls
 
 	// mu guards the fields below, but for the atomic ones. The configuration is written
 	// only while the Namespace cannot read it. mu stays locked during requests to the
@@ -148,7 +150,9 @@ func NewManager(cfg Config) (*Manager, error) {
 	m := &Manager{
 		log:        cfg.Logger.With("router", cfg.Name),
 		signals:    signals{wake: make(chan struct{}, 1), ready: make(chan struct{}), closing: make(chan struct{})},
-		calls:      newCalls(),
+		losses:     quietlog.NewCalls(),
+		conflicts:  quietlog.NewCalls(),
+		asides:     quietlog.NewCalls(),
 		view:       view{ns: ns, cfg: cfg},
 		life:       life{name: cfg.Name},
 		filter:     packetFilter{Filter: ns.kernel.packets(), name: cfg.Name, drops: cfg.NoAccept},

@@ -24,7 +24,9 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	defer quietlog.Flush(m.log)
-	defer m.calls.wait()
+	defer m.losses.Wait()
+	defer m.conflicts.Wait()
+	defer m.asides.Wait()
 	defer m.Close()
 	m.dirty.Store(true)
 	timer := time.NewTimer(0)
@@ -122,7 +124,7 @@ func (m *Manager) turn() (next time.Time, heard bool, lost error) {
 	lost, m.lost = m.lost, nil
 	tell := m.cfg.OnLost
 	if lost != nil && tell != nil {
-		m.calls.lost.Add(func() { tell(lost) })
+		m.losses.Add(func() { tell(lost) })
 	}
 	return m.observe().next(), tell != nil || m.faults.watched, lost
 }

@@ -40,9 +40,7 @@ func (c Config) WithDefaults() Config {
 		c.Routes[i] = c.Routes[i].WithDefaults()
 		c.Routes[i].Interface = cmp.Or(c.Routes[i].Interface, c.Interface)
 	}
-	if c.Lease == 0 {
-		c.Lease = LeaseFor(time.Second, 3)
-	}
+	c.Lease = cmp.Or(c.Lease, LeaseFor(time.Second, 3))
 	c.Announce = c.Announce.withDefaults()
 	return c
 }
@@ -52,45 +50,32 @@ func (c Config) WithDefaults() Config {
 func (c Config) Validate() error {
 	given := c // a default Interface is judged as the Config's only
 	c = c.WithDefaults()
-	t := c.lifetime()
+	t, mac := c.lifetime(), c.VirtualMAC
+	needed := mac != nil ||
+		slices.ContainsFunc(c.Addresses, func(a Address) bool { return a.Interface == "" }) ||
+		slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Interface == "" })
 	errs := []error{
-		c.validateInterfaces(),
+		validateDevice("Interface", c.Interface, needed),
+		field.If(mac != nil && (len(mac) != 6 || mac[0]&1 != 0), "VirtualMAC", "%v: want six bytes, not a group's", mac),
+		field.If(mac == nil && c.MacvlanName != "", "MacvlanName", "%s: want none without VirtualMAC", c.MacvlanName),
+		field.If(len(mac) == 6 && c.MacvlanName == c.Interface, "MacvlanName", "%s: is Interface itself: want another name", c.MacvlanName),
+		validateDevice("MacvlanName", c.MacvlanName, len(mac) == 6),
 		field.If(c.Owner && c.NoAccept, "NoAccept", "true: want false for the owner of the addresses, who would be cut off from himself"),
 		field.If(c.Owner && c.Takeover, "Takeover", "true: want false for the owner of the addresses, which look like a killed Keepalived's"),
 		field.If(t%time.Second != 0 || t > maxLease, "Lease", "%s: want whole seconds, up to %s", field.Span(t), field.Span(maxLease)),
 		field.Between("Probe", c.Probe, 0, maxProbe),
 	}
-	first := make(map[netip.Addr]int)
 	for i, a := range given.Addresses {
 		name := fmt.Sprintf("Addresses[%d]", i)
 		errs = append(errs, field.In(name, a.Validate()))
-		if j, twice := first[a.Prefix.Addr()]; twice && a.Prefix.IsValid() {
+		if j := slices.IndexFunc(c.Addresses[:i], a.twin); j >= 0 && a.Prefix.IsValid() {
 			errs = append(errs, field.Errorf(name+".Prefix", "%v: given twice: it is that of Addresses[%d]: want each once", a.Prefix.Addr(), j))
-			continue
 		}
-		first[a.Prefix.Addr()] = i
 	}
 	for i, r := range given.Routes {
 		errs = append(errs, field.In(fmt.Sprintf("Routes[%d]", i), r.Validate()))
 	}
 	return errors.Join(append(errs, field.In("Announce", c.Announce.validate()))...)
-}
-
-// validateInterfaces checks Interface and the macvlan.
-func (c Config) validateInterfaces() error {
-	needed := c.VirtualMAC != nil ||
-		slices.ContainsFunc(c.Addresses, func(a Address) bool { return a.Interface == "" }) ||
-		slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Interface == "" })
-	device := validateDevice("Interface", c.Interface, needed)
-	switch {
-	case c.VirtualMAC == nil:
-		return errors.Join(device, field.If(c.MacvlanName != "", "MacvlanName", "%s: want none without VirtualMAC", c.MacvlanName))
-	case len(c.VirtualMAC) != 6 || c.VirtualMAC[0]&1 != 0:
-		return errors.Join(device, field.Errorf("VirtualMAC", "%v: want six bytes, not a group's", c.VirtualMAC))
-	case c.MacvlanName == c.Interface:
-		return errors.Join(device, field.Errorf("MacvlanName", "%s: is Interface itself: want another name", c.MacvlanName))
-	}
-	return errors.Join(device, validateDevice("MacvlanName", c.MacvlanName, true))
 }
 
 // validateDevice checks the name of an interface as the kernel does (dev_valid_name).

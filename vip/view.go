@@ -8,8 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"sync/atomic"
-
-	"github.com/havip/havip/internal/quietlog"
 )
 
 // view is what is configured, and the kernel's state as last seen. The Manager's mutex
@@ -150,23 +148,6 @@ func (v *view) faultsOfLinks(absent map[string]error) (down, other []string) {
 		}
 	}
 	return down, other
-}
-
-// calls are queues of calls that goroutines of their own make. Only the end of Run waits
-// for them.
-type calls struct {
-	lost, conflict *quietlog.Calls // of OnLost and OnConflict
-	asides         *quietlog.Calls // of logDisputes, which asks the kernel first
-}
-
-func newCalls() calls {
-	return calls{quietlog.NewCalls(), quietlog.NewCalls(), quietlog.NewCalls()}
-}
-
-func (c calls) wait() {
-	c.asides.Wait()
-	c.conflict.Wait()
-	c.lost.Wait()
 }
 
 // Removals are netlink messages by which another process cleans up for this one: see
