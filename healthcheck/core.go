@@ -85,9 +85,9 @@ type core struct {
 	slot, due time.Time
 	// last is the slot of the probe that started last.
 	last time.Time
-	// running says that this probe has no result yet. again says that a trigger
-	// came after the probe had started, so that another probe follows at once.
-	running, again bool
+	// again says that a trigger came after that probe had started: another probe
+	// follows its result at once.
+	again bool
 }
 
 func newCore(cfg *Config, now time.Time) core {
@@ -99,22 +99,19 @@ func (c *core) startProbes(now time.Time, delay time.Duration) {
 	c.slot = now.Add(delay)
 	c.due = c.slot
 	c.last = time.Time{}
-	c.running, c.again = false, false
+	c.again = false
 }
 
 // beginProbe notes that the probe that was due starts.
 func (c *core) beginProbe() {
 	c.last = c.slot
-	c.running, c.again = true, false
+	c.again = false
 }
 
 // triggerProbe asks for a probe at once, or as soon as the present probe has ended.
 // The following probes are scheduled from there.
 func (c *core) triggerProbe(now time.Time) {
-	if c.running {
-		c.again = true
-		return
-	}
+	c.again = true
 	at := now
 	if earliest := c.last.Add(minTriggerGap); earliest.After(at) {
 		at = earliest
@@ -124,22 +121,17 @@ func (c *core) triggerProbe(now time.Time) {
 	}
 }
 
-// pauseProbes and resumeProbes report whether they changed anything. Results from before a
-// pauseProbes are too old to count towards a change after it.
-func (c *core) pauseProbes() bool {
-	changed := !c.Paused
-	c.Paused = true
-	c.running = false
-	return changed
-}
-
-func (c *core) resumeProbes(now time.Time) bool {
-	if !c.Paused {
+// setPaused reports whether it changed anything. Results from before a pause are too old
+// to count towards a change after it.
+func (c *core) setPaused(paused bool, now time.Time) bool {
+	if paused == c.Paused {
 		return false
 	}
-	c.Paused = false
-	c.Successes, c.Failures = 0, 0
-	c.slot, c.due = now, now
+	c.Paused = paused
+	if !paused {
+		c.Successes, c.Failures = 0, 0
+		c.slot, c.due = now, now
+	}
 	return true
 }
 
@@ -155,10 +147,8 @@ func (c *core) recordResult(now time.Time, latency time.Duration, err error, del
 	if !c.cfg.FailStatic || !errors.Is(err, ErrCannotRun) {
 		changed = c.countResult(now, err == nil)
 	}
-	c.running = false
 	c.scheduleProbe(now, delay)
 	if c.again {
-		c.again = false
 		c.triggerProbe(now)
 	}
 	return changed

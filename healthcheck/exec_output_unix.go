@@ -59,7 +59,7 @@ func capture(path string, credential *syscall.Credential) (*output, *os.File, er
 }
 
 func (o *output) drainPipe() {
-	defer o.forgetOutput()
+	defer o.listLeftover()
 	defer close(o.ended)
 	defer o.r.Close()
 	buf := make([]byte, maxOutput)
@@ -93,36 +93,27 @@ func (o *output) writtenText() []byte {
 func (o *output) programEnded(byItself bool) {
 	end := func() { o.r.Close() } // the drain ends too
 	if byItself {
-		end = o.rememberOutput
+		end = o.listLeftover
 	}
 	time.AfterFunc(outputGrace, end)
 }
 
-// rememberOutput adds o to the leftovers, unless it has ended. If there are too many
-// leftovers, the oldest is closed.
-func (o *output) rememberOutput() {
+// listLeftover adds o to the leftovers or, if it has ended, takes it away. If there are too
+// many leftovers, the oldest is closed.
+func (o *output) listLeftover() {
 	leftovers.Lock()
 	defer leftovers.Unlock()
+	of := slices.DeleteFunc(leftovers.of[o.path], func(other *output) bool { return other == o })
 	select {
-	case <-o.ended: // forgetOutput has been called, or will be
-		return
+	case <-o.ended:
 	default:
+		of = append(of, o)
 	}
-	of := append(leftovers.of[o.path], o)
 	if len(of) > maxLeftovers {
 		of[0].r.Close()
 		of = slices.Delete(of, 0, 1)
 	}
-	leftovers.of[o.path] = of
-}
-
-func (o *output) forgetOutput() {
-	leftovers.Lock()
-	defer leftovers.Unlock()
-	of := slices.DeleteFunc(leftovers.of[o.path], func(other *output) bool { return other == o })
-	if len(of) == 0 {
+	if leftovers.of[o.path] = of; len(of) == 0 {
 		delete(leftovers.of, o.path)
-		return
 	}
-	leftovers.of[o.path] = of
 }

@@ -70,14 +70,10 @@ func (m *Monitor) Status() Status {
 
 // Pause stops probing and keeps the state. A probe under way is cancelled and
 // its result ignored. Subscribers are told.
-func (m *Monitor) Pause() {
-	m.changePause(func(time.Time) bool { return m.core.pauseProbes() })
-}
+func (m *Monitor) Pause() { m.setPaused(true) }
 
 // Resume probes at once and goes on from there. Subscribers are told.
-func (m *Monitor) Resume() {
-	m.changePause(func(now time.Time) bool { return m.core.resumeProbes(now) })
-}
+func (m *Monitor) Resume() { m.setPaused(false) }
 
 // Trigger asks for a probe at once, outside the interval: something was
 // noticed that may have changed the answer. The interval counts anew from
@@ -89,12 +85,11 @@ func (m *Monitor) Trigger() {
 	m.wakeRun()
 }
 
-// changePause calls f, which pauses or resumes. If f reports a change, subscribers are
-// told.
-func (m *Monitor) changePause(f func(now time.Time) bool) {
+// setPaused pauses or resumes. The result of a probe under way is void then.
+func (m *Monitor) setPaused(paused bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now := time.Now(); f(now) {
+	if now := time.Now(); m.core.setPaused(paused, now) {
 		if p := m.probe; p != nil {
 			p.cancel()
 			p.void, p.giveUp = true, now.Add(stopGrace)
