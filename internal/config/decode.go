@@ -39,7 +39,6 @@ type decoder struct {
 	ofFiles  int // how many of the problems are only with files that are named
 	warnings []Problem
 	nodes    int
-	spent    bool // nodes passed maxNodes
 }
 
 // decode records where n stands and decodes it.
@@ -67,16 +66,14 @@ func (d *decoder) decode(v value, n *yaml.Node, path string) {
 // resolve follows an alias. It returns nil when the file has more than maxNodes values.
 func (d *decoder) resolve(n *yaml.Node) *yaml.Node {
 	if n.Line > 0 { // defaults are free
-		d.nodes++
-	}
-	if d.nodes > maxNodes {
-		if !d.spent {
+		if d.nodes++; d.nodes == maxNodes+1 {
 			d.failAt(d.position(n), "", "more than %d values, with aliases expanded: make the file smaller", maxNodes)
 		}
-		d.spent = true
-		return nil
 	}
-	if n.Kind == yaml.AliasNode {
+	switch {
+	case d.nodes > maxNodes:
+		return nil
+	case n.Kind == yaml.AliasNode:
 		return n.Alias
 	}
 	return n

@@ -18,10 +18,10 @@ import (
 // checkTypes are the checkers of package healthcheck: a new one needs an entry here.
 func checkTypes() []variant[Check] {
 	return []variant[Check]{
-		checker("tcp", "up when a connection is accepted, and what is expected comes back", "address", nil, func(_ *Check, t *healthcheck.TCP) []key {
+		checker("tcp", "up when a connection is accepted, and what is expected comes back", "address", func(_ *Check, t *healthcheck.TCP) []key {
 			return append([]key{connectTo(&t.Address)}, talk(&t.Send, &t.Expect, &t.ExpectRegexp)...)
 		}),
-		checker("http", "up when a request is answered with a good status; redirects are not followed", "url", (*Check).urlOf, func(c *Check, h *healthcheck.HTTP) []key {
+		checker("http", "up when a request is answered with a good status; redirects are not followed", "url", func(c *Check, h *healthcheck.HTTP) []key {
 			return []key{
 				optional("url", webAddress(&h.URL), "http://127.0.0.1:8080/health", "what to ask for; leave it out in a check of backends").secret(),
 				preset("path", webPath(&c.Path), "/", "what to ask backends for, in place of url").secret(),
@@ -34,7 +34,7 @@ func checkTypes() []variant[Check] {
 				c.tlsKey(&h.TLS),
 			}
 		}),
-		checker("grpc", "up when grpc.health.v1 says SERVING", "address", nil, func(c *Check, g *healthcheck.GRPC) []key {
+		checker("grpc", "up when grpc.health.v1 says SERVING", "address", func(c *Check, g *healthcheck.GRPC) []key {
 			return []key{
 				connectTo(&g.Address),
 				optional("service", plain(&g.Service), "echo.Echo", "default: the server as a whole"),
@@ -42,7 +42,7 @@ func checkTypes() []variant[Check] {
 				c.tlsKey(&g.TLS),
 			}
 		}),
-		checker("dns", "up when a name server has the answers", "address", nil, func(_ *Check, n *healthcheck.DNS) []key {
+		checker("dns", "up when a name server has the answers", "address", func(_ *Check, n *healthcheck.DNS) []key {
 			return []key{
 				connectTo(&n.Server),
 				required("query", plain(&n.Name), "www.example.org", "the name to look up"),
@@ -51,14 +51,14 @@ func checkTypes() []variant[Check] {
 				setting("over_tcp", boolean(&n.TCP), "ask by TCP at once"),
 			}
 		}),
-		checker("icmp", "up when an echo request is answered", "target", (*Check).hostOf, func(_ *Check, i *healthcheck.ICMP) []key {
+		checker("icmp", "up when an echo request is answered", "target", func(_ *Check, i *healthcheck.ICMP) []key {
 			return []key{optional("target", plain(&i.Address), "192.168.31.1", "address or host; leave it out in a check of backends")}
 		}),
-		checker("udp", "up when a datagram is answered, or at least not refused", "address", nil, func(_ *Check, u *healthcheck.UDP) []key {
+		checker("udp", "up when a datagram is answered, or at least not refused", "address", func(_ *Check, u *healthcheck.UDP) []key {
 			silence := setting("allow_silence", boolean(&u.AllowSilence), "no reply is a good one, as of a log server")
 			return append(append([]key{connectTo(&u.Address)}, talk(&u.Send, &u.Expect, &u.ExpectRegexp)...), silence)
 		}),
-		checker("smtp", "up when a mail server greets", "address", nil, func(c *Check, s *healthcheck.SMTP) []key {
+		checker("smtp", "up when a mail server greets", "address", func(c *Check, s *healthcheck.SMTP) []key {
 			return []key{
 				connectTo(&s.Address),
 				optional("hello", plain(&s.Hello), "lb01.example.org", "name given in EHLO; default: the machine's"),
@@ -66,14 +66,14 @@ func checkTypes() []variant[Check] {
 				c.tlsKey(&s.TLS),
 			}
 		}),
-		checker("tls", "up when the certificate is valid for long enough", "address", nil, func(c *Check, t *healthcheck.TLS) []key {
+		checker("tls", "up when the certificate is valid for long enough", "address", func(c *Check, t *healthcheck.TLS) []key {
 			return []key{
 				connectTo(&t.Address),
 				setting("min_validity", duration(&t.MinValidity), "for how long the certificate must still be valid; 336h are 14 days"),
 				c.tlsKey(&t.Config),
 			}
 		}),
-		checker("exec", "up when a program exits with 0", "", nil, func(_ *Check, e *healthcheck.Exec) []key {
+		checker("exec", "up when a program exits with 0", "", func(_ *Check, e *healthcheck.Exec) []key {
 			return []key{
 				required("command", program(e), "[/usr/bin/pgrep, nginx]", "program and arguments; no shell; root runs only what nobody else can change"),
 				optional("user", plain(&e.User), "nobody", "who it runs as; default: the user of havip"),
@@ -81,7 +81,7 @@ func checkTypes() []variant[Check] {
 				setting("directory", plain(&e.Dir), "where it runs"),
 			}
 		}),
-		atOnce(checker("file", "up while a file is there, or not there; noticed at once", "", nil, func(_ *Check, f *healthcheck.File) []key {
+		atOnce(checker("file", "up while a file is there, or not there; noticed at once", "", func(_ *Check, f *healthcheck.File) []key {
 			return []key{
 				required("file", absolutePath(&f.Path), "/run/havip/maintenance", "the file to look at"),
 				setting("absent", boolean(&f.Absent), "up while there is no such file"),
@@ -90,17 +90,17 @@ func checkTypes() []variant[Check] {
 					"regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
 			}
 		})),
-		atOnce(checker("process", "up while a process runs; its end is noticed at once", "", nil, func(_ *Check, p *healthcheck.Process) []key {
+		atOnce(checker("process", "up while a process runs; its end is noticed at once", "", func(_ *Check, p *healthcheck.Process) []key {
 			return []key{
 				required("process", plain(&p.Name), "nginx", "its name"),
 				optional("pid_file", absolutePath(&p.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
 				setting("min_processes", integer(&p.Min), "how many of that name must run"),
 			}
 		})),
-		atOnce(checker("interface", "up while an interface is up and has a carrier; noticed at once", "", nil, func(_ *Check, i *healthcheck.Interface) []key {
+		atOnce(checker("interface", "up while an interface is up and has a carrier; noticed at once", "", func(_ *Check, i *healthcheck.Interface) []key {
 			return []key{required("interface", plain(&i.Name), "eth0", "network interface")}
 		})),
-		checker("gateway", "up when a neighbour answers ARP or neighbour discovery", "", nil, func(_ *Check, g *healthcheck.Gateway) []key {
+		checker("gateway", "up when a neighbour answers ARP or neighbour discovery", "", func(_ *Check, g *healthcheck.Gateway) []key {
 			return []key{
 				required("interface", plain(&g.Interface), "eth0", "network interface"),
 				required("gateway", address(&g.Address), "192.168.31.1", "the neighbour's address"),
@@ -109,14 +109,14 @@ func checkTypes() []variant[Check] {
 	}
 }
 
-// checker is the entry of a checker T, which its rows make and point into. target and
-// at are the variant's.
+// checker is the entry of a checker T, which its rows make and point into. target is
+// the variant's.
 func checker[T interface {
 	healthcheck.Checker
 	Validate() error
 	WithDefaults() T
-}](name, doc, target string, at func(c *Check, backend string) string, rows func(*Check, *T) []key) variant[Check] {
-	return variant[Check]{name: name, doc: doc, target: target, at: at, keys: func(c *Check) []key {
+}](name, doc, target string, rows func(*Check, *T) []key) variant[Check] {
+	return variant[Check]{name: name, doc: doc, target: target, keys: func(c *Check) []key {
 		k := new(T)
 		c.Checker = any(k).(healthcheck.Checker) // a pointer has the methods of its value
 		return owned(rows(c, k), homeOf(k))
@@ -150,18 +150,19 @@ func connectTo(to *string) key {
 // backend is taken for alive.
 const maxDefaultSpread = time.Second
 
-// urlOf is what is asked of a backend.
-func (c *Check) urlOf(backend string) string {
-	u := url.URL{Scheme: "http", Host: backend}
-	if c.TLS != nil {
-		u.Scheme = "https"
-	}
-	return u.String() + c.Path
-}
-
-func (c *Check) hostOf(backend string) string {
-	if host, _, err := net.SplitHostPort(backend); err == nil {
-		return host
+// targetOf is what is asked of a backend at an address.
+func (c *Check) targetOf(backend string) string {
+	switch c.Checker.(type) {
+	case *healthcheck.HTTP:
+		u := url.URL{Scheme: "http", Host: backend}
+		if c.TLS != nil {
+			u.Scheme = "https"
+		}
+		return u.String() + c.Path
+	case *healthcheck.ICMP:
+		if host, _, err := net.SplitHostPort(backend); err == nil {
+			return host
+		}
 	}
 	return backend
 }
@@ -260,14 +261,9 @@ func (c *Check) New(backend string, encryption *tls.Config) healthcheck.Checker 
 	kind := c.kind()
 	keys := kind.keys(&n)
 	reflect.ValueOf(n.Checker).Elem().Set(reflect.ValueOf(c.Checker).Elem())
-	for _, k := range keys {
-		if backend == "" || k.name != kind.target {
-			continue
-		}
-		to := k.value.to[0].to.(*string)
-		if *to = backend; kind.at != nil {
-			*to = kind.at(c, backend)
-		}
+	i := slices.IndexFunc(keys, func(k key) bool { return k.name == kind.target })
+	if backend != "" && i >= 0 {
+		*keys[i].value.to[0].to.(*string) = c.targetOf(backend)
 	}
 	if n.encryption != nil {
 		*n.encryption = encryption

@@ -130,9 +130,7 @@ func (d *decoder) syntax(data []byte, err error) {
 	// allowed.
 	aboutTab := strings.Contains(err.Error(), "tab character") || strings.Contains(err.Error(), "cannot start any token")
 	if tab := tabIndent.FindIndex(data); tab != nil && aboutTab {
-		line := 1 + bytes.Count(data[:tab[0]], []byte("\n"))
-		column := 1 + bytes.IndexByte(data[tab[0]:], '\t')
-		d.failAt(Position{d.file, line, column}, "", "a tab: YAML wants spaces for indentation")
+		d.failAt(d.offset(data, tab[0]+bytes.IndexByte(data[tab[0]:], '\t')), "", "a tab: YAML wants spaces for indentation")
 		return
 	}
 	m := yamlLine.FindStringSubmatch(err.Error())
@@ -160,17 +158,19 @@ const maxRetries = 500
 
 // firstBad is where data stops being UTF-8.
 func (d *decoder) firstBad(data []byte) Position {
-	pos := Position{d.file, 1, 1}
-	for len(data) > 0 {
-		r, n := utf8.DecodeRune(data)
-		if r == utf8.RuneError && n == 1 {
-			break
+	at := 0
+	for {
+		r, n := utf8.DecodeRune(data[at:])
+		if r == utf8.RuneError && n <= 1 {
+			return d.offset(data, at)
 		}
-		pos.Column++
-		if r == '\n' {
-			pos.Line, pos.Column = pos.Line+1, 1
-		}
-		data = data[n:]
+		at += n
 	}
-	return pos
+}
+
+// offset is the position of a byte.
+func (d *decoder) offset(data []byte, at int) Position {
+	before := data[:at]
+	line := before[bytes.LastIndexByte(before, '\n')+1:]
+	return Position{d.file, 1 + bytes.Count(before, []byte("\n")), 1 + utf8.RuneCount(line)}
 }

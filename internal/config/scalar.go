@@ -77,17 +77,20 @@ func text(to *string, want string, check func(string) bool) value {
 	return scalar(to, want, func(s string) (string, error) { return s, fits(check(s)) })
 }
 
-func boolean(to *bool) value {
+func boolean(to *bool) value { return truth(to, "true") }
+
+// truth is a boolean; set is the text that stands for true in the field.
+func truth(to *bool, set string) value {
 	return unquoted(scalar(to, "true or false", func(s string) (bool, error) {
-		return s == "true", fits(s == "true" || s == "false")
+		return s == set, fits(s == "true" || s == "false")
 	}))
 }
 
 // not is a boolean whose field says the opposite of its key.
 func not(to *bool) value {
-	v := boolean(to)
+	v := truth(to, "false")
 	v.to[0].not = true
-	return v.then(func(d *decoder, _ *yaml.Node, path string) { *to = !*to && !d.failed(path) })
+	return v
 }
 
 // word is one of a few words.

@@ -33,12 +33,6 @@ func (s Secret) Reveal() string {
 	return *s.text
 }
 
-// String returns a placeholder.
-func (s Secret) String() string { return redacted }
-
-// GoString returns a placeholder.
-func (s Secret) GoString() string { return redacted }
-
 // Format prints a placeholder for every verb.
 func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 

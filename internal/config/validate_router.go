@@ -66,17 +66,12 @@ func (d *decoder) validateTrack(r *Router, path string) {
 		if t.Mode == "resign" && (!r.NoPreempt || r.Priority == OwnerPriority) {
 			d.fail(path+".mode", "resign: a peer preempts by itself with preempt: true: leave it out")
 		}
-		if !d.given(path + ".weight") {
-			if t.Mode == "resign" {
-				d.fail(path+".mode", "resign: wants a weight; without one a failure releases the addresses anyway")
-			}
-			continue
-		}
-		switch {
+		switch weighted := d.given(path + ".weight"); {
+		case !weighted && t.Mode == "resign":
+			d.fail(path+".mode", "resign: wants a weight; without one a failure releases the addresses anyway")
+		case !weighted, d.failed(path + ".weight"):
 		case t.Weight == 0:
-			if !d.failed(path + ".weight") {
-				d.fail(path+".weight", "0: does nothing: leave it out to release the addresses on failure")
-			}
+			d.fail(path+".weight", "0: does nothing: leave it out to release the addresses on failure")
 		case r.Priority == OwnerPriority:
 			d.fail(path+".weight", "%d: the priority of an owner, 255, does not change: leave it out or lower the priority", t.Weight)
 		case r.NoPreempt && t.Mode != "resign":

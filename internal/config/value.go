@@ -181,10 +181,8 @@ type variant[T any] struct {
 	doc  string
 	keys func(*T) []key
 	// target is the key of a check that says what is probed. A check without this key
-	// probes backends, each at its own address: the target is then what at makes of the
-	// address, or the address itself. A type without a target cannot probe backends.
+	// probes backends, each at its own address. A type without a target cannot do that.
 	target string
-	at     func(c *T, backend string) string
 	// presets are defaults that differ from those of other types.
 	presets map[string]string
 }
