@@ -54,8 +54,8 @@ func (f family) has(a netip.Addr) bool {
 func (c *Config) family() family {
 	ipv6 := c.IPv6
 	for _, list := range [][]netip.Addr{{c.Source}, c.Peers, c.Addresses} {
-		if len(list) > 0 && list[0].IsValid() {
-			ipv6 = list[0].Is6() && !list[0].Is4In6()
+		if i := slices.IndexFunc(list, netip.Addr.IsValid); i >= 0 {
+			ipv6 = list[i].Is6() && !list[i].Is4In6()
 		}
 	}
 	return familyOf(ipv6)

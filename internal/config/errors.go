@@ -112,25 +112,21 @@ func distance(a, b string) int {
 	if max(len(a), len(b)) > 64 {
 		return 64
 	}
-	var before []int
-	last := make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := last[j]
-			if a[i] != b[j] {
-				replace++
-			}
-			row[j+1] = min(replace, last[j+1]+1, row[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
+	var of [65][65]int // of the first i bytes of a and the first j of b
+	for i := range len(a) + 1 {
+		for j := range len(b) + 1 {
+			switch {
+			case i == 0 || j == 0:
+				of[i][j] = i + j
+			case a[i-1] == b[j-1]:
+				of[i][j] = of[i-1][j-1]
+			default:
+				of[i][j] = 1 + min(of[i-1][j-1], of[i-1][j], of[i][j-1])
+				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+					of[i][j] = min(of[i][j], 1+of[i-2][j-2])
+				}
 			}
 		}
-		before, last = last, row
 	}
-	return last[len(b)]
+	return of[len(a)][len(b)]
 }

@@ -119,7 +119,7 @@ func checker[T interface {
 	return variant[Check]{name: name, doc: doc, target: target, keys: func(c *Check) []key {
 		k := new(T)
 		c.Checker = any(k).(healthcheck.Checker) // a pointer has the methods of its value
-		return owned(rows(c, k), homeOf(k))
+		return append(c.keys(), owned(rows(c, k), homeOf(k))...)
 	}}
 }
 
@@ -220,7 +220,7 @@ func (c *Check) value(inService bool) value {
 			}
 		}
 	}
-	return typed(c, &c.Type, (*Check).keys, types, checkTypes()).position(&c.Pos)
+	return typed(c, &c.Type, types, checkTypes()).position(&c.Pos)
 }
 
 // checks is the mapping from names to checks.

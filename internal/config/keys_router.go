@@ -80,7 +80,7 @@ func authTypes() []variant[Router] {
 }
 
 func (r *Router) authValue() value {
-	v := typed(r, &r.Auth.Type, func(*Router) []key { return nil }, authTypes(), authTypes())
+	v := typed(r, &r.Auth.Type, authTypes(), authTypes())
 	v.to = []*target{{to: &r.Auth}}
 	return v
 }

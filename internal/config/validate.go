@@ -19,17 +19,8 @@ func (d *decoder) validate(c *Config) {
 		d.validateCheck(&c.Checks[i], join("checks", c.Checks[i].Name))
 		d.checks[c.Checks[i].Name] = &c.Checks[i]
 	}
-	for i := range c.VRRP {
-		r, path := &c.VRRP[i], fmt.Sprintf("vrrp[%d]", i)
-		d.validateRouter(r, path)
-		d.validateTrack(r, path)
-	}
-	d.validateRouters(c.VRRP)
-	d.validateIdle(c)
-	d.validateGroups(c.Groups, c.VRRP)
-	for i := range c.Services {
-		d.validateService(&c.Services[i], fmt.Sprintf("services[%d]", i))
-	}
+	d.validateRouters(c)
+	d.validateGroups(c)
 	d.validateServices(c)
 	c.Checks = slices.DeleteFunc(c.Checks, func(c Check) bool {
 		path := join("checks", c.Name)
@@ -61,14 +52,7 @@ func (d *decoder) validateCheck(c *Check, path string) {
 	if kind.target != "" && !d.given(join(path, kind.target)) {
 		checked.Checker = c.New("192.0.2.1:80", nil) // as of a backend
 	}
-	renamed := []string{"Checker.", ""}
-	if e, ok := c.Checker.(*healthcheck.Exec); ok {
-		for i, v := range e.Env {
-			name, _, _ := strings.Cut(v, "=")
-			renamed = append(renamed, fmt.Sprintf("Env[%d]", i), "Env["+name+"]")
-		}
-	}
-	d.report(checked.Validate(), path, append(c.keys(), kind.keys(new(Check))...), renamed...)
+	d.report(checked.Validate(), path, kind.keys(new(Check)), "Checker.", "")
 	d.validateProbe(c, path)
 }
 
@@ -148,13 +132,13 @@ func hint(name string, names []string, otherwise string) string {
 	return otherwise
 }
 
-func (d *decoder) validateGroups(groups []Group, routers []Router) {
-	known := make(map[string]bool, len(routers))
-	for _, r := range routers {
+func (d *decoder) validateGroups(c *Config) {
+	known := make(map[string]bool, len(c.VRRP))
+	for _, r := range c.VRRP {
 		known[r.Name] = true
 	}
 	names, members := make(map[string]string), make(map[string]string)
-	for i, g := range groups {
+	for i, g := range c.Groups {
 		path := fmt.Sprintf("groups[%d]", i)
 		d.unique(names, g.Name, path+".name")
 		for j, r := range g.Routers {

@@ -28,31 +28,13 @@ func (d *decoder) validateRouter(r *Router, path string) {
 	if n := len(r.Auth.Secret.Reveal()); n > 8 {
 		d.warn(path+".auth.secret", "%v bytes: only the first 8 count", own(strconv.Itoa(n)))
 	}
-	d.validateVRRP(r, path)
-	d.validateVIP(r, path)
-}
-
-// validateVRRP has package vrrp check a router: without the addresses that are wrong,
-// which was said.
-func (d *decoder) validateVRRP(r *Router, path string) {
-	c, renamed := r.VRRPConfig(), []string{"Auth.Password", "Auth.Secret", "Auth.HMAC.Keys", "Auth.Keys"}
-	c.Addresses = nil
-	for i, a := range r.Addresses {
-		if a.Prefix.IsValid() {
-			renamed = append(renamed, fmt.Sprintf("Addresses[%d]", len(c.Addresses)), fmt.Sprintf("Addresses[%d]", i))
-			c.Addresses = append(c.Addresses, a.Prefix.Addr())
-		}
-	}
-	d.report(c.Validate(), path, r.keys(), renamed...)
-}
-
-// validateVIP does the same with package vip.
-func (d *decoder) validateVIP(r *Router, path string) {
+	keys := r.keys()
+	d.report(r.VRRPConfig().Validate(), path, keys, "Auth.Password", "Auth.Secret", "Auth.HMAC.Keys", "Auth.Keys")
 	var renamed []string
 	for i := range r.Excluded {
 		renamed = append(renamed, fmt.Sprintf("Addresses[%d]", len(r.Addresses)+i), fmt.Sprintf("Excluded[%d]", i))
 	}
-	d.report(r.VIPConfig().Validate(), path, r.keys(), renamed...)
+	d.report(r.VIPConfig().Validate(), path, keys, renamed...)
 }
 
 func (d *decoder) validateTrack(r *Router, path string) {
@@ -83,21 +65,21 @@ func (d *decoder) validateTrack(r *Router, path string) {
 
 // validateIdle warns of a router that has nothing to move and nobody to tell. In a
 // group it makes sense: the other routers follow it.
-func (d *decoder) validateIdle(c *Config) {
-	for i, r := range c.VRRP {
-		path := fmt.Sprintf("vrrp[%d]", i)
-		grouped := slices.ContainsFunc(c.Groups, func(g Group) bool { return slices.Contains(g.Routers, r.Name) })
-		if len(r.Addresses)+len(r.Excluded)+len(r.Routes)+len(r.Notify) == 0 && r.NotifyFIFO == "" && !grouped && !d.failed(path+".addresses") {
-			d.warn(path, "does nothing: add addresses, or notify if something else moves")
-		}
+func (d *decoder) validateIdle(r *Router, groups []Group, path string) {
+	grouped := slices.ContainsFunc(groups, func(g Group) bool { return slices.Contains(g.Routers, r.Name) })
+	if len(r.Addresses)+len(r.Excluded)+len(r.Routes)+len(r.Notify) == 0 && r.NotifyFIFO == "" && !grouped && !d.failed(path+".addresses") {
+		d.warn(path, "does nothing: add addresses, or notify if something else moves")
 	}
 }
 
-// validateRouters checks routers against one another.
-func (d *decoder) validateRouters(routers []Router) {
+// validateRouters checks each router, and routers against one another.
+func (d *decoder) validateRouters(c *Config) {
 	names, vrids, addresses, macvlans := make(map[string]string), make(map[string]string), make(map[string]string), make(map[string]string)
-	for i := range routers {
-		r, path := &routers[i], fmt.Sprintf("vrrp[%d]", i)
+	for i := range c.VRRP {
+		r, path := &c.VRRP[i], fmt.Sprintf("vrrp[%d]", i)
+		d.validateRouter(r, path)
+		d.validateTrack(r, path)
+		d.validateIdle(r, c.Groups, path)
 		d.unique(names, r.Name, path+".name")
 		if first := routerFamily(r); first.IsValid() && r.VRID != 0 && r.Interface != "" {
 			d.unique(vrids, fmt.Sprintf("%d on %s for %s", r.VRID, r.Interface, family(first)), path+".vrid")

@@ -149,11 +149,12 @@ func (d *decoder) spread(c *Check, path string) {
 	}
 }
 
-// validateServices checks services against one another.
+// validateServices checks each service, and services against one another.
 func (d *decoder) validateServices(c *Config) {
 	names, earlier := make(map[string]string), make(map[socket][]int)
 	for i := range c.Services {
 		s, path := &c.Services[i], fmt.Sprintf("services[%d]", i)
+		d.validateService(s, path)
 		d.unique(names, s.Name, path+".name")
 		d.validateListen(c, s, path+".listen")
 		at := s.socket()

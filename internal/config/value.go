@@ -196,20 +196,19 @@ func kind[T any](to *string, types []variant[T]) key {
 	return required("type", word(to, words...), words[0], "")
 }
 
-// typed is a mapping whose key type, wherever it stands, says which others it has:
-// those that all types have in common, and those of its variant. types are those that
-// may stand here, of all.
-func typed[T any](of *T, to *string, common func(*T) []key, types, all []variant[T]) value {
+// typed is a mapping whose key type, wherever it stands, says which others it has. types
+// are those that may stand here, of all.
+func typed[T any](of *T, to *string, types, all []variant[T]) value {
 	sectionOf := func(t variant[T]) section {
 		k := kind(to, types)
 		k.example = t.name
-		keys := append([]key{k}, common(of)...)
+		keys := append([]key{k}, t.keys(of)...)
 		for i := range keys {
 			if preset, ok := t.presets[keys[i].name]; ok {
 				keys[i].preset, keys[i].setting = preset, false
 			}
 		}
-		return section{label: "of type " + t.name, doc: t.doc, keys: owned(append(keys, t.keys(of)...), inside(of))}
+		return section{label: "of type " + t.name, doc: t.doc, keys: owned(keys, inside(of))}
 	}
 	return value{
 		variants: func() (sections []section) {
@@ -232,7 +231,7 @@ func typed[T any](of *T, to *string, common func(*T) []key, types, all []variant
 				}
 			}
 			// Without a type it is not known what is missing.
-			lax := append([]key{kind(to, types)}, common(new(T))...)
+			lax := []key{kind(to, types)}
 			for _, t := range all {
 				lax = append(lax, t.keys(new(T))...)
 			}

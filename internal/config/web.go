@@ -3,6 +3,7 @@ package config
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -57,8 +58,9 @@ func httpHeader(to *http.Header) value {
 // environment is a mapping from names of variables to values.
 func environment(to *[]string) value {
 	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
-		for _, e := range d.entries(n, path, "text without NUL") {
+		for i, e := range d.entries(n, path, "text without NUL") {
 			*to = append(*to, e.name+"="+e.text)
+			d.at[join(path, strconv.Itoa(i))] = d.position(e.value) // by its index in the library
 		}
 	}}
 }
