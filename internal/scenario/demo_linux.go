@@ -61,7 +61,11 @@ func Demo(ctx context.Context, w io.Writer, executable string, interval time.Dur
 	wg.Go(func() { s.Client.Run(ctx) })
 	wg.Go(func() { p.watch(ctx, s) })
 	p.printf("LB-01 starts, and listens for another router for %v before it takes the address", params.Down(priorities[0]).Round(time.Millisecond))
-	if err := s.Start(ctx); err != nil {
+	err = s.Start(ctx)
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted: %w", ctx.Err())
+	}
+	if err != nil {
 		p.failed(s)
 		return err
 	}

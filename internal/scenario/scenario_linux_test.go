@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -22,11 +24,7 @@ func TestMain(m *testing.M) { lab.Main(m) }
 func TestDemoFails(t *testing.T) {
 	lab.Need(t, "sh", "sed")
 	lab.New(t) // skips where the demo cannot run
-	dir := t.TempDir()
-	exe, wrong := filepath.Join(dir, "havip"), filepath.Join(dir, "wrong")
-	if out, err := exec.Command("go", "build", "-o", exe, "github.com/havip/havip/cmd/havip").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	exe, wrong := havip(t), filepath.Join(t.TempDir(), "wrong")
 	script := fmt.Sprintf("#!/bin/sh\nsed -i 's/preempt: false/preempt: true/' \"$3\"\nexec %q \"$@\"\n", exe)
 	if err := os.WriteFile(wrong, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
@@ -39,6 +37,38 @@ func TestDemoFails(t *testing.T) {
 	if !strings.Contains(out.String(), "run 3: WRONG: LB-02 held 192.168.31.250 alone, but then") {
 		t.Errorf("run 3 was not called wrong:\n%s", &out)
 	}
+}
+
+// TestDemoInterrupted: Ctrl-C ends the demo with no other error, also while LB-01 starts.
+func TestDemoInterrupted(t *testing.T) {
+	lab.New(t) // skips where the demo cannot run
+	exe := havip(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out labtest.Log
+	err := Demo(ctx, writeFunc(func(p []byte) (int, error) {
+		if bytes.Contains(p, []byte("LB-01 starts")) {
+			cancel()
+		}
+		return out.Write(p)
+	}), exe, 200*time.Millisecond)
+	if !errors.Is(err, context.Canceled) || strings.Contains(out.String(), "said:") {
+		t.Errorf("error %v, want that of the context; output:\n%s", err, out.String())
+	}
+}
+
+type writeFunc func(p []byte) (int, error)
+
+func (f writeFunc) Write(p []byte) (int, error) { return f(p) }
+
+// havip builds the binary.
+func havip(t *testing.T) string {
+	t.Helper()
+	exe := filepath.Join(t.TempDir(), "havip")
+	if out, err := exec.Command("go", "build", "-o", exe, "github.com/havip/havip/cmd/havip").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return exe
 }
 
 // TestJudge: an outage that the timers do not explain makes a run wrong.
