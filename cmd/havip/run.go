@@ -40,7 +40,7 @@ func runCommand() *cli.Command {
 			},
 			&cli.BoolFlag{
 				Name: strictFlag, DisableDefaultText: true,
-				Usage: "exit with all that is missing if a router, a check or a service cannot begin at once: otherwise the others run, and it follows when it can",
+				Usage: "exit, naming all that is missing, if a router, a check or a service cannot begin at once; otherwise these begin later, and all else runs",
 			},
 		}, routerFlags()...),
 		OnUsageError: onUsageError,
