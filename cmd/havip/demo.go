@@ -21,8 +21,6 @@ func demoCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "interval", Value: time.Second, Usage: "VRRP advertisement `INTERVAL`, 10ms to 10s"},
 		},
-		OnUsageError: onUsageError,
-		Before:       noArguments,
 		Action: func(c *cli.Context) error {
 			interval := c.Duration("interval")
 			if interval < 10*time.Millisecond || interval > 10*time.Second || interval%(10*time.Millisecond) != 0 {

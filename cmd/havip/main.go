@@ -55,13 +55,17 @@ func exitCode(err error) int {
 }
 
 func newApp() *cli.App {
+	commands := []*cli.Command{runCommand(), validateCommand(), demoCommand(), versionCommand()}
+	for _, command := range commands {
+		command.OnUsageError, command.Before = onUsageError, noArguments
+	}
 	return &cli.App{
 		Name:                 "havip",
 		Usage:                "a shared address that keeps answering, and the balancer behind it",
 		HideVersion:          true,
 		EnableBashCompletion: true,
 		Flags:                []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
-		Commands:             []*cli.Command{runCommand(), validateCommand(), demoCommand(), versionCommand()},
+		Commands:             commands,
 		OnUsageError:         onUsageError,
 		// Errors and exit codes are main's business.
 		ExitErrHandler: func(*cli.Context, error) {},

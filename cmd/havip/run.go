@@ -43,8 +43,6 @@ func runCommand() *cli.Command {
 				Usage: "exit, naming all that is missing, if a router, a check or a service cannot begin at once; otherwise these begin later, and all else runs",
 			},
 		}, routerFlags()...),
-		OnUsageError: onUsageError,
-		Before:       noArguments,
 		Action: func(c *cli.Context) error {
 			// From here on the signal must not end the process.
 			reload := make(chan os.Signal, 1)

@@ -27,8 +27,6 @@ func validateCommand() *cli.Command {
 			&cli.BoolFlag{Name: hostFlag, Usage: "what this machine lacks for the file is an error", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "show-defaults", Usage: "print every key with its default and exit"},
 		},
-		OnUsageError: onUsageError,
-		Before:       noArguments,
 		Action: func(c *cli.Context) error {
 			if c.Bool("show-defaults") {
 				return config.WriteDefaults(c.App.Writer)

@@ -18,11 +18,9 @@ func version() string {
 
 func versionCommand() *cli.Command {
 	return &cli.Command{
-		Name:         "version",
-		Usage:        "print the version",
-		OnUsageError: onUsageError,
-		Before:       noArguments,
-		Action:       printVersion,
+		Name:   "version",
+		Usage:  "print the version",
+		Action: printVersion,
 	}
 }
 

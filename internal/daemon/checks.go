@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // check is a check that routers may track.
@@ -59,10 +61,7 @@ func newMonitor(c config.Check, name, backend string, known healthcheck.State, l
 		return nil, err
 	}
 	mc := c.Config
-	mc.Name, mc.Checker, mc.Logger = name, checker, log
-	if known != healthcheck.Unknown {
-		mc.Initial = known
-	}
+	mc.Name, mc.Checker, mc.Logger, mc.Initial = name, checker, log, cmp.Or(known, mc.Initial)
 	return healthcheck.NewMonitor(mc)
 }
 
@@ -90,10 +89,7 @@ func newRenewing(c config.Check, backend string, log *slog.Logger) (healthcheck.
 		encryption, err := clientTLS(c.TLS)
 		return c.New(backend, encryption), err
 	}
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	r := &renewing{cfg: c, backend: backend, log: log}
+	r := &renewing{cfg: c, backend: backend, log: quietlog.New(log)}
 	_ = r.renew() // the first check says what is wrong
 	return r, nil
 }

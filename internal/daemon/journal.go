@@ -99,13 +99,9 @@ func SayError(f *os.File, why error) {
 
 // lastWords are the lines of an error, as the journal wants them.
 func lastWords(why error, journal bool) string {
-	var b strings.Builder
-	for line := range strings.Lines(why.Error()) {
-		if journal {
-			b.WriteString(priorities[priorityOf(slog.LevelError)].prefix)
-		}
-		b.WriteString(line)
+	prefix := ""
+	if journal {
+		prefix = priorities[priorityOf(slog.LevelError)].prefix
 	}
-	b.WriteString("\n")
-	return b.String()
+	return prefix + strings.ReplaceAll(why.Error(), "\n", "\n"+prefix) + "\n"
 }

@@ -20,7 +20,6 @@ type servicePlan struct {
 	parts     planeConfig
 	equipped  bool      // parts has all that the plane needs of files
 	socket    io.Closer // nil: none is needed, or none could be opened yet
-	late      bool      // the service cannot begin at the start, and is tried again
 }
 
 // prepareServices finds out what becomes of each service, and opens the sockets of
@@ -86,7 +85,7 @@ func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error
 	if err := p.prepareParts(d, old); err != nil {
 		return p.located(err)
 	}
-	for _, k := range newChecks(old, p.cfg) {
+	for _, k := range p.newChecks(old) {
 		if err := c.cannot(located(p.cfg.Pos, "service "+p.cfg.Name+": check", checkFiles(k))); err != nil {
 			return err
 		}
@@ -98,7 +97,6 @@ func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error
 	if p.socket != nil {
 		c.undo = append(c.undo, func() { p.socket.Close() })
 	}
-	p.late = err != nil
 	return c.cannot(p.located(err))
 }
 
@@ -169,28 +167,21 @@ func (d *Daemon) prepareSocket(c *change, p *servicePlan, old *service) (err err
 	return err
 }
 
-// newChecks are the checks of a service that old, which may be nil, does not have:
-// each once.
-func newChecks(old *service, cfg config.Service) (fresh []*config.Check) {
-	var known []*config.Check
+// newChecks are the checks of backends that old, which may be nil, does not have: each
+// once.
+func (p *servicePlan) newChecks(old *service) (fresh []*config.Check) {
+	known := []*config.Check{nil}
 	if old != nil {
-		known = checksOf(old.cfg)
+		for _, u := range old.upstreams {
+			known = append(known, u.cfg.check)
+		}
 	}
-	for _, k := range checksOf(cfg) {
-		if !slices.ContainsFunc(known, k.Equal) {
-			known, fresh = append(known, k), append(fresh, k)
+	for _, u := range p.upstreams {
+		if u.fate != remove && !slices.ContainsFunc(known, u.cfg.check.Equal) {
+			known, fresh = append(known, u.cfg.check), append(fresh, u.cfg.check)
 		}
 	}
 	return fresh
-}
-
-// checksOf returns the checks of a service and of its routes.
-func checksOf(c config.Service) (checks []*config.Check) {
-	checks = append(checks, c.Check)
-	for _, r := range c.Routes {
-		checks = append(checks, r.Check)
-	}
-	return slices.DeleteFunc(checks, func(k *config.Check) bool { return k == nil })
 }
 
 // isEnding reports whether a service of an earlier configuration, which may still
@@ -232,7 +223,7 @@ func (d *Daemon) applyServices(c *change) error {
 		case update:
 			err = s.old.reconfigure(s.cfg, d.failed)
 		case add, replace:
-			running, err = d.beginService(s)
+			running, err = d.beginService(c, s)
 		}
 		d.services, errs = append(d.services, running), append(errs, err)
 	}
@@ -240,11 +231,12 @@ func (d *Daemon) applyServices(c *change) error {
 }
 
 // beginService begins to serve, with the upstreams that the predecessor leaves behind.
-func (d *Daemon) beginService(s step[*service, *servicePlan]) (*service, error) {
+func (d *Daemon) beginService(c *change, s step[*service, *servicePlan]) (*service, error) {
 	p := s.cfg
 	upstreams, ends, err := applyUpstreams(p.upstreams, d.failed)
-	if p.socket == nil && !p.late {
-		// The port is one that another service is just letting go of.
+	if p.socket == nil && !c.first {
+		// The port is one that another service is just letting go of. At the start the
+		// service is late.
 		var lacks error
 		p.socket, lacks = openSocketSoon(p.cfg, func() bool { return true })
 		err = errors.Join(err, p.located(lacks))
