@@ -78,18 +78,26 @@ func (k kinds) validate(b []byte) error {
 	if len(b) == 0 {
 		return errors.New("empty: want a netlink message")
 	}
+	length := func(b []byte) int { return int(binary.NativeEndian.Uint32(b)) }
+	return walk(b, "a message", messageHeader, length, k.validateMessage)
+}
+
+// walk checks messages or attributes that follow one another, each by validate. All begin
+// with their length, which includes a header, and are aligned to NLMSG_ALIGNTO, which is
+// RTA_ALIGNTO, too.
+func walk(b []byte, what string, header int, length func([]byte) int, validate func([]byte) error) error {
 	for len(b) > 0 {
-		if len(b) < messageHeader {
-			return fmt.Errorf("%d bytes: want a netlink message, of %d or more", len(b), messageHeader)
+		if len(b) < header {
+			return fmt.Errorf("%d bytes: want %s, of %d or more", len(b), what, header)
 		}
-		size := binary.NativeEndian.Uint32(b)
-		if size < messageHeader || uint64(size) > uint64(len(b)) {
-			return fmt.Errorf("a message of %d bytes in %d: want a whole one, of %d or more", size, len(b), messageHeader)
+		size := length(b)
+		if size < header || size > len(b) {
+			return fmt.Errorf("%s of %d bytes in %d: want a whole one, of %d or more", what, size, len(b), header)
 		}
-		if err := k.validateMessage(b[:size]); err != nil {
+		if err := validate(b[:size]); err != nil {
 			return err
 		}
-		b = b[min(len(b), align(int(size))):]
+		b = b[min(len(b), (size+3)&^3):]
 	}
 	return nil
 }
@@ -112,21 +120,9 @@ func (k kinds) validateMessage(b []byte) error {
 			return errors.New("a link is changed: want it set down, by its index")
 		}
 	}
-	for b = b[messageHeader+body:]; len(b) > 0; {
-		size := len(b)
-		if len(b) >= attributeHeader {
-			size = int(binary.NativeEndian.Uint16(b))
-		}
-		if size < attributeHeader || size > len(b) {
-			return fmt.Errorf("an attribute of %d bytes in %d: want a whole one, of %d or more", size, len(b), attributeHeader)
-		}
-		b = b[min(len(b), align(size)):]
-	}
-	return nil
+	length := func(b []byte) int { return int(binary.NativeEndian.Uint16(b)) }
+	return walk(b[messageHeader+body:], "an attribute", attributeHeader, length, func([]byte) error { return nil })
 }
-
-// align rounds up to NLMSG_ALIGNTO, which is RTA_ALIGNTO, too.
-func align(n int) int { return (n + 3) &^ 3 }
 
 // maxPayload is far more than an advertisement takes.
 const maxPayload = 1 << 15
