@@ -118,9 +118,6 @@ func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
 
 // remoteAddr returns the client's address; zero if it is not an IP address.
 func remoteAddr(r *http.Request) netip.AddrPort {
-	a, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.AddrPort{}
-	}
+	a, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }

@@ -64,14 +64,8 @@ func (x *exchange) localAddr() netip.AddrPort {
 // requestTrailers returns the names of the trailers that backends get: those that the
 // client has announced.
 func (x *exchange) requestTrailers() []string {
-	var names []string
-	for name := range x.in.Trailer {
-		if validTrailer(name, x.cfg.RequestHeaders) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
+	names := slices.Sorted(maps.Keys(x.in.Trailer))
+	return slices.DeleteFunc(names, func(name string) bool { return !validTrailer(name, x.cfg.RequestHeaders) })
 }
 
 // writeHead writes the request line and the header. A write error stays in w until Flush.
@@ -91,18 +85,14 @@ func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
 			fmt.Fprintf(w, "Trailer: %s\r\n", strings.Join(x.trailers, ", "))
 		}
 	}
-	var exclude map[string]bool
-	if !expect {
-		exclude = map[string]bool{"Expect": true}
-	}
-	_ = x.header.WriteSubset(w, exclude)
+	_ = x.header.WriteSubset(w, map[string]bool{"Expect": !expect})
 	fmt.Fprint(w, "\r\n")
 }
 
 // setForwarded sets the headers that tell backends about the client.
 func (x *exchange) setForwarded(h http.Header) {
 	peer := x.client.Addr()
-	trusted := slices.ContainsFunc(x.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
+	trusted := containsAddr(x.cfg.TrustedProxies, peer)
 	// What a stranger claims about others is dropped as soon as proxies are trusted by name.
 	prior := h["X-Forwarded-For"]
 	if len(x.cfg.TrustedProxies) > 0 && !trusted {

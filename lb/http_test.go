@@ -152,6 +152,24 @@ func TestRequestHeaders(t *testing.T) {
 	}
 }
 
+// A link-local proxy is trusted by its network. Its address has a zone, the network has
+// none.
+func TestLinkLocalProxy(t *testing.T) {
+	h := newHandler(t, HandlerConfig{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("fe80::/10")},
+		Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })}})})
+	r := httptest.NewRequest("GET", "/", nil)
+	r.RemoteAddr = "[fe80::1%eth0]:1234"
+	r.Header.Set("X-Forwarded-For", "192.0.2.7")
+	r.Header.Set("X-Forwarded-Proto", "https")
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, r)
+	for _, want := range []string{"X-Forwarded-For: 192.0.2.7, fe80::1%eth0\r\n", "X-Forwarded-Proto: https\r\n"} {
+		if got := rec.Body.String(); !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
+
 // rawRequest sends the bytes and returns the body of the response.
 func rawRequest(t *testing.T, s *httptest.Server, request string) string {
 	t.Helper()
