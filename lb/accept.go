@@ -56,7 +56,7 @@ func (t *TCP) awaitRoom(ctx context.Context, pause time.Duration) bool {
 // serveConn serves a connection in a goroutine. It is counted before that runs, and
 // so before the next one is accepted.
 func (t *TCP) serveConn(work context.Context, conn net.Conn) {
-	cfg := t.enterSettings()
+	cfg := t.settings.Load()
 	t.counters.active.Add(1)
 	t.counters.accepted.Add(1)
 	now := time.Now()
@@ -73,7 +73,6 @@ func (t *TCP) serveConn(work context.Context, conn net.Conn) {
 		}
 		t.counters.refused.Add(1)
 		c.close()
-		cfg.users.leave()
 		t.counters.active.Add(-1)
 	}()
 }

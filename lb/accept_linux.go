@@ -108,12 +108,11 @@ func (l *loop) stopAccepting() {
 
 // openLink begins the life of an accepted connection, which is counted already.
 func (l *loop) openLink(fd int32, peer netip.AddrPort) {
-	cfg := l.e.plane.enterSettings()
+	cfg := l.e.plane.settings.Load()
 	c := &cfg.plane.counters
 	c.accepted.Add(1)
 	if !cfg.plane.limiter.admit(&cfg.Limits, peer.Addr(), reactor.Time(l.Now())) {
 		c.refused.Add(1)
-		cfg.users.leave()
 		c.active.Add(-1)
 		reactor.Close(fd)
 		return

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,13 +13,21 @@ type cutFunc struct{ f func(*server) }
 
 func (c *cutFunc) cut(s *server) { c.f(s) }
 
+// onCut has a pool call f in place of a plane.
+func onCut(t *testing.T, p *Pool, f func(*server)) {
+	r := new(registry)
+	r.add(&cutFunc{f})
+	p.watchGone(r)
+	t.Cleanup(func() { runtime.KeepAlive(r) })
+}
+
 func TestDrainDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bs := backends(1, 1, 1)
 		p := newPool(t, PoolConfig{Backends: bs, DrainTimeout: time.Minute})
 		cut := make(map[*server]bool)
 		servers := p.snap.Load().all
-		p.watchGone(&cutFunc{func(s *server) { cut[s] = true }})
+		onCut(t, p, func(s *server) { cut[s] = true })
 		p.SetDrain("a", true)
 		p.SetDrain("b", true)
 		time.Sleep(30 * time.Second)
@@ -49,7 +58,7 @@ func TestDrainTimeoutChanges(t *testing.T) {
 		cfg := PoolConfig{Backends: backends(1, 1), DrainTimeout: time.Minute}
 		p := newPool(t, cfg)
 		start, cuts := time.Now(), ""
-		p.watchGone(&cutFunc{func(*server) { cuts += fmt.Sprint(time.Since(start), " ") }})
+		onCut(t, p, func(*server) { cuts += fmt.Sprint(time.Since(start), " ") })
 		step := func(what string, timeout, sleep time.Duration, want string) {
 			t.Helper()
 			cfg.DrainTimeout = timeout
@@ -81,7 +90,7 @@ func TestDrainEndsAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, PoolConfig{Backends: backends(1, 1), DrainTimeout: time.Minute})
 		cuts := 0
-		p.watchGone(&cutFunc{func(*server) { cuts++ }})
+		onCut(t, p, func(*server) { cuts++ })
 		p.SetDrain("a", true)
 		p.mu.Lock()
 		s := p.find("a").server
@@ -98,4 +107,28 @@ func TestDrainEndsAtTheDeadline(t *testing.T) {
 			t.Errorf("%d cuts although the drain has ended", cuts)
 		}
 	})
+}
+
+// A pool keeps no plane that nobody uses any more, and no trace of it.
+func TestPoolKeepsNoPlane(t *testing.T) {
+	p := newPool(t, PoolConfig{Backends: backends(1)})
+	plane := func() *TCP {
+		tc, err := NewTCP(TCPConfig{Pool: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tc
+	}
+	for range 3 {
+		plane()
+	}
+	if n := len(p.onGone); n < 1 {
+		t.Errorf("the pool knows %d planes, want 1 at least", n)
+	}
+	waitFor(t, "the planes to be freed", func() bool { return watchers(p) == 0 })
+	last := plane()
+	if n := len(p.onGone); n != 1 {
+		t.Errorf("the pool knows %d planes, want 1", n)
+	}
+	runtime.KeepAlive(last)
 }

@@ -49,22 +49,17 @@ func (h *Handler) Reconfigure(cfg HandlerConfig) error {
 	if h.closed {
 		return fmt.Errorf("lb: Handler: %w", ErrClosed)
 	}
-	next, prev := newHandlerSettings(cfg, &h.sessions), h.settings.Load()
+	next, prev := newHandlerSettings(cfg), h.settings.Load()
 	if next.mayShareConns(prev) {
 		next.idle = prev.idle
 	} else if prev != nil {
 		defer prev.idle.cut(nil)
 	}
-	h.replaceSettings(next, next.Pool.watchGone(next))
+	next.gone.add(&h.sessions)
+	next.gone.add(next.idle)
+	next.Pool.watchGone(&next.gone)
+	h.settings.Store(next)
 	return nil
-}
-
-// replaceSettings makes next the settings of new requests. h.mu is held.
-func (h *Handler) replaceSettings(next *handlerSettings, undo ...func()) {
-	next.users.begin(undo...)
-	if prev := h.settings.Swap(next); prev != nil {
-		prev.users.leave()
-	}
 }
 
 // Shutdown waits for the requests under way, and for upgraded connections, which an
@@ -79,9 +74,7 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	h.closed = true
 	last := h.settings.Load()
 	last.idle.cut(nil)
-	detached := newHandlerSettings(last.HandlerConfig, &h.sessions)
-	detached.idle = last.idle
-	h.replaceSettings(detached)
+	last.Pool.unwatchGone(&last.gone)
 }
 
 // ServeHTTP implements http.Handler. It breaks off a response by a panic with
@@ -96,18 +89,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Paused are 0: connections are the server's.
 func (h *Handler) Stats() Stats { return h.counters.stats() }
 
-// enterSettings returns the current settings for a request, which must leave them.
-func (h *Handler) enterSettings() *handlerSettings {
-	for {
-		if s := h.settings.Load(); s.users.enter() {
-			return s
-		}
-	}
-}
-
 // newExchange begins to account for a request. The request must end with endRequest.
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{h: h, cfg: h.enterSettings(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
+	x := &exchange{h: h, cfg: h.settings.Load(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
 	x.record.Start = time.Now()
 	h.counters.accepted.Add(1)
 	h.counters.active.Add(1)

@@ -61,7 +61,6 @@ func (x *exchange) endRequest() {
 	c.sent.Add(uint64(r.Sent))
 	c.retries.Add(uint64(r.Retries))
 	c.active.Add(-1)
-	x.cfg.users.leave()
 	if x.cfg.Record != nil {
 		x.cfg.Record(*r)
 	}

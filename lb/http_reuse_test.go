@@ -279,9 +279,7 @@ func TestIdleConnectionsGoWithTheBackend(t *testing.T) {
 			t.Fatalf("case %d: the connection stays", i)
 		}
 	}
-	h.pool().mu.Lock()
-	defer h.pool().mu.Unlock()
-	if n := len(h.pool().onGone); n != 0 {
+	if n := watchers(h.pool()); n != 0 {
 		t.Errorf("the pool knows %d handlers after Shutdown", n)
 	}
 }

@@ -71,12 +71,11 @@ type handlerSettings struct {
 	log           *slog.Logger
 	dialer        dialer
 	idle          *idleConns
-	sessions      *registry // the Handler's
-	users         users
+	gone          registry // what the pool cuts: the Handler's sessions, and idle
 }
 
-// newHandlerSettings returns settings without users that watch no pool yet.
-func newHandlerSettings(cfg HandlerConfig, sessions *registry) *handlerSettings {
+// newHandlerSettings returns settings that watch no pool yet.
+func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	cfg = cfg.WithDefaults()
 	// The maps are the caller's, who may change them for the next Reconfigure.
 	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
@@ -85,7 +84,6 @@ func newHandlerSettings(cfg HandlerConfig, sessions *registry) *handlerSettings 
 		log:           limitedLog(cfg.Logger),
 		dialer:        dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
 		idle:          new(idleConns),
-		sessions:      sessions,
 	}
 }
 
@@ -93,12 +91,6 @@ func newHandlerSettings(cfg HandlerConfig, sessions *registry) *handlerSettings 
 // which may be nil, are what s would make. Two Dials cannot be compared.
 func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
 	return prev != nil && s.Pool == prev.Pool && s.BackendTLS == prev.BackendTLS && s.Dial == nil && prev.Dial == nil
-}
-
-// cut ends the requests and the connections of a server.
-func (s *handlerSettings) cut(server *server) {
-	s.sessions.cut(server)
-	s.idle.cut(server)
 }
 
 // dialUpstream connects to a picked backend.

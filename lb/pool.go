@@ -3,6 +3,7 @@ package lb
 import (
 	"fmt"
 	"time"
+	"weak"
 
 	"github.com/havip/havip/internal/quietlog"
 )
@@ -10,7 +11,7 @@ import (
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
 	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), logged: poolLog{quorum: true},
-		onGone: make(map[cutter]int), watchers: make(audience)}
+		onGone: make(map[weak.Pointer[registry]]struct{}), watchers: make(audience)}
 	p.queue.choose = p.choose
 	return configured(p, cfg)
 }

@@ -2,9 +2,11 @@ package lb
 
 import (
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 )
 
 // Pool chooses backends. All methods may be called concurrently.
@@ -21,7 +23,7 @@ type Pool struct {
 
 	mu     sync.Mutex // guards building a snapshot, and what follows
 	logged poolLog
-	onGone map[cutter]int // see watchGone
+	onGone map[weak.Pointer[registry]]struct{} // see watchGone
 
 	watchers audience
 
@@ -56,25 +58,29 @@ func (p *Pool) settle(until *atomic.Int64) bool {
 	return true
 }
 
-// watchGone has c cut the connections of a server when they must end, until each call
-// with c has been undone. c runs under the pool's lock: it must not call the pool.
-func (p *Pool) watchGone(c cutter) (undo func()) {
+// watchGone has r cut the connections of a server when they must end. The pool does not
+// keep r: a plane with connections keeps its own. r is called under the pool's lock: what
+// is in r must not call the pool.
+func (p *Pool) watchGone(r *registry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.onGone[c]++
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.onGone[c]--; p.onGone[c] == 0 {
-			delete(p.onGone, c)
-		}
-	}
+	maps.DeleteFunc(p.onGone, func(w weak.Pointer[registry], _ struct{}) bool { return w.Value() == nil })
+	p.onGone[weak.Make(r)] = struct{}{}
+}
+
+// unwatchGone undoes watchGone.
+func (p *Pool) unwatchGone(r *registry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.onGone, weak.Make(r))
 }
 
 // cut tells the planes to end the connections of s. p.mu is held.
 func (p *Pool) cut(s *server) {
-	for c := range p.onGone {
-		c.cut(s)
+	for w := range p.onGone {
+		if r := w.Value(); r != nil {
+			r.cut(s)
+		}
 	}
 }
 

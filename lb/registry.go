@@ -3,7 +3,6 @@ package lb
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 )
 
 // registry knows what a plane has under way, to end it.
@@ -14,42 +13,10 @@ type registry struct {
 	empty  chan struct{} // closed when the last one has gone; made by drain
 }
 
-// cutter is a session, or an engine with all of its own.
+// cutter is a session, an event loop with all of its own, or another registry.
 type cutter interface {
 	// cut ends what is connected to a server, or all if it is nil.
 	cut(*server)
-}
-
-// users counts who goes by some settings: the plane while the settings are current, and
-// each connection, session or request that began by them.
-type users struct {
-	n    atomic.Int64
-	undo []func() // called when the last user has left
-}
-
-// begin counts the plane, which has begun to watch the pools of the settings.
-func (u *users) begin(undo ...func()) {
-	u.undo = undo
-	u.n.Store(1)
-}
-
-// enter adds a user; false if there is none any more, and so nobody watches the pools.
-func (u *users) enter() bool {
-	for n := u.n.Load(); n > 0; n = u.n.Load() {
-		if u.n.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-	return false
-}
-
-// leave takes a user away.
-func (u *users) leave() {
-	if u.n.Add(-1) == 0 {
-		for _, undo := range u.undo {
-			undo()
-		}
-	}
 }
 
 // open allows sessions again that drain has forbidden.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"sync"
 	"sync/atomic"
 )
 
@@ -25,9 +24,7 @@ type TCP struct {
 	sessions registry
 	limiter  limiter
 	counters counters
-
-	mu      sync.Mutex // serializes changes of settings, and guards serving
-	serving bool
+	serving  atomic.Bool
 }
 
 // NewTCP returns a TCP that does not serve yet.
@@ -39,27 +36,13 @@ func (t *TCP) Reconfigure(cfg TCPConfig) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("lb: TCP: %w", err)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.useConfig(cfg)
-	return nil
-}
-
-// useConfig makes cfg, which is valid, that of new connections. While t serves, a pool
-// can cut the connections of backends that are gone, as long as the settings with that
-// pool have users. t.mu is held.
-func (t *TCP) useConfig(cfg TCPConfig) {
-	next := newTCPSettings(t, cfg)
-	var undo []func()
 	for _, p := range append(slices.Collect(maps.Values(cfg.Routes)), cfg.Pool) {
-		if t.serving && p != nil {
-			undo = append(undo, p.watchGone(&t.sessions))
+		if p != nil {
+			p.watchGone(&t.sessions)
 		}
 	}
-	next.users.begin(undo...)
-	if prev := t.settings.Swap(next); prev != nil {
-		prev.users.leave()
-	}
+	t.settings.Store(newTCPSettings(t, cfg))
+	return nil
 }
 
 // Stats returns what t has done. It may be called at any time.
@@ -75,10 +58,10 @@ func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
 		return errors.New("lb: TCP: listener nil: want one")
 	}
 	defer ln.Close()
-	if !t.setServing(true) {
+	if !t.serving.CompareAndSwap(false, true) {
 		return fmt.Errorf("lb: TCP on %s: %w", ln.Addr(), ErrServing)
 	}
-	defer t.setServing(false)
+	defer t.serving.Store(false)
 	t.sessions.open()
 	// Connections outlive ctx; connecting stops with it only at the deadline.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -90,16 +73,4 @@ func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(drain, stop)()
 	t.sessions.drain(drain)
 	return err
-}
-
-// setServing notes that t begins or ends to serve, and reports whether that is new.
-func (t *TCP) setServing(serving bool) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.serving == serving {
-		return false
-	}
-	t.serving = serving
-	t.useConfig(t.settings.Load().TCPConfig)
-	return true
 }

@@ -128,7 +128,6 @@ type tcpSettings struct {
 	plane  *TCP
 	log    *slog.Logger
 	dialer dialer
-	users  users
 }
 
 // newTCPSettings returns the settings of a valid configuration. What cfg refers to is
@@ -144,18 +143,8 @@ func newTCPSettings(plane *TCP, cfg TCPConfig) *tcpSettings {
 	}
 }
 
-// enterSettings returns the current settings for a connection, which must leave them.
-func (t *TCP) enterSettings() *tcpSettings {
-	for {
-		if cfg := t.settings.Load(); cfg.users.enter() {
-			return cfg
-		}
-	}
-}
-
 // leave undoes what was counted of a connection when it was accepted.
 func (cfg *tcpSettings) leave(peer netip.Addr) {
-	cfg.users.leave()
 	cfg.plane.counters.active.Add(-1)
 	cfg.plane.limiter.release(&cfg.Limits, peer)
 }

@@ -56,8 +56,7 @@ func (c UDPConfig) Validate() error {
 // udpSettings are the settings of the sessions that began while they were current.
 type udpSettings struct {
 	UDPConfig
-	log   *slog.Logger
-	users users
+	log *slog.Logger
 }
 
 // UDP relays datagrams to a pool. A client's datagrams to one address of this host

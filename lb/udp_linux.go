@@ -15,6 +15,7 @@ func (u *UDP) serveSocket(ctx context.Context, conn *net.UDPConn) error {
 		return err
 	}
 	p := &udpPlane{udp: u, sessions: make(map[reactor.Pair]*udpSession), sockets: make(map[int32]*udpSession)}
+	p.gone.add(p)
 	// The loop holds the descriptor open as long as it runs.
 	cerr := raw.Control(func(fd uintptr) { err = p.run(ctx, int32(fd)) })
 	return errors.Join(cerr, err)
@@ -57,9 +58,6 @@ func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
 func (p *udpPlane) endAll() {
 	for t := p.timers.Oldest(); t != nil; t = p.timers.Oldest() {
 		p.endSession(t.Owner, "shutdown")
-	}
-	if p.current != nil {
-		p.current.users.leave()
 	}
 	p.Close()
 }

@@ -15,6 +15,7 @@ import (
 type udpPlane struct {
 	*reactor.Loop
 	udp     *UDP
+	gone    registry // what pools cut: this loop
 	front   int32
 	in, out *reactor.Batch
 
@@ -47,10 +48,7 @@ type udpSession struct {
 
 // useSettings makes cfg the settings of new sessions.
 func (p *udpPlane) useSettings(cfg *udpSettings) {
-	cfg.users.begin(cfg.Pool.watchGone(p))
-	if p.current != nil {
-		p.current.users.leave()
-	}
+	cfg.Pool.watchGone(&p.gone)
 	p.current, p.limit = cfg, maxSessions(cfg.MaxSessions)
 }
 
@@ -78,7 +76,6 @@ func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 		p.evictOldest()
 	}
 	s := &udpSession{pair: pair, cfg: p.current, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
-	s.cfg.users.enter()
 	s.timer.Owner = s
 	p.touchSession(s)
 	s.generation = int32(p.udp.counters.accepted.Add(1))
@@ -293,7 +290,6 @@ func (p *udpPlane) endSession(s *udpSession, reason string) {
 	if s.cfg.Record != nil {
 		s.cfg.Record(r)
 	}
-	s.cfg.users.leave()
 }
 
 // cut has the loop end the sessions of a server that is gone, or all if it is nil. Their
