@@ -82,6 +82,35 @@ func TestJournalPriorities(t *testing.T) {
 	}
 }
 
+// slowText is a value that takes its time to become text.
+type slowText chan struct{}
+
+func (s slowText) LogValue() slog.Value {
+	<-s
+	return slog.StringValue("text")
+}
+
+// TestAccessTakesNoTime: who logs an access does not wait until the line is text.
+func TestAccessTakesNoTime(t *testing.T) {
+	f := stream(t, false)
+	l, err := NewLog(f, config.Log{Level: "info", Format: "text"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	let, logged := make(slowText), make(chan struct{})
+	go func() {
+		l.Access.Info("connection", "value", let)
+		close(logged)
+	}()
+	select {
+	case <-logged:
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for the text")
+	}
+	close(let)
+	until(t, "the line is written", func() bool { return strings.HasSuffix(written(t, f)[0], "msg=connection value=text") })
+}
+
 // TestJournalLost: the line that owns up to lost ones has a priority, too.
 func TestJournalLost(t *testing.T) {
 	line := quietlog.LostLine(func(w io.Writer) slog.Handler { return newHandler(w, "json", slog.LevelInfo, true) })(3)

@@ -23,7 +23,8 @@ const SayTime = 500 * time.Millisecond
 // changed at any time.
 type Log struct {
 	*slog.Logger
-	// Access is for the access log, whose lines do not take the room of other lines.
+	// Access is for the access log, whose lines do not take the room of other lines, nor
+	// the time of whoever logs them: they have a queue of their own before they are text.
 	Access *slog.Logger
 
 	level slog.LevelVar
@@ -40,7 +41,7 @@ func NewLog(w io.Writer, cfg config.Log) (*Log, error) {
 	form := func(w io.Writer) slog.Handler { return newHandler(w, cfg.Format, &l.level, journal) }
 	l.out = quietlog.NewWriter(w, quietlog.LostLine(form))
 	l.Logger = slog.New(quietlog.Unblocked(form(l.out)))
-	l.Access = slog.New(quietlog.Unblocked(form(l.out.Minor())))
+	l.Access = quietlog.New(slog.New(form(l.out.Minor())))
 	return l, nil
 }
 
@@ -84,7 +85,10 @@ func (l *Log) SetLevel(text string) error {
 }
 
 // Flush gives the reader of the log SayTime to take what it has not taken yet.
-func (l *Log) Flush() { l.out.Flush(SayTime) }
+func (l *Log) Flush() {
+	quietlog.Flush(l.Access)
+	l.out.Flush(SayTime)
+}
 
 // OutliveReader keeps a reader of the log that has gone from ending the process,
 // as SIGPIPE does otherwise. Programs that the process starts keep the signal's
