@@ -92,7 +92,7 @@ func (c HandlerConfig) Validate() error {
 		field.Between("ClientTimeout", c.ClientTimeout, time.Millisecond, day),
 		field.Between("TunnelTimeout", c.TunnelTimeout, time.Millisecond, 30*day),
 		field.Between("Tries", c.Tries, 1, maxTries),
-		field.AtLeast("MaxBody", c.MaxBody, 0),
+		field.If(c.MaxBody < 0, "MaxBody", "%d: want at least 0", c.MaxBody),
 		validateHeaders("RequestHeaders", c.RequestHeaders, "${client}", "${local}"),
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, "${client}", "${local}", "${backend}", "${source}"),
 		validatePrefixes("TrustedProxies", c.TrustedProxies),

@@ -33,26 +33,29 @@ func (ellipsis) Format(f fmt.State, _ rune) { io.WriteString(f, "...") }
 // credentials are words that no key has, and that others use for what is hidden.
 var credentials = []string{"authorization", "passwd", "password", "token"}
 
-// names are those of all keys, and of the hidden ones, and what a text that has
-// swallowed one of these has in it. The tables are read once; readNames does it
-// since no initializer may: the tables' decoders use the names.
+// names are those of the hidden keys, what a text that has swallowed one of these has in
+// it, and a path of keys' names. The tables are read once; readNames does it since no
+// initializer may: the tables' decoders use the names.
 var names struct {
 	once      sync.Once
-	all       map[string]bool
 	hidden    map[string]bool
 	swallowed *regexp.Regexp
+	path      *regexp.Regexp
 }
 
 func readNames() {
-	names.all, names.hidden = make(map[string]bool), make(map[string]bool)
+	var all []string
+	names.hidden = make(map[string]bool)
 	walk("", "", new(Config).keys(), func(_ string, keys []key) {
 		for _, k := range keys {
-			names.all[k.name] = true
+			all = append(all, k.name)
 			if k.hidden {
 				names.hidden[k.name] = true
 			}
 		}
 	})
+	slices.Sort(all)
+	names.path = regexp.MustCompile(`^(\.(` + strings.Join(slices.Compact(all), "|") + `)\b|\[\d+\])*`)
 	words := append(slices.Sorted(maps.Keys(names.hidden)), credentials...)
 	names.swallowed = regexp.MustCompile(`(?i)\b(` + strings.Join(words, "|") + `)["']?[\s:=]`)
 }
@@ -120,20 +123,11 @@ func (d *decoder) hide(path, shown string) {
 	}
 }
 
-// component is a part of a path that is not the first.
-var component = regexp.MustCompile(`^(?:\.(\w+)|\[\d+\])`)
-
 // place is what messages call a path, and whether what stands there is hidden.
 func (d *decoder) place(path string) (string, bool) {
 	for at := path; ; at = parent(at) {
 		if shown, hidden := d.hidden[at]; hidden {
-			for rest := path[len(at):]; ; {
-				m := component.FindStringSubmatch(rest)
-				if m == nil || m[1] != "" && !names.all[m[1]] {
-					return shown, true
-				}
-				shown, rest = shown+m[0], rest[len(m[0]):]
-			}
+			return shown + names.path.FindString(path[len(at):]), true
 		}
 		if at == "" {
 			return path, false
@@ -158,7 +152,7 @@ func (d *decoder) problem(pos Position, path, format string, args []any) Problem
 
 // describe names a node in an error message.
 func (d *decoder) describe(n *yaml.Node) any {
-	if n.Kind == yaml.ScalarNode && !d.covered[n] && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
+	if n.Kind == yaml.ScalarNode && !d.covered[n] && n.Style&quoted != 0 {
 		return fmt.Sprintf("%q", withoutUser(n.Value))
 	}
 	return d.quote(n)
@@ -209,21 +203,17 @@ func keyName(s string) string {
 	return show(s)
 }
 
-// syntaxReasons are what the beginnings of the YAML library's messages are, of
-// those that are the same for every file.
-var syntaxReasons = []string{"found ", "did not find ", "could not find ", "mapping ", "block sequence ", "control characters ",
-	"exceeded max depth ", "invalid ", "incomplete ", "input error"}
+// syntaxReasons are those of the YAML library's messages that are the same for every file.
+var syntaxReasons = regexp.MustCompile(`^(found|did not find|could not find|mapping|block sequence|control characters|exceeded max depth|invalid|incomplete|input error)\b`)
 
 // syntaxReason is what the library says of a mistake, without what it quotes of
 // the file.
 func syntaxReason(said string) string {
-	if strings.HasPrefix(said, "unknown anchor ") {
+	switch {
+	case strings.HasPrefix(said, "unknown anchor "):
 		return "an alias (*) of what no anchor (&) has named"
-	}
-	for _, r := range syntaxReasons {
-		if strings.HasPrefix(said, r) {
-			return said
-		}
+	case syntaxReasons.MatchString(said):
+		return said
 	}
 	return "a mistake"
 }

@@ -81,7 +81,7 @@ func checkTypes() []variant[Check] {
 				setting("directory", plain(&e.Dir), "where it runs"),
 			}
 		}),
-		atOnce(checker("file", "up while a file is there, or not there; noticed at once", "", func(_ *Check, f *healthcheck.File) []key {
+		checker("file", "up while a file is there, or not there; noticed at once", "", func(_ *Check, f *healthcheck.File) []key {
 			return []key{
 				required("file", absolutePath(&f.Path), "/run/havip/maintenance", "the file to look at"),
 				setting("absent", boolean(&f.Absent), "up while there is no such file"),
@@ -89,17 +89,17 @@ func checkTypes() []variant[Check] {
 				optional("content", expression(&f.Content), "^ok",
 					"regular expression that it must match, and then fall is 2 by default: a file is not written at once; default: not read"),
 			}
-		})),
-		atOnce(checker("process", "up while a process runs; its end is noticed at once", "", func(_ *Check, p *healthcheck.Process) []key {
+		}),
+		checker("process", "up while a process runs; its end is noticed at once", "", func(_ *Check, p *healthcheck.Process) []key {
 			return []key{
 				required("process", plain(&p.Name), "nginx", "its name"),
 				optional("pid_file", absolutePath(&p.PIDFile), "/run/nginx.pid", "file with its number; default: any process of that name"),
 				setting("min_processes", integer(&p.Min), "how many of that name must run"),
 			}
-		})),
-		atOnce(checker("interface", "up while an interface is up and has a carrier; noticed at once", "", func(_ *Check, i *healthcheck.Interface) []key {
+		}),
+		checker("interface", "up while an interface is up and has a carrier; noticed at once", "", func(_ *Check, i *healthcheck.Interface) []key {
 			return []key{required("interface", plain(&i.Name), "eth0", "network interface")}
-		})),
+		}),
 		checker("gateway", "up when a neighbour answers ARP or neighbour discovery", "", func(_ *Check, g *healthcheck.Gateway) []key {
 			return []key{
 				required("interface", plain(&g.Interface), "eth0", "network interface"),
@@ -132,13 +132,6 @@ func talk(send, expect *[]byte, match **regexp.Regexp) []key {
 	}
 }
 
-// atOnce is for what does not come and go by chance, and whose end is noticed
-// at once: a second look would only cost time.
-func atOnce(v variant[Check]) variant[Check] {
-	v.presets = map[string]string{"fall": "1"}
-	return v
-}
-
 var recordTypes = alternatives(field.All(healthcheck.DNS{Server: "192.0.2.1:53", Name: "x", Type: "?"}.Validate())[0].Err)
 
 // connectTo is the row of what most types of checks connect to.
@@ -169,6 +162,13 @@ func (c *Check) targetOf(backend string) string {
 
 // keys are those of every check.
 func (c *Check) keys() []key {
+	fall := setting("fall", integer(&c.Fall), "failures in a row that make it down: the second is asked for after the fast interval")
+	switch c.Checker.(type) {
+	case *healthcheck.File, *healthcheck.Process, *healthcheck.Interface:
+		// Nothing that comes and goes by chance, and the end is noticed at once: a second
+		// look would only cost time.
+		fall.preset, fall.setting = "1", false
+	}
 	return owned([]key{
 		setting("interval", duration(&c.Interval), "from probe to probe"),
 		optional("fast_interval", duration(&c.FastInterval), "200ms",
@@ -181,7 +181,7 @@ func (c *Check) keys() []key {
 		optional("start_spread", duration(&c.StartSpread), "1s",
 			"greatest random delay of the first probe; default: 0s, of a check of backends the interval, at most "+maxDefaultSpread.String()),
 		setting("rise", integer(&c.Rise), "successes in a row that make it up"),
-		setting("fall", integer(&c.Fall), "failures in a row that make it down: the second is asked for after the fast interval"),
+		fall,
 		setting("hold_down", duration(&c.HoldDown), "least time that it stays down, so that what flaps moves nothing more often"),
 		setting("initial", choice(&c.Initial), "before the first result, which decides alone if unknown; the addresses of a router wait for it"),
 		setting("on_error", either(&c.FailStatic, "fail", "ignore"),

@@ -183,8 +183,6 @@ type variant[T any] struct {
 	// target is the key of a check that says what is probed. A check without this key
 	// probes backends, each at its own address. A type without a target cannot do that.
 	target string
-	// presets are defaults that differ from those of other types.
-	presets map[string]string
 }
 
 // kind is the key type, which selects one of the variants.
@@ -202,13 +200,7 @@ func typed[T any](of *T, to *string, types, all []variant[T]) value {
 	sectionOf := func(t variant[T]) section {
 		k := kind(to, types)
 		k.example = t.name
-		keys := append([]key{k}, t.keys(of)...)
-		for i := range keys {
-			if preset, ok := t.presets[keys[i].name]; ok {
-				keys[i].preset, keys[i].setting = preset, false
-			}
-		}
-		return section{label: "of type " + t.name, doc: t.doc, keys: owned(keys, inside(of))}
+		return section{label: "of type " + t.name, doc: t.doc, keys: owned(append([]key{k}, t.keys(of)...), inside(of))}
 	}
 	return value{
 		variants: func() (sections []section) {

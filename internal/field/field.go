@@ -87,14 +87,6 @@ func Between[T Number](name string, value, least, most T) error {
 	return Errorf(name, "%s: want %s to %s", Text(value), Text(least), Text(most))
 }
 
-// AtLeast is Between without an upper end: "-1s: want at least 0s".
-func AtLeast[T Number](name string, value, least T) error {
-	if least <= value {
-		return nil
-	}
-	return Errorf(name, "%s: want at least %s", Text(value), Text(least))
-}
-
 // Text prints a number: a duration as Span does, a float64 without an exponent.
 func Text(v any) string {
 	switch v := v.(type) {
