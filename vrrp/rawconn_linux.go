@@ -2,12 +2,16 @@ package vrrp
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"syscall"
 	"time"
 
 	"github.com/havip/havip/internal/inet"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,9 +23,9 @@ const readBuffer = 4 << 20
 // rawConn is a raw IP socket that hears and serves one interface. It is opened
 // in the network namespace of the calling thread and stays there.
 //
-// x/net is not used: its ReadBatch allocates two objects for the sender's address of each
-// packet. IPV6_CHECKSUM is not set: the codec computes checksums, and the kernel would drop
-// packets with wrong ones uncounted.
+// The socket is set up through x/net. Packets bypass x/net, whose ReadBatch allocates two
+// objects for the sender's address of each packet. IPV6_CHECKSUM is not set: the codec
+// computes checksums, and the kernel would drop packets with wrong ones uncounted.
 type rawConn struct {
 	socket   *os.File
 	raw      syscall.RawConn // the socket
@@ -70,7 +74,7 @@ func (c *rawConn) setUp(fd int, device string) (err error) {
 	if err = c.setOptions(fd, device); err != nil {
 		return err
 	}
-	if err = c.joinGroup(fd); err != nil {
+	if err = c.rejoin(); err != nil {
 		return err
 	}
 	if c.raw, err = c.socket.SyscallConn(); err != nil {
@@ -78,21 +82,6 @@ func (c *rawConn) setUp(fd int, device string) (err error) {
 	}
 	c.alarm, err = newAlarm(fd)
 	return err
-}
-
-// withDescriptor runs f on the socket.
-func withDescriptor(raw syscall.RawConn, f func(fd int) error) error {
-	var err error
-	if e := raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
-		return e
-	}
-	return err
-}
-
-// socketOption is an option of a socket that must be set.
-type socketOption struct {
-	name                 string
-	level, option, value int
 }
 
 func (c *rawConn) setOptions(fd int, device string) error {
@@ -111,46 +100,70 @@ func (c *rawConn) setOptions(fd int, device string) error {
 	// without these options only that fails.
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
-	options := []socketOption{
-		{"IP_TOS", unix.IPPROTO_IP, unix.IP_TOS, inet.NetworkControl},
-		{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
-		{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0},
-	}
-	if c.family == familyIPv6 {
-		options = []socketOption{
-			{"IPV6_TCLASS", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, inet.NetworkControl},
-			{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
-			{"IPV6_RECVHOPLIMIT", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1},
-			{"IPV6_MULTICAST_LOOP", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0},
+	if c.protocol == protocolAH { // the signature covers the IP header
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_HDRINCL, 1); err != nil {
+			return os.NewSyscallError("IP_HDRINCL", err)
 		}
 	}
-	if c.protocol == protocolAH { // the signature covers the IP header
-		options = append(options, socketOption{"IP_HDRINCL", unix.IPPROTO_IP, unix.IP_HDRINCL, 1})
-	}
+	return c.lend(func(ip *net.IPConn) error {
+		if c.family == familyIPv6 {
+			p := ipv6.NewPacketConn(ip)
+			return firstFailure(
+				option{"IPV6_TCLASS", p.SetTrafficClass(inet.NetworkControl)},
+				option{"IPV6_RECVPKTINFO", p.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface|ipv6.FlagHopLimit, true)},
+				option{"IPV6_MULTICAST_LOOP", p.SetMulticastLoopback(false)})
+		}
+		p := ipv4.NewPacketConn(ip)
+		return firstFailure(
+			option{"IP_TOS", p.SetTOS(inet.NetworkControl)},
+			option{"IP_PKTINFO", p.SetControlMessage(ipv4.FlagInterface, true)},
+			option{"IP_MULTICAST_LOOP", p.SetMulticastLoopback(false)})
+	})
+}
+
+// option is an option of the socket that was set, and how that went.
+type option struct {
+	name string
+	err  error
+}
+
+func firstFailure(options ...option) error {
 	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.option, o.value); err != nil {
-			return os.NewSyscallError(o.name, err)
+		if o.err != nil {
+			return fmt.Errorf("%s: %w", o.name, o.err)
 		}
 	}
 	return nil
 }
 
-func (c *rawConn) rejoin() error { return withDescriptor(c.raw, c.joinGroup) }
+// lend calls f with a copy of the socket's descriptor, for x/net.
+func (c *rawConn) lend(f func(*net.IPConn) error) error {
+	conn, err := net.FilePacketConn(c.socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return f(conn.(*net.IPConn))
+}
 
-// joinGroup makes the socket a member of the group. It leaves the group first: the kernel
+// rejoin makes the socket a member of the group. It leaves the group first: the kernel
 // refuses to add a membership that the socket still lists.
-func (c *rawConn) joinGroup(fd int) error {
+func (c *rawConn) rejoin() error {
 	if c.ifindex == 0 {
 		return nil
 	}
-	if c.family == familyIPv6 {
-		group := unix.IPv6Mreq{Multiaddr: groupIPv6.As16(), Interface: uint32(c.ifindex)}
-		_ = unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP, &group)
-		return os.NewSyscallError("IPV6_JOIN_GROUP", unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &group))
-	}
-	group := unix.IPMreqn{Multiaddr: groupIPv4.As4(), Ifindex: int32(c.ifindex)}
-	_ = unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_DROP_MEMBERSHIP, &group)
-	return os.NewSyscallError("IP_ADD_MEMBERSHIP", unix.SetsockoptIPMreqn(fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &group))
+	return c.lend(func(ip *net.IPConn) error {
+		group, ifi := &net.IPAddr{IP: groupIPv4.AsSlice()}, &net.Interface{Index: c.ifindex}
+		var p interface {
+			JoinGroup(*net.Interface, net.Addr) error
+			LeaveGroup(*net.Interface, net.Addr) error
+		} = ipv4.NewPacketConn(ip)
+		if c.family == familyIPv6 {
+			group.IP, p = groupIPv6.AsSlice(), ipv6.NewPacketConn(ip)
+		}
+		_ = p.LeaveGroup(ifi, group)
+		return firstFailure(option{"joining " + group.String(), p.JoinGroup(ifi, group)})
+	})
 }
 
 func (c *rawConn) SetReadDeadline(t time.Time) error { return c.alarm.file.SetReadDeadline(t) }

@@ -3,6 +3,7 @@ package vrrp
 import (
 	"errors"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,4 +157,13 @@ func TestRawConnAllocations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withDescriptor runs f on the socket.
+func withDescriptor(raw syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if e := raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
 }
