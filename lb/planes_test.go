@@ -8,11 +8,14 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"weak"
 )
 
 // stream is what a client has: a TCP connection or one with TLS.
@@ -348,31 +351,33 @@ func TestReplacedPoolsAreForgotten(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	pools := []*Pool{first}
-	replace := func(n int) (watched int) {
+	tc.Pool = nil
+	pools := []weak.Pointer[Pool]{weak.Make(first)}
+	replace := func(n int) {
 		for range n {
 			next := TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}}), Routes: map[string]*Pool{"a.test": newPool(t, PoolConfig{Backends: []Backend{b}})}}
 			if err := tc.Reconfigure(next); err != nil {
 				t.Fatal(err)
 			}
-			pools = append(pools, next.Pool, next.Routes["a.test"])
+			pools = append(pools, weak.Make(next.Pool), weak.Make(next.Routes["a.test"]))
 		}
-		for _, p := range pools {
-			watched += watchers(p)
+	}
+	kept := func(want int) func() bool {
+		return func() bool {
+			runtime.GC()
+			left := slices.DeleteFunc(slices.Clone(pools), func(p weak.Pointer[Pool]) bool { return p.Value() == nil })
+			return len(left) == want
 		}
-		return watched
 	}
-	if n := replace(20); n != 3 {
-		t.Errorf("%d pools are watched, want the current two and the one with a connection", n)
-	}
+	replace(20)
+	waitFor(t, "all pools to be freed but the current two and the one with a connection", kept(3))
 	first.SetHealth(b.Address, errDown)
 	if _, inOrder := ends(t, c); inOrder {
 		t.Error("the old pool's connection was not cut")
 	}
 	waitFor(t, "the connection to end", func() bool { return tc.Stats().Active == 0 })
-	if n := replace(1); n != 2 {
-		t.Errorf("%d pools are watched, want the current two", n)
-	}
+	replace(1)
+	waitFor(t, "all pools to be freed but the current two", kept(2))
 }
 
 // The context of what waits for descriptors ends the wait.
