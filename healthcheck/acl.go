@@ -72,10 +72,8 @@ func parseACL(b []byte) ([]aclEntry, error) {
 
 // mask returns the most that named users and all groups may do.
 func (a acl) mask() uint16 {
-	for _, e := range a.entries {
-		if e.tag == aclMask {
-			return e.perm
-		}
+	if i := slices.IndexFunc(a.entries, func(e aclEntry) bool { return e.tag == aclMask }); i >= 0 {
+		return a.entries[i].perm
 	}
 	return 0o7
 }

@@ -53,17 +53,13 @@ func (c ICMP) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, raw, err := listenICMP(addr)
+	conn, to, err := listenICMP(addr)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	defer bindDeadline(ctx, conn)()
 	e := newEcho(addr)
-	var to net.Addr = &net.UDPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
-	if raw {
-		to = &net.IPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
-	}
 	if _, err := conn.WriteTo(e.marshalRequest(), to); err != nil {
 		return err
 	}
@@ -91,22 +87,23 @@ func resolve(ctx context.Context, host string) (netip.Addr, error) {
 	return addrs[0].Unmap(), nil
 }
 
-// listenICMP opens a ping socket, or else a raw one.
-func listenICMP(addr netip.Addr) (conn net.PacketConn, raw bool, err error) {
+// listenICMP opens a ping socket, or else a raw one. to is addr in the form that the
+// socket wants.
+func listenICMP(addr netip.Addr) (conn net.PacketConn, to net.Addr, err error) {
 	if conn, err = listenPing(addr); err == nil {
-		return conn, false, nil
+		return conn, &net.UDPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}, nil
 	}
 	network, any := "ip4:icmp", "0.0.0.0"
 	if addr.Is6() {
 		network, any = "ip6:ipv6-icmp", "::"
 	}
 	if conn, err = net.ListenPacket(network, any); err == nil {
-		return conn, true, nil
+		return conn, &net.IPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}, nil
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: neither net.ipv4.ping_group_range nor CAP_NET_RAW permit it", ErrCannotRun)
 	}
-	return nil, false, err
+	return nil, nil, err
 }
 
 func addrOf(a net.Addr) netip.Addr {

@@ -55,7 +55,8 @@ func NewMonitor(cfg Config) (*Monitor, error) {
 	}
 	m := &Monitor{
 		cfg: cfg, kick: make(chan struct{}, 1), subs: make(map[*subscriber]struct{}),
-		random: random, log: quietlog.New(cfg.Logger).With("check", cfg.Name),
+		log:    quietlog.New(cfg.Logger).With("check", cfg.Name),
+		random: func(limit time.Duration) time.Duration { return rand.N(limit + 1) },
 	}
 	m.core = newCore(&m.cfg, time.Now())
 	return m, nil
@@ -295,9 +296,4 @@ func (m *Monitor) logProbe(latency time.Duration, err error) {
 	default:
 		m.log.Debug("probe succeeded", "state", m.core.State, "successes", m.core.Successes, "latency", latency)
 	}
-}
-
-// random returns a duration from 0 to limit.
-func random(limit time.Duration) time.Duration {
-	return rand.N(limit + 1)
 }

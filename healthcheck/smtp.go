@@ -2,6 +2,7 @@ package healthcheck
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -53,8 +54,9 @@ func (c SMTP) probe(ctx context.Context) error {
 			return err
 		}
 	}
-	hello := "EHLO " + c.hello()
-	if err := smtpTalk(conn, exchange{"", "220"}, exchange{hello, "250"}); err != nil {
+	machine, _ := os.Hostname()
+	hello := exchange{"EHLO " + cmp.Or(c.Hello, machine, "localhost"), "250"}
+	if err := smtpTalk(conn, exchange{"", "220"}, hello); err != nil {
 		return err
 	}
 	if c.StartTLS {
@@ -64,7 +66,7 @@ func (c SMTP) probe(ctx context.Context) error {
 		if conn, err = handshake(ctx, conn, c.Address, c.TLS); err != nil {
 			return err
 		}
-		if err := smtpTalk(conn, exchange{hello, "250"}); err != nil {
+		if err := smtpTalk(conn, hello); err != nil {
 			return err
 		}
 	}
@@ -72,16 +74,6 @@ func (c SMTP) probe(ctx context.Context) error {
 	_ = smtpTalk(conn, exchange{"QUIT", "221"})
 	awaitClose(ctx, conn)
 	return nil
-}
-
-func (c SMTP) hello() string {
-	if c.Hello != "" {
-		return c.Hello
-	}
-	if name, err := os.Hostname(); err == nil {
-		return name
-	}
-	return "localhost"
 }
 
 // exchange is a command, empty for the greeting, and the reply's code.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -85,10 +86,8 @@ func readUntil(r io.Reader, done func([]byte) bool) error {
 		if len(reply) == maxReply {
 			return fmt.Errorf("unexpected reply %s", excerpt(reply))
 		}
-		if len(reply) == cap(reply) {
-			reply = append(make([]byte, 0, min(4*cap(reply), maxReply)), reply...)
-		}
-		n, err := r.Read(reply[len(reply):cap(reply)])
+		reply = slices.Grow(reply, 1)
+		n, err := r.Read(reply[len(reply):min(cap(reply), maxReply)])
 		reply = reply[:len(reply)+n]
 		searched += len(reply)
 		end := err != nil || len(reply) == maxReply

@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -51,19 +52,18 @@ func (c TLS) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer closeInOrder(ctx, secure)
+	config := cmp.Or(c.Config, new(tls.Config))
 	now := time.Now()
-	if c.Config != nil && c.Config.Time != nil {
-		now = c.Config.Time()
+	if config.Time != nil {
+		now = config.Time()
 	}
 	state := secure.ConnectionState()
-	if c.Config != nil && len(c.Config.NextProtos) > 0 && state.NegotiatedProtocol == "" {
+	if len(config.NextProtos) > 0 && state.NegotiatedProtocol == "" {
 		// A server that knows of ALPN (RFC 7301) refuses; this one ignores it.
-		err = fmt.Errorf("the server chooses none of the protocols %q", c.Config.NextProtos)
-	} else {
-		err = validFor(state, now, c.MinValidity)
+		return fmt.Errorf("the server chooses none of the protocols %q", config.NextProtos)
 	}
-	closeInOrder(ctx, secure)
-	return err
+	return validFor(state, now, c.MinValidity)
 }
 
 // validFor checks that the certificates of a connection stay valid for d.
