@@ -100,7 +100,8 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 	return r, nil
 }
 
-// joinGroup makes the router a member of its group, if it has one. conn.mu is held.
+// joinGroup makes the router a member of its group, if it has one. conn.mu is held, or
+// nobody else has the router yet.
 func (r *Router) joinGroup() {
 	if g := r.cfg.Group; g != nil && r.leave == nil {
 		r.leave = g.joinMachine(r.machine, r.movedByGroup)
