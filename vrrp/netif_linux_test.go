@@ -64,6 +64,28 @@ func TestNetworkBacklog(t *testing.T) {
 	}
 }
 
+// TestNetworkWakes: a reader that waits is woken once for each time, before or after it has
+// begun to wait, and goes on to hear events.
+func TestNetworkWakes(t *testing.T) {
+	n, h, link := events(t)
+	for range 2 {
+		n.wake()
+		if lost, err := n.waitEvent(func(linkEvent) bool { return false }); !lost || err != nil {
+			t.Errorf("woken before: lost %v, error %v; want that events may be lost", lost, err)
+		}
+		time.AfterFunc(20*time.Millisecond, n.wake)
+		if lost, err := n.waitEvent(func(linkEvent) bool { return false }); !lost || err != nil {
+			t.Errorf("woken while it waits: lost %v, error %v; want that events may be lost", lost, err)
+		}
+	}
+	if err := h.Netlink().LinkSetDown(link); err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := n.waitEvent(func(e linkEvent) bool { return e.name == "eth0" }); lost || err != nil {
+		t.Errorf("an event: lost %v, error %v; want neither", lost, err)
+	}
+}
+
 // TestNetworkOverrun: lost events may have been about an address or interface that has gone
 // and come back.
 func TestNetworkOverrun(t *testing.T) {

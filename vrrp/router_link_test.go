@@ -107,6 +107,31 @@ func TestRouterReopenRetries(t *testing.T) {
 	})
 }
 
+// TestRouterMeetsFailure: no event has told of a change yet, and the router that begins is the
+// first to find that no socket can be opened. The Conn tries again all the same.
+func TestRouterMeetsFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFakeLAN().node(t, 1, Config{Priority: 255})
+		a.net.mu.Lock()
+		a.net.nif.index, a.net.fail = 2, errors.New("not yet")
+		a.net.mu.Unlock()
+		b, err := NewRouter(Config{VRID: 52, Addresses: addrs("192.0.2.252"), Priority: 255}, a.conn, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go b.Run(t.Context())
+		a.is(Initialize)
+		a.net.mu.Lock()
+		a.net.fail = nil
+		a.net.mu.Unlock()
+		time.Sleep(retryLink)
+		a.is(Active)
+		if s := b.Status(); s.State != Active {
+			t.Errorf("%s: state %v, faults %q", s.Name, s.State, s.Faults)
+		}
+	})
+}
+
 // TestRouterForgotten: the addresses of a router that has ended are like any others.
 func TestRouterForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
