@@ -67,11 +67,7 @@ func runCommand() *cli.Command {
 				return err
 			}
 			processors()
-			begin := daemon.New
-			if c.Bool(strictFlag) {
-				begin = daemon.NewStrict
-			}
-			d, err := begin(cfg, log.Logger, log.Access)
+			d, err := daemon.New(cfg, log.Logger, log.Access, c.Bool(strictFlag))
 			if err != nil {
 				return errors.New(everyLine("havip run: ", err))
 			}

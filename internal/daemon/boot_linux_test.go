@@ -88,7 +88,7 @@ func TestStrictNamesAll(t *testing.T) {
 - {name: VI_4, interface: eth0, vrid: 54, addresses: [192.168.31.254/24], excluded: [{address: 10.8.0.1/24, interface: eth8}], notify: [/nowhere/notify.sh]}
 `
 	err := h.Do(func() error {
-		_, err := NewStrict(parse(t, text), slog.New(slog.DiscardHandler), nil)
+		_, err := New(parse(t, text), slog.New(slog.DiscardHandler), nil, true)
 		return err
 	})
 	want := `f.yaml:3:3: VI_2: vrrp: VI_2: link eth7 missing
@@ -99,7 +99,7 @@ vrrp[3].notify[0]: router VI_4: `
 		t.Errorf("error:\n%v\nwant:\n%s", err, want)
 	}
 	if err := h.Do(func() error {
-		d, err := NewStrict(parse(t, strings.SplitAfter(text, "}\n")[0]), slog.New(slog.DiscardHandler), nil)
+		d, err := New(parse(t, strings.SplitAfter(text, "}\n")[0]), slog.New(slog.DiscardHandler), nil, true)
 		if err == nil {
 			d.pending.abandon()
 		}
@@ -118,7 +118,7 @@ func TestStrictWithoutSource(t *testing.T) {
 		"- {name: VI_1, interface: eth0, vrid: 51, addresses: [10.8.0.250/24], excluded: [10.8.0.1/24]}\n" +
 		"- {name: VI_2, interface: eth0, vrid: 52, addresses: [10.8.0.251/24]}"
 	err := h.Do(func() error {
-		d, err := NewStrict(parse(t, text), slog.New(slog.DiscardHandler), nil)
+		d, err := New(parse(t, text), slog.New(slog.DiscardHandler), nil, true)
 		if err == nil {
 			d.pending.abandon()
 		}

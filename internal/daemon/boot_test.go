@@ -49,7 +49,7 @@ func TestBootWithoutWhatServicesNeed(t *testing.T) {
 	}
 	text := file(service("good", good, ""), service("busy", busy, ""), service("secure", secure, encrypted), service("checked", third, checked))
 
-	strict, err := NewStrict(mayParse(t, text), slog.New(slog.DiscardHandler), nil)
+	strict, err := New(mayParse(t, text), slog.New(slog.DiscardHandler), nil, true)
 	if err == nil {
 		strict.pending.abandon()
 	}

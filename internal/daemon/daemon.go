@@ -78,19 +78,10 @@ type Daemon struct {
 // New opens every socket that cfg needs, in the network namespace of the
 // calling thread, and starts nothing: an error leaves the machine as it was. Where
 // a part cannot begin now, for a reason that may pass, New returns no error: Run
-// logs the reason and tries the part again, and no other part waits for it. What
-// services record goes to access, or to log if access is nil.
-func New(cfg *config.Config, log, access *slog.Logger) (*Daemon, error) {
-	return open(cfg, log, access, false)
-}
-
-// NewStrict is New, but returns an error where a part cannot begin now. The error
-// names all such parts, one a line.
-func NewStrict(cfg *config.Config, log, access *slog.Logger) (*Daemon, error) {
-	return open(cfg, log, access, true)
-}
-
-func open(cfg *config.Config, log, access *slog.Logger, strict bool) (*Daemon, error) {
+// logs the reason and tries the part again, and no other part waits for it. With strict
+// that is an error, which names all such parts, one a line. What services record goes to
+// access, or to log if access is nil.
+func New(cfg *config.Config, log, access *slog.Logger, strict bool) (*Daemon, error) {
 	d := &Daemon{
 		log:     quietlog.New(log),
 		access:  lb.LogRecords(cmp.Or(access, log)),

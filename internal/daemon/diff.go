@@ -22,6 +22,15 @@ func (f fate) String() string {
 	return [...]string{"stays as it is", "changes in place", "starts anew", "is new", "ends"}[f]
 }
 
+// keepIf returns keep if the next configuration of a part is the same, and otherwise what
+// another configuration means for the part.
+func keepIf(same bool, otherwise fate) fate {
+	if same {
+		return keep
+	}
+	return otherwise
+}
+
 // step is the fate of one part P with a configuration C.
 type step[P, C any] struct {
 	key  string

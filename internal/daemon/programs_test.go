@@ -79,7 +79,7 @@ func TestStartWithUnreadyProgram(t *testing.T) {
   good: {type: exec, command: [/bin/true], interval: 50ms, timeout: 50ms, fall: 100}
   late: {type: exec, command: [%s], interval: 10ms, timeout: 10s, long_timeout: true}
 services: [{name: web, listen: "127.0.0.1:%s", backends: ["127.0.0.1:1"]}]
-`, path, freePort(t))), slog.New(slog.NewTextHandler(&log, nil)), nil)
+`, path, freePort(t))), slog.New(slog.NewTextHandler(&log, nil)), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,10 +142,7 @@ func (d *Daemon) prepareChecks(c *change) error {
 		plans = append(plans, &checkPlan{cfg: cfg})
 	}
 	c.checks = diff(d.checks, plans, func(p *checkPlan) string { return p.cfg.Name }, func(old *check, next *checkPlan) fate {
-		if old.cfg.Equal(&next.cfg) {
-			return keep
-		}
-		return replace
+		return keepIf(old.cfg.Equal(&next.cfg), replace)
 	})
 	for _, s := range c.checks {
 		if !s.begins() {
@@ -175,16 +172,10 @@ func (d *Daemon) applyChecks(c *change) (ends []func()) {
 // prepareGroups finds out whether the FIFOs that are new can be opened.
 func (d *Daemon) prepareGroups(c *change) error {
 	c.groups = diff(d.groups, c.cfg.Groups, func(g config.Group) string { return g.Name }, func(old *group, next config.Group) fate {
-		if old.cfg.Equal(next) {
-			return keep
-		}
-		return update
+		return keepIf(old.cfg.Equal(next), update)
 	})
 	c.notifiers = diff(d.notifiers, notifyConfigs(c.cfg), notifyConfig.key, func(old *notifier, next notifyConfig) fate {
-		if old.meets(next) {
-			return keep
-		}
-		return update
+		return keepIf(old.meets(next), update)
 	})
 	return prepareFIFOs(c, d.cfg)
 }

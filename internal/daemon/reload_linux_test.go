@@ -37,7 +37,7 @@ func startNode(t *testing.T, h *lab.Host, text string) *node {
 	n := &node{t: t, host: h, log: &labtest.Log{}}
 	cfg := parse(t, text)
 	if err := h.Do(func() (err error) {
-		n.Daemon, err = New(cfg, slog.New(slog.NewTextHandler(n.log, nil)), nil)
+		n.Daemon, err = New(cfg, slog.New(slog.NewTextHandler(n.log, nil)), nil, false)
 		return err
 	}); err != nil {
 		t.Fatal(err)

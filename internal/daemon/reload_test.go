@@ -38,7 +38,7 @@ func startLogging(t *testing.T, text string, log *slog.Logger) *Daemon {
 // startFrom is startLogging for who has read the configuration.
 func startFrom(t *testing.T, cfg *config.Config, log *slog.Logger) *Daemon {
 	t.Helper()
-	d, err := New(cfg, log, nil)
+	d, err := New(cfg, log, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

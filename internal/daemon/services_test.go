@@ -150,7 +150,7 @@ func TestAccessLog(t *testing.T) {
 	backend, port := echoServer(t, "a"), freePort(t)
 	text := fmt.Sprintf(`services: [{name: db, listen: "127.0.0.1:%s", mode: tcp, backends: ["%s"], access_log: true, proxy_protocol: {accept: [127.0.0.1]}}]`, port, backend)
 	var out labtest.Log
-	d, err := New(parse(t, text), slog.New(slog.NewTextHandler(&out, nil)), nil)
+	d, err := New(parse(t, text), slog.New(slog.NewTextHandler(&out, nil)), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 
@@ -67,10 +68,7 @@ func (t *tracker) reconfigure(cfg config.Router, checks map[string]*check) {
 	defer t.mu.Unlock()
 	for _, tr := range cfg.Track {
 		if !t.tracks(tr.Check) {
-			t.state[tr.Check] = healthcheck.Up
-			if s := checks[tr.Check].state(); s != healthcheck.Unknown {
-				t.state[tr.Check] = s
-			}
+			t.state[tr.Check] = cmp.Or(checks[tr.Check].state(), healthcheck.Up)
 		}
 	}
 	t.cfg = cfg
@@ -130,7 +128,8 @@ func (t *tracker) applyStates() {
 		s := t.state[tr.Check]
 		if tr.Weight != 0 {
 			weights += weight(tr.Weight, s)
-			resigns = resigns || tr.Mode == "resign" && costs(tr.Weight, s)
+			// The priority is below what it could be.
+			resigns = resigns || tr.Mode == "resign" && weight(tr.Weight, s) < weight(tr.Weight, healthcheck.Up)
 			continue
 		}
 		if faulty[tr.Check] = s != healthcheck.Up; faulty[tr.Check] {
@@ -206,12 +205,6 @@ func weight(w int, s healthcheck.State) int {
 		return w
 	}
 	return 0
-}
-
-// costs reports whether the state of a check keeps the priority below what it
-// could be.
-func costs(w int, s healthcheck.State) bool {
-	return w < 0 && s == healthcheck.Down || w > 0 && s != healthcheck.Up
 }
 
 // clampPriority keeps a priority what a Backup may have (RFC 9568 §5.2.4).

@@ -57,10 +57,7 @@ func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog
 		plans = append(plans, &upstreamPlan{upstreamConfig: cfg})
 	}
 	steps := diff(old, plans, func(p *upstreamPlan) string { return p.route }, func(old *upstream, next *upstreamPlan) fate {
-		if reflect.DeepEqual(old.cfg.pool, next.pool) && old.cfg.check.Equal(next.check) {
-			return keep
-		}
-		return update
+		return keepIf(reflect.DeepEqual(old.cfg.pool, next.pool) && old.cfg.check.Equal(next.check), update)
 	})
 	for _, s := range steps {
 		if s.fate == remove {

@@ -92,7 +92,7 @@ services: [{name: b, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"
   {name: c, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"], routes: [
     {name: z, server_names: [z.example.org], backends: ["127.0.0.1:9"]}, {name: y, server_names: [y.example.org], backends: ["127.0.0.1:9"]}]}]`, a, b),
 	}
-	d, err := New(parse(t, texts[0]), slog.New(slog.DiscardHandler), nil)
+	d, err := New(parse(t, texts[0]), slog.New(slog.DiscardHandler), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,12 +114,10 @@ func (q *queue[T]) flush(bound time.Duration) bool {
 	}
 	idle := q.idle
 	q.mu.Unlock()
-	timer := time.NewTimer(bound)
-	defer timer.Stop()
 	select {
 	case <-idle:
 		return true
-	case <-timer.C:
+	case <-time.After(bound):
 		return false
 	}
 }
