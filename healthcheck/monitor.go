@@ -42,7 +42,7 @@ type Monitor struct {
 	mu    sync.Mutex
 	core  core
 	probe *probe // under way; nil: none
-	subs  map[*subscriber]struct{}
+	subs  []*subscriber
 }
 
 // NewMonitor returns a Monitor that probes once Run is called. The error is that of
@@ -54,7 +54,7 @@ func NewMonitor(cfg Config) (*Monitor, error) {
 		return nil, fmt.Errorf("healthcheck: monitor %s: %w", cfg.Name, err)
 	}
 	m := &Monitor{
-		cfg: cfg, kick: make(chan struct{}, 1), subs: make(map[*subscriber]struct{}),
+		cfg: cfg, kick: make(chan struct{}, 1),
 		log:    quietlog.New(cfg.Logger).With("check", cfg.Name),
 		random: func(limit time.Duration) time.Duration { return rand.N(limit + 1) },
 	}

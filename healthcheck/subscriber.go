@@ -1,6 +1,7 @@
 package healthcheck
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/havip/havip/internal/quietlog"
@@ -19,20 +20,20 @@ func (m *Monitor) Subscribe(fn func(Status)) (cancel func()) {
 	s := &subscriber{fn: fn, calls: quietlog.NewCalls()}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.subs[s] = struct{}{}
+	m.subs = append(m.subs, s)
 	s.pushStatus(m.core.Status)
 	return func() {
 		s.cancelled.Store(true)
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		delete(m.subs, s)
+		m.subs = slices.DeleteFunc(m.subs, func(other *subscriber) bool { return other == s })
 	}
 }
 
 // publish queues the present Status for all subscribers. The caller holds m.mu, which
 // keeps every queue in order.
 func (m *Monitor) publish() {
-	for s := range m.subs {
+	for _, s := range m.subs {
 		s.pushStatus(m.core.Status)
 	}
 }
