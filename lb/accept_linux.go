@@ -103,7 +103,6 @@ func (l *loop) stopAccepting() {
 		l.Unwatch(l.listener)
 	}
 	l.listener, l.resumeAt = -1, reactor.Never
-	l.accepting()
 }
 
 // openLink begins the life of an accepted connection, which is counted already.

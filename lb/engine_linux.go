@@ -38,9 +38,7 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	}
 	t.sessions.add(e) // until all connections of the loops have ended
 	var accepting, running sync.WaitGroup
-	accepting.Add(len(e.loops))
 	for _, l := range e.loops {
-		l.accepting = accepting.Done
 		running.Go(l.run)
 	}
 	go func() {
@@ -49,7 +47,11 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	}()
 	<-ctx.Done()
 	for _, l := range e.loops {
-		l.Post(l.stopAccepting)
+		accepting.Add(1)
+		l.Post(func() {
+			l.stopAccepting()
+			accepting.Done()
+		})
 	}
 	accepting.Wait()
 	reactor.Close(lfd)

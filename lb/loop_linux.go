@@ -27,10 +27,9 @@ type engine struct {
 // loop owns some of the connections; all but Post runs in its goroutine.
 type loop struct {
 	*reactor.Loop
-	e         *engine
-	listener  int32 // -1 after stopAccepting
-	accepting func()
-	resumeAt  int64 // until when accepting pauses; reactor.Never: it does not
+	e        *engine
+	listener int32 // -1 after stopAccepting
+	resumeAt int64 // until when accepting pauses; reactor.Never: it does not
 
 	links  []*link      // by slot
 	unused []int32      // slots
