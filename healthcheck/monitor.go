@@ -34,6 +34,8 @@ type Monitor struct {
 	cfg  Config
 	log  *slog.Logger
 	kick chan struct{} // wakes Run after core was changed from outside
+	// results has room for that of the probe under way.
+	results chan result
 	// random returns a duration from 0 to limit.
 	random func(limit time.Duration) time.Duration
 
@@ -54,7 +56,7 @@ func NewMonitor(cfg Config) (*Monitor, error) {
 		return nil, fmt.Errorf("healthcheck: monitor %s: %w", cfg.Name, err)
 	}
 	m := &Monitor{
-		cfg: cfg, kick: make(chan struct{}, 1),
+		cfg: cfg, kick: make(chan struct{}, 1), results: make(chan result, 1),
 		log:    quietlog.New(cfg.Logger).With("check", cfg.Name),
 		random: func(limit time.Duration) time.Duration { return rand.N(limit + 1) },
 	}
@@ -125,8 +127,8 @@ type result struct {
 // Run probes until ctx is done, and then returns nil once everything that it
 // started has ended. It returns [ErrRunning] if Run is already under way, and an
 // error if the Checker did not return within a second of the end of ctx. The state
-// outlives Run, and Run may be called again. All other methods may be called before,
-// during and after Run.
+// outlives Run, and Run may be called again: it first waits for such a Checker. All other
+// methods may be called before, during and after Run.
 func (m *Monitor) Run(ctx context.Context) error {
 	if !m.running.CompareAndSwap(false, true) {
 		return fmt.Errorf("healthcheck: monitor %s: %w", m.cfg.Name, ErrRunning)
@@ -144,7 +146,6 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	results := make(chan result, 1)
 	for {
 		if wait, ok := m.untilWake(); ok {
 			timer.Reset(wait)
@@ -153,12 +154,12 @@ func (m *Monitor) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return m.finishRun(results, watched)
+			return m.finishRun(watched)
 		case <-m.kick:
-		case r := <-results:
+		case r := <-m.results:
 			m.endProbe(r)
 		case <-timer.C:
-			m.continueProbe(ctx, results)
+			m.continueProbe(ctx)
 		}
 	}
 }
@@ -202,7 +203,7 @@ func (m *Monitor) untilWake() (time.Duration, bool) {
 
 // continueProbe starts the probe that is due, if there is none under way. A probe that is
 // stuck counts as a failure, and the next probe waits until it returns.
-func (m *Monitor) continueProbe(ctx context.Context, results chan<- result) {
+func (m *Monitor) continueProbe(ctx context.Context) {
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -210,7 +211,7 @@ func (m *Monitor) continueProbe(ctx context.Context, results chan<- result) {
 	switch p := m.probe; {
 	case ctx.Err() != nil, m.core.Paused:
 	case p == nil && !m.core.due.After(now):
-		m.startProbe(ctx, now, results)
+		m.startProbe(ctx, now)
 	case p != nil && !p.giveUp.After(now):
 		if p.void {
 			m.core.beginProbe()
@@ -222,14 +223,14 @@ func (m *Monitor) continueProbe(ctx context.Context, results chan<- result) {
 
 // startProbe runs one probe in a goroutine of its own: its stack is freed afterwards,
 // and a stuck Checker does not block Run. The caller holds m.mu.
-func (m *Monitor) startProbe(ctx context.Context, now time.Time, results chan<- result) {
+func (m *Monitor) startProbe(ctx context.Context, now time.Time) {
 	m.core.beginProbe()
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
 	m.probe = &probe{started: now, cancel: cancel, giveUp: now.Add(m.cfg.Timeout + stopGrace)}
 	go func() {
 		defer cancel()
 		err := m.cfg.Checker.Check(ctx)
-		results <- result{at: time.Now(), err: err}
+		m.results <- result{at: time.Now(), err: err}
 	}()
 }
 
@@ -244,17 +245,21 @@ func (m *Monitor) endProbe(r result) {
 	}
 }
 
-// finishRun waits until the probe under way, if there is one, and Watch have returned.
-func (m *Monitor) finishRun(results <-chan result, watched <-chan struct{}) error {
+// finishRun waits until the probe under way, if there is one, and Watch have returned. A
+// later Run goes on to wait for a probe that has not.
+func (m *Monitor) finishRun(watched <-chan struct{}) error {
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
 	m.mu.Lock()
-	busy := m.probe != nil
-	m.probe = nil
+	p := m.probe
+	if p != nil {
+		p.void, p.giveUp = true, time.Now()
+	}
 	m.mu.Unlock()
-	if busy {
+	if p != nil {
 		select {
-		case <-results:
+		case r := <-m.results:
+			m.endProbe(r)
 		case <-grace.C:
 			return fmt.Errorf("healthcheck: monitor %s: stopped, but its checker has not returned", m.cfg.Name)
 		}

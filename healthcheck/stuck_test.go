@@ -73,6 +73,45 @@ func TestStopWithStuckChecker(t *testing.T) {
 	})
 }
 
+// TestRunAgainWhileStuck: a Checker that has not returned when Run gave up is not called
+// again before it has returned, by no later Run either.
+func TestRunAgainWhileStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		f := newTarget(func(_ context.Context, n int) error {
+			if n == 0 {
+				<-release
+			}
+			return nil
+		})
+		m, stop := startMonitor(t, Config{Checker: f})
+		time.Sleep(100 * ms)
+		if err := stop(); err == nil {
+			t.Error("Run returned nil though its checker still runs")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- m.Run(ctx) }()
+		time.Sleep(2500 * ms)
+		if s := m.Status(); s.State != Down || !errors.Is(s.Err, errStuck) {
+			t.Errorf("while it is stuck: %+v", s)
+		}
+		f.wantStarts(t, 0)
+		close(release)
+		time.Sleep(3 * time.Second)
+		if s := m.Status(); s.State != Up {
+			t.Errorf("%v after it came loose, want up: %v", s.State, s.Err)
+		}
+		if f.overlap {
+			t.Error("two probes at the same time")
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // deaf is a Checker whose Watch ignores its context.
 type deaf struct {
 	*target
