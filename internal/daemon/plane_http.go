@@ -95,6 +95,9 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	fronts := slices.Collect(maps.Keys(p.fronts))
 	p.mu.Unlock()
 	socket.Close()
+	for _, f := range fronts { // the servers may not have begun, and would close them later
+		f.listener.Close()
+	}
 	if err != nil {
 		return err
 	}

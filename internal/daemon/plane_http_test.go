@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/lb"
 )
 
 // webServer answers with its name and some of what it was asked.
@@ -128,6 +132,35 @@ func TestHTTPReloadLosesNoConnection(t *testing.T) {
 	}
 	close(done)
 	clients.Wait()
+}
+
+// TestHTTPPlaneLetsGo: a plane that has ended has left its port to whoever wants it.
+func TestHTTPPlaneLetsGo(t *testing.T) {
+	cfg := parse(t, `services: [{name: web, listen: "127.0.0.1:1", backends: ["127.0.0.1:9"]}]`)
+	pool, err := lb.NewPool(cfg.Services[0].Pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newHTTPPlane(planeConfig{service: cfg.Services[0], pool: pool, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 200 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.serve(over, ln); err != nil {
+			t.Fatal(err)
+		}
+		again, err := net.Listen("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.Close()
+	}
 }
 
 // TestHTTPLimits: limits of an http service are kept, and can be changed. Connections that
