@@ -12,16 +12,45 @@ import (
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/lb"
 )
 
-// check is a check that routers may track.
+// check is a check that routers may track, or the check of a backend.
 type check struct {
-	cfg     config.Check
-	monitor *healthcheck.Monitor
-	task    *task
+	checkPlan
+	unfollow func() // ends what the backend's pool hears
+	task     *task
 }
 
-func (c *check) stop() { c.task.stop() }
+// checkPlan says what is checked.
+type checkPlan struct {
+	name    string // of the monitor
+	cfg     config.Check
+	backend lb.Backend           // whose address is probed; zero: cfg has the target
+	monitor *healthcheck.Monitor // of a check that begins: does not run yet
+}
+
+// newCheck starts what was prepared, and lets the pool of a backend hear of it.
+func newCheck(p *checkPlan, pool *lb.Pool, failed func(error)) *check {
+	unfollow := func() {}
+	if pool != nil {
+		unfollow = tellPool(p.monitor, pool, p.backend.Name)
+	}
+	return &check{*p, unfollow, startTask(p.monitor.Run, failed)}
+}
+
+// rename goes on for a backend that has another name.
+func (c *check) rename(p *checkPlan, pool *lb.Pool) {
+	c.unfollow()
+	c.backend = p.backend
+	c.unfollow = tellPool(c.monitor, pool, p.backend.Name)
+}
+
+// stop ends the check: nobody hears of it any more.
+func (c *check) stop() {
+	c.unfollow()
+	c.task.stop()
+}
 
 // state is what the check has found so far. A nil check has found nothing.
 func (c *check) state() healthcheck.State {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vip/guard"
@@ -128,20 +127,14 @@ func (d *Daemon) apply(c *change) error {
 	return errors.Join(errs...)
 }
 
-// checkPlan is a check's configuration, and the monitor of a check that begins.
-type checkPlan struct {
-	cfg     config.Check
-	monitor *healthcheck.Monitor // does not run yet
-}
-
 // prepareChecks makes the monitors of checks that are new or have changed. A monitor
 // begins with what the monitor before has found.
 func (d *Daemon) prepareChecks(c *change) error {
 	var plans []*checkPlan
 	for _, cfg := range c.cfg.Checks {
-		plans = append(plans, &checkPlan{cfg: cfg})
+		plans = append(plans, &checkPlan{name: cfg.Name, cfg: cfg})
 	}
-	c.checks = diff(d.checks, plans, func(p *checkPlan) string { return p.cfg.Name }, func(old *check, next *checkPlan) fate {
+	c.checks = diff(d.checks, plans, func(p *checkPlan) string { return p.name }, func(old *check, next *checkPlan) fate {
 		return keepIf(old.cfg.Equal(&next.cfg), replace)
 	})
 	for _, s := range c.checks {
@@ -163,9 +156,8 @@ func (d *Daemon) prepareChecks(c *change) error {
 // applyChecks starts the new checks, and returns what ends the old checks: call
 // that when no router follows them any more.
 func (d *Daemon) applyChecks(c *change) (ends []func()) {
-	d.checks = carryOut(c.checks, func(p *checkPlan) *check {
-		return &check{cfg: p.cfg, monitor: p.monitor, task: startTask(p.monitor.Run, d.failed)}
-	}, nil, func(old *check) { ends = append(ends, old.stop) })
+	d.checks = carryOut(c.checks, func(p *checkPlan) *check { return newCheck(p, nil, d.failed) }, nil,
+		func(old *check) { ends = append(ends, old.stop) })
 	return ends
 }
 

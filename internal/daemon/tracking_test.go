@@ -142,7 +142,7 @@ func TestKnownCheckHoldsNobody(t *testing.T) {
 	for state, want := range map[healthcheck.State][]string{
 		healthcheck.Up: nil, healthcheck.Down: {"check a is down"}, healthcheck.Unknown: {"check a has no result yet"},
 	} {
-		checks := map[string]*check{"a": {monitor: newTestMonitor(t, "a", state)}}
+		checks := map[string]*check{"a": {checkPlan: checkPlan{monitor: newTestMonitor(t, "a", state)}}}
 		r := &fakeRouter{}
 		newTracker(r, config.Router{VRRP: vrrp.Config{Priority: 100}, Track: []config.Track{{Check: "a"}}}, checks, func() {})
 		if !slices.Equal(r.holds, want) {
@@ -210,7 +210,7 @@ func TestResign(t *testing.T) {
 func TestReconfigure(t *testing.T) {
 	checks := map[string]*check{}
 	for _, name := range []string{"a", "b", "c"} {
-		checks[name] = &check{monitor: newTestMonitor(t, name, healthcheck.Unknown)}
+		checks[name] = &check{checkPlan: checkPlan{monitor: newTestMonitor(t, name, healthcheck.Unknown)}}
 	}
 	r := &fakeRouter{}
 	cfg := func(p uint8, tracks ...config.Track) config.Router {

@@ -19,7 +19,7 @@ import (
 type upstream struct {
 	cfg      upstreamConfig
 	pool     *lb.Pool
-	monitors map[string]*backendMonitor // by address
+	monitors map[string]*check // by address
 	resolver *task
 }
 
@@ -34,7 +34,7 @@ type upstreamConfig struct {
 type upstreamPlan struct {
 	upstreamConfig
 	made     *lb.Pool // the pool of before, or a new pool
-	monitors []step[*backendMonitor, *monitorPlan]
+	monitors []step[*check, *checkPlan]
 }
 
 // upstreamConfigs are those of a service.
@@ -76,7 +76,7 @@ func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog
 // prepare makes the pool, unless old has it, and the monitors that old, which may be
 // nil, does not have.
 func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
-	var monitors map[string]*backendMonitor
+	var monitors map[string]*check
 	// The plane of a service that begins needs the pool before apply. A pool that does
 	// not run yet costs nothing if the change is given up.
 	if old != nil {
@@ -96,7 +96,7 @@ func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
 func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) (upstreams map[string]*upstream, ends []func(), err error) {
 	var errs []error
 	upstreams = carryOut(steps, func(p *upstreamPlan) *upstream { return newUpstream(p, failed) },
-		func(u *upstream, p *upstreamPlan) { errs = append(errs, u.reconfigure(p)) },
+		func(u *upstream, p *upstreamPlan) { errs = append(errs, u.reconfigure(p, failed)) },
 		func(old *upstream) { ends = append(ends, old.stop) })
 	return upstreams, ends, errors.Join(errs...)
 }
@@ -104,14 +104,14 @@ func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) 
 // newUpstream starts what was prepared.
 func newUpstream(p *upstreamPlan, failed func(error)) *upstream {
 	u := &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: startTask(p.made.Run, failed)}
-	u.applyMonitors(p.monitors)
+	u.applyMonitors(p.monitors, failed)
 	return u
 }
 
 // reconfigure goes on with other backends, checks or settings. What the pool knows
 // of backends that stay, stays. Monitors that end have said their last before the
 // pool has its next backends.
-func (u *upstream) reconfigure(p *upstreamPlan) error {
+func (u *upstream) reconfigure(p *upstreamPlan, failed func(error)) error {
 	var ends []func()
 	for _, s := range p.monitors {
 		if s.ends() {
@@ -123,16 +123,16 @@ func (u *upstream) reconfigure(p *upstreamPlan) error {
 		return err
 	}
 	u.cfg = p.upstreamConfig
-	u.applyMonitors(p.monitors)
+	u.applyMonitors(p.monitors, failed)
 	return nil
 }
 
 // applyMonitors starts the new monitors. A backend that nobody probes any more
 // counts as up.
-func (u *upstream) applyMonitors(steps []step[*backendMonitor, *monitorPlan]) {
-	begin := func(p *monitorPlan) *backendMonitor { return newBackendMonitor(p, u.pool) }
-	goOn := func(m *backendMonitor, p *monitorPlan) { m.reconfigure(p, u.pool) }
-	u.monitors = carryOut(steps, begin, goOn, func(old *backendMonitor) {
+func (u *upstream) applyMonitors(steps []step[*check, *checkPlan], failed func(error)) {
+	begin := func(p *checkPlan) *check { return newCheck(p, u.pool, failed) }
+	goOn := func(c *check, p *checkPlan) { c.rename(p, u.pool) }
+	u.monitors = carryOut(steps, begin, goOn, func(old *check) {
 		for _, b := range u.cfg.pool.Backends {
 			if u.cfg.check == nil && b.Address == old.backend.Address {
 				u.pool.SetHealth(b.Name, nil)
@@ -150,36 +150,20 @@ func (u *upstream) stop() {
 	}
 }
 
-// backendMonitor probes one backend for a pool.
-type backendMonitor struct {
-	monitorPlan
-	unfollow func()
-	task     *task
-}
-
-// monitorPlan says what probes a backend.
-type monitorPlan struct {
-	name    string // of the monitor
-	backend lb.Backend
-	check   config.Check
-	monitor *healthcheck.Monitor // of a step that begins: does not run yet
-	log     *slog.Logger
-}
-
 // prepareMonitors finds out what becomes of the monitors of an upstream, by the
 // addresses of backends, and makes those that are new. A new monitor begins with what
 // the monitor before has found.
-func prepareMonitors(old map[string]*backendMonitor, cfg upstreamConfig, log *slog.Logger) ([]step[*backendMonitor, *monitorPlan], error) {
-	var plans []*monitorPlan
+func prepareMonitors(old map[string]*check, cfg upstreamConfig, log *slog.Logger) ([]step[*check, *checkPlan], error) {
+	var plans []*checkPlan
 	if cfg.check != nil {
 		for _, b := range cfg.pool.Backends {
-			plans = append(plans, &monitorPlan{name: cfg.pool.Name + "/" + b.Address, backend: b, check: *cfg.check, log: log})
+			plans = append(plans, &checkPlan{name: cfg.pool.Name + "/" + b.Address, cfg: *cfg.check, backend: b})
 		}
 	}
-	steps := diff(old, plans, func(p *monitorPlan) string { return p.backend.Address }, func(old *backendMonitor, next *monitorPlan) fate {
+	steps := diff(old, plans, func(p *checkPlan) string { return p.backend.Address }, func(old *check, next *checkPlan) fate {
 		switch {
 		// A Monitor cannot change its name, which is in its log, nor its checker.
-		case old.name != next.name || !old.check.Equal(&next.check):
+		case old.name != next.name || !old.cfg.Equal(&next.cfg):
 			return replace
 		case old.backend.Name != next.backend.Name:
 			return update
@@ -190,30 +174,12 @@ func prepareMonitors(old map[string]*backendMonitor, cfg upstreamConfig, log *sl
 		if !s.begins() {
 			continue
 		}
-		known := healthcheck.Unknown
-		if s.old != nil {
-			known = s.old.monitor.Status().State
-		}
 		var err error
-		if s.cfg.monitor, err = newMonitor(s.cfg.check, s.cfg.name, s.key, known, log); err != nil {
+		if s.cfg.monitor, err = newMonitor(s.cfg.cfg, s.cfg.name, s.key, s.old.state(), log); err != nil {
 			return nil, err
 		}
 	}
 	return steps, nil
-}
-
-// newBackendMonitor lets a pool hear of a backend, and starts the monitor.
-func newBackendMonitor(p *monitorPlan, pool *lb.Pool) *backendMonitor {
-	return &backendMonitor{monitorPlan: *p, unfollow: tellPool(p.monitor, pool, p.backend.Name), task: startTask(p.monitor.Run, func(err error) {
-		p.log.Error("monitor ended", "backend", p.backend.Name, "err", err)
-	})}
-}
-
-// reconfigure goes on for a backend that has another name.
-func (m *backendMonitor) reconfigure(p *monitorPlan, pool *lb.Pool) {
-	m.unfollow()
-	m.backend = p.backend
-	m.unfollow = tellPool(m.monitor, pool, p.backend.Name)
 }
 
 // tellPool lets a pool hear what a monitor finds, until cancel. What is known to
@@ -223,10 +189,4 @@ func tellPool(m *healthcheck.Monitor, pool *lb.Pool, backend string) (cancel fun
 		pool.SetHealth(backend, s.WhyDown())
 	}
 	return followMonitor(m, func(s healthcheck.Status) { pool.SetHealth(backend, s.WhyDown()) })
-}
-
-// stop ends the monitor: the pool hears nothing any more.
-func (m *backendMonitor) stop() {
-	m.unfollow()
-	m.task.stop()
 }
