@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -23,14 +24,9 @@ func (c *Conn) refreshRouters() {
 // linkState returns the address for cfg's router to send from, or a fault. See
 // netif.source. c.mu is held.
 func (c *Conn) linkState(cfg *Config, home, current netip.Addr) (source netip.Addr, fault string) {
-	if fault = c.nif.fault(); fault == "" {
-		fault = c.broken
-	}
+	fault = cmp.Or(c.nif.fault(), c.broken)
 	source, err := c.nif.source(cfg, home, current, c.virtual)
-	if unfit := c.carriesConfig(cfg); unfit != nil {
-		err = unfit
-	}
-	if fault == "" && err != nil {
+	if err = cmp.Or(c.carriesConfig(cfg), err); fault == "" && err != nil {
 		fault = err.Error()
 	}
 	return source, fault
@@ -167,10 +163,7 @@ func (n *netif) binding() binding { return binding{n.index, n.multicast} }
 // at its deadline and never with a packet.
 type noSocket struct{ net.Conn }
 
-var (
-	_ PacketConn   = noSocket{}
-	_ packetWriter = noSocket{}
-)
+var _ PacketConn = noSocket{}
 
 func newNoSocket() noSocket {
 	c, _ := net.Pipe()
@@ -193,16 +186,11 @@ func (c *Conn) canOpen() bool { return c.nif.index != 0 && c.broken == "" }
 // restoreSockets makes the sockets fit the interface as it is now.
 func (c *Conn) restoreSockets(before *netif, lost bool) (err error) {
 	c.doubtful = c.doubtful || lost || !before.serves()
-	switch {
-	case c.isClosed() || c.nif.index == 0:
-		return nil
-	case c.nif.binding() != c.bound || c.broken != "":
-		err = c.renewSockets(false)
-	case c.doubtful && c.nif.serves():
-		err = c.renewSockets(true)
-	default:
+	useless := c.nif.binding() != c.bound || c.broken != ""
+	if c.isClosed() || c.nif.index == 0 || !useless && !(c.doubtful && c.nif.serves()) {
 		return nil
 	}
+	err = c.renewSockets(!useless)
 	c.broken = ""
 	if c.doubtful = err != nil; err != nil {
 		c.broken = fmt.Sprintf("link %s: %v", c.name, err)

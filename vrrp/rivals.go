@@ -61,14 +61,12 @@ func (r *Router) observeSplit() {
 
 // hardwareAddr returns the hardware address of another router, or "unknown".
 func (r *Router) hardwareAddr(addr netip.Addr) string {
-	n, ok := r.handler.(Neighbourhood)
-	if !ok {
-		return "unknown"
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), neighbourTime)
-	defer cancel()
-	if mac := n.HardwareAddr(ctx, addr); mac != nil {
-		return mac.String()
+	if n, ok := r.handler.(Neighbourhood); ok {
+		ctx, cancel := context.WithTimeout(context.Background(), neighbourTime)
+		defer cancel()
+		if mac := n.HardwareAddr(ctx, addr); mac != nil {
+			return mac.String()
+		}
 	}
 	return "unknown"
 }

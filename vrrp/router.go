@@ -152,8 +152,11 @@ func (r *Router) Run(ctx context.Context) (err error) {
 		r.waitOutside()
 		return fmt.Errorf("vrrp: %s: %w", r.name, err)
 	}
-	unregister := context.AfterFunc(ctx, func() { r.shutdown(context.Cause(ctx)) })
-	defer unregister()
+	defer context.AfterFunc(ctx, func() {
+		r.conn.mu.Lock()
+		defer r.conn.mu.Unlock()
+		r.stop(context.Cause(ctx), nil)
+	})()
 	var told sync.WaitGroup
 	told.Go(func() { r.news.reportTransitions(r.report) })
 	for {
@@ -223,14 +226,8 @@ func (r *Router) start() error {
 	return nil
 }
 
-// shutdown ends Run. why is the cause that its context was cancelled with.
-func (r *Router) shutdown(why error) {
-	r.conn.mu.Lock()
-	defer r.conn.mu.Unlock()
-	r.stop(why, nil)
-}
-
-// stop is shutdown with conn.mu held. Run will return err.
+// stop ends Run, which will return err. why is the cause that Run's context was cancelled
+// with, or nil. conn.mu is held.
 func (r *Router) stop(why, err error) {
 	if r.phase != running {
 		return
