@@ -24,14 +24,14 @@ type routerPlan struct {
 
 // routerPlans are those of a configuration, without what has to be opened.
 func routerPlans(cfg *config.Config) (plans []*routerPlan) {
-	groups := map[string]string{}
-	for _, g := range cfg.Groups {
-		for _, r := range g.Routers {
-			groups[r] = g.Name
-		}
-	}
 	for _, r := range cfg.VRRP {
-		plans = append(plans, &routerPlan{cfg: r, group: groups[r.Name]})
+		p := &routerPlan{cfg: r}
+		for _, g := range cfg.Groups {
+			if slices.Contains(g.Routers, r.Name) {
+				p.group = g.Name
+			}
+		}
+		plans = append(plans, p)
 	}
 	return plans
 }
@@ -104,7 +104,7 @@ func (d *Daemon) prepareRouter(c *change, s step[*router, *routerPlan]) error {
 	p := s.cfg
 	var fc failover.Config
 	if s.begins() {
-		conn, err := d.openConn(c, keyOf(p.cfg))
+		conn, err := d.openConn(c, connKey{p.cfg.Interface, p.cfg.IPv6()})
 		if err != nil {
 			return err
 		}
@@ -336,10 +336,11 @@ func fixedKeys(a, b config.Router) []string {
 	fields := append(va.Fixed(b.VIPConfig()), pa.Fixed(b.VRRPConfig())...)
 	return slices.DeleteFunc(a.Differences(b), func(key string) bool {
 		return !slices.ContainsFunc(fields, func(f string) bool {
+			keys := keysOf[f]
 			if f == "Addresses" && len(a.Addresses)+len(b.Addresses) == 0 {
-				return slices.Contains(familyKeys, key)
+				keys = familyKeys
 			}
-			return slices.Contains(keysOf[f], key)
+			return slices.Contains(keys, key)
 		})
 	})
 }

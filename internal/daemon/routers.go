@@ -134,10 +134,6 @@ type connKey struct {
 	ipv6  bool
 }
 
-func keyOf(c config.Router) connKey {
-	return connKey{c.Interface, c.IPv6()}
-}
-
 // startDelay is the time that a router has to wait which starts when the host has been
 // up for so long.
 func startDelay(c config.Router, up time.Duration) time.Duration {

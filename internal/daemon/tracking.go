@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -67,17 +68,13 @@ func (t *tracker) reconfigure(cfg config.Router, checks map[string]*check) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, tr := range cfg.Track {
-		if !t.tracks(tr.Check) {
+		if !slices.ContainsFunc(t.cfg.Track, func(old config.Track) bool { return old.Check == tr.Check }) {
 			t.state[tr.Check] = cmp.Or(checks[tr.Check].state(), healthcheck.Up)
 		}
 	}
 	t.cfg = cfg
 	t.applyStates()
 	t.subscribe(checks)
-}
-
-func (t *tracker) tracks(check string) bool {
-	return slices.ContainsFunc(t.cfg.Track, func(tr config.Track) bool { return tr.Check == check })
 }
 
 // subscribe follows the checks that are tracked, and no other. Each says at first what it
@@ -180,21 +177,12 @@ func (t *tracker) holdFor(check string, s healthcheck.State) {
 // nobody take over, the addresses come back.
 func (t *tracker) isBeaten() bool {
 	status := t.router.Status()
-	peers := status.Peers
-	for _, p := range peers {
-		if p.Priority == 0 || p.Priority > t.priority {
-			return true
-		}
+	better := func(p vrrp.Peer) bool { return p.Priority == 0 || p.Priority > t.priority }
+	unheard := func(a netip.Addr) bool {
+		return a != status.Source && // all nodes may have the same list
+			!slices.ContainsFunc(status.Peers, func(p vrrp.Peer) bool { return p.Address == a })
 	}
-	for _, a := range t.cfg.Peers {
-		if a == status.Source { // all nodes may have the same list
-			continue
-		}
-		if !slices.ContainsFunc(peers, func(p vrrp.Peer) bool { return p.Address == a }) {
-			return true
-		}
-	}
-	return len(peers) == 0
+	return len(status.Peers) == 0 || slices.ContainsFunc(status.Peers, better) || slices.ContainsFunc(t.cfg.Peers, unheard)
 }
 
 // weight is what a check adds to the priority, as in Keepalived: a negative
