@@ -69,7 +69,7 @@ func runCommand() *cli.Command {
 			processors()
 			d, err := daemon.New(cfg, log.Logger, log.Access, c.Bool(strictFlag))
 			if err != nil {
-				return errors.New(everyLine("havip run: ", err))
+				return errors.New("havip run: " + strings.ReplaceAll(err.Error(), "\n", "\nhavip run: "))
 			}
 			go func() {
 				for {
@@ -94,11 +94,6 @@ func runCommand() *cli.Command {
 			return nil
 		},
 	}
-}
-
-// everyLine is an error whose lines begin with a prefix.
-func everyLine(prefix string, err error) string {
-	return prefix + strings.ReplaceAll(err.Error(), "\n", "\n"+prefix)
 }
 
 // processors gives the runtime twice as many processors as there are, which saves lb.TCP

@@ -73,7 +73,7 @@ func (s step[P, C]) ends() bool { return s.fate == replace || s.fate == remove }
 func (s step[P, C]) begins() bool { return s.fate == replace || s.fate == add }
 
 // carryOut makes the steps in their order, and returns the parts that run then. end is called
-// before begin where a part takes the place of another.
+// before begin where a part takes the place of another. goOn may be nil where no part is updated.
 func carryOut[P, C any](steps []step[P, C], begin func(C) P, goOn func(P, C), end func(P)) map[string]P {
 	parts := map[string]P{}
 	for _, s := range steps {

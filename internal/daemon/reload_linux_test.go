@@ -288,22 +288,24 @@ func TestReloadClosesSockets(t *testing.T) {
 	}
 }
 
+// twoRouters are two routers beside each other, with further keys of each.
+func twoRouters(one, two string) string {
+	return fmt.Sprintf(`vrrp:
+- {name: VI_1, interface: eth0, vrid: 51, interval: 1s, lease: 20s, addresses: [192.168.31.251/24]%s}
+- {name: VI_2, interface: eth0, vrid: 52, interval: 1s, lease: 20s, addresses: [192.168.31.252/24]%s}
+`, one, two)
+}
+
 // TestReloadSideBySide: a router whose new address takes its time delays no other
 // router, whatever the order in the file.
 func TestReloadSideBySide(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
-	file := func(one, two string) string {
-		return fmt.Sprintf(`vrrp:
-- {name: VI_1, interface: eth0, vrid: 51, interval: 1s, lease: 20s, addresses: [192.168.31.251/24]%s}
-- {name: VI_2, interface: eth0, vrid: 52, interval: 1s, lease: 20s, addresses: [192.168.31.252/24]%s}
-`, one, two)
-	}
-	n := startNode(t, h, file("", ""))
+	n := startNode(t, h, twoRouters("", ""))
 	n.holds(true, "192.168.31.251", "192.168.31.252")
 	ended := make(chan error, 1)
 	go func() {
-		ended <- n.reload(file(", probe: 5s, excluded: [192.168.31.1/32]", ", excluded: [192.168.31.2/32]"))
+		ended <- n.reload(twoRouters(", probe: 5s, excluded: [192.168.31.1/32]", ", excluded: [192.168.31.2/32]"))
 	}()
 	n.holds(true, "192.168.31.2")
 	select {
@@ -325,15 +327,9 @@ func TestReloadSideBySide(t *testing.T) {
 func TestReloadRouteByNewAddress(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).MustHost("lb01", "192.168.31.240/24")
-	file := func(one, two string) string {
-		return fmt.Sprintf(`vrrp:
-- {name: VI_1, interface: eth0, vrid: 51, interval: 1s, lease: 20s, addresses: [192.168.31.251/24]%s}
-- {name: VI_2, interface: eth0, vrid: 52, interval: 1s, lease: 20s, addresses: [192.168.31.252/24]%s}
-`, one, two)
-	}
-	n := startNode(t, h, file("", ""))
+	n := startNode(t, h, twoRouters("", ""))
 	n.holds(true, "192.168.31.251", "192.168.31.252")
-	n.must(file(", probe: 1s, excluded: [10.9.0.250/24]", ", routes: [{to: 198.51.100.0/24, via: 10.9.0.1}]"))
+	n.must(twoRouters(", probe: 1s, excluded: [10.9.0.250/24]", ", routes: [{to: 198.51.100.0/24, via: 10.9.0.1}]"))
 }
 
 // TestViewDuringReload: a reader never waits for a reload that takes its time, and
