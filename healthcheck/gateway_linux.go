@@ -64,14 +64,11 @@ func senderFor(ifi *net.Interface, addr netip.Addr) (netip.Addr, error) {
 	}
 	sender := netip.IPv4Unspecified()
 	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil || !p.Addr().Is4() {
-			continue
-		}
-		if p.Contains(addr) {
+		switch p, err := netip.ParsePrefix(a.String()); {
+		case err != nil, !p.Addr().Is4():
+		case p.Contains(addr):
 			return p.Addr(), nil
-		}
-		if sender.IsUnspecified() {
+		case sender.IsUnspecified():
 			sender = p.Addr()
 		}
 	}

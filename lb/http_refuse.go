@@ -31,12 +31,11 @@ func (x *exchange) refusalStatus() int {
 	switch scheme := strings.ToLower(u.Scheme); {
 	case x.in.Method == http.MethodConnect:
 		return http.StatusMethodNotAllowed
-	case u.Opaque != "", scheme != "" && scheme != "http" && scheme != "https":
+	case u.Opaque != "", scheme != "" && scheme != "http" && scheme != "https",
+		u.Path == "*" && x.in.Method != http.MethodOptions, // RFC 9112 §3.2.4
+		// In HTTP/1 these would spoil the request line.
+		!validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
 		return http.StatusBadRequest
-	case u.Path == "*" && x.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
-		return http.StatusBadRequest
-	case !validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
-		return http.StatusBadRequest // in HTTP/1 they would spoil the request line
 	case x.cfg.MaxBody > 0 && x.in.ContentLength > x.cfg.MaxBody:
 		return http.StatusRequestEntityTooLarge
 	}
