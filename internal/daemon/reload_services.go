@@ -90,8 +90,12 @@ func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error
 			return err
 		}
 	}
-	err := p.prepareEncryption(old)
-	if err == nil && s.fate != update {
+	var err error
+	if p.parts.tls, err = newEncryption(p.cfg, old); err == nil {
+		err = p.parts.validate()
+	}
+	p.equipped = err == nil
+	if p.equipped && s.fate != update {
 		err = d.prepareSocket(c, p, old)
 	}
 	if p.socket != nil {
@@ -136,15 +140,6 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 		}
 	}
 	return nil
-}
-
-// prepareEncryption reads the files of TLS, and completes what the plane is made of.
-func (p *servicePlan) prepareEncryption(old *service) (err error) {
-	if p.parts.tls, err = newEncryption(p.cfg, old); err == nil {
-		err = p.parts.validate()
-	}
-	p.equipped = err == nil
-	return err
 }
 
 // prepareSocket opens the socket of a service that begins. An address in use is found
