@@ -47,9 +47,9 @@ func (l Limits) Validate() error {
 		field.Between("Connections", l.Connections, 0, maxCount),
 		field.Between("PerClient", l.PerClient, 0, maxCount),
 		field.Between("Rate", l.Rate, 0, maxCount),
-		field.Between("Burst", l.Burst, 0, maxCount),
+		field.Between("Burst", cmp.Or(l.Burst, 1), 1, maxCount),
 		field.Between("TotalRate", l.TotalRate, 0, maxCount),
-		field.Between("TotalBurst", l.TotalBurst, 0, maxCount),
+		field.Between("TotalBurst", cmp.Or(l.TotalBurst, 1), 1, maxCount),
 		field.If(l.Burst > 0 && l.Rate == 0, "Burst", "%d: does nothing without Rate: leave it out", l.Burst),
 		field.If(l.TotalBurst > 0 && l.TotalRate == 0, "TotalBurst", "%d: does nothing without TotalRate: leave it out", l.TotalBurst))
 }

@@ -57,9 +57,9 @@ func (c Config) Validate() error {
 	errs := []error{
 		validateDevice("Interface", c.Interface, needed),
 		field.If(mac != nil && (len(mac) != 6 || mac[0]&1 != 0), "VirtualMAC", "%v: want six bytes, not a group's", mac),
+		validateDevice("MacvlanName", c.MacvlanName, len(mac) == 6),
 		field.If(mac == nil && c.MacvlanName != "", "MacvlanName", "%s: want none without VirtualMAC", c.MacvlanName),
 		field.If(len(mac) == 6 && c.MacvlanName == c.Interface, "MacvlanName", "%s: is Interface itself: want another name", c.MacvlanName),
-		validateDevice("MacvlanName", c.MacvlanName, len(mac) == 6),
 		field.If(c.Owner && c.NoAccept, "NoAccept", "true: want false for the owner of the addresses, who would be cut off from himself"),
 		field.If(c.Owner && c.Takeover, "Takeover", "true: want false for the owner of the addresses, which look like a killed Keepalived's"),
 		field.If(t%time.Second != 0 || t > maxLease, "Lease", "%s: want whole seconds, up to %s", field.Span(t), field.Span(maxLease)),

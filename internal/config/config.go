@@ -44,6 +44,7 @@ type Check struct {
 	Path string // of http: what backends are asked for
 	TLS  *TLS   // nil: none, or what the type has by default
 
+	path       string       // of the mapping in the file
 	encryption **tls.Config // in the checker: where New puts what TLS says
 }
 
@@ -111,6 +112,6 @@ func (c *Check) bare() *Check {
 		return nil
 	}
 	b := *c
-	b.Pos, b.encryption = Position{}, nil
+	b.Pos, b.path, b.encryption = Position{}, "", nil
 	return &b
 }

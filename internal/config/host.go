@@ -49,8 +49,7 @@ func (c *Config) Programs() []Program {
 	var all []Program
 	for _, check := range c.Checks {
 		if e, ok := check.Checker.(*healthcheck.Exec); ok {
-			key := join(join("checks", check.Name), "command")
-			all = append(all, Program{"check", check.Name, key, e.Path, e.User, e.Dir})
+			all = append(all, Program{"check", check.Name, check.path + ".command", e.Path, e.User, e.Dir})
 		}
 	}
 	notify := func(kind, name, key string, l Listeners) {
@@ -76,7 +75,7 @@ func (c *Config) OnHost(h Host) []Problem {
 		v.router(&c.VRRP[i], fmt.Sprintf("vrrp[%d]", i))
 	}
 	for _, check := range c.Checks {
-		v.check(&check, join("checks", check.Name))
+		v.check(&check)
 	}
 	for i, g := range c.Groups {
 		v.fifo(g.NotifyFIFO, fmt.Sprintf("groups[%d].notify_fifo", i))
@@ -185,14 +184,18 @@ func (v *visit) source(r *Router, path string) {
 	}
 }
 
-func (v *visit) check(c *Check, path string) {
+// check looks at a check where it is written.
+func (v *visit) check(c *Check) {
+	if c == nil {
+		return
+	}
 	switch k := c.Checker.(type) {
 	case *healthcheck.Interface:
-		v.iface(k.Name, path+".interface")
+		v.iface(k.Name, c.path+".interface")
 	case *healthcheck.Gateway:
-		v.iface(k.Interface, path+".interface")
+		v.iface(k.Interface, c.path+".interface")
 	}
-	if t, path := c.TLS, path+".tls"; t != nil {
+	if t, path := c.TLS, c.path+".tls"; t != nil {
 		m := material{read: v.ReadFile, fail: v.find, cannot: "this machine cannot read it: "}
 		m.authorities(t.CA, path+".ca")
 		m.pair(t.Certificate, t.Key, path+".certificate", path+".key", path+".certificate")
@@ -219,24 +222,12 @@ func (v *visit) service(s *Service, path string) {
 	if err := v.Port(s.Listen.Port()); err != nil {
 		v.find(path+".listen", "%v", err)
 	}
-	v.serviceCheck(s.Check, path)
-	for i, r := range s.Routes {
+	v.check(s.Check)
+	for _, r := range s.Routes {
 		if r.Check != s.Check {
-			v.serviceCheck(r.Check, fmt.Sprintf("%s.routes[%d]", path, i))
+			v.check(r.Check)
 		}
 	}
-}
-
-// serviceCheck looks at a check where it is written.
-func (v *visit) serviceCheck(c *Check, path string) {
-	if c == nil {
-		return
-	}
-	path += ".check"
-	if c.Name != "" {
-		path = join("checks", c.Name)
-	}
-	v.check(c, path)
 }
 
 // reaches is that of Config, with what the machine's own addresses lead to.

@@ -231,11 +231,11 @@ func checks(to *[]Check) value {
 			*to = make([]Check, len(pairs))
 			for i, p := range pairs {
 				c := &(*to)[i]
-				c.Name = p.name
+				c.Name, c.path = p.name, join(path, p.name)
 				if !nameForm.MatchString(p.name) {
 					d.failAt(d.position(p.key), path, "%s: want a name of letters, digits, '_', '-' and '.'", keyName(p.name))
 				}
-				d.decode(c.value(false), p.value, join(path, p.name))
+				d.decode(c.value(false), p.value, c.path)
 			}
 		},
 		variants: func() []section { return new(Check).value(false).sections() },

@@ -44,7 +44,7 @@ func (r *Router) keys() []key {
 			"sender of advertisements; default: the interface's first IPv4 or its link-local IPv6 address"),
 		optional("peers", list(&r.Peers, address), "[192.168.31.241]", "the other nodes: unicast; default: multicast"),
 		setting("ttl", integer(&r.TTL), "of unicast advertisements"),
-		setting("min_ttl", integer(&r.MinTTL), "least TTL of unicast advertisements that are accepted"),
+		setting("min_ttl", within[uint8](integer(&r.MinTTL), 0, 255), "least TTL of unicast advertisements that are accepted"),
 		setting("max_ttl", integer(&r.MaxTTL), "greatest TTL of unicast advertisements that are accepted"),
 		setting("checksum", choice(&r.Checksum),
 			"sent in version 3 over IPv4; all are accepted; message-only is RFC 9568's, which Keepalived drops; "+
@@ -99,13 +99,12 @@ func (r *Router) hmacKeys() []key {
 
 // hmacHome is the home of the rows of type hmac, whatever the type.
 func hmacHome(c *vrrp.Config) *home {
-	typed := func() vrrp.Config {
-		c := *c
-		c.Auth.Type = vrrp.AuthHMAC
-		return c
-	}
 	h := homeOf(c)
-	h.validate = func() error { return typed().Validate() }
+	h.validate = func() error {
+		typed := *c
+		typed.Auth.Type = vrrp.AuthHMAC
+		return typed.Validate()
+	}
 	return h
 }
 
@@ -133,6 +132,6 @@ func route(t *vip.Route) value {
 		optional("interface", plain(&t.Interface), "eth1", "default: the router's"),
 		optional("source", address(&t.Source), "192.168.31.250", "preferred source; default: the kernel chooses"),
 		setting("table", integer(&t.Table), "routing table; 254 is the main one"),
-		optional("metric", integer(&t.Metric), "100", "the least wins; default: the kernel's"),
+		optional("metric", positive(integer(&t.Metric)), "100", "the least wins; default: the kernel's"),
 	}, homeOf(t)))
 }

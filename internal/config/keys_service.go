@@ -49,7 +49,7 @@ func (s *Service) keys() []key {
 // place.
 func serviceCheck(to **Check) value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
-		c := new(Check)
+		c := &Check{path: path}
 		*to = c
 		if n.Kind == yaml.ScalarNode {
 			c.Pos = d.position(n)
@@ -104,9 +104,9 @@ func limitKeys(l *lb.Limits) []key {
 		setting("connections", integer(&l.Connections), "at once; further ones wait; 0: any number"),
 		setting("per_client", integer(&l.PerClient), "at once of one client; further ones are closed; 0: any number"),
 		setting("rate", decimal(&l.Rate), "new ones per second of one client; further ones are closed; 0: any number"),
-		optional("burst", integer(&l.Burst), "100", "new ones of it in one moment; default: the rate"),
+		optional("burst", positive(integer(&l.Burst)), "100", "new ones of it in one moment; default: the rate"),
 		setting("total_rate", decimal(&l.TotalRate), "the same of all clients together"),
-		optional("total_burst", integer(&l.TotalBurst), "1000", "the same of all clients together; default: the total rate"),
+		optional("total_burst", positive(integer(&l.TotalBurst)), "1000", "the same of all clients together; default: the total rate"),
 	}, homeOf(l))
 }
 

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/havip/havip/lb"
@@ -94,9 +93,9 @@ func (l loops) leads() [][]lead {
 	for i, s := range l.services {
 		add := func(backends []lb.Backend, path string) {
 			for j, b := range backends {
-				ip, port, ok := literal(b.Address)
-				for _, to := range listeners[socket{s.Network(), port}] {
-					if ok && l.reach(&l.services[to], ip) {
+				a := literal(b.Address)
+				for _, to := range listeners[socket{s.Network(), a.Port()}] {
+					if a.IsValid() && l.reach(&l.services[to], a.Addr()) {
 						all[i] = append(all[i], lead{fmt.Sprintf("%s.backends[%d]", path, j), b.Address, to})
 						break
 					}
@@ -121,17 +120,13 @@ type socket struct {
 func (s *Service) socket() socket { return socket{s.Network(), s.Listen.Port()} }
 
 // literal is what an address says without a look-up of names.
-func literal(address string) (ip netip.Addr, port uint16, ok bool) {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil {
-		return ip, 0, false
-	}
+func literal(address string) netip.AddrPort {
+	host, port, _ := net.SplitHostPort(address)
 	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		host = "127.0.0.1"
+		address = "127.0.0.1:" + port
 	}
-	ip, err = netip.ParseAddr(host)
-	n, portErr := strconv.ParseUint(service, 10, 16)
-	return ip.Unmap(), uint16(n), err == nil && portErr == nil
+	a, _ := netip.ParseAddrPort(address)
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // everywhere reports whether a service listens on all addresses of the family of one.

@@ -16,16 +16,15 @@ func (d *decoder) validate(c *Config) {
 		d.fail("", "nothing to do: add vrrp, services or both")
 	}
 	for i := range c.Checks {
-		d.validateCheck(&c.Checks[i], join("checks", c.Checks[i].Name))
+		d.validateCheck(&c.Checks[i])
 		d.checks[c.Checks[i].Name] = &c.Checks[i]
 	}
 	d.validateRouters(c)
 	d.validateGroups(c)
 	d.validateServices(c)
 	c.Checks = slices.DeleteFunc(c.Checks, func(c Check) bool {
-		path := join("checks", c.Name)
 		if !d.used[c.Name] {
-			d.warn(path, "nothing uses this check")
+			d.warn(c.path, "nothing uses this check")
 		}
 		return !d.hasTarget(&c)
 	})
@@ -44,16 +43,16 @@ func (d *decoder) unique(seen map[string]string, what, path string) {
 	seen[what] = path
 }
 
-func (d *decoder) validateCheck(c *Check, path string) {
+func (d *decoder) validateCheck(c *Check) {
 	if c.Checker == nil {
 		return // without a type there is none
 	}
-	kind, checked := c.kind(), c.Config
-	if kind.target != "" && !d.given(join(path, kind.target)) {
+	checked := c.Config
+	if !d.hasTarget(c) {
 		checked.Checker = c.New("192.0.2.1:80", nil) // as of a backend
 	}
-	d.report(checked.Validate(), path, kind.keys(new(Check)), "Checker.", "")
-	d.validateProbe(c, path)
+	d.report(checked.Validate(), c.path, c.kind().keys(new(Check)), "Checker.", "")
+	d.validateProbe(c, c.path)
 }
 
 // validateProbe checks the keys of a type that the checker itself does not have, and
@@ -61,7 +60,7 @@ func (d *decoder) validateCheck(c *Check, path string) {
 func (d *decoder) validateProbe(c *Check, path string) {
 	switch k := c.Checker.(type) {
 	case *healthcheck.HTTP:
-		if k.URL == "" {
+		if k.URL == "" || d.failed(path+".url") {
 			break
 		}
 		if d.given(path + ".path") {
@@ -96,16 +95,16 @@ func (d *decoder) validateClientTLS(t *TLS, path string, ignored ...string) {
 	}
 }
 
-// target is the path of the key by which a named check says itself what it
-// probes; empty if its type has no such key.
+// target is the path of the key by which a check says itself what it probes; empty if its
+// type has no such key.
 func (d *decoder) target(c *Check) string {
 	if target := c.kind().target; target != "" {
-		return join(join("checks", c.Name), target)
+		return join(c.path, target)
 	}
 	return ""
 }
 
-// hasTarget reports whether a named check probes something by itself.
+// hasTarget reports whether a check probes something by itself.
 func (d *decoder) hasTarget(c *Check) bool {
 	target := d.target(c)
 	return target == "" || d.given(target)

@@ -39,13 +39,14 @@ func (d *decoder) validateRouter(r *Router, path string) {
 
 func (d *decoder) validateTrack(r *Router, path string) {
 	seen := make(map[string]string)
+	preempts := (!r.NoPreempt || r.Priority == OwnerPriority) && !d.failed(path+".preempt")
 	for i, t := range r.Track {
 		path := fmt.Sprintf("%s.track[%d]", path, i)
 		d.unique(seen, t.Check, path+".check")
 		if c := d.reference(t.Check, path+".check"); c != nil && !d.hasTarget(c) {
 			d.fail(d.target(c), "missing: %s follows this check: say what to probe", path)
 		}
-		if t.Mode == "resign" && (!r.NoPreempt || r.Priority == OwnerPriority) {
+		if t.Mode == "resign" && preempts {
 			d.fail(path+".mode", "resign: a peer preempts by itself with preempt: true: leave it out")
 		}
 		switch weighted := d.given(path + ".weight"); {

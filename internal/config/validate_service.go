@@ -124,8 +124,8 @@ func (d *decoder) validateServiceCheck(check **Check, path string) {
 		return
 	}
 	if (*check).Name == "" {
-		d.validateCheck(*check, path)
-		d.spread(*check, path)
+		d.validateCheck(*check)
+		d.spread(*check)
 		return
 	}
 	found := d.reference((*check).Name, path)
@@ -133,7 +133,7 @@ func (d *decoder) validateServiceCheck(check **Check, path string) {
 		return
 	}
 	c := *found
-	d.spread(&c, join("checks", c.Name))
+	d.spread(&c)
 	*check = &c
 	if target := d.target(found); c.Type != "" && target == "" {
 		d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
@@ -143,8 +143,8 @@ func (d *decoder) validateServiceCheck(check **Check, path string) {
 }
 
 // spread keeps the checks of backends from probing all at the same time.
-func (d *decoder) spread(c *Check, path string) {
-	if !d.given(path + ".start_spread") {
+func (d *decoder) spread(c *Check) {
+	if !d.given(c.path + ".start_spread") {
 		c.StartSpread = min(c.Interval, maxDefaultSpread)
 	}
 }
