@@ -31,7 +31,7 @@ type httpPlane struct {
 	cfg    planeConfig
 	socket io.Closer      // what the fronts share; nil: the plane does not serve
 	front  *front         // which takes new connections
-	fronts map[*front]int // the uses of those that are not done: their connections, and to accept
+	fronts map[*front]int // how many connections each has, and one more while it accepts
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
@@ -95,7 +95,7 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	fronts := slices.Collect(maps.Keys(p.fronts))
 	p.mu.Unlock()
 	socket.Close()
-	for _, f := range fronts { // the servers may not have begun, and would close them later
+	for _, f := range fronts { // a server that has not begun yet would do so later
 		f.listener.Close()
 	}
 	if err != nil {
@@ -205,11 +205,11 @@ func (p *httpPlane) runFront(f *front) {
 	}
 }
 
-// stateUses says in which states a connection comes to a front, or leaves it. Upgraded
-// connections leave: from then on they are the handler's.
+// stateUses is what the states of a connection add to the uses of its front. An upgraded
+// connection leaves the front: from then on it is the handler's.
 var stateUses = map[http.ConnState]int{http.StateNew: 1, http.StateClosed: -1, http.StateHijacked: -1}
 
-// countUse counts the uses of f by n more, and forgets f if there are none any more.
+// countUse adds n to the uses of f, and forgets f when no use is left.
 func (p *httpPlane) countUse(f *front, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

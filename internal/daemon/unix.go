@@ -27,8 +27,9 @@ func deviceAndInode(f *os.File) string {
 }
 
 // duplicate returns another listener on the same socket: closing the one leaves
-// the other, and what waits to be accepted is not lost. The File method of a listener is
-// no way to get there: the socket would block for a moment, and with it whoever accepts.
+// the other, and what waits to be accepted is not lost. The File method of a listener
+// would not do: it makes the socket a blocking one for a moment, and an event loop that
+// accepts just then stands still.
 func duplicate(socket io.Closer) (net.Listener, error) {
 	tcp, ok := socket.(*net.TCPListener)
 	if !ok {

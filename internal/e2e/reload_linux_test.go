@@ -52,9 +52,9 @@ func TestConformance47ReloadKeepsAddress(t *testing.T) {
 		})
 	}
 	const checks = `checks:
-  good: {type: exec, command: [/bin/true], interval: 100ms, rise: 1, fall: %d}
+  good: {type: exec, command: [/bin/true], interval: 100ms, timeout: 10s, long_timeout: true, rise: 1, fall: %d}
   slow: {type: exec, command: [/bin/sleep, "5"], interval: 10s}
-  bad: {type: exec, command: [/bin/false], interval: 100ms, rise: 1, fall: 1}
+  bad: {type: exec, command: [/bin/false], interval: 100ms, timeout: 10s, long_timeout: true, rise: 1, fall: 1}
 `
 	for _, tc := range []struct {
 		name, config string
