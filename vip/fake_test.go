@@ -167,6 +167,9 @@ func (k *fakeKernel) putRoute(r Route, _ int) error {
 }
 
 func (k *fakeKernel) removeRoute(r Route, _ int) error {
+	if err := k.do("remove route"); err != nil {
+		return err
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.routes = slices.DeleteFunc(k.routes, func(other Route) bool { return other == r })

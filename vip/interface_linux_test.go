@@ -131,7 +131,18 @@ func TestNetnsInterfaceRecreated(t *testing.T) {
 		OnLost: func(err error) { lost <- err },
 	})
 	mustAcquire(t, m)
-	link, err := h.Netlink().LinkByName("vip0")
+	loseLink(t, h, "vip0", lost)
+	if err := create(); err != nil {
+		t.Fatal(err)
+	}
+	mustAcquire(t, m)
+	wantHeld(t, h, vip4+"/24", vip6+"/64")
+}
+
+// loseLink deletes an interface, and waits until lost says that the addresses on it are.
+func loseLink(t *testing.T, h *lab.Host, name string, lost <-chan error) {
+	t.Helper()
+	link, err := h.Netlink().LinkByName(name)
 	if err == nil {
 		err = h.Netlink().LinkDel(link)
 	}
@@ -146,9 +157,4 @@ func TestNetnsInterfaceRecreated(t *testing.T) {
 	case <-time.After(bound):
 		t.Fatal("nobody was told that the interface is gone")
 	}
-	if err := create(); err != nil {
-		t.Fatal(err)
-	}
-	mustAcquire(t, m)
-	wantHeld(t, h, vip4+"/24", vip6+"/64")
 }

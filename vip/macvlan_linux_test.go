@@ -211,21 +211,7 @@ func TestNetnsVirtualMACLeftovers(t *testing.T) {
 	cfg.OnLost = func(err error) { lost <- err }
 	m, _ = runIn(t, h, cfg)
 	mustAcquire(t, m)
-	parent, err := h.Netlink().LinkByName("eth0")
-	if err == nil {
-		err = h.Netlink().LinkDel(parent)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-lost:
-		if !errors.Is(err, ErrNoInterface) {
-			t.Errorf("OnLost was told %v, want ErrNoInterface", err)
-		}
-	case <-time.After(bound):
-		t.Error("nobody was told that the interface is gone")
-	}
+	loseLink(t, h, "eth0", lost)
 }
 
 // A macvlan that somebody sets down or deletes while the addresses are held is

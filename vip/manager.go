@@ -26,8 +26,9 @@ type Manager struct {
 	losses, conflicts, asides *quietlog.Calls
 
 	// mu guards the fields below, but for the atomic ones. The configuration is written
-	// only while the Namespace cannot read it. mu stays locked during requests to the
-	// kernel and calls of OnRemovals and Entitled; all other callbacks run without mu.
+	// with Namespace.mu locked, too, so that the Namespace can read it. mu stays locked
+	// during requests to the kernel and calls of OnRemovals and Entitled; all other
+	// callbacks run without mu.
 	//
 	// Locks are taken in this order: mu, Namespace.routing, Namespace.mu, hearing, and
 	// last those of limiter and package filter. A Namespace tells a Manager of events
@@ -153,7 +154,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		losses:     quietlog.NewCalls(),
 		conflicts:  quietlog.NewCalls(),
 		asides:     quietlog.NewCalls(),
-		view:       view{ns: ns, cfg: cfg},
+		view:       view{ns: ns},
 		life:       life{name: cfg.Name},
 		filter:     packetFilter{Filter: ns.kernel.packets(), name: cfg.Name, drops: cfg.NoAccept},
 		rivals:     rivals{reported: make(map[netip.Addr]time.Time)},
@@ -162,7 +163,7 @@ func NewManager(cfg Config) (*Manager, error) {
 		announcer:  announcer{schedule: cfg.Announce},
 	}
 	m.setLinks(nil)
-	if err := ns.join(m); err != nil {
+	if err := ns.join(m, func() { m.cfg = cfg }); err != nil {
 		return nil, fmt.Errorf("vip: %s: %w", cfg.Name, err)
 	}
 	return m, nil

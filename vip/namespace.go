@@ -161,10 +161,13 @@ func (n *Namespace) disturb(concerns func(*Manager) bool) {
 	}
 }
 
-// join makes the Namespace tell m of events.
-func (n *Namespace) join(m *Manager) error {
+// join makes the Namespace tell m of events, with the configuration that change sets: the
+// Namespace reads no other, and none while it changes.
+func (n *Namespace) join(m *Manager, change func()) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.dismiss(m)
+	change()
 	if n.closed {
 		return fmt.Errorf("namespace: %w", ErrClosed)
 	}
@@ -180,6 +183,11 @@ func (n *Namespace) join(m *Manager) error {
 func (n *Namespace) leave(m *Manager) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.dismiss(m)
+}
+
+// dismiss is leave. Called with n.mu held.
+func (n *Namespace) dismiss(m *Manager) {
 	n.managers = slices.DeleteFunc(n.managers, func(o *Manager) bool { return o == m })
 	for _, a := range m.all().addresses {
 		removeFrom(n.byAddr, a.Prefix.Addr(), m)

@@ -126,7 +126,7 @@ func (m *Manager) changeConfig(next Config, relet bool) error {
 	same := slices.Equal(next.Addresses, m.cfg.Addresses) && slices.Equal(next.Routes, m.cfg.Routes)
 	m.adoptConfig(next, p)
 	m.announcer.schedule = next.Announce
-	defer m.disturb() // events may have been missed between leave and join
+	defer m.disturb() // there may have been events about what is new
 	if same && !relet && p.none() {
 		return nil
 	}
@@ -171,9 +171,6 @@ func (m *Manager) removeParting(p belongings) {
 
 // adoptConfig replaces the configuration.
 func (m *Manager) adoptConfig(next Config, p belongings) {
-	// Between leave and join the Namespace does not read the configuration.
-	m.ns.leave(m)
-	m.cfg, m.parting = next, p
 	m.lease.lifetime = next.lifetime()
-	_ = m.ns.join(m) // a closed Namespace has nothing to tell
+	_ = m.ns.join(m, func() { m.cfg, m.parting = next, p }) // a closed Namespace has nothing to tell
 }

@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -49,5 +50,45 @@ func TestSharedRoute(t *testing.T) {
 		want("b has ended", true)
 		stopA()
 		want("both have ended", false)
+	})
+}
+
+// TestSharedRouteStays: a route of two routers is never taken away while one of them is
+// Active, whatever the other does, and while the configuration of the one changes.
+func TestSharedRouteStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		route := Route{Destination: netip.MustParsePrefix("198.51.100.0/24"), Interface: "eth0"}
+		ns := newNamespace(k, nil)
+		defer ns.Close()
+		a, stopA := startIn(t, Config{Addresses: addrs(t, "192.0.2.10/24"), Routes: []Route{route}, Namespace: ns})
+		b, stopB := startIn(t, Config{Addresses: addrs(t, "192.0.2.11/24"), Routes: []Route{route}, Namespace: ns})
+		acquire(t, a)
+		k.hooked(func(op string) error {
+			if op == "remove route" {
+				t.Error("the route was removed")
+			}
+			return nil
+		})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 200 {
+				if err := errors.Join(b.Acquire(t.Context()), b.Release(t.Context())); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		for i := range 1000 {
+			cfg := with(a, addrs(t, "192.0.2.10/24"), []Route{route})
+			cfg.Announce.Burst = 1 + i%2
+			if err := a.Reconfigure(t.Context(), cfg); err != nil {
+				t.Error(err)
+			}
+		}
+		<-done
+		k.hooked(nil)
+		stopB()
+		stopA()
 	})
 }

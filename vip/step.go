@@ -10,8 +10,8 @@ import (
 type op uint8
 
 const (
-	opJudge     op = iota + 1 // judge what other hosts have claimed
-	opPursue                  // go on looking for those who have the addresses now
+	opJudge     op = iota + 1 // judge the claims of other hosts
+	opPursue                  // ask which host has a released address now, or tell the link
 	opLose                    // give the addresses up: the lease is over
 	opReconcile               // make the kernel's state the desired one
 	opRenew                   // extend the lease
