@@ -312,7 +312,10 @@ func (r *Router) Reserve(ctx context.Context) (release func(), err error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("vrrp: %s: no context", r.name)
 	}
-	if release, err = r.conn.reserveVRID(ctx, r.cfg.VRID); err == nil {
+	r.conn.mu.Lock() // Reconfigure may be under way
+	vrid := r.cfg.VRID
+	r.conn.mu.Unlock()
+	if release, err = r.conn.reserveVRID(ctx, vrid); err == nil {
 		return release, nil
 	}
 	if ctx.Err() == nil {

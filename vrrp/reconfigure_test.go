@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -310,6 +311,33 @@ func TestReconfigureAnyTime(t *testing.T) {
 		synctest.Wait()
 		if err := a.reconfigure(func(c *Config) { c.Interval = time.Second }); !errors.Is(err, ErrClosed) {
 			t.Errorf("a router that has ended: %v, want ErrClosed", err)
+		}
+	})
+}
+
+// TestReconfigureWhileRunBegins: the race detector sees whether Run and Reserve read what
+// Reconfigure writes.
+func TestReconfigureWhileRunBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newFakeLAN().prepare(t, 1, Config{})
+		var all sync.WaitGroup
+		all.Go(func() {
+			release, err := a.Reserve(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			release()
+		})
+		all.Go(func() {
+			if err := a.reconfigure(func(c *Config) { c.Priority = 120 }); err != nil {
+				t.Error(err)
+			}
+		})
+		a.run()
+		all.Wait()
+		if got := a.Status().Priority; got != 120 {
+			t.Errorf("priority %d, want 120", got)
 		}
 	})
 }
