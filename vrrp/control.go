@@ -78,8 +78,8 @@ func (r *Router) setFaults(now time.Time) []Action {
 }
 
 // faults returns the reasons to stay out of the election, the link's first. Empty ones are
-// none. The Handler
-// may report the link as well, sooner or later than the Conn: such a fault counts once.
+// none. The Handler may report the link as well, sooner or later than the Conn: such a fault
+// counts once.
 func (r *Router) faults() []string {
 	reasons := []string{r.linkFault}
 	own := func(fault string) bool { return strings.HasPrefix(fault, "link "+r.conn.name+" ") }
