@@ -4,7 +4,6 @@ package healthcheck
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -48,8 +47,8 @@ func modeACL(mode fs.FileMode) []aclEntry {
 // (uapi/linux/posix_acl_xattr.h): a version and entries of eight bytes, all
 // little endian.
 func parseACL(b []byte) ([]aclEntry, error) {
-	if len(b) < 4 || len(b)%8 != 4 {
-		return nil, fmt.Errorf("access control list of %d bytes: want 4 and a multiple of 8", len(b))
+	if len(b) < 12 || len(b)%8 != 4 {
+		return nil, fmt.Errorf("access control list of %d bytes: want 4, and 8 for each entry", len(b))
 	}
 	if v := binary.LittleEndian.Uint32(b); v != aclVersion {
 		return nil, fmt.Errorf("access control list of version %d: want %d", v, aclVersion)
@@ -63,9 +62,6 @@ func parseACL(b []byte) ([]aclEntry, error) {
 			return nil, fmt.Errorf("access control list with an entry of tag %#x", entry.tag)
 		}
 		entries = append(entries, entry)
-	}
-	if len(entries) == 0 {
-		return nil, errors.New("access control list without entries")
 	}
 	return entries, nil
 }

@@ -97,10 +97,7 @@ func walk(path string, look func(step string, info fs.FileInfo) error) error {
 
 // aclOf returns the access control list of the file at path.
 func aclOf(path string, info fs.FileInfo) (acl, error) {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return acl{}, fmt.Errorf("%s: owner unknown", path)
-	}
+	stat := info.Sys().(*syscall.Stat_t) // as every FileInfo of package os has it
 	a := acl{owner: stat.Uid, group: stat.Gid}
 	if info.Mode()&fs.ModeSymlink == 0 { // a symbolic link has no list
 		var err error

@@ -17,10 +17,8 @@ var _ Watcher = File{}
 // Watch calls changed when the file comes, goes or changes. It watches the directory
 // with inotify(7): a file that does not exist cannot be watched.
 func (c File) Watch(ctx context.Context, changed func()) error {
-	dir, name := filepath.Split(filepath.Clean(c.Path))
-	if dir == "" {
-		dir = "."
-	}
+	path := filepath.Clean(c.Path)
+	dir, name := filepath.Dir(path), filepath.Base(path)
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return fail(c, fmt.Errorf("inotify: %w", err))

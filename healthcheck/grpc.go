@@ -2,6 +2,7 @@ package healthcheck
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -94,10 +95,8 @@ func (c GRPC) probe(ctx context.Context) error {
 // callStatus returns the error of the call itself. It is in the trailers, or
 // in the header of a response that has nothing else.
 func callStatus(resp *http.Response) error {
-	code, message := resp.Trailer.Get("Grpc-Status"), resp.Trailer.Get("Grpc-Message")
-	if code == "" {
-		code, message = resp.Header.Get("Grpc-Status"), resp.Header.Get("Grpc-Message")
-	}
+	field := func(name string) string { return cmp.Or(resp.Trailer.Get(name), resp.Header.Get(name)) }
+	code, message := field("Grpc-Status"), field("Grpc-Message")
 	switch code {
 	case "0":
 		return nil

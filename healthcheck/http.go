@@ -196,8 +196,6 @@ func (c HTTP) newRequest(ctx context.Context) (*http.Request, error) {
 		password, _ := user.Password()
 		req.SetBasicAuth(user.Username(), password)
 	}
-	if c.Host != "" {
-		req.Host = c.Host
-	}
+	req.Host = cmp.Or(c.Host, req.Host)
 	return req, nil
 }

@@ -131,11 +131,7 @@ func (p *polite) Close() error { return p.close() }
 
 // hostPort is where a request's URL leads.
 func hostPort(req *http.Request) string {
-	port := req.URL.Port()
-	if port == "" {
-		port = req.URL.Scheme // "http" and "https" are names of their ports
-	}
-	return net.JoinHostPort(req.URL.Hostname(), port)
+	return net.JoinHostPort(req.URL.Hostname(), cmp.Or(req.URL.Port(), req.URL.Scheme)) // a scheme is the name of its port
 }
 
 // handshake turns conn into TLS. Unless config says otherwise, the certificate must be
