@@ -117,19 +117,18 @@ func listenAddress(to *netip.AddrPort) value {
 // listenable reports an address that no machine can listen on; one that is not valid
 // stands for all.
 func listenable(a netip.Addr) error {
+	linkLocal := a.Is6() && !a.Is4In6() && a.IsLinkLocalUnicast()
 	switch {
-	case a.Is4In6():
-		return fmt.Errorf("write it as %s", a.Unmap())
 	case a.IsMulticast():
 		return errors.New("a group, not the address of a host: want one of its own, or none for all")
 	case a == broadcast, thisNetwork.Contains(a) && !a.IsUnspecified():
 		return errors.New("no host has it: want one of its own, or none for all")
-	case a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "":
+	case linkLocal && a.Zone() == "":
 		return fmt.Errorf("each interface has such addresses: say which, as in [%s%%eth0]", a)
-	case a.Is6() && !a.IsLinkLocalUnicast() && a.Zone() != "":
-		return fmt.Errorf("leave out %%%s", a.Zone())
+	case linkLocal:
+		return nil
 	}
-	return nil
+	return plainAddress(a)
 }
 
 var (

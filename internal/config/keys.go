@@ -15,18 +15,14 @@ var later = []string{
 
 func (c *Config) keys() []key {
 	return []key{
-		preset("log", object(c.Log.keys()), "{}", "what is logged, to standard error"),
+		preset("log", object([]key{
+			preset("level", word(&c.Log.Level, "debug", "info", "warn", "error"), "info", ""),
+			preset("format", word(&c.Log.Format, "text", "json"), "text", ""),
+		}), "{}", "what is logged, to standard error"),
 		optional("checks", checks(&c.Checks), "", "health checks, by name"),
 		optional("vrrp", list(&c.VRRP, (*Router).value), "", "virtual routers"),
 		optional("groups", list(&c.Groups, (*Group).value), "", "routers that move together"),
 		optional("services", list(&c.Services, (*Service).value), "", "what is balanced over backends"),
-	}
-}
-
-func (l *Log) keys() []key {
-	return []key{
-		preset("level", word(&l.Level, "debug", "info", "warn", "error"), "info", ""),
-		preset("format", word(&l.Format, "text", "json"), "text", ""),
 	}
 }
 

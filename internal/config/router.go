@@ -146,10 +146,7 @@ func routerFamily(r *Router) netip.Addr {
 func macvlanName(r *Router) string { return r.VIPConfig().WithDefaults().MacvlanName }
 
 // Equal reports whether both mean the same, wherever they were written.
-func (r Router) Equal(o Router) bool {
-	r.Pos, o.Pos = Position{}, Position{}
-	return reflect.DeepEqual(r, o)
-}
+func (r Router) Equal(o Router) bool { return r.Differences(o) == nil }
 
 // Differences returns the keys in which two routers differ, in the order of the
 // table.

@@ -56,15 +56,10 @@ const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle
 
 // unquoted is v for values that mean something else when quoted.
 func unquoted(v value) value {
-	decode := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind == yaml.ScalarNode && n.Style&quoted != 0 {
-			d.fail(path, "%s: want %s, without quotes", d.describe(n), own(v.to[0].wants()))
-			return
-		}
-		decode(d, n, path)
-	}
-	return v
+	isQuoted := func(n *yaml.Node) bool { return n.Style&quoted != 0 }
+	return v.unless(isQuoted, func(d *decoder, n *yaml.Node, path string) {
+		d.fail(path, "%s: want %s, without quotes", d.describe(n), own(v.to[0].wants()))
+	})
 }
 
 // plain is a text that the library judges.

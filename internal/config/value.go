@@ -109,16 +109,8 @@ func (v value) rows() (keys []key) {
 
 // orAlone is a mapping, or the value of its first key alone.
 func orAlone(keys []key) value {
-	v := object(keys)
-	mapping := v.decode
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind == yaml.MappingNode {
-			mapping(d, n, path)
-			return
-		}
-		keys[0].value.decode(d, n, path)
-	}
-	return v
+	alone := func(n *yaml.Node) bool { return n.Kind != yaml.MappingNode }
+	return object(keys).unless(alone, keys[0].value.decode)
 }
 
 // also returns v with further fields, of the same type, that get the same value.
@@ -140,6 +132,19 @@ func (v value) then(do func(d *decoder, n *yaml.Node, path string)) value {
 	v.decode = func(d *decoder, n *yaml.Node, path string) {
 		decode(d, n, path)
 		do(d, n, path)
+	}
+	return v
+}
+
+// unless returns v with another way to decode, for some nodes.
+func (v value) unless(is func(n *yaml.Node) bool, other func(d *decoder, n *yaml.Node, path string)) value {
+	decode := v.decode
+	v.decode = func(d *decoder, n *yaml.Node, path string) {
+		if is(n) {
+			other(d, n, path)
+			return
+		}
+		decode(d, n, path)
 	}
 	return v
 }
@@ -268,17 +273,12 @@ func list[T any](to *[]T, item func(*T) value) value {
 
 // oneOrList is a list, or its only item.
 func oneOrList[T any](to *[]T, item func(*T) value) value {
-	v := list(to, item)
-	many := v.decode
-	v.to[0].alone = true
-	v.decode = func(d *decoder, n *yaml.Node, path string) {
-		if n.Kind == yaml.SequenceNode {
-			many(d, n, path)
-			return
-		}
+	alone := func(n *yaml.Node) bool { return n.Kind != yaml.SequenceNode }
+	v := list(to, item).unless(alone, func(d *decoder, n *yaml.Node, path string) {
 		*to = make([]T, 1)
 		item(&(*to)[0]).decode(d, n, path)
-	}
+	})
+	v.to[0].alone = true
 	return v
 }
 

@@ -43,11 +43,11 @@ func If(broken bool, name, format string, args ...any) error {
 func In(parent string, err error) error {
 	var errs []error
 	for _, e := range All(err) {
-		if e.Field == "" {
-			errs = append(errs, &Error{Field: parent, Err: e.Err})
-			continue
+		name := parent
+		if e.Field != "" {
+			name += "." + e.Field
 		}
-		errs = append(errs, &Error{Field: parent + "." + e.Field, Err: e.Err})
+		errs = append(errs, &Error{Field: name, Err: e.Err})
 	}
 	return errors.Join(errs...)
 }
