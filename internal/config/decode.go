@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"io/fs"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,9 +23,7 @@ const maxDepth = 20
 // decoder walks the YAML nodes of one file.
 type decoder struct {
 	file string
-	dir  string                            // where relative paths start
 	read func(path string) ([]byte, error) // a file that the configuration names
-	stat func(path string) (fs.FileInfo, error)
 
 	at       map[string]Position // by path: where its value stands
 	covered  map[*yaml.Node]bool // what no message shows
@@ -160,10 +157,9 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 		switch {
 		case slices.Contains(later, pattern(sub)):
 			d.failAt(d.position(p.key), sub, "not available in this version: leave it out")
+		case i < 0 && d.full(): // looking for what is meant takes time
 		case i < 0:
-			if !d.full() {
-				d.failAt(d.position(p.key), sub, "%s", own(d.unknownKey(p.name, path, keys)))
-			}
+			d.failAt(d.position(p.key), sub, "%s", own(d.unknownKey(p.name, path, keys)))
 		default:
 			d.at[sub] = d.position(p.key)
 			d.decode(keys[i].value, p.value, sub)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -114,7 +115,7 @@ func (d *decoder) private(file, path string) {
 	if file == "" {
 		return
 	}
-	info, err := d.stat(file)
+	info, err := os.Stat(file)
 	if err != nil {
 		return // which is said elsewhere
 	}

@@ -79,7 +79,7 @@ func (r *ServiceRoute) value() value {
 			"that clients ask for; *.example.org: any one label before it"),
 		required("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above"),
 		optional("check", value{decode: serviceCheck(&r.Check).decode}, "{type: tcp}", "as above; default: the service's"),
-	}, inside(r))).position(&r.Pos)
+	}, inside(r)))
 }
 
 func poolKeys(p *lb.PoolConfig) []key {

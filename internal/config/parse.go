@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -45,7 +44,7 @@ func Parse(name string, data []byte) (*Config, error) {
 func newDecoder(name string) *decoder {
 	names.once.Do(readNames)
 	return &decoder{
-		file: name, dir: filepath.Dir(name), read: ReadFile, stat: os.Stat,
+		file: name, read: ReadFile,
 		at: make(map[string]Position), covered: make(map[*yaml.Node]bool), long: make(map[*yaml.Node]bool), hidden: make(map[string]string),
 		wrong: make(map[string]bool), checks: make(map[string]*Check), used: make(map[string]bool),
 	}
@@ -89,22 +88,21 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node
 	err := decode(decoder, &doc)
-	if err == nil && len(doc.Content) == 1 && doc.Content[0].ShortTag() != "!!null" {
+	empty := err == io.EOF || err == nil && (len(doc.Content) != 1 || doc.Content[0].ShortTag() == "!!null")
+	if err == nil && !empty {
 		err = decode(decoder, &second)
-		if err == nil {
-			d.failAt(d.position(&second), "", "a second document: remove the --- above it")
-			return nil
-		}
-		if err == io.EOF {
-			d.cover(doc.Content[0], data)
-			return doc.Content[0]
-		}
 	}
-	if err == nil || err == io.EOF {
+	switch {
+	case empty:
 		d.fail("", "the file is empty: add vrrp, services or both")
-		return nil
+	case err == nil:
+		d.failAt(d.position(&second), "", "a second document: remove the --- above it")
+	case err != io.EOF:
+		d.syntax(data, err)
+	default:
+		d.cover(doc.Content[0], data)
+		return doc.Content[0]
 	}
-	d.syntax(data, err)
 	return nil
 }
 

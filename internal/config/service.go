@@ -43,7 +43,6 @@ type Service struct {
 // ServiceRoute sends connections that ask for one of its names to backends of
 // their own, which are used as Service.Pool says.
 type ServiceRoute struct {
-	Pos         Position
 	Name        string
 	ServerNames []string // in lower case; *.example.org is for one label
 	Backends    []lb.Backend
@@ -97,9 +96,7 @@ func (s Service) bare() Service {
 	s.Check = s.Check.bare()
 	s.Routes = slices.Clone(s.Routes)
 	for i := range s.Routes {
-		r := &s.Routes[i]
-		r.Pos = Position{}
-		r.Check = r.Check.bare()
+		s.Routes[i].Check = s.Routes[i].Check.bare()
 	}
 	return s
 }

@@ -68,9 +68,9 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	tcp := ofBackends(check(first+68, 12, "", "tcp", new(healthcheck.TCP), none))
 	mail := service(57, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
 		Routes: []ServiceRoute{
-			{Pos: at(61, 9), Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
+			{Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.245:993")}, Check: tcp},
-			{Pos: at(64, 9), Name: "old", ServerNames: []string{"old.example.org"},
+			{Name: "old", ServerNames: []string{"old.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+67, 16, "", "tls", new(healthcheck.TLS), none))},
 		},
 		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
