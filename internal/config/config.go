@@ -45,6 +45,7 @@ type Check struct {
 	TLS  *TLS   // nil: none, or what the type has by default
 
 	path       string       // of the mapping in the file
+	ofBackends bool         // written in a service: without a target of its own
 	encryption **tls.Config // in the checker: where New puts what TLS says
 }
 
@@ -109,6 +110,6 @@ func (c *Check) bare() *Check {
 		return nil
 	}
 	b := *c
-	b.Pos, b.path, b.encryption = Position{}, "", nil
+	b.Pos, b.path, b.ofBackends, b.encryption = Position{}, "", false, nil
 	return &b
 }

@@ -112,12 +112,9 @@ const maxPath = 4096
 // private warns of a private key that others could read or change. A secret's file
 // is refused then; a key's may be shared with another server on purpose.
 func (d *decoder) private(file, path string) {
-	if file == "" {
-		return
-	}
 	info, err := os.Stat(file)
 	if err != nil {
-		return // which is said elsewhere
+		return // no file, which is said elsewhere
 	}
 	mode, who := info.Mode().Perm(), ""
 	switch {

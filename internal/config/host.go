@@ -125,12 +125,8 @@ func (v *visit) iface(name, path string) {
 // has reports whether an address is one of the machine itself. Virtual ones come and
 // go.
 func (v *visit) has(a netip.Addr) bool {
-	for _, addresses := range v.Interfaces {
-		if slices.Contains(addresses, a) {
-			return !v.virtual(a)
-		}
-	}
-	return false
+	all := slices.Concat(slices.Collect(maps.Values(v.Interfaces))...)
+	return slices.Contains(all, a) && !v.virtual(a)
 }
 
 // virtual reports whether an address is a router's, and not the machine's own as an

@@ -119,7 +119,8 @@ func checker[T interface {
 	return variant[Check]{name: name, doc: doc, target: target, keys: func(c *Check) []key {
 		k := new(T)
 		c.Checker = any(k).(healthcheck.Checker) // a pointer has the methods of its value
-		return append(c.keys(), owned(rows(c, k), homeOf(k))...)
+		keys := append(c.keys(), owned(rows(c, k), homeOf(k))...)
+		return slices.DeleteFunc(keys, func(k key) bool { return c.ofBackends && k.name == target })
 	}}
 }
 
@@ -208,18 +209,8 @@ func (t *TLS) keys() []key {
 	}
 }
 
-// value is a check. One in a service has no target of its own.
-func (c *Check) value(inService bool) value {
-	types := checkTypes()
-	if inService {
-		types = slices.DeleteFunc(types, func(t variant[Check]) bool { return t.target == "" })
-		for i := range types {
-			all, target := types[i].keys, types[i].target
-			types[i].keys = func(c *Check) []key {
-				return slices.DeleteFunc(all(c), func(k key) bool { return k.name == target })
-			}
-		}
-	}
+func (c *Check) value() value {
+	types := slices.DeleteFunc(checkTypes(), func(t variant[Check]) bool { return c.ofBackends && t.target == "" })
 	return typed(c, &c.Type, types, checkTypes()).position(&c.Pos)
 }
 
@@ -235,10 +226,10 @@ func checks(to *[]Check) value {
 				if !nameForm.MatchString(p.name) {
 					d.failAt(d.position(p.key), path, "%s: want a name of letters, digits, '_', '-' and '.'", keyName(p.name))
 				}
-				d.decode(c.value(false), p.value, c.path)
+				d.decode(c.value(), p.value, c.path)
 			}
 		},
-		variants: func() []section { return new(Check).value(false).sections() },
+		variants: func() []section { return new(Check).value().sections() },
 		shape:    named,
 	}
 }

@@ -13,13 +13,14 @@ import (
 func (s *Service) value() value { return object(s.keys()).position(&s.Pos) }
 
 func (s *Service) keys() []key {
+	backends := required("backends", list(&s.Pool.Backends, backend), "[192.168.31.242:8080]", "servers: host:port, or a mapping as below")
+	backends.unless = "routes"
 	return owned([]key{
 		required("name", name(&s.Name), "web", "in logs and metrics"),
 		required("listen", listenAddress(&s.Listen), `":8080"`, "address and port; no address: all"),
 		preset("mode", word(&s.Mode, "http", "tcp", "udp"), "http", "what is balanced: requests, connections or sessions of datagrams"),
 		setting("balance", choice(&s.Pool.Balance), "how backends are chosen; key-hash: by the path, mode http only"),
-		required("backends", list(&s.Pool.Backends, backend), "[192.168.31.242:8080]",
-			"servers: host:port, or a mapping as below").without("routes"),
+		backends,
 		optional("check", serviceCheck(&s.Check), "{type: http, path: /, interval: 2s}",
 			"of each backend: the name of a check without address and url, or a mapping with its keys; default: none"),
 		optional("routes", list(&s.Routes, (*ServiceRoute).value), "",
@@ -49,15 +50,15 @@ func (s *Service) keys() []key {
 // place.
 func serviceCheck(to **Check) value {
 	return value{decode: func(d *decoder, n *yaml.Node, path string) {
-		c := &Check{path: path}
+		c := &Check{path: path, ofBackends: true}
 		*to = c
 		if n.Kind == yaml.ScalarNode {
 			c.Pos = d.position(n)
 			name(&c.Name).decode(d, n, path)
 			return
 		}
-		c.value(true).decode(d, n, path)
-	}, variants: func() []section { return new(Check).value(true).sections() }}
+		c.value().decode(d, n, path)
+	}, variants: func() []section { return (&Check{ofBackends: true}).value().sections() }}
 }
 
 // backend is a mapping, or the address alone.

@@ -26,13 +26,8 @@ type lead struct {
 
 // report calls fail for each such backend, up to as many as are told of one file.
 func (l loops) report(fail func(path, format string, args ...any)) {
-	leads, said := l.leads(), 0
-	into := make([][]int, len(leads)) // for each service, those that lead there
-	for from, own := range leads {
-		for _, b := range own {
-			into[b.to] = append(into[b.to], from)
-		}
-	}
+	leads, into := l.leads()
+	said := 0
 	for from, own := range leads {
 		if len(own) == 0 || len(into[from]) == 0 || said > maxProblems {
 			continue
@@ -82,14 +77,15 @@ func several(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// leads returns, for each service, which backends are services.
-func (l loops) leads() [][]lead {
+// leads returns, for each service, which backends are services, and which services lead
+// there.
+func (l loops) leads() (all [][]lead, into [][]int) {
 	listeners := make(map[socket][]int)
 	for i := range l.services {
 		at := l.services[i].socket()
 		listeners[at] = append(listeners[at], i)
 	}
-	all := make([][]lead, len(l.services))
+	all, into = make([][]lead, len(l.services)), make([][]int, len(l.services))
 	for i, s := range l.services {
 		add := func(backends []lb.Backend, path string) {
 			for j, b := range backends {
@@ -97,6 +93,7 @@ func (l loops) leads() [][]lead {
 				for _, to := range listeners[socket{s.Network(), a.Port()}] {
 					if a.IsValid() && l.reach(&l.services[to], a.Addr()) {
 						all[i] = append(all[i], lead{fmt.Sprintf("%s.backends[%d]", path, j), b.Address, to})
+						into[to] = append(into[to], i)
 						break
 					}
 				}
@@ -108,7 +105,7 @@ func (l loops) leads() [][]lead {
 			add(r.Backends, fmt.Sprintf("%s.routes[%d]", path, k))
 		}
 	}
-	return all
+	return all, into
 }
 
 // socket is what services listen on, but for the address.

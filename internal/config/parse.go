@@ -63,8 +63,7 @@ func (d *decoder) parse(data []byte) (*Config, error) {
 	}
 	problems := sorted(d.problems[:min(len(d.problems), maxProblems)])
 	if d.full() {
-		last := problems[len(problems)-1]
-		problems = append(problems, Problem{Pos: last.Pos, Text: "and more: fix these first"})
+		problems = append(problems, Problem{Pos: problems[len(problems)-1].Pos, Text: "and more: fix these first"})
 	}
 	if len(d.problems) > d.ofFiles {
 		c = nil

@@ -128,15 +128,15 @@ func routerFamily(r *Router) netip.Addr {
 			return a.Prefix.Addr()
 		}
 	}
+	if len(r.Addresses) > 0 {
+		return netip.Addr{}
+	}
 	for _, a := range append(slices.Clone(r.Peers), r.VRRP.Source) {
-		if a.IsValid() && len(r.Addresses) == 0 {
+		if a.IsValid() {
 			return a
 		}
 	}
-	switch {
-	case len(r.Addresses) > 0:
-		return netip.Addr{}
-	case r.Family == "ipv6":
+	if r.Family == "ipv6" {
 		return netip.IPv6Unspecified()
 	}
 	return netip.IPv4Unspecified()

@@ -15,9 +15,7 @@ import (
 // validateService checks the keys of a service against one another.
 func (d *decoder) validateService(s *Service, path string) {
 	keys := s.keys()
-	if s.Mode != "" {
-		d.validateModes(keys, path, s.Mode)
-	}
+	d.validateModes(keys, path, s.Mode)
 	if s.Pool.Balance == lb.KeyHash && s.Mode != "http" && s.Mode != "" {
 		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
 	}
@@ -47,7 +45,7 @@ func (d *decoder) validateModes(keys []key, path, mode string) {
 	for _, k := range keys {
 		sub := join(path, k.name)
 		switch {
-		case !d.given(sub):
+		case !d.given(sub), mode == "":
 		case k.modes != nil && !slices.Contains(k.modes, mode):
 			d.fail(sub, "mode %s does not use this: leave it out, or set mode: %s", mode, words.Choice(k.modes))
 		case k.value.shape == single:
@@ -119,32 +117,26 @@ func (d *decoder) validatePool(s *Service, path string, keys []key) {
 // validateServiceCheck checks a check that is written in a service or route, and puts a
 // copy of the named check in the place of a name.
 func (d *decoder) validateServiceCheck(check **Check, path string) {
-	path += ".check"
-	if *check == nil {
+	c := *check
+	switch path += ".check"; {
+	case c == nil:
 		return
+	case c.Name == "":
+		d.validateCheck(c)
+	default:
+		named := d.reference(c.Name, path)
+		if named == nil {
+			return
+		}
+		copied := *named
+		c, *check = &copied, &copied
+		if target := d.target(c); c.Type != "" && target == "" {
+			d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
+		} else if target != "" && d.given(target) {
+			d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", own(strings.TrimSuffix(path, ".check")))
+		}
 	}
-	if (*check).Name == "" {
-		d.validateCheck(*check)
-		d.spread(*check)
-		return
-	}
-	found := d.reference((*check).Name, path)
-	if found == nil {
-		return
-	}
-	c := *found
-	d.spread(&c)
-	*check = &c
-	if target := d.target(found); c.Type != "" && target == "" {
-		d.fail(path, "%s: type %s cannot probe backends: want another type", c.Name, c.Type)
-	} else if target != "" && d.given(target) {
-		d.fail(target, "%s probes backends by this check, each at its own address: leave it out, or use another check", own(strings.TrimSuffix(path, ".check")))
-	}
-}
-
-// spread keeps the checks of backends from probing all at the same time.
-func (d *decoder) spread(c *Check) {
-	if !d.given(c.path + ".start_spread") {
+	if !d.given(c.path + ".start_spread") { // or all backends are probed at the same time
 		c.StartSpread = min(c.Interval, maxDefaultSpread)
 	}
 }

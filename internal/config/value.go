@@ -33,12 +33,6 @@ func (k key) secret() key {
 	return k
 }
 
-// without is a required key that may be left out where another is given.
-func (k key) without(other string) key {
-	k.unless = other
-	return k
-}
-
 func required(name string, v value, example, doc string) key {
 	return key{name: name, value: v, example: example, required: true, doc: doc}
 }
@@ -190,20 +184,16 @@ type variant[T any] struct {
 	target string
 }
 
-// kind is the key type, which selects one of the variants.
-func kind[T any](to *string, types []variant[T]) key {
+// typed is a mapping whose key type, wherever it stands, says which others it has. types
+// are those that may stand here, of all.
+func typed[T any](of *T, to *string, types, all []variant[T]) value {
 	var words []string
 	for _, t := range types {
 		words = append(words, t.name)
 	}
-	return required("type", word(to, words...), words[0], "")
-}
-
-// typed is a mapping whose key type, wherever it stands, says which others it has. types
-// are those that may stand here, of all.
-func typed[T any](of *T, to *string, types, all []variant[T]) value {
+	kind := required("type", word(to, words...), words[0], "")
 	sectionOf := func(t variant[T]) section {
-		k := kind(to, types)
+		k := kind
 		k.example = t.name
 		return section{label: "of type " + t.name, doc: t.doc, keys: owned(append([]key{k}, t.keys(of)...), inside(of))}
 	}
@@ -228,7 +218,7 @@ func typed[T any](of *T, to *string, types, all []variant[T]) value {
 				}
 			}
 			// Without a type it is not known what is missing.
-			lax := []key{kind(to, types)}
+			lax := []key{kind}
 			for _, t := range all {
 				lax = append(lax, t.keys(new(T))...)
 			}
