@@ -20,6 +20,7 @@ import (
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/lab/labtest"
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // checkOf returns the check of these keys.
@@ -129,7 +130,7 @@ func TestRenewedAuthority(t *testing.T) {
 	labtest.Serve(t, ln, func(c net.Conn) { c.(*tls.Conn).Handshake() })
 	log := &labtest.Log{}
 	c := checkOf(t, `type: tls, address: "`+ln.Addr().String()+`", tls: {ca: `+file+`}`)
-	checker, err := newRenewing(c, "", slog.New(slog.NewTextHandler(log, nil)))
+	checker, err := newRenewing(c, "", slog.New(quietlog.Unblocked(slog.NewTextHandler(log, nil))))
 	if err != nil {
 		t.Fatal(err)
 	}
