@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 
+	"golang.org/x/net/ipv6"
+
 	"github.com/havip/havip/internal/field"
 )
 
@@ -67,18 +69,16 @@ func isARPAnswer(b []byte, addr netip.Addr, us net.HardwareAddr) bool {
 		bytes.Equal(b[14:18], addr.AsSlice()) && bytes.Equal(b[18:24], us)
 }
 
-// Types and options of neighbour discovery (RFC 4861 §4.3, §4.4, §4.6.1).
+// Neighbour discovery (RFC 4861 §4.6.1, §7.1).
 const (
-	ndpSolicitation    = 135
-	ndpAdvertisement   = 136
 	ndpSourceLinkLayer = 1
 	ndpHopLimit        = 255
 )
 
-// marshalSolicitation returns a Neighbor Solicitation. The kernel fills in the
-// checksum.
+// marshalSolicitation returns a Neighbor Solicitation (RFC 4861 §4.3). The kernel fills in
+// the checksum.
 func marshalSolicitation(target netip.Addr, us net.HardwareAddr) []byte {
-	b := append([]byte{ndpSolicitation, 0, 0, 0, 0, 0, 0, 0}, target.WithZone("").AsSlice()...)
+	b := append([]byte{byte(ipv6.ICMPTypeNeighborSolicitation), 0, 0, 0, 0, 0, 0, 0}, target.WithZone("").AsSlice()...)
 	if len(us) != 6 {
 		return b
 	}
@@ -86,9 +86,9 @@ func marshalSolicitation(target netip.Addr, us net.HardwareAddr) []byte {
 	return append(append(b, ndpSourceLinkLayer, 1), us...)
 }
 
-// isAdvertisementOf reports whether b is a Neighbor Advertisement of target.
+// isAdvertisementOf reports whether b is a Neighbor Advertisement of target (RFC 4861 §4.4).
 func isAdvertisementOf(b []byte, target netip.Addr) bool {
-	return len(b) >= 24 && b[0] == ndpAdvertisement && b[1] == 0 && bytes.Equal(b[8:24], target.WithZone("").AsSlice())
+	return len(b) >= 24 && b[0] == byte(ipv6.ICMPTypeNeighborAdvertisement) && b[1] == 0 && bytes.Equal(b[8:24], target.WithZone("").AsSlice())
 }
 
 // solicitedNode returns the solicited-node multicast group of an address (RFC 4291

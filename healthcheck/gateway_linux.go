@@ -86,7 +86,7 @@ func askNDP(ctx context.Context, ifi *net.Interface, addr netip.Addr) error {
 	p := conn.IPv6PacketConn()
 	var filter ipv6.ICMPFilter
 	filter.SetAll(true)
-	filter.Accept(ipv6.ICMPType(ndpAdvertisement))
+	filter.Accept(ipv6.ICMPTypeNeighborAdvertisement)
 	if err := errors.Join(p.SetICMPFilter(&filter), p.SetControlMessage(ipv6.FlagHopLimit|ipv6.FlagInterface, true)); err != nil {
 		return err
 	}

@@ -18,12 +18,6 @@ import (
 	"github.com/havip/havip/internal/field"
 )
 
-// The numbers of ICMP as an IP protocol.
-const (
-	protocolICMP   = 1
-	protocolICMPv6 = 58
-)
-
 // ICMP is a [Checker] that sends an echo request, IPv4 or IPv6, and awaits the
 // reply. It needs no privileges where the kernel allows ping sockets
 // (net.ipv4.ping_group_range) and CAP_NET_RAW elsewhere; without either the
@@ -147,20 +141,18 @@ func (e echo) marshalRequest() []byte {
 // judgeMessage looks at a message that has arrived. done is false if the message has
 // nothing to do with e: a raw socket receives those of all programs.
 func (e echo) judgeMessage(b []byte, from netip.Addr) (done bool, err error) {
-	proto := protocolICMP
+	var reply icmp.Type = ipv4.ICMPTypeEchoReply
 	if e.to.Is6() {
-		proto = protocolICMPv6
+		reply = ipv6.ICMPTypeEchoReply
 	}
-	m, err := icmp.ParseMessage(proto, b)
+	m, err := icmp.ParseMessage(reply.Protocol(), b)
 	if err != nil {
 		return false, nil
 	}
 	switch body := m.Body.(type) {
 	case *icmp.Echo:
-		reply := m.Type == ipv4.ICMPTypeEchoReply || m.Type == ipv6.ICMPTypeEchoReply
 		// A ping socket has an ID of its own. The token is what counts.
-		ours := reply && from == e.to && bytes.Equal(body.Data, e.token[:])
-		return ours, nil
+		return m.Type == reply && from == e.to && bytes.Equal(body.Data, e.token[:]), nil
 	case *icmp.DstUnreach:
 		if e.quotedIn(body.Data) {
 			return true, fmt.Errorf("%v says: unreachable (code %d)", from, m.Code)

@@ -27,12 +27,10 @@ func http1(ctx context.Context, req *http.Request, config *tls.Config) (*http.Re
 		return nil, err
 	}
 	if req.URL.Scheme == "https" {
-		var secure *tls.Conn
-		if secure, err = handshake(ctx, conn, hostPort(req), config); err != nil {
+		if conn, err = handshake(ctx, conn, hostPort(req), config); err != nil {
 			release()
 			return nil, err
 		}
-		conn = secure
 	}
 	resp, err := http1Over(conn, req)
 	if err != nil {
