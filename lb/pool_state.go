@@ -21,7 +21,10 @@ type Pool struct {
 	restless atomic.Int64
 	turns    [2]turns // of primaries and backups
 
-	mu     sync.Mutex // guards building a snapshot, and what follows
+	// mu guards building a snapshot, ejections, and what follows. The locks of this
+	// package are taken in this order: Handler.mu, Pool.mu, then queue.mu, or a plane's
+	// registry.mu and session.mu.
+	mu     sync.Mutex
 	logged poolLog
 	onGone map[weak.Pointer[registry]]struct{} // see watchGone
 
