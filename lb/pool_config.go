@@ -52,8 +52,8 @@ type PoolConfig struct {
 	// answers, except that a UDP session moves with its next datagram.
 	KillOnDown bool
 	// DrainTimeout is how long after a backend began to drain, or was removed, its
-	// connections, requests and UDP sessions are cut. A change counts for
-	// backends that drain, but not for backends that were removed before. Default 0: never.
+	// connections, requests and UDP sessions are cut. A change counts for backends that
+	// drain, but not for backends that were removed before. Default 0: never.
 	DrainTimeout time.Duration
 	// Queue is how many flows may wait, first come first served, while all
 	// backends are at their MaxConns. Default 0: none waits. See Acquire; datagrams

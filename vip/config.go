@@ -78,12 +78,12 @@ type Config struct {
 	Takeover bool
 	// Routes are added after the addresses and removed before them.
 	Routes []Route
-	// Lease is the lifetime that the kernel gives each address. The Manager renews
-	// the lifetime whenever a quarter of it has passed. Whole seconds, up to 1 h. Default: 3 s, which
-	// suits VRRP's default of three intervals of 1 s; see [LeaseFor] for others.
-	// Negative: none, the addresses stay until they are removed, even if the process
-	// is killed or frozen. Routes have no lifetime, but IPv4 ones go with an address
-	// that is their Source.
+	// Lease is the lifetime that the kernel gives each address. The Manager renews the
+	// lifetime whenever a quarter of it has passed. Whole seconds, up to 1 h. Default: 3
+	// s, which suits VRRP's default of three intervals of 1 s; see [LeaseFor] for others.
+	// Negative: none, the addresses stay until they are removed, even if the process is
+	// killed or frozen. Routes have no lifetime, but IPv4 ones go with an address that is
+	// their Source.
 	Lease time.Duration
 	// Entitled, if set, is asked when a lease was not renewed in time, for instance
 	// because the kernel was slow: do the addresses still belong to this host, beyond
