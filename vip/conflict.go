@@ -39,14 +39,13 @@ func (m *Manager) takeSighting(s sighting) {
 	if !held && len(m.successors.list) == 0 {
 		return
 	}
-	switch _, foreign := m.foreign(s); {
-	case !foreign:
+	if _, foreign := m.foreign(s); !foreign {
 		return
-	case held:
-		m.rivals.hear(s)
-	default:
-		m.successors.hear(s)
 	}
+	if held {
+		m.rivals.hear(s)
+	}
+	m.successors.hear(s) // even while held: a release may have begun
 	m.poke()
 }
 

@@ -418,3 +418,27 @@ func TestFlappingSuccessor(t *testing.T) {
 		}
 	})
 }
+
+// TestSuccessorInTheMomentOfRelease: an announcement of the new holder counts at any moment,
+// also between the plan to ask for him and the end of holding.
+func TestSuccessorInTheMomentOfRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := start(t, newFakeKernel(), Config{Addresses: addrs(t, "192.0.2.10/24")})
+		acquire(t, m)
+		if err := m.Announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.seekSuccessors(time.Now())
+		if len(m.successors.list) == 0 {
+			t.Error("nothing is planned")
+		}
+		m.takeSighting(sighting{index: 2, addr: netip.MustParseAddr("192.0.2.10"), mac: rivalMAC, time: time.Now()})
+		m.setHeld(false)
+		if list := m.successors.list; len(list) > 0 {
+			t.Errorf("%v is asked for, although it has told the link", list)
+		}
+	})
+}
