@@ -251,12 +251,14 @@ func (n *Namespace) removeRoute(m *Manager, r Route, index int) error {
 func (n *Namespace) othersHold(m *Manager, r Route, index int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	same := func(o Route) bool {
-		o.Optional = r.Optional
-		return o == r
-	}
 	return slices.ContainsFunc(n.managers, func(o *Manager) bool {
-		return o != m && o.holds.Load() && o.uses(index) && slices.ContainsFunc(o.cfg.Routes, same)
+		links := *o.published.Load()
+		same := func(p Route) bool { // the interface may have another name for o
+			there := links[p.Interface].index == index
+			p.Interface, p.Optional = r.Interface, r.Optional
+			return there && p == r
+		}
+		return o != m && o.holds.Load() && slices.ContainsFunc(o.cfg.Routes, same)
 	})
 }
 

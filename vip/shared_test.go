@@ -92,3 +92,35 @@ func TestSharedRouteStays(t *testing.T) {
 		stopA()
 	})
 }
+
+// TestSharedRouteByOtherName: one interface may have two names, since a Manager follows an
+// interface that was renamed. The route that both Managers have is one route.
+func TestSharedRouteByOtherName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		route := Route{Destination: netip.MustParsePrefix("198.51.100.0/24")}
+		ns := newNamespace(k, nil)
+		defer ns.Close()
+		a, stopA := startIn(t, Config{Interface: "eth0", Addresses: addrs(t, "192.0.2.10/24"), Routes: []Route{route}, Namespace: ns})
+		acquire(t, a)
+		k.mu.Lock()
+		k.links[0].name = "lan0"
+		k.mu.Unlock()
+		later := addrs(t, "192.0.2.11/24")
+		later[0].Interface = "lan0"
+		b, stopB := startIn(t, Config{Interface: "lan0", Addresses: later, Routes: []Route{route}, Namespace: ns})
+		acquire(t, b)
+		k.hooked(func(op string) error {
+			if op == "remove route" {
+				t.Error("the route was removed")
+			}
+			return nil
+		})
+		if err := b.Release(t.Context()); err != nil {
+			t.Error(err)
+		}
+		k.hooked(nil)
+		stopB()
+		stopA()
+	})
+}
