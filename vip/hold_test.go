@@ -310,6 +310,34 @@ func TestOnRemovals(t *testing.T) {
 	})
 }
 
+// TestRemovalsOutliveFailures: while the kernel does not say whether an interface is there,
+// the address on it stays among what is to be removed, and goes when the kernel answers.
+func TestRemovalsOutliveFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24")})
+		acquire(t, m)
+		k.hooked(func(op string) error {
+			if op == "link" {
+				return syscall.ENOBUFS
+			}
+			return nil
+		})
+		m.disturb()
+		for range 30 {
+			time.Sleep(100 * time.Millisecond)
+			if got := m.Removals().Requests; k.has("192.0.2.10") && len(got) == 0 {
+				t.Fatal("the address is there, and nobody is told to remove it")
+			}
+		}
+		k.hooked(nil)
+		time.Sleep(2 * again)
+		if k.has("192.0.2.10") || m.Status().Problem != "" {
+			t.Errorf("addresses %v, status %+v", k.list, m.Status())
+		}
+	})
+}
+
 // After a renaming an interface is known by its index.
 func TestRenamedLinkIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

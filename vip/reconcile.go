@@ -36,6 +36,9 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 		if err != nil {
 			absent[name] = err
 			errs = append(errs, err)
+			if old.index != 0 && !errors.Is(err, ErrNoInterface) {
+				found[name] = old // may be there, with what is to be removed
+			}
 			continue
 		}
 		if old.index != 0 && old.mac.String() != l.mac.String() || !old.up && l.up {
