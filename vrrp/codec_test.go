@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +138,19 @@ func TestAppendBinaryRefuses(t *testing.T) {
 				t.Errorf("left %q", b)
 			}
 		})
+	}
+}
+
+// TestAppendBinaryZones: the zone of an address is not on the wire.
+func TestAppendBinaryZones(t *testing.T) {
+	a := advV3IPv6
+	a.Source, a.Destination, a.Addresses = a.Source.WithZone("eth0"), a.Destination.WithZone("eth0"), slices.Clone(a.Addresses)
+	for i := range a.Addresses {
+		a.Addresses[i] = a.Addresses[i].WithZone("eth0")
+	}
+	b, err := a.AppendBinary(nil)
+	if err != nil || !bytes.Equal(b, unhex(t, vectorV3IPv6)) {
+		t.Errorf("encoded %x, error %v, want %s", b, err, vectorV3IPv6)
 	}
 }
 
