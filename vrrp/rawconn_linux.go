@@ -136,7 +136,8 @@ func firstFailure(options ...option) error {
 	return nil
 }
 
-// lend calls f with a copy of the socket's descriptor, for x/net.
+// lend calls f with a copy of the socket's descriptor, for x/net. The first copy makes the
+// socket one that does not block, which changes nothing: the file stays out of the poller.
 func (c *rawConn) lend(f func(*net.IPConn) error) error {
 	conn, err := net.FilePacketConn(c.socket)
 	if err != nil {
