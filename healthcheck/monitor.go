@@ -142,7 +142,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 	watched := m.watchEvents(ctx)
 
 	m.mu.Lock()
-	m.core.startProbes(time.Now(), m.random(m.cfg.StartSpread))
+	now := time.Now()
+	m.core.startProbes(now, m.random(m.cfg.StartSpread))
+	if m.probe != nil { // of the Run before: its Checker may have returned meanwhile
+		m.probe.giveUp = now.Add(stopGrace)
+	}
 	m.mu.Unlock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -253,7 +257,7 @@ func (m *Monitor) finishRun(watched <-chan struct{}) error {
 	m.mu.Lock()
 	p := m.probe
 	if p != nil {
-		p.void, p.giveUp = true, time.Now()
+		p.void = true
 	}
 	m.mu.Unlock()
 	if p != nil {

@@ -112,6 +112,36 @@ func TestRunAgainWhileStuck(t *testing.T) {
 	})
 }
 
+// TestRunAgainAfterStuck: a Checker that was stuck when Run gave up, and has returned before
+// the next Run, is no failure of the next Run.
+func TestRunAgainAfterStuck(t *testing.T) {
+	for range 100 { // what is ready first is a matter of luck
+		synctest.Test(t, func(t *testing.T) {
+			release := make(chan struct{})
+			m, stop := startMonitor(t, Config{Checker: newTarget(func(_ context.Context, n int) error {
+				if n == 0 {
+					<-release
+				}
+				return nil
+			})})
+			synctest.Wait()
+			if err := stop(); err == nil {
+				t.Error("Run returned nil though its checker still runs")
+			}
+			close(release)
+			time.Sleep(time.Hour)
+			ctx, cancel := context.WithTimeout(t.Context(), 500*ms)
+			defer cancel()
+			if err := m.Run(ctx); err != nil {
+				t.Error(err)
+			}
+			if s := m.Status(); s.State != Up || s.Failed != 0 {
+				t.Errorf("%+v, want up, and no failure", s)
+			}
+		})
+	}
+}
+
 // deaf is a Checker whose Watch ignores its context.
 type deaf struct {
 	*target
