@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -207,4 +208,29 @@ func TestExecDaemonOutlivesUs(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	endDaemon(t, dir, 1000)
+}
+
+// TestProcessTreeInAnyOrder: one look finds all descendants of a program, in whatever order
+// the system names its processes.
+func TestProcessTreeInAnyOrder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pids")
+	cmd := exec.Command(script(t, `#!/bin/sh
+echo $$ >> `+file+`
+[ $1 = 0 ] && exec sleep 1000
+setsid $0 $(($1 - 1))
+`), "3")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "all four", func() bool { return len(written(file)) == 4 })
+	pids := written(file)
+	slices.Reverse(pids)
+	tree := processTree{cmd.Process.Pid: cmd.Process}
+	if tree.addProcesses(pids); len(tree) != len(pids) {
+		t.Errorf("found %d of %d processes", len(tree), len(pids))
+	}
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	_ = cmd.Wait()
 }

@@ -62,12 +62,21 @@ func (t processTree) growTree() (complete bool) {
 	if err != nil {
 		return true // without /proc no process can be found
 	}
-	for _, pid := range pids {
-		if t.addProcess(pid) {
-			complete = false
+	return !t.addProcesses(pids) && complete
+}
+
+// addProcesses adds those of the processes that belong to the tree, whatever their order,
+// and reports whether there were any. A list of all processes may take longer to look
+// through than killAll has time, so that another look may not follow.
+func (t processTree) addProcesses(pids []int) (added bool) {
+	for found := true; found; {
+		found = false
+		for _, pid := range pids {
+			found = t.addProcess(pid) || found
 		}
+		added = added || found
 	}
-	return complete
+	return added
 }
 
 // addProcess stops and adds a process that belongs to the tree.
