@@ -219,7 +219,7 @@ func (d *decoder) given(path string) bool {
 // fail records what is wrong at path. Its position is that of the value, or of
 // the nearest mapping around it.
 func (d *decoder) fail(path, format string, args ...any) {
-	d.failAt(d.near(path), path, format, args...)
+	d.failAt(near(d.at, d.file, path), path, format, args...)
 }
 
 // failFile records what is wrong with the file that the value at path names.
@@ -242,11 +242,9 @@ func (d *decoder) failAt(pos Position, path, format string, args ...any) {
 // warn records a doubt about the value at path.
 func (d *decoder) warn(path, format string, args ...any) {
 	if len(d.warnings) <= maxProblems {
-		d.warnings = append(d.warnings, d.problem(d.near(path), path, format, args))
+		d.warnings = append(d.warnings, d.problem(near(d.at, d.file, path), path, format, args))
 	}
 }
-
-func (d *decoder) near(path string) Position { return near(d.at, d.file, path) }
 
 // near is where path stands, or the nearest mapping around it.
 func near(at map[string]Position, file, path string) Position {

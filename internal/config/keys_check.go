@@ -209,6 +209,7 @@ func (t *TLS) keys() []key {
 	}
 }
 
+// value is a check. One of backends has no target, and is not of every type.
 func (c *Check) value() value {
 	types := slices.DeleteFunc(checkTypes(), func(t variant[Check]) bool { return c.ofBackends && t.target == "" })
 	return typed(c, &c.Type, types, checkTypes()).position(&c.Pos)
