@@ -79,8 +79,8 @@ type Config struct {
 	// Routes are added after the addresses and removed before them.
 	Routes []Route
 	// Lease is the lifetime that the kernel gives each address. The Manager renews the
-	// lifetime whenever a quarter of it has passed. Whole seconds, up to 1 h. Default: 3
-	// s, which suits VRRP's default of three intervals of 1 s; see [LeaseFor] for others.
+	// lifetime whenever a quarter of it has passed. Whole seconds, up to 1 h. Default:
+	// 3 s, which suits VRRP's default of three intervals of 1 s; see [LeaseFor] for others.
 	// Negative: none, the addresses stay until they are removed, even if the process is
 	// killed or frozen. Routes have no lifetime, but IPv4 ones go with an address that is
 	// their Source.
