@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/lb"
 )
 
 // stream returns a file, and makes it the journal or not.
@@ -79,6 +81,26 @@ func TestJournalPriorities(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestAccessBurst: the log has room for what is recorded when thousands of connections
+// end at the same time.
+func TestAccessBurst(t *testing.T) {
+	var ends bytes.Buffer
+	l, err := NewLog(&ends, config.Log{Level: "info", Format: "text"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := lb.LogRecords(l.Access)
+	const connections = 2000 // as much text as the rest of the log leaves room for
+	for range connections {
+		record(lb.Record{Service: "web"})
+	}
+	quietlog.Flush(l.Access)
+	flush(t, l)
+	if n := strings.Count(ends.String(), "msg=connection"); n != connections {
+		t.Errorf("%d of %d are in the log", n, connections)
 	}
 }
 

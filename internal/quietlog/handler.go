@@ -7,8 +7,8 @@ import (
 )
 
 // maxRecords is how many records wait for a logger that does not return: more than a burst
-// has, such as a line about each backend of a large pool.
-const maxRecords = 1024
+// has, such as the access log's when thousands of connections end at the same time.
+const maxRecords = 8192
 
 // lostMessage is the line that counts lost lines.
 const lostMessage = "log lines lost"
