@@ -81,8 +81,8 @@ func (f *packetFilter) remove(addrs []netip.Addr) error {
 // settingKey names a setting by the numbers of interface and setting.
 type settingKey struct{ index, setting int }
 
-// raiseSetting makes a setting of an interface at least value until Close. Called with
-// m.mu held.
+// raiseSetting makes a setting of an interface at least value until Close, or until the
+// Manager uses the interface no more. Called with m.mu held.
 func (m *Manager) raiseSetting(l link, setting int, value uint32) error {
 	key := settingKey{l.index, setting}
 	if slices.Contains(m.raised, key) {
@@ -94,6 +94,16 @@ func (m *Manager) raiseSetting(l link, setting int, value uint32) error {
 		m.tellRemovals()
 	}
 	return err
+}
+
+// restoreSettings undoes raiseSetting for the settings that are selected. Called with m.mu
+// held.
+func (m *Manager) restoreSettings(selects func(settingKey) bool) {
+	selected, rest := split(m.raised, selects)
+	for _, key := range selected {
+		m.ns.restore(key)
+	}
+	m.raised = rest
 }
 
 // changed is a setting of an interface that Managers have raised.

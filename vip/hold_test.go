@@ -2,6 +2,7 @@ package vip
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -334,6 +335,37 @@ func TestRemovalsOutliveFailures(t *testing.T) {
 		time.Sleep(2 * again)
 		if k.has("192.0.2.10") || m.Status().Problem != "" {
 			t.Errorf("addresses %v, status %+v", k.list, m.Status())
+		}
+	})
+}
+
+// TestRaisedSettingsGoWithTheInterface: however often an interface is made anew, no more is
+// remembered, and restored after a death, than what is raised on the present one.
+func TestRaisedSettingsGoWithTheInterface(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newFakeKernel()
+		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24")})
+		present := func(links ...link) {
+			k.mu.Lock()
+			k.links, k.list = links, nil
+			k.mu.Unlock()
+			k.changes <- change{kind: overrun}
+			time.Sleep(2 * again)
+			synctest.Wait()
+		}
+		eth0 := k.links[0]
+		for range 10 {
+			acquire(t, m)
+			want := fmt.Sprintf("set %d of %d to 0", confPromote, eth0.index)
+			if got := m.Removals().Settings; len(got) != 1 || string(got[0]) != want {
+				t.Errorf("settings to restore: %q, want %q", got, want)
+			}
+			present()
+			if n := len(m.Removals().Settings) + len(m.raised) + len(m.ns.settings); n > 0 {
+				t.Errorf("%d settings of an interface that is gone", n)
+			}
+			eth0.index++
+			present(eth0)
 		}
 	})
 }

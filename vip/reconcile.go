@@ -47,6 +47,7 @@ func (m *Manager) findLinks() (absent map[string]error, err error) {
 		found[name] = l
 	}
 	m.setLinks(found)
+	m.restoreSettings(func(key settingKey) bool { return !m.uses(key.index) })
 	m.tellRemovals()
 	return absent, errors.Join(errs...)
 }

@@ -94,10 +94,7 @@ func (m *Manager) undoAll() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	err = errors.Join(err, m.removeMacvlan())
-	for _, key := range m.raised {
-		m.ns.restore(key)
-	}
-	m.raised = nil
+	m.restoreSettings(func(settingKey) bool { return true })
 	return err
 }
 
