@@ -288,3 +288,36 @@ func TestRouterFutileGroup(t *testing.T) {
 		out.is(Active)
 	})
 }
+
+// TestRouterFailsWhileGroupMoves: an attempt fails after the group has made the router give
+// way and take over once more, which its loop has not noticed yet. The router tries again.
+func TestRouterFailsWhileGroupMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGroup("G")
+		a := newFakeLAN().prepare(t, 1, Config{Group: g})
+		fail := make(chan struct{})
+		var once sync.Once
+		a.handler.during = func(_ context.Context, call string) (err error) {
+			if call == "acquire" {
+				once.Do(func() {
+					<-fail
+					err = errors.New("no")
+				})
+			}
+			return err
+		}
+		a.run()
+		time.Sleep(5 * time.Second)
+		a.is(Active)
+		a.conn.mu.Lock()
+		g.lock()
+		a.moved = append(a.moved, Action{Kind: Release}, Action{Kind: Acquire})
+		g.unlock()
+		close(fail)
+		a.conn.mu.Unlock()
+		a.hasFault("addresses: no")
+		time.Sleep(firstRetry + 5*time.Second)
+		a.is(Active)
+		a.hasFault("")
+	})
+}
