@@ -8,15 +8,17 @@
 // packets. By a VRRP advertisement of priority 0 a peer takes over without waiting for
 // three intervals.
 //
-// The child is the same program, started by [Start] and again whenever it dies. It becomes a guard when this package
-// is initialised, and never reaches main: of the rest of the program only packages that are
-// initialised before this one run twice.
+// The child is the same program, started by [Start] and again whenever it dies. It becomes a
+// guard when this package is initialised, and never reaches main: of the rest of the program
+// only packages that are initialised before this one run twice.
 //
 //	g, err := guard.Start(guard.Config{})
 //	defer g.Close()
 //	...
 //	r := manager.Removals()
-//	g.Set("router 51", guard.Will{Requests: r.Requests, Packets: packets, Filters: r.Filters, Settings: r.Settings})
+//	g.Set("router 51", guard.Will{
+//		Requests: r.Requests, Packets: packets, Filters: r.Filters, Settings: r.Settings,
+//	})
 //
 // A program whose log has a form of its own calls [MainLog] first in main. Its child becomes
 // a guard there, and logs in that form. Package failover does all of this for a router and

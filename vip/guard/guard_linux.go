@@ -214,7 +214,8 @@ func (g *Guard) spawn(tid int) (*exec.Cmd, error) {
 // command returns the command of the child. tid is the thread whose end the kernel signals.
 // Close ends the child without carrying out any will.
 func (g *Guard) command(tid int, ready *os.File) (*exec.Cmd, error) {
-	cmd := exec.CommandContext(g.closing, "/proc/self/exe") // the running program, even if its file was replaced since
+	// The running program, even if its file was replaced since.
+	cmd := exec.CommandContext(g.closing, "/proc/self/exe")
 	cmd.Args = []string{processName}
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/task/%d", marker, os.Getpid(), tid), formKey+"="+g.form, "GOMAXPROCS=1")
 	cmd.Env = append(cmd.Env, entryKey+"="+strconv.FormatBool(logged.Load()))
@@ -236,9 +237,9 @@ func (g *Guard) command(tid int, ready *os.File) (*exec.Cmd, error) {
 
 // Set replaces the will under a name, such as the name of a virtual router. The will takes
 // effect at once; an empty one withdraws the former will. An invalid will is an error: see
-// [Will.Validate]. After an error the former will stays in force, or the new one
-// is in force already: that is uncertain until a Set, of any name, succeeds. If the guard has just died, the one that takes its
-// place finds the will.
+// [Will.Validate]. After an error the former will stays in force, or the new one is in force
+// already: that is uncertain until a Set, of any name, succeeds. If the guard has just died,
+// the one that takes its place finds the will.
 func (g *Guard) Set(name string, w Will) error {
 	if g.closing.Err() != nil {
 		return fmt.Errorf("guard: %s: %w", name, ErrClosed)
