@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/vip"
 )
 
 // validateRouter has the libraries check a router, and checks what only the file has.
@@ -28,6 +29,8 @@ func (d *decoder) validateRouter(r *Router, path string) {
 	if n := len(r.Auth.Secret.Reveal()); n > 8 {
 		d.warn(path+".auth.secret", "%v bytes: only the first 8 count", own(strconv.Itoa(n)))
 	}
+	d.validateScopes(r.Addresses, path+".addresses")
+	d.validateScopes(r.Excluded, path+".excluded")
 	keys := r.keys()
 	d.report(r.VRRPConfig().Validate(), path, keys, "Auth.Password", "Auth.Secret", "Auth.HMAC.Keys", "Auth.Keys")
 	var renamed []string
@@ -35,6 +38,16 @@ func (d *decoder) validateRouter(r *Router, path string) {
 		renamed = append(renamed, fmt.Sprintf("Addresses[%d]", len(r.Addresses)+i), fmt.Sprintf("Excluded[%d]", i))
 	}
 	d.report(r.VIPConfig().Validate(), path, keys, renamed...)
+}
+
+// validateScopes reports the scopes of IPv6 addresses. For package vip a global one is
+// none at all: only the file tells that it was given.
+func (d *decoder) validateScopes(addresses []vip.Address, path string) {
+	for i, a := range addresses {
+		if at := fmt.Sprintf("%s[%d].scope", path, i); a.Prefix.Addr().Is6() && d.given(at) && !d.failed(at) {
+			d.fail(at, "%s: an IPv6 address has its own: leave it out", a.Scope)
+		}
+	}
 }
 
 func (d *decoder) validateTrack(r *Router, path string) {
