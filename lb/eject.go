@@ -13,10 +13,10 @@ func (p *Pool) failed(m *member) {
 		return
 	}
 	now := p.now()
-	if now-m.lastFail > int64(cfg.FailTimeout) {
+	if now-m.lastFail.Load() > int64(cfg.FailTimeout) {
 		m.fails.Store(0)
 	}
-	m.lastFail = now
+	m.lastFail.Store(now)
 	// A failure on probation renews the ejection at once.
 	if m.fails.Add(1) < int64(cfg.MaxFails) && m.ejected.Load() == 0 {
 		return
@@ -37,15 +37,23 @@ func (p *Pool) failed(m *member) {
 // within FailTimeout of a failure proves nothing: it may belong to a connection
 // made before.
 func (p *Pool) succeeded(m *member) {
+	// Most successes come too early: they do not wait for a change of the pool.
+	if p.failedOfLate(m) {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	snap := p.snap.Load()
-	if p.now()-m.lastFail <= int64(snap.cfg.FailTimeout) {
+	if p.failedOfLate(m) {
 		return
 	}
 	m.fails.Store(0)
-	if p.settle(&m.ejected) {
+	if snap := p.snap.Load(); p.settle(&m.ejected) {
 		p.log.Info("backend readmitted", "pool", snap.cfg.Name, "backend", m.Name)
 		p.logged.report(p.log, snap)
 	}
+}
+
+// failedOfLate reports whether a server has failed within FailTimeout.
+func (p *Pool) failedOfLate(m *member) bool {
+	return p.now()-m.lastFail.Load() <= int64(p.config().FailTimeout)
 }

@@ -110,3 +110,29 @@ func TestFailureOfARemovedBackend(t *testing.T) {
 		t.Errorf("restless = %d after a failure of a removed backend", n)
 	}
 }
+
+// A success soon after a failure changes nothing: it waits for nobody who changes the
+// pool, which may take a while.
+func TestEarlySuccessDoesNotWait(t *testing.T) {
+	p := newPool(t, PoolConfig{MaxFails: 2, FailTimeout: time.Hour, Backends: backends(1)})
+	for _, r := range []Result{Failure, Success} {
+		k, err := p.Pick(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r == Success {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+		}
+		done := make(chan struct{})
+		go func() {
+			k.Done(r)
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-time.After(bound):
+			t.Fatalf("%v: it waits for the pool's lock", r)
+		}
+	}
+}

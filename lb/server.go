@@ -29,9 +29,9 @@ type server struct {
 	ejected atomic.Int64 // until when; 0: not ejected
 	ramp    atomic.Int64 // when slow start began; 0: no slow start
 
-	// Pool.mu guards writing fails, and what follows.
+	// Pool.mu guards writing fails and lastFail, and what follows.
 	fails    atomic.Int64 // failures with no more than FailTimeout between them
-	lastFail int64
+	lastFail atomic.Int64
 	removed  bool // from the pool: what fails now does not eject it
 
 	drains       int64         // since when the server drains; 0: it does not
