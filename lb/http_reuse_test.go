@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -282,6 +283,7 @@ func TestIdleConnectionsGoWithTheBackend(t *testing.T) {
 	if n := watchers(h.pool()); n != 0 {
 		t.Errorf("the pool knows %d handlers after Shutdown", n)
 	}
+	runtime.KeepAlive(h) // the garbage collector must not do the work of Shutdown
 }
 
 // A response header without end does not fill the memory.

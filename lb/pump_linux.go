@@ -97,7 +97,7 @@ func (h *half) stalled() {
 	h.room = max(h.limit()/2, leastRoom)
 }
 
-// Errors of move.
+// Errors of moveBytes.
 var (
 	errSource = errors.New("read failed")
 	errSink   = errors.New("write failed")

@@ -1,0 +1,66 @@
+package lb
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"testing"
+)
+
+// A pool refers to its planes weakly. Whatever is under way on a backend keeps its plane,
+// and the settings with which it began, until the pool cuts it: also when the program has
+// dropped both, or uses another pool.
+func TestUnderWayIsCutWhateverIsDropped(t *testing.T) {
+	spare := newPool(t, PoolConfig{Backends: []Backend{{Address: "127.0.0.1:9"}}})
+	goesDown := func(p *Pool) {
+		for range 3 {
+			runtime.GC()
+		}
+		p.SetHealth(p.Status().Backends[0].Name, errDown)
+	}
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		p := newPool(t, PoolConfig{KillOnDown: true, Backends: []Backend{talker(t, "a")}})
+		tc := tcpWith(TCPConfig{Pool: p})
+		dial, _ := open(tc)
+		c := dial()
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := tc.Reconfigure(TCPConfig{Pool: spare}); err != nil {
+			t.Fatal(err)
+		}
+		goesDown(p)
+		if _, inOrder := ends(t, c); inOrder {
+			t.Error("the end is in order")
+		}
+	})
+	for name, answer := range map[string]string{
+		"request": "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n",
+		"tunnel":  "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+				http.ReadRequest(r)
+				io.WriteString(c, answer+"x")
+				discard(c, r)
+			}))
+			p := h.pool()
+			if err := p.Reconfigure(PoolConfig{KillOnDown: true, Backends: []Backend{p.Status().Backends[0].Backend}}); err != nil {
+				t.Fatal(err)
+			}
+			c := dialTest(t, s.Listener.Addr().String())
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			br := bufio.NewReader(c)
+			if _, err := http.ReadResponse(br, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Reconfigure(HandlerConfig{Pool: spare}); err != nil {
+				t.Fatal(err)
+			}
+			goesDown(p)
+			ends(t, &prefacedForTest{c, br})
+		})
+	}
+}
