@@ -13,8 +13,9 @@ func TestBlockedLogger(t *testing.T) {
 	let := make(chan struct{})
 	log := quietlogtest.Blocked(let)
 	t.Cleanup(func() { close(let) })
+	record, _ := LogRecords(log)
 	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
-		dial, _ := open(tcpWith(TCPConfig{Logger: log, Record: LogRecords(log)}), closedBackend(t), talker(t, "a"))
+		dial, _ := open(tcpWith(TCPConfig{Logger: log, Record: record}), closedBackend(t), talker(t, "a"))
 		for range 6 {
 			c := dial()
 			c.Write([]byte("x"))
@@ -26,7 +27,7 @@ func TestBlockedLogger(t *testing.T) {
 		}
 	})
 	t.Run("HTTP", func(t *testing.T) {
-		s, _ := front(t, HandlerConfig{Logger: log, Record: LogRecords(log)}, closedBackend(t), webBackend(t, name("a")))
+		s, _ := front(t, HandlerConfig{Logger: log, Record: record}, closedBackend(t), webBackend(t, name("a")))
 		for range 6 {
 			res, err := http.Get(s.URL)
 			if got := body(t, res, err); got != "a" {

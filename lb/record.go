@@ -44,10 +44,12 @@ func (r Record) LogValue() slog.Value {
 
 // LogRecords returns a function for the Record field of a plane. It logs each record as a
 // line "connection". No plane waits for log: lines for which log is too slow are lost, and
-// their number is logged.
-func LogRecords(log *slog.Logger) func(Record) {
+// their number is logged. flush waits until all lines are written, for a tenth of a second
+// at most: call it before the program ends.
+func LogRecords(log *slog.Logger) (record func(Record), flush func()) {
 	log = quietlog.New(log)
-	return func(r Record) { log.LogAttrs(context.Background(), slog.LevelInfo, "connection", slog.Any("", r)) }
+	return func(r Record) { log.LogAttrs(context.Background(), slog.LevelInfo, "connection", slog.Any("", r)) },
+		func() { quietlog.Flush(log) }
 }
 
 // Stats counts what a plane has done since it was made. Accepting pauses at

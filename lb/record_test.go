@@ -2,13 +2,16 @@ package lb
 
 import (
 	"bufio"
+	"context"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -152,6 +155,41 @@ func TestActiveCountsConnectionsOnly(t *testing.T) {
 				t.Errorf("limit %d: %d connections more than there were", limit, n)
 			}
 			stop()
+		}
+	})
+}
+
+// logFunc is a handler of a log that calls a function for each line.
+type logFunc func(slog.Record)
+
+func (logFunc) Enabled(context.Context, slog.Level) bool        { return true }
+func (f logFunc) WithAttrs([]slog.Attr) slog.Handler            { return f }
+func (f logFunc) WithGroup(string) slog.Handler                 { return f }
+func (f logFunc) Handle(_ context.Context, r slog.Record) error { f(r); return nil }
+
+// TestLogRecordsLosesNoBurst: thousands of connections may end at once. All of them have
+// their lines, and nobody waited for the log, when flush returns.
+func TestLogRecordsLosesNoBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 8000
+		var lines atomic.Int64
+		record, flush := LogRecords(slog.New(logFunc(func(r slog.Record) {
+			if lines.Load() == 0 {
+				time.Sleep(50 * time.Millisecond)
+			}
+			if r.Message == "connection" {
+				lines.Add(1)
+			}
+		})))
+		began := time.Now()
+		for range n {
+			record(Record{Service: "web"})
+		}
+		if d := time.Since(began); d != 0 {
+			t.Errorf("it waited for %v", d)
+		}
+		if flush(); lines.Load() != n {
+			t.Errorf("%d lines, want %d", lines.Load(), n)
 		}
 	})
 }

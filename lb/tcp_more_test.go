@@ -231,7 +231,7 @@ func TestReconfigureKeepsListenerAndConnections(t *testing.T) {
 
 func TestRecords(t *testing.T) {
 	var out labtest.Log
-	log := LogRecords(slog.New(slog.NewTextHandler(&out, nil)))
+	log, flush := LogRecords(slog.New(slog.NewTextHandler(&out, nil)))
 	records := make(chan Record, 1)
 	tc := tcpWith(TCPConfig{Record: func(r Record) { log(r); records <- r }})
 	addr, _ := relay(t, tc, closedBackend(t), talker(t, "a"))
@@ -251,6 +251,7 @@ func TestRecords(t *testing.T) {
 		t.Errorf("backend %+v", b)
 	}
 	waitFor(t, "the line", func() bool {
+		flush()
 		return strings.Contains(out.String(), "msg=connection service=db client="+c.LocalAddr().String())
 	})
 }

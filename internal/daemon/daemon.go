@@ -55,6 +55,7 @@ import (
 type Daemon struct {
 	log     *slog.Logger
 	access  func(lb.Record) // logs what services record
+	written func()          // waits for what was logged so
 	started chan struct{}   // closed when Run has begun
 
 	mu        sync.Mutex  // guards what follows, up to view
@@ -84,12 +85,12 @@ type Daemon struct {
 func New(cfg *config.Config, log, access *slog.Logger, strict bool) (*Daemon, error) {
 	d := &Daemon{
 		log:     quietlog.New(log),
-		access:  lb.LogRecords(cmp.Or(access, log)),
 		started: make(chan struct{}),
 		cfg:     &config.Config{},
 		conns:   map[connKey]*vrrp.Conn{},
 		routers: map[string]*router{},
 	}
+	d.access, d.written = lb.LogRecords(cmp.Or(access, log))
 	d.view.Store(&View{Config: d.cfg})
 	var err error
 	if d.pending, err = d.prepare(cfg, true); err != nil {
@@ -140,6 +141,7 @@ func (d *Daemon) stop() {
 	together(slices.Concat(endsOf(slices.Values(d.services)), endsOf(maps.Values(d.notifiers))))
 	together(endsOf(maps.Values(d.checks)))
 	d.leaving.Wait()
+	d.written()
 	for _, c := range d.conns {
 		c.Close()
 	}

@@ -86,7 +86,9 @@ func (l *Log) SetLevel(text string) error {
 
 // Flush gives the reader of the log SayTime to take what it has not taken yet.
 func (l *Log) Flush() {
-	quietlog.Flush(l.Access)
+	// Lines that wait to be text get the time as well.
+	for end := time.Now().Add(SayTime); !quietlog.Flush(l.Access) && time.Now().Before(end); {
+	}
 	l.out.Flush(SayTime)
 }
 

@@ -32,13 +32,15 @@ func New(log *slog.Logger) *slog.Logger {
 const flushTime = 100 * time.Millisecond
 
 // Flush waits until a logger of [New] has written the lines that wait, for a tenth of a
-// second at most. Call it before the program ends.
-func Flush(log *slog.Logger) {
+// second at most, and reports whether that is so. Call it before the program ends.
+func Flush(log *slog.Logger) (written bool) {
+	written = true
 	for h, ok := log.Handler().(*handler); ok; h, ok = h.Handler.(*handler) {
 		if h.queue != nil {
-			h.queue.flush(flushTime)
+			written = h.queue.flush(flushTime) && written
 		}
 	}
+	return written
 }
 
 // handler limits or queues records for another handler. All handlers that come from one

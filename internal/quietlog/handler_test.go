@@ -135,16 +135,14 @@ func TestFlush(t *testing.T) {
 		s := newSink()
 		log := New(slog.New(slog.NewTextHandler(s, untimed))).With("a", 1)
 		log.Info("last words")
-		Flush(log)
-		if got := s.String(); got != "level=INFO msg=\"last words\" a=1\n" {
+		if written, got := Flush(log), s.String(); !written || got != "level=INFO msg=\"last words\" a=1\n" {
 			t.Errorf("logged %q", got)
 		}
 		s.pause()
 		defer s.resume()
 		log.Info("unheard")
 		began := time.Now()
-		Flush(log)
-		if d := time.Since(began); d != flushTime {
+		if written, d := Flush(log), time.Since(began); written || d != flushTime {
 			t.Errorf("waited for %v, want %v", d, flushTime)
 		}
 		Flush(New(nil)) // nothing to wait for
