@@ -3,6 +3,7 @@ package vip
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,6 +113,10 @@ func TestTakeoverDecidesOnce(t *testing.T) {
 		k.failing("nextHops", errors.New("no memory"))
 		m := start(t, k, Config{Addresses: addrs(t, "192.0.2.10/24"), Takeover: true})
 		wantFault(t, m, true)
+		const why = "another program's, which takeover leaves (it is not known yet what needs it), "
+		if problem := strings.Join(m.faults.list, ", "); !strings.Contains(problem, why) {
+			t.Errorf("faults %q, want %q", problem, why)
+		}
 		k.hooked(nil)
 		wantFault(t, m, true)
 		k.put(on(2, "198.51.100.1/24"), true)
