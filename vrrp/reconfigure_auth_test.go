@@ -53,10 +53,14 @@ func TestReconfigureAuth(t *testing.T) {
 				if got := changes(); got != before {
 					t.Errorf("transitions: %v, %v", a.history(), b.history())
 				}
-				for reason, n := range b.Status().Counters.Dropped {
+				dropped := b.Status().Counters.Dropped
+				for reason, n := range dropped {
 					if reason != test.drops || n > 2 {
 						t.Errorf("%d advertisements discarded: %v", n, reason)
 					}
+				}
+				if test.drops != 0 && dropped[test.drops] == 0 {
+					t.Errorf("no advertisement discarded: %v", test.drops)
 				}
 				// The last step counts, and sequence numbers have gone on.
 				a.stop()
