@@ -103,6 +103,16 @@ func TestRawConn(t *testing.T) {
 				return total == 3
 			})
 
+			// A packet of another interface is none.
+			b.SetReadDeadline(time.Now().Add(time.Minute))
+			b.rx.ifindex++
+			if _, err := a.WriteBatch([]Packet{p}); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := b.ReadBatch(ps); n != 0 || err != nil {
+				t.Errorf("of another interface: %d, %v; want 0", n, err)
+			}
+
 			b.SetReadDeadline(time.Time{})
 			time.AfterFunc(50*time.Millisecond, func() { sent <- b.Close() })
 			if n, err := b.ReadBatch(ps); n != 0 || err == nil {
