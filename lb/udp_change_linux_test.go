@@ -2,6 +2,7 @@ package lb
 
 import (
 	"net"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -86,11 +87,13 @@ func TestUDPBackendLeaves(t *testing.T) {
 			if got := ask(t, c, "1"); got != "a1" {
 				t.Fatalf("got %q at first", got)
 			}
-			// Another configuration must not make the plane forget the old pool.
+			// Another configuration must not make the plane forget the old pool, nor must the
+			// garbage collector make the pool forget the plane.
 			if err := u.Reconfigure(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})}); err != nil {
 				t.Fatal(err)
 			}
 			ask(t, dialUDPTest(t, addr), "0")
+			runtime.GC()
 			tt.leave(u.Pool, a, b)
 			if tt.ends {
 				if r := nextRecord(t, records); r.Reason != "cut" || r.Client.String() != c.LocalAddr().String() {
