@@ -73,12 +73,14 @@ func TestBytesAreCountedWhereTheyPass(t *testing.T) {
 					}
 				}
 			}
-			reset := make(chan struct{})
-			tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(c net.Conn, _ *bufio.Reader) {
+			arrived, reset := make(chan struct{}), make(chan struct{})
+			tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 				if floods == "backend" {
 					flood(c)
 					return
 				}
+				_, _ = r.ReadByte()
+				close(arrived)
 				<-reset
 				c.(*net.TCPConn).SetLinger(0)
 			})}})})
@@ -88,16 +90,18 @@ func TestBytesAreCountedWhereTheyPass(t *testing.T) {
 			c := dial()
 			if floods == "client" {
 				go flood(c)
+				<-arrived
 			} else if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 				t.Fatal(err)
 			}
-			before := int64(-1)
+			before, still := int64(-1), 0
 			waitFor(t, "everything to be full", func() bool {
 				time.Sleep(50 * time.Millisecond)
 				now := sent.Load()
-				full := now > 0 && now == before
-				before = now
-				return full
+				if still++; now != before {
+					before, still = now, 0
+				}
+				return now > 0 && still == 6
 			})
 			if floods == "client" {
 				close(reset)
