@@ -185,7 +185,9 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 func (d *decoder) unknownKey(name, path string, keys []key) string {
 	var names []string
 	for _, k := range keys {
-		names = append(names, k.name)
+		if !slices.Contains(names, k.name) { // where a type is not known several have it
+			names = append(names, k.name)
+		}
 	}
 	var homes []string
 	walk("", "", new(Config).keys(), func(title string, keys []key) {
