@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/havip/havip/internal/retry"
 	"github.com/havip/havip/lb"
 )
 
@@ -105,16 +106,35 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	defer cancel()
 	var ends []func()
 	for _, f := range fronts {
-		ends = append(ends, func() {
-			if err := f.server.Shutdown(drain); err != nil {
-				f.server.Close()
-			}
-		})
+		ends = append(ends, func() { p.endFront(drain, f) })
 	}
 	together(ends)
 	// The servers know upgraded connections no more, the handler does.
 	p.handler.Shutdown(drain)
 	return nil
+}
+
+// lastRequest bounds how long a connection that was just accepted may take to say what it
+// is for.
+const lastRequest = time.Second
+
+// endFront ends a front that accepts no more when its connections have finished, or drain
+// has ended. Shutdown closes the connection of a request that is read after Shutdown has
+// begun: connections that bring their request now get their answer before.
+func (p *httpPlane) endFront(drain context.Context, f *front) {
+	f.server.SetKeepAlivesEnabled(false) // each answer is the last one, and idle connections end
+	for end := time.Now().Add(lastRequest); p.uses(f) > 0 && time.Now().Before(end) && retry.Pause(drain, 5*time.Millisecond); {
+	}
+	if err := f.server.Shutdown(drain); err != nil {
+		f.server.Close()
+	}
+}
+
+// uses is how many connections f has, and one more while it accepts.
+func (p *httpPlane) uses(f *front) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fronts[f]
 }
 
 // front is an http.Server, and what is done with connections before the server gets

@@ -95,8 +95,8 @@ func TestHTTPReload(t *testing.T) {
 	until(t, "only the front in use is left", func() bool { return fronts() == 1 })
 }
 
-// TestHTTPReloadLosesNoConnection: whoever connects while settings of connections change
-// is served.
+// TestHTTPReloadLosesNoConnection: whoever connects while settings of connections change,
+// or another plane takes the socket over, is served.
 func TestHTTPReloadLosesNoConnection(t *testing.T) {
 	web, port := webServer(t, "a"), freePort(t)
 	service := func(rest string) string {
@@ -125,9 +125,9 @@ func TestHTTPReloadLosesNoConnection(t *testing.T) {
 			}
 		})
 	}
-	for i := range 10 {
+	for i := range 12 {
 		before := served.Load()
-		mustReload(t, d, service(fmt.Sprintf("idle_timeout: %dm", i+2)))
+		mustReload(t, d, service([]string{"mode: tcp", "idle_timeout: 2m", "idle_timeout: 3m"}[i%3]))
 		until(t, "clients are served", func() bool { return served.Load() > before+3 || t.Failed() })
 	}
 	close(done)
