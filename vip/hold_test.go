@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -307,6 +308,17 @@ func TestOnRemovals(t *testing.T) {
 		time.Sleep(time.Minute)
 		if tells != before {
 			t.Errorf("told %d times although nothing changed", tells-before)
+		}
+	})
+}
+
+// TestRemovalsOfMacvlan: whoever cleans up sets the macvlan down, once the addresses are off.
+func TestRemovalsOfMacvlan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := start(t, newFakeKernel(), Config{Addresses: addrs(t, "192.0.2.10/24"), VirtualMAC: VirtualMAC(51, false)})
+		acquire(t, m)
+		if got := string(bytes.Join(m.Removals().Requests, []byte("; "))); got != "remove 192.0.2.10/24; set down" {
+			t.Errorf("removals: %s", got)
 		}
 	})
 }
