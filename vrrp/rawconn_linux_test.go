@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/internal/lab"
 )
 
@@ -56,6 +57,13 @@ func TestRawConn(t *testing.T) {
 			if err := withDescriptor(b.raw, func(fd int) error {
 				if name, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE); name != "eth0" {
 					t.Errorf("bound to %q: %v", name, err)
+				}
+				level, option := unix.IPPROTO_IP, unix.IP_TOS
+				if fam == familyIPv6 {
+					level, option = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+				}
+				if class, err := unix.GetsockoptInt(fd, level, option); class != inet.NetworkControl {
+					t.Errorf("TOS or traffic class %#x: %v", class, err)
 				}
 				return nil
 			}); err != nil {
