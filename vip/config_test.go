@@ -27,7 +27,7 @@ func TestConfigErrors(t *testing.T) {
 		"multicast":            {with(Address{Prefix: prefix("224.0.0.18/32")}), "want a unicast address"},
 		"unspecified":          {with(Address{Prefix: prefix("::/128")}), "want a unicast address"},
 		"IPv4 in IPv6":         {with(Address{Prefix: prefix("::ffff:192.0.2.1/128")}), "IPv4 address in IPv6 form"},
-		"IPv6 label":           {with(Address{Prefix: prefix("2001:db8::1/64"), Label: "x"}), "Addresses[0].Label: x: want none: only an IPv4 address"},
+		"IPv6 label":           {with(Address{Prefix: prefix("2001:db8::1/64"), Label: "x"}), `Addresses[0].Label: "x": want none: only an IPv4 address`},
 		"long label":           {with(Address{Prefix: prefix("192.0.2.1/24"), Label: "eth0:0123456789a"}), "label of up to 15"},
 		"long interface name":  {Config{Interface: "interface-with-17", Addresses: one}, "up to 15"},
 		"twice": {
