@@ -80,24 +80,24 @@ func TestHTTP2RequestsThatHTTP1CannotHold(t *testing.T) {
 		{"CRLF in the host", func(r *http.Request) { r.Host = "x\r\nX: 1" }},
 		{"space in the host", func(r *http.Request) { r.Host = "x y" }},
 	} {
-		rec := new(recorder)
-		h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, rec.serve)}})})
+		rec, b := record(t)
+		h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
 		tt.spoil(r)
 		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != 400 || len(rec.got()) != 0 {
+		if h.ServeHTTP(w, r); w.Code != 400 || len(rec.Requests()) != 0 {
 			t.Errorf("%s: %d, want 400", tt.name, w.Code)
 		}
 		h.Shutdown(t.Context())
 	}
 	// In a value there is room for it, but not for the end of a line.
-	rec := new(recorder)
-	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, rec.serve)}})})
+	rec, b := record(t)
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header = http.Header{"X": {"a\r\nEvil: b\nc"}, "Evil\r\nY": {"1"}}
 	h.ServeHTTP(httptest.NewRecorder(), r)
-	if got, want := fmt.Sprint(rec.got()), "[GET / HTTP/1.1|Host: example.com|X: a  Evil: b c||]"; got != want {
+	if got, want := fmt.Sprint(briefly(rec)), "[GET / HTTP/1.1|Host: example.com|X: a  Evil: b c||]"; got != want {
 		t.Errorf("the backend got %q, want %q", got, want)
 	}
 	h.Shutdown(t.Context())
@@ -105,8 +105,8 @@ func TestHTTP2RequestsThatHTTP1CannotHold(t *testing.T) {
 
 // The end of a line in a header of HTTP/2 is the end of that request.
 func TestHTTP2HeaderSplitting(t *testing.T) {
-	rec := new(recorder)
-	s, _ := front2(t, HandlerConfig{}, rawBackend(t, rec.serve))
+	rec, b := record(t)
+	s, _ := front2(t, HandlerConfig{}, b)
 	for _, value := range []string{"good", "a\r\nEvil: b", "a\nb", "a\rb", "a\x00b"} {
 		config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 		config.NextProtos = []string{"h2"}
@@ -137,7 +137,7 @@ func TestHTTP2HeaderSplitting(t *testing.T) {
 				t.Errorf("%q: frame %d", value, kind)
 			}
 		}
-		if got := rec.got(); (len(got) == 1) != (value == "good") {
+		if got := rec.Requests(); (len(got) == 1) != (value == "good") {
 			t.Errorf("%q: the backend got %q", value, got)
 		}
 	}

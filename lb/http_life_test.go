@@ -277,8 +277,8 @@ func (panicking) Close() error             { return nil }
 // backends get.
 func TestBodyOfAnotherLength(t *testing.T) {
 	for _, content := range []string{"ab", "abcdef"} {
-		rec := new(recorder)
-		s, h := front(t, HandlerConfig{}, rawBackend(t, rec.serve))
+		rec, b := record(t)
+		s, h := front(t, HandlerConfig{}, b)
 		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r.Body = io.NopCloser(strings.NewReader(content))
 			h.ServeHTTP(w, r)
@@ -287,7 +287,7 @@ func TestBodyOfAnotherLength(t *testing.T) {
 			t.Errorf("%q: %d, want 400", content, got)
 		}
 		waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
-		if got := rec.got(); len(got) != 0 {
+		if got := rec.Requests(); len(got) != 0 {
 			t.Errorf("%q: the backend got %q", content, got)
 		}
 	}

@@ -2,84 +2,35 @@ package lb
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
-// recorder is a backend that keeps what it gets, byte by byte, as requests of a parser
-// that knows nothing but lines, lengths and chunks.
-type recorder struct {
-	mu       sync.Mutex
-	requests []string // head and body
+// record is a backend that keeps what it gets.
+func record(t *testing.T) (*labtest.Recorder, Backend) {
+	t.Helper()
+	rec := labtest.Record(t, labtest.Answers(anOK))
+	return rec, Backend{Address: rec.Address}
 }
 
-func (rec *recorder) serve(c net.Conn, r *bufio.Reader) {
-	for {
-		var head []string
-		length := 0
-		chunked := false
-		for {
-			line, err := r.ReadString('\n')
-			if err != nil {
-				return
-			}
-			if line == "\r\n" {
-				break
-			}
-			head = append(head, strings.TrimSuffix(line, "\r\n"))
-			fmt.Sscanf(line, "Content-Length: %d", &length)
-			chunked = chunked || line == "Transfer-Encoding: chunked\r\n"
-		}
-		body := make([]byte, length)
-		if _, err := io.ReadFull(r, body); err != nil {
-			return
-		}
-		for chunked {
-			line, err := r.ReadString('\n')
-			if err != nil {
-				return
-			}
-			body = append(body, line...)
-			chunked = line != "0\r\n"
-			if !chunked {
-				for line != "\r\n" {
-					if line, err = r.ReadString('\n'); err != nil {
-						return
-					}
-					body = append(body, line...)
-				}
-			}
-		}
-		rec.mu.Lock()
-		rec.requests = append(rec.requests, strings.Join(head, "|")+"||"+string(body))
-		rec.mu.Unlock()
-		io.WriteString(c, anOK)
+// briefly returns the requests since the last call without the headers that tell of the
+// client: the lines of the head, parted by |, then || and the body.
+func briefly(rec *labtest.Recorder) []string {
+	var brief []string
+	for _, r := range rec.Requests() {
+		head, body, _ := strings.Cut(r, "\r\n\r\n")
+		lines := slices.DeleteFunc(strings.Split(head, "\r\n"), func(line string) bool {
+			return strings.HasPrefix(line, "X-Forwarded-") || strings.HasPrefix(line, "X-Real-Ip")
+		})
+		brief = append(brief, strings.Join(lines, "|")+"||"+body)
 	}
-}
-
-// got returns the requests since the last call, without the headers that tell of
-// the client.
-func (rec *recorder) got() []string {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	var got []string
-	for _, r := range rec.requests {
-		head, body, _ := strings.Cut(r, "||")
-		var kept []string
-		for line := range strings.SplitSeq(head, "|") {
-			if !strings.HasPrefix(line, "X-Forwarded-") && !strings.HasPrefix(line, "X-Real-Ip") {
-				kept = append(kept, line)
-			}
-		}
-		got = append(got, strings.Join(kept, "|")+"||"+body)
-	}
-	rec.requests = nil
-	return got
+	return brief
 }
 
 // What a client sends is one request for backends too, or none at all. Each case ends
@@ -90,8 +41,8 @@ func TestRequestSmuggling(t *testing.T) {
 		next  = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 		chunk = "3\r\nabc\r\n0\r\n\r\n"
 	)
-	rec := new(recorder)
-	s, h := front(t, HandlerConfig{}, rawBackend(t, rec.serve))
+	rec, b := record(t)
+	s, h := front(t, HandlerConfig{}, b)
 	plain := "POST / HTTP/1.1|Host: x|Content-Length: 3||abc"
 	chunked := "POST / HTTP/1.1|Host: x|Transfer-Encoding: chunked||" + chunk
 	post := func(headers, body string) string {
@@ -220,7 +171,7 @@ func TestRequestSmuggling(t *testing.T) {
 				want += "GET /next HTTP/1.1|Host: x||\n"
 			}
 			got := ""
-			for _, r := range rec.got() {
+			for _, r := range briefly(rec) {
 				got += strings.ReplaceAll(r, "Host: "+s.Listener.Addr().String(), "Host: 127.0.0.1") + "\n"
 			}
 			if got != want {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -76,3 +78,42 @@ func (l *lateListener) Accept() (net.Conn, error) {
 
 func (l *lateListener) Close() error   { close(l.closed); return nil }
 func (l *lateListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestRecord: what comes is kept byte by byte, and each request that is complete gets its
+// answer.
+func TestRecord(t *testing.T) {
+	r := Record(t, Answers("one\n", "two\n"))
+	c, err := net.Dial("tcp", r.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	answers := bufio.NewReader(c)
+	requests := []string{
+		"POST / HTTP/1.1\r\nCONTENT-Length: 4\r\n\r\n\r\n\r\n",
+		"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0\r\n\r\r\nA\r\n0123456789\r\n0\r\nX: 1\r\n\r\n",
+		"GET / HTTP/1.1\r\nX:\x00 y\n\r\n",
+	}
+	for i, want := range []string{"one\n", "two\n", "two\n"} {
+		fmt.Fprint(c, requests[i])
+		if got, err := answers.ReadString('\n'); got != want || err != nil {
+			t.Fatalf("answer %q, %v, want %q", got, err, want)
+		}
+	}
+	if got := r.Requests(); !slices.Equal(got, requests) || len(r.Requests()) != 0 {
+		t.Errorf("requests %q", got)
+	}
+	fmt.Fprint(c, "half")
+	all := ""
+	want := strings.Join(requests, "") + "half"
+	for end := time.Now().Add(20 * time.Second); all != want && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		all += r.Bytes()
+	}
+	if all != want {
+		t.Errorf("bytes %q", all)
+	}
+	if got := r.Requests(); len(got) != 0 {
+		t.Errorf("requests %q", got)
+	}
+}

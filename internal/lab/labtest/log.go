@@ -26,6 +26,14 @@ func (l *Log) String() string {
 	return l.text.String()
 }
 
+// Take returns what has been written, and forgets it.
+func (l *Log) Take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
 // Reset forgets what has been written.
 func (l *Log) Reset() {
 	l.mu.Lock()
