@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -62,5 +63,47 @@ func TestDescriptorLimit(t *testing.T) {
 				t.Errorf("%v: %s; want accepting to have paused", err, cmd.Output())
 			}
 		})
+	}
+}
+
+// All UDP services of a process together leave descriptors to its other services.
+func TestUDPLeavesDescriptorsToOthers(t *testing.T) {
+	l := lab.New(t)
+	host := l.MustHost("lb", "192.0.2.40/24")
+	ln, err := host.Listen("tcp", "192.0.2.40:9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	labtest.Serve(t, ln, func(c net.Conn) { io.Copy(c, c) })
+	const files = 200
+	udp := node{Mode: "udp", Listen: "192.0.2.40:53", Pool: PoolConfig{Backends: []Backend{echoUDP(t, host, "192.0.2.40:5300")}}}
+	n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: files, Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.40:9000"}}}, Others: []node{udp, udp}}
+	n.Others[1].Listen = "192.0.2.40:54"
+	cmd := n.start(t, host)
+	most := 0
+	for _, o := range n.Others { // the second one gets what the first one gives up
+		for range files {
+			c := dialUDPFrom(t, host, o.Listen)
+			ask(t, c, "x")
+			c.Close()
+			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Pid()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			most = max(most, len(open))
+		}
+	}
+	if most > files*2/3 || most < files/2 {
+		t.Errorf("%d of %d descriptors were open, want half and a few", most, files)
+	}
+	c, err := host.DialContext(t.Context(), "tcp", "192.0.2.40:8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(bound))
+	io.WriteString(c, "x")
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Errorf("TCP does not get a connection through: %v", err)
 	}
 }

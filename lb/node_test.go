@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -31,6 +32,8 @@ type node struct {
 	Responses   int
 
 	ConnectTimeout time.Duration
+
+	Others []node // served by the same process
 }
 
 // nodeMain runs until it gets SIGTERM.
@@ -66,6 +69,19 @@ func runNode(config string) error {
 			return err
 		}
 	}
+	failed := make(chan error, len(n.Others))
+	for _, other := range n.Others {
+		go func() { failed <- other.serve(ctx) }()
+	}
+	err := n.serve(ctx)
+	for range n.Others {
+		err = errors.Join(err, <-failed)
+	}
+	return err
+}
+
+// serve runs one service.
+func (n node) serve(ctx context.Context) error {
 	pool, err := NewPool(n.Pool)
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
 	if p.Loop, err = reactor.NewLoop(); err != nil {
 		return err
 	}
+	p.share = udpShare.join(shareOfDescriptors(), func() { p.Post(p.giveBack) })
 	defer p.endAll()
 	if errno := p.Watch(front, reactor.Readable, placeFront, 0); errno != 0 {
 		return errno
@@ -59,6 +60,7 @@ func (p *udpPlane) endAll() {
 	for t := p.timers.Oldest(); t != nil; t = p.timers.Oldest() {
 		p.endSession(t.Owner, "shutdown")
 	}
+	p.share.leave()
 	p.Close()
 }
 

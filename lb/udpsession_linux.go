@@ -23,8 +23,8 @@ type udpPlane struct {
 	sockets  map[int32]*udpSession // the sessions that have a backend, by descriptor
 	timers   reactor.Timers[*udpSession]
 
-	current *udpSettings // for new sessions,
-	limit   int          // and how many there may be
+	current *udpSettings // for new sessions
+	share   *holder      // of the sockets that there may be
 }
 
 // udpSession is one client's exchange with one backend.
@@ -46,19 +46,23 @@ type udpSession struct {
 	timer reactor.Timer[*udpSession] // when it has been idle for too long
 }
 
-// useSettings makes cfg the settings of new sessions.
-func (p *udpPlane) useSettings(cfg *udpSettings) {
-	cfg.Pool.watchGone(&p.gone)
-	p.current, p.limit = cfg, maxSessions(cfg.MaxSessions)
+// udpShare is of all UDP planes of this process.
+var udpShare share
+
+// shareOfDescriptors is how many descriptors udpShare is: half of what this process may
+// have. The rest is for connections, health checks and whatever else it does.
+func shareOfDescriptors() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 512
+	}
+	return int(min(limit.Cur, 1<<30)) / 2
 }
 
-// maxSessions leaves some descriptors to the rest of the process.
-func maxSessions(want int) int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil {
-		want = min(want, int(min(limit.Cur, 1<<30))*9/10)
+// giveBack closes sockets whose places another plane has got.
+func (p *udpPlane) giveBack() {
+	for p.share.owes() && p.freeSocket(nil) {
 	}
-	return max(want, 1)
 }
 
 // touchSession notes a datagram of s.
@@ -70,9 +74,10 @@ func (p *udpPlane) touchSession(s *udpSession) {
 // beginSession makes a session, at the cost of the oldest one if need be.
 func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 	if cfg := p.udp.settings.Load(); cfg != p.current {
-		p.useSettings(cfg)
+		cfg.Pool.watchGone(&p.gone)
+		p.current = cfg
 	}
-	for len(p.sessions) >= p.limit {
+	for len(p.sessions) >= p.current.MaxSessions {
 		p.evictOldest()
 	}
 	s := &udpSession{pair: pair, cfg: p.current, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
@@ -192,8 +197,8 @@ func shortage(err error) bool { return err != nil && (starved(err) || isAny(err,
 // freeSocket ends the oldest session that has a socket, and all older sessions, but
 // not s. It reports whether there was a socket.
 func (p *udpPlane) freeSocket(s *udpSession) bool {
-	for old := p.timers.Oldest().Owner; old != s; old = p.timers.Oldest().Owner {
-		socket := old.fd >= 0
+	for t := p.timers.Oldest(); t != nil && t.Owner != s; t = p.timers.Oldest() {
+		socket := t.Owner.fd >= 0
 		p.evictOldest()
 		if socket {
 			return true
@@ -203,11 +208,19 @@ func (p *udpPlane) freeSocket(s *udpSession) bool {
 }
 
 // dialBackend returns a socket connected to a backend, of which the loop is told.
-func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (int32, error) {
+func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (fd int32, err error) {
 	a := pick.member.addrPort.Load()
 	if a == nil {
 		return -1, errUnresolved
 	}
+	if !p.share.take() {
+		return -1, unix.EMFILE
+	}
+	defer func() {
+		if err != nil {
+			p.share.give()
+		}
+	}()
 	fd, errno := reactor.Socket(unix.SOCK_DGRAM, *a)
 	if errno != 0 {
 		return -1, errno
@@ -232,6 +245,7 @@ func (p *udpPlane) disconnectSession(s *udpSession, r Result) {
 		s.backend = s.pick.Backend()
 	}
 	reactor.Close(s.fd)
+	p.share.give()
 	delete(p.sockets, s.fd)
 	s.fd = -1
 	s.pick.Transferred(s.sent, s.received)
