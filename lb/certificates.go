@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 )
 
@@ -70,14 +69,14 @@ func (c *Certificates) Reload() error {
 	return nil
 }
 
-// serverNames are the names that c is for, in lower case. There may be none: it may be
-// for addresses.
+// serverNames are the names that c is for, as foldName returns them. There may be none: it
+// may be for addresses.
 func serverNames(c *x509.Certificate) (names []string) {
 	for _, name := range c.DNSNames {
-		names = append(names, strings.ToLower(name))
+		names = append(names, foldName(name))
 	}
 	if len(names) == 0 && c.Subject.CommonName != "" {
-		names = []string{strings.ToLower(c.Subject.CommonName)}
+		names = []string{foldName(c.Subject.CommonName)}
 	}
 	return names
 }
@@ -85,8 +84,7 @@ func serverNames(c *x509.Certificate) (names []string) {
 // GetCertificate is for tls.Config.
 func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	set := c.set.Load()
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	certs, ok := lookUpName(set.byName, name)
+	certs, ok := lookUpName(set.byName, hello.ServerName)
 	if !ok {
 		certs = set.others
 	}

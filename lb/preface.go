@@ -109,14 +109,19 @@ func (cfg *tcpSettings) route(name string) (*Pool, error) {
 }
 
 // lookUpName returns what a server name has in names: its own, or that of a wildcard for
-// its last labels.
+// its last labels. The names there are in the form of foldName.
 func lookUpName[V any](names map[string]V, name string) (v V, ok bool) {
+	name = foldName(name)
 	v, ok = names[name]
 	if _, parent, dot := strings.Cut(name, "."); !ok && dot {
 		v, ok = names["*."+parent]
 	}
 	return v, ok
 }
+
+// foldName returns the form in which server names are compared: case does not matter (RFC
+// 6066 §3), nor does a dot at the end.
+func foldName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // addrPort is the IP address and port of a; zero if it has none.
 func addrPort(a net.Addr) netip.AddrPort {

@@ -23,7 +23,7 @@ type TCPConfig struct {
 	Pool *Pool
 	// Routes send TLS connections to a pool by their server name (SNI), without
 	// decrypting them unless TLS is set: exact, or *.example.org for one label.
-	// Names are in lower case.
+	// Case does not matter.
 	Routes map[string]*Pool
 	// TLS terminates TLS. See Certificates.
 	TLS *tls.Config
@@ -114,9 +114,12 @@ func (c TCPConfig) Validate() error {
 		validatePoolTLS(c.BackendTLS, append(slices.Collect(maps.Values(c.Routes)), c.Pool)...),
 		field.In("Limits", c.Limits.Validate()),
 	}
+	folded := make(map[string]bool)
 	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
-		errs = append(errs, field.If(name == "" || c.Routes[name] == nil,
-			fmt.Sprintf("Routes[%q]", name), "%v: want a server name and a pool", c.Routes[name]))
+		at := fmt.Sprintf("Routes[%q]", name)
+		errs = append(errs, field.If(name == "" || c.Routes[name] == nil, at, "%v: want a server name and a pool", c.Routes[name]),
+			field.If(folded[foldName(name)], at, "another one differs in case only: want one of them"))
+		folded[foldName(name)] = true
 	}
 	return errors.Join(errs...)
 }
@@ -134,7 +137,11 @@ type tcpSettings struct {
 // the caller's, who may change it for the next Reconfigure.
 func newTCPSettings(plane *TCP, cfg TCPConfig) *tcpSettings {
 	cfg = cfg.WithDefaults()
-	cfg.Routes, cfg.AcceptProxy = maps.Clone(cfg.Routes), slices.Clone(cfg.AcceptProxy)
+	routes := make(map[string]*Pool, len(cfg.Routes))
+	for name, pool := range cfg.Routes {
+		routes[foldName(name)] = pool
+	}
+	cfg.Routes, cfg.AcceptProxy = routes, slices.Clone(cfg.AcceptProxy)
 	return &tcpSettings{
 		TCPConfig: cfg,
 		plane:     plane,

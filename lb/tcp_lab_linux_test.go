@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,46 @@ func TestListenOnAnAddressOfAnotherHost(t *testing.T) {
 			continue
 		}
 		c.Close()
+	}
+}
+
+// A trusted peer on the link has a zone in its address, and a prefix has none: the PROXY
+// header of such a peer counts in mode tcp, in each way, and behind NewListener.
+func TestLinkLocalPeerIsTrusted(t *testing.T) {
+	l := lab.New(t)
+	balancer, proxy := l.MustHost("lb", "2001:db8::1/64"), l.MustHost("proxy", "2001:db8::9/64")
+	trusted := []netip.Prefix{netip.MustParsePrefix("fe80::/10")}
+	for what, wrap := range map[string]func(net.Listener, *TCPConfig) (net.Listener, error){
+		"event loops": func(ln net.Listener, cfg *TCPConfig) (net.Listener, error) { cfg.AcceptProxy = trusted; return ln, nil },
+		"goroutines":  func(ln net.Listener, cfg *TCPConfig) (net.Listener, error) { cfg.AcceptProxy = trusted; return foreign{ln}, nil },
+		"NewListener": func(ln net.Listener, _ *TCPConfig) (net.Listener, error) { return NewListener(ln, trusted, Limits{}, nil) },
+	} {
+		ln, err := balancer.Listen("tcp6", "[::]:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(ln.Addr().String())
+		cfg := TCPConfig{SendProxy: 1}
+		wrapped, err := wrap(ln, &cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := relayOn(t, tcpWith(cfg), wrapped, proxyReader(t))
+		ctx, cancel := context.WithTimeout(t.Context(), bound)
+		c, err := proxy.DialContext(ctx, "tcp6", net.JoinHostPort(linkLocalOf(t, balancer), port))
+		cancel()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		_ = c.SetDeadline(time.Now().Add(bound))
+		io.WriteString(c, "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\nhello")
+		want := "192.0.2.1:1000 to 192.0.2.2:hello"
+		got := make([]byte, len(want))
+		if n, err := io.ReadFull(c, got); string(got) != want {
+			t.Errorf("%s: got %q, %v", what, got[:n], err)
+		}
+		c.Close()
+		stop()
 	}
 }
 

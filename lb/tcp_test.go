@@ -136,16 +136,17 @@ func TestTCPWithoutABackendCloses(t *testing.T) {
 func TestTCPRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
 	for want, cfg := range map[string]TCPConfig{
-		"Pool: nil: want one, or routes":      {},
-		"HandshakeTimeout: -1ns: want":        {Pool: p, HandshakeTimeout: -1},
-		"ConnectTimeout: -1ns: want":          {Pool: p, ConnectTimeout: -1},
-		"IdleTimeout: -1ns: want":             {Pool: p, IdleTimeout: -1},
-		"Tries: 9: want 1 to 8":               {Pool: p, Tries: 9},
-		"Limits.Rate: -1: want":               {Pool: p, Limits: Limits{Rate: -1}},
-		"SendProxy: ProxyVersion(3): want":    {Pool: p, SendProxy: 3},
-		"TLS: no certificate: want one":       {Pool: p, TLS: new(tls.Config)},
-		`Routes["a.test"]: <nil>: want`:       {Routes: map[string]*Pool{"a.test": nil}},
-		"Tries: 9: want 1 to 8\nLimits.Burst": {Pool: p, Tries: 9, Limits: Limits{Burst: 5}},
+		"Pool: nil: want one, or routes":        {},
+		"HandshakeTimeout: -1ns: want":          {Pool: p, HandshakeTimeout: -1},
+		"ConnectTimeout: -1ns: want":            {Pool: p, ConnectTimeout: -1},
+		"IdleTimeout: -1ns: want":               {Pool: p, IdleTimeout: -1},
+		"Tries: 9: want 1 to 8":                 {Pool: p, Tries: 9},
+		"Limits.Rate: -1: want":                 {Pool: p, Limits: Limits{Rate: -1}},
+		"SendProxy: ProxyVersion(3): want":      {Pool: p, SendProxy: 3},
+		"TLS: no certificate: want one":         {Pool: p, TLS: new(tls.Config)},
+		`Routes["a.test"]: <nil>: want`:         {Routes: map[string]*Pool{"a.test": nil}},
+		`Routes["a.test"]: another one differs`: {Pool: p, Routes: map[string]*Pool{"A.test": p, "a.test": p}},
+		"Tries: 9: want 1 to 8\nLimits.Burst":   {Pool: p, Tries: 9, Limits: Limits{Burst: 5}},
 	} {
 		_, err := NewTCP(cfg)
 		if err == nil || !strings.HasPrefix(err.Error(), "lb: TCP: ") || !strings.Contains(err.Error(), want) {

@@ -191,28 +191,44 @@ func TestRoutingByServerName(t *testing.T) {
 		return newPool(t, PoolConfig{Name: name, Backends: []Backend{talker(t, name)}})
 	}
 	for _, terminate := range []bool{false, true} {
-		tc := tcpWith(TCPConfig{Pool: pool("default"), Routes: map[string]*Pool{"a.test": pool("a"), "*.b.test": pool("b")}})
-		if terminate {
-			tc = tcpWith(TCPConfig{TLS: &tls.Config{GetCertificate: certs.GetCertificate}, Pool: plain("default"),
-				Routes: map[string]*Pool{"a.test": plain("a"), "*.b.test": plain("b")}})
-		}
-		addr, _ := relay(t, tc)
-		for name, want := range map[string]string{"a.test": "a", "www.b.test": "b", "b.test": "default", "other.test": "default"} {
-			if got, _ := talk(t, addr, &tls.Config{ServerName: name, RootCAs: a.pool}, ""); strings.TrimSuffix(got, ".") != want {
-				t.Errorf("terminated %v: %s is served by %q, want %q", terminate, name, got, want)
+		for _, hidden := range []bool{false, true} { // from the event loops
+			tc := tcpWith(TCPConfig{Pool: pool("default"), Routes: map[string]*Pool{"a.test": pool("a"), "*.B.test": pool("b")}})
+			if terminate {
+				tc = tcpWith(TCPConfig{TLS: &tls.Config{GetCertificate: certs.GetCertificate}, Pool: plain("default"),
+					Routes: map[string]*Pool{"a.test": plain("a"), "*.B.test": plain("b")}})
+			}
+			ln := listenTest(t)
+			addr := ln.Addr().String()
+			if hidden {
+				ln = foreign{ln}
+			}
+			relayOn(t, tc, ln)
+			for name, want := range map[string]string{"a.test": "a", "A.TEST": "a", "www.b.test": "b", "WWW.b.Test": "b", "b.test": "default", "other.test": "default"} {
+				if got, _ := talk(t, addr, &tls.Config{ServerName: name, RootCAs: a.pool}, ""); strings.TrimSuffix(got, ".") != want {
+					t.Errorf("terminated %v, hidden %v: %s is served by %q, want %q", terminate, hidden, name, got, want)
+				}
 			}
 		}
 	}
 
+	// crypto/tls sends no dot at the end, nor does it accept one.
+	dotted := tcpWith(TCPConfig{Routes: map[string]*Pool{"a.test": plain("a")}})
+	addr, _ := relay(t, dotted)
+	c := dialTest(t, addr)
+	c.Write(clientHello("A.test."))
+	one := make([]byte, 1)
+	if _, err := io.ReadFull(c, one); err != nil || string(one) != "a" {
+		t.Errorf("with a dot at the end: %q, %v", one, err)
+	}
+
 	// A ClientHello in small pieces, and none at all.
 	only := tcpWith(TCPConfig{Routes: map[string]*Pool{"a.test": plain("a")}})
-	addr, _ := relay(t, only)
-	c := dialTest(t, addr)
+	addr, _ = relay(t, only)
+	c = dialTest(t, addr)
 	for piece := range slices.Chunk(clientHello("a.test")[5:], 10) {
 		c.Write(append([]byte{22, 3, 1, 0, byte(len(piece))}, piece...)) // a record for each
 		time.Sleep(time.Millisecond)
 	}
-	one := make([]byte, 1)
 	if _, err := io.ReadFull(c, one); err != nil || string(one) != "a" {
 		t.Errorf("in pieces: %q, %v", one, err)
 	}
