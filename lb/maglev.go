@@ -39,50 +39,98 @@ func unit(h uint64) float64 { return (float64(h>>11) + 0.5) / (1 << 53) }
 // MaglevTable returns a consistent-hashing table: entry h modulo its length says
 // which of the named backends serves the keys that hash to h. It depends on
 // names and weights alone, not on their order, so that every node of a cluster
-// builds the same one; when a backend comes or goes, few other keys move.
+// builds the same one; when a backend comes or goes, few other keys move. A backend
+// without weight has no entries, and the table is nil if none has weight.
 //
 // The length is prime and at least 65 entries per backend. The algorithm is
 // that of Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load
 // Balancer" (NSDI 2016), section 3.4, where a backend skips turns in
-// proportion to its weight.
+// proportion to its weight. The time depends on the length alone.
 func MaglevTable(names []string, weights []int) []uint32 {
-	if len(names) == 0 {
-		return nil
-	}
-	size, heaviest := tableSize(len(names)), slices.Max(weights)
+	size := tableSize(len(names))
 	type backend struct {
-		index, credit int
-		at, skip      uint64
+		index    uint32
+		at, skip uint64
 	}
-	order := make([]backend, len(names))
+	order := make([]backend, 0, len(names))
 	for i, name := range names {
-		h := hashString(name)
-		order[i] = backend{index: i, at: h % size, skip: mix(h+1)%(size-1) + 1}
+		if weights[i] > 0 {
+			h := hashString(name)
+			order = append(order, backend{index: uint32(i), at: h % size, skip: mix(h+1)%(size-1) + 1})
+		}
+	}
+	if len(order) == 0 {
+		return nil
 	}
 	slices.SortFunc(order, func(a, b backend) int { return strings.Compare(names[a.index], names[b.index]) })
 
+	next := newRounds(len(order), func(i int) int { return weights[order[i].index] })
 	const empty = ^uint32(0)
 	table := make([]uint32, size)
 	for i := range table {
 		table[i] = empty
 	}
-	for filled := uint64(0); ; {
-		for i := range order {
-			b := &order[i]
-			b.credit += weights[b.index]
-			if b.credit < heaviest {
-				continue
-			}
-			b.credit -= heaviest
-			for table[b.at] != empty {
-				b.at = (b.at + b.skip) % size
-			}
-			table[b.at] = uint32(b.index)
-			if filled++; filled == size {
-				return table
+	for range size {
+		b := &order[next.take()]
+		for table[b.at] != empty {
+			if b.at += b.skip; b.at >= size {
+				b.at -= size
 			}
 		}
+		table[b.at] = b.index
 	}
+	return table
+}
+
+// rounds tells whose turn it is where backends take turns in rounds. The heaviest
+// has a turn in each round; a backend of weight w skips rounds, and has its turn number k
+// in the round k*heaviest/w, rounded up. In a round the turns are in the order of the
+// backends.
+//
+// It is a heap of the next turns of all backends, since going through all of them for
+// each round takes too long where one of many is heavy.
+type rounds struct {
+	heaviest uint64
+	weights  []uint64
+	taken    []uint64 // turns of each backend
+	heap     []uint64 // round * number of backends + backend
+}
+
+func newRounds(n int, weight func(i int) int) *rounds {
+	r := &rounds{weights: make([]uint64, n), taken: make([]uint64, n), heap: make([]uint64, n)}
+	for i := range r.weights {
+		r.weights[i] = uint64(weight(i))
+		r.heaviest = max(r.heaviest, r.weights[i])
+	}
+	for i := range r.heap {
+		r.heap[i] = r.turn(i)
+	}
+	slices.Sort(r.heap)
+	return r
+}
+
+// turn is where in the heap the next turn of i belongs.
+func (r *rounds) turn(i int) uint64 {
+	w := r.weights[i]
+	return ((r.taken[i]+1)*r.heaviest+w-1)/w*uint64(len(r.weights)) + uint64(i)
+}
+
+// take returns whose turn it is.
+func (r *rounds) take() int {
+	i := int(r.heap[0] % uint64(len(r.weights)))
+	r.taken[i]++
+	turn, at, n := r.turn(i), 0, len(r.heap)
+	for child := 1; child < n; child = 2*at + 1 {
+		if child+1 < n && r.heap[child+1] < r.heap[child] {
+			child++
+		}
+		if turn < r.heap[child] {
+			break
+		}
+		r.heap[at], at = r.heap[child], child
+	}
+	r.heap[at] = turn
+	return i
 }
 
 // tableSize is a prime with room for an even spread over n backends. There are
