@@ -14,8 +14,8 @@ import (
 // [NewHandler]. All methods may be called concurrently.
 //
 // A request goes to another backend when a backend refuses the connection, and also
-// when a backend fails or times out before it has answered. A POST, PATCH or LOCK
-// that has been sent is never sent a second time. Responses and request bodies are
+// when a backend fails or times out before it has answered. Once sent, only a GET, HEAD,
+// OPTIONS, TRACE, PUT or DELETE is sent a second time. Responses and request bodies are
 // streamed. A response that a backend breaks off is broken off towards the client too.
 //
 // Backends get X-Forwarded-For (appended to), X-Forwarded-Proto, X-Forwarded-Host and

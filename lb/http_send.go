@@ -76,14 +76,17 @@ func (x *exchange) attemptResult(err error) Result {
 // repeatable reports whether there may be another attempt after a failed one.
 func (x *exchange) repeatable() bool {
 	return x.in.Context().Err() == nil && x.session.interrupted() != errCut &&
-		x.body.replayable() && (x.idempotent() || x.up == nil || x.up.written.Load() == 0)
+		x.body.replayable() && (idempotent(x.in.Method) || x.up == nil || x.up.written.Load() == 0)
 }
 
-// idempotent reports whether the request may be sent twice, by nginx's rule
-// (proxy_next_upstream).
-func (x *exchange) idempotent() bool {
-	method := x.in.Method
-	return method != http.MethodPost && method != http.MethodPatch && method != "LOCK"
+// idempotent reports whether a request may be sent twice (RFC 9110 §9.2.2). Of a method
+// that is not known here, it is not known either what it does.
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
 }
 
 // errStale: the backend closed a kept connection instead of answering.
@@ -97,7 +100,7 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 	x.session.dialing(x.pick.member.server, cancel)
 	// A request that is sent once only risks no connection that may be closing.
 	limit := freshFor
-	if x.idempotent() {
+	if idempotent(x.in.Method) {
 		limit = idleFor
 	}
 	if u := x.cfg.idle.takeConn(x.cfg.destinationOf(x.pick), limit); u != nil {

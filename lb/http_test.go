@@ -153,9 +153,18 @@ func TestRetry(t *testing.T) {
 		{"PATCH, refused", "PATCH", nil, 200},
 		{"GET, broken off", "GET", hangUp, 200},
 		{"PUT, broken off", "PUT", hangUp, 200},
+		{"DELETE, broken off", "DELETE", hangUp, 200},
+		{"OPTIONS, broken off", "OPTIONS", hangUp, 200},
+		{"TRACE, broken off", "TRACE", hangUp, 200},
 		{"POST, broken off", "POST", hangUp, 502},
 		{"PATCH, broken off", "PATCH", hangUp, 502},
 		{"LOCK, broken off", "LOCK", hangUp, 502},
+		// What an unknown method does nobody knows, and methods are case-sensitive.
+		{"unknown, broken off", "RPC", hangUp, 502},
+		{"unknown, refused", "RPC", nil, 200},
+		{"unknown, silence", "RPC", hang, 504},
+		{"post, broken off", "post", hangUp, 502},
+		{"get, broken off", "get", hangUp, 502},
 		{"GET, silence", "GET", hang, 200},
 		{"POST, silence", "POST", hang, 504},
 	} {

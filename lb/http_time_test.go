@@ -355,6 +355,8 @@ func TestIdleConnectionsAreKept(t *testing.T) {
 		{"GET", 31 * time.Second, false},
 		{"POST", 900 * time.Millisecond, true},
 		{"POST", 1100 * time.Millisecond, false},
+		{"RPC", 900 * time.Millisecond, true},
+		{"RPC", 1100 * time.Millisecond, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			conns := 0
