@@ -181,8 +181,20 @@ func TestUDPFilterOfThisHost(t *testing.T) {
 	}
 	nft("delete table ip f")
 	ask(t, c, "after")
+	// Nor does the plane end, or stop for others, when its answers are dropped.
+	nft("add table ip f")
+	nft("add chain ip f o { type filter hook output priority 0 ; policy accept ; }")
+	nft("add rule ip f o udp dport " + fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port) + " drop")
+	for range 5 {
+		if _, err := c.Write([]byte("not answered")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(t, dialUDPFrom(t, client, "192.0.2.40:53"), "another client")
+	nft("delete table ip f")
+	ask(t, c, "after that")
 	for _, b := range u.Pool.Status().Backends {
-		if b.Failures > 0 || b.Picks > 1 {
+		if b.Failures > 0 || b.Picks != 1 {
 			t.Errorf("%+v", b)
 		}
 	}

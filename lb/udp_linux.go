@@ -14,45 +14,61 @@ func (u *UDP) serveSocket(ctx context.Context, conn *net.UDPConn) error {
 	if err != nil {
 		return err
 	}
-	p := &udpPlane{udp: u, sessions: make(map[reactor.Pair]*udpSession), sockets: make(map[int32]*udpSession)}
-	p.gone.add(p)
 	// The loop holds the descriptor open as long as it runs.
-	cerr := raw.Control(func(fd uintptr) { err = p.run(ctx, int32(fd)) })
+	cerr := raw.Control(func(fd uintptr) {
+		var p *udpPlane
+		if p, err = newUDPPlane(u, int32(fd)); err == nil {
+			p.run(ctx)
+		}
+	})
 	return errors.Join(cerr, err)
 }
 
-// placeFront is the place of the socket that clients send to.
-const placeFront = -1
-
-// run relays the datagrams of front until ctx ends.
-func (p *udpPlane) run(ctx context.Context, front int32) (err error) {
-	p.front = front
+// newUDPPlane returns the event loop of u for front.
+func newUDPPlane(u *UDP, front int32) (p *udpPlane, err error) {
+	p = &udpPlane{udp: u, front: front, sessions: make(map[reactor.Pair]*udpSession), sockets: make(map[int32]*udpSession)}
+	p.gone.add(p)
 	if p.in, p.out, err = reactor.NewBatches(front); err != nil {
-		return err
+		return nil, err
 	}
 	if p.Loop, err = reactor.NewLoop(); err != nil {
-		return err
+		return nil, err
+	}
+	if errno := p.Watch(front, reactor.Readable, placeFront, 0); errno != 0 {
+		p.Close()
+		return nil, errno
 	}
 	p.share = udpShare.join(shareOfDescriptors(), func() { p.Post(p.giveBack) })
+	return p, nil
+}
+
+// placeFront is the place of the socket that clients send to. A session's place is its
+// descriptor. That needs no mark: an event of a session that has ended in the same round
+// at worst has a later session with the same descriptor look for replies in vain.
+const placeFront = -1
+
+// run relays datagrams until ctx ends.
+func (p *udpPlane) run(ctx context.Context) {
 	defer p.endAll()
-	if errno := p.Watch(front, reactor.Readable, placeFront, 0); errno != 0 {
-		return errno
-	}
 	defer context.AfterFunc(ctx, func() { p.Post(func() {}) })()
 	for ctx.Err() == nil {
-		for _, ev := range p.Wait(p.timers.Next()) {
-			if ev.Fd == placeFront {
-				p.receiveDatagrams()
-			} else if s := p.sockets[ev.Fd]; s != nil && s.generation == ev.Pad {
-				p.relayReplies(s)
-			}
-		}
-		p.out.Flush(p.front)
-		for t := p.timers.Expired(p.Now()); t != nil; t = p.timers.Expired(p.Now()) {
-			p.endSession(t.Owner, "")
+		p.turn()
+	}
+}
+
+// turn waits until something happens, and deals with it.
+func (p *udpPlane) turn() {
+	for _, ev := range p.Wait(p.timers.Next()) {
+		if ev.Fd == placeFront {
+			p.receiveDatagrams()
+		} else if s := p.sockets[ev.Fd]; s != nil {
+			p.relayReplies(s)
 		}
 	}
-	return nil
+	p.out.Flush(p.front)
+	for t := p.timers.Expired(p.Now()); t != nil; t = p.timers.Expired(p.Now()) {
+		p.endSession(t.Owner, "")
+	}
 }
 
 // endAll ends all sessions.

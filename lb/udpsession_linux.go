@@ -29,12 +29,11 @@ type udpPlane struct {
 
 // udpSession is one client's exchange with one backend.
 type udpSession struct {
-	pair       reactor.Pair
-	cfg        *udpSettings
-	flow       Flow
-	pick       Pick
-	fd         int32 // to the backend; -1 while there is none
-	generation int32
+	pair reactor.Pair
+	cfg  *udpSettings
+	flow Flow
+	pick Pick
+	fd   int32 // to the backend; -1 while there is none
 
 	start, last       int64
 	up, down          int64  // bytes from the client and to it
@@ -71,7 +70,8 @@ func (p *udpPlane) touchSession(s *udpSession) {
 	p.timers.Set(&s.timer, s.last, s.cfg.IdleTimeout)
 }
 
-// beginSession makes a session, at the cost of the oldest one if need be.
+// beginSession makes a session, at the cost of the oldest one if need be. The caller
+// touches it.
 func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 	if cfg := p.udp.settings.Load(); cfg != p.current {
 		cfg.Pool.watchGone(&p.gone)
@@ -82,8 +82,7 @@ func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 	}
 	s := &udpSession{pair: pair, cfg: p.current, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
 	s.timer.Owner = s
-	p.touchSession(s)
-	s.generation = int32(p.udp.counters.accepted.Add(1))
+	p.udp.counters.accepted.Add(1)
 	p.udp.counters.active.Add(1)
 	p.sessions[pair] = s
 	return s
@@ -229,7 +228,7 @@ func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (fd int32, err error) {
 		reactor.Close(fd)
 		return -1, errno
 	}
-	if errno = p.Watch(fd, reactor.Readable, fd, s.generation); errno != 0 {
+	if errno = p.Watch(fd, reactor.Readable, fd, 0); errno != 0 {
 		reactor.Close(fd)
 		return -1, fmt.Errorf("epoll: %w", errno)
 	}
