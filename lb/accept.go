@@ -13,8 +13,8 @@ import (
 func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	log := t.settings.Load().log
-	pause := time.Duration(0)
-	for t.awaitRoom(ctx, pause) {
+	pause := acceptPause(0)
+	for t.awaitRoom(ctx, time.Duration(pause)) {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
@@ -24,14 +24,22 @@ func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 			return nil
 		case isTransient(err):
 			// Connections wait in the backlog until others have ended.
-			pause = min(max(2*pause, 5*time.Millisecond), 200*time.Millisecond)
-			log.Warn("accept paused", "listener", ln.Addr(), "err", err, "for", pause)
+			log.Warn("accept paused", "listener", ln.Addr(), "err", err, "for", pause.lengthen())
 			t.counters.paused.Add(1)
 		default:
 			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
 		}
 	}
 	return nil
+}
+
+// acceptPause is how long accepting pauses after errors that follow one another.
+type acceptPause time.Duration
+
+// lengthen returns the next pause.
+func (p *acceptPause) lengthen() time.Duration {
+	*p = acceptPause(min(max(2*time.Duration(*p), 5*time.Millisecond), 200*time.Millisecond))
+	return time.Duration(*p)
 }
 
 // awaitRoom waits for pause, and until another connection may be accepted; false if ctx

@@ -87,9 +87,12 @@ func validatePoolTLS(cfg *tls.Config, pools ...*Pool) error {
 	return nil
 }
 
-// isTransient reports whether accepting may work again later.
+// isTransient reports whether accepting may work again later: the system is out of
+// something, a firewall or the connection's own network is in the way (accept(2)). Only
+// errors of the listener itself stay.
 func isTransient(err error) bool {
-	return starved(err) || isAny(err, syscall.ECONNABORTED, syscall.EINTR, syscall.EPROTO)
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !isAny(err, syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK)
 }
 
 // starved reports whether something failed because this host is out of descriptors,

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"syscall"
@@ -36,4 +37,25 @@ func growBuffers(conn *net.UDPConn, size int) {
 			}
 		}
 	})
+}
+
+// hasPending reports whether a connection waits to be accepted.
+func hasPending(ln net.Listener) bool {
+	raw, err := rawConn(ln)
+	if err != nil {
+		return false
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	return n > 0
+}
+
+// rawConn returns what is below a connection or listener of the net package.
+func rawConn(c any) (syscall.RawConn, error) {
+	if c, ok := c.(syscall.Conn); ok {
+		return c.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }

@@ -18,6 +18,9 @@ func growBuffers(conn *net.UDPConn, size int) {
 	_ = conn.SetWriteBuffer(size)
 }
 
+// hasPending reports whether a connection waits to be accepted. Nobody knows.
+func hasPending(net.Listener) bool { return false }
+
 // serveListener serves the connections of ln until ctx ends.
 func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	return t.acceptConns(ctx, work, ln)

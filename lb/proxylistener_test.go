@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -18,8 +17,7 @@ func TestListenerForHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var refused atomic.Int64
-	wrapped, err := NewListener(ln, loopback, Limits{Connections: 1}, func() { refused.Add(1) })
+	wrapped, err := NewListener(ln, ListenerConfig{AcceptProxy: loopback, Limits: Limits{Connections: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,14 +54,18 @@ func TestListenerForHTTP(t *testing.T) {
 	if got, _ := ends(t, bad); got != "" {
 		t.Errorf("without a header: %q", got)
 	}
-	if n := refused.Load(); n != 1 {
-		t.Errorf("%d connections refused, want 1", n)
+	waitFor(t, "all to have ended", func() bool { return wrapped.Stats().Active == 0 })
+	if st := wrapped.Stats(); st.Refused != 1 || st.Accepted != 3 || st.Paused == 0 {
+		t.Errorf("%+v, want 1 of 3 refused, and one that waited", st)
 	}
-	_, err = NewListener(nil, make([]netip.Prefix, 1), Limits{Rate: -1}, nil)
-	for _, want := range []string{"limits.Rate: -1: want", "trusted[0]: invalid Prefix: want", "ln: nil: want a listener"} {
+	_, err = NewListener(ln, ListenerConfig{AcceptProxy: make([]netip.Prefix, 1), Limits: Limits{Rate: -1}})
+	for _, want := range []string{"lb: Listener: ", "Limits.Rate: -1: want", "AcceptProxy[0]: invalid Prefix: want"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+	if _, err = NewListener(nil, ListenerConfig{}); err == nil || !strings.Contains(err.Error(), "ln nil: want a listener") {
+		t.Errorf("%v without a listener", err)
 	}
 }
 
@@ -73,7 +75,7 @@ func TestListenerCloseEndsAccept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := NewListener(ln, nil, Limits{Connections: 1}, nil)
+	l, err := NewListener(ln, ListenerConfig{Limits: Limits{Connections: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +118,7 @@ func TestListenerForTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrapped, err := NewListener(ln, loopback, Limits{}, nil)
+	wrapped, err := NewListener(ln, ListenerConfig{AcceptProxy: loopback})
 	if err != nil {
 		t.Fatal(err)
 	}

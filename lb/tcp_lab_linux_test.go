@@ -55,8 +55,13 @@ func TestLinkLocalPeerIsTrusted(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("fe80::/10")}
 	for what, wrap := range map[string]func(net.Listener, *TCPConfig) (net.Listener, error){
 		"event loops": func(ln net.Listener, cfg *TCPConfig) (net.Listener, error) { cfg.AcceptProxy = trusted; return ln, nil },
-		"goroutines":  func(ln net.Listener, cfg *TCPConfig) (net.Listener, error) { cfg.AcceptProxy = trusted; return foreign{ln}, nil },
-		"NewListener": func(ln net.Listener, _ *TCPConfig) (net.Listener, error) { return NewListener(ln, trusted, Limits{}, nil) },
+		"goroutines": func(ln net.Listener, cfg *TCPConfig) (net.Listener, error) {
+			cfg.AcceptProxy = trusted
+			return foreign{ln}, nil
+		},
+		"NewListener": func(ln net.Listener, _ *TCPConfig) (net.Listener, error) {
+			return NewListener(ln, ListenerConfig{AcceptProxy: trusted})
+		},
 	} {
 		ln, err := balancer.Listen("tcp6", "[::]:0")
 		if err != nil {

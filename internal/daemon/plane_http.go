@@ -9,10 +9,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/retry"
@@ -25,14 +23,14 @@ import (
 type httpPlane struct {
 	handler *lb.Handler
 
-	failed  chan error    // of a front whose listener has failed; has room for one
-	refused atomic.Uint64 // connections that the fronts have turned away
+	failed chan error // of a front whose listener has failed; has room for one
 
-	mu     sync.Mutex // guards what follows; nothing waits while it is held
-	cfg    planeConfig
-	socket io.Closer      // what the fronts share; nil: the plane does not serve
-	front  *front         // which takes new connections
-	fronts map[*front]int // how many connections each has, and one more while it accepts
+	mu       sync.Mutex // guards what follows; nothing waits while it is held
+	cfg      planeConfig
+	socket   io.Closer      // what the fronts share; nil: the plane does not serve
+	accepted *lb.Listener   // of the first front: limits hold for all fronts together; nil: there was none
+	front    *front         // which takes new connections
+	fronts   map[*front]int // how many connections each has, and one more while it accepts
 }
 
 func newHTTPPlane(c planeConfig) (*httpPlane, error) {
@@ -45,12 +43,18 @@ func newHTTPPlane(c planeConfig) (*httpPlane, error) {
 
 func (p *httpPlane) Stats() lb.Stats {
 	s := p.handler.Stats()
-	s.Refused = p.refused.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.accepted != nil {
+		conns := p.accepted.Stats()
+		s.Refused, s.Paused = conns.Refused, conns.Paused
+	}
 	return s
 }
 
-// reconfigure changes the handler in any case, and the front only if a setting of
-// connections differs: idle connections of clients would have to move otherwise.
+// reconfigure changes the handler and the limits in any case, and the front only if a
+// setting that is its own differs: idle connections of clients would have to move
+// otherwise.
 func (p *httpPlane) reconfigure(c planeConfig) error {
 	if err := p.handler.Reconfigure(c.handler()); err != nil {
 		return err
@@ -58,7 +62,12 @@ func (p *httpPlane) reconfigure(c planeConfig) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cfg = c
-	if p.socket == nil || p.front.frontConfig.equal(frontConfigOf(c)) {
+	if p.accepted != nil {
+		if err := p.accepted.Reconfigure(c.listener()); err != nil {
+			return err
+		}
+	}
+	if p.socket == nil || p.front.frontConfig == frontConfigOf(c) {
 		return nil
 	}
 	// The new front accepts before the old front stops: connections of the backlog
@@ -137,64 +146,49 @@ func (p *httpPlane) uses(f *front) int {
 	return p.fronts[f]
 }
 
-// front is an http.Server, and what is done with connections before the server gets
-// them. A server cannot change its timeouts while it serves, nor a listener its limits
-// or its tls.Config: that takes another front.
+// front is an http.Server, and the encryption before it. A server cannot change its
+// timeouts while it serves, nor a TLS listener its tls.Config: that takes another front.
 type front struct {
 	frontConfig
 	server   *http.Server
-	listener net.Listener // on a socket of its own
+	listener *lb.Listener // on a socket of its own
 }
 
 // frontConfig is what a front does with connections.
 type frontConfig struct {
-	tls          *tls.Config
-	trusted      []netip.Prefix
-	limits       lb.Limits
+	tls          *tls.Config // compared by identity: newEncryption keeps it where nothing has changed
 	header, idle time.Duration
 }
 
 // frontConfigOf picks what a front needs.
 func frontConfigOf(c planeConfig) frontConfig {
-	return frontConfig{
-		tls: c.tls.front, trusted: c.service.AcceptProxy, limits: c.service.Limits,
-		header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout,
-	}
+	return frontConfig{tls: c.tls.front, header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout}
 }
 
-// equal reports whether a front of o would do the same. Encryption is compared by
-// identity: newEncryption keeps it where nothing has changed.
-func (c frontConfig) equal(o frontConfig) bool {
-	return c.tls == o.tls && slices.Equal(c.trusted, o.trusted) && c.limits == o.limits && c.header == o.header && c.idle == o.idle
-}
-
-// wrapListener puts what is done with connections before ln, and calls refused for those
-// that are turned away.
-func (c frontConfig) wrapListener(ln net.Listener, refused func()) (net.Listener, error) {
-	if len(c.trusted) > 0 || c.limits != (lb.Limits{}) {
-		var err error
-		if ln, err = lb.NewListener(ln, c.trusted, c.limits, refused); err != nil {
-			return nil, err
-		}
+// listen returns a listener that counts together with those of the other fronts. p.mu is
+// held.
+func (p *httpPlane) listen() (*lb.Listener, error) {
+	ln, err := duplicate(p.socket)
+	if err != nil {
+		return nil, err
 	}
-	if c.tls != nil {
-		ln = tls.NewListener(ln, c.tls)
+	if p.accepted != nil {
+		return p.accepted.With(ln), nil
 	}
-	return ln, nil
+	if p.accepted, err = lb.NewListener(ln, p.cfg.listener()); err != nil {
+		ln.Close()
+	}
+	return p.accepted, err
 }
 
 // openFront lets a front of the current configuration take new connections. p.mu is
 // held.
 func (p *httpPlane) openFront() error {
-	ln, err := duplicate(p.socket)
+	ln, err := p.listen()
 	if err != nil {
 		return err
 	}
-	f := &front{frontConfig: frontConfigOf(p.cfg)}
-	if f.listener, err = f.wrapListener(ln, func() { p.refused.Add(1) }); err != nil {
-		ln.Close()
-		return err
-	}
+	f := &front{frontConfig: frontConfigOf(p.cfg), listener: ln}
 	f.server = &http.Server{
 		Handler:           p.handler,
 		ReadHeaderTimeout: f.header,
@@ -213,7 +207,11 @@ func (p *httpPlane) openFront() error {
 
 // runFront serves until the listener of f is closed, or fails.
 func (p *httpPlane) runFront(f *front) {
-	err := f.server.Serve(f.listener)
+	ln := net.Listener(f.listener)
+	if f.tls != nil {
+		ln = tls.NewListener(ln, f.tls)
+	}
+	err := f.server.Serve(ln)
 	p.countUse(f, -1)
 	// Where a front was replaced, or the plane ends, the listener was closed on
 	// purpose. Anything else is for serve, which returns it.

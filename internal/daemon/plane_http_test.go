@@ -164,14 +164,15 @@ func TestHTTPPlaneLetsGo(t *testing.T) {
 }
 
 // TestHTTPLimits: limits of an http service are kept, and can be changed. Connections that
-// they turn away are counted, also across a reload.
+// they turn away are counted. A reload, whatever else it changes, starts nothing anew.
 func TestHTTPLimits(t *testing.T) {
 	web, port := webServer(t, "a"), freePort(t)
 	service := func(rest string) string {
 		return fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], %s}]`, port, web, rest)
 	}
-	d := startDaemon(t, service("limits: {per_client: 1}"))
-	open := func() (net.Conn, error) {
+	d := startDaemon(t, service("limits: {per_client: 1, total_rate: 0.001, total_burst: 3}"))
+	open := func(want string) {
+		t.Helper()
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			t.Fatal(err)
@@ -179,25 +180,21 @@ func TestHTTPLimits(t *testing.T) {
 		t.Cleanup(func() { c.Close() })
 		c.SetDeadline(time.Now().Add(20 * time.Second))
 		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		_, err = http.ReadResponse(bufio.NewReader(c), nil)
-		return c, err
-	}
-	if _, err := open(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := open(); err == nil {
-		t.Error("a second connection was served")
-	}
-	mustReload(t, d, service("limits: {per_client: 2}"))
-	for range 2 {
-		if _, err := open(); err != nil {
-			t.Error(err)
+		if _, err = http.ReadResponse(bufio.NewReader(c), nil); (err == nil) != (want == "served") {
+			t.Errorf("error %v, want the connection %s", err, want)
 		}
 	}
-	if _, err := open(); err == nil {
-		t.Error("a third connection was served")
-	}
-	if s := d.View().Services[0].Stats(); s.Refused != 2 || s.Accepted != 3 {
-		t.Errorf("stats are %+v, want 2 refused and 3 accepted", s)
+	open("served")
+	open("refused")
+	mustReload(t, d, service("limits: {per_client: 1, total_rate: 0.001, total_burst: 3}, idle_timeout: 2m"))
+	open("refused")
+	mustReload(t, d, service("limits: {per_client: 2, total_rate: 0.001, total_burst: 3}, http: {header_timeout: 33s}"))
+	open("served")
+	open("refused")
+	mustReload(t, d, service("limits: {per_client: 9, total_rate: 0.001, total_burst: 3}, idle_timeout: 3m"))
+	open("served")
+	open("refused") // by the rate: three have been served in all
+	if s := d.View().Services[0].Stats(); s.Refused != 4 || s.Accepted != 3 {
+		t.Errorf("stats are %+v, want 4 refused and 3 accepted", s)
 	}
 }

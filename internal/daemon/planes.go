@@ -42,7 +42,7 @@ func (c planeConfig) validate() error {
 	case "udp":
 		return c.udp().Validate()
 	}
-	return errors.Join(c.handler().Validate(), c.service.Limits.Validate())
+	return errors.Join(c.handler().Validate(), c.listener().Validate())
 }
 
 // newPlane makes the plane of a service's mode. It does not serve yet.
@@ -58,7 +58,7 @@ func newPlane(c planeConfig) (plane, error) {
 	return newHTTPPlane(c)
 }
 
-// tcp, udp and handler are the configurations of package lb: what the file says, with
+// tcp, udp, handler and listener are the configurations of package lb: what the file says, with
 // what only the daemon knows.
 func (c planeConfig) tcp() lb.TCPConfig {
 	t := c.service.TCP
@@ -77,6 +77,10 @@ func (c planeConfig) handler() lb.HandlerConfig {
 	h := c.service.HTTP
 	h.Pool, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.back, c.record, c.log
 	return h
+}
+
+func (c planeConfig) listener() lb.ListenerConfig {
+	return lb.ListenerConfig{AcceptProxy: c.service.AcceptProxy, Limits: c.service.Limits, Logger: c.log}
 }
 
 // tcpPlane relays connections.

@@ -72,7 +72,7 @@ func TestEveryServiceFieldCounts(t *testing.T) {
 			case "udp":
 				all = append(all, p.udp())
 			case "http":
-				all = append(all, []any{p.handler(), frontConfigOf(p), c.Front.ShutdownTimeout})
+				all = append(all, []any{p.handler(), p.listener(), frontConfigOf(p), c.Front.ShutdownTimeout})
 			}
 		}
 		return all
