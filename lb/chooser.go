@@ -8,7 +8,8 @@ import (
 
 // chooser holds the circumstances of one pick.
 type chooser struct {
-	cfg        *PoolConfig
+	snap       *snapshot
+	cfg        *PoolConfig   // the snapshot's
 	restless   *atomic.Int64 // the pool's
 	flow       *Flow
 	now        int64   // 0: ejections and slow starts do not matter
@@ -26,6 +27,9 @@ func (c *chooser) usable(m *member) bool { return c.admits(m, true) }
 func (c *chooser) open(m *member) bool { return c.admits(m, false) }
 
 func (c *chooser) admits(m *member, byRamp bool) bool {
+	if !c.snap.uses(m) {
+		return false
+	}
 	if c.flow.tries > 0 && slices.Contains(c.flow.tried[:c.flow.tries], m.server) {
 		return false
 	}

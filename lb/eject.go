@@ -9,7 +9,7 @@ func (p *Pool) failed(m *member) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m.removed {
+	if m.member == nil {
 		return
 	}
 	now := p.now()
@@ -21,16 +21,17 @@ func (p *Pool) failed(m *member) {
 	if m.fails.Add(1) < int64(cfg.MaxFails) && m.ejected.Load() == 0 {
 		return
 	}
-	if m.ejected.Swap(now+int64(cfg.FailTimeout)) != 0 {
+	already := false
+	p.alter(m.server, func() { already = m.ejected.Swap(now+int64(cfg.FailTimeout)) != 0 })
+	if already {
 		return
 	}
 	p.restless.Add(1)
 	m.ejects.Add(1)
 	snap := p.snap.Load()
-	up, _, _, _ := snap.census()
-	p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name, "up", up, "backends", len(snap.all),
+	p.log.Warn("backend ejected", "pool", cfg.Name, "backend", m.Name, "up", p.census[isUp], "backends", len(snap.all),
 		"failures", m.fails.Load(), "for", cfg.FailTimeout)
-	p.logged.report(p.log, snap)
+	p.logged.report(p.log, snap, p.census)
 }
 
 // succeeded ends an ejection whose probation went well. As in nginx a success
@@ -47,9 +48,11 @@ func (p *Pool) succeeded(m *member) {
 		return
 	}
 	m.fails.Store(0)
-	if snap := p.snap.Load(); p.settle(&m.ejected) {
-		p.log.Info("backend readmitted", "pool", snap.cfg.Name, "backend", m.Name)
-		p.logged.report(p.log, snap)
+	readmitted := false
+	p.alter(m.server, func() { readmitted = p.settle(&m.ejected) })
+	if readmitted {
+		p.log.Info("backend readmitted", "pool", p.config().Name, "backend", m.Name)
+		p.logged.report(p.log, p.snap.Load(), p.census)
 	}
 }
 

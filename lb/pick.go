@@ -152,13 +152,17 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 	if f == nil {
 		f = new(Flow)
 	}
-	return p.choose(f)
+	k, err := p.choose(f)
+	if err == ErrNoBackend && p.refreshed() {
+		return p.choose(f)
+	}
+	return k, err
 }
 
 // choose is Pick for a Flow that is not nil.
 func (p *Pool) choose(f *Flow) (Pick, error) {
 	s := p.snap.Load()
-	c := chooser{cfg: s.cfg, restless: &p.restless, flow: f}
+	c := chooser{snap: s, cfg: s.cfg, restless: &p.restless, flow: f}
 	if p.restless.Load() != 0 {
 		c.now = p.now()
 	}
@@ -200,9 +204,13 @@ func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
 // pickInTurn is Pick for a flow that could wait: flows that wait already go first.
 func (p *Pool) pickInTurn(f *Flow) (Pick, error) {
 	if p.queue.waiting.Load() == 0 {
-		return p.choose(f)
+		return p.Pick(f)
 	}
-	return p.queue.inTurn(f)
+	k, err := p.queue.inTurn(f)
+	if err == ErrNoBackend && p.refreshed() {
+		return p.queue.inTurn(f)
+	}
+	return k, err
 }
 
 // enqueue lets f wait; ErrBusy if the queue is full.

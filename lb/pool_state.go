@@ -14,18 +14,27 @@ type Pool struct {
 	log   *slog.Logger
 	epoch time.Time // zero of the int64 times below, all monotonic
 
-	snap atomic.Pointer[snapshot]
+	snap    atomic.Pointer[snapshot]
+	changes atomic.Uint64 // of health and draining; see stale
 
 	// restless counts the servers that are ejected or in slow start. While it is
 	// zero a pick need not read the clock.
 	restless atomic.Int64
 	turns    [2]turns // of primaries and backups
 
-	// mu guards building a snapshot, ejections, and what follows. The locks of this
-	// package are taken in this order: Handler.mu, Pool.mu, then queue.mu, or a plane's
-	// registry.mu and session.mu.
+	// updating is held from one roster to the next, and building from a look at all
+	// backends to the snapshot of what was seen: neither makes a change of health wait.
+	updating sync.Mutex
+	building sync.Mutex
+
+	// mu guards what is current, ejections, and what follows. The locks of this package
+	// are taken in this order: Handler.mu, Pool.updating, Pool.building, Pool.mu, then
+	// queue.mu, or a plane's registry.mu and session.mu.
 	mu     sync.Mutex
+	census census
 	logged poolLog
+	soon   *time.Timer                         // calls refresh; nil: nothing has changed
+	took   time.Duration                       // the latest refresh
 	onGone map[weak.Pointer[registry]]struct{} // see watchGone
 
 	watchers audience
@@ -40,9 +49,7 @@ func (p *Pool) config() *PoolConfig { return p.snap.Load().cfg }
 func (p *Pool) now() int64 { return int64(time.Since(p.epoch)) + 1 }
 
 // find returns the member of that name, or nil. p.mu is held.
-func (p *Pool) find(backend string) *member {
-	return p.snap.Load().byName[backend]
-}
+func (p *Pool) find(backend string) *member { return p.snap.Load().find(backend) }
 
 // rampUp begins a server's slow start. How long that lasts is up to the
 // configuration at each pick.
@@ -96,8 +103,8 @@ type poolLog struct {
 
 // report logs what is new about the pool as a whole: the loss of the last backend, and
 // the return of the first, once each.
-func (l *poolLog) report(log *slog.Logger, s *snapshot) {
-	up, down, ejected, draining := s.census()
+func (l *poolLog) report(log *slog.Logger, s *snapshot, n census) {
+	up, down, ejected, draining := n[isUp], n[isDown], n[isEjected], n[isDraining]
 	log = log.With("pool", s.cfg.Name)
 	log.Debug("pool changes", "up", up, "down", down, "ejected", ejected, "draining", draining)
 	lost := up == 0 && len(s.all) > 0

@@ -12,6 +12,7 @@ import (
 // touched when all backends are full.
 type queue struct {
 	choose   func(*Flow) (Pick, error) // the pool's
+	stale    func() bool               // so is this
 	waiting  atomic.Int64
 	waits    atomic.Uint64
 	overflow atomic.Uint64
@@ -115,6 +116,9 @@ func (q *queue) serveLocked() {
 			refused = append(refused, w.flow)
 			i++
 			continue
+		}
+		if err == ErrNoBackend && q.stale() {
+			return // which is not sure, and will be looked at again soon
 		}
 		w.pick, w.err = pick, err
 		close(w.served)

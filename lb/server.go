@@ -32,7 +32,7 @@ type server struct {
 	// Pool.mu guards writing fails and lastFail, and what follows.
 	fails    atomic.Int64 // failures with no more than FailTimeout between them
 	lastFail atomic.Int64
-	removed  bool // from the pool: what fails now does not eject it
+	member   *member // of the current roster; nil: removed, so what fails now does not eject it
 
 	drains       int64         // since when the server drains; 0: it does not
 	drainTimer   *time.Timer   // cuts the server's connections

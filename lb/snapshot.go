@@ -2,6 +2,7 @@ package lb
 
 import (
 	"net/netip"
+	"slices"
 	"sync/atomic"
 )
 
@@ -16,29 +17,52 @@ type roster struct {
 	tables [2][]uint32                                    // Maglev tables of primaries and backups, indices into all
 }
 
-func newRoster(all []*member, cfg *PoolConfig) *roster {
+// newRoster makes a roster. What before, nil at first, has that is the same is taken over.
+func newRoster(all []*member, cfg *PoolConfig, before *roster) *roster {
 	r := &roster{cfg: cfg, all: all, byName: make(map[string]*member, len(all)), hash: cfg.Balance.hash()}
 	for _, m := range all {
 		r.byName[m.Name] = m
 		r.tls = r.tls || m.TLS != nil
 	}
-	if r.hash == nil {
-		return r
-	}
-	for t := range r.tables {
-		var names []string
-		var weights, index []int
-		for i, m := range all {
-			if m.tier() == t {
-				names, weights, index = append(names, m.Name), append(weights, m.Weight), append(index, i)
-			}
-		}
-		r.tables[t] = MaglevTable(names, weights)
-		for i, j := range r.tables[t] {
-			r.tables[t][i] = uint32(index[j])
+	switch {
+	case r.hash == nil:
+	case before != nil && before.hash != nil && slices.EqualFunc(all, before.all, sameInTable):
+		r.tables = before.tables
+	default:
+		for t := range r.tables {
+			r.tables[t] = r.table(t)
 		}
 	}
 	return r
+}
+
+// sameInTable reports whether a table that has a may have b in its place.
+func sameInTable(a, b *member) bool {
+	return a.Name == b.Name && a.Weight == b.Weight && a.Backup == b.Backup
+}
+
+// table returns the Maglev table of a tier.
+func (r *roster) table(tier int) []uint32 {
+	var names []string
+	var weights, index []int
+	for i, m := range r.all {
+		if m.tier() == tier {
+			names, weights, index = append(names, m.Name), append(weights, m.Weight), append(index, i)
+		}
+	}
+	table := MaglevTable(names, weights)
+	for i, j := range table {
+		table[i] = uint32(index[j])
+	}
+	return table
+}
+
+// find returns the member of that name; nil if there is none, or no roster.
+func (r *roster) find(backend string) *member {
+	if r == nil {
+		return nil
+	}
+	return r.byName[backend]
 }
 
 // turns counts the picks of a tier for those that take turns. It outlives snapshots.
@@ -60,14 +84,19 @@ type tier struct {
 // snapshot is everything a pick needs to know of the pool. It never changes.
 type snapshot struct {
 	*roster
-	tiers  [2]tier // in the order in which they are asked
-	live   []bool  // by index in all: belongs to the tier that is asked first
-	quorum bool
-	panic  bool
+	changes uint64  // of the pool's, those that it knows of
+	tiers   [2]tier // in the order in which they are asked
+	live    []bool  // by index in all: belongs to the tier that is asked first
+	quorum  bool
+	panic   bool
 }
 
-func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
-	s := &snapshot{roster: r}
+// newSnapshot looks at all backends. A change meanwhile is in it or not: it is not among
+// the changes that the snapshot knows of, so there will be another one.
+func (p *Pool) newSnapshot(r *roster) *snapshot {
+	s := &snapshot{roster: r, changes: p.changes.Load()}
+	prev := p.snap.Load()
+	quorum := prev == nil || prev.quorum
 	cfg := r.cfg
 	// Of primaries and backups: the backends that do not drain and what they weigh, and
 	// the same of those that are up.
@@ -96,7 +125,7 @@ func newSnapshot(r *roster, quorum bool, positions *[2]turns) *snapshot {
 	s.panic = healthy[serving]*100 < cfg.Panic*candidates[serving]
 
 	for t := range s.tiers {
-		s.tiers[t] = s.newTier(t, &positions[t])
+		s.tiers[t] = s.newTier(t, &p.turns[t])
 	}
 	// The quorum is a matter of health too: in panic it is not believed either.
 	if !s.quorum && !s.panic && len(s.tiers[1].live) > 0 {
@@ -121,7 +150,7 @@ func (s *snapshot) newTier(number int, turns *turns) tier {
 		weights = append(weights, m.Weight)
 		equal = equal && m.Weight == weights[0]
 	}
-	if equal {
+	if equal || s.hash != nil || s.cfg.Balancer != nil { // these take no turns
 		t.schedule = t.live
 		return t
 	}
@@ -131,19 +160,46 @@ func (s *snapshot) newTier(number int, turns *turns) tier {
 	return t
 }
 
-// census counts the backends of a pool by what keeps them from working.
-func (s *snapshot) census() (up, down, ejected, draining int) {
-	for _, m := range s.all {
-		switch {
-		case m.isDraining():
-			draining++
-		case m.down.Load():
-			down++
-		case m.ejected.Load() != 0:
-			ejected++
-		default:
-			up++
-		}
+// uses reports whether m, which has its place in the snapshot, is given anything. What has
+// happened to m since the snapshot was made counts at once.
+func (s *snapshot) uses(m *member) bool {
+	return !m.isDraining() && (s.panic || !m.down.Load())
+}
+
+// state is what keeps a backend from working.
+type state int
+
+const (
+	isUp state = iota
+	isDown
+	isEjected
+	isDraining
+)
+
+// state is the first that applies.
+func (m *member) state() state {
+	switch {
+	case m.isDraining():
+		return isDraining
+	case m.down.Load():
+		return isDown
+	case m.ejected.Load() != 0:
+		return isEjected
 	}
-	return up, down, ejected, draining
+	return isUp
+}
+
+// census counts the backends of a pool by their states.
+type census [4]int
+
+// alter has f change the state of a server. What that costs does not depend on the number
+// of backends. p.mu is held.
+func (p *Pool) alter(s *server, f func()) {
+	if s.member == nil { // removed
+		f()
+		return
+	}
+	p.census[s.member.state()]--
+	f()
+	p.census[s.member.state()]++
 }

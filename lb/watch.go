@@ -44,7 +44,7 @@ func (s *snapshot) public() *PoolSnapshot {
 
 func (s *snapshot) backend(m *member) BackendSnapshot {
 	return BackendSnapshot{Backend: m.Backend, Resolved: *m.address.Load(),
-		Up: !m.down.Load(), Draining: m.isDraining(), InUse: s.live[m.index]}
+		Up: !m.down.Load(), Draining: m.isDraining(), InUse: s.live[m.index] && s.uses(m)}
 }
 
 // audience is who watches a pool.
@@ -111,6 +111,7 @@ type PoolStatus struct {
 
 // Status returns the pool's state.
 func (p *Pool) Status() PoolStatus {
+	p.refreshed()
 	s := p.snap.Load()
 	now := p.now()
 	st := PoolStatus{Name: p.config().Name, Quorum: s.quorum, Panic: s.panic,
