@@ -69,8 +69,12 @@ func (c ICMP) probe(ctx context.Context) error {
 	}
 }
 
-// resolve returns the first address of a host.
+// resolve returns the first address of a host, or that of an [At].
 func resolve(ctx context.Context, host string) (netip.Addr, error) {
+	if at, ok := ctx.Value(atKey{}).(string); ok {
+		addr, err := netip.ParseAddrPort(at)
+		return addr.Addr().Unmap(), err
+	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Unmap(), nil
 	}

@@ -131,9 +131,12 @@ func dial(ctx context.Context, network, address string) (conn net.Conn, release 
 	return conn, func() { unbind(); conn.Close() }, nil
 }
 
-// connect opens a connection.
+// connect opens a connection to an address, or to that of an [At].
 func connect(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
+	if at, ok := ctx.Value(atKey{}).(string); ok {
+		address = at
+	}
 	if network == "udp" {
 		d.Control = controlUDP
 	}

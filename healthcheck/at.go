@@ -1,0 +1,51 @@
+package healthcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/havip/havip/internal/field"
+)
+
+// At is a [Checker] that probes a name at one of its addresses. Checker, one of this
+// package, connects to Address, whatever its own host resolves to, but speaks of that
+// host: in the Host header, and as the name that TLS asks for and verifies. So each
+// address of a name can have a check of its own, while a check of the name alone is
+// content with any of its addresses.
+type At struct {
+	// Checker has the name. Required.
+	Checker Checker
+	// Address is an IP address and a port. ICMP needs no port, and ignores it. Required.
+	Address string
+}
+
+type atKey struct{} // of the Address, in the context of a probe
+
+// WithDefaults returns c: there are none.
+func (c At) WithDefaults() At { return c }
+
+// Validate reports an address that is none, and what is wrong with the Checker.
+func (c At) Validate() error {
+	_, err := netip.ParseAddrPort(c.Address)
+	wrong := field.If(err != nil, "Address", "%q: want an IP address and a port such as 192.168.31.242:8080", c.Address)
+	if c.Checker == nil {
+		return errors.Join(wrong, field.Errorf("Checker", "want a Checker"))
+	}
+	if v, ok := c.Checker.(interface{ Validate() error }); ok {
+		return errors.Join(wrong, field.In("Checker", v.Validate()))
+	}
+	return wrong
+}
+
+// Check has the Checker probe the address.
+func (c At) Check(ctx context.Context) error {
+	if err := c.Checker.Check(context.WithValue(ctx, atKey{}, c.Address)); err != nil {
+		return fmt.Errorf("%w, at %s", err, c.Address)
+	}
+	return nil
+}
+
+// String names the check in log lines.
+func (c At) String() string { return fmt.Sprintf("%v at %s", c.Checker, c.Address) }
