@@ -96,7 +96,7 @@ func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
 	h.counters.accepted.Add(1)
 	h.counters.active.Add(1)
 	x.registered = h.sessions.add(&x.session)
-	x.body = newReplayBody(r, x.rc, x.cfg.MaxBody, x.cfg.ClientTimeout)
+	x.body = newReplayBody(r, x.rc, &x.cfg.HandlerConfig)
 	return x
 }
 

@@ -18,9 +18,9 @@ const replayLimit = 64 << 10
 // client: the next attempt gets what that read brings.
 type replayBody struct {
 	in      *http.Request
-	limited io.Reader // the body, up to the limit
+	limited io.Reader // the body, up to MaxBody
 	rc      *http.ResponseController
-	timeout time.Duration // of each read
+	cfg     *HandlerConfig
 
 	over atomic.Bool // the body has been read to its end
 
@@ -38,17 +38,16 @@ var (
 	errBodyLength = errors.New("lb: request body is longer than its Content-Length")
 )
 
-// newReplayBody returns the body of r, which may be none. More than limit bytes are an
-// error, unless limit is 0.
-func newReplayBody(r *http.Request, rc *http.ResponseController, limit int64, timeout time.Duration) *replayBody {
-	b := &replayBody{in: r, limited: r.Body, rc: rc, timeout: timeout}
+// newReplayBody returns the body of r, which may be none.
+func newReplayBody(r *http.Request, rc *http.ResponseController, cfg *HandlerConfig) *replayBody {
+	b := &replayBody{in: r, limited: r.Body, rc: rc, cfg: cfg}
 	b.idle.L = &b.mu
 	switch {
 	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0:
 		b.err = io.EOF
 		b.over.Store(true)
-	case limit > 0:
-		b.limited = http.MaxBytesReader(nil, r.Body, limit)
+	case cfg.MaxBody > 0:
+		b.limited = http.MaxBytesReader(nil, r.Body, cfg.MaxBody)
 	}
 	return b
 }
@@ -97,7 +96,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 
 // readClient reads from the client. b.mu is held, but not while the client is awaited.
 func (b *replayBody) readClient(p []byte) (int, error) {
-	deadline := time.Now().Add(b.timeout)
+	deadline := time.Now().Add(b.cfg.ClientTimeout)
 	_ = b.rc.SetReadDeadline(deadline)
 	n, err := b.awaitClient(p)
 	if length := b.in.ContentLength; length >= 0 {
@@ -107,6 +106,9 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 		} else if err == io.EOF && b.read+int64(n) < length {
 			err = io.ErrUnexpectedEOF
 		}
+	}
+	if err == io.EOF && !b.cfg.fieldsFit(b.in.Trailer, 0, 0) {
+		err = errFieldsTooLarge
 	}
 	// A body beyond the limit is not kept at all: half of one replays nothing.
 	if b.read+int64(n) <= replayLimit {

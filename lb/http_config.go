@@ -39,6 +39,15 @@ type HandlerConfig struct {
 	TunnelTimeout time.Duration
 	// Tries bounds the backends that are tried for a request, 1 to 8. Default 3.
 	Tries int
+	// MaxHeader bounds the header of a request: the bytes that its method, its target and
+	// its fields take in HTTP/1.1, however few they are in HTTP/2. A larger one is answered
+	// with 431. The trailer of a request has the same bound. The server that brings the
+	// requests has read the header before, and has a bound of its own, such as
+	// MaxHeaderBytes of http.Server. 1 KiB to 1 MiB, default 32 KiB.
+	MaxHeader int64
+	// MaxFields bounds the fields in the header of a request, and those in its trailer, in
+	// the same way. 10 to 10000, default 100.
+	MaxFields int
 	// MaxBody bounds request bodies in bytes; a larger one is answered with 413.
 	// 0: no bound.
 	MaxBody int64
@@ -80,6 +89,8 @@ func (c HandlerConfig) WithDefaults() HandlerConfig {
 	c.ClientTimeout = cmp.Or(c.ClientTimeout, 60*time.Second)
 	c.TunnelTimeout = cmp.Or(c.TunnelTimeout, time.Hour)
 	c.Tries = cmp.Or(c.Tries, defaultTries)
+	c.MaxHeader = cmp.Or(c.MaxHeader, defaultMaxHeader)
+	c.MaxFields = cmp.Or(c.MaxFields, defaultMaxFields)
 	return c
 }
 
@@ -92,6 +103,8 @@ func (c HandlerConfig) Validate() error {
 		field.Between("ClientTimeout", c.ClientTimeout, time.Millisecond, day),
 		field.Between("TunnelTimeout", c.TunnelTimeout, time.Millisecond, 30*day),
 		field.Between("Tries", c.Tries, 1, maxTries),
+		field.Between("MaxHeader", c.MaxHeader, 1<<10, 1<<20),
+		field.Between("MaxFields", c.MaxFields, 10, 10000),
 		field.If(c.MaxBody < 0, "MaxBody", "%d: want at least 0", c.MaxBody),
 		validateHeaders("RequestHeaders", c.RequestHeaders, "${client}", "${local}"),
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, "${client}", "${local}", "${backend}", "${source}"),

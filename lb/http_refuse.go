@@ -36,6 +36,8 @@ func (x *exchange) refusalStatus() int {
 		// In HTTP/1 these would spoil the request line.
 		!validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
 		return http.StatusBadRequest
+	case !x.cfg.headerFits(x.in):
+		return http.StatusRequestHeaderFieldsTooLarge
 	case x.cfg.MaxBody > 0 && x.in.ContentLength > x.cfg.MaxBody:
 		return http.StatusRequestEntityTooLarge
 	}
@@ -62,6 +64,8 @@ func (x *exchange) failRequest(err error) {
 	switch {
 	case errors.As(broken, &tooLarge):
 		status = http.StatusRequestEntityTooLarge
+	case errors.Is(broken, errFieldsTooLarge):
+		status = http.StatusRequestHeaderFieldsTooLarge
 	case isTimeout(broken):
 		status = http.StatusRequestTimeout
 	case broken != nil:

@@ -173,7 +173,11 @@ func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
 			continue
 		}
 		// http.ReadResponse takes control characters that some clients take for line ends.
+		fields := 0
 		for name, values := range res.Header {
+			if fields += len(values); fields > maxResponseFields {
+				return nil, errHeaderTooLong
+			}
 			for _, value := range values {
 				if !validHeader(name, value) {
 					return nil, fmt.Errorf("response header %q: %q: not valid", name, value)

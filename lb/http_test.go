@@ -412,6 +412,8 @@ func TestHandlerRefusesBadConfiguration(t *testing.T) {
 		"TunnelTimeout: 721h: want 1ms to 720h":                                                              {Pool: p, TunnelTimeout: 721 * time.Hour},
 		"Tries: 9: want 1 to 8":                                                                              {Pool: p, Tries: 9},
 		"TrustedProxies[1]: invalid Prefix: want addresses, such as 192.0.2.0/24":                            {Pool: p, TrustedProxies: append(loopback, netip.Prefix{})},
+		"MaxHeader: 1023: want 1024 to 1048576":                                                              {Pool: p, MaxHeader: 1023},
+		"MaxFields: -1: want 10 to 10000":                                                                    {Pool: p, MaxFields: -1},
 		"MaxBody: -1: want at least 0":                                                                       {Pool: p, MaxBody: -1},
 		"ResponseHeaders[X]: want the value of a header":                                                     {Pool: p, ResponseHeaders: headers("X", "a\r\nSet-Cookie: b")},
 		"RequestHeaders[a b]: want the name of a header, such as X-Balancer":                                 {Pool: p, RequestHeaders: headers("a b", "x")},
