@@ -50,6 +50,10 @@ func (l *loop) acceptSome() bool {
 		case starved(errno):
 			l.pauseAccepting(starvedFor, errno)
 			return false
+		case !isTransient(errno):
+			l.e.fail(errno)
+			l.pauseAccepting(starvedFor, errno)
+			return false
 		default:
 			// The network's own errors, which accept(2) says to treat like EAGAIN.
 			l.pauseAccepting(5*time.Millisecond, errno)

@@ -24,7 +24,7 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
 	}
 	reactor.NoDelay(lfd) // accepted sockets inherit this
-	e := &engine{plane: t, work: work}
+	e := &engine{plane: t, work: work, failed: make(chan error, 1)}
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
 		l, err := newLoop(e, lfd)
 		if err != nil {
@@ -45,7 +45,11 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 		running.Wait()
 		t.sessions.remove(e)
 	}()
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case err = <-e.failed:
+		err = fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
+	}
 	for _, l := range e.loops {
 		accepting.Add(1)
 		l.Post(func() {
@@ -55,7 +59,15 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	}
 	accepting.Wait()
 	reactor.Close(lfd)
-	return nil
+	return err
+}
+
+// fail ends accepting: the listener is of no use any more.
+func (e *engine) fail(err error) {
+	select {
+	case e.failed <- err:
+	default: // another loop was faster
+	}
 }
 
 // cut ends the connections of a server, or all if it is nil.

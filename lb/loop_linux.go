@@ -19,9 +19,10 @@ import (
 // traffic without any error. The kernel always wakes the loop that has waited longest:
 // [loop.yieldListener] makes up for that.
 type engine struct {
-	plane *TCP
-	work  context.Context // ends when connections must end
-	loops []*loop
+	plane  *TCP
+	work   context.Context // ends when connections must end
+	loops  []*loop
+	failed chan error // of the listener; has room for one
 }
 
 // loop owns some of the connections; all but Post runs in its goroutine.

@@ -39,13 +39,16 @@ func newService(p *servicePlan, upstreams map[string]*upstream) *service {
 	if p.equipped {
 		_ = s.equip(p.parts) // an error comes again when the service begins to serve
 	}
-	s.task = startTask(func(ctx context.Context) error {
-		retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, p) }, func(err error, pause time.Duration) {
-			p.parts.log.Error("service does not run", "err", err, "retry", pause)
-		})
-		return nil
-	}, nil)
+	s.task = startTask(func(ctx context.Context) error { s.run(ctx, p); return nil }, nil)
 	return s
+}
+
+// run serves until ctx ends. Whatever fails is tried again: no error of a service ends
+// another part.
+func (s *service) run(ctx context.Context, p *servicePlan) {
+	retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, p) }, func(err error, pause time.Duration) {
+		p.parts.log.Error("service does not run", "err", err, "retry", pause)
+	})
 }
 
 // serve serves until ctx ends, or the socket fails. It makes what could not be made

@@ -3,14 +3,18 @@ package daemon
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/havip/havip/internal/lab/labtest"
@@ -207,5 +211,46 @@ func TestServiceThatCannotListen(t *testing.T) {
 	until(t, "the service has its port", func() bool { return open("127.0.0.3:" + port) })
 	if err := d.Reconfigure(parse(t, text(""))); err != nil || len(d.services) != 2 {
 		t.Errorf("the same file again: %v, %d services", err, len(d.services))
+	}
+}
+
+// failingPlane fails as soon as it serves.
+type failingPlane struct {
+	plane // nil: nothing else is asked of it
+	began []time.Time
+}
+
+func (p *failingPlane) serve(context.Context, io.Closer) error {
+	p.began = append(p.began, time.Now())
+	return errors.New("no descriptors")
+}
+
+// TestServiceErrorsEndNothing: a service whose plane fails is begun again, after longer and
+// longer pauses, whatever its mode. The log says so.
+func TestServiceErrorsEndNothing(t *testing.T) {
+	for _, mode := range []string{"http", "tcp", "udp"} {
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := parse(t, `services: [{name: a, listen: "127.0.0.1:1", backends: ["127.0.0.1:9"]}]`).Services[0]
+				cfg.Mode, cfg.Listen = mode, netip.MustParseAddrPort("127.0.0.1:0")
+				var out labtest.Log
+				fails := new(failingPlane)
+				s := &service{cfg: cfg, plane: fails}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				start := time.Now()
+				s.run(ctx, &servicePlan{cfg: cfg, parts: planeConfig{log: slog.New(slog.NewTextHandler(&out, nil))}})
+				var at []time.Duration
+				for _, began := range fails.began {
+					at = append(at, began.Sub(start)/time.Second)
+				}
+				if want := []time.Duration{0, 1, 3, 7, 15, 31}; !slices.Equal(at, want) {
+					t.Errorf("it begins after %d s, want %d", at, want)
+				}
+				if want := `msg="service does not run" err="no descriptors" retry=16s`; !strings.Contains(out.String(), want) {
+					t.Errorf("no %q in\n%s", want, &out)
+				}
+			})
+		})
 	}
 }
