@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,6 +40,11 @@ func FuzzHandler(f *testing.F) {
 		"CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n",
 		"GET x:foo HTTP/1.1\r\nHost: x\r\n\r\n",
 		"GET http://y/ HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /a%2Fb|c?%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http:///x HTTP/1.1\r\nHost: x\r\n\r\n",
+		"OPTIONS http://y HTTP/1.1\r\nHost: x\r\nMax-Forwards: 1\r\n\r\n",
+		"TRACE / HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\n\r\n",
+		"RPC / HTTP/1.1\r\nHost: [::1]:80\r\nX_Forwarded_For: y\r\n\r\n",
 	} {
 		f.Add([]byte(request), []byte(ok))
 	}
@@ -61,6 +68,61 @@ func FuzzHandler(f *testing.F) {
 			return
 		}
 		t.once(tt, request, response)
+	})
+}
+
+// FuzzRequestTarget: what net/http takes for a target reaches a backend as it was sent, or
+// not at all. In absolute form that goes for what follows the authority.
+func FuzzRequestTarget(f *testing.F) {
+	for _, target := range []string{
+		"/", "*", "/a%2Fb|c", "/x%2f..%2fadmin<", "/a??b", "/?", "//a", "/#", "/%41?%zz", "/\xff", "http://y", "http://y?", "http://y/a%2F|?b",
+		"http:///x", "HTTP://u@y/", "http:x", "https://[fe80::1%25eth0]/", "x:y", "/a b", "/\x7f",
+	} {
+		f.Add("GET", target)
+		f.Add("OPTIONS", target)
+	}
+	f.Fuzz(func(t *testing.T, method, sent string) {
+		u, err := url.ParseRequestURI(sent)
+		if err != nil {
+			return
+		}
+		for _, major := range []int{1, 2} {
+			got, ok := requestTarget(method, sent, major, u)
+			if !ok {
+				continue
+			}
+			want := sent
+			if scheme, rest, absolute := strings.Cut(sent, "://"); absolute && sent[0] != '/' {
+				if !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") || major == 2 {
+					t.Errorf("%q: passed as %q", sent, got)
+				}
+				want = rest[strings.IndexAny(rest+"/", "/?"):]
+				if method == "OPTIONS" && want == "" {
+					want = "*"
+				} else if !strings.HasPrefix(want, "/") {
+					want = "/" + want
+				}
+			}
+			if got != want || strings.ContainsAny(got, " \r\n\t#") {
+				t.Errorf("%q: passed as %q, want %q", sent, got, want)
+			}
+		}
+	})
+}
+
+// FuzzAuthority: what is taken for a host, and maybe a port, has no other part of a URL.
+func FuzzAuthority(f *testing.F) {
+	for _, authority := range []string{"x", "x:80", "x:", "[::1]:80", "[::1]x", "a@b", "a/b", "%41", "a:b", "[::ffff:192.0.2.1]", "[fe80::1%25eth0]", "[fe80::1%eth0]", ":80", ""} {
+		f.Add(authority)
+	}
+	f.Fuzz(func(t *testing.T, authority string) {
+		if !validAuthority(authority) || strings.Contains(authority, "%") { // net/url decodes some of these
+			return
+		}
+		u, err := url.Parse("http://" + authority + "/a")
+		if err != nil || u.Host != authority || u.User != nil || u.Path != "/a" || u.Hostname() == "" {
+			t.Errorf("%q: %+v, %v", authority, u, err)
+		}
 	})
 }
 

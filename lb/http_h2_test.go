@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,37 +109,55 @@ func TestHTTP2HeaderSplitting(t *testing.T) {
 	rec, b := record(t)
 	s, _ := front2(t, HandlerConfig{}, b)
 	for _, value := range []string{"good", "a\r\nEvil: b", "a\nb", "a\rb", "a\x00b"} {
-		config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-		config.NextProtos = []string{"h2"}
-		c, err := tls.Dial("tcp", s.Listener.Addr().String(), config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(bound))
-		var block bytes.Buffer
-		enc := hpack.NewEncoder(&block)
-		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", "/"}, {"x", value}} {
-			enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
-		}
-		frame := func(kind, flags, stream byte, payload []byte) string {
-			return string([]byte{0, 0, byte(len(payload)), kind, flags, 0, 0, 0, stream}) + string(payload)
-		}
-		const endStreamAndHeaders = 0x5
-		io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+frame(4, 0, 0, nil)+frame(1, endStreamAndHeaders, 1, block.Bytes()))
-		for kind := byte(255); kind != 1 && kind != 3; { // until HEADERS or RST_STREAM
-			head := make([]byte, 9)
-			if _, err := io.ReadFull(c, head); err != nil {
-				t.Fatalf("%q: %v", value, err)
-			}
-			kind = head[3]
-			io.CopyN(io.Discard, c, int64(head[0])<<16|int64(head[1])<<8|int64(head[2]))
-			if refused := kind == 3; (kind == 1 || kind == 3) && refused != (value != "good") {
-				t.Errorf("%q: frame %d", value, kind)
-			}
+		status := askHTTP2(t, s, ":method", "GET", ":scheme", "https", ":authority", "x", ":path", "/", "x", value)
+		if good := value == "good"; good && status != "200" || !good && status != "reset" {
+			t.Errorf("%q: %s", value, status)
 		}
 		if got := rec.Requests(); (len(got) == 1) != (value == "good") {
 			t.Errorf("%q: the backend got %q", value, got)
+		}
+	}
+}
+
+// askHTTP2 sends one request with exactly these names and values of fields, and returns
+// the status of the response, or "reset".
+func askHTTP2(t *testing.T, s *httptest.Server, fields ...string) string {
+	t.Helper()
+	config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.NextProtos = []string{"h2"}
+	c, err := tls.Dial("tcp", s.Listener.Addr().String(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(bound))
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for f := range slices.Chunk(fields, 2) {
+		encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	const settings, headers, reset, endStreamAndHeaders = 4, 1, 3, 0x5
+	frame := func(kind, flags, stream byte, payload []byte) string {
+		return string([]byte{0, byte(len(payload) >> 8), byte(len(payload)), kind, flags, 0, 0, 0, stream}) + string(payload)
+	}
+	io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+frame(settings, 0, 0, nil)+frame(headers, endStreamAndHeaders, 1, block.Bytes()))
+	for head := make([]byte, 9); ; {
+		if _, err := io.ReadFull(c, head); err != nil {
+			t.Fatalf("%q: %v", fields, err)
+		}
+		payload := make([]byte, int(head[0])<<16|int(head[1])<<8|int(head[2]))
+		if _, err := io.ReadFull(c, payload); err != nil {
+			t.Fatalf("%q: %v", fields, err)
+		}
+		switch head[3] {
+		case headers:
+			decoded, err := hpack.NewDecoder(4096, nil).DecodeFull(payload)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return decoded[0].Value // of :status
+		case reset:
+			return "reset"
 		}
 	}
 }

@@ -20,6 +20,7 @@ func (x *exchange) requestHeader() http.Header {
 	upgrades := upgradesOf(h)
 	trailers := hasToken(h["Te"], "trailers")
 	h.Del("Content-Length")
+	h.Del("Host") // of HTTP/2; requestHost returns the one that counts
 	// The client may remove headers by Connection, but not those that are added below.
 	removeHopByHop(h)
 	if trailers {
@@ -70,7 +71,7 @@ func (x *exchange) requestTrailers() []string {
 
 // writeHead writes the request line and the header. A write error stays in w until Flush.
 func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
-	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\n", x.in.Method, x.in.URL.RequestURI(), x.host)
+	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\n", x.in.Method, x.target, x.host)
 	switch {
 	case !body:
 		// Some servers insist on a length where a body is usual.

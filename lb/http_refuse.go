@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 // RequestError is why a Handler answers a request in a backend's place. What it
@@ -23,18 +22,17 @@ func (e *RequestError) Unwrap() error { return e.Err }
 // refusalStatus returns the status for a request that no backend should see, and 0 for
 // all others.
 func (x *exchange) refusalStatus() int {
-	u := x.in.URL
-	if u == nil {
-		return http.StatusBadRequest
+	var valid bool
+	x.target, valid = requestTarget(x.in.Method, x.in.RequestURI, x.in.ProtoMajor, x.in.URL)
+	port := "80"
+	if x.in.TLS != nil {
+		port = "443"
 	}
-	unfit := func(r rune) bool { return r <= ' ' || r == 0x7f }
-	switch scheme := strings.ToLower(u.Scheme); {
+	switch {
 	case x.in.Method == http.MethodConnect:
 		return http.StatusMethodNotAllowed
-	case u.Opaque != "", scheme != "" && scheme != "http" && scheme != "https",
-		u.Path == "*" && x.in.Method != http.MethodOptions, // RFC 9112 §3.2.4
-		// In HTTP/1 these would spoil the request line.
-		!validHeader(x.in.Method, ""), strings.ContainsFunc(u.RequestURI(), unfit), strings.ContainsFunc(x.in.Host, unfit):
+	case !valid, !validHost(x.in.Host, x.in.Header["Host"], x.in.ProtoMajor, port),
+		!validHeader(x.in.Method, ""): // in HTTP/1 it would spoil the request line
 		return http.StatusBadRequest
 	case !x.cfg.headerFits(x.in):
 		return http.StatusRequestHeaderFieldsTooLarge

@@ -22,6 +22,7 @@ type exchange struct {
 	record Record
 
 	// The request as backends get it.
+	target   string
 	header   http.Header
 	host     string
 	trailers []string // names

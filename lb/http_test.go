@@ -121,19 +121,6 @@ func dialTest(t *testing.T, address string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-func TestTargetIsPassedOnUnchanged(t *testing.T) {
-	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-		line, _ := r.ReadString('\n')
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(line), line)
-	}))
-	for _, target := range []string{"/", "/a%2Fb", "//a//b", "/a?", "/a?b=c;d=%20&e", "/%41", "/a/../b", "/a%2e%2e/", "/?q=?", "/'()*"} {
-		got := rawRequest(t, s, "GET "+target+" HTTP/1.1\r\nHost: x\r\n\r\n")
-		if want := "GET " + target + " HTTP/1.1\r\n"; got != want {
-			t.Errorf("the backend got %q, want %q", got, want)
-		}
-	}
-}
-
 func TestRetry(t *testing.T) {
 	const upload = "0123456789"
 	hangUp := func(c net.Conn, r *bufio.Reader) {
