@@ -27,17 +27,18 @@ type lead struct {
 // report calls fail for each such backend, up to as many as are told of one file.
 func (l loops) report(fail func(path, format string, args ...any)) {
 	leads, into := l.leads()
+	ring := rings(into)
 	said := 0
 	for from, own := range leads {
-		if len(own) == 0 || len(into[from]) == 0 || said > maxProblems {
-			continue
-		}
-		next := ways(into, from)
+		var next []int // on the way here
 		for _, b := range own {
-			if next[b.to] < 0 || said > maxProblems {
+			if ring[b.to] != ring[from] || said > maxProblems {
 				continue
 			}
 			said++
+			if next == nil {
+				next = ways(into, from)
+			}
 			var way []string
 			for i := b.to; i != from; i = next[i] {
 				way = append(way, l.services[i].Name)
@@ -49,6 +50,45 @@ func (l loops) report(fail func(path, format string, args ...any)) {
 			}
 		}
 	}
+}
+
+// rings numbers the services so that those have the same number that lead to one another,
+// by way of others or not: the strongly connected components, by Tarjan's algorithm. One
+// walk finds them all, which matters in a file of thousands of services.
+func rings(into [][]int) (ring []int) {
+	ring = make([]int, len(into)) // its number; until that is known 0
+	met := make([]int, len(into)) // in which order the walk comes here, from 1
+	var open []int
+	steps, found := 0, 0
+	var walk func(i int) (first int)
+	walk = func(i int) (first int) {
+		steps++
+		met[i], first = steps, steps
+		open = append(open, i)
+		for _, j := range into[i] {
+			switch {
+			case met[j] == 0:
+				first = min(first, walk(j))
+			case ring[j] == 0:
+				first = min(first, met[j])
+			}
+		}
+		if first == met[i] {
+			found++
+			for ring[i] == 0 {
+				last := len(open) - 1
+				ring[open[last]] = found
+				open = open[:last]
+			}
+		}
+		return first
+	}
+	for i := range into {
+		if met[i] == 0 {
+			walk(i)
+		}
+	}
+	return ring
 }
 
 // ways returns, for each service that leads to another in the end, the next service on

@@ -6,7 +6,7 @@ import (
 )
 
 // TestWays: each service that leads to another in the end goes on to one that is nearer,
-// and no other service has a way.
+// and no other service has a way. Services that lead to one another are a ring.
 func TestWays(t *testing.T) {
 	const far = 1 << 20
 	for range 500 {
@@ -32,8 +32,12 @@ func TestWays(t *testing.T) {
 				}
 			}
 		}
+		ring := rings(into)
 		for to := range into {
 			for from, next := range ways(into, to) {
+				if together := from == to || max(steps[from][to], steps[to][from]) < far; together != (ring[from] == ring[to]) {
+					t.Fatalf("%v: rings %d, want %d and %d in the same one: %v", into, ring, from, to, together)
+				}
 				switch way := steps[from][to]; {
 				case from == to && next == to, way >= far && next < 0:
 				case next < 0 || way >= far || steps[from][next] != 1 || steps[next][to] != way-1:
