@@ -132,13 +132,12 @@ func (u *upstream) reconfigure(p *upstreamPlan, failed func(error)) error {
 func (u *upstream) applyMonitors(steps []step[*check, *checkPlan], failed func(error)) {
 	begin := func(p *checkPlan) *check { return newCheck(p, u.pool, failed) }
 	goOn := func(c *check, p *checkPlan) { c.rename(p, u.pool) }
-	u.monitors = carryOut(steps, begin, goOn, func(old *check) {
+	u.monitors = carryOut(steps, begin, goOn, func(*check) {})
+	if u.cfg.check == nil {
 		for _, b := range u.cfg.pool.Backends {
-			if u.cfg.check == nil && b.Address == old.backend.Address {
-				u.pool.SetHealth(b.Name, nil)
-			}
+			u.pool.SetHealth(b.Name, nil)
 		}
-	})
+	}
 }
 
 // stop ends everything but the connections that there are: those the pool's
