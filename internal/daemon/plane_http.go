@@ -158,12 +158,25 @@ type front struct {
 type frontConfig struct {
 	tls          *tls.Config // compared by identity: newEncryption keeps it where nothing has changed
 	header, idle time.Duration
+	maxHeader    int // bytes; see maxHeaderBytes
 }
 
 // frontConfigOf picks what a front needs.
 func frontConfigOf(c planeConfig) frontConfig {
-	return frontConfig{tls: c.tls.front, header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout}
+	return frontConfig{tls: c.tls.front, header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout,
+		maxHeader: maxHeaderBytes(c.service.HTTP.WithDefaults())}
 }
+
+// maxHeaderBytes is how much of a header a front reads: what the handler accepts, and no
+// more than needs be. The handler counts again, as HTTP/1.1 would: HTTP/2 adds 32 bytes to
+// each field, to which the cookies of browsers add more fields (RFC 9113 §6.5.2, §8.2.3).
+func maxHeaderBytes(c lb.HandlerConfig) int {
+	return int(c.MaxHeader) + 32*c.MaxFields
+}
+
+// maxFrame is the size of the frames of HTTP/2 that a front takes, each of which it holds in
+// memory: the least that it may want (RFC 9113 §4.2). net/http would take 1 MB.
+const maxFrame = 16 << 10
 
 // listen returns a listener that counts together with those of the other fronts. p.mu is
 // held.
@@ -193,6 +206,8 @@ func (p *httpPlane) openFront() error {
 		Handler:           p.handler,
 		ReadHeaderTimeout: f.header,
 		IdleTimeout:       f.idle,
+		MaxHeaderBytes:    f.maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: maxFrame},
 		ErrorLog:          log.New(debugLog{p}, "", 0),
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			if n := stateUses[s]; n != 0 {

@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/havip/havip/internal/lab/labtest"
+)
+
+// secureService is a service in mode http with TLS, and how to speak with it.
+func secureService(t *testing.T, backend, rest string) (text, address string, client *tls.Config) {
+	t.Helper()
+	file, port := filepath.Join(t.TempDir(), "web.pem"), freePort(t)
+	newCertificate(t, file, "www.example.org")
+	text = fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], tls: {certificates: [%s]}, %s}]`, port, backend, file, rest)
+	return text, "127.0.0.1:" + port, &tls.Config{InsecureSkipVerify: true}
+}
+
+// dial connects to a service, with TLS and a protocol for ALPN if one is given.
+func dial(t *testing.T, address, protocol string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if protocol == "" {
+		return c
+	}
+	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+	if err := secure.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	return secure
+}
+
+// TestUnfinishedHeaders: what a client sends of a header that never ends is held up to the
+// bound, and then refused at once.
+func TestUnfinishedHeaders(t *testing.T) {
+	text, address, _ := secureService(t, webServer(t, "a"), "access_log: false")
+	startDaemon(t, text)
+	value := strings.Repeat("v", 1000)
+
+	c := dial(t, address, "http/1.1")
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n")
+	for i := range 40 { // and no end
+		fmt.Fprintf(c, "X-%d: %s\r\n", i, value)
+	}
+	status := make([]byte, len("HTTP/1.1 431"))
+	if _, err := io.ReadFull(c, status); err != nil || string(status) != "HTTP/1.1 431" {
+		t.Errorf("HTTP/1.1: %q, %v", status, err)
+	}
+
+	for what, attack := range map[string]func(*http2.Framer){
+		"fields": func(f *http2.Framer) {
+			var block bytes.Buffer
+			enc := hpack.NewEncoder(&block)
+			for range 15 {
+				enc.WriteField(hpack.HeaderField{Name: "x", Value: value, Sensitive: true}) // not in the table
+			}
+			f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes()})
+			for range 3 {
+				f.WriteContinuation(1, false, block.Bytes())
+			}
+		},
+		"a frame":          func(f *http2.Framer) { f.WriteRawFrame(http2.FrameHeaders, 0, 1, make([]byte, maxFrame+1)) },
+		"a frame of data":  func(f *http2.Framer) { f.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, maxFrame+1)) },
+		"a frame, unknown": func(f *http2.Framer) { f.WriteRawFrame(99, 0, 1, make([]byte, maxFrame+1)) },
+	} {
+		c := dial(t, address, "h2")
+		io.WriteString(c, http2.ClientPreface)
+		f := http2.NewFramer(c, c)
+		f.AllowIllegalWrites = true
+		f.WriteSettings()
+		attack(f)
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				t.Errorf("HTTP/2, %s: %v, want GOAWAY", what, err)
+				break
+			}
+			if _, over := frame.(*http2.GoAwayFrame); over {
+				break
+			}
+		}
+	}
+}
+
+// TestHeaderBounds: the front accepts what the handler accepts, in both protocols, and
+// follows when the configuration changes.
+func TestHeaderBounds(t *testing.T) {
+	b := labtest.Record(t, labtest.Answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+	text, address, config := secureService(t, b.Address, "http: {max_header: 64KiB, max_fields: 1000}")
+	d := startDaemon(t, text)
+	// ask sends a request whose header takes so many bytes, in so many fields.
+	ask := func(protocol string, size, fields int) int {
+		t.Helper()
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: protocol == "HTTP/2.0"}}
+		defer client.CloseIdleConnections()
+		req, _ := http.NewRequest("GET", "https://"+address+"/", nil)
+		req.Header = http.Header{"User-Agent": {"x"}, "Accept-Encoding": {"identity"}, "X": strings.Split(strings.Repeat("v", fields-4), "")}
+		size -= len("GET/") + len("Host: ") + len(address) + len("\r\nUser-Agent: x\r\nAccept-Encoding: identity\r\nY: \r\n") + (fields-4)*len("X: v\r\n")
+		req.Header.Set("Y", strings.Repeat("y", size))
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.Proto != protocol {
+			t.Errorf("%s, want %s", res.Proto, protocol)
+		}
+		return res.StatusCode
+	}
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		if got := ask(protocol, 64<<10, 1000); got != 200 {
+			t.Errorf("%s: as much as fits: %d", protocol, got)
+		}
+		if got := ask(protocol, 64<<10+1, 1000); got != 431 {
+			t.Errorf("%s: a byte too many: %d", protocol, got)
+		}
+	}
+	mustReload(t, d, strings.Replace(text, "max_header: 64KiB, max_fields: 1000", "", 1))
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		if got := ask(protocol, 32<<10, 100); got != 200 {
+			t.Errorf("%s: as much as fits by default: %d", protocol, got)
+		}
+		if got := ask(protocol, 32<<10, 101); got != 431 {
+			t.Errorf("%s: a field too many: %d", protocol, got)
+		}
+	}
+}
