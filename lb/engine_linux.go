@@ -24,6 +24,7 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
 	}
 	reactor.NoDelay(lfd) // accepted sockets inherit this
+	reactor.KeepUrgent(lfd)
 	e := &engine{plane: t, work: work, failed: make(chan error, 1)}
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
 		l, err := newLoop(e, lfd)
@@ -158,6 +159,9 @@ func (l *loop) noteEvent(ev reactor.Event) {
 		k.half[side].ending = true
 	}
 	if ev.Events&(unix.EPOLLOUT|failure) != 0 {
+	if ev.Events&unix.EPOLLPRI != 0 {
+		k.half[side].urgent = true
+	}
 		k.half[1-side].writable = true
 	}
 	k.handleEvents()

@@ -214,6 +214,7 @@ func (k *link) startRelaying() {
 	k.pick.Connected(time.Duration(k.loop.Now() - k.started))
 	k.pick.Report(Success)
 	k.state = linkRelaying
+	reactor.KeepUrgent(k.fd[1])
 	h := &k.half[0]
 	if k.cfg.SendProxy != ProxyNone {
 		k.findLocalAddr()

@@ -95,6 +95,7 @@ type half struct {
 	writable bool // the sink may have room
 	ending   bool // the source's last byte has been sent, or it has failed
 	eof      bool // the source has ended
+	urgent   bool // there is an urgent byte, which ends reads that could go on
 	shut     bool // the sink has been told
 	dead     bool // the sink has failed: nothing can be brought to it
 	nodelay  bool // further writes need not wait for the first one's acknowledgement

@@ -120,7 +120,7 @@ func (k *link) moveBytes(side int) error {
 		}
 		var n int
 		var err error
-		if h.bulk >= bulkAfter && !k.cfg.NoSplice && k.takePipe(h) {
+		if h.bulk >= bulkAfter && !h.urgent && !k.cfg.NoSplice && k.takePipe(h) {
 			n, err = k.spliceIn(side)
 		} else {
 			n, err = k.copyBytes(side)
@@ -147,7 +147,7 @@ func (k *link) copyBytes(side int) (int, error) {
 	n, errno := reactor.Read(k.fd[side], buf)
 	switch {
 	case errno == unix.EAGAIN:
-		h.readable = false
+		h.readable, h.urgent = false, false
 		return 0, nil
 	case errno == unix.EINTR:
 		return 0, nil
@@ -164,8 +164,9 @@ func (k *link) copyBytes(side int) (int, error) {
 		h.bulk++
 	}
 	// A short read has emptied the socket; what comes later raises another event
-	// (epoll(7)). Only the end may have been announced together with the data.
-	if n < len(buf) && !h.ending {
+	// (epoll(7)). Only the end may have been announced together with the data, or the read
+	// has stopped before an urgent byte.
+	if n < len(buf) && !h.ending && !h.urgent {
 		h.readable = false
 	}
 	if !h.nodelay && side == 0 && h.written > 0 {
@@ -263,8 +264,8 @@ func (k *link) spliceIn(side int) (int, error) {
 	case errno != 0:
 		return 0, errSource
 	case n == 0:
-		h.eof = true
-		h.release(k.loop)
+		// The end, or an urgent byte before it, which splice never passes.
+		h.bulk = 0
 		return 0, nil
 	}
 	if n < bulkRead/4 {

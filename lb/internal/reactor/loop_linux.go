@@ -19,8 +19,9 @@ type Event = unix.EpollEvent
 
 // What Watch can wait for.
 const (
-	// Both ways, each change once, so that a connection is watched once in its life.
-	Edges uint32 = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | 1<<31 // EPOLLET
+	// Both ways and urgent bytes, each change once, so that a connection is watched once in
+	// its life.
+	Edges uint32 = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP | 1<<31 // EPOLLET
 	// Something to be read.
 	Readable uint32 = unix.EPOLLIN
 	// The same of a listener for which several loops wait: one of them is woken.

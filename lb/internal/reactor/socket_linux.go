@@ -72,6 +72,10 @@ func ShutdownWrite(fd int32) unix.Errno {
 // NoDelay has what is written from now on leave at once.
 func NoDelay(fd int32) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
 
+// KeepUrgent leaves urgent bytes in their place among the others (RFC 6093 §6). Otherwise
+// reading leaves them out.
+func KeepUrgent(fd int32) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_OOBINLINE, 1) }
+
 // Abort makes closing fd reset its connection.
 func Abort(fd int32) {
 	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
