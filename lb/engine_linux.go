@@ -154,6 +154,7 @@ func (l *loop) noteEvent(ev reactor.Event) {
 	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|failure) != 0 {
 		k.half[side].readable = true
+		k.gone[side] = k.gone[side] || ev.Events&unix.EPOLLERR != 0
 	}
 	if ev.Events&(unix.EPOLLRDHUP|failure) != 0 {
 		k.half[side].ending = true

@@ -108,7 +108,7 @@ func (k *link) connectTo(pick Pick) {
 	k.tries++
 	k.mark[1] = k.loop.newMark()
 	k.started = k.loop.Now()
-	k.failed[1] = false
+	k.failed[1], k.gone[1] = false, false
 	k.half[0].writable, k.half[1].readable, k.half[1].ending = false, false, false
 	if a := pick.member.addrPort.Load(); a != nil {
 		fd, errno := reactor.Socket(unix.SOCK_STREAM, *a)
@@ -241,6 +241,8 @@ func (k *link) relayBytes() {
 	switch k.pump() {
 	case over:
 		k.end("")
+	case deserted:
+		k.end("reset")
 	case broken:
 		k.abort("reset")
 	}

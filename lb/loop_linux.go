@@ -71,6 +71,7 @@ type link struct {
 	queued  bool    // in the loop's runq
 	failed  [2]bool // epoll reported an error of this side
 	fd      [2]int32
+	gone    [2]bool // the same, also if this side had ended in order before
 	half    [2]half // from the client, from the backend
 	early   []byte  // what the client sent before it had a backend,
 	need    int     // and how much of it is needed at least

@@ -35,9 +35,10 @@ const (
 type outcome uint8
 
 const (
-	goesOn outcome = iota
-	over           // both directions have ended in order
-	broken         // one has not: neither side may take what it got for complete
+	goesOn   outcome = iota
+	over             // both directions have ended in order
+	broken           // one has not: neither side may take what it got for complete
+	deserted         // one has, and its source is gone now: what comes the other way is for nobody
 )
 
 // pump moves what can be moved.
@@ -66,6 +67,13 @@ func (k *link) pump() outcome {
 		// Nothing more is read while the backend takes nothing, so no read would meet
 		// with the client's failure.
 		return broken
+	}
+	for side := range k.half {
+		// No read tells of a failure after the end, and no write while there is nothing to
+		// be written.
+		if k.gone[side] && k.half[side].shut && !k.half[1-side].done() {
+			return deserted
+		}
 	}
 	switch {
 	case !k.half[0].done() || !k.half[1].done():
