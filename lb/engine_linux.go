@@ -76,7 +76,7 @@ func (e *engine) cut(s *server) {
 	for _, l := range e.loops {
 		l.Post(func() {
 			for _, k := range l.links {
-				if k.state != linkFree && (s == nil || k.pick.member != nil && k.pick.member.server == s) {
+				if k != nil && (s == nil || k.pick.member != nil && k.pick.member.server == s) {
 					k.cut(s != nil)
 				}
 			}
@@ -139,8 +139,11 @@ func (l *loop) expireTimers() {
 // noteEvent notes what epoll says about one side of a connection.
 func (l *loop) noteEvent(ev reactor.Event) {
 	slot, side := ev.Fd>>1, ev.Fd&1
+	if int(slot) >= len(l.links) {
+		return // as below
+	}
 	k := l.links[slot]
-	if k.mark[side] != ev.Pad || k.state == linkFree {
+	if k == nil || k.mark[side] != ev.Pad {
 		return // of a descriptor that was closed in this very round
 	}
 	const failure = unix.EPOLLHUP | unix.EPOLLERR
@@ -151,18 +154,18 @@ func (l *loop) noteEvent(ev reactor.Event) {
 		if side == 1 || !k.half[0].ending && (ev.Events&unix.EPOLLERR != 0 || !k.half[1].shut) {
 			k.failed[side] = true
 		}
+		k.gone[side] = k.gone[side] || ev.Events&unix.EPOLLERR != 0
 	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|failure) != 0 {
 		k.half[side].readable = true
-		k.gone[side] = k.gone[side] || ev.Events&unix.EPOLLERR != 0
+	}
+	if ev.Events&unix.EPOLLPRI != 0 {
+		k.half[side].urgent = true
 	}
 	if ev.Events&(unix.EPOLLRDHUP|failure) != 0 {
 		k.half[side].ending = true
 	}
 	if ev.Events&(unix.EPOLLOUT|failure) != 0 {
-	if ev.Events&unix.EPOLLPRI != 0 {
-		k.half[side].urgent = true
-	}
 		k.half[1-side].writable = true
 	}
 	k.handleEvents()

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,9 +67,48 @@ func (e *engine) eachLink(t *testing.T, f func(*link)) {
 	for _, l := range e.loops {
 		l.within(t, func() {
 			for _, k := range l.links {
-				if k.state != linkFree {
+				if k != nil {
 					f(k)
 				}
+			}
+		})
+	}
+}
+
+// The memory of a burst of connections is given back, also while one of them stays.
+func TestLinksAreGivenBack(t *testing.T) {
+	tc := tcpWith(TCPConfig{})
+	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(io.Discard, r) }))
+	e := engineOf(t, tc)
+	const n = 1000
+	var conns []net.Conn
+	for range n {
+		conns = append(conns, dialTest(t, addr))
+	}
+	waitFor(t, "all connections to be accepted", func() bool { return tc.Stats().Active == n })
+	var links []weak.Pointer[link]
+	e.eachLink(t, func(k *link) { links = append(links, weak.Make(k)) })
+	for i, left := range []int64{1, 0} {
+		for _, c := range conns[left : n-int64(i)*(n-1)] {
+			c.Close()
+		}
+		waitFor(t, "the connections to end", func() bool { return tc.Stats().Active == left })
+		most := len(e.loops)*spareLinks + int(left)
+		waitFor(t, "the memory to be given back", func() bool {
+			runtime.GC()
+			kept := 0
+			for _, w := range links {
+				if w.Value() != nil {
+					kept++
+				}
+			}
+			return kept <= most
+		})
+	}
+	for _, l := range e.loops {
+		l.within(t, func() {
+			if len(l.links) > spareLinks || len(l.unused) > spareLinks {
+				t.Errorf("%d places are kept, %d of them unused", len(l.links), len(l.unused))
 			}
 		})
 	}
