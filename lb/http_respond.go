@@ -27,6 +27,7 @@ func (x *exchange) passResponse(res *http.Response) {
 	x.beginAnswer()
 	x.responseHeader(res)
 	x.w.WriteHeader(res.StatusCode)
+	x.pick.Report(Success) // the end of a stream may be far
 	if x.origin != nil && res.Body != x.origin {
 		defer res.Body.Close()
 	}
@@ -49,34 +50,50 @@ func (x *exchange) passResponse(res *http.Response) {
 // errClient: the client does not take the response.
 type errClient struct{ error }
 
-// copyBody copies the body of the response to the client.
+// copyBody copies the body of the response to the client. Nothing waits in a buffer while
+// the backend is awaited, neither the header nor a piece of the body. What is here already
+// goes out together: most responses are one write.
 func (x *exchange) copyBody(res *http.Response) error {
-	// A body of unknown length may be a stream of events, which must not wait in a buffer.
-	flush := func() error {
-		if !x.unbounded {
-			return nil
-		}
-		if err := x.rc.Flush(); !errors.Is(err, errors.ErrUnsupported) {
-			return err
-		}
-		return nil
-	}
 	x.awaitClient()
-	if err := flush(); err != nil {
+	if err := x.flushBefore(res); err != nil {
 		return errClient{err}
 	}
 	return copyPieces(res.Body, func(p []byte) error {
 		x.awaitClient()
 		_, err := x.w.Write(p)
 		if err == nil {
-			err = flush()
+			x.record.Sent += int64(len(p))
+			err = x.flushBefore(res)
 		}
 		if err != nil {
 			return errClient{err}
 		}
-		x.record.Sent += int64(len(p))
 		return nil
 	})
+}
+
+// flushBefore sends the client what it is owed, before the next read of the body.
+func (x *exchange) flushBefore(res *http.Response) error {
+	if x.continuesAtOnce(res) {
+		return nil
+	}
+	if err := x.rc.Flush(); !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
+}
+
+// continuesAtOnce reports whether the next read of the body does not wait for the backend.
+func (x *exchange) continuesAtOnce(res *http.Response) bool {
+	switch {
+	case x.unbounded:
+		return false // what is here may be no more than the head of a chunk
+	case x.in.Method == http.MethodHead, x.record.Sent >= res.ContentLength:
+		return true
+	case x.origin != nil && res.Body != x.origin:
+		return false // nobody knows what the body of a ModifyResponse waits for
+	}
+	return x.up.r.Buffered() > 0
 }
 
 // breakOff ends an incomplete response so that the client can tell.

@@ -32,6 +32,7 @@ func (x *exchange) openTunnel(res *http.Response) {
 		return
 	}
 	x.result, x.record.Status = Success, res.StatusCode
+	x.pick.Report(Success) // the end may be far
 	defer client.Close()
 	// From now on the end of what the client sends must not end the request's context,
 	// and with it the tunnel.

@@ -1,0 +1,230 @@
+package lb
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/internal/lab/labtest"
+)
+
+// stepwise is a backend that sends each piece of a response when it is told to.
+func stepwise(t *testing.T, pieces ...string) (b Backend, next chan<- bool) {
+	steps := make(chan bool)
+	b = rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		for _, piece := range pieces {
+			<-steps
+			io.WriteString(c, piece)
+		}
+		<-steps
+	})
+	t.Cleanup(func() { close(steps) })
+	return b, steps
+}
+
+// TestPiecesAreNotHeldBack: the client has the header, and each piece of the body, before
+// the backend sends what comes next.
+func TestPiecesAreNotHeldBack(t *testing.T) {
+	same := func(*http.Response) error { return nil }
+	upper := func(res *http.Response) error { res.Body = &upperBody{res.Body}; return nil }
+	for _, tt := range []struct {
+		name, request, frame string
+		modify               func(*http.Response) error
+	}{
+		{"length", aGet, "Content-Length: 4", nil},
+		{"length, HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", "Content-Length: 4", nil},
+		{"length, response looked at", aGet, "Content-Length: 4", same},
+		{"length, other body", aGet, "Content-Length: 4", upper},
+		{"end of connection", aGet, "X: y", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, next := stepwise(t, "HTTP/1.1 200 OK\r\n"+tt.frame+"\r\n\r\n", "AB", "CD")
+			s, _ := front(t, HandlerConfig{ModifyResponse: tt.modify}, b)
+			c := newReader(t, s.Listener.Addr().String())
+			io.WriteString(c, tt.request)
+			next <- true
+			res, err := http.ReadResponse(c.r, nil)
+			if err != nil {
+				t.Fatal("the header is held back:", err)
+			}
+			for _, want := range []string{"AB", "CD"} {
+				next <- true
+				got := make([]byte, 2)
+				if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != want {
+					t.Fatalf("%q, %v; want %q", got, err, want)
+				}
+			}
+		})
+	}
+}
+
+// upperBody is a body that a function has put in the place of the backend's.
+type upperBody struct{ io.ReadCloser }
+
+func (u *upperBody) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	copy(p, bytes.ToUpper(p[:n]))
+	return n, err
+}
+
+// TestPiecesAreNotHeldBackFromHTTP2: the same by HTTP/2.
+func TestPiecesAreNotHeldBackFromHTTP2(t *testing.T) {
+	b, next := stepwise(t, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "AB", "CD")
+	s, _ := front2(t, HandlerConfig{}, b)
+	go func() { next <- true }()
+	res, err := s.Client().Get(s.URL)
+	if err != nil {
+		t.Fatal("the header is held back:", err)
+	}
+	defer res.Body.Close()
+	for _, want := range []string{"AB", "CD"} {
+		next <- true
+		got := make([]byte, 2)
+		if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != want {
+			t.Fatalf("%q, %v; want %q", got, err, want)
+		}
+	}
+}
+
+// TestTruncatedResponseReachesTheClient: what came before the backend broke off is the
+// client's, also by HTTP/2, and then the client is told that there should be more.
+func TestTruncatedResponseReachesTheClient(t *testing.T) {
+	for _, half := range []string{"", "half"} {
+		b := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 100\r\n\r\n"+half)
+		})
+		s, h := front(t, HandlerConfig{}, b)
+		c := newReader(t, s.Listener.Addr().String())
+		io.WriteString(c, aGet)
+		want := "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nDate: x\r\n\r\n" + half
+		if got := everything(t, c); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if n := h.pool().Status().Backends[0].Failures; n != 1 {
+			t.Errorf("%d failures, want 1", n)
+		}
+
+		s, _ = front2(t, HandlerConfig{}, b)
+		res, err := s.Client().Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(res.Body); string(got) != half || err == nil {
+			t.Errorf("HTTP/2: %q, %v; want %q and an error", got, err, half)
+		}
+		res.Body.Close()
+	}
+}
+
+// countingListener keeps what its connections write, write by write.
+type countingListener struct {
+	net.Listener
+	mu     sync.Mutex
+	writes []string
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &countingConn{c, l}, err
+}
+
+type countingConn struct {
+	net.Conn
+	l *countingListener
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	c.l.mu.Lock()
+	c.l.writes = append(c.l.writes, string(p))
+	c.l.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+// TestSmallResponseIsOneWrite: a response that comes in one piece goes out in one.
+func TestSmallResponseIsOneWrite(t *testing.T) {
+	for _, tt := range []struct{ method, response string }{
+		{"GET", anOK},
+		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
+		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
+		{"HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"GET", "HTTP/1.1 204 No Content\r\n\r\n"},
+		{"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"},
+	} {
+		for _, modify := range []func(*http.Response) error{nil, func(*http.Response) error { return nil }} {
+			h := newHandler(t, HandlerConfig{ModifyResponse: modify, Pool: newPool(t, PoolConfig{Backends: []Backend{{
+				Address: labtest.Record(t, labtest.Answers(tt.response)).Address}}})})
+			s := httptest.NewUnstartedServer(h)
+			l := &countingListener{Listener: s.Listener}
+			s.Listener = l
+			s.Start()
+			c := newReader(t, s.Listener.Addr().String())
+			for range 2 {
+				if _, _, err := c.ask(t, tt.method+" / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Close()
+			if len(l.writes) != 2 {
+				t.Errorf("%s %q: %d writes, want 2: %q", tt.method, tt.response, len(l.writes), l.writes)
+			}
+		}
+	}
+}
+
+// TestHeaderEndsAnEjection: the header of a stream, or of an upgrade, shows that a backend
+// works again. The end of the stream may be days away.
+func TestHeaderEndsAnEjection(t *testing.T) {
+	for name, response := range map[string]string{
+		"stream":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+		"download":  "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\na",
+		"WebSocket": "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\na",
+	} {
+		t.Run(name, func(t *testing.T) {
+			broken := make(chan bool)
+			bad := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+				http.ReadRequest(r)
+				io.WriteString(c, response)
+				<-broken
+			})
+			const soon = 50 * time.Millisecond
+			var log story
+			p := newPool(t, PoolConfig{Name: "web", FailTimeout: soon, Backends: []Backend{bad}, Logger: log.logger(slog.LevelInfo)})
+			h := newHandler(t, HandlerConfig{Pool: p})
+			s := httptest.NewServer(h)
+			defer s.Close()
+			breakOff := sync.OnceFunc(func() { close(broken) })
+			defer breakOff()
+			k, err := p.Pick(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.Done(Failure)
+			time.Sleep(2 * soon) // the ejection is over, and a success counts
+			c := newReader(t, s.Listener.Addr().String())
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+			if _, err := http.ReadResponse(c.r, nil); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, "the backend to be readmitted", func() bool { return !p.Status().Backends[0].Ejected })
+			if name == "WebSocket" {
+				return
+			}
+			// What comes later counts as before.
+			breakOff()
+			waitFor(t, "the failure to count", func() bool { st := p.Status().Backends[0]; return st.Failures == 2 && st.Active == 0 })
+			if !strings.Contains(log.String(), "backend readmitted") || strings.Count(log.String(), "backend ejected") != 2 {
+				t.Errorf("the log says\n%s", log.String())
+			}
+		})
+	}
+}
