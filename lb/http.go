@@ -22,6 +22,13 @@ import (
 // X-Real-IP, and the client's Host. Trailers are passed on if they were announced and
 // do not change how the message is understood.
 //
+// The target of a request reaches backends byte by byte as the client wrote it, or as a
+// middleware has changed the request's URL. Answered with 400 are a target with white space
+// or a fragment, an absolute one that is not http or https, has no host, or user information,
+// or comes by HTTP/2; a Host or :authority that is not one host, and maybe a port; and in
+// HTTP/2 a Host that differs from the :authority. A TRACE or OPTIONS with a Max-Forwards of 0
+// is answered in a backend's place.
+//
 // A panic of a function of the HandlerConfig, or of the ResponseWriter, is logged and
 // passed on unchanged.
 type Handler struct {

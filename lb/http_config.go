@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/havip/havip/internal/field"
@@ -131,7 +130,7 @@ func validateHeaders(name string, headers map[string]string, variables ...string
 			errs = append(errs, field.Errorf(at, "want one of a name, in upper or lower case"))
 		case !validHeader(header, value):
 			errs = append(errs, field.Errorf(at, "want the value of a header"))
-		case canonical == "Host" && (value == "" || strings.ContainsAny(value, " \t")):
+		case canonical == "Host" && !validAuthority(variable.ReplaceAllLiteralString(value, "192.0.2.1")):
 			errs = append(errs, field.Errorf(at, "want one host: every request needs it"))
 		}
 		seen[canonical] = true

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -132,6 +133,15 @@ func TestConfiguredHost(t *testing.T) {
 			t.Errorf("%v, %q: %q, want %q", tt.headers, tt.request, got, want)
 		}
 	}
+	// An IPv6 address stands in brackets.
+	rec, b := record(t)
+	h := newHandler(t, HandlerConfig{RequestHeaders: map[string]string{"Host": "${local}"}, Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
+	defer h.Shutdown(t.Context())
+	local := context.WithValue(t.Context(), http.LocalAddrContextKey, net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[2001:db8::1]:80")))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(local, "GET", "/", nil))
+	if got := linesOf(rec); got != "GET / HTTP/1.1|Host: [2001:db8::1]" {
+		t.Errorf("the backend got %q", got)
+	}
 	p := newPool(t, PoolConfig{})
 	for _, headers := range []map[string]string{
 		{"Content-Length": "1"}, {"content-length": ""}, {"Transfer-Encoding": "chunked"}, {"Connection": "close"}, {"Upgrade": ""},
@@ -143,7 +153,7 @@ func TestConfiguredHost(t *testing.T) {
 			}
 		}
 	}
-	for _, headers := range []map[string]string{{"Host": ""}, {"host": "a b"}} {
+	for _, headers := range []map[string]string{{"Host": ""}, {"host": "a b"}, {"Host": "a/b"}, {"Host": "http://a"}, {"Host": "${local}:x"}} {
 		if err := (HandlerConfig{Pool: p, RequestHeaders: headers}).Validate(); err == nil || !strings.Contains(err.Error(), "want one host") {
 			t.Errorf("%v: %v", headers, err)
 		}

@@ -21,9 +21,14 @@ func (x *exchange) serve() {
 		x.refuseRequest(status, errors.New(http.StatusText(status)))
 		return
 	}
+	forwards, last, _ := forwardsLeft(x.in.Method, x.in.Header["Max-Forwards"])
+	if last {
+		x.answerLast()
+		return
+	}
 	x.expect = x.in.ProtoAtLeast(1, 1) && hasToken(x.in.Header["Expect"], "100-continue")
 	x.trailers = x.requestTrailers()
-	x.header = x.requestHeader()
+	x.header = x.requestHeader(forwards)
 	x.host = x.requestHost(x.header)
 	res, err := x.sendRequest()
 	if err == nil && x.cfg.ModifyResponse != nil {

@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// requestHeader returns the header that backends get.
-func (x *exchange) requestHeader() http.Header {
+// requestHeader returns the header that backends get. forwards is the Max-Forwards; empty:
+// it stays as it is.
+func (x *exchange) requestHeader(forwards string) http.Header {
 	h := x.in.Header.Clone()
 	if h == nil {
 		h = make(http.Header)
@@ -25,6 +26,9 @@ func (x *exchange) requestHeader() http.Header {
 	removeHopByHop(h)
 	if trailers {
 		h.Set("Te", "trailers")
+	}
+	if forwards != "" {
+		h.Set("Max-Forwards", forwards)
 	}
 	// HTTP/1.0 has no upgrades (RFC 9110 §7.8), and those of HTTP/2 are different.
 	if len(upgrades) > 0 && x.in.ProtoMajor == 1 && x.in.ProtoMinor > 0 {
@@ -43,8 +47,12 @@ func (x *exchange) requestHeader() http.Header {
 func (x *exchange) requestHost(h http.Header) string {
 	for name := range x.cfg.RequestHeaders {
 		if strings.EqualFold(name, "Host") {
-			defer delete(h, name)
-			return h[name][0]
+			host := h[name][0]
+			delete(h, name)
+			if a, err := netip.ParseAddr(host); err == nil && a.Is6() { // of ${local}
+				host = "[" + host + "]"
+			}
+			return host
 		}
 	}
 	if x.in.Host != "" {

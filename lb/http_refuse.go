@@ -24,6 +24,7 @@ func (e *RequestError) Unwrap() error { return e.Err }
 func (x *exchange) refusalStatus() int {
 	var valid bool
 	x.target, valid = requestTarget(x.in.Method, x.in.RequestURI, x.in.ProtoMajor, x.in.URL)
+	_, _, counts := forwardsLeft(x.in.Method, x.in.Header["Max-Forwards"])
 	port := "80"
 	if x.in.TLS != nil {
 		port = "443"
@@ -31,7 +32,7 @@ func (x *exchange) refusalStatus() int {
 	switch {
 	case x.in.Method == http.MethodConnect:
 		return http.StatusMethodNotAllowed
-	case !valid, !validHost(x.in.Host, x.in.Header["Host"], x.in.ProtoMajor, port),
+	case !valid, !counts, !validHost(x.in.Host, x.in.Header["Host"], x.in.ProtoMajor, port),
 		!validHeader(x.in.Method, ""): // in HTTP/1 it would spoil the request line
 		return http.StatusBadRequest
 	case !x.cfg.headerFits(x.in):

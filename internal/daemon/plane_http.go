@@ -209,6 +209,8 @@ func (p *httpPlane) openFront() error {
 		MaxHeaderBytes:    f.maxHeader,
 		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: maxFrame},
 		ErrorLog:          log.New(debugLog{p}, "", 0),
+		// OPTIONS * is the backends' to answer.
+		DisableGeneralOptionsHandler: true,
 		ConnState: func(_ net.Conn, s http.ConnState) {
 			if n := stateUses[s]; n != 0 {
 				p.countUse(f, n)

@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/lb"
 )
 
@@ -93,6 +95,23 @@ func TestHTTPReload(t *testing.T) {
 	until(t, "the request has ended", func() bool { return p.handler.Stats().Active == 0 })
 	kept.Close()
 	until(t, "only the front in use is left", func() bool { return fronts() == 1 })
+}
+
+// TestOptionsOfAll: what concerns the whole server is for the backend to answer, too.
+func TestOptionsOfAll(t *testing.T) {
+	rec, port := labtest.Record(t, labtest.Answers("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")), freePort(t)
+	startDaemon(t, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"]}]`, port, rec.Address))
+	c, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	fmt.Fprint(c, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	answer, err := io.ReadAll(c)
+	if got := rec.Bytes(); err != nil || !strings.HasPrefix(got, "OPTIONS * HTTP/1.1\r\nHost: x\r\n") {
+		t.Errorf("the backend got %q, the client %q, %v", got, answer, err)
+	}
 }
 
 // TestHTTPReloadLosesNoConnection: whoever connects while settings of connections change,
