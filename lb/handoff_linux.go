@@ -69,7 +69,7 @@ func (k *link) handOff() {
 	go func() {
 		defer l.Post(func() { l.live.Add(-1) })
 		defer cfg.leave(peer)
-		conn, err := toConn(l.e.work, f, &cfg.plane.counters)
+		conn, err := toConn(l.e.work, f, cfg, start)
 		if err != nil {
 			cfg.plane.counters.failed.Add(1)
 			cfg.log.Warn("connection not served", "client", o.client, "err", err)
@@ -86,13 +86,13 @@ func (k *link) handOff() {
 	}()
 }
 
-// toConn makes f a connection of the net package, and closes it. That takes another
-// descriptor, which it waits for.
-func toConn(ctx context.Context, f *os.File, c *counters) (net.Conn, error) {
+// toConn makes f, accepted at start, a connection of the net package, and closes it. That
+// takes another descriptor, which it waits for.
+func toConn(ctx context.Context, f *os.File, cfg *tcpSettings, start time.Time) (net.Conn, error) {
 	defer f.Close()
 	for {
 		conn, err := net.FileConn(f)
-		if !starved(err) || !c.starve(ctx) {
+		if !starved(err) || time.Since(start) > cfg.IdleTimeout || !cfg.plane.counters.starve(ctx) {
 			return conn, err
 		}
 	}

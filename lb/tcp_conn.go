@@ -124,6 +124,10 @@ func (c *tcpConn) connect(ctx context.Context) (Pick, error) {
 			// As in the event loop: no backend is to blame, and it does not count.
 			pick.Done(Neutral)
 			flow.undo()
+			if time.Since(c.record.Start) > c.IdleTimeout {
+				c.fail("idle")
+				return Pick{}, err
+			}
 			c.log.Warn("connection waits", "client", c.origin.client, "err", err)
 			c.plane.counters.starve(ctx)
 			continue
