@@ -72,6 +72,20 @@ func (c *chooser) take(m *member) bool {
 	return true
 }
 
+// preferred takes the member that the flow prefers, if there is one and it may be used. In
+// slow start it is no new flow.
+func (s *snapshot) preferred(c *chooser) *member {
+	if c.flow.prefer == nil {
+		return nil
+	}
+	for i, m := range s.all {
+		if m.server == c.flow.prefer && s.live[i] && c.open(m) && c.take(m) {
+			return m
+		}
+	}
+	return nil
+}
+
 // ramp is the part of its traffic that m is given: it grows during slow start, but is
 // never less than a hundredth, so that the backend does start.
 func (c *chooser) ramp(m *member) float64 {

@@ -20,7 +20,8 @@
 //
 // Pools and planes start nothing by themselves. TCP and UDP run inside Serve and end
 // with its context. A Handler runs inside an http.Server: shut the server down first,
-// and then the Handler, which knows the upgraded connections. A listener for an address
+// and then the Handler, which knows the upgraded connections. [TrackConns] lets a Handler
+// know the connections of clients, and [NewListener] keeps limits. A listener for an address
 // that this host does not own yet, as on a VRRP Backup, comes from [Listen].
 //
 // Pools and planes are made from configurations. Validate returns all that is wrong

@@ -98,7 +98,7 @@ func (h *Handler) Stats() Stats { return h.counters.stats() }
 
 // newExchange begins to account for a request. The request must end with endRequest.
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{h: h, cfg: h.settings.Load(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r)}
+	x := &exchange{h: h, cfg: h.settings.Load(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r), conn: clientConnOf(r)}
 	x.record.Start = time.Now()
 	h.counters.accepted.Add(1)
 	h.counters.active.Add(1)

@@ -47,6 +47,9 @@ type HandlerConfig struct {
 	// MaxFields bounds the fields in the header of a request, and those in its trailer, in
 	// the same way. 10 to 10000, default 100.
 	MaxFields int
+	// Reuse says for which requests kept connections to backends are used. Default
+	// ReuseSafe.
+	Reuse Reuse
 	// MaxBody bounds request bodies in bytes; a larger one is answered with 413.
 	// 0: no bound.
 	MaxBody int64
@@ -104,6 +107,7 @@ func (c HandlerConfig) Validate() error {
 		field.Between("Tries", c.Tries, 1, maxTries),
 		field.Between("MaxHeader", c.MaxHeader, 1<<10, 1<<20),
 		field.Between("MaxFields", c.MaxFields, 10, 10000),
+		field.If(!words.Has(reuses, c.Reuse), "Reuse", "%v: want %s", c.Reuse, words.Choice(reuses)),
 		field.If(c.MaxBody < 0, "MaxBody", "%d: want at least 0", c.MaxBody),
 		validateHeaders("RequestHeaders", c.RequestHeaders, "${client}", "${local}"),
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, "${client}", "${local}", "${backend}", "${source}"),

@@ -31,6 +31,9 @@ func (x *exchange) serve() {
 	x.header = x.requestHeader(forwards)
 	x.host = x.requestHost(x.header)
 	res, err := x.sendRequest()
+	if err == nil {
+		x.private = x.up.to.owner != nil || connectionBound(x.header, res.StatusCode, res.Header)
+	}
 	if err == nil && x.cfg.ModifyResponse != nil {
 		err = x.modifyResponse(res)
 	}

@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// idleFor is how long a connection to a backend is kept without a request.
+	// idleFor is how long a connection to a backend is kept without a request, if it does
+	// not belong to a client.
 	idleFor = 30 * time.Second
 	// freshFor is how long a connection may have been idle that is used for a request
 	// which cannot be repeated: after a longer time the backend may be closing it.
@@ -58,7 +59,11 @@ func (i *idleConns) keepConn(u *upstream) {
 	u.since, u.intact, u.parked = time.Now(), false, make(chan struct{})
 	u.headerLeft = -1
 	u.sent.Store(false)
-	_ = u.SetReadDeadline(u.since.Add(idleFor))
+	until := u.since.Add(idleFor)
+	if u.to.owner != nil {
+		until = time.Time{} // as long as the client
+	}
+	_ = u.SetReadDeadline(until)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.closed || len(i.conns[u.to]) >= maxIdle {
@@ -105,6 +110,20 @@ func (i *idleConns) setConns(to destination, l []*upstream) {
 	i.conns[to] = l
 }
 
+// drop closes the connections to a destination.
+func (i *idleConns) drop(to destination) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	closeIdle(i.conns[to])
+}
+
+// closeIdle closes connections that are idle. It does not wait.
+func closeIdle(l []*upstream) {
+	for _, u := range l {
+		_ = u.SetReadDeadline(time.Unix(1, 0)) // ends watchConn, which closes u
+	}
+}
+
 // cut closes the connections to a server or, if it is nil, all, and later ones as soon
 // as they are idle. It does not wait.
 func (i *idleConns) cut(server *server) {
@@ -115,8 +134,6 @@ func (i *idleConns) cut(server *server) {
 		if server != nil && to.server != server {
 			continue
 		}
-		for _, u := range l {
-			_ = u.SetReadDeadline(time.Unix(1, 0)) // ends watchConn, which closes u
-		}
+		closeIdle(l)
 	}
 }

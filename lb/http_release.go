@@ -31,14 +31,22 @@ func (x *exchange) releasePick() {
 }
 
 // keepUpstream keeps the connection to the backend for other requests, if request and
-// response have both been transferred to their end and the connection was not cut.
+// response have both been transferred to their end and the connection was not cut. What
+// authenticates the connection makes it the client's.
 func (x *exchange) keepUpstream(res *http.Response) {
 	u := x.up
 	if !x.uploadedWhole() || res.Close || !x.origin.isOver() || !x.unwatch() {
 		return
 	}
 	x.up = nil
-	x.cfg.idle.keepConn(u)
+	switch {
+	case x.private:
+		x.conn.keep(x.cfg.idle, u)
+	case x.cfg.Reuse == ReuseNever:
+		u.Close()
+	default:
+		x.cfg.idle.keepConn(u)
+	}
 }
 
 func (b *originBody) Read(p []byte) (int, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"time"
 )
@@ -12,7 +13,7 @@ import (
 // sendRequest gets a response from some backend, which is x.pick then. After an error
 // x.pick is zero.
 func (x *exchange) sendRequest() (*http.Response, error) {
-	flow := Flow{Client: x.client, Key: x.hashKey()}
+	flow := Flow{Client: x.client, Key: x.hashKey(), prefer: x.conn.boundTo(x.cfg.idle).server}
 	var last error
 	for range x.cfg.Tries {
 		pick, err := x.cfg.Pool.Acquire(x.in.Context(), &flow)
@@ -98,12 +99,7 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 	ctx, cancel := context.WithCancel(x.in.Context())
 	x.cancel = cancel
 	x.session.dialing(x.pick.member.server, cancel)
-	// A request that is sent once only risks no connection that may be closing.
-	limit := freshFor
-	if idempotent(x.in.Method) {
-		limit = idleFor
-	}
-	if u := x.cfg.idle.takeConn(x.cfg.destinationOf(x.pick), limit); u != nil {
+	if u := x.takeKept(); u != nil {
 		res, err := x.sendOn(ctx, u)
 		if err == nil || u.heard || isTimeout(err) || x.attemptResult(err) == Neutral {
 			return res, err
@@ -123,6 +119,39 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 		return nil, err
 	}
 	return x.sendOn(ctx, u)
+}
+
+// takeKept returns a kept connection to x.pick for the request; nil: a new one is needed.
+func (x *exchange) takeKept() *upstream {
+	to := x.cfg.destinationOf(x.pick)
+	if x.conn != nil {
+		own := to
+		own.owner = x.conn
+		if own == x.conn.boundTo(x.cfg.idle) {
+			// Another connection would not be authenticated, so there is no choice.
+			if u := x.cfg.idle.takeConn(own, math.MaxInt64); u != nil {
+				return u
+			}
+		}
+	}
+	limit := keptFor(x.cfg.Reuse, x.in.Method)
+	if limit == 0 {
+		return nil
+	}
+	return x.cfg.idle.takeConn(to, limit)
+}
+
+// keptFor returns how long a connection may have been idle that is used for a request; 0:
+// there must be a new one.
+func keptFor(r Reuse, method string) time.Duration {
+	switch {
+	case r == ReuseNever:
+		return 0
+	case r == ReuseAlways || idempotent(method):
+		return idleFor
+	}
+	// A request that is sent once only risks no connection that may be closing.
+	return freshFor
 }
 
 // sendOn sends the request on u and waits for the header of the response.

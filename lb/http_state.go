@@ -19,6 +19,7 @@ type exchange struct {
 	rc     *http.ResponseController
 	in     *http.Request
 	client netip.AddrPort
+	conn   *clientConn // nil: not known
 	record Record
 
 	// The request as backends get it.
@@ -34,6 +35,7 @@ type exchange struct {
 	pick    Pick // zero while there is no backend
 	result  Result
 	up      *upstream // nil: not connected
+	private bool      // up belongs to the client from now on
 	upload  *upload
 	cancel  func()      // ends the attempt
 	unwatch func() bool // lets up outlive the request; false if it is too late
@@ -107,5 +109,5 @@ func (s *handlerSettings) dialUpstream(ctx context.Context, pick Pick) (*upstrea
 
 // destinationOf returns which kept connections a request for a picked backend may use.
 func (s *handlerSettings) destinationOf(pick Pick) destination {
-	return destination{pick.member.server, pick.Address(), s.dialer.tlsFor(pick)}
+	return destination{server: pick.member.server, address: pick.Address(), tls: s.dialer.tlsFor(pick)}
 }

@@ -19,6 +19,7 @@ type destination struct {
 	server  *server
 	address string
 	tls     *tls.Config
+	owner   *clientConn // whose requests alone may use it; nil: anybody's
 }
 
 // upstream is a connection to a backend, used by one request at a time. http.Transport

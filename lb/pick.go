@@ -19,8 +19,9 @@ type Flow struct {
 	Client netip.AddrPort // for SourceHash and Maglev
 	Key    string         // for KeyHash
 
-	tried [maxTries]*server
-	tries int
+	tried  [maxTries]*server
+	tries  int
+	prefer *server // has the flow's connection; nil: none
 }
 
 // undo takes the latest try back.
@@ -165,6 +166,9 @@ func (p *Pool) choose(f *Flow) (Pick, error) {
 	c := chooser{snap: s, cfg: s.cfg, restless: &p.restless, flow: f}
 	if p.restless.Load() != 0 {
 		c.now = p.now()
+	}
+	if m := s.preferred(&c); m != nil {
+		return Pick{pool: p, member: m}, nil
 	}
 	for again := true; again; {
 		for i := range s.tiers {

@@ -65,6 +65,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	})
 	looked := map[string]string{ // by type: why it was, or is not, looked into
 		"vrrp.ListenConfig": "the daemon's, of the routers on an interface",
+		"lb.ListenerConfig": "the daemon's, of what a service has for all modes",
 		"failover.Config":   "the daemon's, of VRRPConfig, VIPConfig and its own objects",
 		"guard.Config":      "the daemon's, of its log",
 		"vrrp.Key":          "VRRPConfig's, of Key", "healthcheck.StatusRange": "one text in the file",

@@ -152,6 +152,7 @@ func (s *Service) httpKeys() []key {
 		setting("tunnel_timeout", duration(&h.TunnelTimeout), "the same for upgraded connections such as WebSockets"),
 		setting("max_header", size(&h.MaxHeader), "of requests, as HTTP/1.1 has it, in bytes or KiB; larger ones are answered with 431; a trailer has the same bound"),
 		setting("max_fields", integer(&h.MaxFields), "in the header of a request, and in its trailer; more are answered with 431"),
+		setting("reuse", choice(&h.Reuse), "of kept connections to backends: safe: a request that cannot be repeated gets a fresh one; always: for any request, as nginx does"),
 		setting("max_body", size(&h.MaxBody), "of requests, in bytes, KiB, MiB or GiB; larger ones are answered with 413; 0: any"),
 		optional("trusted_proxies", list(&h.TrustedProxies, trusted), "[192.168.31.0/24]",
 			"whose X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP are passed on, and of others no X-Forwarded-For"),

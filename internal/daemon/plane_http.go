@@ -217,6 +217,7 @@ func (p *httpPlane) openFront() error {
 			}
 		},
 	}
+	lb.TrackConns(f.server)
 	p.front, p.fronts[f] = f, 1
 	go p.runFront(f)
 	return nil

@@ -217,3 +217,46 @@ func TestHTTPLimits(t *testing.T) {
 		t.Errorf("stats are %+v, want 4 refused and 3 accepted", s)
 	}
 }
+
+// TestHTTPLoginsStayApart: the fronts know the connections of clients, so who has logged in
+// by NTLM stays logged in, and nobody else is.
+func TestHTTPLoginsStayApart(t *testing.T) {
+	type key struct{}
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user := r.Context().Value(key{}).(*string) // of the connection
+		if _, name, ok := strings.Cut(r.Header.Get("Authorization"), "NTLM "); ok {
+			*user = name
+		}
+		io.WriteString(w, *user)
+	}))
+	backend.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, key{}, new(string))
+	}
+	backend.Start()
+	defer backend.Close()
+	port := freePort(t)
+	startDaemon(t, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], http: {reuse: always}}]`, port, backend.Listener.Addr()))
+	get := func(c *http.Client, credentials, want string) {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1:"+port, nil)
+		if credentials != "" {
+			req.Header.Set("Authorization", credentials)
+		}
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if got, err := io.ReadAll(res.Body); err != nil || string(got) != want {
+			t.Errorf("the user is %q, %v, want %q", got, err, want)
+		}
+	}
+	ann, bob := &http.Client{Transport: new(http.Transport)}, &http.Client{Transport: new(http.Transport)}
+	get(ann, "NTLM ann", "ann")
+	for range 2 {
+		get(ann, "", "ann")
+		get(bob, "", "")
+	}
+	ann.CloseIdleConnections()
+	bob.CloseIdleConnections()
+}
