@@ -3,9 +3,11 @@ package healthcheck
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -278,4 +280,39 @@ func FuzzEchoJudge(f *testing.F) {
 			t.Errorf("%x: an error without an end: %v", b, err)
 		}
 	})
+}
+
+// A server on this host is down, and its port is the one that the kernel gives to whoever
+// connects: a check that is connected to itself is down, and does not keep the server from
+// starting.
+func TestSelfConnectIsARefusal(t *testing.T) {
+	l := lab.New(t)
+	h := l.MustHost("a", "192.0.2.1/24")
+	if err := h.Sysctl("net.ipv4.ip_local_port_range", "40000 40000"); err != nil {
+		t.Fatal(err)
+	}
+	const address = "127.0.0.1:40000"
+	for _, c := range []Checker{
+		TCP{Address: address},
+		TCP{Address: address, Send: []byte("ping"), Expect: []byte("ping")},
+		HTTP{URL: "http://" + address},
+		SMTP{Address: address},
+		UDP{Address: address, Send: []byte("ping"), Expect: []byte("ping")},
+	} {
+		wantDown(t, h, c, syscall.ECONNREFUSED)
+	}
+	for _, network := range []string{"tcp", "udp"} {
+		var server io.Closer
+		var err error
+		if network == "tcp" {
+			server, err = h.Listen(network, address)
+		} else {
+			server, err = h.ListenPacket(network, address)
+		}
+		if err != nil {
+			t.Errorf("the server cannot start: %v", err)
+			continue
+		}
+		server.Close()
+	}
 }

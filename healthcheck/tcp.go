@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 const (
@@ -131,24 +133,22 @@ func dial(ctx context.Context, network, address string) (conn net.Conn, release 
 	return conn, func() { unbind(); conn.Close() }, nil
 }
 
-// connect opens a connection to an address, or to that of an [At].
-func connect(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: -1}
+// connect opens a connection to an address, or to that of an [At]. Close resets the
+// connection until closeInOrder decides otherwise.
+func connect(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	if at, ok := ctx.Value(atKey{}).(string); ok {
 		address = at
 	}
 	if network == "udp" {
-		d.Control = controlUDP
+		conn, err = (&net.Dialer{Control: controlUDP}).DialContext(ctx, network, address)
+	} else {
+		conn, err = inet.Dial(ctx, network, address)
 	}
-	conn, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
+	if err == nil && inet.IsSelfConnected(conn) { // nobody else is there
+		conn.Close()
+		return nil, fmt.Errorf("dial %s %s: %w", network, address, inet.ErrSelfConnected)
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		// Close resets the connection until closeInOrder decides otherwise.
-		_ = tcp.SetLinger(0)
-	}
-	return conn, nil
+	return conn, err
 }
 
 // leaveGrace bounds how long the end of a connection may take once the server has

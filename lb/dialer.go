@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/internal/retry"
 )
 
@@ -26,7 +27,7 @@ type dialer struct {
 func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	dial := d.dial
 	if dial == nil {
-		dial = (&net.Dialer{KeepAlive: -1}).DialContext
+		dial = dialBackend
 	}
 	limited, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -34,6 +35,10 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	c, err := dial(limited, network, address)
 	if c == nil && err == nil {
 		err = errors.New("dial: no connection and no error")
+	}
+	if err == nil && inet.IsSelfConnected(c) {
+		reset(c) // at once: the backend needs its port
+		c, err = nil, inet.ErrSelfConnected
 	}
 	cfg := d.tlsFor(pick)
 	if err != nil || cfg == nil {
@@ -45,6 +50,15 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 		return nil, err
 	}
 	return client, nil
+}
+
+// dialBackend connects where there is no HandlerConfig.Dial.
+func dialBackend(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := inet.Dial(ctx, network, address)
+	if tcp, ok := c.(*net.TCPConn); ok && !inet.IsSelfConnected(tcp) {
+		_ = tcp.SetLinger(-1)
+	}
+	return c, err
 }
 
 // tlsFor returns the configuration of TLS towards a picked backend; nil: no TLS.

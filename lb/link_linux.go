@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
@@ -209,6 +210,11 @@ func (k *link) startRelaying() {
 			k.failAttempt(errno)
 			return
 		}
+	}
+	if a := k.pick.member.addrPort.Load(); a != nil && k.loop.IsSelfConnected(k.fd[1], a.Port()) {
+		reactor.Abort(k.fd[1])
+		k.failAttempt(inet.ErrSelfConnected)
+		return
 	}
 	k.connect = k.loop.Now() - k.start
 	k.pick.Connected(time.Duration(k.loop.Now() - k.started))

@@ -1,5 +1,6 @@
 // Package inet writes IP headers. It computes the Internet checksum and the hardware
-// addresses of multicast groups and of virtual routers. It works on bytes only.
+// addresses of multicast groups and of virtual routers. It knows a connection to itself. It
+// works on bytes and addresses only.
 package inet
 
 import (

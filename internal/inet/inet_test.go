@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -75,5 +76,45 @@ func TestHardwareAddresses(t *testing.T) {
 	}
 	if got := fmt.Sprint(VirtualMAC(51, false), " ", VirtualMAC(255, true)); got != "00:00:5e:00:01:33 00:00:5e:00:02:ff" {
 		t.Errorf("virtual addresses %s", got)
+	}
+}
+
+// TestIsSelfConnected: a connection to itself, and none that is not: not even one whose ends
+// have the same name, as those of Unix sockets without one.
+func TestIsSelfConnected(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free.Close()
+	other, err := net.Dial("tcp", free.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if IsSelfConnected(other) {
+		t.Error("a connection to somebody else")
+	}
+	for range 10 { // another program may be faster with the port
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.Close()
+		self, err := (&net.Dialer{LocalAddr: ln.Addr()}).Dial("tcp", ln.Addr().String())
+		if err != nil {
+			continue
+		}
+		defer self.Close()
+		if !IsSelfConnected(self) {
+			t.Errorf("a connection from %v to %v", self.LocalAddr(), self.RemoteAddr())
+		}
+		break
+	}
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	if IsSelfConnected(a) {
+		t.Error("a pipe")
 	}
 }

@@ -42,9 +42,19 @@ func (l *Loop) Connect(fd int32, a netip.AddrPort) unix.Errno {
 }
 
 // LocalAddr returns the address of fd's own end; zero after an error.
-func (l *Loop) LocalAddr(fd int32) netip.AddrPort {
+func (l *Loop) LocalAddr(fd int32) netip.AddrPort { return l.name(unix.SYS_GETSOCKNAME, fd) }
+
+// IsSelfConnected reports whether fd, which was connected to a port, is connected to itself:
+// see inet.IsSelfConnected.
+func (l *Loop) IsSelfConnected(fd int32, port uint16) bool {
+	local := l.LocalAddr(fd)
+	return local.Port() == port && local == l.name(unix.SYS_GETPEERNAME, fd)
+}
+
+// name returns the address of one end of fd; zero after an error.
+func (l *Loop) name(call uintptr, fd int32) netip.AddrPort {
 	size := uint32(unsafe.Sizeof(l.addr))
-	_, _, errno := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&l.addr)), uintptr(unsafe.Pointer(&size)))
+	_, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&l.addr)), uintptr(unsafe.Pointer(&size)))
 	if errno != 0 {
 		return netip.AddrPort{}
 	}

@@ -1,0 +1,30 @@
+package inet
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// ErrSelfConnected is what a connection to itself means to whoever dials.
+var ErrSelfConnected = fmt.Errorf("connected to itself: %w", syscall.ECONNREFUSED)
+
+// IsSelfConnected reports whether c is connected to itself: both ends are the same socket.
+// Who connects to a port of this host that nobody listens on may be given this very port
+// for the own end, and then TCP opens the connection from both sides (RFC 9293 §3.5). A
+// socket of UDP hears itself without further ado. As long as c is open, and after that for
+// as long as TIME_WAIT lasts, no server can have the port: c must be reset.
+func IsSelfConnected(c net.Conn) bool {
+	local, ok1 := c.LocalAddr().(interface{ AddrPort() netip.AddrPort })
+	remote, ok2 := c.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
+	return ok1 && ok2 && local.AddrPort() == remote.AddrPort()
+}
+
+// Dial connects by TCP or to a Unix socket, without keep-alive. Until the SetLinger of a
+// TCP connection is called, Close resets it. That holds as well for the connections to
+// itself that the net package gives up before Dial returns the third.
+func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return (&net.Dialer{KeepAlive: -1, Control: resetOnClose}).DialContext(ctx, network, address)
+}

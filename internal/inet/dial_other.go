@@ -1,0 +1,7 @@
+//go:build !unix
+
+package inet
+
+import "syscall"
+
+func resetOnClose(string, string, syscall.RawConn) error { return nil }
