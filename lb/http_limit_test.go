@@ -192,3 +192,18 @@ func TestResponseFieldLimit(t *testing.T) {
 		}
 	}
 }
+
+// Browsers cut the Cookie of HTTP/2 into many fields, which are one (RFC 9113 §8.2.3).
+func TestCookieCrumbs(t *testing.T) {
+	b := labtest.Record(t, labtest.Answers(anOK))
+	s, _ := front2(t, HandlerConfig{}, Backend{Address: b.Address})
+	c := dial2(t, s.Listener.Addr().String())
+	request := get2
+	for range 2 * defaultMaxFields {
+		request = append(request, "cookie", "a=b")
+	}
+	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields(request...), EndHeaders: true, EndStream: true})
+	if got := c.answer(1); got != "200" || strings.Count(b.Bytes(), "a=b") != 2*defaultMaxFields {
+		t.Errorf("%s", got)
+	}
+}
