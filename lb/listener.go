@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,9 @@ type ListenerConfig struct {
 	AcceptProxy []netip.Prefix
 	// Limits bounds connections.
 	Limits Limits
+	// TLS ends encryption here: Accept returns a *tls.Conn, which has not shaken hands yet.
+	// nil: connections stay as they are.
+	TLS *tls.Config
 	// Logger gets what accepting waits for. Nothing waits for it. nil: silent.
 	Logger *slog.Logger
 }
@@ -112,7 +116,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err == nil {
 			pause = 0
 			if p := g.admit(cfg, c); p != nil {
-				return p, nil
+				return cfg.decrypt(p), nil
 			}
 			continue
 		}
@@ -130,6 +134,14 @@ func (l *Listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 	}
+}
+
+// decrypt returns c as servers get it, which know TLS by its type.
+func (cfg *gateSettings) decrypt(c net.Conn) net.Conn {
+	if cfg.TLS == nil {
+		return c
+	}
+	return tlsServer(c, cfg.TLS)
 }
 
 // acceptNext accepts a connection. When l is finishing it closes l if there is none.

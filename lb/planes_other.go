@@ -18,6 +18,9 @@ func growBuffers(conn *net.UDPConn, size int) {
 	_ = conn.SetWriteBuffer(size)
 }
 
+// acknowledge: only Linux lets a program decide when to acknowledge.
+func acknowledge(syscall.RawConn) {}
+
 // hasPending reports whether a connection waits to be accepted. Nobody knows.
 func hasPending(net.Listener) bool { return false }
 

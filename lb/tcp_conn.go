@@ -3,7 +3,6 @@ package lb
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"time"
@@ -86,7 +85,7 @@ func (c *tcpConn) begin(ctx context.Context) (early []byte, err error) {
 	if len(early) > 0 {
 		client = &prefaced{client, early}
 	}
-	server := tls.Server(client, c.TLS)
+	server := tlsServer(client, c.TLS)
 	if err := handshake(ctx, server, c.HandshakeTimeout); err != nil {
 		return nil, err
 	}

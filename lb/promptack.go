@@ -1,0 +1,58 @@
+package lb
+
+import (
+	"crypto/tls"
+	"net"
+	"sync/atomic"
+	"syscall"
+)
+
+// promptFlights is how many of this side's flights want a prompt acknowledgement of what
+// follows: two in a handshake of TLS 1.2, and in one of TLS 1.3 with a HelloRetryRequest.
+const promptFlights = 2
+
+// tlsServer returns the server's side of TLS on c, which has not shaken hands yet.
+//
+// A client without TCP_NODELAY holds its first request back until the end of its handshake
+// has been acknowledged. No answer follows on that end, Go sends session tickets before
+// (RFC 8446 §4.6.1 allows it), and the kernel waits 40 ms for an answer that might carry
+// the acknowledgement along.
+func tlsServer(c net.Conn, cfg *tls.Config) *tls.Conn {
+	if t, ok := innermost(c).(*net.TCPConn); ok {
+		if raw, err := t.SyscallConn(); err == nil {
+			c = &promptConn{Conn: c, raw: raw, left: promptFlights}
+		}
+	}
+	return tls.Server(c, cfg)
+}
+
+// promptConn has the kernel acknowledge at once what a handshake brings. That costs a system
+// call for each of the promptFlights, and nothing later.
+type promptConn struct {
+	net.Conn
+	raw   syscall.RawConn
+	left  int         // flights
+	wrote atomic.Bool // since the latest Read
+}
+
+// Read asks for the acknowledgement before it waits, after this side has written: writing
+// lets the kernel wait again (tcp(7), TCP_QUICKACK).
+func (p *promptConn) Read(b []byte) (int, error) {
+	if p.left > 0 && p.wrote.Swap(false) {
+		p.left--
+		acknowledge(p.raw)
+	}
+	return p.Conn.Read(b)
+}
+
+func (p *promptConn) Write(b []byte) (int, error) {
+	n, err := p.Conn.Write(b)
+	p.wrote.Store(true)
+	return n, err
+}
+
+// CloseWrite ends what the peer reads.
+func (p *promptConn) CloseWrite() error { return closeWrite(p.Conn) }
+
+// NetConn returns the connection itself, as that of tls.Conn does.
+func (p *promptConn) NetConn() net.Conn { return p.Conn }
