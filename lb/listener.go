@@ -50,7 +50,7 @@ func (c ListenerConfig) WithDefaults() ListenerConfig {
 
 // Validate returns all that is wrong with c: FieldErrors, joined.
 func (c ListenerConfig) Validate() error {
-	return errors.Join(validatePrefixes("AcceptProxy", c.AcceptProxy), field.In("Limits", c.Limits.Validate()))
+	return errors.Join(validatePrefixes("AcceptProxy", c.AcceptProxy), field.In("Limits", c.Limits.Validate()), validateServerTLS(c.TLS))
 }
 
 // gate is what the Listeners of one service have in common.

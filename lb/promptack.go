@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/havip/havip/internal/field"
 )
 
 // promptFlights is how many of this side's flights want a prompt acknowledgement of what
@@ -24,6 +26,12 @@ func tlsServer(c net.Conn, cfg *tls.Config) *tls.Conn {
 		}
 	}
 	return tls.Server(c, cfg)
+}
+
+// validateServerTLS returns what is wrong with the TLS of a server, which may be nil.
+func validateServerTLS(c *tls.Config) error {
+	return field.If(c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil,
+		"TLS", "no certificate: want one, or a function that gets one")
 }
 
 // promptConn has the kernel acknowledge at once what a handshake brings. That costs a system

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -58,8 +59,8 @@ func TestListenerForHTTP(t *testing.T) {
 	if st := wrapped.Stats(); st.Refused != 1 || st.Accepted != 3 || st.Paused == 0 {
 		t.Errorf("%+v, want 1 of 3 refused, and one that waited", st)
 	}
-	_, err = NewListener(ln, ListenerConfig{AcceptProxy: make([]netip.Prefix, 1), Limits: Limits{Rate: -1}})
-	for _, want := range []string{"lb: Listener: ", "Limits.Rate: -1: want", "AcceptProxy[0]: invalid Prefix: want"} {
+	_, err = NewListener(ln, ListenerConfig{AcceptProxy: make([]netip.Prefix, 1), Limits: Limits{Rate: -1}, TLS: new(tls.Config)})
+	for _, want := range []string{"lb: Listener: ", "TLS: no certificate: want", "Limits.Rate: -1: want", "AcceptProxy[0]: invalid Prefix: want"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}

@@ -102,8 +102,7 @@ func (c TCPConfig) Validate() error {
 	c = c.WithDefaults()
 	errs := []error{
 		field.If(c.Pool == nil && len(c.Routes) == 0, "Pool", "nil: want one, or routes"),
-		field.If(c.TLS != nil && len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil && c.TLS.GetConfigForClient == nil,
-			"TLS", "no certificate: want one, or a function that gets one"),
+		validateServerTLS(c.TLS),
 		field.If(!words.Has(proxyVersions, c.SendProxy), "SendProxy", "%v: want %s", c.SendProxy, words.Choice(proxyVersions)),
 		field.Between("HandshakeTimeout", c.HandshakeTimeout, 10*time.Millisecond, time.Hour),
 		field.Between("ConnectTimeout", c.ConnectTimeout, time.Millisecond, time.Hour),

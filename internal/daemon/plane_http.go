@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"log"
@@ -146,8 +145,8 @@ func (p *httpPlane) uses(f *front) int {
 	return p.fronts[f]
 }
 
-// front is an http.Server, and the encryption before it. A server cannot change its
-// timeouts while it serves, nor a TLS listener its tls.Config: that takes another front.
+// front is an http.Server. A server cannot change its timeouts and bounds while it serves:
+// that takes another front.
 type front struct {
 	frontConfig
 	server   *http.Server
@@ -156,14 +155,13 @@ type front struct {
 
 // frontConfig is what a front does with connections.
 type frontConfig struct {
-	tls          *tls.Config // compared by identity: newEncryption keeps it where nothing has changed
 	header, idle time.Duration
 	maxHeader    int // bytes; see maxHeaderBytes
 }
 
 // frontConfigOf picks what a front needs.
 func frontConfigOf(c planeConfig) frontConfig {
-	return frontConfig{tls: c.tls.front, header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout,
+	return frontConfig{header: c.service.Front.HeaderTimeout, idle: c.service.Front.IdleTimeout,
 		maxHeader: maxHeaderBytes(c.service.HTTP.WithDefaults())}
 }
 
@@ -225,11 +223,7 @@ func (p *httpPlane) openFront() error {
 
 // runFront serves until the listener of f is closed, or fails.
 func (p *httpPlane) runFront(f *front) {
-	ln := net.Listener(f.listener)
-	if f.tls != nil {
-		ln = tls.NewListener(ln, f.tls)
-	}
-	err := f.server.Serve(ln)
+	err := f.server.Serve(f.listener)
 	p.countUse(f, -1)
 	// Where a front was replaced, or the plane ends, the listener was closed on
 	// purpose. Anything else is for serve, which returns it.

@@ -80,7 +80,7 @@ func (c planeConfig) handler() lb.HandlerConfig {
 }
 
 func (c planeConfig) listener() lb.ListenerConfig {
-	return lb.ListenerConfig{AcceptProxy: c.service.AcceptProxy, Limits: c.service.Limits, Logger: c.log}
+	return lb.ListenerConfig{AcceptProxy: c.service.AcceptProxy, Limits: c.service.Limits, TLS: c.tls.front, Logger: c.log}
 }
 
 // tcpPlane relays connections.
