@@ -12,9 +12,7 @@ func (x *exchange) serve() {
 	// In full duplex net/http does not read the whole request before the response
 	// begins.
 	x.duplex = x.rc.EnableFullDuplex() == nil
-	if !x.in.ProtoAtLeast(1, 1) {
-		// The end of an HTTP/1.0 request with a Transfer-Encoding is uncertain (RFC 9112
-		// §6.1), and net/http does not tell whether there was one.
+	if x.endUncertain() {
 		x.w.Header().Set("Connection", "close")
 	}
 	if status := x.refusalStatus(); status != 0 {
@@ -45,6 +43,14 @@ func (x *exchange) serve() {
 	default:
 		x.passResponse(res)
 	}
+}
+
+// endUncertain reports whether a proxy before this one may see the end of the request
+// elsewhere, so that nothing that follows on the connection may be taken for a request:
+// HTTP/1.0 with a Transfer-Encoding, HTTP/1.1 with a Content-Length beside it (RFC 9112
+// §6.1). net/http does not tell which of the two there were.
+func (x *exchange) endUncertain() bool {
+	return !x.in.ProtoAtLeast(1, 1) || x.in.ProtoMajor == 1 && len(x.in.TransferEncoding) > 0
 }
 
 // endRequest is deferred: it accounts for the request, however that has ended, and

@@ -24,17 +24,22 @@ func (x *exchange) requestHeader(forwards string) http.Header {
 	h.Del("Host") // of HTTP/2; requestHost returns the one that counts
 	// The client may remove headers by Connection, but not those that are added below.
 	removeHopByHop(h)
+	var options []string // of the connection to the backend
 	if trailers {
 		h.Set("Te", "trailers")
+		options = append(options, "TE") // RFC 9110 §10.1.4
 	}
 	if forwards != "" {
 		h.Set("Max-Forwards", forwards)
 	}
 	// HTTP/1.0 has no upgrades (RFC 9110 §7.8), and those of HTTP/2 are different.
 	if len(upgrades) > 0 && x.in.ProtoMajor == 1 && x.in.ProtoMinor > 0 {
-		h.Set("Connection", "Upgrade")
 		h.Set("Upgrade", strings.Join(upgrades, ", "))
+		options = append(options, "Upgrade")
 		x.upgrades = upgrades
+	}
+	if len(options) > 0 {
+		h.Set("Connection", strings.Join(options, ", "))
 	}
 	x.setForwarded(h)
 	x.setHeaders(h, x.cfg.RequestHeaders, "", "")
@@ -134,22 +139,46 @@ func (x *exchange) setForwarded(h http.Header) {
 
 // responseHeader sets the header that the client gets.
 func (x *exchange) responseHeader(res *http.Response) {
+	upgrade := res.Header["Upgrade"]
 	removeHopByHop(res.Header)
 	h := x.w.Header()
 	maps.Copy(h, res.Header)
 	x.setHeaders(h, x.cfg.ResponseHeaders, x.pick.Backend(), x.sourceAddr())
-	// net/http would add these, but only the backend knows their values.
-	for _, name := range []string{"Date", "Content-Type"} {
-		if _, ok := h[name]; !ok {
-			h[name] = nil
-		}
+	// net/http would add what it takes the body for. It adds a missing Date too, as a
+	// proxy has to (RFC 9110 §6.6.1).
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil
 	}
+	x.fitStatus(h, res.StatusCode, upgrade)
 	if x.chunked() {
 		for name := range res.Trailer {
 			if validTrailer(name, x.cfg.ResponseHeaders) {
 				x.announced = append(x.announced, name)
 				h.Add("Trailer", name)
 			}
+		}
+	}
+}
+
+// fitStatus makes a header fit to go with a status. upgrade is the backend's Upgrade.
+func (x *exchange) fitStatus(h http.Header, status int, upgrade []string) {
+	switch {
+	case status == http.StatusNoContent:
+		delete(h, "Content-Length") // RFC 9110 §8.6
+	case x.in.ProtoMajor != 1:
+	case status == http.StatusNotModified:
+		// These tell of the response to a GET. net/http removes them, by this spelling.
+		for _, name := range []string{"Content-Length", "Content-Type"} {
+			if values, ok := h[name]; ok {
+				delete(h, name)
+				h[strings.ToLower(name)] = values
+			}
+		}
+	case status == http.StatusUpgradeRequired && len(upgrade) > 0 && x.in.ProtoMinor > 0:
+		// The client must learn which protocol is meant (RFC 9110 §15.5.22).
+		h["Upgrade"] = upgrade
+		if _, ok := h["Connection"]; !ok {
+			h["Connection"] = []string{"Upgrade"}
 		}
 	}
 }
@@ -171,6 +200,8 @@ func (x *exchange) setHeaders(h http.Header, values map[string]string, backend, 
 		h.Del(name) // in any case: the configured name may be written in another one
 		if value != "" {
 			h[name] = []string{expand.Replace(value)}
+		} else {
+			h[http.CanonicalHeaderKey(name)] = nil // net/http adds none either
 		}
 	}
 }

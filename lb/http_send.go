@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -186,13 +187,13 @@ func (x *exchange) sendOn(ctx context.Context, u *upstream) (*http.Response, err
 // are passed on.
 func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
 	for {
-		res, err := http.ReadResponse(u.r, x.in)
+		res, err := readResponse(u.r, x.in)
 		switch {
 		case err != nil && u.err != nil && u.err != io.EOF:
 			return nil, u.err // the line is malformed because it was cut short
 		case err != nil:
 			return nil, err
-		case res.ProtoMajor != 1 || res.StatusCode < 100:
+		case res.ProtoMajor != 1 || res.StatusCode < 100 || !validHeader("Status", res.Status):
 			return nil, fmt.Errorf("response %s %s", res.Proto, res.Status)
 		case res.StatusCode == http.StatusContinue:
 			x.upload.askForBody()
@@ -217,4 +218,28 @@ func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
 		close(x.upload.answered)
 		return res, nil
 	}
+}
+
+// readResponse is http.ReadResponse, but knows the chunks of HTTP/1.0: net/http ignores
+// its Transfer-Encoding, and would pass the frames of the chunks on as content. Nothing is
+// certain about what follows such a response (RFC 9112 §6.1).
+func readResponse(r *bufio.Reader, req *http.Request) (*http.Response, error) {
+	const version = "HTTP/1.0"
+	begin, err := r.Peek(len(version))
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, err
+	}
+	old := string(begin) == version
+	if old {
+		begin[len(version)-1] = '1' // in the buffer of r
+	}
+	res, err := http.ReadResponse(r, req)
+	if err == nil && old {
+		res.Proto, res.ProtoMinor = version, 0
+		res.Close = res.Close || len(res.TransferEncoding) > 0 || !hasToken(res.Header["Connection"], "keep-alive")
+	}
+	return res, err
 }

@@ -48,14 +48,22 @@ func (x *exchange) openTunnel(res *http.Response) {
 	}
 	// The header stays as it came: it tells what was negotiated about the protocol.
 	x.setHeaders(res.Header, x.cfg.ResponseHeaders, x.pick.Backend(), x.sourceAddr())
-	res.Body = nil
 	_ = client.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
-	if res.Write(client) != nil {
+	if writeSwitch(buffered.Writer, res) != nil {
 		return
 	}
 	_ = client.SetWriteDeadline(time.Time{})
 	s.relay()
 	x.record.Received, x.record.Sent, x.record.Reason = s.up.read.Load()+x.body.bytesRead(), s.down.written.Load(), s.why()
+}
+
+// writeSwitch writes a 101 (Switching Protocols). It has no body, hence no framing, which
+// http.Response.Write would add.
+func writeSwitch(w *bufio.Writer, res *http.Response) error {
+	fmt.Fprintf(w, "HTTP/1.1 %s\r\n", res.Status)
+	_ = res.Header.WriteSubset(w, map[string]bool{"Content-Length": true, "Trailer": true})
+	_, _ = w.WriteString("\r\n")
+	return w.Flush()
 }
 
 // withBuffered returns c with what r has read from it already.
