@@ -54,9 +54,15 @@ type HandlerConfig struct {
 	// 0: no bound.
 	MaxBody int64
 	// TrustedProxies are peers whose X-Forwarded-Proto, X-Forwarded-Host and
-	// X-Real-IP are passed on. If it is set, the X-Forwarded-For of other peers
-	// is dropped rather than appended to.
+	// X-Real-IP are passed on. If it is set, the X-Forwarded-For and Forwarded of other
+	// peers are dropped rather than appended to or passed on.
 	TrustedProxies []netip.Prefix
+	// Underscores says what becomes of headers and trailers of requests whose names hold
+	// other characters than letters, digits and hyphens. Programs behind CGI, WSGI and the
+	// like take an underscore, and some take any other character, for a hyphen: a name that
+	// becomes one of X-Forwarded-*, X-Real-IP, RequestHeaders, or of a header that concerns
+	// the connection or the framing, is dropped in any case. Default UnderscoresDrop.
+	Underscores Underscores
 	// RequestHeaders are set on requests to backends, ResponseHeaders on responses
 	// of backends; an empty value removes the header. In values, ${client} is the
 	// client's address and ${local} the address that the client connected to. In
@@ -108,6 +114,7 @@ func (c HandlerConfig) Validate() error {
 		field.Between("MaxHeader", c.MaxHeader, 1<<10, 1<<20),
 		field.Between("MaxFields", c.MaxFields, 10, 10000),
 		field.If(!words.Has(reuses, c.Reuse), "Reuse", "%v: want %s", c.Reuse, words.Choice(reuses)),
+		field.If(!words.Has(underscores, c.Underscores), "Underscores", "%v: want %s", c.Underscores, words.Choice(underscores)),
 		field.If(c.MaxBody < 0, "MaxBody", "%d: want at least 0", c.MaxBody),
 		validateHeaders("RequestHeaders", c.RequestHeaders, "${client}", "${local}"),
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, "${client}", "${local}", "${backend}", "${source}"),

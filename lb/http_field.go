@@ -31,15 +31,16 @@ var notInTrailers = append([]string{
 	"Www-Authenticate", "X-Real-Ip",
 }, unsettable...)
 
-// validTrailer reports whether a field, in canonical form, may stand in a trailer.
-// headers are those that the configuration sets.
+// validTrailer reports whether a field may stand in a trailer. headers are those that the
+// configuration sets.
 func validTrailer(name string, headers map[string]string) bool {
-	if !validHeader(name, "") || slices.Contains(notInTrailers, name) ||
-		strings.HasPrefix(name, "If-") || strings.HasPrefix(name, "X-Forwarded-") {
+	folded := fold(name)
+	if !validHeader(name, "") || slices.Contains(notInTrailers, folded) ||
+		strings.HasPrefix(folded, "If-") || strings.HasPrefix(folded, "X-Forwarded-") {
 		return false
 	}
 	for configured := range headers {
-		if strings.EqualFold(configured, name) {
+		if fold(configured) == folded {
 			return false
 		}
 	}

@@ -20,6 +20,7 @@ func (x *exchange) requestHeader(forwards string) http.Header {
 	}
 	upgrades := upgradesOf(h)
 	trailers := hasToken(h["Te"], "trailers")
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return x.cfg.folds.drops(name) })
 	h.Del("Content-Length")
 	h.Del("Host") // of HTTP/2; requestHost returns the one that counts
 	// The client may remove headers by Connection, but not those that are added below.
@@ -79,7 +80,9 @@ func (x *exchange) localAddr() netip.AddrPort {
 // client has announced.
 func (x *exchange) requestTrailers() []string {
 	names := slices.Sorted(maps.Keys(x.in.Trailer))
-	return slices.DeleteFunc(names, func(name string) bool { return !validTrailer(name, x.cfg.RequestHeaders) })
+	return slices.DeleteFunc(names, func(name string) bool {
+		return x.cfg.folds.drops(name) || !validTrailer(name, x.cfg.RequestHeaders)
+	})
 }
 
 // writeHead writes the request line and the header. A write error stays in w until Flush.
@@ -111,6 +114,7 @@ func (x *exchange) setForwarded(h http.Header) {
 	prior := h["X-Forwarded-For"]
 	if len(x.cfg.TrustedProxies) > 0 && !trusted {
 		prior = nil
+		delete(h, "Forwarded")
 	}
 	delete(h, "X-Forwarded-For")
 	if peer.IsValid() {

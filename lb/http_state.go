@@ -73,6 +73,7 @@ type handlerSettings struct {
 	HandlerConfig // with its defaults
 	log           *slog.Logger
 	dialer        dialer
+	folds         foldRule
 	idle          *idleConns
 	gone          registry // what the pool cuts: the Handler's sessions, and idle
 }
@@ -85,6 +86,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	return &handlerSettings{
 		HandlerConfig: cfg,
 		log:           limitedLog(cfg.Logger),
+		folds:         newFoldRule(cfg),
 		dialer:        dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
 		idle:          new(idleConns),
 	}

@@ -401,6 +401,7 @@ func TestHandlerRefusesBadConfiguration(t *testing.T) {
 		"TrustedProxies[1]: invalid Prefix: want addresses, such as 192.0.2.0/24":                            {Pool: p, TrustedProxies: append(loopback, netip.Prefix{})},
 		"MaxHeader: 1023: want 1024 to 1048576":                                                              {Pool: p, MaxHeader: 1023},
 		"MaxFields: -1: want 10 to 10000":                                                                    {Pool: p, MaxFields: -1},
+		"Underscores: Underscores(2): want drop or pass":                                                     {Pool: p, Underscores: 2},
 		"MaxBody: -1: want at least 0":                                                                       {Pool: p, MaxBody: -1},
 		"ResponseHeaders[X]: want the value of a header":                                                     {Pool: p, ResponseHeaders: headers("X", "a\r\nSet-Cookie: b")},
 		"RequestHeaders[a b]: want the name of a header, such as X-Balancer":                                 {Pool: p, RequestHeaders: headers("a b", "x")},

@@ -59,23 +59,23 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		BackendTLS:  &TLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 		HTTP: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
-			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
 			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": ""}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}},
 		Front:     Front{HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
 		AccessLog: true,
 	}
 
-	tcp := ofBackends(check(first+71, 12, "", "tcp", new(healthcheck.TCP), none))
-	mail := service(60, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
+	tcp := ofBackends(check(first+72, 12, "", "tcp", new(healthcheck.TCP), none))
+	mail := service(61, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
 		Routes: []ServiceRoute{
 			{Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.245:993")}, Check: tcp},
 			{Name: "old", ServerNames: []string{"old.example.org"},
-				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+70, 16, "", "tls", new(healthcheck.TLS), none))},
+				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+71, 16, "", "tls", new(healthcheck.TLS), none))},
 		},
 		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
 
-	dns := service(75, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
+	dns := service(76, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
 		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), UDP: lb.UDPConfig{Responses: 1, MaxSessions: 1000}})
 	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
 	return []Service{web, db, shop, mail, dns}

@@ -1,0 +1,86 @@
+package lb
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/havip/havip/internal/words"
+)
+
+// Underscores is what becomes of a header whose name is unusual.
+type Underscores uint8
+
+// The values.
+const (
+	UnderscoresDrop Underscores = iota // the header is dropped, as nginx does by default
+	UnderscoresPass                    // the header is passed on
+)
+
+var underscores = []string{"drop", "pass"}
+
+// String returns "drop" or "pass".
+func (u Underscores) String() string { return words.Of(underscores, u) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (u Underscores) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (u *Underscores) UnmarshalText(text []byte) error { return words.Parse(underscores, text, u) }
+
+// fold returns the header that a name becomes for a program that tells letters and digits
+// apart and nothing else: X-Real-Ip for x_real.ip. CGI and WSGI turn a hyphen into an
+// underscore (RFC 3875 §4.1.18), PHP also a dot, and lighttpd every other character.
+func fold(name string) string {
+	return http.CanonicalHeaderKey(strings.Map(func(r rune) rune {
+		if r < 0x80 && alphanumeric(byte(r)) {
+			return r
+		}
+		return '-'
+	}, name))
+}
+
+// usualName reports whether a name is of letters, digits and hyphens, so that it can only
+// be folded onto from other names.
+func usualName(name string) bool {
+	for i := range len(name) {
+		if !alphanumeric(name[i]) && name[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// decidedHere are the headers, but for X-Forwarded-*, that no other name may stand for:
+// those that concern the connection or the framing, and those that requests get here.
+var decidedHere = slices.Concat(hopByHop, unsettable, []string{"Host", "Max-Forwards", "X-Real-Ip"})
+
+// foldRule says which headers and trailers of requests are dropped for their names.
+type foldRule struct {
+	underscores Underscores
+	ours        map[string]bool // what RequestHeaders fold to
+	unusual     bool            // a name of RequestHeaders is unusual
+}
+
+func newFoldRule(cfg HandlerConfig) foldRule {
+	r := foldRule{underscores: cfg.Underscores, ours: make(map[string]bool)}
+	for name := range cfg.RequestHeaders {
+		r.ours[fold(name)] = true
+		r.unusual = r.unusual || !usualName(name)
+	}
+	return r
+}
+
+// drops reports whether the header called name, in canonical form, is dropped. One of
+// RequestHeaders may be: its value is replaced anyway.
+func (r foldRule) drops(name string) bool {
+	usual := usualName(name)
+	switch {
+	case usual && !r.unusual:
+		return false
+	case !usual && r.underscores == UnderscoresDrop:
+		return true
+	}
+	folded := fold(name)
+	return r.ours[folded] || !usual && (slices.Contains(decidedHere, folded) || strings.HasPrefix(folded, "X-Forwarded-"))
+}
