@@ -24,11 +24,13 @@ type Backend struct {
 	// by [Pool.Run]; where that does not run, at each connection.
 	Address string
 	// Weight is the share of traffic relative to the other backends, 1 to
-	// 65535. Default 1.
+	// 65535. Default 1. Negative: none, which is what Drain means.
 	Weight int
 	// Backup marks a backend that is used only while no other is available.
 	Backup bool
-	// Drain keeps new connections away; those that are established go on.
+	// Drain keeps new connections away; those that are established go on. A backend that
+	// drains counts neither for the quorum nor for panic. A pool of such backends alone
+	// has no backend: ErrNoBackend.
 	Drain bool
 	// MaxConns bounds the connections or requests that the pool has given
 	// to this backend and that are not done. 0: no bound.
@@ -51,7 +53,7 @@ func (b Backend) Validate() error {
 	return errors.Join(
 		validateAddress(b.Address),
 		validateBackendTLS("TLS", b.TLS, b),
-		field.Between("Weight", b.Weight, 1, maxWeight),
+		field.Between("Weight", max(b.Weight, 0), 0, maxWeight),
 		field.Between("MaxConns", b.MaxConns, 0, maxCount))
 }
 

@@ -36,7 +36,7 @@ type PoolConfig struct {
 	SlowStart time.Duration
 	// Quorum is the total weight of healthy non-backup backends below which the
 	// backup ones are used. Default 1: backups serve when all others are down. The
-	// Backends given with it must weigh so much.
+	// Backends given with it must weigh so much, unless one of them has no weight for now.
 	Quorum int
 	// Hysteresis widens Quorum: it is lost below Quorum - Hysteresis and regained
 	// at Quorum + Hysteresis, or when all that do not drain are healthy again and
@@ -97,7 +97,7 @@ func backendsWithDefaults(backends []Backend) []Backend {
 // Validate returns what is wrong with c: FieldErrors, joined.
 func (c PoolConfig) Validate() error {
 	c = c.WithDefaults()
-	weight := primaryWeight(c.Backends)
+	weight, known := primaryWeight(c.Backends)
 	return errors.Join(
 		field.Between("MaxFails", max(c.MaxFails, 0), 0, maxCount),
 		field.Between("FailTimeout", c.FailTimeout, time.Millisecond, day),
@@ -111,20 +111,23 @@ func (c PoolConfig) Validate() error {
 		validateBackends(c.Backends),
 		field.In("Balance", new(Balance).UnmarshalText([]byte(c.Balance))),
 		field.If(c.Balancer != nil && c.Balance != "", "Balance", "%q: want none together with a Balancer", c.Balance),
-		field.If(c.Quorum > weight && weight > 0, "Quorum",
+		field.If(c.Quorum > weight && weight > 0 && known, "Quorum",
 			"%d: out of reach: want no more than %d, what the backends that are no backups weigh in all", c.Quorum, weight),
 		cmp.Or(field.Between("Hysteresis", c.Hysteresis, 0, maxCount),
 			field.If(c.Hysteresis >= max(c.Quorum, 1), "Hysteresis", "%d: want less than the quorum, %d", c.Hysteresis, c.Quorum)))
 }
 
-// primaryWeight is the total weight of the backends that are no backups.
-func primaryWeight(backends []Backend) (weight int) {
+// primaryWeight is the total weight of the backends that are no backups; not known of those
+// that drain for want of a weight, and will have one again.
+func primaryWeight(backends []Backend) (weight int, known bool) {
+	known = true
 	for _, b := range backends {
 		if !b.Backup {
 			weight += max(b.Weight, 0)
+			known = known && b.Weight > 0
 		}
 	}
-	return weight
+	return weight, known
 }
 
 // validateBackends returns what is wrong with each of a pool's backends, which have

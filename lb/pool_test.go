@@ -273,7 +273,7 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 		{"port 70000", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:70000"}}}, "want 1 to 65535"},
 		{"no host", PoolConfig{Backends: []Backend{{Address: ":80"}}}, "want host:port"},
 		{"no path", PoolConfig{Backends: []Backend{{Address: "unix:"}}}, "want a path"},
-		{"weight", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80", Weight: 65536}}}, "Backends[0].Weight: 65536: want 1 to 65535"},
+		{"weight", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80", Weight: 65536}}}, "Backends[0].Weight: 65536: want 0 to 65535"},
 		{"max conns", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80", MaxConns: -1}}}, "Backends[0].MaxConns: -1: want"},
 		{"same name", PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80"}, {Address: "192.0.2.1:80"}}}, `Backends[1].Name: "192.0.2.1:80": taken`},
 		{"balance", PoolConfig{Balance: "best"}, `Balance: "best": want round-robin, least-conn,`},

@@ -56,7 +56,7 @@ type member struct {
 }
 
 // isDraining reports whether m gets no new connections.
-func (m *member) isDraining() bool { return m.Drain || m.draining.Load() }
+func (m *member) isDraining() bool { return m.Drain || m.Weight < 0 || m.draining.Load() }
 
 // tier is 0 for a primary, 1 for a backup.
 func (m *member) tier() int {

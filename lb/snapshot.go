@@ -38,8 +38,12 @@ func newRoster(all []*member, cfg *PoolConfig, before *roster) *roster {
 
 // sameInTable reports whether a table that has a may have b in its place.
 func sameInTable(a, b *member) bool {
-	return a.Name == b.Name && a.Weight == b.Weight && a.Backup == b.Backup
+	return a.Name == b.Name && a.tableWeight() == b.tableWeight() && a.Backup == b.Backup
 }
+
+// tableWeight is what m weighs in a table. A backend that drains for want of a weight stays
+// there, as one that drains otherwise does, so that nobody but its own clients moves.
+func (m *member) tableWeight() int { return max(m.Weight, 1) }
 
 // table returns the Maglev table of a tier.
 func (r *roster) table(tier int) []uint32 {
@@ -47,7 +51,7 @@ func (r *roster) table(tier int) []uint32 {
 	var weights, index []int
 	for i, m := range r.all {
 		if m.tier() == tier {
-			names, weights, index = append(names, m.Name), append(weights, m.Weight), append(index, i)
+			names, weights, index = append(names, m.Name), append(weights, m.tableWeight()), append(index, i)
 		}
 	}
 	table := MaglevTable(names, weights)

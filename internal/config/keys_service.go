@@ -66,7 +66,7 @@ func backend(b *lb.Backend) value {
 	return orAlone(owned([]key{
 		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port"),
 		optional("name", name(&b.Name), "app1", "in logs and for hashing, the same on all nodes; default: the address"),
-		setting("weight", integer(&b.Weight), "share of the traffic"),
+		setting("weight", off(integer(&b.Weight)), "share of the traffic; 0: drain"),
 		setting("backup", boolean(&b.Backup), "used only while all others are down"),
 		setting("max_conns", integer(&b.MaxConns), "connections or requests at once; 0: any number"),
 		setting("drain", boolean(&b.Drain), "gets no new connections; those that it has go on"),

@@ -80,3 +80,15 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
 	return []Service{web, db, shop, mail, dns}
 }
+
+// TestWeightZero: a weight of 0 is none, not the default, and may be less than the quorum asks
+// for: it is meant for a while.
+func TestWeightZero(t *testing.T) {
+	c, err := Parse("f.yaml", []byte(`services: [{name: web, listen: ":80", backends: [{address: "192.0.2.7:80", weight: 0}, "192.0.2.8:80"], pool: {quorum: 2}}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := c.Services[0].Pool.Backends; b[0].Weight != -1 || b[1].Weight != 1 {
+		t.Errorf("weights %d and %d, want -1, which is none, and 1", b[0].Weight, b[1].Weight)
+	}
+}
