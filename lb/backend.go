@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 )
 
 // maxWeight bounds Backend.Weight; it is also the bound of LVS.
@@ -20,9 +21,15 @@ type Backend struct {
 	// logs, and in consistent hashing, where both nodes of a cluster must use the
 	// same names. Default: Address.
 	Name string
-	// Address is host:port, or unix: and a path. A host name is resolved anew
-	// by [Pool.Run]; where that does not run, at each connection.
+	// Address is host:port, the name of SRV records such as _http._tcp.example.org,
+	// without a port, or unix: and a path. Names are resolved by [Pool.Run]. A host where
+	// that does not run, or has no answer yet, is resolved at each connection.
 	Address string
+	// Resolve says what becomes of a name with several addresses. By default each is a
+	// backend, with health, counters, Weight and MaxConns of its own, and named after the
+	// backend and the address: app/192.0.2.1:80. Those of SRV records have their records'
+	// weight, and are backups unless their priority is the best.
+	Resolve Resolve
 	// Weight is the share of traffic relative to the other backends, 1 to
 	// 65535. Default 1. Negative: none, which is what Drain means.
 	Weight int
@@ -53,6 +60,7 @@ func (b Backend) Validate() error {
 	return errors.Join(
 		validateAddress(b.Address),
 		validateBackendTLS("TLS", b.TLS, b),
+		field.If(!words.Has(resolves, b.Resolve), "Resolve", "%v: want %s", b.Resolve, words.Choice(resolves)),
 		field.Between("Weight", max(b.Weight, 0), 0, maxWeight),
 		field.Between("MaxConns", b.MaxConns, 0, maxCount))
 }
@@ -68,9 +76,12 @@ func validateAddress(address string) error {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return field.If(path == "", "Address", "%q: want a path after unix:", address)
 	}
+	if isSRV(address) {
+		return validateSRV(address)
+	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" {
-		return field.Errorf("Address", "%q: want host:port, or unix: and a path", address)
+		return field.Errorf("Address", "%q: want host:port, the name of SRV records, or unix: and a path", address)
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	return field.If(err != nil || n == 0, "Address", "%q: port %q: want 1 to 65535", address, port)

@@ -44,7 +44,7 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	if err != nil || cfg == nil {
 		return c, err
 	}
-	client := tls.Client(c, withServerName(cfg, pick.member.Address))
+	client := tls.Client(c, withServerName(cfg, pick.member.Backend))
 	if err := handshake(ctx, client, d.timeout); err != nil {
 		c.Close()
 		return nil, err
@@ -66,9 +66,9 @@ func (d *dialer) tlsFor(pick Pick) *tls.Config { return cmp.Or(pick.member.TLS, 
 
 // withServerName returns cfg with a name to verify: by default the host of the address
 // as it was configured, not what it was resolved to.
-func withServerName(cfg *tls.Config, address string) *tls.Config {
-	host, _, err := net.SplitHostPort(address)
-	if cfg.ServerName != "" || err != nil {
+func withServerName(cfg *tls.Config, b Backend) *tls.Config {
+	host := b.host()
+	if cfg.ServerName != "" || host == "" {
 		return cfg
 	}
 	cfg = cfg.Clone()

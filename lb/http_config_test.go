@@ -49,9 +49,7 @@ func TestHandlerBackendTLS(t *testing.T) {
 		{"two names of one address", []string{"app.test:" + port, "app.test.:" + port}, "", []string{"app.test for x", "app.test for x", "app.test for x"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg := PoolConfig{MaxFails: -1, Lookup: func(context.Context, string) ([]netip.Addr, error) {
-				return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
-			}}
+			cfg := PoolConfig{MaxFails: -1, Resolver: hostsOf(func(string) ([]string, error) { return []string{"127.0.0.1"}, nil })}
 			var bs []Backend
 			for _, b := range tt.backends {
 				bs = append(bs, Backend{Address: b})
@@ -94,9 +92,7 @@ func TestKeptConnectionsFollowTheName(t *testing.T) {
 	address.Store("127.0.0.1")
 	s, h := front(t, HandlerConfig{})
 	h.pool().Reconfigure(PoolConfig{Backends: []Backend{{Address: "app.test:" + port}}, ResolveInterval: 100 * time.Millisecond,
-		Lookup: func(context.Context, string) ([]netip.Addr, error) {
-			return []netip.Addr{netip.MustParseAddr(address.Load().(string))}, nil
-		}})
+		Resolver: hostsOf(func(string) ([]string, error) { return []string{address.Load().(string)}, nil })})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go h.pool().Run(ctx)

@@ -111,11 +111,11 @@ func (k *link) connectTo(pick Pick) {
 	k.started = k.loop.Now()
 	k.failed[1], k.gone[1] = false, false
 	k.half[0].writable, k.half[1].readable, k.half[1].ending = false, false, false
-	if a := pick.member.addrPort.Load(); a != nil {
-		fd, errno := reactor.Socket(unix.SOCK_STREAM, *a)
+	if a := pick.member.addrPort; a.IsValid() {
+		fd, errno := reactor.Socket(unix.SOCK_STREAM, a)
 		if errno == 0 {
 			k.fd[1] = fd
-			errno = k.loop.Connect(fd, *a)
+			errno = k.loop.Connect(fd, a)
 		}
 		k.awaitConnect(errno)
 		return
@@ -211,7 +211,7 @@ func (k *link) startRelaying() {
 			return
 		}
 	}
-	if a := k.pick.member.addrPort.Load(); a != nil && k.loop.IsSelfConnected(k.fd[1], a.Port()) {
+	if a := k.pick.member.addrPort; a.IsValid() && k.loop.IsSelfConnected(k.fd[1], a.Port()) {
 		reactor.Abort(k.fd[1])
 		k.failAttempt(inet.ErrSelfConnected)
 		return

@@ -99,7 +99,7 @@ func (k Pick) Address() string {
 	if k.member == nil {
 		return ""
 	}
-	return *k.member.address.Load()
+	return k.member.connectTo
 }
 
 // Report records an outcome before the connection is over: of a long one it is

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 	"weak"
 
@@ -11,7 +12,8 @@ import (
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
 	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), logged: poolLog{quorum: true},
-		onGone: make(map[weak.Pointer[registry]]struct{}), watchers: make(audience)}
+		onGone: make(map[weak.Pointer[registry]]struct{}), watchers: make(audience),
+		ready: make(chan struct{}), renamed: make(chan struct{}, 1), hasRoute: hasRoute}
 	p.queue.choose, p.queue.stale = p.choose, p.stale
 	return configured(p, cfg)
 }
@@ -50,35 +52,81 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 	if prev := p.snap.Load(); prev != nil {
 		before = prev.roster
 	}
-	all := make([]*member, 0, len(backends))
-	for i, b := range backends {
-		m := &member{Backend: b, index: i, hash: hashString(b.Name)}
-		if o := before.find(b.Name); o != nil && o.Address == b.Address {
-			m.server = o.server
-		} else {
-			m.server = new(server)
-			m.moveTo(b.Address)
-			if before != nil {
-				p.rampUp(m.server, cfg)
+	names := p.namesOf(backends, before)
+	var all []*member
+	taken := make(map[string]bool, len(backends))
+	for _, b := range backends {
+		for _, m := range b.expand(names[b.Name], before) {
+			if taken[m.Name] {
+				continue // by a backend that is named like an address
 			}
+			taken[m.Name] = true
+			m.index, m.hash = len(all), hashString(m.Name)
+			m.addrPort, _ = netip.ParseAddrPort(m.connectTo)
+			p.equip(m, cfg, before)
+			all = append(all, m)
 		}
-		if cfg.SlowStart == 0 {
-			p.settle(&m.ramp)
-		}
-		all = append(all, m)
 	}
 	r := newRoster(all, cfg, before)
+	r.backends, r.names = backends, names
 
 	p.building.Lock()
 	defer p.building.Unlock()
 	s := p.buildAhead(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.inherit(r, before)
 	p.count(before, r)
 	p.publish(r, s)
 	p.retire(before)
+	p.tellOfNames(r)
 	for _, m := range r.all {
 		p.drain(m.server, m.isDraining())
+	}
+}
+
+// equip gives m the server that it has in before, or a new server, which starts slowly
+// unless it, or its name, has been there from the beginning.
+func (p *Pool) equip(m *member, cfg *PoolConfig, before *roster) {
+	if o := before.find(m.Name); o != nil && o.Address == m.Address && o.connectTo == m.connectTo {
+		m.server = o.server
+	} else {
+		m.server = new(server)
+		if before != nil && (m.origin == nil || m.origin.added || m.origin.answered) {
+			p.rampUp(m.server, cfg)
+		}
+	}
+	if cfg.SlowStart == 0 {
+		p.settle(&m.ramp)
+	}
+}
+
+// inherit tells the new addresses of names what was said of their backend. p.mu is held.
+func (p *Pool) inherit(r, before *roster) {
+	for _, m := range r.all {
+		n := m.origin
+		if n == nil {
+			continue
+		}
+		n.answered = len(n.answer) > 0
+		if o := before.find(m.Name); (n.down || n.draining) && (o == nil || o.server != m.server) {
+			m.down.Store(n.down)
+			m.draining.Store(n.draining)
+			p.changes.Add(1) // which a snapshot that was made ahead does not know of
+		}
+	}
+}
+
+// tellOfNames has Run ask for names that are new.
+func (p *Pool) tellOfNames(r *roster) {
+	for _, n := range r.names {
+		if !n.asked.Load() {
+			select {
+			case p.renamed <- struct{}{}:
+			default:
+			}
+			return
+		}
 	}
 }
 
@@ -102,19 +150,35 @@ func (p *Pool) retire(before *roster) {
 	if before == nil {
 		return
 	}
+	r := p.snap.Load().roster
 	for _, m := range before.all {
 		if m.server.member != nil {
 			continue
 		}
 		p.settle(&m.ejected)
 		p.settle(&m.ramp)
+		if n := m.origin; n != nil && r.names[n.backend] == n {
+			if !m.addrPort.IsValid() { // which address was dialled is not known: it may be among those in use
+				n.early = append(n.early, m.server)
+				continue
+			}
+			m.moved.Store(true)
+		}
 		p.drain(m.server, true)
+	}
+	for _, n := range before.names {
+		if r.names[n.backend] != n {
+			for _, s := range n.early {
+				p.drain(s, true)
+			}
+		}
 	}
 }
 
 // SetHealth tells what a probe found out about a backend: why it is down, or nil if
 // it is up. A name that the pool does not have is logged and otherwise ignored:
-// probes of a backend that was just removed may still be under way.
+// probes of a backend that was just removed may still be under way. That of a backend whose
+// address is a name stands for each of its addresses, now and later.
 //
 // No pick that begins afterwards gets a backend that is down, unless health is not
 // believed. What else follows has happened when SetHealth returns: a backend that is up
@@ -126,11 +190,21 @@ func (p *Pool) SetHealth(backend string, why error) {
 	up := why == nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := p.find(backend)
-	if m == nil {
+	members, n := p.snap.Load().allOf(backend)
+	if n != nil {
+		n.down = !up
+	} else if members == nil {
 		p.log.Warn("health of an unknown backend", "pool", p.config().Name, "backend", backend, "up", up)
 		return
 	}
+	for _, m := range members {
+		p.setHealth(m, why)
+	}
+}
+
+// setHealth is SetHealth for one member. p.mu is held.
+func (p *Pool) setHealth(m *member, why error) {
+	up := why == nil
 	if m.down.Load() == !up {
 		return
 	}
@@ -143,7 +217,7 @@ func (p *Pool) SetHealth(backend string, why error) {
 			p.settle(&m.ejected)
 		}
 	})
-	log := p.log.With("pool", p.config().Name, "backend", backend, "up", p.census[isUp], "backends", len(p.snap.Load().all))
+	log := p.log.With("pool", p.config().Name, "backend", m.Name, "up", p.census[isUp], "backends", len(p.snap.Load().all))
 	if up {
 		log.Info("backend is up")
 		p.rampUp(m.server, p.config())
@@ -157,24 +231,27 @@ func (p *Pool) SetHealth(backend string, why error) {
 	}
 }
 
-// SetDrain starts or ends keeping new connections away from a backend, on top of
+// SetDrain starts or ends keeping new connections away from a backend, or from each
+// address of its name, on top of
 // what its configuration says, until the backend is removed. It reports
 // whether the pool has such a backend. When SetDrain returns, the same has happened as
 // with SetHealth.
 func (p *Pool) SetDrain(backend string, drain bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m := p.find(backend)
-	if m == nil {
-		return false
+	members, n := p.snap.Load().allOf(backend)
+	if n != nil {
+		n.draining = drain
 	}
-	if m.draining.Load() != drain {
-		p.alter(m.server, func() { m.draining.Store(drain) })
-		p.log.Info("backend drain", "pool", p.config().Name, "backend", backend, "drain", drain)
-		p.changed()
-		p.drain(m.server, m.isDraining())
+	for _, m := range members {
+		if m.draining.Load() != drain {
+			p.alter(m.server, func() { m.draining.Store(drain) })
+			p.log.Info("backend drain", "pool", p.config().Name, "backend", m.Name, "drain", drain)
+			p.changed()
+			p.drain(m.server, m.isDraining())
+		}
 	}
-	return true
+	return n != nil || members != nil
 }
 
 // drain arms or disarms the end of a server's connections. p.mu is held.

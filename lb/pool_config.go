@@ -2,11 +2,9 @@ package lb
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -36,7 +34,8 @@ type PoolConfig struct {
 	SlowStart time.Duration
 	// Quorum is the total weight of healthy non-backup backends below which the
 	// backup ones are used. Default 1: backups serve when all others are down. The
-	// Backends given with it must weigh so much, unless one of them has no weight for now.
+	// Backends given with it must weigh so much, unless one of them is a name, or has no
+	// weight for now.
 	Quorum int
 	// Hysteresis widens Quorum: it is lost below Quorum - Hysteresis and regained
 	// at Quorum + Hysteresis, or when all that do not drain are healthy again and
@@ -64,14 +63,14 @@ type PoolConfig struct {
 	// ResolveInterval is how often Run resolves the names among the
 	// addresses. Default 10 s.
 	ResolveInterval time.Duration
-	// Lookup resolves a name for Run. nil: net.DefaultResolver.
-	Lookup func(ctx context.Context, host string) ([]netip.Addr, error) `json:"-"`
+	// Resolver answers for Run. nil: net.DefaultResolver.
+	Resolver Resolver `json:"-"`
 	// Logger gets changes of health. Nothing waits for it. nil: silent.
 	Logger *slog.Logger
 }
 
 // WithDefaults returns c with its zero fields filled in, those of the backends too.
-// Lookup stays nil for the default.
+// Resolver stays nil for the default.
 func (c PoolConfig) WithDefaults() PoolConfig {
 	if c.Balancer == nil {
 		c.Balance = cmp.Or(c.Balance, RoundRobin)
@@ -117,14 +116,14 @@ func (c PoolConfig) Validate() error {
 			field.If(c.Hysteresis >= max(c.Quorum, 1), "Hysteresis", "%d: want less than the quorum, %d", c.Hysteresis, c.Quorum)))
 }
 
-// primaryWeight is the total weight of the backends that are no backups; not known of those
-// that drain for want of a weight, and will have one again.
+// primaryWeight is the total weight of the backends that are no backups; not known of
+// names, nor of those that drain for want of a weight, and will have one again.
 func primaryWeight(backends []Backend) (weight int, known bool) {
 	known = true
 	for _, b := range backends {
 		if !b.Backup {
 			weight += max(b.Weight, 0)
-			known = known && b.Weight > 0
+			known = known && b.Weight > 0 && !b.isMany()
 		}
 	}
 	return weight, known

@@ -3,6 +3,7 @@ package lb
 import (
 	"log/slog"
 	"maps"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,12 +28,20 @@ type Pool struct {
 	updating sync.Mutex
 	building sync.Mutex
 
+	// learning is held while answers of the resolver become part of the pool.
+	learning sync.Mutex
+	settled  sync.Once // closes ready
+	ready    chan struct{}
+	renamed  chan struct{}         // gets an item when there are names that were not asked for
+	hasRoute func(netip.Addr) bool // see routed
+
 	// mu guards what is current, ejections, and what follows. The locks of this package
-	// are taken in this order: Handler.mu, Pool.updating, Pool.building, Pool.mu, then
+	// are taken in this order: Handler.mu, Pool.learning, Pool.updating, Pool.building, Pool.mu, then
 	// queue.mu, or a plane's registry.mu and session.mu.
 	mu     sync.Mutex
 	census census
 	logged poolLog
+	news   []news                              // that Run has got, and are not part of the pool yet
 	soon   *time.Timer                         // calls refresh; nil: nothing has changed
 	took   time.Duration                       // the latest refresh
 	onGone map[weak.Pointer[registry]]struct{} // see watchGone

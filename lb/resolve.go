@@ -1,102 +1,342 @@
 package lb
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/havip/havip/internal/retry"
 )
 
-// maxLookups bounds the names that Run resolves at once.
-const maxLookups = 64
+const (
+	// maxLookups bounds the names that Run resolves at once.
+	maxLookups = 64
+	// maxAddresses bounds the addresses of one name that are used.
+	maxAddresses = 1024
+)
 
-// Run resolves the names among the backends' addresses, now and every
-// ResolveInterval, until ctx ends. A backend whose name has several addresses
-// keeps the one it has while that is among them, and gets the lowest one
-// otherwise. When the resolver fails the last answer stays. A pool
+// Resolver is who knows the addresses of names. A net.Resolver does.
+type Resolver interface {
+	// LookupNetIP returns the addresses of a host, the preferred family first; network is
+	// "ip".
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+	// LookupSRV returns the SRV records of name; service and proto are empty. What comes
+	// together with an error is used.
+	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+}
+
+var _ Resolver = (*net.Resolver)(nil)
+
+// Run resolves the names among the backends' addresses, now and every ResolveInterval, and
+// those that Update brings at once, until ctx ends. An address that is new is used at once;
+// one that is gone is treated as a removed backend, but that UDP sessions move with their
+// next datagrams. When the resolver fails, or knows no address, the last answer stays. Of a
+// family to which this host has no route no address is used, unless there is no other. With
+// ResolveFirst a backend keeps the address that it has while that is in the answer, and
+// else gets the lowest one of the family that the resolver prefers (RFC 6724). A pool
 // without names need not be run.
 func (p *Pool) Run(ctx context.Context) error {
-	for pause := time.Duration(0); retry.Pause(ctx, pause); {
-		start := time.Now()
-		p.resolveAll(ctx)
-		// A name without an answer must not make the others wait.
-		pause = p.config().ResolveInterval - time.Since(start)
+	var lookups sync.WaitGroup
+	defer lookups.Wait()
+	slots := make(chan struct{}, maxLookups)
+	var due time.Time
+	for first := true; ctx.Err() == nil; first = false {
+		var round sync.WaitGroup
+		all := !time.Now().Before(due)
+		if all {
+			due = time.Now().Add(p.config().ResolveInterval)
+		}
+		for _, n := range p.snap.Load().names {
+			// A name without an answer must not make the others wait.
+			if !all && n.asked.Load() || n.asking.Swap(true) {
+				continue
+			}
+			slots <- struct{}{}
+			round.Add(1)
+			lookups.Go(func() {
+				defer round.Done()
+				answer := p.resolve(ctx, n)
+				n.asked.Store(true)
+				n.asking.Store(false)
+				<-slots
+				p.learn(ctx, news{n, answer})
+			})
+		}
+		if first {
+			lookups.Go(func() { round.Wait(); p.settled.Do(func() { close(p.ready) }) })
+		}
+		p.awaitNames(ctx, time.Until(due))
 	}
 	return nil
 }
 
-// resolveAll returns when each name has its answer, or has waited in vain for
-// ResolveInterval.
-func (p *Pool) resolveAll(ctx context.Context) {
-	var lookups sync.WaitGroup
-	defer lookups.Wait()
-	slots := make(chan struct{}, maxLookups)
-	for _, m := range p.snap.Load().all {
-		host, port := m.hostPort()
-		if host == "" {
-			continue
+// awaitNames waits until names are due, or there are others.
+func (p *Pool) awaitNames(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.renamed:
+	case <-ctx.Done():
+	}
+}
+
+// Resolved returns a channel that is closed when Run has got the first answers: each name
+// that the pool had when Run began was answered, or was waited for in vain for
+// ResolveInterval. Whoever begins to serve only then, or when it takes too long, has no
+// datagrams for a backend whose address is not known.
+func (p *Pool) Resolved() <-chan struct{} { return p.ready }
+
+// news is an answer; nil: there was none.
+type news struct {
+	*hostname
+	answer []endpoint
+}
+
+// learn has the pool use an answer, together with those that come at the same time:
+// thousands of names cost few looks at the pool.
+func (p *Pool) learn(ctx context.Context, latest news) {
+	p.mu.Lock()
+	p.news = append(p.news, latest)
+	p.mu.Unlock()
+
+	p.learning.Lock()
+	defer p.learning.Unlock()
+	p.mu.Lock()
+	all := p.news
+	p.news = nil
+	p.mu.Unlock()
+	start := time.Now()
+	if p.apply(all) {
+		retry.Pause(ctx, 10*time.Since(start))
+	}
+}
+
+// apply has the pool use answers, and reports whether something has changed.
+func (p *Pool) apply(all []news) (changed bool) {
+	p.updating.Lock()
+	defer p.updating.Unlock()
+	for _, latest := range all {
+		if n := latest.hostname; len(latest.answer) > 0 && !slices.Equal(n.answer, latest.answer) {
+			n.answer, changed = latest.answer, true
 		}
+	}
+	if changed {
+		p.update(p.config(), p.snap.Load().backends)
+	}
+	return changed
+}
+
+// resolve asks for a name, and logs what is new.
+func (p *Pool) resolve(ctx context.Context, n *hostname) []endpoint {
+	ctx, cancel := context.WithTimeout(ctx, p.config().ResolveInterval)
+	defer cancel()
+	p.updating.Lock()
+	last := n.answer
+	p.updating.Unlock()
+	answer, err := p.ask(ctx, n.address, last)
+	log := p.log.With("pool", p.config().Name, "backend", n.backend, "host", n.host())
+	if len(answer) > maxAddresses {
+		err = errors.Join(err, fmt.Errorf("%d addresses, of which %d are used", len(answer), maxAddresses))
+		answer = answer[:maxAddresses]
+	}
+	switch {
+	case ctx.Err() == context.Canceled:
+		return nil
+	case err != nil:
+		level := slog.LevelWarn
+		if n.unresolved {
+			level = slog.LevelDebug // said once
+		}
+		log.Log(ctx, level, "backend not resolved", "err", err, "stays", cmp.Or(addressesOf(answer), addressesOf(last), n.address))
+	case n.unresolved:
+		log.Info("backend is resolved again")
+	}
+	n.unresolved = err != nil
+	if len(answer) > 0 && !slices.Equal(answer, last) {
+		log.Info("backend resolved", "addresses", addressesOf(answer))
+	}
+	return answer
+}
+
+// addressesOf lists an answer for the log.
+func addressesOf(answer []endpoint) string {
+	const most = 16
+	var list []string
+	for _, e := range answer[:min(len(answer), most)] {
+		list = append(list, e.to.String())
+	}
+	if more := len(answer) - most; more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(list, " ")
+}
+
+// ask resolves the address of a backend, in the order of preference. Part of an answer may
+// come together with an error. last is the answer before.
+func (p *Pool) ask(ctx context.Context, address string, last []endpoint) ([]endpoint, error) {
+	r := p.config().Resolver
+	if r == nil {
+		r = net.DefaultResolver
+	}
+	if isSRV(address) {
+		return p.askSRV(ctx, r, address, last)
+	}
+	host, port, err := net.SplitHostPort(address)
+	number, perr := strconv.ParseUint(port, 10, 16)
+	if err = errors.Join(err, perr); err != nil {
+		return nil, err // Validate has seen to that
+	}
+	addrs, err := p.askHost(ctx, r, host)
+	var answer []endpoint
+	for _, a := range addrs {
+		answer = append(answer, endpoint{to: netip.AddrPortFrom(a, uint16(number))})
+	}
+	return answer, err
+}
+
+// askHost returns the addresses of a host that this host can reach: those of the preferred
+// family first, and the lowest first.
+func (p *Pool) askHost(ctx context.Context, r Resolver, host string) ([]netip.Addr, error) {
+	addrs, err := r.LookupNetIP(ctx, "ip", host)
+	if err == nil && len(addrs) == 0 {
+		err = errors.New("no address")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range addrs {
+		addrs[i] = a.Unmap()
+	}
+	preferred := addrs[0].Is4()
+	addrs = routed(addrs, p.hasRoute)
+	slices.SortFunc(addrs, func(a, b netip.Addr) int {
+		if a.Is4() != b.Is4() {
+			if a.Is4() == preferred {
+				return -1
+			}
+			return 1
+		}
+		return a.Compare(b)
+	})
+	return slices.Compact(addrs), nil
+}
+
+// routed leaves out the addresses of a family to none of which there is a route, if there
+// is a route to the other family.
+func routed(addrs []netip.Addr, hasRoute func(netip.Addr) bool) []netip.Addr {
+	var v4, v6 []netip.Addr
+	for _, a := range addrs {
+		if a.Is4() {
+			v4 = append(v4, a)
+		} else {
+			v6 = append(v6, a)
+		}
+	}
+	if len(v4) == 0 || len(v6) == 0 {
+		return addrs
+	}
+	switch to4, to6 := slices.ContainsFunc(v4, hasRoute), slices.ContainsFunc(v6, hasRoute); {
+	case to4 && !to6:
+		return v4
+	case to6 && !to4:
+		return v6
+	}
+	return addrs
+}
+
+// hasRoute reports whether this host could send something to an address, unless that
+// cannot be told. Nothing is sent.
+func hasRoute(a netip.Addr) bool {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 9)))
+	if err == nil {
+		c.Close()
+	}
+	return !isAny(err, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT)
+}
+
+// askSRV returns the addresses of the hosts in SRV records: first those of the records
+// whose priority is the best.
+func (p *Pool) askSRV(ctx context.Context, r Resolver, address string, last []endpoint) (answer []endpoint, err error) {
+	_, records, err := r.LookupSRV(ctx, "", "", address)
+	// A target of "." says that there is no such service (RFC 2782).
+	records = slices.DeleteFunc(records, func(s *net.SRV) bool { return strings.Trim(s.Target, ".") == "" || s.Port == 0 })
+	if len(records) == 0 {
+		return nil, cmp.Or(err, errors.New("no SRV records"))
+	}
+	addrs, errs := p.askTargets(ctx, r, records)
+	best := slices.MinFunc(records, func(a, b *net.SRV) int { return cmp.Compare(a.Priority, b.Priority) }).Priority
+	weighted := slices.ContainsFunc(records, func(s *net.SRV) bool { return s.Weight > 0 })
+	for i, s := range records {
+		e := endpoint{target: s.Target, backup: s.Priority != best}
+		if weighted {
+			e.weight = max(int(s.Weight), 1) // 0 stands for a small share
+		}
+		if errs[i] != nil { // the target stays where it was
+			for _, before := range last {
+				if before.target == s.Target {
+					addrs[i] = append(addrs[i], before.to.Addr())
+				}
+			}
+			err = errors.Join(err, errs[i])
+		}
+		for _, a := range addrs[i] {
+			e.to = netip.AddrPortFrom(a, s.Port)
+			answer = append(answer, e)
+		}
+	}
+	// The same on all nodes, whatever the order of the records.
+	slices.SortStableFunc(answer, func(a, b endpoint) int {
+		if a.backup != b.backup {
+			if b.backup {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(a.to.Compare(b.to), strings.Compare(a.target, b.target), cmp.Compare(a.weight, b.weight))
+	})
+	return uniqueEndpoints(answer), err
+}
+
+// uniqueEndpoints leaves out what leads to the same place as an endpoint before.
+func uniqueEndpoints(answer []endpoint) (unique []endpoint) {
+	seen := make(map[netip.AddrPort]bool, len(answer))
+	for _, e := range answer {
+		if !seen[e.to] {
+			unique = append(unique, e)
+		}
+		seen[e.to] = true
+	}
+	return unique
+}
+
+// maxTargets bounds the targets of one name that are resolved at once.
+const maxTargets = 8
+
+// askTargets resolves the targets of SRV records.
+func (p *Pool) askTargets(ctx context.Context, r Resolver, records []*net.SRV) (addrs [][]netip.Addr, errs []error) {
+	addrs, errs = make([][]netip.Addr, len(records)), make([]error, len(records))
+	var all sync.WaitGroup
+	slots := make(chan struct{}, maxTargets)
+	for i, s := range records {
 		slots <- struct{}{}
-		lookups.Go(func() {
-			p.resolve(ctx, m, host, port)
+		all.Go(func() {
+			if addrs[i], errs[i] = p.askHost(ctx, r, strings.TrimSuffix(s.Target, ".")); errs[i] != nil {
+				errs[i] = fmt.Errorf("%s: %w", s.Target, errs[i])
+			}
 			<-slots
 		})
 	}
-}
-
-// hostPort splits the address of m if a name is in it; host is empty otherwise.
-func (m *member) hostPort() (host, port string) {
-	network, address := network(m.Address)
-	host, port, err := net.SplitHostPort(address)
-	if network == "unix" || err != nil {
-		return "", ""
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return "", ""
-	}
-	return host, port
-}
-
-func (p *Pool) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	if f := p.config().Lookup; f != nil {
-		return f(ctx, host)
-	}
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-}
-
-func (p *Pool) resolve(ctx context.Context, m *member, host, port string) {
-	ctx, cancel := context.WithTimeout(ctx, p.config().ResolveInterval)
-	defer cancel()
-	addrs, err := p.lookup(ctx, host)
-	if err != nil || len(addrs) == 0 {
-		if ctx.Err() != context.Canceled {
-			level := slog.LevelWarn
-			if m.unresolved.Swap(true) {
-				level = slog.LevelDebug // said once
-			}
-			p.log.Log(ctx, level, "backend not resolved", "pool", p.config().Name, "backend", m.Name, "host", host,
-				"err", err, "stays", *m.server.address.Load())
-		}
-		return
-	}
-	if m.unresolved.Swap(false) {
-		p.log.Info("backend is resolved again", "pool", p.config().Name, "backend", m.Name, "host", host)
-	}
-	for i := range addrs {
-		addrs[i] = addrs[i].Unmap()
-	}
-	if now := m.addrPort.Load(); now != nil && slices.Contains(addrs, now.Addr()) {
-		return
-	}
-	chosen := net.JoinHostPort(slices.MinFunc(addrs, netip.Addr.Compare).String(), port)
-	p.log.Info("backend resolved", "pool", p.config().Name, "backend", m.Name, "host", host, "address", chosen)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m.moveTo(chosen)
-	p.watchers.push(p.snap.Load())
+	all.Wait()
+	return addrs, errs
 }

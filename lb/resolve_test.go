@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -12,7 +13,31 @@ import (
 	"time"
 )
 
-func TestResolve(t *testing.T) {
+// testDNS is a Resolver. A nil function knows nothing.
+type testDNS struct {
+	host func(ctx context.Context, host string) ([]string, error)
+	srv  func(name string) ([]*net.SRV, error)
+}
+
+func (d testDNS) LookupNetIP(ctx context.Context, network, host string) (addrs []netip.Addr, err error) {
+	texts, err := d.host(ctx, host)
+	for _, text := range texts {
+		addrs = append(addrs, netip.MustParseAddr(text))
+	}
+	return addrs, err
+}
+
+func (d testDNS) LookupSRV(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {
+	records, err := d.srv(service + proto + name)
+	return name, records, err
+}
+
+// hostsOf is a Resolver of hosts alone.
+func hostsOf(f func(host string) ([]string, error)) Resolver {
+	return testDNS{host: func(_ context.Context, host string) ([]string, error) { return f(host) }}
+}
+
+func TestResolveFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer atomic.Value
 		type reply struct {
@@ -21,18 +46,15 @@ func TestResolve(t *testing.T) {
 		}
 		set := func(err error, addrs ...string) { answer.Store(reply{addrs, err}) }
 		p := newPool(t, PoolConfig{
-			Backends:        []Backend{{Address: "app.test:80"}, {Address: "192.0.2.1:80"}, {Address: "unix:/x"}},
+			Backends:        []Backend{{Address: "app.test:80", Resolve: ResolveFirst}, {Address: "192.0.2.1:80"}, {Address: "unix:/x"}},
 			ResolveInterval: time.Second,
-			Lookup: func(_ context.Context, host string) (addrs []netip.Addr, err error) {
+			Resolver: hostsOf(func(host string) ([]string, error) {
 				if host != "app.test" {
 					t.Errorf("asked for %q", host)
 				}
 				r := answer.Load().(reply)
-				for _, a := range r.addrs {
-					addrs = append(addrs, netip.MustParseAddr(a))
-				}
-				return addrs, r.err
-			},
+				return r.addrs, r.err
+			}),
 		})
 		set(errors.New("no answer"))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -72,14 +94,14 @@ func TestResolveDoesNotWaitForADeadName(t *testing.T) {
 		p := newPool(t, PoolConfig{
 			Backends:        []Backend{{Address: "dead.test:80"}, {Address: "dead.test:81"}, {Address: "app.test:80"}},
 			ResolveInterval: 10 * time.Second,
-			Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			Resolver: testDNS{host: func(ctx context.Context, host string) ([]string, error) {
 				if host == "dead.test" {
 					<-ctx.Done()
 					return nil, ctx.Err()
 				}
 				asked = append(asked, time.Since(start))
-				return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
-			},
+				return []string{"192.0.2.7"}, nil
+			}},
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
@@ -103,13 +125,13 @@ func TestResolveManyNames(t *testing.T) {
 			bs = append(bs, Backend{Address: fmt.Sprintf("app%d.test:80", i)})
 		}
 		var now, most, all atomic.Int64
-		p := newPool(t, PoolConfig{Backends: bs, Lookup: func(context.Context, string) ([]netip.Addr, error) {
+		p := newPool(t, PoolConfig{Backends: bs, Resolver: hostsOf(func(string) ([]string, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
 			time.Sleep(time.Second)
 			all.Add(1)
-			return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
-		}})
+			return []string{"192.0.2.7"}, nil
+		})})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		p.Run(ctx)

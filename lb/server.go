@@ -10,9 +10,6 @@ import (
 // server is what changes about a backend while it is in use. It outlives
 // snapshots and updates.
 type server struct {
-	address  atomic.Pointer[string]         // where to connect: Backend.Address, resolved
-	addrPort atomic.Pointer[netip.AddrPort] // the same, nil if it is a name or a path
-
 	active   atomic.Int64
 	picks    atomic.Uint64
 	failures atomic.Uint64
@@ -21,10 +18,10 @@ type server struct {
 	received, sent        atomic.Uint64
 	connects, connectTime atomic.Uint64 // number, and nanoseconds in all
 
-	down       atomic.Bool
-	unresolved atomic.Bool // its name had no answer when last asked
-	draining   atomic.Bool
-	changed    atomic.Int64 // time of the last change of down, 0 if none
+	down     atomic.Bool
+	draining atomic.Bool
+	moved    atomic.Bool  // its name has left it for other addresses
+	changed  atomic.Int64 // time of the last change of down, 0 if none
 
 	ejected atomic.Int64 // until when; 0: not ejected
 	ramp    atomic.Int64 // when slow start began; 0: no slow start
@@ -39,20 +36,18 @@ type server struct {
 	drainTimeout time.Duration // of drainTimer; 0: none
 }
 
-// moveTo changes where connections go.
-func (s *server) moveTo(address string) {
-	if ap, err := netip.ParseAddrPort(address); err == nil {
-		s.addrPort.Store(&ap)
-	}
-	s.address.Store(&address)
-}
-
-// member is one configured backend: immutable but for its server.
+// member is one configured backend, or one address of its name: immutable but for its
+// server.
 type member struct {
-	Backend
+	Backend // an address has a Name of its own, and of an SRV record Weight and Backup
 	*server
 	index int    // in roster.all
 	hash  uint64 // of the name
+
+	origin    *hostname      // of the name that has this address; nil: there is none
+	connectTo string         // Backend.Address, resolved
+	addrPort  netip.AddrPort // the same, not valid if it is a name or a path
+	authority string         // see BackendSnapshot
 }
 
 // isDraining reports whether m gets no new connections.

@@ -12,6 +12,11 @@ type roster struct {
 	cfg    *PoolConfig
 	all    []*member
 	byName map[string]*member
+
+	backends []Backend               // as they are configured,
+	names    map[string]*hostname    // by their Name, where the address is a name
+	groups   map[*hostname][]*member // the addresses of a name, where they have Names of their own
+
 	tls    bool                                           // some backend has a TLS of its own
 	hash   func(client netip.AddrPort, key string) uint64 // of the balancing method; nil: none
 	tables [2][]uint32                                    // Maglev tables of primaries and backups, indices into all
@@ -19,10 +24,14 @@ type roster struct {
 
 // newRoster makes a roster. What before, nil at first, has that is the same is taken over.
 func newRoster(all []*member, cfg *PoolConfig, before *roster) *roster {
-	r := &roster{cfg: cfg, all: all, byName: make(map[string]*member, len(all)), hash: cfg.Balance.hash()}
+	r := &roster{cfg: cfg, all: all, byName: make(map[string]*member, len(all)),
+		groups: make(map[*hostname][]*member), hash: cfg.Balance.hash()}
 	for _, m := range all {
 		r.byName[m.Name] = m
 		r.tls = r.tls || m.TLS != nil
+		if m.origin != nil && m.origin.backend != m.Name {
+			r.groups[m.origin] = append(r.groups[m.origin], m)
+		}
 	}
 	switch {
 	case r.hash == nil:
@@ -67,6 +76,16 @@ func (r *roster) find(backend string) *member {
 		return nil
 	}
 	return r.byName[backend]
+}
+
+// allOf returns the members that a name stands for, and, if the address of a backend of
+// that Name is a name, what is known of that. Neither: there is no such backend.
+func (r *roster) allOf(backend string) ([]*member, *hostname) {
+	n := r.names[backend]
+	if m := r.byName[backend]; m != nil {
+		return []*member{m}, n
+	}
+	return r.groups[n], n
 }
 
 // turns counts the picks of a tier for those that take turns. It outlives snapshots.

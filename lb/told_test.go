@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -161,12 +160,12 @@ func TestUnresolvedOnce(t *testing.T) {
 		var log story
 		ok := time.Now().Add(time.Minute)
 		p := newPool(t, PoolConfig{Name: "web", Backends: []Backend{{Name: "a", Address: "app.test:80"}}, Logger: log.logger(slog.LevelInfo),
-			Lookup: func(context.Context, string) ([]netip.Addr, error) {
+			Resolver: hostsOf(func(string) ([]string, error) {
 				if time.Now().Before(ok) {
 					return nil, errors.New("no such host")
 				}
-				return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
-			}})
+				return []string{"192.0.2.1"}, nil
+			})})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go p.Run(ctx)
@@ -176,6 +175,6 @@ func TestUnresolvedOnce(t *testing.T) {
 		log.want(t, "a minute without an answer",
 			`WARN msg="backend not resolved" pool=web backend=a host=app.test err="no such host" stays=app.test:80`,
 			`INFO msg="backend is resolved again" pool=web backend=a host=app.test`,
-			`INFO msg="backend resolved" pool=web backend=a host=app.test address=192.0.2.1:80`)
+			`INFO msg="backend resolved" pool=web backend=a host=app.test addresses=192.0.2.1:80`)
 	})
 }

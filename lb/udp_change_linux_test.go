@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"context"
 	"net"
 	"runtime"
 	"testing"
@@ -148,5 +149,48 @@ func TestUDPReconfigureLimits(t *testing.T) {
 		if n := u.Stats().Active; n != int64(min(i+2, 3)) {
 			t.Errorf("%d sessions after %d new ones", n, i+1)
 		}
+	}
+}
+
+// A UDP session follows the name: with the next datagram it goes to an address that is in
+// the answer.
+func TestUDPSessionsFollowTheName(t *testing.T) {
+	for _, resolve := range []Resolve{ResolveAll, ResolveFirst} {
+		t.Run(resolve.String(), func(t *testing.T) {
+			old := named(t, "old")
+			_, port, _ := net.SplitHostPort(old.Address)
+			moved, err := net.ListenPacket("udp", "127.0.0.2:"+port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { moved.Close() })
+			go func() {
+				buf := make([]byte, 100)
+				for {
+					n, from, err := moved.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					_, _ = moved.WriteTo(append([]byte("new"), buf[:n]...), from)
+				}
+			}()
+			z := &zone{hosts: map[string][]string{"app.test": {"127.0.0.1"}}}
+			p := newPool(t, PoolConfig{Resolver: z, ResolveInterval: 100 * time.Millisecond,
+				Backends: []Backend{{Name: "app", Address: "app.test:" + port, Resolve: resolve}}})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go p.Run(ctx)
+			<-p.Resolved()
+			addr, _ := relayUDP(t, udpWith(UDPConfig{Pool: p}))
+			c := dialUDPTest(t, addr)
+			if got := ask(t, c, "1"); got != "old1" {
+				t.Fatalf("got %q at first", got)
+			}
+			z.set(func() { z.hosts["app.test"] = []string{"127.0.0.2"} })
+			waitFor(t, "the name to move", func() bool { return p.Status().Backends[0].Resolved == "127.0.0.2:"+port })
+			if got := ask(t, c, "2"); got != "new2" {
+				t.Errorf("got %q after the name has moved", got)
+			}
+		})
 	}
 }

@@ -97,7 +97,7 @@ func (p *udpPlane) evictOldest() {
 // forwardDatagrams sends the received datagrams from first up to end to the session's
 // backend, or to another backend if that has become unusable.
 func (p *udpPlane) forwardDatagrams(s *udpSession, first, end int) {
-	if s.fd >= 0 && believedDown(s.cfg.Pool, s.pick.member) {
+	if s.fd >= 0 && (s.pick.member.moved.Load() || believedDown(s.cfg.Pool, s.pick.member)) {
 		p.disconnectSession(s, Neutral)
 		s.flow.tries = 0
 	}
@@ -208,8 +208,8 @@ func (p *udpPlane) freeSocket(s *udpSession) bool {
 
 // dialBackend returns a socket connected to a backend, of which the loop is told.
 func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (fd int32, err error) {
-	a := pick.member.addrPort.Load()
-	if a == nil {
+	a := pick.member.addrPort
+	if !a.IsValid() {
 		return -1, errUnresolved
 	}
 	if !p.share.take() {
@@ -220,11 +220,11 @@ func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (fd int32, err error) {
 			p.share.give()
 		}
 	}()
-	fd, errno := reactor.Socket(unix.SOCK_DGRAM, *a)
+	fd, errno := reactor.Socket(unix.SOCK_DGRAM, a)
 	if errno != 0 {
 		return -1, errno
 	}
-	if errno = p.Connect(fd, *a); errno != 0 {
+	if errno = p.Connect(fd, a); errno != 0 {
 		reactor.Close(fd)
 		return -1, errno
 	}

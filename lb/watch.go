@@ -22,10 +22,16 @@ type PoolSnapshot struct {
 
 // BackendSnapshot is one backend of a PoolSnapshot.
 type BackendSnapshot struct {
-	Backend         // as it is configured
+	// Backend is as configured. If Address is a name, each of its addresses is a backend
+	// with a Name of its own, and, from an SRV record, Weight and Backup.
+	Backend
+	Origin   string // the Name of the backend as it is configured
 	Resolved string // where connections go: Address, or what it resolved to
-	Up       bool   // what SetHealth said last; true at first
-	Draining bool   // by configuration or SetDrain
+	// Authority is host:port, by which a check speaks of the backend: Address, or for an
+	// SRV record the domain and the record's port.
+	Authority string
+	Up        bool // what SetHealth said last; true at first
+	Draining  bool // by configuration or SetDrain
 	// InUse: new connections go to this backend, and to the others in use, in
 	// proportion to their Weight. [MaglevTable] of their names and weights is a table
 	// that is the same on all nodes.
@@ -43,7 +49,11 @@ func (s *snapshot) public() *PoolSnapshot {
 }
 
 func (s *snapshot) backend(m *member) BackendSnapshot {
-	return BackendSnapshot{Backend: m.Backend, Resolved: *m.address.Load(),
+	origin := m.Name
+	if m.origin != nil {
+		origin = m.origin.backend
+	}
+	return BackendSnapshot{Backend: m.Backend, Origin: origin, Resolved: m.connectTo, Authority: m.authority,
 		Up: !m.down.Load(), Draining: m.isDraining(), InUse: s.live[m.index] && s.uses(m)}
 }
 

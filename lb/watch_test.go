@@ -84,11 +84,11 @@ func TestWatchTellsAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		next := netip.MustParseAddr("192.0.2.1")
 		p := newPool(t, PoolConfig{Backends: []Backend{{Address: "app.test:80"}},
-			Lookup: func(context.Context, string) ([]netip.Addr, error) {
+			Resolver: hostsOf(func(string) ([]string, error) {
 				address := next
 				next = next.Next()
-				return []netip.Addr{address}, nil
-			}})
+				return []string{address.String()}, nil
+			})})
 		var got []string
 		p.Watch(func(s PoolSnapshot) { got = append(got, s.Backends[0].Resolved) })
 		ctx, cancel := context.WithCancel(t.Context())

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/lb"
 )
 
 // address is one host's address, without a zone: the interface is given
@@ -136,10 +137,17 @@ var (
 	thisNetwork = netip.MustParsePrefix("0.0.0.0/8") // RFC 1122 §3.2.1.3
 )
 
-// hostPort is where to connect to, "host:port", as a check would.
+// hostPort is where to connect to, "host:port", as a check would, or the name of SRV
+// records, of which package lb knows more.
 func hostPort(to *string) value {
-	return text(to, "a host and port such as 192.168.31.242:8080", func(s string) bool {
-		return healthcheck.TCP{Address: s}.Validate() == nil
+	return scalar(to, "a host and port such as 192.168.31.242:8080", func(s string) (string, error) {
+		switch {
+		case (healthcheck.TCP{Address: s}).Validate() == nil, isHost(s) && (lb.Backend{Address: s}).Validate() == nil:
+			return s, nil
+		case strings.HasPrefix(s, "_"):
+			return s, errors.New("want a host and port, or the name of SRV records such as _http._tcp.example.org")
+		}
+		return s, errUnfit
 	})
 }
 

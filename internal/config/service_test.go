@@ -38,7 +38,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	web := service(1, Service{Name: "web", Listen: netip.AddrPortFrom(netip.Addr{}, 8080), Mode: "http",
 		Pool:  pool("web", lb.LeastConn, backend("192.168.31.242:8080"), backend("192.168.31.242:8081"), backend("app.example.org:8082")),
 		Check: ofBackends(template)})
-	web.Pool.Backends[1].Weight, web.Pool.Backends[2].Backup = 2, true
+	web.Pool.Backends[1].Weight, web.Pool.Backends[2].Backup, web.Pool.Backends[2].Resolve = 2, true, lb.ResolveFirst
 
 	db := service(10, Service{Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp",
 		Pool:  pool("db", lb.RoundRobin, backend("[2001:db8::7]:5432")),
