@@ -142,7 +142,7 @@ func connect(ctx context.Context, network, address string) (conn net.Conn, err e
 	if network == "udp" {
 		conn, err = (&net.Dialer{Control: controlUDP}).DialContext(ctx, network, address)
 	} else {
-		conn, err = inet.Dial(ctx, network, address)
+		conn, err = inet.Dial(ctx, network, address, nil)
 	}
 	if err == nil && inet.IsSelfConnected(conn) { // nobody else is there
 		conn.Close()

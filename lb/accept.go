@@ -13,12 +13,12 @@ import (
 func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	log := t.settings.Load().log
-	pause := acceptPause(0)
-	for t.awaitRoom(ctx, time.Duration(pause)) {
+	pause, crowded := acceptPause(0), false
+	for t.awaitRoom(ctx, time.Duration(pause), crowded) {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
-			pause = 0
+			pause, crowded = 0, isLastAccepted(conn)
 			t.serveConn(work, conn)
 		case ctx.Err() != nil:
 			return nil
@@ -43,15 +43,16 @@ func (p *acceptPause) lengthen() time.Duration {
 }
 
 // awaitRoom waits for pause, and until another connection may be accepted; false if ctx
-// ended first.
-func (t *TCP) awaitRoom(ctx context.Context, pause time.Duration) bool {
+// ended first. crowded says that the last one was accepted with one of the last
+// descriptors.
+func (t *TCP) awaitRoom(ctx context.Context, pause time.Duration, crowded bool) bool {
 	c := &t.counters
 	for waited := false; ; waited = true {
 		if pause > 0 && !retry.Pause(ctx, pause) {
 			return false
 		}
 		limit := t.settings.Load().Limits.Connections
-		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 {
+		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 && !(crowded && isCrowded()) {
 			return true
 		}
 		if !waited {

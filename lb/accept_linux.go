@@ -36,7 +36,13 @@ func (l *loop) acceptSome() bool {
 			l.pauseAccepting(5*time.Millisecond, nil)
 			return false
 		}
+		if l.crowded && reactor.Crowded() {
+			c.reserved.Add(-1)
+			l.pauseAccepting(starvedFor, unix.EMFILE)
+			return false
+		}
 		fd, peer, errno := l.Accept(l.listener)
+		l.crowded = errno == 0 && reactor.LastAccepted(fd)
 		if errno == 0 {
 			c.active.Add(1)
 		}

@@ -81,15 +81,7 @@ func TestUDPLeavesDescriptorsToOthers(t *testing.T) {
 	n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: uint64(files), Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.40:9000"}}}, Others: []node{udp, udp}}
 	n.Others[1].Listen = "192.0.2.40:54"
 	cmd := n.start(t, host)
-	used := func() int {
-		t.Helper()
-		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Pid()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(open)
-	}
-	before := used()
+	before := openFilesOf(t, cmd.Pid())
 	for _, o := range n.Others { // the second one gets what the first one gives up
 		for range files {
 			c := dialUDPFrom(t, host, o.Listen)
@@ -97,7 +89,7 @@ func TestUDPLeavesDescriptorsToOthers(t *testing.T) {
 			c.Close()
 		}
 		waitFor(t, "the services to have half of the descriptors", func() bool {
-			n := used() - before
+			n := openFilesOf(t, cmd.Pid()) - before
 			return n > files/2-20 && n < files/2+20
 		})
 	}
@@ -110,5 +102,75 @@ func TestUDPLeavesDescriptorsToOthers(t *testing.T) {
 	io.WriteString(c, "x")
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		t.Errorf("TCP does not get a connection through: %v", err)
+	}
+}
+
+// openFilesOf counts the descriptors of another process.
+func openFilesOf(t *testing.T, pid int) int {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
+}
+
+// Clients leave the last descriptors to the rest of the process, whatever the plane and
+// however many they are: health checks and VRRP need some. Nor do those that have been
+// accepted take the last ones, when all of them need a backend at once.
+func TestClientsLeaveDescriptorsToOthers(t *testing.T) {
+	l := lab.New(t)
+	host := l.MustHost("lb", "192.0.2.40/24")
+	ln, err := host.Listen("tcp", "192.0.2.40:9000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	labtest.Serve(t, ln, func(c net.Conn) { io.Copy(io.Discard, c) })
+	f := newAuthority(t).issue("lb", "lb.test")
+	files := 240 + 8*runtime.NumCPU()
+	reserve := files / 8
+	trusted := []string{"192.0.2.40/32"}
+	const proxy, request = "ROXY UNKNOWN\r\n", "UT / HTTP/1.0\r\nContent-Length: 9\r\n\r\n"
+	for name, tt := range map[string]struct {
+		node
+		rest string // has a connection need a backend
+	}{
+		"relayed":          {node{Mode: "tcp"}, ""},
+		"with a header":    {node{Mode: "tcp", AcceptProxy: trusted}, proxy},
+		"in TLS handshake": {node{Mode: "tcp", Cert: f.Cert, Key: f.Key}, ""},
+		"of goroutines":    {node{Mode: "tcp", Foreign: true, AcceptProxy: trusted}, proxy},
+		"of mode http":     {node{Mode: "http"}, request},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := tt.node
+			n.Listen, n.Files = "192.0.2.40:8080", uint64(files)
+			n.Pool.Backends = []Backend{{Address: "192.0.2.40:9000"}}
+			cmd := n.start(t, host)
+			stays := func() {
+				t.Helper()
+				for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+					// Goroutines that try all at once open sockets for a moment.
+					if n := openFilesOf(t, cmd.Pid()); n > files-reserve/2 {
+						t.Fatalf("%d of %d descriptors are in use, want %d left or so", n, files, reserve)
+					}
+				}
+			}
+			var conns []net.Conn
+			for range files {
+				c, err := host.DialContext(t.Context(), "tcp", n.Listen)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				io.WriteString(c, "P")
+				conns = append(conns, c)
+			}
+			waitFor(t, "accepting to pause", func() bool { return openFilesOf(t, cmd.Pid()) >= files-2*reserve-2 })
+			stays()
+			for _, c := range conns {
+				io.WriteString(c, tt.rest)
+			}
+			stays()
+		})
 	}
 }

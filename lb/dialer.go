@@ -54,7 +54,7 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 
 // dialBackend connects where there is no HandlerConfig.Dial.
 func dialBackend(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := inet.Dial(ctx, network, address)
+	c, err := inet.Dial(ctx, network, address, leaveReserve)
 	if tcp, ok := c.(*net.TCPConn); ok && !inet.IsSelfConnected(tcp) {
 		_ = tcp.SetLinger(-1)
 	}

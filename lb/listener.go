@@ -24,6 +24,7 @@ type Listener struct {
 	net.Listener
 	gate      *gate
 	finishing atomic.Bool
+	crowded   atomic.Bool // the last connection was accepted with one of the last descriptors
 	once      sync.Once
 	closed    chan struct{}
 }
@@ -115,6 +116,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		cfg := g.settings.Load()
 		if err == nil {
 			pause = 0
+			l.crowded.Store(isLastAccepted(c))
 			if p := g.admit(cfg, c); p != nil {
 				return cfg.decrypt(p), nil
 			}
@@ -156,9 +158,15 @@ func (l *Listener) acceptNext() (net.Conn, error) {
 // another listener of the same socket may be faster.
 const pendingWithin = 50 * time.Millisecond
 
-// awaitPlace waits for a place among Limits.Connections; false if l was closed first.
+// awaitPlace waits for a place among Limits.Connections, and for a descriptor; false if l
+// was closed first.
 func (l *Listener) awaitPlace() bool {
 	for !l.isClosed() {
+		if l.crowded.Load() && isCrowded() {
+			l.gate.counters.paused.Add(1)
+			l.sleep(starvedFor)
+			continue
+		}
 		freed := l.gate.takePlace()
 		if freed == nil {
 			return true

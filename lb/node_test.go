@@ -30,6 +30,7 @@ type node struct {
 	Files       uint64 // limit of descriptors, 0 for the default
 	Cert, Key   string // terminates TLS
 	Responses   int
+	Foreign     bool // hides from the plane what kind of listener it has
 
 	ConnectTimeout time.Duration
 
@@ -101,6 +102,9 @@ func (n node) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if n.Foreign {
+		ln = foreign{ln}
+	}
 	if n.Mode == "tcp" {
 		cfg := TCPConfig{Pool: pool, SendProxy: ProxyVersion(n.SendProxy), ShutdownTimeout: -1, ConnectTimeout: n.ConnectTimeout}
 		if n.Files > 0 { // what the test is about
@@ -130,7 +134,11 @@ func (n node) serve(ctx context.Context) error {
 	}
 	srv := &http.Server{Handler: h}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
-	if err := srv.Serve(ln); err != http.ErrServerClosed {
+	l, err := NewListener(ln, ListenerConfig{})
+	if err != nil {
+		return err
+	}
+	if err := srv.Serve(l); err != http.ErrServerClosed {
 		return err
 	}
 	return nil

@@ -12,6 +12,11 @@ import (
 // listenControl: only Linux lets a socket bind to an address of another host.
 func listenControl(_, _ string, _ syscall.RawConn) error { return nil }
 
+// Only Linux has descriptors reserved.
+func isLastAccepted(net.Conn) bool       { return false }
+func isCrowded() bool                    { return false }
+func leaveReserve(syscall.RawConn) error { return nil }
+
 // growBuffers makes room for bursts, within the system's limits.
 func growBuffers(conn *net.UDPConn, size int) {
 	_ = conn.SetReadBuffer(size)

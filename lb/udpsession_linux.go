@@ -3,7 +3,6 @@ package lb
 import (
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,18 +44,9 @@ type udpSession struct {
 	timer reactor.Timer[*udpSession] // when it has been idle for too long
 }
 
-// udpShare is of all UDP planes of this process.
+// udpShare is what all UDP planes of this process have: half of its descriptors. The rest
+// is for connections, health checks and whatever else the process does.
 var udpShare share
-
-// shareOfDescriptors is how many descriptors udpShare is: half of what this process may
-// have. The rest is for connections, health checks and whatever else it does.
-func shareOfDescriptors() int {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return 512
-	}
-	return int(min(limit.Cur, 1<<30)) / 2
-}
 
 // giveBack closes sockets whose places another plane has got.
 func (p *udpPlane) giveBack() {

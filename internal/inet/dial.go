@@ -24,7 +24,16 @@ func IsSelfConnected(c net.Conn) bool {
 
 // Dial connects by TCP or to a Unix socket, without keep-alive. Until the SetLinger of a
 // TCP connection is called, Close resets it. That holds as well for the connections to
-// itself that the net package gives up before Dial returns the third.
-func Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return (&net.Dialer{KeepAlive: -1, Control: resetOnClose}).DialContext(ctx, network, address)
+// itself that the net package gives up before Dial returns the third. control is called
+// with each socket before it connects; nil: it need not be.
+func Dial(ctx context.Context, network, address string, control func(syscall.RawConn) error) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1, Control: func(network, address string, c syscall.RawConn) error {
+		if control != nil {
+			if err := control(c); err != nil {
+				return err
+			}
+		}
+		return resetOnClose(network, address, c)
+	}}
+	return d.DialContext(ctx, network, address)
 }

@@ -24,13 +24,18 @@ func (l *Loop) Accept(listener int32) (int32, netip.AddrPort, unix.Errno) {
 	return int32(fd), addrPort(&l.addr), 0
 }
 
-// Socket returns a socket of the family of a, of kind SOCK_STREAM or SOCK_DGRAM.
+// Socket returns a socket of the family of a, of kind SOCK_STREAM or SOCK_DGRAM: EMFILE
+// if it would be [Reserved].
 func Socket(kind uintptr, a netip.AddrPort) (int32, unix.Errno) {
 	family := uintptr(unix.AF_INET)
 	if !a.Addr().Is4() {
 		family = unix.AF_INET6
 	}
 	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if errno == 0 && Reserved(int32(fd)) {
+		Close(int32(fd))
+		return -1, unix.EMFILE
+	}
 	return int32(fd), errno
 }
 
@@ -163,8 +168,13 @@ func NewPipe(size int) (Pipe, bool) {
 	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
 		return Pipe{}, false
 	}
+	p := Pipe{int32(fds[0]), int32(fds[1])}
+	if Reserved(max(p.r, p.w)) {
+		p.Close()
+		return Pipe{}, false
+	}
 	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, size)
-	return Pipe{int32(fds[0]), int32(fds[1])}, true
+	return p, true
 }
 
 // Exists reports whether p is a pipe.
