@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/havip/havip/internal/field"
 )
@@ -17,7 +16,7 @@ import (
 type At struct {
 	// Checker has the name. Required.
 	Checker Checker
-	// Address is an IP address and a port. ICMP needs no port, and ignores it. Required.
+	// Address is "host:port" or "[v6]:port". ICMP ignores the port. Required.
 	Address string
 }
 
@@ -26,10 +25,9 @@ type atKey struct{} // of the Address, in the context of a probe
 // WithDefaults returns c: there are none.
 func (c At) WithDefaults() At { return c }
 
-// Validate reports an address that is none, and what is wrong with the Checker.
+// Validate reports an address that cannot be dialled, and what is wrong with the Checker.
 func (c At) Validate() error {
-	_, err := netip.ParseAddrPort(c.Address)
-	wrong := field.If(err != nil, "Address", "%q: want an IP address and a port such as 192.168.31.242:8080", c.Address)
+	wrong := validateAddress("Address", c.Address)
 	if c.Checker == nil {
 		return errors.Join(wrong, field.Errorf("Checker", "want a Checker"))
 	}

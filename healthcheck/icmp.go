@@ -72,8 +72,7 @@ func (c ICMP) probe(ctx context.Context) error {
 // resolve returns the first address of a host, or that of an [At].
 func resolve(ctx context.Context, host string) (netip.Addr, error) {
 	if at, ok := ctx.Value(atKey{}).(string); ok {
-		addr, err := netip.ParseAddrPort(at)
-		return addr.Addr().Unmap(), err
+		host, _, _ = net.SplitHostPort(at)
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Unmap(), nil

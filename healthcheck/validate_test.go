@@ -91,7 +91,7 @@ func TestCheckerMistakes(t *testing.T) {
 		{Process{Name: "x", Min: 10001}, []string{"Min"}},
 		{Interface{Name: "a/b"}, []string{"Name"}},
 		{Gateway{}, []string{"Interface", "Address"}},
-		{At{Checker: DNS{Server: "192.0.2.53:53"}, Address: "host:53"}, []string{"Address", "Checker.Name"}},
+		{At{Checker: DNS{Server: "192.0.2.53:53"}, Address: "host"}, []string{"Address", "Checker.Name"}},
 	} {
 		var got []string
 		err := tt.c.Validate()

@@ -8,6 +8,9 @@
 // until it is told otherwise. The status of a healthcheck.Monitor fits, see the
 // example Healthcheck: what a monitor does not know yet takes no backend out.
 //
+// Each address of a name is a backend of its own, as long as [Pool.Run] finds it there.
+// [Pool.Follow] tells of those that come and go, so that each has its own probe.
+//
 // The planes carry the traffic of a listener to a pool:
 //
 //   - [TCP] relays connections, terminates TLS or routes by server name, and

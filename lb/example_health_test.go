@@ -15,10 +15,9 @@ import (
 )
 
 // A Monitor for each backend tells the pool of its health. Until a Monitor has a
-// result its backend counts as up.
+// result its backend counts as up. Where Address is a name, each of its addresses, which
+// come and go, has a Monitor of its own.
 func Example_healthcheck() {
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
 	web := httptest.NewServer(nil)
 	defer web.Close()
 	backends := []lb.Backend{
@@ -29,19 +28,21 @@ func Example_healthcheck() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	for _, b := range backends {
+	stop := pool.Follow(func(b lb.BackendSnapshot) (end func()) {
 		monitor, err := healthcheck.NewMonitor(healthcheck.Config{
 			Name:     b.Name,
-			Checker:  &healthcheck.TCP{Address: b.Address},
+			Checker:  healthcheck.At{Address: b.Resolved, Checker: healthcheck.TCP{Address: b.Authority}},
 			Interval: 20 * time.Millisecond,
 		})
 		if err != nil {
 			log.Fatal(err)
 		}
-		cancel := monitor.Subscribe(func(s healthcheck.Status) { pool.SetHealth(b.Name, s.WhyDown()) })
-		defer cancel()
+		unsubscribe := monitor.Subscribe(func(s healthcheck.Status) { pool.SetHealth(b.Name, s.WhyDown()) })
+		ctx, cancel := context.WithCancel(context.Background())
 		go monitor.Run(ctx)
-	}
+		return func() { unsubscribe(); cancel() }
+	})
+	defer stop()
 
 	for countUp(pool) == 2 {
 		time.Sleep(time.Millisecond)

@@ -12,7 +12,7 @@ import (
 // NewPool returns a pool whose backends all count as up.
 func NewPool(cfg PoolConfig) (*Pool, error) {
 	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), logged: poolLog{quorum: true},
-		onGone: make(map[weak.Pointer[registry]]struct{}), watchers: make(audience),
+		onGone: make(map[weak.Pointer[registry]]struct{}), watchers: make(audience), followers: make(map[*follower]struct{}),
 		ready: make(chan struct{}), renamed: make(chan struct{}, 1), hasRoute: hasRoute}
 	p.queue.choose, p.queue.stale = p.choose, p.stale
 	return configured(p, cfg)
@@ -80,6 +80,9 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 	p.publish(r, s)
 	p.retire(before)
 	p.tellOfNames(r)
+	for f := range p.followers {
+		f.calls.Add(f.catchUp)
+	}
 	for _, m := range r.all {
 		p.drain(m.server, m.isDraining())
 	}

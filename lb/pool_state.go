@@ -46,7 +46,8 @@ type Pool struct {
 	took   time.Duration                       // the latest refresh
 	onGone map[weak.Pointer[registry]]struct{} // see watchGone
 
-	watchers audience
+	watchers  audience
+	followers map[*follower]struct{}
 
 	queue queue
 }
