@@ -84,6 +84,15 @@ func nginxCommand(dir string) []string {
 
 // nginxBackends runs the three web servers as one real nginx.
 func nginxBackends(h *lab.Host, dir string) error {
+	return runNginx(h, dir, `
+	add_header LB_IP $remote_addr;
+	server { listen 192.168.31.242:8080; return 200 "APP-01\n"; }
+	server { listen 192.168.31.242:8081; return 200 "APP-02\n"; }
+	server { listen 192.168.31.242:8082; return 200 "APP-03\n"; }`)
+}
+
+// runNginx runs an nginx with these servers, whose files are in dir.
+func runNginx(h *lab.Host, dir, servers string) error {
 	conf := `daemon off;
 user root;
 worker_processes 1;
@@ -93,11 +102,7 @@ events { worker_connections 1024; }
 http {
 	access_log off;
 	client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
-	add_header LB_IP $remote_addr;
-	default_type text/plain;
-	server { listen 192.168.31.242:8080; return 200 "APP-01\n"; }
-	server { listen 192.168.31.242:8081; return 200 "APP-02\n"; }
-	server { listen 192.168.31.242:8082; return 200 "APP-03\n"; }
+	default_type text/plain;` + servers + `
 }
 `
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600); err != nil {
