@@ -11,7 +11,13 @@ import (
 
 // acceptConns serves the connections of ln in goroutines until ctx ends.
 func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	defer context.AfterFunc(ctx, func() {
+		if l, ok := ln.(*Listener); ok {
+			l.Finish()
+		} else {
+			ln.Close()
+		}
+	})()
 	log := t.settings.Load().log
 	pause, crowded := acceptPause(0), false
 	for t.awaitRoom(ctx, time.Duration(pause), crowded) {

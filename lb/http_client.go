@@ -20,7 +20,8 @@ func (x *exchange) passInformational(code int, header http.Header) {
 	x.awaitClient()
 	removeHopByHop(header)
 	h := x.w.Header()
-	final := h.Clone() // what others have set for the final response
+	final := h.Clone()      // what others have set for the final response
+	delete(h, "Connection") // the final one may be the last
 	maps.Copy(h, header)
 	x.w.WriteHeader(code)
 	clear(h)

@@ -10,9 +10,9 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/havip/havip/internal/retry"
 	"github.com/havip/havip/lb"
 )
 
@@ -86,8 +86,9 @@ func (p *httpPlane) current() planeConfig {
 	return p.cfg
 }
 
-// serve opens the first front. When ctx has ended, no front takes new connections, and
-// those under way have the shutdown timeout of the configuration that counts then.
+// serve opens the first front. When ctx has ended, the fronts take the connections that
+// have come until then and no new ones, and those under way have the shutdown timeout of
+// the configuration that counts then.
 func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	p.mu.Lock()
 	p.socket = socket
@@ -103,9 +104,13 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	p.socket = nil
 	fronts := slices.Collect(maps.Keys(p.fronts))
 	p.mu.Unlock()
+	if err == nil {
+		finishAccepting(fronts)
+	}
 	socket.Close()
-	for _, f := range fronts { // a server that has not begun yet would do so later
+	for _, f := range fronts {
 		f.listener.Close()
+		<-f.stopped
 	}
 	if err != nil {
 		return err
@@ -114,7 +119,7 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	defer cancel()
 	var ends []func()
 	for _, f := range fronts {
-		ends = append(ends, func() { p.endFront(drain, f) })
+		ends = append(ends, func() { f.end(drain) })
 	}
 	together(ends)
 	// The servers know upgraded connections no more, the handler does.
@@ -122,27 +127,26 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	return nil
 }
 
-// lastRequest bounds how long a connection that was just accepted may take to say what it
-// is for.
-const lastRequest = time.Second
+// The clients of the backlog have connections already, but limits may leave no room for
+// them: acceptWithin bounds the wait. lastRequest is how long connections without a
+// request stay, for requests that are on their way: the answer says that it is the last
+// one.
+const acceptWithin, lastRequest = time.Second, time.Second
 
-// endFront ends a front that accepts no more when its connections have finished, or drain
-// has ended. Shutdown closes the connection of a request that is read after Shutdown has
-// begun: connections that bring their request now get their answer before.
-func (p *httpPlane) endFront(drain context.Context, f *front) {
-	f.server.SetKeepAlivesEnabled(false) // each answer is the last one, and idle connections end
-	for end := time.Now().Add(lastRequest); p.uses(f) > 0 && time.Now().Before(end) && retry.Pause(drain, 5*time.Millisecond); {
+// finishAccepting accepts what is in the backlog.
+func finishAccepting(fronts []*front) {
+	for _, f := range fronts {
+		f.leaving.Store(true)
+		f.listener.Finish()
 	}
-	if err := f.server.Shutdown(drain); err != nil {
-		f.server.Close()
+	late := time.After(acceptWithin)
+	for _, f := range fronts {
+		select {
+		case <-f.stopped:
+		case <-late:
+			return
+		}
 	}
-}
-
-// uses is how many connections f has, and one more while it accepts.
-func (p *httpPlane) uses(f *front) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.fronts[f]
 }
 
 // front is an http.Server. A server cannot change its timeouts and bounds while it serves:
@@ -150,7 +154,30 @@ func (p *httpPlane) uses(f *front) int {
 type front struct {
 	frontConfig
 	server   *http.Server
-	listener *lb.Listener // on a socket of its own
+	listener *lb.Listener  // on a socket of its own
+	leaving  atomic.Bool   // connections end with their present requests
+	stopped  chan struct{} // closed when no more connections are accepted
+	over     chan struct{} // closed when it has no connections either
+}
+
+// end ends a front that accepts no more when its connections have finished, or drain has
+// ended. Connections that were accepted get an answer, however late their request comes:
+// http.Server's Shutdown would close them when it reads the request.
+func (f *front) end(drain context.Context) {
+	soon, cancel := context.WithTimeout(drain, lastRequest)
+	defer cancel()
+	f.await(soon)
+	f.server.SetKeepAlivesEnabled(false) // closes idle connections
+	f.await(drain)
+	f.server.Close()
+}
+
+// await waits until f is over, or ctx ends.
+func (f *front) await(ctx context.Context) {
+	select {
+	case <-f.over:
+	case <-ctx.Done():
+	}
 }
 
 // frontConfig is what a front does with connections.
@@ -199,9 +226,9 @@ func (p *httpPlane) openFront() error {
 	if err != nil {
 		return err
 	}
-	f := &front{frontConfig: frontConfigOf(p.cfg), listener: ln}
+	f := &front{frontConfig: frontConfigOf(p.cfg), listener: ln, stopped: make(chan struct{}), over: make(chan struct{})}
 	f.server = &http.Server{
-		Handler:           p.handler,
+		Handler:           f.lastAnswers(p.handler),
 		ReadHeaderTimeout: f.header,
 		IdleTimeout:       f.idle,
 		MaxHeaderBytes:    f.maxHeader,
@@ -221,9 +248,21 @@ func (p *httpPlane) openFront() error {
 	return nil
 }
 
+// lastAnswers has each answer of a front that ends say that it is the last one of its
+// connection. By HTTP/2 it makes the server refuse further requests in order (GOAWAY).
+func (f *front) lastAnswers(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // runFront serves until the listener of f is closed, or fails.
 func (p *httpPlane) runFront(f *front) {
 	err := f.server.Serve(f.listener)
+	close(f.stopped)
 	p.countUse(f, -1)
 	// Where a front was replaced, or the plane ends, the listener was closed on
 	// purpose. Anything else is for serve, which returns it.
@@ -245,6 +284,7 @@ func (p *httpPlane) countUse(f *front, n int) {
 	defer p.mu.Unlock()
 	if p.fronts[f] += n; p.fronts[f] == 0 {
 		delete(p.fronts, f)
+		close(f.over)
 	}
 }
 
