@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
@@ -131,10 +132,10 @@ func believedDown(p *Pool, m *member) bool {
 }
 
 // unreachable reports whether an error is what the kernel makes of ICMP's messages
-// (icmp_err_convert), or of having no route.
+// (icmp_err_convert; of ICMPv6 EACCES is one of them), or of having no route.
 func unreachable(errno unix.Errno) bool {
 	switch errno {
-	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET, unix.ENOPROTOOPT:
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET, unix.ENOPROTOOPT, unix.EACCES:
 		return true
 	}
 	return false
@@ -217,6 +218,10 @@ func (p *udpPlane) dialBackend(s *udpSession, pick Pick) (fd int32, err error) {
 	if errno = p.Connect(fd, a); errno != 0 {
 		reactor.Close(fd)
 		return -1, errno
+	}
+	if p.IsSelfConnected(fd, a.Port()) {
+		reactor.Close(fd)
+		return -1, inet.ErrSelfConnected
 	}
 	if errno = p.Watch(fd, reactor.Readable, fd, 0); errno != 0 {
 		reactor.Close(fd)
