@@ -12,7 +12,8 @@ import (
 
 // Limits bounds the connections of a listener. A client is an address that connects:
 // behind other proxies, as with AcceptProxy, that is the proxy's, whose clients
-// count as one. IPv6 clients are counted by /64.
+// count as one. IPv6 clients are counted by /64, those with link-local addresses by
+// address and link.
 type Limits struct {
 	// Connections is how many connections are served at once; further ones wait in the
 	// listener's backlog. 0: no bound.
@@ -89,9 +90,9 @@ func (b *bucket) fill(rate float64, burst int, now time.Time) float64 {
 }
 
 // clientKey returns the address by which a client is counted: an IPv6 customer has a
-// whole /64 to choose from.
+// whole /64 to choose from, but all hosts of a link share the one of link-local addresses.
 func clientKey(a netip.Addr) netip.Addr {
-	if a.Is6() && !a.Is4In6() {
+	if a.Is6() && !a.Is4In6() && !a.IsLinkLocalUnicast() {
 		p, _ := a.Prefix(64)
 		return p.Addr()
 	}

@@ -62,6 +62,33 @@ func TestLimiterTotalRate(t *testing.T) {
 	}
 }
 
+// Who counts as one client.
+func TestLimiterClients(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		same bool
+	}{
+		{"192.0.2.1", "192.0.2.1", true},
+		{"192.0.2.1", "192.0.2.2", false},
+		{"2001:db8::1", "2001:db8::2:1", true},
+		{"2001:db8::1", "2001:db8:0:1::1", false},
+		{"fe80::1%2", "fe80::1%2", true},
+		{"fe80::1%2", "fe80::2%2", false},
+		{"fe80::1%2", "fe80::1%3", false},
+	} {
+		var r limiter
+		l := &Limits{PerClient: 1}
+		r.admit(l, netip.MustParseAddr(tt.a), time.Now())
+		if refused := !r.admit(l, netip.MustParseAddr(tt.b), time.Now()); refused != tt.same {
+			t.Errorf("%s and %s count as one client: %v, want %v", tt.a, tt.b, refused, tt.same)
+		}
+		r.release(l, netip.MustParseAddr(tt.a))
+		if !r.admit(l, netip.MustParseAddr(tt.a), time.Now()) {
+			t.Errorf("%s has left and is still counted", tt.a)
+		}
+	}
+}
+
 func TestTCPTotalRate(t *testing.T) {
 	tc := tcpWith(TCPConfig{Limits: Limits{TotalRate: 1e-6, TotalBurst: 2}})
 	addr, _ := relay(t, tc, talker(t, "a"))

@@ -36,7 +36,7 @@ func (s *Service) keys() []key {
 		setting("shutdown_timeout", off(duration(&s.TCP.ShutdownTimeout)).also(&s.Front.ShutdownTimeout),
 			"for connections to finish when the service or havip ends").in("http", "tcp"),
 		setting("tries", integer(&s.TCP.Tries).also(&s.HTTP.Tries), "backends to try until one answers").in("http", "tcp"),
-		preset("limits", object(limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64").in("http", "tcp"),
+		preset("limits", object(limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64, link-local ones by address").in("http", "tcp"),
 		optional("tls", maybe(&s.TLS, (*ServerTLS).keys), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
 		optional("backend_tls", maybe(&s.BackendTLS, backendTLSKeys), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
 		preset("proxy_protocol", object(s.proxyKeys()), "{}", "passing on the client's address").in("http", "tcp"),
