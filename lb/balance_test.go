@@ -165,6 +165,31 @@ func TestLeastConnAndPowerOfTwoEvenOut(t *testing.T) {
 	}
 }
 
+// LeastConn compares connections per weight: two of a backend that weighs three are fewer
+// than one of a backend that weighs one, whoever's turn it is.
+func TestLeastConnGoesByWeight(t *testing.T) {
+	for _, tt := range []struct {
+		weights, active [2]int
+		want            string
+	}{
+		{[2]int{1, 3}, [2]int{1, 2}, "b"},
+		{[2]int{3, 1}, [2]int{2, 1}, "a"},
+		{[2]int{1, 3}, [2]int{1, 4}, "a"},
+		{[2]int{3, 1}, [2]int{4, 1}, "b"},
+	} {
+		for turn := range 4 {
+			p := newPool(t, PoolConfig{Balance: LeastConn, Backends: backends(tt.weights[:]...)})
+			p.turns[0].schedule.Store(uint64(turn))
+			for i, m := range p.snap.Load().all {
+				m.active.Store(int64(tt.active[i]))
+			}
+			if got := picks(t, p, 1); got != tt.want {
+				t.Errorf("weights %d, connections %d, turn %d: picked %s, want %s", tt.weights, tt.active, turn, got, tt.want)
+			}
+		}
+	}
+}
+
 // When a backend goes, or its health does, only the keys it had move.
 func TestHashReshuffle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -58,6 +58,43 @@ func TestEjection(t *testing.T) {
 	})
 }
 
+// A success within FailTimeout of a failure proves nothing: it may be that of a connection
+// made before. It neither readmits the backend nor makes failures forgotten.
+func TestEarlySuccessReadmitsNobody(t *testing.T) {
+	for _, most := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, PoolConfig{Backends: backends(1), MaxFails: most, FailTimeout: 10 * time.Second})
+			pick := func() Pick {
+				k, err := p.Pick(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return k
+			}
+			ejected := func(when string, want bool) {
+				t.Helper()
+				if got := p.find("a").ejected.Load() != 0; got != want {
+					t.Errorf("%d failures: %s: ejected %v, want %v", most, when, got, want)
+				}
+			}
+			early, late := pick(), pick()
+			for range most {
+				k := pick()
+				k.Done(Failure)
+				time.Sleep(4 * time.Second)
+				early.Report(Success)
+			}
+			ejected("after a success 4 s after the failure", true)
+			time.Sleep(6*time.Second + 1)
+			late.Done(Success)
+			ejected("after a success 10 s after the failure", false)
+			k := pick()
+			k.Done(Failure)
+			ejected("after another failure, the first of a new count", most == 1)
+		})
+	}
+}
+
 func TestFailuresFarApartDoNotEject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, PoolConfig{Backends: backends(1, 1), MaxFails: 2, FailTimeout: time.Second})

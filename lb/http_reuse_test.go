@@ -208,6 +208,34 @@ func TestIdleConnectionsAreWatched(t *testing.T) {
 	}
 }
 
+// A connection on which more has come than the response is not used again, however soon the
+// next request takes it.
+func TestExcessBytesEndAKeptConnection(t *testing.T) {
+	conns := new(idleConns)
+	for range 200 { // whether the request or watchConn is first is by chance
+		ours, backend := net.Pipe()
+		u := newUpstream(ours, destination{})
+		u.headerLeft = -1
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			backend.Write([]byte("0HTTP/1.1 200 OK\r\n\r\n"))
+		}()
+		if b, err := u.r.ReadByte(); b != '0' || err != nil { // the response
+			t.Fatal(b, err)
+		}
+		<-sent
+		conns.keepConn(u)
+		if again := conns.takeConn(u.to, time.Hour); again != nil {
+			t.Fatal("it is used again")
+		}
+		if _, err := backend.Read(make([]byte, 1)); err == nil {
+			t.Error("it is still open")
+		}
+		backend.Close()
+	}
+}
+
 // HEAD has no body. A backend that sends one nevertheless does not harm the next request.
 func TestBodyOfHeadReachesNobody(t *testing.T) {
 	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {

@@ -85,6 +85,81 @@ func TestQueueEnds(t *testing.T) {
 	})
 }
 
+// A flow that has waited in vain, or whose client has left, is gone from the queue at once:
+// its place is free, and it is given no backend that nobody would give back.
+func TestQueueForgetsWhoIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs := backends(1)
+		bs[0].MaxConns = 1
+		p := newPool(t, PoolConfig{Backends: bs, Queue: 1, QueueTimeout: 3 * time.Second})
+		held, err := p.Pick(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for _, ctx := range []context.Context{t.Context(), ctx} { // the timeout, and the end of ctx
+			if k, err := p.Acquire(ctx, nil); err == nil {
+				t.Errorf("picked %s, which is full", k.Backend())
+			}
+			if n := p.Status().Queued; n != 0 || len(p.queue.flows) != 0 {
+				t.Errorf("%d wait, %d are in the queue, want none", n, len(p.queue.flows))
+			}
+		}
+		held.Done(Success)
+		if n := p.Status().Backends[0].Active; n != 0 {
+			t.Errorf("%d active: who is gone has been given the backend", n)
+		}
+		if k, err := p.Acquire(t.Context(), nil); err != nil {
+			t.Errorf("the backend is free: %q, %v", k.Backend(), err)
+		}
+	})
+}
+
+// A flow that is given a backend at the very moment at which it gives up has the backend:
+// nobody else would give it back.
+func TestQueueGivesWhatItHasServed(t *testing.T) {
+	bs := backends(1)
+	bs[0].MaxConns = 1
+	p := newPool(t, PoolConfig{Backends: bs, Queue: 1, QueueTimeout: bound})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // which of the two the flow sees first is by chance
+		held, err := p.Pick(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := queued(t, p)
+		held.Done(Neutral)
+		k, err := p.await(ctx, w)
+		if err != nil || k.Backend() != "a" {
+			t.Fatalf("got %q, %v, but has been given a", k.Backend(), err)
+		}
+		k.Done(Neutral)
+	}
+}
+
+// A connection that ends while it waits does not keep the backend that it is given then.
+func TestTCPQueueGivesBackWhatNobodyUses(t *testing.T) {
+	b := talker(t, "a")
+	b.MaxConns = 1
+	tc := tcpWith(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}, Queue: 1, QueueTimeout: bound})})
+	addr, _ := relay(t, tc)
+	for range 20 {
+		first := dialTest(t, addr)
+		if _, err := io.ReadFull(first, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		dialTest(t, addr)
+		waitFor(t, "the second to queue", func() bool { return tc.Pool.Status().Queued == 1 })
+		tc.sessions.cut(nil) // both: the one gives the backend to the other
+		waitFor(t, "the backend to be given back", func() bool {
+			st := tc.Pool.Status()
+			return st.Queued == 0 && st.Backends[0].Active == 0 && tc.Stats().Active == 0
+		})
+	}
+}
+
 // queued puts flows that have tried those backends into p's queue.
 func queued(t *testing.T, p *Pool, tried ...string) *waiter {
 	t.Helper()
