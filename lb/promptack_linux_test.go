@@ -7,39 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 )
-
-// delayedACKs is how many acknowledgements the kernel of a host has held back until their
-// time was over.
-func delayedACKs(t *testing.T, h *lab.Host) int {
-	t.Helper()
-	var file []byte
-	err := h.Do(func() (err error) {
-		file, err = os.ReadFile("/proc/thread-self/net/netstat")
-		return err
-	})
-	lines := strings.Split(string(file), "\n")
-	for i, name := range strings.Fields(lines[0]) {
-		if name == "DelayedACKs" {
-			n, err := strconv.Atoi(strings.Fields(lines[1])[i])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("no DelayedACKs in %q, %v", file, err)
-	return 0
-}
 
 // A client without TCP_NODELAY sends its first request only when the end of its handshake
 // has been acknowledged. For that the kernel would wait 40 ms, until an answer carries the
@@ -102,11 +76,11 @@ func TestFirstRequestIsNotHeldUp(t *testing.T) {
 		for what, config := range handshakes {
 			config.ServerName, config.RootCAs = "a.test", a.pool
 			ask(config) // has a session from now on
-			before, start := delayedACKs(t, balancer), time.Now()
+			before, start := labtest.DelayedACKs(t, balancer), time.Now()
 			for range connections {
 				ask(config)
 			}
-			if n := delayedACKs(t, balancer) - before; n > connections/4 {
+			if n := labtest.DelayedACKs(t, balancer) - before; n > connections/4 {
 				t.Errorf("port %s, %s: %d of %d connections were held up", port, what, n, connections)
 			}
 			t.Logf("port %s, %s: %v a connection", port, what, time.Since(start)/connections)
