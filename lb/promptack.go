@@ -3,15 +3,14 @@ package lb
 import (
 	"crypto/tls"
 	"net"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/havip/havip/internal/field"
 )
 
-// promptFlights is how many of this side's flights want a prompt acknowledgement of what
+// promptWrites is how many writes of this side want a prompt acknowledgement of what
 // follows: two in a handshake of TLS 1.2, and in one of TLS 1.3 with a HelloRetryRequest.
-const promptFlights = 2
+const promptWrites = 2
 
 // tlsServer returns the server's side of TLS on c, which has not shaken hands yet.
 //
@@ -22,7 +21,7 @@ const promptFlights = 2
 func tlsServer(c net.Conn, cfg *tls.Config) *tls.Conn {
 	if t, ok := innermost(c).(*net.TCPConn); ok {
 		if raw, err := t.SyscallConn(); err == nil {
-			c = &promptConn{Conn: c, raw: raw, left: promptFlights}
+			c = &promptConn{Conn: c, raw: raw, left: promptWrites}
 		}
 	}
 	return tls.Server(c, cfg)
@@ -34,28 +33,22 @@ func validateServerTLS(c *tls.Config) error {
 		"TLS", "no certificate: want one, or a function that gets one")
 }
 
-// promptConn has the kernel acknowledge at once what a handshake brings. That costs a system
-// call for each of the promptFlights, and nothing later.
+// promptConn has the kernel acknowledge at once what the beginning of a connection brings.
+// That costs a system call for each of the promptWrites, and nothing later.
 type promptConn struct {
 	net.Conn
-	raw   syscall.RawConn
-	left  int         // flights
-	wrote atomic.Bool // since the latest Read
+	raw  syscall.RawConn
+	left int // writes; tls.Conn lets one write after the other
 }
 
-// Read asks for the acknowledgement before it waits, after this side has written: writing
-// lets the kernel wait again (tcp(7), TCP_QUICKACK).
-func (p *promptConn) Read(b []byte) (int, error) {
-	if p.left > 0 && p.wrote.Swap(false) {
+// Write asks for the acknowledgements after it has written: writing is what makes the
+// kernel wait for further answers (tcp(7), TCP_QUICKACK).
+func (p *promptConn) Write(b []byte) (int, error) {
+	n, err := p.Conn.Write(b)
+	if p.left > 0 {
 		p.left--
 		acknowledge(p.raw)
 	}
-	return p.Conn.Read(b)
-}
-
-func (p *promptConn) Write(b []byte) (int, error) {
-	n, err := p.Conn.Write(b)
-	p.wrote.Store(true)
 	return n, err
 }
 

@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"context"
+	"bytes"
 	"crypto/tls"
 	"encoding/xml"
 	"fmt"
@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
@@ -115,31 +118,46 @@ func TestHTTPSFirstRequest(t *testing.T) {
 	l := lab.New(t)
 	// No backend, for its connections would count as well.
 	h, client := startHTTPS(t, l, "192.168.31.240:9")
-	for _, protocol := range []string{"http/1.1", "h2"} {
+	// Clients say no more than they must: what comes after the answer may be acknowledged late.
+	for protocol, ask := range map[string]func(c net.Conn) error{
+		"http/1.1": func(c net.Conn) error {
+			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			_, err := c.Read(make([]byte, 1))
+			return err
+		},
+		"h2": func(c net.Conn) error {
+			fmt.Fprint(c, http2.ClientPreface)
+			f := http2.NewFramer(c, c)
+			_ = f.WriteSettings()
+			var block bytes.Buffer
+			enc := hpack.NewEncoder(&block)
+			for _, field := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", "/"}} {
+				_ = enc.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+			}
+			_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true})
+			for {
+				answer, err := f.ReadFrame()
+				if err != nil || answer.Header().Type == http2.FrameHeaders {
+					return err
+				}
+			}
+		},
+	} {
 		before := labtest.DelayedACKs(t, h)
 		for range connections {
 			raw, err := client.DialContext(t.Context(), "tcp", "192.168.31.240:443")
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer raw.Close() // at the end: closing may delay an acknowledgement, too
+			defer raw.Close() // at the end, for the same reason
 			_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
 			_ = raw.(*net.TCPConn).SetNoDelay(false)
 			c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
-			transport := &http.Transport{
-				DialTLSContext:    func(context.Context, string, string) (net.Conn, error) { return c, c.HandshakeContext(t.Context()) },
-				ForceAttemptHTTP2: true,
-			}
-			res, err := (&http.Client{Transport: transport}).Get("https://192.168.31.240/")
-			if err != nil {
-				t.Fatal(err)
-			}
-			res.Body.Close()
-			if c.ConnectionState().NegotiatedProtocol != protocol || res.StatusCode != 502 {
-				t.Errorf("%s: %s", protocol, res.Status)
+			if err := ask(c); err != nil || c.ConnectionState().NegotiatedProtocol != protocol {
+				t.Fatalf("%s: %v", protocol, err)
 			}
 		}
-		if n := labtest.DelayedACKs(t, h) - before; n > connections/2 {
+		if n := labtest.DelayedACKs(t, h) - before; n > connections/4 {
 			t.Errorf("%s: %d of %d connections were held up", protocol, n, connections)
 		}
 	}
