@@ -9,8 +9,9 @@ import (
 )
 
 // promptWrites is how many writes of this side want a prompt acknowledgement of what
-// follows: two in a handshake of TLS 1.2, and in one of TLS 1.3 with a HelloRetryRequest.
-const promptWrites = 2
+// follows: two in a handshake of TLS 1.2; three in one of TLS 1.3 with a HelloRetryRequest,
+// which Go writes in two pieces.
+const promptWrites = 3
 
 // tlsServer returns the server's side of TLS on c, which has not shaken hands yet.
 //
