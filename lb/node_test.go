@@ -105,6 +105,14 @@ func (n node) serve(ctx context.Context) error {
 	if n.Foreign {
 		ln = foreign{ln}
 	}
+	var encrypted *tls.Config
+	if n.Cert != "" {
+		certs, err := NewCertificates(CertificateFile{Cert: n.Cert, Key: n.Key})
+		if err != nil {
+			return err
+		}
+		encrypted = &tls.Config{GetCertificate: certs.GetCertificate}
+	}
 	if n.Mode == "tcp" {
 		cfg := TCPConfig{Pool: pool, SendProxy: ProxyVersion(n.SendProxy), ShutdownTimeout: -1, ConnectTimeout: n.ConnectTimeout}
 		if n.Files > 0 { // what the test is about
@@ -113,13 +121,7 @@ func (n node) serve(ctx context.Context) error {
 		for _, p := range n.AcceptProxy {
 			cfg.AcceptProxy = append(cfg.AcceptProxy, netip.MustParsePrefix(p))
 		}
-		if n.Cert != "" {
-			certs, err := NewCertificates(CertificateFile{Cert: n.Cert, Key: n.Key})
-			if err != nil {
-				return err
-			}
-			cfg.TLS = &tls.Config{GetCertificate: certs.GetCertificate}
-		}
+		cfg.TLS = encrypted
 		t, err := NewTCP(cfg)
 		if err != nil {
 			return err
@@ -134,7 +136,7 @@ func (n node) serve(ctx context.Context) error {
 	}
 	srv := &http.Server{Handler: h}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
-	l, err := NewListener(ln, ListenerConfig{})
+	l, err := NewListener(ln, ListenerConfig{TLS: encrypted})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -54,6 +55,18 @@ func BenchmarkPeersTCP(b *testing.B) {
 
 func BenchmarkPeersTLS(b *testing.B) {
 	n := newPeersNet(b, "wrk", "nginx", "haproxy")
+	n.cert = newCertificate(b)
+	for range b.N {
+		compare(b, n, n.peers("tls"), []scenario{
+			{"TLS messages", "/1", "-t1 -c50", nil},
+			{"TLS connections", "/1", "-t1 -c20", []string{"-H", "Connection: close"}},
+			{"TLS 1 MB", "/1m", "-t1 -c10", nil},
+		})
+	}
+}
+
+// newCertificate returns a file with a certificate and its key, as HAProxy wants it.
+func newCertificate(b *testing.B) string {
 	f := newAuthority(b).issue("lb", "lb.test")
 	both := ""
 	for _, path := range []string{f.Cert, f.Key} {
@@ -63,14 +76,7 @@ func BenchmarkPeersTLS(b *testing.B) {
 		}
 		both += string(text)
 	}
-	n.cert = writeFile(b, b.TempDir(), "both.pem", both)
-	for range b.N {
-		compare(b, n, n.peers("tls"), []scenario{
-			{"TLS messages", "/1", "-t1 -c50", nil},
-			{"TLS connections", "/1", "-t1 -c20", []string{"-H", "Connection: close"}},
-			{"TLS 1 MB", "/1m", "-t1 -c10", nil},
-		})
-	}
+	return writeFile(b, b.TempDir(), "both.pem", both)
 }
 
 // BenchmarkPeersIdle measures the memory that idle connections take.
@@ -108,8 +114,8 @@ func BenchmarkPeersIdle(b *testing.B) {
 
 // peers are the balancers; tls says that they terminate TLS.
 func (n *peersNet) peers(tls string) []peer {
-	all := []peer{{"havip", n.havip}, {"haproxy", n.haproxy("")}, {"haproxy splice", n.haproxy("option splice-auto")}, {"nginx stream", n.nginxStream}}
-	if tls != "" {
+	all := []peer{{"havip", n.havip}, {"haproxy", n.haproxy("")}, {"haproxy splice", n.haproxy("option splice-auto")}, {"nginx", n.nginx}}
+	if tls != "" || n.mode == "http" {
 		all = slices.Delete(all, 2, 3) // nothing to splice
 	}
 	return slices.DeleteFunc(all, func(p peer) bool { return !strings.Contains(p.name, os.Getenv("HAVIP_BENCH_PEER")) })
@@ -118,6 +124,7 @@ func (n *peersNet) peers(tls string) []peer {
 type peersNet struct {
 	client, lb, app *lab.Host
 	cert            string // certificate and key; empty: no TLS
+	mode            string // tcp or http; empty: tcp
 }
 
 // scenario is one kind of load.
@@ -159,7 +166,7 @@ func (n *peersNet) havip(b testing.TB) (func() []int, func()) {
 	for _, a := range appAddresses {
 		bs = append(bs, Backend{Address: a})
 	}
-	c := node{Mode: "tcp", Listen: "192.0.2.40:8080", Pool: PoolConfig{Backends: bs}, Cert: n.cert, Key: n.cert}.start(b, n.lb)
+	c := node{Mode: cmp.Or(n.mode, "tcp"), Listen: "192.0.2.40:8080", Pool: PoolConfig{Backends: bs}, Cert: n.cert, Key: n.cert}.start(b, n.lb)
 	return func() []int { return []int{c.Pid()} }, func() {
 		if err := c.Stop(bound); err != nil {
 			b.Log(err)
@@ -182,7 +189,7 @@ global
   nbthread 2
   maxconn 4000
 defaults
-  mode tcp
+  mode %s
   timeout connect 5s
   timeout client 10m
   timeout server 10m
@@ -190,14 +197,14 @@ defaults
 listen l
   bind 192.0.2.40:8080 backlog 4096%s
   balance roundrobin
-%s`, option, tls, servers))
+%s`, cmp.Or(n.mode, "tcp"), option, tls, servers))
 		c := n.lb.Command("haproxy", "-db", "-f", conf)
 		startPeer(b, n.lb, c, "192.0.2.40:8080")
 		return func() []int { return []int{c.Pid()} }, c.Kill
 	}
 }
 
-func (n *peersNet) nginxStream(b testing.TB) (func() []int, func()) {
+func (n *peersNet) nginx(b testing.TB) (func() []int, func()) {
 	dir := b.TempDir()
 	servers := ""
 	for _, a := range appAddresses {
@@ -207,7 +214,12 @@ func (n *peersNet) nginxStream(b testing.TB) (func() []int, func()) {
 	if n.cert != "" {
 		tls, options = "ssl", fmt.Sprintf("ssl_certificate %[1]s; ssl_certificate_key %[1]s; ssl_protocols TLSv1.2 TLSv1.3;", n.cert)
 	}
-	conf := nginxConf(b, dir, fmt.Sprintf("stream { upstream u { %s } server { listen 192.0.2.40:8080 backlog=4096 %s; %s proxy_pass u; tcp_nodelay on; } }", servers, tls, options))
+	const server = "upstream u { %s } server { listen 192.0.2.40:8080 backlog=4096 %s; %s tcp_nodelay on; %s }"
+	block := "stream {" + fmt.Sprintf(server, servers, tls, options, "proxy_pass u;") + "}"
+	if n.mode == "http" {
+		block = nginxHTTP(dir, fmt.Sprintf(server, servers, tls, options, "location / { proxy_pass http://u; }"))
+	}
+	conf := nginxConf(b, dir, block)
 	text, _ := os.ReadFile(conf)
 	text = []byte(strings.NewReplacer("master_process off;", "", "worker_processes 1", "worker_processes 2").Replace(string(text)))
 	if err := os.WriteFile(conf, text, 0o600); err != nil {
@@ -280,19 +292,25 @@ func compare(b *testing.B, n *peersNet, peers []peer, scenarios []scenario) {
 		if !strings.Contains(sc.name, os.Getenv("HAVIP_BENCH")) {
 			continue
 		}
-		results := make([][]result, len(peers))
-		for range benchRounds {
-			for i, p := range peers {
-				pids, stop := p.start(b)
-				before := cpuTime(pids())
-				r, count := n.wrk(b, sc)
-				r.cpu = float64(cpuTime(pids())-before) / float64(time.Microsecond) / count
-				results[i] = append(results[i], r)
-				stop()
-			}
-		}
-		printTable(sc.name, peers, results)
+		compareUnder(b, sc.name, peers, func() (result, float64) { return n.wrk(b, sc) })
 	}
+}
+
+// compareUnder runs a load against every peer and prints medians and ratios. The load
+// returns what it found out, with the number of what it calls a request.
+func compareUnder(b *testing.B, name string, peers []peer, load func() (result, float64)) {
+	results := make([][]result, len(peers))
+	for range benchRounds {
+		for i, p := range peers {
+			pids, stop := p.start(b)
+			before := cpuTime(pids())
+			r, count := load()
+			r.cpu = float64(cpuTime(pids())-before) / float64(time.Microsecond) / count
+			results[i] = append(results[i], r)
+			stop()
+		}
+	}
+	printTable(name, peers, results)
 }
 
 // printTable prints medians; the first peer is the one that others are compared with.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,26 +39,11 @@ func BenchmarkPeersUDP(b *testing.B) {
 	for range b.N {
 		for _, sc := range udpScenarios {
 			if strings.Contains(sc.name, os.Getenv("HAVIP_BENCH")) {
-				n.compareUDP(b, sc, []peer{{"havip", n.havipUDP(sc)}, {"nginx stream", n.nginxUDP(sc)}})
+				compareUnder(b, sc.name, []peer{{"havip", n.havipUDP(sc)}, {"nginx stream", n.nginxUDP(sc)}},
+					func() (result, float64) { return askAll(b, n.client, sc) })
 			}
 		}
 	}
-}
-
-// compareUDP prints medians and ratios, as compare does.
-func (n *peersNet) compareUDP(b *testing.B, sc udpScenario, peers []peer) {
-	results := make([][]result, len(peers))
-	for range benchRounds {
-		for i, p := range peers {
-			pids, stop := p.start(b)
-			before := cpuTime(pids())
-			r, count := askAll(b, n.client, sc)
-			r.cpu = float64(cpuTime(pids())-before) / float64(time.Microsecond) / count
-			results[i] = append(results[i], r)
-			stop()
-		}
-	}
-	printTable(sc.name, peers, results)
 }
 
 // echoUDP sends back what it gets, as much at once as there is.
@@ -188,11 +172,8 @@ func askAll(b testing.TB, h *lab.Host, sc udpScenario) (r result, count float64)
 	if answers == 0 {
 		b.Fatal("no question was answered")
 	}
-	slices.Sort(times)
-	ms := func(q float64) float64 {
-		return float64(times[int(q*float64(len(times)-1))]) / float64(time.Millisecond)
-	}
-	r = result{rate: float64(answers) / duration.Seconds(), p50: ms(0.5), p99: ms(0.99)}
+	r = resultOf(times, duration)
+	r.rate = float64(answers) / duration.Seconds()
 	if lost > 0 {
 		r.errors = fmt.Sprintf("%d lost", lost)
 	}
