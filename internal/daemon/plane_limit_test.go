@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,5 +140,53 @@ func TestHeaderBounds(t *testing.T) {
 		if got := ask(protocol, 32<<10, 101); got != 431 {
 			t.Errorf("%s: a field too many: %d", protocol, got)
 		}
+	}
+}
+
+// TestStreamBothWays: a stream such as those of gRPC passes the bounds: messages larger than
+// a frame go both ways by turns, and a trailer ends the answer.
+func TestStreamBothWays(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.Header().Set("Trailer", "Grpc-Status")
+		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
+		message := make([]byte, 3*maxFrame)
+		for {
+			if _, err := io.ReadFull(r.Body, message); err != nil {
+				w.Header().Set("Grpc-Status", fmt.Sprintf("%v %s", err == io.EOF, r.Header.Get("Te")))
+				return
+			}
+			_, _ = w.Write(message)
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))
+	t.Cleanup(backend.Close)
+	text, address, config := secureService(t, backend.Listener.Addr().String(), "access_log: false")
+	startDaemon(t, text)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
+	t.Cleanup(client.CloseIdleConnections)
+	out, in := io.Pipe()
+	req, _ := http.NewRequestWithContext(t.Context(), "POST", "https://"+address+"/package.Service/Method", out)
+	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
+	// A backend may wait for the first message before it answers.
+	message := bytes.Repeat([]byte("m"), 3*maxFrame)
+	go in.Write(message)
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	got := make([]byte, len(message))
+	for i := range 5 {
+		if _, err := io.ReadFull(res.Body, got); err != nil || !bytes.Equal(got, message) {
+			t.Fatalf("message %d: %q..., %v", i, got[:10], err)
+		}
+		if i < 4 {
+			go in.Write(message)
+		}
+	}
+	in.Close()
+	if rest, err := io.ReadAll(res.Body); err != nil || len(rest) > 0 || res.ProtoMajor != 2 || res.Trailer.Get("Grpc-Status") != "true trailers" {
+		t.Errorf("%s, %d bytes more, trailer %v, %v", res.Proto, len(rest), res.Trailer, err)
 	}
 }
