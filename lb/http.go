@@ -104,6 +104,7 @@ func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
 	h.counters.active.Add(1)
 	x.registered = h.sessions.add(&x.session)
 	x.body = newReplayBody(r, x.rc, &x.cfg.HandlerConfig)
+	x.followClient()
 	return x
 }
 

@@ -152,6 +152,17 @@ func (b *replayBody) replayable() bool {
 	return b.read == int64(len(b.kept)) && (b.err == nil || b.err == io.EOF)
 }
 
+// cameWhole waits for the read under way, if there is one, and reports whether the body
+// has been read to its end.
+func (b *replayBody) cameWhole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.reading {
+		b.idle.Wait()
+	}
+	return b.err == io.EOF
+}
+
 // readError returns the error of reading from the client; nil if there was none.
 func (b *replayBody) readError() error {
 	b.mu.Lock()

@@ -64,6 +64,7 @@ func (x *exchange) endRequest() {
 	}
 	x.beginAnswer()      // the upload may not write to the client any more,
 	x.body.stopReading() // nor read from it
+	x.unfollowClient()
 	x.dropUpstream()
 	x.releasePick()
 	r, c := &x.record, &x.h.counters

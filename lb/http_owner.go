@@ -74,6 +74,10 @@ func hasConnectionScheme(lines []string) bool {
 // Handler that does not know the client's connection uses the connection to the backend
 // for no other request. Such logins fail there, as they do over HTTP/2, which mixes the
 // requests of a connection.
+//
+// A client of HTTP/1 may close its half of the connection when its request is out, and gets
+// its response, if s serves a [Listener] without TLS. It may get the first byte early: that
+// shows whether the client has closed the whole connection.
 func TrackConns(s *http.Server) {
 	t := &connTracker{conns: make(map[net.Conn]*clientConn)}
 	connContext, connState := s.ConnContext, s.ConnState
@@ -81,7 +85,7 @@ func TrackConns(s *http.Server) {
 		if connContext != nil {
 			ctx = connContext(ctx, c)
 		}
-		return context.WithValue(ctx, clientConnKey{}, t.track(c))
+		return context.WithValue(ctx, clientConnKey{}, t.track(ctx, c))
 	}
 	s.ConnState = func(c net.Conn, state http.ConnState) {
 		if state == http.StateClosed || state == http.StateHijacked {
@@ -99,8 +103,8 @@ type connTracker struct {
 	conns map[net.Conn]*clientConn
 }
 
-func (t *connTracker) track(c net.Conn) *clientConn {
-	o := &clientConn{conn: c}
+func (t *connTracker) track(ctx context.Context, c net.Conn) *clientConn {
+	o := &clientConn{conn: c, base: context.WithoutCancel(ctx)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.conns[c] = o
@@ -124,6 +128,11 @@ type clientConnKey struct{}
 // clientConn is a client's connection. Connections to backends may belong to it.
 type clientConn struct {
 	conn net.Conn
+	base context.Context // never ends
+
+	// Of the request under way.
+	present context.Context // nil before the first
+	leave   context.CancelFunc
 
 	// mu guards what follows. It is taken before idleConns.mu.
 	mu    sync.Mutex

@@ -45,14 +45,14 @@ func (x *exchange) refusalStatus() int {
 
 // failRequest answers a request that no backend has answered, unless the client has left.
 func (x *exchange) failRequest(err error) {
-	if x.in.Context().Err() != nil {
+	if x.ctx.Err() != nil {
 		// net/http takes a timeout of the client's body for the end of the connection:
 		// the body knows better.
 		x.body.stopReading()
 	}
 	broken := x.body.readError()
 	// Nobody is left to answer.
-	if x.in.Context().Err() != nil && !isTimeout(broken) {
+	if x.ctx.Err() != nil && !isTimeout(broken) {
 		x.record.Reason = err.Error()
 		x.h.counters.failed.Add(1)
 		panic(http.ErrAbortHandler)

@@ -101,7 +101,7 @@ func (x *exchange) breakOff(err error) {
 	x.record.Reason = err.Error()
 	var client errClient
 	switch {
-	case errors.As(err, &client), x.in.Context().Err() != nil, x.body.readError() != nil:
+	case errors.As(err, &client), x.ctx.Err() != nil, x.body.readError() != nil:
 	case x.session.interrupted() != nil:
 		x.record.Reason = errCut.Error()
 	case isTimeout(err):

@@ -17,7 +17,7 @@ func (x *exchange) sendRequest() (*http.Response, error) {
 	flow := Flow{Client: x.client, Key: x.hashKey(), prefer: x.conn.boundTo(x.cfg.idle).server}
 	var last error
 	for range x.cfg.Tries {
-		pick, err := x.cfg.Pool.Acquire(x.in.Context(), &flow)
+		pick, err := x.cfg.Pool.Acquire(x.ctx, &flow)
 		if err != nil {
 			if last != nil {
 				err = last // says more than that no other backend is left
@@ -62,13 +62,13 @@ func (x *exchange) hashKey() string {
 // triedInVain reports whether an attempt failed although the client and this host did
 // their part.
 func (x *exchange) triedInVain(err error) bool {
-	return x.in.Context().Err() == nil && x.body.readError() == nil && x.session.interrupted() != errCut && !starved(err)
+	return x.ctx.Err() == nil && x.body.readError() == nil && x.session.interrupted() != errCut && !starved(err)
 }
 
 // attemptResult returns what the error of an attempt says about the backend.
 func (x *exchange) attemptResult(err error) Result {
 	switch {
-	case x.in.Context().Err() != nil, x.body.readError() != nil, x.session.interrupted() != nil,
+	case x.ctx.Err() != nil, x.body.readError() != nil, x.session.interrupted() != nil,
 		errors.Is(err, errStale), errors.Is(err, errBodyOver):
 		return Neutral
 	}
@@ -77,7 +77,7 @@ func (x *exchange) attemptResult(err error) Result {
 
 // repeatable reports whether there may be another attempt after a failed one.
 func (x *exchange) repeatable() bool {
-	return x.in.Context().Err() == nil && x.session.interrupted() != errCut &&
+	return x.ctx.Err() == nil && x.session.interrupted() != errCut &&
 		x.body.replayable() && (idempotent(x.in.Method) || x.up == nil || x.up.written.Load() == 0)
 }
 
@@ -97,7 +97,7 @@ var errStale = errors.New("kept connection was closed")
 // tryBackend sends the request to x.pick and waits for the header of the response.
 func (x *exchange) tryBackend() (*http.Response, error) {
 	// The context lasts until dropUpstream or keepUpstream.
-	ctx, cancel := context.WithCancel(x.in.Context())
+	ctx, cancel := context.WithCancel(x.ctx)
 	x.cancel = cancel
 	x.session.dialing(x.pick.member.server, cancel)
 	if u := x.takeKept(); u != nil {
@@ -112,7 +112,7 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 		u.Close()
 		x.up = nil
 	}
-	u, err := x.cfg.dialUpstream(ctx, x.pick)
+	u, err := x.cfg.dialUpstream(valued{ctx, x.in.Context()}, x.pick)
 	if err != nil {
 		if interrupted := x.session.interrupted(); interrupted != nil {
 			err = interrupted

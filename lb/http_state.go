@@ -22,6 +22,10 @@ type exchange struct {
 	conn   *clientConn // nil: not known
 	record Record
 
+	ctx      context.Context    // ends when the client has left
+	leave    context.CancelFunc // ends ctx; nil if that is the context of net/http
+	unfollow func() bool        // lets the end of the context of net/http have no effect
+
 	// The request as backends get it.
 	target   string
 	header   http.Header

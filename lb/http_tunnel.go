@@ -26,6 +26,7 @@ func (x *exchange) openTunnel(res *http.Response) {
 		return
 	}
 	s := &x.session
+	x.beginAnswer()
 	client, buffered, err := x.rc.Hijack()
 	if err != nil {
 		x.failRequest(fmt.Errorf("taking over the client's connection: %w", err))

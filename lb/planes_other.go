@@ -29,6 +29,10 @@ func acknowledge(syscall.RawConn) {}
 // hasPending reports whether a connection waits to be accepted. Nobody knows.
 func hasPending(net.Listener) bool { return false }
 
+// halfClosed reports whether the peer of c has ended what it sends, and nothing more.
+// Nobody knows.
+func halfClosed(net.Conn) bool { return false }
+
 // serveListener serves the connections of ln until ctx ends.
 func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	return t.acceptConns(ctx, work, ln)

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // proxiedConn is a connection of a Listener. It reads its PROXY header when it is first
@@ -18,6 +19,8 @@ type proxiedConn struct {
 	begin, end sync.Once
 	origin     origin // of the header; zero: there is none, or it names nobody
 	err        error  // there should have been one
+
+	ahead atomic.Bool // the first byte of the next response has been written
 }
 
 // readOrigin reads the PROXY header, if one is due.
@@ -39,6 +42,26 @@ func (p *proxiedConn) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	return p.prefaced.Read(b)
+}
+
+// Write leaves out the byte that sound has written.
+func (p *proxiedConn) Write(b []byte) (int, error) {
+	if len(b) == 0 || !p.ahead.Load() {
+		return p.Conn.Write(b)
+	}
+	p.ahead.Store(false)
+	n, err := p.Conn.Write(b[1:])
+	return n + 1, err
+}
+
+// sound makes the peer show whether it still is there: it resets a connection that it has
+// closed as soon as something comes. What comes is the byte with which each response of
+// HTTP/1 begins, so that a peer which is there misses nothing. No response may be under
+// way.
+func (p *proxiedConn) sound() {
+	if n, _ := p.Conn.Write([]byte("H")); n > 0 {
+		p.ahead.Store(true)
+	}
 }
 
 func (p *proxiedConn) RemoteAddr() net.Addr {

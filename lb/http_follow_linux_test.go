@@ -1,0 +1,280 @@
+package lb
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// listening serves h behind a Listener, which knows when clients close their half.
+func listening(t *testing.T, cfg HandlerConfig, b Backend) (address string, h *Handler) {
+	t.Helper()
+	cfg.Pool = newPool(t, PoolConfig{Backends: []Backend{b}})
+	h = newHandler(t, cfg)
+	s := httptest.NewUnstartedServer(h)
+	ln, err := NewListener(s.Listener, ListenerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = ln
+	TrackConns(s.Config)
+	s.Start()
+	t.Cleanup(s.Close)
+	return ln.Addr().String(), h
+}
+
+// held is a backend that keeps its answers until it is told, one for each connection. hungUp counts the connections
+// that were closed on it instead.
+func held(t *testing.T, answer string) (b Backend, got <-chan string, release chan<- bool, hungUp *atomic.Int32) {
+	t.Helper()
+	requests, releases := make(chan string), make(chan bool)
+	hungUp = new(atomic.Int32)
+	b = rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		content, _ := io.ReadAll(req.Body)
+		requests <- req.Method + " " + string(content)
+		left := make(chan error, 1)
+		go func() { _, err := r.Peek(1); left <- err }()
+		select {
+		case <-left:
+			hungUp.Add(1)
+		case <-releases:
+			io.WriteString(c, answer)
+		}
+	})
+	return b, requests, releases, hungUp
+}
+
+// TestHalfClosedClientIsAnswered: a client may close its half of the connection when its
+// request is out. The first byte of the response comes at once, which shows that the end
+// was seen, and the rest when the backend answers.
+func TestHalfClosedClientIsAnswered(t *testing.T) {
+	const answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: x\r\n\r\nok"
+	for _, tt := range []struct{ name, request, backend, want string }{
+		{"GET", aGet, "GET ", answer},
+		{"POST", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "POST abc", answer},
+		{"chunks", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "POST abc",
+			strings.Replace(answer, "Date: x\r\n", "Date: x\r\nConnection: close\r\n", 1)},
+		{"HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", "GET ", strings.Replace(strings.Replace(answer, "1.1", "1.0", 1), "Date: x\r\n", "Connection: close\r\nDate: x\r\n", 1)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, got, release, _ := held(t, answer)
+			address, h := listening(t, HandlerConfig{}, b)
+			c := dialTest(t, address)
+			io.WriteString(c, tt.request)
+			c.CloseWrite()
+			if request := <-got; request != tt.backend {
+				t.Fatalf("the backend got %q, want %q", request, tt.backend)
+			}
+			first := make([]byte, 1)
+			if _, err := io.ReadFull(c, first); err != nil {
+				t.Fatal(err)
+			}
+			release <- true
+			rest, err := io.ReadAll(c)
+			if all := string(first) + string(rest); err != nil || normalized(all) != normalized(tt.want) {
+				t.Errorf("%q, %v; want %q", all, err, tt.want)
+			}
+			waitFor(t, "the end of the request", func() bool { return h.Stats().Active == 0 })
+			if st := h.Stats(); st.Failed != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// normalized is a response with the lines of its header in any order.
+func normalized(response string) string {
+	head, body, _ := strings.Cut(response, "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	slices.Sort(lines[1:])
+	return strings.Join(lines, "\r\n") + "\r\n\r\n" + body
+}
+
+// TestPipelineOfHalfClosedClient: all requests that came before the end are answered, and
+// each response is whole.
+func TestPipelineOfHalfClosedClient(t *testing.T) {
+	address, _ := listening(t, HandlerConfig{}, webBackend(t, name("ok")))
+	for range 30 {
+		c := newReader(t, address)
+		io.WriteString(c, aGet+aGet+aGet)
+		_ = closeWrite(c.Conn)
+		for range 3 {
+			res, err := http.ReadResponse(c.r, nil)
+			if got := body(t, res, err); got != "ok" {
+				t.Fatalf("%q, %v", got, err)
+			}
+		}
+		if rest := everything(t, c); rest != "" {
+			t.Fatalf("after the responses: %q", rest)
+		}
+	}
+}
+
+// TestStreamToHalfClosedClient: what the client has asked for comes to its end.
+func TestStreamToHalfClosedClient(t *testing.T) {
+	b, next := stepwise(t, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", "AB", "CD")
+	address, _ := listening(t, HandlerConfig{}, b)
+	c := newReader(t, address)
+	io.WriteString(c, aGet)
+	next <- true
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = closeWrite(c.Conn)
+	next <- true
+	next <- true
+	if got := body(t, res, nil); got != "ABCD" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestClientThatHasLeftEndsItsRequest: a client that closes its connection, and not half of
+// it, gives its backend back, however it does that, and whether it was sent something.
+func TestClientThatHasLeftEndsItsRequest(t *testing.T) {
+	for _, tt := range []struct {
+		name, request string
+		linger        int
+	}{
+		{"in order", aGet, -1},
+		{"by a reset", aGet, 0},
+		{"with a body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, got, _, hungUp := held(t, anOK)
+			address, h := listening(t, HandlerConfig{}, b)
+			c := dialTest(t, address)
+			io.WriteString(c, tt.request)
+			<-got
+			_ = c.SetLinger(tt.linger)
+			c.Close()
+			waitFor(t, "the backend's request to end", func() bool { return hungUp.Load() == 1 && h.Stats().Active == 0 })
+			if st := h.pool().Status().Backends[0]; st.Failures != 0 || st.Active != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// TestClientThatHasLeftGivesUpItsPlace: nobody waits in the pool's queue for a client that
+// has closed its connection. One that has closed half of it waits on.
+func TestClientThatHasLeftGivesUpItsPlace(t *testing.T) {
+	b, got, release, _ := held(t, anOK)
+	b.MaxConns = 1
+	address, h := listening(t, HandlerConfig{}, b)
+	if err := h.pool().Reconfigure(PoolConfig{Backends: []Backend{b}, Queue: 10, QueueTimeout: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	first := newReader(t, address)
+	io.WriteString(first, aGet)
+	<-got
+	half := newReader(t, address)
+	io.WriteString(half, aGet)
+	_ = closeWrite(half.Conn)
+	gone := dialTest(t, address)
+	io.WriteString(gone, aGet)
+	waitFor(t, "two requests to wait", func() bool { return h.pool().queue.waiting.Load() == 2 })
+	gone.Close()
+	waitFor(t, "one of them to leave", func() bool { return h.pool().queue.waiting.Load() == 1 })
+	release <- true
+	<-got
+	release <- true
+	if _, got, err := half.ask(t, ""); err != nil || got != "ok" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestHalfARequest: a client that ends in the middle of its request has none.
+func TestHalfARequest(t *testing.T) {
+	address, h := listening(t, HandlerConfig{}, rawBackend(t, discard))
+	c := dialTest(t, address)
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+	waitFor(t, "the request to begin", func() bool { return h.Stats().Active == 1 })
+	c.CloseWrite()
+	waitFor(t, "the request to end", func() bool { return h.Stats().Active == 0 })
+	if st := h.pool().Status().Backends[0]; st.Failures != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestDialKnowsTheRequest: a Dial gets what a middleware has put into the context, and that
+// context ends when the client has left.
+func TestDialKnowsTheRequest(t *testing.T) {
+	type key struct{}
+	dialing := make(chan any)
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80"}}}),
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			dialing <- ctx.Value(key{})
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "traced")))
+	}))
+	ln, err := NewListener(s.Listener, ListenerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = ln
+	TrackConns(s.Config)
+	s.Start()
+	defer s.Close()
+	c := dialTest(t, ln.Addr().String())
+	io.WriteString(c, aGet)
+	if got := <-dialing; got != "traced" {
+		t.Errorf("%v", got)
+	}
+	c.Close()
+	waitFor(t, "the request to end", func() bool { return h.Stats().Active == 0 })
+}
+
+// TestMiddlewareEndsARequest: the client is still there, but its request is over. The next
+// request of the connection is not.
+func TestMiddlewareEndsARequest(t *testing.T) {
+	b, got, release, hungUp := held(t, anOK)
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
+	end := make(chan bool)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		if r.URL.Path == "/end" {
+			go func() { <-end; cancel() }()
+			defer func() { recover(); io.WriteString(w, "ended") }()
+		}
+		h.ServeHTTP(w, r.WithContext(ctx))
+	}))
+	ln, err := NewListener(s.Listener, ListenerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = ln
+	TrackConns(s.Config)
+	s.Start()
+	defer s.Close()
+	c := newReader(t, ln.Addr().String())
+	io.WriteString(c, "GET /end HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-got
+	end <- true
+	if _, got, err := c.ask(t, ""); err != nil || got != "ended" {
+		t.Errorf("%q, %v", got, err)
+	}
+	waitFor(t, "the backend's request to end", func() bool { return hungUp.Load() == 1 })
+	io.WriteString(c, aGet)
+	<-got
+	release <- true
+	if _, got, err := c.ask(t, ""); err != nil || got != "ok" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
