@@ -11,7 +11,11 @@ import (
 // cutFunc is a cutter that is all function.
 type cutFunc struct{ f func(*server) }
 
-func (c *cutFunc) cut(s *server) { c.f(s) }
+func (c *cutFunc) cut(gone servers) {
+	for s := range gone {
+		c.f(s)
+	}
+}
 
 // onCut has a pool call f in place of a plane.
 func onCut(t *testing.T, p *Pool, f func(*server)) {

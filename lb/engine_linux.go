@@ -71,13 +71,13 @@ func (e *engine) fail(err error) {
 	}
 }
 
-// cut ends the connections of a server, or all if it is nil.
-func (e *engine) cut(s *server) {
+// cut ends the connections of servers.
+func (e *engine) cut(gone servers) {
 	for _, l := range e.loops {
 		l.Post(func() {
 			for _, k := range l.links {
-				if k != nil && (s == nil || k.pick.member != nil && k.pick.member.server == s) {
-					k.cut(s != nil)
+				if k != nil && (gone == nil || k.pick.member != nil && gone.has(k.pick.member.server)) {
+					k.cut(gone != nil)
 				}
 			}
 		})

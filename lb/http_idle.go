@@ -124,16 +124,15 @@ func closeIdle(l []*upstream) {
 	}
 }
 
-// cut closes the connections to a server or, if it is nil, all, and later ones as soon
-// as they are idle. It does not wait.
-func (i *idleConns) cut(server *server) {
+// cut closes the connections to servers and, if these are all, later ones as soon as they
+// are idle. It does not wait.
+func (i *idleConns) cut(gone servers) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.closed = i.closed || server == nil
+	i.closed = i.closed || gone == nil
 	for to, l := range i.conns {
-		if server != nil && to.server != server {
-			continue
+		if gone.has(to.server) {
+			closeIdle(l)
 		}
-		closeIdle(l)
 	}
 }

@@ -45,6 +45,7 @@ type Pool struct {
 	soon   *time.Timer                         // calls refresh; nil: nothing has changed
 	took   time.Duration                       // the latest refresh
 	onGone map[weak.Pointer[registry]]struct{} // see watchGone
+	gone   servers                             // of which onGone is to be told
 
 	watchers  audience
 	followers map[*follower]struct{}
@@ -95,11 +96,29 @@ func (p *Pool) unwatchGone(r *registry) {
 	delete(p.onGone, weak.Make(r))
 }
 
-// cut tells the planes to end the connections of s. p.mu is held.
+// cut tells the planes to end the connections of s, now or, in a large pool, together with
+// those of other servers soon. p.mu is held.
 func (p *Pool) cut(s *server) {
+	if p.gone == nil {
+		p.gone = make(servers)
+	}
+	p.gone[s] = struct{}{}
+	if p.snap.Load().eager() {
+		p.cutGone()
+	} else {
+		p.refreshSoon()
+	}
+}
+
+// cutGone tells the planes of the servers to cut. p.mu is held.
+func (p *Pool) cutGone() {
+	gone := p.gone
+	if p.gone = nil; gone == nil {
+		return
+	}
 	for w := range p.onGone {
 		if r := w.Value(); r != nil {
-			r.cut(s)
+			r.cut(gone)
 		}
 	}
 }

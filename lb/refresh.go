@@ -44,7 +44,7 @@ func (p *Pool) refreshSoon() {
 	}
 }
 
-// refresh makes the snapshot current.
+// refresh makes the snapshot current, and cuts what is to be cut.
 func (p *Pool) refresh() {
 	p.building.Lock()
 	defer p.building.Unlock()
@@ -53,10 +53,12 @@ func (p *Pool) refresh() {
 		p.soon.Stop()
 		p.soon = nil
 	}
-	p.mu.Unlock()
 	if !p.stale() {
+		p.cutGone()
+		p.mu.Unlock()
 		return
 	}
+	p.mu.Unlock()
 	start := time.Now()
 	r := p.snap.Load().roster
 	s := p.buildAhead(r)
@@ -64,6 +66,7 @@ func (p *Pool) refresh() {
 	defer p.mu.Unlock()
 	p.took = time.Since(start)
 	p.publish(r, s)
+	p.cutGone()
 }
 
 // buildAhead makes the next snapshot, of r, without p.mu; nil where that is not worth it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -140,22 +141,47 @@ func TestQueueWaitsForTheSnapshot(t *testing.T) {
 	})
 }
 
-// A backend that goes down is cut, and a drain begins, when that is told, however large the
-// pool is.
-func TestLargePoolsCutAtOnce(t *testing.T) {
+// passes counts how often a plane has to look through its connections.
+type passes struct{ n, servers int }
+
+func (p *passes) cut(gone servers) {
+	p.n++
+	p.servers += len(gone)
+}
+
+// The backends of a large pool that go down, or whose drains are over, one after the other,
+// are cut in one pass through the connections.
+func TestManyCutsAreOnePass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(t, PoolConfig{Backends: many(maxEager+1, benchWeights["equal"]), KillOnDown: true, DrainTimeout: time.Minute})
-		cut := make(map[*server]bool)
-		onCut(t, p, func(s *server) { cut[s] = true })
-		p.SetHealth("app3", errDown)
-		if !cut[p.find("app3").server] || len(cut) != 1 {
-			t.Error("app3 is not cut, or others are")
+		const n = maxEager + 100
+		p := newPool(t, PoolConfig{Backends: many(n, benchWeights["equal"]), KillOnDown: true, DrainTimeout: time.Minute})
+		r, seen := new(registry), new(passes)
+		r.add(seen)
+		p.watchGone(r)
+		defer runtime.KeepAlive(r)
+		for i := range n / 2 {
+			p.SetHealth(fmt.Sprint("app", i), errDown)
 		}
-		p.SetDrain("app4", true)
-		time.Sleep(time.Minute)
+		time.Sleep(time.Second)
 		synctest.Wait()
-		if !cut[p.find("app4").server] || len(cut) != 2 {
-			t.Error("app4 is not cut, or others are")
+		if *seen != (passes{1, n / 2}) {
+			t.Errorf("after %d went down: %+v, want one pass", n/2, *seen)
+		}
+		for i := range n / 2 {
+			p.SetDrain(fmt.Sprint("app", n/2+i), true)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if *seen != (passes{2, n / 2 * 2}) {
+			t.Errorf("after %d more have drained: %+v, want one more pass", n/2, *seen)
+		}
+		if err := p.Update(nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if p.gone != nil || p.soon != nil {
+			t.Error("something is left to be cut")
 		}
 	})
 }

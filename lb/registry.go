@@ -15,8 +15,17 @@ type registry struct {
 
 // cutter is a session, an event loop with all of its own, or another registry.
 type cutter interface {
-	// cut ends what is connected to a server, or all if it is nil.
-	cut(*server)
+	// cut ends what is connected to servers that are gone.
+	cut(gone servers)
+}
+
+// servers are some of them, which do not change any more; nil: all. What many have in common
+// is looked through once for all that are gone, however many go at the same time.
+type servers map[*server]struct{}
+
+func (all servers) has(s *server) bool {
+	_, ok := all[s]
+	return ok || all == nil
 }
 
 // open allows sessions again that drain has forbidden.
@@ -52,12 +61,12 @@ func (r *registry) remove(c cutter) {
 	}
 }
 
-// cut ends the sessions of a server, or all if it is nil.
-func (r *registry) cut(server *server) {
+// cut ends the sessions of servers.
+func (r *registry) cut(gone servers) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for c := range r.all {
-		c.cut(server)
+		c.cut(gone)
 	}
 }
 

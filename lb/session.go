@@ -77,14 +77,14 @@ func (s *session) interrupted() error {
 	return nil
 }
 
-// cut ends s if it is connected to that server, or in any case if it is nil. If it
-// is only connecting to the server it goes on with another one.
-func (s *session) cut(server *server) {
+// cut ends s if it is connected to one of those servers. If it is only connecting to the
+// server it goes on with another one, unless all are gone.
+func (s *session) cut(gone servers) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case server != nil && server != s.server:
-	case server != nil && s.giveUp != nil:
+	case !gone.has(s.server):
+	case gone != nil && s.giveUp != nil:
 		s.gone = true
 		s.giveUp()
 	default:

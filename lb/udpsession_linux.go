@@ -300,12 +300,12 @@ func (p *udpPlane) endSession(s *udpSession, reason string) {
 	}
 }
 
-// cut has the loop end the sessions of a server that is gone, or all if it is nil. Their
-// clients' next datagrams begin others. It may be called when the loop has ended.
-func (p *udpPlane) cut(gone *server) {
+// cut has the loop end the sessions of servers. Their clients' next datagrams begin others.
+// It may be called when the loop has ended.
+func (p *udpPlane) cut(gone servers) {
 	p.Post(func() {
 		for _, s := range p.sockets {
-			if gone == nil || s.pick.member.server == gone {
+			if gone.has(s.pick.member.server) {
 				p.endSession(s, "cut")
 			}
 		}
