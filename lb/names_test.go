@@ -450,7 +450,7 @@ func TestFollow(t *testing.T) {
 		said("another address", "+app=192.0.2.3:80 -app")
 		stop()
 		said("the end", "-192.0.2.9:80 -app")
-		p.Update(nil)
+		p.Update(backends(1))
 		synctest.Wait()
 		said("after the end", "")
 	})

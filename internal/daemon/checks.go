@@ -26,7 +26,7 @@ type check struct {
 type checkPlan struct {
 	name    string // of the monitor
 	cfg     config.Check
-	backend lb.Backend           // whose address is probed; zero: cfg has the target
+	backend string               // the name of the backend that is probed; empty: cfg has the target
 	monitor *healthcheck.Monitor // of a check that begins: does not run yet
 }
 
@@ -34,16 +34,14 @@ type checkPlan struct {
 func newCheck(p *checkPlan, pool *lb.Pool, failed func(error)) *check {
 	unfollow := func() {}
 	if pool != nil {
-		unfollow = tellPool(p.monitor, pool, p.backend.Name)
+		unfollow = tellPool(p.monitor, pool, p.backend)
 	}
 	return &check{*p, unfollow, startTask(p.monitor.Run, failed)}
 }
 
-// rename goes on for a backend that has another name.
-func (c *check) rename(p *checkPlan, pool *lb.Pool) {
-	c.unfollow()
-	c.backend = p.backend
-	c.unfollow = tellPool(c.monitor, pool, p.backend.Name)
+// tell goes on for a backend of which nobody has heard for a moment.
+func (c *check) tell(backend string, pool *lb.Pool) {
+	c.backend, c.unfollow = backend, tellPool(c.monitor, pool, backend)
 }
 
 // stop ends the check: nobody hears of it any more.
@@ -81,13 +79,17 @@ func followMonitor(m *healthcheck.Monitor, fn func(healthcheck.Status)) (cancel 
 }
 
 // newMonitor makes the monitor of one check. backend is the address to probe
-// if the check is a service's, and empty if the check names its own target.
+// if the check is a service's, and empty if the check names its own target. at is where
+// that address leads, if a name is in it; empty: wherever it leads at each probe.
 // known is the state that an earlier monitor has found, with which the new monitor
 // begins; Unknown: none has.
-func newMonitor(c config.Check, name, backend string, known healthcheck.State, log *slog.Logger) (*healthcheck.Monitor, error) {
+func newMonitor(c config.Check, name, backend, at string, known healthcheck.State, log *slog.Logger) (*healthcheck.Monitor, error) {
 	checker, err := newRenewing(c, backend, log)
 	if err != nil {
 		return nil, err
+	}
+	if at != "" {
+		checker = healthcheck.At{Checker: checker, Address: at}
 	}
 	mc := c.Config
 	mc.Name, mc.Checker, mc.Logger, mc.Initial = name, checker, log, cmp.Or(known, mc.Initial)

@@ -45,7 +45,7 @@ func TestEveryCheckType(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range cfg.Checks {
-		if _, err := newMonitor(c, c.Name, "", healthcheck.Unknown, nil); err != nil {
+		if _, err := newMonitor(c, c.Name, "", "", healthcheck.Unknown, nil); err != nil {
 			t.Errorf("%s: %v", c.Name, err)
 		}
 	}
@@ -269,7 +269,7 @@ func TestInitialState(t *testing.T) {
 		{"unknown", healthcheck.Down, healthcheck.Down},
 	} {
 		c := checkOf(t, "type: exec, command: [/bin/true], initial: "+tc.initial)
-		m, err := newMonitor(c, "c", "", tc.known, nil)
+		m, err := newMonitor(c, "c", "", "", tc.known, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -62,7 +62,7 @@ func FuzzAccepted(f *testing.F) {
 			return
 		}
 		for _, c := range cfg.Checks {
-			if _, err := newMonitor(c, c.Name, "", healthcheck.Unknown, nil); err != nil {
+			if _, err := newMonitor(c, c.Name, "", "", healthcheck.Unknown, nil); err != nil {
 				t.Errorf("check %+v: %v", c, err)
 			}
 		}

@@ -146,7 +146,7 @@ func (d *Daemon) prepareChecks(c *change) error {
 		if err != nil {
 			return err
 		}
-		if p.monitor, err = newMonitor(p.cfg, s.key, "", s.old.state(), d.log); err != nil {
+		if p.monitor, err = newMonitor(p.cfg, s.key, "", "", s.old.state(), d.log); err != nil {
 			return located(p.cfg.Pos, "check "+s.key, err)
 		}
 	}

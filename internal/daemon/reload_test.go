@@ -119,18 +119,18 @@ func TestWhatStays(t *testing.T) {
 	two := fmt.Sprintf(`{name: b, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"], check: {type: tcp}}`, b)
 	d := startDaemon(t, "services: ["+one+", "+two+"]")
 	s := d.services
-	monitor := s[0].upstreams[""].monitors["127.0.0.1:9"].monitor
+	monitor := s[0].upstreams[""].probes.monitors["127.0.0.1:9"].monitor
 	if err := d.Reconfigure(parse(t, "# moved\nservices:\n- "+two+"\n- "+one)); err != nil {
 		t.Fatal(err)
 	}
-	if d.services[0] != s[1] || d.services[1] != s[0] || s[0].upstreams[""].monitors["127.0.0.1:9"].monitor != monitor {
+	if d.services[0] != s[1] || d.services[1] != s[0] || s[0].upstreams[""].probes.monitors["127.0.0.1:9"].monitor != monitor {
 		t.Error("a service that is the same was replaced")
 	}
 	other := strings.Replace(one, `"127.0.0.1:9"`, `"127.0.0.1:9", "127.0.0.1:10"`, 1)
 	if err := d.Reconfigure(parse(t, "services: ["+other+"]")); err != nil {
 		t.Fatal(err)
 	}
-	if len(d.services) != 1 || d.services[0] != s[0] || s[0].upstreams[""].monitors["127.0.0.1:9"].monitor != monitor || len(s[0].upstreams[""].monitors) != 2 {
+	if len(d.services) != 1 || d.services[0] != s[0] || s[0].upstreams[""].probes.monitors["127.0.0.1:9"].monitor != monitor || len(s[0].upstreams[""].probes.monitors) != 2 {
 		t.Error("a backend more: the service and the monitor of the one that stays should go on")
 	}
 	until(t, "the service that is gone has let go of its port", func() bool {

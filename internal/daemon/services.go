@@ -39,8 +39,29 @@ func newService(p *servicePlan, upstreams map[string]*upstream) *service {
 	if p.equipped {
 		_ = s.equip(p.parts) // an error comes again when the service begins to serve
 	}
-	s.task = startTask(func(ctx context.Context) error { s.run(ctx, p); return nil }, nil)
+	s.task = startTask(func(ctx context.Context) error {
+		awaitNames(ctx, upstreams)
+		s.run(ctx, p)
+		return nil
+	}, nil)
 	return s
+}
+
+// namesPatience bounds the wait for the addresses of backends.
+const namesPatience = time.Second
+
+// awaitNames waits until the names of backends are resolved. Connections and datagrams
+// wait in the socket meanwhile: a backend that has no address yet gets no datagrams.
+func awaitNames(ctx context.Context, upstreams map[string]*upstream) {
+	ctx, cancel := context.WithTimeout(ctx, namesPatience)
+	defer cancel()
+	for _, u := range upstreams {
+		select {
+		case <-u.pool.Resolved():
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // run serves until ctx ends. Whatever fails is tried again: no error of a service ends

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"reflect"
 
 	"github.com/havip/havip/healthcheck"
@@ -19,7 +18,7 @@ import (
 type upstream struct {
 	cfg      upstreamConfig
 	pool     *lb.Pool
-	monitors map[string]*check // by address
+	probes   *probes
 	resolver *task
 }
 
@@ -33,8 +32,7 @@ type upstreamConfig struct {
 // upstreamPlan is an upstreamConfig and what was made for it.
 type upstreamPlan struct {
 	upstreamConfig
-	made     *lb.Pool // the pool of before, or a new pool
-	monitors []step[*check, *checkPlan]
+	made *lb.Pool // the pool of before, or a new pool
 }
 
 // upstreamConfigs are those of a service.
@@ -73,20 +71,18 @@ func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog
 	return steps, nil
 }
 
-// prepare makes the pool, unless old has it, and the monitors that old, which may be
-// nil, does not have.
+// prepare makes the pool, unless old, which may be nil, has it.
 func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
-	var monitors map[string]*check
 	// The plane of a service that begins needs the pool before apply. A pool that does
 	// not run yet costs nothing if the change is given up.
 	if old != nil {
-		p.made, monitors = old.pool, old.monitors
+		p.made = old.pool
 		err = p.pool.Validate()
 	} else {
 		p.made, err = lb.NewPool(p.pool)
 	}
-	if err == nil {
-		p.monitors, err = prepareMonitors(monitors, p.upstreamConfig, log)
+	if err == nil && p.check != nil { // as for one of its backends
+		_, err = newMonitor(*p.check, p.pool.Name, "192.0.2.1:80", "", healthcheck.Unknown, log)
 	}
 	return err
 }
@@ -96,96 +92,32 @@ func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
 func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) (upstreams map[string]*upstream, ends []func(), err error) {
 	var errs []error
 	upstreams = carryOut(steps, func(p *upstreamPlan) *upstream { return newUpstream(p, failed) },
-		func(u *upstream, p *upstreamPlan) { errs = append(errs, u.reconfigure(p, failed)) },
+		func(u *upstream, p *upstreamPlan) { errs = append(errs, u.reconfigure(p)) },
 		func(old *upstream) { ends = append(ends, old.stop) })
 	return upstreams, ends, errors.Join(errs...)
 }
 
-// newUpstream starts what was prepared.
+// newUpstream starts what was prepared. The resolver is asked at once.
 func newUpstream(p *upstreamPlan, failed func(error)) *upstream {
-	u := &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: startTask(p.made.Run, failed)}
-	u.applyMonitors(p.monitors, failed)
-	return u
+	return &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: startTask(p.made.Run, failed),
+		probes: newProbes(p.upstreamConfig, p.made, p.pool.Logger, failed)}
 }
 
 // reconfigure goes on with other backends, checks or settings. What the pool knows
-// of backends that stay, stays. Monitors that end have said their last before the
-// pool has its next backends.
-func (u *upstream) reconfigure(p *upstreamPlan, failed func(error)) error {
-	var ends []func()
-	for _, s := range p.monitors {
-		if s.ends() {
-			ends = append(ends, s.old.stop)
-		}
+// of backends that stay, stays.
+func (u *upstream) reconfigure(p *upstreamPlan) error {
+	err := u.probes.reconfigure(p.upstreamConfig, func() error { return u.pool.Reconfigure(p.pool) })
+	if err == nil {
+		u.cfg = p.upstreamConfig
 	}
-	together(ends)
-	if err := u.pool.Reconfigure(p.pool); err != nil {
-		return err
-	}
-	u.cfg = p.upstreamConfig
-	u.applyMonitors(p.monitors, failed)
-	return nil
-}
-
-// applyMonitors starts the new monitors. A backend that nobody probes any more
-// counts as up.
-func (u *upstream) applyMonitors(steps []step[*check, *checkPlan], failed func(error)) {
-	begin := func(p *checkPlan) *check { return newCheck(p, u.pool, failed) }
-	goOn := func(c *check, p *checkPlan) { c.rename(p, u.pool) }
-	u.monitors = carryOut(steps, begin, goOn, func(*check) {})
-	if u.cfg.check == nil {
-		for _, b := range u.cfg.pool.Backends {
-			u.pool.SetHealth(b.Name, nil)
-		}
-	}
+	return err
 }
 
 // stop ends everything but the connections that there are: those the pool's
 // drain timeout ends.
 func (u *upstream) stop() {
-	together(append(endsOf(maps.Values(u.monitors)), u.resolver.stop))
+	together([]func(){u.probes.stop, u.resolver.stop})
 	if err := u.pool.Update(nil); err != nil {
 		u.cfg.pool.Logger.Error("pool not emptied", "pool", u.cfg.pool.Name, "err", err)
 	}
-}
-
-// prepareMonitors finds out what becomes of the monitors of an upstream, by the
-// addresses of backends, and makes those that are new. A new monitor begins with what
-// the monitor before has found.
-func prepareMonitors(old map[string]*check, cfg upstreamConfig, log *slog.Logger) ([]step[*check, *checkPlan], error) {
-	var plans []*checkPlan
-	if cfg.check != nil {
-		for _, b := range cfg.pool.Backends {
-			plans = append(plans, &checkPlan{name: cfg.pool.Name + "/" + b.Address, cfg: *cfg.check, backend: b})
-		}
-	}
-	steps := diff(old, plans, func(p *checkPlan) string { return p.backend.Address }, func(old *check, next *checkPlan) fate {
-		switch {
-		// A Monitor cannot change its name, which is in its log, nor its checker.
-		case old.name != next.name || !old.cfg.Equal(&next.cfg):
-			return replace
-		case old.backend.Name != next.backend.Name:
-			return update
-		}
-		return keep
-	})
-	for _, s := range steps {
-		if !s.begins() {
-			continue
-		}
-		var err error
-		if s.cfg.monitor, err = newMonitor(s.cfg.cfg, s.cfg.name, s.key, s.old.state(), log); err != nil {
-			return nil, err
-		}
-	}
-	return steps, nil
-}
-
-// tellPool lets a pool hear what a monitor finds, until cancel. What is known to
-// be down now is down in the pool before tellPool returns.
-func tellPool(m *healthcheck.Monitor, pool *lb.Pool, backend string) (cancel func()) {
-	if s := m.Status(); s.State == healthcheck.Down {
-		pool.SetHealth(backend, s.WhyDown())
-	}
-	return followMonitor(m, func(s healthcheck.Status) { pool.SetHealth(backend, s.WhyDown()) })
 }

@@ -93,14 +93,16 @@ func (s ServiceView) Stats() lb.Stats {
 
 // PoolView is the backends of a service or of one of its routes.
 type PoolView struct {
-	Route    string // its name; empty: the service's own backends
-	Monitors []MonitorView
+	Route string // its name; empty: the service's own backends
 
-	pool *lb.Pool
+	upstream *upstream
 }
 
 // Status is the pool's, with that of each backend.
-func (p PoolView) Status() lb.PoolStatus { return p.pool.Status() }
+func (p PoolView) Status() lb.PoolStatus { return p.upstream.pool.Status() }
+
+// Monitors are those of the backends, which come and go with the addresses of names.
+func (p PoolView) Monitors() []MonitorView { return p.upstream.probes.views() }
 
 // MonitorView is what probes one backend.
 type MonitorView struct {
@@ -138,14 +140,7 @@ func (d *Daemon) publish() {
 // poolViews are those of a service's upstreams.
 func (s *service) poolViews() (pools []PoolView) {
 	for _, cfg := range upstreamConfigs(s.cfg, nil) {
-		u := s.upstreams[cfg.route]
-		p := PoolView{Route: cfg.route, pool: u.pool}
-		for _, b := range u.cfg.pool.Backends {
-			if m := u.monitors[b.Address]; m != nil {
-				p.Monitors = append(p.Monitors, MonitorView{b.Name, m.monitor})
-			}
-		}
-		pools = append(pools, p)
+		pools = append(pools, PoolView{cfg.route, s.upstreams[cfg.route]})
 	}
 	return pools
 }

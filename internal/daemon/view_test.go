@@ -72,7 +72,7 @@ func report(v *View) {
 		s.Stats()
 		for _, p := range s.Pools {
 			p.Status()
-			for _, m := range p.Monitors {
+			for _, m := range p.Monitors() {
 				m.Status()
 			}
 		}
