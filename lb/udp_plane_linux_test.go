@@ -105,6 +105,50 @@ func TestUDPSessionsInUseDoNotExpire(t *testing.T) {
 	}
 }
 
+// A datagram without content is one, in either direction, alone or among others.
+func TestUDPEmptyDatagrams(t *testing.T) {
+	h := newHandPlane(t, udpSocket(t, "127.0.0.1:0"), UDPConfig{Responses: 1})
+	client := dialUDPTest(t, h.address)
+	words := []string{"", "a", "", "", "b"}
+	for _, burst := range [][]string{{""}, words} {
+		for _, w := range burst {
+			if _, err := client.Write([]byte(w)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var session netip.AddrPort
+		for _, w := range burst {
+			b := make([]byte, 10)
+			_ = h.backend.SetReadDeadline(time.Now().Add(time.Millisecond))
+			n, from, err := h.backend.ReadFromUDPAddrPort(b)
+			for ; err != nil; n, from, err = h.backend.ReadFromUDPAddrPort(b) {
+				h.Post(func() {}) // nothing else may happen
+				h.turn()          // it may not have relayed this one yet
+				_ = h.backend.SetReadDeadline(time.Now().Add(bound))
+			}
+			if session = from; string(b[:n]) != w {
+				t.Errorf("the backend got %q, want %q", b[:n], w)
+			}
+		}
+		for _, w := range burst {
+			if _, err := h.backend.WriteToUDPAddrPort([]byte(w), session); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for len(h.sockets) > 0 { // until all answers are there
+			h.turn()
+		}
+		for _, w := range burst {
+			if got := readUDP(t, client); got != w {
+				t.Errorf("the client got %q, want %q", got, w)
+			}
+		}
+	}
+	if b := h.udp.settings.Load().Pool.Status().Backends[0]; b.Failures != 0 || b.Active != 0 {
+		t.Errorf("%+v", b)
+	}
+}
+
 // An event of a session that made room for another one in the same round does that one
 // no harm, though both have had the same descriptor.
 func TestUDPStaleEventsDoNoHarm(t *testing.T) {
