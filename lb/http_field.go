@@ -110,10 +110,11 @@ func endChunks(w *bufio.Writer, trailer http.Header) error {
 	return w.Flush()
 }
 
-// addrString returns the text of a; empty if a is not valid.
+// addrString returns the text of a for backends; empty if a is not valid. To them a zone,
+// an interface of this host, means nothing, and most of them take it for no address.
 func addrString(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
 	}
-	return a.String()
+	return a.WithZone("").String()
 }

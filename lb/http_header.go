@@ -118,7 +118,7 @@ func (x *exchange) setForwarded(h http.Header) {
 	}
 	delete(h, "X-Forwarded-For")
 	if peer.IsValid() {
-		prior = append(slices.Clone(prior), peer.String())
+		prior = append(slices.Clone(prior), addrString(peer))
 	}
 	if len(prior) > 0 {
 		h.Set("X-Forwarded-For", strings.Join(prior, ", "))

@@ -62,9 +62,10 @@ func TestRequestHeaders(t *testing.T) {
 }
 
 // A link-local proxy is trusted by its network. Its address has a zone, the network has
-// none.
+// none. Backends get its address as they know addresses, as nginx and HAProxy give it.
 func TestLinkLocalProxy(t *testing.T) {
 	h := newHandler(t, HandlerConfig{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("fe80::/10")},
+		RequestHeaders: map[string]string{"X-Client": "${client}"},
 		Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })}})})
 	r := httptest.NewRequest("GET", "/", nil)
 	r.RemoteAddr = "[fe80::1%eth0]:1234"
@@ -72,7 +73,7 @@ func TestLinkLocalProxy(t *testing.T) {
 	r.Header.Set("X-Forwarded-Proto", "https")
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, r)
-	for _, want := range []string{"X-Forwarded-For: 192.0.2.7, fe80::1%eth0\r\n", "X-Forwarded-Proto: https\r\n"} {
+	for _, want := range []string{"X-Forwarded-For: 192.0.2.7, fe80::1\r\n", "X-Forwarded-Proto: https\r\n", "X-Real-Ip: fe80::1\r\n", "X-Client: fe80::1\r\n"} {
 		if got := rec.Body.String(); !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
