@@ -66,7 +66,7 @@ func TestRequestHeaders(t *testing.T) {
 func TestLinkLocalProxy(t *testing.T) {
 	h := newHandler(t, HandlerConfig{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("fe80::/10")},
 		RequestHeaders: map[string]string{"X-Client": "${client}"},
-		Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })}})})
+		Pool:           newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })}})})
 	r := httptest.NewRequest("GET", "/", nil)
 	r.RemoteAddr = "[fe80::1%eth0]:1234"
 	r.Header.Set("X-Forwarded-For", "192.0.2.7")
