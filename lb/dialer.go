@@ -44,7 +44,7 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	if err != nil || cfg == nil {
 		return c, err
 	}
-	client := tls.Client(c, withServerName(cfg, pick.member.Backend))
+	client := tls.Client(&prefaced{Conn: c}, withServerName(cfg, pick.member.Backend))
 	if err := handshake(ctx, client, d.timeout); err != nil {
 		c.Close()
 		return nil, err

@@ -157,7 +157,7 @@ func (l *loop) noteEvent(ev reactor.Event) {
 		k.gone[side] = k.gone[side] || ev.Events&unix.EPOLLERR != 0
 	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|failure) != 0 {
-		k.half[side].readable = true
+		k.half[side].readable, k.half[side].dry = true, false
 	}
 	if ev.Events&unix.EPOLLPRI != 0 {
 		k.half[side].urgent = true

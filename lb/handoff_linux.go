@@ -53,11 +53,12 @@ func dupFD(c syscall.Conn) (int32, error) {
 	return int32(fd), errors.Join(cerr, err)
 }
 
-// handOff gives the connection to a goroutine.
+// handOff gives the connection to a goroutine. Once the goroutine has brought both sides
+// about, an event loop takes the connection back if it can.
 func (k *link) handOff() {
 	cfg, l := k.cfg, k.loop
 	k.findLocalAddr()
-	o, peer, early, start := k.origin, k.peer, k.early, reactor.Time(k.start)
+	o, peer, early, accepted := k.origin, k.peer, k.early, k.start
 	o.known = true
 	if k.watched {
 		l.Unwatch(k.fd[0])
@@ -68,21 +69,22 @@ func (k *link) handOff() {
 	k.release()
 	go func() {
 		defer l.Post(func() { l.live.Add(-1) })
-		defer cfg.leave(peer)
+		start := reactor.Time(accepted)
 		conn, err := toConn(l.e.work, f, cfg, start)
 		if err != nil {
 			cfg.plane.counters.failed.Add(1)
 			cfg.log.Warn("connection not served", "client", o.client, "err", err)
 			cfg.account(&Record{Client: o.client, Start: start, Duration: time.Since(start), Reason: err.Error()}, o.pool)
+			cfg.leave(peer)
 			return
 		}
-		if len(early) > 0 {
-			conn = &prefaced{conn, early}
-		}
-		c := cfg.newConn(conn, start)
+		c := cfg.newConn(&prefaced{conn, early}, start)
 		defer cfg.plane.sessions.remove(c)
 		c.origin = o
-		c.serve(l.e.work)
+		c.adopt = func(pick Pick) bool { return l.adopt(c, pick, peer, accepted) }
+		if !c.serve(l.e.work) {
+			cfg.leave(peer)
+		}
 	}()
 }
 

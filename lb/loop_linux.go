@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,9 @@ type loop struct {
 	timers reactor.Timers[*link]
 
 	scratch []byte
+	sealed  []byte         // what TLS has written to a socket, until sendSealed
+	raw     [][]byte       // buffers of TLS that are not in use
+	lent    int            // those that are
 	pipes   []reactor.Pipe // not in use
 	piping  int            // all there are
 
@@ -74,6 +78,7 @@ type link struct {
 	failed  [2]bool // epoll reported an error of this side
 	gone    [2]bool // the same, also if this side had ended in order before
 	fd      [2]int32
+	tls     [2]*tls.Conn
 	half    [2]half // from the client, from the backend
 	early   []byte  // what the client sent before it had a backend,
 	need    int     // and how much of it is needed at least
@@ -95,6 +100,7 @@ type link struct {
 // the other.
 type half struct {
 	readable bool // the source may have something
+	dry      bool // the source has TLS, and its socket has nothing
 	writable bool // the sink may have room
 	urgent   bool // there is an urgent byte, which ends reads that could go on
 	ending   bool // the source's last byte has been sent, or it has failed
@@ -109,6 +115,7 @@ type half struct {
 	pending  []byte
 	read     int64 // bytes from the source
 	written  int64 // bytes to the sink
+	sealed   int64 // further ones, some of which are pending under TLS
 }
 
 // newLink reuses the link of a connection that has ended, or makes a link, and gives it a
@@ -160,6 +167,9 @@ func (k *link) release() {
 	l := k.loop
 	for i := range k.half {
 		k.half[i].release(l)
+		if k.tls[i] != nil {
+			l.takeBuffer(k.tls[i], true)
+		}
 	}
 	l.timers.Stop(&k.timer)
 	l.links[k.slot] = nil

@@ -29,6 +29,7 @@ type node struct {
 	AcceptProxy []string
 	Files       uint64 // limit of descriptors, 0 for the default
 	Cert, Key   string // terminates TLS
+	BackendTLS  bool   // to backends of whatever name
 	Responses   int
 	Foreign     bool // hides from the plane what kind of listener it has
 
@@ -118,6 +119,9 @@ func (n node) serve(ctx context.Context) error {
 		if n.Files > 0 { // what the test is about
 			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		}
+		if n.BackendTLS {
+			cfg.BackendTLS = &tls.Config{InsecureSkipVerify: true}
+		}
 		for _, p := range n.AcceptProxy {
 			cfg.AcceptProxy = append(cfg.AcceptProxy, netip.MustParsePrefix(p))
 		}
@@ -136,11 +140,10 @@ func (n node) serve(ctx context.Context) error {
 	}
 	srv := &http.Server{Handler: h}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
-	l, err := NewListener(ln, ListenerConfig{TLS: encrypted})
-	if err != nil {
+	if ln, err = NewListener(ln, ListenerConfig{TLS: encrypted}); err != nil {
 		return err
 	}
-	if err := srv.Serve(l); err != http.ErrServerClosed {
+	if err := srv.Serve(ln); err != http.ErrServerClosed {
 		return err
 	}
 	return nil

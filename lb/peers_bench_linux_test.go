@@ -1,10 +1,13 @@
 package lb
 
 import (
+	"bufio"
 	"cmp"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -66,7 +69,7 @@ func BenchmarkPeersTLS(b *testing.B) {
 }
 
 // newCertificate returns a file with a certificate and its key, as HAProxy wants it.
-func newCertificate(b *testing.B) string {
+func newCertificate(b testing.TB) string {
 	f := newAuthority(b).issue("lb", "lb.test")
 	both := ""
 	for _, path := range []string{f.Cert, f.Key} {
@@ -79,37 +82,78 @@ func newCertificate(b *testing.B) string {
 	return writeFile(b, b.TempDir(), "both.pem", both)
 }
 
-// BenchmarkPeersIdle measures the memory that idle connections take.
+// BenchmarkPeersIdle measures the memory that an idle connection takes after an exchange,
+// by the resident memory of the whole process. Run it with
+//
+//	go test ./lb -run '^$' -bench PeersIdle -benchtime 1x
 func BenchmarkPeersIdle(b *testing.B) {
 	n := newPeersNet(b, "nginx", "haproxy")
-	const count = 3000
+	cert := newCertificate(b)
 	for range b.N {
-		fmt.Printf("\n%-16s %24s\n", "idle", "MB per 10,000 connections")
-		for _, p := range n.peers("") {
-			pids, stop := p.start(b)
-			before := rss(pids())
-			var conns []net.Conn
-			for range count {
-				c, err := n.client.DialContext(b.Context(), "tcp", "192.0.2.40:8080")
-				if err != nil {
-					b.Fatal(err)
-				}
-				conns = append(conns, c)
+		fmt.Printf("\n%-18s %12s %12s %8s   KB per idle connection\n", "", "havip", "haproxy", "ratio")
+		for _, sc := range []struct {
+			name, mode, cert string
+			backendTLS       bool
+		}{
+			{"tcp", "tcp", "", false},
+			{"tcp, TLS", "tcp", cert, false},
+			{"tcp, backend_tls", "tcp", "", true},
+			{"tcp, both", "tcp", cert, true},
+			{"http", "http", "", false},
+			{"https", "http", cert, false},
+		} {
+			if !strings.Contains(sc.name, os.Getenv("HAVIP_BENCH")) {
+				continue
 			}
-			// The last one works, so all others have been accepted.
-			if _, err := io.WriteString(conns[count-1], "GET /1 HTTP/1.0\r\n\r\n"); err != nil {
-				b.Fatal(err)
+			n.mode, n.cert, n.backendTLS = sc.mode, sc.cert, sc.backendTLS
+			var kb []float64
+			for _, p := range []peer{{"havip", n.havip}, {"haproxy", n.haproxy("")}} {
+				kb = append(kb, n.idle(b, p))
 			}
-			if _, err := io.ReadAll(conns[count-1]); err != nil {
-				b.Fatal(err)
-			}
-			fmt.Printf("  %-14s %24.1f\n", p.name, float64(rss(pids())-before)/(1<<20)*10000/count)
-			for _, c := range conns {
-				c.Close()
-			}
-			stop()
+			fmt.Printf("  %-16s %12.1f %12.1f %8.2f\n", sc.name, kb[0], kb[1], kb[1]/kb[0])
 		}
 	}
+}
+
+// idle returns what a connection to p takes while it is idle, in KB.
+func (n *peersNet) idle(b *testing.B, p peer) float64 {
+	const count, warm = 1000, 20
+	pids, stop := p.start(b)
+	defer stop()
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	open := func(count int) {
+		for range count {
+			c, err := n.client.DialContext(b.Context(), "tcp", "192.0.2.40:8080")
+			if err != nil {
+				b.Fatal(err)
+			}
+			if n.cert != "" {
+				c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+			}
+			conns = append(conns, c)
+			_ = c.SetDeadline(time.Now().Add(bound))
+			if _, err := io.WriteString(c, "GET /8k HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				b.Fatal(err)
+			}
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if n, err := io.Copy(io.Discard, res.Body); n != 8<<10 || err != nil {
+				b.Fatal(n, err)
+			}
+		}
+	}
+	open(warm)
+	before := rss(pids())
+	open(count)
+	time.Sleep(3 * time.Second) // whoever gives back memory of idle connections has done so
+	return float64(rss(pids())-before) / 1024 / count
 }
 
 // peers are the balancers; tls says that they terminate TLS.
@@ -125,6 +169,7 @@ type peersNet struct {
 	client, lb, app *lab.Host
 	cert            string // certificate and key; empty: no TLS
 	mode            string // tcp or http; empty: tcp
+	backendTLS      bool
 }
 
 // scenario is one kind of load.
@@ -143,7 +188,7 @@ type peer struct {
 // startApp runs the servers of all balancers.
 func (n *peersNet) startApp(b testing.TB) {
 	dir := b.TempDir()
-	for name, size := range map[string]int{"1": 1, "64k": 64 << 10, "1m": 1 << 20} {
+	for name, size := range map[string]int{"1": 1, "8k": 8 << 10, "64k": 64 << 10, "1m": 1 << 20} {
 		if err := os.WriteFile(dir+"/"+name, make([]byte, size), 0o644); err != nil {
 			b.Fatal(err)
 		}
@@ -151,22 +196,34 @@ func (n *peersNet) startApp(b testing.TB) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
-	servers := ""
+	servers, cert := "", newCertificate(b)
 	for port := 8080; port < 8083; port++ {
-		servers += fmt.Sprintf("server { listen 192.0.2.42:%d backlog=4096; root %s; keepalive_requests 100000000; }\n", port, dir)
+		servers += fmt.Sprintf("server { listen 192.0.2.42:%d backlog=4096; listen 192.0.2.42:%d backlog=4096 ssl; ssl_certificate %[3]s; ssl_certificate_key %[3]s;"+
+			" root %[4]s; keepalive_requests 100000000; keepalive_timeout 1h; }\n", port, port+tlsPorts, cert, dir)
 	}
 	startNginx(b, n.app, nginxConf(b, dir, nginxHTTP(dir, "sendfile on; tcp_nopush on;\n"+servers)),
 		"192.0.2.42:8080", "192.0.2.42:8081", "192.0.2.42:8082")
+}
+
+// tlsPorts is how far the servers' ports for TLS are from the others.
+const tlsPorts = 100
+
+// backends are the addresses of the servers.
+func (n *peersNet) backends() []string {
+	if !n.backendTLS {
+		return appAddresses
+	}
+	return []string{"192.0.2.42:8180", "192.0.2.42:8181", "192.0.2.42:8182"}
 }
 
 var appAddresses = []string{"192.0.2.42:8080", "192.0.2.42:8081", "192.0.2.42:8082"}
 
 func (n *peersNet) havip(b testing.TB) (func() []int, func()) {
 	var bs []Backend
-	for _, a := range appAddresses {
+	for _, a := range n.backends() {
 		bs = append(bs, Backend{Address: a})
 	}
-	c := node{Mode: cmp.Or(n.mode, "tcp"), Listen: "192.0.2.40:8080", Pool: PoolConfig{Backends: bs}, Cert: n.cert, Key: n.cert}.start(b, n.lb)
+	c := node{Mode: cmp.Or(n.mode, "tcp"), Listen: "192.0.2.40:8080", Pool: PoolConfig{Backends: bs}, Cert: n.cert, Key: n.cert, BackendTLS: n.backendTLS}.start(b, n.lb)
 	return func() []int { return []int{c.Pid()} }, func() {
 		if err := c.Stop(bound); err != nil {
 			b.Log(err)
@@ -176,9 +233,12 @@ func (n *peersNet) havip(b testing.TB) (func() []int, func()) {
 
 func (n *peersNet) haproxy(option string) func(testing.TB) (func() []int, func()) {
 	return func(b testing.TB) (func() []int, func()) {
-		servers := ""
-		for i, a := range appAddresses {
-			servers += fmt.Sprintf("  server s%d %s\n", i, a)
+		servers, backendTLS := "", ""
+		if n.backendTLS {
+			backendTLS = "ssl verify none"
+		}
+		for i, a := range n.backends() {
+			servers += fmt.Sprintf("  server s%d %s %s\n", i, a, backendTLS)
 		}
 		tls := ""
 		if n.cert != "" {

@@ -28,13 +28,13 @@ type stream interface {
 type foreign struct{ net.Listener }
 
 // everyWay runs f with each of the ways in which a plane relays: in event
-// loops, in goroutines, and with TLS. open starts a plane and returns how to connect
+// loops and in goroutines, with TLS and without. open starts a plane and returns how to connect
 // to it and how to end it.
 func everyWay(t *testing.T, f func(t *testing.T, open func(tc *testTCP, bs ...Backend) (dial func() stream, stop func()))) {
-	for _, way := range []string{"plain", "foreign listener", "TLS"} {
+	for _, way := range []string{"plain", "foreign listener", "TLS", "TLS, foreign listener"} {
 		t.Run(way, func(t *testing.T) {
 			var a *authority
-			if way == "TLS" {
+			if strings.HasPrefix(way, "TLS") {
 				a = newAuthority(t)
 			}
 			f(t, func(tc *testTCP, bs ...Backend) (func() stream, func()) {
@@ -47,7 +47,7 @@ func everyWay(t *testing.T, f func(t *testing.T, open func(tc *testTCP, bs ...Ba
 					t.Fatal(err)
 				}
 				address := ln.Addr().String()
-				if way == "foreign listener" {
+				if strings.HasSuffix(way, "foreign listener") {
 					ln = foreign{ln}
 				}
 				return func() stream {

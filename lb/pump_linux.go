@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"crypto/tls"
 	"errors"
 	"slices"
 
@@ -57,8 +58,8 @@ func (k *link) pump() outcome {
 		}
 		if h.eof && !h.done() && !h.full() {
 			h.shut = true
-			// If the other direction is over too, closing does it.
-			if !k.half[1-side].done() && reactor.ShutdownWrite(k.fd[1-side]) != 0 {
+			// If the other direction is over too, closing does it. TLS has its own end.
+			if k.tls[1-side] == nil && !k.half[1-side].done() && reactor.ShutdownWrite(k.fd[1-side]) != 0 {
 				h.dead = true // as above
 			}
 		}
@@ -128,7 +129,7 @@ func (k *link) moveBytes(side int) error {
 		}
 		var n int
 		var err error
-		if h.bulk >= bulkAfter && !h.urgent && !k.cfg.NoSplice && k.takePipe(h) {
+		if h.bulk >= bulkAfter && !h.urgent && k.splices() && k.takePipe(h) {
 			n, err = k.spliceIn(side)
 		} else {
 			n, err = k.copyBytes(side)
@@ -152,7 +153,7 @@ func (k *link) copyBytes(side int) (int, error) {
 		h.release(k.loop) // bulk is over; nothing is in it
 	}
 	buf := k.loop.scratch[:min(h.limit(), scratchSize)]
-	n, errno := reactor.Read(k.fd[side], buf)
+	n, errno := k.read(side, buf)
 	switch {
 	case errno == unix.EAGAIN:
 		h.readable, h.urgent = false, false
@@ -163,6 +164,9 @@ func (k *link) copyBytes(side int) (int, error) {
 		return 0, errSource
 	case n == 0:
 		h.eof = true
+		if k.tls[1-side] != nil && k.sealEnd(1-side) != 0 {
+			return 0, errSink
+		}
 		return 0, nil
 	}
 	h.read += int64(n)
@@ -171,33 +175,56 @@ func (k *link) copyBytes(side int) (int, error) {
 	} else if h.bulk < bulkAfter {
 		h.bulk++
 	}
-	// A short read has emptied the socket; what comes later raises another event
-	// (epoll(7)). Only the end may have been announced together with the data, or the read
-	// has stopped before an urgent byte.
-	if n < len(buf) && !h.ending && !h.urgent {
+	if h.emptiedBy(n, len(buf)) {
 		h.readable = false
 	}
 	if !h.nodelay && side == 0 && h.written > 0 {
 		k.writeAtOnce() // the first write goes out at once anyway
 	}
-	w := 0
-	if h.writable {
-		w, errno = reactor.Write(k.fd[1-side], buf[:n])
-		if errno == unix.EAGAIN || errno == unix.EINTR {
-			w, errno = 0, 0
-		}
-		if errno != 0 {
-			return n, errSink
-		}
-		h.written += int64(w)
+	if k.write(1-side, buf[:n]) != 0 {
+		return n, errSink
 	}
-	if w < n {
-		h.pending = slices.Clone(buf[w:n])
-		h.stalled()
-	} else if n == len(buf) {
+	if n == len(buf) && !h.full() {
 		h.room = min(2*h.limit(), pipeSize)
 	}
 	return n, nil
+}
+
+// emptiedBy reports whether a read of n bytes has emptied the socket: a short one has; what
+// comes later raises another event (epoll(7)). Only the end may have been announced together
+// with the data, or the read has stopped before an urgent byte.
+func (h *half) emptiedBy(n, wanted int) bool { return n < wanted && !h.ending && !h.urgent }
+
+// read reads from a side.
+func (k *link) read(side int, buf []byte) (int, unix.Errno) {
+	if k.tls[side] != nil {
+		return k.open(side, buf)
+	}
+	return reactor.Read(k.fd[side], buf)
+}
+
+// write writes to a side. What the socket does not take is pending.
+func (k *link) write(side int, b []byte) unix.Errno {
+	if k.tls[side] != nil {
+		return k.seal(side, b)
+	}
+	h, n := &k.half[1-side], 0
+	if h.writable {
+		var errno unix.Errno
+		n, errno = reactor.Write(k.fd[side], b)
+		if errno == unix.EAGAIN || errno == unix.EINTR {
+			n, errno = 0, 0
+		}
+		if errno != 0 {
+			return errno
+		}
+		h.written += int64(n)
+	}
+	if n < len(b) {
+		h.pending = slices.Clone(b[n:])
+		h.stalled()
+	}
+	return 0
 }
 
 // writeAtOnce has writes to the backend go out at once.
@@ -215,9 +242,12 @@ func (k *link) flushPending(side int) error {
 	n, errno := reactor.Write(k.fd[1-side], h.pending)
 	switch errno {
 	case 0:
-		h.written += int64(n)
+		if k.tls[1-side] == nil { // otherwise countSealed does
+			h.written += int64(n)
+		}
 		if n == len(h.pending) {
 			h.pending = nil
+			h.countSealed()
 			return nil
 		}
 		h.pending = h.pending[n:]
@@ -230,6 +260,9 @@ func (k *link) flushPending(side int) error {
 	}
 	return nil
 }
+
+// splices reports whether bulk may be spliced.
+func (k *link) splices() bool { return !k.cfg.NoSplice && k.tls == [2]*tls.Conn{} }
 
 // takePipe sees to it that h has a pipe; false if there are none.
 func (k *link) takePipe(h *half) bool {

@@ -34,6 +34,7 @@ type session struct {
 	gone    bool               // the server was cut during the attempt
 	dead    bool
 	reason  string // why the session did not end in order
+	moved   func() // cuts the connection, which an event loop has now. nil: it is here
 }
 
 // passage counts the bytes of one direction. Not all that was read could be written,
@@ -84,6 +85,8 @@ func (s *session) cut(gone servers) {
 	defer s.mu.Unlock()
 	switch {
 	case !gone.has(s.server):
+	case s.moved != nil:
+		s.moved()
 	case gone != nil && s.giveUp != nil:
 		s.gone = true
 		s.giveUp()
@@ -272,7 +275,9 @@ type prefaced struct {
 func (p *prefaced) Read(b []byte) (int, error) {
 	if len(p.early) > 0 {
 		n := copy(b, p.early)
-		p.early = p.early[n:]
+		if p.early = p.early[n:]; len(p.early) == 0 {
+			p.early = nil
+		}
 		return n, nil
 	}
 	return p.Conn.Read(b)

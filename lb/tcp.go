@@ -15,10 +15,10 @@ import (
 // On Linux plain connections are relayed by one event loop per processor, which
 // copies at first and splices what has proved to be bulk, 64 KB or more; an idle
 // connection costs no buffer and no goroutine. Connections with TLS on either side
-// have goroutines of their own. A program whose business is relaying should set
-// GOMAXPROCS to twice the number of processors, as havip does: the loops then wait
-// for events without the scheduler's help, which costs a third less. This package
-// does not: the setting belongs to the whole program.
+// begin in a goroutine, and go on in the loop after the handshakes. A program whose
+// business is relaying should set GOMAXPROCS to twice the number of processors, as havip
+// does: the loops then wait for events without the scheduler's help, which costs a third
+// less. This package does not: the setting belongs to the whole program.
 type TCP struct {
 	settings atomic.Pointer[tcpSettings] // for new connections
 	sessions registry

@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// tcpConn is a connection that has a goroutine: one with TLS, or one of a listener
-// that the event loops cannot take.
+// tcpConn is a connection that has a goroutine: one with TLS, until it is ready, or one of
+// a listener that the event loops cannot take.
 type tcpConn struct {
 	session
 	*tcpSettings
 	origin origin
 	record Record
+	adopt  func(Pick) bool // has an event loop go on, if that can be. nil: there is none
 }
 
 // newConn returns the connection of a client that was accepted at that time. The
@@ -27,10 +28,15 @@ func (cfg *tcpSettings) newConn(client net.Conn, start time.Time) *tcpConn {
 	return c
 }
 
-// serve is the life of the connection.
-func (c *tcpConn) serve(ctx context.Context) {
+// serve is the life of the connection, or its beginning: adopted says that an event loop
+// has the rest.
+func (c *tcpConn) serve(ctx context.Context) (adopted bool) {
 	r := &c.record
-	if err := c.relayClient(ctx); err != nil {
+	adopted, err := c.relayClient(ctx)
+	if adopted {
+		return true
+	}
+	if err != nil {
 		c.close()
 		r.Reason = err.Error()
 		c.log.Warn("connection not served", "client", c.origin.client, "err", err)
@@ -41,29 +47,33 @@ func (c *tcpConn) serve(ctx context.Context) {
 	r.Client, r.Duration = c.origin.client, time.Since(r.Start)
 	r.Received, r.Sent = c.up.read.Load(), c.down.written.Load()
 	c.account(r, c.origin.pool)
+	return false
 }
 
-// relayClient finds a backend and relays until the end. Its error says why none was
-// reached.
-func (c *tcpConn) relayClient(ctx context.Context) error {
+// relayClient finds a backend and relays until the end, unless an event loop does. Its error
+// says why none was reached.
+func (c *tcpConn) relayClient(ctx context.Context) (adopted bool, err error) {
 	early, err := c.begin(ctx)
 	if err != nil {
 		c.plane.counters.refused.Add(1)
-		return err
+		return false, err
 	}
 	c.up.read.Add(int64(len(early)))
 	pick, err := c.connect(ctx)
 	if err != nil {
 		c.plane.counters.failed.Add(1)
-		return err
+		return false, err
 	}
 	c.record.Connect = time.Since(c.record.Start)
 	c.record.Backend = pick.Backend()
 	c.early = append(c.greeting(&c.origin), early...)
+	if c.adopt != nil && c.adopt(pick) {
+		return true, nil
+	}
 	c.relay()
 	pick.Transferred(c.up.written.Load(), c.down.read.Load())
 	pick.Done(Neutral)
-	return nil
+	return false, nil
 }
 
 // begin finds out what the origin lacks, with TLS if that ends here. The bytes that
