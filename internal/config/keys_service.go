@@ -149,7 +149,7 @@ func (s *Service) proxyKeys() []key {
 func (s *Service) httpKeys() []key {
 	h := &s.HTTP
 	return owned([]key{
-		setting("header_timeout", duration(&s.Front.HeaderTimeout), "for the header of a request, TLS handshake included"),
+		setting("header_timeout", duration(&s.Front.HeaderTimeout), "for the header of a request, TLS handshake included; in HTTP/2 for the handshake alone: there idle_timeout ends a connection with an unfinished header"),
 		setting("response_timeout", duration(&h.Timeout), "longest silence of a backend, or of its reading, during a request"),
 		setting("tunnel_timeout", duration(&h.TunnelTimeout), "the same for upgraded connections such as WebSockets"),
 		setting("max_header", size(&h.MaxHeader), "of requests, as HTTP/1.1 has it, in bytes or KiB; larger ones are answered with 431; a trailer has the same bound"),

@@ -61,7 +61,7 @@ type ServerTLS struct {
 
 // Front is what mode http does with connections of clients.
 type Front struct {
-	HeaderTimeout   time.Duration // of a request, TLS handshake included; default 60 s
+	HeaderTimeout   time.Duration // of a request, TLS handshake included; in HTTP/2 of the handshake alone; default 60 s
 	IdleTimeout     time.Duration // between requests; default 75 s, as nginx's keepalive_timeout
 	ShutdownTimeout time.Duration // for requests to finish; default 10 s; negative: none
 }

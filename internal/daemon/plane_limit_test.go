@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,5 +190,20 @@ func TestStreamBothWays(t *testing.T) {
 	in.Close()
 	if rest, err := io.ReadAll(res.Body); err != nil || len(rest) > 0 || res.ProtoMajor != 2 || res.Trailer.Get("Grpc-Status") != "true trailers" {
 		t.Errorf("%s, %d bytes more, trailer %v, %v", res.Proto, len(rest), res.Trailer, err)
+	}
+}
+
+// TestUnfinishedHeaderEnds: net/http knows no time for the header of HTTP/2, but a connection
+// that brings nothing else is idle.
+func TestUnfinishedHeaderEnds(t *testing.T) {
+	text, address, _ := secureService(t, webServer(t, "a"), "idle_timeout: 100ms, http: {header_timeout: 1h}")
+	startDaemon(t, text)
+	c := dial(t, address, "h2")
+	io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	f.WriteSettings()
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
+	if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v, want the end of the connection", err)
 	}
 }
