@@ -56,7 +56,8 @@ func ExampleHandler() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	// The server reads a little more of a header than the Handler takes, not 1 MB.
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 40 << 10}
 	go server.Serve(ln)
 
 	req, _ := http.NewRequest("GET", "http://"+ln.Addr().String()+"/index", nil)
