@@ -271,10 +271,12 @@ func TestSRV(t *testing.T) {
 			t.Errorf("without an answer: %v, want ErrNoBackend", err)
 		}
 		expect(t, "no answer", step(func() {}), "")
+		expect(t, "no answer", strings.Join(p.Status().Unresolved, " "), "app")
 		expect(t, "an answer", step(func() {
 			z.srv[name] = []*net.SRV{{Target: "c.test.", Port: 8082, Priority: 20, Weight: 5}, {Target: "b.test.", Port: 8081, Priority: 10, Weight: 2},
 				{Target: "a.test.", Port: 8080, Priority: 10}}
 		}), "app/192.0.2.1:8080 app/192.0.2.2:8081*2 app/192.0.2.3:8081*2 app/192.0.2.4:8082+*5")
+		expect(t, "an answer", strings.Join(p.Status().Unresolved, " "), "")
 		if b := p.Status().Backends[0]; b.Authority != "example.test:8080" || b.Origin != "app" || b.Resolved != "192.0.2.1:8080" {
 			t.Errorf("%+v", b)
 		}

@@ -55,7 +55,11 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 	names := p.namesOf(backends, before)
 	var all []*member
 	taken := make(map[string]bool, len(backends))
+	var unresolved []string
 	for _, b := range backends {
+		if n := names[b.Name]; n != nil && len(n.answer) == 0 {
+			unresolved = append(unresolved, b.Name)
+		}
 		for _, m := range b.expand(names[b.Name], before) {
 			if taken[m.Name] {
 				continue // by a backend that is named like an address
@@ -68,7 +72,7 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 		}
 	}
 	r := newRoster(all, cfg, before)
-	r.backends, r.names = backends, names
+	r.backends, r.names, r.unresolved = backends, names, unresolved
 
 	p.building.Lock()
 	defer p.building.Unlock()

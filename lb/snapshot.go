@@ -13,9 +13,10 @@ type roster struct {
 	all    []*member
 	byName map[string]*member
 
-	backends []Backend               // as they are configured,
-	names    map[string]*hostname    // by their Name, where the address is a name
-	groups   map[*hostname][]*member // the addresses of a name, where they have Names of their own
+	backends   []Backend               // as they are configured,
+	names      map[string]*hostname    // by their Name, where the address is a name
+	unresolved []string                // those whose names have had no answer yet
+	groups     map[*hostname][]*member // the addresses of a name, where they have Names of their own
 
 	tls    bool                                           // some backend has a TLS of its own
 	hash   func(client netip.AddrPort, key string) uint64 // of the balancing method; nil: none

@@ -117,6 +117,9 @@ type PoolStatus struct {
 	Waits    uint64 // flows that have waited, since the pool was made
 	Overflow uint64 // flows that found no room in the queue, or waited in vain
 	Backends []BackendStatus
+	// Unresolved are the Names of the backends whose names have had no answer yet. Those
+	// of SRV records are not among Backends.
+	Unresolved []string
 }
 
 // Status returns the pool's state.
@@ -125,7 +128,7 @@ func (p *Pool) Status() PoolStatus {
 	s := p.snap.Load()
 	now := p.now()
 	st := PoolStatus{Name: p.config().Name, Quorum: s.quorum, Panic: s.panic,
-		Queued: int(p.queue.waiting.Load()), Waits: p.queue.waits.Load(), Overflow: p.queue.overflow.Load()}
+		Queued: int(p.queue.waiting.Load()), Waits: p.queue.waits.Load(), Overflow: p.queue.overflow.Load(), Unresolved: s.unresolved}
 	for _, m := range s.all {
 		b := BackendStatus{
 			BackendSnapshot: s.backend(m),

@@ -87,6 +87,23 @@ func TestStartDelayUptimeAlone(t *testing.T) {
 	}
 }
 
+// TestResolveOfAnAddress: what counts only for a name is warned of where there is none.
+func TestResolveOfAnAddress(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1:80":          "[f.yaml:1:83: services[0].backends[0].resolve: first: does nothing: the address is no name]",
+		"app.example.org:80":    "[]",
+		"_app._tcp.example.org": "[]",
+	} {
+		c, err := Parse("f.yaml", []byte(`services: [{name: a, listen: ":80", backends: [{address: "`+address+`", resolve: first}]}]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(c.Warnings); got != want {
+			t.Errorf("%s: warnings %s, want %s", address, got, want)
+		}
+	}
+}
+
 // TestBadInput: each mistake gives exactly the lines in testdata/bad.txt.
 func TestBadInput(t *testing.T) {
 	var golden strings.Builder

@@ -137,7 +137,7 @@ var recordTypes = alternatives(field.All(healthcheck.DNS{Server: "192.0.2.1:53",
 
 // connectTo is the row of what most types of checks connect to.
 func connectTo(to *string) key {
-	return optional("address", plain(to), "127.0.0.1:8080", "where to connect; leave it out in a check of backends")
+	return optional("address", plain(to), "127.0.0.1:8080", "where to connect; a name is up while one of its addresses is; leave it out in a check of backends, each of which is probed at its own")
 }
 
 // maxDefaultSpread bounds the time in which checks of backends begin: until then a

@@ -61,6 +61,9 @@ func (d *decoder) validateBackends(backends []lb.Backend, path string) {
 	for i, b := range backends {
 		d.unique(addresses, strings.ToLower(b.Address), fmt.Sprintf("%s.backends[%d]", path, i))
 		backends[i] = b.WithDefaults()
+		if at := fmt.Sprintf("%s.backends[%d].resolve", path, i); d.given(at) && isAddrPort(b.Address) {
+			d.warn(at, "%s: does nothing: the address is no name", b.Resolve)
+		}
 	}
 	none := func(is func(b lb.Backend) bool) bool { return !slices.ContainsFunc(backends, is) }
 	if len(backends) == 0 || !none(func(b lb.Backend) bool { return b.Address == "" }) {
@@ -72,6 +75,11 @@ func (d *decoder) validateBackends(backends []lb.Backend, path string) {
 	if none(func(b lb.Backend) bool { return !b.Drain }) {
 		d.warn(path+".backends", "all drain: new connections are refused")
 	}
+}
+
+func isAddrPort(s string) bool {
+	_, err := netip.ParseAddrPort(s)
+	return err == nil
 }
 
 func (d *decoder) validateRoutes(s *Service, path string) {
