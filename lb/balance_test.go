@@ -80,6 +80,35 @@ func TestScheduleOfHugeWeightsIsBoundedAndProportional(t *testing.T) {
 	}
 }
 
+// A pool of hundreds of different weights has its schedule in the time that it takes to
+// write that down. Each member has its turns, about evenly spread.
+func TestScheduleOfManyWeightsIsSpread(t *testing.T) {
+	for _, n := range []int{200, 500, 5000} {
+		weights := make([]int, n)
+		for i := range weights {
+			weights[i] = 1 + i*i
+		}
+		weights[7] = maxWeight
+		reduced, total := reduce(weights)
+		if c := distinct(reduced) * total; c <= maxComparisons {
+			t.Fatalf("%d: %d comparisons: want more weights", n, c)
+		}
+		order := schedule(weights)
+		last, counts := make([]int, n), make([]int, n)
+		for at, i := range order {
+			want := total / reduced[i]
+			if gap := at - last[i]; counts[i] > 0 && (gap > want+64 || gap < want-64 || gap < want/2) {
+				t.Errorf("%d: %d turns between two of weight %d of %d, want about %d", n, gap, reduced[i], total, want)
+			}
+			last[i] = at
+			counts[i]++
+		}
+		if !slices.Equal(counts, reduced) {
+			t.Errorf("%d: the turns are not as many as the weights say", n)
+		}
+	}
+}
+
 func BenchmarkSchedule(b *testing.B) {
 	for _, n := range []int{500, 5000} {
 		for name, weight := range benchWeights {

@@ -250,8 +250,46 @@ func TestCountsAndSnapshotsAreTrue(t *testing.T) {
 	}
 }
 
-// While a table for thousands is made, changes of health do not wait: it is made before
-// the pool is locked, and once for all changes that leave names and weights alone.
+// While an Update makes tables for thousands, changes of health do not wait: that is done
+// before the pool is locked.
+func TestSetHealthDoesNotWaitForUpdate(t *testing.T) {
+	bs := many(maxEager+1, benchWeights["equal"])
+	p := newPool(t, PoolConfig{Balance: Maglev, Backends: bs})
+	p.building.Lock() // where an Update is when it has a roster
+	bs[0].Weight = 2
+	updated := make(chan error)
+	go func() { updated <- p.Update(bs) }()
+	waitFor(t, "Update to begin", func() bool {
+		free := p.updating.TryLock()
+		if free {
+			p.updating.Unlock()
+		}
+		return !free
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 100 {
+			p.SetHealth("app3", errDown)
+			p.SetHealth("app3", nil)
+			p.SetHealth("app4", errDown)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(bound):
+		t.Error("SetHealth waits for Update")
+	}
+	p.building.Unlock()
+	if err := <-updated; err != nil {
+		t.Error(err)
+	}
+	if st := p.Status().Backends; st[0].Weight != 2 || !st[3].Up || !st[3].InUse || st[4].Up || st[4].InUse {
+		t.Error("the next roster does not know what SetHealth said")
+	}
+}
+
+// A table is made once for all changes that leave names and weights alone.
 func TestTablesAreMadeOnce(t *testing.T) {
 	bs := many(300, benchWeights["equal"])
 	p := newPool(t, PoolConfig{Balance: Maglev, Backends: bs})
