@@ -4,8 +4,8 @@ import "sync"
 
 // share bounds the sockets that all UDP planes of this process have together: a session
 // costs a client a single datagram, whose sender may be invented, so floods of several
-// services must not leave the process without descriptors. When all are in use, the
-// plane that has most gives way.
+// services must not leave the process without descriptors, nor a flood of one service the
+// others without ports. When all are in use, the plane that has most gives way.
 type share struct {
 	mu    sync.Mutex // guards what follows, and what holders count
 	limit int

@@ -27,9 +27,10 @@ type UDPConfig struct {
 	Responses int
 	// MaxSessions bounds the table. When it is full, the session that has been idle
 	// for longest makes room, as it does when this host has no descriptor or no port
-	// for another one: each takes one of net.ipv4.ip_local_port_range. All UDPs of a
-	// process together have half of its descriptors (RLIMIT_NOFILE). When these are
-	// used up, the UDP with most of them makes room. Default 65536.
+	// for another one. All UDPs of a process together have half of its descriptors
+	// (RLIMIT_NOFILE) and seven eighths of net.ipv4.ip_local_port_range, as these were
+	// when Serve began. When they are used up, the UDP with most of them makes room.
+	// Default 65536.
 	MaxSessions int
 	// Record is told of each session that has ended; it must not block.
 	Record func(Record)

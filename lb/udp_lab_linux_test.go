@@ -200,6 +200,26 @@ func TestUDPFilterOfThisHost(t *testing.T) {
 	}
 }
 
+// When the sessions of one service have all ports of this host, they make room for those
+// of another service, which has none to give up.
+func TestUDPServicesSharePorts(t *testing.T) {
+	l := lab.New(t)
+	balancer, client := l.MustHost("lb", "192.0.2.40/24"), l.MustHost("client", "192.0.2.9/24")
+	app := l.MustHost("app", "192.0.2.42/24")
+	if err := balancer.Sysctl("net.ipv4.ip_local_port_range", "40000 40031"); err != nil {
+		t.Fatal(err)
+	}
+	backend := echoUDP(t, app, "192.0.2.42:5300")
+	for port := 53; port < 55; port++ {
+		u := udpWith(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{backend}})})
+		address := fmt.Sprintf("192.0.2.40:%d", port)
+		serveUDPIn(t, balancer, u, address)
+		for i := range 40 {
+			ask(t, dialUDPFrom(t, client, address), fmt.Sprint(i))
+		}
+	}
+}
+
 // When this host is out of ports, old sessions make room.
 func TestUDPOutOfPorts(t *testing.T) {
 	l := lab.New(t)

@@ -38,7 +38,7 @@ func newUDPPlane(u *UDP, front int32) (p *udpPlane, err error) {
 		p.Close()
 		return nil, errno
 	}
-	p.share = udpShare.join(int(reactor.MaxDescriptors())/2, func() { p.Post(p.giveBack) })
+	p.share = udpShare.join(udpSockets(), func() { p.Post(p.giveBack) })
 	return p, nil
 }
 

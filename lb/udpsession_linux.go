@@ -3,6 +3,7 @@ package lb
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,9 +46,24 @@ type udpSession struct {
 	timer reactor.Timer[*udpSession] // when it has been idle for too long
 }
 
-// udpShare is what all UDP planes of this process have: half of its descriptors. The rest
-// is for connections, health checks and whatever else the process does.
+// udpShare is what all UDP planes of this process have.
 var udpShare share
+
+// udpSockets is how many sockets udpShare is: half of the descriptors of this process, and
+// seven eighths of the ports that the kernel gives to sockets of UDP. The rest is for
+// connections, health checks, names to be resolved and whatever else the process does.
+func udpSockets() int {
+	n := int(reactor.MaxDescriptors()) / 2
+	var first, last int
+	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &first, &last)
+	}
+	if err == nil {
+		n = min(n, (last-first+1)*7/8)
+	}
+	return n
+}
 
 // giveBack closes sockets whose places another plane has got.
 func (p *udpPlane) giveBack() {
