@@ -207,3 +207,19 @@ func TestCookieCrumbs(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// The trailer of a response has a bound as well, net/http's of 4 KB: a response that exceeds
+// it is broken off.
+func TestResponseTrailerLimit(t *testing.T) {
+	for size, whole := range map[int]bool{3000: true, 5000: false} {
+		b := labtest.Record(t, labtest.Answers("HTTP/1.1 200 OK\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: "+
+			strings.Repeat("t", size)+"\r\n\r\n"))
+		s, _ := front(t, HandlerConfig{}, Backend{Address: b.Address})
+		c := dialTest(t, s.Listener.Addr().String())
+		io.WriteString(c, aLastGet)
+		got, _ := io.ReadAll(c)
+		if strings.HasSuffix(string(got), "\r\n\r\n") != whole || (bytes.Count(got, []byte("t")) > size) != whole {
+			t.Errorf("%d bytes: the client got %d, which end in %q", size, len(got), got[len(got)-10:])
+		}
+	}
+}
