@@ -130,14 +130,19 @@ func TestTargetOfMiddleware(t *testing.T) {
 		{"encoded path with a query", edit(func(u *url.URL) { u.Path, u.RawPath = "/a?b", "/a?b" }), "/c", "/a%3Fb"},
 		{"query", edit(func(u *url.URL) { u.RawQuery = "new" }), "/a%2Fb|?c", "/a%2Fb|?new"},
 		{"no query", edit(func(u *url.URL) { u.RawQuery = "" }), "/a%2Fb|?c", "/a%2Fb|"},
+		{"opaque", edit(func(u *url.URL) { u.Opaque = "//y/z" }), "/", ""},              // for clients, who would send it as it is
 		{"scheme", edit(func(u *url.URL) { u.Scheme = "https" }), "/a%2Fb|", "/a%2Fb|"}, // as from X-Forwarded-Proto
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := httptest.NewServer(tt.wrap(h))
 			defer s.Close()
 			status := rawStatus(t, s, fmt.Sprintf("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", tt.got))
-			if got, want := linesOf(rec), "GET "+tt.want+" HTTP/1.1|Host: x"; got != want || status != 200 {
-				t.Errorf("%d, the backend got %q, want %q", status, got, want)
+			want, lines := 200, "GET "+tt.want+" HTTP/1.1|Host: x"
+			if tt.want == "" {
+				want, lines = 400, ""
+			}
+			if got := linesOf(rec); got != lines || status != want {
+				t.Errorf("%d, the backend got %q, want %d, %q", status, got, want, lines)
 			}
 		})
 	}
@@ -201,7 +206,7 @@ func TestAuthorityIsOneHost(t *testing.T) {
 		"192.0.2.1:80": true, "[2001:db8::1]": true, "[2001:db8::1]:80": true, "xn--4ca.example": true, "%c3%a4.example": true, "a!$&'()*+,;=~": true,
 		"good.example/evil": false, `a"<>`: false, "a@b": false, "a?b": false, "a#b": false, `a\b`: false, "a|b": false, "a:b": false, "a:1:2": false,
 		"a:80x": false, "a:-1": false, "a:+1": false, ":80": false, "[::1": false, "::1": false, "[::1]x": false, "[::1]:x": false, "[]": false, "[a]": false, "[192.0.2.1]": false,
-		"a]": false, "a[b]": false, "%zz": false, "a%2": false, "\xc3\xa4.example": false, "a{b}": false,
+		"[fe80::1%eth0]": true, "[fe80::1%a/b]": false, "[fe80::1%]": false, "a]": false, "a[b]": false, "%zz": false, "%4g": false, "a%2": false, "\xc3\xa4.example": false, "a{b}": false,
 	} {
 		want := 400
 		if valid {
@@ -224,5 +229,24 @@ func TestAuthorityIsOneHost(t *testing.T) {
 		if got := rec.Requests(); !valid && len(got) > 0 {
 			t.Errorf("%q: the backend got %q", authority, got)
 		}
+	}
+}
+
+// The rules cost an ordinary request no memory.
+func TestRequestRulesDoNotAllocate(t *testing.T) {
+	u, err := url.ParseRequestURI("/a/b.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folds := newFoldRule(HandlerConfig{RequestHeaders: map[string]string{"X-Ours": "1"}})
+	if n := testing.AllocsPerRun(100, func() {
+		target, ok := requestTarget("GET", "/a/b.html", 1, u)
+		left, last, counts := forwardsLeft("GET", nil)
+		if target != "/a/b.html" || !ok || !validHost("www.example.org:8080", nil, 1, "80") || folds.drops("User-Agent") ||
+			left != "" || last || !counts || !idempotent("GET") {
+			t.Error("not an ordinary request")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
