@@ -78,6 +78,9 @@ func hasConnectionScheme(lines []string) bool {
 // A client of HTTP/1 may close its half of the connection when its request is out, and gets
 // its response, if s serves a [Listener] without TLS. It may get the first byte early: that
 // shows whether the client has closed the whole connection.
+//
+// A request that waits for a backend leaves the pool's queue when its client has left. If the
+// client is not known, that is noticed only of a request that has been read to its end.
 func TrackConns(s *http.Server) {
 	t := &connTracker{conns: make(map[net.Conn]*clientConn)}
 	connContext, connState := s.ConnContext, s.ConnState

@@ -52,7 +52,7 @@ func (x *exchange) failRequest(err error) {
 	}
 	broken := x.body.readError()
 	// Nobody is left to answer.
-	if x.ctx.Err() != nil && !isTimeout(broken) {
+	if err == errLeft || x.ctx.Err() != nil && !isTimeout(broken) {
 		x.record.Reason = err.Error()
 		x.h.counters.failed.Add(1)
 		panic(http.ErrAbortHandler)

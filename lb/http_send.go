@@ -17,9 +17,9 @@ func (x *exchange) sendRequest() (*http.Response, error) {
 	flow := Flow{Client: x.client, Key: x.hashKey(), prefer: x.conn.boundTo(x.cfg.idle).server}
 	var last error
 	for range x.cfg.Tries {
-		pick, err := x.cfg.Pool.Acquire(x.ctx, &flow)
+		pick, err := x.acquireBackend(&flow)
 		if err != nil {
-			if last != nil {
+			if last != nil && err != errLeft {
 				err = last // says more than that no other backend is left
 			}
 			return nil, err
@@ -49,6 +49,15 @@ func (x *exchange) sendRequest() (*http.Response, error) {
 		}
 	}
 	return nil, last
+}
+
+// acquireBackend chooses a backend. A client that is known may leave while it waits.
+func (x *exchange) acquireBackend(flow *Flow) (Pick, error) {
+	var client waitingClient
+	if x.conn != nil {
+		client = x
+	}
+	return x.cfg.Pool.acquire(x.ctx, flow, client)
 }
 
 // hashKey returns what KeyHash ties to a backend.

@@ -134,9 +134,11 @@ func (k *link) awaitPick() {
 		k.fail(err)
 		return
 	}
+	k.wait = w
 	pool, work := k.origin.pool, k.loop.e.work
-	get := func() (Pick, error) { return pool.await(work, w) }
+	get := func() (Pick, error) { return pool.await(work, w, nil) } // the loop looks at the client
 	inGoroutine(k, 0, get, func(pick Pick, err error) {
+		k.wait = nil
 		if err != nil {
 			k.fail(err)
 			return
@@ -144,6 +146,13 @@ func (k *link) awaitPick() {
 		k.flow = flow
 		k.connectTo(pick)
 	}, func(pick Pick) { pick.Done(Neutral) })
+	if !k.watched {
+		if errno := k.watchSide(0); errno != 0 {
+			k.fail(errno)
+			return
+		}
+	}
+	k.lookAtClient() // the end may have come before
 }
 
 // dialSlowly connects to a name or a unix socket, which takes a goroutine.
@@ -259,6 +268,8 @@ func (k *link) handleEvents() {
 	switch k.state {
 	case linkPreface:
 		k.readPreface()
+	case linkQueued:
+		k.lookAtClient()
 	case linkConnecting:
 		if k.half[0].writable {
 			k.startRelaying()
@@ -333,6 +344,9 @@ func (k *link) end(reason string) {
 	}
 	if k.state == linkStarved {
 		k.cfg.plane.counters.starved.Add(-1)
+	}
+	if k.wait != nil {
+		_, _ = k.origin.pool.queue.giveUp(k.wait, errLeft) // a pick is its goroutine's
 	}
 	if k.state == linkRelaying {
 		r.Backend = k.pick.Backend()

@@ -52,21 +52,6 @@ func hasPending(ln net.Listener) bool {
 	return n > 0
 }
 
-// halfClosed reports whether the peer of c has ended what it sends, and nothing more: a
-// reset ends both directions.
-func halfClosed(c net.Conn) bool {
-	raw, err := rawConn(innermost(c))
-	if err != nil {
-		return false
-	}
-	p := []unix.PollFd{{Events: unix.POLLRDHUP}}
-	_ = raw.Control(func(fd uintptr) {
-		p[0].Fd = int32(fd)
-		_, _ = unix.Poll(p, 0)
-	})
-	return p[0].Revents == unix.POLLRDHUP
-}
-
 // rawConn returns what is below a connection or listener of the net package.
 func rawConn(c any) (syscall.RawConn, error) {
 	if c, ok := c.(syscall.Conn); ok {

@@ -86,7 +86,8 @@ type link struct {
 	peer    netip.Addr // whom Limits counts; the origin may name another
 	origin  origin
 	flow    Flow
-	pick    Pick // zero while there is no backend
+	wait    *waiter // in the pool's queue; nil: the link is not there
+	pick    Pick    // zero while there is no backend
 	tries   int
 	retries int   // tries in vain
 	started int64 // when the present attempt to connect began

@@ -194,6 +194,11 @@ func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
 	if f == nil {
 		f = new(Flow)
 	}
+	return p.acquire(ctx, f, nil)
+}
+
+// acquire is Acquire for a client that may leave while the flow waits: errLeft.
+func (p *Pool) acquire(ctx context.Context, f *Flow, client waitingClient) (Pick, error) {
 	k, err := p.pickInTurn(f)
 	if err != ErrBusy || p.config().Queue == 0 {
 		return k, err
@@ -202,7 +207,7 @@ func (p *Pool) Acquire(ctx context.Context, f *Flow) (Pick, error) {
 	if err != nil {
 		return Pick{}, err
 	}
-	return p.await(ctx, w)
+	return p.await(ctx, w, client)
 }
 
 // pickInTurn is Pick for a flow that could wait: flows that wait already go first.
@@ -221,6 +226,6 @@ func (p *Pool) pickInTurn(f *Flow) (Pick, error) {
 func (p *Pool) enqueue(f *Flow) (*waiter, error) { return p.queue.add(f, p.config().Queue) }
 
 // await returns what w is served with.
-func (p *Pool) await(ctx context.Context, w *waiter) (Pick, error) {
-	return p.queue.await(ctx, w, p.config().QueueTimeout)
+func (p *Pool) await(ctx context.Context, w *waiter, client waitingClient) (Pick, error) {
+	return p.queue.await(ctx, w, p.config().QueueTimeout, client)
 }

@@ -29,9 +29,9 @@ func acknowledge(syscall.RawConn) {}
 // hasPending reports whether a connection waits to be accepted. Nobody knows.
 func hasPending(net.Listener) bool { return false }
 
-// halfClosed reports whether the peer of c has ended what it sends, and nothing more.
-// Nobody knows.
-func halfClosed(net.Conn) bool { return false }
+// peerState reports whether the peer of a connection has sent its end, whether the
+// connection is broken, and how many bytes have come that nobody has read. Nobody knows.
+func peerState(any) (ended, broken bool, unread int) { return false, false, 0 }
 
 // serveListener serves the connections of ln until ctx ends.
 func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {

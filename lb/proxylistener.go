@@ -57,8 +57,11 @@ func (p *proxiedConn) Write(b []byte) (int, error) {
 // sound makes the peer show whether it still is there: it resets a connection that it has
 // closed as soon as something comes. What comes is the byte with which each response of
 // HTTP/1 begins, so that a peer which is there misses nothing. No response may be under
-// way.
+// way. A second call does nothing.
 func (p *proxiedConn) sound() {
+	if p.ahead.Load() {
+		return
+	}
 	if n, _ := p.Conn.Write([]byte("H")); n > 0 {
 		p.ahead.Store(true)
 	}

@@ -27,6 +27,7 @@ type waiter struct {
 	pick   Pick // valid once served is closed, like err
 	err    error
 	served chan struct{}
+	unsure atomic.Bool // its client may have left
 }
 
 // inTurn chooses for a flow that could wait. Flows that wait already go first.
@@ -37,7 +38,8 @@ func (q *queue) inTurn(f *Flow) (Pick, error) {
 	return q.choose(f)
 }
 
-// add puts f at the end of the queue; ErrBusy if limit flows wait already.
+// add puts f at the end of the queue; ErrBusy if limit flows wait already. A flow whose
+// client may have left makes room.
 func (q *queue) add(f *Flow, limit int) (*waiter, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -47,37 +49,65 @@ func (q *queue) add(f *Flow, limit int) (*waiter, error) {
 	// A pick may have been returned before waiting told of w.
 	q.serveLocked()
 	if last := len(q.flows) - 1; last >= limit && q.flows[last] == w {
-		q.remove(last)
-		q.overflow.Add(1)
-		return nil, ErrBusy
+		i := slices.IndexFunc(q.flows, func(w *waiter) bool { return w.unsure.Load() })
+		if i < 0 {
+			q.dismiss(last, ErrBusy)
+			return nil, ErrBusy
+		}
+		q.dismiss(i, ErrBusy)
 	}
 	q.waits.Add(1)
 	return w, nil
 }
 
-// await returns what w is served with, or why it is not until ctx ends or the timeout
-// has passed: ErrBusy.
-func (q *queue) await(ctx context.Context, w *waiter, timeout time.Duration) (Pick, error) {
+// await returns what w is served with, or why it is not until ctx ends, the timeout has
+// passed, ErrBusy, or the client has left, errLeft. Nobody looks at the client if it is nil.
+func (q *queue) await(ctx context.Context, w *waiter, timeout time.Duration, client waitingClient) (Pick, error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	var err error
-	select {
-	case <-w.served:
-		return w.pick, w.err
-	case <-timer.C:
-		err = ErrBusy
-	case <-ctx.Done():
-		err = ctx.Err()
+	var looks <-chan time.Time
+	if client != nil {
+		ticker := time.NewTicker(lookEvery)
+		defer ticker.Stop()
+		looks = ticker.C
 	}
+	for {
+		select {
+		case <-w.served:
+			return w.pick, w.err
+		case <-timer.C:
+			return q.giveUp(w, ErrBusy)
+		case <-ctx.Done():
+			return q.giveUp(w, ctx.Err())
+		case <-looks:
+			switch client.look() {
+			case left:
+				return q.giveUp(w, errLeft)
+			case unsure:
+				w.unsure.Store(true)
+			}
+		}
+	}
+}
+
+// giveUp takes w out of the queue. It returns what w is served with at this very moment, or
+// err.
+func (q *queue) giveUp(w *waiter, err error) (Pick, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i := slices.Index(q.flows, w)
-	if i < 0 {
-		return w.pick, w.err // served at this very moment
+	if i := slices.Index(q.flows, w); i >= 0 {
+		q.dismiss(i, err)
 	}
+	return w.pick, w.err
+}
+
+// dismiss takes out a waiter that waited in vain. q.mu is held.
+func (q *queue) dismiss(i int, err error) {
+	w := q.flows[i]
 	q.remove(i)
 	q.overflow.Add(1)
-	return Pick{}, err
+	w.err = err
+	close(w.served)
 }
 
 // remove takes a waiter out. q.mu is held.

@@ -131,7 +131,7 @@ func TestQueueGivesWhatItHasServed(t *testing.T) {
 		}
 		w := queued(t, p)
 		held.Done(Neutral)
-		k, err := p.await(ctx, w)
+		k, err := p.await(ctx, w, nil)
 		if err != nil || k.Backend() != "a" {
 			t.Fatalf("got %q, %v, but has been given a", k.Backend(), err)
 		}

@@ -115,7 +115,7 @@ func (c *tcpConn) connect(ctx context.Context) (Pick, error) {
 	flow := Flow{Client: c.origin.client}
 	var last error
 	for c.record.Retries < c.Tries {
-		pick, err := c.origin.pool.Acquire(ctx, &flow)
+		pick, err := c.origin.pool.acquire(ctx, &flow, c)
 		if err != nil {
 			return Pick{}, errors.Join(last, err)
 		}
