@@ -89,6 +89,32 @@ func TestLimiterClients(t *testing.T) {
 	}
 }
 
+// A client with connections is counted for as long as it has them, however old they are.
+func TestLimiterForgetsNoClientWithConnections(t *testing.T) {
+	for _, l := range []Limits{{PerClient: 2}, {PerClient: 2, Rate: 100, Burst: 100}} {
+		var r limiter
+		a, now := netip.MustParseAddr("192.0.2.1"), time.Now()
+		for range l.PerClient {
+			if !r.admit(&l, a, now) {
+				t.Errorf("%+v: not admitted", l)
+			}
+		}
+		for range 5 { // others come and go
+			now = now.Add(time.Hour)
+			if other := netip.MustParseAddr("192.0.2.2"); r.admit(&l, other, now) {
+				r.release(&l, other)
+			}
+			if r.admit(&l, a, now) {
+				t.Fatalf("%+v: a third connection is admitted, and %d are allowed", l, l.PerClient)
+			}
+		}
+		r.release(&l, a)
+		if !r.admit(&l, a, now) {
+			t.Errorf("%+v: not admitted although one has ended", l)
+		}
+	}
+}
+
 func TestTCPTotalRate(t *testing.T) {
 	tc := tcpWith(TCPConfig{Limits: Limits{TotalRate: 1e-6, TotalBurst: 2}})
 	addr, _ := relay(t, tc, talker(t, "a"))

@@ -60,6 +60,9 @@ func TestParse(t *testing.T) {
 		{"v2 of version 1", unhex(v2Signature + "11 11 000c c0000201 c0000202 03e8 0050"), Header{}, "", "0x11"},
 		{"v2 unknown command", unhex(v2Signature + "22 11 000c c0000201 c0000202 03e8 0050"), Header{}, "", "0x22"},
 		{"v2 too short for its family", unhex(v2Signature + "21 21 000c c0000201 c0000202 03e8 0050"), Header{}, "", "two addresses"},
+		{"v2 IPv4 without ports", unhex(v2Signature + "21 11 0008 c0000201 c0000202"), Header{}, "", "two addresses"},
+		{"v2 IPv6 without ports", unhex(v2Signature + "21 21 0020 20010db8000000000000000000000001 20010db8000000000000000000000002"), Header{}, "", "two addresses"},
+		{"v2 IPv6 with half a port", unhex(v2Signature + "21 21 0023 20010db8000000000000000000000001 20010db8000000000000000000000002 03e8 00"), Header{}, "", "two addresses"},
 		{"v2 enormous", unhex(v2Signature + "21 11 ffff"), Header{}, "", "at most 4096"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,6 +93,7 @@ func TestAppend(t *testing.T) {
 		{1, src, six, "PROXY UNKNOWN\r\n"},
 		{1, netip.AddrPort{}, netip.AddrPort{}, "PROXY UNKNOWN\r\n"},
 		{2, src, dst, unhex(v2TCP4)},
+		{2, six, six, unhex(v2Signature + "21 21 0024 20010db8000000000000000000000001 20010db8000000000000000000000001 0001 0001")},
 		{2, src, netip.AddrPort{}, unhex(v2Signature + "20 00 0000")},
 	} {
 		if got := string(Append(nil, tt.version, tt.src, tt.dst)); got != tt.want {
