@@ -63,7 +63,7 @@ func resolving(t *testing.T, z *zone, cfg PoolConfig) (p *Pool, step func(change
 	go p.Run(ctx)
 	return p, func(change func()) string {
 		z.set(change)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second + 2*refreshPause)
 		synctest.Wait()
 		return members(p)
 	}

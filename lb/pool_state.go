@@ -30,14 +30,15 @@ type Pool struct {
 
 	// learning is held while answers of the resolver become part of the pool.
 	learning sync.Mutex
-	settled  sync.Once // closes ready
+	asking   atomic.Int64 // names that are looked up now
+	settled  sync.Once    // closes ready
 	ready    chan struct{}
 	renamed  chan struct{}         // gets an item when there are names that were not asked for
 	hasRoute func(netip.Addr) bool // see routed
 
 	// mu guards what is current, ejections, and what follows. The locks of this package
-	// are taken in this order: Handler.mu, Pool.learning, Pool.updating, Pool.building, Pool.mu, then
-	// queue.mu, or a plane's registry.mu and session.mu.
+	// are taken in this order: Handler.mu, Pool.learning, Pool.updating, Pool.building,
+	// Pool.mu, then queue.mu, or a plane's registry.mu and session.mu.
 	mu     sync.Mutex
 	census census
 	logged poolLog

@@ -65,7 +65,9 @@ func (p *Pool) Run(ctx context.Context) error {
 			round.Add(1)
 			lookups.Go(func() {
 				defer round.Done()
+				p.asking.Add(1)
 				answer := p.resolve(ctx, n)
+				p.asking.Add(-1)
 				n.asked.Store(true)
 				n.asking.Store(false)
 				<-slots
@@ -112,13 +114,16 @@ func (p *Pool) learn(ctx context.Context, latest news) {
 
 	p.learning.Lock()
 	defer p.learning.Unlock()
+	if p.asking.Load() > 0 {
+		retry.Pause(ctx, refreshPause) // there will be more
+	}
 	p.mu.Lock()
 	all := p.news
 	p.news = nil
 	p.mu.Unlock()
 	start := time.Now()
 	if p.apply(all) {
-		retry.Pause(ctx, 10*time.Since(start))
+		retry.Pause(ctx, min(10*time.Since(start), time.Second))
 	}
 }
 
