@@ -65,8 +65,10 @@ type udpSettings struct {
 // form a session: they go to one backend, and the backend's replies come from
 // the address that the client asked. Serve needs Linux.
 //
-// A session goes on with another backend when its own is unreachable (ICMP says
-// so), or is down and the pool would not use it. A backend that drains or was
+// A session goes on with another backend when its own refuses it (ICMP says so: nobody
+// has the port, or it is prohibited), or is down and the pool would not use it. Of what
+// may pass, such as a host that does not answer, Linux tells a socket nothing: that
+// takes a health check, or Responses. A backend that drains or was
 // removed keeps its sessions for the pool's DrainTimeout; they end then, as they
 // do at once with KillOnDown. A client that goes on sending gets a new session.
 // The health of a backend that was removed is not known any more: without a

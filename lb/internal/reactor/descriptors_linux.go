@@ -13,7 +13,7 @@ import (
 // backend.
 
 // MaxDescriptors is how many descriptors this process may have (RLIMIT_NOFILE), as of the
-// first call.
+// first call. Go has raised the limit as far as it may by then (package os).
 var MaxDescriptors = sync.OnceValue(func() int32 {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
