@@ -26,8 +26,9 @@ import (
 // middleware has changed the request's URL. Answered with 400 are a target with white space
 // or a fragment, an absolute one that is not http or https, has no host, or user information,
 // or comes by HTTP/2; a Host or :authority that is not one host, and maybe a port; and in
-// HTTP/2 a Host that differs from the :authority. A TRACE or OPTIONS with a Max-Forwards of 0
-// is answered in a backend's place.
+// HTTP/2 a field Host that differs from the request's Host, which is the :authority unless a
+// middleware has changed it: such a middleware deletes the field. A TRACE or OPTIONS with a
+// Max-Forwards of 0 is answered in a backend's place.
 //
 // A panic of a function of the HandlerConfig, or of the ResponseWriter, is logged and
 // passed on unchanged.
