@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -172,4 +173,31 @@ func TestEarlySuccessDoesNotWait(t *testing.T) {
 			t.Fatalf("%v: it waits for the pool's lock", r)
 		}
 	}
+}
+
+// A connection shows at its beginning that the backend works again, in mode tcp. Its end
+// may be far.
+func TestConnectionEndsAnEjection(t *testing.T) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		const soon = 50 * time.Millisecond
+		var log story
+		p := newPool(t, PoolConfig{FailTimeout: soon, Backends: []Backend{talker(t, "a")}, Logger: log.logger(slog.LevelInfo)})
+		k, err := p.Pick(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.Done(Failure)
+		time.Sleep(2 * soon) // the ejection is over, and a success counts
+		dial, stop := open(&testTCP{TCPConfig: TCPConfig{Pool: p, ShutdownTimeout: -1}})
+		defer stop()
+		c := dial()
+		defer c.Close()
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the backend to be readmitted", func() bool { return strings.Contains(log.String(), "backend readmitted") })
+		if n := p.Status().Backends[0].Active; n != 1 {
+			t.Errorf("%d connections", n)
+		}
+	})
 }
