@@ -58,6 +58,7 @@ func ExampleHandler() {
 	}
 	// The server reads a little more of a header than the Handler takes, not 1 MB.
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, MaxHeaderBytes: 40 << 10}
+	lb.TrackConns(server) // logins by NTLM work then
 	go server.Serve(ln)
 
 	req, _ := http.NewRequest("GET", "http://"+ln.Addr().String()+"/index", nil)

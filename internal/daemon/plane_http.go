@@ -90,6 +90,10 @@ func (p *httpPlane) current() planeConfig {
 // have come until then and no new ones, and those under way have the shutdown timeout of
 // the configuration that counts then.
 func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
+	select {
+	case <-p.failed: // of fronts that served an earlier socket together: one error was enough
+	default:
+	}
 	p.mu.Lock()
 	p.socket = socket
 	err := p.openFront()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -229,6 +230,7 @@ func TestHTTPPlaneAnswersKeptConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.failed <- errors.New("of an earlier socket")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
