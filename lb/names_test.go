@@ -352,14 +352,14 @@ func TestAnswersComeTogether(t *testing.T) {
 	})})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	p.learning.Lock()
+	p.learning <- struct{}{}
 	go func() { done <- p.Run(ctx) }()
 	waitFor(t, "all answers", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return len(p.news) == len(backends)
 	})
-	p.learning.Unlock()
+	<-p.learning
 	<-p.Resolved()
 	if n := len(p.Status().Backends); n != 1000 {
 		t.Errorf("%d backends when all names are resolved", n)

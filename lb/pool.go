@@ -13,7 +13,7 @@ import (
 func NewPool(cfg PoolConfig) (*Pool, error) {
 	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), logged: poolLog{quorum: true},
 		onGone: make(map[weak.Pointer[registry]]struct{}), watchers: make(audience), followers: make(map[*follower]struct{}),
-		ready: make(chan struct{}), renamed: make(chan struct{}, 1), hasRoute: hasRoute}
+		learning: make(chan struct{}, 1), ready: make(chan struct{}), renamed: make(chan struct{}, 1), hasRoute: hasRoute}
 	p.queue.choose, p.queue.stale = p.choose, p.stale
 	return configured(p, cfg)
 }

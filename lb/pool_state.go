@@ -28,8 +28,9 @@ type Pool struct {
 	updating sync.Mutex
 	building sync.Mutex
 
-	// learning is held while answers of the resolver become part of the pool.
-	learning sync.Mutex
+	// learning is a lock, held while answers of the resolver become part of the pool, with
+	// pauses: a channel, since it is for long.
+	learning chan struct{}
 	asking   atomic.Int64 // names that are looked up now
 	settled  sync.Once    // closes ready
 	ready    chan struct{}

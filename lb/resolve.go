@@ -112,8 +112,8 @@ func (p *Pool) learn(ctx context.Context, latest news) {
 	p.news = append(p.news, latest)
 	p.mu.Unlock()
 
-	p.learning.Lock()
-	defer p.learning.Unlock()
+	p.learning <- struct{}{}
+	defer func() { <-p.learning }()
 	if p.asking.Load() > 0 {
 		retry.Pause(ctx, refreshPause) // there will be more
 	}
