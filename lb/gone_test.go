@@ -5,8 +5,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"slices"
 	"testing"
+	"time"
 )
 
 // A pool refers to its planes weakly. Whatever is under way on a backend keeps its plane,
@@ -62,5 +65,58 @@ func TestUnderWayIsCutWhateverIsDropped(t *testing.T) {
 			goesDown(p)
 			ends(t, &prefacedForTest{c, br})
 		})
+	}
+}
+
+// tooLate has a backend cut when it has been chosen, and the plane does not know yet.
+type tooLate struct {
+	pool *Pool
+	cut  func(*Pool)
+}
+
+func (b *tooLate) Pick(_ Flow, candidates []Candidate) int {
+	if i := slices.IndexFunc(candidates, func(c Candidate) bool { return c.Backend().Name == "gone" }); i >= 0 {
+		b.cut(b.pool)
+		return i
+	}
+	return 0
+}
+
+// A backend whose connections are cut between its choice and the attempt to connect gets
+// none: the connection or request goes to another one.
+func TestCutBetweenChoiceAndConnecting(t *testing.T) {
+	gone, other := talker(t, "g"), talker(t, "a")
+	gone.Name, other.Name = "gone", "other"
+	for what, cut := range map[string]func(*Pool){
+		"down": func(p *Pool) { p.SetHealth("gone", errDown) },
+		"drained": func(p *Pool) {
+			p.SetDrain("gone", true)
+			for p.cuts.Load() == 0 {
+				runtime.Gosched()
+			}
+		},
+	} {
+		pool := func(bs ...Backend) *Pool {
+			b := &tooLate{cut: cut}
+			b.pool = newPool(t, PoolConfig{Balancer: b, KillOnDown: true, DrainTimeout: time.Millisecond, Backends: bs})
+			return b.pool
+		}
+		everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+			dial, _ := open(tcpWith(TCPConfig{Pool: pool(gone, other)}))
+			c := dial()
+			go io.WriteString(c, "hello") // with TLS the handshake comes before the backend
+			got := make([]byte, 1)
+			if _, err := io.ReadFull(c, got); err != nil || string(got) != "a" {
+				t.Errorf("%s: %q answers", what, got)
+			}
+		})
+		gone, other := webBackend(t, name("g")), webBackend(t, name("a"))
+		gone.Name, other.Name = "gone", "other"
+		s := httptest.NewServer(newHandler(t, HandlerConfig{Pool: pool(gone, other)}))
+		t.Cleanup(s.Close)
+		res, err := s.Client().Get(s.URL)
+		if got := body(t, res, err); got != "a" {
+			t.Errorf("%s: %q answers a request", what, got)
+		}
 	}
 }

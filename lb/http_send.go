@@ -108,7 +108,7 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 	// The context lasts until dropUpstream or keepUpstream.
 	ctx, cancel := context.WithCancel(x.ctx)
 	x.cancel = cancel
-	x.session.dialing(x.pick.member.server, cancel)
+	x.session.dialing(x.pick, cancel)
 	if u := x.takeKept(); u != nil {
 		res, err := x.sendOn(ctx, u)
 		if err == nil || u.heard || isTimeout(err) || x.attemptResult(err) == Neutral {

@@ -111,6 +111,10 @@ func (k *link) connectTo(pick Pick) {
 	k.started = k.loop.Now()
 	k.failed[1], k.gone[1] = false, false
 	k.half[0].writable, k.half[1].readable, k.half[1].ending = false, false, false
+	if pick.isCut() { // while the connection waited in the queue
+		k.failAttempt(errDown)
+		return
+	}
 	if a := pick.member.addrPort; a.IsValid() {
 		fd, errno := reactor.Socket(unix.SOCK_STREAM, a)
 		if errno == 0 {

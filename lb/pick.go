@@ -83,8 +83,13 @@ func (c Candidate) Active() int64 { return c.m.active.Load() }
 type Pick struct {
 	pool   *Pool
 	member *member
+	began  uint64 // how many cuts the pool knew when the choice began
 	done   bool
 }
+
+// isCut reports whether the connections of k's backend have been cut since the choice began:
+// a plane is not told of a cut before it knows the backend.
+func (k Pick) isCut() bool { return k.member.lastCut.Load() > k.began }
 
 // Backend returns the backend's name.
 func (k Pick) Backend() string {
@@ -162,18 +167,19 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 
 // choose is Pick for a Flow that is not nil.
 func (p *Pool) choose(f *Flow) (Pick, error) {
+	began := p.cuts.Load()
 	s := p.snap.Load()
 	c := chooser{snap: s, cfg: s.cfg, restless: &p.restless, flow: f}
 	if p.restless.Load() != 0 {
 		c.now = p.now()
 	}
 	if m := s.preferred(&c); m != nil {
-		return Pick{pool: p, member: m}, nil
+		return Pick{pool: p, member: m, began: began}, nil
 	}
 	for again := true; again; {
 		for i := range s.tiers {
 			if m := s.tiers[i].choose(&c); m != nil {
-				return Pick{pool: p, member: m}, nil
+				return Pick{pool: p, member: m, began: began}, nil
 			}
 		}
 		// No other backend is left: rather one that failed of late than none.

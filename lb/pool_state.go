@@ -17,6 +17,7 @@ type Pool struct {
 
 	snap    atomic.Pointer[snapshot]
 	changes atomic.Uint64 // of health and draining; see stale
+	cuts    atomic.Uint64 // calls of cut; see Pick.isCut
 
 	// restless counts the servers that are ejected or in slow start. While it is
 	// zero a pick need not read the clock.
@@ -101,6 +102,7 @@ func (p *Pool) unwatchGone(r *registry) {
 // cut tells the planes to end the connections of s, now or, in a large pool, together with
 // those of other servers soon. p.mu is held.
 func (p *Pool) cut(s *server) {
+	s.lastCut.Store(p.cuts.Add(1))
 	if p.gone == nil {
 		p.gone = make(servers)
 	}

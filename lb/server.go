@@ -20,8 +20,9 @@ type server struct {
 
 	down     atomic.Bool
 	draining atomic.Bool
-	moved    atomic.Bool  // its name has left it for other addresses
-	changed  atomic.Int64 // time of the last change of down, 0 if none
+	moved    atomic.Bool   // its name has left it for other addresses
+	changed  atomic.Int64  // time of the last change of down, 0 if none
+	lastCut  atomic.Uint64 // of the pool's cuts, 0 if none
 
 	ejected atomic.Int64 // until when; 0: not ejected
 	ramp    atomic.Int64 // when slow start began; 0: no slow start

@@ -42,11 +42,11 @@ type session struct {
 type passage struct{ read, written atomic.Int64 }
 
 // dialing tells of an attempt to connect, so that cut can end it.
-func (s *session) dialing(server *server, giveUp context.CancelFunc) {
+func (s *session) dialing(pick Pick, giveUp context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.server, s.giveUp, s.gone = server, giveUp, false
-	if s.dead {
+	s.server, s.giveUp, s.gone = pick.member.server, giveUp, pick.isCut()
+	if s.dead || s.gone {
 		giveUp()
 	}
 }

@@ -20,7 +20,7 @@ func TestAttachRefusesAServerThatWasCut(t *testing.T) {
 		client, backend := net.Pipe()
 		s := session{client: client}
 		gaveUp := false
-		s.dialing(mine, func() { gaveUp = true })
+		s.dialing(Pick{member: &member{server: mine}}, func() { gaveUp = true })
 		s.cut(step.gone)
 		ours, theirs := net.Pipe()
 		if got := s.attach(ours, mine); got != step.want || gaveUp == step.want {

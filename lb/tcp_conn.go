@@ -153,7 +153,7 @@ func (c *tcpConn) connect(ctx context.Context) (Pick, error) {
 func (c *tcpConn) reach(ctx context.Context, pick Pick) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c.dialing(pick.member.server, cancel)
+	c.dialing(pick, cancel)
 	backend, err := c.dialer.connect(ctx, pick)
 	if err == nil && c.attach(backend, pick.member.server) {
 		return nil
