@@ -153,11 +153,15 @@ func TestAddressThatIsGoneDrains(t *testing.T) {
 		gone := p.snap.Load().find("app/192.0.2.1:80").server
 		expect(t, "moved", step(func() { z.hosts["app.test"] = []string{"192.0.2.2"} }), "app/192.0.2.2:80")
 		time.Sleep(50 * time.Second)
+		p.mu.Lock()
 		if len(cut) > 0 {
 			t.Error("cut before the deadline")
 		}
+		p.mu.Unlock()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if !slices.Equal(cut, []*server{gone}) {
 			t.Errorf("%d servers are cut, want the one that is gone", len(cut))
 		}
@@ -182,13 +186,18 @@ func TestHostWithoutAnAnswerIsDialledByItsName(t *testing.T) {
 			t.Error("what was there from the beginning starts slowly")
 		}
 		time.Sleep(time.Hour)
+		p.mu.Lock()
 		if cuts > 0 {
 			t.Error("the first answer cuts connections")
 		}
+		p.mu.Unlock()
 		if err := p.Update([]Backend{{Address: "192.0.2.9:80"}}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if cuts != 3 {
 			t.Errorf("%d servers are cut after their backend was removed, want 3", cuts)
 		}
