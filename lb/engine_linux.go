@@ -6,6 +6,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -48,6 +49,7 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	}()
 	select {
 	case <-ctx.Done():
+		awaitAccepted(ln)
 	case err = <-e.failed:
 		err = fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
 	}
@@ -61,6 +63,17 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	accepting.Wait()
 	reactor.Close(lfd)
 	return err
+}
+
+// acceptWithin bounds the wait for the connections of a backlog to be accepted.
+const acceptWithin = time.Second
+
+// awaitAccepted waits until the backlog is empty for a moment. Limits may leave no room for
+// its connections at first.
+func awaitAccepted(ln net.Listener) {
+	for end := time.Now().Add(acceptWithin); hasPending(ln) && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // fail ends accepting: the listener is of no use any more.

@@ -519,3 +519,28 @@ func TestStarvedLinkWaits(t *testing.T) {
 		t.Errorf("%d connections still wait", n)
 	}
 }
+
+// A client in the backlog, for whom the limits leave no room when Serve's context ends, is
+// served when there is room.
+func TestTCPServesTheBacklogAtItsLimit(t *testing.T) {
+	tc := tcpWith(TCPConfig{Limits: Limits{Connections: 1}, ShutdownTimeout: bound,
+		Pool: newPool(t, PoolConfig{Backends: []Backend{talker(t, "a")}})})
+	address, stop := relay(t, tc)
+	greeted := func(c net.Conn) {
+		t.Helper()
+		if err := readFull(c, make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+	}
+	first := dialTest(t, address)
+	greeted(first)
+	second := dialTest(t, address)
+	waitFor(t, "accepting to pause", func() bool { return tc.Stats().Paused > 0 })
+	var ended sync.WaitGroup
+	ended.Go(stop)
+	time.Sleep(20 * time.Millisecond) // the context has ended
+	first.Close()
+	greeted(second)
+	second.Close()
+	ended.Wait()
+}
