@@ -66,7 +66,7 @@ func backend(b *lb.Backend) value {
 	return orAlone(owned([]key{
 		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port, or the name of SRV records, without a port"),
 		setting("resolve", choice(&b.Resolve),
-			"of a name with several addresses: each is a backend, by its own name, app1/192.168.31.242:8080, and with its own check; or one at a time"),
+			"of a name with several addresses: each is a backend, called app1/192.168.31.242:8080, with weight, max_conns and check of its own; or one at a time"),
 		optional("name", name(&b.Name), "app1", "in logs and for hashing, the same on all nodes; default: the address"),
 		setting("weight", off(integer(&b.Weight)), "share of the traffic; 0: drain"),
 		setting("backup", boolean(&b.Backup), "used only while all others are down"),
