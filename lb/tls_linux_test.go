@@ -254,10 +254,25 @@ func TestTLSKeyUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { in.Close(); cmd.Process.Kill(); cmd.Wait() }()
+	// What it makes the loops write must not get into other connections.
+	var others []net.Conn
+	for range 8 {
+		c := tls.Client(dialTest(t, addr), &tls.Config{ServerName: "a.test", RootCAs: a.pool})
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, c)
+	}
 	waitFor(t, "the connection", func() bool { return strings.Contains(said(), "Verify return code") })
 	for i, keys := range []string{"K", "k", "K"} {
 		io.WriteString(in, keys+"\n")
 		waitFor(t, "new keys", func() bool { return strings.Count(said(), "KEYUPDATE") == i+1 })
+		for _, c := range others {
+			io.WriteString(c, "x")
+			if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+				t.Fatalf("another connection, after new keys: %v", err)
+			}
+		}
 		word := strings.Repeat("hello", i+1) + "\n"
 		io.WriteString(in, word)
 		waitFor(t, "the answer "+word, func() bool { return strings.Contains(said(), word) })

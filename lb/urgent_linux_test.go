@@ -67,7 +67,7 @@ func TestUrgentByteStallsNothing(t *testing.T) {
 					_, err = io.ReadFull(dst, got)
 				}
 				if string(got) != "!"+after {
-					t.Errorf("%d bytes from the %s, no splice %v: then came %q, %v", size, from, noSplice, got, err)
+					t.Fatalf("%d bytes from the %s, no splice %v: then came %q, %v", size, from, noSplice, got, err)
 				}
 				sent.Wait()
 				src.Close()
