@@ -158,6 +158,7 @@ func finishAccepting(fronts []*front) {
 type front struct {
 	frontConfig
 	server   *http.Server
+	endTwo   func()        // has clients of HTTP/2 leave in order (GOAWAY)
 	listener *lb.Listener  // on a socket of its own
 	leaving  atomic.Bool   // connections end with their present requests
 	stopped  chan struct{} // closed when no more connections are accepted
@@ -171,7 +172,8 @@ func (f *front) end(drain context.Context) {
 	soon, cancel := context.WithTimeout(drain, lastRequest)
 	defer cancel()
 	f.await(soon)
-	f.server.SetKeepAlivesEnabled(false) // closes idle connections
+	f.server.SetKeepAlivesEnabled(false) // closes idle connections of HTTP/1
+	f.endTwo()
 	f.await(drain)
 	f.server.Close()
 }
@@ -246,11 +248,28 @@ func (p *httpPlane) openFront() error {
 			}
 		},
 	}
+	f.endTwo = separateHTTP2(f.server)
 	lb.TrackConns(f.server)
 	p.front, p.fronts[f] = f, 1
 	go p.runFront(f)
 	return nil
 }
+
+// separateHTTP2 has s serve HTTP/2 by the means of another server, whose Shutdown end calls:
+// that of s would drop late requests of HTTP/1.
+func separateHTTP2(s *http.Server) (end func()) {
+	two := &http.Server{IdleTimeout: s.IdleTimeout, HTTP2: s.HTTP2}
+	_ = two.Serve(noListener{}) // sets TLSNextProto
+	s.TLSNextProto = two.TLSNextProto
+	return func() { _ = two.Shutdown(context.Background()) } // has no connections of its own
+}
+
+// noListener is closed already.
+type noListener struct{}
+
+func (noListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (noListener) Close() error              { return nil }
+func (noListener) Addr() net.Addr            { return &net.TCPAddr{} }
 
 // lastAnswers has each answer of a front that ends say that it is the last one of its
 // connection. By HTTP/2 it makes the server refuse further requests in order (GOAWAY).

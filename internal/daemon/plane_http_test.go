@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/lb"
 )
@@ -295,6 +297,45 @@ func TestHTTPPlaneEndsHTTP2InOrder(t *testing.T) {
 	})
 	if n := p.handler.Stats().Active; n != 1 {
 		t.Errorf("%d requests are under way, want 1", n)
+	}
+}
+
+// TestHTTPPlaneEndsIdleHTTP2InOrder: a connection of HTTP/2 without requests is told to go
+// (GOAWAY), and does not keep the plane from ending.
+func TestHTTPPlaneEndsIdleHTTP2InOrder(t *testing.T) {
+	text, address, _ := secureService(t, webServer(t, "a"), "shutdown_timeout: 1h")
+	d := startDaemon(t, text)
+	c := dial(t, address, "h2")
+	io.WriteString(c, http2.ClientPreface)
+	f := http2.NewFramer(c, c)
+	f.WriteSettings()
+	for { // until the server knows the connection
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := frame.(*http2.SettingsFrame); ok && s.IsAck() {
+			break
+		}
+	}
+	ended := make(chan struct{})
+	go func() { d.services[0].stop(); close(ended) }()
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g, ok := frame.(*http2.GoAwayFrame); ok {
+			if g.ErrCode != http2.ErrCodeNo {
+				t.Error(g)
+			}
+			break
+		}
+	}
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the plane goes on")
 	}
 }
 
