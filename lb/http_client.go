@@ -59,12 +59,16 @@ func (x *exchange) finishResponse() {
 		x.w.Header()[name] = values
 	}
 	x.awaitClient() // to take what is still in net/http's buffers
-	if x.in.ProtoMajor != 1 || !x.duplex || x.body.over.Load() {
+	// net/http resets a stream of HTTP/2 whose request goes on when this returns: for some
+	// clients that spoils the response. But where the length is not known, the return is what
+	// ends the response, and cannot wait.
+	http1 := x.in.ProtoMajor == 1
+	if !x.duplex || x.body.over.Load() || x.unbounded && !http1 {
 		return
 	}
 	_ = x.rc.Flush()
 	deadline := time.Now().Add(drainFor)
-	if !x.unbounded && x.body.drainRest(deadline) {
+	if !x.unbounded && x.body.drainRest(deadline) || !http1 {
 		return
 	}
 	x.body.stopReading()
