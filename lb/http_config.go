@@ -41,8 +41,9 @@ type HandlerConfig struct {
 	// MaxHeader bounds the header of a request: the bytes that its method, its target and
 	// its fields take in HTTP/1.1, however few they are in HTTP/2. A larger one is answered
 	// with 431. The trailer of a request has the same bound. The server that brings the
-	// requests has read the header before, and has a bound of its own, such as
-	// MaxHeaderBytes of http.Server. 1 KiB to 1 MiB, default 32 KiB.
+	// requests has read the header before, and has bounds of its own. An http.Server has
+	// MaxHeaderBytes; it answers a trailer of more than 4 KB in HTTP/1.1 with 400, and in
+	// HTTP/2 leaves out what exceeds MaxHeaderBytes. 1 KiB to 1 MiB, default 32 KiB.
 	MaxHeader int64
 	// MaxFields bounds the fields in the header of a request, and those in its trailer, in
 	// the same way. 10 to 10000, default 100.

@@ -57,6 +57,22 @@ func TestHeaderLimits(t *testing.T) {
 	}
 }
 
+// What a middleware makes of the target counts.
+func TestHeaderLimitOfAChangedTarget(t *testing.T) {
+	b := labtest.Record(t, labtest.Answers(anOK))
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{{Address: b.Address}}})})
+	for size, want := range map[int]int{defaultMaxHeader / 2: 200, defaultMaxHeader: 431} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.URL.Path = "/" + strings.Repeat("a", size)
+			h.ServeHTTP(w, r)
+		}))
+		t.Cleanup(s.Close)
+		if got := rawStatus(t, s, aGet); got != want {
+			t.Errorf("%d bytes: %d, want %d", size, got, want)
+		}
+	}
+}
+
 // client2 speaks HTTP/2 frame by frame.
 type client2 struct {
 	*http2.Framer

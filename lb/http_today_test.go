@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // TestWhatNetHTTPDoesNotAllow: what happens today beside what is right, where net/http stands
@@ -62,6 +64,10 @@ func TestWhatNetHTTPDoesNotAllow(t *testing.T) {
 		// RFC 8446 §6.1: who has said farewell may still read.
 		{"half-closed client, by TLS", halfClosedTLS, "", "200 OK"},
 		{"unfinished header of HTTP/2", unfinishedHeader2, "waits on", "ends"},
+		// MaxHeader allows both.
+		{"trailer of more than 4 KB", status("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTrailer: X-T\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"+
+			"X-T: "+strings.Repeat("t", 5000)+"\r\n\r\n", anOK), "400 Bad Request", "200 OK"},
+		{"trailer of HTTP/2 beyond MaxHeaderBytes", longTrailer2, "X-A", "X-A X-B"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // some wait
@@ -136,6 +142,23 @@ func unfinishedHeader2(t *testing.T) string {
 			return "waits on"
 		}
 	}
+}
+
+// longTrailer2 returns which fields of a trailer arrive that takes more than MaxHeaderBytes.
+func longTrailer2(t *testing.T) string {
+	b := labtest.Record(t, labtest.Answers(anOK))
+	c := dial2(t, listeningTLS(t, &http.Server{MaxHeaderBytes: 4 << 10}, Backend{Address: b.Address}))
+	value := strings.Repeat("v", 3000)
+	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields(append(get2, "trailer", "x-a, x-b")...), EndHeaders: true})
+	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields("x-a", value, "x-b", value), EndHeaders: true, EndStream: true})
+	c.answer(1)
+	var names []string
+	for line := range strings.SplitSeq(b.Bytes(), "\r\n") {
+		if name, ok := strings.CutSuffix(line, ": "+value); ok {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
 }
 
 // listeningTLS serves a backend by srv, as a service with TLS does.

@@ -200,10 +200,13 @@ func frontConfigOf(c planeConfig) frontConfig {
 
 // maxHeaderBytes is how much of a header a front reads: what the handler accepts, and no
 // more than needs be. The handler counts again, as HTTP/1.1 would: HTTP/2 adds 32 bytes to
-// each field, to which the cookies of browsers add more fields (RFC 9113 §6.5.2, §8.2.3).
+// each field, and browsers make a field of each cookie there (RFC 9113 §6.5.2, §8.2.3).
 func maxHeaderBytes(c lb.HandlerConfig) int {
-	return int(c.MaxHeader) + 32*c.MaxFields
+	return int(c.MaxHeader) + 32*c.MaxFields + maxCookies*(len("cookie")+32)
 }
+
+// maxCookies is how many cookies browsers keep for a site.
+const maxCookies = 180
 
 // maxFrame is the size of the frames of HTTP/2 that a front takes, each of which it holds in
 // memory: the least that it may want (RFC 9113 §4.2). net/http would take 1 MB.

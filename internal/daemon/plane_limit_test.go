@@ -58,7 +58,7 @@ func TestUnfinishedHeaders(t *testing.T) {
 
 	c := dial(t, address, "http/1.1")
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n")
-	for i := range 40 { // and no end
+	for i := range 60 { // and no end
 		fmt.Fprintf(c, "X-%d: %s\r\n", i, value)
 	}
 	status := make([]byte, len("HTTP/1.1 431"))
@@ -141,6 +141,28 @@ func TestHeaderBounds(t *testing.T) {
 		}
 		if got := ask(protocol, 32<<10, 101); got != 431 {
 			t.Errorf("%s: a field too many: %d", protocol, got)
+		}
+	}
+}
+
+// TestManyCookies: as many cookies as browsers keep are accepted up to the bound in HTTP/2,
+// where each is a field.
+func TestManyCookies(t *testing.T) {
+	text, address, config := secureService(t, webServer(t, "a"), "access_log: false")
+	startDaemon(t, text)
+	cookie := "c=" + strings.Repeat("v", (32<<10-200)/maxCookies-len("c=; "))
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: protocol == "HTTP/2.0"}}
+		defer client.CloseIdleConnections()
+		req, _ := http.NewRequest("GET", "https://"+address+"/", nil)
+		req.Header.Set("Cookie", cookie+strings.Repeat("; "+cookie, maxCookies-1))
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.Proto != protocol || res.StatusCode != 200 {
+			t.Errorf("%s: %d for %d bytes of cookies", res.Proto, res.StatusCode, len(req.Header.Get("Cookie")))
 		}
 	}
 }
