@@ -97,6 +97,9 @@ func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
 	p.mu.Lock()
 	p.socket = socket
 	err := p.openFront()
+	if err != nil {
+		p.socket = nil // without a front there is nothing to reconfigure
+	}
 	p.mu.Unlock()
 	if err == nil {
 		select {

@@ -215,6 +215,29 @@ func TestStreamBothWays(t *testing.T) {
 	}
 }
 
+// TestHeaderTimeout: header_timeout ends what brings neither a header nor the handshake
+// before it.
+func TestHeaderTimeout(t *testing.T) {
+	const settings = "http: {header_timeout: 50ms}"
+	port := freePort(t)
+	secure, secureAddress, _ := secureService(t, webServer(t, "a"), settings)
+	plain := fmt.Sprintf(`services: [{name: plain, listen: "127.0.0.1:%s", backends: ["%s"], %s}]`, port, webServer(t, "a"), settings)
+	startDaemon(t, secure)
+	startDaemon(t, plain)
+	for what, c := range map[string]net.Conn{
+		"no handshake":     dial(t, secureAddress, ""),
+		"no header":        dial(t, "127.0.0.1:"+port, ""),
+		"part of a header": dial(t, "127.0.0.1:"+port, ""),
+	} {
+		if strings.HasPrefix(what, "part") {
+			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n")
+		}
+		if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: %v, want the end of the connection", what, err)
+		}
+	}
+}
+
 // TestUnfinishedHeaderEnds: net/http knows no time for the header of HTTP/2, but a connection
 // that brings nothing else is idle.
 func TestUnfinishedHeaderEnds(t *testing.T) {
