@@ -300,11 +300,16 @@ func TestHTTPPlaneEndsHTTP2InOrder(t *testing.T) {
 	}
 }
 
-// TestHTTPPlaneEndsIdleHTTP2InOrder: a connection of HTTP/2 without requests is told to go
-// (GOAWAY), and does not keep the plane from ending.
-func TestHTTPPlaneEndsIdleHTTP2InOrder(t *testing.T) {
-	text, address, _ := secureService(t, webServer(t, "a"), "shutdown_timeout: 1h")
+// TestHTTPPlaneEndsIdleConnections: connections without requests do not keep the plane from
+// ending. Those of HTTP/2 are told to go (GOAWAY).
+func TestHTTPPlaneEndsIdleConnections(t *testing.T) {
+	text, address, _ := secureService(t, webServer(t, "a"), "shutdown_timeout: 1h, idle_timeout: 1h")
 	d := startDaemon(t, text)
+	kept := dial(t, address, "http/1.1")
+	fmt.Fprint(kept, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := http.ReadResponse(bufio.NewReader(kept), nil); err != nil {
+		t.Fatal(err)
+	}
 	c := dial(t, address, "h2")
 	io.WriteString(c, http2.ClientPreface)
 	f := http2.NewFramer(c, c)
