@@ -244,6 +244,28 @@ func TestUpdatedNamesAreResolvedAtOnce(t *testing.T) {
 	})
 }
 
+// Another ResolveInterval counts at once, not after the interval of before.
+func TestResolveIntervalChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := &zone{hosts: map[string][]string{"app.test": {"192.0.2.1"}}}
+		cfg := PoolConfig{Backends: []Backend{{Name: "app", Address: "app.test:80"}}, ResolveInterval: 24 * time.Hour, Resolver: z}
+		p := newPool(t, cfg)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go p.Run(ctx)
+		time.Sleep(time.Second)
+		z.set(func() { z.hosts["app.test"] = []string{"192.0.2.2"} })
+		cfg.ResolveInterval = time.Minute
+		if err := p.Reconfigure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		expect(t, "not yet", members(p), "app/192.0.2.1:80")
+		time.Sleep(31 * time.Second)
+		expect(t, "after a minute", members(p), "app/192.0.2.2:80")
+	})
+}
+
 // Nodes that get the addresses in another order give a flow the same backend.
 func TestNodesAgreeOnAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

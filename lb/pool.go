@@ -83,7 +83,7 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 	p.count(before, r)
 	p.publish(r, s)
 	p.retire(before)
-	p.tellOfNames(r)
+	p.tellOfNames(r, before)
 	for f := range p.followers {
 		f.calls.Add(f.catchUp)
 	}
@@ -124,15 +124,16 @@ func (p *Pool) inherit(r, before *roster) {
 	}
 }
 
-// tellOfNames has Run ask for names that are new.
-func (p *Pool) tellOfNames(r *roster) {
+// tellOfNames has Run ask for names that are new, and ask as often as it must now.
+func (p *Pool) tellOfNames(r, before *roster) {
+	changes := before != nil && before.cfg.ResolveInterval != r.cfg.ResolveInterval
 	for _, n := range r.names {
-		if !n.asked.Load() {
-			select {
-			case p.renamed <- struct{}{}:
-			default:
-			}
-			return
+		changes = changes || !n.asked.Load()
+	}
+	if changes {
+		select {
+		case p.renamed <- struct{}{}:
+		default:
 		}
 	}
 }

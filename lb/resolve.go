@@ -49,12 +49,12 @@ func (p *Pool) Run(ctx context.Context) error {
 	var lookups sync.WaitGroup
 	defer lookups.Wait()
 	slots := make(chan struct{}, maxLookups)
-	var due time.Time
+	var begun time.Time // the latest round of all names
 	for first := true; ctx.Err() == nil; first = false {
 		var round sync.WaitGroup
-		all := !time.Now().Before(due)
+		all := first || time.Since(begun) >= p.config().ResolveInterval
 		if all {
-			due = time.Now().Add(p.config().ResolveInterval)
+			begun = time.Now()
 		}
 		for _, n := range p.snap.Load().names {
 			// A name without an answer must not make the others wait.
@@ -77,12 +77,12 @@ func (p *Pool) Run(ctx context.Context) error {
 		if first {
 			lookups.Go(func() { round.Wait(); p.settled.Do(func() { close(p.ready) }) })
 		}
-		p.awaitNames(ctx, time.Until(due))
+		p.awaitNames(ctx, time.Until(begun.Add(p.config().ResolveInterval)))
 	}
 	return nil
 }
 
-// awaitNames waits until names are due, or there are others.
+// awaitNames waits until names are due, or there are others, or they are due at another time.
 func (p *Pool) awaitNames(ctx context.Context, pause time.Duration) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
