@@ -344,6 +344,62 @@ func TestHTTPPlaneEndsIdleConnections(t *testing.T) {
 	}
 }
 
+// TestUpgradedConnectionsLeaveTheirFront: an upgraded connection keeps no front that was
+// replaced. It goes on when the plane ends, which waits for it.
+func TestUpgradedConnectionsLeaveTheirFront(t *testing.T) {
+	const switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+	backend := labtest.Listen(t, func(c net.Conn) {
+		in := bufio.NewReader(c)
+		if _, err := http.ReadRequest(in); err == nil {
+			io.WriteString(c, switched)
+			io.Copy(c, in)
+		}
+	})
+	port := freePort(t)
+	service := `services: [{name: web, listen: "127.0.0.1:` + port + `", backends: ["` + backend + `"], shutdown_timeout: 1h, idle_timeout: %s}]`
+	d := startDaemon(t, fmt.Sprintf(service, "1m"))
+	c := dial(t, "127.0.0.1:"+port, "")
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	in := bufio.NewReader(c)
+	if res, err := http.ReadResponse(in, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", res, err)
+	}
+	echo := func(when string) {
+		t.Helper()
+		fmt.Fprintln(c, when)
+		if got, err := in.ReadString('\n'); err != nil || got != when+"\n" {
+			t.Errorf("%s: %q, %v", when, got, err)
+		}
+	}
+	mustReload(t, d, fmt.Sprintf(service, "2m"))
+	p := d.services[0].plane.(*httpPlane)
+	until(t, "the front that was replaced is forgotten", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.fronts) == 1
+	})
+	echo("after a reload")
+	ended := make(chan struct{})
+	go func() { d.services[0].stop(); close(ended) }()
+	until(t, "the fronts have ended", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.fronts) == 0
+	})
+	echo("at the end")
+	select {
+	case <-ended:
+		t.Error("the plane has not waited")
+	case <-time.After(20 * time.Millisecond):
+	}
+	c.Close()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the plane goes on")
+	}
+}
+
 // TestModeChangeAnswersWhoHasConnected: whoever has connected before the mode or the
 // encryption of a service changes is served as it was then, however late the request comes.
 func TestModeChangeAnswersWhoHasConnected(t *testing.T) {
