@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -341,6 +342,18 @@ func TestHTTPPlaneEndsIdleConnections(t *testing.T) {
 	case <-ended:
 	case <-time.After(20 * time.Second):
 		t.Error("the plane goes on")
+	}
+}
+
+// TestHTTPPlaneClosesWhatIsLeft: a connection that brings no request within the shutdown
+// timeout does not outlive the plane.
+func TestHTTPPlaneClosesWhatIsLeft(t *testing.T) {
+	port := freePort(t)
+	d := startDaemon(t, `services: [{name: web, listen: "127.0.0.1:`+port+`", backends: ["127.0.0.1:9"], shutdown_timeout: 10ms}]`)
+	c := dial(t, "127.0.0.1:"+port, "")
+	d.services[0].stop()
+	if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Error(err)
 	}
 }
 
