@@ -223,6 +223,21 @@ func TestHealthOfANameIsThatOfItsAddresses(t *testing.T) {
 	})
 }
 
+// A probe of the name, which was down while the name had no answer, says nothing of addresses
+// that come when each is probed by itself.
+func TestAddressSpokenOfAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := &zone{}
+		p, step := resolving(t, z, PoolConfig{Backends: []Backend{{Name: "app", Address: "app.test:80"}}})
+		p.SetHealth("app", errDown)
+		expect(t, "the first answer", step(func() { z.hosts = map[string][]string{"app.test": {"192.0.2.1", "192.0.2.2"}} }),
+			"app/192.0.2.1:80! app/192.0.2.2:80!")
+		p.SetHealth("app/192.0.2.1:80", nil)
+		expect(t, "another address", step(func() { z.hosts["app.test"] = []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"} }),
+			"app/192.0.2.1:80 app/192.0.2.2:80! app/192.0.2.3:80")
+	})
+}
+
 // Names that Update brings are resolved at once, and start slowly like all that it adds.
 func TestUpdatedNamesAreResolvedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

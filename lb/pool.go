@@ -186,7 +186,8 @@ func (p *Pool) retire(before *roster) {
 // SetHealth tells what a probe found out about a backend: why it is down, or nil if
 // it is up. A name that the pool does not have is logged and otherwise ignored:
 // probes of a backend that was just removed may still be under way. That of a backend whose
-// address is a name stands for each of its addresses, now and later.
+// address is a name stands for each of its addresses, now and later: until one of them is
+// spoken of alone, after which a new address is up.
 //
 // No pick that begins afterwards gets a backend that is down, unless health is not
 // believed. What else follows has happened when SetHealth returns: a backend that is up
@@ -199,11 +200,14 @@ func (p *Pool) SetHealth(backend string, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	members, n := p.snap.Load().allOf(backend)
-	if n != nil {
+	switch {
+	case n != nil:
 		n.down = !up
-	} else if members == nil {
+	case members == nil:
 		p.log.Warn("health of an unknown backend", "pool", p.config().Name, "backend", backend, "up", up)
 		return
+	case members[0].origin != nil:
+		members[0].origin.down = false
 	}
 	for _, m := range members {
 		p.setHealth(m, why)

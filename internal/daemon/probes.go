@@ -60,7 +60,7 @@ func (p *probes) reconfigure(next upstreamConfig, change func() error) error {
 		p.end(c)
 	}
 	if cfg.check == nil { // a backend that nobody probes counts as up
-		for _, b := range p.pool.Status().Backends {
+		for _, b := range cfg.pool.Backends {
 			p.pool.SetHealth(b.Name, nil)
 		}
 	}

@@ -184,6 +184,30 @@ func TestFirstAddressIsChecked(t *testing.T) {
 	untilHealth(t, d, "app up checked")
 }
 
+// TestAddressesAfterACheckByName: a check by the name, while there is no address, says nothing
+// of the addresses that come then, nor of those that come when nobody checks any more.
+func TestAddressesAfterACheckByName(t *testing.T) {
+	s := newSite(t, map[string]int{"127.0.0.1": 200, "127.0.0.2": 200, "127.0.0.3": 200})
+	for _, early := range []bool{true, false} { // the check ends before there is an address
+		r, port := &addresses{}, freePort(t)
+		service := func(check string) string {
+			return fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: [{name: app, address: "app.invalid:%s"}],
+  pool: {resolve_interval: 100ms}%s}]`, port, s.port, check)
+		}
+		d := startFrom(t, using(t, r, service(", check: {type: http, interval: 50ms, timeout: 5s, long_timeout: true, fall: 1}")), slog.New(slog.DiscardHandler))
+		untilHealth(t, d, "app down checked")
+		if !early {
+			r.set("127.0.0.1", "127.0.0.2")
+			untilHealth(t, d, fmt.Sprintf("127.0.0.1:%s up checked, 127.0.0.2:%[1]s up checked", s.port))
+		}
+		if err := d.Reconfigure(using(t, r, service(""))); err != nil {
+			t.Fatal(err)
+		}
+		r.set("127.0.0.1", "127.0.0.2", "127.0.0.3")
+		untilHealth(t, d, fmt.Sprintf("127.0.0.1:%s up, 127.0.0.2:%[1]s up, 127.0.0.3:%[1]s up", s.port))
+	}
+}
+
 // TestServiceAwaitsNames: whoever connects while the names of backends are looked up is
 // served.
 func TestServiceAwaitsNames(t *testing.T) {
