@@ -386,6 +386,17 @@ func TestFamiliesWithoutARoute(t *testing.T) {
 	}
 }
 
+// A resolver that blocks a name leads nobody to this host.
+func TestAddressesOfNoHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := &zone{hosts: map[string][]string{"app.test": {"192.0.2.1"}}}
+		_, step := resolving(t, z, PoolConfig{Backends: []Backend{{Name: "app", Address: "app.test:80"}}})
+		expect(t, "at first", step(func() {}), "app/192.0.2.1:80")
+		expect(t, "blocked", step(func() { z.hosts["app.test"] = []string{"0.0.0.0", "::", "::ffff:0.0.0.0"} }), "app/192.0.2.1:80")
+		expect(t, "partly", step(func() { z.hosts["app.test"] = []string{"0.0.0.0", "224.0.0.1", "192.0.2.2"} }), "app/192.0.2.2:80")
+	})
+}
+
 // Thousands of answers that come together make few rosters.
 func TestAnswersComeTogether(t *testing.T) {
 	var backends []Backend

@@ -211,17 +211,21 @@ func (p *Pool) ask(ctx context.Context, address string, last []endpoint) ([]endp
 }
 
 // askHost returns the addresses of a host that this host can reach: those of the preferred
-// family first, and the lowest first.
+// family first, and the lowest first. What no host has, such as the 0.0.0.0 of resolvers that
+// block a name, would lead to this host.
 func (p *Pool) askHost(ctx context.Context, r Resolver, host string) ([]netip.Addr, error) {
-	addrs, err := r.LookupNetIP(ctx, "ip", host)
-	if err == nil && len(addrs) == 0 {
-		err = errors.New("no address")
-	}
+	answer, err := r.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
-	for i, a := range addrs {
-		addrs[i] = a.Unmap()
+	var addrs []netip.Addr
+	for _, a := range answer {
+		if a = a.Unmap(); a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() {
+			addrs = append(addrs, a)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("no address of a host: %v", answer)
 	}
 	preferred := addrs[0].Is4()
 	addrs = routed(addrs, p.hasRoute)
