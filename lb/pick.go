@@ -158,15 +158,17 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 	if f == nil {
 		f = new(Flow)
 	}
-	k, err := p.choose(f)
-	if err == ErrNoBackend && p.refreshed() {
-		return p.choose(f)
+	k, outdated, err := p.choose(f)
+	if outdated {
+		p.refreshIfStale()
+		k, _, err = p.choose(f)
 	}
 	return k, err
 }
 
-// choose is Pick for a Flow that is not nil.
-func (p *Pool) choose(f *Flow) (Pick, error) {
+// choose is Pick for a Flow that is not nil. It may fail because of a snapshot that is
+// outdated: there is another one, or a change that it does not know of.
+func (p *Pool) choose(f *Flow) (k Pick, outdated bool, err error) {
 	began := p.cuts.Load()
 	s := p.snap.Load()
 	c := chooser{snap: s, cfg: s.cfg, restless: &p.restless, flow: f}
@@ -174,22 +176,23 @@ func (p *Pool) choose(f *Flow) (Pick, error) {
 		c.now = p.now()
 	}
 	if m := s.preferred(&c); m != nil {
-		return Pick{pool: p, member: m, began: began}, nil
+		return Pick{pool: p, member: m, began: began}, false, nil
 	}
 	for again := true; again; {
 		for i := range s.tiers {
 			if m := s.tiers[i].choose(&c); m != nil {
-				return Pick{pool: p, member: m, began: began}, nil
+				return Pick{pool: p, member: m, began: began}, false, nil
 			}
 		}
 		// No other backend is left: rather one that failed of late than none.
 		again = c.passedOver
 		c.now, c.passedOver = 0, false
 	}
+	outdated = p.stale() || p.snap.Load() != s
 	if c.full {
-		return Pick{}, ErrBusy
+		return Pick{}, outdated, ErrBusy
 	}
-	return Pick{}, ErrNoBackend
+	return Pick{}, outdated, ErrNoBackend
 }
 
 // Acquire is Pick, but waits in the pool's queue while all backends are at their
@@ -221,9 +224,10 @@ func (p *Pool) pickInTurn(f *Flow) (Pick, error) {
 	if p.queue.waiting.Load() == 0 {
 		return p.Pick(f)
 	}
-	k, err := p.queue.inTurn(f)
-	if err == ErrNoBackend && p.refreshed() {
-		return p.queue.inTurn(f)
+	k, outdated, err := p.queue.inTurn(f)
+	if outdated {
+		p.refreshIfStale()
+		k, _, err = p.queue.inTurn(f)
 	}
 	return k, err
 }

@@ -14,7 +14,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	p := &Pool{log: quietlog.New(cfg.Logger), epoch: time.Now(), logged: poolLog{quorum: true},
 		onGone: make(map[weak.Pointer[registry]]struct{}), watchers: make(audience), followers: make(map[*follower]struct{}),
 		learning: make(chan struct{}, 1), ready: make(chan struct{}), renamed: make(chan struct{}, 1), hasRoute: hasRoute}
-	p.queue.choose, p.queue.stale = p.choose, p.stale
+	p.queue.choose = p.choose
 	return configured(p, cfg)
 }
 

@@ -11,8 +11,7 @@ import (
 // queue holds the flows that wait until a backend has room. It is only
 // touched when all backends are full.
 type queue struct {
-	choose   func(*Flow) (Pick, error) // the pool's
-	stale    func() bool               // so is this
+	choose   func(*Flow) (k Pick, outdated bool, err error) // the pool's
 	waiting  atomic.Int64
 	waits    atomic.Uint64
 	overflow atomic.Uint64
@@ -31,7 +30,7 @@ type waiter struct {
 }
 
 // inTurn chooses for a flow that could wait. Flows that wait already go first.
-func (q *queue) inTurn(f *Flow) (Pick, error) {
+func (q *queue) inTurn(f *Flow) (k Pick, outdated bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.serveLocked()
@@ -138,7 +137,7 @@ func (q *queue) serveLocked() {
 			i++
 			continue
 		}
-		pick, err := q.choose(w.flow)
+		pick, outdated, err := q.choose(w.flow)
 		if err == ErrBusy {
 			if w.flow.tries == 0 {
 				return // nothing is free, whoever asks
@@ -147,8 +146,8 @@ func (q *queue) serveLocked() {
 			i++
 			continue
 		}
-		if err == ErrNoBackend && q.stale() {
-			return // which is not sure, and will be looked at again soon
+		if err == ErrNoBackend && outdated {
+			return // publish will look again
 		}
 		w.pick, w.err = pick, err
 		close(w.served)

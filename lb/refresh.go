@@ -27,14 +27,11 @@ func (p *Pool) changed() {
 // stale reports whether there was a change that the current snapshot does not know of.
 func (p *Pool) stale() bool { return p.snap.Load().changes != p.changes.Load() }
 
-// refreshed makes the snapshot current, and reports whether there was anything to do: what
-// failed may be tried again.
-func (p *Pool) refreshed() bool {
-	stale := p.stale()
-	if stale {
+// refreshIfStale makes the snapshot current.
+func (p *Pool) refreshIfStale() {
+	if p.stale() {
 		p.refresh()
 	}
-	return stale
 }
 
 // refreshSoon has refresh called. p.mu is held.

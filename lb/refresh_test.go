@@ -141,6 +141,80 @@ func TestQueueWaitsForTheSnapshot(t *testing.T) {
 	})
 }
 
+// meddler is a Balancer during whose first choice, of nobody, something happens.
+type meddler struct{ happens func() }
+
+func (m *meddler) Pick(Flow, []Candidate) int {
+	happens := m.happens
+	if m.happens = nil; happens == nil {
+		return 0
+	}
+	happens()
+	return -1
+}
+
+// A snapshot that takes the place of another one while a flow finds nothing there is asked
+// too: nobody is turned away while a backend is up.
+func TestNoPickFailsWhileTheSnapshotChanges(t *testing.T) {
+	for _, waits := range []bool{false, true} {
+		var m meddler
+		p := newPool(t, PoolConfig{Balancer: &m, Backends: many(maxEager+1, benchWeights["equal"]), Queue: 1})
+		for i := range maxEager {
+			p.SetHealth(fmt.Sprint("app", i+1), errDown)
+		}
+		p.refresh()
+		var w *waiter
+		if waits {
+			w = &waiter{flow: new(Flow), served: make(chan struct{})}
+			p.queue.flows = append(p.queue.flows, w)
+			p.queue.waiting.Add(1)
+		}
+		published := make(chan struct{})
+		m.happens = func() {
+			p.SetHealth("app7", nil)
+			p.SetHealth("app0", errDown)
+			go func() {
+				defer close(published)
+				p.refresh()
+			}()
+			waitFor(t, "a snapshot", func() bool { return !p.stale() })
+		}
+		if !waits {
+			if k, err := p.Pick(nil); k.Backend() != "app7" {
+				t.Errorf("picked %q, %v; want app7, which is up", k.Backend(), err)
+			}
+		} else {
+			p.queue.serve()
+		}
+		<-published
+		if waits && w.got() != "app7" {
+			t.Errorf("who waits gets %s, want app7, which is up", w.got())
+		}
+	}
+}
+
+// In a large pool, too, a flow is not turned away by backends that are full when another one
+// is up.
+func TestNoPickIsBusyForWantOfASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs := many(maxEager+1, benchWeights["equal"])
+		bs[0].MaxConns = 1
+		p := newPool(t, PoolConfig{Backends: bs})
+		for _, b := range bs[1:] {
+			p.SetHealth(b.Name, errDown)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if k, err := p.Pick(nil); k.Backend() != "app0" {
+			t.Fatalf("picked %q, %v", k.Backend(), err)
+		}
+		p.SetHealth("app7", nil)
+		if k, err := p.Pick(nil); k.Backend() != "app7" {
+			t.Errorf("picked %q, %v; want app7, which is up", k.Backend(), err)
+		}
+	})
+}
+
 // passes counts how often a plane has to look through its connections.
 type passes struct{ n, servers int }
 

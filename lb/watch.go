@@ -124,7 +124,7 @@ type PoolStatus struct {
 
 // Status returns the pool's state.
 func (p *Pool) Status() PoolStatus {
-	p.refreshed()
+	p.refreshIfStale()
 	s := p.snap.Load()
 	now := p.now()
 	st := PoolStatus{Name: p.config().Name, Quorum: s.quorum, Panic: s.panic,
