@@ -89,7 +89,7 @@ func (e *engine) cut(gone servers) {
 	for _, l := range e.loops {
 		l.Post(func() {
 			for _, k := range l.links {
-				if k != nil && (gone == nil || k.pick.member != nil && gone.has(k.pick.member.server)) {
+				if k != nil && gone.end(k.pick) {
 					k.cut(gone != nil)
 				}
 			}

@@ -120,3 +120,50 @@ func TestCutBetweenChoiceAndConnecting(t *testing.T) {
 		}
 	}
 }
+
+// flapper returns a large pool whose backends but one drain, and a function that has the one
+// go down and come up again. The cuts come when done is called.
+func flapper(t *testing.T, b Backend) (p *Pool, flap, done func()) {
+	bs := append([]Backend{b}, many(maxEager, benchWeights["equal"])...)
+	for i := range bs[1:] {
+		bs[1+i].Drain = true
+	}
+	p = newPool(t, PoolConfig{KillOnDown: true, Backends: bs})
+	name := p.Status().Backends[0].Name
+	return p, func() {
+		p.building.Lock()
+		p.SetHealth(name, errDown)
+		p.SetHealth(name, nil)
+	}, p.building.Unlock
+}
+
+// The cuts of a large pool come together, and later. By then the backend may be up again:
+// the connections that it has got since then stay.
+func TestCutsSpareLaterConnections(t *testing.T) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		p, flap, done := flapper(t, talker(t, "a"))
+		dial, _ := open(tcpWith(TCPConfig{Pool: p}))
+		connect := func() stream {
+			c := dial()
+			go io.WriteString(c, "hello")
+			if _, err := io.ReadFull(c, make([]byte, 6)); err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		before := connect()
+		flap()
+		after := connect()
+		done()
+		if _, inOrder := ends(t, before); inOrder {
+			t.Error("the end is in order")
+		}
+		again := connect() // when this is served, the cut is over in all event loops
+		for _, c := range []stream{after, again} {
+			c.CloseWrite()
+			if got, inOrder := ends(t, c); got != "." || !inOrder {
+				t.Errorf("a later connection is cut: %q", got)
+			}
+		}
+	})
+}

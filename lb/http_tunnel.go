@@ -44,7 +44,7 @@ func (x *exchange) openTunnel(res *http.Response) {
 	s.mu.Lock()
 	s.idle, s.client = x.cfg.TunnelTimeout, withBuffered(client, buffered.Reader)
 	s.mu.Unlock()
-	if !s.attach(withBuffered(x.up.Conn, x.up.r), x.pick.member.server) {
+	if !s.attach(withBuffered(x.up.Conn, x.up.r)) {
 		return
 	}
 	// The header stays as it came: it tells what was negotiated about the protocol.

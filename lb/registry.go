@@ -28,6 +28,12 @@ func (all servers) has(s *server) bool {
 	return ok || all == nil
 }
 
+// end reports whether a connection that began with k must end. Its server may be in use again
+// by the time that a cut comes about, and a connection that began since then stays.
+func (all servers) end(k Pick) bool {
+	return all == nil || k.member != nil && all.has(k.member.server) && k.isCut()
+}
+
 // open allows sessions again that drain has forbidden.
 func (r *registry) open() {
 	r.mu.Lock()

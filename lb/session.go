@@ -29,7 +29,7 @@ type session struct {
 	mu      sync.Mutex // guards what follows against cut
 	client  io.ReadWriteCloser
 	backend io.ReadWriteCloser // nil while connecting
-	server  *server            // of the backend, or of the present attempt to connect
+	pick    Pick               // of the backend, or of the present attempt to connect
 	giveUp  context.CancelFunc // ends that attempt. nil: there is none
 	gone    bool               // the server was cut during the attempt
 	dead    bool
@@ -45,7 +45,7 @@ type passage struct{ read, written atomic.Int64 }
 func (s *session) dialing(pick Pick, giveUp context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.server, s.giveUp, s.gone = pick.member.server, giveUp, pick.isCut()
+	s.pick, s.giveUp, s.gone = pick, giveUp, pick.isCut()
 	if s.dead || s.gone {
 		giveUp()
 	}
@@ -53,7 +53,7 @@ func (s *session) dialing(pick Pick, giveUp context.CancelFunc) {
 
 // attach gives s its backend connection; false, and the connection is closed, if
 // s or the server was cut in the meantime.
-func (s *session) attach(backend io.ReadWriteCloser, server *server) bool {
+func (s *session) attach(backend io.ReadWriteCloser) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.giveUp = nil
@@ -61,7 +61,7 @@ func (s *session) attach(backend io.ReadWriteCloser, server *server) bool {
 		reset(backend)
 		return false
 	}
-	s.backend, s.server = backend, server
+	s.backend = backend
 	return true
 }
 
@@ -84,7 +84,7 @@ func (s *session) cut(gone servers) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !gone.has(s.server):
+	case !gone.end(s.pick):
 	case s.moved != nil:
 		s.moved()
 	case gone != nil && s.giveUp != nil:

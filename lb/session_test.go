@@ -20,10 +20,13 @@ func TestAttachRefusesAServerThatWasCut(t *testing.T) {
 		client, backend := net.Pipe()
 		s := session{client: client}
 		gaveUp := false
-		s.dialing(Pick{member: &member{server: mine}}, func() { gaveUp = true })
+		s.dialing(Pick{member: &member{server: mine}, began: mine.lastCut.Load()}, func() { gaveUp = true })
+		for cut := range step.gone {
+			cut.lastCut.Add(1)
+		}
 		s.cut(step.gone)
 		ours, theirs := net.Pipe()
-		if got := s.attach(ours, mine); got != step.want || gaveUp == step.want {
+		if got := s.attach(ours); got != step.want || gaveUp == step.want {
 			t.Errorf("%s: attached %v, want %v; the attempt was given up: %v", what, got, step.want, gaveUp)
 		}
 		_ = theirs.SetReadDeadline(time.Now().Add(time.Millisecond))

@@ -155,7 +155,7 @@ func (c *tcpConn) reach(ctx context.Context, pick Pick) error {
 	defer cancel()
 	c.dialing(pick, cancel)
 	backend, err := c.dialer.connect(ctx, pick)
-	if err == nil && c.attach(backend, pick.member.server) {
+	if err == nil && c.attach(backend) {
 		return nil
 	}
 	return cmp.Or(c.interrupted(), err)

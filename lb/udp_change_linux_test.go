@@ -194,3 +194,21 @@ func TestUDPSessionsFollowTheName(t *testing.T) {
 		})
 	}
 }
+
+// The cuts of a large pool come together, and later: sessions that a backend has got since
+// then stay.
+func TestUDPCutsSpareLaterSessions(t *testing.T) {
+	p, flap, done := flapper(t, named(t, "a"))
+	u := udpWith(UDPConfig{Pool: p})
+	addr, _ := relayUDP(t, u)
+	before, after := dialUDPTest(t, addr), dialUDPTest(t, addr)
+	ask(t, before, "1")
+	flap()
+	ask(t, after, "2")
+	done()
+	waitFor(t, "the cut", func() bool { return u.Stats().Active == 1 })
+	ask(t, after, "3")
+	if st := u.Stats(); st.Accepted != 2 {
+		t.Errorf("%+v, want two sessions in all", st)
+	}
+}

@@ -321,7 +321,7 @@ func (p *udpPlane) endSession(s *udpSession, reason string) {
 func (p *udpPlane) cut(gone servers) {
 	p.Post(func() {
 		for _, s := range p.sockets {
-			if gone.has(s.pick.member.server) {
+			if gone.end(s.pick) {
 				p.endSession(s, "cut")
 			}
 		}
