@@ -239,7 +239,11 @@ func (p *Pool) setHealth(m *member, why error) {
 	}
 	p.changed()
 	if !up && p.config().KillOnDown {
-		p.cut(m.server)
+		if p.doom(m.server); p.snap.Load().eager() {
+			p.cutGone()
+		} else {
+			p.refreshSoon()
+		}
 	}
 }
 
@@ -291,7 +295,8 @@ func (p *Pool) drain(s *server, draining bool) {
 		defer p.mu.Unlock()
 		// It may have been too late for Stop.
 		if s.drainTimer == timer {
-			p.cut(s)
+			p.doom(s)
+			p.refreshSoon() // thousands of drains may be over, whatever the size of the pool by now
 		}
 	})
 	s.drainTimer = timer

@@ -17,7 +17,7 @@ type Pool struct {
 
 	snap    atomic.Pointer[snapshot]
 	changes atomic.Uint64 // of health and draining; see stale
-	cuts    atomic.Uint64 // calls of cut; see Pick.isCut
+	cuts    atomic.Uint64 // calls of doom; see Pick.isCut
 
 	// restless counts the servers that are ejected or in slow start. While it is
 	// zero a pick need not read the clock.
@@ -99,19 +99,13 @@ func (p *Pool) unwatchGone(r *registry) {
 	delete(p.onGone, weak.Make(r))
 }
 
-// cut tells the planes to end the connections of s, now or, in a large pool, together with
-// those of other servers soon. p.mu is held.
-func (p *Pool) cut(s *server) {
+// doom has cutGone end the connections that s has now. p.mu is held.
+func (p *Pool) doom(s *server) {
 	s.lastCut.Store(p.cuts.Add(1))
 	if p.gone == nil {
 		p.gone = make(servers)
 	}
 	p.gone[s] = struct{}{}
-	if p.snap.Load().eager() {
-		p.cutGone()
-	} else {
-		p.refreshSoon()
-	}
 }
 
 // cutGone tells the planes of the servers to cut. p.mu is held.

@@ -249,11 +249,14 @@ func TestManyCutsAreOnePass(t *testing.T) {
 		if *seen != (passes{2, n / 2 * 2}) {
 			t.Errorf("after %d more have drained: %+v, want one more pass", n/2, *seen)
 		}
-		if err := p.Update(nil); err != nil {
+		if err := p.Update(nil); err != nil { // a small pool with many backends that drain
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
+		if *seen != (passes{3, n / 2 * 3}) {
+			t.Errorf("after the rest were removed: %+v, want one more pass", *seen)
+		}
 		if p.gone != nil || p.soon != nil {
 			t.Error("something is left to be cut")
 		}

@@ -149,7 +149,7 @@ func TestPoolWithoutWeight(t *testing.T) {
 				t.Errorf("%s: %v, want ErrNoBackend", balance, err)
 			}
 			log.want(t, string(balance), `ERROR msg="pool has no working backends" pool=web down=0 ejected=0 draining=2`)
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute + refreshPause)
 			synctest.Wait()
 			if cuts != 2 {
 				t.Errorf("%s: %d cuts, want 2", balance, cuts)
