@@ -19,7 +19,11 @@ var ErrSelfConnected = fmt.Errorf("connected to itself: %w", syscall.ECONNREFUSE
 func IsSelfConnected(c net.Conn) bool {
 	local, ok1 := c.LocalAddr().(interface{ AddrPort() netip.AddrPort })
 	remote, ok2 := c.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
-	return ok1 && ok2 && local.AddrPort() == remote.AddrPort()
+	if !ok1 || !ok2 {
+		return false
+	}
+	at := local.AddrPort()
+	return at == remote.AddrPort() && at.Port() != 0 // 0: whoever dialled does not tell the addresses
 }
 
 // Dial connects by TCP or to a Unix socket, without keep-alive. Until the SetLinger of a

@@ -79,6 +79,12 @@ func TestHardwareAddresses(t *testing.T) {
 	}
 }
 
+// addressless is a connection through a tunnel, such as SSH, whose ends have no addresses.
+type addressless struct{ net.Conn }
+
+func (addressless) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4zero} }
+func (addressless) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero} }
+
 // TestIsSelfConnected: a connection to itself, and none that is not: not even one whose ends
 // have the same name, as those of Unix sockets without one.
 func TestIsSelfConnected(t *testing.T) {
@@ -116,5 +122,8 @@ func TestIsSelfConnected(t *testing.T) {
 	defer b.Close()
 	if IsSelfConnected(a) {
 		t.Error("a pipe")
+	}
+	if IsSelfConnected(addressless{a}) {
+		t.Error("a connection without addresses")
 	}
 }
