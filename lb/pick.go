@@ -60,8 +60,8 @@ func (r Result) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 func (r *Result) UnmarshalText(text []byte) error { return words.Parse(results, text, r) }
 
 // Balancer is a way of choosing that this package does not have. It may be called
-// concurrently and must not block: a pick waits for it, maybe under the lock of the
-// pool's queue.
+// concurrently, and must not block nor call the pool: a pick waits for it, maybe under the
+// lock of the pool's queue.
 type Balancer interface {
 	// Pick returns the index of the backend that f is given. The candidates are those
 	// that may be used now, primaries or backups, in the order of the configuration;

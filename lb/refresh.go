@@ -75,9 +75,11 @@ func (p *Pool) buildAhead(r *roster) *snapshot {
 	return p.newSnapshot(r)
 }
 
-// publish makes s current, or a new snapshot of r if s is nil. p.mu is held.
+// publish makes s current, or a new snapshot of r if s is nil, or if the quorum, on which the
+// next quorum depends, is not as it was: a small pool that grows has had others meanwhile.
+// p.mu is held.
 func (p *Pool) publish(r *roster, s *snapshot) {
-	if s == nil {
+	if s == nil || s.had != p.hasQuorum() {
 		s = p.newSnapshot(r)
 	}
 	p.snap.Store(s)

@@ -382,6 +382,37 @@ func TestTablesAreMadeOnce(t *testing.T) {
 	}
 }
 
+// A small pool that becomes a large one while it loses its quorum does not forget that: within
+// the hysteresis the quorum stays lost.
+func TestQuorumIsLostWhileAPoolGrows(t *testing.T) {
+	bs := many(maxEager+1, benchWeights["equal"])
+	for i := range bs {
+		bs[i].Drain = i >= 4
+	}
+	cfg := PoolConfig{Quorum: 3, Hysteresis: 1, Backends: bs[:4]}
+	p := newPool(t, cfg)
+	r := newRoster(p.snap.Load().all, p.config(), nil)
+	r.all = append(slices.Clip(r.all), make([]*member, maxEager)...)
+	for i := range r.all[4:] {
+		r.all[4+i] = &member{Backend: bs[4], server: new(server)}
+	}
+	s := p.buildAhead(r)
+	for _, b := range bs[:3] {
+		p.SetHealth(b.Name, errDown)
+	}
+	p.SetHealth(bs[0].Name, nil)
+	p.SetHealth(bs[1].Name, nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.snap.Load().quorum {
+		t.Fatal("there is a quorum, want it lost: 3 of 4 are up, which regain it at 4")
+	}
+	p.publish(r, s)
+	if p.snap.Load().quorum {
+		t.Error("the quorum is back with 3 of 4")
+	}
+}
+
 func BenchmarkSetHealth(b *testing.B) {
 	for _, n := range []int{maxEager, 500, 5000} {
 		for _, name := range []string{"equal", "mixed"} {

@@ -112,15 +112,20 @@ type snapshot struct {
 	tiers   [2]tier // in the order in which they are asked
 	live    []bool  // by index in all: belongs to the tier that is asked first
 	quorum  bool
+	had     bool // a quorum before, on which hysteresis depends
 	panic   bool
+}
+
+// hasQuorum reports whether the current snapshot has its quorum; at first it has.
+func (p *Pool) hasQuorum() bool {
+	s := p.snap.Load()
+	return s == nil || s.quorum
 }
 
 // newSnapshot looks at all backends. A change meanwhile is in it or not: it is not among
 // the changes that the snapshot knows of, so there will be another one.
 func (p *Pool) newSnapshot(r *roster) *snapshot {
-	s := &snapshot{roster: r, changes: p.changes.Load()}
-	prev := p.snap.Load()
-	quorum := prev == nil || prev.quorum
+	s := &snapshot{roster: r, changes: p.changes.Load(), had: p.hasQuorum()}
 	cfg := r.cfg
 	// Of primaries and backups: the backends that do not drain and what they weigh, and
 	// the same of those that are up.
@@ -136,7 +141,7 @@ func (p *Pool) newSnapshot(r *roster) *snapshot {
 			weight[m.tier()] += m.Weight
 		}
 	}
-	if quorum {
+	if s.had {
 		s.quorum = weight[0] >= cfg.Quorum-cfg.Hysteresis
 	} else {
 		// Hysteresis may ask for more weight than there is.
