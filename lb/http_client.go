@@ -59,16 +59,18 @@ func (x *exchange) finishResponse() {
 		x.w.Header()[name] = values
 	}
 	x.awaitClient() // to take what is still in net/http's buffers
-	// net/http resets a stream of HTTP/2 whose request goes on when this returns: for some
-	// clients that spoils the response. But where the length is not known, the return is what
-	// ends the response, and cannot wait.
-	http1 := x.in.ProtoMajor == 1
-	if !x.duplex || x.body.over.Load() || x.unbounded && !http1 {
+	if !x.duplex || x.body.over.Load() {
 		return
 	}
 	_ = x.rc.Flush()
 	deadline := time.Now().Add(drainFor)
-	if !x.unbounded && x.body.drainRest(deadline) || !http1 {
+	if x.in.ProtoMajor != 1 {
+		// net/http resets the stream if the request goes on when this returns: for some
+		// clients that spoils the response. Its end is better late.
+		x.body.drainRest(deadline)
+		return
+	}
+	if !x.unbounded && x.body.drainRest(deadline) {
 		return
 	}
 	x.body.stopReading()
