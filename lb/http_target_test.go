@@ -111,6 +111,7 @@ func TestTargetOfMiddleware(t *testing.T) {
 	strip := func(prefix string) func(http.Handler) http.Handler {
 		return func(next http.Handler) http.Handler { return http.StripPrefix(prefix, next) }
 	}
+	other := edit(func(u *url.URL) { *u = url.URL{Path: "/new", RawQuery: "d"} })
 	rec, b := record(t)
 	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
 	t.Cleanup(func() { h.Shutdown(t.Context()) })
@@ -130,6 +131,8 @@ func TestTargetOfMiddleware(t *testing.T) {
 		{"encoded path with a query", edit(func(u *url.URL) { u.Path, u.RawPath = "/a?b", "/a?b" }), "/c", "/a%3Fb"},
 		{"query", edit(func(u *url.URL) { u.RawQuery = "new" }), "/a%2Fb|?c", "/a%2Fb|?new"},
 		{"no query", edit(func(u *url.URL) { u.RawQuery = "" }), "/a%2Fb|?c", "/a%2Fb|"},
+		{"other URL", other, "/a%2Fb|?c", "/new?d"},
+		{"other URL for an absolute target", other, "http://x/a%2Fb|?c", "/new?d"},
 		{"opaque", edit(func(u *url.URL) { u.Opaque = "//y/z" }), "/", ""},              // for clients, who would send it as it is
 		{"scheme", edit(func(u *url.URL) { u.Scheme = "https" }), "/a%2Fb|", "/a%2Fb|"}, // as from X-Forwarded-Proto
 	} {
