@@ -62,7 +62,8 @@ type HandlerConfig struct {
 	// other characters than letters, digits and hyphens. Programs behind CGI, WSGI and the
 	// like take an underscore, and some take any other character, for a hyphen: a name that
 	// becomes one of X-Forwarded-*, X-Real-IP, RequestHeaders, or of a header that concerns
-	// the connection or the framing, is dropped in any case. Default UnderscoresDrop.
+	// the connection or the framing, is dropped in any case. At level Debug the Logger gets
+	// the names of dropped headers. Default UnderscoresDrop.
 	Underscores Underscores
 	// RequestHeaders are set on requests to backends, ResponseHeaders on responses
 	// of backends; an empty value removes the header. In values, ${client} is the

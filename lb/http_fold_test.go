@@ -2,10 +2,13 @@ package lb
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // fieldsOf returns the names in the head and in the trailer of a recorded request, without
@@ -105,5 +108,18 @@ func TestTrailerNamesThatFold(t *testing.T) {
 		if validTrailer(name, ours) != valid {
 			t.Errorf("%s: %v, want %v", name, !valid, valid)
 		}
+	}
+}
+
+// Who looks for a header finds in the log that it was dropped.
+func TestDroppedNamesAreLogged(t *testing.T) {
+	var out labtest.Log
+	_, b := record(t)
+	s, _ := front(t, HandlerConfig{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}, b)
+	rawStatus(t, s, "GET / HTTP/1.1\r\nHost: x\r\nX-Plain: 1\r\n\r\n")
+	rawStatus(t, s, "GET / HTTP/1.1\r\nHost: x\r\napi_key: secret\r\n\r\n")
+	waitFor(t, "the line", func() bool { return out.Count("names=[Api_key]") > 0 })
+	if got := out.String(); out.Count("dropped for their names") != 1 || strings.Contains(got, "secret") {
+		t.Errorf("the log says:\n%s", got)
 	}
 }

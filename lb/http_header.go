@@ -20,7 +20,7 @@ func (x *exchange) requestHeader(forwards string) http.Header {
 	}
 	upgrades := upgradesOf(h)
 	trailers := hasToken(h["Te"], "trailers")
-	maps.DeleteFunc(h, func(name string, _ []string) bool { return x.cfg.folds.drops(name) })
+	x.dropNames(h)
 	h.Del("Content-Length")
 	h.Del("Host") // of HTTP/2; requestHost returns the one that counts
 	// The client may remove headers by Connection, but not those that are added below.
@@ -45,6 +45,22 @@ func (x *exchange) requestHeader(forwards string) http.Header {
 	x.setForwarded(h)
 	x.setHeaders(h, x.cfg.RequestHeaders, "", "")
 	return h
+}
+
+// dropNames removes the headers that are dropped for their names. An application that
+// misses one says nothing of it: the log does.
+func (x *exchange) dropNames(h http.Header) {
+	var dropped []string
+	maps.DeleteFunc(h, func(name string, _ []string) bool {
+		drops := x.cfg.folds.drops(name)
+		if drops {
+			dropped = append(dropped, name)
+		}
+		return drops
+	})
+	if len(dropped) > 0 {
+		x.cfg.log.Debug("headers dropped for their names", "client", x.client, "names", dropped)
+	}
 }
 
 // requestHost returns the Host that backends get, and removes it from h: the configured
