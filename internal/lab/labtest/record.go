@@ -118,10 +118,10 @@ func (r *requestReader) readHead() error {
 		if err != nil || line == "" {
 			return err
 		}
-		name, value, _ := strings.Cut(line, ": ")
+		name, value, _ := strings.Cut(line, ":")
 		switch strings.ToLower(name) {
 		case "content-length":
-			if r.length, err = strconv.ParseInt(value, 10, 64); err != nil {
+			if r.length, err = strconv.ParseInt(strings.TrimSpace(value), 10, 64); err != nil {
 				return err
 			}
 		case "transfer-encoding":
