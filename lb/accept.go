@@ -3,6 +3,7 @@ package lb
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -18,20 +19,19 @@ func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 			ln.Close()
 		}
 	})()
-	log := t.settings.Load().log
-	pause, crowded := acceptPause(0), false
-	for t.awaitRoom(ctx, time.Duration(pause), crowded) {
+	pause := acceptPause(0)
+	for t.awaitRoom(ctx, ln.Addr(), time.Duration(pause)) {
 		conn, err := ln.Accept()
+		noteAccepted(conn, err)
 		switch {
 		case err == nil:
-			pause, crowded = 0, isLastAccepted(conn)
+			pause = 0
 			t.serveConn(work, conn)
 		case ctx.Err() != nil:
 			return nil
 		case isTransient(err):
 			// Connections wait in the backlog until others have ended.
-			log.Warn("accept paused", "listener", ln.Addr(), "err", err, "for", pause.lengthen())
-			t.counters.paused.Add(1)
+			t.counters.pause(t.settings.Load().log, ln.Addr(), err, pause.lengthen())
 		default:
 			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
 		}
@@ -48,17 +48,28 @@ func (p *acceptPause) lengthen() time.Duration {
 	return time.Duration(*p)
 }
 
-// awaitRoom waits for pause, and until another connection may be accepted; false if ctx
-// ended first. crowded says that the last one was accepted with one of the last
-// descriptors.
-func (t *TCP) awaitRoom(ctx context.Context, pause time.Duration, crowded bool) bool {
+// pause counts a pause of accepting, and says why.
+func (c *counters) pause(log *slog.Logger, listener net.Addr, err error, d time.Duration) {
+	log.Warn("accept paused", "listener", listener, "err", err, "for", d)
+	c.paused.Add(1)
+}
+
+// awaitRoom waits for pause, and until another connection may be accepted from a listener;
+// false if ctx ended first.
+func (t *TCP) awaitRoom(ctx context.Context, listener net.Addr, pause time.Duration) bool {
 	c := &t.counters
 	for waited := false; ; waited = true {
 		if pause > 0 && !retry.Pause(ctx, pause) {
 			return false
 		}
-		limit := t.settings.Load().Limits.Connections
-		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 && !(crowded && isCrowded()) {
+		cfg := t.settings.Load()
+		limit := cfg.Limits.Connections
+		if err := crowdedError(); err != nil {
+			pause = starvedFor
+			c.pause(cfg.log, listener, err, pause)
+			continue
+		}
+		if (limit == 0 || c.active.Load() < int64(limit)) && c.starved.Load() == 0 {
 			return true
 		}
 		if !waited {

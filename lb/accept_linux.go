@@ -36,13 +36,12 @@ func (l *loop) acceptSome() bool {
 			l.pauseAccepting(5*time.Millisecond, nil)
 			return false
 		}
-		if l.crowded && reactor.Crowded() {
+		if reactor.Crowded() {
 			c.reserved.Add(-1)
 			l.pauseAccepting(starvedFor, unix.EMFILE)
 			return false
 		}
 		fd, peer, errno := l.Accept(l.listener)
-		l.crowded = errno == 0 && reactor.LastAccepted(fd)
 		if errno == 0 {
 			c.active.Add(1)
 		}
@@ -90,7 +89,7 @@ func (l *loop) yieldListener() {
 // pauseAccepting leaves connections in the backlog for a while.
 func (l *loop) pauseAccepting(d time.Duration, reason error) {
 	if reason != nil {
-		l.e.plane.settings.Load().log.Warn("accept paused", "err", reason, "for", d)
+		l.e.plane.settings.Load().log.Warn("accept paused", "err", explain(reason), "for", d)
 	}
 	l.e.plane.counters.paused.Add(1)
 	l.Unwatch(l.listener)

@@ -1,36 +1,56 @@
 package lb
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // Goroutines leave the last descriptors to the rest of the process as the event loops do.
 
-// isLastAccepted reports whether no connection should be accepted after c for now.
-func isLastAccepted(c net.Conn) (last bool) {
-	if s, ok := c.(syscall.Conn); ok {
-		if raw, err := s.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { last = reactor.LastAccepted(int32(fd)) })
+// noteAccepted tells what accepting has led to.
+func noteAccepted(c net.Conn, err error) {
+	if err != nil {
+		if errors.Is(err, syscall.EMFILE) {
+			reactor.NoteAccepted(-1, unix.EMFILE)
 		}
+		return
 	}
-	return last
+	if raw, err := rawConn(c); err == nil {
+		_ = raw.Control(func(fd uintptr) { reactor.NoteAccepted(int32(fd), 0) })
+	}
 }
 
-// isCrowded reports whether the next connection would be one too many.
-func isCrowded() bool { return reactor.Crowded() }
+// crowdedError is why the next connection would be one too many; nil: it would not.
+func crowdedError() error {
+	if !reactor.Crowded() {
+		return nil
+	}
+	return explain(syscall.EMFILE)
+}
 
 // leaveReserve keeps a new socket from being one of the last descriptors.
 func leaveReserve(c syscall.RawConn) (err error) {
 	cerr := c.Control(func(fd uintptr) {
 		if reactor.Reserved(int32(fd)) {
-			err = syscall.EMFILE
+			err = explain(syscall.EMFILE)
 		}
 	})
-	if cerr != nil {
-		return cerr
+	return errors.Join(cerr, err)
+}
+
+// explain says of a want of descriptors what the kernel does not: how many there are for
+// planes.
+func explain(err error) error {
+	if !errors.Is(err, syscall.EMFILE) {
+		return err
 	}
-	return err
+	n := reactor.MaxDescriptors()
+	r := reactor.Reserve(n)
+	return fmt.Errorf("%w: of %d (RLIMIT_NOFILE) connecting leaves the last %d to the rest of the process, accepting %d", err, n, r, 2*r)
 }

@@ -171,6 +171,10 @@ func TestClientsLeaveDescriptorsToOthers(t *testing.T) {
 				io.WriteString(c, tt.rest)
 			}
 			stays()
+			waitFor(t, "the log to say why", func() bool {
+				out := cmd.Output()
+				return strings.Contains(out, "accept paused") && strings.Contains(out, fmt.Sprintf("the last %d to the rest of the process", reserve))
+			})
 		})
 	}
 }

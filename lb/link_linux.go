@@ -208,7 +208,7 @@ func (k *link) failAttempt(err error) {
 // awaitResources has a connection wait for what this host is out of. No backend is to
 // blame, so the attempt does not count.
 func (k *link) awaitResources(err error) {
-	k.cfg.log.Warn("connection waits", "client", k.origin.client, "err", err)
+	k.cfg.log.Warn("connection waits", "client", k.origin.client, "err", explain(err))
 	k.tries--
 	k.flow.undo()
 	k.state = linkStarved

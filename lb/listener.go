@@ -24,7 +24,6 @@ type Listener struct {
 	net.Listener
 	gate      *gate
 	finishing atomic.Bool
-	crowded   atomic.Bool // the last connection was accepted with one of the last descriptors
 	once      sync.Once
 	closed    chan struct{}
 }
@@ -113,10 +112,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 			return nil, net.ErrClosed
 		}
 		c, err := l.acceptNext()
+		noteAccepted(c, err)
 		cfg := g.settings.Load()
 		if err == nil {
 			pause = 0
-			l.crowded.Store(isLastAccepted(c))
 			if p := g.admit(cfg, c); p != nil {
 				return cfg.decrypt(p), nil
 			}
@@ -129,8 +128,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		case l.finishing.Load() && isTimeout(err): // look for more
 		case isTransient(err):
 			d := pause.lengthen()
-			g.counters.paused.Add(1)
-			cfg.log.Warn("accept paused", "listener", l.Addr(), "err", err, "for", d)
+			g.counters.pause(cfg.log, l.Addr(), err, d)
 			l.sleep(d)
 		default:
 			return nil, err
@@ -162,8 +160,8 @@ const pendingWithin = 50 * time.Millisecond
 // was closed first.
 func (l *Listener) awaitPlace() bool {
 	for !l.isClosed() {
-		if l.crowded.Load() && isCrowded() {
-			l.gate.counters.paused.Add(1)
+		if err := crowdedError(); err != nil {
+			l.gate.counters.pause(l.gate.settings.Load().log, l.Addr(), err, starvedFor)
 			l.sleep(starvedFor)
 			continue
 		}

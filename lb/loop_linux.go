@@ -32,7 +32,6 @@ type loop struct {
 	e        *engine
 	listener int32 // -1 after stopAccepting
 	resumeAt int64 // until when accepting pauses; reactor.Never: it does not
-	crowded  bool  // the last descriptor that was accepted was one of the last there are
 
 	links  []*link      // by slot; nil: unused
 	unused []int32      // slots

@@ -114,11 +114,12 @@ func (n node) serve(ctx context.Context) error {
 		}
 		encrypted = &tls.Config{GetCertificate: certs.GetCertificate}
 	}
+	var log *slog.Logger
+	if n.Files > 0 { // what the test is about
+		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
 	if n.Mode == "tcp" {
-		cfg := TCPConfig{Pool: pool, SendProxy: ProxyVersion(n.SendProxy), ShutdownTimeout: -1, ConnectTimeout: n.ConnectTimeout}
-		if n.Files > 0 { // what the test is about
-			cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-		}
+		cfg := TCPConfig{Pool: pool, SendProxy: ProxyVersion(n.SendProxy), ShutdownTimeout: -1, ConnectTimeout: n.ConnectTimeout, Logger: log}
 		if n.BackendTLS {
 			cfg.BackendTLS = &tls.Config{InsecureSkipVerify: true}
 		}
@@ -140,7 +141,7 @@ func (n node) serve(ctx context.Context) error {
 	}
 	srv := &http.Server{Handler: h}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
-	if ln, err = NewListener(ln, ListenerConfig{TLS: encrypted}); err != nil {
+	if ln, err = NewListener(ln, ListenerConfig{TLS: encrypted, Logger: log}); err != nil {
 		return err
 	}
 	if err := srv.Serve(ln); err != http.ErrServerClosed {

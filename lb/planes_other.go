@@ -13,8 +13,8 @@ import (
 func listenControl(_, _ string, _ syscall.RawConn) error { return nil }
 
 // Only Linux has descriptors reserved.
-func isLastAccepted(net.Conn) bool       { return false }
-func isCrowded() bool                    { return false }
+func noteAccepted(net.Conn, error)       {}
+func crowdedError() error                { return nil }
 func leaveReserve(syscall.RawConn) error { return nil }
 
 // growBuffers makes room for bursts, within the system's limits.

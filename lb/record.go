@@ -54,7 +54,9 @@ func LogRecords(log *slog.Logger) (record func(Record), flush func()) {
 
 // Stats counts what a plane has done since it was made. Accepting pauses at
 // Limits.Connections, and while the host is out of descriptors or memory: planes leave an
-// eighth of the process's descriptors, but no more than 8192, to whatever else it does.
+// eighth of the process's descriptors (RLIMIT_NOFILE), but no more than 8192, to whatever
+// else it does. Accepting leaves twice as many, since a connection needs a backend: nobody
+// is accepted while the rest of the process leaves no more than that itself.
 type Stats struct {
 	Active   int64  // connections, sessions or requests under way
 	Accepted uint64 // all that were accepted

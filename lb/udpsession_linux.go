@@ -179,7 +179,7 @@ func (p *udpPlane) connectSession(s *udpSession) bool {
 			s.sent, s.received, s.requests, s.replies = 0, 0, 0, 0
 			return true
 		}
-		s.cfg.log.Warn("session not connected", "backend", pick.Backend(), "err", err)
+		s.cfg.log.Warn("session not connected", "backend", pick.Backend(), "err", explain(err))
 		result := blame(err)
 		if err == errUnresolved || isAny(err, unix.EAGAIN, unix.EPERM) {
 			result = Neutral

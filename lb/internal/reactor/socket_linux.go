@@ -18,6 +18,7 @@ func (l *Loop) Accept(listener int32) (int32, netip.AddrPort, unix.Errno) {
 	size := uint32(unsafe.Sizeof(l.addr))
 	fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listener), uintptr(unsafe.Pointer(&l.addr)),
 		uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	NoteAccepted(int32(fd), errno)
 	if errno != 0 {
 		return -1, netip.AddrPort{}, errno
 	}
@@ -32,7 +33,10 @@ func Socket(kind uintptr, a netip.AddrPort) (int32, unix.Errno) {
 		family = unix.AF_INET6
 	}
 	fd, _, errno := unix.RawSyscall(unix.SYS_SOCKET, family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if errno == 0 && Reserved(int32(fd)) {
+	switch {
+	case errno == unix.EMFILE:
+		MaxDescriptors() // it may be a new limit
+	case errno == 0 && Reserved(int32(fd)):
 		Close(int32(fd))
 		return -1, unix.EMFILE
 	}
