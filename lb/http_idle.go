@@ -117,6 +117,23 @@ func (i *idleConns) drop(to destination) {
 	closeIdle(i.conns[to])
 }
 
+// giveWay closes the connections that may be made anew for any request, and reports
+// whether there are any: this host is out of descriptors. It does not wait.
+func (i *idleConns) giveWay() (any bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for to, l := range i.conns {
+		if to.owner != nil {
+			continue
+		}
+		for _, u := range l {
+			u.Close()
+			any = true
+		}
+	}
+	return any
+}
+
 // closeIdle closes connections that are idle. It does not wait.
 func closeIdle(l []*upstream) {
 	for _, u := range l {

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -339,5 +340,40 @@ func TestStarvingIsNoFailureOfABackend(t *testing.T) {
 	why = errors.New("refused")
 	if got := rawStatus(t, s, aGet); got != 502 {
 		t.Errorf("%d, want 502", got)
+	}
+}
+
+// countedConn is open until it is closed.
+type countedConn struct {
+	net.Conn
+	open *atomic.Int32
+	once sync.Once
+}
+
+func (c *countedConn) Close() error {
+	c.once.Do(func() { c.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// Out of descriptors, connections to one backend that wait for a request give way to a
+// request for another backend.
+func TestIdleConnectionsGiveWayToRequests(t *testing.T) {
+	var open atomic.Int32
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		if open.Load() > 0 {
+			return nil, syscall.EMFILE
+		}
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil {
+			open.Add(1)
+			c = &countedConn{Conn: c, open: &open}
+		}
+		return c, err
+	}
+	s, _ := front(t, HandlerConfig{Dial: dial}, webBackend(t, name("ok")), webBackend(t, name("ok")))
+	for range 4 { // each backend in its turn
+		if got := rawStatus(t, s, aGet); got != 200 {
+			t.Errorf("%d, want 200", got)
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/havip/havip/internal/retry"
 )
 
 // exchange is one request on its way to a backend, and the response on its way back.
@@ -106,6 +108,9 @@ func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
 func (s *handlerSettings) dialUpstream(ctx context.Context, pick Pick) (*upstream, error) {
 	start := time.Now()
 	c, err := s.dialer.connect(ctx, pick)
+	if starved(err) && s.idle.giveWay() && retry.Pause(ctx, starvedFor) {
+		c, err = s.dialer.connect(ctx, pick)
+	}
 	if err != nil {
 		return nil, err
 	}
