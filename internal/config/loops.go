@@ -120,22 +120,21 @@ func several(names []string) string {
 // leads returns, for each service, which backends are services, and which services lead
 // there.
 func (l loops) leads() (all [][]lead, into [][]int) {
-	listeners := make(map[socket][]int)
+	listeners := make(map[place][]int)
 	for i := range l.services {
-		at := l.services[i].socket()
+		at := place{l.services[i].socket(), l.services[i].Listen.Addr()}
+		if at.host.IsUnspecified() {
+			at.host = netip.Addr{}
+		}
 		listeners[at] = append(listeners[at], i)
 	}
 	all, into = make([][]lead, len(l.services)), make([][]int, len(l.services))
 	for i, s := range l.services {
 		add := func(backends []lb.Backend, path string) {
 			for j, b := range backends {
-				a := literal(b.Address)
-				for _, to := range listeners[socket{s.Network(), a.Port()}] {
-					if a.IsValid() && l.reach(&l.services[to], a.Addr()) {
-						all[i] = append(all[i], lead{fmt.Sprintf("%s.backends[%d]", path, j), b.Address, to})
-						into[to] = append(into[to], i)
-						break
-					}
+				if to := l.at(listeners, s.Network(), literal(b.Address)); to >= 0 {
+					all[i] = append(all[i], lead{fmt.Sprintf("%s.backends[%d]", path, j), b.Address, to})
+					into[to] = append(into[to], i)
 				}
 			}
 		}
@@ -146,6 +145,29 @@ func (l loops) leads() (all [][]lead, into [][]int) {
 		}
 	}
 	return all, into
+}
+
+// at returns the first service to which an address leads; -1: none. Of thousands of services
+// on a port, with addresses of their own, only that with the address is looked at.
+func (l loops) at(listeners map[place][]int, network string, a netip.AddrPort) (first int) {
+	first = -1
+	if !a.IsValid() {
+		return first
+	}
+	for _, host := range []netip.Addr{a.Addr(), {}} {
+		for _, to := range listeners[place{socket{network, a.Port()}, host}] {
+			if (first < 0 || to < first) && l.reach(&l.services[to], a.Addr()) {
+				first = to
+			}
+		}
+	}
+	return first
+}
+
+// place is what a service listens on; without a host: on all addresses.
+type place struct {
+	socket
+	host netip.Addr
 }
 
 // socket is what services listen on, but for the address.

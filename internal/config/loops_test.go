@@ -1,8 +1,12 @@
 package config
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
+
+	"github.com/havip/havip/lb"
 )
 
 // TestWays: each service that leads to another in the end goes on to one that is nearer,
@@ -45,5 +49,34 @@ func TestWays(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestLoopsOfManyServices: thousands of services on one port, with addresses of their own and
+// backends on that port, are not compared with one another.
+func TestLoopsOfManyServices(t *testing.T) {
+	const n = 2000
+	services := make([]Service, n+1)
+	at := func(i int) string { return fmt.Sprintf("10.0.%d.%d:443", i>>8, i&255) }
+	for i := range services {
+		services[i].Name, services[i].Mode = fmt.Sprint("s", i), "tcp"
+		services[i].Listen = netip.MustParseAddrPort(at(i))
+		services[i].Pool.Backends = []lb.Backend{{Address: at(i + 1)}}
+	}
+	services[n].Listen = netip.MustParseAddrPort("0.0.0.0:443")
+	services[n].Pool.Backends[0].Address = at(n - 1)
+	looks := 0
+	l := loops{services, func(s *Service, host netip.Addr) bool {
+		looks++
+		return s.Listen.Addr() == host || everywhere(s, host) && host == services[n-1].Listen.Addr()
+	}}
+	leads, _ := l.leads()
+	for i, own := range leads {
+		if i < n-1 && (len(own) != 1 || own[0].to != i+1) || i == n-1 && len(own) != 0 || i == n && own[0].to != n-1 {
+			t.Fatalf("service %d leads to %+v", i, own)
+		}
+	}
+	if looks > 2*len(services) {
+		t.Errorf("%d looks at services, want %d at most", looks, 2*len(services))
 	}
 }
