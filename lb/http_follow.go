@@ -29,7 +29,7 @@ func (x *exchange) unfollowClient() {
 	}
 }
 
-// maxGlance is the longest pause between two looks at a half-closed connection.
+// maxGlance is the longest pause between two looks at a connection whose client may leave.
 const maxGlance = time.Second
 
 // awaitDeparture is called when the context of net/http has ended. It waits until the client

@@ -22,9 +22,9 @@ const (
 // errLeft: the client has left while it waited.
 var errLeft = errors.New("client has left")
 
-// lookEvery is how often the connection of a client that waits is looked at, if no event
-// loop does.
-const lookEvery = 100 * time.Millisecond
+// lookAfter is when the connection of a client that waits is first looked at, if no event
+// loop does that. Each pause is twice the one before, up to maxGlance: many may wait.
+const lookAfter = 100 * time.Millisecond
 
 // waitingClient can be looked at while it waits.
 type waitingClient interface{ look() presence }
@@ -49,13 +49,25 @@ func (c *tcpConn) look() presence {
 	client := c.client
 	c.mu.Unlock()
 	ended, broken, unread := peerState(client)
-	if _, ok := client.(*tls.Conn); ok && unread <= maxAlert {
-		unread = 0 // that is not data, but says goodbye
-	}
-	if p, ok := client.(*prefaced); ok {
-		unread += len(p.early)
+	switch client := client.(type) {
+	case *prefaced:
+		unread += len(client.early)
+	case *tls.Conn:
+		unread = 0 // that may be data, or say goodbye
+		if ended && !broken && c.up.read.Load() == 0 {
+			c.readAhead(client)
+		}
 	}
 	return judge(ended, broken, unread > 0 || c.up.read.Load() > 0)
+}
+
+// readAhead reads some of what a client with TLS has sent before its end, and so does not
+// wait. Some of it may have come together with the handshake.
+func (c *tcpConn) readAhead(client *tls.Conn) {
+	b := make([]byte, 512)
+	n, _ := client.Read(b)
+	c.ahead = b[:n]
+	c.up.read.Add(int64(n))
 }
 
 // halfClosed reports whether the peer of c has ended what it sends, and nothing more: a
@@ -64,10 +76,6 @@ func halfClosed(c net.Conn) bool {
 	ended, broken, _ := peerState(c)
 	return ended && !broken
 }
-
-// maxAlert bounds the size of an encrypted alert: the header of its record, itself, padding
-// and what authenticates it.
-const maxAlert = 96
 
 // judge says what a client does whose connection has ended, or is broken, and who has sent
 // something or not.

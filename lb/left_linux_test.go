@@ -1,8 +1,8 @@
 package lb
 
 import (
+	"bufio"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -42,9 +42,9 @@ func holdingBackend(t *testing.T) (b Backend, release func()) {
 }
 
 // trackingListener serves h behind a Listener.
-func trackingListener(t *testing.T, h http.Handler) (address string) {
+func trackingListener(t *testing.T, h http.Handler, cfg ListenerConfig) (address string) {
 	t.Helper()
-	ln, err := NewListener(listenTest(t), ListenerConfig{})
+	ln, err := NewListener(listenTest(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,26 +63,35 @@ func TestRequestsOfClientsThatHaveLeftLeaveTheQueue(t *testing.T) {
 		"body not there":   "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\nabc",
 		"another one sent": aGet + aGet,
 	} {
-		for _, listener := range []bool{false, true} {
-			t.Run(fmt.Sprint(name, " listener:", listener), func(t *testing.T) { testQueuedRequest(t, request, listener) })
+		for _, way := range []string{"no Listener", "Listener", "Listener with TLS"} {
+			t.Run(name+", "+way, func(t *testing.T) { testQueuedRequest(t, request, way) })
 		}
 	}
 }
 
-func testQueuedRequest(t *testing.T, request string, listener bool) {
+func testQueuedRequest(t *testing.T, request, way string) {
 	b, release := holdingBackend(t)
 	records := make(chan Record, 3)
 	h := newHandler(t, HandlerConfig{Pool: fullPool(t, b), Record: func(r Record) { records <- r }})
-	address := ""
-	if listener {
-		address = trackingListener(t, h)
-	} else {
+	var address string
+	dial := func() *reader { return newReader(t, address) }
+	switch way {
+	case "no Listener":
 		address = tracking(t, h, true)
+	case "Listener":
+		address = trackingListener(t, h, ListenerConfig{})
+	default:
+		server := &tls.Config{Certificates: []tls.Certificate{labtest.Certificate(nil, nil, "a.test")}}
+		address = trackingListener(t, h, ListenerConfig{TLS: server})
+		dial = func() *reader {
+			c := tls.Client(dialTest(t, address), &tls.Config{InsecureSkipVerify: true})
+			return &reader{c, bufio.NewReader(c)}
+		}
 	}
-	first := newReader(t, address)
+	first := dial()
 	io.WriteString(first, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
 	waitFor(t, "the backend to be busy", func() bool { return h.pool().Status().Backends[0].Active == 1 })
-	second := dialTest(t, address)
+	second := dial()
 	io.WriteString(second, request)
 	awaitQueue(t, h.pool(), 1)
 	second.Close()
@@ -90,7 +99,7 @@ func testQueuedRequest(t *testing.T, request string, listener bool) {
 	if r := <-records; r.Status != 0 || r.Reason == "" {
 		t.Errorf("%+v: nobody was there to be answered", r)
 	}
-	third := newReader(t, address)
+	third := dial()
 	io.WriteString(third, aGet)
 	awaitQueue(t, h.pool(), 1)
 	release()
@@ -108,7 +117,7 @@ func testQueuedRequest(t *testing.T, request string, listener bool) {
 func TestHalfClosedRequestsKeepTheirPlaces(t *testing.T) {
 	b, release := holdingBackend(t)
 	h := newHandler(t, HandlerConfig{Pool: fullPool(t, b)})
-	address := trackingListener(t, h)
+	address := trackingListener(t, h, ListenerConfig{})
 	first := newReader(t, address)
 	io.WriteString(first, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
 	waitFor(t, "the backend to be busy", func() bool { return h.pool().Status().Backends[0].Active == 1 })
@@ -116,7 +125,7 @@ func TestHalfClosedRequestsKeepTheirPlaces(t *testing.T) {
 	io.WriteString(c, aPost)
 	c.CloseWrite()
 	awaitQueue(t, h.pool(), 1)
-	time.Sleep(lookEvery * 5 / 2)
+	time.Sleep(lookAfter * 5 / 2)
 	release()
 	got, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(string(got), "\r\n\r\nok") {
@@ -184,39 +193,70 @@ func TestConnectionsOfClientsThatHaveLeftLeaveTheQueue(t *testing.T) {
 // A client that has sent all it has to say may wait for the answer. It gives its place to
 // another one only where there is no other.
 func TestHalfClosedClientsKeepTheirPlaces(t *testing.T) {
-	for _, own := range []bool{false, true} {
-		tc, ln := tcpWith(TCPConfig{Pool: fullPool(t, talker(t, "a"))}), listenTest(t)
-		address := ln.Addr().String()
-		if own {
-			ln = foreign{ln}
-		}
-		relayOn(t, tc, ln)
-		first := dialTest(t, address)
-		if err := readFull(first, make([]byte, 1)); err != nil {
-			t.Fatal(err)
-		}
-		half := func() net.Conn {
-			c := dialTest(t, address)
-			awaitQueue(t, tc.Pool, 1)
-			io.WriteString(c, "hello")
-			c.CloseWrite()
-			time.Sleep(lookEvery * 3 / 2)
-			awaitQueue(t, tc.Pool, 1)
-			return c
-		}
-		gone := half()
-		newcomer := dialTest(t, address)
-		if got, _ := ends(t, gone); got != "" {
-			t.Errorf("the one that gives its place gets %q", got)
-		}
+	server := &tls.Config{Certificates: []tls.Certificate{labtest.Certificate(nil, nil, "a.test")}}
+	for name, tt := range map[string]struct {
+		tls *tls.Config
+		own bool // the listener is not one of the event loops'
+	}{"in a loop": {}, "in a goroutine": {own: true}, "with TLS": {tls: server}, "with TLS, in a goroutine": {tls: server, own: true}} {
+		t.Run(name, func(t *testing.T) {
+			records := make(chan Record, 8)
+			cfg := TCPConfig{Pool: fullPool(t, talker(t, "a")), TLS: tt.tls, Record: func(r Record) { records <- r }}
+			tc, ln := tcpWith(cfg), listenTest(t)
+			dial := func() net.Conn {
+				c := dialTest(t, ln.Addr().String())
+				if tt.tls == nil {
+					return c
+				}
+				return tls.Client(c, &tls.Config{InsecureSkipVerify: true})
+			}
+			if tt.own {
+				relayOn(t, tc, foreign{ln})
+			} else {
+				relayOn(t, tc, ln)
+			}
+			testHalfClosedClients(t, tc, dial, records)
+		})
+	}
+}
+
+func testHalfClosedClients(t *testing.T, tc *testTCP, dial func() net.Conn, records <-chan Record) {
+	first := dial()
+	if err := readFull(first, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	half := func() net.Conn {
+		c := dial()
+		io.WriteString(c, "hi")
+		_ = closeWrite(c)
+		_ = closeWrite(innermost(c))
 		awaitQueue(t, tc.Pool, 1)
-		newcomer.Close()
-		awaitQueue(t, tc.Pool, 0)
-		stays := half()
-		first.Close()
-		if got, err := io.ReadAll(stays); err != nil || string(got) != "ahello." {
-			t.Errorf("a client that waits for its answer gets %q, %v", got, err)
-		}
+		time.Sleep(lookAfter * 3 / 2)
+		awaitQueue(t, tc.Pool, 1)
+		return c
+	}
+	gone := half()
+	newcomer := dial()
+	go io.WriteString(newcomer, "hello") // by which TLS begins
+	if got, _ := ends(t, gone); got != "" {
+		t.Errorf("the one that gives its place gets %q", got)
+	}
+	if r := nextRecord(t, records); r.Reason != ErrBusy.Error() {
+		t.Errorf("the one that gives its place: %+v", r)
+	}
+	awaitQueue(t, tc.Pool, 1)
+	reset(newcomer)
+	awaitQueue(t, tc.Pool, 0)
+	if r := nextRecord(t, records); r.Reason != errLeft.Error() {
+		t.Errorf("the newcomer: %+v", r)
+	}
+	stays := half()
+	first.Close()
+	if got, err := io.ReadAll(stays); err != nil || string(got) != "ahi." {
+		t.Errorf("a client that waits for its answer gets %q, %v", got, err)
+	}
+	one, other := nextRecord(t, records), nextRecord(t, records) // of the first, too
+	if one.Received+other.Received != 2 || one.Sent+other.Sent != int64(len("a.")+len("ahi.")) {
+		t.Errorf("%+v and %+v, want 2 bytes received and 6 sent", one, other)
 	}
 }
 

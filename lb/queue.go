@@ -65,10 +65,9 @@ func (q *queue) await(ctx context.Context, w *waiter, timeout time.Duration, cli
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	var looks <-chan time.Time
+	pause := lookAfter
 	if client != nil {
-		ticker := time.NewTicker(lookEvery)
-		defer ticker.Stop()
-		looks = ticker.C
+		looks = time.After(pause)
 	}
 	for {
 		select {
@@ -85,6 +84,8 @@ func (q *queue) await(ctx context.Context, w *waiter, timeout time.Duration, cli
 			case unsure:
 				w.unsure.Store(true)
 			}
+			pause = min(2*pause, maxGlance)
+			looks = time.After(pause)
 		}
 	}
 }

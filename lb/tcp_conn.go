@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type tcpConn struct {
 	*tcpSettings
 	origin origin
 	record Record
+	ahead  []byte          // what was read from the client while it waited
 	adopt  func(Pick) bool // has an event loop go on, if that can be. nil: there is none
 }
 
@@ -39,7 +41,9 @@ func (c *tcpConn) serve(ctx context.Context) (adopted bool) {
 	if err != nil {
 		c.close()
 		r.Reason = err.Error()
-		c.log.Warn("connection not served", "client", c.origin.client, "err", err)
+		if !errors.Is(err, errLeft) { // who leaves the queue is no fault
+			c.log.Warn("connection not served", "client", c.origin.client, "err", err)
+		}
 	}
 	if reason := c.why(); reason != "" {
 		r.Reason = reason
@@ -66,7 +70,7 @@ func (c *tcpConn) relayClient(ctx context.Context) (adopted bool, err error) {
 	}
 	c.record.Connect = time.Since(c.record.Start)
 	c.record.Backend = pick.Backend()
-	c.early = append(c.greeting(&c.origin), early...)
+	c.early = slices.Concat(c.greeting(&c.origin), early, c.ahead)
 	if c.adopt != nil && c.adopt(pick) {
 		return true, nil
 	}

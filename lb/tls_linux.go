@@ -204,6 +204,7 @@ func (l *loop) adopt(c *tcpConn, pick Pick, peer netip.Addr, start int64) bool {
 		k.cfg, k.origin, k.peer, k.start = c.tcpSettings, c.origin, peer, start
 		k.pick, k.retries, k.connect = pick, c.record.Retries, int64(c.record.Connect)
 		k.state = linkRelaying
+		k.half[0].read = c.up.read.Load() // while it waited
 		k.adoptSides(client, backend, c.early)
 	})
 	c.moved = func() {
@@ -232,7 +233,7 @@ func (k *link) adoptSides(client, backend preparedSide, early []byte) {
 	up := &k.half[0]
 	if client.tls == nil && client.preface != nil {
 		early = append(early, client.preface.early...)
-		up.read = int64(len(client.preface.early))
+		up.read += int64(len(client.preface.early))
 	}
 	up.nodelay = true // the net package's default
 	reactor.KeepUrgent(k.fd[1])
