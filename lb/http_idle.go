@@ -110,6 +110,13 @@ func (i *idleConns) setConns(to destination, l []*upstream) {
 	i.conns[to] = l
 }
 
+// isClosed reports whether no connection is kept any more.
+func (i *idleConns) isClosed() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.closed
+}
+
 // drop closes the connections to a destination.
 func (i *idleConns) drop(to destination) {
 	i.mu.Lock()

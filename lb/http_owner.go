@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -181,6 +182,7 @@ func (o *clientConn) keep(i *idleConns, u *upstream) {
 	if before, ok := o.bound[i]; ok && before != u.to {
 		i.drop(before)
 	}
+	maps.DeleteFunc(o.bound, func(i *idleConns, _ destination) bool { return i.isClosed() })
 	if o.bound == nil {
 		o.bound = make(map[*idleConns]destination)
 	}

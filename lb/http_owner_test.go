@@ -333,6 +333,22 @@ func TestAuthenticatedConnectionIsKeptWhileIdle(t *testing.T) {
 	})
 }
 
+// Connections that a Handler has given up leave nothing behind in those of clients.
+func TestClientForgetsWhatWasGivenUp(t *testing.T) {
+	o := new(clientConn)
+	for range 5 {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		i := new(idleConns)
+		o.keep(i, newUpstream(ours, destination{address: "a"}))
+		i.cut(nil)
+		if len(o.bound) != 1 {
+			t.Errorf("%d, want 1", len(o.bound))
+		}
+	}
+	o.end()
+}
+
 // TrackConns calls what a server has had.
 func TestTrackConnsKeepsHooks(t *testing.T) {
 	var contexts, states atomic.Int32

@@ -51,13 +51,14 @@ func (x *exchange) sendRequest() (*http.Response, error) {
 	return nil, last
 }
 
-// acquireBackend chooses a backend. A client that is known may leave while it waits.
+// acquireBackend chooses a backend. The client may leave while it waits, and the time of
+// Shutdown may be over.
 func (x *exchange) acquireBackend(flow *Flow) (Pick, error) {
-	var client waitingClient
-	if x.conn != nil {
-		client = x
+	pick, err := x.cfg.Pool.acquire(x.ctx, flow, x)
+	if err == errLeft && x.session.interrupted() == errCut {
+		err = errCut
 	}
-	return x.cfg.Pool.acquire(x.ctx, flow, client)
+	return pick, err
 }
 
 // hashKey returns what KeyHash ties to a backend.

@@ -30,8 +30,14 @@ const lookAfter = 100 * time.Millisecond
 type waitingClient interface{ look() presence }
 
 // look looks at a client of HTTP/1. Until its request has been read to its end, nobody else
-// does: see followClient.
+// does: see followClient. Nobody waits for longer than Shutdown does.
 func (x *exchange) look() presence {
+	switch {
+	case x.session.interrupted() == errCut:
+		return left
+	case x.conn == nil:
+		return present
+	}
 	ended, broken, _ := peerState(x.conn.conn)
 	client := x.conn.halfClosing()
 	switch {

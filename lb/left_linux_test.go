@@ -2,6 +2,7 @@ package lb
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -130,6 +131,28 @@ func TestHalfClosedRequestsKeepTheirPlaces(t *testing.T) {
 	got, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(string(got), "\r\n\r\nok") {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Whoever waits when the time of Shutdown is over is answered then, known or not.
+func TestShutdownEndsTheWaitForABackend(t *testing.T) {
+	for _, track := range []bool{false, true} {
+		h := newHandler(t, HandlerConfig{Pool: fullPool(t, webBackend(t, name("ok")))})
+		if _, err := h.pool().Pick(nil); err != nil { // of another plane
+			t.Fatal(err)
+		}
+		c := newReader(t, tracking(t, h, track))
+		io.WriteString(c, aGet)
+		awaitQueue(t, h.pool(), 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		done := make(chan bool)
+		go func() { h.Shutdown(ctx); close(done) }()
+		if res, err := http.ReadResponse(c.r, nil); err != nil || res.StatusCode != 503 {
+			t.Errorf("tracked %v: %+v, %v, want 503", track, res, err)
+		}
+		c.Close()
+		<-done
 	}
 }
 
