@@ -21,7 +21,7 @@ type probes struct {
 	name     string        // of the pool
 	check    *config.Check // nil: none
 	unfollow func()
-	ending   sync.WaitGroup
+	ending   sync.WaitGroup // Wait comes when there is no Go any more: a misuse would end the daemon
 
 	// mu guards what follows. It is a leaf.
 	mu       sync.Mutex
@@ -56,15 +56,16 @@ func (p *probes) reconfigure(next upstreamConfig, change func() error) error {
 		cfg = next
 	}
 	p.follow(cfg)
+	var ends []func()
 	for _, c := range p.setParked(nil) {
-		p.end(c)
+		ends = append(ends, c.task.stop)
 	}
+	together(ends)
 	if cfg.check == nil { // a backend that nobody probes counts as up
 		for _, b := range cfg.pool.Backends {
 			p.pool.SetHealth(b.Name, nil)
 		}
 	}
-	p.ending.Wait()
 	return err
 }
 
