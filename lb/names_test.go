@@ -397,6 +397,21 @@ func TestAddressesOfNoHost(t *testing.T) {
 	})
 }
 
+// Names that are still looked up are no loss of the quorum. Those that stay unknown are.
+func TestQuorumOfNames(t *testing.T) {
+	for hosts, want := range map[string]string{"app.test": "", "other.test": "pool is below its quorum"} {
+		synctest.Test(t, func(t *testing.T) {
+			z := &zone{hosts: map[string][]string{hosts: {"192.0.2.1", "192.0.2.2"}}}
+			log := new(story)
+			_, step := resolving(t, z, PoolConfig{Quorum: 2, Logger: log.logger(slog.LevelInfo), Backends: []Backend{{Name: "app", Address: "app.test:80"}}})
+			step(func() {})
+			if got := log.String(); !strings.Contains(got, want) || want == "" && strings.Contains(got, "quorum") {
+				t.Errorf("%s is known: %q, want %q", hosts, got, want)
+			}
+		})
+	}
+}
+
 // Thousands of answers that come together make few rosters.
 func TestAnswersComeTogether(t *testing.T) {
 	var backends []Backend

@@ -126,6 +126,8 @@ type poolLog struct {
 	lost   bool // no backend works,
 	quorum bool // those that do are enough,
 	panic  bool // and they are too few for health to be believed
+
+	settled bool // there was time for the first answers of the resolver
 }
 
 // report logs what is new about the pool as a whole: the loss of the last backend, and
@@ -145,7 +147,10 @@ func (l *poolLog) report(log *slog.Logger, s *snapshot, n census) {
 	if up == 0 {
 		return // that says it all
 	}
-	if s.quorum != l.quorum {
+	// A name without an answer may have any number of addresses: they are no loss before
+	// Run has asked for them.
+	unknown := !s.quorum && !l.settled && len(s.unresolved) > 0 && down+draining == 0
+	if s.quorum != l.quorum && !unknown {
 		if l.quorum = s.quorum; s.quorum {
 			log.Info("pool has its quorum again", "up", up)
 		} else {

@@ -75,7 +75,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			})
 		}
 		if first {
-			lookups.Go(func() { round.Wait(); p.settled.Do(func() { close(p.ready) }) })
+			lookups.Go(func() { round.Wait(); p.settleNames() })
 		}
 		p.awaitNames(ctx, time.Until(begun.Add(p.config().ResolveInterval)))
 	}
@@ -98,6 +98,19 @@ func (p *Pool) awaitNames(ctx context.Context, pause time.Duration) {
 // ResolveInterval. Whoever begins to serve only then, or when it takes too long, has no
 // datagrams for a backend whose address is not known.
 func (p *Pool) Resolved() <-chan struct{} { return p.ready }
+
+// settleNames says that the first answers are there, and what the log waited for with them.
+func (p *Pool) settleNames() {
+	p.settled.Do(func() {
+		close(p.ready)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.logged.settled = true
+		if s := p.snap.Load(); len(s.unresolved) > 0 {
+			p.logged.report(p.log, s, p.census)
+		}
+	})
+}
 
 // news is an answer; nil: there was none.
 type news struct {
