@@ -221,3 +221,24 @@ func TestUDPErrorsOfTheListeningSocket(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A plane that has ended leaves nothing with those that go on: neither places nor itself.
+func TestUDPPlanesLeaveTheirShare(t *testing.T) {
+	h := newHandPlane(t, udpSocket(t, "127.0.0.1:0"), UDPConfig{})
+	h.question(t, dialUDPTest(t, h.address))
+	if !isMember(h.share) || h.share.held != 1 {
+		t.Errorf("%+v, want one of a plane that is known", h.share)
+	}
+	h.endAll()
+	if isMember(h.share) || h.share.held != 0 || h.share.owed != 0 {
+		t.Errorf("%+v, want nothing of a plane that nobody knows", h.share)
+	}
+}
+
+// isMember reports whether the share knows of h.
+func isMember(h *holder) bool {
+	h.share.mu.Lock()
+	defer h.share.mu.Unlock()
+	_, ok := h.share.all[h]
+	return ok
+}
