@@ -127,12 +127,12 @@ func halfClosedTLS(t *testing.T) string {
 // unfinishedHeader2 returns what becomes of a header that goes on for longer than
 // ReadHeaderTimeout.
 func unfinishedHeader2(t *testing.T) string {
-	const timeout = 50 * time.Millisecond
+	const timeout = 2 * time.Second // of the handshake, too
 	c := dial2(t, listeningTLS(t, &http.Server{ReadHeaderTimeout: timeout}, rawBackend(t, discard)))
 	if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields(get2...), EndStream: true}); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.conn.SetReadDeadline(time.Now().Add(4 * timeout))
+	_ = c.conn.SetReadDeadline(time.Now().Add(timeout + timeout/2))
 	for {
 		f, err := c.ReadFrame()
 		if _, over := f.(*http2.GoAwayFrame); over || err != nil && !isTimeout(err) {
