@@ -101,6 +101,8 @@ type link struct {
 type half struct {
 	readable bool // the source may have something
 	dry      bool // the source has TLS, and its socket has nothing
+	lent     bool // the source has TLS, and one of the loop's buffers
+	fault    bool // the source's TLS has failed: what came before is all there is
 	writable bool // the sink may have room
 	urgent   bool // there is an urgent byte, which ends reads that could go on
 	ending   bool // the source's last byte has been sent, or it has failed
@@ -167,9 +169,7 @@ func (k *link) release() {
 	l := k.loop
 	for i := range k.half {
 		k.half[i].release(l)
-		if k.tls[i] != nil {
-			l.takeBuffer(k.tls[i], true)
-		}
+		k.takeBuffer(i, true)
 	}
 	l.timers.Stop(&k.timer)
 	l.links[k.slot] = nil

@@ -146,7 +146,7 @@ func (k *link) moveBytes(side int) error {
 	return nil
 }
 
-// copyBytes reads once, and writes what it got.
+// copyBytes reads once, and writes what it got. It returns how much of the turn that counts.
 func (k *link) copyBytes(side int) (int, error) {
 	h := &k.half[side]
 	if h.pipe.Exists() {
@@ -175,7 +175,7 @@ func (k *link) copyBytes(side int) (int, error) {
 	} else if h.bulk < bulkAfter {
 		h.bulk++
 	}
-	if h.emptiedBy(n, len(buf)) {
+	if k.tls[side] == nil && h.emptiedBy(n, len(buf)) {
 		h.readable = false
 	}
 	if !h.nodelay && side == 0 && h.written > 0 {
@@ -186,6 +186,9 @@ func (k *link) copyBytes(side int) (int, error) {
 	}
 	if n == len(buf) && !h.full() {
 		h.room = min(2*h.limit(), pipeSize)
+	}
+	if k.tls[side] != nil {
+		n = max(n, openCost)
 	}
 	return n, nil
 }

@@ -3,14 +3,21 @@ package lb
 import (
 	"bytes"
 	"crypto/tls"
+	"go/version"
 	"reflect"
+	"runtime"
 	"unsafe"
 )
 
 // A tls.Conn keeps the buffer that it reads into, 36 KB after large records, for as long as
 // it lives. In an event loop it gets one of the loop's instead, while there is something to
-// read. There is no way to this buffer but by the fields of tls.Conn: a version of Go that
-// has others does without the loops' buffers.
+// read. There is no way to this buffer but by the fields of tls.Conn. What it has decrypted
+// lies in the same memory, so a mistake would give one client what belongs to another: only
+// versions of Go whose crypto/tls was read with this in mind do it, others do without.
+
+// knownGo is that version. In it nothing but rawInput and input refers to the memory between
+// two calls of Read: handshake messages, alerts and errors are copies.
+const knownGo = "go1.26"
 
 const (
 	// rawSize is how much ciphertext is read at once.
@@ -23,8 +30,8 @@ const (
 )
 
 // rawInput returns what c has read and not decrypted yet, and plainInput what c has decrypted
-// and not returned yet, which is part of the same memory. nil: this version of Go has no
-// such field.
+// and not returned yet, which is part of the same memory. nil: this is not that version of
+// Go, or it has no such field.
 var (
 	rawInput   = fieldOf[bytes.Buffer]("rawInput")
 	plainInput = fieldOf[bytes.Reader]("input")
@@ -33,20 +40,17 @@ var (
 // fieldOf returns a function that returns a field of a tls.Conn.
 func fieldOf[T any](name string) func(*tls.Conn) *T {
 	f, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
-	if !ok || f.Type != reflect.TypeFor[T]() {
+	if !ok || f.Type != reflect.TypeFor[T]() || version.Lang(runtime.Version()) != knownGo {
 		return nil
 	}
 	return func(c *tls.Conn) *T { return (*T)(unsafe.Add(unsafe.Pointer(c), f.Offset)) }
 }
 
-// lendBuffer has c read into one of the loop's buffers.
-func (l *loop) lendBuffer(c *tls.Conn) {
-	if rawInput == nil || plainInput == nil {
+// lendBuffer has the TLS of a side read into one of the loop's buffers.
+func (k *link) lendBuffer(side int) {
+	h, l := &k.half[side], k.loop
+	if h.lent || rawInput == nil || plainInput == nil {
 		return
-	}
-	raw := rawInput(c)
-	if raw.Cap() >= rawSize {
-		return // it has one
 	}
 	var b []byte
 	if n := len(l.raw); n > 0 {
@@ -55,17 +59,21 @@ func (l *loop) lendBuffer(c *tls.Conn) {
 	} else {
 		b = make([]byte, 0, rawSize)
 	}
+	h.lent = true
 	l.lent++
+	raw := rawInput(k.tls[side])
 	*raw = *bytes.NewBuffer(append(b, raw.Bytes()...))
 }
 
-// takeBuffer takes back what c does not need now or, if c has ended, in any case.
-func (l *loop) takeBuffer(c *tls.Conn, ended bool) {
-	if rawInput == nil || plainInput == nil {
+// takeBuffer takes back what the TLS of a side does not need now or, if the connection has
+// ended, in any case.
+func (k *link) takeBuffer(side int, ended bool) {
+	h, l := &k.half[side], k.loop
+	if !h.lent {
 		return
 	}
-	raw, plain := rawInput(c), plainInput(c)
-	if raw.Cap() < rawSize || !ended && (plain.Len() > 0 || raw.Len() > 0 && l.lent <= maxLent) {
+	raw, plain := rawInput(k.tls[side]), plainInput(k.tls[side])
+	if !ended && (plain.Len() > 0 || raw.Len() > 0 && l.lent <= maxLent) {
 		return
 	}
 	rest := bytes.Clone(raw.Bytes())
@@ -73,6 +81,7 @@ func (l *loop) takeBuffer(c *tls.Conn, ended bool) {
 	b := raw.AvailableBuffer() // all of it
 	plain.Reset(nil)
 	*raw = *bytes.NewBuffer(rest)
+	h.lent = false
 	if l.lent--; len(l.raw) < spareRaw {
 		l.raw = append(l.raw, b)
 	}

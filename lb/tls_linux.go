@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
@@ -66,40 +65,61 @@ type dryError struct{ error }
 func (dryError) Timeout() bool   { return true }
 func (dryError) Temporary() bool { return true }
 
-// open reads from a side that has TLS. Its results are those of reactor.Read.
+// Bounds of what the peer of a TLS can make a loop do.
+const (
+	// maxRecords is how many calls of crypto/tls one read makes. Records may be tiny, and
+	// each may change the keys.
+	maxRecords = 32
+	// openCost is what one read counts of a turn, at least.
+	openCost = turn / 8
+	// maxAnswers is how much may be pending when reading makes TLS write: above what a sink
+	// that is full leaves there. A peer that asks for new keys and takes no answers is ended.
+	maxAnswers = 2 * scratchSize
+)
+
+// open reads from a side that has TLS. Its results are those of reactor.Read, but a short
+// read does not say that there is no more: half.readable does.
 func (k *link) open(side int, buf []byte) (int, unix.Errno) {
-	k.loop.lendBuffer(k.tls[side])
-	n, errno := k.openRecords(side, buf)
-	k.loop.takeBuffer(k.tls[side], false)
-	return n, errno
+	h := &k.half[side]
+	k.lendBuffer(side)
+	n, err := k.openRecords(side, buf)
+	k.takeBuffer(side, false)
+	switch {
+	case err == errDry:
+		if h.readable = false; n == 0 {
+			return 0, unix.EAGAIN
+		}
+	case err != nil && err != io.EOF:
+		// Not all errors of crypto/tls stay: another read might go on behind this one.
+		if h.fault = true; n == 0 {
+			return 0, unix.EPROTO
+		}
+	}
+	return n, 0 // the end stays
 }
 
-func (k *link) openRecords(side int, buf []byte) (n int, errno unix.Errno) {
-	for n < len(buf) {
-		m, err := k.tls[side].Read(buf[n:])
+func (k *link) openRecords(side int, buf []byte) (n int, err error) {
+	if k.half[side].fault {
+		return 0, unix.EPROTO
+	}
+	for i := 0; i < maxRecords && n < len(buf) && err == nil; i++ {
+		var m int
+		m, err = k.tls[side].Read(buf[n:])
 		n += m
 		if len(k.loop.sealed) > 0 { // an alert, or new keys
 			_ = k.sendSealed(side) // writing the next time will say what is wrong
+			if len(k.half[1-side].pending) > maxAnswers {
+				return n, unix.EPROTO
+			}
 		}
-		switch {
-		case err == nil:
-			continue
-		case err == errDry && n == 0:
-			return 0, unix.EAGAIN
-		case err == errDry:
-		case n > 0:
-			k.half[side].ending = true // the next read fails again
-		case err != io.EOF:
-			return 0, unix.EPROTO
-		}
-		return n, 0
 	}
-	return n, 0
+	return n, err
 }
 
 // seal writes to a side that has TLS. What the socket does not take is pending.
 func (k *link) seal(side int, b []byte) unix.Errno {
 	if _, err := k.tls[side].Write(b); err != nil {
+		k.loop.sealed = k.loop.sealed[:0] // no other connection may get a part
 		return unix.EPIPE
 	}
 	h := &k.half[1-side]
@@ -129,6 +149,9 @@ func (k *link) sealEnd(side int) unix.Errno {
 func (k *link) sendSealed(side int) unix.Errno {
 	h, b := &k.half[1-side], k.loop.sealed
 	k.loop.sealed = b[:0]
+	if h.done() {
+		return 0 // nothing follows its end
+	}
 	if h.writable && !h.full() {
 		n, errno := reactor.Write(k.fd[side], b)
 		switch errno {
@@ -140,7 +163,7 @@ func (k *link) sendSealed(side int) unix.Errno {
 		}
 	}
 	if len(b) > 0 {
-		h.pending = slices.Concat(h.pending, b)
+		h.pending = append(h.pending, b...)
 		h.stalled()
 	}
 	return 0
