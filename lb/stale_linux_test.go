@@ -2,6 +2,7 @@ package lb
 
 import (
 	"io"
+	"net"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -9,10 +10,25 @@ import (
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// Events of a connection that has ended do not count for the one that has its place.
+// Events of a connection that has ended do not count for the one that has its place, also if
+// a goroutine has prepared them.
 func TestStaleEventsDoNotCount(t *testing.T) {
-	tc := tcpWith(TCPConfig{})
-	addr, _ := relay(t, tc, talker(t, "a"))
+	t.Run("plain", func(t *testing.T) {
+		tc := tcpWith(TCPConfig{})
+		addr, _ := relay(t, tc, talker(t, "a"))
+		testStaleEvents(t, tc, func() stream { return dialTest(t, addr) })
+	})
+	eachTLS(t, func(t *testing.T, tc *testTCP, open func(func(net.Conn)) (func() stream, func())) {
+		dial, _ := open(func(c net.Conn) {
+			io.WriteString(c, "a")
+			io.Copy(c, c)
+			io.WriteString(c, ".")
+		})
+		testStaleEvents(t, tc, dial)
+	})
+}
+
+func testStaleEvents(t *testing.T, tc *testTCP, dial func() stream) {
 	e := engineOf(t, tc)
 	type place struct {
 		l    *loop
@@ -20,7 +36,7 @@ func TestStaleEventsDoNotCount(t *testing.T) {
 	}
 	ended := map[place][2]int32{} // and the marks that were there
 	for found := false; !found; {
-		c := dialTest(t, addr)
+		c := dial()
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			t.Fatal(err)
 		}

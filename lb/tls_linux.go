@@ -224,6 +224,7 @@ func (l *loop) adopt(c *tcpConn, pick Pick, peer netip.Addr, start int64) bool {
 	l.Post(func() {
 		k = l.newLink()
 		mark = k.mark[0]
+		k.mark[1] = l.newMark()
 		k.cfg, k.origin, k.peer, k.start = c.tcpSettings, c.origin, peer, start
 		k.pick, k.retries, k.connect = pick, c.record.Retries, int64(c.record.Connect)
 		k.state = linkRelaying
