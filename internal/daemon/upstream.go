@@ -32,7 +32,8 @@ type upstreamConfig struct {
 // upstreamPlan is an upstreamConfig and what was made for it.
 type upstreamPlan struct {
 	upstreamConfig
-	made *lb.Pool // the pool of before, or a new pool
+	made *lb.Pool     // the pool of before, or a new pool
+	log  *slog.Logger // of the service
 }
 
 // upstreamConfigs are those of a service.
@@ -73,6 +74,7 @@ func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog
 
 // prepare makes the pool, unless old, which may be nil, has it.
 func (p *upstreamPlan) prepare(old *upstream, log *slog.Logger) (err error) {
+	p.log = log
 	// The plane of a service that begins needs the pool before apply. A pool that does
 	// not run yet costs nothing if the change is given up.
 	if old != nil {
@@ -100,7 +102,7 @@ func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) 
 // newUpstream starts what was prepared. The resolver is asked at once.
 func newUpstream(p *upstreamPlan, failed func(error)) *upstream {
 	return &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: startTask(p.made.Run, failed),
-		probes: newProbes(p.upstreamConfig, p.made, p.pool.Logger, failed)}
+		probes: newProbes(p.upstreamConfig, p.made, p.log, failed)}
 }
 
 // reconfigure goes on with other backends, checks or settings. What the pool knows
