@@ -23,7 +23,12 @@ func (x *exchange) passInformational(code int, header http.Header) {
 	final := h.Clone()      // what others have set for the final response
 	delete(h, "Connection") // the final one may be the last
 	maps.Copy(h, header)
+	client := x.conn.halfClosing()
+	first := client != nil && !client.inResponse()
 	x.w.WriteHeader(code)
+	if first {
+		client.endResponse()
+	}
 	clear(h)
 	maps.Copy(h, final)
 }

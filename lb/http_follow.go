@@ -24,20 +24,33 @@ func (x *exchange) followClient() {
 
 // unfollowClient ends what followClient has begun.
 func (x *exchange) unfollowClient() {
-	if x.unfollow != nil && !x.unfollow() {
+	if x.unfollow == nil {
+		return
+	}
+	if !x.unfollow() {
 		x.leave()
 	}
+	x.conn.following.Add(-1)
 }
 
-// maxGlance is the longest pause between two looks at a connection whose client may leave.
-const maxGlance = time.Second
+const (
+	// soundAfter is how long a response may take without its first byte going ahead: a quick
+	// one is one write.
+	soundAfter = 50 * time.Millisecond
+	// maxGlance is the longest pause between two looks at a connection whose client may leave.
+	maxGlance = time.Second
+)
 
 // awaitDeparture is called when the context of net/http has ended. It waits until the client
 // has left, or the request has ended.
 func (x *exchange) awaitDeparture() {
 	defer x.leave()
 	client := x.conn.halfClosing()
-	if x.in.Context().Err() != context.Canceled || !x.body.cameWhole() || !halfClosed(client) {
+	// A body of a connection that has ended ends soon. Another one may take long.
+	if x.in.Context().Err() != context.Canceled || !halfClosed(client) || !x.body.cameWhole() {
+		return
+	}
+	if !retry.Pause(x.ctx, soundAfter) {
 		return
 	}
 	x.soundClient(client)
@@ -66,16 +79,20 @@ func (o *clientConn) halfClosing() *proxiedConn {
 	return p
 }
 
-// presence returns a context that lasts until leave is called. It is that of all requests
-// of the connection, one after the other, until one of them leaves.
+// presence returns a context that lasts until leave is called. Requests of the connection
+// that come one after the other have the same one, until one of them leaves. A middleware
+// may begin one while another is still under way: http.TimeoutHandler does.
 func (o *clientConn) presence() (ctx context.Context, leave context.CancelFunc) {
-	if o.present == nil || o.present.Err() != nil {
-		o.present, o.leave = context.WithCancel(o.base)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.following.Add(1) > 1 || o.present == nil || o.present.Err() != nil {
+		o.present, o.leave = context.WithCancel(context.Background())
 	}
 	return o.present, o.leave
 }
 
-// valued is a context that has the values of another one too.
+// valued is a context that has the values of another one. Its own are those of package
+// context.
 type valued struct {
 	context.Context
 	values context.Context

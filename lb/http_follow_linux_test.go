@@ -19,16 +19,24 @@ func listening(t *testing.T, cfg HandlerConfig, b Backend) (address string, h *H
 	t.Helper()
 	cfg.Pool = newPool(t, PoolConfig{Backends: []Backend{b}})
 	h = newHandler(t, cfg)
-	s := httptest.NewUnstartedServer(h)
+	return serving(t, &http.Server{Handler: h}), h
+}
+
+// serving serves by srv behind a Listener.
+func serving(t *testing.T, srv *http.Server) (address string) {
+	t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	srv.ErrorLog = s.Config.ErrorLog
+	s.Config = srv
 	ln, err := NewListener(s.Listener, ListenerConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Listener = ln
-	TrackConns(s.Config)
+	TrackConns(srv)
 	s.Start()
 	t.Cleanup(s.Close)
-	return ln.Addr().String(), h
+	return ln.Addr().String()
 }
 
 // held is a backend that keeps its answers until it is told, one for each connection. hungUp counts the connections
@@ -142,7 +150,7 @@ func TestStreamToHalfClosedClient(t *testing.T) {
 }
 
 // TestClientThatHasLeftEndsItsRequest: a client that closes its connection, and not half of
-// it, gives its backend back, however it does that, and whether it was sent something.
+// it, gives its backend back, however it does that, also after a response.
 func TestClientThatHasLeftEndsItsRequest(t *testing.T) {
 	for _, tt := range []struct {
 		name, request string
@@ -151,13 +159,19 @@ func TestClientThatHasLeftEndsItsRequest(t *testing.T) {
 		{"in order", aGet, -1},
 		{"by a reset", aGet, 0},
 		{"with a body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", -1},
+		{"after 100 (Continue)", "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc", -1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, got, _, hungUp := held(t, anOK)
+			b, got, release, hungUp := held(t, anOK)
 			address, h := listening(t, HandlerConfig{}, b)
-			c := dialTest(t, address)
-			io.WriteString(c, tt.request)
+			r := newReader(t, address)
+			go func() { <-got; release <- true }()
+			if _, _, err := r.ask(t, aGet); err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(r, tt.request)
 			<-got
+			c := r.Conn.(*net.TCPConn)
 			_ = c.SetLinger(tt.linger)
 			c.Close()
 			waitFor(t, "the backend's request to end", func() bool { return hungUp.Load() == 1 && h.Stats().Active == 0 })
@@ -209,8 +223,8 @@ func TestHalfARequest(t *testing.T) {
 	}
 }
 
-// TestDialKnowsTheRequest: a Dial gets what a middleware has put into the context, and that
-// context ends when the client has left.
+// TestDialKnowsTheRequest: a Dial gets what a middleware has put into the context, in place
+// of what the server has put there, and that context ends when the client has left.
 func TestDialKnowsTheRequest(t *testing.T) {
 	type key struct{}
 	dialing := make(chan any)
@@ -220,20 +234,17 @@ func TestDialKnowsTheRequest(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}})
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "traced")))
-	}))
-	ln, err := NewListener(s.Listener, ListenerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Listener = ln
-	TrackConns(s.Config)
-	s.Start()
-	defer s.Close()
-	c := dialTest(t, ln.Addr().String())
+	address := serving(t, &http.Server{
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, key{}, "connection")
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, "request")))
+		}),
+	})
+	c := dialTest(t, address)
 	io.WriteString(c, aGet)
-	if got := <-dialing; got != "traced" {
+	if got := <-dialing; got != "request" {
 		t.Errorf("%v", got)
 	}
 	c.Close()
@@ -246,7 +257,7 @@ func TestMiddlewareEndsARequest(t *testing.T) {
 	b, got, release, hungUp := held(t, anOK)
 	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
 	end := make(chan bool)
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := newReader(t, serving(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		if r.URL.Path == "/end" {
@@ -254,16 +265,7 @@ func TestMiddlewareEndsARequest(t *testing.T) {
 			defer func() { recover(); io.WriteString(w, "ended") }()
 		}
 		h.ServeHTTP(w, r.WithContext(ctx))
-	}))
-	ln, err := NewListener(s.Listener, ListenerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Listener = ln
-	TrackConns(s.Config)
-	s.Start()
-	defer s.Close()
-	c := newReader(t, ln.Addr().String())
+	})}))
 	io.WriteString(c, "GET /end HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-got
 	end <- true
@@ -273,6 +275,57 @@ func TestMiddlewareEndsARequest(t *testing.T) {
 	waitFor(t, "the backend's request to end", func() bool { return hungUp.Load() == 1 })
 	io.WriteString(c, aGet)
 	<-got
+	release <- true
+	if _, got, err := c.ask(t, ""); err != nil || got != "ok" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestMiddlewareEndsAnUpload: nobody waits for what the client still has to send.
+func TestMiddlewareEndsAnUpload(t *testing.T) {
+	begun := make(chan bool)
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(_ net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		begun <- true
+		r.WriteTo(io.Discard)
+		begun <- false
+	})}})})
+	end := make(chan bool)
+	c := dialTest(t, serving(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		go func() { <-end; cancel() }()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})}))
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+	<-begun
+	end <- true
+	select {
+	case <-begun:
+	case <-time.After(bound):
+		t.Error("the backend is kept")
+	}
+}
+
+// TestRequestsOfAConnectionAtTheSameTime: a middleware may begin one while another is still
+// under way. The end of one is not that of the other.
+func TestRequestsOfAConnectionAtTheSameTime(t *testing.T) {
+	b, got, release, hungUp := held(t, anOK)
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
+	end := make(chan bool)
+	c := newReader(t, serving(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		go func() {
+			defer func() { recover() }()
+			h.ServeHTTP(httptest.NewRecorder(), r.Clone(ctx))
+		}()
+		go func() { <-end; cancel() }()
+		h.ServeHTTP(w, r)
+	})}))
+	io.WriteString(c, aGet)
+	<-got
+	<-got
+	end <- true
+	waitFor(t, "one request to end", func() bool { return hungUp.Load() == 1 && h.Stats().Active == 1 })
 	release <- true
 	if _, got, err := c.ask(t, ""); err != nil || got != "ok" {
 		t.Errorf("%q, %v", got, err)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/havip/havip/internal/words"
 )
@@ -89,10 +90,15 @@ func TrackConns(s *http.Server) {
 		if connContext != nil {
 			ctx = connContext(ctx, c)
 		}
-		return context.WithValue(ctx, clientConnKey{}, t.track(ctx, c))
+		return context.WithValue(ctx, clientConnKey{}, t.track(c))
 	}
 	s.ConnState = func(c net.Conn, state http.ConnState) {
-		if state == http.StateClosed || state == http.StateHijacked {
+		switch state {
+		case http.StateIdle:
+			if p, ok := c.(*proxiedConn); ok {
+				p.endResponse()
+			}
+		case http.StateClosed, http.StateHijacked:
 			t.forget(c)
 		}
 		if connState != nil {
@@ -107,8 +113,8 @@ type connTracker struct {
 	conns map[net.Conn]*clientConn
 }
 
-func (t *connTracker) track(ctx context.Context, c net.Conn) *clientConn {
-	o := &clientConn{conn: c, base: context.WithoutCancel(ctx)}
+func (t *connTracker) track(c net.Conn) *clientConn {
+	o := &clientConn{conn: c}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.conns[c] = o
@@ -131,17 +137,15 @@ type clientConnKey struct{}
 
 // clientConn is a client's connection. Connections to backends may belong to it.
 type clientConn struct {
-	conn net.Conn
-	base context.Context // never ends
-
-	// Of the request under way.
-	present context.Context // nil before the first
-	leave   context.CancelFunc
+	conn      net.Conn
+	following atomic.Int32 // requests under way that use present, or one before it
 
 	// mu guards what follows. It is taken before idleConns.mu.
-	mu    sync.Mutex
-	ended bool
-	bound map[*idleConns]destination // where the latest connection that belongs to it leads
+	mu      sync.Mutex
+	present context.Context // nil before the first request; see presence
+	leave   context.CancelFunc
+	ended   bool
+	bound   map[*idleConns]destination // where the latest connection that belongs to it leads
 }
 
 // clientConnOf returns the connection that brought r and nothing but requests that follow

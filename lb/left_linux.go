@@ -27,6 +27,19 @@ func peerStateFD(fd int) (ended, broken bool, unread int) {
 	return p[0].Revents&unix.POLLRDHUP != 0, p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0, unread
 }
 
+// sendAtOnce sends a byte if that needs no waiting, and reports whether it was sent.
+func sendAtOnce(c any, b byte) (sent bool) {
+	raw, err := rawConn(innermost(c))
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		n, err := unix.SendmsgN(int(fd), []byte{b}, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		sent = n == 1 && err == nil
+	})
+	return sent
+}
+
 // lookAtClient gives up a link in the queue whose client has left.
 func (k *link) lookAtClient() {
 	if k.wait == nil || !k.half[0].ending {

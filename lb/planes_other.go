@@ -33,6 +33,10 @@ func hasPending(net.Listener) bool { return false }
 // connection is broken, and how many bytes have come that nobody has read. Nobody knows.
 func peerState(any) (ended, broken bool, unread int) { return false, false, 0 }
 
+// sendAtOnce sends a byte if that needs no waiting. Nobody needs it where peerState does
+// not know.
+func sendAtOnce(any, byte) (sent bool) { return false }
+
 // serveListener serves the connections of ln until ctx ends.
 func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	return t.acceptConns(ctx, work, ln)

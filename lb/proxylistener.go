@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 )
 
 // proxiedConn is a connection of a Listener. It reads its PROXY header when it is first
@@ -20,7 +19,9 @@ type proxiedConn struct {
 	origin     origin // of the header; zero: there is none, or it names nobody
 	err        error  // there should have been one
 
-	ahead atomic.Bool // the first byte of the next response has been written
+	mu    sync.Mutex // guards what follows; nothing waits while it is held
+	begun bool       // something of the response under way has been written
+	ahead bool       // its first byte has been, by sound
 }
 
 // readOrigin reads the PROXY header, if one is due.
@@ -46,24 +47,45 @@ func (p *proxiedConn) Read(b []byte) (int, error) {
 
 // Write leaves out the byte that sound has written.
 func (p *proxiedConn) Write(b []byte) (int, error) {
-	if len(b) == 0 || !p.ahead.Load() {
+	if len(b) == 0 || !p.beginWrite() {
 		return p.Conn.Write(b)
 	}
-	p.ahead.Store(false)
 	n, err := p.Conn.Write(b[1:])
 	return n + 1, err
 }
 
+// beginWrite reports whether the first byte of what is written next has been written.
+func (p *proxiedConn) beginWrite() (ahead bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ahead, p.begun, p.ahead = p.ahead, true, false
+	return ahead
+}
+
+// inResponse reports whether a response has begun and not ended, as far as p knows.
+func (p *proxiedConn) inResponse() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.begun
+}
+
+// endResponse tells p that what was written is whole responses.
+func (p *proxiedConn) endResponse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = false
+}
+
 // sound makes the peer show whether it still is there: it resets a connection that it has
 // closed as soon as something comes. What comes is the byte with which each response of
-// HTTP/1 begins, so that a peer which is there misses nothing. No response may be under
-// way. A second call does nothing.
+// HTTP/1 begins, so that a peer which is there misses nothing. Nothing happens while a
+// response is under way, maybe one that somebody else writes, where there is no room, and
+// at a second call.
 func (p *proxiedConn) sound() {
-	if p.ahead.Load() {
-		return
-	}
-	if n, _ := p.Conn.Write([]byte("H")); n > 0 {
-		p.ahead.Store(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.begun && !p.ahead {
+		p.ahead = sendAtOnce(p, 'H')
 	}
 }
 
