@@ -171,6 +171,9 @@ func TestClientThatHasLeftEndsItsRequest(t *testing.T) {
 			}
 			io.WriteString(r, tt.request)
 			<-got
+			if strings.Contains(tt.request, "Expect") {
+				http.ReadResponse(r.r, nil) // what is not read would become a reset
+			}
 			c := r.Conn.(*net.TCPConn)
 			_ = c.SetLinger(tt.linger)
 			c.Close()
@@ -286,6 +289,8 @@ func TestMiddlewareEndsAnUpload(t *testing.T) {
 	begun := make(chan bool)
 	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(_ net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
+		r.Discard(len("abc"))
+		time.Sleep(20 * time.Millisecond) // the proxy reads on
 		begun <- true
 		r.WriteTo(io.Discard)
 		begun <- false

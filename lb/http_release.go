@@ -67,6 +67,12 @@ func (x *exchange) uploadedWhole() bool {
 	if !x.body.over.Load() {
 		return false
 	}
+	select {
+	case <-x.upload.done:
+		return x.upload.err == nil
+	default:
+	}
+	_ = x.flush() // a client that does not take it is noticed later
 	timer := time.NewTimer(sentWithin)
 	defer timer.Stop()
 	select {

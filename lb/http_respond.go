@@ -54,46 +54,45 @@ type errClient struct{ error }
 // the backend is awaited, neither the header nor a piece of the body. What is here already
 // goes out together: most responses are one write.
 func (x *exchange) copyBody(res *http.Response) error {
+	x.owed = true
+	if x.origin == nil || res.Body == x.origin {
+		x.up.reader = x // which flushes when a read would wait
+		defer func(u *upstream) { u.reader = nil }(x.up)
+	}
 	x.awaitClient()
 	if err := x.flushBefore(res); err != nil {
-		return errClient{err}
+		return err
 	}
 	return copyPieces(res.Body, func(p []byte) error {
 		x.awaitClient()
-		_, err := x.w.Write(p)
-		if err == nil {
-			x.record.Sent += int64(len(p))
-			err = x.flushBefore(res)
-		}
-		if err != nil {
+		x.owed = true
+		if _, err := x.w.Write(p); err != nil {
 			return errClient{err}
 		}
-		return nil
+		x.record.Sent += int64(len(p))
+		return x.flushBefore(res)
 	})
 }
 
-// flushBefore sends the client what it is owed, before the next read of the body.
+// flushBefore flushes before a read of a body that a ModifyResponse has put in the place of
+// the backend's: nobody knows what it waits for.
 func (x *exchange) flushBefore(res *http.Response) error {
-	if x.continuesAtOnce(res) {
+	if x.up.reader != nil || x.in.Method == http.MethodHead || !x.unbounded && x.record.Sent >= res.ContentLength {
 		return nil
 	}
-	if err := x.rc.Flush(); !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	return nil
+	return x.flush()
 }
 
-// continuesAtOnce reports whether the next read of the body does not wait for the backend.
-func (x *exchange) continuesAtOnce(res *http.Response) bool {
-	switch {
-	case x.unbounded:
-		return false // what is here may be no more than the head of a chunk
-	case x.in.Method == http.MethodHead, x.record.Sent >= res.ContentLength:
-		return true
-	case x.origin != nil && res.Body != x.origin:
-		return false // nobody knows what the body of a ModifyResponse waits for
+// flush sends the client what it is owed.
+func (x *exchange) flush() error {
+	if !x.owed {
+		return nil
 	}
-	return x.up.r.Buffered() > 0
+	x.owed = false
+	if err := x.rc.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return errClient{err}
+	}
+	return nil
 }
 
 // breakOff ends an incomplete response so that the client can tell.
@@ -111,6 +110,7 @@ func (x *exchange) breakOff(err error) {
 		x.result = Failure
 		x.cfg.log.Warn("response broken off", "backend", x.pick.Backend(), "err", err)
 	}
+	_ = x.flush() // what came before belongs to the client
 	if x.unbounded && !x.chunked() {
 		// The end of the connection would end the response in order: only a reset does not.
 		x.body.stopReading()

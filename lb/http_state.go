@@ -54,6 +54,7 @@ type exchange struct {
 	origin    *originBody // what the backend sends, under ModifyResponse
 	writing   sync.Mutex  // guards w until the final response begins
 	answering bool        // the final response has begun
+	owed      bool        // something of it may wait in a buffer
 	unbounded bool        // its length is not known
 	announced []string    // names of its trailers
 	trailer   http.Header // the trailers, known after the body

@@ -36,18 +36,23 @@ func stepwise(t *testing.T, pieces ...string) (b Backend, next chan<- bool) {
 func TestPiecesAreNotHeldBack(t *testing.T) {
 	same := func(*http.Response) error { return nil }
 	upper := func(res *http.Response) error { res.Body = &upperBody{res.Body}; return nil }
+	plain := []string{"AB", "CD"}
+	const chunks = "Transfer-Encoding: chunked"
 	for _, tt := range []struct {
 		name, request, frame string
 		modify               func(*http.Response) error
+		pieces               []string
 	}{
-		{"length", aGet, "Content-Length: 4", nil},
-		{"length, HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", "Content-Length: 4", nil},
-		{"length, response looked at", aGet, "Content-Length: 4", same},
-		{"length, other body", aGet, "Content-Length: 4", upper},
-		{"end of connection", aGet, "X: y", nil},
+		{"length", aGet, "Content-Length: 4", nil, plain},
+		{"length, HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", "Content-Length: 4", nil, plain},
+		{"length, response looked at", aGet, "Content-Length: 4", same, plain},
+		{"length, other body", aGet, "Content-Length: 4", upper, plain},
+		{"end of connection", aGet, "X: y", nil, plain},
+		{"chunks", aGet, chunks, nil, []string{"2\r\nAB\r\n", "2\r\nCD\r\n"}},
+		{"chunks, response looked at", aGet, chunks, same, []string{"2\r\nAB\r\n", "2\r\nCD\r\n"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, next := stepwise(t, "HTTP/1.1 200 OK\r\n"+tt.frame+"\r\n\r\n", "AB", "CD")
+			b, next := stepwise(t, append([]string{"HTTP/1.1 200 OK\r\n" + tt.frame + "\r\n\r\n"}, tt.pieces...)...)
 			s, _ := front(t, HandlerConfig{ModifyResponse: tt.modify}, b)
 			c := newReader(t, s.Listener.Addr().String())
 			io.WriteString(c, tt.request)
@@ -181,6 +186,7 @@ func TestSmallResponseIsOneWrite(t *testing.T) {
 		{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
 		{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"},
 		{"HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"},
+		{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"},
 		{"GET", "HTTP/1.1 204 No Content\r\n\r\n"},
 		{"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"},
 	} {
@@ -203,6 +209,36 @@ func TestSmallResponseIsOneWrite(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLargerResponseIsTwoWrites: what does not fit into a buffer with the header follows it
+// at once, if it has come. Nothing is flushed in between.
+func TestLargerResponseIsTwoWrites(t *testing.T) {
+	const size = 6000
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{{Address: labtest.Record(t,
+		labtest.Answers("HTTP/1.1 200 OK\r\nContent-Length: 6000\r\n\r\n"+strings.Repeat("x", size))).Address}}})})
+	s := httptest.NewUnstartedServer(h)
+	l := &countingListener{Listener: s.Listener}
+	s.Listener = l
+	s.Start()
+	defer s.Close()
+	c := newReader(t, s.Listener.Addr().String())
+	const tries = 20 // a response may come in pieces
+	for range tries {
+		l.mu.Lock()
+		l.writes = nil
+		l.mu.Unlock()
+		if _, got, err := c.ask(t, aGet); err != nil || len(got) != size {
+			t.Fatal(len(got), err)
+		}
+		l.mu.Lock()
+		n := len(l.writes)
+		l.mu.Unlock()
+		if n <= 2 {
+			return
+		}
+	}
+	t.Errorf("none of %d responses took two writes", tries)
 }
 
 // TestHeaderEndsAnEjection: the header of a stream, or of an upgrade, shows that a backend

@@ -61,6 +61,8 @@ func TestWhatNetHTTPDoesNotAllow(t *testing.T) {
 			client, _ := exchanged(t, aLastGet, answer("200 OK", fields))
 			return testFields(client)
 		}, "A: 3|Soapaction: 1|X-Lower: 2", "SOAPAction: 1|x-lower: 2|A: 3"},
+		// Chunks may come in pieces. net/http waits for the whole of one, or of a buffer.
+		{"a piece of a chunk", pieceOfChunk, "waits", "AB"},
 		// RFC 8446 §6.1: who has said farewell may still read.
 		{"half-closed client, by TLS", halfClosedTLS, "", "200 OK"},
 		{"unfinished header of HTTP/2", unfinishedHeader2, "waits on", "ends"},
@@ -122,6 +124,25 @@ func halfClosedTLS(t *testing.T) string {
 	_ = c.CloseWrite()
 	got, _ := io.ReadAll(c)
 	return statusLines(string(got))
+}
+
+// pieceOfChunk returns what a client gets of a chunk whose rest is to come.
+func pieceOfChunk(t *testing.T) string {
+	b, next := stepwise(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nAB")
+	s, _ := front(t, HandlerConfig{}, b)
+	c := newReader(t, s.Listener.Addr().String())
+	io.WriteString(c, aGet)
+	next <- true
+	res, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	got := make([]byte, 2)
+	if _, err := io.ReadFull(res.Body, got); isTimeout(err) {
+		return "waits"
+	}
+	return string(got)
 }
 
 // unfinishedHeader2 returns what becomes of a header that goes on for longer than

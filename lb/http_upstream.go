@@ -38,6 +38,7 @@ type upstream struct {
 	err        error         // of the latest Read
 	sent       atomic.Bool   // the request is out: now silence counts
 	written    atomic.Int64  // bytes of the request
+	reader     *exchange     // that passes the body on as it comes; nil: nobody does
 
 	// While idle.
 	since  time.Time
@@ -74,6 +75,12 @@ func (u *upstream) Read(p []byte) (int, error) {
 	if u.headerLeft == 0 {
 		u.err = errHeaderTooLong
 		return 0, u.err
+	}
+	// TLS may have more, for which nobody would wait: then there is one write more.
+	if u.reader != nil && u.reader.owed && !isReadable(u.Conn) {
+		if err := u.reader.flush(); err != nil {
+			return 0, err
+		}
 	}
 	if u.headerLeft > 0 {
 		p = p[:min(len(p), u.headerLeft)]

@@ -27,6 +27,19 @@ func peerStateFD(fd int) (ended, broken bool, unread int) {
 	return p[0].Revents&unix.POLLRDHUP != 0, p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0, unread
 }
 
+// isReadable reports whether a read of a connection would not wait.
+func isReadable(c any) (readable bool) {
+	raw, err := rawConn(innermost(c))
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		readable = n > 0
+	})
+	return readable
+}
+
 // sendAtOnce sends a byte if that needs no waiting, and reports whether it was sent.
 func sendAtOnce(c any, b byte) (sent bool) {
 	raw, err := rawConn(innermost(c))

@@ -33,6 +33,9 @@ func hasPending(net.Listener) bool { return false }
 // connection is broken, and how many bytes have come that nobody has read. Nobody knows.
 func peerState(any) (ended, broken bool, unread int) { return false, false, 0 }
 
+// isReadable reports whether a read of a connection would not wait. Nobody knows.
+func isReadable(any) bool { return false }
+
 // sendAtOnce sends a byte if that needs no waiting. Nobody needs it where peerState does
 // not know.
 func sendAtOnce(any, byte) (sent bool) { return false }
