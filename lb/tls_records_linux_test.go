@@ -392,3 +392,21 @@ func TestTinyRecordsLeaveOthersTheirTurn(t *testing.T) {
 		return all
 	})
 }
+
+// While there is something that was decrypted and not returned yet, its memory is not given
+// to another connection; once there is nothing, TLS does not refer to it any more.
+func TestDecryptedBytesKeepTheBuffer(t *testing.T) {
+	k := &link{loop: &loop{}, tls: [2]*tls.Conn{tls.Client(nil, &tls.Config{})}}
+	k.lendBuffer(0)
+	raw, plain := rawInput(k.tls[0]), plainInput(k.tls[0])
+	raw.WriteString("secret")
+	plain.Reset(raw.Next(6))
+	k.takeBuffer(0, false)
+	if len(k.loop.raw) != 0 || plain.Len() != 6 {
+		t.Errorf("%d buffers are free, and %d decrypted bytes are left, want none and 6", len(k.loop.raw), plain.Len())
+	}
+	k.takeBuffer(0, true)
+	if len(k.loop.raw) != 1 || plain.Len() != 0 || raw.Cap() >= rawSize {
+		t.Errorf("in the end %d buffers are free, and %d decrypted bytes are left, want 1 and none", len(k.loop.raw), plain.Len())
+	}
+}
