@@ -22,8 +22,9 @@ func requestTarget(method, sent string, major int, u *url.URL) (target string, o
 	// A URL without a scheme is a middleware's, which has replaced that of an absolute target.
 	if absolute := sent != "" && sent != "*" && sent[0] != '/' && u.Scheme != ""; absolute {
 		// In HTTP/2 the authority has a field of its own (RFC 9113 §8.3.1). An empty host is
-		// invalid (RFC 9110 §4.2.1), and user information hides who is meant (§4.2.4).
-		if major != 1 || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+		// invalid (RFC 9110 §4.2.1), and user information hides who is meant (§4.2.4). A zone
+		// means nothing to others, and net/url has decoded what stood before it.
+		if major != 1 || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Contains(u.Host, "%") {
 			return "", false
 		}
 		if method == http.MethodOptions && u.Path == "" && u.RawQuery == "" && !u.ForceQuery {

@@ -85,6 +85,7 @@ func TestAbsoluteTarget(t *testing.T) {
 		{"GET http://:80/x", ""},
 		{"GET http://user@y/", ""}, // RFC 9110 §4.2.4
 		{"GET http://user:password@y/", ""},
+		{"GET http://[fe80::1%25eth0]/", ""},
 		{"GET http://y#a", ""},
 		{"GET ftp://y/", ""},
 	} {
