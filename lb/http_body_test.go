@@ -165,6 +165,23 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
+// A response that comes in one piece has its trailers, announced or not.
+func TestTrailersOfResponsesThatComeWhole(t *testing.T) {
+	for _, announce := range []string{"", "Trailer: X-Sum\r\n"} {
+		whole := "HTTP/1.1 200 OK\r\n" + announce + "Transfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n0\r\nX-Sum: 42\r\n\r\n"
+		s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			if _, err := http.ReadRequest(r); err == nil {
+				io.WriteString(c, whole)
+				discard(c, r)
+			}
+		}))
+		res, err := http.Get(s.URL)
+		if b := body(t, res, err); b != "data" || res.Trailer.Get("X-Sum") != "42" {
+			t.Errorf("%q: body %q, trailer %v", announce, b, res.Trailer)
+		}
+	}
+}
+
 // A client may send trailers that it has not announced. They are dropped, and the
 // rest of the request is served.
 func TestUnannouncedTrailersAreDropped(t *testing.T) {

@@ -60,6 +60,9 @@ func (x *exchange) finishResponse() {
 	for name, values := range x.trailer {
 		if !slices.Contains(x.announced, name) {
 			name = http.TrailerPrefix + name
+			// net/http would give a short response that is still in its buffers a length, and
+			// leave the trailer out.
+			_ = x.rc.Flush()
 		}
 		x.w.Header()[name] = values
 	}
