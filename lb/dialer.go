@@ -23,8 +23,10 @@ type dialer struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// connect connects to a picked backend.
-func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
+// connect connects to a picked backend. With TLS the connection begins with greeting, a PROXY
+// header or nil: who accepts both reads the header before the handshake, as HAProxy and nginx
+// do. Without TLS the caller has more to send in the same write.
+func (d *dialer) connect(ctx context.Context, pick Pick, greeting []byte) (net.Conn, error) {
 	dial := d.dial
 	if dial == nil {
 		dial = dialBackend
@@ -44,7 +46,7 @@ func (d *dialer) connect(ctx context.Context, pick Pick) (net.Conn, error) {
 	if err != nil || cfg == nil {
 		return c, err
 	}
-	client := tls.Client(&prefaced{Conn: c}, withServerName(cfg, pick.member.Backend))
+	client := tls.Client(&prefaced{Conn: c, greeting: greeting}, withServerName(cfg, pick.member.Backend))
 	if err := handshake(ctx, client, d.timeout); err != nil {
 		c.Close()
 		return nil, err

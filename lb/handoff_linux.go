@@ -32,9 +32,9 @@ func inGoroutine[T any](k *link, of int, get func() (T, error), use func(T, erro
 	}()
 }
 
-// dialFD connects to a picked backend, and returns a descriptor.
+// dialFD connects to a picked backend without TLS, and returns a descriptor.
 func dialFD(ctx context.Context, d *dialer, pick Pick) (int32, error) {
-	conn, err := d.connect(ctx, pick)
+	conn, err := d.connect(ctx, pick, nil)
 	if err != nil {
 		return -1, err
 	}
@@ -78,7 +78,7 @@ func (k *link) handOff() {
 			cfg.leave(peer)
 			return
 		}
-		c := cfg.newConn(&prefaced{conn, early}, start)
+		c := cfg.newConn(&prefaced{Conn: conn, early: early}, start)
 		defer cfg.plane.sessions.remove(c)
 		c.origin = o
 		c.adopt = func(pick Pick) bool { return l.adopt(c, pick, peer, accepted) }

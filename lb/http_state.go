@@ -108,9 +108,9 @@ func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
 // dialUpstream connects to a picked backend.
 func (s *handlerSettings) dialUpstream(ctx context.Context, pick Pick) (*upstream, error) {
 	start := time.Now()
-	c, err := s.dialer.connect(ctx, pick)
+	c, err := s.dialer.connect(ctx, pick, nil)
 	if starved(err) && s.idle.giveWay() && retry.Pause(ctx, starvedFor) {
-		c, err = s.dialer.connect(ctx, pick)
+		c, err = s.dialer.connect(ctx, pick, nil)
 	}
 	if err != nil {
 		return nil, err

@@ -70,5 +70,5 @@ func writeSwitch(w *bufio.Writer, res *http.Response) error {
 // withBuffered returns c with what r has read from it already.
 func withBuffered(c net.Conn, r *bufio.Reader) net.Conn {
 	early, _ := r.Peek(r.Buffered())
-	return &prefaced{c, early}
+	return &prefaced{Conn: c, early: early}
 }

@@ -31,7 +31,8 @@ type Listener struct {
 // ListenerConfig configures a Listener. The zero value only waits for errors to pass.
 type ListenerConfig struct {
 	// AcceptProxy are the peers that begin each connection with a PROXY protocol
-	// header, version 1 or 2; a connection of theirs without it is closed.
+	// header, version 1 or 2, in front of TLS if there is TLS; a connection of theirs
+	// without it is closed.
 	AcceptProxy []netip.Prefix
 	// Limits bounds connections.
 	Limits Limits

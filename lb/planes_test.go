@@ -273,25 +273,12 @@ func TestProxyHeaderBeforeTLS(t *testing.T) {
 	}
 	tc := tcpWith(TCPConfig{AcceptProxy: loopback, TLS: &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}})
 	relayOn(t, tc, foreign{ln}, talker(t, "a"))
-	c := tls.Client(&headed{Conn: dialTest(t, ln.Addr().String())}, &tls.Config{ServerName: "a.test", RootCAs: a.pool})
+	c := tls.Client(&prefaced{Conn: dialTest(t, ln.Addr().String()), greeting: []byte("PROXY UNKNOWN\r\n")}, &tls.Config{ServerName: "a.test", RootCAs: a.pool})
 	io.WriteString(c, "hello")
 	c.CloseWrite()
 	if got, inOrder := ends(t, c); got != "ahello." || !inOrder {
 		t.Errorf("got %q, in order: %v", got, inOrder)
 	}
-}
-
-// headed puts a PROXY header in front of what is written first.
-type headed struct {
-	net.Conn
-	once sync.Once
-}
-
-func (h *headed) Write(b []byte) (int, error) {
-	n := len(b)
-	h.once.Do(func() { b = append([]byte("PROXY UNKNOWN\r\n"), b...) })
-	_, err := h.Conn.Write(b)
-	return n, err
 }
 
 // failing is a backend that takes nothing.

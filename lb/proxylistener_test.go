@@ -70,6 +70,41 @@ func TestListenerForHTTP(t *testing.T) {
 	}
 }
 
+// The header comes ahead of the handshake, in one segment with the ClientHello or not.
+func TestListenerReadsProxyHeaderBeforeTLS(t *testing.T) {
+	a := newAuthority(t)
+	server := &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}
+	wrapped, err := NewListener(listenTest(t), ListenerConfig{AcceptProxy: loopback, TLS: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{
+		webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("X-Real-Ip")) })}})})
+	srv := &http.Server{Handler: h}
+	go srv.Serve(wrapped)
+	t.Cleanup(func() { srv.Close() })
+	const header = "PROXY TCP4 192.0.2.1 192.0.2.2 1000 443\r\n"
+	ask := func(c net.Conn) (string, error) {
+		secure := tls.Client(c, &tls.Config{ServerName: "a.test", RootCAs: a.pool})
+		io.WriteString(secure, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		res, err := http.ReadResponse(bufio.NewReader(secure), nil)
+		if err != nil {
+			return "", err
+		}
+		return body(t, res, err), nil
+	}
+	apart := dialTest(t, wrapped.Addr().String())
+	io.WriteString(apart, header)
+	for what, c := range map[string]net.Conn{"by itself": apart, "in one segment": &prefaced{Conn: dialTest(t, wrapped.Addr().String()), greeting: []byte(header)}} {
+		if got, err := ask(c); got != "192.0.2.1" || err != nil {
+			t.Errorf("the header %s: the client is %q, %v", what, got, err)
+		}
+	}
+	if got, err := ask(dialTest(t, wrapped.Addr().String())); err == nil {
+		t.Errorf("without a header: %q", got)
+	}
+}
+
 // A server that is shut down while all slots are taken must get its Accept back.
 func TestListenerCloseEndsAccept(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -266,10 +267,22 @@ func copyPieces(src io.Reader, write func([]byte) error) error {
 	}
 }
 
-// prefaced is a connection some of which was read before.
+// prefaced is a connection some of which was read before, and of what is written the
+// beginning is known.
 type prefaced struct {
 	net.Conn
-	early []byte
+	early    []byte
+	greeting []byte // goes out together with the first write
+}
+
+func (p *prefaced) Write(b []byte) (int, error) {
+	if p.greeting == nil {
+		return p.Conn.Write(b)
+	}
+	greeting := p.greeting
+	p.greeting = nil
+	n, err := p.Conn.Write(slices.Concat(greeting, b))
+	return max(n-len(greeting), 0), err
 }
 
 func (p *prefaced) Read(b []byte) (int, error) {

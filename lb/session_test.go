@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -94,4 +95,34 @@ func TestNobodyIsAcceptedWhileConnectionsStarve(t *testing.T) {
 			t.Errorf("later: %v", err)
 		}
 	})
+}
+
+// A greeting costs no write, and what went out of it does not count as the caller's.
+func TestGreetingGoesWithTheFirstWrite(t *testing.T) {
+	for _, tt := range []struct{ room, want int }{{100, 5}, {8, 2}, {3, 0}} {
+		w := &narrow{room: tt.room}
+		c := &prefaced{Conn: w, greeting: []byte("header")}
+		n, err := c.Write([]byte("hello"))
+		if n != tt.want || (err == nil) != (n == 5) || len(w.writes) != 1 || w.writes[0] != "headerhello" {
+			t.Errorf("room for %d: %d, %v, writes %q", tt.room, n, err, w.writes)
+		}
+		if c.Write([]byte("more")); len(w.writes) != 2 || w.writes[1] != "more" {
+			t.Errorf("writes %q", w.writes)
+		}
+	}
+}
+
+// narrow takes no more than room of each write.
+type narrow struct {
+	net.Conn
+	room   int
+	writes []string
+}
+
+func (w *narrow) Write(b []byte) (int, error) {
+	w.writes = append(w.writes, string(b))
+	if len(b) > w.room {
+		return w.room, io.ErrShortWrite
+	}
+	return len(b), nil
 }

@@ -31,9 +31,11 @@ type TCPConfig struct {
 	// host of the backend's address is verified.
 	BackendTLS *tls.Config
 	// AcceptProxy are the peers that begin each connection with a PROXY protocol
-	// header, version 1 or 2; one of theirs without it is closed.
+	// header, version 1 or 2, in front of TLS if there is TLS; one of theirs without it
+	// is closed.
 	AcceptProxy []netip.Prefix
-	// SendProxy is the version of the PROXY header that backends get. Default none.
+	// SendProxy is the version of the PROXY header that backends get, in front of TLS
+	// if they get TLS. Default none.
 	SendProxy ProxyVersion
 	// HandshakeTimeout bounds the wait for the PROXY header, the ClientHello and the
 	// TLS handshake. Default 10 s.

@@ -70,7 +70,10 @@ func (c *tcpConn) relayClient(ctx context.Context) (adopted bool, err error) {
 	}
 	c.record.Connect = time.Since(c.record.Start)
 	c.record.Backend = pick.Backend()
-	c.early = slices.Concat(c.greeting(&c.origin), early, c.ahead)
+	c.early = slices.Concat(early, c.ahead)
+	if c.dialer.tlsFor(pick) == nil { // otherwise connect has sent it
+		c.early = slices.Concat(c.greeting(&c.origin), c.early)
+	}
 	if c.adopt != nil && c.adopt(pick) {
 		return true, nil
 	}
@@ -97,7 +100,7 @@ func (c *tcpConn) begin(ctx context.Context) (early []byte, err error) {
 		return early, nil
 	}
 	if len(early) > 0 {
-		client = &prefaced{client, early}
+		client = &prefaced{Conn: client, early: early}
 	}
 	server := tlsServer(client, c.TLS)
 	if err := handshake(ctx, server, c.HandshakeTimeout); err != nil {
@@ -158,7 +161,7 @@ func (c *tcpConn) reach(ctx context.Context, pick Pick) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c.dialing(pick, cancel)
-	backend, err := c.dialer.connect(ctx, pick)
+	backend, err := c.dialer.connect(ctx, pick, c.greeting(&c.origin))
 	if err == nil && c.attach(backend) {
 		return nil
 	}

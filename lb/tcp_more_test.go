@@ -64,6 +64,73 @@ func TestProxyProtocolIsSent(t *testing.T) {
 	}
 }
 
+// tlsProxyReader is a proxyReader behind whose header TLS begins, as behind HAProxy's
+// "accept-proxy ssl" and nginx's "ssl proxy_protocol". It says what is wrong with a connection
+// that begins otherwise.
+func tlsProxyReader(t *testing.T, cfg *tls.Config) Backend {
+	return rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		var b []byte
+		for {
+			one, err := r.ReadByte()
+			if err != nil {
+				return
+			}
+			b = append(b, one)
+			h, n, err := proxyproto.Parse(b)
+			if err == io.ErrUnexpectedEOF {
+				continue
+			}
+			if err != nil || n != len(b) {
+				t.Errorf("the backend's connection begins with %q: %v", b, err)
+				return
+			}
+			secure := tls.Server(&prefacedForTest{c, r}, cfg)
+			defer secure.Close()
+			if _, err := fmt.Fprintf(secure, "%v to %v:", h.Source, h.Destination.Addr()); err == nil {
+				io.Copy(secure, secure)
+			}
+			return
+		}
+	})
+}
+
+// The header goes ahead of the handshake, since whoever accepts both reads it there, and
+// nothing of the header follows inside TLS. Each attempt has a header of its own.
+func TestProxyHeaderPrecedesBackendTLS(t *testing.T) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		a := newAuthority(t)
+		server := &tls.Config{GetCertificate: a.certificates(a.issue("app", "127.0.0.1", "localhost")).GetCertificate}
+		impostor := &tls.Config{GetCertificate: a.certificates(a.issue("impostor", "other.test")).GetCertificate}
+		client := &tls.Config{RootCAs: a.pool}
+		for version := ProxyV1; version <= ProxyV2; version++ {
+			good := tlsProxyReader(t, server)
+			own, named := good, good
+			own.TLS = client
+			_, port, _ := net.SplitHostPort(good.Address)
+			named.Address = "localhost:" + port
+			for what, tt := range map[string]struct {
+				tls      *tls.Config
+				backends []Backend
+			}{
+				"of the plane":      {client, []Backend{good}},
+				"of the backend":    {nil, []Backend{own}},
+				"of a name":         {client, []Backend{named}},
+				"after an impostor": {client, []Backend{tlsProxyReader(t, impostor), good}},
+			} {
+				dial, stop := open(tcpWith(TCPConfig{SendProxy: version, BackendTLS: tt.tls}), tt.backends...)
+				c := dial()
+				io.WriteString(c, "data")
+				c.CloseWrite()
+				got, inOrder := ends(t, c)
+				if want := c.LocalAddr().String() + " to 127.0.0.1:data"; got != want || !inOrder {
+					t.Errorf("%v, TLS %s: %q, in order: %v; want %q", version, what, got, inOrder, want)
+				}
+				stop()
+			}
+		}
+	})
+}
+
 func TestProxyProtocolIsAccepted(t *testing.T) {
 	const v1 = "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n"
 	for _, tt := range []struct {
