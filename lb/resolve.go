@@ -127,6 +127,9 @@ func (p *Pool) learn(ctx context.Context, latest news) {
 
 	p.learning <- struct{}{}
 	defer func() { <-p.learning }()
+	if !p.hasNews() {
+		return // it was learned together with others
+	}
 	if p.asking.Load() > 0 {
 		retry.Pause(ctx, refreshPause) // there will be more
 	}
@@ -138,6 +141,13 @@ func (p *Pool) learn(ctx context.Context, latest news) {
 	if p.apply(all) {
 		retry.Pause(ctx, min(10*time.Since(start), time.Second))
 	}
+}
+
+// hasNews reports whether there are answers that are not part of the pool yet.
+func (p *Pool) hasNews() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.news) > 0
 }
 
 // apply has the pool use answers, and reports whether something has changed.

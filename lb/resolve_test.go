@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -137,6 +138,39 @@ func TestResolveManyNames(t *testing.T) {
 		p.Run(ctx)
 		if most.Load() > maxLookups || all.Load() != 3*maxLookups {
 			t.Errorf("%d names, %d at once; want %d, at most %d", all.Load(), most.Load(), 3*maxLookups, maxLookups)
+		}
+	})
+}
+
+// While the resolver is silent about one name, the answers of hundreds of others take
+// effect together, and nothing piles up behind them.
+func TestAnswersDoNotQueueUpBehindADeadName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bs := []Backend{{Address: "dead.test:80"}}
+		for i := range 500 {
+			bs = append(bs, Backend{Address: fmt.Sprintf("app%d.test:80", i)})
+		}
+		p := newPool(t, PoolConfig{Backends: bs, ResolveInterval: time.Second, Resolver: testDNS{
+			host: func(ctx context.Context, host string) ([]string, error) {
+				if host == "dead.test" {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return []string{"192.0.2.7"}, nil
+			},
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go p.Run(ctx)
+		began := time.Now()
+		<-p.Resolved()
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("the first answers took effect after %v, though the dead name was given up after 1s", took)
+		}
+		time.Sleep(time.Minute + time.Second/2) // in the middle between two rounds
+		synctest.Wait()
+		if n := runtime.NumGoroutine(); n > 100 {
+			t.Errorf("%d goroutines after a minute", n)
 		}
 	})
 }
