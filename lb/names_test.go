@@ -487,6 +487,7 @@ func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		z := &zone{hosts: map[string][]string{"app.test": {"192.0.2.1", "192.0.2.2"}}}
 		p, step := resolving(t, z, PoolConfig{Backends: []Backend{{Name: "app", Address: "app.test:80"}, {Address: "192.0.2.9:80"}}})
+		synctest.Wait() // until the first answers are here
 		var told []string
 		stop := p.Follow(func(b BackendSnapshot) func() {
 			p.SetHealth(b.Name, errDown) // may be called

@@ -54,22 +54,27 @@ func TestSoundDoesNotWait(t *testing.T) {
 	}
 	defer c.Close()
 	p := &proxiedConn{prefaced: prefaced{Conn: c}}
-	for taken := 1; taken > 0; {
-		_ = p.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		taken, _ = p.Write(make([]byte, 1<<20))
+	const tries = 20 // the kernel may find some more room later
+	for range tries {
+		for taken := 1; taken > 0; {
+			_ = p.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			taken, _ = p.Write(make([]byte, 1<<20))
+		}
+		_ = p.SetWriteDeadline(time.Time{})
+		p.ahead = false
+		p.endResponse()
+		done := make(chan bool)
+		go func() { p.sound(); close(done) }()
+		select {
+		case <-done:
+		case <-time.After(bound):
+			t.Fatal("it waits")
+		}
+		if !p.ahead {
+			return
+		}
 	}
-	_ = p.SetWriteDeadline(time.Time{})
-	p.endResponse()
-	done := make(chan bool)
-	go func() { p.sound(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(bound):
-		t.Fatal("it waits")
-	}
-	if p.ahead {
-		t.Error("a byte went out")
-	}
+	t.Errorf("a byte went out in each of %d tries", tries)
 }
 
 // TestNothingGoesAheadOfAResponseUnderWay: a middleware may write a response of its own, and
