@@ -39,8 +39,8 @@ func serving(t *testing.T, srv *http.Server) (address string) {
 	return ln.Addr().String()
 }
 
-// held is a backend that keeps its answers until it is told, one for each connection. hungUp counts the connections
-// that were closed on it instead.
+// held is a backend that keeps its answers until it is told, one for each connection, which
+// it says. hungUp counts the connections that were closed on it instead.
 func held(t *testing.T, answer string) (b Backend, got <-chan string, release chan<- bool, hungUp *atomic.Int32) {
 	t.Helper()
 	requests, releases := make(chan string), make(chan bool)
@@ -58,7 +58,7 @@ func held(t *testing.T, answer string) (b Backend, got <-chan string, release ch
 		case <-left:
 			hungUp.Add(1)
 		case <-releases:
-			io.WriteString(c, answer)
+			io.WriteString(c, strings.Replace(answer, "\r\n", "\r\nConnection: close\r\n", 1))
 		}
 	})
 	return b, requests, releases, hungUp

@@ -140,7 +140,7 @@ func (x *exchange) takeKept() *upstream {
 		own.owner = x.conn
 		if own == x.conn.boundTo(x.cfg.idle) {
 			// Another connection would not be authenticated, so there is no choice.
-			if u := x.cfg.idle.takeConn(own, math.MaxInt64); u != nil {
+			if u := x.takeConn(own, math.MaxInt64); u != nil {
 				return u
 			}
 		}
@@ -149,7 +149,19 @@ func (x *exchange) takeKept() *upstream {
 	if limit == 0 {
 		return nil
 	}
-	return x.cfg.idle.takeConn(to, limit)
+	return x.takeConn(to, limit)
+}
+
+// takeConn returns a kept connection. The end of one may have come a moment ago, so that
+// watchConn has not seen it: that would be the end of a request that is sent once only.
+func (x *exchange) takeConn(to destination, limit time.Duration) *upstream {
+	for {
+		u := x.cfg.idle.takeConn(to, limit)
+		if u == nil || idempotent(x.in.Method) || !isReadable(u.Conn) {
+			return u
+		}
+		u.Close()
+	}
 }
 
 // keptFor returns how long a connection may have been idle that is used for a request; 0:
