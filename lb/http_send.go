@@ -237,6 +237,9 @@ func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
 			}
 		}
 		u.headerLeft = -1
+		if len(res.TransferEncoding) > 0 && res.Body != http.NoBody {
+			res.Body = &chunkedBody{res: res, u: u}
+		}
 		close(x.upload.answered)
 		return res, nil
 	}

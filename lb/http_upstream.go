@@ -35,6 +35,7 @@ type upstream struct {
 	timeout    time.Duration // silence that is accepted
 	headerLeft int           // bytes of response header still allowed; negative after the header
 	heard      bool          // something has come back
+	filled     bool          // the latest Read did not find the end of what had come
 	err        error         // of the latest Read
 	sent       atomic.Bool   // the request is out: now silence counts
 	written    atomic.Int64  // bytes of the request
@@ -89,7 +90,7 @@ func (u *upstream) Read(p []byte) (int, error) {
 		_ = u.SetReadDeadline(time.Now().Add(u.timeout))
 	}
 	n, err := u.Conn.Read(p)
-	u.heard, u.err = u.heard || n > 0, err
+	u.heard, u.filled, u.err = u.heard || n > 0, n == len(p), err
 	if u.headerLeft > 0 {
 		u.headerLeft -= n
 	}
@@ -102,6 +103,9 @@ func (u *upstream) Write(p []byte) (int, error) {
 	u.written.Add(int64(n))
 	return n, err
 }
+
+// hasMore reports whether it is known that a Read would not wait.
+func (u *upstream) hasMore() bool { return u.filled && isReadable(u.Conn) }
 
 // Close does not wait until a TLS peer has taken a farewell.
 func (u *upstream) Close() error { return u.NetConn().Close() }
