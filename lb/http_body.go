@@ -120,8 +120,9 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 	if isTimeout(err) && time.Now().Before(deadline) {
 		err = errBodyOver // the read was interrupted
 	}
-	// The deadline would also end net/http's watch for the client's departure.
-	if err == io.EOF && !b.stopped {
+	// The deadline would also end net/http's watch for the client's departure, and in HTTP/2
+	// the body, even if nobody reads it.
+	if !b.stopped && (err == io.EOF || err == nil && b.in.ProtoMajor != 1) {
 		_ = b.rc.SetReadDeadline(time.Time{})
 	}
 	b.err = err

@@ -26,6 +26,7 @@ func (x *exchange) passInformational(code int, header http.Header) {
 	client := x.conn.halfClosing()
 	first := client != nil && !client.inResponse()
 	x.w.WriteHeader(code)
+	x.letClientRest()
 	if first {
 		client.endResponse()
 	}
@@ -43,6 +44,14 @@ func (x *exchange) beginAnswer() {
 // awaitClient sets how long the client may take nothing of what is written next.
 func (x *exchange) awaitClient() {
 	_ = x.rc.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
+}
+
+// letClientRest takes the time of awaitClient back while there is nothing to take: in HTTP/2
+// it would end the stream, even if nothing is being written.
+func (x *exchange) letClientRest() {
+	if x.in.ProtoMajor != 1 {
+		_ = x.rc.SetWriteDeadline(time.Time{})
+	}
 }
 
 // lacksLength reports whether a client learns only from the end of a response with

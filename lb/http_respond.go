@@ -92,6 +92,7 @@ func (x *exchange) flush() error {
 	if err := x.rc.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return errClient{err}
 	}
+	x.letClientRest()
 	return nil
 }
 

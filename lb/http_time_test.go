@@ -36,7 +36,7 @@ func newPipeNet(t *testing.T, cfg HandlerConfig, f func(net.Conn, *bufio.Reader)
 		return ours, nil
 	}
 	n.h = newHandler(t, cfg)
-	srv := &http.Server{Handler: n.h}
+	srv := &http.Server{Handler: n.h, Protocols: protocols(true)}
 	go srv.Serve(n)
 	t.Cleanup(func() {
 		srv.Close()
@@ -79,6 +79,25 @@ func (n *pipeNet) settled(t *testing.T, failures uint64) {
 	if st := n.h.pool().Status().Backends[0]; st.Active != 0 || st.Failures != failures {
 		t.Errorf("%d active, %d failures; want none and %d", st.Active, st.Failures, failures)
 	}
+}
+
+// client2 returns a client of HTTP/2.
+func (n *pipeNet) client2(t *testing.T) *http.Client {
+	tr := &http.Transport{Protocols: protocols(false), DialContext: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		n.accept <- theirs
+		return ours, nil
+	}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// protocols are HTTP/2 without TLS and, if both, HTTP/1.
+func protocols(both bool) *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(both)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // receive reads a response, and how long it took since start.
@@ -270,6 +289,60 @@ func TestEventStream(t *testing.T) {
 		}
 		n.settled(t, 0)
 	})
+}
+
+// The time that a client has counts while it is awaited. In HTTP/2, where the deadlines of
+// net/http end a stream also while nobody waits for the client, it does so too.
+func TestClientTimeoutOverHTTP2(t *testing.T) {
+	const long = 3 << 20 // more than a stream's window
+	for _, tt := range []struct {
+		name, method string
+		backend      func(net.Conn, *http.Request)
+		body         string
+	}{
+		{"stream of events", "GET", func(c net.Conn, _ *http.Request) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+			for range 2 {
+				time.Sleep(10 * time.Minute)
+				io.WriteString(c, "1\r\na\r\n")
+			}
+			io.WriteString(c, "0\r\n\r\n")
+		}, "aa"},
+		{"late answer after early hints", "GET", func(c net.Conn, _ *http.Request) {
+			io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+			time.Sleep(10 * time.Minute)
+			io.WriteString(c, anOK)
+		}, "ok"},
+		{"backend that takes its time to read", "PUT", func(c net.Conn, r *http.Request) {
+			io.ReadFull(r.Body, make([]byte, 10<<10))
+			time.Sleep(10 * time.Minute)
+			n, _ := io.Copy(io.Discard, r.Body)
+			body := fmt.Sprint(n + 10<<10)
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		}, fmt.Sprint(long)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newPipeNet(t, HandlerConfig{Timeout: time.Hour, ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+					if req, err := http.ReadRequest(r); err == nil {
+						tt.backend(c, req)
+					}
+					discard(c, r)
+				})
+				req, _ := http.NewRequest(tt.method, "http://x/", io.LimitReader(neverEnding{}, long))
+				if tt.method == "GET" {
+					req.Body = nil
+				}
+				res, err := n.client2(t).Do(req)
+				if err != nil {
+					t.Error(err)
+				} else if b, err := io.ReadAll(res.Body); res.ProtoMajor != 2 || res.StatusCode != 200 || string(b) != tt.body || err != nil {
+					t.Errorf("%s %s %q, %v; want %q", res.Proto, res.Status, b, err, tt.body)
+				}
+				time.Sleep(time.Hour) // no goroutine may be left
+			})
+		})
+	}
 }
 
 // A backend need not say that it wants the body (RFC 9110 §10.1.1).
