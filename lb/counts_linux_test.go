@@ -60,13 +60,7 @@ func TestHandedOffConnectionsAreCounted(t *testing.T) {
 // An event that the kernel had ready for a descriptor which is closed meanwhile concerns
 // nobody, whoever has its place now.
 func TestStaleEventsConcernNobody(t *testing.T) {
-	tc := tcpWith(TCPConfig{})
-	addr, _ := relay(t, tc, talker(t, "a"))
-	e := engineOf(t, tc)
-	c := dialTest(t, addr)
-	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	_, e, c := oneLink(t)
 	e.eachLink(t, func(k *link) {
 		for side := range int32(2) {
 			before := *k
@@ -135,13 +129,7 @@ func TestBulkIsCopiedWhereItCannotBeSpliced(t *testing.T) {
 
 // A pipe that there was no descriptor for is none of the maxPipes.
 func TestFailedPipeIsNotCounted(t *testing.T) {
-	tc := tcpWith(TCPConfig{})
-	addr, _ := relay(t, tc, talker(t, "a"))
-	e := engineOf(t, tc)
-	c := dialTest(t, addr)
-	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	_, e, _ := oneLink(t)
 	e.eachLink(t, func(k *link) {
 		var limit unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -14,19 +14,25 @@ import (
 	"github.com/havip/havip/internal/lab/labtest"
 )
 
-// Out of descriptors, clients wait, and are served when there are some again: also the
-// one for whom the last descriptor sufficed, but not for its backend.
-func TestDescriptorLimit(t *testing.T) {
-	l := lab.New(t)
-	host := l.MustHost("lb", "192.0.2.40/24")
+// echoingHost is a host with 192.0.2.40, and a backend on it that echoes.
+func echoingHost(t *testing.T) (*lab.Host, Backend) {
+	t.Helper()
+	host := lab.New(t).MustHost("lb", "192.0.2.40/24")
 	ln, err := host.Listen("tcp", "192.0.2.40:9000")
 	if err != nil {
 		t.Fatal(err)
 	}
 	labtest.Serve(t, ln, func(c net.Conn) { io.Copy(c, c) })
+	return host, Backend{Address: ln.Addr().String()}
+}
+
+// Out of descriptors, clients wait, and are served when there are some again: also the
+// one for whom the last descriptor sufficed, but not for its backend.
+func TestDescriptorLimit(t *testing.T) {
+	host, backend := echoingHost(t)
 	for _, files := range []uint64{64, 65} { // each connection takes two of them
 		t.Run(fmt.Sprint(files), func(t *testing.T) {
-			n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: files, Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.40:9000"}}}}
+			n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: files, Pool: PoolConfig{Backends: []Backend{backend}}}
 			cmd := n.start(t, host)
 			const clients = 60
 			served := make(chan net.Conn, clients)
@@ -69,16 +75,10 @@ func TestDescriptorLimit(t *testing.T) {
 
 // All UDP services of a process together leave descriptors to its other services.
 func TestUDPLeavesDescriptorsToOthers(t *testing.T) {
-	l := lab.New(t)
-	host := l.MustHost("lb", "192.0.2.40/24")
-	ln, err := host.Listen("tcp", "192.0.2.40:9000")
-	if err != nil {
-		t.Fatal(err)
-	}
-	labtest.Serve(t, ln, func(c net.Conn) { io.Copy(c, c) })
+	host, backend := echoingHost(t)
 	files := 200 + 4*runtime.NumCPU()
 	udp := node{Mode: "udp", Listen: "192.0.2.40:53", Pool: PoolConfig{Backends: []Backend{echoUDP(t, host, "192.0.2.40:5300")}}}
-	n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: uint64(files), Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.40:9000"}}}, Others: []node{udp, udp}}
+	n := node{Mode: "tcp", Listen: "192.0.2.40:8080", Files: uint64(files), Pool: PoolConfig{Backends: []Backend{backend}}, Others: []node{udp, udp}}
 	n.Others[1].Listen = "192.0.2.40:54"
 	cmd := n.start(t, host)
 	before := openFilesOf(t, cmd.Pid())

@@ -39,6 +39,19 @@ func engineOf(t *testing.T, tc *testTCP) (e *engine) {
 	return e
 }
 
+// oneLink is a plane with one connection, which is established.
+func oneLink(t *testing.T) (tc *testTCP, e *engine, c net.Conn) {
+	t.Helper()
+	tc = tcpWith(TCPConfig{})
+	addr, _ := relay(t, tc, talker(t, "a"))
+	e = engineOf(t, tc)
+	c = dialTest(t, addr)
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return tc, e, c
+}
+
 // within runs f in a loop, and waits for it.
 func (l *loop) within(t *testing.T, f func()) {
 	t.Helper()
@@ -493,13 +506,7 @@ func TestListenersAreOrdinaryTCP(t *testing.T) {
 
 // Descriptors that run out while a connection is made make it wait, and accepting too.
 func TestStarvedLinkWaits(t *testing.T) {
-	tc := tcpWith(TCPConfig{})
-	addr, _ := relay(t, tc, talker(t, "a"))
-	e := engineOf(t, tc)
-	c := dialTest(t, addr)
-	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	tc, e, c := oneLink(t)
 	// The connection is as it was before it had a backend, and there is none for it.
 	tries := 0
 	e.eachLink(t, func(k *link) { tries = k.tries })

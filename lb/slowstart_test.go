@@ -1,8 +1,6 @@
 package lb
 
 import (
-	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -83,18 +81,7 @@ func TestSlowStartOfHashes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPool(t, PoolConfig{Balance: balance, Backends: backends(1, 1, 1), SlowStart: 10 * time.Second})
 			const n = 3000
-			where := func() (names []string) {
-				for i := range n {
-					client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)
-					k, err := p.Pick(&Flow{Client: client, Key: fmt.Sprint(i)})
-					if err != nil {
-						t.Fatal(err)
-					}
-					names = append(names, k.Backend())
-					k.Done(Success)
-				}
-				return names
-			}
+			where := func() []string { return where(t, p, n) }
 			whole := where()
 			p.SetHealth("a", errDown)
 			last := where()
