@@ -308,53 +308,6 @@ func TestNodesAgreeOnAddresses(t *testing.T) {
 	})
 }
 
-func TestSRV(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const name = "_http._tcp.example.test"
-		z := &zone{srv: map[string][]*net.SRV{}, hosts: map[string][]string{"a.test": {"192.0.2.1"}, "b.test": {"192.0.2.2", "192.0.2.3"}, "c.test": {"192.0.2.4"}}}
-		p, step := resolving(t, z, PoolConfig{Backends: []Backend{{Name: "app", Address: name, Weight: 7}}})
-		if _, err := p.Pick(nil); !errors.Is(err, ErrNoBackend) {
-			t.Errorf("without an answer: %v, want ErrNoBackend", err)
-		}
-		expect(t, "no answer", step(func() {}), "")
-		expect(t, "no answer", strings.Join(p.Status().Unresolved, " "), "app")
-		expect(t, "an answer", step(func() {
-			z.srv[name] = []*net.SRV{{Target: "c.test.", Port: 8082, Priority: 20, Weight: 5}, {Target: "b.test.", Port: 8081, Priority: 10, Weight: 2},
-				{Target: "a.test.", Port: 8080, Priority: 10}}
-		}), "app/192.0.2.1:8080 app/192.0.2.2:8081*2 app/192.0.2.3:8081*2 app/192.0.2.4:8082+*5")
-		expect(t, "an answer", strings.Join(p.Status().Unresolved, " "), "")
-		if b := p.Status().Backends[0]; b.Authority != "example.test:8080" || b.Origin != "app" || b.Resolved != "192.0.2.1:8080" {
-			t.Errorf("%+v", b)
-		}
-		p.SetHealth("app/192.0.2.2:8081", errDown)
-		expect(t, "no weights", step(func() {
-			z.srv[name] = []*net.SRV{{Target: "b.test.", Port: 8081, Priority: 1}, {Target: "a.test.", Port: 8080, Priority: 1}}
-		}), "app/192.0.2.1:8080*7 app/192.0.2.2:8081!*7 app/192.0.2.3:8081*7")
-		expect(t, "one target is unknown for a while", step(func() {
-			delete(z.hosts, "b.test")
-			z.srv[name] = append(z.srv[name], &net.SRV{Target: "c.test.", Port: 1, Priority: 1})
-		}), "app/192.0.2.1:8080*7 app/192.0.2.2:8081!*7 app/192.0.2.3:8081*7 app/192.0.2.4:1*7")
-		expect(t, "the service is called off, which is no answer", step(func() { z.srv[name] = []*net.SRV{{Target: ".", Priority: 1}} }),
-			"app/192.0.2.1:8080*7 app/192.0.2.2:8081!*7 app/192.0.2.3:8081*7 app/192.0.2.4:1*7")
-		expect(t, "one record", step(func() { z.srv[name] = []*net.SRV{{Target: "a.test.", Port: 8080}} }), "app/192.0.2.1:8080*7")
-	})
-}
-
-// One of the records, of the best priority, and the same one as long as it is there.
-func TestSRVFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const name = "_http._tcp.example.test"
-		z := &zone{hosts: map[string][]string{"a.test": {"192.0.2.1"}, "b.test": {"192.0.2.2"}, "c.test": {"192.0.2.3"}},
-			srv: map[string][]*net.SRV{name: {{Target: "a.test.", Port: 80, Priority: 2}, {Target: "c.test.", Port: 80, Priority: 1}}}}
-		_, step := resolving(t, z, PoolConfig{Backends: []Backend{{Name: "app", Address: name, Resolve: ResolveFirst}}})
-		expect(t, "the best priority", step(func() {}), "app=192.0.2.3:80")
-		expect(t, "it stays", step(func() {
-			z.srv[name] = append(z.srv[name], &net.SRV{Target: "b.test.", Port: 80, Priority: 1})
-		}), "app=192.0.2.3:80")
-		expect(t, "it is not the best any more", step(func() { z.srv[name][1].Priority = 3 }), "app=192.0.2.2:80")
-	})
-}
-
 func TestFamiliesWithoutARoute(t *testing.T) {
 	a4, b4, a6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8::1")
 	for _, tt := range []struct {
@@ -469,64 +422,4 @@ func TestAddressesThatAreRefused(t *testing.T) {
 			t.Errorf("a quorum of 2 of %s: %v", address, err)
 		}
 	}
-}
-
-// The certificate of a backend with SRV records is for the domain that has them.
-func TestNameOfSRVInTLS(t *testing.T) {
-	for address, want := range map[string]string{"_https._tcp.example.org": "example.org", "_https._tcp.example.org.": "example.org",
-		"app.example.org:443": "app.example.org", "192.0.2.1:443": "192.0.2.1", "unix:/x": ""} {
-		if got := (Backend{Address: address}).host(); got != want {
-			t.Errorf("%s: %q, want %q", address, got, want)
-		}
-	}
-}
-
-// Who follows a pool is told of each backend when it comes and when it goes, whatever
-// brings that about, and of nothing else.
-func TestFollow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		z := &zone{hosts: map[string][]string{"app.test": {"192.0.2.1", "192.0.2.2"}}}
-		p, step := resolving(t, z, PoolConfig{Backends: []Backend{{Name: "app", Address: "app.test:80"}, {Address: "192.0.2.9:80"}}})
-		synctest.Wait() // until the first answers are here
-		var told []string
-		stop := p.Follow(func(b BackendSnapshot) func() {
-			p.SetHealth(b.Name, errDown) // may be called
-			told = append(told, "+"+b.Name+"="+b.Resolved)
-			return func() { told = append(told, "-"+b.Name) }
-		})
-		said := func(what, want string) {
-			t.Helper()
-			if slices.ContainsFunc(told[:max(0, len(told)-1)], func(s string) bool { return s[0] == '+' }) {
-				t.Errorf("%s: what is new comes first: %q", what, told)
-			}
-			slices.Sort(told)
-			got := strings.Join(told, " ")
-			told = nil
-			expect(t, what, got, want)
-		}
-		if len(told) == 0 {
-			t.Error("nothing is told before Follow returns")
-		}
-		told = nil
-		step(func() {})
-		told = nil
-		step(func() {})
-		said("no change", "")
-		step(func() { z.hosts["app.test"] = []string{"192.0.2.2", "192.0.2.3"} })
-		said("the name moves", "+app/192.0.2.3:80=192.0.2.3:80 -app/192.0.2.1:80")
-		p.Update([]Backend{{Name: "app", Address: "app.test:80", Weight: 9, Resolve: ResolveFirst}, {Address: "192.0.2.9:80", Weight: 3}})
-		synctest.Wait()
-		said("one of the addresses alone", "+app=192.0.2.2:80 -app/192.0.2.2:80 -app/192.0.2.3:80")
-		p.SetHealth("app", nil)
-		p.SetDrain("app", true)
-		synctest.Wait()
-		said("health", "")
-		step(func() { z.hosts["app.test"] = []string{"192.0.2.3"} })
-		said("another address", "+app=192.0.2.3:80 -app")
-		stop()
-		said("the end", "-192.0.2.9:80 -app")
-		p.Update(backends(1))
-		synctest.Wait()
-		said("after the end", "")
-	})
 }
