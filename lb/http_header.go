@@ -185,9 +185,8 @@ func (x *exchange) fitStatus(h http.Header, status int, upgrade []string) {
 	switch {
 	case status == http.StatusNoContent:
 		delete(h, "Content-Length") // RFC 9110 §8.6
-	case x.in.ProtoMajor != 1:
 	case status == http.StatusNotModified:
-		// These tell of the response to a GET. net/http removes them, by this spelling.
+		// These tell of the response to a GET. net/http removes them in HTTP/1, by this spelling.
 		for _, name := range []string{"Content-Length", "Content-Type"} {
 			if values, ok := h[name]; ok {
 				delete(h, name)

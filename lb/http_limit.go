@@ -23,9 +23,6 @@ var errFieldsTooLarge = errors.New("trailer is too large")
 func (c *HandlerConfig) headerFits(r *http.Request) bool {
 	// A middleware may have changed the URL, and the server takes the Host out of the header.
 	size := len(r.Method) + max(len(r.RequestURI), len(r.URL.Path)+len(r.URL.RawQuery))
-	if r.Host == "" {
-		return c.fieldsFit(r.Header, size, 0)
-	}
 	return c.fieldsFit(r.Header, size+fieldSize("Host", r.Host), 1)
 }
 

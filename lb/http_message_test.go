@@ -38,6 +38,8 @@ func TestUpgradeRequired(t *testing.T) {
 		{"426", required, aLastGet, true},
 		{"426 to HTTP/1.0", required, "GET / HTTP/1.0\r\n\r\n", false},
 		{"200", strings.Replace(required, "426 Upgrade Required", "200 OK", 1), aLastGet, false},
+		// Its connection ends with it, and that is more important.
+		{"426 after chunks", required, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", true},
 	} {
 		got, _ := exchanged(t, tt.request, tt.response)
 		if strings.Contains(got, "\r\nUpgrade: websocket\r\n") != tt.want {

@@ -183,9 +183,7 @@ func (o *clientConn) keep(i *idleConns, u *upstream) {
 		return
 	}
 	u.to.owner = o
-	if before, ok := o.bound[i]; ok && before != u.to {
-		i.drop(before)
-	}
+	i.drop(o.bound[i])
 	maps.DeleteFunc(o.bound, func(i *idleConns, _ destination) bool { return i.isClosed() })
 	if o.bound == nil {
 		o.bound = make(map[*idleConns]destination)

@@ -239,6 +239,7 @@ func TestConnectionBound(t *testing.T) {
 		{401, "", "Www-Authenticate: NT", false},
 		{407, "", "Proxy-Authenticate: Negotiate", true},
 		{407, "", "Www-Authenticate: Negotiate", false},
+		{403, "", "Proxy-Authenticate: Negotiate", false},
 		{403, "", "Www-Authenticate: NTLM", false},
 		{200, "Authorization: NTLM TlRM", "", true},
 		{200, "Authorization: negotiate YII=", "", true},

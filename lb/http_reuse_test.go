@@ -106,6 +106,7 @@ func TestContentLengthZero(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n":                                                  "",
 		"POST / HTTP/1.1\r\nHost: x\r\n\r\n":                                                 "Content-Length: 0",
 		"POST / HTTP/1.1\r\nHost: x\r\nIdempotency-Key: 1\r\n\r\n":                           "Content-Length: 0",
+		"PATCH / HTTP/1.1\r\nHost: x\r\n\r\n":                                                "Content-Length: 0",
 		"DELETE / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n":                          "Content-Length: 0",
 		"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n":                                               "",
 		"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":           "Transfer-Encoding: chunked",

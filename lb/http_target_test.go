@@ -150,6 +150,10 @@ func TestTargetOfMiddleware(t *testing.T) {
 			}
 		})
 	}
+	// A server may pass on OPTIONS *.
+	if got, ok := requestTarget("OPTIONS", "*", 1, &url.URL{Path: "/new"}); got != "/new" || !ok {
+		t.Errorf("OPTIONS *: %q, %v", got, ok)
+	}
 }
 
 // HTTP/2 may have an authority, and a field host. A backend gets one Host (RFC 9113 §8.3.1).
@@ -196,6 +200,10 @@ func TestHTTP2Host(t *testing.T) {
 		if got := linesOf(rec); got != lines {
 			t.Errorf("%q: the backend got %q, want %q", fields, got, lines)
 		}
+	}
+	// In HTTP/1 the server has taken the Host out of the header: this one is a middleware's.
+	if !validHost("x", []string{"y"}, 1, "80") {
+		t.Error("a middleware's Host spoils a request of HTTP/1.1")
 	}
 }
 

@@ -1,0 +1,100 @@
+package lb
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// newTestBody is the body of a request for the attempts of a Handler.
+func newTestBody(body io.Reader) *replayBody {
+	return newReplayBody(httptest.NewRequest("PUT", "/", body), http.NewResponseController(httptest.NewRecorder()),
+		&HandlerConfig{MaxHeader: defaultMaxHeader, MaxFields: defaultMaxFields, ClientTimeout: bound})
+}
+
+// TestNextAttemptGetsTheWholeBody: also what comes while an earlier attempt still waits for
+// it. What is here already does not wait.
+func TestNextAttemptGetsTheWholeBody(t *testing.T) {
+	pr, pw := io.Pipe()
+	b := newTestBody(pr)
+	first, second := b.newReader(), b.newReader()
+	read := func(r io.Reader) <-chan string {
+		got := make(chan string, 1)
+		go func() {
+			p := make([]byte, 10)
+			n, _ := r.Read(p)
+			got <- string(p[:n])
+		}()
+		return got
+	}
+	expect := func(what string, got <-chan string, want string) {
+		t.Helper()
+		select {
+		case s := <-got:
+			if s != want {
+				t.Errorf("%s: %q, want %q", what, s, want)
+			}
+		case <-time.After(bound):
+			t.Fatalf("%s: nothing comes", what)
+		}
+	}
+	got := read(first)
+	io.WriteString(pw, "ab")
+	expect("the first attempt", got, "ab")
+	waits := read(first)
+	waitFor(t, "the first attempt to wait", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.reading
+	})
+	expect("the second attempt", read(second), "ab")
+	got = read(second)
+	io.WriteString(pw, "cd")
+	expect("the first attempt", waits, "cd")
+	expect("the second attempt", got, "cd")
+	pw.Close()
+	if rest, err := io.ReadAll(second); len(rest) > 0 || err != nil {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+// TestBodyThatCannotBeReplayed: another attempt would send half of it, or one with a hole.
+func TestBodyThatCannotBeReplayed(t *testing.T) {
+	broken := errors.New("broken")
+	for _, tt := range []struct {
+		name string
+		body io.Reader
+		end  error // of the first attempt
+		want bool
+	}{
+		{"what can be kept", strings.NewReader(strings.Repeat("a", replayLimit)), nil, true},
+		{"a byte more", strings.NewReader(strings.Repeat("a", replayLimit+1)), nil, false},
+		{"broken", io.MultiReader(strings.NewReader("a"), iotest.ErrReader(broken)), broken, false},
+	} {
+		b := newTestBody(tt.body)
+		if _, err := io.Copy(io.Discard, b.newReader()); err != tt.end {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.end)
+		}
+		if b.replayable() != tt.want {
+			t.Errorf("%s: replayable %v, want %v", tt.name, !tt.want, tt.want)
+		}
+	}
+	// An attempt may have begun before that was known.
+	b := newTestBody(strings.NewReader(strings.Repeat("a", replayLimit+10)))
+	if _, err := io.CopyN(io.Discard, b.newReader(), replayLimit+5); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.newReader().Read(make([]byte, 5)); n > 0 || err != errBodyOver {
+		t.Errorf("with a hole: %d bytes, %v, want %v", n, err, errBodyOver)
+	}
+	b = newTestBody(strings.NewReader("a"))
+	b.stopReading()
+	if n, err := b.newReader().Read(make([]byte, 1)); n > 0 || err != errBodyOver {
+		t.Errorf("after the end: %d bytes, %v, want %v", n, err, errBodyOver)
+	}
+}
