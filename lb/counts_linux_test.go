@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"reflect"
 	"testing"
 
@@ -54,6 +55,44 @@ func TestHandedOffConnectionsAreCounted(t *testing.T) {
 			return live == 0 && tc.Stats().Active == 0
 		})
 		stop()
+	}
+}
+
+// A connection that cannot be given to a goroutine has ended, and its client may have another
+// one.
+func TestConnectionsThatCannotBeHandedOffAreCounted(t *testing.T) {
+	records := make(chan Record, 2)
+	pool := newPool(t, PoolConfig{Backends: []Backend{talker(t, "a")}})
+	tc := tcpWith(TCPConfig{Pool: pool, Routes: map[string]*Pool{"a.test": pool}, Limits: Limits{PerClient: 1}, Record: func(r Record) { records <- r }})
+	addr, _ := relay(t, tc)
+	e := engineOf(t, tc)
+	c := dialTest(t, addr)
+	waitFor(t, "the connection to be counted", func() bool { return tc.Stats().Accepted == 1 })
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	e.eachLink(t, func(k *link) {
+		// The net package takes only sockets.
+		if err := unix.Dup3(int(null.Fd()), int(k.fd[0]), unix.O_CLOEXEC); err != nil {
+			t.Error(err)
+		}
+		k.origin.pool = pool
+		k.handOff()
+	})
+	c.Close()
+	if r := <-records; r.Reason == "" || r.Backend != "" || r.Client != addrPort(c.LocalAddr()) {
+		t.Errorf("record %+v", r)
+	}
+	waitFor(t, "the connection to end", func() bool { return tc.Stats().Active == 0 })
+	if st := tc.Stats(); st.Failed != 1 || st.Refused != 0 {
+		t.Errorf("%+v", st)
+	}
+	c = dialTest(t, addr)
+	io.WriteString(c, "no TLS at all")
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Errorf("the next connection of the client: %v", err)
 	}
 }
 

@@ -65,6 +65,29 @@ func testStaleEvents(t *testing.T, tc *testTCP, dial func() stream) {
 	}
 }
 
+// What a goroutine brings for an attempt to connect that was given up is dropped, also while
+// there is no other attempt.
+func TestAttemptsThatWereGivenUpBringNothing(t *testing.T) {
+	tc := tcpWith(TCPConfig{})
+	addr, _ := relay(t, tc, talker(t, "a"))
+	e := engineOf(t, tc)
+	c := dialTest(t, addr)
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	used := make(chan bool, 1)
+	e.eachLink(t, func(k *link) {
+		failed := make(chan struct{})
+		get := func() (int32, error) { <-failed; return -1, nil }
+		inGoroutine(k, 1, get, func(int32, error) { used <- true }, func(int32) { used <- false })
+		k.failAttempt(unix.EMFILE)
+		close(failed)
+	})
+	if <-used {
+		t.Error("the result was used")
+	}
+}
+
 // While connections that were accepted wait for descriptors no others are accepted.
 func TestAcceptingPausesWhileConnectionsStarve(t *testing.T) {
 	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
