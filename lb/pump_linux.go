@@ -301,16 +301,13 @@ func (k *link) spliceIn(side int) (int, error) {
 		return 0, nil
 	case errno == unix.EINTR:
 		return 0, nil
-	case errno == unix.EINVAL:
-		h.bulk = -128 // not with these sockets
-		h.release(k.loop)
+	case errno == unix.EINVAL, errno == 0 && n == 0:
+		// Not with these sockets. Or the end, or an urgent byte before it, which splice never
+		// passes.
+		h.bulk = 0
 		return 0, nil
 	case errno != 0:
 		return 0, errSource
-	case n == 0:
-		// The end, or an urgent byte before it, which splice never passes.
-		h.bulk = 0
-		return 0, nil
 	}
 	if n < bulkRead/4 {
 		h.bulk = 0
