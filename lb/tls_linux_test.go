@@ -315,6 +315,8 @@ func TestCutWhileAdopted(t *testing.T) {
 			if r := nextRecord(t, records); r.Reason != "cut" {
 				t.Errorf("%+v, want a cut", r)
 			}
+			c.cut(nil) // which concerns nobody any more, nor who has its place
+			e.loops[0].within(t, func() {})
 		}
 		if _, inOrder := ends(t, peer); inOrder {
 			t.Errorf("cut before %v: an end in order", before)
