@@ -51,6 +51,7 @@ type notifier struct {
 	// for all that programs have not been told yet, and for the last notice.
 	forFIFO, forAll, forLast context.Context
 	endFIFO, endAll, endLast context.CancelFunc
+	lastWithin               time.Duration // the time for the last notice: stopLast
 
 	mu       sync.Mutex // guards what follows; a leaf: listeners are told without it
 	cfg      config.Listeners
@@ -100,7 +101,7 @@ const (
 )
 
 func newNotifier(cfg notifyConfig, log *slog.Logger) *notifier {
-	n := &notifier{kind: cfg.kind, name: cfg.name, log: log.With("notify", cfg.name)}
+	n := &notifier{kind: cfg.kind, name: cfg.name, log: log.With("notify", cfg.name), lastWithin: stopLast}
 	n.forFIFO, n.endFIFO = context.WithCancel(context.Background())
 	n.forAll, n.endAll = context.WithCancel(context.Background())
 	n.forLast, n.endLast = context.WithCancel(context.Background())
@@ -205,7 +206,7 @@ func (n *notifier) stop() {
 	for _, stage := range []struct {
 		time time.Duration
 		end  func()
-	}{{stopFIFO, n.endFIFO}, {stopNotify - stopFIFO, n.endAll}, {stopLast, n.endLast}, {stopLast, func() {}}} {
+	}{{stopFIFO, n.endFIFO}, {stopNotify - stopFIFO, n.endAll}, {n.lastWithin, n.endLast}, {stopLast, func() {}}} {
 		select {
 		case <-idle:
 		case <-time.After(stage.time):
