@@ -40,11 +40,15 @@ func (d *dialer) connect(ctx context.Context, pick Pick, greeting []byte) (net.C
 	}
 	if err == nil && inet.IsSelfConnected(c) {
 		reset(c) // at once: the backend needs its port
-		c, err = nil, inet.ErrSelfConnected
+		err = inet.ErrSelfConnected
 	}
+	if err != nil {
+		return nil, err
+	}
+	c = &frankConn{Conn: c}
 	cfg := d.tlsFor(pick)
-	if err != nil || cfg == nil {
-		return c, err
+	if cfg == nil {
+		return c, nil
 	}
 	client := tls.Client(&prefaced{Conn: c, greeting: greeting}, withServerName(cfg, pick.member.Backend))
 	if err := handshake(ctx, client, d.timeout); err != nil {

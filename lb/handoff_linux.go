@@ -39,7 +39,7 @@ func dialFD(ctx context.Context, d *dialer, pick Pick) (int32, error) {
 		return -1, err
 	}
 	defer conn.Close()
-	return dupFD(conn.(syscall.Conn))
+	return dupFD(innermost(conn).(syscall.Conn))
 }
 
 // dupFD returns another descriptor of a connection or listener.

@@ -42,7 +42,7 @@ func (x *exchange) openTunnel(res *http.Response) {
 	}
 	_ = x.up.SetDeadline(time.Time{}) // the session has its own timeout
 	s.mu.Lock()
-	s.idle, s.client = x.cfg.TunnelTimeout, withBuffered(client, buffered.Reader)
+	s.idle, s.client = x.cfg.TunnelTimeout, withBuffered(&frankConn{Conn: client}, buffered.Reader)
 	s.mu.Unlock()
 	if !s.attach(withBuffered(x.up.Conn, x.up.r)) {
 		return

@@ -55,6 +55,9 @@ func (c *tcpConn) look() presence {
 	client := c.client
 	c.mu.Unlock()
 	ended, broken, unread := peerState(client)
+	if f, ok := client.(*frankConn); ok { // no TLS as yet, or that of the listener
+		client = f.Conn
+	}
 	switch client := client.(type) {
 	case *prefaced:
 		unread += len(client.early)

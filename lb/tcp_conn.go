@@ -23,7 +23,7 @@ type tcpConn struct {
 // newConn returns the connection of a client that was accepted at that time. The
 // plane can cut it from now on.
 func (cfg *tcpSettings) newConn(client net.Conn, start time.Time) *tcpConn {
-	c := &tcpConn{session: session{client: client, idle: cfg.IdleTimeout}, tcpSettings: cfg, record: Record{Start: start}}
+	c := &tcpConn{session: session{client: &frankConn{Conn: client}, idle: cfg.IdleTimeout}, tcpSettings: cfg, record: Record{Start: start}}
 	if !cfg.plane.sessions.add(c) {
 		c.cut(nil) // the plane's drain is over
 	}

@@ -184,11 +184,17 @@ func prepareSide(c any) (s preparedSide, err error) {
 	if s.tls, _ = c.(*tls.Conn); s.tls != nil {
 		c = s.tls.NetConn()
 	}
-	if s.prompt, _ = c.(*promptConn); s.prompt != nil {
-		c = s.prompt.Conn
-	}
-	if s.preface, _ = c.(*prefaced); s.preface != nil {
-		c = s.preface.Conn
+	for wrapped := true; wrapped; {
+		switch w := c.(type) {
+		case *promptConn:
+			s.prompt, c = w, w.Conn
+		case *prefaced:
+			s.preface, c = w, w.Conn
+		case *frankConn:
+			c = w.Conn
+		default:
+			wrapped = false
+		}
 	}
 	socket, ok := c.(syscall.Conn)
 	if s.fd = -1; !ok || s.tls != nil && s.preface == nil {
@@ -251,6 +257,7 @@ func (k *link) adoptSides(client, backend preparedSide, early []byte) {
 		}
 		if s.prompt != nil {
 			s.prompt.left, s.prompt.raw = 0, nil
+			s.prompt.Conn = s.preface // no other goroutine writes
 		}
 		k.half[i].readable, k.half[i].writable = true, true
 	}

@@ -1,0 +1,52 @@
+package lb
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// frankConn is a connection whose Read tells of a failure even if a Write has met with that
+// before. The kernel tells of a reset once, whoever calls first. From then on Read finds an
+// end, which looks like one in order: whoever passes that on has the peer take what came
+// before for complete.
+type frankConn struct {
+	net.Conn
+	mu      sync.Mutex // held by a Write
+	failure error      // what a Write has met with
+}
+
+func (f *frankConn) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, err := f.Conn.Write(b)
+	var errno syscall.Errno
+	// EPIPE says that the kernel has told of the failure before, or that the peer had
+	// ended its side in order when it reset the connection (tcp_reset in
+	// net/ipv4/tcp_input.c).
+	if errors.As(err, &errno) && errno != syscall.EPIPE {
+		f.failure = err
+	}
+	return n, err
+}
+
+func (f *frankConn) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	if err == io.EOF && !halfClosed(f.Conn) {
+		// A Write under way may have met with the failure. If so it returns at once.
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.failure != nil {
+			err = f.failure
+		}
+	}
+	return n, err
+}
+
+// CloseWrite ends what the peer reads.
+func (f *frankConn) CloseWrite() error { return closeWrite(f.Conn) }
+
+// NetConn returns the connection itself, as that of tls.Conn does.
+func (f *frankConn) NetConn() net.Conn { return f.Conn }
