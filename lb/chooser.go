@@ -18,6 +18,7 @@ type chooser struct {
 	lot        float64 // see draw; 0: not drawn
 	full       bool    // a member was refused for its MaxConns,
 	passedOver bool    // or for an ejection or its slow start
+	outdated   bool    // or because it is not as the snapshot has it any more
 }
 
 // usable reports whether m may be picked, without taking it.
@@ -28,6 +29,7 @@ func (c *chooser) open(m *member) bool { return c.admits(m, false) }
 
 func (c *chooser) admits(m *member, byRamp bool) bool {
 	if !c.snap.uses(m) {
+		c.outdated = true
 		return false
 	}
 	if c.flow.tries > 0 && slices.Contains(c.flow.tried[:c.flow.tries], m.server) {

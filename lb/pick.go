@@ -160,14 +160,15 @@ func (p *Pool) Pick(f *Flow) (Pick, error) {
 	}
 	k, outdated, err := p.choose(f)
 	if outdated {
-		p.refreshIfStale()
+		p.refresh()
 		k, _, err = p.choose(f)
 	}
 	return k, err
 }
 
 // choose is Pick for a Flow that is not nil. It may fail because of a snapshot that is
-// outdated: there is another one, or a change that it does not know of.
+// outdated: there is another one, or a change that it does not know of, maybe one that is
+// being made.
 func (p *Pool) choose(f *Flow) (k Pick, outdated bool, err error) {
 	began := p.cuts.Load()
 	s := p.snap.Load()
@@ -188,7 +189,7 @@ func (p *Pool) choose(f *Flow) (k Pick, outdated bool, err error) {
 		again = c.passedOver
 		c.now, c.passedOver = 0, false
 	}
-	outdated = p.stale() || p.snap.Load() != s
+	outdated = c.outdated || p.stale() || p.snap.Load() != s
 	if c.full {
 		return Pick{}, outdated, ErrBusy
 	}
@@ -226,7 +227,7 @@ func (p *Pool) pickInTurn(f *Flow) (Pick, error) {
 	}
 	k, outdated, err := p.queue.inTurn(f)
 	if outdated {
-		p.refreshIfStale()
+		p.refresh()
 		k, _, err = p.queue.inTurn(f)
 	}
 	return k, err

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/havip/havip/internal/quietlog"
 )
 
 // many makes n backends.
@@ -189,6 +191,46 @@ func TestNoPickFailsWhileTheSnapshotChanges(t *testing.T) {
 		<-published
 		if waits && w.got() != "app7" {
 			t.Errorf("who waits gets %s, want app7, which is up", w.got())
+		}
+	}
+}
+
+// The moment between the end of the last backend that is up and the snapshot in which there
+// is panic fails no pick, and turns away nobody who waits.
+func TestNoPickFailsBeforeTheSnapshot(t *testing.T) {
+	for name, end := range map[string]func(*Pool){
+		"down":  func(p *Pool) { p.SetHealth("b", errDown) },
+		"drain": func(p *Pool) { p.SetDrain("b", true) },
+	} {
+		bs := backends(1, 1)
+		bs[0].MaxConns, bs[1].MaxConns = 2, 1
+		p := newPool(t, PoolConfig{Panic: 50, Queue: 1, Backends: bs})
+		p.SetHealth("a", errDown)
+		if _, err := p.Pick(nil); err != nil {
+			t.Fatal(err)
+		}
+		w := queued(t, p) // b is full
+		var once sync.Once
+		picked := make(chan string)
+		p.log = slog.New(quietlog.Unblocked(logFunc(func(slog.Record) {
+			once.Do(func() { // in the midst of the change
+				p.queue.serve()
+				began := make(chan struct{})
+				go func() {
+					close(began)
+					k, err := p.Pick(nil)
+					picked <- fmt.Sprint(k.Backend(), err)
+				}()
+				<-began
+				time.Sleep(time.Millisecond) // to see what comes of it at once, if anything does
+			})
+		})))
+		end(p)
+		if got := <-picked; got != "a<nil>" {
+			t.Errorf("%s: picked %s, want a: there is panic", name, got)
+		}
+		if got := w.got(); got != "a" {
+			t.Errorf("%s: who waits gets %s, want a: there is panic", name, got)
 		}
 	}
 }
