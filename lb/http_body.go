@@ -181,15 +181,13 @@ func (b *replayBody) bytesRead() int64 {
 	return b.read
 }
 
-// trailer returns the named fields that came after the body.
+// trailer returns the named fields that came after the body, which has ended.
 func (b *replayBody) trailer(names []string) http.Header {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	trailer := make(http.Header)
-	if b.err == io.EOF {
-		for _, name := range names {
-			copyTrailer(trailer, name, b.in.Trailer[name])
-		}
+	for _, name := range names {
+		copyTrailer(trailer, name, b.in.Trailer[name])
 	}
 	return trailer
 }

@@ -118,9 +118,7 @@ func (x *exchange) hangUp(deadline time.Time) {
 	if !x.unbounded || x.chunked() {
 		// The client can tell that the response is complete.
 		_ = conn.SetReadDeadline(deadline)
-		if _, err := io.Copy(io.Discard, conn); err == nil {
-			return
-		}
+		_, _ = io.Copy(io.Discard, conn)
 	}
 	if closeWrite(conn) == nil {
 		_ = conn.SetReadDeadline(time.Now().Add(drainFor))

@@ -219,19 +219,22 @@ func TestTrailersThatMayNotBe(t *testing.T) {
 			"X-Sum: %s\r\nSet-Cookie: a=b\r\nContent-Length: 9\r\nX-Forwarded-For: 1\r\nX-Late: 1\r\nX-Out: 1\r\n\r\n", req.Trailer.Get("X-In"))
 		discard(c, r)
 	})
-	s, _ := front(t, HandlerConfig{ResponseHeaders: map[string]string{"x-out": ""}}, hangUp, echo)
-	c := newReader(t, s.Listener.Addr().String())
-	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nTrailer: X-In\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-In: 7\r\n\r\n")
-	res, err := http.ReadResponse(c.r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(res.Body); string(b) != "a" || err != nil {
-		t.Fatalf("%q, %v", b, err)
-	}
-	want := http.Header{"X-Sum": {"7"}, "X-Late": {"1"}}
-	if fmt.Sprint(res.Trailer) != fmt.Sprint(want) {
-		t.Errorf("trailer %v, want %v", res.Trailer, want)
+	var s *httptest.Server
+	for _, content := range []string{"1\r\na\r\n", ""} {
+		s, _ = front(t, HandlerConfig{ResponseHeaders: map[string]string{"x-out": ""}}, hangUp, echo)
+		c := newReader(t, s.Listener.Addr().String())
+		io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nTrailer: X-In\r\nTransfer-Encoding: chunked\r\n\r\n"+content+"0\r\nX-In: 7\r\n\r\n")
+		res, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); string(b) != "a" || err != nil {
+			t.Fatalf("%q, %v", b, err)
+		}
+		want := http.Header{"X-Sum": {"7"}, "X-Late": {"1"}}
+		if fmt.Sprint(res.Trailer) != fmt.Sprint(want) {
+			t.Errorf("%q: trailer %v, want %v", content, res.Trailer, want)
+		}
 	}
 	res, got, err := newReader(t, s.Listener.Addr().String()).ask(t, "GET / HTTP/1.0\r\n\r\n")
 	if err != nil || got != "a" || res.Header["Trailer"] != nil {
@@ -244,8 +247,9 @@ func TestUpgradeLists(t *testing.T) {
 	echo := func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%q %q", r.Header["Connection"], r.Header["Upgrade"])
 	}
-	s, _ := front(t, HandlerConfig{}, webBackend(t, echo))
+	s, h := front(t, HandlerConfig{}, webBackend(t, echo))
 	for send, want := range map[string]string{
+		"Connection: Upgrade\r\nUpgrade: , websocket,\r\n":                   `["Upgrade"] ["websocket"]`,
 		"Connection: Upgrade\r\nUpgrade: websocket\r\n":                      `["Upgrade"] ["websocket"]`,
 		"Connection: Upgrade\r\nUpgrade: websocket, H2C, foo/2\r\n":          `["Upgrade"] ["websocket, foo/2"]`,
 		"Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: x\r\n":              `["Upgrade"] ["x"]`,
@@ -260,6 +264,13 @@ func TestUpgradeLists(t *testing.T) {
 	}
 	if got := rawRequest(t, s, "GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"); got != `[] []` {
 		t.Errorf("HTTP/1.0: %s", got)
+	}
+	r := httptest.NewRequest("GET", "/", nil) // the server of net/http refuses it
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/2.0", 2, 0
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+	rec := httptest.NewRecorder()
+	if h.ServeHTTP(rec, r); rec.Body.String() != `[] []` {
+		t.Errorf("HTTP/2: %s", rec.Body)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -89,6 +90,7 @@ func TestErrorHandler(t *testing.T) {
 // Under a prefix that the backend does not know, its redirects are mended.
 func TestModifyResponse(t *testing.T) {
 	errBad := errors.New("not fit to be seen")
+	var open atomic.Int32
 	cfg := HandlerConfig{
 		ModifyResponse: func(res *http.Response) error {
 			switch res.Request.URL.Path {
@@ -100,9 +102,13 @@ func TestModifyResponse(t *testing.T) {
 				return err
 			case "/longer":
 				b, err := io.ReadAll(res.Body)
-				res.Body, res.ContentLength = io.NopCloser(io.MultiReader(bytes.NewReader(b), strings.NewReader(" and more"))), -1
+				open.Add(1)
+				res.Body, res.ContentLength = &closing{io.MultiReader(bytes.NewReader(b), strings.NewReader(" and more")), &open}, -1
 				res.Header.Del("Content-Length")
 				return err
+			case "/empty":
+				res.Body, res.ContentLength = io.NopCloser(strings.NewReader("filled")), 6
+				res.Header.Set("Content-Length", "6")
 			case "/ignored":
 				res.Body = nil
 				res.Header.Set("Content-Length", "0")
@@ -121,6 +127,8 @@ func TestModifyResponse(t *testing.T) {
 		if r.URL.Path == "/login" {
 			http.Redirect(w, r, "/home", http.StatusFound)
 			return
+		} else if r.URL.Path == "/empty" {
+			return
 		}
 		io.WriteString(w, "text of "+r.URL.Path)
 	}))
@@ -135,6 +143,7 @@ func TestModifyResponse(t *testing.T) {
 		{"/plain", "text of /plain", 200, 1},
 		{"/upper", "TEXT OF /UPPER", 200, 1},
 		{"/longer", "text of /longer and more", 200, 1},
+		{"/empty", "filled", 200, 1},
 		{"/login", "<a href=\"/home\">Found</a>.\n\n", 302, 1},
 		// What was not read makes the connection useless.
 		{"/ignored", "", 200, 1},
@@ -153,7 +162,18 @@ func TestModifyResponse(t *testing.T) {
 			t.Errorf("case %d: %d connections, want %d; %d failures, %d active", i, st.Connects, tt.connects, st.Failures, st.Active)
 		}
 	}
+	if open.Load() != 0 {
+		t.Error("a body is not closed")
+	}
 }
+
+// closing is a body that counts down when it is closed.
+type closing struct {
+	io.Reader
+	open *atomic.Int32
+}
+
+func (c *closing) Close() error { c.open.Add(-1); return nil }
 
 // The panic of what an embedder gives to a Handler is the embedder's: it arrives as
 // it was, and leaves nothing behind.
@@ -229,18 +249,19 @@ func TestForeignPanicOfAnUpload(t *testing.T) {
 // Requests that no server has made have holes.
 func TestRequestsWithHoles(t *testing.T) {
 	_, h := front(t, HandlerConfig{}, webBackend(t, name("ok")))
-	for status, r := range map[int]*http.Request{
-		200: {Method: "GET", URL: &url.URL{Path: "/"}},
-		400: {Method: "GET"},
+	for _, tt := range []struct {
+		r      *http.Request
+		status int
+	}{
+		{&http.Request{Method: "GET", URL: &url.URL{Path: "/"}}, 200},
+		{&http.Request{Method: "GET", URL: &url.URL{Path: "/"}, ContentLength: 5}, 200},
+		{&http.Request{Method: "GET"}, 400},
+		{new(http.Request), 400},
 	} {
 		rec := httptest.NewRecorder()
-		if h.ServeHTTP(rec, r); rec.Code != status {
-			t.Errorf("%+v: %d, want %d", r, rec.Code, status)
+		if h.ServeHTTP(rec, tt.r); rec.Code != tt.status {
+			t.Errorf("%+v: %d, want %d", tt.r, rec.Code, tt.status)
 		}
-	}
-	rec := httptest.NewRecorder()
-	if h.ServeHTTP(rec, new(http.Request)); rec.Code != 400 {
-		t.Errorf("%d, want 400", rec.Code)
 	}
 }
 
@@ -330,5 +351,17 @@ func TestUnreadResponseIsNotTheNext(t *testing.T) {
 		if _, got, err := c.ask(t, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); got != want || err != nil {
 			t.Errorf("%s: %q, %v, want %q", path, got, err, want)
 		}
+	}
+}
+
+// TestStatusOfAnErrorHandler: the first that is final is recorded.
+func TestStatusOfAnErrorHandler(t *testing.T) {
+	x := new(exchange)
+	w := &answerWriter{httptest.NewRecorder(), x}
+	for _, status := range []int{103, 404, 500} {
+		w.WriteHeader(status)
+	}
+	if x.record.Status != 404 {
+		t.Errorf("%d, want 404", x.record.Status)
 	}
 }

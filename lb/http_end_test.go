@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +59,10 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 			"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"},
 		{"until the end, to HTTP/1.0", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n"),
 			"PUT / HTTP/1.0\r\nContent-Length: 3000\r\n\r\nabc", "HTTP/1.0 401 Unauthorized\r\nConnection: close\r\n\r\nwho?"},
+		{"HEAD", refuse("HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n"), "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc",
+			"HTTP/1.1 401 Unauthorized\r\n\r\n"},
+		{"not modified", refuse("HTTP/1.1 304 Not Modified\r\n\r\n"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc",
+			"HTTP/1.1 304 Not Modified\r\n\r\n"},
 		{"no body", refuse("HTTP/1.1 204 No Content\r\n\r\n"), "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc",
 			"HTTP/1.1 204 No Content\r\n\r\n"},
 	} {
@@ -75,6 +82,7 @@ func TestEarlyAnswersAreComplete(t *testing.T) {
 			if got != tt.want {
 				t.Errorf("got %q\nwant %q", got, tt.want)
 			}
+			waitFor(t, "the end of the request", func() bool { return h.Stats().Active == 0 })
 			for _, b := range h.pool().Status().Backends {
 				if b.Failures != 0 {
 					t.Errorf("%d failures, want none", b.Failures)
@@ -102,20 +110,29 @@ func TestAnswerBeforeTheReset(t *testing.T) {
 
 // To a client of HTTP/1.0 only a reset can tell that a response is not complete.
 func TestTruncationShowsInHTTP10(t *testing.T) {
-	half := make(chan bool)
-	s, _ := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-		http.ReadRequest(r)
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
-		<-half
-	}))
-	c := newReader(t, s.Listener.Addr().String())
-	io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
-	if _, err := http.ReadResponse(c.r, nil); err != nil {
-		t.Fatal(err)
-	}
-	close(half)
-	if b, err := io.ReadAll(c.r); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("%q, %v; want a reset", b, err)
+	withoutLength := func(res *http.Response) error { res.Header.Del("Content-Length"); return nil }
+	for _, tt := range []struct {
+		response string
+		modify   func(*http.Response) error
+	}{
+		{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", nil},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf", withoutLength},
+	} {
+		half := make(chan bool)
+		s, _ := front(t, HandlerConfig{ModifyResponse: tt.modify}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, tt.response)
+			<-half
+		}))
+		c := newReader(t, s.Listener.Addr().String())
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		if _, err := http.ReadResponse(c.r, nil); err != nil {
+			t.Fatal(err)
+		}
+		close(half)
+		if b, err := io.ReadAll(c.r); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%q: %q, %v; want a reset", tt.response, b, err)
+		}
 	}
 }
 
@@ -174,5 +191,27 @@ func TestSlowUploadToNobody(t *testing.T) {
 	res, err := http.Post(s.URL, "text/plain", pr)
 	if got := body(t, res, err); res.StatusCode != 503 || got != "503 Service Unavailable\n" {
 		t.Errorf("%d %q", res.StatusCode, got)
+	}
+}
+
+// TestInformationalResponseLeavesTheFinalOne: what is meant for one of them is not in the
+// other, and none comes when the final one has begun.
+func TestInformationalResponseLeavesTheFinalOne(t *testing.T) {
+	rec := httptest.NewRecorder()
+	x := &exchange{w: rec, rc: http.NewResponseController(rec), in: httptest.NewRequest("GET", "/", nil), cfg: new(handlerSettings)}
+	final := http.Header{"Connection": {"close"}, "X-Final": {"1"}}
+	maps.Copy(rec.Header(), final)
+	x.passInformational(103, http.Header{"Connection": {"X-Hop"}, "X-Hop": {"1"}, "Link": {"x"}})
+	if got, want := rec.Result().Header, (http.Header{"X-Final": {"1"}, "Link": {"x"}}); rec.Code != 103 || !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("%d %v, want %v", rec.Code, got, want)
+	}
+	if got := rec.Header(); !maps.EqualFunc(got, final, slices.Equal) {
+		t.Errorf("left for the final response: %v, want %v", got, final)
+	}
+	rec = httptest.NewRecorder()
+	x.w = rec
+	x.beginAnswer()
+	if x.passInformational(103, nil); rec.Code == 103 {
+		t.Error("it comes in the final response")
 	}
 }

@@ -231,7 +231,7 @@ func TestHalfARequest(t *testing.T) {
 func TestDialKnowsTheRequest(t *testing.T) {
 	type key struct{}
 	dialing := make(chan any)
-	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{{Address: "192.0.2.1:80"}}}),
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: backends(2)}), // the second is not asked
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			dialing <- ctx.Value(key{})
 			<-ctx.Done()
@@ -309,6 +309,9 @@ func TestMiddlewareEndsAnUpload(t *testing.T) {
 	case <-time.After(bound):
 		t.Error("the backend is kept")
 	}
+	if got, _ := io.ReadAll(c); len(got) > 0 {
+		t.Errorf("the client is told %q, as if it was to blame", got)
+	}
 }
 
 // TestRequestsOfAConnectionAtTheSameTime: a middleware may begin one while another is still
@@ -334,5 +337,35 @@ func TestRequestsOfAConnectionAtTheSameTime(t *testing.T) {
 	release <- true
 	if _, got, err := c.ask(t, ""); err != nil || got != "ok" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestTimeOfAMiddlewareIsOver: a client that has closed its half is told so too, if the
+// middleware gives it a time.
+func TestTimeOfAMiddlewareIsOver(t *testing.T) {
+	b, got, _, hungUp := held(t, anOK)
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
+	c := dialTest(t, serving(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 2*soundAfter)
+		defer cancel()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})}))
+	io.WriteString(c, aGet)
+	c.CloseWrite()
+	<-got
+	waitFor(t, "the backend's request to end", func() bool { return hungUp.Load() == 1 })
+}
+
+// TestRequestsOfAConnectionShareAContext: those that follow one another.
+func TestRequestsOfAConnectionShareAContext(t *testing.T) {
+	conn := &clientConn{conn: new(proxiedConn)}
+	request := func() context.Context {
+		x := &exchange{conn: conn, in: httptest.NewRequest("GET", "/", nil)}
+		x.followClient()
+		defer x.unfollowClient()
+		return x.ctx
+	}
+	if first, second := request(), request(); first != second {
+		t.Error("each request has one of its own")
 	}
 }

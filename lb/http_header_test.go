@@ -93,3 +93,23 @@ func TestResponseHeadersTellWhoServed(t *testing.T) {
 		}
 	}
 }
+
+// TestValidHeader: what a program may take for the end of a line, or of a name, is none.
+func TestValidHeader(t *testing.T) {
+	for name, valid := range map[string]bool{
+		"X-A": true, "x_a": true, "!#$%&'*+-.^_`|~9": true, "": false, "a b": false, "a:": false, "a\x7f": false, "\xc3\xa4": false, "a\r\nb": false, "a(b)": false,
+	} {
+		if validHeader(name, "v") != valid {
+			t.Errorf("name %q: %v, want %v", name, !valid, valid)
+		}
+	}
+	for value, valid := range map[string]bool{"": true, "a\tb": true, "\xc3\xa4\xff": true, "a\x00": false, "a\rb": false, "a\nb": false, "a\x7f": false} {
+		if validHeader("X", value) != valid {
+			t.Errorf("value %q: %v, want %v", value, !valid, valid)
+		}
+	}
+	got := http.Header{}
+	if copyTrailer(got, "X", []string{"a", "b\x00", "c"}); strings.Join(got["X"], "|") != "a|c" {
+		t.Errorf("trailer %q", got)
+	}
+}

@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/havip/havip/internal/lab/labtest"
@@ -53,7 +55,7 @@ func TestEveryRequestIsRecorded(t *testing.T) {
 		})
 		r := records[i]
 		if r.Status != tt.status || !strings.Contains(r.Reason, tt.reason) || (r.Reason == "") != (tt.reason == "") ||
-			r.Received != tt.received || r.Sent != tt.sent || r.Service != "web" || !r.Client.IsValid() || (r.Backend != "") != (tt.status == 200) {
+			r.Received != tt.received || r.Sent != tt.sent || r.Service != "web" || !r.Client.IsValid() || (r.Backend != "") != (tt.status == 200) || r.Retries != 0 {
 			t.Errorf("%q: %+v", tt.request, r)
 		}
 	}
@@ -190,8 +192,8 @@ func TestShutdownAndRequests(t *testing.T) {
 	if got := <-third; got != "503 Service Unavailable\n" {
 		t.Errorf("cut: %q", got)
 	}
-	if n := h.pool().Status().Backends[0].Failures; n != 0 {
-		t.Errorf("cut: %d failures", n)
+	if n, st := h.pool().Status().Backends[0].Failures, h.Stats(); n != 0 || st.Retries != 0 {
+		t.Errorf("cut: %d failures, %d retries", n, st.Retries)
 	}
 }
 
@@ -284,8 +286,9 @@ func TestBodyOfAnotherLength(t *testing.T) {
 			r.Body = io.NopCloser(strings.NewReader(content))
 			h.ServeHTTP(w, r)
 		})
-		if got := rawStatus(t, s, aPut3+"abc"); got != 400 {
-			t.Errorf("%q: %d, want 400", content, got)
+		c := newReader(t, s.Listener.Addr().String())
+		if res, _, err := c.ask(t, aPut3+"abc"); err != nil || res.StatusCode != 400 || !res.Close {
+			t.Errorf("%q: %+v, %v, want 400 and the end of the connection", content, res, err)
 		}
 		waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
 		if got := rec.Requests(); len(got) != 0 {
@@ -308,6 +311,14 @@ func TestPlainResponseWriter(t *testing.T) {
 	}
 	h.Shutdown(t.Context())
 
+	// The rest of the request is the server's business.
+	rec = httptest.NewRecorder()
+	newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{})}).ServeHTTP(struct{ http.ResponseWriter }{rec},
+		httptest.NewRequest("POST", "/", iotest.ErrReader(io.ErrUnexpectedEOF)))
+	if rec.Code != 503 {
+		t.Errorf("%d, want 503", rec.Code)
+	}
+
 	// Nobody ends the context of such a request, nor is that needed.
 	closed := make(chan bool)
 	h = newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, func(c net.Conn, r *bufio.Reader) {
@@ -327,10 +338,15 @@ func TestPlainResponseWriter(t *testing.T) {
 // A host that is out of descriptors has no reason to blame its backends.
 func TestStarvingIsNoFailureOfABackend(t *testing.T) {
 	why := fmt.Errorf("dial: %w", syscall.EMFILE)
-	s, h := front(t, HandlerConfig{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, why }},
+	dials := 0
+	s, h := front(t, HandlerConfig{Dial: func(context.Context, string, string) (net.Conn, error) { dials++; return nil, why }},
 		webBackend(t, name("ok")), webBackend(t, name("ok")))
 	if got := rawStatus(t, s, aGet); got != 503 {
 		t.Errorf("%d, want 503", got)
+	}
+	// Another backend needs the same, and nobody was tried in vain.
+	if st := h.Stats(); dials != 1 || st.Retries != 0 {
+		t.Errorf("%d attempts, %d retries, want one attempt", dials, st.Retries)
 	}
 	for _, b := range h.pool().Status().Backends {
 		if b.Failures != 0 {
@@ -375,5 +391,56 @@ func TestIdleConnectionsGiveWayToRequests(t *testing.T) {
 		if got := rawStatus(t, s, aGet); got != 200 {
 			t.Errorf("%d, want 200", got)
 		}
+	}
+}
+
+// TestNobodyElseIsTriedAtTheEnd: when the client has left, or the time of Shutdown is over,
+// no other backend is asked.
+func TestNobodyElseIsTriedAtTheEnd(t *testing.T) {
+	for name, end := range map[string]func(*Handler, func()){
+		"the client leaves": func(_ *Handler, leave func()) { leave() },
+		"Shutdown": func(h *Handler, _ func()) {
+			over, cancel := context.WithCancel(context.Background())
+			cancel()
+			go h.Shutdown(over)
+		},
+	} {
+		ctx, leave := context.WithCancel(t.Context())
+		var dials atomic.Int32
+		var h *Handler
+		h = newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: backends(3)}),
+			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				if dials.Add(1) == 1 {
+					end(h, leave)
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}})
+		recovered(func() { h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "GET", "/", nil)) })
+		if n := dials.Load(); n != 1 {
+			t.Errorf("%s: %d backends are asked, want 1", name, n)
+		}
+		leave()
+		h.Shutdown(t.Context())
+	}
+}
+
+// timingOut is a body that ends as that of net/http does when the client sends nothing for
+// too long: the context of the request ends first.
+type timingOut struct{ end func() }
+
+func (b timingOut) Read([]byte) (int, error) {
+	b.end()
+	time.Sleep(50 * time.Millisecond)
+	return 0, os.ErrDeadlineExceeded
+}
+
+// TestTimeoutOfABodyIsNoDeparture: a client that was too slow is told so.
+func TestTimeoutOfABodyIsNoDeparture(t *testing.T) {
+	_, h := front(t, HandlerConfig{ClientTimeout: time.Millisecond}, rawBackend(t, discard))
+	ctx, cancel := context.WithCancel(t.Context())
+	rec := httptest.NewRecorder()
+	if got := recovered(func() { h.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "PUT", "/", timingOut{cancel})) }); got != nil || rec.Code != 408 {
+		t.Errorf("%v, %d, want 408", got, rec.Code)
 	}
 }

@@ -61,14 +61,16 @@ func TestHeaderLimits(t *testing.T) {
 func TestHeaderLimitOfAChangedTarget(t *testing.T) {
 	b := labtest.Record(t, labtest.Answers(anOK))
 	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{{Address: b.Address}}})})
-	for size, want := range map[int]int{defaultMaxHeader / 2: 200, defaultMaxHeader: 431} {
+	for _, tt := range []struct{ path, query, want int }{
+		{defaultMaxHeader / 2, 0, 200}, {defaultMaxHeader, 0, 431}, {0, defaultMaxHeader / 2, 200}, {0, defaultMaxHeader, 431},
+	} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r.URL.Path = "/" + strings.Repeat("a", size)
+			r.URL.Path, r.URL.RawQuery = "/"+strings.Repeat("a", tt.path), strings.Repeat("b", tt.query)
 			h.ServeHTTP(w, r)
 		}))
 		t.Cleanup(s.Close)
-		if got := rawStatus(t, s, aGet); got != want {
-			t.Errorf("%d bytes: %d, want %d", size, got, want)
+		if got := rawStatus(t, s, aGet); got != tt.want {
+			t.Errorf("%+v: %d", tt, got)
 		}
 	}
 }

@@ -361,12 +361,35 @@ func TestTrackConnsKeepsHooks(t *testing.T) {
 		contexts.Add(1)
 		return context.WithValue(ctx, key{}, "own")
 	}
-	s.Config.ConnState = func(net.Conn, http.ConnState) { states.Add(1) }
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) { states.Or(1 << state) }
 	TrackConns(s.Config)
 	s.Start()
 	defer s.Close()
-	if got := rawRequest(t, s, aGet); got != "owntrue" || contexts.Load() != 1 || states.Load() == 0 {
-		t.Errorf("%q, %d, %d", got, contexts.Load(), states.Load())
+	if got := rawRequest(t, s, aLastGet); got != "owntrue" || contexts.Load() != 1 {
+		t.Errorf("%q, %d", got, contexts.Load())
+	}
+	waitFor(t, "all states", func() bool { return states.Load() == 1<<http.StateNew|1<<http.StateActive|1<<http.StateClosed })
+}
+
+// TestHijackedConnectionIsForgotten: net/http says no more of it.
+func TestHijackedConnectionIsForgotten(t *testing.T) {
+	var open atomic.Int32
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{loginBackend(t, &open)}})})
+	c := newReader(t, tracking(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/hijack" {
+			h.ServeHTTP(w, r)
+		} else if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+	}), true))
+	logIn(t, c)
+	io.WriteString(c, "GET /hijack HTTP/1.1\r\nHost: x\r\n\r\n")
+	waitFor(t, "the backend's connection to end", func() bool { return open.Load() == 0 })
+
+	conns := connTracker{conns: make(map[net.Conn]*clientConn)}
+	conns.track(c)
+	if conns.forget(c); len(conns.conns) != 0 {
+		t.Error("a connection that has ended takes room")
 	}
 }
 

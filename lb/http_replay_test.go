@@ -2,6 +2,7 @@ package lb
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -96,5 +97,38 @@ func TestBodyThatCannotBeReplayed(t *testing.T) {
 	b.stopReading()
 	if n, err := b.newReader().Read(make([]byte, 1)); n > 0 || err != errBodyOver {
 		t.Errorf("after the end: %d bytes, %v, want %v", n, err, errBodyOver)
+	}
+}
+
+// TestEndOfABodyIsAwaited: a read that is under way may bring it.
+func TestEndOfABodyIsAwaited(t *testing.T) {
+	pr, pw := io.Pipe()
+	b := newTestBody(pr)
+	go io.Copy(io.Discard, b.newReader())
+	waitFor(t, "the read", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.reading
+	})
+	whole := make(chan bool)
+	go func() { whole <- b.cameWhole() }()
+	select {
+	case got := <-whole:
+		t.Fatal("it is not awaited:", got)
+	case <-time.After(10 * time.Millisecond):
+	}
+	pw.Close()
+	if !<-whole {
+		t.Error("the body has an end")
+	}
+}
+
+// TestLostBodyIsNoFailure: of the backend that would have got it.
+func TestLostBodyIsNoFailure(t *testing.T) {
+	x := &exchange{ctx: t.Context(), body: newTestBody(strings.NewReader("a"))}
+	for err, want := range map[error]Result{errBodyOver: Neutral, errStale: Neutral, io.EOF: Failure} {
+		if got := x.attemptResult(fmt.Errorf("attempt: %w", err)); got != want {
+			t.Errorf("%v: %v, want %v", err, got, want)
+		}
 	}
 }

@@ -22,7 +22,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 // passResponse passes the response on to the client.
 func (x *exchange) passResponse(res *http.Response) {
 	x.record.Status = res.StatusCode
-	x.unbounded = res.ContentLength < 0 && x.in.Method != http.MethodHead || x.origin != nil && x.lacksLength(res.Header)
+	x.unbounded = x.lacksLength(res.Header)
 	// The upload must not write a 100 (Continue) between here and the header.
 	x.beginAnswer()
 	x.responseHeader(res)
@@ -37,7 +37,7 @@ func (x *exchange) passResponse(res *http.Response) {
 	x.result = Success
 	x.trailer = make(http.Header)
 	for name, values := range res.Trailer {
-		if x.chunked() && validTrailer(name, x.cfg.ResponseHeaders) {
+		if validTrailer(name, x.cfg.ResponseHeaders) {
 			copyTrailer(x.trailer, name, values)
 		}
 	}
@@ -60,7 +60,7 @@ func (x *exchange) copyBody(res *http.Response) error {
 		defer func(u *upstream) { u.reader = nil }(x.up)
 	}
 	x.awaitClient()
-	if err := x.flushBefore(res); err != nil {
+	if err := x.flushBefore(); err != nil {
 		return err
 	}
 	return copyPieces(res.Body, func(p []byte) error {
@@ -70,14 +70,14 @@ func (x *exchange) copyBody(res *http.Response) error {
 			return errClient{err}
 		}
 		x.record.Sent += int64(len(p))
-		return x.flushBefore(res)
+		return x.flushBefore()
 	})
 }
 
 // flushBefore flushes before a read of a body that a ModifyResponse has put in the place of
 // the backend's: nobody knows what it waits for.
-func (x *exchange) flushBefore(res *http.Response) error {
-	if x.up.reader != nil || x.in.Method == http.MethodHead || !x.unbounded && x.record.Sent >= res.ContentLength {
+func (x *exchange) flushBefore() error {
+	if x.up.reader != nil {
 		return nil
 	}
 	return x.flush()

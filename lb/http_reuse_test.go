@@ -3,6 +3,7 @@ package lb
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -342,4 +343,42 @@ func TestResponseHeaderIsBounded(t *testing.T) {
 		st := h.pool().Status()
 		return st.Backends[0].Failures == 1 && st.Backends[1].Failures == 1
 	})
+}
+
+// TestHalfAResponseOnAKeptConnection: it comes from a backend that has got the request, and
+// failed. That the connection was kept is no excuse.
+func TestHalfAResponseOnAKeptConnection(t *testing.T) {
+	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		http.ReadRequest(r)
+		io.WriteString(c, anOK)
+		http.ReadRequest(r)
+		io.WriteString(c, "HTTP/1.1 2")
+	}))
+	c := newReader(t, s.Listener.Addr().String())
+	if _, got, err := c.ask(t, aGet); got != "ok" {
+		t.Fatal(got, err)
+	}
+	if res, _, err := c.ask(t, aGet); err != nil || res.StatusCode != 502 {
+		t.Errorf("%+v, %v, want 502", res, err)
+	}
+	if st := h.pool().Status().Backends[0]; st.Failures != 1 || st.Connects != 1 {
+		t.Errorf("%d failures, %d connections, want one of each", st.Failures, st.Connects)
+	}
+}
+
+// TestUnsentRequestIsRepeated: one that must not be sent twice has not been sent once.
+func TestUnsentRequestIsRepeated(t *testing.T) {
+	broken := true
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err == nil && broken {
+			broken = false
+			c.Close()
+		}
+		return c, err
+	}
+	s, h := front(t, HandlerConfig{Dial: dial}, webBackend(t, name("ok")), webBackend(t, name("ok")))
+	if got := rawRequest(t, s, aPost); got != "ok" || h.Stats().Retries != 1 {
+		t.Errorf("%q, %+v", got, h.Stats())
+	}
 }

@@ -206,6 +206,7 @@ func TestResponseSplitting(t *testing.T) {
 		{"unknown encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "GET", 502, ""},
 		{"NUL in a value", "HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 2\r\n\r\nok", "GET", 502, ""},
 		{"CR in a value", "HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\nContent-Length: 2\r\n\r\nok", "GET", 502, ""},
+		{"CR in the reason", "HTTP/1.1 200 O\rX: K\r\nContent-Length: 2\r\n\r\nok", "GET", 502, ""},
 		{"space before the colon", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", "GET", 502, ""},
 		{"status 000", "HTTP/1.1 000 None\r\nContent-Length: 2\r\n\r\nok", "GET", 502, ""},
 		{"status +12", "HTTP/1.1 +12 None\r\nContent-Length: 2\r\n\r\nok", "GET", 502, ""},

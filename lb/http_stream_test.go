@@ -106,6 +106,19 @@ func TestHeaderDoesNotWaitForAModifiedBody(t *testing.T) {
 	if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != "AB" {
 		t.Errorf("%q, %v", got, err)
 	}
+
+	// It may wait for something else.
+	pr, pw := io.Pipe()
+	s, _ = front(t, HandlerConfig{ModifyResponse: func(res *http.Response) error { res.Body = pr; return nil }}, webBackend(t, name("AB")))
+	c = newReader(t, s.Listener.Addr().String())
+	io.WriteString(c, aGet)
+	if res, err = http.ReadResponse(c.r, nil); err != nil {
+		t.Fatal("the header is held back:", err)
+	}
+	go func() { io.WriteString(pw, "CD"); pw.Close() }()
+	if got := body(t, res, nil); got != "CD" {
+		t.Errorf("%q", got)
+	}
 }
 
 // TestPiecesAreNotHeldBackFromHTTP2: the same by HTTP/2.
@@ -130,16 +143,21 @@ func TestPiecesAreNotHeldBackFromHTTP2(t *testing.T) {
 // TestTruncatedResponseReachesTheClient: what came before the backend broke off is the
 // client's, also by HTTP/2, and then the client is told that there should be more.
 func TestTruncatedResponseReachesTheClient(t *testing.T) {
-	for _, half := range []string{"", "half"} {
+	for _, tt := range []struct{ frame, sent, half string }{
+		{"Content-Length: 100", "", ""},
+		{"Content-Length: 100", "half", "half"},
+		{"Transfer-Encoding: chunked", "4\r\nhalf\r\n", "half"},
+	} {
+		half := tt.half
 		b := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 			http.ReadRequest(r)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 100\r\n\r\n"+half)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nDate: x\r\n"+tt.frame+"\r\n\r\n"+tt.sent)
 		})
 		s, h := front(t, HandlerConfig{}, b)
 		c := newReader(t, s.Listener.Addr().String())
 		io.WriteString(c, aGet)
-		want := "HTTP/1.1 200 OK\r\nContent-Length: 100\r\nDate: x\r\n\r\n" + half
-		if got := everything(t, c); got != want {
+		want := "HTTP/1.1 200 OK\r\n" + tt.frame + "\r\nDate: x\r\n\r\n" + tt.sent
+		if got := everything(t, c); normalized(got) != normalized(want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 		if n := h.pool().Status().Backends[0].Failures; n != 1 {
@@ -297,5 +315,45 @@ func TestHeaderEndsAnEjection(t *testing.T) {
 				t.Errorf("the log says\n%s", log.String())
 			}
 		})
+	}
+}
+
+// TestStreamWhoseClientEndsIt: whether it leaves, or breaks its request off, the backend is
+// not to blame.
+func TestStreamWhoseClientEndsIt(t *testing.T) {
+	for name, end := range map[string]func(*reader){
+		"leaves": func(c *reader) { c.Close() },
+		"breaks": func(c *reader) { io.WriteString(c, "zz\r\n") },
+	} {
+		s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+			discard(c, r)
+		}))
+		c := newReader(t, s.Listener.Addr().String())
+		request := aGet
+		if name == "breaks" {
+			request = "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+		}
+		io.WriteString(c, request)
+		res, err := http.ReadResponse(c.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.ReadFull(res.Body, make([]byte, 4))
+		end(c)
+		waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
+		if n := h.pool().Status().Backends[0].Failures; n != 0 {
+			t.Errorf("%s: %d failures, want none", name, n)
+		}
+	}
+}
+
+// TestNothingOwedIsNothingFlushed: a flush would begin a response that has not been decided on.
+func TestNothingOwedIsNothingFlushed(t *testing.T) {
+	rec := httptest.NewRecorder()
+	x := &exchange{rc: http.NewResponseController(rec)}
+	if err := x.flush(); err != nil || rec.Flushed {
+		t.Errorf("flushed %v, %v", rec.Flushed, err)
 	}
 }

@@ -332,8 +332,8 @@ func TestClientThatLeavesEndsTheRequest(t *testing.T) {
 		t.Fatal("the backend's request goes on")
 	}
 	waitFor(t, "the pick to be returned", func() bool { return h.pool().Status().Backends[0].Active == 0 })
-	if n := h.pool().Status().Backends[0].Failures; n != 0 {
-		t.Errorf("%d failures, want none: it was the client", n)
+	if n, st := h.pool().Status().Backends[0].Failures, h.Stats(); n != 0 || st.Retries != 0 {
+		t.Errorf("%d failures, %d retries, want none: it was the client", n, st.Retries)
 	}
 }
 

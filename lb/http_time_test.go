@@ -459,3 +459,80 @@ func TestIdleConnectionsAreKept(t *testing.T) {
 		})
 	}
 }
+
+// TestSilenceOnAKeptConnection: the time for an answer is not twice as long there.
+func TestSilenceOnAKeptConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet(t, HandlerConfig{Timeout: 10 * time.Second}, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, anOK)
+			discard(c, r)
+		})
+		c, r := n.client(t, aGet)
+		if status, _, _, err := receive(t, r, time.Now()); status != 200 {
+			t.Fatal(status, err)
+		}
+		start := time.Now()
+		io.WriteString(c, aGet)
+		if status, _, took, err := receive(t, r, start); status != 504 || took != 10*time.Second {
+			t.Errorf("%d after %v, %v; want 504 after 10s", status, took, err)
+		}
+		n.settled(t, 1)
+	})
+}
+
+// TestEarlyAnswerInChunks: its client learns at once that it is complete, and the backend is
+// free. A client that does not take the end is given up.
+func TestEarlyAnswerInChunks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet(t, HandlerConfig{ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			io.WriteString(c, "HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n")
+			discard(c, r)
+		})
+		const request = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\nabc"
+		start := time.Now()
+		_, r := n.client(t, request)
+		if status, body, took, err := receive(t, r, start); status != 401 || body != "who?" || took != 0 || err != nil {
+			t.Errorf("%d %q after %v, %v", status, body, took, err)
+		}
+		n.settled(t, 0)
+		if active := n.h.Stats().Active; active != 1 {
+			t.Errorf("%d requests under way, want one that waits for the client", active)
+		}
+		time.Sleep(time.Minute)
+		_, r = n.client(t, request)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(res.Body, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		if n.settled(t, 0); n.h.Stats().Active != 0 {
+			t.Error("the request goes on")
+		}
+	})
+}
+
+// TestTimeOfTheClientEndsWithItsRequest: a backend may take longer to answer than clients may
+// be silent.
+func TestTimeOfTheClientEndsWithItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newPipeNet(t, HandlerConfig{Timeout: time.Hour, ClientTimeout: time.Minute}, func(c net.Conn, r *bufio.Reader) {
+			if req, err := http.ReadRequest(r); err == nil {
+				io.Copy(io.Discard, req.Body)
+				time.Sleep(30 * time.Minute)
+				io.WriteString(c, anOK)
+			}
+			discard(c, r)
+		})
+		start := time.Now()
+		_, r := n.client(t, aPut3+"abc")
+		if status, _, took, err := receive(t, r, start); status != 200 || took != 30*time.Minute {
+			t.Errorf("%d after %v, %v; want 200 after 30m", status, took, err)
+		}
+		n.settled(t, 0)
+	})
+}
