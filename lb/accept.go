@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/internal/retry"
 )
 
@@ -90,7 +91,7 @@ func (t *TCP) serveConn(work context.Context, conn net.Conn) {
 	go func() {
 		defer t.sessions.remove(c) // last: Serve may return then
 		// A connection of NewListener waits for its PROXY header here.
-		c.origin = origin{client: addrPort(conn.RemoteAddr()), local: addrPort(conn.LocalAddr())}
+		c.origin = origin{client: inet.AddrPort(conn.RemoteAddr()), local: inet.AddrPort(conn.LocalAddr())}
 		peer := c.origin.client.Addr()
 		if t.limiter.admit(&cfg.Limits, peer, now) {
 			defer cfg.leave(peer)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/havip/havip/internal/inet"
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
@@ -82,7 +83,7 @@ func TestConnectionsThatCannotBeHandedOffAreCounted(t *testing.T) {
 		k.handOff()
 	})
 	c.Close()
-	if r := <-records; r.Reason == "" || r.Backend != "" || r.Client != addrPort(c.LocalAddr()) {
+	if r := <-records; r.Reason == "" || r.Backend != "" || r.Client != inet.AddrPort(c.LocalAddr()) {
 		t.Errorf("record %+v", r)
 	}
 	waitFor(t, "the connection to end", func() bool { return tc.Stats().Active == 0 })

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // requestHeader returns the header that backends get. forwards is the Max-Forwards; empty:
@@ -89,7 +91,7 @@ func (x *exchange) requestHost(h http.Header) string {
 // localAddr returns the address that the client has connected to; zero if it is unknown.
 func (x *exchange) localAddr() netip.AddrPort {
 	local, _ := x.in.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return addrPort(local)
+	return inet.AddrPort(local)
 }
 
 // requestTrailers returns the names of the trailers that backends get: those that the
@@ -206,7 +208,7 @@ func (x *exchange) fitStatus(h http.Header, status int, upgrade []string) {
 func (x *exchange) chunked() bool { return x.unbounded && x.in.ProtoAtLeast(1, 1) }
 
 // sourceAddr returns this host's address in the connection to the backend.
-func (x *exchange) sourceAddr() string { return addrString(addrPort(x.up.LocalAddr()).Addr()) }
+func (x *exchange) sourceAddr() string { return addrString(inet.AddrPort(x.up.LocalAddr()).Addr()) }
 
 // setHeaders applies RequestHeaders or ResponseHeaders.
 func (x *exchange) setHeaders(h http.Header, values map[string]string, backend, source string) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/inet"
 )
 
 // Listener puts in front of a net.Listener what TCP does by itself, for servers such as
@@ -253,7 +254,7 @@ func (g *gate) changePlaces(n int) {
 
 // admit returns c, which has a place, as servers get it; nil if it was turned away.
 func (g *gate) admit(cfg *gateSettings, c net.Conn) net.Conn {
-	peer := addrPort(c.RemoteAddr()).Addr()
+	peer := inet.AddrPort(c.RemoteAddr()).Addr()
 	g.counters.accepted.Add(1)
 	if !g.limiter.admit(&cfg.Limits, peer, time.Now()) {
 		g.counters.refused.Add(1)

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/havip/havip/lb/internal/proxyproto"
+	"github.com/havip/havip/internal/proxyproto"
 	"github.com/havip/havip/lb/internal/sni"
 )
 
@@ -122,12 +122,3 @@ func lookUpName[V any](names map[string]V, name string) (v V, ok bool) {
 // foldName returns the form in which server names are compared: case does not matter (RFC
 // 6066 §3), nor does a dot at the end.
 func foldName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
-
-// addrPort is the IP address and port of a; zero if it has none.
-func addrPort(a net.Addr) netip.AddrPort {
-	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
-		ap := t.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
-}

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/proxyproto"
 	"github.com/havip/havip/internal/words"
-	"github.com/havip/havip/lb/internal/proxyproto"
 )
 
 // TCPConfig configures a TCP.
@@ -35,7 +35,8 @@ type TCPConfig struct {
 	// is closed.
 	AcceptProxy []netip.Prefix
 	// SendProxy is the version of the PROXY header that backends get, in front of TLS
-	// if they get TLS. Default none.
+	// if they get TLS. Their checks may need it as well: see healthcheck.Proxied.
+	// Default none.
 	SendProxy ProxyVersion
 	// HandshakeTimeout bounds the wait for the PROXY header, the ClientHello and the
 	// TLS handshake. Default 10 s.

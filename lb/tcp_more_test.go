@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/lab/labtest"
-	"github.com/havip/havip/lb/internal/proxyproto"
+	"github.com/havip/havip/internal/proxyproto"
 )
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -68,30 +68,21 @@ func TestProxyProtocolIsSent(t *testing.T) {
 // "accept-proxy ssl" and nginx's "ssl proxy_protocol". It says what is wrong with a connection
 // that begins otherwise.
 func tlsProxyReader(t *testing.T, cfg *tls.Config) Backend {
-	return rawBackend(t, func(c net.Conn, r *bufio.Reader) {
-		var b []byte
-		for {
-			one, err := r.ReadByte()
-			if err != nil {
-				return
-			}
-			b = append(b, one)
-			h, n, err := proxyproto.Parse(b)
-			if err == io.ErrUnexpectedEOF {
-				continue
-			}
-			if err != nil || n != len(b) {
-				t.Errorf("the backend's connection begins with %q: %v", b, err)
-				return
-			}
-			secure := tls.Server(&prefacedForTest{c, r}, cfg)
-			defer secure.Close()
-			if _, err := fmt.Fprintf(secure, "%v to %v:", h.Source, h.Destination.Addr()); err == nil {
-				io.Copy(secure, secure)
+	return Backend{Address: labtest.Listen(t, func(c net.Conn) {
+		header, err := labtest.ReadProxyHeader(c)
+		if err != nil {
+			if len(header) > 0 {
+				t.Errorf("the backend's connection begins with %q: %v", header, err)
 			}
 			return
 		}
-	})
+		h, _, _ := proxyproto.Parse(header)
+		secure := tls.Server(c, cfg)
+		defer secure.Close()
+		if _, err := fmt.Fprintf(secure, "%v to %v:", h.Source, h.Destination.Addr()); err == nil {
+			io.Copy(secure, secure)
+		}
+	})}
 }
 
 // The header goes ahead of the handshake, since whoever accepts both reads it there, and

@@ -17,13 +17,8 @@ var ErrSelfConnected = fmt.Errorf("connected to itself: %w", syscall.ECONNREFUSE
 // socket of UDP hears itself without further ado. As long as c is open, and after that for
 // as long as TIME_WAIT lasts, no server can have the port: c must be reset.
 func IsSelfConnected(c net.Conn) bool {
-	local, ok1 := c.LocalAddr().(interface{ AddrPort() netip.AddrPort })
-	remote, ok2 := c.RemoteAddr().(interface{ AddrPort() netip.AddrPort })
-	if !ok1 || !ok2 {
-		return false
-	}
-	at := local.AddrPort()
-	return at == remote.AddrPort() && at.Port() != 0 // 0: whoever dialled does not tell the addresses
+	at := AddrPort(c.LocalAddr())
+	return at == AddrPort(c.RemoteAddr()) && at.Port() != 0 // 0: whoever dialled does not tell the addresses
 }
 
 // Dial connects by TCP or to a Unix socket, without keep-alive. Until the SetLinger of a
@@ -40,4 +35,13 @@ func Dial(ctx context.Context, network, address string, control func(syscall.Raw
 		return resetOnClose(network, address, c)
 	}}
 	return d.DialContext(ctx, network, address)
+}
+
+// AddrPort is the IP address and port of a; zero if it has none.
+func AddrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
 }

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/proxyproto"
 )
 
 // Serve gives each connection to ln to handle, in a goroutine of its own, and closes the
@@ -99,6 +101,20 @@ func EchoLines(name string) func(net.Conn) {
 	return func(c net.Conn) {
 		for in := bufio.NewScanner(c); in.Scan(); {
 			fmt.Fprintf(c, "%s %s\n", name, in.Text())
+		}
+	}
+}
+
+// ReadProxyHeader reads the PROXY header with which a connection must begin, and nothing of what
+// follows. With an error it returns what came.
+func ReadProxyHeader(c net.Conn) (header []byte, err error) {
+	for one := make([]byte, 1); ; {
+		if _, err := io.ReadFull(c, one); err != nil {
+			return header, err
+		}
+		header = append(header, one...)
+		if _, _, err := proxyproto.Parse(header); err != io.ErrUnexpectedEOF {
+			return header, err
 		}
 	}
 }
