@@ -27,14 +27,18 @@ func (c At) WithDefaults() At { return c }
 
 // Validate reports an address that cannot be dialled, and what is wrong with the Checker.
 func (c At) Validate() error {
-	wrong := validateAddress("Address", c.Address)
-	if c.Checker == nil {
-		return errors.Join(wrong, field.Errorf("Checker", "want a Checker"))
+	return errors.Join(validateAddress("Address", c.Address), validateInner(c.Checker))
+}
+
+// validateInner reports what is wrong with the Checker of a Checker.
+func validateInner(c Checker) error {
+	if c == nil {
+		return field.Errorf("Checker", "want a Checker")
 	}
-	if v, ok := c.Checker.(interface{ Validate() error }); ok {
-		return errors.Join(wrong, field.In("Checker", v.Validate()))
+	if v, ok := c.(interface{ Validate() error }); ok {
+		return field.In("Checker", v.Validate())
 	}
-	return wrong
+	return nil
 }
 
 // Check has the Checker probe the address.

@@ -9,7 +9,8 @@
 // [File], [Process]), as plain structs of which only the target is required.
 // A target may be a name. It is resolved for each probe, and its addresses are tried until
 // one accepts, as a client does ([ICMP] asks the first), so the check says nothing of the
-// other addresses: [At] probes one of them.
+// other addresses: [At] probes one of them. A target that expects a PROXY header needs
+// [Proxied].
 //
 // A [Monitor] asks that question again and again and turns the answers into a
 // [State]. It owns all that has to do with time: the interval and the timeout,

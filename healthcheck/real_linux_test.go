@@ -225,3 +225,53 @@ func TestMailServer(t *testing.T) {
 		{name: "TCP", checker: TCP{Address: at, ExpectRegexp: regexp.MustCompile(`^220 `)}},
 	})
 }
+
+// TestProxiedWithPeers: nginx and HAProxy take the header where we put it, also in front of TLS,
+// and nothing else.
+func TestProxiedWithPeers(t *testing.T) {
+	lab.Need(t, "nginx", "haproxy")
+	ca := newAuthority(365 * day)
+	cert, key := pemOf(ca.issue("www.example.com", -day, 30*day))
+	dir := writeFiles(t, map[string]string{"cert.pem": cert, "key.pem": key, "both.pem": cert + key})
+	plain, clear, secure, edge := lab.FreeAddress(t), lab.FreeAddress(t), lab.FreeAddress(t), lab.FreeAddress(t)
+	for name, text := range map[string]string{"nginx.conf": `
+user root root; daemon off; pid ` + dir + `/pid; error_log stderr; master_process off;
+events {}
+http {
+  access_log off;
+  client_body_temp_path ` + dir + `/1; proxy_temp_path ` + dir + `/2; fastcgi_temp_path ` + dir + `/3;
+  uwsgi_temp_path ` + dir + `/4; scgi_temp_path ` + dir + `/5;
+  server {
+    listen ` + plain + `; listen ` + clear + ` proxy_protocol; listen ` + secure + ` ssl proxy_protocol;
+    ssl_certificate ` + dir + `/cert.pem; ssl_certificate_key ` + dir + `/key.pem;
+    location / { return 200 "well\n"; }
+  }
+}`, "haproxy.cfg": `
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 5s
+  timeout server 5s
+listen l
+  bind ` + edge + ` accept-proxy ssl crt ` + dir + `/both.pem
+  server nginx ` + plain + "\n"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, HTTP{URL: "http://" + plain}, "nginx", "-p", dir, "-c", dir+"/nginx.conf", "-e", "stderr")
+	run(t, TCP{Address: edge}, "haproxy", "-db", "-f", dir+"/haproxy.cfg")
+	trust := ca.trust("www.example.com")
+	for version := 1; version <= 2; version++ {
+		as := func(c Checker) Checker { return Proxied{Checker: c, Version: version} }
+		runCheckCases(t, []checkCase{
+			{name: "nginx", checker: as(HTTP{URL: "http://" + clear})},
+			{name: "nginx with TLS", checker: as(HTTP{URL: "https://" + secure, TLS: trust})},
+			{name: "nginx, the certificate", checker: as(TLS{Address: secure, Config: trust})},
+			{name: "haproxy", checker: as(HTTP{URL: "https://" + edge, TLS: trust})},
+			{name: "haproxy, the certificate", checker: as(TLS{Address: edge, Config: trust})},
+			{name: "nginx without the header", checker: HTTP{URL: "https://" + secure, TLS: trust}, want: "healthcheck: http"},
+			{name: "haproxy without the header", checker: TLS{Address: edge, Config: trust}, want: "healthcheck: tls"},
+		})
+	}
+}

@@ -133,8 +133,8 @@ func dial(ctx context.Context, network, address string) (conn net.Conn, release 
 	return conn, func() { unbind(); conn.Close() }, nil
 }
 
-// connect opens a connection to an address, or to that of an [At]. Close resets the
-// connection until closeInOrder decides otherwise.
+// connect opens a connection to an address, or to that of an [At], which a [Proxied] begins
+// with a PROXY header. Close resets the connection until closeInOrder decides otherwise.
 func connect(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	if at, ok := ctx.Value(atKey{}).(string); ok {
 		address = at
@@ -147,6 +147,12 @@ func connect(ctx context.Context, network, address string) (conn net.Conn, err e
 	if err == nil && inet.IsSelfConnected(conn) { // nobody else is there
 		conn.Close()
 		return nil, fmt.Errorf("dial %s %s: %w", network, address, inet.ErrSelfConnected)
+	}
+	if err == nil && network != "udp" {
+		if err = sendProxyHeader(ctx, conn); err != nil {
+			conn.Close()
+			return nil, err
+		}
 	}
 	return conn, err
 }

@@ -20,7 +20,7 @@ var validCheckers = []Checker{
 	DNS{Server: "192.0.2.53:53", Name: "_srv.example.org."}, ICMP{Address: "fe80::1%eth0"}, UDP{Address: "192.0.2.1:53"},
 	SMTP{Address: "mail.example.org:25"}, TLS{Address: "host:443"}, Exec{Path: "/bin/true"}, File{Path: "flag"},
 	Process{Name: "nginx"}, Interface{Name: "eth0.100"}, Gateway{Interface: "eth0", Address: netip.MustParseAddr("fe80::1")},
-	At{Checker: TCP{Address: "host:80"}, Address: "[fe80::1%eth0]:80"},
+	At{Checker: TCP{Address: "host:80"}, Address: "[fe80::1%eth0]:80"}, Proxied{Checker: TCP{Address: "host:80"}},
 }
 
 // TestCheckersHaveOneShape: code that lists checkers needs no special case for any of them.
@@ -92,6 +92,7 @@ func TestCheckerMistakes(t *testing.T) {
 		{Interface{Name: "a/b"}, []string{"Name"}},
 		{Gateway{}, []string{"Interface", "Address"}},
 		{At{Checker: DNS{Server: "192.0.2.53:53"}, Address: "host"}, []string{"Address", "Checker.Name"}},
+		{Proxied{Checker: TCP{Address: "host"}, Version: 3}, []string{"Checker.Address", "Version"}},
 	} {
 		var got []string
 		err := tt.c.Validate()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/lb"
 )
 
 // Config is a whole configuration file. Defaults are filled in.
@@ -43,6 +44,9 @@ type Check struct {
 	healthcheck.Config
 	Path string // of http: what backends are asked for
 	TLS  *TLS   // nil: none, or what the type has by default
+	// SendProxy, of a service's check, is the header that connections to the service's
+	// backends begin with.
+	SendProxy lb.ProxyVersion
 
 	path       string       // of the mapping in the file
 	ofBackends bool         // written in a service: without a target of its own

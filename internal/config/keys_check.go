@@ -13,6 +13,7 @@ import (
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/lb"
 )
 
 // checkTypes are the checkers of package healthcheck: a new one needs an entry here.
@@ -245,7 +246,7 @@ func (c *Check) kind() variant[Check] {
 	return variant[Check]{}
 }
 
-// New makes the checker of a check. backend is the address to probe if the check is
+// New makes the checker of a check, which a PROXY header may begin. backend is the address to probe if the check is
 // one of backends, and empty if the check names its own target. encryption is what
 // the files of TLS hold.
 func (c *Check) New(backend string, encryption *tls.Config) healthcheck.Checker {
@@ -259,6 +260,9 @@ func (c *Check) New(backend string, encryption *tls.Config) healthcheck.Checker 
 	}
 	if n.encryption != nil {
 		*n.encryption = encryption
+	}
+	if c.SendProxy != lb.ProxyNone {
+		return healthcheck.Proxied{Checker: n.Checker, Version: int(c.SendProxy)}
 	}
 	return n.Checker
 }

@@ -142,7 +142,7 @@ func (s *Service) proxyKeys() []key {
 	return owned([]key{
 		optional("accept", list(&s.AcceptProxy, trusted), "[192.168.31.0/24]",
 			"who must begin each connection with a PROXY header, version 1 or 2, in front of TLS; default: nobody"),
-		setting("send", choice(&s.TCP.SendProxy), "the header that connections to backends begin with, in front of TLS, in mode tcp"),
+		setting("send", choice(&s.TCP.SendProxy), "the header that connections to backends, those of checks too, begin with, in front of TLS, in mode tcp"),
 	}, homeOf(&s.TCP))
 }
 

@@ -65,13 +65,14 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		AccessLog: true,
 	}
 
-	tcp := ofBackends(check(first+72, 12, "", "tcp", new(healthcheck.TCP), none))
+	behind := func(c *Check) *Check { c.SendProxy = lb.ProxyV2; return c }
+	tcp := behind(ofBackends(check(first+72, 12, "", "tcp", new(healthcheck.TCP), none)))
 	mail := service(61, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
 		Routes: []ServiceRoute{
 			{Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.245:993")}, Check: tcp},
 			{Name: "old", ServerNames: []string{"old.example.org"},
-				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: ofBackends(check(first+71, 16, "", "tls", new(healthcheck.TLS), none))},
+				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: behind(ofBackends(check(first+71, 16, "", "tls", new(healthcheck.TLS), none)))},
 		},
 		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/internal/words"
 	"github.com/havip/havip/lb"
@@ -20,7 +21,7 @@ func (d *decoder) validateService(s *Service, path string) {
 		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
 	}
 	d.validateBackends(s.Pool.Backends, path)
-	d.validateServiceCheck(&s.Check, path)
+	d.validateServiceCheck(s, &s.Check, path)
 	d.validateRoutes(s, path)
 	d.validatePool(s, path, keys)
 	d.validateTLS(s, path)
@@ -91,7 +92,7 @@ func (d *decoder) validateRoutes(s *Service, path string) {
 			d.unique(servers, n, fmt.Sprintf("%s.server_names[%d]", path, j))
 		}
 		d.validateBackends(r.Backends, path)
-		d.validateServiceCheck(&r.Check, path)
+		d.validateServiceCheck(s, &r.Check, path)
 		if r.Check == nil {
 			r.Check = s.Check
 		}
@@ -122,9 +123,10 @@ func (d *decoder) validatePool(s *Service, path string, keys []key) {
 	}
 }
 
-// validateServiceCheck checks a check that is written in a service or route, and puts a
-// copy of the named check in the place of a name.
-func (d *decoder) validateServiceCheck(check **Check, path string) {
+// validateServiceCheck checks a check that is written in a service or its route, and puts
+// a copy of the named check in the place of a name. Its connections begin as those of the
+// service do.
+func (d *decoder) validateServiceCheck(s *Service, check **Check, path string) {
 	c := *check
 	switch path += ".check"; {
 	case c == nil:
@@ -146,6 +148,11 @@ func (d *decoder) validateServiceCheck(check **Check, path string) {
 	}
 	if !d.given(c.path + ".start_spread") { // or all backends are probed at the same time
 		c.StartSpread = min(c.Interval, maxDefaultSpread)
+	}
+	switch c.Checker.(type) {
+	case *healthcheck.ICMP, *healthcheck.UDP:
+	default:
+		c.SendProxy = s.TCP.SendProxy
 	}
 }
 

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 )
 
@@ -237,4 +240,55 @@ func TestServiceAwaitsNames(t *testing.T) {
 		}
 		return
 	}
+}
+
+// TestChecksBeginAsConnectionsDo: where connections to backends begin with a PROXY header, in
+// front of TLS, so do checks, also after a reload that changes it.
+func TestChecksBeginAsConnectionsDo(t *testing.T) {
+	own := labtest.Certificate(nil, nil, "app.test")
+	var mu sync.Mutex
+	var last string // the header of the last connection that went on with TLS
+	app := labtest.Listen(t, func(c net.Conn) {
+		header, err := labtest.ReadProxyHeader(c)
+		secure := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{own}})
+		if err == nil && secure.Handshake() == nil {
+			mu.Lock()
+			last = string(header)
+			mu.Unlock()
+			labtest.EchoLines("app")(secure)
+		}
+	})
+	begins := func(header string) func() bool {
+		return func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return strings.HasPrefix(last, header)
+		}
+	}
+	port := freePort(t)
+	service := func(send string) *config.Config {
+		return parse(t, fmt.Sprintf(`services: [{name: db, mode: tcp, listen: "127.0.0.1:%s", backends: [{name: app, address: "%s"}], pool: {max_fails: 0},
+  backend_tls: {insecure: true}, proxy_protocol: {send: %s}, check: {type: tls, tls: {insecure: true}, interval: 50ms, timeout: 5s, long_timeout: true, initial: down}}]`, port, app, send))
+	}
+	d := startFrom(t, service("v1"), slog.New(slog.DiscardHandler))
+	untilHealth(t, d, "app up checked")
+	lab.Until(t, 30*time.Second, "a header of version 1", begins("PROXY TCP4 127.0.0.1 127.0.0.1 "))
+	if err := d.Reconfigure(service("v2")); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 30*time.Second, "a header of version 2 that says LOCAL", begins("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"))
+	c, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	fmt.Fprintln(c, "hello")
+	if got, err := bufio.NewReader(c).ReadString('\n'); got != "app hello\n" || err != nil {
+		t.Errorf("a connection: %q, %v", got, err)
+	}
+	if err := d.Reconfigure(service("none")); err != nil {
+		t.Fatal(err)
+	}
+	untilHealth(t, d, "app down checked")
 }
