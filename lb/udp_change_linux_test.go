@@ -33,8 +33,9 @@ func TestUDPGoesOnToTheNextBackend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := newPool(t, PoolConfig{Balance: SourceHash, Backends: []Backend{bad, named(t, "good ")}})
-			u := udpWith(UDPConfig{Pool: pool})
-			addr, _ := relayUDP(t, u)
+			recorded := 0
+			u := udpWith(UDPConfig{Pool: pool, Record: func(r Record) { recorded += r.Retries }})
+			addr, stop := relayUDP(t, u)
 			for i := byte(0); u.Stats().Retries == 0 && i < 100; i++ { // until the hash gives a client the bad one
 				if got := ask(t, dialUDPFromAddr(t, net.IPv4(127, 1, 0, i), addr), "x"); got != "good x" {
 					t.Fatalf("got %q", got)
@@ -49,6 +50,9 @@ func TestUDPGoesOnToTheNextBackend(t *testing.T) {
 			}
 			if name == "not resolved" && st[0].Failures != 0 || st[0].Active != 0 || st[1].Failures != 0 {
 				t.Errorf("%+v", st)
+			}
+			if stop(); uint64(recorded) != u.Stats().Retries {
+				t.Errorf("%d retries are in records, want %d", recorded, u.Stats().Retries)
 			}
 		})
 	}
