@@ -24,8 +24,7 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	if err != nil {
 		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
 	}
-	reactor.NoDelay(lfd) // accepted sockets inherit this
-	reactor.KeepUrgent(lfd)
+	prepareListener(lfd) // it may not come from Listen
 	e := &engine{plane: t, work: work, failed: make(chan error, 1)}
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
 		l, err := newLoop(e, lfd)

@@ -7,10 +7,16 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// listenControl prepares a listening socket before it is bound.
+// listenControl prepares a listening socket before it is bound. Whoever connects before a
+// plane serves the listener gets what all clients get.
 func listenControl(network, _ string, c syscall.RawConn) error {
+	if strings.HasPrefix(network, "tcp") {
+		_ = c.Control(func(fd uintptr) { prepareListener(int32(fd)) })
+	}
 	level, option := unix.SOL_IP, unix.IP_FREEBIND
 	switch {
 	case strings.HasSuffix(network, "6"):
@@ -21,6 +27,12 @@ func listenControl(network, _ string, c syscall.RawConn) error {
 	var err error
 	_ = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, 1) })
 	return err
+}
+
+// prepareListener sets what accepted sockets inherit.
+func prepareListener(fd int32) {
+	reactor.NoDelay(fd)
+	reactor.KeepUrgent(fd)
 }
 
 // growBuffers makes room for what comes while the loop is busy, beyond the limits for
