@@ -282,6 +282,9 @@ func TestRecordNamesNoBackendThatWasNotReached(t *testing.T) {
 		if r := nextRecord(t, records); r.Backend != "" || r.Reason != "cut" || r.Connect != 0 || r.Sent != 0 {
 			t.Errorf("%+v, want no backend", r)
 		}
+		if b := tc.Pool.Status().Backends[0]; b.Active != 0 || b.Failures != 0 {
+			t.Errorf("%+v", b)
+		}
 	})
 }
 

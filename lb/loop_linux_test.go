@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 // Pipes are for bulk: who has become quiet gives them back.
@@ -46,13 +49,7 @@ func TestQuietConnectionsHaveNoPipes(t *testing.T) {
 	if !spliced.Load() {
 		t.Error("nothing was spliced")
 	}
-	close(next)
-	for _, c := range conns {
-		if _, err := io.CopyN(io.Discard, c, rest+1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	waitFor(t, "the pipes to be given back", func() bool {
+	allGivenBack := func() bool {
 		kept := 0
 		e.eachLink(t, func(k *link) {
 			for i := range k.half {
@@ -62,7 +59,65 @@ func TestQuietConnectionsHaveNoPipes(t *testing.T) {
 			}
 		})
 		return kept == 0
-	})
+	}
+	waitFor(t, "the pipes to be given back after bulk", allGivenBack)
+	close(next)
+	for _, c := range conns {
+		if _, err := io.CopyN(io.Discard, c, rest+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "the pipes to be given back", allGivenBack)
+}
+
+// Pipes are bounded, and one that is not empty goes to no other connection.
+func TestPipesOfALoop(t *testing.T) {
+	l := new(loop)
+	release := func(piped int) (closed bool) {
+		p, ok := reactor.NewPipe(4096)
+		if !ok {
+			t.Fatal("no pipe")
+		}
+		l.piping++
+		h := half{pipe: p, piped: piped, pending: []byte("x")}
+		h.release(l)
+		if h.pipe.Exists() || h.full() {
+			t.Errorf("%+v after its release", h)
+		}
+		return !slices.Contains(l.pipes, p)
+	}
+	for i := range sparePipes + 1 {
+		if closed := release(0); closed != (i == sparePipes) {
+			t.Errorf("pipe %d: closed %v", i+1, closed)
+		}
+	}
+	l.pipes[0].Close()
+	l.pipes = l.pipes[1:]
+	l.piping--
+	if !release(1) {
+		t.Error("a pipe that is not empty is kept")
+	}
+	if l.piping != len(l.pipes) {
+		t.Errorf("%d pipes are counted, want %d", l.piping, len(l.pipes))
+	}
+	for _, p := range l.pipes {
+		p.Close()
+	}
+	l.pipes, l.piping = nil, maxPipes
+	if k := (&link{loop: l}); k.takePipe(&k.half[0]) {
+		t.Error("there is one pipe too many")
+	}
+}
+
+// A sink that is full for long is still given pieces of some size.
+func TestRoomHasALeast(t *testing.T) {
+	var h half
+	for range 20 {
+		h.stalled()
+	}
+	if h.limit() != leastRoom {
+		t.Errorf("room %d, want %d", h.limit(), leastRoom)
+	}
 }
 
 // watched counts what is in the epoll instance of each loop that watches the listener.
