@@ -226,7 +226,7 @@ func (t *tier) hashed(c *chooser) *member {
 	h := c.key
 	for range 32 {
 		m := t.all[t.table[h%uint64(len(t.table))]]
-		if t.up[m.index] && c.usable(m) {
+		if c.usable(m) {
 			return m
 		}
 		h = mix(h + 1)

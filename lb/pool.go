@@ -103,9 +103,6 @@ func (p *Pool) equip(m *member, cfg *PoolConfig, before *roster) {
 			p.rampUp(m.server, cfg)
 		}
 	}
-	if cfg.SlowStart == 0 {
-		p.settle(&m.ramp)
-	}
 }
 
 // inherit tells the new addresses of names what was said of their backend. p.mu is held.
@@ -235,7 +232,6 @@ func (p *Pool) setHealth(m *member, why error) {
 		p.rampUp(m.server, p.config())
 	} else {
 		log.Warn("backend is down", "err", why)
-		p.settle(&m.ramp)
 	}
 	p.changed()
 	if !up && p.config().KillOnDown {

@@ -335,8 +335,5 @@ func (k *link) spliceOut(side int) error {
 		}
 	}
 	h.room = min(2*h.limit(), pipeSize)
-	if !h.readable {
-		h.release(k.loop)
-	}
 	return nil
 }

@@ -337,19 +337,7 @@ func (p *Pool) askSRV(ctx context.Context, r Resolver, address string, last []en
 		}
 		return cmp.Or(a.to.Compare(b.to), strings.Compare(a.target, b.target), cmp.Compare(a.weight, b.weight))
 	})
-	return uniqueEndpoints(answer), err
-}
-
-// uniqueEndpoints leaves out what leads to the same place as an endpoint before.
-func uniqueEndpoints(answer []endpoint) (unique []endpoint) {
-	seen := make(map[netip.AddrPort]bool, len(answer))
-	for _, e := range answer {
-		if !seen[e.to] {
-			unique = append(unique, e)
-		}
-		seen[e.to] = true
-	}
-	return unique
+	return answer, err
 }
 
 // maxTargets bounds the targets of one name that are resolved at once.

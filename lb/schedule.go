@@ -107,7 +107,7 @@ func reduce(weights []int) (reduced []int, total int) {
 		reduced[i] /= divisor
 		total += reduced[i]
 	}
-	if total <= maxSchedule || total == len(reduced) {
+	if total <= maxSchedule {
 		return reduced, total
 	}
 	scaled := 0
