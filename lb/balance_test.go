@@ -325,3 +325,14 @@ func TestHashWithFewLeft(t *testing.T) {
 		}
 	}
 }
+
+// However little a backend weighs, it has its turns.
+func TestScheduleLeavesNobodyOut(t *testing.T) {
+	turns := make([]int, 3)
+	for _, i := range schedule([]int{1, 4 * maxSchedule, 3}) {
+		turns[i]++
+	}
+	if turns[0] == 0 || turns[2] == 0 {
+		t.Errorf("turns %v", turns)
+	}
+}

@@ -201,3 +201,68 @@ func TestConnectionEndsAnEjection(t *testing.T) {
 		}
 	})
 }
+
+// A failure on probation renews the ejection, however many failures it takes otherwise.
+func TestFailureOnProbationRenewsTheEjection(t *testing.T) {
+	p := newPool(t, PoolConfig{MaxFails: 3, FailTimeout: time.Millisecond, Backends: backends(1, 1)})
+	m := p.find("a")
+	for range 3 {
+		p.failed(m)
+	}
+	waitFor(t, "the ejection to be over", func() bool { return m.ejected.Load() < p.now() })
+	time.Sleep(2 * time.Millisecond) // the failures are forgotten
+	before := m.ejected.Load()
+	if p.failed(m); before == 0 || m.ejected.Load() <= before || m.ejects.Load() != 1 {
+		t.Errorf("ejected until %d, %d before; %d times", m.ejected.Load(), before, m.ejects.Load())
+	}
+}
+
+// A success that was on its way when another connection failed proves nothing.
+func TestSuccessThatWaitedForAFailure(t *testing.T) {
+	p := newPool(t, PoolConfig{MaxFails: 2, FailTimeout: time.Minute, Backends: backends(1)})
+	m := p.find("a")
+	m.fails.Store(1)
+	m.lastFail.Store(p.now() - int64(time.Hour))
+	p.mu.Lock()
+	done := make(chan struct{})
+	go func() { p.succeeded(m); close(done) }()
+	time.Sleep(5 * time.Millisecond) // it waits by now, or else it sees the failure at once
+	m.lastFail.Store(p.now())
+	p.mu.Unlock()
+	<-done
+	if n := m.fails.Load(); n != 1 {
+		t.Errorf("%d failures, want 1", n)
+	}
+}
+
+// Successes of a backend that has not failed wait for no change of the pool.
+func TestSuccessesDoNotWait(t *testing.T) {
+	p := newPool(t, PoolConfig{Backends: backends(1)})
+	k, err := p.Pick(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.member.lastFail.Store(p.now() - int64(time.Hour))
+	p.mu.Lock()
+	done := make(chan struct{})
+	go func() { k.Done(Success); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(bound):
+		t.Error("it waits")
+	}
+	p.mu.Unlock()
+	<-done
+}
+
+// What happened before a backend went down says nothing after it has come up.
+func TestFailuresBeforeADownAreForgotten(t *testing.T) {
+	p := newPool(t, PoolConfig{MaxFails: 2, Backends: backends(1, 1)})
+	m := p.find("a")
+	p.failed(m)
+	p.SetHealth("a", errDown)
+	p.SetHealth("a", nil)
+	if p.failed(m); m.ejected.Load() != 0 {
+		t.Error("one failure has ejected it")
+	}
+}

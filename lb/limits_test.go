@@ -138,3 +138,28 @@ func TestBadLimitsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func testAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) }
+
+// A flow that a change of the limits has uncounted takes nothing from those that are counted,
+// and clients that have gone leave no memory behind.
+func TestLimiterAfterChanges(t *testing.T) {
+	var r limiter
+	now, on, off := time.Now(), &Limits{PerClient: 1}, &Limits{}
+	a := testAddr(1)
+	r.admit(off, a, now)
+	r.admit(on, a, now)
+	r.release(on, a)
+	r.release(on, a) // of the first
+	if !r.admit(on, a, now) || r.admit(on, a, now) {
+		t.Error("the client has not one connection")
+	}
+	for i := range 100 {
+		r.admit(on, testAddr(i+2), now)
+		r.release(on, testAddr(i+2))
+	}
+	now = now.Add(time.Minute)
+	if r.admit(on, testAddr(200), now); len(r.clients) != 2 {
+		t.Errorf("%d clients are known, want 2", len(r.clients))
+	}
+}

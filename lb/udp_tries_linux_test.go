@@ -103,8 +103,8 @@ func TestUDPReplacedBackendIsLeft(t *testing.T) {
 	}
 }
 
-// A want of sockets ends no other tries, is no backend's fault, and a session makes no room
-// for itself. Older sessions without a socket go together with the first one that has one.
+// A want of sockets is no backend's fault: no other backend is tried, and a session does not
+// make room for itself. Older sessions without a socket go together with the first one that has one.
 func TestUDPWantOfSockets(t *testing.T) {
 	h := newHandPlane(t, udpSocket(t, "127.0.0.1:0"), UDPConfig{})
 	h.share.leave()
