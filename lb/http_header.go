@@ -197,10 +197,9 @@ func (x *exchange) fitStatus(h http.Header, status int, upgrade []string) {
 		}
 	case status == http.StatusUpgradeRequired && len(upgrade) > 0 && x.in.ProtoMinor > 0:
 		// The client must learn which protocol is meant (RFC 9110 §15.5.22).
+		// net/http goes by the first line of Connection, which may be close.
 		h["Upgrade"] = upgrade
-		if _, ok := h["Connection"]; !ok {
-			h["Connection"] = []string{"Upgrade"}
-		}
+		h["Connection"] = append(h["Connection"], "Upgrade")
 	}
 }
 

@@ -53,6 +53,11 @@ func TestUpgradeRequired(t *testing.T) {
 			t.Errorf("%+v, %v", res, err)
 		}
 	}
+	// The connection ends after chunks: Connection says both.
+	got, _ := exchanged(t, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", required)
+	if !strings.Contains(got, "\r\nConnection: close\r\nConnection: Upgrade\r\n") || !strings.Contains(got, "\r\nUpgrade: websocket\r\n") {
+		t.Errorf("after chunks: %q", got)
+	}
 	s, _ = front2(t, HandlerConfig{}, Backend{Address: labtest.Record(t, labtest.Answers(required)).Address})
 	res, err := s.Client().Get(s.URL)
 	if body(t, res, err); res.StatusCode != 426 || res.Header.Get("Upgrade") != "" { // RFC 9113 §8.2.2
