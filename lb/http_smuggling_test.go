@@ -144,6 +144,10 @@ func TestRequestSmuggling(t *testing.T) {
 		{"HTTP/3.0", "GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505, "", true},
 		{"method with a colon", "GE:T / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", true},
 
+		// What follows may be meant for the other end of a tunnel.
+		{"CONNECT", "CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 405, "", true},
+		{"CONNECT with a length", "CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\nContent-Length: 3\r\n\r\nabc", 405, "", true},
+
 		{"hop-by-hop length", post("Connection: Content-Length\r\nContent-Length: 3\r\n", "abc"), 200, plain, false},
 		{"hop-by-hop Host", post("Connection: Host, X-Real-IP\r\nContent-Length: 3\r\n", "abc"), 200, plain, false},
 		{"body of GET", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 200, "GET / HTTP/1.1|Host: x|Content-Length: 3||abc", false},
