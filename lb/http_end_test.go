@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -213,5 +214,62 @@ func TestInformationalResponseLeavesTheFinalOne(t *testing.T) {
 	x.beginAnswer()
 	if x.passInformational(103, nil); rec.Code == 103 {
 		t.Error("it comes in the final response")
+	}
+}
+
+// askingWriter is a ResponseWriter for which the second request for a body takes a while.
+type askingWriter struct {
+	*httptest.ResponseRecorder
+	t     *testing.T
+	asked atomic.Int32
+	again chan struct{} // closed when the second one begins
+	busy  atomic.Bool
+}
+
+func (w *askingWriter) WriteHeader(status int) {
+	if status != http.StatusContinue {
+		w.ResponseRecorder.WriteHeader(status)
+	} else if w.asked.Add(1) == 2 {
+		w.busy.Store(true)
+		close(w.again)
+		time.Sleep(100 * time.Millisecond)
+		w.busy.Store(false)
+	}
+}
+
+func (w *askingWriter) Header() http.Header {
+	if w.busy.Load() {
+		w.t.Error("the header is used while another goroutine writes it")
+	}
+	return w.ResponseRecorder.Header()
+}
+
+// brokenBody is a body that breaks off after something has happened.
+type brokenBody <-chan struct{}
+
+func (b brokenBody) Read([]byte) (int, error) {
+	<-b
+	return 0, io.ErrUnexpectedEOF
+}
+
+// The upload to a backend that was given up may ask for the body while the answer begins.
+// Header and ResponseWriter are for one at a time: two at once would end the program.
+func TestAbandonedUploadIsApart(t *testing.T) {
+	var requests atomic.Int32
+	b := func() Backend {
+		return rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			http.ReadRequest(r)
+			if requests.Add(1) > 1 { // the first one closes the connection
+				io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+				discard(c, r)
+			}
+		})
+	}
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b(), b()}})})
+	w := &askingWriter{ResponseRecorder: httptest.NewRecorder(), t: t, again: make(chan struct{})}
+	r := httptest.NewRequest("PUT", "/", brokenBody(w.again))
+	r.Header.Set("Expect", "100-continue")
+	if h.ServeHTTP(w, r); w.Code != 400 || requests.Load() != 2 {
+		t.Errorf("status %d after %d requests, want 400 after 2", w.Code, requests.Load())
 	}
 }

@@ -74,6 +74,7 @@ func (x *exchange) failRequest(err error) {
 	case isTimeout(err):
 		status = http.StatusGatewayTimeout
 	}
+	x.beginAnswer() // the upload of an abandoned attempt may not touch the header any more
 	if broken != nil {
 		err = fmt.Errorf("request body: %w", broken)
 		// Where the broken body ends, and the next request begins, is not known.
