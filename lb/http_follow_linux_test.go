@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -100,14 +99,6 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 			}
 		})
 	}
-}
-
-// normalized is a response with the lines of its header in any order.
-func normalized(response string) string {
-	head, body, _ := strings.Cut(response, "\r\n\r\n")
-	lines := strings.Split(head, "\r\n")
-	slices.Sort(lines[1:])
-	return strings.Join(lines, "\r\n") + "\r\n\r\n" + body
 }
 
 // TestPipelineOfHalfClosedClient: all requests that came before the end are answered, and

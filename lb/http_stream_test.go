@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -356,4 +357,12 @@ func TestNothingOwedIsNothingFlushed(t *testing.T) {
 	if err := x.flush(); err != nil || rec.Flushed {
 		t.Errorf("flushed %v, %v", rec.Flushed, err)
 	}
+}
+
+// normalized is a response with the lines of its header in any order.
+func normalized(response string) string {
+	head, body, _ := strings.Cut(response, "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	slices.Sort(lines[1:])
+	return strings.Join(lines, "\r\n") + "\r\n\r\n" + body
 }
