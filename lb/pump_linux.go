@@ -164,7 +164,8 @@ func (k *link) copyBytes(side int) (int, error) {
 		return 0, errSource
 	case n == 0:
 		h.eof = true
-		if k.tls[1-side] != nil && k.sealEnd(1-side) != 0 {
+		// If a write to this side has met with a reset, it is not the end of TLS.
+		if k.tls[1-side] != nil && !k.half[1-side].dead && k.sealEnd(1-side) != 0 {
 			return 0, errSink
 		}
 		return 0, nil

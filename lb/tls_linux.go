@@ -107,9 +107,12 @@ func (k *link) openRecords(side int, buf []byte) (n int, err error) {
 		m, err = k.tls[side].Read(buf[n:])
 		n += m
 		if len(k.loop.sealed) > 0 { // an alert, or new keys
-			_ = k.sendSealed(side) // writing the next time will say what is wrong
-			if len(k.half[1-side].pending) > maxAnswers {
+			errno := k.sendSealed(side)
+			switch {
+			case len(k.half[1-side].pending) > maxAnswers:
 				return n, unix.EPROTO
+			case errno != 0 && errno != unix.EPIPE: // that is of a peer that has ended in order
+				return n, errno // the next read would only find an end
 			}
 		}
 	}

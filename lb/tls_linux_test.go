@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 )
@@ -323,4 +325,96 @@ func TestCutWhileAdopted(t *testing.T) {
 		}
 		tc.sessions.remove(c)
 	}
+}
+
+// resetInLoop has src, the peer on one side, reset its connection, calls then, and has the
+// loop go on with what came from the other side before it notes the reset.
+func resetInLoop(t *testing.T, e *engine, src net.Conn, side int, then func()) {
+	t.Helper()
+	e.eachLink(t, func(k *link) {
+		await := func(what string, cond func() bool) {
+			for end := time.Now().Add(bound); !cond(); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Error("waited in vain: " + what)
+					return
+				}
+			}
+		}
+		reset(src)
+		await("the reset", func() bool { _, broken, _ := peerStateFD(int(k.fd[side])); return broken })
+		then()
+		other := &k.half[1-side]
+		await("the bytes", func() bool { return hasBytes(k.fd[1-side]) })
+		k.half[side].readable = false
+		other.readable, other.dry = true, false
+		k.handleEvents()
+	})
+}
+
+// TestTLSEndsNothingInOrderAfterAReset: once a write has met with a reset, reads find an end
+// only. The other side is not told of it as of one in order.
+func TestTLSEndsNothingInOrderAfterAReset(t *testing.T) {
+	eachTLS(t, func(t *testing.T, tc *testTCP, open func(func(net.Conn)) (func() stream, func())) {
+		peer := make(chan net.Conn, 1)
+		dial, _ := open(func(c net.Conn) {
+			io.WriteString(c, "half")
+			_, _ = io.ReadFull(c, make([]byte, 1))
+			peer <- c
+			<-t.Context().Done()
+		})
+		e := engineOf(t, tc)
+		for side := range 2 {
+			var c net.Conn = dial()
+			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(c, "x")
+			src, dst := c, <-peer
+			if side == 1 {
+				src, dst = dst, c
+			}
+			resetInLoop(t, e, src, side, func() { io.WriteString(dst, "y") })
+			if got, inOrder := ends(t, dst); got != "" || inOrder {
+				t.Errorf("after a reset from side %d the other one gets %q, in order: %v", side, got, inOrder)
+			}
+			waitFor(t, "the connection to end", func() bool { return tc.Stats().Active == 0 })
+		}
+	})
+}
+
+// TestResetThatAnAnswerMetIsPassedOn: what TLS itself writes, an answer to new keys, may meet
+// with the reset.
+func TestResetThatAnAnswerMetIsPassedOn(t *testing.T) {
+	ended := make(chan error, 1)
+	tc := tcpWith(TCPConfig{})
+	addr, cfg := testPlaneTLS(t, tc, func(c net.Conn) {
+		io.WriteString(c, "half")
+		_, err := io.Copy(io.Discard, c)
+		ended <- err
+	})
+	c := newRecordClient(t, dialTest(t, addr), cfg)
+	if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	engineOf(t, tc).eachLink(t, func(k *link) {
+		c.addKeys(1, false)
+		c.send()
+		reset(c.socket)
+		for end := time.Now().Add(bound); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if _, broken, _ := peerStateFD(int(k.fd[0])); broken {
+				break
+			}
+		}
+		k.half[0].readable, k.half[0].dry = true, false
+		k.handleEvents()
+	})
+	if err := <-ended; err == nil {
+		t.Error("the backend reads an end in order")
+	}
+}
+
+// hasBytes reports whether something has come that nobody has read.
+func hasBytes(fd int32) bool {
+	n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+	return err == nil && n > 0
 }
