@@ -148,7 +148,7 @@ func (p *Pool) newSnapshot(r *roster) *snapshot {
 		s.quorum = weight[0] >= min(cfg.Quorum+cfg.Hysteresis, max(cfg.Quorum, whole[0]))
 	}
 	serving := 0
-	if !s.quorum && candidates[1] > 0 || candidates[0] == 0 {
+	if !s.quorum && candidates[1] > 0 {
 		serving = 1
 	}
 	s.panic = healthy[serving]*100 < cfg.Panic*candidates[serving]
@@ -157,7 +157,7 @@ func (p *Pool) newSnapshot(r *roster) *snapshot {
 		s.tiers[t] = s.newTier(t, &p.turns[t])
 	}
 	// The quorum is a matter of health too: in panic it is not believed either.
-	if !s.quorum && !s.panic && len(s.tiers[1].live) > 0 {
+	if !s.quorum && !s.panic {
 		s.tiers[0], s.tiers[1] = s.tiers[1], s.tiers[0]
 	}
 	s.live = s.tiers[0].up

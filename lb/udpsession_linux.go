@@ -144,7 +144,7 @@ func believedDown(p *Pool, m *member) bool {
 	}
 	s := p.snap.Load()
 	now := s.byName[m.Name]
-	return now == nil || now.server != m.server || !s.uses(now) || !s.tiers[0].up[now.index] && !s.tiers[1].up[now.index]
+	return now == nil || now.server != m.server || !s.uses(now)
 }
 
 // unreachable reports whether an error is what the kernel makes of ICMP's messages
