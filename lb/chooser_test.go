@@ -46,6 +46,20 @@ func TestPreferredBackupIsNotUsedBeforeItsTime(t *testing.T) {
 	}
 }
 
+// A connection that is bound to a backend in slow start is no new one.
+func TestPreferredBackendNeedsNoLot(t *testing.T) {
+	p := newPool(t, PoolConfig{SlowStart: time.Hour, Backends: backends(1, 1)})
+	a := p.find("a").server
+	p.rampUp(a, p.config())
+	for range 20 {
+		k, err := p.Pick(&Flow{prefer: a})
+		if err != nil || k.Backend() != "a" {
+			t.Fatalf("%q, %v", k.Backend(), err)
+		}
+		k.Done(Success)
+	}
+}
+
 // A flow may pick more often than it is remembered.
 func TestFlowMayPickForEver(t *testing.T) {
 	var bs []Backend

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/internal/lab/labtest"
+	"github.com/havip/havip/lb/internal/reactor"
 )
 
 var loopbackPrefix = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -66,6 +67,52 @@ func TestStarvedLinkEnds(t *testing.T) {
 	}
 	if _, inOrder := ends(t, c); inOrder || tc.counters.starved.Load() != 0 {
 		t.Errorf("in order %v, %d connections wait", inOrder, tc.counters.starved.Load())
+	}
+}
+
+// Connections to a backend are counted, and how long they took to be made.
+func TestConnectsAreCounted(t *testing.T) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		tc := tcpWith(TCPConfig{})
+		dial, _ := open(tc, talker(t, "a"))
+		if _, err := io.ReadFull(dial(), make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if b := tc.Pool.Status().Backends[0]; b.Connects != 1 || b.ConnectTime <= 0 || b.ConnectTime > bound {
+			t.Errorf("%+v", b)
+		}
+	})
+}
+
+// A connection that was not accepted for want of descriptors is none of the limit's.
+func TestWantOfDescriptorsCountsNobody(t *testing.T) {
+	tc := tcpWith(TCPConfig{Limits: Limits{Connections: 1}})
+	addr, _ := relay(t, tc, talker(t, "a"))
+	e := engineOf(t, tc)
+	l := e.loops[0]
+	l.within(t, func() {
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+			return
+		}
+		none := limit
+		none.Cur = 3
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+			t.Error(err)
+			return
+		}
+		reactor.NoteAccepted(-1, unix.EMFILE)
+		l.acceptSome()
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+		}
+		if l.resumeAt == reactor.Never || tc.counters.reserved.Load() != 0 {
+			t.Errorf("paused %v, %d connections are counted", l.resumeAt != reactor.Never, tc.counters.reserved.Load())
+		}
+	})
+	if _, err := io.ReadFull(dialTest(t, addr), make([]byte, 1)); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -215,7 +262,7 @@ func TestBytesBehindTheHeaderCount(t *testing.T) {
 	if got, _ := ends(t, c); got != "hello" {
 		t.Errorf("got %q", got)
 	}
-	if r := nextRecord(t, records); r.Received != 5 || r.Sent != 5 {
+	if r := nextRecord(t, records); r.Received != 5 || r.Sent != 5 || r.Connect <= 0 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -199,7 +199,10 @@ func TestStarvedLinkWaits(t *testing.T) {
 	// The connection is as it was before it had a backend, and there is none for it.
 	tries := 0
 	e.eachLink(t, func(k *link) { tries = k.tries })
-	e.eachLink(t, func(k *link) { k.failAttempt(unix.EMFILE) })
+	e.eachLink(t, func(k *link) {
+		k.start -= int64(time.Minute) // it has waited for long, which is not how long connecting takes
+		k.failAttempt(unix.EMFILE)
+	})
 	e.eachLink(t, func(k *link) {
 		if k.tries != tries-1 || k.retries != 0 {
 			t.Errorf("%d tries, %d of them in vain: this is no backend's fault", k.tries, k.retries)
@@ -208,7 +211,7 @@ func TestStarvedLinkWaits(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		t.Errorf("the connection was not made again: %v", err)
 	}
-	if b := tc.Pool.Status().Backends[0]; b.Failures != 0 || b.Active != 1 {
+	if b := tc.Pool.Status().Backends[0]; b.Failures != 0 || b.Active != 1 || b.ConnectTime >= time.Minute {
 		t.Errorf("%+v", b)
 	}
 	if n := tc.counters.starved.Load(); n != 0 {

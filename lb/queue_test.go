@@ -349,3 +349,31 @@ func TestQueueUnderLoad(t *testing.T) {
 		t.Errorf("%d picks, want %d", n, 64*200+3)
 	}
 }
+
+// A flow that is served as soon as it is there dismisses nobody, although the queue has been
+// made shorter than it is.
+func TestServedAtOnceInAQueueThatIsTooLong(t *testing.T) {
+	var free bool
+	q := queue{choose: func(f *Flow) (Pick, bool, error) {
+		if free && f.tries == 0 {
+			return Pick{}, false, nil
+		}
+		return Pick{}, false, ErrBusy
+	}}
+	tired := func() *Flow { return &Flow{tries: 1, tried: [maxTries]*server{new(server)}} }
+	for range 2 {
+		if _, err := q.add(tired(), 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	free = true
+	w, err := q.add(new(Flow), 1)
+	if err != nil || q.waiting.Load() != 2 || q.overflow.Load() != 0 {
+		t.Fatalf("%v, %d wait, %d dismissed", err, q.waiting.Load(), q.overflow.Load())
+	}
+	select {
+	case <-w.served:
+	default:
+		t.Error("the new one is not served")
+	}
+}

@@ -210,13 +210,18 @@ func TestUDPServicesSharePorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	backend := echoUDP(t, app, "192.0.2.42:5300")
+	var all []*testUDP
 	for port := 53; port < 55; port++ {
 		u := udpWith(UDPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{backend}})})
+		all = append(all, u)
 		address := fmt.Sprintf("192.0.2.40:%d", port)
 		serveUDPIn(t, balancer, u, address)
 		for i := range 40 {
 			ask(t, dialUDPFrom(t, client, address), fmt.Sprint(i))
 		}
+	}
+	if a, b := all[0].Stats().Active, all[1].Stats().Active; a+b > 28 {
+		t.Errorf("%d and %d of 32 ports are in use, want 4 left to others", a, b)
 	}
 }
 
