@@ -265,6 +265,16 @@ func TestRequestsWithHoles(t *testing.T) {
 	}
 }
 
+// hijackable is a ResponseWriter of a connection.
+type hijackable struct {
+	*httptest.ResponseRecorder
+	conn net.Conn
+}
+
+func (w *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return w.conn, bufio.NewReadWriter(bufio.NewReader(w.conn), bufio.NewWriter(w.conn)), nil
+}
+
 // A tunnel has a status too, and a backend that went away before it answered was
 // tried in vain.
 func TestRecordOfTunnelsAndRetries(t *testing.T) {
@@ -283,6 +293,16 @@ func TestRecordOfTunnelsAndRetries(t *testing.T) {
 	io.Copy(io.Discard, c.r)
 	if r := <-records; r.Status != 101 || r.Received != 5 || r.Sent != 3 || r.Backend == "" {
 		t.Errorf("tunnel: %+v", r)
+	}
+
+	// A client that has left does not get the answer.
+	ours, theirs := net.Pipe()
+	theirs.Close()
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
+	s.Config.Handler.ServeHTTP(&hijackable{httptest.NewRecorder(), ours}, r)
+	if r := <-records; r.Status != 101 || r.Reason == "" || r.Sent != 0 {
+		t.Errorf("tunnel that was not opened: %+v", r)
 	}
 
 	reached := make(chan bool)

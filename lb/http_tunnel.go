@@ -32,7 +32,7 @@ func (x *exchange) openTunnel(res *http.Response) {
 		x.failRequest(fmt.Errorf("taking over the client's connection: %w", err))
 		return
 	}
-	x.result, x.record.Status = Success, res.StatusCode
+	x.result, x.record.Status, x.record.Reason = Success, res.StatusCode, "ended before it was open"
 	x.pick.Report(Success) // the end may be far
 	defer client.Close()
 	// From now on the end of what the client sends must not end the request's context,
