@@ -285,7 +285,7 @@ func TestRecordOfTunnelsAndRetries(t *testing.T) {
 		discard(c, r)
 	}))
 	c := newReader(t, s.Listener.Addr().String())
-	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n12345")
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: X\r\n\r\n12345")
 	if _, err := http.ReadResponse(c.r, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -222,7 +222,7 @@ func TestHalfARequest(t *testing.T) {
 func TestDialKnowsTheRequest(t *testing.T) {
 	type key struct{}
 	dialing := make(chan any)
-	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: backends(2)}), // the second is not asked
+	h := newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: backends(1, 1)}), // the second is not asked
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			dialing <- ctx.Value(key{})
 			<-ctx.Done()

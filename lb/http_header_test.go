@@ -113,3 +113,12 @@ func TestValidHeader(t *testing.T) {
 		t.Errorf("trailer %q", got)
 	}
 }
+
+// TestAddressOfAClient: the server may have it as one of IPv6, or none at all.
+func TestAddressOfAClient(t *testing.T) {
+	for remote, want := range map[string]string{"192.0.2.1:80": "192.0.2.1:80", "[::ffff:192.0.2.1]:80": "192.0.2.1:80", "[2001:db8::1]:80": "[2001:db8::1]:80", "@": "invalid AddrPort"} {
+		if got := remoteAddr(&http.Request{RemoteAddr: remote}).String(); got != want {
+			t.Errorf("%q: %s, want %s", remote, got, want)
+		}
+	}
+}

@@ -78,3 +78,23 @@ func TestNothingIsKeptAfterTheEnd(t *testing.T) {
 	i.keepConn(late)
 	expectEnd(t, "late", lateEnd)
 }
+
+// TestIdleConnectionsGiveWay: but not one that a client has logged in on, which cannot be made
+// anew.
+func TestIdleConnectionsGiveWay(t *testing.T) {
+	var i idleConns
+	own, _ := idleUpstream(t, destination{owner: new(clientConn)})
+	i.keepConn(own)
+	if i.giveWay() {
+		t.Error("something gives way")
+	}
+	other, end := idleUpstream(t, destination{})
+	i.keepConn(other)
+	if !i.giveWay() {
+		t.Error("nothing gives way")
+	}
+	expectEnd(t, "anybody's connection", end)
+	if i.takeConn(own.to, time.Hour) != own {
+		t.Error("the client has lost its connection")
+	}
+}

@@ -408,7 +408,7 @@ func TestNobodyElseIsTriedAtTheEnd(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		var dials atomic.Int32
 		var h *Handler
-		h = newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: backends(3)}),
+		h = newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: backends(1, 1, 1)}),
 			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				if dials.Add(1) == 1 {
 					end(h, leave)

@@ -70,7 +70,7 @@ func TestUpgradeRequired(t *testing.T) {
 func TestSwitchHasNoLength(t *testing.T) {
 	const switched = "HTTP/1.1 101 Changing\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 	for _, method := range []string{"GET", "POST"} {
-		for _, length := range []string{"", "Content-Length: 0\r\n"} {
+		for _, length := range []string{"", "Content-Length: 0\r\n", "Trailer: x\r\n"} {
 			got, _ := exchanged(t, method+" / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
 				strings.TrimSuffix(switched, "\r\n")+length+"\r\nbye")
 			if got != switched+"bye" {

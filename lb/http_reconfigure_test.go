@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -149,4 +150,34 @@ func serve(t *testing.T, h http.Handler, status int) *httptest.ResponseRecorder 
 		t.Errorf("status %d, want %d", rec.Code, status)
 	}
 	return rec
+}
+
+// TestConnectionsThatAreShared: with another pool, TLS or Dial they are given up at once.
+func TestConnectionsThatAreShared(t *testing.T) {
+	p := newPool(t, PoolConfig{})
+	cfg := HandlerConfig{Pool: p, BackendTLS: new(tls.Config)}
+	h := newHandler(t, cfg)
+	for name, tt := range map[string]struct {
+		change func(*HandlerConfig)
+		shared bool
+	}{
+		"timeouts": {func(c *HandlerConfig) { c.Timeout, c.ConnectTimeout = time.Minute, time.Second }, true},
+		"pool":     {func(c *HandlerConfig) { c.Pool = newPool(t, PoolConfig{}) }, false},
+		"TLS":      {func(c *HandlerConfig) { c.BackendTLS = new(tls.Config) }, false},
+		"no TLS":   {func(c *HandlerConfig) { c.BackendTLS = nil }, false},
+		"Dial":     {func(c *HandlerConfig) { c.Dial = new(net.Dialer).DialContext }, false},
+	} {
+		before := h.settings.Load().idle
+		next := cfg
+		if tt.change(&next); h.Reconfigure(next) != nil {
+			t.Fatal(name)
+		}
+		if shared := h.settings.Load().idle == before; shared != tt.shared || before.isClosed() == tt.shared {
+			t.Errorf("%s: shared %v, given up %v", name, shared, before.isClosed())
+		}
+		if err := h.Reconfigure(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Shutdown(t.Context())
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 )
 
@@ -21,47 +22,46 @@ func newTestBody(body io.Reader) *replayBody {
 // TestNextAttemptGetsTheWholeBody: also what comes while an earlier attempt still waits for
 // it. What is here already does not wait.
 func TestNextAttemptGetsTheWholeBody(t *testing.T) {
-	pr, pw := io.Pipe()
-	b := newTestBody(pr)
-	first, second := b.newReader(), b.newReader()
-	read := func(r io.Reader) <-chan string {
-		got := make(chan string, 1)
-		go func() {
-			p := make([]byte, 10)
-			n, _ := r.Read(p)
-			got <- string(p[:n])
-		}()
-		return got
-	}
-	expect := func(what string, got <-chan string, want string) {
-		t.Helper()
-		select {
-		case s := <-got:
-			if s != want {
-				t.Errorf("%s: %q, want %q", what, s, want)
-			}
-		case <-time.After(bound):
-			t.Fatalf("%s: nothing comes", what)
+	synctest.Test(t, func(t *testing.T) {
+		pr, pw := io.Pipe()
+		b := newTestBody(pr)
+		first, second := b.newReader(), b.newReader()
+		read := func(r io.Reader) <-chan string {
+			got := make(chan string, 1)
+			go func() {
+				p := make([]byte, 10)
+				n, _ := r.Read(p)
+				got <- string(p[:n])
+			}()
+			return got
 		}
-	}
-	got := read(first)
-	io.WriteString(pw, "ab")
-	expect("the first attempt", got, "ab")
-	waits := read(first)
-	waitFor(t, "the first attempt to wait", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.reading
+		expect := func(what string, got <-chan string, want string) {
+			t.Helper()
+			select {
+			case s := <-got:
+				if s != want {
+					t.Errorf("%s: %q, want %q", what, s, want)
+				}
+			case <-time.After(bound):
+				t.Fatalf("%s: nothing comes", what)
+			}
+		}
+		got := read(first)
+		io.WriteString(pw, "ab")
+		expect("the first attempt", got, "ab")
+		waits := read(first)
+		synctest.Wait() // it waits for the client
+		expect("the second attempt", read(second), "ab")
+		got = read(second)
+		synctest.Wait()
+		io.WriteString(pw, "cd")
+		expect("the first attempt", waits, "cd")
+		expect("the second attempt", got, "cd")
+		pw.Close()
+		if rest, err := io.ReadAll(second); len(rest) > 0 || err != nil {
+			t.Errorf("%q, %v", rest, err)
+		}
 	})
-	expect("the second attempt", read(second), "ab")
-	got = read(second)
-	io.WriteString(pw, "cd")
-	expect("the first attempt", waits, "cd")
-	expect("the second attempt", got, "cd")
-	pw.Close()
-	if rest, err := io.ReadAll(second); len(rest) > 0 || err != nil {
-		t.Errorf("%q, %v", rest, err)
-	}
 }
 
 // TestBodyThatCannotBeReplayed: another attempt would send half of it, or one with a hole.
@@ -102,25 +102,24 @@ func TestBodyThatCannotBeReplayed(t *testing.T) {
 
 // TestEndOfABodyIsAwaited: a read that is under way may bring it.
 func TestEndOfABodyIsAwaited(t *testing.T) {
-	pr, pw := io.Pipe()
-	b := newTestBody(pr)
-	go io.Copy(io.Discard, b.newReader())
-	waitFor(t, "the read", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.reading
+	synctest.Test(t, func(t *testing.T) {
+		pr, pw := io.Pipe()
+		b := newTestBody(pr)
+		go io.Copy(io.Discard, b.newReader())
+		synctest.Wait()
+		whole := make(chan bool, 1)
+		go func() { whole <- b.cameWhole() }()
+		synctest.Wait()
+		select {
+		case got := <-whole:
+			t.Fatal("it is not awaited:", got)
+		default:
+		}
+		pw.Close()
+		if !<-whole {
+			t.Error("the body has an end")
+		}
 	})
-	whole := make(chan bool)
-	go func() { whole <- b.cameWhole() }()
-	select {
-	case got := <-whole:
-		t.Fatal("it is not awaited:", got)
-	case <-time.After(10 * time.Millisecond):
-	}
-	pw.Close()
-	if !<-whole {
-		t.Error("the body has an end")
-	}
 }
 
 // TestLostBodyIsNoFailure: of the backend that would have got it.

@@ -366,19 +366,45 @@ func TestHalfAResponseOnAKeptConnection(t *testing.T) {
 	}
 }
 
-// TestUnsentRequestIsRepeated: one that must not be sent twice has not been sent once.
-func TestUnsentRequestIsRepeated(t *testing.T) {
-	broken := true
-	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, address)
-		if err == nil && broken {
-			broken = false
-			c.Close()
-		}
-		return c, err
+// fragileConn takes nothing any more once it is broken.
+type fragileConn struct {
+	net.Conn
+	broken atomic.Bool
+}
+
+func (c *fragileConn) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		c.Close()
+		return 0, errSinkFailed
 	}
-	s, h := front(t, HandlerConfig{Dial: dial}, webBackend(t, name("ok")), webBackend(t, name("ok")))
-	if got := rawRequest(t, s, aPost); got != "ok" || h.Stats().Retries != 1 {
-		t.Errorf("%q, %+v", got, h.Stats())
+	return c.Conn.Write(p)
+}
+
+// TestUnsentRequestIsRepeated: one that must not be sent twice has not been sent once, on a
+// new connection or a kept one.
+func TestUnsentRequestIsRepeated(t *testing.T) {
+	var first *fragileConn
+	for _, kept := range []bool{false, true} {
+		dials := 0
+		dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			c := &fragileConn{Conn: conn}
+			if dials++; dials == 1 {
+				first = c
+				c.broken.Store(!kept)
+			}
+			return c, err
+		}
+		s, h := front(t, HandlerConfig{Dial: dial, Reuse: ReuseAlways}, webBackend(t, name("ok")))
+		if !kept {
+			s, h = front(t, HandlerConfig{Dial: dial}, webBackend(t, name("ok")), webBackend(t, name("ok")))
+		} else if got := rawRequest(t, s, aGet); got != "ok" {
+			t.Fatal(got)
+		} else {
+			first.broken.Store(true)
+		}
+		if got := rawRequest(t, s, aPost); got != "ok" || dials != 2 {
+			t.Errorf("kept %v: %q, %d connections, %+v", kept, got, dials, h.Stats())
+		}
 	}
 }

@@ -366,3 +366,13 @@ func normalized(response string) string {
 	slices.Sort(lines[1:])
 	return strings.Join(lines, "\r\n") + "\r\n\r\n" + body
 }
+
+// TestClientThatTakesNothingIsNoFailure: of the backend.
+func TestClientThatTakesNothingIsNoFailure(t *testing.T) {
+	rec := httptest.NewRecorder()
+	x := &exchange{ctx: t.Context(), in: httptest.NewRequest("GET", "/", nil), w: rec, rc: http.NewResponseController(rec), body: newTestBody(nil)}
+	recovered(func() { x.breakOff(errClient{io.ErrClosedPipe}) })
+	if x.result == Failure || x.record.Reason != io.ErrClosedPipe.Error() {
+		t.Errorf("%v, %q", x.result, x.record.Reason)
+	}
+}

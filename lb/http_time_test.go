@@ -348,7 +348,7 @@ func TestClientTimeoutOverHTTP2(t *testing.T) {
 // A backend need not say that it wants the body (RFC 9110 §10.1.1).
 func TestBodyIsSentUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newPipeNet(t, HandlerConfig{}, func(c net.Conn, r *bufio.Reader) {
+		n := newPipeNet(t, HandlerConfig{Reuse: ReuseNever}, func(c net.Conn, r *bufio.Reader) {
 			if req, err := http.ReadRequest(r); err == nil {
 				io.Copy(io.Discard, req.Body)
 				io.WriteString(c, anOK)
@@ -363,6 +363,12 @@ func TestBodyIsSentUnasked(t *testing.T) {
 		io.WriteString(c, "abc")
 		if status, body, _, err := receive(t, r, start); status != 200 || body != "ok" {
 			t.Errorf("%d %q, %v", status, body, err)
+		}
+		// HTTP/1.0 knows no expectations.
+		start = time.Now()
+		_, r = n.client(t, "PUT / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc")
+		if status, body, took, err := receive(t, r, start); status != 200 || body != "ok" || took != 0 {
+			t.Errorf("HTTP/1.0: %d %q after %v, %v", status, body, took, err)
 		}
 	})
 }

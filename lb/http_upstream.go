@@ -60,7 +60,6 @@ var errHeaderTooLong = errors.New("response header is too long")
 func (u *upstream) beginRequest(timeout time.Duration) {
 	u.timeout = timeout
 	u.headerLeft, u.heard, u.err = maxResponseHeader, false, nil
-	u.sent.Store(false)
 	u.written.Store(0)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -56,7 +57,7 @@ func passing() (errs []error) {
 func TestAcceptGoesOnAfterErrorsThatPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := &failingListener{errs: passing(), conns: make(chan net.Conn, 1)}
-		l, err := NewListener(ln, ListenerConfig{})
+		l, err := NewListener(ln, ListenerConfig{Limits: Limits{Connections: 2}}) // no error takes a place
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,5 +171,48 @@ func TestListenersCountTogether(t *testing.T) {
 			t.Errorf("%+v, want all connections accepted when the limits are gone", st)
 		}
 		first.Close()
+	})
+}
+
+// TestPlaceOfAConnection: it is free when the connection has ended, and once, however often
+// that is said.
+func TestPlaceOfAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conns := make(chan net.Conn, 8)
+		l, err := NewListener(&failingListener{conns: conns}, ListenerConfig{
+			AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Limits: Limits{Connections: 1, PerClient: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			client, server := net.Pipe()
+			conns <- server
+			c, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			go io.WriteString(client, "a")
+			b := make([]byte, 1) // this peer is not one that begins with a PROXY header
+			if _, err := io.ReadFull(c, b); err != nil || b[0] != 'a' {
+				t.Errorf("%q, %v", b, err)
+			}
+			c.Close()
+			c.Close()
+			if st := l.Stats(); st.Active != 0 || st.Refused != 0 {
+				t.Errorf("%+v", st)
+			}
+		}
+		_, server := net.Pipe()
+		conns <- server
+		if _, err := l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() { _, err := l.Accept(); done <- err }()
+		synctest.Wait() // for a place
+		l.Close()
+		if err := <-done; err != net.ErrClosed {
+			t.Errorf("%v, want %v", err, net.ErrClosed)
+		}
 	})
 }

@@ -119,3 +119,31 @@ func TestIdleConnectionGetsNoByte(t *testing.T) {
 		}
 	}
 }
+
+// TestByteAheadIsWrittenOnce: it is the first of the next write, and what is written there
+// counts as a whole. A second one does not come.
+func TestByteAheadIsWrittenOnce(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client := dialTest(t, ln.Addr().String())
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxiedConn{prefaced: prefaced{Conn: c}}
+	p.sound()
+	p.sound()
+	for _, piece := range []string{"", "HTTP/1.1 ", "200"} {
+		if n, err := p.Write([]byte(piece)); n != len(piece) || err != nil {
+			t.Errorf("%q: %d bytes written, %v", piece, n, err)
+		}
+	}
+	p.sound() // a response is under way
+	c.Close()
+	if got, err := io.ReadAll(client); err != nil || string(got) != "HTTP/1.1 200" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
