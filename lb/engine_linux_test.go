@@ -3,12 +3,15 @@ package lb
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"weak"
@@ -378,6 +381,91 @@ func TestTCPBackpressure(t *testing.T) {
 			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, pattern) {
 				t.Fatalf("no splice %v: wrong bytes after %d (%v)", noSplice, at, err)
 			}
+		}
+	}
+}
+
+// Where the listener fails for good, another one takes over at once: nobody accepts on the
+// address in between, connections stay, and limits count them. Without another one it is the end.
+func TestAnotherListenerTakesOver(t *testing.T) {
+	for _, hidden := range []bool{false, true} { // from the event loops
+		ln := listenTest(t)
+		address := ln.Addr().String()
+		fail := func() {
+			raw, err := ln.(*net.TCPListener).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		as := func(ln net.Listener) net.Listener {
+			if hidden {
+				return foreign{ln}
+			}
+			return ln
+		}
+		tc, err := NewTCP(TCPConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{talker(t, "a")}}), Limits: Limits{PerClient: 2}, ShutdownTimeout: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var next net.Listener
+		calls := 0
+		no := errors.New("no more listeners")
+		served := make(chan error, 1)
+		go func() {
+			served <- tc.ServeNext(t.Context(), as(ln), func(ctx context.Context, cause error) (net.Listener, error) {
+				if calls++; calls > 1 {
+					return nil, no
+				}
+				if !errors.Is(cause, syscall.EINVAL) {
+					t.Errorf("the cause is %v", cause)
+				}
+				// That works since nobody has the address.
+				var err error
+				next, err = Listen(ctx, "tcp", address)
+				return as(next), err
+			})
+		}()
+		isServed := func(c net.Conn) bool {
+			got := make([]byte, 1)
+			_, err := io.ReadFull(c, got)
+			return err == nil
+		}
+		kept := dialTest(t, address)
+		if !isServed(kept) {
+			t.Fatal("not served")
+		}
+		fail()
+		waitFor(t, "the other listener to serve", func() bool {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				return false
+			}
+			t.Cleanup(func() { c.Close() })
+			_ = c.SetDeadline(time.Now().Add(bound))
+			return isServed(c)
+		})
+		io.WriteString(kept, "x")
+		if !isServed(kept) {
+			t.Errorf("hidden %v: a connection did not outlive its listener", hidden)
+		}
+		if c := dialTest(t, address); isServed(c) {
+			t.Errorf("hidden %v: the limit does not count the connections of the listener of before", hidden)
+		}
+		ln = next
+		fail()
+		select {
+		case err := <-served:
+			if err != no {
+				t.Errorf("hidden %v: the end is %v, want that of next", hidden, err)
+			}
+		case <-time.After(bound):
+			t.Fatal("no end")
+		}
+		if _, inOrder := ends(t, kept); inOrder {
+			t.Errorf("hidden %v: the end left a connection", hidden)
 		}
 	}
 }

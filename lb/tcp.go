@@ -54,6 +54,13 @@ func (t *TCP) Stats() Stats { return t.counters.stats() }
 // it returns. At the same time t serves one listener only: ErrServing. It may serve
 // another one after that.
 func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
+	return t.ServeNext(ctx, ln, func(_ context.Context, err error) (net.Listener, error) { return nil, err })
+}
+
+// ServeNext is Serve, but where accepting fails for good, connections stay, and t goes on
+// with the listener that next returns. next gets the error, and ln is closed by then. An
+// error of next ends t as an error of the listener ends Serve.
+func (t *TCP) ServeNext(ctx context.Context, ln net.Listener, next func(context.Context, error) (net.Listener, error)) error {
 	if tcp, ok := ln.(*net.TCPListener); ln == nil || ok && tcp == nil {
 		return errors.New("lb: TCP: listener nil: want one")
 	}
@@ -68,6 +75,16 @@ func (t *TCP) Serve(ctx context.Context, ln net.Listener) error {
 	defer stop()
 	err := t.serveListener(ctx, work, ln)
 	ln.Close()
+	for err != nil && ctx.Err() == nil {
+		if ln, err = next(ctx, err); err != nil {
+			break
+		}
+		err = t.serveListener(ctx, work, ln)
+		ln.Close()
+	}
+	if ctx.Err() != nil {
+		err = nil
+	}
 	drain, cancel := context.WithTimeout(context.Background(), max(t.settings.Load().ShutdownTimeout, 0))
 	defer cancel()
 	defer context.AfterFunc(drain, stop)()

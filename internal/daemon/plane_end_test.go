@@ -63,7 +63,7 @@ func TestHTTPPlaneAnswersWhoHasConnected(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- p.serve(over, ln) }()
+	go func() { ended <- p.serve(over, ln, nil) }()
 	answer := func(c net.Conn) {
 		t.Helper()
 		c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -98,7 +98,7 @@ func TestHTTPPlaneAnswersKeptConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- p.serve(ctx, ln) }()
+	go func() { ended <- p.serve(ctx, ln, nil) }()
 	c, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -285,7 +285,7 @@ func TestHTTPPlaneLetsGo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.serve(over, ln); err != nil {
+		if err := p.serve(over, ln, nil); err != nil {
 			t.Fatal(err)
 		}
 		again, err := net.Listen("tcp", ln.Addr().String())

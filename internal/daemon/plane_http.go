@@ -89,7 +89,7 @@ func (p *httpPlane) current() planeConfig {
 // serve opens the first front. When ctx has ended, the fronts take the connections that
 // have come until then and no new ones, and those under way have the shutdown timeout of
 // the configuration that counts then.
-func (p *httpPlane) serve(ctx context.Context, socket io.Closer) error {
+func (p *httpPlane) serve(ctx context.Context, socket io.Closer, _ reopener) error {
 	select {
 	case <-p.failed: // of fronts that served an earlier socket together: one error was enough
 	default:

@@ -14,14 +14,19 @@ import (
 // plane carries the traffic of a socket, a net.Listener or a *net.UDPConn, to
 // pools.
 type plane interface {
-	// serve returns when ctx has ended and what was under way then has finished.
-	serve(ctx context.Context, socket io.Closer) error
+	// serve returns when ctx has ended and what was under way then has finished. A plane
+	// whose socket fails, and that goes on with connections meanwhile, gets another socket
+	// from reopen.
+	serve(ctx context.Context, socket io.Closer, reopen reopener) error
 	// reconfigure makes what arrives from now on be treated as the configuration
 	// says, whose mode is that of before. What is under way goes on as it was.
 	reconfigure(planeConfig) error
 	// Stats are those of the plane, whatever its configurations were.
 	Stats() lb.Stats
 }
+
+// reopener returns a socket in the place of one that has failed with cause and is closed.
+type reopener func(ctx context.Context, cause error) (io.Closer, error)
 
 // planeConfig is what a plane is made of.
 type planeConfig struct {
@@ -86,8 +91,14 @@ func (c planeConfig) listener() lb.ListenerConfig {
 // tcpPlane relays connections.
 type tcpPlane struct{ *lb.TCP }
 
-func (p *tcpPlane) serve(ctx context.Context, socket io.Closer) error {
-	return p.Serve(ctx, socket.(net.Listener))
+func (p *tcpPlane) serve(ctx context.Context, socket io.Closer, reopen reopener) error {
+	return p.ServeNext(ctx, socket.(net.Listener), func(ctx context.Context, cause error) (net.Listener, error) {
+		next, err := reopen(ctx, cause)
+		if err != nil {
+			return nil, err
+		}
+		return next.(net.Listener), nil
+	})
 }
 
 func (p *tcpPlane) reconfigure(c planeConfig) error { return p.Reconfigure(c.tcp()) }
@@ -95,7 +106,7 @@ func (p *tcpPlane) reconfigure(c planeConfig) error { return p.Reconfigure(c.tcp
 // udpPlane relays datagrams.
 type udpPlane struct{ *lb.UDP }
 
-func (p *udpPlane) serve(ctx context.Context, socket io.Closer) error {
+func (p *udpPlane) serve(ctx context.Context, socket io.Closer, _ reopener) error {
 	return p.Serve(ctx, socket.(*net.UDPConn))
 }
 

@@ -67,9 +67,28 @@ func awaitNames(ctx context.Context, upstreams map[string]*upstream) {
 // run serves until ctx ends. Whatever fails is tried again: no error of a service ends
 // another part.
 func (s *service) run(ctx context.Context, p *servicePlan) {
-	retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, p) }, func(err error, pause time.Duration) {
-		p.parts.log.Error("service does not run", "err", err, "retry", pause)
-	})
+	retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, p) }, p.sayFailed)
+}
+
+func (p *servicePlan) sayFailed(err error, pause time.Duration) {
+	p.parts.log.Error("service does not run", "err", err, "retry", pause)
+}
+
+// reopen opens the socket of a service anew, after a pause: what made it fail may last.
+func (s *service) reopen(ctx context.Context, p *servicePlan, cause error) (socket io.Closer, err error) {
+	s.setSocket(nil)
+	retry.Until(ctx, func(ctx context.Context) error {
+		if err = cause; err == nil {
+			socket, err = openSocket(ctx, p.cfg)
+		}
+		cause = nil
+		return err
+	}, p.sayFailed)
+	if err == nil {
+		s.setSocket(socket)
+		p.parts.log.Info("serving", "address", listenAddress(p.cfg.Listen), "mode", p.cfg.Mode)
+	}
+	return socket, err
 }
 
 // serve serves until ctx ends, or the socket fails. It makes what could not be made
@@ -95,7 +114,7 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 		s.setSocket(socket)
 	}
 	p.parts.log.Info("serving", "address", listenAddress(p.cfg.Listen), "mode", p.cfg.Mode)
-	err := plane.serve(ctx, socket)
+	err := plane.serve(ctx, socket, func(ctx context.Context, cause error) (io.Closer, error) { return s.reopen(ctx, p, cause) })
 	socket.Close() // if it failed
 	s.setSocket(nil)
 	return err

@@ -9,12 +9,12 @@ import (
 )
 
 // TestServiceWhoseListenerFails: a listener that the system has taken away, as ss -K
-// does, is opened anew, and no other service notices.
+// does, is opened anew, its connections stay, and no other service notices.
 func TestServiceWhoseListenerFails(t *testing.T) {
 	echo, web := echoServer(t, "a"), webServer(t, "a")
 	ports := map[string]string{"tcp": freePort(t), "http": freePort(t), "other": freePort(t)}
 	d := startDaemon(t, fmt.Sprintf(`services: [
-		{name: tcp, listen: "127.0.0.1:%s", mode: tcp, backends: ["%s"], shutdown_timeout: 0s},
+		{name: tcp, listen: "127.0.0.1:%s", mode: tcp, backends: ["%s"], shutdown_timeout: 1h},
 		{name: http, listen: "127.0.0.1:%s", backends: ["%s"]},
 		{name: other, listen: "127.0.0.1:%s", mode: tcp, backends: ["%s"]}]`, ports["tcp"], echo, ports["http"], web, ports["other"], echo))
 	other, err := net.Dial("tcp", "127.0.0.1:"+ports["other"])
@@ -22,6 +22,14 @@ func TestServiceWhoseListenerFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
+	kept, err := net.Dial("tcp", "127.0.0.1:"+ports["tcp"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	if got, err := say(kept, "y"); err != nil || got != "a y" {
+		t.Fatalf("a connection: %q, %v", got, err)
+	}
 	serves := func(name string) bool {
 		c, err := net.Dial("tcp", "127.0.0.1:"+ports[name])
 		if err != nil {
@@ -46,6 +54,9 @@ func TestServiceWhoseListenerFails(t *testing.T) {
 			_, now := d.services[i].opened()
 			return now != nil && now != socket && serves(name)
 		})
+	}
+	if got, err := say(kept, "z"); err != nil || got != "a z" {
+		t.Errorf("a connection of the listener of before: %q, %v", got, err)
 	}
 	if got, err := say(other, "y"); err != nil || got != "a y" {
 		t.Errorf("another service: %q, %v", got, err)

@@ -220,7 +220,7 @@ type failingPlane struct {
 	began []time.Time
 }
 
-func (p *failingPlane) serve(context.Context, io.Closer) error {
+func (p *failingPlane) serve(context.Context, io.Closer, reopener) error {
 	p.began = append(p.began, time.Now())
 	return errors.New("no descriptors")
 }
