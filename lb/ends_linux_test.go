@@ -342,3 +342,24 @@ func TestShutdownEndsTheQueueOfAForeignListener(t *testing.T) {
 		}
 	})
 }
+
+// A client that has left before its connection came to wait for a backend waits for none.
+func TestClientThatLeftBeforeTheQueue(t *testing.T) {
+	busy := talker(t, "a")
+	busy.MaxConns = 1
+	pool := newPool(t, PoolConfig{Queue: 1, QueueTimeout: time.Hour, Backends: []Backend{busy}})
+	if _, err := pool.Pick(nil); err != nil {
+		t.Fatal(err)
+	}
+	tc := tcpWith(TCPConfig{Pool: pool, AcceptProxy: loopbackPrefix, ShutdownTimeout: -1})
+	addr, _ := relay(t, tc)
+	release := engineOf(t, tc).hold()
+	c := dialTest(t, addr)
+	io.WriteString(c, "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n")
+	reset(c)
+	release()
+	waitFor(t, "the connection to end", func() bool { st := tc.Stats(); return st.Accepted == 1 && st.Active == 0 })
+	if n := pool.Status().Queued; n != 0 {
+		t.Errorf("%d connections wait", n)
+	}
+}
