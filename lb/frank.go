@@ -14,8 +14,25 @@ import (
 // before for complete.
 type frankConn struct {
 	net.Conn
+	awaiting func() error // is called before a Read; nil: nothing is
+
 	mu      sync.Mutex // held by a Write
 	failure error      // what a Write has met with
+}
+
+// frankBelow returns the frankConn that c, by way of TLS for instance, is a wrapper of; nil:
+// there is none.
+func frankBelow(c any) *frankConn {
+	for {
+		switch w := c.(type) {
+		case *frankConn:
+			return w
+		case interface{ NetConn() net.Conn }:
+			c = w.NetConn()
+		default:
+			return nil
+		}
+	}
 }
 
 func (f *frankConn) Write(b []byte) (int, error) {
@@ -33,6 +50,11 @@ func (f *frankConn) Write(b []byte) (int, error) {
 }
 
 func (f *frankConn) Read(b []byte) (int, error) {
+	if f.awaiting != nil {
+		if err := f.awaiting(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := f.Conn.Read(b)
 	if err == io.EOF && !halfClosed(f.Conn) {
 		// A Write under way may have met with the failure. If so it returns at once.
@@ -43,6 +65,12 @@ func (f *frankConn) Read(b []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// hasMore reports whether it is known that a Read would not wait.
+func (f *frankConn) hasMore() bool {
+	_, raw := f.Conn.(syscall.Conn) // what lies under a TLS of somebody's Dial may be half a record
+	return raw && isReadable(f.Conn)
 }
 
 // CloseWrite ends what the peer reads.

@@ -3,6 +3,7 @@ package lb
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -374,5 +375,76 @@ func TestClientThatTakesNothingIsNoFailure(t *testing.T) {
 	recovered(func() { x.breakOff(errClient{io.ErrClosedPipe}) })
 	if x.result == Failure || x.record.Reason != io.ErrClosedPipe.Error() {
 		t.Errorf("%v, %q", x.result, x.record.Reason)
+	}
+}
+
+// halfRecordConn sends one record together with a half of the next one, waits, and sends the
+// rest.
+type halfRecordConn struct {
+	net.Conn
+	next  chan bool // nil: each record goes out at once
+	over  <-chan struct{}
+	first []byte
+}
+
+func (c *halfRecordConn) Write(b []byte) (int, error) {
+	if c.next == nil {
+		return c.Conn.Write(b)
+	}
+	if c.first == nil {
+		c.first = bytes.Clone(b)
+		return len(b), nil
+	}
+	half := len(b) / 2
+	c.Conn.Write(append(c.first, b[:half]...))
+	select {
+	case <-c.next:
+	case <-c.over:
+	}
+	c.Conn.Write(b[half:])
+	return len(b), nil
+}
+
+// TestHalfARecordHoldsNothingBack: what a record of the backend's TLS has brought does not
+// wait for the rest of the next one.
+func TestHalfARecordHoldsNothingBack(t *testing.T) {
+	a := newAuthority(t)
+	certificate := a.certificates(a.issue("b", "app.test")).GetCertificate
+	long := "CD" + strings.Repeat("y", 8000) // half of it is more than TLS reads ahead
+	const header = "HTTP/1.1 200 OK\r\nX: \r\nTransfer-Encoding: chunked\r\n\r\n1f44\r\nAB"
+	for name, pieces := range map[string][]string{
+		"length": {"Content-Length: 8004\r\n\r\nAB", long},
+		"chunks": {"Transfer-Encoding: chunked\r\n\r\n2\r\nAB\r\n", "1f42\r\n" + long + "\r\n0\r\n\r\n"},
+		// The first record fills the buffer of the reader, which might have more.
+		"chunk": {strings.Replace(header[len("HTTP/1.1 200 OK\r\n"):], "X: ", "X: "+strings.Repeat("x", 4096-len(header)), 1), long + "\r\n0\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			next := make(chan bool)
+			b := rawBackend(t, func(raw net.Conn, _ *bufio.Reader) {
+				half := &halfRecordConn{Conn: raw, over: t.Context().Done()}
+				c := tls.Server(half, &tls.Config{GetCertificate: certificate, DynamicRecordSizingDisabled: true})
+				http.ReadRequest(bufio.NewReader(c))
+				half.next = next
+				io.WriteString(c, "HTTP/1.1 200 OK\r\n"+pieces[0])
+				io.WriteString(c, pieces[1])
+			})
+			b.TLS = &tls.Config{RootCAs: a.pool, ServerName: "app.test"}
+			s, _ := front(t, HandlerConfig{}, b)
+			c := newReader(t, s.Listener.Addr().String())
+			io.WriteString(c, aGet)
+			res, err := http.ReadResponse(c.r, nil)
+			if err != nil {
+				t.Fatal("the header is held back:", err)
+			}
+			for i, want := range []string{"AB", "CD"} {
+				if i == 1 {
+					next <- true
+				}
+				got := make([]byte, 2)
+				if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != want {
+					t.Fatalf("%q, %v; want %q", got, err, want)
+				}
+			}
+		})
 	}
 }

@@ -27,9 +27,10 @@ type destination struct {
 // last response was followed by bytes that nobody asked for.
 type upstream struct {
 	net.Conn
-	to destination
-	r  *bufio.Reader
-	w  *bufio.Writer
+	below *frankConn // which TLS reads
+	to    destination
+	r     *bufio.Reader
+	w     *bufio.Writer
 
 	// During a request.
 	timeout    time.Duration // silence that is accepted
@@ -49,7 +50,13 @@ type upstream struct {
 
 // newUpstream returns an upstream that needs beginRequest before its first use.
 func newUpstream(c net.Conn, to destination) *upstream {
-	u := &upstream{Conn: c, to: to}
+	below := frankBelow(c)
+	if below == nil {
+		below = &frankConn{Conn: c}
+		c = below
+	}
+	u := &upstream{Conn: c, below: below, to: to}
+	below.awaiting = u.flushOwed
 	u.r, u.w = bufio.NewReader(u), bufio.NewWriter(u)
 	return u
 }
@@ -76,12 +83,6 @@ func (u *upstream) Read(p []byte) (int, error) {
 		u.err = errHeaderTooLong
 		return 0, u.err
 	}
-	// TLS may have more, for which nobody would wait: then there is one write more.
-	if u.reader != nil && u.reader.owed && !isReadable(u.Conn) {
-		if err := u.reader.flush(); err != nil {
-			return 0, err
-		}
-	}
 	if u.headerLeft > 0 {
 		p = p[:min(len(p), u.headerLeft)]
 	}
@@ -103,8 +104,17 @@ func (u *upstream) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// flushOwed lets the client have what it is owed before the backend is awaited. It is called
+// below TLS, which may have what is read next already, or a half of it.
+func (u *upstream) flushOwed() error {
+	if u.reader == nil || !u.reader.owed || u.below.hasMore() {
+		return nil
+	}
+	return u.reader.flush()
+}
+
 // hasMore reports whether it is known that a Read would not wait.
-func (u *upstream) hasMore() bool { return u.filled && isReadable(u.Conn) }
+func (u *upstream) hasMore() bool { return u.filled && u.to.tls == nil && u.below.hasMore() }
 
 // Close does not wait until a TLS peer has taken a farewell.
 func (u *upstream) Close() error { return u.NetConn().Close() }

@@ -199,6 +199,7 @@ func TestHalfRecordsKeepNoBuffers(t *testing.T) {
 		})
 	}
 	for _, c := range conns {
+		_ = c.SetDeadline(time.Now().Add(bound)) // the first has waited for the last
 		c.Conn.Write(c.rest)
 		if _, err := io.ReadFull(c.tls, make([]byte, 8<<10)); err != nil {
 			t.Fatal(err)
