@@ -410,7 +410,7 @@ func TestAnotherListenerTakesOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var next net.Listener
+		opened := make(chan net.Listener, 1)
 		calls := 0
 		no := errors.New("no more listeners")
 		served := make(chan error, 1)
@@ -423,8 +423,8 @@ func TestAnotherListenerTakesOver(t *testing.T) {
 					t.Errorf("the cause is %v", cause)
 				}
 				// That works since nobody has the address.
-				var err error
-				next, err = Listen(ctx, "tcp", address)
+				next, err := Listen(ctx, "tcp", address)
+				opened <- next
 				return as(next), err
 			})
 		}()
@@ -454,7 +454,7 @@ func TestAnotherListenerTakesOver(t *testing.T) {
 		if c := dialTest(t, address); isServed(c) {
 			t.Errorf("hidden %v: the limit does not count the connections of the listener of before", hidden)
 		}
-		ln = next
+		ln = <-opened
 		fail()
 		select {
 		case err := <-served:
