@@ -186,6 +186,9 @@ func TestConnSourceVanishes(t *testing.T) {
 				}
 				hosts[i] = h
 				routers[i], _ = start(t, openConn(t, h, vrrp.ListenConfig{Interface: "eth9", IPv6: cfg.Addresses[0].Is6()}), cfg)
+				if i > 0 {
+					until(t, vrrp.Backup, routers[i]) // nobody hears anything before
+				}
 			}
 			a, b := routers[0], routers[1]
 			until(t, vrrp.Active, a)
