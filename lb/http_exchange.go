@@ -46,10 +46,10 @@ func (x *exchange) serve() {
 }
 
 // endUncertain reports whether the client, or a proxy before this one, may see the end of
-// the request elsewhere, so that nothing that follows on the connection may be taken for a
-// request: HTTP/1.0 with a Transfer-Encoding, HTTP/1.1 with a Content-Length beside it (RFC
-// 9112 §6.1), of which net/http does not tell which of the two there were; and CONNECT, after
-// which a client may send at once what the other end of its tunnel should get.
+// the request elsewhere. Then nothing that follows on the connection may be taken for a
+// request. That is so for HTTP/1.0 with a Transfer-Encoding, and for HTTP/1.1 with a
+// Content-Length beside it (RFC 9112 §6.1): net/http hides the Content-Length, so all chunks
+// count. It is so for CONNECT, too: a client may send at once what its tunnel should carry.
 func (x *exchange) endUncertain() bool {
 	return !x.in.ProtoAtLeast(1, 1) || x.in.ProtoMajor == 1 && (len(x.in.TransferEncoding) > 0 || x.in.Method == http.MethodConnect)
 }

@@ -246,9 +246,9 @@ func (c *Check) kind() variant[Check] {
 	return variant[Check]{}
 }
 
-// New makes the checker of a check, which a PROXY header may begin. backend is the address to probe if the check is
-// one of backends, and empty if the check names its own target. encryption is what
-// the files of TLS hold.
+// New makes the checker of a check. backend is the address to probe if the check is one of
+// backends, and empty if the check names its own target. encryption is what the files of TLS
+// hold. Where the service sends a PROXY header, so does the checker.
 func (c *Check) New(backend string, encryption *tls.Config) healthcheck.Checker {
 	var n Check
 	kind := c.kind()
