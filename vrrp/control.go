@@ -49,6 +49,13 @@ func (r *Router) Hold(reason string) (release func()) {
 	return r.keepOut(r.holds, reason)
 }
 
+// StandDown is Hold for planned work, such as maintenance: the router stays out of the
+// election until release is called, but an Active router hands over as [Router.Resign]
+// does before that.
+func (r *Router) StandDown(reason string) (release func()) {
+	return r.keepOut(r.holds, reason)
+}
+
 // Await is Hold for something that is not known yet, such as the first result of a
 // check. A router that only awaits at its start has no fault: the log, [Transition] and
 // [Status] say "waiting", and the cause of its first change is CauseStart.

@@ -163,8 +163,8 @@ func (n *Node) addresses(cfg Config) vip.Config {
 	return cfg.VIP
 }
 
-// Router returns the virtual router, for its Status, Hold, Await, SetPriority and
-// Resign. Run and Reconfigure are the Node's.
+// Router returns the virtual router, for its Status, Hold, StandDown, Await, SetPriority
+// and Resign. Run and Reconfigure are the Node's.
 func (n *Node) Router() *vrrp.Router { return n.router }
 
 // Manager returns what keeps the addresses, for its Status. Everything else is the
