@@ -42,6 +42,8 @@ type Status struct {
 	Groups   []Group   `json:"groups"`   // of routers that move together
 	Checks   []Check   `json:"checks"`   // those that routers may track
 	Services []Service `json:"services"` // what is balanced
+	// Problems are what needs a person, in sentences; none: all is well.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Node is the process and its host.
@@ -242,8 +244,9 @@ type Traffic struct {
 	Sent     uint64 `json:"sent"`     // bytes to clients
 	// Statuses are HTTP responses by class, "1xx" to "5xx".
 	Statuses map[string]uint64 `json:"statuses,omitempty"`
-	// Latency is how long requests, connections or sessions took, Rate how many ended in
-	// each of the latest seconds: short series for the page, the latest last.
+	// Ended requests, connections or sessions took Took together, and Latency each.
+	Ended   uint64    `json:"ended"`
+	Took    Seconds   `json:"took"`
 	Latency Quantiles `json:"latency,omitzero"`
 }
 
@@ -292,4 +295,7 @@ type Backend struct {
 	Sent        uint64  `json:"sent"`
 	Connects    uint64  `json:"connects"`
 	ConnectTime Seconds `json:"connect_time"` // which all of them took together
+	// Ended requests, connections or sessions took Took together.
+	Ended uint64  `json:"ended"`
+	Took  Seconds `json:"took"`
 }
