@@ -102,6 +102,8 @@ const (
 	// CauseReconfigured: the router was stopped because a router with another
 	// configuration takes its place. See [ErrReconfigured].
 	CauseReconfigured
+
+	numCauses // one more than the last cause
 )
 
 var causeWords = []string{

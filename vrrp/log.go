@@ -115,6 +115,7 @@ func (r *Router) noteChange(t *Transition) {
 	s := &r.status
 	s.since = t.Time
 	s.counters.Transitions++
+	s.counters.causes[t.Cause]++
 	s.leader = netip.Addr{}
 	if t.To == Backup {
 		s.leader = t.Peer.Address // the line about the change names it

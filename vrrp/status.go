@@ -78,10 +78,13 @@ type Counters struct {
 	Conflicts uint64
 	// Splits are the times that another router was found to be Active as well.
 	Splits uint64
-	// Transitions are changes of the state.
+	// Transitions are changes of the state, and Causes are the same by cause: every cause
+	// is there, with 0 if there was no such transition.
 	Transitions uint64
+	Causes      map[Cause]uint64
 
 	dropped [numDropReasons]uint64
+	causes  [numCauses]uint64
 }
 
 // snapshot returns a copy for a caller outside.
@@ -93,7 +96,11 @@ func (c *Counters) snapshot() Counters {
 			s.Dropped[DropReason(reason)] = n
 		}
 	}
-	s.dropped = [numDropReasons]uint64{}
+	s.Causes = make(map[Cause]uint64, numCauses)
+	for cause := CauseStart; cause < numCauses; cause++ {
+		s.Causes[cause] = c.causes[cause]
+	}
+	s.dropped, s.causes = [numDropReasons]uint64{}, [numCauses]uint64{}
 	return s
 }
 

@@ -28,7 +28,7 @@ func TestStatus(t *testing.T) {
 		took := lan.start.Add(3*time.Second + skew3(120))
 		want := Status{
 			Name: "VI_1", VRID: 51, State: Active, Priority: 120, Interval: time.Second, Source: a.addr, Since: took,
-			Counters: Counters{Sent: 7, Transitions: 2, Dropped: map[DropReason]uint64{}},
+			Counters: Counters{Sent: 7, Transitions: 2, Causes: causes(CauseStart, CauseTimeout), Dropped: map[DropReason]uint64{}},
 		}
 		ignore := cmpopts.IgnoreUnexported(Counters{})
 		addr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
@@ -37,7 +37,7 @@ func TestStatus(t *testing.T) {
 		}
 		want = Status{
 			Name: "51/IPv4", VRID: 51, State: Backup, Priority: 110, Interval: time.Second, Source: b.addr, Since: lan.start,
-			Counters: Counters{Received: 7, Transitions: 1},
+			Counters: Counters{Received: 7, Transitions: 1, Causes: causes(CauseStart)},
 			Peers:    []Peer{{Address: a.addr, Version: 3, Priority: 120, Interval: time.Second, LastHeard: took.Add(6 * time.Second)}},
 		}
 		if diff := cmp.Diff(want, b.Status(), ignore, addr, cmpopts.EquateEmpty()); diff != "" {
@@ -49,6 +49,18 @@ func TestStatus(t *testing.T) {
 			t.Errorf("the peer that left has priority %d, want 0", got)
 		}
 	})
+}
+
+// causes are Counters.Causes of a router that had transitions for these.
+func causes(had ...Cause) map[Cause]uint64 {
+	all := map[Cause]uint64{}
+	for c := range numCauses - 1 {
+		all[c+1] = 0
+	}
+	for _, c := range had {
+		all[c]++
+	}
+	return all
 }
 
 // TestForeignSender: another sender uses our VRID with other parameters. It is counted each

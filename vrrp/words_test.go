@@ -21,8 +21,8 @@ func TestEnumerationsAreWords(t *testing.T) {
 	}
 	checkWords(t, reasons, "")
 	var causes []Cause
-	for c := CauseStart; c <= CauseReconfigured; c++ {
-		causes = append(causes, c)
+	for c := range numCauses - 1 {
+		causes = append(causes, c+1)
 	}
 	checkWords(t, causes, "")
 }
