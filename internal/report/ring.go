@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"maps"
 	"sync"
 )
 
@@ -13,10 +14,11 @@ type Ring struct {
 	events []Event // the oldest first
 	last   uint64  // ID of the latest
 	grown  chan struct{}
+	kinds  map[string]uint64 // all that were added, by kind
 }
 
 // NewRing returns a Ring of so many events.
-func NewRing(size int) *Ring { return &Ring{size: size, grown: make(chan struct{})} }
+func NewRing(size int) *Ring { return &Ring{size: size, grown: make(chan struct{}), kinds: map[string]uint64{}} }
 
 // Add gives e its ID and keeps it, in the place of the oldest if there is no room.
 func (r *Ring) Add(e Event) {
@@ -24,6 +26,7 @@ func (r *Ring) Add(e Event) {
 	defer r.mu.Unlock()
 	r.last++
 	e.ID = r.last
+	r.kinds[e.Kind]++
 	if len(r.events) >= 2*r.size {
 		r.events = append(r.events[:0:0], r.events[len(r.events)-r.size+1:]...)
 	}
@@ -51,6 +54,14 @@ func (r *Ring) After(id uint64) (events []Event, last uint64, lost bool) {
 		kept = kept[id-first+1:]
 	}
 	return append([]Event(nil), kept...), r.last, lost
+}
+
+// Counts returns how many events there were of each kind, those that are not kept any
+// more included.
+func (r *Ring) Counts() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.kinds)
 }
 
 // Wait returns when there is an event behind the one with an ID, or ctx ends.

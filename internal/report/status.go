@@ -148,6 +148,8 @@ type Router struct {
 	Mismatched  uint64  `json:"mismatched"`
 	Splits      uint64  `json:"splits"`
 	Transitions uint64  `json:"transitions"`
+	// Causes are the transitions by the words of their causes, of late and 0 too.
+	Causes map[string]uint64 `json:"transition_causes,omitempty"`
 	Tracks      []Track `json:"tracks,omitempty"`
 }
 
@@ -248,6 +250,8 @@ type Traffic struct {
 	Ended   uint64    `json:"ended"`
 	Took    Seconds   `json:"took"`
 	Latency Quantiles `json:"latency,omitzero"`
+	// Durations are what Latency was estimated from.
+	Durations Histogram `json:"-"`
 }
 
 // Quantiles are those of a histogram; estimates, within a bucket.
