@@ -29,11 +29,24 @@ func routerFlags() []cli.Flag {
 	}
 }
 
-// loadConfig reads the file, or makes a configuration of the flags.
-func loadConfig(c *cli.Context) (*config.Config, error) {
-	set := slices.DeleteFunc(c.LocalFlagNames(), func(name string) bool {
+// setRouterFlags are the flags that stand in the place of a file.
+func setRouterFlags(c *cli.Context) []string {
+	return slices.DeleteFunc(c.LocalFlagNames(), func(name string) bool {
 		return slices.Contains([]string{"config", "c", realtimeFlag, strictFlag}, name)
 	})
+}
+
+// configFile is where loadConfig reads; empty: the flags are everything.
+func configFile(c *cli.Context) string {
+	if len(setRouterFlags(c)) > 0 {
+		return ""
+	}
+	return c.String("config")
+}
+
+// loadConfig reads the file, or makes a configuration of the flags.
+func loadConfig(c *cli.Context) (*config.Config, error) {
+	set := setRouterFlags(c)
 	if len(set) == 0 {
 		return load(c.Context, c.String("config"))
 	}

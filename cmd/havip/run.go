@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/daemon"
+	"github.com/havip/havip/internal/node"
 )
 
 func configFlag() cli.Flag {
@@ -62,33 +64,22 @@ func runCommand() *cli.Command {
 			defer log.Flush()
 			slog.SetDefault(log.Logger) // for libraries that log to the default logger
 			daemon.OutliveReader()
-			warn(log, cfg)
 			if err := realtime(c); err != nil {
 				return err
 			}
 			processors()
-			d, err := daemon.New(cfg, log.Logger, log.Access, c.Bool(strictFlag))
+			n, err := node.New(node.Config{
+				Configuration: cfg,
+				Load:          func(context.Context) (*config.Config, error) { return loadConfig(c) },
+				File:          configFile(c),
+				Log:           log,
+				Strict:        c.Bool(strictFlag),
+				Version:       version(),
+			})
 			if err != nil {
 				return errors.New("havip run: " + strings.ReplaceAll(err.Error(), "\n", "\nhavip run: "))
 			}
-			go func() {
-				for {
-					select {
-					case <-c.Context.Done():
-						return
-					case <-reload:
-					}
-					switch err := reloadConfig(c, d, log); {
-					case err == nil:
-						log.Info("reloaded")
-					case c.Context.Err() != nil:
-						log.Info("no reload: stopping")
-					default:
-						log.Error("reload", "err", err)
-					}
-				}
-			}()
-			if err := d.Run(c.Context); err != nil {
+			if err := n.Run(c.Context, reload); err != nil {
 				return fmt.Errorf("havip run: %w", err)
 			}
 			return nil
@@ -118,26 +109,4 @@ func realtime(c *cli.Context) error {
 		return fmt.Errorf("havip run: %w", err)
 	}
 	return nil
-}
-
-// reloadConfig reads the file again and goes on with it.
-func reloadConfig(c *cli.Context, d *daemon.Daemon, log *daemon.Log) error {
-	cfg, wrong := loadConfig(c)
-	if cfg == nil {
-		return fmt.Errorf("nothing changed: %w", wrong)
-	}
-	warn(log, cfg)
-	if err := d.Reconfigure(cfg); err != nil {
-		if wrong != nil {
-			err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
-		}
-		return err
-	}
-	return log.SetLevel(cfg.Log.Level)
-}
-
-func warn(log *daemon.Log, cfg *config.Config) {
-	for _, w := range cfg.Warnings {
-		log.Warn(w.Error())
-	}
 }

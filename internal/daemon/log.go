@@ -12,6 +12,7 @@ import (
 
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/quietlog"
+	"github.com/havip/havip/internal/report"
 	"github.com/havip/havip/vip/guard"
 )
 
@@ -27,20 +28,21 @@ type Log struct {
 	// the time of whoever logs them: they have a queue of their own before they are text.
 	Access *slog.Logger
 
-	level slog.LevelVar
-	out   *quietlog.Writer
+	level  slog.LevelVar
+	out    *quietlog.Writer
+	events *report.Ring
 }
 
 // NewLog returns the log that the configuration asks for.
 func NewLog(w io.Writer, cfg config.Log) (*Log, error) {
-	l := new(Log)
+	l := &Log{events: report.NewRing(maxEvents)}
 	if err := l.SetLevel(cfg.Level); err != nil {
 		return nil, err
 	}
 	journal := toJournal(w)
 	form := func(w io.Writer) slog.Handler { return newHandler(w, cfg.Format, &l.level, journal) }
 	l.out = quietlog.NewWriter(w, quietlog.LostLine(form))
-	l.Logger = slog.New(quietlog.Unblocked(form(l.out)))
+	l.Logger = slog.New(quietlog.Unblocked(&eventHandler{log: form(l.out), ring: l.events}))
 	l.Access = quietlog.New(slog.New(form(l.out.Minor())))
 	return l, nil
 }
@@ -75,6 +77,13 @@ func newGuardHandler(w io.Writer, form string) slog.Handler {
 	_ = level.UnmarshalText([]byte(word)) // the daemon has checked it
 	return newHandler(w, format, level, toJournal(os.Stderr))
 }
+
+// Events are those of the log's latest lines, at Info and above: whatever the log's level
+// is, and whether somebody reads the log or not.
+func (l *Log) Events() *report.Ring { return l.events }
+
+// Level is the present level, in the configuration's words.
+func (l *Log) Level() string { return strings.ToLower(l.level.Level().String()) }
 
 // SetLevel goes on with another level.
 func (l *Log) SetLevel(text string) error {

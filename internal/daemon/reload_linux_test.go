@@ -360,7 +360,7 @@ func TestViewDuringReload(t *testing.T) {
 	// A report that waited for the reload would come back to the next View.
 	reports := 0
 	for len(ended) == 0 && n.View() == before {
-		if report(before); n.View() == before {
+		if askParts(before); n.View() == before {
 			reports++
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -56,8 +56,8 @@ func names(v *View) (parts, configured []string) {
 	return parts, configured
 }
 
-// report asks every part of a View for its status.
-func report(v *View) {
+// askParts asks every part of a View for its status.
+func askParts(v *View) {
 	for _, r := range v.Routers {
 		r.Status()
 		r.Addresses()
@@ -114,7 +114,7 @@ services: [{name: b, listen: "127.0.0.1:%s", mode: tcp, backends: ["127.0.0.1:9"
 		readers.Go(func() {
 			for {
 				v := d.View()
-				report(v)
+				askParts(v)
 				if parts, configured := names(v); !slices.Equal(parts, configured) || len(parts) == 0 {
 					t.Errorf("%q of %q", parts, configured)
 				}
@@ -154,7 +154,7 @@ services: [{name: a, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], check: {
 	defer d.mu.Unlock()
 	reported := make(chan struct{})
 	go func() {
-		report(d.View())
+		askParts(d.View())
 		close(reported)
 	}()
 	select {

@@ -1,0 +1,156 @@
+package daemon
+
+import (
+	"log/slog"
+	"strings"
+
+	"github.com/havip/havip/internal/report"
+)
+
+// noEvent is the kind of lines that clients cause, which would push everything else out of
+// the ring, and of those that only repeat what another line says.
+const noEvent = ""
+
+// eventKinds are the kinds of the daemon's lines by their message: all of those at Info
+// and above that the daemon and its libraries log, as a test makes sure.
+var eventKinds = map[string]string{
+	// vrrp
+	"begins":                    report.KindTransition,
+	"state":                     report.KindTransition,
+	"waiting":                   report.KindFault,
+	"fault":                     report.KindFault,
+	"another router is Active":  report.KindTransition,
+	"addresses acquired":        report.KindAddresses,
+	"addresses released":        report.KindAddresses,
+	"addresses":                 report.KindAddresses, // could not be acquired or released
+	"another interval":          report.KindDiscard,
+	"other virtual addresses":   report.KindDiscard,
+	"another form of checksum":  report.KindDiscard,
+	"the sender's clock is off": report.KindDiscard,
+	"discarded":                 report.KindDiscard,
+	"advertisement not sent":    report.KindFault,
+	"receiving advertisements":  report.KindFault,
+	"watching the interface":    report.KindFault,
+	"owners of virtual addresses may not be heard":    report.KindOther,
+	"another process may run the same virtual router": report.KindFault,
+	"split: another router is Active as well":         report.KindSplit,
+	"split: over": report.KindSplit,
+	"the other Active router does not hear this one":                                           report.KindSplit,
+	"the addresses of a router here are advertised with another VRID: one of the two is wrong": report.KindDiscard,
+	"a peer advertises with another VRID: one of the two may be wrong":                         report.KindDiscard,
+
+	// vip
+	"addresses lost":                                                                                report.KindAddresses,
+	"addresses are not as they should be":                                                           report.KindAddresses,
+	"addresses are as they should be again":                                                         report.KindAddresses,
+	"removed addresses that are not held":                                                           report.KindAddresses,
+	"addresses are another program's now: they stay when they are released":                         report.KindAddresses,
+	"addresses had gone, putting them back":                                                         report.KindAddresses,
+	"the filter for what is sent to the addresses had gone, putting it back":                        report.KindAddresses,
+	"another host claims an address that is held here":                                              report.KindConflict,
+	"told the link who has the address now":                                                         report.KindConflict,
+	"what is configured no more may be left":                                                        report.KindAddresses,
+	"what is not configured any more was not removed":                                               report.KindAddresses,
+	"an address cannot be noted down: should this process be killed its successor will not know it": report.KindAddresses,
+	"a setting of an interface was not put back":                                                    report.KindOther,
+	"watching addresses failed":                                                                     report.KindOther,
+	"listening for other hosts failed":                                                              report.KindOther,
+
+	// vip/failover, vip/guard
+	"addresses may be left behind":                   report.KindAddresses,
+	"router does not run":                            report.KindFault,
+	"the guard did not take the will":                report.KindDaemon,
+	"the guard has no farewell to send":              report.KindDaemon,
+	"the guard died, starting another":               report.KindDaemon,
+	"no guard: addresses would outlive this process": report.KindDaemon,
+
+	// healthcheck
+	"check is up":      report.KindCheck,
+	"check is down":    report.KindCheck,
+	"check is unknown": report.KindCheck,
+	"check is left with its interval, it hears of no events": report.KindCheck,
+
+	// lb
+	"backend is up":                   report.KindBackend,
+	"backend is down":                 report.KindBackend,
+	"backend ejected":                 report.KindBackend,
+	"backend readmitted":              report.KindBackend,
+	"backend drain":                   report.KindBackend,
+	"backend not resolved":            report.KindBackend,
+	"backend is resolved again":       report.KindBackend,
+	"backend resolved":                report.KindBackend,
+	"health of an unknown backend":    report.KindBackend,
+	"pool has no working backends":    report.KindPool,
+	"pool has working backends again": report.KindPool,
+	"pool has its quorum again":       report.KindPool,
+	"pool is below its quorum":        report.KindPool,
+	"too few backends are up: all are used, whatever their health": report.KindPool,
+	"enough backends are up: the health of each counts again":      report.KindPool,
+	"accept paused":                    report.KindService,
+	"backend not reached":              noEvent,
+	"backend failed":                   noEvent,
+	"connection":                       noEvent,
+	"connection waits":                 noEvent,
+	"connection refused":               noEvent,
+	"connection not served":            noEvent,
+	"request not served":               noEvent,
+	"response timed out":               noEvent,
+	"response broken off":              noEvent,
+	"datagram not sent":                noEvent,
+	"session not connected":            noEvent,
+	"panic while a request was served": report.KindOther,
+
+	// internal/daemon
+	"reloading":           report.KindReload,
+	"reloaded":            report.KindReload,
+	"reload":              report.KindReload,
+	"no reload: stopping": report.KindReload,
+	"log format: changes with the next start":            report.KindReload,
+	"router starts anew, and hands over if it is active": report.KindReload,
+	"router changes in place":                            report.KindReload,
+	"too slow: a change of state is not told":            report.KindOther,
+	"too slow: the end is not told":                      report.KindOther,
+	"notify program failed":                              report.KindOther,
+	"notify program cannot be run":                       report.KindOther,
+	"program of a check cannot be run":                   report.KindCheck,
+	"the FIFO cannot be opened yet":                      report.KindOther,
+	"not written to the FIFO yet":                        report.KindOther,
+	"not written to the FIFO":                            report.KindOther,
+	"service does not run":                               report.KindService,
+	"serving":                                            report.KindService,
+	"pool not emptied":                                   report.KindPool,
+	"no start delay: the host was not booted just now":   report.KindDaemon,
+	"the authorities of a check cannot be read again":    report.KindCertificate,
+	"backend not checked":                                report.KindBackend,
+	"a part of the daemon has ended":                     report.KindDaemon,
+	"not everything runs":                                report.KindDaemon,
+	"running":                                            report.KindDaemon,
+	"stopping":                                           report.KindDaemon,
+	"stopped":                                            report.KindDaemon,
+}
+
+// eventBeginnings are the kinds of lines whose messages go on with what differs.
+var eventBeginnings = []struct{ beginning, kind string }{
+	{"another interval than before: ", report.KindReload},
+	{"other addresses than before: ", report.KindReload},
+	{"quite other addresses than before: ", report.KindReload},
+	{"another password than before: ", report.KindReload},
+	{"peers instead of multicast, or the reverse: ", report.KindReload},
+}
+
+// kindOf is the kind of the event that a line is; noEvent: none. A warning or an error
+// that nobody knows is an event all the same.
+func kindOf(message string, level slog.Level) string {
+	if kind, ok := eventKinds[message]; ok {
+		return kind
+	}
+	for _, b := range eventBeginnings {
+		if strings.HasPrefix(message, b.beginning) {
+			return b.kind
+		}
+	}
+	if level >= slog.LevelWarn {
+		return report.KindOther
+	}
+	return noEvent
+}

@@ -1,0 +1,138 @@
+// Package node is one havip as a process: the daemon of a configuration, and what people
+// and programs learn of it and do to it. The command hands over where the configuration
+// comes from; everything else that a running havip consists of is tied together here.
+//
+// What a Node says of itself is made of the daemon's View and of the log's events. Nothing
+// of that takes a lock which a change holds for long: who asks never waits for a reload.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/daemon"
+)
+
+// Config is what a Node is made of.
+type Config struct {
+	// Configuration is in force first. Load reads the next one at each reload. Its error,
+	// beside a configuration, is about files that the daemon reports as missing.
+	Configuration *config.Config
+	Load          func(context.Context) (*config.Config, error)
+	// File is where Load reads; empty: nowhere, there are flags alone.
+	File string
+	// Log is the log of everything.
+	Log *daemon.Log
+	// Strict: New fails if a part cannot begin at once.
+	Strict bool
+	// Version is that of the program.
+	Version string
+}
+
+// Node is a running havip. Its methods may be called from any goroutine.
+type Node struct {
+	cfg     Config
+	log     *daemon.Log
+	daemon  *daemon.Daemon
+	host    string
+	started time.Time
+
+	reloading sync.Mutex // one reload at a time, from reading the file on
+
+	mu           sync.Mutex // guards what follows; a leaf
+	warnings     []string   // of the configuration in force
+	reloadFailed time.Time  // the latest reload, if it did not change everything; otherwise zero
+	reloadError  string
+}
+
+// New opens what the configuration needs, as daemon.New does, and starts nothing.
+func New(cfg Config) (*Node, error) {
+	n := &Node{cfg: cfg, log: cfg.Log, started: time.Now()}
+	n.host, _ = os.Hostname()
+	n.warn(cfg.Configuration)
+	var err error
+	n.daemon, err = daemon.New(cfg.Configuration, cfg.Log.Logger, cfg.Log.Access, cfg.Strict)
+	return n, err
+}
+
+// Run does the work until ctx ends, and reads the configuration again whenever reload has
+// something. It hands over then, and returns when everything has ended.
+func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { n.followSignals(ctx, reload) })
+	return n.daemon.Run(ctx)
+}
+
+// warn logs the warnings of a configuration, and keeps them for the status.
+func (n *Node) warn(cfg *config.Config) {
+	var warnings []string
+	for _, w := range cfg.Warnings {
+		n.log.Warn(w.Error())
+		warnings = append(warnings, w.Error())
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.warnings = warnings
+}
+
+// followSignals reloads until ctx ends.
+func (n *Node) followSignals(ctx context.Context, reload <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reload:
+			_ = n.reload(ctx) // which logs its error
+		}
+	}
+}
+
+// reload reads the configuration again and goes on with it. The log says what came of it.
+func (n *Node) reload(ctx context.Context) error {
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+	err := n.loadNext(ctx)
+	switch {
+	case err == nil:
+		n.noteReload("")
+		n.log.Info("reloaded")
+	case ctx.Err() != nil, errors.Is(err, daemon.ErrStopped):
+		n.log.Info("no reload: stopping")
+	default:
+		n.noteReload(err.Error())
+		n.log.Error("reload", "err", err)
+	}
+	return err
+}
+
+func (n *Node) loadNext(ctx context.Context) error {
+	cfg, wrong := n.cfg.Load(ctx)
+	if cfg == nil {
+		return fmt.Errorf("nothing changed: %w", wrong)
+	}
+	n.warn(cfg)
+	if err := n.daemon.Reconfigure(cfg); err != nil {
+		if wrong != nil {
+			err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
+		}
+		return err
+	}
+	return n.log.SetLevel(cfg.Log.Level)
+}
+
+// noteReload keeps the outcome of a reload for the status.
+func (n *Node) noteReload(failed string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.reloadError, n.reloadFailed = failed, time.Time{}
+	if failed != "" {
+		n.reloadFailed = time.Now()
+	}
+}

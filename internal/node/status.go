@@ -1,0 +1,96 @@
+package node
+
+import (
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/havip/havip/internal/daemon"
+	"github.com/havip/havip/internal/report"
+	"github.com/havip/havip/vrrp"
+)
+
+// Status is everything as it is now.
+func (n *Node) Status() *report.Status {
+	v := n.daemon.View()
+	s := &report.Status{Node: n.nodeStatus(v)}
+	for _, r := range v.Routers {
+		s.Routers = append(s.Routers, routerStatus(r))
+	}
+	for _, g := range v.Groups {
+		s.Groups = append(s.Groups, report.Group{Name: g.Config.Name, State: g.State(), Routers: g.Config.Routers})
+	}
+	for _, c := range v.Checks {
+		s.Checks = append(s.Checks, checkStatus(c))
+	}
+	for _, w := range v.Services {
+		s.Services = append(s.Services, serviceStatus(w))
+	}
+	return s
+}
+
+// Events are the latest events.
+func (n *Node) Events() *report.Ring { return n.log.Events() }
+
+// Explain says why this host has an address or not.
+func (n *Node) Explain(addr netip.Addr) (report.Explanation, error) {
+	events, _, _ := n.Events().After(0)
+	return report.Explain(n.Status(), events, addr)
+}
+
+func (n *Node) nodeStatus(v *daemon.View) report.Node {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return report.Node{
+		Host: n.host, Version: n.cfg.Version, PID: os.Getpid(), Time: time.Now(), Started: n.started,
+		File: n.cfg.File, Loaded: v.Since, ReloadError: n.reloadError, ReloadFailed: n.reloadFailed,
+		LogLevel: n.log.Level(), Warnings: n.warnings,
+	}
+}
+
+// routerStatus is what a router is and does.
+func routerStatus(v daemon.RouterView) report.Router {
+	s, a := v.Status(), v.Addresses()
+	r := report.Router{
+		Name: v.Config.Name, Group: v.Group, Interface: v.Config.Interface, VRID: v.Config.VRID, Version: uint8(v.Config.Version), IPv6: v.Config.IPv6(),
+		State: s.State.String(), Since: s.Since, Faults: s.Faults, Waiting: s.Waiting,
+		Priority: s.Priority, Configured: v.Config.Priority, Preempt: !v.Config.NoPreempt, Interval: report.Seconds(s.Interval), Own: report.Seconds(v.Config.Interval),
+		Auth: v.Config.VRRP.Auth.Type.String(),
+		Held: a.Held, Problem: a.Problem, Reinstated: a.Reinstated, Removed: a.Removed, Lost: a.Lost, Conflicts: a.Conflicts,
+		Deaf: s.Deaf,
+		Sent: s.Counters.Sent, Received: s.Counters.Received, SendErrors: s.Counters.SendErrors,
+		Mismatched: s.Counters.Mismatched, Splits: s.Counters.Splits, Transitions: s.Counters.Transitions,
+	}
+	if s.Source.IsValid() {
+		r.Source = s.Source.String()
+	}
+	for _, p := range v.Config.Peers {
+		r.Unicast = append(r.Unicast, p.String())
+	}
+	for _, list := range []bool{false, true} {
+		all := v.Config.Addresses
+		if list {
+			all = v.Config.Excluded
+		}
+		for _, a := range all {
+			r.Addresses = append(r.Addresses, report.Address{Address: a.Prefix.String(), Excluded: list})
+		}
+	}
+	for _, p := range s.Peers {
+		r.Peers = append(r.Peers, peerStatus(p))
+	}
+	if s.Rival != nil {
+		r.Rival = new(peerStatus(*s.Rival))
+	}
+	for _, t := range v.Config.Track {
+		r.Tracks = append(r.Tracks, report.Track{Check: t.Check, Weight: t.Weight})
+	}
+	return r
+}
+
+func peerStatus(p vrrp.Peer) report.Peer {
+	return report.Peer{
+		Address: p.Address.String(), Version: p.Version, Priority: p.Priority,
+		Interval: report.Seconds(p.Interval), LastHeard: p.LastHeard,
+	}
+}
