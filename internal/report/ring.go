@@ -18,7 +18,9 @@ type Ring struct {
 }
 
 // NewRing returns a Ring of so many events.
-func NewRing(size int) *Ring { return &Ring{size: size, grown: make(chan struct{}), kinds: map[string]uint64{}} }
+func NewRing(size int) *Ring {
+	return &Ring{size: size, grown: make(chan struct{}), kinds: map[string]uint64{}}
+}
 
 // Add gives e its ID and keeps it, in the place of the oldest if there is no room.
 func (r *Ring) Add(e Event) {

@@ -142,15 +142,15 @@ type Router struct {
 	// for this router.
 	Foreign *Foreign `json:"foreign,omitempty"`
 
-	Sent        uint64  `json:"sent"`
-	Received    uint64  `json:"received"`
-	SendErrors  uint64  `json:"send_errors"`
-	Mismatched  uint64  `json:"mismatched"`
-	Splits      uint64  `json:"splits"`
-	Transitions uint64  `json:"transitions"`
+	Sent        uint64 `json:"sent"`
+	Received    uint64 `json:"received"`
+	SendErrors  uint64 `json:"send_errors"`
+	Mismatched  uint64 `json:"mismatched"`
+	Splits      uint64 `json:"splits"`
+	Transitions uint64 `json:"transitions"`
 	// Causes are the transitions by the words of their causes, of late and 0 too.
 	Causes map[string]uint64 `json:"transition_causes,omitempty"`
-	Tracks      []Track `json:"tracks,omitempty"`
+	Tracks []Track           `json:"tracks,omitempty"`
 }
 
 // Address is one virtual address.
