@@ -11,7 +11,8 @@ import (
 
 // Config is a whole configuration file. Defaults are filled in.
 type Config struct {
-	Log Log
+	Log   Log
+	Admin Admin
 	// Checks are those that routers can track, in the order of the file. A
 	// check of backends is in the services that use it, and not here.
 	Checks   []Check

@@ -25,7 +25,7 @@ func TestEqual(t *testing.T) {
 	}
 	a, b := everything(t), load("# moved\n\n"+strings.ReplaceAll(string(data), "name: ", "name:  "))
 	same := func(a, b *Config) bool {
-		ok := a.Log == b.Log
+		ok := a.Log == b.Log && a.Admin.Equal(b.Admin)
 		for i := range a.Checks {
 			ok = ok && a.Checks[i].Equal(&b.Checks[i])
 		}
@@ -48,6 +48,8 @@ func TestEqual(t *testing.T) {
 	}
 	for _, edit := range [][2]string{
 		{"level: debug", "level: info"},
+		{"group: operators", "group: staff"},
+		{"token: 0123", "token: 1123"},
 		{"rise: 3", "rise: 5"},
 		{"X-Check: \"1\"", "X-Check: \"2\""},
 		{"300-399", "300-398"},

@@ -24,6 +24,8 @@ type Host struct {
 	FIFO func(path string) error
 	// Port says what is in the way of listening on a port, whoever may do so now.
 	Port func(port uint16) error
+	// Group says why nobody is in a group, by name or number: there is none. Nil: unknown.
+	Group func(name string) error
 }
 
 // Program is one that a configuration has run, by a check or on a change of
@@ -83,6 +85,7 @@ func (c *Config) OnHost(h Host) []Problem {
 	for i := range c.Services {
 		v.service(&c.Services[i], fmt.Sprintf("services[%d]", i))
 	}
+	v.admin()
 	loops{c.Services, v.reaches}.report(v.find)
 	for _, p := range c.Programs() {
 		if err := h.Program(p); err != nil {
@@ -208,21 +211,26 @@ func (v *visit) fifo(file, path string) {
 }
 
 func (v *visit) service(s *Service, path string) {
-	a := s.Listen.Addr().WithZone("")
-	moves := slices.ContainsFunc(v.VRRP, func(r Router) bool { return r.Has(a) })
-	switch {
-	case !a.IsValid(), a.IsUnspecified(), a.IsLoopback(), moves, v.has(a):
-	default:
-		v.find(path+".listen", "%s: neither an address of this machine nor a virtual one of this file", a)
-	}
-	if err := v.Port(s.Listen.Port()); err != nil {
-		v.find(path+".listen", "%v", err)
-	}
+	v.listen(s.Listen, path+".listen")
 	v.check(s.Check)
 	for _, r := range s.Routes {
 		if r.Check != s.Check {
 			v.check(r.Check)
 		}
+	}
+}
+
+// listen looks at what a service, or the admin server, listens on.
+func (v *visit) listen(l netip.AddrPort, path string) {
+	a := l.Addr().WithZone("")
+	moves := slices.ContainsFunc(v.VRRP, func(r Router) bool { return r.Has(a) })
+	switch {
+	case !a.IsValid(), a.IsUnspecified(), a.IsLoopback(), moves, v.has(a):
+	default:
+		v.find(path, "%s: neither an address of this machine nor a virtual one of this file", a)
+	}
+	if err := v.Port(l.Port()); err != nil {
+		v.find(path, "%v", err)
 	}
 }
 

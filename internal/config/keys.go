@@ -9,7 +9,6 @@ import (
 // without effect would be a lie, so it is refused. When the implementation comes the key
 // gets its row below, and its line goes.
 var later = []string{
-	"admin",
 	"services[].dataplane",
 }
 
@@ -19,6 +18,7 @@ func (c *Config) keys() []key {
 			preset("level", word(&c.Log.Level, "debug", "info", "warn", "error"), "info", ""),
 			preset("format", word(&c.Log.Format, "text", "json"), "text", ""),
 		}), "{}", "what is logged, to standard error"),
+		preset("admin", object(c.Admin.keys()), "{}", "how a running havip is asked and steered"),
 		optional("checks", checks(&c.Checks), "", "health checks, by name"),
 		optional("vrrp", list(&c.VRRP, (*Router).value), "", "virtual routers"),
 		optional("groups", list(&c.Groups, (*Group).value), "", "routers that move together"),

@@ -121,6 +121,9 @@ func TestDecoded(t *testing.T) {
 	secure.TLS = &TLS{"www.example.org", "/ca.pem", "/client.pem", "/client.key", []string{"h2"}, true, ""}
 	want := &Config{
 		Log: Log{"debug", "json"},
+		Admin: Admin{"/run/havip/lb01.sock", "operators", netip.MustParseAddrPort("127.0.0.1:9650"), []string{"lb01.example.org"},
+			&AdminTLS{"/etc/havip/admin.pem", "/etc/havip/admin.key", "/etc/havip/operators.pem", ""},
+			secret("0123456789abcdef0123456789abcdef"), true, "/var/lib/havip/lb01"},
 		Checks: []Check{
 			check(5, 13, "balancer", "tcp", &healthcheck.TCP{Address: "127.0.0.1:8080"}, healthcheck.Config{Timeout: 500 * time.Millisecond, LongTimeout: true,
 				StartSpread: 100 * time.Millisecond, Rise: 3, Fall: 4}),
@@ -181,6 +184,7 @@ func TestDecoded(t *testing.T) {
 		cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{}),
 	}
 	got := everything(t)
+	want.Admin.TLS.Digest = got.Admin.TLS.Digest // of a new certificate each time
 	// Not by their method Equal, which takes positions for equal.
 	type service Service
 	for i, s := range services(t, template, ofBackends, check) {
@@ -254,6 +258,7 @@ services:
 		got, want any
 	}{
 		{"log", c.Log, Log{"info", "text"}},
+		{"admin", c.Admin, Admin{}},
 		{"priority", c.VRRP[0].Priority, uint8(100)},
 		{"version", c.VRRP[0].Version, uint8(3)},
 		{"interval", c.VRRP[0].Interval, time.Second},

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/havip/havip/healthcheck"
@@ -24,6 +26,7 @@ func ThisHost() (config.Host, error) {
 		ReadFile:   config.ReadFile,
 		FIFO:       lookAtFIFO,
 		Port:       mayListen,
+		Group:      lookUpGroup,
 	}
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -42,6 +45,17 @@ func ThisHost() (config.Host, error) {
 		}
 	}
 	return h, nil
+}
+
+// lookUpGroup reports why there is no group of a name, or number.
+func lookUpGroup(name string) error {
+	if _, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return nil
+	}
+	if _, err := user.LookupGroup(name); err != nil {
+		return errors.New("no such group on this machine: groupadd --system " + name)
+	}
+	return nil
 }
 
 // lookAtProgram is ReadyPrivileged without the program's path, which the caller says.

@@ -38,6 +38,15 @@ func TestThisHost(t *testing.T) {
 	}
 }
 
+// TestLookUpGroup: a group that is missing is named with what makes it.
+func TestLookUpGroup(t *testing.T) {
+	for name, want := range map[string]string{"4711": "<nil>", "no-such-group-here": "groupadd --system no-such-group-here"} {
+		if got := fmt.Sprint(lookUpGroup(name)); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
 // TestLookAtFIFO: what is in the way of a FIFO is found without making one.
 func TestLookAtFIFO(t *testing.T) {
 	dir := t.TempDir()
