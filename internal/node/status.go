@@ -26,6 +26,7 @@ func (n *Node) Status() *report.Status {
 	for _, w := range v.Services {
 		s.Services = append(s.Services, serviceStatus(w))
 	}
+	s.Problems = s.FindProblems()
 	return s
 }
 

@@ -20,12 +20,12 @@ func (p problem) String() string {
 	return p.about + ": " + p.text
 }
 
-// Problems returns what needs a person, one sentence each; none: all is well. These
+// FindProblems returns what needs a person, one sentence each; none: all is well. These
 // are: a reload that failed; a router that does not run, has a fault, shares its
 // addresses with another one, or has another problem with them; a check that a router
 // tracks and that is down; a service that does not serve, or of whose pools one has no
 // backend that gets connections. Maintenance is planned, and so is what follows from it.
-func (s *Status) Problems() []string {
+func (s *Status) FindProblems() []string {
 	var list []string
 	for _, p := range s.problems() {
 		list = append(list, clean(p.String()))
@@ -177,7 +177,7 @@ func why(p *Pool) string {
 
 // Verdict is one line for monitoring: what is wrong, or that all is well.
 func (s *Status) Verdict() string {
-	problems := s.Problems()
+	problems := s.FindProblems()
 	switch len(problems) {
 	case 0:
 		return "ok: " + s.summary()

@@ -57,7 +57,7 @@ func TestProblems(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := healthy()
 			tt.change(s, &s.Routers[0], &s.Checks[0], &s.Services[0])
-			got := s.Problems()
+			got := s.FindProblems()
 			switch {
 			case tt.want == "" && len(got) > 0:
 				t.Errorf("problems %q, want none", got)

@@ -44,6 +44,7 @@ func (s *Status) Select(names ...string) (*Status, error) {
 			part.Services = append(part.Services, v)
 		}
 	}
+	part.Problems = part.FindProblems()
 	return part, nil
 }
 

@@ -42,7 +42,7 @@ type Status struct {
 	Groups   []Group   `json:"groups"`   // of routers that move together
 	Checks   []Check   `json:"checks"`   // those that routers may track
 	Services []Service `json:"services"` // what is balanced
-	// Problems are what needs a person, in sentences; none: all is well.
+	// Problems are what needs a person, in sentences; none: all is well. See FindProblems.
 	Problems []string `json:"problems,omitempty"`
 }
 
