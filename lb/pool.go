@@ -52,6 +52,9 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 	if prev := p.snap.Load(); prev != nil {
 		before = prev.roster
 	}
+	if before != nil {
+		p.pruneOverrides(before, backends)
+	}
 	names := p.namesOf(backends, before)
 	var all []*member
 	taken := make(map[string]bool, len(backends))
@@ -65,6 +68,7 @@ func (p *Pool) update(cfg *PoolConfig, backends []Backend) {
 				continue // by a backend that is named like an address
 			}
 			taken[m.Name] = true
+			p.override(m, b.Name)
 			m.index, m.hash = len(all), hashString(m.Name)
 			m.addrPort, _ = netip.ParseAddrPort(m.connectTo)
 			p.equip(m, cfg, before)

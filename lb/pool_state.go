@@ -44,6 +44,9 @@ type Pool struct {
 	mu     sync.Mutex
 	census census
 	logged poolLog
+	// overrides are by name; the map never changes. Who changes the pool's configuration,
+	// with updating held, need not hold mu to read them.
+	overrides map[string]Override
 	news   []news                              // that Run has got, and are not part of the pool yet
 	soon   *time.Timer                         // calls refresh; nil: nothing has changed
 	took   time.Duration                       // the latest refresh

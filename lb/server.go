@@ -45,6 +45,8 @@ type member struct {
 	index int    // in roster.all
 	hash  uint64 // of the name
 
+	configured int // Weight without an Override
+
 	origin    *hostname      // of the name that has this address; nil: there is none
 	connectTo string         // Backend.Address, resolved
 	addrPort  netip.AddrPort // the same, not valid if it is a name or a path

@@ -22,16 +22,18 @@ type PoolSnapshot struct {
 
 // BackendSnapshot is one backend of a PoolSnapshot.
 type BackendSnapshot struct {
-	// Backend is as configured. If Address is a name, each of its addresses is a backend
-	// with a Name of its own, and, from an SRV record, Weight and Backup.
+	// Backend is as configured, or as an Override says. If Address is a name, each of its
+	// addresses is a backend with a Name of its own, and, from an SRV record, Weight and
+	// Backup.
 	Backend
+	ConfiguredWeight int // Weight without an Override
 	Origin   string // the Name of the backend as it is configured
 	Resolved string // where connections go: Address, or what it resolved to
 	// Authority is host:port, by which a check speaks of the backend: Address, or for an
 	// SRV record the domain and the record's port.
 	Authority string
 	Up        bool // what SetHealth said last; true at first
-	Draining  bool // by configuration or SetDrain
+	Draining  bool // by configuration, Override or SetDrain
 	// InUse: new connections go to this backend, and to the others in use, in
 	// proportion to their Weight. [MaglevTable] of their names and weights is a table
 	// that is the same on all nodes.
@@ -53,7 +55,7 @@ func (s *snapshot) backend(m *member) BackendSnapshot {
 	if m.origin != nil {
 		origin = m.origin.backend
 	}
-	return BackendSnapshot{Backend: m.Backend, Origin: origin, Resolved: m.connectTo, Authority: m.authority,
+	return BackendSnapshot{Backend: m.Backend, ConfiguredWeight: m.configured, Origin: origin, Resolved: m.connectTo, Authority: m.authority,
 		Up: !m.down.Load(), Draining: m.isDraining(), InUse: s.live[m.index] && s.uses(m)}
 }
 
