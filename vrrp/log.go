@@ -113,7 +113,7 @@ func (r *Router) observeLeader(adv *Advertisement) {
 // noteChange takes note of a change of the state.
 func (r *Router) noteChange(t *Transition) {
 	s := &r.status
-	s.since = t.Time
+	s.since, s.change = t.Time, *t
 	s.counters.Transitions++
 	s.counters.causes[t.Cause]++
 	s.leader = netip.Addr{}
@@ -208,6 +208,7 @@ func (r *Router) countDiscard(err *DropError, now time.Time) {
 		return
 	}
 	r.status.drop, r.status.dropAt = *err, now // err is reused
+	r.status.drops[err.Reason] = lastDrop{*err, now}
 	r.noteMissed(err)
 	if err.Reason == DropAddresses || err.Reason == DropCount {
 		r.warnOfStranger(err, now)

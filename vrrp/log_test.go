@@ -196,6 +196,10 @@ func TestOtherVRIDIsLogged(t *testing.T) {
 				if tc.said != (len(list) == 1) {
 					t.Fatalf("said %q", list)
 				}
+				f := a.Status().Foreign
+				if tc.said != (f != nil) || f != nil && (f.VRID != 52 || f.Source != netip.MustParseAddr("192.0.2.2") || time.Since(f.At) > 2*time.Second) {
+					t.Errorf("the status has %+v", f)
+				}
 				if !tc.said {
 					return
 				}

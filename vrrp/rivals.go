@@ -178,6 +178,7 @@ func (l *loop) hearForeign(vrid uint8, p *Packet, now time.Time) {
 		if len(r.cfg.Peers) > 0 {
 			what = "a peer advertises with another VRID: one of the two may be wrong"
 		}
+		r.status.foreign = Foreign{Source: p.Source, VRID: vrid, At: now}
 		drop := DropError{Source: p.Source}
 		drop.drop(DropVRID, uint64(vrid), uint64(r.cfg.VRID))
 		r.noteMissed(&drop)

@@ -40,6 +40,30 @@ type Status struct {
 	LastDrop *DropError
 	// LastDropAt is the time of LastDrop.
 	LastDropAt time.Time
+	// Drops are the advertisements that were discarded, one Drop for each reason, the
+	// latest first. The router's own, looped back, are left out.
+	Drops []Drop
+	// Foreign is the latest advertisement with another VRID, for which no router is here,
+	// that is likely to be meant for this router: it came from a configured peer, or had one
+	// of the addresses. Nil: there was none.
+	Foreign *Foreign
+	// LastChange is the latest change of the state, with its cause; its Time is zero if
+	// there was none.
+	LastChange Transition
+}
+
+// Drop says what was discarded for one reason.
+type Drop struct {
+	Count uint64    // of advertisements
+	Last  DropError // why the last one was, and who sent it; its Reason is that of all
+	At    time.Time // when that was
+}
+
+// Foreign is an advertisement with another VRID than the router's.
+type Foreign struct {
+	Source netip.Addr // the sender
+	VRID   uint8      // the other one
+	At     time.Time  // when the advertisement came
 }
 
 // Peer is another router with the same VRID.
@@ -115,6 +139,9 @@ type status struct {
 	split    netip.Addr // the other router that is Active as well; not valid: there is none
 	drop     DropError
 	dropAt   time.Time // zero: none
+	drops    [numDropReasons]lastDrop
+	foreign  Foreign // its At is zero: none
+	change   Transition
 	// unheard counts the advertisements that were discarded since the last accepted
 	// one, or since the last change of the state; why is about the last of them.
 	unheard uint64
@@ -125,6 +152,12 @@ type status struct {
 	// DropAddresses or DropCount.
 	strangers []stranger
 	deaf      deafRival
+}
+
+// lastDrop is the last discard for a reason.
+type lastDrop struct {
+	err DropError
+	at  time.Time // zero: there was none
 }
 
 // Status returns what the router is doing now.
@@ -148,11 +181,27 @@ func (r *Router) Status() Status {
 		Deaf:       r.deafness(time.Now()),
 		Rival:      r.status.rival(),
 		LastDropAt: r.status.dropAt,
+		Drops:      r.status.lastDrops(),
+		LastChange: r.status.change,
 	}
 	if !s.LastDropAt.IsZero() {
 		s.LastDrop = new(r.status.drop)
 	}
+	if !r.status.foreign.At.IsZero() {
+		s.Foreign = new(r.status.foreign)
+	}
 	return s
+}
+
+// lastDrops returns what was discarded, by reason. conn.mu is held.
+func (s *status) lastDrops() (list []Drop) {
+	for reason, d := range s.drops {
+		if !d.at.IsZero() {
+			list = append(list, Drop{Count: s.counters.dropped[reason], Last: d.err, At: d.at})
+		}
+	}
+	slices.SortFunc(list, func(a, b Drop) int { return b.At.Compare(a.At) })
+	return list
 }
 
 // noteHeard counts, remembers and logs an accepted advertisement. It is called before the

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -28,7 +29,8 @@ func TestStatus(t *testing.T) {
 		took := lan.start.Add(3*time.Second + skew3(120))
 		want := Status{
 			Name: "VI_1", VRID: 51, State: Active, Priority: 120, Interval: time.Second, Source: a.addr, Since: took,
-			Counters: Counters{Sent: 7, Transitions: 2, Causes: causes(CauseStart, CauseTimeout), Dropped: map[DropReason]uint64{}},
+			Counters:   Counters{Sent: 7, Transitions: 2, Causes: causes(CauseStart, CauseTimeout), Dropped: map[DropReason]uint64{}},
+			LastChange: Transition{From: Backup, To: Active, Cause: CauseTimeout, Priority: 120, Time: took},
 		}
 		ignore := cmpopts.IgnoreUnexported(Counters{})
 		addr := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
@@ -39,6 +41,8 @@ func TestStatus(t *testing.T) {
 			Name: "51/IPv4", VRID: 51, State: Backup, Priority: 110, Interval: time.Second, Source: b.addr, Since: lan.start,
 			Counters: Counters{Received: 7, Transitions: 1, Causes: causes(CauseStart)},
 			Peers:    []Peer{{Address: a.addr, Version: 3, Priority: 120, Interval: time.Second, LastHeard: took.Add(6 * time.Second)}},
+
+			LastChange: Transition{From: Initialize, To: Backup, Cause: CauseStart, Priority: 110, Time: lan.start},
 		}
 		if diff := cmp.Diff(want, b.Status(), ignore, addr, cmpopts.EquateEmpty()); diff != "" {
 			t.Error(diff)
@@ -129,6 +133,10 @@ func TestForeignSender(t *testing.T) {
 					at := s.LastDropAt.Sub(lan.start)
 					if s.LastDrop == nil || s.LastDrop.Source != other.addr || !strings.Contains(s.LastDrop.Error(), test.log) || lan.now()-at > 2*time.Second {
 						t.Errorf("the last advertisement discarded is said to be %q at %v", s.LastDrop, at)
+					}
+					want := []Drop{{Count: test.count(s.Counters), Last: *s.LastDrop, At: s.LastDropAt}}
+					if !slices.Equal(s.Drops, want) {
+						t.Errorf("discarded by reason: %+v, want %+v", s.Drops, want)
 					}
 				}
 				if got := log.Lines(test.log); len(got) != 1 {
@@ -251,6 +259,41 @@ func TestFaultIsAWarning(t *testing.T) {
 			if got := log.Lines(cause); len(got) != 1 || !strings.Contains(got[0], "level="+level) {
 				t.Errorf("said %q, want one line of level %s", got, level)
 			}
+		}
+	})
+}
+
+// TestDropsByReason: what was discarded last is told for each reason, the latest first, and
+// the router's own advertisements are left out.
+func TestDropsByReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a := lan.node(t, 1, Config{Version: 2, Auth: Auth{Type: AuthPass, Password: "one"}})
+		time.Sleep(5 * time.Second)
+		began := lan.now()
+		send := func(host byte, password string, interval time.Duration) {
+			a.conn.mu.Lock()
+			defer a.conn.mu.Unlock()
+			adv := Advertisement{
+				Source: netip.AddrFrom4([4]byte{192, 0, 2, host}), Destination: groupIPv4, Version: 2, VRID: 51, Priority: 90,
+				Interval: interval, Addresses: addrs("192.0.2.250"), AuthType: uint8(AuthPass),
+			}
+			copy(adv.AuthData[:], password)
+			a.loop.receivePacket(packetOf(t, adv), time.Now())
+		}
+		send(2, "two", time.Second)
+		send(3, "two", time.Second)
+		time.Sleep(time.Second)
+		send(4, "one", 2*time.Second)
+		got := a.Status().Drops
+		if len(got) != 2 || got[0].Last.Reason != DropInterval || got[1].Last.Reason != DropAuth {
+			t.Fatalf("discarded by reason: %+v, want an interval and then a password", got)
+		}
+		if d := got[1]; d.Count != 2 || d.Last.Source != netip.MustParseAddr("192.0.2.3") || d.At.Sub(lan.start) != began {
+			t.Errorf("discarded for the password: %+v, want 2 of which 192.0.2.3 sent the last after %v", d, began)
+		}
+		if d := got[0]; d.Count != 1 || d.At.Sub(lan.start) != began+time.Second {
+			t.Errorf("discarded for the interval: %+v, want one after %v", d, began+time.Second)
 		}
 	})
 }
