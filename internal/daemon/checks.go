@@ -20,6 +20,7 @@ type check struct {
 	checkPlan
 	unfollow func() // ends what the backend's pool hears
 	task     *task
+	counts   *entry[checkCounts] // nil: of a backend's check, for which there are no totals
 }
 
 // checkPlan says what is checked.
@@ -36,7 +37,7 @@ func newCheck(p *checkPlan, pool *lb.Pool, failed func(error)) *check {
 	if pool != nil {
 		unfollow = tellPool(p.monitor, pool, p.backend)
 	}
-	return &check{*p, unfollow, startTask(p.monitor.Run, failed)}
+	return &check{*p, unfollow, startTask(p.monitor.Run, failed), nil}
 }
 
 // tell goes on for a backend of which nobody has heard for a moment.
@@ -48,6 +49,9 @@ func (c *check) tell(backend string, pool *lb.Pool) {
 func (c *check) stop() {
 	c.unfollow()
 	c.task.stop()
+	if c.counts != nil {
+		c.counts.close()
+	}
 }
 
 // state is what the check has found so far. A nil check has found nothing.

@@ -51,7 +51,8 @@ import (
 //   - notifier.mu, for what is told to programs and FIFOs: queues, of which
 //     goroutines of their own tell.
 //
-// service.mu is a leaf.
+// service.mu is a leaf. So are, but for the locks by which parts guard their counters, those
+// of totals.
 type Daemon struct {
 	log     *slog.Logger
 	access  func(lb.Record) // logs what services record
@@ -73,7 +74,8 @@ type Daemon struct {
 	ended     []*service     // of earlier configurations, some of which have connections
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
 
-	view atomic.Pointer[View]
+	view   atomic.Pointer[View]
+	totals totals // of all parts that there were
 }
 
 // New opens every socket that cfg needs, in the network namespace of the

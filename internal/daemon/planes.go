@@ -34,7 +34,7 @@ type planeConfig struct {
 	pool    *lb.Pool            // nil: there are only routes
 	routes  map[string]*lb.Pool // by server name
 	tls     encryption
-	record  func(lb.Record) // nil: nobody wants to know
+	record  func(lb.Record) // nil: nobody wants to know, in tests
 	log     *slog.Logger
 }
 

@@ -156,7 +156,12 @@ func (d *Daemon) prepareChecks(c *change) error {
 // applyChecks starts the new checks, and returns what ends the old checks: call
 // that when no router follows them any more.
 func (d *Daemon) applyChecks(c *change) (ends []func()) {
-	d.checks = carryOut(c.checks, func(p *checkPlan) *check { return newCheck(p, nil, d.failed) }, nil,
+	begin := func(p *checkPlan) *check {
+		next := newCheck(p, nil, d.failed)
+		next.counts = d.totals.checks.open(p.name, func() checkCounts { return checkCountsOf(p.monitor.Status()) })
+		return next
+	}
+	d.checks = carryOut(c.checks, begin, nil,
 		func(old *check) { ends = append(ends, old.stop) })
 	return ends
 }

@@ -18,6 +18,8 @@ type servicePlan struct {
 	cfg       config.Service
 	upstreams []step[*upstream, *upstreamPlan] // of the predecessor
 	parts     planeConfig
+	totals    *totals
+	tally     *tally
 	equipped  bool      // parts has all that the plane needs of files
 	socket    io.Closer // nil: none is needed, or none could be opened yet
 }
@@ -31,7 +33,7 @@ func (d *Daemon) prepareServices(c *change) error {
 	}
 	var plans []*servicePlan
 	for _, cfg := range c.cfg.Services {
-		plans = append(plans, &servicePlan{cfg: cfg})
+		plans = append(plans, &servicePlan{cfg: cfg, totals: &d.totals})
 	}
 	key := func(p *servicePlan) string { return d.serviceKey(running, c.cfg, p.cfg) }
 	c.services = diff(running, plans, key, func(old *service, next *servicePlan) fate {
@@ -82,6 +84,10 @@ func keepsSocket(all *config.Config, s *service) bool {
 // configuration a service may lack files or its socket for now, and begins late.
 func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error {
 	p, old := s.cfg, s.old
+	p.tally = new(tally)
+	if s.fate == update {
+		p.tally = old.tally // which its plane goes on with
+	}
 	if err := p.prepareParts(d, old); err != nil {
 		return p.located(err)
 	}
@@ -116,7 +122,7 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 	if old != nil {
 		upstreams = old.upstreams
 	}
-	if p.upstreams, err = prepareUpstreams(upstreams, upstreamConfigs(p.cfg, d.log), log); err != nil {
+	if p.upstreams, err = prepareUpstreams(upstreams, upstreamConfigs(p.cfg, d.log), log, &d.totals); err != nil {
 		return err
 	}
 	p.parts = planeConfig{service: p.cfg, routes: map[string]*lb.Pool{}, log: log}
@@ -132,14 +138,20 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 			p.parts.routes[name] = pools[r.Name]
 		}
 	}
-	if p.cfg.AccessLog {
-		name := p.cfg.Name
-		p.parts.record = func(r lb.Record) {
-			r.Service = cmp.Or(r.Service, name) // the connection may be over before a pool is chosen
-			d.access(r)
-		}
-	}
+	p.parts.record = d.recorder(p.cfg, p.tally)
 	return nil
+}
+
+// recorder returns what a plane calls with whatever has ended.
+func (d *Daemon) recorder(cfg config.Service, t *tally) func(lb.Record) {
+	if !cfg.AccessLog {
+		return func(r lb.Record) { t.record(&r) }
+	}
+	return func(r lb.Record) {
+		t.record(&r)
+		r.Service = cmp.Or(r.Service, cfg.Name) // the connection may be over before a pool is chosen
+		d.access(r)
+	}
 }
 
 // prepareSocket opens the socket of a service that begins. An address in use is found

@@ -24,6 +24,7 @@ type router struct {
 	node    *failover.Node
 	tracker *tracker
 	task    *task
+	counts  *entry[routerCounts]
 }
 
 // routerParts is what the Node of a router is made of, whatever its configuration.
@@ -59,10 +60,13 @@ func newNode(p *routerPlan, members *vrrp.Group, teller *teller) (*failover.Node
 }
 
 // newRouter starts a router.
-func newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, tracker *tracker, failed func(error)) *router {
+func (d *Daemon) newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, tracker *tracker) *router {
 	return &router{
 		routerParts: p.parts, cfg: p.cfg, group: p.group, members: members,
-		node: node, tracker: tracker, task: startTask(node.Run, failed),
+		node: node, tracker: tracker, task: startTask(node.Run, d.failed),
+		counts: d.totals.routers.open(p.cfg.Name, func() routerCounts {
+			return routerCounts{node.Router().Status().Counters, node.Manager().Status()}
+		}),
 	}
 }
 
@@ -80,6 +84,7 @@ func (r *router) stop() { r.stopFor(nil) }
 func (r *router) stopFor(why error) {
 	r.tracker.stop()
 	r.task.stopFor(why)
+	r.counts.close()
 }
 
 // moveTime bounds a change of the addresses that a router holds.

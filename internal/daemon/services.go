@@ -23,6 +23,9 @@ type service struct {
 	cfg       config.Service
 	upstreams map[string]*upstream // by the name of the route; empty: the service's own backends
 	task      *task
+	tally     *tally
+	totals    *totals
+	counts    *entry[serviceCounts]
 
 	// mu guards what a service that begins late makes by itself. It is a leaf: nothing
 	// is called while it is held.
@@ -35,10 +38,11 @@ type service struct {
 // newService begins to serve what was prepared. A service that cannot, for now, is
 // tried again.
 func newService(p *servicePlan, upstreams map[string]*upstream) *service {
-	s := &service{cfg: p.cfg, upstreams: upstreams, socket: p.socket}
+	s := &service{cfg: p.cfg, upstreams: upstreams, socket: p.socket, tally: p.tally, totals: p.totals}
 	if p.equipped {
 		_ = s.equip(p.parts) // an error comes again when the service begins to serve
 	}
+	s.counts = p.totals.services.open(p.cfg.Name, s.counted)
 	s.task = startTask(func(ctx context.Context) error {
 		awaitNames(ctx, upstreams)
 		s.run(ctx, p)
@@ -162,6 +166,7 @@ func (s *service) reconfigure(p *servicePlan, failed func(error)) error {
 	err = errors.Join(err, s.plane.reconfigure(p.parts))
 	together(ends) // no new connection uses these upstreams any more
 	s.cfg, s.upstreams, s.tls = p.cfg, upstreams, p.parts.tls
+	s.counts.rename(s.cfg.Name)
 	return err
 }
 
@@ -173,6 +178,16 @@ func (s *service) stop() { s.stopWith(endsOf(maps.Values(s.upstreams))) }
 func (s *service) stopWith(ends []func()) {
 	s.task.stop()
 	together(ends)
+	s.counts.close()
+}
+
+// counted is what the service has counted itself.
+func (s *service) counted() (c serviceCounts) {
+	c.tally = s.tally.total()
+	if p, _ := s.opened(); p != nil {
+		c.stats = p.Stats()
+	}
+	return c
 }
 
 // openSocket opens what the plane of a service serves.

@@ -20,6 +20,9 @@ type upstream struct {
 	pool     *lb.Pool
 	probes   *probes
 	resolver *task
+
+	totals *totals
+	counts *entry[poolCounts]
 }
 
 // upstreamConfig says which backends there are, and how they are checked.
@@ -32,8 +35,9 @@ type upstreamConfig struct {
 // upstreamPlan is an upstreamConfig and what was made for it.
 type upstreamPlan struct {
 	upstreamConfig
-	made *lb.Pool     // the pool of before, or a new pool
-	log  *slog.Logger // of the service
+	made   *lb.Pool     // the pool of before, or a new pool
+	log    *slog.Logger // of the service
+	totals *totals
 }
 
 // upstreamConfigs are those of a service.
@@ -50,10 +54,10 @@ func upstreamConfigs(c config.Service, log *slog.Logger) (all []upstreamConfig) 
 
 // prepareUpstreams finds out what becomes of the upstreams of a service, which old has
 // by route, and makes what is new. Nothing of it runs yet.
-func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog.Logger) ([]step[*upstream, *upstreamPlan], error) {
+func prepareUpstreams(old map[string]*upstream, next []upstreamConfig, log *slog.Logger, totals *totals) ([]step[*upstream, *upstreamPlan], error) {
 	var plans []*upstreamPlan
 	for _, cfg := range next {
-		plans = append(plans, &upstreamPlan{upstreamConfig: cfg})
+		plans = append(plans, &upstreamPlan{upstreamConfig: cfg, totals: totals})
 	}
 	steps := diff(old, plans, func(p *upstreamPlan) string { return p.route }, func(old *upstream, next *upstreamPlan) fate {
 		return keepIf(reflect.DeepEqual(old.cfg.pool, next.pool) && old.cfg.check.Equal(next.check), update)
@@ -101,16 +105,31 @@ func applyUpstreams(steps []step[*upstream, *upstreamPlan], failed func(error)) 
 
 // newUpstream starts what was prepared. The resolver is asked at once.
 func newUpstream(p *upstreamPlan, failed func(error)) *upstream {
-	return &upstream{cfg: p.upstreamConfig, pool: p.made, resolver: startTask(p.made.Run, failed),
+	u := &upstream{cfg: p.upstreamConfig, pool: p.made, totals: p.totals, resolver: startTask(p.made.Run, failed),
 		probes: newProbes(p.upstreamConfig, p.made, p.log, failed)}
+	var memory poolMemory
+	u.counts = p.totals.pools.open(u.cfg.pool.Name, func() poolCounts {
+		memory.look(u.pool.Status())
+		return memory.counts()
+	})
+	return u
+}
+
+// status is the pool's, with what all backends have counted that had their names.
+func (u *upstream) status() lb.PoolStatus {
+	s := u.pool.Status()
+	u.totals.pools.total(s.Name).apply(&s)
+	return s
 }
 
 // reconfigure goes on with other backends, checks or settings. What the pool knows
 // of backends that stay, stays.
 func (u *upstream) reconfigure(p *upstreamPlan) error {
+	u.counts.look() // some may go
 	err := u.probes.reconfigure(p.upstreamConfig, func() error { return u.pool.Reconfigure(p.pool) })
 	if err == nil {
 		u.cfg = p.upstreamConfig
+		u.counts.rename(u.cfg.pool.Name)
 	}
 	return err
 }
@@ -119,6 +138,7 @@ func (u *upstream) reconfigure(p *upstreamPlan) error {
 // drain timeout ends.
 func (u *upstream) stop() {
 	together([]func(){u.probes.stop, u.resolver.stop})
+	u.counts.close()
 	if err := u.pool.Update(nil); err != nil {
 		u.cfg.pool.Logger.Error("pool not emptied", "pool", u.cfg.pool.Name, "err", err)
 	}

@@ -38,23 +38,38 @@ type RouterView struct {
 	Config config.Router
 	Group  string // its name; empty: none
 
-	node *failover.Node
+	node   *failover.Node
+	totals *totals
 }
 
-// Status is the router's, from the protocol's side.
-func (r RouterView) Status() vrrp.Status { return r.node.Router().Status() }
+// Status is the router's, from the protocol's side. Its Counters, as those of Addresses,
+// are of all routers that had the name.
+func (r RouterView) Status() vrrp.Status {
+	s := r.node.Router().Status()
+	s.Counters = r.totals.routers.total(r.Config.Name).vrrp
+	return s
+}
 
 // Addresses is the status of the router's addresses.
-func (r RouterView) Addresses() vip.Status { return r.node.Manager().Status() }
+func (r RouterView) Addresses() vip.Status {
+	s, sum := r.node.Manager().Status(), r.totals.routers.total(r.Config.Name).vip
+	s.Reinstated, s.Removed, s.Lost, s.Conflicts = sum.Reinstated, sum.Removed, sum.Lost, sum.Conflicts
+	return s
+}
 
 // CheckView is a check that routers may track.
 type CheckView struct {
 	Config  config.Check
 	monitor *healthcheck.Monitor
+	totals  *totals
 }
 
-// Status is what the check has found.
-func (c CheckView) Status() healthcheck.Status { return c.monitor.Status() }
+// Status is what the check has found. Its counts are of all checks that had the name.
+func (c CheckView) Status() healthcheck.Status {
+	s, sum := c.monitor.Status(), c.totals.checks.total(c.Config.Name)
+	s.Probes, s.Failed, s.Changes = sum.probes, sum.failed, sum.changes
+	return s
+}
 
 // GroupView is a group of routers.
 type GroupView struct {
@@ -83,13 +98,17 @@ func (s ServiceView) Serving() bool {
 }
 
 // Stats are those of the service since it began, whatever its configurations were
-// meanwhile.
+// meanwhile. Services that had its name before count as well.
 func (s ServiceView) Stats() lb.Stats {
+	stats := s.service.totals.services.total(s.Config.Name).stats
 	if p, _ := s.service.opened(); p != nil {
-		return p.Stats()
+		stats.Active = p.Stats().Active
 	}
-	return lb.Stats{} // it could not begin yet
+	return stats
 }
+
+// Tally is what has ended of the service, over the same time as Stats.
+func (s ServiceView) Tally() Tally { return s.service.totals.services.total(s.Config.Name).tally }
 
 // PoolView is the backends of a service or of one of its routes.
 type PoolView struct {
@@ -99,7 +118,7 @@ type PoolView struct {
 }
 
 // Status is the pool's, with that of each backend.
-func (p PoolView) Status() lb.PoolStatus { return p.upstream.pool.Status() }
+func (p PoolView) Status() lb.PoolStatus { return p.upstream.status() }
 
 // Monitors are those of the backends, which come and go with the addresses of names.
 func (p PoolView) Monitors() []MonitorView { return p.upstream.probes.views() }
@@ -122,11 +141,11 @@ func (d *Daemon) publish() {
 	v := &View{Config: d.cfg, Since: time.Now()}
 	for _, cfg := range d.cfg.VRRP {
 		if r := d.routers[cfg.Name]; r != nil {
-			v.Routers = append(v.Routers, RouterView{r.cfg, r.group, r.node})
+			v.Routers = append(v.Routers, RouterView{r.cfg, r.group, r.node, &d.totals})
 		}
 	}
 	for _, cfg := range d.cfg.Checks {
-		v.Checks = append(v.Checks, CheckView{cfg, d.checks[cfg.Name].monitor})
+		v.Checks = append(v.Checks, CheckView{cfg, d.checks[cfg.Name].monitor, &d.totals})
 	}
 	for _, cfg := range d.cfg.Groups {
 		v.Groups = append(v.Groups, GroupView{cfg, d.groups[cfg.Name]})
