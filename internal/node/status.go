@@ -61,6 +61,10 @@ func routerStatus(v daemon.RouterView) report.Router {
 		Deaf: s.Deaf,
 		Sent: s.Counters.Sent, Received: s.Counters.Received, SendErrors: s.Counters.SendErrors,
 		Mismatched: s.Counters.Mismatched, Splits: s.Counters.Splits, Transitions: s.Counters.Transitions,
+		Causes: make(map[string]uint64, len(s.Counters.Causes)),
+	}
+	for cause, n := range s.Counters.Causes {
+		r.Causes[cause.String()] = n
 	}
 	if s.Source.IsValid() {
 		r.Source = s.Source.String()

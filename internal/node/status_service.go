@@ -1,6 +1,8 @@
 package node
 
 import (
+	"strconv"
+
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/daemon"
 	"github.com/havip/havip/internal/report"
@@ -22,18 +24,39 @@ func checkStatus(v daemon.CheckView) report.Check {
 
 // serviceStatus is what a service is and does.
 func serviceStatus(v daemon.ServiceView) report.Service {
-	stats := v.Stats()
+	stats, durations := v.Stats(), histogram(v.Tally())
 	s := report.Service{
 		Name: v.Config.Name, Listen: v.Config.Listen.String(), Mode: v.Config.Mode, Serving: v.Serving(), Balance: string(v.Config.Pool.Balance),
 		Traffic: report.Traffic{
 			Active: stats.Active, Accepted: stats.Accepted, Refused: stats.Refused, Failed: stats.Failed, Retries: stats.Retries,
 			Received: stats.Received, Sent: stats.Sent,
+			Statuses: statuses(v.Config.Mode, v.Tally()), Ended: durations.Total(), Took: report.Seconds(durations.Sum),
+			Latency: report.Quantiles{P50: durations.Quantile(0.5), P99: durations.Quantile(0.99)}, Durations: durations,
 		},
 	}
 	for _, p := range v.Pools {
 		s.Pools = append(s.Pools, poolStatus(p))
 	}
 	return s
+}
+
+// statuses are the responses by class. Only HTTP has them.
+func statuses(mode string, t daemon.Tally) map[string]uint64 {
+	if mode != "http" {
+		return nil
+	}
+	classes := map[string]uint64{}
+	for class, n := range t.Statuses {
+		if class > 0 {
+			classes[strconv.Itoa(class)+"xx"] = n
+		}
+	}
+	return classes
+}
+
+// histogram has how long requests, connections or sessions took.
+func histogram(t daemon.Tally) report.Histogram {
+	return report.Histogram{Bounds: daemon.TallyBounds(), Counts: t.Durations[:], Sum: t.Sum}
 }
 
 // poolStatus is what a pool knows about its backends, and what their checks do.

@@ -11,14 +11,19 @@ type Histogram struct {
 	Sum    time.Duration // of all durations
 }
 
+// Total is how many durations there are.
+func (h Histogram) Total() (n uint64) {
+	for _, count := range h.Counts {
+		n += count
+	}
+	return n
+}
+
 // Quantile estimates how long the fraction q of the durations took at most, as if those
 // of a bucket were spread evenly in it. Of those past the last bound no more is known than
 // that. Without any duration it is 0.
 func (h Histogram) Quantile(q float64) Seconds {
-	var total uint64
-	for _, n := range h.Counts {
-		total += n
-	}
+	total := h.Total()
 	rank := q * float64(total)
 	var lower time.Duration
 	for i, upper := range h.Bounds {
