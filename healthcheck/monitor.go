@@ -71,6 +71,15 @@ func (m *Monitor) Status() Status {
 	return m.core.Status
 }
 
+// Target says what is probed, as the log does: the String of the Checker. It is empty for
+// a Checker without that method.
+func (m *Monitor) Target() string {
+	if s, ok := m.cfg.Checker.(fmt.Stringer); ok {
+		return s.String()
+	}
+	return ""
+}
+
 // Pause stops probing and keeps the state. A probe under way is cancelled and
 // its result ignored. Subscribers are told.
 func (m *Monitor) Pause() { m.setPaused(true) }
@@ -288,8 +297,8 @@ func (m *Monitor) recordResult(at time.Time, latency time.Duration, err error) {
 		m.log.Warn("check is "+m.core.State.String(), "err", err) // which names the target
 	} else {
 		args := []any{"latency", latency}
-		if s, ok := m.cfg.Checker.(fmt.Stringer); ok {
-			args = append([]any{"target", s.String()}, args...)
+		if target := m.Target(); target != "" {
+			args = append([]any{"target", target}, args...)
 		}
 		m.log.Info("check is "+m.core.State.String(), args...)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // CertificateFile names the PEM files of a certificate, its chain included, and of
@@ -29,6 +30,14 @@ type Certificates struct {
 type certificateSet struct {
 	byName map[string][]*tls.Certificate
 	others []*tls.Certificate // for any other name, and none
+	list   []CertificateInfo
+}
+
+// CertificateInfo says what was read from the files of a certificate.
+type CertificateInfo struct {
+	CertificateFile
+	Names    []string  // that it is for, in lower case; none: for addresses only
+	NotAfter time.Time // its end
 }
 
 // NewCertificates reads the files. Of several certificates for a name, as with an
@@ -54,6 +63,7 @@ func (c *Certificates) Reload() error {
 			return fmt.Errorf("lb: certificate %s, key %s: %w", f.Cert, f.Key, err)
 		}
 		names := serverNames(cert.Leaf)
+		set.list = append(set.list, CertificateInfo{f, names, cert.Leaf.NotAfter})
 		if i == 0 {
 			first = names
 		}
@@ -80,6 +90,9 @@ func serverNames(c *x509.Certificate) (names []string) {
 	}
 	return names
 }
+
+// List returns what is in use, in the order of the files.
+func (c *Certificates) List() []CertificateInfo { return c.set.Load().list }
 
 // GetCertificate is for tls.Config.
 func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

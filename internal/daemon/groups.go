@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/config"
@@ -91,6 +92,8 @@ type teller struct {
 	// its checks. That the router waits is no fault yet, and is told only if it
 	// becomes a fault. Nil: the router does not wait.
 	start *vrrp.Transition
+	// broken is why the router cannot take part at all; nil: it can.
+	broken atomic.Pointer[string]
 }
 
 // newTeller returns the teller of a router, whose Status method status is.
@@ -108,6 +111,7 @@ func (t *teller) tellTransition(tr vrrp.Transition) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.start = nil
+	t.broken.Store(nil)
 	if tr.From == vrrp.Initialize && tr.Waiting {
 		t.start = &tr
 		t.recheckStart() // the results may have come meanwhile
@@ -119,6 +123,7 @@ func (t *teller) tellTransition(tr vrrp.Transition) {
 // tellCannotRun tells of a router that does not take part in the election at all.
 // The group goes on without that router.
 func (t *teller) tellCannotRun(why error) {
+	t.broken.Store(new(why.Error()))
 	t.own.send(instanceNotice(vrrp.Transition{
 		From: vrrp.Initialize, To: vrrp.Initialize, Cause: vrrp.CauseFault, Reason: why.Error(),
 		Priority: t.status().Priority, Time: time.Now(),

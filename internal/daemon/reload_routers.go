@@ -287,7 +287,7 @@ func (d *Daemon) startRouters(c *change) error {
 		}
 		starts = append(starts, func() {
 			tracker := newTracker(node.Router(), p.cfg, d.checks, teller.recheckFaults)
-			d.routers[s.key] = d.newRouter(p, members, node, tracker)
+			d.routers[s.key] = d.newRouter(p, members, node, teller, tracker)
 		})
 	}
 	for _, start := range starts { // all Nodes are members of their groups now

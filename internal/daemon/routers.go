@@ -22,6 +22,7 @@ type router struct {
 	group   string      // its name; empty: none
 	members *vrrp.Group // of the group; nil: none
 	node    *failover.Node
+	teller  *teller
 	tracker *tracker
 	task    *task
 	counts  *entry[routerCounts]
@@ -60,10 +61,10 @@ func newNode(p *routerPlan, members *vrrp.Group, teller *teller) (*failover.Node
 }
 
 // newRouter starts a router.
-func (d *Daemon) newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, tracker *tracker) *router {
+func (d *Daemon) newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, teller *teller, tracker *tracker) *router {
 	return &router{
 		routerParts: p.parts, cfg: p.cfg, group: p.group, members: members,
-		node: node, tracker: tracker, task: startTask(node.Run, d.failed),
+		node: node, teller: teller, tracker: tracker, task: startTask(node.Run, d.failed),
 		counts: d.totals.routers.open(p.cfg.Name, func() routerCounts {
 			return routerCounts{node.Router().Status().Counters, node.Manager().Status()}
 		}),

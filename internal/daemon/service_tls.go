@@ -15,7 +15,8 @@ import (
 // configuration is prepared, and taken over by the next configuration that says the
 // same: with a new tls.Config clients would have to forget their sessions.
 type encryption struct {
-	front, back *tls.Config // nil: none
+	front, back  *tls.Config      // nil: none
+	certificates *lb.Certificates // of front
 }
 
 // newEncryption reads the files anew only where old, which may be nil, has another
@@ -23,8 +24,8 @@ type encryption struct {
 func newEncryption(c config.Service, old *service) (e encryption, err error) {
 	known := old.isEquipped()
 	if known && reflect.DeepEqual(old.cfg.TLS, c.TLS) {
-		e.front = old.tls.front
-	} else if e.front, err = serverTLS(c.TLS); err != nil {
+		e.front, e.certificates = old.tls.front, old.tls.certificates
+	} else if e.front, e.certificates, err = serverTLS(c.TLS); err != nil {
 		return e, fmt.Errorf("tls: %w", err)
 	}
 	if known && reflect.DeepEqual(old.cfg.BackendTLS, c.BackendTLS) {
@@ -36,27 +37,27 @@ func newEncryption(c config.Service, old *service) (e encryption, err error) {
 }
 
 // serverTLS reads the files that c names; nil stays nil.
-func serverTLS(c *config.ServerTLS) (*tls.Config, error) {
+func serverTLS(c *config.ServerTLS) (t *tls.Config, certificates *lb.Certificates, err error) {
 	if c == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	certificates, err := lb.NewCertificates(c.Certificates...)
+	certificates, err = lb.NewCertificates(c.Certificates...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	t := &tls.Config{GetCertificate: certificates.GetCertificate, NextProtos: c.ALPN, MinVersion: tls.VersionTLS12}
+	t = &tls.Config{GetCertificate: certificates.GetCertificate, NextProtos: c.ALPN, MinVersion: tls.VersionTLS12}
 	if c.MinVersion == "1.3" {
 		t.MinVersion = tls.VersionTLS13
 	}
 	if c.ClientCA == "" {
-		return t, nil
+		return t, certificates, nil
 	}
 	t.ClientAuth = tls.RequireAndVerifyClientCert
 	if c.ClientAuth == "optional" {
 		t.ClientAuth = tls.VerifyClientCertIfGiven
 	}
 	t.ClientCAs, err = authorities(c.ClientCA)
-	return t, err
+	return t, certificates, err
 }
 
 // clientTLS reads the files that c names; nil stays nil.

@@ -33,6 +33,7 @@ type service struct {
 	tls    encryption
 	plane  plane     // nil: could not be made yet
 	socket io.Closer // nil: could not be opened yet
+	lacks  error     // why there is no socket, the last time that was tried
 }
 
 // newService begins to serve what was prepared. A service that cannot, for now, is
@@ -71,10 +72,21 @@ func awaitNames(ctx context.Context, upstreams map[string]*upstream) {
 // run serves until ctx ends. Whatever fails is tried again: no error of a service ends
 // another part.
 func (s *service) run(ctx context.Context, p *servicePlan) {
-	retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, p) }, p.sayFailed)
+	retry.Until(ctx, func(ctx context.Context) error { return s.serve(ctx, p) }, s.sayFailed(p))
 }
 
-func (p *servicePlan) sayFailed(err error, pause time.Duration) {
+// sayFailed returns what logs an error that keeps the service from serving, and keeps
+// it for whoever reports.
+func (s *service) sayFailed(p *servicePlan) func(error, time.Duration) {
+	return func(err error, pause time.Duration) {
+		s.mu.Lock()
+		s.lacks = err
+		s.mu.Unlock()
+		p.logFailed(err, pause)
+	}
+}
+
+func (p *servicePlan) logFailed(err error, pause time.Duration) {
 	p.parts.log.Error("service does not run", "err", err, "retry", pause)
 }
 
@@ -87,7 +99,7 @@ func (s *service) reopen(ctx context.Context, p *servicePlan, cause error) (sock
 		}
 		cause = nil
 		return err
-	}, p.sayFailed)
+	}, s.sayFailed(p))
 	if err == nil {
 		s.setSocket(socket)
 		p.parts.log.Info("serving", "address", listenAddress(p.cfg.Listen), "mode", p.cfg.Mode)
@@ -156,7 +168,29 @@ func (s *service) isEquipped() bool {
 func (s *service) setSocket(socket io.Closer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.socket = socket
+	if s.socket = socket; socket != nil {
+		s.lacks = nil
+	}
+}
+
+// trouble is why the service has no socket; nil: it has, or did not try yet.
+func (s *service) trouble() error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.socket != nil {
+		return nil
+	}
+	return s.lacks
+}
+
+// certificates are those for clients; nil: there are none, or could not be read yet.
+func (s *service) certificates() *lb.Certificates {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tls.certificates
 }
 
 // reconfigure goes on as p, which was prepared for this service: on the same socket,
@@ -165,8 +199,11 @@ func (s *service) reconfigure(p *servicePlan, failed func(error)) error {
 	upstreams, ends, err := applyUpstreams(p.upstreams, failed)
 	err = errors.Join(err, s.plane.reconfigure(p.parts))
 	together(ends) // no new connection uses these upstreams any more
-	s.cfg, s.upstreams, s.tls = p.cfg, upstreams, p.parts.tls
+	s.cfg, s.upstreams = p.cfg, upstreams
 	s.counts.rename(s.cfg.Name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tls = p.parts.tls
 	return err
 }
 

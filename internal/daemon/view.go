@@ -40,6 +40,7 @@ type RouterView struct {
 
 	node   *failover.Node
 	totals *totals
+	teller *teller
 }
 
 // Status is the router's, from the protocol's side. Its Counters, as those of Addresses,
@@ -57,6 +58,15 @@ func (r RouterView) Addresses() vip.Status {
 	return s
 }
 
+// NotRunning is why the router cannot take part in the election at all, as while another
+// process of this host has its VRID; empty: it can. The router is tried again.
+func (r RouterView) NotRunning() string {
+	if why := r.teller.broken.Load(); why != nil {
+		return *why
+	}
+	return ""
+}
+
 // CheckView is a check that routers may track.
 type CheckView struct {
 	Config  config.Check
@@ -70,6 +80,9 @@ func (c CheckView) Status() healthcheck.Status {
 	s.Probes, s.Failed, s.Changes = sum.probes, sum.failed, sum.changes
 	return s
 }
+
+// Target says what is probed, as the log does.
+func (c CheckView) Target() string { return c.monitor.Target() }
 
 // GroupView is a group of routers.
 type GroupView struct {
@@ -95,6 +108,20 @@ type ServiceView struct {
 func (s ServiceView) Serving() bool {
 	_, socket := s.service.opened()
 	return socket != nil
+}
+
+// Trouble is why the service does not serve; nil: it does, or is only about to.
+func (s ServiceView) Trouble() error { return s.service.trouble() }
+
+// Listen is the address of the service, as the log has it.
+func (s ServiceView) Listen() string { return listenAddress(s.Config.Listen) }
+
+// Certificates are those that clients get.
+func (s ServiceView) Certificates() []lb.CertificateInfo {
+	if c := s.service.certificates(); c != nil {
+		return c.List()
+	}
+	return nil
 }
 
 // Stats are those of the service since it began, whatever its configurations were
@@ -141,7 +168,7 @@ func (d *Daemon) publish() {
 	v := &View{Config: d.cfg, Since: time.Now()}
 	for _, cfg := range d.cfg.VRRP {
 		if r := d.routers[cfg.Name]; r != nil {
-			v.Routers = append(v.Routers, RouterView{r.cfg, r.group, r.node, &d.totals})
+			v.Routers = append(v.Routers, RouterView{r.cfg, r.group, r.node, &d.totals, r.teller})
 		}
 	}
 	for _, cfg := range d.cfg.Checks {

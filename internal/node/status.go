@@ -1,8 +1,12 @@
 package node
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/havip/havip/internal/daemon"
@@ -13,7 +17,9 @@ import (
 // Status is everything as it is now.
 func (n *Node) Status() *report.Status {
 	v := n.daemon.View()
-	s := &report.Status{Node: n.nodeStatus(v)}
+	s := &report.Status{ // in JSON a list without elements is a list
+		Node: n.nodeStatus(v), Routers: []report.Router{}, Groups: []report.Group{}, Checks: []report.Check{}, Services: []report.Service{},
+	}
 	for _, r := range v.Routers {
 		s.Routers = append(s.Routers, routerStatus(r))
 	}
@@ -54,9 +60,9 @@ func routerStatus(v daemon.RouterView) report.Router {
 	s, a := v.Status(), v.Addresses()
 	r := report.Router{
 		Name: v.Config.Name, Group: v.Group, Interface: v.Config.Interface, VRID: v.Config.VRID, Version: uint8(v.Config.Version), IPv6: v.Config.IPv6(),
-		State: s.State.String(), Since: s.Since, Faults: s.Faults, Waiting: s.Waiting,
+		State: s.State.String(), Since: s.Since, NotRunning: v.NotRunning(), Faults: s.Faults, Waiting: s.Waiting,
 		Priority: s.Priority, Configured: v.Config.Priority, Preempt: !v.Config.NoPreempt, Interval: report.Seconds(s.Interval), Own: report.Seconds(v.Config.Interval),
-		Auth: v.Config.VRRP.Auth.Type.String(),
+		Auth: cmp.Or(v.Config.Auth.Type, "none"), Addresses: []report.Address{}, Peers: []report.Peer{},
 		Held: a.Held, Problem: a.Problem, Reinstated: a.Reinstated, Removed: a.Removed, Lost: a.Lost, Conflicts: a.Conflicts,
 		Deaf: s.Deaf,
 		Sent: s.Counters.Sent, Received: s.Counters.Received, SendErrors: s.Counters.SendErrors,
@@ -69,6 +75,8 @@ func routerStatus(v daemon.RouterView) report.Router {
 	if s.Source.IsValid() {
 		r.Source = s.Source.String()
 	}
+	addChange(&r, s.LastChange)
+	addDrops(&r, &s)
 	for _, p := range v.Config.Peers {
 		r.Unicast = append(r.Unicast, p.String())
 	}
@@ -91,6 +99,41 @@ func routerStatus(v daemon.RouterView) report.Router {
 		r.Tracks = append(r.Tracks, report.Track{Check: t.Check, Weight: t.Weight})
 	}
 	return r
+}
+
+// addChange says why the router is what it is.
+func addChange(r *report.Router, t vrrp.Transition) {
+	if t.Time.IsZero() {
+		return
+	}
+	r.Cause, r.Reason = t.Cause.String(), t.Reason
+	if t.Peer.Address.IsValid() {
+		r.CausePeer = t.Peer.Address.String()
+	}
+}
+
+// addDrops says what was not heard, and why.
+func addDrops(r *report.Router, s *vrrp.Status) {
+	counts := maps.Clone(s.Counters.Dropped)
+	for _, d := range s.Drops {
+		from, text := d.Last.Source.String(), d.Last.Error()
+		if _, rest, ok := strings.Cut(text, from+": "); ok {
+			text = rest // the sender has its own field
+		}
+		reason := d.Last.Reason
+		r.Drops = append(r.Drops, report.Drop{Reason: reason.String(), Count: counts[reason], From: from, Text: text, Last: d.At})
+		delete(counts, reason)
+	}
+	for _, reason := range slices.Sorted(maps.Keys(counts)) { // of an earlier router of the name, and its own
+		r.Drops = append(r.Drops, report.Drop{Reason: reason.String(), Count: counts[reason]})
+	}
+	if f := s.Foreign; f != nil {
+		r.Foreign = &report.Foreign{From: f.Source.String(), VRID: f.VRID, Last: f.At}
+	}
+	r.Causes = make(map[string]uint64, len(s.Counters.Causes))
+	for cause, n := range s.Counters.Causes {
+		r.Causes[cause.String()] = n
+	}
 }
 
 func peerStatus(p vrrp.Peer) report.Peer {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/havip/havip/healthcheck"
@@ -13,7 +14,7 @@ import (
 func checkStatus(v daemon.CheckView) report.Check {
 	s := v.Status()
 	c := report.Check{
-		Name: s.Name, State: s.State.String(), Since: s.Since, Paused: s.Paused, Checked: s.Checked, Latency: report.Seconds(s.Latency),
+		Name: s.Name, Target: v.Target(), State: s.State.String(), Since: s.Since, Paused: s.Paused, Checked: s.Checked, Latency: report.Seconds(s.Latency),
 		Interval: report.Seconds(v.Config.Interval), Probes: s.Probes, Failed: s.Failed, Changes: s.Changes,
 	}
 	if s.Err != nil {
@@ -26,13 +27,20 @@ func checkStatus(v daemon.CheckView) report.Check {
 func serviceStatus(v daemon.ServiceView) report.Service {
 	stats, durations := v.Stats(), histogram(v.Tally())
 	s := report.Service{
-		Name: v.Config.Name, Listen: v.Config.Listen.String(), Mode: v.Config.Mode, Serving: v.Serving(), Balance: string(v.Config.Pool.Balance),
+		Pools: []report.Pool{},
+		Name:  v.Config.Name, Listen: v.Listen(), Mode: v.Config.Mode, Serving: v.Serving(), Balance: string(v.Config.Pool.Balance),
 		Traffic: report.Traffic{
 			Active: stats.Active, Accepted: stats.Accepted, Refused: stats.Refused, Failed: stats.Failed, Retries: stats.Retries,
 			Received: stats.Received, Sent: stats.Sent,
 			Statuses: statuses(v.Config.Mode, v.Tally()), Ended: durations.Total(), Took: report.Seconds(durations.Sum),
 			Latency: report.Quantiles{P50: durations.Quantile(0.5), P99: durations.Quantile(0.99)}, Durations: durations,
 		},
+	}
+	if err := v.Trouble(); err != nil {
+		s.Problem = err.Error()
+	}
+	for _, c := range v.Certificates() {
+		s.TLSUntil = append(s.TLSUntil, report.Until{Names: c.Names, File: c.Cert, End: c.NotAfter})
 	}
 	for _, p := range v.Pools {
 		s.Pools = append(s.Pools, poolStatus(p))
@@ -62,14 +70,18 @@ func histogram(t daemon.Tally) report.Histogram {
 // poolStatus is what a pool knows about its backends, and what their checks do.
 func poolStatus(v daemon.PoolView) report.Pool {
 	s := v.Status()
-	p := report.Pool{Route: v.Route, Quorum: s.Quorum, Panic: s.Panic, Queued: s.Queued, Waits: s.Waits, Overflow: s.Overflow, Unresolved: s.Unresolved}
+	p := report.Pool{Backends: []report.Backend{}, Route: v.Route, Quorum: s.Quorum, Panic: s.Panic, Queued: s.Queued, Waits: s.Waits, Overflow: s.Overflow, Unresolved: s.Unresolved}
 	checks := map[string]healthcheck.Status{}
 	for _, m := range v.Monitors() {
 		checks[m.Backend] = m.Status()
 	}
 	for _, b := range s.Backends {
 		check, checked := checks[b.Name]
-		p.Backends = append(p.Backends, backendStatus(b, check, checked))
+		out := backendStatus(b, check, checked)
+		if slices.Contains(p.Unresolved, b.Name) {
+			out.State = "unresolved"
+		}
+		p.Backends = append(p.Backends, out)
 	}
 	return p
 }
@@ -77,7 +89,7 @@ func poolStatus(v daemon.PoolView) report.Pool {
 func backendStatus(b lb.BackendStatus, check healthcheck.Status, checked bool) report.Backend {
 	out := report.Backend{
 		Name: b.Name, Address: b.Resolved, State: backendState(b), Since: b.Since, InUse: b.InUse,
-		Weight: b.Weight, ConfiguredWeight: b.Weight, Backup: b.Backup, Draining: b.Draining, Ejected: b.Ejected,
+		Weight: b.Weight, ConfiguredWeight: b.ConfiguredWeight, Backup: b.Backup, Draining: b.Draining, Ejected: b.Ejected,
 		Checked: checked, CheckLatency: report.Seconds(check.Latency),
 		Active: b.Active, Picks: b.Picks, Failures: b.Failures, Ejects: b.Ejects, Received: b.Received, Sent: b.Sent,
 		Connects: b.Connects, ConnectTime: report.Seconds(b.ConnectTime),
