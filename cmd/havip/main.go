@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -34,12 +35,15 @@ func usageError(err error) error { return codeError{err, exitUsage} }
 func main() {
 	daemon.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	err := newApp().RunContext(ctx, os.Args)
+	app := newApp()
+	err := app.RunContext(ctx, flagsFirst(app, os.Args))
 	stop()
 	if err == nil {
 		return
 	}
-	daemon.SayError(os.Stderr, err)
+	if !errors.Is(err, errSaid) {
+		daemon.SayError(os.Stderr, err)
+	}
 	os.Exit(exitCode(err))
 }
 
@@ -59,6 +63,16 @@ func newApp() *cli.App {
 	for _, command := range commands {
 		command.OnUsageError, command.Before = onUsageError, noArguments
 	}
+	// Those that ask or steer a running havip have words of their own.
+	asking := []*cli.Command{statusCommand(), eventsCommand(), explainCommand()}
+	steering := controlCommands()
+	for _, command := range asking {
+		command.Category = "ask a running havip"
+	}
+	for _, command := range steering {
+		command.Category = "steer a running havip"
+	}
+	commands = slices.Concat(commands, asking, steering)
 	return &cli.App{
 		Name:                 "havip",
 		Usage:                "a shared address that keeps answering, and the balancer behind it",

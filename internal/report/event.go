@@ -49,6 +49,12 @@ const (
 	KindOther       = "other"       // any other warning or error
 )
 
+// Kinds are all kinds of events that this version has.
+var Kinds = []string{
+	KindTransition, KindFault, KindAddresses, KindSplit, KindConflict, KindDiscard, KindCheck, KindBackend,
+	KindPool, KindService, KindCertificate, KindReload, KindControl, KindDaemon, KindAlarm, KindOther,
+}
+
 // Attribute returns the value of a key; empty: it has none.
 func (e Event) Attribute(key string) string {
 	for _, a := range e.Attributes {

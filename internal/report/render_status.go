@@ -120,9 +120,9 @@ func (s *Status) routerTable(all bool) *table {
 		if r.Priority != r.Configured {
 			priority += fmt.Sprintf(" (%d)", r.Configured)
 		}
-		holds := cell{text: "-"}
-		if r.Held {
-			holds = cell{list: r.addresses()}
+		holds := cell{text: "-"} // of a router that only elects
+		if r.Held && len(r.Addresses) > 0 {
+			holds = cell{list: r.AddressList()}
 		} else if len(r.Addresses) > 0 {
 			holds.text = "nothing"
 		}
@@ -135,20 +135,6 @@ func (s *Status) routerTable(all bool) *table {
 		})
 	}
 	return t
-}
-
-// addresses are those of the router, without the lengths of their prefixes: they are
-// what people look for. There is none in a router that only elects.
-func (r *Router) addresses() []string {
-	list := []string{}
-	for _, a := range r.Addresses {
-		address, _, _ := strings.Cut(a.Address, "/")
-		list = append(list, clean(address))
-	}
-	if len(list) == 0 {
-		return []string{"-"}
-	}
-	return list
 }
 
 // routerState is the word for the state; a router out of the election says so.

@@ -75,3 +75,33 @@ func listed(names []string) string {
 	}
 	return "there are " + strings.Join(names, ", ")
 }
+
+// Router returns the router of a name. The error is ErrUnknown, with the names that exist.
+func (s *Status) Router(name string) (Router, error) {
+	var known []string
+	for _, r := range s.Routers {
+		if r.Name == name {
+			return r, nil
+		}
+		known = append(known, r.Name)
+	}
+	return Router{}, fmt.Errorf("%w: no router is called %q: %s", ErrUnknown, name, listed(known))
+}
+
+// AddressList are the router's addresses, without the lengths of their prefixes.
+func (r *Router) AddressList() (list []string) {
+	for _, a := range r.Addresses {
+		address, _, _ := strings.Cut(a.Address, "/")
+		list = append(list, address)
+	}
+	return list
+}
+
+// Sentence says what a check has found.
+func (c *Check) Sentence() string {
+	text := c.Name + " is " + c.State
+	if c.Error != "" {
+		return clean(text + ": the latest probe failed: " + c.Error)
+	}
+	return clean(text + ": the latest probe took " + latency(c.Latency))
+}

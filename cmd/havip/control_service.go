@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/havip/havip/internal/admin/client"
+	"github.com/havip/havip/internal/report"
+)
+
+// backendNames are the services, and the backends of the one that is named already.
+func backendNames(c *report.Status) (list []string) {
+	for _, v := range c.Services {
+		list = append(list, v.Name)
+		for _, p := range v.Pools {
+			for _, b := range p.Backends {
+				list = append(list, b.Name)
+			}
+		}
+	}
+	return list
+}
+
+func drainCommand(name, usage string, drain bool) *cli.Command {
+	return askCommand(&cli.Command{
+		Name: name, ArgsUsage: "SERVICE BACKEND", Usage: usage,
+		Description: "BACKEND is the name that 'havip status SERVICE --all' shows." + untilReload + exitText +
+			"   havip " + name + " web 192.168.31.242:8080",
+		Action: func(c *cli.Context) error {
+			if err := wordCount(c, 2, 2); err != nil {
+				return err
+			}
+			service, backend := c.Args().Get(0), c.Args().Get(1)
+			return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
+				if err := cl.Drain(ctx, service, backend, drain); err != nil {
+					return "", err
+				}
+				if !drain {
+					return fmt.Sprintf("%s of %s gets connections again", backend, service), nil
+				}
+				return fmt.Sprintf("%s of %s gets no new connections%s, until 'havip enable %s %s', a restart, or a reload that changes it",
+					backend, service, stillActive(ctx, cl, service, backend), service, backend), nil
+			})
+		},
+	}, backendNames)
+}
+
+// stillActive says how many connections a drained backend has left.
+func stillActive(ctx context.Context, cl *client.Client, service, backend string) string {
+	s, err := cl.Status(ctx)
+	if err != nil {
+		return "" // it is drained all the same
+	}
+	for _, v := range s.Services {
+		for _, p := range v.Pools {
+			for _, b := range p.Backends {
+				if v.Name == service && b.Name == backend && b.Active > 0 {
+					return fmt.Sprintf(" (%d go on)", b.Active)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// mostWeight is the largest weight of a backend, as in a file.
+const mostWeight = 65535
+
+func weightCommand() *cli.Command {
+	return askCommand(&cli.Command{
+		Name: "weight", ArgsUsage: "SERVICE BACKEND N|file",
+		Usage: "give a backend another share of the connections, or the file's again",
+		Description: "BACKEND is the name that 'havip status SERVICE --all' shows. 0 gives it none. The word file ends a drain at run time as well." + untilReload + exitText +
+			"   havip weight web 192.168.31.242:8080 3\n" +
+			"   havip weight web 192.168.31.242:8080 file",
+		Action: func(c *cli.Context) error {
+			if err := wordCount(c, 3, 3); err != nil {
+				return err
+			}
+			service, backend, word := c.Args().Get(0), c.Args().Get(1), c.Args().Get(2)
+			n, err := numberOrFile(c, word, 0, mostWeight, -1)
+			if err != nil {
+				return err
+			}
+			return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
+				if word == fileWord {
+					return fmt.Sprintf("%s of %s is as the file says again", backend, service), cl.ResetBackend(ctx, service, backend)
+				}
+				if err := cl.SetWeight(ctx, service, backend, n); err != nil {
+					return "", err
+				}
+				return fmt.Sprintf("%s of %s has weight %d, until 'havip weight %s %s file', a restart, or a reload that changes its weight",
+					backend, service, n, service, backend), nil
+			})
+		},
+	}, backendNames)
+}
+
+func checkCommand() *cli.Command {
+	return askCommand(&cli.Command{
+		Name: "check", ArgsUsage: "pause|resume|now CHECK",
+		Usage: "pause a check, have it go on, or have it probe now",
+		Description: "CHECK is a name that 'havip status' shows, or SERVICE/BACKEND for the check of a backend. While it is paused, it does not\n" +
+			"probe, and all that follows it stays as it is." + untilReload + exitText +
+			"   havip check pause balancer\n" +
+			"   havip check now web/192.168.31.242:8080",
+		Action: steerCheck,
+	}, checkNames)
+}
+
+func checkNames(s *report.Status) []string {
+	list := []string{"pause", "resume", "now"}
+	for _, c := range s.Checks {
+		list = append(list, c.Name)
+	}
+	for _, v := range s.Services {
+		for _, p := range v.Pools {
+			for _, b := range p.Backends {
+				if b.Checked {
+					list = append(list, v.Name+"/"+b.Name)
+				}
+			}
+		}
+	}
+	return list
+}
+
+func steerCheck(c *cli.Context) error {
+	if err := wordCount(c, 2, 2); err != nil {
+		return err
+	}
+	do, name := c.Args().Get(0), c.Args().Get(1)
+	if verbs := []string{"pause", "resume", "now"}; !slices.Contains(verbs, do) {
+		return usageError(fmt.Errorf("havip check: %q: want %s", do, strings.Join(verbs, ", ")))
+	}
+	return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
+		before := time.Now()
+		if err := cl.SteerCheck(ctx, name, do); err != nil {
+			return "", err
+		}
+		switch do {
+		case "pause":
+			return fmt.Sprintf("%s is paused, and stays as it is until 'havip check resume %s', a restart, or a reload that changes it", name, name), nil
+		case "resume":
+			return name + " probes again", nil
+		}
+		return probed(ctx, cl, name, before), nil
+	})
+}
+
+// probed waits for the result of a probe, for as long as one may take at most.
+func probed(ctx context.Context, cl *client.Client, name string, since time.Time) string {
+	for ctx.Err() == nil {
+		s, err := cl.Status(ctx)
+		if err != nil {
+			break
+		}
+		i := slices.IndexFunc(s.Checks, func(c report.Check) bool { return c.Name == name })
+		if i < 0 {
+			break // of a backend, whose status does not say when it was probed
+		}
+		if c := s.Checks[i]; c.Checked.After(since) {
+			return c.Sentence()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return name + " probes now: 'havip status' has the result"
+}
+
+func reloadCommand() *cli.Command {
+	return askCommand(&cli.Command{
+		Name:  "reload",
+		Usage: "have the daemon read its file again, and print what that changes",
+		Description: "Prints each part that does not stay as it is, and its keys: + is new, - ends, ~ changes in place, ! moves the address, with\n" +
+			"what that costs. With --dry-run nothing is changed. A file with a mistake changes nothing; the mistakes are printed.\n" +
+			exitText +
+			"   havip reload --dry-run",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "only print what would change", DisableDefaultText: true},
+			outputFlag("text or json"), noColorFlag,
+		},
+		Action: func(c *cli.Context) error {
+			asJSON, err := wantsJSON(c)
+			if err == nil {
+				err = wordCount(c, 0, 0)
+			}
+			if err != nil {
+				return err
+			}
+			cl, err := dial(c)
+			if err != nil {
+				return err
+			}
+			ctx, stop := context.WithTimeout(c.Context, reloadPatience)
+			defer stop()
+			change, err := cl.Reload(ctx, c.Bool("dry-run"))
+			switch {
+			case err != nil:
+				return failed(c, err)
+			case asJSON:
+				return printJSON(c.App.Writer, change, "  ")
+			}
+			_, err = fmt.Fprint(c.App.Writer, report.RenderChange(change, layout(c)))
+			return err
+		},
+	}, nil)
+}
+
+func logCommand() *cli.Command {
+	levels := []string{"debug", "info", "warn", "error"}
+	return askCommand(&cli.Command{
+		Name: "log", ArgsUsage: "level LEVEL|file",
+		Usage:       "log more or less, or as the file says again",
+		Description: "LEVEL is debug, info, warn or error." + untilReload + exitText + "   havip log level debug",
+		Action: func(c *cli.Context) error {
+			if err := wordCount(c, 2, 2); err != nil {
+				return err
+			}
+			if word := c.Args().First(); word != "level" {
+				return usageError(fmt.Errorf("havip log: %q: want level", word))
+			}
+			level := c.Args().Get(1)
+			if level != fileWord && !slices.Contains(levels, level) {
+				return usageError(fmt.Errorf("havip log: level %q: want %s, or file", level, strings.Join(levels, ", ")))
+			}
+			return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
+				if level == fileWord {
+					return "the log has the level of the file again", cl.SetLogLevel(ctx, "")
+				}
+				return fmt.Sprintf("the log has level %s, until 'havip log level file', a restart, or a reload that changes it", level), cl.SetLogLevel(ctx, level)
+			})
+		},
+	}, func(*report.Status) []string { return append([]string{"level", fileWord}, levels...) })
+}
