@@ -69,11 +69,13 @@ func (m *Manager) judgeClaims(now time.Time) {
 			continue // the interface has changed since
 		}
 		m.status.Conflicts += c.times
+		conflict := Conflict{Address: c.addr, MAC: c.mac, Interface: c.ifname, Time: c.time}
+		m.status.LastConflict = &conflict
 		if !conflictLimit.Mutes(m.log, slog.LevelError, conflictMessage, c.addr, c.times) {
 			news = append(news, c)
 		}
 		if tell := m.cfg.OnConflict; m.rivals.reportDue(c) && tell != nil {
-			m.conflicts.Add(func() { tell(Conflict{Address: c.addr, MAC: c.mac, Interface: c.ifname, Time: c.time}) })
+			m.conflicts.Add(func() { tell(conflict) })
 		}
 	}
 	if len(news) > 0 {

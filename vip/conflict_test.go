@@ -68,6 +68,9 @@ func TestConflict(t *testing.T) {
 		if len(reports) != 2 || m.Status().Conflicts != 5 {
 			t.Fatalf("%d reports of %d conflicts, want 2 of 5: one a second", len(reports), m.Status().Conflicts)
 		}
+		if last := m.Status().LastConflict; last.Address != reports[1].Address || last.MAC.String() != reports[1].MAC.String() || last.Time.Before(reports[1].Time) {
+			t.Errorf("the last conflict is %+v, want one like %+v", last, reports[1])
+		}
 		if got := reports[0]; got.Address != want.Address || got.MAC.String() != rivalMAC.String() || got.Interface != "eth0" || got.Time.IsZero() {
 			t.Errorf("report %+v, want %+v with a time", got, want)
 		}

@@ -124,6 +124,8 @@ type Status struct {
 	// Conflicts counts the times that another host claimed an address that was
 	// held here.
 	Conflicts uint64
+	// LastConflict is the latest of these; nil: there was none.
+	LastConflict *Conflict
 	// Problem is why the addresses are not as they should be, or could not be
 	// looked at, the last time that was tried; empty: they are.
 	Problem string

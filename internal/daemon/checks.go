@@ -136,7 +136,7 @@ func (r *renewing) Check(ctx context.Context) error {
 		return err
 	}
 	if err != nil {
-		r.log.Warn("the authorities of a check cannot be read again", "check", r.cfg.Name, "backend", r.backend, "err", err)
+		r.log.Warn("the authorities of a check cannot be read again", "check", r.cfg.Name, "err", err)
 	}
 	return r.Checker.Check(ctx)
 }

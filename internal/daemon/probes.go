@@ -90,8 +90,8 @@ func (p *probes) begin(b lb.BackendSnapshot) (end func()) {
 	delete(p.parked, target)
 	p.mu.Unlock()
 	switch {
-	// A Monitor cannot change its name, which is in its log, nor its checker.
-	case c != nil && c.name == plan.name && c.cfg.Equal(&plan.cfg):
+	// A Monitor cannot change the names that are in its log, nor its checker.
+	case c != nil && c.name == plan.name && c.backend == b.Name && c.cfg.Equal(&plan.cfg):
 		c.tell(b.Name, p.pool)
 	default:
 		known := c.state()
@@ -99,7 +99,7 @@ func (p *probes) begin(b lb.BackendSnapshot) (end func()) {
 			p.end(c)
 		}
 		var err error
-		if plan.monitor, err = newMonitor(plan.cfg, plan.name, b.Authority, at, known, p.log); err != nil {
+		if plan.monitor, err = newMonitor(plan.cfg, plan.name, b.Authority, at, known, p.log.With("backend", b.Name)); err != nil {
 			p.log.Error("backend not checked", "pool", p.name, "backend", b.Name, "err", err)
 			return nil
 		}

@@ -75,6 +75,9 @@ func routerStatus(v daemon.RouterView) report.Router {
 	if s.Source.IsValid() {
 		r.Source = s.Source.String()
 	}
+	if c := a.LastConflict; c != nil {
+		r.Claim = &report.Claim{Address: c.Address.String(), MAC: c.MAC.String(), Interface: c.Interface, Last: c.Time}
+	}
 	addChange(&r, s.LastChange)
 	addDrops(&r, &s)
 	for _, p := range v.Config.Peers {

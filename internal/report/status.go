@@ -130,6 +130,8 @@ type Router struct {
 	Removed    uint64 `json:"removed"`
 	Lost       uint64 `json:"lost"`
 	Conflicts  uint64 `json:"conflicts"`
+	// Claim is the latest conflict: another host has said that an address is its own.
+	Claim *Claim `json:"claim,omitempty"`
 
 	// Peers were heard with this VRID, the latest first.
 	Peers []Peer `json:"peers"`
@@ -166,6 +168,14 @@ type Peer struct {
 	Priority  uint8     `json:"priority"` // 0: it left
 	Interval  Seconds   `json:"interval"`
 	LastHeard time.Time `json:"last_heard"`
+}
+
+// Claim is what another host has said of an address that is held here.
+type Claim struct {
+	Address   string    `json:"address"`
+	MAC       string    `json:"mac,omitempty"`
+	Interface string    `json:"interface"`
+	Last      time.Time `json:"last"`
 }
 
 // Drop is a reason for which advertisements were discarded.
