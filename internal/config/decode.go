@@ -195,7 +195,7 @@ func (d *decoder) unknownKey(name, path string, keys []key) string {
 			homes = append(homes, cmp.Or(title, "the top level"))
 		}
 	})
-	near := nearest(name, names)
+	near := words.Nearest(name, names)
 	switch {
 	case near != "" && len(homes) > 0:
 		return fmt.Sprintf("unknown key here: did you mean %q? It belongs to %s", near, words.Choice(homes))

@@ -239,7 +239,7 @@ func oneOf[T any](to *T, list []string, is func(i int) T) value {
 		if i := slices.Index(list, s); i >= 0 {
 			return is(i), nil
 		}
-		if near := nearest(s, list); near != "" {
+		if near := words.Nearest(s, list); near != "" {
 			return v, fmt.Errorf("did you mean %s? Want %s", near, want)
 		}
 		return v, errUnfit

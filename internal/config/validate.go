@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/words"
 )
 
 // validate checks what no key can tell alone, and has the libraries check their
@@ -126,7 +127,7 @@ func (d *decoder) reference(name, path string) *Check {
 
 // hint proposes the nearest of names; without a near one it returns otherwise.
 func hint(name string, names []string, otherwise string) string {
-	if near := nearest(name, names); near != "" {
+	if near := words.Nearest(name, names); near != "" {
 		return fmt.Sprintf("did you mean %s?", near)
 	}
 	return otherwise
