@@ -11,7 +11,7 @@
 // steers. Browsers get no further than that: the Host that they name must be this host's,
 // and a request from another page is refused.
 //
-// The routes stand in one table, routes.go, from which openapi.json is made. To add one,
-// add a row and its handler, and have the description written anew by
-// go test ./internal/admin -run TestOpenAPI -update.
+// The routes stand in one table, routes.go, from which the description in OpenAPI is made.
+// To add one, add a row and its handler, and have the comments of its types read by
+// go test ./internal/admin -run TestComments -update.
 package admin

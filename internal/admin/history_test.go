@@ -101,3 +101,13 @@ func TestHistoryShowsWhatIsAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// statusNode is a Node that has one status and its events.
+type statusNode struct {
+	Node
+	status *report.Status
+	ring   *report.Ring
+}
+
+func (n statusNode) Status() *report.Status { return n.status }
+func (n statusNode) Events() *report.Ring   { return n.ring }

@@ -31,9 +31,9 @@ type Node interface {
 	SetLogLevel(level string) error // empty: the file's again
 }
 
-// BackendChange is what becomes different about a backend. Nil: stays as it is. A Weight
-// of -1 is the file's again; so is a Drain that is what the file says.
+// BackendChange is what becomes different about a backend. Nil: stays as it is.
 type BackendChange struct {
+	Reset  bool // both are the file's again, before what follows
 	Drain  *bool
-	Weight *int
+	Weight *int // -1: the file's again
 }

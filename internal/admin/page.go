@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"crypto/rand"
 	_ "embed"
 	"html/template"
@@ -37,6 +38,7 @@ type pageStart struct {
 	Kinds   []string       `json:"kinds"`
 	Login   bool           `json:"login"`   // there is a token to log in with
 	Session bool           `json:"session"` // and it was used
+	CSRF    string         `json:"csrf,omitempty"`
 }
 
 // pageFew is up to how many backends of a pool are shown at once. Larger pools are folded
@@ -71,21 +73,43 @@ func (p *page) state(open []string, steers bool) pageState {
 // sample takes a sample for the series. The server calls it every historyStep.
 func (p *page) sample() { p.history.add(p.node.Status()) }
 
-// serve answers with the page. Nothing in it comes from elsewhere, and no script runs but
-// its own: the nonce is new for each answer.
-func (p *page) serve(w http.ResponseWriter, _ *http.Request, steers, login, session bool) {
+// render makes the page, and its Content-Security-Policy. Nothing in it comes from
+// elsewhere, and no script runs but its own: the nonce is new for each answer.
+func (p *page) render(a accessBody) (text []byte, policy string, err error) {
 	nonce := rand.Text()
 	events, _, _ := p.node.Events().After(0)
-	start := pageStart{p.state(nil, steers), events, pageKinds, login, session}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; connect-src 'self'; img-src data:; style-src 'nonce-"+nonce+
-		"'; script-src 'nonce-"+nonce+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	h.Set("Cache-Control", "no-store")
-	_ = pageTemplate.Execute(w, struct {
+	start := pageStart{p.state(nil, a.Steers), events, pageKinds, a.Login, a.CSRF != "", a.CSRF}
+	policy = "default-src 'none'; connect-src 'self'; img-src data:; style-src 'nonce-" + nonce +
+		"'; script-src 'nonce-" + nonce + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	var b bytes.Buffer
+	err = pageTemplate.Execute(&b, struct {
 		Host, Nonce string
 		Start       pageStart
-	}{start.Status.Node.Host, nonce, start}) // who has left needs no page
+	}{start.Status.Node.Host, nonce, start})
+	return b.Bytes(), policy, err
+}
+
+// servePage answers with the page.
+func (s *Server) servePage(c *call) error {
+	done, err := s.turn(c)
+	if err != nil {
+		return err
+	}
+	text, policy, err := s.page.render(s.accessBody(c))
+	done()
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Security-Policy", policy)
+	return c.send(http.StatusOK, "text/html; charset=utf-8", text)
+}
+
+// answerPage is what the page asks for again and again.
+func (s *Server) answerPage(c *call) (any, error) {
+	if err := c.wantQuery("open"); err != nil {
+		return nil, err
+	}
+	return s.page.state(c.r.URL.Query()["open"], c.by.steers), nil
 }
 
 // sampleEvery takes samples until done is closed.

@@ -22,16 +22,6 @@ var (
 	axePath  = flag.String("page.axe", "", "axe.min.js of axe-core; default: where .ci/run puts it")
 )
 
-// statusNode is a Node that has one status and its events.
-type statusNode struct {
-	Node
-	status *report.Status
-	ring   *report.Ring
-}
-
-func (n statusNode) Status() *report.Status { return n.status }
-func (n statusNode) Events() *report.Ring   { return n.ring }
-
 // night is a status in which a bit of everything is wrong.
 func night(now time.Time) *report.Status {
 	before := func(d time.Duration) time.Time { return now.Add(-d) }
@@ -234,7 +224,15 @@ func servePage(t *testing.T, node Node) (url string) {
 	p := newPage(node)
 	p.sample()
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, true, true, true) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		text, policy, err := p.render(accessBody{Steers: true, Login: true, CSRF: "token"})
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", policy)
+		_, _ = w.Write(text)
+	})
 	mux.HandleFunc("GET /api/v1/page", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(p.state(r.URL.Query()["open"], true))
 	})

@@ -127,6 +127,20 @@ var eventKinds = map[string]string{
 	"running":                                            report.KindDaemon,
 	"stopping":                                           report.KindDaemon,
 	"stopped":                                            report.KindDaemon,
+
+	// internal/admin
+	"steered":                                 report.KindControl,
+	"not steered":                             report.KindControl,
+	"admin: logged in":                        report.KindControl,
+	"admin: logged out":                       report.KindControl,
+	"admin: a wrong token":                    noEvent,
+	"admin: refused":                          noEvent,
+	"admin: listening":                        report.KindDaemon,
+	"admin: cannot listen":                    report.KindDaemon,
+	"admin: the group cannot open the socket": report.KindDaemon,
+	"admin: certificate read again":           report.KindCertificate,
+	"admin: certificate not read again: the one of before goes on": report.KindCertificate,
+	"admin: a request panicked":                                    report.KindOther,
 }
 
 // eventBeginnings are the kinds of lines whose messages go on with what differs.

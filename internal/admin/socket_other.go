@@ -1,0 +1,25 @@
+//go:build !linux
+
+package admin
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+)
+
+// ownerOnly: only Linux lets the socket say the mode of its file before it is there.
+func ownerOnly(_, _ string, _ syscall.RawConn) error {
+	return errors.New("only Linux has a socket that is closed to others from the beginning")
+}
+
+// peer is who is at the other end of a Unix socket.
+type peer struct {
+	known    bool
+	uid, pid int
+}
+
+func peerOf(net.Conn) peer { return peer{} }
+
+func flock(*os.File) error { return errors.ErrUnsupported }

@@ -1,0 +1,182 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/havip/havip/internal/report"
+)
+
+// tell logs what was asked for, by whom, and what came of it: an event of
+// report.KindControl.
+func (s *Server) tell(c *call, what string, err error, attrs ...any) {
+	attrs = append([]any{"what", what}, append(attrs, "by", c.by.who)...)
+	if err != nil {
+		s.log.Warn("not steered", append(attrs, "err", err)...)
+		return
+	}
+	s.log.Info("steered", attrs...)
+}
+
+func (s *Server) resign(c *call) (any, error) {
+	if err := c.read(nil); err != nil {
+		return nil, err
+	}
+	err := s.node.Resign(c.args["router"])
+	s.tell(c, "resign", err, "router", c.args["router"])
+	return nil, err
+}
+
+type priorityBody struct {
+	Priority int `json:"priority"`
+}
+
+func (s *Server) setPriority(c *call) (any, error) {
+	var b priorityBody
+	if err := c.read(&b, "priority"); err != nil {
+		return nil, err
+	}
+	if b.Priority < 1 || b.Priority > 254 {
+		return nil, failf(http.StatusBadRequest, "priority: %d: want 1 to 254", b.Priority)
+	}
+	err := s.node.SetPriority(c.args["router"], b.Priority)
+	s.tell(c, "priority", err, "router", c.args["router"], "priority", b.Priority)
+	return nil, err
+}
+
+func (s *Server) clearPriority(c *call) (any, error) {
+	err := s.node.SetPriority(c.args["router"], 0)
+	s.tell(c, "the file's priority", err, "router", c.args["router"])
+	return nil, err
+}
+
+type maintenanceBody struct {
+	On     bool   `json:"on"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// warningBody is what came less than was asked for.
+type warningBody struct {
+	Warning string `json:"warning,omitempty"`
+}
+
+// maxReason is the longest reason of a maintenance, in bytes.
+const maxReason = 500
+
+func (s *Server) setMaintenance(c *call) (any, error) {
+	var b maintenanceBody
+	if err := c.read(&b, "on"); err != nil {
+		return nil, err
+	}
+	if len(b.Reason) > maxReason {
+		return nil, failf(http.StatusBadRequest, "reason: %d bytes: want at most %d", len(b.Reason), maxReason)
+	}
+	what := "maintenance off"
+	if b.On {
+		what = "maintenance on"
+	}
+	warning, err := s.node.SetMaintenance(b.On, b.Reason)
+	if b.Reason != "" {
+		s.tell(c, what, err, "reason", b.Reason)
+	} else {
+		s.tell(c, what, err)
+	}
+	return warningBody{warning}, err
+}
+
+type backendBody struct {
+	Drain  *bool `json:"drain,omitempty"`
+	Weight *int  `json:"weight,omitempty"`
+}
+
+// maxWeight is that of a backend in the file.
+const maxWeight = 65535
+
+func (s *Server) setBackend(c *call) (any, error) {
+	var b backendBody
+	if err := c.read(&b); err != nil {
+		return nil, err
+	}
+	switch {
+	case b.Drain == nil && b.Weight == nil:
+		return nil, failf(http.StatusBadRequest, "want drain, weight or both")
+	case b.Weight != nil && (*b.Weight < 0 || *b.Weight > maxWeight):
+		return nil, failf(http.StatusBadRequest, "weight: %d: want 0 to %d", *b.Weight, maxWeight)
+	}
+	err := s.node.SetBackend(c.args["service"], c.args["backend"], BackendChange{Drain: b.Drain, Weight: b.Weight})
+	if b.Drain != nil {
+		s.tell(c, map[bool]string{true: "drain", false: "enable"}[*b.Drain], err, "service", c.args["service"], "backend", c.args["backend"])
+	}
+	if b.Weight != nil {
+		s.tell(c, "weight", err, "service", c.args["service"], "backend", c.args["backend"], "weight", *b.Weight)
+	}
+	return nil, err
+}
+
+func (s *Server) clearBackend(c *call) (any, error) {
+	err := s.node.SetBackend(c.args["service"], c.args["backend"], BackendChange{Reset: true})
+	s.tell(c, "the file's settings", err, "service", c.args["service"], "backend", c.args["backend"])
+	return nil, err
+}
+
+func (s *Server) steerCheck(c *call) (any, error) {
+	if err := c.read(nil); err != nil {
+		return nil, err
+	}
+	do := c.args["do"]
+	if do != "pause" && do != "resume" && do != "now" {
+		return nil, failf(http.StatusNotFound, "%.60q: %s", do, meant(do, []string{"pause", "resume", "now"}))
+	}
+	err := s.node.SteerCheck(c.args["check"], do)
+	s.tell(c, "check "+do, err, "check", c.args["check"])
+	return nil, err
+}
+
+type reloadBody struct {
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// reloadTimeout is for the whole of a reload, programs and names that it looks at included.
+const reloadTimeout = time.Minute
+
+// reload goes on although the client may leave.
+func (s *Server) reload(c *call) (any, error) {
+	var b reloadBody
+	if err := c.read(&b); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), reloadTimeout)
+	defer cancel()
+	_ = c.control.SetWriteDeadline(time.Now().Add(reloadTimeout + writeTimeout))
+	change, err := s.node.Reload(ctx, b.DryRun)
+	if !b.DryRun {
+		s.tell(c, "reload", err)
+	}
+	return change, err
+}
+
+type logBody struct {
+	Level string `json:"level"`
+}
+
+func (s *Server) setLog(c *call) (any, error) {
+	var b logBody
+	if err := c.read(&b, "level"); err != nil {
+		return nil, err
+	}
+	levels := []string{"debug", "info", "warn", "error"}
+	if b.Level != "debug" && b.Level != "info" && b.Level != "warn" && b.Level != "error" {
+		return nil, fmt.Errorf("level: %.60q: %s: %w", b.Level, meant(b.Level, levels), report.ErrInvalid)
+	}
+	err := s.node.SetLogLevel(b.Level)
+	s.tell(c, "log level", err, "level", b.Level)
+	return nil, err
+}
+
+func (s *Server) clearLog(c *call) (any, error) {
+	err := s.node.SetLogLevel("")
+	s.tell(c, "the file's log level", err)
+	return nil, err
+}
