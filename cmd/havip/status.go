@@ -117,24 +117,27 @@ func fetchStatus(c *cli.Context, cl *client.Client) func(context.Context) termin
 	return func(ctx context.Context) terminal.Show {
 		ctx, stop := context.WithTimeout(ctx, patience)
 		defer stop()
-		trouble := ""
 		s, err := cl.Status(ctx)
 		if err == nil {
 			s, err = s.Select(c.Args().Slice()...)
 		}
-		switch {
-		case err == nil:
+		if err == nil {
 			last = s
-		case last == nil:
-			return func(int) string { return err.Error() + "\n" }
-		default:
-			trouble = fmt.Sprintf("! %v\n! this is how it was at %s:\n\n", err, last.Node.Time.Local().Format(time.TimeOnly))
 		}
 		shown := last
 		return func(width int) string {
-			l := look
+			l, text := look, ""
 			l.Width = width
-			return trouble + report.RenderStatus(shown, c.Bool("all"), l)
+			if err != nil {
+				text = report.RenderTrouble(err.Error(), l)
+			}
+			if err != nil && shown != nil {
+				text += report.RenderTrouble("this is how it was at "+shown.Node.Time.Local().Format(time.TimeOnly), l) + "\n"
+			}
+			if shown != nil {
+				text += report.RenderStatus(shown, c.Bool("all"), l)
+			}
+			return text
 		}
 	}
 }

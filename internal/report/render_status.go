@@ -43,6 +43,13 @@ func RenderStatus(s *Status, all bool, l Layout) string {
 	return out.String()
 }
 
+// RenderTrouble draws a sentence about what is wrong.
+func RenderTrouble(text string, l Layout) string {
+	out := &strings.Builder{}
+	remark{"! ", text, bad}.draw(out, l, "")
+	return out.String()
+}
+
 // drawNode draws what is about the node as a whole.
 func (s *Status) drawNode(out *strings.Builder, l Layout) {
 	n := &s.Node

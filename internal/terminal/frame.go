@@ -20,7 +20,8 @@ const (
 
 // frame is the bytes that show text from a line on, on a screen of so many rows, with a
 // footer in the last row. A frame is written at once and clears nothing that it does not
-// draw again, so that nothing flickers.
+// draw again, so that nothing flickers. Lines leave the last column free: the cursor stays
+// in it behind a full line, and what clears the rest would clear the last character.
 func frame(text string, first, rows int, footer string) string {
 	lines := split(text)
 	out := &strings.Builder{}

@@ -106,7 +106,7 @@ type screen struct {
 	show       Show
 	at         time.Time // when show was fetched
 	text       string
-	cols, rows int
+	cols, rows int    // that lines may take: one column less than the screen has, see frame
 	first      int    // line that is shown
 	rest       []byte // of a key that has not come completely
 }
@@ -142,6 +142,7 @@ func (s *screen) loop(ctx context.Context, shows <-chan Show, typed <-chan []byt
 // resize takes in the screen's size, and reports whether it is another one.
 func (s *screen) resize() bool {
 	cols, rows, err := term.GetSize(int(s.out.Fd()))
+	cols = max(cols-1, 1)
 	if err != nil || cols == s.cols && rows == s.rows {
 		return false
 	}

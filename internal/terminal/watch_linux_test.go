@@ -111,12 +111,12 @@ func TestWatch(t *testing.T) {
 		t.Helper()
 		wait(t, part, func() bool { return strings.Contains(p.text(), part) })
 	}
-	sees("fetched 1 for 80 columns")
+	sees("fetched 1 for 79 columns")
 	sees("lines 1-23 of 101")
 	p.resize(t, 100, 30)
-	sees("fetched 1 for 100 columns")
+	sees("fetched 1 for 99 columns")
 	changed <- struct{}{}
-	sees("fetched 2 for 100 columns")
+	sees("fetched 2 for 99 columns")
 	p.press(t, "\x1b[")
 	p.press(t, "Bj")
 	sees("lines 3-31 of 101")
