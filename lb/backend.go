@@ -12,8 +12,8 @@ import (
 	"github.com/havip/havip/internal/words"
 )
 
-// maxWeight bounds Backend.Weight; it is also the bound of LVS.
-const maxWeight = 65535
+// MaxWeight is the greatest Weight of a Backend, as in LVS.
+const MaxWeight = 65535
 
 // Backend is the configuration of one server of a pool.
 type Backend struct {
@@ -61,7 +61,7 @@ func (b Backend) Validate() error {
 		validateAddress(b.Address),
 		validateBackendTLS("TLS", b.TLS, b),
 		field.If(!words.Has(resolves, b.Resolve), "Resolve", "%v: want %s", b.Resolve, words.Choice(resolves)),
-		field.Between("Weight", max(b.Weight, 0), 0, maxWeight),
+		field.Between("Weight", max(b.Weight, 0), 0, MaxWeight),
 		field.Between("MaxConns", b.MaxConns, 0, maxCount))
 }
 

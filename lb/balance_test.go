@@ -88,7 +88,7 @@ func TestScheduleOfManyWeightsIsSpread(t *testing.T) {
 		for i := range weights {
 			weights[i] = 1 + i*i
 		}
-		weights[7] = maxWeight
+		weights[7] = MaxWeight
 		reduced, total := reduce(weights)
 		if c := distinct(reduced) * total; c <= maxComparisons {
 			t.Fatalf("%d: %d comparisons: want more weights", n, c)

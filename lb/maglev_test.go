@@ -59,7 +59,7 @@ func paperTable(names []string, weights []int) []uint32 {
 // Whatever the weights, the table is that of the versions before.
 func TestMaglevTableEqualsThePaper(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		heaviest := rapid.SampledFrom([]int{1, 3, 100, maxWeight}).Draw(t, "heaviest")
+		heaviest := rapid.SampledFrom([]int{1, 3, 100, MaxWeight}).Draw(t, "heaviest")
 		weights := rapid.SliceOfN(rapid.IntRange(0, heaviest), 1, 60).Draw(t, "weights")
 		weights[rapid.IntRange(0, len(weights)-1).Draw(t, "one")] = heaviest
 		var names []string
@@ -104,19 +104,19 @@ func TestMaglevTableStepsAreTurns(t *testing.T) {
 	const n = 5000
 	r := newRounds(n, func(i int) int {
 		if i == n/2 {
-			return maxWeight
+			return MaxWeight
 		}
 		return 1
 	})
 	// Until the light ones have their first turns, the heavy one has all turns but theirs.
 	counts := make([]int, n)
-	for range maxWeight + n - 1 {
+	for range MaxWeight + n - 1 {
 		counts[r.take()]++
 	}
 	for i, got := range counts {
 		want := 1
 		if i == n/2 {
-			want = maxWeight
+			want = MaxWeight
 		}
 		if got != want {
 			t.Fatalf("%d has %d turns, want %d", i, got, want)
@@ -147,7 +147,7 @@ var benchWeights = map[string]func(i int) int{
 	"distinct": func(i int) int { return 1 + i },
 	"heavy": func(i int) int {
 		if i == 7 {
-			return maxWeight
+			return MaxWeight
 		}
 		return 1
 	},

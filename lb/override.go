@@ -45,7 +45,7 @@ func (p *Pool) Override(backend string, change func(*Override)) bool {
 	o.Backend, o.origin, o.Since = backend, origin, time.Now()
 	change(&o)
 	if o.Weight != nil {
-		o.Weight = new(min(max(*o.Weight, 0), maxWeight))
+		o.Weight = new(min(max(*o.Weight, 0), MaxWeight))
 	}
 	// Whoever asks for the overrides has a map that does not change.
 	next := maps.Clone(p.overrides)

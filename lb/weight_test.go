@@ -166,9 +166,9 @@ func TestPoolWithoutWeight(t *testing.T) {
 }
 
 func TestWeightsOutOfRange(t *testing.T) {
-	for _, weight := range []int{-5, -1, 0, 1, maxWeight, maxWeight + 1} {
+	for _, weight := range []int{-5, -1, 0, 1, MaxWeight, MaxWeight + 1} {
 		err := Backend{Address: "192.0.2.1:80", Weight: weight}.Validate()
-		if bad := weight > maxWeight; bad != (err != nil) || bad && !strings.Contains(err.Error(), "Weight: 65536: want 0 to 65535") {
+		if bad := weight > MaxWeight; bad != (err != nil) || bad && !strings.Contains(err.Error(), "Weight: 65536: want 0 to 65535") {
 			t.Errorf("weight %d: %v", weight, err)
 		}
 	}

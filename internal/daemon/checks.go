@@ -19,6 +19,7 @@ import (
 type check struct {
 	checkPlan
 	unfollow func() // ends what the backend's pool hears
+	origin   string // the backend as it is configured, whose name may have several addresses
 	task     *task
 	counts   *entry[checkCounts] // nil: of a backend's check, for which there are no totals
 }
@@ -37,7 +38,7 @@ func newCheck(p *checkPlan, pool *lb.Pool, failed func(error)) *check {
 	if pool != nil {
 		unfollow = tellPool(p.monitor, pool, p.backend)
 	}
-	return &check{*p, unfollow, startTask(p.monitor.Run, failed), nil}
+	return &check{checkPlan: *p, unfollow: unfollow, task: startTask(p.monitor.Run, failed)}
 }
 
 // tell goes on for a backend of which nobody has heard for a moment.

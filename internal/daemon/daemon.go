@@ -44,6 +44,8 @@ import (
 // seconds, so nothing that serves, probes, elects or reports takes mu. The locks of
 // the parts are taken in this order, and mu before all of them:
 //
+//   - steering.mu, for what commands say, which never take Daemon.mu; and before that
+//     steering.saving, which nobody else takes;
 //   - tracker.mu, for what a check says; under it the faults and the priority of a
 //     vrrp.Router change, which takes the router's own locks;
 //   - teller.mu, for what becomes of a router; a transition begins here;
@@ -58,6 +60,8 @@ type Daemon struct {
 	access  func(lb.Record) // logs what services record
 	written func()          // waits for what was logged so
 	started chan struct{}   // closed when Run has begun
+
+	steering *steering
 
 	mu        sync.Mutex  // guards what follows, up to view
 	pending   *change     // what New opened and Run begins with
@@ -86,11 +90,12 @@ type Daemon struct {
 // access, or to log if access is nil.
 func New(cfg *config.Config, log, access *slog.Logger, strict bool) (*Daemon, error) {
 	d := &Daemon{
-		log:     quietlog.New(log),
-		started: make(chan struct{}),
-		cfg:     &config.Config{},
-		conns:   map[connKey]*vrrp.Conn{},
-		routers: map[string]*router{},
+		log:      quietlog.New(log),
+		started:  make(chan struct{}),
+		steering: newSteering(),
+		cfg:      &config.Config{},
+		conns:    map[connKey]*vrrp.Conn{},
+		routers:  map[string]*router{},
 	}
 	d.access, d.written = lb.LogRecords(cmp.Or(access, log))
 	d.view.Store(&View{Config: d.cfg})

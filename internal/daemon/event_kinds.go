@@ -100,6 +100,19 @@ var eventKinds = map[string]string{
 	"session not connected":            noEvent,
 	"panic while a request was served": report.KindOther,
 
+	// internal/daemon: what people do
+	"router resigns by command": report.KindControl,
+	"priority by command":       report.KindControl,
+	"backend by command":        report.KindControl,
+	"check by command":          report.KindControl,
+	"maintenance begins: every router stays out of the election":                report.KindControl,
+	"maintenance ends: routers take part again":                                 report.KindControl,
+	"maintenance goes on: no router takes part, until it is ended by a command": report.KindControl,
+	"the note of a maintenance cannot be read: it is taken for one":             report.KindControl,
+	"whether there is a maintenance cannot be found out: none is assumed":       report.KindControl,
+	"the note of the maintenance cannot be removed":                             report.KindControl,
+	"the maintenance cannot be noted down: a restart ends it":                   report.KindControl,
+
 	// internal/daemon
 	"reloading":           report.KindReload,
 	"reloaded":            report.KindReload,

@@ -23,15 +23,16 @@ type probes struct {
 	unfollow func()
 	ending   sync.WaitGroup // Wait comes when there is no Go any more: a misuse would end the daemon
 
-	// mu guards what follows. It is a leaf.
+	// mu guards what follows. Under it only monitors are paused and resumed.
 	mu       sync.Mutex
 	monitors map[string]*check // by the name of the backend
 	parked   map[string]*check // by target: they may go on for backends of the next configuration; nil: none may
+	said     map[string]pause  // by the name of a backend, or of one address of its name
 }
 
 // newProbes begins to probe the backends of a pool.
 func newProbes(cfg upstreamConfig, pool *lb.Pool, log *slog.Logger, failed func(error)) *probes {
-	p := &probes{pool: pool, log: log, failed: failed, monitors: map[string]*check{}}
+	p := &probes{pool: pool, log: log, failed: failed, monitors: map[string]*check{}, said: map[string]pause{}}
 	p.follow(cfg)
 	return p
 }
@@ -53,6 +54,7 @@ func (p *probes) reconfigure(next upstreamConfig, change func() error) error {
 	cfg := upstreamConfig{pool: lb.PoolConfig{Name: p.name}, check: p.check}
 	err := change()
 	if err == nil {
+		p.forget(next)
 		cfg = next
 	}
 	p.follow(cfg)
@@ -107,11 +109,15 @@ func (p *probes) begin(b lb.BackendSnapshot) (end func()) {
 		if !b.Up && plan.monitor.Status().State != healthcheck.Down {
 			p.pool.SetHealth(b.Name, nil)
 		}
+		if p.isPaused(b.Name, b.Origin) {
+			plan.monitor.Pause() // before its first probe
+		}
 		c = newCheck(plan, p.pool, p.failed)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.monitors[b.Name] = c
+	c.origin, p.monitors[b.Name] = b.Origin, c
+	p.steerMonitor(c) // a command may have come meanwhile
 	return func() { p.leave(b.Name, target) }
 }
 

@@ -157,12 +157,15 @@ func (d *Daemon) prepareChecks(c *change) error {
 // that when no router follows them any more.
 func (d *Daemon) applyChecks(c *change) (ends []func()) {
 	begin := func(p *checkPlan) *check {
+		d.steering.beginCheck(p.name, p.monitor)
 		next := newCheck(p, nil, d.failed)
 		next.counts = d.totals.checks.open(p.name, func() checkCounts { return checkCountsOf(p.monitor.Status()) })
 		return next
 	}
-	d.checks = carryOut(c.checks, begin, nil,
-		func(old *check) { ends = append(ends, old.stop) })
+	d.checks = carryOut(c.checks, begin, nil, func(old *check) {
+		d.steering.endCheck(old.name, old.monitor)
+		ends = append(ends, old.stop)
+	})
 	return ends
 }
 

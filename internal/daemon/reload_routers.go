@@ -189,6 +189,7 @@ func (d *Daemon) endRouters(c *change) {
 		if s.fate == replace && s.cfg.fixed != "" {
 			why = fmt.Errorf("%w: %s", vrrp.ErrReconfigured, s.cfg.fixed)
 		}
+		d.steering.endRouter(s.key, s.fate == replace)
 		ends = append(ends, func() { s.old.stopFor(why) })
 		delete(d.routers, s.key)
 	}

@@ -18,14 +18,15 @@ import (
 // router is one virtual router with the addresses that it moves.
 type router struct {
 	routerParts
-	cfg     config.Router
-	group   string      // its name; empty: none
-	members *vrrp.Group // of the group; nil: none
-	node    *failover.Node
-	teller  *teller
-	tracker *tracker
-	task    *task
-	counts  *entry[routerCounts]
+	cfg      config.Router
+	group    string      // its name; empty: none
+	members  *vrrp.Group // of the group; nil: none
+	node     *failover.Node
+	teller   *teller
+	tracker  *tracker
+	steering *steering
+	task     *task
+	counts   *entry[routerCounts]
 }
 
 // routerParts is what the Node of a router is made of, whatever its configuration.
@@ -60,11 +61,12 @@ func newNode(p *routerPlan, members *vrrp.Group, teller *teller) (*failover.Node
 	return failover.New(fc)
 }
 
-// newRouter starts a router.
+// newRouter starts a router, to which everything applies that commands have said.
 func (d *Daemon) newRouter(p *routerPlan, members *vrrp.Group, node *failover.Node, teller *teller, tracker *tracker) *router {
+	d.steering.beginRouter(p.cfg, node.Router(), tracker)
 	return &router{
 		routerParts: p.parts, cfg: p.cfg, group: p.group, members: members,
-		node: node, teller: teller, tracker: tracker, task: startTask(node.Run, d.failed),
+		node: node, teller: teller, tracker: tracker, steering: d.steering, task: startTask(node.Run, d.failed),
 		counts: d.totals.routers.open(p.cfg.Name, func() routerCounts {
 			return routerCounts{node.Router().Status().Counters, node.Manager().Status()}
 		}),
@@ -119,7 +121,7 @@ func (r *router) reconfigure(cfg config.Router, checks map[string]*check) error 
 		}
 		err = fmt.Errorf("%v: %s goes on with the addresses and routes of before: %w", cfg.Pos, cfg.Name, err)
 	}
-	r.tracker.reconfigure(r.cfg, checks) // last: checks have their say in the priority
+	r.steering.reconfigureTracker(r.tracker, r.cfg, checks) // last: checks have their say in the priority
 	return err
 }
 

@@ -28,6 +28,7 @@ type tracker struct {
 
 	mu       sync.Mutex // guards what follows, and the order of calls of router
 	cfg      config.Router
+	base     uint8                        // in the place of the file's priority; 0: none is
 	priority uint8                        // as last set
 	state    map[string]healthcheck.State // by check; what stays when a Monitor is replaced
 	faults   map[string]fault             // by check: the fault in force
@@ -72,9 +73,21 @@ func (t *tracker) reconfigure(cfg config.Router, checks map[string]*check) {
 			t.state[tr.Check] = cmp.Or(checks[tr.Check].state(), healthcheck.Up)
 		}
 	}
+	if t.cfg.Priority != cfg.Priority {
+		t.base = 0 // the file has the last word
+	}
 	t.cfg = cfg
 	t.applyStates()
 	t.subscribe(checks)
+}
+
+// setBase puts another priority in the place of the file's, to which the weights of checks
+// are added; 0: the file's counts again.
+func (t *tracker) setBase(priority uint8) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.base = priority
+	t.applyStates()
 }
 
 // subscribe follows the checks that are tracked, and no other. Each says at first what it
@@ -144,7 +157,7 @@ func (t *tracker) applyStates() {
 		return
 	}
 	before := t.priority
-	t.priority = clampPriority(int(t.cfg.Priority) + weights)
+	t.priority = clampPriority(int(cmp.Or(t.base, t.cfg.Priority)) + weights)
 	t.router.SetPriority(t.priority)
 	// Only a fall of the priority is a reason to resign. A Backup is silent, so
 	// nothing tells when a Backup with a better claim comes back, and to find out by

@@ -246,3 +246,5 @@ func TestReconfigure(t *testing.T) {
 		t.Errorf("after the end: holds %q", r.holds)
 	}
 }
+
+func (r *fakeRouter) StandDown(reason string) func() { return r.Hold(reason) }
