@@ -97,7 +97,10 @@ func HavipBalancer(executable string) Program {
 	}
 }
 
+// havipRun writes the file of a havip that leaves the machine's socket, and what a havip
+// there has noted down, alone: all hosts share its files.
 func havipRun(executable, dir string, config []byte) ([]string, error) {
 	file := filepath.Join(dir, "havip.yaml")
+	config = append(config, "admin: {socket: off, state: off}\n"...)
 	return []string{executable, "run", "-c", file}, os.WriteFile(file, config, 0o600)
 }
