@@ -126,6 +126,18 @@ func TestOnlyConfigImportsYAML(t *testing.T) {
 	}
 }
 
+// TestOnlyAdminImportsPrometheus: what is counted is a plain value everywhere else.
+func TestOnlyAdminImportsPrometheus(t *testing.T) {
+	for _, line := range goList(t, `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		f := strings.Fields(line)
+		for _, imp := range f[1:] {
+			if strings.HasPrefix(imp, "github.com/prometheus/") && f[0] != module+"internal/admin" {
+				t.Errorf("%s imports %s: only internal/admin may", f[0], imp)
+			}
+		}
+	}
+}
+
 // TestCommandIsThin: the command reaches the packages through internal/, and
 // examples use what an embedder can use.
 func TestCommandIsThin(t *testing.T) {

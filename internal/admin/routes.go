@@ -88,6 +88,7 @@ func (s *Server) otherRoutes() []route {
 			{"router", "only this router counts, beside the services; may be repeated"},
 			{"active", "the routers must be Active, too: for what sends traffic to the node that has the addresses"},
 		}},
+		{method: "GET", pattern: "/metrics", summary: "The status as metrics, in the text format of Prometheus.", raw: s.serveMetrics, kind: "text/plain"},
 		{method: "GET", pattern: "/", summary: "The status page.", raw: s.servePage, kind: "text/html"},
 		{method: "POST", pattern: "/login", summary: "Begin a session of the status page.", body: loginBody{}, result: accessBody{}, answer: s.logIn},
 		{method: "POST", pattern: "/logout", summary: "End it.", answer: s.logOut},

@@ -29,6 +29,7 @@ type Server struct {
 	doors    [2]*door
 	routes   []route
 	page     *page
+	metrics  *metrics
 	work     chan struct{} // has room for those that may make an answer at the same time
 	sessions sessions
 	guesses  guesses
@@ -39,7 +40,7 @@ type Server struct {
 func New(cfg Config, node Node) *Server {
 	s := &Server{
 		node: node, log: quietlog.Limited(cfg.Log, nil), work: make(chan struct{}, maxWork),
-		sessions: newSessions(), guesses: newGuesses(), page: newPage(node), instance: rand.Text()[:8],
+		sessions: newSessions(), guesses: newGuesses(), page: newPage(node), metrics: newMetrics(node), instance: rand.Text()[:8],
 	}
 	s.routes = s.table()
 	s.doors = [2]*door{newDoor(s, socketDoor{s}), newDoor(s, tcpDoor{s})}
