@@ -36,8 +36,8 @@ type certificateSet struct {
 // CertificateInfo says what was read from the files of a certificate.
 type CertificateInfo struct {
 	CertificateFile
-	Names    []string  // that it is for, in lower case; none: for addresses only
-	NotAfter time.Time // its end
+	Names               []string  // that it is for, in lower case; none: for addresses only
+	NotBefore, NotAfter time.Time // its beginning and its end
 }
 
 // NewCertificates reads the files. Of several certificates for a name, as with an
@@ -63,7 +63,7 @@ func (c *Certificates) Reload() error {
 			return fmt.Errorf("lb: certificate %s, key %s: %w", f.Cert, f.Key, err)
 		}
 		names := serverNames(cert.Leaf)
-		set.list = append(set.list, CertificateInfo{f, names, cert.Leaf.NotAfter})
+		set.list = append(set.list, CertificateInfo{f, names, cert.Leaf.NotBefore, cert.Leaf.NotAfter})
 		if i == 0 {
 			first = names
 		}

@@ -7,8 +7,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
+	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -86,5 +89,33 @@ func TestCertificateForEachClient(t *testing.T) {
 		if got := files[certs.shown(t, tt.name, tt.rsaOnly).SerialNumber.String()]; got != tt.want {
 			t.Errorf("%q, RSA only %v: certificate %s, want %s", tt.name, tt.rsaOnly, got, tt.want)
 		}
+	}
+}
+
+// TestCertificatesListed: what is in use is what was read last, with names and dates.
+func TestCertificatesListed(t *testing.T) {
+	a := newAuthority(t)
+	certs := a.certificates(a.issue("one", "a.test", "www.A.test"), a.issueRSA("two", "C.test"))
+	got := certs.List()
+	if len(got) != 2 || !slices.Equal(got[0].Names, []string{"a.test", "www.a.test"}) || !slices.Equal(got[1].Names, []string{"c.test"}) {
+		t.Fatalf("got %+v", got)
+	}
+	for i, info := range got {
+		cert, err := tls.LoadX509KeyPair(certs.files[i].Cert, certs.files[i].Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.CertificateFile != certs.files[i] || !info.NotBefore.Equal(cert.Leaf.NotBefore) || !info.NotAfter.Equal(cert.Leaf.NotAfter) {
+			t.Errorf("got %+v, want %v to %v of %v", info, cert.Leaf.NotBefore, cert.Leaf.NotAfter, certs.files[i])
+		}
+	}
+	other := a.issue("three", "d.test")
+	text, err := os.ReadFile(other.Cert)
+	key, err2 := os.ReadFile(other.Key)
+	if err := errors.Join(err, err2, os.WriteFile(certs.files[0].Cert, text, 0o600), os.WriteFile(certs.files[0].Key, key, 0o600), certs.Reload()); err != nil {
+		t.Fatal(err)
+	}
+	if got := certs.List(); got[0].Names[0] != "d.test" {
+		t.Errorf("after a reload: %+v", got)
 	}
 }

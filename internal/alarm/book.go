@@ -108,7 +108,7 @@ func (b *Book) change(c change, event report.Event, now time.Time) {
 		e.Severity = worse(e.Severity, severity)
 	case c.verdict == begins:
 		e.lasting, e.Since, e.Until, e.Severity = true, event.Time, time.Time{}, severity
-	case e.told || lasts: // the end of what was told comes first
+	case lasts, e.told: // more about what lasts; or its end, which is told first
 	default:
 		e.Since, e.Until, e.Severity = event.Time, time.Time{}, severity
 	}

@@ -47,6 +47,7 @@ const conflictFades = 25 * time.Minute
 // messages are those of the packages that log them; a test looks for each in their source.
 var rules = []rule{
 	{message: "split: another router is Active as well", verdict: begins, about: "split"},
+	{message: "the other Active router does not hear this one", verdict: happened, about: "split"}, // more about what lasts
 	{message: "split: over", verdict: ends, about: "split"},
 	{message: "another host claims an address that is held here", verdict: begins, about: "conflict", fades: conflictFades},
 	{message: "pool has no working backends", verdict: begins, about: "pool"},
@@ -79,7 +80,7 @@ func judge(e report.Event) []change {
 	if e.Kind == report.KindAlarm {
 		return nil // or each failure to tell would be told
 	}
-	if e.Kind == report.KindTransition {
+	if e.Message == stateMessage {
 		return judgeTransition(e)
 	}
 	name := subject(e)
@@ -91,11 +92,17 @@ func judge(e report.Event) []change {
 		}
 		return []change{{key: key(r.about, name), kind: e.Kind, verdict: v, summary: summary(e), fades: r.fades, own: r.own}}
 	}
+	// Of the rest only what is wrong concerns a person who is not looking; and what was done
+	// to the node, and its beginning and end.
+	if e.Level == "info" && e.Kind != report.KindControl && e.Kind != report.KindDaemon {
+		return nil
+	}
 	return []change{{key: key(e.Kind, name, e.Message), kind: e.Kind, verdict: happened, summary: summary(e)}}
 }
 
-// The words of package vrrp for states, and for two causes.
+// The words of package vrrp for a change of the state, for states, and for a cause.
 const (
+	stateMessage    = "state"
 	stateInitialize = "Initialize"
 	stateActive     = "Active"
 	causeFault      = "fault"

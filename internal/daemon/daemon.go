@@ -78,8 +78,9 @@ type Daemon struct {
 	ended     []*service     // of earlier configurations, some of which have connections
 	leaving   sync.WaitGroup // services and notifiers of earlier configurations
 
-	view   atomic.Pointer[View]
-	totals totals // of all parts that there were
+	view      atomic.Pointer[View]
+	published chan struct{} // has an entry when there is another View
+	totals    totals        // of all parts that there were
 }
 
 // New opens every socket that cfg needs, in the network namespace of the
@@ -90,12 +91,13 @@ type Daemon struct {
 // access, or to log if access is nil.
 func New(cfg *config.Config, log, access *slog.Logger, strict bool) (*Daemon, error) {
 	d := &Daemon{
-		log:      quietlog.New(log),
-		started:  make(chan struct{}),
-		steering: newSteering(),
-		cfg:      &config.Config{},
-		conns:    map[connKey]*vrrp.Conn{},
-		routers:  map[string]*router{},
+		log:       quietlog.New(log),
+		published: make(chan struct{}, 1),
+		started:   make(chan struct{}),
+		steering:  newSteering(),
+		cfg:       &config.Config{},
+		conns:     map[connKey]*vrrp.Conn{},
+		routers:   map[string]*router{},
 	}
 	d.access, d.written = lb.LogRecords(cmp.Or(access, log))
 	d.view.Store(&View{Config: d.cfg})
@@ -127,6 +129,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	v := d.View()
 	d.log.Info("running", "pid", os.Getpid(), "routers", len(v.Routers), "services", len(v.Services), "checks", len(v.Checks))
 	d.mu.Unlock()
+	watch := &certificateWatch{log: d.log}
+	services := func() []ServiceView { return d.View().Services }
+	watching := startTask(func(ctx context.Context) error { return watch.run(ctx, services, d.published) }, d.failed)
+	defer watching.stop()
 	close(d.started)
 	<-ctx.Done()
 

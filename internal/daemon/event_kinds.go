@@ -113,11 +113,19 @@ var eventKinds = map[string]string{
 	"the note of the maintenance cannot be removed":                             report.KindControl,
 	"the maintenance cannot be noted down: a restart ends it":                   report.KindControl,
 
+	// internal/alarm
+	"an alarm is not delivered yet": report.KindAlarm,
+	"an alarm is given up":          report.KindAlarm,
+	"alarms are delivered again":    report.KindAlarm,
+
 	// internal/daemon
-	"reloading":           report.KindReload,
-	"reloaded":            report.KindReload,
-	"reload":              report.KindReload,
-	"no reload: stopping": report.KindReload,
+	"certificate ends soon":     report.KindCertificate,
+	"certificate has ended":     report.KindCertificate,
+	"certificate is good again": report.KindCertificate,
+	"reloading":                 report.KindReload,
+	"reloaded":                  report.KindReload,
+	"reload":                    report.KindReload,
+	"no reload: stopping":       report.KindReload,
 	"log format: changes with the next start":            report.KindReload,
 	"router starts anew, and hands over if it is active": report.KindReload,
 	"router changes in place":                            report.KindReload,

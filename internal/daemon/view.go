@@ -182,6 +182,10 @@ func (d *Daemon) publish() {
 		v.Services = append(v.Services, ServiceView{s.cfg, s.poolViews(), s})
 	}
 	d.view.Store(v)
+	select {
+	case d.published <- struct{}{}:
+	default:
+	}
 }
 
 // poolViews are those of a service's upstreams.
