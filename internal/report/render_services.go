@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -67,7 +68,7 @@ func (s *Status) serviceRemarks(v *Service) (list []remark) {
 		if p.Panic {
 			list = append(list, remark{"* ", name + "too few backends work: all get connections (panic threshold)", odd})
 		}
-		if !p.Quorum {
+		if !p.Quorum && slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.InUse }) {
 			list = append(list, remark{"* ", name + "has no quorum", odd})
 		}
 		if p.Queued > 0 {
