@@ -105,13 +105,21 @@ func (s *Status) nodeRemarks() (list []remark) {
 
 // text says what was changed, and what the file has.
 func (c RuntimeChange) text() string {
-	text := c.Kind
-	if c.Name != "" {
-		text += " of " + c.Name
+	switch {
+	case c.Kind == "check":
+		return "check " + c.Name + " is " + c.Value
+	case c.Kind == "drain" && c.Value == "true":
+		return c.Name + " drains, and in the file it does not"
+	case c.Kind == "drain":
+		return c.Name + " gets connections, and in the file it drains"
+	}
+	text := c.Kind + " of " + c.Name
+	if c.Kind == "log" {
+		text = "log level"
 	}
 	text += " is " + c.Value
 	if c.File != "" {
-		text += ", in the file " + c.File
+		text += ", and in the file " + c.File
 	}
 	return text
 }

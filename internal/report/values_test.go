@@ -52,7 +52,10 @@ func troubled() *Status {
 	s.Node.ReloadError, s.Node.ReloadFailed = "/etc/havip/havip.yaml:12:5: vrrp[0].vrid: 300: want 1 to 255", ago(4*time.Minute)
 	s.Node.Changes = []RuntimeChange{
 		{Kind: "priority", Name: "VI_1", Value: "90", File: "120", Since: ago(12 * time.Minute)},
-		{Kind: "drain", Name: "web/192.168.31.244:8080", Value: "on", File: "off", Since: ago(time.Hour)},
+		{Kind: "drain", Name: "web/192.168.31.244:8080", Value: "true", File: "false", Since: ago(time.Hour)},
+		{Kind: "drain", Name: "web/192.168.31.245:8080", Value: "false", File: "true", Since: ago(time.Hour)},
+		{Kind: "check", Name: "balancer", Value: "paused", Since: ago(time.Minute)},
+		{Kind: "log", Name: "level", Value: "debug", File: "info", Since: ago(2 * day)},
 	}
 	s.Node.Warnings = []string{"/etc/havip/havip.yaml:3:1: vrrp[0].auth: a password of version 2 can be read by anybody on the link"}
 	r := &s.Routers[0]
