@@ -3,7 +3,9 @@ package report
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Explanation says why a node has an address or not.
@@ -19,40 +21,150 @@ type Explanation struct {
 }
 
 // Explain says why the node of a status has an address or not. events are the latest ones,
-// the oldest first.
+// the oldest first. The error is ErrUnknown for an address that no router has in its list.
+//
+// The first sentence is the answer, and the second one its cause. Whoever asks is likely
+// to do so because the address does not answer: what is wrong with it comes before what
+// is in order.
 func Explain(s *Status, events []Event, addr netip.Addr) (Explanation, error) {
-	r := routerWith(s, addr)
-	if r == nil {
-		return Explanation{}, fmt.Errorf("%w: no router of %s has the address %v: want one of %s", ErrUnknown, s.Node.Host, addr, strings.Join(addressesOf(s), ", "))
+	routers := routersWith(s, addr)
+	if len(routers) == 0 {
+		return Explanation{}, unknownAddress(s, addr)
 	}
-	e := Explanation{Address: addr.String(), Router: r.Name, Held: r.Held && r.State == "Active"}
-	has := "does not have"
-	if e.Held {
-		has = "has"
+	r := routers[0]
+	x := &explainer{
+		s: s, r: r, addr: addr.String(), now: s.Node.Time, host: s.Node.Host,
+		events: slices.DeleteFunc(slices.Clone(events), func(e Event) bool { return e.Router != r.Name }),
 	}
-	e.Sentences = []string{fmt.Sprintf("%s %s %v: its router %s is %s.", s.Node.Host, has, addr, r.Name, r.State)}
-	return e, nil
+	if x.host == "" {
+		x.host = "This host"
+	}
+	x.out = Explanation{Address: x.addr, Router: r.Name, Held: r.Held}
+	x.explain()
+	for _, o := range routers[1:] {
+		x.say("Router %s has the address in its list as well, and is %s: one address belongs to one router.", o.Name, o.State)
+		x.next("take %s out of the list of %s or of %s", x.addr, r.Name, o.Name)
+	}
+	x.out.Next = slices.DeleteFunc(x.out.Next, func(text string) bool { // another one says more
+		return slices.ContainsFunc(x.out.Next, func(o string) bool { return o != text && strings.HasPrefix(o, text) })
+	})
+	for i, text := range x.out.Sentences {
+		x.out.Sentences[i] = clean(text)
+	}
+	for i, text := range x.out.Next {
+		x.out.Next[i] = clean(text)
+	}
+	return x.out, nil
 }
 
-// routerWith is the router with an address; nil: none has it.
-func routerWith(s *Status, addr netip.Addr) *Router {
-	for i, r := range s.Routers {
-		for _, a := range r.Addresses {
-			if p, err := netip.ParsePrefix(a.Address); err == nil && p.Addr() == addr {
-				return &s.Routers[i]
-			}
+// routersWith are the routers with an address in their lists, one that has it first.
+func routersWith(s *Status, addr netip.Addr) (list []*Router) {
+	for i := range s.Routers {
+		r := &s.Routers[i]
+		if !slices.ContainsFunc(r.Addresses, func(a Address) bool {
+			p, err := netip.ParsePrefix(a.Address)
+			return err == nil && p.Addr() == addr
+		}) {
+			continue
+		}
+		if r.Held && r.State == stateActive {
+			list = slices.Insert(list, 0, r)
+		} else {
+			list = append(list, r)
 		}
 	}
-	return nil
+	return list
 }
 
-// addressesOf are the virtual addresses of all routers, without their prefix lengths.
-func addressesOf(s *Status) (all []string) {
+// unknownAddress says which addresses there are instead.
+func unknownAddress(s *Status, addr netip.Addr) error {
+	var all []string
 	for _, r := range s.Routers {
 		for _, a := range r.Addresses {
 			address, _, _ := strings.Cut(a.Address, "/")
 			all = append(all, address)
 		}
 	}
-	return all
+	file := "the configuration"
+	if s.Node.File != "" {
+		file = s.Node.File
+	}
+	what := "no router has an address here"
+	if len(all) > 0 {
+		what = "there are " + strings.Join(all, ", ")
+	}
+	return fmt.Errorf("%w: no router has the address %v: %s: add it to the addresses of a router in %s, and reload", ErrUnknown, addr, what, file)
+}
+
+// explainer makes an Explanation of one router.
+type explainer struct {
+	s      *Status
+	events []Event // of the router, the oldest first
+	r      *Router
+	addr   string
+	now    time.Time
+	host   string
+	out    Explanation
+}
+
+func (x *explainer) say(format string, args ...any) {
+	x.out.Sentences = append(x.out.Sentences, fmt.Sprintf(format, args...))
+}
+
+// next adds something to do, once.
+func (x *explainer) next(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(x.out.Next, text) {
+		x.out.Next = append(x.out.Next, text)
+	}
+}
+
+// explain goes by what the router does.
+func (x *explainer) explain() {
+	switch {
+	case x.r.NotRunning != "":
+		x.explainNotRunning()
+	case x.r.State == stateActive:
+		x.explainActive()
+	case x.r.State == stateBackup:
+		x.explainBackup()
+	default:
+		x.explainFaults()
+	}
+}
+
+// explainNotRunning is about a router that takes no part: most likely a second program
+// has the virtual router.
+func (x *explainer) explainNotRunning() {
+	r, why := x.r, plainError(x.r.NotRunning, x.r)
+	x.say("%s does not serve %s with this process: its router %s does not run, and is tried again all the time.", x.host, x.addr, r.Name)
+	if _, by, ok := strings.Cut(why, "is taken by "); ok {
+		x.say("VRID %d on %s is in use by %s: a second daemon was started on this host, or this one was.", r.VRID, r.Interface, by)
+		if pid, ok := processOf(by); ok {
+			x.next("ps -fp %s shows what that process is; stop the one of the two that should not run", pid)
+		}
+		x.next("systemctl status havip keepalived; ask the other one with its own socket: havip explain --socket PATH %s", x.addr)
+		return
+	}
+	x.say("The reason is: %s.", why)
+	x.next("havip validate %s checks the file against this machine", x.file())
+}
+
+// processOf finds the number in "process 4711 (...)".
+func processOf(by string) (pid string, ok bool) {
+	_, rest, ok := strings.Cut(by, "process ")
+	pid, _, _ = strings.Cut(rest, " ")
+	return pid, ok && pid != "" && strings.Trim(pid, "0123456789") == ""
+}
+
+func (x *explainer) file() string {
+	if x.s.Node.File == "" {
+		return "/etc/havip/havip.yaml"
+	}
+	return x.s.Node.File
+}
+
+// logOf is a thing to do on another host: what it says of the time in question.
+func (x *explainer) logOf(peer string, t time.Time) {
+	x.next("on %s: havip explain %s, and its log of that moment: journalctl -u havip --since '%s'", peer, x.addr,
+		t.Add(-time.Minute).Format("2006-01-02 15:04:05"))
 }

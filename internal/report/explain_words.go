@@ -1,0 +1,71 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// lasting prints a duration as a sentence has it: 0.4 s, 12 s, 3 min 12 s, 2 d 4 h.
+func lasting(d time.Duration) string {
+	const day = 24 * time.Hour
+	two := func(large time.Duration, largeName string, small time.Duration, smallName string) string {
+		text := fmt.Sprintf("%d %s", d/large, largeName)
+		if rest := d % large / small; rest > 0 {
+			text += fmt.Sprintf(" %d %s", rest, smallName)
+		}
+		return text
+	}
+	switch d = max(d, 0); {
+	case d < 10*time.Second:
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Truncate(100*time.Millisecond).Seconds()), ".0") + " s"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return two(time.Minute, "min", time.Second, "s")
+	case d < day:
+		return two(time.Hour, "h", time.Minute, "min")
+	}
+	return two(day, "d", time.Hour, "h")
+}
+
+// at prints a time, with its day if that is another one.
+func (x *explainer) at(t time.Time) string {
+	if t.Format(time.DateOnly) != x.now.Format(time.DateOnly) {
+		return t.Format("15:04:05 on 2 Jan")
+	}
+	return t.Format("15:04:05")
+}
+
+// since prints for how long something lasts; empty if that is not known.
+func (x *explainer) since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(" (for %s, since %s)", lasting(x.now.Sub(t)), x.at(t))
+}
+
+// ago prints the age of an event.
+func (x *explainer) ago(t time.Time) string { return lasting(x.now.Sub(t)) + " ago" }
+
+// recent reports whether something that comes with each advertisement goes on.
+func (x *explainer) recent(t time.Time) bool {
+	return !t.IsZero() && x.now.Sub(t) < max(10*time.Second, 5*time.Duration(x.r.Interval))
+}
+
+// plainError takes off an error what the reader knows: the package, the router and the
+// interface.
+func plainError(text string, r *Router) string {
+	for _, prefix := range []string{"vrrp: ", "vip: ", "failover: ", "healthcheck: ", "lb: ", r.Name + ": ", "interface " + r.Interface + ": "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	return text
+}
+
+// joined prints a list as a sentence has it.
+func joined(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:len(list)-1], ", ") + " and " + list[len(list)-1]
+}
