@@ -114,7 +114,8 @@ func (a *Advertisement) Parse(b []byte, src, dst netip.Addr) error {
 // ParsePacket reads the advertisement in p without a [Config], such as for a monitor. It
 // also looks behind an Authentication Header and before an HMAC trailer. It returns how
 // the sender authenticates, but verifies neither that nor TTL and addresses. The error is
-// a [*DropError].
+// a [*DropError]. With DropChecksum, DropIntervalZero, DropLinkLocal and DropVRID the
+// advertisement has all its fields as they are on the wire.
 func ParsePacket(p *Packet) (Advertisement, AuthType, error) {
 	var a Advertisement
 	d := DropError{Source: p.Source}
@@ -126,15 +127,16 @@ func ParsePacket(p *Packet) (Advertisement, AuthType, error) {
 			return a, auth, &d
 		}
 	}
-	n := a.decode(data, p.Source, p.Destination, &d)
-	if d.Reason != 0 {
-		return a, auth, &d
-	}
+	a.decode(data, p.Source, p.Destination, &d)
 	switch {
-	case n < len(data):
+	case a.Version == 0: // nothing could be read
+	case len(data) > messageLen(a.Version, a.Source.Is6(), len(a.Addresses)):
 		auth = AuthHMAC
 	case a.AuthType == uint8(AuthPass):
 		auth = AuthPass
+	}
+	if d.Reason != 0 {
+		return a, auth, &d
 	}
 	return a, auth, nil
 }
@@ -162,10 +164,10 @@ func (a *Advertisement) decode(b []byte, src, dst netip.Addr, d *DropError) int 
 		// the upper four bits are reserved (RFC 9568 §5.2.6)
 		a.Interval = time.Duration(binary.BigEndian.Uint16(b[4:])&0x0fff) * v3IntervalUnit
 	}
+	a.decodeAddresses(b)
 	if !a.verifyChecksum(b, n, d) {
 		return 0
 	}
-	a.decodeAddresses(b)
 	return a.checkFields(n, d)
 }
 

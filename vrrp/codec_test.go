@@ -207,3 +207,28 @@ func TestDropErrorTexts(t *testing.T) {
 		t.Errorf("error %v, want %v", err, want)
 	}
 }
+
+// TestParsePacketDiscarded: of an advertisement that receivers discard for its content, a
+// monitor gets what it says.
+func TestParsePacketDiscarded(t *testing.T) {
+	good := unhex(t, vectorPass)
+	for _, tc := range []struct {
+		name   string
+		change func(b []byte)
+		reason DropReason
+	}{
+		{"a wrong checksum", func(b []byte) { b[6]++ }, DropChecksum},
+		{"an interval of 0, with a checksum that fits", func(b []byte) { b[5], b[7] = 0, b[7]+1 }, DropIntervalZero},
+	} {
+		b := bytes.Clone(good)
+		tc.change(b)
+		p := &Packet{Data: b, Source: netip.MustParseAddr("192.168.1.231"), Destination: groupIPv4, TTL: 255, Protocol: protocolVRRP}
+		a, auth, err := ParsePacket(p)
+		if d, ok := err.(*DropError); !ok || d.Reason != tc.reason {
+			t.Errorf("%s: %v, want %v", tc.name, err, tc.reason)
+		}
+		if a.VRID != 51 || a.Priority != 100 || auth != AuthPass || string(a.AuthData[:6]) != "d0cker" || !slices.Equal(a.Addresses, addrs("192.168.1.231")) {
+			t.Errorf("%s: %+v, %v", tc.name, a, auth)
+		}
+	}
+}
