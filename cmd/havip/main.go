@@ -59,7 +59,7 @@ func exitCode(err error) int {
 }
 
 func newApp() *cli.App {
-	commands := []*cli.Command{runCommand(), validateCommand(), demoCommand(), versionCommand()}
+	commands := []*cli.Command{runCommand(), validateCommand(), monitorCommand(), demoCommand(), versionCommand()}
 	for _, command := range commands {
 		command.OnUsageError, command.Before = onUsageError, noArguments
 	}
