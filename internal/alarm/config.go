@@ -140,7 +140,7 @@ func (c Config) validateWebhook() error {
 		// The value may be a secret: the error does not have it.
 		field.If(!isWebURL(c.Webhook), "Webhook", "not a URL of the web: want https://host/path, or http"),
 		field.If(c.Proxy != "" && !isWebURL(c.Proxy), "Proxy", "not a URL of the web: want http://host:port"),
-		field.If(c.Email.Server != "", "Email", "there is a webhook as well: want one of the two"),
+		field.If(c.Email.Server != "", "Email", "a webhook and a mailbox: want one of the two"),
 		field.If(strings.ContainsFunc(c.Token, notInHeader), "Token", "has control characters: want what a header can hold"),
 	)
 }
@@ -148,11 +148,11 @@ func (c Config) validateWebhook() error {
 func (c Config) validateEmail() error {
 	e := c.Email
 	if e.Server == "" {
-		return field.Errorf("Webhook", "neither Webhook nor Email is set: want one of the two")
+		return field.Errorf("Webhook", "neither a webhook nor a mailbox: want one of the two")
 	}
 	errs := []error{
 		field.If(c.Format != JSON, "Format", "%v: want a webhook for that", c.Format),
-		field.If(c.Token != "", "Token", "no webhook: want Password of Email"),
+		field.If(c.Token != "", "Token", "no webhook: want a user and a password of the mailbox"),
 		field.If(c.Proxy != "", "Proxy", "no webhook: want none for e-mail"),
 		field.If(!isHostPort(e.Server), "Email.Server", "%q: want host:port, such as smtp.example.org:587", e.Server),
 		field.If(!isMailbox(e.From), "Email.From", "%q: want an address, such as havip@example.org", e.From),

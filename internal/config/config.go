@@ -19,6 +19,7 @@ type Config struct {
 	VRRP     []Router
 	Groups   []Group
 	Services []Service
+	Alarms   []Alarm
 
 	// Warnings are settings that are allowed and yet unlikely to do what was
 	// meant, in the order of the file.

@@ -2,11 +2,10 @@
 // the public packages: vrrp.Config, vip.Config, lb.PoolConfig, checkers and so on.
 // It is the only package that knows YAML.
 //
-// Tables drive it: keys.go, keys_router.go, keys_check.go and keys_service.go have a
-// row for each key, with a pointer to the field that gets the value, a sample and a
-// sentence. The decoder, [WriteDefaults] and the suggestions in messages read these
-// rows. A row says neither a range nor a default: the field's library does. A value
-// takes this way:
+// Tables drive it: keys.go and its neighbours, such as keys_router.go, have a row for each
+// key, with a pointer to the field that gets the value, a sample and a sentence. The
+// decoder, [WriteDefaults] and the suggestions in messages read these rows. A row says
+// neither a range nor a default: the field's library does. A value takes this way:
 //
 //   - The decoder reads the node (decode.go, scalar.go and its neighbours). Fields that
 //     the file does not name get the library's WithDefaults (home.go).

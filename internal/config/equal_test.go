@@ -35,6 +35,9 @@ func TestEqual(t *testing.T) {
 		for i := range a.Groups {
 			ok = ok && a.Groups[i].Equal(b.Groups[i])
 		}
+		for i := range a.Alarms {
+			ok = ok && a.Alarms[i].Equal(b.Alarms[i])
+		}
 		for i := range a.Services {
 			ok = ok && a.Services[i].Equal(b.Services[i])
 		}
@@ -77,6 +80,12 @@ func TestEqual(t *testing.T) {
 		{"192.168.31.246:993", "192.168.31.248:993"},
 		{"check: {type: tls}", "check: {type: tls, min_validity: 1h}"},
 		{"responses: 1", "responses: 2"},
+		{"example.org/xyz", "example.org/xyy"},
+		{"token: t0ken", "token: t1ken"},
+		{"password: s3cret", "password: s4cret"},
+		{"boss@example.org", "chef@example.org"},
+		{"on: [split, fault]", "on: [split]"},
+		{"repeat: 1h", "repeat: 2h"},
 	} {
 		text := strings.Replace(string(data), edit[0], edit[1], 1)
 		if text == string(data) {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/alarm"
 	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/lb"
 	"github.com/havip/havip/vip"
@@ -45,10 +46,13 @@ func TestEveryOptionHasARow(t *testing.T) {
 	}
 	elsewhere["vrrp.Config.Group"], elsewhere["vip.Config.Namespace"] = "the daemon", "the daemon"
 	elsewhere["healthcheck.Config.Name"] = "the check's"
+	for _, f := range []string{"Webhook", "Token", "Email.Password"} {
+		elsewhere["alarm.Config."+f] = "AlarmConfig, of secrets"
+	}
 	pointed := make(map[string]bool) // by field: a row points at it
 	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits](),
 		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HandlerConfig](), reflect.TypeFor[Front](), reflect.TypeFor[healthcheck.Config](),
-		reflect.TypeFor[vrrp.Config](), reflect.TypeFor[vip.Config](), reflect.TypeFor[vip.Address](), reflect.TypeFor[vip.Route]()}
+		reflect.TypeFor[vrrp.Config](), reflect.TypeFor[vip.Config](), reflect.TypeFor[alarm.Config](), reflect.TypeFor[vip.Address](), reflect.TypeFor[vip.Route]()}
 	for _, t := range checkTypes() {
 		var c Check
 		t.keys(&c)

@@ -22,6 +22,7 @@ func (c *Config) keys() []key {
 		optional("checks", checks(&c.Checks), "", "health checks, by name"),
 		optional("vrrp", list(&c.VRRP, (*Router).value), "", "virtual routers"),
 		optional("groups", list(&c.Groups, (*Group).value), "", "routers that move together"),
+		optional("alarms", list(&c.Alarms, (*Alarm).value), "", "who is told of what happens, by webhook or e-mail"),
 		optional("services", list(&c.Services, (*Service).value), "", "what is balanced over backends"),
 	}
 }

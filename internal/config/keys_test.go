@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/internal/alarm"
 	"github.com/havip/havip/lb"
 	"github.com/havip/havip/vip"
 	"github.com/havip/havip/vrrp"
@@ -171,6 +172,15 @@ func TestDecoded(t *testing.T) {
 			Track: []Track{{"script", 0, "priority"}, {"echo", 0, "priority"}, {"secure", 0, "priority"}, {"rpc", 0, "priority"}, {"name", 0, "priority"}, {"ping", 0, "priority"}, {"mail", 0, "priority"}, {"certificate", 0, "priority"}, {"program", 0, "priority"}, {"maintenance", 0, "priority"}, {"heartbeat", 0, "priority"}, {"nginx", 0, "priority"}, {"uplink", 0, "priority"}, {"gateway", 0, "priority"}}, Listeners: Listeners{NotifyTimeout: 30 * time.Second},
 		}},
 		Groups: []Group{{at(99, 5), "G1", []string{"VI_1", "VI_6"}, Listeners{[]Notify{{[]string{"/etc/havip/notify.sh"}, nil}}, "nobody:nogroup", "/run/havip/groups", 30 * time.Second}}},
+		Alarms: []Alarm{{
+			Pos: at(197, 5), Webhook: secret("https://hooks.example.org/xyz"), Token: secret("t0ken"),
+			Receiver: Receiver{Name: "ops", Format: alarm.Slack, Proxy: "http://proxy.example.org:3128", CA: "/etc/havip/ca.pem", On: []string{"split", "fault"},
+				Repeat: time.Hour, Timeout: 5 * time.Second, GiveUp: 30 * time.Minute},
+		}, {
+			Pos: at(207, 5), Password: secret("s3cret"),
+			Receiver: Receiver{Name: "mail", Email: alarm.Email{Server: "smtp.example.org:465", From: "havip <havip@example.org>", To: []string{"ops@example.org", "boss@example.org"},
+				User: "havip", TLS: alarm.TLS}, On: []string{"transition", "split", "pool", "certificate"}, Repeat: -1, Timeout: 10 * time.Second, GiveUp: time.Hour},
+		}},
 		Warnings: []Problem{
 			{at(33, 24), "checks.secure.tls.server_name", "with insecure: true nothing is verified: leave that out, or this"},
 			{at(33, 45), "checks.secure.tls.ca", "with insecure: true nothing is verified: leave that out, or this"},
@@ -249,6 +259,7 @@ services:
   - {name: tcp, listen: ":91", mode: tcp, backends: ["192.0.2.7:80"], tls: {certificates: [/a.pem]}}
   - {name: udp, listen: ":91", mode: udp, backends: ["192.0.2.7:80"]}
   - {name: mutual, listen: ":92", backends: ["192.0.2.7:80"], tls: {certificates: [/a.pem], client_ca: /ca.pem}}
+alarms: [{name: ops, webhook: "http://192.0.2.9/x"}]
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -296,6 +307,8 @@ services:
 		{"tls", c.Services[0].TLS, (*ServerTLS)(nil)},
 		{"client auth", [2]string{c.Services[3].TLS.ClientAuth, c.Services[5].TLS.ClientAuth}, [2]string{"", "required"}},
 		{"alpn", [2][]string{c.Services[3].TLS.ALPN, c.Services[5].TLS.ALPN}, [2][]string{nil, {"h2", "http/1.1"}}},
+		{"alarm", c.Alarms[0].AlarmConfig(), alarm.Config{Name: "ops", Webhook: "http://192.0.2.9/x", On: []string{"transition", "split", "pool", "certificate"},
+			Repeat: 4 * time.Hour, Timeout: 10 * time.Second, GiveUp: time.Hour}},
 		{"limits", c.Services[0].Limits, lb.Limits{}},
 	} {
 		if !reflect.DeepEqual(v.got, v.want) {
@@ -321,6 +334,7 @@ func TestWriteDefaults(t *testing.T) {
 	together := map[string][2]string{
 		"# macvlan:": {"virtual_mac: false", "virtual_mac: true"},
 		"# url:":     {"\n    path: /", "\n    # path: /"},
+		"# email:":   {"webhook: https", "# webhook: https"},
 		"# track:":   {"# address: 127", "address: 127"},
 	}
 	const passAH = "version: 3"

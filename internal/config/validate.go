@@ -24,6 +24,7 @@ func (d *decoder) validate(c *Config) {
 	d.validateGroups(c)
 	d.validateServices(c)
 	d.validateAdmin(c)
+	d.validateAlarms(c)
 	c.Checks = slices.DeleteFunc(c.Checks, func(c Check) bool {
 		if !d.used[c.Name] {
 			d.warn(c.path, "nothing uses this check")
