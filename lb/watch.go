@@ -26,9 +26,9 @@ type BackendSnapshot struct {
 	// addresses is a backend with a Name of its own, and, from an SRV record, Weight and
 	// Backup.
 	Backend
-	ConfiguredWeight int // Weight without an Override
-	Origin   string // the Name of the backend as it is configured
-	Resolved string // where connections go: Address, or what it resolved to
+	ConfiguredWeight int    // Weight without an Override
+	Origin           string // the Name of the backend as it is configured
+	Resolved         string // where connections go: Address, or what it resolved to
 	// Authority is host:port, by which a check speaks of the backend: Address, or for an
 	// SRV record the domain and the record's port.
 	Authority string
@@ -130,7 +130,8 @@ func (p *Pool) Status() PoolStatus {
 	s := p.snap.Load()
 	now := p.now()
 	st := PoolStatus{Name: p.config().Name, Quorum: s.quorum, Panic: s.panic,
-		Queued: int(p.queue.waiting.Load()), Waits: p.queue.waits.Load(), Overflow: p.queue.overflow.Load(), Unresolved: s.unresolved}
+		Queued: int(p.queue.waiting.Load()), Waits: p.queue.waits.Load(), Overflow: p.queue.overflow.Load(), Unresolved: s.unresolved,
+		Backends: make([]BackendStatus, 0, len(s.all))}
 	for _, m := range s.all {
 		b := BackendStatus{
 			BackendSnapshot: s.backend(m),

@@ -54,7 +54,7 @@ func (n *testNode) load(context.Context) (*config.Config, error) {
 }
 
 // startNode runs a Node until the test ends. within calls New where the sockets belong.
-func startNode(t *testing.T, file string, within func(func() error) error) *testNode {
+func startNode(t testing.TB, file string, within func(func() error) error) *testNode {
 	t.Helper()
 	n := &testNode{signals: make(chan os.Signal, 1), logged: &labtest.Log{}, file: file}
 	cfg, err := n.load(t.Context())
@@ -206,7 +206,7 @@ func TestUnknownAddress(t *testing.T) {
 }
 
 // smallFile has a service and nothing else.
-func smallFile(t *testing.T) string {
+func smallFile(t testing.TB) string {
 	return fmt.Sprintf("services: [{name: web, listen: %q, mode: tcp, backends: [%q]}]\n", lab.FreeAddress(t), lab.FreeAddress(t))
 }
 

@@ -70,9 +70,10 @@ func histogram(t daemon.Tally) report.Histogram {
 // poolStatus is what a pool knows about its backends, and what their checks do.
 func poolStatus(v daemon.PoolView) report.Pool {
 	s := v.Status()
-	p := report.Pool{Backends: []report.Backend{}, Route: v.Route, Quorum: s.Quorum, Panic: s.Panic, Queued: s.Queued, Waits: s.Waits, Overflow: s.Overflow, Unresolved: s.Unresolved}
-	checks := map[string]healthcheck.Status{}
-	for _, m := range v.Monitors() {
+	p := report.Pool{Backends: make([]report.Backend, 0, len(s.Backends)), Route: v.Route, Quorum: s.Quorum, Panic: s.Panic, Queued: s.Queued, Waits: s.Waits, Overflow: s.Overflow, Unresolved: s.Unresolved}
+	monitors := v.Monitors()
+	checks := make(map[string]healthcheck.Status, len(monitors))
+	for _, m := range monitors {
 		checks[m.Backend] = m.Status()
 	}
 	for _, b := range s.Backends {
