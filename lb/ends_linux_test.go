@@ -84,6 +84,27 @@ func TestConnectsAreCounted(t *testing.T) {
 	})
 }
 
+// How long the connections of a backend lasted is counted at their ends.
+func TestEndedConnectionsAreCounted(t *testing.T) {
+	everyWay(t, func(t *testing.T, open func(*testTCP, ...Backend) (func() stream, func())) {
+		tc := tcpWith(TCPConfig{})
+		dial, _ := open(tc, talker(t, "a"))
+		began := time.Now()
+		c := dial()
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if b := tc.Pool.Status().Backends[0]; b.Ended != 0 || b.Lasted != 0 {
+			t.Errorf("%+v, want no end while the connection lasts", b)
+		}
+		c.Close()
+		waitFor(t, "the end", func() bool { return tc.Pool.Status().Backends[0].Ended == 1 })
+		if b := tc.Pool.Status().Backends[0]; b.Lasted <= 0 || b.Lasted > time.Since(began) {
+			t.Errorf("%+v", b)
+		}
+	})
+}
+
 // A connection that was not accepted for want of descriptors is none of the limit's.
 func TestWantOfDescriptorsCountsNobody(t *testing.T) {
 	tc := tcpWith(TCPConfig{Limits: Limits{Connections: 1}})

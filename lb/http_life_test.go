@@ -62,6 +62,9 @@ func TestEveryRequestIsRecorded(t *testing.T) {
 	if st := h.Stats(); st.Accepted != 5 || st.Active != 0 || st.Failed != 4 || st.Received != 15 || st.Sent != 5+29+29+23+16 {
 		t.Errorf("%+v", st)
 	}
+	if b := h.pool().Status().Backends[0]; b.Ended != 1 || b.Lasted <= 0 {
+		t.Errorf("%+v, want the one request that the backend has answered", b)
+	}
 }
 
 // KillOnDown and DrainTimeout are for requests as much as for connections: one that

@@ -27,6 +27,7 @@ func (x *exchange) releasePick() {
 	}
 	x.record.Backend = x.pick.Backend()
 	x.pick.Transferred(x.record.Received, x.record.Sent)
+	x.pick.Lasted(time.Since(x.record.Start))
 	x.pick.Done(x.result)
 }
 

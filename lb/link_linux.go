@@ -355,6 +355,7 @@ func (k *link) end(reason string) {
 	if k.state == linkRelaying {
 		r.Backend = k.pick.Backend()
 		k.pick.Transferred(k.half[0].written, k.half[1].read)
+		k.pick.Lasted(r.Duration)
 	}
 	k.pick.Done(Neutral)
 	k.cfg.leave(k.peer)

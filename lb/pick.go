@@ -142,6 +142,16 @@ func (k Pick) Connected(took time.Duration) {
 	k.member.connectTime.Add(uint64(max(took, 0)))
 }
 
+// Lasted records that a connection, session or request of the backend has ended, and how
+// long the client's lasted from its beginning.
+func (k Pick) Lasted(took time.Duration) {
+	if k.member == nil {
+		return
+	}
+	k.member.ended.Add(1)
+	k.member.lasted.Add(uint64(max(took, 0)))
+}
+
 // Transferred records bytes sent to and received from the backend.
 func (k Pick) Transferred(sent, received int64) {
 	if k.member == nil {

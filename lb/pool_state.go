@@ -47,11 +47,11 @@ type Pool struct {
 	// overrides are by name; the map never changes. Who changes the pool's configuration,
 	// with updating held, need not hold mu to read them.
 	overrides map[string]Override
-	news   []news                              // that Run has got, and are not part of the pool yet
-	soon   *time.Timer                         // calls refresh; nil: nothing has changed
-	took   time.Duration                       // the latest refresh
-	onGone map[weak.Pointer[registry]]struct{} // see watchGone
-	gone   servers                             // of which onGone is to be told
+	news      []news                              // that Run has got, and are not part of the pool yet
+	soon      *time.Timer                         // calls refresh; nil: nothing has changed
+	took      time.Duration                       // the latest refresh
+	onGone    map[weak.Pointer[registry]]struct{} // see watchGone
+	gone      servers                             // of which onGone is to be told
 
 	watchers  audience
 	followers map[*follower]struct{}

@@ -17,6 +17,7 @@ type server struct {
 
 	received, sent        atomic.Uint64
 	connects, connectTime atomic.Uint64 // number, and nanoseconds in all
+	ended, lasted         atomic.Uint64 // likewise
 
 	down     atomic.Bool
 	draining atomic.Bool

@@ -79,6 +79,7 @@ func (c *tcpConn) relayClient(ctx context.Context) (adopted bool, err error) {
 	}
 	c.relay()
 	pick.Transferred(c.up.written.Load(), c.down.read.Load())
+	pick.Lasted(time.Since(c.record.Start))
 	pick.Done(Neutral)
 	return false, nil
 }

@@ -107,6 +107,9 @@ func TestUDPSessionEnds(t *testing.T) {
 	if r := nextRecord(t, records); r.Client.String() != c.LocalAddr().String() || r.Sent < 2 || r.Backend == "" || r.Service != "dns" {
 		t.Errorf("record %+v", r)
 	}
+	if b := u.Pool.Status().Backends[0]; b.Ended != 1 || b.Lasted <= 0 {
+		t.Errorf("%+v, want one session", b)
+	}
 
 	u = udpWith(UDPConfig{Responses: 2, Record: func(r Record) { records <- r }})
 	addr, _ = relayUDP(t, u, udpServer(t, udpSocket(t, "127.0.0.1:0"), func(string) []string { return []string{"1", "2"} }))

@@ -259,6 +259,7 @@ func (p *udpPlane) disconnectSession(s *udpSession, r Result) {
 	delete(p.sockets, s.fd)
 	s.fd = -1
 	s.pick.Transferred(s.sent, s.received)
+	s.pick.Lasted(time.Duration(s.last - s.start))
 	s.pick.Done(r)
 }
 

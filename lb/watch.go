@@ -108,6 +108,8 @@ type BackendStatus struct {
 	Sent        uint64        // bytes to the backend
 	Connects    uint64        // connections made
 	ConnectTime time.Duration // which all of them took together
+	Ended       uint64        // connections, sessions or requests that have ended
+	Lasted      time.Duration // which all of them took together, from the client's beginning
 }
 
 // PoolStatus is a pool's state at one moment.
@@ -146,6 +148,8 @@ func (p *Pool) Status() PoolStatus {
 			Sent:        m.sent.Load(),
 			ConnectTime: time.Duration(m.connectTime.Load()),
 			Connects:    m.connects.Load(),
+			Ended:       m.ended.Load(),
+			Lasted:      time.Duration(m.lasted.Load()),
 		}
 		b.InUse = b.InUse && !b.Ejected
 		if at := m.changed.Load(); at != 0 {

@@ -39,31 +39,33 @@ func (c poolCounts) apply(s *lb.PoolStatus) {
 	for i := range s.Backends {
 		b := &s.Backends[i]
 		if n, ok := c.backends[b.Name]; ok {
-			b.Picks, b.Failures, b.Ejects, b.Received, b.Sent, b.Connects, b.ConnectTime =
-				n.picks, n.failures, n.ejects, n.received, n.sent, n.connects, n.connectTime
+			b.Picks, b.Failures, b.Ejects, b.Received, b.Sent, b.Connects, b.ConnectTime, b.Ended, b.Lasted =
+				n.picks, n.failures, n.ejects, n.received, n.sent, n.connects, n.connectTime, n.ended, n.lasted
 		}
 	}
 }
 
 // backendCounts are those of a backend.
 type backendCounts struct {
-	picks, failures, ejects, received, sent, connects uint64
-	connectTime                                       time.Duration
+	picks, failures, ejects, received, sent, connects, ended uint64
+	connectTime, lasted                                      time.Duration
 }
 
 func backendCountsOf(b *lb.BackendStatus) backendCounts {
-	return backendCounts{b.Picks, b.Failures, b.Ejects, b.Received, b.Sent, b.Connects, b.ConnectTime}
+	return backendCounts{picks: b.Picks, failures: b.Failures, ejects: b.Ejects, received: b.Received, sent: b.Sent,
+		connects: b.Connects, connectTime: b.ConnectTime, ended: b.Ended, lasted: b.Lasted}
 }
 
 func (c backendCounts) plus(o backendCounts) backendCounts {
-	return backendCounts{c.picks + o.picks, c.failures + o.failures, c.ejects + o.ejects, c.received + o.received,
-		c.sent + o.sent, c.connects + o.connects, c.connectTime + o.connectTime}
+	return backendCounts{picks: c.picks + o.picks, failures: c.failures + o.failures, ejects: c.ejects + o.ejects, received: c.received + o.received,
+		sent: c.sent + o.sent, connects: c.connects + o.connects, connectTime: c.connectTime + o.connectTime, ended: c.ended + o.ended, lasted: c.lasted + o.lasted}
 }
 
 // since reports whether the same backend may have counted o before it counted c.
 func (c backendCounts) since(o backendCounts) bool {
 	return c.picks >= o.picks && c.failures >= o.failures && c.ejects >= o.ejects && c.received >= o.received &&
-		c.sent >= o.sent && c.connects >= o.connects && c.connectTime >= o.connectTime
+		c.sent >= o.sent && c.connects >= o.connects && c.connectTime >= o.connectTime &&
+		c.ended >= o.ended && c.lasted >= o.lasted
 }
 
 // poolMemory remembers what the backends of a pool have counted: backends come and go with

@@ -93,7 +93,7 @@ func backendStatus(b lb.BackendStatus, check healthcheck.Status, checked bool) r
 		Weight: b.Weight, ConfiguredWeight: b.ConfiguredWeight, Backup: b.Backup, Draining: b.Draining, Ejected: b.Ejected,
 		Checked: checked, CheckLatency: report.Seconds(check.Latency),
 		Active: b.Active, Picks: b.Picks, Failures: b.Failures, Ejects: b.Ejects, Received: b.Received, Sent: b.Sent,
-		Connects: b.Connects, ConnectTime: report.Seconds(b.ConnectTime),
+		Connects: b.Connects, ConnectTime: report.Seconds(b.ConnectTime), Ended: b.Ended, Took: report.Seconds(b.Lasted),
 	}
 	if check.Err != nil {
 		out.Error = check.Err.Error()
