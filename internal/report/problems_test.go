@@ -18,6 +18,7 @@ func TestProblems(t *testing.T) {
 		"maintenance is planned": {func(s *Status, r *Router, _ *Check, _ *Service) {
 			s.Node.Maintenance, r.State, r.Faults = &Maintenance{}, "Initialize", []string{"maintenance"}
 		}, ""},
+		"what maintenance has left behind is not": {func(_ *Status, r *Router, _ *Check, _ *Service) { r.Faults = []string{"maintenance"} }, "VI_1: fault: maintenance"},
 		"a fault in maintenance is not": {func(s *Status, r *Router, _ *Check, _ *Service) {
 			s.Node.Maintenance, r.State, r.Faults = &Maintenance{}, "Initialize", []string{"maintenance", "link down"}
 		}, "VI_1: fault: link down"},

@@ -217,9 +217,12 @@ func (s *Status) peerRemarks(r *Router, all bool) (list []remark) {
 		if r.NotRunning != "" {
 			return nil
 		}
-		text := "no peer heard"
+		text := "no other router heard"
 		if len(r.Unicast) > 0 {
-			text += " of " + strings.Join(r.Unicast, ", ")
+			text = "not heard: " + strings.Join(r.Unicast, ", ")
+		}
+		if r.State == stateActive {
+			text += " (a Backup sends nothing)"
 		}
 		return []remark{{"", text, faint}}
 	}
