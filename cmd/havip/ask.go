@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/havip/havip/internal/admin/client"
+	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/report"
 	"github.com/havip/havip/internal/terminal"
 )
@@ -52,6 +53,9 @@ func dial(c *cli.Context) (*client.Client, error) {
 	}
 	if c.IsSet("url") && slices.Contains(c.LocalFlagNames(), "socket") && os.Getenv("HAVIP_SOCKET") == "" {
 		return nil, usageError(fmt.Errorf("havip %s: --socket and --url: use one or the other", c.Command.Name))
+	}
+	if c.String("socket") == config.Off && !c.IsSet("url") {
+		return nil, usageError(fmt.Errorf("havip %s: the socket is %s, as the environment's HAVIP_SOCKET may say: name one by --socket", c.Command.Name, config.Off))
 	}
 	cl, err := client.New(client.Config{Socket: c.String("socket"), URL: c.String("url"), TokenFile: c.String("token-file"), CA: c.String("ca")})
 	if err != nil {

@@ -175,6 +175,7 @@ func TestWrongUsage(t *testing.T) {
 		"status --watch 1ms":           "want at least 200ms",
 		"status --watch -o json":       "--watch is for people",
 		"status --bogus":               "flag provided but not defined: -bogus: see 'havip status --help'",
+		"status --socket off":          "the socket is off",
 		"status --token-file /t":       "--token-file belongs to --url",
 		"status --url ftp://x":         "want one such as https://lb-01:9650",
 		"events extra":                 `unexpected argument "extra": usage: havip events`,
