@@ -267,8 +267,12 @@ func (b *Book) Settle() {
 
 // Retain ends what lasts of parts that are gone. exists is asked by an event of each.
 func (b *Book) Retain(exists func(report.Event) bool, now time.Time) {
-	for _, e := range b.entries {
-		if e.lasting && !exists(e.about) {
+	for key, e := range b.entries {
+		switch {
+		case !e.lasting || exists(e.about):
+		case !e.told: // nobody waits for its end
+			delete(b.entries, key)
+		default:
 			e.lasting, e.Until, e.Summary = false, now, e.Key+": not configured any more"
 			e.Changes++
 			b.want(e, now)

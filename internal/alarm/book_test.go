@@ -266,6 +266,7 @@ func TestRequeue(t *testing.T) {
 func TestRetain(t *testing.T) {
 	b := NewBook(everything)
 	told(b, time.Minute, split(0), noBackends(0))
+	b.Take(event(time.Minute, "error", report.KindPool, "pool has no working backends", "", "service", "not told yet"), at(time.Minute))
 	b.Retain(func(e report.Event) bool { return e.Router != "" }, at(time.Hour))
 	got := told(b, 2*time.Hour)
 	want := []string{"1h0m0s resolved critical pool web: pool web: not configured any more x1"}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/havip/havip/internal/alarm"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/daemon"
 )
@@ -40,6 +41,7 @@ type Node struct {
 	cfg     Config
 	log     *daemon.Log
 	daemon  *daemon.Daemon
+	alarms  *alarm.Center
 	host    string
 	started time.Time
 
@@ -58,12 +60,15 @@ func New(cfg Config) (*Node, error) {
 	n.warn(cfg.Configuration)
 	var err error
 	n.daemon, err = daemon.New(cfg.Configuration, cfg.Log.Logger, cfg.Log.Access, cfg.Strict)
+	n.alarms = alarm.New(n.host, n.Events(), cfg.Log.Logger)
 	return n, err
 }
 
 // Run does the work until ctx ends, and reads the configuration again whenever reload has
 // something. It hands over then, and returns when everything has ended.
 func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
+	n.followAlarms(n.cfg.Configuration)
+	defer n.alarms.Stop() // after all else: the end is told as well
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { n.followSignals(ctx, reload) })
@@ -99,6 +104,9 @@ func (n *Node) reload(ctx context.Context) error {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
 	err := n.loadNext(ctx)
+	if v := n.daemon.View(); !v.Since.IsZero() {
+		n.followAlarms(v.Config) // those in force, whatever has failed
+	}
 	switch {
 	case err == nil:
 		n.noteReload("")
