@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/report"
 )
 
@@ -284,5 +286,23 @@ func TestCompletion(t *testing.T) {
 	t.Setenv("HAVIP_SOCKET", f.socket+"none")
 	if o := havip(t.Context(), "resign", completionFlag); o != (outcome{}) {
 		t.Errorf("without a daemon: %+v, want nothing", o)
+	}
+}
+
+// TestBashCompletion: the shell's part takes names as they are, whatever characters they
+// have.
+func TestBashCompletion(t *testing.T) {
+	lab.Need(t, "bash")
+	const script = `havip() { printf '%s\n' 'web' 'we$(echo oops)' 'api' "$*"; }
+source dist/havip.bash
+COMP_WORDS=(havip drain we) COMP_CWORD=2
+_havip
+printf '%s\n' "${COMPREPLY[@]}"
+COMP_WORDS=(havip drain "") COMP_CWORD=2
+_havip
+printf '%s\n' "${COMPREPLY[@]: -1}"`
+	out, err := exec.Command("bash", "-c", script).CombinedOutput()
+	if want := "web\nwe$(echo oops)\ndrain " + completionFlag + "\n"; err != nil || string(out) != want {
+		t.Errorf("%v, %q, want %q", err, out, want)
 	}
 }
