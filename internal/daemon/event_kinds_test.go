@@ -133,7 +133,7 @@ func resolve(t *testing.T, pkg string, at token.Position, arg ast.Expr) (all []m
 func TestEveryLineHasItsKind(t *testing.T) {
 	found := map[string]bool{}
 	for _, folder := range []string{
-		"vrrp", "vip", "vip/failover", "vip/guard", "vip/filter", "healthcheck", "lb", "lb/internal/reactor", "internal/alarm", "internal/daemon", "internal/node", "internal/admin",
+		"vrrp", "vip", "vip/failover", "vip/guard", "vip/filter", "healthcheck", "lb", "lb/internal/reactor", "internal/alarm", "internal/daemon", "internal/node", "internal/admin", "internal/alarm", "internal/admin",
 	} {
 		for _, m := range messages(t, filepath.Join("../..", folder)) {
 			found[m.text] = true
