@@ -168,7 +168,7 @@ func (x *explainer) sayHeard(split, lost bool) {
 	if len(heard) > 0 {
 		x.say("Heard last: %s.", joined(heard))
 	}
-	if len(silent) > 0 {
+	if len(silent) > 0 && !split {
 		x.say("Never heard: %s, which is a peer in the file.", joined(silent))
 	}
 	if split || lost {

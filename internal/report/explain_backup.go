@@ -16,7 +16,7 @@ func (x *explainer) explainBackup() {
 		x.sayDiscards()
 		return
 	}
-	x.say("%s does not have %s: %s has it, which is Active with priority %d and was heard %s.", x.host, x.addr, a.Address, a.Priority, x.ago(a.LastHeard))
+	x.say("%s does not have %s: %s has it, is Active with priority %d, and was heard %s.", x.host, x.addr, a.Address, a.Priority, x.ago(a.LastHeard))
 	x.sayHowBackup(a)
 	x.sayPriority()
 	x.sayDiscards()

@@ -42,11 +42,19 @@ func (x *explainer) since(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
+	if x.now.Sub(t) < time.Second {
+		return " (since " + x.at(t) + ")"
+	}
 	return fmt.Sprintf(" (for %s, since %s)", lasting(x.now.Sub(t)), x.at(t))
 }
 
 // ago prints the age of an event.
-func (x *explainer) ago(t time.Time) string { return lasting(x.now.Sub(t)) + " ago" }
+func (x *explainer) ago(t time.Time) string {
+	if d := x.now.Sub(t); d >= 100*time.Millisecond {
+		return lasting(d) + " ago"
+	}
+	return "just now"
+}
 
 // recent reports whether something that comes with each advertisement goes on.
 func (x *explainer) recent(t time.Time) bool {
