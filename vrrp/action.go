@@ -90,7 +90,8 @@ const (
 	CauseFaultCleared
 	// CauseResign: the router was asked to hand over.
 	CauseResign
-	// CauseUnclaimed: the router handed over, but no other router took the addresses.
+	// CauseUnclaimed: the router handed over, but no other router took the addresses. They
+	// are its own again, or still: then the change is from Active to Active.
 	CauseUnclaimed
 	// CauseStalled: the router did not run for so long that another one must have
 	// taken over.
@@ -143,14 +144,17 @@ func (c Cause) aboutPeer() bool {
 
 // Transition is one state change of a virtual router.
 type Transition struct {
-	From, To State     // Initialize to Initialize: the router was started with a fault, or stopped
+	// From and To differ but for two cases. Initialize to Initialize: the router was
+	// started with a fault, or stopped. Active to Active: see CauseUnclaimed.
+	From, To State
 	Cause    Cause     // why
 	Reason   string    // the faults, comma-separated, the reconfigured keys, or the member of the group; else empty
 	Waiting  bool      // all faults are only awaited, see Router.Await
 	Priority uint8     // in force after the change
 	Time     time.Time // of the change, by the machine's clock
 	// Peer is the router that the Cause is about: it was not heard in time, left, is
-	// preempted, or has the better claim. Its Address is not valid if the Cause is
-	// about no other router, or if none was heard since this one became Backup.
+	// preempted, or has the better claim. After a planned hand-over it is the successor.
+	// Its Address is not valid if the Cause is about no other router, or if none was heard
+	// since this one became Backup or began to hand over.
 	Peer Peer
 }

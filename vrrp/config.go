@@ -85,6 +85,11 @@ type Config struct {
 	// [Status.Deaf]. Not for Peers, whose hardware addresses only the kernel finds.
 	// Default false.
 	VirtualMAC bool
+	// NoOverlap makes a planned hand-over release the addresses at once, so that no
+	// host has them until the successor does, after its skew time. Otherwise this host
+	// keeps them until it hears the successor. VirtualMAC, and no Addresses, imply
+	// NoOverlap. Default false.
+	NoOverlap bool
 	// Checksum is the form of the version 3 IPv4 checksum on advertisements
 	// that are sent. All forms are accepted. ChecksumOldUnicast is for Peers.
 	// Default ChecksumPseudoHeader.

@@ -322,10 +322,17 @@ func TestConformance40ActiveReasserts(t *testing.T) {
 }
 
 // RFC 9568 §6.4.3 (655)-(665): a router that is stopped sends priority 0 before it releases
-// the addresses.
+// the addresses. It may keep them until its successor has taken over.
 func TestConformance41StopSendsZeroThenReleases(t *testing.T) {
 	versions(t, func(t *testing.T, v uint8) {
 		r := active(t, Config{Version: v, Priority: 100})
+		r.want(r.m.Shutdown(r.now), "Send 0")
+		r.hear(r.since(time.Second), 20, 90, "Release, Active>Initialize (shutdown)")
+		if d, ok := r.m.Deadline(); ok {
+			t.Errorf("deadline %v after Shutdown", d)
+		}
+
+		r = active(t, Config{Version: v, Priority: 100, NoOverlap: true})
 		r.want(r.m.Shutdown(r.now), "Send 0, Release, Active>Initialize (shutdown)")
 		if d, ok := r.m.Deadline(); ok {
 			t.Errorf("deadline %v after Shutdown", d)

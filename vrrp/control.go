@@ -16,9 +16,10 @@ func (r *Router) SetPriority(priority uint8) {
 	r.useMachine(func(now time.Time) []Action { return r.machine.SetPriority(now, priority) })
 }
 
-// Resign hands the addresses over to a Backup, as [Machine.Resign] does. If there is no
-// Backup the router takes them back after about four intervals. Unless the router is
-// Active the error is [ErrNotActive].
+// Resign begins to hand the addresses over to a Backup, as [Machine.Resign] does, and
+// returns at once: the router is Active until it hears its successor. If there is no Backup
+// it goes on. A router that must release the addresses at once takes them back after about
+// four intervals. Unless the router is Active the error is [ErrNotActive].
 func (r *Router) Resign() error {
 	var state State
 	r.useMachine(func(now time.Time) []Action {
@@ -38,22 +39,24 @@ func (r *Router) Entitled() bool {
 	defer r.conn.mu.Unlock()
 	r.cfg.Group.lock()
 	defer r.cfg.Group.unlock()
-	return r.phase == running && r.machine.Entitled(time.Now())
+	return r.runs() && r.machine.Entitled(time.Now())
 }
 
 // Hold keeps the router out of the election for a reason, such as "check web
 // failed", until release is called; an empty reason counts as "held". An Active
-// router hands over at once. Each hold lasts until its own release is called, also
-// when several have the same reason. The second call of a release does nothing.
+// router gives up its addresses at once. Each hold lasts until its own release is called,
+// also when several have the same reason. The second call of a release does nothing.
 func (r *Router) Hold(reason string) (release func()) {
 	return r.keepOut(r.holds, reason)
 }
 
-// StandDown is Hold for planned work, such as maintenance: the router stays out of the
-// election until release is called, but an Active router hands over as [Router.Resign]
-// does before that.
+// StandDown is Hold for planned work, such as maintenance. An Active router first hands
+// over as [Router.Resign] does: it sends priority 0, and keeps its addresses until it hears
+// its successor, for one interval and 200 ms at most, or 1.2 s in version 2. If there is no
+// successor nobody has the addresses then. While a fault or a Hold is in force as well, the
+// addresses go at once.
 func (r *Router) StandDown(reason string) (release func()) {
-	return r.keepOut(r.holds, reason)
+	return r.keepOut(r.standdowns, reason)
 }
 
 // Await is Hold for something that is not known yet, such as the first result of a
@@ -81,7 +84,18 @@ func (r *Router) keepOut(reasons map[string]int, reason string) (release func())
 
 // setFaults tells the machine its faults.
 func (r *Router) setFaults(now time.Time) []Action {
-	return r.machine.setFaults(now, r.faults(), len(r.holds) == 0 && !r.unable())
+	return r.machine.setFaults(now, r.faults(), r.faultKind())
+}
+
+// faultKind returns what the reasons to stay out of the election have in common.
+func (r *Router) faultKind() faultKind {
+	switch {
+	case len(r.holds) > 0, r.unable(), len(r.standdowns) > 0 && len(r.awaited) > 0:
+		return sudden
+	case len(r.standdowns) > 0:
+		return planned
+	}
+	return awaited
 }
 
 // faults returns the reasons to stay out of the election, the link's first. Empty ones are
@@ -95,7 +109,10 @@ func (r *Router) faults() []string {
 			reasons = append(reasons, fault)
 		}
 	}
-	held := slices.AppendSeq(slices.Collect(maps.Keys(r.holds)), maps.Keys(r.awaited))
+	var held []string
+	for _, kept := range []map[string]int{r.holds, r.standdowns, r.awaited} {
+		held = slices.AppendSeq(held, maps.Keys(kept))
+	}
 	slices.Sort(held)
 	return slices.Concat(reasons, []string{r.addresses.fault}, slices.Compact(held))
 }
@@ -135,8 +152,12 @@ func (r *Router) step(now time.Time, f func(now time.Time) []Action) {
 	}
 	r.observeSplit()
 	r.observeFault()
+	r.observeHandOver(now)
 	if r.loop == nil || r.phase == stopped {
 		return
+	}
+	if r.hasLeft() && !slices.Contains(r.loop.left, r) {
+		r.loop.left = append(r.loop.left, r)
 	}
 	r.loop.deadlines[r.cfg.VRID] = never
 	if at, ok := r.machine.Deadline(); ok {
@@ -164,7 +185,7 @@ func (r *Router) followGroup() {
 
 // carryOutActions sends and logs, and queues calls of the Handler.
 func (r *Router) carryOutActions(now time.Time, actions []Action) {
-	for _, a := range actions {
+	for i, a := range actions {
 		switch a.Kind {
 		case Send:
 			r.loop.queueAdvertisement(r, a.Priority, now)
@@ -176,7 +197,7 @@ func (r *Router) carryOutActions(now time.Time, actions []Action) {
 			r.queueTask(task{kind: Acquire, id: r.addresses.beginAttempt(r.acquireFailed)})
 		case Release:
 			r.addresses.endAttempt()
-			r.queueTask(task{kind: Release})
+			r.queueTask(task{kind: Release, rival: r.rivalSince(actions[i:])})
 		default:
 			r.queueTask(task{kind: a.Kind})
 		}

@@ -17,10 +17,11 @@ func (m *Machine) beginStep(now time.Time) {
 	if deadline, ok := m.Deadline(); !ok || m.now.Sub(deadline) <= m.downInterval() {
 		return
 	}
-	switch m.state {
-	case Active:
+	switch {
+	case m.HandingOver(): // the end of its wait takes that into account
+	case m.state == Active:
 		m.stepDownStalled()
-	case Backup:
+	case m.state == Backup:
 		// The Active router's advertisements may be waiting to be received.
 		m.armDownTimer()
 	}
@@ -28,7 +29,9 @@ func (m *Machine) beginStep(now time.Time) {
 
 // unsure reports whether a Backup may have taken over from this Active router, whose next
 // advertisement is late.
-func (m *Machine) unsure() bool { return m.state == Active && m.isLate(m.now) }
+func (m *Machine) unsure() bool {
+	return m.state == Active && !m.HandingOver() && m.isLate(m.now)
+}
 
 // stepDownStalled makes an Active router Backup because another router may have taken over.
 // It sends no priority 0: a Backup that still waits for this router waits for less than its
@@ -60,13 +63,14 @@ func (m *Machine) changeState(to State, cause Cause) {
 	if cause == CauseFault {
 		t.Reason, t.Waiting = m.fault(), m.onlyAwaits()
 	}
-	if cause.aboutPeer() {
+	if cause.aboutPeer() || m.HandingOver() {
 		t.Peer = m.peer
 	}
 	m.state, m.peer = to, Peer{}
 	m.timer, m.preemptAt = time.Time{}, time.Time{}
 	m.rival, m.split, m.claimed = 0, false, 0
 	m.challenged, m.challenges, m.doubt = false, 0, 0
+	m.leaving = handOver{}
 	m.resigned = m.resigned && to != Active
 	m.addAction(Action{Kind: Changed, Transition: t})
 }
@@ -87,10 +91,11 @@ func (m *Machine) enterElection(cause Cause) {
 }
 
 // leaveElection stops being Active or Backup. An Active router sends priority 0, unless
-// its last advertisement is so old that its peers wait for less than their skew time.
+// its last advertisement is so old that its peers wait for less than their skew time, or it
+// has done so before.
 func (m *Machine) leaveElection(to State, cause Cause) {
 	if m.state == Active {
-		if !m.unsure() {
+		if !m.unsure() && !m.HandingOver() {
 			m.sendAdvertisement(0)
 		}
 		m.emit(Release)
@@ -159,7 +164,11 @@ func (m *Machine) Tick(now time.Time) []Action {
 	case Backup:
 		m.expireDownTimer()
 	case Active:
-		m.advertise()
+		if m.HandingOver() {
+			m.expireHandOver()
+		} else {
+			m.advertise()
+		}
 	}
 	return m.endStep()
 }
@@ -281,6 +290,8 @@ func (m *Machine) learnInterval() { m.interval = m.peer.Interval }
 // receiveActive is the reception of RFC 9568 §6.4.3.
 func (m *Machine) receiveActive(adv *Advertisement) {
 	switch {
+	case m.HandingOver():
+		m.receiveSuccessor(adv)
 	case m.owner() && m.cfg.Version == 2:
 		m.noteRival(adv) // and no more: see Machine
 	case m.owner() && m.loses(adv) && m.challenges < maxChallenges-1:

@@ -44,9 +44,21 @@ func TestMachineEntitled(t *testing.T) {
 			"resigned": func(r *rig) { r.m.Resign(r.now) },
 			"shutdown": func(r *rig) { r.m.Shutdown(r.now) },
 		} {
-			r := active(t, Config{Priority: 100})
+			r := active(t, Config{Priority: 100, NoOverlap: true})
 			r.entitled(r.since(0), true)
 			step(r)
+			if r.entitled(r.since(0), false); t.Failed() {
+				t.Fatal(name)
+			}
+		}
+	})
+	t.Run("handing over", func(t *testing.T) {
+		for name, leave := range map[string]func(*Machine, time.Time) []Action{"resigned": (*Machine).Resign, "shutdown": (*Machine).Shutdown} {
+			r := active(t, Config{Priority: 100})
+			r.want(leave(r.m, r.now), "Send 0")
+			r.entitled(r.since(1200*time.Millisecond), true)
+			r.entitled(r.since(1200*time.Millisecond+1), false)
+			r.m.Receive(r.at(r.since(time.Second)), &Advertisement{Priority: 50, Interval: time.Second})
 			if r.entitled(r.since(0), false); t.Failed() {
 				t.Fatal(name)
 			}
@@ -133,6 +145,11 @@ func TestRouterEntitled(t *testing.T) {
 				t.Error("an Active router is not entitled")
 			}
 			n.stop()
+			time.Sleep(1200*time.Millisecond - 1)
+			if !n.Entitled() {
+				t.Error("a router that hands over is not entitled")
+			}
+			time.Sleep(1)
 			synctest.Wait()
 			if n.Entitled() {
 				t.Error("a router that has ended is entitled")

@@ -76,6 +76,7 @@ func ExampleMachine() {
 	fmt.Println("20.000 s  lb-02 is stopped")
 	now := boot.Add(20 * time.Second)
 	perform(now, lb2, lb2.machine.Shutdown(now))
+	run(20*time.Second, 22*time.Second) // it waits for a successor
 
 	// Output:
 	//  0.000 s  lb-01 Backup: start
@@ -84,5 +85,5 @@ func ExampleMachine() {
 	// 10.000 s  lb-01 loses its power
 	// 12.829 s  lb-02 Active: no advertisement in time
 	// 20.000 s  lb-02 is stopped
-	// 20.000 s  lb-02 Initialize: shutdown
+	// 21.200 s  lb-02 Initialize: shutdown
 }

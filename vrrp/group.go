@@ -19,7 +19,8 @@ import (
 //     still follows an Active router keeps the others Backup. Without this rule a
 //     host that is cut off on one side would take the addresses on the other side,
 //     lose them to the better router there, and start over.
-//   - When one member steps down, for a better router or by [Router.Resign], all do.
+//   - When one member steps down, for a better router or by [Router.Resign], all do. Each
+//     keeps its addresses until it hears its own successor; if nobody takes over, all go on.
 type Group struct {
 	name string
 
@@ -35,7 +36,7 @@ type member struct {
 	// The state and the machine's own faults when the group last settled.
 	state  State
 	faults string
-	awaits bool
+	kind   faultKind
 }
 
 // NewGroup returns an empty group. The name appears in the faults of its
@@ -81,24 +82,29 @@ func (g *Group) joinMachine(m *Machine, do func([]Action)) (leave func(now time.
 func (g *Group) settle(now time.Time) {
 	g.spreadFaults(now)
 	var lost *Machine
-	var resigned, joined, active bool
+	var resigned, joined, active, leaving bool
 	for _, e := range g.members {
 		m := e.machine
-		if lost == nil && e.state == Active && m.state == Backup {
+		if lost == nil && e.state == Active && (m.state == Backup || m.leaving.to == Backup) {
 			lost = m
 		}
 		resigned = resigned || e.state == Active && m.resigned
 		joined = joined || e.state == Initialize && m.state == Backup
-		active = active || m.state == Active
+		leaving = leaving || m.HandingOver()
+		active = active || m.holds()
+	}
+	if leaving {
+		g.settleUnclaimed(now)
 	}
 	switch {
-	case lost != nil:
+	case lost != nil && active:
 		g.stepMembers(Active, func(m *Machine) []Action {
 			if resigned {
 				return m.Resign(now)
 			}
 			return m.yieldWithGroup(now, g.because(lost))
 		})
+	case lost != nil:
 	case g.ready(now), joined && active:
 		leads := g.leader()
 		g.stepMembers(Backup, func(m *Machine) []Action { return m.takeOverWithGroup(now, g.because(leads)) })
@@ -113,7 +119,7 @@ func (g *Group) ready(now time.Time) bool {
 	claims, left := 0, false
 	for _, e := range g.members {
 		switch m := e.machine; {
-		case m.state == Initialize:
+		case m.state == Initialize, m.HandingOver():
 			return false
 		case m.state == Active:
 			claims++
@@ -133,7 +139,7 @@ func (g *Group) leader() *Machine {
 	var claims *Machine
 	for _, e := range g.members {
 		switch m := e.machine; {
-		case m.state == Active:
+		case m.holds():
 			return m
 		case m.claimed != 0 && (claims == nil || m.claimed == CausePriorityZero):
 			claims = m
@@ -147,11 +153,30 @@ func (g *Group) because(m *Machine) string {
 	return fmt.Sprintf("group %s: member %s", g.name, m.cfg.Name)
 }
 
-// stepMembers runs step on the members that are in a state.
+// stepMembers runs step on the members that are in a state and do not hand over.
 func (g *Group) stepMembers(s State, step func(*Machine) []Action) {
 	for _, e := range g.members {
-		if e.machine.state == s {
+		if e.machine.state == s && !e.machine.HandingOver() {
 			e.do(step(e.machine))
+		}
+	}
+}
+
+// settleUnclaimed decides for members without a successor when no other member waits for
+// one any more, or another member has found one.
+func (g *Group) settleUnclaimed(now time.Time) {
+	waits, gone := false, false
+	for _, e := range g.members {
+		m := e.machine
+		gone = gone || m.state != Active
+		waits = waits || m.mayResume() && !m.leaving.unclaimed
+	}
+	if waits && !gone {
+		return
+	}
+	for _, e := range g.members {
+		if e.machine.leaving.unclaimed {
+			e.do(e.machine.settleUnclaimed(now, !gone))
 		}
 	}
 }
@@ -159,31 +184,31 @@ func (g *Group) stepMembers(s State, step func(*Machine) []Action) {
 // spreadFaults gives every member a fault of another member as a reason.
 func (g *Group) spreadFaults(now time.Time) {
 	for _, e := range g.members {
-		g.stale = g.stale || e.faults != e.machine.faults || e.awaits != e.machine.awaits
-		e.faults, e.awaits = e.machine.faults, e.machine.awaits
+		g.stale = g.stale || e.faults != e.machine.faults || e.kind != e.machine.kind
+		e.faults, e.kind = e.machine.faults, e.machine.kind
 	}
 	if !g.stale {
 		return
 	}
 	g.stale = false
 	for _, e := range g.members {
-		reason, awaits := "", false
+		reason, kind := "", awaited
 		for _, o := range g.members {
-			if o != e && o.faults != "" && (reason == "" || awaits && !o.awaits) {
-				reason, awaits = fmt.Sprintf("group %s: member %s: %s", g.name, o.machine.cfg.Name, o.faults), o.awaits
+			if o != e && o.faults != "" && (reason == "" || kind < o.kind) {
+				reason, kind = fmt.Sprintf("group %s: member %s: %s", g.name, o.machine.cfg.Name, o.faults), o.kind
 			}
 		}
-		if m := e.machine; reason != m.groupFault || awaits != m.groupAwaits {
-			e.do(m.setGroupFault(now, reason, awaits))
+		if m := e.machine; reason != m.groupFault || kind != m.groupKind {
+			e.do(m.setGroupFault(now, reason, kind))
 		}
 	}
 }
 
 // setGroupFault replaces the reason that the group gives. Empty: there is none.
-func (m *Machine) setGroupFault(now time.Time, reason string, awaits bool) []Action {
+func (m *Machine) setGroupFault(now time.Time, reason string, kind faultKind) []Action {
 	m.beginStep(now)
 	before := m.fault()
-	m.groupFault, m.groupAwaits = reason, awaits
+	m.groupFault, m.groupKind = reason, kind
 	m.followFaults(before)
 	return m.endStep()
 }

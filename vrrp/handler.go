@@ -71,6 +71,7 @@ type task struct {
 	kind       ActionKind // Acquire, Announce, Release or Changed
 	transition Transition // of Changed
 	id         uint64     // of Acquire
+	rival      time.Time  // of Release: when the successor was heard; zero: not known
 }
 
 // worker is the queue between a machine and a goroutine that makes calls. A router has
@@ -208,7 +209,7 @@ func (r *Router) runTask(ctx context.Context, e task) {
 	overtaken := errors.Is(context.Cause(ctx), context.Canceled)
 	r.work.endCall()
 	if err == nil {
-		r.logDeed(e.kind, time.Since(began))
+		r.logDeed(e, time.Since(began))
 	}
 	switch {
 	case e.kind == Acquire && err == nil:

@@ -58,6 +58,8 @@ func (r *Router) logState(t Transition) {
 	}
 	args = append(args, "priority", t.Priority)
 	switch p := t.Peer; {
+	case !s.leavingSince.IsZero():
+		args = append(args, handedOver(&t, s.leavingSince)...)
 	case p.Address.IsValid() && t.Cause == CausePriorityZero:
 		args = append(args, "peer", p.Address, "left", ago(t.Time.Sub(p.LastHeard)), "hint", "planned or not: see its log")
 	case p.Address.IsValid():
@@ -88,6 +90,8 @@ func ago(d time.Duration) string { return d.Round(time.Millisecond).String() + "
 // conn.mu is held, and the group's.
 func (r *Router) changeLevel(t *Transition) slog.Level {
 	switch {
+	case t.Cause == CauseFault && r.machine.onlyFaults(planned):
+		return slog.LevelInfo
 	case t.Cause == CauseFault && t.From == Initialize:
 		return r.faultLevel()
 	case t.Cause == CauseFault && t.From == Active && r.unable():
@@ -113,6 +117,9 @@ func (r *Router) observeLeader(adv *Advertisement) {
 // noteChange takes note of a change of the state.
 func (r *Router) noteChange(t *Transition) {
 	s := &r.status
+	if t.From == Active && t.To == Active {
+		return // nothing has changed
+	}
 	s.since, s.change = t.Time, *t
 	s.counters.Transitions++
 	s.counters.causes[t.Cause]++
@@ -155,16 +162,59 @@ func (r *Router) unable() bool {
 	return r.linkFault != "" || a.fault != "" || len(a.foreseen) > 0
 }
 
-// logDeed logs that a call of the Handler has succeeded.
-func (r *Router) logDeed(kind ActionKind, took time.Duration) {
-	what := map[ActionKind]string{Acquire: "addresses acquired", Release: "addresses released"}[kind]
+// logDeed logs that a call of the Handler has succeeded, and for how long the successor may
+// have had the addresses, too.
+func (r *Router) logDeed(e task, took time.Duration) {
+	what := map[ActionKind]string{Acquire: "addresses acquired", Release: "addresses released"}[e.kind]
 	if what == "" || r.handler == nil {
 		return
 	}
 	r.conn.mu.Lock()
 	addresses := slices.Clone(r.cfg.Addresses)
 	r.conn.mu.Unlock()
-	r.log.Info(what, "addresses", addresses, "took", took)
+	args := []any{"addresses", addresses, "took", took}
+	if !e.rival.IsZero() {
+		args = append(args, "overlap", time.Since(e.rival))
+	}
+	r.log.Info(what, args...)
+}
+
+// observeHandOver logs that a planned hand-over has begun. conn.mu is held, and the
+// group's.
+func (r *Router) observeHandOver(now time.Time) {
+	s, l := &r.status, &r.machine.leaving
+	switch begun := r.machine.HandingOver(); {
+	case begun == !s.leavingSince.IsZero():
+	case !begun:
+		s.leavingSince = time.Time{}
+	default:
+		s.leavingSince = now
+		args := []any{"cause", l.cause}
+		if l.reason != "" {
+			args = append(args, "reason", l.reason)
+		}
+		r.log.Info("hands over: keeps the addresses until a successor is heard", append(args, "longest", r.machine.timer.Sub(r.machine.now))...)
+	}
+}
+
+// handedOver returns what is to be logged of a hand-over that began at since and ends with
+// a change.
+func handedOver(t *Transition, since time.Time) []any {
+	after := t.Time.Sub(since).Round(time.Millisecond)
+	if p := t.Peer; p.Address.IsValid() {
+		return []any{"successor", p.Address, "successor_priority", p.Priority, "after", after}
+	}
+	return []any{"successor", "nobody", "after", after}
+}
+
+// rivalSince returns when the successor was heard for which the actions release the
+// addresses. Zero: there was none. conn.mu is held.
+func (r *Router) rivalSince(actions []Action) time.Time {
+	i := slices.IndexFunc(actions, func(a Action) bool { return a.Kind == Changed })
+	if r.status.leavingSince.IsZero() || i < 0 || !actions[i].Transition.Peer.Address.IsValid() {
+		return time.Time{}
+	}
+	return actions[i].Transition.Time
 }
 
 // debugs reports whether each advertisement is logged.

@@ -47,6 +47,7 @@ type loop struct {
 	senders   []*Router          // of the packets in out
 	buf       []byte             // of the packets in out
 	tasks     []routerTask       // for workers, once out was sent
+	left      []*Router          // that end then
 
 	// wakeMu is also taken by goroutines of other Conns, which hold Group.mu.
 	wakeMu sync.Mutex
@@ -295,4 +296,9 @@ func (l *loop) sendQueued() {
 	}
 	clear(l.tasks)
 	l.tasks = l.tasks[:0]
+	for _, r := range l.left {
+		r.detach()
+	}
+	clear(l.left)
+	l.left = l.left[:0]
 }

@@ -2,8 +2,6 @@ package vrrp
 
 import (
 	"net/netip"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -39,6 +37,14 @@ import (
 //     have taken over. When it then hears another router, it does not answer, but
 //     releases the addresses and listens. When it hears none it goes on, unless
 //     its Handler has lost the addresses: see Lessee.
+//   - A planned hand-over, by Resign or Shutdown, has two steps. The machine sends priority
+//     0 and stays Active, but advertises no more. It releases the addresses when it hears
+//     any other router, which has them by then, or when the longest skew time of a Backup,
+//     one interval or in version 2 one second, and 200 ms are over. So the addresses have a
+//     holder all the time, and two for as long as an advertisement travels. A fault ends the
+//     first step at once. There is no such step if the machine is not Entitled to the
+//     addresses or hears another Active router, with Config.NoOverlap, or where that is
+//     implied.
 //   - Two Active routers meet when a split of the link heals. The loser advertises
 //     once more before it steps down, so that the winner knows, however the packets
 //     cross. The neighbours' caches may point to the loser: the winner asks for a
@@ -57,10 +63,11 @@ type Machine struct {
 	reasons []string // this router's own, not to take part
 	faults  string   // the same, comma-separated
 	// groupFault is the reason that another member of the group has.
-	groupFault string
-	// awaits and groupAwaits: all of these reasons are only awaited. waited: the
-	// machine has had no others since its start.
-	awaits, groupAwaits, waited bool
+	groupFault      string
+	kind, groupKind faultKind // of these reasons
+	waited          bool      // the machine has had only awaited ones since its start
+
+	leaving handOver // the planned hand-over that is under way
 
 	// timer is Active_Down_Timer in Backup and Adver_Timer in Active; zero: not set.
 	// cause is the Cause of the change when the timer of a Backup expires.
@@ -163,59 +170,34 @@ func (m *Machine) Start(now time.Time) []Action {
 }
 
 // Shutdown ends taking part, from any state. An Active machine sends priority 0 (RFC
-// 9568 §6.4.3). It may be started again.
-func (m *Machine) Shutdown(now time.Time) []Action { return m.shutdown(now, CauseShutdown, "") }
+// 9568 §6.4.3) and hands over, see Machine: then the end is the change to Initialize, in a
+// later call of Receive or Tick. After that the machine may be started again.
+func (m *Machine) Shutdown(now time.Time) []Action {
+	return m.shutdown(now, CauseShutdown, "", false)
+}
 
-// shutdown is Shutdown for another cause, with a reason or none.
-func (m *Machine) shutdown(now time.Time, cause Cause, reason string) []Action {
+// shutdown is Shutdown for another cause, with a reason or none. atOnce: no successor could
+// be heard, and the machine ends now.
+func (m *Machine) shutdown(now time.Time, cause Cause, reason string, atOnce bool) []Action {
 	m.beginStep(now)
-	if m.started {
+	switch l := &m.leaving; {
+	case !m.started:
+		return m.endStep()
+	case m.HandingOver():
+		if l.to == Backup || l.cause == CauseFault {
+			l.to, l.cause, l.reason = Initialize, cause, reason
+		}
+		if atOnce || l.unclaimed {
+			m.endHandOver(Peer{})
+		}
+	case atOnce:
 		m.leaveElection(Initialize, cause)
 		m.explainChange(reason)
-		m.started = false
-	}
-	return m.endStep()
-}
-
-// SetFaults replaces the reasons to stay out of the election, such as "link down".
-// With a reason the machine goes to Initialize, and hands over if it is Active. When
-// the last reason has gone it takes part again as after Start, but without StartDelay.
-func (m *Machine) SetFaults(now time.Time, reasons []string) []Action {
-	return m.setFaults(now, reasons, false)
-}
-
-// setFaults is SetFaults. awaits: all reasons are only awaited.
-func (m *Machine) setFaults(now time.Time, reasons []string, awaits bool) []Action {
-	m.beginStep(now)
-	before := m.fault()
-	m.reasons = slices.DeleteFunc(slices.Clone(reasons), func(s string) bool { return s == "" })
-	m.faults, m.awaits = strings.Join(m.reasons, ", "), awaits
-	m.followFaults(before)
-	return m.endStep()
-}
-
-// followFaults does what follows from new reasons, the machine's own or the group's.
-func (m *Machine) followFaults(before string) {
-	switch now := m.fault(); {
-	case !m.started:
-	case before == "" && now != "":
-		m.waited = false
-		m.leaveElection(Initialize, CauseFault)
-	case before != "" && now == "":
-		cause := CauseFaultCleared
-		if m.waited {
-			cause = CauseStart // there was no fault
-		}
-		m.enterElection(cause)
 	default:
-		m.waited = m.waited && m.onlyAwaits()
+		m.beginHandOver(Initialize, cause, reason)
 	}
-}
-
-// onlyAwaits reports whether there are reasons to stay out of the election, and all of
-// them are only awaited.
-func (m *Machine) onlyAwaits() bool {
-	return m.fault() != "" && (m.faults == "" || m.awaits) && (m.groupFault == "" || m.groupAwaits)
+	m.started = m.HandingOver()
+	return m.endStep()
 }
 
 // SetPriority changes the priority in force. It is 1 to 254; 0 counts as 1, and 255 as
@@ -242,18 +224,17 @@ func (m *Machine) SetSource(addr netip.Addr) {
 	m.source = addr.WithZone("")
 }
 
-// Resign hands the addresses over: an Active machine sends priority 0 and becomes
-// Backup. It does not preempt the router that takes over, whatever the priorities,
-// and becomes Active again only when that router fails or leaves, also after a fault
-// of its own meanwhile. If it hears no other router within the Active Down interval
-// and one interval more, it takes the addresses back. In other states Resign does
-// nothing.
+// Resign hands the addresses over, see Machine: an Active machine sends priority 0, and
+// becomes Backup when it hears a successor. It does not preempt that router, whatever the
+// priorities, and becomes Active again only when that router fails or leaves, also after a
+// fault of its own meanwhile. If nobody takes over, it sends priority 0 once more, and then
+// goes on: the change is from Active to Active, with CauseUnclaimed. A machine that must
+// release the addresses at once takes them back after the Active Down interval and one
+// interval more. In other states, and while a hand-over is under way, Resign does nothing.
 func (m *Machine) Resign(now time.Time) []Action {
 	m.beginStep(now)
-	if m.state == Active {
-		m.leaveElection(Backup, CauseResign)
-		m.resigned = true
-		m.armTimer(m.downInterval()+m.interval, CauseUnclaimed)
+	if m.state == Active && !m.HandingOver() {
+		m.beginHandOver(Backup, CauseResign, "")
 	}
 	return m.endStep()
 }
@@ -274,7 +255,7 @@ func (m *Machine) Deadline() (time.Time, bool) {
 // in time: a router that took over meanwhile is heard by then.
 //
 // A Handler that keeps addresses asks before it renews or adds them, and when it was not
-// run for a while.
+// run for a while. A router that hands over is entitled until its wait for a successor ends.
 func (m *Machine) Entitled(now time.Time) bool {
 	return m.state == Active && m.doubt == 0 && !m.isLate(latest(m.now, now))
 }
@@ -282,6 +263,9 @@ func (m *Machine) Entitled(now time.Time) bool {
 // isLate reports whether the next advertisement of an Active router is so late that a
 // Backup may have stopped waiting for it.
 func (m *Machine) isLate(now time.Time) bool {
+	if m.HandingOver() {
+		return now.After(m.timer) && !m.leaving.unclaimed
+	}
 	return now.Sub(m.sent) > time.Duration(m.cfg.DownMultiplier)*m.interval
 }
 
@@ -302,25 +286,6 @@ func (m *Machine) Priority() uint8 { return m.priority }
 // configured one while Active, the learned one otherwise. In version 2 they are
 // the same.
 func (m *Machine) Interval() time.Duration { return m.interval }
-
-// Faults returns the reasons to stay out of the election, those of SetFaults first.
-// Nil: there is none.
-func (m *Machine) Faults() []string {
-	var all []string
-	all = append(all, m.reasons...)
-	if m.groupFault != "" {
-		all = append(all, m.groupFault)
-	}
-	return all
-}
-
-// fault returns the reasons as a Transition has them: comma-separated.
-func (m *Machine) fault() string {
-	if m.faults != "" && m.groupFault != "" {
-		return m.faults + ", " + m.groupFault
-	}
-	return m.faults + m.groupFault
-}
 
 // owner reports whether the router owns the addresses (RFC 9568 §6.1).
 func (m *Machine) owner() bool { return m.cfg.owner() }

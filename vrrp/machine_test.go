@@ -8,10 +8,12 @@ import (
 	"time"
 )
 
+// TestMachineResign is about a router that releases the addresses at once; see
+// TestHandOver for one that need not.
 func TestMachineResign(t *testing.T) {
 	resign := "Send 0, Release, Active>Backup (resigned)"
 	versions(t, func(t *testing.T, v uint8) {
-		r := active(t, Config{Version: v, Priority: 100})
+		r := active(t, Config{Version: v, Priority: 100, NoOverlap: true})
 		at := r.since(0)
 		r.want(r.m.Resign(r.now), resign)
 		// No other router: it takes the addresses back, after every Backup had
@@ -22,7 +24,7 @@ func TestMachineResign(t *testing.T) {
 	})
 	t.Run("does not preempt its successor", func(t *testing.T) {
 		for _, priority := range []uint8{200, 255} {
-			r := active(t, Config{Priority: priority})
+			r := active(t, Config{Priority: priority, NoOverlap: true})
 			at := r.since(0)
 			r.want(r.m.Resign(r.now), resign)
 			for range 20 {
@@ -36,7 +38,7 @@ func TestMachineResign(t *testing.T) {
 		}
 	})
 	t.Run("takes over when the successor leaves", func(t *testing.T) {
-		r := active(t, Config{Priority: 200})
+		r := active(t, Config{Priority: 200, NoOverlap: true})
 		at := r.since(0)
 		r.want(r.m.Resign(r.now), resign)
 		r.hear(at+time.Second, 20, 50, "")
@@ -46,7 +48,7 @@ func TestMachineResign(t *testing.T) {
 	})
 	t.Run("a fault does not end it", func(t *testing.T) {
 		for _, priority := range []uint8{200, 255} {
-			r := active(t, Config{Priority: priority})
+			r := active(t, Config{Priority: priority, NoOverlap: true})
 			at := r.since(0)
 			r.want(r.m.Resign(r.now), resign)
 			r.hear(at+time.Second, 20, 50, "")
@@ -67,7 +69,7 @@ func TestMachineResign(t *testing.T) {
 		}
 	})
 	t.Run("a new start ends it", func(t *testing.T) {
-		r := active(t, Config{Priority: 255})
+		r := active(t, Config{Priority: 255, NoOverlap: true})
 		r.m.Resign(r.now)
 		r.m.Shutdown(r.now)
 		r.want(r.m.Start(r.now), "Send 255, Acquire, Announce, Initialize>Active (address owner)")

@@ -262,3 +262,10 @@ func (r *Router) isActive() bool {
 	defer r.cfg.Group.unlock()
 	return r.machine.State() == Active
 }
+
+// isHolder reports whether the router is Active and does not hand over. conn.mu is held.
+func (r *Router) isHolder() bool {
+	r.cfg.Group.lock()
+	defer r.cfg.Group.unlock()
+	return r.machine.holds()
+}

@@ -153,7 +153,7 @@ func (p *Packet) setPayload(b []byte) {
 func (r *Router) Farewell() (packets []Packet, validFor time.Duration, err error) {
 	r.conn.mu.Lock()
 	defer r.conn.mu.Unlock()
-	if r.phase != running || !r.isActive() {
+	if r.phase != running || !r.isHolder() {
 		return nil, 0, fmt.Errorf("vrrp: %s: farewell: %w", r.name, ErrNotActive)
 	}
 	now := time.Now()

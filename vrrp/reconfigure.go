@@ -89,7 +89,7 @@ func (r *Router) Reconfigure(cfg Config) error {
 		r.home = netip.Addr{} // new peers may know this router by another address
 	}
 	r.to = r.destinations()
-	if r.phase == running {
+	if r.runs() {
 		r.conn.countAddresses(&before, -1)
 		r.conn.countAddresses(&cfg, 1)
 		r.conn.refreshRouters()
@@ -172,6 +172,9 @@ func (m *Machine) reconfigure(now time.Time, cfg Config) []Action {
 		// A router that has begun to preempt waits for a new PreemptDelay in full.
 		m.reconsiderActive(cfg.PreemptDelay != before.PreemptDelay)
 	case Active:
+		if m.HandingOver() {
+			break // nobody must wait for this router again
+		}
 		m.setInterval()
 		m.sendAdvertisement(m.priority)
 		m.timer = m.now.Add(m.interval)

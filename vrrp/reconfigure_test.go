@@ -308,7 +308,7 @@ func TestReconfigureAnyTime(t *testing.T) {
 			t.Errorf("%d advertisements, want 3 at the old pace and 10 at the new one", got)
 		}
 		a.stop()
-		synctest.Wait()
+		time.Sleep(2 * time.Second)
 		if err := a.reconfigure(func(c *Config) { c.Interval = time.Second }); !errors.Is(err, ErrClosed) {
 			t.Errorf("a router that has ended: %v, want ErrClosed", err)
 		}
@@ -449,6 +449,7 @@ func TestReconfigureVirtual(t *testing.T) {
 func TestConfigFields(t *testing.T) {
 	inPlace := []string{
 		"Interval", "NoPreempt", "PreemptDelay", "StartDelay", "DownMultiplier", "Source", "Peers", "TTL", "MinTTL", "MaxTTL", "Checksum",
+		"NoOverlap",
 	}
 	stays := []string{"Name", "OnTransition", "Logger"}
 	inPlace = append(inPlace, "IPv6") // a matter of Addresses

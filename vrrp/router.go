@@ -45,7 +45,8 @@ type Router struct {
 	to         []netip.Addr   // the destinations
 	linkFault  string         // or ""
 	holds      map[string]int // how often each reason was given to Hold
-	awaited    map[string]int // the same for Await
+	standdowns map[string]int // the same for StandDown
+	awaited    map[string]int // and for Await
 	addresses  acquisition
 	status     status
 
@@ -58,6 +59,7 @@ type phase uint8
 const (
 	created phase = iota
 	running
+	leaving // as running, but Run ends as soon as the machine has handed over
 	stopped
 )
 
@@ -76,17 +78,18 @@ func NewRouter(cfg Config, conn *Conn, h Handler) (*Router, error) {
 		return nil, fmt.Errorf("vrrp: %s: %v addresses, but the Conn on %s is for %v", cfg.Name, fam, conn.name, conn.family)
 	}
 	r := &Router{
-		name:    cfg.Name,
-		cfg:     cfg,
-		conn:    conn,
-		handler: h,
-		log:     cfg.Logger.With("router", cfg.Name),
-		report:  cfg.OnTransition,
-		work:    newWorker(),
-		asides:  quietlog.NewCalls(),
-		news:    newWorker(),
-		holds:   make(map[string]int),
-		awaited: make(map[string]int),
+		name:       cfg.Name,
+		cfg:        cfg,
+		conn:       conn,
+		handler:    h,
+		log:        cfg.Logger.With("router", cfg.Name),
+		report:     cfg.OnTransition,
+		work:       newWorker(),
+		asides:     quietlog.NewCalls(),
+		news:       newWorker(),
+		holds:      make(map[string]int),
+		standdowns: make(map[string]int),
+		awaited:    make(map[string]int),
 	}
 	if cfg.VirtualMAC {
 		r.mac = inet.VirtualMAC(cfg.VRID, cfg.family() == familyIPv6)
@@ -117,8 +120,10 @@ func (r *Router) leaveGroup(now time.Time) {
 }
 
 // Run takes part in the election until ctx is done. Then an Active router sends an
-// advertisement of priority 0, the Handler releases the addresses, and Run returns nil
-// after the last call of Config.OnTransition has returned.
+// advertisement of priority 0 and keeps its addresses until it hears its successor, for one
+// interval and 200 ms at most, or 1.2 s in version 2. The Handler releases the addresses,
+// and Run returns nil after the last call of Config.OnTransition has returned. A router
+// whose addresses must not overlap releases them at once, see [Machine].
 //
 // Run returns an error if the Conn cannot take the router, such as [ErrVRIDInUse], see
 // [Router.Reserve]: then Run may be called again, and until then a Group goes on without
@@ -226,23 +231,38 @@ func (r *Router) start() error {
 	return nil
 }
 
-// stop ends Run, which will return err. why is the cause that Run's context was cancelled
-// with, or nil. conn.mu is held.
+// stop ends Run, which will return err, when the addresses are handed over. With an error
+// no successor could be heard: Run ends now. why is the cause that Run's context was
+// cancelled with, or nil. conn.mu is held.
 func (r *Router) stop(why, err error) {
-	if r.phase != running {
+	if !r.runs() || r.phase == leaving && err == nil {
 		return
 	}
-	now, cause, reason := time.Now(), CauseShutdown, ""
+	cause, reason := CauseShutdown, ""
 	if errors.Is(why, ErrReconfigured) {
 		cause = CauseReconfigured
 		_, reason, _ = strings.Cut(why.Error(), ErrReconfigured.Error()+": ")
 	}
-	r.step(now, func(now time.Time) []Action { return r.machine.shutdown(now, cause, reason) })
-	r.leaveGroup(now)
-	r.loop.sendQueued()
+	r.phase, r.err = leaving, err
+	r.useMachineLocked(func(now time.Time) []Action { return r.machine.shutdown(now, cause, reason, err != nil) })
+}
+
+// runs reports whether the router is on its Conn. conn.mu is held.
+func (r *Router) runs() bool { return r.phase == running || r.phase == leaving }
+
+// hasLeft reports whether Run is about to end: the machine has handed over. conn.mu is
+// held, and the group's.
+func (r *Router) hasLeft() bool { return r.phase == leaving && !r.machine.started }
+
+// detach takes the router off its Conn once the last advertisement is sent. conn.mu is
+// held.
+func (r *Router) detach() {
+	if r.phase == stopped {
+		return
+	}
+	r.leaveGroup(time.Now())
 	r.conn.detachRouter(r)
 	r.phase = stopped
-	r.err = err
 	r.addresses.endAttempt()
 	r.work.close()
 }

@@ -18,10 +18,12 @@ var scripts = map[string]bool{
 	"SN":     true, // and a rival is there, or has gone
 	"SANC":   true, // takes over
 	"ZRC":    true, // leaves
+	"Z":      true, // begins to hand over, or asks again
+	"SNC":    true, // goes on, as nobody took over
 	"SRC":    true, // steps down
-	"RC":     true, // stalled, or yields with its group
-	"RCC":    true, // stalled, then left
-	"RCSANC": true, // stalled, then called by its group
+	"RC":     true, // stalled, yields with its group, or has handed over
+	"RCC":    true, // stalled, then left; or has handed over for a reason that is over
+	"RCSANC": true, // the same, then called by its group, or the owner
 }
 
 // perform carries out actions and checks their order and effect.
@@ -35,7 +37,7 @@ func (p *port) perform(what string, actions []Action) {
 	}
 	var kinds [8]byte
 	now := p.host.clock()
-	silent := !p.sent.IsZero() && p.state == Active && now.Sub(p.sent) > p.silence()
+	silent := !p.sent.IsZero() && p.state == Active && now.Sub(p.sent) > p.silence() && !p.leaving
 	overslept := !p.armed.IsZero() && p.state == Backup && now.Sub(p.armed) > p.silence() && !w.mixed
 	for i, a := range actions {
 		kinds[i] = p.act(a, now)
@@ -44,6 +46,10 @@ func (p *port) perform(what string, actions []Action) {
 	if !scripts[script] {
 		w.fail("%v: actions %s", p, script)
 	}
+	if p.leaving && kinds[0] == 'S' && script != "SNC" {
+		w.fail("%v hands over and sends: %s", p, script)
+	}
+	p.noteHandOver()
 	if silent && kinds[0] != 'R' && what != "reconfigure" { // which changes what too long is
 		w.fail("%v goes on after it was silent for too long: %s", p, script)
 	}
@@ -53,6 +59,21 @@ func (p *port) perform(what string, actions []Action) {
 	if p.held != (p.state == Active) {
 		w.fail("%v: in %v, addresses held: %v", p, p.state, p.held)
 	}
+}
+
+// noteHandOver takes note of the beginning or the end of a hand-over.
+func (p *port) noteHandOver() {
+	if p.leaving = p.m.HandingOver(); !p.leaving {
+		p.offers = 0
+	}
+}
+
+// patience is how long a router that hands over waits for a successor.
+func (p *port) patience() time.Duration {
+	if p.cfg.Version == 2 {
+		return time.Second + handOverGrace
+	}
+	return p.w.interval() + handOverGrace
 }
 
 // silence is how long a router may be late and still count as Active: one
@@ -72,6 +93,10 @@ func (p *port) act(a Action, now time.Time) byte {
 	case Send:
 		p.broadcast(a.Priority)
 		if a.Priority == 0 {
+			p.offered = now
+			if p.offers++; p.offers > 2 {
+				w.fail("%v sends priority 0 for the third time", p)
+			}
 			return 'Z'
 		}
 		if a.Priority != p.priority {
@@ -107,7 +132,8 @@ func (p *port) act(a Action, now time.Time) byte {
 
 func (p *port) changedTo(t Transition) {
 	w := p.w
-	if t.From != p.state || t.To != p.m.State() && t.Cause != CauseStalled || t.Priority != p.priority {
+	passing := t.Cause == CauseStalled || p.leaving && t.Cause == CauseFault
+	if t.From != p.state || t.To != p.m.State() && !passing || t.Priority != p.priority {
 		w.fail("%v is %v with priority %d and reports %+v", p, p.state, p.priority, t)
 	}
 	switch {
@@ -115,6 +141,8 @@ func (p *port) changedTo(t Transition) {
 		p.released, p.stalled = 0, t.Time
 	case t.Cause == CauseGroup:
 		p.released = 0 // without a last advertisement
+	case p.leaving:
+		p.released = 0 // it announced nothing meanwhile
 	case t.From == Active:
 		p.released = w.now
 	}
@@ -122,13 +150,14 @@ func (p *port) changedTo(t Transition) {
 	if t.To == Active && t.Cause == CauseTimeout && listened < 2*p.cfg.Interval && !w.mixed {
 		w.fail("%v listened only for %v after it stalled", p, listened)
 	}
-	if t.From == Active || t.To == Active {
+	if t.From != t.To && (t.From == Active || t.To == Active) {
 		w.changed = w.now
 	}
 	if t.To == Active && p.host.clock().Before(p.ready) {
 		w.fail("%v is Active before its start delay has passed", p)
 	}
-	p.resigned = (p.resigned || t.Cause == CauseResign) && t.To != Active
+	broken := p.leaving && t.Cause == CauseFault && p.m.resigned // it was resigning
+	p.resigned = (p.resigned || t.Cause == CauseResign || broken) && t.To != Active
 	p.state = t.To
 }
 
@@ -140,22 +169,28 @@ func (p *port) inspect(now time.Time, ticked bool) {
 	case !p.host.up:
 	case p.m.State() != p.state:
 		w.fail("%v is in %v and did not say so", p, p.m.State())
-	case ok && ticked && !deadline.After(now):
+	case ok && ticked && !deadline.After(now) && p.m.cause != CauseOwner: // an owner claims at once
 		w.fail("%v: deadline %v ago after Tick", p, now.Sub(deadline))
 	case ok && p.state == Initialize:
 		w.fail("%v: a timer in Initialize", p)
-	case !ok && p.state == Active:
+	case !ok && p.state == Active && !p.m.leaving.unclaimed:
 		w.fail("%v: no timer in Active", p)
+	case p.leaving != p.m.HandingOver():
+		w.fail("%v hands over: %v, and did not say so", p, p.m.HandingOver())
+	case ok && p.leaving && deadline.Sub(p.offered) > p.patience():
+		w.fail("%v waits for its successor until %v after its priority 0", p, deadline.Sub(p.offered))
+	case p.leaving && p.faulty && !p.planned:
+		w.fail("%v hands over despite its fault", p)
 	case !ok && p.state == Backup && p.host.group == nil:
 		w.fail("%v: no timer in Backup", p)
-	case p.faulty && p.state != Initialize:
+	case p.faulty && p.state != Initialize && !p.leaving:
 		w.fail("%v: %v despite its fault", p, p.state)
 	}
 	if p.host.group == nil {
 		return
 	}
 	for _, q := range p.host.ports {
-		if p.state == Active && q.state == Backup {
+		if p.state == Active && q.state == Backup && !p.leaving {
 			w.fail("%v is Active and %v Backup, in one group", p, q)
 		}
 	}
@@ -163,7 +198,7 @@ func (p *port) inspect(now time.Time, ticked bool) {
 
 // eligible reports whether a router may take part in the election.
 func (p *port) eligible() bool {
-	if !p.host.up {
+	if !p.host.up || p.host.stopping {
 		return false
 	}
 	for _, q := range p.host.ports {
@@ -257,8 +292,9 @@ func (w *world) checkAnnounced(since time.Duration) {
 }
 
 // handOver lets the Active router of a network at rest leave with priority 0,
-// and checks that another one takes over within its skew and the delay.
-func (w *world) handOver(a *port, leave func()) {
+// and checks that another one takes over within its skew and the delay. In a planned
+// hand-over the addresses have a holder all the time, and two for one delay at most.
+func (w *world) handOver(a *port, planned bool, leave func()) {
 	others := false
 	bound := time.Duration(1<<63 - 1)
 	unit := a.cfg.Interval // which the others have learned
@@ -275,15 +311,51 @@ func (w *world) handOver(a *port, leave func()) {
 		bound = a.silence() // nobody took over: it comes back, if it may
 	}
 	began := w.now
+	certain := !planned || bound+bound/50+2*w.delay+w.jitter < a.patience() // the successor comes while a waits
 	leave()
+	if planned && others {
+		if !a.leaving {
+			w.fail("%v does not hand over", a)
+		}
+		w.watch = w.watchOverlap(a, certain)
+		defer func() { w.watch = nil }()
+	}
 	w.run(bound + bound/50 + w.delay + w.jitter + time.Microsecond)
-	active := w.activeIn(w.partOf(a))
-	if active == nil && (others || a.eligible()) {
+	var active *port
+	for _, p := range w.partOf(a) {
+		if p.state == Active && (p != a || !a.leaving || !others) {
+			active = p
+		}
+	}
+	if active == nil && certain && (others || a.eligible()) {
 		w.fail("%v left at %v and nobody has taken over", a, began)
 	}
+	w.run(w.delay) // the successor's advertisement is on its way
+	if w.watch = nil; a.leaving && others && certain {
+		w.fail("%v still has the addresses that it handed over at %v", a, began)
+	}
 	w.settle()
-	if others && a.eligible() && a.state == Active && !w.mixed {
+	if others && certain && a.eligible() && a.state == Active && !w.mixed {
 		w.fail("%v took the addresses back from the router that it had handed them to", a)
+	}
+}
+
+// watchOverlap returns the check of a planned hand-over of a, for after each event.
+func (w *world) watchOverlap(a *port, certain bool) func() {
+	var both time.Duration // since when another router has the addresses, too
+	return func() {
+		other := false
+		for _, p := range w.partOf(a) {
+			other = other || p != a && p.held
+		}
+		switch {
+		case !other && !a.held && certain:
+			w.fail("%v has handed over, and nobody has the addresses", a)
+		case other && a.held && both == 0:
+			both = w.now
+		case other && a.held && w.now-both > w.delay:
+			w.fail("%v and its successor have had the addresses since %v", a, both)
+		}
 	}
 }
 

@@ -258,7 +258,7 @@ func (w *world) hostTrouble(h *host, p *port) {
 			w.note("host%d freezes", h.id)
 			h.frozen = true
 		case 4:
-			p.setFault(!p.faulty)
+			p.setFault(!p.faulty, w.chance(0.5))
 		case 5:
 			p.resign()
 		default:
@@ -267,13 +267,16 @@ func (w *world) hostTrouble(h *host, p *port) {
 	}
 }
 
-func (p *port) setFault(faulty bool) {
-	p.w.note("%v fault: %v", p, faulty)
-	var reasons []string
-	if p.faulty = faulty; faulty {
+func (p *port) setFault(faulty, plan bool) {
+	p.w.note("%v fault: %v, planned: %v", p, faulty, plan)
+	reasons, kind := []string(nil), sudden
+	if p.faulty, p.planned = faulty, faulty && plan; faulty {
 		reasons = []string{"link down"}
 	}
-	p.step("fault", func(now time.Time) []Action { return p.m.SetFaults(now, reasons) })
+	if plan {
+		kind = planned
+	}
+	p.step("fault", func(now time.Time) []Action { return p.m.setFaults(now, reasons, kind) })
 }
 
 func (p *port) resign() {
@@ -349,7 +352,7 @@ func (w *world) rest() {
 		}
 		for _, p := range h.ports {
 			if h.up && p.faulty && w.chance(0.5) {
-				p.setFault(false)
+				p.setFault(false, false)
 			}
 		}
 	}
@@ -414,6 +417,12 @@ func (w *world) bounds() (down, delays time.Duration) {
 		if p.resigned {
 			wait += i
 		}
+		for _, q := range h.ports {
+			if h.up && q.leaving {
+				wait += 2 * q.patience() // and then it may have to listen
+				break
+			}
+		}
 		if h.up && !h.clock().After(p.ready) {
 			wait = max(wait, p.ready.Sub(h.clock()))
 		}
@@ -437,17 +446,19 @@ func (w *world) orderlyChange() {
 	if a == nil || !w.comparable() {
 		return
 	}
-	switch w.rng.IntN(4) {
+	switch w.rng.IntN(5) {
 	case 0:
-		w.handOver(a, a.host.shutdown)
+		w.handOver(a, true, a.host.shutdown)
 	case 1:
-		w.handOver(a, a.resign)
+		w.handOver(a, true, a.resign)
 	case 2:
-		w.handOver(a, func() { a.setFault(true) })
+		w.handOver(a, false, func() { a.setFault(true, false) })
 	case 3:
 		if w.lans > 1 {
-			w.handOver(a, a.host.ports[1-a.lan].unplug)
+			w.handOver(a, false, a.host.ports[1-a.lan].unplug)
 		}
+	case 4:
+		w.handOver(a, true, func() { a.setFault(true, true) })
 	}
 }
 
@@ -456,5 +467,5 @@ func (w *world) orderlyChange() {
 func (p *port) unplug() {
 	p.w.side[p.lan][p.host.id] = 1
 	p.w.note("%v is unplugged", p)
-	p.setFault(true)
+	p.setFault(true, false)
 }

@@ -33,6 +33,7 @@ type world struct {
 	ordered         bool          // no packet overtakes another one of its host
 
 	changed time.Duration // when a router last became or stopped being Active
+	watch   func()        // called after each event; nil: nothing
 	trace   *transcript   // nil: none
 }
 
@@ -41,6 +42,7 @@ type host struct {
 	id         int
 	rate       float64 // of its clock
 	up, frozen bool
+	stopping   bool // it is up until its routers have handed over
 	group      *Group
 	ports      []*port
 	last       []time.Duration // when each host got the last packet from here
@@ -61,6 +63,10 @@ type port struct {
 	state    State
 	held     bool // the addresses are on the interface
 	faulty   bool
+	planned  bool      // the fault is one that was planned
+	leaving  bool      // hands over
+	offered  time.Time // the last priority 0, by the host's clock
+	offers   int       // in this hand-over
 	resigned bool
 	priority uint8
 	sent     time.Time // last advertisement, by the host's clock
@@ -137,6 +143,9 @@ func (w *world) run(d time.Duration) {
 		case e.alarm == e.to.alarm && !e.to.host.frozen:
 			e.to.step("tick", e.to.m.Tick)
 		}
+		if w.watch != nil {
+			w.watch()
+		}
 	}
 	w.now = until
 }
@@ -187,7 +196,11 @@ func (p *port) deliver(pkt packet) {
 		Priority: pkt.priority,
 		Interval: pkt.from.cfg.Interval,
 	}
+	leaving := p.leaving
 	p.step("receive", func(now time.Time) []Action { return p.m.Receive(now, &adv) })
+	if leaving && p.host.up && p.held && p.acquired != p.w.now { // an owner takes them again
+		p.w.fail("%v keeps the addresses that %v has", p, pkt.from)
+	}
 }
 
 // step uses the machine once, as a Router does, and lets the group follow.
@@ -201,6 +214,7 @@ func (p *port) step(what string, use func(time.Time) []Action) {
 		q.inspect(now, what == "tick" && q == p)
 		q.rearm(now)
 	}
+	p.host.endIfLeft()
 }
 
 // rearm puts the machine's deadline into the queue.
@@ -226,7 +240,7 @@ func (p *port) rearm(now time.Time) {
 func (h *host) start() {
 	w := h.ports[0].w
 	w.note("host%d starts", h.id)
-	h.up, h.frozen = true, false
+	h.up, h.frozen, h.stopping = true, false, false
 	h.group = nil
 	if w.lans > 1 {
 		h.group = NewGroup("G")
@@ -237,7 +251,7 @@ func (h *host) start() {
 			panic(err)
 		}
 		p.m, p.priority, p.ready = m, p.cfg.Priority, h.clock().Add(p.cfg.StartDelay)
-		p.state, p.held, p.faulty, p.resigned = Initialize, false, false, false
+		p.state, p.held, p.faulty, p.resigned, p.planned, p.leaving = Initialize, false, false, false, false, false
 		p.armed, p.sent, p.stalled, p.inbox = time.Time{}, time.Time{}, time.Time{}, nil
 		p.alarm++
 		if h.group != nil {
@@ -262,7 +276,18 @@ func (h *host) shutdown() {
 	for _, p := range h.ports {
 		p.step("shutdown", p.m.Shutdown)
 	}
-	h.up = false
+	h.stopping = true
+	h.endIfLeft()
+}
+
+// endIfLeft ends a host that shuts down when all of its routers have handed over.
+func (h *host) endIfLeft() {
+	for _, p := range h.ports {
+		if !h.stopping || p.m.started {
+			return
+		}
+	}
+	h.up, h.stopping = false, false
 	h.gone()
 }
 
@@ -284,14 +309,16 @@ func (h *host) thaw() {
 	timersFirst := w.chance(0.3)
 	for range 2 {
 		for _, p := range h.ports {
-			if timersFirst {
+			if timersFirst && h.up {
 				p.step("tick", p.m.Tick)
 				continue
 			}
 			inbox := p.inbox
 			p.inbox = nil
 			for _, pkt := range inbox {
-				p.deliver(pkt)
+				if h.up {
+					p.deliver(pkt)
+				}
 			}
 		}
 		timersFirst = !timersFirst

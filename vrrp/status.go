@@ -18,6 +18,9 @@ type Status struct {
 	Faults []string
 	// Waiting: all Faults are reasons of [Router.Await].
 	Waiting bool
+	// HandingOver: the router is still Active, but has sent priority 0 and waits for its
+	// successor.
+	HandingOver bool
 	// Since is when the State was entered; zero if the router never ran.
 	Since time.Time
 	// Source is the address that advertisements are sent from. It is not valid
@@ -133,15 +136,17 @@ const maxPeers = 32
 
 // status is what a Router remembers for its Status and log. Guarded by conn.mu.
 type status struct {
-	since    time.Time
-	counters Counters
-	peers    []Peer     // the latest first
-	split    netip.Addr // the other router that is Active as well; not valid: there is none
-	drop     DropError
-	dropAt   time.Time // zero: none
-	drops    [numDropReasons]lastDrop
-	foreign  Foreign // its At is zero: none
-	change   Transition
+	since time.Time
+	// leavingSince is when the hand-over began that is under way; zero: there is none.
+	leavingSince time.Time
+	counters     Counters
+	peers        []Peer     // the latest first
+	split        netip.Addr // the other router that is Active as well; not valid: there is none
+	drop         DropError
+	dropAt       time.Time // zero: none
+	drops        [numDropReasons]lastDrop
+	foreign      Foreign // its At is zero: none
+	change       Transition
 	// unheard counts the advertisements that were discarded since the last accepted
 	// one, or since the last change of the state; why is about the last of them.
 	unheard uint64
@@ -167,22 +172,23 @@ func (r *Router) Status() Status {
 	r.cfg.Group.lock()
 	defer r.cfg.Group.unlock()
 	s := Status{
-		Name:       r.name,
-		VRID:       r.cfg.VRID,
-		State:      r.machine.State(),
-		Priority:   r.machine.Priority(),
-		Interval:   r.machine.Interval(),
-		Faults:     r.machine.Faults(),
-		Waiting:    r.machine.onlyAwaits(),
-		Since:      r.status.since,
-		Source:     r.source,
-		Counters:   r.status.counters.snapshot(),
-		Peers:      slices.Clone(r.status.peers),
-		Deaf:       r.deafness(time.Now()),
-		Rival:      r.status.rival(),
-		LastDropAt: r.status.dropAt,
-		Drops:      r.status.lastDrops(),
-		LastChange: r.status.change,
+		Name:        r.name,
+		VRID:        r.cfg.VRID,
+		State:       r.machine.State(),
+		Priority:    r.machine.Priority(),
+		Interval:    r.machine.Interval(),
+		Faults:      r.machine.Faults(),
+		Waiting:     r.machine.onlyAwaits(),
+		HandingOver: r.machine.HandingOver(),
+		Since:       r.status.since,
+		Source:      r.source,
+		Counters:    r.status.counters.snapshot(),
+		Peers:       slices.Clone(r.status.peers),
+		Deaf:        r.deafness(time.Now()),
+		Rival:       r.status.rival(),
+		LastDropAt:  r.status.dropAt,
+		Drops:       r.status.lastDrops(),
+		LastChange:  r.status.change,
 	}
 	if !s.LastDropAt.IsZero() {
 		s.LastDrop = new(r.status.drop)

@@ -46,7 +46,8 @@ type validateCase struct {
 
 // validateCases account for every field: its limits, and what it excludes.
 var validateCases = map[string][]validateCase{
-	"Config.Name": {{withIPv4, func(c *Config) {}, ""}},
+	"Config.Name":      {{withIPv4, func(c *Config) {}, ""}},
+	"Config.NoOverlap": {{withIPv4, func(c *Config) { c.NoOverlap = true }, ""}},
 	"Config.VRID": {
 		{withIPv4, func(c *Config) { c.VRID = 0 }, "VRID: 0: want 1 to 255"},
 		{withIPv4, func(c *Config) { c.VRID = 255 }, ""},

@@ -40,7 +40,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	for _, f := range []string{"HTTP.TLS", "GRPC.TLS", "SMTP.TLS", "TLS.Config"} {
 		elsewhere["healthcheck."+f] = "New, of what the files of TLS hold"
 	}
-	for _, f := range []string{"vrrp.Config.Name", "vrrp.Config.Addresses", "vrrp.Config.IPv6", "vrrp.Config.VirtualMAC", "vrrp.Config.Auth.Type", "vrrp.Config.Auth.Password",
+	for _, f := range []string{"vrrp.Config.Name", "vrrp.Config.Addresses", "vrrp.Config.IPv6", "vrrp.Config.VirtualMAC", "vrrp.Config.NoOverlap", "vrrp.Config.Auth.Type", "vrrp.Config.Auth.Password",
 		"vrrp.Config.Auth.HMAC.Keys", "vip.Config.Name", "vip.Config.VirtualMAC", "vip.Config.Addresses", "vip.Config.Owner", "vip.Address.Optional", "vip.Route.Optional"} {
 		elsewhere[f] = "VRRPConfig or VIPConfig, of other keys"
 	}

@@ -75,6 +75,7 @@ func (r *Router) VRRPConfig() vrrp.Config {
 	c.Name, c.IPv6 = r.Name, r.IPv6()
 	// Unicast goes by the interface's own address.
 	c.VirtualMAC = r.VirtualMAC && !r.XmitBase && len(r.Peers) == 0
+	c.NoOverlap = r.VirtualMAC
 	c.Addresses = nil
 	for _, a := range r.Addresses {
 		c.Addresses = append(c.Addresses, a.Prefix.Addr())

@@ -181,6 +181,9 @@ func (t *teller) recheckStart() {
 }
 
 func (t *teller) tellState(tr vrrp.Transition) {
+	if tr.From == vrrp.Active && tr.To == vrrp.Active {
+		return // nobody has taken over: nothing has changed
+	}
 	n := instanceNotice(tr)
 	t.own.send(n)
 	if t.group != nil {

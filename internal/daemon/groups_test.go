@@ -186,6 +186,19 @@ func TestGroupStartIsNoFault(t *testing.T) {
 	}
 }
 
+// TestNobodyTookOverIsNotTold: programs do not hear MASTER again when a router that has
+// resigned goes on.
+func TestNobodyTookOverIsNotTold(t *testing.T) {
+	r := newRecord("VI_1")
+	own := &teller{name: "VI_1", own: r.notifier, status: func() vrrp.Status { return vrrp.Status{} }}
+	own.tellTransition(vrrp.Transition{From: vrrp.Backup, To: vrrp.Active, Cause: vrrp.CauseTimeout})
+	own.tellTransition(vrrp.Transition{From: vrrp.Active, To: vrrp.Active, Cause: vrrp.CauseUnclaimed})
+	own.tellTransition(vrrp.Transition{From: vrrp.Active, To: vrrp.Backup, Cause: vrrp.CauseResign})
+	if got := r.heard(); !slices.Equal(got, []string{"MASTER", "BACKUP"}) {
+		t.Errorf("told %q", got)
+	}
+}
+
 // TestGroupNotifyWithoutOne: a group whose member cannot run goes on without it, and
 // so do its notify programs.
 func TestGroupNotifyWithoutOne(t *testing.T) {

@@ -24,7 +24,8 @@ type FieldError = field.Error
 type Config struct {
 	// VRRP is the virtual router. Its Addresses are what advertisements list. Nil: those of
 	// VIP.Addresses that have the family of Source, else of Peers, else of the first
-	// address. An empty list that is not nil: none.
+	// address. An empty list that is not nil: none. A hardware address that moves along,
+	// VIP.VirtualMAC, sets NoOverlap.
 	VRRP vrrp.Config
 	// VIP is what the router moves. By default Name is the router's, Lease follows from
 	// its interval ([vip.LeaseFor]), VirtualMAC from VRRP.VirtualMAC, and Owner from a
@@ -61,6 +62,7 @@ func (c Config) WithDefaults() Config {
 	if c.VIP.VirtualMAC == nil && c.VRRP.VirtualMAC {
 		c.VIP.VirtualMAC = vip.VirtualMAC(c.VRRP.VRID, c.VRRP.IPv6)
 	}
+	c.VRRP.NoOverlap = c.VRRP.NoOverlap || c.VIP.VirtualMAC != nil
 	c.VIP.Owner = c.VIP.Owner || c.VRRP.Priority == ownerPriority
 	c.VIP = c.VIP.WithDefaults()
 	return c

@@ -68,6 +68,9 @@ func TestDefaultsFollow(t *testing.T) {
 		for _, a := range full.VRRP.Addresses {
 			listed = append(listed, a.String())
 		}
+		if full.VRRP.NoOverlap != (full.VIP.VirtualMAC != nil) {
+			t.Errorf("%s: no overlap %v, with the hardware address %v", test.name, full.VRRP.NoOverlap, full.VIP.VirtualMAC)
+		}
 		got := vip.Config{Name: full.VIP.Name, Lease: full.VIP.Lease, Owner: full.VIP.Owner, VirtualMAC: full.VIP.VirtualMAC}
 		if strings.Join(listed, " ") != test.listed || !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: lists %q and moves %+v, want %q and %+v", test.name, listed, got, test.listed, test.want)
