@@ -312,7 +312,7 @@ var unsteady = []struct {
 }{
 	{regexp.MustCompile(`"time":"[^"]*",`), ""},
 	{regexp.MustCompile(`time=\S+ `), ""},
-	{regexp.MustCompile(`((?:took|latency)"?[=:]"?)[0-9.a-zµ]+`), "${1}T"},
+	{regexp.MustCompile(`((?:took|latency|overlap|after)"?[=:]"?)[0-9.a-zµ]+`), "${1}T"},
 	{regexp.MustCompile(`((?:last_heard|left)"?[=:]"?)[0-9.]+m?s ago`), "${1}T ago"},
 	{regexp.MustCompile(`(pid"?[=:])[0-9]+`), "${1}N"},
 	{regexp.MustCompile(`(not renewed for )[0-9.]+m?s`), "${1}T"},
