@@ -30,6 +30,8 @@ type trial struct {
 	fine bool
 	// address is the virtual address. Default: newRouter's.
 	address netip.Prefix
+	// edit, if set, changes the virtual router of both.
+	edit func(*virtualRouter)
 	// impossible: this machine cannot do it.
 	impossible bool
 }
@@ -208,6 +210,9 @@ func (s *stage) open(dir string) error {
 	router.interval = s.trial.interval
 	if s.trial.address.IsValid() {
 		router.addresses = []netip.Prefix{s.trial.address}
+	}
+	if s.trial.edit != nil {
+		s.trial.edit(&router)
 	}
 	s.vip = router.addresses[0].Addr()
 	for i := range s.nodes {

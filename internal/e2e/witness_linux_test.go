@@ -356,11 +356,14 @@ func (w *witness) answers(then time.Time) (at time.Time, ok bool) {
 }
 
 // both returns for how long both nodes had the address since then.
-func (w *witness) both(then time.Time) (d time.Duration) {
+func (w *witness) both(then time.Time) time.Duration { return w.spent(then, both) }
+
+// spent returns for how long the holders were these since then.
+func (w *witness) spent(then time.Time, by holders) (d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, l := range w.looks[:max(0, len(w.looks)-1)] {
-		if l.by == both && l.at.After(then) {
+		if l.by == by && l.at.After(then) {
 			d += w.looks[i+1].at.Sub(l.at)
 		}
 	}
