@@ -25,14 +25,15 @@ func checkStatus(v daemon.CheckView) report.Check {
 
 // serviceStatus is what a service is and does.
 func serviceStatus(v daemon.ServiceView) report.Service {
-	stats, durations := v.Stats(), histogram(v.Tally())
+	stats, tally := v.Stats(), v.Tally()
+	durations := histogram(tally)
 	s := report.Service{
 		Pools: []report.Pool{},
 		Name:  v.Config.Name, Listen: v.Listen(), Mode: v.Config.Mode, Serving: v.Serving(), Balance: string(v.Config.Pool.Balance),
 		Traffic: report.Traffic{
 			Active: stats.Active, Accepted: stats.Accepted, Refused: stats.Refused, Failed: stats.Failed, Retries: stats.Retries,
 			Received: stats.Received, Sent: stats.Sent,
-			Statuses: statuses(v.Config.Mode, v.Tally()), Ended: durations.Total(), Took: report.Seconds(durations.Sum),
+			Statuses: statuses(v.Config.Mode, tally), Ended: durations.Total(), Took: report.Seconds(durations.Sum),
 			Latency: report.Quantiles{P50: durations.Quantile(0.5), P99: durations.Quantile(0.99)}, Durations: durations,
 		},
 	}
