@@ -139,9 +139,12 @@ func layout(c *cli.Context) report.Layout {
 	}
 }
 
-// complete prints the names that may be the next word, for a shell. It is quick, and
-// silent if there is no daemon.
+// complete prints the flags, and the names that may be the next word, for a shell. It is
+// quick, and has no names if there is no daemon.
 func complete(c *cli.Context, names func(*report.Status) []string) {
+	for _, f := range c.Command.VisibleFlags() {
+		fmt.Fprintln(c.App.Writer, "--"+f.Names()[0])
+	}
 	cl, err := dial(c)
 	if err != nil || names == nil {
 		return

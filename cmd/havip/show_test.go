@@ -279,13 +279,15 @@ func TestCompletion(t *testing.T) {
 		"maintenance": "on off", "check pause": "resume now balancer web/192.168.31.242:8080", "status": "VI_1 balancer web",
 	} {
 		o := havip(t.Context(), append(strings.Fields(args), completionFlag)...)
-		if got := strings.Join(strings.Fields(o.out), " "); got != want || o.err != "" {
-			t.Errorf("%s: %q, want %q", args, got, want)
+		words := strings.Fields(o.out)
+		flags := slices.IndexFunc(words, func(w string) bool { return !strings.HasPrefix(w, "--") })
+		if got := strings.Join(words[flags:], " "); got != want || o.err != "" || !slices.Contains(words[:flags], "--socket") {
+			t.Errorf("%s: %q, want flags, and %q", args, words, want)
 		}
 	}
 	t.Setenv("HAVIP_SOCKET", f.socket+"none")
-	if o := havip(t.Context(), "resign", completionFlag); o != (outcome{}) {
-		t.Errorf("without a daemon: %+v, want nothing", o)
+	if o := havip(t.Context(), "resign", completionFlag); o.code != 0 || o.err != "" || !strings.Contains(o.out, "--wait\n") || strings.Contains(o.out, "VI_1") {
+		t.Errorf("without a daemon: %+v, want flags only", o)
 	}
 }
 
@@ -293,16 +295,19 @@ func TestCompletion(t *testing.T) {
 // have.
 func TestBashCompletion(t *testing.T) {
 	lab.Need(t, "bash")
-	const script = `havip() { printf '%s\n' 'web' 'we$(echo oops)' 'api' "$*"; }
+	const script = `havip() { printf '%s\n' --we 'web' 'we$(echo oops)' 'api' "$*"; }
 source dist/havip.bash
 COMP_WORDS=(havip drain we) COMP_CWORD=2
+_havip
+printf '%s\n' "${COMPREPLY[@]}"
+COMP_WORDS=(havip drain --) COMP_CWORD=2
 _havip
 printf '%s\n' "${COMPREPLY[@]}"
 COMP_WORDS=(havip drain "") COMP_CWORD=2
 _havip
 printf '%s\n' "${COMPREPLY[@]: -1}"`
 	out, err := exec.Command("bash", "-c", script).CombinedOutput()
-	if want := "web\nwe$(echo oops)\ndrain " + completionFlag + "\n"; err != nil || string(out) != want {
+	if want := "web\nwe$(echo oops)\n--we\ndrain " + completionFlag + "\n"; err != nil || string(out) != want {
 		t.Errorf("%v, %q, want %q", err, out, want)
 	}
 }

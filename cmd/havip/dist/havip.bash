@@ -13,6 +13,7 @@ _havip() {
 	COMPREPLY=()
 	# Not compgen -W, which would expand what a name has of the shell's own characters.
 	while IFS= read -r name; do
+		[[ $name == -* && $cur != -* ]] && continue # flags, when one is begun
 		[[ $name == "$cur"* ]] && COMPREPLY+=("$name")
 	done < <("${words[@]:0:cword}" --generate-bash-completion 2>/dev/null)
 	if declare -F __ltrim_colon_completions >/dev/null; then
