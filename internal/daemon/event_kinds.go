@@ -15,11 +15,11 @@ const noEvent = ""
 // and above that the daemon and its libraries log, as a test makes sure.
 var eventKinds = map[string]string{
 	// vrrp
-	"begins":                    report.KindTransition,
+	"begins":                    report.KindDaemon,
 	"state":                     report.KindTransition,
 	"waiting":                   report.KindFault,
 	"fault":                     report.KindFault,
-	"another router is Active":  report.KindTransition,
+	"another router is Active":  report.KindOther,
 	"addresses acquired":        report.KindAddresses,
 	"addresses released":        report.KindAddresses,
 	"addresses":                 report.KindAddresses, // could not be acquired or released

@@ -52,7 +52,7 @@ func TestEventsOfLines(t *testing.T) {
 		},
 		"a router's multicast group is no group of routers": {
 			func(l *Log) { l.With("router", "VI_1").Info("begins", "group", "224.0.0.18") },
-			[]report.Event{{ID: 1, Level: "info", Kind: "transition", Message: "begins", Router: "VI_1", Attributes: []report.Attribute{{Key: "group", Value: "224.0.0.18"}}}},
+			[]report.Event{{ID: 1, Level: "info", Kind: "daemon", Message: "begins", Router: "VI_1", Attributes: []report.Attribute{{Key: "group", Value: "224.0.0.18"}}}},
 		},
 		"the error is the cause, on one line": {
 			func(l *Log) {
