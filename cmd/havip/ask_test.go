@@ -131,6 +131,7 @@ func TestControlCommands(t *testing.T) {
 		{"check resume balancer", "POST checks/balancer/resume", "balancer probes again"},
 		{"check now balancer", "POST checks/balancer/now", "balancer is up: the latest probe took 1ms"},
 		{"check now web/" + backend, "POST checks/web%2F192.168.31.242:8080/now", "probes now: 'havip status' has the result"},
+		{"alarm test ops", "POST alarms/ops/test", "ops has taken the trial"},
 		{"log level debug", `PUT log {"level":"debug"}`, "the log has level debug, until 'havip log level file'"},
 		{"log level file", "DELETE log", "the log has the level of the file again"},
 	} {
@@ -195,6 +196,8 @@ func TestWrongUsage(t *testing.T) {
 		"weight web a":                 "usage: havip weight",
 		"check stop balancer":          `"stop": want pause, resume, now`,
 		"check pause":                  "usage: havip check",
+		"alarm ops test":               `"ops": want test`,
+		"alarm test":                   "usage: havip alarm test NAME",
 		"reload now":                   `unexpected argument "now"`,
 		"log debug info":               `"debug": want level`,
 		"log level loud":               `level "loud": want debug, info, warn, error, or file`,

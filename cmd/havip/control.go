@@ -21,7 +21,7 @@ func controlCommands() []*cli.Command {
 		drainCommand("drain", "give a backend no new connections; those that it has go on", true),
 		drainCommand("enable", "give a drained backend connections again", false),
 		drainCommand("disable", "the same as drain", true),
-		weightCommand(), checkCommand(), reloadCommand(), logCommand(),
+		weightCommand(), checkCommand(), alarmCommand(), reloadCommand(), logCommand(),
 	}
 }
 
@@ -33,6 +33,11 @@ const exitText = "\nExit codes: 0 done. 1 not possible, not permitted, or no hav
 
 // steer is the frame of a command that steers: one request, one sentence.
 func steer(c *cli.Context, request func(context.Context, *client.Client) (said string, err error)) error {
+	return steerWithin(c, patience, request)
+}
+
+// steerWithin is steer for what may take longer.
+func steerWithin(c *cli.Context, patience time.Duration, request func(context.Context, *client.Client) (said string, err error)) error {
 	cl, err := dial(c)
 	if err != nil {
 		return err

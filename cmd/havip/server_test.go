@@ -63,7 +63,8 @@ func (n *notedNode) SteerCheck(name, do string) error { return n.note("check %s 
 func (n *notedNode) Reload(_ context.Context, dryRun bool) (report.Change, error) {
 	return report.Change{DryRun: dryRun, Kept: 3}, n.note("reload %v", dryRun)
 }
-func (n *notedNode) SetLogLevel(level string) error { return n.note("log %q", level) }
+func (n *notedNode) TestAlarm(_ context.Context, name string) error { return n.note("alarm %s", name) }
+func (n *notedNode) SetLogLevel(level string) error                 { return n.note("log %q", level) }
 
 // serveNode starts a server of the real kind on a socket of the test.
 func serveNode(t *testing.T) (*notedNode, string) {
@@ -101,6 +102,7 @@ func TestCommandsReachTheNode(t *testing.T) {
 		"weight a%20b http://x/ 3":      "backend a%20b http://x/ weight 3",
 		"check pause web/10.0.0.1:80":   "check web/10.0.0.1:80 pause",
 		"check now balancer":            "check balancer now",
+		"alarm test ops":                "alarm ops",
 		"reload":                        "reload false",
 		"reload -n":                     "reload true",
 		"log level debug":               `log "debug"`,

@@ -29,6 +29,8 @@ type Node interface {
 	// Reload reads the file again; with dryRun it only says what would change.
 	Reload(ctx context.Context, dryRun bool) (report.Change, error)
 	SetLogLevel(level string) error // empty: the file's again
+	// TestAlarm has a receiver of alarms tell of a trial. Its error is why that failed.
+	TestAlarm(ctx context.Context, name string) error
 }
 
 // BackendChange is what becomes different about a backend. Nil: stays as it is.

@@ -69,6 +69,7 @@ func (s *Server) steeringRoutes() []route {
 		{method: "PUT", pattern: "/api/v1/services/{service}/backends/{backend...}", summary: "Drain or enable a backend, or give it another weight.", body: backendBody{}, answer: s.setBackend},
 		{method: "DELETE", pattern: "/api/v1/services/{service}/backends/{backend...}", summary: "What the file says of the backend again.", answer: s.clearBackend},
 		{method: "POST", pattern: "/api/v1/checks/{check...}/{do}", summary: "pause, resume, or probe now; a backend's check has the name SERVICE/BACKEND.", answer: s.steerCheck},
+		{method: "POST", pattern: "/api/v1/alarms/{alarm}/test", summary: "Have a receiver of alarms tell of a trial: 502 if it could not.", answer: s.testAlarm},
 		{method: "POST", pattern: "/api/v1/reload", summary: "Read the file again, or say what that would change.", body: reloadBody{}, result: report.Change{}, answer: s.reload},
 		{method: "PUT", pattern: "/api/v1/log", summary: "Another level of the log in the place of the file's.", body: logBody{}, answer: s.setLog},
 		{method: "DELETE", pattern: "/api/v1/log", summary: "The file's level of the log again.", answer: s.clearLog},

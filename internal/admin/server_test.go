@@ -105,7 +105,8 @@ func (n *fakeNode) SteerCheck(name, do string) error { return n.note("check %q %
 func (n *fakeNode) Reload(_ context.Context, dry bool) (report.Change, error) {
 	return report.Change{DryRun: dry}, n.note("reload %v", dry)
 }
-func (n *fakeNode) SetLogLevel(level string) error { return n.note("log %q", level) }
+func (n *fakeNode) TestAlarm(_ context.Context, name string) error { return n.note("alarm %q", name) }
+func (n *fakeNode) SetLogLevel(level string) error                 { return n.note("log %q", level) }
 
 const testToken = "0123456789abcdef"
 
@@ -260,6 +261,7 @@ func TestRoutes(t *testing.T) {
 		{"POST /api/v1/checks/balancer/pause", "", 204, `check "balancer" "pause"`, ""},
 		{"POST /api/v1/checks/web/192.168.31.242:8080/now", "", 204, `check "web/192.168.31.242:8080" "now"`, ""},
 		{"POST /api/v1/checks/web%2F192.168.31.242:8080/resume", "", 204, `check "web/192.168.31.242:8080" "resume"`, ""},
+		{"POST /api/v1/alarms/ops/test", "", 204, `alarm "ops"`, ""},
 		{"POST /api/v1/checks/balancer/stop", "", 404, "", "want pause, resume or now"},
 		{"POST /api/v1/checks/balancer/resum", "", 404, "", "did you mean resume?"},
 		{"POST /api/v1/reload", "", 200, "reload false", `{"dry_run":false,"parts":[]`},

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -131,6 +132,22 @@ func (s *Server) steerCheck(c *call) (any, error) {
 	}
 	err := s.node.SteerCheck(c.args["check"], do)
 	s.tell(c, "check "+do, err, "check", c.args["check"])
+	return nil, err
+}
+
+// alarmTimeout is the longest that a receiver of alarms may take.
+const alarmTimeout = time.Minute
+
+func (s *Server) testAlarm(c *call) (any, error) {
+	if err := c.read(nil); err != nil {
+		return nil, err
+	}
+	_ = c.control.SetWriteDeadline(time.Now().Add(alarmTimeout + writeTimeout))
+	err := s.node.TestAlarm(c.r.Context(), c.args["alarm"])
+	s.tell(c, "trial of an alarm", err, "alarm", c.args["alarm"])
+	if err != nil && !errors.Is(err, report.ErrUnknown) {
+		return nil, failf(http.StatusBadGateway, "%v", err)
+	}
 	return nil, err
 }
 

@@ -92,6 +92,11 @@ func (c *Client) SteerCheck(ctx context.Context, name, do string) error {
 	return c.call(ctx, http.MethodPost, path("checks", name, do), nil, nil)
 }
 
+// TestAlarm has a receiver of alarms tell of a trial.
+func (c *Client) TestAlarm(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodPost, path("alarms", name, "test"), nil, nil)
+}
+
 // Reload has the daemon read its file again, or say what that would change.
 func (c *Client) Reload(ctx context.Context, dryRun bool) (change report.Change, err error) {
 	err = c.call(ctx, http.MethodPost, path("reload"), map[string]bool{"dry_run": dryRun}, &change)
