@@ -146,7 +146,7 @@ func (x *explainer) explainNotRunning() {
 		return
 	}
 	x.say("The reason is: %s.", why)
-	x.next("havip validate %s checks the file against this machine", x.file())
+	x.next("havip validate -c %s checks the file against this machine", x.file())
 }
 
 // processOf finds the number in "process 4711 (...)".

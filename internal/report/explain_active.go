@@ -44,7 +44,7 @@ func (x *explainer) explainActive() {
 	x.sayOldClaim()
 	x.sayHeard(len(split) > 0, lost)
 	if len(split) > 0 {
-		x.next("tcpdump -ni %s 'proto 112' and havip monitor -i %s show who advertises what", r.Interface, r.Interface)
+		x.next("tcpdump -ni %s '%s' and havip monitor -i %s show who advertises what", r.Interface, x.filter(), r.Interface)
 	}
 	if len(found) == 0 && r.Held {
 		x.sayAllWell()
@@ -160,7 +160,7 @@ func (x *explainer) sayHeard(split, lost bool) {
 		heard = append(heard, fmt.Sprintf("%s %s (%s)", p.Address, x.ago(p.LastHeard), what))
 	}
 	var silent []string
-	for _, u := range x.r.Unicast {
+	for _, u := range x.peers() {
 		if !slices.ContainsFunc(x.r.Peers, func(p Peer) bool { return p.Address == u }) {
 			silent = append(silent, u)
 		}
@@ -182,5 +182,5 @@ func (x *explainer) sayHeard(split, lost bool) {
 
 // sayAllWell says where to look if the address does not answer in spite of all that.
 func (x *explainer) sayAllWell() {
-	x.next("if it does not answer from elsewhere: 'ip neigh show %s' on the client or its gateway has to show the hardware address of %s here; arping from there shows who answers", x.addr, x.r.Interface)
+	x.next("if it does not answer from elsewhere: 'ip neigh show %s' on the client or its gateway has to show the hardware address of %s here", x.addr, x.r.Interface)
 }

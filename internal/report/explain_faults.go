@@ -161,7 +161,7 @@ func (x *explainer) sayStalled(t time.Time) {
 }
 
 func (x *explainer) nextStalled() {
-	x.next("what held the process up: journalctl -k, dmesg (a pause of the virtual machine, swapping, SIGSTOP); havip run --realtime helps against a busy processor")
+	x.next("what held the process up: journalctl -k, dmesg (a pause of the virtual machine, swapping, SIGSTOP); havip run --realtime 50 helps against a busy processor")
 }
 
 // weights says which checks have changed the priority.

@@ -34,7 +34,8 @@ func (x *explainer) findSplit() (list []finding) {
 
 // cause says what a discard means, and what to do about it. Both may have the sender in
 // place of FROM, the text of the discard of TEXT, this host's own address of SELF, the
-// router's name of NAME, the interface of DEV, the file of FILE.
+// router's name of NAME, the interface of DEV, the file of FILE, what tcpdump
+// needs of FILTER, and the list of peers of PEERS.
 type cause struct {
 	text string
 	next []string
@@ -44,7 +45,7 @@ type cause struct {
 // discarded that is likely to have the address.
 var splitCauses = map[string]cause{
 	"auth": {"FROM is Active as well, and this host discards what it advertises, as the secrets differ (wrong password or key): TEXT.",
-		[]string{"the secret under auth of NAME in FILE, and the same on FROM: they have to be equal", "tcpdump -vni DEV 'proto 112' shows a password of version 2 in plain text"}},
+		[]string{"the secret under auth of NAME in FILE, and the same on FROM: they have to be equal", "tcpdump -vni DEV 'FILTER' shows a password of version 2 in plain text"}},
 	"auth_type": {"FROM is Active as well, and this host discards what it advertises, as one of the two has another kind of authentication (auth, password): TEXT.",
 		[]string{"auth.type of NAME in FILE, and the same on FROM: they have to be equal"}},
 	"version": {"FROM is Active as well, and this host discards what it advertises, as the two speak different versions of VRRP: TEXT.",
@@ -64,9 +65,9 @@ var splitCauses = map[string]cause{
 	"ttl_above_maximum": {"FROM is Active as well, and this host discards what it advertises, as it comes from nearer than max_ttl allows: TEXT.",
 		[]string{"max_ttl of NAME in FILE; traceroute FROM"}},
 	"checksum": {"FROM is Active as well, and this host discards what it advertises, as that arrives damaged or has a checksum of an unknown form: TEXT.",
-		[]string{"tcpdump -vvni DEV 'proto 112' checks it, too; a network card or a firewall in between may change packets"}},
+		[]string{"tcpdump -vvni DEV 'FILTER' checks it, too; a network card or a firewall in between may change packets"}},
 	"replay": {"FROM is Active as well, and this host discards what it advertises as repeated or too old: TEXT.",
-		[]string{"the clocks of both hosts: date; chronyc tracking", "if the clocks agree, somebody may record and repeat advertisements: tcpdump -ni DEV 'proto 112'"}},
+		[]string{"the clocks of both hosts: date; chronyc tracking", "if the clocks agree, somebody may record and repeat advertisements: tcpdump -ni DEV 'FILTER'"}},
 	"owner": {"FROM is Active as well for addresses that this host owns (priority 255): two hosts may not own one address.",
 		[]string{"priority 255 belongs to one host: change that of NAME in FILE, or the one on FROM"}},
 	"short":  {"FROM is Active as well, and this host discards what it advertises, as it cannot be read: TEXT.", damaged},
@@ -76,7 +77,7 @@ var splitCauses = map[string]cause{
 		[]string{"the first of the addresses on FROM: a link-local one (fe80::)"}},
 }
 
-var damaged = []string{"tcpdump -vvni DEV 'proto 112' shows what arrives; the version and the maker of the router on FROM"}
+var damaged = []string{"tcpdump -vvni DEV 'FILTER' shows what arrives; the version and the maker of the router on FROM"}
 
 // discarded is about a router whose advertisements are discarded.
 func (x *explainer) discarded(d Drop, c cause) finding {
@@ -88,7 +89,7 @@ func (x *explainer) discarded(d Drop, c cause) finding {
 	if self == "" {
 		self = "this host's address"
 	}
-	fill := strings.NewReplacer("FROM", d.From, "TEXT", dropText(d), "SELF", self, "NAME", x.r.Name, "DEV", x.r.Interface, "FILE", x.file(), "PEERS", peers)
+	fill := strings.NewReplacer("FROM", d.From, "TEXT", dropText(d), "SELF", self, "NAME", x.r.Name, "DEV", x.r.Interface, "FILE", x.file(), "PEERS", peers, "FILTER", x.filter())
 	f := finding{who: d.From, text: fill.Replace(c.text)}
 	f.more = append(f.more, fmt.Sprintf("Discarded so far: %s, the last one %s; that host is likely to discard what comes from here.", several(int(d.Count), "advertisement"), x.ago(d.Last)))
 	for _, text := range c.next {
@@ -107,13 +108,13 @@ func (x *explainer) rival(p *Peer) (f finding) {
 		f.next = append(f.next, "ask again after some seconds: this may be over by then")
 		return f
 	}
-	f.text = fmt.Sprintf("%s: it does not hear this host (one-way firewall for IP protocol 112 there or on the way), or discards what it hears.", who)
+	f.text = fmt.Sprintf("%s: it does not hear this host (one-way firewall for %s there or on the way), or discards what it hears.", who, x.protocol())
 	if strings.Contains(r.Deaf, "virtual hardware address") {
 		f.text = fmt.Sprintf("%s: %s.", who, r.Deaf)
 	}
 	f.next = append(f.next,
-		fmt.Sprintf("on %s: tcpdump -ni any 'proto 112 and src %s': does what this host sends arrive?", p.Address, r.Source),
-		fmt.Sprintf("on %s: nft list ruleset, iptables-save: IP protocol 112 (vrrp) from %s has to be accepted", p.Address, r.Source),
+		fmt.Sprintf("on %s: tcpdump -ni any '%s and src %s': does what this host sends arrive?", p.Address, x.filter(), r.Source),
+		fmt.Sprintf("on %s: nft list ruleset, iptables-save: %s from %s has to be accepted", p.Address, x.protocol(), r.Source),
 		fmt.Sprintf("on %s: havip explain %s says what it discards, and why (password, version, peers)", p.Address, x.addr))
 	return f
 }
@@ -140,20 +141,20 @@ const claimTime = time.Hour
 func (x *explainer) sayOldClaim() {
 	if c := x.r.Claim; c != nil && !c.Last.Before(x.r.Since) && x.now.Sub(c.Last) > claimTime {
 		x.say("Another host (%s on %s) had claimed the address at %s, and not since.", c.MAC, c.Interface, x.at(c.Last))
-		x.next("arping -I %s %s: two hardware addresses in the answers are two holders", x.r.Interface, x.addr)
+		x.next("%s", x.holders(x.addr))
 	}
 }
 
 // claimed is about a host that claims the address by ARP and of which no advertisement
 // arrives. known are the hosts that were heard in another way.
 func (x *explainer) claimed(known map[string]bool) (f finding, ok bool) {
-	r, c := x.r, x.r.Claim
+	r, c, peers := x.r, x.r.Claim, x.peers()
 	if c == nil || c.Last.Before(r.Since) || x.now.Sub(c.Last) > claimTime || len(known) > 0 {
 		return f, false
 	}
 	host := x.hostOf(c)
 	peer := ""
-	for _, u := range r.Unicast {
+	for _, u := range peers {
 		if slices.Contains(host, u) {
 			peer = u
 		}
@@ -164,8 +165,8 @@ func (x *explainer) claimed(known map[string]bool) (f finding, ok bool) {
 		}
 	}
 	seen := fmt.Sprintf("has claimed %s %s (%s on %s)", c.Address, x.ago(c.Last), c.MAC, c.Interface)
-	f.next = append(f.next, fmt.Sprintf("arping -I %s %s: two hardware addresses in the answers are two holders", r.Interface, c.Address))
-	if peer == "" && (len(host) > 0 || len(r.Unicast) != 1) {
+	f.next = append(f.next, x.holders(c.Address))
+	if peer == "" && (len(host) > 0 || len(peers) != 1) {
 		who := "Another host"
 		if len(host) > 0 {
 			who = "Another host, " + joined(host) + ","
@@ -176,19 +177,19 @@ func (x *explainer) claimed(known map[string]bool) (f finding, ok bool) {
 		return f, true
 	}
 	if peer == "" {
-		peer = r.Unicast[0]
+		peer = peers[0]
 	}
 	f.who = peer
 	if len(r.Unicast) > 0 {
-		f.text = fmt.Sprintf("%s %s, but nothing of what it advertises arrives here: a firewall drops IP protocol 112 (one-way), or its list of peers does not have %s.", peer, seen, r.Source)
+		f.text = fmt.Sprintf("%s %s, but nothing of what it advertises arrives here: a firewall drops %s (one-way), or its list of peers does not have %s.", peer, seen, x.protocol(), r.Source)
 		f.next = append(f.next, fmt.Sprintf("peers on %s: it has to have %s", peer, r.Source))
 	} else {
-		f.text = fmt.Sprintf("%s %s, but nothing of what it advertises arrives here: a firewall drops IP protocol 112 (one-way), or a switch filters multicast (IGMP snooping without a querier).", peer, seen)
+		f.text = fmt.Sprintf("%s %s, but nothing of what it advertises arrives here: a firewall drops %s (one-way), or a switch filters multicast (IGMP snooping without a querier).", peer, seen, x.protocol())
 		f.next = append(f.next, "the switch: IGMP snooping must let 224.0.0.18 (ff02::12) pass; or use peers, which is unicast")
 	}
 	f.next = append(f.next,
-		"here: nft list ruleset, iptables-save: IP protocol 112 (vrrp) has to be accepted",
-		fmt.Sprintf("here: tcpdump -ni %s 'proto 112 and src %s': is what it sends on the wire?", r.Interface, peer),
+		fmt.Sprintf("here: nft list ruleset, iptables-save: %s has to be accepted", x.protocol()),
+		fmt.Sprintf("here: tcpdump -ni %s '%s and src %s': is what it sends on the wire?", r.Interface, x.filter(), peer),
 		fmt.Sprintf("on %s: havip explain %s", peer, x.addr))
 	return f, true
 }

@@ -165,6 +165,9 @@ var explanations = []struct {
 	{"split, this one is deaf to multicast", allOf(claim(30*second), router(func(r *Router) { r.Unicast = nil })), claimEvent("[192.168.31.241]"),
 		[]string{"split brain", peer, "firewall", "IGMP snooping"}},
 	{"split, this one is deaf to a host without a name", claim(30 * second), nil, []string{"split brain", peer, "firewall"}},
+	{"split, this one is deaf, IPv6 and AH", allOf(claim(30*second), router(func(r *Router) {
+		r.Unicast, r.IPv6, r.Auth = []string{"192.168.31.240", peer}, true, "ah"
+	})), claimEvent(""), []string{"split brain", peer, "IP protocol 51"}},
 	{"split, a stranger has the address", claim(30 * second), claimEvent("[192.168.31.77]"), []string{"split brain", "192.168.31.77", "02:00:00:00:00:02", "by hand"}},
 	{"an old claim is no split", allOf(claim(3*time.Hour), router(func(r *Router) { r.Since, r.Cause, r.CausePeer = ago(2*day), "no advertisement in time", "" })), nil,
 		[]string{"is Active", "no other router was heard"}},

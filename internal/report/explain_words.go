@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -59,6 +60,40 @@ func (x *explainer) ago(t time.Time) string {
 // recent reports whether something that comes with each advertisement goes on.
 func (x *explainer) recent(t time.Time) bool {
 	return !t.IsZero() && x.now.Sub(t) < max(10*time.Second, 5*time.Duration(x.r.Interval))
+}
+
+// filter is what makes tcpdump show the router's advertisements, and protocol the number
+// that a firewall has to accept.
+func (x *explainer) filter() string {
+	words := "proto 112"
+	if x.r.Auth == "ah" {
+		words = "proto 51"
+	}
+	if x.r.IPv6 {
+		words = "ip6 " + words
+	}
+	return words
+}
+
+func (x *explainer) protocol() string {
+	if x.r.Auth == "ah" {
+		return "IP protocol 51 (AH)"
+	}
+	return "IP protocol 112 (VRRP)"
+}
+
+// holders is what shows whether two hosts have an address.
+func (x *explainer) holders(address string) string {
+	command := fmt.Sprintf("arping -I %s %s", x.r.Interface, address)
+	if strings.Contains(address, ":") {
+		command = fmt.Sprintf("ndisc6 %s %s", address, x.r.Interface)
+	}
+	return command + ": two hardware addresses in the answers are two holders"
+}
+
+// peers are the configured ones but for this host: all nodes may have the same list.
+func (x *explainer) peers() []string {
+	return slices.DeleteFunc(slices.Clone(x.r.Unicast), func(p string) bool { return p == x.r.Source })
 }
 
 // plainError takes off an error what the reader knows: the package, the router and the
