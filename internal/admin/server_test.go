@@ -307,12 +307,14 @@ func TestErrorsOfTheNode(t *testing.T) {
 	}
 	f.node.fails(nil)
 	f.ask("POST", "@/api/v1/routers/VI_1/resign", "")
-	if lines := f.log.Lines("msg=\"not steered\"", "what=resign", "router=VI_1", fmt.Sprintf(`by="user %d, process %d`, os.Geteuid(), os.Getpid())); len(lines) != 4 {
-		t.Errorf("%d lines, want 4\n%s", len(lines), f.log)
-	}
-	if lines := f.log.Lines("msg=steered", "what=resign", "router=VI_1", "by="); len(lines) != 1 {
-		t.Errorf("%d lines, want 1\n%s", len(lines), f.log)
-	}
+	// The log comes behind the answers.
+	lab.Eventually(t, 20*time.Second, "the log has them all", func() error {
+		not := f.log.Lines("msg=\"not steered\"", "what=resign", "router=VI_1", fmt.Sprintf(`by="user %d, process %d`, os.Geteuid(), os.Getpid()))
+		if done := f.log.Lines("msg=steered", "what=resign", "router=VI_1", "by="); len(not) != 4 || len(done) != 1 {
+			return fmt.Errorf("%d and %d lines, want 4 and 1\n%s", len(not), len(done), f.log)
+		}
+		return nil
+	})
 }
 
 // TestPanicEndsOneRequest: it is logged, and all else goes on.
