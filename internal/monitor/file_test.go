@@ -240,6 +240,8 @@ func TestOptions(t *testing.T) {
 	}
 	all, _, _ := read(t, plain)
 	heard := strings.Count(all, " > ")
+	frames := framesOf(t, "testdata/wrong-password.pcap")
+	span := frames[len(frames)-1].Time.Sub(frames[0].Time)
 	for _, tc := range []struct {
 		name           string
 		option         func(o *Options)
@@ -250,7 +252,7 @@ func TestOptions(t *testing.T) {
 		{"quiet", func(o *Options) { o.Quiet = true }, 0, 1},
 		{"count", func(o *Options) { o.Count = 3 }, 3, 1},
 		{"duration", func(o *Options) { o.Duration = 2500 * time.Millisecond }, 3, 1},
-		{"every", func(o *Options) { o.Every = 3 * time.Second }, heard, 4},
+		{"every", func(o *Options) { o.Every = 3 * time.Second }, heard, 1 + int(span/(3*time.Second))},
 	} {
 		out, _, err := read(t, plain, tc.option)
 		if n, s := strings.Count(out, " > "), strings.Count(out, "VRID  ROUTER"); err != nil || n != tc.advertisements || s != tc.summaries {
@@ -311,6 +313,21 @@ func TestInterrupted(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "no problems") {
 		t.Errorf("no summary:\n%s", out)
+	}
+}
+
+// TestSilentInput: so it does before the input has said anything.
+func TestSilentInput(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	defer r.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if _, err := Run(ctx, Options{File: "-", Stdin: r, Out: io.Discard}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -85,8 +85,8 @@ func (p *params) equal(q *params) bool {
 }
 
 // down is after which silence every Backup has taken over: three intervals and the longest
-// skew (RFC 9568 §6.1).
-func (s *sender) down() time.Duration { return 4*s.interval + grace }
+// skew (RFC 9568 §6.1), and one more interval for a machine that is late.
+func (s *sender) down() time.Duration { return 5*s.interval + grace }
 
 // alive reports whether s is Active by what was heard. Backups wait for at least three
 // intervals, so one that is late by a half is not taken for gone before they do.
@@ -96,7 +96,7 @@ func (s *sender) alive(now time.Time) bool {
 
 // wait is until when s is Active, or a successor is due, unless it advertises.
 func (s *sender) wait() time.Time {
-	if s.left {
+	if s.left { // the successor waits for its skew
 		return s.last.Add(2*s.interval + grace)
 	}
 	return s.last.Add(s.down())

@@ -43,8 +43,8 @@ func Run(ctx context.Context, o Options) (problems int, err error) {
 	out := bufio.NewWriter(o.Out)
 	r := &run{Options: o, watcher: NewWatcher(), out: out, printer: printer{out: out, json: o.JSON, quiet: o.Quiet}}
 	r.watcher.ShowSecrets = o.ShowSecrets
-	src, err := r.open()
-	if err != nil {
+	src, err := r.openOr(ctx)
+	if src == nil {
 		return 0, err
 	}
 	frames, failed := make(chan Frame, 1024), make(chan error, 1)
@@ -77,6 +77,25 @@ type run struct {
 	done    bool      // a bound was reached
 }
 
+// openOr is open, unless the context ends before: a FIFO, or a pipe from a program that
+// says nothing, may keep the reader waiting for ever. Without a source and an error it
+// did.
+func (r *run) openOr(ctx context.Context) (source, error) {
+	var src source
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		src, err = r.open()
+	}()
+	select {
+	case <-done:
+		return src, err
+	case <-ctx.Done():
+		return nil, nil
+	}
+}
+
 // open opens the file or the interfaces.
 func (r *run) open() (source, error) {
 	if r.File == "" {
@@ -89,6 +108,7 @@ func (r *run) open() (source, error) {
 			r.printer.only = names[0]
 		}
 		r.begin(time.Now())
+		r.watcher.Tick(r.started)
 		return c, nil
 	}
 	in := r.Stdin

@@ -24,9 +24,9 @@ func TestWatcher(t *testing.T) {
 		until  float64
 		want   []string
 	}{
-		{"one router", better.advertise(t, 0, 5), 8, []string{"state|192.0.2.1 is Active: priority 120, every 1s, version 3"}},
-		{"a router that falls silent is gone after its longest skew", better.advertise(t, 0, 5), 9.1, []string{
-			"state|is Active", "no-active|192.0.2.1 fell silent 4.05s ago and none took over",
+		{"one router", better.advertise(t, 0, 5), 10, []string{"state|192.0.2.1 is Active: priority 120, every 1s, version 3"}},
+		{"a router that falls silent is gone after its longest skew", better.advertise(t, 0, 5), 10.1, []string{
+			"state|is Active", "no-active|192.0.2.1 fell silent 5.05s ago and none took over",
 		}},
 		{"one that comes back ends that", slices.Concat(better.advertise(t, 0, 1), better.advertise(t, 9, 10)), 11, []string{
 			"state|is Active", "no-active|192.0.2.1 fell silent", "state|192.0.2.1 is Active again, 8s after its last advertisement", "over|there is an Active router again: 192.0.2.1",
@@ -224,7 +224,7 @@ func TestSummary(t *testing.T) {
 		time.Duration(got.Deviation).Round(time.Millisecond) != 50*time.Millisecond || time.Duration(got.Longest) != 2*time.Second || time.Duration(got.Percentile99) != 1100*time.Millisecond {
 		t.Errorf("%+v", got)
 	}
-	if w, _ := show(t, 10.3, frames...); w.Summary().Routers[0].State != "silent" {
+	if w, _ := show(t, 11.3, frames...); w.Summary().Routers[0].State != "silent" {
 		t.Errorf("%+v", w.Summary().Routers[0])
 	}
 }
