@@ -16,7 +16,7 @@ func RenderEvent(e Event, l Layout) string {
 		how = bad
 	}
 	out.WriteString(l.clock(e.Time) + " ")
-	out.WriteString(l.paint(how, pad(e.Level, 5)) + " " + pad(clean(e.Kind), 11) + " ")
+	out.WriteString(l.paint(how, pad(clean(e.Level), 5)) + " " + pad(clean(e.Kind), 11) + " ")
 	if about := e.about(); about != "" {
 		out.WriteString(l.paint(title, clean(about)) + ": ")
 	}

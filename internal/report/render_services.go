@@ -41,7 +41,7 @@ func (s *Status) serviceTable() *table {
 		}
 		t.rows = append(t.rows, row{
 			cells: []cell{
-				{text: clean(v.Name)}, {text: clean(v.Listen)}, {text: v.Mode}, state,
+				{text: v.Name}, {text: v.Listen}, {text: v.Mode}, state,
 				{text: count(uint64(max(v.Traffic.Active, 0)))}, {text: count(v.Traffic.Accepted)}, {text: count(v.Traffic.Failed)}, {text: failures},
 				{text: count(v.Traffic.Retries)}, {text: latency(v.Traffic.Latency.P50)}, {text: latency(v.Traffic.Latency.P99)}, {text: count(v.Traffic.Received)},
 				{text: count(v.Traffic.Sent)}, backends,
@@ -116,7 +116,7 @@ func (s *Status) drawBackends(out *strings.Builder, all bool, l Layout) {
 			if p.Route != "" {
 				name += ", route " + p.Route
 			}
-			t.rows = append(t.rows, row{head: clean(name) + ":"})
+			t.rows = append(t.rows, row{head: name + ":"})
 			t.rows = append(t.rows, s.poolRows(p, all || total <= manyBackends)...)
 		}
 	}
@@ -165,7 +165,7 @@ func (s *Status) backendRow(b *Backend) row {
 		name += " " + b.Address
 	}
 	r := row{cells: []cell{
-		{text: "  " + clean(name)}, stateCell(b.State), {text: age(s.Node.Time, b.Since)}, {text: weight}, {text: count(uint64(max(b.Active, 0)))},
+		{text: "  " + name}, stateCell(b.State), {text: age(s.Node.Time, b.Since)}, {text: weight}, {text: count(uint64(max(b.Active, 0)))},
 		{text: count(b.Picks)}, {text: count(b.Failures)}, {text: count(b.Received)}, {text: count(b.Sent)}, {text: check}, {text: connect},
 	}}
 	if b.Error != "" && b.State != "up" {

@@ -60,9 +60,13 @@ func (s *Status) drawNode(out *strings.Builder, l Layout) {
 	if !n.Loaded.IsZero() && n.Loaded.Sub(n.Started) > time.Minute {
 		line += " of " + age(n.Time, n.Loaded) + " ago"
 	}
-	for i, text := range wrap(n.Host+": ", clean(line), l.Width) {
+	host := clean(n.Host)
+	if l.Width > 0 {
+		host = shorten(host, l.Width/3, false)
+	}
+	for i, text := range wrap(host+": ", clean(line), l.Width) {
 		if i == 0 {
-			text = l.paint(title, n.Host) + strings.TrimPrefix(text, n.Host)
+			text = l.paint(title, host) + strings.TrimPrefix(text, host)
 		}
 		out.WriteString(text + "\n")
 	}
@@ -143,8 +147,8 @@ func (s *Status) routerTable(all bool) *table {
 		}
 		t.rows = append(t.rows, row{
 			cells: []cell{
-				{text: clean(r.Name)}, {text: fmt.Sprint(r.VRID)}, s.routerState(r), {text: age(s.Node.Time, r.Since)},
-				{text: priority}, holds, {text: clean(r.why())},
+				{text: r.Name}, {text: fmt.Sprint(r.VRID)}, s.routerState(r), {text: age(s.Node.Time, r.Since)},
+				{text: priority}, holds, {text: r.why()},
 			},
 			below: s.routerRemarks(r, all),
 		})
@@ -170,7 +174,7 @@ func (s *Status) routerState(r *Router) cell {
 	case len(r.Faults) > 0:
 		return cell{text: "FAULT", how: bad}
 	}
-	return cell{text: clean(r.State), how: odd}
+	return cell{text: r.State, how: odd}
 }
 
 // why the router has its state.
@@ -257,7 +261,7 @@ func times(n uint64) string {
 func (s *Status) groupTable() *table {
 	t := &table{columns: []column{{title: "GROUP", least: 8, middle: true}, {title: "STATE"}, {title: "ROUTERS", least: 16}}}
 	for _, g := range s.Groups {
-		t.rows = append(t.rows, row{cells: []cell{{text: clean(g.Name)}, {text: orDash(clean(g.State))}, {list: g.Routers}}})
+		t.rows = append(t.rows, row{cells: []cell{{text: g.Name}, {text: orDash(g.State)}, {list: g.Routers}}})
 	}
 	return t
 }
@@ -281,8 +285,8 @@ func (s *Status) checkTable() *table {
 			state = cell{text: "paused", how: odd}
 		}
 		r := row{cells: []cell{
-			{text: clean(c.Name)}, state, {text: age(s.Node.Time, c.Since)}, {text: latency(c.Latency)},
-			{text: count(c.Failed)}, {text: orDash(clean(c.Target))}, {text: orDash(clean(c.Error))},
+			{text: c.Name}, state, {text: age(s.Node.Time, c.Since)}, {text: latency(c.Latency)},
+			{text: count(c.Failed)}, {text: orDash(c.Target)}, {text: orDash(c.Error)},
 		}}
 		if text := s.checkProblem(c); text != "" {
 			r.below = []remark{{"! ", text, bad}}
@@ -301,5 +305,5 @@ func stateCell(state string) cell {
 	case stateDown, "ejected":
 		return cell{text: state, how: bad}
 	}
-	return cell{text: orDash(clean(state)), how: odd}
+	return cell{text: orDash(state), how: odd}
 }

@@ -55,6 +55,7 @@ const gap = "  "
 
 // draw adds the table's lines to out.
 func (t *table) draw(out *strings.Builder, l Layout) {
+	t.clean()
 	widths := t.widths(l.Width)
 	for i, c := range t.columns {
 		if c.below && widths[i] < t.natural(i) {
@@ -69,13 +70,30 @@ func (t *table) draw(out *strings.Builder, l Layout) {
 	t.drawCells(out, l, widths, head)
 	for _, r := range t.rows {
 		if r.head != "" {
-			out.WriteString(shorten(r.head, cmp.Or(l.Width, columns(r.head)), true) + "\n")
+			head := clean(r.head)
+			out.WriteString(shorten(head, cmp.Or(l.Width, columns(head)), true) + "\n")
 		}
 		if r.cells != nil {
 			t.drawCells(out, l, widths, r.cells)
 		}
 		for _, m := range r.below {
 			m.draw(out, l, "  ")
+		}
+	}
+}
+
+// clean makes all cells fit for a terminal.
+func (t *table) clean() {
+	for _, r := range t.rows {
+		for i := range r.cells {
+			c := &r.cells[i]
+			c.text = clean(c.text)
+			for k, word := range c.list {
+				if k == 0 {
+					c.list = slices.Clone(c.list) // it is the status's own
+				}
+				c.list[k] = clean(word)
+			}
 		}
 	}
 }
