@@ -62,6 +62,9 @@ type target struct {
 	alone bool
 	// either are the words for false and true.
 	either []string
+	// show prints a value for which the type alone does not do; empty: the type does. nil:
+	// it always does.
+	show func(reflect.Value) string
 }
 
 // owned finds, for each field that a row points at, the first of homes that it is in.
@@ -175,6 +178,9 @@ func extremes(t reflect.Type) (least, most reflect.Value, ok bool) {
 
 // yamlText prints a value as a file has it.
 func yamlText(v reflect.Value) string {
+	if text, ok := textOf(v.Interface()); ok {
+		return text
+	}
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
 		t, _ := m.MarshalText()
 		return string(t)
@@ -190,8 +196,13 @@ func yamlText(v reflect.Value) string {
 }
 
 // sample is the default as a file has it.
-func (t *target) sample() string {
-	switch v := t.preset(); {
+func (t *target) sample() string { return t.said(t.preset()) }
+
+// said is a value of the field as a file has it.
+func (t *target) said(v reflect.Value) string {
+	switch {
+	case t.show != nil && v.Kind() != reflect.Invalid && t.show(v) != "":
+		return t.show(v)
 	case t.not:
 		return fmt.Sprint(!v.Bool())
 	case t.off && v.Int() < 0:

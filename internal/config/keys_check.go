@@ -246,6 +246,18 @@ func (c *Check) kind() variant[Check] {
 	return variant[Check]{}
 }
 
+// present are the rows of a copy of the check, with what it has; nil for no check.
+func (c *Check) present() []key {
+	if c == nil || c.Checker == nil {
+		return nil
+	}
+	n := *c
+	kind := n.kind()
+	keys := kind.keys(&n) // which makes a checker
+	reflect.ValueOf(n.Checker).Elem().Set(reflect.ValueOf(c.Checker).Elem())
+	return append([]key{required("type", word(&n.Type, kind.name), kind.name, "")}, keys...)
+}
+
 // New makes the checker of a check. backend is the address to probe if the check is one of
 // backends, and empty if the check names its own target. encryption is what the files of TLS
 // hold. Where the service sends a PROXY header, so does the checker.

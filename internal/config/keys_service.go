@@ -58,7 +58,14 @@ func serviceCheck(to **Check) value {
 			return
 		}
 		c.value().decode(d, n, path)
-	}, variants: func() []section { return (&Check{ofBackends: true}).value().sections() }}
+	}, variants: func() []section { return (&Check{ofBackends: true}).value().sections() }, rowsOf: func() []key { return (*to).present() }}
+}
+
+// serviceCheckAsAbove is serviceCheck without documentation of its own.
+func serviceCheckAsAbove(to **Check) value {
+	v := serviceCheck(to)
+	v.variants = nil
+	return v
 }
 
 // backend is a mapping, or the address alone.
@@ -81,7 +88,7 @@ func (r *ServiceRoute) value() value {
 		required("server_names", list(&r.ServerNames, serverName), "[mail.example.org]",
 			"that clients ask for; *.example.org: any one label before it"),
 		required("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above"),
-		optional("check", value{decode: serviceCheck(&r.Check).decode}, "{type: tcp}", "as above; default: the service's"),
+		optional("check", serviceCheckAsAbove(&r.Check), "{type: tcp}", "as above; default: the service's"),
 	}, inside(r)))
 }
 

@@ -184,6 +184,12 @@ func lease(to *time.Duration) value {
 		return cmp.Or(t, -1), cmp.Or(err, fits(t >= 0))
 	})
 	v.want, v.to[0].off = want, true
+	v.to[0].show = func(v reflect.Value) string {
+		if v.IsZero() {
+			return "auto"
+		}
+		return ""
+	}
 	return v
 }
 
@@ -278,7 +284,14 @@ func secret(to *Secret) value {
 
 // command is a program and its arguments: a list, or the program alone.
 func command(to *[]string) value {
-	return value{decode: func(d *decoder, n *yaml.Node, path string) {
+	// Arguments may be passwords.
+	program := func(v reflect.Value) string {
+		if v.Len() > 1 {
+			return v.Index(0).String() + " ..."
+		}
+		return yamlText(v)
+	}
+	return value{to: []*target{{to: to, show: program}}, decode: func(d *decoder, n *yaml.Node, path string) {
 		argument := func(s *string) value {
 			return text(s, "text without NUL", func(s string) bool { return !strings.ContainsRune(s, 0) })
 		}

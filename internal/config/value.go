@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -70,6 +71,11 @@ type value struct {
 	variants func() []section
 	shape    shape
 	want     string // the range or the words, for documentation
+
+	// What is there now, for a comparison of two files: of a list its items, and the rows
+	// of a mapping, if they are not keys; no rows: there is no mapping. Both are copies.
+	items  func() []value
+	rowsOf func() []key
 }
 
 // setDefaults gives each field its library's default.
@@ -204,6 +210,14 @@ func typed[T any](of *T, to *string, types, all []variant[T]) value {
 			}
 			return sections
 		},
+		rowsOf: func() []key {
+			for _, t := range types {
+				if t.name == *to {
+					return sectionOf(t).keys
+				}
+			}
+			return nil
+		},
 		decode: func(d *decoder, n *yaml.Node, path string) {
 			pairs, ok := d.pairs(n, path)
 			if !ok {
@@ -232,9 +246,15 @@ func typed[T any](of *T, to *string, types, all []variant[T]) value {
 
 // maybe is an optional mapping: without it the pointer stays nil.
 func maybe[T any](to **T, keys func(*T) []key) value {
-	return value{keys: keys(new(T)), decode: func(d *decoder, n *yaml.Node, path string) {
+	decode := func(d *decoder, n *yaml.Node, path string) {
 		*to = new(T)
 		object(keys(*to)).decode(d, n, path)
+	}
+	return value{keys: keys(new(T)), decode: decode, rowsOf: func() []key {
+		if *to == nil {
+			return nil
+		}
+		return keys(new(**to))
 	}}
 }
 
@@ -258,6 +278,13 @@ func list[T any](to *[]T, item func(*T) value) value {
 		},
 		variants: func() []section { return item(new(T)).sections() },
 		shape:    listed,
+		items: func() (all []value) {
+			is := slices.Clone(*to)
+			for i := range is {
+				all = append(all, item(&is[i]))
+			}
+			return all
+		},
 	}
 }
 
