@@ -208,12 +208,12 @@ func (t *tree) compareChildren(o *tree, path string, found func(Difference)) {
 		c := &t.children[i]
 		if d := o.child(c.name); d != nil {
 			c.compare(d, sub(c.name), found)
-		} else if !c.usual {
+		} else if !c.isUsual() {
 			found(Difference{sub(c.name), c.inline(), ""})
 		}
 	}
 	for i := range o.children {
-		if d := &o.children[i]; t.child(d.name) == nil && !d.usual {
+		if d := &o.children[i]; t.child(d.name) == nil && !d.isUsual() {
 			found(Difference{sub(d.name), "", d.inline()})
 		}
 	}
@@ -221,6 +221,9 @@ func (t *tree) compareChildren(o *tree, path string, found func(Difference)) {
 		found(Difference{path, "[" + strings.Join(was, ", ") + "]", "[" + strings.Join(is, ", ") + "]"})
 	}
 }
+
+// isUsual reports whether nothing of the tree need be in a file.
+func (t *tree) isUsual() bool { return t.usual || !t.isPlain && !t.isList && t.inline() == "{}" }
 
 // child is a key, or an item; nil: there is none.
 func (t *tree) child(name string) *tree {

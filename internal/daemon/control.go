@@ -17,60 +17,52 @@ import (
 
 // What people do to a running daemon. A command acts on what runs now, and takes no lock
 // that a reload holds for long. What it has said stays until the file itself says another
-// value for the very same key, or the part ends. Each command logs what it has done, and
-// by whom.
+// value for the very same key, or the part ends. Who asked logs what was done, and for whom.
 
 // Resign has a router hand over, as [vrrp.Router.Resign] does. If nobody takes over, the
 // router takes its addresses back.
-func (d *Daemon) Resign(router, by string) error {
+func (d *Daemon) Resign(router string) error {
 	r, err := d.steering.running(router)
 	if err != nil {
 		return err
 	}
-	if err := r.Resign(); errors.Is(err, vrrp.ErrNotActive) {
+	if err = r.Resign(); errors.Is(err, vrrp.ErrNotActive) {
 		st := r.Status()
 		is := st.State.String()
 		if len(st.Faults) > 0 {
 			is += " (" + strings.Join(st.Faults, ", ") + ")"
 		}
 		return fmt.Errorf("router %s: %w: it is %s, and only an Active router can hand over", router, report.ErrState, is)
-	} else if err != nil {
-		return err
-	}
-	d.log.Info("router resigns by command", "router", router, "by", by)
-	return nil
-}
-
-// SetPriority puts another priority, 1 to 254, in the place of the file's, to which the
-// weights of checks are added as ever; 0: the file's counts again.
-func (d *Daemon) SetPriority(router string, priority int, by string) error {
-	file, err := d.steering.setPriority(router, priority)
-	if err == nil {
-		d.log.Info("priority by command", "router", router, "priority", cmp.Or(priority, int(file)), "file", file, "by", by)
 	}
 	return err
 }
 
-func (s *steering) setPriority(router string, priority int) (file uint8, err error) {
+// SetPriority puts another priority, 1 to 254, in the place of the file's, to which the
+// weights of checks are added as ever; 0: the file's counts again.
+func (d *Daemon) SetPriority(router string, priority int) error {
+	return d.steering.setPriority(router, priority)
+}
+
+func (s *steering) setPriority(router string, priority int) error {
 	if priority < 0 || priority > 254 {
-		return 0, fmt.Errorf("priority %d is %w: want 1 to 254, or 0 for that of the file", priority, report.ErrInvalid)
+		return fmt.Errorf("priority %d is %w: want 1 to 254, or 0 for that of the file", priority, report.ErrInvalid)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.routers[router]
 	if e == nil {
-		return 0, unknown("router", router, slices.Collect(maps.Keys(s.routers)))
+		return unknown("router", router, slices.Collect(maps.Keys(s.routers)))
 	}
-	if file = e.cfg.Priority; file == config.OwnerPriority {
-		return file, fmt.Errorf("a priority for router %s is %w: its priority in the file is 255, since this host owns the addresses; that changes in the file only", router, report.ErrInvalid)
+	if e.cfg.Priority == config.OwnerPriority {
+		return fmt.Errorf("a priority for router %s is %w: its priority in the file is 255, since this host owns the addresses; that changes in the file only", router, report.ErrInvalid)
 	}
-	if e.priority, e.since = uint8(priority), time.Now(); e.priority == file {
+	if e.priority, e.since = uint8(priority), time.Now(); e.priority == e.cfg.Priority {
 		e.priority = 0
 	}
 	if e.tracker != nil {
 		e.tracker.setBase(e.priority)
 	}
-	return file, nil
+	return nil
 }
 
 // running returns a router.
@@ -98,7 +90,7 @@ const (
 // now. The check is one under checks, by its name, or that of a backend, by the name of
 // the service and that of the backend with a slash between them; the name of a check that
 // services use stands for all backends that it probes.
-func (d *Daemon) SteerCheck(name, do, by string) error {
+func (d *Daemon) SteerCheck(name, do string) error {
 	if do != PauseCheck && do != ResumeCheck && do != ProbeNow {
 		return fmt.Errorf("%q is %w: want pause, resume or now", do, report.ErrInvalid)
 	}
@@ -108,9 +100,6 @@ func (d *Daemon) SteerCheck(name, do, by string) error {
 	}
 	if !found && err == nil {
 		err = unknown("check", name, d.checkNames())
-	}
-	if err == nil {
-		d.log.Info("check by command", "check", name, "do", do, "by", by)
 	}
 	return err
 }

@@ -31,7 +31,7 @@ type BackendChange struct {
 // one server may stand in several; SERVICE/ROUTE in the place of the service is for those of
 // that route alone. What is said lasts until the file says another weight, or drain, of
 // the backend, or has the backend no more.
-func (d *Daemon) SetBackend(service, backend string, c BackendChange, by string) error {
+func (d *Daemon) SetBackend(service, backend string, c BackendChange) error {
 	if c.Weight != nil && (*c.Weight < -1 || *c.Weight > lb.MaxWeight) {
 		return fmt.Errorf("weight %d is %w: want 0 to %d, or -1 for that of the file", *c.Weight, report.ErrInvalid, lb.MaxWeight)
 	}
@@ -52,14 +52,6 @@ func (d *Daemon) SetBackend(service, backend string, c BackendChange, by string)
 	if !found {
 		return unknown("backend of service "+service, backend, names)
 	}
-	args := []any{"service", service, "backend", backend}
-	if c.Drain != nil {
-		args = append(args, "drain", *c.Drain)
-	}
-	if c.Weight != nil {
-		args = append(args, "weight", *c.Weight)
-	}
-	d.log.Info("backend by command", append(args, "cut", c.Cut, "as_file", c.AsFile, "by", by)...)
 	return nil
 }
 
@@ -205,7 +197,7 @@ func (p PoolView) supersede(name string, c BackendChange) {
 
 // changes are the values that are in the place of the file's, and the checks that are paused.
 func (p PoolView) changes() (all []report.RuntimeChange) {
-	name := p.Status().Name + "/"
+	name := p.name + "/"
 	for _, o := range p.upstream.pool.Overrides() {
 		file, _ := p.fileOf(o.Backend)
 		if o.Drain != nil {

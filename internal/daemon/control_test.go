@@ -99,7 +99,7 @@ func TestSetBackend(t *testing.T) {
 		{"shop", "127.0.0.1:4", back, asFile, ""},
 	} {
 		what := fmt.Sprintf("%s %s %+v", tc.service, tc.backend, tc.change)
-		if err := d.SetBackend(tc.service, tc.backend, tc.change, "anna"); err != nil {
+		if err := d.SetBackend(tc.service, tc.backend, tc.change); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if got := inUse(d); got != tc.uses && tc.uses != "" {
@@ -115,7 +115,7 @@ func TestSetBackend(t *testing.T) {
 		{"shop/news", "a", `route "shop/news" is unknown: want shop/, shop/mail, shop/web`},
 		{"market", "a", `service "market" is unknown: want shop`},
 	} {
-		if err := d.SetBackend(tc.service, tc.backend, drain, ""); !errors.Is(err, report.ErrUnknown) || !strings.Contains(err.Error(), tc.want) {
+		if err := d.SetBackend(tc.service, tc.backend, drain); !errors.Is(err, report.ErrUnknown) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s %s: %v, want %s", tc.service, tc.backend, err, tc.want)
 		}
 	}
@@ -127,8 +127,8 @@ func TestReloadKeepsCommands(t *testing.T) {
 	text := shopText(t, port, "")
 	d := startDaemon(t, text)
 	for _, err := range []error{
-		d.SetBackend("shop", "a", BackendChange{Drain: new(true), Weight: new(9)}, ""),
-		d.SteerCheck("alone", PauseCheck, ""), d.SteerCheck("shop/b", PauseCheck, ""), d.SteerCheck("spare", PauseCheck, ""),
+		d.SetBackend("shop", "a", BackendChange{Drain: new(true), Weight: new(9)}),
+		d.SteerCheck("alone", PauseCheck), d.SteerCheck("shop/b", PauseCheck), d.SteerCheck("spare", PauseCheck),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -191,14 +191,14 @@ func TestSteerCheck(t *testing.T) {
 	until(t, "the first probe", func() bool { return count() == 1 })
 	monitor := func() MonitorView { return d.View().Services[0].Pools[0].Monitors()[0] }
 	until(t, "up", func() bool { return monitor().Status().State.String() == "up" })
-	if err := d.SteerCheck("web/a", ProbeNow, ""); err != nil {
+	if err := d.SteerCheck("web/a", ProbeNow); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "another probe", func() bool { return count() == 2 })
-	if err := d.SteerCheck("web/a", PauseCheck, ""); err != nil || !monitor().Status().Paused {
+	if err := d.SteerCheck("web/a", PauseCheck); err != nil || !monitor().Status().Paused {
 		t.Fatal(err, monitor().Status())
 	}
-	if err := d.SteerCheck("web/a", ProbeNow, ""); !errors.Is(err, report.ErrState) || !strings.Contains(err.Error(), "resume it first") {
+	if err := d.SteerCheck("web/a", ProbeNow); !errors.Is(err, report.ErrState) || !strings.Contains(err.Error(), "resume it first") {
 		t.Errorf("a probe of what is paused: %v", err)
 	}
 	before := monitor()
@@ -208,7 +208,7 @@ func TestSteerCheck(t *testing.T) {
 	if now := monitor(); now.monitor == before.monitor || !now.Status().Paused || now.Status().State.String() != "up" {
 		t.Errorf("another monitor: %v; %+v", now.monitor != before.monitor, now.Status())
 	}
-	if err := d.SteerCheck("web2/a", ResumeCheck, ""); err != nil || monitor().Status().Paused {
+	if err := d.SteerCheck("web2/a", ResumeCheck); err != nil || monitor().Status().Paused {
 		t.Fatal(err, monitor().Status())
 	}
 	until(t, "probed again", func() bool { return count() == 3 })
@@ -247,8 +247,8 @@ func TestCommandsDuringReloads(t *testing.T) {
 	for range 200 {
 		drain, weight, do := rand.IntN(2) == 0, 2+rand.IntN(5), []string{PauseCheck, ResumeCheck}[rand.IntN(2)]
 		for _, err := range []error{
-			d.SetBackend("shop", "a", BackendChange{Drain: &drain}, ""), d.SetBackend("shop/mail", "a", BackendChange{Weight: &weight}, ""),
-			d.SteerCheck("alone", do, ""), d.SteerCheck("shop/c", do, ""),
+			d.SetBackend("shop", "a", BackendChange{Drain: &drain}), d.SetBackend("shop/mail", "a", BackendChange{Weight: &weight}),
+			d.SteerCheck("alone", do), d.SteerCheck("shop/c", do),
 		} {
 			if err != nil {
 				t.Fatal(err)

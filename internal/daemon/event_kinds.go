@@ -102,10 +102,6 @@ var eventKinds = map[string]string{
 	"panic while a request was served": report.KindOther,
 
 	// internal/daemon: what people do
-	"router resigns by command": report.KindControl,
-	"priority by command":       report.KindControl,
-	"backend by command":        report.KindControl,
-	"check by command":          report.KindControl,
 	"maintenance begins: every router stays out of the election":                report.KindControl,
 	"maintenance ends: routers take part again":                                 report.KindControl,
 	"maintenance goes on: no router takes part, until it is ended by a command": report.KindControl,
@@ -118,6 +114,10 @@ var eventKinds = map[string]string{
 	"an alarm is not delivered yet": report.KindAlarm,
 	"an alarm is given up":          report.KindAlarm,
 	"alarms are delivered again":    report.KindAlarm,
+
+	"the reload changes":                            report.KindReload,
+	"the reload changes more than this":             report.KindReload,
+	"the reload takes back what a command has said": report.KindReload,
 
 	// internal/daemon
 	"certificate ends soon":     report.KindCertificate,

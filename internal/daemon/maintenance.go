@@ -20,7 +20,7 @@ import (
 )
 
 // A maintenance outlives a restart as a file in the folder of admin.state. That the file is
-// there is the fact; what is in it only says since when, why and by whom. So a file that
+// there is the fact; what is in it only says since when and why. So a file that
 // was damaged counts as well: a node that comes back in the middle of somebody's work would
 // take an address for which it may not be ready, and its peer serves meanwhile. But where
 // nobody can say whether there is a file, as without the right to look into the folder,
@@ -34,7 +34,6 @@ const maintenanceFile = "maintenance.json"
 type maintenanceNote struct {
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
-	By     string    `json:"by,omitempty"`
 }
 
 // KeepState names the folder in which a maintenance outlives a restart; empty: it outlives
@@ -71,7 +70,7 @@ func (d *Daemon) KeepState(folder string) {
 	}
 	if there {
 		s.setMaintenance(&report.Maintenance{Since: note.Since, Reason: note.Reason, Lasting: true})
-		d.log.Warn("maintenance goes on: no router takes part, until it is ended by a command", "since", note.Since, "reason", note.Reason, "by", note.By)
+		d.log.Warn("maintenance goes on: no router takes part, until it is ended by a command", "since", note.Since, "reason", note.Reason)
 	}
 }
 
@@ -82,12 +81,12 @@ func (d *Daemon) Maintenance() *report.Maintenance { return d.steering.inMainten
 // maxReason bounds the reason of a maintenance.
 const maxReason = 200
 
-// SetMaintenance begins a maintenance, or ends it: by says who asks. While it lasts every
+// SetMaintenance begins a maintenance, or ends it. While it lasts every
 // router, those of later reloads included, stays out of the election. A router that is
 // Active hands over to a peer first, as far as there is one. Services go on: who still
 // comes is served. The maintenance outlives reloads, and restarts, see KeepState. The
 // warning says what is less than could be wished for; empty: nothing is.
-func (d *Daemon) SetMaintenance(on bool, reason, by string) (warning string, err error) {
+func (d *Daemon) SetMaintenance(on bool, reason string) (warning string, err error) {
 	if len(reason) > maxReason || strings.ContainsFunc(reason, unicode.IsControl) {
 		return "", fmt.Errorf("the reason is %w: want up to %d bytes of text on one line", report.ErrInvalid, maxReason)
 	}
@@ -95,7 +94,7 @@ func (d *Daemon) SetMaintenance(on bool, reason, by string) (warning string, err
 	s.saving.Lock()
 	defer s.saving.Unlock()
 	if !on {
-		return d.endMaintenance(by), nil
+		return d.endMaintenance(), nil
 	}
 	m := &report.Maintenance{Since: time.Now(), Reason: reason}
 	if before := s.inMaintenance(); before != nil {
@@ -104,7 +103,7 @@ func (d *Daemon) SetMaintenance(on bool, reason, by string) (warning string, err
 	alone := s.unheard()
 	s.setMaintenance(m) // first: a disk may be slow
 	var warnings []string
-	if w := d.note(maintenanceNote{Since: m.Since, Reason: reason, By: by}); w != "" {
+	if w := d.note(maintenanceNote{Since: m.Since, Reason: reason}); w != "" {
 		warnings = append(warnings, w)
 	} else {
 		lasting := *m
@@ -112,12 +111,12 @@ func (d *Daemon) SetMaintenance(on bool, reason, by string) (warning string, err
 		s.setMaintenance(&lasting)
 	}
 	warning = strings.Join(append(warnings, alone...), "; ")
-	d.log.Warn("maintenance begins: every router stays out of the election", "reason", reason, "by", by, "warning", warning)
+	d.log.Warn("maintenance begins: every router stays out of the election", "reason", reason, "warning", warning)
 	return warning, nil
 }
 
 // endMaintenance ends the maintenance, if there is one. saving is held.
-func (d *Daemon) endMaintenance(by string) (warning string) {
+func (d *Daemon) endMaintenance() (warning string) {
 	s := d.steering
 	if s.folder != "" {
 		path := filepath.Join(s.folder, maintenanceFile)
@@ -128,7 +127,7 @@ func (d *Daemon) endMaintenance(by string) (warning string) {
 	}
 	if s.inMaintenance() != nil {
 		s.setMaintenance(nil)
-		d.log.Info("maintenance ends: routers take part again", "by", by)
+		d.log.Info("maintenance ends: routers take part again")
 	}
 	return warning
 }

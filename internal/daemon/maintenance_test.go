@@ -33,11 +33,11 @@ func TestMaintenanceOutlivesARestart(t *testing.T) {
 	if first.Maintenance() != nil {
 		t.Fatal("a maintenance from nowhere")
 	}
-	if warning, err := first.SetMaintenance(true, "new disks", "anna"); warning != "" || err != nil {
+	if warning, err := first.SetMaintenance(true, "new disks"); warning != "" || err != nil {
 		t.Fatal(warning, err)
 	}
 	began := first.Maintenance().Since
-	if _, err := first.SetMaintenance(true, "and new fans", "anna"); err != nil {
+	if _, err := first.SetMaintenance(true, "and new fans"); err != nil {
 		t.Fatal(err)
 	}
 	second := keeping(t, folder)
@@ -45,7 +45,7 @@ func TestMaintenanceOutlivesARestart(t *testing.T) {
 	if m == nil || !m.Since.Equal(began) || m.Reason != "and new fans" || !m.Lasting {
 		t.Fatalf("after a restart: %+v, want one since %v", m, began)
 	}
-	if warning, err := second.SetMaintenance(false, "", "anna"); warning != "" || err != nil || second.Maintenance() != nil {
+	if warning, err := second.SetMaintenance(false, ""); warning != "" || err != nil || second.Maintenance() != nil {
 		t.Fatal(warning, err, second.Maintenance())
 	}
 	if m := keeping(t, folder).Maintenance(); m != nil {
@@ -54,7 +54,7 @@ func TestMaintenanceOutlivesARestart(t *testing.T) {
 	if names, err := os.ReadDir(folder); err != nil || len(names) != 0 {
 		t.Errorf("left in the folder: %v, %v", names, err)
 	}
-	if _, err := second.SetMaintenance(true, "two\nlines", ""); err == nil || second.Maintenance() != nil {
+	if _, err := second.SetMaintenance(true, "two\nlines"); err == nil || second.Maintenance() != nil {
 		t.Errorf("a reason of two lines: %v, %+v", err, second.Maintenance())
 	}
 }
@@ -105,11 +105,11 @@ func TestMaintenanceThatDoesNotLast(t *testing.T) {
 	}
 	for folder, want := range map[string]string{file: "not a directory", "": "admin.state is off"} {
 		d := keeping(t, folder)
-		warning, err := d.SetMaintenance(true, "", "")
+		warning, err := d.SetMaintenance(true, "")
 		if m := d.Maintenance(); err != nil || m == nil || m.Lasting || !strings.Contains(warning, "a restart ends it") || !strings.Contains(warning, want) {
 			t.Errorf("%q: %+v, %q, %v", folder, m, warning, err)
 		}
-		if _, err := d.SetMaintenance(false, "", ""); err != nil || d.Maintenance() != nil {
+		if _, err := d.SetMaintenance(false, ""); err != nil || d.Maintenance() != nil {
 			t.Errorf("%q: does not end: %v", folder, err)
 		}
 	}
@@ -120,7 +120,7 @@ func TestNoteMoves(t *testing.T) {
 	old, next := t.TempDir(), t.TempDir()
 	d := startFrom(t, &config.Config{}, slog.New(slog.DiscardHandler))
 	d.KeepState(old)
-	if _, err := d.SetMaintenance(true, "why not", ""); err != nil {
+	if _, err := d.SetMaintenance(true, "why not"); err != nil {
 		t.Fatal(err)
 	}
 	d.KeepState(next)
@@ -167,10 +167,10 @@ func TestNoteIsWhole(t *testing.T) {
 
 // FuzzNote: whatever is in the note, reading it ends, and gives a time.
 func FuzzNote(f *testing.F) {
-	f.Add([]byte(`{"since":"2026-11-27T12:00:00Z","reason":"new disks","by":"anna"}`)) // as it is written
-	f.Add([]byte(`{"since":"0001-01-01T00:00:00Z"}`))                                  // the zero time
-	f.Add([]byte(`{"since":5}`))                                                       // of another type
-	f.Add([]byte{})                                                                    // empty
+	f.Add([]byte(`{"since":"2026-11-27T12:00:00Z","reason":"new disks"}`)) // as it is written
+	f.Add([]byte(`{"since":"0001-01-01T00:00:00Z"}`))                      // the zero time
+	f.Add([]byte(`{"since":5}`))                                           // of another type
+	f.Add([]byte{})                                                        // empty
 	f.Fuzz(func(t *testing.T, text []byte) {
 		n := maintenanceNote{Since: time.Unix(1, 0)}
 		if err := n.parse(text); err != nil && n != (maintenanceNote{Since: time.Unix(1, 0)}) || n.Since.IsZero() {

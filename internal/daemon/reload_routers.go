@@ -42,7 +42,9 @@ func (d *Daemon) prepareRouters(c *change) error {
 	if err := d.openNamespace(c); err != nil {
 		return err
 	}
-	judge := func(old *router, next *routerPlan) fate { return judgeRouter(old, next, c.cfg.VRRP) }
+	judge := func(old *router, next *routerPlan) fate {
+		return judgeRouter(runningRouter{old.cfg, old.group, old.node.Reserved()}, next, c.cfg.VRRP)
+	}
 	c.routers = diff(d.routers, routerPlans(c.cfg), func(p *routerPlan) string { return p.cfg.Name }, judge)
 	for _, s := range c.routers {
 		if s.fate == keep || s.fate == remove {
@@ -74,9 +76,16 @@ func (d *Daemon) openNamespace(c *change) error {
 	return nil
 }
 
+// runningRouter is what a router is, as far as that decides what a reload makes of it.
+type runningRouter struct {
+	cfg      config.Router
+	group    string // its name; empty: none
+	reserved bool   // see failover.Node.Reserved
+}
+
 // judgeRouter says whether a router can go on as next, beside all routers of the
 // next configuration.
-func judgeRouter(old *router, next *routerPlan, all []config.Router) fate {
+func judgeRouter(old runningRouter, next *routerPlan, all []config.Router) fate {
 	keys := fixedKeys(old.cfg, next.cfg)
 	if old.group != next.group {
 		keys = append(keys, "groups")
@@ -92,7 +101,7 @@ func judgeRouter(old *router, next *routerPlan, all []config.Router) fate {
 		return replace
 	case old.cfg.Equal(next.cfg):
 		return keep
-	case !old.node.Reserved(): // what keeps its addresses must not touch any yet
+	case !old.reserved: // what keeps its addresses must not touch any yet
 		return replace
 	}
 	return update

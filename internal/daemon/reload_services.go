@@ -27,25 +27,17 @@ type servicePlan struct {
 // prepareServices finds out what becomes of each service, and opens the sockets of
 // services that have none to take over.
 func (d *Daemon) prepareServices(c *change) error {
-	running := map[string]*service{}
+	running, configs := map[string]*service{}, map[string]config.Service{}
 	for _, s := range d.services {
-		running[socketKey(s.cfg)] = s
+		running[socketKey(s.cfg)], configs[socketKey(s.cfg)] = s, s.cfg
 	}
 	var plans []*servicePlan
 	for _, cfg := range c.cfg.Services {
 		plans = append(plans, &servicePlan{cfg: cfg, totals: &d.totals})
 	}
-	key := func(p *servicePlan) string { return d.serviceKey(running, c.cfg, p.cfg) }
+	key := func(p *servicePlan) string { return serviceKey(configs, c.cfg, p.cfg) }
 	c.services = diff(running, plans, key, func(old *service, next *servicePlan) fate {
-		switch {
-		case old.cfg.Equal(next.cfg):
-			return keep
-		// A plane can take in all but another mode, and keeps its socket. A service that
-		// has not begun yet has neither.
-		case old.isEquipped() && socketKey(old.cfg) == socketKey(next.cfg) && old.cfg.Mode == next.cfg.Mode:
-			return update
-		}
-		return replace
+		return judgeService(old.cfg, old.isEquipped(), next.cfg)
 	})
 	for _, s := range c.services {
 		if s.fate == keep || s.fate == remove {
@@ -58,16 +50,29 @@ func (d *Daemon) prepareServices(c *change) error {
 	return nil
 }
 
+// judgeService says whether a service can go on as next.
+func judgeService(old config.Service, equipped bool, next config.Service) fate {
+	switch {
+	case old.Equal(next):
+		return keep
+	// A plane can take in all but another mode, and keeps its socket. A service that
+	// has not begun yet has neither.
+	case equipped && socketKey(old) == socketKey(next) && old.Mode == next.Mode:
+		return update
+	}
+	return replace
+}
+
 // serviceKey names a service by the socket of its predecessor. That is the service
 // on the same socket, whatever its name, since connections wait in the socket's
 // backlog; or else the service of the same name, if no service of the next
 // configuration has its socket, for what is known of its backends. A service without a
 // predecessor goes by its own socket. So no two services have one key: sockets and
 // names are unique in a configuration.
-func (d *Daemon) serviceKey(running map[string]*service, all *config.Config, cfg config.Service) string {
-	if running[socketKey(cfg)] == nil {
+func serviceKey(running map[string]config.Service, all *config.Config, cfg config.Service) string {
+	if _, ok := running[socketKey(cfg)]; !ok {
 		for key, s := range running {
-			if s.cfg.Name == cfg.Name && !keepsSocket(all, s) {
+			if s.Name == cfg.Name && !keepsSocket(all, s) {
 				return key
 			}
 		}
@@ -76,8 +81,8 @@ func (d *Daemon) serviceKey(running map[string]*service, all *config.Config, cfg
 }
 
 // keepsSocket reports whether a configuration has a service on the socket of s.
-func keepsSocket(all *config.Config, s *service) bool {
-	return slices.ContainsFunc(all.Services, func(c config.Service) bool { return socketKey(s.cfg) == socketKey(c) })
+func keepsSocket(all *config.Config, s config.Service) bool {
+	return slices.ContainsFunc(all.Services, func(c config.Service) bool { return socketKey(s) == socketKey(c) })
 }
 
 // prepareService makes what a service needs that is not there yet. In the first
@@ -200,7 +205,7 @@ func (d *Daemon) isEnding(cfg config.Service) bool {
 // freesPort reports whether a service that ends with this change has the port of cfg.
 func (d *Daemon) freesPort(c *change, cfg config.Service) bool {
 	return slices.ContainsFunc(d.services, func(old *service) bool {
-		return samePort(old.cfg, cfg) && !keepsSocket(c.cfg, old)
+		return samePort(old.cfg, cfg) && !keepsSocket(c.cfg, old.cfg)
 	})
 }
 

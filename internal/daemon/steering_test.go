@@ -72,7 +72,7 @@ func TestPriorityByCommand(t *testing.T) {
 	}
 	say := func(priority int) {
 		t.Helper()
-		if _, err := s.setPriority("VI_1", priority); err != nil {
+		if err := s.setPriority("VI_1", priority); err != nil {
 			t.Error(err)
 		}
 	}
@@ -120,22 +120,21 @@ func TestWrongCommands(t *testing.T) {
 	s.endRouter("VI_1", true)
 	d := &Daemon{steering: s}
 	d.view.Store(&View{Config: &config.Config{}})
-	priority := func(router string, n int) error { _, err := s.setPriority(router, n); return err }
 	for _, tc := range []struct {
 		err  error
 		is   error
 		says string
 	}{
-		{priority("VI_2", 5), report.ErrUnknown, `router "VI_2" is unknown: want VI_1, own`},
-		{priority("VI_1", 255), report.ErrInvalid, "want 1 to 254, or 0 for that of the file"},
-		{priority("VI_1", -1), report.ErrInvalid, "want 1 to 254"},
-		{priority("own", 5), report.ErrInvalid, "this host owns the addresses"},
-		{d.Resign("VI_2", ""), report.ErrUnknown, "want VI_1, own"},
-		{d.Resign("VI_1", ""), report.ErrState, "a reload is about to begin it anew"},
-		{d.SteerCheck("web", "stop", ""), report.ErrInvalid, "want pause, resume or now"},
-		{d.SteerCheck("db", PauseCheck, ""), report.ErrUnknown, `check "db" is unknown`},
-		{d.SetBackend("web", "a", BackendChange{}, ""), report.ErrUnknown, `service "web" is unknown: there is none`},
-		{d.SetBackend("web", "a", BackendChange{Weight: new(70000)}, ""), report.ErrInvalid, "want 0 to 65535, or -1"},
+		{s.setPriority("VI_2", 5), report.ErrUnknown, `router "VI_2" is unknown: want VI_1, own`},
+		{s.setPriority("VI_1", 255), report.ErrInvalid, "want 1 to 254, or 0 for that of the file"},
+		{s.setPriority("VI_1", -1), report.ErrInvalid, "want 1 to 254"},
+		{s.setPriority("own", 5), report.ErrInvalid, "this host owns the addresses"},
+		{d.Resign("VI_2"), report.ErrUnknown, "want VI_1, own"},
+		{d.Resign("VI_1"), report.ErrState, "a reload is about to begin it anew"},
+		{d.SteerCheck("web", "stop"), report.ErrInvalid, "want pause, resume or now"},
+		{d.SteerCheck("db", PauseCheck), report.ErrUnknown, `check "db" is unknown`},
+		{d.SetBackend("web", "a", BackendChange{}), report.ErrUnknown, `service "web" is unknown: there is none`},
+		{d.SetBackend("web", "a", BackendChange{Weight: new(70000)}), report.ErrInvalid, "want 0 to 65535, or -1"},
 	} {
 		if !errors.Is(tc.err, tc.is) || !strings.Contains(tc.err.Error(), tc.says) {
 			t.Errorf("%v, want %v: %s", tc.err, tc.is, tc.says)

@@ -141,6 +141,7 @@ func (s ServiceView) Tally() Tally { return s.service.totals.services.total(s.Co
 type PoolView struct {
 	Route string // its name; empty: the service's own backends
 
+	name     string       // of the pool: SERVICE, or SERVICE/ROUTE
 	backends []lb.Backend // as configured, with their defaults
 	upstream *upstream
 }
@@ -191,7 +192,7 @@ func (d *Daemon) publish() {
 // poolViews are those of a service's upstreams.
 func (s *service) poolViews() (pools []PoolView) {
 	for _, cfg := range upstreamConfigs(s.cfg, nil) {
-		pools = append(pools, PoolView{cfg.route, cfg.pool.WithDefaults().Backends, s.upstreams[cfg.route]})
+		pools = append(pools, PoolView{cfg.route, cfg.pool.Name, cfg.pool.WithDefaults().Backends, s.upstreams[cfg.route]})
 	}
 	return pools
 }

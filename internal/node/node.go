@@ -8,10 +8,7 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +48,8 @@ type Node struct {
 	warnings     []string   // of the configuration in force
 	reloadFailed time.Time  // the latest reload, if it did not change everything; otherwise zero
 	reloadError  string
+	level        string    // of the log, in the place of the file's; empty: none is
+	levelSince   time.Time // when that was said
 }
 
 // New opens what the configuration needs, as daemon.New does, and starts nothing.
@@ -61,7 +60,11 @@ func New(cfg Config) (*Node, error) {
 	var err error
 	n.daemon, err = daemon.New(cfg.Configuration, cfg.Log.Logger, cfg.Log.Access, cfg.Strict)
 	n.alarms = alarm.New(n.host, n.Events(), cfg.Log.Logger)
-	return n, err
+	if err != nil {
+		return nil, err
+	}
+	n.daemon.KeepState(cfg.Configuration.Admin.StateFolder())
+	return n, nil
 }
 
 // Run does the work until ctx ends, and reads the configuration again whenever reload has
@@ -94,53 +97,7 @@ func (n *Node) followSignals(ctx context.Context, reload <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-reload:
-			_ = n.reload(ctx) // which logs its error
+			_, _ = n.reload(ctx) // which logs its error
 		}
-	}
-}
-
-// reload reads the configuration again and goes on with it. The log says what came of it.
-func (n *Node) reload(ctx context.Context) error {
-	n.reloading.Lock()
-	defer n.reloading.Unlock()
-	err := n.loadNext(ctx)
-	if v := n.daemon.View(); !v.Since.IsZero() {
-		n.followAlarms(v.Config) // those in force, whatever has failed
-	}
-	switch {
-	case err == nil:
-		n.noteReload("")
-		n.log.Info("reloaded")
-	case ctx.Err() != nil, errors.Is(err, daemon.ErrStopped):
-		n.log.Info("no reload: stopping")
-	default:
-		n.noteReload(err.Error())
-		n.log.Error("reload", "err", err)
-	}
-	return err
-}
-
-func (n *Node) loadNext(ctx context.Context) error {
-	cfg, wrong := n.cfg.Load(ctx)
-	if cfg == nil {
-		return fmt.Errorf("nothing changed: %w", wrong)
-	}
-	n.warn(cfg)
-	if err := n.daemon.Reconfigure(cfg); err != nil {
-		if wrong != nil {
-			err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
-		}
-		return err
-	}
-	return n.log.SetLevel(cfg.Log.Level)
-}
-
-// noteReload keeps the outcome of a reload for the status.
-func (n *Node) noteReload(failed string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.reloadError, n.reloadFailed = failed, time.Time{}
-	if failed != "" {
-		n.reloadFailed = time.Now()
 	}
 }

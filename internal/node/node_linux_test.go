@@ -69,7 +69,7 @@ func TestStatusOfRouters(t *testing.T) {
 
 	// The password differs from now on.
 	backup.write(file("110", "docker"))
-	if err := two.Do(func() error { return backup.reload(t.Context()) }); err != nil {
+	if err := two.Do(func() error { _, err := backup.reload(t.Context()); return err }); err != nil {
 		t.Fatal(err)
 	}
 	lab.Until(t, bound, "LB-02 is Active as well", func() bool { return state(backup) == "Active" })

@@ -45,8 +45,11 @@ func (p PartChange) draw(out *strings.Builder, l Layout) {
 	remark{mark, text, how}.draw(out, l, "")
 	for _, k := range p.Keys {
 		text, how := k.Key+": "+orNone(k.From)+" -> "+orNone(k.To), plain
-		if k.Moves {
+		switch {
+		case k.Moves && p.Moves:
 			text, how = text+"  (this moves it)", bad
+		case k.Moves:
+			text += "  (so it starts anew)"
 		}
 		remark{"", text, how}.draw(out, l, "    ")
 	}
