@@ -133,8 +133,8 @@ func awaitSuccessor(ctx context.Context, cl *client.Client, before report.Router
 			if said, done := succeeded(before, now, s.Node.Time); done {
 				return said, nil
 			}
-			if now.State == "Active" && now.Since.After(before.Since) {
-				return "", fmt.Errorf("no other router took over: %s is Active again (%s)", now.Name, now.Cause)
+			if now.State == "Active" && !now.HandingOver {
+				return "", fmt.Errorf("no other router took over: %s is Active as before", now.Name)
 			}
 		}
 		select {
@@ -151,7 +151,7 @@ func succeeded(before, now report.Router, at time.Time) (string, bool) {
 		return "", false
 	}
 	for _, p := range now.Peers {
-		if p.Priority > 0 && p.LastHeard.After(now.Since) {
+		if p.Priority > 0 && !p.LastHeard.Before(now.Since) {
 			return fmt.Sprintf("%s (priority %d) is Active; %s is %s since %v", p.Address, p.Priority, now.Name, now.State,
 				at.Sub(now.Since).Round(time.Millisecond)), true
 		}

@@ -61,7 +61,7 @@ func routerStatus(v daemon.RouterView) report.Router {
 	s, a := v.Status(), v.Addresses()
 	r := report.Router{
 		Name: v.Config.Name, Group: v.Group, Interface: v.Config.Interface, VRID: v.Config.VRID, Version: uint8(v.Config.Version), IPv6: v.Config.IPv6(),
-		State: s.State.String(), Since: s.Since, NotRunning: v.NotRunning(), Faults: s.Faults, Waiting: s.Waiting,
+		State: s.State.String(), Since: s.Since, NotRunning: v.NotRunning(), Faults: s.Faults, Waiting: s.Waiting, HandingOver: s.HandingOver,
 		Priority: s.Priority, Configured: v.Config.Priority, Preempt: !v.Config.NoPreempt, Interval: report.Seconds(s.Interval), Own: report.Seconds(v.Config.Interval),
 		Auth: cmp.Or(v.Config.Auth.Type, "none"), Addresses: []report.Address{}, Peers: []report.Peer{},
 		Held: a.Held, Problem: a.Problem, Reinstated: a.Reinstated, Removed: a.Removed, Lost: a.Lost, Conflicts: a.Conflicts,

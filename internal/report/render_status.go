@@ -163,6 +163,8 @@ func (s *Status) routerState(r *Router) cell {
 		return cell{text: "stopped", how: bad}
 	case r.State == stateActive && s.split(r) != "":
 		return cell{text: r.State, how: bad}
+	case r.State == stateActive && r.HandingOver:
+		return cell{text: "leaving", how: odd}
 	case r.State == stateActive:
 		return cell{text: r.State, how: good}
 	case r.State == stateBackup:

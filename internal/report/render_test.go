@@ -51,3 +51,12 @@ func TestStatusText(t *testing.T) {
 		}
 	}
 }
+
+// TestStatusOfLeaver: a router that has announced its end is Active, but for a moment only.
+func TestStatusOfLeaver(t *testing.T) {
+	s := healthy()
+	s.Routers[0].HandingOver = true
+	if text := RenderStatus(s, false, Layout{Width: 120}); !strings.Contains(text, "leaving") {
+		t.Errorf("no word of it in\n%s", text)
+	}
+}

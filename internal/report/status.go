@@ -103,6 +103,8 @@ type Router struct {
 	Reason string    `json:"reason,omitempty"` // the faults of that moment, the reloaded keys
 	// CausePeer is the other router that Cause is about.
 	CausePeer string `json:"cause_peer,omitempty"`
+	// HandingOver: the router is still Active, and waits for its successor.
+	HandingOver bool `json:"handing_over,omitempty"`
 	// Faults keep the router out of the election now. Waiting: they are only awaited.
 	Faults  []string `json:"faults,omitempty"`
 	Waiting bool     `json:"waiting,omitempty"`
