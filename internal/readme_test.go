@@ -19,6 +19,12 @@ func TestReadme(t *testing.T) {
 	if _, err := config.Parse("README.md", []byte(block(t, readme, "yaml"))); err != nil {
 		t.Errorf("README's configuration: %v", err)
 	}
+	_, alarms, _ := strings.Cut(readme, "## Alarms")
+	// The files of secrets are on no machine of a test.
+	text := block(t, readme, "yaml") + strings.NewReplacer("file:/etc/havip/webhook", "https://hooks.example.org", "file:/etc/havip/mail", "secret").Replace(block(t, alarms, "yaml"))
+	if cfg, err := config.Parse("README.md", []byte(text)); err != nil || len(cfg.Alarms) != 3 {
+		t.Errorf("README's alarms: %v", err)
+	}
 }
 
 // block returns the first fenced block of a language.
