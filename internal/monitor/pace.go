@@ -22,7 +22,8 @@ type pace struct {
 	all     int
 	total   time.Duration
 	longest time.Duration
-	lost    int // advertisements, guessed from the lengths
+	lost    int  // advertisements, guessed from the lengths
+	odd     bool // said to be off
 }
 
 // ring is how many gaps the percentile is made of.
@@ -34,7 +35,7 @@ func (p *pace) add(at time.Time, interval time.Duration) time.Duration {
 	last := p.last
 	p.last = at
 	if p.interval != interval { // another pace from now on
-		*p = pace{last: at, lost: p.lost, interval: interval}
+		*p = pace{last: at, lost: p.lost, interval: interval, odd: p.odd}
 	}
 	if last.IsZero() || !at.After(last) || interval <= 0 {
 		return 0

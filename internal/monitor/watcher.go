@@ -187,17 +187,22 @@ func (s *sender) pace(dst netip.Addr) *pace {
 
 // judgePace says whether s sends more or less often than it says.
 func (w *Watcher) judgePace(g *group, s *sender, dst netip.Addr, at time.Time) {
-	off, key := s.pace(dst).off(), fmt.Sprintf("%s %v %v", g.name(), s.addr, dst)
-	switch open := w.isOpen(CodePace, key); {
-	case off != 0 && !open:
-		w.open(key, finding{
-			code: CodePace, group: g,
-			text: fmt.Sprintf("%v says that it advertises every %s, but does so every %s", s.addr, short(s.interval), short(off)),
-			next: "whether its processor is overloaded, a second program advertises from its address, or the capture has each frame several times",
-		}, at)
-	case off == 0 && open:
-		w.close(CodePace, key, fmt.Sprintf("%v advertises every %s, as it says", s.addr, short(s.interval)), at)
+	p := s.pace(dst)
+	off := p.off()
+	if p.odd == (off != 0) {
+		return
 	}
+	p.odd = off != 0
+	key := fmt.Sprintf("%s %v %v", g.name(), s.addr, dst)
+	if !p.odd {
+		w.close(CodePace, key, fmt.Sprintf("%v advertises every %s, as it says", s.addr, short(s.interval)), at)
+		return
+	}
+	w.open(key, finding{
+		code: CodePace, group: g,
+		text: fmt.Sprintf("%v says that it advertises every %s, but does so every %s", s.addr, short(s.interval), short(off)),
+		next: "whether its processor is overloaded, a second program advertises from its address, or the capture has each frame several times",
+	}, at)
 }
 
 // sourceOf notes the hardware address that s sends from. Two that alternate are two hosts.
