@@ -111,7 +111,11 @@ func (d *Daemon) SetMaintenance(on bool, reason string) (warning string, err err
 		s.setMaintenance(&lasting)
 	}
 	warning = strings.Join(append(warnings, alone...), "; ")
-	d.log.Warn("maintenance begins: every router stays out of the election", "reason", reason, "warning", warning)
+	args := []any{"reason", reason}
+	if warning != "" {
+		args = append(args, "warning", warning)
+	}
+	d.log.Warn("maintenance begins: every router stays out of the election", args...)
 	return warning, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/havip/havip/internal/admin"
 	"github.com/havip/havip/internal/alarm"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/daemon"
@@ -39,6 +40,7 @@ type Node struct {
 	log     *daemon.Log
 	daemon  *daemon.Daemon
 	alarms  *alarm.Center
+	admin   *admin.Server
 	host    string
 	started time.Time
 
@@ -64,6 +66,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n.daemon.KeepState(cfg.Configuration.Admin.StateFolder())
+	n.admin = admin.New(admin.Config{Admin: cfg.Configuration.Admin, Log: cfg.Log.Logger}, n)
 	return n, nil
 }
 
@@ -75,6 +78,7 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { n.followSignals(ctx, reload) })
+	parts.Go(func() { _ = n.admin.Run(ctx) }) // which always returns nil
 	return n.daemon.Run(ctx)
 }
 

@@ -58,6 +58,7 @@ func (n *Node) reload(ctx context.Context) (report.Change, error) {
 	change, err := n.loadNext(ctx)
 	if v := n.daemon.View(); !v.Since.IsZero() {
 		n.followAlarms(v.Config) // those in force, whatever has failed
+		n.admin.Reconfigure(v.Config.Admin)
 	}
 	switch {
 	case err == nil:
