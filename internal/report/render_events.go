@@ -50,8 +50,14 @@ func (e Event) about() string {
 	return strings.Join(parts, " ")
 }
 
-// what happened: a change of state says which.
+// attributeWhat says what somebody has asked for.
+const attributeWhat = "what"
+
+// what happened: a change of state says which, and a command what was asked for.
 func (e Event) what() string {
+	if what := e.Attribute(attributeWhat); e.Kind == KindControl && what != "" {
+		return e.Message + ": " + what
+	}
 	from, to := e.Attribute("from"), e.Attribute("to")
 	if e.Kind == KindTransition && to != "" {
 		if from == "" || from == to {
@@ -65,7 +71,7 @@ func (e Event) what() string {
 // rest are the attributes that what does not tell.
 func (e Event) rest() (list []Attribute) {
 	for _, a := range e.Attributes {
-		if e.Kind == KindTransition && (a.Key == "from" || a.Key == "to") {
+		if e.Kind == KindTransition && (a.Key == "from" || a.Key == "to") || e.Kind == KindControl && a.Key == attributeWhat {
 			continue
 		}
 		list = append(list, a)

@@ -17,7 +17,7 @@ func TestEventText(t *testing.T) {
 		{Level: "warn", Kind: KindCheck, Message: "check is down", Service: "web", Check: "web/192.168.31.242:8080", Cause: "connect: connection refused\x1b[2J"},
 		{Level: "error", Kind: KindPool, Message: "pool has no working backends", Service: "web", Attributes: []Attribute{{"down", "2"}}},
 		{Level: "info", Kind: KindBackend, Message: "backend is up", Service: "web", Backend: "192.168.31.242:8080"},
-		{Level: "info", Kind: KindControl, Message: "maintenance on", Attributes: []Attribute{{"reason", `the "kernel"`}, {"by", "root"}, {"none", ""}}},
+		{Level: "info", Kind: KindControl, Message: "steered", Attributes: []Attribute{{"what", "maintenance on"}, {"reason", `the "kernel"`}, {"by", "root"}, {"none", ""}}},
 		{Level: "notice", Kind: "of a later version", Message: "unknown"},
 	} {
 		e.Time = now.Add(123 * time.Millisecond)
