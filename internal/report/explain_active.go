@@ -33,6 +33,12 @@ func (x *explainer) explainActive() {
 	default:
 		x.say("%s has %s%s: its router %s is Active.", x.host, x.addr, x.since(r.Since), r.Name)
 	}
+	if r.HandingOver {
+		x.say("It is handing over: it has said that it leaves, and keeps the address for the moment until another router has taken over.")
+		for _, fault := range r.Faults {
+			x.explainFault(fault)
+		}
+	}
 	for _, f := range found {
 		x.tell(f)
 	}

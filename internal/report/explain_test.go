@@ -93,6 +93,10 @@ var explanations = []struct {
 	{"active, the owner", router(func(r *Router) {
 		r.Cause, r.CausePeer, r.Priority, r.Configured = "address owner", "", 255, 255
 	}), nil, []string{"owns the address"}},
+	{"active, hands over for maintenance", func(s *Status) {
+		s.Node.Maintenance = &Maintenance{Since: ago(50 * time.Millisecond), Reason: "kernel update"}
+		s.Routers[0].HandingOver, s.Routers[0].Faults = true, []string{"maintenance: kernel update"}
+	}, nil, []string{"LB-01 has 192.168.31.250", "handing over"}},
 	{"active, the address is not there", router(func(r *Router) { r.Held, r.Problem = false, "vip: VI_1: add 192.168.31.250/24: permission denied" }), nil,
 		[]string{"should have 192.168.31.250 and does not", "permission denied"}},
 	{"backup, lower priority", backup, nil, []string{"192.168.31.240 has it", "0.4 s ago", "priority 110 is lower than 120"}},
