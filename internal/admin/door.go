@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/retry"
@@ -45,6 +46,7 @@ type door struct {
 	changed chan struct{}
 	closing sync.WaitGroup // of gates that are not needed any more
 	said    string         // the failure that was logged last
+	gate    atomic.Pointer[gate]
 }
 
 func newDoor(s *Server, kind doorKind) *door {
@@ -75,6 +77,7 @@ func (d *door) run(ctx context.Context) {
 			pause = retry.First
 		}
 		now = next
+		d.gate.Store(now)
 		d.rest(ctx, now, wait)
 	}
 }

@@ -217,6 +217,13 @@ func (c *call) write(status int, value any) error {
 	return c.send(status, "application/json", text)
 }
 
+// takes makes time for a request whose work takes up to d. A deadline for reading would
+// end the request, although all of it is read.
+func (c *call) takes(d time.Duration) {
+	_ = c.control.SetWriteDeadline(time.Now().Add(d + writeTimeout))
+	_ = c.control.SetReadDeadline(time.Time{})
+}
+
 // send sends a whole answer. That the client does not take it is its own affair.
 func (c *call) send(status int, kind string, text []byte) error {
 	c.w.Header().Set("Content-Type", kind)

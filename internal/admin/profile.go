@@ -16,8 +16,7 @@ func (s *Server) profileRoutes() []route {
 			if !c.set.PProf {
 				return failf(http.StatusNotFound, "no profiles: set admin.pprof: true in the file")
 			}
-			_ = c.control.SetWriteDeadline(time.Now().Add(profileTimeout))
-			_ = c.control.SetReadDeadline(time.Time{}) // or the request would end with it
+			c.takes(profileTimeout)
 			c.sent = true
 			h(c.w, c.r)
 			return nil

@@ -142,7 +142,7 @@ func (s *Server) testAlarm(c *call) (any, error) {
 	if err := c.read(nil); err != nil {
 		return nil, err
 	}
-	_ = c.control.SetWriteDeadline(time.Now().Add(alarmTimeout + writeTimeout))
+	c.takes(alarmTimeout)
 	err := s.node.TestAlarm(c.r.Context(), c.args["alarm"])
 	s.tell(c, "trial of an alarm", err, "alarm", c.args["alarm"])
 	if err != nil && !errors.Is(err, report.ErrUnknown) {
@@ -166,12 +166,15 @@ func (s *Server) reload(c *call) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), reloadTimeout)
 	defer cancel()
-	_ = c.control.SetWriteDeadline(time.Now().Add(reloadTimeout + writeTimeout))
+	c.takes(reloadTimeout)
 	change, err := s.node.Reload(ctx, b.DryRun)
 	if !b.DryRun {
 		s.tell(c, "reload", err)
 	}
-	return change, err
+	if err != nil {
+		return nil, failf(http.StatusConflict, "%v", err) // it is the file, or the machine
+	}
+	return change, nil
 }
 
 type logBody struct {

@@ -78,7 +78,10 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { n.followSignals(ctx, reload) })
-	parts.Go(func() { _ = n.admin.Run(ctx) }) // which always returns nil
+	// Who asks gets answers until the daemon has ended.
+	asking, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	parts.Go(func() { n.serveAdmin(asking) })
 	return n.daemon.Run(ctx)
 }
 

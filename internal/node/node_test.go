@@ -50,7 +50,11 @@ func (n *testNode) write(file string) {
 func (n *testNode) load(context.Context) (*config.Config, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return config.Parse("test.yaml", []byte("admin: {socket: off, state: off}\n"+n.file))
+	file := n.file
+	if !strings.Contains(file, "admin:") {
+		file = "admin: {socket: off, state: off}\n" + file
+	}
+	return config.Parse("test.yaml", []byte(file))
 }
 
 // startNode runs a Node until the test ends. within calls New where the sockets belong.

@@ -58,7 +58,7 @@ func (n *Node) reload(ctx context.Context) (report.Change, error) {
 	change, err := n.loadNext(ctx)
 	if v := n.daemon.View(); !v.Since.IsZero() {
 		n.followAlarms(v.Config) // those in force, whatever has failed
-		n.admin.Reconfigure(v.Config.Admin)
+		n.followAdmin(v.Config.Admin)
 	}
 	switch {
 	case err == nil:
@@ -88,7 +88,6 @@ func (n *Node) loadNext(ctx context.Context) (change report.Change, err error) {
 		}
 		return change, err
 	}
-	n.daemon.KeepState(cfg.Admin.StateFolder())
 	return change, n.followLevel(before.Log, cfg.Log)
 }
 
