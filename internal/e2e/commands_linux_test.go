@@ -81,8 +81,9 @@ func TestCommands(t *testing.T) {
 	t.Parallel()
 	l := lab.New(t)
 	one := startOperated(t, l.MustHost("LB-01", "192.168.31.240/24"), 240, 241, 120)
-	two := startOperated(t, l.MustHost("LB-02", "192.168.31.241/24"), 241, 240, 110)
+	// The first one that is ready has the address: neither preempts.
 	one.await("ok: 1 of 1 router Active, 1 service with 2 of 2 backends in use", "status", "--quiet")
+	two := startOperated(t, l.MustHost("LB-02", "192.168.31.241/24"), 241, 240, 110)
 	two.await("ok: 0 of 1 router Active", "status", "--quiet")
 	two.await("heard 192.168.31.240, priority 120", "status")
 	one.says(0, "VI_1", "explain")
