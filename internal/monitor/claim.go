@@ -18,8 +18,8 @@ type claim struct {
 	at   time.Time
 }
 
-// arpClaim returns what the sender of the ARP packet claims for itself. A probe claims
-// nothing (RFC 5227 §2.1.1).
+// arpClaim returns what the sender of the ARP packet claims for itself, which is 0.0.0.0 in
+// a probe (RFC 5227 §2.1.1).
 func (d *decoder) arpClaim() *claim {
 	a := &d.arp
 	if len(a.SourceProtAddress) != 4 || len(a.SourceHwAddress) != len(hardware{}) {
@@ -27,8 +27,6 @@ func (d *decoder) arpClaim() *claim {
 	}
 	c := &claim{addr: netip.AddrFrom4([4]byte(a.SourceProtAddress)), mac: hardwareOf(a.SourceHwAddress), how: "an ARP request"}
 	switch {
-	case c.addr.IsUnspecified():
-		return nil
 	case string(a.SourceProtAddress) == string(a.DstProtAddress):
 		c.how = "a gratuitous ARP"
 	case a.Operation == layers.ARPReply:

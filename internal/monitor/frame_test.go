@@ -157,7 +157,7 @@ func TestFilter(t *testing.T) {
 		frame Frame
 		keep  bool
 	}{
-		{"IPv4", v4, true}, {"IPv6", v6, true}, {"AH", change(v4, 23, 51), true}, {"ARP", arp(0, 1, [6]byte{2}, a1, a2), true},
+		{"IPv4", v4, true}, {"IPv6", v6, true}, {"AH", change(v4, 23, 51), true}, {"AH over IPv6", change(v6, 20, 51), true}, {"ARP", arp(0, 1, [6]byte{2}, a1, a2), true},
 		{"neighbour advertisement", na, true}, {"hop-by-hop", change(v6, 20, 0), true}, {"destination options", change(v6, 20, 60), true},
 		{"tagged IPv4", tagged(v4, 10), true}, {"tagged IPv6", tagged(v6, 10), true}, {"tagged neighbour advertisement", tagged(na, 10), true},
 		{"802.1ad", change(change(tagged(v4, 10), 12, 0x88), 13, 0xa8), true}, {"TCP", change(v4, 23, 6), false}, {"UDP over IPv6", change(v6, 20, 17), false},

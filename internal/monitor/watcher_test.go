@@ -120,6 +120,9 @@ func TestWatcher(t *testing.T) {
 		{"version 2's password behind version 3", newRouter(a1, 120, func(r *router) { r.trailer = make([]byte, 8) }).advertise(t, 0, 0), 2, []string{
 			"other|192.0.2.1 > 224.0.0.18 protocol 112, 20 bytes: unknown authentication: 8 bytes follow its message", "unknown-auth|unknown authentication",
 		}},
+		{"what cannot be read is a problem once", newRouter(a1, 120, func(r *router) { r.trailer = make([]byte, 5) }).advertise(t, 0, 1), 2, []string{
+			"other|17 bytes", "unknown-auth|192.0.2.1 sends what receivers discard: unknown authentication: 5 bytes", "other|17 bytes",
+		}},
 		{"a router that sends more often than it says", func() (list []Frame) {
 			for i := range 20 {
 				list = append(list, better.frame(t, float64(i)*0.3))
