@@ -137,6 +137,7 @@ func TestControlCommands(t *testing.T) {
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			f := startFake(t)
+			f.status.Node.Maintenance = &report.Maintenance{Lasting: true} // of which nothing else speaks
 			o := havip(t.Context(), append(strings.Fields(tt.args), "--socket", f.socket)...)
 			if o.code != 0 || o.err != "" || !strings.Contains(o.out, tt.says) || strings.Count(o.out, "\n") != 1 {
 				t.Errorf("%+v, want one line with %q", o, tt.says)
@@ -157,6 +158,7 @@ func TestRefusals(t *testing.T) {
 	if want := "havip resign: router VI_1 is Backup: only an Active one can resign\n"; o.code != 1 || o.err != want || o.out != "" {
 		t.Errorf("%+v, want code 1 and %q", o, want)
 	}
+	f.status.Node.Maintenance = &report.Maintenance{}
 	f.answer["PUT maintenance"] = says(200, map[string]string{"warning": "a restart ends it: /var/lib/havip: read-only file system"})
 	o = havip(t.Context(), "maintenance", "on", "--socket", f.socket)
 	if o.code != 0 || !strings.HasPrefix(o.err, "warning: a restart ends it: ") || strings.Contains(o.out, "restarts") {

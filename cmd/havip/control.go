@@ -190,13 +190,14 @@ func maintain(c *cli.Context) error {
 		if warning != "" {
 			fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", warning)
 		}
-		switch {
-		case word == "off":
+		if word == "off" {
 			return "maintenance is off: every router takes part in the election again", nil
-		case warning != "":
-			return "maintenance is on: every router gives its addresses away and stays away until 'havip maintenance off'", nil
 		}
-		return "maintenance is on: every router gives its addresses away and stays away, after restarts too, until 'havip maintenance off'", nil
+		lasts := ""
+		if s, err := cl.Status(ctx); err == nil && s.Node.Maintenance != nil && s.Node.Maintenance.Lasting {
+			lasts = ", after restarts too,"
+		}
+		return "maintenance is on: every router gives its addresses away and stays away" + lasts + " until 'havip maintenance off'", nil
 	})
 }
 

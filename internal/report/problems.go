@@ -97,6 +97,9 @@ func (s *Status) split(r *Router) string {
 	if text != "" {
 		return text
 	}
+	if f := r.Foreign; f != nil && s.now(r, f.Last) {
+		return fmt.Sprintf("split: %s is likely to be Active as well: it advertises VRID %d, and is a peer of this router, whose VRID is %d", f.From, f.VRID, r.VRID)
+	}
 	for _, d := range r.Drops {
 		if s.lately(r, d) && d.From != "" && d.Reason != "own" && d.Reason != "addresses" { // another pair takes nothing away
 			return fmt.Sprintf("split: %s is likely to be Active as well: what it advertises is discarded: %s", d.From, dropText(d))
@@ -105,11 +108,12 @@ func (s *Status) split(r *Router) string {
 	return ""
 }
 
-// lately reports whether advertisements are discarded now: the last one came within
-// five intervals.
-func (s *Status) lately(r *Router, d Drop) bool {
-	recent := max(10*time.Second, 5*time.Duration(r.Interval))
-	return d.Count > 0 && !d.Last.IsZero() && s.Node.Time.Sub(d.Last) < recent
+// lately reports whether advertisements are discarded now.
+func (s *Status) lately(r *Router, d Drop) bool { return d.Count > 0 && s.now(r, d.Last) }
+
+// now reports whether what comes with advertisements comes still: within five intervals.
+func (s *Status) now(r *Router, last time.Time) bool {
+	return !last.IsZero() && s.Node.Time.Sub(last) < max(10*time.Second, 5*time.Duration(r.Interval))
 }
 
 // dropText says why advertisements are discarded.

@@ -36,6 +36,13 @@ func TestProblems(t *testing.T) {
 		"a password differs, and this one is Backup": {func(_ *Status, r *Router, _ *Check, _ *Service) {
 			r.State, r.Drops = "Backup", []Drop{{Reason: "auth", Count: 1, From: peer, Last: ago(time.Second)}}
 		}, ""},
+		"a peer has another VRID": {func(_ *Status, r *Router, _ *Check, _ *Service) {
+			r.Foreign = &Foreign{From: peer, VRID: 9, Last: ago(time.Second)}
+		},
+			"split: " + peer + " is likely to be Active as well: it advertises VRID 9"},
+		"a peer had another VRID": {func(_ *Status, r *Router, _ *Check, _ *Service) {
+			r.Foreign = &Foreign{From: peer, VRID: 9, Last: ago(time.Minute)}
+		}, ""},
 		"another pair has the VRID": {func(_ *Status, r *Router, _ *Check, _ *Service) {
 			r.Drops = []Drop{{Reason: "addresses", Count: 1, From: peer, Last: ago(time.Second)}}
 		}, ""},

@@ -182,11 +182,11 @@ func (s *Status) routerState(r *Router) cell {
 // why the router has its state.
 func (r *Router) why() string {
 	text := r.Cause
-	if r.CausePeer != "" {
-		text += " (" + r.CausePeer + ")"
-	}
-	if r.Reason != "" {
+	switch {
+	case r.Reason != "":
 		text += ": " + r.Reason
+	case r.CausePeer != "":
+		text += " (" + r.CausePeer + ")"
 	}
 	return text
 }
@@ -208,7 +208,7 @@ func (s *Status) routerRemarks(r *Router, all bool) (list []remark) {
 				several(int(d.Count), "advertisement"), orSomebody(d.From), age(s.Node.Time, d.Last), dropText(d)), odd})
 		}
 	}
-	if f := r.Foreign; f != nil && s.Node.Time.Sub(f.Last) < max(time.Minute, 5*time.Duration(r.Interval)) {
+	if f := r.Foreign; f != nil && r.State != stateActive && s.now(r, f.Last) {
 		list = append(list, remark{"* ", fmt.Sprintf("%s advertises VRID %d, and is likely to be meant for this router, whose VRID is %d", f.From, f.VRID, r.VRID), odd})
 	}
 	if r.Conflicts > 0 {
