@@ -134,7 +134,9 @@ func (s *Server) find(c *call) (*route, error) {
 func (s *Server) near(elements []string) string {
 	var patterns []string
 	for _, rt := range s.routes {
-		patterns = append(patterns, rt.pattern)
+		if rt.pattern != "/" { // which every path begins with
+			patterns = append(patterns, rt.pattern)
+		}
 	}
 	if likely := words.Nearest("/"+strings.Join(elements, "/"), patterns); likely != "" {
 		return "did you mean " + likely + "?"
