@@ -104,7 +104,6 @@ func (g *Group) settle(now time.Time) {
 			}
 			return m.yieldWithGroup(now, g.because(lost))
 		})
-	case lost != nil:
 	case g.ready(now), joined && active:
 		leads := g.leader()
 		g.stepMembers(Backup, func(m *Machine) []Action { return m.takeOverWithGroup(now, g.because(leads)) })

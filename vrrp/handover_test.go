@@ -388,6 +388,18 @@ func TestGroupHandsOver(t *testing.T) {
 		tm.hear(6100*time.Millisecond, 1, 50)
 		tm.want("out: "+resigned, "in: "+resigned)
 	})
+	t.Run("the first successor leaves before the last one comes", func(t *testing.T) {
+		tm := pair(t)
+		tm.do(5*time.Second, 1, (*Machine).Resign)
+		tm.hear(5100*time.Millisecond, 0, 50)
+		tm.hear(5200*time.Millisecond, 0, 0)
+		tm.run(6100 * time.Millisecond) // in would take over, but out is on its way
+		tm.want(append(both, "in: "+resigned)...)
+		tm.hear(6150*time.Millisecond, 1, 50)
+		tm.want("out: "+resigned,
+			"in: Send 100, Acquire, Announce, Backup>Active (active router left)",
+			"out: Send 100, Acquire, Announce, Backup>Active (moved with its group): group G: member in")
+	})
 	t.Run("told to leave while it waits for the last one", func(t *testing.T) {
 		for _, way := range []string{"shutdown", "stand down"} {
 			tm := newTeam(t, Config{Priority: 100, Interval: 100 * time.Millisecond}, Config{Priority: 100})
