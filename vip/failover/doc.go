@@ -13,10 +13,11 @@
 //
 // However such a program ends, the address is soon on one host, and on no other:
 //
-//   - When the program is told to end, it gives the address up and says so: a peer
-//     takes the address over after its skew time.
-//   - When the program is killed or crashes, a child process does the same in its place:
-//     see package guard.
+//   - When the program is told to end, it says so, and a peer takes the address over after
+//     its skew time. The program keeps the address until then: both have the address for
+//     as long as the peer's advertisement travels.
+//   - When the program is killed or crashes, a child process says so in its place, and
+//     removes the address: see package guard.
 //   - When the program is frozen, or the child is killed as well, the kernel removes the
 //     address before a peer takes over. At intervals below one second this is not certain:
 //     the kernel's shortest lease is 1 s, and two hosts may have the address for up to two

@@ -180,8 +180,9 @@ func (n *Node) Reserved() bool { return n.reserved.Load() }
 // [vrrp.Router.Reserve]. A router that cannot run for now is tried again until ctx ends,
 // see Config.OnRetry.
 //
-// When ctx has ended, Run ends its parts in this order. The router leaves the election, so
-// that a peer takes over, and the addresses are removed. The Manager ends, and removes what
+// When ctx has ended, Run ends its parts in this order. The router leaves the election, and
+// the addresses are removed when a peer has taken over, or when no peer has done so in time,
+// see [vrrp.Router.Run]. The Manager ends, and removes what
 // is left. The will and the reservation are withdrawn. The guard and the sockets are
 // closed, unless they are shared. Then Run returns nil, or an error if addresses may be
 // left or if a shared Conn was closed.
