@@ -98,7 +98,7 @@ func (s *Status) split(r *Router) string {
 		return text
 	}
 	if f := r.Foreign; f != nil && s.now(r, f.Last) {
-		return fmt.Sprintf("split: %s is likely to be Active as well: it advertises VRID %d, and is a peer of this router, whose VRID is %d", f.From, f.VRID, r.VRID)
+		return fmt.Sprintf("split: %s is likely to be Active as well: it advertises VRID %d for this router, whose VRID is %d", f.From, f.VRID, r.VRID)
 	}
 	for _, d := range r.Drops {
 		if s.lately(r, d) && d.From != "" && d.Reason != "own" && d.Reason != "addresses" { // another pair takes nothing away
