@@ -122,7 +122,7 @@ func TestControlCommands(t *testing.T) {
 		{"priority VI_1 90", `PUT routers/VI_1/priority {"priority":90}`, "VI_1 has priority 90, until 'havip priority VI_1 file', a restart, or a reload"},
 		{"priority VI_1 file", "DELETE routers/VI_1/priority", "VI_1 has the priority of the file again"},
 		{"drain web " + backend, `PUT services/web/backends/192.168.31.242:8080 {"drain":true}`, "gets no new connections (7 go on), until 'havip enable web " + backend + "'"},
-		{"disable web " + backend, `PUT services/web/backends/192.168.31.242:8080 {"drain":true}`, "gets no new connections"},
+		{"disable web " + backend, `PUT services/web/backends/192.168.31.242:8080 {"cut":true,"drain":true}`, "those that it had are cut"},
 		{"enable web " + backend, `PUT services/web/backends/192.168.31.242:8080 {"drain":false}`, backend + " of web gets connections again"},
 		{"weight web " + backend + " 3", `PUT services/web/backends/192.168.31.242:8080 {"weight":3}`, "has weight 3, until 'havip weight web " + backend + " file'"},
 		{"weight web " + backend + " file", "DELETE services/web/backends/192.168.31.242:8080", "is as the file says again"},

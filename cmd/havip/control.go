@@ -20,7 +20,7 @@ func controlCommands() []*cli.Command {
 		resignCommand(), maintenanceCommand(), priorityCommand(),
 		drainCommand("drain", "give a backend no new connections; those that it has go on", true),
 		drainCommand("enable", "give a drained backend connections again", false),
-		drainCommand("disable", "the same as drain", true),
+		drainCommand("disable", "drain a backend, and end the connections, requests and sessions that it has now", true),
 		weightCommand(), checkCommand(), alarmCommand(), reloadCommand(), logCommand(),
 	}
 }

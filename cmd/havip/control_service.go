@@ -37,6 +37,10 @@ func drainCommand(name, usage string, drain bool) *cli.Command {
 			}
 			service, backend := c.Args().Get(0), c.Args().Get(1)
 			return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
+				if name == "disable" {
+					return fmt.Sprintf("%s of %s gets no new connections, and those that it had are cut, until 'havip enable %s %s', a restart, or a reload that changes it",
+						backend, service, service, backend), cl.Disable(ctx, service, backend)
+				}
 				if err := cl.Drain(ctx, service, backend, drain); err != nil {
 					return "", err
 				}

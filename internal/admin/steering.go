@@ -90,6 +90,8 @@ func (s *Server) setMaintenance(c *call) (any, error) {
 type backendBody struct {
 	Drain  *bool `json:"drain,omitempty"`
 	Weight *int  `json:"weight,omitempty"`
+	// Cut ends the connections, requests and sessions that the backend has now.
+	Cut bool `json:"cut,omitempty"`
 }
 
 // maxWeight is that of a backend in the file.
@@ -103,12 +105,18 @@ func (s *Server) setBackend(c *call) (any, error) {
 	switch {
 	case b.Drain == nil && b.Weight == nil:
 		return nil, failf(http.StatusBadRequest, "want drain, weight or both")
+	case b.Cut && (b.Drain == nil || !*b.Drain):
+		return nil, failf(http.StatusBadRequest, "cut: want it together with drain: new connections would come at once")
 	case b.Weight != nil && (*b.Weight < 0 || *b.Weight > maxWeight):
 		return nil, failf(http.StatusBadRequest, "weight: %d: want 0 to %d", *b.Weight, maxWeight)
 	}
-	err := s.node.SetBackend(c.args["service"], c.args["backend"], BackendChange{Drain: b.Drain, Weight: b.Weight})
+	err := s.node.SetBackend(c.args["service"], c.args["backend"], BackendChange{Drain: b.Drain, Weight: b.Weight, Cut: b.Cut})
 	if b.Drain != nil {
-		s.tell(c, map[bool]string{true: "drain", false: "enable"}[*b.Drain], err, "service", c.args["service"], "backend", c.args["backend"])
+		what := map[bool]string{true: "drain", false: "enable"}[*b.Drain]
+		if *b.Drain && b.Cut {
+			what = "disable"
+		}
+		s.tell(c, what, err, "service", c.args["service"], "backend", c.args["backend"])
 	}
 	if b.Weight != nil {
 		s.tell(c, "weight", err, "service", c.args["service"], "backend", c.args["backend"], "weight", *b.Weight)

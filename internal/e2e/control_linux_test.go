@@ -245,4 +245,14 @@ func TestDrainByCommand(t *testing.T) {
 	s.says("", "enable", "web", "a")
 	lab.Until(t, 30*time.Second, "a is used again", func() bool { return get("/") == "0" })
 	s.refuses(`want a, b`, "drain", "web", "c")
+
+	release = make(chan struct{})
+	defer close(release)
+	go func() { slow <- get("/slow") }()
+	<-held
+	s.says("those that it had are cut", "disable", "web", "a")
+	s.says("those that it had are cut", "disable", "web", "b")
+	if got := <-slow; len(got) == 1 {
+		t.Errorf("a request to a backend that was disabled: %s", got)
+	}
 }

@@ -31,7 +31,7 @@ func (n *Node) SetMaintenance(on bool, reason string) (warning string, err error
 
 // SetBackend changes a backend of a service, see [daemon.Daemon.SetBackend].
 func (n *Node) SetBackend(service, backend string, c admin.BackendChange) error {
-	return n.daemon.SetBackend(service, backend, daemon.BackendChange{AsFile: c.Reset, Drain: c.Drain, Weight: c.Weight})
+	return n.daemon.SetBackend(service, backend, daemon.BackendChange{AsFile: c.Reset, Drain: c.Drain, Weight: c.Weight, Cut: c.Cut})
 }
 
 // SteerCheck pauses or resumes a check, or has it probe now.

@@ -77,6 +77,11 @@ func (c *Client) Drain(ctx context.Context, service, backend string, drain bool)
 	return c.call(ctx, http.MethodPut, path("services", service, "backends", backend), map[string]bool{"drain": drain}, nil)
 }
 
+// Disable gives a backend no new connections, and ends those that it has.
+func (c *Client) Disable(ctx context.Context, service, backend string) error {
+	return c.call(ctx, http.MethodPut, path("services", service, "backends", backend), map[string]bool{"drain": true, "cut": true}, nil)
+}
+
 // SetWeight gives a backend another weight.
 func (c *Client) SetWeight(ctx context.Context, service, backend string, weight int) error {
 	return c.call(ctx, http.MethodPut, path("services", service, "backends", backend), map[string]int{"weight": weight}, nil)
