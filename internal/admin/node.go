@@ -38,5 +38,5 @@ type BackendChange struct {
 	Reset  bool // both are the file's again, before what follows
 	Drain  *bool
 	Weight *int // -1: the file's again
-	Cut    bool // ends the connections, requests and sessions that it has now
+	Cut    bool `json:",omitempty"` // ends the connections, requests and sessions that it has now
 }
