@@ -61,15 +61,20 @@ func askParts(v *View) {
 	for _, r := range v.Routers {
 		r.Status()
 		r.Addresses()
+		r.NotRunning()
 	}
 	for _, c := range v.Checks {
 		c.Status()
+		c.Target()
 	}
 	for _, g := range v.Groups {
 		g.State()
 	}
 	for _, s := range v.Services {
 		s.Stats()
+		s.Tally()
+		s.Trouble()
+		s.Certificates()
 		for _, p := range s.Pools {
 			p.Status()
 			for _, m := range p.Monitors() {
