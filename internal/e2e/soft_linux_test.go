@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +26,8 @@ type softCase struct {
 	peers    [2]peer
 	kind     softKind
 	interval time.Duration
+	way      []string // the command that makes it leave; none: SIGTERM
+	exe      string   // havip
 }
 
 // softKind is how the two nodes advertise.
@@ -63,22 +67,28 @@ func TestSoftHandOver(t *testing.T) {
 	lab.New(t) // or say why there cannot be labs
 	h := havipPeer(t)
 	var table strings.Builder
-	table.WriteString("| leaves, successor | kind | interval | successor's advertisement | client without answer | nobody / both have it | connection answered until / ended after |\n|---|---|---|---|---|---|---|\n")
+	table.WriteString("| leaves, successor | how | kind | interval | successor's advertisement | client without answer | nobody / both have it | connection answered until / ended after |\n|---|---|---|---|---|---|---|---|\n")
 	for _, peers := range [][2]peer{{h, h}, {h, keepalivedPeer}, {keepalivedPeer, h}} {
 		for _, kind := range softKinds {
 			for _, interval := range allIntervals {
 				if kind.version == 2 && interval != time.Second || peers[0].name != h.name && interval != time.Second {
 					continue
 				}
-				c := softCase{peers, kind, interval}
-				r, err := c.try(t)
-				if err != nil {
-					t.Errorf("%v: %v", c, err)
-					continue
+				ways := [][]string{nil}
+				if interval == time.Second && peers[0].name == h.name {
+					ways = append(ways, []string{"resign", "VI_1"}, []string{"maintenance", "on"})
 				}
-				ms := func(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
-				fmt.Fprintf(&table, "| %s, %s | %s | %v | %s | %s | %s / %s | %s / %s |\n", peers[0].name, peers[1].name, kind.name, interval,
-					ms(r.advert), ms(r.silence), ms(r.nobody), ms(r.both), ms(r.stream), ms(r.broken))
+				for _, way := range ways {
+					c := softCase{peers, kind, interval, way, havip(t)}
+					r, err := c.try(t)
+					if err != nil {
+						t.Errorf("%v: %v", c, err)
+						continue
+					}
+					ms := func(d time.Duration) string { return d.Round(100 * time.Microsecond).String() }
+					fmt.Fprintf(&table, "| %s, %s | %s | %s | %v | %s | %s | %s / %s | %s / %s |\n", peers[0].name, peers[1].name, c.how(), kind.name, interval,
+						ms(r.advert), ms(r.silence), ms(r.nobody), ms(r.both), ms(r.stream), ms(r.broken))
+				}
 			}
 		}
 	}
@@ -86,31 +96,43 @@ func TestSoftHandOver(t *testing.T) {
 }
 
 func (c softCase) String() string {
-	return fmt.Sprintf("%s to %s, %s, %v", c.peers[0].name, c.peers[1].name, c.kind.name, c.interval)
+	return fmt.Sprintf("%s to %s, %s, %s, %v", c.peers[0].name, c.peers[1].name, c.how(), c.kind.name, c.interval)
 }
 
-// try does it, and again if the machine was too busy for the interval.
+// how it is made to leave.
+func (c softCase) how() string {
+	if len(c.way) == 0 {
+		return "SIGTERM"
+	}
+	return c.way[0]
+}
+
+// try does it, and again if the machine was too busy for it.
 func (c softCase) try(t *testing.T) (r softResult, err error) {
 	for range doubtfulTries {
-		if r, err = c.run(t.TempDir()); err != nil || r.late < c.interval/2 {
+		if r, err = c.run(t.TempDir()); err != nil {
+			return r, err
+		}
+		if err = c.judge(r); err == nil && r.late < c.interval {
 			break
 		}
-		t.Logf("%v: this machine was late by %v", c, r.late)
-	}
-	if err == nil && c.peers[0].name != keepalivedPeer.name {
-		err = c.judge(r)
+		t.Logf("%v: this machine was late by %v: %v", c, r.late, err)
 	}
 	return r, err
 }
 
-// judge finds what is wrong, not what is slow.
+// judge finds what is wrong, not what is slow. LB-02, of priority 100, has a skew time of
+// 609 ms at an interval of one second.
 func (c softCase) judge(r softResult) error {
+	const limit = 400 * time.Millisecond
 	switch {
-	case r.both > 20*time.Millisecond+r.late:
-		return fmt.Errorf("both had the address for %v, late by %v", r.both, r.late)
-	case r.silence > 200*time.Millisecond+r.late || r.nobody > 200*time.Millisecond+r.late:
-		return fmt.Errorf("no answer for %v, nobody had the address for %v, late by %v", r.silence, r.nobody, r.late)
-	case r.stream < r.advert-200*time.Millisecond-r.late:
+	case c.peers[0].name == keepalivedPeer.name:
+		return nil // it is what it is
+	case r.both > limit+r.late:
+		return fmt.Errorf("both had the address for %v", r.both)
+	case r.silence > limit+r.late || r.nobody > limit+r.late:
+		return fmt.Errorf("no answer for %v, nobody had the address for %v", r.silence, r.nobody)
+	case r.stream < r.advert-limit-r.late:
 		return fmt.Errorf("an established connection was answered until %v after priority 0, the successor came after %v", r.stream, r.advert)
 	}
 	return nil
@@ -120,6 +142,9 @@ func (c softCase) judge(r softResult) error {
 func (c softCase) run(dir string) (r softResult, err error) {
 	if c.kind.stays {
 		c.peers = [2]peer{staying(c.peers[0]), staying(c.peers[1])}
+	}
+	if len(c.way) > 0 {
+		c.peers[0] = reachable(c.peers[0])
 	}
 	tr := &trial{interval: c.interval, peers: c.peers, cause: &cause{}, fine: true, edit: func(r *virtualRouter) {
 		r.version, r.auth, r.unicast = c.kind.version, c.kind.auth, c.kind.unicast
@@ -149,16 +174,51 @@ func (c softCase) run(dir string) (r softResult, err error) {
 		return r, err
 	}
 	s.from = time.Now()
-	if err := s.nodes[0].cmd.Signal(syscall.SIGTERM); err != nil {
+	if err := c.leave(s); err != nil {
 		return r, err
 	}
 	if err := s.await("LB-02 has the address", lb02); err != nil {
 		return r, err
 	}
+	if len(c.way) > 0 {
+		return c.measure(s, wire, stream)
+	}
 	if err := s.until("LB-01 ends", func() bool { return ended(s.nodes[0].cmd.Done()) }); err != nil {
 		return r, err
 	}
 	return c.measure(s, wire, stream)
+}
+
+// leave tells LB-01 to go.
+func (c softCase) leave(s *stage) error {
+	n := s.nodes[0]
+	if len(c.way) == 0 {
+		return n.cmd.Signal(syscall.SIGTERM)
+	}
+	cmd := n.host.Command(c.exe, append(slices.Clone(c.way), "--socket", filepath.Join(n.dir, "s"))...)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%v: %w: %s", cmd, err, cmd.Output())
+	}
+	return nil
+}
+
+// reachable is havip that takes commands.
+func reachable(p peer) peer {
+	configure := p.configure
+	p.configure = func(n *node, routers []virtualRouter, dir string) ([]string, error) {
+		argv, err := configure(n, routers, dir)
+		if err != nil {
+			return nil, err
+		}
+		file := filepath.Join(dir, "havip.yaml")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		admin := fmt.Sprintf("admin: {socket: %q, state: %q}\n", filepath.Join(dir, "s"), filepath.Join(dir, "state"))
+		return argv, os.WriteFile(file, append([]byte(admin), b...), 0o600)
+	}
+	return p
 }
 
 // staying is a peer that preempts nobody.
