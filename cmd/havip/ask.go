@@ -76,10 +76,22 @@ func askStatus(c *cli.Context) (*client.Client, *report.Status, error) {
 	return cl, s, failed(c, err)
 }
 
+// ready returns at once if a havip answers, and after patience if not: nobody is kept
+// waiting for longer by a havip that is frozen, whatever the question itself may take.
+func ready(ctx context.Context, cl *client.Client) error {
+	ctx, stop := context.WithTimeout(ctx, patience)
+	defer stop()
+	_, err := cl.Status(ctx)
+	return err
+}
+
 // failed names the command before an error.
 func failed(c *cli.Context, err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, context.Canceled) && c.Context.Err() != nil {
+		err = errors.New("interrupted before the answer")
 	}
 	return fmt.Errorf("havip %s: %w", c.Command.Name, err)
 }

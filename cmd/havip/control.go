@@ -37,12 +37,17 @@ func steer(c *cli.Context, request func(context.Context, *client.Client) (said s
 }
 
 // steerWithin is steer for what may take longer.
-func steerWithin(c *cli.Context, patience time.Duration, request func(context.Context, *client.Client) (said string, err error)) error {
+func steerWithin(c *cli.Context, length time.Duration, request func(context.Context, *client.Client) (said string, err error)) error {
 	cl, err := dial(c)
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithTimeout(c.Context, patience)
+	if length > patience {
+		if err := ready(c.Context, cl); err != nil {
+			return failed(c, err)
+		}
+	}
+	ctx, stop := context.WithTimeout(c.Context, length)
 	defer stop()
 	said, err := request(ctx, cl)
 	if err != nil {
@@ -152,7 +157,7 @@ func succeeded(before, now report.Router, at time.Time) (string, bool) {
 	}
 	for _, p := range now.Peers {
 		if p.Priority > 0 && !p.LastHeard.Before(now.Since) {
-			return fmt.Sprintf("%s (priority %d) is Active; %s is %s since %v", p.Address, p.Priority, now.Name, now.State,
+			return fmt.Sprintf("%s (priority %d) is Active; %s has been %s for %v", p.Address, p.Priority, now.Name, now.State,
 				at.Sub(now.Since).Round(time.Millisecond)), true
 		}
 	}

@@ -203,6 +203,9 @@ func reloadCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := ready(c.Context, cl); err != nil {
+				return failed(c, err)
+			}
 			ctx, stop := context.WithTimeout(c.Context, reloadPatience)
 			defer stop()
 			change, err := cl.Reload(ctx, c.Bool("dry-run"))

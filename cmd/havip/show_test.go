@@ -149,7 +149,7 @@ func TestResignWaits(t *testing.T) {
 		"a peer takes over": {func(r *report.Router) {
 			r.State, r.Held, r.Since = "Backup", false, time.Now()
 			r.Peers = []report.Peer{{Address: "192.168.31.241", Priority: 110, LastHeard: r.Since}} // the router has waited for it
-		}, "192.168.31.241 (priority 110) is Active; VI_1 is Backup since ", 0},
+		}, "192.168.31.241 (priority 110) is Active; VI_1 has been Backup for ", 0},
 		"nobody takes over": {func(*report.Router) {}, "no other router took over: VI_1 is Active as before", 1},
 	} {
 		t.Run(name, func(t *testing.T) {

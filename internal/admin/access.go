@@ -59,12 +59,12 @@ func (s *Server) accessOf(c *call) (access, error) {
 func socketAccess(p peer, group string) access {
 	switch {
 	case !p.known:
-		return access{steers: group == "", who: "a user on the socket", hint: "members of the group may read: ask as root"}
+		return access{steers: group == "", who: "a user on the socket", hint: "members of the group may only read: to steer, ask as root"}
 	case p.uid == 0 || p.uid == os.Geteuid():
 		return access{steers: true, who: fmt.Sprintf("user %d, process %d", p.uid, p.pid)}
 	}
 	return access{who: fmt.Sprintf("user %d, process %d", p.uid, p.pid),
-		hint: fmt.Sprintf("user %d may read: ask as root, or as the user that havip runs as", p.uid)}
+		hint: fmt.Sprintf("user %d may only read: to steer, ask as root, or as the user that havip runs as", p.uid)}
 }
 
 // canLogIn reports whether anybody may steer by way of TCP.

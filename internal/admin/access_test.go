@@ -364,9 +364,9 @@ func TestSocketAccess(t *testing.T) {
 	}{
 		{"root", peer{true, 0, 7}, "havip", true, ""},
 		{"the daemon's user", peer{true, own, 7}, "havip", true, ""},
-		{"another user", peer{true, own + 4711, 7}, "havip", false, "may read: ask as root"},
+		{"another user", peer{true, own + 4711, 7}, "havip", false, "may only read: to steer, ask as root"},
 		{"not told, and nobody else has the socket", peer{}, "", true, ""},
-		{"not told", peer{}, "havip", false, "members of the group may read"},
+		{"not told", peer{}, "havip", false, "members of the group may only read"},
 	} {
 		if a := socketAccess(c.peer, c.group); a.steers != c.steers || !a.steers && !strings.Contains(a.hint, c.hint) {
 			t.Errorf("%s: %+v", c.name, a)

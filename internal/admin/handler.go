@@ -112,6 +112,9 @@ func (s *Server) answer(c *call) error {
 	if err := s.permit(c, rt); err != nil {
 		return err
 	}
+	if err := s.refuseAbsent(c, rt); err != nil {
+		return err
+	}
 	if rt.raw != nil {
 		return rt.raw(c)
 	}
@@ -168,6 +171,18 @@ func (s *Server) permit(c *call, rt *route) error {
 		return failf(http.StatusUnsupportedMediaType, "want the header Content-Type: application/json")
 	}
 	return nil
+}
+
+// refuseAbsent keeps what nobody waits for any more from being done. A process that was
+// frozen finds such requests when it wakes up: whoever sent them was told that no havip
+// answers, and may have done something else since.
+func (s *Server) refuseAbsent(c *call, rt *route) error {
+	if !rt.steers || !isGone(c.client.Conn) {
+		return nil
+	}
+	err := failf(http.StatusRequestTimeout, "who asked did not wait for the answer: nothing is done")
+	s.log.Warn("not steered", "what", rt.method+" "+c.r.URL.Path, "by", c.by.who, "err", err)
+	return err
 }
 
 func safe(method string) bool { return method == http.MethodGet || method == http.MethodHead }

@@ -101,7 +101,7 @@ func TestCommands(t *testing.T) {
 func handOver(one, two *operated) {
 	two.says(1, "only an Active router can hand over", "resign", "VI_1")
 	one.says(1, "VI_1", "resign", "VI_2")
-	one.says(0, "192.168.31.241 (priority 110) is Active; VI_1 is Backup", "resign", "VI_1", "--wait")
+	one.says(0, "192.168.31.241 (priority 110) is Active; VI_1 has been Backup for ", "resign", "VI_1", "--wait")
 	two.says(0, "192.168.31.250", "status", "VI_1")
 	one.says(0, "resigned", "events", "--kind", "transition", "--since", "1m")
 }

@@ -135,7 +135,7 @@ func (c *Client) call(ctx context.Context, method, path string, body, result any
 	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, largest))
 	if err != nil {
-		return c.away(ctx, err)
+		return c.away(ctx, method, err)
 	}
 	if err := json.Unmarshal(text, result); err != nil {
 		return fmt.Errorf("%s: its answer to %s: %w", c.where, path, err)
@@ -166,7 +166,7 @@ func (c *Client) send(ctx context.Context, method, path string, body any, header
 	}
 	response, err := c.http.Do(r)
 	if err != nil {
-		return nil, c.away(ctx, err)
+		return nil, c.away(ctx, method, err)
 	}
 	if response.StatusCode/100 == 2 {
 		return response, nil
@@ -188,10 +188,13 @@ func (c *Client) refusal(response *http.Response) error {
 }
 
 // away says why there is no answer, and what to do.
-func (c *Client) away(ctx context.Context, err error) error {
+func (c *Client) away(ctx context.Context, method string, err error) error {
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && method != http.MethodGet:
+		// It is done only if havip had begun with it: see refuseAbsent of admin.
+		return fmt.Errorf("%w on %s in time: it may be frozen, or very busy. Whether it has begun with this is not known: 'havip events --kind control' tells when it answers again", ErrAway, c.where)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%w on %s in time: it may be frozen, or very busy", ErrAway, c.where)
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -203,6 +206,9 @@ func (c *Client) away(ctx context.Context, err error) error {
 		return fmt.Errorf("%w on %s: connection refused: it is not running, or listens elsewhere", ErrAway, c.where)
 	case errors.As(err, &certificate):
 		return fmt.Errorf("%s: %w: name its authority with --ca", c.where, certificate.Err)
+	}
+	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") { // net/http has no error of its own for it
+		return fmt.Errorf("%s: no TLS there: ask by http://, or set admin.tls in the daemon's file", c.where)
 	}
 	var u *url.Error
 	if errors.As(err, &u) {

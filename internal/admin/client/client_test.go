@@ -125,6 +125,12 @@ func TestAway(t *testing.T) {
 		t.Errorf("error %v, want ErrAway and where", err)
 	}
 	<-asked
+	ctx, stop = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if err := c.Resign(ctx, "VI_1"); !errors.Is(err, ErrAway) || !strings.Contains(err.Error(), "is not known") {
+		t.Errorf("error %v: nobody knows whether the router resigns", err)
+	}
+	<-asked
 	ctx, stop = context.WithCancel(t.Context())
 	go func() {
 		<-asked
