@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -139,6 +140,12 @@ func (b *browser) listen(from *os.File) {
 // call makes one call and stores its result.
 func (b *browser) call(method string, params any, result any) {
 	b.t.Helper()
+	if err := b.try(method, params, result); err != nil {
+		b.t.Fatalf("%s: %v", method, err)
+	}
+}
+
+func (b *browser) try(method string, params any, result any) error {
 	answer := make(chan reply, 1)
 	b.mu.Lock()
 	b.last++
@@ -154,22 +161,21 @@ func (b *browser) call(method string, params any, result any) {
 	}
 	text, _ := json.Marshal(message)
 	if _, err := b.to.Write(append(text, 0)); err != nil {
-		b.t.Fatalf("%s: %v", method, err)
+		return err
 	}
 	select {
 	case m := <-answer:
 		if m.Error != nil {
-			b.t.Fatalf("%s: %s", method, m.Error.Message)
+			return errors.New(m.Error.Message)
 		}
-		if result != nil {
-			if err := json.Unmarshal(m.Result, result); err != nil {
-				b.t.Fatalf("%s: %v in %s", method, err, m.Result)
-			}
+		if result == nil {
+			return nil
 		}
+		return json.Unmarshal(m.Result, result)
 	case <-b.gone:
-		b.t.Fatalf("%s: the browser has ended", method)
+		return errors.New("the browser has ended")
 	case <-time.After(browserTime):
-		b.t.Fatalf("%s: no answer", method)
+		return errors.New("no answer")
 	}
 }
 
@@ -198,33 +204,39 @@ func (b *browser) open(url string) {
 // run evaluates an expression, which may be a promise, and stores its value.
 func (b *browser) run(expression string, value any) {
 	b.t.Helper()
+	if err := b.evaluate(expression, value); err != nil {
+		b.t.Fatalf("%.80s: %v", expression, err)
+	}
+}
+
+func (b *browser) evaluate(expression string, value any) error {
 	var r struct {
 		Result           struct{ Value json.RawMessage }
 		ExceptionDetails json.RawMessage
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}, &r)
-	if r.ExceptionDetails != nil {
-		b.t.Fatalf("%.80s: %s", expression, r.ExceptionDetails)
+	err := b.try("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}, &r)
+	switch {
+	case err != nil:
+		return err
+	case r.ExceptionDetails != nil:
+		return errors.New(string(r.ExceptionDetails))
+	case value == nil:
+		return nil
 	}
-	if value != nil {
-		if err := json.Unmarshal(r.Result.Value, value); err != nil {
-			b.t.Fatalf("%.80s: %v in %s", expression, err, r.Result.Value)
-		}
-	}
+	return json.Unmarshal(r.Result.Value, value)
 }
 
-// until waits for an expression to be true.
+// until waits for an expression to be true. The page may be loaded anew meanwhile.
 func (b *browser) until(what, expression string) {
 	b.t.Helper()
 	lab.Eventually(b.t, browserTime, what, func() error {
 		var now bool
-		b.run("Boolean("+expression+")", &now)
-		if !now {
-			var text string
-			b.run("document.body.innerText", &text)
-			return fmt.Errorf("the page says %.4000s", text)
+		if err := b.evaluate("Boolean("+expression+")", &now); err != nil || now {
+			return err
 		}
-		return nil
+		var text string
+		_ = b.evaluate("document.body.innerText", &text) // for the message
+		return fmt.Errorf("the page says %.4000s", text)
 	})
 }
 
