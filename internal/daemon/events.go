@@ -19,9 +19,22 @@ const maxEvents = 1000
 type eventHandler struct {
 	log   slog.Handler
 	ring  *report.Ring
-	with  []slog.Attr // of the logger
-	group string      // that attributes belong to, with a dot at its end; empty: none
+	with  []grouped // of the logger
+	group string    // that attributes belong to, with a dot at its end; empty: none
 }
+
+// grouped is an attribute of a group of the logger.
+type grouped struct {
+	group string
+	attr  slog.Attr
+}
+
+// maxText and maxAttributes bound what an event keeps of a line: the answer of a server, or
+// the output of a program, may be in it.
+const (
+	maxText       = 1024
+	maxAttributes = 32
+)
 
 // Enabled leaves out Debug, unless the log wants it: such lines are many, and no events.
 func (h *eventHandler) Enabled(ctx context.Context, level slog.Level) bool {
@@ -44,8 +57,7 @@ func (h *eventHandler) Handle(ctx context.Context, r slog.Record) error {
 func (h *eventHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := slices.Clone(h.with)
 	for _, a := range attrs {
-		a.Key = h.group + a.Key
-		with = append(with, a)
+		with = append(with, grouped{h.group, a})
 	}
 	return &eventHandler{h.log.WithAttrs(attrs), h.ring, with, h.group}
 }
@@ -56,9 +68,9 @@ func (h *eventHandler) WithGroup(name string) slog.Handler {
 
 // event is what a record says.
 func (h *eventHandler) event(kind string, r *slog.Record) report.Event {
-	e := report.Event{Time: r.Time, Level: strings.ToLower(r.Level.String()), Kind: kind, Message: r.Message}
-	for _, a := range h.with {
-		addAttribute(&e, "", a)
+	e := report.Event{Time: r.Time, Level: strings.ToLower(r.Level.String()), Kind: kind, Message: shortened(r.Message)}
+	for _, w := range h.with {
+		addAttribute(&e, w.group, w.attr)
 	}
 	r.Attrs(func(a slog.Attr) bool {
 		addAttribute(&e, h.group, a)
@@ -83,14 +95,26 @@ func addAttribute(e *report.Event, group string, a slog.Attr) {
 	if a.Key == "" {
 		return
 	}
-	key, value := group+a.Key, quietlog.Readable(nil, a).Value.String()
+	key, value := group+a.Key, shortened(quietlog.Readable(nil, a).Value.String())
 	field := map[string]*string{"router": &e.Router, "group": &e.Group, "check": &e.Check, "service": &e.Service, "pool": &e.Service, "backend": &e.Backend}[key]
 	// A router's multicast group has the key of a group of routers.
 	if field == nil || *field != "" || key == "group" && e.Router != "" {
-		e.Attributes = append(e.Attributes, report.Attribute{Key: key, Value: value})
+		if len(e.Attributes) < maxAttributes {
+			e.Attributes = append(e.Attributes, report.Attribute{Key: key, Value: value})
+		}
 		return
 	}
 	*field = value
+}
+
+// shortened leaves out what is too much of a text, and is a text of its own: a short piece
+// must not keep a long one in memory.
+func shortened(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	const end = " ..."
+	return strings.ToValidUTF8(text[:maxText-len(end)], "") + end
 }
 
 // takeCause takes out of an event's attributes the one that says why it happened.

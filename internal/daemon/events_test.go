@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -93,6 +94,19 @@ func TestEventsOfLines(t *testing.T) {
 		"keys in a group of the logger have its name": {
 			func(l *Log) { l.WithGroup("g").With("a", 1).Warn("odd", "b", 2) },
 			[]report.Event{{ID: 1, Level: "warn", Kind: "other", Message: "odd", Attributes: []report.Attribute{{Key: "g.a", Value: "1"}, {Key: "g.b", Value: "2"}}}},
+		},
+		"groups within groups, and attributes in no group": {
+			func(l *Log) {
+				l.With("router", "R").WithGroup("g").With(slog.Group("", "a", 1), slog.Group("h", "b", 2), slog.Attr{}).Warn("odd", slog.Group("", slog.Group("i", "c", 3)))
+			},
+			[]report.Event{{ID: 1, Level: "warn", Kind: "other", Message: "odd", Router: "R", Attributes: []report.Attribute{{Key: "g.a", Value: "1"}, {Key: "g.h.b", Value: "2"}, {Key: "g.i.c", Value: "3"}}}},
+		},
+		"of a long text there is the beginning": {
+			func(l *Log) {
+				l.Warn(strings.Repeat("m", maxText), "err", strings.Repeat("\u00e4", 1<<20), "more", strings.Repeat("x", maxText+1))
+			},
+			[]report.Event{{ID: 1, Level: "warn", Kind: "other", Message: strings.Repeat("m", maxText), Cause: strings.Repeat("\u00e4", maxText/2-2) + " ...",
+				Attributes: []report.Attribute{{Key: "more", Value: strings.Repeat("x", maxText-4) + " ..."}}}},
 		},
 		"what a limit mutes is no event": {
 			func(l *Log) {
