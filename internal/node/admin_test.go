@@ -126,6 +126,8 @@ func TestLogLevelByCommand(t *testing.T) {
 	level("after a reload of another level", "error", "[]")
 	do("PUT", "/api/v1/log", `{"level": "error"}`, 204)
 	level("the file's level by command", "error", "[]")
+	do("PUT", "/api/v1/log", `{"level": "loud"}`, 400)
+	level("a wrong level", "error", "[]")
 	do("PUT", "/api/v1/log", `{"level": "info"}`, 204)
 	do("DELETE", "/api/v1/log", "", 204)
 	level("the file's level again", "error", "[]")

@@ -47,7 +47,6 @@ type Node struct {
 	reloading sync.Mutex // one reload at a time, from reading the file on
 
 	mu           sync.Mutex // guards what follows; a leaf
-	warnings     []string   // of the configuration in force
 	reloadFailed time.Time  // the latest reload, if it did not change everything; otherwise zero
 	reloadError  string
 	level        string    // of the log, in the place of the file's; empty: none is
@@ -85,16 +84,19 @@ func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	return n.daemon.Run(ctx)
 }
 
-// warn logs the warnings of a configuration, and keeps them for the status.
+// warn logs the warnings of a configuration.
 func (n *Node) warn(cfg *config.Config) {
-	var warnings []string
 	for _, w := range cfg.Warnings {
 		n.log.Warn(w.Error())
-		warnings = append(warnings, w.Error())
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.warnings = warnings
+}
+
+// warnings are those of a configuration, for the status.
+func warnings(cfg *config.Config) (all []string) {
+	for _, w := range cfg.Warnings {
+		all = append(all, w.Error())
+	}
+	return all
 }
 
 // followSignals reloads until ctx ends.

@@ -200,6 +200,36 @@ func TestReloads(t *testing.T) {
 	}
 }
 
+// TestFailedReloads: the status has the warnings of the file in force, and the log the level
+// of that file, whatever of a reload has failed.
+func TestFailedReloads(t *testing.T) {
+	taken := labtest.Listen(t, func(c net.Conn) { c.Close() }) // 127.0.0.1
+	_, port, _ := net.SplitHostPort(taken)
+	other := lab.FreeAddress(t)
+	file := func(listen, more string) string {
+		return fmt.Sprintf("services: [{name: web, listen: %q, mode: tcp, backends: [%q]}]\n%s", listen, other, more)
+	}
+	const unused = "checks: {unused: {type: tcp, address: \"127.0.0.1:1\"}}\nlog: {level: error}"
+	for _, tc := range []struct {
+		what, before, after string
+		level               string
+		warnings            int
+	}{
+		{"nothing changes: the port is a stranger's", lab.FreeAddress(t), taken, "info", 0},
+		{"all but the service changes: its port was to become free", "127.0.0.2:" + port, taken, "error", 1},
+	} {
+		n := startNode(t, file(tc.before, ""), here)
+		lab.Until(t, bound, "it serves", func() bool { s := n.Status(); return len(s.Services) == 1 && s.Services[0].Serving })
+		n.write(file(tc.after, unused))
+		if _, err := n.Reload(t.Context(), false); err == nil {
+			t.Errorf("%s: no error", tc.what)
+		}
+		if s := n.Status().Node; s.ReloadError == "" || s.LogLevel != tc.level || len(s.Warnings) != tc.warnings {
+			t.Errorf("%s: level %s, warnings %q, error %q", tc.what, s.LogLevel, s.Warnings, s.ReloadError)
+		}
+	}
+}
+
 // TestUnknownAddress: what is asked about an address that is in no router's list says
 // which there are.
 func TestUnknownAddress(t *testing.T) {

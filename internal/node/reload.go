@@ -25,9 +25,7 @@ func (n *Node) Reload(ctx context.Context, dryRun bool) (report.Change, error) {
 	}
 	c := n.plan(cfg)
 	c.DryRun = true
-	for _, w := range cfg.Warnings {
-		c.Warnings = append(c.Warnings, w.Error())
-	}
+	c.Warnings = append(c.Warnings, warnings(cfg)...)
 	if host, err := daemon.ThisHost(); err == nil {
 		for _, p := range cfg.OnHost(host) {
 			c.Warnings = append(c.Warnings, p.Error())
@@ -55,10 +53,14 @@ func (n *Node) plan(cfg *config.Config) report.Change {
 func (n *Node) reload(ctx context.Context) (report.Change, error) {
 	n.reloading.Lock()
 	defer n.reloading.Unlock()
+	before := n.daemon.View().Config
 	change, err := n.loadNext(ctx)
-	if v := n.daemon.View(); !v.Since.IsZero() {
-		n.followAlarms(v.Config) // those in force, whatever has failed
+	if v := n.daemon.View(); !v.Since.IsZero() { // what is in force, whatever has failed
+		n.followAlarms(v.Config)
 		n.followAdmin(v.Config.Admin)
+		if v.Config != before {
+			err = errors.Join(err, n.followLevel(before.Log, v.Config.Log))
+		}
 	}
 	switch {
 	case err == nil:
@@ -79,16 +81,12 @@ func (n *Node) loadNext(ctx context.Context) (change report.Change, err error) {
 		return change, fmt.Errorf("nothing changed: %w", wrong)
 	}
 	n.warn(cfg)
-	before := n.daemon.View().Config
 	change = n.plan(cfg)
 	n.logPlan(change)
-	if err := n.daemon.Reconfigure(cfg); err != nil {
-		if wrong != nil {
-			err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
-		}
-		return change, err
+	if err = n.daemon.Reconfigure(cfg); err != nil && wrong != nil {
+		err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
 	}
-	return change, n.followLevel(before.Log, cfg.Log)
+	return change, err
 }
 
 // maxPlanned bounds the lines of the log about a reload.

@@ -46,13 +46,13 @@ func (n *Node) Explain(addr netip.Addr) (report.Explanation, error) {
 }
 
 func (n *Node) nodeStatus(v *daemon.View) report.Node {
-	changes := n.changes()
+	changes, maintenance := n.changes(), n.daemon.Maintenance()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return report.Node{
 		Host: n.host, Version: n.cfg.Version, PID: os.Getpid(), Time: time.Now(), Started: n.started,
 		File: n.cfg.File, Loaded: v.Since, ReloadError: n.reloadError, ReloadFailed: n.reloadFailed,
-		LogLevel: n.log.Level(), Warnings: n.warnings, Maintenance: n.daemon.Maintenance(), Changes: changes,
+		LogLevel: n.log.Level(), Warnings: warnings(v.Config), Maintenance: maintenance, Changes: changes,
 	}
 }
 
