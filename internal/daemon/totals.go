@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/havip/havip/healthcheck"
@@ -22,6 +24,10 @@ type counts[C any] interface {
 // A part is asked for its counts while mu is held, since they would not be added once
 // otherwise, or twice, if it ended at that moment. So mu is taken before the locks of the
 // parts that guard their counters, and none of those is ever held for long.
+//
+// Names that change all the time must not fill the memory: of those that nobody counts for
+// all are forgotten when there are more than maxAbsent, beside three times as many as are
+// counted for. A name that comes back then begins at zero.
 type ledger[C counts[C]] struct {
 	mu    sync.Mutex
 	books map[string]*book[C]
@@ -30,6 +36,7 @@ type ledger[C counts[C]] struct {
 // book is what belongs to one name.
 type book[C counts[C]] struct {
 	ended   C                      // what parts have counted that are no more
+	left    map[*entry[C]]C        // what parts had counted when they took another name
 	entries map[*entry[C]]func() C // how to ask those that count
 }
 
@@ -37,17 +44,35 @@ type book[C counts[C]] struct {
 type entry[C counts[C]] struct {
 	ledger *ledger[C]
 	name   string
+	names  []string // those of before
 }
 
 // open begins to count for a name what read returns. read is never called by two goroutines
 // at the same time.
 func (l *ledger[C]) open(name string, read func() C) *entry[C] {
-	e := &entry[C]{l, name}
+	e := &entry[C]{ledger: l, name: name}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.forget()
 	l.book(name).entries[e] = read
 	return e
 }
+
+// forget forgets the names that nobody counts for, if they are too many. l.mu is held.
+func (l *ledger[C]) forget() {
+	counting := 0
+	for _, b := range l.books {
+		if !b.idle() {
+			counting++
+		}
+	}
+	if len(l.books)-counting > 3*counting+maxAbsent {
+		maps.DeleteFunc(l.books, func(_ string, b *book[C]) bool { return b.idle() })
+	}
+}
+
+// idle reports whether no part of the daemon counts for a name, nor may come back to it.
+func (b *book[C]) idle() bool { return len(b.entries)+len(b.left) == 0 }
 
 // book returns the one of a name. l.mu is held.
 func (l *ledger[C]) book(name string) *book[C] {
@@ -56,7 +81,7 @@ func (l *ledger[C]) book(name string) *book[C] {
 	}
 	b := l.books[name]
 	if b == nil {
-		b = &book[C]{entries: map[*entry[C]]func() C{}}
+		b = &book[C]{entries: map[*entry[C]]func() C{}, left: map[*entry[C]]C{}}
 		l.books[name] = b
 	}
 	return b
@@ -66,7 +91,17 @@ func (l *ledger[C]) book(name string) *book[C] {
 func (e *entry[C]) close() {
 	e.ledger.mu.Lock()
 	defer e.ledger.mu.Unlock()
-	e.settle()
+	b := e.ledger.book(e.name)
+	if read := b.entries[e]; read != nil {
+		b.ended = b.ended.plus(read())
+		delete(b.entries, e)
+	}
+	for _, name := range e.names {
+		b := e.ledger.book(name)
+		b.ended = b.ended.plus(b.left[e])
+		delete(b.left, e)
+	}
+	e.names = nil
 }
 
 // look asks a part for its counts, before something of it goes.
@@ -78,31 +113,24 @@ func (e *entry[C]) look() {
 	}
 }
 
-// settle adds what the part has counted to what its name has, for good, and returns how
-// the part was asked; nil: it was closed before. The ledger's mu is held.
-func (e *entry[C]) settle() func() C {
-	b := e.ledger.book(e.name)
-	read := b.entries[e]
-	if read != nil {
-		b.ended = b.ended.plus(read())
-		delete(b.entries, e)
-	}
-	return read
-}
-
 // rename goes on under another name, with all that the part has counted: its own counts do
-// not begin anew. The name of before keeps what it had, too.
+// not begin anew. The name of before keeps what it had, too, until the part comes back to
+// it: nothing counts twice then.
 func (e *entry[C]) rename(name string) {
 	e.ledger.mu.Lock()
 	defer e.ledger.mu.Unlock()
-	if name == e.name {
+	before := e.ledger.book(e.name)
+	read := before.entries[e]
+	if name == e.name || read == nil {
 		return
 	}
-	read := e.settle()
+	before.left[e] = read()
+	delete(before.entries, e)
+	after := e.ledger.book(name)
+	delete(after.left, e)
+	after.entries[e] = read
+	e.names = append(slices.DeleteFunc(e.names, func(n string) bool { return n == name }), e.name)
 	e.name = name
-	if read != nil {
-		e.ledger.book(name).entries[e] = read
-	}
 }
 
 // total returns what was counted for a name.
@@ -115,6 +143,9 @@ func (l *ledger[C]) total(name string) C {
 		return none
 	}
 	sum := b.ended
+	for _, c := range b.left {
+		sum = sum.plus(c)
+	}
 	for _, read := range b.entries {
 		sum = sum.plus(read())
 	}

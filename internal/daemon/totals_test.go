@@ -19,6 +19,7 @@ func TestLedger(t *testing.T) {
 			counts checkCounts
 			entry  *entry[checkCounts]
 			name   string
+			left   map[string]uint64 // what it had counted when it took another name
 		}
 		var l ledger[checkCounts]
 		var parts []*part
@@ -31,7 +32,7 @@ func TestLedger(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"open": func(t *rapid.T) {
-				p := &part{name: names.Draw(t, "name")}
+				p := &part{name: names.Draw(t, "name"), left: map[string]uint64{}}
 				p.entry = l.open(p.name, func() checkCounts { return p.counts })
 				parts = append(parts, p)
 			},
@@ -43,7 +44,9 @@ func TestLedger(t *testing.T) {
 			"rename": func(t *rapid.T) {
 				p, name := choose(t), names.Draw(t, "name")
 				if name != p.name {
-					want[name] += p.counts.probes // which it takes along
+					p.left[p.name] = p.counts.probes
+					want[name] += p.counts.probes - p.left[name] // which it takes along
+					p.left[name] = 0
 				}
 				p.name = name
 				p.entry.rename(name)
@@ -73,6 +76,30 @@ func TestLedger(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestLedgerIsBounded: names that change all the time are forgotten in the end, and no other.
+func TestLedgerIsBounded(t *testing.T) {
+	var l ledger[checkCounts]
+	one := func() checkCounts { return checkCounts{probes: 1} }
+	renamed := l.open("before", one)
+	renamed.rename("stays")
+	for i := range 10 * maxAbsent {
+		e := l.open(fmt.Sprint(i), one)
+		e.rename(fmt.Sprint(i, " later"))
+		e.close()
+		if n := len(l.books); n > maxAbsent+10 {
+			t.Fatalf("%d are remembered", n)
+		}
+	}
+	if l.total("stays").probes != 1 || l.total("before").probes != 1 {
+		t.Errorf("what counts is forgotten: %v, %v", l.total("stays"), l.total("before"))
+	}
+	before := l.total("stays")
+	l.open("short", one).close()
+	if l.total("short").probes != 1 || l.total("stays") != before {
+		t.Error("a name of a moment ago is forgotten")
+	}
 }
 
 // TestLedgerUnderLoad: a counter that is read while its part ends, and another begins, is
