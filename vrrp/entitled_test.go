@@ -149,7 +149,7 @@ func TestRouterEntitled(t *testing.T) {
 			if !n.Entitled() {
 				t.Error("a router that hands over is not entitled")
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if n.Entitled() {
 				t.Error("a router that has ended is entitled")

@@ -84,7 +84,7 @@ func TestRouterHandsOver(t *testing.T) {
 					if s := a.Status(); !s.HandingOver || s.State != Active {
 						t.Errorf("state %v, handing over: %v", s.State, s.HandingOver)
 					}
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 					wantHolders(t, "at the successor's advertisement", "b", a, b)
 					if s := a.Status(); s.HandingOver || s.State == Active {
 						t.Errorf("state %v, handing over: %v", s.State, s.HandingOver)
@@ -237,7 +237,7 @@ func TestRouterHandsOverDeaf(t *testing.T) {
 		lan.cut(a.addr, true)
 		time.Sleep(1200*time.Millisecond - 1)
 		wantHolders(t, "the successor is not heard", "ab", a, b)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wantHolders(t, "at the end", "b", a, b)
 		a.is(Initialize)
 	})

@@ -68,9 +68,9 @@ func TestFrames(t *testing.T) {
 			if len(events) == 0 || events[0].Kind != KindAdvertisement {
 				t.Fatalf("no advertisement: %+v", events)
 			}
-			a, mac := events[0].Advertisement, []byte{}
-			if mac, _ = a.MAC.MarshalText(); string(mac) != tc.mac || events[0].Link != tc.link {
-				t.Errorf("link %q, hardware address %s", events[0].Link, mac)
+			a := events[0].Advertisement
+			if mac, _ := a.MAC.MarshalText(); string(mac) != tc.mac || events[0].Link != tc.link {
+				t.Errorf("link %q, hardware address %v", events[0].Link, a.MAC)
 			}
 			if a.Error != "" || a.Priority != 120 || a.TTL != 255 || events[0].VRID != 51 || len(a.Addresses) == 0 ||
 				!slices.Contains([]netip.Addr{v4.Source, v6.Source}, a.Source) {
