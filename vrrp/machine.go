@@ -257,15 +257,15 @@ func (m *Machine) Deadline() (time.Time, bool) {
 // A Handler that keeps addresses asks before it renews or adds them, and when it was not
 // run for a while. A router that hands over is entitled until its wait for a successor ends.
 func (m *Machine) Entitled(now time.Time) bool {
+	if m.HandingOver() {
+		return m.leaving.unclaimed || !latest(m.now, now).After(m.timer)
+	}
 	return m.state == Active && m.doubt == 0 && !m.isLate(latest(m.now, now))
 }
 
 // isLate reports whether the next advertisement of an Active router is so late that a
 // Backup may have stopped waiting for it.
 func (m *Machine) isLate(now time.Time) bool {
-	if m.HandingOver() {
-		return now.After(m.timer) && !m.leaving.unclaimed
-	}
 	return now.Sub(m.sent) > time.Duration(m.cfg.DownMultiplier)*m.interval
 }
 
