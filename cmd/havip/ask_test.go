@@ -125,7 +125,7 @@ func TestControlCommands(t *testing.T) {
 		{"disable web " + backend, `PUT services/web/backends/192.168.31.242:8080 {"cut":true,"drain":true}`, "those that it had are cut"},
 		{"enable web " + backend, `PUT services/web/backends/192.168.31.242:8080 {"drain":false}`, backend + " of web gets connections again"},
 		{"weight web " + backend + " 3", `PUT services/web/backends/192.168.31.242:8080 {"weight":3}`, "has weight 3, until 'havip weight web " + backend + " file'"},
-		{"weight web " + backend + " file", "DELETE services/web/backends/192.168.31.242:8080", "is as the file says again"},
+		{"weight web " + backend + " file", `PUT services/web/backends/192.168.31.242:8080 {"weight":-1}`, "has the weight of the file again"},
 		{"weight web unix:/run/app.sock 0", `PUT services/web/backends/unix:%2Frun%2Fapp.sock {"weight":0}`, "has weight 0"},
 		{"check pause balancer", "POST checks/balancer/pause", "balancer is paused, and stays as it is until 'havip check resume balancer'"},
 		{"check resume balancer", "POST checks/balancer/resume", "balancer probes again"},

@@ -79,7 +79,7 @@ func weightCommand() *cli.Command {
 	return askCommand(&cli.Command{
 		Name: "weight", ArgsUsage: "SERVICE BACKEND N|file",
 		Usage: "give a backend another share of the connections, or the file's again",
-		Description: "BACKEND is the name that 'havip status SERVICE --all' shows. 0 gives it none. The word file ends a drain at run time as well." + untilReload + exitText +
+		Description: "BACKEND is the name that 'havip status SERVICE --all' shows. 0 gives it none. A drain at run time stays: it ends with 'havip enable'." + untilReload + exitText +
 			"   havip weight web 192.168.31.242:8080 3\n" +
 			"   havip weight web 192.168.31.242:8080 file",
 		Action: func(c *cli.Context) error {
@@ -87,13 +87,13 @@ func weightCommand() *cli.Command {
 				return err
 			}
 			service, backend, word := c.Args().Get(0), c.Args().Get(1), c.Args().Get(2)
-			n, err := numberOrFile(c, word, 0, mostWeight, -1)
+			n, err := numberOrFile(c, word, 0, mostWeight, client.FileWeight)
 			if err != nil {
 				return err
 			}
 			return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
 				if word == fileWord {
-					return fmt.Sprintf("%s of %s is as the file says again", backend, service), cl.ResetBackend(ctx, service, backend)
+					return fmt.Sprintf("%s of %s has the weight of the file again", backend, service), cl.SetWeight(ctx, service, backend, client.FileWeight)
 				}
 				if err := cl.SetWeight(ctx, service, backend, n); err != nil {
 					return "", err

@@ -99,6 +99,7 @@ func TestCommandsReachTheNode(t *testing.T) {
 		"drain web 10.0.0.1:80":         "backend web 10.0.0.1:80 drain true",
 		"enable web [2001:db8::1]:80":   "backend web [2001:db8::1]:80 drain false",
 		"weight web unix:/run/a 0":      "backend web unix:/run/a weight 0",
+		"weight web 10.0.0.1:80 file":   "backend web 10.0.0.1:80 weight -1",
 		"weight a%20b http://x/ 3":      "backend a%20b http://x/ weight 3",
 		"check pause web/10.0.0.1:80":   "check web/10.0.0.1:80 pause",
 		"check now balancer":            "check balancer now",

@@ -88,8 +88,9 @@ func (s *Server) setMaintenance(c *call) (any, error) {
 }
 
 type backendBody struct {
-	Drain  *bool `json:"drain,omitempty"`
-	Weight *int  `json:"weight,omitempty"`
+	Drain *bool `json:"drain,omitempty"`
+	// Weight is 0 to 65535, or -1 for the file's again, which leaves a drain as it is.
+	Weight *int `json:"weight,omitempty"`
 	// Cut ends the connections, requests and sessions that the backend has now.
 	Cut bool `json:"cut,omitempty"`
 }
@@ -107,8 +108,8 @@ func (s *Server) setBackend(c *call) (any, error) {
 		return nil, failf(http.StatusBadRequest, "want drain, weight or both")
 	case b.Cut && (b.Drain == nil || !*b.Drain):
 		return nil, failf(http.StatusBadRequest, "cut: want it together with drain: new connections would come at once")
-	case b.Weight != nil && (*b.Weight < 0 || *b.Weight > maxWeight):
-		return nil, failf(http.StatusBadRequest, "weight: %d: want 0 to %d", *b.Weight, maxWeight)
+	case b.Weight != nil && (*b.Weight < -1 || *b.Weight > maxWeight):
+		return nil, failf(http.StatusBadRequest, "weight: %d: want 0 to %d, or -1 for the file's", *b.Weight, maxWeight)
 	}
 	err := s.node.SetBackend(c.args["service"], c.args["backend"], BackendChange{Drain: b.Drain, Weight: b.Weight, Cut: b.Cut})
 	if b.Drain != nil {
@@ -118,7 +119,10 @@ func (s *Server) setBackend(c *call) (any, error) {
 		}
 		s.tell(c, what, err, "service", c.args["service"], "backend", c.args["backend"])
 	}
-	if b.Weight != nil {
+	switch {
+	case b.Weight != nil && *b.Weight < 0:
+		s.tell(c, "the file's weight", err, "service", c.args["service"], "backend", c.args["backend"])
+	case b.Weight != nil:
 		s.tell(c, "weight", err, "service", c.args["service"], "backend", c.args["backend"], "weight", *b.Weight)
 	}
 	return nil, err

@@ -87,6 +87,9 @@ func TestSetBackend(t *testing.T) {
 		{"shop", "c", weigh(-1), asFile, ""},
 		{"shop", "a", weigh(0), ": localhost:4*1; mail: ; web: w*1", "weight shop/a=0(1), weight shop/mail/a=0(4)"},
 		{"shop", "a", use, asFile, ""},
+		{"shop/mail", "a", BackendChange{Drain: new(true), Weight: new(9)}, ": a*1 localhost:4*1; mail: ; web: w*1", "drain shop/mail/a=true(false), weight shop/mail/a=9(4)"},
+		{"shop/mail", "a", weigh(-1), ": a*1 localhost:4*1; mail: ; web: w*1", "drain shop/mail/a=true(false)"}, // the weight alone
+		{"shop/mail", "a", back, asFile, ""},
 		{"shop", "localhost:4", drain, ": a*1; mail: a*4; web: w*1", "drain shop/localhost:4=true(false)"},
 		{"shop", "localhost:4/127.0.0.1:4", use, ": a*1 localhost:4*1; mail: a*4; web: w*1",
 			"drain shop/localhost:4=true(false), drain shop/localhost:4/127.0.0.1:4=false(false)"},

@@ -133,7 +133,7 @@ func changeValues(one *operated) {
 	one.says(0, "gets connections again", "enable", "web", "192.168.31.242:8080")
 	one.says(0, "has weight 7", "weight", "web", "192.168.31.243:8080", "7")
 	one.says(0, "7 (1)", "status", "web")
-	one.says(0, "as the file says again", "weight", "web", "192.168.31.243:8080", "file")
+	one.says(0, "has the weight of the file again", "weight", "web", "192.168.31.243:8080", "file")
 	one.says(0, "balancer is paused", "check", "pause", "balancer")
 	one.says(0, "check balancer is paused", "status")
 	one.says(0, "balancer probes again", "check", "resume", "balancer")

@@ -82,14 +82,12 @@ func (c *Client) Disable(ctx context.Context, service, backend string) error {
 	return c.call(ctx, http.MethodPut, path("services", service, "backends", backend), map[string]bool{"drain": true, "cut": true}, nil)
 }
 
-// SetWeight gives a backend another weight.
+// FileWeight stands for the weight that the file says.
+const FileWeight = -1
+
+// SetWeight gives a backend another weight, or that of the file again.
 func (c *Client) SetWeight(ctx context.Context, service, backend string, weight int) error {
 	return c.call(ctx, http.MethodPut, path("services", service, "backends", backend), map[string]int{"weight": weight}, nil)
-}
-
-// ResetBackend ends what was changed about a backend: it is as the file says.
-func (c *Client) ResetBackend(ctx context.Context, service, backend string) error {
-	return c.call(ctx, http.MethodDelete, path("services", service, "backends", backend), nil, nil)
 }
 
 // SteerCheck pauses or resumes a check, or has it probe now.
