@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/havip/havip/internal/report"
 )
 
@@ -92,11 +94,25 @@ type outcome struct {
 	code     int
 }
 
+// parsing is held while a command line is parsed: the library has one --help flag for all
+// command lines of a process, and writes to it.
+var parsing sync.Mutex
+
 // havip runs the command line, as main does.
 func havip(ctx context.Context, args ...string) (o outcome) {
 	var out, errs strings.Builder
+	parsing.Lock()
+	parsed := sync.OnceFunc(parsing.Unlock)
+	defer parsed()
 	app := newApp()
 	app.Writer, app.ErrWriter = &out, &errs
+	for _, c := range app.Commands {
+		action := c.Action
+		c.Action = func(c *cli.Context) error {
+			parsed()
+			return action(c)
+		}
+	}
 	err := app.RunContext(ctx, flagsFirst(app, append([]string{"havip"}, args...)))
 	if err != nil {
 		o.code = exitCode(err)

@@ -63,16 +63,10 @@ type warningBody struct {
 	Warning string `json:"warning,omitempty"`
 }
 
-// maxReason is the longest reason of a maintenance, in bytes.
-const maxReason = 500
-
 func (s *Server) setMaintenance(c *call) (any, error) {
 	var b maintenanceBody
 	if err := c.read(&b, "on"); err != nil {
 		return nil, err
-	}
-	if len(b.Reason) > maxReason {
-		return nil, failf(http.StatusBadRequest, "reason: %d bytes: want at most %d", len(b.Reason), maxReason)
 	}
 	what := "maintenance off"
 	if b.On {
