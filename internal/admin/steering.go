@@ -73,11 +73,14 @@ func (s *Server) setMaintenance(c *call) (any, error) {
 		what = "maintenance on"
 	}
 	warning, err := s.node.SetMaintenance(b.On, b.Reason)
-	if b.Reason != "" {
-		s.tell(c, what, err, "reason", b.Reason)
-	} else {
-		s.tell(c, what, err)
+	var attrs []any
+	if b.Reason != "" && err == nil { // a wrong one may be long
+		attrs = append(attrs, "reason", b.Reason)
 	}
+	if warning != "" {
+		attrs = append(attrs, "warning", warning)
+	}
+	s.tell(c, what, err, attrs...)
 	return warningBody{warning}, err
 }
 

@@ -97,7 +97,7 @@ func judge(e report.Event) []change {
 	if e.Level == "info" && e.Kind != report.KindControl && e.Kind != report.KindDaemon {
 		return nil
 	}
-	return []change{{key: key(e.Kind, name, e.Message), kind: e.Kind, verdict: happened, summary: summary(e)}}
+	return []change{{key: key(e.Kind, name, e.Message, e.Attribute("what")), kind: e.Kind, verdict: happened, summary: summary(e)}}
 }
 
 // The words of package vrrp for a change of the state, for states, and for a cause.
@@ -157,6 +157,8 @@ const maxSummary = 300
 func summary(e report.Event) string {
 	what := e.Message
 	switch from, to := e.Attribute("from"), e.Attribute("to"); {
+	case e.Kind == report.KindControl && e.Attribute("what") != "":
+		what += ": " + e.Attribute("what")
 	case e.Kind == report.KindTransition && from != "" && to != "":
 		what = "is " + to + ", was " + from
 	case e.Kind == report.KindSplit && from != "", e.Kind == report.KindDiscard && from != "":
@@ -164,7 +166,7 @@ func summary(e report.Event) string {
 	}
 	why := e.Cause
 	// The reason says more than the word fault, and the peer more than its silence.
-	for _, word := range []string{"reason", "peer", "in", "mac"} {
+	for _, word := range []string{"reason", "by", "peer", "in", "mac"} {
 		if v := e.Attribute(word); v != "" && v != why {
 			why = strings.TrimPrefix(why+", "+word+" "+v, ", ")
 		}

@@ -74,6 +74,8 @@ func TestSummaries(t *testing.T) {
 		{event(0, "error", "service", "service does not run", "", "service", "web", "cause", "address in use"), "service web", "web: service does not run: address in use"},
 		{event(0, "error", "reload", "reload", "", "cause", "havip.yaml:3:1: no"), "reload", "reload: havip.yaml:3:1: no"},
 		{event(0, "error", "daemon", "a part of the daemon has ended", "", "cause", "boom"), "daemon a part of the daemon has ended", "a part of the daemon has ended: boom"},
+		{event(0, "info", "control", "steered", "", "what", "maintenance on", "cause", "new disks", "by", "root"),
+			"control steered maintenance on", "steered: maintenance on: new disks, by root"},
 		{event(0, "warn", "other", "x\ny\x1b[31m", "VI_1", "cause", long), "other VI_1 x\ny\x1b[31m", ("VI_1: x y [31m: " + long)[:maxSummary-3] + "..."},
 	} {
 		got := judge(c.e)[0]

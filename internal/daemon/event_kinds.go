@@ -102,8 +102,9 @@ var eventKinds = map[string]string{
 	"panic while a request was served": report.KindOther,
 
 	// internal/daemon: what people do
-	"maintenance begins: every router stays out of the election":                report.KindControl,
-	"maintenance ends: routers take part again":                                 report.KindControl,
+	// of which who asked for it tells, too
+	"maintenance begins: every router stays out of the election":                noEvent,
+	"maintenance ends: routers take part again":                                 noEvent,
 	"maintenance goes on: no router takes part, until it is ended by a command": report.KindControl,
 	"the note of a maintenance cannot be read: it is taken for one":             report.KindControl,
 	"whether there is a maintenance cannot be found out: none is assumed":       report.KindControl,

@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/report"
 )
 
 // asking is an HTTP client of a socket.
@@ -131,4 +133,42 @@ func TestLogLevelByCommand(t *testing.T) {
 	do("PUT", "/api/v1/log", `{"level": "info"}`, 204)
 	do("DELETE", "/api/v1/log", "", 204)
 	level("the file's level again", "error", "[]")
+}
+
+// TestMaintenanceIsOneEvent: a maintenance begins with one event, which says who asked for
+// it, why, and what is less than was asked for, and it ends with one.
+func TestMaintenanceIsOneEvent(t *testing.T) {
+	socket := filepath.Join(socketFolder(t), "s")
+	n := startNode(t, fmt.Sprintf("admin: {socket: %s, state: off}\nservices: [{name: web, listen: %q, backends: [\"127.0.0.1:1\"]}]\n", socket, lab.FreeAddress(t)), here)
+	lab.Until(t, bound, "it answers", func() bool { status, _ := ask(t, socket, "GET", "/healthz", ""); return status == 200 })
+	for _, body := range []string{`{"on": true, "reason": "new disks"}`, `{"on": false}`} {
+		if status, text := ask(t, socket, "PUT", "/api/v1/maintenance", body); status != 200 {
+			t.Fatalf("%s: %d %s", body, status, text)
+		}
+	}
+	if status, text := ask(t, socket, "PUT", "/api/v1/maintenance", `{"on": true, "reason": "`+strings.Repeat("x", 201)+`"}`); status != 400 || !strings.Contains(text, "up to 200 bytes") {
+		t.Errorf("a reason that is too long: %d %s", status, text)
+	}
+	n.has(t, report.KindControl, "not steered")
+	by := fmt.Sprintf("by=user %d, process %d", os.Geteuid(), os.Getpid())
+	want := []string{
+		"steered (new disks) what=maintenance on warning=a restart ends it: admin.state is off " + by,
+		"steered () what=maintenance off " + by,
+		"not steered (the reason is not valid: want up to 200 bytes of text on one line) what=maintenance on " + by,
+	}
+	var got []string
+	events, _, _ := n.Events().After(0)
+	for _, e := range events {
+		if e.Kind != report.KindControl {
+			continue
+		}
+		line := fmt.Sprintf("%s (%s)", e.Message, e.Cause)
+		for _, a := range e.Attributes {
+			line += " " + a.Key + "=" + a.Value
+		}
+		got = append(got, line)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("events\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
