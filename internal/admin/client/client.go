@@ -31,6 +31,9 @@ var ErrAway = errors.New("no havip answers")
 
 const (
 	connectTimeout = 3 * time.Second
+	// handshakeTimeout is longer: a busy host answers a connection in no time, but takes a
+	// while over its keys.
+	handshakeTimeout = 10 * time.Second
 	// largest is the most bytes of an answer that are read, and of a token.
 	largest      = 256 << 20
 	largestToken = 4096
@@ -56,7 +59,7 @@ type Client struct {
 // New reads the files of a Config, and connects to nobody yet.
 func New(cfg Config) (*Client, error) {
 	dialer := &net.Dialer{Timeout: connectTimeout}
-	transport := &http.Transport{DialContext: dialer.DialContext, TLSHandshakeTimeout: connectTimeout}
+	transport := &http.Transport{DialContext: dialer.DialContext, TLSHandshakeTimeout: handshakeTimeout}
 	c := &Client{http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	if cfg.URL == "" {
 		c.where, c.base = cmp.Or(cfg.Socket, DefaultSocket), "http://localhost"
