@@ -220,6 +220,35 @@ func TestSteerCheck(t *testing.T) {
 	}
 }
 
+// Commands take effect while a reload is under way, for however long.
+func TestCommandsTakeNoLock(t *testing.T) {
+	d := startDaemon(t, shopText(t, freePort(t), ""))
+	d.KeepState(t.TempDir())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for what, do := range map[string]func() error{
+		"drain":       func() error { return d.SetBackend("shop", "a", BackendChange{Drain: new(true), Cut: true}) },
+		"pause":       func() error { return d.SteerCheck("alone", PauseCheck) },
+		"pause probe": func() error { return d.SteerCheck("shop/b", PauseCheck) },
+		"maintenance": func() error {
+			_, err := d.SetMaintenance(true, "")
+			_, end := d.SetMaintenance(false, "")
+			return errors.Join(err, end)
+		},
+		"another folder": func() error { d.KeepState(""); return nil },
+		"no router":      func() error { return errors.Join(d.Resign("x"), d.SetPriority("x", 5)) },
+	} {
+		inTime(t, what, func() {
+			if err := do(); err != nil && what != "no router" {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+	if got := said(d); !strings.Contains(got, "drain shop/a=true") || !strings.Contains(got, "check alone=paused") || !strings.Contains(got, "check shop/b=paused") {
+		t.Errorf("said: %s", got)
+	}
+}
+
 // Reloads and commands at the same time: no command waits for a reload to end, none is lost,
 // and nothing is undone.
 func TestCommandsDuringReloads(t *testing.T) {

@@ -118,6 +118,7 @@ func (d *Daemon) apply(c *change) error {
 	maps.Copy(d.conns, c.conns)
 	d.applyGroups(c)
 	errs = append(errs, d.updateRouters(c), d.startRouters(c))
+	d.steering.retain(c.cfg)
 	together(endChecks)
 	d.closeConns()
 	before := d.cfg

@@ -358,6 +358,14 @@ func TestViewDuringReload(t *testing.T) {
 	go func() { ended <- h.Do(func() error { return n.Reconfigure(next) }) }()
 	lab.Until(t, bound, "the reload is under way", func() bool { return len(n.log.Lines("msg=reloading")) > 0 })
 	// A report that waited for the reload would come back to the next View.
+	if err := n.SetPriority("VI_1", 77); err != nil {
+		t.Error(err)
+	}
+	warning, err := n.SetMaintenance(true, "")
+	_, end := n.SetMaintenance(false, "")
+	if n.View() != before || err != nil || end != nil || warning == "" {
+		t.Errorf("commands that came back before the reload ended: %v; %q, %v, %v", n.View() == before, warning, err, end)
+	}
 	reports := 0
 	for len(ended) == 0 && n.View() == before {
 		if askParts(before); n.View() == before {
@@ -371,7 +379,9 @@ func TestViewDuringReload(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	if v := n.View(); v.Config != next || !v.Routers[0].Config.Equal(next.VRRP[0]) || v.Routers[0].Status().State != vrrp.Active || v.Groups[0].State() != "MASTER" {
-		t.Errorf("after the reload: %+v", v)
+	n.awaits("VI_1", vrrp.Active)
+	lab.Until(t, bound, "the group is Active", func() bool { return n.View().Groups[0].State() == "MASTER" })
+	if v := n.View(); v.Config != next || !v.Routers[0].Config.Equal(next.VRRP[0]) || v.Routers[0].Status().Priority != 77 {
+		t.Errorf("after the reload: %+v, priority %d", v, v.Routers[0].Status().Priority)
 	}
 }

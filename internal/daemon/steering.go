@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -91,6 +92,16 @@ func (s *steering) endRouter(name string, again bool) {
 	} else {
 		delete(s.routers, name)
 	}
+}
+
+// retain forgets what was said of routers that a configuration does not have, such as one
+// that could not be made: there is nothing of it that could end.
+func (s *steering) retain(cfg *config.Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.routers, func(name string, _ *steeredRouter) bool {
+		return !slices.ContainsFunc(cfg.VRRP, func(r config.Router) bool { return r.Name == name })
+	})
 }
 
 // reconfigureTracker is tracker.reconfigure. A priority that was said ends if the file's

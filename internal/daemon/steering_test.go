@@ -111,6 +111,24 @@ func TestPriorityByCommand(t *testing.T) {
 	step("after its end", 130, 0)
 }
 
+// What was said of a router that could not be made ends with the file that has it.
+func TestRouterThatWasNeverMade(t *testing.T) {
+	s := newSteering()
+	begin(s, routerOf("VI_1", 100))
+	s.endRouter("VI_1", true)
+	if err := s.setPriority("VI_1", 50); err != nil {
+		t.Fatal(err)
+	}
+	s.retain(&config.Config{VRRP: []config.Router{routerOf("VI_1", 100)}})
+	if len(s.changes()) != 1 {
+		t.Errorf("forgotten while the file has it: %v", s.changes())
+	}
+	s.retain(&config.Config{VRRP: []config.Router{routerOf("VI_2", 100)}})
+	if err := s.setPriority("VI_1", 50); !errors.Is(err, report.ErrUnknown) || len(s.changes()) != 0 {
+		t.Errorf("a router that no file has: %v, %v", err, s.changes())
+	}
+}
+
 // Wrong commands change nothing, and say what is wanted.
 func TestWrongCommands(t *testing.T) {
 	s := newSteering()

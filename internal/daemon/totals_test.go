@@ -78,6 +78,20 @@ func TestLedger(t *testing.T) {
 	})
 }
 
+// TestLedgerNameOfBefore: who comes back to a name brings only what has been counted since.
+func TestLedgerNameOfBefore(t *testing.T) {
+	var l ledger[checkCounts]
+	now := checkCounts{probes: 5}
+	e := l.open("a", func() checkCounts { return now })
+	e.rename("b")
+	now.probes = 7
+	e.rename("a")
+	now.probes = 8
+	if a, b := l.total("a").probes, l.total("b").probes; a != 8 || b != 7 {
+		t.Errorf("a has %d, b has %d, want 8 and 7", a, b)
+	}
+}
+
 // TestLedgerIsBounded: names that change all the time are forgotten in the end, and no other.
 func TestLedgerIsBounded(t *testing.T) {
 	var l ledger[checkCounts]

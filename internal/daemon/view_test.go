@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/lb"
 )
@@ -157,15 +158,23 @@ func TestViewTakesNoLock(t *testing.T) {
 services: [{name: a, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], check: {type: tcp}}]`, freePort(t)))
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	reported := make(chan struct{})
+	inTime(t, "a report", func() { askParts(d.View()) })
+	inTime(t, "a plan", func() { d.Plan(&config.Config{}) })
+	inTime(t, "what was said", func() { d.Changes(); d.Maintenance() })
+}
+
+// inTime fails if something waits for a reload that never ends.
+func inTime(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
 	go func() {
-		askParts(d.View())
-		close(reported)
+		defer close(done)
+		do()
 	}()
 	select {
-	case <-reported:
+	case <-done:
 	case <-time.After(20 * time.Second):
-		t.Error("a report waits")
+		t.Errorf("%s waits", what)
 	}
 }
 
