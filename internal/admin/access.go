@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -43,11 +44,11 @@ func (s *Server) accessOf(c *call) (access, error) {
 		}
 		return access{steers: true, who: "the token, from " + c.client.address}, nil
 	}
-	if name, ok := c.certified(); ok {
+	if name, ok := s.certified(c); ok {
 		return access{steers: true, who: fmt.Sprintf("certificate %q, from %s", name, c.client.address)}, nil
 	}
 	if cookie, err := c.r.Cookie(c.cookieName()); err == nil {
-		if found := s.sessions.find(cookie.Value, time.Now()); found != nil {
+		if found := s.sessions.find(cookie.Value, c.set.token, time.Now()); found != nil {
 			return access{steers: true, who: "the page, from " + c.client.address, session: found}, nil
 		}
 	}
@@ -105,11 +106,11 @@ func (s *Server) refused(c *call, rt *route) {
 // certified returns the name in a client certificate that the authority of the present
 // settings has signed. It is judged for each request: the authority may have changed since
 // the connection began, and a certificate end.
-func (c *call) certified() (name string, ok bool) {
+func (s *Server) certified(c *call) (name string, ok bool) {
 	if c.r.TLS == nil || len(c.r.TLS.PeerCertificates) == 0 || c.set.files == nil {
 		return "", false
 	}
-	authority := c.set.files.authority()
+	authority := c.set.files.authority(s.log)
 	if authority == nil {
 		return "", false
 	}
@@ -134,7 +135,7 @@ func (s *Server) checkOrigin(c *call) error {
 	if c.client.address == "" {
 		return nil
 	}
-	if c.r.Host != "" && c.r.Header.Get("Authorization") == "" && !c.set.knows(c.r.Host) {
+	if c.r.Host != "" && c.r.Header.Get("Authorization") == "" && !c.set.knows(c.r.Host, s.log) {
 		return failf(http.StatusMisdirectedRequest, "this host is not known as %.100q: ask by its address, or add the name to admin.hostnames", c.r.Host)
 	}
 	if err := http.NewCrossOriginProtection().Check(c.r); err != nil {
@@ -144,7 +145,7 @@ func (s *Server) checkOrigin(c *call) error {
 }
 
 // knows reports whether a Host header may name this host.
-func (set *settings) knows(host string) bool {
+func (set *settings) knows(host string, log *slog.Logger) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
@@ -152,5 +153,5 @@ func (set *settings) knows(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil || set.names[host] {
 		return true
 	}
-	return set.files != nil && set.files.names(host)
+	return set.files != nil && set.files.names(host, log)
 }

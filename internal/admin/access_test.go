@@ -174,27 +174,27 @@ func TestSession(t *testing.T) {
 // the one that was used least lately when there are too many.
 func TestSessionsEnd(t *testing.T) {
 	s, now := newSessions(), time.Now()
-	idle, _ := s.begin(now)
-	used, _ := s.begin(now)
+	idle, _ := s.begin(secretSum{}, now)
+	used, _ := s.begin(secretSum{}, now)
 	for h := range 12 {
-		if s.find(used, now.Add(time.Duration(h)*time.Hour)) == nil {
+		if s.find(used, secretSum{}, now.Add(time.Duration(h)*time.Hour)) == nil {
 			t.Fatalf("a session in use ends after %d hours", h)
 		}
 	}
-	if s.find(idle, now.Add(time.Hour)) == nil || s.find(idle, now.Add(3*time.Hour)) != nil {
+	if s.find(idle, secretSum{}, now.Add(time.Hour)) == nil || s.find(idle, secretSum{}, now.Add(3*time.Hour)) != nil {
 		t.Error("idle sessions end after an hour")
 	}
-	if s.find(used, now.Add(12*time.Hour+time.Second)) != nil {
+	if s.find(used, secretSum{}, now.Add(12*time.Hour+time.Second)) != nil {
 		t.Error("a session lasts for more than twelve hours")
 	}
 	s = newSessions()
-	first, _ := s.begin(now)
-	second, _ := s.begin(now.Add(time.Second))
-	s.find(first, now.Add(2*time.Second))
+	first, _ := s.begin(secretSum{}, now)
+	second, _ := s.begin(secretSum{}, now.Add(time.Second))
+	s.find(first, secretSum{}, now.Add(2*time.Second))
 	for range maxSessions - 1 {
-		s.begin(now.Add(3 * time.Second))
+		s.begin(secretSum{}, now.Add(3*time.Second))
 	}
-	if len(s.all) != maxSessions || s.find(second, now) != nil || s.find(first, now) == nil {
+	if len(s.all) != maxSessions || s.find(second, secretSum{}, now) != nil || s.find(first, secretSum{}, now) == nil {
 		t.Errorf("%d sessions; the one that was used least lately goes first", len(s.all))
 	}
 }

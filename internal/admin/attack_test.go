@@ -247,7 +247,7 @@ func TestTooManyConnections(t *testing.T) {
 		}
 		busy = append(busy, c)
 	}
-	const stream, once = "GET /api/v1/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+	const stream, once = "GET /api/v1/events/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer " + testToken + "\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 	g := f.gate("tcp")
 	for range maxPerAddress - 1 {
 		hold(stream)
@@ -268,7 +268,7 @@ func TestTooManyConnections(t *testing.T) {
 	hold(stream)
 	f.until("all places are taken", func() bool { return g.streams.Load() == maxPerAddress })
 	got := f.ask("GET", "/healthz", "")
-	f.want("one too many", got, 503, "too many connections: at most 256, of one address 64")
+	f.want("one too many", got, 503, "too many connections: at most 256, of one address, or user, 64")
 	if got.header.Get("Retry-After") == "" {
 		t.Errorf("headers %v", got.header)
 	}
@@ -288,7 +288,7 @@ func TestManyRequestsTakeTurns(t *testing.T) {
 			}
 		})
 	}
-	f.until("as many as may work", func() bool { return len(f.s.work) == maxWork })
+	f.until("as many as may work", func() bool { return len(f.gate("unix").work) == maxWork })
 	f.want("steering goes on", f.ask("POST", "@/api/v1/routers/VI_1/resign", ""), 204, "")
 	time.AfterFunc(100*time.Millisecond, free)
 	flood.Wait()
@@ -321,7 +321,7 @@ func FuzzRequest(f *testing.F) {
 		here, there := net.Pipe()
 		defer here.Close()
 		defer there.Close()
-		k := &client{Conn: tcpEnd{here}, gate: &gate{s: s}, address: "192.0.2.1"}
+		k := &client{Conn: tcpEnd{here}, gate: &gate{s: s, work: make(chan struct{}, maxWork)}, address: "192.0.2.1"}
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, k)))
 		s.guesses = newGuesses()

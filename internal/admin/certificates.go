@@ -14,8 +14,8 @@ import (
 	"github.com/havip/havip/internal/config"
 )
 
-// certificates are the files of admin.tls. A handshake notices that they have changed, so
-// that whoever renews them need not know of havip.
+// certificates are the files of admin.tls. Handshakes and requests notice that they have
+// changed, so that whoever renews them need not know of havip.
 type certificates struct {
 	files config.AdminTLS
 
@@ -134,16 +134,24 @@ func (c *certificates) serverConfig(log *slog.Logger) *tls.Config {
 	}}
 }
 
-// authority judges client certificates; nil: none is good.
-func (c *certificates) authority() *x509.CertPool {
-	if m := c.loaded.Load(); m != nil {
+// lookNow has the next that asks look at the files again.
+func (c *certificates) lookNow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looked = time.Time{}
+}
+
+// authority judges client certificates; nil: none is good. It is that of now, also for
+// connections that began when the file had another one.
+func (c *certificates) authority(log *slog.Logger) *x509.CertPool {
+	if m, _ := c.current(log); m != nil {
 		return m.authority
 	}
 	return nil
 }
 
 // names reports whether the certificate is for a host.
-func (c *certificates) names(host string) bool {
-	m := c.loaded.Load()
+func (c *certificates) names(host string, log *slog.Logger) bool {
+	m, _ := c.current(log)
 	return m != nil && m.leaf != nil && m.leaf.VerifyHostname(host) == nil
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log"
 	"log/slog"
 	"net"
@@ -18,8 +19,9 @@ import (
 // theirs.
 const (
 	maxClients    = 256 // connections; further ones are told so
-	maxPerAddress = 64  // of them of one TCP address
+	maxPerAddress = 64  // of them of one TCP address, or of a user of the socket who may not steer
 	maxStreams    = 64  // of them streams of events
+	maxReaders    = 48  // of these of those who may not steer
 	// maxRefused is how many connections beyond these are told so at the same time. Any
 	// further one is closed at once.
 	maxRefused = 64
@@ -48,10 +50,11 @@ type gate struct {
 	ctx     context.Context // of streams: ends before the connections do
 	cancel  context.CancelFunc
 	streams atomic.Int64
+	work    chan struct{} // has room for those that may make an answer at the same time
 
 	mu      sync.Mutex // guards what follows; a leaf
 	clients map[*client]struct{}
-	address map[string]int // connections by address
+	sources map[string]int // connections by client.source
 }
 
 // client is a connection.
@@ -60,6 +63,7 @@ type client struct {
 	gate    *gate
 	peer    peer   // on the socket
 	address string // on TCP: without the port
+	source  string // who is held to maxPerAddress; empty: nobody
 	refused bool   // there are too many: all it gets is this answer
 	idle    time.Time
 	once    sync.Once
@@ -67,12 +71,13 @@ type client struct {
 
 // serve begins to accept connections.
 func (s *Server) serve(l *listener, at place) *gate {
-	g := &gate{s: s, l: l, at: at, failed: make(chan struct{}), clients: map[*client]struct{}{}, address: map[string]int{}}
+	g := &gate{s: s, l: l, at: at, failed: make(chan struct{}), work: make(chan struct{}, maxWork), clients: map[*client]struct{}{}, sources: map[string]int{}}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.server = &http.Server{
 		Handler: s, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
-		ErrorLog:  log.New(complaints{s.log}, "", 0),
-		Protocols: new(http.Protocols), // HTTP/2 would be more to attack, and nobody here needs it
+		ErrorLog:                     log.New(complaints{s.log}, "", 0),
+		DisableGeneralOptionsHandler: true,
+		Protocols:                    new(http.Protocols), // HTTP/2 would be more to attack, and nobody here needs it
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, clientKey{}, clientOf(c))
 		},
@@ -151,30 +156,33 @@ func (g *gate) admit(c net.Conn) *client {
 	k := &client{Conn: c, gate: g, peer: peerOf(c)}
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		k.address = a.AddrPort().Addr().Unmap().String()
+		k.source = guessKey(k.address)
+	} else if !socketAccess(k.peer, g.s.settings.Load().Group).steers {
+		k.source = fmt.Sprint("user ", k.peer.uid)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all, own, most := len(g.clients), g.address[k.address], maxPerAddress
-	if k.address == "" {
+	all, own, most := len(g.clients), g.sources[k.source], maxPerAddress
+	if k.source == "" {
 		most = maxClients
 	}
 	if all >= maxClients+maxRefused || own >= most+maxRefused/4 {
 		return nil
 	}
 	if all >= maxClients || own >= most {
-		k.refused = !g.makeRoom(k.address, own >= most)
+		k.refused = !g.makeRoom(k.source, own >= most)
 	}
 	g.clients[k] = struct{}{}
-	g.address[k.address]++
+	g.sources[k.source]++
 	return k
 }
 
-// makeRoom ends the connection that has been idle for longest, of one address or of all.
+// makeRoom ends the connection that has been idle for longest, of one source or of all.
 // g.mu is held.
-func (g *gate) makeRoom(address string, own bool) bool {
+func (g *gate) makeRoom(source string, own bool) bool {
 	var oldest *client
 	for k := range g.clients {
-		if !k.idle.IsZero() && (!own || k.address == address) && (oldest == nil || k.idle.Before(oldest.idle)) {
+		if !k.idle.IsZero() && (!own || k.source == source) && (oldest == nil || k.idle.Before(oldest.idle)) {
 			oldest = k
 		}
 	}
@@ -192,8 +200,8 @@ func (k *client) Close() error {
 		k.gate.mu.Lock()
 		defer k.gate.mu.Unlock()
 		delete(k.gate.clients, k)
-		if k.gate.address[k.address]--; k.gate.address[k.address] == 0 {
-			delete(k.gate.address, k.address)
+		if k.gate.sources[k.source]--; k.gate.sources[k.source] == 0 {
+			delete(k.gate.sources, k.source)
 		}
 	})
 	return k.Conn.Close()

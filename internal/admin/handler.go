@@ -14,8 +14,8 @@ import (
 	"github.com/havip/havip/internal/report"
 )
 
-// maxWork is how many answers may be made at the same time: the processors are the
-// daemon's in the first place.
+// maxWork is how many answers one listener may make at the same time: the processors are
+// the daemon's in the first place, and a flood by TCP does not keep the socket waiting.
 const maxWork = 2
 
 // workTimeout is for how long a request waits for its turn.
@@ -96,7 +96,7 @@ func (s *Server) answer(c *call) error {
 	if c.client == nil || c.client.refused {
 		c.w.Header().Set("Connection", "close")
 		c.w.Header().Set("Retry-After", "1")
-		return failf(http.StatusServiceUnavailable, "too many connections: at most %d, of one address %d: close some", maxClients, maxPerAddress)
+		return failf(http.StatusServiceUnavailable, "too many connections: at most %d, of one address, or user, %d: close some", maxClients, maxPerAddress)
 	}
 	if err := s.checkOrigin(c); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (s *Server) answer(c *call) error {
 // make has a handler make its answer; nil: there is nothing to say. Those that only read
 // take turns, but nobody waits for a client to take its answer.
 func (s *Server) make(c *call, rt *route) ([]byte, error) {
-	if !rt.steers {
+	if !rt.steers && !rt.light {
 		done, err := s.turn(c)
 		if err != nil {
 			return nil, err
@@ -189,16 +189,17 @@ func safe(method string) bool { return method == http.MethodGet || method == htt
 
 // turn waits until few enough make an answer. The caller calls done when it has made one.
 func (s *Server) turn(c *call) (done func(), err error) {
+	work := c.client.gate.work
 	select {
-	case s.work <- struct{}{}:
-		return func() { <-s.work }, nil
+	case work <- struct{}{}:
+		return func() { <-work }, nil
 	default:
 	}
 	timer := time.NewTimer(workTimeout)
 	defer timer.Stop()
 	select {
-	case s.work <- struct{}{}:
-		return func() { <-s.work }, nil
+	case work <- struct{}{}:
+		return func() { <-work }, nil
 	case <-timer.C:
 	case <-c.r.Context().Done():
 	}

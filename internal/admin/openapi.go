@@ -26,7 +26,7 @@ type object = map[string]any
 // describe answers with the description of the API, as OpenAPI 3.1 has it. It is made of
 // the table of routes and the types in it, so that it is never behind these.
 func (s *Server) describe(c *call) error {
-	text, err := marshal(describeRoutes(s.routes))
+	text, err := s.openAPI()
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type route struct {
 	pattern string
 	summary string
 	steers  bool // only who may steer gets there
+	light   bool // it costs nothing, so it never waits for its turn
 	query   []parameter
 	body    any // a zero value of what the request has; nil: nothing
 	result  any // a zero value of the answer; nil: none
@@ -50,7 +51,7 @@ func (s *Server) readingRoutes() []route {
 			"The event lost says that some between were not kept. A comment comes every 15 seconds.",
 			raw: s.stream, kind: "text/event-stream", query: []parameter{{"after", "the ID of an event: those behind it; the header Last-Event-ID comes first"}}},
 		{method: "GET", pattern: "/api/v1/explain/{address}", summary: "Why this node has an address, or not.", result: report.Explanation{}, answer: s.answerExplain},
-		{method: "GET", pattern: "/api/v1/access", summary: "Who asks, and what they may do.", result: accessBody{}, answer: s.answerAccess},
+		{method: "GET", pattern: "/api/v1/access", summary: "Who asks, and what they may do.", result: accessBody{}, light: true, answer: s.answerAccess},
 		{method: "GET", pattern: "/api/v1/openapi.json", summary: "This description.", raw: s.describe, kind: "application/json"},
 		{method: "GET", pattern: "/api/v1/page", summary: "What the status page draws.", result: pageState{}, answer: s.answerPage, query: []parameter{
 			{"open", "service/route of a large pool whose backends are shown; may be repeated"},
@@ -83,7 +84,7 @@ func (s *Server) steeringRoutes() []route {
 // otherRoutes are those for programs, and for browsers.
 func (s *Server) otherRoutes() []route {
 	return append([]route{
-		{method: "GET", pattern: "/healthz", summary: "The process lives.", result: healthBody{}, answer: s.answerHealth},
+		{method: "GET", pattern: "/healthz", summary: "The process lives.", light: true, result: healthBody{}, answer: s.answerHealth},
 		{method: "GET", pattern: "/readyz", summary: "Whether this node does its work: 200, or 503 with the reasons. " +
 			"Each service has its socket, no router is in fault, and there is no maintenance.", result: readyBody{}, raw: s.answerReady, query: []parameter{
 			{"router", "only this router counts, beside the services; may be repeated"},

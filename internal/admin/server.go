@@ -28,9 +28,9 @@ type Server struct {
 	settings atomic.Pointer[settings]
 	doors    [2]*door
 	routes   []route
+	openAPI  func() ([]byte, error) // made when it is asked for first
 	page     *page
 	metrics  *metrics
-	work     chan struct{} // has room for those that may make an answer at the same time
 	sessions sessions
 	guesses  guesses
 	instance string // tells this process's events from those of another one
@@ -39,10 +39,11 @@ type Server struct {
 // New returns a Server that does nothing before Run.
 func New(cfg Config, node Node) *Server {
 	s := &Server{
-		node: node, log: quietlog.Limited(cfg.Log, nil), work: make(chan struct{}, maxWork),
+		node: node, log: quietlog.Limited(cfg.Log, nil),
 		sessions: newSessions(), guesses: newGuesses(), page: newPage(node), metrics: newMetrics(node), instance: rand.Text()[:8],
 	}
 	s.routes = s.table()
+	s.openAPI = sync.OnceValues(func() ([]byte, error) { return marshal(describeRoutes(s.routes)) })
 	s.doors = [2]*door{newDoor(s, socketDoor{s}), newDoor(s, tcpDoor{s})}
 	s.settings.Store(newSettings(cfg.Admin, nil))
 	return s
@@ -63,11 +64,7 @@ func (s *Server) Run(ctx context.Context) error {
 // later go by its token and its certificates. A place to listen on that is new is opened
 // before that of before is closed; what is the same is not touched.
 func (s *Server) Reconfigure(cfg config.Admin) {
-	old := s.settings.Load()
-	s.settings.Store(newSettings(cfg, old))
-	if old.token != s.settings.Load().token {
-		s.sessions.clear()
-	}
+	s.settings.Store(newSettings(cfg, s.settings.Load()))
 	for _, d := range s.doors {
 		d.poke()
 	}
@@ -92,6 +89,12 @@ func sumOf(secret string) (sum secretSum) {
 	return sum
 }
 
+// samePaths leaves what the files have aside.
+func samePaths(a, b config.AdminTLS) bool {
+	a.Digest, b.Digest = "", ""
+	return a == b
+}
+
 // newSettings takes over the certificates of old, which may be nil, if their files are the
 // same: a renewed one is noticed anyway.
 func newSettings(cfg config.Admin, old *settings) *settings {
@@ -104,8 +107,9 @@ func newSettings(cfg config.Admin, old *settings) *settings {
 	}
 	switch {
 	case cfg.TLS == nil:
-	case old != nil && old.TLS != nil && *old.TLS == *cfg.TLS:
+	case old != nil && old.TLS != nil && samePaths(*old.TLS, *cfg.TLS):
 		s.files = old.files
+		s.files.lookNow()
 	default:
 		s.files = newCertificates(*cfg.TLS)
 	}

@@ -21,7 +21,8 @@ const (
 
 // session is one login. Its identifier, which the cookie has, is not kept: only its digest.
 type session struct {
-	csrf  string // that requests which change something repeat in a header
+	token secretSum // the file's, that was shown
+	csrf  string    // that requests which change something repeat in a header
 	began time.Time
 	used  time.Time
 }
@@ -38,9 +39,9 @@ type sessions struct {
 
 func newSessions() sessions { return sessions{all: map[secretSum]*session{}} }
 
-// begin makes a session, and returns its identifier.
-func (s *sessions) begin(now time.Time) (id string, made *session) {
-	id, made = rand.Text()+rand.Text(), &session{csrf: rand.Text(), began: now, used: now}
+// begin makes a session of who has shown a token, and returns its identifier.
+func (s *sessions) begin(token secretSum, now time.Time) (id string, made *session) {
+	id, made = rand.Text()+rand.Text(), &session{token: token, csrf: rand.Text(), began: now, used: now}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var oldest secretSum
@@ -58,12 +59,13 @@ func (s *sessions) begin(now time.Time) (id string, made *session) {
 	return id, made
 }
 
-// find returns the session of an identifier; nil: there is none, or it is over.
-func (s *sessions) find(id string, now time.Time) *session {
+// find returns the session of an identifier; nil: there is none, it is over, or it was
+// begun with another token than that of now, be it at the very moment of a reload.
+func (s *sessions) find(id string, token secretSum, now time.Time) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := s.all[sumOf(id)]
-	if found == nil || found.over(now) {
+	if found == nil || found.token != token || found.over(now) {
 		return nil
 	}
 	found.used = now
@@ -79,13 +81,6 @@ func (s *sessions) end(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, sumOf(id))
-}
-
-// clear forgets all of them.
-func (s *sessions) clear() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.all)
 }
 
 // cookieName has the port: cookies know none, and a host may run several havip. With its
@@ -147,7 +142,7 @@ func (s *Server) logIn(c *call) (any, error) {
 	if err := s.checkToken(c, body.Token); err != nil {
 		return nil, err
 	}
-	id, made := s.sessions.begin(time.Now())
+	id, made := s.sessions.begin(c.set.token, time.Now())
 	http.SetCookie(c.w, c.cookie(id))
 	c.by = access{steers: true, who: "the page, from " + c.client.address, session: made}
 	s.log.Info("admin: logged in", "who", c.by.who)

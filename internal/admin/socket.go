@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/havip/havip/internal/config"
 )
 
 // socketDoor is the Unix socket. Beside it is a file whose lock says who has it: of two
@@ -41,8 +43,8 @@ func (socketDoor) complain(set *settings) slog.Level {
 }
 
 func (d socketDoor) open(ctx context.Context, at place, old *gate) (*listener, error) {
-	if !filepath.IsAbs(at.address) {
-		return nil, errors.New("want an absolute path")
+	if !filepath.IsAbs(at.address) || len(at.address) > config.MaxSocketPath {
+		return nil, fmt.Errorf("want an absolute path of at most %d bytes", config.MaxSocketPath)
 	}
 	if old != nil && old.at.address == at.address {
 		old.l.close() // somebody has removed the socket: who has the lock makes it anew
@@ -74,9 +76,11 @@ func (d socketDoor) open(ctx context.Context, at place, old *gate) (*listener, e
 	}), func() bool { return !mine() }}, nil
 }
 
-// regroup: a socket that the group cannot open is still its owner's.
+// regroup: a socket that the group cannot open is its owner's alone, and not still that of
+// the group of before.
 func (d socketDoor) regroup(at place) {
 	if err := openToGroup(at.address, at.group); err != nil {
+		_ = openToGroup(at.address, "")
 		d.s.log.Warn("admin: the group cannot open the socket", "socket", at.address, "group", at.group, "err", err)
 	}
 }
@@ -146,7 +150,7 @@ func listenSocket(ctx context.Context, path string) (*net.UnixListener, error) {
 // openToGroup lets the members of a group open the socket, beside its owner.
 func openToGroup(path, group string) error {
 	if group == "" {
-		return os.Chmod(path, 0o600)
+		return setAccess(path, -1, 0o600)
 	}
 	id, err := strconv.Atoi(group)
 	if err != nil {
@@ -158,16 +162,14 @@ func openToGroup(path, group string) error {
 			return err
 		}
 	}
-	if err := os.Chown(path, -1, id); err != nil {
-		return err
-	}
-	return os.Chmod(path, 0o660)
+	return setAccess(path, id, 0o660)
 }
 
 // heldLock is a file that this process has locked.
 type heldLock struct{ *os.File }
 
-// lockFile makes and locks a file. It is locked as long as the process lives.
+// lockFile makes and locks a file. It is locked as long as the process lives. A file that
+// no havip has made is left alone: a socket /srv/flake does not cost anybody a flake.lock.
 func lockFile(path string) (heldLock, error) {
 	for range 10 {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
@@ -175,7 +177,7 @@ func lockFile(path string) (heldLock, error) {
 			return heldLock{}, advise(err)
 		}
 		if err := flock(f); err != nil {
-			text := make([]byte, 20)
+			text := make([]byte, maxLock)
 			n, _ := f.Read(text)
 			f.Close()
 			if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -185,6 +187,10 @@ func lockFile(path string) (heldLock, error) {
 			return heldLock{}, fmt.Errorf("%s: %w", path, err)
 		}
 		if l := (heldLock{f}); l.isThere() { // whoever had it may have removed it just before
+			if !l.isOurs() {
+				f.Close()
+				return heldLock{}, fmt.Errorf("%s: is no lock of havip: move it away, or set admin.socket to another path", path)
+			}
 			_ = f.Truncate(0) // the number is for a message only
 			fmt.Fprintln(f, os.Getpid())
 			return l, nil
@@ -193,6 +199,21 @@ func lockFile(path string) (heldLock, error) {
 	}
 	return heldLock{}, fmt.Errorf("%s: comes and goes", path)
 }
+
+// isOurs reports whether a havip may have made the file: it has nothing but the number of
+// a process in it, and no other name.
+func (l heldLock) isOurs() bool {
+	info, err := l.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxLock || names(info) > 1 {
+		return false
+	}
+	text := make([]byte, maxLock)
+	n, _ := l.ReadAt(text, 0)
+	return strings.Trim(string(text[:n]), "0123456789\n") == ""
+}
+
+// maxLock is the largest size of a lock's file: the number of a process.
+const maxLock = 20
 
 // isThere reports whether the file still has its name.
 func (l heldLock) isThere() bool {

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"syscall"
@@ -16,6 +18,41 @@ func ownerOnly(_, _ string, c syscall.RawConn) error {
 		return failed
 	}
 	return err
+}
+
+// setAccess sets the group, unless it is -1, and the mode of a socket's file. It never goes
+// by a link: whoever can write to the folder could lead it to a file of root's. Whoever has
+// opened the file finds that very one below /proc.
+func setAccess(path string, group int, mode uint32) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var s unix.Stat_t
+	switch err := unix.Fstat(fd, &s); {
+	case err != nil:
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	case s.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		return fmt.Errorf("%s: is no socket any more", path)
+	}
+	if group >= 0 {
+		if err := unix.Fchownat(fd, "", -1, group, unix.AT_EMPTY_PATH); err != nil {
+			return &fs.PathError{Op: "chown", Path: path, Err: err}
+		}
+	}
+	if err := unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode); err != nil {
+		return &fs.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	return nil
+}
+
+// names is how many names a file has.
+func names(info fs.FileInfo) uint64 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Nlink)
+	}
+	return 1
 }
 
 // peer is who is at the other end of a Unix socket.

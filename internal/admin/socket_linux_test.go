@@ -189,7 +189,7 @@ func TestSocketMoves(t *testing.T) {
 	answer := make(chan response, 1)
 	old := &fixture{T: t, s: f.s, node: f.node, log: f.log, socket: f.socket, tcp: f.tcp}
 	go func() { answer <- old.ask("GET", "@/api/v1/explain/192.0.2.1", "") }()
-	f.until("a request is under way", func() bool { return len(f.s.work) == 1 })
+	f.until("a request is under way", func() bool { return len(f.gate("unix").work) == 1 })
 	moved := filepath.Join(filepath.Dir(f.socket), "below", "moved.sock")
 	f.s.Reconfigure(config.Admin{Socket: moved})
 	f.until("it is at the new place", func() bool { _, err := os.Lstat(moved); return err == nil })

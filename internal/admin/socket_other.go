@@ -4,6 +4,7 @@ package admin
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"syscall"
@@ -13,6 +14,10 @@ import (
 func ownerOnly(_, _ string, _ syscall.RawConn) error {
 	return errors.New("only Linux has a socket that is closed to others from the beginning")
 }
+
+func setAccess(string, int, uint32) error { return errors.ErrUnsupported }
+
+func names(fs.FileInfo) uint64 { return 1 }
 
 // peer is who is at the other end of a Unix socket.
 type peer struct {

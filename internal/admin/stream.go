@@ -28,16 +28,25 @@ func (s *Server) stream(c *call) error {
 	if err != nil {
 		return err
 	}
-	gate := c.client.gate
-	if gate.streams.Add(1) > maxStreams {
+	gate, most := c.client.gate, int64(maxReaders)
+	if c.by.steers {
+		most = maxStreams
+	}
+	if gate.streams.Add(1) > most {
 		gate.streams.Add(-1)
 		c.w.Header().Set("Retry-After", "10")
-		return failf(http.StatusServiceUnavailable, "too many streams of events: at most %d: close some", maxStreams)
+		return failf(http.StatusServiceUnavailable, "too many streams of events: at most %d: close some", most)
 	}
 	defer gate.streams.Add(-1)
 	ctx, cancel := context.WithCancel(c.r.Context())
 	defer cancel()
 	defer context.AfterFunc(gate.ctx, cancel)()
+	done, err := s.turn(c) // what is kept may be long
+	if err != nil {
+		return err
+	}
+	text, last := s.streamed(after)
+	done()
 	// The client has nothing more to send, and the answer has no end.
 	_ = c.control.SetReadDeadline(time.Time{})
 	c.w.Header().Set("Content-Type", "text/event-stream")
@@ -45,25 +54,27 @@ func (s *Server) stream(c *call) error {
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	c.put("retry: 1000\n\n")
-	for {
-		events, last, lost := s.node.Events().After(after)
-		var b strings.Builder
-		if lost {
-			fmt.Fprintf(&b, "event: lost\ndata: {\"after\":%d}\n\n", after)
-		}
-		for _, e := range events {
-			text, err := json.Marshal(withLists(e))
-			if err != nil {
-				return nil
-			}
-			fmt.Fprintf(&b, "id: %d-%s\nevent: %s\ndata: %s\n\n", e.ID, s.instance, e.Kind, text)
-		}
-		after = last
-		if !c.put(b.String()) || !s.await(ctx, c, after) {
-			return nil
-		}
+	for text = "retry: 1000\n\n" + text; c.put(text) && s.await(ctx, c, last); {
+		text, last = s.streamed(last)
 	}
+	return nil
+}
+
+// streamed is the part of a stream with the events behind after, and the ID of the last.
+func (s *Server) streamed(after uint64) (text string, last uint64) {
+	events, last, lost := s.node.Events().After(after)
+	var b strings.Builder
+	if lost {
+		fmt.Fprintf(&b, "event: lost\ndata: {\"after\":%d}\n\n", after)
+	}
+	for _, e := range events {
+		text, err := json.Marshal(withLists(e))
+		if err != nil {
+			continue // none is such: a stream without it is better than no stream
+		}
+		fmt.Fprintf(&b, "id: %d-%s\nevent: %s\ndata: %s\n\n", e.ID, s.instance, e.Kind, text)
+	}
+	return b.String(), last
 }
 
 // await waits for another event, with heartbeats; false: the client has gone.

@@ -68,13 +68,13 @@ func pathOr(paths ...string) string {
 // Equal reports whether both mean the same.
 func (a Admin) Equal(o Admin) bool { return reflect.DeepEqual(a, o) }
 
-// maxSocketPath is the longest path that a Unix socket can have (sun_path less its NUL).
-const maxSocketPath = 107
+// MaxSocketPath is the longest path that a Unix socket can have (sun_path less its NUL).
+const MaxSocketPath = 107
 
 // socketPath is the absolute path of a Unix socket, or off.
 func socketPath(to *string) value {
 	return text(to, "an absolute path of at most 107 bytes, or off", func(s string) bool {
-		return s == Off || filepath.IsAbs(s) && len(s) <= maxSocketPath && !strings.ContainsRune(s, 0)
+		return s == Off || filepath.IsAbs(s) && len(s) <= MaxSocketPath && !strings.ContainsRune(s, 0)
 	})
 }
 
