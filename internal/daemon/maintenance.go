@@ -126,7 +126,7 @@ func (d *Daemon) endMaintenance() (warning string) {
 		path := filepath.Join(s.folder, maintenanceFile)
 		if err := removeDurably(path); err != nil {
 			d.log.Error("the note of the maintenance cannot be removed", "path", path, "err", err)
-			warning = fmt.Sprintf("it ends now, but the next start begins it again: %v: remove %s", err, path)
+			warning = fmt.Sprintf("it ends now, but a restart begins it again: %v: remove that file", err)
 		}
 	}
 	if s.inMaintenance() != nil {
@@ -184,11 +184,21 @@ func (s *steering) unheard() (warnings []string) {
 		for _, a := range e.cfg.AllAddresses() {
 			addresses = append(addresses, a.Prefix.Addr().String())
 		}
-		warnings = append(warnings, fmt.Sprintf("no other router of %s was heard, but a Backup is silent: if there is none, nobody has %s now",
-			name, cmp.Or(strings.Join(addresses, ", "), "its place")))
+		warnings = append(warnings, aloneWarning(name, addresses, st.Peers, time.Now()))
 	}
 	slices.Sort(warnings)
 	return warnings
+}
+
+// aloneWarning says what is known of those who could have the addresses next: of peers
+// only that the latest one left, with its priority 0.
+func aloneWarning(router string, addresses []string, peers []vrrp.Peer, now time.Time) string {
+	what := cmp.Or(strings.Join(addresses, ", "), "its place")
+	if len(peers) == 0 {
+		return fmt.Sprintf("no other router of %s was heard, but a Backup is silent: if there is none, nobody has %s now", router, what)
+	}
+	return fmt.Sprintf("%v of %s left %v ago, and was not heard since, but a Backup is silent: if it is not back, nobody has %s now",
+		peers[0].Address, router, max(now.Sub(peers[0].LastHeard).Round(time.Second), time.Second), what)
 }
 
 // maxNote bounds the file that is read.

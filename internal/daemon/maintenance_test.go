@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/vrrp"
 )
 
 // keeping is a daemon that has not begun, with a folder for its state.
@@ -112,6 +114,27 @@ func TestMaintenanceThatDoesNotLast(t *testing.T) {
 		if _, err := d.SetMaintenance(false, ""); err != nil || d.Maintenance() != nil {
 			t.Errorf("%q: does not end: %v", folder, err)
 		}
+	}
+}
+
+// What a node that gives its addresses away knows of those who may take them.
+func TestAloneWarning(t *testing.T) {
+	now := time.Now()
+	heard := vrrp.Peer{Address: netip.MustParseAddr("192.168.31.241"), LastHeard: now.Add(-5 * time.Second)}
+	for name, tt := range map[string]struct {
+		peers []vrrp.Peer
+		want  string
+	}{
+		"nobody was ever there": {nil, "no other router of VI_1 was heard, but a Backup is silent: if there is none, nobody has 192.168.31.250 now"},
+		"one was, and left": {[]vrrp.Peer{heard},
+			"192.168.31.241 of VI_1 left 5s ago, and was not heard since, but a Backup is silent: if it is not back, nobody has 192.168.31.250 now"},
+	} {
+		if got := aloneWarning("VI_1", []string{"192.168.31.250"}, tt.peers, now); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+	if got := aloneWarning("VI_1", nil, nil, now); !strings.HasSuffix(got, "nobody has its place now") {
+		t.Errorf("without addresses: %q", got)
 	}
 }
 

@@ -15,11 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/daemon"
 	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/internal/report"
+	"github.com/havip/havip/lb"
 )
 
 func TestMain(m *testing.M) {
@@ -245,3 +247,18 @@ func smallFile(t testing.TB) string {
 }
 
 var vip = netip.MustParseAddr("192.168.31.250")
+
+// TestWeightOfNothing: a weight of 0, which a library has as a negative one, is 0 for
+// people.
+func TestWeightOfNothing(t *testing.T) {
+	for name, tt := range map[string]struct{ library, configured, want, wantConfigured int }{
+		"by a command": {-1, 3, 0, 3},
+		"in the file":  {-1, -1, 0, 0},
+		"a share":      {2, 1, 2, 1},
+	} {
+		got := backendStatus(lb.BackendStatus{BackendSnapshot: lb.BackendSnapshot{Backend: lb.Backend{Weight: tt.library}, ConfiguredWeight: tt.configured}}, healthcheck.Status{}, false)
+		if got.Weight != tt.want || got.ConfiguredWeight != tt.wantConfigured {
+			t.Errorf("%s: weight %d (%d), want %d (%d)", name, got.Weight, got.ConfiguredWeight, tt.want, tt.wantConfigured)
+		}
+	}
+}

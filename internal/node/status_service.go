@@ -91,7 +91,7 @@ func poolStatus(v daemon.PoolView) report.Pool {
 func backendStatus(b lb.BackendStatus, check healthcheck.Status, checked bool) report.Backend {
 	out := report.Backend{
 		Name: b.Name, Address: b.Resolved, State: backendState(b), Since: b.Since, InUse: b.InUse,
-		Weight: b.Weight, ConfiguredWeight: b.ConfiguredWeight, Backup: b.Backup, Draining: b.Draining, Ejected: b.Ejected,
+		Weight: max(b.Weight, 0), ConfiguredWeight: max(b.ConfiguredWeight, 0), Backup: b.Backup, Draining: b.Draining, Ejected: b.Ejected,
 		Checked: checked, CheckLatency: report.Seconds(check.Latency),
 		Active: b.Active, Picks: b.Picks, Failures: b.Failures, Ejects: b.Ejects, Received: b.Received, Sent: b.Sent,
 		Connects: b.Connects, ConnectTime: report.Seconds(b.ConnectTime), Ended: b.Ended, Took: report.Seconds(b.Lasted),
