@@ -98,7 +98,7 @@ func failed(c *cli.Context, err error) error {
 
 // wordCount refuses words that are missing or too many.
 func wordCount(c *cli.Context, least, most int) error {
-	usage := fmt.Sprintf("usage: havip %s %s", c.Command.Name, c.Command.ArgsUsage)
+	usage := strings.TrimSpace(fmt.Sprintf("usage: havip %s %s", c.Command.Name, c.Command.ArgsUsage))
 	switch n := c.NArg(); {
 	case n < least:
 		return usageError(fmt.Errorf("havip %s: %s missing: %s", c.Command.Name, plural(least-n, "word"), usage))

@@ -202,6 +202,7 @@ func TestWrongUsage(t *testing.T) {
 		"events --kind nonsense":       `--kind "nonsense": want transition`,
 		"events --limit 0":             "--limit 0: want 1 or more",
 		"explain a b":                  `unexpected argument "b"`,
+		"explain lb-01":                `"lb-01": want an address such as 192.168.31.250`,
 		"resign":                       "one word is missing: usage: havip resign ROUTER",
 		"maintenance":                  "usage: havip maintenance on|off",
 		"maintenance maybe":            `"maybe": want on or off`,

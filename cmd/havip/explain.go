@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -32,11 +33,14 @@ func showExplanation(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	address, _, _ := strings.Cut(c.Args().First(), "/") // people copy it with its length
+	if _, err := netip.ParseAddr(address); err != nil && c.Args().Present() {
+		return usageError(fmt.Errorf("havip explain: %q: want an address such as 192.168.31.250", c.Args().First()))
+	}
 	cl, s, err := askStatus(c)
 	if err != nil {
 		return err
 	}
-	address, _, _ := strings.Cut(c.Args().First(), "/") // people copy it with its length
 	if address == "" {
 		if address, err = onlyAddress(s); err != nil {
 			return err

@@ -102,7 +102,7 @@ func TestWatchWithoutTerminal(t *testing.T) {
 	}
 	f.answer["GET events"] = says(200, map[string]any{"events": []report.Event{}, "last": 0})
 	o := havip(ctx, "status", "--watch", "200ms", "web", "--socket", f.socket)
-	if o.code != 0 || strings.Count(o.out, "SERVICE") < 3 || !strings.Contains(o.out, "! this is how it was at ") {
+	if o.code != 0 || strings.Count(o.out, "SERVICE") < 3 || !strings.Contains(o.out, "! this is how it was at ") || !strings.Contains(o.out, "in use\n! no answer now: this was at ") {
 		t.Errorf("%+v", o)
 	}
 }

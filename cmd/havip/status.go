@@ -137,6 +137,9 @@ func fetchStatus(c *cli.Context, cl *client.Client) func(context.Context) termin
 			if shown != nil {
 				text += report.RenderStatus(shown, c.Bool("all"), l)
 			}
+			if err != nil && shown != nil { // who sees only the end must not take it for the present
+				text += report.RenderTrouble("no answer now: this was at "+shown.Node.Time.Local().Format(time.TimeOnly), l)
+			}
 			return text
 		}
 	}

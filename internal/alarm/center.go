@@ -2,13 +2,11 @@ package alarm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,9 +15,6 @@ import (
 
 // stopTime is for how long Stop waits for a last try of what is not delivered.
 const stopTime = 2 * time.Second
-
-// ErrNoReceiver: no receiver has that name.
-var ErrNoReceiver = errors.New("no such receiver of alarms")
 
 // Center follows the events of a Ring and tells them to all receivers.
 type Center struct {
@@ -124,7 +119,8 @@ func (c *Center) Stop() {
 	c.ended.Wait()
 }
 
-// Test has a receiver tell of a trial, now and once. The error is why that failed.
+// Test has a receiver tell of a trial, now and once. The error is why that failed;
+// report.ErrUnknown: no receiver has that name.
 func (c *Center) Test(ctx context.Context, name string) error {
 	c.mu.Lock()
 	r := c.receivers[name]
@@ -135,7 +131,7 @@ func (c *Center) Test(ctx context.Context, name string) error {
 	c.mu.Unlock()
 	if r == nil {
 		slices.Sort(names)
-		return fmt.Errorf("alarm %s: %w: there are %s", name, ErrNoReceiver, strings.Join(names, ", "))
+		return report.Unknown("receiver of alarms", name, names)
 	}
 	now := time.Now()
 	e := report.Event{Time: now, Level: "info", Kind: report.KindControl, Message: "a trial of this receiver: nothing has happened"}

@@ -126,7 +126,7 @@ func TestTest(t *testing.T) {
 	if err := c.Test(t.Context(), "bad"); err == nil || !strings.Contains(err.Error(), "alarm bad: ") {
 		t.Errorf("got %v", err)
 	}
-	if err := c.Test(t.Context(), "none"); !errors.Is(err, ErrNoReceiver) || !strings.Contains(err.Error(), "there are bad, good") {
+	if err := c.Test(t.Context(), "none"); !errors.Is(err, report.ErrUnknown) || !strings.Contains(err.Error(), "there are bad, good") {
 		t.Errorf("got %v", err)
 	}
 }

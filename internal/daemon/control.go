@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -214,14 +213,6 @@ func compareChanges(a, b report.RuntimeChange) int {
 
 // unknown is the error of a name that no part has, with the names that there are.
 func unknown(kind, name string, names []string) error {
-	const most = 16
 	slices.Sort(names)
-	names = slices.Compact(names)
-	want := "there is none"
-	if n := len(names); n > most {
-		want = "want one of " + strings.Join(names[:most], ", ") + " and " + strconv.Itoa(n-most) + " more"
-	} else if n > 0 {
-		want = "want " + strings.Join(names, ", ")
-	}
-	return fmt.Errorf("%s %q is %w: %s", kind, name, report.ErrUnknown, want)
+	return report.Unknown(kind, name, slices.Compact(names))
 }

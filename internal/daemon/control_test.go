@@ -113,10 +113,10 @@ func TestSetBackend(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct{ service, backend, want string }{
-		{"shop", "x", `backend of service shop "x" is unknown: want a, b, c, localhost:4, w`},
+		{"shop", "x", `no backend of service shop is called "x": there are a, b, c, localhost:4, w`},
 		{"shop/mail", "b", `want a`},
-		{"shop/news", "a", `route "shop/news" is unknown: want shop/, shop/mail, shop/web`},
-		{"market", "a", `service "market" is unknown: want shop`},
+		{"shop/news", "a", `no route is called "shop/news": there are shop/, shop/mail, shop/web`},
+		{"market", "a", `no service is called "market": there is only shop`},
 	} {
 		if err := d.SetBackend(tc.service, tc.backend, drain); !errors.Is(err, report.ErrUnknown) || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s %s: %v, want %s", tc.service, tc.backend, err, tc.want)

@@ -78,6 +78,10 @@ func (d *Daemon) KeepState(folder string) {
 // there is none.
 func (d *Daemon) Maintenance() *report.Maintenance { return d.steering.inMaintenance() }
 
+// NoteStays reports whether the note of a maintenance that has ended could not be removed:
+// a restart begins it again.
+func (d *Daemon) NoteStays() bool { return d.steering.noteStays.Load() && d.Maintenance() == nil }
+
 // maxReason bounds the reason of a maintenance.
 const maxReason = 200
 
@@ -124,10 +128,12 @@ func (d *Daemon) endMaintenance() (warning string) {
 	s := d.steering
 	if s.folder != "" {
 		path := filepath.Join(s.folder, maintenanceFile)
-		if err := removeDurably(path); err != nil {
+		err := removeDurably(path)
+		if err != nil {
 			d.log.Error("the note of the maintenance cannot be removed", "path", path, "err", err)
 			warning = fmt.Sprintf("it ends now, but a restart begins it again: %v: remove that file", err)
 		}
+		s.noteStays.Store(err != nil)
 	}
 	if s.inMaintenance() != nil {
 		s.setMaintenance(nil)

@@ -117,6 +117,29 @@ func TestMaintenanceThatDoesNotLast(t *testing.T) {
 	}
 }
 
+// A note that cannot be removed is told of for as long as it is there.
+func TestNoteStays(t *testing.T) {
+	folder := t.TempDir()
+	inside := filepath.Join(folder, maintenanceFile, "inside") // root, too, cannot remove a folder with something in it
+	if err := os.MkdirAll(inside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := keeping(t, folder)
+	if d.Maintenance() == nil || d.NoteStays() {
+		t.Fatal("want a maintenance, whose note has to stay")
+	}
+	warning, err := d.SetMaintenance(false, "")
+	if err != nil || !strings.Contains(warning, "a restart begins it again") || !d.NoteStays() {
+		t.Errorf("%q, %v, stays %v", warning, err, d.NoteStays())
+	}
+	if err := os.Remove(inside); err != nil {
+		t.Fatal(err)
+	}
+	if warning, err := d.SetMaintenance(false, ""); err != nil || warning != "" || d.NoteStays() {
+		t.Errorf("removed now: %q, %v, stays %v", warning, err, d.NoteStays())
+	}
+}
+
 // What a node that gives its addresses away knows of those who may take them.
 func TestAloneWarning(t *testing.T) {
 	now := time.Now()

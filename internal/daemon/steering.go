@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/healthcheck"
@@ -22,6 +23,8 @@ type steering struct {
 	// guards folder.
 	saving sync.Mutex
 	folder string // of what outlives a restart; empty: nothing does
+	// noteStays: the note of the maintenance could not be removed when it ended.
+	noteStays atomic.Bool
 
 	// mu guards what follows, and is held while a router or a check is told. It comes
 	// after Daemon.mu and steering.saving, and before tracker.mu.

@@ -143,15 +143,15 @@ func TestWrongCommands(t *testing.T) {
 		is   error
 		says string
 	}{
-		{s.setPriority("VI_2", 5), report.ErrUnknown, `router "VI_2" is unknown: want VI_1, own`},
+		{s.setPriority("VI_2", 5), report.ErrUnknown, `no router is called "VI_2": there are VI_1, own`},
 		{s.setPriority("VI_1", 255), report.ErrInvalid, "want 1 to 254, or 0 for that of the file"},
 		{s.setPriority("VI_1", -1), report.ErrInvalid, "want 1 to 254"},
 		{s.setPriority("own", 5), report.ErrInvalid, "this host owns the addresses"},
-		{d.Resign("VI_2"), report.ErrUnknown, "want VI_1, own"},
+		{d.Resign("VI_2"), report.ErrUnknown, `no router is called "VI_2": there are VI_1, own`},
 		{d.Resign("VI_1"), report.ErrState, "a reload is about to begin it anew"},
 		{d.SteerCheck("web", "stop"), report.ErrInvalid, "want pause, resume or now"},
-		{d.SteerCheck("db", PauseCheck), report.ErrUnknown, `check "db" is unknown`},
-		{d.SetBackend("web", "a", BackendChange{}), report.ErrUnknown, `service "web" is unknown: there is none`},
+		{d.SteerCheck("db", PauseCheck), report.ErrUnknown, `no check is called "db"`},
+		{d.SetBackend("web", "a", BackendChange{}), report.ErrUnknown, `no service is called "web": there is none`},
 		{d.SetBackend("web", "a", BackendChange{Weight: new(70000)}), report.ErrInvalid, "want 0 to 65535, or -1"},
 	} {
 		if !errors.Is(tc.err, tc.is) || !strings.Contains(tc.err.Error(), tc.says) {

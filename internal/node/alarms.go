@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -15,11 +13,7 @@ import (
 
 // TestAlarm has a receiver of alarms tell of a trial, and returns why that failed.
 func (n *Node) TestAlarm(ctx context.Context, name string) error {
-	err := n.alarms.Test(ctx, name)
-	if errors.Is(err, alarm.ErrNoReceiver) {
-		return fmt.Errorf("%w: %w", report.ErrUnknown, err)
-	}
-	return err
+	return n.alarms.Test(ctx, name)
 }
 
 // followAlarms has the receivers of a configuration told. What was told of parts that it

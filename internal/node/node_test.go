@@ -248,9 +248,10 @@ func smallFile(t testing.TB) string {
 
 var vip = netip.MustParseAddr("192.168.31.250")
 
-// TestWeightOfNothing: a weight of 0, which a library has as a negative one, is 0 for
-// people.
-func TestWeightOfNothing(t *testing.T) {
+// TestStatusOfBackend: a weight of 0, which a library has as a negative one, is 0 for
+// people; a check that is paused says so; and a state that has never changed is as old as
+// the check.
+func TestStatusOfBackend(t *testing.T) {
 	for name, tt := range map[string]struct{ library, configured, want, wantConfigured int }{
 		"by a command": {-1, 3, 0, 3},
 		"in the file":  {-1, -1, 0, 0},
@@ -260,5 +261,10 @@ func TestWeightOfNothing(t *testing.T) {
 		if got.Weight != tt.want || got.ConfiguredWeight != tt.wantConfigured {
 			t.Errorf("%s: weight %d (%d), want %d (%d)", name, got.Weight, got.ConfiguredWeight, tt.want, tt.wantConfigured)
 		}
+	}
+	since := time.Now().Add(-time.Hour)
+	got := backendStatus(lb.BackendStatus{}, healthcheck.Status{Since: since, Paused: true}, true)
+	if !got.CheckPaused || !got.Since.Equal(since) {
+		t.Errorf("%+v, want that the check is paused, and the state as old as its", got)
 	}
 }

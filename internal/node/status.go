@@ -49,10 +49,14 @@ func (n *Node) nodeStatus(v *daemon.View) report.Node {
 	changes, maintenance := n.changes(), n.daemon.Maintenance()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	warned := warnings(v.Config)
+	if n.daemon.NoteStays() {
+		warned = append(warned, "the maintenance that has ended begins again with a restart: its note cannot be removed: 'havip maintenance off' tries that again, and says why")
+	}
 	return report.Node{
 		Host: n.host, Version: n.cfg.Version, PID: os.Getpid(), Time: time.Now(), Started: n.started,
 		File: n.cfg.File, Loaded: v.Since, ReloadError: n.reloadError, ReloadFailed: n.reloadFailed,
-		LogLevel: n.log.Level(), Warnings: warnings(v.Config), Maintenance: maintenance, Changes: changes,
+		LogLevel: n.log.Level(), Warnings: warned, Maintenance: maintenance, Changes: changes,
 	}
 }
 

@@ -92,9 +92,12 @@ func backendStatus(b lb.BackendStatus, check healthcheck.Status, checked bool) r
 	out := report.Backend{
 		Name: b.Name, Address: b.Resolved, State: backendState(b), Since: b.Since, InUse: b.InUse,
 		Weight: max(b.Weight, 0), ConfiguredWeight: max(b.ConfiguredWeight, 0), Backup: b.Backup, Draining: b.Draining, Ejected: b.Ejected,
-		Checked: checked, CheckLatency: report.Seconds(check.Latency),
+		Checked: checked, CheckLatency: report.Seconds(check.Latency), CheckPaused: check.Paused,
 		Active: b.Active, Picks: b.Picks, Failures: b.Failures, Ejects: b.Ejects, Received: b.Received, Sent: b.Sent,
 		Connects: b.Connects, ConnectTime: report.Seconds(b.ConnectTime), Ended: b.Ended, Took: report.Seconds(b.Lasted),
+	}
+	if checked && out.Since.IsZero() {
+		out.Since = check.Since // it has been like that from the beginning
 	}
 	if check.Err != nil {
 		out.Error = check.Err.Error()

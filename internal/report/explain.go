@@ -89,11 +89,7 @@ func unknownAddress(s *Status, addr netip.Addr) error {
 	if s.Node.File != "" {
 		file = s.Node.File
 	}
-	what := "no router has an address here"
-	if len(all) > 0 {
-		what = "there are " + strings.Join(all, ", ")
-	}
-	return fmt.Errorf("%w: no router has the address %v: %s: add it to the addresses of a router in %s, and reload", ErrUnknown, addr, what, file)
+	return unknownError(fmt.Sprintf("no router has the address %v: %s: add it to the addresses of a router in %s, and reload", addr, listed(all), file))
 }
 
 // explainer makes an Explanation of one router.

@@ -236,7 +236,8 @@ func (s *Service) backends() (used, all int) {
 
 // States as the values have them.
 const (
-	stateActive = "Active"
-	stateBackup = "Backup"
-	stateDown   = "down"
+	stateActive     = "Active"
+	stateBackup     = "Backup"
+	stateInitialize = "Initialize"
+	stateDown       = "down"
 )

@@ -153,7 +153,10 @@ func (s *Status) backendRow(b *Backend) row {
 		weight += fmt.Sprintf(" (%d)", b.ConfiguredWeight)
 	}
 	check := "-"
-	if b.Checked {
+	switch {
+	case b.CheckPaused:
+		check = "paused"
+	case b.Checked:
 		check = latency(b.CheckLatency)
 	}
 	connect := "-"
@@ -164,9 +167,10 @@ func (s *Status) backendRow(b *Backend) row {
 	if b.Address != "" && b.Address != b.Name {
 		name += " " + b.Address
 	}
+	// What clients send is IN, as of the service above: the backend gets it.
 	r := row{cells: []cell{
 		{text: "  " + name}, stateCell(b.State), {text: age(s.Node.Time, b.Since)}, {text: weight}, {text: count(uint64(max(b.Active, 0)))},
-		{text: count(b.Picks)}, {text: count(b.Failures)}, {text: count(b.Received)}, {text: count(b.Sent)}, {text: check}, {text: connect},
+		{text: count(b.Picks)}, {text: count(b.Failures)}, {text: count(b.Sent)}, {text: count(b.Received)}, {text: check}, {text: connect},
 	}}
 	if b.Error != "" && b.State != "up" {
 		r.below = []remark{{"  ! ", b.Error, bad}}

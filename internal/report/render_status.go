@@ -58,7 +58,7 @@ func (s *Status) drawNode(out *strings.Builder, l Layout) {
 		line += ", " + n.File
 	}
 	if !n.Loaded.IsZero() && n.Loaded.Sub(n.Started) > time.Minute {
-		line += " of " + age(n.Time, n.Loaded) + " ago"
+		line += ", read " + age(n.Time, n.Loaded) + " ago"
 	}
 	host := clean(n.Host)
 	if l.Width > 0 {
@@ -183,6 +183,10 @@ func (s *Status) routerState(r *Router) cell {
 func (r *Router) why() string {
 	text := r.Cause
 	switch {
+	case r.Cause == causeFault && r.State == stateInitialize && len(r.Faults) > 0: // some of those at first may be over
+		if text = strings.Join(r.Faults, ", "); !strings.HasPrefix(text, maintenanceFault) {
+			text = r.Cause + ": " + text
+		}
 	case r.Reason != "":
 		text += ": " + r.Reason
 	case r.CausePeer != "":

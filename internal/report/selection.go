@@ -16,7 +16,7 @@ func (s *Status) Select(names ...string) (*Status, error) {
 	}
 	for _, name := range names {
 		if known := s.Names(); !slices.Contains(known, name) {
-			return nil, fmt.Errorf("%w: no router, group, check or service is called %q: %s", ErrUnknown, name, listed(known))
+			return nil, Unknown("router, group, check or service", name, known)
 		}
 	}
 	has := func(name string) bool { return slices.Contains(names, name) }
@@ -65,11 +65,25 @@ func (s *Status) Names() (list []string) {
 	return list
 }
 
+// unknownError is ErrUnknown in words of its own.
+type unknownError string
+
+func (e unknownError) Error() string        { return string(e) }
+func (e unknownError) Is(target error) bool { return target == ErrUnknown }
+
+// Unknown is the error of a name that no part of a kind has, with the names that there are.
+// It is ErrUnknown.
+func Unknown(kind, name string, known []string) error {
+	return unknownError(fmt.Sprintf("no %s is called %q: %s", kind, name, listed(known)))
+}
+
 // listed says which names there are, twenty at most.
 func listed(names []string) string {
 	switch {
 	case len(names) == 0:
 		return "there is none"
+	case len(names) == 1:
+		return "there is only " + names[0]
 	case len(names) > 20:
 		return fmt.Sprintf("there are %s and %d more", strings.Join(names[:20], ", "), len(names)-20)
 	}
@@ -85,7 +99,7 @@ func (s *Status) Router(name string) (Router, error) {
 		}
 		known = append(known, r.Name)
 	}
-	return Router{}, fmt.Errorf("%w: no router is called %q: %s", ErrUnknown, name, listed(known))
+	return Router{}, Unknown("router", name, known)
 }
 
 // AddressList are the router's addresses, without the lengths of their prefixes.

@@ -302,6 +302,7 @@ type Backend struct {
 	Ejected          bool    `json:"ejected,omitempty"`
 	Checked          bool    `json:"checked"` // a check probes it
 	CheckLatency     Seconds `json:"check_latency,omitempty"`
+	CheckPaused      bool    `json:"check_paused,omitempty"`
 
 	Active      int64   `json:"active"`
 	Picks       uint64  `json:"picks"`

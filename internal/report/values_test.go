@@ -95,6 +95,7 @@ func troubled() *Status {
 func maintained() *Status {
 	s := healthy()
 	s.Node.Maintenance = &Maintenance{Since: ago(12 * time.Minute), Reason: "kernel update", Lasting: true}
+	s.Services[0].Pools[0].Backends[0].CheckPaused = true
 	r := &s.Routers[0]
 	r.State, r.Held, r.Faults, r.Cause, r.Reason, r.CausePeer = "Initialize", false, []string{"maintenance: kernel update"}, "fault", "maintenance: kernel update", ""
 	return s
