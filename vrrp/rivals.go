@@ -30,33 +30,44 @@ const (
 	neighbourTime = time.Second
 )
 
-// observeSplit logs that another router is Active as well, and the end of that. conn.mu
-// is held, and the group's.
+// observeSplit logs that another router is Active as well, and the end of that. A line
+// that the limit leaves out is due again as long as the split lasts: somebody may have
+// read that the split before was over. conn.mu is held, and the group's.
 func (r *Router) observeSplit() {
 	s := &r.status
 	rival, priority, active := r.machine.Split()
-	if active == s.split.IsValid() {
-		return
-	}
 	if !active {
-		from, state := s.split, r.machine.State()
-		r.asides.Add(func() {
-			if splitLimit.Ended(r.log) {
-				r.log.Info("split: over", "from", from, "state", state)
-			}
-		})
-		s.split = netip.Addr{}
+		r.observeUnity()
 		return
 	}
-	s.split = rival
-	s.counters.Splits++
-	if splitLimit.Mutes(r.log, slog.LevelError, splitMessage, nil, 1) {
+	times := uint64(0)
+	if !s.split.IsValid() {
+		s.split, times = rival, 1
+		s.counters.Splits++
+	}
+	if s.splitTold || splitLimit.Mutes(r.log, slog.LevelError, splitMessage, nil, times) {
 		return
 	}
+	s.splitTold = true
 	own := r.machine.Priority()
 	r.asides.Add(func() {
-		r.log.Error(splitMessage, "from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, splitLimit.Times(1, nil))
+		r.log.Error(splitMessage, "from", rival, "mac", r.hardwareAddr(rival), "priority", priority, "own", own, splitLimit.Times(times, nil))
 	})
+}
+
+// observeUnity logs that a split is over, if there was one.
+func (r *Router) observeUnity() {
+	s := &r.status
+	if !s.split.IsValid() {
+		return
+	}
+	from, state := s.split, r.machine.State()
+	r.asides.Add(func() {
+		if splitLimit.Ended(r.log) {
+			r.log.Info("split: over", "from", from, "state", state)
+		}
+	})
+	s.split, s.splitTold = netip.Addr{}, false
 }
 
 // hardwareAddr returns the hardware address of another router, or "unknown".

@@ -159,6 +159,45 @@ func TestSplitIsLogged(t *testing.T) {
 	})
 }
 
+// TestSplitThatComesBack: a split that begins again so soon that the log is spared another
+// line is logged when it has lasted. The last line is how it stands.
+func TestSplitThatComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := newFakeLAN()
+		a, log := lan.logged(t, 1, Config{Priority: 120, Interval: 100 * time.Millisecond}, slog.LevelInfo)
+		b := lan.node(t, 2, Config{Priority: 110, Interval: 100 * time.Millisecond})
+		time.Sleep(10 * time.Second)
+		a.is(Active)
+		refuse := func(f func(Packet) error) {
+			lan.Mu.Lock()
+			defer lan.Mu.Unlock()
+			a.port().Refuse = f
+		}
+		refuse(func(Packet) error { return io.ErrClosedPipe }) // b hears nothing
+		time.Sleep(time.Second)
+		refuse(nil)
+		time.Sleep(time.Second)
+		b.is(Backup)
+		if got := log.Lines("split"); len(got) != 2 || !strings.Contains(got[1], "split: over") {
+			t.Fatalf("log %q, want the split and its end", got)
+		}
+		refuse(func(Packet) error { return io.ErrClosedPipe })
+		time.Sleep(time.Minute)
+		got := log.Lines("split")
+		if len(got) != 3 || !strings.Contains(got[2], "split: another router is Active as well") || !strings.Contains(got[2], " times=1") {
+			t.Errorf("log %q, want the split once more", got)
+		}
+		if n := a.Status().Counters.Splits; n != 2 {
+			t.Errorf("%d splits, want 2", n)
+		}
+		refuse(nil)
+		time.Sleep(time.Second)
+		if got := log.Lines("split: over"); len(got) != 2 {
+			t.Errorf("log %q, want both ends", got)
+		}
+	})
+}
+
 // neighbours is a Handler that knows one neighbour, and waits in vain for all others.
 type neighbours struct {
 	Handler

@@ -142,6 +142,7 @@ type status struct {
 	counters     Counters
 	peers        []Peer     // the latest first
 	split        netip.Addr // the other router that is Active as well; not valid: there is none
+	splitTold    bool       // the log was told of it
 	drop         DropError
 	dropAt       time.Time // zero: none
 	drops        [numDropReasons]lastDrop
