@@ -29,8 +29,8 @@ const (
 
 	// maxEvents is how many events a message has of one thing.
 	maxEvents = 10
-	// maxEntries bounds the things that a Book knows. Names of the configuration make
-	// them, so that there are more only in a very large one.
+	// maxEntries bounds the things that a Book knows, and once more those of critical ones:
+	// a thousand backends that go down leave room for their pool, which is told.
 	maxEntries = 1000
 )
 
@@ -86,7 +86,7 @@ func (b *Book) change(c change, event report.Event, now time.Time) {
 	switch {
 	case c.verdict == ends && !lasts:
 		return
-	case e == nil && len(b.entries) >= maxEntries:
+	case e == nil && !b.room(severityOf(event.Level)):
 		b.lost++
 		return
 	case e == nil:
@@ -115,6 +115,26 @@ func (b *Book) change(c change, event report.Event, now time.Time) {
 	if news {
 		b.want(e, now)
 	}
+}
+
+// room reports whether another thing fits in. For that the one that has been over for the
+// longest time is forgotten.
+func (b *Book) room(severity string) bool {
+	most := maxEntries
+	if severity == Critical {
+		most += maxEntries
+	}
+	if len(b.entries) < most {
+		return true
+	}
+	oldest := ""
+	for key, e := range b.entries {
+		if !e.pending && !e.lasting && (oldest == "" || e.last.Before(b.entries[oldest].last)) {
+			oldest = key
+		}
+	}
+	delete(b.entries, oldest)
+	return oldest != ""
 }
 
 func worse(a, b string) string {
@@ -245,12 +265,12 @@ func (e *entry) tell(now time.Time) Alarm {
 	return a
 }
 
-// Requeue makes what lasts of alarms that did not arrive due again, as if it had not been
-// told.
+// Requeue makes alarms that did not arrive due again, but for news: what lasts as if it had
+// not been told, and the end of what was told, without which it would last for ever there.
 func (b *Book) Requeue(alarms []Alarm, now time.Time) {
 	for _, a := range alarms {
-		if e := b.entries[a.Key]; e != nil && e.lasting {
-			e.told = false
+		if e := b.entries[a.Key]; e != nil && (e.lasting || a.State == Resolved) {
+			e.told = !e.lasting
 			b.want(e, now)
 		}
 	}
@@ -273,7 +293,7 @@ func (b *Book) Retain(exists func(report.Event) bool, now time.Time) {
 		case !e.told: // nobody waits for its end
 			delete(b.entries, key)
 		default:
-			e.lasting, e.Until, e.Summary = false, now, e.Key+": not configured any more"
+			e.lasting, e.Until, e.Summary = false, now, cut(oneLine(e.Key), maxSummary/2)+": not configured any more"
 			e.Changes++
 			b.want(e, now)
 		}

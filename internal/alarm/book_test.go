@@ -209,16 +209,38 @@ func TestEventsOfAMessage(t *testing.T) {
 // TestBookIsBounded: whatever happens, a book has no more entries, and says so.
 func TestBookIsBounded(t *testing.T) {
 	b := NewBook(everything)
-	for i := range maxEntries + 7 {
-		e := split(0)
-		e.Router = fmt.Sprint("VI_", i)
-		b.Take(e, start)
+	take := func(level string, n int) {
+		for i := range n {
+			e := split(0)
+			e.Level, e.Router = level, fmt.Sprint(level, i)
+			b.Take(e, start)
+		}
 	}
+	take("warn", maxEntries+7)
 	if n := len(b.Due(at(time.Second))); n != maxEntries {
 		t.Errorf("%d alarms, want %d", n, maxEntries)
 	}
 	if n := b.Lost(); n != 7 {
 		t.Errorf("%d are lost, want 7", n)
+	}
+	// What is worse has room beside them, and no more than that.
+	take("error", maxEntries+5)
+	if n := len(b.Due(at(2 * time.Second))); n != maxEntries {
+		t.Errorf("%d critical alarms, want %d", n, maxEntries)
+	}
+	if n := b.Lost(); n != 5 {
+		t.Errorf("%d are lost, want 5", n)
+	}
+	// What is over makes room at once, the oldest first.
+	b = NewBook(everything)
+	for i := range maxEntries + 3 {
+		e := transition(time.Duration(i)*time.Millisecond, "Backup", "Active", "x")
+		e.Router = fmt.Sprint("VI_", i)
+		b.Take(e, e.Time)
+		b.Due(e.Time)
+	}
+	if n := b.Lost(); n != 0 || len(b.entries) != maxEntries || b.entries["transition VI_2"] != nil || b.entries["transition VI_3"] == nil {
+		t.Errorf("%d are lost, %d entries kept", n, len(b.entries))
 	}
 	// What is over is forgotten, and there is room again.
 	b = NewBook(everything)
@@ -259,6 +281,35 @@ func TestRequeue(t *testing.T) {
 	want := []string{"1m0s raised critical split VI_1: VI_1: split: another router is Active as well (192.0.2.2) x0"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestRequeueOfAnEnd: an end that did not arrive is told again, whatever happens
+// meanwhile: who was told of the beginning waits for it.
+func TestRequeueOfAnEnd(t *testing.T) {
+	fault, back := transition(0, "Active", "Initialize", causeFault), transition(time.Minute, "Initialize", "Backup", "fault cleared")
+	for _, c := range []struct {
+		name string
+		then []report.Event
+		want string
+	}{
+		{"nothing else", nil, "resolved warning transition VI_1: VI_1 is Backup, was Initialize: fault cleared x0"},
+		{"news of the same thing", []report.Event{transition(2*time.Hour, "Backup", "Active", "x")}, "resolved warning transition VI_1: VI_1 is Active, was Backup: x x1"},
+		{"it has begun again", []report.Event{transition(2*time.Hour, "Backup", "Initialize", causeFault)}, "raised warning transition VI_1: VI_1 is Initialize, was Backup: fault x1"},
+	} {
+		b := NewBook(Rules{On: []string{"transition"}, Gather: time.Second})
+		b.Take(fault, fault.Time)
+		b.Due(at(time.Second))
+		b.Take(back, back.Time)
+		lost := b.Due(at(2 * time.Minute))
+		if len(lost) != 1 || lost[0].State != Resolved {
+			t.Fatalf("%s: got %+v", c.name, lost)
+		}
+		b.Requeue(lost, at(2*time.Hour))
+		got := told(b, 3*time.Hour, c.then...)
+		if want := "2h0m1s " + c.want; len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %q, want %q", c.name, got, want)
+		}
 	}
 }
 

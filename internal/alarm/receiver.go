@@ -271,7 +271,7 @@ func (r *receiver) giveUp(n *Notice, cfg Config, err error) {
 	r.book.Lose(n.Lost + uint64(len(n.Alarms)))
 }
 
-// requeue makes what lasts of a notice due again.
+// requeue makes what lasts of a notice, and what has ended, due again.
 func (r *receiver) requeue(n *Notice) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -69,8 +69,11 @@ func post(ctx context.Context, c Config, n *Notice) error {
 		return &failure{err: withoutURL(err), final: errors.As(err, &refused)}
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return nil // what else it says, however slowly, changes nothing
+	}
 	said, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return judgeAnswer(resp, said, time.Now())
+	return judgeAnswer(resp, c.withoutSecrets(string(said)), time.Now())
 }
 
 func webhookBody(c Config, n *Notice) (body []byte, to string, err error) {
@@ -148,14 +151,41 @@ func withoutURL(err error) error {
 	return err
 }
 
-// judgeAnswer: what a receiver refuses it would refuse again, but for a lack of time.
-func judgeAnswer(resp *http.Response, said []byte, now time.Time) error {
-	status := resp.StatusCode
-	if status >= 200 && status < 300 {
-		return nil
+// shortestSecret is the fewest characters of a part of a path that is taken for a secret.
+const shortestSecret = 8
+
+// withoutSecrets takes from what a receiver says whatever it repeats of the URL and of the
+// token: many a server's page of an error names the path that it does not know.
+func (c Config) withoutSecrets(said string) string {
+	secrets := []string{c.Webhook, c.Token}
+	if u, err := url.Parse(c.Webhook); err == nil {
+		password, _ := u.User.Password()
+		secrets = append(secrets, password, u.RawQuery)
+		for _, values := range u.Query() {
+			secrets = append(secrets, values...)
+		}
+		for _, path := range []string{u.Path, u.EscapedPath()} {
+			for part := range strings.SplitSeq(path, "/") {
+				if len(part) >= shortestSecret {
+					secrets = append(secrets, part)
+				}
+			}
+		}
 	}
+	for _, secret := range secrets {
+		if secret != "" {
+			said = strings.ReplaceAll(said, secret, "[hidden]")
+		}
+	}
+	return said
+}
+
+// judgeAnswer is about a status that is no success: what a receiver refuses it would refuse
+// again, but for a lack of time.
+func judgeAnswer(resp *http.Response, said string, now time.Time) error {
+	status := resp.StatusCode
 	text := fmt.Sprintf("the receiver answers %d", status)
-	if s := strings.TrimSpace(oneLine(string(said))); s != "" {
+	if s := strings.TrimSpace(oneLine(said)); s != "" {
 		text += ": " + strconv.Quote(cut(s, maxSaid))
 	}
 	again := status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status == http.StatusTooEarly

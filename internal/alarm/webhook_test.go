@@ -200,6 +200,38 @@ func TestErrorsHideTheURL(t *testing.T) {
 	}
 }
 
+// TestAnswersHideTheURL: what an answer repeats of the URL or the token does not come into
+// the log.
+func TestAnswersHideTheURL(t *testing.T) {
+	c := Config{Webhook: "/services/T0123456/b%20SECRETPATH?key=q7&sig=SECRETQUERY", Token: "SECRETTOKEN"}
+	err := deliver(t, c, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(404)
+		io.WriteString(w, "Cannot POST "+r.RequestURI+", "+r.URL.Path+": "+r.URL.Query().Get("sig")+", "+r.Header.Get("Authorization"))
+	})
+	if err == nil || !strings.Contains(err.Error(), "answers 404") || !strings.Contains(err.Error(), "Cannot POST") {
+		t.Fatalf("got %v", err)
+	}
+	for _, secret := range []string{"SECRET", "T0123456", "q7"} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("%q has %s", err, secret)
+		}
+	}
+}
+
+// TestSlowSuccess: a receiver that has said yes and goes on talking delays nothing.
+func TestSlowSuccess(t *testing.T) {
+	began := time.Now()
+	over := make(chan struct{})
+	defer close(over)
+	address := labtest.Listen(t, func(c net.Conn) {
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+		<-over
+	})
+	if err := send(t.Context(), Config{Webhook: "http://" + address, Timeout: time.Minute}.WithDefaults(), notice(split(0)), nil); err != nil || time.Since(began) > 30*time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
 // TestLongAnswer: of an endless answer little is read, and less is said.
 func TestLongAnswer(t *testing.T) {
 	err := deliver(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
