@@ -200,6 +200,11 @@ func TestReloads(t *testing.T) {
 	if len(n.Status().Node.Warnings) == 0 {
 		t.Error("the warning of a check that nobody uses is not in the status")
 	}
+	for _, dryRun := range []bool{true, false} {
+		if c, err := n.Reload(t.Context(), dryRun); err != nil || !strings.Contains(strings.Join(c.Warnings, "\n"), "unused") {
+			t.Errorf("dry run %v: %v, and the warnings %q: want that of the check", dryRun, err, c.Warnings)
+		}
+	}
 }
 
 // TestFailedReloads: the status has the warnings of the file in force, and the log the level

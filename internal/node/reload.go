@@ -83,6 +83,7 @@ func (n *Node) loadNext(ctx context.Context) (change report.Change, err error) {
 	n.warn(cfg)
 	change = n.plan(cfg)
 	n.logPlan(change)
+	change.Warnings = append(change.Warnings, warnings(cfg)...) // as of a dry run: who reloads reads them here
 	if err = n.daemon.Reconfigure(cfg); err != nil && wrong != nil {
 		err = fmt.Errorf("%w; %s", err, strings.ReplaceAll(wrong.Error(), "\n", "; "))
 	}
