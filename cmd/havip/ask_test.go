@@ -78,13 +78,13 @@ func (f *fakeHavip) requests() string {
 // pairStatus is that of a node on which all is well.
 func pairStatus() report.Status {
 	now := time.Now()
-	backend := report.Backend{Name: "192.168.31.242:8080", State: "up", InUse: true, Weight: 1, ConfiguredWeight: 1, Active: 7, Checked: true}
+	backend := report.Backend{Name: "192.168.31.242:8080", State: "up", InUse: true, Weight: 1, ConfiguredWeight: 1, Active: 7, Checked: true, Probed: now.Add(time.Hour), CheckLatency: report.Seconds(2 * time.Millisecond)}
 	return report.Status{
 		Node: report.Node{Host: "LB-01", Version: "v0.9.0", PID: 1, Time: now, Started: now},
 		Routers: []report.Router{{Name: "VI_1", VRID: 51, State: "Active", Since: now, Priority: 120, Configured: 120, Interval: report.Seconds(time.Second),
 			Addresses: []report.Address{{Address: "192.168.31.250/24"}}, Held: true, Tracks: []report.Track{{Check: "balancer"}}}},
 		Checks:   []report.Check{{Name: "balancer", State: "up", Latency: report.Seconds(time.Millisecond), Checked: now.Add(time.Hour)}},
-		Services: []report.Service{{Name: "web", Listen: ":8080", Mode: "http", Serving: true, Pools: []report.Pool{{Quorum: true, Backends: []report.Backend{backend}}}}},
+		Services: []report.Service{{Name: "web", Listen: ":8080", Mode: "http", Serving: true, Pools: []report.Pool{{Check: "http", Quorum: true, Backends: []report.Backend{backend}}}}},
 	}
 }
 
@@ -146,7 +146,9 @@ func TestControlCommands(t *testing.T) {
 		{"check pause balancer", "POST checks/balancer/pause", "balancer is paused, and stays as it is until 'havip check resume balancer'"},
 		{"check resume balancer", "POST checks/balancer/resume", "balancer probes again"},
 		{"check now balancer", "POST checks/balancer/now", "balancer is up: the latest probe took 1ms"},
-		{"check now web/" + backend, "POST checks/web%2F192.168.31.242:8080/now", "probes now: 'havip status' has the result"},
+		{"check now web/" + backend, "POST checks/web%2F192.168.31.242:8080/now", "web/" + backend + " is up: the latest probe took 2ms"},
+		{"check now http", "POST checks/http/now", "web/" + backend + " is up: the latest probe took 2ms"},
+		{"check now gone", "POST checks/gone/now", "gone probes now: 'havip status' has the result"},
 		{"alarm test ops", "POST alarms/ops/test", "ops has taken the trial"},
 		{"log level debug", `PUT log {"level":"debug"}`, "the log has level debug, until 'havip log level file'"},
 		{"log level file", "DELETE log", "the log has the level of the file again"},
@@ -252,5 +254,32 @@ func TestNoDaemon(t *testing.T) {
 	}
 	if o := havip(t.Context(), "status", "--quiet"); o.code != 1 || !strings.HasPrefix(o.out, "problem: no havip answers") || o.err != "" {
 		t.Errorf("quiet: %+v, want the problem where monitoring reads", o)
+	}
+}
+
+// TestCheckNowWaits: what is printed is of a probe that began after the command, not of one
+// before it or under way.
+func TestCheckNowWaits(t *testing.T) {
+	f := startFake(t)
+	now := time.Now()
+	asked := 0
+	f.answer["GET status"] = func(w http.ResponseWriter) {
+		asked++
+		f.status.Node.Time = now
+		b := &f.status.Services[0].Pools[0].Backends[0]
+		b.Error, b.CheckLatency = "connection refused", report.Seconds(2*time.Second)
+		switch asked {
+		case 1:
+			b.Probed = now.Add(-time.Second)
+		case 2:
+			b.Probed = now.Add(time.Second) // it began a second before the command
+		default:
+			b.Error, b.Probed = "", now.Add(3*time.Second)
+		}
+		_ = json.NewEncoder(w).Encode(f.status)
+	}
+	o := havip(t.Context(), "check", "now", "web/192.168.31.242:8080", "--socket", f.socket)
+	if want := "web/192.168.31.242:8080 is up: the latest probe took 2.0s\n"; o.out != want || o.code != 0 {
+		t.Errorf("%+v, want %q", o, want)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -103,80 +102,6 @@ func weightCommand() *cli.Command {
 			})
 		},
 	}, backendNames)
-}
-
-func checkCommand() *cli.Command {
-	return askCommand(&cli.Command{
-		Name: "check", ArgsUsage: "pause|resume|now CHECK",
-		Usage: "pause a check, have it go on, or have it probe now",
-		Description: "CHECK is a name that 'havip status' shows, or SERVICE/BACKEND for the check of a backend. While it is paused, it does not\n" +
-			"probe, and all that follows it stays as it is." + untilReload + exitText +
-			"   havip check pause balancer\n" +
-			"   havip check now web/192.168.31.242:8080",
-		Action: steerCheck,
-	}, checkNames)
-}
-
-func checkNames(s *report.Status) []string {
-	list := []string{"pause", "resume", "now"}
-	for _, c := range s.Checks {
-		list = append(list, c.Name)
-	}
-	for _, v := range s.Services {
-		for _, p := range v.Pools {
-			for _, b := range p.Backends {
-				if b.Checked {
-					list = append(list, v.Name+"/"+b.Name)
-				}
-			}
-		}
-	}
-	return list
-}
-
-func steerCheck(c *cli.Context) error {
-	if err := wordCount(c, 2, 2); err != nil {
-		return err
-	}
-	do, name := c.Args().Get(0), c.Args().Get(1)
-	if verbs := []string{"pause", "resume", "now"}; !slices.Contains(verbs, do) {
-		return usageError(fmt.Errorf("havip check: %q: want %s", do, strings.Join(verbs, ", ")))
-	}
-	return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
-		before := time.Now()
-		if err := cl.SteerCheck(ctx, name, do); err != nil {
-			return "", err
-		}
-		switch do {
-		case "pause":
-			return fmt.Sprintf("%s is paused, and stays as it is until 'havip check resume %s', a restart, or a reload that changes it", name, name), nil
-		case "resume":
-			return name + " probes again", nil
-		}
-		return probed(ctx, cl, name, before), nil
-	})
-}
-
-// probed waits for the result of a probe, for as long as one may take at most.
-func probed(ctx context.Context, cl *client.Client, name string, since time.Time) string {
-	for ctx.Err() == nil {
-		s, err := cl.Status(ctx)
-		if err != nil {
-			break
-		}
-		i := slices.IndexFunc(s.Checks, func(c report.Check) bool { return c.Name == name })
-		if i < 0 {
-			break // of a backend, whose status does not say when it was probed
-		}
-		if c := s.Checks[i]; c.Checked.After(since) {
-			return c.Sentence()
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	return name + " probes now: 'havip status' has the result"
 }
 
 func reloadCommand() *cli.Command {

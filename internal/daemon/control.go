@@ -138,7 +138,7 @@ func (d *Daemon) steerProbes(name, do string) (found bool, err error) {
 	var errs []error
 	for _, s := range d.View().Services {
 		for _, p := range s.Pools {
-			check := s.checkOf(p.Route)
+			check := s.Check(p.Route)
 			if check == nil {
 				continue
 			}
@@ -162,8 +162,8 @@ func (d *Daemon) steerProbes(name, do string) (found bool, err error) {
 	return found, errors.Join(errs...)
 }
 
-// checkOf is what probes the backends of a route, or the service's own; nil: nothing.
-func (s ServiceView) checkOf(route string) *config.Check {
+// Check is what probes the backends of a route, or the service's own; nil: nothing.
+func (s ServiceView) Check(route string) *config.Check {
 	for _, r := range s.Config.Routes {
 		if r.Name == route {
 			return r.Check
@@ -180,7 +180,7 @@ func (d *Daemon) checkNames() (names []string) {
 	}
 	for _, s := range v.Services {
 		for _, p := range s.Pools {
-			if s.checkOf(p.Route) != nil {
+			if s.Check(p.Route) != nil {
 				for _, b := range p.backends {
 					names = append(names, s.Config.Name+"/"+b.Name)
 				}

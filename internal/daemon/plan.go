@@ -216,7 +216,7 @@ func (d *Daemon) dropped(p *planner) (all []report.RuntimeChange) {
 	for _, s := range d.View().Services {
 		for _, pool := range s.Pools {
 			next, check := poolOf(p.succeeds[s.Config.Name], pool.Route)
-			same := s.checkOf(pool.Route).Equal(check)
+			same := s.Check(pool.Route).Equal(check)
 			for _, c := range pool.changes() {
 				name := strings.TrimPrefix(c.Name, pool.name+"/")
 				if !pool.keeps(c, name, next, same) {

@@ -121,7 +121,9 @@ func TestStatusOfServices(t *testing.T) {
 	alive := labtest.Listen(t, func(c net.Conn) { c.Close() })
 	dead, listen, taken := lab.FreeAddress(t), lab.FreeAddress(t), labtest.Listen(t, func(c net.Conn) { c.Close() })
 	n := startNode(t, fmt.Sprintf(`
-checks: {local: {type: tcp, address: %q, interval: 50ms, fall: 1, rise: 1}}
+checks:
+  local: {type: tcp, address: %q, interval: 50ms, fall: 1, rise: 1}
+  port: {type: tcp, interval: 50ms}
 services:
   - name: web
     listen: %q
@@ -130,7 +132,7 @@ services:
     tls: {certificates: [{certificate: %s, key: %s}]}
     backends: [{address: %q, weight: 3}, {address: %q}]
     check: {type: tcp, interval: 50ms, fall: 1, rise: 1}
-  - {name: late, listen: %q, mode: tcp, backends: [%q]}
+  - {name: late, listen: %q, mode: tcp, backends: [%q], check: port}
 `, dead, listen, pem, pem, alive, dead, taken, alive), here)
 	var s *report.Status
 	lab.Until(t, bound, "everything is found out", func() bool {
@@ -150,13 +152,13 @@ services:
 		t.Errorf("the certificates are %+v, want the end %v", u, leaf.NotAfter)
 	}
 	up, down := web.Pools[0].Backends[0], web.Pools[0].Backends[1]
-	if up.Address != alive || up.State != "up" || up.Weight != 3 || up.ConfiguredWeight != 3 || !up.InUse || !up.Checked || up.Error != "" {
+	if up.Address != alive || up.State != "up" || up.Weight != 3 || up.ConfiguredWeight != 3 || !up.InUse || !up.Checked || up.Probed.IsZero() || up.Error != "" {
 		t.Errorf("the backend that is up is %+v", up)
 	}
 	if down.Address != dead || down.InUse || !strings.Contains(down.Error, "refused") || down.Since.IsZero() {
 		t.Errorf("the backend that is down is %+v", down)
 	}
-	if late := s.Services[1]; late.Serving || !strings.Contains(late.Problem, syscall.EADDRINUSE.Error()) {
+	if late := s.Services[1]; late.Serving || late.Pools[0].Check != "port" || web.Pools[0].Check != "" || !strings.Contains(late.Problem, syscall.EADDRINUSE.Error()) {
 		t.Errorf("the service without a port is %+v", late)
 	}
 	node := s.Node

@@ -44,7 +44,11 @@ func serviceStatus(v daemon.ServiceView) report.Service {
 		s.TLSUntil = append(s.TLSUntil, report.Until{Names: c.Names, File: c.Cert, End: c.NotAfter})
 	}
 	for _, p := range v.Pools {
-		s.Pools = append(s.Pools, poolStatus(p))
+		pool := poolStatus(p)
+		if c := v.Check(p.Route); c != nil {
+			pool.Check = c.Name
+		}
+		s.Pools = append(s.Pools, pool)
 	}
 	return s
 }
@@ -92,7 +96,7 @@ func backendStatus(b lb.BackendStatus, check healthcheck.Status, checked bool) r
 	out := report.Backend{
 		Name: b.Name, Address: b.Resolved, State: backendState(b), Since: b.Since, InUse: b.InUse,
 		Weight: max(b.Weight, 0), ConfiguredWeight: max(b.ConfiguredWeight, 0), Backup: b.Backup, Draining: b.Draining, Ejected: b.Ejected,
-		Checked: checked, CheckLatency: report.Seconds(check.Latency), CheckPaused: check.Paused,
+		Checked: checked, CheckLatency: report.Seconds(check.Latency), CheckPaused: check.Paused, Probed: check.Checked,
 		Active: b.Active, Picks: b.Picks, Failures: b.Failures, Ejects: b.Ejects, Received: b.Received, Sent: b.Sent,
 		Connects: b.Connects, ConnectTime: report.Seconds(b.ConnectTime), Ended: b.Ended, Took: report.Seconds(b.Lasted),
 	}

@@ -275,6 +275,7 @@ type Quantiles struct {
 // Pool is the backends of a service, or of one of its routes.
 type Pool struct {
 	Route      string    `json:"route,omitempty"` // empty: the service's own
+	Check      string    `json:"check,omitempty"` // the name of what probes the backends, if it has one
 	Quorum     bool      `json:"quorum"`
 	Panic      bool      `json:"panic,omitempty"`
 	Queued     int       `json:"queued"`
@@ -303,6 +304,8 @@ type Backend struct {
 	Checked          bool    `json:"checked"` // a check probes it
 	CheckLatency     Seconds `json:"check_latency,omitempty"`
 	CheckPaused      bool    `json:"check_paused,omitempty"`
+	// Probed is when the latest probe ended.
+	Probed time.Time `json:"probed,omitzero"`
 
 	Active      int64   `json:"active"`
 	Picks       uint64  `json:"picks"`
