@@ -37,6 +37,8 @@ func askCommand(c *cli.Command, names func(*report.Status) []string) *cli.Comman
 		&cli.StringFlag{Name: "url", Usage: "ask the daemon at `URL` instead, such as https://lb-01:9650", EnvVars: []string{"HAVIP_URL"}},
 		&cli.StringFlag{Name: "token-file", Usage: "the `FILE` with the token for --url; without it one can only ask", TakesFile: true},
 		&cli.StringFlag{Name: "ca", Usage: "the `FILE` with the authority of the certificate at --url", TakesFile: true},
+		&cli.StringFlag{Name: "cert", Usage: "the `FILE` with a client certificate for --url, in the place of a token", TakesFile: true},
+		&cli.StringFlag{Name: "key", Usage: "the `FILE` with its key, if that is another one", TakesFile: true},
 	)
 	c.HideHelpCommand = true
 	c.OnUsageError = onUsageError
@@ -46,7 +48,7 @@ func askCommand(c *cli.Command, names func(*report.Status) []string) *cli.Comman
 
 // dial returns the running havip that the flags name. It connects with the first question.
 func dial(c *cli.Context) (*client.Client, error) {
-	for _, flag := range []string{"token-file", "ca"} {
+	for _, flag := range []string{"token-file", "ca", "cert", "key"} {
 		if c.IsSet(flag) && !c.IsSet("url") {
 			return nil, usageError(fmt.Errorf("havip %s: --%s belongs to --url: on the socket the kernel says who you are", c.Command.Name, flag))
 		}
@@ -57,7 +59,13 @@ func dial(c *cli.Context) (*client.Client, error) {
 	if c.String("socket") == config.Off && !c.IsSet("url") {
 		return nil, usageError(fmt.Errorf("havip %s: the socket is %s, as the environment's HAVIP_SOCKET may say: name one by --socket", c.Command.Name, config.Off))
 	}
-	cl, err := client.New(client.Config{Socket: c.String("socket"), URL: c.String("url"), TokenFile: c.String("token-file"), CA: c.String("ca")})
+	if c.IsSet("key") && !c.IsSet("cert") {
+		return nil, usageError(fmt.Errorf("havip %s: --key belongs to --cert", c.Command.Name))
+	}
+	cl, err := client.New(client.Config{
+		Socket: c.String("socket"), URL: c.String("url"), TokenFile: c.String("token-file"),
+		CA: c.String("ca"), Cert: c.String("cert"), Key: c.String("key"),
+	})
 	if err != nil {
 		return nil, usageError(fmt.Errorf("havip %s: %w", c.Command.Name, err))
 	}

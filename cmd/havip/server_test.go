@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +16,8 @@ import (
 
 	"github.com/havip/havip/internal/admin"
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab"
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/internal/report"
 )
 
@@ -71,19 +76,89 @@ func serveNode(t *testing.T) (*notedNode, string) {
 	t.Helper()
 	n := &notedNode{ring: report.NewRing(100)}
 	socket := filepath.Join(t.TempDir(), "s")
+	serveAdmin(t, n, config.Admin{Socket: socket})
+	return n, socket
+}
+
+// serveAdmin runs a server until the test ends. It returns when it answers on its socket.
+func serveAdmin(t *testing.T, n *notedNode, cfg config.Admin) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = admin.New(admin.Config{Admin: config.Admin{Socket: socket}}, n).Run(ctx) })
+	serving.Go(func() { _ = admin.New(admin.Config{Admin: cfg}, n).Run(ctx) })
 	t.Cleanup(func() {
 		stop()
 		serving.Wait()
 	})
-	for end := time.Now().Add(20 * time.Second); havip(ctx, "status", "--socket", socket).code != 0; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); havip(ctx, "status", "--socket", cfg.Socket).code != 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the server does not answer")
 		}
 	}
-	return n, socket
+}
+
+// TestClientCertificate: who has one of the authority that the server knows steers, and with
+// another one, or none, one can only ask.
+func TestClientCertificate(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name string, parts ...[]byte) {
+		t.Helper()
+		if err := os.WriteFile(file(name), slices.Concat(parts...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, who := range []string{"ca", "stranger"} {
+		ca := labtest.Certificate(nil, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign })
+		cert, key := labtest.PEM(labtest.Certificate(&ca, func(c *x509.Certificate) {
+			c.Subject.CommonName, c.ExtKeyUsage = "alice", []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		}))
+		authority, _ := labtest.PEM(ca)
+		write(who+".pem", authority)
+		write(who+"-client.crt", cert)
+		write(who+"-client.key", key)
+		write(who+"-client.pem", cert, key)
+	}
+	labtest.WriteCertificate(t, file("server.pem"), "localhost")
+	n := &notedNode{ring: report.NewRing(100)}
+	listen := netip.MustParseAddrPort(lab.FreeAddress(t))
+	serveAdmin(t, n, config.Admin{Socket: file("s"), Listen: listen, TLS: &config.AdminTLS{Certificate: file("server.pem"), Key: file("server.pem"), ClientCA: file("ca.pem")}})
+	url := fmt.Sprintf("--url=https://localhost:%d", listen.Port())
+	for _, c := range []struct {
+		flags string
+		code  int
+		says  string // of errors; empty: it is done
+	}{
+		{"--cert ca-client.crt --key ca-client.key", 0, ""},
+		{"--cert ca-client.pem", 0, ""},
+		{"", 1, "or a client certificate of admin.tls.client_ca"},
+		{"--cert stranger-client.pem", 1, "or a client certificate of admin.tls.client_ca"},
+		{"--cert ca-client.crt", 2, "client certificate: " + file("ca-client.crt")},
+		{"--cert ca-client.crt --key stranger-client.key", 2, "private key does not match"},
+		{"--cert none.pem", 2, "no such file"},
+		{"--key ca-client.key", 2, "--key belongs to --cert"},
+	} {
+		args := []string{"resign", "VI_1", url, "--ca", file("server.pem")}
+		for _, word := range strings.Fields(c.flags) {
+			if !strings.HasPrefix(word, "--") {
+				word = file(word)
+			}
+			args = append(args, word)
+		}
+		n.done = nil
+		o := havip(t.Context(), args...)
+		if o.code != c.code || !strings.Contains(o.err, c.says) || (len(n.done) == 1) != (c.code == 0) {
+			t.Errorf("%s: %+v, the node is told %q; want code %d and %q", c.flags, o, n.done, c.code, c.says)
+		}
+	}
+	for args, want := range map[string]string{
+		"status --cert a.pem": "--cert belongs to --url",
+		"status --url http://127.0.0.1:1 --cert " + file("ca-client.pem"): "want https for a client certificate",
+	} {
+		if o := havip(t.Context(), strings.Fields(args)...); o.code != 2 || !strings.Contains(o.err, want) {
+			t.Errorf("%s: %+v, want code 2 and %q", args, o, want)
+		}
+	}
 }
 
 // TestCommandsReachTheNode: what a person types is what the node is told, by the server and

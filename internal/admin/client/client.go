@@ -46,6 +46,9 @@ type Config struct {
 	URL       string
 	TokenFile string // what is in it permits to steer there
 	CA        string // the file with the authority of the server's certificate; empty: the system's
+	// Cert and Key are the files of a client certificate, which permits to steer as well.
+	// One file may have both: without a Key it is Cert.
+	Cert, Key string
 }
 
 // Client asks one havip. Its methods may be called from any goroutine.
@@ -74,10 +77,14 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.where, c.base = cfg.URL, u.Scheme+"://"+u.Host
 	transport.Proxy = http.ProxyFromEnvironment
-	if cfg.CA != "" {
-		if transport.TLSClientConfig, err = trust(cfg.CA); err != nil {
-			return nil, err
-		}
+	if transport.TLSClientConfig, err = cfg.tls(); err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.Key != "" && cfg.Cert == "":
+		return nil, fmt.Errorf("key %s: want the certificate that it is of, too", cfg.Key)
+	case cfg.Cert != "" && u.Scheme != "https":
+		return nil, fmt.Errorf("URL %q: want https for a client certificate", cfg.URL)
 	}
 	if cfg.TokenFile != "" {
 		if u.Scheme != "https" && !isLoopback(u.Hostname()) {
@@ -95,17 +102,29 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// trust reads an authority from a file.
-func trust(file string) (*tls.Config, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("authority: %w", err)
+// tls reads the authority, and the client certificate.
+func (cfg *Config) tls() (*tls.Config, error) {
+	t := &tls.Config{}
+	if cfg.CA != "" {
+		text, err := os.ReadFile(cfg.CA)
+		if err != nil {
+			return nil, fmt.Errorf("authority: %w", err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("authority: %s: no certificate in it: want PEM", cfg.CA)
+		}
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("authority: %s: no certificate in it: want PEM", file)
+	if cfg.Cert != "" {
+		key := cmp.Or(cfg.Key, cfg.Cert)
+		c, err := tls.LoadX509KeyPair(cfg.Cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %s, key: %s: %w", cfg.Cert, key, err)
+		}
+		// Whatever authorities the server names: it says best itself what is wrong with this one.
+		t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c, nil }
 	}
-	return &tls.Config{RootCAs: pool}, nil
+	return t, nil
 }
 
 func readToken(file string) (string, error) {
