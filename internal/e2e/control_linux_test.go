@@ -147,7 +147,7 @@ func TestMaintenance(t *testing.T) {
 		t.Errorf("during the maintenance LB-01 took an address: %v, %v; LB-02 has it: %v", seen.put(vip), seen.put(nine), two.host.Holds(vip))
 	}
 
-	two.says("if there is none, nobody has 192.168.31.250 now", "maintenance", "on")
+	two.says("192.168.31.240 of VI_1 left ", "maintenance", "on")
 	lab.Until(t, 30*time.Second, "nobody has the address", func() bool { return !two.host.Holds(vip) })
 	two.says("", "maintenance", "off")
 	lab.Until(t, 30*time.Second, "LB-02 has it again", moved(one, two))
