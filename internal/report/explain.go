@@ -117,6 +117,8 @@ func (x *explainer) next(format string, args ...any) {
 // explain goes by what the router does.
 func (x *explainer) explain() {
 	switch {
+	case x.r.Held && (x.r.NotRunning != "" || x.r.State != stateActive):
+		x.explainLeftBehind()
 	case x.r.NotRunning != "":
 		x.explainNotRunning()
 	case x.r.State == stateActive:
@@ -143,6 +145,40 @@ func (x *explainer) explainNotRunning() {
 	}
 	x.say("The reason is: %s.", why)
 	x.next("havip validate -c %s checks the file against this machine", x.file())
+}
+
+// leaveTime is the longest that addresses take to come or go, unless that fails.
+const leaveTime = 5 * time.Second
+
+// explainLeftBehind is about an address that is there although the router should not have
+// it: for the moment until it is removed, or as that fails.
+func (x *explainer) explainLeftBehind() {
+	r, state := x.r, "is "+x.r.State
+	if r.NotRunning != "" {
+		state = "is not running"
+	}
+	x.say("%s still has %s on %s, although its router %s %s%s.", x.host, x.addr, r.Interface, r.Name, state, x.since(r.Since))
+	switch {
+	case r.Problem != "":
+		x.say("The reason is: %s.", plainError(r.Problem, r))
+	case x.now.Sub(r.Since) < leaveTime:
+		x.say("It is about to be removed.")
+	default:
+		x.say("It should have been removed by now.")
+		x.next("havip events --kind addresses says what went wrong")
+	}
+	x.next("ip addr show %s; the kernel's log: journalctl -k", r.Interface)
+	if r.NotRunning != "" {
+		x.say("The router does not run, and is tried again all the time: %s.", plainError(r.NotRunning, r))
+		return
+	}
+	for _, fault := range r.Faults {
+		x.explainFault(fault)
+	}
+	if a := x.activePeer(); a != nil {
+		x.say("%s has it as well: Active with priority %d, heard %s.", a.Address, a.Priority, x.ago(a.LastHeard))
+	}
+	x.next("%s", x.holders(x.addr))
 }
 
 // processOf finds the number in "process 4711 (...)".

@@ -70,8 +70,14 @@ func (x *explainer) tell(f finding) {
 
 func (x *explainer) sayProblem() {
 	r := x.r
-	if r.Problem == "" {
+	switch {
+	case r.Problem != "":
+	case x.now.Sub(r.Since) < leaveTime:
 		x.say("It is about to be put there.")
+		return
+	default:
+		x.say("It should have been put there by now.")
+		x.next("havip events --kind addresses; ip addr show %s; the kernel's log: journalctl -k", r.Interface)
 		return
 	}
 	x.say("The reason is: %s.", plainError(r.Problem, r))
@@ -113,7 +119,7 @@ func (x *explainer) sayHowActive(split bool) (lost bool) {
 	case causeOwner:
 		x.say("It owns the address: its priority is 255.")
 	case causeGroup:
-		x.say("It moved at %s, together with its group %s: %s.", x.at(r.Since), r.Group, r.Reason)
+		x.say("It moved at %s, together with %s.", x.at(r.Since), x.group())
 	default:
 		x.say("It took the address at %s: %s.", x.at(r.Since), r.Cause)
 	}

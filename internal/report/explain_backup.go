@@ -38,7 +38,7 @@ func (x *explainer) sayHowBackup(a *Peer) {
 		}
 		return
 	case causeGroup:
-		x.say("%sas its group %s moves together: %s.", state, r.Group, r.Reason)
+		x.say("%sas it moves together with %s.", state, x.group())
 		return
 	}
 	if a != nil {
@@ -47,6 +47,19 @@ func (x *explainer) sayHowBackup(a *Peer) {
 			x.sayEarlierLoss()
 		}
 	}
+}
+
+// group names the group that the router moved with, and why that did. A reload may have
+// taken the router out of it since.
+func (x *explainer) group() string {
+	text := "the group that it was in"
+	if x.r.Group != "" {
+		text = "its group " + x.r.Group
+	}
+	if x.r.Reason != "" {
+		text += ": " + x.r.Reason
+	}
+	return text
 }
 
 // claim says how the claims of the two routers compare.

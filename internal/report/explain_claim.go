@@ -73,8 +73,8 @@ func (x *explainer) peerClaims(peer, seen string) finding {
 	r := x.r
 	f := finding{who: peer}
 	if len(r.Unicast) > 0 {
-		f.text = fmt.Sprintf("%s, but nothing of what it advertises arrives here: a one-way firewall drops %s, or its list of peers does not have %s.", seen, x.protocol(), r.Source)
-		f.next = append(f.next, fmt.Sprintf("peers on %s: it has to have %s", peer, r.Source))
+		f.text = fmt.Sprintf("%s, but nothing of what it advertises arrives here: a one-way firewall drops %s, or its list of peers does not have %s.", seen, x.protocol(), x.self())
+		f.next = append(f.next, fmt.Sprintf("peers on %s: it has to have %s", peer, x.self()))
 	} else {
 		f.text = fmt.Sprintf("%s, but nothing of what it advertises arrives here: a one-way firewall drops %s, or a switch filters multicast (IGMP snooping without a querier).", seen, x.protocol())
 		f.next = append(f.next, "the switch: IGMP snooping must let 224.0.0.18 (ff02::12) pass; or use peers, which is unicast")

@@ -156,7 +156,7 @@ const (
 
 // sayStalled is about a process that stood still.
 func (x *explainer) sayStalled(t time.Time) {
-	x.say("This process did not run for too long until %s (stopped, suspended, or starved of the processor), so that another router had to take over.", x.at(t))
+	x.say("This process did not run for too long until %s (stopped, suspended, or starved of the processor): whoever stands still may not keep the address.", x.at(t))
 	x.nextStalled()
 }
 

@@ -85,11 +85,7 @@ func (x *explainer) discarded(d Drop, c cause) finding {
 	if len(x.r.Unicast) == 0 {
 		peers = "it has none"
 	}
-	self := x.r.Source
-	if self == "" {
-		self = "this host's address"
-	}
-	fill := strings.NewReplacer("FROM", d.From, "TEXT", dropText(d), "SELF", self, "NAME", x.r.Name, "DEV", x.r.Interface, "FILE", x.file(), "PEERS", peers, "FILTER", x.filter())
+	fill := strings.NewReplacer("FROM", d.From, "TEXT", dropText(d), "SELF", x.self(), "NAME", x.r.Name, "DEV", x.r.Interface, "FILE", x.file(), "PEERS", peers, "FILTER", x.filter())
 	f := finding{who: d.From, text: fill.Replace(c.text)}
 	f.more = append(f.more, fmt.Sprintf("Discarded so far: %s, the last one %s; that host is likely to discard what comes from here.", several(int(d.Count), "advertisement"), x.ago(d.Last)))
 	for _, text := range c.next {
@@ -113,8 +109,8 @@ func (x *explainer) rival(p *Peer) (f finding) {
 		f.text = fmt.Sprintf("%s: %s.", who, r.Deaf)
 	}
 	f.next = append(f.next,
-		fmt.Sprintf("on %s: tcpdump -ni any '%s and src %s': does what this host sends arrive?", p.Address, x.filter(), r.Source),
-		fmt.Sprintf("on %s: nft list ruleset, iptables-save: %s from %s has to be accepted", p.Address, x.protocol(), r.Source),
+		fmt.Sprintf("on %s: tcpdump -ni any '%s and src %s': does what this host sends arrive?", p.Address, x.filter(), x.self()),
+		fmt.Sprintf("on %s: nft list ruleset, iptables-save: %s from %s has to be accepted", p.Address, x.protocol(), x.self()),
 		fmt.Sprintf("on %s: havip explain %s says what it discards, and why (password, version, peers)", p.Address, x.addr))
 	return f
 }

@@ -96,6 +96,14 @@ func (x *explainer) peers() []string {
 	return slices.DeleteFunc(slices.Clone(x.r.Unicast), func(p string) bool { return p == x.r.Source })
 }
 
+// self is what others know this host by.
+func (x *explainer) self() string {
+	if x.r.Source == "" {
+		return "this host's address"
+	}
+	return x.r.Source
+}
+
 // plainError takes off an error what the reader knows: the package, the router and the
 // interface.
 func plainError(text string, r *Router) string {
