@@ -244,7 +244,7 @@ func TestDrainByCommand(t *testing.T) {
 	}
 	s.says("", "enable", "web", "a")
 	lab.Until(t, 30*time.Second, "a is used again", func() bool { return get("/") == "0" })
-	s.refuses(`want a, b`, "drain", "web", "c")
+	s.refuses(`there are a, b`, "drain", "web", "c")
 
 	release = make(chan struct{})
 	defer close(release)
