@@ -103,13 +103,14 @@ var eventKinds = map[string]string{
 
 	// internal/daemon: what people do
 	// of which who asked for it tells, too
-	"maintenance begins: every router stays out of the election":                noEvent,
-	"maintenance ends: routers take part again":                                 noEvent,
-	"maintenance goes on: no router takes part, until it is ended by a command": report.KindControl,
-	"the note of a maintenance cannot be read: it is taken for one":             report.KindControl,
-	"whether there is a maintenance cannot be found out: none is assumed":       report.KindControl,
-	"the note of the maintenance cannot be removed":                             report.KindControl,
-	"the maintenance cannot be noted down: a restart ends it":                   report.KindControl,
+	"maintenance begins: every router stays out of the election":                                          noEvent,
+	"maintenance ends: routers take part again":                                                           noEvent,
+	"maintenance goes on: no router takes part, until it is ended by a command":                           report.KindControl,
+	"the note of a maintenance cannot be read: it is taken for one":                                       report.KindControl,
+	"whether there is a maintenance cannot be found out: none is assumed":                                 report.KindControl,
+	"an old note of a maintenance is in the folder: the next start begins it, unless the file is removed": report.KindControl,
+	"the note of the maintenance cannot be removed":                                                       report.KindControl,
+	"the maintenance cannot be noted down: a restart ends it":                                             report.KindControl,
 
 	// internal/alarm
 	"an alarm is not delivered yet": report.KindAlarm,

@@ -47,12 +47,8 @@ func (d *Daemon) KeepState(folder string) {
 	s.folder = folder
 	select {
 	case <-d.started:
-		if m := s.inMaintenance(); m != nil && before != folder {
-			m.Lasting = d.note(maintenanceNote{Since: m.Since, Reason: m.Reason}) == ""
-			s.setMaintenance(m)
-			if before != "" {
-				_ = removeDurably(filepath.Join(before, maintenanceFile))
-			}
+		if before != folder {
+			d.moveNote(before)
 		}
 		return
 	default:
@@ -71,6 +67,26 @@ func (d *Daemon) KeepState(folder string) {
 	if there {
 		s.setMaintenance(&report.Maintenance{Since: note.Since, Reason: note.Reason, Lasting: true})
 		d.log.Warn("maintenance goes on: no router takes part, until it is ended by a command", "since", note.Since, "reason", note.Reason)
+	}
+}
+
+// moveNote has the note of the maintenance in another folder than before. saving is held.
+func (d *Daemon) moveNote(before string) {
+	s := d.steering
+	if m := s.inMaintenance(); m != nil {
+		m.Lasting = d.note(maintenanceNote{Since: m.Since, Reason: m.Reason}) == ""
+		s.setMaintenance(m)
+		if before != "" {
+			_ = removeDurably(filepath.Join(before, maintenanceFile))
+		}
+		return
+	}
+	if s.folder == "" {
+		return
+	}
+	path := filepath.Join(s.folder, maintenanceFile)
+	if _, there, _ := readNote(path); there {
+		d.log.Warn("an old note of a maintenance is in the folder: the next start begins it, unless the file is removed", "path", path)
 	}
 }
 

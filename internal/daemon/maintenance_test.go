@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/vrrp"
 )
 
@@ -179,6 +180,27 @@ func TestNoteMoves(t *testing.T) {
 	d.KeepState("")
 	if m := d.Maintenance(); m == nil || m.Lasting {
 		t.Errorf("without a folder: %+v", m)
+	}
+}
+
+// A note that another process has left where a reload has the state from now on begins no
+// maintenance now, but would at the next start: that is said.
+func TestOldNoteInTheNextFolder(t *testing.T) {
+	old, next := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(next, maintenanceFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := &labtest.Log{}
+	d := startFrom(t, &config.Config{}, slog.New(slog.NewTextHandler(out, nil)))
+	said := func() int { return strings.Count(out.String(), "the next start begins it") }
+	for i, folder := range []string{old, "", next, next, old, next} {
+		d.KeepState(folder)
+		want := []int{0, 0, 1, 1, 1, 2}[i]
+		d.log.Info("folder", "n", i)
+		until(t, "the log has come so far", func() bool { return strings.Contains(out.String(), fmt.Sprintf("msg=folder n=%d", i)) })
+		if said() != want || d.Maintenance() != nil {
+			t.Errorf("%q: said %d times, want %d; %+v", folder, said(), want, d.Maintenance())
+		}
 	}
 }
 
