@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -61,7 +60,7 @@ const maxNamed = 3
 
 // noBackend is about a pool that gives connections to nobody.
 func (x *explainer) noBackend(v *Service, p *Pool) (f finding, ok bool) {
-	if len(p.Backends)+len(p.Unresolved) == 0 || slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.InUse }) {
+	if p.works() {
 		return f, false
 	}
 	where := "service " + v.Name

@@ -197,6 +197,13 @@ var explanations = []struct {
 			b.State, b.InUse, b.Since, b.Error = "down", false, ago(45*second), "healthcheck: tcp "+b.Name+": connect: connection refused"
 		}
 	}, nil, []string{"LB-01 has 192.168.31.250", "service web has no working backend", "3 down", "connection refused"}},
+	{"all backends are down and all are tried", func(s *Status) {
+		s.Services[0].Pools[0].Panic = true
+		for i := range s.Services[0].Pools[0].Backends {
+			b := &s.Services[0].Pools[0].Backends[i]
+			b.State, b.InUse, b.Since, b.Error = "down", true, ago(45*second), "healthcheck: tcp "+b.Name+": connect: connection refused"
+		}
+	}, nil, []string{"LB-01 has 192.168.31.250", "service web has no working backend", "3 down", "panic threshold", "connection refused"}},
 	{"service does not listen", func(s *Status) {
 		s.Services[0].Serving, s.Services[0].Problem = false, "listen tcp :8080: bind: address already in use"
 	}, nil, []string{"LB-01 has 192.168.31.250", "service web does not listen on :8080", "address already in use"}},

@@ -148,7 +148,7 @@ func serviceProblems(s *Service) (list []string) {
 	}
 	for i := range s.Pools {
 		p := &s.Pools[i]
-		if len(p.Backends)+len(p.Unresolved) == 0 || slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.InUse }) {
+		if p.works() {
 			continue
 		}
 		text := "no working backend"
@@ -158,6 +158,14 @@ func serviceProblems(s *Service) (list []string) {
 		list = append(list, text+why(p))
 	}
 	return list
+}
+
+// works reports whether a pool has a backend that gets connections, and is not only tried
+// because none is up (panic threshold). A pool without backends lacks none.
+func (p *Pool) works() bool {
+	return len(p.Backends)+len(p.Unresolved) == 0 || slices.ContainsFunc(p.Backends, func(b Backend) bool {
+		return b.InUse && (!p.Panic || b.State == stateUp)
+	})
 }
 
 // why no backend of a pool works: how many are in which state.
@@ -175,6 +183,9 @@ func why(p *Pool) string {
 	}
 	for i, state := range parts {
 		parts[i] = fmt.Sprintf("%d %s", states[state], state)
+	}
+	if p.Panic {
+		parts = append(parts, "all get connections all the same (panic threshold)")
 	}
 	return ": " + strings.Join(parts, ", ")
 }
@@ -240,4 +251,5 @@ const (
 	stateBackup     = "Backup"
 	stateInitialize = "Initialize"
 	stateDown       = "down"
+	stateUp         = "up"
 )
