@@ -46,6 +46,7 @@ func (m *metrics) fill() (s *sheet, release func()) {
 	s.addChecks(status.Checks)
 	s.addServices(status.Services)
 	s.addPools(status.Services)
+	s.addAlarms(status.Alarms)
 	s.text = append(s.text, m.process.text()...)
 	return s, func() {
 		s.reset()

@@ -42,6 +42,7 @@ func fullStatus(backends int) *report.Status {
 			Drops: []report.Drop{{Reason: "auth", Count: 5}, {Reason: "checksum", Count: 6}}, Sent: 7, Received: 8, SendErrors: 9, Mismatched: 10, Splits: 11,
 			Transitions: 12, Causes: map[string]uint64{"start": 1, "no advertisement in time": 11},
 		}, {Name: "VI_2", IPv6: true, VRID: 52, Version: 3, State: "Initialize", Faults: []string{"link eth1 down"}, NotRunning: "no interface", Auth: "none"}},
+		Alarms: []report.Receiver{{Name: "ops", Delivered: 51, Failed: 52, Waiting: 53, FailingSince: at}},
 		Checks: []report.Check{
 			{Name: "balancer", State: "up", Since: at, Checked: at, Latency: report.Seconds(3 * time.Millisecond), Probes: 13, Failed: 14, Changes: 15},
 			{Name: `a "b\`, State: "unknown", Paused: true},
@@ -129,6 +130,8 @@ func TestMetrics(t *testing.T) {
 		`havip_router_addresses_problem{router="VI_1"} 0`, `havip_router_addresses_reinstated_total{router="VI_1"} 1`,
 		`havip_router_addresses_removed_total{router="VI_1"} 2`, `havip_router_addresses_lost_total{router="VI_1"} 3`,
 		`havip_router_address_conflicts_total{router="VI_1"} 4`,
+		`havip_alarm_delivered_total{receiver="ops"} 51`, `havip_alarm_failures_total{receiver="ops"} 52`, `havip_alarm_waiting{receiver="ops"} 53`,
+		`havip_alarm_failing_start_timestamp_seconds{receiver="ops"} 1.70000000025e+09`,
 		`havip_check_up{check="balancer"} 1`, `havip_check_up{check="a \"b\\"} 0`, `havip_check_paused{check="a \"b\\"} 1`,
 		`havip_check_probe_duration_seconds{check="balancer"} 0.003`, `havip_check_last_probe_timestamp_seconds{check="balancer"} 1.70000000025e+09`,
 		`havip_check_probes_total{check="balancer"} 13`, `havip_check_probe_failures_total{check="balancer"} 14`, `havip_check_changes_total{check="balancer"} 15`,

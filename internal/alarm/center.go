@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/internal/report"
@@ -21,6 +22,8 @@ type Center struct {
 	host string
 	ring *report.Ring
 	log  *slog.Logger
+
+	listed atomic.Pointer[[]*receiver] // in the order of the file, for who only looks
 
 	mu        sync.Mutex // guards what follows; those of the receivers come after it
 	receivers map[string]*running
@@ -67,6 +70,22 @@ func (c *Center) Reconfigure(configs []Config) {
 		c.receivers[cfg.Name] = c.start(r)
 	}
 	c.begun = true
+	list := make([]*receiver, len(configs))
+	for i, cfg := range configs {
+		list[i] = c.receivers[cfg.Name].receiver
+	}
+	c.listed.Store(&list)
+}
+
+// Status is how the receivers fare, in the order of the file. It waits for no delivery.
+func (c *Center) Status() []report.Receiver {
+	all := []report.Receiver{}
+	if list := c.listed.Load(); list != nil {
+		for _, r := range *list {
+			all = append(all, r.status())
+		}
+	}
+	return all
 }
 
 // start runs a receiver. c.mu is held.

@@ -130,3 +130,38 @@ func TestTest(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestStatus: how each receiver fares, while one of them hangs.
+func TestStatus(t *testing.T) {
+	hanging := labtest.Listen(t, func(c net.Conn) { io.Copy(io.Discard, c) })
+	_, url := startInbox(t)
+	ring := report.NewRing(100)
+	c := New("lb01", ring, logTo(io.Discard))
+	if got := c.Status(); got == nil || len(got) != 0 {
+		t.Errorf("before the first configuration: %v", got)
+	}
+	c.Reconfigure([]Config{
+		{Name: "hanging", Webhook: "http://" + hanging, Timeout: time.Minute, Format: Slack},
+		{Name: "good", Webhook: url},
+		{Name: "away", Email: Email{Server: lab.FreeAddress(t), From: "a@example.org", To: []string{"b@example.org"}, TLS: NoTLS}},
+	})
+	defer c.Stop()
+	ring.Add(noBackends(0))
+	lab.Until(t, 20*time.Second, "all have begun", func() bool {
+		s := c.Status()
+		return s[0].Waiting == 1 && s[1].Delivered == 1 && s[1].Waiting == 0
+	})
+	if c.Test(t.Context(), "away") == nil {
+		t.Fatal("nobody listens, and a trial arrives")
+	}
+	s := c.Status()
+	if s[0].Name != "hanging" || s[0].Kind != "webhook, slack" || s[0].Delivered != 0 || s[0].Failed != 0 {
+		t.Errorf("the one that hangs: %+v", s[0])
+	}
+	if s[1].Name != "good" || s[1].Kind != "webhook, json" || s[1].Failed != 0 || !s[1].FailingSince.IsZero() {
+		t.Errorf("the good one: %+v", s[1])
+	}
+	if s[2].Kind != "mail" || s[2].Failed == 0 || s[2].Error == "" || s[2].ErrorAt.IsZero() || s[2].FailingSince.IsZero() {
+		t.Errorf("the one that is away: %+v", s[2])
+	}
+}

@@ -41,6 +41,7 @@ type receiver struct {
 	after uint64 // the ID of the latest event that the book has
 	count uint64 // of notices
 	began time.Time
+	state report.Receiver // but for its name and kind
 }
 
 func newReceiver(host string, ring *report.Ring, log *slog.Logger, c Config) *receiver {
@@ -193,6 +194,7 @@ func (r *receiver) await(ctx context.Context, closing <-chan struct{}) bool {
 // persist delivers a notice, or gives it up. It returns false if it is time to end; then
 // the notice has had its last try.
 func (r *receiver) persist(ctx context.Context, closing <-chan struct{}, n *Notice) bool {
+	defer r.wait(len(n.Alarms))()
 	pause, failures, done := firstPause, 0, map[string]bool{}
 	for {
 		cfg, err := r.attempt(ctx, n, done)
@@ -235,7 +237,34 @@ func (r *receiver) attempt(ctx context.Context, n *Notice, done map[string]bool)
 	r.mu.Lock()
 	cfg := r.cfg
 	r.mu.Unlock()
-	return cfg, r.send(ctx, cfg, n, done)
+	err := r.send(ctx, cfg, n, done)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.Count(time.Now(), err)
+	return cfg, err
+}
+
+// wait says how many alarms are on their way, and returns how to take that back.
+func (r *receiver) wait(alarms int) (over func()) {
+	set := func(n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.state.Waiting = n
+	}
+	set(alarms)
+	return func() { set(0) }
+}
+
+// status is how the receiver fares.
+func (r *receiver) status() report.Receiver {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.state
+	s.Name, s.Kind = r.cfg.Name, "mail"
+	if r.cfg.Webhook != "" {
+		s.Kind = "webhook, " + r.cfg.Format.String()
+	}
+	return s
 }
 
 // pause waits between two attempts, unless the configuration is not before's any more;

@@ -32,6 +32,7 @@ func (n *Node) Status() *report.Status {
 	for _, w := range v.Services {
 		s.Services = append(s.Services, serviceStatus(w))
 	}
+	s.Alarms = n.alarms.Status()
 	s.Problems = s.FindProblems()
 	return s
 }

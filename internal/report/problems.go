@@ -24,7 +24,7 @@ func (p problem) String() string {
 // are: a reload that failed; a router that does not run, has a fault, shares its
 // addresses with another one, or has another problem with them; a check that a router
 // tracks and that is down; a service that does not serve, or of whose pools one has no
-// backend that gets connections. Maintenance is planned, and so is what follows from it.
+// backend that gets connections; a receiver of alarms that fails for long. Maintenance is planned, and so is what follows from it.
 func (s *Status) FindProblems() []string {
 	var list []string
 	for _, p := range s.problems() {
@@ -51,6 +51,11 @@ func (s *Status) problems() []problem {
 	for i := range s.Services {
 		for _, text := range serviceProblems(&s.Services[i]) {
 			list = append(list, problem{s.Services[i].Name, text})
+		}
+	}
+	for i := range s.Alarms {
+		if text := s.receiverProblem(&s.Alarms[i]); text != "" {
+			list = append(list, problem{s.Alarms[i].Name, text})
 		}
 	}
 	return list

@@ -37,11 +37,12 @@ func (s Seconds) String() string { return time.Duration(s).String() }
 
 // Status is the whole of a node at one moment.
 type Status struct {
-	Node     Node      `json:"node"`
-	Routers  []Router  `json:"routers"`  // in the order of the file, and so on
-	Groups   []Group   `json:"groups"`   // of routers that move together
-	Checks   []Check   `json:"checks"`   // those that routers may track
-	Services []Service `json:"services"` // what is balanced
+	Node     Node       `json:"node"`
+	Routers  []Router   `json:"routers"`  // in the order of the file, and so on
+	Groups   []Group    `json:"groups"`   // of routers that move together
+	Checks   []Check    `json:"checks"`   // those that routers may track
+	Services []Service  `json:"services"` // what is balanced
+	Alarms   []Receiver `json:"alarms"`   // who is told of what happens
 	// Problems are what needs a person, in sentences; none: all is well. See FindProblems.
 	Problems []string `json:"problems,omitempty"`
 }
