@@ -16,7 +16,7 @@ func (a *Alarm) keys() []key {
 		setting("format", choice(&a.Format),
 			"of the webhook: json: havip's own; slack: an incoming webhook of Slack, Mattermost and the like; alertmanager: Prometheus', whose address is enough"),
 		optional("token", secret(&a.Token), "0123456789abcdef", "of the webhook, sent as Authorization: Bearer TOKEN; default: none").secret(),
-		optional("proxy", plain(&a.Proxy), `"http://proxy.example.org:3128"`, "of the webhook; default: none, whatever the environment says"),
+		optional("proxy", plain(&a.Proxy), `"http://proxy.example.org:3128"`, "of the webhook; default: none, whatever the environment says").secret(),
 		optional("email", object(a.emailKeys()), "", "in place of a webhook: mail; what happens within some seconds is one message"),
 		optional("ca", absolutePath(&a.CA), "/etc/havip/ca.pem", "who signs the server's certificate; default: whom the system trusts"),
 		setting("on", list(&a.On, kind), "kinds of events that are told"),
