@@ -1,10 +1,18 @@
 package vrrp
 
-import "time"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // handOverGrace is how much longer than the longest skew time of a Backup a router waits
 // for its successor: for a successor that is late, and the way of its advertisement.
 const handOverGrace = 200 * time.Millisecond
+
+// strangerTime is how long, at least, a sender counts as Active whose advertisements are
+// discarded: its interval is not known.
+const strangerTime = 10 * time.Second
 
 // handOver is a planned hand-over that is under way. The router is still Active. It has
 // sent priority 0, and keeps its addresses until it hears a successor or its timer expires.
@@ -75,6 +83,36 @@ func (m *Machine) receiveSuccessor(adv *Advertisement) {
 	if m.state == Backup {
 		m.receiveBackup(adv)
 	}
+}
+
+// suspectSuccessor ends the hand-over because the successor seems to be there, though its
+// advertisement was discarded. What is said of its priority cannot be trusted.
+func (m *Machine) suspectSuccessor(now time.Time, from netip.Addr) []Action {
+	m.beginStep(now)
+	if m.HandingOver() {
+		m.endHandOver(Peer{Address: from, LastHeard: m.now})
+	}
+	return m.endStep()
+}
+
+// suspects reports whether a discarded advertisement is likely to be a successor's: it is
+// meant for this virtual router, and its sender was silent until the hand-over began, as a
+// Backup is. A router of another pair with the same VRID was not. Called before the discard
+// is counted, with conn.mu held.
+func (r *Router) suspects(err *DropError, now time.Time) bool {
+	switch err.Reason {
+	case DropTTL, DropTTLBelowMinimum, DropTTLAboveMaximum, DropVersion, DropChecksum, DropAuthType, DropAuth, DropReplay, DropInterval:
+	default:
+		return false
+	}
+	begun := r.status.leavingSince
+	if begun.IsZero() {
+		return false
+	}
+	patience := max(time.Duration(r.cfg.DownMultiplier+1)*r.cfg.Interval, strangerTime)
+	return !slices.ContainsFunc(r.status.drops[:], func(d lastDrop) bool {
+		return d.err.Source == err.Source && begun.Sub(d.at) < patience
+	})
 }
 
 // endHandOver gives the addresses up. successor is the router that was heard, if any.

@@ -243,6 +243,83 @@ func TestRouterHandsOverDeaf(t *testing.T) {
 	})
 }
 
+// TestHandOverToUnread: a successor whose advertisement is discarded here has the addresses
+// all the same. What another pair sends says nothing of a successor.
+func TestHandOverToUnread(t *testing.T) {
+	pass := func(p string) Config { return Config{Version: 2, Auth: Auth{Type: AuthPass, Password: p}} }
+	skew := skewOf(110, time.Second)
+	for name, tc := range map[string]struct {
+		own, their Config
+		foreign    byte          // sends the same before; 0: nobody does
+		gone       time.Duration // it has been silent for so long; 0: it is not
+		want       string
+		as         State
+	}{
+		"another password":             {pass("secret"), pass("public"), 0, 0, "b", Backup},
+		"another version":              {Config{}, Config{Version: 2}, 0, 0, "b", Backup},
+		"another interval":             {Config{Version: 2}, Config{Version: 2, Interval: 2 * time.Second}, 0, 0, "b", Backup},
+		"quite other addresses":        {Config{}, Config{Addresses: addrs("192.0.2.99")}, 0, 0, "ab", Active},
+		"it has been Active all along": {pass("secret"), pass("public"), 2, 0, "ab", Active},
+		"it was Active a minute ago":   {pass("secret"), pass("public"), 2, time.Minute, "b", Backup},
+		"another pair is heard":        {pass("secret"), pass("public"), 3, 0, "b", Backup},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lan := newFakeLAN()
+				tc.own.Priority, tc.their.Priority = 120, 110
+				a, log := lan.logged(t, 1, tc.own, slog.LevelInfo)
+				b := lan.node(t, 2, tc.own)
+				time.Sleep(10 * time.Second)
+				b.stop()
+				time.Sleep(5 * time.Second)
+				if tc.foreign != 0 {
+					f := lan.node(t, tc.foreign, tc.their)
+					time.Sleep(10 * time.Second)
+					if tc.gone > 0 {
+						f.stop()
+						time.Sleep(tc.gone)
+					}
+				}
+				if err := a.Resign(); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(skew)
+				wantHolders(t, "before the advertisement", "a", a, b)
+				lan.port(netip.AddrFrom4([4]byte{192, 0, 2, 2}), protocolVRRP).WriteBatch([]Packet{advertise(t, 2, tc.their)})
+				b.handler.held = true
+				wantHolders(t, "after the advertisement", tc.want, a, b)
+				a.is(tc.as)
+				if tc.as == Backup {
+					log.says(t, "from=Active", "to=Backup cause=resigned", "successor=192.0.2.2 discarded_last=")
+					time.Sleep(6 * time.Second)
+					a.is(Active) // it hears nobody
+				}
+			})
+		})
+	}
+}
+
+// advertise is an advertisement of a host.
+func advertise(t *testing.T, host byte, cfg Config) Packet {
+	t.Helper()
+	cfg.VRID = 51
+	if cfg.Addresses == nil {
+		cfg.Addresses = addrs("192.0.2.250")
+	}
+	cfg, err := cfg.complete()
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := netip.AddrFrom4([4]byte{192, 0, 2, host})
+	b, err := newWire(&cfg).appendPacket(nil, cfg.Priority, src, groupIPv4, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Packet{Source: src, Destination: groupIPv4, TTL: 255, Protocol: protocolVRRP, Interface: 1}
+	p.setPayload(b)
+	return p
+}
+
 // TestHandOverIsLogged: the log says when a hand-over begins, who has the addresses then,
 // and for how long both may have had them.
 func TestHandOverIsLogged(t *testing.T) {
@@ -334,6 +411,24 @@ func TestRouterHandsOverFormer(t *testing.T) {
 		time.Sleep(time.Second)
 		a.is(Initialize)
 	})
+}
+
+// TestOwnerHearsSuccessor: to the owner that hands over, its successor is no rival.
+func TestOwnerHearsSuccessor(t *testing.T) {
+	for _, version := range []uint8{2, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			lan := newFakeLAN()
+			a := lan.node(t, 1, Config{Version: version, Priority: 255})
+			lan.node(t, 2, Config{Version: version, Priority: 110})
+			time.Sleep(10 * time.Second)
+			a.Resign()
+			time.Sleep(time.Second)
+			a.is(Backup)
+			if c := a.Status().Counters; c.Conflicts != 0 || c.Dropped[DropOwner] != 0 || c.Received == 0 {
+				t.Errorf("version %d: %d conflicts, %d dropped, %d received", version, c.Conflicts, c.Dropped[DropOwner], c.Received)
+			}
+		})
+	}
 }
 
 // TestHandOverToOwner: an owner sends from the address that this host still has. The Conn

@@ -59,7 +59,7 @@ func (r *Router) logState(t Transition) {
 	args = append(args, "priority", t.Priority)
 	switch p := t.Peer; {
 	case !s.leavingSince.IsZero():
-		args = append(args, handedOver(&t, s.leavingSince)...)
+		args = append(args, s.handedOver(&t)...)
 	case p.Address.IsValid() && t.Cause == CausePriorityZero:
 		args = append(args, "peer", p.Address, "left", ago(t.Time.Sub(p.LastHeard)), "hint", "planned or not: see its log")
 	case p.Address.IsValid():
@@ -197,14 +197,17 @@ func (r *Router) observeHandOver(now time.Time) {
 	}
 }
 
-// handedOver returns what is to be logged of a hand-over that began at since and ends with
-// a change.
-func handedOver(t *Transition, since time.Time) []any {
-	after := t.Time.Sub(since).Round(time.Millisecond)
-	if p := t.Peer; p.Address.IsValid() {
+// handedOver returns what is to be logged of a hand-over that ends with a change.
+func (s *status) handedOver(t *Transition) []any {
+	after := t.Time.Sub(s.leavingSince).Round(time.Millisecond)
+	switch p := t.Peer; {
+	case !p.Address.IsValid():
+		return []any{"successor", "nobody", "after", after}
+	case s.unheard > 0 && s.why.Source == p.Address: // see suspects
+		return []any{"successor", p.Address, "discarded_last", s.why.Error(), "after", after}
+	default:
 		return []any{"successor", p.Address, "successor_priority", p.Priority, "after", after}
 	}
-	return []any{"successor", "nobody", "after", after}
 }
 
 // rivalSince returns when the successor was heard for which the actions release the

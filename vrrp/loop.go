@@ -201,7 +201,12 @@ func (l *loop) receivePacket(p *Packet, now time.Time) {
 		return
 	}
 	if err := r.wire.parse(&l.adv, p, now); err != nil {
-		r.countDiscard(err.(*DropError), now)
+		drop := err.(*DropError)
+		comes := r.suspects(drop, now)
+		r.countDiscard(drop, now)
+		if comes {
+			r.step(now, func(now time.Time) []Action { return r.machine.suspectSuccessor(now, drop.Source) })
+		}
 		return
 	}
 	if r.debugs() {

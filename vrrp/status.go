@@ -217,7 +217,7 @@ func (r *Router) noteHeard(adv *Advertisement, now time.Time) {
 	r.remember(adv, now)
 	r.observeDeaf(adv, now)
 	r.observeLeader(adv)
-	if r.cfg.owner() && r.machine.State() == Active {
+	if r.cfg.owner() && r.machine.holds() {
 		if adv.Version == 2 {
 			r.wire.drop.drop(DropOwner, 0, 0)
 			r.countDiscard(&r.wire.drop, now)
