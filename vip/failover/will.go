@@ -44,6 +44,7 @@ type will struct {
 	mu        sync.Mutex
 	removals  vip.Removals // of everything that may be on the interface
 	active    bool
+	left      bool // the router had handed over, or was about to, when the will was written
 	withdrawn bool
 	again     *time.Timer // while active
 }
@@ -68,6 +69,17 @@ func (w *will) Acquire(ctx context.Context) error {
 func (w *will) Release(ctx context.Context) error {
 	w.setActive(false)
 	return w.manager.Release(ctx)
+}
+
+// Announce also follows a hand-over that nobody answered: the router has a farewell again.
+func (w *will) Announce(ctx context.Context) error {
+	w.mu.Lock()
+	left := w.left
+	w.mu.Unlock()
+	if left {
+		w.refresh()
+	}
+	return w.manager.Announce(ctx)
 }
 
 // setActive says whether the will has a farewell.
@@ -97,6 +109,7 @@ func (w *will) change(how func()) {
 	if w.again != nil {
 		w.again.Stop()
 	}
+	w.left = false
 	text := guard.Will{Requests: w.removals.Requests, Filters: w.removals.Filters, Settings: w.removals.Settings}
 	if w.active {
 		var validFor time.Duration
@@ -117,8 +130,8 @@ func (w *will) change(how func()) {
 // long they are valid.
 func (w *will) farewell() (list []guard.Packet, validFor time.Duration) {
 	packets, validFor, err := w.router.Farewell()
-	if errors.Is(err, vrrp.ErrNotActive) {
-		return nil, refreshTime // the router has just stepped down: Release is under way
+	if w.left = errors.Is(err, vrrp.ErrNotActive); w.left {
+		return nil, refreshTime // Release is under way, or the router has sent priority 0
 	}
 	if err != nil {
 		w.log.Warn("the guard has no farewell to send", "err", err)

@@ -27,6 +27,7 @@ type scene struct {
 	mu      sync.Mutex // against the will's timer
 	log     []string
 	expires time.Duration
+	leaves  bool // the router hands over
 }
 
 func (s *scene) note(format string, args ...any) {
@@ -42,6 +43,12 @@ func (s *scene) expire(d time.Duration) {
 	s.expires = d
 }
 
+func (s *scene) leave(leaves bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaves = leaves
+}
+
 func (s *scene) Acquire(context.Context) error  { s.note("acquire"); return s.fails }
 func (s *scene) Announce(context.Context) error { return nil }
 func (s *scene) Release(context.Context) error  { s.note("release"); return s.fails }
@@ -49,6 +56,9 @@ func (s *scene) Release(context.Context) error  { s.note("release"); return s.fa
 func (s *scene) Farewell() ([]vrrp.Packet, time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.leaves {
+		return nil, 0, vrrp.ErrNotActive
+	}
 	if s.expires == 0 {
 		return nil, 0, errors.New("no address")
 	}
@@ -117,6 +127,32 @@ func TestWill(t *testing.T) {
 		w.setRemovals(vip.Removals{Requests: [][]byte{[]byte("late")}})
 		w.refresh()
 		s.want(t)
+	})
+}
+
+// TestWillAfterHandOver: a will that was refreshed while the router handed over has a
+// farewell again as soon as the router goes on. Other announcements cost the guard nothing.
+func TestWillAfterHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{expires: time.Hour}
+		w := &will{log: slog.New(slog.DiscardHandler), manager: s, guard: s, router: s}
+		w.Acquire(t.Context())
+		w.Announce(t.Context())
+		s.want(t, "will: bye", "acquire")
+		s.leave(true)
+		time.Sleep(refreshTime)
+		synctest.Wait()
+		s.want(t, "will: ")
+		s.leave(false)
+		w.Announce(t.Context())
+		w.Announce(t.Context())
+		s.want(t, "will: bye")
+		s.leave(true)
+		w.refresh()
+		w.Release(t.Context())
+		w.Announce(t.Context())
+		s.want(t, "will: ", "will: ", "release")
+		w.withdraw()
 	})
 }
 
