@@ -98,6 +98,37 @@ func (m *Manager) renewLease() error {
 	return nil
 }
 
+// limitLease makes the lease no longer than limit, or as long as it is configured if limit
+// is 0, and renews it if that changes anything.
+func (m *Manager) limitLease(limit time.Duration) error {
+	m.limit = limit
+	lifetime, now := m.lifetime(), time.Now()
+	if lifetime == m.lease.lifetime {
+		return nil
+	}
+	if err := m.leaseError(m.lease); err != nil {
+		return m.loseAddresses(err)
+	}
+	if m.lease.over(now) {
+		m.dirty.Store(true) // routes may have gone
+	}
+	m.lease.lifetime, m.lease.since = lifetime, now // the time so far counts for the other lease
+	for i := range m.puts {
+		m.puts[i].valid = lifetime
+	}
+	m.poke()
+	return m.renewLease()
+}
+
+// lifetime is for how long the addresses are put on the interface; 0: for ever.
+func (m *Manager) lifetime() time.Duration {
+	configured := m.cfg.lifetime()
+	if configured == 0 || m.limit == 0 {
+		return configured
+	}
+	return min(configured, m.limit)
+}
+
 func (m *Manager) setLease(l lease) {
 	m.lease = l
 	m.lapses.Store(l.doubtful())
@@ -108,7 +139,8 @@ func (m *Manager) releaseAll() error {
 	m.seekSuccessors(time.Now())
 	m.setHeld(false)
 	m.announcer.stop()
-	m.puts = nil
+	m.puts, m.limit = nil, 0
+	m.lease.lifetime = m.lifetime()
 	_, err := m.removeAll()
 	return err
 }

@@ -43,7 +43,8 @@ type Manager struct {
 	faults    knownFaults
 	held      bool // the desired state
 	lease     lease
-	puts      []assigned // what a renewal writes
+	limit     time.Duration // of the lease, see Depart; 0: none
+	puts      []assigned    // what a renewal writes
 	lacking   lacks
 	announcer announcer
 	budgeted  time.Time // the Namespace's budget is used up until then
@@ -242,11 +243,15 @@ func (m *Manager) Announce(context.Context) error {
 	if !m.held {
 		return nil
 	}
+	err := m.limitLease(0)
+	if !m.held {
+		return err
+	}
 	now := time.Now()
 	m.announcer.again(now)
 	m.sendAnnouncements(now)
 	m.poke()
-	return nil
+	return err
 }
 
 // Release takes the addresses off the interface, whether or not they were acquired.
@@ -269,6 +274,22 @@ func (m *Manager) Release(context.Context) error {
 func (m *Manager) Lapsed() bool {
 	at := m.lapses.Load()
 	return at != nil && !time.Now().Before(*at)
+}
+
+// Depart says that the addresses are about to be handed over, within the given time: until
+// Announce or Release is called, their lease is as short as the kernel allows, a second, or
+// a quarter of that time. The new holder comes long before the usual lease of a process that
+// is frozen or killed meanwhile would be over.
+func (m *Manager) Depart(_ context.Context, within time.Duration) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.life.ended {
+		return m.life.closedError("depart")
+	}
+	if !m.held {
+		return nil
+	}
+	return m.limitLease(max(minLease, (within / renewals).Truncate(time.Second)))
 }
 
 // Status returns a snapshot.

@@ -171,6 +171,6 @@ func (m *Manager) removeParting(p belongings) {
 
 // adoptConfig replaces the configuration.
 func (m *Manager) adoptConfig(next Config, p belongings) {
-	m.lease.lifetime = next.lifetime()
 	_ = m.ns.join(m, func() { m.cfg, m.parting = next, p }) // a closed Namespace has nothing to tell
+	m.lease.lifetime = m.lifetime()
 }

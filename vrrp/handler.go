@@ -17,7 +17,7 @@ import (
 // ctx ends when the call is overtaken by a later one or its time is up.
 //
 // A router learns more from a Handler that has further methods: those of [FaultSource],
-// [Lessee] and [Neighbourhood]. A Handler whose addresses can go while the router is
+// [Lessee], [Departer] and [Neighbourhood]. A Handler whose addresses can go while the router is
 // Active, as those with a lease do, must be a FaultSource: without it the router stays
 // Active and keeps its peers from serving. A struct that embeds a Handler has only the
 // three methods below: it must have the further methods of its own, and pass these calls
@@ -63,15 +63,29 @@ type Lessee interface {
 	Lapsed() bool
 }
 
+// Departer is a [Handler] whose addresses go by themselves when the process is not run for
+// a while: see [Lessee].
+type Departer interface {
+	// Depart says that a planned hand-over begins, and that Release or Announce follows
+	// within about that time. From now on another router may take the addresses much
+	// sooner than a Backup would that hears nothing any more. So they should go as soon
+	// as possible if the process is not run, until Announce says that this router goes on.
+	Depart(ctx context.Context, within time.Duration) error
+}
+
 // maxTransitions bounds the queue for a Handler or an OnTransition that does not return.
 const maxTransitions = 256
 
+// depart is the kind of a task that calls Departer.Depart. No machine asks for that.
+const depart = Changed + 1
+
 // task is one call of a Handler or of OnTransition, which may block.
 type task struct {
-	kind       ActionKind // Acquire, Announce, Release or Changed
-	transition Transition // of Changed
-	id         uint64     // of Acquire
-	rival      time.Time  // of Release: when the successor was heard; zero: not known
+	kind       ActionKind    // Acquire, Announce, Release, Changed or depart
+	transition Transition    // of Changed
+	id         uint64        // of Acquire
+	rival      time.Time     // of Release: when the successor was heard; zero: not known
+	within     time.Duration // of depart
 }
 
 // worker is the queue between a machine and a goroutine that makes calls. A router has
@@ -101,7 +115,7 @@ func (w *worker) pushTask(e task) {
 	defer w.mu.Unlock()
 	switch e.kind {
 	case Release:
-		w.overtakeCalls(Acquire, Announce, Release)
+		w.overtakeCalls(Acquire, Announce, Release, depart)
 	case Acquire:
 		w.overtakeCalls(Acquire, Announce)
 		if w.running == Release {
@@ -205,7 +219,7 @@ func (r *Router) runTask(ctx context.Context, e task) {
 		return
 	}
 	began := time.Now()
-	err := r.callHandler(ctx, e.kind)
+	err := r.callHandler(ctx, e)
 	overtaken := errors.Is(context.Cause(ctx), context.Canceled)
 	r.work.endCall()
 	if err == nil {
@@ -216,17 +230,24 @@ func (r *Router) runTask(ctx context.Context, e task) {
 		r.acquired(e.id)
 	case e.kind == Acquire:
 		r.acquireFailed(e.id, err)
+	case err != nil && !overtaken && e.kind == depart:
+		r.log.Warn("the addresses outlive a process that is not run by longer than they should", "err", err)
 	case err != nil && !overtaken:
 		r.log.Error("addresses", "do", strings.ToLower(e.kind.String()), "err", err)
 	}
 }
 
 // callHandler makes one call of the Handler.
-func (r *Router) callHandler(ctx context.Context, kind ActionKind) error {
+func (r *Router) callHandler(ctx context.Context, e task) error {
 	if r.handler == nil {
 		return nil
 	}
-	switch kind {
+	switch e.kind {
+	case depart:
+		if d, ok := r.handler.(Departer); ok {
+			return d.Depart(ctx, e.within)
+		}
+		return nil
 	case Acquire:
 		return r.handler.Acquire(ctx)
 	case Announce:

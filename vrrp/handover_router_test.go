@@ -205,6 +205,62 @@ func TestRouterLosesAddressesWhileLeaving(t *testing.T) {
 	})
 }
 
+// departing is a Handler that is told of hand-overs.
+type departing struct{ *fakeHandler }
+
+func (d departing) Depart(ctx context.Context, within time.Duration) error {
+	return d.call(ctx, "depart within "+within.String()+" at")
+}
+
+// TestHandlerHearsOfHandOver: the Handler is told when a hand-over begins, once, and learns
+// how it ends.
+func TestHandlerHearsOfHandOver(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg   Config
+		leave func(n *node)
+		want  string
+	}{
+		"nobody takes over": {Config{}, func(n *node) { n.Resign() }, "depart within 1.2s at 10s, announce 12.4s"},
+		"stop":              {Config{Interval: 10 * time.Millisecond}, func(n *node) { n.stop() }, "depart within 210ms at 10s, release 10.21s"},
+		"at once":           {Config{NoOverlap: true}, func(n *node) { n.StandDown("maintenance") }, "release 10s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newFakeLAN().prepare(t, 1, tc.cfg)
+				n.Router.handler = departing{n.handler}
+				n.run()
+				time.Sleep(10 * time.Second)
+				before := len(n.handler.log())
+				tc.leave(n)
+				time.Sleep(10 * time.Second)
+				if got := strings.Join(n.handler.log()[before:], ", "); got != tc.want {
+					t.Errorf("calls %s, want %s", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// TestDepartIsOvertaken: a Handler that is slow to hear of a hand-over still releases in
+// time.
+func TestDepartIsOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeLAN().prepare(t, 1, Config{})
+		n.Router.handler = departing{n.handler}
+		n.handler.during = func(ctx context.Context, call string) error {
+			if strings.HasPrefix(call, "depart") {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		n.run()
+		time.Sleep(10 * time.Second)
+		n.StandDown("maintenance")
+		time.Sleep(1200 * time.Millisecond)
+		wantHolders(t, "at the end", "", n)
+	})
+}
+
 // TestFarewellWhileLeaving: a router that has sent priority 0 leaves no second one to the
 // guard: it would make the successor wait again.
 func TestFarewellWhileLeaving(t *testing.T) {

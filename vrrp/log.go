@@ -179,8 +179,8 @@ func (r *Router) logDeed(e task, took time.Duration) {
 	r.log.Info(what, args...)
 }
 
-// observeHandOver logs that a planned hand-over has begun. conn.mu is held, and the
-// group's.
+// observeHandOver logs that a planned hand-over has begun, and tells the Handler. conn.mu is
+// held, and the group's.
 func (r *Router) observeHandOver(now time.Time) {
 	s, l := &r.status, &r.machine.leaving
 	switch begun := r.machine.HandingOver(); {
@@ -193,7 +193,9 @@ func (r *Router) observeHandOver(now time.Time) {
 		if l.reason != "" {
 			args = append(args, "reason", l.reason)
 		}
-		r.log.Info("hands over: keeps the addresses until a successor is heard", append(args, "longest", r.machine.timer.Sub(r.machine.now))...)
+		within := r.machine.timer.Sub(r.machine.now)
+		r.log.Info("hands over: keeps the addresses until a successor is heard", append(args, "longest", within)...)
+		r.queueTask(task{kind: depart, within: within})
 	}
 }
 

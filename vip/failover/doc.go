@@ -19,9 +19,9 @@
 //   - When the program is killed or crashes, a child process says so in its place, and
 //     removes the address: see package guard.
 //   - When the program is frozen, or the child is killed as well, the kernel removes the
-//     address before a peer takes over. At intervals below one second this is not certain:
-//     the kernel's shortest lease is 1 s, and two hosts may have the address for up to two
-//     seconds.
+//     address before a peer takes over. At intervals below one second this is not certain,
+//     and in the middle of a hand-over at none up to 8 s: the kernel's shortest lease is
+//     1 s, and two hosts may have the address for up to two seconds.
 //   - A second program on the same host that runs the same virtual router waits until the
 //     first has ended, and does not touch its address.
 //   - When the address cannot be held, as on an interface that is down, the host takes no

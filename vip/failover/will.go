@@ -19,6 +19,7 @@ type manager interface {
 	vrrp.Handler
 	vrrp.FaultSource
 	vrrp.Lessee
+	vrrp.Departer
 	vrrp.Neighbourhood
 }
 
