@@ -373,3 +373,14 @@ func TestSocketAccess(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryChangeIsSteering: the routes that are asked for above are all that are not for
+// reading, but those by which the page logs in and out, and the profiles.
+func TestEveryChangeIsSteering(t *testing.T) {
+	for _, rt := range New(Config{}, newFakeNode()).routes {
+		want := rt.method != "GET" && rt.pattern != "/login" && rt.pattern != "/logout" || strings.HasPrefix(rt.pattern, "/debug/")
+		if rt.steers != want {
+			t.Errorf("%s %s: steers is %v, want %v", rt.method, rt.pattern, rt.steers, want)
+		}
+	}
+}
