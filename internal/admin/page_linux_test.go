@@ -152,7 +152,7 @@ func TestPageShowsWhatIsWrong(t *testing.T) {
 	b.until("drawn", `document.querySelector("#routers article")`)
 	b.run(`document.body.innerText`, &text)
 	for _, want := range []string{"2 things need you", "VI_1", "Active", "3m1", "no advertisement in time (192.168.31.241)", "fault: check balancer is down", "connection refused",
-		"17 by auth", "status 503, want 200 to 399", "draining", "certificate of www.example.org", "1 (file: 2)", "p99 90 ms", "5xx 3"} {
+		"17 by auth", "status 503, want 200 to 399", "draining", "certificate of www.example.org", "1 (file: 2)", "p99 90 ms", "3 5xx"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}
