@@ -159,6 +159,7 @@ func oneLine(s string) string {
 
 // cut shortens s to so many bytes, at the end of a rune.
 func cut(s string, most int) string {
+	s = strings.ToValidUTF8(s, "\ufffd") // as JSON has it, and three times as long as a byte
 	if len(s) <= most {
 		return s
 	}

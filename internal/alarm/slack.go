@@ -44,10 +44,11 @@ var slackEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // cutEscaped is cut for escaped text: it leaves no part of an escape at the end.
 func cutEscaped(s string, most int) string {
-	if len(s) <= most {
-		return s
+	whole := cut(s, most)
+	s, shortened := strings.CutSuffix(whole, "...")
+	if !shortened {
+		return whole
 	}
-	s = strings.TrimSuffix(cut(s, most), "...")
 	if i := strings.LastIndexByte(s, '&'); i >= 0 && !strings.Contains(s[i:], ";") {
 		s = s[:i]
 	}

@@ -111,6 +111,7 @@ func FuzzSlack(f *testing.F) {
 	f.Add("<!channel> & <https://evil.example|click>", "VI_1")
 	f.Add(strings.Repeat("&", 5000), strings.Repeat("<", 400))
 	f.Add("\xff\x00\n\u2028", "a\tb")
+	f.Add("0", strings.Repeat("\xff0", 1400)) // each byte that is no character becomes three
 	f.Fuzz(func(t *testing.T, cause, router string) {
 		e := transition(0, "Backup", "Active", cause)
 		e.Router = router

@@ -103,7 +103,10 @@ func wrap(head, text string, width int) []string {
 	if width <= 0 {
 		return []string{strings.TrimRight(head+text, " ")}
 	}
-	room := max(width-len(indent), 20)
+	if width-len(indent) < 20 { // a long name leaves no room beside it
+		head, text, indent = "", head+text, ""
+	}
+	room := width - len(indent)
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(text) {
