@@ -47,6 +47,7 @@ func FuzzHostileText(f *testing.F) {
 	f.Add("C1 \u009b31m, \u202eright to left, \xff", 25)
 	f.Add(strings.Repeat("long", 100), 120)
 	f.Add("", 80)
+	f.Add(" 000000", 3)
 	f.Add("a-name-of-a-host", 5) // which leaves no room beside it
 	f.Fuzz(func(t *testing.T, text string, width int) {
 		if len(text) > 1000 {

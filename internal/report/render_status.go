@@ -60,7 +60,7 @@ func (s *Status) drawNode(out *strings.Builder, l Layout) {
 	if !n.Loaded.IsZero() && n.Loaded.Sub(n.Started) > time.Minute {
 		line += ", read " + age(n.Time, n.Loaded) + " ago"
 	}
-	host := clean(n.Host)
+	host := strings.Join(strings.Fields(clean(n.Host)), " ") // as wrap has it
 	if l.Width > 0 {
 		host = shorten(host, l.Width/3, false)
 	}
