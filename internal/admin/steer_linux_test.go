@@ -354,13 +354,17 @@ func TestMembersLeaveRoomOnTheSocket(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(f.socket), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for range maxPerAddress + maxRefused/4 {
+	for i := range maxPerAddress + maxRefused/4 {
 		c, err := f.dialAs(user, group)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := c.Write([]byte("GET /api/v1/events/stream HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+		request := "GET /api/v1/events/stream HTTP/1.1\r\nHost: x\r\n"
+		if i < maxReaders {
+			request += "\r\n" // the others have no end, and are waited for
+		}
+		if _, err := c.Write([]byte(request)); err != nil {
 			t.Fatal(err)
 		}
 	}
