@@ -146,7 +146,7 @@ func (l *poolLog) report(log *slog.Logger, s *snapshot, n census) {
 	case !lost && l.lost && up > 0:
 		log.Info("pool has working backends again", "up", up)
 	}
-	l.lost = lost
+	l.lost = up == 0 && (lost || l.lost) // an empty pool is no better than a lost one
 	if up == 0 {
 		return // that says it all
 	}

@@ -40,6 +40,24 @@ func (s *story) want(t *testing.T, what string, lines ...string) {
 	s.Reset()
 }
 
+// TestLossOutlastsAnEmptyPool: a pool that has lost its backends, and then has none for a
+// while, as when a name is not resolved, says so when one is there again.
+func TestLossOutlastsAnEmptyPool(t *testing.T) {
+	var log story
+	bs := backends(1)
+	p := newPool(t, PoolConfig{Name: "web", Backends: bs, Logger: log.logger(slog.LevelInfo)})
+	p.SetHealth("a", errors.New("refused"))
+	if err := p.Update(nil); err != nil {
+		t.Fatal(err)
+	}
+	log.Reset()
+	if err := p.Update(bs); err != nil {
+		t.Fatal(err)
+	}
+	p.SetHealth("a", nil)
+	log.want(t, "one is back", `INFO msg="pool has working backends again" pool=web up=1`)
+}
+
 // TestLosingBackends: each that is lost is a warning with the reason and how many are
 // left, the last one an error, once, and what comes back is told once, too.
 func TestLosingBackends(t *testing.T) {
