@@ -1,6 +1,7 @@
 package alarm
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -224,6 +225,9 @@ func TestSlowSuccess(t *testing.T) {
 	over := make(chan struct{})
 	defer close(over)
 	address := labtest.Listen(t, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			t.Error(err)
+		}
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
 		<-over
 	})

@@ -114,7 +114,7 @@ func TestSetBackend(t *testing.T) {
 	}
 	for _, tc := range []struct{ service, backend, want string }{
 		{"shop", "x", `no backend of service shop is called "x": there are a, b, c, localhost:4, w`},
-		{"shop/mail", "b", `want a`},
+		{"shop/mail", "b", `no backend of service shop/mail is called "b": there is only a`},
 		{"shop/news", "a", `no route is called "shop/news": there are shop/, shop/mail, shop/web`},
 		{"market", "a", `no service is called "market": there is only shop`},
 	} {

@@ -21,7 +21,8 @@ var eventKinds = map[string]string{
 	"fault":                    report.KindFault,
 	"another router is Active": report.KindOther,
 	"hands over: keeps the addresses until a successor is heard": report.KindAddresses,
-	"addresses acquired":                              report.KindAddresses,
+	"addresses acquired": report.KindAddresses,
+	"the addresses outlive a process that is not run by longer than they should": report.KindAddresses,
 	"addresses released":                              report.KindAddresses,
 	"addresses":                                       report.KindAddresses, // could not be acquired or released
 	"another interval":                                report.KindDiscard,
