@@ -286,7 +286,13 @@ func (c softCase) measure(s *stage, wire *lab.Capture, stream *stream) (r softRe
 	if err := s.until("the connection ends", stream.ended); err != nil {
 		return r, err
 	}
-	list := softAdverts(s, wire, s.from)
+	var list []advert // a packet may be captured a moment after it had its effect
+	if err := s.until("LB-02 advertises", func() bool {
+		list = softAdverts(s, wire, s.from)
+		return slices.ContainsFunc(list, func(a advert) bool { return a.side == 1 })
+	}); err != nil {
+		return r, err
+	}
 	left := slices.IndexFunc(list, func(a advert) bool { return a.side == 0 && a.priority == 0 })
 	next := slices.IndexFunc(list, func(a advert) bool { return a.side == 1 })
 	if left < 0 || next < left {
