@@ -56,6 +56,9 @@ func startMonitoring(t *testing.T) *monitoringLab {
 		if err := m.nodes[i].Start(); err != nil {
 			t.Fatal(err)
 		}
+		if i == 0 { // without preemption whoever is first stays
+			lab.Until(t, 30*time.Second, "LB-01 is Active before LB-02 begins", func() bool { return strings.Contains(m.nodes[0].Output(), "to=Active") })
+		}
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
