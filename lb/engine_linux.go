@@ -3,10 +3,10 @@ package lb
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
-	"runtime"
+	"net/netip"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,25 +20,24 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	if !ok {
 		return t.acceptConns(ctx, work, ln)
 	}
-	lfd, err := dupFD(tcp)
+	in, err := newIntake(tcp, &t.counters, &t.limiter, t.acceptRules)
 	if err != nil {
-		return fmt.Errorf("lb: listener %s: %w", ln.Addr(), err)
+		return err
 	}
-	prepareListener(lfd) // it may not come from Listen
-	e := &engine{plane: t, work: work, failed: make(chan error, 1)}
-	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
-		l, err := newLoop(e, lfd)
+	e := &engine{plane: t, work: work}
+	for range loopCount() {
+		l, err := newLoop(e, in)
 		if err != nil {
 			for _, l := range e.loops {
 				l.freeAll()
 			}
-			reactor.Close(lfd)
+			in.close()
 			return fmt.Errorf("lb: event loop: %w", err)
 		}
 		e.loops = append(e.loops, l)
 	}
 	t.sessions.add(e) // until all connections of the loops have ended
-	var accepting, running sync.WaitGroup
+	var running sync.WaitGroup
 	for _, l := range e.loops {
 		running.Go(l.run)
 	}
@@ -46,41 +45,13 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 		running.Wait()
 		t.sessions.remove(e)
 	}()
-	select {
-	case <-ctx.Done():
-		awaitAccepted(ln)
-	case err = <-e.failed:
-		err = fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
-	}
-	for _, l := range e.loops {
-		accepting.Add(1)
-		l.Post(func() {
-			l.stopAccepting()
-			accepting.Done()
-		})
-	}
-	accepting.Wait()
-	reactor.Close(lfd)
-	return err
+	return in.acceptUntil(ctx, ln)
 }
 
-// acceptWithin bounds the wait for the connections of a backlog to be accepted.
-const acceptWithin = time.Second
-
-// awaitAccepted waits until the backlog is empty for a moment. Limits may leave no room for
-// its connections at first.
-func awaitAccepted(ln net.Listener) {
-	for end := time.Now().Add(acceptWithin); hasPending(ln) && time.Now().Before(end); {
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// fail ends accepting: the listener is of no use any more.
-func (e *engine) fail(err error) {
-	select {
-	case e.failed <- err:
-	default: // another loop was faster
-	}
+// acceptRules are the settings that accepting needs.
+func (t *TCP) acceptRules() (*Limits, *slog.Logger) {
+	cfg := t.settings.Load()
+	return &cfg.Limits, cfg.log
 }
 
 // cut ends the connections of servers.
@@ -96,17 +67,22 @@ func (e *engine) cut(gone servers) {
 	}
 }
 
-func newLoop(e *engine, listener int32) (*loop, error) {
-	r, err := reactor.NewLoop()
-	if err != nil {
-		return nil, err
+func newLoop(e *engine, in *intake) (*loop, error) {
+	l := &loop{e: e, scratch: make([]byte, scratchSize)}
+	return l, l.join(in, l.openLink)
+}
+
+// openLink begins the life of an accepted connection, which is counted already.
+func (l *loop) openLink(fd int32, peer netip.AddrPort) {
+	cfg := l.e.plane.settings.Load()
+	if !l.admit(&cfg.Limits, fd, peer.Addr()) {
+		return
 	}
-	l := &loop{Loop: r, e: e, listener: listener, resumeAt: reactor.Never, scratch: make([]byte, scratchSize)}
-	if errno := l.watchListener(); errno != 0 {
-		l.freeAll()
-		return nil, errno
-	}
-	return l, nil
+	k := l.newLink()
+	k.cfg, k.fd[0], k.fd[1], k.start, k.peer = cfg, fd, -1, l.Now(), peer.Addr()
+	k.origin = origin{client: peer, pool: cfg.Pool}
+	k.proxied = cfg.wantsProxy(peer.Addr())
+	k.begin()
 }
 
 // run serves until accepting has stopped and the last connection has ended.

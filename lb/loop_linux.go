@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/lb/internal/reactor"
@@ -13,32 +12,23 @@ import (
 )
 
 // engine relays plain TCP connections in event loops, one per processor, each
-// with an epoll instance of its own. All of them wait for the one listener
-// (EPOLLEXCLUSIVE). With a listener for each loop (SO_REUSEPORT) the kernel would deal
-// connections out by their hash, to a busy loop as well as to an idle one; the backlog
-// of a loop that ends would be lost; and a second program could take a part of the
-// traffic without any error. The kernel always wakes the loop that has waited longest:
-// [loop.yieldListener] makes up for that.
+// with an epoll instance of its own.
 type engine struct {
-	plane  *TCP
-	work   context.Context // ends when connections must end
-	loops  []*loop
-	failed chan error // of the listener; has room for one
+	plane *TCP
+	work  context.Context // ends when connections must end
+	loops []*loop
 }
 
 // loop owns some of the connections; all but Post runs in its goroutine.
 type loop struct {
-	*reactor.Loop
-	e        *engine
-	listener int32 // -1 after stopAccepting
-	resumeAt int64 // until when accepting pauses; reactor.Never: it does not
+	acceptor
+	e *engine
 
-	links  []*link      // by slot; nil: unused
-	unused []int32      // slots
-	spare  []*link      // for later connections
-	live   atomic.Int32 // connections; other loops read it
-	serial int32        // of the latest mark
-	runq   []*link      // with more to do than one turn allows
+	links  []*link // by slot; nil: unused
+	unused []int32 // slots
+	spare  []*link // for later connections
+	serial int32   // of the latest mark
+	runq   []*link // with more to do than one turn allows
 	timers reactor.Timers[*link]
 
 	scratch []byte
@@ -213,9 +203,6 @@ func (l *loop) freeAll() {
 		p.Close()
 	}
 }
-
-// placeListener is the place of the listener among the descriptors of a loop.
-const placeListener = -1
 
 // sparePipes and spareLinks are how many pipes and links a loop keeps for later.
 const sparePipes, spareLinks = 64, 128
