@@ -88,7 +88,7 @@ func (h *Handler) Shutdown(ctx context.Context) {
 // ServeHTTP implements http.Handler. It breaks off a response by a panic with
 // http.ErrAbortHandler, which net/http understands.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(h, w, r)
+	x := newHandling(h, w, r)
 	defer x.endRequest()
 	x.serve()
 }
@@ -97,9 +97,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Paused are 0: connections are the server's.
 func (h *Handler) Stats() Stats { return h.counters.stats() }
 
-// newExchange begins to account for a request. The request must end with endRequest.
-func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
-	x := &exchange{h: h, cfg: h.settings.Load(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r), conn: clientConnOf(r)}
+// newHandling begins to account for a request. The request must end with endRequest.
+func newHandling(h *Handler, w http.ResponseWriter, r *http.Request) *handling {
+	x := &handling{h: h, cfg: h.settings.Load(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r), conn: clientConnOf(r)}
 	x.record.Start = time.Now()
 	h.counters.accepted.Add(1)
 	h.counters.active.Add(1)

@@ -10,7 +10,7 @@ import (
 
 // passInformational passes a 1xx response on, unless the final response has begun. The
 // upload calls it too, in its own goroutine.
-func (x *exchange) passInformational(code int, header http.Header) {
+func (x *handling) passInformational(code int, header http.Header) {
 	x.writing.Lock()
 	defer x.writing.Unlock()
 	// An HTTP/1.0 client would take it for the final response (RFC 9110 §15.2).
@@ -35,20 +35,20 @@ func (x *exchange) passInformational(code int, header http.Header) {
 }
 
 // beginAnswer begins the final response: no informational one comes any more.
-func (x *exchange) beginAnswer() {
+func (x *handling) beginAnswer() {
 	x.writing.Lock()
 	defer x.writing.Unlock()
 	x.answering = true
 }
 
 // awaitClient sets how long the client may take nothing of what is written next.
-func (x *exchange) awaitClient() {
+func (x *handling) awaitClient() {
 	_ = x.rc.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 }
 
 // letClientRest takes the time of awaitClient back while there is nothing to take: in HTTP/2
 // it would end the stream, even if nothing is being written.
-func (x *exchange) letClientRest() {
+func (x *handling) letClientRest() {
 	if x.in.ProtoMajor != 1 {
 		_ = x.rc.SetWriteDeadline(time.Time{})
 	}
@@ -56,7 +56,7 @@ func (x *exchange) letClientRest() {
 
 // lacksLength reports whether a client learns only from the end of a response with
 // this header how long it is.
-func (x *exchange) lacksLength(h http.Header) bool {
+func (x *handling) lacksLength(h http.Header) bool {
 	_, known := h["Content-Length"]
 	status := x.record.Status
 	return !known && x.in.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
@@ -65,7 +65,7 @@ func (x *exchange) lacksLength(h http.Header) bool {
 // finishResponse ends a complete response. net/http gets the connection back only if the
 // request has been read to its end: it would read the rest as the next request, or panic
 // because a read is still under way.
-func (x *exchange) finishResponse() {
+func (x *handling) finishResponse() {
 	for name, values := range x.trailer {
 		if !slices.Contains(x.announced, name) {
 			name = http.TrailerPrefix + name
@@ -102,7 +102,7 @@ const drainFor = 500 * time.Millisecond
 // hangUp ends a response whose request will not be read to its end, and then the
 // connection. It waits before it closes: a reset could destroy the response before the
 // client has read it (RFC 9112 §9.6).
-func (x *exchange) hangUp(deadline time.Time) {
+func (x *handling) hangUp(deadline time.Time) {
 	conn, buffered, err := x.rc.Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler)

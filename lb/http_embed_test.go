@@ -376,7 +376,7 @@ func TestUnreadResponseIsNotTheNext(t *testing.T) {
 
 // TestStatusOfAnErrorHandler: the first that is final is recorded.
 func TestStatusOfAnErrorHandler(t *testing.T) {
-	x := new(exchange)
+	x := new(handling)
 	w := &answerWriter{httptest.NewRecorder(), x}
 	for _, status := range []int{103, 404, 500} {
 		w.WriteHeader(status)

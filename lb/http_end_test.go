@@ -199,7 +199,7 @@ func TestSlowUploadToNobody(t *testing.T) {
 // other, and none comes when the final one has begun.
 func TestInformationalResponseLeavesTheFinalOne(t *testing.T) {
 	rec := httptest.NewRecorder()
-	x := &exchange{w: rec, rc: http.NewResponseController(rec), in: httptest.NewRequest("GET", "/", nil), cfg: new(handlerSettings)}
+	x := &handling{w: rec, rc: http.NewResponseController(rec), in: httptest.NewRequest("GET", "/", nil), cfg: new(handlerSettings)}
 	final := http.Header{"Connection": {"close"}, "X-Final": {"1"}}
 	maps.Copy(rec.Header(), final)
 	x.passInformational(103, http.Header{"Connection": {"X-Hop"}, "X-Hop": {"1"}, "Link": {"x"}})

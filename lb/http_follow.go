@@ -13,7 +13,7 @@ import (
 // may have closed its connection then, or only its half of the connection, as it may when
 // the request is out (RFC 9112 §9.6): such a client waits for the response. Behind a
 // Listener without TLS the two can be told apart.
-func (x *exchange) followClient() {
+func (x *handling) followClient() {
 	x.ctx = x.in.Context()
 	if x.conn.halfClosing() == nil {
 		return
@@ -23,7 +23,7 @@ func (x *exchange) followClient() {
 }
 
 // unfollowClient ends what followClient has begun.
-func (x *exchange) unfollowClient() {
+func (x *handling) unfollowClient() {
 	if x.unfollow == nil {
 		return
 	}
@@ -43,7 +43,7 @@ const (
 
 // awaitDeparture is called when the context of net/http has ended. It waits until the client
 // has left, or the request has ended.
-func (x *exchange) awaitDeparture() {
+func (x *handling) awaitDeparture() {
 	defer x.leave()
 	client := x.conn.halfClosing()
 	// A body of a connection that has ended ends soon. Another one may take long.
@@ -61,7 +61,7 @@ func (x *exchange) awaitDeparture() {
 
 // soundClient lets a client that has left show that, unless the response has begun, which
 // has the same effect.
-func (x *exchange) soundClient(client *proxiedConn) {
+func (x *handling) soundClient(client *proxiedConn) {
 	x.writing.Lock()
 	defer x.writing.Unlock()
 	if !x.answering {

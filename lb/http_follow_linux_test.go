@@ -351,7 +351,7 @@ func TestTimeOfAMiddlewareIsOver(t *testing.T) {
 func TestRequestsOfAConnectionShareAContext(t *testing.T) {
 	conn := &clientConn{conn: new(proxiedConn)}
 	request := func() context.Context {
-		x := &exchange{conn: conn, in: httptest.NewRequest("GET", "/", nil)}
+		x := &handling{conn: conn, in: httptest.NewRequest("GET", "/", nil)}
 		x.followClient()
 		defer x.unfollowClient()
 		return x.ctx

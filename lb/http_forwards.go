@@ -29,7 +29,7 @@ func forwardsLeft(method string, values []string) (left string, last, ok bool) {
 var secretFields = map[string]bool{"Authorization": true, "Cookie": true, "Proxy-Authorization": true}
 
 // answerLast answers a TRACE or OPTIONS that may go no further.
-func (x *exchange) answerLast() {
+func (x *handling) answerLast() {
 	var content bytes.Buffer
 	if x.in.Method == http.MethodTrace {
 		x.w.Header().Set("Content-Type", "message/http")

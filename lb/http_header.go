@@ -15,7 +15,7 @@ import (
 
 // requestHeader returns the header that backends get. forwards is the Max-Forwards; empty:
 // it stays as it is.
-func (x *exchange) requestHeader(forwards string) http.Header {
+func (x *handling) requestHeader(forwards string) http.Header {
 	h := x.in.Header.Clone()
 	if h == nil {
 		h = make(http.Header)
@@ -51,7 +51,7 @@ func (x *exchange) requestHeader(forwards string) http.Header {
 
 // dropNames removes the headers that are dropped for their names. An application that
 // misses one says nothing of it: the log does.
-func (x *exchange) dropNames(h http.Header) {
+func (x *handling) dropNames(h http.Header) {
 	var dropped []string
 	maps.DeleteFunc(h, func(name string, _ []string) bool {
 		drops := x.cfg.folds.drops(name)
@@ -68,7 +68,7 @@ func (x *exchange) dropNames(h http.Header) {
 // requestHost returns the Host that backends get, and removes it from h: the configured
 // one, or else the client's. Where the client sends none, as HTTP/1.0 allows, the Host is
 // the address that the client has connected to.
-func (x *exchange) requestHost(h http.Header) string {
+func (x *handling) requestHost(h http.Header) string {
 	for name := range x.cfg.RequestHeaders {
 		if strings.EqualFold(name, "Host") {
 			host := h[name][0]
@@ -89,14 +89,14 @@ func (x *exchange) requestHost(h http.Header) string {
 }
 
 // localAddr returns the address that the client has connected to; zero if it is unknown.
-func (x *exchange) localAddr() netip.AddrPort {
+func (x *handling) localAddr() netip.AddrPort {
 	local, _ := x.in.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	return inet.AddrPort(local)
 }
 
 // requestTrailers returns the names of the trailers that backends get: those that the
 // client has announced.
-func (x *exchange) requestTrailers() []string {
+func (x *handling) requestTrailers() []string {
 	names := slices.Sorted(maps.Keys(x.in.Trailer))
 	return slices.DeleteFunc(names, func(name string) bool {
 		return x.cfg.folds.drops(name) || !validTrailer(name, x.cfg.RequestHeaders)
@@ -104,7 +104,7 @@ func (x *exchange) requestTrailers() []string {
 }
 
 // writeHead writes the request line and the header. A write error stays in w until Flush.
-func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
+func (x *handling) writeHead(w *bufio.Writer, body, expect bool) {
 	fmt.Fprintf(w, "%s %s HTTP/1.1\r\nHost: %s\r\n", x.in.Method, x.target, x.host)
 	switch {
 	case !body:
@@ -125,7 +125,7 @@ func (x *exchange) writeHead(w *bufio.Writer, body, expect bool) {
 }
 
 // setForwarded sets the headers that tell backends about the client.
-func (x *exchange) setForwarded(h http.Header) {
+func (x *handling) setForwarded(h http.Header) {
 	peer := x.client.Addr()
 	trusted := containsAddr(x.cfg.TrustedProxies, peer)
 	// What a stranger claims about others is dropped as soon as proxies are trusted by name.
@@ -160,7 +160,7 @@ func (x *exchange) setForwarded(h http.Header) {
 }
 
 // responseHeader sets the header that the client gets.
-func (x *exchange) responseHeader(res *http.Response) {
+func (x *handling) responseHeader(res *http.Response) {
 	upgrade := res.Header["Upgrade"]
 	removeHopByHop(res.Header)
 	h := x.w.Header()
@@ -183,7 +183,7 @@ func (x *exchange) responseHeader(res *http.Response) {
 }
 
 // fitStatus makes a header fit to go with a status. upgrade is the backend's Upgrade.
-func (x *exchange) fitStatus(h http.Header, status int, upgrade []string) {
+func (x *handling) fitStatus(h http.Header, status int, upgrade []string) {
 	switch {
 	case status == http.StatusNoContent:
 		delete(h, "Content-Length") // RFC 9110 §8.6
@@ -204,13 +204,13 @@ func (x *exchange) fitStatus(h http.Header, status int, upgrade []string) {
 }
 
 // chunked reports whether the client gets the response in chunks.
-func (x *exchange) chunked() bool { return x.unbounded && x.in.ProtoAtLeast(1, 1) }
+func (x *handling) chunked() bool { return x.unbounded && x.in.ProtoAtLeast(1, 1) }
 
 // sourceAddr returns this host's address in the connection to the backend.
-func (x *exchange) sourceAddr() string { return addrString(inet.AddrPort(x.up.LocalAddr()).Addr()) }
+func (x *handling) sourceAddr() string { return addrString(inet.AddrPort(x.up.LocalAddr()).Addr()) }
 
 // setHeaders applies RequestHeaders or ResponseHeaders.
-func (x *exchange) setHeaders(h http.Header, values map[string]string, backend, source string) {
+func (x *handling) setHeaders(h http.Header, values map[string]string, backend, source string) {
 	if len(values) == 0 {
 		return
 	}

@@ -21,7 +21,7 @@ func (e *RequestError) Unwrap() error { return e.Err }
 
 // refusalStatus returns the status for a request that no backend should see, and 0 for
 // all others.
-func (x *exchange) refusalStatus() int {
+func (x *handling) refusalStatus() int {
 	var valid bool
 	x.target, valid = requestTarget(x.in.Method, x.in.RequestURI, x.in.ProtoMajor, x.in.URL)
 	_, _, counts := forwardsLeft(x.in.Method, x.in.Header["Max-Forwards"])
@@ -44,7 +44,7 @@ func (x *exchange) refusalStatus() int {
 }
 
 // failRequest answers a request that no backend has answered, unless the client has left.
-func (x *exchange) failRequest(err error) {
+func (x *handling) failRequest(err error) {
 	if x.ctx.Err() != nil {
 		// net/http takes a timeout of the client's body for the end of the connection:
 		// the body knows better.
@@ -88,7 +88,7 @@ func (x *exchange) failRequest(err error) {
 }
 
 // refuseRequest answers in a backend's place.
-func (x *exchange) refuseRequest(status int, err error) {
+func (x *handling) refuseRequest(status int, err error) {
 	x.record.Reason = err.Error()
 	x.h.counters.failed.Add(1)
 	x.beginAnswer()
@@ -117,7 +117,7 @@ func answerError(w http.ResponseWriter, _ *http.Request, err error) {
 // answerWriter records what an ErrorHandler answers.
 type answerWriter struct {
 	http.ResponseWriter
-	x *exchange
+	x *handling
 }
 
 func (w *answerWriter) WriteHeader(status int) {

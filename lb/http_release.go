@@ -7,7 +7,7 @@ import (
 )
 
 // dropUpstream closes the connection to the backend, if there is one.
-func (x *exchange) dropUpstream() {
+func (x *handling) dropUpstream() {
 	if x.cancel != nil {
 		x.cancel()
 		x.cancel = nil
@@ -20,7 +20,7 @@ func (x *exchange) dropUpstream() {
 
 // releasePick gives the backend back, if one has answered. Nothing more is transferred
 // after that.
-func (x *exchange) releasePick() {
+func (x *handling) releasePick() {
 	x.record.Received = max(x.record.Received, x.body.bytesRead())
 	if x.pick.pool == nil || x.pick.done {
 		return
@@ -34,7 +34,7 @@ func (x *exchange) releasePick() {
 // keepUpstream keeps the connection to the backend for other requests, if request and
 // response have both been transferred to their end and the connection was not cut. What
 // authenticates the connection makes it the client's.
-func (x *exchange) keepUpstream(res *http.Response) {
+func (x *handling) keepUpstream(res *http.Response) {
 	u := x.up
 	if !x.uploadedWhole() || res.Close || !x.origin.isOver() || !x.unwatch() {
 		return
@@ -64,7 +64,7 @@ func (b *originBody) isOver() bool { return b == nil || b.over }
 const sentWithin = 50 * time.Millisecond
 
 // uploadedWhole reports whether the backend has got the whole request.
-func (x *exchange) uploadedWhole() bool {
+func (x *handling) uploadedWhole() bool {
 	if !x.body.over.Load() {
 		return false
 	}

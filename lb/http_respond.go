@@ -7,7 +7,7 @@ import (
 )
 
 // modifyResponse lets ModifyResponse change the response.
-func (x *exchange) modifyResponse(res *http.Response) error {
+func (x *handling) modifyResponse(res *http.Response) error {
 	x.origin = &originBody{ReadCloser: res.Body, over: res.Body == http.NoBody}
 	res.Body = x.origin // keepUpstream asks it whether all was read
 	if err := x.cfg.ModifyResponse(res); err != nil {
@@ -20,7 +20,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 }
 
 // passResponse passes the response on to the client.
-func (x *exchange) passResponse(res *http.Response) {
+func (x *handling) passResponse(res *http.Response) {
 	x.record.Status = res.StatusCode
 	x.unbounded = x.lacksLength(res.Header)
 	// The upload must not write a 100 (Continue) between here and the header.
@@ -53,7 +53,7 @@ type errClient struct{ error }
 // copyBody copies the body of the response to the client. Nothing waits in a buffer while
 // the backend is awaited, neither the header nor a piece of the body. What is here already
 // goes out together: most responses are one write.
-func (x *exchange) copyBody(res *http.Response) error {
+func (x *handling) copyBody(res *http.Response) error {
 	x.owed = true
 	if x.origin == nil || res.Body == x.origin {
 		x.up.reader = x // which flushes when a read would wait
@@ -76,7 +76,7 @@ func (x *exchange) copyBody(res *http.Response) error {
 
 // flushBefore flushes before a read of a body that a ModifyResponse has put in the place of
 // the backend's: nobody knows what it waits for.
-func (x *exchange) flushBefore() error {
+func (x *handling) flushBefore() error {
 	if x.up.reader != nil {
 		return nil
 	}
@@ -84,7 +84,7 @@ func (x *exchange) flushBefore() error {
 }
 
 // flush sends the client what it is owed.
-func (x *exchange) flush() error {
+func (x *handling) flush() error {
 	if !x.owed {
 		return nil
 	}
@@ -97,7 +97,7 @@ func (x *exchange) flush() error {
 }
 
 // breakOff ends an incomplete response so that the client can tell.
-func (x *exchange) breakOff(err error) {
+func (x *handling) breakOff(err error) {
 	x.record.Reason = err.Error()
 	var client errClient
 	switch {

@@ -13,7 +13,7 @@ import (
 
 // sendRequest gets a response from some backend, which is x.pick then. After an error
 // x.pick is zero.
-func (x *exchange) sendRequest() (*http.Response, error) {
+func (x *handling) sendRequest() (*http.Response, error) {
 	flow := Flow{Client: x.client, Key: x.hashKey(), prefer: x.conn.boundTo(x.cfg.idle).server}
 	var last error
 	for range x.cfg.Tries {
@@ -53,7 +53,7 @@ func (x *exchange) sendRequest() (*http.Response, error) {
 
 // acquireBackend chooses a backend. The client may leave while it waits, and the time of
 // Shutdown may be over.
-func (x *exchange) acquireBackend(flow *Flow) (Pick, error) {
+func (x *handling) acquireBackend(flow *Flow) (Pick, error) {
 	pick, err := x.cfg.Pool.acquire(x.ctx, flow, x)
 	if err == errLeft && x.session.interrupted() == errCut {
 		err = errCut
@@ -62,7 +62,7 @@ func (x *exchange) acquireBackend(flow *Flow) (Pick, error) {
 }
 
 // hashKey returns what KeyHash ties to a backend.
-func (x *exchange) hashKey() string {
+func (x *handling) hashKey() string {
 	if x.cfg.Key != nil {
 		return x.cfg.Key(x.in)
 	}
@@ -71,12 +71,12 @@ func (x *exchange) hashKey() string {
 
 // triedInVain reports whether an attempt failed although the client and this host did
 // their part.
-func (x *exchange) triedInVain(err error) bool {
+func (x *handling) triedInVain(err error) bool {
 	return x.ctx.Err() == nil && x.body.readError() == nil && x.session.interrupted() != errCut && !starved(err)
 }
 
 // attemptResult returns what the error of an attempt says about the backend.
-func (x *exchange) attemptResult(err error) Result {
+func (x *handling) attemptResult(err error) Result {
 	switch {
 	case x.ctx.Err() != nil, x.body.readError() != nil, x.session.interrupted() != nil,
 		errors.Is(err, errStale), errors.Is(err, errBodyOver):
@@ -86,7 +86,7 @@ func (x *exchange) attemptResult(err error) Result {
 }
 
 // repeatable reports whether there may be another attempt after a failed one.
-func (x *exchange) repeatable() bool {
+func (x *handling) repeatable() bool {
 	return x.ctx.Err() == nil && x.session.interrupted() != errCut &&
 		x.body.replayable() && (idempotent(x.in.Method) || x.up == nil || x.up.written.Load() == 0)
 }
@@ -105,7 +105,7 @@ func idempotent(method string) bool {
 var errStale = errors.New("kept connection was closed")
 
 // tryBackend sends the request to x.pick and waits for the header of the response.
-func (x *exchange) tryBackend() (*http.Response, error) {
+func (x *handling) tryBackend() (*http.Response, error) {
 	// The context lasts until dropUpstream or keepUpstream.
 	ctx, cancel := context.WithCancel(x.ctx)
 	x.cancel = cancel
@@ -133,7 +133,7 @@ func (x *exchange) tryBackend() (*http.Response, error) {
 }
 
 // takeKept returns a kept connection to x.pick for the request; nil: a new one is needed.
-func (x *exchange) takeKept() *upstream {
+func (x *handling) takeKept() *upstream {
 	to := x.cfg.destinationOf(x.pick)
 	if x.conn != nil {
 		own := to
@@ -154,7 +154,7 @@ func (x *exchange) takeKept() *upstream {
 
 // takeConn returns a kept connection. The end of one may have come a moment ago, so that
 // watchConn has not seen it: that would be the end of a request that is sent once only.
-func (x *exchange) takeConn(to destination, limit time.Duration) *upstream {
+func (x *handling) takeConn(to destination, limit time.Duration) *upstream {
 	for {
 		u := x.cfg.idle.takeConn(to, limit)
 		if u == nil || idempotent(x.in.Method) || !isReadable(u.Conn) {
@@ -178,7 +178,7 @@ func keptFor(r Reuse, method string) time.Duration {
 }
 
 // sendOn sends the request on u and waits for the header of the response.
-func (x *exchange) sendOn(ctx context.Context, u *upstream) (*http.Response, error) {
+func (x *handling) sendOn(ctx context.Context, u *upstream) (*http.Response, error) {
 	u.beginRequest(x.cfg.Timeout)
 	x.up = u
 	// The end of the request's context, or a cut, interrupts all reads and writes.
@@ -207,7 +207,7 @@ func (x *exchange) sendOn(ctx context.Context, u *upstream) (*http.Response, err
 
 // readHeader reads the header of the response. Informational responses that come before
 // are passed on.
-func (x *exchange) readHeader(u *upstream) (*http.Response, error) {
+func (x *handling) readHeader(u *upstream) (*http.Response, error) {
 	for {
 		res, err := readResponse(u.r, x.in)
 		switch {

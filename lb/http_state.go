@@ -13,8 +13,8 @@ import (
 	"github.com/havip/havip/internal/retry"
 )
 
-// exchange is one request on its way to a backend, and the response on its way back.
-type exchange struct {
+// handling is one request on its way to a backend, and the response on its way back.
+type handling struct {
 	h      *Handler
 	cfg    *handlerSettings
 	w      http.ResponseWriter

@@ -354,7 +354,7 @@ func TestStreamWhoseClientEndsIt(t *testing.T) {
 // TestNothingOwedIsNothingFlushed: a flush would begin a response that has not been decided on.
 func TestNothingOwedIsNothingFlushed(t *testing.T) {
 	rec := httptest.NewRecorder()
-	x := &exchange{rc: http.NewResponseController(rec)}
+	x := &handling{rc: http.NewResponseController(rec)}
 	if err := x.flush(); err != nil || rec.Flushed {
 		t.Errorf("flushed %v, %v", rec.Flushed, err)
 	}
@@ -371,7 +371,7 @@ func normalized(response string) string {
 // TestClientThatTakesNothingIsNoFailure: of the backend.
 func TestClientThatTakesNothingIsNoFailure(t *testing.T) {
 	rec := httptest.NewRecorder()
-	x := &exchange{ctx: t.Context(), in: httptest.NewRequest("GET", "/", nil), w: rec, rc: http.NewResponseController(rec), body: newTestBody(nil)}
+	x := &handling{ctx: t.Context(), in: httptest.NewRequest("GET", "/", nil), w: rec, rc: http.NewResponseController(rec), body: newTestBody(nil)}
 	recovered(func() { x.breakOff(errClient{io.ErrClosedPipe}) })
 	if x.result == Failure || x.record.Reason != io.ErrClosedPipe.Error() {
 		t.Errorf("%v, %q", x.result, x.record.Reason)

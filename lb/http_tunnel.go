@@ -12,7 +12,7 @@ import (
 
 // openTunnel relays the protocol that client and backend have agreed on, WebSocket for
 // instance, until its end.
-func (x *exchange) openTunnel(res *http.Response) {
+func (x *handling) openTunnel(res *http.Response) {
 	switch chosen := upgradesOf(res.Header); {
 	case len(chosen) != 1 || !slices.ContainsFunc(x.upgrades, func(p string) bool { return strings.EqualFold(p, chosen[0]) }):
 		x.result = Failure

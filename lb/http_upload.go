@@ -27,7 +27,7 @@ const continueWithin = time.Second
 
 // startUpload sends the request on u: the header at once, the body in a goroutine while
 // the response is awaited.
-func (x *exchange) startUpload(u *upstream) *upload {
+func (x *handling) startUpload(u *upstream) *upload {
 	up := &upload{answered: make(chan struct{}), continued: make(chan struct{}), done: make(chan struct{})}
 	body := x.body.newReader()
 	expect := body != nil && x.expect && x.body.bytesRead() == 0
@@ -58,7 +58,7 @@ func (x *exchange) startUpload(u *upstream) *upload {
 
 // awaitContinue waits until the body may be sent, and asks the client for the body. It
 // reports whether the backend wants the body.
-func (x *exchange) awaitContinue(up *upload) bool {
+func (x *handling) awaitContinue(up *upload) bool {
 	timer := time.NewTimer(continueWithin)
 	defer timer.Stop()
 	select {
@@ -76,7 +76,7 @@ func (x *exchange) awaitContinue(up *upload) bool {
 }
 
 // endUpload is called when nothing more is sent. err is nil if the request is complete.
-func (x *exchange) endUpload(u *upstream, err error) {
+func (x *handling) endUpload(u *upstream, err error) {
 	if x.body.readError() != nil || errors.Is(err, errBodyOver) || isTimeout(err) {
 		u.Close()
 		return
@@ -86,7 +86,7 @@ func (x *exchange) endUpload(u *upstream, err error) {
 }
 
 // writeBody copies the request's body to the backend.
-func (x *exchange) writeBody(u *upstream, body io.Reader) error {
+func (x *handling) writeBody(u *upstream, body io.Reader) error {
 	dst, end := x.frameBody(u.w)
 	err := copyPieces(body, func(p []byte) error {
 		if _, err := dst.Write(p); err != nil {
@@ -101,7 +101,7 @@ func (x *exchange) writeBody(u *upstream, body io.Reader) error {
 }
 
 // frameBody returns the writer of the body, and what ends the body.
-func (x *exchange) frameBody(w *bufio.Writer) (io.Writer, func() error) {
+func (x *handling) frameBody(w *bufio.Writer) (io.Writer, func() error) {
 	if x.in.ContentLength >= 0 {
 		return w, w.Flush
 	}

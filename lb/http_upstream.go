@@ -40,7 +40,7 @@ type upstream struct {
 	err        error         // of the latest Read
 	sent       atomic.Bool   // the request is out: now silence counts
 	written    atomic.Int64  // bytes of the request
-	reader     *exchange     // that passes the body on as it comes; nil: nobody does
+	reader     *handling     // that passes the body on as it comes; nil: nobody does
 
 	// While idle.
 	since  time.Time

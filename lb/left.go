@@ -31,7 +31,7 @@ type waitingClient interface{ look() presence }
 
 // look looks at a client of HTTP/1. Until its request has been read to its end, nobody else
 // does: see followClient. Nobody waits for longer than Shutdown does.
-func (x *exchange) look() presence {
+func (x *handling) look() presence {
 	switch {
 	case x.session.interrupted() == errCut:
 		return left

@@ -8,7 +8,7 @@ import (
 )
 
 // serve answers the request.
-func (x *exchange) serve() {
+func (x *handling) serve() {
 	// In full duplex net/http does not read the whole request before the response
 	// begins.
 	x.duplex = x.rc.EnableFullDuplex() == nil
@@ -50,13 +50,13 @@ func (x *exchange) serve() {
 // request. That is so for HTTP/1.0 with a Transfer-Encoding, and for HTTP/1.1 with a
 // Content-Length beside it (RFC 9112 §6.1): net/http hides the Content-Length, so all chunks
 // count. It is so for CONNECT, too: a client may send at once what its tunnel should carry.
-func (x *exchange) endUncertain() bool {
+func (x *handling) endUncertain() bool {
 	return !x.in.ProtoAtLeast(1, 1) || x.in.ProtoMajor == 1 && (len(x.in.TransferEncoding) > 0 || x.in.Method == http.MethodConnect)
 }
 
 // endRequest is deferred: it accounts for the request, however that has ended, and
 // leaves nothing of it behind. A panic goes on.
-func (x *exchange) endRequest() {
+func (x *handling) endRequest() {
 	defer x.h.sessions.remove(&x.session) // last: Shutdown may return then
 	broken := recover()
 	if broken != nil && broken != http.ErrAbortHandler {
