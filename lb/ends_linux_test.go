@@ -313,7 +313,7 @@ func TestLentBuffersComeBack(t *testing.T) {
 	e := engineOf(t, tc)
 	lent := func() (n int) {
 		for _, l := range e.loops {
-			l.within(t, func() { n += l.lent })
+			l.within(t, func() { n += l.tls.lent })
 		}
 		return n
 	}

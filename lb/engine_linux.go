@@ -144,8 +144,11 @@ func (l *loop) noteEvent(ev reactor.Event) {
 		}
 		k.gone[side] = k.gone[side] || ev.Events&unix.EPOLLERR != 0
 	}
+	if r := k.tls[side]; r != nil {
+		r.noteEvents(ev.Events)
+	}
 	if ev.Events&(unix.EPOLLIN|unix.EPOLLRDHUP|failure) != 0 {
-		k.half[side].readable, k.half[side].dry = true, false
+		k.half[side].readable = true
 	}
 	if ev.Events&unix.EPOLLPRI != 0 {
 		k.half[side].urgent = true

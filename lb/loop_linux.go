@@ -2,7 +2,6 @@ package lb
 
 import (
 	"context"
-	"crypto/tls"
 	"net/netip"
 	"time"
 
@@ -32,9 +31,7 @@ type loop struct {
 	timers reactor.Timers[*link]
 
 	scratch []byte
-	sealed  []byte         // what TLS has written to a socket, until sendSealed
-	raw     [][]byte       // buffers of TLS that are not in use
-	lent    int            // those that are
+	tls     tlsBuffers
 	pipes   []reactor.Pipe // not in use
 	piping  int            // all there are
 
@@ -67,10 +64,10 @@ type link struct {
 	failed  [2]bool // epoll reported an error of this side
 	gone    [2]bool // the same, also if this side had ended in order before
 	fd      [2]int32
-	tls     [2]*tls.Conn
-	half    [2]half // from the client, from the backend
-	early   []byte  // what the client sent before it had a backend,
-	need    int     // and how much of it is needed at least
+	tls     [2]*records // nil: no TLS
+	half    [2]half     // from the client, from the backend
+	early   []byte      // what the client sent before it had a backend,
+	need    int         // and how much of it is needed at least
 
 	peer    netip.Addr // whom Limits counts; the origin may name another
 	origin  origin
@@ -90,9 +87,6 @@ type link struct {
 // the other.
 type half struct {
 	readable bool // the source may have something
-	dry      bool // the source has TLS, and its socket has nothing
-	lent     bool // the source has TLS, and one of the loop's buffers
-	fault    bool // the source's TLS has failed: what came before is all there is
 	writable bool // the sink may have room
 	urgent   bool // there is an urgent byte, which ends reads that could go on
 	ending   bool // the source's last byte has been sent, or it has failed
@@ -159,7 +153,9 @@ func (k *link) release() {
 	l := k.loop
 	for i := range k.half {
 		k.half[i].release(l)
-		k.takeBuffer(i, true)
+		if k.tls[i] != nil {
+			k.tls[i].releaseBuffer()
+		}
 	}
 	l.timers.Stop(&k.timer)
 	l.links[k.slot] = nil

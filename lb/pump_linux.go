@@ -1,7 +1,6 @@
 package lb
 
 import (
-	"crypto/tls"
 	"errors"
 	"slices"
 
@@ -176,7 +175,7 @@ func (k *link) copyBytes(side int) (int, error) {
 	} else if h.bulk < bulkAfter {
 		h.bulk++
 	}
-	if k.tls[side] == nil && h.emptiedBy(n, len(buf)) {
+	if k.tls[side] == nil && emptiedBy(n, len(buf), h.ending || h.urgent) {
 		h.readable = false
 	}
 	if !h.nodelay && side == 0 && h.written > 0 {
@@ -195,9 +194,9 @@ func (k *link) copyBytes(side int) (int, error) {
 }
 
 // emptiedBy reports whether a read of n bytes has emptied the socket: a short one has; what
-// comes later raises another event (epoll(7)). Only the end may have been announced together
-// with the data, or the read has stopped before an urgent byte.
-func (h *half) emptiedBy(n, wanted int) bool { return n < wanted && !h.ending && !h.urgent }
+// comes later raises another event (epoll(7)). Not so with marked data: the end may have been
+// announced together with it, or the read has stopped before an urgent byte.
+func emptiedBy(n, wanted int, marked bool) bool { return n < wanted && !marked }
 
 // read reads from a side.
 func (k *link) read(side int, buf []byte) (int, unix.Errno) {
@@ -266,7 +265,7 @@ func (k *link) flushPending(side int) error {
 }
 
 // splices reports whether bulk may be spliced.
-func (k *link) splices() bool { return !k.cfg.NoSplice && k.tls == [2]*tls.Conn{} }
+func (k *link) splices() bool { return !k.cfg.NoSplice && k.tls == [2]*records{} }
 
 // takePipe sees to it that h has a pipe; false if there are none.
 func (k *link) takePipe(h *half) bool {

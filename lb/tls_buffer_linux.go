@@ -46,12 +46,26 @@ func fieldOf[T any](name string) func(*tls.Conn) *T {
 	return func(c *tls.Conn) *T { return (*T)(unsafe.Add(unsafe.Pointer(c), f.Offset)) }
 }
 
-// lendBuffer has the TLS of a side read into one of the loop's buffers.
-func (k *link) lendBuffer(side int) {
-	h, l := &k.half[side], k.loop
-	if h.lent || rawInput == nil || plainInput == nil {
+// tlsBuffers is what the TLS of all connections of an event loop share.
+type tlsBuffers struct {
+	sealed []byte   // what TLS has written to a socket, until takeSealed
+	raw    [][]byte // buffers that are not in use
+	lent   int      // those that are
+}
+
+// takeSealed returns what TLS has written. It is valid until TLS writes again.
+func (b *tlsBuffers) takeSealed() []byte {
+	s := b.sealed
+	b.sealed = s[:0]
+	return s
+}
+
+// lendBuffer has TLS read into one of the loop's buffers.
+func (r *records) lendBuffer() {
+	if r.lent || rawInput == nil || plainInput == nil {
 		return
 	}
+	l := r.wire.buffers
 	var b []byte
 	if n := len(l.raw); n > 0 {
 		b = l.raw[n-1]
@@ -59,29 +73,36 @@ func (k *link) lendBuffer(side int) {
 	} else {
 		b = make([]byte, 0, rawSize)
 	}
-	h.lent = true
+	r.lent = true
 	l.lent++
-	raw := rawInput(k.tls[side])
+	raw := rawInput(r.conn)
 	*raw = *bytes.NewBuffer(append(b, raw.Bytes()...))
 }
 
-// takeBuffer takes back what the TLS of a side does not need now or, if the connection has
-// ended, in any case.
-func (k *link) takeBuffer(side int, ended bool) {
-	h, l := &k.half[side], k.loop
-	if !h.lent {
+// takeBuffer takes the buffer back if TLS does not need it now.
+func (r *records) takeBuffer() {
+	if !r.lent {
 		return
 	}
-	raw, plain := rawInput(k.tls[side]), plainInput(k.tls[side])
-	if !ended && (plain.Len() > 0 || raw.Len() > 0 && l.lent <= maxLent) {
+	raw, plain := rawInput(r.conn), plainInput(r.conn)
+	if plain.Len() == 0 && (raw.Len() == 0 || r.wire.buffers.lent > maxLent) {
+		r.releaseBuffer()
+	}
+}
+
+// releaseBuffer takes the buffer back in any case, from a connection that has ended for
+// instance. TLS keeps the ciphertext in it, but nothing that has been decrypted.
+func (r *records) releaseBuffer() {
+	if !r.lent {
 		return
 	}
+	l, raw := r.wire.buffers, rawInput(r.conn)
 	rest := bytes.Clone(raw.Bytes())
 	raw.Reset()
 	b := raw.AvailableBuffer() // all of it
-	plain.Reset(nil)
+	plainInput(r.conn).Reset(nil)
 	*raw = *bytes.NewBuffer(rest)
-	h.lent = false
+	r.lent = false
 	if l.lent--; len(l.raw) < spareRaw {
 		l.raw = append(l.raw, b)
 	}

@@ -3,127 +3,33 @@ package lb
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
-// A connection with TLS begins in a goroutine, where handshakes may wait, and goes on in
-// its event loop: there an idle connection has neither stacks nor buffers.
-
-// wire is what the TLS of one side of a link reads from and writes to. It never waits. A read
-// that finds nothing fails with errDry, and crypto/tls goes on later where that happened,
-// since such an error is temporary. What is written waits in the loop for sendSealed.
-type wire struct {
-	net.Conn // nil: crypto/tls calls nothing else after the handshake
-	k        *link
-	side     int
-}
-
-func (w *wire) Read(b []byte) (int, error) {
-	h := &w.k.half[w.side]
-	for !h.dry {
-		n, errno := reactor.Read(w.k.fd[w.side], b)
-		switch {
-		case errno == unix.EAGAIN:
-			h.dry, h.urgent = true, false
-			continue
-		case errno == unix.EINTR:
-			continue
-		case errno != 0:
-			return 0, errno
-		case n == 0:
-			return 0, io.EOF
-		}
-		h.dry = h.emptiedBy(n, len(b))
-		return n, nil
-	}
-	return 0, errDry
-}
-
-func (w *wire) Write(b []byte) (int, error) {
-	l := w.k.loop
-	l.sealed = append(l.sealed, b...)
-	return len(b), nil
-}
-
-// SetWriteDeadline does nothing: no write waits.
-func (w *wire) SetWriteDeadline(time.Time) error { return nil }
-
-// errDry: there is nothing to be read now.
-var errDry net.Error = dryError{os.ErrDeadlineExceeded}
-
-type dryError struct{ error }
-
-func (dryError) Timeout() bool   { return true }
-func (dryError) Temporary() bool { return true }
-
-// Bounds of what the peer of a TLS can make a loop do.
-const (
-	// maxRecords is how many calls of crypto/tls one read makes. Records may be tiny, and
-	// each may change the keys.
-	maxRecords = 32
-	// openCost is what one read counts of a turn, at least.
-	openCost = turn / 8
-	// maxAnswers is how much may be pending when reading makes TLS write: above what a sink
-	// that is full leaves there. A peer that asks for new keys and takes no answers is ended.
-	maxAnswers = 2 * scratchSize
-)
-
-// open reads from a side that has TLS. Its results are those of reactor.Read, but a short
-// read does not say that there is no more: half.readable does.
+// open reads from a side that has TLS.
 func (k *link) open(side int, buf []byte) (int, unix.Errno) {
-	h := &k.half[side]
-	k.lendBuffer(side)
-	n, err := k.openRecords(side, buf)
-	k.takeBuffer(side, false)
-	switch {
-	case err == errDry:
-		if h.readable = false; n == 0 {
-			return 0, unix.EAGAIN
-		}
-	case err != nil && err != io.EOF:
-		// Not all errors of crypto/tls stay: another read might go on behind this one.
-		if h.fault = true; n == 0 {
-			return 0, unix.EPROTO
-		}
+	r := k.tls[side]
+	n, errno := r.read(buf)
+	if len(k.loop.tls.sealed) > 0 {
+		sent := k.sendSealed(side)
+		n, errno = r.answered(n, errno, sent, len(k.half[1-side].pending))
 	}
-	return n, 0 // the end stays
-}
-
-func (k *link) openRecords(side int, buf []byte) (n int, err error) {
-	if k.half[side].fault {
-		return 0, unix.EPROTO
+	if r.spent {
+		k.half[side].readable = false
 	}
-	for i := 0; i < maxRecords && n < len(buf) && err == nil; i++ {
-		var m int
-		m, err = k.tls[side].Read(buf[n:])
-		n += m
-		if len(k.loop.sealed) > 0 { // an alert, or new keys
-			errno := k.sendSealed(side)
-			switch {
-			case len(k.half[1-side].pending) > maxAnswers:
-				return n, unix.EPROTO
-			case errno != 0 && errno != unix.EPIPE: // that is of a peer that has ended in order
-				return n, errno // the next read would only find an end
-			}
-		}
-	}
-	return n, err
+	return n, errno
 }
 
 // seal writes to a side that has TLS. What the socket does not take is pending.
 func (k *link) seal(side int, b []byte) unix.Errno {
-	if _, err := k.tls[side].Write(b); err != nil {
-		k.loop.sealed = k.loop.sealed[:0] // no other connection may get a part
-		return unix.EPIPE
+	if errno := k.tls[side].seal(b); errno != 0 {
+		return errno
 	}
 	h := &k.half[1-side]
 	h.sealed += int64(len(b))
@@ -144,14 +50,13 @@ func (h *half) countSealed() {
 
 // sealEnd tells a side that has TLS that no more comes.
 func (k *link) sealEnd(side int) unix.Errno {
-	_ = k.tls[side].CloseWrite()
+	k.tls[side].sealEnd()
 	return k.sendSealed(side)
 }
 
 // sendSealed sends what TLS has written to a side.
 func (k *link) sendSealed(side int) unix.Errno {
-	h, b := &k.half[1-side], k.loop.sealed
-	k.loop.sealed = b[:0]
+	h, b := &k.half[1-side], k.loop.tls.takeSealed()
 	if h.done() {
 		return 0 // nothing follows its end
 	}
@@ -254,9 +159,9 @@ func (l *loop) adopt(c *tcpConn, pick Pick, peer netip.Addr, start int64) bool {
 // else.
 func (k *link) adoptSides(client, backend preparedSide, early []byte) {
 	for i, s := range []preparedSide{client, backend} {
-		k.fd[i], k.tls[i] = s.fd, s.tls
+		k.fd[i] = s.fd
 		if s.tls != nil {
-			s.preface.Conn = &wire{k: k, side: i}
+			k.tls[i] = newRecords(&k.loop.tls, s.fd, s.tls, s.preface)
 		}
 		if s.prompt != nil {
 			s.prompt.left, s.prompt.raw = 0, nil

@@ -135,10 +135,10 @@ func TestIdleTLSTakesNoBuffer(t *testing.T) {
 		links, kept := 0, 0
 		e.eachLink(t, func(k *link) {
 			links++
-			for i, c := range k.tls {
+			for i, r := range k.tls {
 				kept += len(k.half[i].pending)
-				if c != nil {
-					kept += rawInput(c).Cap()
+				if r != nil {
+					kept += rawInput(r.conn).Cap()
 				}
 			}
 		})
@@ -147,8 +147,8 @@ func TestIdleTLSTakesNoBuffer(t *testing.T) {
 		}
 		for _, l := range e.loops {
 			l.within(t, func() {
-				if l.lent != 0 {
-					t.Errorf("%d of a loop's buffers are with idle connections", l.lent)
+				if l.tls.lent != 0 {
+					t.Errorf("%d of a loop's buffers are with idle connections", l.tls.lent)
 				}
 			})
 		}
@@ -185,7 +185,7 @@ func TestHalfRecordsKeepNoBuffers(t *testing.T) {
 	waitFor(t, "all halves to be read", func() bool {
 		waiting := 0
 		e.eachLink(t, func(k *link) {
-			if rawInput(k.tls[0]).Len() > 0 {
+			if rawInput(k.tls[0].conn).Len() > 0 {
 				waiting++
 			}
 		})
@@ -193,8 +193,8 @@ func TestHalfRecordsKeepNoBuffers(t *testing.T) {
 	})
 	for _, l := range e.loops {
 		l.within(t, func() {
-			if l.lent > maxLent {
-				t.Errorf("%d buffers are lent, want %d at most", l.lent, maxLent)
+			if l.tls.lent > maxLent {
+				t.Errorf("%d buffers are lent, want %d at most", l.tls.lent, maxLent)
 			}
 		})
 	}
@@ -207,8 +207,8 @@ func TestHalfRecordsKeepNoBuffers(t *testing.T) {
 	}
 	for _, l := range e.loops {
 		l.within(t, func() {
-			if l.lent != 0 || len(l.raw) > spareRaw {
-				t.Errorf("%d buffers are lent and %d kept in the end, want 0 and %d at most", l.lent, len(l.raw), spareRaw)
+			if l.tls.lent != 0 || len(l.tls.raw) > spareRaw {
+				t.Errorf("%d buffers are lent and %d kept in the end, want 0 and %d at most", l.tls.lent, len(l.tls.raw), spareRaw)
 			}
 		})
 	}
@@ -347,7 +347,10 @@ func resetInLoop(t *testing.T, e *engine, src net.Conn, side int, then func()) {
 		other := &k.half[1-side]
 		await("the bytes", func() bool { return hasBytes(k.fd[1-side]) })
 		k.half[side].readable = false
-		other.readable, other.dry = true, false
+		other.readable = true
+		if r := k.tls[1-side]; r != nil {
+			r.wire.dry = false
+		}
 		k.handleEvents()
 	})
 }
@@ -406,7 +409,7 @@ func TestResetThatAnAnswerMetIsPassedOn(t *testing.T) {
 				break
 			}
 		}
-		k.half[0].readable, k.half[0].dry = true, false
+		k.half[0].readable, k.tls[0].wire.dry = true, false
 		k.handleEvents()
 	})
 	if err := <-ended; err == nil {

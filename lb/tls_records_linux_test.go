@@ -259,8 +259,8 @@ func TestTLSWithoutTheLoopsBuffers(t *testing.T) {
 	}
 	for _, l := range engineOf(t, tc).loops {
 		l.within(t, func() {
-			if l.lent != 0 || len(l.raw) != 0 {
-				t.Errorf("%d buffers are lent, and %d kept", l.lent, len(l.raw))
+			if l.tls.lent != 0 || len(l.tls.raw) != 0 {
+				t.Errorf("%d buffers are lent, and %d kept", l.tls.lent, len(l.tls.raw))
 			}
 		})
 	}
@@ -268,24 +268,25 @@ func TestTLSWithoutTheLoopsBuffers(t *testing.T) {
 
 // A connection whose own buffer has become large is none that has one of the loop's.
 func TestLargeBuffersAreNotTheLoops(t *testing.T) {
-	k := &link{loop: &loop{}, tls: [2]*tls.Conn{tls.Client(nil, &tls.Config{})}}
-	rawInput(k.tls[0]).Grow(2 * rawSize)
-	rawInput(k.tls[0]).WriteString("begun")
-	k.takeBuffer(0, true)
-	if l := k.loop; l.lent != 0 || len(l.raw) != 0 {
+	r := newRecords(new(tlsBuffers), -1, tls.Client(nil, &tls.Config{}), new(prefaced))
+	l := r.wire.buffers
+	rawInput(r.conn).Grow(2 * rawSize)
+	rawInput(r.conn).WriteString("begun")
+	r.releaseBuffer()
+	if l.lent != 0 || len(l.raw) != 0 {
 		t.Errorf("%d buffers are lent and %d kept, want none", l.lent, len(l.raw))
 	}
-	k.lendBuffer(0)
-	if k.loop.lent != 1 || rawInput(k.tls[0]).String() != "begun" {
-		t.Errorf("%d buffers are lent, and %q is in it", k.loop.lent, rawInput(k.tls[0]))
+	r.lendBuffer()
+	if l.lent != 1 || rawInput(r.conn).String() != "begun" {
+		t.Errorf("%d buffers are lent, and %q is in it", l.lent, rawInput(r.conn))
 	}
-	k.takeBuffer(0, false)
-	if k.loop.lent != 1 {
+	r.takeBuffer()
+	if l.lent != 1 {
 		t.Error("the half of a record was taken away")
 	}
-	k.takeBuffer(0, true)
-	if k.loop.lent != 0 || len(k.loop.raw) != 1 {
-		t.Errorf("%d buffers are lent and %d kept in the end, want 0 and 1", k.loop.lent, len(k.loop.raw))
+	r.releaseBuffer()
+	if l.lent != 0 || len(l.raw) != 1 {
+		t.Errorf("%d buffers are lent and %d kept in the end, want 0 and 1", l.lent, len(l.raw))
 	}
 }
 
@@ -357,7 +358,7 @@ func TestTinyRecordsLeaveOthersTheirTurn(t *testing.T) {
 	c := newRecordClient(t, dialTest(t, addr), cfg)
 	e := engineOf(t, tc)
 	waitFor(t, "the connection to be in a loop", func() (found bool) {
-		e.eachLink(t, func(k *link) { found = k.half[0].dry })
+		e.eachLink(t, func(k *link) { found = k.tls[0] != nil && k.tls[0].wire.dry })
 		return found
 	})
 	var l *loop
@@ -396,17 +397,17 @@ func TestTinyRecordsLeaveOthersTheirTurn(t *testing.T) {
 // While there is something that was decrypted and not returned yet, its memory is not given
 // to another connection; once there is nothing, TLS does not refer to it any more.
 func TestDecryptedBytesKeepTheBuffer(t *testing.T) {
-	k := &link{loop: &loop{}, tls: [2]*tls.Conn{tls.Client(nil, &tls.Config{})}}
-	k.lendBuffer(0)
-	raw, plain := rawInput(k.tls[0]), plainInput(k.tls[0])
+	r := newRecords(new(tlsBuffers), -1, tls.Client(nil, &tls.Config{}), new(prefaced))
+	l, raw, plain := r.wire.buffers, rawInput(r.conn), plainInput(r.conn)
+	r.lendBuffer()
 	raw.WriteString("secret")
 	plain.Reset(raw.Next(6))
-	k.takeBuffer(0, false)
-	if len(k.loop.raw) != 0 || plain.Len() != 6 {
-		t.Errorf("%d buffers are free, and %d decrypted bytes are left, want none and 6", len(k.loop.raw), plain.Len())
+	r.takeBuffer()
+	if len(l.raw) != 0 || plain.Len() != 6 {
+		t.Errorf("%d buffers are free, and %d decrypted bytes are left, want none and 6", len(l.raw), plain.Len())
 	}
-	k.takeBuffer(0, true)
-	if len(k.loop.raw) != 1 || plain.Len() != 0 || raw.Cap() >= rawSize {
-		t.Errorf("in the end %d buffers are free, and %d decrypted bytes are left, want 1 and none", len(k.loop.raw), plain.Len())
+	r.releaseBuffer()
+	if len(l.raw) != 1 || plain.Len() != 0 || raw.Cap() >= rawSize {
+		t.Errorf("in the end %d buffers are free, and %d decrypted bytes are left, want 1 and none", len(l.raw), plain.Len())
 	}
 }
