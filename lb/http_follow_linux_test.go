@@ -13,14 +13,6 @@ import (
 	"time"
 )
 
-// listening serves h behind a Listener, which knows when clients close their half.
-func listening(t *testing.T, cfg HandlerConfig, b Backend) (address string, h *Handler) {
-	t.Helper()
-	cfg.Pool = newPool(t, PoolConfig{Backends: []Backend{b}})
-	h = newHandler(t, cfg)
-	return serving(t, &http.Server{Handler: h}), h
-}
-
 // serving serves by srv behind a Listener.
 func serving(t *testing.T, srv *http.Server) (address string) {
 	t.Helper()

@@ -19,19 +19,6 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// front2 is front by HTTP/2.
-func front2(t *testing.T, cfg HandlerConfig, bs ...Backend) (*httptest.Server, *Handler) {
-	t.Helper()
-	cfg.Pool = newPool(t, PoolConfig{Backends: bs})
-	h := newHandler(t, cfg)
-	s := httptest.NewUnstartedServer(h)
-	s.EnableHTTP2 = true
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	t.Cleanup(func() { h.Shutdown(t.Context()) })
-	return s, h
-}
-
 // Clients of HTTP/2 get from backends of HTTP/1.1 what others get.
 func TestHTTP2Clients(t *testing.T) {
 	s, _ := front2(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {

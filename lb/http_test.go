@@ -49,29 +49,6 @@ func closedBackend(t *testing.T) Backend {
 	return Backend{Address: dialTest(t, ln.Addr().String()).LocalAddr().String()}
 }
 
-// front serves the backends by a Handler with that configuration.
-func front(t *testing.T, cfg HandlerConfig, bs ...Backend) (*httptest.Server, *Handler) {
-	t.Helper()
-	cfg.Pool = newPool(t, PoolConfig{Name: "web", Backends: bs})
-	h := newHandler(t, cfg)
-	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
-	t.Cleanup(func() { h.Shutdown(t.Context()) })
-	return s, h
-}
-
-func newHandler(t testing.TB, cfg HandlerConfig) *Handler {
-	t.Helper()
-	h, err := NewHandler(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
-}
-
-// pool is where h sends requests.
-func (h *Handler) pool() *Pool { return h.settings.Load().Pool }
-
 func body(t *testing.T, res *http.Response, err error) string {
 	t.Helper()
 	if err != nil {

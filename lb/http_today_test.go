@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +107,7 @@ func testFields(message string) string {
 
 // halfClosedTLS returns the status that a client gets which says farewell after its request.
 func halfClosedTLS(t *testing.T) string {
-	address := listeningTLS(t, new(http.Server), rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+	address := listeningTLS(t, shell{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		r.Peek(1) // the farewell comes to the proxy meanwhile
@@ -145,7 +144,7 @@ func pieceOfChunk(t *testing.T) string {
 // ReadHeaderTimeout.
 func unfinishedHeader2(t *testing.T) string {
 	const timeout = 2 * time.Second // of the handshake, too
-	c := dial2(t, listeningTLS(t, &http.Server{ReadHeaderTimeout: timeout}, rawBackend(t, discard)))
+	c := dial2(t, listeningTLS(t, shell{header: timeout}, rawBackend(t, discard)))
 	if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields(get2...), EndStream: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +163,7 @@ func unfinishedHeader2(t *testing.T) string {
 // longTrailer2 returns which fields of a trailer arrive that takes more than MaxHeaderBytes.
 func longTrailer2(t *testing.T) string {
 	b := labtest.Record(t, labtest.Answers(anOK))
-	c := dial2(t, listeningTLS(t, &http.Server{MaxHeaderBytes: 4 << 10}, Backend{Address: b.Address}))
+	c := dial2(t, listeningTLS(t, shell{max: 4 << 10}, Backend{Address: b.Address}))
 	value := strings.Repeat("v", 3000)
 	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields(append(get2, "trailer", "x-a, x-b")...), EndHeaders: true})
 	c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields("x-a", value, "x-b", value), EndHeaders: true, EndStream: true})
@@ -176,17 +175,4 @@ func longTrailer2(t *testing.T) string {
 		}
 	}
 	return strings.Join(names, " ")
-}
-
-// listeningTLS serves a backend by srv, as a service with TLS does.
-func listeningTLS(t *testing.T, srv *http.Server, b Backend) (address string) {
-	t.Helper()
-	srv.Handler = newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{b}})})
-	s := httptest.NewUnstartedServer(nil)
-	srv.ErrorLog = s.Config.ErrorLog
-	s.Config, s.EnableHTTP2 = srv, true
-	TrackConns(srv)
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	return s.Listener.Addr().String()
 }
