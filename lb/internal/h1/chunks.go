@@ -1,4 +1,3 @@
-// Package h1 is HTTP/1.1 as functions over bytes (RFC 9112), without input or output.
 package h1
 
 import (
@@ -82,6 +81,23 @@ func (c *Chunks) Frame(p []byte) (n int, err error) {
 		n++
 	}
 	return n, nil
+}
+
+// Content takes frames from the beginning of b, and the content that follows them, as far as
+// b has it. used is the length of both: b[used:] is for the next call. If there is no content
+// the body has Ended, and its trailer section is at b[used:], or more bytes are needed.
+func (c *Chunks) Content(b []byte) (content []byte, used int, err error) {
+	if c.left == 0 {
+		if used, err = c.Frame(b); err != nil {
+			return nil, used, err
+		}
+	}
+	n := int(min(c.left, uint64(len(b)-used)))
+	if n == 0 {
+		return nil, used, nil
+	}
+	c.Took(n)
+	return b[used : used+n], used + n, nil
 }
 
 // next takes one byte of a frame.

@@ -113,3 +113,25 @@ func FuzzChunks(f *testing.F) {
 		}
 	})
 }
+
+// TestChunksContent: content is taken where it lies, in whatever pieces the bytes come.
+func TestChunksContent(t *testing.T) {
+	const body = "3\r\nabc\r\n1;x\r\nd\r\n0A\r\n0123456789\r\n0\r\n"
+	for size := 1; size <= len(body); size++ {
+		var c Chunks
+		var got string
+		b := []byte(body + "\r\nnext")
+		for !c.Ended() {
+			content, used, err := c.Content(b[:min(size, len(b))])
+			if err != nil || used == 0 {
+				t.Fatalf("by %d: %d, %v", size, used, err)
+			}
+			got += string(content)
+			b = b[used:]
+		}
+		content, used, err := c.Content(b)
+		if got != "abcd0123456789" || string(b) != "\r\nnext" || used != 0 || content != nil || err != nil {
+			t.Errorf("by %d: %q, rest %q, then %q, %d, %v", size, got, b, content, used, err)
+		}
+	}
+}
