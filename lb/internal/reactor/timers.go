@@ -47,6 +47,9 @@ type Timer[T any] struct {
 	prev, next *Timer[T]
 }
 
+// IsSet reports whether t is set, and has not expired.
+func (t *Timer[T]) IsSet() bool { return t.list != nil }
+
 // timerList is a ring of timers, which begins and ends with one that belongs to nobody.
 type timerList[T any] struct {
 	duration int64

@@ -1,0 +1,224 @@
+//go:build engine
+
+package lb
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/havip/havip/lb/internal/h1"
+)
+
+// takeHeads takes what has come before the body of the response: its head, and informational
+// responses before that.
+func (c *httpConn) takeHeads(p []byte) bool {
+	t, b := c.t, c.t.back
+	for {
+		here := p
+		if len(b.in) > 0 {
+			b.in = append(b.in, p...)
+			here = b.in
+		}
+		n, err := t.res.Parse(here, t.req.Method, h1.Limits{Header: maxResponseHeader - t.heads, Fields: maxResponseFields})
+		switch {
+		case err != nil:
+			c.failAttempt(err)
+			return false
+		case n == 0 && t.heads+len(here) > maxResponseHeader:
+			c.failAttempt(errHeaderTooLong)
+			return false
+		case n == 0:
+			if len(b.in) == 0 {
+				b.in = append(b.in, p...)
+			}
+			return true
+		}
+		t.heads += n
+		rest := here[n:]
+		switch {
+		case t.res.Status >= 200:
+			return c.respond(rest)
+		case t.res.Status == http.StatusSwitchingProtocols:
+			c.switchProtocols(rest)
+			return false
+		case t.res.Status == http.StatusContinue:
+			if c.askForBody(false); c.state != connRelaying || c.t != t {
+				return false
+			}
+		case !c.passInterim():
+			return false
+		}
+		// rest may be in b.in, which goes.
+		p, b.in = rest, nil
+		if len(p) == 0 {
+			return true
+		}
+	}
+}
+
+// passInterim passes an informational response on.
+func (c *httpConn) passInterim() bool {
+	t := c.t
+	fields, ok := t.x.interimFields(&t.res)
+	if !ok {
+		return true
+	}
+	out := h1.AppendStatusLine(c.l.out[:0], t.res.Status, t.res.Reason)
+	c.l.out = append(h1.AppendFields(out, fields), "\r\n"...)
+	return c.emit(c.l.out)
+}
+
+// respond begins the response with its head, and what has come of its body.
+func (c *httpConn) respond(rest []byte) bool {
+	t := c.t
+	x, res := &t.x, &t.res
+	if err := x.checkResponse(res); err != nil {
+		c.failAttempt(err)
+		return false
+	}
+	x.responded(res)
+	t.responded = true
+	unbounded := res.Length < 0 && !res.NoBody
+	chunks := unbounded && t.req.Minor > 0
+	c.last = c.last || unbounded && !chunks || c.l.e.leaving.Load()
+	length := res.Length
+	if res.NoBody {
+		length = 0
+	}
+	t.down.begin(length, chunks)
+	fields := x.responseFields(res, c.t.back.source())
+	out := h1.AppendStatusLine(c.l.out[:0], res.Status, res.Reason)
+	out = h1.AppendFields(out, fields)
+	if !res.Has.Any(h1.Date) {
+		out = h1.AppendField(out, "Date", c.l.httpDate())
+	}
+	c.l.out = c.endHead(out, chunks)
+	return c.passContent(c.l.out, rest)
+}
+
+// endHead appends what the connection is to be told, and the end of the head.
+func (c *httpConn) endHead(out []byte, chunks bool) []byte {
+	if chunks {
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	switch {
+	case c.last:
+		out = append(out, "Connection: close\r\n"...)
+	case c.t.req.Minor == 0:
+		out = append(out, "Connection: keep-alive\r\n"...)
+	}
+	return append(out, "\r\n"...)
+}
+
+// endResponse ends a response that has come whole. The backend is free from here on, however
+// long the client takes.
+func (c *httpConn) endResponse() {
+	c.freeBackend()
+	c.t.x.succeeded()
+	c.flushThenEnd()
+}
+
+// flushThenEnd ends the turn when the client has taken what is pending.
+func (c *httpConn) flushThenEnd() {
+	if c.full() {
+		c.state = connFlushing
+		c.armTimer(c.t.x.cfg.ClientTimeout)
+		return
+	}
+	c.endTurn()
+}
+
+// breakOff ends an incomplete response so that the client can tell.
+func (c *httpConn) breakOff(err error, cut bool) {
+	t := c.t
+	t.x.brokenOff(err, t.broken, cut)
+	c.dropBackend()
+	if t.down.left == h1.UntilClose && !t.down.reframe && !t.down.over {
+		// The end of the connection would end the response in order: only a reset does not.
+		t.x.close(c.l.time(), nil)
+		c.abortConn()
+		return
+	}
+	c.quit = true
+	c.flushThenEnd() // what came before belongs to the client
+}
+
+// fail answers a request that no backend has answered.
+func (c *httpConn) fail(err error) {
+	t := c.t
+	c.dropBackend()
+	if err == errLeft {
+		c.leave(err)
+		return
+	}
+	c.answerError(t.x.failure(err, t.broken))
+}
+
+// refuse answers a request that no backend should see.
+func (c *httpConn) refuse(status int) {
+	c.t.x.refused(errors.New(http.StatusText(status)))
+	c.answerError(status)
+}
+
+// refuseHead answers what is no request. Where the next one begins is not known.
+func (c *httpConn) refuseHead(err error) {
+	t := c.t
+	status := http.StatusBadRequest
+	var refusal *h1.Error
+	if errors.As(err, &refusal) {
+		status = refusal.Status
+	}
+	c.requests++
+	c.l.timers.Stop(&c.timer)
+	t.req.Reset()
+	t.req.Minor = 1
+	t.x.req = &t.req
+	t.x.open(t.x.cfg, c.l.e.count(), c.origin, c.l.time())
+	t.x.refused(err)
+	c.last = true
+	t.up.over, t.at = true, 0
+	c.answerError(status)
+}
+
+// answerError answers in a backend's place.
+func (c *httpConn) answerError(status int) {
+	kind, content := c.t.x.errorPage(status)
+	c.answer(status, kind, content)
+}
+
+// answerLast answers a TRACE or OPTIONS that may go no further.
+func (c *httpConn) answerLast(content []byte) {
+	kind := ""
+	if len(content) > 0 {
+		kind = "message/http"
+	}
+	c.answer(http.StatusOK, kind, content)
+}
+
+// answer sends a response that is made here.
+func (c *httpConn) answer(status int, kind string, content []byte) {
+	t := c.t
+	t.responded = true
+	if t.x.record.Status == 0 {
+		t.x.record.Status = status
+	}
+	c.l.timers.Stop(&c.timer)
+	if !t.up.over && t.hasBody() && t.broken != nil || t.expecting && !t.asked {
+		c.last = true
+	}
+	out := h1.AppendStatusLine(c.l.out[:0], status, http.StatusText(status))
+	out = h1.AppendField(out, "Date", c.l.httpDate())
+	if kind != "" {
+		out = h1.AppendField(out, "Content-Type", kind)
+	}
+	out = h1.AppendLength(out, int64(len(content)))
+	out = c.endHead(out, false)
+	if t.req.Method != http.MethodHead {
+		out = append(out, content...)
+		t.x.record.Sent += int64(len(content))
+	}
+	c.l.out = out
+	if c.emit(out) {
+		c.flushThenEnd()
+	}
+}

@@ -1,0 +1,247 @@
+//go:build engine
+
+package lb
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/inet"
+	"github.com/havip/havip/lb/internal/reactor"
+)
+
+// backendConn is a connection to a backend in an event loop. One request at a time uses it.
+type backendConn struct {
+	sock
+	to    destination
+	user  *httpConn // whose request it serves, or that it waits for; nil: it is idle
+	state backendState
+	local netip.Addr // this host's address in it; zero: not asked for yet
+	in    []byte     // the beginning of a response's head
+	timer reactor.Timer[timed]
+
+	started int64 // when connecting began
+	since   int64 // when it became idle
+}
+
+// backendState is where a connection to a backend is in its life.
+type backendState uint8
+
+const (
+	backendConnecting backendState = iota
+	backendBusy
+	backendIdle
+)
+
+// handleEvents goes on with what something has happened to.
+func (b *backendConn) handleEvents() {
+	switch b.state {
+	case backendConnecting:
+		if b.writable {
+			b.user.connected()
+		}
+	case backendBusy:
+		b.user.relay()
+	case backendIdle:
+		// Its end, or bytes that belong to no request: a request must not take these for its
+		// response.
+		if b.readable && b.spoilt() {
+			b.drop()
+		}
+	}
+}
+
+// spoilt reports whether anything has come on a connection that is idle.
+func (b *backendConn) spoilt() bool {
+	var p [1]byte
+	_, errno := b.read(p[:])
+	return errno != unix.EAGAIN
+}
+
+// expireTimer ends what took too long.
+func (b *backendConn) expireTimer() {
+	switch b.state {
+	case backendIdle:
+		b.drop()
+	default:
+		b.user.backendLate()
+	}
+}
+
+// armTimer has the backend expire after d, unless something happens before.
+func (b *backendConn) armTimer(d time.Duration) {
+	b.timer.Owner = b
+	b.l.timers.Set(&b.timer, b.l.Now(), d)
+}
+
+// drop closes the connection.
+func (b *backendConn) drop() {
+	l := b.l
+	if b.state == backendIdle {
+		l.forgetIdle(b)
+	}
+	l.timers.Stop(&b.timer)
+	b.close()
+	b.user, b.in = nil, nil
+}
+
+// dialBackend begins a connection to a.
+func (l *httpLoop) dialBackend(a netip.AddrPort, user *httpConn) (*backendConn, unix.Errno) {
+	fd, errno := reactor.Socket(unix.SOCK_STREAM, a)
+	if errno != 0 {
+		return nil, errno
+	}
+	if errno = l.Connect(fd, a); errno != 0 && errno != unix.EINPROGRESS {
+		reactor.Close(fd)
+		return nil, errno
+	}
+	b := &backendConn{}
+	if errno = b.watch(l, fd, b); errno != 0 {
+		reactor.Close(fd)
+		return nil, errno
+	}
+	b.user, b.started = user, l.Now()
+	return b, 0
+}
+
+// connectError returns why a connection that epoll has told of is none; nil: it is one.
+func (b *backendConn) connectError(a netip.AddrPort) error {
+	if b.broken || b.ending {
+		if errno := reactor.SocketError(b.fd); errno != 0 {
+			return errno
+		}
+	}
+	local := b.l.LocalAddr(b.fd)
+	if b.local = local.Addr(); a.IsValid() && local.Port() == a.Port() && b.l.IsSelfConnected(b.fd, a.Port()) {
+		reactor.Abort(b.fd)
+		return inet.ErrSelfConnected
+	}
+	return nil
+}
+
+// source returns this host's address in the connection.
+func (b *backendConn) source() netip.Addr {
+	if !b.local.IsValid() {
+		b.local = b.l.LocalAddr(b.fd).Addr()
+	}
+	return b.local
+}
+
+// takeIdle returns a connection that has not been idle for longer than limit; nil if there is
+// none. once: the request is sent once only, so nothing may have come yet.
+func (l *httpLoop) takeIdle(to destination, limit time.Duration, once bool) *backendConn {
+	for {
+		all := l.idle[to]
+		if len(all) == 0 {
+			return nil
+		}
+		b := all[len(all)-1] // which was used last
+		if l.Now()-b.since > int64(limit) {
+			return nil
+		}
+		l.idle[to] = all[:len(all)-1]
+		if b.ending || b.broken || once && b.hasUnread() {
+			l.timers.Stop(&b.timer)
+			b.close()
+			continue
+		}
+		return b
+	}
+}
+
+// keepIdle keeps a connection whose response has been read to its end.
+func (l *httpLoop) keepIdle(b *backendConn) {
+	b.user, b.state, b.since = nil, backendIdle, l.Now()
+	all := l.idle[b.to]
+	if b.ending || b.broken || l.closing || len(all) >= maxIdle || b.readable && b.spoilt() {
+		l.timers.Stop(&b.timer)
+		b.close()
+		return
+	}
+	l.idle[b.to] = append(all, b)
+	b.armTimer(idleFor)
+}
+
+// forgetIdle takes b out of its list.
+func (l *httpLoop) forgetIdle(b *backendConn) {
+	all := l.idle[b.to]
+	if i := slices.Index(all, b); i >= 0 {
+		all = slices.Delete(all, i, i+1)
+	}
+	if l.idle[b.to] = all; len(all) == 0 {
+		delete(l.idle, b.to)
+	}
+}
+
+// dropIdle closes the idle connections to servers, and reports whether there were any.
+func (l *httpLoop) dropIdle(gone servers) (found bool) {
+	for to, all := range l.idle {
+		if !gone.has(to.server) {
+			continue
+		}
+		delete(l.idle, to)
+		for _, b := range all {
+			l.timers.Stop(&b.timer)
+			b.close()
+			found = true
+		}
+	}
+	return found
+}
+
+// dialSlowly connects to a name, a unix socket, or by TLS, which takes a goroutine.
+func (c *httpConn) dialSlowly(pick Pick) {
+	t, l := c.t, c.l
+	ctx, cancel := context.WithCancel(l.e.work)
+	t.giveUp = cancel
+	d, serial := &t.x.cfg.dialer, c.newAttempt()
+	go func() {
+		defer cancel()
+		side, err := dialSide(ctx, d, pick)
+		if !l.Post(func() {
+			if c.attempts != serial || c.t == nil {
+				side.close()
+				return
+			}
+			c.t.giveUp = nil
+			c.dialed(side, err)
+		}) {
+			side.close()
+		}
+	}()
+}
+
+// dialed goes on with what dialSlowly has brought.
+func (c *httpConn) dialed(side dialledSide, err error) {
+	if err != nil {
+		c.failAttempt(err)
+		return
+	}
+	b := &backendConn{}
+	if errno := b.watch(c.l, side.fd, b); errno != 0 {
+		side.close()
+		c.failAttempt(errno)
+		return
+	}
+	side.equip(&b.sock)
+	b.user, b.started, b.to = c, c.t.started, c.destination()
+	b.writable, b.readable, b.nodelay = true, true, true
+	c.t.back = b
+	c.useBackend()
+}
+
+// dialledSide is a connection to a backend that a goroutine has made.
+type dialledSide struct{ fd int32 }
+
+func (s dialledSide) close()       { reactor.Close(s.fd) }
+func (s dialledSide) equip(*sock) {}
+
+// dialSide connects to a picked backend.
+func dialSide(ctx context.Context, d *dialer, pick Pick) (dialledSide, error) {
+	fd, err := dialFD(ctx, d, pick)
+	return dialledSide{fd}, err
+}

@@ -1,0 +1,459 @@
+//go:build engine
+
+package lb
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/h1"
+	"github.com/havip/havip/lb/internal/reactor"
+)
+
+// httpConn is a client's connection in an event loop: one request after the other.
+type httpConn struct {
+	sock
+	state  connState
+	peer   netip.Addr // whom Limits counts; the origin may name another
+	origin requestOrigin
+	timer  reactor.Timer[timed]
+
+	in     []byte // what the client has sent, from the present request on; nil: nothing
+	parsed int    // how much of it was found to be no whole head
+	t      *turn  // the present request; nil: none has begun
+
+	bound    *backendConn // which NTLM or Negotiate has authenticated for this client; nil: none
+	attempts int32        // serial of the latest attempt that waits for a goroutine
+	requests int          // that have begun
+	last     bool         // the connection ends with the present response
+	ahead    bool         // the first byte of the present response has gone out, by sound
+	queued   bool         // in the loop's runq
+	quit     bool         // close once what is pending has gone out
+}
+
+// connState is what a client's connection is about.
+type connState uint8
+
+const (
+	connHead       connState = iota // the head of a request is awaited
+	connQueued                      // a backend with room
+	connStarved                     // descriptors or memory of this host
+	connDialing                     // a connection to a backend, in a goroutine,
+	connConnecting                  // or here
+	connRelaying                    // request and response are under way
+	connFlushing                    // the client has yet to take the rest of the response
+	connDraining                    // the rest of the request's body is thrown away
+	connLingering                   // what still comes is thrown away until the client ends
+	connClosed
+)
+
+// turn is one request, and the response to it.
+type turn struct {
+	x    exchange
+	req  h1.Request
+	res  h1.Response
+	up   stream // the request's body
+	down stream // the response's
+
+	// Of the request.
+	body    int   // where in httpConn.in the body begins
+	broken  error // why the body cannot be read to its end
+	dropped bool  // not all of the body was kept, so there is no further attempt
+	tries   int
+	why     error // of the latest failed attempt
+	asked   bool  // the client has been told to send the body
+
+	// Of the present attempt.
+	back      *backendConn // nil: not connected
+	wait      *waiter      // in the pool's queue
+	giveUp    func()       // ends an attempt to connect
+	started   int64        // when connecting began
+	at        int          // how much of httpConn.in the backend has got
+	kept      bool         // back has served another request before
+	expecting bool         // the body waits until the backend asks for it
+	uploaded  bool         // the whole request has gone out
+	stopped   bool         // the backend takes no more of the request
+	sent      bool         // some of it has gone out
+	heard     bool         // something has come back
+	heads     int          // bytes of heads that have come back
+
+	// Of the response.
+	responded bool // its head has gone out
+	excess    bool // bytes follow it
+}
+
+// reset makes t fit for another request. What it holds of memory stays.
+func (t *turn) reset() {
+	x, req, res, up, down := &t.x, t.req, t.res, t.up.trailer[:0], t.down.trailer[:0]
+	x.reset()
+	req.Reset()
+	res.Reset()
+	*t = turn{x: *x, req: req, res: res, up: stream{trailer: up}, down: stream{trailer: down}}
+}
+
+// serve begins to serve an accepted connection. early is what has been read from it.
+func (c *httpConn) serve(early []byte) {
+	if c.in = early; len(early) == 0 {
+		c.in = nil
+	}
+	c.state = connHead
+	c.armTimer(c.l.front().HeaderTimeout)
+	c.readHead()
+}
+
+// armTimer has the connection expire after d, unless something happens before.
+func (c *httpConn) armTimer(d time.Duration) {
+	c.timer.Owner = c
+	c.l.timers.Set(&c.timer, c.l.Now(), d)
+}
+
+// handleEvents goes on with a connection that something has happened to.
+func (c *httpConn) handleEvents() {
+	switch c.state {
+	case connHead:
+		c.readHead()
+	case connRelaying:
+		if c.lookAtClient() {
+			c.relay()
+		}
+	case connFlushing:
+		c.flushRest()
+	case connDraining:
+		c.drain()
+	case connLingering:
+		c.linger()
+	case connClosed:
+	default:
+		c.lookAtClient()
+	}
+}
+
+// errIdle: a connection without a request.
+var errHeadLate = errors.New("head of a request did not come in time")
+
+// expireTimer ends what took too long.
+func (c *httpConn) expireTimer() {
+	t := c.t
+	switch c.state {
+	case connHead:
+		if len(c.in) > 0 {
+			c.l.e.log().Debug("request refused", "client", c.origin.client, "err", errHeadLate)
+		}
+		c.hangUp()
+	case connStarved:
+		c.l.e.count().starved.Add(-1)
+		c.state = connDialing
+		c.connect()
+	case connRelaying, connQueued, connDialing, connConnecting:
+		switch {
+		case t.expecting:
+			c.askForBody(true)
+		case c.full():
+			c.leave(errClientStalled)
+		case c.awaitsBody():
+			c.breakBody(errBodyLate)
+		default:
+			c.sound()
+		}
+	case connFlushing:
+		c.leave(errClientStalled)
+	case connDraining:
+		c.endDraining(false)
+	case connLingering:
+		c.hangUp()
+	}
+}
+
+// readHead reads until the head of a request is complete.
+func (c *httpConn) readHead() {
+	l := c.l
+	for c.state == connHead {
+		if len(c.in) > c.parsed && c.parseHead() {
+			return
+		}
+		if !c.readable {
+			c.park()
+			return
+		}
+		if c.in == nil {
+			c.in = l.takeHead()
+		} else if len(c.in) == cap(c.in) {
+			c.in = append(c.in, make([]byte, len(c.in))...)[:len(c.in)]
+		}
+		n, errno := c.read(c.in[len(c.in):cap(c.in)])
+		switch {
+		case errno == unix.EAGAIN:
+			continue
+		case errno != 0 || n == 0:
+			c.hangUp()
+			return
+		case len(c.in) == 0 && c.requests > 0:
+			c.armTimer(l.front().HeaderTimeout)
+		}
+		c.in = c.in[:len(c.in)+n]
+	}
+}
+
+// park gives up memory that an incomplete head does not need: its rest may be long in coming.
+func (c *httpConn) park() {
+	switch {
+	case len(c.in) == 0:
+		c.l.giveHead(c.in)
+		c.in = nil
+	case cap(c.in) == headSize && len(c.in) < headSize/2:
+		b := append([]byte(nil), c.in...)
+		c.l.giveHead(c.in)
+		c.in = b
+	}
+	if t := c.t; t != nil && len(c.in) == 0 {
+		c.l.giveTurn(t)
+		c.t = nil
+	}
+}
+
+// parseHead parses what has come, and reports whether something else than reading is next.
+func (c *httpConn) parseHead() bool {
+	l := c.l
+	if c.requests == 0 && c.isPreface() {
+		return c.state != connHead
+	}
+	if c.t == nil {
+		c.t = l.takeTurn()
+		c.t.x.cfg = l.e.settings()
+	}
+	t := c.t
+	n, err := t.req.Parse(c.in, h1.Limits{Header: int(t.x.cfg.MaxHeader), Fields: t.x.cfg.MaxFields})
+	switch {
+	case err != nil:
+		c.refuseHead(err)
+		return true
+	case n == 0:
+		c.parsed = len(c.in)
+		return false
+	}
+	t.body, t.at = n, n
+	c.beginRequest()
+	return true
+}
+
+// preface is how a client of HTTP/2 begins that knows of it beforehand (RFC 9113 §3.4).
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// isPreface reports whether the connection begins as one of HTTP/2 does, which is not for this
+// engine. Of a beginning that may become one, more is read.
+func (c *httpConn) isPreface() bool {
+	n := min(len(c.in), len(preface))
+	if string(c.in[:n]) != preface[:n] || c.secure() {
+		return false
+	}
+	if c.parsed = len(c.in); n == len(preface) {
+		c.handOver()
+	}
+	return true
+}
+
+// beginRequest begins with a request whose head is complete.
+func (c *httpConn) beginRequest() {
+	t, l := c.t, c.l
+	x := &t.x
+	c.requests++
+	l.timers.Stop(&c.timer)
+	x.cfg = l.e.settings()
+	if !l.e.inLoops(x.cfg) {
+		c.handOver()
+		return
+	}
+	x.req = &t.req
+	x.open(x.cfg, l.e.count(), c.origin, reactor.Time(l.Now()))
+	c.last = t.req.Close || l.e.leaving.Load()
+	if status := x.refusal(); status != 0 {
+		c.refuse(status)
+		return
+	}
+	if content, last := x.lastAnswer(); last {
+		c.answerLast(content)
+		return
+	}
+	x.prepare()
+	t.up.begin(t.req.Length, t.req.Length == h1.Chunked)
+	if c.bound != nil {
+		x.flow.prefer = c.bound.to.server
+	}
+	c.nextBackend()
+}
+
+// hasBody reports whether the request has a body.
+func (t *turn) hasBody() bool { return t.req.Length != 0 }
+
+// endTurn ends a request that has been answered, and its response has gone out.
+func (c *httpConn) endTurn() {
+	t, l := c.t, c.l
+	t.x.close(reactor.Time(l.Now()), nil)
+	switch {
+	case c.quit:
+		c.hangUp()
+	case t.hasBody() && !t.up.over:
+		c.beginDraining()
+	default:
+		c.nextTurn()
+	}
+}
+
+// nextTurn goes on with what follows a request that has been read to its end.
+func (c *httpConn) nextTurn() {
+	t, l := c.t, c.l
+	n := copy(c.in, c.in[t.at:])
+	if c.in, c.parsed = c.in[:n], 0; n == 0 {
+		l.giveHead(c.in)
+		c.in = nil
+	}
+	l.giveTurn(t)
+	c.t = nil
+	if c.last {
+		c.beginLingering()
+		return
+	}
+	c.state = connHead
+	c.armTimer(l.front().IdleTimeout)
+	if n > 0 || c.readable {
+		l.later(c) // others first
+	}
+}
+
+// The rest of a request's body, and what comes after the last response, are thrown away for
+// this long: see drainFor. A reset could destroy the response before the client has read it.
+
+// beginDraining throws the rest of the request's body away.
+func (c *httpConn) beginDraining() {
+	if c.last || c.t.broken != nil || c.t.expecting && !c.t.asked {
+		// Where the next request begins is not known, or nobody waits for it.
+		c.last = true
+		c.beginLingering()
+		return
+	}
+	c.state = connDraining
+	c.armTimer(drainFor)
+	c.drain()
+}
+
+func (c *httpConn) drain() {
+	t := c.t
+	for !t.up.over {
+		if t.at == len(c.in) {
+			c.in = c.in[:t.body]
+			t.at = t.body
+			p := c.l.scratch[headroom : headroom+scratchSize]
+			n, errno := c.read(p)
+			if errno == unix.EAGAIN {
+				return
+			}
+			if errno != 0 || n == 0 {
+				c.hangUp()
+				return
+			}
+			c.in = append(c.in, p[:n]...)
+		}
+		t.up.reframe = false
+		_, used, err := t.up.take(nil, c.in[t.at:], int(t.x.cfg.MaxHeader))
+		if t.at += used; err != nil {
+			c.endDraining(false)
+			return
+		}
+	}
+	c.endDraining(true)
+}
+
+// endDraining goes on with the next request, if it is known where that begins.
+func (c *httpConn) endDraining(known bool) {
+	if !known {
+		c.last = true
+		c.t.at = len(c.in)
+	}
+	c.nextTurn()
+}
+
+// beginLingering ends the connection in order.
+func (c *httpConn) beginLingering() {
+	if c.in == nil && c.t == nil && !c.readable && !c.secure() {
+		c.hangUp() // nothing has come that nobody has read
+		return
+	}
+	c.state = connLingering
+	c.in = nil
+	c.endWriting()
+	c.armTimer(drainFor)
+	c.linger()
+}
+
+func (c *httpConn) linger() {
+	for {
+		n, errno := c.read(c.l.scratch[headroom : headroom+scratchSize])
+		switch {
+		case errno == unix.EAGAIN:
+			return
+		case errno != 0 || n == 0:
+			c.hangUp()
+			return
+		}
+	}
+}
+
+// flushRest has the client take what is left of a response.
+func (c *httpConn) flushRest() {
+	n, errno := c.flush()
+	switch {
+	case errno != 0 || c.broken:
+		c.leave(errno)
+	case c.full():
+		if n > 0 {
+			c.armTimer(c.t.x.cfg.ClientTimeout)
+		}
+	default:
+		c.endTurn()
+	}
+}
+
+// hangUp closes the connection.
+func (c *httpConn) hangUp() {
+	c.end()
+	c.close()
+}
+
+// end gives up what belongs to the connection but for its socket.
+func (c *httpConn) end() {
+	l := c.l
+	l.timers.Stop(&c.timer)
+	if c.bound != nil {
+		c.bound.drop()
+		c.bound = nil
+	}
+	if c.t != nil {
+		l.giveTurn(c.t)
+		c.t = nil
+	}
+	l.giveHead(c.in)
+	c.in = nil
+	if c.state != connClosed {
+		c.state = connClosed
+		l.ended(c)
+	}
+}
+
+// Errors of clients.
+var (
+	errClientStalled error = &stalled{"client takes nothing of the response"}
+	errBodyLate      error = &stalled{"body did not come in time"}
+	errBodyShort           = io.ErrUnexpectedEOF
+)
+
+// stalled is an error of something that took too long.
+type stalled struct{ what string }
+
+func (s *stalled) Error() string { return s.what }
+
+// Timeout says that it is one.
+func (*stalled) Timeout() bool { return true }

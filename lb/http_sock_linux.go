@@ -1,0 +1,198 @@
+//go:build engine
+
+package lb
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/lb/internal/reactor"
+)
+
+// sock is one socket in an event loop of an HTTP plane: a client's, or one to a backend. The
+// loop watches it once in its life, for edges: a flag stays set until a system call says
+// otherwise.
+type sock struct {
+	l     *httpLoop
+	owner sockOwner // is told of events
+
+	fd   int32 // -1: closed
+	slot int32 // among the loop's sockets
+	mark int32 // tells it from an earlier one in the same slot
+
+	readable bool // there may be something to read
+	writable bool // there may be room to write
+	ending   bool // the peer has sent its end, or the connection has failed
+	broken   bool // epoll has told of a failure
+	urgent   bool // there is an urgent byte, which ends reads that could go on
+	nodelay  bool // writes need not wait for the acknowledgement of earlier ones
+
+	fault   unix.Errno // what a write has met with: the kernel tells of that once
+	pending []byte     // what the socket did not take
+}
+
+// sockOwner has a socket.
+type sockOwner interface{ handleEvents() }
+
+// watch puts a descriptor into the loop.
+func (s *sock) watch(l *httpLoop, fd int32, owner sockOwner) unix.Errno {
+	*s = sock{l: l, owner: owner, fd: fd, mark: l.newMark(), slot: l.takeSlot(s)}
+	if errno := l.Watch(fd, reactor.Edges, s.slot, s.mark); errno != 0 {
+		l.freeSlot(s.slot)
+		s.fd = -1
+		return errno
+	}
+	return 0
+}
+
+// note takes what epoll says.
+func (s *sock) note(events uint32) {
+	const failure = unix.EPOLLHUP | unix.EPOLLERR
+	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|failure) != 0 {
+		s.readable = true
+	}
+	if events&unix.EPOLLPRI != 0 {
+		s.urgent = true
+	}
+	if events&(unix.EPOLLRDHUP|failure) != 0 {
+		s.ending = true
+	}
+	if events&(unix.EPOLLOUT|failure) != 0 {
+		s.writable = true
+	}
+	if events&unix.EPOLLERR != 0 {
+		s.broken = true
+	}
+}
+
+// read reads from the socket. 0 bytes without an error are the end in order.
+func (s *sock) read(b []byte) (int, unix.Errno) {
+	for {
+		n, errno := reactor.Read(s.fd, b)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno == unix.EAGAIN:
+			s.readable, s.urgent = false, false
+			return 0, errno
+		case errno != 0:
+			return 0, errno
+		case n == 0:
+			return 0, s.fault // see frankConn
+		}
+		// A short read has emptied the socket: what comes later raises another event
+		// (epoll(7)). Only the end may have been announced together with the data.
+		if n < len(b) && !s.ending && !s.urgent {
+			s.readable = false
+		}
+		return n, 0
+	}
+}
+
+// write writes. What the socket does not take is pending, and b may be used again.
+func (s *sock) write(b []byte) unix.Errno {
+	n := 0
+	if s.writable && len(s.pending) == 0 {
+		var errno unix.Errno
+		if n, errno = s.send(b); errno != 0 {
+			return errno
+		}
+	}
+	if n < len(b) {
+		s.pending = append(s.pending, b[n:]...)
+	}
+	return 0
+}
+
+// send writes what the socket takes.
+func (s *sock) send(b []byte) (int, unix.Errno) {
+	for {
+		n, errno := reactor.Write(s.fd, b)
+		switch errno {
+		case 0:
+			if n < len(b) {
+				s.writable = false
+			}
+			return n, 0
+		case unix.EINTR:
+		case unix.EAGAIN:
+			s.writable = false
+			return 0, 0
+		default:
+			if errno != unix.EPIPE {
+				s.fault = errno
+			}
+			return 0, errno
+		}
+	}
+}
+
+// full reports whether something is pending.
+func (s *sock) full() bool { return len(s.pending) > 0 }
+
+// flush writes what is pending. It reports how much of that went out.
+func (s *sock) flush() (int, unix.Errno) {
+	if !s.writable || len(s.pending) == 0 {
+		return 0, 0
+	}
+	n, errno := s.send(s.pending)
+	if errno != 0 {
+		return 0, errno
+	}
+	if s.pending = s.pending[n:]; len(s.pending) == 0 {
+		s.pending = nil
+	}
+	return n, 0
+}
+
+// writeAtOnce has further writes go out at once, without waiting for the acknowledgement of
+// the first one.
+func (s *sock) writeAtOnce() {
+	if !s.nodelay {
+		s.nodelay = true
+		reactor.NoDelay(s.fd)
+	}
+}
+
+// hasUnread reports whether a read would not wait, also for what no event has told of yet.
+func (s *sock) hasUnread() bool {
+	if s.readable {
+		return true
+	}
+	var b [1]byte
+	_, _, err := unix.Recvfrom(int(s.fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err != unix.EAGAIN
+}
+
+// endWriting tells the peer that no more comes.
+func (s *sock) endWriting() { reactor.ShutdownWrite(s.fd) }
+
+// close closes the socket, and its slot is free. A second call does nothing.
+func (s *sock) close() {
+	if s.fd < 0 {
+		return
+	}
+	reactor.Close(s.fd)
+	s.leave()
+}
+
+// abort closes the socket so that the peer takes nothing that it got for complete.
+func (s *sock) abort() {
+	if s.fd >= 0 {
+		reactor.Abort(s.fd)
+		s.close()
+	}
+}
+
+// takeOut takes the descriptor out of the loop.
+func (s *sock) takeOut() int32 {
+	fd := s.fd
+	s.l.Unwatch(fd)
+	s.leave()
+	return fd
+}
+
+// leave gives the slot up.
+func (s *sock) leave() {
+	s.l.freeSlot(s.slot)
+	s.fd, s.pending = -1, nil
+}

@@ -1,0 +1,116 @@
+//go:build engine
+
+package lb
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/havip/havip/lb/internal/h1"
+)
+
+// stream is the body of a message on its way through a loop: how much of it is still to come,
+// and how it goes on.
+type stream struct {
+	left    int64     // bytes that are still to come, or h1.Chunked, or h1.UntilClose
+	chunks  h1.Chunks // if it comes in chunks
+	reframe bool      // it goes on in chunks
+	over    bool      // it has come whole, trailer and all
+	trailer []byte    // in chunks: what has come of the trailer section
+	moved   int64     // bytes of content that have come
+}
+
+// begin prepares for a body of that length, which goes on in chunks or not.
+func (s *stream) begin(length int64, reframe bool) {
+	*s = stream{left: length, reframe: reframe, over: length == 0, trailer: s.trailer[:0]}
+}
+
+// errTrailerTooLong: the trailer section has more bytes than a header may have.
+var errTrailerTooLong = errors.New("trailer is too long")
+
+// take takes what it can of b. content is what goes on now, framed; unframed content is a part
+// of b, and framed content is made in dst. used is how much of b belongs to the body; if the
+// body is over the rest does not.
+func (s *stream) take(dst, b []byte, maxTrailer int) (content []byte, used int, err error) {
+	switch {
+	case s.over || len(b) == 0:
+		if s.reframe {
+			content = dst
+		}
+		return content, 0, nil
+	case s.left == h1.Chunked:
+		return s.takeChunks(dst, b, maxTrailer)
+	case s.left >= 0:
+		used = int(min(s.left, int64(len(b))))
+		s.left -= int64(used)
+		s.over = s.left == 0
+	default:
+		used = len(b)
+	}
+	s.moved += int64(used)
+	if s.reframe {
+		return appendChunk(dst, b[:used]), used, nil
+	}
+	return b[:used], used, nil
+}
+
+// takeChunks takes content out of its chunks.
+func (s *stream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, used int, err error) {
+	end := 0 // of the content that was moved to the front of b, where frames were
+	for used < len(b) && !s.chunks.Ended() {
+		if s.chunks.Left() == 0 {
+			n, err := s.chunks.Frame(b[used:])
+			used += n
+			if err != nil {
+				return nil, used, err
+			}
+			continue
+		}
+		n := int(min(s.chunks.Left(), uint64(len(b)-used)))
+		switch {
+		case s.reframe: // b stays as it is: it may be needed again
+			dst = appendChunk(dst, b[used:used+n])
+		case end != used:
+			copy(b[end:], b[used:used+n])
+		}
+		s.chunks.Took(n)
+		s.moved += int64(n)
+		end += n
+		used += n
+	}
+	if content = b[:end]; s.reframe {
+		content = dst
+	}
+	if s.chunks.Ended() {
+		n, err := s.takeTrailer(b[used:], maxTrailer)
+		used += n
+		if err != nil {
+			return nil, used, err
+		}
+	}
+	return content, used, nil
+}
+
+// takeTrailer collects the trailer section, up to the empty line that ends it.
+func (s *stream) takeTrailer(b []byte, maxTrailer int) (used int, err error) {
+	for _, c := range b {
+		used++
+		s.trailer = append(s.trailer, c)
+		if n := len(s.trailer); c == '\n' && (n == 2 && s.trailer[0] == '\r' || n >= 4 && string(s.trailer[n-4:]) == "\r\n\r\n") {
+			s.over = true
+			return used, nil
+		}
+		if len(s.trailer) > maxTrailer {
+			return used, errTrailerTooLong
+		}
+	}
+	return used, nil
+}
+
+// appendChunk appends content as a chunk (RFC 9112 §7.1).
+func appendChunk(dst, content []byte) []byte {
+	dst = strconv.AppendInt(dst, int64(len(content)), 16)
+	dst = append(dst, "\r\n"...)
+	dst = append(dst, content...)
+	return append(dst, "\r\n"...)
+}

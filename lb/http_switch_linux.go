@@ -1,0 +1,117 @@
+//go:build engine
+
+package lb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
+)
+
+// switchProtocols opens a tunnel for the protocol that client and backend have agreed on,
+// WebSocket for instance. Goroutines have the connections from then on. rest is what the
+// backend has sent behind its head.
+func (c *httpConn) switchProtocols(rest []byte) {
+	t, l := c.t, c.l
+	x := &t.x
+	fields, err := x.switchFields(&t.res, c.t.back.source())
+	if err == nil && (!t.uploaded || t.back.full()) {
+		err = errors.New("switched protocols before the end of the request")
+	}
+	if err != nil {
+		c.fail(fmt.Errorf("backend %s: %w", x.pick.Backend(), err))
+		return
+	}
+	head := h1.AppendStatusLine(nil, t.res.Status, t.res.Reason)
+	head = append(h1.AppendFields(head, fields), "\r\n"...)
+	if c.ahead {
+		head = head[1:]
+	}
+	x.switched(t.res.Status)
+	b := t.back
+	tun := &tunnel{
+		t: t, c: c, head: head,
+		client: side{early: slices.Clone(c.in[t.at:])}, backend: side{early: slices.Clone(rest)},
+	}
+	t.back, c.t = nil, nil
+	l.timers.Stop(&b.timer)
+	tun.client.take(&c.sock)
+	tun.backend.take(&b.sock)
+	c.in = nil // the turn refers to it
+	l.timers.Stop(&c.timer)
+	c.state = connClosed
+	go tun.run(l.e.work)
+}
+
+// tunnel is an upgraded connection on its way to goroutines.
+type tunnel struct {
+	t               *turn
+	c               *httpConn
+	head            []byte
+	client, backend side
+}
+
+// side is one side of a tunnel.
+type side struct {
+	fd    int32
+	early []byte // what has come and is not passed on
+}
+
+// take takes a socket out of its loop.
+func (s *side) take(from *sock) { s.fd = from.takeOut() }
+
+// conn returns the connection as the net package has it. Its descriptor is another one.
+func (s *side) conn() (net.Conn, error) {
+	f := os.NewFile(uintptr(s.fd), "")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return &prefaced{Conn: &frankConn{Conn: c}, early: s.early}, nil
+}
+
+// run relays until the end.
+func (u *tunnel) run(ctx context.Context) {
+	x, l := &u.t.x, u.c.l
+	defer l.Post(func() { l.ended(u.c) })
+	defer func() { x.close(time.Now(), nil) }()
+	client, err := u.client.conn()
+	backend, berr := u.backend.conn()
+	if err = errors.Join(err, berr); err != nil {
+		x.record.Reason = err.Error()
+		for _, c := range []net.Conn{client, backend} {
+			if c != nil {
+				reset(c)
+			}
+		}
+		return
+	}
+	s := &session{client: client, idle: x.cfg.TunnelTimeout, pick: x.pick}
+	if !l.e.sessions().add(s) {
+		s.cut(nil)
+	}
+	defer l.e.sessions().remove(s)
+	if !s.attach(backend) {
+		x.record.Reason = s.why()
+		return
+	}
+	if x.pick.isCut() {
+		s.fail("cut")
+	}
+	_ = client.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
+	if _, err := client.Write(u.head); err == nil {
+		_ = client.SetWriteDeadline(time.Time{})
+		s.relay()
+	} else {
+		s.fail(http.StatusText(http.StatusSwitchingProtocols) + ": " + err.Error())
+	}
+	x.record.Received, x.record.Sent, x.record.Reason = s.up.read.Load(), s.down.written.Load(), s.why()
+}
