@@ -3,6 +3,7 @@ package h1
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"unsafe"
 )
 
@@ -88,50 +89,63 @@ func (s *lines) fields(b []byte, lim Limits, fields *[]Field, has *Set) (more bo
 		if more || err != nil || len(line) == 0 {
 			return more, err
 		}
-		if lim.Fields > 0 && len(*fields) >= lim.Fields {
+		n := len(*fields)
+		if lim.Fields > 0 && n >= lim.Fields {
 			return false, s.fail(431, "too many fields")
 		}
-		f, err := s.field(line)
-		if err != nil {
-			return false, err
+		// The field is parsed where it stays: to copy one takes as long as to parse a short one.
+		if n == cap(*fields) {
+			*fields = slices.Grow(*fields, 16)
+		}
+		*fields = (*fields)[:n+1]
+		f := &(*fields)[n]
+		if reason := f.parse(line); reason != "" {
+			*fields = (*fields)[:n]
+			return false, s.fail(400, reason)
 		}
 		if s.size += len(f.Name) + len(f.Value) + len(": \r\n"); lim.Header > 0 && s.size > lim.Header {
 			return false, s.fail(431, "header is too large")
 		}
-		*fields = append(*fields, f)
 		*has |= 1 << f.ID
 	}
 }
 
-// field parses a line (RFC 9112 §5.1).
-func (s *lines) field(line []byte) (Field, error) {
+// parse parses a line (RFC 9112 §5.1). It returns what is wrong with it.
+func (f *Field) parse(line []byte) (reason string) {
 	n := 0
 	for n < len(line) && lower[line[n]] != 0 {
 		n++
 	}
-	switch {
-	case n < len(line) && line[n] == ':' && n > 0:
-	case isSpace(line[0]):
-		return Field{}, s.fail(400, "line begins with white space") // RFC 9112 §2.2, §5.2
-	case n < len(line) && isSpace(line[n]):
-		return Field{}, s.fail(400, "white space in the name of a field") // RFC 9112 §5.1
-	case n == len(line):
-		return Field{}, s.fail(400, "field without a colon")
-	default:
-		return Field{}, s.fail(400, "name of a field is not a token")
+	if n == 0 || n == len(line) || line[n] != ':' {
+		return badName(line, n)
 	}
-	value := line[n+1:]
-	for len(value) > 0 && isSpace(value[0]) {
-		value = value[1:]
+	from, to := n+1, len(line)
+	for from < to && isSpace(line[from]) {
+		from++
 	}
-	for len(value) > 0 && isSpace(value[len(value)-1]) {
-		value = value[:len(value)-1]
+	for from < to && isSpace(line[to-1]) {
+		to--
 	}
+	value := line[from:to]
 	if !validValue(value) {
-		return Field{}, s.fail(400, "control byte in the value of a field")
+		return "control byte in the value of a field"
 	}
-	name := text(line[:n])
-	return Field{Name: name, Value: text(value), ID: IDOf(name)}, nil
+	f.Name, f.Value = text(line[:n]), text(value)
+	f.ID = IDOf(f.Name)
+	return ""
+}
+
+// badName tells what is wrong with a line whose first n bytes may be of a name.
+func badName(line []byte, n int) string {
+	switch {
+	case n == len(line):
+		return "field without a colon"
+	case n == 0 && isSpace(line[0]):
+		return "line begins with white space" // RFC 9112 §2.2, §5.2
+	case isSpace(line[n]):
+		return "white space in the name of a field" // RFC 9112 §5.1
+	}
+	return "name of a field is not a token"
 }
 
 // move makes what refers to the buffer refer to b, which holds the same bytes elsewhere.

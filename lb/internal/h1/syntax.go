@@ -70,12 +70,18 @@ func hasBelow(x uint64, limit byte) bool {
 // no control bytes but tabs. The bytes from 0x80 on, obs-text, belong to whoever
 // understands them.
 func validValue(b []byte) bool {
-	for ; len(b) >= 8; b = b[8:] {
-		if hasBelow(binary.LittleEndian.Uint64(b), ' ') && !visible(b[:8]) {
+	last := len(b) - 8
+	if last < 0 {
+		return visible(b)
+	}
+	for i := 0; ; i = min(i+8, last) { // the last eight may have been looked at in part
+		if hasBelow(binary.LittleEndian.Uint64(b[i:]), ' ') && !visible(b[i:i+8]) {
 			return false
 		}
+		if i == last {
+			return true
+		}
 	}
-	return visible(b)
 }
 
 // visible is validValue, byte by byte.
