@@ -31,6 +31,14 @@ func AppendField(b []byte, name, value string) []byte {
 	return append(b, "\r\n"...)
 }
 
+// AppendFields appends lines of a header or trailer section, without the empty line.
+func AppendFields(b []byte, fields []Field) []byte {
+	for i := range fields {
+		b = AppendField(b, fields[i].Name, fields[i].Value)
+	}
+	return b
+}
+
 // AppendLength appends the field that says how long a body is: a number of bytes, or
 // Chunked. UntilClose has none.
 func AppendLength(b []byte, length int64) []byte {
