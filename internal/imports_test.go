@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"vip/internal/hook":   nil,
 	"lb/internal/reactor": nil,
 	"lb/internal/h1":      nil,
+	"lb/internal/h2":      nil,
 	"lb/internal/sni":     nil,
 }
 
