@@ -118,18 +118,19 @@ func (c HandlerConfig) Validate() error {
 		field.If(!words.Has(reuses, c.Reuse), "Reuse", "%v: want %s", c.Reuse, words.Choice(reuses)),
 		field.If(!words.Has(underscores, c.Underscores), "Underscores", "%v: want %s", c.Underscores, words.Choice(underscores)),
 		field.If(c.MaxBody < 0, "MaxBody", "%d: want at least 0", c.MaxBody),
-		validateHeaders("RequestHeaders", c.RequestHeaders, "${client}", "${local}"),
-		validateHeaders("ResponseHeaders", c.ResponseHeaders, "${client}", "${local}", "${backend}", "${source}"),
+		validateHeaders("RequestHeaders", c.RequestHeaders, inRequests),
+		validateHeaders("ResponseHeaders", c.ResponseHeaders, inResponses),
 		validatePrefixes("TrustedProxies", c.TrustedProxies),
 		validatePoolTLS(c.BackendTLS, c.Pool),
 		field.If(c.Pool == nil, "Pool", "none: want a pool"))
 }
 
-var variable = regexp.MustCompile(`\$\{[^}]*\}?`)
+// variablePattern finds what looks like a variable.
+var variablePattern = regexp.MustCompile(`\$\{[^}]*\}?`)
 
 // validateHeaders returns what is wrong with headers that a configuration sets. An
 // error does not tell the value: it may be a password.
-func validateHeaders(name string, headers map[string]string, variables ...string) error {
+func validateHeaders(name string, headers map[string]string, in parts) error {
 	var errs []error
 	seen := make(map[string]bool)
 	for _, header := range slices.Sorted(maps.Keys(headers)) {
@@ -143,13 +144,17 @@ func validateHeaders(name string, headers map[string]string, variables ...string
 			errs = append(errs, field.Errorf(at, "want one of a name, in upper or lower case"))
 		case !validHeader(header, value):
 			errs = append(errs, field.Errorf(at, "want the value of a header"))
-		case canonical == "Host" && !validAuthority(variable.ReplaceAllLiteralString(value, "192.0.2.1")):
+		case canonical == "Host" && !validAuthority(variablePattern.ReplaceAllLiteralString(value, "192.0.2.1")):
 			errs = append(errs, field.Errorf(at, "want one host: every request needs it"))
 		}
 		seen[canonical] = true
-		for _, v := range variable.FindAllString(value, -1) {
-			if !slices.Contains(variables, v) {
-				errs = append(errs, field.Errorf(at, "%q: no such variable here: want %s", v, words.Choice(variables)))
+		want := variableNames(in)
+		if canonical == "Host" {
+			want = variableNames(inHost)
+		}
+		for _, v := range variablePattern.FindAllString(value, -1) {
+			if !slices.Contains(want, v) {
+				errs = append(errs, field.Errorf(at, "%q: no such variable here: want %s", v, words.Choice(want)))
 			}
 		}
 	}

@@ -112,9 +112,7 @@ func endChunks(w *bufio.Writer, trailer http.Header) error {
 
 // addrString returns the text of a for backends; empty if a is not valid. To them a zone,
 // an interface of this host, means nothing, and most of them take it for no address.
-func addrString(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.WithZone("").String()
-}
+func addrString(a netip.Addr) string { return string(appendAddr(nil, a)) }
+
+// appendAddr appends addrString(a).
+func appendAddr(b []byte, a netip.Addr) []byte { return a.WithZone("").AppendTo(b) }

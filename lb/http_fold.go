@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/havip/havip/internal/words"
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // Underscores is what becomes of a header whose name is unusual.
@@ -58,22 +59,30 @@ var decidedHere = slices.Concat(hopByHop, unsettable, []string{"Host", "Max-Forw
 // foldRule says which headers and trailers of requests are dropped for their names.
 type foldRule struct {
 	underscores Underscores
-	ours        map[string]bool // what RequestHeaders fold to
-	unusual     bool            // a name of RequestHeaders is unusual
+	ours        []string // what RequestHeaders fold to
+	unusual     bool     // a name of RequestHeaders is unusual
 }
 
 func newFoldRule(cfg HandlerConfig) foldRule {
-	r := foldRule{underscores: cfg.Underscores, ours: make(map[string]bool)}
+	r := foldRule{underscores: cfg.Underscores}
 	for name := range cfg.RequestHeaders {
-		r.ours[fold(name)] = true
+		r.ours = append(r.ours, fold(name))
 		r.unusual = r.unusual || !usualName(name)
 	}
 	return r
 }
 
-// drops reports whether the header called name, in canonical form, is dropped. One of
-// RequestHeaders may be: its value is replaced anyway.
-func (r foldRule) drops(name string) bool {
+// drops reports whether a field is dropped for its name. One of RequestHeaders may be: its
+// value is replaced anyway.
+func (r *foldRule) drops(f *h1.Field) bool {
+	if f.ID != h1.Other && !r.unusual {
+		return false // such a name is usual
+	}
+	return r.dropsName(f.Name)
+}
+
+// dropsName is drops for any name.
+func (r *foldRule) dropsName(name string) bool {
 	usual := usualName(name)
 	switch {
 	case usual && !r.unusual:
@@ -81,6 +90,26 @@ func (r foldRule) drops(name string) bool {
 	case !usual && r.underscores == UnderscoresDrop:
 		return true
 	}
-	folded := fold(name)
-	return r.ours[folded] || !usual && (slices.Contains(decidedHere, folded) || strings.HasPrefix(folded, "X-Forwarded-"))
+	folds := func(folded string) bool { return foldsTo(name, folded) }
+	return slices.ContainsFunc(r.ours, folds) || !usual && (slices.ContainsFunc(decidedHere, folds) ||
+		len(name) >= len(forwarded) && foldsTo(name[:len(forwarded)], forwarded))
+}
+
+const forwarded = "X-Forwarded-"
+
+// foldsTo reports whether fold returns folded for a name.
+func foldsTo(name, folded string) bool {
+	if len(name) != len(folded) {
+		return false
+	}
+	for i := range len(name) {
+		if c := folded[i]; alphanumeric(name[i]) {
+			if name[i]|0x20 != c|0x20 {
+				return false
+			}
+		} else if c != '-' {
+			return false
+		}
+	}
+	return true
 }

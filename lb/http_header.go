@@ -54,7 +54,7 @@ func (x *handling) requestHeader(forwards string) http.Header {
 func (x *handling) dropNames(h http.Header) {
 	var dropped []string
 	maps.DeleteFunc(h, func(name string, _ []string) bool {
-		drops := x.cfg.folds.drops(name)
+		drops := x.cfg.folds.dropsName(name)
 		if drops {
 			dropped = append(dropped, name)
 		}
@@ -99,7 +99,7 @@ func (x *handling) localAddr() netip.AddrPort {
 func (x *handling) requestTrailers() []string {
 	names := slices.Sorted(maps.Keys(x.in.Trailer))
 	return slices.DeleteFunc(names, func(name string) bool {
-		return x.cfg.folds.drops(name) || !validTrailer(name, x.cfg.RequestHeaders)
+		return x.cfg.folds.dropsName(name) || !validTrailer(name, x.cfg.RequestHeaders)
 	})
 }
 

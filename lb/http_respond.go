@@ -47,9 +47,6 @@ func (x *handling) passResponse(res *http.Response) {
 	x.finishResponse()
 }
 
-// errClient: the client does not take the response.
-type errClient struct{ error }
-
 // copyBody copies the body of the response to the client. Nothing waits in a buffer while
 // the backend is awaited, neither the header nor a piece of the body. What is here already
 // goes out together: most responses are one write.

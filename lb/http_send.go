@@ -101,9 +101,6 @@ func idempotent(method string) bool {
 	return false
 }
 
-// errStale: the backend closed a kept connection instead of answering.
-var errStale = errors.New("kept connection was closed")
-
 // tryBackend sends the request to x.pick and waits for the header of the response.
 func (x *handling) tryBackend() (*http.Response, error) {
 	// The context lasts until dropUpstream or keepUpstream.

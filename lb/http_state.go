@@ -81,8 +81,11 @@ type handlerSettings struct {
 	log           *slog.Logger
 	dialer        dialer
 	folds         foldRule
-	idle          *idleConns
-	gone          registry // what the pool cuts: the Handler's sessions, and idle
+
+	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
+
+	idle *idleConns
+	gone registry // what the pool cuts: the Handler's sessions, and idle
 }
 
 // newHandlerSettings returns settings that watch no pool yet.
@@ -94,8 +97,9 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		HandlerConfig: cfg,
 		log:           limitedLog(cfg.Logger),
 		folds:         newFoldRule(cfg),
-		dialer:        dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
-		idle:          new(idleConns),
+		requestFields: compileFields(cfg.RequestHeaders), responseFields: compileFields(cfg.ResponseHeaders),
+		dialer: dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
+		idle:   new(idleConns),
 	}
 }
 

@@ -4,8 +4,72 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 )
+
+// targetOf returns the target that backends get for what a client has sent, byte by byte, in
+// origin form or *, and the authority of an absolute target. ok is false for what is no
+// target, or cannot be passed on.
+func targetOf(method, sent string) (target, authority string, ok bool) {
+	switch {
+	case sent == "*":
+		return sent, "", method == http.MethodOptions // RFC 9112 §3.2.4
+	case sent != "" && sent[0] == '/':
+		return sent, "", validTarget(sent)
+	}
+	scheme, rest, absolute := strings.Cut(sent, "://")
+	if !absolute || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		return "", "", false
+	}
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	// An empty host is invalid (RFC 9110 §4.2.1), user information hides who is meant (§4.2.4),
+	// a zone means nothing to others, and what else is encoded could be read in two ways.
+	authority, target = rest[:end], rest[end:]
+	switch {
+	case authority == "" || strings.ContainsAny(authority, "@%"):
+		return "", "", false
+	case target == "" && method == http.MethodOptions:
+		return "*", authority, true // RFC 9112 §3.2.4
+	case target == "" || target[0] != '/':
+		target = "/" + target
+	}
+	return target, authority, validTarget(target)
+}
+
+// validTarget reports whether a target in origin form can be passed on: nothing in it ends
+// the target, or is a fragment, and what is encoded in the path can be decoded.
+func validTarget(target string) bool {
+	path := true
+	for i := 0; i < len(target); i++ {
+		switch c := target[i]; {
+		case notInTarget(rune(c)):
+			return false
+		case c == '?':
+			path = false
+		case c == '%' && path && (i+2 >= len(target) || !hexadecimal(target[i+1]) || !hexadecimal(target[i+2])):
+			return false
+		}
+	}
+	return true
+}
+
+// appendPath appends the path of a target, decoded, as net/url does: what KeyHash goes by.
+func appendPath(b []byte, target string) []byte {
+	path, _, _ := strings.Cut(target, "?")
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' && i+2 < len(path) {
+			n, _ := strconv.ParseUint(path[i+1:i+3], 16, 8)
+			c, i = byte(n), i+2
+		}
+		b = append(b, c)
+	}
+	return b
+}
 
 // requestTarget returns the target that backends get. That is what the client has sent,
 // byte by byte, in origin form or *, unless a middleware has changed u. Nothing is encoded

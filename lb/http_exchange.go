@@ -1,0 +1,136 @@
+package lb
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
+)
+
+// exchange is one request and the response to it: what is decided about them, and what is
+// counted. It neither reads nor writes: whoever has the connections calls its methods, in
+// about the order in which they stand here.
+//
+//	open
+//	refusal, lastAnswer     no backend gets the request
+//	prepare                 what backends get
+//	attempt, attemptFailed  one backend after the other
+//	responded               one has answered
+//	responseFields          what the client gets
+//	release, close
+//
+// Strings refer to the memory of the heads, or to text: none outlives the request. An
+// exchange can serve many requests, one after the other, and keeps its memory for them.
+type exchange struct {
+	cfg   *handlerSettings
+	count *counters
+	from  *requestOrigin
+	req   *h1.Request
+	major int           // of the client's HTTP: 1 or 2
+	hook  *http.Request // for the functions of HandlerConfig; nil: there are none
+
+	record Record
+	flow   Flow // in which the request looks for backends
+
+	// The request as backends get it.
+	target    string
+	authority string // the host that the client asks, of the target or of Host
+	host      string // the Host that backends get
+	forwards  string // the Max-Forwards that backends get; empty: it stays as it is
+	fields    []h1.Field
+	trailers  []string // names of the fields that may come after the body
+	upgrades  []string // protocols that the client offers
+	expect    bool     // the client waits for 100 (Continue)
+
+	// The latest attempt.
+	tries   int
+	last    error  // of the attempt before; nil: there was none
+	pick    Pick   // zero while there is no backend
+	result  Result // for pick
+	private bool   // the connection to the backend belongs to the client from now on
+
+	// The response as the client gets it.
+	answer    []h1.Field
+	source    netip.Addr // this host's in the connection to the backend
+	unbounded bool       // its length is not known before its end
+	dated     bool       // it needs no Date of ours
+	announced []string   // names of its trailers
+
+	section h1.TrailerSection
+	text    []byte   // memory of what is written for this request
+	options []string // what Connection names; see readOptions
+}
+
+// requestOrigin is where requests come from. There is one for each connection of a client.
+type requestOrigin struct {
+	client, local         netip.AddrPort       // zero: not known
+	clientText, localText string               // the addresses, for backends
+	secure                *tls.ConnectionState // nil: no TLS
+}
+
+func newRequestOrigin(client, local netip.AddrPort, secure *tls.ConnectionState) requestOrigin {
+	return requestOrigin{client: client, local: local, clientText: addrString(client.Addr()), localText: addrString(local.Addr()), secure: secure}
+}
+
+const (
+	// keptText is how much memory for text an exchange keeps for its next request.
+	keptText = 4 << 10
+	// keptNames is how many names it keeps room for. Most requests need none.
+	keptNames = 16
+)
+
+// open begins to account for a request of HTTP/1; the caller may change major, and set hook.
+// It must end with close.
+func (x *exchange) open(cfg *handlerSettings, count *counters, from *requestOrigin, req *h1.Request, start time.Time) {
+	*x = exchange{
+		cfg: cfg, count: count, from: from, req: req, major: 1, record: Record{Start: start},
+		fields: x.fields[:0], answer: x.answer[:0], section: x.section, text: room(x.text, keptText), options: room(x.options, keptNames),
+		trailers: room(x.trailers, keptNames), upgrades: room(x.upgrades, keptNames), announced: room(x.announced, keptNames),
+	}
+	count.accepted.Add(1)
+	count.active.Add(1)
+}
+
+// room returns the memory of s, empty, unless that is more than most would need.
+func room[E any](s []E, most int) []E {
+	if cap(s) > most {
+		return nil
+	}
+	return s[:0]
+}
+
+// release gives the backend back, if one has answered. Nothing more is transferred after
+// that.
+func (x *exchange) release(now time.Time) {
+	if x.pick.pool == nil || x.pick.done {
+		return
+	}
+	x.record.Backend = x.pick.Backend()
+	x.pick.Transferred(x.record.Received, x.record.Sent)
+	x.pick.Lasted(now.Sub(x.record.Start))
+	x.pick.Done(x.result)
+}
+
+// close accounts for the request, however that has ended. The record has been filled in by
+// then: Received, Sent, Connect, and Reason and Status if no method of x has set them.
+func (x *exchange) close(now time.Time) {
+	x.release(now)
+	r, c := &x.record, x.count
+	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.from.client, now.Sub(r.Start)
+	c.received.Add(uint64(r.Received))
+	c.sent.Add(uint64(r.Sent))
+	c.retries.Add(uint64(r.Retries))
+	c.active.Add(-1)
+	if x.cfg.Record != nil {
+		x.cfg.Record(*r)
+	}
+}
+
+// modern reports whether the client knows what came with HTTP/1.1.
+func (x *exchange) modern() bool { return x.major > 1 || x.req.Minor > 0 }
+
+// written returns what was appended to x.text from start on, as a string. The memory is not
+// written again during the request.
+func (x *exchange) written(start int) string { return bytesText(x.text[start:]) }
