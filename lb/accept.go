@@ -40,6 +40,9 @@ func (t *TCP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 	return nil
 }
 
+// acceptWithin bounds the wait for the connections of a backlog to be accepted.
+const acceptWithin = time.Second
+
 // acceptPause is how long accepting pauses after errors that follow one another.
 type acceptPause time.Duration
 

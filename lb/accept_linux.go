@@ -41,8 +41,41 @@ func newIntake(ln *net.TCPListener, c *counters, l *limiter, rules func() (*Limi
 	return &intake{counters: c, limiter: l, rules: rules, fd: fd, failed: make(chan error, 1)}, nil
 }
 
-// loopCount is how many event loops a plane has.
-func loopCount() int { return min(runtime.GOMAXPROCS(0), runtime.NumCPU()) }
+// runner is an event loop with an acceptor.
+type runner interface {
+	run()
+	freeAll() // gives up what a loop holds that does not run (any more)
+}
+
+// makeLoops returns what makeLoop makes for each processor.
+func makeLoops[L runner](in *intake, makeLoop func() (L, error)) ([]L, error) {
+	var loops []L
+	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU()) {
+		l, err := makeLoop()
+		if err != nil {
+			for _, l := range loops {
+				l.freeAll()
+			}
+			in.close()
+			return nil, fmt.Errorf("lb: event loop: %w", err)
+		}
+		loops = append(loops, l)
+	}
+	return loops, nil
+}
+
+// runLoops has the loops of e run. r knows e until all connections of the loops have ended.
+func runLoops[L runner](r *registry, e cutter, loops []L) {
+	r.add(e)
+	var running sync.WaitGroup
+	for _, l := range loops {
+		running.Go(l.run)
+	}
+	go func() {
+		running.Wait()
+		r.remove(e)
+	}()
+}
 
 // acceptUntil waits until ctx has ended, or the listener has failed: that is the error. It
 // returns when all that the backlog held then is accepted, and ln may be closed.
@@ -67,9 +100,6 @@ func (in *intake) acceptUntil(ctx context.Context, ln net.Listener) (err error) 
 }
 
 func (in *intake) close() { reactor.Close(in.fd) }
-
-// acceptWithin bounds the wait for the connections of a backlog to be accepted.
-const acceptWithin = time.Second
 
 // awaitAccepted waits until the backlog is empty for a moment. Limits may leave no room for
 // its connections at first.

@@ -2,11 +2,9 @@ package lb
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -25,26 +23,10 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 		return err
 	}
 	e := &engine{plane: t, work: work}
-	for range loopCount() {
-		l, err := newLoop(e, in)
-		if err != nil {
-			for _, l := range e.loops {
-				l.freeAll()
-			}
-			in.close()
-			return fmt.Errorf("lb: event loop: %w", err)
-		}
-		e.loops = append(e.loops, l)
+	if e.loops, err = makeLoops(in, func() (*loop, error) { return newLoop(e, in) }); err != nil {
+		return err
 	}
-	t.sessions.add(e) // until all connections of the loops have ended
-	var running sync.WaitGroup
-	for _, l := range e.loops {
-		running.Go(l.run)
-	}
-	go func() {
-		running.Wait()
-		t.sessions.remove(e)
-	}()
+	runLoops(&t.sessions, e, e.loops)
 	return in.acceptUntil(ctx, ln)
 }
 

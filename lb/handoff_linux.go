@@ -70,7 +70,7 @@ func (k *link) handOff() {
 	go func() {
 		defer l.Post(func() { l.live.Add(-1) })
 		start := reactor.Time(accepted)
-		conn, err := toConn(l.e.work, f, cfg, start)
+		conn, err := toConn(l.e.work, f, &cfg.plane.counters, start.Add(cfg.IdleTimeout))
 		if err != nil {
 			cfg.plane.counters.failed.Add(1)
 			cfg.log.Warn("connection not served", "client", o.client, "err", err)
@@ -88,13 +88,13 @@ func (k *link) handOff() {
 	}()
 }
 
-// toConn makes f, accepted at start, a connection of the net package, and closes it. That
-// takes another descriptor, which it waits for.
-func toConn(ctx context.Context, f *os.File, cfg *tcpSettings, start time.Time) (net.Conn, error) {
+// toConn makes f a connection of the net package, and closes it. That takes another
+// descriptor, which it waits for until then.
+func toConn(ctx context.Context, f *os.File, c *counters, until time.Time) (net.Conn, error) {
 	defer f.Close()
 	for {
 		conn, err := net.FileConn(f)
-		if !starved(err) || time.Since(start) > cfg.IdleTimeout || !cfg.plane.counters.starve(ctx) {
+		if !starved(err) || time.Now().After(until) || !c.starve(ctx) {
 			return conn, err
 		}
 	}

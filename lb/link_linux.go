@@ -37,7 +37,7 @@ func (k *link) readPreface() {
 		case errno == unix.EINTR:
 			continue
 		case errno != 0 || n == 0:
-			k.refuse(errors.New("ended before its beginning was complete"))
+			k.refuse(errEarlyEnd)
 			return
 		}
 		k.early = append(k.early, k.loop.scratch[:n]...)

@@ -61,9 +61,8 @@ type gate struct {
 	limiter  limiter
 	counters counters
 
-	mu     sync.Mutex    // guards what follows
-	places int           // taken by connections, or by those that are being accepted
-	freed  chan struct{} // closed when there may be a place; nil: nobody waits
+	mu    sync.Mutex    // guards what follows
+	freed chan struct{} // closed when there may be a place; nil: nobody waits
 }
 
 // gateSettings are the settings of the connections that were accepted while they were
@@ -95,10 +94,7 @@ func (l *Listener) Reconfigure(cfg ListenerConfig) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("lb: Listener: %w", err)
 	}
-	cfg = cfg.WithDefaults()
-	cfg.AcceptProxy = slices.Clone(cfg.AcceptProxy)
-	l.gate.settings.Store(&gateSettings{cfg, limitedLog(cfg.Logger)})
-	l.gate.changePlaces(0) // there may be more of them
+	l.gate.configure(cfg)
 	return nil
 }
 
@@ -222,14 +218,21 @@ func (l *Listener) isClosed() bool {
 	}
 }
 
+// configure makes connections that are accepted from now on use cfg, which is valid.
+func (g *gate) configure(cfg ListenerConfig) {
+	cfg = cfg.WithDefaults()
+	cfg.AcceptProxy = slices.Clone(cfg.AcceptProxy)
+	g.settings.Store(&gateSettings{cfg, limitedLog(cfg.Logger)})
+	g.wake() // there may be more places
+}
+
 // takePlace takes the place of a connection. If there is none, it returns what is closed
 // when there may be one.
 func (g *gate) takePlace() (freed <-chan struct{}) {
 	limit := g.settings.Load().Limits.Connections
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if limit == 0 || g.places < limit {
-		g.places++
+	if g.counters.reserve(limit) {
 		return nil
 	}
 	if g.freed == nil {
@@ -238,14 +241,16 @@ func (g *gate) takePlace() (freed <-chan struct{}) {
 	return g.freed
 }
 
-// leavePlace gives a place back.
-func (g *gate) leavePlace() { g.changePlaces(-1) }
+// leavePlace gives a place back for which no connection has come.
+func (g *gate) leavePlace() {
+	g.counters.reserved.Add(-1)
+	g.wake()
+}
 
-// changePlaces adds n to the places that are taken, and has those look again who wait.
-func (g *gate) changePlaces(n int) {
+// wake has those look again who wait for a place.
+func (g *gate) wake() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.places += n
 	if g.freed != nil {
 		close(g.freed)
 		g.freed = nil
@@ -262,7 +267,8 @@ func (g *gate) admit(cfg *gateSettings, c net.Conn) net.Conn {
 		g.leavePlace()
 		return nil
 	}
-	g.counters.active.Add(1)
+	g.counters.active.Add(1) // before the place is given back: nobody overlooks c
+	g.counters.reserved.Add(-1)
 	return &proxiedConn{prefaced: prefaced{Conn: c}, gate: g, cfg: cfg, peer: peer}
 }
 
@@ -270,5 +276,5 @@ func (g *gate) admit(cfg *gateSettings, c net.Conn) net.Conn {
 func (g *gate) release(cfg *gateSettings, peer netip.Addr) {
 	g.limiter.release(&cfg.Limits, peer)
 	g.counters.active.Add(-1)
-	g.leavePlace()
+	g.wake()
 }

@@ -45,5 +45,10 @@ func (t *TCP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	return t.acceptConns(ctx, work, ln)
 }
 
+// serveListener serves the connections of ln until ctx ends.
+func (p *HTTP) serveListener(ctx, work context.Context, ln net.Listener) error {
+	return p.acceptConns(ctx, work, ln)
+}
+
 // serveSocket needs Linux.
 func (u *UDP) serveSocket(context.Context, *net.UDPConn) error { return errors.ErrUnsupported }

@@ -2,6 +2,8 @@ package lb
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -79,24 +81,42 @@ func (r *registry) cut(gone servers) {
 // drain waits until all sessions have ended, and cuts what is left when ctx ends. No
 // session may start afterwards.
 func (r *registry) drain(ctx context.Context) {
+	empty := r.awaitEmpty(ctx)
+	if empty == nil {
+		return
+	}
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.cut(nil)
+	<-empty
+}
+
+// awaitEmpty waits until all sessions have ended: no session may start then. If ctx ends
+// first, it returns what is closed when they have.
+func (r *registry) awaitEmpty(ctx context.Context) (empty <-chan struct{}) {
 	r.mu.Lock()
 	if len(r.all) == 0 {
 		r.closed = true
 	} else if r.empty == nil {
 		r.empty = make(chan struct{})
 	}
-	empty := r.empty
+	empty = r.empty
 	r.mu.Unlock()
 	if empty == nil {
-		return
+		return nil
 	}
 	select {
 	case <-empty:
+		return nil
 	case <-ctx.Done():
-		r.mu.Lock()
-		r.closed = true
-		r.mu.Unlock()
-		r.cut(nil)
-		<-empty
+		return empty
 	}
+}
+
+// list returns what is under way.
+func (r *registry) list() []cutter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.all))
 }

@@ -1,0 +1,123 @@
+package lb
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/havip/havip/lb/internal/reactor"
+)
+
+// httpEngine serves connections in event loops, one per processor.
+type httpEngine struct {
+	plane *HTTP
+	work  context.Context // ends when connections must end
+	loops []*httpLoop
+}
+
+// serveListener serves the connections of ln until ctx ends. Connections that are left
+// then go on until they end, or work does.
+func (p *HTTP) serveListener(ctx, work context.Context, ln net.Listener) error {
+	tcp, ok := ln.(*net.TCPListener)
+	if !ok {
+		return p.acceptConns(ctx, work, ln)
+	}
+	in, err := newIntake(tcp, &p.gate.counters, &p.gate.limiter, p.acceptRules)
+	if err != nil {
+		return err
+	}
+	e := &httpEngine{plane: p, work: work}
+	if e.loops, err = makeLoops(in, func() (*httpLoop, error) { return newHTTPLoop(e, in) }); err != nil {
+		return err
+	}
+	runLoops(&p.handler.sessions, e, e.loops)
+	// Who connects from now on gets the last answer first.
+	defer context.AfterFunc(ctx, func() { p.leaving.Store(true) })()
+	return in.acceptUntil(ctx, ln)
+}
+
+// cut ends the connections of servers.
+func (e *httpEngine) cut(gone servers) {
+	for _, l := range e.loops {
+		l.Post(func() { l.cut(gone) })
+	}
+}
+
+// endIdle ends the connections that have had a request and wait for the next one.
+func (e *httpEngine) endIdle() {
+	for _, l := range e.loops {
+		l.Post(l.endIdle)
+	}
+}
+
+// arrival is a connection whose client has said nothing as yet, but for a PROXY header.
+type arrival struct {
+	fd     int32
+	cfg    *httpSettings // of the time when it was accepted
+	peer   netip.Addr    // whom Limits counts; the origin may name another
+	origin origin        // local is zero if nobody has looked
+	early  []byte        // what has been read
+}
+
+// openHTTP begins the life of an accepted connection, which is active already.
+func (l *httpLoop) openHTTP(fd int32, peer netip.AddrPort) {
+	cfg := l.e.plane.settings.Load()
+	if !l.admit(&cfg.gate.Limits, fd, peer.Addr()) {
+		return
+	}
+	l.live.Add(1)
+	a := arrival{fd: fd, cfg: cfg, peer: peer.Addr(), origin: origin{client: peer}}
+	if containsAddr(cfg.gate.AcceptProxy, a.peer) {
+		l.greetings.await(a)
+	} else {
+		l.welcome(a)
+	}
+}
+
+// welcome serves a connection whose PROXY header has been read, if there is one.
+func (l *httpLoop) welcome(a arrival) {
+	if a.cfg.tls != nil {
+		l.handOff(a, func(f *httpFront, c net.Conn) { l.e.plane.secure(l.e.work, f, c, a.cfg, l.adoptTLS(a)) })
+		return
+	}
+	l.openConn(a)
+}
+
+// adoptTLS returns what has the loop go on with a connection that has shaken hands. nil:
+// net/http does.
+func (l *httpLoop) adoptTLS(arrival) func(*tls.Conn) bool { return nil }
+
+// dismiss closes a connection of which nothing has come that counts.
+func (l *httpLoop) dismiss(a arrival) {
+	reactor.Close(a.fd)
+	l.e.plane.gate.release(a.cfg.gate, a.peer)
+	l.live.Add(-1)
+}
+
+// handOver has net/http go on with a connection that the loop does not watch (any more).
+func (l *httpLoop) handOver(a arrival) {
+	l.handOff(a, func(f *httpFront, c net.Conn) { f.give(c) })
+}
+
+// handOff gives a connection to a goroutine, which calls use.
+func (l *httpLoop) handOff(a arrival, use func(*httpFront, net.Conn)) {
+	p := l.e.plane
+	front := p.useFront()
+	l.live.Add(-1)
+	f := os.NewFile(uintptr(a.fd), "")
+	go func() {
+		conn, err := toConn(l.e.work, f, &p.gate.counters, time.Now().Add(a.cfg.IdleTimeout))
+		if err != nil {
+			a.cfg.gate.log.Warn("connection not served", "client", a.origin.client, "err", err)
+			p.gate.release(a.cfg.gate, a.peer)
+			front.leave()
+			return
+		}
+		c := &proxiedConn{prefaced: prefaced{Conn: conn, early: a.early}, gate: &p.gate, cfg: a.cfg.gate, peer: a.peer, origin: a.origin}
+		c.begin.Do(func() {}) // there is no header (any more)
+		use(front, c)
+	}()
+}
