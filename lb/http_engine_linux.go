@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/havip/havip/lb/internal/reactor"
@@ -13,9 +14,28 @@ import (
 
 // httpEngine serves connections in event loops, one per processor.
 type httpEngine struct {
-	plane *HTTP
-	work  context.Context // ends when connections must end
-	loops []*httpLoop
+	plane   *HTTP
+	leaving *atomic.Bool    // of the plane: connections end with their present requests
+	work    context.Context // ends when connections must end
+	loops   []*httpLoop
+}
+
+// settings are those of requests that begin now.
+func (e *httpEngine) settings() *handlerSettings { return e.plane.handler.settings.Load() }
+
+// conns are the settings of connections that count now.
+func (e *httpEngine) conns() *httpSettings { return e.plane.settings.Load() }
+
+// count counts requests.
+func (e *httpEngine) count() *counters { return &e.plane.handler.counters }
+
+// sessions knows what the pool, and the end of the plane, must cut.
+func (e *httpEngine) sessions() *registry { return &e.plane.handler.sessions }
+
+// inLoops reports whether requests with these settings are served here. Functions of an
+// embedder may wait, and know requests as net/http has them.
+func (e *httpEngine) inLoops(cfg *handlerSettings) bool {
+	return cfg.Key == nil && cfg.ModifyResponse == nil && cfg.ErrorHandler == nil && cfg.Dial == nil
 }
 
 // serveListener serves the connections of ln until ctx ends. Connections that are left
@@ -29,7 +49,7 @@ func (p *HTTP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	if err != nil {
 		return err
 	}
-	e := &httpEngine{plane: p, work: work}
+	e := &httpEngine{plane: p, leaving: &p.leaving, work: work}
 	if e.loops, err = makeLoops(in, func() (*httpLoop, error) { return newHTTPLoop(e, in) }); err != nil {
 		return err
 	}
