@@ -22,7 +22,7 @@ const nodeVar = "HAVIP_LB_TEST_NODE"
 
 // node is a load balancer in a process of its own.
 type node struct {
-	Mode        string // http, tcp or udp
+	Mode        string // http, net/http, tcp or udp
 	Listen      string
 	Pool        PoolConfig
 	SendProxy   int
@@ -113,6 +113,9 @@ func (n node) serve(ctx context.Context) error {
 			return err
 		}
 		encrypted = &tls.Config{GetCertificate: certs.GetCertificate}
+		if n.Mode != "tcp" {
+			encrypted.NextProtos = []string{"h2", "http/1.1"}
+		}
 	}
 	var log *slog.Logger
 	if n.Files > 0 { // what the test is about

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -147,6 +148,12 @@ func TestOrderOfARealNginx(t *testing.T) {
 // start runs n in h until the test ends.
 func (n node) start(t testing.TB, h *lab.Host) *lab.Cmd {
 	t.Helper()
+	return n.startFrom(t, h, "")
+}
+
+// startFrom runs n by this test binary, or by another one.
+func (n node) startFrom(t testing.TB, h *lab.Host, binary string) *lab.Cmd {
+	t.Helper()
 	config, err := json.Marshal(n)
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +162,7 @@ func (n node) start(t testing.TB, h *lab.Host) *lab.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := h.Command(self)
+	c := h.Command(cmp.Or(binary, self))
 	c.Env = []string{nodeVar + "=" + string(config)}
 	if n.Mode == "udp" { // whoever asks will ask again
 		startPeer(t, h, c)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,7 +36,7 @@ func BenchmarkPeersUDP(b *testing.B) {
 	n.echoUDP(b)
 	for range b.N {
 		for _, sc := range udpScenarios {
-			if strings.Contains(sc.name, os.Getenv("HAVIP_BENCH")) {
+			if chosen("HAVIP_BENCH", sc.name) {
 				compareUnder(b, sc.name, []peer{{"havip", n.havipUDP(sc)}, {"nginx stream", n.nginxUDP(sc)}},
 					func() (result, float64) { return askAll(b, n.client, sc) })
 			}
@@ -86,22 +84,18 @@ func (n *peersNet) echoUDP(b testing.TB) {
 	}()
 }
 
-func (n *peersNet) havipUDP(sc udpScenario) func(testing.TB) (func() []int, func()) {
+func (n *peersNet) havipUDP(sc udpScenario) startBalancer {
 	return func(b testing.TB) (func() []int, func()) {
 		nd := node{Mode: "udp", Listen: "192.0.2.40:5300", Pool: PoolConfig{Backends: []Backend{{Address: "192.0.2.42:5300"}}}}
 		if sc.fresh {
 			nd.Responses = 1
 		}
 		c := nd.start(b, n.lb)
-		return func() []int { return []int{c.Pid()} }, func() {
-			if err := c.Stop(bound); err != nil {
-				b.Log(err)
-			}
-		}
+		return func() []int { return []int{c.Pid()} }, n.stop(b, c)
 	}
 }
 
-func (n *peersNet) nginxUDP(sc udpScenario) func(testing.TB) (func() []int, func()) {
+func (n *peersNet) nginxUDP(sc udpScenario) startBalancer {
 	return func(b testing.TB) (func() []int, func()) {
 		dir, responses := b.TempDir(), ""
 		if sc.fresh {
