@@ -8,48 +8,57 @@ const (
 
 // framing is what the fields of a message say about its body and its connection.
 type framing struct {
-	length    int64 // -1 without a Content-Length
-	chunked   bool  // its Transfer-Encoding is that
-	close     bool  // Connection: close
-	keepAlive bool  // Connection: keep-alive
+	length    int64  // -1 without a Content-Length
+	written   string // the Content-Length as it came
+	chunked   bool   // its Transfer-Encoding is that
+	close     bool   // Connection: close
+	keepAlive bool   // Connection: keep-alive
 }
 
-// frame reads the framing (RFC 9112 §6). A Content-Length that is said more than once, and
-// a Transfer-Encoding that is not one line "chunked", is what smugglers use. twice: a
-// Content-Length may be said again if it is the same.
-func frame(fields []Field, twice bool) (f framing, status int, reason string) {
+// framers are the fields that frame looks at.
+var framers = SetOf(Connection, ContentLength, TransferEncoding, Trailer)
+
+// frame reads the framing (RFC 9112 §6). reason, with a status, is what is wrong with it. A
+// Content-Length that is said more than once, and a Transfer-Encoding that is not one line
+// "chunked", is what smugglers use. twice: the same Content-Length may be said again.
+func frame(fields []Field, has Set, twice bool) (f framing, status int, reason string) {
 	f.length = -1
-	var coding bool
+	if has&framers == 0 {
+		return f, 0, ""
+	}
+	misannounced := false
 	for i := range fields {
-		value := fields[i].Value
-		switch fields[i].ID {
+		switch value := fields[i].Value; fields[i].ID {
 		case ContentLength:
-			n, ok := parseLength(value)
-			if !ok {
+			n, ok := parseNumber(value)
+			switch {
+			case !ok:
 				return f, 400, "Content-Length is not a number below 2^63"
-			}
-			if f.length >= 0 && (!twice || f.length != n) {
+			case f.length >= 0 && (!twice || f.written != value):
 				return f, 400, "more than one Content-Length"
 			}
-			f.length = n
+			f.length, f.written = n, value
 		case TransferEncoding:
-			coding = f.chunked || coding
-			if coding = coding || !EqualName(value, "chunked"); !coding {
-				f.chunked = true
+			if f.chunked || !EqualName(value, "chunked") {
+				return f, 501, "Transfer-Encoding is not chunked"
 			}
+			f.chunked = true
 		case Connection:
 			f.close = f.close || HasToken(value, "close")
 			f.keepAlive = f.keepAlive || HasToken(value, "keep-alive")
+		case Trailer:
+			misannounced = misannounced || HasToken(value, "Content-Length") ||
+				HasToken(value, "Transfer-Encoding") || HasToken(value, "Trailer")
 		}
 	}
-	if coding {
-		return f, 501, "Transfer-Encoding is not chunked"
+	if f.chunked && misannounced {
+		return f, 400, "Trailer announces fields that frame a message" // RFC 9110 §6.5.1
 	}
 	return f, 0, ""
 }
 
-// parseLength parses a Content-Length: digits only (RFC 9110 §8.6).
-func parseLength(s string) (n int64, ok bool) {
+// parseNumber parses a number of digits only, as a Content-Length is (RFC 9110 §8.6).
+func parseNumber(s string) (n int64, ok bool) {
 	for i := range len(s) {
 		d := int64(s[i]) - '0'
 		if d < 0 || d > 9 || n > (1<<63-1-d)/10 {
@@ -60,7 +69,7 @@ func parseLength(s string) (n int64, ok bool) {
 	return n, s != ""
 }
 
-// parseVersion parses the version of HTTP; major is 0 if it is none. A minor version that is
+// parseVersion parses the version of HTTP; major is -1 if it is none. A minor version that is
 // not known means what the highest that is known does (RFC 9110 §2.5).
 func parseVersion(b []byte) (major, minor int) {
 	const example = "HTTP/1.1"

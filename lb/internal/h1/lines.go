@@ -14,7 +14,7 @@ type Field struct {
 	ID    ID
 }
 
-// Limits bound a section of fields. 0 is none.
+// Limits bound a section of fields. 0 is no bound.
 type Limits struct {
 	// Header is how many bytes the fields take as they are written in HTTP/1.1: name, colon,
 	// space, value, CRLF. The method and the target of a request count, too.
@@ -66,7 +66,7 @@ func (s *lines) next(b []byte, lim Limits) (line []byte, more bool, err error) {
 	if i < 0 {
 		s.seen, end = len(b), len(b)
 	}
-	if lim.Header > 0 && end >= lim.Bytes() {
+	if lim.Header != 0 && end >= lim.Bytes() {
 		s.count++
 		return nil, false, s.fail(431, "header is too large")
 	}
@@ -90,7 +90,7 @@ func (s *lines) fields(b []byte, lim Limits, fields *[]Field, has *Set) (more bo
 			return more, err
 		}
 		n := len(*fields)
-		if lim.Fields > 0 && n >= lim.Fields {
+		if lim.Fields != 0 && n >= lim.Fields {
 			return false, s.fail(431, "too many fields")
 		}
 		// The field is parsed where it stays: to copy one takes as long as to parse a short one.
@@ -103,7 +103,7 @@ func (s *lines) fields(b []byte, lim Limits, fields *[]Field, has *Set) (more bo
 			*fields = (*fields)[:n]
 			return false, s.fail(400, reason)
 		}
-		if s.size += len(f.Name) + len(f.Value) + len(": \r\n"); lim.Header > 0 && s.size > lim.Header {
+		if s.size += len(f.Name) + len(f.Value) + len(": \r\n"); lim.Header != 0 && s.size > lim.Header {
 			return false, s.fail(431, "header is too large")
 		}
 		*has |= 1 << f.ID

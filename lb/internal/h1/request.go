@@ -79,7 +79,7 @@ func (r *Request) end(n int, err error) (int, error) {
 // Begun reports whether a part of a head has come, beyond empty lines, whose rest has not.
 func (r *Request) Begun() bool { return r.lines.base != nil && r.lines.begun }
 
-// Reset forgets the head, and the memory that it refers to.
+// Reset forgets the head, or what has come of it, and the memory that it refers to.
 func (r *Request) Reset() {
 	clear(r.Fields[:cap(r.Fields)])
 	*r = Request{Fields: r.Fields[:0]}
@@ -129,7 +129,7 @@ func (r *Request) conclude() error {
 	if !r.HasHost && r.Minor > 0 {
 		return s.fail(400, "no Host") // RFC 9112 §3.2
 	}
-	f, status, reason := frame(r.Fields, false)
+	f, status, reason := frame(r.Fields, r.Has, false)
 	switch {
 	case status != 0:
 		return s.fail(status, reason)

@@ -55,7 +55,7 @@ func (r *Response) end(n int, err error) (int, error) {
 	return n, err
 }
 
-// Reset forgets the head, and the memory that it refers to.
+// Reset forgets the head, or what has come of it, and the memory that it refers to.
 func (r *Response) Reset() {
 	clear(r.Fields[:cap(r.Fields)])
 	*r = Response{Fields: r.Fields[:0]}
@@ -73,15 +73,9 @@ func (r *Response) parseLine(line []byte) error {
 	if major != 1 {
 		return s.fail(502, "version is not HTTP/1.0 or HTTP/1.1")
 	}
-	status := 0
-	for _, c := range line[9:12] {
-		if c < '0' || c > '9' {
-			return s.fail(502, "status is not a number")
-		}
-		status = status*10 + int(c-'0')
-	}
+	status, valid := parseNumber(text(line[9:12]))
 	reason := line[12:]
-	if status < 100 || len(reason) > 0 && reason[0] != ' ' {
+	if !valid || status < 100 || len(reason) > 0 && reason[0] != ' ' {
 		return s.fail(502, "status is not a number from 100 to 999")
 	}
 	if len(reason) > 0 {
@@ -90,13 +84,13 @@ func (r *Response) parseLine(line []byte) error {
 	if !validValue(reason) {
 		return s.fail(502, "control byte in the reason phrase")
 	}
-	r.Status, r.Minor, r.Reason = status, minor, text(reason)
+	r.Status, r.Minor, r.Reason = int(status), minor, text(reason)
 	return nil
 }
 
 // conclude looks at the fields as a whole (RFC 9112 §6.3).
 func (r *Response) conclude(method string) error {
-	f, status, reason := frame(r.Fields, true)
+	f, status, reason := frame(r.Fields, r.Has, true)
 	if status != 0 {
 		return r.lines.fail(502, reason)
 	}

@@ -32,7 +32,7 @@ func (t *TrailerSection) Parse(b []byte, lim Limits) (n int, err error) {
 	return s.at, nil
 }
 
-// Reset forgets the section, and the memory that it refers to.
+// Reset forgets the section, or what has come of it, and the memory that it refers to.
 func (t *TrailerSection) Reset() {
 	clear(t.Fields[:cap(t.Fields)])
 	*t = TrailerSection{Fields: t.Fields[:0]}
