@@ -5,14 +5,22 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/havip/havip/internal/regular"
 )
 
 // CertificateFile names the PEM files of a certificate, its chain included, and of
 // its key. They may be one file.
-type CertificateFile struct{ Cert, Key string }
+type CertificateFile struct {
+	Cert, Key string
+	// Staple names a file with the certificate's OCSP response: see ParseStaple. It is only
+	// sent while it is valid. A bad one is no error: CertificateInfo tells. Default none.
+	Staple string
+}
 
 // Certificates chooses a certificate by server name, and can be reloaded while
 // it is in use. Set its GetCertificate in a tls.Config:
@@ -28,8 +36,8 @@ type Certificates struct {
 // certificateSet is what was read from the files at one time. All lists are in
 // the order of the files.
 type certificateSet struct {
-	byName map[string][]*tls.Certificate
-	others []*tls.Certificate // for any other name, and none
+	byName map[string][]*stapled
+	others []*stapled // for any other name, and none
 	list   []CertificateInfo
 }
 
@@ -38,6 +46,21 @@ type CertificateInfo struct {
 	CertificateFile
 	Names               []string  // that it is for, in lower case; none: for addresses only
 	NotBefore, NotAfter time.Time // its beginning and its end
+
+	stapled Staple
+	unread  error // why there is no staple
+}
+
+// StapleError says why clients get no OCSP response with the certificate now, though a
+// file is given; nil: they get it, or none is given.
+func (c CertificateInfo) StapleError(now time.Time) error {
+	if c.Staple == "" || c.unread != nil {
+		return c.unread
+	}
+	if err := c.stapled.Check(now); err != nil {
+		return fmt.Errorf("OCSP response %s: %w", c.Staple, err)
+	}
+	return nil
 }
 
 // NewCertificates reads the files. Of several certificates for a name, as with an
@@ -55,7 +78,7 @@ func NewCertificates(files ...CertificateFile) (*Certificates, error) {
 // Reload reads the files again, for connections from now on. On error the
 // certificates in use stay.
 func (c *Certificates) Reload() error {
-	set := &certificateSet{byName: make(map[string][]*tls.Certificate)}
+	set := &certificateSet{byName: make(map[string][]*stapled)}
 	var first []string // the first certificate's names
 	for i, f := range c.files {
 		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
@@ -63,20 +86,31 @@ func (c *Certificates) Reload() error {
 			return fmt.Errorf("lb: certificate %s, key %s: %w", f.Cert, f.Key, err)
 		}
 		names := serverNames(cert.Leaf)
-		set.list = append(set.list, CertificateInfo{f, names, cert.Leaf.NotBefore, cert.Leaf.NotAfter})
+		entry, unread := staple(&cert, f.Staple)
+		set.list = append(set.list, CertificateInfo{f, names, cert.Leaf.NotBefore, cert.Leaf.NotAfter, entry.Staple, unread})
 		if i == 0 {
 			first = names
 		}
 		for _, name := range names {
-			set.byName[name] = append(set.byName[name], &cert)
+			set.byName[name] = append(set.byName[name], &entry)
 		}
 		isFirsts := func(name string) bool { return slices.Contains(first, name) }
 		if i == 0 || len(names) == 0 || slices.ContainsFunc(names, isFirsts) {
-			set.others = append(set.others, &cert)
+			set.others = append(set.others, &entry)
 		}
 	}
 	c.set.Store(set)
 	return nil
+}
+
+// readSmallFile returns the first limit bytes of a regular file. The error does not name
+// the file.
+func readSmallFile(file string, limit int64) ([]byte, error) {
+	data, err := regular.Read(file, limit)
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err
+	}
+	return data, err
 }
 
 // serverNames are the names that c is for, as foldName returns them. There may be none: it
@@ -104,10 +138,12 @@ func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	// The name has been dealt with, also where Go would not accept it.
 	anonymous := *hello
 	anonymous.ServerName = ""
+	chosen := certs[0] // if none fits the handshake will say what is wrong
 	for _, cert := range certs {
-		if anonymous.SupportsCertificate(cert) == nil {
-			return cert, nil
+		if anonymous.SupportsCertificate(cert.bare) == nil {
+			chosen = cert
+			break
 		}
 	}
-	return certs[0], nil // the handshake will say what is wrong
+	return chosen.at(time.Now()), nil
 }

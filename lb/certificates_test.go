@@ -30,7 +30,7 @@ func (a *authority) issueRSA(file, commonName string, names ...string) Certifica
 	}
 	path := writeFile(a.t, a.dir, file+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))+
 		string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
-	return CertificateFile{path, path}
+	return CertificateFile{Cert: path, Key: path}
 }
 
 // shown is the certificate that a client gets which asks for that name.

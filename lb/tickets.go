@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
-
-	"github.com/havip/havip/internal/regular"
 )
 
 // TicketKeys encrypt the tickets by which clients resume TLS sessions. Without keys of its
@@ -79,7 +77,7 @@ func (k *TicketKeys) Reload() error {
 	}
 	var keys []ticketKey
 	for _, file := range k.files {
-		data, err := regular.Read(file, longTicketKey+1)
+		data, err := readSmallFile(file, longTicketKey+1)
 		if err == nil {
 			err = CheckTicketKey(data)
 		}

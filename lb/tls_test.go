@@ -34,7 +34,7 @@ func newAuthority(t testing.TB) *authority {
 func (a *authority) issue(file string, names ...string) CertificateFile {
 	a.t.Helper()
 	cert, key := labtest.PEM(labtest.Certificate(&a.ca, nil, names...))
-	return CertificateFile{writeFile(a.t, a.dir, file+".pem", string(cert)), writeFile(a.t, a.dir, file+".key", string(key))}
+	return CertificateFile{Cert: writeFile(a.t, a.dir, file+".pem", string(cert)), Key: writeFile(a.t, a.dir, file+".key", string(key))}
 }
 
 // writeCA writes the authority's own certificate, and returns its path.
@@ -112,9 +112,9 @@ func TestBadCertificates(t *testing.T) {
 	a := newAuthority(t)
 	x, y := a.issue("x", "x.test"), a.issue("y", "y.test")
 	for what, f := range map[string]CertificateFile{
-		"another's key": {x.Cert, y.Key},
-		"no file":       {a.dir + "/none", x.Key},
-		"no key":        {x.Cert, x.Cert},
+		"another's key": {Cert: x.Cert, Key: y.Key},
+		"no file":       {Cert: a.dir + "/none", Key: x.Key},
+		"no key":        {Cert: x.Cert, Key: x.Cert},
 	} {
 		if _, err := NewCertificates(f); err == nil || !strings.HasPrefix(err.Error(), "lb: certificate "+f.Cert) {
 			t.Errorf("%s: %v", what, err)
