@@ -1,5 +1,3 @@
-//go:build engine
-
 package lb
 
 import (
@@ -76,31 +74,29 @@ func (c *httpConn) respond(rest []byte) bool {
 		c.failAttempt(err)
 		return false
 	}
-	x.responded(res)
+	x.responded(res, t.owned)
 	t.responded = true
-	unbounded := res.Length < 0 && !res.NoBody
-	chunks := unbounded && t.req.Minor > 0
-	c.last = c.last || unbounded && !chunks || c.l.e.leaving.Load()
-	length := res.Length
-	if res.NoBody {
-		length = 0
-	}
-	t.down.begin(length, chunks)
-	fields := x.responseFields(res, c.t.back.source())
+	fields := x.responseFields(res, t.back.source())
+	chunks := x.chunked()
+	c.last = c.last || x.unbounded && !chunks || c.l.e.plane.leaving.Load()
+	t.down.begin(res.Length, chunks)
 	out := h1.AppendStatusLine(c.l.out[:0], res.Status, res.Reason)
 	out = h1.AppendFields(out, fields)
-	if !res.Has.Any(h1.Date) {
+	if !x.dated {
 		out = h1.AppendField(out, "Date", c.l.httpDate())
 	}
-	c.l.out = c.endHead(out, chunks)
+	switch {
+	case chunks:
+		out = h1.AppendLength(out, h1.Chunked)
+	case !res.NoBody && res.Length >= 0:
+		out = h1.AppendLength(out, res.Length)
+	}
+	c.l.out = c.endHead(out)
 	return c.passContent(c.l.out, rest)
 }
 
-// endHead appends what the connection is to be told, and the end of the head.
-func (c *httpConn) endHead(out []byte, chunks bool) []byte {
-	if chunks {
-		out = append(out, "Transfer-Encoding: chunked\r\n"...)
-	}
+// endHead appends whether the connection goes on, and the end of the head.
+func (c *httpConn) endHead(out []byte) []byte {
 	switch {
 	case c.last:
 		out = append(out, "Connection: close\r\n"...)
@@ -114,7 +110,7 @@ func (c *httpConn) endHead(out []byte, chunks bool) []byte {
 // long the client takes.
 func (c *httpConn) endResponse() {
 	c.freeBackend()
-	c.t.x.succeeded()
+	c.t.x.succeeded(c.l.time())
 	c.flushThenEnd()
 }
 
@@ -129,13 +125,13 @@ func (c *httpConn) flushThenEnd() {
 }
 
 // breakOff ends an incomplete response so that the client can tell.
-func (c *httpConn) breakOff(err error, cut bool) {
+func (c *httpConn) breakOff(err error) {
 	t := c.t
-	t.x.brokenOff(err, t.broken, cut)
+	t.x.brokenOff(err, c.attemptNow(err))
 	c.dropBackend()
-	if t.down.left == h1.UntilClose && !t.down.reframe && !t.down.over {
+	if t.x.unbounded && !t.down.reframe {
 		// The end of the connection would end the response in order: only a reset does not.
-		t.x.close(c.l.time(), nil)
+		t.x.close(c.l.time())
 		c.abortConn()
 		return
 	}
@@ -151,7 +147,8 @@ func (c *httpConn) fail(err error) {
 		c.leave(err)
 		return
 	}
-	c.answerError(t.x.failure(err, t.broken))
+	status, _ := t.x.failure(err, t.broken)
+	c.answerError(status)
 }
 
 // refuse answers a request that no backend should see.
@@ -172,8 +169,7 @@ func (c *httpConn) refuseHead(err error) {
 	c.l.timers.Stop(&c.timer)
 	t.req.Reset()
 	t.req.Minor = 1
-	t.x.req = &t.req
-	t.x.open(t.x.cfg, c.l.e.count(), c.origin, c.l.time())
+	t.x.open(c.l.e.settings(), c.l.e.counters(), &c.origin, &t.req, c.l.time())
 	t.x.refused(err)
 	c.last = true
 	t.up.over, t.at = true, 0
@@ -182,17 +178,8 @@ func (c *httpConn) refuseHead(err error) {
 
 // answerError answers in a backend's place.
 func (c *httpConn) answerError(status int) {
-	kind, content := c.t.x.errorPage(status)
+	kind, content := errorPage(status)
 	c.answer(status, kind, content)
-}
-
-// answerLast answers a TRACE or OPTIONS that may go no further.
-func (c *httpConn) answerLast(content []byte) {
-	kind := ""
-	if len(content) > 0 {
-		kind = "message/http"
-	}
-	c.answer(http.StatusOK, kind, content)
 }
 
 // answer sends a response that is made here.
@@ -212,7 +199,7 @@ func (c *httpConn) answer(status int, kind string, content []byte) {
 		out = h1.AppendField(out, "Content-Type", kind)
 	}
 	out = h1.AppendLength(out, int64(len(content)))
-	out = c.endHead(out, false)
+	out = c.endHead(out)
 	if t.req.Method != http.MethodHead {
 		out = append(out, content...)
 		t.x.record.Sent += int64(len(content))

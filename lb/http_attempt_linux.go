@@ -1,9 +1,6 @@
-//go:build engine
-
 package lb
 
 import (
-	"errors"
 	"os"
 	"time"
 
@@ -14,20 +11,13 @@ import (
 
 // nextBackend tries the next backend.
 func (c *httpConn) nextBackend() {
-	t := c.t
-	x := &t.x
-	if t.tries == x.cfg.Tries {
-		c.fail(t.why)
-		return
-	}
+	x := &c.t.x
 	pick, err := x.cfg.Pool.pickInTurn(&x.flow)
 	switch {
 	case err == ErrBusy && x.cfg.Pool.config().Queue > 0:
 		c.awaitPick()
-	case err != nil && t.why != nil:
-		c.fail(t.why) // says more than that no other backend is left
 	case err != nil:
-		c.fail(err)
+		c.fail(x.acquireFailed(err))
 	default:
 		c.attempt(pick)
 	}
@@ -41,7 +31,7 @@ func (c *httpConn) awaitPick() {
 	flow := t.x.flow
 	w, err := pool.enqueue(&flow) // now, the place is by the order of arrival
 	if err != nil {
-		c.fail(err)
+		c.fail(t.x.acquireFailed(err))
 		return
 	}
 	t.wait = w
@@ -55,7 +45,7 @@ func (c *httpConn) awaitPick() {
 			}
 			c.t.wait = nil
 			if err != nil {
-				c.fail(err)
+				c.fail(c.t.x.acquireFailed(err))
 				return
 			}
 			c.t.x.flow = flow
@@ -77,9 +67,8 @@ func (c *httpConn) newAttempt() int32 {
 // attempt sends the request to a picked backend.
 func (c *httpConn) attempt(pick Pick) {
 	t := c.t
-	t.x.pick = pick
-	t.tries++
-	t.kept, t.sent, t.heard = false, false, false
+	t.x.begin(pick)
+	t.kept, t.owned, t.sent, t.heard = false, false, false, false
 	if pick.isCut() { // while the request waited in the queue
 		c.failAttempt(errDown)
 		return
@@ -188,40 +177,49 @@ var errBackendLate = os.ErrDeadlineExceeded
 // backendLate ends an attempt, or a response, whose backend has been silent for too long.
 func (c *httpConn) backendLate() {
 	if c.t.responded {
-		c.breakOff(errBackendLate, false)
+		c.breakOff(errBackendLate)
 		return
 	}
 	c.failAttempt(errBackendLate)
 }
 
+// attemptNow returns what has become of the present attempt.
+func (c *httpConn) attemptNow(err error) attempt {
+	t := c.t
+	a := attempt{sent: t.sent, heard: t.heard, replayable: !t.dropped && t.broken == nil, broken: t.broken}
+	if err == errDown || err == errCut {
+		a.cut = err
+	}
+	return a
+}
+
 // failAttempt ends an attempt without a response, and maybe makes another one.
 func (c *httpConn) failAttempt(err error) {
 	t := c.t
-	x := &t.x
-	a := attempt{
-		sent: t.sent, heard: t.heard, kept: t.kept, cut: err == errDown || err == errCut, broken: t.broken,
-		replayable: !t.dropped && t.broken == nil,
-	}
+	x, a := &t.x, c.attemptNow(err)
+	connecting := t.back == nil || t.back.state == backendConnecting
 	c.dropBackend()
-	if starved(err) && t.back == nil && !t.kept && c.state != connStarved && c.l.dropIdleShared() {
+	if connecting && starved(err) && !t.starved && c.l.dropIdle(nil) {
 		// This host is out of descriptors or memory, and no backend is to blame.
+		t.starved = true
 		c.state = connStarved
-		c.l.e.count().starved.Add(1)
+		c.l.e.counters().starved.Add(1)
 		c.armTimer(starvedFor)
 		return
 	}
-	if t.kept && x.staleMayGoOn(err, a) {
-		// A backend may close an idle connection at any time: a new one may do better.
-		t.kept, t.sent = false, false
-		c.connect()
-		return
+	if t.kept {
+		var again bool
+		if again, err = x.keptFailed(err, a); again {
+			t.kept, t.sent = false, false
+			c.connect()
+			return
+		}
 	}
-	t.why = x.attemptError(err)
 	if x.attemptFailed(err, a) {
 		c.nextBackend()
 		return
 	}
-	c.fail(t.why)
+	c.fail(x.last)
 }
 
 // dropBackend closes the connection of the present attempt, or gives up to make one.
@@ -295,8 +293,12 @@ func (c *httpConn) leave(err error) {
 		err = errLeft
 	}
 	c.dropBackend()
-	t.x.abandon(err)
-	t.x.close(reactor.Time(c.l.Now()), nil)
+	if t.responded {
+		t.x.brokenOff(errClient{err}, attempt{left: true})
+	} else {
+		t.x.refused(err)
+	}
+	t.x.close(c.l.time())
 	c.abortConn()
 }
 
@@ -310,7 +312,7 @@ func (c *httpConn) abortConn() {
 // yet, goes on with another backend.
 func (c *httpConn) cut(backend bool) {
 	t := c.t
-	if t == nil || t.x.cfg == nil || c.state == connHead {
+	if t == nil || c.state == connHead {
 		if !backend {
 			c.hangUp()
 		}
@@ -324,7 +326,7 @@ func (c *httpConn) cut(backend bool) {
 	case connDialing, connConnecting, connRelaying, connStarved, connQueued:
 		switch {
 		case t.responded:
-			c.breakOff(err, true)
+			c.breakOff(err)
 		case backend:
 			c.failAttempt(err)
 		default:
@@ -336,5 +338,3 @@ func (c *httpConn) cut(backend bool) {
 		}
 	}
 }
-
-var errUnfinished = errors.New("response ended before it was complete")

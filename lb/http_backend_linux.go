@@ -1,5 +1,3 @@
-//go:build engine
-
 package lb
 
 import (
@@ -237,7 +235,7 @@ func (c *httpConn) dialed(side dialledSide, err error) {
 // dialledSide is a connection to a backend that a goroutine has made.
 type dialledSide struct{ fd int32 }
 
-func (s dialledSide) close()       { reactor.Close(s.fd) }
+func (s dialledSide) close()      { reactor.Close(s.fd) }
 func (s dialledSide) equip(*sock) {}
 
 // dialSide connects to a picked backend.

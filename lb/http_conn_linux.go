@@ -1,11 +1,11 @@
-//go:build engine
-
 package lb
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
-	"net/netip"
+	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,14 +17,14 @@ import (
 // httpConn is a client's connection in an event loop: one request after the other.
 type httpConn struct {
 	sock
-	state  connState
-	peer   netip.Addr // whom Limits counts; the origin may name another
-	origin requestOrigin
-	timer  reactor.Timer[timed]
+	state   connState
+	arrival arrival
+	origin  requestOrigin
+	timer   reactor.Timer[timed]
 
-	in     []byte // what the client has sent, from the present request on; nil: nothing
-	parsed int    // how much of it was found to be no whole head
-	t      *turn  // the present request; nil: none has begun
+	in     []byte    // what the client has sent, from the present request on; nil: nothing
+	parsed int       // how much of it was found to be no whole head
+	t      *httpTurn // the present request; nil: none has begun
 
 	bound    *backendConn // which NTLM or Negotiate has authenticated for this client; nil: none
 	attempts int32        // serial of the latest attempt that waits for a goroutine
@@ -51,21 +51,25 @@ const (
 	connClosed
 )
 
-// turn is one request, and the response to it.
-type turn struct {
-	x    exchange
-	req  h1.Request
-	res  h1.Response
-	up   stream // the request's body
-	down stream // the response's
+// httpTurn is one request, and the response to it.
+type httpTurn struct {
+	x            exchange
+	req          h1.Request
+	res          h1.Response
+	up, down     bodyStream        // the bodies of both
+	duct, upDuct duct              // of bulk in down and up
+	trailer      h1.TrailerSection // of up, and then of down
+	turnState
+}
 
+// turnState is what is known of a request at the moment.
+type turnState struct {
 	// Of the request.
 	body    int   // where in httpConn.in the body begins
 	broken  error // why the body cannot be read to its end
 	dropped bool  // not all of the body was kept, so there is no further attempt
-	tries   int
-	why     error // of the latest failed attempt
 	asked   bool  // the client has been told to send the body
+	starved bool  // this host was out of descriptors or memory
 
 	// Of the present attempt.
 	back      *backendConn // nil: not connected
@@ -74,6 +78,7 @@ type turn struct {
 	started   int64        // when connecting began
 	at        int          // how much of httpConn.in the backend has got
 	kept      bool         // back has served another request before
+	owned     bool         // back belongs to the client already
 	expecting bool         // the body waits until the backend asks for it
 	uploaded  bool         // the whole request has gone out
 	stopped   bool         // the backend takes no more of the request
@@ -87,20 +92,32 @@ type turn struct {
 }
 
 // reset makes t fit for another request. What it holds of memory stays.
-func (t *turn) reset() {
-	x, req, res, up, down := &t.x, t.req, t.res, t.up.trailer[:0], t.down.trailer[:0]
-	x.reset()
-	req.Reset()
-	res.Reset()
-	*t = turn{x: *x, req: req, res: res, up: stream{trailer: up}, down: stream{trailer: down}}
+func (t *httpTurn) reset() {
+	t.req.Reset()
+	t.res.Reset()
+	t.x.hook, t.x.pick, t.x.last = nil, Pick{}, nil
+	t.turnState = turnState{}
 }
 
-// serve begins to serve an accepted connection. early is what has been read from it.
-func (c *httpConn) serve(early []byte) {
-	if c.in = early; len(early) == 0 {
-		c.in = nil
+// openConn serves a connection whose client has said nothing that counts as yet.
+func (l *httpLoop) openConn(a arrival) {
+	c := new(httpConn)
+	if errno := c.watch(l, a.fd, c); errno != 0 {
+		a.cfg.gate.log.Warn("connection not served", "client", a.origin.client, "err", errno)
+		l.dismiss(a)
+		return
 	}
-	c.state = connHead
+	if !a.origin.local.IsValid() {
+		a.origin.local = l.LocalAddr(a.fd)
+	}
+	c.begin(a, nil)
+}
+
+// begin begins to serve the connection, which is watched. secure: there is TLS.
+func (c *httpConn) begin(a arrival, secure *tls.ConnectionState) {
+	c.arrival, c.in, c.arrival.early = a, a.early, nil
+	c.origin = newRequestOrigin(a.origin.client, a.origin.local, secure)
+	c.writable, c.readable, c.nodelay = true, true, true
 	c.armTimer(c.l.front().HeaderTimeout)
 	c.readHead()
 }
@@ -132,7 +149,6 @@ func (c *httpConn) handleEvents() {
 	}
 }
 
-// errIdle: a connection without a request.
 var errHeadLate = errors.New("head of a request did not come in time")
 
 // expireTimer ends what took too long.
@@ -141,12 +157,11 @@ func (c *httpConn) expireTimer() {
 	switch c.state {
 	case connHead:
 		if len(c.in) > 0 {
-			c.l.e.log().Debug("request refused", "client", c.origin.client, "err", errHeadLate)
+			c.arrival.cfg.gate.log.Debug("request refused", "client", c.origin.client, "err", errHeadLate)
 		}
 		c.hangUp()
 	case connStarved:
-		c.l.e.count().starved.Add(-1)
-		c.state = connDialing
+		c.l.e.counters().starved.Add(-1)
 		c.connect()
 	case connRelaying, connQueued, connDialing, connConnecting:
 		switch {
@@ -223,10 +238,9 @@ func (c *httpConn) parseHead() bool {
 	}
 	if c.t == nil {
 		c.t = l.takeTurn()
-		c.t.x.cfg = l.e.settings()
 	}
-	t := c.t
-	n, err := t.req.Parse(c.in, h1.Limits{Header: int(t.x.cfg.MaxHeader), Fields: t.x.cfg.MaxFields})
+	t, cfg := c.t, l.e.settings()
+	n, err := t.req.Parse(c.in, h1.Limits{Header: int(cfg.MaxHeader), Fields: cfg.MaxFields})
 	switch {
 	case err != nil:
 		c.refuseHead(err)
@@ -259,27 +273,25 @@ func (c *httpConn) isPreface() bool {
 // beginRequest begins with a request whose head is complete.
 func (c *httpConn) beginRequest() {
 	t, l := c.t, c.l
-	x := &t.x
-	c.requests++
-	l.timers.Stop(&c.timer)
-	x.cfg = l.e.settings()
-	if !l.e.inLoops(x.cfg) {
+	x, cfg := &t.x, l.e.settings()
+	if !cfg.fitsLoops() {
 		c.handOver()
 		return
 	}
-	x.req = &t.req
-	x.open(x.cfg, l.e.count(), c.origin, reactor.Time(l.Now()))
-	c.last = t.req.Close || l.e.leaving.Load()
+	c.requests++
+	l.timers.Stop(&c.timer)
+	x.open(cfg, l.e.counters(), &c.origin, &t.req, l.time())
+	t.up.begin(t.req.Length, t.req.Length == h1.Chunked)
+	c.last = t.req.Close || l.e.plane.leaving.Load()
 	if status := x.refusal(); status != 0 {
 		c.refuse(status)
 		return
 	}
-	if content, last := x.lastAnswer(); last {
-		c.answerLast(content)
+	if kind, content, last := x.lastAnswer(); last {
+		c.answer(http.StatusOK, kind, content)
 		return
 	}
 	x.prepare()
-	t.up.begin(t.req.Length, t.req.Length == h1.Chunked)
 	if c.bound != nil {
 		x.flow.prefer = c.bound.to.server
 	}
@@ -287,12 +299,12 @@ func (c *httpConn) beginRequest() {
 }
 
 // hasBody reports whether the request has a body.
-func (t *turn) hasBody() bool { return t.req.Length != 0 }
+func (t *httpTurn) hasBody() bool { return t.req.Length != 0 }
 
 // endTurn ends a request that has been answered, and its response has gone out.
 func (c *httpConn) endTurn() {
 	t, l := c.t, c.l
-	t.x.close(reactor.Time(l.Now()), nil)
+	t.x.close(l.time())
 	switch {
 	case c.quit:
 		c.hangUp()
@@ -439,8 +451,33 @@ func (c *httpConn) end() {
 	c.in = nil
 	if c.state != connClosed {
 		c.state = connClosed
-		l.ended(c)
+		c.release()
 	}
+}
+
+// release gives up the connection's place.
+func (c *httpConn) release() {
+	c.l.e.plane.gate.release(c.arrival.cfg.gate, c.arrival.peer)
+	c.l.live.Add(-1)
+}
+
+// handOver has net/http go on with the connection, and what has come on it.
+func (c *httpConn) handOver() {
+	a, l := c.arrival, c.l
+	a.early = slices.Clone(c.in)
+	if c.t != nil {
+		l.giveTurn(c.t)
+		c.t = nil
+	}
+	l.timers.Stop(&c.timer)
+	l.giveHead(c.in)
+	if c.bound != nil {
+		c.bound.drop()
+		c.bound = nil
+	}
+	c.in, c.state = nil, connClosed
+	a.fd = c.takeOut()
+	l.handOver(a)
 }
 
 // Errors of clients.

@@ -1,5 +1,3 @@
-//go:build engine
-
 package lb
 
 import (
@@ -15,11 +13,12 @@ import (
 // counters.
 type httpLoop struct {
 	acceptor
-	e *httpEngine
+	e         *httpEngine
+	greetings greetings
 
-	socks  []*sock // by slot; nil: unused
-	unused []int32 // slots
-	serial int32   // of the latest mark
+	socks  []*sock     // by slot; nil: unused
+	unused []int32     // slots
+	serial int32       // of the latest mark
 	runq   []*httpConn // with more to do than one turn allows
 	spareq []*httpConn // memory of the runq before
 	timers reactor.Timers[timed]
@@ -28,7 +27,7 @@ type httpLoop struct {
 	scratch []byte // what is read goes here, with room before and behind it
 	out     []byte // what is being made for a write
 	heads   [][]byte
-	turns   []*turn
+	turns   []*httpTurn
 	pipes   []reactor.Pipe // not in use
 	piping  int            // all there are
 
@@ -45,8 +44,9 @@ type timed interface{ expireTimer() }
 // newHTTPLoop returns a loop that accepts with others.
 func newHTTPLoop(e *httpEngine, in *intake) (*httpLoop, error) {
 	l := &httpLoop{e: e, idle: make(map[destination][]*backendConn)}
+	l.greetings.loop = l
 	l.scratch = make([]byte, headroom+scratchSize+tailroom)
-	if err := l.join(in, l.openConn); err != nil {
+	if err := l.join(in, l.openHTTP); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -57,9 +57,12 @@ func (l *httpLoop) run() {
 	defer l.freeAll()
 	for l.listener >= 0 || l.live.Load() > 0 {
 		for _, ev := range l.Wait(l.deadline()) {
-			if ev.Fd == placeListener {
+			switch {
+			case ev.Fd == placeListener:
 				l.acceptSome()
-			} else {
+			case ev.Fd < placeListener:
+				l.greetings.read(ev)
+			default:
 				l.noteEvent(ev)
 			}
 		}
@@ -80,7 +83,7 @@ func (l *httpLoop) deadline() int64 {
 	if len(l.runq) > 0 {
 		return l.Now()
 	}
-	return min(l.timers.Next(), l.resumeAt)
+	return min(l.timers.Next(), l.greetings.timers.Next(), l.resumeAt)
 }
 
 // expireTimers ends what has waited for too long.
@@ -88,6 +91,7 @@ func (l *httpLoop) expireTimers() {
 	if l.Now() >= l.resumeAt {
 		l.resumeAccepting()
 	}
+	l.greetings.expire()
 	for t := l.timers.Expired(l.Now()); t != nil; t = l.timers.Expired(l.Now()) {
 		t.Owner.expireTimer()
 	}
@@ -117,8 +121,26 @@ func (l *httpLoop) later(c *httpConn) {
 // time returns the present time, as of the last Wait.
 func (l *httpLoop) time() time.Time { return reactor.Time(l.Now()) }
 
+// settings are those of the requests that begin now.
+func (e *httpEngine) settings() *handlerSettings { return e.plane.handler.settings.Load() }
+
+// counters count requests.
+func (e *httpEngine) counters() *counters { return &e.plane.handler.counters }
+
+// front are the settings of connections that count now.
+func (l *httpLoop) front() *httpSettings { return l.e.plane.settings.Load() }
+
+// fitsLoops reports whether event loops can serve requests by these settings. What waits for
+// functions of the program, or is HTTP/2, needs goroutines.
+func (s *handlerSettings) fitsLoops() bool {
+	return s.Key == nil && s.Dial == nil && s.ModifyResponse == nil && s.ErrorHandler == nil
+}
+
 // cut ends the connections of servers.
 func (l *httpLoop) cut(gone servers) {
+	if gone == nil {
+		l.greetings.dismissAll()
+	}
 	l.closing = l.closing || gone == nil
 	l.dropIdle(gone)
 	for _, s := range l.socks {

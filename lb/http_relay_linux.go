@@ -1,8 +1,7 @@
-//go:build engine
-
 package lb
 
 import (
+	"net/http"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +26,7 @@ func (c *httpConn) awaitsBody() bool {
 // the request goes on.
 func (c *httpConn) pumpRequest() bool {
 	t, b := c.t, c.t.back
-	for budget := turn1; ; {
+	for budget := turn; ; {
 		if b.full() && !t.stopped {
 			n, errno := b.flush()
 			switch {
@@ -42,6 +41,19 @@ func (c *httpConn) pumpRequest() bool {
 			if t.up.over && !t.uploaded {
 				t.uploaded = true
 			}
+		}
+		if t.upDuct.piped > 0 && !t.stopped {
+			n, errno := t.upDuct.drain(&b.sock)
+			switch {
+			case errno != 0:
+				c.stopUpload()
+			case n > 0:
+				b.armTimer(t.x.cfg.Timeout)
+			}
+			if t.upDuct.piped > 0 {
+				return true
+			}
+			t.uploaded = t.up.over
 		}
 		if t.uploaded || t.expecting || t.stopped {
 			return true
@@ -76,11 +88,32 @@ func (c *httpConn) moveBody() (n int, ok bool) {
 	}
 	t.dropped = true
 	c.in, t.at = c.in[:t.body], t.body
+	if !t.up.reframe && c.readable && t.upDuct.fits(&c.sock, &t.back.sock, t.up.left) {
+		if n, ok = c.fillUpDuct(); n > 0 || !ok {
+			return n, ok
+		}
+	}
 	p := c.l.scratch[headroom : headroom+scratchSize]
 	if n, ok = c.readBody(p); n == 0 {
 		return 0, ok
 	}
 	return c.sendBody(p[:n], n)
+}
+
+// fillUpDuct moves some of the body into a pipe: 0 if that cannot be.
+func (c *httpConn) fillUpDuct() (n int, ok bool) {
+	t := c.t
+	n, errno := t.upDuct.fill(c.l, &c.sock, t.up.left)
+	if errno != 0 {
+		c.leave(errLeft)
+		return 0, false
+	}
+	if n > 0 {
+		c.l.timers.Stop(&c.timer)
+		t.up.skip(n)
+		t.x.record.Received = t.up.moved
+	}
+	return n, true
 }
 
 // readBody reads some of the body.
@@ -184,16 +217,26 @@ func (c *httpConn) openBody(out, p []byte) (content []byte, used int, ok bool) {
 	content, used, err := t.up.take(out, p, int(cfg.MaxHeader))
 	t.x.record.Received = max(t.x.record.Received, t.up.moved)
 	if err == nil && cfg.MaxBody > 0 && t.up.moved > cfg.MaxBody {
-		err = errBodyTooLarge(cfg.MaxBody)
+		err = &http.MaxBytesError{Limit: cfg.MaxBody}
 	}
-	if err == nil && t.up.over && len(t.up.trailer) > 2 {
-		err = t.x.readTrailer(t.up.trailer)
+	if err == nil && t.up.over {
+		err = t.parseTrailer(&t.up, int(cfg.MaxHeader), cfg.MaxFields)
 	}
 	if err != nil {
 		c.breakBody(err)
 		return nil, used, false
 	}
 	return content, used, true
+}
+
+// parseTrailer parses the trailer section of a body that is over. That of most is empty.
+func (t *httpTurn) parseTrailer(s *bodyStream, size, fields int) error {
+	t.trailer.Reset()
+	if s.left != h1.Chunked || len(s.trailer) <= len("\r\n") {
+		return nil
+	}
+	_, err := t.trailer.Parse(s.trailer, h1.Limits{Header: size, Fields: fields})
+	return err
 }
 
 // endBody appends the end of the body to out, if it is over and in chunks.
@@ -204,7 +247,7 @@ func (c *httpConn) endBody(out []byte) []byte {
 	}
 	if t.up.reframe {
 		out = append(out, "0\r\n"...)
-		out = t.x.appendRequestTrailer(out)
+		out = h1.AppendFields(out, t.x.requestTrailer(nil, t.trailer.Fields))
 		out = append(out, "\r\n"...)
 	}
 	t.uploaded = true // unless the socket is full: see afterBody
@@ -216,6 +259,7 @@ func (c *httpConn) endBody(out []byte) []byte {
 func (c *httpConn) stopUpload() {
 	t := c.t
 	t.stopped = true
+	c.l.givePipe(&t.upDuct)
 	t.back.pending = nil
 	t.back.readable = true
 	t.back.armTimer(t.x.cfg.Timeout)
@@ -227,7 +271,7 @@ func (c *httpConn) breakBody(err error) {
 	t.broken = err
 	c.last = true
 	if t.responded {
-		c.breakOff(err, false)
+		c.breakOff(err)
 		return
 	}
 	c.fail(err)
@@ -250,7 +294,7 @@ func (c *httpConn) askForBody(late bool) {
 // pumpResponse brings what has come of the response to the client.
 func (c *httpConn) pumpResponse() {
 	t, l := c.t, c.l
-	for budget := turn1; budget > 0; {
+	for budget := turn; budget > 0; {
 		if c.full() {
 			n, errno := c.flush()
 			switch {
@@ -267,6 +311,12 @@ func (c *httpConn) pumpResponse() {
 				l.timers.Stop(&c.timer)
 			}
 		}
+		if t.duct.piped > 0 {
+			if !c.emptyDuct() {
+				return
+			}
+			continue
+		}
 		if t.responded && t.down.over {
 			c.endResponse()
 			return
@@ -274,6 +324,20 @@ func (c *httpConn) pumpResponse() {
 		b := t.back
 		if !b.readable {
 			return
+		}
+		if t.responded && !t.down.reframe && t.duct.fits(&b.sock, &c.sock, t.down.left) {
+			n, errno := t.duct.fill(l, &b.sock, t.down.left)
+			if errno != 0 {
+				c.backendFailed(errno)
+				return
+			}
+			if n > 0 {
+				t.down.skip(n)
+				t.x.record.Sent += int64(n)
+				b.armTimer(t.x.cfg.Timeout)
+				budget -= n
+			}
+			continue
 		}
 		p := l.scratch[headroom : headroom+scratchSize]
 		n, errno := b.read(p)
@@ -299,6 +363,23 @@ func (c *httpConn) pumpResponse() {
 	l.later(c)
 }
 
+// emptyDuct brings on what is in the pipe. It reports whether the client has taken all of it.
+func (c *httpConn) emptyDuct() bool {
+	d := &c.t.duct
+	n, errno := d.drain(&c.sock)
+	switch {
+	case errno != 0:
+		c.leave(errno)
+		return false
+	case d.piped == 0:
+		c.l.timers.Stop(&c.timer)
+		return true
+	case n > 0 || !c.timer.IsSet():
+		c.armTimer(c.t.x.cfg.ClientTimeout)
+	}
+	return false
+}
+
 // takeResponse takes what has come from the backend. It reports whether more of it is wanted.
 func (c *httpConn) takeResponse(p []byte) bool {
 	t := c.t
@@ -314,11 +395,11 @@ func (c *httpConn) passContent(head, p []byte) bool {
 	was := t.down.moved
 	content, used, err := t.down.take(head, p, maxResponseHeader)
 	t.x.record.Sent += t.down.moved - was
-	if err == nil && t.down.over && len(t.down.trailer) > 2 {
-		err = t.x.readResponseTrailer(t.down.trailer)
+	if err == nil && t.down.over {
+		err = t.parseTrailer(&t.down, maxResponseHeader, maxResponseFields)
 	}
 	if err != nil {
-		c.breakOff(err, false)
+		c.breakOff(err)
 		return false
 	}
 	t.excess = t.excess || used < len(p)
@@ -340,8 +421,8 @@ func (c *httpConn) passContent(head, p []byte) bool {
 // endChunks appends the end of a response in chunks.
 func (c *httpConn) endChunks(out []byte) []byte {
 	out = append(out, "0\r\n"...)
-	if c.t.down.left == h1.Chunked && len(c.t.down.trailer) > 2 {
-		out = c.t.x.appendResponseTrailer(out)
+	if t := c.t; t.down.left == h1.Chunked && len(t.trailer.Fields) > 0 {
+		out = h1.AppendFields(out, t.x.responseTrailer(nil, t.trailer.Fields))
 	}
 	return append(out, "\r\n"...)
 }
@@ -393,7 +474,7 @@ func (c *httpConn) backendEnded() {
 // backendFailed goes on when the connection to the backend has failed.
 func (c *httpConn) backendFailed(err error) {
 	if c.t.responded {
-		c.breakOff(err, false)
+		c.breakOff(err)
 		return
 	}
 	c.failAttempt(err)

@@ -1,5 +1,3 @@
-//go:build engine
-
 package lb
 
 import (
@@ -39,17 +37,19 @@ func (l *httpLoop) giveHead(b []byte) {
 }
 
 // takeTurn returns a turn for a request.
-func (l *httpLoop) takeTurn() *turn {
+func (l *httpLoop) takeTurn() *httpTurn {
 	if n := len(l.turns); n > 0 {
 		t := l.turns[n-1]
 		l.turns = l.turns[:n-1]
 		return t
 	}
-	return new(turn)
+	return new(httpTurn)
 }
 
 // giveTurn takes back a turn that is over.
-func (l *httpLoop) giveTurn(t *turn) {
+func (l *httpLoop) giveTurn(t *httpTurn) {
+	l.givePipe(&t.duct)
+	l.givePipe(&t.upDuct)
 	t.reset()
 	if len(l.turns) < spareTurns {
 		l.turns = append(l.turns, t)

@@ -1,5 +1,3 @@
-//go:build engine
-
 package lb
 
 import (
@@ -29,6 +27,9 @@ type sock struct {
 	fault   unix.Errno // what a write has met with: the kernel tells of that once
 	pending []byte     // what the socket did not take
 }
+
+// secure reports whether the socket has TLS.
+func (s *sock) secure() bool { return false }
 
 // sockOwner has a socket.
 type sockOwner interface{ handleEvents() }

@@ -1,17 +1,14 @@
-//go:build engine
-
 package lb
 
 import (
 	"errors"
-	"strconv"
 
 	"github.com/havip/havip/lb/internal/h1"
 )
 
-// stream is the body of a message on its way through a loop: how much of it is still to come,
+// bodyStream is the body of a message on its way through a loop: how much of it is still to come,
 // and how it goes on.
-type stream struct {
+type bodyStream struct {
 	left    int64     // bytes that are still to come, or h1.Chunked, or h1.UntilClose
 	chunks  h1.Chunks // if it comes in chunks
 	reframe bool      // it goes on in chunks
@@ -21,8 +18,8 @@ type stream struct {
 }
 
 // begin prepares for a body of that length, which goes on in chunks or not.
-func (s *stream) begin(length int64, reframe bool) {
-	*s = stream{left: length, reframe: reframe, over: length == 0, trailer: s.trailer[:0]}
+func (s *bodyStream) begin(length int64, reframe bool) {
+	*s = bodyStream{left: length, reframe: reframe, over: length == 0, trailer: s.trailer[:0]}
 }
 
 // errTrailerTooLong: the trailer section has more bytes than a header may have.
@@ -31,7 +28,7 @@ var errTrailerTooLong = errors.New("trailer is too long")
 // take takes what it can of b. content is what goes on now, framed; unframed content is a part
 // of b, and framed content is made in dst. used is how much of b belongs to the body; if the
 // body is over the rest does not.
-func (s *stream) take(dst, b []byte, maxTrailer int) (content []byte, used int, err error) {
+func (s *bodyStream) take(dst, b []byte, maxTrailer int) (content []byte, used int, err error) {
 	switch {
 	case s.over || len(b) == 0:
 		if s.reframe {
@@ -49,13 +46,22 @@ func (s *stream) take(dst, b []byte, maxTrailer int) (content []byte, used int, 
 	}
 	s.moved += int64(used)
 	if s.reframe {
-		return appendChunk(dst, b[:used]), used, nil
+		return h1.AppendChunk(dst, b[:used]), used, nil
 	}
 	return b[:used], used, nil
 }
 
+// skip notes that n bytes of content have gone another way.
+func (s *bodyStream) skip(n int) {
+	s.moved += int64(n)
+	if s.left > 0 {
+		s.left -= int64(n)
+		s.over = s.left == 0
+	}
+}
+
 // takeChunks takes content out of its chunks.
-func (s *stream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, used int, err error) {
+func (s *bodyStream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, used int, err error) {
 	end := 0 // of the content that was moved to the front of b, where frames were
 	for used < len(b) && !s.chunks.Ended() {
 		if s.chunks.Left() == 0 {
@@ -69,7 +75,7 @@ func (s *stream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, used
 		n := int(min(s.chunks.Left(), uint64(len(b)-used)))
 		switch {
 		case s.reframe: // b stays as it is: it may be needed again
-			dst = appendChunk(dst, b[used:used+n])
+			dst = h1.AppendChunk(dst, b[used:used+n])
 		case end != used:
 			copy(b[end:], b[used:used+n])
 		}
@@ -92,7 +98,7 @@ func (s *stream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, used
 }
 
 // takeTrailer collects the trailer section, up to the empty line that ends it.
-func (s *stream) takeTrailer(b []byte, maxTrailer int) (used int, err error) {
+func (s *bodyStream) takeTrailer(b []byte, maxTrailer int) (used int, err error) {
 	for _, c := range b {
 		used++
 		s.trailer = append(s.trailer, c)
@@ -105,12 +111,4 @@ func (s *stream) takeTrailer(b []byte, maxTrailer int) (used int, err error) {
 		}
 	}
 	return used, nil
-}
-
-// appendChunk appends content as a chunk (RFC 9112 §7.1).
-func appendChunk(dst, content []byte) []byte {
-	dst = strconv.AppendInt(dst, int64(len(content)), 16)
-	dst = append(dst, "\r\n"...)
-	dst = append(dst, content...)
-	return append(dst, "\r\n"...)
 }

@@ -1,5 +1,3 @@
-//go:build engine
-
 package lb
 
 import (
@@ -34,7 +32,8 @@ func (c *httpConn) switchProtocols(rest []byte) {
 	if c.ahead {
 		head = head[1:]
 	}
-	x.switched(t.res.Status)
+	x.result, x.record.Status, x.record.Reason = Success, t.res.Status, "ended before it was open"
+	x.pick.Report(Success) // the end may be far
 	b := t.back
 	tun := &tunnel{
 		t: t, c: c, head: head,
@@ -52,7 +51,7 @@ func (c *httpConn) switchProtocols(rest []byte) {
 
 // tunnel is an upgraded connection on its way to goroutines.
 type tunnel struct {
-	t               *turn
+	t               *httpTurn
 	c               *httpConn
 	head            []byte
 	client, backend side
@@ -81,8 +80,8 @@ func (s *side) conn() (net.Conn, error) {
 // run relays until the end.
 func (u *tunnel) run(ctx context.Context) {
 	x, l := &u.t.x, u.c.l
-	defer l.Post(func() { l.ended(u.c) })
-	defer func() { x.close(time.Now(), nil) }()
+	defer l.Post(u.c.release)
+	defer func() { x.close(time.Now()) }()
 	client, err := u.client.conn()
 	backend, berr := u.backend.conn()
 	if err = errors.Join(err, berr); err != nil {
@@ -95,10 +94,11 @@ func (u *tunnel) run(ctx context.Context) {
 		return
 	}
 	s := &session{client: client, idle: x.cfg.TunnelTimeout, pick: x.pick}
-	if !l.e.sessions().add(s) {
+	sessions := &l.e.plane.handler.sessions
+	if !sessions.add(s) {
 		s.cut(nil)
 	}
-	defer l.e.sessions().remove(s)
+	defer sessions.remove(s)
 	if !s.attach(backend) {
 		x.record.Reason = s.why()
 		return
