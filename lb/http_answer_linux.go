@@ -78,7 +78,7 @@ func (c *httpConn) respond(rest []byte) bool {
 	t.responded = true
 	fields := x.responseFields(res, t.back.source())
 	chunks := x.chunked()
-	c.last = c.last || x.unbounded && !chunks || c.l.e.plane.leaving.Load()
+	c.last = c.last || x.unbounded && !chunks || c.l.e.leaving.Load()
 	t.down.begin(res.Length, chunks)
 	out := h1.AppendStatusLine(c.l.out[:0], res.Status, res.Reason)
 	out = h1.AppendFields(out, fields)
@@ -169,7 +169,7 @@ func (c *httpConn) refuseHead(err error) {
 	c.l.timers.Stop(&c.timer)
 	t.req.Reset()
 	t.req.Minor = 1
-	t.x.open(c.l.e.settings(), c.l.e.counters(), &c.origin, &t.req, c.l.time())
+	t.x.open(c.l.e.settings(), c.l.e.count(), &c.origin, &t.req, c.l.time())
 	t.x.refused(err)
 	c.last = true
 	t.up.over, t.at = true, 0

@@ -203,7 +203,7 @@ func (c *httpConn) failAttempt(err error) {
 		// This host is out of descriptors or memory, and no backend is to blame.
 		t.starved = true
 		c.state = connStarved
-		c.l.e.counters().starved.Add(1)
+		c.l.e.count().starved.Add(1)
 		c.armTimer(starvedFor)
 		return
 	}

@@ -118,7 +118,7 @@ func (c *httpConn) begin(a arrival, secure *tls.ConnectionState) {
 	c.arrival, c.in, c.arrival.early = a, a.early, nil
 	c.origin = newRequestOrigin(a.origin.client, a.origin.local, secure)
 	c.writable, c.readable, c.nodelay = true, true, true
-	c.armTimer(c.l.front().HeaderTimeout)
+	c.armTimer(c.l.e.conns().HeaderTimeout)
 	c.readHead()
 }
 
@@ -161,7 +161,7 @@ func (c *httpConn) expireTimer() {
 		}
 		c.hangUp()
 	case connStarved:
-		c.l.e.counters().starved.Add(-1)
+		c.l.e.count().starved.Add(-1)
 		c.connect()
 	case connRelaying, connQueued, connDialing, connConnecting:
 		switch {
@@ -207,7 +207,7 @@ func (c *httpConn) readHead() {
 			c.hangUp()
 			return
 		case len(c.in) == 0 && c.requests > 0:
-			c.armTimer(l.front().HeaderTimeout)
+			c.armTimer(l.e.conns().HeaderTimeout)
 		}
 		c.in = c.in[:len(c.in)+n]
 	}
@@ -274,15 +274,15 @@ func (c *httpConn) isPreface() bool {
 func (c *httpConn) beginRequest() {
 	t, l := c.t, c.l
 	x, cfg := &t.x, l.e.settings()
-	if !cfg.fitsLoops() {
+	if !l.e.inLoops(cfg) {
 		c.handOver()
 		return
 	}
 	c.requests++
 	l.timers.Stop(&c.timer)
-	x.open(cfg, l.e.counters(), &c.origin, &t.req, l.time())
+	x.open(cfg, l.e.count(), &c.origin, &t.req, l.time())
 	t.up.begin(t.req.Length, t.req.Length == h1.Chunked)
-	c.last = t.req.Close || l.e.plane.leaving.Load()
+	c.last = t.req.Close || l.e.leaving.Load()
 	if status := x.refusal(); status != 0 {
 		c.refuse(status)
 		return
@@ -330,7 +330,7 @@ func (c *httpConn) nextTurn() {
 		return
 	}
 	c.state = connHead
-	c.armTimer(l.front().IdleTimeout)
+	c.armTimer(l.e.conns().IdleTimeout)
 	if n > 0 || c.readable {
 		l.later(c) // others first
 	}

@@ -121,21 +121,6 @@ func (l *httpLoop) later(c *httpConn) {
 // time returns the present time, as of the last Wait.
 func (l *httpLoop) time() time.Time { return reactor.Time(l.Now()) }
 
-// settings are those of the requests that begin now.
-func (e *httpEngine) settings() *handlerSettings { return e.plane.handler.settings.Load() }
-
-// counters count requests.
-func (e *httpEngine) counters() *counters { return &e.plane.handler.counters }
-
-// front are the settings of connections that count now.
-func (l *httpLoop) front() *httpSettings { return l.e.plane.settings.Load() }
-
-// fitsLoops reports whether event loops can serve requests by these settings. What waits for
-// functions of the program, or is HTTP/2, needs goroutines.
-func (s *handlerSettings) fitsLoops() bool {
-	return s.Key == nil && s.Dial == nil && s.ModifyResponse == nil && s.ErrorHandler == nil
-}
-
 // cut ends the connections of servers.
 func (l *httpLoop) cut(gone servers) {
 	if gone == nil {

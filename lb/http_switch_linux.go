@@ -94,7 +94,7 @@ func (u *tunnel) run(ctx context.Context) {
 		return
 	}
 	s := &session{client: client, idle: x.cfg.TunnelTimeout, pick: x.pick}
-	sessions := &l.e.plane.handler.sessions
+	sessions := l.e.sessions()
 	if !sessions.add(s) {
 		s.cut(nil)
 	}
