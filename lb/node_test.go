@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -22,7 +23,7 @@ const nodeVar = "HAVIP_LB_TEST_NODE"
 
 // node is a load balancer in a process of its own.
 type node struct {
-	Mode        string // http, net/http, tcp or udp
+	Mode        string // http, net/http (which is a Handler alone), tcp or udp
 	Listen      string
 	Pool        PoolConfig
 	SendProxy   int
@@ -121,33 +122,48 @@ func (n node) serve(ctx context.Context) error {
 	if n.Files > 0 { // what the test is about
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	if n.Mode == "tcp" {
-		cfg := TCPConfig{Pool: pool, SendProxy: ProxyVersion(n.SendProxy), ShutdownTimeout: -1, ConnectTimeout: n.ConnectTimeout, Logger: log}
-		if n.BackendTLS {
-			cfg.BackendTLS = &tls.Config{InsecureSkipVerify: true}
-		}
-		for _, p := range n.AcceptProxy {
-			cfg.AcceptProxy = append(cfg.AcceptProxy, netip.MustParsePrefix(p))
-		}
-		cfg.TLS = encrypted
-		t, err := NewTCP(cfg)
+	switch n.Mode {
+	case "tcp":
+		return n.serveTCP(ctx, ln, TCPConfig{Pool: pool, TLS: encrypted, Logger: log})
+	case "http":
+		p, err := NewHTTP(HTTPConfig{HandlerConfig: HandlerConfig{Pool: pool, Logger: log}, TLS: encrypted, IdleTimeout: time.Hour, ShutdownTimeout: -1})
 		if err != nil {
 			return err
 		}
-		err = t.Serve(ctx, ln)
-		fmt.Println("paused:", t.Stats().Paused > 0)
+		return p.Serve(ctx, ln)
+	}
+	return serveHandler(ctx, ln, HandlerConfig{Pool: pool}, ListenerConfig{TLS: encrypted, Logger: log})
+}
+
+func (n node) serveTCP(ctx context.Context, ln net.Listener, cfg TCPConfig) error {
+	cfg.SendProxy, cfg.ShutdownTimeout, cfg.ConnectTimeout = ProxyVersion(n.SendProxy), -1, n.ConnectTimeout
+	if n.BackendTLS {
+		cfg.BackendTLS = &tls.Config{InsecureSkipVerify: true}
+	}
+	for _, p := range n.AcceptProxy {
+		cfg.AcceptProxy = append(cfg.AcceptProxy, netip.MustParsePrefix(p))
+	}
+	t, err := NewTCP(cfg)
+	if err != nil {
 		return err
 	}
-	h, err := NewHandler(HandlerConfig{Pool: pool})
+	err = t.Serve(ctx, ln)
+	fmt.Println("paused:", t.Stats().Paused > 0)
+	return err
+}
+
+// serveHandler serves requests by net/http alone, as an embedder does who mounts a Handler.
+func serveHandler(ctx context.Context, ln net.Listener, cfg HandlerConfig, accept ListenerConfig) error {
+	h, err := NewHandler(cfg)
 	if err != nil {
 		return err
 	}
 	srv := &http.Server{Handler: h}
 	defer context.AfterFunc(ctx, func() { srv.Close() })()
-	if ln, err = NewListener(ln, ListenerConfig{TLS: encrypted, Logger: log}); err != nil {
+	if ln, err = NewListener(ln, accept); err != nil {
 		return err
 	}
-	if err := srv.Serve(ln); err != http.ErrServerClosed {
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
