@@ -3,11 +3,14 @@ package lb
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 // Handler proxies HTTP requests to a pool of HTTP/1.1 backends. Make one with
@@ -99,10 +102,11 @@ func (h *Handler) Stats() Stats { return h.counters.stats() }
 
 // newHandling begins to account for a request. The request must end with endRequest.
 func newHandling(h *Handler, w http.ResponseWriter, r *http.Request) *handling {
-	x := &handling{h: h, cfg: h.settings.Load(), w: w, rc: http.NewResponseController(w), in: r, client: remoteAddr(r), conn: clientConnOf(r)}
-	x.record.Start = time.Now()
-	h.counters.accepted.Add(1)
-	h.counters.active.Add(1)
+	x := &handling{h: h, w: w, rc: http.NewResponseController(w), in: r, conn: clientConnOf(r)}
+	x.client = newRequestOrigin(remoteAddr(r), localAddr(r), r.TLS)
+	readHead(&x.head, r)
+	x.open(h.settings.Load(), &h.counters, &x.client, &x.head, time.Now())
+	x.major, x.hook = r.ProtoMajor, r
 	x.registered = h.sessions.add(&x.session)
 	x.body = newReplayBody(r, x.rc, &x.cfg.HandlerConfig)
 	x.followClient()
@@ -113,4 +117,10 @@ func newHandling(h *Handler, w http.ResponseWriter, r *http.Request) *handling {
 func remoteAddr(r *http.Request) netip.AddrPort {
 	a, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// localAddr returns the address that the client has connected to; zero if it is unknown.
+func localAddr(r *http.Request) netip.AddrPort {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return inet.AddrPort(local)
 }

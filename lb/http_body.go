@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // replayLimit is how many bytes of a request body are kept for another attempt.
@@ -107,7 +109,7 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 			err = io.ErrUnexpectedEOF
 		}
 	}
-	if err == io.EOF && !b.cfg.fieldsFit(b.in.Trailer, 0, 0) {
+	if err == io.EOF && !b.cfg.trailerFits(b.in.Trailer) {
 		err = errFieldsTooLarge
 	}
 	// A body beyond the limit is not kept at all: half of one replays nothing.
@@ -181,15 +183,11 @@ func (b *replayBody) bytesRead() int64 {
 	return b.read
 }
 
-// trailer returns the named fields that came after the body, which has ended.
-func (b *replayBody) trailer(names []string) http.Header {
+// trailer returns the fields that came after the body, which has ended.
+func (b *replayBody) trailer() []h1.Field {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	trailer := make(http.Header)
-	for _, name := range names {
-		copyTrailer(trailer, name, b.in.Trailer[name])
-	}
-	return trailer
+	return headerFields(nil, b.in.Trailer)
 }
 
 // drainRest throws away the rest of the body. It reports whether the end came before the

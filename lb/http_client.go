@@ -6,23 +6,23 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // passInformational passes a 1xx response on, unless the final response has begun. The
 // upload calls it too, in its own goroutine.
-func (x *handling) passInformational(code int, header http.Header) {
+func (x *handling) passInformational(code int, fields []h1.Field) {
 	x.writing.Lock()
 	defer x.writing.Unlock()
-	// An HTTP/1.0 client would take it for the final response (RFC 9110 §15.2).
-	if x.answering || !x.in.ProtoAtLeast(1, 1) {
+	if x.answering {
 		return
 	}
 	x.awaitClient()
-	removeHopByHop(header)
 	h := x.w.Header()
 	final := h.Clone()      // what others have set for the final response
 	delete(h, "Connection") // the final one may be the last
-	maps.Copy(h, header)
+	maps.Copy(h, headerOf(fields, nil))
 	client := x.conn.halfClosing()
 	first := client != nil && !client.inResponse()
 	x.w.WriteHeader(code)
@@ -111,7 +111,7 @@ func (x *handling) hangUp(deadline time.Time) {
 	_ = conn.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
 	if x.chunked() {
 		_, _ = buffered.WriteString("0\r\n")
-		if endChunks(buffered.Writer, x.trailer) != nil {
+		if endChunks(buffered.Writer, headerFields(nil, x.trailer)) != nil {
 			return
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // everything reads until the connection ends.
@@ -199,10 +201,10 @@ func TestSlowUploadToNobody(t *testing.T) {
 // other, and none comes when the final one has begun.
 func TestInformationalResponseLeavesTheFinalOne(t *testing.T) {
 	rec := httptest.NewRecorder()
-	x := &handling{w: rec, rc: http.NewResponseController(rec), in: httptest.NewRequest("GET", "/", nil), cfg: new(handlerSettings)}
+	x := &handling{w: rec, rc: http.NewResponseController(rec), in: httptest.NewRequest("GET", "/", nil), exchange: exchange{cfg: new(handlerSettings)}}
 	final := http.Header{"Connection": {"close"}, "X-Final": {"1"}}
 	maps.Copy(rec.Header(), final)
-	x.passInformational(103, http.Header{"Connection": {"X-Hop"}, "X-Hop": {"1"}, "Link": {"x"}})
+	x.passInformational(103, []h1.Field{{Name: "Link", Value: "x"}})
 	if got, want := rec.Result().Header, (http.Header{"X-Final": {"1"}, "Link": {"x"}}); rec.Code != 103 || !maps.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("%d %v, want %v", rec.Code, got, want)
 	}

@@ -2,10 +2,11 @@ package lb
 
 import (
 	"bufio"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // hopByHop are the headers that concern one connection only (RFC 9110 §7.6.1), the
@@ -47,15 +48,6 @@ func validTrailer(name string, headers map[string]string) bool {
 	return true
 }
 
-// copyTrailer adds a field with its valid values to a trailer.
-func copyTrailer(trailer http.Header, name string, values []string) {
-	for _, value := range values {
-		if validHeader(name, value) {
-			trailer[name] = append(trailer[name], value)
-		}
-	}
-}
-
 // validHeader reports whether a field's name and value are valid (RFC 9110 §5).
 func validHeader(name, value string) bool {
 	notInName := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) }
@@ -63,49 +55,9 @@ func validHeader(name, value string) bool {
 	return name != "" && !strings.ContainsFunc(name, notInName) && !strings.ContainsFunc(value, notInValue)
 }
 
-// hasToken reports whether token is in one of the comma-separated lists in lines.
-func hasToken(lines []string, token string) bool {
-	for _, line := range lines {
-		for item := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(item), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// removeHopByHop removes what must not be passed on.
-func removeHopByHop(h http.Header) {
-	for _, line := range h["Connection"] {
-		for name := range strings.SplitSeq(line, ",") {
-			h.Del(strings.TrimSpace(name))
-		}
-	}
-	for _, name := range hopByHop {
-		delete(h, name)
-	}
-}
-
-// upgradesOf returns the protocols to which a message offers to switch. Those that would
-// carry requests past all checks of this package are left out.
-func upgradesOf(h http.Header) []string {
-	if !hasToken(h["Connection"], "Upgrade") {
-		return nil
-	}
-	var protocols []string
-	for p := range strings.SplitSeq(strings.Join(h["Upgrade"], ","), ",") {
-		name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(p)), "/")
-		if name != "" && name != "h2c" && name != "http" && name != "tls" {
-			protocols = append(protocols, strings.TrimSpace(p))
-		}
-	}
-	return protocols
-}
-
 // endChunks ends a chunked body, after its last chunk (RFC 9112 §7.1.2).
-func endChunks(w *bufio.Writer, trailer http.Header) error {
-	_ = trailer.Write(w) // an error stays in w until Flush
+func endChunks(w *bufio.Writer, trailer []h1.Field) error {
+	_, _ = w.Write(h1.AppendFields(w.AvailableBuffer(), trailer)) // an error stays in w until Flush
 	_, _ = w.WriteString("\r\n")
 	return w.Flush()
 }

@@ -15,33 +15,30 @@ func (x *handling) serve() {
 	if x.endUncertain() {
 		x.w.Header().Set("Connection", "close")
 	}
-	if status := x.refusalStatus(); status != 0 {
+	if status := x.refusal(); status != 0 {
 		x.refuseRequest(status, errors.New(http.StatusText(status)))
 		return
 	}
-	forwards, last, _ := forwardsLeft(x.in.Method, x.in.Header["Max-Forwards"])
-	if last {
-		x.answerLast()
+	if kind, content, last := x.lastAnswer(); last {
+		x.answerLast(kind, content)
 		return
 	}
-	x.expect = x.in.ProtoAtLeast(1, 1) && hasToken(x.in.Header["Expect"], "100-continue")
-	x.trailers = x.requestTrailers()
-	x.header = x.requestHeader(forwards)
-	x.host = x.requestHost(x.header)
-	res, err := x.sendRequest()
+	x.prepare()
+	x.flow.prefer = x.conn.boundTo(x.cfg.idle).server
+	err := x.sendRequest()
 	if err == nil {
-		x.private = x.up.to.owner != nil || connectionBound(x.header, res.StatusCode, res.Header)
-	}
-	if err == nil && x.cfg.ModifyResponse != nil {
-		err = x.modifyResponse(res)
+		x.private = x.up.to.owner != nil || x.bindsConnection(&x.res)
+		if x.cfg.ModifyResponse != nil {
+			err = x.modifyResponse()
+		}
 	}
 	switch {
 	case err != nil:
 		x.failRequest(err)
-	case res.StatusCode == http.StatusSwitchingProtocols:
-		x.openTunnel(res)
+	case x.res.Status == http.StatusSwitchingProtocols:
+		x.openTunnel()
 	default:
-		x.passResponse(res)
+		x.passResponse()
 	}
 }
 
@@ -61,25 +58,17 @@ func (x *handling) endRequest() {
 	broken := recover()
 	if broken != nil && broken != http.ErrAbortHandler {
 		// net/http logs panics where a service may not look.
-		x.cfg.log.Error("panic while a request was served", "client", x.client, "err", broken, "stack", string(debug.Stack()))
+		x.cfg.log.Error("panic while a request was served", "client", x.from.client, "err", broken, "stack", string(debug.Stack()))
 	}
 	x.beginAnswer()      // the upload may not write to the client any more,
 	x.body.stopReading() // nor read from it
 	x.unfollowClient()
 	x.dropUpstream()
-	x.releasePick()
-	r, c := &x.record, &x.h.counters
-	if broken != nil && r.Reason == "" {
-		r.Reason = "panic"
+	x.noteReceived()
+	if broken != nil && x.record.Reason == "" {
+		x.record.Reason = "panic"
 	}
-	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.client, time.Since(r.Start)
-	c.received.Add(uint64(r.Received))
-	c.sent.Add(uint64(r.Sent))
-	c.retries.Add(uint64(r.Retries))
-	c.active.Add(-1)
-	if x.cfg.Record != nil {
-		x.cfg.Record(*r)
-	}
+	x.close(time.Now())
 	if broken != nil {
 		panic(broken)
 	}

@@ -18,17 +18,9 @@ const (
 // errFieldsTooLarge: the trailer of a request exceeds MaxHeader or MaxFields.
 var errFieldsTooLarge = errors.New("trailer is too large")
 
-// headerFits reports whether the header of a request is within MaxHeader and MaxFields.
-// The server that brings the request may allow more.
-func (c *HandlerConfig) headerFits(r *http.Request) bool {
-	// A middleware may have changed the URL, and the server takes the Host out of the header.
-	size := len(r.Method) + max(len(r.RequestURI), len(r.URL.Path)+len(r.URL.RawQuery))
-	return c.fieldsFit(r.Header, size+fieldSize("Host", r.Host), 1)
-}
-
-// fieldsFit reports whether the fields of h, with size bytes and fields more, are within
-// MaxHeader and MaxFields.
-func (c *HandlerConfig) fieldsFit(h http.Header, size, fields int) bool {
+// trailerFits reports whether the trailer of a request is within MaxHeader and MaxFields.
+func (c *HandlerConfig) trailerFits(h http.Header) bool {
+	size, fields := 0, 0
 	for name, values := range h {
 		for _, value := range values {
 			size += fieldSize(name, value)

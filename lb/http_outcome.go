@@ -37,7 +37,16 @@ func (x *exchange) acquireFailed(err error) error {
 
 // keptFor returns how long a connection may have been idle that is used for the request; 0:
 // there must be a new one.
-func (x *exchange) keptFor() time.Duration { return keptFor(x.cfg.Reuse, x.req.Method) }
+func (x *exchange) keptFor() time.Duration {
+	switch {
+	case x.cfg.Reuse == ReuseNever:
+		return 0
+	case x.cfg.Reuse == ReuseAlways || idempotent(x.req.Method):
+		return idleFor
+	}
+	// A request that is sent once only risks no connection that may be closing.
+	return freshFor
+}
 
 // keptFailed is called when an attempt on a kept connection has failed. again: the same
 // backend gets the request on a new connection, for backends may close an idle connection at
@@ -82,6 +91,16 @@ func (a attempt) blame(err error) Result {
 // repeatable reports whether there may be another attempt after a failed one.
 func (x *exchange) repeatable(a attempt) bool {
 	return !a.left && a.cut != errCut && a.replayable && (!a.sent || idempotent(x.req.Method))
+}
+
+// idempotent reports whether a request may be sent twice (RFC 9110 §9.2.2). Of a method
+// that is not known here, it is not known either what it does.
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
 }
 
 // refused accounts for a request that is answered in a backend's place, or not at all.

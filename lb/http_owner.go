@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -39,32 +38,6 @@ func (r Reuse) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (r *Reuse) UnmarshalText(text []byte) error { return words.Parse(reuses, text, r) }
-
-// connectionBound reports whether a request, or the response to it, authenticates the
-// connection to the backend rather than the request: later requests on it count as those of
-// the same user (RFC 4559 §6). The rules are those of nginx's ntlm directive and of
-// HAProxy's http-reuse.
-func connectionBound(request http.Header, status int, response http.Header) bool {
-	return hasConnectionScheme(request["Authorization"]) ||
-		status == http.StatusUnauthorized && hasConnectionScheme(response["Www-Authenticate"]) ||
-		status == http.StatusProxyAuthRequired && hasConnectionScheme(response["Proxy-Authenticate"])
-}
-
-// hasConnectionScheme reports whether there are credentials or a challenge of NTLM, or of
-// Negotiate and its kind, Nego2. A comma in a quoted string may bring in what is none: then
-// a connection is not shared that could have been.
-func hasConnectionScheme(lines []string) bool {
-	const length = len("NTLM")
-	for _, line := range lines {
-		for item := range strings.SplitSeq(line, ",") {
-			item = strings.TrimSpace(item)
-			if len(item) >= length && (strings.EqualFold(item[:length], "NTLM") || strings.EqualFold(item[:length], "Nego")) {
-				return true
-			}
-		}
-	}
-	return false
-}
 
 // TrackConns lets the Handlers behind s know the connections of clients: it sets
 // s.ConnContext and s.ConnState, which call what they were before. It is called before s

@@ -245,11 +245,16 @@ func TestConnectionBound(t *testing.T) {
 		{200, "Authorization: negotiate YII=", "", true},
 		{200, "Authorization: Bearer NTLM", "", false},
 	} {
-		header := func(line string) http.Header {
-			name, value, _ := strings.Cut(line, ": ")
-			return http.Header{name: {value}}
+		line := func(field string) string {
+			if field != "" {
+				field += "\r\n"
+			}
+			return field
 		}
-		if got := connectionBound(header(tt.request), tt.status, header(tt.response)); got != tt.want {
+		x := testExchange(t, HandlerConfig{}, "GET / HTTP/1.1\r\nHost: x\r\n"+line(tt.request)+"\r\n")
+		x.prepare()
+		res := parsedResponse(t, "GET", fmt.Sprintf("HTTP/1.1 %d x\r\n%s\r\n", tt.status, line(tt.response)))
+		if got := x.bindsConnection(res); got != tt.want {
 			t.Errorf("%d %q %q: %v, want %v", tt.status, tt.request, tt.response, got, tt.want)
 		}
 	}

@@ -1,8 +1,6 @@
 package lb
 
 import (
-	"io"
-	"net/http"
 	"time"
 )
 
@@ -18,25 +16,17 @@ func (x *handling) dropUpstream() {
 	}
 }
 
-// releasePick gives the backend back, if one has answered. Nothing more is transferred
-// after that.
-func (x *handling) releasePick() {
+// noteReceived records how much of the request's body has come.
+func (x *handling) noteReceived() {
 	x.record.Received = max(x.record.Received, x.body.bytesRead())
-	if x.pick.pool == nil || x.pick.done {
-		return
-	}
-	x.record.Backend = x.pick.Backend()
-	x.pick.Transferred(x.record.Received, x.record.Sent)
-	x.pick.Lasted(time.Since(x.record.Start))
-	x.pick.Done(x.result)
 }
 
 // keepUpstream keeps the connection to the backend for other requests, if request and
 // response have both been transferred to their end and the connection was not cut. What
 // authenticates the connection makes it the client's.
-func (x *handling) keepUpstream(res *http.Response) {
+func (x *handling) keepUpstream() {
 	u := x.up
-	if !x.uploadedWhole() || res.Close || !x.origin.isOver() || !x.unwatch() {
+	if !x.uploadedWhole() || x.res.Close || !x.origin.over() || !x.unwatch() {
 		return
 	}
 	x.up = nil
@@ -49,16 +39,6 @@ func (x *handling) keepUpstream(res *http.Response) {
 		x.cfg.idle.keepConn(u)
 	}
 }
-
-func (b *originBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.over = b.over || err == io.EOF
-	return n, err
-}
-
-// isOver reports whether the whole body was read. Without a ModifyResponse, b is nil and
-// passResponse has read the body.
-func (b *originBody) isOver() bool { return b == nil || b.over }
 
 // sentWithin is how long an upload may take to find out that it is complete.
 const sentWithin = 50 * time.Millisecond

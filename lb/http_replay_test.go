@@ -124,9 +124,8 @@ func TestEndOfABodyIsAwaited(t *testing.T) {
 
 // TestLostBodyIsNoFailure: of the backend that would have got it.
 func TestLostBodyIsNoFailure(t *testing.T) {
-	x := &handling{ctx: t.Context(), body: newTestBody(strings.NewReader("a"))}
 	for err, want := range map[error]Result{errBodyOver: Neutral, errStale: Neutral, io.EOF: Failure} {
-		if got := x.attemptResult(fmt.Errorf("attempt: %w", err)); got != want {
+		if got := (attempt{replayable: true}).blame(fmt.Errorf("attempt: %w", err)); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)
 		}
 	}

@@ -2,57 +2,54 @@ package lb
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
-// modifyResponse lets ModifyResponse change the response.
-func (x *handling) modifyResponse(res *http.Response) error {
-	x.origin = &originBody{ReadCloser: res.Body, over: res.Body == http.NoBody}
-	res.Body = x.origin // keepUpstream asks it whether all was read
-	if err := x.cfg.ModifyResponse(res); err != nil {
-		return fmt.Errorf("backend %s: response: %w", x.pick.Backend(), err)
-	}
-	if res.Body == nil {
-		res.Body = http.NoBody
-	}
-	return nil
-}
-
 // passResponse passes the response on to the client.
-func (x *handling) passResponse(res *http.Response) {
-	x.record.Status = res.StatusCode
-	x.unbounded = x.lacksLength(res.Header)
+func (x *handling) passResponse() {
 	// The upload must not write a 100 (Continue) between here and the header.
 	x.beginAnswer()
-	x.responseHeader(res)
-	x.w.WriteHeader(res.StatusCode)
-	x.pick.Report(Success) // the end of a stream may be far
-	if x.origin != nil && res.Body != x.origin {
-		defer res.Body.Close()
+	x.setHeader(x.responseFields(&x.res, x.sourceAddr()))
+	x.responded(&x.res, x.private)
+	x.w.WriteHeader(x.res.Status)
+	if x.content != nil {
+		defer x.content.Close()
 	}
-	if err := x.copyBody(res); err != nil {
+	if err := x.copyBody(); err != nil {
 		x.breakOff(err)
 	}
-	x.result = Success
-	x.trailer = make(http.Header)
-	for name, values := range res.Trailer {
-		if validTrailer(name, x.cfg.ResponseHeaders) {
-			copyTrailer(x.trailer, name, values)
-		}
-	}
+	x.readTrailer()
 	// The backend is free from here on, however long the client takes.
-	x.keepUpstream(res)
-	x.releasePick()
+	x.keepUpstream()
+	x.noteReceived()
+	x.succeeded(time.Now())
 	x.finishResponse()
 }
+
+// readTrailer sets the trailer that the client gets.
+func (x *handling) readTrailer() {
+	trailer := x.origin.trailer
+	if x.modified != nil {
+		trailer = headerFields(nil, x.modified.Trailer)
+	}
+	x.trailer = headerOf(x.responseTrailer(nil, trailer), nil)
+}
+
+// sourceAddr returns this host's address in the connection to the backend.
+func (x *handling) sourceAddr() netip.Addr { return inet.AddrPort(x.up.LocalAddr()).Addr() }
 
 // copyBody copies the body of the response to the client. Nothing waits in a buffer while
 // the backend is awaited, neither the header nor a piece of the body. What is here already
 // goes out together: most responses are one write.
-func (x *handling) copyBody(res *http.Response) error {
+func (x *handling) copyBody() error {
 	x.owed = true
-	if x.origin == nil || res.Body == x.origin {
+	content := x.content
+	if content == nil {
+		content = x.origin
 		x.up.reader = x // which flushes when a read would wait
 		defer func(u *upstream) { u.reader = nil }(x.up)
 	}
@@ -60,7 +57,7 @@ func (x *handling) copyBody(res *http.Response) error {
 	if err := x.flushBefore(); err != nil {
 		return err
 	}
-	return copyPieces(res.Body, func(p []byte) error {
+	return copyPieces(content, func(p []byte) error {
 		x.awaitClient()
 		x.owed = true
 		if _, err := x.w.Write(p); err != nil {
@@ -95,19 +92,7 @@ func (x *handling) flush() error {
 
 // breakOff ends an incomplete response so that the client can tell.
 func (x *handling) breakOff(err error) {
-	x.record.Reason = err.Error()
-	var client errClient
-	switch {
-	case errors.As(err, &client), x.ctx.Err() != nil, x.body.readError() != nil:
-	case x.session.interrupted() != nil:
-		x.record.Reason = errCut.Error()
-	case isTimeout(err):
-		// No failure, for the backend has answered: a stream of events may be silent for long.
-		x.cfg.log.Info("response timed out", "backend", x.pick.Backend(), "err", err)
-	default:
-		x.result = Failure
-		x.cfg.log.Warn("response broken off", "backend", x.pick.Backend(), "err", err)
-	}
+	x.brokenOff(err, x.attempt())
 	_ = x.flush() // what came before belongs to the client
 	if x.unbounded && !x.chunked() {
 		// The end of the connection would end the response in order: only a reset does not.

@@ -23,7 +23,7 @@ func TestClosedConnectionGetsNoRequestThatIsSentOnce(t *testing.T) {
 	used := map[string]int{}
 	for range tries {
 		for _, method := range []string{http.MethodPost, http.MethodGet} {
-			x := &handling{cfg: newHandlerSettings(HandlerConfig{}), in: httptest.NewRequest(method, "/", nil)}
+			x := &handling{exchange: exchange{cfg: newHandlerSettings(HandlerConfig{})}, in: httptest.NewRequest(method, "/", nil)}
 			u := newUpstream(dialTest(t, ln.Addr().String()), destination{})
 			backend, err := ln.Accept()
 			if err != nil {

@@ -122,19 +122,6 @@ func writtenPath(u *url.URL) string {
 	return path
 }
 
-// validHost reports whether a request names one host, or none: host is what counts, fields
-// are the Host fields beside it. HTTP/2 may have both, which must agree (RFC 9113 §8.3.1).
-// In HTTP/1 net/http has dealt with the field, and the target counts (RFC 9112 §3.2.2).
-func validHost(host string, fields []string, major int, port string) bool {
-	switch {
-	case host != "" && !validAuthority(host):
-		return false
-	case major == 1 || len(fields) == 0:
-		return true
-	}
-	return len(fields) == 1 && strings.EqualFold(withoutPort(host, port), withoutPort(fields[0], port))
-}
-
 // withoutPort returns an authority without an empty port, or the default one.
 func withoutPort(authority, port string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(authority, ":"+port), ":")

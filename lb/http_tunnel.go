@@ -5,24 +5,24 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // openTunnel relays the protocol that client and backend have agreed on, WebSocket for
 // instance, until its end.
-func (x *handling) openTunnel(res *http.Response) {
-	switch chosen := upgradesOf(res.Header); {
-	case len(chosen) != 1 || !slices.ContainsFunc(x.upgrades, func(p string) bool { return strings.EqualFold(p, chosen[0]) }):
-		x.result = Failure
-		x.failRequest(fmt.Errorf("backend %s: switched to protocol %q, asked for %q", x.pick.Backend(), chosen, x.upgrades))
-		return
+func (x *handling) openTunnel() {
+	fields, err := x.switchFields(&x.res, x.sourceAddr())
+	switch {
+	case err != nil:
 	case !x.uploadedWhole():
-		x.failRequest(fmt.Errorf("backend %s: switched to protocol %q before the end of the request", x.pick.Backend(), chosen))
-		return
+		err = fmt.Errorf("backend %s: switched protocols before the end of the request", x.pick.Backend())
 	case !x.registered:
-		x.failRequest(errCut)
+		err = errCut
+	}
+	if err != nil {
+		x.failRequest(err)
 		return
 	}
 	s := &x.session
@@ -32,8 +32,8 @@ func (x *handling) openTunnel(res *http.Response) {
 		x.failRequest(fmt.Errorf("taking over the client's connection: %w", err))
 		return
 	}
-	x.result, x.record.Status, x.record.Reason = Success, res.StatusCode, "ended before it was open"
-	x.pick.Report(Success) // the end may be far
+	x.responded(&x.res, x.private)
+	x.result, x.record.Reason = Success, "ended before it was open"
 	defer client.Close()
 	// From now on the end of what the client sends must not end the request's context,
 	// and with it the tunnel.
@@ -47,10 +47,8 @@ func (x *handling) openTunnel(res *http.Response) {
 	if !s.attach(withBuffered(x.up.Conn, x.up.r)) {
 		return
 	}
-	// The header stays as it came: it tells what was negotiated about the protocol.
-	x.setHeaders(res.Header, x.cfg.ResponseHeaders, x.pick.Backend(), x.sourceAddr())
 	_ = client.SetWriteDeadline(time.Now().Add(x.cfg.ClientTimeout))
-	if writeSwitch(buffered.Writer, res) != nil {
+	if writeSwitch(buffered.Writer, x.res.Reason, fields) != nil {
 		return
 	}
 	_ = client.SetWriteDeadline(time.Time{})
@@ -58,12 +56,10 @@ func (x *handling) openTunnel(res *http.Response) {
 	x.record.Received, x.record.Sent, x.record.Reason = s.up.read.Load()+x.body.bytesRead(), s.down.written.Load(), s.why()
 }
 
-// writeSwitch writes a 101 (Switching Protocols). It has no body, hence no framing, which
-// http.Response.Write would add.
-func writeSwitch(w *bufio.Writer, res *http.Response) error {
-	fmt.Fprintf(w, "HTTP/1.1 %s\r\n", res.Status)
-	_ = res.Header.WriteSubset(w, map[string]bool{"Content-Length": true, "Trailer": true})
-	_, _ = w.WriteString("\r\n")
+// writeSwitch writes a 101 (Switching Protocols).
+func writeSwitch(w *bufio.Writer, reason string, fields []h1.Field) error {
+	head := h1.AppendStatusLine(w.AvailableBuffer(), http.StatusSwitchingProtocols, reason)
+	_, _ = w.Write(append(h1.AppendFields(head, fields), "\r\n"...))
 	return w.Flush()
 }
 

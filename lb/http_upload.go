@@ -1,12 +1,12 @@
 package lb
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httputil"
 	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // askForBody notes that the backend has asked for the body.
@@ -31,7 +31,7 @@ func (x *handling) startUpload(u *upstream) *upload {
 	up := &upload{answered: make(chan struct{}), continued: make(chan struct{}), done: make(chan struct{})}
 	body := x.body.newReader()
 	expect := body != nil && x.expect && x.body.bytesRead() == 0
-	x.writeHead(u.w, body != nil, expect)
+	_, _ = u.w.Write(x.appendRequest(u.w.AvailableBuffer(), body != nil, expect)) // an error stays in u.w until Flush
 	up.err = u.w.Flush()
 	if up.err != nil || body == nil {
 		x.endUpload(u, up.err)
@@ -67,7 +67,7 @@ func (x *handling) awaitContinue(up *upload) bool {
 	case <-up.answered:
 		return false
 	}
-	if x.in.ProtoMajor == 1 {
+	if x.major == 1 && x.modern() {
 		// net/http would ask by itself at the first read, maybe in the middle of an
 		// informational response that is being written.
 		x.passInformational(http.StatusContinue, nil)
@@ -87,29 +87,20 @@ func (x *handling) endUpload(u *upstream, err error) {
 
 // writeBody copies the request's body to the backend.
 func (x *handling) writeBody(u *upstream, body io.Reader) error {
-	dst, end := x.frameBody(u.w)
+	chunks := x.req.Length == h1.Chunked
 	err := copyPieces(body, func(p []byte) error {
-		if _, err := dst.Write(p); err != nil {
-			return err
+		if chunks {
+			_, _ = u.w.Write(h1.AppendChunkSize(u.w.AvailableBuffer(), len(p)))
+		}
+		_, _ = u.w.Write(p)
+		if chunks {
+			_, _ = u.w.WriteString(h1.ChunkEnd)
 		}
 		return u.w.Flush()
 	})
-	if err != nil {
+	if err != nil || !chunks {
 		return err
 	}
-	return end()
-}
-
-// frameBody returns the writer of the body, and what ends the body.
-func (x *handling) frameBody(w *bufio.Writer) (io.Writer, func() error) {
-	if x.in.ContentLength >= 0 {
-		return w, w.Flush
-	}
-	chunks := httputil.NewChunkedWriter(w)
-	return chunks, func() error {
-		if err := chunks.Close(); err != nil {
-			return err
-		}
-		return endChunks(w, x.body.trailer(x.trailers))
-	}
+	_, _ = u.w.WriteString(h1.LastChunk)
+	return endChunks(u.w, x.requestTrailer(nil, x.body.trailer()))
 }
