@@ -3,7 +3,6 @@ package lb
 import (
 	"context"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -208,6 +207,6 @@ type debugLog struct{ p *HTTP }
 
 func (d debugLog) Write(b []byte) (int, error) {
 	_, log := d.p.acceptRules()
-	log.Log(context.Background(), slog.LevelDebug, string(b[:max(len(b)-1, 0)]))
+	log.Debug(string(b[:max(len(b)-1, 0)]))
 	return len(b), nil
 }

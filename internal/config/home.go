@@ -94,7 +94,11 @@ func fieldName(config reflect.Value, to any) string {
 			return name
 		}
 		if f.Kind() == reflect.Struct {
-			if rest := fieldName(f, to); rest != "" {
+			switch rest := fieldName(f, to); {
+			case rest == "":
+			case config.Type().Field(i).Anonymous:
+				return rest
+			default:
 				return name + "." + rest
 			}
 		}

@@ -31,10 +31,10 @@ func TestEveryOptionHasARow(t *testing.T) {
 	elsewhere := map[string]string{
 		"lb.PoolConfig.Name":    "the service's",
 		"lb.Backend.TLS":        "embedders",
-		"lb.TCPConfig.NoSplice": "benchmarks", "lb.HandlerConfig.ClientTimeout": "nobody: the default is nginx's",
+		"lb.TCPConfig.NoSplice": "benchmarks", "lb.HTTPConfig.ClientTimeout": "nobody: the default is nginx's",
 	}
 	for _, f := range []string{"TCPConfig.Pool", "TCPConfig.Routes", "TCPConfig.TLS", "TCPConfig.BackendTLS", "TCPConfig.AcceptProxy", "TCPConfig.Limits",
-		"UDPConfig.Pool", "HandlerConfig.Pool", "HandlerConfig.BackendTLS"} {
+		"UDPConfig.Pool", "HTTPConfig.Pool", "HTTPConfig.TLS", "HTTPConfig.BackendTLS", "HTTPConfig.AcceptProxy", "HTTPConfig.Limits"} {
 		elsewhere["lb."+f] = "the daemon, of what the service has for all modes"
 	}
 	for _, f := range []string{"HTTP.TLS", "GRPC.TLS", "SMTP.TLS", "TLS.Config"} {
@@ -51,7 +51,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	}
 	pointed := make(map[string]bool) // by field: a row points at it
 	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits](),
-		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HandlerConfig](), reflect.TypeFor[Front](), reflect.TypeFor[healthcheck.Config](),
+		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HTTPConfig](), reflect.TypeFor[healthcheck.Config](),
 		reflect.TypeFor[vrrp.Config](), reflect.TypeFor[vip.Config](), reflect.TypeFor[alarm.Config](), reflect.TypeFor[vip.Address](), reflect.TypeFor[vip.Route]()}
 	for _, t := range checkTypes() {
 		var c Check
@@ -87,6 +87,9 @@ func TestEveryOptionHasARow(t *testing.T) {
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			name := name + "." + f.Name
+			if f.Anonymous {
+				name = strings.TrimSuffix(name, "."+f.Name) // its fields are those of the whole
+			}
 			if f.Type.Kind() == reflect.Slice && ours(f.Type.Elem()) {
 				configs = append(configs, f.Type.Elem().String())
 			}

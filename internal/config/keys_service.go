@@ -29,11 +29,11 @@ func (s *Service) keys() []key {
 		setting("connect_timeout", duration(&s.TCP.ConnectTimeout).also(&s.HTTP.ConnectTimeout), "for each attempt to reach a backend").in("http", "tcp"),
 		setting("handshake_timeout", duration(&s.TCP.HandshakeTimeout),
 			"for what comes before the backend is chosen: PROXY header, server name, TLS handshake").in("tcp"),
-		optional("idle_timeout", duration(&s.TCP.IdleTimeout).also(&s.UDP.IdleTimeout, &s.Front.IdleTimeout), "10m",
+		optional("idle_timeout", duration(&s.TCP.IdleTimeout).also(&s.UDP.IdleTimeout, &s.HTTP.IdleTimeout), "10m",
 			fmt.Sprintf("without anything from either side; default: %s between requests, %s in mode tcp, %s in mode udp",
-				field.Span(Front{}.WithDefaults().IdleTimeout), field.Span(lb.TCPConfig{}.WithDefaults().IdleTimeout),
+				field.Span(lb.HTTPConfig{}.WithDefaults().IdleTimeout), field.Span(lb.TCPConfig{}.WithDefaults().IdleTimeout),
 				field.Span(lb.UDPConfig{}.WithDefaults().IdleTimeout))),
-		setting("shutdown_timeout", off(duration(&s.TCP.ShutdownTimeout)).also(&s.Front.ShutdownTimeout),
+		setting("shutdown_timeout", off(duration(&s.TCP.ShutdownTimeout)).also(&s.HTTP.ShutdownTimeout),
 			"for connections to finish when the service or havip ends").in("http", "tcp"),
 		setting("tries", integer(&s.TCP.Tries).also(&s.HTTP.Tries), "backends to try until one answers").in("http", "tcp"),
 		preset("limits", object(limitKeys(&s.Limits)), "{}", "of the connections of clients; a client is an address that connects, IPv6 ones count by /64, link-local ones by address").in("http", "tcp"),
@@ -43,7 +43,7 @@ func (s *Service) keys() []key {
 		preset("http", object(s.httpKeys()), "{}", "of requests").in("http"),
 		preset("udp", object(udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
 		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
-	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), homeOf(&s.Front), inside(s))
+	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), inside(s))
 }
 
 // serviceCheck is a mapping or the name of a check, which validate puts in its
@@ -156,7 +156,7 @@ func (s *Service) proxyKeys() []key {
 func (s *Service) httpKeys() []key {
 	h := &s.HTTP
 	return owned([]key{
-		setting("header_timeout", duration(&s.Front.HeaderTimeout), "for the header of a request, TLS handshake included; in HTTP/2 for the handshake alone: there idle_timeout ends a connection with an unfinished header"),
+		setting("header_timeout", duration(&h.HeaderTimeout), "for the header of a request, TLS handshake included; in HTTP/2 for the handshake alone: there idle_timeout ends a connection with an unfinished header"),
 		setting("response_timeout", duration(&h.Timeout), "longest silence of a backend, or of its reading, during a request"),
 		setting("tunnel_timeout", duration(&h.TunnelTimeout), "the same for upgraded connections such as WebSockets"),
 		setting("max_header", size(&h.MaxHeader), "of requests, as HTTP/1.1 has it, in bytes or KiB; larger ones are answered with 431; of a trailer as well, 4 KiB in HTTP/1.1"),
@@ -170,7 +170,7 @@ func (s *Service) httpKeys() []key {
 			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to").secret(),
 		optional("response_headers", headers(&h.ResponseHeaders), `{LB_IP: "${source}"}`,
 			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
-	}, homeOf(h), homeOf(&s.Front))
+	}, homeOf(h))
 }
 
 func udpKeys(u *lb.UDPConfig) []key {

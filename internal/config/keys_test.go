@@ -302,7 +302,7 @@ alarms: [{name: ops, webhook: "http://192.0.2.9/x"}]
 		{"weight", c.Services[0].Pool.Backends[0].Weight, 1},
 		{"name of a backend", c.Services[0].Pool.Backends[0].Name, "192.0.2.7:80"},
 		{"pool", c.Services[0].Pool, lb.PoolConfig{Name: "web", Balance: lb.RoundRobin, Backends: []lb.Backend{{Name: "192.0.2.7:80", Address: "192.0.2.7:80", Weight: 1}}, MaxFails: 1, FailTimeout: 10 * time.Second, Quorum: 1, QueueTimeout: 10 * time.Second, ResolveInterval: 10 * time.Second}},
-		{"idle timeouts", [3]time.Duration{c.Services[0].Front.IdleTimeout, c.Services[3].TCP.IdleTimeout, c.Services[4].UDP.IdleTimeout},
+		{"idle timeouts", [3]time.Duration{c.Services[0].HTTP.IdleTimeout, c.Services[3].TCP.IdleTimeout, c.Services[4].UDP.IdleTimeout},
 			[3]time.Duration{75 * time.Second, 10 * time.Minute, 30 * time.Second}},
 		{"tls", c.Services[0].TLS, (*ServerTLS)(nil)},
 		{"client auth", [2]string{c.Services[3].TLS.ClientAuth, c.Services[5].TLS.ClientAuth}, [2]string{"", "required"}},

@@ -1,13 +1,10 @@
 package config
 
 import (
-	"cmp"
 	"net/netip"
 	"reflect"
 	"slices"
-	"time"
 
-	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/lb"
 )
 
@@ -32,10 +29,9 @@ type Service struct {
 
 	// The configurations of the modes, of which Mode uses one. What all modes have
 	// stands above, and package daemon fills it in.
-	TCP   lb.TCPConfig
-	UDP   lb.UDPConfig
-	HTTP  lb.HandlerConfig
-	Front Front // http
+	TCP  lb.TCPConfig
+	UDP  lb.UDPConfig
+	HTTP lb.HTTPConfig
 
 	AccessLog bool
 }
@@ -57,27 +53,6 @@ type ServerTLS struct {
 	MinVersion   string // 1.2, 1.3
 	ALPN         []string
 	Digest       string // as in TLS
-}
-
-// Front is what mode http does with connections of clients.
-type Front struct {
-	HeaderTimeout   time.Duration // of a request, TLS handshake included; in HTTP/2 of the handshake alone; default 60 s
-	IdleTimeout     time.Duration // between requests; default 75 s, as nginx's keepalive_timeout
-	ShutdownTimeout time.Duration // for requests to finish; default 10 s; negative: none
-}
-
-// WithDefaults returns f with its zero fields filled in.
-func (f Front) WithDefaults() Front {
-	f.HeaderTimeout = cmp.Or(f.HeaderTimeout, time.Minute)
-	f.IdleTimeout = cmp.Or(f.IdleTimeout, 75*time.Second)
-	f.ShutdownTimeout = cmp.Or(f.ShutdownTimeout, 10*time.Second)
-	return f
-}
-
-// Validate returns what is wrong with f. The keys of the other fields are also mode
-// tcp's, whose bounds count.
-func (f Front) Validate() error {
-	return field.Between("HeaderTimeout", f.WithDefaults().HeaderTimeout, 10*time.Millisecond, time.Hour)
 }
 
 // Network is what the service listens on: tcp or udp.

@@ -30,7 +30,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	// With the defaults that every service has.
 	service := func(line int, s Service) Service {
 		s.Pos = at(line, 5)
-		s.TCP, s.UDP, s.HTTP, s.Front = s.TCP.WithDefaults(), s.UDP.WithDefaults(), s.HTTP.WithDefaults(), s.Front.WithDefaults()
+		s.TCP, s.UDP, s.HTTP = s.TCP.WithDefaults(), s.UDP.WithDefaults(), s.HTTP.WithDefaults()
 		s.HTTP.ClientTimeout = 0 // no key
 		return s
 	}
@@ -58,10 +58,10 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			ClientCA: "/etc/havip/ca.pem", ClientAuth: "optional", MinVersion: "1.3", ALPN: []string{"http/1.1"}},
 		BackendTLS:  &TLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
-		HTTP: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
+		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
 			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": ""}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}},
-		Front:     Front{HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
+			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
 		AccessLog: true,
 	}
 

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -30,7 +29,7 @@ func (d *decoder) validateService(s *Service, path string) {
 	}
 	switch s.Mode {
 	case "http":
-		d.report(errors.Join(s.HTTP.Validate(), s.Front.Validate()), path, keys)
+		d.report(s.HTTP.Validate(), path, keys)
 		fallthrough // what both modes have is mode tcp's
 	case "tcp":
 		d.report(s.TCP.Validate(), path, keys)

@@ -129,7 +129,7 @@ func goneBackends(old, next config.Service) (gone []string) {
 
 // ending is what becomes of the connections of a service that ends.
 func ending(s config.Service) string {
-	timeout := s.Front.WithDefaults().ShutdownTimeout
+	timeout := s.HTTP.WithDefaults().ShutdownTimeout
 	switch s.Mode {
 	case "udp":
 		return "its sessions end"

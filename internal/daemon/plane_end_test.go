@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -17,112 +16,34 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-
-	"github.com/havip/havip/lb"
 )
 
-// newTestPlane returns a plane over the backend, with other settings as the file has them.
-func newTestPlane(t *testing.T, backend, settings string) *httpPlane {
+// secureService is a service in mode http with TLS.
+func secureService(t *testing.T, backend, rest string) (text, address string) {
 	t.Helper()
-	cfg := parse(t, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:1", backends: ["%s"], %s}]`, backend, settings))
-	pool, err := lb.NewPool(cfg.Services[0].Pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := newHTTPPlane(planeConfig{service: cfg.Services[0], pool: pool, log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	file, port := filepath.Join(t.TempDir(), "web.pem"), freePort(t)
+	newCertificate(t, file, "www.example.org")
+	text = fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], tls: {certificates: [%s]}, %s}]`, port, backend, file, rest)
+	return text, "127.0.0.1:" + port
 }
 
-// leaving reports whether the latest front of p ends.
-func leaving(p *httpPlane) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.front.leaving.Load()
-}
-
-// TestHTTPPlaneAnswersWhoHasConnected: clients that have a connection when the plane ends get
-// their answer: those in the backlog, and those whose request is late.
-func TestHTTPPlaneAnswersWhoHasConnected(t *testing.T) {
-	p := newTestPlane(t, webServer(t, "a"), "tries: 3")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+// dial connects to a service, with TLS and a protocol for ALPN if one is given.
+func dial(t *testing.T, address, protocol string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var clients []net.Conn
-	for range 100 {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		clients = append(clients, c)
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if protocol == "" {
+		return c
 	}
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- p.serve(over, ln, nil) }()
-	answer := func(c net.Conn) {
-		t.Helper()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
-		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		res, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(res.Body); err != nil || string(b) != "a  http" {
-			t.Errorf("%q, %v", b, err)
-		}
-	}
-	for _, c := range clients[1:] {
-		answer(c)
-	}
-	time.Sleep(lastRequest + lastRequest/4) // idle connections have gone by now
-	answer(clients[0])
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-}
-
-// TestHTTPPlaneAnswersKeptConnections: a request that is on its way on a kept connection when
-// the plane ends is answered.
-func TestHTTPPlaneAnswersKeptConnections(t *testing.T) {
-	p := newTestPlane(t, webServer(t, "a"), "tries: 3")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+	if err := secure.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	p.failed <- errors.New("of an earlier socket")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- p.serve(ctx, ln, nil) }()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	in := bufio.NewReader(c)
-	for _, last := range []bool{false, true} {
-		if last {
-			cancel()
-			until(t, "the front ends", func() bool { return leaving(p) })
-		}
-		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-		res, err := http.ReadResponse(in, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(res.Body); err != nil || string(b) != "a  http" || res.Close != last {
-			t.Errorf("%q, %v, closing: %v, want %v", b, err, res.Close, last)
-		}
-	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	return secure
 }
 
 // TestHTTPPlaneEndsHTTP2InOrder: a busy connection of HTTP/2 goes on, and takes no further
@@ -143,21 +64,24 @@ func TestHTTPPlaneEndsHTTP2InOrder(t *testing.T) {
 	defer release()
 	go get(held, "/hold")
 	p := d.services[0].plane.(*httpPlane)
-	until(t, "a request is under way", func() bool { return p.handler.Stats().Active == 1 })
+	until(t, "a request is under way", func() bool { return p.Stats().Active == 1 })
 	mustReload(t, d, fmt.Sprintf(service, "mode: tcp"))
-	until(t, "the front ends", func() bool { return leaving(p) })
-	res, err := get(t.Context(), "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "a  https" || res.ProtoMajor != 2 {
-		t.Errorf("%s %q, %v", res.Proto, b, err)
-	}
+	answered := 0
 	until(t, "the connection takes no request", func() bool {
-		_, err := get(t.Context(), "/")
-		return err != nil // a new connection, without TLS
+		res, err := get(t.Context(), "/")
+		if err != nil {
+			return true // a new connection, without TLS
+		}
+		answered++
+		if b, err := io.ReadAll(res.Body); err != nil || string(b) != "a  https" || res.ProtoMajor != 2 {
+			t.Errorf("%s %q, %v", res.Proto, b, err)
+		}
+		return false
 	})
-	if n := p.handler.Stats().Active; n != 1 {
+	if answered == 0 {
+		t.Error("no request was answered")
+	}
+	if n := p.Stats().Active; n != 1 {
 		t.Errorf("%d requests are under way, want 1", n)
 	}
 }
@@ -165,7 +89,7 @@ func TestHTTPPlaneEndsHTTP2InOrder(t *testing.T) {
 // TestHTTPPlaneEndsIdleConnections: connections without requests do not keep the plane from
 // ending. Those of HTTP/2 are told to go (GOAWAY).
 func TestHTTPPlaneEndsIdleConnections(t *testing.T) {
-	text, address, _ := secureService(t, webServer(t, "a"), "shutdown_timeout: 1h, idle_timeout: 1h")
+	text, address := secureService(t, webServer(t, "a"), "shutdown_timeout: 1h, idle_timeout: 1h")
 	d := startDaemon(t, text)
 	kept := dial(t, address, "http/1.1")
 	fmt.Fprint(kept, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -246,17 +170,10 @@ func TestModeChangeAnswersWhoHasConnected(t *testing.T) {
 				defer c.Close()
 				conns = append(conns, c)
 			}
-			p, _ := d.services[0].plane.(*httpPlane)
-			until(t, "all are accepted", func() bool {
-				if p == nil {
-					return d.services[0].plane.Stats().Active == 3
-				}
-				p.mu.Lock()
-				defer p.mu.Unlock()
-				return p.accepted != nil && p.accepted.Stats().Active == 3
-			})
+			_, socket := d.services[0].opened()
+			until(t, "all are accepted", func() bool { return !hasBacklog(t, socket) })
 			mustReload(t, d, service(change[1]))
-			time.Sleep(lastRequest + lastRequest/4)
+			time.Sleep(1250 * time.Millisecond) // idle connections have gone by now
 			for _, c := range conns {
 				c.SetDeadline(time.Now().Add(20 * time.Second))
 				if strings.HasPrefix(name, "https") {
@@ -272,26 +189,5 @@ func TestModeChangeAnswersWhoHasConnected(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// TestHTTPPlaneLetsGo: a plane that has ended has left its port to whoever wants it.
-func TestHTTPPlaneLetsGo(t *testing.T) {
-	p := newTestPlane(t, "127.0.0.1:9", "tries: 3")
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 200 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := p.serve(over, ln, nil); err != nil {
-			t.Fatal(err)
-		}
-		again, err := net.Listen("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		again.Close()
 	}
 }

@@ -33,7 +33,7 @@ func webServer(t *testing.T, name string) string {
 }
 
 // TestHTTPReload: settings of requests and of connections change one by one,
-// a connection that is kept stays, and what was replaced is forgotten.
+// and a connection that is kept stays.
 func TestHTTPReload(t *testing.T) {
 	web, port := webServer(t, "a"), freePort(t)
 	service := func(rest string) string {
@@ -61,17 +61,11 @@ func TestHTTPReload(t *testing.T) {
 		}
 	}
 	ask("a  http")
-	fronts := func() int {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.fronts)
-	}
 	for i := range 20 {
 		mustReload(t, d, service(fmt.Sprintf(`http: {request_headers: {X-LB: "%d"}}, idle_timeout: %dm`, i, i+2)))
 		ask(fmt.Sprintf("a %d http", i))
 	}
-	until(t, "the fronts without connections are forgotten", func() bool { return fronts() == 2 })
-	if n := p.handler.Stats().Accepted; n != 21 {
+	if n := p.Stats().Accepted; n != 21 {
 		t.Errorf("%d requests are counted after reloads, want 21", n)
 	}
 	if n := d.services[0].upstreams[""].pool.Status().Backends[0].Connects; n != 1 {
@@ -84,16 +78,14 @@ func TestHTTPReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprint(held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
-	until(t, "the request is under way", func() bool { return p.handler.Stats().Active == 1 })
+	until(t, "the request is under way", func() bool { return p.Stats().Active == 1 })
 	mustReload(t, d, service(`http: {request_headers: {X-LB: new}}`))
 	ask("a new http")
-	if n := p.handler.Stats().Active; n != 1 {
+	if n := p.Stats().Active; n != 1 {
 		t.Errorf("%d requests are under way, want 1", n)
 	}
 	held.Close()
-	until(t, "the request has ended", func() bool { return p.handler.Stats().Active == 0 })
-	kept.Close()
-	until(t, "only the front in use is left", func() bool { return fronts() == 1 })
+	until(t, "the request has ended", func() bool { return p.Stats().Active == 0 })
 }
 
 // TestOptionsOfAll: what concerns the whole server is for the backend to answer, too.
@@ -152,62 +144,6 @@ func TestHTTPReloadLosesNoConnection(t *testing.T) {
 	clients.Wait()
 }
 
-// TestUpgradedConnectionsLeaveTheirFront: an upgraded connection keeps no front that was
-// replaced. It goes on when the plane ends, which waits for it.
-func TestUpgradedConnectionsLeaveTheirFront(t *testing.T) {
-	const switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
-	backend := labtest.Listen(t, func(c net.Conn) {
-		in := bufio.NewReader(c)
-		if _, err := http.ReadRequest(in); err == nil {
-			io.WriteString(c, switched)
-			io.Copy(c, in)
-		}
-	})
-	port := freePort(t)
-	service := `services: [{name: web, listen: "127.0.0.1:` + port + `", backends: ["` + backend + `"], shutdown_timeout: 1h, idle_timeout: %s}]`
-	d := startDaemon(t, fmt.Sprintf(service, "1m"))
-	c := dial(t, "127.0.0.1:"+port, "")
-	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
-	in := bufio.NewReader(c)
-	if res, err := http.ReadResponse(in, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("%v, %v", res, err)
-	}
-	echo := func(when string) {
-		t.Helper()
-		fmt.Fprintln(c, when)
-		if got, err := in.ReadString('\n'); err != nil || got != when+"\n" {
-			t.Errorf("%s: %q, %v", when, got, err)
-		}
-	}
-	mustReload(t, d, fmt.Sprintf(service, "2m"))
-	p := d.services[0].plane.(*httpPlane)
-	until(t, "the front that was replaced is forgotten", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.fronts) == 1
-	})
-	echo("after a reload")
-	ended := make(chan struct{})
-	go func() { d.services[0].stop(); close(ended) }()
-	until(t, "the fronts have ended", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.fronts) == 0
-	})
-	echo("at the end")
-	select {
-	case <-ended:
-		t.Error("the plane has not waited")
-	case <-time.After(20 * time.Millisecond):
-	}
-	c.Close()
-	select {
-	case <-ended:
-	case <-time.After(20 * time.Second):
-		t.Error("the plane goes on")
-	}
-}
-
 // TestHTTPLimits: limits of an http service are kept, and can be changed. Connections that
 // they turn away are counted. A reload, whatever else it changes, starts nothing anew.
 func TestHTTPLimits(t *testing.T) {
@@ -244,7 +180,7 @@ func TestHTTPLimits(t *testing.T) {
 	}
 }
 
-// TestHTTPLoginsStayApart: the fronts know the connections of clients, so who has logged in
+// TestHTTPLoginsStayApart: the plane knows the connections of clients, so who has logged in
 // by NTLM stays logged in, and nobody else is.
 func TestHTTPLoginsStayApart(t *testing.T) {
 	type key struct{}

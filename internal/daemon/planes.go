@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -28,6 +27,15 @@ type plane interface {
 // reopener returns a socket in the place of one that has failed with cause and is closed.
 type reopener func(ctx context.Context, cause error) (io.Closer, error)
 
+// listener is f for a net.Listener.
+func (f reopener) listener(ctx context.Context, cause error) (net.Listener, error) {
+	next, err := f(ctx, cause)
+	if err != nil {
+		return nil, err
+	}
+	return next.(net.Listener), nil
+}
+
 // planeConfig is what a plane is made of.
 type planeConfig struct {
 	service config.Service
@@ -47,7 +55,7 @@ func (c planeConfig) validate() error {
 	case "udp":
 		return c.udp().Validate()
 	}
-	return errors.Join(c.handler().Validate(), c.listener().Validate())
+	return c.http().Validate()
 }
 
 // newPlane makes the plane of a service's mode. It does not serve yet.
@@ -60,10 +68,11 @@ func newPlane(c planeConfig) (plane, error) {
 		u, err := lb.NewUDP(c.udp())
 		return &udpPlane{u}, err
 	}
-	return newHTTPPlane(c)
+	h, err := lb.NewHTTP(c.http())
+	return &httpPlane{h}, err
 }
 
-// tcp, udp, handler and listener are the configurations of package lb: what the file says, with
+// tcp, udp and http are the configurations of package lb: what the file says, with
 // what only the daemon knows.
 func (c planeConfig) tcp() lb.TCPConfig {
 	t := c.service.TCP
@@ -78,30 +87,30 @@ func (c planeConfig) udp() lb.UDPConfig {
 	return u
 }
 
-func (c planeConfig) handler() lb.HandlerConfig {
+func (c planeConfig) http() lb.HTTPConfig {
 	h := c.service.HTTP
-	h.Pool, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.back, c.record, c.log
+	h.Limits, h.AcceptProxy = c.service.Limits, c.service.AcceptProxy
+	h.Pool, h.TLS, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.front, c.tls.back, c.record, c.log
 	return h
-}
-
-func (c planeConfig) listener() lb.ListenerConfig {
-	return lb.ListenerConfig{AcceptProxy: c.service.AcceptProxy, Limits: c.service.Limits, TLS: c.tls.front, Logger: c.log}
 }
 
 // tcpPlane relays connections.
 type tcpPlane struct{ *lb.TCP }
 
 func (p *tcpPlane) serve(ctx context.Context, socket io.Closer, reopen reopener) error {
-	return p.ServeNext(ctx, socket.(net.Listener), func(ctx context.Context, cause error) (net.Listener, error) {
-		next, err := reopen(ctx, cause)
-		if err != nil {
-			return nil, err
-		}
-		return next.(net.Listener), nil
-	})
+	return p.ServeNext(ctx, socket.(net.Listener), reopen.listener)
 }
 
 func (p *tcpPlane) reconfigure(c planeConfig) error { return p.Reconfigure(c.tcp()) }
+
+// httpPlane proxies requests.
+type httpPlane struct{ *lb.HTTP }
+
+func (p *httpPlane) serve(ctx context.Context, socket io.Closer, reopen reopener) error {
+	return p.ServeNext(ctx, socket.(net.Listener), reopen.listener)
+}
+
+func (p *httpPlane) reconfigure(c planeConfig) error { return p.Reconfigure(c.http()) }
 
 // udpPlane relays datagrams.
 type udpPlane struct{ *lb.UDP }

@@ -72,7 +72,7 @@ func TestEveryServiceFieldCounts(t *testing.T) {
 			case "udp":
 				all = append(all, p.udp())
 			case "http":
-				all = append(all, []any{p.handler(), p.listener(), frontConfigOf(p), c.Front.ShutdownTimeout})
+				all = append(all, p.http())
 			}
 		}
 		return all
@@ -88,10 +88,8 @@ func TestEveryServiceFieldCounts(t *testing.T) {
 			to.Tries = 7
 		case *lb.UDPConfig:
 			to.Responses = 7
-		case *lb.HandlerConfig:
+		case *lb.HTTPConfig:
 			to.Tries = 7
-		case *config.Front:
-			to.ShutdownTimeout = 7
 		}
 		changes, want := 0, 1
 		for i, p := range planes(changed) {

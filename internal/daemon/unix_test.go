@@ -51,3 +51,19 @@ func TestDuplicateNeverBlocks(t *testing.T) {
 		again.Close()
 	}
 }
+
+// hasBacklog reports whether a connection waits to be accepted from a socket.
+func hasBacklog(t *testing.T, socket any) bool {
+	t.Helper()
+	raw, err := socket.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := raw.Control(func(fd uintptr) {
+		n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n > 0
+}

@@ -1,4 +1,4 @@
-package daemon
+package lb
 
 import (
 	"bytes"
@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,42 +20,40 @@ import (
 	"github.com/havip/havip/internal/lab/labtest"
 )
 
-// secureService is a service in mode http with TLS, and how to speak with it.
-func secureService(t *testing.T, backend, rest string) (text, address string, client *tls.Config) {
+// secureHTTP serves a plane with TLS, and returns its address.
+func secureHTTP(t *testing.T, cfg HTTPConfig, bs ...Backend) (p *HTTP, address string) {
 	t.Helper()
-	file, port := filepath.Join(t.TempDir(), "web.pem"), freePort(t)
-	newCertificate(t, file, "www.example.org")
-	text = fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["%s"], tls: {certificates: [%s]}, %s}]`, port, backend, file, rest)
-	return text, "127.0.0.1:" + port, &tls.Config{InsecureSkipVerify: true}
+	a := newAuthority(t)
+	cfg.TLS = &tls.Config{GetCertificate: a.certificates(a.issue("web", "www.example.org")).GetCertificate}
+	p, ln := newHTTP(t, cfg, bs...), listenTest(t)
+	serveHTTP(t, p, ln)
+	return p, ln.Addr().String()
 }
 
-// dial connects to a service, with TLS and a protocol for ALPN if one is given.
-func dial(t *testing.T, address, protocol string) net.Conn {
+// dialHTTP connects to a plane with TLS and a protocol for ALPN.
+func dialHTTP(t *testing.T, address, protocol string) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if protocol == "" {
-		return c
-	}
-	secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
+	secure := tls.Client(dialTest(t, address), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protocol}})
 	if err := secure.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	return secure
 }
 
+// secureClient returns a client that speaks a protocol with TLS, and trusts everybody.
+func secureClient(t *testing.T, protocol string) *http.Client {
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: protocol == "HTTP/2.0"}}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
 // TestUnfinishedHeaders: what a client sends of a header that never ends is held up to the
 // bound, and then refused at once.
 func TestUnfinishedHeaders(t *testing.T) {
-	text, address, _ := secureService(t, webServer(t, "a"), "access_log: false")
-	startDaemon(t, text)
+	_, address := secureHTTP(t, HTTPConfig{}, webBackend(t, name("a")))
 	value := strings.Repeat("v", 1000)
 
-	c := dial(t, address, "http/1.1")
+	c := dialHTTP(t, address, "http/1.1")
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n")
 	for i := range 60 { // and no end
 		fmt.Fprintf(c, "X-%d: %s\r\n", i, value)
@@ -82,7 +79,7 @@ func TestUnfinishedHeaders(t *testing.T) {
 		"a frame of data":  func(f *http2.Framer) { f.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, maxFrame+1)) },
 		"a frame, unknown": func(f *http2.Framer) { f.WriteRawFrame(99, 0, 1, make([]byte, maxFrame+1)) },
 	} {
-		c := dial(t, address, "h2")
+		c := dialHTTP(t, address, "h2")
 		io.WriteString(c, http2.ClientPreface)
 		f := http2.NewFramer(c, c)
 		f.AllowIllegalWrites = true
@@ -105,13 +102,11 @@ func TestUnfinishedHeaders(t *testing.T) {
 // follows when the configuration changes.
 func TestHeaderBounds(t *testing.T) {
 	b := labtest.Record(t, labtest.Answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
-	text, address, config := secureService(t, b.Address, "http: {max_header: 64KiB, max_fields: 1000}")
-	d := startDaemon(t, strings.Replace(text, "max_header: 64KiB, max_fields: 1000", "", 1))
+	p, address := secureHTTP(t, HTTPConfig{}, Backend{Address: b.Address})
 	// ask sends a request whose header takes so many bytes, in so many fields.
 	ask := func(protocol string, size, fields int) int {
 		t.Helper()
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: protocol == "HTTP/2.0"}}
-		defer client.CloseIdleConnections()
+		client := secureClient(t, protocol)
 		req, _ := http.NewRequest("GET", "https://"+address+"/", nil)
 		req.Header = http.Header{"User-Agent": {"x"}, "Accept-Encoding": {"identity"}, "X": strings.Split(strings.Repeat("v", fields-4), "")}
 		size -= len("GET/") + len("Host: ") + len(address) + len("\r\nUser-Agent: x\r\nAccept-Encoding: identity\r\nY: \r\n") + (fields-4)*len("X: v\r\n")
@@ -134,7 +129,11 @@ func TestHeaderBounds(t *testing.T) {
 			t.Errorf("%s: a field too many: %d", protocol, got)
 		}
 	}
-	mustReload(t, d, text)
+	cfg := p.settings.Load().HTTPConfig
+	cfg.MaxHeader, cfg.MaxFields = 64<<10, 1000
+	if err := p.Reconfigure(cfg); err != nil {
+		t.Fatal(err)
+	}
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		if got := ask(protocol, 64<<10, 1000); got != 200 {
 			t.Errorf("%s: as much as fits: %d", protocol, got)
@@ -148,12 +147,10 @@ func TestHeaderBounds(t *testing.T) {
 // TestManyCookies: as many cookies as browsers keep are accepted up to the bound in HTTP/2,
 // where each is a field.
 func TestManyCookies(t *testing.T) {
-	text, address, config := secureService(t, webServer(t, "a"), "access_log: false")
-	startDaemon(t, text)
+	_, address := secureHTTP(t, HTTPConfig{}, webBackend(t, name("a")))
 	cookie := "c=" + strings.Repeat("v", (32<<10-200)/maxCookies-len("c=; "))
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: protocol == "HTTP/2.0"}}
-		defer client.CloseIdleConnections()
+		client := secureClient(t, protocol)
 		req, _ := http.NewRequest("GET", "https://"+address+"/", nil)
 		req.Header.Set("Cookie", cookie+strings.Repeat("; "+cookie, maxCookies-1))
 		res, err := client.Do(req)
@@ -185,10 +182,8 @@ func TestStreamBothWays(t *testing.T) {
 		}
 	}))
 	t.Cleanup(backend.Close)
-	text, address, config := secureService(t, backend.Listener.Addr().String(), "access_log: false")
-	startDaemon(t, text)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}
-	t.Cleanup(client.CloseIdleConnections)
+	_, address := secureHTTP(t, HTTPConfig{}, Backend{Address: backend.Listener.Addr().String()})
+	client := secureClient(t, "HTTP/2.0")
 	out, in := io.Pipe()
 	req, _ := http.NewRequestWithContext(t.Context(), "POST", "https://"+address+"/package.Service/Method", out)
 	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
@@ -215,19 +210,18 @@ func TestStreamBothWays(t *testing.T) {
 	}
 }
 
-// TestHeaderTimeout: header_timeout ends what brings neither a header nor the handshake
+// TestHeaderTimeout: HeaderTimeout ends what brings neither a header nor the handshake
 // before it.
 func TestHeaderTimeout(t *testing.T) {
-	const settings = "http: {header_timeout: 50ms}"
-	port := freePort(t)
-	secure, secureAddress, _ := secureService(t, webServer(t, "a"), settings)
-	plain := fmt.Sprintf(`services: [{name: plain, listen: "127.0.0.1:%s", backends: ["%s"], %s}]`, port, webServer(t, "a"), settings)
-	startDaemon(t, secure)
-	startDaemon(t, plain)
+	cfg := HTTPConfig{HeaderTimeout: 50 * time.Millisecond}
+	_, secure := secureHTTP(t, cfg, webBackend(t, name("a")))
+	p, ln := newHTTP(t, cfg, webBackend(t, name("a"))), listenTest(t)
+	serveHTTP(t, p, ln)
+	plain := ln.Addr().String()
 	for what, c := range map[string]net.Conn{
-		"no handshake":     dial(t, secureAddress, ""),
-		"no header":        dial(t, "127.0.0.1:"+port, ""),
-		"part of a header": dial(t, "127.0.0.1:"+port, ""),
+		"no handshake":     dialTest(t, secure),
+		"no header":        dialTest(t, plain),
+		"part of a header": dialTest(t, plain),
 	} {
 		if strings.HasPrefix(what, "part") {
 			fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n")
@@ -241,9 +235,8 @@ func TestHeaderTimeout(t *testing.T) {
 // TestUnfinishedHeaderEnds: net/http knows no time for the header of HTTP/2, but a connection
 // that brings nothing else is idle.
 func TestUnfinishedHeaderEnds(t *testing.T) {
-	text, address, _ := secureService(t, webServer(t, "a"), "idle_timeout: 100ms, http: {header_timeout: 1h}")
-	startDaemon(t, text)
-	c := dial(t, address, "h2")
+	_, address := secureHTTP(t, HTTPConfig{IdleTimeout: 100 * time.Millisecond, HeaderTimeout: time.Hour}, webBackend(t, name("a")))
+	c := dialHTTP(t, address, "h2")
 	io.WriteString(c, http2.ClientPreface)
 	f := http2.NewFramer(c, c)
 	f.WriteSettings()
