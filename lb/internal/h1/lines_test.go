@@ -37,6 +37,7 @@ func TestLimits(t *testing.T) {
 		{"a byte too many", head, Limits{size - 1, 0}, 431},
 		{"a field too many", head, Limits{0, 1}, 431},
 		{"the target alone", head, Limits{len("GET/ab"), 0}, 431},
+		{"the target without fields", "GET /abc HTTP/1.0\r\n\r\n", Limits{len("GET/ab"), 0}, 431},
 		{"less than nothing", head, Limits{-1, 0}, 431},
 		{"white space that fits", space(room - len(head)), Limits{size, 2}, 0},
 		{"white space without end", space(room - len(head) + 1), Limits{size, 2}, 431},
@@ -148,6 +149,7 @@ func TestReset(t *testing.T) {
 	_, _ = r.Parse([]byte(small), Limits{})
 	_, _ = res.Parse([]byte(answer), "GET", Limits{})
 	_, _ = trailer.Parse([]byte("A: 1\r\n\r\n"), Limits{})
+	_, _ = r.Parse([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Limits{}) // fewer fields
 	r.Reset()
 	res.Reset()
 	trailer.Reset()
@@ -214,9 +216,15 @@ func TestHasToken(t *testing.T) {
 // TestBytes: every byte is taken for what it is, at every place of a word of eight and
 // beside it.
 func TestBytes(t *testing.T) {
+	const token = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" // RFC 9110 §5.6.2
 	for c := range 256 {
 		valid := c >= ' ' && c != 0x7f || c == '\t'
 		space := c <= ' ' || c == 0x7f
+		var f Field
+		inName := f.parse([]byte{'A', byte(c), ':'}) == "" && f.Name != "A"
+		if inName != (c < 0x80 && strings.ContainsRune(token, rune(c))) {
+			t.Errorf("%q in a name: %t", rune(c), inName)
+		}
 		for length := 1; length <= 20; length++ {
 			for at := range length {
 				for _, other := range []byte{'a', 0x80, 0xff, '!', '~'} {

@@ -107,7 +107,7 @@ func (r *Request) parseLine(line []byte, lim Limits) error {
 	case major != 1:
 		return s.fail(505, "version is not HTTP/1.0 or HTTP/1.1")
 	}
-	if s.size = n + end; lim.Header > 0 && s.size > lim.Header {
+	if s.size = n + end; lim.Header != 0 && s.size > lim.Header {
 		return s.fail(431, "target is too long")
 	}
 	r.Method, r.Target, r.Minor = text(line[:n]), text(rest[:end]), minor
