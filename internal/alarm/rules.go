@@ -59,6 +59,8 @@ var rules = []rule{
 	{message: "certificate ends soon", verdict: begins, about: "certificate", own: true},
 	{message: "certificate has ended", verdict: begins, about: "certificate"},
 	{message: "certificate is good again", verdict: ends, about: "certificate"},
+	{message: "certificate has no OCSP response", verdict: begins, about: "staple"},
+	{message: "certificate has its OCSP response again", verdict: ends, about: "staple"},
 	{message: "router does not run", verdict: begins, about: "fault"},
 	{message: "fault", verdict: begins, about: "fault"},
 	{message: "addresses are not as they should be", verdict: begins, about: "addresses"},

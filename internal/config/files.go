@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/internal/regular"
+	"github.com/havip/havip/lb"
 )
 
 // maxFile bounds the size of a file of certificates or keys, in bytes.
@@ -39,14 +40,23 @@ func (m *material) get(file, path string) []byte {
 	if file == "" { // which was reported
 		return nil
 	}
+	data, err := m.take(file)
+	if err != nil {
+		m.fail(path, "%s: %s%v", show(file), m.cannot, err)
+		return nil
+	}
+	return data
+}
+
+// take returns what is in a file, which counts for the digest.
+func (m *material) take(file string) ([]byte, error) {
 	data, err := m.read(file)
 	if err != nil {
-		m.fail(path, "%s: %s%v", show(file), m.cannot, shortly(err))
-		return nil
+		return nil, shortly(err)
 	}
 	sum := sha256.Sum256(data)
 	m.sum = append(m.sum, sum[:]...)
-	return data
+	return data, nil
 }
 
 // digest identifies what was read, in its order.
@@ -89,11 +99,11 @@ func (d *decoder) key(certificate string, key *string, path string) string {
 }
 
 // certificate checks the files of a certificate and its key.
-func (d *decoder) certificate(m *material, certificate string, key *string, path string) {
+func (d *decoder) certificate(m *material, certificate string, key *string, path string) (pair tls.Certificate, ok bool) {
 	keyPath := d.key(certificate, key, path)
-	pair, ok := m.pair(certificate, *key, path+".certificate", keyPath, path)
+	pair, ok = m.pair(certificate, *key, path+".certificate", keyPath, path)
 	if !ok {
-		return
+		return pair, false
 	}
 	d.private(*key, keyPath)
 	const date = "2006-01-02 15:04 MST"
@@ -103,6 +113,7 @@ func (d *decoder) certificate(m *material, certificate string, key *string, path
 	case now.Before(pair.Leaf.NotBefore):
 		d.warn(path, "%s: valid from %s on: it is not trusted yet", show(certificate), pair.Leaf.NotBefore.UTC().Format(date))
 	}
+	return pair, true
 }
 
 // maxPath is the length of a path that Linux takes (PATH_MAX): a command to copy is
@@ -133,8 +144,12 @@ func (d *decoder) validateTLS(s *Service, path string) {
 		path, m := path+".tls", d.material()
 		for i := range t.Certificates {
 			c := &t.Certificates[i]
-			d.certificate(m, c.Cert, &c.Key, fmt.Sprintf("%s.certificates[%d]", path, i))
+			at := fmt.Sprintf("%s.certificates[%d]", path, i)
+			if pair, ok := d.certificate(m, c.Cert, &c.Key, at); ok && c.Staple != "" {
+				d.staple(m, c.Staple, &pair, at+".ocsp_staple")
+			}
 		}
+		d.tickets(m, t, path)
 		m.authorities(t.ClientCA, path+".client_ca")
 		switch {
 		case d.given(path + ".client_ca"):
@@ -153,6 +168,43 @@ func (d *decoder) validateTLS(s *Service, path string) {
 			d.certificate(m, t.Certificate, &t.Key, path)
 		}
 		t.Digest = m.digest()
+	}
+}
+
+// staple warns of an OCSP response that clients will not get. It is fetched now and then by
+// a program, and is no reason not to serve.
+func (d *decoder) staple(m *material, file string, pair *tls.Certificate, path string) {
+	der, err := m.take(file)
+	var s lb.Staple
+	if err == nil {
+		s, err = lb.ParseStaple(der, pair)
+	}
+	if err == nil {
+		err = s.Check(time.Now())
+	}
+	if err != nil {
+		d.warn(path, "%s: %v: clients get none", show(file), err)
+	}
+}
+
+// tickets checks what session-ticket keys come from.
+func (d *decoder) tickets(m *material, t *ServerTLS, path string) {
+	const keys, secret = ".session_ticket_keys", ".session_ticket_secret"
+	for i, file := range t.TicketKeys {
+		at := fmt.Sprintf("%s%s[%d]", path, keys, i)
+		if data := m.get(file, at); data != nil {
+			d.private(file, at)
+			if err := lb.CheckTicketKey(data); err != nil {
+				m.fail(at, "%s: %v", show(file), err)
+			}
+		}
+	}
+	switch n := len(t.TicketSecret.Reveal()); {
+	case !d.given(path+secret) || d.failed(path+secret):
+	case d.given(path + keys):
+		d.fail(path+secret, "%v", own("beside session_ticket_keys: want one of the two"))
+	case n < lb.MinTicketSecret:
+		d.fail(path+secret, "%v", own(fmt.Sprintf("want at least %d bytes, such as openssl rand -hex %d makes", lb.MinTicketSecret, lb.MinTicketSecret)))
 	}
 }
 

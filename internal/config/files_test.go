@@ -1,7 +1,9 @@
 package config
 
 import (
+	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/havip/havip/internal/lab/labtest"
 )
@@ -26,10 +30,15 @@ var anyFile = sync.OnceValue(func() []byte {
 })
 
 // pretend is Parse where each file that the configuration names holds a
-// certificate and its key.
+// certificate and its key, or a session-ticket key if that is its name.
 func pretend(name string, data []byte) (*Config, error) {
 	d := newDecoder(name)
-	d.read = func(string) ([]byte, error) { return anyFile(), nil }
+	d.read = func(path string) ([]byte, error) {
+		if strings.Contains(path, "ticket") {
+			return make([]byte, 80), nil
+		}
+		return anyFile(), nil
+	}
 	return d.parse(data)
 }
 
@@ -97,6 +106,101 @@ vrrp: [{name: v, interface: eth0, vrid: 51, addresses: [192.0.2.1], track: [{che
 		if tc.want != "" && fmt.Sprint(got) != fmt.Sprint(keys) {
 			t.Errorf("%s: warnings of %v, want %v", tc.name, got, keys)
 		}
+	}
+}
+
+// TestStapleFiles: a response that clients will not get is a warning, since it keeps nobody
+// from serving, and another response is another configuration.
+func TestStapleFiles(t *testing.T) {
+	dir := t.TempDir()
+	ca := labtest.Certificate(nil, nil, "authority")
+	pair := labtest.Certificate(&ca, nil, "www.example.org")
+	cert, key := labtest.PEM(pair)
+	respond := func(until time.Time) []byte {
+		der, err := ocsp.CreateResponse(ca.Leaf, ca.Leaf, ocsp.Response{SerialNumber: pair.Leaf.SerialNumber, ThisUpdate: time.Unix(1e9, 0), NextUpdate: until}, ca.PrivateKey.(crypto.Signer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	if err := os.WriteFile(filepath.Join(dir, "web.pem"), slices.Concat(cert, key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	digests := make(map[string]string)
+	for _, tc := range []struct {
+		name, want string
+		der        []byte // nil: no file
+	}{
+		{"none", "no such file or directory: clients get none", nil},
+		{"good", "", respond(time.Now().Add(time.Hour))},
+		{"renewed", "", respond(time.Now().Add(2 * time.Hour))},
+		{"expired", "expired on 2001-09-09T01:46:50Z: fetch another one: clients get none", respond(time.Unix(1e9+10, 0))},
+		{"rubbish", "no OCSP response in DER form: ", []byte("rubbish")},
+	} {
+		if tc.der != nil {
+			if err := os.WriteFile(filepath.Join(dir, "web.der"), tc.der, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := Parse("f.yaml", []byte("services: [{name: web, listen: \":443\", backends: [\"192.0.2.7:80\"], tls: {certificates: [{certificate: "+dir+"/web.pem, ocsp_staple: "+dir+"/web.der}]}}]"))
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		switch w := c.Warnings; {
+		case tc.want == "" && len(w) == 0:
+		case tc.want == "" || len(w) != 1 || w[0].Path != "services[0].tls.certificates[0].ocsp_staple" || !strings.HasPrefix(w[0].Text, dir+"/web.der: "+tc.want):
+			t.Errorf("%s: %v, want %q", tc.name, w, tc.want)
+		}
+		digest := c.Services[0].TLS.Digest
+		if other, ok := digests[digest]; ok {
+			t.Errorf("%s is the same as %s", tc.name, other)
+		}
+		digests[digest] = tc.name
+	}
+}
+
+// TestTicketKeyFiles: a file that is no key is an error, one that others read a warning, and
+// another key another configuration.
+func TestTicketKeyFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "web.pem"), anyFile(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	digests := make(map[string]string)
+	for _, tc := range []struct {
+		name    string
+		key     []byte
+		mode    fs.FileMode
+		fails   string
+		warning string
+		sameAs  string
+	}{
+		{name: "80 bytes", key: make([]byte, 80), mode: 0o600},
+		{name: "48 bytes", key: make([]byte, 48), mode: 0o600},
+		{name: "readable by all", key: make([]byte, 48), mode: 0o644, sameAs: "48 bytes",
+			warning: "services[0].tls.session_ticket_keys[0]: mode 0644 lets others at the private key: chmod 600 " + dir + "/ticket.key"},
+		{name: "32 bytes", key: make([]byte, 32), mode: 0o600, fails: "services[0].tls.session_ticket_keys[0]: " + dir + "/ticket.key: 32 bytes: want 48 or 80, such as openssl rand 80 makes"},
+		{name: "empty", mode: 0o600, fails: "services[0].tls.session_ticket_keys[0]: " + dir + "/ticket.key: 0 bytes: want 48 or 80"},
+	} {
+		path := filepath.Join(dir, "ticket.key")
+		if err := errors.Join(os.WriteFile(path, tc.key, 0o600), os.Chmod(path, tc.mode)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Parse("f.yaml", []byte("services: [{name: web, listen: \":443\", backends: [\"192.0.2.7:80\"], tls: {certificates: ["+dir+"/web.pem], session_ticket_keys: ["+path+"]}}]"))
+		if (err == nil) != (tc.fails == "") || err != nil && !strings.Contains(err.Error(), tc.fails) {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.fails)
+		}
+		if err != nil {
+			continue
+		}
+		if text := fmt.Sprint(c.Warnings); (len(c.Warnings) == 0) != (tc.warning == "") || !strings.Contains(text, tc.warning) {
+			t.Errorf("%s: %v, want %q", tc.name, text, tc.warning)
+		}
+		digest := c.Services[0].TLS.Digest
+		if digests[digest] != tc.sameAs {
+			t.Errorf("%s is the same as %q, want %q", tc.name, digests[digest], tc.sameAs)
+		}
+		digests[digest] = tc.name
 	}
 }
 

@@ -129,6 +129,10 @@ func (t *ServerTLS) keys() []key {
 		preset("min_version", word(&t.MinVersion, "1.2", "1.3"), "1.2", "of TLS"),
 		optional("alpn", list(&t.ALPN, protocol), "[http/1.1]",
 			"application protocols, the preferred one first; default: h2 and http/1.1 in mode http, else none"),
+		optional("session_ticket_keys", list(&t.TicketKeys, absolutePath), "[/etc/havip/ticket.key]",
+			"files of 48 or 80 bytes, as for nginx's ssl_session_ticket_key; the first encrypts, all decrypt; the same on both nodes: clients resume their sessions after a failover; default: random keys"),
+		optional("session_ticket_secret", secret(&t.TicketSecret), "0123456789abcdef0123456789abcdef",
+			fmt.Sprintf("instead, of which a key for each day is made; the same on both nodes; at least %d bytes, hex: and digits, file:PATH or env:NAME", lb.MinTicketSecret)).secret(),
 	}
 }
 
@@ -136,6 +140,8 @@ func certificateFile(c *lb.CertificateFile) value {
 	return orAlone([]key{
 		required("certificate", absolutePath(&c.Cert), "/etc/havip/web.pem", "with its chain"),
 		optional("key", absolutePath(&c.Key), "/etc/havip/web.key", "default: the same file"),
+		optional("ocsp_staple", absolutePath(&c.Staple), "/etc/havip/web.der",
+			"the OCSP response that clients get with it, in DER form, as for nginx's ssl_stapling_file; one that is bad or has expired is logged, and not sent; default: none"),
 	})
 }
 

@@ -185,7 +185,8 @@ func TestDecoded(t *testing.T) {
 			{at(33, 24), "checks.secure.tls.server_name", "with insecure: true nothing is verified: leave that out, or this"},
 			{at(33, 45), "checks.secure.tls.ca", "with insecure: true nothing is verified: leave that out, or this"},
 			{at(72, 31), "vrrp[0].track[1].weight", "-20: with preempt: false a changed priority alone moves " +
-				"no address: leave weight out to release the addresses on failure, or add mode: resign"}},
+				"no address: leave weight out to release the addresses on failure, or add mode: resign"},
+			{at(145, 83), "services[2].tls.certificates[1].ocsp_staple", "/etc/havip/web.der: in PEM form: want DER, as openssl ocsp -respout writes it: clients get none"}},
 	}
 	options := gocmp.Options{
 		gocmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }),

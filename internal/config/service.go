@@ -52,7 +52,9 @@ type ServerTLS struct {
 	ClientAuth   string // required, optional; empty without ClientCA
 	MinVersion   string // 1.2, 1.3
 	ALPN         []string
-	Digest       string // as in TLS
+	TicketKeys   []string // paths of session-ticket keys, of which the first encrypts
+	TicketSecret Secret   // of which they are made instead, at least lb.MinTicketSecret bytes
+	Digest       string   // as in TLS
 }
 
 // Network is what the service listens on: tcp or udp.

@@ -40,12 +40,15 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		Check: ofBackends(template)})
 	web.Pool.Backends[1].Weight, web.Pool.Backends[2].Backup, web.Pool.Backends[2].Resolve = 2, true, lb.ResolveFirst
 
+	ticketSecret := "0123456789abcdef0123456789abcdef"
 	db := service(10, Service{Name: "db", Listen: netip.MustParseAddrPort("[2001:db8::51]:5432"), Mode: "tcp",
-		Pool:  pool("db", lb.RoundRobin, backend("[2001:db8::7]:5432")),
+		Pool: pool("db", lb.RoundRobin, backend("[2001:db8::7]:5432")),
+		TLS: &ServerTLS{Certificates: []lb.CertificateFile{{Cert: "/etc/havip/web.pem", Key: "/etc/havip/web.pem"}}, MinVersion: "1.2",
+			TicketSecret: Secret{&ticketSecret}},
 		Check: ofBackends(check(first+14, 12, "", "tcp", new(healthcheck.TCP), healthcheck.Config{Interval: 2 * time.Second}))})
 
 	shop := Service{
-		Pos: at(15, 5), Name: "shop", Listen: netip.MustParseAddrPort("192.168.31.250:443"), Mode: "http",
+		Pos: at(16, 5), Name: "shop", Listen: netip.MustParseAddrPort("192.168.31.250:443"), Mode: "http",
 		Pool: lb.PoolConfig{Name: "shop", Balance: lb.KeyHash, Backends: []lb.Backend{
 			{Name: "shop1", Address: "192.168.31.243:8443", Weight: 3, MaxConns: 100},
 			{Name: "shop2", Address: "192.168.31.244:8443", Weight: 1, Drain: true},
@@ -54,8 +57,9 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		TCP:    lb.TCPConfig{ConnectTimeout: 2 * time.Second, HandshakeTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute, Tries: 2},
 		UDP:    lb.UDPConfig{IdleTimeout: 90 * time.Second, MaxSessions: 65536},
 		Limits: lb.Limits{Connections: 10000, PerClient: 50, Rate: 2.5, Burst: 20, TotalRate: 1000, TotalBurst: 2000},
-		TLS: &ServerTLS{Certificates: []lb.CertificateFile{{Cert: "/etc/havip/both.pem", Key: "/etc/havip/both.pem"}, {Cert: "/etc/havip/web.pem", Key: "/etc/havip/web.key"}},
-			ClientCA: "/etc/havip/ca.pem", ClientAuth: "optional", MinVersion: "1.3", ALPN: []string{"http/1.1"}},
+		TLS: &ServerTLS{Certificates: []lb.CertificateFile{{Cert: "/etc/havip/both.pem", Key: "/etc/havip/both.pem"}, {Cert: "/etc/havip/web.pem", Key: "/etc/havip/web.key", Staple: "/etc/havip/web.der"}},
+			ClientCA: "/etc/havip/ca.pem", ClientAuth: "optional", MinVersion: "1.3", ALPN: []string{"http/1.1"},
+			TicketKeys: []string{"/etc/havip/ticket.key", "/etc/havip/ticket.old.key"}},
 		BackendTLS:  &TLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
@@ -66,17 +70,17 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	}
 
 	behind := func(c *Check) *Check { c.SendProxy = lb.ProxyV2; return c }
-	tcp := behind(ofBackends(check(first+72, 12, "", "tcp", new(healthcheck.TCP), none)))
-	mail := service(61, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
+	tcp := behind(ofBackends(check(first+74, 12, "", "tcp", new(healthcheck.TCP), none)))
+	mail := service(63, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
 		Routes: []ServiceRoute{
 			{Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.245:993")}, Check: tcp},
 			{Name: "old", ServerNames: []string{"old.example.org"},
-				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: behind(ofBackends(check(first+71, 16, "", "tls", new(healthcheck.TLS), none)))},
+				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: behind(ofBackends(check(first+73, 16, "", "tls", new(healthcheck.TLS), none)))},
 		},
 		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
 
-	dns := service(76, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
+	dns := service(78, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
 		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), UDP: lb.UDPConfig{Responses: 1, MaxSessions: 1000}})
 	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
 	return []Service{web, db, shop, mail, dns}

@@ -50,22 +50,30 @@ func stepOf(c lb.CertificateInfo, now time.Time) int {
 // is for one goroutine.
 type certificateWatch struct {
 	log  *slog.Logger
-	said map[string]int // the step, by service and file
+	said map[string]saidOf // by service and file
+}
+
+// saidOf is what was said of a certificate.
+type saidOf struct {
+	step   int
+	staple string // why it has no OCSP response; empty: it has, or needs none
 }
 
 // look speaks of the certificates that have come nearer to their ends, and of those that
-// are good again.
+// are good again; and so of their OCSP responses.
 func (w *certificateWatch) look(services []ServiceView, now time.Time) {
-	said := make(map[string]int)
+	said := make(map[string]saidOf)
 	for _, s := range services {
 		for _, c := range s.Certificates() {
 			key := s.Config.Name + "\x00" + c.Cert
-			step, before := stepOf(c, now), noStep
-			if b, ok := w.said[key]; ok {
-				before = b
+			before, ok := w.said[key]
+			if !ok {
+				before.step = noStep
 			}
-			said[key] = step
-			w.say(s.Config.Name, c, step, before, now)
+			is := saidOf{step: stepOf(c, now)}
+			w.say(s.Config.Name, c, is.step, before.step, now)
+			is.staple = w.sayStaple(s.Config.Name, c, before.staple, now)
+			said[key] = is
 		}
 	}
 	w.said = said // services and files that are gone are forgotten
@@ -86,6 +94,21 @@ func (w *certificateWatch) say(service string, c lb.CertificateInfo, step, befor
 		w.log.Info("certificate is good again", args...)
 		w.say(service, c, step, noStep, now)
 	}
+}
+
+// sayStaple speaks of the OCSP response of a certificate, if there is news, and returns what
+// is wrong with it.
+func (w *certificateWatch) sayStaple(service string, c lb.CertificateInfo, before string, now time.Time) string {
+	args := []any{"service", service, "names", strings.Join(c.Names, ", "), "file", c.Cert}
+	switch err := c.StapleError(now); {
+	case err != nil && err.Error() != before:
+		w.log.Warn("certificate has no OCSP response", append(args, "err", err)...)
+		return err.Error()
+	case err == nil && before != "":
+		w.log.Info("certificate has its OCSP response again", args...)
+		return ""
+	}
+	return before
 }
 
 // inDays prints a time for a person who may renew a certificate.

@@ -13,7 +13,7 @@ import (
 
 // encryption is what the files of tls and backend_tls hold. It is made when a
 // configuration is prepared, and taken over by the next configuration that says the
-// same: with a new tls.Config clients would have to forget their sessions.
+// same.
 type encryption struct {
 	front, back  *tls.Config      // nil: none
 	certificates *lb.Certificates // of front
@@ -25,8 +25,14 @@ func newEncryption(c config.Service, old *service) (e encryption, err error) {
 	known := old.isEquipped()
 	if known && reflect.DeepEqual(old.cfg.TLS, c.TLS) {
 		e.front, e.certificates = old.tls.front, old.tls.certificates
-	} else if e.front, e.certificates, err = serverTLS(c.TLS); err != nil {
-		return e, fmt.Errorf("tls: %w", err)
+	} else {
+		var before *tls.Config
+		if known {
+			before = old.tls.front
+		}
+		if e.front, e.certificates, err = serverTLS(c.TLS, before); err != nil {
+			return e, fmt.Errorf("tls: %w", err)
+		}
 	}
 	if known && reflect.DeepEqual(old.cfg.BackendTLS, c.BackendTLS) {
 		e.back = old.tls.back
@@ -36,8 +42,9 @@ func newEncryption(c config.Service, old *service) (e encryption, err error) {
 	return e, nil
 }
 
-// serverTLS reads the files that c names; nil stays nil.
-func serverTLS(c *config.ServerTLS) (t *tls.Config, certificates *lb.Certificates, err error) {
+// serverTLS reads the files that c names; nil stays nil. before is what the service had, or
+// nil.
+func serverTLS(c *config.ServerTLS, before *tls.Config) (t *tls.Config, certificates *lb.Certificates, err error) {
 	if c == nil {
 		return nil, nil, nil
 	}
@@ -45,10 +52,19 @@ func serverTLS(c *config.ServerTLS) (t *tls.Config, certificates *lb.Certificate
 	if err != nil {
 		return nil, nil, err
 	}
-	t = &tls.Config{GetCertificate: certificates.GetCertificate, NextProtos: c.ALPN, MinVersion: tls.VersionTLS12}
+	// A clone has the random keys of tickets: with others, each renewed certificate or OCSP
+	// response would make clients forget their sessions.
+	if t = before.Clone(); t == nil {
+		t = new(tls.Config)
+	}
+	t.GetCertificate, t.NextProtos, t.MinVersion = certificates.GetCertificate, c.ALPN, tls.VersionTLS12
 	if c.MinVersion == "1.3" {
 		t.MinVersion = tls.VersionTLS13
 	}
+	if err := setTickets(t, c); err != nil {
+		return nil, nil, err
+	}
+	t.ClientAuth, t.ClientCAs = tls.NoClientCert, nil
 	if c.ClientCA == "" {
 		return t, certificates, nil
 	}
@@ -58,6 +74,25 @@ func serverTLS(c *config.ServerTLS) (t *tls.Config, certificates *lb.Certificate
 	}
 	t.ClientCAs, err = authorities(c.ClientCA)
 	return t, certificates, err
+}
+
+// setTickets sets what encrypts the tickets of sessions.
+func setTickets(t *tls.Config, c *config.ServerTLS) (err error) {
+	var keys *lb.TicketKeys
+	switch secret := c.TicketSecret.Reveal(); {
+	case len(c.TicketKeys) > 0:
+		keys, err = lb.NewTicketKeys(c.TicketKeys...)
+	case secret != "":
+		keys, err = lb.DeriveTicketKeys([]byte(secret))
+	default:
+		t.WrapSession, t.UnwrapSession = nil, nil
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t.WrapSession, t.UnwrapSession = keys.WrapSession, keys.UnwrapSession
+	return nil
 }
 
 // clientTLS reads the files that c names; nil stays nil.
