@@ -70,6 +70,12 @@ func dialBackend(ctx context.Context, network, address string) (net.Conn, error)
 // tlsFor returns the configuration of TLS towards a picked backend; nil: no TLS.
 func (d *dialer) tlsFor(pick Pick) *tls.Config { return cmp.Or(pick.member.TLS, d.tls) }
 
+// renegotiates reports whether a peer may ask for another handshake by TLS 1.2: an event loop,
+// which cannot wait, leaves such connections to goroutines.
+func renegotiates(cfg *tls.Config) bool {
+	return cfg != nil && cfg.Renegotiation != tls.RenegotiateNever
+}
+
 // withServerName returns cfg with a name to verify: by default the host of the address
 // as it was configured, not what it was resolved to.
 func withServerName(cfg *tls.Config, b Backend) *tls.Config {

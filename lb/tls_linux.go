@@ -1,11 +1,7 @@
 package lb
 
 import (
-	"crypto/tls"
-	"errors"
-	"net"
 	"net/netip"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -77,48 +73,12 @@ func (k *link) sendSealed(side int) unix.Errno {
 	return 0
 }
 
-// preparedSide is one side of a connection that a goroutine has prepared: its socket, and
-// what there is on top of that.
-type preparedSide struct {
-	socket  net.Conn
-	preface *prefaced   // nil: none
-	prompt  *promptConn // nil: none
-	tls     *tls.Conn   // nil: none
-	fd      int32       // another descriptor of the socket
-}
-
-// prepareSide finds the parts of c. Without a descriptor an event loop cannot go on with c.
-func prepareSide(c any) (s preparedSide, err error) {
-	if s.tls, _ = c.(*tls.Conn); s.tls != nil {
-		c = s.tls.NetConn()
-	}
-	for wrapped := true; wrapped; {
-		switch w := c.(type) {
-		case *promptConn:
-			s.prompt, c = w, w.Conn
-		case *prefaced:
-			s.preface, c = w, w.Conn
-		case *frankConn:
-			c = w.Conn
-		default:
-			wrapped = false
-		}
-	}
-	socket, ok := c.(syscall.Conn)
-	if s.fd = -1; !ok || s.tls != nil && s.preface == nil {
-		return s, errors.ErrUnsupported
-	}
-	s.socket, _ = c.(net.Conn)
-	s.fd, err = dupFD(socket)
-	return s, err
-}
-
 // adopt has the loop relay a connection that a goroutine has prepared, up to its end: false
 // if that cannot be, and the goroutine must. peer is whom Limits counts, and start when the
 // connection was accepted.
 func (l *loop) adopt(c *tcpConn, pick Pick, peer netip.Addr, start int64) bool {
-	if cfg := c.dialer.tlsFor(pick); cfg != nil && cfg.Renegotiation != tls.RenegotiateNever {
-		return false // a handshake would wait
+	if renegotiates(c.dialer.tlsFor(pick)) {
+		return false
 	}
 	client, err := prepareSide(c.client)
 	backend, berr := prepareSide(c.backend)
@@ -129,7 +89,6 @@ func (l *loop) adopt(c *tcpConn, pick Pick, peer netip.Addr, start int64) bool {
 		reactor.Close(backend.fd)
 		return false
 	}
-	// The net package's descriptors must not be in its own epoll instance any more.
 	client.socket.Close()
 	backend.socket.Close()
 	c.client, c.backend = nil, nil
@@ -159,14 +118,7 @@ func (l *loop) adopt(c *tcpConn, pick Pick, peer netip.Addr, start int64) bool {
 // else.
 func (k *link) adoptSides(client, backend preparedSide, early []byte) {
 	for i, s := range []preparedSide{client, backend} {
-		k.fd[i] = s.fd
-		if s.tls != nil {
-			k.tls[i] = newRecords(&k.loop.tls, s.fd, s.tls, s.preface)
-		}
-		if s.prompt != nil {
-			s.prompt.left, s.prompt.raw = 0, nil
-			s.prompt.Conn = s.preface // no other goroutine writes
-		}
+		k.fd[i], k.tls[i] = s.fd, s.records(&k.loop.tls)
 		k.half[i].readable, k.half[i].writable = true, true
 	}
 	up := &k.half[0]

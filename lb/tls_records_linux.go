@@ -19,6 +19,7 @@ import (
 // What TLS writes waits in tlsBuffers.sealed, for the owner to send it.
 type records struct {
 	conn  *tls.Conn
+	below *prefaced // what conn stands on
 	wire  wire
 	lent  bool // conn has one of the loop's buffers
 	fault bool // conn has failed: what came before is all there is
@@ -41,9 +42,22 @@ type wire struct {
 // newRecords takes over a connection that has shaken hands: below is what conn stands on, and
 // stands on the socket fd from now on.
 func newRecords(buffers *tlsBuffers, fd int32, conn *tls.Conn, below *prefaced) *records {
-	r := &records{conn: conn, wire: wire{fd: fd, buffers: buffers}}
+	r := &records{conn: conn, below: below, wire: wire{fd: fd, buffers: buffers}}
 	below.Conn = &r.wire
 	return r
+}
+
+// moveOut returns the connection for goroutines: it stands on socket from now on.
+func (r *records) moveOut(socket net.Conn) *tls.Conn {
+	if r.lent {
+		unread := plainInput(r.conn)
+		own := make([]byte, unread.Len())
+		_, _ = unread.Read(own)
+		r.releaseBuffer()
+		unread.Reset(own)
+	}
+	r.below.Conn = socket
+	return r.conn
 }
 
 // noteEvents notes what epoll says about the socket.
