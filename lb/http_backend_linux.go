@@ -214,7 +214,7 @@ func (c *httpConn) dialSlowly(pick Pick) {
 }
 
 // dialed goes on with what dialSlowly has brought.
-func (c *httpConn) dialed(side dialledSide, err error) {
+func (c *httpConn) dialed(side preparedSide, err error) {
 	if err != nil {
 		c.failAttempt(err)
 		return
@@ -225,21 +225,9 @@ func (c *httpConn) dialed(side dialledSide, err error) {
 		c.failAttempt(errno)
 		return
 	}
-	side.equip(&b.sock)
+	b.tls = side.records(&c.l.tls)
 	b.user, b.started, b.to = c, c.t.started, c.destination()
 	b.writable, b.readable, b.nodelay = true, true, true
 	c.t.back = b
 	c.useBackend()
-}
-
-// dialledSide is a connection to a backend that a goroutine has made.
-type dialledSide struct{ fd int32 }
-
-func (s dialledSide) close()      { reactor.Close(s.fd) }
-func (s dialledSide) equip(*sock) {}
-
-// dialSide connects to a picked backend.
-func dialSide(ctx context.Context, d *dialer, pick Pick) (dialledSide, error) {
-	fd, err := dialFD(ctx, d, pick)
-	return dialledSide{fd}, err
 }

@@ -102,15 +102,22 @@ func (t *httpTurn) reset() {
 // openConn serves a connection whose client has said nothing that counts as yet.
 func (l *httpLoop) openConn(a arrival) {
 	c := new(httpConn)
+	if l.watchConn(c, &a) {
+		c.begin(a, nil)
+	}
+}
+
+// watchConn has the loop watch a connection; false if that cannot be, and it is closed.
+func (l *httpLoop) watchConn(c *httpConn, a *arrival) bool {
 	if errno := c.watch(l, a.fd, c); errno != 0 {
 		a.cfg.gate.log.Warn("connection not served", "client", a.origin.client, "err", errno)
-		l.dismiss(a)
-		return
+		l.dismiss(*a)
+		return false
 	}
 	if !a.origin.local.IsValid() {
 		a.origin.local = l.LocalAddr(a.fd)
 	}
-	c.begin(a, nil)
+	return true
 }
 
 // begin begins to serve the connection, which is watched. secure: there is TLS.
@@ -390,7 +397,7 @@ func (c *httpConn) endDraining(known bool) {
 
 // beginLingering ends the connection in order.
 func (c *httpConn) beginLingering() {
-	if c.in == nil && c.t == nil && !c.readable && !c.secure() {
+	if c.in == nil && c.t == nil && !c.readable {
 		c.hangUp() // nothing has come that nobody has read
 		return
 	}
@@ -476,8 +483,7 @@ func (c *httpConn) handOver() {
 		c.bound = nil
 	}
 	c.in, c.state = nil, connClosed
-	a.fd = c.takeOut()
-	l.handOver(a)
+	l.handOver(a, c.takeOut())
 }
 
 // Errors of clients.

@@ -2,10 +2,8 @@ package lb
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -33,9 +31,10 @@ func (e *httpEngine) count() *counters { return &e.plane.handler.counters }
 func (e *httpEngine) sessions() *registry { return &e.plane.handler.sessions }
 
 // inLoops reports whether requests with these settings are served here. Functions of an
-// embedder may wait, and know requests as net/http has them.
+// embedder may wait, and know requests as net/http has them. Another handshake would wait, too.
 func (e *httpEngine) inLoops(cfg *handlerSettings) bool {
-	return cfg.Key == nil && cfg.ModifyResponse == nil && cfg.ErrorHandler == nil && cfg.Dial == nil
+	return cfg.Key == nil && cfg.ModifyResponse == nil && cfg.ErrorHandler == nil && cfg.Dial == nil &&
+		!renegotiates(cfg.dialer.tls) && !cfg.Pool.snap.Load().again
 }
 
 // serveListener serves the connections of ln until ctx ends. Connections that are left
@@ -100,15 +99,11 @@ func (l *httpLoop) openHTTP(fd int32, peer netip.AddrPort) {
 // welcome serves a connection whose PROXY header has been read, if there is one.
 func (l *httpLoop) welcome(a arrival) {
 	if a.cfg.tls != nil {
-		l.handOff(a, func(f *httpFront, c net.Conn) { l.e.plane.secure(l.e.work, f, c, a.cfg, l.adoptTLS(a)) })
+		l.handOff(a, movedSock{fd: a.fd}, func(f *httpFront, c net.Conn) { l.e.plane.secure(l.e.work, f, c, a.cfg, l.adoptTLS(a)) })
 		return
 	}
 	l.openConn(a)
 }
-
-// adoptTLS returns what has the loop go on with a connection that has shaken hands. nil:
-// net/http does.
-func (l *httpLoop) adoptTLS(arrival) func(*tls.Conn) bool { return nil }
 
 // dismiss closes a connection of which nothing has come that counts.
 func (l *httpLoop) dismiss(a arrival) {
@@ -117,27 +112,32 @@ func (l *httpLoop) dismiss(a arrival) {
 	l.live.Add(-1)
 }
 
-// handOver has net/http go on with a connection that the loop does not watch (any more).
-func (l *httpLoop) handOver(a arrival) {
-	l.handOff(a, func(f *httpFront, c net.Conn) { f.give(c) })
+// handOver has net/http go on with a connection that the loop does not watch any more.
+func (l *httpLoop) handOver(a arrival, m movedSock) {
+	l.handOff(a, m, func(f *httpFront, c net.Conn) { f.give(c) })
 }
 
-// handOff gives a connection to a goroutine, which calls use.
-func (l *httpLoop) handOff(a arrival, use func(*httpFront, net.Conn)) {
+// handOff gives a connection to a goroutine, which calls use. The loop stays until that has
+// ended.
+func (l *httpLoop) handOff(a arrival, m movedSock, use func(*httpFront, net.Conn)) {
 	p := l.e.plane
 	front := p.useFront()
-	l.live.Add(-1)
-	f := os.NewFile(uintptr(a.fd), "")
 	go func() {
-		conn, err := toConn(l.e.work, f, &p.gate.counters, time.Now().Add(a.cfg.IdleTimeout))
+		defer l.Post(func() { l.live.Add(-1) })
+		conn, err := m.socket(l.e.work, &p.gate.counters, time.Now().Add(a.cfg.IdleTimeout))
 		if err != nil {
 			a.cfg.gate.log.Warn("connection not served", "client", a.origin.client, "err", err)
 			p.gate.release(a.cfg.gate, a.peer)
 			front.leave()
 			return
 		}
-		c := &proxiedConn{prefaced: prefaced{Conn: conn, early: a.early}, gate: &p.gate, cfg: a.cfg.gate, peer: a.peer, origin: a.origin}
+		c := &proxiedConn{prefaced: prefaced{Conn: conn}, gate: &p.gate, cfg: a.cfg.gate, peer: a.peer, origin: a.origin}
 		c.begin.Do(func() {}) // there is no header (any more)
+		if m.tls != nil {
+			use(front, m.over(c, a.early))
+			return
+		}
+		c.early = a.early
 		use(front, c)
 	}()
 }

@@ -25,6 +25,7 @@ type httpLoop struct {
 	idle   map[destination][]*backendConn // in the order of their last use
 
 	scratch []byte // what is read goes here, with room before and behind it
+	tls     tlsBuffers
 	out     []byte // what is being made for a write
 	heads   [][]byte
 	turns   []*httpTurn

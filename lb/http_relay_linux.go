@@ -460,7 +460,7 @@ func (c *httpConn) emit(b []byte) bool {
 // backendEnded goes on when the backend has ended its side in order.
 func (c *httpConn) backendEnded() {
 	t := c.t
-	if !t.responded || t.down.left != h1.UntilClose {
+	if !t.responded || t.down.left != h1.UntilClose || t.back.isTorn() {
 		c.backendFailed(errBodyShort)
 		return
 	}

@@ -26,10 +26,8 @@ type sock struct {
 
 	fault   unix.Errno // what a write has met with: the kernel tells of that once
 	pending []byte     // what the socket did not take
+	tls     *records   // nil: no TLS
 }
-
-// secure reports whether the socket has TLS.
-func (s *sock) secure() bool { return false }
 
 // sockOwner has a socket.
 type sockOwner interface{ handleEvents() }
@@ -63,10 +61,16 @@ func (s *sock) note(events uint32) {
 	if events&unix.EPOLLERR != 0 {
 		s.broken = true
 	}
+	if s.tls != nil {
+		s.tls.noteEvents(events)
+	}
 }
 
-// read reads from the socket. 0 bytes without an error are the end in order.
+// read reads from the socket. 0 bytes without an error are the end in order, unless isTorn.
 func (s *sock) read(b []byte) (int, unix.Errno) {
+	if s.tls != nil {
+		return s.open(b)
+	}
 	for {
 		n, errno := reactor.Read(s.fd, b)
 		switch {
@@ -91,6 +95,14 @@ func (s *sock) read(b []byte) (int, unix.Errno) {
 
 // write writes. What the socket does not take is pending, and b may be used again.
 func (s *sock) write(b []byte) unix.Errno {
+	if s.tls != nil {
+		return s.seal(b)
+	}
+	return s.put(b)
+}
+
+// put is write for what the socket itself gets.
+func (s *sock) put(b []byte) unix.Errno {
 	n := 0
 	if s.writable && len(s.pending) == 0 {
 		var errno unix.Errno
@@ -156,6 +168,9 @@ func (s *sock) writeAtOnce() {
 
 // hasUnread reports whether a read would not wait, also for what no event has told of yet.
 func (s *sock) hasUnread() bool {
+	if s.tls != nil {
+		return s.hasContent()
+	}
 	if s.readable {
 		return true
 	}
@@ -165,35 +180,51 @@ func (s *sock) hasUnread() bool {
 }
 
 // endWriting tells the peer that no more comes.
-func (s *sock) endWriting() { reactor.ShutdownWrite(s.fd) }
+func (s *sock) endWriting() {
+	s.sealEnd()
+	if !s.full() { // otherwise closing does it
+		reactor.ShutdownWrite(s.fd)
+	}
+}
 
 // close closes the socket, and its slot is free. A second call does nothing.
 func (s *sock) close() {
-	if s.fd < 0 {
-		return
+	if s.fd >= 0 {
+		s.sealEnd()
+		s.leave()
 	}
-	reactor.Close(s.fd)
-	s.leave()
 }
 
 // abort closes the socket so that the peer takes nothing that it got for complete.
 func (s *sock) abort() {
 	if s.fd >= 0 {
 		reactor.Abort(s.fd)
-		s.close()
+		s.leave()
 	}
 }
 
-// takeOut takes the descriptor out of the loop.
-func (s *sock) takeOut() int32 {
-	fd := s.fd
-	s.l.Unwatch(fd)
-	s.leave()
-	return fd
+// leave closes the socket, whatever its peer makes of that.
+func (s *sock) leave() {
+	reactor.Close(s.fd)
+	if s.tls != nil {
+		s.tls.releaseBuffer()
+	}
+	s.forget()
 }
 
-// leave gives the slot up.
-func (s *sock) leave() {
+// takeOut takes the socket out of the loop, for goroutines.
+func (s *sock) takeOut() (m movedSock) {
+	m = movedSock{fd: s.fd, tls: s.tls, pending: s.pending}
+	s.l.Unwatch(s.fd)
+	if s.tls != nil {
+		s.tls.moveOut()
+	}
+	s.forget()
+	return m
+}
+
+// forget gives up the slot and the descriptor.
+func (s *sock) forget() {
 	s.l.freeSlot(s.slot)
-	s.fd, s.pending = -1, nil
+	s.fd, s.pending, s.tls = -1, nil, nil
 }

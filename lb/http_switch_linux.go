@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
@@ -37,12 +36,11 @@ func (c *httpConn) switchProtocols(rest []byte) {
 	b := t.back
 	tun := &tunnel{
 		t: t, c: c, head: head,
-		client: side{early: slices.Clone(c.in[t.at:])}, backend: side{early: slices.Clone(rest)},
+		client:  side{movedSock: c.takeOut(), early: slices.Clone(c.in[t.at:])},
+		backend: side{movedSock: b.takeOut(), early: slices.Clone(rest)},
 	}
 	t.back, c.t = nil, nil
 	l.timers.Stop(&b.timer)
-	tun.client.take(&c.sock)
-	tun.backend.take(&b.sock)
 	c.in = nil // the turn refers to it
 	l.timers.Stop(&c.timer)
 	c.state = connClosed
@@ -59,22 +57,17 @@ type tunnel struct {
 
 // side is one side of a tunnel.
 type side struct {
-	fd    int32
+	movedSock
 	early []byte // what has come and is not passed on
 }
 
-// take takes a socket out of its loop.
-func (s *side) take(from *sock) { s.fd = from.takeOut() }
-
-// conn returns the connection as the net package has it. Its descriptor is another one.
-func (s *side) conn() (net.Conn, error) {
-	f := os.NewFile(uintptr(s.fd), "")
-	defer f.Close()
-	c, err := net.FileConn(f)
+// conn returns the connection as the net package has it.
+func (s *side) conn(ctx context.Context, c *counters, until time.Time) (net.Conn, error) {
+	socket, err := s.socket(ctx, c, until)
 	if err != nil {
 		return nil, err
 	}
-	return &prefaced{Conn: &frankConn{Conn: c}, early: s.early}, nil
+	return s.over(&frankConn{Conn: socket}, s.early), nil
 }
 
 // run relays until the end.
@@ -82,8 +75,9 @@ func (u *tunnel) run(ctx context.Context) {
 	x, l := &u.t.x, u.c.l
 	defer l.Post(u.c.release)
 	defer func() { x.close(time.Now()) }()
-	client, err := u.client.conn()
-	backend, berr := u.backend.conn()
+	starving, until := &l.e.plane.gate.counters, time.Now().Add(x.cfg.ClientTimeout)
+	client, err := u.client.conn(ctx, starving, until)
+	backend, berr := u.backend.conn(ctx, starving, until)
 	if err = errors.Join(err, berr); err != nil {
 		x.record.Reason = err.Error()
 		for _, c := range []net.Conn{client, backend} {

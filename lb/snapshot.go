@@ -18,7 +18,8 @@ type roster struct {
 	unresolved []string                // those whose names have had no answer yet
 	groups     map[*hostname][]*member // the addresses of a name, where they have Names of their own
 
-	tls    bool                                           // some backend has a TLS of its own
+	tls    bool                                           // some backend has a TLS of its own,
+	again  bool                                           // and may renegotiate
 	hash   func(client netip.AddrPort, key string) uint64 // of the balancing method; nil: none
 	tables [2][]uint32                                    // Maglev tables of primaries and backups, indices into all
 }
@@ -30,6 +31,7 @@ func newRoster(all []*member, cfg *PoolConfig, before *roster) *roster {
 	for _, m := range all {
 		r.byName[m.Name] = m
 		r.tls = r.tls || m.TLS != nil
+		r.again = r.again || renegotiates(m.TLS)
 		if m.origin != nil && m.origin.backend != m.Name {
 			r.groups[m.origin] = append(r.groups[m.origin], m)
 		}

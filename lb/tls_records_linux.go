@@ -47,8 +47,8 @@ func newRecords(buffers *tlsBuffers, fd int32, conn *tls.Conn, below *prefaced) 
 	return r
 }
 
-// moveOut returns the connection for goroutines: it stands on socket from now on.
-func (r *records) moveOut(socket net.Conn) *tls.Conn {
+// moveOut has the connection keep nothing of the loop's: a goroutine may call standOn then.
+func (r *records) moveOut() {
 	if r.lent {
 		unread := plainInput(r.conn)
 		own := make([]byte, unread.Len())
@@ -56,6 +56,10 @@ func (r *records) moveOut(socket net.Conn) *tls.Conn {
 		r.releaseBuffer()
 		unread.Reset(own)
 	}
+}
+
+// standOn returns the connection, which stands on socket from now on.
+func (r *records) standOn(socket net.Conn) *tls.Conn {
 	r.below.Conn = socket
 	return r.conn
 }

@@ -133,7 +133,8 @@ func TestMovedOutRecordsLoseNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := r.moveOut(socket)
+		r.moveOut()
+		c := r.standOn(socket)
 		if b := r.wire.buffers; b.lent != 0 || lending && len(b.raw) != 1 {
 			t.Errorf("%d buffers are lent, and %d free", b.lent, len(b.raw))
 		}
