@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -130,6 +131,9 @@ func (x *exchange) announce(res *h1.Response) {
 	x.answer = append(x.answer, h1.Field{Name: "Trailer", Value: strings.Join(x.announced, ", "), ID: h1.Trailer})
 }
 
+// errEarlySwitch: a backend has switched protocols while the body of the request goes on.
+var errEarlySwitch = errors.New("switched protocols before the end of the request")
+
 // switchFields returns the fields that the client gets of a 101 (Switching Protocols), or
 // why it gets none. They stay as they came: they tell what was negotiated about the protocol.
 func (x *exchange) switchFields(res *h1.Response, source netip.Addr) ([]h1.Field, error) {
@@ -137,7 +141,7 @@ func (x *exchange) switchFields(res *h1.Response, source netip.Addr) ([]h1.Field
 	chosen := appendUpgrades(few[:0], res.Fields)
 	if len(chosen) != 1 || !slices.ContainsFunc(x.upgrades, func(p string) bool { return strings.EqualFold(p, chosen[0]) }) {
 		x.result = Failure
-		return nil, fmt.Errorf("backend %s: switched to protocol %q, asked for %q", x.pick.Backend(), chosen, x.upgrades)
+		return nil, fmt.Errorf("switched to protocol %q, asked for %q", chosen, x.upgrades)
 	}
 	x.source = source
 	set := &x.cfg.responseFields

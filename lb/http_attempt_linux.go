@@ -2,6 +2,7 @@ package lb
 
 import (
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,8 @@ func (c *httpConn) awaitPick() {
 	c.state = connQueued
 	pool, work := t.x.cfg.Pool, l.e.work
 	flow := t.x.flow
-	w, err := pool.enqueue(&flow) // now, the place is by the order of arrival
+	flow.Key = strings.Clone(flow.Key) // it may outlive the request
+	w, err := pool.enqueue(&flow)      // now, the place is by the order of arrival
 	if err != nil {
 		c.fail(t.x.acquireFailed(err))
 		return
@@ -199,6 +201,7 @@ func (c *httpConn) failAttempt(err error) {
 	x, a := &t.x, c.attemptNow(err)
 	connecting := t.back == nil || t.back.state == backendConnecting
 	c.dropBackend()
+	t.res.Reset() // the rest of a head will not come
 	if connecting && starved(err) && !t.starved && c.l.dropIdle(nil) {
 		// This host is out of descriptors or memory, and no backend is to blame.
 		t.starved = true

@@ -52,6 +52,48 @@ const (
 		"Connection: keep-alive\r\nLast-Modified: Fri, 27 Nov 2026 03:00:00 GMT\r\nETag: \"b\"\r\nCache-Control: max-age=60\r\n\r\n"
 )
 
+// usualExchange serves the usual request again and again.
+type usualExchange struct {
+	exchange
+	settings *handlerSettings
+	counters counters
+	request  *h1.Request
+	response *h1.Response
+	out      []byte
+}
+
+func newUsualExchange(t testing.TB, cfg HandlerConfig) *usualExchange {
+	return &usualExchange{
+		settings: newHandlerSettings(cfg), request: parsedRequest(t, usualRequest), response: parsedResponse(t, "GET", usualResponse),
+	}
+}
+
+// serve makes all decisions about a request that a backend answers.
+func (x *usualExchange) serve(t testing.TB) {
+	now := time.Now()
+	x.open(x.settings, &x.counters, &testOrigin, x.request, now)
+	if x.refusal() != 0 {
+		t.Fatal("refused")
+	}
+	if _, _, last := x.lastAnswer(); last {
+		t.Fatal("answered")
+	}
+	x.prepare()
+	pick, err := x.cfg.Pool.pickInTurn(&x.flow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.begin(pick)
+	x.out = x.appendRequest(x.out[:0], false, false)
+	if err := x.checkResponse(x.response); err != nil || x.keptFor() != idleFor {
+		t.Fatal(err)
+	}
+	x.responded(x.response, false)
+	x.out = h1.AppendFields(x.out, x.responseFields(x.response, testOrigin.local.Addr()))
+	x.succeeded(now)
+	x.close(now)
+}
+
 // TestExchangeDoesNotAllocate: what most requests need costs no memory beyond what an exchange
 // keeps from one to the next.
 func TestExchangeDoesNotAllocate(t *testing.T) {
@@ -62,38 +104,11 @@ func TestExchangeDoesNotAllocate(t *testing.T) {
 			RequestHeaders:  map[string]string{"Host": "app", "X-Client": "${client} at ${local}", "X_Removed": ""},
 			ResponseHeaders: map[string]string{"X-Backend": "${backend}", "X-Source": "${source}", "Server": ""}},
 	} {
-		req, res := parsedRequest(t, usualRequest), parsedResponse(t, "GET", usualResponse)
-		settings, count, source := newHandlerSettings(cfg), new(counters), netip.MustParseAddr("192.0.2.2")
-		var x exchange
-		var out []byte
-		once := func() {
-			now := time.Now()
-			x.open(settings, count, &testOrigin, req, now)
-			if x.refusal() != 0 {
-				t.Fatal("refused")
-			}
-			if _, _, last := x.lastAnswer(); last {
-				t.Fatal("answered")
-			}
-			x.prepare()
-			pick, err := settings.Pool.pickInTurn(&x.flow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			x.begin(pick)
-			out = x.appendRequest(out[:0], false, false)
-			if err := x.checkResponse(res); err != nil || x.keptFor() != idleFor {
-				t.Fatal(err)
-			}
-			x.responded(res, false)
-			out = h1.AppendFields(out, x.responseFields(res, source))
-			x.succeeded(now)
-			x.close(now)
-		}
-		if got := testing.AllocsPerRun(100, once); got > 0 {
+		x := newUsualExchange(t, cfg)
+		if got := testing.AllocsPerRun(100, func() { x.serve(t) }); got > 0 {
 			t.Errorf("%s: %v allocations a request", name, got)
 		}
-		if st := count.stats(); st.Active != 0 || st.Accepted != 101 || pool.Status().Backends[0].Active != 0 {
+		if st := x.counters.stats(); st.Active != 0 || st.Accepted != 101 || pool.Status().Backends[0].Active != 0 {
 			t.Errorf("%s: %+v", name, st)
 		}
 	}
@@ -115,5 +130,15 @@ func TestRequestForBackends(t *testing.T) {
 	}
 	if x.flow.Key != "/a/b" {
 		t.Errorf("key %q", x.flow.Key)
+	}
+}
+
+// BenchmarkExchange measures what is decided about a usual request.
+func BenchmarkExchange(b *testing.B) {
+	pool := newPool(b, PoolConfig{Name: "web", Backends: []Backend{{Name: "app", Address: "192.0.2.3:80"}}})
+	usual := newUsualExchange(b, HandlerConfig{Pool: pool})
+	b.ReportAllocs()
+	for b.Loop() {
+		usual.serve(b)
 	}
 }

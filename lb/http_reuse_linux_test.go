@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,4 +43,19 @@ func TestClosedConnectionGetsNoRequestThatIsSentOnce(t *testing.T) {
 		t.Errorf("%d of %d closed connections are used for a POST", used[http.MethodPost], tries)
 	}
 	t.Logf("%d of %d for a GET, which can be repeated", used[http.MethodGet], tries)
+}
+
+// TestPartOfAHeadIsForgotten: what a backend has sent of a head when it dies is no part of the
+// next backend's head.
+func TestPartOfAHeadIsForgotten(t *testing.T) {
+	dying := rawBackend(t, says("HTTP/1.1 200 OK\r\nX-Long: "+strings.Repeat("a", 100)+"\r\nContent-Le"))
+	handler, _ := front(t, HandlerConfig{}, dying, webBackend(t, name("good")))
+	p, ln := newHTTP(t, HTTPConfig{}, dying, webBackend(t, name("good"))), listenTest(t)
+	serveHTTP(t, p, ln)
+	for _, url := range []string{handler.URL, "http://" + ln.Addr().String()} {
+		res, err := http.Get(url)
+		if got := body(t, res, err); got != "good" {
+			t.Errorf("%d %q", res.StatusCode, got)
+		}
+	}
 }

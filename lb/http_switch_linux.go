@@ -20,7 +20,7 @@ func (c *httpConn) switchProtocols(rest []byte) {
 	x := &t.x
 	fields, err := x.switchFields(&t.res, c.t.back.source())
 	if err == nil && (!t.uploaded || t.back.full()) {
-		err = errors.New("switched protocols before the end of the request")
+		err = errEarlySwitch
 	}
 	if err != nil {
 		c.fail(fmt.Errorf("backend %s: %w", x.pick.Backend(), err))

@@ -17,12 +17,12 @@ func (x *handling) openTunnel() {
 	switch {
 	case err != nil:
 	case !x.uploadedWhole():
-		err = fmt.Errorf("backend %s: switched protocols before the end of the request", x.pick.Backend())
+		err = errEarlySwitch
 	case !x.registered:
 		err = errCut
 	}
 	if err != nil {
-		x.failRequest(err)
+		x.failRequest(fmt.Errorf("backend %s: %w", x.pick.Backend(), err))
 		return
 	}
 	s := &x.session
