@@ -198,7 +198,9 @@ func (c *httpConn) readHead() {
 			return
 		}
 		if !c.readable {
-			c.park()
+			if c.park(); l.leaving && c.requests > 0 && len(c.in) == 0 {
+				c.hangUp()
+			}
 			return
 		}
 		if c.in == nil {
@@ -338,7 +340,7 @@ func (c *httpConn) nextTurn() {
 	}
 	c.state = connHead
 	c.armTimer(l.e.conns().IdleTimeout)
-	if n > 0 || c.readable {
+	if n > 0 || c.readable || l.leaving {
 		l.later(c) // others first
 	}
 }

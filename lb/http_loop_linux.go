@@ -35,6 +35,7 @@ type httpLoop struct {
 	date    string // of the second dateOf
 	dateOf  int64
 	closing bool // connections to backends are not kept any more
+	leaving bool // those of clients are not kept without a request
 
 	_ cpu.CacheLinePad // loops are made side by side
 }
@@ -148,14 +149,16 @@ func (l *httpLoop) cut(gone servers) {
 	}
 }
 
-// endIdle ends the connections that have had a request and wait for the next one.
+// endIdle ends the connections that have had a request and wait for the next one, now and
+// later.
 func (l *httpLoop) endIdle() {
+	l.leaving = true
 	for _, s := range l.socks {
 		if s == nil {
 			continue
 		}
-		if c, ok := s.owner.(*httpConn); ok && c.state == connHead && len(c.in) == 0 && !c.readable {
-			c.hangUp()
+		if c, ok := s.owner.(*httpConn); ok && c.state == connHead {
+			c.readHead()
 		}
 	}
 }
