@@ -21,11 +21,12 @@ import (
 //
 // HAVIP_BENCH chooses scenarios and HAVIP_BENCH_PEER balancers, each by a regular
 // expression that a part of the name matches. HAVIP_BENCH_ROUNDS is how often each
-// balancer is measured. HAVIP_BENCH_NGINX and HAVIP_BENCH_HAPROXY name other binaries
+// balancer is measured, HAVIP_BENCH_TIME for how many seconds, such as 10s, unless the load
+// ends by itself. HAVIP_BENCH_NGINX and HAVIP_BENCH_HAPROXY name other binaries
 // than the installed ones. HAVIP_BENCH_PROFILE names a file for havip's CPU profile, which
 // each run of havip writes anew: choose one scenario and one balancer, such as
 //
-//	HAVIP_BENCH='small, 64' HAVIP_BENCH_PEER='^havip$' HAVIP_BENCH_ROUNDS=1 HAVIP_BENCH_PROFILE=/tmp/cpu \
+//	HAVIP_BENCH='small, 64' HAVIP_BENCH_PEER='^havip$' HAVIP_BENCH_ROUNDS=1 HAVIP_BENCH_TIME=20s HAVIP_BENCH_PROFILE=/tmp/cpu \
 //	  go test ./lb -run '^$' -bench PeersHTTP -benchtime 1x && go tool pprof -top /tmp/cpu
 //
 // HAVIP_BENCH_CALLS=1 counts system calls per request with perf, which costs time itself:

@@ -80,7 +80,8 @@ func chosen(variable, name string) bool {
 	return regexp.MustCompile(os.Getenv(variable)).MatchString(name)
 }
 
-const benchTime = "2s"
+// benchTime is how long a load takes.
+var benchTime = cmp.Or(os.Getenv("HAVIP_BENCH_TIME"), "2s")
 
 // benchRounds is how often each balancer is measured.
 func benchRounds(usual int) int {
