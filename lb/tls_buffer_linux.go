@@ -30,11 +30,12 @@ const (
 )
 
 // rawInput returns what c has read and not decrypted yet, and plainInput what c has decrypted
-// and not returned yet, which is part of the same memory. nil: this is not that version of
-// Go, or it has no such field.
+// and not returned yet, which is part of the same memory. handInput returns the beginning of a
+// handshake message. nil: this is not that version of Go, or it has no such field.
 var (
 	rawInput   = fieldOf[bytes.Buffer]("rawInput")
 	plainInput = fieldOf[bytes.Reader]("input")
+	handInput  = fieldOf[bytes.Buffer]("hand")
 )
 
 // fieldOf returns a function that returns a field of a tls.Conn.
@@ -58,6 +59,14 @@ func (b *tlsBuffers) takeSealed() []byte {
 	s := b.sealed
 	b.sealed = s[:0]
 	return s
+}
+
+// dropHandshake gives up the memory in which the handshake's messages have come: 1.5 KB for
+// a usual ClientHello. Messages were copied out of it.
+func (r *records) dropHandshake() {
+	if handInput != nil && handInput(r.conn).Len() == 0 {
+		*handInput(r.conn) = bytes.Buffer{}
+	}
 }
 
 // lendBuffer has TLS read into one of the loop's buffers.

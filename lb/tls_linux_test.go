@@ -158,8 +158,8 @@ func TestIdleTLSTakesNoBuffer(t *testing.T) {
 
 // This version of Go has the fields of tls.Conn that buffers are lent to.
 func TestBuffersCanBeLent(t *testing.T) {
-	if rawInput == nil || plainInput == nil {
-		t.Error("tls.Conn has no bytes.Buffer rawInput, or no bytes.Reader input: find out what took their place")
+	if rawInput == nil || plainInput == nil || handInput == nil {
+		t.Error("tls.Conn has no bytes.Buffer rawInput or hand, or no bytes.Reader input: find out what took their place")
 	}
 }
 

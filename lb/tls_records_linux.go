@@ -44,6 +44,7 @@ type wire struct {
 func newRecords(buffers *tlsBuffers, fd int32, conn *tls.Conn, below *prefaced) *records {
 	r := &records{conn: conn, below: below, wire: wire{fd: fd, buffers: buffers}}
 	below.Conn = &r.wire
+	r.dropHandshake()
 	return r
 }
 

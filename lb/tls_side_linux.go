@@ -65,11 +65,13 @@ func (s *preparedSide) records(b *tlsBuffers) *records {
 	if s.tls == nil {
 		return nil
 	}
+	below := s.preface
 	if s.prompt != nil {
+		below = &prefaced{early: s.preface.early} // what the goroutine had around it is not needed
 		s.prompt.left, s.prompt.raw = 0, nil
-		s.prompt.Conn = s.preface // no other goroutine writes
+		s.prompt.Conn = below // no other goroutine writes
 	}
-	return newRecords(b, s.fd, s.tls, s.preface)
+	return newRecords(b, s.fd, s.tls, below)
 }
 
 // close closes the descriptor of a side that no loop wants.
