@@ -1,7 +1,10 @@
 package lb
 
 import (
+	"context"
+	"crypto/tls"
 	"flag"
+	"net"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ var onEngine = flag.Bool("lb.engine", false, "serve the fronts of HTTP tests by 
 // shell is a front of a test, by whichever shell it is served.
 type shell struct {
 	HandlerConfig
+	handler *Handler      // nil: one of the HandlerConfig
 	header  time.Duration // for the header of a request; 0: no bound
 	idle    time.Duration // without a request; 0: no bound
 	max     int           // bytes of a header that net/http reads; 0: its default
@@ -21,18 +25,28 @@ type shell struct {
 	tracked bool          // net/http tells of connections and half-closed ones, as in a service
 }
 
-// engineFront serves a shell by the event loops; nil: this system has none.
-var engineFront func(testing.TB, shell) (*httptest.Server, *Handler)
-
-// serve serves the shell until the end of the test. Only address, URL, client and
-// certificate of the server mean something on both shells.
+// serve serves the shell until the end of the test. Of the server, its client, certificate
+// and addresses mean something on both shells.
 func (s shell) serve(t testing.TB) (*httptest.Server, *Handler) {
 	t.Helper()
-	if *onEngine && engineFront != nil {
-		return engineFront(t, s)
+	if s.handler == nil {
+		s.handler = newHandler(t, s.HandlerConfig)
 	}
-	h := newHandler(t, s.HandlerConfig)
-	srv := httptest.NewUnstartedServer(h)
+	srv := httptest.NewUnstartedServer(s.handler)
+	srv.EnableHTTP2 = s.tls
+	begin := srv.Start
+	if s.tls {
+		begin = srv.StartTLS
+	}
+	if *onEngine {
+		ln := srv.Listener
+		deaf := deafListener{ln.Addr(), make(chan struct{})}
+		srv.Listener = &deaf
+		begin()
+		t.Cleanup(srv.Close)
+		s.serveOnEngine(t, ln, srv.TLS, deaf.closed)
+		return srv, s.handler
+	}
 	srv.Config.ReadHeaderTimeout, srv.Config.IdleTimeout, srv.Config.MaxHeaderBytes = s.header, s.idle, s.max
 	if s.tracked {
 		ln, err := NewListener(srv.Listener, ListenerConfig{})
@@ -42,16 +56,61 @@ func (s shell) serve(t testing.TB) (*httptest.Server, *Handler) {
 		srv.Listener = ln
 		TrackConns(srv.Config)
 	}
-	if s.tls {
-		srv.EnableHTTP2 = true
-		srv.StartTLS()
-	} else {
-		srv.Start()
-	}
+	begin()
 	t.Cleanup(srv.Close)
-	t.Cleanup(func() { h.Shutdown(t.Context()) })
-	return srv, h
+	t.Cleanup(func() { s.handler.Shutdown(t.Context()) })
+	return srv, s.handler
 }
+
+// serveOnEngine serves ln by the event loops until end is closed.
+func (s shell) serveOnEngine(t testing.TB, ln net.Listener, config *tls.Config, end <-chan struct{}) {
+	cfg := HTTPConfig{HandlerConfig: s.handler.settings.Load().HandlerConfig, HeaderTimeout: s.header, IdleTimeout: s.idle, ShutdownTimeout: -1}
+	if config != nil {
+		cfg.TLS = &tls.Config{Certificates: config.Certificates}
+	}
+	p, err := configured(&HTTP{handler: s.handler, fronts: make(map[*httpFront]struct{})}, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(ctx, ln) }()
+	go func() { <-end; cancel() }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-served:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(bound):
+			t.Error("the plane does not end")
+		}
+		s.handler.Shutdown(ctx)
+	})
+}
+
+// deafListener has nobody connect to a server of net/http that has the address of another.
+type deafListener struct {
+	addr   net.Addr
+	closed chan struct{}
+}
+
+func (l *deafListener) Accept() (net.Conn, error) {
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *deafListener) Close() error {
+	select {
+	case <-l.closed:
+	default:
+		close(l.closed)
+	}
+	return nil
+}
+
+func (l *deafListener) Addr() net.Addr { return l.addr }
 
 // onlyNetHTTP skips a test of what the event loops do not have, such as a middleware.
 func onlyNetHTTP(t *testing.T, why string) {
