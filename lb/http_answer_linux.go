@@ -76,9 +76,12 @@ func (c *httpConn) respond(rest []byte) bool {
 	}
 	x.responded(res, t.owned)
 	t.responded = true
+	if !c.awaitsBody() {
+		c.l.timers.Stop(&c.timer) // the first byte need not go ahead any more
+	}
 	fields := x.responseFields(res, t.back.source())
 	chunks := x.chunked()
-	c.last = c.last || x.unbounded && !chunks || c.l.e.leaving.Load()
+	c.last = c.last || x.unbounded && !chunks || c.l.e.leaving.Load() || t.expecting
 	t.down.begin(res.Length, chunks)
 	out := h1.AppendStatusLine(c.l.out[:0], res.Status, res.Reason)
 	out = h1.AppendFields(out, fields)
@@ -190,7 +193,7 @@ func (c *httpConn) answer(status int, kind string, content []byte) {
 		t.x.record.Status = status
 	}
 	c.l.timers.Stop(&c.timer)
-	if !t.up.over && t.hasBody() && t.broken != nil || t.expecting && !t.asked {
+	if !t.up.over && t.hasBody() && t.broken != nil || t.x.expect && t.hasBody() && !t.asked {
 		c.last = true
 	}
 	out := h1.AppendStatusLine(c.l.out[:0], status, http.StatusText(status))

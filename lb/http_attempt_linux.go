@@ -148,6 +148,7 @@ func (c *httpConn) useBackend() {
 	b.in = nil
 	c.state = connRelaying
 	t.at, t.uploaded, t.stopped, t.heads = t.body, false, false, 0
+	t.res.Reset() // an earlier attempt may have left a part of a head
 	t.up.begin(t.req.Length, t.up.reframe)
 	t.expecting = x.expect && t.hasBody() && !t.asked
 	c.l.out = x.appendRequest(c.l.out[:0], t.hasBody(), t.expecting)

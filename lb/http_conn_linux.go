@@ -174,7 +174,7 @@ func (c *httpConn) expireTimer() {
 		switch {
 		case t.expecting:
 			c.askForBody(true)
-		case c.full():
+		case c.full() || t.duct.piped > 0:
 			c.leave(errClientStalled)
 		case c.awaitsBody():
 			c.breakBody(errBodyLate)

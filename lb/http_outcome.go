@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // attempt is what has become of an attempt to get a response from a backend, or to pass it on.
@@ -127,9 +129,12 @@ func (x *exchange) failure(err, broken error) (status int, cause error) {
 // may be the cause.
 func failureStatus(err, broken error) int {
 	var tooLarge *http.MaxBytesError
+	var malformed *h1.Error
 	switch {
 	case errors.As(broken, &tooLarge):
 		return http.StatusRequestEntityTooLarge
+	case errors.As(broken, &malformed):
+		return malformed.Status
 	case errors.Is(broken, errFieldsTooLarge):
 		return http.StatusRequestHeaderFieldsTooLarge
 	case isTimeout(broken):

@@ -11,7 +11,8 @@ import (
 
 // relay moves what can be moved of request and response.
 func (c *httpConn) relay() {
-	if c.pumpRequest() && c.state == connRelaying {
+	// The end of the client's side may have come before that of the request went out.
+	if c.pumpRequest() && c.state == connRelaying && c.lookAtClient() {
 		c.pumpResponse()
 	}
 }
@@ -274,7 +275,7 @@ func (c *httpConn) breakBody(err error) {
 		c.breakOff(err)
 		return
 	}
-	c.fail(err)
+	c.failAttempt(err)
 }
 
 // askForBody lets the upload begin that has waited for the backend to ask for the body.
@@ -398,14 +399,10 @@ func (c *httpConn) passContent(head, p []byte) bool {
 	if err == nil && t.down.over {
 		err = t.parseTrailer(&t.down, maxResponseHeader, maxResponseFields)
 	}
-	if err != nil {
-		c.breakOff(err)
-		return false
-	}
 	t.excess = t.excess || used < len(p)
 	switch {
 	case t.down.reframe:
-		if t.down.over {
+		if t.down.over && err == nil {
 			content = c.endChunks(content)
 		}
 		c.l.out = content
@@ -415,7 +412,14 @@ func (c *httpConn) passContent(head, p []byte) bool {
 	if head == nil {
 		c.writeAtOnce()
 	}
-	return len(content) == 0 || c.emit(content)
+	// What came before an error belongs to the client.
+	if len(content) > 0 && !c.emit(content) {
+		return false
+	}
+	if err != nil {
+		c.breakOff(err)
+	}
+	return err == nil
 }
 
 // endChunks appends the end of a response in chunks.

@@ -1,7 +1,7 @@
 package lb
 
 import (
-	"errors"
+	"fmt"
 
 	"github.com/havip/havip/lb/internal/h1"
 )
@@ -23,7 +23,7 @@ func (s *bodyStream) begin(length int64, reframe bool) {
 }
 
 // errTrailerTooLong: the trailer section has more bytes than a header may have.
-var errTrailerTooLong = errors.New("trailer is too long")
+var errTrailerTooLong = fmt.Errorf("trailer: %w", errFieldsTooLarge)
 
 // take takes what it can of b. content is what goes on now, framed; unframed content is a part
 // of b, and framed content is made in dst. used is how much of b belongs to the body; if the
@@ -68,7 +68,7 @@ func (s *bodyStream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, 
 			n, err := s.chunks.Frame(b[used:])
 			used += n
 			if err != nil {
-				return nil, used, err
+				return s.taken(dst, b[:end]), used, err
 			}
 			continue
 		}
@@ -84,17 +84,20 @@ func (s *bodyStream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, 
 		end += n
 		used += n
 	}
-	if content = b[:end]; s.reframe {
-		content = dst
-	}
 	if s.chunks.Ended() {
-		n, err := s.takeTrailer(b[used:], maxTrailer)
+		var n int
+		n, err = s.takeTrailer(b[used:], maxTrailer)
 		used += n
-		if err != nil {
-			return nil, used, err
-		}
 	}
-	return content, used, nil
+	return s.taken(dst, b[:end]), used, err
+}
+
+// taken returns the content that goes on: framed in dst, or plain.
+func (s *bodyStream) taken(dst, plain []byte) []byte {
+	if s.reframe {
+		return dst
+	}
+	return plain
 }
 
 // takeTrailer collects the trailer section, up to the empty line that ends it.
