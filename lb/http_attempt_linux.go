@@ -207,7 +207,7 @@ func (c *httpConn) failAttempt(err error) {
 		// This host is out of descriptors or memory, and no backend is to blame.
 		t.starved = true
 		c.state = connStarved
-		c.l.e.count().starved.Add(1)
+		c.l.in.counters.starved.Add(1)
 		c.armTimer(starvedFor)
 		return
 	}
@@ -230,6 +230,10 @@ func (c *httpConn) failAttempt(err error) {
 func (c *httpConn) dropBackend() {
 	t := c.t
 	c.newAttempt()
+	if c.state == connStarved {
+		c.l.in.counters.starved.Add(-1)
+		c.state = connDialing
+	}
 	if t.giveUp != nil {
 		t.giveUp()
 		t.giveUp = nil

@@ -168,7 +168,8 @@ func (c *httpConn) expireTimer() {
 		}
 		c.hangUp()
 	case connStarved:
-		c.l.e.count().starved.Add(-1)
+		c.l.in.counters.starved.Add(-1)
+		c.state = connDialing
 		c.connect()
 	case connRelaying, connQueued, connDialing, connConnecting:
 		switch {
