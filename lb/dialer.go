@@ -19,6 +19,7 @@ import (
 type dialer struct {
 	timeout time.Duration // of a connection, and of its TLS handshake
 	tls     *tls.Config   // of backends without a TLS of their own; nil: no TLS
+	http2   bool          // TLS is for HTTP/2
 	// dial is HandlerConfig.Dial. nil: a net.Dialer's.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -50,8 +51,16 @@ func (d *dialer) connect(ctx context.Context, pick Pick, greeting []byte) (net.C
 	if cfg == nil {
 		return c, nil
 	}
-	client := tls.Client(&prefaced{Conn: c, greeting: greeting}, withServerName(cfg, pick.member.Backend))
-	if err := handshake(ctx, client, d.timeout); err != nil {
+	cfg = withServerName(cfg, pick.member.Backend)
+	if d.http2 {
+		cfg = withHTTP2(cfg)
+	}
+	client := tls.Client(&prefaced{Conn: c, greeting: greeting}, cfg)
+	err = handshake(ctx, client, d.timeout)
+	if err == nil && d.http2 && client.ConnectionState().NegotiatedProtocol != alpnHTTP2 {
+		err = errNoHTTP2
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}

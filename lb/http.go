@@ -13,12 +13,13 @@ import (
 	"github.com/havip/havip/internal/inet"
 )
 
-// Handler proxies HTTP requests to a pool of HTTP/1.1 backends. Make one with
+// Handler proxies HTTP requests to a pool of backends. Make one with
 // [NewHandler]. All methods may be called concurrently.
 //
 // A request goes to another backend when a backend refuses the connection, and also
 // when a backend fails or times out before it has answered. Once sent, only a GET, HEAD,
-// OPTIONS, TRACE, PUT or DELETE is sent a second time. Responses and request bodies are
+// OPTIONS, TRACE, PUT or DELETE is sent a second time, or a request that a backend of
+// HTTP/2 has said it has left alone. Responses and request bodies are
 // streamed. A response that a backend breaks off is broken off towards the client too.
 //
 // Backends get X-Forwarded-For (appended to), X-Forwarded-Proto, X-Forwarded-Host and
@@ -62,12 +63,14 @@ func (h *Handler) Reconfigure(cfg HandlerConfig) error {
 	}
 	next, prev := newHandlerSettings(cfg), h.settings.Load()
 	if next.mayShareConns(prev) {
-		next.idle = prev.idle
+		next.idle, next.shared = prev.idle, prev.shared
 	} else if prev != nil {
 		defer prev.idle.cut(nil)
+		defer prev.shared.cut(nil)
 	}
 	next.gone.add(&h.sessions)
 	next.gone.add(next.idle)
+	next.gone.add(next.shared)
 	next.Pool.watchGone(&next.gone)
 	h.settings.Store(next)
 	return nil
@@ -85,6 +88,7 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	h.closed = true
 	last := h.settings.Load()
 	last.idle.cut(nil)
+	last.shared.cut(nil)
 	last.Pool.unwatchGone(&last.gone)
 }
 

@@ -67,7 +67,7 @@ func (x *handling) lacksLength(h http.Header) bool {
 // because a read is still under way.
 func (x *handling) finishResponse() {
 	for name, values := range x.trailer {
-		if !slices.Contains(x.announced, name) {
+		if !slices.ContainsFunc(x.announced, func(other string) bool { return h1.EqualName(name, other) }) {
 			name = http.TrailerPrefix + name
 			// net/http would give a short response that is still in its buffers a length, and
 			// leave the trailer out.
@@ -81,6 +81,9 @@ func (x *handling) finishResponse() {
 	}
 	_ = x.rc.Flush()
 	deadline := time.Now().Add(drainFor)
+	if isGRPC(x.in) {
+		return // the end, which is in the trailer, is not to be late
+	}
 	if x.in.ProtoMajor != 1 {
 		// net/http resets the stream if the request goes on when this returns: for some
 		// clients that spoils the response. Its end is better late.

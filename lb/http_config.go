@@ -48,6 +48,10 @@ type HandlerConfig struct {
 	// MaxFields bounds the fields in the header of a request, and those in its trailer, in
 	// the same way. 10 to 10000, default 100.
 	MaxFields int
+	// BackendProtocol is what is spoken to backends, whatever clients speak. Requests of
+	// many clients share a connection of HTTP/2, and there are no upgrades: a backend gets
+	// the request for a WebSocket as any other. Default BackendHTTP1.
+	BackendProtocol BackendProtocol
 	// Reuse says for which requests kept connections to backends are used. Default
 	// ReuseSafe.
 	Reuse Reuse
@@ -115,6 +119,7 @@ func (c HandlerConfig) Validate() error {
 		field.Between("Tries", c.Tries, 1, maxTries),
 		field.Between("MaxHeader", c.MaxHeader, 1<<10, 1<<20),
 		field.Between("MaxFields", c.MaxFields, 10, 10000),
+		field.If(!words.Has(backendProtocols, c.BackendProtocol), "BackendProtocol", "%v: want %s", c.BackendProtocol, words.Choice(backendProtocols)),
 		field.If(!words.Has(reuses, c.Reuse), "Reuse", "%v: want %s", c.Reuse, words.Choice(reuses)),
 		field.If(!words.Has(underscores, c.Underscores), "Underscores", "%v: want %s", c.Underscores, words.Choice(underscores)),
 		field.If(c.MaxBody < 0, "MaxBody", "%d: want at least 0", c.MaxBody),

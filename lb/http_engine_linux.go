@@ -32,8 +32,9 @@ func (e *httpEngine) sessions() *registry { return &e.plane.handler.sessions }
 
 // inLoops reports whether requests with these settings are served here. Functions of an
 // embedder may wait, and know requests as net/http has them. Another handshake would wait, too.
+// Connections of HTTP/2 to backends are shared by requests of all loops.
 func (e *httpEngine) inLoops(cfg *handlerSettings) bool {
-	return cfg.Key == nil && cfg.ModifyResponse == nil && cfg.ErrorHandler == nil && cfg.Dial == nil &&
+	return cfg.BackendProtocol == BackendHTTP1 && cfg.Key == nil && cfg.ModifyResponse == nil && cfg.ErrorHandler == nil && cfg.Dial == nil &&
 		!renegotiates(cfg.dialer.tls) && !cfg.Pool.snap.Load().again
 }
 

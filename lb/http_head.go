@@ -110,6 +110,9 @@ func (x *handling) setHeader(fields []h1.Field) {
 	if !x.res.NoBody && x.res.Length >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(x.res.Length, 10)}
 	}
+	if x.up.stream != nil && x.major == 2 && !x.res.NoBody && x.res.Length < 0 {
+		h["Content-Length"] = nil // net/http would say how much of a short body has come
+	}
 	// net/http would add what it takes the body for. It adds a missing Date too, as a
 	// proxy has to (RFC 9110 §6.6.1).
 	if _, ok := h["Content-Type"]; !ok {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/havip/havip/lb/internal/h1"
+	"github.com/havip/havip/lb/internal/h2"
 )
 
 // attempt is what has become of an attempt to get a response from a backend, or to pass it on.
@@ -84,7 +85,7 @@ func (x *exchange) attemptFailed(err error, a attempt) (again bool) {
 
 // blame returns what the error of an attempt says about the backend.
 func (a attempt) blame(err error) Result {
-	if a.left || a.broken != nil || a.cut != nil || errors.Is(err, errStale) || errors.Is(err, errBodyOver) {
+	if a.left || a.broken != nil || a.cut != nil || errors.Is(err, errStale) || errors.Is(err, errBodyOver) || errors.Is(err, h2.ErrHeaderTooLarge) {
 		return Neutral
 	}
 	return blame(err)
@@ -141,6 +142,8 @@ func failureStatus(err, broken error) int {
 		return http.StatusRequestTimeout
 	case broken != nil:
 		return http.StatusBadRequest
+	case errors.Is(err, h2.ErrHeaderTooLarge):
+		return http.StatusRequestHeaderFieldsTooLarge
 	case errors.Is(err, ErrNoBackend), errors.Is(err, ErrBusy), errors.Is(err, errCut), starved(err):
 		return http.StatusServiceUnavailable
 	case isTimeout(err):

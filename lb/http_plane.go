@@ -124,7 +124,9 @@ func (p *HTTP) drain(ctx context.Context) {
 		}
 	}
 	sessions.drain(ctx)
-	p.handler.settings.Load().idle.cut(nil)
+	last := p.handler.settings.Load()
+	last.idle.cut(nil)
+	last.shared.cut(nil)
 	p.dropFronts()
 }
 

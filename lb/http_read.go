@@ -30,6 +30,9 @@ func (x *handling) readResponse(u *upstream) error {
 		}
 		u.headerLeft = -1
 		x.origin = &backendBody{u: u, left: x.res.Length}
+		if u.stream != nil {
+			x.origin.left = u.bodyLeft2()
+		}
 		close(x.upload.answered)
 		return nil
 	}
@@ -38,6 +41,9 @@ func (x *handling) readResponse(u *upstream) error {
 // readResponseHead reads a head. What comes behind it stays in u.r.
 func (x *handling) readResponseHead(u *upstream) error {
 	x.res.Reset() // the attempt before may have left a part of a head
+	if u.stream != nil {
+		return x.readHead2(u)
+	}
 	limits := h1.Limits{Header: maxResponseHeader, Fields: maxResponseFields}
 	var head []byte // nobody else's: x.res refers to it
 	n, err := 0, error(nil)
@@ -86,14 +92,16 @@ func (b *backendBody) Read(p []byte) (n int, err error) {
 	switch {
 	case b.err != nil:
 		return 0, b.err
+	case b.left == 0:
+		b.err = io.EOF
+		return 0, io.EOF
+	case b.u.stream != nil:
+		return b.readStream(p)
 	case b.left == h1.Chunked:
 		return b.readChunks(p)
 	case b.left == h1.UntilClose:
 		n, b.err = b.u.r.Read(p)
 		return n, b.err
-	case b.left == 0:
-		b.err = io.EOF
-		return 0, io.EOF
 	}
 	n, b.err = b.u.r.Read(p[:min(int64(len(p)), b.left)])
 	switch b.left -= int64(n); {

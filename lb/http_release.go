@@ -31,6 +31,11 @@ func (x *handling) keepUpstream() {
 	}
 	x.up = nil
 	switch {
+	case u.stream != nil:
+		if x.private { // nobody else may be taken for this client
+			u.shared.Retire()
+		}
+		u.Close()
 	case x.private:
 		x.conn.keep(x.cfg.idle, u)
 	case x.cfg.Reuse == ReuseNever:

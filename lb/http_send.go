@@ -75,6 +75,9 @@ func (x *handling) tryBackend() error {
 // takeKept returns a kept connection to x.pick for the request; nil: a new one is needed.
 func (x *handling) takeKept() *upstream {
 	to := x.cfg.destinationOf(x.pick)
+	if x.cfg.BackendProtocol == BackendHTTP2 {
+		return x.takeStream(to)
+	}
 	if x.conn != nil {
 		own := to
 		own.owner = x.conn
@@ -90,6 +93,19 @@ func (x *handling) takeKept() *upstream {
 		return nil
 	}
 	return x.takeConn(to, limit)
+}
+
+// takeStream returns a stream of a connection to x.pick on which a response has come; nil:
+// there is none. A server tells which requests it has left alone when it ends a connection,
+// so that one that cannot be repeated needs no fresh connection.
+func (x *handling) takeStream(to destination) *upstream {
+	if x.cfg.Reuse == ReuseNever {
+		return nil
+	}
+	if conn, stream := x.cfg.shared.take(to); stream != nil {
+		return newUpstream2(conn, stream, to)
+	}
+	return nil
 }
 
 // takeConn returns a kept connection. The end of one may have come a moment ago, so that
@@ -128,6 +144,9 @@ func (x *handling) sendOn(ctx context.Context, u *upstream) error {
 	err := x.readResponse(u)
 	if err == nil {
 		return nil
+	}
+	if u.stream != nil && u.stream.Unprocessed() {
+		u.written.Store(0) // as good as not sent
 	}
 	if interrupted := x.session.interrupted(); interrupted != nil {
 		return interrupted

@@ -18,8 +18,9 @@ type handlerSettings struct {
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
 
-	idle *idleConns
-	gone registry // what the pool cuts: the Handler's sessions, and idle
+	idle   *idleConns
+	shared *sharedConns // of HTTP/2
+	gone   registry     // what the pool cuts: the Handler's sessions, idle and shared
 }
 
 // newHandlerSettings returns settings that watch no pool yet.
@@ -32,8 +33,9 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		log:           limitedLog(cfg.Logger),
 		folds:         newFoldRule(cfg),
 		requestFields: compileFields(cfg.RequestHeaders), responseFields: compileFields(cfg.ResponseHeaders),
-		dialer: dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial},
+		dialer: dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},
 		idle:   new(idleConns),
+		shared: new(sharedConns),
 	}
 }
 
@@ -45,6 +47,9 @@ func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
 
 // dialUpstream connects to a picked backend.
 func (s *handlerSettings) dialUpstream(ctx context.Context, pick Pick) (*upstream, error) {
+	if s.BackendProtocol == BackendHTTP2 {
+		return s.dialShared(ctx, pick)
+	}
 	start := time.Now()
 	c, err := s.dialer.connect(ctx, pick, nil)
 	if starved(err) && s.idle.giveWay() && retry.Pause(ctx, starvedFor) {

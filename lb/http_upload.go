@@ -31,8 +31,12 @@ func (x *handling) startUpload(u *upstream) *upload {
 	up := &upload{answered: make(chan struct{}), continued: make(chan struct{}), done: make(chan struct{})}
 	body := x.body.newReader()
 	expect := body != nil && x.expect && x.body.bytesRead() == 0
-	_, _ = u.w.Write(x.appendRequest(u.w.AvailableBuffer(), body != nil, expect)) // an error stays in u.w until Flush
-	up.err = u.w.Flush()
+	if u.stream != nil {
+		up.err = x.writeHead2(u, body != nil, expect)
+	} else {
+		_, _ = u.w.Write(x.appendRequest(u.w.AvailableBuffer(), body != nil, expect)) // an error stays in u.w until Flush
+		up.err = u.w.Flush()
+	}
 	if up.err != nil || body == nil {
 		x.endUpload(u, up.err)
 		close(up.done)
@@ -87,6 +91,9 @@ func (x *handling) endUpload(u *upstream, err error) {
 
 // writeBody copies the request's body to the backend.
 func (x *handling) writeBody(u *upstream, body io.Reader) error {
+	if u.stream != nil {
+		return x.writeBody2(u, body)
+	}
 	chunks := x.req.Length == h1.Chunked
 	err := copyPieces(body, func(p []byte) error {
 		if chunks {

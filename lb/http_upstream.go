@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/havip/havip/lb/internal/h2"
 )
 
 // maxResponseHeader bounds the header of a response in bytes, together with the
@@ -31,6 +33,9 @@ type upstream struct {
 	to    destination
 	r     *bufio.Reader
 	w     *bufio.Writer
+
+	stream *h2.Stream  // of HTTP/2; nil: it is a connection of HTTP/1.1
+	shared *sharedConn // which stream is a part of
 
 	// During a request.
 	timeout    time.Duration // silence that is accepted

@@ -31,7 +31,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	elsewhere := map[string]string{
 		"lb.PoolConfig.Name":    "the service's",
 		"lb.Backend.TLS":        "embedders",
-		"lb.TCPConfig.NoSplice": "benchmarks", "lb.HTTPConfig.ClientTimeout": "nobody: the default is nginx's",
+		"lb.TCPConfig.NoSplice": "benchmarks",
 	}
 	for _, f := range []string{"TCPConfig.Pool", "TCPConfig.Routes", "TCPConfig.TLS", "TCPConfig.BackendTLS", "TCPConfig.AcceptProxy", "TCPConfig.Limits",
 		"UDPConfig.Pool", "HTTPConfig.Pool", "HTTPConfig.TLS", "HTTPConfig.BackendTLS", "HTTPConfig.AcceptProxy", "HTTPConfig.Limits"} {

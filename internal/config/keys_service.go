@@ -164,9 +164,11 @@ func (s *Service) httpKeys() []key {
 	return owned([]key{
 		setting("header_timeout", duration(&h.HeaderTimeout), "for the header of a request, TLS handshake included; in HTTP/2 for the handshake alone: there idle_timeout ends a connection with an unfinished header"),
 		setting("response_timeout", duration(&h.Timeout), "longest silence of a backend, or of its reading, during a request"),
+		setting("client_timeout", duration(&h.ClientTimeout), "longest silence of a client in the middle of a request, or of its reading: a stream of gRPC may need a longer one"),
 		setting("tunnel_timeout", duration(&h.TunnelTimeout), "the same for upgraded connections such as WebSockets"),
 		setting("max_header", size(&h.MaxHeader), "of requests, as HTTP/1.1 has it, in bytes or KiB; larger ones are answered with 431; of a trailer as well, 4 KiB in HTTP/1.1"),
 		setting("max_fields", integer(&h.MaxFields), "in the header of a request, and in its trailer; more are answered with 431"),
+		setting("backend_protocol", choice(&h.BackendProtocol), "what backends speak: http2 is for gRPC, with TLS by ALPN and without TLS by prior knowledge, and has no upgrades"),
 		setting("reuse", choice(&h.Reuse), "of kept connections to backends: safe: a request that cannot be repeated gets a fresh one; always: for any request, as nginx does"),
 		setting("max_body", size(&h.MaxBody), "of requests, in bytes, KiB, MiB or GiB; larger ones are answered with 413; 0: any"),
 		optional("trusted_proxies", list(&h.TrustedProxies, trusted), "[192.168.31.0/24]",

@@ -173,11 +173,11 @@ func TestDecoded(t *testing.T) {
 		}},
 		Groups: []Group{{at(99, 5), "G1", []string{"VI_1", "VI_6"}, Listeners{[]Notify{{[]string{"/etc/havip/notify.sh"}, nil}}, "nobody:nogroup", "/run/havip/groups", 30 * time.Second}}},
 		Alarms: []Alarm{{
-			Pos: at(197, 5), Webhook: secret("https://hooks.example.org/xyz"), Token: secret("t0ken"),
+			Pos: at(199, 5), Webhook: secret("https://hooks.example.org/xyz"), Token: secret("t0ken"),
 			Receiver: Receiver{Name: "ops", Format: alarm.Slack, Proxy: "http://proxy.example.org:3128", CA: "/etc/havip/ca.pem", On: []string{"split", "fault"},
 				Repeat: time.Hour, Timeout: 5 * time.Second, GiveUp: 30 * time.Minute},
 		}, {
-			Pos: at(207, 5), Password: secret("s3cret"),
+			Pos: at(209, 5), Password: secret("s3cret"),
 			Receiver: Receiver{Name: "mail", Email: alarm.Email{Server: "smtp.example.org:465", From: "havip <havip@example.org>", To: []string{"ops@example.org", "boss@example.org"},
 				User: "havip", TLS: alarm.TLS}, On: []string{"transition", "split", "pool", "certificate"}, Repeat: -1, Timeout: 10 * time.Second, GiveUp: time.Hour},
 		}},

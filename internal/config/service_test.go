@@ -31,7 +31,6 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	service := func(line int, s Service) Service {
 		s.Pos = at(line, 5)
 		s.TCP, s.UDP, s.HTTP = s.TCP.WithDefaults(), s.UDP.WithDefaults(), s.HTTP.WithDefaults()
-		s.HTTP.ClientTimeout = 0 // no key
 		return s
 	}
 	backend := func(address string) lb.Backend { return lb.Backend{Name: address, Address: address, Weight: 1} }
@@ -62,7 +61,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			TicketKeys: []string{"/etc/havip/ticket.key", "/etc/havip/ticket.old.key"}},
 		BackendTLS:  &TLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
-		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
+		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, ClientTimeout: 40 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, BackendProtocol: lb.BackendHTTP2, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
 			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": ""}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}},
 			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
@@ -70,17 +69,17 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	}
 
 	behind := func(c *Check) *Check { c.SendProxy = lb.ProxyV2; return c }
-	tcp := behind(ofBackends(check(first+74, 12, "", "tcp", new(healthcheck.TCP), none)))
-	mail := service(63, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
+	tcp := behind(ofBackends(check(first+76, 12, "", "tcp", new(healthcheck.TCP), none)))
+	mail := service(65, Service{Name: "mail", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "tcp", Pool: pool("mail", lb.RoundRobin),
 		Routes: []ServiceRoute{
 			{Name: "new", ServerNames: []string{"mail.example.org", "*.mail.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.245:993")}, Check: tcp},
 			{Name: "old", ServerNames: []string{"old.example.org"},
-				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: behind(ofBackends(check(first+73, 16, "", "tls", new(healthcheck.TLS), none)))},
+				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: behind(ofBackends(check(first+75, 16, "", "tls", new(healthcheck.TLS), none)))},
 		},
 		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
 
-	dns := service(78, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
+	dns := service(80, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
 		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), UDP: lb.UDPConfig{Responses: 1, MaxSessions: 1000}})
 	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
 	return []Service{web, db, shop, mail, dns}

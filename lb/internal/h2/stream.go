@@ -73,17 +73,15 @@ func (s *Stream) begin(fields []hpack.HeaderField, end bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case s.err != nil:
-		return s.err
 	case c.err != nil:
-		s.refused = true
-		return c.err
-	case !c.usable():
-		s.refused = true
-		return ErrFull
+		s.failLocked(c.err, true)
+	case c.leaving:
+		s.failLocked(ErrFull, true)
 	case fieldsSize(fields) > c.peer.header:
-		s.refused = true
-		return ErrHeaderTooLarge
+		s.failLocked(ErrHeaderTooLarge, true)
+	}
+	if s.err != nil {
+		return s.err
 	}
 	s.id, s.started = c.nextID, time.Now()
 	c.nextID += 2
@@ -245,6 +243,13 @@ func (s *Stream) Ended() bool {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	return s.ended
+}
+
+// HasBody reports whether something is here of the body that nobody has read.
+func (s *Stream) HasBody() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.at < len(s.body)
 }
 
 // HasMore reports whether a Read would not wait.
