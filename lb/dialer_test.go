@@ -83,7 +83,7 @@ func TestTLSOfABackendChanges(t *testing.T) {
 		if got := rawRequest(t, s, aGet); got != tt.want {
 			t.Errorf("case %d: got %q, want %q", i, got, tt.want)
 		}
-		if n := h.pool().Status().Backends[0].Connects; n != tt.connects {
+		if n := h.pool().Status().Backends[0].Connects; n != tt.connects && !*onEngine { // there each loop has its own
 			t.Errorf("case %d: %d connections, want %d", i, n, tt.connects)
 		}
 	}

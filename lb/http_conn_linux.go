@@ -95,7 +95,7 @@ type turnState struct {
 func (t *httpTurn) reset() {
 	t.req.Reset()
 	t.res.Reset()
-	t.x.hook, t.x.pick, t.x.last = nil, Pick{}, nil
+	t.x.cfg, t.x.hook, t.x.pick, t.x.last = nil, nil, Pick{}, nil // of an earlier configuration, maybe
 	t.turnState = turnState{}
 }
 

@@ -89,6 +89,7 @@ func TestErrorHandler(t *testing.T) {
 
 // Under a prefix that the backend does not know, its redirects are mended.
 func TestModifyResponse(t *testing.T) {
+	onlyNetHTTP(t, "a middleware")
 	errBad := errors.New("not fit to be seen")
 	var open atomic.Int32
 	cfg := HandlerConfig{

@@ -121,6 +121,7 @@ func TestRequestsAreCutWithTheirBackend(t *testing.T) {
 // Shutdown waits for requests, and cuts them when its time is over. Those that come
 // later are served nevertheless: a server may have accepted them long before.
 func TestShutdownAndRequests(t *testing.T) {
+	onlyNetHTTP(t, "a plane ends with its Serve")
 	reached, answer := make(chan bool), make(chan bool)
 	s, h := front(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Upgrade") != "" {
@@ -237,6 +238,7 @@ func TestTunnelsSurviveChanges(t *testing.T) {
 // A panic is an error that a service wants to know of; net/http would write it where
 // the daemon does not look by default.
 func TestPanicsAreLogged(t *testing.T) {
+	onlyNetHTTP(t, "a ResponseWriter")
 	var out labtest.Log
 	cfg := HandlerConfig{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError})))}
 	s, h := front(t, cfg, webBackend(t, name("ok")))
@@ -256,6 +258,7 @@ func TestPanicsAreLogged(t *testing.T) {
 // The body of a request is read in a goroutine of its own, whose panic nobody else
 // would catch: it is the end of that request only.
 func TestPanicOfABody(t *testing.T) {
+	onlyNetHTTP(t, "a middleware")
 	var out labtest.Log
 	cfg := HandlerConfig{Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn})))}
 	s, h := front(t, cfg, rawBackend(t, discard))
@@ -282,6 +285,7 @@ func (panicking) Close() error             { return nil }
 // What a middleware's body says about its length does not become the framing of what
 // backends get.
 func TestBodyOfAnotherLength(t *testing.T) {
+	onlyNetHTTP(t, "a middleware")
 	for _, content := range []string{"ab", "abcdef"} {
 		rec, b := record(t)
 		s, h := front(t, HandlerConfig{}, b)

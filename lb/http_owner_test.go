@@ -89,6 +89,7 @@ func logIn(t *testing.T, c *reader) string {
 
 // age makes all kept connections as old as d.
 func age(h *Handler, d time.Duration) {
+	ageInLoops(h, d)
 	i := h.settings.Load().idle
 	i.mu.Lock()
 	defer i.mu.Unlock()

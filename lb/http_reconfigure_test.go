@@ -45,7 +45,7 @@ func TestReconfiguredHandler(t *testing.T) {
 	if n := h.Stats().Accepted; n != 3 {
 		t.Errorf("%d requests are counted, want 3", n)
 	}
-	if n := h.pool().Status().Backends[0].Connects; n != 1 {
+	if n := h.pool().Status().Backends[0].Connects; n != 1 && !*onEngine { // there each loop has its own
 		t.Errorf("%d connections to the backend, want 1", n)
 	}
 	waitFor(t, "one configuration alone to watch the pool", func() bool { return watchers(h.pool()) == 1 })
@@ -58,6 +58,9 @@ func TestReconfiguredHandler(t *testing.T) {
 	}
 	if got := rawRequest(t, s, aGet); got != "c" {
 		t.Errorf("got %q, want c", got)
+	}
+	if *onEngine {
+		return // a plane ends with its Serve
 	}
 	h.Shutdown(t.Context())
 	h.Shutdown(t.Context())

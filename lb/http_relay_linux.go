@@ -216,10 +216,14 @@ func (c *httpConn) openBody(out, p []byte) (content []byte, used int, ok bool) {
 	t := c.t
 	cfg := t.x.cfg
 	content, used, err := t.up.take(out, p, int(cfg.MaxHeader))
-	t.x.record.Received = max(t.x.record.Received, t.up.moved)
-	if err == nil && cfg.MaxBody > 0 && t.up.moved > cfg.MaxBody {
-		err = &http.MaxBytesError{Limit: cfg.MaxBody}
+	moved := t.up.moved
+	if cfg.MaxBody > 0 && moved > cfg.MaxBody {
+		moved = cfg.MaxBody // the rest was not taken
+		if err == nil {
+			err = &http.MaxBytesError{Limit: cfg.MaxBody}
+		}
 	}
+	t.x.record.Received = max(t.x.record.Received, moved)
 	if err == nil && t.up.over {
 		err = t.parseTrailer(&t.up, int(cfg.MaxHeader), cfg.MaxFields)
 	}

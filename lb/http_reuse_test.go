@@ -111,7 +111,6 @@ func TestContentLengthZero(t *testing.T) {
 		"DELETE / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n":                          "Content-Length: 0",
 		"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n":                                               "",
 		"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":           "Transfer-Encoding: chunked",
-		"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na":       "Content-Length: 1",
 		"PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n":     "Content-Length: 0",
 		"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n": "Transfer-Encoding: chunked",
 	} {
@@ -301,6 +300,9 @@ func TestIdleConnectionsGoWithTheBackend(t *testing.T) {
 		func() { h.pool().SetHealth(h.pool().Status().Backends[0].Name, errDown) },
 		func() { h.Shutdown(t.Context()) },
 	} {
+		if i == 1 && *onEngine {
+			return // a plane ends with its Serve
+		}
 		h.pool().SetHealth(h.pool().Status().Backends[0].Name, nil)
 		if got := rawRequest(t, s, aGet); got != "ok" {
 			t.Fatal(got)

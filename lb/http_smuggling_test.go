@@ -48,6 +48,21 @@ func TestRequestSmuggling(t *testing.T) {
 	post := func(headers, body string) string {
 		return "POST / HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n" + body
 	}
+	type fate struct {
+		status int
+		want   string
+		closes bool
+	}
+	// The event loops refuse what the next server might take otherwise. Backends answer what
+	// net/http would.
+	refused := fate{400, "", true}
+	inLoops := map[string]fate{
+		"length twice the same": refused, "encoding in HTTP/1.0": refused, "encoding and length in HTTP/1.0": refused, "lines end with LF": refused,
+		"folded line": refused, "folded length": refused, "trailer with a space before the colon": refused,
+		"no slash":            {400, "", false},
+		"expectation unknown": {200, plain, false},
+		"asterisk of OPTIONS": {200, "OPTIONS * HTTP/1.1|Host: x||", false},
+	}
 	for _, tt := range []struct {
 		name    string
 		request string
@@ -154,6 +169,16 @@ func TestRequestSmuggling(t *testing.T) {
 		{"expectation unknown", post("Expect: a lot\r\nContent-Length: 3\r\n", "abc"), 417, "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if *onEngine {
+				// net/http does not tell chunks alone from chunks with a length.
+				head, _, _ := strings.Cut(tt.request, "\r\n\r\n")
+				if chunks := strings.Contains(tt.want, "|Transfer-Encoding: chunked"); chunks && !strings.Contains(head, "Content-Length") {
+					tt.closes = false
+				}
+				if f, ok := inLoops[tt.name]; ok {
+					tt.status, tt.want, tt.closes = f.status, f.want, f.closes
+				}
+			}
 			c := newReader(t, s.Listener.Addr().String())
 			io.WriteString(c, tt.request+next)
 			res, err := http.ReadResponse(c.r, nil)
@@ -231,6 +256,7 @@ func TestResponseSplitting(t *testing.T) {
 			if failed && strings.HasPrefix(got, "502 ") {
 				got = ""
 			}
+			waitFor(t, "the end", func() bool { return h.Stats().Active == 0 })
 			if res.StatusCode != tt.want || got != tt.body || (h.pool().Status().Backends[0].Failures == 1) != failed {
 				t.Errorf("%d %q, %+v", res.StatusCode, got, h.pool().Status().Backends[0])
 			}

@@ -39,6 +39,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 func TestShutdownCutsTunnelsAtItsDeadline(t *testing.T) {
+	onlyNetHTTP(t, "a plane ends with its Serve")
 	s, h := front(t, HandlerConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 		http.ReadRequest(r)
 		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")

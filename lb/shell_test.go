@@ -29,8 +29,12 @@ type shell struct {
 // and addresses mean something on both shells.
 func (s shell) serve(t testing.TB) (*httptest.Server, *Handler) {
 	t.Helper()
-	if s.handler == nil {
+	if s.handler == nil && *onEngine {
+		s.handler = new(Handler) // which the plane configures
+	} else if s.handler == nil {
 		s.handler = newHandler(t, s.HandlerConfig)
+	} else {
+		s.HandlerConfig = s.handler.settings.Load().HandlerConfig
 	}
 	srv := httptest.NewUnstartedServer(s.handler)
 	srv.EnableHTTP2 = s.tls
@@ -64,7 +68,7 @@ func (s shell) serve(t testing.TB) (*httptest.Server, *Handler) {
 
 // serveOnEngine serves ln by the event loops until end is closed.
 func (s shell) serveOnEngine(t testing.TB, ln net.Listener, config *tls.Config, end <-chan struct{}) {
-	cfg := HTTPConfig{HandlerConfig: s.handler.settings.Load().HandlerConfig, HeaderTimeout: s.header, IdleTimeout: s.idle, ShutdownTimeout: -1}
+	cfg := HTTPConfig{HandlerConfig: s.HandlerConfig, HeaderTimeout: s.header, IdleTimeout: s.idle, ShutdownTimeout: -1}
 	if config != nil {
 		cfg.TLS = &tls.Config{Certificates: config.Certificates}
 	}
@@ -89,6 +93,9 @@ func (s shell) serveOnEngine(t testing.TB, ln net.Listener, config *tls.Config, 
 		s.handler.Shutdown(ctx)
 	})
 }
+
+// ageInLoops makes the connections that loops keep for h as old as d.
+var ageInLoops = func(*Handler, time.Duration) {}
 
 // deafListener has nobody connect to a server of net/http that has the address of another.
 type deafListener struct {
