@@ -73,8 +73,15 @@ type HandlerConfig struct {
 	// of backends; an empty value removes the header. In values, ${client} is the
 	// client's address and ${local} the address that the client connected to. In
 	// responses, ${backend} is the backend's name and ${source} this host's address
-	// in the connection to the backend. Names keep the case they are written in.
-	// Headers on which the framing of messages depends cannot be set.
+	// in the connection to the backend. Of the client's TLS there are ${tls_version}, as in
+	// TLSv1.3, ${tls_cipher} by its name of IANA, and ${server_name}, the one that was asked
+	// for; of the client's certificate ${client_cert}, in PEM form with URL escapes,
+	// ${client_cert_subject} and ${client_cert_issuer} by RFC 2253, ${client_cert_serial} and
+	// ${client_cert_fingerprint}, SHA-256, both hexadecimal, and ${client_cert_verified}:
+	// SUCCESS; FAILED: the tls.Config does not verify it; NONE: there is none. A header
+	// whose value turns out empty is removed: in no case backends get what a client claims.
+	// Names keep the case they are written in. Headers on which the framing of messages
+	// depends cannot be set.
 	RequestHeaders, ResponseHeaders map[string]string
 	// BackendTLS makes connections to backends use TLS. Without a ServerName the
 	// host of the backend's address is verified.

@@ -68,6 +68,7 @@ type requestOrigin struct {
 	client, local         netip.AddrPort       // zero: not known
 	clientText, localText string               // the addresses, for backends
 	secure                *tls.ConnectionState // nil: no TLS
+	text                  *secureText          // of secure; nil: no header has had it yet
 }
 
 func newRequestOrigin(client, local netip.AddrPort, secure *tls.ConnectionState) requestOrigin {

@@ -369,24 +369,26 @@ func TestUnixBackend(t *testing.T) {
 func TestHandlerRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
 	headers := func(name, value string) map[string]string { return map[string]string{name: value} }
+	const ofTLS = "${client_cert_verified}, ${client_cert_subject}, ${client_cert_issuer}, ${client_cert_serial}, ${client_cert_fingerprint}, " +
+		"${client_cert}, ${tls_version}, ${tls_cipher} or ${server_name}"
 	for want, cfg := range map[string]HandlerConfig{
-		"Pool: none: want a pool":                                                                            {},
-		"ConnectTimeout: -1ns: want 1ms to 1h":                                                               {Pool: p, ConnectTimeout: -1},
-		"Timeout: -1ns: want 1ms to 24h":                                                                     {Pool: p, Timeout: -1},
-		"TunnelTimeout: 721h: want 1ms to 720h":                                                              {Pool: p, TunnelTimeout: 721 * time.Hour},
-		"Tries: 9: want 1 to 8":                                                                              {Pool: p, Tries: 9},
-		"TrustedProxies[1]: invalid Prefix: want addresses, such as 192.0.2.0/24":                            {Pool: p, TrustedProxies: append(loopback, netip.Prefix{})},
-		"MaxHeader: 1023: want 1024 to 1048576":                                                              {Pool: p, MaxHeader: 1023},
-		"MaxFields: -1: want 10 to 10000":                                                                    {Pool: p, MaxFields: -1},
-		"Underscores: Underscores(2): want drop or pass":                                                     {Pool: p, Underscores: 2},
-		"MaxBody: -1: want at least 0":                                                                       {Pool: p, MaxBody: -1},
-		"ResponseHeaders[X]: want the value of a header":                                                     {Pool: p, ResponseHeaders: headers("X", "a\r\nSet-Cookie: b")},
-		"RequestHeaders[a b]: want the name of a header, such as X-Balancer":                                 {Pool: p, RequestHeaders: headers("a b", "x")},
-		`RequestHeaders[X]: "${source}": no such variable here: want ${client} or ${local}`:                  {Pool: p, RequestHeaders: headers("X", "${client} ${source}")},
-		`ResponseHeaders[X]: "${": no such variable here: want ${client}, ${local}, ${backend} or ${source}`: {Pool: p, ResponseHeaders: headers("X", "${source} ${")},
-		"ResponseHeaders[x]: want one of a name, in upper or lower case":                                     {Pool: p, ResponseHeaders: map[string]string{"X": "1", "x": "2"}},
-		"ResponseHeaders[host]: want another header: the proxy itself decides on this one":                   {Pool: p, ResponseHeaders: headers("host", "a")},
-		"ClientTimeout: -1ns: want 1ms to 24h\nPool: none: want a pool":                                      {ClientTimeout: -1},
+		"Pool: none: want a pool":                                                                   {},
+		"ConnectTimeout: -1ns: want 1ms to 1h":                                                      {Pool: p, ConnectTimeout: -1},
+		"Timeout: -1ns: want 1ms to 24h":                                                            {Pool: p, Timeout: -1},
+		"TunnelTimeout: 721h: want 1ms to 720h":                                                     {Pool: p, TunnelTimeout: 721 * time.Hour},
+		"Tries: 9: want 1 to 8":                                                                     {Pool: p, Tries: 9},
+		"TrustedProxies[1]: invalid Prefix: want addresses, such as 192.0.2.0/24":                   {Pool: p, TrustedProxies: append(loopback, netip.Prefix{})},
+		"MaxHeader: 1023: want 1024 to 1048576":                                                     {Pool: p, MaxHeader: 1023},
+		"MaxFields: -1: want 10 to 10000":                                                           {Pool: p, MaxFields: -1},
+		"Underscores: Underscores(2): want drop or pass":                                            {Pool: p, Underscores: 2},
+		"MaxBody: -1: want at least 0":                                                              {Pool: p, MaxBody: -1},
+		"ResponseHeaders[X]: want the value of a header":                                            {Pool: p, ResponseHeaders: headers("X", "a\r\nSet-Cookie: b")},
+		"RequestHeaders[a b]: want the name of a header, such as X-Balancer":                        {Pool: p, RequestHeaders: headers("a b", "x")},
+		`RequestHeaders[X]: "${source}": no such variable here: want ${client}, ${local}, ` + ofTLS: {Pool: p, RequestHeaders: headers("X", "${client} ${source}")},
+		`ResponseHeaders[X]: "${": no such variable here: want ${client}, ${local}, ${backend}, ${source}, ` + ofTLS: {Pool: p, ResponseHeaders: headers("X", "${source} ${")},
+		"ResponseHeaders[x]: want one of a name, in upper or lower case":                                             {Pool: p, ResponseHeaders: map[string]string{"X": "1", "x": "2"}},
+		"ResponseHeaders[host]: want another header: the proxy itself decides on this one":                           {Pool: p, ResponseHeaders: headers("host", "a")},
+		"ClientTimeout: -1ns: want 1ms to 24h\nPool: none: want a pool":                                              {ClientTimeout: -1},
 	} {
 		for range 2 { // looking changes nothing
 			if err := cfg.Validate(); err == nil || err.Error() != want {

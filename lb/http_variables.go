@@ -31,6 +31,21 @@ var variables = []variable{
 	{"${local}", inRequests | inHost | inResponses, func(x *exchange, b []byte) []byte { return append(b, x.from.localText...) }},
 	{"${backend}", inResponses, func(x *exchange, b []byte) []byte { return append(b, x.pick.Backend()...) }},
 	{"${source}", inResponses, func(x *exchange, b []byte) []byte { return appendAddr(b, x.source) }},
+
+	secureVariable("${client_cert_verified}", (*requestOrigin).verified),
+	secureVariable("${client_cert_subject}", func(o *requestOrigin) string { return o.about().subject }),
+	secureVariable("${client_cert_issuer}", func(o *requestOrigin) string { return o.about().issuer }),
+	secureVariable("${client_cert_serial}", func(o *requestOrigin) string { return o.about().serial }),
+	secureVariable("${client_cert_fingerprint}", func(o *requestOrigin) string { return o.about().fingerprint }),
+	secureVariable("${client_cert}", (*requestOrigin).escapedPEM),
+	secureVariable("${tls_version}", (*requestOrigin).protocol),
+	secureVariable("${tls_cipher}", (*requestOrigin).cipher),
+	secureVariable("${server_name}", (*requestOrigin).serverName),
+}
+
+// secureVariable is one of the client's TLS: see secureText.
+func secureVariable(name string, text func(*requestOrigin) string) variable {
+	return variable{name, inRequests | inResponses, func(x *exchange, b []byte) []byte { return append(b, text(x.from)...) }}
 }
 
 // variableNames returns the names of the variables that may stand somewhere.
@@ -101,11 +116,16 @@ func (s *setFields) sets(f *h1.Field) bool {
 	return f.ID != h1.Other || slices.ContainsFunc(s.list, func(own setField) bool { return h1.EqualName(own.name, f.Name) })
 }
 
-// appendTo appends the fields to those of a message. Host is no field here: see hostOf.
+// appendTo appends the fields to those of a message, without those that are empty: of
+// variables that are nothing for x. Host is no field here: see hostOf.
 func (s *setFields) appendTo(fields []h1.Field, x *exchange) []h1.Field {
 	for i := range s.list {
-		if f := &s.list[i]; len(f.pieces) > 0 && f.id != h1.Host {
-			fields = append(fields, h1.Field{Name: f.name, Value: f.value(x), ID: f.id})
+		f := &s.list[i]
+		if f.id == h1.Host {
+			continue
+		}
+		if value := f.value(x); value != "" {
+			fields = append(fields, h1.Field{Name: f.name, Value: value, ID: f.id})
 		}
 	}
 	return fields

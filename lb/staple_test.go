@@ -191,7 +191,7 @@ func TestOpenSSLSeesStaple(t *testing.T) {
 	a := newAuthority(t)
 	f := a.issueChain("a", "a.test")
 	f.Staple = writeFile(t, a.dir, "a.der", string(a.respond(a.load(f).Leaf.SerialNumber, nil)))
-	for _, plane := range []string{"tcp", "http"} {
+	for _, plane := range []string{"tcp", "http", "handler"} {
 		addr := tlsNode(t, plane, &tls.Config{GetCertificate: a.certificates(f).GetCertificate}, nil)
 		for _, version := range []string{"-tls1_2", "-tls1_3"} {
 			cmd := exec.CommandContext(t.Context(), "openssl", "s_client", "-connect", addr, "-servername", "a.test", "-CAfile", a.writeCA(),

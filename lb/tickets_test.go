@@ -2,6 +2,7 @@ package lb
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -53,11 +54,26 @@ func tlsNode(t *testing.T, plane string, cfg *tls.Config, keys *TicketKeys) (add
 		address, _ = relay(t, tcpWith(TCPConfig{TLS: cfg}), web)
 		return address
 	}
+	return secureFront(t, plane, cfg, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{web}})})
+}
+
+// secureFront serves requests with TLS: by an HTTP, or by a Handler behind net/http.
+func secureFront(t *testing.T, plane string, cfg *tls.Config, h HandlerConfig) (address string) {
+	t.Helper()
+	if plane == "http" {
+		p, err := NewHTTP(HTTPConfig{HandlerConfig: h, TLS: cfg, ShutdownTimeout: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := listenTest(t)
+		labtest.Run(t, func(ctx context.Context) error { return p.Serve(ctx, ln) })
+		return ln.Addr().String()
+	}
 	ln, err := NewListener(listenTest(t), ListenerConfig{TLS: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &http.Server{Handler: newHandler(t, HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{web}})})}
+	srv := &http.Server{Handler: newHandler(t, h)}
 	go srv.Serve(ln)
 	t.Cleanup(func() { srv.Close() })
 	return ln.Addr().String()
@@ -79,9 +95,9 @@ func askHello(t *testing.T, address string, client *tls.Config) (state tls.Conne
 	return c.ConnectionState(), err
 }
 
-// eachFront runs a test for both planes that end TLS, and both versions of TLS.
+// eachFront runs a test for all planes that end TLS, and both versions of TLS.
 func eachFront(t *testing.T, f func(t *testing.T, plane string, version uint16)) {
-	for _, plane := range []string{"tcp", "http"} {
+	for _, plane := range []string{"tcp", "http", "handler"} {
 		for name, version := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
 			t.Run(plane+" TLS "+name, func(t *testing.T) { f(t, plane, version) })
 		}
@@ -198,7 +214,7 @@ func TestOpenSSLResumes(t *testing.T) {
 	lab.Need(t, "openssl")
 	a := newAuthority(t)
 	certs, ca := a.certificates(a.issue("a", "a.test")), a.writeCA()
-	for _, plane := range []string{"tcp", "http"} {
+	for _, plane := range []string{"tcp", "http", "handler"} {
 		nodes := make([]string, 2)
 		for i := range nodes {
 			nodes[i] = tlsNode(t, plane, &tls.Config{GetCertificate: certs.GetCertificate}, derivedTickets(t, strings.Repeat("s", MinTicketSecret)))
