@@ -160,6 +160,7 @@ func (d *decoder) validateTLS(s *Service, path string) {
 		d.validateALPN(t, s.Mode, path+".alpn")
 		t.Digest = m.digest()
 	}
+	d.clientCertificates(s, path)
 	if t := s.BackendTLS; t != nil {
 		path, m := path+".backend_tls", d.material()
 		d.validateClientTLS(t, path, ".ca")
@@ -168,6 +169,21 @@ func (d *decoder) validateTLS(s *Service, path string) {
 			d.certificate(m, t.Certificate, &t.Key, path)
 		}
 		t.Digest = m.digest()
+	}
+}
+
+// clientCertificates warns of headers with what no client is asked for.
+func (d *decoder) clientCertificates(s *Service, path string) {
+	if s.TLS != nil && d.given(path+".tls.client_ca") {
+		return
+	}
+	for key, headers := range map[string]map[string]string{"request_headers": s.HTTP.RequestHeaders, "response_headers": s.HTTP.ResponseHeaders} {
+		for _, value := range headers {
+			if strings.Contains(value, "${client_cert") {
+				d.warn(path+".http."+key, "%v", own("${client_cert...} is always empty, or NONE: clients are asked for certificates only with client_ca under tls"))
+				break
+			}
+		}
 	}
 }
 

@@ -159,6 +159,35 @@ func TestStapleFiles(t *testing.T) {
 	}
 }
 
+// TestCertificatesOfClientsInHeaders: whoever wants them in headers, and does not ask for
+// them, hears that the headers stay empty.
+func TestCertificatesOfClientsInHeaders(t *testing.T) {
+	const want = "${client_cert...} is always empty, or NONE: clients are asked for certificates only with client_ca under tls"
+	for _, tc := range []struct {
+		name, rest string
+		paths      []string
+	}{
+		{"no TLS", `http: {request_headers: {X-A: "${client_cert}", X-B: "${client_cert_serial}"}}`, []string{"services[0].http.request_headers"}},
+		{"no client_ca", `tls: {certificates: [/web.pem]}, http: {response_headers: {X-A: "${client_cert_verified}"}}`, []string{"services[0].http.response_headers"}},
+		{"client_ca", `tls: {certificates: [/web.pem], client_ca: /ca.pem}, http: {request_headers: {X-A: "${client_cert}"}}`, nil},
+		{"other variables", `http: {request_headers: {X-A: "${client} ${tls_version}"}}`, nil},
+	} {
+		c, err := pretend("f.yaml", []byte(`services: [{name: web, listen: ":443", backends: ["192.0.2.7:80"], `+tc.rest+`}]`))
+		if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		var got []string
+		for _, w := range c.Warnings {
+			if got = append(got, w.Path); w.Text != want {
+				t.Errorf("%s: %v, want %q", tc.name, w, want)
+			}
+		}
+		if !slices.Equal(got, tc.paths) {
+			t.Errorf("%s: warnings of %v, want %v", tc.name, got, tc.paths)
+		}
+	}
+}
+
 // TestTicketKeyFiles: a file that is no key is an error, one that others read a warning, and
 // another key another configuration.
 func TestTicketKeyFiles(t *testing.T) {

@@ -175,7 +175,8 @@ func (s *Service) httpKeys() []key {
 			"whose X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP are passed on, and of others neither X-Forwarded-For nor Forwarded"),
 		setting("underscores", choice(&h.Underscores), "requests' headers whose names hold other than letters, digits and hyphens; one that CGI takes for a header set here is dropped in any case"),
 		optional("request_headers", headers(&h.RequestHeaders), `{X-Balancer: "${local}"}`,
-			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to").secret(),
+			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to; ${client_cert}: the client's certificate, as nginx's $ssl_client_escaped_cert; "+
+				"of it ${client_cert_verified} (SUCCESS or NONE), ${client_cert_subject}, ${client_cert_issuer}, ${client_cert_serial}, ${client_cert_fingerprint} (SHA-256); ${tls_version}, ${tls_cipher}, ${server_name}").secret(),
 		optional("response_headers", headers(&h.ResponseHeaders), `{LB_IP: "${source}"}`,
 			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
 	}, homeOf(h))
