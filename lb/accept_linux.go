@@ -26,6 +26,7 @@ type intake struct {
 	counters *counters
 	limiter  *limiter
 	rules    func() (*Limits, *slog.Logger) // those that count now
+	ending   func()                         // is called when no more is accepted soon; nil: nothing is
 	fd       int32                          // of the listener
 	loops    []*acceptor
 	failed   chan error // of the listener; has room for one
@@ -82,6 +83,9 @@ func runLoops[L runner](r *registry, e cutter, loops []L) {
 func (in *intake) acceptUntil(ctx context.Context, ln net.Listener) (err error) {
 	select {
 	case <-ctx.Done():
+		if in.ending != nil {
+			in.ending()
+		}
 		awaitAccepted(ln)
 	case err = <-in.failed:
 		err = fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)

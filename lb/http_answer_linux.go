@@ -81,7 +81,7 @@ func (c *httpConn) respond(rest []byte) bool {
 	}
 	fields := x.responseFields(res, t.back.source())
 	chunks := x.chunked()
-	c.last = c.last || x.unbounded && !chunks || c.l.e.leaving.Load() || t.expecting
+	c.last = c.last || x.unbounded && !chunks || t.expecting
 	t.down.begin(res.Length, chunks)
 	out := h1.AppendStatusLine(c.l.out[:0], res.Status, res.Reason)
 	out = h1.AppendFields(out, fields)
@@ -100,6 +100,7 @@ func (c *httpConn) respond(rest []byte) bool {
 
 // endHead appends whether the connection goes on, and the end of the head.
 func (c *httpConn) endHead(out []byte) []byte {
+	c.last = c.last || c.l.e.leaving.Load()
 	switch {
 	case c.last:
 		out = append(out, "Connection: close\r\n"...)

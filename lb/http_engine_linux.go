@@ -49,13 +49,12 @@ func (p *HTTP) serveListener(ctx, work context.Context, ln net.Listener) error {
 	if err != nil {
 		return err
 	}
+	in.ending = func() { p.leaving.Store(true) } // who is still in the backlog gets one answer
 	e := &httpEngine{plane: p, leaving: &p.leaving, work: work}
 	if e.loops, err = makeLoops(in, func() (*httpLoop, error) { return newHTTPLoop(e, in) }); err != nil {
 		return err
 	}
 	runLoops(&p.handler.sessions, e, e.loops)
-	// Who connects from now on gets the last answer first.
-	defer context.AfterFunc(ctx, func() { p.leaving.Store(true) })()
 	return in.acceptUntil(ctx, ln)
 }
 

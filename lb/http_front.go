@@ -86,6 +86,10 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 			}
 		},
 	}
+	f.server.Protocols = new(http.Protocols)
+	f.server.Protocols.SetHTTP1(true)
+	f.server.Protocols.SetHTTP2(true)
+	f.server.Protocols.SetUnencryptedHTTP2(true)
 	f.endTwo = separateHTTP2(f.server)
 	TrackConns(f.server)
 	go func() { _ = f.server.Serve(f) }()
@@ -95,7 +99,7 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 // separateHTTP2 has s serve HTTP/2 by the means of another server, whose Shutdown end calls:
 // that of s would drop late requests of HTTP/1.
 func separateHTTP2(s *http.Server) (end func()) {
-	two := &http.Server{IdleTimeout: s.IdleTimeout, HTTP2: s.HTTP2}
+	two := &http.Server{IdleTimeout: s.IdleTimeout, HTTP2: s.HTTP2, Protocols: s.Protocols}
 	_ = two.Serve(noListener{}) // sets TLSNextProto
 	s.TLSNextProto = two.TLSNextProto
 	return func() { _ = two.Shutdown(context.Background()) } // has no connections of its own

@@ -23,11 +23,15 @@ import (
 // secureHTTP serves a plane with TLS, and returns its address.
 func secureHTTP(t *testing.T, cfg HTTPConfig, bs ...Backend) (p *HTTP, address string) {
 	t.Helper()
-	a := newAuthority(t)
-	cfg.TLS = &tls.Config{GetCertificate: a.certificates(a.issue("web", "www.example.org")).GetCertificate}
+	cfg.TLS = serverConfig(newAuthority(t))
 	p, ln := newHTTP(t, cfg, bs...), listenTest(t)
 	serveHTTP(t, p, ln)
 	return p, ln.Addr().String()
+}
+
+// serverConfig is the configuration of a plane with a certificate.
+func serverConfig(a *authority) *tls.Config {
+	return &tls.Config{GetCertificate: a.certificates(a.issue("web", "www.example.org")).GetCertificate}
 }
 
 // dialHTTP connects to a plane with TLS and a protocol for ALPN.

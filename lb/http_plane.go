@@ -26,6 +26,8 @@ type HTTP struct {
 	serving  atomic.Bool
 	leaving  atomic.Bool // connections end with their present requests
 
+	changing sync.Mutex // serializes changes of settings; it comes before the Handler's
+
 	mu     sync.Mutex // guards what follows; nothing waits while it is held
 	front  *httpFront // which takes new connections; nil: none is there
 	fronts map[*httpFront]struct{}
@@ -42,11 +44,11 @@ func (p *HTTP) Reconfigure(cfg HTTPConfig) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("lb: HTTP: %w", err)
 	}
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	if err := p.handler.Reconfigure(cfg.HandlerConfig); err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.gate.configure(ListenerConfig{AcceptProxy: cfg.AcceptProxy, Limits: cfg.Limits, Logger: cfg.Logger})
 	p.settings.Store(newHTTPSettings(cfg, p.gate.settings.Load(), p.settings.Load()))
 	return nil
@@ -139,18 +141,22 @@ type idler interface {
 // acceptConns serves the connections of ln by net/http until ctx ends.
 func (p *HTTP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 	l := newListener(ln, &p.gate)
-	defer l.Close()
-	defer context.AfterFunc(ctx, func() {
-		p.leaving.Store(true)
+	accepting, stop := context.WithCancel(ctx)
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	defer stop()
+	ending.Go(func() {
+		<-accepting.Done()
+		p.leaving.Store(ctx.Err() != nil)
 		l.Finish()
 		time.AfterFunc(acceptWithin, func() { l.Close() })
-	})()
+	})
 	for {
 		c, err := l.Accept()
-		if ctx.Err() != nil && err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("lb: accept on %s: %w", ln.Addr(), err)
 		}
 		if cfg := p.settings.Load(); cfg.tls != nil {
@@ -166,9 +172,7 @@ func (p *HTTP) acceptConns(ctx, work context.Context, ln net.Listener) error {
 func (p *HTTP) secure(work context.Context, f *httpFront, c net.Conn, cfg *httpSettings, adopt func(*tls.Conn) bool) {
 	server := tlsServer(c, cfg.tls)
 	if err := handshake(work, server, cfg.HeaderTimeout); err != nil {
-		p.gate.counters.refused.Add(1)
-		cfg.gate.log.Warn("connection refused", "client", inet.AddrPort(c.RemoteAddr()), "err", err)
-		sayPlain(err)
+		p.sayInsecure(c, cfg, err)
 		c.Close()
 		f.leave()
 		return
@@ -180,8 +184,14 @@ func (p *HTTP) secure(work context.Context, f *httpFront, c net.Conn, cfg *httpS
 	f.give(server)
 }
 
-// sayPlain answers a client that has sent a request of HTTP without TLS.
-func sayPlain(err error) {
+// sayInsecure tells of a handshake that has failed. It answers a client that has sent a request
+// of HTTP without TLS.
+func (p *HTTP) sayInsecure(c net.Conn, cfg *httpSettings, err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
+		return // the client has left without a word, or the plane ends
+	}
+	p.gate.counters.refused.Add(1)
+	cfg.gate.log.Warn("connection refused", "client", inet.AddrPort(c.RemoteAddr()), "err", err)
 	var plain tls.RecordHeaderError
 	if !errors.As(err, &plain) || plain.Conn == nil {
 		return
