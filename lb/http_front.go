@@ -75,6 +75,7 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 		ReadHeaderTimeout: f.header,
 		IdleTimeout:       f.idle,
 		MaxHeaderBytes:    f.maxHeader,
+		Protocols:         frontProtocols(),
 		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: maxFrame},
 		ErrorLog:          log.New(debugLog{p}, "", 0),
 		// OPTIONS * is the backends' to answer.
@@ -94,6 +95,16 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 	TrackConns(f.server)
 	go func() { _ = f.server.Serve(f) }()
 	return f
+}
+
+// frontProtocols are those that clients may speak: HTTP/2 by ALPN and, without TLS, by prior
+// knowledge (RFC 9113 §3.3). The way by an Upgrade is none: RFC 9113 has given it up.
+func frontProtocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // separateHTTP2 has s serve HTTP/2 by the means of another server, whose Shutdown end calls:

@@ -18,7 +18,8 @@ import (
 // HTTP serves the connections of a listener, whose requests it proxies to a pool as
 // [Handler] does: it is a Handler and all that belongs before it. Make one with [NewHTTP].
 //
-// HTTP/2 and, where they are not TCP on Linux, all connections are served by net/http.
+// HTTP/2 and, where they are not TCP on Linux, all connections are served by net/http. Without
+// TLS a client speaks HTTP/2 if it begins with that (by prior knowledge).
 type HTTP struct {
 	handler  *Handler
 	settings atomic.Pointer[httpSettings] // for new connections

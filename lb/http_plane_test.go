@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -72,6 +73,60 @@ func TestHTTPServes(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+}
+
+// Without TLS a client may begin with HTTP/2, in whatever pieces that comes. An upgrade to it
+// is none: the request is answered by HTTP/1.1.
+func TestHTTP2WithoutTLS(t *testing.T) {
+	eachListener(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
+		p, ln := newHTTP(t, HTTPConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%s%s", b, r.Header["Upgrade"])
+		})), listenTest(t)
+		stop := serveHTTP(t, p, wrap(ln))
+		for _, piece := range []int{0, 1, 5} {
+			transport := &http.Transport{Protocols: new(http.Protocols), DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				c, err := new(net.Dialer).DialContext(ctx, network, address)
+				return pieces{c, piece}, err
+			}}
+			transport.Protocols.SetUnencryptedHTTP2(true)
+			for range 2 {
+				res, err := (&http.Client{Transport: transport}).Post("http://"+ln.Addr().String(), "", strings.NewReader("hello"))
+				if got := body(t, res, err); got != "hello[]" || res.ProtoMajor != 2 {
+					t.Errorf("in pieces of %d: HTTP/%d %q", piece, res.ProtoMajor, got)
+				}
+			}
+			transport.CloseIdleConnections()
+		}
+		c := newReader(t, ln.Addr().String())
+		res, got, err := c.ask(t, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
+		if err != nil || res.StatusCode != 200 || got != "[]" {
+			t.Errorf("an upgrade: %+v, %q, %v", res, got, err)
+		}
+		c.Close()
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// pieces is a connection on which what is written goes out in pieces of this size; 0: as it
+// is written.
+type pieces struct {
+	net.Conn
+	size int
+}
+
+func (p pieces) Write(b []byte) (n int, err error) {
+	for n < len(b) && err == nil && p.size > 0 {
+		var m int
+		m, err = p.Conn.Write(b[n:min(n+p.size, len(b))])
+		n += m
+	}
+	if p.size == 0 {
+		return p.Conn.Write(b)
+	}
+	return n, err
 }
 
 // A peer that must send a PROXY header is served as the client that the header names, in
