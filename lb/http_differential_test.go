@@ -69,6 +69,7 @@ var conversations = []struct{ name, client, backend string }{
 // Handler behind net/http makes of them, or a refusal of what could be meant otherwise. The
 // conversations come first, and then mixtures of them with errors.
 func TestLoopsAndHandlerAgree(t *testing.T) {
+	onlyNetHTTP(t, "which the event loops are compared with")
 	b := serveBoth(t)
 	for _, c := range conversations {
 		t.Run(c.name, func(t *testing.T) { b.compare(t, []byte(c.client), []byte(c.backend)) })
