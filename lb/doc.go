@@ -16,12 +16,15 @@
 //   - [TCP] relays connections, terminates TLS or routes by server name, and
 //     speaks the PROXY protocol on both sides;
 //   - [UDP] relays datagrams in sessions;
-//   - [Handler] is an http.Handler that proxies requests.
+//   - [HTTP] proxies requests, with TLS, HTTP/2 and the PROXY protocol: the short and safe
+//     way;
+//   - [Handler] is the part of it that a program can mount in an http.Server of its own,
+//     beside other handlers and behind middlewares.
 //
 // [Pool.Watch] tells of all that changes about a pool, for planes that are not in this
 // package.
 //
-// Pools and planes start nothing by themselves. TCP and UDP run inside Serve and end
+// Pools and planes start nothing by themselves. TCP, UDP and HTTP run inside Serve and end
 // with its context. A Handler runs inside an http.Server: shut the server down first,
 // and then the Handler, which knows the upgraded connections. [TrackConns] lets a Handler
 // know the connections of clients, and [NewListener] keeps limits. A listener for an address

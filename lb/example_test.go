@@ -2,12 +2,15 @@ package lb_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -36,7 +39,40 @@ func Example() {
 	log.Fatal(relay.Serve(ctx, ln))
 }
 
-// An HTTP load balancer is a handler like any other. The server ends first: it waits
+// An HTTP load balancer, with TLS. Serve ends with its context, when the requests under way
+// have been answered.
+func ExampleHTTP() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	pool, err := lb.NewPool(lb.PoolConfig{Backends: []lb.Backend{
+		{Address: "192.168.31.242:8080"},
+		{Address: "192.168.31.242:8081"},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	certificates, err := lb.NewCertificates(lb.CertificateFile{Cert: "web.pem", Key: "web.key"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	web, err := lb.NewHTTP(lb.HTTPConfig{
+		HandlerConfig: lb.HandlerConfig{Pool: pool, ResponseHeaders: map[string]string{"LB_IP": "${source}"}},
+		TLS:           &tls.Config{GetCertificate: certificates.GetCertificate},
+		Limits:        lb.Limits{PerClient: 100},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ln, err := lb.Listen(ctx, "tcp", ":443")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := web.Serve(ctx, ln); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A handler that balances is a handler like any other. The server ends first: it waits
 // for its requests. The Handler then ends what the server has let go, WebSockets for
 // instance.
 func ExampleHandler() {

@@ -15,11 +15,18 @@ import (
 	"github.com/havip/havip/internal/inet"
 )
 
-// HTTP serves the connections of a listener, whose requests it proxies to a pool as
+// HTTP serves the connections of a listener, and proxies their requests to a pool as
 // [Handler] does: it is a Handler and all that belongs before it. Make one with [NewHTTP].
+// All methods may be called concurrently.
 //
-// HTTP/2 and, where they are not TCP on Linux, all connections are served by net/http. Without
-// TLS a client speaks HTTP/2 if it begins with that (by prior knowledge).
+// On Linux the connections of a *net.TCPListener that bring HTTP/1 are in event loops, one
+// for each processor, with TLS too: an idle connection costs no goroutine and next to no
+// memory. What is said of GOMAXPROCS at [TCP] holds here as well. net/http has the others:
+// HTTP/2, with TLS or by prior knowledge; other listeners and systems; and all connections
+// whose requests want a Key, a Dial, a ModifyResponse or an ErrorHandler, or backends of
+// HTTP/2. Such a setting may come and go: a connection is moved between two requests.
+//
+// The listener brings connections without TLS, which is HTTPConfig's.
 type HTTP struct {
 	handler  *Handler
 	settings atomic.Pointer[httpSettings] // for new connections
