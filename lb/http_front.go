@@ -87,10 +87,6 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 			}
 		},
 	}
-	f.server.Protocols = new(http.Protocols)
-	f.server.Protocols.SetHTTP1(true)
-	f.server.Protocols.SetHTTP2(true)
-	f.server.Protocols.SetUnencryptedHTTP2(true)
 	f.endTwo = separateHTTP2(f.server)
 	TrackConns(f.server)
 	go func() { _ = f.server.Serve(f) }()
