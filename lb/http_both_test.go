@@ -22,7 +22,10 @@ import (
 
 // both are two services that should not differ: HTTP, with its event loops, and a Handler
 // behind net/http, which is slower and has seen more of the world.
-type both struct{ loops, handler *oneOf }
+type both struct {
+	loops, handler *oneOf
+	piece          int // in how many bytes at a time a client speaks; 0: all at once
+}
 
 // oneOf is one of both, with a backend of its own.
 type oneOf struct {
@@ -82,7 +85,7 @@ type received struct {
 
 // talk sends what a client says, and its end, and returns what becomes of that. methods are
 // those of the requests.
-func (o *oneOf) talk(t testing.TB, said, response []byte, methods []string) seen {
+func (o *oneOf) talk(t testing.TB, said, response []byte, methods []string, piece int) seen {
 	t.Helper()
 	o.response.Store(&response)
 	c, err := net.Dial("tcp", o.address)
@@ -92,6 +95,11 @@ func (o *oneOf) talk(t testing.TB, said, response []byte, methods []string) seen
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(bound))
 	go func() { // a response may come before all is said
+		for len(said) > piece && piece > 0 {
+			_, _ = c.Write(said[:piece])
+			said = said[piece:]
+			time.Sleep(200 * time.Microsecond) // mostly it is read before the next one
+		}
 		_, _ = c.Write(said)
 		_ = c.(*net.TCPConn).CloseWrite()
 	}()
@@ -262,10 +270,10 @@ func (b *both) compare(t testing.TB, client, backend []byte) int {
 	for _, p := range pieces {
 		methods = append(methods, p.method)
 	}
-	all := b.loops.talk(t, client, backend, methods)
+	all := b.loops.talk(t, client, backend, methods, b.piece)
 	got := all
 	for i := range pieces {
-		want := b.handler.talk(t, pieces[i].bytes, backend, methods[i:i+1])
+		want := b.handler.talk(t, pieces[i].bytes, backend, methods[i:i+1], 0)
 		over, difference := pieces[i].compare(&got, &want)
 		if difference != "" {
 			t.Fatalf("piece %d: %s\nclient %q\nbackend %q\nthe event loops %+v\nthe Handler %+v", i, difference, client, backend, all, want)
