@@ -340,6 +340,10 @@ func (c *httpConn) cut(backend bool) {
 		default:
 			c.fail(err)
 		}
+	case connFlushing:
+		if !backend { // which has nothing to do with the response any more
+			c.leave(err)
+		}
 	default:
 		if !backend {
 			c.hangUp()

@@ -65,6 +65,7 @@ type httpTurn struct {
 // turnState is what is known of a request at the moment.
 type turnState struct {
 	// Of the request.
+	begun   bool  // its head came in pieces, for which there is a time
 	body    int   // where in httpConn.in the body begins
 	broken  error // why the body cannot be read to its end
 	dropped bool  // not all of the body was kept, so there is no further attempt
@@ -216,15 +217,18 @@ func (c *httpConn) readHead() {
 		case errno != 0 || n == 0:
 			c.hangUp()
 			return
-		case len(c.in) == 0 && c.requests > 0:
-			c.armTimer(l.e.conns().HeaderTimeout)
 		}
 		c.in = c.in[:len(c.in)+n]
 	}
 }
 
-// park gives up memory that an incomplete head does not need: its rest may be long in coming.
+// park has a connection wait for the rest of a head, or for its beginning, and gives up memory
+// that is not needed meanwhile.
 func (c *httpConn) park() {
+	if t := c.t; t != nil && !t.begun && c.requests > 0 && len(c.in) > 0 {
+		t.begun = true
+		c.armTimer(c.l.e.conns().HeaderTimeout)
+	}
 	switch {
 	case len(c.in) == 0:
 		c.l.giveHead(c.in)
