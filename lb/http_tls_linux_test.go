@@ -34,8 +34,7 @@ func httpLoopsOf(t *testing.T, p *HTTP) (loops []*httpLoop) {
 func eachConn(t *testing.T, p *HTTP, f func(*httpConn)) {
 	t.Helper()
 	for _, l := range httpLoopsOf(t, p) {
-		done := make(chan struct{})
-		if !l.Post(func() {
+		l.within(t, func() {
 			for _, s := range l.socks {
 				if s == nil {
 					continue
@@ -44,12 +43,18 @@ func eachConn(t *testing.T, p *HTTP, f func(*httpConn)) {
 					f(c)
 				}
 			}
-			close(done)
-		}) {
-			t.Fatal("the loop has ended")
-		}
-		<-done
+		})
 	}
+}
+
+// within runs f in a loop, and waits for it.
+func (l *httpLoop) within(t *testing.T, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	if !l.Post(func() { f(); close(done) }) {
+		t.Fatal("the loop has ended")
+	}
+	<-done
 }
 
 // secureEngine serves backends by a plane with TLS, whose connections are in event loops. It

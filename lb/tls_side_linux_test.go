@@ -16,6 +16,14 @@ import (
 // is the client's handshake.
 func recordsFor(t *testing.T, shake func(*net.TCPConn, *tls.Config) error) *records {
 	t.Helper()
+	side := sideFor(t, shake)
+	t.Cleanup(side.close)
+	return side.records(new(tlsBuffers))
+}
+
+// sideFor returns what recordsFor is made of. Its descriptor is the caller's to close.
+func sideFor(t *testing.T, shake func(*net.TCPConn, *tls.Config) error) preparedSide {
+	t.Helper()
 	a := newAuthority(t)
 	ln := listenTest(t)
 	socket := dialTest(t, ln.Addr().String())
@@ -33,8 +41,7 @@ func recordsFor(t *testing.T, shake func(*net.TCPConn, *tls.Config) error) *reco
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(side.close)
-	return side.records(new(tlsBuffers))
+	return side
 }
 
 // readMore reads what there is when it has come, as a loop would that is told of events.
