@@ -79,11 +79,11 @@ func (x *handling) finishResponse() {
 	if !x.duplex || x.body.over.Load() {
 		return
 	}
+	if isGRPC(x.in) {
+		return // the end has the status of the call: it must not be late, nor apart from a header without a body
+	}
 	_ = x.rc.Flush()
 	deadline := time.Now().Add(drainFor)
-	if isGRPC(x.in) {
-		return // the end, which is in the trailer, is not to be late
-	}
 	if x.in.ProtoMajor != 1 {
 		// net/http resets the stream if the request goes on when this returns: for some
 		// clients that spoils the response. Its end is better late.

@@ -46,7 +46,9 @@ func (x *handling) sourceAddr() netip.Addr { return inet.AddrPort(x.up.LocalAddr
 // the backend is awaited, neither the header nor a piece of the body. What is here already
 // goes out together: most responses are one write.
 func (x *handling) copyBody() error {
-	x.owed = true
+	// A header that is the whole response goes out with the end of it: gRPC has answers of
+	// that kind. HTTP/1.1 knows the end by the header.
+	x.owed = x.major == 1 || x.content != nil || !x.origin.over()
 	content := x.content
 	if content == nil {
 		content = x.origin

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"encoding/xml"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,14 +21,17 @@ import (
 	"github.com/havip/havip/internal/lab/labtest"
 )
 
-// startHTTPS runs a service in mode http with TLS on lb01, port 443, and waits until it
-// answers.
+// startHTTPS runs a service in mode http with TLS on lb01, port 443, and one without TLS on
+// port 80, and waits until it answers.
 func startHTTPS(t *testing.T, l *lab.Lab, backend string) (h, client *lab.Host) {
 	t.Helper()
 	h, client = l.MustHost("lb01", "192.168.31.240/24"), l.MustHost("client", "192.168.31.10/24")
 	file := filepath.Join(t.TempDir(), "web.pem")
 	labtest.WriteCertificate(t, file, "www.example.org")
-	startReloader(t, h, fmt.Sprintf(`services: [{name: web, listen: ":443", mode: http, backends: ["%s"], tls: {certificates: [%s]}}]`, backend, file))
+	startReloader(t, h, fmt.Sprintf(`services:
+  - {name: web, listen: ":443", mode: http, backends: ["%[1]s"], tls: {certificates: [%[2]s]}}
+  - {name: plain, listen: ":80", mode: http, backends: ["%[1]s"]}
+`, backend, file))
 	lab.Eventually(t, 30*time.Second, "the service answers", func() error {
 		c, err := dialTLS(t.Context(), client, "192.168.31.240:443", "www.example.org")
 		if err == nil {
@@ -38,11 +43,16 @@ func startHTTPS(t *testing.T, l *lab.Lab, backend string) (h, client *lab.Host) 
 }
 
 // h2specExceptions are the cases of h2spec that havip does not pass, and why that is no
-// fault. havip speaks HTTP/2 by net/http, and in TLS only.
+// fault. havip speaks HTTP/2 to clients by net/http.
 var h2specExceptions = map[string]string{
 	"http2/6.5.3: Sends multiple values of SETTINGS_INITIAL_WINDOW_SIZE":                                            "net/http ends connections whose SETTINGS name a parameter twice: no client does that",
 	"http2/8.1.2.2: Sends a HEADERS frame that contains the connection-specific header field":                       "answered with 400, which a server may do (RFC 9113 §8.1.1)",
 	"http2/8.1.2.2: Sends a HEADERS frame that contains the TE header field with any value other than \"trailers\"": "answered with 400, which a server may do (RFC 9113 §8.1.1)",
+}
+
+// h2specPlain are those without TLS, where the beginning of a connection decides on the protocol.
+var h2specPlain = map[string]string{
+	"http2/3.5: Sends invalid connection preface": "not HTTP/2 then: answered with 400 as HTTP/1.1 has it, and the end of the connection",
 }
 
 // h2specCase is a case in h2spec's JUnit report.
@@ -56,8 +66,8 @@ type h2specCase struct {
 func (c h2specCase) name() string { return c.Section + ": " + c.What }
 func (c h2specCase) fails() bool  { return c.Failure+c.Error != "" }
 
-// TestH2Spec: the conformance tests of HTTP/2 pass, but for the exceptions that are argued
-// above, and none of those has become superfluous.
+// TestH2Spec: the conformance tests of HTTP/2 pass, with TLS and without, but for the exceptions
+// that are argued above, and none of those has become superfluous.
 func TestH2Spec(t *testing.T) {
 	lab.Need(t, "h2spec")
 	t.Parallel()
@@ -67,10 +77,20 @@ func TestH2Spec(t *testing.T) {
 	go web.Serve(mustListen(t, app, ":8080"))
 	t.Cleanup(func() { web.Close() })
 	_, client := startHTTPS(t, l, "192.168.31.242:8080")
+	t.Run("TLS", func(t *testing.T) { testH2Spec(t, client, h2specExceptions, "-t", "-k", "-p", "443") })
+	t.Run("without TLS", func(t *testing.T) {
+		exceptions := maps.Clone(h2specExceptions)
+		maps.Copy(exceptions, h2specPlain)
+		testH2Spec(t, client, exceptions, "-p", "80")
+	})
+}
+
+// testH2Spec runs h2spec with the arguments front.
+func testH2Spec(t *testing.T, client *lab.Host, exceptions map[string]string, front ...string) {
 	report := filepath.Join(t.TempDir(), "report.xml")
 	run := func(args ...string) (all []h2specCase) {
 		t.Helper()
-		c := client.Command("h2spec", append(args, "--strict", "-t", "-k", "-h", "192.168.31.240", "-p", "443", "-j", report)...)
+		c := client.Command("h2spec", slices.Concat(args, front, []string{"--strict", "-h", "192.168.31.240", "-j", report})...)
 		_ = c.Run() // fails if a case does
 		b, err := os.ReadFile(report)
 		var suites struct {
@@ -88,9 +108,9 @@ func TestH2Spec(t *testing.T) {
 	if len(all) < 140 {
 		t.Errorf("%d cases, want at least 140", len(all))
 	}
-	left := len(h2specExceptions)
+	left := len(exceptions)
 	for _, c := range all {
-		_, known := h2specExceptions[c.name()]
+		_, known := exceptions[c.name()]
 		switch {
 		case known && !c.fails():
 			t.Errorf("%s: passes, and is still in the list of exceptions", c.name())
