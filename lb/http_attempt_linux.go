@@ -168,8 +168,10 @@ func (c *httpConn) useBackend() {
 	if errno := b.write(out); errno != 0 {
 		c.stopUpload()
 	}
-	if t.uploaded {
+	if t.uploaded || b.full() {
 		b.armTimer(x.cfg.Timeout)
+	} else {
+		c.l.timers.Stop(&b.timer) // of the attempt to connect: now the client is awaited
 	}
 	c.relay()
 }

@@ -141,6 +141,7 @@ func (c *httpConn) readBody(p []byte) (n int, ok bool) {
 
 // awaitBody bounds the wait for the rest of the body.
 func (c *httpConn) awaitBody() {
+	c.l.timers.Stop(&c.t.back.timer) // the backend has got all there is
 	if !c.timer.IsSet() {
 		c.armTimer(c.t.x.cfg.ClientTimeout)
 	}
