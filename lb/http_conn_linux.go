@@ -125,7 +125,9 @@ func (l *httpLoop) watchConn(c *httpConn, a *arrival) bool {
 func (c *httpConn) begin(a arrival, secure *tls.ConnectionState) {
 	c.arrival, c.in, c.arrival.early = a, a.early, nil
 	c.origin = newRequestOrigin(a.origin.client, a.origin.local, secure)
-	c.writable, c.readable, c.nodelay = true, true, true
+	// A request hardly comes together with its connection: the loop's next look at all sockets
+	// costs less than a read of nothing. What TLS has read ahead is no event.
+	c.writable, c.readable, c.nodelay = true, secure != nil, true
 	c.armTimer(c.l.e.conns().HeaderTimeout)
 	c.readHead()
 }

@@ -456,7 +456,9 @@ func (c *httpConn) emit(b []byte) bool {
 	if c.ahead {
 		c.ahead, b = false, b[1:]
 	}
-	if errno := c.write(b); errno != 0 {
+	c.more = c.last && c.t.responded && c.t.down.over
+	errno := c.write(b)
+	if c.more = false; errno != 0 {
 		c.leave(errno)
 		return false
 	}

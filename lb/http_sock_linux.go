@@ -23,6 +23,7 @@ type sock struct {
 	broken   bool // epoll has told of a failure
 	urgent   bool // there is an urgent byte, which ends reads that could go on
 	nodelay  bool // writes need not wait for the acknowledgement of earlier ones
+	more     bool // the end follows a write at once, and both may leave in one packet
 
 	fault   unix.Errno // what a write has met with: the kernel tells of that once
 	pending []byte     // what the socket did not take
@@ -119,7 +120,11 @@ func (s *sock) put(b []byte) unix.Errno {
 // send writes what the socket takes.
 func (s *sock) send(b []byte) (int, unix.Errno) {
 	for {
-		n, errno := reactor.Write(s.fd, b)
+		write := reactor.Write
+		if s.more {
+			write = reactor.WriteMore
+		}
+		n, errno := write(s.fd, b)
 		switch errno {
 		case 0:
 			if n < len(b) {
@@ -181,7 +186,9 @@ func (s *sock) hasUnread() bool {
 
 // endWriting tells the peer that no more comes.
 func (s *sock) endWriting() {
+	s.more = true
 	s.sealEnd()
+	s.more = false
 	if !s.full() { // otherwise closing does it
 		reactor.ShutdownWrite(s.fd)
 	}
@@ -190,6 +197,7 @@ func (s *sock) endWriting() {
 // close closes the socket, and its slot is free. A second call does nothing.
 func (s *sock) close() {
 	if s.fd >= 0 {
+		s.more = true
 		s.sealEnd()
 		s.leave()
 	}

@@ -77,8 +77,16 @@ func Read(fd int32, b []byte) (int, unix.Errno) {
 }
 
 // Write writes to a socket. It never raises SIGPIPE.
-func Write(fd int32, b []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
+func Write(fd int32, b []byte) (int, unix.Errno) { return send(fd, b, unix.MSG_NOSIGNAL) }
+
+// WriteMore is Write, but what is written may wait for more, or for the end, and leave in one
+// packet with that. It must follow at once: the kernel waits for 200 ms.
+func WriteMore(fd int32, b []byte) (int, unix.Errno) {
+	return send(fd, b, unix.MSG_NOSIGNAL|unix.MSG_MORE)
+}
+
+func send(fd int32, b []byte, flags uintptr) (int, unix.Errno) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), flags, 0, 0)
 	return int(n), errno
 }
 
