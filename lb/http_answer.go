@@ -122,9 +122,7 @@ func (x *exchange) chunked() bool { return x.unbounded && x.modern() }
 
 // announce adds the names of the trailers that the client gets.
 func (x *exchange) announce(res *h1.Response) {
-	x.announced = appendTrailers(x.announced[:0], res.Fields, maxResponseFields, func(name string) bool {
-		return validTrailer(name, x.cfg.ResponseHeaders)
-	})
+	x.announced = appendTrailers(x.announced[:0], res.Fields, maxResponseFields, x.cfg.responseFields.allowsTrailer)
 	if len(x.announced) == 0 {
 		return
 	}

@@ -58,7 +58,6 @@ type exchange struct {
 	dated     bool       // it needs no Date of ours
 	announced []string   // names of its trailers
 
-	section h1.TrailerSection
 	text    []byte   // memory of what is written for this request
 	options []string // what Connection names; see readOptions
 }
@@ -87,7 +86,7 @@ const (
 func (x *exchange) open(cfg *handlerSettings, count *counters, from *requestOrigin, req *h1.Request, start time.Time) {
 	*x = exchange{
 		cfg: cfg, count: count, from: from, req: req, major: 1, record: Record{Start: start},
-		fields: x.fields[:0], answer: x.answer[:0], section: x.section, text: room(x.text, keptText), options: room(x.options, keptNames),
+		fields: x.fields[:0], answer: x.answer[:0], text: room(x.text, keptText), options: room(x.options, keptNames),
 		trailers: room(x.trailers, keptNames), upgrades: room(x.upgrades, keptNames), announced: room(x.announced, keptNames),
 	}
 	count.accepted.Add(1)

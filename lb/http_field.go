@@ -3,7 +3,6 @@ package lb
 import (
 	"bufio"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/havip/havip/lb/internal/h1"
@@ -21,31 +20,6 @@ var hopByHop = []string{
 var unsettable = []string{
 	"Connection", "Content-Length", "Expect", "Http2-Settings", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
 	"Transfer-Encoding", "Upgrade",
-}
-
-// notInTrailers are the fields that change how a message is framed, routed or
-// understood, or name the sender. A trailer comes too late for them (RFC 9110 §6.5.1).
-var notInTrailers = append([]string{
-	"Authorization", "Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Cookie", "Date",
-	"Forwarded", "Host", "Location", "Max-Forwards", "Pragma",
-	"Proxy-Authenticate", "Proxy-Authorization", "Range", "Retry-After", "Set-Cookie", "Vary", "Via",
-	"Www-Authenticate", "X-Real-Ip",
-}, unsettable...)
-
-// validTrailer reports whether a field may stand in a trailer. headers are those that the
-// configuration sets.
-func validTrailer(name string, headers map[string]string) bool {
-	folded := fold(name)
-	if !validHeader(name, "") || slices.Contains(notInTrailers, folded) ||
-		strings.HasPrefix(folded, "If-") || strings.HasPrefix(folded, "X-Forwarded-") {
-		return false
-	}
-	for configured := range headers {
-		if fold(configured) == folded {
-			return false
-		}
-	}
-	return true
 }
 
 // validHeader reports whether a field's name and value are valid (RFC 9110 §5).

@@ -63,13 +63,9 @@ type foldRule struct {
 	unusual     bool     // a name of RequestHeaders is unusual
 }
 
-func newFoldRule(cfg HandlerConfig) foldRule {
-	r := foldRule{underscores: cfg.Underscores}
-	for name := range cfg.RequestHeaders {
-		r.ours = append(r.ours, fold(name))
-		r.unusual = r.unusual || !usualName(name)
-	}
-	return r
+func newFoldRule(u Underscores, set setFields) foldRule {
+	unusual := slices.ContainsFunc(set.list, func(f setField) bool { return !usualName(f.name) })
+	return foldRule{underscores: u, ours: set.folded, unusual: unusual}
 }
 
 // drops reports whether a field is dropped for its name. One of RequestHeaders may be: its
@@ -91,11 +87,15 @@ func (r *foldRule) dropsName(name string) bool {
 		return true
 	}
 	folds := func(folded string) bool { return foldsTo(name, folded) }
-	return slices.ContainsFunc(r.ours, folds) || !usual && (slices.ContainsFunc(decidedHere, folds) ||
-		len(name) >= len(forwarded) && foldsTo(name[:len(forwarded)], forwarded))
+	return slices.ContainsFunc(r.ours, folds) || !usual && (slices.ContainsFunc(decidedHere, folds) || foldsToPrefix(name, forwarded))
 }
 
 const forwarded = "X-Forwarded-"
+
+// foldsToPrefix reports whether what a name folds to begins with prefix.
+func foldsToPrefix(name, prefix string) bool {
+	return len(name) >= len(prefix) && foldsTo(name[:len(prefix)], prefix)
+}
 
 // foldsTo reports whether fold returns folded for a name.
 func foldsTo(name, folded string) bool {

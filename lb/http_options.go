@@ -6,9 +6,13 @@ import (
 	"github.com/havip/havip/lb/internal/h1"
 )
 
+// maxOptions bounds the names in Connection that are looked at: each is compared with all
+// fields.
+const maxOptions = 100
+
 // readOptions appends the names of fields that a message gives by Connection as those of the
-// connection only (RFC 9110 §7.6.1), but for those that concern any connection. The client
-// may remove headers in that way, but none that are added here.
+// connection only (RFC 9110 §7.6.1), but for those that concern any connection, and as many
+// as there may be. The client may remove headers in that way, but none that are added here.
 func readOptions(options []string, fields []h1.Field, has h1.Set) []string {
 	if !holds(has, h1.Connection) {
 		return options
@@ -21,7 +25,7 @@ func readOptions(options []string, fields []h1.Field, has h1.Set) []string {
 			switch item = strings.TrimSpace(item); h1.IDOf(item) {
 			case h1.KeepAlive, h1.Upgrade, h1.TE:
 			default:
-				if item != "" {
+				if item != "" && len(options) < maxOptions {
 					options = append(options, item)
 				}
 			}

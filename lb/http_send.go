@@ -120,19 +120,6 @@ func (x *handling) takeConn(to destination, limit time.Duration) *upstream {
 	}
 }
 
-// keptFor returns how long a connection may have been idle that is used for a request; 0:
-// there must be a new one.
-func keptFor(r Reuse, method string) time.Duration {
-	switch {
-	case r == ReuseNever:
-		return 0
-	case r == ReuseAlways || idempotent(method):
-		return idleFor
-	}
-	// A request that is sent once only risks no connection that may be closing.
-	return freshFor
-}
-
 // sendOn sends the request on u and waits for the header of the response.
 func (x *handling) sendOn(ctx context.Context, u *upstream) error {
 	u.beginRequest(x.cfg.Timeout)

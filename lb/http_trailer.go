@@ -1,30 +1,41 @@
 package lb
 
 import (
-	"errors"
-	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/havip/havip/lb/internal/h1"
 )
 
+// notInTrailers are the fields that change how a message is framed, routed or
+// understood, or name the sender. A trailer comes too late for them (RFC 9110 §6.5.1).
+var notInTrailers = append([]string{
+	"Authorization", "Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Cookie", "Date",
+	"Forwarded", "Host", "Location", "Max-Forwards", "Pragma",
+	"Proxy-Authenticate", "Proxy-Authorization", "Range", "Retry-After", "Set-Cookie", "Vary", "Via",
+	"Www-Authenticate", "X-Real-Ip",
+}, unsettable...)
+
+// allowsTrailer reports whether a field may stand in a trailer beside the fields of s.
+func (s *setFields) allowsTrailer(name string) bool {
+	folds := func(folded string) bool { return foldsTo(name, folded) }
+	return validHeader(name, "") && !slices.ContainsFunc(notInTrailers, folds) && !foldsToPrefix(name, "If-") &&
+		!foldsToPrefix(name, forwarded) && !slices.ContainsFunc(s.folded, folds)
+}
+
 // readTrailers reads the names of the trailers that backends get: those that the client has
 // announced, as many as there may be.
 func (x *exchange) readTrailers() {
 	x.trailers = x.trailers[:0]
 	if holds(x.req.Has, h1.Trailer) {
-		x.trailers = appendTrailers(x.trailers, x.req.Fields, x.cfg.MaxFields, func(name string) bool {
-			return x.passesTrailer(name)
-		})
+		x.trailers = appendTrailers(x.trailers, x.req.Fields, x.cfg.MaxFields, x.passesTrailer)
 	}
 }
 
 // passesTrailer reports whether backends may get a trailer of that name.
 func (x *exchange) passesTrailer(name string) bool {
 	f := h1.Field{Name: name, ID: h1.IDOf(name)}
-	return !x.cfg.folds.drops(&f) && validTrailer(name, x.cfg.RequestHeaders)
+	return !x.cfg.folds.drops(&f) && x.cfg.requestFields.allowsTrailer(name)
 }
 
 // appendTrailers appends the names in the fields Trailer that are valid, once each.
@@ -44,29 +55,6 @@ func appendTrailers(names []string, fields []h1.Field, most int, valid func(stri
 	return names
 }
 
-// appendRequestTrailer appends the fields of a trailer section that backends get, without the
-// empty line that ends it. The section is complete.
-func (x *exchange) appendRequestTrailer(b, section []byte) ([]byte, error) {
-	if _, err := x.section.Parse(section, h1.Limits{Header: int(x.cfg.MaxHeader), Fields: x.cfg.MaxFields}); err != nil {
-		var refusal *h1.Error
-		if errors.As(err, &refusal) && refusal.Status == http.StatusRequestHeaderFieldsTooLarge {
-			err = errFieldsTooLarge
-		}
-		return b, err
-	}
-	x.answer = x.requestTrailer(x.answer[:0], x.section.Fields)
-	return h1.AppendFields(b, x.answer), nil
-}
-
-// appendResponseTrailer appends the fields of a trailer section that clients get.
-func (x *exchange) appendResponseTrailer(b, section []byte) ([]byte, error) {
-	if _, err := x.section.Parse(section, h1.Limits{Header: maxResponseHeader, Fields: maxResponseFields}); err != nil {
-		return b, fmt.Errorf("trailer of the response: %w", err)
-	}
-	x.answer = x.responseTrailer(x.answer[:0], x.section.Fields)
-	return h1.AppendFields(b, x.answer), nil
-}
-
 // requestTrailer appends those fields of a trailer that backends get: those that were
 // announced.
 func (x *exchange) requestTrailer(dst, trailer []h1.Field) []h1.Field {
@@ -81,7 +69,7 @@ func (x *exchange) requestTrailer(dst, trailer []h1.Field) []h1.Field {
 // responseTrailer appends those fields of a trailer that clients get.
 func (x *exchange) responseTrailer(dst, trailer []h1.Field) []h1.Field {
 	for _, f := range trailer {
-		if validTrailer(f.Name, x.cfg.ResponseHeaders) && validHeader(f.Name, f.Value) {
+		if x.cfg.responseFields.allowsTrailer(f.Name) && validHeader(f.Name, f.Value) {
 			dst = append(dst, f)
 		}
 	}

@@ -73,8 +73,9 @@ type piece struct {
 
 // setFields are RequestHeaders or ResponseHeaders, in the order of their names.
 type setFields struct {
-	list []setField
-	ids  h1.Set // of list
+	list   []setField
+	ids    h1.Set   // of list
+	folded []string // what the names of list fold to
 }
 
 // compileFields prepares headers that are valid.
@@ -83,6 +84,7 @@ func compileFields(headers map[string]string) (s setFields) {
 		f := setField{name: name, id: h1.IDOf(name), pieces: compileValue(headers[name])}
 		s.list = append(s.list, f)
 		s.ids |= h1.SetOf(f.id)
+		s.folded = append(s.folded, fold(name))
 	}
 	return s
 }
