@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 
@@ -17,7 +18,7 @@ func (c *httpConn) takeHeads(p []byte) bool {
 			b.in = append(b.in, p...)
 			here = b.in
 		}
-		n, err := t.res.Parse(here, t.req.Method, h1.Limits{Header: maxResponseHeader - t.heads, Fields: maxResponseFields})
+		n, err := t.res.Parse(here, t.req.Method, h1.Limits{Header: cmp.Or(maxResponseHeader-t.heads, -1), Fields: maxResponseFields})
 		switch {
 		case err != nil:
 			c.failAttempt(err)
