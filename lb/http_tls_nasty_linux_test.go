@@ -40,11 +40,14 @@ func TestEngineTLSTunnel(t *testing.T) {
 				b = rawSecureBackend(t, nil, func(_ *net.TCPConn, c *tls.Conn, r *bufio.Reader) { serve(c, r) })
 			}
 			var c stream
+			var p *HTTP
+			var address string
 			if where == "backend" {
-				address, _ := engineAt(t, HTTPConfig{}, b)
+				address, p = engineAt(t, HTTPConfig{}, b)
 				c = dialTest(t, address)
 			} else {
-				address, cfg, _ := secureEngine(t, HTTPConfig{}, b)
+				var cfg *tls.Config
+				address, cfg, p = secureEngine(t, HTTPConfig{}, b)
 				c = dialSecure(t, address, cfg)
 			}
 			var wrote sync.WaitGroup
@@ -62,6 +65,13 @@ func TestEngineTLSTunnel(t *testing.T) {
 				t.Errorf("%d bytes come through the tunnel, %v, want %d", len(got), err, len(ahead)+len(bulk)+8)
 			}
 			wrote.Wait()
+			for _, l := range httpLoopsOf(t, p) {
+				l.within(t, func() {
+					if l.tls.lent != 0 {
+						t.Errorf("%d of a loop's buffers are with the tunnel", l.tls.lent)
+					}
+				})
+			}
 		})
 	}
 }

@@ -53,6 +53,9 @@ func TestSockHasContent(t *testing.T) {
 		"a fatal alert":      {func(c *recordClient) { c.add(typeAlert, []byte{2, 40}, 0) }, true},
 	} {
 		s, c := sockFor(t)
+		if _, errno := s.read(make([]byte, 1)); errno != unix.EAGAIN {
+			t.Fatal(errno)
+		}
 		size := len(c.unsent)
 		tt.send(c)
 		size = len(c.unsent) - size
