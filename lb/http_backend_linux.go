@@ -132,16 +132,19 @@ func (b *backendConn) source() netip.Addr {
 // takeIdle returns a connection that has not been idle for longer than limit; nil if there is
 // none. once: the request is sent once only, so nothing may have come yet.
 func (l *httpLoop) takeIdle(to destination, limit time.Duration, once bool) *backendConn {
-	for {
-		all := l.idle[to]
-		if len(all) == 0 {
-			return nil
-		}
-		b := all[len(all)-1] // which was used last
+	kept := l.idle[to.server]
+	if kept == nil {
+		return nil
+	}
+	for i := len(kept.conns) - 1; i >= 0; i-- { // first what was used last
+		b := kept.conns[i]
 		if l.Now()-b.since > int64(limit) {
 			return nil
 		}
-		l.idle[to] = all[:len(all)-1]
+		if b.to != to {
+			continue
+		}
+		kept.conns = slices.Delete(kept.conns, i, i+1)
 		if b.ending || b.broken || once && b.hasUnread() {
 			l.timers.Stop(&b.timer)
 			b.close()
@@ -149,40 +152,52 @@ func (l *httpLoop) takeIdle(to destination, limit time.Duration, once bool) *bac
 		}
 		return b
 	}
+	return nil
 }
+
+// keptConns are the idle connections to a server, in the order of their last use. Most have the
+// same destination.
+type keptConns struct{ conns []*backendConn }
 
 // keepIdle keeps a connection whose response has been read to its end.
 func (l *httpLoop) keepIdle(b *backendConn) {
 	b.user, b.state, b.since = nil, backendIdle, l.Now()
-	all := l.idle[b.to]
-	if b.ending || b.broken || l.closing || len(all) >= maxIdle || b.readable && b.spoilt() {
+	kept := l.idle[b.to.server]
+	if kept == nil {
+		kept = new(keptConns)
+		l.idle[b.to.server] = kept
+	}
+	if b.ending || b.broken || l.closing || len(kept.conns) >= maxIdle || b.readable && b.spoilt() {
 		l.timers.Stop(&b.timer)
 		b.close()
 		return
 	}
-	l.idle[b.to] = append(all, b)
+	kept.conns = append(kept.conns, b)
 	b.armTimer(idleFor)
 }
 
 // forgetIdle takes b out of its list.
 func (l *httpLoop) forgetIdle(b *backendConn) {
-	all := l.idle[b.to]
-	if i := slices.Index(all, b); i >= 0 {
-		all = slices.Delete(all, i, i+1)
+	kept := l.idle[b.to.server]
+	if kept == nil {
+		return // it belongs to a client
 	}
-	if l.idle[b.to] = all; len(all) == 0 {
-		delete(l.idle, b.to)
+	if i := slices.Index(kept.conns, b); i >= 0 {
+		kept.conns = slices.Delete(kept.conns, i, i+1)
+	}
+	if len(kept.conns) == 0 {
+		delete(l.idle, b.to.server)
 	}
 }
 
 // dropIdle closes the idle connections to servers, and reports whether there were any.
 func (l *httpLoop) dropIdle(gone servers) (found bool) {
-	for to, all := range l.idle {
-		if !gone.has(to.server) {
+	for server, kept := range l.idle {
+		if !gone.has(server) {
 			continue
 		}
-		delete(l.idle, to)
-		for _, b := range all {
+		delete(l.idle, server)
+		for _, b := range kept.conns {
 			l.timers.Stop(&b.timer)
 			b.close()
 			found = true

@@ -22,7 +22,7 @@ type httpLoop struct {
 	runq   []*httpConn // with more to do than one turn allows
 	spareq []*httpConn // memory of the runq before
 	timers reactor.Timers[timed]
-	idle   map[destination][]*backendConn // in the order of their last use
+	idle   map[*server]*keptConns
 
 	scratch []byte // what is read goes here, with room before and behind it
 	tls     tlsBuffers
@@ -45,7 +45,7 @@ type timed interface{ expireTimer() }
 
 // newHTTPLoop returns a loop that accepts with others.
 func newHTTPLoop(e *httpEngine, in *intake) (*httpLoop, error) {
-	l := &httpLoop{e: e, idle: make(map[destination][]*backendConn)}
+	l := &httpLoop{e: e, idle: make(map[*server]*keptConns)}
 	l.greetings.loop = l
 	l.scratch = make([]byte, headroom+scratchSize+tailroom)
 	if err := l.join(in, l.openHTTP); err != nil {

@@ -25,7 +25,7 @@ func init() {
 				done := make(chan bool)
 				l.Post(func() {
 					for _, kept := range l.idle {
-						for _, b := range kept {
+						for _, b := range kept.conns {
 							b.since = l.Now() - int64(d)
 						}
 					}
