@@ -63,7 +63,7 @@ func TestSelfConnectIsARefusal(t *testing.T) {
 			}
 		}
 	}
-	want("the backend is down", "", "HTTP/1.0 502")
+	want("the backend is down", "", "HTTP/1.1 502") // RFC 9110 §2.5: whatever the client speaks
 
 	ln, err := h.Listen("tcp", "[::]:40000")
 	if err != nil {
@@ -82,5 +82,5 @@ func TestSelfConnectIsARefusal(t *testing.T) {
 	if err := h.Sysctl("net.ipv4.ip_local_port_range", "40000 41000"); err != nil { // else who connects has no port
 		t.Fatal(err)
 	}
-	want("the backend is up", "HTTP/1.0 204", "HTTP/1.0 204")
+	want("the backend is up", "HTTP/1.0 204", "HTTP/1.1 204")
 }
