@@ -163,14 +163,14 @@ type keptConns struct{ conns []*backendConn }
 func (l *httpLoop) keepIdle(b *backendConn) {
 	b.user, b.state, b.since = nil, backendIdle, l.Now()
 	kept := l.idle[b.to.server]
-	if kept == nil {
-		kept = new(keptConns)
-		l.idle[b.to.server] = kept
-	}
-	if b.ending || b.broken || l.closing || len(kept.conns) >= maxIdle || b.readable && b.spoilt() {
+	if b.ending || b.broken || l.closing || kept != nil && len(kept.conns) >= maxIdle || b.readable && b.spoilt() {
 		l.timers.Stop(&b.timer)
 		b.close()
 		return
+	}
+	if kept == nil {
+		kept = new(keptConns)
+		l.idle[b.to.server] = kept
 	}
 	kept.conns = append(kept.conns, b)
 	b.armTimer(idleFor)
