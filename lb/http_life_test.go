@@ -48,12 +48,16 @@ func TestEveryRequestIsRecorded(t *testing.T) {
 		if got := rawStatus(t, s, tt.request); got != tt.status {
 			t.Errorf("%q: %d, want %d", tt.request, got, tt.status)
 		}
+		var r Record
 		waitFor(t, "the record", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
-			return len(records) == i+1
+			if len(records) != i+1 {
+				return false
+			}
+			r = records[i]
+			return true
 		})
-		r := records[i]
 		if r.Status != tt.status || !strings.Contains(r.Reason, tt.reason) || (r.Reason == "") != (tt.reason == "") ||
 			r.Received != tt.received || r.Sent != tt.sent || r.Service != "web" || !r.Client.IsValid() || (r.Backend != "") != (tt.status == 200) || r.Retries != 0 {
 			t.Errorf("%q: %+v", tt.request, r)
@@ -344,23 +348,29 @@ func TestPlainResponseWriter(t *testing.T) {
 
 // A host that is out of descriptors has no reason to blame its backends.
 func TestStarvingIsNoFailureOfABackend(t *testing.T) {
-	why := fmt.Errorf("dial: %w", syscall.EMFILE)
-	dials := 0
-	s, h := front(t, HandlerConfig{Dial: func(context.Context, string, string) (net.Conn, error) { dials++; return nil, why }},
-		webBackend(t, name("ok")), webBackend(t, name("ok")))
+	var starving atomic.Bool
+	starving.Store(true)
+	var dials atomic.Int32
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		if dials.Add(1); starving.Load() {
+			return nil, fmt.Errorf("dial: %w", syscall.EMFILE)
+		}
+		return nil, errors.New("refused")
+	}
+	s, h := front(t, HandlerConfig{Dial: dial}, webBackend(t, name("ok")), webBackend(t, name("ok")))
 	if got := rawStatus(t, s, aGet); got != 503 {
 		t.Errorf("%d, want 503", got)
 	}
 	// Another backend needs the same, and nobody was tried in vain.
-	if st := h.Stats(); dials != 1 || st.Retries != 0 {
-		t.Errorf("%d attempts, %d retries, want one attempt", dials, st.Retries)
+	if st := h.Stats(); dials.Load() != 1 || st.Retries != 0 {
+		t.Errorf("%d attempts, %d retries, want one attempt", dials.Load(), st.Retries)
 	}
 	for _, b := range h.pool().Status().Backends {
 		if b.Failures != 0 {
 			t.Errorf("%d failures", b.Failures)
 		}
 	}
-	why = errors.New("refused")
+	starving.Store(false)
 	if got := rawStatus(t, s, aGet); got != 502 {
 		t.Errorf("%d, want 502", got)
 	}
