@@ -265,6 +265,11 @@ func TestTooManyConnections(t *testing.T) {
 		return false
 	})
 	f.want("in the place of the idle one", f.ask("GET", "/healthz", "", "Connection", "close"), 200, "true")
+	f.until("that one has left", func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.clients) == maxPerAddress-1
+	})
 	hold(stream)
 	f.until("all places are taken", func() bool { return g.streams.Load() == maxPerAddress })
 	got := f.ask("GET", "/healthz", "")
