@@ -114,7 +114,8 @@ func checkPolicy(t *rapid.T, which string, x *exchange) {
 		if x.cfg.folds.drops(&f) && !x.cfg.requestFields.sets(&f) {
 			t.Errorf("%q: %s is passed", sent, f.Name)
 		}
-		if x.isOption(&f) && ownAt[f.ID] == ownFields && !x.cfg.requestFields.sets(&f) {
+		ours := ownAt[f.ID] != ownFields || holds(neverPassed, f.ID) || x.cfg.requestFields.sets(&f)
+		if x.isOption(&f) && !ours {
 			t.Errorf("%q: %s is passed, which Connection names", sent, f.Name)
 		}
 	}
@@ -151,7 +152,11 @@ func checkPlaces(t *rapid.T, got *h1.Request, x *exchange) {
 // openDrawn opens an exchange for a head, which is parsed.
 func openDrawn(t *rapid.T, settings *handlerSettings, head string) *exchange {
 	req := new(h1.Request)
-	if n, err := req.Parse([]byte(head), h1.Limits{}); n != len(head) || err != nil {
+	n, err := req.Parse([]byte(head), h1.Limits{})
+	if err != nil && strings.Contains(err.Error(), "Trailer announces") {
+		t.Skip("the parser refuses this already")
+	}
+	if n != len(head) || err != nil {
 		t.Fatalf("%q: %v", head, err)
 	}
 	x := new(exchange)
@@ -203,12 +208,21 @@ func checkForwarded(t *rapid.T, which string, got *h1.Request, x *exchange) {
 }
 
 // canonicalLines returns the lines of a head in an order, and with names, that do not depend
-// on those in which they came.
+// on those in which they came. Trailer has names, too: net/http writes them in its own way,
+// and in their order.
 func canonicalLines(head []byte) string {
 	lines := strings.Split(strings.TrimSuffix(string(head), "\r\n\r\n"), "\r\n")
 	for i, line := range lines[1:] {
 		name, value, _ := strings.Cut(line, ":")
-		lines[i+1] = http.CanonicalHeaderKey(name) + ":" + value
+		if name = http.CanonicalHeaderKey(name); name == "Trailer" {
+			names := strings.Split(strings.ToLower(value), ",")
+			for i := range names {
+				names[i] = strings.TrimSpace(names[i])
+			}
+			slices.Sort(names)
+			value = strings.Join(slices.Compact(names), ",")
+		}
+		lines[i+1] = name + ":" + value
 	}
 	slices.Sort(lines[1:])
 	return strings.Join(lines, "\n")
