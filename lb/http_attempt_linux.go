@@ -92,7 +92,8 @@ func (c *httpConn) takeKept() *backendConn {
 	if b := c.bound; b != nil && b.to == to {
 		// Another connection would not be authenticated, so there is no choice.
 		c.bound = nil
-		if !b.ending && !b.broken {
+		if b.fd >= 0 && !b.ending && !b.broken && !b.hasUnread() {
+			c.t.owned = true // and stays so, though no later request has credentials
 			return b
 		}
 		b.drop()
@@ -216,7 +217,7 @@ func (c *httpConn) failAttempt(err error) {
 	if t.kept {
 		var again bool
 		if again, err = x.keptFailed(err, a); again {
-			t.kept, t.sent = false, false
+			t.kept, t.owned, t.sent = false, false, false
 			c.connect()
 			return
 		}
@@ -256,7 +257,9 @@ func (c *httpConn) freeBackend() {
 	t, b := c.t, c.t.back
 	t.back = nil
 	switch {
-	case !t.uploaded || t.res.Close || t.excess || b.full():
+	case !t.uploaded || t.stopped || t.res.Close || t.excess || b.full():
+		b.drop()
+	case t.x.private && b.readable && b.spoilt():
 		b.drop()
 	case t.x.private:
 		c.l.timers.Stop(&b.timer)

@@ -161,7 +161,7 @@ type keptConns struct{ conns []*backendConn }
 
 // keepIdle keeps a connection whose response has been read to its end.
 func (l *httpLoop) keepIdle(b *backendConn) {
-	b.user, b.state, b.since = nil, backendIdle, l.Now()
+	b.user, b.in, b.state, b.since = nil, nil, backendIdle, l.Now()
 	kept := l.idle[b.to.server]
 	if b.ending || b.broken || l.closing || kept != nil && len(kept.conns) >= maxIdle || b.readable && b.spoilt() {
 		l.timers.Stop(&b.timer)
