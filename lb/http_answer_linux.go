@@ -41,9 +41,10 @@ func (c *httpConn) takeHeads(p []byte) bool {
 			c.switchProtocols(rest)
 			return false
 		case t.res.Status == http.StatusContinue:
-			if c.askForBody(false); c.state != connRelaying || c.t != t {
+			if t.expecting && !c.askForBody() {
 				return false
 			}
+			c.l.later(c) // the body comes behind what has come of the response: both use the same memory
 		case !c.passInterim():
 			return false
 		}
@@ -195,7 +196,7 @@ func (c *httpConn) answer(status int, kind string, content []byte) {
 		t.x.record.Status = status
 	}
 	c.l.timers.Stop(&c.timer)
-	if !t.up.over && t.hasBody() && t.broken != nil || t.x.expect && t.hasBody() && !t.asked {
+	if !t.up.over && t.hasBody() && t.broken != nil || t.x.expects() && t.hasBody() && !t.asked {
 		c.last = true
 	}
 	out := h1.AppendStatusLine(c.l.out[:0], status, http.StatusText(status))

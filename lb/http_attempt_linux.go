@@ -233,6 +233,10 @@ func (c *httpConn) failAttempt(err error) {
 func (c *httpConn) dropBackend() {
 	t := c.t
 	c.newAttempt()
+	if t.expecting { // and nobody is left who could ask
+		t.expecting = false
+		c.l.timers.Stop(&c.timer)
+	}
 	if c.state == connStarved {
 		c.l.in.counters.starved.Add(-1)
 		c.state = connDialing

@@ -177,7 +177,9 @@ func (c *httpConn) expireTimer() {
 	case connRelaying, connQueued, connDialing, connConnecting:
 		switch {
 		case t.expecting:
-			c.askForBody(true)
+			if c.askForBody() {
+				c.relay()
+			}
 		case c.full() || t.duct.piped > 0:
 			c.leave(errClientStalled)
 		case c.awaitsBody():

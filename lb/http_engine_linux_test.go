@@ -9,10 +9,13 @@ import (
 	"testing"
 )
 
-// engineAt serves the backends by a plane whose connections are in event loops.
+// engineAt serves the backends, or the Pool of the configuration, by a plane whose connections
+// are in event loops.
 func engineAt(t *testing.T, cfg HTTPConfig, bs ...Backend) (address string, p *HTTP) {
 	t.Helper()
-	cfg.Pool = newPool(t, PoolConfig{Name: "web", Backends: bs})
+	if cfg.Pool == nil {
+		cfg.Pool = newPool(t, PoolConfig{Name: "web", Backends: bs})
+	}
 	p, err := NewHTTP(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ const (
 // called once, after refusal.
 func (x *exchange) prepare() {
 	req := x.req
-	x.expect = x.modern() && holds(req.Has, h1.Expect) && anyToken(req.Fields, h1.Expect, "100-continue")
+	x.expect = x.expects()
 	x.options = readOptions(x.options[:0], req.Fields, req.Has)
 	x.readUpgrades()
 	x.readTrailers()
@@ -106,6 +106,11 @@ func (x *exchange) prepare() {
 	if dropped > 0 {
 		x.logDropped()
 	}
+}
+
+// expects reports whether the client waits for 100 (Continue) before it sends the body.
+func (x *exchange) expects() bool {
+	return x.modern() && holds(x.req.Has, h1.Expect) && anyToken(x.req.Fields, h1.Expect, "100-continue")
 }
 
 // ownConnection sets what concerns the connection to the backend.

@@ -284,17 +284,12 @@ func (c *httpConn) breakBody(err error) {
 }
 
 // askForBody lets the upload begin that has waited for the backend to ask for the body.
-// RFC 9110 §10.1.1 lets a proxy ask the client by itself when that takes long.
-func (c *httpConn) askForBody(late bool) {
-	t := c.t
-	if !t.expecting {
-		return
-	}
-	t.expecting = false
+// RFC 9110 §10.1.1 lets a proxy ask the client by itself when that takes long. It reports
+// whether the client is still there.
+func (c *httpConn) askForBody() bool {
+	c.t.expecting, c.t.asked = false, true
 	c.l.timers.Stop(&c.timer)
-	if t.asked = true; c.emit([]byte("HTTP/1.1 100 Continue\r\n\r\n")) {
-		c.relay()
-	}
+	return c.emit([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
 }
 
 // pumpResponse brings what has come of the response to the client.

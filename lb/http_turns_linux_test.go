@@ -2,11 +2,14 @@ package lb
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // In the event loops, too, a connection on which somebody has logged in by NTLM is that
@@ -70,5 +73,102 @@ func TestEngineAuthenticatedConnectionIsSpoilt(t *testing.T) {
 	})
 	if _, got, err := ann.ask(t, aPost); got != "ok" {
 		t.Errorf("the next request gets %q, %v", got, err)
+	}
+}
+
+// A backend may ask for the body and answer at once, and then hang up. What has come of its
+// answer is not lost, nor does the body get in between.
+func TestEngineContinueWithTheAnswer(t *testing.T) {
+	answer := "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer"
+	for name, tt := range map[string]struct {
+		unasked int // bytes of the body that the client sends unasked
+		stays   bool
+	}{
+		"and hangs up":              {0, false},
+		"before much of the body":   {1 << 20, true},
+		"and hangs up, with a body": {1 << 20, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			end := make(chan struct{})
+			defer close(end)
+			address, _ := engineAt(t, HTTPConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+				_, _ = http.ReadRequest(r)
+				time.Sleep(50 * time.Millisecond) // the body is there
+				io.WriteString(c, answer)
+				_ = closeWrite(c)
+				if tt.stays {
+					<-end
+				}
+				_, _ = io.Copy(io.Discard, c)
+			}))
+			c := newReader(t, address)
+			io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n1000000\r\n")
+			go io.WriteString(c.Conn, strings.Repeat("HTTP/1.1 204 Mine\r\n\r\n", tt.unasked/20))
+			for {
+				res, err := http.ReadResponse(c.r, nil)
+				if err == nil && res.StatusCode == 100 {
+					continue
+				}
+				if err != nil || res.StatusCode != 200 {
+					t.Fatalf("%+v, %v", res, err)
+				}
+				if got, err := io.ReadAll(res.Body); string(got) != "answer" {
+					t.Errorf("%q, %v", got, err)
+				}
+				break
+			}
+		})
+	}
+}
+
+// A request whose body waits to be asked for is repeated, and the next backend takes its time.
+// The body waits for that backend's connection, and comes behind the head.
+func TestEngineContinueOfAFailedAttempt(t *testing.T) {
+	held, hold := make(chan struct{}), make(chan struct{})
+	hangsUp := rawBackend(t, func(_ net.Conn, r *bufio.Reader) { _, _ = http.ReadRequest(r) })
+	slow := webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			close(held)
+			<-hold
+		}
+		got, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %q %v", r.Method, got, err)
+	})
+	slow.MaxConns = 1
+	pool := newPool(t, PoolConfig{Backends: []Backend{slow, hangsUp}, Queue: 10})
+	address, _ := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Pool: pool}})
+	go func() { _, _ = io.Copy(io.Discard, newReader(t, address)) }()
+	holder := newReader(t, address)
+	io.WriteString(holder, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-held
+	c := newReader(t, address)
+	io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello")
+	time.Sleep(continueWithin + 200*time.Millisecond)
+	close(hold)
+	for {
+		res, err := http.ReadResponse(c.r, nil)
+		if err == nil && res.StatusCode == 100 {
+			continue
+		}
+		if got := body(t, res, err); got != `PUT "hello" <nil>` {
+			t.Errorf("%d %q", res.StatusCode, got)
+		}
+		break
+	}
+}
+
+// Who waits to be asked for the body, and gets an answer instead, need not send it. So nothing
+// that follows on the connection is a request for certain.
+func TestEngineAnswerInPlaceOfABody(t *testing.T) {
+	address, _ := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{MaxBody: 10}}, webBackend(t, name("ok")))
+	for request, status := range map[string]int{
+		"OPTIONS / HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\nContent-Length: 5\r\n": 200,
+		"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n":                      413,
+		"POST / HTTP/1.1\r\nHost: x y\r\nContent-Length: 5\r\n":                     400,
+	} {
+		res, _, err := newReader(t, address).ask(t, request+"Expect: 100-continue\r\n\r\n")
+		if err != nil || res.StatusCode != status || !res.Close {
+			t.Errorf("%q: %+v, %v", request, res, err)
+		}
 	}
 }
