@@ -67,6 +67,46 @@ func (d *duct) drain(to *sock) (moved int, errno unix.Errno) {
 	return moved, 0
 }
 
+// emptyDuct brings on what is in the pipe. It reports whether the client has taken all of it.
+func (c *httpConn) emptyDuct() bool {
+	d := &c.t.duct
+	n, errno := d.drain(&c.sock)
+	switch {
+	case errno != 0:
+		c.leave(errno)
+		return false
+	case d.piped == 0:
+		c.readerIsBack()
+		return true
+	}
+	c.awaitReader(n)
+	return false
+}
+
+// awaitReader bounds the wait for a client that has taken n bytes, and not all there is for it.
+// Nothing is read from the backend meanwhile, so that is not late.
+func (c *httpConn) awaitReader(n int) {
+	c.l.timers.Stop(&c.t.back.timer)
+	if n > 0 || !c.timer.IsSet() {
+		c.armTimer(c.t.x.cfg.ClientTimeout)
+	}
+}
+
+// readerIsBack goes on when the client has taken all there is for it.
+func (c *httpConn) readerIsBack() {
+	t := c.t
+	switch {
+	case t.expecting: // the timer is about that
+	case !c.awaitsBody():
+		c.l.timers.Stop(&c.timer)
+	case !c.timer.IsSet():
+		c.armTimer(t.x.cfg.ClientTimeout)
+	}
+	if t.uploaded || t.stopped || t.back.full() || t.upDuct.piped > 0 {
+		t.back.armTimer(t.x.cfg.Timeout)
+	}
+}
+
 // takePipe sees to it that d has a pipe; false if there are none.
 func (l *httpLoop) takePipe(d *duct) bool {
 	if n := len(l.pipes); n > 0 {

@@ -48,7 +48,7 @@ func (c *httpConn) pumpRequest() bool {
 			switch {
 			case errno != 0:
 				c.stopUpload()
-			case n > 0:
+			case n > 0 || !b.timer.IsSet():
 				b.armTimer(t.x.cfg.Timeout)
 			}
 			if t.upDuct.piped > 0 {
@@ -302,15 +302,14 @@ func (c *httpConn) pumpResponse() {
 			case errno != 0:
 				c.leave(errno)
 				return
+			case c.full() && t.responded && t.down.over && t.duct.piped == 0:
+				c.endResponse()
+				return
 			case c.full():
-				if n > 0 || !c.timer.IsSet() {
-					c.armTimer(t.x.cfg.ClientTimeout)
-				}
+				c.awaitReader(n)
 				return
 			}
-			if t.responded {
-				l.timers.Stop(&c.timer)
-			}
+			c.readerIsBack()
 		}
 		if t.duct.piped > 0 {
 			if !c.emptyDuct() {
@@ -362,23 +361,6 @@ func (c *httpConn) pumpResponse() {
 		budget -= n
 	}
 	l.later(c)
-}
-
-// emptyDuct brings on what is in the pipe. It reports whether the client has taken all of it.
-func (c *httpConn) emptyDuct() bool {
-	d := &c.t.duct
-	n, errno := d.drain(&c.sock)
-	switch {
-	case errno != 0:
-		c.leave(errno)
-		return false
-	case d.piped == 0:
-		c.l.timers.Stop(&c.timer)
-		return true
-	case n > 0 || !c.timer.IsSet():
-		c.armTimer(c.t.x.cfg.ClientTimeout)
-	}
-	return false
 }
 
 // takeResponse takes what has come from the backend. It reports whether more of it is wanted.

@@ -157,6 +157,112 @@ func TestEngineContinueOfAFailedAttempt(t *testing.T) {
 	}
 }
 
+// While the client does not take what there is of a response, the backend is not late.
+func TestEngineSlowClientIsNotTheBackendsFault(t *testing.T) {
+	const size = 16 << 20
+	for name, header := range map[string]string{"length": fmt.Sprint("Content-Length: ", size), "until the end": "X: y"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address, _ := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Timeout: 300 * time.Millisecond}}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+				_, _ = http.ReadRequest(r)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\n"+header+"\r\n\r\n")
+				io.WriteString(c, strings.Repeat("x", size))
+			}))
+			c := newReader(t, address)
+			io.WriteString(c, aGet)
+			res, err := http.ReadResponse(c.r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			if got, err := io.Copy(io.Discard, res.Body); got != size || err != nil {
+				t.Errorf("%d bytes, %v", got, err)
+			}
+		})
+	}
+}
+
+// A response that has been read to its end has left the backend, though the client takes
+// nothing of it yet.
+func TestEngineBackendIsFreeBeforeTheClient(t *testing.T) {
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	address, p := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Timeout: 500 * time.Millisecond}}, webBackend(t, func(w http.ResponseWriter, _ *http.Request) {
+		close(asked)
+		<-goOn
+		io.WriteString(w, "ok")
+	}))
+	c := newReader(t, address)
+	io.WriteString(c, aGet)
+	<-asked
+	eachConn(t, p, func(c *httpConn) { c.writable = false }) // as if the client had taken nothing before
+	close(goOn)
+	waitFor(t, "the backend to be free", func() bool { return p.handler.pool().Status().Backends[0].Active == 0 })
+	if n := p.Stats().Active; n != 1 {
+		t.Errorf("%d requests are active, want the one whose client is slow", n)
+	}
+	time.Sleep(time.Second) // longer than a backend may be silent
+	eachConn(t, p, func(c *httpConn) {
+		c.writable = true
+		c.l.later(c)
+	})
+	if _, got, err := c.ask(t, ""); got != "ok" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, got, err := c.ask(t, "GET /gone HTTP/1.0\r\nHost: x y\r\n\r\n"); !strings.HasPrefix(got, "400") {
+		t.Errorf("the next answer is %q, %v: want the connection to go on", got, err)
+	}
+}
+
+// A client that stops in the middle of its body is given up, also if the last thing that it has
+// done is to take what there was of the response.
+func TestEngineBodyIsAwaitedBehindAResponse(t *testing.T) {
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	address, p := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{ClientTimeout: 2 * time.Second}}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		close(asked)
+		<-goOn
+		io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+		_, _ = io.Copy(io.Discard, r)
+	}))
+	c := newReader(t, address)
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+	<-asked
+	eachConn(t, p, func(c *httpConn) { c.writable = false }) // as if the client had taken nothing before
+	close(goOn)
+	waitFor(t, "the response to wait for the client", func() (full bool) {
+		eachConn(t, p, func(c *httpConn) { full = full || c.full() })
+		return full
+	})
+	eachConn(t, p, func(c *httpConn) {
+		c.writable = true
+		c.l.later(c)
+	})
+	if _, err := http.ReadResponse(c.r, nil); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the request to be given up", func() bool { return p.Stats().Active == 0 })
+}
+
+// A backend that stops taking a body, however little of it comes at a time, is given up.
+func TestEngineBackendThatTakesNothing(t *testing.T) {
+	end := make(chan struct{})
+	defer close(end)
+	address, p := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Timeout: 500 * time.Millisecond}}, rawBackend(t, func(net.Conn, *bufio.Reader) { <-end }))
+	for i := range 6 {
+		c := dialTest(t, address)
+		io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+		go func() {
+			for piece := strings.Repeat("x", 1000*(i+3)); ; time.Sleep(time.Millisecond) {
+				if _, err := io.WriteString(c, piece); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	waitFor(t, "requests", func() bool { return p.Stats().Accepted == 6 })
+	waitFor(t, "the requests to be given up", func() bool { return p.Stats().Active == 0 })
+}
+
 // Who waits to be asked for the body, and gets an answer instead, need not send it. So nothing
 // that follows on the connection is a request for certain.
 func TestEngineAnswerInPlaceOfABody(t *testing.T) {
