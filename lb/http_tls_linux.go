@@ -125,6 +125,10 @@ func (l *httpLoop) adoptTLS(a arrival) func(*tls.Conn) bool {
 
 // openSecure serves a connection whose client has shaken hands.
 func (l *httpLoop) openSecure(a arrival, side preparedSide, state *tls.ConnectionState) {
+	if l.closing { // since the handshake: nobody would end it any more
+		l.dismiss(a)
+		return
+	}
 	c := new(httpConn)
 	if !l.watchConn(c, &a) {
 		return

@@ -278,3 +278,16 @@ func TestEngineAnswerInPlaceOfABody(t *testing.T) {
 		}
 	}
 }
+
+// A connection that shakes hands while the plane cuts what is left does not outlive the cut.
+func TestEngineHandshakeBehindTheCut(t *testing.T) {
+	address, client, p := secureEngine(t, HTTPConfig{HeaderTimeout: time.Hour}, webBackend(t, name("ok")))
+	for _, l := range httpLoopsOf(t, p) {
+		l.within(t, func() { l.cut(nil) })
+	}
+	c := dialSecure(t, address, client)
+	if status, content, err := c.get(aGet); err == nil {
+		t.Errorf("%d %q, want the end of the connection", status, content)
+	}
+	waitFor(t, "no connection", func() bool { return p.gate.counters.active.Load() == 0 })
+}
