@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -163,8 +165,7 @@ func TestWebSocketPassesEverything(t *testing.T) {
 	}
 }
 
-// Each side ends for itself: what the other one still says arrives. A client's reset is no end in
-// order.
+// Each side ends for itself: what the other one still says arrives. A reset is no end in order.
 func TestWebSocketEnds(t *testing.T) {
 	ended := make(chan string, 1)
 	backend := rawBackend(t, func(c net.Conn, r *bufio.Reader) {
@@ -181,6 +182,8 @@ func TestWebSocketEnds(t *testing.T) {
 			rest, err := io.ReadAll(r)
 			ended <- fmt.Sprintf("%s %v", rest, err)
 			io.WriteString(c, "still here")
+		case "kill": // the backend resets
+			reset(c)
 		default: // the client resets
 			_, err := io.ReadAll(r)
 			ended <- fmt.Sprint(err != nil)
@@ -189,6 +192,7 @@ func TestWebSocketEnds(t *testing.T) {
 	for _, tt := range []struct{ say, then, hears, backend string }{
 		{"stop", "late", "", "late <nil>"},
 		{"hear", "last", "still here", "last <nil>"},
+		{"kill", "", "error", ""},
 		{"wait", "reset", "", "true"},
 	} {
 		t.Run(tt.say, func(t *testing.T) {
@@ -205,10 +209,15 @@ func TestWebSocketEnds(t *testing.T) {
 						t.Errorf("the backend's end is %v here", err)
 					}
 				}
-				io.WriteString(c, tt.then)
-				c.CloseWrite()
+				if tt.say != "kill" { // a write, even of nothing, would be told of the reset in the read's place
+					io.WriteString(c, tt.then)
+					c.CloseWrite()
+				}
 				got, err := io.ReadAll(r)
-				if string(got) != tt.hears || err != nil {
+				switch {
+				case tt.hears == "error" && !errors.Is(err, syscall.ECONNRESET):
+					t.Errorf("%q and %v, want a reset", got, err)
+				case tt.hears != "error" && (string(got) != tt.hears || err != nil):
 					t.Errorf("%q, %v, want %q", got, err, tt.hears)
 				}
 			}
@@ -217,7 +226,7 @@ func TestWebSocketEnds(t *testing.T) {
 					t.Errorf("the backend heard %q, want %q", got, tt.backend)
 				}
 			}
-			if rec := <-records; rec.Status != 101 || (rec.Reason == "") != (tt.then != "reset") {
+			if rec := <-records; rec.Status != 101 || (rec.Reason == "") != (tt.hears != "error" && tt.then != "reset") {
 				t.Errorf("%+v", rec)
 			}
 		})
