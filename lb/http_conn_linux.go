@@ -30,6 +30,7 @@ type httpConn struct {
 	attempts int32        // serial of the latest attempt that waits for a goroutine
 	requests int          // that have begun
 	last     bool         // the connection ends with the present response
+	leaves   bool         // because the client has asked for that
 	ahead    bool         // the first byte of the present response has gone out, by sound
 	queued   bool         // in the loop's runq
 	quit     bool         // close once what is pending has gone out
@@ -300,6 +301,7 @@ func (c *httpConn) beginRequest() {
 	l.timers.Stop(&c.timer)
 	x.open(cfg, l.e.count(), &c.origin, &t.req, l.time())
 	t.up.begin(t.req.Length, t.req.Length == h1.Chunked)
+	c.leaves = t.req.Close && (t.req.Minor == 0 || anyToken(t.req.Fields, h1.Connection, "close"))
 	c.last = t.req.Close || l.e.leaving.Load()
 	if status := x.refusal(); status != 0 {
 		c.refuse(status)

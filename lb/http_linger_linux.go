@@ -62,13 +62,15 @@ func (c *httpConn) endDraining(known bool) {
 
 // beginLingering ends the connection in order.
 func (c *httpConn) beginLingering() {
-	if c.in == nil && c.t == nil && !c.readable {
-		c.hangUp() // nothing has come that nobody has read
+	// Closing alone would drop a response that waits for the end, if something has come that
+	// nobody has read (tcp_close in net/ipv4/tcp.c).
+	c.endWriting()
+	if c.leaves && c.in == nil && c.t == nil && !c.readable {
+		c.hangUp() // the client has said that it sends no more
 		return
 	}
 	c.state = connLingering
 	c.in = nil
-	c.endWriting()
 	c.armTimer(drainFor)
 	c.linger()
 }
