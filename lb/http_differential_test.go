@@ -32,6 +32,7 @@ var conversations = []struct{ name, client, backend string }{
 	{"empty lines", "\r\n\r\n" + aGet + "\r\n" + aLastGet, anOK},
 	{"a head that is cut", aGet + "GET / HTTP/1.1\r\nHos", anOK},
 	{"an absolute target", "GET http://y:80/a%2F?b HTTP/1.1\r\nHost: x\r\n\r\n", anOK},
+	{"an absolute target and what is no Host", "GET http://y/ HTTP/1.1\r\nHost: a b\r\n\r\n", anOK},
 	{"odd targets", "GET /a%2Fb|c?%zz HTTP/1.1\r\nHost: x\r\n\r\nGET //a/../b HTTP/1.1\r\nHost: x\r\n\r\nGET /%zz HTTP/1.1\r\nHost: x\r\n\r\n", anOK},
 	{"no target", "GET foo HTTP/1.1\r\nHost: x\r\n\r\n", anOK},
 	{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", anOK},

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/havip/havip/lb/internal/h1"
 )
 
@@ -37,6 +39,10 @@ func (x *exchange) refusal() int {
 // absolute target counts, and Host does not (RFC 9112 §3.2.2).
 func (x *exchange) namesOneHost() bool {
 	if x.authority != "" && !validAuthority(x.authority) {
+		return false
+	}
+	// A Host that does not count may not be anything nevertheless (RFC 9112 §3.2).
+	if !httpguts.ValidHostHeader(x.req.Host) {
 		return false
 	}
 	if x.major == 1 || !holds(x.req.Has, h1.Host) {
