@@ -31,6 +31,7 @@ type httpLoop struct {
 	turns   []*httpTurn
 	pipes   []reactor.Pipe // not in use
 	piping  int            // all there are
+	box     outbox
 
 	date    string // of the second dateOf
 	dateOf  int64
@@ -58,7 +59,9 @@ func newHTTPLoop(e *httpEngine, in *intake) (*httpLoop, error) {
 func (l *httpLoop) run() {
 	defer l.freeAll()
 	for l.listener >= 0 || l.live.Load() > 0 {
-		for _, ev := range l.Wait(l.deadline()) {
+		events := l.Wait(l.deadline())
+		l.box.open = len(events)+len(l.runq) >= dueFrom
+		for _, ev := range events {
 			switch {
 			case ev.Fd == placeListener:
 				l.acceptSome()
@@ -77,6 +80,7 @@ func (l *httpLoop) run() {
 		}
 		l.spareq = runq
 		l.expireTimers()
+		l.closeOutbox()
 	}
 }
 
@@ -166,6 +170,9 @@ func (l *httpLoop) endIdle() {
 // freeAll gives up what a loop holds that does not run (any more).
 func (l *httpLoop) freeAll() {
 	l.dropIdle(nil)
+	if l.box.ring != nil {
+		l.box.ring.Close()
+	}
 	l.Close()
 	for _, p := range l.pipes {
 		p.Close()

@@ -266,7 +266,7 @@ func (c *httpConn) stopUpload() {
 	t := c.t
 	t.stopped = true
 	c.l.givePipe(&t.upDuct)
-	t.back.pending = nil
+	t.back.pending, t.back.due = nil, dueNever
 	t.back.readable = true
 	t.back.armTimer(t.x.cfg.Timeout)
 }

@@ -24,7 +24,10 @@ type sock struct {
 	urgent   bool // there is an urgent byte, which ends reads that could go on
 	nodelay  bool // writes need not wait for the acknowledgement of earlier ones
 	more     bool // the end follows a write at once, and both may leave in one packet
+	due      due  // whether what is pending goes out together with what others send
 
+	sent    int        // how much has gone out so
+	unsent  unix.Errno // why no more has
 	fault   unix.Errno // what a write has met with: the kernel tells of that once
 	pending []byte     // what the socket did not take
 	tls     *records   // nil: no TLS
@@ -99,15 +102,23 @@ func (s *sock) write(b []byte) unix.Errno {
 	if s.tls != nil {
 		return s.seal(b)
 	}
+	return s.send(b)
+}
+
+// send is write for what the socket itself gets. Others may send at the same time.
+func (s *sock) send(b []byte) unix.Errno {
+	if s.writable && !s.full() && !s.more && s.l.defers(s, b) {
+		return 0
+	}
 	return s.put(b)
 }
 
-// put is write for what the socket itself gets.
+// put is send, now.
 func (s *sock) put(b []byte) unix.Errno {
 	n := 0
 	if s.writable && len(s.pending) == 0 {
 		var errno unix.Errno
-		if n, errno = s.send(b); errno != 0 {
+		if n, errno = s.push(b); errno != 0 {
 			return errno
 		}
 	}
@@ -117,42 +128,52 @@ func (s *sock) put(b []byte) unix.Errno {
 	return 0
 }
 
-// send writes what the socket takes.
-func (s *sock) send(b []byte) (int, unix.Errno) {
+// push writes what the socket takes.
+func (s *sock) push(b []byte) (int, unix.Errno) {
+	write := reactor.Write
+	if s.more {
+		write = reactor.WriteMore
+	}
 	for {
-		write := reactor.Write
-		if s.more {
-			write = reactor.WriteMore
-		}
-		n, errno := write(s.fd, b)
-		switch errno {
-		case 0:
-			if n < len(b) {
-				s.writable = false
-			}
-			return n, 0
-		case unix.EINTR:
-		case unix.EAGAIN:
-			s.writable = false
-			return 0, 0
-		default:
-			if errno != unix.EPIPE {
-				s.fault = errno
-			}
-			return 0, errno
+		if n, errno := write(s.fd, b); errno != unix.EINTR {
+			return s.pushed(n, len(b), errno)
 		}
 	}
 }
 
-// full reports whether something is pending.
-func (s *sock) full() bool { return len(s.pending) > 0 }
+// pushed notes what a write of size bytes says of the socket, and returns how many it has taken.
+func (s *sock) pushed(n, size int, errno unix.Errno) (int, unix.Errno) {
+	switch errno {
+	case 0:
+		if n < size {
+			s.writable = false
+		}
+		return n, 0
+	case unix.EAGAIN:
+		s.writable = false
+		return 0, 0
+	case unix.EPIPE:
+	default:
+		s.fault = errno
+	}
+	return 0, errno
+}
 
-// flush writes what is pending. It reports how much of that went out.
+// full reports whether something is pending, as far as flush has told.
+func (s *sock) full() bool { return len(s.pending) > 0 || s.due != dueNever }
+
+// flush writes what is pending, unless that is about to go out. It reports how much has.
 func (s *sock) flush() (int, unix.Errno) {
+	switch s.due {
+	case dueSoon:
+		return 0, 0
+	case dueDone:
+		return s.takeSent()
+	}
 	if !s.writable || len(s.pending) == 0 {
 		return 0, 0
 	}
-	n, errno := s.send(s.pending)
+	n, errno := s.push(s.pending)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -186,6 +207,7 @@ func (s *sock) hasUnread() bool {
 
 // endWriting tells the peer that no more comes.
 func (s *sock) endWriting() {
+	s.settle()
 	s.more = true
 	s.sealEnd()
 	s.more = false
@@ -197,6 +219,7 @@ func (s *sock) endWriting() {
 // close closes the socket, and its slot is free. A second call does nothing.
 func (s *sock) close() {
 	if s.fd >= 0 {
+		s.settle()
 		s.more = true
 		s.sealEnd()
 		s.leave()
@@ -206,6 +229,7 @@ func (s *sock) close() {
 // abort closes the socket so that the peer takes nothing that it got for complete.
 func (s *sock) abort() {
 	if s.fd >= 0 {
+		s.settle()
 		reactor.Abort(s.fd)
 		s.leave()
 	}
@@ -222,6 +246,7 @@ func (s *sock) leave() {
 
 // takeOut takes the socket out of the loop, for goroutines.
 func (s *sock) takeOut() (m movedSock) {
+	s.settle()
 	m = movedSock{fd: s.fd, tls: s.tls, pending: s.pending}
 	s.l.Unwatch(s.fd)
 	if s.tls != nil {

@@ -39,7 +39,7 @@ func (s *sock) seal(b []byte) unix.Errno {
 	if errno := s.tls.seal(b); errno != 0 {
 		return errno
 	}
-	return s.put(s.l.tls.takeSealed())
+	return s.send(s.l.tls.takeSealed())
 }
 
 // sealEnd ends what the peer reads by TLS, once and in order: not after a failure, and not

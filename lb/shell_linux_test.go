@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,14 +54,23 @@ func TestOnEngine(t *testing.T) {
 			args = append(args, "-"+f.Name+"="+f.Value.String())
 		}
 	})
-	out, err := exec.CommandContext(t.Context(), os.Args[0], args...).CombinedOutput()
-	if err != nil {
-		t.Errorf("on the event loops: %v\n%s", err, out)
-	} else if testing.Verbose() {
-		t.Logf("on the event loops:\n%s", out)
-	}
-	if !bytes.Contains(out, []byte("PASS")) {
-		t.Errorf("no test has passed:\n%s", out)
+	for name, more := range map[string]string{"as usual": "", "each write waits for the end of its turn": "-lb.due=1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := args
+			if more != "" {
+				args = append(slices.Clip(args), more)
+			}
+			out, err := exec.CommandContext(t.Context(), os.Args[0], args...).CombinedOutput()
+			if err != nil {
+				t.Errorf("on the event loops: %v\n%s", err, out)
+			} else if testing.Verbose() {
+				t.Logf("on the event loops:\n%s", out)
+			}
+			if !bytes.Contains(out, []byte("PASS")) {
+				t.Errorf("no test has passed:\n%s", out)
+			}
+		})
 	}
 }
 
