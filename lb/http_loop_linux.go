@@ -79,8 +79,8 @@ func (l *httpLoop) run() {
 			c.handleEvents()
 		}
 		l.spareq = runq
+		l.closeOutbox() // first: who waits for its end is not late
 		l.expireTimers()
-		l.closeOutbox()
 	}
 }
 
