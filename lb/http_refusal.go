@@ -21,6 +21,10 @@ func (x *exchange) refusal() int {
 		x.authority = req.Host
 	}
 	switch {
+	// net/http, too, looks at Host before anything else, and also at a Host that does not
+	// count beside an absolute target (RFC 9112 §3.2).
+	case !httpguts.ValidHostHeader(req.Host):
+		return http.StatusBadRequest
 	case req.Method == http.MethodConnect:
 		return http.StatusMethodNotAllowed
 	case !valid, !x.readForwards(), !x.namesOneHost(),
@@ -39,10 +43,6 @@ func (x *exchange) refusal() int {
 // absolute target counts, and Host does not (RFC 9112 §3.2.2).
 func (x *exchange) namesOneHost() bool {
 	if x.authority != "" && !validAuthority(x.authority) {
-		return false
-	}
-	// A Host that does not count may not be anything nevertheless (RFC 9112 §3.2).
-	if !httpguts.ValidHostHeader(x.req.Host) {
 		return false
 	}
 	if x.major == 1 || !holds(x.req.Has, h1.Host) {

@@ -59,9 +59,10 @@ func TestRequestSmuggling(t *testing.T) {
 	inLoops := map[string]fate{
 		"length twice the same": refused, "encoding in HTTP/1.0": refused, "encoding and length in HTTP/1.0": refused, "lines end with LF": refused,
 		"folded line": refused, "folded length": refused, "trailer with a space before the colon": refused,
-		"no slash":            {400, "", false},
-		"expectation unknown": {200, plain, false},
-		"asterisk of OPTIONS": {200, "OPTIONS * HTTP/1.1|Host: x||", false},
+		"no slash":                    {400, "", false},
+		"absolute URI and a bad Host": {400, "", false},
+		"expectation unknown":         {200, plain, false},
+		"asterisk of OPTIONS":         {200, "OPTIONS * HTTP/1.1|Host: x||", false},
 	}
 	for _, tt := range []struct {
 		name    string
@@ -146,6 +147,7 @@ func TestRequestSmuggling(t *testing.T) {
 		// RFC 9112 §3.2.2: the URI counts.
 		{"absolute URI", "POST http://y/a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 200, "POST /a HTTP/1.1|Host: y|Content-Length: 3||abc", false},
 		{"absolute URI of another kind", "POST ftp://y/a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", 400, "", false},
+		{"absolute URI and a bad Host", "GET http://y/a HTTP/1.1\r\nHost: a@b\r\n\r\n", 400, "", true},
 		{"opaque URI", "GET x:foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
 		{"opaque URI of http", "GET http:foo HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
 		{"asterisk", "GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400, "", false},
@@ -161,6 +163,7 @@ func TestRequestSmuggling(t *testing.T) {
 
 		// What follows may be meant for the other end of a tunnel.
 		{"CONNECT", "CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n", 405, "", true},
+		{"CONNECT with a bad Host", "CONNECT x:80 HTTP/1.1\r\nHost: a@b\r\n\r\n", 400, "", true},
 		{"CONNECT with a length", "CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\nContent-Length: 3\r\n\r\nabc", 405, "", true},
 
 		{"hop-by-hop length", post("Connection: Content-Length\r\nContent-Length: 3\r\n", "abc"), 200, plain, false},
