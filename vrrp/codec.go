@@ -119,7 +119,7 @@ func (a *Advertisement) Parse(b []byte, src, dst netip.Addr) error {
 func ParsePacket(p *Packet) (Advertisement, AuthType, error) {
 	var a Advertisement
 	d := DropError{Source: p.Source}
-	data, auth := p.payload(), AuthNone
+	data, auth := p.Payload(), AuthNone
 	if p.Protocol == protocolAH {
 		auth = AuthAH
 		if data = skipAH(data); data == nil {

@@ -119,6 +119,32 @@ func TestConformance09EthernetPadding(t *testing.T) {
 	}
 }
 
+// RFC 791 §3.1: the total length tells the payload from padding, unless it is nonsense.
+func TestPayload(t *testing.T) {
+	data := []byte("0123456789")
+	header := func(total uint16, options int) []byte {
+		return append([]byte{byte(0x45 + options/4), 0, byte(total >> 8), byte(total)}, make([]byte, inet.IPv4Len-4+options)...)
+	}
+	for name, tt := range map[string]struct {
+		header []byte
+		want   string
+	}{
+		"all":                     {header(30, 0), "0123456789"},
+		"padding":                 {header(28, 0), "01234567"},
+		"padding behind options":  {header(32, 4), "01234567"},
+		"nothing but padding":     {header(20, 0), ""},
+		"no header, as with IPv6": {nil, "0123456789"},
+		"a header that is cut":    {header(28, 0)[:19], "0123456789"},
+		"no length":               {header(0, 0), "0123456789"},
+		"less than the header":    {header(23, 4), "0123456789"},
+		"more than there is":      {header(31, 0), "0123456789"},
+	} {
+		if got := (&Packet{Header: tt.header, Data: data}).Payload(); string(got) != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 // Rule 10 is FuzzParseAdvertisement.
 
 // changed checks that a router accepts p, and after change discards it for the

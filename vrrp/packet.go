@@ -48,8 +48,10 @@ type Packet struct {
 	Interface int
 }
 
-// payload is p.Data without the Ethernet padding.
-func (p *Packet) payload() []byte {
+// Payload returns Data without the Ethernet padding, which is what the message is read from.
+// The total length in Header tells them apart; Data is returned whole where Header is not
+// known, or its length contradicts Data.
+func (p *Packet) Payload() []byte {
 	if len(p.Header) < inet.IPv4Len {
 		return p.Data
 	}

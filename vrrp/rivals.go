@@ -212,7 +212,7 @@ func (r *Router) meansForeign(adv *Advertisement, p *Packet) bool {
 		return slices.Contains(r.cfg.Peers, src)
 	}
 	var drop DropError
-	if p.Destination.WithZone("") != r.wire.group || adv.decode(p.payload(), p.Source, p.Destination, &drop) == 0 {
+	if p.Destination.WithZone("") != r.wire.group || adv.decode(p.Payload(), p.Source, p.Destination, &drop) == 0 {
 		return false
 	}
 	r.wire.theirs.sort(adv.Addresses)

@@ -205,7 +205,7 @@ func (w *wire) checkPath(p *Packet) {
 // readMessage reads the message of p into adv and checks it in the order of RFC 3768 §7.1
 // and RFC 9568 §7.1.
 func (w *wire) readMessage(adv *Advertisement, p *Packet, now time.Time) {
-	d, data := &w.drop, p.payload()
+	d, data := &w.drop, p.Payload()
 	switch {
 	case p.Protocol == protocolAH && w.ah == nil:
 		d.drop(DropAuthType, uint64(AuthAH), uint64(w.cfg.Auth.Type))

@@ -75,12 +75,8 @@ const (
 
 // trailer returns the bytes behind the message that package vrrp has found to be there.
 func trailer(p *vrrp.Packet) []byte {
-	data := p.Data
-	if len(p.Header) >= 4 { // without Ethernet padding
-		n := int(binary.BigEndian.Uint16(p.Header[2:])) - len(p.Header)
-		data = data[:min(max(n, 0), len(data))]
-	}
-	return data[max(0, len(data)-trailerLen):]
+	data := p.Payload()
+	return data[len(data)-trailerLen:]
 }
 
 // paramsOf returns what an advertisement says of its sender.

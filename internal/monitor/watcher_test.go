@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/havip/havip/internal/inet"
 )
 
 const a1, a2, a3 = "192.0.2.1", "192.0.2.2", "192.0.2.3"
@@ -111,6 +113,13 @@ func TestWatcher(t *testing.T) {
 		{"HMAC with a clock that is wrong", newRouter(a1, 120, signed(7, epoch.Add(-time.Minute))).advertise(t, 0, 2), 3, []string{
 			"state|", "clock|the clock of 192.0.2.1, which signs, is off by -1m0s",
 		}},
+		{"HMAC in packets without a total length, as a sender's own host may capture them", func() (list []Frame) {
+			for _, f := range newRouter(a1, 120, signed(7, epoch.Add(-time.Minute))).advertise(t, 0, 1) {
+				clear(f.Data[14+inet.IPv4Total:][:2]) // behind the Ethernet header
+				list = append(list, f)
+			}
+			return list
+		}(), 2, []string{"state|", "clock|is off by -1m0s"}},
 		{"HMAC with other keys", slices.Concat(newRouter(a1, 120, signed(7, epoch)).advertise(t, 0, 1), newRouter(a2, 110, signed(8, epoch)).advertise(t, 4.6, 5)), 6, []string{
 			"state|", "note|192.0.2.1 signs with key 7, 192.0.2.2 with key 8", "state|",
 		}},
