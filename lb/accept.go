@@ -87,8 +87,7 @@ func (t *TCP) awaitRoom(ctx context.Context, listener net.Addr, pause time.Durat
 // so before the next one is accepted.
 func (t *TCP) serveConn(work context.Context, conn net.Conn) {
 	cfg := t.settings.Load()
-	t.counters.active.Add(1)
-	t.counters.accepted.Add(1)
+	t.counters.begin()
 	now := time.Now()
 	c := cfg.newConn(conn, now)
 	go func() {

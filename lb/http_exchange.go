@@ -89,8 +89,7 @@ func (x *exchange) open(cfg *handlerSettings, count *counters, from *requestOrig
 		fields: x.fields[:0], answer: x.answer[:0], text: room(x.text, keptText), options: room(x.options, keptNames),
 		trailers: room(x.trailers, keptNames), upgrades: room(x.upgrades, keptNames), announced: room(x.announced, keptNames),
 	}
-	count.accepted.Add(1)
-	count.active.Add(1)
+	count.begin()
 }
 
 // room returns the memory of s, empty, unless that is more than most would need.

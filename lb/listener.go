@@ -260,14 +260,14 @@ func (g *gate) wake() {
 // admit returns c, which has a place, as servers get it; nil if it was turned away.
 func (g *gate) admit(cfg *gateSettings, c net.Conn) net.Conn {
 	peer := inet.AddrPort(c.RemoteAddr()).Addr()
-	g.counters.accepted.Add(1)
 	if !g.limiter.admit(&cfg.Limits, peer, time.Now()) {
 		g.counters.refused.Add(1)
+		g.counters.accepted.Add(1)
 		c.Close()
 		g.leavePlace()
 		return nil
 	}
-	g.counters.active.Add(1) // before the place is given back: nobody overlooks c
+	g.counters.begin() // before the place is given back: nobody overlooks c
 	g.counters.reserved.Add(-1)
 	return &proxiedConn{prefaced: prefaced{Conn: c}, gate: g, cfg: cfg, peer: peer}
 }

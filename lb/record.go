@@ -76,11 +76,22 @@ type counters struct {
 	accepted, refused, failed, retries, paused, received, sent atomic.Uint64
 }
 
-func (c *counters) stats() Stats {
-	return Stats{
-		Active: c.active.Load(), Accepted: c.accepted.Load(), Refused: c.refused.Load(), Failed: c.failed.Load(),
-		Retries: c.retries.Load(), Paused: c.paused.Load(), Received: c.received.Load(), Sent: c.sent.Load(),
-	}
+// begin counts something that was accepted and is under way: a connection, a session or a
+// request.
+func (c *counters) begin() {
+	c.active.Add(1) // first: see stats
+	c.accepted.Add(1)
+}
+
+// stats reads the counters one by one while they change. What is accepted was active before,
+// and Active is read after Accepted: whoever sees that all have been accepted and none is
+// active knows that all are over. Their bytes were counted before that, and are read later.
+func (c *counters) stats() (s Stats) {
+	s.Accepted = c.accepted.Load()
+	s.Active = c.active.Load()
+	s.Refused, s.Failed, s.Retries, s.Paused = c.refused.Load(), c.failed.Load(), c.retries.Load(), c.paused.Load()
+	s.Received, s.Sent = c.received.Load(), c.sent.Load()
+	return s
 }
 
 // reserve counts a connection that is to be accepted, unless there are as many as the

@@ -197,3 +197,25 @@ func TestLogRecordsLosesNoBurst(t *testing.T) {
 		}
 	})
 }
+
+// Whoever sees that connections were accepted and that fewer are active knows that some are
+// over.
+func TestAcceptedAreActiveUntilTheyEnd(t *testing.T) {
+	var c counters
+	var enough atomic.Bool
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer enough.Store(true)
+	for range 2 {
+		others.Go(func() {
+			for !enough.Load() {
+				c.begin()
+			}
+		})
+	}
+	for range 300_000 {
+		if st := c.stats(); int64(st.Accepted) > st.Active {
+			t.Fatalf("%+v before any has ended", st)
+		}
+	}
+}

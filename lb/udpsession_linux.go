@@ -89,8 +89,7 @@ func (p *udpPlane) beginSession(pair reactor.Pair) *udpSession {
 	}
 	s := &udpSession{pair: pair, cfg: p.current, fd: -1, start: p.Now(), flow: Flow{Client: pair.Peer}}
 	s.timer.Owner = s
-	p.udp.counters.accepted.Add(1)
-	p.udp.counters.active.Add(1)
+	p.udp.counters.begin()
 	p.sessions[pair] = s
 	return s
 }
@@ -309,9 +308,9 @@ func (p *udpPlane) endSession(s *udpSession, reason string) {
 		p.disconnectSession(s, result)
 	}
 	c := &p.udp.counters
-	c.active.Add(-1)
 	c.received.Add(uint64(s.up))
 	c.sent.Add(uint64(s.down))
+	c.active.Add(-1)
 	if s.cfg.Record != nil {
 		s.cfg.Record(r)
 	}
