@@ -17,6 +17,8 @@ import (
 	"weak"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/havip/havip/internal/lab"
 )
 
 // engineOf waits for the event loops of a plane.
@@ -130,7 +132,7 @@ func TestLoopsShareSlowArrivals(t *testing.T) {
 	addr, _ := relay(t, tc, rawBackend(t, func(c net.Conn, r *bufio.Reader) { io.Copy(c, r) }))
 	e := engineOf(t, tc)
 	if len(e.loops) < 2 {
-		t.Skip("there is only one processor")
+		lab.Lacking(t, "a second processor is not there")
 	}
 	const n = 60
 	for range n {
@@ -191,7 +193,7 @@ func TestLoopRefusesWhatComesTooLate(t *testing.T) {
 	addr, stop := relay(t, tc, talker(t, "a"))
 	e := engineOf(t, tc)
 	if len(e.loops) < 2 {
-		t.Skip("there is only one processor")
+		lab.Lacking(t, "a second processor is not there")
 	}
 	c := dialTest(t, addr)
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {

@@ -31,7 +31,16 @@ type foreign struct{ net.Listener }
 // loops and in goroutines, with TLS and without. open starts a plane and returns how to connect
 // to it and how to end it.
 func everyWay(t *testing.T, f func(t *testing.T, open func(tc *testTCP, bs ...Backend) (dial func() stream, stop func()))) {
-	for _, way := range []string{"plain", "foreign listener", "TLS", "TLS, foreign listener"} {
+	t.Helper()
+	waysOf(t, append([]string{"plain", "foreign listener"}, tlsWays...), f)
+}
+
+// tlsWays are those with TLS.
+var tlsWays = []string{"TLS", "TLS, foreign listener"}
+
+// waysOf runs f in some of the ways.
+func waysOf(t *testing.T, ways []string, f func(t *testing.T, open func(tc *testTCP, bs ...Backend) (dial func() stream, stop func()))) {
+	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
 			var a *authority
 			if strings.HasPrefix(way, "TLS") {

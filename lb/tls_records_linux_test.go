@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/havip/havip/internal/lab"
 	"github.com/havip/havip/lb/internal/reactor"
 )
 
@@ -55,7 +56,7 @@ func newRecordClient(t *testing.T, socket net.Conn, cfg *tls.Config) *recordClie
 		t.Fatal(err)
 	}
 	if s := c.ConnectionState().CipherSuite; s != tls.TLS_AES_128_GCM_SHA256 {
-		t.Skip("this processor has no AES, and crypto/tls prefers " + tls.CipherSuiteName(s))
+		lab.Lacking(t, "this processor has no AES: crypto/tls prefers "+tls.CipherSuiteName(s))
 	}
 	for line := range strings.Lines(keys.String()) {
 		if f := strings.Fields(line); f[0] == "CLIENT_TRAFFIC_SECRET_0" {

@@ -50,9 +50,7 @@ func FuzzHostileText(f *testing.F) {
 	f.Add(" 000000", 3)
 	f.Add("a-name-of-a-host", 5) // which leaves no room beside it
 	f.Fuzz(func(t *testing.T, text string, width int) {
-		if len(text) > 1000 {
-			t.Skip()
-		}
+		text = text[:min(len(text), 1000)]
 		l := Layout{Width: 25 + max(width, -width)%200}
 		var s Status
 		var e Event
