@@ -10,11 +10,12 @@ import (
 // What a client sends behind its last request, an empty line after a POST for instance, as old
 // browsers do, destroys no response that is on its way.
 func TestStrayBytesDestroyNoResponse(t *testing.T) {
-	var c *net.TCPConn
-	stray := func(Record) { io.WriteString(c, "\r\n") } // after the response was written, before the end
+	clients := make(chan *net.TCPConn, 1)
+	stray := func(Record) { io.WriteString(<-clients, "\r\n") } // after the response was written, before the end
 	s, _ := front(t, HandlerConfig{Record: stray}, webBackend(t, name("answer")))
 	for range 20 {
-		c = dialTest(t, s.Listener.Addr().String())
+		c := dialTest(t, s.Listener.Addr().String())
+		clients <- c
 		io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx")
 		if got, err := io.ReadAll(c); !strings.HasSuffix(string(got), "answer") {
 			t.Fatalf("%q, %v", got, err)
