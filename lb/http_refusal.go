@@ -27,7 +27,7 @@ func (x *exchange) refusal() int {
 		return http.StatusBadRequest
 	case req.Method == http.MethodConnect:
 		return http.StatusMethodNotAllowed
-	case !valid, !x.readForwards(), !x.namesOneHost(),
+	case !valid, !x.readForwards(), !x.namesOneHost(), !x.statesOneLength(),
 		!validHeader(req.Method, ""): // in HTTP/1 it would spoil the request line
 		return http.StatusBadRequest
 	case int64(req.Size) > x.cfg.MaxHeader, len(req.Fields) > x.cfg.MaxFields:
@@ -62,6 +62,29 @@ func (x *exchange) namesOneHost() bool {
 		}
 	}
 	return true
+}
+
+// statesOneLength reports whether all that the request says of its length is one number, and
+// whether a body comes if that is not 0 (RFC 9113 §8.1.1). In HTTP/1 that has been seen to. In
+// HTTP/2, net/http takes the first of several, 0 for what is no number, and a request that
+// ends with its head whatever it announces.
+func (x *exchange) statesOneLength() bool {
+	if x.major == 1 || !holds(x.req.Has, h1.ContentLength) {
+		return true
+	}
+	length := int64(-1)
+	for i := range x.req.Fields {
+		f := &x.req.Fields[i]
+		if f.ID != h1.ContentLength {
+			continue
+		}
+		n, err := strconv.ParseUint(f.Value, 10, 63)
+		if err != nil || length >= 0 && int64(n) != length {
+			return false
+		}
+		length = int64(n)
+	}
+	return length == 0 || x.req.Length != 0
 }
 
 // readForwards reads the Max-Forwards that backends get. It reports whether the values are
