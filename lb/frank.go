@@ -15,6 +15,7 @@ import (
 type frankConn struct {
 	net.Conn
 	awaiting func() error // is called before a Read; nil: nothing is
+	ended    bool         // a Read has found the end in order
 
 	mu      sync.Mutex // held by a Write
 	failure error      // what a Write has met with
@@ -56,6 +57,7 @@ func (f *frankConn) Read(b []byte) (int, error) {
 		}
 	}
 	n, err := f.Conn.Read(b)
+	f.ended = f.ended || err == io.EOF
 	if err == io.EOF && !halfClosed(f.Conn) {
 		// A Write under way may have met with the failure. If so it returns at once.
 		f.mu.Lock()

@@ -100,7 +100,9 @@ func (b *backendBody) Read(p []byte) (n int, err error) {
 	case b.left == h1.Chunked:
 		return b.readChunks(p)
 	case b.left == h1.UntilClose:
-		n, b.err = b.u.r.Read(p)
+		if n, b.err = b.u.r.Read(p); b.err == io.EOF && b.u.isTorn() {
+			b.err = io.ErrUnexpectedEOF
+		}
 		return n, b.err
 	}
 	n, b.err = b.u.r.Read(p[:min(int64(len(p)), b.left)])

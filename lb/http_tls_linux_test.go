@@ -210,8 +210,8 @@ func TestEngineTLSHalfClosed(t *testing.T) {
 }
 
 // The end of a response without a length is that of TLS: what the socket's end alone cuts off
-// does not look complete to the client, with and without TLS of its own.
-func TestEngineTLSTornResponse(t *testing.T) {
+// does not look complete to the client, with and without TLS of its own, and not in the record.
+func TestTLSTornResponse(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		for _, minor := range []int{0, 1} {
 			for _, orderly := range []bool{true, false} {
@@ -227,13 +227,15 @@ func TestEngineTLSTornResponse(t *testing.T) {
 						socket.CloseWrite()
 						io.Copy(io.Discard, socket)
 					})
+					records := make(chan Record, 1)
+					hc := HandlerConfig{Record: func(r Record) { records <- r }}
 					var c net.Conn
 					if secure {
-						address, cfg, _ := secureEngine(t, HTTPConfig{}, b)
+						address, cfg, _ := secureEngine(t, HTTPConfig{HandlerConfig: hc}, b)
 						c = dialSecure(t, address, cfg)
 					} else {
-						address, _ := engineAt(t, HTTPConfig{}, b)
-						c = dialTest(t, address)
+						s, _ := front(t, hc, b)
+						c = dialTest(t, s.Listener.Addr().String())
 					}
 					fmt.Fprintf(c, "GET / HTTP/1.%d\r\nHost: a.test\r\n\r\n", minor)
 					res, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -246,6 +248,9 @@ func TestEngineTLSTornResponse(t *testing.T) {
 					}
 					if err == nil != orderly || orderly && string(got) != "some of it" {
 						t.Errorf("the client gets %q, %v", got, err)
+					}
+					if r := <-records; (r.Reason == "") != orderly {
+						t.Errorf("%+v", r)
 					}
 				})
 			}

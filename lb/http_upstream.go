@@ -121,6 +121,11 @@ func (u *upstream) flushOwed() error {
 // hasMore reports whether it is known that a Read would not wait.
 func (u *upstream) hasMore() bool { return u.filled && u.to.tls == nil && u.below.hasMore() }
 
+// isTorn reports whether the end that a Read has found is the connection's alone, and not one of
+// its TLS: whoever cuts the connection off can make it. What has no other end is incomplete then
+// (RFC 9112 §9.8).
+func (u *upstream) isTorn() bool { return u.to.tls != nil && u.below.ended }
+
 // Close does not wait until a TLS peer has taken a farewell.
 func (u *upstream) Close() error { return u.NetConn().Close() }
 
