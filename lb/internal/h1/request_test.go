@@ -88,13 +88,30 @@ func TestRequest(t *testing.T) {
 		{"names that fold to others", post("Content_Length: 3\r\nTransfer.Encoding: chunked\r\n"), `POST / ` + of11 + `length=0 close=false|Host(Host)=x|Content_Length()=3|Transfer.Encoding()=chunked`},
 	} {
 		var r Request
-		if n, err := r.Parse([]byte(tt.head+"rest"), Limits{}); n != len(tt.head) || err != nil || r.describe() != tt.want {
-			t.Errorf("%s: %d of %d, %v\n%s\nwant\n%s", tt.name, n, len(tt.head), err, r.describe(), tt.want)
-		}
-		n, err := byBytes(tt.head, func(b []byte) (int, error) { return r.Parse(b, Limits{}) })
-		if n != len(tt.head) || err != nil || r.describe() != tt.want {
-			t.Errorf("%s, byte by byte: %d of %d, %v\n%s\nwant\n%s", tt.name, n, len(tt.head), err, r.describe(), tt.want)
-		}
+		checkTaken(t, tt.name, tt.head, tt.want, r.describe, func(b []byte) (int, error) { return r.Parse(b, Limits{}) })
+	}
+}
+
+// checkTaken parses a head at once and byte by byte, and wants it described by want.
+func checkTaken(t *testing.T, name, head, want string, describe func() string, parse func(b []byte) (int, error)) {
+	t.Helper()
+	if n, err := parse([]byte(head + "rest")); n != len(head) || err != nil || describe() != want {
+		t.Errorf("%s: %d of %d, %v\n%s\nwant\n%s", name, n, len(head), err, describe(), want)
+	}
+	if n, err := byBytes(head, parse); n != len(head) || err != nil || describe() != want {
+		t.Errorf("%s, byte by byte: %d of %d, %v\n%s\nwant\n%s", name, n, len(head), err, describe(), want)
+	}
+}
+
+// checkRefused parses bytes at once and byte by byte, and wants the same error.
+func checkRefused(t *testing.T, name, bytes string, want Error, parse func(b []byte) (int, error)) {
+	t.Helper()
+	var refused *Error
+	if _, err := parse([]byte(bytes)); !errors.As(err, &refused) || *refused != want {
+		t.Errorf("%s: %v, want %v", name, err, &want)
+	}
+	if _, err := byBytes(bytes, parse); !errors.As(err, &refused) || *refused != want {
+		t.Errorf("%s, byte by byte: %v, want %v", name, err, &want)
 	}
 }
 
@@ -195,15 +212,7 @@ func TestRequestRefused(t *testing.T) {
 		{"trailer of trailers", post("Transfer-Encoding: chunked\r\nTrailer: Trailer\r\n"), Error{400, 5, "Trailer announces fields that frame a message"}},
 	} {
 		var r Request
-		var refused *Error
-		_, err := r.Parse([]byte(tt.head+small), Limits{})
-		if !errors.As(err, &refused) || *refused != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, err, &tt.want)
-		}
-		_, err = byBytes(tt.head+small, func(b []byte) (int, error) { return r.Parse(b, Limits{}) })
-		if !errors.As(err, &refused) || *refused != tt.want {
-			t.Errorf("%s, byte by byte: %v, want %v", tt.name, err, &tt.want)
-		}
+		checkRefused(t, tt.name, tt.head+small, tt.want, func(b []byte) (int, error) { return r.Parse(b, Limits{}) })
 		if n, err := r.Parse([]byte(small), Limits{}); n != len(small) || err != nil || len(r.Fields) != 10 {
 			t.Errorf("the request after %s: %d, %v, %d fields", tt.name, n, err, len(r.Fields))
 		}

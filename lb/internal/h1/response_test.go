@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -67,13 +66,7 @@ func TestResponse(t *testing.T) {
 		{"205 has a body like others", "GET", "HTTP/1.1 205 Reset\r\n\r\n", `205 "Reset" 1.1 length=-2 nobody=false close=true`},
 	} {
 		var r Response
-		if n, err := r.Parse([]byte(tt.head+"rest"), tt.method, Limits{}); n != len(tt.head) || err != nil || r.describe() != tt.want {
-			t.Errorf("%s: %d of %d, %v\n%s\nwant\n%s", tt.name, n, len(tt.head), err, r.describe(), tt.want)
-		}
-		n, err := byBytes(tt.head, func(b []byte) (int, error) { return r.Parse(b, tt.method, Limits{}) })
-		if n != len(tt.head) || err != nil || r.describe() != tt.want {
-			t.Errorf("%s, byte by byte: %d of %d, %v\n%s\nwant\n%s", tt.name, n, len(tt.head), err, r.describe(), tt.want)
-		}
+		checkTaken(t, tt.name, tt.head, tt.want, r.describe, func(b []byte) (int, error) { return r.Parse(b, tt.method, Limits{}) })
 	}
 }
 
@@ -117,15 +110,7 @@ func TestResponseRefused(t *testing.T) {
 		{"trailer that frames", ok("Trailer: Content-Length\r\nTransfer-Encoding: chunked\r\n"), Error{502, 4, "Trailer announces fields that frame a message"}},
 	} {
 		var r Response
-		var refused *Error
-		_, err := r.Parse([]byte(tt.head+answer), "GET", Limits{})
-		if !errors.As(err, &refused) || *refused != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, err, &tt.want)
-		}
-		_, err = byBytes(tt.head+answer, func(b []byte) (int, error) { return r.Parse(b, "GET", Limits{}) })
-		if !errors.As(err, &refused) || *refused != tt.want {
-			t.Errorf("%s, byte by byte: %v, want %v", tt.name, err, &tt.want)
-		}
+		checkRefused(t, tt.name, tt.head+answer, tt.want, func(b []byte) (int, error) { return r.Parse(b, "GET", Limits{}) })
 		if n, err := r.Parse([]byte(answer), "GET", Limits{}); n != len(answer) || err != nil || len(r.Fields) != 8 {
 			t.Errorf("the response after %s: %d, %v, %d fields", tt.name, n, err, len(r.Fields))
 		}
