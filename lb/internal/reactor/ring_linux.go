@@ -162,6 +162,9 @@ func (r *Ring) Submit() ([]Send, error) {
 			break
 		}
 	}
+	for i := range r.sends {
+		r.sends[i].Bytes = nil // the ring may have nothing to do for long
+	}
 	sends := r.sends
 	r.sends = r.sends[:0]
 	return sends, err

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"testing"
+	"weak"
 
 	"golang.org/x/sys/unix"
 )
@@ -79,6 +81,27 @@ func TestRing(t *testing.T) {
 	if n, _ := Read(peer, buf); string(buf[:n]) != "one two one two one two " {
 		t.Errorf("the peer has got %q", buf[:n])
 	}
+}
+
+// A ring without writes holds nothing of earlier ones, and no program that is started gets it.
+func TestRingHoldsNothing(t *testing.T) {
+	r := newTestRing(t)
+	fd, _ := pair(t)
+	b := make([]byte, 64<<10)
+	held := weak.Make(&b[0])
+	r.Add(fd, b)
+	if sends, err := r.Submit(); err != nil || sends[0].N == 0 {
+		t.Fatalf("%+v, %v", sends, err)
+	}
+	b = nil
+	runtime.GC()
+	if held.Value() != nil {
+		t.Error("the memory of a write is held")
+	}
+	if flags, err := unix.FcntlInt(uintptr(r.fd), unix.F_GETFD, 0); flags&unix.FD_CLOEXEC == 0 || err != nil {
+		t.Errorf("flags of the descriptor: %#x, %v", flags, err)
+	}
+	runtime.KeepAlive(r)
 }
 
 // As many writes as the ring has room for go out by one call, in their order.
