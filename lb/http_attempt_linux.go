@@ -260,6 +260,7 @@ func (c *httpConn) dropBackend() {
 func (c *httpConn) freeBackend() {
 	t, b := c.t, c.t.back
 	t.back = nil
+	b.settle() // an early response may have come before the end of the turn
 	switch {
 	case !t.uploaded || t.stopped || t.res.Close || t.excess || b.full():
 		b.drop()

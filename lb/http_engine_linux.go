@@ -16,6 +16,7 @@ type httpEngine struct {
 	leaving *atomic.Bool    // of the plane: connections end with their present requests
 	work    context.Context // ends when connections must end
 	loops   []*httpLoop
+	dueFrom int // see dueFrom
 }
 
 // settings are those of requests that begin now.
@@ -50,7 +51,7 @@ func (p *HTTP) serveListener(ctx, work context.Context, ln net.Listener) error {
 		return err
 	}
 	in.ending = func() { p.leaving.Store(true) } // who is still in the backlog gets one answer
-	e := &httpEngine{plane: p, leaving: &p.leaving, work: work}
+	e := &httpEngine{plane: p, leaving: &p.leaving, work: work, dueFrom: dueFrom}
 	if e.loops, err = makeLoops(in, func() (*httpLoop, error) { return newHTTPLoop(e, in) }); err != nil {
 		return err
 	}

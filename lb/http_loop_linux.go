@@ -60,7 +60,7 @@ func (l *httpLoop) run() {
 	defer l.freeAll()
 	for l.listener >= 0 || l.live.Load() > 0 {
 		events := l.Wait(l.deadline())
-		l.box.open = len(events)+len(l.runq) >= dueFrom
+		l.box.open = len(events)+len(l.runq) >= l.e.dueFrom
 		for _, ev := range events {
 			switch {
 			case ev.Fd == placeListener:

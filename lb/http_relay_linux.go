@@ -19,6 +19,7 @@ func (c *httpConn) pumpResponse() {
 	t, l := c.t, c.l
 	for budget := turn; budget > 0; {
 		if c.full() {
+			awaited := c.due == dueNever // and not just the turn's end, which no timer is about
 			n, errno := c.flush()
 			switch {
 			case errno != 0:
@@ -27,11 +28,14 @@ func (c *httpConn) pumpResponse() {
 			case c.full() && t.responded && t.down.over && t.duct.piped == 0:
 				c.endResponse()
 				return
+			case c.due == dueSoon:
+				return
 			case c.full():
 				c.awaitReader(n)
 				return
+			case awaited:
+				c.readerIsBack()
 			}
-			c.readerIsBack()
 		}
 		if t.duct.piped > 0 {
 			if !c.emptyDuct() {
@@ -161,7 +165,7 @@ func (c *httpConn) emit(b []byte) bool {
 		c.leave(errno)
 		return false
 	}
-	if c.full() && !c.timer.IsSet() {
+	if c.full() && c.due == dueNever && !c.timer.IsSet() {
 		c.armTimer(c.t.x.cfg.ClientTimeout)
 	}
 	return true

@@ -22,17 +22,19 @@ func (c *httpConn) pumpRequest() bool {
 	for budget := turn; ; {
 		if b.full() && !t.stopped {
 			n, errno := b.flush()
-			switch {
-			case errno != 0:
+			if errno != 0 {
 				c.stopUpload()
-			case n > 0:
+				return true
+			}
+			t.uploaded = t.uploaded || t.up.over && !b.full()
+			switch {
+			case n > 0 && (t.uploaded || b.full()):
 				b.armTimer(t.x.cfg.Timeout)
+			case n > 0: // it has got all there is
+				c.l.timers.Stop(&b.timer)
 			}
 			if b.full() {
 				return true
-			}
-			if t.up.over && !t.uploaded {
-				t.uploaded = true
 			}
 		}
 		if t.upDuct.piped > 0 && !t.stopped {
