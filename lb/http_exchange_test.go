@@ -124,7 +124,7 @@ func TestRequestForBackends(t *testing.T) {
 	}
 	x.prepare()
 	want := "GET /a%2Fb HTTP/1.1\r\nHost: x\r\naccept: 1\r\nx-forwarded-for: 198.51.100.7, 192.0.2.1\r\nCoNnection: TE\r\nsoapAction: 3\r\nte: trailers\r\n" +
-		"X-Forwarded-Host: x\r\nX-Forwarded-Proto: http\r\nX-Real-Ip: 192.0.2.1\r\nx-own: 192.0.2.1\r\n\r\n"
+		"X-Forwarded-Host: x\r\nX-Forwarded-Proto: http\r\nX-Real-IP: 192.0.2.1\r\nx-own: 192.0.2.1\r\n\r\n"
 	if got := string(x.appendRequest(nil, false, false)); got != want {
 		t.Errorf("%q, want %q", strings.ReplaceAll(got, "\r\n", "\n"), strings.ReplaceAll(want, "\r\n", "\n"))
 	}

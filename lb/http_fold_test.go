@@ -17,7 +17,7 @@ func fieldsOf(request string) (names []string) {
 	for line := range strings.SplitSeq(request, "\r\n") {
 		name, _, ok := strings.Cut(line, ": ")
 		switch name {
-		case "Host", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Transfer-Encoding", "Trailer":
+		case "Host", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Transfer-Encoding", "Trailer":
 		default:
 			if ok {
 				names = append(names, name)

@@ -27,10 +27,10 @@ const (
 
 // ownNames are the names of those that come without one from the client.
 var ownNames = [ownFields]h1.Field{
-	{Name: "Connection", ID: h1.Connection}, {Name: "Te", ID: h1.TE}, {Name: "Upgrade", ID: h1.Upgrade},
+	{Name: "Connection", ID: h1.Connection}, {Name: "TE", ID: h1.TE}, {Name: "Upgrade", ID: h1.Upgrade},
 	{Name: "Max-Forwards", ID: h1.MaxForwards}, {Name: "X-Forwarded-For", ID: h1.XForwardedFor},
 	{Name: "X-Forwarded-Host", ID: h1.XForwardedHost}, {Name: "X-Forwarded-Proto", ID: h1.XForwardedProto},
-	{Name: "X-Real-Ip", ID: h1.XRealIP},
+	{Name: "X-Real-IP", ID: h1.XRealIP},
 }
 
 // ownAt says which of them an ID is; ownFields: none.

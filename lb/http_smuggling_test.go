@@ -26,7 +26,7 @@ func briefly(rec *labtest.Recorder) []string {
 	for _, r := range rec.Requests() {
 		head, body, _ := strings.Cut(r, "\r\n\r\n")
 		lines := slices.DeleteFunc(strings.Split(head, "\r\n"), func(line string) bool {
-			return strings.HasPrefix(line, "X-Forwarded-") || strings.HasPrefix(line, "X-Real-Ip")
+			return strings.HasPrefix(line, "X-Forwarded-") || strings.HasPrefix(line, "X-Real-IP")
 		})
 		brief = append(brief, strings.Join(lines, "|")+"||"+body)
 	}
