@@ -122,12 +122,15 @@ func (c *httpConn) endResponse() {
 
 // flushThenEnd ends the turn when the client has taken what is pending.
 func (c *httpConn) flushThenEnd() {
-	if c.full() {
-		c.state = connFlushing
-		c.armTimer(c.t.x.cfg.ClientTimeout)
+	if !c.full() {
+		c.endTurn()
 		return
 	}
-	c.endTurn()
+	c.state = connFlushing
+	c.armTimer(c.t.x.cfg.ClientTimeout)
+	if c.writable && c.due == dueNever {
+		c.l.later(c) // room came while nobody looked, and no event tells of it again
+	}
 }
 
 // breakOff ends an incomplete response so that the client can tell.

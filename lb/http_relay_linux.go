@@ -165,7 +165,8 @@ func (c *httpConn) emit(b []byte) bool {
 		c.leave(errno)
 		return false
 	}
-	if c.full() && c.due == dueNever && !c.timer.IsSet() {
+	// A timer that is set is about the request's body, or has the first byte go ahead.
+	if c.full() && c.due == dueNever && (!c.timer.IsSet() || !c.awaitsBody() && !c.t.expecting) {
 		c.armTimer(c.t.x.cfg.ClientTimeout)
 	}
 	return true

@@ -291,3 +291,69 @@ func TestEngineHandshakeBehindTheCut(t *testing.T) {
 	}
 	waitFor(t, "no connection", func() bool { return p.gate.counters.active.Load() == 0 })
 }
+
+// A client that takes an informational response while another backend is tried gets the answer
+// behind it, though no event tells of the room any more.
+func TestEngineRoomThatCameMeanwhile(t *testing.T) {
+	hinted, goOn := make(chan struct{}), make(chan struct{})
+	address, p := engineAt(t, HTTPConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		hinted <- struct{}{}
+		<-goOn
+		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n")
+		<-goOn
+	}))
+	c := newReader(t, address)
+	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	<-hinted
+	eachConn(t, p, func(c *httpConn) { c.writable = false }) // as if the client had taken nothing before
+	goOn <- struct{}{}
+	waitFor(t, "the hints to wait for the client", func() (full bool) {
+		eachConn(t, p, func(c *httpConn) { full = full || c.full() })
+		return full
+	})
+	eachConn(t, p, func(c *httpConn) {
+		c.writable = true // and nobody looks
+		c.cut(true)
+	})
+	for _, want := range []int{http.StatusEarlyHints, http.StatusBadGateway} {
+		if res, _, err := c.ask(t, ""); err != nil || res.StatusCode != want {
+			t.Errorf("%v, %v, want %d", res, err, want)
+		}
+	}
+	close(goOn)
+	waitFor(t, "the request to be over", func() bool { return p.Stats().Active == 0 })
+}
+
+// The timer that has the first byte of a response go ahead does not end a client that is slow to
+// take an informational one: that one has ClientTimeout.
+func TestEngineSlowClientOfHints(t *testing.T) {
+	hinted, goOn := make(chan struct{}), make(chan struct{})
+	address, p := engineAt(t, HTTPConfig{}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+		_, _ = http.ReadRequest(r)
+		hinted <- struct{}{}
+		<-goOn
+		io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n")
+		<-goOn
+		io.WriteString(c, anOK)
+	}))
+	c := newReader(t, address)
+	io.WriteString(c, aGet)
+	<-hinted
+	eachConn(t, p, func(c *httpConn) {
+		c.writable = false
+		c.armTimer(200 * time.Millisecond)
+	})
+	goOn <- struct{}{}
+	time.Sleep(500 * time.Millisecond)
+	eachConn(t, p, func(c *httpConn) {
+		c.writable = true
+		c.l.later(c)
+	})
+	close(goOn)
+	for _, want := range []int{http.StatusEarlyHints, http.StatusOK} {
+		if res, _, err := c.ask(t, ""); err != nil || res.StatusCode != want {
+			t.Errorf("%v, %v, want %d", res, err, want)
+		}
+	}
+}
