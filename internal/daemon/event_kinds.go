@@ -73,6 +73,7 @@ var eventKinds = map[string]string{
 	"check is left with its interval, it hears of no events": report.KindCheck,
 
 	// lb
+	"event loop sends without io_uring from now on": report.KindDaemon,
 	"backend is up":                   report.KindBackend,
 	"backend is down":                 report.KindBackend,
 	"backend ejected":                 report.KindBackend,
