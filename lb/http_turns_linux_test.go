@@ -160,13 +160,14 @@ func TestEngineContinueOfAFailedAttempt(t *testing.T) {
 // While the client does not take what there is of a response, the backend is not late.
 func TestEngineSlowClientIsNotTheBackendsFault(t *testing.T) {
 	const size = 16 << 20
+	content := strings.Repeat("x", size) // making it takes its time
 	for name, header := range map[string]string{"length": fmt.Sprint("Content-Length: ", size), "until the end": "X: y"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			address, _ := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Timeout: 300 * time.Millisecond}}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
+			address, _ := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Timeout: 2 * time.Second}}, rawBackend(t, func(c net.Conn, r *bufio.Reader) {
 				_, _ = http.ReadRequest(r)
 				io.WriteString(c, "HTTP/1.1 200 OK\r\n"+header+"\r\n\r\n")
-				io.WriteString(c, strings.Repeat("x", size))
+				io.WriteString(c, content)
 			}))
 			c := newReader(t, address)
 			io.WriteString(c, aGet)
@@ -174,7 +175,7 @@ func TestEngineSlowClientIsNotTheBackendsFault(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Second)
+			time.Sleep(5 * time.Second)
 			if got, err := io.Copy(io.Discard, res.Body); got != size || err != nil {
 				t.Errorf("%d bytes, %v", got, err)
 			}
