@@ -187,31 +187,34 @@ func (c *httpConn) refuseHead(err error) {
 
 // answerError answers in a backend's place.
 func (c *httpConn) answerError(status int) {
-	kind, content := errorPage(status)
-	c.answer(status, kind, content)
+	c.t.x.refuse(status, "")
+	c.answer(&c.t.x.reply)
 }
 
 // answer sends a response that is made here.
-func (c *httpConn) answer(status int, kind string, content []byte) {
+func (c *httpConn) answer(r *reply) {
 	t := c.t
 	t.responded = true
 	if t.x.record.Status == 0 {
-		t.x.record.Status = status
+		t.x.record.Status = r.status
 	}
 	c.l.timers.Stop(&c.timer)
 	if !t.up.over && t.hasBody() && t.broken != nil || t.x.expects() && t.hasBody() && !t.asked {
 		c.last = true
 	}
-	out := h1.AppendStatusLine(c.l.out[:0], status, http.StatusText(status))
+	out := h1.AppendStatusLine(c.l.out[:0], r.status, http.StatusText(r.status))
 	out = h1.AppendField(out, "Date", c.l.httpDate())
-	if kind != "" {
-		out = h1.AppendField(out, "Content-Type", kind)
+	if r.kind != "" {
+		out = h1.AppendField(out, "Content-Type", r.kind)
 	}
-	out = h1.AppendLength(out, int64(len(content)))
+	out = h1.AppendFields(out, r.fields)
+	if r.bodied() {
+		out = h1.AppendLength(out, int64(len(r.content)))
+	}
 	out = c.endHead(out)
-	if t.req.Method != http.MethodHead {
-		out = append(out, content...)
-		t.x.record.Sent += int64(len(content))
+	if t.req.Method != http.MethodHead && r.bodied() {
+		out = append(out, r.content...)
+		t.x.record.Sent += int64(len(r.content))
 	}
 	c.l.out = out
 	if c.emit(out) {

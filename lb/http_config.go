@@ -101,6 +101,8 @@ type HandlerConfig struct {
 	Record func(Record)
 	// Logger gets failures of backends. Nothing waits for it. nil: silent.
 	Logger *slog.Logger
+	// Rules are what is decided here, beside choosing a backend.
+	Rules
 }
 
 // WithDefaults returns c with its zero fields filled in.
@@ -134,6 +136,7 @@ func (c HandlerConfig) Validate() error {
 		validateHeaders("ResponseHeaders", c.ResponseHeaders, inResponses),
 		validatePrefixes("TrustedProxies", c.TrustedProxies),
 		validatePoolTLS(c.BackendTLS, c.Pool),
+		c.Rules.Validate(),
 		field.If(c.Pool == nil, "Pool", "none: want a pool"))
 }
 

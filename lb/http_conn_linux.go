@@ -308,7 +308,16 @@ func (c *httpConn) beginRequest() {
 		return
 	}
 	if kind, content, last := x.lastAnswer(); last {
-		c.answer(http.StatusOK, kind, content)
+		c.answer(&reply{status: http.StatusOK, kind: kind, content: content})
+		return
+	}
+	switch x.decide() {
+	case answerHere:
+		c.answer(&x.reply)
+		return
+	case refuseHere:
+		x.refused(errors.New(x.reply.reason))
+		c.answer(&x.reply)
 		return
 	}
 	x.prepare()

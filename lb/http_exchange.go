@@ -15,6 +15,7 @@ import (
 //
 //	open
 //	refusal, lastAnswer     no backend gets the request
+//	decide                  maybe the answer is made here
 //	prepare                 what backends get
 //	attempt, attemptFailed  one backend after the other
 //	responded               one has answered
@@ -43,6 +44,8 @@ type exchange struct {
 	trailers  []string // names of the fields that may come after the body
 	upgrades  []string // protocols that the client offers
 	expect    bool     // the client waits for 100 (Continue)
+
+	reply reply // see decide
 
 	// The latest attempt.
 	tries   int
@@ -88,6 +91,7 @@ func (x *exchange) open(cfg *handlerSettings, count *counters, from *requestOrig
 		cfg: cfg, count: count, from: from, req: req, major: 1, record: Record{Start: start},
 		fields: x.fields[:0], answer: x.answer[:0], text: room(x.text, keptText), options: room(x.options, keptNames),
 		trailers: room(x.trailers, keptNames), upgrades: room(x.upgrades, keptNames), announced: room(x.announced, keptNames),
+		reply: reply{fields: x.reply.fields[:0]},
 	}
 	count.begin()
 }

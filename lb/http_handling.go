@@ -23,6 +23,14 @@ func (x *handling) serve() {
 		x.answerLast(kind, content)
 		return
 	}
+	switch x.decide() {
+	case answerHere:
+		x.answerHere()
+		return
+	case refuseHere:
+		x.refuseHere()
+		return
+	}
 	x.prepare()
 	x.flow.prefer = x.conn.boundTo(x.cfg.idle).server
 	err := x.sendRequest()

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 )
@@ -68,6 +69,37 @@ func answerError(w http.ResponseWriter, _ *http.Request, err error) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
 	w.WriteHeader(status)
 	_, _ = w.Write(content)
+}
+
+// answerHere answers as a rule wants it.
+func (x *handling) answerHere() {
+	h := x.w.Header()
+	r := &x.reply
+	if r.kind != "" {
+		h.Set("Content-Type", r.kind)
+	}
+	for _, f := range r.fields {
+		h.Add(f.Name, f.Value)
+	}
+	if r.bodied() {
+		h.Set("Content-Length", strconv.Itoa(len(r.content)))
+	}
+	x.beginAnswer()
+	w := &answerWriter{x.w, x}
+	w.WriteHeader(r.status)
+	if r.bodied() {
+		_, _ = w.Write(r.content)
+	}
+	x.finishResponse()
+}
+
+// refuseHere refuses a request because a rule wants that.
+func (x *handling) refuseHere() {
+	r := &x.reply
+	for _, f := range r.fields {
+		x.w.Header().Add(f.Name, f.Value)
+	}
+	x.refuseRequest(r.status, errors.New(r.reason))
 }
 
 // answerLast answers a TRACE or OPTIONS that may go no further.

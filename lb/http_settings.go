@@ -15,6 +15,7 @@ type handlerSettings struct {
 	log           *slog.Logger
 	dialer        dialer
 	folds         foldRule
+	ruled         bool // some of the Rules are for requests
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
 
@@ -33,6 +34,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		HandlerConfig:  cfg,
 		log:            limitedLog(cfg.Logger),
 		folds:          newFoldRule(cfg.Underscores, requests),
+		ruled:          cfg.Rules.decide(),
 		requestFields:  requests,
 		responseFields: compileFields(cfg.ResponseHeaders),
 		dialer:         dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},

@@ -72,7 +72,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 		"lb.ListenerConfig": "the daemon's, of what a service has for all modes",
 		"failover.Config":   "the daemon's, of VRRPConfig, VIPConfig and its own objects",
 		"guard.Config":      "the daemon's, of its log",
-		"vrrp.Key":          "VRRPConfig's, of Key", "healthcheck.StatusRange": "one text in the file",
+		"vrrp.Key":          "VRRPConfig's, of Key", "healthcheck.StatusRange": "one text in the file", "lb.AccessRule": "one text in the file",
 	}
 	configs := publicConfigs(t)
 	ours := func(t reflect.Type) bool {

@@ -173,11 +173,11 @@ func TestDecoded(t *testing.T) {
 		}},
 		Groups: []Group{{at(99, 5), "G1", []string{"VI_1", "VI_6"}, Listeners{[]Notify{{[]string{"/etc/havip/notify.sh"}, nil}}, "nobody:nogroup", "/run/havip/groups", 30 * time.Second}}},
 		Alarms: []Alarm{{
-			Pos: at(199, 5), Webhook: secret("https://hooks.example.org/xyz"), Token: secret("t0ken"),
+			Pos: at(114, 5), Webhook: secret("https://hooks.example.org/xyz"), Token: secret("t0ken"),
 			Receiver: Receiver{Name: "ops", Format: alarm.Slack, Proxy: "http://proxy.example.org:3128", CA: "/etc/havip/ca.pem", On: []string{"split", "fault"},
 				Repeat: time.Hour, Timeout: 5 * time.Second, GiveUp: 30 * time.Minute},
 		}, {
-			Pos: at(209, 5), Password: secret("s3cret"),
+			Pos: at(124, 5), Password: secret("s3cret"),
 			Receiver: Receiver{Name: "mail", Email: alarm.Email{Server: "smtp.example.org:465", From: "havip <havip@example.org>", To: []string{"ops@example.org", "boss@example.org"},
 				User: "havip", TLS: alarm.TLS}, On: []string{"transition", "split", "pool", "certificate"}, Repeat: -1, Timeout: 10 * time.Second, GiveUp: time.Hour},
 		}},
@@ -186,7 +186,7 @@ func TestDecoded(t *testing.T) {
 			{at(33, 45), "checks.secure.tls.ca", "with insecure: true nothing is verified: leave that out, or this"},
 			{at(72, 31), "vrrp[0].track[1].weight", "-20: with preempt: false a changed priority alone moves " +
 				"no address: leave weight out to release the addresses on failure, or add mode: resign"},
-			{at(145, 83), "services[2].tls.certificates[1].ocsp_staple", "/etc/havip/web.der: in PEM form: want DER, as openssl ocsp -respout writes it: clients get none"}},
+			{at(176, 83), "services[2].tls.certificates[1].ocsp_staple", "/etc/havip/web.der: in PEM form: want DER, as openssl ocsp -respout writes it: clients get none"}},
 	}
 	options := gocmp.Options{
 		gocmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }),

@@ -82,7 +82,15 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 	dns := service(80, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
 		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), UDP: lb.UDPConfig{Responses: 1, MaxSessions: 1000}})
 	dns.Pool.KillOnDown, dns.Pool.DrainTimeout = true, time.Minute
-	return []Service{web, db, shop, mail, dns}
+
+	// The rules of requests, in the order of their keys.
+	rules := service(87, Service{Name: "rules", Listen: netip.AddrPortFrom(netip.Addr{}, 8081), Mode: "http",
+		Pool: pool("rules", lb.RoundRobin, backend("192.168.31.242:8080")),
+		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{
+			Access:      []lb.AccessRule{{From: netip.MustParsePrefix("10.0.0.0/8")}, {Deny: true}},
+			Maintenance: true,
+		}}}})
+	return []Service{web, db, shop, mail, dns, rules}
 }
 
 // TestWeightZero: a weight of 0 is none, not the default, and may be less than the quorum asks

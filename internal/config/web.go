@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/havip/havip/healthcheck"
+	"github.com/havip/havip/lb"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -89,6 +90,14 @@ func statuses(to *[]healthcheck.StatusRange) value {
 			err = v.UnmarshalText([]byte(s))
 			return v, fits(err == nil)
 		})
+	})
+}
+
+// accessRule is a verb and a network.
+func accessRule(to *lb.AccessRule) value {
+	return scalar(to, "allow or deny, and a network, an address or all", func(s string) (r lb.AccessRule, err error) {
+		err = r.UnmarshalText([]byte(s))
+		return r, fits(err == nil)
 	})
 }
 
