@@ -10,8 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/havip/havip/internal/field"
@@ -70,18 +70,30 @@ type HandlerConfig struct {
 	// the names of dropped headers. Default UnderscoresDrop.
 	Underscores Underscores
 	// RequestHeaders are set on requests to backends, ResponseHeaders on responses
-	// of backends; an empty value removes the header. In values, ${client} is the
-	// client's address and ${local} the address that the client connected to. In
-	// responses, ${backend} is the backend's name and ${source} this host's address
-	// in the connection to the backend. Of the client's TLS there are ${tls_version}, as in
+	// of backends; an empty value removes the header.
+	//
+	// In values, ${client} is the client's address and ${local} the address that the client
+	// connected to, ${server_port} its port. In responses, ${backend} is the backend's name and
+	// ${source} this host's address in the connection to the backend.
+	//
+	// Of the request, as the client has sent it and with its escapes, there are ${scheme}, http
+	// or https; ${host}, in lower case and without a port, and ${http_host}, as it came;
+	// ${method}; ${uri}, with its ${path} and ${query}; ${arg_NAME}, the first argument NAME of
+	// the query; ${cookie_NAME}, the first cookie NAME; and ${header_NAME}, where an underscore
+	// stands for a hyphen, all headers NAME with commas between them. The case of NAME does not
+	// matter.
+	//
+	// Of the client's TLS there are ${tls_version}, as in
 	// TLSv1.3, ${tls_cipher} by its name of IANA, and ${server_name}, the one that was asked
 	// for; of the client's certificate ${client_cert}, in PEM form with URL escapes,
 	// ${client_cert_subject} and ${client_cert_issuer} by RFC 2253, ${client_cert_serial} and
 	// ${client_cert_fingerprint}, SHA-256, both hexadecimal, and ${client_cert_verified}:
-	// SUCCESS; FAILED: the tls.Config does not verify it; NONE: there is none. A header
-	// whose value turns out empty is removed: in no case backends get what a client claims.
-	// Names keep the case they are written in. Headers on which the framing of messages
-	// depends cannot be set.
+	// SUCCESS; FAILED: the tls.Config does not verify it; NONE: there is none.
+	//
+	// A header whose value turns out empty is removed: in no case backends get what a client
+	// claims. A Host that variables make no host is the client's. Control bytes of variables
+	// become spaces. Names keep the case they are written in. Headers on which the framing of
+	// messages depends cannot be set.
 	RequestHeaders, ResponseHeaders map[string]string
 	// BackendTLS makes connections to backends use TLS. Without a ServerName the
 	// host of the backend's address is verified.
@@ -140,8 +152,11 @@ func (c HandlerConfig) Validate() error {
 		field.If(c.Pool == nil, "Pool", "none: want a pool"))
 }
 
-// variablePattern finds what looks like a variable.
-var variablePattern = regexp.MustCompile(`\$\{[^}]*\}?`)
+// exampleHost returns what a Host with variables may turn out to be.
+func exampleHost(value string) string {
+	value = strings.ReplaceAll(value, "${server_port}", "80")
+	return variablePattern.ReplaceAllLiteralString(value, "192.0.2.1")
+}
 
 // validateHeaders returns what is wrong with headers that a configuration sets. An
 // error does not tell the value: it may be a password.
@@ -159,18 +174,16 @@ func validateHeaders(name string, headers map[string]string, in parts) error {
 			errs = append(errs, field.Errorf(at, "want one of a name, in upper or lower case"))
 		case !validHeader(header, value):
 			errs = append(errs, field.Errorf(at, "want the value of a header"))
-		case canonical == "Host" && !validAuthority(variablePattern.ReplaceAllLiteralString(value, "192.0.2.1")):
+		case canonical == "Host" && !validAuthority(exampleHost(value)):
 			errs = append(errs, field.Errorf(at, "want one host: every request needs it"))
 		}
 		seen[canonical] = true
-		want := variableNames(in)
+		in := in
 		if canonical == "Host" {
-			want = variableNames(inHost)
+			in = inHost
 		}
-		for _, v := range variablePattern.FindAllString(value, -1) {
-			if !slices.Contains(want, v) {
-				errs = append(errs, field.Errorf(at, "%q: no such variable here: want %s", v, words.Choice(want)))
-			}
+		if _, err := compileTemplate(value, in); err != nil {
+			errs = append(errs, field.Errorf(at, "%w", err))
 		}
 	}
 	return errors.Join(errs...)

@@ -147,10 +147,7 @@ func (x *exchange) ownConnection(ours *[ownFields]own) {
 func (x *exchange) ownForwarded(ours *[ownFields]own) {
 	ours[ownForwardedFor].value = x.forwardedFor()
 	ours[ownForwardedHost].value = x.authority
-	ours[ownForwardedProto].value = "http"
-	if x.from.secure != nil {
-		ours[ownForwardedProto].value = "https"
-	}
+	ours[ownForwardedProto].value = x.scheme()
 	ours[ownRealIP].value = x.from.clientText
 	if !x.trusted() {
 		return
@@ -214,16 +211,13 @@ func (x *exchange) firstPassed(id h1.ID) string {
 // the client sends none, as HTTP/1.0 allows, the Host is the address that the client has
 // connected to.
 func (x *exchange) hostOf() string {
-	set := &x.cfg.requestFields
-	if holds(set.ids, h1.Host) {
-		for i := range set.list {
-			if set.list[i].id != h1.Host {
-				continue
-			}
-			host := set.list[i].value(x)
-			if strings.Count(host, ":") > 1 && host[0] != '[' { // an address of IPv6, of ${local}
-				host = "[" + host + "]"
-			}
+	if set := &x.cfg.requestFields; holds(set.ids, h1.Host) {
+		at := slices.IndexFunc(set.list, func(f setField) bool { return f.id == h1.Host })
+		host := set.list[at].value.value(x)
+		if strings.Count(host, ":") > 1 && host[0] != '[' { // an address of IPv6, of ${local}
+			host = "[" + host + "]"
+		}
+		if validAuthority(host) { // variables make it another one
 			return host
 		}
 	}

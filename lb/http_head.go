@@ -97,7 +97,7 @@ func (x *handling) setHeader(fields []h1.Field) {
 	for i := range own.list {
 		f := &own.list[i]
 		name := http.CanonicalHeaderKey(f.name)
-		if delete(h, name); len(f.pieces) == 0 {
+		if delete(h, name); len(f.value) == 0 {
 			h[name] = nil // net/http adds none either
 		}
 	}

@@ -19,6 +19,8 @@ type secureText struct {
 	pem                                  string // nginx's $ssl_client_escaped_cert; empty: not made yet
 }
 
+var noText secureText // which nobody changes
+
 // certificate returns the certificate that the client has shown; nil: none.
 func (o *requestOrigin) certificate() *x509.Certificate {
 	if o.secure == nil || len(o.secure.PeerCertificates) == 0 {
@@ -32,7 +34,7 @@ func (o *requestOrigin) certificate() *x509.Certificate {
 func (o *requestOrigin) about() *secureText {
 	c := o.certificate()
 	if o.text != nil || c == nil {
-		return cmp.Or(o.text, new(secureText))
+		return cmp.Or(o.text, &noText)
 	}
 	sum := sha256.Sum256(c.Raw)
 	s := &secureText{

@@ -29,14 +29,14 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	cfg = cfg.WithDefaults()
 	// The maps are the caller's, who may change them for the next Reconfigure.
 	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
-	requests := compileFields(cfg.RequestHeaders)
+	requests := compileFields(cfg.RequestHeaders, inRequests|inHost)
 	return &handlerSettings{
 		HandlerConfig:  cfg,
 		log:            limitedLog(cfg.Logger),
 		folds:          newFoldRule(cfg.Underscores, requests),
 		ruled:          cfg.Rules.decide(),
 		requestFields:  requests,
-		responseFields: compileFields(cfg.ResponseHeaders),
+		responseFields: compileFields(cfg.ResponseHeaders, inResponses),
 		dialer:         dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},
 		idle:           new(idleConns),
 		shared:         new(sharedConns),

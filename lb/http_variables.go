@@ -1,20 +1,27 @@
 package lb
 
 import (
+	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/havip/havip/internal/words"
 	"github.com/havip/havip/lb/internal/h1"
 )
 
-// variable is what may stand in a value of RequestHeaders or ResponseHeaders.
+// variable is what may stand in a value of a configuration.
 type variable struct {
-	name string // as it is written in a value
+	name string // as it is written in a value; of a family, NAME stands for what the writer chooses
 	in   parts  // where it may stand
-	// text appends what the variable is for x. Control bytes in that become spaces.
-	text func(x *exchange, b []byte) []byte
+	// text appends what the variable is for x. Control bytes in that become spaces. It must
+	// leave x.text alone, to which b belongs.
+	text textFunc
+	of   func(name string) textFunc // text of a member of a family; nil: it is none
 }
+
+type textFunc func(x *exchange, b []byte) []byte
 
 // parts are parts of a configuration.
 type parts uint8
@@ -23,14 +30,30 @@ const (
 	inRequests  parts = 1 << iota // RequestHeaders
 	inHost                        // Host among them, which must stay a host
 	inResponses                   // ResponseHeaders
+	inAnswers                     // what is answered in a backend's place: targets of redirects, contents
+	inKeys                        // what a request is told from others by
+
+	everywhere = inRequests | inResponses | inAnswers | inKeys // but in Host
 )
 
 // variables are all variables, in the order in which an error names them.
 var variables = []variable{
-	{"${client}", inRequests | inHost | inResponses, func(x *exchange, b []byte) []byte { return append(b, x.from.clientText...) }},
-	{"${local}", inRequests | inHost | inResponses, func(x *exchange, b []byte) []byte { return append(b, x.from.localText...) }},
-	{"${backend}", inResponses, func(x *exchange, b []byte) []byte { return append(b, x.pick.Backend()...) }},
-	{"${source}", inResponses, func(x *exchange, b []byte) []byte { return appendAddr(b, x.source) }},
+	{name: "${client}", in: everywhere | inHost, text: func(x *exchange, b []byte) []byte { return append(b, x.from.clientText...) }},
+	{name: "${local}", in: everywhere | inHost, text: func(x *exchange, b []byte) []byte { return append(b, x.from.localText...) }},
+	{name: "${backend}", in: inResponses, text: func(x *exchange, b []byte) []byte { return append(b, x.pick.Backend()...) }},
+	{name: "${source}", in: inResponses, text: func(x *exchange, b []byte) []byte { return appendAddr(b, x.source) }},
+
+	{name: "${host}", in: everywhere | inHost, text: appendHost},
+	{name: "${http_host}", in: everywhere | inHost, text: appendAuthority},
+	{name: "${scheme}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.scheme()...) }},
+	{name: "${method}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.req.Method...) }},
+	{name: "${uri}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.asked()...) }},
+	{name: "${path}", in: everywhere, text: appendAskedPath},
+	{name: "${query}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.query()...) }},
+	{name: "${arg_NAME}", in: everywhere, of: argument},
+	{name: "${cookie_NAME}", in: everywhere, of: cookie},
+	{name: "${header_NAME}", in: everywhere, of: header},
+	{name: "${server_port}", in: everywhere | inHost, text: appendLocalPort},
 
 	secureVariable("${client_cert_verified}", (*requestOrigin).verified),
 	secureVariable("${client_cert_subject}", func(o *requestOrigin) string { return o.about().subject }),
@@ -45,7 +68,7 @@ var variables = []variable{
 
 // secureVariable is one of the client's TLS: see secureText.
 func secureVariable(name string, text func(*requestOrigin) string) variable {
-	return variable{name, inRequests | inResponses, func(x *exchange, b []byte) []byte { return append(b, text(x.from)...) }}
+	return variable{name: name, in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, text(x.from)...) }}
 }
 
 // variableNames returns the names of the variables that may stand somewhere.
@@ -58,17 +81,97 @@ func variableNames(in parts) (names []string) {
 	return names
 }
 
-// setField is a field that a configuration sets.
-type setField struct {
-	name   string // in the case in which it is configured
-	id     h1.ID
-	pieces []piece // of the value; none: the field is removed
+// variablePattern finds what looks like a variable.
+var variablePattern = regexp.MustCompile(`\$\{[^}]*\}?`)
+
+// familyPattern finds what is chosen by the writer of a variable's name.
+var familyPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]+\}$`)
+
+// variableText returns the text of what looks like a variable; nil: there is no such variable
+// there.
+func variableText(written string, in parts) textFunc {
+	for _, v := range variables {
+		if v.in&in == 0 {
+			continue
+		}
+		if v.of == nil {
+			if v.name == written {
+				return v.text
+			}
+			continue
+		}
+		name, ok := strings.CutPrefix(written, strings.TrimSuffix(v.name, "NAME}"))
+		if ok && familyPattern.MatchString(name) {
+			return v.of(strings.TrimSuffix(name, "}"))
+		}
+	}
+	return nil
 }
+
+// template is a value with variables, as it is needed for requests. The zero value is empty.
+type template []piece
 
 // piece is a part of a value: a text, or a variable.
 type piece struct {
 	literal string
-	text    func(x *exchange, b []byte) []byte // nil: literal
+	text    textFunc // nil: literal
+}
+
+// compileTemplate cuts a value at its variables. The error names one that there is not, and
+// those that there are; it says nothing else of the value, which may be a password.
+func compileTemplate(value string, in parts) (template, error) {
+	var t template
+	rest := value
+	for rest != "" {
+		at := variablePattern.FindStringIndex(rest)
+		if at == nil {
+			return append(t, piece{literal: rest}), nil
+		}
+		if at[0] > 0 {
+			t = append(t, piece{literal: rest[:at[0]]})
+		}
+		written := rest[at[0]:at[1]]
+		text := variableText(written, in)
+		if text == nil {
+			return nil, fmt.Errorf("%q: no such variable here: want %s", written, words.Choice(variableNames(in)))
+		}
+		t, rest = append(t, piece{text: text}), rest[at[1]:]
+	}
+	return t, nil
+}
+
+// value returns the value for x, without bytes that could end a line. It is valid as long as
+// the request.
+func (t template) value(x *exchange) string {
+	switch {
+	case len(t) == 0:
+		return ""
+	case len(t) == 1 && t[0].text == nil:
+		return t[0].literal
+	}
+	start := len(x.text)
+	for i := range t {
+		p := &t[i]
+		if p.text == nil {
+			x.text = append(x.text, p.literal...)
+			continue
+		}
+		from := len(x.text)
+		x.text = p.text(x, x.text)
+		for i, c := range x.text[from:] {
+			if c < ' ' && c != '\t' || c == 0x7f {
+				x.text[from+i] = ' ' // it could end the field
+			}
+		}
+	}
+	return x.written(start)
+}
+
+// setField is a field that a configuration sets.
+type setField struct {
+	name  string // in the case in which it is configured
+	id    h1.ID
+	value template // empty: the field is removed
 }
 
 // setFields are RequestHeaders or ResponseHeaders, in the order of their names.
@@ -79,34 +182,15 @@ type setFields struct {
 }
 
 // compileFields prepares headers that are valid.
-func compileFields(headers map[string]string) (s setFields) {
+func compileFields(headers map[string]string, in parts) (s setFields) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		f := setField{name: name, id: h1.IDOf(name), pieces: compileValue(headers[name])}
+		f := setField{name: name, id: h1.IDOf(name)}
+		f.value, _ = compileTemplate(headers[name], in) // Validate has done so before
 		s.list = append(s.list, f)
 		s.ids |= h1.SetOf(f.id)
 		s.folded = append(s.folded, fold(name))
 	}
 	return s
-}
-
-// compileValue cuts a value at its variables.
-func compileValue(value string) (pieces []piece) {
-	for value != "" {
-		at, next := len(value), variable{}
-		for _, v := range variables {
-			if i := strings.Index(value, v.name); i >= 0 && i < at {
-				at, next = i, v
-			}
-		}
-		if at > 0 {
-			pieces = append(pieces, piece{literal: value[:at]})
-		}
-		if next.name != "" {
-			pieces = append(pieces, piece{text: next.text})
-		}
-		value = value[at+len(next.name):]
-	}
-	return pieces
 }
 
 // sets reports whether the field is set, or removed, by the configuration: what a message
@@ -126,32 +210,9 @@ func (s *setFields) appendTo(fields []h1.Field, x *exchange) []h1.Field {
 		if f.id == h1.Host {
 			continue
 		}
-		if value := f.value(x); value != "" {
+		if value := f.value.value(x); value != "" {
 			fields = append(fields, h1.Field{Name: f.name, Value: value, ID: f.id})
 		}
 	}
 	return fields
-}
-
-// value returns the value of the field for x.
-func (f *setField) value(x *exchange) string {
-	if len(f.pieces) == 1 && f.pieces[0].text == nil {
-		return f.pieces[0].literal
-	}
-	start := len(x.text)
-	for i := range f.pieces {
-		p := &f.pieces[i]
-		if p.text == nil {
-			x.text = append(x.text, p.literal...)
-			continue
-		}
-		from := len(x.text)
-		x.text = p.text(x, x.text)
-		for i, c := range x.text[from:] {
-			if c < ' ' && c != '\t' || c == 0x7f {
-				x.text[from+i] = ' ' // it could end the field
-			}
-		}
-	}
-	return x.written(start)
 }

@@ -176,12 +176,13 @@ func (s *Service) httpKeys() []key {
 		setting("underscores", choice(&h.Underscores), "requests' headers whose names hold other than letters, digits and hyphens; one that CGI takes for a header set here is dropped in any case"),
 		optional("request_headers", headers(&h.RequestHeaders), `{X-Balancer: "${local}"}`,
 			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to; ${client_cert}: the client's certificate, as nginx's $ssl_client_escaped_cert; "+
-				"of it ${client_cert_verified} (SUCCESS or NONE), ${client_cert_subject}, ${client_cert_issuer}, ${client_cert_serial}, ${client_cert_fingerprint} (SHA-256); ${tls_version}, ${tls_cipher}, ${server_name}").secret(),
+				"of it ${client_cert_verified} (SUCCESS or NONE), ${client_cert_subject}, ${client_cert_issuer}, ${client_cert_serial}, ${client_cert_fingerprint} (SHA-256); ${tls_version}, ${tls_cipher}, ${server_name}; "+
+				"of the request ${scheme}, ${host}, ${http_host} (with its port), ${server_port}, ${method}, ${uri}, ${path}, ${query}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}").secret(),
+		optional("response_headers", headers(&h.ResponseHeaders), `{LB_IP: "${source}"}`,
+			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
 		optional("access", list(&h.Access, accessRule), `["allow 192.168.0.0/16", "deny all"]`,
 			"who gets an answer: the first rule that has the client counts, others are allowed; denied ones get 403"),
 		setting("maintenance", boolean(&h.Maintenance), "all requests are answered with 503"),
-		optional("response_headers", headers(&h.ResponseHeaders), `{LB_IP: "${source}"}`,
-			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
 	}, homeOf(h))
 }
 

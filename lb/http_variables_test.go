@@ -1,0 +1,206 @@
+package lb
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// request is what a client asks for.
+type request struct {
+	method, target, host string
+	fields               []string // name, value, name, value
+}
+
+// send sends a request by whatever the front speaks, and returns the response and its content.
+func (s *trapSite) send(t *testing.T, r request) (*http.Response, string) {
+	t.Helper()
+	if r.method == "" {
+		r.method = "GET"
+	}
+	if r.host == "" {
+		r.host = "web.test"
+	}
+	if s.client == nil {
+		return s.send1(t, r)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), r.method, s.url+r.target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = r.host
+	for i := 0; i < len(r.fields); i += 2 {
+		req.Header[r.fields[i]] = append(req.Header[r.fields[i]], r.fields[i+1])
+	}
+	client := *s.client
+	client.Timeout = bound
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	res, err := client.Do(req)
+	return res, body(t, res, err)
+}
+
+// send1 is send by HTTP/1.1, on a connection of its own.
+func (s *trapSite) send1(t *testing.T, r request) (*http.Response, string) {
+	t.Helper()
+	c := s.dial()
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(bound))
+	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n", r.method, r.target, r.host)
+	for i := 0; i < len(r.fields); i += 2 {
+		head += r.fields[i] + ": " + r.fields[i+1] + "\r\n"
+	}
+	io.WriteString(c, head+"\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: r.method})
+	return res, body(t, res, err)
+}
+
+// variableCases say what variables are. nginx is the same in its words; empty: it has none.
+// other is what nginx makes of it, where that differs.
+var variableCases = []struct {
+	name         string
+	value, nginx string
+	request      request
+	want         string
+	other        string
+}{
+	{"host in lower case, without port", "${host}", "$host", request{target: "/", host: "Web.TEST:8080"}, "web.test", ""},
+	{"host of IPv6", "${host}", "$host", request{target: "/", host: "[2001:DB8::1]:80"}, "[2001:db8::1]", ""},
+	{"host as it came", "${http_host}", "$http_host", request{target: "/", host: "Web.TEST:8080"}, "Web.TEST:8080", ""},
+	{"method", "${method}", "$request_method", request{method: "OPTIONS", target: "/"}, "OPTIONS", ""},
+	{"target", "${uri}", "$request_uri", request{target: "/a%2Fb/../c?d=%20&e"}, "/a%2Fb/../c?d=%20&e", ""},
+	{"path, not decoded", "${path}", "$uri", request{target: "/a%2Fb?c"}, "/a%2Fb", "/a/b"},
+	{"query", "${query}", "$args", request{target: "/a?b=c?d&e"}, "b=c?d&e", ""},
+	{"no query", "[${query}]", "[$args]", request{target: "/a"}, "[]", ""},
+	{"mixed with text", "<${method} $host ${path}>", "<$request_method \\$host $uri>", request{target: "/a"}, "<GET $host /a>", "<GET \\web.test /a>"},
+
+	{"argument", "${arg_b}", "$arg_b", request{target: "/?a=1&b=%32&b=3"}, "%32", ""},
+	{"argument in another case", "${arg_B}", "$arg_B", request{target: "/?b=1"}, "1", ""},
+	{"argument with =", "${arg_b}", "$arg_b", request{target: "/?b=c=d"}, "c=d", ""},
+	{"no such argument", "[${arg_b}]", "[$arg_b]", request{target: "/?ab=1&b2=3&xb=4"}, "[]", ""},
+	{"argument without a value", "[${arg_b}]", "[$arg_b]", request{target: "/?b"}, "[]", ""},
+	{"argument behind one without a value", "[${arg_b}]", "[$arg_b]", request{target: "/?b&b=2"}, "[2]", ""},
+	{"argument in the path", "[${arg_b}]", "[$arg_b]", request{target: "/b=1&b=2"}, "[]", ""},
+
+	{"cookie", "${cookie_b}", "$cookie_b", request{target: "/", fields: []string{"Cookie", "a=1; b=2; c=3"}}, "2", ""},
+	{"cookie in another case", "${cookie_b}", "$cookie_b", request{target: "/", fields: []string{"Cookie", "B=2"}}, "2", ""},
+	{"cookie with = and quotes", "${cookie_b}", "$cookie_b", request{target: "/", fields: []string{"Cookie", `b="c=d"`}}, `"c=d"`, ""},
+	{"first of two cookies", "${cookie_b}", "$cookie_b", request{target: "/", fields: []string{"Cookie", "b=1; b=2"}}, "1", ""},
+	{"no such cookie", "[${cookie_b}]", "[$cookie_b]", request{target: "/", fields: []string{"Cookie", "ab=1; b2=2; xb"}}, "[]", ""},
+	{"cookie of another header", "[${cookie_b}]", "[$cookie_b]", request{target: "/", fields: []string{"X-Cookie", "b=1"}}, "[]", ""},
+
+	{"header", "${header_x_own}", "$http_x_own", request{target: "/", fields: []string{"X-Own", "1"}}, "1", ""},
+	{"header in another case", "${header_X-OWN}", "$http_X_OWN", request{target: "/", fields: []string{"x-own", "1"}}, "1", ""},
+	{"header on two lines", "${header_X-Own}", "$http_x_own", request{target: "/", fields: []string{"X-Own", "1", "X-Own", "2"}}, "1, 2", ""},
+	{"cookies", "${header_cookie}", "$http_cookie", request{target: "/", fields: []string{"Cookie", "a=1", "Cookie", "b=2"}}, "a=1; b=2", ""},
+	{"header that is dropped", "[${header_x_own}]", "[$http_x_own]", request{target: "/", fields: []string{"X_Own", "1"}}, "[]", ""},
+	{"header of the same length", "[${header_x_own}]", "[$http_x_own]", request{target: "/", fields: []string{"X-Owm", "1"}}, "[]", ""},
+	{"no such header", "[${header_x_own}]", "[$http_x_own]", request{target: "/"}, "[]", ""},
+	{"host by another way", "${header_host}", "$http_host", request{target: "/", host: "Web.TEST:8080"}, "Web.TEST:8080", ""},
+	{"header with a tab", "${header_x_own}", "$http_x_own", request{target: "/", fields: []string{"X-Own", "a\tb"}}, "a\tb", ""},
+}
+
+// TestVariables: on every way, variables say of a request what the client has sent, to backends
+// and to the client.
+func TestVariables(t *testing.T) {
+	for _, front := range trapFronts() {
+		t.Run(front.name, func(t *testing.T) {
+			for _, tt := range variableCases {
+				t.Run(tt.name, func(t *testing.T) {
+					cfg := HandlerConfig{RequestHeaders: map[string]string{"X-Got": tt.value}, ResponseHeaders: map[string]string{"X-Got": tt.value}}
+					s := front.serve(t, cfg, webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("X-Got")) }))
+					res, got := s.send(t, tt.request)
+					if got != tt.want || res.Header.Get("X-Got") != tt.want {
+						t.Errorf("backend %q, client %q; want %q", got, res.Header["X-Got"], tt.want)
+					}
+				})
+			}
+		})
+	}
+}
+
+// TestVariablesOfConnections are those that depend on how the client has come.
+func TestVariablesOfConnections(t *testing.T) {
+	for _, front := range trapFronts() {
+		t.Run(front.name, func(t *testing.T) {
+			s := front.serve(t, HandlerConfig{RequestHeaders: map[string]string{"X-Got": "${scheme}://127.0.0.1:${server_port}"}},
+				webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("X-Got")) }))
+			if _, got := s.send(t, request{target: "/"}); got != s.url {
+				t.Errorf("%q, want %q", got, s.url)
+			}
+		})
+	}
+}
+
+// TestHostOfVariables: a Host with variables stays a host, whatever a client says.
+func TestHostOfVariables(t *testing.T) {
+	for _, tt := range []struct{ name, value, head, want string }{
+		{"lower case, without port", "${host}", "GET / HTTP/1.1\r\nHost: Web.TEST:80\r\n\r\n", "web.test"},
+		{"with a port", "${host}:${server_port}", "GET / HTTP/1.1\r\nHost: x:81\r\n\r\n", "x:80"},
+		{"of an absolute target", "${http_host}", "GET http://Y:1/ HTTP/1.1\r\nHost: x\r\n\r\n", "Y:1"},
+		{"none", "${host}", "GET / HTTP/1.0\r\n\r\n", "192.0.2.2"},
+		{"none to take over", "${http_host}", "GET / HTTP/1.0\r\n\r\n", "192.0.2.2:80"},
+		{"a port in the middle", "${http_host}.test", "GET / HTTP/1.1\r\nHost: x:81\r\n\r\n", "x:81"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			x := testExchange(t, HandlerConfig{RequestHeaders: map[string]string{"Host": tt.value}}, tt.head)
+			if err := x.cfg.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if status := x.refusal(); status != 0 {
+				t.Fatal(status)
+			}
+			if x.prepare(); x.host != tt.want {
+				t.Errorf("%q, want %q", x.host, tt.want)
+			}
+		})
+	}
+}
+
+// TestTemplates: what looks like a variable and is none is refused with those that there are,
+// and nothing else is said of a value.
+func TestTemplates(t *testing.T) {
+	const choice = ": no such variable here: want ${client}, ${local}, ${host}, ${http_host} or ${server_port}"
+	for value, want := range map[string]string{
+		"": "", "$": "", "$host": "", "$${host}": "", "${host}": "", "}${host}{": "", "${host}:${server_port}": "",
+		"secret ${hots}": `"${hots}"` + choice, "${": `"${"` + choice, "${host": `"${host"` + choice, "${}": `"${}"` + choice,
+		"${backend}": `"${backend}"` + choice, "${arg_x}": `"${arg_x}"` + choice, "${ host}": `"${ host}"` + choice,
+	} {
+		if _, err := compileTemplate(value, inHost); fmt.Sprint(err) != want && (err != nil || want != "") {
+			t.Errorf("%q: %v, want %s", value, err, want)
+		}
+	}
+	for value, valid := range map[string]bool{
+		"${arg_a-b.c_D9}": true, "${cookie___Host-id}": true, "${header_x_y}": true,
+		"${arg_}": false, "${arg_a b}": false, "${arg_NAME}": true, "${arg_a\n}": false, "${arg_ä}": false, "${header_x:}": false, "${arg_${arg_a}}": false,
+	} {
+		if _, err := compileTemplate(value, everywhere); (err == nil) != valid {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}
+
+// TestVariablesDoNotAllocate: the text of variables is in memory that an exchange keeps.
+func TestVariablesDoNotAllocate(t *testing.T) {
+	all := ""
+	for _, name := range variableNames(inKeys) {
+		all += strings.Replace(name, "NAME}", "v}", 1) + " "
+	}
+	pool := newPool(t, PoolConfig{Name: "web", Backends: []Backend{{Name: "app", Address: "192.0.2.3:80"}}})
+	x := newUsualExchange(t, HandlerConfig{Pool: pool, RequestHeaders: map[string]string{"Host": "${host}:${server_port}", "X-All": all},
+		ResponseHeaders: map[string]string{"X-All": all, "X-Two": "${cookie_session} ${backend} ${source}"}})
+	if got := testing.AllocsPerRun(100, func() { x.serve(t) }); got > 0 {
+		t.Errorf("%v allocations a request", got)
+	}
+	for _, want := range []string{"Host: www.example.org:80\r\n", " GET /static/app.css?v=3 /static/app.css v=3 3 ", "\r\nX-Two: 0123456789abcdef app 192.0.2.2\r\n"} {
+		x.exchange = exchange{}
+		x.serve(t)
+		got := string(x.appendRequest(nil, false, false)) + string(x.out)
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
