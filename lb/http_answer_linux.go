@@ -76,6 +76,7 @@ func (c *httpConn) respond(rest []byte) bool {
 		c.failAttempt(err)
 		return false
 	}
+	x.noteHead(res.Status, c.l.time())
 	x.responded(res, t.owned)
 	t.responded = true
 	if !c.awaitsBody() {
@@ -180,6 +181,7 @@ func (c *httpConn) refuseHead(err error) {
 	t.req.Minor = 1
 	t.x.open(c.l.e.settings(), c.l.e.count(), &c.origin, &t.req, c.l.time())
 	t.x.refused(err)
+	t.x.told.Line = firstLine(c.in)
 	c.last = true
 	t.up.over, t.at = true, 0
 	c.answerError(status)

@@ -315,6 +315,7 @@ func (c *httpConn) leave(err error) {
 		t.x.brokenOff(errClient{err}, attempt{left: true})
 	} else {
 		t.x.refused(err)
+		t.x.told.Left = true
 	}
 	t.x.close(c.l.time())
 	c.abortConn()

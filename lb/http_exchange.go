@@ -33,7 +33,8 @@ type exchange struct {
 	hook  *http.Request // for the functions of HandlerConfig; nil: there are none
 
 	record Record
-	flow   Flow // in which the request looks for backends
+	told   RequestRecord // of record, which describe completes
+	flow   Flow          // in which the request looks for backends
 
 	// The request as backends get it.
 	target    string
@@ -127,6 +128,7 @@ func (x *exchange) close(now time.Time) {
 	c.retries.Add(uint64(r.Retries))
 	c.active.Add(-1)
 	if x.cfg.Record != nil {
+		x.describe()
 		x.cfg.Record(*r)
 	}
 }

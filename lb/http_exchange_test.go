@@ -99,7 +99,8 @@ func (x *usualExchange) serve(t testing.TB) {
 func TestExchangeDoesNotAllocate(t *testing.T) {
 	pool := newPool(t, PoolConfig{Name: "web", Backends: []Backend{{Name: "app", Address: "192.0.2.3:80"}}})
 	for name, cfg := range map[string]HandlerConfig{
-		"plain": {Pool: pool},
+		"plain":  {Pool: pool},
+		"record": {Pool: pool, Record: func(r Record) { _, _ = r.HTTP.Header("Referer") }},
 		"headers": {Pool: pool, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 			RequestHeaders:  map[string]string{"Host": "app", "X-Client": "${client} at ${local}", "X_Removed": ""},
 			ResponseHeaders: map[string]string{"X-Backend": "${backend}", "X-Source": "${source}", "Server": ""}},

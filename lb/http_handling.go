@@ -35,6 +35,7 @@ func (x *handling) serve() {
 	x.flow.prefer = x.conn.boundTo(x.cfg.idle).server
 	err := x.sendRequest()
 	if err == nil {
+		x.noteHead(x.res.Status, time.Now())
 		x.private = x.up.to.owner != nil || x.bindsConnection(&x.res)
 		if x.cfg.ModifyResponse != nil {
 			err = x.modifyResponse()

@@ -27,6 +27,7 @@ var errStale = errors.New("kept connection was closed")
 // begin begins an attempt with a picked backend.
 func (x *exchange) begin(pick Pick) {
 	x.pick, x.result = pick, Neutral
+	x.told.Upstream, x.told.UpstreamStatus, x.told.HeaderTime = pick.Address(), 0, 0
 	x.tries++
 }
 

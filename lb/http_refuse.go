@@ -30,6 +30,7 @@ func (x *handling) failRequest(err error) {
 	// Nobody is left to answer.
 	if err == errLeft || x.ctx.Err() != nil && !isTimeout(broken) {
 		x.refused(err)
+		x.told.Left = true
 		panic(http.ErrAbortHandler)
 	}
 	x.beginAnswer() // the upload of an abandoned attempt may not touch the header any more

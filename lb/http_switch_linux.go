@@ -18,6 +18,7 @@ import (
 func (c *httpConn) switchProtocols(rest []byte) {
 	t, l := c.t, c.l
 	x := &t.x
+	x.noteHead(t.res.Status, l.time())
 	fields, err := x.switchFields(&t.res, c.t.back.source())
 	if err == nil && (!t.uploaded || t.back.full()) {
 		err = errEarlySwitch

@@ -23,6 +23,17 @@ type Record struct {
 	Retries  int           // backends that were tried in vain
 	Status   int           // of an HTTP response. 0: there was none
 	Reason   string        // why it ended, if not in order
+	// HTTP is what is known of a request. It is valid only until the function returns that
+	// gets the Record: see Clone. nil: of a connection or session.
+	HTTP *RequestRecord
+}
+
+// Clone returns a copy of r that stays valid.
+func (r Record) Clone() Record {
+	if r.HTTP != nil {
+		r.HTTP = r.HTTP.clone()
+	}
+	return r
 }
 
 // LogValue implements slog.LogValuer.
@@ -36,6 +47,9 @@ func (r Record) LogValue() slog.Value {
 	if r.Status != 0 {
 		attrs = append(attrs, slog.Int("status", r.Status))
 	}
+	if r.HTTP != nil {
+		attrs = r.HTTP.appendAttrs(attrs)
+	}
 	if r.Reason != "" {
 		attrs = append(attrs, slog.String("reason", r.Reason))
 	}
@@ -48,7 +62,11 @@ func (r Record) LogValue() slog.Value {
 // at most: call it before the program ends.
 func LogRecords(log *slog.Logger) (record func(Record), flush func()) {
 	log = quietlog.New(log)
-	return func(r Record) { log.LogAttrs(context.Background(), slog.LevelInfo, "connection", slog.Any("", r)) },
+	return func(r Record) {
+			if log.Enabled(context.Background(), slog.LevelInfo) {
+				log.LogAttrs(context.Background(), slog.LevelInfo, "connection", slog.Any("", r.Clone()))
+			}
+		},
 		func() { quietlog.Flush(log) }
 }
 
