@@ -46,6 +46,7 @@ func trapFronts() []trapFront {
 		}},
 		{shells + ", HTTP/2", true, func(t *testing.T, cfg HandlerConfig, bs ...Backend) *trapSite {
 			s, h := front2(t, cfg, bs...)
+			s.Client().Transport.(*http.Transport).DisableCompression = true // requests are as tests say
 			return &trapSite{url: s.URL, pool: h.pool(), client: s.Client(), dial: func() net.Conn {
 				config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 				config.NextProtos = []string{"h2"}
@@ -61,7 +62,7 @@ func trapFronts() []trapFront {
 		}},
 		{"loops, HTTP/2 by prior knowledge", true, func(t *testing.T, cfg HandlerConfig, bs ...Backend) *trapSite {
 			s := planeSite(t, cfg, bs)
-			transport := &http.Transport{Protocols: new(http.Protocols)}
+			transport := &http.Transport{Protocols: new(http.Protocols), DisableCompression: true}
 			transport.Protocols.SetUnencryptedHTTP2(true)
 			t.Cleanup(transport.CloseIdleConnections)
 			s.client = &http.Client{Transport: transport}
