@@ -58,9 +58,14 @@ type HandlerConfig struct {
 	// MaxBody bounds request bodies in bytes; a larger one is answered with 413.
 	// 0: no bound.
 	MaxBody int64
-	// TrustedProxies are peers whose X-Forwarded-Proto, X-Forwarded-Host and
-	// X-Real-IP are passed on. If it is set, the X-Forwarded-For and Forwarded of other
-	// peers are dropped rather than appended to or passed on.
+	// TrustedProxies are proxies in front of this one. The client of a request that comes from
+	// one of them is found in its X-Forwarded-For: from the end, the first address that is no
+	// trusted proxy, or else the first of all. A malformed entry ends the search: the client is
+	// the proxy that has added it. X-Real-IP, ${client}, Access, limits of requests, SourceHash,
+	// Maglev, the log and Record go by that client; limits of connections by who has connected.
+	// X-Forwarded-Proto and X-Forwarded-Host of trusted proxies are passed on. If TrustedProxies
+	// is set, the X-Forwarded-For and Forwarded of others are dropped rather than appended to or
+	// passed on. An X-Real-IP is never passed on.
 	TrustedProxies []netip.Prefix
 	// Underscores says what becomes of headers and trailers of requests whose names hold
 	// other characters than letters, digits and hyphens. Programs behind CGI, WSGI and the
@@ -72,8 +77,8 @@ type HandlerConfig struct {
 	// RequestHeaders are set on requests to backends, ResponseHeaders on responses
 	// of backends; an empty value removes the header.
 	//
-	// In values, ${client} is the client's address and ${local} the address that the client
-	// connected to, ${server_port} its port. In responses, ${backend} is the backend's name and
+	// In values, ${client} is the client's address, behind TrustedProxies the one in front
+	// of them, and ${local} the address that the client connected to, ${server_port} its port. In responses, ${backend} is the backend's name and
 	// ${source} this host's address in the connection to the backend.
 	//
 	// Of the request, as the client has sent it and with its escapes, there are ${scheme}, http

@@ -45,7 +45,7 @@ func (x *exchange) decide() verdict {
 	switch {
 	case x.cfg.Maintenance:
 		return x.refuse(http.StatusServiceUnavailable, "maintenance")
-	case !allows(x.cfg.Access, x.from.client.Addr()):
+	case !allows(x.cfg.Access, x.client.Addr()):
 		return x.refuse(http.StatusForbidden, "access denied by address")
 	}
 	return passOn

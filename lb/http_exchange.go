@@ -32,6 +32,9 @@ type exchange struct {
 	major int           // of the client's HTTP: 1 or 2
 	hook  *http.Request // for the functions of HandlerConfig; nil: there are none
 
+	client  netip.AddrPort // the real one, if from is a proxy that is trusted; see findClient
+	trusted bool           // from is such a proxy
+
 	record Record
 	told   RequestRecord // of record, which describe completes
 	flow   Flow          // in which the request looks for backends
@@ -94,6 +97,7 @@ func (x *exchange) open(cfg *handlerSettings, count *counters, from *requestOrig
 		trailers: room(x.trailers, keptNames), upgrades: room(x.upgrades, keptNames), announced: room(x.announced, keptNames),
 		reply: reply{fields: x.reply.fields[:0]},
 	}
+	x.findClient()
 	count.begin()
 }
 
@@ -122,7 +126,10 @@ func (x *exchange) release(now time.Time) {
 func (x *exchange) close(now time.Time) {
 	x.release(now)
 	r, c := &x.record, x.count
-	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.from.client, now.Sub(r.Start)
+	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.client, now.Sub(r.Start)
+	if x.client != x.from.client {
+		r.Peer = x.from.client
+	}
 	c.received.Add(uint64(r.Received))
 	c.sent.Add(uint64(r.Sent))
 	c.retries.Add(uint64(r.Retries))

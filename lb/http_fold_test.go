@@ -92,8 +92,8 @@ func TestNamesThatFold(t *testing.T) {
 func TestNamesThatFoldOfTrustedProxy(t *testing.T) {
 	rec, b := record(t)
 	s, _ := front(t, HandlerConfig{Underscores: UnderscoresPass, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, b)
-	rawStatus(t, s, "GET / HTTP/1.1\r\nHost: x\r\nX_Real_IP: evil\r\nX-Real-IP: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n\r\n")
-	if got := fmt.Sprint(rec.Requests()); strings.Contains(got, "evil") || !strings.Contains(strings.ToLower(got), "x-real-ip: 192.0.2.1\r\n") || !strings.Contains(got, "Forwarded: for") {
+	rawStatus(t, s, "GET / HTTP/1.1\r\nHost: x\r\nX_Forwarded_Host: evil\r\nX_Forwarded_For: evil\r\nX-Forwarded-Host: y\r\nForwarded: for=192.0.2.1\r\n\r\n")
+	if got := fmt.Sprint(rec.Requests()); strings.Contains(got, "evil") || !strings.Contains(strings.ToLower(got), "x-forwarded-host: y\r\n") || !strings.Contains(got, "Forwarded: for") {
 		t.Errorf("the backend got %q", got)
 	}
 }

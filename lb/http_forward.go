@@ -102,7 +102,7 @@ func (x *exchange) prepare() {
 	}
 	x.fields = set.appendTo(x.fields, x)
 	x.host = x.hostOf()
-	x.flow = Flow{Client: x.from.client, Key: x.hashKey()}
+	x.flow = Flow{Client: x.client, Key: x.hashKey()}
 	if dropped > 0 {
 		x.logDropped()
 	}
@@ -148,20 +148,20 @@ func (x *exchange) ownForwarded(ours *[ownFields]own) {
 	ours[ownForwardedFor].value = x.forwardedFor()
 	ours[ownForwardedHost].value = x.authority
 	ours[ownForwardedProto].value = x.scheme()
-	ours[ownRealIP].value = x.from.clientText
-	if !x.trusted() {
+	ours[ownRealIP].value = x.clientText()
+	if !x.trusted {
 		return
 	}
 	// A trusted proxy is nearer to the client, and knows better.
-	for at := ownForwardedHost; at <= ownRealIP; at++ {
+	for at := ownForwardedHost; at <= ownForwardedProto; at++ {
 		if id := ownNames[at].ID; holds(x.req.Has, id) && x.firstPassed(id) != "" {
 			ours[at].mode = ownKeep
 		}
 	}
 }
 
-// forwardedFor returns the X-Forwarded-For of backends: the client's, with the client's
-// address at the end.
+// forwardedFor returns the X-Forwarded-For of backends: the one that has come, with the
+// address that has connected at the end.
 func (x *exchange) forwardedFor() string {
 	if !holds(x.req.Has, h1.XForwardedFor) || x.estranged() {
 		return x.from.clientText
@@ -185,14 +185,19 @@ func (x *exchange) forwardedFor() string {
 	return x.written(start)
 }
 
-// trusted reports whether the client is a proxy that is trusted.
-func (x *exchange) trusted() bool {
-	return len(x.cfg.TrustedProxies) > 0 && containsAddr(x.cfg.TrustedProxies, x.from.client.Addr())
+// clientText returns the address of the client for backends.
+func (x *exchange) clientText() string {
+	if x.client == x.from.client {
+		return x.from.clientText
+	}
+	start := len(x.text)
+	x.text = appendAddr(x.text, x.client.Addr())
+	return x.written(start)
 }
 
-// estranged reports whether proxies are trusted by name, and the client is none of them:
-// what a stranger claims about others is dropped then.
-func (x *exchange) estranged() bool { return len(x.cfg.TrustedProxies) > 0 && !x.trusted() }
+// estranged reports whether proxies are trusted by name, and who has connected is none of
+// them: what a stranger claims about others is dropped then.
+func (x *exchange) estranged() bool { return len(x.cfg.TrustedProxies) > 0 && !x.trusted }
 
 // passes reports whether a field of the request gets further than the client's connection.
 func (x *exchange) passes(f *h1.Field) bool { return !x.cfg.folds.drops(f) && !x.isOption(f) }
@@ -253,7 +258,7 @@ func (x *exchange) logDropped() {
 			names = append(names, strings.Clone(f.Name))
 		}
 	}
-	x.cfg.log.Debug("headers dropped for their names", "client", x.from.client, "names", names)
+	x.cfg.log.Debug("headers dropped for their names", "client", x.client, "names", names)
 }
 
 // appendRequest appends the head of the request to b. body: there is one. expect: the

@@ -67,7 +67,7 @@ func (x *handling) endRequest() {
 	broken := recover()
 	if broken != nil && broken != http.ErrAbortHandler {
 		// net/http logs panics where a service may not look.
-		x.cfg.log.Error("panic while a request was served", "client", x.from.client, "err", broken, "stack", string(debug.Stack()))
+		x.cfg.log.Error("panic while a request was served", "client", x.client, "err", broken, "stack", string(debug.Stack()))
 	}
 	x.beginAnswer()      // the upload may not write to the client any more,
 	x.body.stopReading() // nor read from it

@@ -121,7 +121,7 @@ func (x *exchange) failure(err, broken error) (status int, cause error) {
 	if broken != nil {
 		err = fmt.Errorf("request body: %w", broken)
 	}
-	x.cfg.log.Warn("request not served", "client", x.from.client, "method", strings.Clone(x.req.Method),
+	x.cfg.log.Warn("request not served", "client", x.client, "method", strings.Clone(x.req.Method),
 		"host", strings.Clone(x.authority), "status", status, "err", err)
 	x.refused(err)
 	return status, err

@@ -38,7 +38,7 @@ const (
 
 // variables are all variables, in the order in which an error names them.
 var variables = []variable{
-	{name: "${client}", in: everywhere | inHost, text: func(x *exchange, b []byte) []byte { return append(b, x.from.clientText...) }},
+	{name: "${client}", in: everywhere | inHost, text: func(x *exchange, b []byte) []byte { return appendAddr(b, x.client.Addr()) }},
 	{name: "${local}", in: everywhere | inHost, text: func(x *exchange, b []byte) []byte { return append(b, x.from.localText...) }},
 	{name: "${backend}", in: inResponses, text: func(x *exchange, b []byte) []byte { return append(b, x.pick.Backend()...) }},
 	{name: "${source}", in: inResponses, text: func(x *exchange, b []byte) []byte { return appendAddr(b, x.source) }},

@@ -13,7 +13,8 @@ import (
 // Record describes one connection, UDP session or HTTP request that has ended.
 type Record struct {
 	Service  string         // the pool's name
-	Client   netip.AddrPort // from the PROXY header, if there was one
+	Client   netip.AddrPort // from the PROXY header, if there was one; of a request, from trusted proxies, without a port
+	Peer     netip.AddrPort // of a request whose Client is not who has connected: the latter; else zero
 	Backend  string         // empty if none was reached or, of a request, has answered
 	Start    time.Time
 	Duration time.Duration // from accepting to the end
@@ -43,6 +44,9 @@ func (r Record) LogValue() slog.Value {
 		slog.String("backend", r.Backend), slog.Time("start", r.Start),
 		slog.Duration("duration", r.Duration), slog.Duration("connect", r.Connect),
 		slog.Int64("received", r.Received), slog.Int64("sent", r.Sent), slog.Int("retries", r.Retries),
+	}
+	if r.Peer.IsValid() {
+		attrs = append(attrs, slog.String("peer", r.Peer.String()))
 	}
 	if r.Status != 0 {
 		attrs = append(attrs, slog.Int("status", r.Status))

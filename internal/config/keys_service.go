@@ -172,7 +172,7 @@ func (s *Service) httpKeys() []key {
 		setting("reuse", choice(&h.Reuse), "of kept connections to backends: safe: a request that cannot be repeated gets a fresh one; always: for any request, as nginx does"),
 		setting("max_body", size(&h.MaxBody), "of requests, in bytes, KiB, MiB or GiB; larger ones are answered with 413; 0: any"),
 		optional("trusted_proxies", list(&h.TrustedProxies, trusted), "[192.168.31.0/24]",
-			"whose X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP are passed on, and of others neither X-Forwarded-For nor Forwarded"),
+			"in front of this one, whose X-Forwarded-For tells the client: its last address that is none of them; whose X-Forwarded-Proto and X-Forwarded-Host are passed on, and of others neither X-Forwarded-For nor Forwarded"),
 		setting("underscores", choice(&h.Underscores), "requests' headers whose names hold other than letters, digits and hyphens; one that CGI takes for a header set here is dropped in any case"),
 		optional("request_headers", headers(&h.RequestHeaders), `{X-Balancer: "${local}"}`,
 			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to; ${client_cert}: the client's certificate, as nginx's $ssl_client_escaped_cert; "+
