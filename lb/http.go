@@ -62,16 +62,12 @@ func (h *Handler) Reconfigure(cfg HandlerConfig) error {
 		return fmt.Errorf("lb: Handler: %w", ErrClosed)
 	}
 	next, prev := newHandlerSettings(cfg), h.settings.Load()
-	if next.mayShareConns(prev) {
-		next.idle, next.shared = prev.idle, prev.shared
-	} else if prev != nil {
-		defer prev.idle.cut(nil)
-		defer prev.shared.cut(nil)
+	for _, unused := range next.shareConns(prev) {
+		defer unused.cutIdle()
 	}
-	next.gone.add(&h.sessions)
-	next.gone.add(next.idle)
-	next.gone.add(next.shared)
-	next.Pool.watchGone(&next.gone)
+	for _, s := range next.all() {
+		s.watch(&h.sessions)
+	}
 	h.settings.Store(next)
 	return nil
 }
@@ -86,10 +82,10 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
-	last := h.settings.Load()
-	last.idle.cut(nil)
-	last.shared.cut(nil)
-	last.Pool.unwatchGone(&last.gone)
+	for _, last := range h.settings.Load().all() {
+		last.cutIdle()
+		last.Pool.unwatchGone(&last.gone)
+	}
 }
 
 // ServeHTTP implements http.Handler. It breaks off a response by a panic with

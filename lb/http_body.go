@@ -44,13 +44,11 @@ var (
 func newReplayBody(r *http.Request, rc *http.ResponseController, cfg *HandlerConfig) *replayBody {
 	b := &replayBody{in: r, limited: r.Body, rc: rc, cfg: cfg}
 	b.idle.L = &b.mu
-	switch {
-	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0:
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		b.err = io.EOF
 		b.over.Store(true)
-	case cfg.MaxBody > 0:
-		b.limited = http.MaxBytesReader(nil, r.Body, cfg.MaxBody)
 	}
+	b.limit()
 	return b
 }
 
@@ -62,6 +60,23 @@ func (b *replayBody) newReader() io.Reader {
 		return nil
 	}
 	return &bodyReader{b: b}
+}
+
+// follow has the bounds of another configuration count. Nothing has been read.
+func (b *replayBody) follow(cfg *HandlerConfig) {
+	if b.cfg == cfg {
+		return
+	}
+	b.cfg = cfg
+	b.limit()
+}
+
+// limit bounds what is read.
+func (b *replayBody) limit() {
+	b.limited = b.in.Body
+	if b.cfg.MaxBody > 0 && !b.over.Load() {
+		b.limited = http.MaxBytesReader(nil, b.in.Body, b.cfg.MaxBody)
+	}
 }
 
 // bodyReader reads the body for one attempt.

@@ -18,10 +18,14 @@ import (
 	"github.com/havip/havip/internal/words"
 )
 
-// HandlerConfig configures a Handler. Only Pool is required.
+// HandlerConfig configures a Handler. Only Pool is required, and not even that where there are Routes.
 type HandlerConfig struct {
-	// Pool is where requests go. Required.
+	// Pool is where requests go. Required, unless there are Routes: requests without a route
+	// are answered with 404 then.
 	Pool *Pool
+	// Routes take some of the requests, for other pools or other rules. See Route. None by
+	// default.
+	Routes []Route
 	// Key is what KeyHash ties to a backend. Default: the request's path.
 	Key func(*http.Request) string
 	// ConnectTimeout bounds each attempt to reach a backend. Default 5 s.
@@ -136,6 +140,14 @@ func (c HandlerConfig) WithDefaults() HandlerConfig {
 
 // Validate returns all that is wrong with c: FieldErrors, joined.
 func (c HandlerConfig) Validate() error {
+	if err := c.validateOwn(len(c.Routes) == 0); err != nil {
+		return err // and those of routes may follow from it
+	}
+	return c.validateRoutes()
+}
+
+// validateOwn is Validate, but for Routes. pooled: there must be a Pool.
+func (c HandlerConfig) validateOwn(pooled bool) error {
 	c = c.WithDefaults()
 	return errors.Join(
 		field.Between("ConnectTimeout", c.ConnectTimeout, time.Millisecond, time.Hour),
@@ -154,7 +166,7 @@ func (c HandlerConfig) Validate() error {
 		validatePrefixes("TrustedProxies", c.TrustedProxies),
 		validatePoolTLS(c.BackendTLS, c.Pool),
 		c.Rules.Validate(),
-		field.If(c.Pool == nil, "Pool", "none: want a pool"))
+		field.If(c.Pool == nil && pooled, "Pool", "none: want a pool"))
 }
 
 // exampleHost returns what a Host with variables may turn out to be.

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/havip/havip/lb/internal/h1"
 )
@@ -36,17 +37,89 @@ func (x *exchange) refuse(status int, reason string) verdict {
 	return refuseHere
 }
 
-// decide says what becomes of a request by the Rules. It is called once, after refusal. A
-// service without rules pays no more for them than to see that there are none.
+// decide says what becomes of a request by its route and the Rules. It is called once, after
+// refusal. A service without rules pays no more for them than to see that there are none.
 func (x *exchange) decide() verdict {
-	if !x.cfg.ruled {
-		return passOn
+	if x.cfg.ruled {
+		if v := x.rule(); v != passOn {
+			return v
+		}
+	}
+	if x.cfg.MaxBody > 0 && x.req.Length > x.cfg.MaxBody {
+		return x.refuse(http.StatusRequestEntityTooLarge, http.StatusText(http.StatusRequestEntityTooLarge))
+	}
+	return passOn
+}
+
+// rule chooses the route, whose settings count from then on, and goes by the Rules.
+func (x *exchange) rule() verdict {
+	if x.cfg.router != nil {
+		if !x.findRoute() {
+			return x.refuse(http.StatusBadRequest, "path leads above the root, or has a NUL")
+		}
+		if x.route != nil {
+			x.cfg = x.route.settings
+		}
 	}
 	switch {
 	case x.cfg.Maintenance:
 		return x.refuse(http.StatusServiceUnavailable, "maintenance")
 	case !allows(x.cfg.Access, x.client.Addr()):
 		return x.refuse(http.StatusForbidden, "access denied by address")
+	case x.cfg.poolless:
+		return x.refuse(http.StatusNotFound, "no route")
 	}
 	return passOn
+}
+
+// findRoute looks for the route; false: the path is none that can be compared with others.
+func (x *exchange) findRoute() bool {
+	if !x.readPath() {
+		return false
+	}
+	x.route = x.cfg.router.find(x, x.hostName(), x.path)
+	return true
+}
+
+// readPath reads the path as Route has it; false: it is none.
+func (x *exchange) readPath() bool {
+	if path, _, _ := strings.Cut(x.target, "?"); isNormal(path) {
+		x.path = path
+		return true
+	}
+	start := len(x.text)
+	var ok bool
+	x.text, ok = appendNormalPath(x.text, x.target)
+	x.path = x.written(start)
+	return ok
+}
+
+// hostName returns the host that the client asks, without a port and in lower case.
+func (x *exchange) hostName() string {
+	host, _ := hostOnly(x.authority)
+	host = strings.TrimSuffix(host, ".")
+	if !hasUpper(host) {
+		return host
+	}
+	start := len(x.text)
+	for i := range len(host) {
+		x.text = append(x.text, lower(host[i]))
+	}
+	return x.written(start)
+}
+
+func hasUpper(s string) bool {
+	for i := range len(s) {
+		if lower(s[i]) != s[i] {
+			return true
+		}
+	}
+	return false
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + ('a' - 'A')
+	}
+	return c
 }

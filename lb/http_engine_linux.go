@@ -31,12 +31,9 @@ func (e *httpEngine) count() *counters { return &e.plane.handler.counters }
 // sessions knows what the pool, and the end of the plane, must cut.
 func (e *httpEngine) sessions() *registry { return &e.plane.handler.sessions }
 
-// inLoops reports whether requests with these settings are served here. Functions of an
-// embedder may wait, and know requests as net/http has them. Another handshake would wait, too.
-// Connections of HTTP/2 to backends are shared by requests of all loops.
+// inLoops reports whether requests with these settings are served here: see loopable.
 func (e *httpEngine) inLoops(cfg *handlerSettings) bool {
-	return cfg.BackendProtocol == BackendHTTP1 && cfg.Key == nil && cfg.ModifyResponse == nil && cfg.ErrorHandler == nil && cfg.Dial == nil &&
-		!renegotiates(cfg.dialer.tls) && !cfg.Pool.snap.Load().again
+	return cfg.inLoops && !cfg.Pool.snap.Load().again
 }
 
 // serveListener serves the connections of ln until ctx ends. Connections that are left

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"time"
 
 	"github.com/havip/havip/lb/internal/h1"
@@ -49,7 +50,11 @@ type exchange struct {
 	upgrades  []string // protocols that the client offers
 	expect    bool     // the client waits for 100 (Continue)
 
-	reply reply // see decide
+	// What decide has found out.
+	reply   reply
+	route   *route         // nil: none
+	path    string         // as Route has it
+	matched *regexp.Regexp // of route, if that is why it was taken
 
 	// The latest attempt.
 	tries   int

@@ -31,6 +31,7 @@ func (x *handling) serve() {
 		x.refuseHere()
 		return
 	}
+	x.body.follow(&x.cfg.HandlerConfig)
 	x.prepare()
 	x.flow.prefer = x.conn.boundTo(x.cfg.idle).server
 	err := x.sendRequest()

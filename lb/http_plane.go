@@ -134,9 +134,9 @@ func (p *HTTP) drain(ctx context.Context) {
 		}
 	}
 	sessions.drain(ctx)
-	last := p.handler.settings.Load()
-	last.idle.cut(nil)
-	last.shared.cut(nil)
+	for _, last := range p.handler.settings.Load().all() {
+		last.cutIdle()
+	}
 	p.dropFronts()
 }
 

@@ -32,8 +32,6 @@ func (x *exchange) refusal() int {
 		return http.StatusBadRequest
 	case int64(req.Size) > x.cfg.MaxHeader, len(req.Fields) > x.cfg.MaxFields:
 		return http.StatusRequestHeaderFieldsTooLarge
-	case x.cfg.MaxBody > 0 && req.Length > x.cfg.MaxBody:
-		return http.StatusRequestEntityTooLarge
 	}
 	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/havip/havip/internal/retry"
@@ -15,7 +16,11 @@ type handlerSettings struct {
 	log           *slog.Logger
 	dialer        dialer
 	folds         foldRule
-	ruled         bool // some of the Rules are for requests
+	ruled         bool               // there are routes, or some of the Rules are for requests
+	router        *router            // nil: there are no routes
+	routed        []*handlerSettings // of the routes
+	poolless      bool               // the Pool is none of the configuration
+	inLoops       bool               // event loops can serve requests with these settings, and those of the routes
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
 
@@ -26,21 +31,87 @@ type handlerSettings struct {
 
 // newHandlerSettings returns settings that watch no pool yet.
 func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
+	given := cfg
 	cfg = cfg.WithDefaults()
 	// The maps are the caller's, who may change them for the next Reconfigure.
 	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
 	requests := compileFields(cfg.RequestHeaders, inRequests|inHost)
-	return &handlerSettings{
+	s := &handlerSettings{
 		HandlerConfig:  cfg,
 		log:            limitedLog(cfg.Logger),
 		folds:          newFoldRule(cfg.Underscores, requests),
-		ruled:          cfg.Rules.decide(),
+		ruled:          cfg.Rules.decide() || len(cfg.Routes) > 0,
 		requestFields:  requests,
 		responseFields: compileFields(cfg.ResponseHeaders, inResponses),
 		dialer:         dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},
 		idle:           new(idleConns),
 		shared:         new(sharedConns),
 	}
+	if cfg.Pool == nil {
+		s.Pool, _ = NewPool(PoolConfig{}) // is valid
+		s.poolless = true
+	}
+	s.inLoops = s.loopable()
+	for _, r := range cfg.Routes {
+		to := newHandlerSettings(given.inherit(r.HandlerConfig))
+		to.ruled = true // or decide would not be asked again
+		s.routed = append(s.routed, to)
+		s.inLoops = s.inLoops && to.inLoops && !to.Pool.snap.Load().again
+	}
+	s.router = newRouter(cfg.Routes, s.routed)
+	return s
+}
+
+// loopable reports whether event loops can serve requests with these settings. Functions of an
+// embedder may wait, and know requests as net/http has them. Another handshake would wait, too.
+// Connections of HTTP/2 to backends are shared by requests of all loops.
+func (s *handlerSettings) loopable() bool {
+	return s.BackendProtocol == BackendHTTP1 && s.Key == nil && s.ModifyResponse == nil && s.ErrorHandler == nil && s.Dial == nil &&
+		!renegotiates(s.dialer.tls)
+}
+
+// all returns s, and the settings of its routes.
+func (s *handlerSettings) all() []*handlerSettings {
+	if s == nil {
+		return nil
+	}
+	return append([]*handlerSettings{s}, s.routed...)
+}
+
+// shareConns has s and its routes use the connections to backends of prev, which may be nil,
+// where they can, and of one another. It returns the settings whose connections nobody uses
+// any more.
+func (s *handlerSettings) shareConns(prev *handlerSettings) (unused []*handlerSettings) {
+	earlier := prev.all()
+	used := make(map[*idleConns]bool)
+	for _, next := range s.all() {
+		if at := slices.IndexFunc(earlier, next.mayShareConns); at >= 0 {
+			next.idle, next.shared = earlier[at].idle, earlier[at].shared
+		}
+		used[next.idle] = true
+		earlier = append(earlier, next)
+	}
+	for _, p := range prev.all() {
+		if !used[p.idle] {
+			used[p.idle] = true
+			unused = append(unused, p)
+		}
+	}
+	return unused
+}
+
+// watch has the pool of s cut the connections of s, and sessions.
+func (s *handlerSettings) watch(sessions *registry) {
+	s.gone.add(sessions)
+	s.gone.add(s.idle)
+	s.gone.add(s.shared)
+	s.Pool.watchGone(&s.gone)
+}
+
+// cutIdle closes the idle connections to backends.
+func (s *handlerSettings) cutIdle() {
+	s.idle.cut(nil)
+	s.shared.cut(nil)
 }
 
 // mayShareConns reports whether the connections to backends that were made with prev,

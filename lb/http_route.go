@@ -1,0 +1,237 @@
+package lb
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/havip/havip/internal/field"
+)
+
+// Route takes the requests that it matches away from the rest of a Handler. Which route a
+// request has is decided as nginx does it:
+//
+//   - First by Hosts: a name comes before *.example.org, the longest of those first, that
+//     before www.example.*, and routes without Hosts, which take all hosts, come last.
+//   - Then by Paths, among the routes for that host: "= /path" first. Then the longest prefix
+//     is looked for; if that is a "^~ /path", it is taken. Then the regular expressions are
+//     tried, in the order of the routes, and the first that matches is taken. Then the longest
+//     prefix.
+//   - Then by the order of the routes.
+//
+// A route whose Methods, Headers or Sources do not match is passed over, and the next one by
+// that order is tried, in the end those for less exact hosts: in nginx a server would answer
+// 404 there. A request without a route is the Handler's.
+type Route struct {
+	// Name appears in logs. Required; each route has its own.
+	Name string
+	// Hosts are the hosts, without a port, that the route is for: a name, "*.example.org" for
+	// all names below example.org, ".example.org" for these and itself, or "www.example.*".
+	// Default: all hosts.
+	Hosts []string
+	// Paths are what the path of a request is compared with: "/path" is a prefix of it, byte by
+	// byte, "= /path" the whole, "^~ /path" a prefix that comes before regular expressions, "~
+	// regexp" a regular expression (RE2, as package regexp has them) that matches somewhere in
+	// it, and "~* regexp" one that does so in upper and lower case. The path is taken as nginx
+	// does it: decoded, without the steps . and .. and with one slash for several. A request
+	// whose path leads above the root, or has a NUL, is answered with 400 where there are
+	// routes. Backends get the path as the client wrote it, unless there is a Rewrite. Default:
+	// all paths.
+	Paths []string
+	// Methods are those that the route is for. Default: all.
+	Methods []string
+	// Headers are headers that a request must have, each with one of its values as given here:
+	// "" stands for any value, and "~ regexp" for one that matches.
+	Headers map[string]string
+	// Sources are the networks that have the client. Default: all clients.
+	Sources []netip.Prefix
+	// HandlerConfig is what becomes of the requests. Fields that are zero are those of the
+	// Handler, but for Redirect, Answer and Rewrite. What concerns requests before their route
+	// is known is the Handler's alone: MaxHeader, MaxFields, Underscores, TrustedProxies, Record and Logger;
+	// and a route has no Routes.
+	HandlerConfig
+}
+
+// ownAlone are the fields of a HandlerConfig that a route does not take over.
+var ownAlone = []string{"Routes", "Redirect", "Answer", "Rewrite"}
+
+// handlersAlone are those that a route cannot have.
+var handlersAlone = []string{"Routes", "MaxHeader", "MaxFields", "Underscores", "TrustedProxies", "Record", "Logger"}
+
+// inherit returns the configuration of a route of the Handler with the configuration c.
+func (c HandlerConfig) inherit(own HandlerConfig) HandlerConfig {
+	inheritFields(reflect.ValueOf(&own).Elem(), reflect.ValueOf(&c).Elem())
+	return own
+}
+
+func inheritFields(own, from reflect.Value) {
+	for i := range own.NumField() {
+		f := own.Type().Field(i)
+		switch {
+		case f.Anonymous:
+			inheritFields(own.Field(i), from.Field(i))
+		case own.Field(i).IsZero() && !slices.Contains(ownAlone, f.Name):
+			own.Field(i).Set(from.Field(i))
+		}
+	}
+}
+
+// validateRoutes returns what is wrong with the routes of c, which is valid without them.
+func (c HandlerConfig) validateRoutes() error {
+	var errs []error
+	seen := make(map[string]bool)
+	for i, r := range c.Routes {
+		at := fmt.Sprintf("Routes[%d]", i)
+		errs = append(errs, field.In(at, r.validate()), field.In(at, c.validateRouteConfig(r.HandlerConfig)),
+			field.If(seen[r.Name], at+".Name", "%q: taken by another route: want one of its own", r.Name))
+		seen[r.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+// validateRouteConfig returns what is wrong with what becomes of the requests of a route.
+func (c HandlerConfig) validateRouteConfig(own HandlerConfig) error {
+	for _, name := range handlersAlone {
+		if v := reflect.ValueOf(own).FieldByName(name); !v.IsZero() {
+			return field.Errorf(name, "want none in a route: it is known only when that counts no more")
+		}
+	}
+	alone := own
+	if alone.Pool == nil {
+		alone.Pool = c.Pool
+	}
+	if err := alone.validateOwn(true); err != nil {
+		return err
+	}
+	return c.inherit(own).validateOwn(true)
+}
+
+// validate returns what is wrong with which requests r takes.
+func (r Route) validate() error {
+	errs := []error{field.If(r.Name == "", "Name", "none: want one"), validatePrefixes("Sources", r.Sources)}
+	for i, host := range r.Hosts {
+		_, _, err := parseHost(host)
+		errs = append(errs, field.In(fmt.Sprintf("Hosts[%d]", i), err))
+	}
+	for i, path := range r.Paths {
+		_, err := parsePath(path)
+		errs = append(errs, field.In(fmt.Sprintf("Paths[%d]", i), err))
+	}
+	for i, m := range r.Methods {
+		errs = append(errs, field.If(!httpguts.ValidHeaderFieldName(m), fmt.Sprintf("Methods[%d]", i), "%q: want a method such as GET", m))
+	}
+	for name, value := range r.Headers {
+		_, err := compileHeader(name, value)
+		errs = append(errs, field.In("Headers["+name+"]", err))
+	}
+	return errors.Join(errs...)
+}
+
+// hostKind is how a pattern of a host is meant.
+type hostKind uint8
+
+const (
+	hostExact hostKind = iota
+	hostBelow          // *.example.org
+	hostUnder          // .example.org
+	hostAbove          // www.example.*
+)
+
+// parseHost returns the name of a pattern, in lower case, and without what makes it one.
+func parseHost(pattern string) (name string, kind hostKind, err error) {
+	name = strings.ToLower(strings.TrimSuffix(pattern, "."))
+	switch {
+	case strings.HasPrefix(name, "*."):
+		name, kind = name[2:], hostBelow
+	case strings.HasPrefix(name, "."):
+		name, kind = name[1:], hostUnder
+	case strings.HasSuffix(name, ".*"):
+		name, kind = name[:len(name)-2], hostAbove
+	}
+	host, port := hostOnly(name)
+	if !validAuthority(name) || host != name || port != "" || strings.Contains(name, "*") {
+		return "", 0, fmt.Errorf("%q: want a host without a port: www.example.org, *.example.org, .example.org or www.example.*", pattern)
+	}
+	return name, kind, nil
+}
+
+// hostOnly cuts an authority that is valid into its host and its port.
+func hostOnly(authority string) (host, port string) {
+	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
+		return authority[:colon], authority[colon+1:]
+	}
+	return authority, ""
+}
+
+// pathKind is how a path of a route is meant.
+type pathKind uint8
+
+const (
+	pathPrefix pathKind = iota
+	pathExact           // =
+	pathFirst           // ^~
+	pathRegexp          // ~ and ~*
+)
+
+// pathPattern is a path of a route.
+type pathPattern struct {
+	kind    pathKind
+	text    string         // but for pathRegexp
+	re      *regexp.Regexp // for pathRegexp
+	literal string         // with which all matches of re begin, at the beginning of the path
+}
+
+// maxRegexp bounds regular expressions: RE2's memory grows with them.
+const maxRegexp = 1000
+
+// parsePath parses a path of a route.
+func parsePath(text string) (pathPattern, error) {
+	mark, rest, marked := strings.Cut(text, " ")
+	rest = strings.TrimLeft(rest, " ")
+	p := pathPattern{text: rest}
+	switch {
+	case !marked || strings.HasPrefix(text, "/"):
+		p.text = text
+	case mark == "=":
+		p.kind = pathExact
+	case mark == "^~":
+		p.kind = pathFirst
+	case mark == "~", mark == "~*":
+		if p.text, p.kind = "", pathRegexp; mark == "~*" {
+			rest = "(?i)" + rest
+		}
+		re, err := compileRegexp(rest)
+		if err != nil {
+			return p, err
+		}
+		p.re, p.literal = re, literalStart(rest)
+		return p, nil
+	default:
+		return p, fmt.Errorf(`%q: want "/path", "= /path", "^~ /path", "~ regexp" or "~* regexp"`, text)
+	}
+	if !strings.HasPrefix(p.text, "/") {
+		return p, fmt.Errorf("%q: want a path that begins with /", text)
+	}
+	if normal, ok := appendNormalPath(nil, escapedPath(p.text)); !ok || string(normal) != p.text {
+		return p, fmt.Errorf("%q: never the path of a request, for that has no .. and no //: want %s", text, normal)
+	}
+	return p, nil
+}
+
+// compileRegexp compiles a regular expression of a configuration.
+func compileRegexp(text string) (*regexp.Regexp, error) {
+	if len(text) > maxRegexp {
+		return nil, fmt.Errorf("%d bytes: want a regular expression of at most %d", len(text), maxRegexp)
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q: want a regular expression as RE2 has them, which know no backreferences and no look-ahead: %w", text, err)
+	}
+	return re, nil
+}
