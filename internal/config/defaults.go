@@ -49,7 +49,7 @@ func (k key) document(top bool) []line {
 		k.doc = "mode " + words.Choice(k.modes) + ": " + k.doc
 	}
 	doc := strings.Trim(want+"; "+k.doc, "; ")
-	switch plain := k.value.sections() == nil; {
+	switch plain := k.value.sections() == nil || k.value.asAbove; {
 	case k.required && plain:
 		return []line{{k.name + ": " + k.example, "required: " + doc}}
 	case k.preset != "" && plain && k.modes == nil:

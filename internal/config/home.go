@@ -56,6 +56,8 @@ type target struct {
 	// positive: a zero in the file is no number for the field, whose default follows
 	// from what the home alone does not know.
 	positive bool
+	// inherited: without a key the field stays zero, which stands for the value of another.
+	inherited bool
 	// not: the field says the opposite of the key.
 	not bool
 	// alone: the only item of a list may stand without it.

@@ -46,6 +46,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	}
 	elsewhere["vrrp.Config.Group"], elsewhere["vip.Config.Namespace"] = "the daemon", "the daemon"
 	elsewhere["healthcheck.Config.Name"] = "the check's"
+	elsewhere["lb.HTTPConfig.Routes"] = "Service.HTTPRoutes, of ServiceRoute"
 	for _, f := range []string{"Webhook", "Token", "Email.Password"} {
 		elsewhere["alarm.Config."+f] = "AlarmConfig, of secrets"
 	}
@@ -73,6 +74,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 		"failover.Config":   "the daemon's, of VRRPConfig, VIPConfig and its own objects",
 		"guard.Config":      "the daemon's, of its log",
 		"vrrp.Key":          "VRRPConfig's, of Key", "healthcheck.StatusRange": "one text in the file", "lb.AccessRule": "one text in the file",
+		"lb.Route": "Service.HTTPRoutes, of ServiceRoute",
 	}
 	configs := publicConfigs(t)
 	ours := func(t reflect.Type) bool {

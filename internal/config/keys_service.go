@@ -24,7 +24,8 @@ func (s *Service) keys() []key {
 		optional("check", serviceCheck(&s.Check), "{type: http, path: /, interval: 2s}",
 			"of each backend: the name of a check without address and url, or a mapping with its keys; default: none"),
 		optional("routes", list(&s.Routes, (*ServiceRoute).value), "",
-			"TLS connections to other backends, by server name (SNI); without tls they stay encrypted; no backends above: others are refused").in("tcp"),
+			"requests to other backends, or by other rules; in mode tcp TLS connections to other backends, by server name (SNI), which stay encrypted without tls; "+
+				"no backends above: others are refused").in("http", "tcp"),
 		preset("pool", object(poolKeys(&s.Pool)), "{}", "how backends are used; of each route, too"),
 		setting("connect_timeout", duration(&s.TCP.ConnectTimeout).also(&s.HTTP.ConnectTimeout), "for each attempt to reach a backend").in("http", "tcp"),
 		setting("handshake_timeout", duration(&s.TCP.HandshakeTimeout),
@@ -40,7 +41,7 @@ func (s *Service) keys() []key {
 		optional("tls", maybe(&s.TLS, (*ServerTLS).keys), "", "encryption towards clients; files are read again on reload; default: none").in("http", "tcp"),
 		optional("backend_tls", maybe(&s.BackendTLS, backendTLSKeys), "", "encryption towards backends; files are read again on reload; default: none").in("http", "tcp"),
 		preset("proxy_protocol", object(s.proxyKeys()), "{}", "passing on the client's address").in("http", "tcp"),
-		preset("http", object(s.httpKeys()), "{}", "of requests").in("http"),
+		preset("http", object(httpKeys(&s.HTTP)), "{}", "of requests").in("http"),
 		preset("udp", object(udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
 		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
 	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), inside(s))
@@ -85,12 +86,29 @@ func backend(b *lb.Backend) value {
 func (r *ServiceRoute) value() value {
 	return object(owned([]key{
 		required("name", name(&r.Name), "mail", "in logs and metrics, after the service's"),
-		required("server_names", list(&r.ServerNames, serverName), "[mail.example.org]",
-			"that clients ask for; *.example.org: any one label before it"),
-		required("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above"),
+		optional("server_names", list(&r.ServerNames, serverName), "[mail.example.org]",
+			"mode tcp, which requires it: that clients ask for; *.example.org: any one label before it"),
+		optional("hosts", list(&r.Hosts, plain), "[www.example.org, \"*.example.org\"]",
+			"mode http, like what follows; those of nginx's server_name, but for regular expressions, with its order of precedence; default: all"),
+		optional("paths", list(&r.Paths, plain), `[/images/, "= /login", "~ \\.php$"]`,
+			"as nginx's locations have them: /prefix, = /path, ^~ /prefix before regular expressions, ~ regexp, ~* regexp in any case; default: all"),
+		optional("methods", list(&r.Methods, plain), "[GET, HEAD]", "default: all"),
+		optional("headers", headers(&r.Headers), `{X-Version: "~ ^2"}`, "that a request must have; \"\": any value; ~ regexp").secret(),
+		optional("sources", list(&r.Sources, trusted), "[192.168.0.0/16]", "networks of clients; default: all"),
+		optional("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above; mode tcp requires it; default in mode http: the service's"),
 		optional("check", serviceCheckAsAbove(&r.Check), "{type: tcp}", "as above; default: the service's"),
+		optional("http", inherited(object(routeKeys(&r.HTTP))), "{max_body: 1GiB}", "as http above, for these requests; what is left out is the service's"),
 	}, inside(r)))
 }
+
+// routeKeys are those of requests whose route is known.
+func routeKeys(h *lb.HTTPConfig) []key {
+	return slices.DeleteFunc(httpKeys(h), func(k key) bool { return slices.Contains(ofConnections, k.name) })
+}
+
+// ofConnections are the keys of http that a route does not have: they count before a request
+// has its route.
+var ofConnections = []string{"header_timeout", "max_header", "max_fields", "underscores", "trusted_proxies"}
 
 func poolKeys(p *lb.PoolConfig) []key {
 	return owned([]key{
@@ -159,8 +177,7 @@ func (s *Service) proxyKeys() []key {
 	}, homeOf(&s.TCP))
 }
 
-func (s *Service) httpKeys() []key {
-	h := &s.HTTP
+func httpKeys(h *lb.HTTPConfig) []key {
 	return owned([]key{
 		setting("header_timeout", duration(&h.HeaderTimeout), "for the header of a request, TLS handshake included; in HTTP/2 for the handshake alone: there idle_timeout ends a connection with an unfinished header"),
 		setting("response_timeout", duration(&h.Timeout), "longest silence of a backend, or of its reading, during a request"),

@@ -20,7 +20,7 @@ type Service struct {
 	// Check is run against each backend, at the backend's own address. It is
 	// the one written in the service, or a copy of the named one. Nil: none.
 	Check  *Check
-	Routes []ServiceRoute // of tcp
+	Routes []ServiceRoute // of http and tcp
 
 	Limits      lb.Limits      // http and tcp
 	AcceptProxy []netip.Prefix // who must begin with a PROXY header; http and tcp
@@ -36,13 +36,31 @@ type Service struct {
 	AccessLog bool
 }
 
-// ServiceRoute sends connections that ask for one of its names to backends of
+// ServiceRoute sends connections that ask for one of its names, or requests, to backends of
 // their own, which are used as Service.Pool says.
 type ServiceRoute struct {
 	Name        string
-	ServerNames []string // in lower case; *.example.org is for one label
-	Backends    []lb.Backend
-	Check       *Check // the service's, unless one is given
+	ServerNames []string     // in lower case; *.example.org is for one label; mode tcp
+	Backends    []lb.Backend // none: the service's
+	Check       *Check       // the service's, unless one is given; nil without backends
+
+	// Of mode http: see lb.Route.
+	Hosts, Paths, Methods []string
+	Headers               map[string]string
+	Sources               []netip.Prefix
+	HTTP                  lb.HTTPConfig // what is zero is the service's; of a route only the HandlerConfig is used
+}
+
+// HTTPRoutes are the routes of mode http. pool returns the pool of a route with backends.
+func (s Service) HTTPRoutes(pool func(route string) *lb.Pool) (routes []lb.Route) {
+	for _, r := range s.Routes {
+		to := lb.Route{Name: r.Name, Hosts: r.Hosts, Paths: r.Paths, Methods: r.Methods, Headers: r.Headers, Sources: r.Sources, HandlerConfig: r.HTTP.HandlerConfig}
+		if len(r.Backends) > 0 {
+			to.Pool = pool(r.Name)
+		}
+		routes = append(routes, to)
+	}
+	return routes
 }
 
 // ServerTLS says how connections of clients are encrypted.

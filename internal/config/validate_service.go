@@ -29,7 +29,7 @@ func (d *decoder) validateService(s *Service, path string) {
 	}
 	switch s.Mode {
 	case "http":
-		d.report(s.HTTP.Validate(), path, keys)
+		d.report(s.withRoutes().Validate(), path, keys)
 		fallthrough // what both modes have is mode tcp's
 	case "tcp":
 		d.report(s.TCP.Validate(), path, keys)
@@ -82,17 +82,52 @@ func isAddrPort(s string) bool {
 	return err == nil
 }
 
+// withRoutes is the configuration of mode http with its routes, whose pools have nothing in
+// them: those come later.
+func (s *Service) withRoutes() lb.HTTPConfig {
+	none, _ := lb.NewPool(lb.PoolConfig{}) // is valid
+	h := s.HTTP
+	h.Routes = s.HTTPRoutes(func(string) *lb.Pool { return none })
+	if len(s.Pool.Backends) > 0 {
+		h.Pool = none
+	}
+	return h
+}
+
+// validateRouteKeys reports keys of a route that are missing, or that the mode does not use.
+func (d *decoder) validateRouteKeys(r *ServiceRoute, mode, path string) {
+	switch mode {
+	case "http":
+		if d.given(path + ".server_names") {
+			d.fail(path+".server_names", "mode http does not use this: want hosts")
+		}
+	case "tcp":
+		for _, name := range []string{"hosts", "paths", "methods", "headers", "sources", "http"} {
+			if d.given(path + "." + name) {
+				d.fail(path+"."+name, "mode tcp does not use this: leave it out, or set mode: http")
+			}
+		}
+		if len(r.ServerNames) == 0 && !d.given(path+".server_names") {
+			d.fail(path+".server_names", "missing: add `server_names: [mail.example.org]`")
+		}
+		if len(r.Backends) == 0 && !d.given(path+".backends") {
+			d.fail(path+".backends", "missing: add `backends: [192.168.31.243:8443]`")
+		}
+	}
+}
+
 func (d *decoder) validateRoutes(s *Service, path string) {
 	names, servers := make(map[string]string), make(map[string]string)
 	for i := range s.Routes {
 		r, path := &s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i)
 		d.unique(names, r.Name, path+".name")
+		d.validateRouteKeys(r, s.Mode, path)
 		for j, n := range r.ServerNames {
 			d.unique(servers, n, fmt.Sprintf("%s.server_names[%d]", path, j))
 		}
 		d.validateBackends(r.Backends, path)
 		d.validateServiceCheck(s, &r.Check, path)
-		if r.Check == nil {
+		if r.Check == nil && len(r.Backends) > 0 {
 			r.Check = s.Check
 		}
 	}

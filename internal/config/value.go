@@ -70,6 +70,7 @@ type value struct {
 	// list of them.
 	variants func() []section
 	shape    shape
+	asAbove  bool   // the mapping is that of a key before, and not documented again
 	want     string // the range or the words, for documentation
 
 	// What is there now, for a comparison of two files: of a list its items, and the rows
@@ -81,7 +82,7 @@ type value struct {
 // setDefaults gives each field its library's default.
 func (v value) setDefaults() {
 	for _, t := range v.to {
-		if t.home != nil {
+		if t.home != nil && !t.inherited {
 			t.field().Set(t.preset())
 		}
 	}
@@ -244,6 +245,21 @@ func typed[T any](of *T, to *string, types, all []variant[T]) value {
 	}
 }
 
+// inherited makes of a mapping one whose keys have no defaults: what the file does not say is
+// that of another mapping, which has been documented.
+func inherited(v value) value {
+	v.asAbove = true
+	for i := range v.keys {
+		k := &v.keys[i]
+		k.setting, k.preset, k.required = false, "", false
+		for _, t := range k.value.to {
+			t.inherited = true
+		}
+		inherited(k.value)
+	}
+	return v
+}
+
 // maybe is an optional mapping: without it the pointer stays nil.
 func maybe[T any](to **T, keys func(*T) []key) value {
 	decode := func(d *decoder, n *yaml.Node, path string) {
@@ -311,7 +327,9 @@ func walk(place, label string, keys []key, visit func(title string, keys []key))
 			sub += ".NAME"
 		}
 		for _, s := range k.value.sections() {
-			walk(sub, s.label, s.keys, visit)
+			if !k.value.asAbove {
+				walk(sub, s.label, s.keys, visit)
+			}
 		}
 	}
 }

@@ -40,7 +40,8 @@ func (f reopener) listener(ctx context.Context, cause error) (net.Listener, erro
 type planeConfig struct {
 	service config.Service
 	pool    *lb.Pool            // nil: there are only routes
-	routes  map[string]*lb.Pool // by server name
+	routes  map[string]*lb.Pool // by server name; mode tcp
+	pools   map[string]*lb.Pool // of routes, by name; mode http
 	tls     encryption
 	record  func(lb.Record) // nil: nobody wants to know, in tests
 	log     *slog.Logger
@@ -90,6 +91,7 @@ func (c planeConfig) udp() lb.UDPConfig {
 func (c planeConfig) http() lb.HTTPConfig {
 	h := c.service.HTTP
 	h.Limits, h.AcceptProxy = c.service.Limits, c.service.AcceptProxy
+	h.Routes = c.service.HTTPRoutes(func(route string) *lb.Pool { return c.pools[route] })
 	h.Pool, h.TLS, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.front, c.tls.back, c.record, c.log
 	return h
 }

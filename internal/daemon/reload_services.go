@@ -137,7 +137,7 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 			pools[u.key] = u.cfg.made
 		}
 	}
-	p.parts.pool = pools[""]
+	p.parts.pool, p.parts.pools = pools[""], pools
 	for _, r := range p.cfg.Routes {
 		for _, name := range r.ServerNames {
 			p.parts.routes[name] = pools[r.Name]

@@ -47,6 +47,9 @@ func upstreamConfigs(c config.Service, log *slog.Logger) (all []upstreamConfig) 
 		all = append(all, upstreamConfig{"", pool(c.Pool), c.Check})
 	}
 	for _, r := range c.Routes {
+		if len(r.Backends) == 0 {
+			continue // the service's are used
+		}
 		all = append(all, upstreamConfig{r.Name, pool(c.PoolOf(r)), r.Check})
 	}
 	return all

@@ -1,0 +1,250 @@
+package lb
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/lb/internal/h1"
+)
+
+// testRoutes returns routes, each of which is named as it is written: "host path", the host *
+// for all.
+func testRoutes(pool *Pool, written ...string) (routes []Route) {
+	for _, w := range written {
+		host, path, _ := strings.Cut(w, " ")
+		r := Route{Name: w, HandlerConfig: HandlerConfig{Pool: pool}}
+		if host != "*" {
+			r.Hosts = []string{host}
+		}
+		if path != "" {
+			r.Paths = []string{path}
+		}
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+// routeOf returns the name of the route that a request has; "none", or a status.
+func routeOf(t testing.TB, s *handlerSettings, head string) string {
+	t.Helper()
+	x := new(exchange)
+	var req h1.Request
+	if n, err := req.Parse([]byte(head), h1.Limits{}); n != len(head) || err != nil {
+		t.Fatalf("%q: %v", head, err)
+	}
+	from := newRequestOrigin(netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.250:80"), nil)
+	x.open(s, new(counters), &from, &req, time.Now())
+	defer x.close(time.Now())
+	if status := x.refusal(); status != 0 {
+		return fmt.Sprint(status)
+	}
+	if v := x.decide(); v != passOn {
+		return fmt.Sprint(x.reply.status)
+	}
+	if x.route == nil {
+		return "none"
+	}
+	return x.route.name
+}
+
+// get returns the head of a request for a host and a path.
+func get(hostAndPath string) string {
+	host, path, _ := strings.Cut(hostAndPath, " ")
+	return fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path, host)
+}
+
+// precedence are routes, and requests with those that they have. It is nginx's order: see
+// TestPrecedenceBesideNginx.
+var precedence = []struct {
+	name   string
+	routes []string
+	wants  [][2]string // request and route
+}{
+	{"exact before all", []string{"* /", "* = /a", "* ~ ^/a", "* ^~ /a"}, [][2]string{
+		{"x /a", "* = /a"}, {"x /a?b", "* = /a"}, {"x /a/", "* ^~ /a"}, {"x /b", "* /"}}},
+	{"the longest prefix, whatever their order", []string{"* /", "* /images/", "* /images/big/", "* /images/b"}, [][2]string{
+		{"x /images/big/x.png", "* /images/big/"}, {"x /images/bird", "* /images/b"}, {"x /images/x", "* /images/"}, {"x /images", "* /"}, {"x /", "* /"}}},
+	{"a prefix is one of bytes", []string{"* /", "* /api"}, [][2]string{
+		{"x /apis", "* /api"}, {"x /api/v1", "* /api"}, {"x /ap", "* /"}}},
+	{"regular expressions before prefixes, in their order", []string{"* /", "* /images/", `* ~ \.png$`, "* ~ ^/images/b", `* ~* \.JPG$`}, [][2]string{
+		{"x /images/big.png", `* ~ \.png$`}, {"x /images/big.gif", "* ~ ^/images/b"}, {"x /images/a.jpg", `* ~* \.JPG$`}, {"x /images/a.gif", "* /images/"}, {"x /a.PNG", "* /"}}},
+	{"^~ keeps regular expressions out, if it is the longest", []string{"* /", "* ^~ /images/", "* /images/big/", `* ~ \.png$`}, [][2]string{
+		{"x /images/a.png", "* ^~ /images/"}, {"x /images/big/a.png", `* ~ \.png$`}, {"x /images/big/a", "* /images/big/"}, {"x /a.png", `* ~ \.png$`}}},
+	{"paths are compared decoded and without steps", []string{"* /", "* /admin", "* = /a b", `* ~ ^/r/\d+$`}, [][2]string{
+		{"x /%61dmin", "* /admin"}, {"x /x/../admin", "* /admin"}, {"x //admin", "* /admin"}, {"x /./admin/", "* /admin"}, {"x /x/%2e%2e/admin", "* /admin"}, {"x /%2Fadmin", "* /admin"},
+		{"x /a%20b", "* = /a b"}, {"x /admin/..", "* /"}, {"x /r/%31%32", `* ~ ^/r/\d+$`}, {"x /x%3f/../admin", "* /admin"}, {"x /x?/../admin", "* /"},
+		{"x /..", "400"}, {"x /a/../../b", "400"}, {"x /a%00", "400"}, {"x /...", "* /"}, {"x /admin/.x", "* /admin"}}},
+	{"hosts: exact, then the longest *., then the longest .*, then all", []string{
+		"* /", "www.example.org /", "*.example.org /", "*.b.example.org /", "www.example.* /", "www.* /", ".example.net /"}, [][2]string{
+		{"www.example.org /", "www.example.org /"}, {"WWW.Example.ORG:8080 /", "www.example.org /"}, {"www.example.org. /", "www.example.org /"},
+		{"a.example.org /", "*.example.org /"}, {"a.a.example.org /", "*.example.org /"}, {"a.b.example.org /", "*.b.example.org /"}, {"b.example.org /", "*.example.org /"},
+		{"www.example.com /", "www.example.* /"}, {"www.example.co.uk /", "www.example.* /"}, {"www.other.com /", "www.* /"},
+		{"example.net /", ".example.net /"}, {"a.example.net /", ".example.net /"}, {"example.org /", "* /"}, {"x /", "* /"}, {"192.0.2.250 /", "* /"}, {"[2001:db8::1]:80 /", "* /"}}},
+	{"the host decides before the path", []string{"* = /a", "* /", "a.example.org /", "*.example.org = /a", "*.example.org /"}, [][2]string{
+		{"a.example.org /a", "a.example.org /"}, {"b.example.org /a", "*.example.org = /a"}, {"b.example.org /b", "*.example.org /"}, {"x /a", "* = /a"}}},
+}
+
+// TestRoutePrecedence: a request has the route that nginx would find.
+func TestRoutePrecedence(t *testing.T) {
+	pool := newPool(t, PoolConfig{})
+	for _, c := range precedence {
+		s := newHandlerSettings(HandlerConfig{Pool: pool, Routes: testRoutes(pool, c.routes...)})
+		for _, w := range c.wants {
+			if got := routeOf(t, s, get(w[0])); got != w[1] {
+				t.Errorf("%s: %s: route %q, want %q", c.name, w[0], got, w[1])
+			}
+		}
+	}
+}
+
+// TestRouteConditions: a route whose further conditions do not hold is passed over, for the
+// next one by the order of precedence.
+func TestRouteConditions(t *testing.T) {
+	pool := newPool(t, PoolConfig{})
+	route := func(name, path string, r Route) Route {
+		r.Name, r.Pool = name, pool
+		if path != "" {
+			r.Paths = []string{path}
+		}
+		return r
+	}
+	s := newHandlerSettings(HandlerConfig{Pool: pool, Routes: []Route{
+		route("delete", "= /a", Route{Methods: []string{"DELETE"}}),
+		route("beta", "/a", Route{Headers: map[string]string{"X-Beta": "1"}}),
+		route("any", "/a", Route{Headers: map[string]string{"cookie": ""}}),
+		route("agent", "/a", Route{Headers: map[string]string{"User-Agent": "~ ^curl/"}}),
+		route("inside", "^~ /a", Route{Sources: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/31")}, Methods: []string{"GET", "PUT"}}),
+		route("outside", "/a", Route{Sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}),
+		route("digits", "~ ^/a/[0-9]+$", Route{Methods: []string{"POST"}}),
+		route("host", "= /h", Route{Hosts: []string{"h"}, Methods: []string{"PUT"}}),
+		route("less", "/h", Route{Methods: []string{"GET"}}),
+	}})
+	for _, c := range []struct{ request, want string }{
+		{"DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n", "delete"},
+		{"DELETE /a HTTP/1.1\r\nHost: x\r\nx-beta: 1\r\n\r\n", "delete"},
+		{"DELETE /a/ HTTP/1.1\r\nHost: x\r\nx-beta: 1\r\n\r\n", "beta"},
+		{"GET /a HTTP/1.1\r\nHost: x\r\nX-Beta: 1\r\n\r\n", "beta"},
+		{"GET /a HTTP/1.1\r\nHost: x\r\nX-Beta: 0\r\nX-Beta: 1\r\n\r\n", "beta"},
+		{"GET /a HTTP/1.1\r\nHost: x\r\nX-Beta: 2\r\n\r\n", "inside"},
+		{"GET /a HTTP/1.1\r\nHost: x\r\nCookie: b=1\r\n\r\n", "any"},
+		{"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/8\r\n\r\n", "agent"},
+		{"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "none"},
+		{"POST /a/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "digits"},
+		{"GET /a/1 HTTP/1.1\r\nHost: x\r\n\r\n", "inside"},
+		{"PUT /h HTTP/1.1\r\nHost: h\r\n\r\n", "host"},
+		{"GET /h HTTP/1.1\r\nHost: h\r\n\r\n", "less"}, // nginx: 404, for it stays with the server
+		{"GET /b HTTP/1.1\r\nHost: x\r\n\r\n", "none"},
+		{"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "none"},
+	} {
+		if got := routeOf(t, s, c.request); got != c.want {
+			t.Errorf("%q: route %q, want %q", c.request, got, c.want)
+		}
+	}
+}
+
+// TestPrecedenceOfRandomRoutes: the tree finds what a walk through all routes finds.
+func TestPrecedenceOfRandomRoutes(t *testing.T) {
+	pool := newPool(t, PoolConfig{})
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	path := func() string {
+		b := []byte("/")
+		for range rnd.IntN(5) {
+			if c := "ab/"[rnd.IntN(3)]; c != '/' || b[len(b)-1] != '/' {
+				b = append(b, c)
+			}
+		}
+		return string(b)
+	}
+	for range 300 {
+		var written []string
+		for range 1 + rnd.IntN(12) {
+			mark := []string{"", "", "= ", "^~ ", "~ ^", "~ "}[rnd.IntN(6)]
+			written = append(written, "* "+mark+path())
+		}
+		s := newHandlerSettings(HandlerConfig{Pool: pool, Routes: testRoutes(pool, written...)})
+		for range 30 {
+			request := path()
+			if got, want := routeOf(t, s, get("x "+request)), slowRoute(written, request); got != want {
+				t.Fatalf("%q: %s: route %q, want %q", written, request, got, want)
+			}
+		}
+	}
+}
+
+// slowRoute finds the route of a path by nginx's words for it.
+func slowRoute(written []string, path string) string {
+	longest, first := "none", false
+	length := 0
+	for _, w := range written {
+		mark, text, marked := strings.Cut(w[2:], " ")
+		switch {
+		case marked && mark == "=" && text == path:
+			return w
+		case marked && mark != "^~":
+		default:
+			if !marked {
+				text = mark
+			}
+			if strings.HasPrefix(path, text) && len(text) > length {
+				longest, length, first = w, len(text), marked
+			}
+		}
+	}
+	for _, w := range written {
+		if re, ok := strings.CutPrefix(w[2:], "~ "); ok && !first && regexp.MustCompile(re).MatchString(path) {
+			return w
+		}
+	}
+	return longest
+}
+
+// TestRoutesSayWhatIsWrong: bad routes are refused, and nothing else is.
+func TestRoutesSayWhatIsWrong(t *testing.T) {
+	pool := newPool(t, PoolConfig{})
+	for _, c := range []struct {
+		r    Route
+		want string // of the error; empty: there is none
+	}{
+		{Route{Name: "a"}, ""},
+		{Route{}, "Routes[0].Name: none: want one"},
+		{Route{Name: "a", Hosts: []string{"a:80"}}, `Routes[0].Hosts[0]: "a:80": want a host without a port`},
+		{Route{Name: "a", Hosts: []string{"a.*.org"}}, `Hosts[0]: "a.*.org": want a host`},
+		{Route{Name: "a", Hosts: []string{"*"}}, `Hosts[0]: "*": want a host`},
+		{Route{Name: "a", Hosts: []string{"[2001:db8::1]", "192.0.2.1", "*.xn--bcher-kva.example"}}, ""},
+		{Route{Name: "a", Paths: []string{"a"}}, `Paths[0]: "a": want a path that begins with /`},
+		{Route{Name: "a", Paths: []string{"/", "=/a"}}, `Paths[1]: "=/a": want a path that begins with /`},
+		{Route{Name: "a", Paths: []string{"!~ a"}}, `Paths[0]: "!~ a": want "/path"`},
+		{Route{Name: "a", Paths: []string{"~ ("}}, "want a regular expression as RE2 has them"},
+		{Route{Name: "a", Paths: []string{`~ (?=a)`}}, "no look-ahead"},
+		{Route{Name: "a", Paths: []string{"/a//b"}}, "want /a/b"},
+		{Route{Name: "a", Paths: []string{"/a b", "/ä", "/a%b", "= /?"}}, ""},
+		{Route{Name: "a", Methods: []string{"GET "}}, `Methods[0]: "GET ": want a method`},
+		{Route{Name: "a", Headers: map[string]string{"a b": ""}}, `Headers[a b]: "a b": want the name of a header`},
+		{Route{Name: "a", Headers: map[string]string{"a": "~ ["}}, "want a regular expression"},
+		{Route{Name: "a", HandlerConfig: HandlerConfig{Tries: 99}}, "Routes[0].Tries: 99: want 1 to 8"},
+		{Route{Name: "a", HandlerConfig: HandlerConfig{MaxHeader: 4096}}, "Routes[0].MaxHeader: want none in a route"},
+		{Route{Name: "a", HandlerConfig: HandlerConfig{Routes: []Route{{Name: "b"}}}}, "Routes[0].Routes: want none in a route"},
+	} {
+		err := HandlerConfig{Pool: pool, Routes: []Route{c.r}}.Validate()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: error %v, want %q", c.r, err, c.want)
+		}
+	}
+	twice := HandlerConfig{Pool: pool, Routes: []Route{{Name: "a"}, {Name: "a"}}}.Validate()
+	if twice == nil || !strings.Contains(twice.Error(), `Routes[1].Name: "a": taken by another route`) {
+		t.Error(twice)
+	}
+	if err := (HandlerConfig{Routes: []Route{{Name: "a", HandlerConfig: HandlerConfig{Pool: pool}}}}).Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := (HandlerConfig{Routes: []Route{{Name: "a"}}}).Validate(); err == nil {
+		t.Error("a route without any pool is taken")
+	}
+}
