@@ -114,6 +114,7 @@ func (x *exchange) responseFields(res *h1.Response, source netip.Addr) []h1.Fiel
 		x.announce(res)
 	}
 	x.answer = set.appendTo(x.answer, x)
+	x.compress(res)
 	return x.answer
 }
 

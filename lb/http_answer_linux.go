@@ -86,6 +86,7 @@ func (c *httpConn) respond(rest []byte) bool {
 	chunks := x.chunked()
 	c.last = c.last || x.unbounded && !chunks || t.expecting
 	t.down.begin(res.Length, chunks)
+	t.down.plain = x.encoder != nil
 	out := h1.AppendStatusLine(c.l.out[:0], res.Status, res.Reason)
 	out = h1.AppendFields(out, fields)
 	if !x.dated {
@@ -137,7 +138,11 @@ func (c *httpConn) flushThenEnd() {
 // breakOff ends an incomplete response so that the client can tell.
 func (c *httpConn) breakOff(err error) {
 	t := c.t
+	if !c.flushEncoder() {
+		return
+	}
 	t.x.brokenOff(err, c.attemptNow(err))
+	t.x.dropEncoder()
 	c.dropBackend()
 	if t.x.unbounded && !t.down.reframe {
 		// The end of the connection would end the response in order: only a reset does not.

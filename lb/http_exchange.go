@@ -69,6 +69,8 @@ type exchange struct {
 	unbounded bool       // its length is not known before its end
 	dated     bool       // it needs no Date of ours
 	announced []string   // names of its trailers
+	encoder   *encoder   // compresses it; nil: nothing does, or not any more
+	encoded   bool       // it is compressed here
 
 	text    []byte   // memory of what is written for this request
 	options []string // what Connection names; see readOptions
@@ -130,6 +132,7 @@ func (x *exchange) release(now time.Time) {
 // then: Received, Sent, Connect, and Reason and Status if no method of x has set them.
 func (x *exchange) close(now time.Time) {
 	x.release(now)
+	x.dropEncoder()
 	r, c := &x.record, x.count
 	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.client, now.Sub(r.Start)
 	if x.client != x.from.client {

@@ -107,7 +107,7 @@ func (x *handling) setHeader(fields []h1.Field) {
 		}
 		h[name] = values
 	}
-	if !x.res.NoBody && x.res.Length >= 0 {
+	if !x.res.NoBody && x.res.Length >= 0 && !x.encoded {
 		h["Content-Length"] = []string{strconv.FormatInt(x.res.Length, 10)}
 	}
 	if x.up.stream != nil && x.major == 2 && !x.res.NoBody && x.res.Length < 0 {

@@ -172,8 +172,9 @@ type errClient struct{ error }
 func (x *exchange) brokenOff(err error, a attempt) {
 	x.record.Reason = err.Error()
 	var client errClient
+	var ours errEncoder
 	switch {
-	case errors.As(err, &client), a.left, a.broken != nil:
+	case errors.As(err, &client), errors.As(err, &ours), a.left, a.broken != nil:
 	case a.cut != nil:
 		x.record.Reason = errCut.Error()
 	case isTimeout(err):

@@ -49,6 +49,7 @@ func (c *httpConn) pumpResponse() {
 		}
 		b := t.back
 		if !b.readable {
+			c.flushEncoder()
 			return
 		}
 		if t.responded && !t.down.reframe && t.duct.fits(&b.sock, &c.sock, t.down.left) {
@@ -69,6 +70,7 @@ func (c *httpConn) pumpResponse() {
 		n, errno := b.read(p)
 		switch {
 		case errno == unix.EAGAIN:
+			c.flushEncoder()
 			return
 		case errno != 0:
 			c.backendFailed(errno)
@@ -77,14 +79,18 @@ func (c *httpConn) pumpResponse() {
 			c.backendEnded()
 			return
 		}
+		cost := n
 		t.heard = true
 		if t.uploaded || t.stopped {
 			b.armTimer(t.x.cfg.Timeout)
 		}
+		if t.x.encoder != nil {
+			cost *= encodingCost
+		}
 		if !c.takeResponse(p[:n]) {
 			return
 		}
-		budget -= n
+		budget -= cost
 	}
 	l.later(c)
 }
@@ -103,12 +109,16 @@ func (c *httpConn) passContent(head, p []byte) bool {
 	t := c.t
 	was := t.down.moved
 	content, used, err := t.down.take(head, p, maxResponseHeader)
-	t.x.record.Sent += t.down.moved - was
 	if err == nil && t.down.over {
 		err = t.parseTrailer(&t.down, maxResponseHeader, maxResponseFields)
 	}
 	t.excess = t.excess || used < len(p)
+	if !t.down.plain {
+		t.x.record.Sent += t.down.moved - was
+	}
 	switch {
+	case t.down.plain:
+		content, err = c.encodeContent(head, content, err)
 	case t.down.reframe:
 		if t.down.over && err == nil {
 			content = c.endChunks(content)
@@ -180,7 +190,7 @@ func (c *httpConn) backendEnded() {
 		return
 	}
 	t.down.over, t.excess = true, true
-	if t.down.reframe && !c.emit(c.endChunks(c.l.out[:0])) {
+	if t.down.reframe && !c.emitEnd() {
 		return
 	}
 	c.endResponse()

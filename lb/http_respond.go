@@ -59,15 +59,45 @@ func (x *handling) copyBody() error {
 	if err := x.flushBefore(); err != nil {
 		return err
 	}
-	return copyPieces(content, func(p []byte) error {
+	err := copyPieces(content, func(p []byte) error {
 		x.awaitClient()
 		x.owed = true
-		if _, err := x.w.Write(p); err != nil {
-			return errClient{err}
+		if err := x.writePiece(p); err != nil {
+			return err
 		}
-		x.record.Sent += int64(len(p))
 		return x.flushBefore()
 	})
+	if err == nil && x.encoder != nil {
+		x.awaitClient()
+		err = x.writeEncoded(x.encoder.end())
+		x.dropEncoder()
+	}
+	return err
+}
+
+// writePiece writes a piece of the body.
+func (x *handling) writePiece(p []byte) error {
+	if x.encoder != nil {
+		return x.writeEncoded(x.encoder.encode(p))
+	}
+	return x.writeContent(p)
+}
+
+// writeEncoded writes what an encoder has made.
+func (x *handling) writeEncoded(made []byte, err error) error {
+	if err != nil || len(made) == 0 {
+		return err
+	}
+	return x.writeContent(made)
+}
+
+// writeContent writes content as the client gets it.
+func (x *handling) writeContent(p []byte) error {
+	if _, err := x.w.Write(p); err != nil {
+		return errClient{err}
+	}
+	x.record.Sent += int64(len(p))
+	return nil
 }
 
 // flushBefore flushes before a read of a body that a ModifyResponse has put in the place of
@@ -85,6 +115,11 @@ func (x *handling) flush() error {
 		return nil
 	}
 	x.owed = false
+	if x.encoder != nil {
+		if err := x.writeEncoded(x.encoder.flush()); err != nil {
+			return err
+		}
+	}
 	if err := x.rc.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return errClient{err}
 	}

@@ -12,6 +12,8 @@ type Rules struct {
 	Access []AccessRule
 	// Maintenance answers all requests with 503.
 	Maintenance bool
+	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
+	Compress *Compress
 }
 
 // decide reports whether there are rules for requests.
@@ -21,5 +23,6 @@ func (r *Rules) decide() bool { return len(r.Access) > 0 || r.Maintenance }
 func (r Rules) Validate() error {
 	return errors.Join(
 		validateAccess(r.Access),
+		validateCompress(r.Compress),
 	)
 }

@@ -21,6 +21,7 @@ type handlerSettings struct {
 	routed        []*handlerSettings // of the routes
 	poolless      bool               // the Pool is none of the configuration
 	inLoops       bool               // event loops can serve requests with these settings, and those of the routes
+	compression   *compression       // nil: none
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
 
@@ -41,6 +42,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		log:            limitedLog(cfg.Logger),
 		folds:          newFoldRule(cfg.Underscores, requests),
 		ruled:          cfg.Rules.decide() || len(cfg.Routes) > 0,
+		compression:    newCompression(cfg.Compress),
 		requestFields:  requests,
 		responseFields: compileFields(cfg.ResponseHeaders, inResponses),
 		dialer:         dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},

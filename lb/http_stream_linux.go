@@ -12,6 +12,7 @@ type bodyStream struct {
 	left    int64     // bytes that are still to come, or h1.Chunked, or h1.UntilClose
 	chunks  h1.Chunks // if it comes in chunks
 	reframe bool      // it goes on in chunks
+	plain   bool      // but not by take, which leaves the content as it is
 	over    bool      // it has come whole, trailer and all
 	trailer []byte    // in chunks: what has come of the trailer section
 	moved   int64     // bytes of content that have come
@@ -31,7 +32,7 @@ var errTrailerTooLong = fmt.Errorf("trailer: %w", errFieldsTooLarge)
 func (s *bodyStream) take(dst, b []byte, maxTrailer int) (content []byte, used int, err error) {
 	switch {
 	case s.over || len(b) == 0:
-		if s.reframe {
+		if s.frames() {
 			content = dst
 		}
 		return content, 0, nil
@@ -45,11 +46,14 @@ func (s *bodyStream) take(dst, b []byte, maxTrailer int) (content []byte, used i
 		used = len(b)
 	}
 	s.moved += int64(used)
-	if s.reframe {
+	if s.frames() {
 		return h1.AppendChunk(dst, b[:used]), used, nil
 	}
 	return b[:used], used, nil
 }
+
+// frames reports whether take makes chunks.
+func (s *bodyStream) frames() bool { return s.reframe && !s.plain }
 
 // skip notes that n bytes of content have gone another way.
 func (s *bodyStream) skip(n int) {
@@ -74,7 +78,7 @@ func (s *bodyStream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, 
 		}
 		n := int(min(s.chunks.Left(), uint64(len(b)-used)))
 		switch {
-		case s.reframe: // b stays as it is: it may be needed again
+		case s.frames(): // b stays as it is: it may be needed again
 			dst = h1.AppendChunk(dst, b[used:used+n])
 		case end != used:
 			copy(b[end:], b[used:used+n])
@@ -94,7 +98,7 @@ func (s *bodyStream) takeChunks(dst, b []byte, maxTrailer int) (content []byte, 
 
 // taken returns the content that goes on: framed in dst, or plain.
 func (s *bodyStream) taken(dst, plain []byte) []byte {
-	if s.reframe {
+	if s.frames() {
 		return dst
 	}
 	return plain

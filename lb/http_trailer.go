@@ -69,7 +69,7 @@ func (x *exchange) requestTrailer(dst, trailer []h1.Field) []h1.Field {
 // responseTrailer appends those fields of a trailer that clients get.
 func (x *exchange) responseTrailer(dst, trailer []h1.Field) []h1.Field {
 	for _, f := range trailer {
-		if x.cfg.responseFields.allowsTrailer(f.Name) && validHeader(f.Name, f.Value) {
+		if x.cfg.responseFields.allowsTrailer(f.Name) && validHeader(f.Name, f.Value) && !(x.encoded && isOfPlainContent(f.Name)) {
 			dst = append(dst, f)
 		}
 	}

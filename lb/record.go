@@ -95,6 +95,7 @@ type counters struct {
 	active                                                     atomic.Int64
 	reserved                                                   atomic.Int64 // connections that are being accepted
 	starved                                                    atomic.Int64 // connections that wait for descriptors
+	compressing                                                atomic.Int64 // responses that are being compressed
 	accepted, refused, failed, retries, paused, received, sent atomic.Uint64
 }
 
@@ -114,6 +115,16 @@ func (c *counters) stats() (s Stats) {
 	s.Refused, s.Failed, s.Retries, s.Paused = c.refused.Load(), c.failed.Load(), c.retries.Load(), c.paused.Load()
 	s.Received, s.Sent = c.received.Load(), c.sent.Load()
 	return s
+}
+
+// beginCompressing counts a response that is compressed from now on, unless there are as many
+// as the limit already.
+func (c *counters) beginCompressing(limit int) bool {
+	if c.compressing.Add(1) > int64(limit) {
+		c.compressing.Add(-1)
+		return false
+	}
+	return true
 }
 
 // reserve counts a connection that is to be accepted, unless there are as many as the

@@ -200,7 +200,29 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		optional("access", list(&h.Access, accessRule), `["allow 192.168.0.0/16", "deny all"]`,
 			"who gets an answer: the first rule that has the client counts, others are allowed; denied ones get 403"),
 		setting("maintenance", boolean(&h.Maintenance), "all requests are answered with 503"),
+		optional("compress", compress(&h.Compress), "{encodings: [zstd, gzip]}",
+			"responses are compressed for clients that accept it; off, or a mapping as below; who sees their length can guess what they hold beside what a request says (BREACH); default: off"),
 	}, homeOf(h))
+}
+
+// compress is a mapping, or off.
+func compress(to **lb.Compress) value {
+	off := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
+	v := maybe(to, compressKeys).unless(off, func(*decoder, *yaml.Node, string) { *to = new(lb.Compress) })
+	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
+	return v
+}
+
+func compressKeys(c *lb.Compress) []key {
+	return owned([]key{
+		required("encodings", list(&c.Encodings, func(e *lb.Encoding) value { return choice(e) }), "[zstd, gzip]",
+			"gzip or zstd: a client gets the first of those that it likes best"),
+		optional("types", list(&c.Types, contentType), "[text/html, text/css]",
+			`all that are compressed, "*" for any; default: text/html and other text, JSON, XML, SVG, but not text/event-stream`),
+		setting("min_length", size(&c.MinLength), "in bytes or KiB; shorter ones are not worth while"),
+		setting("level", integer(&c.Level), "how much work is done, as of gzip; of zstd there are three, from 1, 3 and 6 on"),
+		setting("max_active", integer(&c.MaxActive), "at the same time, each of which needs 1 MiB, with zstd up to 5 MiB by its level; further ones are not compressed"),
+	}, homeOf(c))
 }
 
 func udpKeys(u *lb.UDPConfig) []key {

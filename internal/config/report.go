@@ -37,6 +37,9 @@ func locate(name, path string, keys []key) (at string, t *target) {
 				return locate(rest, sub, k.value.rows())
 			case rest[0] == '.':
 				at, inner = sub, k.value.rows()
+				if found, t := locate(rest[1:], sub, inner); t != nil { // a home of its own
+					return found, t
+				}
 			}
 		}
 		if found, t := locate(name, sub, inner); t != nil {

@@ -96,6 +96,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{
 			Access:      []lb.AccessRule{{From: netip.MustParsePrefix("10.0.0.0/8")}, {Deny: true}},
 			Maintenance: true,
+			Compress:    &lb.Compress{Encodings: []lb.Encoding{lb.EncodingZstd, lb.EncodingGzip}, Types: []string{"text/html", "*"}, MinLength: 2 << 10, Level: 5, MaxActive: 100},
 		}}}})
 	return []Service{web, db, shop, mail, dns, rules}
 }

@@ -101,6 +101,13 @@ func accessRule(to *lb.AccessRule) value {
 	})
 }
 
+// contentType is a media type without parameters, or any.
+func contentType(to *string) value {
+	return text(to, `a type such as text/html, or "*"`, func(s string) bool {
+		return (lb.Compress{Types: []string{s}}).Validate() == nil
+	})
+}
+
 // protocol is a name for ALPN, of up to 255 bytes (RFC 7301 §3.1).
 func protocol(to *string) value {
 	return text(to, "a protocol such as h2", func(s string) bool {
