@@ -62,6 +62,7 @@ func (h *Handler) Reconfigure(cfg HandlerConfig) error {
 		return fmt.Errorf("lb: Handler: %w", ErrClosed)
 	}
 	next, prev := newHandlerSettings(cfg), h.settings.Load()
+	next.goOn(prev)
 	for _, unused := range next.shareConns(prev) {
 		defer unused.cutIdle()
 	}

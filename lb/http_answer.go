@@ -48,7 +48,11 @@ func (x *exchange) interimFields(res *h1.Response) ([]h1.Field, bool) {
 func (x *exchange) responded(res *h1.Response, owned bool) {
 	x.record.Status = res.Status
 	x.private = owned || x.bindsConnection(res)
-	x.pick.Report(Success) // the end of a stream may be far
+	result := Success
+	if x.poor {
+		result = Failure
+	}
+	x.pick.Report(result) // the end of a stream may be far
 }
 
 // bindsConnection reports whether the request, or the response to it, authenticates the

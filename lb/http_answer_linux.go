@@ -77,6 +77,12 @@ func (c *httpConn) respond(rest []byte) bool {
 		return false
 	}
 	x.noteHead(res.Status, c.l.time())
+	if next, again := x.retryElsewhere(res, t.owned, c.attemptNow(nil), c.l.time()); again {
+		c.dropBackend()
+		t.res.Reset()
+		c.attempt(next)
+		return false
+	}
 	x.responded(res, t.owned)
 	t.responded = true
 	if !c.awaitsBody() {

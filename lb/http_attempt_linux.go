@@ -222,7 +222,7 @@ func (c *httpConn) failAttempt(err error) {
 			return
 		}
 	}
-	if x.attemptFailed(err, a) {
+	if x.attemptFailed(err, a, c.l.time()) {
 		c.nextBackend()
 		return
 	}

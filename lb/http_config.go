@@ -135,6 +135,7 @@ func (c HandlerConfig) WithDefaults() HandlerConfig {
 	c.Tries = cmp.Or(c.Tries, defaultTries)
 	c.MaxHeader = cmp.Or(c.MaxHeader, defaultMaxHeader)
 	c.MaxFields = cmp.Or(c.MaxFields, defaultMaxFields)
+	c.Rules = c.Rules.WithDefaults()
 	return c
 }
 

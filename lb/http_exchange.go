@@ -62,6 +62,7 @@ type exchange struct {
 	pick    Pick   // zero while there is no backend
 	result  Result // for pick
 	private bool   // the connection to the backend belongs to the client from now on
+	poor    bool   // pick has answered with what is a failure
 
 	// The response as the client gets it.
 	answer    []h1.Field
@@ -105,6 +106,7 @@ func (x *exchange) open(cfg *handlerSettings, count *counters, from *requestOrig
 		reply: reply{fields: x.reply.fields[:0]},
 	}
 	x.findClient()
+	cfg.budget.note(start, &count.accepted)
 	count.begin()
 }
 

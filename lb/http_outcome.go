@@ -67,7 +67,7 @@ func (x *exchange) keptFailed(err error, a attempt) (again bool, _ error) {
 
 // attemptFailed gives the picked backend back, which has not answered. again: another one may
 // be tried. Otherwise x.last is why the request is not served.
-func (x *exchange) attemptFailed(err error, a attempt) (again bool) {
+func (x *exchange) attemptFailed(err error, a attempt, now time.Time) (again bool) {
 	pick := x.pick
 	x.pick = Pick{}
 	x.last = fmt.Errorf("backend %s: %w", pick.Backend(), err)
@@ -81,7 +81,14 @@ func (x *exchange) attemptFailed(err error, a attempt) (again bool) {
 	}
 	pick.Done(result)
 	// Another backend needs what this host is out of just the same.
-	return x.repeatable(a) && !starved(err) && x.tries < x.cfg.Tries
+	if !x.repeatable(a) || starved(err) || x.tries >= x.cfg.Tries {
+		return false
+	}
+	if a.sent && !x.mayRetry(now) {
+		x.last = fmt.Errorf("%w; %w", x.last, errBudget)
+		return false
+	}
+	return true
 }
 
 // blame returns what the error of an attempt says about the backend.
@@ -94,7 +101,7 @@ func (a attempt) blame(err error) Result {
 
 // repeatable reports whether there may be another attempt after a failed one.
 func (x *exchange) repeatable(a attempt) bool {
-	return !a.left && a.cut != errCut && a.replayable && (!a.sent || idempotent(x.req.Method))
+	return !a.left && a.cut != errCut && a.replayable && (!a.sent || x.cfg.RetryNonIdempotent || idempotent(x.req.Method))
 }
 
 // idempotent reports whether a request may be sent twice (RFC 9110 §9.2.2). Of a method
@@ -161,7 +168,9 @@ func errorPage(status int) (kind string, content []byte) {
 // succeeded tells that the response has come whole. The backend is free from here on, however
 // long the client takes.
 func (x *exchange) succeeded(now time.Time) {
-	x.result = Success
+	if x.result = Success; x.poor {
+		x.result = Neutral // responded has reported what it is
+	}
 	x.release(now)
 }
 

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"errors"
 )
 
@@ -14,6 +15,25 @@ type Rules struct {
 	Maintenance bool
 	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
 	Compress *Compress
+	// RetryStatuses are the statuses for which a backend's response is thrown away and another
+	// backend is asked, as with nginx's proxy_next_upstream: within Tries, the RetryBudget, and
+	// what is said of Handler about repeating requests. Where there is no other backend the
+	// client gets the response as it came. One with 429 or 500 to 599 is a failure of the
+	// backend in any case. 400 to 599, but not 401 or 407. nil: none.
+	RetryStatuses []int
+	// RetryBudget bounds further attempts of requests that a backend has seen: as many percent
+	// of the requests of the last 10 s, and 100 of them in any case. What no backend has seen
+	// does not count. 1 to 100, default 10; negative: no bound.
+	RetryBudget int
+	// RetryNonIdempotent also sends POST, PATCH and other methods to another backend when one
+	// has seen the request, which may then be done twice.
+	RetryNonIdempotent bool
+}
+
+// WithDefaults returns r with its zero fields filled in.
+func (r Rules) WithDefaults() Rules {
+	r.RetryBudget = cmp.Or(r.RetryBudget, defaultRetryBudget)
+	return r
 }
 
 // decide reports whether there are rules for requests.
@@ -24,5 +44,6 @@ func (r Rules) Validate() error {
 	return errors.Join(
 		validateAccess(r.Access),
 		validateCompress(r.Compress),
+		validateRetries(&r),
 	)
 }

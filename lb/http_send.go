@@ -9,20 +9,31 @@ import (
 // sendRequest gets a response from some backend, which is x.pick then. After an error
 // x.pick is zero.
 func (x *handling) sendRequest() error {
+	var next Pick // of a response that was thrown away
 	for {
-		pick, err := x.acquireBackend()
-		if err != nil {
-			return x.acquireFailed(err)
+		pick := next
+		if pick.pool == nil {
+			var err error
+			if pick, err = x.acquireBackend(); err != nil {
+				return x.acquireFailed(err)
+			}
 		}
 		x.begin(pick)
-		if err = x.tryBackend(); err == nil {
-			return nil
-		}
+		err := x.tryBackend()
 		a := x.attempt() // before dropUpstream: what the attempt has left behind decides
+		if err == nil {
+			var again bool
+			if next, again = x.retryElsewhere(&x.res, x.up.to.owner != nil, a, time.Now()); !again {
+				return nil
+			}
+			x.dropUpstream()
+			continue
+		}
 		x.dropUpstream()
-		if !x.attemptFailed(err, a) {
+		if !x.attemptFailed(err, a, time.Now()) {
 			return x.last
 		}
+		next = Pick{}
 	}
 }
 

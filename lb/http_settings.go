@@ -28,6 +28,7 @@ type handlerSettings struct {
 	idle   *idleConns
 	shared *sharedConns // of HTTP/2
 	gone   registry     // what the pool cuts: the Handler's sessions, idle and shared
+	budget *retryBudget // the Handler's
 }
 
 // newHandlerSettings returns settings that watch no pool yet.
@@ -48,6 +49,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		dialer:         dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},
 		idle:           new(idleConns),
 		shared:         new(sharedConns),
+		budget:         new(retryBudget),
 	}
 	if cfg.Pool == nil {
 		s.Pool, _ = NewPool(PoolConfig{}) // is valid
@@ -100,6 +102,16 @@ func (s *handlerSettings) shareConns(prev *handlerSettings) (unused []*handlerSe
 		}
 	}
 	return unused
+}
+
+// goOn has s and its routes go on with what prev, which may be nil, has counted.
+func (s *handlerSettings) goOn(prev *handlerSettings) {
+	if prev != nil {
+		s.budget = prev.budget
+	}
+	for _, r := range s.routed {
+		r.budget = s.budget
+	}
 }
 
 // watch has the pool of s cut the connections of s, and sessions.

@@ -202,6 +202,11 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		setting("maintenance", boolean(&h.Maintenance), "all requests are answered with 503"),
 		optional("compress", compress(&h.Compress), "{encodings: [zstd, gzip]}",
 			"responses are compressed for clients that accept it; off, or a mapping as below; who sees their length can guess what they hold beside what a request says (BREACH); default: off"),
+		optional("retry_statuses", list(&h.RetryStatuses, integer), "[502, 503]",
+			"of a backend's response for which another backend is asked instead, as nginx's proxy_next_upstream; the client gets it where there is none; 429 and 500 to 599 are failures of the backend then; default: none"),
+		setting("retry_budget", off(integer(&h.RetryBudget)),
+			"percentage of the requests of the last 10s that other backends may get which one has seen already; 100 of them in any case; 0: any number"),
+		setting("retry_non_idempotent", boolean(&h.RetryNonIdempotent), "repeat POST, PATCH and other methods as well when a backend has seen the request, which may then be done twice"),
 	}, homeOf(h))
 }
 

@@ -62,7 +62,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		BackendTLS:  &TLS{ServerName: "shop.example.org", CA: "/etc/havip/ca.pem", Certificate: "/etc/havip/lb.pem", Key: "/etc/havip/lb.key"},
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, ClientTimeout: 40 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, BackendProtocol: lb.BackendHTTP2, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
-			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass, Rules: lb.Rules{RetryBudget: 10},
 			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}},
 			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
 		AccessLog: true,
@@ -97,6 +97,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			Access:      []lb.AccessRule{{From: netip.MustParsePrefix("10.0.0.0/8")}, {Deny: true}},
 			Maintenance: true,
 			Compress:    &lb.Compress{Encodings: []lb.Encoding{lb.EncodingZstd, lb.EncodingGzip}, Types: []string{"text/html", "*"}, MinLength: 2 << 10, Level: 5, MaxActive: 100},
+			Maintenance: true, RetryStatuses: []int{502, 503}, RetryBudget: 20, RetryNonIdempotent: true,
 		}}}})
 	return []Service{web, db, shop, mail, dns, rules}
 }
