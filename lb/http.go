@@ -103,7 +103,7 @@ func (h *Handler) Stats() Stats { return h.counters.stats() }
 
 // newHandling begins to account for a request. The request must end with endRequest.
 func newHandling(h *Handler, w http.ResponseWriter, r *http.Request) *handling {
-	x := &handling{h: h, w: w, rc: http.NewResponseController(w), in: r, conn: clientConnOf(r)}
+	x := &handling{h: h, w: w, rc: http.NewResponseController(w), in: r, conn: clientConnOf(r), owner: ownerOf(r)}
 	x.client = newRequestOrigin(remoteAddr(r), localAddr(r), r.TLS)
 	readHead(&x.head, r)
 	x.open(h.settings.Load(), &h.counters, &x.client, &x.head, time.Now())

@@ -84,7 +84,7 @@ func (c *httpConn) attempt(pick Pick) {
 }
 
 // destination returns which connections the request may use.
-func (c *httpConn) destination() destination { return c.t.x.cfg.destinationOf(c.t.x.pick) }
+func (c *httpConn) destination() destination { return c.t.x.destination() }
 
 // takeKept returns a kept connection for the request; nil: a new one is needed.
 func (c *httpConn) takeKept() *backendConn {
@@ -99,8 +99,11 @@ func (c *httpConn) takeKept() *backendConn {
 		b.drop()
 	}
 	limit := x.keptFor()
-	if limit == 0 {
+	switch {
+	case limit == 0:
 		return nil
+	case to.header != "":
+		return c.owned.take(to, limit, !idempotent(x.req.Method))
 	}
 	return c.l.takeIdle(to, limit, !idempotent(x.req.Method))
 }
@@ -152,7 +155,11 @@ func (c *httpConn) useBackend() {
 	t.res.Reset() // an earlier attempt may have left a part of a head
 	t.up.begin(t.req.Length, t.up.reframe)
 	t.expecting = x.expect && t.hasBody() && !t.asked
-	c.l.out = x.appendRequest(c.l.out[:0], t.hasBody(), t.expecting)
+	c.l.out = c.l.out[:0]
+	if !t.kept && b.to.tls == nil {
+		c.l.out = append(c.l.out, b.to.header...)
+	}
+	c.l.out = x.appendRequest(c.l.out, t.hasBody(), t.expecting)
 	out := c.l.out
 	switch {
 	case !t.hasBody():
@@ -275,6 +282,8 @@ func (c *httpConn) freeBackend() {
 		c.bound = b
 	case t.x.cfg.Reuse == ReuseNever:
 		b.drop()
+	case b.to.header != "":
+		c.keepOwned(b)
 	default:
 		c.l.keepIdle(b)
 	}

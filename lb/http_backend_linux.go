@@ -3,7 +3,6 @@ package lb
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +15,8 @@ import (
 type backendConn struct {
 	sock
 	to    destination
-	user  *httpConn // whose request it serves, or that it waits for; nil: it is idle
+	user  *httpConn  // whose request it serves, or that it waits for; nil: it is idle
+	home  *keptConns // where it is idle; nil: it is not, or is authenticated for a client
 	state backendState
 	local netip.Addr // this host's address in it; zero: not asked for yet
 	in    []byte     // the beginning of a response's head
@@ -129,92 +129,17 @@ func (b *backendConn) source() netip.Addr {
 	return b.local
 }
 
-// takeIdle returns a connection that has not been idle for longer than limit; nil if there is
-// none. once: the request is sent once only, so nothing may have come yet.
-func (l *httpLoop) takeIdle(to destination, limit time.Duration, once bool) *backendConn {
-	kept := l.idle[to.server]
-	if kept == nil {
-		return nil
-	}
-	for i := len(kept.conns) - 1; i >= 0; i-- { // first what was used last
-		b := kept.conns[i]
-		if l.Now()-b.since > int64(limit) {
-			return nil
-		}
-		if b.to != to {
-			continue
-		}
-		kept.conns = slices.Delete(kept.conns, i, i+1)
-		if b.ending || b.broken || once && b.hasUnread() {
-			l.timers.Stop(&b.timer)
-			b.close()
-			continue
-		}
-		return b
-	}
-	return nil
-}
-
-// keptConns are the idle connections to a server, in the order of their last use. Most have the
-// same destination.
-type keptConns struct{ conns []*backendConn }
-
-// keepIdle keeps a connection whose response has been read to its end.
-func (l *httpLoop) keepIdle(b *backendConn) {
-	b.user, b.in, b.state, b.since = nil, nil, backendIdle, l.Now()
-	kept := l.idle[b.to.server]
-	if b.ending || b.broken || l.closing || kept != nil && len(kept.conns) >= maxIdle || b.readable && b.spoilt() {
-		l.timers.Stop(&b.timer)
-		b.close()
-		return
-	}
-	if kept == nil {
-		kept = new(keptConns)
-		l.idle[b.to.server] = kept
-	}
-	kept.conns = append(kept.conns, b)
-	b.armTimer(idleFor)
-}
-
-// forgetIdle takes b out of its list.
-func (l *httpLoop) forgetIdle(b *backendConn) {
-	kept := l.idle[b.to.server]
-	if kept == nil {
-		return // it belongs to a client
-	}
-	if i := slices.Index(kept.conns, b); i >= 0 {
-		kept.conns = slices.Delete(kept.conns, i, i+1)
-	}
-	if len(kept.conns) == 0 {
-		delete(l.idle, b.to.server)
-	}
-}
-
-// dropIdle closes the idle connections to servers, and reports whether there were any.
-func (l *httpLoop) dropIdle(gone servers) (found bool) {
-	for server, kept := range l.idle {
-		if !gone.has(server) {
-			continue
-		}
-		delete(l.idle, server)
-		for _, b := range kept.conns {
-			l.timers.Stop(&b.timer)
-			b.close()
-			found = true
-		}
-	}
-	return found
-}
-
 // dialSlowly connects to a name, a unix socket, or by TLS, which takes a goroutine.
 func (c *httpConn) dialSlowly(pick Pick) {
 	t, l := c.t, c.l
 	ctx, cancel := context.WithCancel(l.e.work)
 	t.giveUp = cancel
 	d, serial := &t.x.cfg.dialer, c.newAttempt()
+	to := c.destination()
+	greeting := to.greeting()
 	go func() {
 		defer cancel()
-		side, err := dialSide(ctx, d, pick)
+		side, err := dialSide(ctx, d, pick, greeting)
 		if !l.Post(func() {
 			if c.attempts != serial || c.t == nil {
 				side.close()

@@ -27,6 +27,7 @@ type httpConn struct {
 	t      *httpTurn // the present request; nil: none has begun
 
 	bound    *backendConn // which NTLM or Negotiate has authenticated for this client; nil: none
+	owned    *keptConns   // whose PROXY header names the client; nil: there were none
 	attempts int32        // serial of the latest attempt that waits for a goroutine
 	requests int          // that have begun
 	last     bool         // the connection ends with the present response
@@ -390,10 +391,7 @@ func (c *httpConn) hangUp() {
 func (c *httpConn) end() {
 	l := c.l
 	l.timers.Stop(&c.timer)
-	if c.bound != nil {
-		c.bound.drop()
-		c.bound = nil
-	}
+	c.dropOwned()
 	if c.t != nil {
 		l.giveTurn(c.t)
 		c.t = nil
@@ -403,6 +401,18 @@ func (c *httpConn) end() {
 	if c.state != connClosed {
 		c.state = connClosed
 		c.release()
+	}
+}
+
+// dropOwned closes what is idle and belongs to the client.
+func (c *httpConn) dropOwned() {
+	if c.bound != nil {
+		c.bound.drop()
+		c.bound = nil
+	}
+	if c.owned != nil {
+		c.owned.drop(nil)
+		c.l.forgetKept(c.owned)
 	}
 }
 
@@ -422,10 +432,7 @@ func (c *httpConn) handOver() {
 	}
 	l.timers.Stop(&c.timer)
 	l.giveHead(c.in)
-	if c.bound != nil {
-		c.bound.drop()
-		c.bound = nil
-	}
+	c.dropOwned()
 	c.in, c.state = nil, connClosed
 	l.handOver(a, c.takeOut())
 }

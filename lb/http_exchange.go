@@ -83,6 +83,8 @@ type requestOrigin struct {
 	clientText, localText string               // the addresses, for backends
 	secure                *tls.ConnectionState // nil: no TLS
 	text                  *secureText          // of secure; nil: no header has had it yet
+	headerText            string               // of header, in the version headerOf
+	headerOf              ProxyVersion
 }
 
 func newRequestOrigin(client, local netip.AddrPort, secure *tls.ConnectionState) requestOrigin {

@@ -37,7 +37,7 @@ func (x *handling) serve() {
 	err := x.sendRequest()
 	if err == nil {
 		x.noteHead(x.res.Status, time.Now())
-		x.private = x.up.to.owner != nil || x.bindsConnection(&x.res)
+		x.private = x.up.to.login || x.bindsConnection(&x.res)
 		if x.cfg.ModifyResponse != nil {
 			err = x.modifyResponse()
 		}

@@ -8,7 +8,7 @@ import (
 
 const (
 	// idleFor is how long a connection to a backend is kept without a request, if it does
-	// not belong to a client.
+	// not belong to a client that has authenticated it.
 	idleFor = 30 * time.Second
 	// freshFor is how long a connection may have been idle that is used for a request
 	// which cannot be repeated: after a longer time the backend may be closing it.
@@ -60,13 +60,17 @@ func (i *idleConns) keepConn(u *upstream) {
 	u.headerLeft = -1
 	u.sent.Store(false)
 	until := u.since.Add(idleFor)
-	if u.to.owner != nil {
+	if u.to.login {
 		until = time.Time{} // as long as the client
 	}
 	_ = u.SetReadDeadline(until)
+	most := maxIdle
+	if u.to.owner != nil {
+		most = maxOwned
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.closed || len(i.conns[u.to]) >= maxIdle {
+	if i.closed || len(i.conns[u.to]) >= most {
 		u.Close()
 		return
 	}
@@ -130,7 +134,7 @@ func (i *idleConns) giveWay() (any bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for to, l := range i.conns {
-		if to.owner != nil {
+		if to.login {
 			continue
 		}
 		for _, u := range l {

@@ -83,7 +83,7 @@ func TestNothingIsKeptAfterTheEnd(t *testing.T) {
 // anew.
 func TestIdleConnectionsGiveWay(t *testing.T) {
 	var i idleConns
-	own, _ := idleUpstream(t, destination{owner: new(clientConn)})
+	own, _ := idleUpstream(t, destination{owner: new(clientConn), login: true})
 	i.keepConn(own)
 	if i.giveWay() {
 		t.Error("something gives way")

@@ -23,6 +23,7 @@ type httpLoop struct {
 	spareq []*httpConn // memory of the runq before
 	timers reactor.Timers[timed]
 	idle   map[*server]*keptConns
+	owned  map[*keptConns]struct{} // those of clients that are not empty
 
 	scratch []byte // what is read goes here, with room before and behind it
 	tls     tlsBuffers

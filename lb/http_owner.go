@@ -118,7 +118,8 @@ type clientConn struct {
 	present context.Context // nil before the first request; see presence
 	leave   context.CancelFunc
 	ended   bool
-	bound   map[*idleConns]destination // where the latest connection that belongs to it leads
+	bound   map[*idleConns]destination // where the latest connection leads that is authenticated for it
+	owned   []owned                    // where those lead that began with a header about it
 }
 
 // clientConnOf returns the connection that brought r and nothing but requests that follow
@@ -127,12 +128,18 @@ func clientConnOf(r *http.Request) *clientConn {
 	if r.ProtoMajor != 1 {
 		return nil
 	}
+	return ownerOf(r)
+}
+
+// ownerOf returns the connection that brought r, maybe with requests beside it; nil if it is
+// not known.
+func ownerOf(r *http.Request) *clientConn {
 	o, _ := r.Context().Value(clientConnKey{}).(*clientConn)
 	return o
 }
 
-// boundTo returns where the connection leads that o has among those of i; zero: nowhere. o
-// may be nil.
+// boundTo returns where the connection leads that o has authenticated among those of i; zero:
+// nowhere. o may be nil.
 func (o *clientConn) boundTo(i *idleConns) destination {
 	if o == nil {
 		return destination{}
@@ -155,7 +162,7 @@ func (o *clientConn) keep(i *idleConns, u *upstream) {
 		u.Close()
 		return
 	}
-	u.to.owner = o
+	u.to.owner, u.to.login = o, true
 	i.drop(o.bound[i])
 	maps.DeleteFunc(o.bound, func(i *idleConns, _ destination) bool { return i.isClosed() })
 	if o.bound == nil {
@@ -174,4 +181,8 @@ func (o *clientConn) end() {
 		i.drop(to)
 	}
 	o.bound = nil
+	for _, of := range o.owned {
+		of.among.drop(of.to)
+	}
+	o.owned = nil
 }

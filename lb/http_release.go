@@ -40,6 +40,8 @@ func (x *handling) keepUpstream() {
 		x.conn.keep(x.cfg.idle, u)
 	case x.cfg.Reuse == ReuseNever:
 		u.Close()
+	case u.to.header != "":
+		x.owner.keepOwned(x.cfg.idle, u)
 	default:
 		x.cfg.idle.keepConn(u)
 	}
@@ -50,10 +52,10 @@ const sentWithin = 50 * time.Millisecond
 
 // uploadedWhole reports whether the backend has got the whole request.
 func (x *handling) uploadedWhole() bool {
-	if !x.body.over.Load() {
+	if !x.body.over.Load() && x.body.bytesRead() != x.in.ContentLength {
 		return false
 	}
-	select {
+	select { // in HTTP/2 the end of the stream may come behind the last byte
 	case <-x.upload.done:
 		return x.upload.err == nil
 	default:

@@ -13,6 +13,13 @@ type Rules struct {
 	Access []AccessRule
 	// Maintenance answers all requests with 503.
 	Maintenance bool
+	// SendProxy is the version of the PROXY header that connections to backends begin with,
+	// in front of TLS if there is TLS. The header names the client's connection, and what
+	// follows belongs to that: other clients never get such a connection, and it ends with the
+	// client's. So a client has a connection of its own to each backend that it gets to, of
+	// HTTP/2 as well. Where clients are not known, for lack of [TrackConns], each request has
+	// one. Default ProxyNone.
+	SendProxy ProxyVersion
 	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
 	Compress *Compress
 	// RetryStatuses are the statuses for which a backend's response is thrown away and another
@@ -45,5 +52,6 @@ func (r Rules) Validate() error {
 		validateAccess(r.Access),
 		validateCompress(r.Compress),
 		validateRetries(&r),
+		validateSendProxy(r.SendProxy),
 	)
 }

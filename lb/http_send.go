@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"time"
+
+	"github.com/havip/havip/internal/retry"
 )
 
 // sendRequest gets a response from some backend, which is x.pick then. After an error
@@ -73,7 +75,7 @@ func (x *handling) tryBackend() error {
 		u.Close()
 		x.up = nil
 	}
-	u, err := x.cfg.dialUpstream(valued{ctx, x.in.Context()}, x.pick)
+	u, err := x.dialUpstream(valued{ctx, x.in.Context()})
 	if err != nil {
 		if interrupted := x.session.interrupted(); interrupted != nil {
 			err = interrupted
@@ -85,13 +87,13 @@ func (x *handling) tryBackend() error {
 
 // takeKept returns a kept connection to x.pick for the request; nil: a new one is needed.
 func (x *handling) takeKept() *upstream {
-	to := x.cfg.destinationOf(x.pick)
+	to := x.destination()
 	if x.cfg.BackendProtocol == BackendHTTP2 {
 		return x.takeStream(to)
 	}
 	if x.conn != nil {
 		own := to
-		own.owner = x.conn
+		own.owner, own.login = x.conn, true
 		if own == x.conn.boundTo(x.cfg.idle) {
 			// Another connection would not be authenticated, so there is no choice.
 			if u := x.takeConn(own, math.MaxInt64); u != nil {
@@ -100,7 +102,7 @@ func (x *handling) takeKept() *upstream {
 		}
 	}
 	limit := x.keptFor()
-	if limit == 0 {
+	if limit == 0 || to.strange() {
 		return nil
 	}
 	return x.takeConn(to, limit)
@@ -110,7 +112,7 @@ func (x *handling) takeKept() *upstream {
 // there is none. A server tells which requests it has left alone when it ends a connection,
 // so that one that cannot be repeated needs no fresh connection.
 func (x *handling) takeStream(to destination) *upstream {
-	if x.cfg.Reuse == ReuseNever {
+	if x.cfg.Reuse == ReuseNever || to.strange() {
 		return nil
 	}
 	if conn, stream := x.cfg.shared.take(to); stream != nil {
@@ -129,6 +131,28 @@ func (x *handling) takeConn(to destination, limit time.Duration) *upstream {
 		}
 		u.Close()
 	}
+}
+
+// dialUpstream connects to x.pick.
+func (x *handling) dialUpstream(ctx context.Context) (*upstream, error) {
+	s, to := x.cfg, x.destination()
+	if s.BackendProtocol == BackendHTTP2 {
+		return x.dialShared(ctx, to)
+	}
+	start := time.Now()
+	c, err := s.dialer.connect(ctx, x.pick, to.greeting())
+	if starved(err) && s.idle.giveWay() && retry.Pause(ctx, starvedFor) {
+		c, err = s.dialer.connect(ctx, x.pick, to.greeting())
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.pick.Connected(time.Since(start))
+	u := newUpstream(c, to)
+	if to.tls == nil {
+		u.greeting = to.header
+	}
+	return u, nil
 }
 
 // sendOn sends the request on u and waits for the header of the response.

@@ -1,13 +1,9 @@
 package lb
 
 import (
-	"context"
 	"log/slog"
 	"maps"
 	"slices"
-	"time"
-
-	"github.com/havip/havip/internal/retry"
 )
 
 // handlerSettings are the settings of the requests that began while they were current.
@@ -134,24 +130,8 @@ func (s *handlerSettings) mayShareConns(prev *handlerSettings) bool {
 	return prev != nil && s.Pool == prev.Pool && s.BackendTLS == prev.BackendTLS && s.Dial == nil && prev.Dial == nil
 }
 
-// dialUpstream connects to a picked backend.
-func (s *handlerSettings) dialUpstream(ctx context.Context, pick Pick) (*upstream, error) {
-	if s.BackendProtocol == BackendHTTP2 {
-		return s.dialShared(ctx, pick)
-	}
-	start := time.Now()
-	c, err := s.dialer.connect(ctx, pick, nil)
-	if starved(err) && s.idle.giveWay() && retry.Pause(ctx, starvedFor) {
-		c, err = s.dialer.connect(ctx, pick, nil)
-	}
-	if err != nil {
-		return nil, err
-	}
-	pick.Connected(time.Since(start))
-	return newUpstream(c, s.destinationOf(pick)), nil
-}
-
-// destinationOf returns which kept connections a request for a picked backend may use.
+// destinationOf returns which kept connections a request for a picked backend may use,
+// but for what concerns the client: see [exchange.destination].
 func (s *handlerSettings) destinationOf(pick Pick) destination {
 	return destination{server: pick.member.server, address: pick.Address(), tls: s.dialer.tlsFor(pick)}
 }

@@ -245,12 +245,12 @@ func (c *sharedConns) cut(gone servers) {
 	c.retire(func(to destination, _ *sharedConn) bool { return gone.has(to.server) })
 }
 
-// dialShared connects to a picked backend by HTTP/2, or joins who does. The values are those
-// of the context of the request for which it is.
-func (s *handlerSettings) dialShared(ctx context.Context, pick Pick) (*upstream, error) {
-	to := s.destinationOf(pick)
+// dialShared connects to x.pick by HTTP/2, or joins who does. The values are those of the
+// context of the request for which it is.
+func (x *handling) dialShared(ctx context.Context, to destination) (*upstream, error) {
+	s, pick := x.cfg, x.pick
 	dial := func(life context.Context) (*sharedConn, error) { return s.connectShared(valued{life, ctx}, pick, to) }
-	if s.Reuse == ReuseNever {
+	if s.Reuse == ReuseNever || to.strange() {
 		conn, err := dial(ctx)
 		if err != nil {
 			return nil, err
@@ -266,18 +266,24 @@ func (s *handlerSettings) dialShared(ctx context.Context, pick Pick) (*upstream,
 	if err != nil {
 		return nil, err
 	}
+	if to.owner != nil {
+		to.owner.keepShared(s.shared, conn, to)
+	}
 	return newUpstream2(conn, stream, to), nil
 }
 
 // connectShared makes a connection.
 func (s *handlerSettings) connectShared(ctx context.Context, pick Pick, to destination) (*sharedConn, error) {
 	start := time.Now()
-	c, err := s.dialer.connect(ctx, pick, nil)
+	c, err := s.dialer.connect(ctx, pick, to.greeting())
 	if starved(err) && (s.idle.giveWay() || s.shared.giveWay()) && retry.Pause(ctx, starvedFor) {
-		c, err = s.dialer.connect(ctx, pick, nil)
+		c, err = s.dialer.connect(ctx, pick, to.greeting())
 	}
 	if err != nil {
 		return nil, err
+	}
+	if to.tls == nil && to.header != "" {
+		c = &prefaced{Conn: c, greeting: to.greeting()}
 	}
 	limited, cancel := context.WithTimeout(ctx, s.ConnectTimeout)
 	defer cancel()

@@ -19,7 +19,8 @@ type handling struct {
 	in     *http.Request
 	head   h1.Request    // of in
 	client requestOrigin // of in
-	conn   *clientConn   // nil: not known
+	conn   *clientConn   // nil: not known, or not of HTTP/1
+	owner  *clientConn   // nil: not known
 
 	ctx      context.Context    // ends when the client has left
 	leave    context.CancelFunc // ends ctx; nil if that is the context of net/http

@@ -44,10 +44,7 @@ func (c *httpConn) switchProtocols(rest []byte) {
 	l.timers.Stop(&b.timer)
 	c.in = nil // the turn refers to it
 	l.timers.Stop(&c.timer)
-	if c.bound != nil { // to another server
-		c.bound.drop()
-		c.bound = nil
-	}
+	c.dropOwned() // to other servers
 	c.state = connClosed
 	go tun.run(l.e.work)
 }

@@ -34,6 +34,8 @@ func (x *handling) startUpload(u *upstream) *upload {
 	if u.stream != nil {
 		up.err = x.writeHead2(u, body != nil, expect)
 	} else {
+		_, _ = u.w.WriteString(u.greeting)
+		u.greeting = ""
 		_, _ = u.w.Write(x.appendRequest(u.w.AvailableBuffer(), body != nil, expect)) // an error stays in u.w until Flush
 		up.err = u.w.Flush()
 	}

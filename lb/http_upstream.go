@@ -21,7 +21,9 @@ type destination struct {
 	server  *server
 	address string
 	tls     *tls.Config
+	header  string      // PROXY header that it begins with; empty: none
 	owner   *clientConn // whose requests alone may use it; nil: anybody's
+	login   bool        // because it is authenticated as the owner
 }
 
 // upstream is a connection to a backend, used by one request at a time. http.Transport
@@ -36,6 +38,8 @@ type upstream struct {
 
 	stream *h2.Stream  // of HTTP/2; nil: it is a connection of HTTP/1.1
 	shared *sharedConn // which stream is a part of
+
+	greeting string // that goes out ahead of the first request; empty: none, or it has
 
 	// During a request.
 	timeout    time.Duration // silence that is accepted

@@ -122,17 +122,27 @@ func (n node) serve(ctx context.Context) error {
 	if n.Files > 0 { // what the test is about
 		log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	handler := HandlerConfig{Pool: pool, Rules: Rules{SendProxy: ProxyVersion(n.SendProxy)}}
 	switch n.Mode {
 	case "tcp":
 		return n.serveTCP(ctx, ln, TCPConfig{Pool: pool, TLS: encrypted, Logger: log})
 	case "http":
-		p, err := NewHTTP(HTTPConfig{HandlerConfig: HandlerConfig{Pool: pool, Logger: log}, TLS: encrypted, IdleTimeout: time.Hour, ShutdownTimeout: -1})
+		handler.Logger = log
+		p, err := NewHTTP(HTTPConfig{HandlerConfig: handler, AcceptProxy: n.trusted(), TLS: encrypted, IdleTimeout: time.Hour, ShutdownTimeout: -1})
 		if err != nil {
 			return err
 		}
 		return p.Serve(ctx, ln)
 	}
-	return serveHandler(ctx, ln, HandlerConfig{Pool: pool}, ListenerConfig{TLS: encrypted, Logger: log})
+	return serveHandler(ctx, ln, handler, ListenerConfig{AcceptProxy: n.trusted(), TLS: encrypted, Logger: log})
+}
+
+// trusted are the networks of AcceptProxy.
+func (n node) trusted() (list []netip.Prefix) {
+	for _, p := range n.AcceptProxy {
+		list = append(list, netip.MustParsePrefix(p))
+	}
+	return list
 }
 
 func (n node) serveTCP(ctx context.Context, ln net.Listener, cfg TCPConfig) error {
@@ -140,9 +150,7 @@ func (n node) serveTCP(ctx context.Context, ln net.Listener, cfg TCPConfig) erro
 	if n.BackendTLS {
 		cfg.BackendTLS = &tls.Config{InsecureSkipVerify: true}
 	}
-	for _, p := range n.AcceptProxy {
-		cfg.AcceptProxy = append(cfg.AcceptProxy, netip.MustParsePrefix(p))
-	}
+	cfg.AcceptProxy = n.trusted()
 	t, err := NewTCP(cfg)
 	if err != nil {
 		return err

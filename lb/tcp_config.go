@@ -82,6 +82,11 @@ func (v ProxyVersion) MarshalText() ([]byte, error) { return []byte(v.String()),
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (v *ProxyVersion) UnmarshalText(text []byte) error { return words.Parse(proxyVersions, text, v) }
 
+// validateSendProxy returns what is wrong with a SendProxy.
+func validateSendProxy(v ProxyVersion) error {
+	return field.If(!words.Has(proxyVersions, v), "SendProxy", "%v: want %s", v, words.Choice(proxyVersions))
+}
+
 // WithDefaults returns c with its zero fields filled in.
 func (c TCPConfig) WithDefaults() TCPConfig {
 	c.HandshakeTimeout = cmp.Or(c.HandshakeTimeout, defaultHandshakeTimeout)
@@ -106,7 +111,7 @@ func (c TCPConfig) Validate() error {
 	errs := []error{
 		field.If(c.Pool == nil && len(c.Routes) == 0, "Pool", "nil: want one, or routes"),
 		validateServerTLS(c.TLS),
-		field.If(!words.Has(proxyVersions, c.SendProxy), "SendProxy", "%v: want %s", c.SendProxy, words.Choice(proxyVersions)),
+		validateSendProxy(c.SendProxy),
 		field.Between("HandshakeTimeout", c.HandshakeTimeout, 10*time.Millisecond, time.Hour),
 		field.Between("ConnectTimeout", c.ConnectTimeout, time.Millisecond, time.Hour),
 		field.Between("IdleTimeout", c.IdleTimeout, 10*time.Millisecond, 30*day),

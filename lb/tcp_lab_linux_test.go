@@ -127,18 +127,20 @@ listen accept
   server app 192.0.2.42:81 send-proxy
 `)
 	startPeer(t, edge, edge.Command("haproxy", "-db", "-f", haproxy), "192.0.2.30:8081", "192.0.2.30:8082")
-	for version := 1; version <= 2; version++ {
-		for to, address := range map[string]string{"nginx": "192.0.2.42:81", "haproxy": "192.0.2.30:8083"} {
-			n := node{Mode: "tcp", Listen: "192.0.2.40:8080", SendProxy: version, AcceptProxy: []string{"192.0.2.30/32"},
-				Pool: PoolConfig{Backends: []Backend{{Address: address}}}}
-			c := n.start(t, balancer)
-			for path, via := range map[string]string{"direct": "192.0.2.40:8080", "haproxy v1": "192.0.2.30:8081", "haproxy v2": "192.0.2.30:8082"} {
-				if got := askedFrom(t, client, via, nil); got != "192.0.2.9" {
-					t.Errorf("client, %s, havip, version %d to %s: the client is %q", path, version, to, got)
+	for _, mode := range []string{"tcp", "http", "net/http"} {
+		for version := 1; version <= 2; version++ {
+			for to, address := range map[string]string{"nginx": "192.0.2.42:81", "haproxy": "192.0.2.30:8083"} {
+				n := node{Mode: mode, Listen: "192.0.2.40:8080", SendProxy: version, AcceptProxy: []string{"192.0.2.30/32"},
+					Pool: PoolConfig{Backends: []Backend{{Address: address}}}}
+				c := n.start(t, balancer)
+				for path, via := range map[string]string{"direct": "192.0.2.40:8080", "haproxy v1": "192.0.2.30:8081", "haproxy v2": "192.0.2.30:8082"} {
+					if got := askedFrom(t, client, via, nil); got != "192.0.2.9" {
+						t.Errorf("client, %s, havip in mode %s, version %d to %s: the client is %q", path, mode, version, to, got)
+					}
 				}
-			}
-			if err := c.Stop(bound); err != nil {
-				t.Errorf("%v\n%s", err, c.Output())
+				if err := c.Stop(bound); err != nil {
+					t.Errorf("%v\n%s", err, c.Output())
+				}
 			}
 		}
 	}

@@ -77,9 +77,10 @@ func (s *preparedSide) records(b *tlsBuffers) *records {
 // close closes the descriptor of a side that no loop wants.
 func (s *preparedSide) close() { reactor.Close(s.fd) }
 
-// dialSide connects to a picked backend, and shakes hands if that has TLS. It waits.
-func dialSide(ctx context.Context, d *dialer, pick Pick) (preparedSide, error) {
-	c, err := d.connect(ctx, pick, nil)
+// dialSide connects to a picked backend, and shakes hands if that has TLS, behind greeting as
+// with [dialer.connect]. It waits.
+func dialSide(ctx context.Context, d *dialer, pick Pick, greeting []byte) (preparedSide, error) {
+	c, err := d.connect(ctx, pick, greeting)
 	if err != nil {
 		return preparedSide{fd: -1}, err
 	}

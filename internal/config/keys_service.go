@@ -173,8 +173,9 @@ func (s *Service) proxyKeys() []key {
 	return owned([]key{
 		optional("accept", list(&s.AcceptProxy, trusted), "[192.168.31.0/24]",
 			"who must begin each connection with a PROXY header, version 1 or 2, in front of TLS; default: nobody"),
-		setting("send", choice(&s.TCP.SendProxy), "the header that connections to backends, those of checks too, begin with, in front of TLS, in mode tcp"),
-	}, homeOf(&s.TCP))
+		setting("send", choice(&s.TCP.SendProxy).also(&s.HTTP.SendProxy),
+			"the header that connections to backends, those of checks too, begin with, in front of TLS; in mode http each is kept for one connection of a client"),
+	}, homeOf(&s.TCP), homeOf(&s.HTTP))
 }
 
 func httpKeys(h *lb.HTTPConfig) []key {

@@ -53,7 +53,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			{Name: "shop2", Address: "192.168.31.244:8443", Weight: 1, Drain: true},
 		}, MaxFails: 3, FailTimeout: 20 * time.Second, SlowStart: 30 * time.Second, Quorum: 2, Hysteresis: 1, Panic: 50, KillOnDown: true,
 			DrainTimeout: 5 * time.Minute, Queue: 1000, QueueTimeout: 4 * time.Second, ResolveInterval: time.Minute},
-		TCP:    lb.TCPConfig{ConnectTimeout: 2 * time.Second, HandshakeTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute, Tries: 2},
+		TCP:    lb.TCPConfig{ConnectTimeout: 2 * time.Second, HandshakeTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute, Tries: 2, SendProxy: lb.ProxyV1},
 		UDP:    lb.UDPConfig{IdleTimeout: 90 * time.Second, MaxSessions: 65536},
 		Limits: lb.Limits{Connections: 10000, PerClient: 50, Rate: 2.5, Burst: 20, TotalRate: 1000, TotalBurst: 2000},
 		TLS: &ServerTLS{Certificates: []lb.CertificateFile{{Cert: "/etc/havip/both.pem", Key: "/etc/havip/both.pem"}, {Cert: "/etc/havip/web.pem", Key: "/etc/havip/web.key", Staple: "/etc/havip/web.der"}},
@@ -64,6 +64,8 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, ClientTimeout: 40 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, BackendProtocol: lb.BackendHTTP2, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass, Rules: lb.Rules{RetryBudget: 10},
 			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}},
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
+			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{SendProxy: lb.ProxyV1}},
 			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
 		AccessLog: true,
 	}
@@ -77,7 +79,8 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			{Name: "old", ServerNames: []string{"old.example.org"},
 				Backends: []lb.Backend{backend("192.168.31.246:993")}, Check: behind(ofBackends(check(first+75, 16, "", "tls", new(healthcheck.TLS), none)))},
 		},
-		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second}})
+		Check: tcp, BackendTLS: &TLS{Insecure: true}, TCP: lb.TCPConfig{SendProxy: lb.ProxyV2, HandshakeTimeout: 5 * time.Second},
+		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{SendProxy: lb.ProxyV2}}}})
 
 	dns := service(80, Service{Name: "dns", Listen: netip.AddrPortFrom(netip.Addr{}, 993), Mode: "udp",
 		Pool: pool("dns", lb.SourceHash, backend("192.168.31.247:53")), UDP: lb.UDPConfig{Responses: 1, MaxSessions: 1000}})

@@ -24,9 +24,6 @@ func (d *decoder) validateService(s *Service, path string) {
 	d.validateRoutes(s, path)
 	d.validatePool(s, path, keys)
 	d.validateTLS(s, path)
-	if s.Mode == "http" && s.TCP.SendProxy != lb.ProxyNone {
-		d.fail(path+".proxy_protocol.send", "%s: mode http sends none, but X-Forwarded-For: want none, or mode: tcp", s.TCP.SendProxy)
-	}
 	switch s.Mode {
 	case "http":
 		d.report(s.withRoutes().Validate(), path, keys)
