@@ -53,32 +53,32 @@ func (x *exchange) decide() verdict {
 
 // rule chooses the route, whose settings count from then on, and goes by the Rules.
 func (x *exchange) rule() verdict {
-	if x.cfg.router != nil {
-		if !x.findRoute() {
+	if x.cfg.router != nil || x.cfg.rewrite != nil {
+		if !x.readPath() {
 			return x.refuse(http.StatusBadRequest, "path leads above the root, or has a NUL")
 		}
-		if x.route != nil {
+	}
+	if x.cfg.router != nil {
+		if x.route = x.cfg.router.find(x, x.hostName(), x.path); x.route != nil {
 			x.cfg = x.route.settings
 		}
 	}
+	cfg := x.cfg
 	switch {
 	case x.cfg.Maintenance:
 		return x.refuse(http.StatusServiceUnavailable, "maintenance")
 	case !allows(x.cfg.Access, x.client.Addr()):
 		return x.refuse(http.StatusForbidden, "access denied by address")
+	case cfg.redirect.applies(x):
+		return x.redirect(cfg.redirect)
+	case cfg.answer != nil:
+		return x.answerWith(cfg.answer.status, cfg.answer.kind, []byte(cfg.answer.content.value(x)))
+	case cfg.rewrite != nil && !x.rewrite(cfg.rewrite):
+		return x.refuse(http.StatusBadRequest, "rewritten path leads above the root")
 	case x.cfg.poolless:
 		return x.refuse(http.StatusNotFound, "no route")
 	}
 	return passOn
-}
-
-// findRoute looks for the route; false: the path is none that can be compared with others.
-func (x *exchange) findRoute() bool {
-	if !x.readPath() {
-		return false
-	}
-	x.route = x.cfg.router.find(x, x.hostName(), x.path)
-	return true
 }
 
 // readPath reads the path as Route has it; false: it is none.

@@ -70,16 +70,18 @@ func isNormal(path string) bool {
 // escapedPath returns a decoded path as it stands in a target.
 func escapedPath(path string) string { return string(appendEscapedPath(nil, path)) }
 
+// hexDigits are those of escapes (RFC 3986 §2.1).
+const hexDigits = "0123456789ABCDEF"
+
 // appendEscapedPath appends escapedPath(path): all is encoded that is not of a path (RFC 3986
 // §3.3).
 func appendEscapedPath(b []byte, path string) []byte {
-	const digits = "0123456789ABCDEF"
 	for i := range len(path) {
 		c := path[i]
 		if alphanumeric(c) || strings.IndexByte("/-._~!$&'()*+,;=:@", c) >= 0 {
 			b = append(b, c)
 		} else {
-			b = append(b, '%', digits[c>>4], digits[c&15])
+			b = append(b, '%', hexDigits[c>>4], hexDigits[c&15])
 		}
 	}
 	return b

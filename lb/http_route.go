@@ -106,10 +106,10 @@ func (c HandlerConfig) validateRouteConfig(own HandlerConfig) error {
 	if alone.Pool == nil {
 		alone.Pool = c.Pool
 	}
-	if err := alone.validateOwn(true); err != nil {
+	if err := alone.validateOwn(false); err != nil {
 		return err
 	}
-	return c.inherit(own).validateOwn(true)
+	return c.inherit(own).validateOwn(own.Redirect == Redirect{} && own.Answer == Answer{})
 }
 
 // validate returns what is wrong with which requests r takes.

@@ -154,7 +154,7 @@ func (to *route) takes(x *exchange) bool {
 	if len(to.methods) > 0 && !slices.Contains(to.methods, x.req.Method) {
 		return false
 	}
-	if len(to.sources) > 0 && !containsAddr(to.sources, x.from.client.Addr()) {
+	if len(to.sources) > 0 && !containsAddr(to.sources, x.client.Addr()) {
 		return false
 	}
 	for i := range to.headers {

@@ -41,10 +41,20 @@ type Rules struct {
 func (r Rules) WithDefaults() Rules {
 	r.RetryBudget = cmp.Or(r.RetryBudget, defaultRetryBudget)
 	return r
+	// Redirect sends clients elsewhere, Answer answers them, with a content that is fixed but
+	// for variables: no backend gets the request. Redirect comes first. Of a Handler with Routes they are for
+	// the requests without a route.
+	Redirect Redirect
+	Answer   Answer
+	// Rewrite changes the path that backends get. Of a Handler with Routes it is for the
+	// requests without a route.
+	Rewrite Rewrite
 }
 
 // decide reports whether there are rules for requests.
-func (r *Rules) decide() bool { return len(r.Access) > 0 || r.Maintenance }
+func (r *Rules) decide() bool {
+	return len(r.Access) > 0 || r.Maintenance || r.Redirect != Redirect{} || r.Answer != Answer{} || r.Rewrite != Rewrite{}
+}
 
 // Validate returns all that is wrong with r: FieldErrors, joined.
 func (r Rules) Validate() error {
@@ -53,5 +63,8 @@ func (r Rules) Validate() error {
 		validateCompress(r.Compress),
 		validateRetries(&r),
 		validateSendProxy(r.SendProxy),
+		r.Redirect.validate(),
+		r.Answer.validate(),
+		r.Rewrite.validate(),
 	)
 }

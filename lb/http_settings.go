@@ -16,8 +16,11 @@ type handlerSettings struct {
 	router        *router            // nil: there are no routes
 	routed        []*handlerSettings // of the routes
 	poolless      bool               // the Pool is none of the configuration
-	inLoops       bool               // event loops can serve requests with these settings, and those of the routes
 	compression   *compression       // nil: none
+	redirect      *redirectRule
+	answer        *answerRule
+	rewrite       *rewriteRule
+	inLoops       bool // event loops can serve requests with these settings, and those of the routes
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
 
@@ -38,6 +41,9 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		HandlerConfig:  cfg,
 		log:            limitedLog(cfg.Logger),
 		folds:          newFoldRule(cfg.Underscores, requests),
+		redirect:       newRedirectRule(cfg.Redirect),
+		answer:         newAnswerRule(cfg.Answer),
+		rewrite:        newRewriteRule(cfg.Rewrite),
 		ruled:          cfg.Rules.decide() || len(cfg.Routes) > 0,
 		compression:    newCompression(cfg.Compress),
 		requestFields:  requests,

@@ -53,6 +53,7 @@ var variables = []variable{
 	{name: "${arg_NAME}", in: everywhere, of: argument},
 	{name: "${cookie_NAME}", in: everywhere, of: cookie},
 	{name: "${header_NAME}", in: everywhere, of: header},
+	{name: "${1}", in: inAnswers, text: captured(1)}, // and up to ${9}: see variableText
 	{name: "${server_port}", in: everywhere | inHost, text: appendLocalPort},
 
 	secureVariable("${client_cert_verified}", (*requestOrigin).verified),
@@ -84,12 +85,18 @@ func variableNames(in parts) (names []string) {
 // variablePattern finds what looks like a variable.
 var variablePattern = regexp.MustCompile(`\$\{[^}]*\}?`)
 
+// groupPattern finds the variable of a group.
+var groupPattern = regexp.MustCompile(`^\$\{[1-9]\}$`)
+
 // familyPattern finds what is chosen by the writer of a variable's name.
 var familyPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]+\}$`)
 
 // variableText returns the text of what looks like a variable; nil: there is no such variable
 // there.
 func variableText(written string, in parts) textFunc {
+	if in&inAnswers != 0 && groupPattern.MatchString(written) {
+		return captured(int(written[2] - '0'))
+	}
 	for _, v := range variables {
 		if v.in&in == 0 {
 			continue

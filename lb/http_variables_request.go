@@ -76,6 +76,21 @@ func appendLocalPort(x *exchange, b []byte) []byte {
 	return strconv.AppendUint(b, uint64(x.from.local.Port()), 10)
 }
 
+// captured is what a group of the regular expression has matched by which the request has its
+// route, in a path that is encoded.
+func captured(group int) textFunc {
+	return func(x *exchange, b []byte) []byte {
+		if x.matched == nil || group > x.matched.NumSubexp() {
+			return b
+		}
+		at := x.matched.FindStringSubmatchIndex(x.path)
+		if at == nil || at[2*group] < 0 {
+			return b
+		}
+		return appendEscapedPath(b, x.path[at[2*group]:at[2*group+1]])
+	}
+}
+
 // argument is an argument of the query: the first one of that name, in whatever case, as
 // nginx's $arg_NAME.
 func argument(name string) textFunc {

@@ -200,6 +200,14 @@ func httpKeys(h *lb.HTTPConfig) []key {
 			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
 		optional("access", list(&h.Access, accessRule), `["allow 192.168.0.0/16", "deny all"]`,
 			"who gets an answer: the first rule that has the client counts, others are allowed; denied ones get 403"),
+		optional("redirect", object(redirectKeys(h)), "{location: https, status: 308}",
+			"of clients; location: a URL or a path, with variables as in headers, and ${1} to ${9}: the groups of the route's regular expression; https: the same URL with https, unless the request has come so; "+
+				"status: default 301 with https, else 302; of a service with routes for requests without one"),
+		optional("answer", object(answerKeys(h)), `{status: 200, type: text/html, content: "<p>here is ${host}"}`,
+			"a fixed one, with variables as for redirect; default of type: text/plain; charset=utf-8; as redirect for requests without a route"),
+		optional("rewrite", object(rewriteKeys(h)), `{strip_prefix: /api, regexp: "^/old/(.*)$", replacement: "/new/$1", add_prefix: /v1}`,
+			"of the path that backends get, in this order: decoded, without steps, encoded again; the replacement takes the place of the whole path, and what stands there behind a ? comes before the query; "+
+				"as redirect for requests without a route"),
 		setting("maintenance", boolean(&h.Maintenance), "all requests are answered with 503"),
 		optional("compress", compress(&h.Compress), "{encodings: [zstd, gzip]}",
 			"responses are compressed for clients that accept it; off, or a mapping as below; who sees their length can guess what they hold beside what a request says (BREACH); default: off"),
@@ -229,6 +237,30 @@ func compressKeys(c *lb.Compress) []key {
 		setting("level", integer(&c.Level), "how much work is done, as of gzip; of zstd there are three, from 1, 3 and 6 on"),
 		setting("max_active", integer(&c.MaxActive), "at the same time, each of which needs 1 MiB, with zstd up to 5 MiB by its level; further ones are not compressed"),
 	}, homeOf(c))
+}
+
+func redirectKeys(h *lb.HTTPConfig) []key {
+	return owned([]key{
+		optional("location", plain(&h.Redirect.Location), "https", "where clients are sent"),
+		optional("status", positive(integer(&h.Redirect.Status)), "308", "of the answer"),
+	}, homeOf(h))
+}
+
+func answerKeys(h *lb.HTTPConfig) []key {
+	return owned([]key{
+		optional("status", positive(integer(&h.Answer.Status)), "200", "required"),
+		optional("type", plain(&h.Answer.Type), "text/html", "Content-Type"),
+		optional("content", plain(&h.Answer.Content), `"here is ${host}"`, "the body"),
+	}, homeOf(h))
+}
+
+func rewriteKeys(h *lb.HTTPConfig) []key {
+	return owned([]key{
+		optional("strip_prefix", plain(&h.Rewrite.StripPrefix), "/api", "taken from the beginning of the path"),
+		optional("regexp", plain(&h.Rewrite.Regexp), `"^/old/(.*)$"`, "of paths that are replaced"),
+		optional("replacement", plain(&h.Rewrite.Replacement), `"/new/$1"`, "of the whole path"),
+		optional("add_prefix", plain(&h.Rewrite.AddPrefix), "/v1", "put before the path"),
+	}, homeOf(h))
 }
 
 func udpKeys(u *lb.UDPConfig) []key {
