@@ -20,6 +20,14 @@ type Rules struct {
 	// HTTP/2 as well. Where clients are not known, for lack of [TrackConns], each request has
 	// one. Default ProxyNone.
 	SendProxy ProxyVersion
+	// Redirect sends clients elsewhere, Answer answers them, with a content that is fixed but
+	// for variables: no backend gets the request. Redirect comes first. Of a Handler
+	// with Routes they are for the requests without a route.
+	Redirect Redirect
+	Answer   Answer
+	// Rewrite changes the path that backends get. Of a Handler with Routes it is for the
+	// requests without a route.
+	Rewrite Rewrite
 	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
 	Compress *Compress
 	// RetryStatuses are the statuses for which a backend's response is thrown away and another
@@ -41,14 +49,6 @@ type Rules struct {
 func (r Rules) WithDefaults() Rules {
 	r.RetryBudget = cmp.Or(r.RetryBudget, defaultRetryBudget)
 	return r
-	// Redirect sends clients elsewhere, Answer answers them, with a content that is fixed but
-	// for variables: no backend gets the request. Redirect comes first. Of a Handler with Routes they are for
-	// the requests without a route.
-	Redirect Redirect
-	Answer   Answer
-	// Rewrite changes the path that backends get. Of a Handler with Routes it is for the
-	// requests without a route.
-	Rewrite Rewrite
 }
 
 // decide reports whether there are rules for requests.

@@ -100,10 +100,12 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			Access:      []lb.AccessRule{{From: netip.MustParsePrefix("10.0.0.0/8")}, {Deny: true}},
 			Maintenance: true,
 			Compress:    &lb.Compress{Encodings: []lb.Encoding{lb.EncodingZstd, lb.EncodingGzip}, Types: []string{"text/html", "*"}, MinLength: 2 << 10, Level: 5, MaxActive: 100},
-			Maintenance: true, RetryStatuses: []int{502, 503}, RetryBudget: 20, RetryNonIdempotent: true,
-			Redirect:    lb.Redirect{Location: "/new${uri}", Status: 308},
-			Answer:      lb.Answer{Status: 418, Type: "text/html", Content: "${host}"},
-			Rewrite:     lb.Rewrite{StripPrefix: "/a", Regexp: "^/b/(.*)", Replacement: "/c/$1", AddPrefix: "/d"},
+
+			RetryStatuses: []int{502, 503}, RetryBudget: 20, RetryNonIdempotent: true,
+
+			Redirect: lb.Redirect{Location: "/new${uri}", Status: 308},
+			Answer:   lb.Answer{Status: 418, Type: "text/html", Content: "${host}"},
+			Rewrite:  lb.Rewrite{StripPrefix: "/a", Regexp: "^/b/(.*)", Replacement: "/c/$1", AddPrefix: "/d"},
 		}}}})
 	return []Service{web, db, shop, mail, dns, rules}
 }
