@@ -16,10 +16,10 @@ import (
 
 // Compress has responses of backends compressed for clients that accept that, as nginx's gzip
 // does. Those are compressed that have the status 200, 403 or 404, one of the Types, no
-// Content-Encoding, and no less than MinLength bytes or an unknown length. A response to HEAD or
-// to a request with Range, a part (206), what Cache-Control: no-transform is said of, calls of
-// gRPC, and answers that are made here stay as they are, and clients of HTTP/1.0 get nothing
-// compressed. A compressed response has no Content-Length and no Accept-Ranges, its ETag is
+// Content-Encoding, and no less than MinLength bytes or an unknown length. A response to a
+// request with Range, a part (206), what Cache-Control: no-transform is said of, calls of gRPC,
+// and answers that are made here stay as they are, and clients of HTTP/1.0 get nothing
+// compressed. HEAD is answered with the fields of GET. A compressed response has no Content-Length and no Accept-Ranges, its ETag is
 // weak, and Vary names Accept-Encoding, also where another client would get it compressed.
 //
 // What is compressed may be guessed: who sees the length of a response on the wire, and can have
@@ -133,15 +133,20 @@ func (x *exchange) compress(res *h1.Response) {
 		return
 	}
 	x.varyByEncoding()
-	if res.NoBody || !x.modern() {
+	if !x.modern() {
 		return
 	}
 	e, ok := readAcceptance(x.req.Fields).choose(c.encodings)
-	if !ok || !x.count.beginCompressing(c.maxAtOneTime) {
+	switch {
+	case !ok:
 		return
+	case res.NoBody: // HEAD: the fields are those of a response to GET (RFC 9110 §9.3.2)
+	case !x.count.beginCompressing(c.maxAtOneTime):
+		return
+	default:
+		x.encoder, x.unbounded = takeEncoder(e, c.level), true
 	}
-	x.encoder, x.encoded = takeEncoder(e, c.level), true
-	x.unbounded = true
+	x.encoded = true
 	x.encodeFields(e)
 }
 
@@ -213,7 +218,7 @@ func (x *exchange) encodeFields(e Encoding) {
 	kept := x.answer[:0]
 	for _, f := range x.answer {
 		switch {
-		case isOfPlainContent(f.Name):
+		case f.ID == h1.ContentLength, isOfPlainContent(f.Name):
 			continue
 		case h1.EqualName(f.Name, "ETag"):
 			if f.Value = x.weakETag(f.Value); f.Value == "" {

@@ -28,6 +28,7 @@ type trapFront struct {
 type trapSite struct {
 	url    string
 	pool   *Pool
+	h      *Handler        // which serves it, behind net/http or on the loops; nil: not known
 	client *http.Client    // nil: HTTP/1.1, read as it comes
 	dial   func() net.Conn // for a client that says what it likes
 	c      *reader         // the kept connection of HTTP/1.1
@@ -42,12 +43,14 @@ func trapFronts() []trapFront {
 	return []trapFront{
 		{shells + ", HTTP/1.1", false, func(t *testing.T, cfg HandlerConfig, bs ...Backend) *trapSite {
 			s, h := front(t, cfg, bs...)
-			return siteAt(t, s.Listener.Addr().String(), h.pool())
+			site := siteAt(t, s.Listener.Addr().String(), h.pool())
+			site.h = h
+			return site
 		}},
 		{shells + ", HTTP/2", true, func(t *testing.T, cfg HandlerConfig, bs ...Backend) *trapSite {
 			s, h := front2(t, cfg, bs...)
 			s.Client().Transport.(*http.Transport).DisableCompression = true // requests are as tests say
-			return &trapSite{url: s.URL, pool: h.pool(), client: s.Client(), dial: func() net.Conn {
+			return &trapSite{url: s.URL, pool: h.pool(), h: h, client: s.Client(), dial: func() net.Conn {
 				config := s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 				config.NextProtos = []string{"h2"}
 				c, err := tls.Dial("tcp", s.Listener.Addr().String(), config)
@@ -89,7 +92,9 @@ func planeSite(t *testing.T, cfg HandlerConfig, bs []Backend) *trapSite {
 	}
 	ln := listenTest(t)
 	serveHTTP(t, p, ln)
-	return siteAt(t, ln.Addr().String(), cfg.Pool)
+	site := siteAt(t, ln.Addr().String(), cfg.Pool)
+	site.h = p.handler
+	return site
 }
 
 // ask returns what a client makes of the answer to its request: "status length=announced body",
