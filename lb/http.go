@@ -34,6 +34,10 @@ import (
 // middleware has changed it: such a middleware deletes the field. A TRACE or OPTIONS with a
 // Max-Forwards of 0 is answered in a backend's place.
 //
+// A WebSocket that a client of HTTP/2 opens (RFC 8441) is one of HTTP/1.1 for the backend. net/http
+// takes such requests only where GODEBUG has http2xconnect=1 when the program begins. An
+// extended CONNECT for another protocol is answered with 501.
+//
 // A panic of a function of the HandlerConfig, or of the ResponseWriter, is logged and
 // passed on unchanged.
 type Handler struct {
@@ -109,7 +113,7 @@ func newHandling(h *Handler, w http.ResponseWriter, r *http.Request) *handling {
 	x.open(h.settings.Load(), &h.counters, &x.client, &x.head, time.Now())
 	x.major, x.hook = r.ProtoMajor, r
 	x.registered = h.sessions.add(&x.session)
-	x.body = newReplayBody(r, x.rc, &x.cfg.HandlerConfig)
+	x.body = newReplayBody(x.readConnect(), x.rc, &x.cfg.HandlerConfig)
 	x.followClient()
 	return x
 }

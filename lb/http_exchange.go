@@ -48,6 +48,7 @@ type exchange struct {
 	fields    []h1.Field
 	trailers  []string // names of the fields that may come after the body
 	upgrades  []string // protocols that the client offers
+	socket    string   // the Sec-WebSocket-Key for backends, of a WebSocket over HTTP/2; empty: it is none
 	expect    bool     // the client waits for 100 (Continue)
 
 	// What decide has found out.

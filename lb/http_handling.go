@@ -15,7 +15,12 @@ func (x *handling) serve() {
 	if x.endUncertain() {
 		x.w.Header().Set("Connection", "close")
 	}
-	if status := x.refusal(); status != 0 {
+	status := x.refusal()
+	if err := x.refuseConnect(); err != nil {
+		x.refuseRequest(http.StatusNotImplemented, err)
+		return
+	}
+	if status != 0 {
 		x.refuseRequest(status, errors.New(http.StatusText(status)))
 		return
 	}
@@ -29,6 +34,10 @@ func (x *handling) serve() {
 		return
 	case refuseHere:
 		x.refuseHere()
+		return
+	}
+	if x.socket != "" && x.cfg.BackendProtocol == BackendHTTP2 {
+		x.refuseRequest(http.StatusNotImplemented, errNoSocket)
 		return
 	}
 	x.body.follow(&x.cfg.HandlerConfig)
@@ -45,6 +54,8 @@ func (x *handling) serve() {
 	switch {
 	case err != nil:
 		x.failRequest(err)
+	case x.socket != "" && x.res.Status < 300:
+		x.openSocket()
 	case x.res.Status == http.StatusSwitchingProtocols:
 		x.openTunnel()
 	default:

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -79,7 +80,7 @@ func TestHeaderLimitOfAChangedTarget(t *testing.T) {
 type client2 struct {
 	*http2.Framer
 	t     testing.TB
-	conn  *tls.Conn
+	conn  net.Conn
 	block bytes.Buffer
 	enc   *hpack.Encoder
 }
@@ -90,6 +91,12 @@ func dial2(t testing.TB, address string) *client2 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newClient2(t, conn)
+}
+
+// newClient2 begins HTTP/2 on a connection.
+func newClient2(t testing.TB, conn net.Conn) *client2 {
+	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(bound))
 	c := &client2{Framer: http2.NewFramer(conn, conn), t: t, conn: conn}

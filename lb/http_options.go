@@ -48,7 +48,8 @@ func (x *exchange) isOption(f *h1.Field) bool {
 // (RFC 9110 §7.8), and those of HTTP/2 are different.
 func (x *exchange) readUpgrades() {
 	x.upgrades = x.upgrades[:0]
-	if x.cfg.BackendProtocol == BackendHTTP1 && x.major == 1 && x.req.Minor > 0 && holds(x.req.Has, h1.Upgrade) {
+	offers := x.major == 1 && x.req.Minor > 0 || x.socket != ""
+	if offers && x.cfg.BackendProtocol == BackendHTTP1 && holds(x.req.Has, h1.Upgrade) {
 		x.upgrades = appendUpgrades(x.upgrades, x.req.Fields)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/havip/havip/internal/daemon"
+	"github.com/havip/havip/internal/xconnect"
 )
 
 // Exit codes, the same for every command.
@@ -33,6 +34,7 @@ func (e codeError) Unwrap() error { return e.error }
 func usageError(err error) error { return codeError{err, exitUsage} }
 
 func main() {
+	xconnect.Restore() // net/http has been initialized
 	daemon.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	app := newApp()
