@@ -191,7 +191,7 @@ func (c *httpConn) refuseHead(err error) {
 	t.req.Reset()
 	t.req.Minor = 1
 	t.x.open(c.l.e.settings(), c.l.e.count(), &c.origin, &t.req, c.l.time())
-	t.x.refused(err)
+	t.x.refused(wordsForGarbage(c.in, c.secure(), err))
 	t.x.told.Line = firstLine(c.in)
 	c.last = true
 	t.up.over, t.at = true, 0

@@ -161,7 +161,19 @@ func (c *httpConn) handleEvents() {
 	}
 }
 
-var errHeadLate = errors.New("head of a request did not come in time")
+// Why there is no more of a head than a part.
+var (
+	errHeadLate  = errors.New("head of a request did not come in time")
+	errHeadShort = errors.New("client left before the head of its request was complete")
+)
+
+// noteHalfHead records what has come of a head whose rest does not. The client gets no answer:
+// the status is the one that nginx logs then.
+func (c *httpConn) noteHalfHead(status int, err error) {
+	if cfg := c.l.e.settings(); firstLine(c.in) != "" {
+		cfg.recordGarbage(&c.origin, status, wordsForGarbage(c.in, c.secure(), err), firstLine(c.in))
+	}
+}
 
 // expireTimer ends what took too long.
 func (c *httpConn) expireTimer() {
@@ -171,6 +183,7 @@ func (c *httpConn) expireTimer() {
 		if len(c.in) > 0 {
 			c.arrival.cfg.gate.log.Debug("request refused", "client", c.origin.client, "err", errHeadLate)
 		}
+		c.noteHalfHead(http.StatusRequestTimeout, errHeadLate)
 		c.hangUp()
 	case connStarved:
 		c.l.in.counters.starved.Add(-1)
@@ -221,6 +234,7 @@ func (c *httpConn) readHead() {
 		case errno == unix.EAGAIN:
 			continue
 		case errno != 0 || n == 0:
+			c.noteHalfHead(http.StatusBadRequest, errHeadShort)
 			c.hangUp()
 			return
 		}

@@ -88,6 +88,9 @@ var errEarlyEnd = errors.New("ended before its beginning was complete")
 func (gs *greetings) refuse(g *greeting, err error) {
 	gs.loop.in.counters.refused.Add(1)
 	g.cfg.gate.log.Warn("connection refused", "client", g.origin.client, "err", err)
+	if len(g.early) > 0 { // who says nothing checks whether the port is open, maybe
+		gs.loop.e.settings().recordGarbage(&requestOrigin{client: g.origin.client}, 0, err, firstLine(g.early))
+	}
 	gs.drop(g)
 	gs.loop.dismiss(g.arrival)
 }

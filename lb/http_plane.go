@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,15 +200,19 @@ func (p *HTTP) sayInsecure(c net.Conn, cfg *httpSettings, err error) {
 		return // the client has left without a word, or the plane ends
 	}
 	p.gate.counters.refused.Add(1)
-	cfg.gate.log.Warn("connection refused", "client", inet.AddrPort(c.RemoteAddr()), "err", err)
+	client := inet.AddrPort(c.RemoteAddr())
+	cfg.gate.log.Warn("connection refused", "client", client, "err", err)
+	status, reason, line := 0, fmt.Errorf("TLS handshake: %w", err), ""
 	var plain tls.RecordHeaderError
-	if !errors.As(err, &plain) || plain.Conn == nil {
-		return
+	if errors.As(err, &plain) && plain.Conn != nil {
+		line = firstLine(plain.RecordHeader[:])
+		switch string(plain.RecordHeader[:]) {
+		case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+			status, reason = http.StatusBadRequest, errPlainUnexpected
+			_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+		}
 	}
-	switch string(plain.RecordHeader[:]) {
-	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
-		_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
-	}
+	p.handler.settings.Load().recordGarbage(&requestOrigin{client: client}, status, reason, line)
 }
 
 // acceptRules are the settings that accepting needs.

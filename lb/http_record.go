@@ -3,6 +3,8 @@ package lb
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -99,6 +101,9 @@ func (x *exchange) describe() {
 	r := &x.told
 	x.record.HTTP = r
 	r.TLS = x.from.protocol()
+	if x.route != nil {
+		r.Route = x.route.name
+	}
 	if x.req.Method == "" {
 		return
 	}
@@ -129,4 +134,34 @@ func firstLine(b []byte) string {
 		b = b[:end]
 	}
 	return bytesText(b)
+}
+
+// What has come is the beginning of something else than the port is for.
+var (
+	errTLSUnexpected   = errors.New("TLS on a port without TLS")
+	errPlainUnexpected = errors.New("HTTP on a port with TLS")
+)
+
+// wordsForGarbage returns why what has come is no request: err, unless the beginning tells
+// what the client takes the port for. secure: there is TLS already.
+func wordsForGarbage(b []byte, secure bool, err error) error {
+	const record = "\x16\x03" // a handshake, and the version that TLS has kept (RFC 8446 §5.1)
+	switch {
+	case !secure && len(b) >= len(record) && string(b[:len(record)]) == record:
+		return errTLSUnexpected
+	case strings.HasPrefix(firstLine(b), "PRI * HTTP/2"):
+		return fmt.Errorf("bad preface of HTTP/2: %w", err)
+	}
+	return err
+}
+
+// recordGarbage records what was no request, and is not counted as one.
+func (s *handlerSettings) recordGarbage(from *requestOrigin, status int, err error, line string) {
+	if s.Record == nil {
+		return
+	}
+	s.Record(Record{
+		Service: s.Pool.config().Name, Client: from.client, Start: time.Now(), Status: status, Reason: err.Error(),
+		HTTP: &RequestRecord{Line: line, TLS: from.protocol()},
+	})
 }
