@@ -83,6 +83,10 @@ func (c *httpConn) respond(rest []byte) bool {
 		c.attempt(next)
 		return false
 	}
+	if x.intercepts(res.Status) {
+		c.intercept(rest)
+		return false
+	}
 	x.responded(res, t.owned)
 	t.responded = true
 	if !c.awaitsBody() {
@@ -106,6 +110,25 @@ func (c *httpConn) respond(rest []byte) bool {
 	}
 	c.l.out = c.endHead(out)
 	return c.passContent(c.l.out, rest)
+}
+
+// intercept answers with a page in the place of the response, of whose body rest has come. The
+// connection to the backend goes on if that is all of it: nobody waits for what is thrown away.
+func (c *httpConn) intercept(rest []byte) {
+	t := c.t
+	x := &t.x
+	x.responded(&t.res, t.owned)
+	x.intercept(&t.res)
+	t.down.begin(t.res.Length, false)
+	_, used, err := t.down.take(nil, rest, maxResponseHeader)
+	t.excess = used < len(rest)
+	if err == nil && t.down.over {
+		c.freeBackend()
+	} else {
+		c.dropBackend()
+	}
+	x.succeeded(c.l.time())
+	c.answer(&x.reply)
 }
 
 // endHead appends whether the connection goes on, and the end of the head.
@@ -168,14 +191,13 @@ func (c *httpConn) fail(err error) {
 		c.leave(err)
 		return
 	}
-	status, _ := t.x.failure(err, t.broken)
-	c.answerError(status)
+	c.answerError(t.x.failure(err, t.broken))
 }
 
 // refuse answers a request that no backend should see.
 func (c *httpConn) refuse(status int) {
 	c.t.x.refused(errors.New(http.StatusText(status)))
-	c.answerError(status)
+	c.answerError(status, nil)
 }
 
 // refuseHead answers what is no request. Where the next one begins is not known.
@@ -195,12 +217,12 @@ func (c *httpConn) refuseHead(err error) {
 	t.x.told.Line = firstLine(c.in)
 	c.last = true
 	t.up.over, t.at = true, 0
-	c.answerError(status)
+	c.answerError(status, nil)
 }
 
 // answerError answers in a backend's place.
-func (c *httpConn) answerError(status int) {
-	c.t.x.refuse(status, "")
+func (c *httpConn) answerError(status int, err error) {
+	c.t.x.showError(status, err)
 	c.answer(&c.t.x.reply)
 }
 

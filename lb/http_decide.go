@@ -33,7 +33,7 @@ func (r *reply) bodied() bool {
 // refuse makes a reply of an error.
 func (x *exchange) refuse(status int, reason string) verdict {
 	x.reply = reply{status: status, reason: reason, fields: x.reply.fields[:0]}
-	x.reply.kind, x.reply.content = errorPage(status)
+	x.show(nil, status)
 	return refuseHere
 }
 
@@ -66,7 +66,7 @@ func (x *exchange) rule() verdict {
 	cfg := x.cfg
 	switch {
 	case x.cfg.Maintenance:
-		return x.refuse(http.StatusServiceUnavailable, "maintenance")
+		return x.refuseForMaintenance()
 	case !allows(x.cfg.Access, x.client.Addr()):
 		return x.refuse(http.StatusForbidden, "access denied by address")
 	case cfg.redirect.applies(x):

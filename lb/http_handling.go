@@ -58,6 +58,8 @@ func (x *handling) serve() {
 		x.openSocket()
 	case x.res.Status == http.StatusSwitchingProtocols:
 		x.openTunnel()
+	case x.intercepts(x.res.Status):
+		x.interceptResponse()
 	default:
 		x.passResponse()
 	}

@@ -47,14 +47,15 @@ func (x *handling) refuseRequest(status int, err error) {
 	x.answerError(status, err)
 }
 
-// answerError answers in a backend's place.
+// answerError answers in a backend's place. An ErrorHandler goes before all pages.
 func (x *handling) answerError(status int, err error) {
-	x.beginAnswer()
-	answer := x.cfg.ErrorHandler
-	if answer == nil {
-		answer = answerError
+	if x.cfg.ErrorHandler == nil {
+		x.showError(status, err)
+		x.answerHere()
+		return
 	}
-	answer(&answerWriter{x.w, x}, x.in, &RequestError{Status: status, Err: err})
+	x.beginAnswer()
+	x.cfg.ErrorHandler(&answerWriter{x.w, x}, x.in, &RequestError{Status: status, Err: err})
 	if x.record.Status == 0 {
 		x.record.Status = http.StatusOK // net/http will say so
 	}
@@ -62,18 +63,9 @@ func (x *handling) answerError(status int, err error) {
 	x.finishResponse()
 }
 
-// answerError is the default of ErrorHandler.
-func answerError(w http.ResponseWriter, _ *http.Request, err error) {
-	status := err.(*RequestError).Status
-	kind, content := errorPage(status)
-	w.Header().Set("Content-Type", kind)
-	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
-	w.WriteHeader(status)
-	_, _ = w.Write(content)
-}
-
-// answerHere answers as a rule wants it.
+// answerHere answers with x.reply.
 func (x *handling) answerHere() {
+	x.beginAnswer()
 	h := x.w.Header()
 	r := &x.reply
 	if r.kind != "" {
@@ -85,7 +77,6 @@ func (x *handling) answerHere() {
 	if r.bodied() {
 		h.Set("Content-Length", strconv.Itoa(len(r.content)))
 	}
-	x.beginAnswer()
 	w := &answerWriter{x.w, x}
 	w.WriteHeader(r.status)
 	if r.bodied() {
@@ -97,10 +88,16 @@ func (x *handling) answerHere() {
 // refuseHere refuses a request because a rule wants that.
 func (x *handling) refuseHere() {
 	r := &x.reply
+	err := errors.New(r.reason)
+	x.refused(err)
+	if x.cfg.ErrorHandler == nil {
+		x.answerHere()
+		return
+	}
 	for _, f := range r.fields {
 		x.w.Header().Add(f.Name, f.Value)
 	}
-	x.refuseRequest(r.status, errors.New(r.reason))
+	x.answerError(r.status, err)
 }
 
 // answerLast answers a TRACE or OPTIONS that may go no further.

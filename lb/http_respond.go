@@ -30,6 +30,28 @@ func (x *handling) passResponse() {
 	x.finishResponse()
 }
 
+// interceptResponse answers with a page in the place of the response. The connection to the
+// backend goes on if the body is here already: nobody waits for what is thrown away.
+func (x *handling) interceptResponse() {
+	x.beginAnswer()
+	x.responded(&x.res, x.private)
+	if x.content != nil {
+		x.content.Close()
+	}
+	x.intercept(&x.res)
+	var thrown [4 << 10]byte
+	for x.up.stream == nil && !x.origin.over() && x.up.r.Buffered() > 0 {
+		if _, err := x.origin.Read(thrown[:]); err != nil {
+			break
+		}
+	}
+	x.keepUpstream()
+	x.dropUpstream()
+	x.noteReceived()
+	x.succeeded(time.Now())
+	x.answerHere()
+}
+
 // readTrailer sets the trailer that the client gets.
 func (x *handling) readTrailer() {
 	trailer := x.origin.trailer

@@ -3,6 +3,7 @@ package lb
 import (
 	"cmp"
 	"errors"
+	"time"
 )
 
 // Rules are what a Handler decides about requests and responses by itself, beside choosing a
@@ -28,6 +29,21 @@ type Rules struct {
 	// Rewrite changes the path that backends get. Of a Handler with Routes it is for the
 	// requests without a route.
 	Rewrite Rewrite
+	// MaintenancePage is what they get. nil, or an empty one: the ErrorPage for 503.
+	MaintenancePage *Page
+	// RetryAfter is when clients are asked to come again, of those that get 503 for
+	// Maintenance, or a Sorry page: Retry-After, in whole seconds. Default 1 min; negative:
+	// nothing is said.
+	RetryAfter time.Duration
+	// Sorry is what answers, with 503, while no backend is there to get a request. nil, or an
+	// empty one: the ErrorPage for 503.
+	Sorry *Page
+	// ErrorPages are what answers by itself have that tell of an error, whatever that is. They
+	// have no effect beside an ErrorHandler.
+	ErrorPages []ErrorPage
+	// InterceptErrors puts ErrorPages in the place of backends' responses, too
+	// (proxy_intercept_errors of nginx).
+	InterceptErrors bool
 	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
 	Compress *Compress
 	// RetryStatuses are the statuses for which a backend's response is thrown away and another
@@ -48,6 +64,7 @@ type Rules struct {
 // WithDefaults returns r with its zero fields filled in.
 func (r Rules) WithDefaults() Rules {
 	r.RetryBudget = cmp.Or(r.RetryBudget, defaultRetryBudget)
+	r.RetryAfter = cmp.Or(r.RetryAfter, defaultRetryAfter)
 	return r
 }
 
@@ -66,5 +83,6 @@ func (r Rules) Validate() error {
 		r.Redirect.validate(),
 		r.Answer.validate(),
 		r.Rewrite.validate(),
+		r.validatePages(),
 	)
 }

@@ -21,6 +21,7 @@ type handlerSettings struct {
 	answer        *answerRule
 	rewrite       *rewriteRule
 	inLoops       bool // event loops can serve requests with these settings, and those of the routes
+	pages         pages
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
 
@@ -46,6 +47,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		rewrite:        newRewriteRule(cfg.Rewrite),
 		ruled:          cfg.Rules.decide() || len(cfg.Routes) > 0,
 		compression:    newCompression(cfg.Compress),
+		pages:          compilePages(&cfg),
 		requestFields:  requests,
 		responseFields: compileFields(cfg.ResponseHeaders, inResponses),
 		dialer:         dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},

@@ -74,7 +74,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 		"failover.Config":   "the daemon's, of VRRPConfig, VIPConfig and its own objects",
 		"guard.Config":      "the daemon's, of its log",
 		"vrrp.Key":          "VRRPConfig's, of Key", "healthcheck.StatusRange": "one text in the file", "lb.AccessRule": "one text in the file",
-		"lb.Route": "Service.HTTPRoutes, of ServiceRoute",
+		"lb.Route": "Service.HTTPRoutes, of ServiceRoute", "lb.ErrorPage": "a mapping in a list",
 	}
 	configs := publicConfigs(t)
 	ours := func(t reflect.Type) bool {

@@ -209,6 +209,13 @@ func httpKeys(h *lb.HTTPConfig) []key {
 			"of the path that backends get, in this order: decoded, without steps, encoded again; the replacement takes the place of the whole path, and what stands there behind a ? comes before the query; "+
 				"as redirect for requests without a route"),
 		setting("maintenance", boolean(&h.Maintenance), "all requests are answered with 503"),
+		optional("maintenance_page", page(&h.MaintenancePage), "{file: /etc/havip/maintenance.html}", "what they get; off, or a mapping as below; default: the error page for 503"),
+		setting("retry_after", off(duration(&h.RetryAfter)), "what Retry-After says with that, and with the sorry page; 0s: it is not sent"),
+		optional("sorry", page(&h.Sorry), "{file: /etc/havip/sorry.html}",
+			"what answers, with 503, while no backend is up; off, or a mapping with the keys of maintenance_page; default: the error page for 503"),
+		optional("error_pages", list(&h.ErrorPages, errorPage), "[{statuses: [502, 504], file: /etc/havip/50x.html}]",
+			"in the place of the line of text that tells of an error; as nginx's error_page"),
+		setting("intercept_errors", boolean(&h.InterceptErrors), "error_pages also in the place of backends' responses, as nginx's proxy_intercept_errors"),
 		optional("compress", compress(&h.Compress), "{encodings: [zstd, gzip]}",
 			"responses are compressed for clients that accept it; off, or a mapping as below; who sees their length can guess what they hold beside what a request says (BREACH); default: off"),
 		optional("retry_statuses", list(&h.RetryStatuses, integer), "[502, 503]",
@@ -221,8 +228,7 @@ func httpKeys(h *lb.HTTPConfig) []key {
 
 // compress is a mapping, or off.
 func compress(to **lb.Compress) value {
-	off := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
-	v := maybe(to, compressKeys).unless(off, func(*decoder, *yaml.Node, string) { *to = new(lb.Compress) })
+	v := orOff(to, compressKeys)
 	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
 	return v
 }

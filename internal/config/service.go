@@ -33,6 +33,10 @@ type Service struct {
 	UDP  lb.UDPConfig
 	HTTP lb.HTTPConfig
 
+	// RuleFiles identifies what the files hold that rules of requests name; empty: there are
+	// none.
+	RuleFiles string
+
 	AccessLog bool
 }
 

@@ -63,7 +63,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, ClientTimeout: 40 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, BackendProtocol: lb.BackendHTTP2, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
-			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{SendProxy: lb.ProxyV1, RetryBudget: 10}},
+			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{RetryBudget: 10, RetryAfter: time.Minute, SendProxy: lb.ProxyV1}},
 			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
 		AccessLog: true,
 	}
@@ -104,6 +104,10 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			Redirect: lb.Redirect{Location: "/new${uri}", Status: 308},
 			Answer:   lb.Answer{Status: 418, Type: "text/html", Content: "${host}"},
 			Rewrite:  lb.Rewrite{StripPrefix: "/a", Regexp: "^/b/(.*)", Replacement: "/c/$1", AddPrefix: "/d"},
+
+			MaintenancePage: &lb.Page{File: "/etc/havip/soon.html", ContentType: "text/html", Status: 500}, RetryAfter: 5 * time.Minute,
+			Sorry:      &lb.Page{File: "/etc/havip/sorry.html"},
+			ErrorPages: []lb.ErrorPage{{Statuses: []int{502, 504}, Page: lb.Page{File: "/etc/havip/50x.json", ContentType: "application/json", Status: 200}}}, InterceptErrors: true,
 		}}}})
 	return []Service{web, db, shop, mail, dns, rules}
 }

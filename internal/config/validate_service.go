@@ -24,6 +24,7 @@ func (d *decoder) validateService(s *Service, path string) {
 	d.validateRoutes(s, path)
 	d.validatePool(s, path, keys)
 	d.validateTLS(s, path)
+	d.validateRuleFiles(s, path)
 	switch s.Mode {
 	case "http":
 		d.report(s.withRoutes().Validate(), path, keys)
@@ -88,7 +89,7 @@ func (s *Service) withRoutes() lb.HTTPConfig {
 	if len(s.Pool.Backends) > 0 {
 		h.Pool = none
 	}
-	return h
+	return withoutFiles(h)
 }
 
 // validateRouteKeys reports keys of a route that are missing, or that the mode does not use.

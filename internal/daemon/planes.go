@@ -43,6 +43,7 @@ type planeConfig struct {
 	routes  map[string]*lb.Pool // by server name; mode tcp
 	pools   map[string]*lb.Pool // of routes, by name; mode http
 	tls     encryption
+	files   ruleFiles
 	record  func(lb.Record) // nil: nobody wants to know, in tests
 	log     *slog.Logger
 }
@@ -93,6 +94,7 @@ func (c planeConfig) http() lb.HTTPConfig {
 	h.Limits, h.AcceptProxy = c.service.Limits, c.service.AcceptProxy
 	h.Routes = c.service.HTTPRoutes(func(route string) *lb.Pool { return c.pools[route] })
 	h.Pool, h.TLS, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.front, c.tls.back, c.record, c.log
+	h.HandlerConfig = c.files.fill(h.HandlerConfig)
 	return h
 }
 

@@ -53,7 +53,7 @@ services:
 func TestEveryServiceFieldCounts(t *testing.T) {
 	elsewhere := map[string]string{
 		"Pos": "errors", "Name": "logs", "Listen": "openSocket", "Mode": "newPlane", "Pool": "upstreamConfigs", "Check": "upstreamConfigs",
-		"Routes": "upstreamConfigs", "TLS": "newEncryption", "BackendTLS": "newEncryption", "AccessLog": "prepareParts",
+		"Routes": "upstreamConfigs", "TLS": "newEncryption", "BackendTLS": "newEncryption", "AccessLog": "prepareParts", "RuleFiles": "newRuleFiles",
 	}
 	both := []string{"Limits", "AcceptProxy"} // of tcp and http
 	pool, err := lb.NewPool(lb.PoolConfig{})

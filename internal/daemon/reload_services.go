@@ -103,6 +103,9 @@ func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error
 	}
 	var err error
 	if p.parts.tls, err = newEncryption(p.cfg, old); err == nil {
+		p.parts.files, err = newRuleFiles(p.cfg)
+	}
+	if err == nil {
 		err = p.parts.validate()
 	}
 	p.equipped = err == nil

@@ -117,6 +117,9 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 		if c.tls, err = newEncryption(p.cfg, nil); err != nil {
 			return err
 		}
+		if c.files, err = newRuleFiles(p.cfg); err != nil {
+			return err
+		}
 		if err := s.equip(c); err != nil {
 			return err
 		}

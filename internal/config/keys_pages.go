@@ -1,0 +1,71 @@
+package config
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/havip/havip/lb"
+)
+
+// page is a mapping, or off.
+func page(to **lb.Page) value {
+	v := orOff(to, func(p *lb.Page) []key { return pageKeys(p) })
+	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
+	return v
+}
+
+// orOff is an optional mapping, or off: the zero value.
+func orOff[T any](to **T, keys func(*T) []key) value {
+	off := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
+	return maybe(to, keys).unless(off, func(*decoder, *yaml.Node, string) { *to = new(T) })
+}
+
+func pageKeys(p *lb.Page) []key {
+	return []key{
+		required("file", absolutePath(&p.File), "/etc/havip/sorry.html", fmt.Sprintf("its content, up to %d MiB; read again on reload", lb.MaxRuleFile>>20)),
+		optional("content_type", plain(&p.ContentType), "application/json", "default: text/html; charset=utf-8"),
+		optional("status", integer(&p.Status), "200", "that clients get, 200 or 400 to 599; default: the one that the page is for"),
+	}
+}
+
+// errorPage is a page with the statuses that it is for.
+func errorPage(p *lb.ErrorPage) value {
+	statuses := required("statuses", list(&p.Statuses, integer), "[502, 503, 504]", "that the page is for, 400 to 599")
+	return object(append([]key{statuses}, pageKeys(&p.Page)...))
+}
+
+// validateRuleFiles reads the files that rules of requests name.
+func (d *decoder) validateRuleFiles(s *Service, path string) {
+	m := d.material()
+	d.ruleFiles(m, &s.HTTP.Rules, path+".http")
+	for i := range s.Routes {
+		d.ruleFiles(m, &s.Routes[i].HTTP.Rules, fmt.Sprintf("%s.routes[%d].http", path, i))
+	}
+	if len(m.sum) > 0 {
+		s.RuleFiles = m.digest()
+	}
+}
+
+func (d *decoder) ruleFiles(m *material, r *lb.Rules, path string) {
+	page := func(p *lb.Page, path string) {
+		if p == nil {
+			return
+		}
+		if data := m.get(p.File, path+".file"); len(data) > lb.MaxRuleFile {
+			m.fail(path+".file", "%s: larger than %d MiB", show(p.File), lb.MaxRuleFile>>20)
+		}
+	}
+	page(r.Sorry, path+".sorry")
+	page(r.MaintenancePage, path+".maintenance_page")
+	for i := range r.ErrorPages {
+		page(&r.ErrorPages[i].Page, fmt.Sprintf("%s.error_pages[%d]", path, i))
+	}
+}
+
+// withoutFiles is what a configuration is when its files hold nothing: what is wrong with them
+// is said elsewhere.
+func withoutFiles(h lb.HTTPConfig) lb.HTTPConfig {
+	h.HandlerConfig, _ = h.ReadFiles(func(string) ([]byte, error) { return nil, nil })
+	return h
+}

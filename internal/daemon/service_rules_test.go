@@ -1,0 +1,98 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/havip/havip/internal/config"
+	"github.com/havip/havip/internal/lab"
+)
+
+// fetch returns what is answered on a port of loopback: the status and the body.
+func fetch(t *testing.T, port string) string {
+	t.Helper()
+	res, err := (&http.Client{Timeout: 10 * time.Second}).Get("http://127.0.0.1:" + port + "/")
+	if err != nil {
+		return err.Error()
+	}
+	defer res.Body.Close()
+	content, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(res.StatusCode, " ", string(content))
+}
+
+// TestPagesAreReloaded: the content of a page is that of its file when the configuration came
+// into force. A file that is bad by then changes nothing.
+func TestPagesAreReloaded(t *testing.T) {
+	file, port := filepath.Join(t.TempDir(), "sorry.html"), freePort(t)
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	text := fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", mode: http, backends: ["%s"], http: {maintenance: true, maintenance_page: {file: %s}}}]`,
+		port, webServer(t, "a"), file)
+	d := startDaemon(t, text)
+	shows := func(want string) {
+		t.Helper()
+		if got := fetch(t, port); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	shows("503 one")
+	write("two")
+	shows("503 one")
+	mustReload(t, d, text)
+	shows("503 two")
+	for name, spoil := range map[string]func(){
+		"huge":        func() { write(strings.Repeat("x", 1<<20+1)) },
+		"a folder":    func() { os.Mkdir(file, 0o700) },
+		"not there":   func() {},
+		"not regular": func() { os.Symlink("/dev/zero", file) },
+	} {
+		os.Remove(file)
+		write("good")
+		cfg := parse(t, text)
+		os.Remove(file)
+		spoil()
+		if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "f.yaml:1:") || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := d.Reconfigure(cfg); err == nil || !strings.Contains(err.Error(), "nothing changed: f.yaml:1:") || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s, after it was checked: %v", name, err)
+		}
+		shows("503 two")
+	}
+}
+
+// TestPageThatComesLate: a service whose file is not there at boot begins when it is.
+func TestPageThatComesLate(t *testing.T) {
+	file, port := filepath.Join(t.TempDir(), "sorry.html"), freePort(t)
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := parse(t, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", mode: http, backends: ["%s"], http: {error_pages: [{statuses: [503], file: %s}], maintenance: true}}]`,
+		port, webServer(t, "a"), file))
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	startFrom(t, cfg, slog.New(slog.DiscardHandler))
+	if got := fetch(t, port); !strings.Contains(got, "refused") {
+		t.Errorf("without its file: %q", got)
+	}
+	if err := os.WriteFile(file, []byte("late"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lab.Until(t, 20*time.Second, "the service to serve", func() bool { return fetch(t, port) == "503 late" })
+}
