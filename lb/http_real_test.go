@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"io"
 	"net/http"
 	"net/netip"
@@ -36,7 +37,7 @@ var realClients = []struct {
 	{"itself", []string{"127.0.0.1"}, "127.0.0.1", ""},
 	{"two lines", []string{"198.51.100.1", "192.0.2.7"}, "192.0.2.7", ""},
 	{"two lines, a proxy in the second", []string{"198.51.100.1, 192.0.2.7", "10.0.0.1"}, "192.0.2.7", ""},
-	{"an empty second line", []string{"192.0.2.7", ""}, "192.0.2.7", ""},
+	{"an empty second line", []string{"192.0.2.7", ""}, "192.0.2.7", "127.0.0.1"}, // empty entries are none (RFC 9110 §5.6.1.2)
 
 	{"malformed", []string{"evil"}, "127.0.0.1", ""},
 	{"malformed behind a proxy", []string{"evil, 10.0.0.1"}, "10.0.0.1", ""},
@@ -58,12 +59,12 @@ var realClients = []struct {
 	{"brackets, and more", []string{"[2001:db8::7]x"}, "127.0.0.1", ""},
 
 	{"spaces and tabs", []string{"192.0.2.7 ,\t10.0.0.1 , "}, "192.0.2.7", "127.0.0.1"}, // nginx knows no tab
-	{"empty entries", []string{",192.0.2.7,,10.0.0.1,"}, "192.0.2.7", ""},
+	{"empty entries", []string{",192.0.2.7,,10.0.0.1,"}, "192.0.2.7", "10.0.0.1"},
 	{"spaces for commas", []string{"198.51.100.1 192.0.2.7"}, "127.0.0.1", "192.0.2.7"}, // no list (RFC 9110 §5.6.1)
 	{"leading zeros", []string{"192.0.2.007"}, "127.0.0.1", "192.0.2.7"},                // octal to some programs
 	{"a port", []string{"192.0.2.7:1234"}, "192.0.2.7", ""},
 	{"IPv6", []string{"2001:db8:1::1, 2001:db8::7, 2001:db8:1::1"}, "2001:db8::7", ""},
-	{"IPv6 in brackets", []string{"[2001:db8::7]"}, "2001:db8::7", ""},
+	{"IPv6 in brackets", []string{"[2001:db8::7]"}, "2001:db8::7", "127.0.0.1"}, // some proxies write it so
 	{"IPv6 with a port", []string{"[2001:db8::7]:1234"}, "2001:db8::7", ""},
 	{"IPv4 as IPv6", []string{"198.51.100.1, ::ffff:192.0.2.7"}, "192.0.2.7", "::ffff:192.0.2.7"}, // the same client has one name
 	{"a proxy as IPv6", []string{"192.0.2.7, ::ffff:10.0.0.1"}, "192.0.2.7", ""},
@@ -115,6 +116,25 @@ func TestRealClient(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestRealClientBesideNginx: nginx with real_ip_recursive finds the same client, except where
+// the table says so.
+func TestRealClientBesideNginx(t *testing.T) {
+	config := "real_ip_header X-Forwarded-For; real_ip_recursive on; location / { return 200 $remote_addr; }"
+	for _, p := range ourProxies {
+		config += " set_real_ip_from " + p.String() + ";"
+	}
+	address := besideNginx(t, config)
+	for _, tt := range realClients {
+		r := request{target: "/"}
+		for _, line := range tt.lines {
+			r.fields = append(r.fields, "X-Forwarded-For", line)
+		}
+		if got, want := askRaw(t, address, r.text()), "200\n"+cmp.Or(tt.nginx, tt.want); got != want {
+			t.Errorf("%s: %q, want %q", tt.name, got, want)
+		}
 	}
 }
 
