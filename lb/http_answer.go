@@ -117,7 +117,8 @@ func (x *exchange) responseFields(res *h1.Response, source netip.Addr) []h1.Fiel
 	if x.chunked() && holds(res.Has, h1.Trailer) {
 		x.announce(res)
 	}
-	x.answer = set.appendTo(x.answer, x)
+	x.minor = res.Minor
+	x.answer = x.cfg.responseAdded.appendTo(set.appendTo(x.answer, x), x)
 	x.compress(res)
 	return x.answer
 }
@@ -159,6 +160,7 @@ func (x *exchange) switchFields(res *h1.Response, source netip.Addr) ([]h1.Field
 			}
 		}
 	}
-	x.answer = set.appendTo(x.answer, x)
+	x.minor = res.Minor
+	x.answer = x.cfg.responseAdded.appendTo(set.appendTo(x.answer, x), x)
 	return x.answer, nil
 }

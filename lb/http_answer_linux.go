@@ -238,11 +238,20 @@ func (c *httpConn) answer(r *reply) {
 		c.last = true
 	}
 	out := h1.AppendStatusLine(c.l.out[:0], r.status, http.StatusText(r.status))
-	out = h1.AppendField(out, "Date", c.l.httpDate())
-	if r.kind != "" {
+	set := &t.x.cfg.responseFields
+	if !holds(set.ids, h1.Date) {
+		out = h1.AppendField(out, "Date", c.l.httpDate())
+	}
+	if r.kind != "" && !holds(set.ids, h1.ContentType) {
 		out = h1.AppendField(out, "Content-Type", r.kind)
 	}
-	out = h1.AppendFields(out, r.fields)
+	for i := range r.fields {
+		if f := &r.fields[i]; !set.sets(f) {
+			out = h1.AppendField(out, f.Name, f.Value)
+		}
+	}
+	t.x.answer = t.x.replyFields(t.x.answer[:0])
+	out = h1.AppendFields(out, t.x.answer)
 	if r.bodied() {
 		out = h1.AppendLength(out, int64(len(r.content)))
 	}

@@ -79,7 +79,8 @@ type HandlerConfig struct {
 	// the names of dropped headers. Default UnderscoresDrop.
 	Underscores Underscores
 	// RequestHeaders are set on requests to backends, ResponseHeaders on responses
-	// of backends; an empty value removes the header.
+	// of backends and on answers made here, those of errors as well; an empty value removes the
+	// header.
 	//
 	// In values, ${client} is the client's address, behind TrustedProxies the one in front
 	// of them, and ${local} the address that the client connected to, ${server_port} its port. In responses, ${backend} is the backend's name and
@@ -90,7 +91,8 @@ type HandlerConfig struct {
 	// ${method}; ${uri}, with its ${path} and ${query}; ${arg_NAME}, the first argument NAME of
 	// the query; ${cookie_NAME}, the first cookie NAME; and ${header_NAME}, where an underscore
 	// stands for a hyphen, all headers NAME with commas between them. The case of NAME does not
-	// matter.
+	// matter. ${request_id} is 32 hexadecimal digits, different for each request, or what
+	// RequestID makes of it; ${route} is the name of the Route.
 	//
 	// Of the client's TLS there are ${tls_version}, as in
 	// TLSv1.3, ${tls_cipher} by its name of IANA, and ${server_name}, the one that was asked

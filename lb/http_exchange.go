@@ -68,12 +68,14 @@ type exchange struct {
 	// The response as the client gets it.
 	answer    []h1.Field
 	source    netip.Addr // this host's in the connection to the backend
+	minor     int        // of the backend's version, if that is HTTP/1
 	unbounded bool       // its length is not known before its end
 	dated     bool       // it needs no Date of ours
 	announced []string   // names of its trailers
 	encoder   *encoder   // compresses it; nil: nothing does, or not any more
 	encoded   bool       // it is compressed here
 
+	madeID  [32]byte // memory of told.RequestID
 	text    []byte   // memory of what is written for this request
 	options []string // what Connection names; see readOptions
 }

@@ -100,7 +100,7 @@ func (x *exchange) prepare() {
 			x.fields = append(x.fields, f)
 		}
 	}
-	x.fields = set.appendTo(x.fields, x)
+	x.fields = x.cfg.requestAdded.appendTo(set.appendTo(x.fields, x), x)
 	x.host = x.hostOf()
 	x.flow = Flow{Client: x.client, Key: x.hashKey()}
 	if dropped > 0 {

@@ -91,8 +91,8 @@ func headerOf(fields []h1.Field, own *setFields) http.Header {
 	return h
 }
 
-// setHeader sets the header of the final response.
-func (x *handling) setHeader(fields []h1.Field) {
+// clearHeader removes what the configuration sets from the header of the final response.
+func (x *handling) clearHeader() {
 	own, h := &x.cfg.responseFields, x.w.Header()
 	for i := range own.list {
 		f := &own.list[i]
@@ -101,6 +101,24 @@ func (x *handling) setHeader(fields []h1.Field) {
 			h[name] = nil // net/http adds none either
 		}
 	}
+}
+
+// setReplyHeader sets what an answer made here has by the configuration.
+func (x *handling) setReplyHeader() {
+	own, h := &x.cfg.responseFields, x.w.Header()
+	if len(own.list)+len(x.cfg.responseAdded.list) == 0 {
+		return
+	}
+	x.clearHeader()
+	for name, values := range headerOf(x.replyFields(x.answer[:0]), own) {
+		h[name] = append(h[name], values...)
+	}
+}
+
+// setHeader sets the header of the final response.
+func (x *handling) setHeader(fields []h1.Field) {
+	own, h := &x.cfg.responseFields, x.w.Header()
+	x.clearHeader()
 	for name, values := range headerOf(fields, own) {
 		if name == "Connection" || name == "Trailer" { // there may be some of ours
 			values = append(h[name], values...)

@@ -1,7 +1,6 @@
 package lb
 
 import (
-	"cmp"
 	"io"
 	"net/http"
 	"net/netip"
@@ -116,25 +115,6 @@ func TestRealClient(t *testing.T) {
 				})
 			}
 		})
-	}
-}
-
-// TestRealClientBesideNginx: nginx with real_ip_recursive finds the same client, except where
-// the table says so.
-func TestRealClientBesideNginx(t *testing.T) {
-	config := "real_ip_header X-Forwarded-For; real_ip_recursive on; location / { return 200 $remote_addr; }"
-	for _, p := range ourProxies {
-		config += " set_real_ip_from " + p.String() + ";"
-	}
-	address := besideNginx(t, config)
-	for _, tt := range realClients {
-		r := request{target: "/"}
-		for _, line := range tt.lines {
-			r.fields = append(r.fields, "X-Forwarded-For", line)
-		}
-		if got, want := askRaw(t, address, r.text()), "200\n"+cmp.Or(tt.nginx, tt.want); got != want {
-			t.Errorf("%s: %q, want %q", tt.name, got, want)
-		}
 	}
 }
 

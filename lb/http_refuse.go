@@ -58,6 +58,7 @@ func (x *handling) answerError(status int, err error) {
 	x.cfg.ErrorHandler(&answerWriter{x.w, x}, x.in, &RequestError{Status: status, Err: err})
 	if x.record.Status == 0 {
 		x.record.Status = http.StatusOK // net/http will say so
+		x.setReplyHeader()
 	}
 	x.unbounded = x.lacksLength(x.w.Header())
 	x.finishResponse()
@@ -122,11 +123,15 @@ type answerWriter struct {
 func (w *answerWriter) WriteHeader(status int) {
 	if w.x.record.Status == 0 && status >= 200 {
 		w.x.record.Status = status
+		w.x.setReplyHeader()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *answerWriter) Write(p []byte) (int, error) {
+	if w.x.record.Status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
 	w.x.awaitClient()
 	n, err := w.ResponseWriter.Write(p)
 	w.x.record.Sent += int64(n)

@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"time"
+
+	"github.com/havip/havip/internal/field"
+	"github.com/havip/havip/internal/words"
 )
 
 // Rules are what a Handler decides about requests and responses by itself, beside choosing a
@@ -14,6 +17,21 @@ type Rules struct {
 	Access []AccessRule
 	// Maintenance answers all requests with 503.
 	Maintenance bool
+	// AddRequestHeaders are added to requests to backends, and AddResponseHeaders to responses
+	// of backends and to answers made here, beside what is there already: a further Set-Cookie
+	// or Link, for instance. Values are as in RequestHeaders and ResponseHeaders; an empty one
+	// adds nothing.
+	AddRequestHeaders, AddResponseHeaders map[string]string
+	// Forwarded gives backends a Forwarded (RFC 7239) with for, host and proto, at the end of
+	// the one that has come, unless X-Forwarded-For would be dropped (see TrustedProxies), or
+	// what has come cannot be parsed.
+	Forwarded bool
+	// Via is how this proxy calls itself in Via (RFC 9110 §7.6.3), behind the version in which a
+	// message has come: a name such as lb, or a host. It is added to requests, and to responses
+	// of backends. Default: none is added.
+	Via string
+	// RequestID says which X-Request-ID backends and clients get. Default RequestIDOff.
+	RequestID RequestID
 	// SendProxy is the version of the PROXY header that connections to backends begin with,
 	// in front of TLS if there is TLS. The header names the client's connection, and what
 	// follows belongs to that: other clients never get such a connection, and it ends with the
@@ -84,5 +102,9 @@ func (r Rules) Validate() error {
 		r.Answer.validate(),
 		r.Rewrite.validate(),
 		r.validatePages(),
+		validateAdded("AddRequestHeaders", r.AddRequestHeaders, inRequests),
+		validateAdded("AddResponseHeaders", r.AddResponseHeaders, inResponses),
+		validateVia(r.Via),
+		field.If(r.RequestID != 0 && !words.Has(requestIDs, r.RequestID), "RequestID", "%v: want %s", r.RequestID, words.Choice(requestIDs)),
 	)
 }

@@ -23,7 +23,8 @@ type handlerSettings struct {
 	inLoops       bool // event loops can serve requests with these settings, and those of the routes
 	pages         pages
 
-	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders
+	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders, and what others of the Rules set
+	requestAdded, responseAdded   setFields // AddRequestHeaders, AddResponseHeaders, Via
 
 	idle   *idleConns
 	shared *sharedConns // of HTTP/2
@@ -36,8 +37,10 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	given := cfg
 	cfg = cfg.WithDefaults()
 	// The maps are the caller's, who may change them for the next Reconfigure.
-	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
-	requests := compileFields(cfg.RequestHeaders, inRequests|inHost)
+	for _, m := range []*map[string]string{&cfg.RequestHeaders, &cfg.ResponseHeaders, &cfg.AddRequestHeaders, &cfg.AddResponseHeaders} {
+		*m = maps.Clone(*m)
+	}
+	requests, addedRequests, responses, addedResponses := compileOwn(&cfg)
 	s := &handlerSettings{
 		HandlerConfig:  cfg,
 		log:            limitedLog(cfg.Logger),
@@ -49,7 +52,9 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		compression:    newCompression(cfg.Compress),
 		pages:          compilePages(&cfg),
 		requestFields:  requests,
-		responseFields: compileFields(cfg.ResponseHeaders, inResponses),
+		responseFields: responses,
+		requestAdded:   addedRequests,
+		responseAdded:  addedResponses,
 		dialer:         dialer{timeout: cfg.ConnectTimeout, tls: cfg.BackendTLS, dial: cfg.Dial, http2: cfg.BackendProtocol == BackendHTTP2},
 		idle:           new(idleConns),
 		shared:         new(sharedConns),

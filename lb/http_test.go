@@ -369,7 +369,7 @@ func TestUnixBackend(t *testing.T) {
 func TestHandlerRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
 	headers := func(name, value string) map[string]string { return map[string]string{name: value} }
-	const ofRequest = "${host}, ${http_host}, ${scheme}, ${method}, ${uri}, ${path}, ${query}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}, ${server_port}, "
+	const ofRequest = "${host}, ${http_host}, ${scheme}, ${method}, ${uri}, ${path}, ${query}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}, ${request_id}, ${route}, ${server_port}, "
 	const ofTLS = ofRequest + "${client_cert_verified}, ${client_cert_subject}, ${client_cert_issuer}, ${client_cert_serial}, ${client_cert_fingerprint}, " +
 		"${client_cert}, ${tls_version}, ${tls_cipher} or ${server_name}"
 	for want, cfg := range map[string]HandlerConfig{
@@ -387,6 +387,10 @@ func TestHandlerRefusesBadConfiguration(t *testing.T) {
 		"RequestHeaders[a b]: want the name of a header, such as X-Balancer":                        {Pool: p, RequestHeaders: headers("a b", "x")},
 		`RequestHeaders[X]: "${source}": no such variable here: want ${client}, ${local}, ` + ofTLS: {Pool: p, RequestHeaders: headers("X", "${client} ${source}")},
 		`ResponseHeaders[X]: "${": no such variable here: want ${client}, ${local}, ${backend}, ${source}, ` + ofTLS: {Pool: p, ResponseHeaders: headers("X", "${source} ${")},
+		"AddRequestHeaders[content-type]: want a header that there can be several of: others are set, not added":     {Pool: p, Rules: Rules{AddRequestHeaders: headers("content-type", "a")}},
+		"AddResponseHeaders[Connection]: want another header: the proxy itself decides on this one":                  {Pool: p, Rules: Rules{AddResponseHeaders: headers("Connection", "a")}},
+		`Via: "a b": want a name without spaces, such as lb, or a host, such as lb.example.org:443`:                  {Pool: p, Rules: Rules{Via: "a b"}},
+		"RequestID: RequestID(4): want off, keep or make":                                                            {Pool: p, Rules: Rules{RequestID: 4}},
 		"ResponseHeaders[x]: want one of a name, in upper or lower case":                                             {Pool: p, ResponseHeaders: map[string]string{"X": "1", "x": "2"}},
 		"ResponseHeaders[host]: want another header: the proxy itself decides on this one":                           {Pool: p, ResponseHeaders: headers("host", "a")},
 		"ClientTimeout: -1ns: want 1ms to 24h\nPool: none: want a pool":                                              {ClientTimeout: -1},

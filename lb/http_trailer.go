@@ -13,7 +13,7 @@ var notInTrailers = append([]string{
 	"Authorization", "Cache-Control", "Content-Encoding", "Content-Range", "Content-Type", "Cookie", "Date",
 	"Forwarded", "Host", "Location", "Max-Forwards", "Pragma",
 	"Proxy-Authenticate", "Proxy-Authorization", "Range", "Retry-After", "Set-Cookie", "Vary", "Via",
-	"Www-Authenticate", "X-Real-Ip",
+	"Www-Authenticate", "X-Real-Ip", "X-Request-Id",
 }, unsettable...)
 
 // allowsTrailer reports whether a field may stand in a trailer beside the fields of s.

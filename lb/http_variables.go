@@ -53,6 +53,8 @@ var variables = []variable{
 	{name: "${arg_NAME}", in: everywhere, of: argument},
 	{name: "${cookie_NAME}", in: everywhere, of: cookie},
 	{name: "${header_NAME}", in: everywhere, of: header},
+	{name: "${request_id}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.requestID()...) }},
+	{name: "${route}", in: everywhere, text: appendRoute},
 	{name: "${1}", in: inAnswers, text: captured(1)}, // and up to ${9}: see variableText
 	{name: "${server_port}", in: everywhere | inHost, text: appendLocalPort},
 
@@ -193,11 +195,16 @@ func compileFields(headers map[string]string, in parts) (s setFields) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		f := setField{name: name, id: h1.IDOf(name)}
 		f.value, _ = compileTemplate(headers[name], in) // Validate has done so before
-		s.list = append(s.list, f)
-		s.ids |= h1.SetOf(f.id)
-		s.folded = append(s.folded, fold(name))
+		s.add(f)
 	}
 	return s
+}
+
+// add adds a field.
+func (s *setFields) add(f setField) {
+	s.list = append(s.list, f)
+	s.ids |= h1.SetOf(f.id)
+	s.folded = append(s.folded, fold(f.name))
 }
 
 // sets reports whether the field is set, or removed, by the configuration: what a message
@@ -213,13 +220,18 @@ func (s *setFields) sets(f *h1.Field) bool {
 // variables that are nothing for x. Host is no field here: see hostOf.
 func (s *setFields) appendTo(fields []h1.Field, x *exchange) []h1.Field {
 	for i := range s.list {
-		f := &s.list[i]
-		if f.id == h1.Host {
-			continue
-		}
-		if value := f.value.value(x); value != "" {
-			fields = append(fields, h1.Field{Name: f.name, Value: value, ID: f.id})
+		if f := &s.list[i]; f.id != h1.Host {
+			fields = f.appendTo(fields, x)
 		}
 	}
 	return fields
+}
+
+// appendTo appends the field, unless it is empty.
+func (f *setField) appendTo(fields []h1.Field, x *exchange) []h1.Field {
+	value := f.value.value(x)
+	if value == "" {
+		return fields
+	}
+	return append(fields, h1.Field{Name: f.name, Value: value, ID: f.id})
 }

@@ -91,6 +91,14 @@ func captured(group int) textFunc {
 	}
 }
 
+// appendRoute appends the name of the route that has been taken.
+func appendRoute(x *exchange, b []byte) []byte {
+	if x.route == nil {
+		return b
+	}
+	return append(b, x.route.name...)
+}
+
 // argument is an argument of the query: the first one of that name, in whatever case, as
 // nginx's $arg_NAME.
 func argument(name string) textFunc {

@@ -123,27 +123,6 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// TestVariablesBesideNginx: what nginx has a variable for is the same here, except where the
-// table says so.
-func TestVariablesBesideNginx(t *testing.T) {
-	config := "location / { return 200; "
-	for i, tt := range variableCases {
-		if tt.nginx != "" {
-			config += fmt.Sprintf("add_header X-%d %q;\n", i, tt.nginx)
-		}
-	}
-	address := besideNginx(t, config+"}")
-	for i, tt := range variableCases {
-		if tt.nginx == "" {
-			continue
-		}
-		want := fmt.Sprintf("200\nX-%d: %s\n", i, cmp.Or(tt.other, tt.want))
-		if got := askRaw(t, address, tt.request.text(), fmt.Sprintf("X-%d", i)); got != want {
-			t.Errorf("%s: %q, want %q", tt.name, got, want)
-		}
-	}
-}
-
 // TestVariablesOfConnections are those that depend on how the client has come.
 func TestVariablesOfConnections(t *testing.T) {
 	for _, front := range trapFronts() {
@@ -213,7 +192,8 @@ func TestVariablesDoNotAllocate(t *testing.T) {
 	}
 	pool := newPool(t, PoolConfig{Name: "web", Backends: []Backend{{Name: "app", Address: "192.0.2.3:80"}}})
 	x := newUsualExchange(t, HandlerConfig{Pool: pool, RequestHeaders: map[string]string{"Host": "${host}:${server_port}", "X-All": all},
-		ResponseHeaders: map[string]string{"X-All": all, "X-Two": "${cookie_session} ${backend} ${source}"}})
+		ResponseHeaders: map[string]string{"X-All": all, "X-Two": "${cookie_session} ${backend} ${source}"},
+		Rules:           Rules{Forwarded: true, Via: "lb", RequestID: RequestIDKeep, AddResponseHeaders: map[string]string{"X-Three": all}}})
 	if got := testing.AllocsPerRun(100, func() { x.serve(t) }); got > 0 {
 		t.Errorf("%v allocations a request", got)
 	}

@@ -177,7 +177,8 @@ func (d *decoder) clientCertificates(s *Service, path string) {
 	if s.TLS != nil && d.given(path+".tls.client_ca") {
 		return
 	}
-	for key, headers := range map[string]map[string]string{"request_headers": s.HTTP.RequestHeaders, "response_headers": s.HTTP.ResponseHeaders} {
+	for key, headers := range map[string]map[string]string{"request_headers": s.HTTP.RequestHeaders, "response_headers": s.HTTP.ResponseHeaders,
+		"add_request_headers": s.HTTP.AddRequestHeaders, "add_response_headers": s.HTTP.AddResponseHeaders} {
 		for _, value := range headers {
 			if strings.Contains(value, "${client_cert") {
 				d.warn(path+".http."+key, "%v", own("${client_cert...} is always empty, or NONE: clients are asked for certificates only with client_ca under tls"))

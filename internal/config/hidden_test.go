@@ -100,7 +100,7 @@ func (m mapping) with(name, shape string) string {
 // another marks its row.
 func TestHiddenKeys(t *testing.T) {
 	names.once.Do(readNames)
-	want := []string{"auth", "environment", "headers", "keys", "password", "path", "proxy", "request_headers", "response_headers", "secret", "send", "session_ticket_secret", "token", "url", "webhook"}
+	want := []string{"add_request_headers", "add_response_headers", "auth", "environment", "headers", "keys", "password", "path", "proxy", "request_headers", "response_headers", "secret", "send", "session_ticket_secret", "token", "url", "webhook"}
 	if got := slices.Sorted(maps.Keys(names.hidden)); !slices.Equal(got, want) {
 		t.Errorf("hidden are %v, want %v", got, want)
 	}

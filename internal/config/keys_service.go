@@ -195,9 +195,14 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		optional("request_headers", headers(&h.RequestHeaders), `{X-Balancer: "${local}"}`,
 			"set on requests, or removed if empty; ${client}, ${local}: addresses of the client, and that it connected to; ${client_cert}: the client's certificate, as nginx's $ssl_client_escaped_cert; "+
 				"of it ${client_cert_verified} (SUCCESS or NONE), ${client_cert_subject}, ${client_cert_issuer}, ${client_cert_serial}, ${client_cert_fingerprint} (SHA-256); ${tls_version}, ${tls_cipher}, ${server_name}; "+
-				"of the request ${scheme}, ${host}, ${http_host} (with its port), ${server_port}, ${method}, ${uri}, ${path}, ${query}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}").secret(),
+				"of the request ${scheme}, ${host}, ${http_host} (with its port), ${server_port}, ${method}, ${uri}, ${path}, ${query}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}, ${request_id}, ${route}").secret(),
 		optional("response_headers", headers(&h.ResponseHeaders), `{LB_IP: "${source}"}`,
-			"the same on responses; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
+			"the same on responses, those made here as well; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
+		optional("add_request_headers", headers(&h.AddRequestHeaders), `{X-Tag: "${route}"}`, "added to requests, beside what is there already").secret(),
+		optional("add_response_headers", headers(&h.AddResponseHeaders), `{Link: "</style.css>; rel=preload"}`, "the same on responses, and on answers made here").secret(),
+		setting("forwarded", boolean(&h.Forwarded), "backends get Forwarded (RFC 7239), too: for, host and proto, behind what trusted_proxies say"),
+		optional("via", text(&h.Via, "a name such as lb, or a host", anyText), "lb.example.org", "our name in Via, on requests and responses; default: none is added"),
+		optional("request_id", choice(&h.RequestID), "keep", "X-Request-ID for backends and clients: keep: the client's, if it is valid, else a new one; make: always a new one; off: theirs; default: off"),
 		optional("access", list(&h.Access, accessRule), `["allow 192.168.0.0/16", "deny all"]`,
 			"who gets an answer: the first rule that has the client counts, others are allowed; denied ones get 403"),
 		optional("redirect", object(redirectKeys(h)), "{location: https, status: 308}",

@@ -108,6 +108,9 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			MaintenancePage: &lb.Page{File: "/etc/havip/soon.html", ContentType: "text/html", Status: 500}, RetryAfter: 5 * time.Minute,
 			Sorry:      &lb.Page{File: "/etc/havip/sorry.html"},
 			ErrorPages: []lb.ErrorPage{{Statuses: []int{502, 504}, Page: lb.Page{File: "/etc/havip/50x.json", ContentType: "application/json", Status: 200}}}, InterceptErrors: true,
+
+			AddRequestHeaders: map[string]string{"X-Tag": "${route} ${arg_tag}"}, AddResponseHeaders: map[string]string{"Set-Cookie": "lb=${request_id}"},
+			Forwarded: true, Via: "lb.example.org", RequestID: lb.RequestIDKeep,
 		}}}})
 	return []Service{web, db, shop, mail, dns, rules}
 }
