@@ -1,0 +1,130 @@
+package lb
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// reloads are rules before and after a reload, with the request that shows which of both an
+// answer has been made by.
+var reloads = []struct {
+	name          string
+	before, after HandlerConfig
+	request       string
+}{
+	{"headers", HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "1"}, ResponseHeaders: map[string]string{"X-Way": "1"}},
+		HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"}, ResponseHeaders: map[string]string{"X-Way": "2"}}, get("x /a")},
+	{"a route with all there is", HandlerConfig{Routes: []Route{{Name: "1", Paths: []string{"/a"}, HandlerConfig: HandlerConfig{
+		RequestHeaders: map[string]string{"X-Sent": "1"}, ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{Rewrite: Rewrite{AddPrefix: "/1"}}}}}},
+		HandlerConfig{Routes: []Route{{Name: "2", Paths: []string{"~ ^/a"}, HandlerConfig: HandlerConfig{
+			RequestHeaders: map[string]string{"X-Sent": "2"}, ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{Rewrite: Rewrite{AddPrefix: "/2"}}}}}}, get("x /a")},
+	{"a route that comes and goes", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}},
+		HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}, Routes: []Route{{Name: "2", Paths: []string{"/a"}, HandlerConfig: HandlerConfig{
+			ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{Answer: Answer{Status: 200, Content: "2"}}}}}}, get("x /a")},
+	{"redirect", HandlerConfig{Rules: Rules{Redirect: Redirect{Location: "/1", Status: 301}}}, HandlerConfig{Rules: Rules{Redirect: Redirect{Location: "/2", Status: 302}}}, get("x /a")},
+	{"answer", HandlerConfig{Rules: Rules{Answer: Answer{Status: 200, Content: "1"}}}, HandlerConfig{Rules: Rules{Answer: Answer{Status: 202, Type: "text/html", Content: "2"}}}, get("x /a")},
+	{"rewrite", HandlerConfig{Rules: Rules{Rewrite: Rewrite{StripPrefix: "/a", AddPrefix: "/1"}}}, HandlerConfig{Rules: Rules{Rewrite: Rewrite{Regexp: "^/a(.*)", Replacement: "/2$1?2"}}}, get("x /a/b?c")},
+	{"access", HandlerConfig{}, HandlerConfig{Rules: Rules{Access: []AccessRule{{Deny: true}}}}, get("x /a")},
+	{"maintenance", HandlerConfig{Rules: Rules{Maintenance: true}}, HandlerConfig{}, get("x /a")},
+	{"a bound for bodies", HandlerConfig{MaxBody: 2}, HandlerConfig{}, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"},
+	{"compression", HandlerConfig{Rules: Rules{Compress: &Compress{Encodings: []Encoding{EncodingGzip}, Types: []string{"*"}, MinLength: 1}}}, HandlerConfig{},
+		"GET /a HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n"},
+	{"repeated requests", HandlerConfig{}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"}, Rules: Rules{RetryStatuses: []int{503}, RetryBudget: -1}}, get("x /a")},
+}
+
+// reloadSite is a way by which clients reach backends, and the way to change its rules.
+type reloadSite struct {
+	name        string
+	site        func() *trapSite // for one client
+	reconfigure func(HandlerConfig) error
+}
+
+// reloadSites are all of them, with a pool of their own.
+func reloadSites(t *testing.T, b Backend) []reloadSite {
+	pool := func() *Pool { return newPool(t, PoolConfig{Backends: []Backend{b}}) }
+	one, two := pool(), pool()
+	s, h := front(t, HandlerConfig{Pool: one})
+	s2, h2 := front2(t, HandlerConfig{Pool: two})
+	three := pool()
+	p, err := NewHTTP(HTTPConfig{HandlerConfig: HandlerConfig{Pool: three}, ShutdownTimeout: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := listenTest(t)
+	serveHTTP(t, p, ln)
+	with := func(pool *Pool, reconfigure func(HandlerConfig) error) func(HandlerConfig) error {
+		return func(cfg HandlerConfig) error { cfg.Pool = pool; return reconfigure(cfg) }
+	}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	whole := with(three, func(cfg HandlerConfig) error {
+		return p.Reconfigure(HTTPConfig{HandlerConfig: cfg, ShutdownTimeout: -1})
+	})
+	return []reloadSite{
+		{"Handler, HTTP/1.1", func() *trapSite { return siteAt(t, s.Listener.Addr().String(), one) }, with(one, h.Reconfigure)},
+		{"Handler, HTTP/2", func() *trapSite { return &trapSite{url: s2.URL, pool: two, client: s2.Client()} }, with(two, h2.Reconfigure)},
+		{"loops, HTTP/1.1", func() *trapSite { return siteAt(t, ln.Addr().String(), three) }, whole},
+		{"loops, HTTP/2 by prior knowledge", func() *trapSite {
+			return &trapSite{url: "http://" + ln.Addr().String(), pool: three, client: &http.Client{Transport: transport}}
+		}, whole},
+	}
+}
+
+// TestReloadOfRulesUnderLoad: while rules change, no request is lost, and each answer is wholly
+// that of before or that of after.
+func TestReloadOfRulesUnderLoad(t *testing.T) {
+	b := webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		fmt.Fprint(w, r.Method, " ", r.RequestURI, " ", r.Header["X-Sent"])
+	})
+	fields := []string{"X-Way", "Location", "Content-Type", "Content-Encoding"}
+	for _, s := range reloadSites(t, b) {
+		t.Run(s.name, func(t *testing.T) {
+			for _, c := range reloads {
+				site := s.site()
+				var allowed [2]string
+				for i, cfg := range []HandlerConfig{c.before, c.after} {
+					if err := s.reconfigure(cfg); err != nil {
+						t.Fatal(c.name, err)
+					}
+					allowed[i] = site.askRaw(t, c.request, fields...)
+				}
+				if allowed[0] == allowed[1] {
+					t.Errorf("%s: both answer %q", c.name, allowed[0])
+				}
+				var load sync.WaitGroup
+				var over atomic.Bool
+				var asked atomic.Int64
+				for range 4 {
+					site := s.site()
+					load.Go(func() {
+						for !over.Load() {
+							if got := site.askRaw(t, c.request, fields...); !slices.Contains(allowed[:], got) {
+								t.Errorf("%s: %q, want one of %q", c.name, got, allowed)
+								return
+							}
+							asked.Add(1)
+						}
+					})
+				}
+				for i := range 20 {
+					if err := s.reconfigure([]HandlerConfig{c.before, c.after}[i%2]); err != nil {
+						t.Error(c.name, err)
+					}
+					before := asked.Load()
+					for deadline := time.Now().Add(bound); asked.Load() < before+4 && !t.Failed() && time.Now().Before(deadline); {
+						time.Sleep(time.Millisecond)
+					}
+				}
+				over.Store(true)
+				load.Wait()
+			}
+		})
+	}
+}
