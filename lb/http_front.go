@@ -28,11 +28,12 @@ type httpFront struct {
 type frontConfig struct {
 	header, idle time.Duration
 	maxHeader    int // bytes; see maxHeaderBytes
+	maxStreams   int // on a connection of HTTP/2
 }
 
 // newFrontConfig picks what a front needs.
 func newFrontConfig(c *HTTPConfig) frontConfig {
-	return frontConfig{header: c.HeaderTimeout, idle: c.IdleTimeout, maxHeader: maxHeaderBytes(&c.HandlerConfig)}
+	return frontConfig{header: c.HeaderTimeout, idle: c.IdleTimeout, maxHeader: maxHeaderBytes(&c.HandlerConfig), maxStreams: c.MaxStreams}
 }
 
 // maxHeaderBytes is how much of a header a front reads: what the handler accepts, and no
@@ -76,7 +77,7 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 		IdleTimeout:       f.idle,
 		MaxHeaderBytes:    f.maxHeader,
 		Protocols:         frontProtocols(),
-		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: maxFrame},
+		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: maxFrame, MaxConcurrentStreams: f.maxStreams},
 		ErrorLog:          log.New(debugLog{p}, "", 0),
 		// OPTIONS * is the backends' to answer.
 		DisableGeneralOptionsHandler: true,

@@ -30,6 +30,11 @@ type HTTPConfig struct {
 	// IdleTimeout ends a connection without a request. Default 75 s, as nginx's
 	// keepalive_timeout.
 	IdleTimeout time.Duration
+	// MaxStreams is how many requests a client may have under way on a connection of HTTP/2. 1
+	// to 10000, default 100, which is what RFC 9113 §6.5.2 recommends to allow. So many backends,
+	// at the most, are busy for a connection, however fast its requests are given up; a client
+	// that gives them up faster than they can end is sent away (ENHANCE_YOUR_CALM).
+	MaxStreams int
 	// ShutdownTimeout is how long requests and upgraded connections may go on after
 	// Serve's context has ended, before they are cut. Default 10 s; negative: not at all.
 	ShutdownTimeout time.Duration
@@ -41,6 +46,7 @@ func (c HTTPConfig) WithDefaults() HTTPConfig {
 	c.Limits = c.Limits.WithDefaults()
 	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, time.Minute)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 75*time.Second)
+	c.MaxStreams = cmp.Or(c.MaxStreams, 100)
 	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, 10*time.Second)
 	return c
 }
@@ -55,6 +61,7 @@ func (c HTTPConfig) Validate() error {
 		validateServerTLS(c.TLS),
 		field.Between("HeaderTimeout", c.HeaderTimeout, 10*time.Millisecond, time.Hour),
 		field.Between("IdleTimeout", c.IdleTimeout, 10*time.Millisecond, 30*day),
+		field.Between("MaxStreams", c.MaxStreams, 1, 10000),
 		field.Between("ShutdownTimeout", max(c.ShutdownTimeout, 0), 0, day))
 }
 

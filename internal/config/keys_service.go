@@ -108,7 +108,7 @@ func routeKeys(h *lb.HTTPConfig) []key {
 
 // ofConnections are the keys of http that a route does not have: they count before a request
 // has its route.
-var ofConnections = []string{"header_timeout", "max_header", "max_fields", "underscores", "trusted_proxies"}
+var ofConnections = []string{"header_timeout", "max_streams", "max_header", "max_fields", "underscores", "trusted_proxies"}
 
 func poolKeys(p *lb.PoolConfig) []key {
 	return owned([]key{
@@ -181,6 +181,7 @@ func (s *Service) proxyKeys() []key {
 func httpKeys(h *lb.HTTPConfig) []key {
 	return owned([]key{
 		setting("header_timeout", duration(&h.HeaderTimeout), "for the header of a request, TLS handshake included; in HTTP/2 for the handshake alone: there idle_timeout ends a connection with an unfinished header"),
+		setting("max_streams", integer(&h.MaxStreams), "requests at once on a connection of HTTP/2, as nginx's http2_max_concurrent_streams"),
 		setting("response_timeout", duration(&h.Timeout), "longest silence of a backend, or of its reading, during a request"),
 		setting("client_timeout", duration(&h.ClientTimeout), "longest silence of a client in the middle of a request, or of its reading: a stream of gRPC may need a longer one"),
 		setting("tunnel_timeout", duration(&h.TunnelTimeout), "the same for upgraded connections such as WebSockets"),

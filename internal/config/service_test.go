@@ -64,7 +64,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, ClientTimeout: 40 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, BackendProtocol: lb.BackendHTTP2, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
 			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{RetryBudget: 10, RetryAfter: time.Minute, SendProxy: lb.ProxyV1}},
-			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, ShutdownTimeout: time.Minute},
+			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxStreams: 100, ShutdownTimeout: time.Minute},
 		AccessLog: true,
 	}
 
@@ -111,7 +111,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 
 			AddRequestHeaders: map[string]string{"X-Tag": "${route} ${arg_tag}"}, AddResponseHeaders: map[string]string{"Set-Cookie": "lb=${request_id}"},
 			Forwarded: true, Via: "lb.example.org", RequestID: lb.RequestIDKeep,
-		}}}})
+		}}, MaxStreams: 50}})
 	return []Service{web, db, shop, mail, dns, rules}
 }
 
