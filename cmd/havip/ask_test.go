@@ -151,6 +151,7 @@ func TestControlCommands(t *testing.T) {
 		{"check now gone", "POST checks/gone/now", "gone probes now: 'havip status' has the result"},
 		{"alarm test ops", "POST alarms/ops/test", "ops has taken the trial"},
 		{"log level debug", `PUT log {"level":"debug"}`, "the log has level debug, until 'havip log level file'"},
+		{"log reopen", "POST log/reopen", "the files of access logs are opened anew"},
 		{"log level file", "DELETE log", "the log has the level of the file again"},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

@@ -149,15 +149,24 @@ func reloadCommand() *cli.Command {
 func logCommand() *cli.Command {
 	levels := []string{"debug", "info", "warn", "error"}
 	return askCommand(&cli.Command{
-		Name: "log", ArgsUsage: "level LEVEL|file",
-		Usage:       "log more or less, or as the file says again",
-		Description: "LEVEL is debug, info, warn or error." + untilReload + exitText + "   havip log level debug",
+		Name: "log", ArgsUsage: "level LEVEL|file, or reopen",
+		Usage: "log more or less, or as the file says again, or open the files of access logs anew",
+		Description: "LEVEL is debug, info, warn or error." + untilReload +
+			" reopen is for access logs that were moved away, as logrotate does." + exitText + "   havip log level debug\n   havip log reopen",
 		Action: func(c *cli.Context) error {
+			if c.Args().First() == "reopen" {
+				if err := wordCount(c, 1, 1); err != nil {
+					return err
+				}
+				return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
+					return "the files of access logs are opened anew", cl.ReopenLogs(ctx)
+				})
+			}
 			if err := wordCount(c, 2, 2); err != nil {
 				return err
 			}
 			if word := c.Args().First(); word != "level" {
-				return usageError(fmt.Errorf("havip log: %q: want level", word))
+				return usageError(fmt.Errorf("havip log: %q: want level or reopen", word))
 			}
 			level := c.Args().Get(1)
 			if level != fileWord && !slices.Contains(levels, level) {
@@ -170,5 +179,5 @@ func logCommand() *cli.Command {
 				return fmt.Sprintf("the log has level %s, until 'havip log level file', a restart, or a reload that changes it", level), cl.SetLogLevel(ctx, level)
 			})
 		},
-	}, func(*report.Status) []string { return append([]string{"level", fileWord}, levels...) })
+	}, func(*report.Status) []string { return append([]string{"level", "reopen", fileWord}, levels...) })
 }

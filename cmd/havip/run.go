@@ -33,7 +33,7 @@ const (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "run",
-		Usage: "run the daemon until SIGTERM, then hand over and exit; SIGHUP reads the file again",
+		Usage: "run the daemon until SIGTERM, then hand over and exit; SIGHUP reads the file again, SIGUSR1 opens the files of access logs anew",
 		Flags: append([]cli.Flag{
 			configFlag(),
 			&cli.IntFlag{
@@ -48,7 +48,7 @@ func runCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			// From here on the signal must not end the process.
 			reload := make(chan os.Signal, 1)
-			signal.Notify(reload, syscall.SIGHUP)
+			signal.Notify(reload, syscall.SIGHUP, syscall.SIGUSR1)
 			defer signal.Stop(reload)
 			cfg, err := loadConfig(c)
 			if errors.Is(err, errInterrupted) {

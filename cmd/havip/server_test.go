@@ -69,6 +69,7 @@ func (n *notedNode) Reload(_ context.Context, dryRun bool) (report.Change, error
 	return report.Change{DryRun: dryRun, Kept: 3}, n.note("reload %v", dryRun)
 }
 func (n *notedNode) TestAlarm(_ context.Context, name string) error { return n.note("alarm %s", name) }
+func (n *notedNode) ReopenLogs() error                              { return n.note("reopen") }
 func (n *notedNode) SetLogLevel(level string) error                 { return n.note("log %q", level) }
 
 // serveNode starts a server of the real kind on a socket of the test.
@@ -183,6 +184,7 @@ func TestCommandsReachTheNode(t *testing.T) {
 		"reload -n":                     "reload true",
 		"log level debug":               `log "debug"`,
 		"log level file":                `log ""`,
+		"log reopen":                    `reopen`,
 		"explain 2001:db8::1":           "explain 2001:db8::1",
 	} {
 		t.Run(args, func(t *testing.T) {

@@ -28,6 +28,7 @@ type Node interface {
 	SteerCheck(name, do string) error
 	// Reload reads the file again; with dryRun it only says what would change.
 	Reload(ctx context.Context, dryRun bool) (report.Change, error)
+	ReopenLogs() error
 	SetLogLevel(level string) error // empty: the file's again
 	// TestAlarm has a receiver of alarms tell of a trial. Its error is why that failed.
 	TestAlarm(ctx context.Context, name string) error

@@ -73,6 +73,7 @@ func (s *Server) steeringRoutes() []route {
 		{method: "POST", pattern: "/api/v1/alarms/{alarm}/test", summary: "Have a receiver of alarms tell of a trial: 502 if it could not.", answer: s.testAlarm},
 		{method: "POST", pattern: "/api/v1/reload", summary: "Read the file again, or say what that would change.", body: reloadBody{}, result: report.Change{}, answer: s.reload},
 		{method: "PUT", pattern: "/api/v1/log", summary: "Another level of the log in the place of the file's.", body: logBody{}, answer: s.setLog},
+		{method: "POST", pattern: "/api/v1/log/reopen", summary: "Open the files of access logs anew, after they were moved away.", answer: s.reopenLogs},
 		{method: "DELETE", pattern: "/api/v1/log", summary: "The file's level of the log again.", answer: s.clearLog},
 	}
 	for i := range list {

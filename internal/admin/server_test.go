@@ -117,6 +117,7 @@ func (n *fakeNode) Reload(_ context.Context, dry bool) (report.Change, error) {
 	return report.Change{DryRun: dry}, n.note("reload %v", dry)
 }
 func (n *fakeNode) TestAlarm(_ context.Context, name string) error { return n.note("alarm %q", name) }
+func (n *fakeNode) ReopenLogs() error                              { return n.note("reopen") }
 func (n *fakeNode) SetLogLevel(level string) error                 { return n.note("log %q", level) }
 
 const testToken = "0123456789abcdef"

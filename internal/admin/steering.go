@@ -204,6 +204,12 @@ func (s *Server) setLog(c *call) (any, error) {
 	return nil, err
 }
 
+func (s *Server) reopenLogs(c *call) (any, error) {
+	err := s.node.ReopenLogs()
+	s.tell(c, "access logs opened anew", err)
+	return nil, err
+}
+
 func (s *Server) clearLog(c *call) (any, error) {
 	err := s.node.SetLogLevel("")
 	s.tell(c, "the file's log level", err)

@@ -43,8 +43,18 @@ func (s *Service) keys() []key {
 		preset("proxy_protocol", object(s.proxyKeys()), "{}", "passing on the client's address").in("http", "tcp"),
 		preset("http", object(httpKeys(&s.HTTP)), "{}", "of requests").in("http"),
 		preset("udp", object(udpKeys(&s.UDP)), "{}", "of datagrams").in("udp"),
-		preset("access_log", boolean(&s.AccessLog), "false", "log each connection, request or session that has ended, at level info"),
+		preset("access_log", orAlone(s.AccessLog.keys()), "false", "a line for each connection, request or session that has ended: true: in the log of havip, at level info; or a mapping as below"),
 	}, homeOf(&s.Pool), homeOf(&s.TCP), homeOf(&s.UDP), homeOf(&s.HTTP), inside(s))
+}
+
+func (a *AccessLog) keys() []key {
+	return []key{
+		preset("log", boolean(&a.Log), "false", "in the log of havip, as true alone"),
+		optional("file", absolutePath(&a.File), "/var/log/havip/web.log",
+			"to whose end lines go; several services may have the same; opened anew on reload, SIGUSR1 and havip log reopen"),
+		optional("format", choice(&a.Format), "json", "of the file: nginx's combined, in mode http only, or json; default: combined in mode http, else json"),
+		optional("sample", within(integer(&a.Sample), 1, 1000000), "10", "of the file: one line for so many; what has failed always has its own; default: 1"),
+	}
 }
 
 // serviceCheck is a mapping or the name of a check, which validate puts in its

@@ -37,7 +37,15 @@ type Service struct {
 	// none.
 	RuleFiles string
 
-	AccessLog bool
+	AccessLog AccessLog
+}
+
+// AccessLog says where there is a line for each connection, request or session that has ended.
+type AccessLog struct {
+	Log    bool   // in havip's own log
+	File   string // path; empty: in no file
+	Format lb.AccessFormat
+	Sample int // see lb.AccessLogConfig
 }
 
 // ServiceRoute sends connections that ask for one of its names, or requests, to backends of

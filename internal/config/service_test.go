@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +66,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
 			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{RetryBudget: 10, RetryAfter: time.Minute, SendProxy: lb.ProxyV1}},
 			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxStreams: 100, ShutdownTimeout: time.Minute},
-		AccessLog: true,
+		AccessLog: AccessLog{Log: true, File: "/var/log/havip/shop.log", Format: lb.AccessJSON, Sample: 10},
 	}
 
 	behind := func(c *Check) *Check { c.SendProxy = lb.ProxyV2; return c }
@@ -124,5 +125,38 @@ func TestWeightZero(t *testing.T) {
 	}
 	if b := c.Services[0].Pool.Backends; b[0].Weight != -1 || b[1].Weight != 1 {
 		t.Errorf("weights %d and %d, want -1, which is none, and 1", b[0].Weight, b[1].Weight)
+	}
+}
+
+// TestAccessLogOfServices: a file has the format of its mode, and what is said of a file needs
+// one.
+func TestAccessLogOfServices(t *testing.T) {
+	const file = "file: /var/log/havip/x.log"
+	for _, tt := range []struct {
+		mode, says, wrong string
+		want              AccessLog
+	}{
+		{"http", "true", "", AccessLog{Log: true}},
+		{"udp", "false", "", AccessLog{}},
+		{"http", "{" + file + "}", "", AccessLog{File: "/var/log/havip/x.log"}},
+		{"tcp", "{" + file + ", sample: 5}", "", AccessLog{File: "/var/log/havip/x.log", Format: lb.AccessJSON, Sample: 5}},
+		{"http", "{" + file + ", format: json, log: true}", "", AccessLog{Log: true, File: "/var/log/havip/x.log", Format: lb.AccessJSON}},
+		{"udp", "{" + file + ", format: combined}", "access_log.format: combined: is about requests, which mode udp has none of: want json", AccessLog{}},
+		{"http", "{format: json}", "", AccessLog{Format: lb.AccessJSON}},
+		{"http", "{" + file + ", sample: 0}", "access_log.sample", AccessLog{}},
+		{"http", "{" + file + ", format: common}", "want combined or json", AccessLog{}},
+		{"http", "{file: x.log}", "access_log.file", AccessLog{}},
+	} {
+		cfg, err := Parse("test.yaml", []byte(`services: [{name: a, listen: ":1", mode: `+tt.mode+`, backends: ["192.0.2.1:1"], access_log: `+tt.says+"}]"))
+		switch {
+		case tt.wrong != "":
+			if err == nil || !strings.Contains(err.Error(), tt.wrong) {
+				t.Errorf("mode %s, %s: %v, want %q", tt.mode, tt.says, err, tt.wrong)
+			}
+		case err != nil:
+			t.Errorf("mode %s, %s: %v", tt.mode, tt.says, err)
+		case cfg.Services[0].AccessLog != tt.want:
+			t.Errorf("mode %s, %s: %+v, want %+v", tt.mode, tt.says, cfg.Services[0].AccessLog, tt.want)
+		}
 	}
 }

@@ -25,6 +25,7 @@ func (d *decoder) validateService(s *Service, path string) {
 	d.validatePool(s, path, keys)
 	d.validateTLS(s, path)
 	d.validateRuleFiles(s, path)
+	d.validateAccessLog(s, path+".access_log")
 	switch s.Mode {
 	case "http":
 		d.report(s.withRoutes().Validate(), path, keys)
@@ -35,6 +36,24 @@ func (d *decoder) validateService(s *Service, path string) {
 		d.report(s.UDP.Validate(), path, keys)
 	}
 	d.report(s.Limits.Validate(), path, keys)
+}
+
+// validateAccessLog checks what is said of the file of an access log, and gives it its format.
+func (d *decoder) validateAccessLog(s *Service, path string) {
+	a := &s.AccessLog
+	switch {
+	case a.File == "":
+		for _, key := range []string{"format", "sample"} {
+			if d.given(path + "." + key) {
+				d.warn(path+"."+key, "does nothing without file")
+			}
+		}
+	case s.Mode == "http" || s.Mode == "":
+	case d.given(path+".format") && a.Format == lb.AccessCombined:
+		d.fail(path+".format", "combined: is about requests, which mode %s has none of: want json", s.Mode)
+	default:
+		a.Format = lb.AccessJSON
+	}
 }
 
 // validateModes reports the keys that are given and that the service's mode does

@@ -74,6 +74,8 @@ var eventKinds = map[string]string{
 
 	// lb
 	"event loop sends without io_uring from now on": report.KindDaemon,
+	"access logs opened anew":                       report.KindDaemon,
+	"access logs are not all opened anew":           report.KindDaemon,
 	"access log loses lines":                        report.KindDaemon,
 	"access log has its lines written again":        report.KindDaemon,
 	"backend is up":                                 report.KindBackend,

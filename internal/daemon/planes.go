@@ -45,6 +45,7 @@ type planeConfig struct {
 	tls     encryption
 	files   ruleFiles
 	record  func(lb.Record) // nil: nobody wants to know, in tests
+	access  *lb.AccessLog   // that record writes to from now on; nil: none
 	log     *slog.Logger
 }
 

@@ -45,7 +45,7 @@ func (d *Daemon) Reconfigure(cfg *config.Config) error {
 		return fmt.Errorf("nothing changed: %w", err)
 	}
 	d.logChange(c)
-	return d.apply(c)
+	return errors.Join(d.apply(c), d.ReopenLogs())
 }
 
 // change is the way to another configuration: the fate of each part, and what was

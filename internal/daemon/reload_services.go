@@ -108,6 +108,9 @@ func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error
 	if err == nil {
 		err = p.parts.validate()
 	}
+	if err == nil {
+		err = p.prepareAccess(c, s)
+	}
 	p.equipped = err == nil
 	if p.equipped && s.fate != update {
 		err = d.prepareSocket(c, p, old)
@@ -152,13 +155,19 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 
 // recorder returns what a plane calls with whatever has ended.
 func (d *Daemon) recorder(cfg config.Service, t *tally) func(lb.Record) {
-	if !cfg.AccessLog {
+	a := cfg.AccessLog
+	if !logsTo(a) {
 		return func(r lb.Record) { t.record(&r) }
 	}
 	return func(r lb.Record) {
 		t.record(&r)
 		r.Service = cmp.Or(r.Service, cfg.Name) // the connection may be over before a pool is chosen
-		d.access(r)
+		if a.Log {
+			d.access(r)
+		}
+		if file := t.file.Load(); file != nil {
+			file.Record(r)
+		}
 	}
 }
 

@@ -120,6 +120,9 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 		if c.files, err = newRuleFiles(p.cfg); err != nil {
 			return err
 		}
+		if c.access, err = c.openAccess(nil); err != nil {
+			return err
+		}
 		if err := s.equip(c); err != nil {
 			return err
 		}
@@ -145,6 +148,7 @@ func (s *service) equip(c planeConfig) error {
 	if err != nil {
 		return err
 	}
+	s.tally.setFile(c.access)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tls, s.plane = c.tls, p
@@ -202,6 +206,7 @@ func (s *service) reconfigure(p *servicePlan, failed func(error)) error {
 	upstreams, ends, err := applyUpstreams(p.upstreams, failed)
 	err = errors.Join(err, s.plane.reconfigure(p.parts))
 	together(ends) // no new connection uses these upstreams any more
+	s.tally.setFile(p.parts.access)
 	s.cfg, s.upstreams = p.cfg, upstreams
 	s.counts.rename(s.cfg.Name)
 	s.mu.Lock()
@@ -217,6 +222,7 @@ func (s *service) stop() { s.stopWith(endsOf(maps.Values(s.upstreams))) }
 // its upstreams that do not go on with another service.
 func (s *service) stopWith(ends []func()) {
 	s.task.stop()
+	s.tally.setFile(nil)
 	together(ends)
 	s.counts.close()
 }

@@ -52,6 +52,17 @@ func (n *Node) SetLogLevel(level string) error {
 	return nil
 }
 
+// ReopenLogs opens the files of access logs anew, see [daemon.Daemon.ReopenLogs].
+func (n *Node) ReopenLogs() error {
+	err := n.daemon.ReopenLogs()
+	if err != nil {
+		n.log.Error("access logs are not all opened anew", "err", err)
+		return fmt.Errorf("%w: %w", err, report.ErrState)
+	}
+	n.log.Info("access logs opened anew")
+	return nil
+}
+
 // followLevel takes in the log level of a configuration that has come into force. A level
 // that was said stays, unless the file's has changed.
 func (n *Node) followLevel(before, now config.Log) error {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/havip/havip/internal/admin"
@@ -70,7 +71,7 @@ func New(cfg Config) (*Node, error) {
 }
 
 // Run does the work until ctx ends, and reads the configuration again whenever reload has
-// something. It hands over then, and returns when everything has ended.
+// something; SIGUSR1 opens the files of access logs anew instead. It hands over then, and returns when everything has ended.
 func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	n.followAlarms(n.cfg.Configuration)
 	defer n.alarms.Stop() // after all else: the end is told as well
@@ -105,7 +106,11 @@ func (n *Node) followSignals(ctx context.Context, reload <-chan os.Signal) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-reload:
+		case sig := <-reload:
+			if sig == syscall.SIGUSR1 {
+				_ = n.ReopenLogs() // likewise
+				continue
+			}
 			_, _ = n.reload(ctx) // which logs its error
 		}
 	}

@@ -106,6 +106,11 @@ func (c *Client) Reload(ctx context.Context, dryRun bool) (change report.Change,
 	return change, err
 }
 
+// ReopenLogs opens the files of access logs anew.
+func (c *Client) ReopenLogs(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, path("log", "reopen"), nil, nil)
+}
+
 // SetLogLevel logs more or less; empty: as the file says.
 func (c *Client) SetLogLevel(ctx context.Context, level string) error {
 	if level == "" {

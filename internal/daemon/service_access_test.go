@@ -1,0 +1,110 @@
+package daemon
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// logged is what a file has.
+func logged(path string) string {
+	b, _ := os.ReadFile(path)
+	return string(b)
+}
+
+// TestAccessLogFiles: services share a file, each mode has its format, a file that was moved
+// away is followed until logs are opened anew, by command or reload, and nothing is lost by a
+// reload that changes the log.
+func TestAccessLogFiles(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "web.log")
+	backend := echoServer(t, "a")
+	web, other, db := freePort(t), freePort(t), freePort(t)
+	config := func(name, more string) string {
+		log := fmt.Sprintf("access_log: {file: %s%s}", filepath.Join(dir, name), more)
+		return fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], %[5]s},`+
+			`{name: other, listen: "127.0.0.1:%[2]s", backends: ["127.0.0.1:9"], %[5]s}, {name: db, listen: "127.0.0.1:%[3]s", mode: tcp, backends: ["%[4]s"], access_log: {file: %[6]s}}]`,
+			web, other, db, backend, log, filepath.Join(dir, "db.log"))
+	}
+	d := startDaemon(t, config("web.log", ""))
+	ask := func(port, target string) {
+		t.Helper()
+		res, err := http.Get("http://127.0.0.1:" + port + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
+	has := func(file, want string) {
+		t.Helper()
+		until(t, want+" is in "+file, func() bool { return strings.Contains(logged(filepath.Join(dir, file)), want) })
+	}
+	ask(web, "/1")
+	ask(other, "/2")
+	has("web.log", `"GET /1 HTTP/1.1" 502 `)
+	has("web.log", `"GET /2 HTTP/1.1" 502 `)
+	c, err := net.Dial("tcp", "127.0.0.1:"+db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = say(c, "x")
+	c.Close()
+	has("db.log", `"service":"db"`)
+
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	ask(web, "/3")
+	has("web.log.1", "/3 ")
+	if err := d.ReopenLogs(); err != nil {
+		t.Fatal(err)
+	}
+	ask(web, "/4")
+	has("web.log", "/4 ")
+	if err := os.Rename(path, path+".2"); err != nil {
+		t.Fatal(err)
+	}
+	mustReload(t, d, config("web.log", "")) // which changes nothing else
+	ask(web, "/5")
+	has("web.log", "/5 ")
+
+	mustReload(t, d, config("web.json", ", format: json"))
+	ask(web, "/6")
+	has("web.json", `"target":"/6"`)
+	if strings.Contains(logged(path), "/6") {
+		t.Error("the file of before goes on")
+	}
+
+	// What cannot be opened changes nothing, and says what is missing.
+	bad := config("none/web.json", ", format: json")
+	if err := d.Reconfigure(parse(t, bad)); err == nil || !strings.Contains(err.Error(), "access_log: ") || !strings.Contains(err.Error(), "none/web.json") || !strings.Contains(err.Error(), "nothing changed") {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+	ask(web, "/7")
+	has("web.json", `"target":"/7"`)
+}
+
+// TestAccessLogThatIsLate: a service whose log cannot be opened at the start begins when it can
+// be, and no other waits for it.
+func TestAccessLogThatIsLate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "later")
+	port, other := freePort(t), freePort(t)
+	startDaemon(t, fmt.Sprintf(`services: [{name: a, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], access_log: {file: %s/a.log}}, {name: b, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"]}]`, port, dir, other))
+	answers := func(port string) bool {
+		res, err := http.Get("http://127.0.0.1:" + port + "/late")
+		if err == nil {
+			res.Body.Close()
+		}
+		return err == nil
+	}
+	until(t, "the other service answers", func() bool { return answers(other) })
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the service answers", func() bool { return answers(port) })
+	until(t, "a line", func() bool { return strings.Contains(logged(dir+"/a.log"), "/late") })
+}
