@@ -351,7 +351,7 @@ func (c *httpConn) cut(backend bool) {
 		err = errDown
 	}
 	switch c.state {
-	case connDialing, connConnecting, connRelaying, connStarved, connQueued:
+	case connLogin, connDialing, connConnecting, connRelaying, connStarved, connQueued:
 		switch {
 		case t.responded:
 			c.breakOff(err)

@@ -42,6 +42,7 @@ type connState uint8
 
 const (
 	connHead       connState = iota // the head of a request is awaited
+	connLogin                       // a password is verified, in a goroutine
 	connQueued                      // a backend with room
 	connStarved                     // descriptors or memory of this host
 	connDialing                     // a connection to a backend, in a goroutine,
@@ -189,7 +190,7 @@ func (c *httpConn) expireTimer() {
 		c.l.in.counters.starved.Add(-1)
 		c.state = connDialing
 		c.connect()
-	case connRelaying, connQueued, connDialing, connConnecting:
+	case connRelaying, connLogin, connQueued, connDialing, connConnecting:
 		switch {
 		case t.expecting:
 			if c.askForBody() {
@@ -326,7 +327,16 @@ func (c *httpConn) beginRequest() {
 		c.answer(&reply{status: http.StatusOK, kind: kind, content: content})
 		return
 	}
-	switch x.decide() {
+	c.follow(x.decide())
+}
+
+// follow goes on as the rules have decided.
+func (c *httpConn) follow(v verdict) {
+	x := &c.t.x
+	switch v {
+	case awaitHere:
+		c.awaitLogin()
+		return
 	case answerHere:
 		c.answer(&x.reply)
 		return

@@ -14,6 +14,7 @@ const (
 	passOn     verdict = iota // a backend gets the request
 	answerHere                // the client gets x.reply
 	refuseHere                // the same, because a rule keeps the request from the backends
+	awaitHere                 // x.claim is verified, which takes its time, and decideLogin called
 )
 
 // reply is an answer in a backend's place.
@@ -45,6 +46,20 @@ func (x *exchange) decide() verdict {
 			return v
 		}
 	}
+	return x.decideRest()
+}
+
+// decideRest goes by the rules for clients that may have an answer.
+func (x *exchange) decideRest() verdict {
+	cfg := x.cfg
+	switch {
+	case cfg.answer != nil:
+		return x.answerWith(cfg.answer.status, cfg.answer.kind, []byte(cfg.answer.content.value(x)))
+	case cfg.rewrite != nil && !x.rewrite(cfg.rewrite):
+		return x.refuse(http.StatusBadRequest, "rewritten path leads above the root")
+	case cfg.poolless:
+		return x.refuse(http.StatusNotFound, "no route")
+	}
 	if x.cfg.MaxBody > 0 && x.req.Length > x.cfg.MaxBody {
 		return x.refuse(http.StatusRequestEntityTooLarge, http.StatusText(http.StatusRequestEntityTooLarge))
 	}
@@ -70,13 +85,9 @@ func (x *exchange) rule() verdict {
 	case !allows(x.cfg.Access, x.client.Addr()):
 		return x.refuse(http.StatusForbidden, "access denied by address")
 	case cfg.redirect.applies(x):
-		return x.redirect(cfg.redirect)
-	case cfg.answer != nil:
-		return x.answerWith(cfg.answer.status, cfg.answer.kind, []byte(cfg.answer.content.value(x)))
-	case cfg.rewrite != nil && !x.rewrite(cfg.rewrite):
-		return x.refuse(http.StatusBadRequest, "rewritten path leads above the root")
-	case x.cfg.poolless:
-		return x.refuse(http.StatusNotFound, "no route")
+		return x.redirect(cfg.redirect) // which may lead to TLS, before a password is asked for
+	case cfg.auth != nil:
+		return x.checkLogin(cfg.auth)
 	}
 	return passOn
 }

@@ -53,6 +53,7 @@ type exchange struct {
 
 	// What decide has found out.
 	reply   reply
+	claim   claim          // see checkLogin
 	route   *route         // nil: none
 	path    string         // as Route has it
 	matched *regexp.Regexp // of route, if that is why it was taken

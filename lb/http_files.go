@@ -13,7 +13,7 @@ import (
 const MaxRuleFile = 1 << 20
 
 // ReadFiles returns c with what is in the files that its Rules name, and those of its Routes:
-// the Content of pages. c stays as it is. read reads a file; nil: those of ordinary kind, up
+// the Content of pages, and Users. c stays as it is. read reads a file; nil: those of ordinary kind, up
 // to [MaxRuleFile]. The error tells all that cannot be used: FieldErrors, joined.
 func (c HandlerConfig) ReadFiles(read func(path string) ([]byte, error)) (HandlerConfig, error) {
 	if read == nil {
@@ -47,6 +47,7 @@ func (f *ruleFiles) err() error { return errors.Join(f.errs...) }
 
 // fill fills in what files hold. at is where r is, in errors.
 func (f *ruleFiles) fill(r *Rules, at string) {
+	r.Auth = f.users(r.Auth, at+"Auth")
 	r.Sorry = f.page(r.Sorry, at+"Sorry")
 	r.MaintenancePage = f.page(r.MaintenancePage, at+"MaintenancePage")
 	r.ErrorPages = slices.Clone(r.ErrorPages)
@@ -68,5 +69,22 @@ func (f *ruleFiles) page(p *Page, at string) *Page {
 		return p
 	}
 	filled.Content = append([]byte{}, data...) // not nil: it was read
+	return &filled
+}
+
+// users returns a copy of a with its users.
+func (f *ruleFiles) users(a *BasicAuth, at string) *BasicAuth {
+	if a == nil || a.File == "" {
+		return a
+	}
+	filled := *a
+	data, err := f.read(a.File)
+	if err == nil {
+		filled.Users, err = ParseHtpasswd(data)
+	}
+	if err != nil {
+		f.errs = append(f.errs, field.Errorf(at+".File", "%w", err))
+		return a
+	}
 	return &filled
 }

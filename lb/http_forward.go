@@ -81,7 +81,7 @@ func (x *exchange) prepare() {
 		f := &req.Fields[i]
 		at := ownAt[f.ID]
 		switch {
-		case holds(neverPassed, f.ID), set.sets(f):
+		case holds(neverPassed, f.ID), set.sets(f), f.ID == h1.Authorization && x.cfg.auth != nil && x.cfg.auth.drop:
 		case at < ownFields && ours[at].mode != ownKeep:
 			if o := &ours[at]; o.mode == ownReplace && o.value != "" {
 				x.fields = append(x.fields, h1.Field{Name: f.Name, Value: o.value, ID: f.ID})

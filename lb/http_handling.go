@@ -28,7 +28,15 @@ func (x *handling) serve() {
 		x.answerLast(kind, content)
 		return
 	}
-	switch x.decide() {
+	v := x.decide()
+	if v == awaitHere {
+		err := x.claim.verify(x.ctx)
+		if err != nil && err == x.ctx.Err() {
+			x.failRequest(errLeft)
+		}
+		v = x.decideLogin(err)
+	}
+	switch v {
 	case answerHere:
 		x.answerHere()
 		return

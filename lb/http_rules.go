@@ -15,6 +15,9 @@ type Rules struct {
 	// Access says which clients get an answer: the first rule whose network has the client
 	// counts. A client of none of them is allowed, as in nginx. Others get 403.
 	Access []AccessRule
+	// Auth asks clients for a user and a password, after Access and Redirect, and before all other
+	// rules: who has none gets 401. nil: nobody is asked.
+	Auth *BasicAuth
 	// Maintenance answers all requests with 503.
 	Maintenance bool
 	// AddRequestHeaders are added to requests to backends, and AddResponseHeaders to responses
@@ -88,13 +91,14 @@ func (r Rules) WithDefaults() Rules {
 
 // decide reports whether there are rules for requests.
 func (r *Rules) decide() bool {
-	return len(r.Access) > 0 || r.Maintenance || r.Redirect != Redirect{} || r.Answer != Answer{} || r.Rewrite != Rewrite{}
+	return len(r.Access) > 0 || r.Maintenance || compileAuth(r.Auth) != nil || r.Redirect != Redirect{} || r.Answer != Answer{} || r.Rewrite != Rewrite{}
 }
 
 // Validate returns all that is wrong with r: FieldErrors, joined.
 func (r Rules) Validate() error {
 	return errors.Join(
 		validateAccess(r.Access),
+		validateAuth(r.Auth),
 		validateCompress(r.Compress),
 		validateRetries(&r),
 		validateSendProxy(r.SendProxy),

@@ -22,6 +22,7 @@ type handlerSettings struct {
 	rewrite       *rewriteRule
 	inLoops       bool // event loops can serve requests with these settings, and those of the routes
 	pages         pages
+	auth          *auth // nil: nobody is asked
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders, and what others of the Rules set
 	requestAdded, responseAdded   setFields // AddRequestHeaders, AddResponseHeaders, Via
@@ -50,6 +51,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		rewrite:        newRewriteRule(cfg.Rewrite),
 		ruled:          cfg.Rules.decide() || len(cfg.Routes) > 0,
 		compression:    newCompression(cfg.Compress),
+		auth:           compileAuth(cfg.Auth),
 		pages:          compilePages(&cfg),
 		requestFields:  requests,
 		responseFields: responses,

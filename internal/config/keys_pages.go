@@ -35,6 +35,20 @@ func errorPage(p *lb.ErrorPage) value {
 	return object(append([]key{statuses}, pageKeys(&p.Page)...))
 }
 
+// auth is a mapping, or off.
+func auth(to **lb.BasicAuth) value {
+	v := orOff(to, func(a *lb.BasicAuth) []key {
+		return []key{
+			required("file", absolutePath(&a.File), "/etc/havip/htpasswd",
+				"as htpasswd -B makes it, and nginx has it: bcrypt up to cost 14, $apr1$, $1$, $5$, $6$, {SHA}, {SSHA}; up to 1 MiB; read again on reload"),
+			optional("realm", plain(&a.Realm), "closed site", "that clients show; default: restricted"),
+			preset("drop_credentials", boolean(&a.DropCredentials), "false", "Authorization is not passed on to backends"),
+		}
+	})
+	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
+	return v
+}
+
 // validateRuleFiles reads the files that rules of requests name.
 func (d *decoder) validateRuleFiles(s *Service, path string) {
 	m := d.material()
@@ -54,6 +68,13 @@ func (d *decoder) ruleFiles(m *material, r *lb.Rules, path string) {
 		}
 		if data := m.get(p.File, path+".file"); len(data) > lb.MaxRuleFile {
 			m.fail(path+".file", "%s: larger than %d MiB", show(p.File), lb.MaxRuleFile>>20)
+		}
+	}
+	if a := r.Auth; a != nil {
+		if data := m.get(a.File, path+".auth.file"); data != nil {
+			if _, err := lb.ParseHtpasswd(data); err != nil {
+				m.fail(path+".auth.file", "%s: %v", show(a.File), err)
+			}
 		}
 	}
 	page(r.Sorry, path+".sorry")

@@ -106,6 +106,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			Answer:   lb.Answer{Status: 418, Type: "text/html", Content: "${host}"},
 			Rewrite:  lb.Rewrite{StripPrefix: "/a", Regexp: "^/b/(.*)", Replacement: "/c/$1", AddPrefix: "/d"},
 
+			Auth:            &lb.BasicAuth{Realm: "closed site", File: "/etc/havip/htpasswd", DropCredentials: true},
 			MaintenancePage: &lb.Page{File: "/etc/havip/soon.html", ContentType: "text/html", Status: 500}, RetryAfter: 5 * time.Minute,
 			Sorry:      &lb.Page{File: "/etc/havip/sorry.html"},
 			ErrorPages: []lb.ErrorPage{{Statuses: []int{502, 504}, Page: lb.Page{File: "/etc/havip/50x.json", ContentType: "application/json", Status: 200}}}, InterceptErrors: true,
