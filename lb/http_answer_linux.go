@@ -89,6 +89,9 @@ func (c *httpConn) respond(rest []byte) bool {
 	}
 	x.responded(res, t.owned)
 	t.responded = true
+	if t.uploaded {
+		t.dropHeld() // no other backend needs it
+	}
 	if !c.awaitsBody() {
 		c.l.timers.Stop(&c.timer) // the first byte need not go ahead any more
 	}
@@ -173,6 +176,7 @@ func (c *httpConn) breakOff(err error) {
 	t.x.brokenOff(err, c.attemptNow(err))
 	t.x.dropEncoder()
 	c.dropBackend()
+	t.dropHeld()
 	if t.x.unbounded && !t.down.reframe {
 		// The end of the connection would end the response in order: only a reset does not.
 		t.x.close(c.l.time())
@@ -187,6 +191,7 @@ func (c *httpConn) breakOff(err error) {
 func (c *httpConn) fail(err error) {
 	t := c.t
 	c.dropBackend()
+	t.dropHeld()
 	if err == errLeft {
 		c.leave(err)
 		return

@@ -153,13 +153,15 @@ func (c *httpConn) useBackend() {
 	c.state = connRelaying
 	t.at, t.uploaded, t.stopped, t.heads = t.body, false, false, 0
 	t.res.Reset() // an earlier attempt may have left a part of a head
-	t.up.begin(t.req.Length, t.up.reframe)
+	if t.heldAt = 0; t.held == nil {
+		t.up.begin(t.req.Length, t.up.reframe)
+	}
 	t.expecting = x.expect && t.hasBody() && !t.asked
 	c.l.out = c.l.out[:0]
 	if !t.kept && b.to.tls == nil {
 		c.l.out = append(c.l.out, b.to.header...)
 	}
-	c.l.out = x.appendRequest(c.l.out, t.hasBody(), t.expecting)
+	c.l.out = x.appendRequest(c.l.out, t.hasBody() && x.length != 0, t.expecting)
 	out := c.l.out
 	switch {
 	case !t.hasBody():
@@ -168,7 +170,12 @@ func (c *httpConn) useBackend() {
 		c.armTimer(continueWithin)
 	default:
 		var ok bool
-		if out, ok = c.takeBody(out, len(c.in)); !ok {
+		if t.held != nil {
+			out, ok = c.takeHeld(out, copiedWithHead)
+		} else {
+			out, ok = c.takeBody(out, len(c.in))
+		}
+		if !ok {
 			return
 		}
 	}
@@ -267,6 +274,7 @@ func (c *httpConn) dropBackend() {
 func (c *httpConn) freeBackend() {
 	t, b := c.t, c.t.back
 	t.back = nil
+	t.dropHeld()
 	b.settle() // an early response may have come before the end of the turn
 	switch {
 	case !t.uploaded || t.stopped || t.res.Close || t.excess || b.full():
@@ -351,6 +359,10 @@ func (c *httpConn) cut(backend bool) {
 		err = errDown
 	}
 	switch c.state {
+	case connBuffering:
+		if !backend { // there is none
+			c.fail(err)
+		}
 	case connLogin, connDialing, connConnecting, connRelaying, connStarved, connQueued:
 		switch {
 		case t.responded:

@@ -30,6 +30,8 @@ type replayBody struct {
 	idle    sync.Cond  // reading has become false
 	reading bool       // a read is waiting for the client
 	kept    []byte     // what was read, while that is no more than replayLimit
+	held    *heldBody  // instead of kept, and whatever its size; nil: nothing is held
+	spilt   error      // why no more can be held
 	read    int64      // bytes read from the client
 	err     error      // how the body ended: io.EOF if it is complete
 	stopped bool       // no read may begin
@@ -56,7 +58,7 @@ func newReplayBody(r *http.Request, rc *http.ResponseController, cfg *HandlerCon
 func (b *replayBody) newReader() io.Reader {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.read == 0 && b.err == io.EOF && b.in.ContentLength >= 0 {
+	if b.read == 0 && b.err == io.EOF && (b.in.ContentLength >= 0 || b.held != nil) {
 		return nil
 	}
 	return &bodyReader{b: b}
@@ -92,13 +94,13 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	for b.reading && r.at == b.read {
 		b.idle.Wait() // what the earlier attempt reads is for this one
 	}
-	// First what earlier attempts have read, then the client. What was read and not kept
-	// is lost for this attempt.
+	// First what was read before, then the client. What was read and not kept is lost for
+	// this attempt.
 	switch {
-	case r.at < int64(len(b.kept)):
-		n := copy(p, b.kept[r.at:])
+	case r.at < b.keptSize():
+		n, err := b.readKept(p, r.at)
 		r.at += int64(n)
-		return n, nil
+		return n, err
 	case r.at < b.read:
 		return 0, errBodyOver
 	case b.err != nil:
@@ -127,12 +129,7 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 	if err == io.EOF && !b.cfg.trailerFits(b.in.Trailer) {
 		err = errFieldsTooLarge
 	}
-	// A body beyond the limit is not kept at all: half of one replays nothing.
-	if b.read+int64(n) <= replayLimit {
-		b.kept = append(b.kept, p[:n]...)
-	} else {
-		b.kept = nil
-	}
+	b.keep(p[:n])
 	b.read += int64(n)
 	if isTimeout(err) && time.Now().Before(deadline) {
 		err = errBodyOver // the read was interrupted
@@ -167,7 +164,7 @@ func (b *replayBody) awaitClient(p []byte) (n int, err error) {
 func (b *replayBody) replayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.read == int64(len(b.kept)) && (b.err == nil || b.err == io.EOF)
+	return b.read == b.keptSize() && (b.err == nil || b.err == io.EOF)
 }
 
 // cameWhole waits for the read under way, if there is one, and reports whether the body

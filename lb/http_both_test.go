@@ -55,6 +55,7 @@ func serveBoth(t testing.TB) *both {
 			return s.Listener.Addr().String()
 		}),
 		loops: serve(func(cfg HandlerConfig) string {
+			cfg.Buffering = BufferingOff // as a Handler
 			p, err := NewHTTP(HTTPConfig{HandlerConfig: cfg})
 			if err != nil {
 				t.Fatal(err)

@@ -43,6 +43,7 @@ type connState uint8
 const (
 	connHead       connState = iota // the head of a request is awaited
 	connLogin                       // a password is verified, in a goroutine
+	connBuffering                   // its body, before there is a backend
 	connQueued                      // a backend with room
 	connStarved                     // descriptors or memory of this host
 	connDialing                     // a connection to a backend, in a goroutine,
@@ -62,6 +63,7 @@ type httpTurn struct {
 	up, down     bodyStream        // the bodies of both
 	duct, upDuct duct              // of bulk in down and up
 	trailer      h1.TrailerSection // of up, and then of down
+	held         *heldBody         // what has come of up before there was a backend; nil: nothing is held
 	turnState
 }
 
@@ -80,7 +82,8 @@ type turnState struct {
 	wait      *waiter      // in the pool's queue
 	giveUp    func()       // ends an attempt to connect
 	started   int64        // when connecting began
-	at        int          // how much of httpConn.in the backend has got
+	at        int          // how much of httpConn.in the backend has got,
+	heldAt    int64        // and of the held body
 	kept      bool         // back has served another request before
 	owned     bool         // back belongs to the client already
 	expecting bool         // the body waits until the backend asks for it
@@ -146,6 +149,8 @@ func (c *httpConn) handleEvents() {
 	switch c.state {
 	case connHead:
 		c.readHead()
+	case connBuffering:
+		c.bufferBody()
 	case connRelaying:
 		if c.lookAtClient() {
 			c.relay()
@@ -186,6 +191,8 @@ func (c *httpConn) expireTimer() {
 		}
 		c.noteHalfHead(http.StatusRequestTimeout, errHeadLate)
 		c.hangUp()
+	case connBuffering:
+		c.breakBody(errBodyLate)
 	case connStarved:
 		c.l.in.counters.starved.Add(-1)
 		c.state = connDialing
@@ -348,6 +355,10 @@ func (c *httpConn) follow(v verdict) {
 	x.prepare()
 	if c.bound != nil {
 		x.flow.prefer = c.bound.to.server
+	}
+	if c.t.hasBody() && x.buffers() {
+		c.beginBuffering()
+		return
 	}
 	c.nextBackend()
 }

@@ -102,7 +102,7 @@ func (c *httpConn) readerIsBack() {
 	case !c.timer.IsSet():
 		c.armTimer(t.x.cfg.ClientTimeout)
 	}
-	if t.uploaded || t.stopped || t.back.full() || t.upDuct.piped > 0 {
+	if t.uploaded || t.stopped || t.back.full() || t.upDuct.piped > 0 || t.holds() {
 		t.back.armTimer(t.x.cfg.Timeout)
 	}
 }

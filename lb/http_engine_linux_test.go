@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -10,12 +11,13 @@ import (
 )
 
 // engineAt serves the backends, or the Pool of the configuration, by a plane whose connections
-// are in event loops.
+// are in event loops. It passes bodies on as they come, as a Handler.
 func engineAt(t *testing.T, cfg HTTPConfig, bs ...Backend) (address string, p *HTTP) {
 	t.Helper()
 	if cfg.Pool == nil {
 		cfg.Pool = newPool(t, PoolConfig{Name: "web", Backends: bs})
 	}
+	cfg.Buffering = cmp.Or(cfg.Buffering, BufferingOff)
 	p, err := NewHTTP(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,7 @@ type exchange struct {
 	upgrades  []string // protocols that the client offers
 	socket    string   // the Sec-WebSocket-Key for backends, of a WebSocket over HTTP/2; empty: it is none
 	expect    bool     // the client waits for 100 (Continue)
+	length    int64    // of the body as backends get it, or h1.Chunked
 
 	// What decide has found out.
 	reply   reply

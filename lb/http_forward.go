@@ -68,7 +68,7 @@ const (
 // called once, after refusal.
 func (x *exchange) prepare() {
 	req := x.req
-	x.expect = x.expects()
+	x.expect, x.length = x.expects(), req.Length
 	x.options = readOptions(x.options[:0], req.Fields, req.Has)
 	x.readUpgrades()
 	x.readTrailers()
@@ -268,8 +268,8 @@ func (x *exchange) appendRequest(b []byte, body, expect bool) []byte {
 	b = h1.AppendField(b, "Host", x.host)
 	switch {
 	case body:
-		b = h1.AppendLength(b, x.req.Length)
-		if x.req.Length == h1.Chunked && len(x.trailers) > 0 {
+		b = h1.AppendLength(b, x.length)
+		if x.length == h1.Chunked && len(x.trailers) > 0 {
 			b = append(b, "Trailer: "...)
 			for i, name := range x.trailers {
 				if i > 0 {

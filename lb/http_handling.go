@@ -51,7 +51,10 @@ func (x *handling) serve() {
 	x.body.follow(&x.cfg.HandlerConfig)
 	x.prepare()
 	x.flow.prefer = x.conn.boundTo(x.cfg.idle).server
-	err := x.sendRequest()
+	err := x.bufferBody()
+	if err == nil {
+		err = x.sendRequest()
+	}
 	if err == nil {
 		x.noteHead(x.res.Status, time.Now())
 		x.private = x.up.to.login || x.bindsConnection(&x.res)
@@ -96,6 +99,7 @@ func (x *handling) endRequest() {
 	x.unfollowClient()
 	x.dropUpstream()
 	x.noteReceived()
+	x.body.release()
 	if broken != nil && x.record.Reason == "" {
 		x.record.Reason = "panic"
 	}

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -55,6 +56,7 @@ func (p *HTTP) Reconfigure(cfg HTTPConfig) error {
 	}
 	p.changing.Lock()
 	defer p.changing.Unlock()
+	cfg.Buffering = cmp.Or(cfg.Buffering, BufferingOn)
 	if err := p.handler.Reconfigure(cfg.HandlerConfig); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type HTTPConfig struct {
 
 // WithDefaults returns c with its zero fields filled in.
 func (c HTTPConfig) WithDefaults() HTTPConfig {
+	c.Buffering = cmp.Or(c.Buffering, BufferingOn)
 	c.HandlerConfig = c.HandlerConfig.WithDefaults()
 	c.Limits = c.Limits.WithDefaults()
 	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, time.Minute)

@@ -38,6 +38,9 @@ func (x *handling) failRequest(err error) {
 	if broken != nil && x.in.ProtoMajor == 1 {
 		x.w.Header().Set("Connection", "close")
 	}
+	if broken == errBodyOver { // it was given up here
+		broken = nil
+	}
 	x.answerError(x.failure(err, broken))
 }
 

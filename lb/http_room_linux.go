@@ -50,6 +50,7 @@ func (l *httpLoop) takeTurn() *httpTurn {
 func (l *httpLoop) giveTurn(t *httpTurn) {
 	l.givePipe(&t.duct)
 	l.givePipe(&t.upDuct)
+	t.dropHeld()
 	t.reset()
 	if len(l.turns) < spareTurns {
 		l.turns = append(l.turns, t)

@@ -80,12 +80,33 @@ type Rules struct {
 	// RetryNonIdempotent also sends POST, PATCH and other methods to another backend when one
 	// has seen the request, which may then be done twice.
 	RetryNonIdempotent bool
+	// Buffering has the body of a request read before a backend is chosen: a slow client
+	// occupies none, and whatever its size, the body can be sent to a second backend. The
+	// backend gets a Content-Length, also where the client has sent chunks, unless a trailer
+	// comes with these. A client that expects 100 (Continue) gets that at once. Requests of
+	// HTTP/2, of gRPC, and those that offer an Upgrade are streamed. If there is no room the
+	// rest of a body is streamed, and all bodies are where the folder cannot be written: the
+	// Logger gets a warning. Default: on in HTTP, off in a Handler that something else serves.
+	Buffering Buffering
+	// BufferMemory is how much of a body is held in memory. A longer one goes to a file. 1 KiB
+	// to 16 MiB, default 64 KiB.
+	BufferMemory int64
+	// BufferFolder is where these files are. They have no name, and nobody else can read them.
+	// Default /var/tmp.
+	BufferFolder string
+	// BufferTotal bounds the bytes that they have together. 1 MiB to 64 GiB,
+	// default 1 GiB.
+	BufferTotal int64
 }
 
 // WithDefaults returns r with its zero fields filled in.
 func (r Rules) WithDefaults() Rules {
 	r.RetryBudget = cmp.Or(r.RetryBudget, defaultRetryBudget)
 	r.RetryAfter = cmp.Or(r.RetryAfter, defaultRetryAfter)
+	r.Buffering = cmp.Or(r.Buffering, BufferingOff)
+	r.BufferMemory = cmp.Or(r.BufferMemory, defaultBufferMemory)
+	r.BufferFolder = cmp.Or(r.BufferFolder, defaultBufferFolder)
+	r.BufferTotal = cmp.Or(r.BufferTotal, defaultBufferTotal)
 	return r
 }
 
@@ -110,5 +131,6 @@ func (r Rules) Validate() error {
 		validateAdded("AddResponseHeaders", r.AddResponseHeaders, inResponses),
 		validateVia(r.Via),
 		field.If(r.RequestID != 0 && !words.Has(requestIDs, r.RequestID), "RequestID", "%v: want %s", r.RequestID, words.Choice(requestIDs)),
+		r.validateBuffering(),
 	)
 }

@@ -23,6 +23,7 @@ type handlerSettings struct {
 	inLoops       bool // event loops can serve requests with these settings, and those of the routes
 	pages         pages
 	auth          *auth // nil: nobody is asked
+	bodies        *bodyStore
 
 	requestFields, responseFields setFields // RequestHeaders, ResponseHeaders, and what others of the Rules set
 	requestAdded, responseAdded   setFields // AddRequestHeaders, AddResponseHeaders, Via
@@ -53,6 +54,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		compression:    newCompression(cfg.Compress),
 		auth:           compileAuth(cfg.Auth),
 		pages:          compilePages(&cfg),
+		bodies:         newBodyStore(&cfg.Rules),
 		requestFields:  requests,
 		responseFields: responses,
 		requestAdded:   addedRequests,

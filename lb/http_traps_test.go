@@ -2,6 +2,7 @@ package lb
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -86,6 +87,7 @@ func planeSite(t *testing.T, cfg HandlerConfig, bs []Backend) *trapSite {
 	if cfg.Pool == nil {
 		cfg.Pool = newPool(t, PoolConfig{Backends: bs})
 	}
+	cfg.Buffering = cmp.Or(cfg.Buffering, BufferingOff) // as a Handler
 	p, err := NewHTTP(HTTPConfig{HandlerConfig: cfg, ShutdownTimeout: -1})
 	if err != nil {
 		t.Fatal(err)

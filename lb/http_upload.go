@@ -96,7 +96,7 @@ func (x *handling) writeBody(u *upstream, body io.Reader) error {
 	if u.stream != nil {
 		return x.writeBody2(u, body)
 	}
-	chunks := x.req.Length == h1.Chunked
+	chunks := x.length == h1.Chunked
 	err := copyPieces(body, func(p []byte) error {
 		if chunks {
 			_, _ = u.w.Write(h1.AppendChunkSize(u.w.AvailableBuffer(), len(p)))

@@ -12,7 +12,7 @@ import (
 // awaitsBody reports whether more of the request's body must come from the client.
 func (c *httpConn) awaitsBody() bool {
 	t := c.t
-	return t.hasBody() && !t.up.over && !t.expecting && !t.stopped && t.back != nil && !t.back.full()
+	return t.hasBody() && !t.up.over && !t.expecting && !t.stopped && !t.holds() && t.back != nil && !t.back.full()
 }
 
 // pumpRequest brings what has come of the request's body to the backend. It reports whether
@@ -26,7 +26,7 @@ func (c *httpConn) pumpRequest() bool {
 				c.stopUpload()
 				return true
 			}
-			t.uploaded = t.uploaded || t.up.over && !b.full()
+			t.uploaded = t.uploaded || t.taken() && !b.full()
 			switch {
 			case n > 0 && (t.uploaded || b.full()):
 				b.armTimer(t.x.cfg.Timeout)
@@ -48,7 +48,7 @@ func (c *httpConn) pumpRequest() bool {
 			if t.upDuct.piped > 0 {
 				return true
 			}
-			t.uploaded = t.up.over
+			t.uploaded = t.taken()
 		}
 		if t.uploaded || t.expecting || t.stopped {
 			return true
@@ -68,11 +68,14 @@ func (c *httpConn) pumpRequest() bool {
 // moveBody brings a piece of the body on: 0 if none has come.
 func (c *httpConn) moveBody() (n int, ok bool) {
 	t := c.t
+	if t.holds() {
+		return c.moveHeld()
+	}
 	if t.at < len(c.in) {
 		return c.sendBody(nil, len(c.in)-t.at)
 	}
 	// What has come is kept for another attempt, up to a bound.
-	if !t.dropped && len(c.in)-t.body < replayLimit {
+	if t.held == nil && !t.dropped && len(c.in)-t.body < replayLimit {
 		c.in = slices.Grow(c.in, headSize)
 		n, ok = c.readBody(c.in[len(c.in):cap(c.in)])
 		c.in = c.in[:len(c.in)+n]
@@ -81,7 +84,12 @@ func (c *httpConn) moveBody() (n int, ok bool) {
 		}
 		return c.sendBody(nil, n)
 	}
+	if t.held != nil && !c.readable { // what is held may do for another backend
+		c.awaitBody()
+		return 0, true
+	}
 	t.dropped = true
+	t.dropHeld()
 	c.in, t.at = c.in[:t.body], t.body
 	if !t.up.reframe && c.readable && t.upDuct.fits(&c.sock, &t.back.sock, t.up.left) {
 		if n, ok = c.fillUpDuct(); n > 0 || !ok {
@@ -135,7 +143,9 @@ func (c *httpConn) readBody(p []byte) (n int, ok bool) {
 
 // awaitBody bounds the wait for the rest of the body.
 func (c *httpConn) awaitBody() {
-	c.l.timers.Stop(&c.t.back.timer) // the backend has got all there is
+	if b := c.t.back; b != nil {
+		c.l.timers.Stop(&b.timer) // the backend has got all there is
+	}
 	if !c.timer.IsSet() {
 		c.armTimer(c.t.x.cfg.ClientTimeout)
 	}
@@ -164,7 +174,7 @@ func (c *httpConn) sendBody(p []byte, n int) (int, bool) {
 // afterBody notes whether the request has gone out.
 func (c *httpConn) afterBody() {
 	t := c.t
-	if t.up.over && !t.back.full() {
+	if t.taken() && !t.back.full() {
 		t.uploaded = true
 	}
 	if t.uploaded || t.back.full() {
@@ -232,7 +242,7 @@ func (c *httpConn) openBody(out, p []byte) (content []byte, used int, ok bool) {
 // endBody appends the end of the body to out, if it is over and in chunks.
 func (c *httpConn) endBody(out []byte) []byte {
 	t := c.t
-	if !t.up.over {
+	if !t.taken() {
 		return out
 	}
 	if t.up.reframe {
@@ -260,11 +270,14 @@ func (c *httpConn) breakBody(err error) {
 	t := c.t
 	t.broken = err
 	c.last = true
-	if t.responded {
+	switch {
+	case t.responded:
 		c.breakOff(err)
-		return
+	case c.state == connBuffering:
+		c.fail(err)
+	default:
+		c.failAttempt(err)
 	}
-	c.failAttempt(err)
 }
 
 // askForBody lets the upload begin that has waited for the backend to ask for the body.

@@ -82,8 +82,8 @@ func (x *exchange) requestFields2(body, expect, secure bool) []hpack.HeaderField
 	}
 	add(":path", x.target)
 	switch {
-	case body && x.req.Length >= 0:
-		add("content-length", strconv.FormatInt(x.req.Length, 10))
+	case body && x.length >= 0:
+		add("content-length", strconv.FormatInt(x.length, 10))
 	case body && len(x.trailers) > 0:
 		add("trailer", strings.ToLower(strings.Join(x.trailers, ", ")))
 	case !body && (holds(x.req.Has, h1.ContentLength) || usuallyHasBody(x.req.Method)):
@@ -119,7 +119,7 @@ func fields1(fields []hpack.HeaderField) []h1.Field {
 
 // writeBody2 copies the request's body to the backend.
 func (x *handling) writeBody2(u *upstream, body io.Reader) error {
-	left := x.req.Length
+	left := x.length
 	err := copyPieces(body, func(p []byte) error {
 		left -= int64(len(p))
 		u.written.Add(int64(len(p)))

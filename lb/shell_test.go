@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"flag"
@@ -72,6 +73,7 @@ func (s shell) serveOnEngine(t testing.TB, ln net.Listener, config *tls.Config, 
 	if config != nil {
 		cfg.TLS = &tls.Config{Certificates: config.Certificates}
 	}
+	cfg.Buffering = cmp.Or(cfg.Buffering, BufferingOff) // as a Handler
 	p, err := configured(&HTTP{handler: s.handler, fronts: make(map[*httpFront]struct{})}, cfg)
 	if err != nil {
 		t.Fatal(err)

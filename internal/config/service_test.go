@@ -64,7 +64,8 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, ClientTimeout: 40 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, BackendProtocol: lb.BackendHTTP2, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
-			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{RetryBudget: 10, RetryAfter: time.Minute, SendProxy: lb.ProxyV1}},
+			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{Buffering: lb.BufferingOn, BufferMemory: 64 << 10, BufferFolder: "/var/tmp", BufferTotal: 1 << 30,
+				RetryBudget: 10, RetryAfter: time.Minute, SendProxy: lb.ProxyV1}},
 			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxStreams: 100, ShutdownTimeout: time.Minute},
 		AccessLog: AccessLog{Log: true, File: "/var/log/havip/shop.log", Format: lb.AccessJSON, Sample: 10},
 	}
@@ -96,7 +97,8 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			{Name: "rest", Paths: []string{"/"}},
 		},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{
-			Access:      []lb.AccessRule{{From: netip.MustParsePrefix("10.0.0.0/8")}, {Deny: true}},
+			Access:    []lb.AccessRule{{From: netip.MustParsePrefix("10.0.0.0/8")}, {Deny: true}},
+			Buffering: lb.BufferingOff, BufferMemory: 16 << 10, BufferFolder: "/var/lib/havip/bodies", BufferTotal: 10 << 30,
 			Maintenance: true,
 			Compress:    &lb.Compress{Encodings: []lb.Encoding{lb.EncodingZstd, lb.EncodingGzip}, Types: []string{"text/html", "*"}, MinLength: 2 << 10, Level: 5, MaxActive: 100},
 

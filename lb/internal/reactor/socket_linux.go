@@ -209,3 +209,10 @@ func splice(from, to int32, n int) (int, unix.Errno) {
 		unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 	return int(moved), errno
 }
+
+// SendFile sends up to n bytes of a file, from its byte at on, to a socket, and returns how
+// many. 0 without an error: the file ends there.
+func SendFile(to, file int32, at int64, n int) (int, unix.Errno) {
+	sent, _, errno := unix.Syscall6(unix.SYS_SENDFILE, uintptr(to), uintptr(file), uintptr(unsafe.Pointer(&at)), uintptr(n), 0, 0)
+	return int(sent), errno
+}
