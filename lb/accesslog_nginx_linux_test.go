@@ -1,0 +1,65 @@
+package lb
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCombinedBesideNginx: our line is the real nginx's, byte for byte but for the time, of
+// which the form is. Of what is answered here the bytes are those of other pages.
+func TestCombinedBesideNginx(t *testing.T) {
+	b := webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	path := filepath.Join(nginxDir(t), "access.log")
+	address := besideNginx(t, "access_log "+path+" combined; location / { proxy_pass http://backends; }", b)
+	ours := filepath.Join(t.TempDir(), "access.log")
+	l := openAccessLog(t, AccessLogConfig{Path: ours})
+	s := planeSite(t, HandlerConfig{Record: l.Record}, []Backend{b})
+	const host = "Host: x\r\nConnection: close\r\n"
+	requests := map[string]string{
+		"usual":        "GET /a?b=c HTTP/1.1\r\n" + host + "User-Agent: curl/8\r\nReferer: https://x/\r\n\r\n",
+		"no fields":    "GET / HTTP/1.1\r\n" + host + "\r\n",
+		"empty fields": "GET / HTTP/1.1\r\n" + host + "User-Agent:\r\nReferer: \r\n\r\n",
+		"HTTP/1.0":     "GET / HTTP/1.0\r\n\r\n",
+		"HEAD":         "HEAD / HTTP/1.1\r\n" + host + "\r\n",
+		"a user":       "GET / HTTP/1.1\r\n" + host + "Authorization: Basic Ym9iOnNlY3JldA==\r\n\r\n",
+		"no colon":     "GET / HTTP/1.1\r\n" + host + "Authorization: Basic Ym9i\r\n\r\n",
+		"a bad user":   "GET / HTTP/1.1\r\n" + host + "Authorization: Basic YiJvXGI6c2VjcmV0\r\n\r\n",
+		"quotes":       "GET /\"\\\xe9 HTTP/1.1\r\n" + host + "User-Agent: \"\\\t\xc3\xa9\r\n\r\n",
+		"absolute":     "GET http://x/p HTTP/1.1\r\n" + host + "\r\n",
+		"garbage":      "nonsense\r\n\r\n",
+		"TLS":          "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n",
+	}
+	clock := regexp.MustCompile(`\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]`)
+	bytes400 := regexp.MustCompile(`" 400 \d+ "`)
+	n := 0
+	for name, request := range requests {
+		n++
+		for _, to := range []string{address, strings.TrimPrefix(s.url, "http://")} {
+			c, err := net.DialTimeout("tcp", to, bound)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetDeadline(time.Now().Add(bound))
+			io.WriteString(c, request)
+			_, _ = io.Copy(io.Discard, c)
+			c.Close()
+		}
+		last := func(path string) string {
+			lines := strings.Split(strings.TrimSuffix(linesIn(t, path, n), "\n"), "\n")
+			line := lines[len(lines)-1]
+			if !clock.MatchString(line) {
+				t.Errorf("%s: %q: no time as nginx's", name, line)
+			}
+			return bytes400.ReplaceAllString(clock.ReplaceAllString(line, "[]"), `" 400 n "`)
+		}
+		if got, want := last(ours), last(path); got != want {
+			t.Errorf("%s:\n%q, want nginx's\n%q", name, got, want)
+		}
+	}
+}
