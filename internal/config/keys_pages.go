@@ -73,7 +73,7 @@ func (d *decoder) ruleFiles(m *material, r *lb.Rules, path string) {
 	if a := r.Auth; a != nil {
 		if data := m.get(a.File, path+".auth.file"); data != nil {
 			if _, err := lb.ParseHtpasswd(data); err != nil {
-				m.fail(path+".auth.file", "%s: %v", show(a.File), err)
+				m.fail(path+".auth.file", "%s: %v", show(a.File), own(err.Error()))
 			}
 		}
 	}

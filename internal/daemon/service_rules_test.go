@@ -96,3 +96,46 @@ func TestPageThatComesLate(t *testing.T) {
 	}
 	lab.Until(t, 20*time.Second, "the service to serve", func() bool { return fetch(t, port) == "503 late" })
 }
+
+// TestUsersAreReloaded: who may log in is what the file says when the configuration comes into
+// force, and a password that was right before does not stay so.
+func TestUsersAreReloaded(t *testing.T) {
+	const hash = ":{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n" // secret
+	file, port := filepath.Join(t.TempDir(), "htpasswd"), freePort(t)
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("ann" + hash)
+	text := fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", mode: http, backends: ["%s"], http: {auth: {file: %s}}}]`, port, webServer(t, "a"), file)
+	d := startDaemon(t, text)
+	logins := func(ann, bob int) {
+		t.Helper()
+		for user, want := range map[string]int{"ann": ann, "bob": bob, "": 401} {
+			url := "http://127.0.0.1:" + port + "/"
+			if user != "" {
+				url = strings.Replace(url, "//", "//"+user+":secret@", 1)
+			}
+			res, err := (&http.Client{Timeout: 10 * time.Second}).Get(url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != want {
+				t.Errorf("%s: %d, want %d", user, res.StatusCode, want)
+			}
+		}
+	}
+	logins(200, 401)
+	write("bob" + hash)
+	logins(200, 401)
+	mustReload(t, d, text)
+	logins(401, 200)
+	write("ann:secret\n")
+	if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "line 1: want a hash") {
+		t.Errorf("plain text: %v", err)
+	}
+	logins(401, 200)
+}
