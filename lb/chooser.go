@@ -32,6 +32,16 @@ func (c *chooser) admits(m *member, byRamp bool) bool {
 		c.outdated = true
 		return false
 	}
+	return c.hasRoom(m, byRamp)
+}
+
+// keeps reports whether a flow may come back to m, which may drain, or be a backup.
+func (c *chooser) keeps(m *member) bool {
+	return (c.snap.panic || !m.down.Load()) && c.hasRoom(m, false)
+}
+
+// hasRoom is admits for a member that is used.
+func (c *chooser) hasRoom(m *member, byRamp bool) bool {
 	if c.flow.tries > 0 && slices.Contains(c.flow.tried[:c.flow.tries], m.server) {
 		return false
 	}
@@ -74,15 +84,22 @@ func (c *chooser) take(m *member) bool {
 	return true
 }
 
-// preferred takes the member that the flow prefers, if there is one and it may be used. In
-// slow start it is no new flow.
+// preferred takes the member that the flow prefers, or is stuck to, if there is one and it may
+// be used. In slow start it is no new flow.
 func (s *snapshot) preferred(c *chooser) *member {
-	if c.flow.prefer == nil {
-		return nil
+	f := c.flow
+	if f.prefer != nil {
+		for i, m := range s.all {
+			if m.server == f.prefer && s.live[i] && c.open(m) && c.take(m) {
+				return m
+			}
+		}
 	}
-	for i, m := range s.all {
-		if m.server == c.flow.prefer && s.live[i] && c.open(m) && c.take(m) {
-			return m
+	if f.stuck != nil {
+		for _, m := range s.all {
+			if m.server == f.stuck && c.keeps(m) && c.take(m) {
+				return m
+			}
 		}
 	}
 	return nil

@@ -119,6 +119,9 @@ func (x *exchange) responseFields(res *h1.Response, source netip.Addr) []h1.Fiel
 	}
 	x.minor = res.Minor
 	x.answer = x.cfg.responseAdded.appendTo(set.appendTo(x.answer, x), x)
+	if x.cfg.sticky != nil {
+		x.stick()
+	}
 	x.compress(res)
 	return x.answer
 }
@@ -162,5 +165,8 @@ func (x *exchange) switchFields(res *h1.Response, source netip.Addr) ([]h1.Field
 	}
 	x.minor = res.Minor
 	x.answer = x.cfg.responseAdded.appendTo(set.appendTo(x.answer, x), x)
+	if x.cfg.sticky != nil {
+		x.stick()
+	}
 	return x.answer, nil
 }

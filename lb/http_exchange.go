@@ -40,6 +40,8 @@ type exchange struct {
 	told   RequestRecord // of record, which describe completes
 	flow   Flow          // in which the request looks for backends
 
+	token, tokens string // of the client's cookie: of this pool, and all; see Sticky
+
 	// The request as backends get it.
 	target    string
 	authority string // the host that the client asks, of the target or of Host

@@ -90,6 +90,10 @@ func (x *exchange) prepare() {
 		case x.cfg.folds.drops(f):
 			dropped++
 		case f.ID == h1.Forwarded && x.estranged(), x.isOption(f):
+		case f.ID == h1.Cookie && x.cfg.sticky != nil:
+			if value := x.withoutSticky(f.Value); value != "" {
+				x.fields = append(x.fields, h1.Field{Name: f.Name, Value: value, ID: f.ID})
+			}
 		default:
 			x.fields = append(x.fields, *f)
 		}
@@ -103,6 +107,9 @@ func (x *exchange) prepare() {
 	x.fields = x.cfg.requestAdded.appendTo(set.appendTo(x.fields, x), x)
 	x.host = x.hostOf()
 	x.flow = Flow{Client: x.client, Key: x.hashKey()}
+	if x.cfg.sticky != nil {
+		x.readSticky()
+	}
 	if dropped > 0 {
 		x.logDropped()
 	}
@@ -236,6 +243,9 @@ func (x *exchange) hostOf() string {
 func (x *exchange) hashKey() string {
 	if x.cfg.Key != nil && x.hook != nil {
 		return x.cfg.Key(x.hook)
+	}
+	if x.cfg.hashKey != nil {
+		return x.configuredKey()
 	}
 	path, _, _ := strings.Cut(x.target, "?")
 	if strings.IndexByte(path, '%') < 0 {

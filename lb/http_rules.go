@@ -97,6 +97,13 @@ type Rules struct {
 	// BufferTotal bounds the bytes that they have together. 1 MiB to 64 GiB,
 	// default 1 GiB.
 	BufferTotal int64
+	// Sticky has each client come back to its backend. nil: none.
+	Sticky *Sticky
+	// HashKey is what KeyHash ties to a backend: a value with variables, as RequestHeaders
+	// have them, such as ${cookie_session}, ${header_X-User}, ${uri}, ${path} or ${arg_id}. A
+	// request in which all of them are empty has the client's address for a key. A Key of the
+	// HandlerConfig comes first. Default: the request's path.
+	HashKey string
 }
 
 // WithDefaults returns r with its zero fields filled in.
@@ -132,5 +139,7 @@ func (r Rules) Validate() error {
 		validateVia(r.Via),
 		field.If(r.RequestID != 0 && !words.Has(requestIDs, r.RequestID), "RequestID", "%v: want %s", r.RequestID, words.Choice(requestIDs)),
 		r.validateBuffering(),
+		validateSticky(r.Sticky),
+		validateHashKey(r.HashKey),
 	)
 }

@@ -32,6 +32,9 @@ type handlerSettings struct {
 	shared *sharedConns // of HTTP/2
 	gone   registry     // what the pool cuts: the Handler's sessions, idle and shared
 	budget *retryBudget // the Handler's
+
+	sticky  *stickiness // nil: none
+	hashKey template    // HashKey; nil: none
 }
 
 // newHandlerSettings returns settings that watch no pool yet.
@@ -63,7 +66,9 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		idle:           new(idleConns),
 		shared:         new(sharedConns),
 		budget:         new(retryBudget),
+		sticky:         newStickiness(cfg.Sticky),
 	}
+	s.hashKey, _ = compileTemplate(cfg.HashKey, inKeys) // Validate has done so before
 	if cfg.Pool == nil {
 		s.Pool, _ = NewPool(PoolConfig{}) // is valid
 		s.poolless = true

@@ -22,6 +22,7 @@ type Flow struct {
 	tried  [maxTries]*server
 	tries  int
 	prefer *server // has the flow's connection; nil: none
+	stuck  *server // has the flow's session, and keeps that while it drains; nil: none
 }
 
 // undo takes the latest try back.

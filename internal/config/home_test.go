@@ -52,7 +52,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 	}
 	pointed := make(map[string]bool) // by field: a row points at it
 	types := []reflect.Type{reflect.TypeFor[lb.PoolConfig](), reflect.TypeFor[lb.Backend](), reflect.TypeFor[lb.Limits](),
-		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.Compress](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HTTPConfig](), reflect.TypeFor[healthcheck.Config](),
+		reflect.TypeFor[lb.TCPConfig](), reflect.TypeFor[lb.Compress](), reflect.TypeFor[lb.Sticky](), reflect.TypeFor[lb.UDPConfig](), reflect.TypeFor[lb.HTTPConfig](), reflect.TypeFor[healthcheck.Config](),
 		reflect.TypeFor[vrrp.Config](), reflect.TypeFor[vip.Config](), reflect.TypeFor[alarm.Config](), reflect.TypeFor[vip.Address](), reflect.TypeFor[vip.Route]()}
 	for _, t := range checkTypes() {
 		var c Check

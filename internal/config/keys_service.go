@@ -240,6 +240,9 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		setting("buffer_total", size(&h.BufferTotal), "which these files have together"),
 		optional("compress", compress(&h.Compress), "{encodings: [zstd, gzip]}",
 			"responses are compressed for clients that accept it; off, or a mapping as below; who sees their length can guess what they hold beside what a request says (BREACH); default: off"),
+		optional("sticky", sticky(&h.Sticky), "", "each client comes back to its backend by a cookie: off, or a mapping as below; default: off"),
+		optional("hash_key", plain(&h.HashKey), `"${cookie_session}"`,
+			"what balance: key-hash ties to a backend, with the variables of request_headers; a request that has nothing of it goes by its client's address; default: the path"),
 		optional("retry_statuses", list(&h.RetryStatuses, integer), "[502, 503]",
 			"of a backend's response for which another backend is asked instead, as nginx's proxy_next_upstream; the client gets it where there is none; 429 and 500 to 599 are failures of the backend then; default: none"),
 		setting("retry_budget", off(integer(&h.RetryBudget)),
@@ -253,6 +256,28 @@ func compress(to **lb.Compress) value {
 	v := orOff(to, compressKeys)
 	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
 	return v
+}
+
+// sticky is a mapping, or off.
+func sticky(to **lb.Sticky) value {
+	off := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
+	v := maybe(to, stickyKeys).unless(off, func(*decoder, *yaml.Node, string) { *to = new(lb.Sticky) })
+	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
+	return v
+}
+
+func stickyKeys(s *lb.Sticky) []key {
+	return owned([]key{
+		required("cookie", plain(&s.Cookie), "backend", "its name"),
+		required("key", revealed(&s.Key), "file:/etc/havip/sticky.key",
+			"signs it: at least 16 bytes, the same on both nodes; hex: and digits, file:PATH or env:NAME; read again on reload").secret(),
+		setting("max_age", duration(&s.MaxAge), "for which clients keep it after they have got it; 0s: until they end"),
+		setting("path", plain(&s.Path), "where clients send it"),
+		optional("domain", plain(&s.Domain), "example.org", "to which clients send it, and to hosts below; default: the host that they ask"),
+		setting("secure", boolean(&s.Secure), "clients send it by TLS only"),
+		setting("http_only", boolean(&s.HTTPOnly), "scripts do not see it"),
+		setting("same_site", choice(&s.SameSite), "for which requests of other sites clients send it; none takes secure"),
+	}, homeOf(s))
 }
 
 func compressKeys(c *lb.Compress) []key {

@@ -282,6 +282,16 @@ func secret(to *Secret) value {
 	}}
 }
 
+// revealed is a secret that a library needs as it is.
+func revealed(to *[]byte) value {
+	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
+		var s Secret
+		if secret(&s).decode(d, n, path); !d.failed(path) {
+			*to = []byte(s.Reveal())
+		}
+	}}
+}
+
 // command is a program and its arguments: a list, or the program alone.
 func command(to *[]string) value {
 	// Arguments may be passwords.

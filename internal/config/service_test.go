@@ -102,6 +102,8 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			Maintenance: true,
 			Compress:    &lb.Compress{Encodings: []lb.Encoding{lb.EncodingZstd, lb.EncodingGzip}, Types: []string{"text/html", "*"}, MinLength: 2 << 10, Level: 5, MaxActive: 100},
 
+			Sticky:        &lb.Sticky{Cookie: "backend", Key: []byte("0123456789abcdef"), MaxAge: time.Hour, Path: "/shop", Domain: "example.org", Secure: true, HTTPOnly: true, SameSite: lb.SameSiteNone},
+			HashKey:       "id=${cookie_id}",
 			RetryStatuses: []int{502, 503}, RetryBudget: 20, RetryNonIdempotent: true,
 
 			Redirect: lb.Redirect{Location: "/new${uri}", Status: 308},
