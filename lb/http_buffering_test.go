@@ -461,3 +461,20 @@ func TestBufferingSettings(t *testing.T) {
 		t.Errorf("the default folder: %v", err)
 	}
 }
+
+// A client that leaves in the middle of its body leaves no file behind.
+func TestLeavingClientLeavesNoBody(t *testing.T) {
+	for _, f := range bufferFronts() {
+		s := f.serve(t, HandlerConfig{}, echo(t))
+		used := s.handler.settings.Load().bodies.used
+		for range 5 {
+			c := s.begin(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+fiveKB[:3000])
+			waitFor(t, "the file", func() bool { return used.Load() > 0 })
+			reset(c.Conn)
+			waitFor(t, f.name+": the request to end", func() bool { return s.handler.Stats().Active == 0 && used.Load() == 0 })
+		}
+		if st := s.handler.pool().Status().Backends[0]; st.Connects != 0 {
+			t.Errorf("%s: %d connections to the backend", f.name, st.Connects)
+		}
+	}
+}
