@@ -130,13 +130,18 @@ func TestSocketOverHTTP2(t *testing.T) {
 		}
 		_ = c.WriteData(1, false, []byte(long))
 		_ = c.WriteData(1, true, []byte("end"))
-		if got := <-heard; got != "early "+long+"end <nil>" {
+		var got string
+		select {
+		case got = <-heard:
+		case <-time.After(bound):
+		}
+		if got != "early "+long+"end <nil>" {
 			t.Errorf("the backend reads %d bytes: %.20q", len(got), got)
 		}
 		if data, end := c.rest(""); data != "bye" || end != "END_STREAM" {
 			t.Errorf("at the end %q, %s", data, end)
 		}
-		if r := <-records; r.Status != 200 || r.Received != int64(len("early end")+len(long)) || r.Sent != int64(len("hello bye")) || r.Reason != "" {
+		if r := (&wsPair{records: records}).record(t); r.Status != 200 || r.Received != int64(len("early end")+len(long)) || r.Sent != int64(len("hello bye")) || r.Reason != "" {
 			t.Errorf("%+v", r)
 		}
 	})
@@ -210,7 +215,7 @@ func TestSocketRefused(t *testing.T) {
 			if got := c.answer(1); got != tt.want {
 				t.Errorf("answer %s, want %s", got, tt.want)
 			}
-			if r := <-records; !strings.Contains(r.Reason, tt.reason) || tt.reason == "" && r.Reason != "" {
+			if r := (&wsPair{records: records}).record(t); !strings.Contains(r.Reason, tt.reason) || tt.reason == "" && r.Reason != "" {
 				t.Errorf("reason %q, want %q", r.Reason, tt.reason)
 			}
 		})
@@ -264,7 +269,7 @@ func TestSocketEndsOutOfOrder(t *testing.T) {
 			case <-time.After(bound):
 				t.Error("the backend is not told")
 			}
-			if r := <-records; r.Reason != tt.reason || r.Status != 200 {
+			if r := (&wsPair{records: records}).record(t); r.Reason != tt.reason || r.Status != 200 {
 				t.Errorf("%+v, want reason %q", r, tt.reason)
 			}
 			if tt.reason == "idle" || tt.reason == "cut" {
