@@ -76,7 +76,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	s.inLoops = s.loopable()
 	for _, r := range cfg.Routes {
 		to := newHandlerSettings(given.inherit(r.HandlerConfig))
-		to.ruled = true // or decide would not be asked again
+		to.ruled, to.log = true, s.log // ruled: decide is asked
 		s.routed = append(s.routed, to)
 		s.inLoops = s.inLoops && to.inLoops && !to.Pool.snap.Load().again
 	}

@@ -183,6 +183,9 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 // unknownKey says what may be meant by a name that is not among the keys of the mapping
 // at path.
 func (d *decoder) unknownKey(name, path string, keys []key) string {
+	if hint := nginxHint(name, path); hint != "" {
+		return hint
+	}
 	var names []string
 	for _, k := range keys {
 		if !slices.Contains(names, k.name) { // where a type is not known several have it
