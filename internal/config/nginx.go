@@ -12,7 +12,7 @@ var nginxKeys = map[string]string{
 	"return": "http.redirect or http.answer", "allow": "http.access", "deny": "http.access",
 	"auth_basic": "http.auth", "auth_basic_user_file": "http.auth", "error_page": "http.error_pages", "proxy_intercept_errors": "http.intercept_errors",
 	"proxy_set_header": "http.request_headers", "add_header": "http.add_response_headers", "proxy_hide_header": "http.response_headers, with an empty value",
-	"set_real_ip_from": "http.trusted_proxies", "real_ip_header": "http.trusted_proxies", 
+	"set_real_ip_from": "http.trusted_proxies", "real_ip_header": "http.trusted_proxies",
 	"client_max_body_size": "http.max_body", "client_header_timeout": "http.header_timeout", "client_body_timeout": "http.client_timeout", "send_timeout": "http.client_timeout",
 	"proxy_connect_timeout": "connect_timeout", "proxy_read_timeout": "http.response_timeout", "proxy_send_timeout": "http.response_timeout", "keepalive_timeout": "idle_timeout",
 	"proxy_next_upstream": "http.retry_statuses, http.retry_non_idempotent and tries", "proxy_next_upstream_tries": "tries", "proxy_request_buffering": "http.buffering", "client_body_temp_path": "http.buffer_folder",
@@ -27,7 +27,7 @@ var nginxJobs = map[string]string{
 	"root": "files are", "alias": "files are", "index": "files are", "autoindex": "files are", "try_files": "files are", "static": "files are", "dav_": "files are", "expires": "what caches may do with files is", "open_file_cache": "files are",
 	"proxy_cache": "a cache is", "proxy_store": "a cache is", "slice": "a cache is", "memcached_pass": "a cache is",
 	"auth_request": "to ask another server about each request is", "auth_jwt": "to look into tokens is", "secure_link": "signed links are",
-	"fastcgi_": "FastCGI is", "uwsgi_": "uwsgi is", "scgi_": "SCGI is", "php": "FastCGI is",
+	"fastcgi_": "the protocol of PHP and the like is", "uwsgi_": "uwsgi is", "scgi_": "scgi is", "php": "the protocol of PHP and the like is",
 	"lua": "scripting is", "content_by_lua": "scripting is", "access_by_lua": "scripting is", "rewrite_by_lua": "scripting is", "js_": "scripting is", "perl": "scripting is", "ssi": "scripting is", "if": "scripting is", "set": "scripting is", "map": "scripting is",
 	"sub_filter": "to change the content of responses is", "addition_": "to change the content of responses is", "image_filter": "to change the content of responses is", "xslt_": "to change the content of responses is", "mirror": "to send requests twice is",
 }
