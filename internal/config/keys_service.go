@@ -269,7 +269,7 @@ func sticky(to **lb.Sticky) value {
 func stickyKeys(s *lb.Sticky) []key {
 	return owned([]key{
 		required("cookie", plain(&s.Cookie), "backend", "its name"),
-		required("key", revealed(&s.Key), "file:/etc/havip/sticky.key",
+		required("secret", revealed(&s.Key), "file:/etc/havip/sticky.key",
 			"signs it: at least 16 bytes, the same on both nodes; hex: and digits, file:PATH or env:NAME; read again on reload").secret(),
 		setting("max_age", duration(&s.MaxAge), "for which clients keep it after they have got it; 0s: until they end"),
 		setting("path", plain(&s.Path), "where clients send it"),

@@ -8,7 +8,7 @@ import "strings"
 // nginxKeys are the keys that do what directives do.
 var nginxKeys = map[string]string{
 	"upstream": "backends", "proxy_pass": "backends, of a route too", "grpc_pass": "backends, and http.backend_protocol: http2", "server_name": "hosts of a route", "location": "paths of a route",
-	"ip_hash": "balance: source-hash", "hash": "balance: key-hash, and http.hash_key", "least_conn": "balance: least-conn", "sticky": "http.sticky", "keepalive": "nothing: connections to backends are kept",
+	"ip_hash": "balance: source-hash", "hash": "balance: key-hash, and http.hash_key", "least_conn": "balance: least-conn", "keepalive": "nothing: connections to backends are kept",
 	"return": "http.redirect or http.answer", "allow": "http.access", "deny": "http.access",
 	"auth_basic": "http.auth", "auth_basic_user_file": "http.auth", "error_page": "http.error_pages", "proxy_intercept_errors": "http.intercept_errors",
 	"proxy_set_header": "http.request_headers", "add_header": "http.add_response_headers", "proxy_hide_header": "http.response_headers, with an empty value",
@@ -17,7 +17,6 @@ var nginxKeys = map[string]string{
 	"proxy_connect_timeout": "connect_timeout", "proxy_read_timeout": "http.response_timeout", "proxy_send_timeout": "http.response_timeout", "keepalive_timeout": "idle_timeout",
 	"proxy_next_upstream": "http.retry_statuses, http.retry_non_idempotent and tries", "proxy_next_upstream_tries": "tries", "proxy_request_buffering": "http.buffering", "client_body_temp_path": "http.buffer_folder",
 	"proxy_buffering": "nothing: responses are streamed", "gzip": "http.compress", "gzip_types": "http.compress.types", "gzip_min_length": "http.compress.min_length",
-	"limit_req": "http.request_rate", "limit_conn": "http.requests_per_client", "keepalive_requests": "http.requests_per_connection",
 	"ssl_certificate": "tls.certificates", "ssl_certificate_key": "tls.certificates", "ssl_protocols": "tls.min_version", "ssl_client_certificate": "tls.client_ca", "ssl_verify_client": "tls.client_auth",
 	"ssl_session_ticket_key": "tls.session_ticket_keys", "ssl_stapling_file": "tls.certificates, ocsp_staple", "proxy_ssl_verify": "backend_tls", "max_fails": "pool.max_fails", "fail_timeout": "pool.fail_timeout",
 }
