@@ -377,8 +377,9 @@ func TestUnreadResponseIsNotTheNext(t *testing.T) {
 
 // TestStatusOfAnErrorHandler: the first that is final is recorded.
 func TestStatusOfAnErrorHandler(t *testing.T) {
-	x := new(handling)
-	w := &answerWriter{httptest.NewRecorder(), x}
+	r := httptest.NewRecorder()
+	x := &handling{exchange: exchange{cfg: newHandlerSettings(HandlerConfig{Pool: newPool(t, PoolConfig{})})}, w: r}
+	w := &answerWriter{r, x}
 	for _, status := range []int{103, 404, 500} {
 		w.WriteHeader(status)
 	}

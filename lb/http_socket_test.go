@@ -2,7 +2,6 @@ package lb
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -238,11 +237,7 @@ func TestSocketEndsOutOfOrder(t *testing.T) {
 		{"the client resets", "reset", func(c *client2, _ *Handler) { _ = c.WriteRSTStream(1, http2.ErrCodeCancel) }},
 		{"the client is gone", "reset", func(c *client2, _ *Handler) { c.conn.Close() }},
 		{"nothing moves", "idle", func(*client2, *Handler) {}},
-		{"the handler ends", "cut", func(_ *client2, h *Handler) {
-			ctx, cancel := context.WithCancel(context.Background())
-			cancel()
-			h.Shutdown(ctx)
-		}},
+		{"the time of Shutdown is over", "cut", func(_ *client2, h *Handler) { h.sessions.cut(nil) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			records, ended := make(chan Record, 1), make(chan error, 1)
@@ -273,7 +268,8 @@ func TestSocketEndsOutOfOrder(t *testing.T) {
 				t.Errorf("%+v, want reason %q", r, tt.reason)
 			}
 			if tt.reason == "idle" || tt.reason == "cut" {
-				if _, end := c.rest(""); end != "RST_STREAM" {
+				// With the time of a plane, its connections are over, too.
+				if _, end := c.rest(""); end != "RST_STREAM" && !(tt.reason == "cut" && *onEngine) {
 					t.Errorf("the client sees %s", end)
 				}
 			}
