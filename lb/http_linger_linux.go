@@ -48,7 +48,8 @@ func (c *httpConn) drain() {
 			return
 		}
 	}
-	c.endDraining(true)
+	// What is no trailer may not end where it seems to.
+	c.endDraining(t.parseTrailer(&t.up, int(t.x.cfg.MaxHeader), t.x.cfg.MaxFields) == nil)
 }
 
 // endDraining goes on with the next request, if it is known where that begins.
