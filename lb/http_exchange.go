@@ -79,7 +79,8 @@ type exchange struct {
 	encoder   *encoder   // compresses it; nil: nothing does, or not any more
 	encoded   bool       // it is compressed here
 
-	madeID  [32]byte // memory of told.RequestID
+	madeID  [32]byte // memory of told.RequestID,
+	random  [16]byte // and of what it is made of: a variable would be on the heap under the race detector
 	text    []byte   // memory of what is written for this request
 	options []string // what Connection names; see readOptions
 }

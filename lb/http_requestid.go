@@ -45,9 +45,8 @@ func (x *exchange) requestID() string {
 			id = x.sentID()
 		}
 		if id == "" {
-			var random [16]byte
-			_, _ = rand.Read(random[:]) // never fails
-			hex.Encode(x.madeID[:], random[:])
+			_, _ = rand.Read(x.random[:]) // never fails
+			hex.Encode(x.madeID[:], x.random[:])
 			id = bytesText(x.madeID[:])
 		}
 		x.told.RequestID = id
