@@ -173,7 +173,7 @@ func TestOutboxOutcomes(t *testing.T) {
 		if broken.errno != unix.EPIPE && broken.errno != unix.ECONNRESET {
 			t.Errorf("a broken socket: %v", broken.errno)
 		}
-		l.box.room = append(l.box.room, "XXXXXXXX"...) // the next turn's
+		l.box.room = append(l.box.room, "nextturn"...) // the next turn's
 		for came := 0; came < filled; {
 			came += len(got(peer))
 		}
