@@ -78,9 +78,13 @@ func (m *Machine) changeState(to State, cause Cause) {
 // enterElection takes part in the election (RFC 9568 §6.4.1).
 func (m *Machine) enterElection(cause Cause) {
 	m.interval = m.cfg.Interval
+	heard := m.peer
 	switch {
 	case !m.owner(), m.resigned:
 		m.changeState(Backup, cause)
+		if heard.Priority > 0 && m.now.Sub(heard.LastHeard) < m.downInterval() {
+			m.peer = heard // if it is silent from now on, it is the one that was lost
+		}
 		m.armDownTimer()
 	case m.grouped || m.now.Before(m.notBefore):
 		m.changeState(Backup, cause)
@@ -233,6 +237,8 @@ func (m *Machine) Receive(now time.Time, adv *Advertisement) []Action {
 		m.receiveBackup(adv)
 	case Active:
 		m.receiveActive(adv)
+	case Initialize:
+		m.peer = adv.peer(m.now) // see enterElection
 	}
 	return m.endStep()
 }
