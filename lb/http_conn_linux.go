@@ -325,7 +325,7 @@ func (c *httpConn) beginRequest() {
 	x.open(cfg, l.e.count(), &c.origin, &t.req, l.time())
 	t.up.begin(t.req.Length, t.req.Length == h1.Chunked)
 	c.leaves = t.req.Close && (t.req.Minor == 0 || anyToken(t.req.Fields, h1.Connection, "close"))
-	c.last = t.req.Close || l.e.leaving.Load()
+	c.last = t.req.Close || l.e.leaving.Load() || cfg.lastOfConnection(c.requests)
 	if status := x.refusal(); status != 0 {
 		c.refuse(status)
 		return

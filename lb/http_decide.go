@@ -84,6 +84,11 @@ func (x *exchange) rule() verdict {
 		return x.refuseForMaintenance()
 	case !allows(x.cfg.Access, x.client.Addr()):
 		return x.refuse(http.StatusForbidden, "access denied by address")
+	}
+	if v := x.limited(); v != passOn {
+		return v
+	}
+	switch {
 	case cfg.redirect.applies(x):
 		return x.redirect(cfg.redirect) // which may lead to TLS, before a password is asked for
 	case cfg.auth != nil:

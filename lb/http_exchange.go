@@ -60,6 +60,7 @@ type exchange struct {
 	route   *route         // nil: none
 	path    string         // as Route has it
 	matched *regexp.Regexp // of route, if that is why it was taken
+	counted bool           // among the client's requests under way, until close
 
 	// The latest attempt.
 	tries   int
@@ -145,6 +146,10 @@ func (x *exchange) release(now time.Time) {
 func (x *exchange) close(now time.Time) {
 	x.release(now)
 	x.dropEncoder()
+	if x.counted {
+		x.counted = false
+		x.cfg.requests.release(x.client.Addr())
+	}
 	r, c := &x.record, x.count
 	r.Service, r.Client, r.Duration = x.cfg.Pool.config().Name, x.client, now.Sub(r.Start)
 	if x.client != x.from.client {

@@ -12,7 +12,7 @@ func (x *handling) serve() {
 	// In full duplex net/http does not read the whole request before the response
 	// begins.
 	x.duplex = x.rc.EnableFullDuplex() == nil
-	if x.endUncertain() {
+	if x.endUncertain() || x.owner != nil && x.cfg.lastOfConnection(int(x.owner.requests.Add(1))) {
 		x.w.Header().Set("Connection", "close")
 	}
 	status := x.refusal()

@@ -111,6 +111,7 @@ type clientConnKey struct{}
 // clientConn is a client's connection. Connections to backends may belong to it.
 type clientConn struct {
 	conn      net.Conn
+	requests  atomic.Int64 // that have begun
 	following atomic.Int32 // requests under way that use present, or one before it
 
 	// mu guards what follows. It is taken before idleConns.mu.

@@ -62,7 +62,7 @@ type Route struct {
 var ownAlone = []string{"Routes", "Redirect", "Answer", "Rewrite"}
 
 // handlersAlone are those that a route cannot have.
-var handlersAlone = []string{"Routes", "MaxHeader", "MaxFields", "Underscores", "TrustedProxies", "Record", "Logger"}
+var handlersAlone = []string{"Routes", "MaxHeader", "MaxFields", "Underscores", "TrustedProxies", "RequestsPerConnection", "Record", "Logger"}
 
 // inherit returns the configuration of a route of the Handler with the configuration c.
 func (c HandlerConfig) inherit(own HandlerConfig) HandlerConfig {

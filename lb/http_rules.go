@@ -104,6 +104,23 @@ type Rules struct {
 	// request in which all of them are empty has the client's address for a key. A Key of the
 	// HandlerConfig comes first. Default: the request's path.
 	HashKey string
+	// RequestRate is how many requests per second a client may send in the long run,
+	// RequestBurst how many at once: one more than the burst of nginx's limit_req with nodelay.
+	// RequestsPerClient is how many it may have under way at once. Further ones get 429 with
+	// Retry-After. A client is counted as with [Limits]: IPv6 clients by /64; one whose
+	// address is not known is not. It is the real one behind TrustedProxies. A route counts
+	// for itself. 0 or negative: any number; 0 of a route: the Handler's. Default of
+	// RequestBurst: RequestRate, but 1 at least.
+	RequestRate       float64
+	RequestBurst      int
+	RequestsPerClient int
+	// RequestsPerConnection is how many requests a client may send on a connection: the answer
+	// to the last says so (Connection: close, GOAWAY in HTTP/2). Behind net/http it needs
+	// [TrackConns]. 0: any number.
+	RequestsPerConnection int
+	// MaxURI bounds the bytes of a request's target, as the client sends it. Longer ones get
+	// 414. 0 or negative: no bound but MaxHeader; 0 of a route: the Handler's.
+	MaxURI int
 }
 
 // WithDefaults returns r with its zero fields filled in.
@@ -114,12 +131,15 @@ func (r Rules) WithDefaults() Rules {
 	r.BufferMemory = cmp.Or(r.BufferMemory, defaultBufferMemory)
 	r.BufferFolder = cmp.Or(r.BufferFolder, defaultBufferFolder)
 	r.BufferTotal = cmp.Or(r.BufferTotal, defaultBufferTotal)
+	if r.RequestRate > 0 {
+		r.RequestBurst = cmp.Or(r.RequestBurst, max(1, int(r.RequestRate)))
+	}
 	return r
 }
 
 // decide reports whether there are rules for requests.
 func (r *Rules) decide() bool {
-	return len(r.Access) > 0 || r.Maintenance || compileAuth(r.Auth) != nil || r.Redirect != Redirect{} || r.Answer != Answer{} || r.Rewrite != Rewrite{}
+	return len(r.Access) > 0 || r.Maintenance || compileAuth(r.Auth) != nil || r.Redirect != Redirect{} || r.Answer != Answer{} || r.Rewrite != Rewrite{} || r.limitsRequests()
 }
 
 // Validate returns all that is wrong with r: FieldErrors, joined.
@@ -141,5 +161,6 @@ func (r Rules) Validate() error {
 		r.validateBuffering(),
 		validateSticky(r.Sticky),
 		validateHashKey(r.HashKey),
+		validateRequests(&r),
 	)
 }

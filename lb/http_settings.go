@@ -33,6 +33,8 @@ type handlerSettings struct {
 	gone   registry     // what the pool cuts: the Handler's sessions, idle and shared
 	budget *retryBudget // the Handler's
 
+	requests *requestCounts // nil: the requests of clients are not counted
+
 	sticky  *stickiness // nil: none
 	hashKey template    // HashKey; nil: none
 }
@@ -66,6 +68,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 		idle:           new(idleConns),
 		shared:         new(sharedConns),
 		budget:         new(retryBudget),
+		requests:       newRequestCounts(&cfg.Rules),
 		sticky:         newStickiness(cfg.Sticky),
 	}
 	s.hashKey, _ = compileTemplate(cfg.HashKey, inKeys) // Validate has done so before
@@ -126,9 +129,24 @@ func (s *handlerSettings) shareConns(prev *handlerSettings) (unused []*handlerSe
 func (s *handlerSettings) goOn(prev *handlerSettings) {
 	if prev != nil {
 		s.budget = prev.budget
+		s.countOn(prev)
+		earlier := make(map[string]*handlerSettings, len(prev.routed))
+		for i, r := range prev.routed {
+			earlier[prev.Routes[i].Name] = r
+		}
+		for i, r := range s.routed {
+			r.countOn(earlier[s.Routes[i].Name])
+		}
 	}
 	for _, r := range s.routed {
 		r.budget = s.budget
+	}
+}
+
+// countOn has s count the requests of clients where prev, which may be nil, has done so.
+func (s *handlerSettings) countOn(prev *handlerSettings) {
+	if s.requests != nil && prev != nil && prev.requests != nil {
+		s.requests = prev.requests
 	}
 }
 

@@ -204,6 +204,11 @@ func yamlText(v reflect.Value) string {
 // sample is the default as a file has it.
 func (t *target) sample() string { return t.said(t.preset()) }
 
+// negative reports whether a number of any kind is below zero.
+func negative(v reflect.Value) bool {
+	return v.CanInt() && v.Int() < 0 || v.CanFloat() && v.Float() < 0
+}
+
 // said is a value of the field as a file has it.
 func (t *target) said(v reflect.Value) string {
 	switch {
@@ -211,7 +216,7 @@ func (t *target) said(v reflect.Value) string {
 		return t.show(v)
 	case t.not:
 		return fmt.Sprint(!v.Bool())
-	case t.off && v.Int() < 0:
+	case t.off && negative(v):
 		return yamlText(reflect.Zero(v.Type()))
 	case t.alone && v.Len() == 1:
 		return yamlText(v.Index(0))

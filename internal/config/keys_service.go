@@ -118,7 +118,7 @@ func routeKeys(h *lb.HTTPConfig) []key {
 
 // ofConnections are the keys of http that a route does not have: they count before a request
 // has its route.
-var ofConnections = []string{"header_timeout", "max_streams", "max_header", "max_fields", "underscores", "trusted_proxies"}
+var ofConnections = []string{"header_timeout", "max_streams", "max_header", "max_fields", "underscores", "trusted_proxies", "requests_per_connection"}
 
 func poolKeys(p *lb.PoolConfig) []key {
 	return owned([]key{
@@ -248,6 +248,11 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		setting("retry_budget", off(integer(&h.RetryBudget)),
 			"percentage of the requests of the last 10s that other backends may get which one has seen already; 100 of them in any case; 0: any number"),
 		setting("retry_non_idempotent", boolean(&h.RetryNonIdempotent), "repeat POST, PATCH and other methods as well when a backend has seen the request, which may then be done twice"),
+		optional("request_rate", off(decimal(&h.RequestRate)), "100", "requests per second of one client; further ones are answered with 429; 0: any number; default: any number"),
+		optional("request_burst", positive(integer(&h.RequestBurst)), "200", "requests of it in one moment, one more than nginx's burst with nodelay; default: the rate"),
+		optional("requests_per_client", off(integer(&h.RequestsPerClient)), "50", "at once of one client; further ones are answered with 429; 0: any number; default: any number"),
+		optional("max_uri", off(integer(&h.MaxURI)), "4096", "bytes of a request's target; longer ones are answered with 414; 0: any; default: any that max_header lets through"),
+		optional("requests_per_connection", integer(&h.RequestsPerConnection), "1000", "of a client, which the last answer then ends; 0: any number; default: any number"),
 	}, homeOf(h))
 }
 

@@ -16,6 +16,7 @@ var nginxKeys = map[string]string{
 	"client_max_body_size": "http.max_body", "client_header_timeout": "http.header_timeout", "client_body_timeout": "http.client_timeout", "send_timeout": "http.client_timeout",
 	"proxy_connect_timeout": "connect_timeout", "proxy_read_timeout": "http.response_timeout", "proxy_send_timeout": "http.response_timeout", "keepalive_timeout": "idle_timeout",
 	"proxy_next_upstream": "http.retry_statuses, http.retry_non_idempotent and tries", "proxy_next_upstream_tries": "tries", "proxy_request_buffering": "http.buffering", "client_body_temp_path": "http.buffer_folder",
+	"limit_req": "http.request_rate", "limit_conn": "http.requests_per_client", "keepalive_requests": "http.requests_per_connection",
 	"proxy_buffering": "nothing: responses are streamed", "gzip": "http.compress", "gzip_types": "http.compress.types", "gzip_min_length": "http.compress.min_length",
 	"ssl_certificate": "tls.certificates", "ssl_certificate_key": "tls.certificates", "ssl_protocols": "tls.min_version", "ssl_client_certificate": "tls.client_ca", "ssl_verify_client": "tls.client_auth",
 	"ssl_session_ticket_key": "tls.session_ticket_keys", "ssl_stapling_file": "tls.certificates, ocsp_staple", "proxy_ssl_verify": "backend_tls", "max_fails": "pool.max_fails", "fail_timeout": "pool.fail_timeout",

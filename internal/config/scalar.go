@@ -123,8 +123,11 @@ func off(v value) value {
 	return v.then(func(d *decoder, n *yaml.Node, path string) {
 		switch f := t.field(); {
 		case d.failed(path):
+		case f.IsZero() && f.CanFloat():
+			f.SetFloat(-1)
 		case f.IsZero():
 			f.SetInt(-1)
+		case f.CanFloat(): // decimal takes no negative ones
 		case f.Int() < 0:
 			f.SetInt(0)
 			d.fail(path, "%s: want %s", d.quote(n), own(t.wants()))

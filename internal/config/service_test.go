@@ -117,6 +117,8 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 
 			AddRequestHeaders: map[string]string{"X-Tag": "${route} ${arg_tag}"}, AddResponseHeaders: map[string]string{"Set-Cookie": "lb=${request_id}"},
 			Forwarded: true, Via: "lb.example.org", RequestID: lb.RequestIDKeep,
+
+			RequestRate: 12.5, RequestBurst: 30, RequestsPerClient: 20, RequestsPerConnection: 1000, MaxURI: 2000,
 		}}, MaxStreams: 50}})
 	return []Service{web, db, shop, mail, dns, rules}
 }
