@@ -166,12 +166,18 @@ func succeeded(before, now report.Router, at time.Time) (string, bool) {
 
 func maintenanceCommand() *cli.Command {
 	return askCommand(&cli.Command{
-		Name: "maintenance", ArgsUsage: "on|off",
-		Usage: "have the node give all its addresses away and stay away, until 'off'",
-		Description: "It survives reloads and restarts. 'havip status' shows since when and why.\n" + exitText +
+		Name: "maintenance", ArgsUsage: "on|off, or --service SERVICE on|off|file",
+		Usage: "have the node give all its addresses away and stay away, until 'off'; or one service answer requests with 503",
+		Description: "That of the node survives reloads and restarts. 'havip status' shows since when and why.\n\n" +
+			"With --service the node stays as it is, and one service of mode http answers all requests with 503 and its maintenance_page." +
+			untilReload + exitText +
 			"   havip maintenance on --reason 'kernel update'\n" +
-			"   havip maintenance off",
-		Flags:  []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "`WORDS` for whoever asks"}},
+			"   havip maintenance off\n" +
+			"   havip maintenance --service web on",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "reason", Usage: "`WORDS` for whoever asks"},
+			&cli.StringFlag{Name: "service", Usage: "the maintenance of this `SERVICE`, not of the node"},
+		},
 		Action: maintain,
 	}, func(*report.Status) []string { return []string{"on", "off"} })
 }
@@ -180,8 +186,13 @@ func maintain(c *cli.Context) error {
 	if err := wordCount(c, 1, 1); err != nil {
 		return err
 	}
+	if c.IsSet("service") {
+		return maintainService(c)
+	}
 	word := c.Args().First()
 	switch {
+	case word == fileWord:
+		return usageError(errors.New("havip maintenance: file belongs to --service: want on or off"))
 	case word != "on" && word != "off":
 		return usageError(fmt.Errorf("havip maintenance: %q: want on or off", word))
 	case word == "off" && c.IsSet("reason"):

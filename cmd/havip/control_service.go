@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,6 +70,33 @@ func stillActive(ctx context.Context, cl *client.Client, service, backend string
 		}
 	}
 	return ""
+}
+
+// maintainService is 'havip maintenance' for one service.
+func maintainService(c *cli.Context) error {
+	service, word := c.String("service"), c.Args().First()
+	var on *bool
+	switch {
+	case service == "":
+		return usageError(errors.New("havip maintenance: --service is empty: want the name of a service"))
+	case c.IsSet("reason"):
+		return usageError(errors.New("havip maintenance: --reason belongs to the maintenance of the node, without --service"))
+	case word == "on", word == "off":
+		on = new(word == "on")
+	case word != fileWord:
+		return usageError(fmt.Errorf("havip maintenance: %q: want on or off, or the word file for the file's value", word))
+	}
+	return steer(c, func(ctx context.Context, cl *client.Client) (string, error) {
+		if err := cl.SetServiceMaintenance(ctx, service, on); err != nil {
+			return "", err
+		}
+		does := service + " has the maintenance of the file again"
+		if on != nil {
+			does = map[bool]string{true: service + " answers all requests with 503", false: service + " passes requests on"}[*on] +
+				fmt.Sprintf(", until 'havip maintenance --service %s file', a restart, or a reload that changes its http.maintenance", service)
+		}
+		return does, nil
+	})
 }
 
 // mostWeight is the largest weight of a backend, as in a file.

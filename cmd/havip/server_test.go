@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -53,6 +54,10 @@ func (n *notedNode) SetPriority(router string, priority int) error {
 }
 func (n *notedNode) SetMaintenance(on bool, reason string) (string, error) {
 	return "a warning", n.note("maintenance %v %q", on, reason)
+}
+func (n *notedNode) SetServiceMaintenance(service string, on *bool) error {
+	text, _ := json.Marshal(on)
+	return n.note("maintenance of %s %s", service, text)
 }
 func (n *notedNode) SetBackend(service, backend string, c admin.BackendChange) error {
 	text := ""
@@ -167,25 +172,28 @@ func TestClientCertificate(t *testing.T) {
 func TestCommandsReachTheNode(t *testing.T) {
 	n, socket := serveNode(t)
 	for args, want := range map[string]string{
-		"resign VI_1":                   "resign VI_1",
-		"maintenance on --reason ready": `maintenance true "ready"`,
-		"maintenance off":               `maintenance false ""`,
-		"priority VI_1 90":              "priority VI_1 90",
-		"priority VI_1 file":            "priority VI_1 0",
-		"drain web 10.0.0.1:80":         "backend web 10.0.0.1:80 drain true",
-		"enable web [2001:db8::1]:80":   "backend web [2001:db8::1]:80 drain false",
-		"weight web unix:/run/a 0":      "backend web unix:/run/a weight 0",
-		"weight web 10.0.0.1:80 file":   "backend web 10.0.0.1:80 weight -1",
-		"weight a%20b http://x/ 3":      "backend a%20b http://x/ weight 3",
-		"check pause web/10.0.0.1:80":   "check web/10.0.0.1:80 pause",
-		"check now balancer":            "check balancer now",
-		"alarm test ops":                "alarm ops",
-		"reload":                        "reload false",
-		"reload -n":                     "reload true",
-		"log level debug":               `log "debug"`,
-		"log level file":                `log ""`,
-		"log reopen":                    `reopen`,
-		"explain 2001:db8::1":           "explain 2001:db8::1",
+		"resign VI_1":                    "resign VI_1",
+		"maintenance on --reason ready":  `maintenance true "ready"`,
+		"maintenance off":                `maintenance false ""`,
+		"maintenance --service web on":   `maintenance of web true`,
+		"maintenance off --service web":  `maintenance of web false`,
+		"maintenance --service web file": `maintenance of web null`,
+		"priority VI_1 90":               "priority VI_1 90",
+		"priority VI_1 file":             "priority VI_1 0",
+		"drain web 10.0.0.1:80":          "backend web 10.0.0.1:80 drain true",
+		"enable web [2001:db8::1]:80":    "backend web [2001:db8::1]:80 drain false",
+		"weight web unix:/run/a 0":       "backend web unix:/run/a weight 0",
+		"weight web 10.0.0.1:80 file":    "backend web 10.0.0.1:80 weight -1",
+		"weight a%20b http://x/ 3":       "backend a%20b http://x/ weight 3",
+		"check pause web/10.0.0.1:80":    "check web/10.0.0.1:80 pause",
+		"check now balancer":             "check balancer now",
+		"alarm test ops":                 "alarm ops",
+		"reload":                         "reload false",
+		"reload -n":                      "reload true",
+		"log level debug":                `log "debug"`,
+		"log level file":                 `log ""`,
+		"log reopen":                     `reopen`,
+		"explain 2001:db8::1":            "explain 2001:db8::1",
 	} {
 		t.Run(args, func(t *testing.T) {
 			n.done, n.fail = nil, nil

@@ -22,6 +22,9 @@ type Node interface {
 	// SetMaintenance begins or ends the maintenance of the node. The warning says what is
 	// less than was asked for, such as that a restart will end it.
 	SetMaintenance(on bool, reason string) (warning string, err error)
+	// SetServiceMaintenance has a service answer all requests with 503, or not; nil: as the
+	// file says.
+	SetServiceMaintenance(service string, on *bool) error
 	SetBackend(service, backend string, c BackendChange) error
 	// SteerCheck pauses or resumes a check, or has it probe now. The name is the check's,
 	// or that of a service and a backend with a slash between them.

@@ -108,6 +108,10 @@ func (n *fakeNode) SetPriority(router string, p int) error {
 func (n *fakeNode) SetMaintenance(on bool, reason string) (string, error) {
 	return "not lasting", n.note("maintenance %v %q", on, reason)
 }
+func (n *fakeNode) SetServiceMaintenance(service string, on *bool) error {
+	text, _ := json.Marshal(on)
+	return n.note("service maintenance %q %s", service, text)
+}
 func (n *fakeNode) SetBackend(service, backend string, c BackendChange) error {
 	text, _ := json.Marshal(c)
 	return n.note("backend %q %q %s", service, backend, text)
@@ -264,6 +268,10 @@ func TestRoutes(t *testing.T) {
 		{"PUT /api/v1/maintenance", `{"on": true, "reason": "kernel"}`, 200, `maintenance true "kernel"`, `{"warning":"not lasting"}`},
 		{"PUT /api/v1/maintenance", `{"on": false}`, 200, `maintenance false ""`, ""},
 		{"PUT /api/v1/maintenance", `{"reason": "x"}`, 400, "", `key on is missing: want a JSON object such as {\"on\": true, \"reason\": \"...\"}`},
+		{"PUT /api/v1/services/web/maintenance", `{"on": true}`, 204, `service maintenance "web" true`, ""},
+		{"PUT /api/v1/services/web/maintenance", `{"on": false}`, 204, `service maintenance "web" false`, ""},
+		{"PUT /api/v1/services/web/maintenance", `{}`, 400, "", "key on is missing"},
+		{"DELETE /api/v1/services/web/maintenance", "", 204, `service maintenance "web" null`, ""},
 		{"PUT /api/v1/services/web/backends/192.168.31.242:8080", `{"drain": true}`, 204, `backend "web" "192.168.31.242:8080" {"Reset":false,"Drain":true,"Weight":null}`, ""},
 		{"PUT /api/v1/services/web/backends/app1/192.168.31.242:8080", `{"weight": 3, "drain": false}`, 204, `backend "web" "app1/192.168.31.242:8080" {"Reset":false,"Drain":false,"Weight":3}`, ""},
 		{"PUT /api/v1/services/web/backends/app1%2F192.168.31.242:8080", `{"weight": 0}`, 204, `backend "web" "app1/192.168.31.242:8080" {"Reset":false,"Drain":null,"Weight":0}`, ""},

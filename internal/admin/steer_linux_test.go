@@ -28,7 +28,7 @@ var (
 	steeringPaths  = strings.NewReplacer("{router}", "VI_1", "{service}", "web", "{backend...}", "a", "{check...}", "c", "{do}", "now", "{alarm}", "ops", "{profile}", "heap")
 	steeringBodies = map[string]string{
 		"/api/v1/routers/{router}/priority": `{"priority": 90}`, "/api/v1/maintenance": `{"on": true}`,
-		"/api/v1/services/{service}/backends/{backend...}": `{"drain": true}`, "/api/v1/log": `{"level": "debug"}`,
+		"/api/v1/services/{service}/backends/{backend...}": `{"drain": true}`, "/api/v1/services/{service}/maintenance": `{"on": true}`, "/api/v1/log": `{"level": "debug"}`,
 	}
 )
 

@@ -84,6 +84,30 @@ func (s *Server) setMaintenance(c *call) (any, error) {
 	return warningBody{warning}, err
 }
 
+type serviceMaintenanceBody struct {
+	On bool `json:"on"`
+}
+
+func (s *Server) setServiceMaintenance(c *call) (any, error) {
+	var b serviceMaintenanceBody
+	if err := c.read(&b, "on"); err != nil {
+		return nil, err
+	}
+	what := "service maintenance off"
+	if b.On {
+		what = "service maintenance on"
+	}
+	err := s.node.SetServiceMaintenance(c.args["service"], &b.On)
+	s.tell(c, what, err, "service", c.args["service"])
+	return nil, err
+}
+
+func (s *Server) clearServiceMaintenance(c *call) (any, error) {
+	err := s.node.SetServiceMaintenance(c.args["service"], nil)
+	s.tell(c, "the file's service maintenance", err, "service", c.args["service"])
+	return nil, err
+}
+
 type backendBody struct {
 	Drain *bool `json:"drain,omitempty"`
 	// Weight is 0 to 65535, or -1 for the file's again, which leaves a drain as it is.

@@ -194,6 +194,7 @@ func (d *Daemon) checkNames() (names []string) {
 func (d *Daemon) Changes() []report.RuntimeChange {
 	all := d.steering.changes()
 	for _, s := range d.View().Services {
+		all = append(all, s.service.said.changes(s.Config.Name)...)
 		for _, p := range s.Pools {
 			all = append(all, p.changes()...)
 		}

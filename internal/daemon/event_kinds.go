@@ -112,6 +112,8 @@ var eventKinds = map[string]string{
 	// internal/daemon: what people do
 	// of which who asked for it tells, too
 	"maintenance begins: every router stays out of the election":                                          noEvent,
+	"maintenance of a service begins: all requests get 503":                                               noEvent,
+	"maintenance of a service ends: requests go to backends again":                                        noEvent,
 	"maintenance ends: routers take part again":                                                           noEvent,
 	"maintenance goes on: no router takes part, until it is ended by a command":                           report.KindControl,
 	"the note of a maintenance cannot be read: it is taken for one":                                       report.KindControl,

@@ -214,6 +214,9 @@ func (d *Daemon) dropped(p *planner) (all []report.RuntimeChange) {
 		}
 	}
 	for _, s := range d.View().Services {
+		if next := p.succeeds[s.Config.Name]; next.Mode != "http" || next.HTTP.Maintenance != s.Config.HTTP.Maintenance {
+			all = append(all, s.service.said.changes(s.Config.Name)...)
+		}
 		for _, pool := range s.Pools {
 			next, check := poolOf(p.succeeds[s.Config.Name], pool.Route)
 			same := s.Check(pool.Route).Equal(check)

@@ -19,6 +19,7 @@ type servicePlan struct {
 	upstreams []step[*upstream, *upstreamPlan] // of the predecessor
 	parts     planeConfig
 	totals    *totals
+	said      *serviceSwitch // of the predecessor, if there is one
 	tally     *tally
 	equipped  bool      // parts has all that the plane needs of files
 	socket    io.Closer // nil: none is needed, or none could be opened yet
@@ -89,7 +90,10 @@ func keepsSocket(all *config.Config, s config.Service) bool {
 // configuration a service may lack files or its socket for now, and begins late.
 func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error {
 	p, old := s.cfg, s.old
-	p.tally = new(tally)
+	p.tally, p.said = new(tally), new(serviceSwitch)
+	if old != nil {
+		p.said = old.said
+	}
 	if s.fate == update {
 		p.tally = old.tally // which its plane goes on with
 	}

@@ -26,6 +26,7 @@ type service struct {
 	tally     *tally
 	totals    *totals
 	counts    *entry[serviceCounts]
+	said      *serviceSwitch
 
 	// mu guards what a service that begins late makes by itself. It is a leaf: nothing
 	// is called while it is held.
@@ -39,7 +40,8 @@ type service struct {
 // newService begins to serve what was prepared. A service that cannot, for now, is
 // tried again.
 func newService(p *servicePlan, upstreams map[string]*upstream) *service {
-	s := &service{cfg: p.cfg, upstreams: upstreams, socket: p.socket, tally: p.tally, totals: p.totals}
+	s := &service{cfg: p.cfg, upstreams: upstreams, socket: p.socket, tally: p.tally, totals: p.totals, said: p.said}
+	s.said.begin(p.cfg, s)
 	if p.equipped {
 		_ = s.equip(p.parts) // an error comes again when the service begins to serve
 	}
@@ -142,19 +144,6 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 	return err
 }
 
-// equip makes the plane.
-func (s *service) equip(c planeConfig) error {
-	p, err := newPlane(c)
-	if err != nil {
-		return err
-	}
-	s.tally.setFile(c.access)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tls, s.plane = c.tls, p
-	return nil
-}
-
 // opened returns the plane and the socket that a service has; nil: none. A nil service
 // has neither.
 func (s *service) opened() (plane, io.Closer) {
@@ -204,7 +193,7 @@ func (s *service) certificates() *lb.Certificates {
 // with the connections that there are.
 func (s *service) reconfigure(p *servicePlan, failed func(error)) error {
 	upstreams, ends, err := applyUpstreams(p.upstreams, failed)
-	err = errors.Join(err, s.plane.reconfigure(p.parts))
+	err = s.follow(p.parts, err)
 	together(ends) // no new connection uses these upstreams any more
 	s.tally.setFile(p.parts.access)
 	s.cfg, s.upstreams = p.cfg, upstreams

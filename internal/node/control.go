@@ -29,6 +29,12 @@ func (n *Node) SetMaintenance(on bool, reason string) (warning string, err error
 	return n.daemon.SetMaintenance(on, reason)
 }
 
+// SetServiceMaintenance has a service answer all requests with 503, or not, see
+// [daemon.Daemon.SetServiceMaintenance]; nil: as the file says.
+func (n *Node) SetServiceMaintenance(service string, on *bool) error {
+	return n.daemon.SetServiceMaintenance(service, on)
+}
+
 // SetBackend changes a backend of a service, see [daemon.Daemon.SetBackend].
 func (n *Node) SetBackend(service, backend string, c admin.BackendChange) error {
 	return n.daemon.SetBackend(service, backend, daemon.BackendChange{AsFile: c.Reset, Drain: c.Drain, Weight: c.Weight, Cut: c.Cut})

@@ -81,8 +81,8 @@ type Maintenance struct {
 
 // RuntimeChange is a value that a command has put in the place of the file's.
 type RuntimeChange struct {
-	Kind  string    `json:"kind"` // priority, drain, weight, check, log
-	Name  string    `json:"name"` // of the router, service/backend or check
+	Kind  string    `json:"kind"` // priority, maintenance, drain, weight, check, log
+	Name  string    `json:"name"` // of the router, service, service/backend or check
 	Value string    `json:"value"`
 	File  string    `json:"file,omitempty"` // the file's value
 	Since time.Time `json:"since"`

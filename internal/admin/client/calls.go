@@ -72,6 +72,16 @@ func (c *Client) SetMaintenance(ctx context.Context, on bool, reason string) (wa
 	return answer.Warning, err
 }
 
+// SetServiceMaintenance has a service of mode http answer all requests with 503, or not; nil:
+// as the file says.
+func (c *Client) SetServiceMaintenance(ctx context.Context, service string, on *bool) error {
+	at := path("services", service, "maintenance")
+	if on == nil {
+		return c.call(ctx, http.MethodDelete, at, nil, nil)
+	}
+	return c.call(ctx, http.MethodPut, at, map[string]bool{"on": *on}, nil)
+}
+
 // Drain gives a backend no new connections, or connections again.
 func (c *Client) Drain(ctx context.Context, service, backend string, drain bool) error {
 	return c.call(ctx, http.MethodPut, path("services", service, "backends", backend), map[string]bool{"drain": drain}, nil)
