@@ -160,6 +160,9 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 		case i < 0 && d.full(): // looking for what is meant takes time
 		case i < 0:
 			d.failAt(d.position(p.key), sub, "%s", own(d.unknownKey(p.name, path, keys)))
+			if mayBeNginx(path) {
+				d.failNginx(p.name, p.value, sub)
+			}
 		default:
 			d.at[sub] = d.position(p.key)
 			d.decode(keys[i].value, p.value, sub)
@@ -183,9 +186,6 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 // unknownKey says what may be meant by a name that is not among the keys of the mapping
 // at path.
 func (d *decoder) unknownKey(name, path string, keys []key) string {
-	if hint := nginxHint(name, path); hint != "" {
-		return hint
-	}
 	var names []string
 	for _, k := range keys {
 		if !slices.Contains(names, k.name) { // where a type is not known several have it
@@ -198,8 +198,10 @@ func (d *decoder) unknownKey(name, path string, keys []key) string {
 			homes = append(homes, cmp.Or(title, "the top level"))
 		}
 	})
-	near := words.Nearest(name, names)
+	near, hint := words.Nearest(name, names), nginxHint(name)
 	switch {
+	case hint != "" && (len(homes) == 0 || mayBeNginx(path)):
+		return hint
 	case near != "" && len(homes) > 0:
 		return fmt.Sprintf("unknown key here: did you mean %q? It belongs to %s", near, words.Choice(homes))
 	case near != "":
