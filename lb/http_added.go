@@ -21,7 +21,7 @@ func validateAdded(name string, headers map[string]string, in parts) error {
 	errs := []error{validateHeaders(name, headers, in)}
 	for _, header := range slices.Sorted(maps.Keys(headers)) {
 		if slices.Contains(singular, http.CanonicalHeaderKey(header)) && validHeader(header, "") {
-			errs = append(errs, field.Errorf(name+"["+header+"]", "want a header that there can be several of: others are set, not added"))
+			errs = append(errs, field.Errorf(name+"["+header+"]", "want a header that there can be several of, which %s is not: others are set, not added", http.CanonicalHeaderKey(header)))
 		}
 	}
 	return errors.Join(errs...)

@@ -189,13 +189,13 @@ func validateHeaders(name string, headers map[string]string, in parts) error {
 		case !validHeader(header, ""):
 			errs = append(errs, field.Errorf(at, "want the name of a header, such as X-Balancer"))
 		case slices.Contains(unsettable, canonical), canonical == "Host" && name != "RequestHeaders":
-			errs = append(errs, field.Errorf(at, "want another header: the proxy itself decides on this one"))
+			errs = append(errs, field.Errorf(at, "want another header than %s: %s", canonical, cmp.Or(unsettableWhy[canonical], "the proxy itself decides on this one")))
 		case seen[canonical]:
 			errs = append(errs, field.Errorf(at, "want one of a name, in upper or lower case"))
 		case !validHeader(header, value):
 			errs = append(errs, field.Errorf(at, "want the value of a header"))
 		case canonical == "Host" && !validAuthority(exampleHost(value)):
-			errs = append(errs, field.Errorf(at, "want one host: every request needs it"))
+			errs = append(errs, field.Errorf(at, "want one host as Host: every request needs it"))
 		}
 		seen[canonical] = true
 		in := in

@@ -22,6 +22,13 @@ var unsettable = []string{
 	"Transfer-Encoding", "Upgrade",
 }
 
+// unsettableWhy is what to do instead, of those that are often set.
+var unsettableWhy = map[string]string{
+	"Connection": "leave it out, upgrades are passed on and connections are kept",
+	"Keep-Alive": "leave it out, connections are kept",
+	"Upgrade":    "leave it out, upgrades are passed on",
+}
+
 // validHeader reports whether a field's name and value are valid (RFC 9110 §5).
 func validHeader(name, value string) bool {
 	notInName := func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) }

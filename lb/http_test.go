@@ -386,14 +386,14 @@ func TestHandlerRefusesBadConfiguration(t *testing.T) {
 		"ResponseHeaders[X]: want the value of a header":                                            {Pool: p, ResponseHeaders: headers("X", "a\r\nSet-Cookie: b")},
 		"RequestHeaders[a b]: want the name of a header, such as X-Balancer":                        {Pool: p, RequestHeaders: headers("a b", "x")},
 		`RequestHeaders[X]: "${source}": no such variable here: want ${client}, ${local}, ` + ofTLS: {Pool: p, RequestHeaders: headers("X", "${client} ${source}")},
-		`ResponseHeaders[X]: "${": no such variable here: want ${client}, ${local}, ${backend}, ${source}, ` + ofTLS: {Pool: p, ResponseHeaders: headers("X", "${source} ${")},
-		"AddRequestHeaders[content-type]: want a header that there can be several of: others are set, not added":     {Pool: p, Rules: Rules{AddRequestHeaders: headers("content-type", "a")}},
-		"AddResponseHeaders[Connection]: want another header: the proxy itself decides on this one":                  {Pool: p, Rules: Rules{AddResponseHeaders: headers("Connection", "a")}},
-		`Via: "a b": want a name without spaces, such as lb, or a host, such as lb.example.org:443`:                  {Pool: p, Rules: Rules{Via: "a b"}},
-		"RequestID: RequestID(4): want off, keep or make":                                                            {Pool: p, Rules: Rules{RequestID: 4}},
-		"ResponseHeaders[x]: want one of a name, in upper or lower case":                                             {Pool: p, ResponseHeaders: map[string]string{"X": "1", "x": "2"}},
-		"ResponseHeaders[host]: want another header: the proxy itself decides on this one":                           {Pool: p, ResponseHeaders: headers("host", "a")},
-		"ClientTimeout: -1ns: want 1ms to 24h\nPool: none: want a pool":                                              {ClientTimeout: -1},
+		`ResponseHeaders[X]: "${": no such variable here: want ${client}, ${local}, ${backend}, ${source}, ` + ofTLS:                         {Pool: p, ResponseHeaders: headers("X", "${source} ${")},
+		"AddRequestHeaders[content-type]: want a header that there can be several of, which Content-Type is not: others are set, not added":  {Pool: p, Rules: Rules{AddRequestHeaders: headers("content-type", "a")}},
+		"AddResponseHeaders[Connection]: want another header than Connection: leave it out, upgrades are passed on and connections are kept": {Pool: p, Rules: Rules{AddResponseHeaders: headers("Connection", "a")}},
+		`Via: "a b": want a name without spaces, such as lb, or a host, such as lb.example.org:443`:                                          {Pool: p, Rules: Rules{Via: "a b"}},
+		"RequestID: RequestID(4): want off, keep or make":                                                                                    {Pool: p, Rules: Rules{RequestID: 4}},
+		"ResponseHeaders[x]: want one of a name, in upper or lower case":                                                                     {Pool: p, ResponseHeaders: map[string]string{"X": "1", "x": "2"}},
+		"ResponseHeaders[host]: want another header than Host: the proxy itself decides on this one":                                         {Pool: p, ResponseHeaders: headers("host", "a")},
+		"ClientTimeout: -1ns: want 1ms to 24h\nPool: none: want a pool":                                                                      {ClientTimeout: -1},
 	} {
 		for range 2 { // looking changes nothing
 			if err := cfg.Validate(); err == nil || err.Error() != want {
