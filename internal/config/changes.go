@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -43,7 +44,14 @@ func (c *Check) Changes(o *Check) []Difference { return compare(c.present(), o.p
 func (s Service) Changes(o Service) []Difference {
 	all := compare(s.rows(), o.rows())
 	all = renewed(all, "tls", s.TLS != nil && o.TLS != nil && s.TLS.Digest != o.TLS.Digest)
-	return renewed(all, "backend_tls", s.BackendTLS != nil && o.BackendTLS != nil && s.BackendTLS.Digest != o.BackendTLS.Digest)
+	all = renewed(all, "backend_tls", s.BackendTLS != nil && o.BackendTLS != nil && s.BackendTLS.Digest != o.BackendTLS.Digest)
+	for _, key := range slices.Sorted(maps.Keys(s.RuleFiles)) {
+		is, ok := o.RuleFiles[key]
+		if ok && is != s.RuleFiles[key] && !slices.ContainsFunc(all, func(d Difference) bool { return d.Key == key }) {
+			all = append(all, Difference{key, "the file as it was", "the file as it is now"})
+		}
+	}
+	return all
 }
 
 // rows are those that the mode of the service uses, with the fields that it uses.

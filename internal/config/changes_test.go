@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -99,6 +100,58 @@ func TestChanges(t *testing.T) {
 	}
 	if out.String() != string(want) {
 		t.Errorf("not as in %s; -config.changes writes it anew:\n%s", golden, out.String())
+	}
+}
+
+// A file of rules whose bytes have changed is found under the key that names the file, once, and
+// a file that is another one under its path alone.
+func TestChangesOfFilesOfRules(t *testing.T) {
+	const text = `services:
+  - name: web
+    listen: ":80"
+    backends: [192.0.2.7:80]
+    routes:
+      - {name: api, paths: [/api/], http: {auth: {file: /h/api}}}
+    http:
+      auth: {file: /h/all}
+      sorry: {file: /p/sorry.html}
+      error_pages: [{statuses: [502, 504], file: /p/50x.html}]
+`
+	load := func(text string, changed ...string) *Config {
+		t.Helper()
+		d := newDecoder("f.yaml")
+		d.read = func(path string) ([]byte, error) {
+			data := "user:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"
+			if slices.Contains(changed, path) {
+				data += "other:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n"
+			}
+			return []byte(data), nil
+		}
+		c, err := d.parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const renewed = `: "the file as it was" -> "the file as it is now"`
+	for _, tt := range []struct {
+		changed []string
+		text    string
+		want    []string
+	}{
+		{nil, text, nil},
+		{[]string{"/h/all"}, text, []string{"web http.auth.file" + renewed}},
+		{[]string{"/h/api", "/p/sorry.html"}, text, []string{"web http.sorry.file" + renewed, "web routes[api].http.auth.file" + renewed}},
+		{[]string{"/p/50x.html"}, text, []string{"web http.error_pages[502, 504].file" + renewed}},
+		{[]string{"/h/new"}, strings.Replace(text, "/h/all", "/h/new", 1), []string{`web http.auth.file: "/h/all" -> "/h/new"`}},
+	} {
+		a, b := load(text), load(tt.text, tt.changed...)
+		if got := allChanges(a, b); !slices.Equal(got, tt.want) {
+			t.Errorf("%v: %q, want %q", tt.changed, got, tt.want)
+		}
+		if equal := a.Services[0].Equal(b.Services[0]); equal != (len(tt.want) == 0) {
+			t.Errorf("%v: equal is %v", tt.changed, equal)
+		}
 	}
 }
 

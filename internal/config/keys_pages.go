@@ -51,36 +51,48 @@ func auth(to **lb.BasicAuth) value {
 
 // validateRuleFiles reads the files that rules of requests name.
 func (d *decoder) validateRuleFiles(s *Service, path string) {
-	m := d.material()
-	d.ruleFiles(m, &s.HTTP.Rules, path+".http")
+	s.RuleFiles = make(map[string]string)
+	d.ruleFiles(s, &s.HTTP.Rules, path+".http", "http")
 	for i := range s.Routes {
-		d.ruleFiles(m, &s.Routes[i].HTTP.Rules, fmt.Sprintf("%s.routes[%d].http", path, i))
+		r := &s.Routes[i]
+		d.ruleFiles(s, &r.HTTP.Rules, fmt.Sprintf("%s.routes[%d].http", path, i), "routes["+r.Name+"].http")
 	}
-	if len(m.sum) > 0 {
-		s.RuleFiles = m.digest()
+	if len(s.RuleFiles) == 0 {
+		s.RuleFiles = nil
 	}
 }
 
-func (d *decoder) ruleFiles(m *material, r *lb.Rules, path string) {
-	page := func(p *lb.Page, path string) {
+// ruleFiles reads the files of the rules at path. key is what a Difference calls that place.
+func (d *decoder) ruleFiles(s *Service, r *lb.Rules, path, key string) {
+	read := func(file, path, key string) []byte {
+		m := d.material()
+		data := m.get(file, path+".file")
+		if data != nil {
+			s.RuleFiles[key+".file"] += m.digest()
+		}
+		return data
+	}
+	page := func(p *lb.Page, path, key string) {
 		if p == nil {
 			return
 		}
-		if data := m.get(p.File, path+".file"); len(data) > lb.MaxRuleFile {
-			m.fail(path+".file", "%s: larger than %d MiB", show(p.File), lb.MaxRuleFile>>20)
+		if data := read(p.File, path, key); len(data) > lb.MaxRuleFile {
+			d.failFile(path+".file", "%s: larger than %d MiB", show(p.File), lb.MaxRuleFile>>20)
 		}
 	}
 	if a := r.Auth; a != nil {
-		if data := m.get(a.File, path+".auth.file"); data != nil {
+		if data := read(a.File, path+".auth", key+".auth"); data != nil {
 			if _, err := lb.ParseHtpasswd(data); err != nil {
-				m.fail(path+".auth.file", "%s: %v", show(a.File), own(err.Error()))
+				d.failFile(path+".auth.file", "%s: %v", show(a.File), own(err.Error()))
 			}
 		}
 	}
-	page(r.Sorry, path+".sorry")
-	page(r.MaintenancePage, path+".maintenance_page")
+	page(r.Sorry, path+".sorry", key+".sorry")
+	page(r.MaintenancePage, path+".maintenance_page", key+".maintenance_page")
 	for i := range r.ErrorPages {
-		page(&r.ErrorPages[i].Page, fmt.Sprintf("%s.error_pages[%d]", path, i))
+		p := &r.ErrorPages[i]
+		item := mappingOf(errorPage(p).keys)
+		page(&p.Page, fmt.Sprintf("%s.error_pages[%d]", path, i), fmt.Sprintf("%s.error_pages[%s]", key, item.label()))
 	}
 }
 

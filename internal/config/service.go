@@ -33,9 +33,9 @@ type Service struct {
 	UDP  lb.UDPConfig
 	HTTP lb.HTTPConfig
 
-	// RuleFiles identifies what the files hold that rules of requests name; empty: there are
-	// none.
-	RuleFiles string
+	// RuleFiles identifies what the files hold that rules of requests name, by the key of each,
+	// as in a Difference: routes[api].http.auth.file.
+	RuleFiles map[string]string
 
 	AccessLog AccessLog
 }
