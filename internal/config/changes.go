@@ -108,10 +108,7 @@ func mappingOf(rows []key) (t tree) {
 func (v value) tree(hidden bool) (t tree) {
 	switch {
 	case v.rowsOf != nil:
-		rows := v.rowsOf()
-		t = mappingOf(rows)
-		t.isPlain = rows == nil // and has no value
-		t.usual = rows == nil
+		t = v.optional()
 	case v.keys != nil:
 		t = mappingOf(v.keys)
 	case v.items != nil && v.sections() != nil:
@@ -123,6 +120,23 @@ func (v value) tree(hidden bool) (t tree) {
 		t.hide()
 	}
 	return t
+}
+
+// servicesOwn is shown for what a route does not say itself.
+const servicesOwn = "(the service's)"
+
+// optional is a mapping that may not be there, or be off.
+func (v value) optional() tree {
+	rows := v.rowsOf()
+	switch {
+	case rows == nil && len(v.to) > 0 && v.to[0].inherited:
+		return tree{isPlain: true, usual: true, text: servicesOwn}
+	case rows == nil:
+		return tree{isPlain: true, usual: true}
+	case v.isOff != nil && v.isOff():
+		return tree{isPlain: true, values: []any{"off"}, text: "off"}
+	}
+	return mappingOf(rows)
 }
 
 // list is a list of mappings, each called by its name, or by its first key.
@@ -171,6 +185,12 @@ func (v value) plain() tree {
 		if i == 0 {
 			t.text = to.said(field)
 		}
+		if to.inherited && field.IsZero() {
+			if !to.whole {
+				t.text = servicesOwn
+			}
+			continue
+		}
 		t.usual = t.usual && (to.home == nil && field.IsZero() || to.home != nil && reflect.DeepEqual(field.Interface(), to.preset().Interface()))
 	}
 	return t
@@ -178,7 +198,7 @@ func (v value) plain() tree {
 
 // hide leaves nothing to be seen of a secret. That there is one is no secret.
 func (t *tree) hide() {
-	if t.isPlain && t.text != "" {
+	if t.isPlain && t.text != "" && !(t.usual && t.text == servicesOwn) {
 		t.text = redacted
 	}
 	for i := range t.children {

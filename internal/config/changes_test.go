@@ -65,6 +65,9 @@ func TestChanges(t *testing.T) {
 		{"peers: [192.168.31.241]", "peers: [192.168.31.241, 192.168.31.242]"},
 		{"  hostnames: [lb01.example.org]\n", ""},
 		{"mode: udp", "mode: udp\n    idle_timeout: 7s"},
+		{"http: {max_body: 1GiB, access: [allow all]}", "http: {access: [allow all], auth: off, request_headers: {X-A: s3cret}, redirect: {location: /x}}"},
+		{"- {name: rest, paths: [/]}", "- {name: rest, paths: [/], http: {auth: {file: /etc/havip/htpasswd}, sticky: off}}"},
+		{"- {name: rest, paths: [/]}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {auth: off, max_body: 5}}"},
 	}
 	for _, edit := range append(edits, more...) {
 		text := strings.Replace(string(data), edit[0], edit[1], 1)

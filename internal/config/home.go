@@ -58,6 +58,8 @@ type target struct {
 	positive bool
 	// inherited: without a key the field stays zero, which stands for the value of another.
 	inherited bool
+	// whole: it is zero with all of its mapping, which is not inherited.
+	whole bool
 	// not: the field says the opposite of the key.
 	not bool
 	// alone: the only item of a list may stand without it.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 
 	"go.yaml.in/yaml/v3"
 
@@ -10,15 +11,16 @@ import (
 
 // page is a mapping, or off.
 func page(to **lb.Page) value {
-	v := orOff(to, func(p *lb.Page) []key { return pageKeys(p) })
-	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
-	return v
+	return orOff(to, pageKeys)
 }
 
 // orOff is an optional mapping, or off: the zero value.
 func orOff[T any](to **T, keys func(*T) []key) value {
 	off := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
-	return maybe(to, keys).unless(off, func(*decoder, *yaml.Node, string) { *to = new(T) })
+	v := maybe(to, keys).unless(off, func(*decoder, *yaml.Node, string) { *to = new(T) })
+	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
+	v.isOff = func() bool { return *to != nil && reflect.ValueOf(*to).Elem().IsZero() }
+	return v
 }
 
 func pageKeys(p *lb.Page) []key {
@@ -37,7 +39,7 @@ func errorPage(p *lb.ErrorPage) value {
 
 // auth is a mapping, or off.
 func auth(to **lb.BasicAuth) value {
-	v := orOff(to, func(a *lb.BasicAuth) []key {
+	return orOff(to, func(a *lb.BasicAuth) []key {
 		return []key{
 			required("file", absolutePath(&a.File), "/etc/havip/htpasswd",
 				"as htpasswd -B makes it, and nginx has it: bcrypt up to cost 14, $apr1$, $1$, $5$, $6$, {SHA}, {SSHA}; up to 1 MiB; read again on reload"),
@@ -45,8 +47,6 @@ func auth(to **lb.BasicAuth) value {
 			preset("drop_credentials", boolean(&a.DropCredentials), "false", "Authorization is not passed on to backends"),
 		}
 	})
-	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
-	return v
 }
 
 // validateRuleFiles reads the files that rules of requests name.

@@ -258,17 +258,12 @@ func httpKeys(h *lb.HTTPConfig) []key {
 
 // compress is a mapping, or off.
 func compress(to **lb.Compress) value {
-	v := orOff(to, compressKeys)
-	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
-	return v
+	return orOff(to, compressKeys)
 }
 
 // sticky is a mapping, or off.
 func sticky(to **lb.Sticky) value {
-	off := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
-	v := maybe(to, stickyKeys).unless(off, func(*decoder, *yaml.Node, string) { *to = new(lb.Sticky) })
-	v.to = []*target{{to: to}} // the library says what is wrong with it as a whole
-	return v
+	return orOff(to, stickyKeys)
 }
 
 func stickyKeys(s *lb.Sticky) []key {

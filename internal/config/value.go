@@ -77,6 +77,7 @@ type value struct {
 	// of a mapping, if they are not keys; no rows: there is no mapping. Both are copies.
 	items  func() []value
 	rowsOf func() []key
+	isOff  func() bool // of a mapping that may be off: the file says so
 }
 
 // setDefaults gives each field its library's default.
@@ -255,7 +256,11 @@ func inherited(v value) value {
 		for _, t := range k.value.to {
 			t.inherited = true
 		}
-		inherited(k.value)
+		for _, inner := range inherited(k.value).keys { // redirect, answer and rewrite are a route's own
+			for _, t := range inner.value.to {
+				t.whole = true
+			}
+		}
 	}
 	return v
 }
