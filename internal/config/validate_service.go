@@ -28,6 +28,7 @@ func (d *decoder) validateService(s *Service, path string) {
 	d.validateAccessLog(s, path+".access_log")
 	switch s.Mode {
 	case "http":
+		d.warnRules(s, path)
 		d.report(s.withRoutes().Validate(), path, keys)
 		fallthrough // what both modes have is mode tcp's
 	case "tcp":
@@ -225,6 +226,7 @@ func (d *decoder) validateServices(c *Config) {
 			earlier[at] = append(earlier[at], i)
 		}
 	}
+	d.warnLogs(c.Services)
 	loops{c.Services, c.reaches}.report(d.fail)
 }
 

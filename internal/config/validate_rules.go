@@ -1,0 +1,117 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/havip/havip/lb"
+)
+
+// idle are keys that do nothing, and why.
+type idle struct {
+	is   bool
+	keys []string
+	why  string
+}
+
+// warnIdle warns of those of the keys below path that are given.
+func (d *decoder) warnIdle(path string, all []idle) {
+	for _, i := range all {
+		for _, name := range i.keys {
+			if sub := join(path, name); i.is && d.given(sub) {
+				d.warn(sub, "does nothing %s", own(i.why))
+			}
+		}
+	}
+}
+
+// warnRules warns of keys of requests that do nothing beside others of the service, or of its
+// routes.
+func (d *decoder) warnRules(s *Service, path string) {
+	all := make([]lb.Rules, 0, len(s.Routes)+1)
+	above := &s.HTTP.Rules
+	for i, r := range s.Routes {
+		own := r.HTTP.Rules
+		all = append(all, inForce(&own, above))
+		d.warnRoute(&s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i))
+		d.warnIdle(fmt.Sprintf("%s.routes[%d].http", path, i), s.idleRules(all[i:]))
+	}
+	all = append(all, *above)
+	d.warnIdle(path+".http", slices.Concat(s.idleRules(all), []idle{
+		{above.MaxURI > int(s.HTTP.MaxHeader), []string{"max_uri"}, "above max_header"},
+	}))
+	taken := func(r ServiceRoute) bool { return len(r.Backends) > 0 || answersAll(&r.HTTP.Rules) != "" }
+	if by := answersAll(above); by != "" && !slices.ContainsFunc(s.Routes, func(r ServiceRoute) bool { return !taken(r) }) {
+		d.warnIdle(path, []idle{{true, []string{"backends"}, "beside " + by + ": no request comes to them"}})
+	}
+}
+
+// inForce are the rules of a route, as far as warnings go by them: its own, and the service's.
+func inForce(own, above *lb.Rules) lb.Rules {
+	r := *own
+	if r.Buffering == 0 {
+		r.Buffering = above.Buffering
+	}
+	if r.RequestRate == 0 {
+		r.RequestRate = above.RequestRate
+	}
+	if len(r.ErrorPages) == 0 {
+		r.ErrorPages = above.ErrorPages
+	}
+	return r
+}
+
+// idleRules are keys of rules that do nothing where all are in force: a rule of the service is
+// in force for its routes as well. The last of all has the keys.
+func (s *Service) idleRules(all []lb.Rules) []idle {
+	last := &all[len(all)-1]
+	none := func(has func(r lb.Rules) bool) bool { return !slices.ContainsFunc(all, has) }
+	by := answersAll(last)
+	return []idle{
+		{by == "redirect", []string{"answer", "rewrite"}, "beside redirect, which comes first"},
+		{by == "answer", []string{"rewrite"}, "beside answer: no request comes to a backend"},
+		{s.Pool.Balance != lb.KeyHash, []string{"hash_key"}, "without balance: key-hash"},
+		{none(func(r lb.Rules) bool { return r.Buffering != lb.BufferingOff }), []string{"buffer_memory", "buffer_folder", "buffer_total"}, "with buffering: off"},
+		{none(func(r lb.Rules) bool { return len(r.ErrorPages) > 0 }), []string{"intercept_errors"}, "without error_pages"},
+		{none(func(r lb.Rules) bool { return r.RequestRate > 0 }), []string{"request_burst"}, "without request_rate"},
+		{s.HTTP.Tries == 1, []string{"retry_statuses", "retry_budget", "retry_non_idempotent"}, "with tries: 1"},
+	}
+}
+
+// answersAll is the key by which all requests are answered that come to the rules; empty: there
+// is none. The redirect to https is for some of them.
+func answersAll(r *lb.Rules) string {
+	switch {
+	case r.Redirect.Location != "" && r.Redirect.Location != lb.RedirectHTTPS:
+		return "redirect"
+	case r.Answer.Status != 0:
+		return "answer"
+	}
+	return ""
+}
+
+// warnRoute warns of keys of a route beside its rules.
+func (d *decoder) warnRoute(r *ServiceRoute, path string) {
+	by := answersAll(&r.HTTP.Rules)
+	d.warnIdle(path, []idle{
+		{by != "", []string{"backends"}, "beside " + by + ": no request comes to them"},
+		{len(r.Backends) == 0, []string{"check"}, "without backends: those of the service have its check"},
+	})
+}
+
+// warnLogs warns of a file that gets lines of two formats.
+func (d *decoder) warnLogs(services []Service) {
+	first := make(map[string]int)
+	for i, s := range services {
+		a := s.AccessLog
+		if a.File == "" {
+			continue
+		}
+		j, ok := first[a.File]
+		if !ok {
+			first[a.File] = i
+		} else if is, was := a.Format, services[j].AccessLog.Format; is != was {
+			d.warn(fmt.Sprintf("services[%d].access_log.file", i), "%s: gets lines as %s, and as %s from services[%d]: give each format a file", a.File, is, was, j)
+		}
+	}
+}
