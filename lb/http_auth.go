@@ -2,19 +2,23 @@ package lb
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"errors"
 	"net/http"
-	"runtime"
+	"net/netip"
 	"strings"
-	"sync/atomic"
+	"time"
 
 	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/lb/internal/h1"
 )
 
-// BasicAuth asks clients for a user and a password (RFC 7617).
+// BasicAuth asks clients for a user and a password (RFC 7617). Users of more than 255 bytes and
+// passwords of more than 256 are never right. A login that was right once costs no hash again,
+// also after [Handler.Reconfigure] with the same Users, or others made of the same text. Clients
+// take turns with what is verified, on half of the processors: a client that sends more than
+// waits for a turn, 32 logins, gets 429, and all get 503 while 256 logins for the same Users, or 512 in
+// the process, are waiting, or if the turn does not come within the ClientTimeout.
 type BasicAuth struct {
 	// Realm is what clients show to their users. Default "restricted".
 	Realm string
@@ -56,10 +60,31 @@ func compileAuth(a *BasicAuth) *auth {
 	return &auth{a.Users, `Basic realm="` + realm + `", charset="UTF-8"`, a.DropCredentials}
 }
 
+// keepLogins has s and its routes go on with what prev, which may be nil, has found right, of
+// users that are the same, and share what they find right themselves.
+func (s *handlerSettings) keepLogins(prev *handlerSettings) {
+	known := make(map[[32]byte]*Htpasswd)
+	for _, p := range prev.all() {
+		if p.auth != nil {
+			known[p.auth.users.digest] = p.auth.users
+		}
+	}
+	for _, next := range s.all() {
+		if a := next.auth; a != nil {
+			if known[a.users.digest] == nil {
+				known[a.users.digest] = a.users
+			}
+			a.users = known[a.users.digest]
+		}
+	}
+}
+
 // claim is what a client says of itself.
 type claim struct {
 	users          *Htpasswd
 	user, password string
+	client         netip.Addr    // zero: not known
+	patience       time.Duration // how long it may wait for its turn, and be verified
 }
 
 // checkLogin decides by the credentials of the request. awaitHere: x.claim has to be verified.
@@ -71,17 +96,21 @@ func (x *exchange) checkLogin(a *auth) verdict {
 	case a.users.knows(user, password):
 		return passOn
 	}
-	x.claim = claim{a.users, user, password}
+	x.claim = claim{a.users, user, password, x.client.Addr(), x.cfg.ClientTimeout}
 	return awaitHere
 }
 
 // decideLogin goes on where decide has returned awaitHere. err is what verify has returned.
 func (x *exchange) decideLogin(err error) verdict {
 	x.claim = claim{}
-	switch {
-	case err == nil:
+	switch err {
+	case nil:
 		return x.decideRest()
-	case errors.Is(err, errManyLogins):
+	case errClientLogins:
+		v := x.refuse(http.StatusTooManyRequests, err.Error())
+		x.reply.fields = append(x.reply.fields, h1.Field{Name: "Retry-After", Value: "1"})
+		return v
+	case errManyLogins, errLateLogin:
 		return x.refuse(http.StatusServiceUnavailable, err.Error())
 	}
 	return x.challenge(err.Error())
@@ -94,6 +123,12 @@ func (x *exchange) challenge(reason string) verdict {
 	x.reply.fields = append(x.reply.fields, h1.Field{Name: "WWW-Authenticate", Value: challenge, ID: h1.WWWAuthenticate})
 	return v
 }
+
+// Bounds of what is hashed: SHA-crypt takes a time that grows with the square of a password.
+const (
+	maxUser     = 255
+	maxPassword = 256
+)
 
 // credentials returns those of the request; false: there are none that can be right. Two
 // Authorization fields are none: it is not known which one backends would go by.
@@ -114,43 +149,5 @@ func credentials(req *h1.Request) (user, password string, ok bool) {
 		return "", "", false
 	}
 	user, password, ok = strings.Cut(string(b), ":")
-	return user, password, ok && user != ""
-}
-
-var (
-	errWrongLogin = errors.New("wrong user or password")
-	errManyLogins = errors.New("too many passwords to verify")
-)
-
-// loginGate bounds the passwords that are verified at the same time in this process, whose
-// processors all services share.
-type loginGate struct {
-	slots   chan struct{}
-	waiting atomic.Int32
-}
-
-// maxWaitingLogins is how many may wait for that.
-const maxWaitingLogins = 100
-
-// logins is half of the processors' time.
-var logins = loginGate{slots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
-
-// verify returns nil if the login is right, errWrongLogin, errManyLogins, or the error of ctx.
-func (l claim) verify(ctx context.Context) error {
-	if logins.waiting.Add(1) > maxWaitingLogins {
-		logins.waiting.Add(-1)
-		return errManyLogins
-	}
-	select {
-	case logins.slots <- struct{}{}:
-		logins.waiting.Add(-1)
-	case <-ctx.Done():
-		logins.waiting.Add(-1)
-		return ctx.Err()
-	}
-	defer func() { <-logins.slots }()
-	if l.users.knows(l.user, l.password) || l.users.verify(l.user, l.password) { // another request of it may have been first
-		return nil
-	}
-	return errWrongLogin
+	return user, password, ok && user != "" && len(user) <= maxUser && len(password) <= maxPassword
 }

@@ -30,7 +30,7 @@ func (x *handling) serve() {
 	}
 	v := x.decide()
 	if v == awaitHere {
-		err := x.claim.verify(x.ctx)
+		err := logins.verify(x.ctx, x.claim)
 		if err != nil && err == x.ctx.Err() {
 			x.failRequest(errLeft)
 		}

@@ -10,6 +10,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,11 +27,23 @@ import (
 // Htpasswd are users and the hashes of their passwords. See ParseHtpasswd.
 type Htpasswd struct {
 	hashes map[string]string
-	dummy  string // the costliest hash: an unknown user costs as much
+	decoys []decoy  // of all costs that there are: who is refused costs all of them
+	digest [32]byte // SHA-256 of the text
 
 	key      [32]byte // of the process
 	mu       sync.Mutex
-	verified map[[32]byte]struct{} // HMACs of logins that were right; mu guards it
+	verified map[loginKey]struct{} // of logins that were right; mu guards it
+	waiting  int                   // how many logins have had no turn: see loginGate, which guards it
+}
+
+// loginKey tells logins from one another. It is an HMAC.
+type loginKey [32]byte
+
+// decoy is a hash in the place of one that a user does not have.
+type decoy struct {
+	class string // see hashClass
+	hash  string // the costliest one of the class
+	cost  int
 }
 
 const (
@@ -52,11 +66,11 @@ func ParseHtpasswd(data []byte) (*Htpasswd, error) {
 	if len(data) > MaxRuleFile {
 		return nil, fmt.Errorf("htpasswd: %d bytes: want at most %d", len(data), MaxRuleFile)
 	}
-	h := &Htpasswd{hashes: make(map[string]string), verified: make(map[[32]byte]struct{})}
+	h := &Htpasswd{hashes: make(map[string]string), verified: make(map[loginKey]struct{}), digest: sha256.Sum256(data)}
 	if _, err := rand.Read(h.key[:]); err != nil {
 		return nil, err
 	}
-	n, costliest := 0, -1
+	n := 0
 	for line := range bytes.Lines(data) {
 		n++
 		text := strings.TrimRight(string(line), "\r\n")
@@ -79,9 +93,7 @@ func ParseHtpasswd(data []byte) (*Htpasswd, error) {
 			return nil, fmt.Errorf("htpasswd: line %d: %w", n, err)
 		}
 		h.hashes[user] = hash
-		if cost > costliest {
-			costliest, h.dummy = cost, hash
-		}
+		h.addDecoy(hash, cost)
 	}
 	return h, nil
 }
@@ -137,8 +149,31 @@ func hashCost(hash string) (int, error) {
 	return rounds, nil
 }
 
+// hashClass names hashes that take the same time, but for SHA-crypt within a factor of two.
+func hashClass(hash string, cost int) string {
+	kind, _, _ := strings.Cut(hash[1:], "$")
+	if strings.HasPrefix(kind, "2") {
+		kind = "2" // 2a, 2b and 2y are the same
+	}
+	return kind + "$" + strconv.Itoa(bits.Len(uint(cost)))
+}
+
+// addDecoy has h know of a valid hash what it costs.
+func (h *Htpasswd) addDecoy(hash string, cost int) {
+	if cost == 0 {
+		return // nobody sees it from outside
+	}
+	d := decoy{hashClass(hash, cost), hash, cost}
+	switch i := slices.IndexFunc(h.decoys, func(other decoy) bool { return other.class == d.class }); {
+	case i < 0:
+		h.decoys = append(h.decoys, d)
+	case h.decoys[i].cost < cost:
+		h.decoys[i] = d
+	}
+}
+
 // loginKey is how a login is remembered. No password can be told from it.
-func (h *Htpasswd) loginKey(user, password string) (key [32]byte) {
+func (h *Htpasswd) loginKey(user, password string) (key loginKey) {
 	mac := hmac.New(sha256.New, h.key[:])
 	fmt.Fprintf(mac, "%d:%s%s", len(user), user, password)
 	mac.Sum(key[:0])
@@ -154,14 +189,31 @@ func (h *Htpasswd) knows(user, password string) bool {
 	return ok
 }
 
-// verify reports whether a login is right. It takes the time of a hash, and of an unknown user
-// that of the costliest one.
-func (h *Htpasswd) verify(user, password string) bool {
-	hash, known := h.hashes[user]
-	if !known {
-		hash = h.dummy
+// work returns the hash of a user, empty if there is none, and those that a password is compared
+// with for nothing if that one is not its hash. They take the same time for all users.
+func (h *Htpasswd) work(user string) (hash string, decoys []string) {
+	class := ""
+	if hash = h.hashes[user]; hash != "" {
+		if cost, _ := hashCost(hash); cost > 0 { // valid
+			class = hashClass(hash, cost)
+		}
 	}
-	if !matches(hash, password) || !known {
+	for _, d := range h.decoys {
+		if d.class != class {
+			decoys = append(decoys, d.hash)
+		}
+	}
+	return hash, decoys
+}
+
+// verify reports whether a login is right. One that is not takes the same time whether the user
+// is known or not, and whatever hash there is.
+func (h *Htpasswd) verify(user, password string) bool {
+	hash, decoys := h.work(user)
+	if !matches(hash, password) {
+		for _, d := range decoys {
+			matches(d, password)
+		}
 		return false
 	}
 	key := h.loginKey(user, password)

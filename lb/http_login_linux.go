@@ -12,7 +12,7 @@ func (c *httpConn) awaitLogin() {
 	serial := c.newAttempt()
 	go func() {
 		defer cancel()
-		err := login.verify(ctx)
+		err := logins.verify(ctx, login)
 		l.Post(func() {
 			switch {
 			case c.attempts != serial || c.t == nil: // the client has left, or was cut

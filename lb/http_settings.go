@@ -127,6 +127,7 @@ func (s *handlerSettings) shareConns(prev *handlerSettings) (unused []*handlerSe
 
 // goOn has s and its routes go on with what prev, which may be nil, has counted.
 func (s *handlerSettings) goOn(prev *handlerSettings) {
+	s.keepLogins(prev)
 	if prev != nil {
 		s.budget = prev.budget
 		s.countOn(prev)
