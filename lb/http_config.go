@@ -146,6 +146,9 @@ func (c HandlerConfig) Validate() error {
 	if err := c.validateOwn(len(c.Routes) == 0); err != nil {
 		return err // and those of routes may follow from it
 	}
+	if err := c.validateGroups(0); err != nil {
+		return err
+	}
 	return c.validateRoutes()
 }
 

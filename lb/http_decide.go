@@ -56,7 +56,7 @@ func (x *exchange) decideRest() verdict {
 	case cfg.answer != nil:
 		return x.answerWith(cfg.answer.status, cfg.answer.kind, []byte(cfg.answer.content.value(x)))
 	case cfg.rewrite != nil && !x.rewrite(cfg.rewrite):
-		return x.refuse(http.StatusBadRequest, "rewritten path leads above the root")
+		return x.refuse(http.StatusBadRequest, "rewritten path has steps, or leads above the root")
 	case cfg.poolless:
 		return x.refuse(http.StatusNotFound, "no route")
 	}

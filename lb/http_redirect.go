@@ -14,8 +14,8 @@ import (
 // Redirect sends clients elsewhere. The zero value sends nobody.
 type Redirect struct {
 	// Location is where a client is sent: a URL, or a path, with the variables of
-	// RequestHeaders, and ${1} to ${9}: what the groups of the regular expression have matched
-	// by which the request has its route. RedirectHTTPS stands for the same URL with https,
+	// RequestHeaders, and ${1} to ${9}, or $1 to $9: what the groups of the regular expression
+	// have matched by which the request has its route. RedirectHTTPS stands for the same URL with https,
 	// and leaves requests alone that have come by TLS, or of which a trusted proxy says so.
 	Location string
 	// Status is 301, 302, 303, 307 or 308. Default: 301 with RedirectHTTPS, else 302, as of

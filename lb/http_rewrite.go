@@ -2,7 +2,9 @@ package lb
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/havip/havip/internal/field"
@@ -16,8 +18,9 @@ type Rewrite struct {
 	// StripPrefix is taken from the beginning of paths that begin with it.
 	StripPrefix string
 	// Regexp is a regular expression. Where it matches a path, the Replacement takes the place
-	// of the whole path, as of nginx's rewrite: $1 or ${1} is what the first group has matched, $$ is
-	// a dollar. What stands behind a ? there comes before the query.
+	// of the whole path, as of nginx's rewrite: $1 or ${1} is what the first group has matched,
+	// of one digit as there, ${10} the tenth, ${name} a group with a name, and $$ a dollar sign.
+	// What stands behind a ? there comes before the query.
 	Regexp, Replacement string
 	// AddPrefix is put before the path: /v1.
 	AddPrefix string
@@ -25,14 +28,65 @@ type Rewrite struct {
 
 func (r Rewrite) validate() error {
 	prefix := func(name, value string) error {
-		return field.If(value != "" && !strings.HasPrefix(value, "/"), name, "%q: want a path that begins with /", value)
+		path, _, _ := strings.Cut(value, "?")
+		return errors.Join(field.If(value != "" && !strings.HasPrefix(value, "/"), name, "%q: want a path that begins with /", value),
+			field.If(hasSteps(path), name, "%q: want a path without the steps . and ..", value))
 	}
 	errs := []error{prefix("Rewrite.StripPrefix", r.StripPrefix), prefix("Rewrite.AddPrefix", r.AddPrefix), prefix("Rewrite.Replacement", r.Replacement),
 		field.If(r.Regexp == "" && r.Replacement != "", "Rewrite.Replacement", "%q: does nothing without Regexp: leave it out", r.Replacement),
 		field.If(r.Regexp != "" && r.Replacement == "", "Rewrite.Replacement", "none: want a path that begins with /")}
-	_, err := compileRegexp(r.Regexp)
-	return errors.Join(append(errs, field.In("Rewrite.Regexp", err))...)
+	re, err := compileRegexp(r.Regexp)
+	if errs = append(errs, field.In("Rewrite.Regexp", err)); err == nil {
+		errs = append(errs, field.In("Rewrite.Replacement", validateReplacement(re, r.Replacement)))
+	}
+	return errors.Join(errs...)
 }
+
+// validateReplacement returns what is wrong with a Replacement.
+func validateReplacement(re *regexp.Regexp, text string) error {
+	template, err := expandable(re, text)
+	if err != nil {
+		return err
+	}
+	_, query, _ := strings.Cut(template, "?")
+	none := make([]int, 2*(re.NumSubexp()+1))
+	if query = string(re.ExpandString(nil, query, "", none)); !validTarget("/?" + query) {
+		return fmt.Errorf("%q: want no spaces, # or control characters behind the ?: write them with escapes, such as %%20", text)
+	}
+	return nil
+}
+
+// expandable returns a Replacement as [regexp.Regexp.Expand] has it, which takes the longest
+// word behind a dollar sign for a name. The error names a group that there is not.
+func expandable(re *regexp.Regexp, text string) (string, error) {
+	var template strings.Builder
+	for rest := text; rest != ""; {
+		at := strings.IndexByte(rest, '$')
+		if at < 0 {
+			template.WriteString(rest)
+			break
+		}
+		template.WriteString(rest[:at])
+		written := groupReference.FindString(rest[at:])
+		rest = rest[at+max(len(written), 1):]
+		name := strings.Trim(written, "${}")
+		n, err := strconv.Atoi(name)
+		switch {
+		case written == "", written == "$$":
+			template.WriteString("$$")
+		case err == nil && n <= re.NumSubexp(), re.SubexpIndex(name) > 0:
+			template.WriteString("${" + name + "}")
+		case ofNginx(name) != "" || nginxLeftOut[name] != "":
+			return "", fmt.Errorf("%q: want groups of the expression alone, not variables: the query stays anyway; $$ is a dollar sign", written)
+		default:
+			return "", fmt.Errorf("%q: no such group in the expression, which has %d: want $1 or ${name}, or $$ for a dollar sign", written, re.NumSubexp())
+		}
+	}
+	return template.String(), nil
+}
+
+// groupReference is what stands for a group, or for a dollar sign.
+var groupReference = regexp.MustCompile(`^(\$\$|\$\{[^}]*\}?|\$[0-9]|\$\w+)`)
 
 // rewriteRule is a Rewrite that is ready for use.
 type rewriteRule struct {
@@ -47,13 +101,14 @@ func newRewriteRule(r Rewrite) *rewriteRule {
 	}
 	rule := &rewriteRule{strip: r.StripPrefix, add: r.AddPrefix}
 	if r.Regexp != "" {
-		rule.re, _ = compileRegexp(r.Regexp) // valid
-		rule.path, rule.query, _ = strings.Cut(r.Replacement, "?")
+		rule.re, _ = compileRegexp(r.Regexp)              // valid
+		template, _ := expandable(rule.re, r.Replacement) // valid
+		rule.path, rule.query, _ = strings.Cut(template, "?")
 	}
 	return rule
 }
 
-// rewrite changes x.target; false: what comes out is no target.
+// rewrite changes x.target; false: what comes out is no target, or has steps.
 func (x *exchange) rewrite(r *rewriteRule) bool {
 	if x.target == "*" {
 		return true // of a server, not of a path
@@ -84,8 +139,22 @@ func (x *exchange) rewrite(r *rewriteRule) bool {
 		x.text = append(append(x.text, '?'), asked...)
 	}
 	x.target = x.written(start)
-	// Taken together, what was stripped and put together may lead above the root.
-	return validTarget(x.target) && x.readPath()
+	// A prefix that is cut off in the middle of a step, or a group, may make other steps: of
+	// /static../x without /static, for instance. They would lead out of what the rule adds.
+	return !hasSteps(path) && validTarget(x.target) && x.readPath()
+}
+
+// hasSteps reports whether a decoded path has a step . or .. in it.
+func hasSteps(path string) bool {
+	if !strings.Contains(path, "/.") {
+		return false
+	}
+	for step := range strings.SplitSeq(path, "/") {
+		if step == "." || step == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // expandQuery expands the query of a Replacement. What a group has matched cannot end an

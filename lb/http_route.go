@@ -88,7 +88,7 @@ func (c HandlerConfig) validateRoutes() error {
 	seen := make(map[string]bool)
 	for i, r := range c.Routes {
 		at := fmt.Sprintf("Routes[%d]", i)
-		errs = append(errs, field.In(at, r.validate()), field.In(at, c.validateRouteConfig(r.HandlerConfig)),
+		errs = append(errs, field.In(at, r.validate()), field.In(at, c.validateRouteConfig(r.HandlerConfig)), field.In(at, r.validateGroups(r.groups())),
 			field.If(seen[r.Name], at+".Name", "%q: taken by another route: want one of its own", r.Name))
 		seen[r.Name] = true
 	}
@@ -110,6 +110,27 @@ func (c HandlerConfig) validateRouteConfig(own HandlerConfig) error {
 		return err
 	}
 	return c.inherit(own).validateOwn(own.Redirect == Redirect{} && own.Answer == Answer{})
+}
+
+// groups returns how many groups the regular expressions of valid Paths have, at most.
+func (r Route) groups() (n int) {
+	for _, path := range r.Paths {
+		if p, err := parsePath(path); err == nil && p.re != nil {
+			n = max(n, p.re.NumSubexp())
+		}
+	}
+	return n
+}
+
+// validateGroups returns which groups a Redirect or an Answer has that there are not: of a
+// regular expression with so many.
+func (r *Rules) validateGroups(groups int) error {
+	check := func(at, value string) error {
+		t, err := compileTemplate(value, inAnswers)
+		return field.If(err == nil && t.lastGroup() > groups, at,
+			"${%d}: want a path with a regular expression that has such a group, or $$ for a dollar sign", t.lastGroup())
+	}
+	return errors.Join(check("Redirect.Location", r.Redirect.Location), check("Answer.Content", r.Answer.Content))
 }
 
 // validate returns what is wrong with which requests r takes.

@@ -94,9 +94,14 @@ func TestRoutesDoNotAllocate(t *testing.T) {
 // anew, has no steps, and agrees with what net/url and path say. Rewritten targets hold to it.
 func FuzzNormalPath(f *testing.F) {
 	for _, s := range []string{"/", "/a/../b", "//a//", "/%2e%2e/x", "/a/./b/.", "/a%00", "/a/..?x=/..", "*", "/.../..a/.b", "/%2F..%2f", "/a%3f%23%25"} {
-		f.Add(s, "/strip", "^/a(.*)$", "/n$1?q=$1")
+		f.Add(s, "/strip", "^/a(.*)$", "/n$1?q=$1", "/v1")
 	}
-	f.Fuzz(func(t *testing.T, target, strip, re, replacement string) {
+	// Prefixes and groups that end in the middle of a step.
+	f.Add("/static../secret", "/static", "", "", "/files/")
+	f.Add("/static../secret", "", "^/static(.*)$", "/files/$1", "")
+	f.Add("/a.", "/a", "", "", "")
+	f.Add("/a/b", "", "(a)", "/$1_$$${1}$ $x", "")
+	f.Fuzz(func(t *testing.T, target, strip, re, replacement, add string) {
 		if !strings.HasPrefix(target, "/") || !validTarget(target) {
 			return
 		}
@@ -116,7 +121,7 @@ func FuzzNormalPath(f *testing.F) {
 		if isNormal(target) && target != string(path) && !strings.Contains(target, "?") {
 			t.Fatalf("%q is not normal: %q", target, path)
 		}
-		fuzzRewrite(t, target, Rewrite{StripPrefix: strip, Regexp: re, Replacement: replacement, AddPrefix: strip})
+		fuzzRewrite(t, target, Rewrite{StripPrefix: strip, Regexp: re, Replacement: replacement, AddPrefix: add})
 	})
 }
 
@@ -140,5 +145,8 @@ func fuzzRewrite(t *testing.T, target string, rewrite Rewrite) {
 	normal, ok := appendNormalPath(nil, x.target)
 	if n != len(head) || err != nil || got.Target != x.target || !ok || string(normal) != x.path {
 		t.Fatalf("%q became %q, %v", target, x.target, err)
+	}
+	if raw := string(appendPath(nil, x.target)); rewrite != (Rewrite{}) && hasSteps(raw) {
+		t.Fatalf("%q became %q, which has steps", target, x.target)
 	}
 }

@@ -83,6 +83,9 @@ func TestRulesBesideNginx(t *testing.T) {
 		location /strip/ { proxy_pass http://backends/; }
 		location /add/ { proxy_pass http://backends/v1/add/; }
 		location /re/ { rewrite ^/re/([^/]*)/(.*)$ /$2/x/$1 break; proxy_pass http://backends; }
+		location /files { proxy_pass http://backends/data/; }
+		location /two/ { rewrite ^/two/(\w+)/(\w+)$ /$1_$2 break; proxy_pass http://backends; }
+		location ~ ^/one/(\w+)$ { return 302 http://a/$1x; }
 		location /args/ { rewrite ^/args/(.*)$ /a?p=$1 break; proxy_pass http://backends; }
 		location / { proxy_pass http://backends; }`, backend)
 	route := func(path string, r Rules) Route {
@@ -110,6 +113,9 @@ func TestRulesBesideNginx(t *testing.T) {
 		route("/strip/", Rules{Rewrite: Rewrite{StripPrefix: "/strip"}}),
 		route("/add/", Rules{Rewrite: Rewrite{AddPrefix: "/v1"}}),
 		route("/re/", Rules{Rewrite: Rewrite{Regexp: "^/re/([^/]*)/(.*)$", Replacement: "/$2/x/$1"}}),
+		route("/files", Rules{Rewrite: Rewrite{StripPrefix: "/files", AddPrefix: "/data/"}}),
+		route("/two/", Rules{Rewrite: Rewrite{Regexp: `^/two/(\w+)/(\w+)$`, Replacement: "/$1_$2"}}),
+		route(`~ ^/one/(\w+)$`, Rules{Redirect: Redirect{Location: "http://a/$1x"}}),
 		route("/args/", Rules{Rewrite: Rewrite{Regexp: "^/args/(.*)$", Replacement: "/a?p=$1"}}),
 	}
 	fronts := trapFronts()
@@ -152,6 +158,13 @@ func TestRulesBesideNginx(t *testing.T) {
 		{"/add/a", "200\nLocation: -\n/v1/add/a", ""},
 		{"/re/1/2/3?q", "200\nLocation: -\n/2/3/x/1?q", ""},
 		{"/re/1", "200\nLocation: -\n/re/1", ""},
+		{"/two/a/b", "200\nLocation: -\n/a_b", ""},
+		{"/one/a", "302\nLocation: http://a/ax", ""},
+		{"/files/a", "200\nLocation: -\n/data//a", ""},
+		// Here the way out of a folder that nginx's alias and proxy_pass are known for.
+		{"/files../secret", "400\nLocation: -", "200\nLocation: -\n/data/../secret"},
+		{"/files.", "400\nLocation: -", "200\nLocation: -\n/data/."},
+		{"/files..a", "200\nLocation: -\n/data/..a", ""},
 		{"/args/v", "200\nLocation: -\n/a?p=v", ""},
 		{"/args/v?w=1", "200\nLocation: -\n/a?p=v&w=1", ""},
 		// nginx leaves & in what a group has matched: it would be another argument.

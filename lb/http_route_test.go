@@ -205,6 +205,16 @@ func slowRoute(written []string, path string) string {
 	return longest
 }
 
+// routeOn returns a route for a path, with rules.
+func routeOn(path string, r Rules) Route {
+	return Route{Name: "a", Paths: []string{path}, HandlerConfig: HandlerConfig{Rules: r}}
+}
+
+// rewritten returns a route whose path is rewritten by a regular expression.
+func rewritten(re, replacement string) Route {
+	return routeOn("/", Rules{Rewrite: Rewrite{Regexp: re, Replacement: replacement}})
+}
+
 // TestRoutesSayWhatIsWrong: bad routes are refused, and nothing else is.
 func TestRoutesSayWhatIsWrong(t *testing.T) {
 	pool := newPool(t, PoolConfig{})
@@ -231,11 +241,29 @@ func TestRoutesSayWhatIsWrong(t *testing.T) {
 		{Route{Name: "a", HandlerConfig: HandlerConfig{Tries: 99}}, "Routes[0].Tries: 99: want 1 to 8"},
 		{Route{Name: "a", HandlerConfig: HandlerConfig{MaxHeader: 4096}}, "Routes[0].MaxHeader: want none in a route"},
 		{Route{Name: "a", HandlerConfig: HandlerConfig{Routes: []Route{{Name: "b"}}}}, "Routes[0].Routes: want none in a route"},
+		{routeOn("/", Rules{Redirect: Redirect{Location: "/${1}"}}), "Routes[0].Redirect.Location: ${1}: want a path with a regular expression that has such a group"},
+		{routeOn("~ ^/(a)$", Rules{Redirect: Redirect{Location: "/$1$2"}}), "Redirect.Location: ${2}: want a path"},
+		{routeOn("~ ^/(a)$", Rules{Answer: Answer{Status: 200, Content: "it costs $5"}}), "Answer.Content: ${5}: want a path"},
+		{routeOn("~ ^/(a)$", Rules{Redirect: Redirect{Location: "/$1$$2"}}), ""},
+		{rewritten("^/(a)$", "/$1$$2${1}$"), ""},
+		{rewritten("^/(a)$", "/$2"), `Rewrite.Replacement: "$2": no such group in the expression, which has 1: want $1`},
+		{rewritten("^/(a)$", "/$1_$2"), `"$2": no such group`},
+		{rewritten("^/(a)$", "/${10}"), `"${10}": no such group`},
+		{rewritten("^/(a)$", "/${nam"), `"${nam": no such group`},
+		{rewritten("^/(?P<name>a)$", "/$name/${name}"), ""},
+		{rewritten("^/(a)$", "/$1?$args"), `"$args": want groups of the expression alone, not variables`},
+		{rewritten("^/(a)$", "/$1?a b"), "want no spaces"},
+		{rewritten("^/(a)$", "/$1#a?b"), ""},
+		{rewritten("^/(a)$", "/b/../$1"), "want a path without the steps . and .."},
+		{Route{Name: "a", HandlerConfig: HandlerConfig{Rules: Rules{Rewrite: Rewrite{AddPrefix: "/a/.."}}}}, "Rewrite.AddPrefix: \"/a/..\": want a path without the steps"},
 	} {
 		err := HandlerConfig{Pool: pool, Routes: []Route{c.r}}.Validate()
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: error %v, want %q", c.r, err, c.want)
 		}
+	}
+	if err := (HandlerConfig{Pool: pool, Rules: Rules{Redirect: Redirect{Location: "/$1"}}}).Validate(); err == nil || !strings.Contains(err.Error(), "Redirect.Location: ${1}") {
+		t.Error(err)
 	}
 	twice := HandlerConfig{Pool: pool, Routes: []Route{{Name: "a"}, {Name: "a"}}}.Validate()
 	if twice == nil || !strings.Contains(twice.Error(), `Routes[1].Name: "a": taken by another route`) {

@@ -1,13 +1,11 @@
 package lb
 
 import (
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/havip/havip/internal/words"
 	"github.com/havip/havip/lb/internal/h1"
 )
 
@@ -55,7 +53,7 @@ var variables = []variable{
 	{name: "${header_NAME}", in: everywhere, of: header},
 	{name: "${request_id}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.requestID()...) }},
 	{name: "${route}", in: everywhere, text: appendRoute},
-	{name: "${1}", in: inAnswers, text: captured(1)}, // and up to ${9}: see variableText
+	{name: "${1}", in: inAnswers, text: captured(1)}, // and up to ${9}: see variableText; $1 is the same
 	{name: "${server_port}", in: everywhere | inHost, text: appendLocalPort},
 
 	secureVariable("${client_cert_verified}", (*requestOrigin).verified),
@@ -83,9 +81,6 @@ func variableNames(in parts) (names []string) {
 	}
 	return names
 }
-
-// variablePattern finds what looks like a variable.
-var variablePattern = regexp.MustCompile(`\$\{[^}]*\}?`)
 
 // groupPattern finds the variable of a group.
 var groupPattern = regexp.MustCompile(`^\$\{[1-9]\}$`)
@@ -115,65 +110,6 @@ func variableText(written string, in parts) textFunc {
 		}
 	}
 	return nil
-}
-
-// template is a value with variables, as it is needed for requests. The zero value is empty.
-type template []piece
-
-// piece is a part of a value: a text, or a variable.
-type piece struct {
-	literal string
-	text    textFunc // nil: literal
-}
-
-// compileTemplate cuts a value at its variables. The error names one that there is not, and
-// those that there are; it says nothing else of the value, which may be a password.
-func compileTemplate(value string, in parts) (template, error) {
-	var t template
-	rest := value
-	for rest != "" {
-		at := variablePattern.FindStringIndex(rest)
-		if at == nil {
-			return append(t, piece{literal: rest}), nil
-		}
-		if at[0] > 0 {
-			t = append(t, piece{literal: rest[:at[0]]})
-		}
-		written := rest[at[0]:at[1]]
-		text := variableText(written, in)
-		if text == nil {
-			return nil, fmt.Errorf("%q: no such variable here: want %s", written, words.Choice(variableNames(in)))
-		}
-		t, rest = append(t, piece{text: text}), rest[at[1]:]
-	}
-	return t, nil
-}
-
-// value returns the value for x, without bytes that could end a line. It is valid as long as
-// the request.
-func (t template) value(x *exchange) string {
-	switch {
-	case len(t) == 0:
-		return ""
-	case len(t) == 1 && t[0].text == nil:
-		return t[0].literal
-	}
-	start := len(x.text)
-	for i := range t {
-		p := &t[i]
-		if p.text == nil {
-			x.text = append(x.text, p.literal...)
-			continue
-		}
-		from := len(x.text)
-		x.text = p.text(x, x.text)
-		for i, c := range x.text[from:] {
-			if c < ' ' && c != '\t' || c == 0x7f {
-				x.text[from+i] = ' ' // it could end the field
-			}
-		}
-	}
-	return x.written(start)
 }
 
 // setField is a field that a configuration sets.

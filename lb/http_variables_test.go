@@ -76,7 +76,7 @@ var variableCases = []struct {
 	{"path, not decoded", "${path}", "$uri", request{target: "/a%2Fb?c"}, "/a%2Fb", "/a/b"},
 	{"query", "${query}", "$args", request{target: "/a?b=c?d&e"}, "b=c?d&e", ""},
 	{"no query", "[${query}]", "[$args]", request{target: "/a"}, "[]", ""},
-	{"mixed with text", "<${method} $host ${path}>", "", request{target: "/a"}, "<GET $host /a>", ""},
+	{"mixed with text", "<${method} $$host $ ${path}>$", "", request{target: "/a"}, "<GET $host $ /a>$", ""},
 
 	{"argument", "${arg_b}", "$arg_b", request{target: "/?a=1&b=%32&b=3"}, "%32", ""},
 	{"argument in another case", "${arg_B}", "$arg_B", request{target: "/?b=1"}, "1", ""},
@@ -166,9 +166,15 @@ func TestHostOfVariables(t *testing.T) {
 func TestTemplates(t *testing.T) {
 	const choice = ": no such variable here: want ${client}, ${local}, ${host}, ${http_host} or ${server_port}"
 	for value, want := range map[string]string{
-		"": "", "$": "", "$host": "", "$${host}": "", "${host}": "", "}${host}{": "", "${host}:${server_port}": "",
+		"": "", "$": "", "$ 5.$$": "", "$${host}": "", "$$host": "", "${host}": "", "}${host}{": "", "${host}:${server_port}": "",
 		"secret ${hots}": `"${hots}"` + choice, "${": `"${"` + choice, "${host": `"${host"` + choice, "${}": `"${}"` + choice,
 		"${backend}": `"${backend}"` + choice, "${arg_x}": `"${arg_x}"` + choice, "${ host}": `"${ host}"` + choice,
+		"$host": `"$host": a variable of nginx: want ${host}`, "x$remote_addr:1": `"$remote_addr": a variable of nginx: want ${client}`,
+		"${remote_addr}": `"${remote_addr}": a variable of nginx: want ${client}`, "$$$host": `"$host": a variable of nginx: want ${host}`,
+		"$proxy_add_x_forwarded_for": `"$proxy_add_x_forwarded_for": a variable of nginx: leave the line out: backends get X-Forwarded-For anyway, with the client at its end`,
+		"my pa$word":                 `"$" before a letter or digit: want $$ for a dollar sign, or one of ` + choice[len(": no such variable here: want "):],
+		"$1":                         `"$" before a letter or digit: want $$ for a dollar sign, or one of ` + choice[len(": no such variable here: want "):],
+		"$request_uri":               `"$" before a letter or digit: want $$ for a dollar sign, or one of ` + choice[len(": no such variable here: want "):], // not in a Host
 	} {
 		if _, err := compileTemplate(value, inHost); fmt.Sprint(err) != want && (err != nil || want != "") {
 			t.Errorf("%q: %v, want %s", value, err, want)
@@ -177,9 +183,51 @@ func TestTemplates(t *testing.T) {
 	for value, valid := range map[string]bool{
 		"${arg_a-b.c_D9}": true, "${cookie___Host-id}": true, "${header_x_y}": true,
 		"${arg_}": false, "${arg_a b}": false, "${arg_NAME}": true, "${arg_a\n}": false, "${arg_ä}": false, "${header_x:}": false, "${arg_${arg_a}}": false,
+		"$1": true, "$0": false, "$arg_a": false, "$http_x": false, "$cookie_a": false, "$request_uri": false, "$": true, "a$": true, "$-": true, "$$1": true, "$_": false,
 	} {
 		if _, err := compileTemplate(value, everywhere); (err == nil) != valid {
 			t.Errorf("%q: %v", value, err)
+		}
+	}
+}
+
+// TestVariablesOfNginx: each is refused by its name, with what there is here in its place, or
+// the reason why the line is left out.
+func TestVariablesOfNginx(t *testing.T) {
+	const leftOut = ": leave the line out: "
+	for name, want := range map[string]string{
+		"request_uri": "${uri}", "uri": "${path}", "args": "${query}", "query_string": "${query}", "host": "${host}", "http_host": "${http_host}",
+		"remote_addr": "${client}", "scheme": "${scheme}", "request_method": "${method}", "request_id": "${request_id}", "server_port": "${server_port}",
+		"arg_a": "${arg_a}", "cookie_a": "${cookie_a}", "http_x_own": "${header_x_own}", "ssl_client_s_dn": "${client_cert_subject}", "upstream_addr": "${backend}",
+		"proxy_add_x_forwarded_for": leftOut, "http_upgrade": leftOut, "connection_upgrade": leftOut,
+	} {
+		for _, written := range []string{"$" + name, "${" + name + "}", "https://a/$" + name} {
+			_, err := compileTemplate(written, inResponses)
+			if valid := written == want || written == "${uri}"; valid != (err == nil) || !valid && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", written, err, want)
+			}
+		}
+	}
+	for name, same := range nginxVariables {
+		if variableText(same, inResponses) == nil {
+			t.Errorf("$%s: there is no %s", name, same)
+		}
+	}
+	// All places where a value has variables are checked.
+	pool := newPool(t, PoolConfig{})
+	for name, cfg := range map[string]HandlerConfig{
+		"RequestHeaders[X]":     {RequestHeaders: map[string]string{"X": "$host"}},
+		"RequestHeaders[Host]":  {RequestHeaders: map[string]string{"Host": "$host"}},
+		"ResponseHeaders[X]":    {ResponseHeaders: map[string]string{"X": "$host"}},
+		"AddRequestHeaders[X]":  {Rules: Rules{AddRequestHeaders: map[string]string{"X": "$host"}}},
+		"AddResponseHeaders[X]": {Rules: Rules{AddResponseHeaders: map[string]string{"X": "$host"}}},
+		"Redirect.Location":     {Rules: Rules{Redirect: Redirect{Location: "https://$host/"}}},
+		"Answer.Content":        {Rules: Rules{Answer: Answer{Status: 200, Content: "$host"}}},
+		"HashKey":               {Rules: Rules{HashKey: "$host"}},
+	} {
+		cfg.Pool = pool
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), name+`: "$host": a variable of nginx: want ${host}`) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
