@@ -235,6 +235,7 @@ func (c *httpConn) answerError(status int, err error) {
 func (c *httpConn) answer(r *reply) {
 	t := c.t
 	t.responded = true
+	t.dropHeld() // a client may take its time with the answer
 	if t.x.record.Status == 0 {
 		t.x.record.Status = r.status
 	}

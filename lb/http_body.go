@@ -26,15 +26,17 @@ type replayBody struct {
 
 	over atomic.Bool // the body has been read to its end
 
-	mu      sync.Mutex // guards what follows; not held while a read waits
-	idle    sync.Cond  // reading has become false
-	reading bool       // a read is waiting for the client
-	kept    []byte     // what was read, while that is no more than replayLimit
-	held    *heldBody  // instead of kept, and whatever its size; nil: nothing is held
-	spilt   error      // why no more can be held
-	read    int64      // bytes read from the client
-	err     error      // how the body ended: io.EOF if it is complete
-	stopped bool       // no read may begin
+	mu      sync.Mutex  // guards what follows; not held while a read waits
+	idle    sync.Cond   // reading has become false
+	reading bool        // a read is waiting for the client
+	kept    []byte      // what was read, while that is no more than replayLimit
+	held    *heldBody   // instead of kept, and whatever its size; nil: nothing is held
+	spilt   error       // why no more can be held
+	latest  *bodyReader // of the present attempt; nil: there was none, or it needs none
+	settled bool        // no other attempt will be made
+	read    int64       // bytes read from the client
+	err     error       // how the body ended: io.EOF if it is complete
+	stopped bool        // no read may begin
 }
 
 var (
@@ -55,13 +57,14 @@ func newReplayBody(r *http.Request, rc *http.ResponseController, cfg *HandlerCon
 }
 
 // newReader returns a reader of the whole body for an attempt; nil if there is no body.
-func (b *replayBody) newReader() io.Reader {
+func (b *replayBody) newReader() *bodyReader {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.read == 0 && b.err == io.EOF && (b.in.ContentLength >= 0 || b.held != nil) {
+	if b.read == 0 && b.err == io.EOF && b.in.ContentLength >= 0 {
 		return nil
 	}
-	return &bodyReader{b: b}
+	b.latest = &bodyReader{b: b}
+	return b.latest
 }
 
 // follow has the bounds of another configuration count. Nothing has been read.
@@ -83,8 +86,17 @@ func (b *replayBody) limit() {
 
 // bodyReader reads the body for one attempt.
 type bodyReader struct {
-	b  *replayBody
-	at int64
+	b     *replayBody
+	at    int64
+	ended bool // the attempt reads no more
+}
+
+// end tells that the attempt reads no more.
+func (r *bodyReader) end() {
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	r.ended = true
+	r.b.releaseSettled()
 }
 
 func (r *bodyReader) Read(p []byte) (int, error) {
@@ -100,12 +112,15 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	case r.at < b.keptSize():
 		n, err := b.readKept(p, r.at)
 		r.at += int64(n)
+		if err != nil {
+			b.err = err // no other attempt gets more
+		}
 		return n, err
 	case r.at < b.read:
 		return 0, errBodyOver
 	case b.err != nil:
 		return 0, b.err
-	case b.stopped:
+	case b.stopped, r != b.latest: // what a failed attempt takes is lost for the present one
 		return 0, errBodyOver
 	}
 	n, err := b.readClient(p)
@@ -160,11 +175,12 @@ func (b *replayBody) awaitClient(p []byte) (n int, err error) {
 	return b.limited.Read(p)
 }
 
-// replayable reports whether another attempt would get the whole body.
+// replayable reports whether another attempt would get the whole body, also what a read brings
+// that is under way.
 func (b *replayBody) replayable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.read == b.keptSize() && (b.err == nil || b.err == io.EOF)
+	return b.read == b.keptSize() && (b.err == nil || b.err == io.EOF) && (b.held != nil || b.read <= replayLimit)
 }
 
 // cameWhole waits for the read under way, if there is one, and reports whether the body

@@ -61,10 +61,11 @@ func (b *replayBody) buffer(held *heldBody) (spilt, err error) {
 // keep keeps what was read for another attempt. b.mu is held.
 func (b *replayBody) keep(p []byte) {
 	switch {
-	case b.held == nil && b.spilt == nil && b.read+int64(len(p)) <= replayLimit:
+	case b.held == nil && b.spilt == nil && b.read <= replayLimit:
 		b.kept = append(b.kept, p...)
 	case b.held == nil:
-		// A body beyond the limit is not kept at all: half of one replays nothing.
+		// A body beyond the limit is not kept at all: half of one replays nothing. The read that
+		// goes beyond is kept: an attempt may have begun that reckons with it.
 		b.kept = nil
 	case b.spilt == nil:
 		b.spilt = b.held.add(p)
@@ -88,6 +89,23 @@ func (b *replayBody) readKept(p []byte, at int64) (int, error) {
 		return b.held.read(p, at)
 	}
 	return copy(p, b.kept[at:]), nil
+}
+
+// settle tells that no other attempt will be made: what is held goes when it has been sent, and
+// not when the client has taken the last byte of a response.
+func (b *replayBody) settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settled = true
+	b.releaseSettled()
+}
+
+// releaseSettled gives up what is held if no attempt needs it any more. b.mu is held.
+func (b *replayBody) releaseSettled() {
+	if b.settled && (b.latest == nil || b.latest.ended) {
+		b.held.close()
+		b.held = nil
+	}
 }
 
 // release gives up what is held.

@@ -122,7 +122,7 @@ func (c *httpConn) loseHeld(err error) {
 func (c *httpConn) moveHeld() (n int, ok bool) {
 	t, b := c.t, c.t.back
 	b.writeAtOnce()
-	if t.heldAt < t.held.filed && !t.up.reframe && !b.secure() {
+	if t.heldAt < t.held.filed && !t.held.copied && !t.up.reframe && !b.secure() {
 		return c.sendFile()
 	}
 	before := t.heldAt
@@ -156,6 +156,9 @@ func (c *httpConn) sendFile() (n int, ok bool) {
 	case errno == 0 && n == 0:
 		c.loseHeld(errHeldLost) // the file is shorter than it was
 		return 0, false
+	case errno != 0 && !ofSocket(errno):
+		t.held.copied = true // if it can be: reading tells whether the file is lost
+		return c.moveHeld()
 	case errno != 0:
 		if errno != unix.EPIPE {
 			b.fault = errno
@@ -167,4 +170,15 @@ func (c *httpConn) sendFile() (n int, ok bool) {
 	b.armTimer(t.x.cfg.Timeout)
 	c.afterBody()
 	return n, true
+}
+
+// ofSocket reports whether an error of sendfile(2) tells of the socket. Others may be the file's,
+// which no backend is to blame for: not every file system has sendfile, and disks fail.
+func ofSocket(errno unix.Errno) bool {
+	switch errno {
+	case unix.EPIPE, unix.ECONNRESET, unix.ECONNABORTED, unix.ECONNREFUSED, unix.ETIMEDOUT, unix.EHOSTUNREACH, unix.EHOSTDOWN,
+		unix.ENETUNREACH, unix.ENETDOWN, unix.ENETRESET, unix.ENOTCONN, unix.EPROTO, unix.EACCES, unix.EPERM, unix.ENOPROTOOPT:
+		return true
+	}
+	return false
 }

@@ -123,6 +123,9 @@ func (x *exchange) bodyHeld(size int64, whole bool) {
 // bufferingFailed tells that a body does not fit where it would be held. What has come goes to
 // a backend, and the rest as it comes.
 func (x *exchange) bufferingFailed(size int64, err error) {
-	x.cfg.log.Warn("body of a request is not buffered to its end: make room in the folder, or allow for more", "client", x.from.client,
-		"folder", x.cfg.BufferFolder, "buffered", size, "err", err)
+	what := "body of a request is not buffered to its end: make room in the folder, or choose another one"
+	if errors.Is(err, errStoreFull) || errors.Is(err, errStoreShare) {
+		what = "body of a request is not buffered to its end: allow bodies more bytes in files together"
+	}
+	x.cfg.log.Warn(what, "client", x.from.client, "folder", x.cfg.BufferFolder, "buffered", size, "total", x.cfg.BufferTotal, "err", err)
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,106 +16,6 @@ import (
 	"github.com/havip/havip/internal/lab/labtest"
 	"github.com/havip/havip/internal/quietlog"
 )
-
-// bufferFront is one of the shells, with buffering.
-type bufferFront struct {
-	name  string
-	serve func(*testing.T, HandlerConfig, ...Backend) *bufferSite
-}
-
-// bufferSite is what a bufferFront serves.
-type bufferSite struct {
-	address     string
-	handler     *Handler
-	folder      string
-	reconfigure func(HandlerConfig) error
-}
-
-// bufferFronts are both shells. Files begin at 1 KiB there, and are in a folder of the test.
-func bufferFronts() []bufferFront {
-	with := func(t *testing.T, cfg HandlerConfig, bs []Backend) HandlerConfig {
-		if cfg.Pool == nil {
-			cfg.Pool = newPool(t, PoolConfig{Backends: bs})
-		}
-		if cfg.Buffering == BufferingDefault {
-			cfg.Buffering = BufferingOn
-		}
-		if cfg.BufferFolder == "" {
-			cfg.BufferFolder = t.TempDir()
-		}
-		if cfg.BufferMemory == 0 {
-			cfg.BufferMemory = 1 << 10
-		}
-		return cfg
-	}
-	return []bufferFront{
-		{"Handler", func(t *testing.T, cfg HandlerConfig, bs ...Backend) *bufferSite {
-			cfg = with(t, cfg, bs)
-			s, h := shell{HandlerConfig: cfg, tracked: true}.serve(t)
-			return &bufferSite{s.Listener.Addr().String(), h, cfg.BufferFolder, h.Reconfigure}
-		}},
-		{"loops", func(t *testing.T, cfg HandlerConfig, bs ...Backend) *bufferSite {
-			cfg = with(t, cfg, bs)
-			p, err := NewHTTP(HTTPConfig{HandlerConfig: cfg, ShutdownTimeout: -1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			ln := listenTest(t)
-			serveHTTP(t, p, ln)
-			return &bufferSite{ln.Addr().String(), p.handler, cfg.BufferFolder,
-				func(cfg HandlerConfig) error {
-					return p.Reconfigure(HTTPConfig{HandlerConfig: cfg, ShutdownTimeout: -1})
-				}}
-		}},
-	}
-}
-
-// begin says the first part of a request, and waits until that is under way.
-func (s *bufferSite) begin(t *testing.T, part string) *reader {
-	t.Helper()
-	before := s.handler.Stats().Active
-	c := newReader(t, s.address)
-	io.WriteString(c, part)
-	waitFor(t, "the request to be under way", func() bool { return s.handler.Stats().Active > before })
-	return c
-}
-
-// answers reads the answers to a request, and to another one that follows it. A Handler lets
-// none follow chunks.
-func (f *bufferFront) answers(t *testing.T, c *reader, head string) (n int) {
-	t.Helper()
-	want := 2
-	if f.name == "Handler" && !*onEngine && strings.Contains(head, "chunked") {
-		want = 1
-	}
-	for range want {
-		if got, _ := c.status(t); got != 200 {
-			t.Errorf("%s, %.200q: status %d", f.name, head, got)
-		}
-	}
-	return want
-}
-
-// echo is a backend that answers with what it gets.
-func echo(t *testing.T) Backend {
-	return webBackend(t, func(w http.ResponseWriter, r *http.Request) {
-		content, err := io.ReadAll(r.Body)
-		if err != nil {
-			w.WriteHeader(http.StatusBadRequest)
-		}
-		_, _ = w.Write(content)
-	})
-}
-
-// status returns the status and the body of the next answer.
-func (c *reader) status(t *testing.T) (int, string) {
-	t.Helper()
-	res, err := http.ReadResponse(c.r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, body(t, res, nil)
-}
 
 // bufferedBodies are requests, and what a backend gets of them behind the request line. 5 kB
 // is the content that does not fit into memory.
@@ -132,6 +31,7 @@ var bufferedBodies = []struct {
 	{"in a file, in chunks", inOnePut("", "1388\r\n"+fiveKB+"\r\n0\r\n\r\n"), "length 5000, trailer map[]", fiveKB},
 	{"a trailer that was announced", inOnePut("Trailer: X-Sum\r\n", "5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n"), "length -1, trailer map[X-Sum:[7]]", "hello"},
 	{"the same behind a file", inOnePut("Trailer: X-Sum\r\n", "1388\r\n"+fiveKB+"\r\n0\r\nX-Sum: 7\r\n\r\n"), "length -1, trailer map[X-Sum:[7]]", fiveKB},
+	{"nothing, in chunks, before a trailer", inOnePut("Trailer: X-Sum\r\n", "0\r\nX-Sum: 7\r\n\r\n"), "length -1, trailer map[X-Sum:[7]]", ""},
 	{"a trailer that was not", inOnePut("", "5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n"), "length 5, trailer map[]", "hello"},
 }
 
@@ -364,117 +264,5 @@ func TestHTTP2IsNotBuffered(t *testing.T) {
 	pw.Close()
 	if err := <-ended; err != nil {
 		t.Error(err)
-	}
-}
-
-// Where all files together are full, a body goes on as it comes. Nothing of it is lost.
-func TestBodiesBeyondTheRoomForThem(t *testing.T) {
-	const total = 1 << 20
-	large := numbered(3 << 20)
-	for _, f := range bufferFronts() {
-		for _, chunks := range []bool{false, true} {
-			var log labtest.Log
-			b := labtest.Record(t, labtest.Answers(anOK))
-			s := f.serve(t, HandlerConfig{Rules: Rules{BufferTotal: total}, Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&log, nil)))},
-				Backend{Address: b.Address})
-			head, frame, end := fmt.Sprintf("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(large)), "", ""
-			if chunks {
-				head, frame, end = inOnePut("", ""), fmt.Sprintf("%x\r\n", len(large)), "\r\n0\r\n\r\n"
-			}
-			c := newReader(t, s.address)
-			io.WriteString(c, head+frame)
-			_, _ = c.Write(large[:2<<20])
-			var got strings.Builder
-			waitFor(t, f.name+": the backend to get what has come", func() bool {
-				got.WriteString(b.Bytes())
-				return got.Len() > 2<<20
-			})
-			_, _ = c.Write(large[2<<20:])
-			io.WriteString(c, end+aGet)
-			f.answers(t, c, head)
-			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(b.Requests()[0])))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if content, err := io.ReadAll(r.Body); !bytes.Equal(content, large) || err != nil || (r.ContentLength < 0) != chunks {
-				t.Errorf("%s, chunks %v: length %d, %d bytes, %v", f.name, chunks, r.ContentLength, len(content), err)
-			}
-			if lines := log.Lines("level=WARN", "buffered=1", "together"); len(lines) != 1 {
-				t.Errorf("%s: %q", f.name, log.String())
-			}
-			waitFor(t, "the file to be closed", func() bool { return s.handler.settings.Load().bodies.used.Load() == 0 })
-		}
-	}
-}
-
-// A request that is under way when settings change ends by those with which it began, and by
-// what has become of its backends.
-func TestReloadWhileABodyIsBuffered(t *testing.T) {
-	for _, f := range bufferFronts() {
-		s := f.serve(t, HandlerConfig{}, webBackend(t, name("old")))
-		old := s.handler.pool()
-		one := s.begin(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+fiveKB[:3000])
-		two := s.begin(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+fiveKB[:3000])
-		cfg := HandlerConfig{Pool: newPool(t, PoolConfig{Backends: []Backend{webBackend(t, name("new"))}}),
-			Rules: Rules{Buffering: BufferingOn, BufferFolder: t.TempDir()}}
-		if err := s.reconfigure(cfg); err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(one, fiveKB[3000:]+aGet)
-		for _, want := range []string{"old", "new"} {
-			if got, content := one.status(t); got != 200 || content != want {
-				t.Errorf("%s: %d %q, want %s", f.name, got, content, want)
-			}
-		}
-		// Its pool has other backends by now.
-		if err := old.Reconfigure(PoolConfig{Backends: []Backend{webBackend(t, name("other"))}}); err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(two, fiveKB[3000:])
-		if got, content := two.status(t); got != 200 || content != "other" {
-			t.Errorf("%s: %d %q, want other", f.name, got, content)
-		}
-		waitFor(t, "the files to be closed", func() bool { return s.handler.settings.Load().bodies.used.Load() == 0 })
-	}
-}
-
-// The settings of buffering have bounds.
-func TestBufferingSettings(t *testing.T) {
-	p := newPool(t, PoolConfig{Backends: backends(1)})
-	for field, r := range map[string]Rules{
-		"Buffering":    {Buffering: 3},
-		"BufferMemory": {BufferMemory: 1000},
-		"BufferTotal":  {BufferTotal: 1000},
-		"BufferFolder": {BufferFolder: "bodies"},
-	} {
-		if err := (HandlerConfig{Pool: p, Rules: r}).Validate(); err == nil || !strings.HasPrefix(err.Error(), field+": ") {
-			t.Errorf("%s: %v", field, err)
-		}
-	}
-	if b := (HTTPConfig{}).WithDefaults().Buffering; b != BufferingOn {
-		t.Errorf("in HTTP it is %v by default", b)
-	}
-	if b := (HandlerConfig{}).WithDefaults().Buffering; b != BufferingOff {
-		t.Errorf("in a Handler it is %v by default", b)
-	}
-	if info, err := os.Stat(defaultBufferFolder); err != nil || !info.IsDir() {
-		t.Errorf("the default folder: %v", err)
-	}
-}
-
-// A client that leaves in the middle of its body leaves no file behind.
-func TestLeavingClientLeavesNoBody(t *testing.T) {
-	for _, f := range bufferFronts() {
-		s := f.serve(t, HandlerConfig{}, echo(t))
-		used := s.handler.settings.Load().bodies.used
-		for range 5 {
-			c := s.begin(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+fiveKB[:3000])
-			waitFor(t, "the file", func() bool { return used.Load() > 0 })
-			reset(c.Conn)
-			waitFor(t, f.name+": the request to end", func() bool { return s.handler.Stats().Active == 0 && used.Load() == 0 })
-		}
-		if st := s.handler.pool().Status().Backends[0]; st.Connects != 0 {
-			t.Errorf("%s: %d connections to the backend", f.name, st.Connects)
-		}
 	}
 }

@@ -210,7 +210,7 @@ func (c *httpConn) park() {
 	case len(c.in) == 0:
 		c.l.giveHead(c.in)
 		c.in = nil
-	case cap(c.in) == headSize && len(c.in) < headSize/2:
+	case cap(c.in) >= headSize && len(c.in) < cap(c.in)/2:
 		b := append([]byte(nil), c.in...)
 		c.l.giveHead(c.in)
 		c.in = b

@@ -17,6 +17,8 @@ type heldBody struct {
 	filed int64    // bytes in the file
 	tail  []byte   // what comes after those
 	last  int64    // how many there will be; negative: not known
+
+	copied bool // sendfile(2) does not work with the file
 }
 
 // bodyStore is where held bodies are. Several settings may count their files together.
@@ -27,8 +29,12 @@ type bodyStore struct {
 	used   *atomic.Int64
 }
 
-// errStoreFull: all files together have as many bytes as they may.
-var errStoreFull = errors.New("the files of all bodies together are as large as they may be")
+// Why a file may not grow, though its disk may have room.
+var (
+	errStoreFull = errors.New("the files of all bodies together are as large as they may be")
+	// errStoreShare: whoever sends one endless body must not have all others streamed.
+	errStoreShare = errors.New("the file of this body would be larger than half of what is left for those of others")
+)
 
 // leastTail is the memory that a body begins with if more of it is to come.
 const leastTail = 4 << 10
@@ -88,12 +94,20 @@ func (h *heldBody) spill() error {
 	return err
 }
 
-// write appends p to the file, and returns how much of it is there.
+// write appends p to the file, and returns how much of it is there. A file may have half of what
+// is left beside it: a third of the total if there is no other. So there is always some left.
 func (h *heldBody) write(p []byte) (int, error) {
-	s := h.store
-	if s.used.Add(int64(len(p))) > s.total {
-		s.used.Add(-int64(len(p)))
-		return 0, errStoreFull
+	s, more := h.store, int64(len(p))
+	var err error
+	switch left := s.total - s.used.Add(more); {
+	case left < 0:
+		err = errStoreFull
+	case h.filed+more > left/2:
+		err = errStoreShare
+	}
+	if err != nil {
+		s.used.Add(-more)
+		return 0, err
 	}
 	n, err := h.file.WriteAt(p, h.filed)
 	h.filed += int64(n)

@@ -87,14 +87,20 @@ func TestHeldBodyBeyondItsBounds(t *testing.T) {
 		store func(t *testing.T) *bodyStore
 		want  error
 	}{
-		{"all files are full", func(t *testing.T) *bodyStore { return testStore(t, 1000, 2500) }, errStoreFull},
+		{"all files are full", func(t *testing.T) *bodyStore {
+			s := testStore(t, 1000, 2500)
+			s.used.Store(2000)
+			return s
+		}, errStoreFull},
+		{"half of what is left for others", func(t *testing.T) *bodyStore { return testStore(t, 1000, 4500) }, errStoreShare},
 		{"there is no folder", func(t *testing.T) *bodyStore {
 			s := testStore(t, 1000, 1<<20)
 			s.folder = filepath.Join(s.folder, "none")
 			return s
 		}, fs.ErrNotExist},
 	} {
-		h, want := tt.store(t).hold(-1), numbered(5000)
+		s, want := tt.store(t), numbered(5000)
+		before, h := s.used.Load(), s.hold(-1)
 		var err error
 		at := 0
 		for ; err == nil && at < len(want); at += 500 {
@@ -107,8 +113,28 @@ func TestHeldBodyBeyondItsBounds(t *testing.T) {
 			t.Errorf("%s: %d bytes are held, want the %d that came", tt.name, len(got), at)
 		}
 		h.close()
-		if n := h.store.used.Load(); n != 0 {
+		if n := s.used.Load(); n != before {
 			t.Errorf("%s: %d bytes are counted after the end", tt.name, n)
+		}
+	}
+}
+
+// However many bodies have all the room they can get, there is some for another one.
+func TestBodiesShareTheRoomForThem(t *testing.T) {
+	const total, piece = 1 << 20, 1 << 10
+	s := testStore(t, piece, total)
+	fill := func() *heldBody {
+		h := s.hold(-1)
+		for h.add(numbered(piece)) == nil {
+		}
+		return h
+	}
+	for n := range 10 {
+		h := fill()
+		defer h.close()
+		left := total - s.used.Load()
+		if h.filed > left/2 || h.filed+2*piece < left/2 {
+			t.Errorf("body %d has a file of %d bytes, and %d are left", n, h.filed, left)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (c *httpConn) drain() {
 			c.in = c.in[:t.body]
 			t.at = t.body
 			p := c.l.scratch[headroom : headroom+scratchSize]
-			n, errno := c.read(p)
+			n, errno := c.read(c.roomForBody(p))
 			if errno == unix.EAGAIN {
 				return
 			}

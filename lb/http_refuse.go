@@ -34,11 +34,12 @@ func (x *handling) failRequest(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	x.beginAnswer() // the upload of an abandoned attempt may not touch the header any more
+	x.body.settle()
 	// Where a broken body ends, and the next request begins, is not known.
 	if broken != nil && x.in.ProtoMajor == 1 {
 		x.w.Header().Set("Connection", "close")
 	}
-	if broken == errBodyOver { // it was given up here
+	if errors.Is(broken, errBodyOver) { // it was given up, or lost, here
 		broken = nil
 	}
 	x.answerError(x.failure(err, broken))

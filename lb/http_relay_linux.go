@@ -143,8 +143,8 @@ func (c *httpConn) passContent(head, p []byte) bool {
 // endChunks appends the end of a response in chunks.
 func (c *httpConn) endChunks(out []byte) []byte {
 	out = append(out, "0\r\n"...)
-	if t := c.t; t.down.left == h1.Chunked && len(t.trailer.Fields) > 0 {
-		out = h1.AppendFields(out, t.x.responseTrailer(nil, t.trailer.Fields))
+	if t := c.t; t.down.left == h1.Chunked && len(t.down.section.Fields) > 0 {
+		out = h1.AppendFields(out, t.x.responseTrailer(nil, t.down.section.Fields))
 	}
 	return append(out, "\r\n"...)
 }
@@ -207,10 +207,10 @@ func (c *httpConn) backendFailed(err error) {
 
 // parseTrailer parses the trailer section of a body that is over. That of most is empty.
 func (t *httpTurn) parseTrailer(s *bodyStream, size, fields int) error {
-	t.trailer.Reset()
+	s.section.Reset()
 	if s.left != h1.Chunked || len(s.trailer) <= len("\r\n") {
 		return nil
 	}
-	_, err := t.trailer.Parse(s.trailer, h1.Limits{Header: size, Fields: fields})
+	_, err := s.section.Parse(s.trailer, h1.Limits{Header: size, Fields: fields})
 	return err
 }

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +26,7 @@ func TestNextAttemptGetsTheWholeBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pr, pw := io.Pipe()
 		b := newTestBody(pr)
-		first, second := b.newReader(), b.newReader()
+		first := b.newReader()
 		read := func(r io.Reader) <-chan string {
 			got := make(chan string, 1)
 			go func() {
@@ -51,6 +52,7 @@ func TestNextAttemptGetsTheWholeBody(t *testing.T) {
 		expect("the first attempt", got, "ab")
 		waits := read(first)
 		synctest.Wait() // it waits for the client
+		second := b.newReader()
 		expect("the second attempt", read(second), "ab")
 		got = read(second)
 		synctest.Wait()
@@ -87,8 +89,11 @@ func TestBodyThatCannotBeReplayed(t *testing.T) {
 	}
 	// An attempt may have begun before that was known.
 	b := newTestBody(strings.NewReader(strings.Repeat("a", replayLimit+10)))
-	if _, err := io.CopyN(io.Discard, b.newReader(), replayLimit+5); err != nil {
-		t.Fatal(err)
+	first := b.newReader()
+	for _, n := range []int64{replayLimit + 5, 5} {
+		if _, err := io.CopyN(io.Discard, first, n); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if n, err := b.newReader().Read(make([]byte, 5)); n > 0 || err != errBodyOver {
 		t.Errorf("with a hole: %d bytes, %v, want %v", n, err, errBodyOver)
@@ -98,6 +103,42 @@ func TestBodyThatCannotBeReplayed(t *testing.T) {
 	if n, err := b.newReader().Read(make([]byte, 1)); n > 0 || err != errBodyOver {
 		t.Errorf("after the end: %d bytes, %v, want %v", n, err, errBodyOver)
 	}
+}
+
+// TestReadBeyondTheLimitIsForTheNextAttempt: a read that began before the next attempt may bring
+// more than is kept otherwise. From then on only the present attempt reads.
+func TestReadBeyondTheLimitIsForTheNextAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pr, pw := io.Pipe()
+		b := newTestBody(pr)
+		first := b.newReader()
+		const before, brought = replayLimit - 10, 30
+		ended := make(chan error, 1)
+		go func() {
+			_, err := io.CopyN(io.Discard, first, before+brought)
+			ended <- err
+		}()
+		_, _ = pw.Write(numbered(before + brought)[:before])
+		synctest.Wait() // the first attempt waits for more
+		if !b.replayable() {
+			t.Fatal("another attempt gets no whole body")
+		}
+		second := b.newReader()
+		_, _ = pw.Write(numbered(before + brought)[before:])
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+		if n, err := first.Read(make([]byte, 1)); n != 0 || err != errBodyOver {
+			t.Errorf("the first attempt goes on: %d, %v", n, err)
+		}
+		pw.Close()
+		if got, err := io.ReadAll(second); !bytes.Equal(got, numbered(before+brought)) || err != nil {
+			t.Errorf("the second attempt: %d bytes, %v, want %d", len(got), err, before+brought)
+		}
+		if b.replayable() {
+			t.Error("what is beyond the limit is for the attempt alone that has begun")
+		}
+	})
 }
 
 // TestEndOfABodyIsAwaited: a read that is under way may bring it.

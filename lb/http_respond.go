@@ -15,6 +15,7 @@ func (x *handling) passResponse() {
 	x.beginAnswer()
 	x.setHeader(x.responseFields(&x.res, x.sourceAddr()))
 	x.responded(&x.res, x.private)
+	x.body.settle()
 	x.w.WriteHeader(x.res.Status)
 	if x.content != nil {
 		defer x.content.Close()
@@ -35,6 +36,7 @@ func (x *handling) passResponse() {
 func (x *handling) interceptResponse() {
 	x.beginAnswer()
 	x.responded(&x.res, x.private)
+	x.body.settle()
 	if x.content != nil {
 		x.content.Close()
 	}

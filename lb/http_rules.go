@@ -94,8 +94,9 @@ type Rules struct {
 	// BufferFolder is where these files are. They have no name, and nobody else can read them.
 	// Default /var/tmp.
 	BufferFolder string
-	// BufferTotal bounds the bytes that they have together. 1 MiB to 64 GiB,
-	// default 1 GiB.
+	// BufferTotal bounds the bytes that they have together. One file may have half of those that
+	// are left beside it, which is a third of all if there is no other: whoever sends one large
+	// body does not keep others from being buffered. 1 MiB to 64 GiB, default 1 GiB.
 	BufferTotal int64
 	// Sticky has each client come back to its backend. nil: none.
 	Sticky *Sticky

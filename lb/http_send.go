@@ -2,6 +2,7 @@ package lb
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -172,6 +173,9 @@ func (x *handling) sendOn(ctx context.Context, u *upstream) error {
 	}
 	if interrupted := x.session.interrupted(); interrupted != nil {
 		return interrupted
+	}
+	if broken := x.body.readError(); errors.Is(broken, errHeldLost) {
+		err = broken // the upload, which has closed the connection, may be about to tell
 	}
 	select {
 	case <-x.upload.done:

@@ -9,18 +9,20 @@ import (
 // bodyStream is the body of a message on its way through a loop: how much of it is still to come,
 // and how it goes on.
 type bodyStream struct {
-	left    int64     // bytes that are still to come, or h1.Chunked, or h1.UntilClose
-	chunks  h1.Chunks // if it comes in chunks
-	reframe bool      // it goes on in chunks
-	plain   bool      // but not by take, which leaves the content as it is
-	over    bool      // it has come whole, trailer and all
-	trailer []byte    // in chunks: what has come of the trailer section
-	moved   int64     // bytes of content that have come
+	left    int64             // bytes that are still to come, or h1.Chunked, or h1.UntilClose
+	chunks  h1.Chunks         // if it comes in chunks
+	reframe bool              // it goes on in chunks
+	plain   bool              // but not by take, which leaves the content as it is
+	over    bool              // it has come whole, trailer and all
+	trailer []byte            // in chunks: what has come of the trailer section
+	section h1.TrailerSection // trailer, once it has been parsed
+	moved   int64             // bytes of content that have come
 }
 
 // begin prepares for a body of that length, which goes on in chunks or not.
 func (s *bodyStream) begin(length int64, reframe bool) {
-	*s = bodyStream{left: length, reframe: reframe, over: length == 0, trailer: s.trailer[:0]}
+	s.section.Reset()
+	*s = bodyStream{left: length, reframe: reframe, over: length == 0, trailer: s.trailer[:0], section: s.section}
 }
 
 // errTrailerTooLong: the trailer section has more bytes than a header may have.

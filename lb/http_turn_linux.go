@@ -12,10 +12,9 @@ type httpTurn struct {
 	x            exchange
 	req          h1.Request
 	res          h1.Response
-	up, down     bodyStream        // the bodies of both
-	duct, upDuct duct              // of bulk in down and up
-	trailer      h1.TrailerSection // of up, and then of down
-	held         *heldBody         // what has come of up before there was a backend; nil: nothing is held
+	up, down     bodyStream // the bodies of both
+	duct, upDuct duct       // of bulk in down and up
+	held         *heldBody  // what has come of up before there was a backend; nil: nothing is held
 	turnState
 }
 

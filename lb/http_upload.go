@@ -29,7 +29,10 @@ const continueWithin = time.Second
 // the response is awaited.
 func (x *handling) startUpload(u *upstream) *upload {
 	up := &upload{answered: make(chan struct{}), continued: make(chan struct{}), done: make(chan struct{})}
-	body := x.body.newReader()
+	var body *bodyReader
+	if x.length != 0 {
+		body = x.body.newReader()
+	}
 	expect := body != nil && x.expect && x.body.bytesRead() == 0
 	if u.stream != nil {
 		up.err = x.writeHead2(u, body != nil, expect)
@@ -47,6 +50,7 @@ func (x *handling) startUpload(u *upstream) *upload {
 	go func() {
 		defer func() {
 			up.broken = recover()
+			body.end()
 			close(up.done)
 			if up.broken != nil {
 				u.Close()

@@ -50,6 +50,9 @@ func (c *httpConn) pumpRequest() bool {
 			}
 			t.uploaded = t.taken()
 		}
+		if t.responded && (t.uploaded || t.stopped) {
+			t.dropHeld() // no other backend needs it
+		}
 		if t.uploaded || t.expecting || t.stopped {
 			return true
 		}
@@ -125,7 +128,7 @@ func (c *httpConn) readBody(p []byte) (n int, ok bool) {
 		c.awaitBody()
 		return 0, true
 	}
-	n, errno := c.read(p)
+	n, errno := c.read(c.roomForBody(p))
 	switch {
 	case errno == unix.EAGAIN:
 		c.awaitBody()
@@ -140,6 +143,22 @@ func (c *httpConn) readBody(p []byte) (n int, ok bool) {
 	c.l.timers.Stop(&c.timer)
 	return n, true
 }
+
+// roomForBody returns as much of p as a read should have: hardly more than is left of the body.
+// What follows it in the same read stays in c.in until the request is over, and is the client's
+// to choose.
+func (c *httpConn) roomForBody(p []byte) []byte {
+	s := &c.t.up
+	left := uint64(max(s.left, 0))
+	if s.left == h1.Chunked {
+		left = s.chunks.Left()
+	}
+	return p[:min(uint64(len(p)), left+uint64(max(headSize-c.t.body, leastAhead)))]
+}
+
+// leastAhead is how much a read may always have beyond what is known to come: the frame of a
+// chunk, for instance.
+const leastAhead = 1 << 10
 
 // awaitBody bounds the wait for the rest of the body.
 func (c *httpConn) awaitBody() {
@@ -247,7 +266,7 @@ func (c *httpConn) endBody(out []byte) []byte {
 	}
 	if t.up.reframe {
 		out = append(out, "0\r\n"...)
-		out = h1.AppendFields(out, t.x.requestTrailer(nil, t.trailer.Fields))
+		out = h1.AppendFields(out, t.x.requestTrailer(nil, t.up.section.Fields))
 		out = append(out, "\r\n"...)
 	}
 	t.uploaded = true // unless the socket is full: see afterBody

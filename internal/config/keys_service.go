@@ -237,7 +237,7 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		setting("buffering", choice(&h.Buffering), "of the body of a request, before a backend is chosen, so that a slow client occupies none; not in HTTP/2, of gRPC, nor with an Upgrade"),
 		setting("buffer_memory", size(&h.BufferMemory), "how much of a body is held in memory; a longer one goes to a file without a name"),
 		setting("buffer_folder", absolutePath(&h.BufferFolder), "of these files; where it cannot be written, or is full, bodies are streamed, and the log says so"),
-		setting("buffer_total", size(&h.BufferTotal), "which these files have together"),
+		setting("buffer_total", size(&h.BufferTotal), "which these files have together; one has half of what is left beside it at most"),
 		optional("compress", compress(&h.Compress), "{encodings: [zstd, gzip]}",
 			"responses are compressed for clients that accept it; off, or a mapping as below; who sees their length can guess what they hold beside what a request says (BREACH); default: off"),
 		optional("sticky", sticky(&h.Sticky), "", "each client comes back to its backend by a cookie: off, or a mapping as below; default: off"),
