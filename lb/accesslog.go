@@ -43,6 +43,9 @@ type AccessLogConfig struct {
 	// Path is the file to whose end lines go. It is made if it is not there. It may be a FIFO,
 	// too.
 	Path string
+	// Late: NewAccessLog does not fail where the file cannot be opened. Lines are lost until
+	// it can be.
+	Late bool
 	// Writer gets the lines if there is no Path: whole ones, maybe several at once.
 	Writer io.Writer
 	// Format is that of a line. Default AccessCombined.
@@ -85,34 +88,47 @@ type AccessLog struct {
 	log  *slog.Logger
 	memo sync.Pool // *[]byte, in which lines are made
 
-	seen atomic.Uint64 // records that may be left out
-	lost atomic.Uint64 // lines
-	told atomic.Bool   // the log knows of losses, and not yet of their end
-	said atomic.Int64  // when it was told of losses last, in Unix seconds; 0: never
+	seen  atomic.Uint64         // records that may be left out
+	lost  atomic.Uint64         // lines
+	loses atomic.Pointer[error] // why the latest lines were lost; nil: lines are written
+	told  atomic.Bool           // the log knows of losses, and not yet of their end
+	said  atomic.Int64          // when it was told of losses last, in Unix seconds; 0: never
+
+	closed chan struct{}
 
 	mu      sync.Mutex // guards what follows; nothing waits while it is held
 	pending []byte     // lines that wait
 	spare   []byte     // memory of pending
 	sink    *logSink   // nil: closed
+	shut    error      // why the file could not be opened; nil: it is open
+	trying  bool       // openLater runs
 	busy    int        // sinks that write
 	idle    chan struct{}
 }
 
-// NewAccessLog opens the file of an access log.
+// NewAccessLog opens the file of an access log. Close it in the end.
 func NewAccessLog(cfg AccessLogConfig) (*AccessLog, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("lb: AccessLog: %w", err)
 	}
-	l := &AccessLog{cfg: cfg.WithDefaults(), log: limitedLog(cfg.Logger)}
+	l := &AccessLog{cfg: cfg.WithDefaults(), log: limitedLog(cfg.Logger), closed: make(chan struct{})}
 	l.memo.New = func() any {
 		b := make([]byte, 0, usualLine)
 		return &b
 	}
 	sink, err := l.open()
-	if err != nil {
+	if err != nil && !l.cfg.Late {
 		return nil, err
 	}
+	if err != nil {
+		sink = newLogSink()
+		sink.w = shutFile{err}
+		l.log.Error("access log cannot be opened: its lines are lost until it can be", "file", l.name(), "err", err, "retry", againAfter)
+	}
 	l.sink = sink
+	if err != nil {
+		l.awaitFile(err)
+	}
 	go l.write(sink)
 	return l, nil
 }
@@ -157,31 +173,18 @@ func failed(r *Record) bool {
 // Lost returns how many lines were lost.
 func (l *AccessLog) Lost() uint64 { return l.lost.Load() }
 
-// Reopen goes on with a file that is opened anew, after the old one was moved away, say. On
-// error all goes on with the old file.
-func (l *AccessLog) Reopen() error {
-	if l.cfg.Path == "" {
-		return nil
-	}
-	next, err := l.open()
-	if err != nil {
-		return err
-	}
+// Err returns why lines are lost now, or go on to a file that was moved away; nil: all is
+// well.
+func (l *AccessLog) Err() error {
 	l.mu.Lock()
-	old, waiting := l.sink, len(l.pending) > 0
-	if old != nil {
-		l.sink, next.awake = next, waiting
-	}
+	shut := l.shut
 	l.mu.Unlock()
-	if old == nil {
-		next.close()
-		return fmt.Errorf("lb: access log %s: %w", l.cfg.Path, ErrClosed)
+	if shut != nil {
+		return shut
 	}
-	if waiting {
-		next.wake <- struct{}{}
+	if err := l.loses.Load(); err != nil {
+		return fmt.Errorf("lb: access log %s: loses lines: %w", l.name(), *err)
 	}
-	old.retire()
-	go l.write(next)
 	return nil
 }
 
@@ -219,11 +222,12 @@ func (l *AccessLog) Close() error {
 	l.mu.Lock()
 	old := l.sink
 	left := bytes.Count(l.pending, []byte("\n"))
-	l.sink, l.pending = nil, nil
+	l.sink, l.pending, l.shut = nil, nil, nil
 	l.mu.Unlock()
 	if old == nil {
 		return nil
 	}
+	close(l.closed)
 	l.lost.Add(uint64(left))
 	old.retire()
 	if !written {

@@ -3,11 +3,8 @@ package lb
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"syscall"
 	"time"
 )
 
@@ -27,55 +24,8 @@ type logSink struct {
 // pipePiece is what pipes take whole: other writers' lines come before or after it (PIPE_BUF).
 const pipePiece = 4096
 
-// openWithin is how long it may take to open a file, on a network maybe.
-const openWithin = 5 * time.Second
-
-// open opens the file.
-func (l *AccessLog) open() (*logSink, error) {
-	s := &logSink{w: l.cfg.Writer, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), retired: make(chan struct{})}
-	if l.cfg.Path == "" {
-		return s, nil
-	}
-	type opened struct {
-		f   *os.File
-		err error
-	}
-	got := make(chan opened, 1)
-	go func() {
-		f, err := openAppend(l.cfg.Path)
-		got <- opened{f, err}
-	}()
-	select {
-	case o := <-got:
-		if o.err != nil {
-			return nil, fmt.Errorf("lb: access log: %w: want a file that can be written, in a folder that is there", o.err)
-		}
-		if s.w, s.file = o.f, o.f; !isRegular(o.f) {
-			s.piece = pipePiece
-		}
-		return s, nil
-	case <-time.After(openWithin):
-		go func() {
-			if o := <-got; o.f != nil {
-				o.f.Close()
-			}
-		}()
-		return nil, fmt.Errorf("lb: access log: open %s: took more than %v: want a file that answers", l.cfg.Path, openWithin)
-	}
-}
-
-// openAppend opens a file for lines. A FIFO is opened for reading as well: so it needs no
-// reader, and has no end when one leaves.
-func openAppend(path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		return os.OpenFile(path, os.O_RDWR|syscall.O_NONBLOCK, 0)
-	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
-}
-
-func isRegular(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode().IsRegular()
+func newLogSink() *logSink {
+	return &logSink{wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), retired: make(chan struct{})}
 }
 
 // close closes the file.
@@ -237,6 +187,10 @@ const sayEvery = 60 // seconds
 // lose counts lines that are lost.
 func (l *AccessLog) lose(lines int, err error) {
 	total := l.lost.Add(uint64(lines))
+	if l.loses.Load() == nil {
+		why := err
+		l.loses.Store(&why)
+	}
 	now, before := time.Now().Unix(), l.said.Load()
 	if before != 0 && now-before < sayEvery && now >= before || !l.said.CompareAndSwap(before, now) {
 		return
@@ -247,6 +201,9 @@ func (l *AccessLog) lose(lines int, err error) {
 
 // sayRecovered tells that lines are written again.
 func (l *AccessLog) sayRecovered() {
+	if l.loses.Load() != nil {
+		l.loses.Store(nil)
+	}
 	if l.told.Load() && l.told.CompareAndSwap(true, false) {
 		l.log.Info("access log has its lines written again", "file", l.name(), "lost", l.lost.Load())
 	}

@@ -93,6 +93,16 @@ func TestAccessLogReopens(t *testing.T) {
 	if l.Record(targeted("/nowhere")); !l.Flush(bound) || l.Lost() != 0 {
 		t.Error("what was open does not go on")
 	}
+	if err := l.Err(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("trouble with the file: %v", err)
+	}
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the file", func() bool { return l.Err() == nil })
+	if l.Record(targeted("/again")); !l.Flush(bound) || !strings.Contains(linesIn(t, path, 1), "/again") {
+		t.Error("a folder that is back does not have the file")
+	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}

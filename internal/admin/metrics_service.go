@@ -46,6 +46,8 @@ var serviceFamilies = []family[*report.Service]{
 	{"havip_service_failed_total", "How many were not served, since no backend was reached or has answered.",
 		func(w *report.Service) float64 { return float64(w.Traffic.Failed) }},
 	{"havip_service_retries_total", "How many backends were tried in vain.", func(w *report.Service) float64 { return float64(w.Traffic.Retries) }},
+	{"havip_service_unlogged_total", "How many lines the file of the access log has lost.",
+		func(w *report.Service) float64 { return float64(w.Unlogged) }},
 	{"havip_service_received_bytes_total", "How many bytes came from clients, of requests without their headers.",
 		func(w *report.Service) float64 { return float64(w.Traffic.Received) }},
 	{"havip_service_sent_bytes_total", "How many bytes went to clients, of responses without their headers.",

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -22,6 +23,8 @@ type Host struct {
 	Program func(Program) error
 	// FIFO says what is in the way of a FIFO, which is made if it is not there.
 	FIFO func(path string) error
+	// Folder says what is in the way of making files in a folder.
+	Folder func(path string) error
 	// Port says what is in the way of listening on a port, whoever may do so now.
 	Port func(port uint16) error
 	// Group says why nobody is in a group, by name or number: there is none. Nil: unknown.
@@ -212,11 +215,29 @@ func (v *visit) fifo(file, path string) {
 
 func (v *visit) service(s *Service, path string) {
 	v.listen(s.Listen, path+".listen")
+	if file := s.AccessLog.File; file != "" {
+		v.folder(filepath.Dir(file), path+".access_log.file", "lines are lost until it can be written to")
+	}
+	v.bufferFolder(s.HTTP.BufferFolder, path)
 	v.check(s.Check)
-	for _, r := range s.Routes {
+	for i, r := range s.Routes {
+		v.bufferFolder(r.HTTP.BufferFolder, fmt.Sprintf("%s.routes[%d]", path, i))
 		if r.Check != s.Check {
 			v.check(r.Check)
 		}
+	}
+}
+
+// folder looks at a folder for files. loss is what happens without it.
+func (v *visit) folder(dir, path, loss string) {
+	if err := v.Folder(dir); err != nil {
+		v.find(path, "%v: %s", shortly(err), loss)
+	}
+}
+
+func (v *visit) bufferFolder(dir, path string) {
+	if dir != "" {
+		v.folder(dir, path+".http.buffer_folder", "bodies of requests are streamed until it can be written to")
 	}
 }
 

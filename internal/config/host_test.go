@@ -37,6 +37,12 @@ func fakeHost() Host {
 			}
 			return nil
 		},
+		Folder: func(path string) error {
+			if strings.Contains(path, "none") {
+				return fmt.Errorf("no directory %s", path)
+			}
+			return nil
+		},
 		Port: func(port uint16) error {
 			if port == 80 {
 				return errors.New("port 80 is not for you")
@@ -86,6 +92,13 @@ services:
   - {name: mine, listen: ":8080", backends: ["192.0.2.7:80", "192.0.2.1:8080", "[2001:db8::1]:8080"]}
   - {name: other, listen: ":8081", backends: ["192.0.2.1:8082"], check: {type: tls, tls: {ca: /none.pem}}}
   - {name: back, listen: ":8082", backends: ["192.0.2.1:8081"]}
+  - name: logs
+    listen: ":8083"
+    backends: ["192.0.2.7:80"]
+    access_log: {file: /var/none/web.log}
+    http: {buffer_folder: /none/bodies}
+    routes: [{name: up, paths: [/up/], http: {buffer_folder: /none/up}}]
+  - {name: tcp, listen: ":8084", mode: tcp, backends: ["192.0.2.7:80"], access_log: {file: /none/tcp.log}}
 `)
 	want := []string{
 		"f.yaml:2:31: checks.gone.command: /none/check: this machine cannot run it: not there for check gone",
@@ -112,6 +125,10 @@ services:
 		"f.yaml:23:47: services[2].backends[0]: 192.0.2.1:8082: leads back to this service, by way of back: want another server",
 		"f.yaml:23:95: services[2].check.tls.ca: /none.pem: this machine cannot read it: file does not exist",
 		"f.yaml:24:46: services[3].backends[0]: 192.0.2.1:8081: leads back to this service, by way of other: want another server",
+		"f.yaml:28:24: services[4].access_log.file: no directory /var/none: lines are lost until it can be written to",
+		"f.yaml:29:27: services[4].http.buffer_folder: no directory /none/bodies: bodies of requests are streamed until it can be written to",
+		"f.yaml:30:62: services[4].routes[0].http.buffer_folder: no directory /none/up: bodies of requests are streamed until it can be written to",
+		"f.yaml:31:92: services[5].access_log.file: no directory /none: lines are lost until it can be written to",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -135,7 +152,7 @@ services:
   - {name: c, listen: "192.0.2.52:8082", backends: ["192.0.2.7:80"]}
   - {name: d, listen: "[2001:db8::50]:8082", backends: ["192.0.2.7:80"]}
   - {name: e, listen: "127.0.0.1:8082", backends: ["192.0.2.1:8083"]}
-  - {name: f, listen: "127.0.0.1:8083", backends: ["192.0.2.7:80"]}
+  - {name: f, listen: "127.0.0.1:8083", backends: ["192.0.2.7:80"], access_log: {file: /var/log/f.log}, http: {buffer_folder: /var/tmp}}
 `)
 	if len(got) > 0 {
 		t.Errorf("said %s", strings.Join(got, "\n"))

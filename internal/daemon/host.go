@@ -25,6 +25,7 @@ func ThisHost() (config.Host, error) {
 		Program:    lookAtProgram,
 		ReadFile:   config.ReadFile,
 		FIFO:       lookAtFIFO,
+		Folder:     lookAtFolder,
 		Port:       mayListen,
 		Group:      lookUpGroup,
 	}
@@ -79,7 +80,11 @@ func lookAtFIFO(path string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	dir := filepath.Dir(path)
+	return lookAtFolder(filepath.Dir(path))
+}
+
+// lookAtFolder reports why no file can be made in a folder.
+func lookAtFolder(dir string) error {
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("no directory %s: mkdir -p %s", dir, dir)

@@ -47,6 +47,20 @@ func TestLookUpGroup(t *testing.T) {
 	}
 }
 
+// TestLookAtFolder: a folder that is missing is named with what makes it.
+func TestLookAtFolder(t *testing.T) {
+	dir := t.TempDir()
+	file, missing := filepath.Join(dir, "file"), filepath.Join(dir, "missing")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{dir: "<nil>", missing: "no directory " + missing + ": mkdir -p " + missing, file: file + " is no directory"} {
+		if got := fmt.Sprint(lookAtFolder(path)); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
 // TestLookAtFIFO: what is in the way of a FIFO is found without making one.
 func TestLookAtFIFO(t *testing.T) {
 	dir := t.TempDir()

@@ -45,7 +45,11 @@ func (d *Daemon) Reconfigure(cfg *config.Config) error {
 		return fmt.Errorf("nothing changed: %w", err)
 	}
 	d.logChange(c)
-	return errors.Join(d.apply(c), d.ReopenLogs())
+	err = d.apply(c)
+	if err := d.ReopenLogs(); err != nil { // the change is in force all the same
+		d.log.Error("access logs are not all opened anew", "err", err)
+	}
+	return err
 }
 
 // change is the way to another configuration: the fate of each part, and what was

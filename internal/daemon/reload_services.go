@@ -21,6 +21,7 @@ type servicePlan struct {
 	totals    *totals
 	said      *serviceSwitch // of the predecessor, if there is one
 	tally     *tally
+	lines     *lines
 	equipped  bool      // parts has all that the plane needs of files
 	socket    io.Closer // nil: none is needed, or none could be opened yet
 }
@@ -90,12 +91,12 @@ func keepsSocket(all *config.Config, s config.Service) bool {
 // configuration a service may lack files or its socket for now, and begins late.
 func (d *Daemon) prepareService(c *change, s step[*service, *servicePlan]) error {
 	p, old := s.cfg, s.old
-	p.tally, p.said = new(tally), new(serviceSwitch)
+	p.tally, p.lines, p.said = new(tally), new(lines), new(serviceSwitch)
 	if old != nil {
 		p.said = old.said
 	}
 	if s.fate == update {
-		p.tally = old.tally // which its plane goes on with
+		p.tally, p.lines = old.tally, old.lines // which its plane goes on with
 	}
 	if err := p.prepareParts(d, old); err != nil {
 		return p.located(err)
@@ -153,12 +154,12 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 			p.parts.routes[name] = pools[r.Name]
 		}
 	}
-	p.parts.record = d.recorder(p.cfg, p.tally)
+	p.parts.record = d.recorder(p.cfg, p.tally, p.lines)
 	return nil
 }
 
 // recorder returns what a plane calls with whatever has ended.
-func (d *Daemon) recorder(cfg config.Service, t *tally) func(lb.Record) {
+func (d *Daemon) recorder(cfg config.Service, t *tally, l *lines) func(lb.Record) {
 	a := cfg.AccessLog
 	if !logsTo(a) {
 		return func(r lb.Record) { t.record(&r) }
@@ -169,9 +170,7 @@ func (d *Daemon) recorder(cfg config.Service, t *tally) func(lb.Record) {
 		if a.Log {
 			d.access(r)
 		}
-		if file := t.file.Load(); file != nil {
-			file.Record(r)
-		}
+		l.record(r)
 	}
 }
 

@@ -79,6 +79,23 @@ func TestAccessLogFiles(t *testing.T) {
 		t.Error("the file of before goes on")
 	}
 
+	// A folder that has gone fails no reload of something else, is told of, and has the lines
+	// as soon as it is back.
+	if err := os.Rename(dir, dir+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	mustReload(t, d, config("web.json", ", format: json")+"\nlog: {level: debug}")
+	trouble := func() bool { return d.View().Services[0].LogTrouble() != nil }
+	if !trouble() {
+		t.Error("nothing is said of a file that cannot be opened")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the file is opened", func() bool { return !trouble() })
+	ask(web, "/6a")
+	has("web.json", `"target":"/6a"`)
+
 	// What cannot be opened changes nothing, and says what is missing.
 	bad := config("none/web.json", ", format: json")
 	if err := d.Reconfigure(parse(t, bad)); err == nil || !strings.Contains(err.Error(), "access_log: ") || !strings.Contains(err.Error(), "none/web.json") || !strings.Contains(err.Error(), "nothing changed") {
@@ -88,23 +105,38 @@ func TestAccessLogFiles(t *testing.T) {
 	has("web.json", `"target":"/7"`)
 }
 
-// TestAccessLogThatIsLate: a service whose log cannot be opened at the start begins when it can
-// be, and no other waits for it.
+// TestAccessLogThatIsLate: a service whose log cannot be opened at the start serves without it,
+// counts the lines that it does not have, says so, and goes on with the log once that can be
+// opened, through a reload, too.
 func TestAccessLogThatIsLate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "later")
-	port, other := freePort(t), freePort(t)
-	startDaemon(t, fmt.Sprintf(`services: [{name: a, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], access_log: {file: %s/a.log}}, {name: b, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"]}]`, port, dir, other))
-	answers := func(port string) bool {
+	port := freePort(t)
+	text := fmt.Sprintf(`services: [{name: a, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], access_log: {file: %s/a.log}}]`, port, dir)
+	d := startDaemon(t, text)
+	ask := func() error {
 		res, err := http.Get("http://127.0.0.1:" + port + "/late")
 		if err == nil {
 			res.Body.Close()
 		}
-		return err == nil
+		return err
 	}
-	until(t, "the other service answers", func() bool { return answers(other) })
+	service := func() ServiceView { return d.View().Services[0] }
+	until(t, "the service answers", func() bool { return ask() == nil })
+	until(t, "a line is lost", func() bool { return service().Unlogged() > 0 })
+	mustReload(t, d, text+"\nlog: {level: debug}")
+	if err := service().LogTrouble(); err == nil || !strings.Contains(err.Error(), dir+"/a.log: no such file") {
+		t.Errorf("trouble: %v", err)
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the service answers", func() bool { return answers(port) })
+	until(t, "the log is open", func() bool { return service().LogTrouble() == nil })
+	lost := service().Unlogged()
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
 	until(t, "a line", func() bool { return strings.Contains(logged(dir+"/a.log"), "/late") })
+	if n := service().Unlogged(); n != lost || lost == 0 {
+		t.Errorf("%d lines lost, %d before", n, lost)
+	}
 }

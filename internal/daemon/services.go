@@ -24,6 +24,7 @@ type service struct {
 	upstreams map[string]*upstream // by the name of the route; empty: the service's own backends
 	task      *task
 	tally     *tally
+	lines     *lines
 	totals    *totals
 	counts    *entry[serviceCounts]
 	said      *serviceSwitch
@@ -40,7 +41,7 @@ type service struct {
 // newService begins to serve what was prepared. A service that cannot, for now, is
 // tried again.
 func newService(p *servicePlan, upstreams map[string]*upstream) *service {
-	s := &service{cfg: p.cfg, upstreams: upstreams, socket: p.socket, tally: p.tally, totals: p.totals, said: p.said}
+	s := &service{cfg: p.cfg, upstreams: upstreams, socket: p.socket, tally: p.tally, lines: p.lines, totals: p.totals, said: p.said}
 	s.said.begin(p.cfg, s)
 	if p.equipped {
 		_ = s.equip(p.parts) // an error comes again when the service begins to serve
@@ -122,7 +123,7 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 		if c.files, err = newRuleFiles(p.cfg); err != nil {
 			return err
 		}
-		if c.access, err = c.openAccess(nil); err != nil {
+		if c.access, err = c.openAccess(nil, true); err != nil {
 			return err
 		}
 		if err := s.equip(c); err != nil {
@@ -195,7 +196,7 @@ func (s *service) reconfigure(p *servicePlan, failed func(error)) error {
 	upstreams, ends, err := applyUpstreams(p.upstreams, failed)
 	err = s.follow(p.parts, err)
 	together(ends) // no new connection uses these upstreams any more
-	s.tally.setFile(p.parts.access)
+	s.lines.use(p.parts.access)
 	s.cfg, s.upstreams = p.cfg, upstreams
 	s.counts.rename(s.cfg.Name)
 	s.mu.Lock()
@@ -211,14 +212,14 @@ func (s *service) stop() { s.stopWith(endsOf(maps.Values(s.upstreams))) }
 // its upstreams that do not go on with another service.
 func (s *service) stopWith(ends []func()) {
 	s.task.stop()
-	s.tally.setFile(nil)
+	s.lines.use(nil)
 	together(ends)
 	s.counts.close()
 }
 
 // counted is what the service has counted itself.
 func (s *service) counted() (c serviceCounts) {
-	c.tally = s.tally.total()
+	c.tally, c.unlogged = s.tally.total(), s.lines.lost()
 	if p, _ := s.opened(); p != nil {
 		c.stats = p.Stats()
 	}

@@ -120,7 +120,7 @@ func (s *service) equip(c planeConfig) error {
 	if err != nil {
 		return err
 	}
-	s.tally.setFile(c.access)
+	s.lines.use(c.access)
 	if s.said.service == s { // and not another one by now
 		s.said.parts = c
 	}

@@ -47,9 +47,6 @@ type tally struct {
 	statuses  [6]atomic.Uint64
 	durations [len(tallyBounds) + 1]atomic.Uint64
 	sum       atomic.Int64
-	// file has a line for each record beside that; nil: there is none, or it could not be opened
-	// yet. Requests under way have theirs in the one that is here when they end.
-	file atomic.Pointer[lb.AccessLog]
 }
 
 // record counts one that has ended. It allocates nothing and takes no lock.

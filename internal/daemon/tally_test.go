@@ -58,7 +58,7 @@ func TestTallyLosesNothing(t *testing.T) {
 		t.Errorf("%d responses and %d durations, want %d", got.Statuses[2], records, loops*each)
 	}
 	r := lb.Record{Status: 200, Duration: time.Second}
-	record := (&Daemon{}).recorder(parse(t, `services: [{name: a, listen: ":80", backends: ["192.0.2.1:80"]}]`).Services[0], &sum)
+	record := (&Daemon{}).recorder(parse(t, `services: [{name: a, listen: ":80", backends: ["192.0.2.1:80"]}]`).Services[0], &sum, new(lines))
 	if n := testing.AllocsPerRun(1000, func() { record(r) }); n != 0 {
 		t.Errorf("%v allocations a record, want none", n)
 	}

@@ -215,8 +215,9 @@ func checkCountsOf(s healthcheck.Status) checkCounts {
 // serviceCounts are those of a service. Active is no counter, but that of a service is what
 // its planes have under way together, those included that are about to end.
 type serviceCounts struct {
-	stats lb.Stats
-	tally Tally
+	stats    lb.Stats
+	tally    Tally
+	unlogged uint64 // lines that the access log has lost
 }
 
 func (c serviceCounts) plus(o serviceCounts) serviceCounts {
@@ -230,5 +231,6 @@ func (c serviceCounts) plus(o serviceCounts) serviceCounts {
 	a.Received += b.Received
 	a.Sent += b.Sent
 	c.tally = c.tally.plus(o.tally)
+	c.unlogged += o.unlogged
 	return c
 }

@@ -137,6 +137,15 @@ func (s ServiceView) Stats() lb.Stats {
 // Tally is what has ended of the service, over the same time as Stats.
 func (s ServiceView) Tally() Tally { return s.service.totals.services.total(s.Config.Name).tally }
 
+// Unlogged is how many lines the access log has lost, over the same time as Stats.
+func (s ServiceView) Unlogged() uint64 {
+	return s.service.totals.services.total(s.Config.Name).unlogged
+}
+
+// LogTrouble is why lines of the access log are lost now, or go to a file that was moved
+// away; nil: all is well, or there is no file.
+func (s ServiceView) LogTrouble() error { return s.service.lines.trouble() }
+
 // PoolView is the backends of a service or of one of its routes.
 type PoolView struct {
 	Route string // its name; empty: the service's own backends

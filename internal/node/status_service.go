@@ -3,6 +3,7 @@ package node
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/havip/havip/healthcheck"
 	"github.com/havip/havip/internal/daemon"
@@ -30,6 +31,7 @@ func serviceStatus(v daemon.ServiceView) report.Service {
 	s := report.Service{
 		Pools: []report.Pool{},
 		Name:  v.Config.Name, Listen: v.Listen(), Mode: v.Config.Mode, Serving: v.Serving(), Balance: string(v.Config.Pool.Balance),
+		Unlogged: v.Unlogged(),
 		Traffic: report.Traffic{
 			Active: stats.Active, Accepted: stats.Accepted, Refused: stats.Refused, Failed: stats.Failed, Retries: stats.Retries,
 			Received: stats.Received, Sent: stats.Sent,
@@ -39,6 +41,9 @@ func serviceStatus(v daemon.ServiceView) report.Service {
 	}
 	if err := v.Trouble(); err != nil {
 		s.Problem = err.Error()
+	}
+	if err := v.LogTrouble(); err != nil {
+		s.LogProblem = strings.TrimPrefix(err.Error(), "lb: ")
 	}
 	for _, c := range v.Certificates() {
 		s.TLSUntil = append(s.TLSUntil, report.Until{Names: c.Names, File: c.Cert, End: c.NotAfter})

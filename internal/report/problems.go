@@ -23,8 +23,8 @@ func (p problem) String() string {
 // FindProblems returns what needs a person, one sentence each; none: all is well. These
 // are: a reload that failed; a router that does not run, has a fault, shares its
 // addresses with another one, or has another problem with them; a check that a router
-// tracks and that is down; a service that does not serve, or of whose pools one has no
-// backend that gets connections; a receiver of alarms that fails for long. Maintenance is planned, and so is what follows from it.
+// tracks and that is down; a service that does not serve, whose access log
+// loses lines, or of whose pools one has no backend that gets connections; a receiver of alarms that fails for long. Maintenance is planned, and so is what follows from it.
 func (s *Status) FindProblems() []string {
 	var list []string
 	for _, p := range s.problems() {
@@ -150,6 +150,9 @@ func serviceProblems(s *Service) (list []string) {
 			text += ": " + s.Problem
 		}
 		list = append(list, text)
+	}
+	if s.LogProblem != "" {
+		list = append(list, s.LogProblem)
 	}
 	for i := range s.Pools {
 		p := &s.Pools[i]

@@ -51,6 +51,7 @@ func TestProblems(t *testing.T) {
 		"a paused check is down":     {func(_ *Status, _ *Router, c *Check, _ *Service) { c.State, c.Paused = "down", true }, ""},
 		"a check that nobody tracks": {func(_ *Status, r *Router, c *Check, _ *Service) { c.State, r.Tracks = "down", nil }, ""},
 		"a service does not serve":   {func(_ *Status, _ *Router, _ *Check, v *Service) { v.Serving, v.Problem = false, "in use" }, "web: does not serve: in use"},
+		"lines are lost":             {func(_ *Status, _ *Router, _ *Check, v *Service) { v.LogProblem = "access log: full" }, "web: access log: full"},
 		"a backend of three is down": {func(_ *Status, _ *Router, _ *Check, v *Service) { v.Pools[0].Backends[0].InUse = false }, ""},
 		"no backend works": {func(_ *Status, _ *Router, _ *Check, v *Service) {
 			for i := range v.Pools[0].Backends {

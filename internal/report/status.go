@@ -233,12 +233,16 @@ type Service struct {
 	Listen string `json:"listen"`
 	Mode   string `json:"mode"`
 	// Serving: it has its socket. Problem is why it does not.
-	Serving  bool    `json:"serving"`
-	Problem  string  `json:"problem,omitempty"`
-	Traffic  Traffic `json:"traffic"`
-	Pools    []Pool  `json:"pools"`
-	Balance  string  `json:"balance"`
-	TLSUntil []Until `json:"certificates,omitempty"`
+	Serving bool   `json:"serving"`
+	Problem string `json:"problem,omitempty"`
+	// LogProblem is why the access log loses lines now, or has them in a file that was moved
+	// away, and Unlogged is how many it has lost.
+	LogProblem string  `json:"log_problem,omitempty"`
+	Unlogged   uint64  `json:"unlogged,omitempty"`
+	Traffic    Traffic `json:"traffic"`
+	Pools      []Pool  `json:"pools"`
+	Balance    string  `json:"balance"`
+	TLSUntil   []Until `json:"certificates,omitempty"`
 }
 
 // Until is when a certificate ends.
