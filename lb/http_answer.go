@@ -40,6 +40,7 @@ func (x *exchange) interimFields(res *h1.Response) ([]h1.Field, bool) {
 			x.answer = append(x.answer, *f)
 		}
 	}
+	x.hinted = true
 	return x.answer, true
 }
 

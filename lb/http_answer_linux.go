@@ -124,6 +124,9 @@ func (c *httpConn) intercept(rest []byte) {
 	x.intercept(&t.res)
 	t.down.begin(t.res.Length, false)
 	_, used, err := t.down.take(nil, rest, maxResponseHeader)
+	if err == nil && t.down.over { // where that ends is not certain after a bad trailer
+		err = t.parseTrailer(&t.down, maxResponseHeader, maxResponseFields)
+	}
 	t.excess = used < len(rest)
 	if err == nil && t.down.over {
 		c.freeBackend()

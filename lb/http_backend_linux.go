@@ -81,6 +81,8 @@ func (b *backendConn) drop() {
 	l := b.l
 	if b.state == backendIdle {
 		l.forgetIdle(b)
+	} else {
+		l.forgetEmpty(b.to.server)
 	}
 	l.timers.Stop(&b.timer)
 	b.close()

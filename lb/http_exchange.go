@@ -69,6 +69,7 @@ type exchange struct {
 	result  Result // for pick
 	private bool   // the connection to the backend belongs to the client from now on
 	poor    bool   // pick has answered with what is a failure
+	hinted  bool   // the client has got an informational response of a backend
 
 	// The response as the client gets it.
 	answer    []h1.Field

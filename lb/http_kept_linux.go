@@ -82,6 +82,7 @@ func (b *backendConn) rest(kept *keptConns, most int) bool {
 	if b.ending || b.broken || l.closing || kept != nil && len(kept.conns) >= most || b.readable && b.spoilt() {
 		l.timers.Stop(&b.timer)
 		b.close()
+		l.forgetEmpty(b.to.server)
 		return false
 	}
 	return true
@@ -109,6 +110,14 @@ func (l *httpLoop) forgetIdle(b *backendConn) {
 	}
 }
 
+// forgetEmpty forgets the list of a server if nothing is in it: take leaves an empty one for the
+// connection that is in use, and that may not come back.
+func (l *httpLoop) forgetEmpty(s *server) {
+	if kept := l.idle[s]; kept != nil && len(kept.conns) == 0 {
+		delete(l.idle, s)
+	}
+}
+
 // forgetKept forgets a list.
 func (l *httpLoop) forgetKept(kept *keptConns) {
 	if kept.server != nil {
@@ -123,6 +132,7 @@ func (l *httpLoop) dropIdle(gone servers) (found bool) {
 	for server, kept := range l.idle {
 		if gone.has(server) {
 			found = kept.drop(gone) || found
+			l.forgetEmpty(server)
 		}
 	}
 	for kept := range l.owned {

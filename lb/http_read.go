@@ -180,6 +180,47 @@ func (b *backendBody) readTrailer() error {
 	}
 }
 
+// discardHere throws away what has come of the body, and waits for nothing.
+func (b *backendBody) discardHere() {
+	for total := 0; b.u.stream == nil && !b.over() && b.err == nil && total < relayBuffer; {
+		if b.u.r.Buffered() == 0 && !b.u.hasMore() {
+			return
+		}
+		here, err := b.u.peek()
+		if b.err = err; err != nil {
+			return
+		}
+		n := b.discard(here)
+		_, _ = b.u.r.Discard(n)
+		if total += n; n == 0 {
+			return
+		}
+	}
+}
+
+// discard returns how much of what has come is the body's; 0: it must come with more.
+func (b *backendBody) discard(here []byte) (n int) {
+	switch {
+	case b.left >= 0:
+		n = int(min(b.left, int64(len(here))))
+		b.left -= int64(n)
+	case b.left == h1.UntilClose:
+		n = len(here)
+	case b.chunks.Left() > 0:
+		n = int(min(b.chunks.Left(), uint64(len(here))))
+		b.chunks.Took(n)
+	case !b.chunks.Ended():
+		n, b.err = b.chunks.Frame(here)
+	default:
+		var trailer h1.TrailerSection
+		n, b.err = trailer.Parse(here, h1.Limits{Header: maxResponseHeader, Fields: maxResponseFields})
+		if n > 0 && b.err == nil {
+			b.err = io.EOF
+		}
+	}
+	return n
+}
+
 // keepTrailer keeps the fields of the trailer section.
 func (b *backendBody) keepTrailer(fields []h1.Field) {
 	if b.trailer = fields; b.res == nil || len(fields) == 0 {

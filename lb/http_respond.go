@@ -41,12 +41,7 @@ func (x *handling) interceptResponse() {
 		x.content.Close()
 	}
 	x.intercept(&x.res)
-	var thrown [4 << 10]byte
-	for x.up.stream == nil && !x.origin.over() && x.up.r.Buffered() > 0 {
-		if _, err := x.origin.Read(thrown[:]); err != nil {
-			break
-		}
-	}
+	x.origin.discardHere()
 	x.keepUpstream()
 	x.dropUpstream()
 	x.noteReceived()

@@ -33,13 +33,14 @@ var errBudget = errors.New("no further attempt: retry budget is spent")
 
 // retryElsewhere is called when x.pick has answered. again: the response is thrown away for its
 // status, x.pick has been given back, and next gets the request. Otherwise the client gets the
-// response. owned: the connection belongs to the client.
-func (x *exchange) retryElsewhere(res *h1.Response, owned bool, a attempt, now time.Time) (next Pick, again bool) {
+// response. login: the connection is authenticated as the client, which no other is. A client that has
+// had hints (103) of what comes gets the response that they were about.
+func (x *exchange) retryElsewhere(res *h1.Response, login bool, a attempt, now time.Time) (next Pick, again bool) {
 	if len(x.cfg.RetryStatuses) == 0 || !slices.Contains(x.cfg.RetryStatuses, res.Status) {
 		return Pick{}, false
 	}
 	x.poor = isFailure(res.Status)
-	if owned || x.tries >= x.cfg.Tries || !x.repeatable(a) {
+	if login || x.hinted || x.tries >= x.cfg.Tries || !x.repeatable(a) {
 		return Pick{}, false
 	}
 	// The other backend is there before the response is given up: the client gets an answer of

@@ -70,7 +70,8 @@ type Rules struct {
 	// RetryStatuses are the statuses for which a backend's response is thrown away and another
 	// backend is asked, as with nginx's proxy_next_upstream: within Tries, the RetryBudget, and
 	// what is said of Handler about repeating requests. Where there is no other backend the
-	// client gets the response as it came. One with 429 or 500 to 599 is a failure of the
+	// client gets the response as it came, and so does one that has had an informational response
+	// (103) before. One with 429 or 500 to 599 is a failure of the
 	// backend in any case. 400 to 599, but not 401 or 407. nil: none.
 	RetryStatuses []int
 	// RetryBudget bounds further attempts of requests that a backend has seen: as many percent

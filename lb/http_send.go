@@ -26,7 +26,7 @@ func (x *handling) sendRequest() error {
 		a := x.attempt() // before dropUpstream: what the attempt has left behind decides
 		if err == nil {
 			var again bool
-			if next, again = x.retryElsewhere(&x.res, x.up.to.owner != nil, a, time.Now()); !again {
+			if next, again = x.retryElsewhere(&x.res, x.up.to.login, a, time.Now()); !again {
 				return nil
 			}
 			x.dropUpstream()
