@@ -17,7 +17,7 @@ var singular = []string{
 }
 
 // validateAdded returns what is wrong with headers that are added.
-func validateAdded(name string, headers map[string]string, in parts) error {
+func validateAdded(name string, headers http.Header, in parts) error {
 	errs := []error{validateHeaders(name, headers, in)}
 	for _, header := range slices.Sorted(maps.Keys(headers)) {
 		if slices.Contains(singular, http.CanonicalHeaderKey(header)) && validHeader(header, "") {
@@ -30,8 +30,8 @@ func validateAdded(name string, headers map[string]string, in parts) error {
 // compileOwn returns the fields that requests get by the configuration, and then those of
 // responses: the set ones, and the added ones.
 func compileOwn(cfg *HandlerConfig) (requests, addedRequests, responses, addedResponses setFields) {
-	requests = compileFields(cfg.RequestHeaders, inRequests|inHost)
-	responses = compileFields(cfg.ResponseHeaders, inResponses)
+	requests = compileFields(alone(cfg.RequestHeaders), inRequests|inHost)
+	responses = compileFields(alone(cfg.ResponseHeaders), inResponses)
 	addedRequests = compileFields(cfg.AddRequestHeaders, inRequests)
 	addedResponses = compileFields(cfg.AddResponseHeaders, inResponses)
 	if cfg.Forwarded {

@@ -26,18 +26,18 @@ func heardBackend(t *testing.T, header http.Header) (Backend, chan http.Header) 
 // TestAddedHeaders: on every way, headers are added beside those that are there.
 func TestAddedHeaders(t *testing.T) {
 	var cfg HandlerConfig
-	cfg.AddRequestHeaders = map[string]string{"X-Tag": "${method}", "X-None": "${arg_none}", "X-New": "1"}
-	cfg.AddResponseHeaders = map[string]string{"Set-Cookie": "lb=${arg_a}", "Link": "</x>; rel=preload"}
+	cfg.AddRequestHeaders = http.Header{"X-Tag": {"${method}", "", "second"}, "X-None": {"${arg_none}"}, "X-New": {"1"}}
+	cfg.AddResponseHeaders = http.Header{"Set-Cookie": {"lb=${arg_a}", "none", "${arg_none}", "c=${method}"}, "Link": {"</x>; rel=preload"}}
 	for _, front := range trapFronts() {
 		t.Run(front.name, func(t *testing.T) {
 			b, heard := heardBackend(t, http.Header{"Set-Cookie": {"a=1", "b=2"}})
 			s := front.serve(t, cfg, b)
 			res, _ := s.send(t, request{target: "/?a=7", fields: []string{"X-Tag", "mine", "X-None", "kept"}})
 			got := <-heard
-			if fmt.Sprint(got["X-Tag"], got["X-None"], got["X-New"]) != "[mine GET] [kept] [1]" {
+			if fmt.Sprint(got["X-Tag"], got["X-None"], got["X-New"]) != "[mine GET second] [kept] [1]" {
 				t.Errorf("the backend got %v", got)
 			}
-			if h := res.Header; fmt.Sprint(h["Set-Cookie"], h["Link"]) != "[a=1 b=2 lb=7] [</x>; rel=preload]" {
+			if h := res.Header; fmt.Sprint(h["Set-Cookie"], h["Link"]) != "[a=1 b=2 lb=7 none c=GET] [</x>; rel=preload]" {
 				t.Errorf("the client got %v", h)
 			}
 		})
@@ -61,13 +61,13 @@ func TestHeadersOfReplies(t *testing.T) {
 	for name, tt := range replyRules {
 		cfg := tt.cfg
 		cfg.ResponseHeaders = map[string]string{"X-Set": "${method} ${host}", "X-Backend": "${backend}", "Server": "", "Content-Type": "text/x"}
-		cfg.AddResponseHeaders = map[string]string{"Link": "</${arg_a}>", "Set-Cookie": "a=b"}
+		cfg.AddResponseHeaders = http.Header{"Link": {"</${arg_a}>"}, "Set-Cookie": {"a=b", "c=d"}}
 		for _, front := range trapFronts() {
 			t.Run(name+"/"+front.name, func(t *testing.T) {
 				s := front.serve(t, cfg, closedBackend(t))
 				res, _ := s.send(t, request{target: "/?a=7"})
 				h := res.Header
-				if got := fmt.Sprint(res.StatusCode, h["X-Set"], h["X-Backend"], h["Content-Type"], h["Link"], h["Set-Cookie"]); got != fmt.Sprint(tt.status, " [GET web.test] [] [text/x] [</7>] [a=b]") {
+				if got := fmt.Sprint(res.StatusCode, h["X-Set"], h["X-Backend"], h["Content-Type"], h["Link"], h["Set-Cookie"]); got != fmt.Sprint(tt.status, " [GET web.test] [] [text/x] [</7>] [a=b c=d]") {
 					t.Error(got)
 				}
 				if len(h["Date"]) != 1 || len(h["Content-Length"]) != 1 {

@@ -53,10 +53,11 @@ func TestHeadersOfRepliesBesideNginx(t *testing.T) {
 	for name, tt := range replyRules {
 		config += fmt.Sprintf("location /%s { %s }\n", strings.ReplaceAll(name, " ", "-"), tt.nginx)
 	}
-	address := besideNginx(t, config+`add_header X-Set "$request_method $host" always; add_header Link "</$arg_a>" always;`)
+	address := besideNginx(t, config+`add_header X-Set "$request_method $host" always; add_header Link "</$arg_a>" always;
+		add_header Set-Cookie a=b always; add_header Set-Cookie c=d always;`)
 	for name, tt := range replyRules {
-		want := fmt.Sprintf("%d\nX-Set: GET x\nLink: </7>\n", tt.status)
-		got := askRaw(t, address, "GET /"+strings.ReplaceAll(name, " ", "-")+"?a=7 HTTP/1.1\r\nHost: x\r\n\r\n", "X-Set", "Link")
+		want := fmt.Sprintf("%d\nX-Set: GET x\nLink: </7>\nSet-Cookie: a=b + c=d\n", tt.status)
+		got := askRaw(t, address, "GET /"+strings.ReplaceAll(name, " ", "-")+"?a=7 HTTP/1.1\r\nHost: x\r\n\r\n", "X-Set", "Link", "Set-Cookie")
 		if !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -167,8 +168,8 @@ func (c HandlerConfig) validateOwn(pooled bool) error {
 		field.If(!words.Has(reuses, c.Reuse), "Reuse", "%v: want %s", c.Reuse, words.Choice(reuses)),
 		field.If(!words.Has(underscores, c.Underscores), "Underscores", "%v: want %s", c.Underscores, words.Choice(underscores)),
 		field.If(c.MaxBody < 0, "MaxBody", "%d: want at least 0", c.MaxBody),
-		validateHeaders("RequestHeaders", c.RequestHeaders, inRequests),
-		validateHeaders("ResponseHeaders", c.ResponseHeaders, inResponses),
+		validateHeaders("RequestHeaders", alone(c.RequestHeaders), inRequests),
+		validateHeaders("ResponseHeaders", alone(c.ResponseHeaders), inResponses),
 		validatePrefixes("TrustedProxies", c.TrustedProxies),
 		validatePoolTLS(c.BackendTLS, c.Pool),
 		c.Rules.Validate(),
@@ -183,11 +184,11 @@ func exampleHost(value string) string {
 
 // validateHeaders returns what is wrong with headers that a configuration sets. An
 // error does not tell the value: it may be a password.
-func validateHeaders(name string, headers map[string]string, in parts) error {
+func validateHeaders(name string, headers http.Header, in parts) error {
 	var errs []error
 	seen := make(map[string]bool)
 	for _, header := range slices.Sorted(maps.Keys(headers)) {
-		at, value, canonical := name+"["+header+"]", headers[header], http.CanonicalHeaderKey(header)
+		at, canonical := name+"["+header+"]", http.CanonicalHeaderKey(header)
 		switch {
 		case !validHeader(header, ""):
 			errs = append(errs, field.Errorf(at, "want the name of a header, such as X-Balancer"))
@@ -195,13 +196,29 @@ func validateHeaders(name string, headers map[string]string, in parts) error {
 			errs = append(errs, field.Errorf(at, "want another header than %s: %s", canonical, cmp.Or(unsettableWhy[canonical], "the proxy itself decides on this one")))
 		case seen[canonical]:
 			errs = append(errs, field.Errorf(at, "want one of a name, in upper or lower case"))
-		case !validHeader(header, value):
+		default:
+			errs = append(errs, validateValues(at, canonical, headers[header], in))
+		}
+		seen[canonical] = true
+	}
+	return errors.Join(errs...)
+}
+
+// validateValues returns what is wrong with the values of a header that may be set. at is its
+// name in an error.
+func validateValues(at, canonical string, values []string, in parts) error {
+	var errs []error
+	for i, value := range values {
+		at, in := at, in
+		if len(values) > 1 {
+			at = fmt.Sprintf("%s[%d]", at, i)
+		}
+		switch {
+		case !validHeader(canonical, value):
 			errs = append(errs, field.Errorf(at, "want the value of a header"))
 		case canonical == "Host" && !validAuthority(exampleHost(value)):
 			errs = append(errs, field.Errorf(at, "want one host as Host: every request needs it"))
 		}
-		seen[canonical] = true
-		in := in
 		if canonical == "Host" {
 			in = inHost
 		}
@@ -210,4 +227,13 @@ func validateHeaders(name string, headers map[string]string, in parts) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// alone are headers with one value each.
+func alone(headers map[string]string) http.Header {
+	all := make(http.Header, len(headers))
+	for name, value := range headers {
+		all[name] = []string{value}
+	}
+	return all
 }

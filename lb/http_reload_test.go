@@ -19,6 +19,8 @@ var reloads = []struct {
 }{
 	{"headers", HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "1"}, ResponseHeaders: map[string]string{"X-Way": "1"}},
 		HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"}, ResponseHeaders: map[string]string{"X-Way": "2"}}, get("x /a")},
+	{"added headers, of which one has several values", HandlerConfig{Rules: Rules{AddRequestHeaders: http.Header{"X-Sent": {"1"}}, AddResponseHeaders: http.Header{"X-Way": {"1", "one"}}}},
+		HandlerConfig{Rules: Rules{AddRequestHeaders: http.Header{"X-Sent": {"2", "two"}}, AddResponseHeaders: http.Header{"X-Way": {"2"}}}}, get("x /a")},
 	{"a route with all there is", HandlerConfig{Routes: []Route{{Name: "1", Paths: []string{"/a"}, HandlerConfig: HandlerConfig{
 		RequestHeaders: map[string]string{"X-Sent": "1"}, ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{Rewrite: Rewrite{AddPrefix: "/1"}}}}}},
 		HandlerConfig{Routes: []Route{{Name: "2", Paths: []string{"~ ^/a"}, HandlerConfig: HandlerConfig{

@@ -3,6 +3,7 @@ package lb
 import (
 	"cmp"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/havip/havip/internal/field"
@@ -23,8 +24,8 @@ type Rules struct {
 	// AddRequestHeaders are added to requests to backends, and AddResponseHeaders to responses
 	// of backends and to answers made here, beside what is there already: a further Set-Cookie
 	// or Link, for instance. Values are as in RequestHeaders and ResponseHeaders; an empty one
-	// adds nothing.
-	AddRequestHeaders, AddResponseHeaders map[string]string
+	// adds nothing. Each value is a field of its own. Names keep the case they are written in.
+	AddRequestHeaders, AddResponseHeaders http.Header
 	// Forwarded gives backends a Forwarded (RFC 7239) with for, host and proto, at the end of
 	// the one that has come, unless X-Forwarded-For would be dropped (see TrustedProxies), or
 	// what has come cannot be parsed.

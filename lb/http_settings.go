@@ -44,9 +44,8 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	given := cfg
 	cfg = cfg.WithDefaults()
 	// The maps are the caller's, who may change them for the next Reconfigure.
-	for _, m := range []*map[string]string{&cfg.RequestHeaders, &cfg.ResponseHeaders, &cfg.AddRequestHeaders, &cfg.AddResponseHeaders} {
-		*m = maps.Clone(*m)
-	}
+	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
+	cfg.AddRequestHeaders, cfg.AddResponseHeaders = cfg.AddRequestHeaders.Clone(), cfg.AddResponseHeaders.Clone()
 	requests, addedRequests, responses, addedResponses := compileOwn(&cfg)
 	s := &handlerSettings{
 		HandlerConfig:  cfg,

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -127,11 +128,13 @@ type setFields struct {
 }
 
 // compileFields prepares headers that are valid.
-func compileFields(headers map[string]string, in parts) (s setFields) {
+func compileFields(headers http.Header, in parts) (s setFields) {
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		f := setField{name: name, id: h1.IDOf(name)}
-		f.value, _ = compileTemplate(headers[name], in) // Validate has done so before
-		s.add(f)
+		for _, value := range headers[name] {
+			f := setField{name: name, id: h1.IDOf(name)}
+			f.value, _ = compileTemplate(value, in) // Validate has done so before
+			s.add(f)
+		}
 	}
 	return s
 }

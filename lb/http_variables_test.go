@@ -219,8 +219,8 @@ func TestVariablesOfNginx(t *testing.T) {
 		"RequestHeaders[X]":     {RequestHeaders: map[string]string{"X": "$host"}},
 		"RequestHeaders[Host]":  {RequestHeaders: map[string]string{"Host": "$host"}},
 		"ResponseHeaders[X]":    {ResponseHeaders: map[string]string{"X": "$host"}},
-		"AddRequestHeaders[X]":  {Rules: Rules{AddRequestHeaders: map[string]string{"X": "$host"}}},
-		"AddResponseHeaders[X]": {Rules: Rules{AddResponseHeaders: map[string]string{"X": "$host"}}},
+		"AddRequestHeaders[X]":  {Rules: Rules{AddRequestHeaders: alone(map[string]string{"X": "$host"})}},
+		"AddResponseHeaders[X]": {Rules: Rules{AddResponseHeaders: alone(map[string]string{"X": "$host"})}},
 		"Redirect.Location":     {Rules: Rules{Redirect: Redirect{Location: "https://$host/"}}},
 		"Answer.Content":        {Rules: Rules{Answer: Answer{Status: 200, Content: "$host"}}},
 		"HashKey":               {Rules: Rules{HashKey: "$host"}},
@@ -241,7 +241,7 @@ func TestVariablesDoNotAllocate(t *testing.T) {
 	pool := newPool(t, PoolConfig{Name: "web", Backends: []Backend{{Name: "app", Address: "192.0.2.3:80"}}})
 	x := newUsualExchange(t, HandlerConfig{Pool: pool, RequestHeaders: map[string]string{"Host": "${host}:${server_port}", "X-All": all},
 		ResponseHeaders: map[string]string{"X-All": all, "X-Two": "${cookie_session} ${backend} ${source}"},
-		Rules:           Rules{Forwarded: true, Via: "lb", RequestID: RequestIDKeep, AddResponseHeaders: map[string]string{"X-Three": all}}})
+		Rules:           Rules{Forwarded: true, Via: "lb", RequestID: RequestIDKeep, AddResponseHeaders: http.Header{"X-Three": {all}}}})
 	if got := testing.AllocsPerRun(100, func() { x.serve(t) }); got > 0 {
 		t.Errorf("%v allocations a request", got)
 	}

@@ -311,7 +311,7 @@ func textOf(v any) (text string, ok bool) {
 			return "", true
 		}
 	}
-	if r := reflect.ValueOf(v); r.Kind() == reflect.Pointer && r.IsNil() || r.Kind() == reflect.Slice && r.Len() == 0 {
+	if r := reflect.ValueOf(v); r.Kind() == reflect.Pointer && r.IsNil() || (r.Kind() == reflect.Slice || r.Kind() == reflect.Map) && r.Len() == 0 {
 		return "", true
 	}
 	return "", false

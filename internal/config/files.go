@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,13 +179,14 @@ func (d *decoder) clientCertificates(s *Service, path string) {
 	if s.TLS != nil && d.given(path+".tls.client_ca") {
 		return
 	}
-	for key, headers := range map[string]map[string]string{"request_headers": s.HTTP.RequestHeaders, "response_headers": s.HTTP.ResponseHeaders,
-		"add_request_headers": s.HTTP.AddRequestHeaders, "add_response_headers": s.HTTP.AddResponseHeaders} {
-		for _, value := range headers {
-			if strings.Contains(value, "${client_cert") {
-				d.warn(path+".http."+key, "%v", own("${client_cert...} is always empty, or NONE: clients are asked for certificates only with client_ca under tls"))
-				break
-			}
+	for key, values := range map[string][]string{
+		"request_headers":      slices.Collect(maps.Values(s.HTTP.RequestHeaders)),
+		"response_headers":     slices.Collect(maps.Values(s.HTTP.ResponseHeaders)),
+		"add_request_headers":  slices.Concat(slices.Collect(maps.Values(s.HTTP.AddRequestHeaders))...),
+		"add_response_headers": slices.Concat(slices.Collect(maps.Values(s.HTTP.AddResponseHeaders))...),
+	} {
+		if slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "${client_cert") }) {
+			d.warn(path+".http."+key, "%v", own("${client_cert...} is always empty, or NONE: clients are asked for certificates only with client_ca under tls"))
 		}
 	}
 }

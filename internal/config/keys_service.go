@@ -107,7 +107,7 @@ func (r *ServiceRoute) value() value {
 		optional("sources", list(&r.Sources, trusted), "[192.168.0.0/16]", "networks of clients; default: all"),
 		optional("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above; mode tcp requires it; default in mode http: the service's"),
 		optional("check", serviceCheckAsAbove(&r.Check), "{type: tcp}", "as above; default: the service's"),
-		optional("http", inherited(object(routeKeys(&r.HTTP))), "{max_body: 1GiB}", "as http above, for these requests; what is left out is the service's"),
+		optional("http", inherited(object(routeKeys(&r.HTTP))), "{max_body: 1GiB}", "as http above, for these requests; what is left out is the service's; a mapping or a list, such as request_headers, replaces the service's as a whole"),
 	}, inside(r)))
 }
 
@@ -209,8 +209,8 @@ func httpKeys(h *lb.HTTPConfig) []key {
 				"of the request ${scheme}, ${host}, ${http_host} (with its port), ${server_port}, ${method}, ${uri}, ${path}, ${query}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}, ${request_id}, ${route}").secret(),
 		optional("response_headers", headers(&h.ResponseHeaders), `{LB_IP: "${source}"}`,
 			"the same on responses, those made here as well; ${backend}, ${source}: the backend's name, and our address towards it").secret(),
-		optional("add_request_headers", headers(&h.AddRequestHeaders), `{X-Tag: "${route}"}`, "added to requests, beside what is there already").secret(),
-		optional("add_response_headers", headers(&h.AddResponseHeaders), `{Link: "</style.css>; rel=preload"}`, "the same on responses, and on answers made here").secret(),
+		optional("add_request_headers", addedHeaders(&h.AddRequestHeaders), `{X-Tag: "${route}"}`, "added to requests, beside what is there already; a list of values makes a header of each").secret(),
+		optional("add_response_headers", addedHeaders(&h.AddResponseHeaders), `{Link: ["</a.css>; rel=preload", "</b.js>; rel=preload"]}`, "the same on responses, and on answers made here").secret(),
 		setting("forwarded", boolean(&h.Forwarded), "backends get Forwarded (RFC 7239), too: for, host and proto, behind what trusted_proxies say"),
 		optional("via", text(&h.Via, "a name such as lb, or a host", anyText), "lb.example.org", "our name in Via, on requests and responses; default: none is added"),
 		optional("request_id", choice(&h.RequestID), "keep", "X-Request-ID for backends and clients: keep: the client's, if it is valid, else a new one; make: always a new one; off: theirs; default: off"),

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -115,7 +116,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			Sorry:      &lb.Page{File: "/etc/havip/sorry.html"},
 			ErrorPages: []lb.ErrorPage{{Statuses: []int{502, 504}, Page: lb.Page{File: "/etc/havip/50x.json", ContentType: "application/json", Status: 200}}}, InterceptErrors: true,
 
-			AddRequestHeaders: map[string]string{"X-Tag": "${route} ${arg_tag}"}, AddResponseHeaders: map[string]string{"Set-Cookie": "lb=${request_id}"},
+			AddRequestHeaders: http.Header{"X-Tag": {"${route} ${arg_tag}"}}, AddResponseHeaders: http.Header{"Set-Cookie": {"lb=${request_id}", "b=2"}, "X-Lb": {"a"}},
 			Forwarded: true, Via: "lb.example.org", RequestID: lb.RequestIDKeep,
 
 			RequestRate: 12.5, RequestBurst: 30, RequestsPerClient: 20, RequestsPerConnection: 1000, MaxURI: 2000,

@@ -40,6 +40,21 @@ func headers(to *map[string]string) value {
 	}}
 }
 
+// addedHeaders is a mapping from names of headers to values, of which there may be several.
+func addedHeaders(to *http.Header) value {
+	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
+		*to = make(http.Header)
+		pairs, _ := d.pairs(n, path)
+		for _, p := range pairs {
+			var values []string
+			at := join(path, p.name)
+			d.decode(oneOrList(&values, func(s *string) value { return text(s, "the value of a header", anyText) }), p.value, at)
+			d.at[at] = d.position(p.key)
+			(*to)[p.name] = values
+		}
+	}}
+}
+
 // httpHeader is headers for a request of a check.
 func httpHeader(to *http.Header) value {
 	return value{to: []*target{{to: to}}, decode: func(d *decoder, n *yaml.Node, path string) {
