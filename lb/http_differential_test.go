@@ -71,37 +71,50 @@ var conversations = []struct{ name, client, backend string }{
 // conversations come first, and then mixtures of them with errors.
 func TestLoopsAndHandlerAgree(t *testing.T) {
 	onlyNetHTTP(t, "which the event loops are compared with")
-	b := serveBoth(t)
-	for _, c := range conversations {
-		t.Run(c.name, func(t *testing.T) { b.compare(t, []byte(c.client), []byte(c.backend)) })
-	}
-	seed := uint64(time.Now().UnixNano())
-	r := rand.New(rand.NewPCG(seed, 0))
-	served := 0
-	t.Run(fmt.Sprintf("mixtures of seed %d", seed), func(t *testing.T) {
-		for range *mutations {
-			b.piece = []int{0, 8 << r.IntN(5)}[r.IntN(2)]
-			served += b.compare(t, mixed(r, true), mixed(r, false))
-		}
-	})
-	if served < *mutations/4 {
-		t.Errorf("%d conversations have had %d requests", *mutations, served)
+	for _, rules := range ruleSets {
+		t.Run(rules.name, func(t *testing.T) {
+			b := serveBoth(t, rules)
+			for _, c := range conversations {
+				t.Run(c.name, func(t *testing.T) { b.compare(t, []byte(c.client), []byte(c.backend)) })
+			}
+			for _, head := range hostileHeads {
+				t.Run(head, func(t *testing.T) { b.compare(t, []byte(head+aLastGet), []byte(anOK)) })
+			}
+			seed := uint64(time.Now().UnixNano())
+			r := rand.New(rand.NewPCG(seed, 0))
+			served := 0
+			t.Run(fmt.Sprintf("mixtures of seed %d", seed), func(t *testing.T) {
+				for range *mutations {
+					b.piece = []int{0, 8 << r.IntN(5)}[r.IntN(2)]
+					served += b.compare(t, mixed(r, true), mixed(r, false))
+				}
+			})
+			if served < *mutations/4 {
+				t.Errorf("%d conversations have had %d requests", *mutations, served)
+			}
+		})
 	}
 }
 
-// FuzzLoopsAndHandler is TestLoopsAndHandlerAgree for any bytes.
+// FuzzLoopsAndHandler is TestLoopsAndHandlerAgree for any bytes, and one of the ruleSets.
 func FuzzLoopsAndHandler(f *testing.F) {
-	for _, c := range conversations {
-		f.Add([]byte(c.client), []byte(c.backend))
+	var served []*both
+	for i, rules := range ruleSets {
+		served = append(served, serveBoth(f, rules))
+		for _, c := range conversations {
+			f.Add(byte(i), []byte(c.client), []byte(c.backend))
+		}
+		for _, head := range hostileHeads {
+			f.Add(byte(i), []byte(head+aLastGet), []byte(anOK))
+		}
 	}
 	// A request that is refused for its Host, with a NUL in its trailer: nothing may follow.
-	f.Add([]byte("POST / HTTP/1.1\r\nHost: a b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-A: 1\x00\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"), []byte("HTTP/1.1 204 No Content\r\n\r\n"))
-	b := serveBoth(f)
-	f.Fuzz(func(t *testing.T, client, backend []byte) {
+	f.Add(byte(0), []byte("POST / HTTP/1.1\r\nHost: a b\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-A: 1\x00\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"), []byte("HTTP/1.1 204 No Content\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, rules byte, client, backend []byte) {
 		if len(client)+len(backend) > 4<<10 || strings.Contains(strings.ToLower(string(client)), "100-continue") {
 			return // a wait for 100 takes its time
 		}
-		b.compare(t, client, backend)
+		served[int(rules)%len(served)].compare(t, client, backend)
 	})
 }
 
@@ -111,7 +124,7 @@ var (
 		"Content-Length: 3", "Content-Length: 0", "Content-Length: +3", "Transfer-Encoding: chunked", "Transfer-Encoding: identity",
 		"Transfer-Encoding:\tCHUNKED", "Connection: close", "Connection: keep-alive", "Connection: X-A, TE", "TE: trailers", "Host: y", "Host:", "X-A: 1",
 		"X-a:2", "A:\t \xff ", "X_A: 1", "X-Forwarded-For: 192.0.2.1", "X-Real-IP: x", "Forwarded: for=y", "Trailer: X-A", "Upgrade: x", "Cookie: a=b",
-		"Max-Forwards: 1", "Authorization: NTLM x", " folded", "Content-Length : 3", "Content_Length: 3", "Range: bytes=0-", "Pragma: no-cache", "",
+		"Max-Forwards: 1", "Authorization: NTLM x", "Authorization: Basic c2hhOnNlY3JldA==", " folded", "Content-Length : 3", "Content_Length: 3", "Range: bytes=0-", "Pragma: no-cache", "",
 	}
 	backendLines = []string{
 		"Content-Length: 2", "Content-Length: 0", "Content-Length: 5", "Transfer-Encoding: chunked", "Connection: close", "Connection: X-A", "X-A: 1",
