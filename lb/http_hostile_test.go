@@ -34,8 +34,8 @@ var ruleSets = []ruleSet{
 			RequestHeaders:  map[string]string{"Host": "${http_host}", "X-Said": echoes, "X-A": "${header_x_a}${arg_a}", "Authorization": ""},
 			ResponseHeaders: map[string]string{"X-Said": echoes, "X-Route": "${backend}"},
 			Rules: Rules{
-				AddRequestHeaders:  map[string]string{"Link": "<${uri}>; a=${header_x_a}", "Cookie": "b=${cookie_a}"},
-				AddResponseHeaders: map[string]string{"Set-Cookie": "a=${arg_a}; Path=${path}", "Link": "<${uri}>"},
+				AddRequestHeaders:  http.Header{"Link": {"<${uri}>; a=${header_x_a}"}, "Cookie": {"b=${cookie_a}"}},
+				AddResponseHeaders: http.Header{"Set-Cookie": {"a=${arg_a}; Path=${path}"}, "Link": {"<${uri}>"}},
 				Forwarded:          true, Via: "lb", HashKey: "${cookie_a}${header_x_a}${arg_a}",
 			},
 		}
@@ -59,7 +59,7 @@ var ruleSets = []ruleSet{
 			{Name: "post", Methods: []string{"POST"}, HandlerConfig: rules(Rules{Redirect: Redirect{Location: "https://${http_host}${uri}", Status: 308}})},
 			{Name: "group", Paths: []string{"~ ^/(.)(.*)$"}, HandlerConfig: rules(Rules{Redirect: Redirect{Location: "/${1}/${2}?${query}&a=${header_X-A}", Status: 301}})},
 			{Name: "host", Hosts: []string{"y"}, HandlerConfig: rules(Rules{Answer: Answer{Status: 404, Content: echoes}})},
-			{Name: "path", Methods: []string{"HEAD", "OPTIONS"}, HandlerConfig: rules(Rules{Redirect: Redirect{Location: "${path}"}, AddResponseHeaders: map[string]string{"Link": "<${uri}>"}})},
+			{Name: "path", Methods: []string{"HEAD", "OPTIONS"}, HandlerConfig: rules(Rules{Redirect: Redirect{Location: "${path}"}, AddResponseHeaders: http.Header{"Link": {"<${uri}>"}}})},
 		}}
 	}},
 	{"bodies and retries", func(t testing.TB) HandlerConfig {
