@@ -331,7 +331,7 @@ func (c *httpConn) leave(err error) {
 	if t.responded {
 		t.x.brokenOff(errClient{err}, attempt{left: true})
 	} else {
-		t.x.refused(err)
+		t.x.unserved(err)
 		t.x.told.Left = true
 	}
 	t.x.close(c.l.time())

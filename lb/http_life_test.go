@@ -63,7 +63,7 @@ func TestEveryRequestIsRecorded(t *testing.T) {
 			t.Errorf("%q: %+v", tt.request, r)
 		}
 	}
-	if st := h.Stats(); st.Accepted != 5 || st.Active != 0 || st.Failed != 4 || st.Received != 15 || st.Sent != 5+29+29+23+16 {
+	if st := h.Stats(); st.Accepted != 5 || st.Active != 0 || st.Refused != 4 || st.Received != 15 || st.Sent != 5+29+29+23+16 {
 		t.Errorf("%+v", st)
 	}
 	if b := h.pool().Status().Backends[0]; b.Ended != 1 || b.Lasted <= 0 {

@@ -114,8 +114,15 @@ func idempotent(method string) bool {
 	return false
 }
 
-// refused accounts for a request that is answered in a backend's place, or not at all.
+// refused accounts for a request that no backend should see: a rule, a limit or what the client
+// has sent keeps it from them.
 func (x *exchange) refused(err error) {
+	x.record.Reason = err.Error()
+	x.count.refused.Add(1)
+}
+
+// unserved accounts for a request that no backend has answered although one should have.
+func (x *exchange) unserved(err error) {
 	x.record.Reason = err.Error()
 	x.count.failed.Add(1)
 }
@@ -125,12 +132,13 @@ func (x *exchange) refused(err error) {
 // not come to its end; nil: it may. Where the next request begins is not known then.
 func (x *exchange) failure(err, broken error) (status int, cause error) {
 	status = failureStatus(err, broken)
+	account := x.unserved
 	if broken != nil {
-		err = fmt.Errorf("request body: %w", broken)
+		err, account = fmt.Errorf("request body: %w", broken), x.refused
 	}
 	x.cfg.log.Warn("request not served", "client", x.client, "method", strings.Clone(x.req.Method),
 		"host", strings.Clone(x.authority), "status", status, "err", err)
-	x.refused(err)
+	account(err)
 	return status, err
 }
 

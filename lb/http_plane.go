@@ -66,10 +66,11 @@ func (p *HTTP) Reconfigure(cfg HTTPConfig) error {
 }
 
 // Stats returns what p has done since it was made. Active and Accepted count requests,
-// Refused and Paused connections.
+// Paused connections, and Refused both.
 func (p *HTTP) Stats() Stats {
 	s, conns := p.handler.Stats(), p.gate.counters.stats()
-	s.Refused, s.Paused = conns.Refused, conns.Paused
+	s.Refused += conns.Refused
+	s.Paused = conns.Paused
 	return s
 }
 

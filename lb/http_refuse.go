@@ -29,7 +29,7 @@ func (x *handling) failRequest(err error) {
 	broken := x.body.readError()
 	// Nobody is left to answer.
 	if err == errLeft || x.ctx.Err() != nil && !isTimeout(broken) {
-		x.refused(err)
+		x.unserved(err)
 		x.told.Left = true
 		panic(http.ErrAbortHandler)
 	}

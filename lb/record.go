@@ -82,7 +82,11 @@ func LogRecords(log *slog.Logger) (record func(Record), flush func()) {
 type Stats struct {
 	Active   int64  // connections, sessions or requests under way
 	Accepted uint64 // all that were accepted
-	Refused  uint64 // turned away by Limits, or because the PROXY header, TLS or server name before the data was bad or late
+	// Refused are those that were turned away by Limits, or because the PROXY header, TLS or
+	// server name before the data was bad or late; and requests that the Rules, such as Access,
+	// Auth, Maintenance and their limits, keep from backends, or that are none that a backend
+	// should see. Answers and redirects are no refusals.
+	Refused  uint64
 	Failed   uint64 // not served: no backend was reached or, of requests, has answered
 	Retries  uint64 // backends tried in vain
 	Paused   uint64 // pauses of accepting; a long one may count several times
