@@ -52,10 +52,14 @@ type Route struct {
 	// Sources are the networks that have the client. Default: all clients.
 	Sources []netip.Prefix
 	// HandlerConfig is what becomes of the requests. Fields that are zero are those of the
-	// Handler, but for Redirect, Answer and Rewrite. What concerns requests before their route
+	// Handler, unless Own has them, but for Redirect, Answer and Rewrite. With a HashKey of its
+	// own a route has no Key of the Handler, with pages of its own no ErrorHandler. What concerns requests before their route
 	// is known is the Handler's alone: MaxHeader, MaxFields, Underscores, TrustedProxies, Record and Logger;
 	// and a route has no Routes.
 	HandlerConfig
+	// Own are names of fields of the HandlerConfig whose zero values count: with "MaxBody" and a
+	// MaxBody of 0, bodies have no bound, whatever the Handler says. Default: none.
+	Own []string
 }
 
 // ownAlone are the fields of a HandlerConfig that a route does not take over.
@@ -65,18 +69,26 @@ var ownAlone = []string{"Routes", "Redirect", "Answer", "Rewrite"}
 var handlersAlone = []string{"Routes", "MaxHeader", "MaxFields", "Underscores", "TrustedProxies", "RequestsPerConnection", "Record", "Logger"}
 
 // inherit returns the configuration of a route of the Handler with the configuration c.
-func (c HandlerConfig) inherit(own HandlerConfig) HandlerConfig {
-	inheritFields(reflect.ValueOf(&own).Elem(), reflect.ValueOf(&c).Elem())
+func (c HandlerConfig) inherit(r Route) HandlerConfig {
+	own := r.HandlerConfig
+	if own.HashKey != "" {
+		c.Key = nil
+	}
+	if len(own.ErrorPages) > 0 || own.Sorry != nil || own.MaintenancePage != nil {
+		c.ErrorHandler = nil
+	}
+	inheritFields(reflect.ValueOf(&own).Elem(), reflect.ValueOf(&c).Elem(), r.Own)
 	return own
 }
 
-func inheritFields(own, from reflect.Value) {
+// inheritFields gives the fields of own that are zero, and not named, the values of from.
+func inheritFields(own, from reflect.Value, named []string) {
 	for i := range own.NumField() {
 		f := own.Type().Field(i)
 		switch {
 		case f.Anonymous:
-			inheritFields(own.Field(i), from.Field(i))
-		case own.Field(i).IsZero() && !slices.Contains(ownAlone, f.Name):
+			inheritFields(own.Field(i), from.Field(i), named)
+		case own.Field(i).IsZero() && !slices.Contains(ownAlone, f.Name) && !slices.Contains(named, f.Name):
 			own.Field(i).Set(from.Field(i))
 		}
 	}
@@ -88,7 +100,7 @@ func (c HandlerConfig) validateRoutes() error {
 	seen := make(map[string]bool)
 	for i, r := range c.Routes {
 		at := fmt.Sprintf("Routes[%d]", i)
-		errs = append(errs, field.In(at, r.validate()), field.In(at, c.validateRouteConfig(r.HandlerConfig)), field.In(at, r.validateGroups(r.groups())),
+		errs = append(errs, field.In(at, r.validate()), field.In(at, c.validateRouteConfig(r)), field.In(at, r.validateGroups(r.groups())),
 			field.If(seen[r.Name], at+".Name", "%q: taken by another route: want one of its own", r.Name))
 		seen[r.Name] = true
 	}
@@ -96,20 +108,25 @@ func (c HandlerConfig) validateRoutes() error {
 }
 
 // validateRouteConfig returns what is wrong with what becomes of the requests of a route.
-func (c HandlerConfig) validateRouteConfig(own HandlerConfig) error {
+func (c HandlerConfig) validateRouteConfig(r Route) error {
 	for _, name := range handlersAlone {
-		if v := reflect.ValueOf(own).FieldByName(name); !v.IsZero() {
+		if v := reflect.ValueOf(r.HandlerConfig).FieldByName(name); !v.IsZero() || slices.Contains(r.Own, name) {
 			return field.Errorf(name, "want none in a route: it is known only when that counts no more")
 		}
 	}
-	alone := own
+	for i, name := range r.Own {
+		if f, ok := reflect.TypeFor[HandlerConfig]().FieldByName(name); !ok || f.Anonymous {
+			return field.Errorf(fmt.Sprintf("Own[%d]", i), "%q: want the name of a field, such as MaxBody", name)
+		}
+	}
+	alone := r.HandlerConfig
 	if alone.Pool == nil {
 		alone.Pool = c.Pool
 	}
 	if err := alone.validateOwn(false); err != nil {
 		return err
 	}
-	return c.inherit(own).validateOwn(own.Redirect == Redirect{} && own.Answer == Answer{})
+	return c.inherit(r).validateOwn(r.Redirect == Redirect{} && r.Answer == Answer{})
 }
 
 // groups returns how many groups the regular expressions of valid Paths have, at most.

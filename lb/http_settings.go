@@ -77,7 +77,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	}
 	s.inLoops = s.loopable()
 	for _, r := range cfg.Routes {
-		to := newHandlerSettings(given.inherit(r.HandlerConfig))
+		to := newHandlerSettings(given.inherit(r))
 		to.ruled, to.log = true, s.log // ruled: decide is asked
 		s.routed = append(s.routed, to)
 		s.inLoops = s.inLoops && to.inLoops && !to.Pool.snap.Load().again

@@ -111,7 +111,7 @@ func (v value) tree(hidden bool) (t tree) {
 		t = v.optional()
 	case v.keys != nil:
 		t = mappingOf(v.keys)
-	case v.items != nil && v.sections() != nil:
+	case v.items != nil && v.sections() != nil && !v.to[0].isAnothers() && !v.to[0].isEmptied():
 		t = v.list()
 	default:
 		t = v.plain()
@@ -129,7 +129,7 @@ const servicesOwn = "(the service's)"
 func (v value) optional() tree {
 	rows := v.rowsOf()
 	switch {
-	case rows == nil && len(v.to) > 0 && v.to[0].inherited:
+	case rows == nil && len(v.to) > 0 && v.to[0].isAnothers():
 		return tree{isPlain: true, usual: true, text: servicesOwn}
 	case rows == nil:
 		return tree{isPlain: true, usual: true}
@@ -185,13 +185,17 @@ func (v value) plain() tree {
 		if i == 0 {
 			t.text = to.said(field)
 		}
-		if to.inherited && field.IsZero() {
+		if to.isAnothers() {
 			if !to.whole {
 				t.text = servicesOwn
+				t.values[i] = servicesOwn
 			}
 			continue
 		}
-		t.usual = t.usual && (to.home == nil && field.IsZero() || to.home != nil && reflect.DeepEqual(field.Interface(), to.preset().Interface()))
+		if to.inherited != nil && t.text == "" && !to.whole {
+			t.text = map[reflect.Kind]string{reflect.Slice: "[]", reflect.Map: "{}"}[field.Kind()]
+		}
+		t.usual = t.usual && !to.isEmptied() && (to.home == nil && field.IsZero() || to.home != nil && reflect.DeepEqual(field.Interface(), to.preset().Interface()))
 	}
 	return t
 }
@@ -283,7 +287,7 @@ func (t *tree) inline() string {
 			parts = append(parts, c.inline())
 		case c.isPlain && c.usual:
 		default:
-			if text := c.inline(); text != "{}" && text != "[]" && text != "" {
+			if text := c.inline(); text != "" && (c.isPlain || text != "{}" && text != "[]") {
 				parts = append(parts, c.name+": "+text)
 			}
 		}

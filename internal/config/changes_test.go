@@ -66,8 +66,10 @@ func TestChanges(t *testing.T) {
 		{"  hostnames: [lb01.example.org]\n", ""},
 		{"mode: udp", "mode: udp\n    idle_timeout: 7s"},
 		{"http: {max_body: 1GiB, access: [allow all]}", "http: {access: [allow all], auth: off, request_headers: {X-A: s3cret}, redirect: {location: /x}}"},
-		{"- {name: rest, paths: [/]}", "- {name: rest, paths: [/], http: {auth: {file: /etc/havip/htpasswd}, sticky: off}}"},
-		{"- {name: rest, paths: [/]}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {auth: off, max_body: 5}}"},
+		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/], http: {auth: {file: /etc/havip/htpasswd}, sticky: off}}"},
+		{"http: {max_body: 1GiB, access: [allow all]}", "http: {max_body: 0, access: [], error_pages: [], request_headers: {}, maintenance: false}"},
+		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {max_body: 0, access: []}}"},
+		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {auth: off, max_body: 5}}"},
 	}
 	for _, edit := range append(edits, more...) {
 		text := strings.Replace(string(data), edit[0], edit[1], 1)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/havip/havip/internal/field"
@@ -56,8 +57,9 @@ type target struct {
 	// positive: a zero in the file is no number for the field, whose default follows
 	// from what the home alone does not know.
 	positive bool
-	// inherited: without a key the field stays zero, which stands for the value of another.
-	inherited bool
+	// inherited: without a key the field stays zero, which stands for the value of another; here
+	// are the names of the fields that the file says to be zero. nil: nothing is inherited.
+	inherited *[]string
 	// whole: it is zero with all of its mapping, which is not inherited.
 	whole bool
 	// not: the field says the opposite of the key.
@@ -108,6 +110,21 @@ func fieldName(config reflect.Value, to any) string {
 		}
 	}
 	return ""
+}
+
+// isAnothers reports whether the value is that of another field, which is inherited.
+func (t *target) isAnothers() bool {
+	return t.inherited != nil && t.field().IsZero() && !slices.Contains(*t.inherited, t.name)
+}
+
+// isEmptied reports whether the file says zero, or nothing, in the place of another value.
+func (t *target) isEmptied() bool {
+	f := t.field()
+	switch f.Kind() {
+	case reflect.Slice, reflect.Map:
+		return t.inherited != nil && !f.IsNil() && f.Len() == 0
+	}
+	return t.inherited != nil && !t.whole && f.IsZero() && !t.isAnothers()
 }
 
 func (t *target) field() reflect.Value { return reflect.ValueOf(t.to).Elem() }

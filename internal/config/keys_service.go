@@ -107,7 +107,8 @@ func (r *ServiceRoute) value() value {
 		optional("sources", list(&r.Sources, trusted), "[192.168.0.0/16]", "networks of clients; default: all"),
 		optional("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above; mode tcp requires it; default in mode http: the service's"),
 		optional("check", serviceCheckAsAbove(&r.Check), "{type: tcp}", "as above; default: the service's"),
-		optional("http", inherited(object(routeKeys(&r.HTTP))), "{max_body: 1GiB}", "as http above, for these requests; what is left out is the service's; a mapping or a list, such as request_headers, replaces the service's as a whole"),
+		optional("http", inherited(object(routeKeys(&r.HTTP)), &r.Own), "{max_body: 1GiB}",
+			"as http above, for these requests; what is left out is the service's, what is given counts, be it 0, false or []; a mapping or a list, such as request_headers, replaces the service's as a whole"),
 	}, inside(r)))
 }
 

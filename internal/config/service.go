@@ -61,12 +61,14 @@ type ServiceRoute struct {
 	Headers               map[string]string
 	Sources               []netip.Prefix
 	HTTP                  lb.HTTPConfig // what is zero is the service's; of a route only the HandlerConfig is used
+	Own                   []string      // names of fields of HTTP that are zero, and not the service's
 }
 
 // HTTPRoutes are the routes of mode http. pool returns the pool of a route with backends.
 func (s Service) HTTPRoutes(pool func(route string) *lb.Pool) (routes []lb.Route) {
 	for _, r := range s.Routes {
-		to := lb.Route{Name: r.Name, Hosts: r.Hosts, Paths: r.Paths, Methods: r.Methods, Headers: r.Headers, Sources: r.Sources, HandlerConfig: r.HTTP.HandlerConfig}
+		to := lb.Route{Name: r.Name, Hosts: r.Hosts, Paths: r.Paths, Methods: r.Methods, Headers: r.Headers, Sources: r.Sources,
+			HandlerConfig: r.HTTP.HandlerConfig, Own: r.Own}
 		if len(r.Backends) > 0 {
 			to.Pool = pool(r.Name)
 		}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -95,7 +96,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 				Headers: map[string]string{"X-Version": "~ ^2", "Cookie": ""}, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 				Backends: []lb.Backend{backend("192.168.31.243:8080")},
 				HTTP:     lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{MaxBody: 1 << 30, Rules: lb.Rules{Access: []lb.AccessRule{{}}}}}},
-			{Name: "rest", Paths: []string{"/"}},
+			{Name: "rest", Paths: []string{"/"}, HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{RetryStatuses: []int{}}}}, Own: []string{"Maintenance"}},
 		},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{
 			Access:    []lb.AccessRule{{From: netip.MustParsePrefix("10.0.0.0/8")}, {Deny: true}},
@@ -133,6 +134,46 @@ func TestWeightZero(t *testing.T) {
 	}
 	if b := c.Services[0].Pool.Backends; b[0].Weight != -1 || b[1].Weight != 1 {
 		t.Errorf("weights %d and %d, want -1, which is none, and 1", b[0].Weight, b[1].Weight)
+	}
+}
+
+// TestRoutesSayZero: what a route's file says counts, be it zero, and what it does not say is the
+// service's.
+func TestRoutesSayZero(t *testing.T) {
+	const above = `{max_body: 5, maintenance: true, intercept_errors: true, retry_non_idempotent: true, forwarded: true, via: lb, backend_protocol: http2, reuse: always,
+		request_rate: 5, request_burst: 9, requests_per_client: 5, max_uri: 100, hash_key: "${host}", request_id: make, retry_statuses: [503], access: [deny all], error_pages: [{statuses: [502], file: /etc/havip/sorry.html}],
+		request_headers: {A: b}, response_headers: {A: b}, add_request_headers: {A: b}, add_response_headers: {A: b},
+		auth: {realm: x, file: /etc/havip/htpasswd}, compress: {encodings: [gzip]}, sticky: {cookie: a, secret: 0123456789abcdef}, sorry: {file: /etc/havip/sorry.html}, maintenance_page: {file: /etc/havip/sorry.html}}`
+	const none = `{max_body: 0, maintenance: false, intercept_errors: false, retry_non_idempotent: false, forwarded: false, via: "", backend_protocol: http1, reuse: safe,
+		request_rate: 0, requests_per_client: 0, max_uri: 0, hash_key: "", request_id: off, retry_statuses: [], access: [], error_pages: [],
+		request_headers: {}, response_headers: {}, add_request_headers: {}, add_response_headers: {},
+		auth: off, compress: off, sticky: off, sorry: off, maintenance_page: off}`
+	c, err := pretend("f.yaml", []byte(`services: [{name: web, listen: ":80", backends: ["192.0.2.7:80"], http: `+above+`,
+		routes: [{name: all, paths: [/all], http: `+none+`}, {name: some, paths: [/some], http: {max_body: 0}}, {name: same}]}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.Services[0]
+	routes := s.HTTPRoutes(nil)
+	if want := []string{"MaxBody"}; !slices.Equal(routes[1].Own, want) || routes[2].Own != nil {
+		t.Errorf("own are %q and %q, want %q and none", routes[1].Own, routes[2].Own, want)
+	}
+	// All that is zero, or empty, was said, and the rest means "off".
+	own := routes[0].Own
+	for _, want := range []string{"MaxBody", "Maintenance", "InterceptErrors", "RetryNonIdempotent", "Forwarded", "Via", "BackendProtocol", "Reuse", "HashKey"} {
+		if !slices.Contains(own, want) {
+			t.Errorf("%s is the service's; own are %q", want, own)
+		}
+	}
+	// No key of a route is left out of the two texts above but those that cannot be zero.
+	for _, k := range routeKeys(new(lb.HTTPConfig)) {
+		if slices.Contains([]string{"response_timeout", "client_timeout", "tunnel_timeout", "buffering", "buffer_memory", "buffer_folder", "buffer_total",
+			"redirect", "answer", "rewrite", "retry_after", "retry_budget", "request_burst"}, k.name) {
+			continue
+		}
+		if !strings.Contains(none, k.name+": ") || !strings.Contains(above, k.name+": ") {
+			t.Errorf("%s: not tried", k.name)
+		}
 	}
 }
 

@@ -83,7 +83,7 @@ type value struct {
 // setDefaults gives each field its library's default.
 func (v value) setDefaults() {
 	for _, t := range v.to {
-		if t.home != nil && !t.inherited {
+		if t.home != nil && t.inherited == nil {
 			t.field().Set(t.preset())
 		}
 	}
@@ -247,22 +247,31 @@ func typed[T any](of *T, to *string, types, all []variant[T]) value {
 }
 
 // inherited makes of a mapping one whose keys have no defaults: what the file does not say is
-// that of another mapping, which has been documented.
-func inherited(v value) value {
+// that of another mapping, which has been documented. In own there are, when the mapping has been
+// read, the names of the fields that the file says to be zero.
+func inherited(v value, own *[]string) value {
 	v.asAbove = true
 	for i := range v.keys {
 		k := &v.keys[i]
 		k.setting, k.preset, k.required = false, "", false
 		for _, t := range k.value.to {
-			t.inherited = true
+			t.inherited = own
 		}
-		for _, inner := range inherited(k.value).keys { // redirect, answer and rewrite are a route's own
+		for _, inner := range inherited(k.value, own).keys { // redirect, answer and rewrite are a route's own
 			for _, t := range inner.value.to {
 				t.whole = true
 			}
 		}
 	}
-	return v
+	return v.then(func(d *decoder, _ *yaml.Node, path string) {
+		for _, k := range v.keys {
+			for _, t := range k.value.to {
+				if d.given(join(path, k.name)) && t.name != "" && t.field().IsZero() {
+					*own = append(*own, t.name)
+				}
+			}
+		}
+	})
 }
 
 // maybe is an optional mapping: without it the pointer stays nil.
@@ -279,17 +288,18 @@ func maybe[T any](to **T, keys func(*T) []key) value {
 	}}
 }
 
-// list is a list with at least one item. A wrong item stays in the list as a zero value,
+// list is a list with at least one item, unless it takes the place of another. A wrong item stays in the list as a zero value,
 // so that the indices match those of the file.
 func list[T any](to *[]T, item func(*T) value) value {
+	t := &target{to: to}
 	return value{
-		to: []*target{{to: to}},
+		to: []*target{t},
 		decode: func(d *decoder, n *yaml.Node, path string) {
 			if n.Kind != yaml.SequenceNode {
 				d.fail(path, "%s: want a list, such as [a, b]", d.describe(n))
 				return
 			}
-			if len(n.Content) == 0 {
+			if len(n.Content) == 0 && t.inherited == nil {
 				d.fail(path, "empty list: add to it or leave the key out")
 			}
 			*to = make([]T, len(n.Content))
