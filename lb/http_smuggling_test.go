@@ -26,7 +26,7 @@ func briefly(rec *labtest.Recorder) []string {
 	for _, r := range rec.Requests() {
 		head, body, _ := strings.Cut(r, "\r\n\r\n")
 		lines := slices.DeleteFunc(strings.Split(head, "\r\n"), func(line string) bool {
-			return strings.HasPrefix(line, "X-Forwarded-") || strings.HasPrefix(line, "X-Real-IP")
+			return strings.HasPrefix(line, "X-Forwarded-") || strings.HasPrefix(line, "X-Real-IP") || strings.HasPrefix(line, "X-Rule")
 		})
 		brief = append(brief, strings.Join(lines, "|")+"||"+body)
 	}
@@ -37,12 +37,33 @@ func briefly(rec *labtest.Recorder) []string {
 // with a request that must not reach a backend as a part of the first, nor be taken for
 // a part of it; where the end of the first is uncertain it must not reach one at all.
 func TestRequestSmuggling(t *testing.T) {
+	t.Run("no rules", func(t *testing.T) { testRequestSmuggling(t, HandlerConfig{}) })
+	t.Run("rules", func(t *testing.T) { testRequestSmuggling(t, quietRules()) })
+}
+
+// quietRules are rules of most kinds that leave as they are the requests and the responses of
+// the tests here, but for headers named X-Rule.
+func quietRules() HandlerConfig {
+	return HandlerConfig{
+		RequestHeaders: map[string]string{"X-Rule": echoes}, ResponseHeaders: map[string]string{"X-Rule": echoes},
+		Rules: Rules{
+			Access: []AccessRule{{}}, MaxURI: 1000, RequestsPerClient: 1000, RequestRate: 100_000, HashKey: "${cookie_a}${uri}",
+			AddRequestHeaders: http.Header{"X-Rule-Added": {"<${uri}>"}}, Sticky: &Sticky{Cookie: "rule", Key: []byte("0123456789abcdef")},
+		},
+		Routes: []Route{
+			{Name: "no", Paths: []string{"~ ^/(no|none)$"}, Methods: []string{"GET"}, HandlerConfig: HandlerConfig{Rules: Rules{Redirect: Redirect{Location: "/${uri}"}}}},
+			{Name: "all", Paths: []string{"/"}, HandlerConfig: HandlerConfig{Rules: Rules{Rewrite: Rewrite{Regexp: "(?s)^/(.*)$", Replacement: "/$1"}}}},
+		},
+	}
+}
+
+func testRequestSmuggling(t *testing.T, cfg HandlerConfig) {
 	const (
 		next  = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 		chunk = "3\r\nabc\r\n0\r\n\r\n"
 	)
 	rec, b := record(t)
-	s, h := front(t, HandlerConfig{}, b)
+	s, h := front(t, cfg, b)
 	plain := "POST / HTTP/1.1|Host: x|Content-Length: 3||abc"
 	chunked := "POST / HTTP/1.1|Host: x|Transfer-Encoding: chunked||" + chunk
 	post := func(headers, body string) string {

@@ -273,19 +273,24 @@ var responseTraps = []struct {
 // response, and the next request gets its own.
 func TestResponseTraps(t *testing.T) {
 	for _, front := range trapFronts() {
-		t.Run(front.name, func(t *testing.T) {
-			for _, tt := range responseTraps {
-				t.Run(tt.name, func(t *testing.T) {
-					s := front.serve(t, HandlerConfig{}, scripted(t, tt.response, tt.hangsUp))
-					if got := s.ask(t, tt.method, ""); got != tt.want {
-						t.Errorf("%q, want %q", got, tt.want)
-					}
-					if got := s.ask(t, "GET", ""); got != tt.next {
-						t.Errorf("then %q, want %q", got, tt.next)
-					}
-				})
+		for rules, cfg := range map[string]HandlerConfig{"": {}, ", rules": quietRules()} {
+			if rules != "" {
+				cfg.Compress = &Compress{Encodings: []Encoding{EncodingGzip}, MinLength: 1} // which no client here accepts
 			}
-		})
+			t.Run(front.name+rules, func(t *testing.T) {
+				for _, tt := range responseTraps {
+					t.Run(tt.name, func(t *testing.T) {
+						s := front.serve(t, cfg, scripted(t, tt.response, tt.hangsUp))
+						if got := s.ask(t, tt.method, ""); got != tt.want {
+							t.Errorf("%q, want %q", got, tt.want)
+						}
+						if got := s.ask(t, "GET", ""); got != tt.next {
+							t.Errorf("then %q, want %q", got, tt.next)
+						}
+					})
+				}
+			})
+		}
 	}
 }
 
