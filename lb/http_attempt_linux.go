@@ -150,7 +150,7 @@ func (c *httpConn) useBackend() {
 	x.record.Connect = time.Duration(c.l.Now() - int64(x.record.Start.Sub(reactor.Time(0))))
 	b.user, b.state, b.to = c, backendBusy, c.destination()
 	b.in = nil
-	c.state = connRelaying
+	c.state, t.awaited = connRelaying, 0
 	t.at, t.uploaded, t.stopped, t.heads = t.body, false, false, 0
 	t.res.Reset() // an earlier attempt may have left a part of a head
 	if t.heldAt = 0; t.held == nil {

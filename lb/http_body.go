@@ -36,7 +36,8 @@ type replayBody struct {
 	settled bool        // no other attempt will be made
 	read    int64       // bytes read from the client
 	err     error       // how the body ended: io.EOF if it is complete
-	stopped bool        // no read may begin
+	pace    pace
+	stopped bool // no read may begin
 }
 
 var (
@@ -130,9 +131,13 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 
 // readClient reads from the client. b.mu is held, but not while the client is awaited.
 func (b *replayBody) readClient(p []byte) (int, error) {
-	deadline := time.Now().Add(b.cfg.ClientTimeout)
+	start := time.Now()
+	deadline := start.Add(b.cfg.patience(&b.pace))
 	_ = b.rc.SetReadDeadline(deadline)
 	n, err := b.awaitClient(p)
+	waited := time.Since(start)
+	slow := n == 0 && b.cfg.isSlow(&b.pace, waited)
+	b.cfg.notePace(&b.pace, waited, n)
 	if length := b.in.ContentLength; length >= 0 {
 		// The body of a middleware may have any length.
 		if b.read+int64(n) > length {
@@ -148,6 +153,8 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 	b.read += int64(n)
 	if isTimeout(err) && time.Now().Before(deadline) {
 		err = errBodyOver // the read was interrupted
+	} else if isTimeout(err) && slow {
+		err = errBodySlow
 	}
 	// The deadline would also end net/http's watch for the client's departure, and in HTTP/2
 	// the body, even if nobody reads it.

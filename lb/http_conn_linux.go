@@ -141,7 +141,7 @@ func (c *httpConn) expireTimer() {
 		c.noteHalfHead(http.StatusRequestTimeout, errHeadLate)
 		c.hangUp()
 	case connBuffering:
-		c.breakBody(errBodyLate)
+		c.bodyLate()
 	case connStarved:
 		c.l.in.counters.starved.Add(-1)
 		c.state = connDialing
@@ -155,7 +155,7 @@ func (c *httpConn) expireTimer() {
 		case c.full() || t.duct.piped > 0:
 			c.leave(errClientStalled)
 		case c.awaitsBody():
-			c.breakBody(errBodyLate)
+			c.bodyLate()
 		default:
 			c.sound()
 		}

@@ -124,6 +124,18 @@ type Rules struct {
 	// MaxURI bounds the bytes of a request's target, as the client sends it. Longer ones get
 	// 414. 0 or negative: no bound but MaxHeader; 0 of a route: the Handler's.
 	MaxURI int
+	// MinRate is how many bytes of a body a client must send per second, on average, while more
+	// of it is awaited. One that is slower for MinRateGrace gets 408: ClientTimeout alone ends
+	// none that sends a byte now and then. A backend that takes its time does not count. With it
+	// a client may not be silent for longer than MinRateGrace: the stream of a gRPC call, or
+	// events that are sent as they occur, need a route without. Responses need none: within each
+	// ClientTimeout a client must have taken about what its socket holds.
+	//
+	// 0 or negative: any rate; 0 of a route: the Handler's. Any by default: nobody can tell a
+	// client that has nothing to send from one that holds back. 240 is what IIS wants.
+	// Default of MinRateGrace: 30 s.
+	MinRate      int
+	MinRateGrace time.Duration
 }
 
 // WithDefaults returns r with its zero fields filled in.
@@ -134,6 +146,7 @@ func (r Rules) WithDefaults() Rules {
 	r.BufferMemory = cmp.Or(r.BufferMemory, defaultBufferMemory)
 	r.BufferFolder = cmp.Or(r.BufferFolder, defaultBufferFolder)
 	r.BufferTotal = cmp.Or(r.BufferTotal, defaultBufferTotal)
+	r.MinRateGrace = cmp.Or(r.MinRateGrace, defaultMinRateGrace)
 	if r.RequestRate > 0 {
 		r.RequestBurst = cmp.Or(r.RequestBurst, max(1, int(r.RequestRate)))
 	}
@@ -165,5 +178,6 @@ func (r Rules) Validate() error {
 		validateSticky(r.Sticky),
 		validateHashKey(r.HashKey),
 		validateRequests(&r),
+		validateMinRate(&r),
 	)
 }

@@ -23,6 +23,8 @@ type turnState struct {
 	// Of the request.
 	begun   bool  // its head came in pieces, for which there is a time
 	body    int   // where in httpConn.in the body begins
+	pace    pace  // at which the body comes
+	awaited int64 // when waiting for more of it began; 0: nobody does
 	broken  error // why the body cannot be read to its end
 	dropped bool  // not all of the body was kept, so there is no further attempt
 	asked   bool  // the client has been told to send the body

@@ -3,6 +3,7 @@ package lb
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,11 +116,11 @@ func (c *httpConn) fillUpDuct() (n int, ok bool) {
 		return 0, false
 	}
 	if n > 0 {
-		c.l.timers.Stop(&c.timer)
 		t.up.skip(n)
 		t.x.record.Received = t.up.moved
+		return n, c.bodyCame(n)
 	}
-	return n, true
+	return 0, true
 }
 
 // readBody reads some of the body.
@@ -140,8 +141,44 @@ func (c *httpConn) readBody(p []byte) (n int, ok bool) {
 		c.breakBody(errBodyShort)
 		return 0, false
 	}
-	c.l.timers.Stop(&c.timer)
+	if !c.bodyCame(n) {
+		return 0, false
+	}
 	return n, true
+}
+
+// bodyCame notes that n bytes of the body have come. It reports whether the request goes on.
+func (c *httpConn) bodyCame(n int) bool {
+	t := c.t
+	c.l.timers.Stop(&c.timer)
+	slow := c.isSlow()
+	t.x.cfg.notePace(&t.pace, c.awaitedFor(), n)
+	t.awaited = 0
+	if slow && t.x.cfg.isSlow(&t.pace, 0) {
+		c.breakBody(errBodySlow)
+		return false
+	}
+	return true
+}
+
+// awaitedFor returns how long the body has been awaited now.
+func (c *httpConn) awaitedFor() time.Duration {
+	if c.t.awaited == 0 {
+		return 0
+	}
+	return time.Duration(c.l.Now() - c.t.awaited)
+}
+
+// isSlow reports whether the body comes too slowly. The timer may have been about something else.
+func (c *httpConn) isSlow() bool { return c.t.x.cfg.isSlow(&c.t.pace, c.awaitedFor()) }
+
+// bodyLate ends a request whose body is awaited for too long.
+func (c *httpConn) bodyLate() {
+	if c.isSlow() {
+		c.breakBody(errBodySlow)
+		return
+	}
+	c.breakBody(errBodyLate)
 }
 
 // roomForBody returns as much of p as a read should have: hardly more than is left of the body.
@@ -165,8 +202,11 @@ func (c *httpConn) awaitBody() {
 	if b := c.t.back; b != nil {
 		c.l.timers.Stop(&b.timer) // the backend has got all there is
 	}
-	if !c.timer.IsSet() {
-		c.armTimer(c.t.x.cfg.ClientTimeout)
+	if t := c.t; !c.timer.IsSet() {
+		if t.awaited == 0 {
+			t.awaited = c.l.Now()
+		}
+		c.armTimer(max(t.x.cfg.patience(&t.pace)-c.awaitedFor(), leastWait))
 	}
 }
 

@@ -253,6 +253,9 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		optional("request_burst", positive(integer(&h.RequestBurst)), "200", "requests of it in one moment, one more than nginx's burst with nodelay; default: the rate"),
 		optional("requests_per_client", off(integer(&h.RequestsPerClient)), "50", "at once of one client; further ones are answered with 429; 0: any number; default: any number"),
 		optional("max_uri", off(integer(&h.MaxURI)), "4096", "bytes of a request's target; longer ones are answered with 414; 0: any; default: any that max_header lets through"),
+		optional("min_rate", off(integer(&h.MinRate)), "240",
+			"bytes per second which a client must send of a body, on average, while that is awaited; a slower one is answered with 408; a stream of gRPC that may be silent needs a route with 0; 0: any; default: any"),
+		setting("min_rate_grace", duration(&h.MinRateGrace), "how long it may be slower, or silent"),
 		optional("requests_per_connection", integer(&h.RequestsPerConnection), "1000", "of a client, which the last answer then ends; 0: any number; default: any number"),
 	}, homeOf(h))
 }

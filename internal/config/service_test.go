@@ -66,7 +66,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		AcceptProxy: []netip.Prefix{netip.MustParsePrefix("192.168.31.0/24"), netip.MustParsePrefix("2001:db8::1/128")},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: 2 * time.Second, Tries: 2, Timeout: 20 * time.Second, ClientTimeout: 40 * time.Second, TunnelTimeout: 30 * time.Minute, MaxHeader: 16 << 10, MaxFields: 50, BackendProtocol: lb.BackendHTTP2, Reuse: lb.ReuseAlways, MaxBody: 2 << 20,
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Underscores: lb.UnderscoresPass,
-			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{Buffering: lb.BufferingOn, BufferMemory: 64 << 10, BufferFolder: "/var/tmp", BufferTotal: 1 << 30,
+			RequestHeaders: map[string]string{"X-Client": "${client}", "Cookie": "", "X-Client-Cert": "${client_cert}"}, ResponseHeaders: map[string]string{"LB_IP": "${source}"}, Rules: lb.Rules{Buffering: lb.BufferingOn, BufferMemory: 64 << 10, BufferFolder: "/var/tmp", BufferTotal: 1 << 30, MinRateGrace: 30 * time.Second,
 				RetryBudget: 10, RetryAfter: time.Minute, SendProxy: lb.ProxyV1}},
 			HeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxStreams: 100, ShutdownTimeout: time.Minute},
 		AccessLog: AccessLog{Log: true, File: "/var/log/havip/shop.log", Format: lb.AccessJSON, Sample: 10},
@@ -120,7 +120,7 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			AddRequestHeaders: http.Header{"X-Tag": {"${route} ${arg_tag}"}}, AddResponseHeaders: http.Header{"Set-Cookie": {"lb=${request_id}", "b=2"}, "X-Lb": {"a"}},
 			Forwarded: true, Via: "lb.example.org", RequestID: lb.RequestIDKeep,
 
-			RequestRate: 12.5, RequestBurst: 30, RequestsPerClient: 20, RequestsPerConnection: 1000, MaxURI: 2000,
+			RequestRate: 12.5, RequestBurst: 30, RequestsPerClient: 20, RequestsPerConnection: 1000, MaxURI: 2000, MinRate: 240, MinRateGrace: 20 * time.Second,
 		}}, MaxStreams: 50}})
 	return []Service{web, db, shop, mail, dns, rules}
 }
