@@ -1,9 +1,12 @@
 package lb
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/havip/havip/lb/internal/h1"
 )
 
 // statusLeft is what nginx logs of a client that has left before it was answered.
@@ -125,11 +128,11 @@ func appendJSONLine(b []byte, now time.Time, r *Record) []byte {
 	b = now.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
 	b = append(b, `","service":`...)
 	b = appendJSONText(b, r.Service)
-	b = append(b, `,"client":"`...)
-	if r.Client.IsValid() {
-		b = r.Client.AppendTo(b)
+	b = appendJSONMember(b, "pool", r.Pool)
+	b = appendJSONAddress(b, "client", r.Client)
+	if r.Peer.IsValid() {
+		b = appendJSONAddress(b, "peer", r.Peer)
 	}
-	b = append(b, '"')
 	if h := r.HTTP; h != nil {
 		b = appendJSONRequest(b, r, h)
 	}
@@ -162,8 +165,38 @@ func appendJSONRequest(b []byte, r *Record, h *RequestRecord) []byte {
 	if value, ok := h.Header("User-Agent"); ok {
 		b = appendJSONMember(b, "user_agent", value)
 	}
+	b = appendJSONForwardedFor(b, h)
 	b = appendJSONUser(b, h)
 	return appendJSONMember(b, "tls", h.TLS)
+}
+
+// appendJSONAddress appends an address, with its port if that is known.
+func appendJSONAddress(b []byte, name string, a netip.AddrPort) []byte {
+	b = append(appendJSONName(b, name), '"')
+	switch {
+	case a.IsValid() && a.Port() == 0:
+		b = a.Addr().AppendTo(b)
+	case a.IsValid():
+		b = a.AppendTo(b)
+	}
+	return append(b, '"')
+}
+
+// appendJSONForwardedFor appends what the client, or a proxy before, has sent as
+// X-Forwarded-For, whether that is trusted or not.
+func appendJSONForwardedFor(b []byte, h *RequestRecord) []byte {
+	const name = "X-Forwarded-For"
+	value, found := "", false
+	for i := range h.fields {
+		if f := &h.fields[i]; len(f.Name) == len(name) && h1.EqualName(f.Name, name) {
+			if found {
+				value += ", " + f.Value // of several, which are rare
+			} else {
+				value, found = f.Value, true
+			}
+		}
+	}
+	return appendJSONMember(b, "x_forwarded_for", value)
 }
 
 // appendJSONUser appends the user, unless there is none.

@@ -39,6 +39,13 @@ func TestAccessLogLines(t *testing.T) {
 			`{"time":"2026-11-28T10:54:40.005-01:30","service":"web","client":"192.0.2.1:1234","method":"GET","target":"/a?b=1","proto":"HTTP/1.1","host":"www.example.org","status":200,` +
 				`"route":"api","request_id":"f00","referer":"https://x/","user_agent":"curl/8","user":"bob","tls":"TLSv1.3","received":3,"sent":612,"duration":1.500000,"connect":0.000050,` +
 				`"backend":"app","upstream":"192.0.2.3:80","upstream_status":200,"header":0.002000,"retries":1}`},
+		"a request by way of a proxy": {func(r *Record) {
+			*r = Record{Service: "web", Pool: "web/api", Client: netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), 0), Peer: netip.MustParseAddrPort("[2001:db8::2]:443"), Status: 200,
+				HTTP: &RequestRecord{Method: "GET", Target: "/", Proto: "HTTP/1.1", fields: []h1.Field{{Name: "x-forwarded-for", Value: "\"\n"}, {Name: "X-Forwarded-For", Value: "2001:db8::1"}}}}
+		},
+			`2001:db8::1 - - [28/Nov/2026:10:54:40 -0130] "GET / HTTP/1.1" 200 0 "-" "-"`,
+			`{"time":"2026-11-28T10:54:40.005-01:30","service":"web","pool":"web/api","client":"2001:db8::1","peer":"[2001:db8::2]:443","method":"GET","target":"/","proto":"HTTP/1.1","status":200,` +
+				`"x_forwarded_for":"\"\u000a, 2001:db8::1","received":0,"sent":0,"duration":0.000000,"connect":0.000000,"retries":0}`},
 		"nothing but a method": {func(r *Record) {
 			*r = Record{Status: 404, HTTP: &RequestRecord{Method: "GET", Target: "/", Proto: "HTTP/1.0"}}
 		},

@@ -93,6 +93,12 @@ func (r *RequestRecord) appendAttrs(attrs []slog.Attr) []slog.Attr {
 			attrs = append(attrs, a)
 		}
 	}
+	if r.UpstreamStatus != 0 {
+		attrs = append(attrs, slog.Int("upstream_status", r.UpstreamStatus))
+	}
+	if r.HeaderTime != 0 {
+		attrs = append(attrs, slog.Duration("header", r.HeaderTime))
+	}
 	return attrs
 }
 

@@ -13,6 +13,7 @@ import (
 // Record describes one connection, UDP session or HTTP request that has ended.
 type Record struct {
 	Service  string         // the pool's name
+	Pool     string         // that name where whoever records has put another one into Service
 	Client   netip.AddrPort // from the PROXY header, if there was one; of a request, from trusted proxies, without a port
 	Peer     netip.AddrPort // of a request whose Client is not who has connected: the latter; else zero
 	Backend  string         // empty if none was reached or, of a request, has answered
@@ -40,10 +41,13 @@ func (r Record) Clone() Record {
 // LogValue implements slog.LogValuer.
 func (r Record) LogValue() slog.Value {
 	attrs := []slog.Attr{
-		slog.String("service", r.Service), slog.String("client", r.Client.String()),
+		slog.String("service", r.Service), slog.String("client", addressText(r.Client)),
 		slog.String("backend", r.Backend), slog.Time("start", r.Start),
 		slog.Duration("duration", r.Duration), slog.Duration("connect", r.Connect),
 		slog.Int64("received", r.Received), slog.Int64("sent", r.Sent), slog.Int("retries", r.Retries),
+	}
+	if r.Pool != "" {
+		attrs = append(attrs, slog.String("pool", r.Pool))
 	}
 	if r.Peer.IsValid() {
 		attrs = append(attrs, slog.String("peer", r.Peer.String()))
@@ -58,6 +62,15 @@ func (r Record) LogValue() slog.Value {
 		attrs = append(attrs, slog.String("reason", r.Reason))
 	}
 	return slog.GroupValue(attrs...)
+}
+
+// addressText returns an address as a log has it: of a client that a proxy has named, no port
+// is known.
+func addressText(a netip.AddrPort) string {
+	if a.IsValid() && a.Port() == 0 {
+		return a.Addr().String()
+	}
+	return a.String()
 }
 
 // LogRecords returns a function for the Record field of a plane. It logs each record as a

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -166,7 +165,9 @@ func (d *Daemon) recorder(cfg config.Service, t *tally, l *lines) func(lb.Record
 	}
 	return func(r lb.Record) {
 		t.record(&r)
-		r.Service = cmp.Or(r.Service, cfg.Name) // the connection may be over before a pool is chosen
+		if r.Service != cfg.Name { // the pool's: of a route, or empty before one is chosen
+			r.Service, r.Pool = cfg.Name, r.Service
+		}
 		if a.Log {
 			d.access(r)
 		}

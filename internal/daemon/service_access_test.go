@@ -2,12 +2,15 @@ package daemon
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/havip/havip/internal/lab/labtest"
 )
 
 // logged is what a file has.
@@ -138,5 +141,38 @@ func TestAccessLogThatIsLate(t *testing.T) {
 	until(t, "a line", func() bool { return strings.Contains(logged(dir+"/a.log"), "/late") })
 	if n := service().Unlogged(); n != lost || lost == 0 {
 		t.Errorf("%d lines lost, %d before", n, lost)
+	}
+}
+
+// TestAccessLogOfRoute: lines name the service, and beside it the pool of a route; both logs have
+// what the backend has answered, and when. A client that a proxy has named has no port.
+func TestAccessLogOfRoute(t *testing.T) {
+	file, port := filepath.Join(t.TempDir(), "web.json"), freePort(t)
+	text := fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], access_log: {log: true, file: %s, format: json},
+  http: {trusted_proxies: [127.0.0.1]}, routes: [{name: api, paths: [/api/], backends: ["%s"]}]}]`, port, file, webServer(t, "a"))
+	var out labtest.Log
+	startLogging(t, text, slog.New(slog.NewTextHandler(&out, nil)))
+	for _, target := range []string{"/", "/api/"} {
+		until(t, "an answer", func() bool {
+			req, err := http.NewRequest("GET", "http://127.0.0.1:"+port+target, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("X-Forwarded-For", "192.0.2.7")
+			res, err := http.DefaultClient.Do(req)
+			if err == nil {
+				res.Body.Close()
+			}
+			return err == nil
+		})
+	}
+	for _, want := range []string{
+		`"service":"web","client":"192.0.2.7","peer":"127.0.0.1:`, `"target":"/",`,
+		`"service":"web","pool":"web/api","client":"192.0.2.7","peer":"127.0.0.1:`, `"route":"api",`, `"x_forwarded_for":"192.0.2.7",`,
+	} {
+		until(t, want+" is in the file", func() bool { return strings.Contains(logged(file), want) })
+	}
+	for _, want := range []string{"service=web client=192.0.2.7 ", " pool=web/api peer=127.0.0.1:", " upstream_status=200 header="} {
+		until(t, want+" is logged", func() bool { return strings.Contains(out.String(), want) })
 	}
 }
