@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/havip/havip/internal/field"
 )
@@ -16,7 +17,8 @@ import (
 type At struct {
 	// Checker has the name. Required.
 	Checker Checker
-	// Address is "host:port" or "[v6]:port". ICMP ignores the port. Required.
+	// Address is "host:port" or "[v6]:port", or unix: and a path for checks over TCP. ICMP
+	// ignores the port. Required.
 	Address string
 }
 
@@ -27,6 +29,9 @@ func (c At) WithDefaults() At { return c }
 
 // Validate reports an address that cannot be dialled, and what is wrong with the Checker.
 func (c At) Validate() error {
+	if path, ok := strings.CutPrefix(c.Address, "unix:"); ok {
+		return errors.Join(field.If(path == "", "Address", "%q: want a path after unix:", c.Address), validateInner(c.Checker))
+	}
 	return errors.Join(validateAddress("Address", c.Address), validateInner(c.Checker))
 }
 

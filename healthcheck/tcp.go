@@ -10,6 +10,7 @@ import (
 	"net"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/havip/havip/internal/inet"
@@ -138,6 +139,9 @@ func dial(ctx context.Context, network, address string) (conn net.Conn, release 
 func connect(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	if at, ok := ctx.Value(atKey{}).(string); ok {
 		address = at
+	}
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", path
 	}
 	if network == "udp" {
 		conn, err = (&net.Dialer{Control: controlUDP}).DialContext(ctx, network, address)

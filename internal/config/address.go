@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -141,7 +142,12 @@ var (
 // records, of which package lb knows more.
 func hostPort(to *string) value {
 	return scalar(to, "a host and port such as 192.168.31.242:8080", func(s string) (string, error) {
+		path, isPath := strings.CutPrefix(s, "unix:")
 		switch {
+		case isPath && (!filepath.IsAbs(path) || len(path) > maxSocketPath):
+			return s, fmt.Errorf("want unix: and an absolute path of up to %d bytes, such as unix:/run/app.sock", maxSocketPath)
+		case isPath:
+			return s, nil
 		case (healthcheck.TCP{Address: s}).Validate() == nil, isHost(s) && (lb.Backend{Address: s}).Validate() == nil:
 			return s, nil
 		case strings.HasPrefix(s, "_"):

@@ -82,7 +82,7 @@ func serviceCheckAsAbove(to **Check) value {
 // backend is a mapping, or the address alone.
 func backend(b *lb.Backend) value {
 	return orAlone(owned([]key{
-		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port, or the name of SRV records, without a port"),
+		required("address", hostPort(&b.Address), "192.168.31.242:8080", "host:port, the name of SRV records, without a port, or in modes http and tcp unix: and a path"),
 		setting("resolve", choice(&b.Resolve),
 			"of a name with several addresses: each is a backend, called app1/192.168.31.242:8080, with weight, max_conns and check of its own; or one at a time"),
 		optional("name", name(&b.Name), "app1", "in logs and for hashing, the same on all nodes; default: the address"),

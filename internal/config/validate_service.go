@@ -23,6 +23,7 @@ func (d *decoder) validateService(s *Service, path string) {
 	d.validateServiceCheck(s, &s.Check, path)
 	d.validateRoutes(s, path)
 	d.validatePool(s, path, keys)
+	d.validateSockets(s, path)
 	d.validateTLS(s, path)
 	d.validateRuleFiles(s, path)
 	d.validateAccessLog(s, path+".access_log")
@@ -77,9 +78,13 @@ func (d *decoder) validateModes(keys []key, path, mode string) {
 func (d *decoder) validateBackends(backends []lb.Backend, path string) {
 	addresses := make(map[string]string)
 	for i, b := range backends {
-		d.unique(addresses, strings.ToLower(b.Address), fmt.Sprintf("%s.backends[%d]", path, i))
+		address := b.Address
+		if !isSocket(b) {
+			address = strings.ToLower(address)
+		}
+		d.unique(addresses, address, fmt.Sprintf("%s.backends[%d]", path, i))
 		backends[i] = b.WithDefaults()
-		if at := fmt.Sprintf("%s.backends[%d].resolve", path, i); d.given(at) && isAddrPort(b.Address) {
+		if at := fmt.Sprintf("%s.backends[%d].resolve", path, i); d.given(at) && (isAddrPort(b.Address) || isSocket(b)) {
 			d.warn(at, "%s: does nothing: the address is no name", b.Resolve)
 		}
 	}

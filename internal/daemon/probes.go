@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/havip/havip/healthcheck"
@@ -82,8 +83,11 @@ func (p *probes) setParked(next map[string]*check) (parked map[string]*check) {
 func (p *probes) begin(b lb.BackendSnapshot) (end func()) {
 	target := b.Resolved + " " + b.Authority
 	plan := &checkPlan{name: p.name + "/" + b.Address, cfg: *p.check, backend: b.Name}
-	at := ""
-	if b.Resolved != b.Address {
+	at, authority := "", b.Authority
+	switch {
+	case strings.HasPrefix(b.Address, "unix:"): // whose server has no other name
+		at, authority = b.Address, "localhost:80"
+	case b.Resolved != b.Address:
 		at = b.Resolved
 		plan.name += "/" + at
 	}
@@ -101,7 +105,7 @@ func (p *probes) begin(b lb.BackendSnapshot) (end func()) {
 			p.end(c)
 		}
 		var err error
-		if plan.monitor, err = newMonitor(plan.cfg, plan.name, b.Authority, at, known, p.log.With("backend", b.Name)); err != nil {
+		if plan.monitor, err = newMonitor(plan.cfg, plan.name, authority, at, known, p.log.With("backend", b.Name)); err != nil {
 			p.log.Error("backend not checked", "pool", p.name, "backend", b.Name, "err", err)
 			return nil
 		}
