@@ -36,6 +36,13 @@ var reloads = []struct {
 	{"a bound for bodies", HandlerConfig{MaxBody: 2}, HandlerConfig{}, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"},
 	{"compression", HandlerConfig{Rules: Rules{Compress: &Compress{Encodings: []Encoding{EncodingGzip}, Types: []string{"*"}, MinLength: 1}}}, HandlerConfig{},
 		"GET /a HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n"},
+	{"sticky, whose key is another one", HandlerConfig{Rules: Rules{Sticky: &Sticky{Cookie: "to", Key: []byte("0123456789abcdef")}}},
+		HandlerConfig{Rules: Rules{Sticky: &Sticky{Cookie: "to", Key: []byte("fedcba9876543210")}}}, get("x /a")},
+	{"a bound for targets", HandlerConfig{Rules: Rules{MaxURI: 3}}, HandlerConfig{Rules: Rules{MaxURI: 4}}, get("x /abc")},
+	{"limits of requests", HandlerConfig{Rules: Rules{RequestRate: 1e6, RequestBurst: 1e6, RequestsPerClient: 1000}}, HandlerConfig{Rules: Rules{MaxURI: 1}}, get("x /a")},
+	{"trusted proxies", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${client}"}}, HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${client}"}, TrustedProxies: localProxies},
+		fromClient("/a", "192.0.2.1")},
+	{"request ids", HandlerConfig{Rules: Rules{RequestID: RequestIDKeep}}, HandlerConfig{}, "GET /a HTTP/1.1\r\nHost: x\r\nX-Request-ID: 7\r\n\r\n"},
 	{"repeated requests", HandlerConfig{}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"}, Rules: Rules{RetryStatuses: []int{503}, RetryBudget: -1}}, get("x /a")},
 }
 
@@ -85,7 +92,7 @@ func TestReloadOfRulesUnderLoad(t *testing.T) {
 		w.Header().Set("Content-Type", "text/plain")
 		fmt.Fprint(w, r.Method, " ", r.RequestURI, " ", r.Header["X-Sent"])
 	})
-	fields := []string{"X-Way", "Location", "Content-Type", "Content-Encoding"}
+	fields := []string{"X-Way", "Location", "Content-Type", "Content-Encoding", "Set-Cookie", "X-Request-Id"}
 	for _, s := range reloadSites(t, b) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, c := range reloads {
