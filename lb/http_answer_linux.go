@@ -266,11 +266,30 @@ func (c *httpConn) answer(r *reply) {
 	}
 	out = c.endHead(out)
 	if t.req.Method != http.MethodHead && r.bodied() {
-		out = append(out, r.content...)
-		t.x.record.Sent += int64(len(r.content))
+		n := min(len(r.content), pagePiece)
+		out, t.page = append(out, r.content[:n]...), r.content[n:]
+		t.x.record.Sent += int64(n)
 	}
 	c.l.out = out
 	if c.emit(out) {
-		c.flushThenEnd()
+		c.sendPage()
 	}
+}
+
+// pagePiece is how much of an answer made here is copied for a client: one that does not read
+// holds no copy of a page.
+const pagePiece = 32 << 10
+
+// sendPage sends what the client takes of the rest of an answer made here, and ends the turn after
+// the last of it.
+func (c *httpConn) sendPage() {
+	for t := c.t; len(t.page) > 0 && !c.full(); {
+		p := t.page[:min(len(t.page), pagePiece)]
+		t.page = t.page[len(p):]
+		t.x.record.Sent += int64(len(p))
+		if !c.emit(p) {
+			return
+		}
+	}
+	c.flushThenEnd()
 }

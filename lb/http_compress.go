@@ -108,6 +108,7 @@ type compression struct {
 	anyType      bool
 	minLength    int64
 	level        int
+	cost         int // see encodingCost
 	maxAtOneTime int
 }
 
@@ -117,7 +118,7 @@ func newCompression(c *Compress) *compression {
 		return nil
 	}
 	d := c.WithDefaults()
-	k := &compression{encodings: slices.Clone(d.Encodings), types: make(map[string]bool), minLength: d.MinLength, level: d.Level, maxAtOneTime: d.MaxActive}
+	k := &compression{encodings: slices.Clone(d.Encodings), types: make(map[string]bool), minLength: d.MinLength, level: d.Level, cost: encodingCost(d.Level), maxAtOneTime: d.MaxActive}
 	for _, kind := range d.Types {
 		k.anyType = k.anyType || kind == "*"
 		k.types[strings.ToLower(kind)] = true

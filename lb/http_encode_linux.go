@@ -6,9 +6,14 @@ import (
 	"github.com/havip/havip/lb/internal/h1"
 )
 
-// encodingCost is how much more of a turn a byte takes that is compressed than one that is only
-// passed on. A turn compresses no more than two reads of the scratch buffer.
-const encodingCost = turn / (2 * scratchSize)
+// roundEffort is how much a loop compresses between two looks at all sockets and timers, in bytes
+// times what each costs: those whose content is compressed must not make all others late.
+const roundEffort = 4 * turn
+
+// mayEncode reports whether what is read next of the response may be compressed.
+func (t *httpTurn) mayEncode() bool {
+	return t.x.encoder != nil || !t.responded && t.x.cfg.compression != nil
+}
 
 // encodeContent compresses a piece of the response's body, and appends what that has made to out,
 // in chunks, and the end of the response after the last piece. failed is why no more of the body
@@ -18,6 +23,7 @@ func (c *httpConn) encodeContent(out, content []byte, failed error) ([]byte, err
 	if out == nil {
 		out = c.l.out[:0]
 	}
+	c.l.effort += len(content) * t.x.cfg.compression.cost
 	made, err := t.x.encoder.encode(content)
 	out = c.appendEncoded(out, made)
 	switch {

@@ -36,6 +36,18 @@ const maxLevel = 9
 // longer than to compress a usual response. The garbage collector takes those that nobody needs.
 var encoderPools [2][maxLevel + 1]sync.Pool
 
+// encodingCost is how much more work of a loop a byte is that is compressed than one that is only
+// passed on. It is a rough measure: at any level, a turn takes a few milliseconds.
+func encodingCost(level int) int {
+	switch {
+	case level <= 3:
+		return 4
+	case level <= 6:
+		return 16
+	}
+	return 64
+}
+
 // zstdWindow is how far back zstd looks for what repeats itself. RFC 9659 allows up to 8 MiB,
 // which each response would hold.
 const zstdWindow = 256 << 10

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"slices"
+	"time"
 
 	"github.com/havip/havip/internal/proxyproto"
 )
@@ -11,9 +12,13 @@ import (
 // get it, and it ends with the client's. Which backend a request goes to is the balancer's to
 // say, all the same: it is the connection that belongs to the client, not the client to it.
 
-// maxOwned is how many connections to backends are kept for a connection of a client, in an
-// event loop; by net/http it is to how many destinations, and for each of them.
-const maxOwned = 16
+const (
+	// maxOwned is how many connections to backends are kept for a connection of a client, and
+	// to how many destinations. Each is a descriptor here and at the backend.
+	maxOwned = 16
+	// ownedFor is how long they are kept without a request: nobody else can use them.
+	ownedFor = 10 * time.Second
+)
 
 // header returns the PROXY header of a version about the connection; empty: there is none.
 // Of an origin that is not known the header says just that.
@@ -86,10 +91,38 @@ func (o *clientConn) keepOwned(i *idleConns, u *upstream) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.owns(owned{i, u.to}) {
-		i.keepConn(u)
-	} else {
+	if !o.owns(owned{i, u.to}) {
 		u.Close()
+		return
+	}
+	o.makeRoom()
+	i.keepConn(u)
+}
+
+// makeRoom closes idle connections that belong to o until one more may be kept: those first whose
+// last use was first. o.mu is held.
+func (o *clientConn) makeRoom() {
+	for {
+		var oldest *upstream
+		var since time.Time
+		var from *idleConns
+		kept := 0
+		for _, of := range o.owned {
+			i, ok := of.among.(*idleConns)
+			if !ok {
+				continue
+			}
+			u, used, n := i.oldest(of.to)
+			if kept += n; n > 0 && (oldest == nil || used.Before(since)) {
+				oldest, since, from = u, used, i
+			}
+		}
+		if kept < maxOwned {
+			return
+		}
+		if from.removeConn(oldest) {
+			oldest.Close()
+		}
 	}
 }
 

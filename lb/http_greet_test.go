@@ -72,10 +72,17 @@ func (c *greetedConn) Close() error {
 // greetedBackend is such a backend. how has words: tls, h2, unix.
 func greetedBackend(t *testing.T, how string) *greeted {
 	t.Helper()
+	return greetedBackendFor(t, how, func() {})
+}
+
+// greetedBackendFor is one that does something before it answers.
+func greetedBackendFor(t *testing.T, how string, before func()) *greeted {
+	t.Helper()
 	b := new(greeted)
 	type key struct{}
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		before()
 		_, _ = io.WriteString(w, r.Context().Value(key{}).(string))
 	}))
 	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {

@@ -8,7 +8,7 @@ import (
 
 const (
 	// idleFor is how long a connection to a backend is kept without a request, if it does
-	// not belong to a client that has authenticated it.
+	// not belong to a client.
 	idleFor = 30 * time.Second
 	// freshFor is how long a connection may have been idle that is used for a request
 	// which cannot be repeated: after a longer time the backend may be closing it.
@@ -60,17 +60,16 @@ func (i *idleConns) keepConn(u *upstream) {
 	u.headerLeft = -1
 	u.sent.Store(false)
 	until := u.since.Add(idleFor)
-	if u.to.login {
+	switch {
+	case u.to.login:
 		until = time.Time{} // as long as the client
+	case u.to.owner != nil:
+		until = u.since.Add(ownedFor)
 	}
 	_ = u.SetReadDeadline(until)
-	most := maxIdle
-	if u.to.owner != nil {
-		most = maxOwned
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.closed || len(i.conns[u.to]) >= most {
+	if i.closed || len(i.conns[u.to]) >= maxIdle {
 		u.Close()
 		return
 	}
@@ -79,6 +78,18 @@ func (i *idleConns) keepConn(u *upstream) {
 	}
 	i.conns[u.to] = append(i.conns[u.to], u)
 	go i.watchConn(u)
+}
+
+// oldest returns the connection to a destination whose last use was first, when that was, and how
+// many there are.
+func (i *idleConns) oldest(to destination) (u *upstream, since time.Time, n int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	l := i.conns[to]
+	if len(l) == 0 {
+		return nil, time.Time{}, 0
+	}
+	return l[0], l[0].since, len(l)
 }
 
 // watchConn waits until an idle connection ends, has been idle for too long, is taken, or

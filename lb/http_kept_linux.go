@@ -92,7 +92,11 @@ func (b *backendConn) rest(kept *keptConns, most int) bool {
 func (k *keptConns) add(b *backendConn) {
 	k.conns = append(k.conns, b)
 	b.home = k
-	b.armTimer(idleFor)
+	if k.server == nil {
+		b.armTimer(ownedFor)
+	} else {
+		b.armTimer(idleFor)
+	}
 }
 
 // forgetIdle takes b out of its list.

@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/sys/cpu"
@@ -21,6 +22,7 @@ type httpLoop struct {
 	serial int32       // of the latest mark
 	runq   []*httpConn // with more to do than one turn allows
 	spareq []*httpConn // memory of the runq before
+	effort int         // of compression, since the latest look at all sockets
 	timers reactor.Timers[timed]
 	idle   map[*server]*keptConns
 	owned  map[*keptConns]struct{} // those of clients that are not empty
@@ -72,17 +74,30 @@ func (l *httpLoop) run() {
 				l.noteEvent(ev)
 			}
 		}
-		runq := l.runq
-		l.runq = l.spareq[:0]
-		for i, c := range runq {
-			runq[i] = nil
-			c.queued = false
-			c.handleEvents()
-		}
-		l.spareq = runq
+		l.effort = 0 // events alone do not keep the runq waiting
+		l.runSome()
+		l.effort = 0
 		l.closeOutbox() // first: who waits for its end is not late
 		l.expireTimers()
 	}
+}
+
+// runSome has those go on that have more to do. Who has to wait for the next round comes first in
+// that.
+func (l *httpLoop) runSome() {
+	runq := l.runq
+	l.runq = l.spareq[:0]
+	for i, c := range runq {
+		if l.effort >= roundEffort {
+			l.runq = slices.Insert(l.runq, 0, runq[i:]...)
+			clear(runq[i:])
+			break
+		}
+		runq[i] = nil
+		c.queued = false
+		c.handleEvents()
+	}
+	l.spareq = runq
 }
 
 // deadline is when the loop has something to do, whatever happens.

@@ -18,24 +18,8 @@ func (c *httpConn) relay() {
 func (c *httpConn) pumpResponse() {
 	t, l := c.t, c.l
 	for budget := turn; budget > 0; {
-		if c.full() {
-			awaited := c.due == dueNever // and not just the turn's end, which no timer is about
-			n, errno := c.flush()
-			switch {
-			case errno != 0:
-				c.leave(errno)
-				return
-			case c.full() && t.responded && t.down.over && t.duct.piped == 0:
-				c.endResponse()
-				return
-			case c.due == dueSoon:
-				return
-			case c.full():
-				c.awaitReader(n)
-				return
-			case awaited:
-				c.readerIsBack()
-			}
+		if c.full() && !c.flushResponse() {
+			return
 		}
 		if t.duct.piped > 0 {
 			if !c.emptyDuct() {
@@ -47,52 +31,96 @@ func (c *httpConn) pumpResponse() {
 			c.endResponse()
 			return
 		}
-		b := t.back
-		if !b.readable {
+		if !t.back.readable {
 			c.flushEncoder()
 			return
 		}
-		if t.responded && !t.down.reframe && t.duct.fits(&b.sock, &c.sock, t.down.left) {
-			n, errno := t.duct.fill(l, &b.sock, t.down.left)
-			if errno != 0 {
-				c.backendFailed(errno)
-				return
-			}
-			if n > 0 {
-				t.down.skip(n)
-				t.x.record.Sent += int64(n)
-				b.armTimer(t.x.cfg.Timeout)
-				budget -= n
-			}
-			continue
+		var cost int
+		var ok bool
+		if t.responded && !t.down.reframe && t.duct.fits(&t.back.sock, &c.sock, t.down.left) {
+			cost, ok = c.fillDuct()
+		} else {
+			cost, ok = c.readResponse()
 		}
-		p := l.scratch[headroom : headroom+scratchSize]
-		n, errno := b.read(p)
-		switch {
-		case errno == unix.EAGAIN:
-			c.flushEncoder()
-			return
-		case errno != 0:
-			c.backendFailed(errno)
-			return
-		case n == 0:
-			c.backendEnded()
-			return
-		}
-		cost := n
-		t.heard = true
-		if t.uploaded || t.stopped {
-			b.armTimer(t.x.cfg.Timeout)
-		}
-		if t.x.encoder != nil {
-			cost *= encodingCost
-		}
-		if !c.takeResponse(p[:n]) {
+		if !ok {
 			return
 		}
 		budget -= cost
 	}
 	l.later(c)
+}
+
+// flushResponse has the client take what is pending, and reports whether it has taken all.
+func (c *httpConn) flushResponse() bool {
+	t := c.t
+	awaited := c.due == dueNever // and not just the turn's end, which no timer is about
+	n, errno := c.flush()
+	switch {
+	case errno != 0:
+		c.leave(errno)
+	case c.full() && t.responded && t.down.over && t.duct.piped == 0:
+		c.endResponse()
+	case c.due == dueSoon:
+	case c.full():
+		c.awaitReader(n)
+	default:
+		if awaited {
+			c.readerIsBack()
+		}
+		return true
+	}
+	return false
+}
+
+// fillDuct moves some of the response into a pipe, and reports whether the backend is still there.
+func (c *httpConn) fillDuct() (n int, ok bool) {
+	t, b := c.t, c.t.back
+	n, errno := t.duct.fill(c.l, &b.sock, t.down.left)
+	if errno != 0 {
+		c.backendFailed(errno)
+		return 0, false
+	}
+	if n > 0 {
+		t.down.skip(n)
+		t.x.record.Sent += int64(n)
+		b.armTimer(t.x.cfg.Timeout)
+	}
+	return n, true
+}
+
+// readResponse passes on a piece of what has come from the backend. It reports what that has cost
+// of the turn, and whether the turn may go on.
+func (c *httpConn) readResponse() (cost int, ok bool) {
+	t, l, b := c.t, c.l, c.t.back
+	p := l.scratch[headroom : headroom+scratchSize]
+	if t.mayEncode() {
+		if l.effort >= roundEffort {
+			l.later(c)
+			return 0, false
+		}
+		p = p[:min(scratchSize, turn/(2*t.x.cfg.compression.cost))]
+	}
+	n, errno := b.read(p)
+	switch {
+	case errno == unix.EAGAIN:
+		c.flushEncoder()
+		return 0, false
+	case errno != 0:
+		c.backendFailed(errno)
+		return 0, false
+	case n == 0:
+		c.backendEnded()
+		return 0, false
+	}
+	t.heard = true
+	if t.uploaded || t.stopped {
+		b.armTimer(t.x.cfg.Timeout)
+	}
+	before := l.effort
+	if !c.takeResponse(p[:n]) {
+		return 0, false
+	}
+	return max(n, l.effort-before), true
 }
 
 // takeResponse takes what has come from the backend. It reports whether more of it is wanted.

@@ -186,14 +186,18 @@ func (c *sharedConns) rest(to destination, conn *sharedConn) {
 
 // restLocked has a connection that is idle ended after a while, unless it is used again.
 func (c *sharedConns) restLocked(to destination, conn *sharedConn, st h2.State) {
+	after := idleFor
+	if to.owner != nil {
+		after = ownedFor
+	}
 	if conn.rest == nil {
-		conn.rest = time.AfterFunc(idleFor, func() {
+		conn.rest = time.AfterFunc(after, func() {
 			if conn.State().Streams == 0 {
 				conn.Retire()
 			}
 		})
 	} else if st.Streams == 0 {
-		conn.rest.Reset(idleFor)
+		conn.rest.Reset(after)
 	}
 }
 

@@ -47,8 +47,9 @@ type turnState struct {
 	heads     int          // bytes of heads that have come back
 
 	// Of the response.
-	responded bool // its head has gone out
-	excess    bool // bytes follow it
+	responded bool   // its head has gone out
+	excess    bool   // bytes follow it
+	page      []byte // what is still to come of an answer made here; nobody changes it
 }
 
 // reset makes t fit for another request. What it holds of memory stays.
@@ -159,6 +160,6 @@ func (c *httpConn) flushRest() {
 			c.armTimer(c.t.x.cfg.ClientTimeout)
 		}
 	default:
-		c.endTurn()
+		c.sendPage()
 	}
 }
