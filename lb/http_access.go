@@ -49,14 +49,20 @@ func (r *AccessRule) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q: want allow or deny, and a network, an address or all, such as deny 192.0.2.0/24", text)
 	}
+	if a := rule.From.Addr(); a.Is4In6() && rule.From.Bits() >= 96 {
+		rule.From = netip.PrefixFrom(a.Unmap(), rule.From.Bits()-96) // as clients are compared
+	}
 	rule.From = rule.From.Masked()
 	*r = rule
 	return nil
 }
 
 func validateAccess(rules []AccessRule) error {
-	for i, r := range rules[:max(len(rules)-1, 0)] {
-		if !r.From.IsValid() {
+	for i, r := range rules {
+		if r.From.Addr().Is4In6() {
+			return field.Errorf(fmt.Sprintf("Access[%d]", i), "%v: want an IPv4 network as such: clients are never in this one", r.From)
+		}
+		if !r.From.IsValid() && i < len(rules)-1 {
 			return field.Errorf(fmt.Sprintf("Access[%d]", i+1), "comes behind a rule for all: want it before that, or not at all")
 		}
 	}

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -21,6 +22,9 @@ func TestAccessRules(t *testing.T) {
 		{[]string{"deny 2001:db8::/32"}, "2001:db8::1", false},
 		{[]string{"deny 2001:db8::/32"}, "192.0.2.7", true},
 		{[]string{"deny 192.0.2.0/24"}, "::ffff:192.0.2.7", false},
+		{[]string{"deny ::ffff:192.0.2.7"}, "192.0.2.7", false},
+		{[]string{"deny ::ffff:192.0.2.0/120"}, "::ffff:192.0.2.7", false},
+		{[]string{"deny ::ffff:192.0.2.0/120"}, "192.0.3.7", true},
 		{[]string{"deny fe80::/10"}, "fe80::1%eth0", false},
 		{[]string{"allow 192.0.2.99/24", "deny all"}, "192.0.2.1", true}, // as nginx: host bits do not count
 		{[]string{"deny all"}, "", false},
@@ -45,6 +49,16 @@ func TestAccessRules(t *testing.T) {
 	for _, bad := range []string{"", "allow", "deny x", "permit all", "deny 192.0.2.0/33", "allow 192.0.2.0 /24"} {
 		if err := new(AccessRule).UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("%q is taken for a rule", bad)
+		}
+	}
+}
+
+// TestAccessOfMappedNetworks: a network in which no client ever is, is refused.
+func TestAccessOfMappedNetworks(t *testing.T) {
+	for text, valid := range map[string]bool{"::ffff:192.0.2.7/128": false, "::ffff:0.0.0.0/90": false, "192.0.2.7/32": true, "::/0": true} {
+		cfg := HandlerConfig{Pool: newPool(t, PoolConfig{}), Rules: Rules{Access: []AccessRule{{Deny: true, From: netip.MustParsePrefix(text)}}}}
+		if err := cfg.Validate(); (err == nil) != valid || err != nil && !strings.Contains(err.Error(), "Access[0]: "+text+": want an IPv4 network") {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

@@ -94,6 +94,7 @@ func (x *exchange) checkLogin(a *auth) verdict {
 	case !ok:
 		return x.challenge("no credentials")
 	case a.users.knows(user, password):
+		x.user = user
 		return passOn
 	}
 	x.claim = claim{a.users, user, password, x.client.Addr(), x.cfg.ClientTimeout}
@@ -102,9 +103,11 @@ func (x *exchange) checkLogin(a *auth) verdict {
 
 // decideLogin goes on where decide has returned awaitHere. err is what verify has returned.
 func (x *exchange) decideLogin(err error) verdict {
+	user := x.claim.user
 	x.claim = claim{}
 	switch err {
 	case nil:
+		x.user = user
 		return x.decideRest()
 	case errClientLogins:
 		v := x.refuse(http.StatusTooManyRequests, err.Error())

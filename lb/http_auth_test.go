@@ -127,6 +127,72 @@ func TestAuthOfRoutes(t *testing.T) {
 	}
 }
 
+// TestUserOfALogin: backends get the user who has logged in, and none whom a client only claims.
+func TestUserOfALogin(t *testing.T) {
+	for _, front := range trapFronts() {
+		t.Run(front.name, func(t *testing.T) {
+			b := webBackend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header["X-User"]) })
+			cfg := HandlerConfig{RequestHeaders: map[string]string{"X-User": "${user}"}, ResponseHeaders: map[string]string{"X-Who": "${user}"}}
+			cfg.Auth = &BasicAuth{Users: users(t, htpasswdText()), DropCredentials: true}
+			cfg.Routes = []Route{{Name: "open", Paths: []string{"/open"}, HandlerConfig: HandlerConfig{Rules: Rules{Auth: &BasicAuth{}}}}}
+			s := front.serve(t, cfg, b)
+			for _, c := range []struct{ name, path, authorization, want string }{
+				{"verified", "/", basic("bcrypt", "secret"), "200\nX-Who: bcrypt\n[bcrypt]"},
+				{"known", "/", basic("bcrypt", "secret"), "200\nX-Who: bcrypt\n[bcrypt]"},
+				{"another one", "/", basic("sha", "secret"), "200\nX-Who: sha\n[sha]"},
+				{"wrong", "/", basic("sha", "no"), "401\nX-Who: -\n401 Unauthorized\n"},
+				{"not asked", "/open", basic("sha", "secret"), "200\nX-Who: -\n[]"},
+			} {
+				request := strings.TrimSuffix(asked(c.path, c.authorization), "\r\n") + "X-User: root\r\n\r\n"
+				if got := s.askRaw(t, request, "X-Who"); got != c.want {
+					t.Errorf("%s: %q, want %q", c.name, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// TestRulesOfTheWholeServer: the rules for all paths are those of OPTIONS * as well, and a
+// redirect leads nobody to another host.
+func TestRulesOfTheWholeServer(t *testing.T) {
+	for _, front := range trapFronts() {
+		if front.http2 {
+			continue // a client of net/http has no *
+		}
+		t.Run(front.name, func(t *testing.T) {
+			rec, b := record(t)
+			all := func(host string, r Rules) Route {
+				return Route{Name: host, Hosts: []string{host}, Paths: []string{"/"}, HandlerConfig: HandlerConfig{Rules: r}}
+			}
+			s := front.serve(t, HandlerConfig{Routes: []Route{
+				all("auth", Rules{Auth: &BasicAuth{Users: users(t, htpasswdText())}}),
+				all("denied", Rules{Access: []AccessRule{{Deny: true}}}),
+				all("moved", Rules{Redirect: Redirect{Location: "https://example.org${uri}"}}),
+				all("moved-path", Rules{Redirect: Redirect{Location: "https://example.org${path}"}}),
+				all("rewritten", Rules{Rewrite: Rewrite{AddPrefix: "/v1"}}),
+			}}, b)
+			for host, want := range map[string]string{
+				"auth": "401", "denied": "403", "moved": "302 https://example.org/", "moved-path": "302 https://example.org/", "rewritten": "200", "another": "200",
+			} {
+				for _, target := range []string{"*", "http://" + host} {
+					if target == "*" && !strings.HasPrefix(front.name, "loops") {
+						continue // net/http answers
+					}
+					lines := strings.Split(s.askRaw(t, "OPTIONS "+target+" HTTP/1.1\r\nHost: "+host+"\r\n\r\n", "Location"), "\n")
+					if got := strings.TrimSuffix(lines[0]+strings.TrimPrefix(lines[1], "Location:"), " -"); got != want {
+						t.Errorf("%s, %s: %q, want %q", target, host, got, want)
+					}
+				}
+			}
+			for _, r := range rec.Requests() {
+				if !strings.HasPrefix(r, "OPTIONS * HTTP/1.1\r\n") {
+					t.Errorf("a backend got %q", r)
+				}
+			}
+		})
+	}
+}
+
 // TestParseHtpasswd: what is no file of users is told by its line, and no hash is told.
 func TestParseHtpasswd(t *testing.T) {
 	hash, _ := bcrypt.GenerateFromPassword([]byte("secret"), 4)

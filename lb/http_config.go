@@ -89,11 +89,13 @@ type HandlerConfig struct {
 	//
 	// Of the request, as the client has sent it and with its escapes, there are ${scheme}, http
 	// or https; ${host}, in lower case and without a port, and ${http_host}, as it came;
-	// ${method}; ${uri}, with its ${path} and ${query}; ${arg_NAME}, the first argument NAME of
+	// ${method}; ${uri}, with its ${path} and ${query}; ${is_args}, a question mark if that
+	// is not empty, as in /new${is_args}${query}; ${arg_NAME}, the first argument NAME of
 	// the query; ${cookie_NAME}, the first cookie NAME; and ${header_NAME}, where an underscore
 	// stands for a hyphen, all headers NAME with commas between them. The case of NAME does not
 	// matter. ${request_id} is 32 hexadecimal digits, different for each request, or what
-	// RequestID makes of it; ${route} is the name of the Route.
+	// RequestID makes of it; ${route} is the name of the Route; ${user} is who has logged in by
+	// Auth, and never what a client claims without that.
 	//
 	// Of the client's TLS there are ${tls_version}, as in
 	// TLSv1.3, ${tls_cipher} by its name of IANA, and ${server_name}, the one that was asked

@@ -55,10 +55,12 @@ func (x *exchange) decideRest() verdict {
 	switch {
 	case cfg.answer != nil:
 		return x.answerWith(cfg.answer.status, cfg.answer.kind, []byte(cfg.answer.content.value(x)))
-	case cfg.rewrite != nil && !x.rewrite(cfg.rewrite):
-		return x.refuse(http.StatusBadRequest, "rewritten path has steps, or leads above the root")
 	case cfg.poolless:
 		return x.refuse(http.StatusNotFound, "no route")
+	case x.forwards == lastForward:
+		return x.answerLast()
+	case cfg.rewrite != nil && !x.rewrite(cfg.rewrite):
+		return x.refuse(http.StatusBadRequest, "rewritten path has steps, or leads above the root")
 	}
 	if x.cfg.MaxBody > 0 && x.req.Length > x.cfg.MaxBody {
 		return x.refuse(http.StatusRequestEntityTooLarge, http.StatusText(http.StatusRequestEntityTooLarge))
@@ -97,8 +99,13 @@ func (x *exchange) rule() verdict {
 	return passOn
 }
 
-// readPath reads the path as Route has it; false: it is none.
+// readPath reads the path as Route has it; false: it is none. Rules for all paths are those of *,
+// which is of all that a server has, too.
 func (x *exchange) readPath() bool {
+	if x.target == "*" {
+		x.path = "/"
+		return true
+	}
 	if path, _, _ := strings.Cut(x.target, "?"); isNormal(path) {
 		x.path = path
 		return true

@@ -15,7 +15,7 @@ import (
 // about the order in which they stand here.
 //
 //	open
-//	refusal, lastAnswer     no backend gets the request
+//	refusal, decide         no backend gets the request
 //	decide                  maybe the answer is made here
 //	prepare                 what backends get
 //	attempt, attemptFailed  one backend after the other
@@ -57,6 +57,7 @@ type exchange struct {
 	// What decide has found out.
 	reply   reply
 	claim   claim          // see checkLogin
+	user    string         // who has logged in; empty: nobody was asked to
 	route   *route         // nil: none
 	path    string         // as Route has it
 	matched *regexp.Regexp // of route, if that is why it was taken
@@ -111,15 +112,21 @@ const (
 // open begins to account for a request of HTTP/1; the caller may change major, and set hook.
 // It must end with close.
 func (x *exchange) open(cfg *handlerSettings, count *counters, from *requestOrigin, req *h1.Request, start time.Time) {
+	x.forget()
+	x.cfg, x.count, x.from, x.req, x.major, x.record.Start = cfg, count, from, req, 1, start
+	x.findClient()
+	cfg.budget.note(start, &count.accepted)
+	count.begin()
+}
+
+// forget has x keep nothing but memory: of a request there may be a password, and it leads to a
+// whole configuration, which may be an earlier one.
+func (x *exchange) forget() {
 	*x = exchange{
-		cfg: cfg, count: count, from: from, req: req, major: 1, record: Record{Start: start},
 		fields: x.fields[:0], answer: x.answer[:0], text: room(x.text, keptText), options: room(x.options, keptNames),
 		trailers: room(x.trailers, keptNames), upgrades: room(x.upgrades, keptNames), announced: room(x.announced, keptNames),
 		reply: reply{fields: x.reply.fields[:0]},
 	}
-	x.findClient()
-	cfg.budget.note(start, &count.accepted)
-	count.begin()
 }
 
 // room returns the memory of s, empty, unless that is more than most would need.

@@ -75,7 +75,7 @@ func (x *usualExchange) serve(t testing.TB) {
 	if x.refusal() != 0 {
 		t.Fatal("refused")
 	}
-	if _, _, last := x.lastAnswer(); last {
+	if x.decide() != passOn {
 		t.Fatal("answered")
 	}
 	x.prepare()

@@ -69,3 +69,42 @@ func TestTraceHasNoSecrets(t *testing.T) {
 		io.WriteString(c, "TRACE /a|b?c HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\nX-A: 1\r\n\r\n")
 	}
 }
+
+// TestMaxForwardsBehindRules: a request that may go no further is answered to those alone who
+// could have had it passed on.
+func TestMaxForwardsBehindRules(t *testing.T) {
+	routed := func(path string, r Rules) Route {
+		return Route{Name: path, Paths: []string{path}, HandlerConfig: HandlerConfig{Rules: r}}
+	}
+	for _, front := range trapFronts() {
+		t.Run(front.name, func(t *testing.T) {
+			rec, b := record(t)
+			open := routed("/open", Rules{})
+			open.Pool = newPool(t, PoolConfig{Backends: []Backend{b}})
+			s := front.serve(t, HandlerConfig{Rules: Rules{Access: []AccessRule{{Deny: true}}}, Routes: []Route{
+				open,
+				routed("/auth", Rules{Access: []AccessRule{{}}, Auth: &BasicAuth{Users: users(t, htpasswdText())}}),
+				routed("/maintenance", Rules{Access: []AccessRule{{}}, Maintenance: true}),
+				routed("/redirect", Rules{Access: []AccessRule{{}}, Redirect: Redirect{Location: "/"}}),
+				routed("/answer", Rules{Access: []AccessRule{{}}, Answer: Answer{Status: 202}}),
+				routed("/all", Rules{Access: []AccessRule{{}}}),
+			}}, b)
+			for _, method := range []string{"OPTIONS", "TRACE"} {
+				for _, c := range []struct{ path, authorization, want string }{
+					{"/denied", "", "403"}, {"/open", "", "403"}, {"/auth", "", "401"}, {"/auth", basic("sha", "no"), "401"}, {"/auth", basic("sha", "secret"), "200"},
+					{"/maintenance", "", "503"}, {"/redirect", "", "302"}, {"/answer", "", "202"}, {"/all", "", "200"},
+				} {
+					request := method + strings.TrimPrefix(asked(c.path, c.authorization), "GET")
+					request = strings.TrimSuffix(request, "\r\n") + "Max-Forwards: 0\r\nX-Token: of a proxy\r\n\r\n"
+					got := s.askRaw(t, request)
+					if statusOf(got) != c.want || strings.Contains(got, "of a proxy") != (method == "TRACE" && c.want == "200") {
+						t.Errorf("%s %s: %q, want %s", method, c.path, got, c.want)
+					}
+				}
+			}
+			if got := rec.Requests(); len(got) > 0 {
+				t.Errorf("a backend got %q", got)
+			}
+		})
+	}
+}

@@ -24,10 +24,6 @@ func (x *handling) serve() {
 		x.refuseRequest(status, errors.New(http.StatusText(status)))
 		return
 	}
-	if kind, content, last := x.lastAnswer(); last {
-		x.answerLast(kind, content)
-		return
-	}
 	v := x.decide()
 	if v == awaitHere {
 		err := logins.verify(x.ctx, x.claim)

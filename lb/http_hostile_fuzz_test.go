@@ -47,9 +47,6 @@ func FuzzRules(f *testing.F) {
 		if status := x.refusal(); status != 0 {
 			return
 		}
-		if _, _, last := x.lastAnswer(); last {
-			return
-		}
 		v := x.decide()
 		if v == awaitHere {
 			v = x.decideLogin(logins.verify(context.Background(), x.claim))

@@ -297,7 +297,7 @@ func TestReloadKeepsLogins(t *testing.T) {
 				reload(cfg(text, int64(i)))
 				for _, path := range []string{"/", "/r"} {
 					if got := ask(path); got != "200" {
-						t.Errorf("reload %d, %s: %s", i+1, path, got)
+						t.Fatalf("reload %d, %s: %s", i+1, path, got)
 					}
 				}
 			}

@@ -7,7 +7,6 @@ import (
 	"math"
 	"mime"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -124,7 +123,7 @@ func (p *Page) compile() *page {
 	if p.isNone() {
 		return nil
 	}
-	return &page{status: p.Status, kind: cmp.Or(p.ContentType, pageType), content: slices.Clone(p.Content)}
+	return &page{status: p.Status, kind: cmp.Or(p.ContentType, pageType), content: p.Content}
 }
 
 // show makes a reply of a page; nil: the one for the status, or a line of text.

@@ -92,10 +92,7 @@ func TestPolicyOfRequests(t *testing.T) {
 
 // checkPolicy checks what backends get of a request.
 func checkPolicy(t *rapid.T, which string, x *exchange) {
-	if x.refusal() != 0 {
-		return
-	}
-	if _, _, last := x.lastAnswer(); last {
+	if x.refusal() != 0 || x.decide() != passOn {
 		return
 	}
 	x.prepare()
@@ -261,8 +258,8 @@ func TestPolicyBehindNetHTTP(t *testing.T) {
 			if x.hook = hook; x.refusal() != 0 {
 				return fmt.Sprint(x.refusal())
 			}
-			if kind, content, last := x.lastAnswer(); last {
-				return kind + canonicalLines(content)
+			if x.decide() != passOn {
+				return fmt.Sprint(x.reply.status, " ", x.reply.kind, canonicalLines(x.reply.content))
 			}
 			x.prepare()
 			upgrades := strings.Join(x.upgrades, "|")

@@ -127,14 +127,10 @@ func limitsForwards(method string) bool {
 // secrets are the fields that an answer to a TRACE does not show (RFC 9110 §9.3.8).
 var secrets = h1.SetOf(h1.Authorization, h1.Cookie, h1.ProxyAuthorization)
 
-// lastAnswer returns what answers a TRACE or OPTIONS that may go no further, with status
-// 200; last is false for all other requests. An empty kind: there is no Content-Type.
-func (x *exchange) lastAnswer() (kind string, content []byte, last bool) {
-	if x.forwards != lastForward {
-		return "", nil, false
-	}
+// answerLast answers a TRACE or OPTIONS that may go no further, in the place of a backend.
+func (x *exchange) answerLast() verdict {
 	if x.req.Method != http.MethodTrace {
-		return "", nil, true
+		return x.answerWith(http.StatusOK, "", nil)
 	}
 	version := " HTTP/1.1\r\n"
 	switch {
@@ -150,7 +146,7 @@ func (x *exchange) lastAnswer() (kind string, content []byte, last bool) {
 			b = h1.AppendField(b, f.Name, f.Value)
 		}
 	}
-	return "message/http", append(b, "\r\n"...), true
+	return x.answerWith(http.StatusOK, "message/http", append(b, "\r\n"...))
 }
 
 // holds reports whether a set has an ID.

@@ -105,19 +105,6 @@ func (x *handling) refuseHere() {
 	x.answerError(r.status, err)
 }
 
-// answerLast answers a TRACE or OPTIONS that may go no further.
-func (x *handling) answerLast(kind string, content []byte) {
-	if kind != "" {
-		x.w.Header().Set("Content-Type", kind)
-	}
-	x.w.Header().Set("Content-Length", strconv.Itoa(len(content)))
-	x.beginAnswer()
-	w := &answerWriter{x.w, x}
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(content)
-	x.finishResponse()
-}
-
 // answerWriter records what an ErrorHandler answers.
 type answerWriter struct {
 	http.ResponseWriter

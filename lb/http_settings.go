@@ -2,7 +2,6 @@ package lb
 
 import (
 	"log/slog"
-	"maps"
 	"slices"
 )
 
@@ -41,11 +40,13 @@ type handlerSettings struct {
 
 // newHandlerSettings returns settings that watch no pool yet.
 func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
+	return compileSettings(cfg.clone())
+}
+
+// compileSettings is newHandlerSettings for a configuration that nobody changes.
+func compileSettings(cfg HandlerConfig) *handlerSettings {
 	given := cfg
 	cfg = cfg.WithDefaults()
-	// The maps are the caller's, who may change them for the next Reconfigure.
-	cfg.RequestHeaders, cfg.ResponseHeaders = maps.Clone(cfg.RequestHeaders), maps.Clone(cfg.ResponseHeaders)
-	cfg.AddRequestHeaders, cfg.AddResponseHeaders = cfg.AddRequestHeaders.Clone(), cfg.AddResponseHeaders.Clone()
 	requests, addedRequests, responses, addedResponses := compileOwn(&cfg)
 	s := &handlerSettings{
 		HandlerConfig:  cfg,
@@ -77,7 +78,7 @@ func newHandlerSettings(cfg HandlerConfig) *handlerSettings {
 	}
 	s.inLoops = s.loopable()
 	for _, r := range cfg.Routes {
-		to := newHandlerSettings(given.inherit(r))
+		to := compileSettings(given.inherit(r))
 		to.ruled, to.log = true, s.log // ruled: decide is asked
 		s.routed = append(s.routed, to)
 		s.inLoops = s.inLoops && to.inLoops && !to.Pool.snap.Load().again

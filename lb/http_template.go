@@ -88,7 +88,7 @@ var nginxVariables = map[string]string{
 	"args": "${query}", "query_string": "${query}",
 	"binary_remote_addr": "${client}", "proxy_protocol_addr": "${client}", "realip_remote_addr": "${client}", "remote_addr": "${client}", "server_addr": "${local}",
 	"document_uri": "${path}", "uri": "${path}", "request_uri": "${uri}",
-	"request_method": "${method}", "https": "${scheme}", "hostname": "${local}", "server_name": "${host}", "proxy_host": "${host}",
+	"request_method": "${method}", "remote_user": "${user}", "https": "${scheme}", "hostname": "${local}", "server_name": "${host}", "proxy_host": "${host}",
 	"upstream_addr": "${backend}",
 	"ssl_cipher":    "${tls_cipher}", "ssl_protocol": "${tls_version}", "ssl_server_name": "${server_name}",
 	"ssl_client_cert": "${client_cert}", "ssl_client_escaped_cert": "${client_cert}", "ssl_client_raw_cert": "${client_cert}",

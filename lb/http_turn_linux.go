@@ -2,7 +2,6 @@ package lb
 
 import (
 	"errors"
-	"net/http"
 
 	"github.com/havip/havip/lb/internal/h1"
 )
@@ -56,7 +55,7 @@ type turnState struct {
 func (t *httpTurn) reset() {
 	t.req.Reset()
 	t.res.Reset()
-	t.x.cfg, t.x.hook, t.x.pick, t.x.last = nil, nil, Pick{}, nil // of an earlier configuration, maybe
+	t.x.forget()
 	t.turnState = turnState{}
 }
 
@@ -76,10 +75,6 @@ func (c *httpConn) beginRequest() {
 	c.last = t.req.Close || l.e.leaving.Load() || cfg.lastOfConnection(c.requests)
 	if status := x.refusal(); status != 0 {
 		c.refuse(status)
-		return
-	}
-	if kind, content, last := x.lastAnswer(); last {
-		c.answer(&reply{status: http.StatusOK, kind: kind, content: content})
 		return
 	}
 	c.follow(x.decide())

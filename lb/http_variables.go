@@ -49,10 +49,12 @@ var variables = []variable{
 	{name: "${uri}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.asked()...) }},
 	{name: "${path}", in: everywhere, text: appendAskedPath},
 	{name: "${query}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.query()...) }},
+	{name: "${is_args}", in: everywhere, text: appendMark},
 	{name: "${arg_NAME}", in: everywhere, of: argument},
 	{name: "${cookie_NAME}", in: everywhere, of: cookie},
 	{name: "${header_NAME}", in: everywhere, of: header},
 	{name: "${request_id}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.requestID()...) }},
+	{name: "${user}", in: everywhere, text: func(x *exchange, b []byte) []byte { return append(b, x.user...) }},
 	{name: "${route}", in: everywhere, text: appendRoute},
 	{name: "${1}", in: inAnswers, text: captured(1)}, // and up to ${9}: see variableText; $1 is the same
 	{name: "${server_port}", in: everywhere | inHost, text: appendLocalPort},

@@ -11,7 +11,7 @@ import (
 // sent it, whatever a rule has made of it since. Nothing is decoded.
 
 // appendHost appends the host that the client asks, as nginx's $host: in lower case, without a
-// port. Where the client names none, it is the address that the client has connected to.
+// port and the dot of the root. Where the client names none, it is the address that the client has connected to.
 func appendHost(x *exchange, b []byte) []byte {
 	host := x.authority
 	if host == "" {
@@ -23,6 +23,7 @@ func appendHost(x *exchange, b []byte) []byte {
 	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
 		host = host[:colon]
 	}
+	host = strings.TrimSuffix(host, ".")
 	for i := range len(host) {
 		c := host[i]
 		if 'A' <= c && c <= 'Z' {
@@ -46,12 +47,15 @@ func (x *exchange) scheme() string {
 	return "http"
 }
 
-// asked returns the target that the client has sent, in origin form or *; empty if that is
-// none.
+// asked returns the target that the client has sent, in origin form: / for *, which would make
+// another host of a Location. It is empty if that is none.
 func (x *exchange) asked() string {
 	target, _, ok := targetOf(x.req.Method, x.req.Target)
-	if !ok {
+	switch {
+	case !ok:
 		return ""
+	case target == "*":
+		return "/"
 	}
 	return target
 }
@@ -66,6 +70,14 @@ func appendAskedPath(x *exchange, b []byte) []byte {
 func (x *exchange) query() string {
 	_, query, _ := strings.Cut(x.asked(), "?")
 	return query
+}
+
+// appendMark appends the question mark of a query that is not empty, as nginx's $is_args.
+func appendMark(x *exchange, b []byte) []byte {
+	if x.query() == "" {
+		return b
+	}
+	return append(b, '?')
 }
 
 // appendLocalPort appends the port that the client has connected to.

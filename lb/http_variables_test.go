@@ -69,6 +69,7 @@ var variableCases = []struct {
 	other        string
 }{
 	{"host in lower case, without port", "${host}", "$host", request{target: "/", host: "Web.TEST:8080"}, "web.test", ""},
+	{"host with the dot of the root", "${host}", "$host", request{target: "/", host: "Web.TEST.:80"}, "web.test", ""},
 	{"host of IPv6", "${host}", "$host", request{target: "/", host: "[2001:DB8::1]:80"}, "[2001:db8::1]", ""},
 	{"host as it came", "${http_host}", "$http_host", request{target: "/", host: "Web.TEST:8080"}, "Web.TEST:8080", ""},
 	{"method", "${method}", "$request_method", request{method: "OPTIONS", target: "/"}, "OPTIONS", ""},
@@ -76,6 +77,10 @@ var variableCases = []struct {
 	{"path, not decoded", "${path}", "$uri", request{target: "/a%2Fb?c"}, "/a%2Fb", "/a/b"},
 	{"query", "${query}", "$args", request{target: "/a?b=c?d&e"}, "b=c?d&e", ""},
 	{"no query", "[${query}]", "[$args]", request{target: "/a"}, "[]", ""},
+	{"query with its mark", "/new${is_args}${query}", "/new$is_args$args", request{target: "/a?b=c?d"}, "/new?b=c?d", ""},
+	{"no query, with its mark", "/new${is_args}${query}", "/new$is_args$args", request{target: "/a"}, "/new", ""},
+	{"an empty query, with its mark", "/new${is_args}${query}", "/new$is_args$args", request{target: "/a?"}, "/new", ""},
+	{"user who was not asked", "[${user}]", "", request{target: "/", fields: []string{"Authorization", basic("a", "b")}}, "[]", ""}, // nginx: $remote_user is a
 	{"mixed with text", "<${method} $$host $ ${path}>$", "", request{target: "/a"}, "<GET $host $ /a>$", ""},
 
 	{"argument", "${arg_b}", "$arg_b", request{target: "/?a=1&b=%32&b=3"}, "%32", ""},
@@ -196,14 +201,14 @@ func TestTemplates(t *testing.T) {
 func TestVariablesOfNginx(t *testing.T) {
 	const leftOut = ": leave the line out: "
 	for name, want := range map[string]string{
-		"request_uri": "${uri}", "uri": "${path}", "args": "${query}", "query_string": "${query}", "host": "${host}", "http_host": "${http_host}",
+		"request_uri": "${uri}", "uri": "${path}", "args": "${query}", "is_args": "${is_args}", "remote_user": "${user}", "query_string": "${query}", "host": "${host}", "http_host": "${http_host}",
 		"remote_addr": "${client}", "scheme": "${scheme}", "request_method": "${method}", "request_id": "${request_id}", "server_port": "${server_port}",
 		"arg_a": "${arg_a}", "cookie_a": "${cookie_a}", "http_x_own": "${header_x_own}", "ssl_client_s_dn": "${client_cert_subject}", "upstream_addr": "${backend}",
 		"proxy_add_x_forwarded_for": leftOut, "http_upgrade": leftOut, "connection_upgrade": leftOut,
 	} {
 		for _, written := range []string{"$" + name, "${" + name + "}", "https://a/$" + name} {
 			_, err := compileTemplate(written, inResponses)
-			if valid := written == want || written == "${uri}"; valid != (err == nil) || !valid && !strings.Contains(err.Error(), want) {
+			if valid := written == want || written == "${uri}" || written == "${is_args}"; valid != (err == nil) || !valid && !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want %s", written, err, want)
 			}
 		}
@@ -245,7 +250,7 @@ func TestVariablesDoNotAllocate(t *testing.T) {
 	if got := testing.AllocsPerRun(100, func() { x.serve(t) }); got > 0 {
 		t.Errorf("%v allocations a request", got)
 	}
-	for _, want := range []string{"Host: www.example.org:80\r\n", " GET /static/app.css?v=3 /static/app.css v=3 3 ", "\r\nX-Two: 0123456789abcdef app 192.0.2.2\r\n"} {
+	for _, want := range []string{"Host: www.example.org:80\r\n", " GET /static/app.css?v=3 /static/app.css v=3 ? 3 ", "\r\nX-Two: 0123456789abcdef app 192.0.2.2\r\n"} {
 		x.exchange = exchange{}
 		x.serve(t)
 		got := string(x.appendRequest(nil, false, false)) + string(x.out)
