@@ -19,9 +19,15 @@ func TestReadme(t *testing.T) {
 	if _, err := config.Parse("README.md", []byte(block(t, readme, "yaml"))); err != nil {
 		t.Errorf("README's configuration: %v", err)
 	}
+	_, rules, _ := strings.Cut(readme, "## HTTP rules")
+	// Nor are files of certificates and passwords.
+	text := strings.NewReplacer("    tls: {certificates: [/etc/havip/web.pem]}\n", "", "{realm: inside, file: /etc/havip/htpasswd}", "off").Replace(block(t, rules, "yaml"))
+	if _, err := config.Parse("README.md", []byte(text)); err != nil {
+		t.Errorf("README's rules: %v", err)
+	}
 	_, alarms, _ := strings.Cut(readme, "## Alarms")
 	// The files of secrets are on no machine of a test.
-	text := block(t, readme, "yaml") + strings.NewReplacer("file:/etc/havip/webhook", "https://hooks.example.org", "file:/etc/havip/mail", "secret").Replace(block(t, alarms, "yaml"))
+	text = block(t, readme, "yaml") + strings.NewReplacer("file:/etc/havip/webhook", "https://hooks.example.org", "file:/etc/havip/mail", "secret").Replace(block(t, alarms, "yaml"))
 	if cfg, err := config.Parse("README.md", []byte(text)); err != nil || len(cfg.Alarms) != 3 {
 		t.Errorf("README's alarms: %v", err)
 	}
