@@ -32,7 +32,7 @@ func (c HandlerConfig) ReadFiles(read func(path string) ([]byte, error)) (Handle
 func readRuleFile(path string) ([]byte, error) {
 	data, err := regular.Read(path, MaxRuleFile+1)
 	if err == nil && len(data) > MaxRuleFile {
-		err = fmt.Errorf("%s: more than %d bytes", path, MaxRuleFile)
+		err = fmt.Errorf("%s: more than %d bytes: want a smaller file", path, MaxRuleFile)
 	}
 	return data, err
 }

@@ -33,12 +33,36 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// Read returns the first limit bytes of a regular file.
+// ErrChanging is found in the error of Read by errors.Is.
+var ErrChanging = errors.New("changes while it is read: want a file that is put in its place by a rename")
+
+// source is what a file is read from. Tests change the file meanwhile.
+var source = func(f *os.File) io.ReaderAt { return f }
+
+// readings is how often Read tries a file that changes.
+const readings = 3
+
+// Read returns the first limit bytes of a regular file, of one state of it: a file that is
+// written to meanwhile is read once more, and in the end is an error. Who empties a file and
+// takes long to write it is not noticed.
 func Read(path string, limit int64) ([]byte, error) {
-	f, _, err := Open(path)
+	f, info, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit))
+	for range readings {
+		data, err := io.ReadAll(io.NewSectionReader(source(f), 0, limit))
+		if err != nil {
+			return nil, err
+		}
+		before := info
+		if info, err = f.Stat(); err != nil {
+			return nil, err
+		}
+		if info.Size() == before.Size() && info.ModTime().Equal(before.ModTime()) {
+			return data, nil
+		}
+	}
+	return nil, &fs.PathError{Op: "read", Path: path, Err: ErrChanging}
 }
