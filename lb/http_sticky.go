@@ -28,7 +28,8 @@ import (
 type Sticky struct {
 	// Cookie is the cookie's name. Required.
 	Cookie string
-	// Key is secret, and the same on all nodes. At least 16 bytes.
+	// Key is secret, and the same on all nodes. At least 16 bytes. A cookie of another Key is as
+	// none: when the Key changes, clients get a backend and a cookie anew.
 	Key []byte
 	// MaxAge is how long clients keep the cookie after they have got it, in whole seconds, up
 	// to 400 days. 0: until they end.
@@ -202,10 +203,12 @@ func (x *exchange) readSticky() {
 	}
 }
 
-// value returns the value of a pair of Cookie, if it is of our cookie.
+// value returns the value of a pair of Cookie, if it is of our cookie. Servers leave out spaces
+// around a name and a value (RFC 6265bis §5.6), and so it is done here: they would see our
+// cookie otherwise. A text without = has no name there.
 func (s *stickiness) value(pair string) (value string, is bool) {
-	name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
-	return value, name == s.name
+	name, value, named := strings.Cut(pair, "=")
+	return strings.Trim(value, " \t"), named && strings.Trim(name, " \t") == s.name
 }
 
 // withoutSticky returns the value of Cookie for backends.

@@ -129,6 +129,58 @@ func TestStickyMoves(t *testing.T) {
 	}
 }
 
+// TestStickyNames: our cookie is found as servers find one, so that no backend sees it, and what
+// only looks like it goes on.
+func TestStickyNames(t *testing.T) {
+	for _, front := range trapFronts() {
+		t.Run(front.name, func(t *testing.T) {
+			s := front.serve(t, HandlerConfig{Rules: Rules{Sticky: &testSticky}}, cookieBackend(t, "a"), cookieBackend(t, "b"))
+			home, set := stuckTo(t, s, "")
+			token, _, _ := strings.Cut(strings.TrimPrefix(set, "to="), ";")
+			for cookies, passed := range map[string]string{
+				"to=" + token:                            "",
+				"to =" + token:                           "",
+				"x=1; to\t= " + token + " ; y=2":         "x=1; y=2",
+				"to; to=" + token:                        "to",
+				"tox=1;\tto=" + token + "; to2=" + token: "tox=1; to2=" + token,
+			} {
+				said, again := stuckTo(t, s, cookies)
+				if want := home + passed; said != want || again != "" {
+					t.Errorf("%q: %q and the cookie %q, want %q and none", cookies, said, again, want)
+				}
+			}
+			for _, cookies := range []string{"to", "xto=" + token} { // are not ours
+				if said, again := stuckTo(t, s, cookies); !strings.HasSuffix(said, " "+cookies) || again == "" {
+					t.Errorf("%q: %q and the cookie %q, want it passed on, and one", cookies, said, again)
+				}
+			}
+		})
+	}
+}
+
+// TestStickyKeyChanges: a cookie of another key is as none, and no backend sees it.
+func TestStickyKeyChanges(t *testing.T) {
+	other := testSticky
+	other.Key = []byte("fedcba9876543210")
+	for _, front := range trapFronts() {
+		t.Run(front.name, func(t *testing.T) {
+			backends := []Backend{cookieBackend(t, "a"), cookieBackend(t, "b")}
+			before := front.serve(t, HandlerConfig{Rules: Rules{Sticky: &testSticky}}, backends...)
+			after := front.serve(t, HandlerConfig{Rules: Rules{Sticky: &other}}, backends...)
+			_, set := stuckTo(t, before, "")
+			old, _, _ := strings.Cut(set, ";")
+			said, set := stuckTo(t, after, old+"; mine=1")
+			if !strings.HasSuffix(said, " mine=1") || !strings.HasPrefix(set, "to=") || strings.HasPrefix(set, old) {
+				t.Fatalf("%q and %q after %q", said, set, old)
+			}
+			renewed, _, _ := strings.Cut(set, ";")
+			if again, set := stuckTo(t, after, renewed+"; mine=1"); again != said || set != "" {
+				t.Errorf("%q and %q, want %q again", again, set, said)
+			}
+		})
+	}
+}
+
 // TestStickyOfPools: routes with pools of their own share a cookie: each knows its backend.
 func TestStickyOfPools(t *testing.T) {
 	for _, front := range trapFronts() {

@@ -274,7 +274,7 @@ func stickyKeys(s *lb.Sticky) []key {
 	return owned([]key{
 		required("cookie", plain(&s.Cookie), "backend", "its name"),
 		required("secret", revealed(&s.Key), "file:/etc/havip/sticky.key",
-			"signs it: at least 16 bytes, the same on both nodes; hex: and digits, file:PATH or env:NAME; read again on reload").secret(),
+			"signs it: at least 16 bytes, the same on both nodes; hex: and digits, file:PATH or env:NAME; read again on reload; with another one clients get a backend anew").secret(),
 		setting("max_age", duration(&s.MaxAge), "for which clients keep it after they have got it; 0s: until they end"),
 		setting("path", plain(&s.Path), "where clients send it"),
 		optional("domain", plain(&s.Domain), "example.org", "to which clients send it, and to hosts below; default: the host that they ask"),

@@ -62,3 +62,53 @@ func checkSecret(t *testing.T, path string, got string, err error, want, wantErr
 		t.Errorf("error %v tells the secret", err)
 	}
 }
+
+// TestStickySecretFile: a file with the secret of cookies is wrong under its key, without a byte
+// of it, and another secret is a change.
+func TestStickySecretFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sticky.key")
+	load := func(content string, mode os.FileMode) (*Config, error) {
+		t.Helper()
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if content != "missing" {
+			if err := os.WriteFile(path, []byte(content), mode); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return Parse("f.yaml", []byte(`services: [{name: web, listen: ":80", backends: ["192.0.2.7:80"], http: {sticky: {cookie: to, secret: "file:`+path+`"}}}]`))
+	}
+	const good, other = "0123456789abcdef", "fedcba9876543210"
+	for name, tt := range map[string]struct {
+		content string
+		mode    os.FileMode
+		want    string
+	}{
+		"missing":          {"missing", 0o600, "no such file"},
+		"that others read": {good, 0o644, "mode 0644 lets others at it"},
+		"empty":            {"", 0o600, "empty"},
+		"too short":        {"0123456789", 0o600, "want at least 16"},
+		"huge":             {strings.Repeat("x", maxSecretFile+1), 0o600, "more than 4096 bytes"},
+		"bad digits":       {"hex:0123456789abcdefzz", 0o600, "hexadecimal digits"},
+	} {
+		_, err := load(tt.content, tt.mode)
+		if err == nil || !strings.Contains(err.Error(), "http.sticky.secret: ") || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "0123") {
+			t.Errorf("%s: error %v, want %q and nothing of the secret", name, err, tt.want)
+		}
+	}
+	was, err := load(good, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := load(other, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := allChanges(was, is); len(got) != 1 || !strings.HasPrefix(got[0], "web http.sticky.secret: ") || strings.Contains(got[0], "fedc") {
+		t.Errorf("another secret: %q", got)
+	}
+}
