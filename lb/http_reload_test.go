@@ -2,6 +2,8 @@ package lb
 
 import (
 	"fmt"
+	"hash/crc32"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -43,6 +45,13 @@ var reloads = []struct {
 	{"trusted proxies", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${client}"}}, HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${client}"}, TrustedProxies: localProxies},
 		fromClient("/a", "192.0.2.1")},
 	{"request ids", HandlerConfig{Rules: Rules{RequestID: RequestIDKeep}}, HandlerConfig{}, "GET /a HTTP/1.1\r\nHost: x\r\nX-Request-ID: 7\r\n\r\n"},
+	{"buffering on and off", HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "1"}, ResponseHeaders: map[string]string{"X-Way": "1"},
+		Rules: Rules{Buffering: BufferingOn, BufferMemory: 1 << 10}}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"},
+		ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{Buffering: BufferingOff}}, inOnePut("", "1388\r\n"+fiveKB+"\r\n0\r\n\r\n")},
+	{"where bodies are held", HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "1"}, ResponseHeaders: map[string]string{"X-Way": "1"},
+		Rules: Rules{Buffering: BufferingOn, BufferMemory: 1 << 10, BufferTotal: 1 << 20}}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"},
+		ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{Buffering: BufferingOn, BufferMemory: 2 << 10, BufferFolder: "/tmp"}},
+		"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + fiveKB},
 	{"repeated requests", HandlerConfig{}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"}, Rules: Rules{RetryStatuses: []int{503}, RetryBudget: -1}}, get("x /a")},
 }
 
@@ -90,9 +99,11 @@ func reloadSites(t *testing.T, b Backend) []reloadSite {
 func TestReloadOfRulesUnderLoad(t *testing.T) {
 	b := webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
+		content, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Content", fmt.Sprintf("%d %08x", len(content), crc32.ChecksumIEEE(content)))
 		fmt.Fprint(w, r.Method, " ", r.RequestURI, " ", r.Header["X-Sent"])
 	})
-	fields := []string{"X-Way", "Location", "Content-Type", "Content-Encoding", "Set-Cookie", "X-Request-Id"}
+	fields := []string{"X-Way", "Location", "Content-Type", "Content-Encoding", "X-Content", "Set-Cookie", "X-Request-Id"}
 	for _, s := range reloadSites(t, b) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, c := range reloads {
