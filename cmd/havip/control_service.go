@@ -60,14 +60,18 @@ func stillActive(ctx context.Context, cl *client.Client, service, backend string
 	if err != nil {
 		return "" // it is drained all the same
 	}
+	active := int64(0)
 	for _, v := range s.Services {
 		for _, p := range v.Pools {
 			for _, b := range p.Backends {
-				if v.Name == service && b.Name == backend && b.Active > 0 {
-					return fmt.Sprintf(" (%d go on)", b.Active)
+				if (service == v.Name || service == v.Name+"/"+p.Route) && b.Name == backend {
+					active += b.Active
 				}
 			}
 		}
+	}
+	if active > 0 {
+		return fmt.Sprintf(" (%d go on)", active)
 	}
 	return ""
 }

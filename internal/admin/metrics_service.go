@@ -37,6 +37,7 @@ func (s *sheet) addChecks(checks []report.Check) {
 
 var serviceFamilies = []family[*report.Service]{
 	{"havip_service_serving", "Whether the service has its socket.", func(w *report.Service) float64 { return boolean(w.Serving) }},
+	{"havip_service_maintenance", "Whether the service answers requests with 503 for maintenance.", func(w *report.Service) float64 { return boolean(w.Maintenance) }},
 	{"havip_service_active", "How many connections, sessions or requests are under way.",
 		func(w *report.Service) float64 { return float64(w.Traffic.Active) }},
 	{"havip_service_accepted_total", "How many connections, sessions or requests were accepted.",

@@ -57,7 +57,7 @@ func fullStatus(backends int) *report.Status {
 		})
 	}
 	web := report.Service{
-		Name: "web", Listen: ":8080", Mode: "http", Balance: "round-robin", Serving: true, Unlogged: 54, Pools: []report.Pool{pool},
+		Name: "web", Listen: ":8080", Mode: "http", Balance: "round-robin", Serving: true, Unlogged: 54, Maintenance: true, Pools: []report.Pool{pool},
 		Traffic: report.Traffic{
 			Active: 27, Accepted: 28, Refused: 29, Failed: 30, Retries: 31, Received: 32, Sent: 33,
 			Statuses: map[string]uint64{"1xx": 0, "2xx": 34, "3xx": 0, "4xx": 35, "5xx": 36}, Durations: testDurations(),
@@ -137,7 +137,7 @@ func TestMetrics(t *testing.T) {
 		`havip_check_probes_total{check="balancer"} 13`, `havip_check_probe_failures_total{check="balancer"} 14`, `havip_check_changes_total{check="balancer"} 15`,
 		`havip_service_serving{service="web"} 1`, `havip_service_active{service="web"} 27`, `havip_service_accepted_total{service="web"} 28`,
 		`havip_service_refused_total{service="web"} 29`, `havip_service_failed_total{service="web"} 30`, `havip_service_retries_total{service="web"} 31`,
-		`havip_service_unlogged_total{service="web"} 54`,
+		`havip_service_unlogged_total{service="web"} 54`, `havip_service_maintenance{service="web"} 1`,
 		`havip_service_received_bytes_total{service="web"} 32`, `havip_service_sent_bytes_total{service="web"} 33`,
 		`havip_service_info{balance="round-robin",listen=":8080",mode="http",service="web"} 1`,
 		`havip_service_responses_total{class="2xx",service="web"} 34`, `havip_service_responses_total{class="1xx",service="web"} 0`,

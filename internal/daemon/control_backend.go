@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/havip/havip/internal/config"
 	"github.com/havip/havip/internal/report"
 	"github.com/havip/havip/lb"
 )
@@ -71,9 +72,12 @@ func (d *Daemon) poolsOf(service string) ([]PoolView, error) {
 		if len(pools) > 0 {
 			return pools, nil
 		}
+		if slices.ContainsFunc(s.Config.Routes, func(r config.ServiceRoute) bool { return r.Name == route }) {
+			return nil, fmt.Errorf("route %s of service %s is %w here: it has no backends of its own, and those of %s serve it: want %s", route, name, report.ErrInvalid, name, name)
+		}
 		var routes []string
 		for _, p := range s.Pools {
-			routes = append(routes, name+"/"+p.Route)
+			routes = append(routes, p.name)
 		}
 		return nil, unknown("route", service, routes)
 	}

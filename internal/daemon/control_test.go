@@ -115,7 +115,7 @@ func TestSetBackend(t *testing.T) {
 	for _, tc := range []struct{ service, backend, want string }{
 		{"shop", "x", `no backend of service shop is called "x": there are a, b, c, localhost:4, w`},
 		{"shop/mail", "b", `no backend of service shop/mail is called "b": there is only a`},
-		{"shop/news", "a", `no route is called "shop/news": there are shop/, shop/mail, shop/web`},
+		{"shop/news", "a", `no route is called "shop/news": there are shop, shop/mail, shop/web`},
 		{"market", "a", `no service is called "market": there is only shop`},
 	} {
 		if err := d.SetBackend(tc.service, tc.backend, drain); !errors.Is(err, report.ErrUnknown) || !strings.Contains(err.Error(), tc.want) {
@@ -303,4 +303,13 @@ func TestCommandsDuringReloads(t *testing.T) {
 	}
 	close(stop)
 	reloads.Wait()
+}
+
+// TestRouteWithoutBackends: who steers a backend of a route that has none hears whose they are.
+func TestRouteWithoutBackends(t *testing.T) {
+	d := startDaemon(t, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", backends: ["127.0.0.1:9"], routes: [{name: old, paths: [/old/]}]}]`, freePort(t)))
+	err := d.SetBackend("web/old", "127.0.0.1:9", BackendChange{Drain: new(true)})
+	if !errors.Is(err, report.ErrInvalid) || !strings.Contains(err.Error(), "no backends of its own, and those of web serve it: want web") {
+		t.Error(err)
+	}
 }

@@ -33,6 +33,13 @@ func (w *serviceSwitch) maintained() bool {
 	return w.file
 }
 
+// maintenance is maintained, for whoever reports.
+func (w *serviceSwitch) maintenance() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mode == "http" && w.maintained()
+}
+
 // begin takes in the service that a reload begins, and what the file says of it.
 func (w *serviceSwitch) begin(cfg config.Service, s *service) {
 	w.mu.Lock()

@@ -52,6 +52,9 @@ func TestServiceMaintenance(t *testing.T) {
 				t.Errorf("%s: %s: %d %q, want %d", what, path, res.StatusCode, body, status)
 			}
 		}
+		if is := d.View().Services[0].Maintenance(); is != (status == 503) {
+			t.Errorf("%s: the status says maintenance %v", what, is)
+		}
 		if got := said(d); got != changes {
 			t.Errorf("%s: said %q, want %q", what, got, changes)
 		}

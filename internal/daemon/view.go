@@ -113,6 +113,10 @@ func (s ServiceView) Serving() bool {
 // Trouble is why the service does not serve; nil: it does, or is only about to.
 func (s ServiceView) Trouble() error { return s.service.trouble() }
 
+// Maintenance reports whether the service answers all requests with 503, but those of routes
+// with another word on it.
+func (s ServiceView) Maintenance() bool { return s.service.said.maintenance() }
+
 // Listen is the address of the service, as the log has it.
 func (s ServiceView) Listen() string { return listenAddress(s.Config.Listen) }
 

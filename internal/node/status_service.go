@@ -31,7 +31,7 @@ func serviceStatus(v daemon.ServiceView) report.Service {
 	s := report.Service{
 		Pools: []report.Pool{},
 		Name:  v.Config.Name, Listen: v.Listen(), Mode: v.Config.Mode, Serving: v.Serving(), Balance: string(v.Config.Pool.Balance),
-		Unlogged: v.Unlogged(),
+		Unlogged: v.Unlogged(), Maintenance: v.Maintenance(),
 		Traffic: report.Traffic{
 			Active: stats.Active, Accepted: stats.Accepted, Refused: stats.Refused, Failed: stats.Failed, Retries: stats.Retries,
 			Received: stats.Received, Sent: stats.Sent,

@@ -22,6 +22,12 @@ func (x *explainer) findServices() (list []finding) {
 			list = append(list, x.notServing(v))
 			continue
 		}
+		if v.Maintenance {
+			list = append(list, finding{
+				text: fmt.Sprintf("But service %s is in maintenance: requests get 503 instead of a backend.", v.Name),
+				next: []string{fmt.Sprintf("havip maintenance --service %s off ends it; the key is http.maintenance of service %s in %s", v.Name, v.Name, x.file())},
+			})
+		}
 		for j := range v.Pools {
 			if f, ok := x.noBackend(v, &v.Pools[j]); ok {
 				list = append(list, f)

@@ -207,6 +207,8 @@ var explanations = []struct {
 	{"service does not listen", func(s *Status) {
 		s.Services[0].Serving, s.Services[0].Problem = false, "listen tcp :8080: bind: address already in use"
 	}, nil, []string{"LB-01 has 192.168.31.250", "service web does not listen on :8080", "address already in use"}},
+	{"service in maintenance", func(s *Status) { s.Services[0].Maintenance = true }, nil,
+		[]string{"LB-01 has 192.168.31.250", "service web is in maintenance", "503"}},
 	{"service of another address", func(s *Status) {
 		s.Services[0].Listen, s.Services[0].Serving = "192.168.31.251:8080", false
 	}, nil, []string{"is Active", "not heard in time"}},

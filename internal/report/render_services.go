@@ -57,6 +57,9 @@ func (s *Status) serviceRemarks(v *Service) (list []remark) {
 	for _, text := range serviceProblems(v) {
 		list = append(list, remark{"! ", text, bad})
 	}
+	if v.Maintenance {
+		list = append(list, remark{"* ", "maintenance: requests get 503", odd})
+	}
 	if v.Serving && v.Problem != "" {
 		list = append(list, remark{"* ", v.Problem, odd})
 	}

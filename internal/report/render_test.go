@@ -52,6 +52,15 @@ func TestStatusText(t *testing.T) {
 	}
 }
 
+// TestStatusOfServiceMaintenance: a service that answers with 503 does not look like others.
+func TestStatusOfServiceMaintenance(t *testing.T) {
+	s := healthy()
+	s.Services[0].Maintenance = true
+	if text := RenderStatus(s, false, Layout{Width: 120}); !strings.Contains(text, "* maintenance: requests get 503") {
+		t.Errorf("no word of it in\n%s", text)
+	}
+}
+
 // TestStatusOfLeaver: a router that has announced its end is Active, but for a moment only.
 func TestStatusOfLeaver(t *testing.T) {
 	s := healthy()

@@ -235,6 +235,8 @@ type Service struct {
 	// Serving: it has its socket. Problem is why it does not.
 	Serving bool   `json:"serving"`
 	Problem string `json:"problem,omitempty"`
+	// Maintenance: all requests get 503, but those of routes with another word on it.
+	Maintenance bool `json:"maintenance,omitempty"`
 	// LogProblem is why the access log loses lines now, or has them in a file that was moved
 	// away, and Unlogged is how many it has lost.
 	LogProblem string  `json:"log_problem,omitempty"`
