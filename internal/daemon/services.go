@@ -127,6 +127,9 @@ func (s *service) serve(ctx context.Context, p *servicePlan) error {
 			return err
 		}
 		if err := s.equip(c); err != nil {
+			if c.access != nil {
+				_ = c.access.Close()
+			}
 			return err
 		}
 	}
