@@ -21,6 +21,10 @@
 //   - [Handler] is the part of it that a program can mount in an http.Server of its own,
 //     beside other handlers and behind middlewares.
 //
+// The [Rules] of a Handler answer some requests, and change others; a [Route] has rules or a pool
+// of its own for a host or a path. [HandlerConfig.ReadFiles] reads the files that rules name.
+// An [AccessLog] writes a line for each request, connection or session.
+//
 // [Pool.Watch] tells of all that changes about a pool, for planes that are not in this
 // package.
 //

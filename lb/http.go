@@ -19,8 +19,9 @@ import (
 // A request goes to another backend when a backend refuses the connection, and also
 // when a backend fails or times out before it has answered. Once sent, only a GET, HEAD,
 // OPTIONS, TRACE, PUT or DELETE is sent a second time, or a request that a backend of
-// HTTP/2 has said it has left alone. Responses are streamed, and so
-// are the bodies of requests, unless Buffering is on. A response that a backend breaks off is broken off towards the client too.
+// HTTP/2 has said it has left alone. Responses are streamed, and so are the bodies of
+// requests, unless Buffering is on. A response that a backend breaks off is broken off
+// towards the client too.
 //
 // Backends get X-Forwarded-For (appended to), X-Forwarded-Proto, X-Forwarded-Host and
 // X-Real-IP, and the client's Host. Trailers are passed on if they were announced and

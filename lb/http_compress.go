@@ -19,8 +19,9 @@ import (
 // Content-Encoding, and no less than MinLength bytes or an unknown length. A response to a
 // request with Range, a part (206), what Cache-Control: no-transform is said of, calls of gRPC,
 // and answers that are made here stay as they are, and clients of HTTP/1.0 get nothing
-// compressed. HEAD is answered with the fields of GET. A compressed response has no Content-Length and no Accept-Ranges, its ETag is
-// weak, and Vary names Accept-Encoding, also where another client would get it compressed.
+// compressed. HEAD is answered with the fields of GET. A compressed response has no
+// Content-Length and no Accept-Ranges, its ETag is weak, and Vary names Accept-Encoding, also
+// where another client would get it compressed.
 //
 // What is compressed may be guessed: who sees the length of a response on the wire, and can have
 // a part of its text repeated in it, finds out the rest byte by byte, in spite of TLS (BREACH).

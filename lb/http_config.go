@@ -84,8 +84,9 @@ type HandlerConfig struct {
 	// header.
 	//
 	// In values, ${client} is the client's address, behind TrustedProxies the one in front
-	// of them, and ${local} the address that the client connected to, ${server_port} its port. In responses, ${backend} is the backend's name and
-	// ${source} this host's address in the connection to the backend.
+	// of them, and ${local} the address that the client connected to, ${server_port} its port.
+	// In responses, ${backend} is the backend's name and ${source} this host's address in the
+	// connection to the backend.
 	//
 	// Of the request, as the client has sent it and with its escapes, there are ${scheme}, http
 	// or https; ${host}, in lower case and without a port, and ${http_host}, as it came;

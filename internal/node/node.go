@@ -71,7 +71,8 @@ func New(cfg Config) (*Node, error) {
 }
 
 // Run does the work until ctx ends, and reads the configuration again whenever reload has
-// something; SIGUSR1 opens the files of access logs anew instead. It hands over then, and returns when everything has ended.
+// something; SIGUSR1 opens the files of access logs anew instead. It hands over then, and
+// returns when everything has ended.
 func (n *Node) Run(ctx context.Context, reload <-chan os.Signal) error {
 	n.followAlarms(n.cfg.Configuration)
 	defer n.alarms.Stop() // after all else: the end is told as well
