@@ -61,6 +61,7 @@ type exchange struct {
 	route   *route         // nil: none
 	path    string         // as Route has it
 	matched *regexp.Regexp // of route, if that is why it was taken
+	groups  []int          // what its groups have matched in path; nil: not known yet
 	counted bool           // among the client's requests under way, until close
 
 	// The latest attempt.

@@ -35,7 +35,7 @@ type prefixRoute struct {
 type regexpRoute struct {
 	*route
 	pathPattern
-	order int
+	order int // of its path among all that there are
 }
 
 // add adds a valid path; empty: all paths.

@@ -67,6 +67,7 @@ func (r *redirectRule) applies(x *exchange) bool { return r != nil && !(r.https 
 
 // cameSecurely reports whether the client has come by TLS, maybe to a proxy that is trusted.
 func (x *exchange) cameSecurely() bool {
+	x.options = readOptions(x.options[:0], x.req.Fields, x.req.Has) // which are not passed, and say nothing
 	return x.from.secure != nil || x.trusted && holds(x.req.Has, h1.XForwardedProto) && strings.EqualFold(x.firstPassed(h1.XForwardedProto), "https")
 }
 

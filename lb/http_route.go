@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -44,12 +45,15 @@ type Route struct {
 	// routes. Backends get the path as the client wrote it, unless there is a Rewrite. Default:
 	// all paths.
 	Paths []string
-	// Methods are those that the route is for. Default: all.
+	// Methods are those that the route is for, in any case; with GET it takes HEAD as well, unless
+	// another route for the same host and path names HEAD. Requests with others go to the next
+	// route, in the end to the Handler: to keep them out takes Access. Default: all.
 	Methods []string
 	// Headers are headers that a request must have, each with one of its values as given here:
 	// "" stands for any value, and "~ regexp" for one that matches.
 	Headers map[string]string
-	// Sources are the networks that have the client. Default: all clients.
+	// Sources are the networks that have the client. Requests of others go to the next route, in
+	// the end to the Handler: to keep them out takes Access. Default: all clients.
 	Sources []netip.Prefix
 	// HandlerConfig is what becomes of the requests. Fields that are zero are those of the
 	// Handler, unless Own has them, but for Redirect, Answer and Rewrite. With a HashKey of its
@@ -104,7 +108,64 @@ func (c HandlerConfig) validateRoutes() error {
 			field.If(seen[r.Name], at+".Name", "%q: taken by another route: want one of its own", r.Name))
 		seen[r.Name] = true
 	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return hidden(c.Routes)
+}
+
+// hidden returns which of valid routes no request gets to: those for hosts and paths all of which
+// an earlier route without conditions has, as nginx refuses a duplicate location.
+func hidden(routes []Route) error {
+	var errs []error
+	taken := make(map[[2]string]string) // by whom: hosts with paths
+	for i, r := range routes {
+		by, all := "", true
+		places := r.places()
+		for _, p := range places {
+			is, ok := taken[p]
+			by, all = cmp.Or(by, is), all && ok
+		}
+		if all {
+			errs = append(errs, field.Errorf(fmt.Sprintf("Routes[%d].Paths", i), "no request gets here: route %q has the same hosts and paths: want others, or this route first", by))
+		}
+		if len(r.Methods) == 0 && len(r.Headers) == 0 && len(r.Sources) == 0 {
+			for _, p := range places {
+				if _, ok := taken[p]; !ok {
+					taken[p] = r.Name
+				}
+			}
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// places returns the hosts of a valid route with each of its paths, each in one way of writing.
+func (r Route) places() (all [][2]string) {
+	for _, host := range orAll(r.Hosts) {
+		for _, path := range orAll(r.Paths) {
+			if p, err := parsePath(path); path != "" && err == nil {
+				switch p.kind {
+				case pathRegexp:
+					path = "~ " + p.re.String()
+				case pathExact:
+					path = "= " + p.text
+				default:
+					path = p.text // a prefix, whether it comes first or not
+				}
+			}
+			all = append(all, [2]string{strings.ToLower(strings.TrimSuffix(host, ".")), path})
+		}
+	}
+	return all
+}
+
+// orAll returns a list of patterns, or "" for all.
+func orAll(list []string) []string {
+	if len(list) == 0 {
+		return []string{""}
+	}
+	return list
 }
 
 // validateRouteConfig returns what is wrong with what becomes of the requests of a route.
@@ -183,6 +244,9 @@ const (
 
 // parseHost returns the name of a pattern, in lower case, and without what makes it one.
 func parseHost(pattern string) (name string, kind hostKind, err error) {
+	if pattern == "_" { // by convention, nginx's server_name for hosts that no server has
+		return "", 0, errors.New(`"_": a host that nobody asks for: leave the hosts out, and the route is for all`)
+	}
 	name = strings.ToLower(strings.TrimSuffix(pattern, "."))
 	switch {
 	case strings.HasPrefix(name, "*."):
@@ -225,22 +289,26 @@ type pathPattern struct {
 	literal string         // with which all matches of re begin, at the beginning of the path
 }
 
+// pathMark is what may stand before a path, as before those of nginx's locations, with or without
+// a space behind it.
+var pathMark = regexp.MustCompile(`^(=|\^~|~\*|~)`)
+
 // maxRegexp bounds regular expressions: RE2's memory grows with them.
 const maxRegexp = 1000
 
 // parsePath parses a path of a route.
 func parsePath(text string) (pathPattern, error) {
-	mark, rest, marked := strings.Cut(text, " ")
-	rest = strings.TrimLeft(rest, " ")
+	mark := pathMark.FindString(text)
+	rest := strings.TrimLeft(text[len(mark):], " ")
 	p := pathPattern{text: rest}
-	switch {
-	case !marked || strings.HasPrefix(text, "/"):
+	switch mark {
+	case "":
 		p.text = text
-	case mark == "=":
+	case "=":
 		p.kind = pathExact
-	case mark == "^~":
+	case "^~":
 		p.kind = pathFirst
-	case mark == "~", mark == "~*":
+	default:
 		if p.text, p.kind = "", pathRegexp; mark == "~*" {
 			rest = "(?i)" + rest
 		}
@@ -250,11 +318,9 @@ func parsePath(text string) (pathPattern, error) {
 		}
 		p.re, p.literal = re, literalStart(rest)
 		return p, nil
-	default:
-		return p, fmt.Errorf(`%q: want "/path", "= /path", "^~ /path", "~ regexp" or "~* regexp"`, text)
 	}
 	if !strings.HasPrefix(p.text, "/") {
-		return p, fmt.Errorf("%q: want a path that begins with /", text)
+		return p, fmt.Errorf(`%q: want a path that begins with /: "/path", "= /path" or "^~ /path", or a regular expression: "~ regexp" or "~* regexp"`, text)
 	}
 	if normal, ok := appendNormalPath(nil, escapedPath(p.text)); !ok || string(normal) != p.text {
 		return p, fmt.Errorf("%q: never the path of a request, for that has no .. and no //: want %s", text, normal)

@@ -32,10 +32,20 @@ var manyRequests = []string{
 // BenchmarkRoutes shows what it costs to find the route of a request, and that a thousand
 // routes cost no more than ten. 0 routes: what a request costs that has no rules.
 func BenchmarkRoutes(b *testing.B) {
-	for _, n := range []int{0, 10, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			pool := newPool(b, PoolConfig{})
-			s := newHandlerSettings(HandlerConfig{Pool: pool, Routes: manyRoutes(pool, n)})
+	pool := newPool(b, PoolConfig{})
+	for _, c := range []struct {
+		name   string
+		n      int
+		routes []Route
+	}{
+		{"0", 0, nil}, {"10", 10, manyRoutes(pool, 10)}, {"1000", 1000, manyRoutes(pool, 1000)},
+		// Regular expressions that do not say with what a path begins are tried one by one.
+		{"10 and 10 expressions", 10, append(manyRoutes(pool, 10), manyExpressions(pool, 10)...)},
+		{"10 and 100 expressions", 10, append(manyRoutes(pool, 10), manyExpressions(pool, 100)...)},
+	} {
+		n := c.n
+		b.Run(c.name, func(b *testing.B) {
+			s := newHandlerSettings(HandlerConfig{Pool: pool, Routes: c.routes})
 			xs := make([]*exchange, len(manyRequests))
 			from := newRequestOrigin(netip.MustParseAddrPort("192.0.2.1:1000"), netip.MustParseAddrPort("192.0.2.250:80"), nil)
 			for i, head := range manyRequests {
@@ -53,6 +63,14 @@ func BenchmarkRoutes(b *testing.B) {
 			}
 		})
 	}
+}
+
+// manyExpressions returns routes with regular expressions that match none of manyRequests.
+func manyExpressions(pool *Pool, n int) (routes []Route) {
+	for i := range n {
+		routes = append(routes, Route{Name: fmt.Sprint("re", i), Paths: []string{fmt.Sprintf(`~ \.x%d$`, i)}, HandlerConfig: HandlerConfig{Pool: pool}})
+	}
+	return routes
 }
 
 // openHead opens an exchange for a request.

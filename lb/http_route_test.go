@@ -147,6 +147,72 @@ func TestRouteConditions(t *testing.T) {
 	}
 }
 
+// TestMethodsOfRoutes: a route for GET takes HEAD as well, as nginx's limit_except does, unless
+// another route for the same has it, and methods in lower case get past no rule.
+func TestMethodsOfRoutes(t *testing.T) {
+	pool := newPool(t, PoolConfig{})
+	route := func(name, path string, methods ...string) Route {
+		return Route{Name: name, Paths: []string{path}, Methods: methods, HandlerConfig: HandlerConfig{Pool: pool}}
+	}
+	s := newHandlerSettings(HandlerConfig{Pool: pool, Routes: []Route{
+		route("get", "/a", "GET"), route("post", "/a", "POST"),
+		route("get alone", "/b", "GET", "PUT"), route("head", "/b", "HEAD"),
+		route("small", "/c", "get"), route("both", "/d", "HEAD", "GET"),
+		{Name: "other host", Hosts: []string{"y"}, Paths: []string{"/a"}, Methods: []string{"HEAD"}},
+	}})
+	for request, want := range map[string]string{
+		"GET /a": "get", "HEAD /a": "get", "POST /a": "post", "PUT /a": "none", "get /a": "get", "Head /a": "get", "GETS /a": "none",
+		"GET /b": "get alone", "HEAD /b": "head", "PUT /b": "get alone", "HEAD /c": "small", "GET /c": "small", "HEAD /d": "both",
+	} {
+		if got := routeOf(t, s, request+" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"); got != want {
+			t.Errorf("%s: route %q, want %q", request, got, want)
+		}
+	}
+}
+
+// TestRegexpsOfOneRoute: of several regular expressions of a route the first that matches counts
+// for its groups, whatever they begin with.
+func TestRegexpsOfOneRoute(t *testing.T) {
+	r := Route{Name: "a", Paths: []string{"~ ^/old/(.*)$", "~ ^/(.*)$", "~ ^/old/x/(.*)$"}, HandlerConfig: HandlerConfig{Rules: Rules{Redirect: Redirect{Location: "/new/${1}-$1"}}}}
+	cfg := HandlerConfig{Routes: []Route{r}}
+	for path, want := range map[string]string{"/old/x": "/new/x-x", "/other": "/new/other-other", "/old/x/y": "/new/x/y-x/y"} {
+		x := testExchange(t, cfg, get("x "+path))
+		if x.refusal(); x.decide() != answerHere || x.reply.fields[0].Value != want {
+			t.Errorf("%s: %+v, want %s", path, x.reply.fields, want)
+		}
+	}
+}
+
+// TestHiddenRoutes: a route that no request can get to is refused.
+func TestHiddenRoutes(t *testing.T) {
+	pool := newPool(t, PoolConfig{})
+	get := []string{"GET"}
+	for _, c := range []struct {
+		name   string
+		routes []Route
+		hidden string
+	}{
+		{"the same path", []Route{{Paths: []string{"/a"}}, {Paths: []string{"/a"}}}, "Routes[1].Paths"},
+		{"a prefix and the same one that comes first", []Route{{Paths: []string{"/a"}}, {Paths: []string{"^~ /a"}}}, "Routes[1].Paths"},
+		{"one of several", []Route{{Paths: []string{"/a", "/b"}}, {Paths: []string{"/b"}, Methods: get}}, "Routes[1].Paths"},
+		{"all, twice", []Route{{}, {}}, "Routes[1].Paths"},
+		{"two together", []Route{{Paths: []string{"/a"}}, {Paths: []string{"= /b"}}, {Paths: []string{"=/b", "/a"}}}, "Routes[2].Paths"},
+		{"a host in another case", []Route{{Hosts: []string{"A.org"}}, {Hosts: []string{"a.org."}}}, "Routes[1].Paths"},
+		{"not all of several", []Route{{Paths: []string{"/a"}}, {Paths: []string{"/a", "/b"}}}, ""},
+		{"conditions of the first", []Route{{Paths: []string{"/a"}, Methods: get}, {Paths: []string{"/a"}}}, ""},
+		{"another host", []Route{{Paths: []string{"/a"}}, {Hosts: []string{"x"}, Paths: []string{"/a"}}}, ""},
+		{"exact and prefix", []Route{{Paths: []string{"/a"}}, {Paths: []string{"= /a"}}, {Paths: []string{"~ /a"}}, {Paths: []string{"~* /a"}}}, ""},
+	} {
+		for i := range c.routes {
+			c.routes[i].Name = fmt.Sprint("r", i)
+		}
+		err := HandlerConfig{Pool: pool, Routes: c.routes}.Validate()
+		if got := fmt.Sprint(err); (err == nil) != (c.hidden == "") || !strings.Contains(got, c.hidden) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.hidden)
+		}
+	}
+}
+
 // TestPrecedenceOfRandomRoutes: the tree finds what a walk through all routes finds.
 func TestPrecedenceOfRandomRoutes(t *testing.T) {
 	pool := newPool(t, PoolConfig{})
@@ -229,8 +295,10 @@ func TestRoutesSayWhatIsWrong(t *testing.T) {
 		{Route{Name: "a", Hosts: []string{"*"}}, `Hosts[0]: "*": want a host`},
 		{Route{Name: "a", Hosts: []string{"[2001:db8::1]", "192.0.2.1", "*.xn--bcher-kva.example"}}, ""},
 		{Route{Name: "a", Paths: []string{"a"}}, `Paths[0]: "a": want a path that begins with /`},
-		{Route{Name: "a", Paths: []string{"/", "=/a"}}, `Paths[1]: "=/a": want a path that begins with /`},
-		{Route{Name: "a", Paths: []string{"!~ a"}}, `Paths[0]: "!~ a": want "/path"`},
+		{Route{Name: "a", Paths: []string{"/", "=a"}}, `Paths[1]: "=a": want a path that begins with /`},
+		{Route{Name: "a", Paths: []string{"/", "=/a", "^~/b", "~^/c", "~*^/d", "=  /e"}}, ""},
+		{Route{Name: "a", Hosts: []string{"_"}}, `Hosts[0]: "_": a host that nobody asks for: leave the hosts out`},
+		{Route{Name: "a", Paths: []string{"!~ a"}}, `Paths[0]: "!~ a": want a path that begins with /: "/path"`},
 		{Route{Name: "a", Paths: []string{"~ ("}}, "want a regular expression as RE2 has them"},
 		{Route{Name: "a", Paths: []string{`~ (?=a)`}}, "no look-ahead"},
 		{Route{Name: "a", Paths: []string{"/a//b"}}, "want /a/b"},

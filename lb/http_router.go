@@ -3,6 +3,7 @@ package lb
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -59,8 +60,9 @@ func newRouter(routes []Route, settings []*handlerSettings) *router {
 		return nil
 	}
 	r := &router{exact: make(map[string]*pathTable), below: make(map[string]*pathTable), above: make(map[string]*pathTable)}
+	order := 0 // of all paths
 	for i, from := range routes {
-		to := &route{name: from.Name, methods: from.Methods, sources: from.Sources, settings: settings[i]}
+		to := &route{name: from.Name, methods: methodsOf(routes, i), sources: slices.Clone(from.Sources), settings: settings[i]}
 		for _, name := range slices.Sorted(maps.Keys(from.Headers)) {
 			m, _ := compileHeader(name, from.Headers[name]) // valid
 			to.headers = append(to.headers, m)
@@ -69,9 +71,11 @@ func newRouter(routes []Route, settings []*handlerSettings) *router {
 		if len(paths) == 0 {
 			paths = []string{""}
 		}
-		for _, table := range r.tablesOf(from.Hosts) {
-			for _, path := range paths {
-				table.add(path, to, i)
+		tables := r.tablesOf(from.Hosts)
+		for _, path := range paths {
+			order++
+			for _, table := range tables {
+				table.add(path, to, order)
 			}
 		}
 	}
@@ -81,6 +85,38 @@ func newRouter(routes []Route, settings []*handlerSettings) *router {
 		}
 	}
 	return r
+}
+
+// hasMethod reports whether a method is one of a list. A backend may take get for GET, so that a
+// request with it must not get past the rules for GET.
+func hasMethod(list []string, method string) bool {
+	for _, m := range list {
+		if len(m) == len(method) && strings.EqualFold(m, method) {
+			return true
+		}
+	}
+	return false
+}
+
+// methodsOf returns the methods of a route: with GET it takes HEAD as well, as nginx's
+// limit_except, unless another route for one of its hosts and paths names that.
+func methodsOf(routes []Route, i int) []string {
+	r := &routes[i]
+	if !hasMethod(r.Methods, http.MethodGet) || hasMethod(r.Methods, http.MethodHead) {
+		return slices.Clone(r.Methods)
+	}
+	for j := range routes {
+		if other := &routes[j]; j != i && hasMethod(other.Methods, http.MethodHead) && overlap(r.Hosts, other.Hosts) && overlap(r.Paths, other.Paths) {
+			return slices.Clone(r.Methods)
+		}
+	}
+	return append(slices.Clone(r.Methods), http.MethodHead)
+}
+
+// overlap reports whether two lists of hosts or paths have an entry in common, or are both for
+// all.
+func overlap(a, b []string) bool {
+	return len(a) == 0 && len(b) == 0 || slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }
 
 // tablesOf returns the tables for hosts, and makes those that are missing.
@@ -151,7 +187,7 @@ func (r *router) find(x *exchange, host, path string) *route {
 
 // takes reports whether a request is for the route, whose host and path fit.
 func (to *route) takes(x *exchange) bool {
-	if len(to.methods) > 0 && !slices.Contains(to.methods, x.req.Method) {
+	if len(to.methods) > 0 && !hasMethod(to.methods, x.req.Method) {
 		return false
 	}
 	if len(to.sources) > 0 && !containsAddr(to.sources, x.client.Addr()) {

@@ -95,7 +95,10 @@ func captured(group int) textFunc {
 		if x.matched == nil || group > x.matched.NumSubexp() {
 			return b
 		}
-		at := x.matched.FindStringSubmatchIndex(x.path)
+		if x.groups == nil { // for all groups, by the first that is needed
+			x.groups = x.matched.FindStringSubmatchIndex(x.path)
+		}
+		at := x.groups
 		if at == nil || at[2*group] < 0 {
 			return b
 		}
