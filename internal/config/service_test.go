@@ -141,11 +141,11 @@ func TestWeightZero(t *testing.T) {
 // service's.
 func TestRoutesSayZero(t *testing.T) {
 	const above = `{max_body: 5, maintenance: true, intercept_errors: true, retry_non_idempotent: true, forwarded: true, via: lb, backend_protocol: http2, reuse: always,
-		request_rate: 5, request_burst: 9, requests_per_client: 5, max_uri: 100, hash_key: "${host}", request_id: make, retry_statuses: [503], access: [deny all], error_pages: [{statuses: [502], file: /etc/havip/sorry.html}],
+		request_rate: 5, request_burst: 9, min_rate: 500, requests_per_client: 5, max_uri: 100, hash_key: "${host}", request_id: make, retry_statuses: [503], access: [deny all], error_pages: [{statuses: [502], file: /etc/havip/sorry.html}],
 		request_headers: {A: b}, response_headers: {A: b}, add_request_headers: {A: b}, add_response_headers: {A: b},
 		auth: {realm: x, file: /etc/havip/htpasswd}, compress: {encodings: [gzip]}, sticky: {cookie: a, secret: 0123456789abcdef}, sorry: {file: /etc/havip/sorry.html}, maintenance_page: {file: /etc/havip/sorry.html}}`
 	const none = `{max_body: 0, maintenance: false, intercept_errors: false, retry_non_idempotent: false, forwarded: false, via: "", backend_protocol: http1, reuse: safe,
-		request_rate: 0, requests_per_client: 0, max_uri: 0, hash_key: "", request_id: off, retry_statuses: [], access: [], error_pages: [],
+		request_rate: 0, min_rate: 0, requests_per_client: 0, max_uri: 0, hash_key: "", request_id: off, retry_statuses: [], access: [], error_pages: [],
 		request_headers: {}, response_headers: {}, add_request_headers: {}, add_response_headers: {},
 		auth: off, compress: off, sticky: off, sorry: off, maintenance_page: off}`
 	c, err := pretend("f.yaml", []byte(`services: [{name: web, listen: ":80", backends: ["192.0.2.7:80"], http: `+above+`,
@@ -168,7 +168,7 @@ func TestRoutesSayZero(t *testing.T) {
 	// No key of a route is left out of the two texts above but those that cannot be zero.
 	for _, k := range routeKeys(new(lb.HTTPConfig)) {
 		if slices.Contains([]string{"response_timeout", "client_timeout", "tunnel_timeout", "buffering", "buffer_memory", "buffer_folder", "buffer_total",
-			"redirect", "answer", "rewrite", "retry_after", "retry_budget", "request_burst"}, k.name) {
+			"redirect", "answer", "rewrite", "retry_after", "retry_budget", "request_burst", "min_rate_grace"}, k.name) {
 			continue
 		}
 		if !strings.Contains(none, k.name+": ") || !strings.Contains(above, k.name+": ") {
