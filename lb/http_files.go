@@ -80,7 +80,9 @@ func (f *ruleFiles) users(a *BasicAuth, at string) *BasicAuth {
 	filled := *a
 	data, err := f.read(a.File)
 	if err == nil {
-		filled.Users, err = ParseHtpasswd(data)
+		if filled.Users, err = ParseHtpasswd(data); err != nil {
+			err = fmt.Errorf("%s: %w", a.File, err)
+		}
 	}
 	if err != nil {
 		f.errs = append(f.errs, field.Errorf(at+".File", "%w", err))

@@ -52,7 +52,22 @@ var reloads = []struct {
 		Rules: Rules{Buffering: BufferingOn, BufferMemory: 1 << 10, BufferTotal: 1 << 20}}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"},
 		ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{Buffering: BufferingOn, BufferMemory: 2 << 10, BufferFolder: "/tmp"}},
 		"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n" + fiveKB},
+	{"auth", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("a:" + hashes["bcrypt"])}}},
+		HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("b:" + hashes["sha512"])}}},
+		asked("/a", basic("a", "secret"))},
+	{"auth, with a user more", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("a:" + hashes["bcrypt"])}}},
+		HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${user}"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("a:" + hashes["bcrypt"] + "\nb:" + hashes["sha512"])}}},
+		asked("/a", basic("a", "secret"))},
 	{"repeated requests", HandlerConfig{}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"}, Rules: Rules{RetryStatuses: []int{503}, RetryBudget: -1}}, get("x /a")},
+}
+
+// reloadedUsers are those of a text that is valid.
+func reloadedUsers(text string) *Htpasswd {
+	u, err := ParseHtpasswd([]byte(text))
+	if err != nil {
+		panic(err)
+	}
+	return u
 }
 
 // reloadSite is a way by which clients reach backends, and the way to change its rules.

@@ -86,6 +86,9 @@ func TestRulesBesideNginx(t *testing.T) {
 		location /files { proxy_pass http://backends/data/; }
 		location /two/ { rewrite ^/two/(\w+)/(\w+)$ /$1_$2 break; proxy_pass http://backends; }
 		location ~ ^/one/(\w+)$ { return 302 http://a/$1x; }
+		location /order/denied { deny all; return 301 https://a/; }
+		location /order/login { auth_basic x; auth_basic_user_file /dev/null; return 200 "in"; }
+		location /order/moved { auth_basic x; auth_basic_user_file /dev/null; return 301 https://a/; }
 		location /args/ { rewrite ^/args/(.*)$ /a?p=$1 break; proxy_pass http://backends; }
 		location / { proxy_pass http://backends; }`, backend)
 	route := func(path string, r Rules) Route {
@@ -101,7 +104,11 @@ func TestRulesBesideNginx(t *testing.T) {
 		}
 		return list
 	}
+	nobody := &BasicAuth{Users: users(t, "a:"+hashes["sha"])}
 	routes := []Route{
+		route("/order/denied", Rules{Access: rules("deny all"), Redirect: Redirect{Status: 301, Location: "https://a/"}}),
+		route("/order/login", Rules{Auth: nobody, Answer: Answer{Status: 200, Content: "in"}}),
+		route("/order/moved", Rules{Auth: nobody, Redirect: Redirect{Status: 301, Location: "https://a/"}}),
 		route("= /moved", Rules{Redirect: Redirect{Status: 301, Location: "https://${host}${uri}"}}),
 		route("/found", Rules{Redirect: Redirect{Location: "http://other.example.org/x?from=${arg_a}"}}),
 		route("/kept", Rules{Redirect: Redirect{Status: 308, Location: "/new${uri}"}}),
@@ -133,6 +140,16 @@ func TestRulesBesideNginx(t *testing.T) {
 		return answer
 	}
 	for _, c := range []struct{ path, want, differs string }{
+		// nginx has return before allow, deny and auth_basic, so that these are for nothing beside
+		// it. Here who may have no answer gets none; only a redirect comes before a password is asked
+		// for, since it may lead to where that is encrypted.
+		{"/order/denied", "403\nLocation: -", "301\nLocation: https://a/"},
+		{"/order/login", "401\nLocation: -", "200\nLocation: -\nin"},
+		{"/order/moved", "301\nLocation: https://a/", ""},
+		// nginx does not know Max-Forwards, and no TRACE (RFC 9110 §7.6.2 wants it known).
+		{"OPTIONS /denied/x", "403\nLocation: -", ""},
+		{"OPTIONS /other/x", "200\nLocation: -\n", "200\nLocation: -\n/other/x"},
+		{"TRACE /denied/x", "403\nLocation: -", "405\nLocation: -"},
 		{"/moved", "301\nLocation: https://x/moved", ""},
 		{"/moved?a=%41", "301\nLocation: https://x/moved?a=%41", ""},
 		{"/found/?a=1&b=2", "302\nLocation: http://other.example.org/x?from=1", ""},
@@ -176,6 +193,9 @@ func TestRulesBesideNginx(t *testing.T) {
 			want = c.differs
 		}
 		request := get("x " + c.path)
+		if method, path, ok := strings.Cut(c.path, " "); ok {
+			request = method + " " + path + " HTTP/1.1\r\nHost: x\r\nMax-Forwards: 0\r\n\r\n"
+		}
 		_, port, _ := strings.Cut(address, ":")
 		got := strings.ReplaceAll(askRaw(t, address, request, "Location"), ":"+port, "")
 		if want != "*" && bare(got) != want {

@@ -16,8 +16,9 @@ type Rules struct {
 	// Access says which clients get an answer: the first rule whose network has the client
 	// counts. A client of none of them is allowed, as in nginx. Others get 403.
 	Access []AccessRule
-	// Auth asks clients for a user and a password, after Access and Redirect, and before all other
-	// rules: who has none gets 401. nil: nobody is asked.
+	// Auth asks clients for a user and a password, after Maintenance, Access, the limits of
+	// requests and Redirect, and before all other rules: who has none gets 401. (In nginx return
+	// and rewrite come before all of these.) nil: nobody is asked.
 	Auth *BasicAuth
 	// Maintenance answers all requests with 503.
 	Maintenance bool

@@ -98,7 +98,8 @@ func TestPageThatComesLate(t *testing.T) {
 }
 
 // TestUsersAreReloaded: who may log in is what the file says when the configuration comes into
-// force, and a password that was right before does not stay so.
+// force, and a password that was right before does not stay so. A file that is bad by then
+// changes nothing, and the error names it, but no password.
 func TestUsersAreReloaded(t *testing.T) {
 	const hash = ":{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n" // secret
 	file, port := filepath.Join(t.TempDir(), "htpasswd"), freePort(t)
@@ -133,9 +134,27 @@ func TestUsersAreReloaded(t *testing.T) {
 	logins(200, 401)
 	mustReload(t, d, text)
 	logins(401, 200)
-	write("ann:secret\n")
-	if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "line 1: want a hash") {
-		t.Errorf("plain text: %v", err)
+	for name, spoil := range map[string]func(){
+		"plain text":     func() { write("ann:secret\n") },
+		"no text":        func() { write("\x00\x01\xff") },
+		"huge":           func() { write(strings.Repeat("#", 1<<20+1)) },
+		"a folder":       func() { os.Mkdir(file, 0o700) },
+		"a device":       func() { os.Symlink("/dev/zero", file) },
+		"not there":      func() {},
+		"a link to none": func() { os.Symlink("none", file) },
+	} {
+		os.Remove(file)
+		write("ann" + hash)
+		cfg := parse(t, text)
+		os.Remove(file)
+		spoil()
+		if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "services[0].http.auth.file: ") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", name, err)
+		}
+		err := d.Reconfigure(cfg) // the file was good when it was checked
+		if said := fmt.Sprint(err); err == nil || !strings.Contains(said, "nothing changed: f.yaml:1:") || !strings.Contains(said, file) || strings.Contains(said, "secret") {
+			t.Errorf("%s, after it was checked: %v", name, err)
+		}
+		logins(401, 200)
 	}
-	logins(401, 200)
 }
