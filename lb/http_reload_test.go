@@ -1,10 +1,14 @@
 package lb
 
 import (
+	"bufio"
+	"context"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -59,6 +63,12 @@ var reloads = []struct {
 		HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${user}"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("a:" + hashes["bcrypt"] + "\nb:" + hashes["sha512"])}}},
 		asked("/a", basic("a", "secret"))},
 	{"repeated requests", HandlerConfig{}, HandlerConfig{RequestHeaders: map[string]string{"X-Sent": "2"}, Rules: Rules{RetryStatuses: []int{503}, RetryBudget: -1}}, get("x /a")},
+	{"statuses for which another backend is asked", HandlerConfig{Rules: Rules{RetryBudget: -1}}, HandlerConfig{Rules: Rules{RetryBudget: -1, RetryStatuses: []int{503}}}, get("x /fail")},
+	{"PROXY headers to backends", HandlerConfig{}, HandlerConfig{Rules: Rules{SendProxy: ProxyV1}}, get("x /a")},
+	{"pages in the place of errors", HandlerConfig{Rules: Rules{InterceptErrors: true, ErrorPages: []ErrorPage{{[]int{503}, Page{Content: []byte("one")}}}}},
+		HandlerConfig{Rules: Rules{InterceptErrors: true, ErrorPages: []ErrorPage{{[]int{503}, Page{Content: []byte("two"), ContentType: "text/plain", Status: 500}}}}}, get("x /fail")},
+	{"pages of maintenance", HandlerConfig{Rules: Rules{Maintenance: true, MaintenancePage: &Page{Content: pattern("one", 100_000)}}},
+		HandlerConfig{Rules: Rules{Maintenance: true, MaintenancePage: &Page{Content: pattern("two", 200_000), Status: 500}}}, get("x /a")},
 }
 
 // reloadedUsers are those of a text that is valid.
@@ -78,8 +88,8 @@ type reloadSite struct {
 }
 
 // reloadSites are all of them, with a pool of their own.
-func reloadSites(t *testing.T, b Backend) []reloadSite {
-	pool := func() *Pool { return newPool(t, PoolConfig{Backends: []Backend{b}}) }
+func reloadSites(t *testing.T, bs ...Backend) []reloadSite {
+	pool := func() *Pool { return newPool(t, PoolConfig{Backends: bs, MaxFails: -1}) }
 	one, two := pool(), pool()
 	s, h := front(t, HandlerConfig{Pool: one})
 	s2, h2 := front2(t, HandlerConfig{Pool: two})
@@ -109,17 +119,68 @@ func reloadSites(t *testing.T, b Backend) []reloadSite {
 	}
 }
 
+// perhapsGreeted is a backend whose connections may begin with a PROXY header: the field X-Way of
+// its answers says whether that is so.
+func perhapsGreeted(t *testing.T, f http.HandlerFunc) Backend {
+	t.Helper()
+	type key struct{}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Context().Value(key{}).(*perhapsGreetedConn).greeted.Load() {
+			w.Header().Set("X-Way", "greeted")
+		}
+		f(w, r)
+	}))
+	s.Listener = perhapsGreetedListener{s.Listener}
+	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, key{}, c) }
+	s.Start()
+	t.Cleanup(s.Close)
+	return Backend{Address: s.Listener.Addr().String()}
+}
+
+// perhapsGreetedListener brings connections of that kind.
+type perhapsGreetedListener struct{ net.Listener }
+
+type perhapsGreetedConn struct {
+	net.Conn
+	r       *bufio.Reader
+	first   sync.Once
+	greeted atomic.Bool
+}
+
+func (l perhapsGreetedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &perhapsGreetedConn{Conn: c, r: bufio.NewReader(c)}, nil
+}
+
+func (c *perhapsGreetedConn) Read(p []byte) (int, error) {
+	c.first.Do(func() {
+		if b, _ := c.r.Peek(len("PROXY ")); string(b) == "PROXY " {
+			_, _ = c.r.ReadString('\n')
+			c.greeted.Store(true)
+		}
+	})
+	return c.r.Read(p)
+}
+
 // TestReloadOfRulesUnderLoad: while rules change, no request is lost, and each answer is wholly
 // that of before or that of after.
 func TestReloadOfRulesUnderLoad(t *testing.T) {
-	b := webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	b := perhapsGreeted(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		content, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Content", fmt.Sprintf("%d %08x", len(content), crc32.ChecksumIEEE(content)))
+		if r.URL.Path == "/fail" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
 		fmt.Fprint(w, r.Method, " ", r.RequestURI, " ", r.Header["X-Sent"])
 	})
+	other := perhapsGreeted(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "other") })
+	other.Backup = true // it is asked when the first one has failed
 	fields := []string{"X-Way", "Location", "Content-Type", "Content-Encoding", "X-Content", "Set-Cookie", "X-Request-Id"}
-	for _, s := range reloadSites(t, b) {
+	for _, s := range reloadSites(t, b, other) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, c := range reloads {
 				site := s.site()

@@ -131,6 +131,10 @@ func TestLoopsShareTheirTime(t *testing.T) {
 		if c.pumpResponse(); !c.queued || !b.hasUnread() || c.t.down.moved != 5 {
 			t.Errorf("%d bytes were compressed beyond the round's", c.t.down.moved)
 		}
+		c.l.effort = 0
+		if c.pumpResponse(); c.l.effort != len("second")*encodingCost(9) {
+			t.Errorf("%d of the round are spent", c.l.effort)
+		}
 	})
 	waitFor(t, "the rest to be compressed", func() (all bool) {
 		eachConn(t, p, func(c *httpConn) { all = c.t.down.moved == 11 })
