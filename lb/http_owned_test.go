@@ -2,6 +2,7 @@ package lb
 
 import (
 	"io"
+	"net"
 	"testing"
 	"time"
 )
@@ -63,5 +64,24 @@ func TestOwnedConnectionsAreFew(t *testing.T) {
 				t.Error("they were kept as long as others'")
 			}
 		})
+	}
+}
+
+// TestOwnedConnectionsMakeRoom: those make room whose last use was first, wherever they lead.
+func TestOwnedConnectionsMakeRoom(t *testing.T) {
+	o, i := new(clientConn), new(idleConns)
+	var all []*upstream
+	for n := range 3 * maxOwned {
+		c, far := net.Pipe()
+		t.Cleanup(func() { far.Close() })
+		u := newUpstream(c, destination{address: string(rune('a' + n%4)), header: "PROXY", owner: o})
+		all = append(all, u)
+		o.keepOwned(i, u)
+	}
+	for n, u := range all {
+		if kept := i.removeConn(u); kept != (n >= 2*maxOwned) {
+			t.Errorf("connection %d: kept %v", n, kept)
+		}
+		u.Close()
 	}
 }
