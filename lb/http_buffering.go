@@ -123,9 +123,10 @@ func (x *exchange) bodyHeld(size int64, whole bool) {
 // bufferingFailed tells that a body does not fit where it would be held. What has come goes to
 // a backend, and the rest as it comes.
 func (x *exchange) bufferingFailed(size int64, err error) {
-	what := "body of a request is not buffered to its end: make room in the folder, or choose another one"
+	log := x.cfg.log.With("client", x.from.client, "folder", x.cfg.BufferFolder, "buffered", size, "total", x.cfg.BufferTotal, "err", err)
 	if errors.Is(err, errStoreFull) || errors.Is(err, errStoreShare) {
-		what = "body of a request is not buffered to its end: allow bodies more bytes in files together"
+		log.Warn("body of a request is not buffered to its end: allow bodies more bytes in files together")
+		return
 	}
-	x.cfg.log.Warn(what, "client", x.from.client, "folder", x.cfg.BufferFolder, "buffered", size, "total", x.cfg.BufferTotal, "err", err)
+	log.Warn("body of a request is not buffered to its end: make room in the folder, or choose another one")
 }
