@@ -65,11 +65,11 @@ func TestChanges(t *testing.T) {
 		{"peers: [192.168.31.241]", "peers: [192.168.31.241, 192.168.31.242]"},
 		{"  hostnames: [lb01.example.org]\n", ""},
 		{"mode: udp", "mode: udp\n    idle_timeout: 7s"},
-		{"http: {max_body: 1GiB, access: [allow all]}", "http: {access: [allow all], auth: off, request_headers: {X-A: s3cret}, redirect: {location: /x}}"},
-		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/], http: {auth: {file: /etc/havip/htpasswd}, sticky: off}}"},
+		{"http: {max_body: 1GiB, access: [allow all]}", "http: {access: [allow all], basic_auth: off, request_headers: {X-A: s3cret}, redirect: {location: /x}}"},
+		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/], http: {basic_auth: {file: /etc/havip/htpasswd}, sticky: off}}"},
 		{"http: {max_body: 1GiB, access: [allow all]}", "http: {max_body: 0, access: [], error_pages: [], request_headers: {}, maintenance: false}"},
 		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {max_body: 0, access: []}}"},
-		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {auth: off, max_body: 5}}"},
+		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {basic_auth: off, max_body: 5}}"},
 	}
 	for _, edit := range append(edits, more...) {
 		text := strings.Replace(string(data), edit[0], edit[1], 1)
@@ -116,9 +116,9 @@ func TestChangesOfFilesOfRules(t *testing.T) {
     listen: ":80"
     backends: [192.0.2.7:80]
     routes:
-      - {name: api, paths: [/api/], http: {auth: {file: /h/api}}}
+      - {name: api, paths: [/api/], http: {basic_auth: {file: /h/api}}}
     http:
-      auth: {file: /h/all}
+      basic_auth: {file: /h/all}
       sorry: {file: /p/sorry.html}
       error_pages: [{statuses: [502, 504], file: /p/50x.html}]
 `
@@ -145,10 +145,10 @@ func TestChangesOfFilesOfRules(t *testing.T) {
 		want    []string
 	}{
 		{nil, text, nil},
-		{[]string{"/h/all"}, text, []string{"web http.auth.file" + renewed}},
-		{[]string{"/h/api", "/p/sorry.html"}, text, []string{"web http.sorry.file" + renewed, "web routes[api].http.auth.file" + renewed}},
+		{[]string{"/h/all"}, text, []string{"web http.basic_auth.file" + renewed}},
+		{[]string{"/h/api", "/p/sorry.html"}, text, []string{"web http.sorry.file" + renewed, "web routes[api].http.basic_auth.file" + renewed}},
 		{[]string{"/p/50x.html"}, text, []string{"web http.error_pages[502, 504].file" + renewed}},
-		{[]string{"/h/new"}, strings.Replace(text, "/h/all", "/h/new", 1), []string{`web http.auth.file: "/h/all" -> "/h/new"`}},
+		{[]string{"/h/new"}, strings.Replace(text, "/h/all", "/h/new", 1), []string{`web http.basic_auth.file: "/h/all" -> "/h/new"`}},
 	} {
 		a, b := load(text), load(tt.text, tt.changed...)
 		if got := allChanges(a, b); !slices.Equal(got, tt.want) {

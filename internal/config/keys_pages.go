@@ -81,9 +81,9 @@ func (d *decoder) ruleFiles(s *Service, r *lb.Rules, path, key string) {
 		}
 	}
 	if a := r.Auth; a != nil {
-		if data := read(a.File, path+".auth", key+".auth"); data != nil {
+		if data := read(a.File, path+".basic_auth", key+".basic_auth"); data != nil {
 			if _, err := lb.ParseHtpasswd(data); err != nil {
-				d.failFile(path+".auth.file", "%s: %v", show(a.File), own(err.Error()))
+				d.failFile(path+".basic_auth.file", "%s: %v", show(a.File), own(err.Error()))
 			}
 		}
 	}

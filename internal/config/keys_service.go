@@ -227,7 +227,7 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		optional("rewrite", object(rewriteKeys(h)), `{strip_prefix: /api, regexp: "^/old/(.*)$", replacement: "/new/$1", add_prefix: /v1}`,
 			"of the path that backends get, in this order: decoded, without steps, encoded again; the replacement takes the place of the whole path, and what stands there behind a ? comes before the query; "+
 				"as redirect for requests without a route"),
-		optional("auth", auth(&h.Auth), "{realm: closed site, file: /etc/havip/htpasswd}",
+		optional("basic_auth", auth(&h.Auth), "{realm: closed site, file: /etc/havip/htpasswd}",
 			"users and passwords that are asked for; off, or a mapping as below; default: off"),
 		setting("maintenance", boolean(&h.Maintenance), "all requests are answered with 503"),
 		optional("maintenance_page", page(&h.MaintenancePage), "{file: /etc/havip/maintenance.html}", "what they get; off, or a mapping as below; default: the error page for 503"),

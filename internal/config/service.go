@@ -34,7 +34,7 @@ type Service struct {
 	HTTP lb.HTTPConfig
 
 	// RuleFiles identifies what the files hold that rules of requests name, by the key of each,
-	// as in a Difference: routes[api].http.auth.file.
+	// as in a Difference: routes[api].http.basic_auth.file.
 	RuleFiles map[string]string
 
 	AccessLog AccessLog

@@ -147,7 +147,7 @@ func TestRoutesSayZero(t *testing.T) {
 	const none = `{max_body: 0, maintenance: false, intercept_errors: false, retry_non_idempotent: false, forwarded: false, via: "", backend_protocol: http1, reuse: safe,
 		request_rate: 0, min_rate: 0, requests_per_client: 0, max_uri: 0, hash_key: "", request_id: off, retry_statuses: [], access: [], error_pages: [],
 		request_headers: {}, response_headers: {}, add_request_headers: {}, add_response_headers: {},
-		auth: off, compress: off, sticky: off, sorry: off, maintenance_page: off}`
+		basic_auth: off, compress: off, sticky: off, sorry: off, maintenance_page: off}`
 	c, err := pretend("f.yaml", []byte(`services: [{name: web, listen: ":80", backends: ["192.0.2.7:80"], http: `+above+`,
 		routes: [{name: all, paths: [/all], http: `+none+`}, {name: some, paths: [/some], http: {max_body: 0}}, {name: same}]}]`))
 	if err != nil {

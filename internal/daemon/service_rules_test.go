@@ -110,7 +110,7 @@ func TestUsersAreReloaded(t *testing.T) {
 		}
 	}
 	write("ann" + hash)
-	text := fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", mode: http, backends: ["%s"], http: {auth: {file: %s}}}]`, port, webServer(t, "a"), file)
+	text := fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", mode: http, backends: ["%s"], http: {basic_auth: {file: %s}}}]`, port, webServer(t, "a"), file)
 	d := startDaemon(t, text)
 	logins := func(ann, bob int) {
 		t.Helper()
@@ -148,7 +148,7 @@ func TestUsersAreReloaded(t *testing.T) {
 		cfg := parse(t, text)
 		os.Remove(file)
 		spoil()
-		if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "services[0].http.auth.file: ") || strings.Contains(err.Error(), "secret") {
+		if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "services[0].http.basic_auth.file: ") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)
 		}
 		err := d.Reconfigure(cfg) // the file was good when it was checked
