@@ -12,16 +12,61 @@ import (
 
 // Rules are what a Handler decides about requests and responses by itself, beside choosing a
 // backend. The zero value has none, and costs nothing.
+//
+// They come in the order of the fields: Maintenance, Access, limits, Redirect, Auth, Answer,
+// Rewrite. Whatever turns a request away or answers it ends that, and no backend hears of it.
 type Rules struct {
-	// Access says which clients get an answer: the first rule whose network has the client
-	// counts. A client of none of them is allowed, as in nginx. Others get 403.
-	Access []AccessRule
-	// Auth asks clients for a user and a password, after Maintenance, Access, the limits of
-	// requests and Redirect, and before all other rules: who has none gets 401. (In nginx return
-	// and rewrite come before all of these.) nil: nobody is asked.
-	Auth *BasicAuth
 	// Maintenance answers all requests with 503.
 	Maintenance bool
+	// MaintenancePage is what they get. nil, or an empty one: the ErrorPage for 503.
+	MaintenancePage *Page
+	// RetryAfter is when clients are asked to come again, of those that get 503 for
+	// Maintenance, or a Sorry page: Retry-After, in whole seconds. Default 1 min; negative:
+	// nothing is said.
+	RetryAfter time.Duration
+	// Access says which clients get an answer: the first rule whose network has the client
+	// counts. A client of none of them is allowed, as in nginx. One that is denied gets 403.
+	Access []AccessRule
+	// MaxURI bounds the bytes of a request's target, as the client sends it. Longer ones get
+	// 414. 0 or negative: no bound but MaxHeader; 0 of a route: the Handler's.
+	MaxURI int
+	// RequestRate is how many requests per second a client may send in the long run,
+	// RequestBurst how many at once: one more than the burst of nginx's limit_req with nodelay.
+	// RequestsPerClient is how many it may have under way at once. Further ones get 429 with
+	// Retry-After. A client is counted as with [Limits]: IPv6 clients by /64; one whose
+	// address is not known is not. It is the real one behind TrustedProxies. A route counts
+	// for itself. 0 or negative: any number; 0 of a route: the Handler's. Default of
+	// RequestBurst: RequestRate, but 1 at least.
+	RequestRate       float64
+	RequestBurst      int
+	RequestsPerClient int
+	// RequestsPerConnection is how many requests a client may send on a connection: the answer
+	// to the last says so (Connection: close, GOAWAY in HTTP/2). Behind net/http it needs
+	// [TrackConns]. 0: any number.
+	RequestsPerConnection int
+	// Redirect sends clients elsewhere, Answer answers them, with a content that is fixed but
+	// for variables: no backend gets the request. Redirect comes first. Of a Handler
+	// with Routes they are for the requests without a route.
+	Redirect Redirect
+	Answer   Answer
+	// Auth asks clients for a user and a password: who has none gets 401. It comes before Answer
+	// and behind Redirect, which may lead to TLS. (In nginx return and rewrite come before Access
+	// and Auth.) nil: nobody is asked.
+	Auth *BasicAuth
+	// Rewrite changes the path that backends get. Of a Handler with Routes it is for the
+	// requests without a route.
+	Rewrite Rewrite
+
+	// Sorry is what answers, with 503, while no backend is there to get a request. nil, or an
+	// empty one: the ErrorPage for 503.
+	Sorry *Page
+	// ErrorPages are what answers by itself have that tell of an error, whatever that is. They
+	// have no effect beside an ErrorHandler.
+	ErrorPages []ErrorPage
+	// InterceptErrors puts ErrorPages in the place of backends' responses, too
+	// (proxy_intercept_errors of nginx).
+	InterceptErrors bool
+
 	// AddRequestHeaders are added to requests to backends, and AddResponseHeaders to responses
 	// of backends and to answers made here, beside what is there already: a further Set-Cookie
 	// or Link, for instance. Values are as in RequestHeaders and ResponseHeaders; an empty one
@@ -44,45 +89,7 @@ type Rules struct {
 	// HTTP/2 as well. Where clients are not known, for lack of [TrackConns], each request has
 	// one. Default ProxyNone.
 	SendProxy ProxyVersion
-	// Redirect sends clients elsewhere, Answer answers them, with a content that is fixed but
-	// for variables: no backend gets the request. Redirect comes first. Of a Handler
-	// with Routes they are for the requests without a route.
-	Redirect Redirect
-	Answer   Answer
-	// Rewrite changes the path that backends get. Of a Handler with Routes it is for the
-	// requests without a route.
-	Rewrite Rewrite
-	// MaintenancePage is what they get. nil, or an empty one: the ErrorPage for 503.
-	MaintenancePage *Page
-	// RetryAfter is when clients are asked to come again, of those that get 503 for
-	// Maintenance, or a Sorry page: Retry-After, in whole seconds. Default 1 min; negative:
-	// nothing is said.
-	RetryAfter time.Duration
-	// Sorry is what answers, with 503, while no backend is there to get a request. nil, or an
-	// empty one: the ErrorPage for 503.
-	Sorry *Page
-	// ErrorPages are what answers by itself have that tell of an error, whatever that is. They
-	// have no effect beside an ErrorHandler.
-	ErrorPages []ErrorPage
-	// InterceptErrors puts ErrorPages in the place of backends' responses, too
-	// (proxy_intercept_errors of nginx).
-	InterceptErrors bool
-	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
-	Compress *Compress
-	// RetryStatuses are the statuses for which a backend's response is thrown away and another
-	// backend is asked, as with nginx's proxy_next_upstream: within Tries, the RetryBudget, and
-	// what is said of Handler about repeating requests. Where there is no other backend the
-	// client gets the response as it came, and so does one that has had an informational response
-	// (103) before. One with 429 or 500 to 599 is a failure of the
-	// backend in any case. 400 to 599, but not 401 or 407. nil: none.
-	RetryStatuses []int
-	// RetryBudget bounds further attempts of requests that a backend has seen: as many percent
-	// of the requests of the last 10 s, and 100 of them in any case. What no backend has seen
-	// does not count. 1 to 100, default 10; negative: no bound.
-	RetryBudget int
-	// RetryNonIdempotent also sends POST, PATCH and other methods to another backend when one
-	// has seen the request, which may then be done twice.
-	RetryNonIdempotent bool
+
 	// Buffering has the body of a request read before a backend is chosen: a slow client
 	// occupies none, and whatever its size, the body can be sent to a second backend. The
 	// backend gets a Content-Length, also where the client has sent chunks, unless a trailer
@@ -101,30 +108,6 @@ type Rules struct {
 	// are left beside it, which is a third of all if there is no other: whoever sends one large
 	// body does not keep others from being buffered. 1 MiB to 64 GiB, default 1 GiB.
 	BufferTotal int64
-	// Sticky has each client come back to its backend. nil: none.
-	Sticky *Sticky
-	// HashKey is what KeyHash ties to a backend: a value with variables, as RequestHeaders
-	// have them, such as ${cookie_session}, ${header_X-User}, ${uri}, ${path} or ${arg_id}. A
-	// request in which all of them are empty has the client's address for a key. A Key of the
-	// HandlerConfig comes first. Default: the request's path.
-	HashKey string
-	// RequestRate is how many requests per second a client may send in the long run,
-	// RequestBurst how many at once: one more than the burst of nginx's limit_req with nodelay.
-	// RequestsPerClient is how many it may have under way at once. Further ones get 429 with
-	// Retry-After. A client is counted as with [Limits]: IPv6 clients by /64; one whose
-	// address is not known is not. It is the real one behind TrustedProxies. A route counts
-	// for itself. 0 or negative: any number; 0 of a route: the Handler's. Default of
-	// RequestBurst: RequestRate, but 1 at least.
-	RequestRate       float64
-	RequestBurst      int
-	RequestsPerClient int
-	// RequestsPerConnection is how many requests a client may send on a connection: the answer
-	// to the last says so (Connection: close, GOAWAY in HTTP/2). Behind net/http it needs
-	// [TrackConns]. 0: any number.
-	RequestsPerConnection int
-	// MaxURI bounds the bytes of a request's target, as the client sends it. Longer ones get
-	// 414. 0 or negative: no bound but MaxHeader; 0 of a route: the Handler's.
-	MaxURI int
 	// MinRate is how many bytes of a body a client must send per second, on average, while more
 	// of it is awaited. One that is slower for MinRateGrace gets 408: ClientTimeout alone ends
 	// none that sends a byte now and then. A backend that takes its time does not count. With it
@@ -137,6 +120,30 @@ type Rules struct {
 	// Default of MinRateGrace: 30 s.
 	MinRate      int
 	MinRateGrace time.Duration
+	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
+	Compress *Compress
+
+	// Sticky has each client come back to its backend. nil: none.
+	Sticky *Sticky
+	// HashKey is what KeyHash ties to a backend: a value with variables, as RequestHeaders
+	// have them, such as ${cookie_session}, ${header_X-User}, ${uri}, ${path} or ${arg_id}. A
+	// request in which all of them are empty has the client's address for a key. A Key of the
+	// HandlerConfig comes first. Default: the request's path.
+	HashKey string
+	// RetryStatuses are the statuses for which a backend's response is thrown away and another
+	// backend is asked, as with nginx's proxy_next_upstream: within Tries, the RetryBudget, and
+	// what is said of Handler about repeating requests. Where there is no other backend the
+	// client gets the response as it came, and so does one that has had an informational response
+	// (103) before. One with 429 or 500 to 599 is a failure of the
+	// backend in any case. 400 to 599, but not 401 or 407. nil: none.
+	RetryStatuses []int
+	// RetryBudget bounds further attempts of requests that a backend has seen: as many percent
+	// of the requests of the last 10 s, and 100 of them in any case. What no backend has seen
+	// does not count. 1 to 100, default 10; negative: no bound.
+	RetryBudget int
+	// RetryNonIdempotent also sends POST, PATCH and other methods to another backend when one
+	// has seen the request, which may then be done twice.
+	RetryNonIdempotent bool
 }
 
 // WithDefaults returns r with its zero fields filled in.
