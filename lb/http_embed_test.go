@@ -82,7 +82,7 @@ func TestErrorHandler(t *testing.T) {
 			t.Errorf("%q: record %+v", tt.request, r)
 		}
 	}
-	if st := h.Stats(); st.Failed != 5 || st.Active != 0 {
+	if st := h.Stats(); st.Failed != 4 || st.Refused != 1 || st.Active != 0 { // CONNECT is no request of a backend
 		t.Errorf("%+v", st)
 	}
 }

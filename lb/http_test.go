@@ -369,7 +369,7 @@ func TestUnixBackend(t *testing.T) {
 func TestHandlerRefusesBadConfiguration(t *testing.T) {
 	p := newPool(t, PoolConfig{})
 	headers := func(name, value string) map[string]string { return map[string]string{name: value} }
-	const ofRequest = "${host}, ${http_host}, ${scheme}, ${method}, ${uri}, ${path}, ${query}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}, ${request_id}, ${route}, ${server_port}, "
+	const ofRequest = "${host}, ${http_host}, ${scheme}, ${method}, ${uri}, ${path}, ${query}, ${is_args}, ${arg_NAME}, ${cookie_NAME}, ${header_NAME}, ${request_id}, ${user}, ${route}, ${server_port}, "
 	const ofTLS = ofRequest + "${client_cert_verified}, ${client_cert_subject}, ${client_cert_issuer}, ${client_cert_serial}, ${client_cert_fingerprint}, " +
 		"${client_cert}, ${tls_version}, ${tls_cipher} or ${server_name}"
 	for want, cfg := range map[string]HandlerConfig{
