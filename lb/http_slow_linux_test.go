@@ -22,16 +22,25 @@ const slowClients = 2000
 // clients that do not read the response, take no other client's turn. Those that go on are
 // served as well.
 func TestSlowClientsHinderNobody(t *testing.T) {
-	n := slowClients
+	t.Run("no rules", func(t *testing.T) { testSlowClients(t, slowClients, HandlerConfig{}) })
+	t.Run("rules", func(t *testing.T) {
+		cfg := quietRules()
+		cfg.RequestsPerClient, cfg.RequestRate = 0, 0 // all have one address
+		cfg.Buffering, cfg.BufferFolder = BufferingOn, t.TempDir()
+		testSlowClients(t, slowClients/4, cfg)
+	})
+}
+
+func testSlowClients(t *testing.T, n int, cfg HandlerConfig) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	if limit.Cur < 5*slowClients || testing.Short() {
+	if limit.Cur < uint64(5*n) || testing.Short() {
 		n = 200
 	}
 	large := strings.Repeat("x", 256<<10)
-	address, h := listening(t, HandlerConfig{}, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+	address, h := listening(t, cfg, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		content, err := io.ReadAll(r.Body)
 		switch {
 		case err != nil:
