@@ -19,10 +19,11 @@ import (
 	"github.com/havip/havip/internal/words"
 )
 
-// HandlerConfig configures a Handler. Only Pool is required, and not even that where there are Routes.
+// HandlerConfig configures a Handler. Only Pool is required, and not even that where Routes or
+// Rules answer.
 type HandlerConfig struct {
-	// Pool is where requests go. Required, unless there are Routes: requests without a route
-	// are answered with 404 then.
+	// Pool is where requests go. Required, unless there are Routes, a Redirect, an Answer or
+	// Maintenance: requests that come to none of these are answered with 404 then.
 	Pool *Pool
 	// Routes take some of the requests, for other pools or other rules. See Route. None by
 	// default.
@@ -147,7 +148,7 @@ func (c HandlerConfig) WithDefaults() HandlerConfig {
 
 // Validate returns all that is wrong with c: FieldErrors, joined.
 func (c HandlerConfig) Validate() error {
-	if err := c.validateOwn(len(c.Routes) == 0); err != nil {
+	if err := c.validateOwn(len(c.Routes) == 0 && !c.Rules.answers()); err != nil {
 		return err // and those of routes may follow from it
 	}
 	if err := c.validateGroups(0); err != nil {

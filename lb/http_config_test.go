@@ -300,3 +300,42 @@ func TestUpgradesThatFail(t *testing.T) {
 		}
 	}
 }
+
+// TestRulesWithoutPool: rules that answer need no Pool, and what comes to none of them gets 404.
+func TestRulesWithoutPool(t *testing.T) {
+	https := Rules{Redirect: Redirect{Location: RedirectHTTPS}}
+	for name, c := range map[string]struct {
+		rules   Rules
+		trusted string // proxies
+		want    string
+	}{
+		"redirect to a path":                 {Rules{Redirect: Redirect{Location: "/x"}}, "", "302\nLocation: /x\n302 Found\n"},
+		"redirect to https":                  {https, "", "301\nLocation: https://x/\n301 Moved Permanently\n"},
+		"redirect of what has come by https": {https, "127.0.0.0/8", "404\nLocation: -\n404 Not Found\n"},
+		"answer":                             {Rules{Answer: Answer{Status: 410, Content: "gone"}}, "", "410\nLocation: -\ngone"},
+		"maintenance":                        {Rules{Maintenance: true}, "", "503\nLocation: -\n503 Service Unavailable\n"},
+	} {
+		cfg := HandlerConfig{Rules: c.rules}
+		if c.trusted != "" {
+			cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)}
+		}
+		h, err := NewHandler(cfg)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		p, err := NewHTTP(HTTPConfig{HandlerConfig: cfg, ShutdownTimeout: -1})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s, ln := httptest.NewServer(h), listenTest(t)
+		t.Cleanup(s.Close)
+		serveHTTP(t, p, ln)
+		for front, address := range map[string]string{"Handler": s.Listener.Addr().String(), "loops": ln.Addr().String()} {
+			if got := askRaw(t, address, forwardedProto("https", ""), "Location"); got != c.want {
+				t.Errorf("%s, %s: %q, want %q", front, name, got, c.want)
+			}
+		}
+	}
+}

@@ -187,7 +187,8 @@ func (c HandlerConfig) validateRouteConfig(r Route) error {
 	if err := alone.validateOwn(false); err != nil {
 		return err
 	}
-	return c.inherit(r).validateOwn(r.Redirect == Redirect{} && r.Answer == Answer{})
+	all := c.inherit(r)
+	return all.validateOwn(!all.Rules.answers())
 }
 
 // groups returns how many groups the regular expressions of valid Paths have, at most.

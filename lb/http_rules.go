@@ -166,6 +166,12 @@ func (r *Rules) decide() bool {
 	return len(r.Access) > 0 || r.Maintenance || compileAuth(r.Auth) != nil || r.Redirect != Redirect{} || r.Answer != Answer{} || r.Rewrite != Rewrite{} || r.limitsRequests()
 }
 
+// answers reports whether there are rules that answer in the place of backends: maybe not all
+// requests, as a redirect to https.
+func (r *Rules) answers() bool {
+	return r.Maintenance || r.Redirect.Location != "" || r.Answer.Status != 0
+}
+
 // Validate returns all that is wrong with r: FieldErrors, joined.
 func (r Rules) Validate() error {
 	return errors.Join(

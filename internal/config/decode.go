@@ -172,7 +172,7 @@ func (d *decoder) fill(pairs []pair, path string, keys []key) {
 	for _, k := range keys {
 		sub := join(path, k.name)
 		switch {
-		case given[k.name], k.required && given[k.unless]:
+		case given[k.name], k.required && slices.ContainsFunc(k.unless, func(name string) bool { return given[name] }):
 		case k.required:
 			d.fail(sub, "missing: add `%s: %s`", own(k.name), own(k.example))
 		case k.preset != "":

@@ -8,7 +8,7 @@ func (a *Alarm) value() value { return object(a.keys()).position(&a.Pos) }
 func (a *Alarm) keys() []key {
 	webhook := required("webhook", secret(&a.Webhook), "https://hooks.example.org/xyz",
 		"URL that gets a POST; file:PATH and env:NAME keep it out of here; redirects to other hosts are not followed").secret()
-	webhook.unless = "email"
+	webhook.unless = []string{"email"}
 	kind := func(s *string) value { return word(s, alarm.Kinds...) }
 	return owned([]key{
 		required("name", name(&a.Name), "ops", "in the log; with another name it is another receiver, which hears again of what lasts"),

@@ -13,8 +13,8 @@ import (
 func (s *Service) value() value { return object(s.keys()).position(&s.Pos) }
 
 func (s *Service) keys() []key {
-	backends := required("backends", list(&s.Pool.Backends, backend), "[192.168.31.242:8080]", "servers: host:port, or a mapping as below")
-	backends.unless = "routes"
+	backends := required("backends", list(&s.Pool.Backends, backend), "[192.168.31.242:8080]", "servers: host:port, or a mapping as below; none are needed beside routes, nor in mode http where http.redirect, answer or maintenance answers all requests")
+	backends.unless = []string{"routes", "http"} // see validateAnswered
 	return owned([]key{
 		required("name", name(&s.Name), "web", "in logs and metrics"),
 		required("listen", listenAddress(&s.Listen), `":8080"`, "address and port; no address: all"),

@@ -143,7 +143,7 @@ func TestRoutesSayZero(t *testing.T) {
 	const above = `{max_body: 5, maintenance: true, intercept_errors: true, retry_non_idempotent: true, forwarded: true, via: lb, backend_protocol: http2, reuse: always,
 		request_rate: 5, request_burst: 9, min_rate: 500, requests_per_client: 5, max_uri: 100, hash_key: "${host}", request_id: make, retry_statuses: [503], access: [deny all], error_pages: [{statuses: [502], file: /etc/havip/sorry.html}],
 		request_headers: {A: b}, response_headers: {A: b}, add_request_headers: {A: b}, add_response_headers: {A: b},
-		auth: {realm: x, file: /etc/havip/htpasswd}, compress: {encodings: [gzip]}, sticky: {cookie: a, secret: 0123456789abcdef}, sorry: {file: /etc/havip/sorry.html}, maintenance_page: {file: /etc/havip/sorry.html}}`
+		basic_auth: {realm: x, file: /etc/havip/htpasswd}, compress: {encodings: [gzip]}, sticky: {cookie: a, secret: 0123456789abcdef}, sorry: {file: /etc/havip/sorry.html}, maintenance_page: {file: /etc/havip/sorry.html}}`
 	const none = `{max_body: 0, maintenance: false, intercept_errors: false, retry_non_idempotent: false, forwarded: false, via: "", backend_protocol: http1, reuse: safe,
 		request_rate: 0, min_rate: 0, requests_per_client: 0, max_uri: 0, hash_key: "", request_id: off, retry_statuses: [], access: [], error_pages: [],
 		request_headers: {}, response_headers: {}, add_request_headers: {}, add_response_headers: {},

@@ -30,9 +30,8 @@ func (d *decoder) warnIdle(path string, all []idle) {
 func (d *decoder) warnRules(s *Service, path string) {
 	all := make([]lb.Rules, 0, len(s.Routes)+1)
 	above := &s.HTTP.Rules
-	for i, r := range s.Routes {
-		own := r.HTTP.Rules
-		all = append(all, inForce(&own, above))
+	for i := range s.Routes {
+		all = append(all, inForce(&s.Routes[i], above))
 		d.warnRoute(&s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i))
 		d.warnIdle(fmt.Sprintf("%s.routes[%d].http", path, i), s.idleRules(all[i:]))
 	}
@@ -41,21 +40,24 @@ func (d *decoder) warnRules(s *Service, path string) {
 		{above.MaxURI > int(s.HTTP.MaxHeader), []string{"max_uri"}, "above max_header"},
 	}))
 	taken := func(r ServiceRoute) bool { return len(r.Backends) > 0 || answersAll(&r.HTTP.Rules) != "" }
+	d.warnIdle(path, []idle{{len(s.Pool.Backends) == 0 && len(s.Routes) == 0, []string{"check", "balance", "backend_tls", "pool"}, "without backends"}})
 	if by := answersAll(above); by != "" && !slices.ContainsFunc(s.Routes, func(r ServiceRoute) bool { return !taken(r) }) {
 		d.warnIdle(path, []idle{{true, []string{"backends"}, "beside " + by + ": no request comes to them"}})
 	}
 }
 
-// inForce are the rules of a route, as far as warnings go by them: its own, and the service's.
-func inForce(own, above *lb.Rules) lb.Rules {
-	r := *own
-	if r.Buffering == 0 {
+// inForce are the rules of a route, as far as warnings go by them: its own, and of the service
+// those that the route does not give.
+func inForce(route *ServiceRoute, above *lb.Rules) lb.Rules {
+	r := route.HTTP.Rules
+	inherits := func(field string) bool { return !slices.Contains(route.Own, field) }
+	if r.Buffering == 0 && inherits("Buffering") {
 		r.Buffering = above.Buffering
 	}
-	if r.RequestRate == 0 {
+	if r.RequestRate == 0 && inherits("RequestRate") {
 		r.RequestRate = above.RequestRate
 	}
-	if len(r.ErrorPages) == 0 {
+	if r.ErrorPages == nil && inherits("ErrorPages") { // [] are none
 		r.ErrorPages = above.ErrorPages
 	}
 	return r
@@ -88,6 +90,25 @@ func answersAll(r *lb.Rules) string {
 		return "answer"
 	}
 	return ""
+}
+
+// validateAnswered reports that backends are missing: http takes the place of them and of routes
+// where its rules answer all requests.
+func (d *decoder) validateAnswered(s *Service, path string) {
+	const add = "add `backends: [192.168.31.242:8080]`"
+	at, r := path+".backends", &s.HTTP.Rules
+	switch {
+	case !d.given(path+".http") || d.given(at) || d.given(path+".routes"):
+	case s.Mode != "http" && s.Mode != "":
+		d.fail(at, "missing: %s", add)
+	case answersAll(r) != "" || r.Maintenance:
+	case r.Redirect.Location != lb.RedirectHTTPS:
+		d.fail(at, "missing: %s, or answer all requests by http.redirect, http.answer or http.maintenance", add)
+	case s.TLS != nil:
+		d.fail(at, "missing: no request is sent to https that has come by TLS: %s, or leave tls out", add)
+	case len(s.HTTP.TrustedProxies) > 0:
+		d.fail(at, "missing: no request is sent to https of which trusted proxies say that it has come so: %s, or leave trusted_proxies out", add)
+	}
 }
 
 // warnRoute warns of keys of a route beside its rules.

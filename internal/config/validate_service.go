@@ -20,6 +20,7 @@ func (d *decoder) validateService(s *Service, path string) {
 		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
 	}
 	d.validateBackends(s.Pool.Backends, path)
+	d.validateAnswered(s, path)
 	d.validateServiceCheck(s, &s.Check, path)
 	d.validateRoutes(s, path)
 	d.validatePool(s, path, keys)

@@ -16,7 +16,7 @@ type key struct {
 	setting  bool   // the default is the library's
 	example  string // for a key without a default
 	required bool
-	unless   string   // the key beside it that makes it optional
+	unless   []string // keys beside it, each of which makes it optional
 	modes    []string // of a service that use it; nil: all
 	hidden   bool     // no message shows what is under it: it may be, or hold, a secret
 	doc      string

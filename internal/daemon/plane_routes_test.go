@@ -58,6 +58,14 @@ func TestHTTPRoutesComeAndGo(t *testing.T) {
 	mustReload(t, d, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", routes: [%s]}]`, port, toB))
 	ask("/b/x", "200 b  http")
 	ask("/x", "404 404 Not Found\n")
+	// Without any backends, its rules answer, and there is no pool to be shown.
+	mustReload(t, d, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", http: {redirect: {location: https}}}]`, port))
+	ask("/b/x", "301 301 Moved Permanently\n")
+	if pools := d.services[0].upstreams; len(pools) != 0 {
+		t.Errorf("pools %v, want none", pools)
+	}
+	mustReload(t, d, fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", http: {maintenance: true}}]`, port))
+	ask("/b/x", "503 503 Service Unavailable\n")
 	mustReload(t, d, service(""))
 	ask("/b/x", "200 a all http")
 }
