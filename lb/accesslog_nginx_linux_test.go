@@ -63,3 +63,36 @@ func TestCombinedBesideNginx(t *testing.T) {
 		}
 	}
 }
+
+// TestCombinedOfHTTP2BesideNginx: requests of HTTP/2 have the line that nginx writes.
+func TestCombinedOfHTTP2BesideNginx(t *testing.T) {
+	b := webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	theirs := filepath.Join(nginxDir(t), "access.log")
+	address := besideNginx(t, "server { listen LISTEN http2; access_log "+theirs+" combined; location / { proxy_pass http://backends; } }", b)
+	ours := filepath.Join(t.TempDir(), "access.log")
+	l := openAccessLog(t, AccessLogConfig{Path: ours})
+	s := planeSite(t, HandlerConfig{Record: l.Record}, []Backend{b})
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	clock := regexp.MustCompile(`\[[^]]*\]`)
+	requests := []string{"GET /a?b=c", "HEAD /", "POST /", "GET /%22%5c%e9"}
+	for _, request := range requests {
+		for _, to := range []string{address, strings.TrimPrefix(s.url, "http://")} {
+			method, target, _ := strings.Cut(request, " ")
+			req, err := http.NewRequest(method, "http://"+to+target, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("User-Agent", `a "browser"`)
+			req.Header.Set("Referer", "https://x/")
+			req.SetBasicAuth("bob", "secret")
+			res, err := transport.RoundTrip(req)
+			body(t, res, err)
+		}
+	}
+	got, want := clock.ReplaceAllString(linesIn(t, ours, len(requests)), "[]"), clock.ReplaceAllString(linesIn(t, theirs, len(requests)), "[]")
+	if got != want {
+		t.Errorf("%s\nwant nginx's\n%s", got, want)
+	}
+}

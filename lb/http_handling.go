@@ -32,18 +32,20 @@ func (x *handling) serve() {
 		}
 		v = x.decideLogin(err)
 	}
-	switch v {
-	case answerHere:
+	switch {
+	case v == answerHere:
 		x.answerHere()
-		return
-	case refuseHere:
+	case v == refuseHere:
 		x.refuseHere()
-		return
-	}
-	if x.socket != "" && x.cfg.BackendProtocol == BackendHTTP2 {
+	case x.socket != "" && x.cfg.BackendProtocol == BackendHTTP2:
 		x.refuseRequest(http.StatusNotImplemented, errNoSocket)
-		return
+	default:
+		x.passOn()
 	}
+}
+
+// passOn has a backend answer the request.
+func (x *handling) passOn() {
 	x.body.follow(&x.cfg.HandlerConfig)
 	x.prepare()
 	x.flow.prefer = x.conn.boundTo(x.cfg.idle).server

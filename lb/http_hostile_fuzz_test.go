@@ -68,6 +68,7 @@ var hostileHeads = []string{
 	"GET /%0d%0aX-B:%201 HTTP/1.1\r\nHost: y\r\n\r\n",
 	"GET /a%20HTTP/1.1%0d%0aHost:%20z%0d%0a%0d%0a HTTP/1.1\r\nHost: a.y\r\n\r\n",
 	"GET //evil.test/%2f HTTP/1.1\r\nHost: x\r\n\r\n",
+	"HEAD //evil.test/ HTTP/1.1\r\nHost: x\r\n\r\n",
 	"GET /\\evil.test HTTP/1.1\r\nHost: x\r\n\r\n",
 	"GET /?a=%0d%0aX:1&a=2 HTTP/1.1\r\nHost: x\r\nX-A: \tb \r\nCookie: a=b; a=\"c\"; a\r\n\r\n",
 	"GET /c/.?a=b HTTP/1.1\r\nHost: X.:80\r\nX-Forwarded-For: 192.0.2.1, 127.0.0.1\r\nForwarded: for=\"\r\nVia: a,,b\r\n\r\n",

@@ -44,6 +44,8 @@ var reloads = []struct {
 		"GET /a HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n"},
 	{"sticky, whose key is another one", HandlerConfig{Rules: Rules{Sticky: &Sticky{Cookie: "to", Key: []byte("0123456789abcdef")}}},
 		HandlerConfig{Rules: Rules{Sticky: &Sticky{Cookie: "to", Key: []byte("fedcba9876543210")}}}, get("x /a")},
+	{"what is hashed", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{HashKey: "${uri}"}},
+		HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{HashKey: "${header_host}"}}, get("x /a")},
 	{"a bound for targets", HandlerConfig{Rules: Rules{MaxURI: 3}}, HandlerConfig{Rules: Rules{MaxURI: 4}}, get("x /abc")},
 	{"limits of requests", HandlerConfig{Rules: Rules{RequestRate: 1e6, RequestBurst: 1e6, RequestsPerClient: 1000}}, HandlerConfig{Rules: Rules{MaxURI: 1}}, get("x /a")},
 	{"trusted proxies", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${client}"}}, HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${client}"}, TrustedProxies: localProxies},
