@@ -16,10 +16,12 @@ import (
 func TestCombinedBesideNginx(t *testing.T) {
 	b := webBackend(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
 	path := filepath.Join(nginxDir(t), "access.log")
-	address := besideNginx(t, "access_log "+path+" combined; location / { proxy_pass http://backends; }", b)
+	address := besideNginx(t, "access_log "+path+" combined; location = /closed { return 444; } location / { proxy_pass http://backends; }", b)
 	ours := filepath.Join(t.TempDir(), "access.log")
 	l := openAccessLog(t, AccessLogConfig{Path: ours})
-	s := planeSite(t, HandlerConfig{Record: l.Record}, []Backend{b})
+	s := planeSite(t, HandlerConfig{Record: l.Record, Routes: []Route{
+		{Name: "closed", Paths: []string{"= /closed"}, HandlerConfig: HandlerConfig{Rules: Rules{Answer: Answer{Status: statusClosed}}}},
+	}}, []Backend{b})
 	const host = "Host: x\r\nConnection: close\r\n"
 	requests := map[string]string{
 		"usual":        "GET /a?b=c HTTP/1.1\r\n" + host + "User-Agent: curl/8\r\nReferer: https://x/\r\n\r\n",
@@ -33,6 +35,7 @@ func TestCombinedBesideNginx(t *testing.T) {
 		"quotes":       "GET /\"\\\xe9 HTTP/1.1\r\n" + host + "User-Agent: \"\\\t\xc3\xa9\r\n\r\n",
 		"absolute":     "GET http://x/p HTTP/1.1\r\n" + host + "\r\n",
 		"garbage":      "nonsense\r\n\r\n",
+		"closed":       "GET /closed HTTP/1.1\r\n" + host + "\r\n",
 		"TLS":          "\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n",
 	}
 	clock := regexp.MustCompile(`\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]`)

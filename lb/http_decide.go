@@ -14,6 +14,7 @@ const (
 	passOn     verdict = iota // a backend gets the request
 	answerHere                // the client gets x.reply
 	refuseHere                // the same, because a rule keeps the request from the backends
+	closeHere                 // the connection ends, or the stream, without an answer
 	awaitHere                 // x.claim is verified, which takes its time, and decideLogin called
 )
 
@@ -53,6 +54,9 @@ func (x *exchange) decide() verdict {
 func (x *exchange) decideRest() verdict {
 	cfg := x.cfg
 	switch {
+	case cfg.answer != nil && cfg.answer.status == statusClosed:
+		x.record.Status, x.record.Reason = statusClosed, "closed without an answer"
+		return closeHere
 	case cfg.answer != nil:
 		return x.answerWith(cfg.answer.status, cfg.answer.kind, []byte(cfg.answer.content.value(x)))
 	case cfg.poolless:

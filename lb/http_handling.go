@@ -35,6 +35,8 @@ func (x *handling) serve() {
 	switch {
 	case v == answerHere:
 		x.answerHere()
+	case v == closeHere:
+		panic(http.ErrAbortHandler)
 	case v == refuseHere:
 		x.refuseHere()
 	case x.socket != "" && x.cfg.BackendProtocol == BackendHTTP2:

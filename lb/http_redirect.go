@@ -92,13 +92,17 @@ func (x *exchange) redirect(r *redirectRule) verdict {
 
 // Answer is an answer that stands in the configuration. The zero value is none.
 type Answer struct {
-	// Status is 200 to 599. Without one there is no answer.
+	// Status is 200 to 599. Without one there is no rule. 444 closes the connection without an
+	// answer, of HTTP/2 the stream alone, as nginx does; a Record has that status.
 	Status int
 	// Type is the Content-Type. Default text/plain; charset=utf-8.
 	Type string
 	// Content is the body, with variables as in a Redirect. They are not escaped for HTML.
 	Content string
 }
+
+// statusClosed is nginx's status of requests that it answers by closing the connection.
+const statusClosed = 444
 
 // maxAnswer bounds the content of an Answer.
 const maxAnswer = 64 << 10
@@ -109,6 +113,7 @@ func (a Answer) validate() error {
 		field.In("Answer.Content", err),
 		field.If(len(a.Content) > maxAnswer, "Answer.Content", "%d bytes: want no more than %d", len(a.Content), maxAnswer),
 		field.If(!validHeader("Content-Type", a.Type), "Answer.Type", "%q: want a media type such as text/html", a.Type),
+		field.If(a.Status == statusClosed && (a.Type != "" || a.Content != ""), "Answer.Status", "444: closes the connection without an answer: want another, or no type and content"),
 		field.If(a.Status == 0 && a != Answer{}, "Answer.Status", "none: want one, such as 200"),
 		field.Between("Answer.Status", cmp.Or(a.Status, http.StatusOK), 200, 599))
 }

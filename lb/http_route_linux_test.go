@@ -78,6 +78,7 @@ func TestRulesBesideNginx(t *testing.T) {
 		location ~ ^/old/([^/]*)/(.*)$ { return 303 /new/$2/$1; }
 		location = /teapot { return 418 "short and stout, $request_method"; }
 		location = /empty { return 204; }
+		location = /closed { return 444; }
 		location /denied { deny 127.0.0.0/8; proxy_pass http://backends; }
 		location /allowed { allow 127.0.0.1; deny all; proxy_pass http://backends; }
 		location /strip/ { proxy_pass http://backends/; }
@@ -115,6 +116,7 @@ func TestRulesBesideNginx(t *testing.T) {
 		route("~ ^/old/([^/]*)/(.*)$", Rules{Redirect: Redirect{Status: 303, Location: "/new/${2}/${1}"}}),
 		route("= /teapot", Rules{Answer: Answer{Status: 418, Content: "short and stout, ${method}"}}),
 		route("= /empty", Rules{Answer: Answer{Status: 204}}),
+		route("= /closed", Rules{Answer: Answer{Status: 444}}),
 		route("/denied", Rules{Access: rules("deny 127.0.0.0/8")}),
 		route("/allowed", Rules{Access: rules("allow 127.0.0.1", "deny all")}),
 		route("/strip/", Rules{Rewrite: Rewrite{StripPrefix: "/strip"}}),
@@ -163,6 +165,7 @@ func TestRulesBesideNginx(t *testing.T) {
 		{"/old/a%0d%0aX:%20y/c", "303\nLocation: /new/c/a%0D%0AX:%20y", "*"},
 		{"/teapot", "418\nLocation: -\nshort and stout, GET", ""},
 		{"/empty", "204\nLocation: -\n", ""},
+		{"/closed", "no answer", ""},
 		{"/denied/x", "403\nLocation: -", ""},
 		{"/allowed/x", "200\nLocation: -\n/allowed/x", ""},
 		{"/strip/a/b?c=d", "200\nLocation: -\n/a/b?c=d", ""},

@@ -90,6 +90,11 @@ func (c *httpConn) follow(v verdict) {
 	case answerHere:
 		c.answer(&x.reply)
 		return
+	case closeHere:
+		c.t.dropHeld()
+		c.quit = true
+		c.flushThenEnd() // answers to what came before belong to the client
+		return
 	case refuseHere:
 		x.refused(errors.New(x.reply.reason))
 		c.answer(&x.reply)

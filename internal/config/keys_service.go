@@ -307,7 +307,7 @@ func redirectKeys(h *lb.HTTPConfig) []key {
 
 func answerKeys(h *lb.HTTPConfig) []key {
 	return owned([]key{
-		optional("status", positive(integer(&h.Answer.Status)), "200", "required"),
+		optional("status", positive(integer(&h.Answer.Status)), "200", "required; 444 closes the connection without an answer, as in nginx"),
 		optional("type", plain(&h.Answer.Type), "text/html", "Content-Type"),
 		optional("content", plain(&h.Answer.Content), `"here is ${host}"`, "the body"),
 	}, homeOf(h))
