@@ -83,3 +83,8 @@ func answerText(res *http.Response, err error, fields []string) string {
 	}
 	return text
 }
+
+// forwardedProto is a request that a proxy says to have come so.
+func forwardedProto(scheme, more string) string {
+	return "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: " + scheme + "\r\n" + more + "\r\n"
+}

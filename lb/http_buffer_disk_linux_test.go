@@ -77,7 +77,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			used := s.handler.settings.Load().bodies.used
 			waitFor(t, "the request to end", func() bool { return used.Load() == 0 && s.handler.Stats().Active == 0 })
-			c = s.begin(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+fiveKB[:4000])
+			s.begin(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+fiveKB[:4000])
 			waitFor(t, f.name+": another body to be held", func() bool { return used.Load() > 0 })
 		}
 	}

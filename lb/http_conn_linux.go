@@ -323,11 +323,3 @@ var (
 	errBodyLate      error = &stalled{"body did not come in time"}
 	errBodyShort           = io.ErrUnexpectedEOF
 )
-
-// stalled is an error of something that took too long.
-type stalled struct{ what string }
-
-func (s *stalled) Error() string { return s.what }
-
-// Timeout says that it is one.
-func (*stalled) Timeout() bool { return true }

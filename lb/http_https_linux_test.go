@@ -64,11 +64,6 @@ func TestRedirectHTTPS(t *testing.T) {
 	}
 }
 
-// forwardedProto is a request that a proxy says to have come so.
-func forwardedProto(scheme, more string) string {
-	return "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: " + scheme + "\r\n" + more + "\r\n"
-}
-
 // TestNoRedirectBehindTLS: with TLS, in HTTP/1.1 and HTTP/2, the backend is asked, whatever the
 // client says itself.
 func TestNoRedirectBehindTLS(t *testing.T) {

@@ -14,6 +14,14 @@ const defaultMinRateGrace = 30 * time.Second
 // errBodySlow: ClientTimeout would let a client hold a request for days, by a byte now and then.
 var errBodySlow error = &stalled{"body came more slowly than the least rate"}
 
+// stalled is an error of something that took too long.
+type stalled struct{ what string }
+
+func (s *stalled) Error() string { return s.what }
+
+// Timeout says that it is one.
+func (*stalled) Timeout() bool { return true }
+
 func validateMinRate(r *Rules) error {
 	return errors.Join(
 		field.Between("MinRate", max(r.MinRate, 0), 0, math.MaxInt32),
