@@ -125,7 +125,10 @@ type HandlerConfig struct {
 	// ErrorHandler answers a request for which there is no response of a backend. The
 	// error is a *RequestError. nil: the answer is the RequestError's Status.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
-	// Record is told of each request that has ended; it must not block.
+	// Record is told of each request that has ended; it must not block. An [HTTP] also tells of
+	// what was no request: see RequestRecord.Line. Where net/http serves its connections, what
+	// comes by TLS once hands are shaken is left out, and what is sent ahead of an answer. With a
+	// server of your own, net/http refuses all that and a Handler does not hear of it.
 	Record func(Record)
 	// Logger gets failures of backends. Nothing waits for it. nil: silent.
 	Logger *slog.Logger

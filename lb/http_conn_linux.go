@@ -2,7 +2,6 @@ package lb
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -115,12 +114,6 @@ func (c *httpConn) handleEvents() {
 		c.lookAtClient()
 	}
 }
-
-// Why there is no more of a head than a part.
-var (
-	errHeadLate  = errors.New("head of a request did not come in time")
-	errHeadShort = errors.New("client left before the head of its request was complete")
-)
 
 // noteHalfHead records what has come of a head whose rest does not. The client gets no answer:
 // the status is the one that nginx logs then.

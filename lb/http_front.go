@@ -81,7 +81,15 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 		ErrorLog:          log.New(debugLog{p}, "", 0),
 		// OPTIONS * is the backends' to answer.
 		DisableGeneralOptionsHandler: true,
-		ConnState: func(_ net.Conn, s http.ConnState) {
+		ConnState: func(c net.Conn, s http.ConnState) {
+			if c, ok := c.(*proxiedConn); ok {
+				switch s {
+				case http.StateIdle: // between two requests
+					c.head.restart()
+				case http.StateClosed:
+					f.noteGarbage(c)
+				}
+			}
 			// An upgraded connection leaves the front: from then on it is the handler's.
 			if s == http.StateClosed || s == http.StateHijacked {
 				f.leave()
@@ -124,6 +132,9 @@ func (noListener) Addr() net.Addr            { return &net.TCPAddr{} }
 // connection. By HTTP/2 it makes the server refuse further requests in order (GOAWAY).
 func (f *httpFront) lastAnswers(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.isGarbage(w, r) {
+			return
+		}
 		if f.plane.leaving.Load() {
 			w.Header().Set("Connection", "close")
 		}
@@ -133,6 +144,9 @@ func (f *httpFront) lastAnswers(h http.Handler) http.Handler {
 
 // give has the server serve c, which is a use of f already.
 func (f *httpFront) give(c net.Conn) {
+	if c, ok := c.(*proxiedConn); ok {
+		c.head = new(headBeginning)
+	}
 	select {
 	case f.conns <- c:
 	case <-f.closed:

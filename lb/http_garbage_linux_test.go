@@ -1,9 +1,12 @@
 package lb
 
 import (
+	"bufio"
 	"bytes"
+	"crypto/tls"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +30,8 @@ func TestGarbageHasARecord(t *testing.T) {
 		"half a head, and an end":      {"GET / HTTP/1.1\r\nHost:", true, false, 400, "GET / HTTP/1.1", "client left"},
 		"half a preface, and an end":   {"PRI * HTTP/2.0\r\n\r\nS", true, false, 400, "PRI * HTTP/2.0", "bad preface of HTTP/2"},
 		"a bad preface":                {"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", false, false, 505, "PRI * HTTP/2.0", "bad preface of HTTP/2"},
+		"a frame that is no SETTINGS":  {preface2 + "GET / HTTP/1.1\r\n\r\n", false, false, 400, "PRI * HTTP/2.0", "want a SETTINGS frame"},
+		"a preface, and an end":        {preface2, true, false, 0, "", ""},
 		"TLS on a port without":        {hello, false, false, 400, hello, "TLS on a port without TLS"},
 		"HTTP on a port with TLS":      {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", false, true, 400, "GET /", "HTTP on a port with TLS"},
 		"garbage on a port with TLS":   {"\x00\x01\x02\x03\x04\x05", false, true, 0, "\x00\x01\x02\x03\x04", "TLS handshake"},
@@ -36,48 +41,86 @@ func TestGarbageHasARecord(t *testing.T) {
 		"empty lines, and an end":      {"\r\n\r\n", true, false, 0, "", ""},
 		"nothing with TLS, and an end": {"", true, true, 0, "", ""},
 	} {
-		t.Run(title, func(t *testing.T) {
-			t.Parallel()
-			records := make(chan Record, 4)
-			cfg := HTTPConfig{HandlerConfig: HandlerConfig{Record: func(r Record) { records <- r.Clone() }}, HeaderTimeout: 300 * time.Millisecond}
-			var address string
-			var p *HTTP
-			if tt.tls {
-				address, _, p = secureEngine(t, cfg, webBackend(t, name("a")))
-			} else {
-				cfg.Pool = newPool(t, PoolConfig{Name: "web", Backends: []Backend{webBackend(t, name("a"))}})
-				var err error
-				if p, err = NewHTTP(cfg); err != nil {
-					t.Fatal(err)
+		eachListener(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
+			t.Run(title, func(t *testing.T) {
+				t.Parallel()
+				records := make(chan Record, 4)
+				cfg := HTTPConfig{HandlerConfig: HandlerConfig{Record: func(r Record) { records <- r.Clone() }}, HeaderTimeout: 300 * time.Millisecond}
+				if tt.tls {
+					a := newAuthority(t)
+					cfg.TLS = &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}
 				}
-				ln := listenTest(t)
-				serveHTTP(t, p, ln)
-				address = ln.Addr().String()
-			}
-			c := dialTest(t, address)
-			io.WriteString(c, tt.says)
-			if tt.leaves {
-				c.CloseWrite()
-			}
-			_, _ = io.Copy(io.Discard, c)
-			if tt.reason == "" {
-				waitFor(t, "the connection to end", func() bool { return p.gate.counters.active.Load() == 0 })
-				select {
-				case r := <-records:
-					t.Errorf("a record of nothing: %+v, %+v", r, r.HTTP)
-				default:
+				p, ln := newHTTP(t, cfg, webBackend(t, name("a"))), listenTest(t)
+				serveHTTP(t, p, wrap(ln))
+				c := dialTest(t, ln.Addr().String())
+				io.WriteString(c, tt.says)
+				if tt.leaves {
+					c.CloseWrite()
 				}
-				return
-			}
-			r := nextRecord(t, records)
-			if r.HTTP == nil || r.Status != tt.status || r.HTTP.Line != tt.line || r.HTTP.Method != "" || !strings.Contains(r.Reason, tt.reason) {
-				t.Errorf("%+v, %+v", r, r.HTTP)
-			}
-			if r.Client != c.LocalAddr().(*net.TCPAddr).AddrPort() {
-				t.Errorf("of %v", r.Client)
-			}
+				_, _ = io.Copy(io.Discard, c)
+				if tt.reason == "" {
+					waitFor(t, "the connection to end", func() bool { return p.gate.counters.active.Load() == 0 })
+					select {
+					case r := <-records:
+						t.Errorf("a record of nothing: %+v, %+v", r, r.HTTP)
+					default:
+					}
+					return
+				}
+				r := nextRecord(t, records)
+				if r.HTTP == nil || r.Status != tt.status || r.HTTP.Line != tt.line || r.HTTP.Method != "" || !strings.Contains(r.Reason, tt.reason) {
+					t.Errorf("%+v, %+v", r, r.HTTP)
+				}
+				refused := uint64(0)
+				if !tt.tls && !tt.leaves && tt.status != 408 && !strings.HasPrefix(tt.says, preface2) {
+					refused = 1
+				}
+				if s := p.Stats(); !tt.tls && (s.Accepted != refused || s.Refused != refused || s.Active != 0) {
+					t.Errorf("%+v, want %d refused", s, refused)
+				}
+				if r.Client != c.LocalAddr().(*net.TCPAddr).AddrPort() {
+					t.Errorf("of %v", r.Client)
+				}
+			})
 		})
 	}
+}
+
+// TestGarbageAfterARequest: requests on a connection leave their own records, and garbage behind
+// them one more. An end without garbage leaves none.
+func TestGarbageAfterARequest(t *testing.T) {
+	eachListener(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
+		for _, garbage := range []string{"", "nonsense\r\n\r\n"} {
+			records := make(chan Record, 8)
+			cfg := HTTPConfig{HandlerConfig: HandlerConfig{Record: func(r Record) { records <- r.Clone() }}}
+			p, ln := newHTTP(t, cfg, webBackend(t, name("a"))), listenTest(t)
+			serveHTTP(t, p, wrap(ln))
+			c := dialTest(t, ln.Addr().String())
+			in := bufio.NewReader(c)
+			for range 2 {
+				io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+				res, err := http.ReadResponse(in, nil)
+				if got := body(t, res, err); got != "a" {
+					t.Fatalf("%q", got)
+				}
+				if r := nextRecord(t, records); r.Status != 200 {
+					t.Errorf("%+v", r)
+				}
+			}
+			io.WriteString(c, garbage)
+			c.CloseWrite()
+			_, _ = io.Copy(io.Discard, in)
+			waitFor(t, "the connection to end", func() bool { return p.gate.counters.active.Load() == 0 })
+			if garbage != "" {
+				if r := nextRecord(t, records); r.Status != 400 || r.HTTP.Line != "nonsense" && r.HTTP.Line != "onsense" {
+					t.Errorf("%+v, %+v", r, r.HTTP)
+				}
+			}
+			if len(records) != 0 {
+				t.Errorf("%d records too many", len(records))
+			}
+		}
+	})
 }
 
 // TestEveryGarbageHasALine: the access log has all of it, while the log of the program has next

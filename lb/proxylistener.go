@@ -15,6 +15,8 @@ type proxiedConn struct {
 	cfg  *gateSettings
 	peer netip.Addr // whom Limits counts
 
+	head *headBeginning // of what net/http reads for a front; nil: for somebody else
+
 	begin, end sync.Once
 	origin     origin // of the header; zero: there is none, or it names nobody
 	err        error  // there should have been one
@@ -42,7 +44,11 @@ func (p *proxiedConn) Read(b []byte) (int, error) {
 	if _, err := p.readOrigin(); err != nil {
 		return 0, err
 	}
-	return p.prefaced.Read(b)
+	n, err := p.prefaced.Read(b)
+	if p.head != nil {
+		p.head.note(b[:n], err)
+	}
+	return n, err
 }
 
 // Write leaves out the byte that sound has written.
