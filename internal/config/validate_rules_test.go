@@ -109,7 +109,7 @@ func TestServicesWithoutBackends(t *testing.T) {
 		"http: {answer: {status: 200}}":                                                                                   "",
 		"http: {maintenance: true}":                                                                                       "",
 		"http: {redirect: {location: https}, answer: {status: 200}}, tls: {}":                                             "",
-		"http: {maintenance: true}, routes: [{name: r, paths: [/r]}]":                                                        "",
+		"http: {maintenance: true}, routes: [{name: r, paths: [/r]}]":                                                     "",
 		"http: {answer: {status: 200}}, check: {type: tcp}, balance: source-hash":                                         "check: does nothing without backends; balance: does nothing without backends",
 		"http: {answer: {status: 200}}, backend_tls: {}, pool: {max_fails: 5}":                                            "backend_tls: does nothing without backends; pool: does nothing without backends",
 		"http: {answer: {status: 200}}, check: {type: tcp}, routes: [{name: r, paths: [/r], backends: ['192.0.2.8:80']}]": "",
