@@ -158,3 +158,52 @@ func TestUsersAreReloaded(t *testing.T) {
 		logins(401, 200)
 	}
 }
+
+// TestStickyKeyIsReloaded: another key makes the cookies of before void, and clients get new ones.
+// A file that cannot be used changes nothing.
+func TestStickyKeyIsReloaded(t *testing.T) {
+	file, port := filepath.Join(t.TempDir(), "sticky.key"), freePort(t)
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("0123456789abcdef")
+	text := fmt.Sprintf(`services: [{name: web, listen: "127.0.0.1:%s", mode: http, backends: ["%s"], http: {sticky: {cookie: to, secret: "file:%s"}}}]`, port, webServer(t, "a"), file)
+	d := startDaemon(t, text)
+	ask := func(cookie string) (set string) { // empty: the cookie is good
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://127.0.0.1:"+port+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Cookie", cookie)
+		res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		set, _, _ = strings.Cut(res.Header.Get("Set-Cookie"), ";")
+		return set
+	}
+	first := ask("")
+	if first == "" || ask(first) != "" {
+		t.Fatalf("the cookie %q is not taken", first)
+	}
+	for name, content := range map[string]string{"empty": "", "too short": "0123", "huge": strings.Repeat("x", 5000)} {
+		write(content)
+		if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "http.sticky.secret: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if again := ask(first); again != "" {
+			t.Errorf("%s: the cookie of before is not taken, but replaced by %q", name, again)
+		}
+	}
+	write("fedcba9876543210")
+	mustReload(t, d, text)
+	second := ask(first)
+	if second == "" || second == first || ask(second) != "" {
+		t.Errorf("after the reload %q is answered with %q", first, second)
+	}
+}
