@@ -91,7 +91,8 @@ func TestCutBetweenChoiceAndConnecting(t *testing.T) {
 		"down": func(p *Pool) { p.SetHealth("gone", errDown) },
 		"drained": func(p *Pool) {
 			p.SetDrain("gone", true)
-			for p.cuts.Load() == 0 {
+			isCut := func(s *member) bool { return s.lastCut.Load() > 0 }
+			for !slices.ContainsFunc(p.snap.Load().all, isCut) {
 				runtime.Gosched()
 			}
 		},
