@@ -90,7 +90,7 @@ func TestAlarms(t *testing.T) {
 	start := func(i int, priority int, alarms string) (file string) {
 		file = filepath.Join(t.TempDir(), "havip.yaml")
 		text := fmt.Sprintf(`admin: {socket: off, state: off}
-vrrp: [{name: VI_1, interface: eth0, vrid: 51, priority: %d, interval: 100ms, addresses: [192.168.31.250/24]}]
+vrrp: [{name: VI_1, interface: eth0, vrid: 51, priority: %d, interval: 500ms, addresses: [192.168.31.250/24]}]
 %s`, priority, alarms)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
