@@ -202,16 +202,25 @@ func TestClientThatHasLeftGivesUpItsPlace(t *testing.T) {
 	}
 }
 
-// TestHalfARequest: a client that ends in the middle of its request has none.
+// TestHalfARequest: a client that ends in the middle of its request has none. It may have ended
+// its half of the connection alone: it is told, and no backend is to blame.
 func TestHalfARequest(t *testing.T) {
-	address, h := listening(t, HandlerConfig{}, rawBackend(t, discard))
-	c := dialTest(t, address)
-	io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
-	waitFor(t, "the request to begin", func() bool { return h.Stats().Active == 1 })
-	c.CloseWrite()
-	waitFor(t, "the request to end", func() bool { return h.Stats().Active == 0 })
-	if st := h.pool().Status().Backends[0]; st.Failures != 0 {
-		t.Errorf("%+v", st)
+	for _, buffering := range []Buffering{BufferingOff, BufferingOn} {
+		address, h := listening(t, HandlerConfig{Rules: Rules{Buffering: buffering, BufferFolder: t.TempDir()}}, rawBackend(t, discard))
+		for range 50 { // what ends the request, and what looks for the client's end, are at it together
+			c := newReader(t, address)
+			io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+			waitFor(t, "the request to begin", func() bool { return h.Stats().Active == 1 })
+			_ = closeWrite(c.Conn)
+			if status, _ := c.status(t); status != http.StatusBadRequest {
+				t.Fatalf("buffering %v: status %d", buffering, status)
+			}
+			waitFor(t, "the request to end", func() bool { return h.Stats().Active == 0 })
+			c.Close()
+		}
+		if st, b := h.Stats(), h.pool().Status().Backends[0]; st.Failed != 0 || st.Refused != 50 || b.Failures != 0 {
+			t.Errorf("buffering %v: %+v, %+v", buffering, st, b)
+		}
 	}
 }
 

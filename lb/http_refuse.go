@@ -2,6 +2,7 @@ package lb
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 )
@@ -28,7 +29,7 @@ func (x *handling) failRequest(err error) {
 	}
 	broken := x.body.readError()
 	// Nobody is left to answer.
-	if err == errLeft || x.ctx.Err() != nil && !isTimeout(broken) {
+	if err == errLeft || x.ctx.Err() != nil && !isTimeout(broken) && !x.halfBody(broken) {
 		x.unserved(err)
 		x.told.Left = true
 		panic(http.ErrAbortHandler)
@@ -43,6 +44,12 @@ func (x *handling) failRequest(err error) {
 		broken = nil
 	}
 	x.answerError(x.failure(err, broken))
+}
+
+// halfBody reports whether the client has closed its half of the connection in the middle of the
+// body. It waits for the answer, though its context has ended with that, or is about to.
+func (x *handling) halfBody(broken error) bool {
+	return x.conn.halfClosing() != nil && errors.Is(broken, io.ErrUnexpectedEOF)
 }
 
 // refuseRequest answers a request that no backend should see.

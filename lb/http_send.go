@@ -53,7 +53,7 @@ func (x *handling) acquireBackend() (Pick, error) {
 // attempt returns what has become of the present attempt.
 func (x *handling) attempt() attempt {
 	return attempt{
-		sent: x.up != nil && x.up.written.Load() > 0, heard: x.up != nil && x.up.heard, replayable: x.body.replayable(),
+		sent: x.up != nil && x.up.hasSent(), heard: x.up != nil && x.up.heard, replayable: x.body.replayable(),
 		left: x.ctx.Err() != nil, broken: x.body.readError(), cut: x.session.interrupted(),
 	}
 }
@@ -167,9 +167,6 @@ func (x *handling) sendOn(ctx context.Context, u *upstream) error {
 	err := x.readResponse(u)
 	if err == nil {
 		return nil
-	}
-	if u.stream != nil && u.stream.Unprocessed() {
-		u.written.Store(0) // as good as not sent
 	}
 	if interrupted := x.session.interrupted(); interrupted != nil {
 		return interrupted

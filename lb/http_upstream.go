@@ -113,6 +113,12 @@ func (u *upstream) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// hasSent reports whether the backend may have begun to look at the request. It has not if it says
+// so, however much has gone out. It may say so while the upload is still about to count.
+func (u *upstream) hasSent() bool {
+	return u.written.Load() > 0 && (u.stream == nil || !u.stream.Unprocessed())
+}
+
 // flushOwed lets the client have what it is owed before the backend is awaited. It is called
 // below TLS, which may have what is read next already, or a half of it.
 func (u *upstream) flushOwed() error {
