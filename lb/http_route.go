@@ -38,9 +38,9 @@ type Route struct {
 	Hosts []string
 	// Paths are what the path of a request is compared with: "/path" is a prefix of it, byte by
 	// byte, "= /path" the whole, "^~ /path" a prefix that comes before regular expressions, "~
-	// regexp" a regular expression (RE2, as package regexp has them) that matches somewhere in
-	// it, and "~* regexp" one that does so in upper and lower case. The path is taken as nginx
-	// does it: decoded, without the steps . and .. and with one slash for several. A request
+	// regexp" a regular expression that matches somewhere in it, and "~* regexp" one that does so in
+	// upper and lower case. They are those of RE2, as package regexp has them, but that $ matches
+	// before a line feed at the end, too, as in nginx. The path is taken as nginx does it: decoded, without the steps . and .. and with one slash for several. A request
 	// whose path leads above the root, or has a NUL, is answered with 400 where there are
 	// routes. Backends get the path as the client wrote it, unless there is a Rewrite. Default:
 	// all paths.
@@ -294,9 +294,6 @@ type pathPattern struct {
 // a space behind it.
 var pathMark = regexp.MustCompile(`^(=|\^~|~\*|~)`)
 
-// maxRegexp bounds regular expressions: RE2's memory grows with them.
-const maxRegexp = 1000
-
 // parsePath parses a path of a route.
 func parsePath(text string) (pathPattern, error) {
 	mark := pathMark.FindString(text)
@@ -327,16 +324,4 @@ func parsePath(text string) (pathPattern, error) {
 		return p, fmt.Errorf("%q: never the path of a request, for that has no .. and no //: want %s", text, normal)
 	}
 	return p, nil
-}
-
-// compileRegexp compiles a regular expression of a configuration.
-func compileRegexp(text string) (*regexp.Regexp, error) {
-	if len(text) > maxRegexp {
-		return nil, fmt.Errorf("%d bytes: want a regular expression of at most %d", len(text), maxRegexp)
-	}
-	re, err := regexp.Compile(text)
-	if err != nil {
-		return nil, fmt.Errorf("%q: want a regular expression as RE2 has them, which know no backreferences and no look-ahead: %w", text, err)
-	}
-	return re, nil
 }

@@ -79,6 +79,10 @@ var precedence = []struct {
 		{"x /%61dmin", "* /admin"}, {"x /x/../admin", "* /admin"}, {"x //admin", "* /admin"}, {"x /./admin/", "* /admin"}, {"x /x/%2e%2e/admin", "* /admin"}, {"x /%2Fadmin", "* /admin"},
 		{"x /a%20b", "* = /a b"}, {"x /admin/..", "* /"}, {"x /r/%31%32", `* ~ ^/r/\d+$`}, {"x /x%3f/../admin", "* /admin"}, {"x /x?/../admin", "* /"},
 		{"x /..", "400"}, {"x /a/../../b", "400"}, {"x /a%00", "400"}, {"x /...", "* /"}, {"x /admin/.x", "* /admin"}}},
+	{"$ is the end of a path, and before a line feed there", []string{"* /", "* ~ ^/admin/.*$", `* ~ \.php$`, `* ~ ^/z\z`, "* ~* ^/(?:a|b)/(c$|d)"}, [][2]string{
+		{"x /admin/users/%0a", "* ~ ^/admin/.*$"}, {"x /admin/%0A", "* ~ ^/admin/.*$"}, {"x /admin/a%0ab", "* /"}, {"x /admin/a%0a%0a", "* /"},
+		{"x /a.php%0a", `* ~ \.php$`}, {"x /a.php%0d", "* /"}, {"x /a.php", `* ~ \.php$`}, {"x /z", `* ~ ^/z\z`}, {"x /z%0a", "* /"},
+		{"x /B/C%0a", "* ~* ^/(?:a|b)/(c$|d)"}, {"x /B/ce", "* /"}}},
 	{"hosts: exact, then the longest *., then the longest .*, then all", []string{
 		"* /", "www.example.org /", "*.example.org /", "*.b.example.org /", "www.example.* /", "www.* /", ".example.net /"}, [][2]string{
 		{"www.example.org /", "www.example.org /"}, {"WWW.Example.ORG:8080 /", "www.example.org /"}, {"www.example.org. /", "www.example.org /"},
