@@ -140,8 +140,11 @@ const (
 	keptLine = 16 << 10
 )
 
-// Record writes a line. It never waits, and allocates nothing as a rule.
+// Record writes a line, unless it is of a request that is Unlogged. It never waits, and allocates nothing as a rule.
 func (l *AccessLog) Record(r Record) {
+	if r.unlogged() {
+		return
+	}
 	if every := uint64(l.cfg.Sample); every > 1 && !failed(&r) && l.seen.Add(1)%every != 1 {
 		return
 	}

@@ -4,8 +4,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,5 +99,63 @@ func TestCombinedOfHTTP2BesideNginx(t *testing.T) {
 	got, want := clock.ReplaceAllString(linesIn(t, ours, len(requests)), "[]"), clock.ReplaceAllString(linesIn(t, theirs, len(requests)), "[]")
 	if got != want {
 		t.Errorf("%s\nwant nginx's\n%s", got, want)
+	}
+}
+
+// TestUnloggedBesideNginx: requests have lines where nginx writes some, with access_log off in
+// locations, which are found by the path without its steps.
+func TestUnloggedBesideNginx(t *testing.T) {
+	b, closed := webBackend(t, name("a")), closedBackend(t)
+	theirs := filepath.Join(nginxDir(t), "access.log")
+	address := besideNginx(t, "access_log "+theirs+` combined; location / { proxy_pass http://backends; }
+		location /quiet/ { access_log off; proxy_pass http://backends; }
+		location = /quiet/denied { access_log off; deny all; }
+		location = /quiet/answered { access_log off; return 200; }
+		location = /quiet/failed { access_log off; proxy_pass http://`+closed.Address+`; }`, b)
+	requests := []string{
+		get("x /quiet/passed"), get("x /quiet/denied"), get("x /quiet/answered"), get("x /quiet/failed"), get("x /quietly"), get("x /loud"),
+		get("x /a/%2e%2e/quiet/passed"), get("x /quiet/../loud"), get("x /../quiet/"), get("x /last"),
+	}
+	targets := func(text string) (all []string) {
+		for line := range strings.Lines(text) {
+			_, request, _ := strings.Cut(line, `"`)
+			request, _, _ = strings.Cut(request, `"`)
+			all = append(all, request)
+		}
+		return all
+	}
+	for _, request := range requests {
+		askRaw(t, address, request)
+	}
+	var want []string
+	waitFor(t, "nginx's last line", func() bool {
+		content, _ := os.ReadFile(theirs)
+		want = targets(string(content))
+		return len(want) > 0 && strings.Contains(want[len(want)-1], "/last")
+	})
+	quiet := func(path string, rules Rules) Route {
+		rules.Unlogged = true
+		return Route{Name: path, Paths: []string{path}, HandlerConfig: HandlerConfig{Rules: rules}}
+	}
+	failed := quiet("= /quiet/failed", Rules{})
+	failed.Pool = newPool(t, PoolConfig{Backends: []Backend{closed}})
+	for _, f := range trapFronts() {
+		if f.http2 {
+			continue // the requests are of HTTP/1.1
+		}
+		t.Run(f.name, func(t *testing.T) {
+			ours := filepath.Join(t.TempDir(), "access.log")
+			l := openAccessLog(t, AccessLogConfig{Path: ours})
+			s := f.serve(t, HandlerConfig{Record: l.Record, Routes: []Route{
+				quiet("/quiet/", Rules{}), quiet("= /quiet/denied", Rules{Access: []AccessRule{{Deny: true}}}),
+				quiet("= /quiet/answered", Rules{Answer: Answer{Status: 200}}), failed,
+			}}, b)
+			for _, request := range requests {
+				s.askRaw(t, request)
+			}
+			if got := targets(linesIn(t, ours, len(want))); !slices.Equal(got, want) {
+				t.Errorf("lines of %q, nginx's of %q", got, want)
+			}
+		})
 	}
 }

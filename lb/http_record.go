@@ -33,6 +33,7 @@ type RequestRecord struct {
 	RequestID  string
 	TLS        string // the version, as in TLSv1.3; empty: no TLS
 	Left       bool   // the client has left before it was answered
+	Unlogged   bool   // by the rule of that name: an AccessLog and LogRecords leave it out
 
 	fields []h1.Field
 }
@@ -106,7 +107,7 @@ func (r *RequestRecord) appendAttrs(attrs []slog.Attr) []slog.Attr {
 func (x *exchange) describe() {
 	r := &x.told
 	x.record.HTTP = r
-	r.TLS = x.from.protocol()
+	r.TLS, r.Unlogged = x.from.protocol(), x.cfg.Unlogged
 	if x.route != nil {
 		r.Route = x.route.name
 	}
@@ -168,6 +169,6 @@ func (s *handlerSettings) recordGarbage(from *requestOrigin, status int, err err
 	}
 	s.Record(Record{
 		Service: s.Pool.config().Name, Client: from.client, Start: time.Now(), Status: status, Reason: err.Error(),
-		HTTP: &RequestRecord{Line: line, TLS: from.protocol()},
+		HTTP: &RequestRecord{Line: line, TLS: from.protocol(), Unlogged: s.Unlogged},
 	})
 }

@@ -61,6 +61,8 @@ var reloads = []struct {
 	{"auth", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("a:" + hashes["bcrypt"])}}},
 		HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "2"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("b:" + hashes["sha512"])}}},
 		asked("/a", basic("a", "secret"))},
+	{"a route whose requests are not logged", HandlerConfig{Routes: []Route{{Name: "1", HandlerConfig: HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{Unlogged: true}}}}},
+		HandlerConfig{Routes: []Route{{Name: "1", HandlerConfig: HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "2"}}}}}, get("x /a")},
 	{"auth, with a user more", HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "1"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("a:" + hashes["bcrypt"])}}},
 		HandlerConfig{ResponseHeaders: map[string]string{"X-Way": "${user}"}, Rules: Rules{Auth: &BasicAuth{Users: reloadedUsers("a:" + hashes["bcrypt"] + "\nb:" + hashes["sha512"])}}},
 		asked("/a", basic("a", "secret"))},

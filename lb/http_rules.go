@@ -123,6 +123,11 @@ type Rules struct {
 	// Compress says which responses are compressed. nil: none; one without Encodings: none, too.
 	Compress *Compress
 
+	// Unlogged keeps requests out of an [AccessLog], and of what [LogRecords] logs, whatever comes
+	// of them (access_log off of nginx). Their Records say so, and they count like others: in
+	// Stats, too.
+	Unlogged bool
+
 	// Sticky has each client come back to its backend. nil: none.
 	Sticky *Sticky
 	// HashKey is what KeyHash ties to a backend: a value with variables, as RequestHeaders

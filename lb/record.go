@@ -38,6 +38,9 @@ func (r Record) Clone() Record {
 	return r
 }
 
+// unlogged reports whether logs leave the record out.
+func (r *Record) unlogged() bool { return r.HTTP != nil && r.HTTP.Unlogged }
+
 // LogValue implements slog.LogValuer.
 func (r Record) LogValue() slog.Value {
 	attrs := []slog.Attr{
@@ -74,13 +77,13 @@ func addressText(a netip.AddrPort) string {
 }
 
 // LogRecords returns a function for the Record field of a plane. It logs each record as a
-// line "connection". No plane waits for log: lines for which log is too slow are lost, and
+// line "connection", but for requests that are Unlogged. No plane waits for log: lines for which log is too slow are lost, and
 // their number is logged. flush waits until all lines are written, for a tenth of a second
 // at most: call it before the program ends.
 func LogRecords(log *slog.Logger) (record func(Record), flush func()) {
 	log = quietlog.New(log)
 	return func(r Record) {
-			if log.Enabled(context.Background(), slog.LevelInfo) {
+			if !r.unlogged() && log.Enabled(context.Background(), slog.LevelInfo) {
 				log.LogAttrs(context.Background(), slog.LevelInfo, "connection", slog.Any("", r.Clone()))
 			}
 		},

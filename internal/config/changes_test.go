@@ -70,6 +70,7 @@ func TestChanges(t *testing.T) {
 		{"http: {max_body: 1GiB, access: [allow all]}", "http: {max_body: 0, access: [], error_pages: [], request_headers: {}, maintenance: false}"},
 		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {max_body: 0, access: []}}"},
 		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {basic_auth: off, max_body: 5}}"},
+		{"access_log: false", "access_log: true"},
 	}
 	for _, edit := range append(edits, more...) {
 		text := strings.Replace(string(data), edit[0], edit[1], 1)

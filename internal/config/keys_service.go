@@ -109,9 +109,10 @@ func (r *ServiceRoute) value() value {
 			"networks of clients; others go to the next route, in the end to the backends above: to keep them out use access; default: all"),
 		optional("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above; mode tcp requires it; default in mode http: the service's"),
 		optional("check", serviceCheckAsAbove(&r.Check), "{type: tcp}", "as above; default: the service's"),
+		setting("access_log", not(&r.HTTP.Unlogged), "mode http: false: no line for these requests, whatever access_log of the service says; they count in metrics"),
 		optional("http", inherited(object(routeKeys(&r.HTTP)), &r.Own), "{max_body: 1GiB}",
 			"as http above, for these requests; what is left out is the service's, what is given counts, be it 0, false or []; a mapping or a list, such as request_headers, replaces the service's as a whole"),
-	}, inside(r)))
+	}, homeOf(&r.HTTP), inside(r)))
 }
 
 // routeKeys are those of requests whose route is known.

@@ -147,7 +147,7 @@ var nginxKeys = map[string]string{
 	"grpc_ssl_certificate_key":      "`backend_tls.key`",
 
 	// What is written and shown.
-	"access_log":   "`access_log`, of a service",
+	"access_log":   "`access_log`, of a service; for off in a location `access_log`: false in the route",
 	"log_format":   "`access_log.format`: combined or json",
 	"error_log":    "`log`, at the top level; it goes to standard error",
 	"rewrite_log":  "`log.level`: debug",

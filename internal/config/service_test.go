@@ -90,12 +90,12 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 
 	// The rules of requests, in the order of their keys.
 	rules := service(87, Service{Name: "rules", Listen: netip.AddrPortFrom(netip.Addr{}, 8081), Mode: "http",
-		Pool: pool("rules", lb.RoundRobin, backend("192.168.31.242:8080")),
+		Pool: pool("rules", lb.RoundRobin, backend("192.168.31.242:8080")), AccessLog: AccessLog{Log: true},
 		Routes: []ServiceRoute{
 			{Name: "api", Hosts: []string{"www.example.org", "*.example.org"}, Paths: []string{"/api/", "~ ^/v[0-9]+/"}, Methods: []string{"GET", "POST"},
 				Headers: map[string]string{"X-Version": "~ ^2", "Cookie": ""}, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 				Backends: []lb.Backend{backend("192.168.31.243:8080")},
-				HTTP:     lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{MaxBody: 1 << 30, Rules: lb.Rules{Access: []lb.AccessRule{{}}}}}},
+				HTTP:     lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{MaxBody: 1 << 30, Rules: lb.Rules{Access: []lb.AccessRule{{}}, Unlogged: true}}}},
 			{Name: "rest", Paths: []string{"/"}, HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{RetryStatuses: []int{}}}}, Own: []string{"Maintenance"}},
 		},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{

@@ -32,7 +32,7 @@ func (d *decoder) warnRules(s *Service, path string) {
 	above := &s.HTTP.Rules
 	for i := range s.Routes {
 		all = append(all, inForce(&s.Routes[i], above))
-		d.warnRoute(&s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i))
+		d.warnRoute(s, &s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i))
 		d.warnIdle(fmt.Sprintf("%s.routes[%d].http", path, i), s.idleRules(all[i:]))
 	}
 	all = append(all, *above)
@@ -112,11 +112,12 @@ func (d *decoder) validateAnswered(s *Service, path string) {
 }
 
 // warnRoute warns of keys of a route beside its rules.
-func (d *decoder) warnRoute(r *ServiceRoute, path string) {
+func (d *decoder) warnRoute(s *Service, r *ServiceRoute, path string) {
 	by := answersAll(&r.HTTP.Rules)
 	d.warnIdle(path, []idle{
 		{by != "", []string{"backends"}, "beside " + by + ": no request comes to them"},
 		{len(r.Backends) == 0, []string{"check"}, "without backends: those of the service have its check"},
+		{!s.AccessLog.Log && s.AccessLog.File == "", []string{"access_log"}, "without access_log of the service"},
 	})
 }
 

@@ -16,14 +16,16 @@ func TestIdleRules(t *testing.T) {
 		routes        string // items
 		want          string // warnings, without their positions
 	}{
-		"nothing is given":                         {},
-		"an answer and a rewrite by a redirect":    {http: "redirect: {location: /x}, answer: {status: 200}, rewrite: {add_prefix: /y}", want: "backends: does nothing beside redirect: no request comes to them; http.answer: does nothing beside redirect, which comes first; http.rewrite: does nothing beside redirect, which comes first"},
-		"https is for some requests":               {http: "redirect: {location: https}, answer: {status: 200}", want: "backends: does nothing beside answer: no request comes to them"},
-		"https, and backends":                      {http: "redirect: {location: https}"},
-		"a rewrite by an answer":                   {http: "answer: {status: 200}, rewrite: {add_prefix: /y}", routes: "{name: r, paths: [/r]}", want: "http.rewrite: does nothing beside answer: no request comes to a backend"},
-		"a redirect, and all routes have backends": {http: "redirect: {location: /x}", routes: "{name: r, paths: [/r], " + backends + "}", want: "backends: does nothing beside redirect: no request comes to them"},
-		"backends of a route that redirects":       {routes: "{name: r, paths: [/r], http: {redirect: {location: /x}, answer: {status: 200}}, " + backends + "}", want: "routes[0].http.answer: does nothing beside redirect, which comes first; routes[0].backends: does nothing beside redirect: no request comes to them"},
-		"a check of a route without backends":      {routes: "{name: r, paths: [/r], check: {type: tcp}}", want: "routes[0].check: does nothing without backends: those of the service have its check"},
+		"nothing is given":                           {},
+		"an answer and a rewrite by a redirect":      {http: "redirect: {location: /x}, answer: {status: 200}, rewrite: {add_prefix: /y}", want: "backends: does nothing beside redirect: no request comes to them; http.answer: does nothing beside redirect, which comes first; http.rewrite: does nothing beside redirect, which comes first"},
+		"https is for some requests":                 {http: "redirect: {location: https}, answer: {status: 200}", want: "backends: does nothing beside answer: no request comes to them"},
+		"https, and backends":                        {http: "redirect: {location: https}"},
+		"a rewrite by an answer":                     {http: "answer: {status: 200}, rewrite: {add_prefix: /y}", routes: "{name: r, paths: [/r]}", want: "http.rewrite: does nothing beside answer: no request comes to a backend"},
+		"a redirect, and all routes have backends":   {http: "redirect: {location: /x}", routes: "{name: r, paths: [/r], " + backends + "}", want: "backends: does nothing beside redirect: no request comes to them"},
+		"backends of a route that redirects":         {routes: "{name: r, paths: [/r], http: {redirect: {location: /x}, answer: {status: 200}}, " + backends + "}", want: "routes[0].http.answer: does nothing beside redirect, which comes first; routes[0].backends: does nothing beside redirect: no request comes to them"},
+		"a check of a route without backends":        {routes: "{name: r, paths: [/r], check: {type: tcp}}", want: "routes[0].check: does nothing without backends: those of the service have its check"},
+		"no log in a route, and none of the service": {routes: "{name: r, paths: [/r], access_log: false}", want: "routes[0].access_log: does nothing without access_log of the service"},
+		"no log in a route, and one of the service":  {service: "access_log: true", routes: "{name: r, paths: [/r], access_log: false}"},
 
 		"a key without key-hash":                          {http: `hash_key: "${uri}"`, want: "http.hash_key: does nothing without balance: key-hash"},
 		"a key of a route without key-hash":               {routes: `{name: r, paths: [/r], http: {hash_key: "${uri}"}}`, want: "routes[0].http.hash_key: does nothing without balance: key-hash"},

@@ -126,7 +126,7 @@ func (d *decoder) validateRouteKeys(r *ServiceRoute, mode, path string) {
 			d.fail(path+".server_names", "mode http does not use this: want hosts")
 		}
 	case "tcp":
-		for _, name := range []string{"hosts", "paths", "methods", "headers", "sources", "http"} {
+		for _, name := range []string{"hosts", "paths", "methods", "headers", "sources", "access_log", "http"} {
 			if d.given(path + "." + name) {
 				d.fail(path+"."+name, "mode tcp does not use this: leave it out, or set mode: http")
 			}
