@@ -126,9 +126,12 @@ type HandlerConfig struct {
 	// error is a *RequestError. nil: the answer is the RequestError's Status.
 	ErrorHandler func(http.ResponseWriter, *http.Request, error)
 	// Record is told of each request that has ended; it must not block. An [HTTP] also tells of
-	// what was no request: see RequestRecord.Line. Where net/http serves its connections, what
-	// comes by TLS once hands are shaken is left out, and what is sent ahead of an answer. With a
-	// server of your own, net/http refuses all that and a Handler does not hear of it.
+	// what was no request: see RequestRecord.Line. Two things leave no record, as net/http keeps
+	// them for itself: what it refuses within HTTP/2, such as a frame that is none, or fields far
+	// beyond MaxHeader; and what comes in place of a preface where HTTP/2 was agreed upon in TLS.
+	// Where net/http serves a connection of HTTP/1, Line has 64 bytes at most, and nothing if
+	// what was no request came together with the request before.
+	// With a server of your own, net/http refuses all that and a Handler does not hear of it.
 	Record func(Record)
 	// Logger gets failures of backends. Nothing waits for it. nil: silent.
 	Logger *slog.Logger

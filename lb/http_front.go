@@ -82,12 +82,12 @@ func (p *HTTP) newFront(cfg frontConfig) *httpFront {
 		// OPTIONS * is the backends' to answer.
 		DisableGeneralOptionsHandler: true,
 		ConnState: func(c net.Conn, s http.ConnState) {
-			if c, ok := c.(*proxiedConn); ok {
+			if head := headOf(c); head != nil {
 				switch s {
 				case http.StateIdle: // between two requests
-					c.head.restart()
+					head.restart()
 				case http.StateClosed:
-					f.noteGarbage(c)
+					f.noteGarbage(c, head)
 				}
 			}
 			// An upgraded connection leaves the front: from then on it is the handler's.
@@ -144,9 +144,7 @@ func (f *httpFront) lastAnswers(h http.Handler) http.Handler {
 
 // give has the server serve c, which is a use of f already.
 func (f *httpFront) give(c net.Conn) {
-	if c, ok := c.(*proxiedConn); ok {
-		c.head = new(headBeginning)
-	}
+	c = hear(c)
 	select {
 	case f.conns <- c:
 	case <-f.closed:

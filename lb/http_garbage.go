@@ -2,9 +2,12 @@ package lb
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,26 +17,35 @@ import (
 )
 
 // net/http answers what is no request without asking a Handler. To have a record of it
-// nevertheless, a front keeps how each head begins until the Handler gets the request.
+// nevertheless, a front keeps how each head begins until the Handler gets the request, and what
+// net/http answers before that.
 
 // maxBeginning is how much is kept of a head.
 const maxBeginning = 64
 
 // headBeginning is how the head begins that net/http reads from a connection.
 type headBeginning struct {
-	mu   sync.Mutex // guards what follows; nothing waits while it is held
-	text [maxBeginning]byte
-	n    int   // bytes of text
-	err  error // of the first read that has failed: net/http makes later ones fail itself
-	off  bool  // a Handler has the request, or the connection is HTTP/2's
-	two  bool  // off for good
+	mu     sync.Mutex // guards what follows; nothing waits while it is held
+	text   [maxBeginning]byte
+	n      int    // bytes of text
+	err    error  // of the first read that has failed: net/http makes later ones fail itself
+	status int    // that net/http has answered without a Handler; 0: it has not
+	phrase string // beside status, which says why
+	early  bool   // text has the byte that came while a Handler had the request before
+	off    bool   // a Handler has the request, or the connection is HTTP/2's
+	two    bool   // off for good
 }
 
-// note adds what a read has brought.
-func (h *headBeginning) note(b []byte, err error) {
+// noteRead adds what a read of up to size bytes has brought.
+func (h *headBeginning) noteRead(b []byte, size int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.off {
+		// A read of one byte is how net/http learns whether the client leaves during a request.
+		// What that brings is how the next head begins, unless it belongs to a body.
+		if h.early = size == 1 && len(b) == 1; h.early {
+			h.text[0] = b[0]
+		}
 		return
 	}
 	h.n += copy(h.text[h.n:], b)
@@ -42,11 +54,26 @@ func (h *headBeginning) note(b []byte, err error) {
 	}
 }
 
+// noteWrite looks for an answer that no Handler has given.
+func (h *headBeginning) noteWrite(b []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.off || h.status != 0 {
+		return
+	}
+	const version = "HTTP/1.1 "
+	if line := firstLine(b); strings.HasPrefix(line, version) {
+		code, phrase, _ := strings.Cut(line[len(version):], " ")
+		h.status, _ = strconv.Atoi(code)
+		h.phrase = strings.Clone(phrase)
+	}
+}
+
 // handled forgets a head: a Handler has its request.
 func (h *headBeginning) handled(major int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.n, h.off, h.two = 0, true, h.two || major > 1
+	h.n, h.early, h.off, h.two = 0, false, true, h.two || major > 1
 }
 
 // restart waits for the next head, of HTTP/1. net/http also says of HTTP/2 that it is idle.
@@ -56,7 +83,10 @@ func (h *headBeginning) restart() {
 	if h.two || bytes.HasPrefix(h.text[:h.n], []byte(preface2)) {
 		return
 	}
-	h.n, h.err, h.off = 0, nil, false
+	if h.n = 0; h.early {
+		h.n = 1
+	}
+	h.err, h.early, h.off = nil, false, false
 }
 
 // preface2 is what a connection of HTTP/2 begins with (RFC 9113 §3.4).
@@ -65,12 +95,16 @@ const preface2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 var errNoSettings = errors.New("bad preface of HTTP/2: want a SETTINGS frame behind it")
 
 // take returns what has come that was no request, and why it is none; nil: nothing is wrong.
-// refused: the client has an answer, otherwise the status is the one that nginx logs.
-func (h *headBeginning) take() (line string, status int, refused bool, err error) {
+// refused: the client has an answer, otherwise the status is the one that nginx logs. secure:
+// it has come by TLS.
+func (h *headBeginning) take(secure bool) (line string, status int, refused bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	b := h.text[:h.n]
-	if line = firstLine(append([]byte(nil), b...)); h.off || line == "" || errors.Is(h.err, net.ErrClosed) {
+	line = firstLine(append([]byte(nil), b...))
+	// net/http may also answer half a head that goes no further: nobody waits for that.
+	answered := h.status != 0 && h.err == nil
+	if h.off || !answered && (line == "" || errors.Is(h.err, net.ErrClosed)) {
 		return "", 0, false, nil
 	}
 	if rest, ok := strings.CutPrefix(string(b), preface2); ok {
@@ -86,25 +120,75 @@ func (h *headBeginning) take() (line string, status int, refused bool, err error
 		_, err = req.Parse(b, h1.Limits{})
 	}
 	var late net.Error
-	switch {
-	case errors.As(err, &refusal):
-		return line, refusal.Status, true, wordsForGarbage(b, false, err)
+	switch parsed := errors.As(err, &refusal); {
+	case answered && (!parsed || refusal.Status != h.status):
+		return line, h.status, true, wordsForGarbage(b, secure, fmt.Errorf("head of a request is refused: %s", h.phrase))
+	case parsed:
+		return line, refusal.Status, true, wordsForGarbage(b, secure, err)
 	case errors.As(h.err, &late) && late.Timeout():
 		status, err = http.StatusRequestTimeout, errHeadLate
 	case h.err != nil:
 		status, err = http.StatusBadRequest, errHeadShort
 	default:
-		return line, http.StatusBadRequest, true, errHeadMalformed
+		return "", 0, false, nil // the plane has ended the connection
 	}
-	return line, status, false, wordsForGarbage(b, false, err)
+	return line, status, false, wordsForGarbage(b, secure, err)
 }
 
 // Why there is no request.
 var (
-	errHeadLate      = errors.New("head of a request did not come in time")
-	errHeadShort     = errors.New("client left before the head of its request was complete")
-	errHeadMalformed = errors.New("head of a request is malformed")
+	errHeadLate  = errors.New("head of a request did not come in time")
+	errHeadShort = errors.New("client left before the head of its request was complete")
 )
+
+// secureConn is a connection with TLS: a *tls.Conn, or one around it.
+type secureConn interface {
+	net.Conn
+	ConnectionState() tls.ConnectionState
+	CloseWrite() error
+}
+
+// heardConn is a connection with TLS and HTTP/1 of which a front hears what net/http does.
+type heardConn struct {
+	secureConn
+	head headBeginning
+}
+
+func (c *heardConn) Read(b []byte) (int, error) {
+	n, err := c.secureConn.Read(b)
+	c.head.noteRead(b[:n], len(b), err)
+	return n, err
+}
+
+func (c *heardConn) Write(b []byte) (int, error) {
+	c.head.noteWrite(b)
+	return c.secureConn.Write(b)
+}
+
+// hear returns the connection that a front gives to net/http in place of c. HTTP/2 within TLS
+// stays as it is: net/http wants a *tls.Conn for that.
+func hear(c net.Conn) net.Conn {
+	switch w := c.(type) {
+	case *proxiedConn:
+		w.head = new(headBeginning)
+	case secureConn:
+		if w.ConnectionState().NegotiatedProtocol != "h2" {
+			return &heardConn{secureConn: w}
+		}
+	}
+	return c
+}
+
+// headOf returns what a front has heard of c; nil: nothing.
+func headOf(c net.Conn) *headBeginning {
+	switch c := c.(type) {
+	case *proxiedConn:
+		return c.head
+	case *heardConn:
+		return &c.head
+	}
+	return nil
+}
 
 // isGarbage reports whether r is a preface of HTTP/2 that has gone wrong, which net/http takes for
 // a request, and ends its connection. Of every other request it forgets how it began.
@@ -113,14 +197,14 @@ func (f *httpFront) isGarbage(w http.ResponseWriter, r *http.Request) bool {
 	if o == nil {
 		return false
 	}
-	c, ok := o.conn.(*proxiedConn)
+	head := headOf(o.conn)
 	switch {
-	case !ok:
+	case head == nil:
 		return false
-	case !c.head.isPreface():
-		c.head.handled(r.ProtoMajor)
+	case !head.isPreface():
+		head.handled(r.ProtoMajor)
 		return false
-	case c.head.isShort():
+	case head.isShort():
 		panic(http.ErrAbortHandler) // nobody waits for an answer
 	}
 	w.Header().Set("Connection", "close")
@@ -144,13 +228,18 @@ func (h *headBeginning) isShort() bool {
 }
 
 // noteGarbage records what has come on a connection that ends, if that was no request.
-func (f *httpFront) noteGarbage(c *proxiedConn) {
-	line, status, refused, err := c.head.take()
+func (f *httpFront) noteGarbage(c net.Conn, head *headBeginning) {
+	var secure *tls.ConnectionState
+	if c, ok := c.(*heardConn); ok {
+		state := c.ConnectionState()
+		secure = &state
+	}
+	line, status, refused, err := head.take(secure != nil)
 	if err == nil {
 		return
 	}
 	h := f.plane.handler
-	cfg, from := h.settings.Load(), newRequestOrigin(inet.AddrPort(c.RemoteAddr()), inet.AddrPort(c.LocalAddr()), nil)
+	cfg, from := h.settings.Load(), newRequestOrigin(inet.AddrPort(c.RemoteAddr()), inet.AddrPort(c.LocalAddr()), secure)
 	if !refused {
 		cfg.recordGarbage(&from, status, err, line)
 		return

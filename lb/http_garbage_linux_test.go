@@ -3,7 +3,9 @@ package lb
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -112,13 +114,37 @@ func TestGarbageAfterARequest(t *testing.T) {
 			_, _ = io.Copy(io.Discard, in)
 			waitFor(t, "the connection to end", func() bool { return p.gate.counters.active.Load() == 0 })
 			if garbage != "" {
-				if r := nextRecord(t, records); r.Status != 400 || r.HTTP.Line != "nonsense" && r.HTTP.Line != "onsense" {
+				if r := nextRecord(t, records); r.Status != 400 || r.HTTP.Line != "nonsense" {
 					t.Errorf("%+v, %+v", r, r.HTTP)
 				}
 			}
 			if len(records) != 0 {
 				t.Errorf("%d records too many", len(records))
 			}
+		}
+	})
+}
+
+// TestGarbageWithARequest: what has come together with the request before has a record, too. With
+// net/http nobody knows how it began.
+func TestGarbageWithARequest(t *testing.T) {
+	eachListener(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
+		records := make(chan Record, 8)
+		cfg := HTTPConfig{HandlerConfig: HandlerConfig{Record: func(r Record) { records <- r.Clone() }}}
+		p, ln := newHTTP(t, cfg, webBackend(t, name("a"))), listenTest(t)
+		serveHTTP(t, p, wrap(ln))
+		c := dialTest(t, ln.Addr().String())
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /nonsense HTTP/4.0\r\n\r\n")
+		got, err := io.ReadAll(c)
+		if err != nil || !strings.Contains(string(got), "HTTP/1.1 505 ") {
+			t.Errorf("%q, %v", got, err)
+		}
+		first, second := nextRecord(t, records), nextRecord(t, records)
+		if first.Status != 200 || second.Status != 505 || second.HTTP.Method != "" {
+			t.Errorf("%+v, then %+v, %+v", first, second, second.HTTP)
+		}
+		if _, tcp := wrap(ln).(*net.TCPListener); tcp && second.HTTP.Line != "GET /nonsense HTTP/4.0" {
+			t.Errorf("line %q", second.HTTP.Line)
 		}
 	})
 }
@@ -141,5 +167,83 @@ func TestEveryGarbageHasALine(t *testing.T) {
 	}
 	if got := strings.Count(out.String(), `"\x16\x03\x01" 400 `); got != n {
 		t.Errorf("%d lines, want %d:\n%s", got, n, out.String())
+	}
+}
+
+// TestGarbageHasTheStatusOfItsAnswer: a head that is refused leaves a record with the status that
+// the client got, whoever gives the answer, with TLS as without.
+func TestGarbageHasTheStatusOfItsAnswer(t *testing.T) {
+	long := strings.Repeat("x", 64<<10)
+	for title, tt := range map[string]struct {
+		says           string
+		status, behind int // behind net/http; 0: the same
+	}{
+		"no request line":       {"nonsense of all kinds\r\n\r\n", 400, 0},
+		"no host":               {"GET / HTTP/1.1\r\n\r\n", 400, 0},
+		"another version":       {"GET /" + long[:80] + " HTTP/3.0\r\n\r\n", 505, 0},
+		"a field too long":      {"GET / HTTP/1.1\r\nHost: x\r\nA: " + long + "\r\n\r\n", 431, 0},
+		"a target too long":     {"GET /" + long + " HTTP/1.1\r\nHost: x\r\n\r\n", 431, 0},
+		"an unknown coding":     {"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain; a=" + long[:64] + "\r\nTransfer-Encoding: br\r\n\r\n", 501, 0},
+		"a bad preface":         {"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", 505, 0},
+		"a field that is none":  {"GET / HTTP/1.1\r\nHost: x\r\nContent-Type: " + long[:64] + "\r\nA B: c\r\n\r\n", 400, 0},
+		"two lengths":           {"POST / HTTP/1.1\r\nHost: x\r\nA: " + long[:64] + "\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, 0},
+		"a strange expectation": {"GET / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n", 200, 417},
+	} {
+		for _, secure := range []bool{false, true} {
+			eachListener(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
+				t.Run(fmt.Sprintf("%s, TLS %v", title, secure), func(t *testing.T) {
+					t.Parallel()
+					records := make(chan Record, 4)
+					cfg := HTTPConfig{HandlerConfig: HandlerConfig{MaxHeader: 1 << 10, Record: func(r Record) { records <- r.Clone() }}}
+					a := newAuthority(t)
+					if secure {
+						cfg.TLS = &tls.Config{GetCertificate: a.certificates(a.issue("a", "a.test")).GetCertificate}
+					}
+					p, ln := newHTTP(t, cfg, webBackend(t, name("a"))), listenTest(t)
+					serveHTTP(t, p, wrap(ln))
+					var c net.Conn = dialTest(t, ln.Addr().String())
+					if secure {
+						c = tls.Client(c, &tls.Config{RootCAs: a.pool, ServerName: "a.test"})
+					}
+					_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+					go io.WriteString(c, tt.says)
+					res, err := http.ReadResponse(bufio.NewReader(c), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					_ = res.Body.Close()
+					want := tt.status
+					if _, tcp := wrap(ln).(*net.TCPListener); !tcp {
+						want = cmp.Or(tt.behind, want)
+					}
+					r := nextRecord(t, records)
+					if res.StatusCode != want || r.Status != want || r.Reason == "" && want != 200 {
+						t.Errorf("client: %v, want %d, record: %+v, %+v", res.Status, want, r, r.HTTP)
+					}
+					if secure != (r.HTTP.TLS != "") || want != 200 && (r.HTTP.Line == "" || !strings.HasPrefix(tt.says, r.HTTP.Line)) {
+						t.Errorf("%+v", r.HTTP)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestHeadBeginningHasItsFirstByte: net/http may read the first byte of a head while the request
+// before is under way; bytes of a body do not count.
+func TestHeadBeginningHasItsFirstByte(t *testing.T) {
+	for body, want := range map[string]string{"": "nonsense", "ab": "onsense"} {
+		h := new(headBeginning)
+		h.noteRead([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), 4096, nil)
+		h.handled(1)
+		h.noteRead([]byte("n"), 1, nil)
+		if body != "" {
+			h.noteRead([]byte(body), 4096, nil)
+		}
+		h.restart()
+		h.noteRead([]byte("onsense\r\n"), 4096, nil)
+		if line, status, _, err := h.take(false); line != want || status != 400 || err == nil {
+			t.Errorf("after %q: %q, %d, %v", body, line, status, err)
+		}
 	}
 }

@@ -46,13 +46,16 @@ func (p *proxiedConn) Read(b []byte) (int, error) {
 	}
 	n, err := p.prefaced.Read(b)
 	if p.head != nil {
-		p.head.note(b[:n], err)
+		p.head.noteRead(b[:n], len(b), err)
 	}
 	return n, err
 }
 
 // Write leaves out the byte that sound has written.
 func (p *proxiedConn) Write(b []byte) (int, error) {
+	if p.head != nil {
+		p.head.noteWrite(b)
+	}
 	if len(b) == 0 || !p.beginWrite() {
 		return p.Conn.Write(b)
 	}

@@ -23,6 +23,9 @@ type preparedSide struct {
 
 // prepareSide finds the parts of c. Without a descriptor an event loop cannot go on with c.
 func prepareSide(c any) (s preparedSide, err error) {
+	if heard, ok := c.(*heardConn); ok {
+		c = heard.secureConn
+	}
 	if s.tls, _ = c.(*tls.Conn); s.tls != nil {
 		c = s.tls.NetConn()
 	}
