@@ -276,10 +276,6 @@ func (c *httpConn) answer(r *reply) {
 	}
 }
 
-// pagePiece is how much of an answer made here is copied for a client: one that does not read
-// holds no copy of a page.
-const pagePiece = 32 << 10
-
 // sendPage sends what the client takes of the rest of an answer made here, and ends the turn after
 // the last of it.
 func (c *httpConn) sendPage() {

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -208,4 +210,26 @@ func TestErrorHandlerBeforePages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPagesForSlowReaders: a client that goes on reading gets a whole page, however long that takes.
+func TestPagesForSlowReaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		page := &Page{Content: bytes.Repeat([]byte("a"), maxPage)}
+		n := newPipeNet(t, HandlerConfig{ClientTimeout: time.Minute, Rules: Rules{Maintenance: true, MaintenancePage: page}}, discard)
+		_, r := n.client(t, aGet)
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for p := make([]byte, 16<<10); err == nil; time.Sleep(10 * time.Second) {
+			var more int
+			more, err = res.Body.Read(p)
+			got += more
+		}
+		if got != maxPage || err != io.EOF {
+			t.Errorf("%d bytes, %v; want all", got, err)
+		}
+	})
 }

@@ -126,15 +126,23 @@ func (w *answerWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *answerWriter) Write(p []byte) (int, error) {
+func (w *answerWriter) Write(p []byte) (done int, err error) {
 	if w.x.record.Status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	w.x.awaitClient()
-	n, err := w.ResponseWriter.Write(p)
-	w.x.record.Sent += int64(n)
-	return n, err
+	for {
+		w.x.awaitClient() // anew for each piece: one that goes on reading is not ended
+		n, err := w.ResponseWriter.Write(p[done:min(len(p), done+pagePiece)])
+		w.x.record.Sent += int64(n)
+		if done += n; err != nil || done == len(p) {
+			return done, err
+		}
+	}
 }
+
+// pagePiece is how much of an answer made here is written at once. In the event loops a client
+// that does not read holds a copy of no more than that.
+const pagePiece = 32 << 10
 
 // Unwrap is for http.ResponseController.
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
