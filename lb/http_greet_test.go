@@ -232,9 +232,9 @@ func TestSendProxyGoesOnBalancing(t *testing.T) {
 			h := HandlerConfig{Pool: newPool(t, cfg)}
 			h.SendProxy = ProxyV2
 			ann := greetedClients(t, h, from.tls, from.http2)()
-			for range len(bs) {
-				if got := ann.ask(t, "GET"); got != ann.wants(ProxyV2, 1) {
-					t.Errorf("%q, want each backend in its turn: %q", got, ann.wants(ProxyV2, 1))
+			for i, b := range bs {
+				if got := ann.ask(t, "GET"); got != ann.wants(ProxyV2, 1) || b.conns.Load() != 1 {
+					t.Fatalf("request %d: %q, and its backend has %d connections; want each backend in its turn: %q", i, got, b.conns.Load(), ann.wants(ProxyV2, 1))
 				}
 			}
 			waitFor(t, "the connections that are kept to be few", func() bool {
@@ -246,6 +246,36 @@ func TestSendProxyGoesOnBalancing(t *testing.T) {
 			})
 			if bs[0].open.Load() != 0 || bs[len(bs)-1].open.Load() != 1 {
 				t.Error("the latest connection has made room, and not the first one")
+			}
+		})
+	}
+}
+
+// Of the connections that belong to a client, each leads to a backend of its own.
+func TestSendProxyToSeveralBackends(t *testing.T) {
+	for _, from := range greetedFronts {
+		t.Run(from.name, func(t *testing.T) {
+			bs := [3]*greeted{}
+			var asked [len(bs)]atomic.Int32
+			var backends []Backend
+			for i := range bs {
+				bs[i] = greetedBackendFor(t, "plain", func() { asked[i].Add(1) })
+				backends = append(backends, bs[i].Backend)
+			}
+			cfg := HandlerConfig{Reuse: ReuseAlways, Pool: newPool(t, PoolConfig{Backends: backends})}
+			cfg.SendProxy = ProxyV1
+			client := greetedClients(t, cfg, from.tls, from.http2)
+			for n, c := range []*greetedClient{client(), client()} {
+				for range 3 * len(bs) {
+					if got := c.ask(t, "GET"); got != c.wants(ProxyV1, n+1) {
+						t.Errorf("%q, want the client's own connection: %q", got, c.wants(ProxyV1, n+1))
+					}
+				}
+			}
+			for i, b := range bs {
+				if asked[i].Load() != 6 || b.conns.Load() != 2 {
+					t.Errorf("backend %d gets %d requests on %d connections, want 6 on 2", i, asked[i].Load(), b.conns.Load())
+				}
 			}
 		})
 	}

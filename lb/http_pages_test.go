@@ -114,18 +114,44 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestSorryPage: while no backend is there a page answers, and when one is it does not.
+// TestSorryPage: while no backend is there a page answers, and when one is it does not, also if
+// that has no room.
 func TestSorryPage(t *testing.T) {
 	for _, front := range trapFronts() {
 		t.Run(front.name, func(t *testing.T) {
-			b := webBackend(t, name("app"))
+			begun, release := make(chan struct{}), make(chan struct{})
+			b := webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/held" {
+					close(begun)
+					<-release
+				}
+				io.WriteString(w, "app")
+			})
+			b.MaxConns = 1
 			s := front.serve(t, HandlerConfig{Rules: Rules{ErrorPages: fiveHundreds, Sorry: &Page{Content: []byte("none")}}}, b)
-			ask := func() string { return s.askRaw(t, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "Retry-After") }
-			if got := ask(); got != "200\nRetry-After: -\napp" {
+			ask := func(target string) string { return s.askRaw(t, get("x "+target), "Retry-After") }
+			isFree := func() bool { return s.pool.Status().Backends[0].Active == 0 }
+			if got := ask("/"); got != "200\nRetry-After: -\napp" {
 				t.Errorf("up: %q", got)
 			}
+			waitFor(t, "the backend to have room", isFree)
+			held := make(chan string, 1)
+			go func() { held <- ask("/held") }()
+			select {
+			case <-begun:
+			case <-time.After(bound):
+				t.Fatal("the backend is not asked")
+			}
+			if got := ask("/"); got != "503\nRetry-After: -\n<p>sorry" {
+				t.Errorf("busy: %q", got)
+			}
+			close(release)
+			if got := <-held; got != "200\nRetry-After: -\napp" {
+				t.Errorf("held: %q", got)
+			}
+			waitFor(t, "the backend to have room again", isFree)
 			s.pool.SetHealth(b.Address, errors.New("down"))
-			if got := ask(); got != "503\nRetry-After: 60\nnone" {
+			if got := ask("/"); got != "503\nRetry-After: 60\nnone" {
 				t.Errorf("down: %q", got)
 			}
 		})
