@@ -64,6 +64,7 @@ func (s *sheet) addServices(services []report.Service) {
 	add(s, serviceFamilies, all)
 	s.addServiceInfo(services)
 	s.addResponses(services)
+	s.addRoutes(services)
 	s.addDurations(all)
 	s.addCertificates(services)
 }
@@ -94,6 +95,24 @@ func (s *sheet) addResponses(services []report.Service) {
 		}
 	}
 	add(s, responseFamilies, all)
+}
+
+var routeFamilies = []family[uint64]{
+	{"havip_route_requests_total", "How many requests of HTTP have ended, by route and by the class of the status: none without an answer. An empty route has those without one.", asFloat},
+}
+
+// addRoutes exposes how much each route of a service has to do, if it has routes.
+func (s *sheet) addRoutes(services []report.Service) {
+	var all []labelled[uint64]
+	for i := range services {
+		routes := services[i].Traffic.Routes
+		for _, route := range slices.Sorted(maps.Keys(routes)) {
+			for _, class := range slices.Sorted(maps.Keys(routes[route])) {
+				all = append(all, labelled[uint64]{routes[route][class], s.label("class", class, "route", route, "service", services[i].Name)})
+			}
+		}
+	}
+	add(s, routeFamilies, all)
 }
 
 // durationName is that of the one histogram.

@@ -61,6 +61,7 @@ func fullStatus(backends int) *report.Status {
 		Traffic: report.Traffic{
 			Active: 27, Accepted: 28, Refused: 29, Failed: 30, Retries: 31, Received: 32, Sent: 33,
 			Statuses: map[string]uint64{"1xx": 0, "2xx": 34, "3xx": 0, "4xx": 35, "5xx": 36}, Durations: testDurations(),
+			Routes: map[string]map[string]uint64{"": {"2xx": 56, "none": 0}, "api": {"2xx": 57, "none": 58}},
 		},
 		TLSUntil: []report.Until{{File: "/etc/havip/a.pem", End: at}, {File: "/etc/havip/b.pem", End: at}, {File: "/etc/havip/a.pem", End: at}},
 	}
@@ -141,6 +142,7 @@ func TestMetrics(t *testing.T) {
 		`havip_service_received_bytes_total{service="web"} 32`, `havip_service_sent_bytes_total{service="web"} 33`,
 		`havip_service_info{balance="round-robin",listen=":8080",mode="http",service="web"} 1`,
 		`havip_service_responses_total{class="2xx",service="web"} 34`, `havip_service_responses_total{class="1xx",service="web"} 0`,
+		`havip_route_requests_total{class="2xx",route="",service="web"} 56`, `havip_route_requests_total{class="none",route="api",service="web"} 58`,
 		`havip_service_duration_seconds_bucket{service="web",le="0.0005"} 0`, `havip_service_duration_seconds_bucket{service="web",le="0.002"} 3`,
 		`havip_service_duration_seconds_bucket{service="web",le="+Inf"} 125`, `havip_service_duration_seconds_sum{service="web"} 80`,
 		`havip_service_duration_seconds_count{service="web"} 125`,

@@ -161,9 +161,9 @@ func (p *servicePlan) prepareParts(d *Daemon, old *service) (err error) {
 func (d *Daemon) recorder(cfg config.Service, t *tally, l *lines) func(lb.Record) {
 	a := cfg.AccessLog
 	if !logsTo(a) {
-		return func(r lb.Record) { t.record(&r) }
+		return t.routes.counting(cfg, func(r lb.Record) { t.record(&r) })
 	}
-	return func(r lb.Record) {
+	return t.routes.counting(cfg, func(r lb.Record) {
 		t.record(&r)
 		if r.Service != cfg.Name { // the pool's: of a route, or empty before one is chosen
 			r.Service, r.Pool = cfg.Name, r.Service
@@ -172,7 +172,7 @@ func (d *Daemon) recorder(cfg config.Service, t *tally, l *lines) func(lb.Record
 			d.access(r)
 		}
 		l.record(r)
-	}
+	})
 }
 
 // prepareSocket opens the socket of a service that begins. An address in use is found

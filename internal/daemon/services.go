@@ -222,7 +222,7 @@ func (s *service) stopWith(ends []func()) {
 
 // counted is what the service has counted itself.
 func (s *service) counted() (c serviceCounts) {
-	c.tally, c.unlogged = s.tally.total(), s.lines.lost()
+	c.tally, c.routes, c.unlogged = s.tally.total(), s.tally.routes.total(), s.lines.lost()
 	if p, _ := s.opened(); p != nil {
 		c.stats = p.Stats()
 	}

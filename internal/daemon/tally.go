@@ -47,17 +47,23 @@ type tally struct {
 	statuses  [6]atomic.Uint64
 	durations [len(tallyBounds) + 1]atomic.Uint64
 	sum       atomic.Int64
+	routes    routeTallies
 }
 
 // record counts one that has ended. It allocates nothing and takes no lock.
 func (t *tally) record(r *lb.Record) {
-	class := r.Status / 100
-	if class < 0 || class >= len(t.statuses) {
-		class = 0 // such as the 999 of some backends
-	}
-	t.statuses[class].Add(1)
+	t.statuses[classOf(r.Status)].Add(1)
 	t.durations[bucketOf(r.Duration)].Add(1)
 	t.sum.Add(int64(max(r.Duration, 0)))
+}
+
+// classOf returns the first digit of a status; 0: there is none, or it is out of range, such as
+// the 999 of some backends.
+func classOf(status int) int {
+	if class := status / 100; class > 0 && class <= 5 {
+		return class
+	}
+	return 0
 }
 
 // bucketOf returns the index of the first bound that d does not exceed.

@@ -217,6 +217,7 @@ func checkCountsOf(s healthcheck.Status) checkCounts {
 type serviceCounts struct {
 	stats    lb.Stats
 	tally    Tally
+	routes   map[string]RouteTally
 	unlogged uint64 // lines that the access log has lost
 }
 
@@ -230,7 +231,7 @@ func (c serviceCounts) plus(o serviceCounts) serviceCounts {
 	a.Paused += b.Paused
 	a.Received += b.Received
 	a.Sent += b.Sent
-	c.tally = c.tally.plus(o.tally)
+	c.tally, c.routes = c.tally.plus(o.tally), mergeRoutes(c.routes, o.routes)
 	c.unlogged += o.unlogged
 	return c
 }

@@ -35,7 +35,7 @@ func serviceStatus(v daemon.ServiceView) report.Service {
 		Traffic: report.Traffic{
 			Active: stats.Active, Accepted: stats.Accepted, Refused: stats.Refused, Failed: stats.Failed, Retries: stats.Retries,
 			Received: stats.Received, Sent: stats.Sent,
-			Statuses: statuses(v.Config.Mode, tally), Ended: durations.Total(), Took: report.Seconds(durations.Sum),
+			Statuses: statuses(v.Config.Mode, tally), Routes: routeRequests(v.Routes()), Ended: durations.Total(), Took: report.Seconds(durations.Sum),
 			Latency: report.Quantiles{P50: durations.Quantile(0.5), P99: durations.Quantile(0.99)}, Durations: durations,
 		},
 	}
@@ -70,6 +70,22 @@ func statuses(mode string, t daemon.Tally) map[string]uint64 {
 		}
 	}
 	return classes
+}
+
+// routeRequests are the requests of routes by class.
+func routeRequests(routes map[string]daemon.RouteTally) map[string]map[string]uint64 {
+	if routes == nil {
+		return nil
+	}
+	all := make(map[string]map[string]uint64, len(routes))
+	for name, of := range routes {
+		classes := map[string]uint64{"none": of[0]}
+		for class, n := range of[1:] {
+			classes[strconv.Itoa(class+1)+"xx"] = n
+		}
+		all[name] = classes
+	}
+	return all
 }
 
 // histogram has how long requests, connections or sessions took.

@@ -271,6 +271,9 @@ type Traffic struct {
 	Latency Quantiles `json:"latency,omitzero"`
 	// Durations are what Latency was estimated from.
 	Durations Histogram `json:"-"`
+	// Routes are the requests by route, and of each by the class of the status, "1xx" to "5xx" or
+	// "none". At the empty name are those without a route. nil: there are no routes of HTTP.
+	Routes map[string]map[string]uint64 `json:"-"`
 }
 
 // Quantiles are those of a histogram; estimates, within a bucket.
