@@ -119,6 +119,9 @@ func (x *exchange) responseFields(res *h1.Response, source netip.Addr) []h1.Fiel
 		x.announce(res)
 	}
 	x.minor = res.Minor
+	if x.cfg.locations != nil {
+		x.relocate()
+	}
 	x.answer = x.cfg.responseAdded.appendTo(set.appendTo(x.answer, x), x)
 	if x.cfg.sticky != nil {
 		x.stick()

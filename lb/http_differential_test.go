@@ -63,6 +63,10 @@ var conversations = []struct{ name, client, backend string }{
 	{"no HTTP", aGet + aLastGet, "SSH-2.0-OpenSSH\r\n\r\n"},
 	{"a response that is cut", aGet + aLastGet, "HTTP/1.1 200 OK\r\nContent-Le"},
 	{"two lengths of a backend", aGet + aLastGet, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"},
+	{"a redirect of a backend", "GET /?a=b&b=.evil.test HTTP/1.1\r\nHost: x\r\nX-A: /evil.test\r\nCookie: a=https://evil.test\r\n\r\n" + aLastGet,
+		"HTTP/1.1 302 To\r\nLocation: /b/c\r\nRefresh: 0;URL=\"/b\"\r\nContent-Length: 0\r\n\r\n"},
+	{"a redirect to a backend", aGet + aLastGet, "HTTP/1.1 201 To\r\nlocation: http://internal:80/\t/evil.test\r\nLocation: http://internal.evil.test/\r\nLocation: https://a/to/b\r\nContent-Length: 0\r\n\r\n"},
+	{"a redirect of a backend, of many slashes", aGet + aLastGet, "HTTP/1.1 302 To\r\nLocation: http://internal:80//\\evil.test/b\r\nRefresh: 1; url=https://x//\r\nContent-Length: 0\r\n\r\n"},
 	{"odd fields of a backend", aGet + aLastGet, "HTTP/1.1 299 \xe4\r\nConnection: X-A\r\nX-A: 1\r\nx_b: 2\r\nSet-Cookie: a\r\nset-cookie: b\r\nKeep-Alive: 3\r\nDate: x\r\nContent-Length: 2\r\n\r\nok"},
 }
 
@@ -129,7 +133,7 @@ var (
 	backendLines = []string{
 		"Content-Length: 2", "Content-Length: 0", "Content-Length: 5", "Transfer-Encoding: chunked", "Connection: close", "Connection: X-A", "X-A: 1",
 		"Trailer: X-A", "Upgrade: x", "Set-Cookie: a", "set-cookie: b", "Date: x", "Server: y", "Content-Type: text/html", "Keep-Alive: x", "X_B: 1",
-		"WWW-Authenticate: Negotiate", "Location: /", "Vary: *", " folded", "X\x00: 1", "",
+		"WWW-Authenticate: Negotiate", "Location: /", "Location: http://internal//x", "Location: https://a/to/@b", "Refresh: 1;url=/", "Vary: *", " folded", "X\x00: 1", "",
 	}
 	oddBytes = []string{"\r", "\n", "\r\n", "\x00", " ", "\t", ":", ",", ";", "0", "3", "\x7f", "\xff", "%", "/", "#", "\"", "HTTP/1.0", "HEAD "}
 )

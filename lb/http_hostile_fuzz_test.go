@@ -6,6 +6,8 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,7 +129,41 @@ func checkAnswered(t *testing.T, x *exchange, backend []byte) {
 	}
 	x.responded(&res, false)
 	fields := x.responseFields(&res, x.from.local.Addr())
+	if x.cfg.locations != nil {
+		checkLocations(t, x, res.Fields, fields)
+	}
 	checkAnswer(t, x, h1.AppendFields(nil, fields))
+}
+
+// checkLocations looks at where a backend's response leads, as a browser takes it: to a host of
+// the ruleSets, to one that the backend has named, or to the client's own.
+func checkLocations(t *testing.T, x *exchange, sent, fields []h1.Field) {
+	t.Helper()
+	var known []string
+	for _, f := range sent {
+		known = append(known, f.Value)
+		if u, err := url.Parse(f.Value); err == nil {
+			known = append(known, strings.ToLower(u.Hostname()))
+		}
+	}
+	own, _ := hostOnly(x.authority)
+	known = append(known, strings.ToLower(own))
+	for _, f := range fields {
+		if f.ID != h1.Location || slices.Contains(known, f.Value) {
+			continue
+		}
+		if strings.HasPrefix(f.Value, "/") && !strings.HasPrefix(f.Value, "//") && !strings.HasPrefix(f.Value, `/\`) && !strings.ContainsAny(f.Value, "\t") {
+			continue
+		}
+		u, err := url.Parse(strings.ReplaceAll(f.Value, `\`, "/"))
+		if err != nil {
+			continue // a browser shows an error
+		}
+		host := strings.ToLower(u.Hostname())
+		if u.Scheme != "http" && u.Scheme != "https" || host == "" || !strings.HasSuffix(host, ".example.org") && !slices.Contains(known, host) {
+			t.Errorf("%q became %q, which leads to %q", sent, f.Value, host)
+		}
+	}
 }
 
 // checkReply looks at an answer that is made here.

@@ -62,6 +62,18 @@ var ruleSets = []ruleSet{
 			{Name: "path", Methods: []string{"HEAD", "OPTIONS"}, HandlerConfig: rules(Rules{Redirect: Redirect{Location: "${path}"}, AddResponseHeaders: http.Header{"Link": {"<${uri}>"}}})},
 		}}
 	}},
+	{"redirects of backends", func(testing.TB) HandlerConfig {
+		return HandlerConfig{Rules: Rules{RewriteLocation: []LocationRewrite{
+			{Prefix: "/${arg_a}", To: "/${header_X-A}"},
+			{Prefix: "http://internal", To: "https://${http_host}"},
+			{Prefix: "http://internal:80/", To: "/"},
+			{Prefix: "http://", To: "https://"},
+			{Regexp: "(?s)^https://([^/]*)/to/(.*)$", To: "https://$1.example.org/$2?${query}"},
+			{Regexp: "(?s)^(https?://[^/]*)(.*)/$", To: "$2"},
+			{Regexp: "(?s)^(.*)/b(.*)$", To: "${1}$2${cookie_a}"},
+			{Prefix: "/", To: "https://www.example.org:${arg_b}"},
+		}}}
+	}},
 	{"bodies and retries", func(t testing.TB) HandlerConfig {
 		return HandlerConfig{MaxBody: 64, ResponseHeaders: map[string]string{"X-Backend": "${backend}"}, Rules: Rules{
 			Buffering: BufferingOn, BufferMemory: 1 << 10, BufferFolder: t.TempDir(),

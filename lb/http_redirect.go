@@ -74,20 +74,26 @@ func (x *exchange) cameSecurely() bool {
 // redirect makes the reply.
 func (x *exchange) redirect(r *redirectRule) verdict {
 	location := r.location.value(x)
-	// A path of two slashes or more would lead to another host (RFC 3986 §4.2), which the
-	// client, or whoever has made its link, would choose. A browser takes \ for /.
 	if !r.literal {
-		for len(location) > 1 && location[0] == '/' && (location[1] == '/' || location[1] == '\\') {
-			location = location[1:]
-			if location[0] == '\\' {
-				location = "/" + strings.TrimLeft(location, `\/`)
-			}
-		}
+		location = onThisHost(location)
 	}
 	v := x.answerWith(r.status, "text/plain; charset=utf-8", nil)
 	_, x.reply.content = errorPage(r.status)
 	x.reply.fields = append(x.reply.fields, h1.Field{Name: "Location", Value: location})
 	return v
+}
+
+// onThisHost returns a location without what would make another host of the beginning of its
+// path. A path of two slashes or more would lead to one (RFC 3986 §4.2), which the client, or
+// whoever has made its link, would choose. A browser takes \ for /.
+func onThisHost(location string) string {
+	for len(location) > 1 && location[0] == '/' && (location[1] == '/' || location[1] == '\\') {
+		location = location[1:]
+		if location[0] == '\\' {
+			location = "/" + strings.TrimLeft(location, `\/`)
+		}
+	}
+	return location
 }
 
 // Answer is an answer that stands in the configuration. The zero value is none.

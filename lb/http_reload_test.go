@@ -37,6 +37,8 @@ var reloads = []struct {
 	{"redirect", HandlerConfig{Rules: Rules{Redirect: Redirect{Location: "/1", Status: 301}}}, HandlerConfig{Rules: Rules{Redirect: Redirect{Location: "/2", Status: 302}}}, get("x /a")},
 	{"answer", HandlerConfig{Rules: Rules{Answer: Answer{Status: 200, Content: "1"}}}, HandlerConfig{Rules: Rules{Answer: Answer{Status: 202, Type: "text/html", Content: "2"}}}, get("x /a")},
 	{"rewrite", HandlerConfig{Rules: Rules{Rewrite: Rewrite{StripPrefix: "/a", AddPrefix: "/1"}}}, HandlerConfig{Rules: Rules{Rewrite: Rewrite{Regexp: "^/a(.*)", Replacement: "/2$1?2"}}}, get("x /a/b?c")},
+	{"where redirects of backends lead", HandlerConfig{Rules: Rules{RewriteLocation: []LocationRewrite{{Prefix: "/", To: "/1/"}}}},
+		HandlerConfig{Rules: Rules{RewriteLocation: []LocationRewrite{{Regexp: "^/(.*)$", To: "/2/$1"}}}}, get("x /to")},
 	{"access", HandlerConfig{}, HandlerConfig{Rules: Rules{Access: []AccessRule{{Deny: true}}}}, get("x /a")},
 	{"maintenance", HandlerConfig{Rules: Rules{Maintenance: true}}, HandlerConfig{}, get("x /a")},
 	{"a bound for bodies", HandlerConfig{MaxBody: 2}, HandlerConfig{}, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"},
@@ -176,6 +178,9 @@ func TestReloadOfRulesUnderLoad(t *testing.T) {
 		w.Header().Set("Content-Type", "text/plain")
 		content, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Content", fmt.Sprintf("%d %08x", len(content), crc32.ChecksumIEEE(content)))
+		if r.URL.Path == "/to" {
+			w.Header().Set("Location", "/a")
+		}
 		if r.URL.Path == "/fail" {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}

@@ -57,6 +57,12 @@ type Rules struct {
 	// requests without a route.
 	Rewrite Rewrite
 
+	// RewriteLocation changes the URLs to which backends redirect clients: the first one that
+	// matches counts. Those of a Redirect stay as they are. A URL that should stay as it is
+	// takes an item of its own, before others that match it: of /app/ to /app/, for instance.
+	// A route without any has the Handler's. nil: none.
+	RewriteLocation []LocationRewrite
+
 	// Sorry is what answers, with 503, while no backend is there to get a request. nil, or an
 	// empty one: the ErrorPage for 503.
 	Sorry *Page
@@ -188,6 +194,7 @@ func (r Rules) Validate() error {
 		r.Redirect.validate(),
 		r.Answer.validate(),
 		r.Rewrite.validate(),
+		validateLocations(r.RewriteLocation),
 		r.validatePages(),
 		validateAdded("AddRequestHeaders", r.AddRequestHeaders, inRequests),
 		validateAdded("AddResponseHeaders", r.AddResponseHeaders, inResponses),

@@ -19,6 +19,7 @@ type handlerSettings struct {
 	redirect      *redirectRule
 	answer        *answerRule
 	rewrite       *rewriteRule
+	locations     []locationRule
 	inLoops       bool // event loops can serve requests with these settings, and those of the routes
 	pages         pages
 	auth          *auth // nil: nobody is asked
@@ -55,6 +56,7 @@ func compileSettings(cfg HandlerConfig) *handlerSettings {
 		redirect:       newRedirectRule(cfg.Redirect),
 		answer:         newAnswerRule(cfg.Answer),
 		rewrite:        newRewriteRule(cfg.Rewrite),
+		locations:      newLocationRules(cfg.RewriteLocation),
 		ruled:          cfg.Rules.decide() || len(cfg.Routes) > 0,
 		compression:    newCompression(cfg.Compress),
 		auth:           compileAuth(cfg.Auth),

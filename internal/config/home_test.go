@@ -74,7 +74,7 @@ func TestEveryOptionHasARow(t *testing.T) {
 		"failover.Config":   "the daemon's, of VRRPConfig, VIPConfig and its own objects",
 		"guard.Config":      "the daemon's, of its log",
 		"vrrp.Key":          "VRRPConfig's, of Key", "healthcheck.StatusRange": "one text in the file", "lb.AccessRule": "one text in the file",
-		"lb.Route": "Service.HTTPRoutes, of ServiceRoute", "lb.ErrorPage": "a mapping in a list",
+		"lb.Route": "Service.HTTPRoutes, of ServiceRoute", "lb.ErrorPage": "a mapping in a list", "lb.LocationRewrite": "a mapping in a list",
 		"lb.AccessLogConfig": "Service.AccessLog's, of which the daemon makes one",
 	}
 	configs := publicConfigs(t)

@@ -228,6 +228,8 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		optional("rewrite", object(rewriteKeys(h)), `{strip_prefix: /api, regexp: "^/old/(.*)$", replacement: "/new/$1", add_prefix: /v1}`,
 			"of the path that backends get, in this order: decoded, without steps, encoded again; the replacement takes the place of the whole path, and what stands there behind a ? comes before the query; "+
 				"as redirect for requests without a route"),
+		optional("rewrite_location", list(&h.RewriteLocation, locationRewrite), `[{prefix: /, to: /app/}]`,
+			"of the URLs to which backends send clients (Location, and Refresh), as nginx's proxy_redirect; the first that matches counts; one that should stay takes an item before it, as {prefix: /app/, to: /app/}"),
 		optional("basic_auth", auth(&h.Auth), "{realm: closed site, file: /etc/havip/htpasswd}",
 			"users and passwords that are asked for; off, or a mapping as below; default: off"),
 		setting("maintenance", boolean(&h.Maintenance), "all requests are answered with 503"),
@@ -321,6 +323,15 @@ func rewriteKeys(h *lb.HTTPConfig) []key {
 		optional("replacement", plain(&h.Rewrite.Replacement), `"/new/$1"`, "of the whole path"),
 		optional("add_prefix", plain(&h.Rewrite.AddPrefix), "/v1", "put before the path"),
 	}, homeOf(h))
+}
+
+func locationRewrite(r *lb.LocationRewrite) value {
+	return object([]key{
+		optional("prefix", plain(&r.Prefix), "http://internal:8080/", "with which a URL begins that is rewritten; what follows stays; with variables as in response_headers"),
+		optional("regexp", plain(&r.Regexp), `"^http://[^/]+/user/(.*)$"`, "instead, of URLs that are replaced as a whole"),
+		required("to", plain(&r.To), "/app/",
+			"a path or a URL, with variables as in response_headers, and ${1} to ${9}: the groups of regexp; they cannot make another host of it: such a URL stays as it came"),
+	})
 }
 
 func udpKeys(u *lb.UDPConfig) []key {

@@ -263,7 +263,6 @@ var nginxJobs = map[string]string{
 	"override_charset": jobContent,
 	"gunzip":           jobContent,
 
-	"proxy_redirect":      "to change the Location of backends is",
 	"proxy_method":        jobRequests,
 	"proxy_set_body":      jobRequests,
 	"proxy_bind":          "to choose the address that backends are reached from is",

@@ -33,6 +33,8 @@ var nginxKeys = map[string]string{
 	"rewrite": "`http.rewrite`, or `http.redirect` for one with redirect or permanent",
 	"if": "a route, for what its `routes[].methods`, `routes[].headers`, `routes[].hosts` or `routes[].sources` say; " +
 		"`http.redirect` with location: https asks for the scheme; keep an nginx for further scripting",
+	"proxy_redirect": "`http.rewrite_location`, with each pair as {prefix: http://internal:8080/, to: /}; without it, as with off, URLs stay: " +
+		"backends get the client's Host, and default is seldom missed",
 	"limit_except":           "a route with `routes[].methods`, and `http.access` in it",
 	"allow":                  "`http.access`",
 	"deny":                   "`http.access`",

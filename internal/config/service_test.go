@@ -108,9 +108,10 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 			HashKey:       "id=${cookie_id}",
 			RetryStatuses: []int{502, 503}, RetryBudget: 20, RetryNonIdempotent: true,
 
-			Redirect: lb.Redirect{Location: "/new${uri}", Status: 308},
-			Answer:   lb.Answer{Status: 418, Type: "text/html", Content: "${host}"},
-			Rewrite:  lb.Rewrite{StripPrefix: "/a", Regexp: "^/b/(.*)", Replacement: "/c/$1", AddPrefix: "/d"},
+			Redirect:        lb.Redirect{Location: "/new${uri}", Status: 308},
+			Answer:          lb.Answer{Status: 418, Type: "text/html", Content: "${host}"},
+			Rewrite:         lb.Rewrite{StripPrefix: "/a", Regexp: "^/b/(.*)", Replacement: "/c/$1", AddPrefix: "/d"},
+			RewriteLocation: []lb.LocationRewrite{{Prefix: "http://internal:8080/", To: "${scheme}://${host}/a/"}, {Regexp: "^/c/(.*)", To: "/b/$1"}},
 
 			Auth:            &lb.BasicAuth{Realm: "closed site", File: "/etc/havip/htpasswd", DropCredentials: true},
 			MaintenancePage: &lb.Page{File: "/etc/havip/soon.html", ContentType: "text/html", Status: 500}, RetryAfter: 5 * time.Minute,
@@ -141,11 +142,11 @@ func TestWeightZero(t *testing.T) {
 // service's.
 func TestRoutesSayZero(t *testing.T) {
 	const above = `{max_body: 5, maintenance: true, intercept_errors: true, retry_non_idempotent: true, forwarded: true, via: lb, backend_protocol: http2, reuse: always,
-		request_rate: 5, request_burst: 9, min_rate: 500, requests_per_client: 5, max_uri: 100, hash_key: "${host}", request_id: make, retry_statuses: [503], access: [deny all], error_pages: [{statuses: [502], file: /etc/havip/sorry.html}],
+		request_rate: 5, request_burst: 9, min_rate: 500, requests_per_client: 5, max_uri: 100, hash_key: "${host}", request_id: make, retry_statuses: [503], access: [deny all], error_pages: [{statuses: [502], file: /etc/havip/sorry.html}], rewrite_location: [{prefix: /, to: /a/}],
 		request_headers: {A: b}, response_headers: {A: b}, add_request_headers: {A: b}, add_response_headers: {A: b},
 		basic_auth: {realm: x, file: /etc/havip/htpasswd}, compress: {encodings: [gzip]}, sticky: {cookie: a, secret: 0123456789abcdef}, sorry: {file: /etc/havip/sorry.html}, maintenance_page: {file: /etc/havip/sorry.html}}`
 	const none = `{max_body: 0, maintenance: false, intercept_errors: false, retry_non_idempotent: false, forwarded: false, via: "", backend_protocol: http1, reuse: safe,
-		request_rate: 0, min_rate: 0, requests_per_client: 0, max_uri: 0, hash_key: "", request_id: off, retry_statuses: [], access: [], error_pages: [],
+		request_rate: 0, min_rate: 0, requests_per_client: 0, max_uri: 0, hash_key: "", request_id: off, retry_statuses: [], access: [], error_pages: [], rewrite_location: [],
 		request_headers: {}, response_headers: {}, add_request_headers: {}, add_response_headers: {},
 		basic_auth: off, compress: off, sticky: off, sorry: off, maintenance_page: off}`
 	c, err := pretend("f.yaml", []byte(`services: [{name: web, listen: ":80", backends: ["192.0.2.7:80"], http: `+above+`,

@@ -72,6 +72,7 @@ func (s *Service) idleRules(all []lb.Rules) []idle {
 	return []idle{
 		{by == "redirect", []string{"answer", "rewrite"}, "beside redirect, which comes first"},
 		{by == "answer", []string{"rewrite"}, "beside answer: no request comes to a backend"},
+		{none(func(r lb.Rules) bool { return answersAll(&r) == "" }), []string{"rewrite_location"}, "where all requests are answered here: no backend sends clients anywhere"},
 		{s.Pool.Balance != lb.KeyHash, []string{"hash_key"}, "without balance: key-hash"},
 		{none(func(r lb.Rules) bool { return r.Buffering != lb.BufferingOff }), []string{"buffer_memory", "buffer_folder", "buffer_total"}, "with buffering: off"},
 		{none(func(r lb.Rules) bool { return len(r.ErrorPages) > 0 }), []string{"intercept_errors"}, "without error_pages"},

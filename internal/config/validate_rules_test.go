@@ -27,6 +27,10 @@ func TestIdleRules(t *testing.T) {
 		"no log in a route, and none of the service": {routes: "{name: r, paths: [/r], access_log: false}", want: "routes[0].access_log: does nothing without access_log of the service"},
 		"no log in a route, and one of the service":  {service: "access_log: true", routes: "{name: r, paths: [/r], access_log: false}"},
 
+		"locations of what is answered here":                {http: "answer: {status: 200}, rewrite_location: [{prefix: /, to: /a/}]", want: "backends: does nothing beside answer: no request comes to them; http.rewrite_location: does nothing where all requests are answered here: no backend sends clients anywhere"},
+		"locations of a service, and a route with backends": {http: "answer: {status: 200}, rewrite_location: [{prefix: /, to: /a/}]", routes: "{name: r, paths: [/r], " + backends + "}", want: "backends: does nothing beside answer: no request comes to them"},
+		"locations of a route that redirects":               {routes: "{name: r, paths: [/r], http: {redirect: {location: /x}, rewrite_location: [{prefix: /, to: /a/}]}}", want: "routes[0].http.rewrite_location: does nothing where all requests are answered here: no backend sends clients anywhere"},
+
 		"a key without key-hash":                          {http: `hash_key: "${uri}"`, want: "http.hash_key: does nothing without balance: key-hash"},
 		"a key of a route without key-hash":               {routes: `{name: r, paths: [/r], http: {hash_key: "${uri}"}}`, want: "routes[0].http.hash_key: does nothing without balance: key-hash"},
 		"a key with key-hash":                             {service: "balance: key-hash", http: `hash_key: "${uri}"`},
