@@ -233,7 +233,9 @@ func TestCompressionHasALimit(t *testing.T) {
 func TestCompressedConnections(t *testing.T) {
 	for _, front := range trapFronts() {
 		t.Run(front.name, func(t *testing.T) {
-			s := front.serve(t, compressing(EncodingGzip, EncodingZstd), webBackend(t, func(w http.ResponseWriter, r *http.Request) {
+			cfg := compressing(EncodingGzip, EncodingZstd)
+			cfg.ConnectTimeout = time.Minute // for a machine that is busy with other things
+			s := front.serve(t, cfg, webBackend(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", "text/plain")
 				for range 3 {
 					fmt.Fprint(w, r.URL.Path, compressible)

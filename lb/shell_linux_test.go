@@ -45,7 +45,7 @@ func TestOnEngine(t *testing.T) {
 		t.Skip("this is the process")
 	}
 	t.Parallel() // these tests wait more than they work
-	args := []string{"-test.run=^(" + strings.Join(testsOfShells(t), "|") + ")$", "-lb.engine", "-test.timeout=4m", "-test.failfast=false"}
+	args := []string{"-test.run=^(" + strings.Join(testsOfShells(t), "|") + ")$", "-lb.engine", "-test.timeout=20m", "-test.failfast=false"}
 	if testing.Short() {
 		args = append(args, "-test.short")
 	}
