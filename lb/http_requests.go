@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -28,6 +29,15 @@ func (r *Rules) limitsRequests() bool { return r.countsRequests() || r.MaxURI > 
 
 // countsRequests reports whether the requests of each client are counted.
 func (r *Rules) countsRequests() bool { return r.RequestRate > 0 || r.RequestsPerClient > 0 }
+
+// limitsAsHandler reports whether requests of a route count together with those of the Handler: all
+// that is said of them is said there, as of nginx's limit_req beside locations.
+func (r *Route) limitsAsHandler() bool {
+	return r.RequestRate == 0 && r.RequestBurst == 0 && r.RequestsPerClient == 0 &&
+		!slices.ContainsFunc(r.Own, func(name string) bool {
+			return name == "RequestRate" || name == "RequestBurst" || name == "RequestsPerClient"
+		})
+}
 
 // lastOfConnection reports whether the n-th request of a connection is to be its last.
 func (r *Rules) lastOfConnection(n int) bool {

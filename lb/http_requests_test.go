@@ -20,7 +20,8 @@ func fromClient(target, client string) string {
 var localProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
 // TestRequestRate: what a client sends beyond the burst is refused until its rate has made up for
-// that; other clients, and routes, count for themselves. All of it goes on across Reconfigure.
+// that; other clients, and routes with a rate of their own, count for themselves. All of it goes on
+// across Reconfigure.
 func TestRequestRate(t *testing.T) {
 	for _, front := range trapFronts() {
 		t.Run(front.name, func(t *testing.T) {
@@ -32,7 +33,8 @@ func TestRequestRate(t *testing.T) {
 				Record: func(r Record) { reasons.Store(r.Reason, true) },
 				Rules:  Rules{RequestRate: 0.001, RequestBurst: 2},
 				Routes: []Route{
-					{Name: "own", Paths: []string{"/own"}},
+					{Name: "own", Paths: []string{"/own"}, HandlerConfig: HandlerConfig{Rules: Rules{RequestBurst: 2}}},
+					{Name: "same", Paths: []string{"/same"}},
 					{Name: "free", Paths: []string{"/free"}, HandlerConfig: HandlerConfig{Rules: Rules{RequestRate: -1}}},
 				}}
 			s := front.serve(t, cfg)
@@ -47,6 +49,10 @@ func TestRequestRate(t *testing.T) {
 				ask("/", "192.0.2.1", want)
 				ask("/", "2001:db8::"+want, want) // hosts of one /64
 			}
+			ask("/same", "192.0.2.1", "429")
+			ask("/same", "192.0.2.3", "200")
+			ask("/", "192.0.2.3", "200")
+			ask("/same", "192.0.2.3", "429")
 			for _, want := range []string{"200", "200", "429"} {
 				ask("/own", "192.0.2.1", want)
 			}
@@ -54,8 +60,8 @@ func TestRequestRate(t *testing.T) {
 				ask("/free", "192.0.2.1", "200")
 			}
 			ask("/", "192.0.2.2", "200")
-			if n := asked.Load(); n != 12 {
-				t.Errorf("the backend was asked %d times, want 12", n)
+			if n := asked.Load(); n != 14 {
+				t.Errorf("the backend was asked %d times, want 14", n)
 			}
 			cfg.RequestsPerClient = 7
 			cfg.Buffering = BufferingOff
@@ -64,7 +70,18 @@ func TestRequestRate(t *testing.T) {
 			}
 			ask("/", "192.0.2.1", "429")
 			ask("/own", "192.0.2.1", "429")
+			ask("/same", "192.0.2.1", "429")
 			ask("/", "192.0.2.2", "200")
+			cfg.Routes[0].RequestBurst, cfg.Routes[1].RequestBurst = 0, 2 // with the others, and for itself
+			if err := s.h.Reconfigure(cfg); err != nil {
+				t.Fatal(err)
+			}
+			ask("/own", "192.0.2.4", "200")
+			ask("/", "192.0.2.4", "200")
+			ask("/own", "192.0.2.4", "429")
+			for _, want := range []string{"200", "200", "429"} {
+				ask("/same", "192.0.2.1", want)
+			}
 			waitFor(t, "the reason", func() bool {
 				_, is := reasons.Load("more requests than the client may send in this time")
 				return is

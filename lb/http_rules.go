@@ -34,9 +34,10 @@ type Rules struct {
 	// RequestBurst how many at once: one more than the burst of nginx's limit_req with nodelay.
 	// RequestsPerClient is how many it may have under way at once. Further ones get 429 with
 	// Retry-After. A client is counted as with [Limits]: IPv6 clients by /64; one whose
-	// address is not known is not. It is the real one behind TrustedProxies. A route counts
-	// for itself. 0 or negative: any number; 0 of a route: the Handler's. Default of
-	// RequestBurst: RequestRate, but 1 at least.
+	// address is not known is not. It is the real one behind TrustedProxies. Requests of
+	// routes count together with those of the Handler, but for a route that has one of these
+	// fields: that counts for itself. 0 or negative: any number; 0 of a route: the Handler's.
+	// Default of RequestBurst: RequestRate, but 1 at least.
 	RequestRate       float64
 	RequestBurst      int
 	RequestsPerClient int

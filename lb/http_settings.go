@@ -82,6 +82,9 @@ func compileSettings(cfg HandlerConfig) *handlerSettings {
 	for _, r := range cfg.Routes {
 		to := compileSettings(given.inherit(r))
 		to.ruled, to.log = true, s.log // ruled: decide is asked
+		if r.limitsAsHandler() {
+			to.requests = s.requests
+		}
 		s.routed = append(s.routed, to)
 		s.inLoops = s.inLoops && to.inLoops && !to.Pool.snap.Load().again
 	}
@@ -132,17 +135,29 @@ func (s *handlerSettings) goOn(prev *handlerSettings) {
 	s.keepLogins(prev)
 	if prev != nil {
 		s.budget = prev.budget
-		s.countOn(prev)
-		earlier := make(map[string]*handlerSettings, len(prev.routed))
-		for i, r := range prev.routed {
-			earlier[prev.Routes[i].Name] = r
-		}
-		for i, r := range s.routed {
-			r.countOn(earlier[s.Routes[i].Name])
-		}
+		s.keepCounts(prev)
 	}
 	for _, r := range s.routed {
 		r.budget = s.budget
+	}
+}
+
+// keepCounts has s and its routes go on with what prev has counted of clients' requests.
+func (s *handlerSettings) keepCounts(prev *handlerSettings) {
+	fresh := s.requests
+	s.countOn(prev)
+	earlier := make(map[string]*handlerSettings, len(prev.routed))
+	for i, r := range prev.routed {
+		if r.requests != prev.requests {
+			earlier[prev.Routes[i].Name] = r
+		}
+	}
+	for i, r := range s.routed {
+		if r.requests == fresh {
+			r.requests = s.requests
+		} else {
+			r.countOn(earlier[s.Routes[i].Name])
+		}
 	}
 }
 
