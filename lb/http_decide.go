@@ -74,6 +74,9 @@ func (x *exchange) decideRest() verdict {
 
 // rule chooses the route, whose settings count from then on, and goes by the Rules.
 func (x *exchange) rule() verdict {
+	if x.cfg.router != nil && x.longerThan(x.cfg.longestURI) {
+		return x.refuseLong(x.cfg.longestURI) // before regular expressions see it
+	}
 	if x.cfg.router != nil || x.cfg.rewrite != nil {
 		if !x.readPath() {
 			return x.refuse(http.StatusBadRequest, "path leads above the root, or has a NUL")

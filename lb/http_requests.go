@@ -44,11 +44,19 @@ func (r *Rules) lastOfConnection(n int) bool {
 	return r.RequestsPerConnection > 0 && n >= r.RequestsPerConnection
 }
 
+// longerThan reports whether the target has more bytes than a bound, if that is one.
+func (x *exchange) longerThan(bound int) bool { return bound > 0 && len(x.req.Target) > bound }
+
+// refuseLong refuses a target for its length.
+func (x *exchange) refuseLong(bound int) verdict {
+	return x.refuse(http.StatusRequestURITooLong, "target is longer than "+strconv.Itoa(bound)+" bytes")
+}
+
 // limited says whether the request exceeds one of the limits.
 func (x *exchange) limited() verdict {
 	r := &x.cfg.Rules
-	if r.MaxURI > 0 && len(x.req.Target) > r.MaxURI {
-		return x.refuse(http.StatusRequestURITooLong, "target is longer than "+strconv.Itoa(r.MaxURI)+" bytes")
+	if x.longerThan(r.MaxURI) {
+		return x.refuseLong(r.MaxURI)
 	}
 	if x.cfg.requests == nil || !x.client.Addr().IsValid() {
 		return passOn

@@ -1,10 +1,12 @@
 package lb
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -134,6 +136,40 @@ func TestMaxURI(t *testing.T) {
 			for target, want := range map[string]string{"/456789?ab": "200", "/456789?abc": "414", "/4567890ab": "200", "/%41%41%41%41": "414", "/any?456789abc": "200"} {
 				if got := s.askRaw(t, "GET "+target+" HTTP/1.1\r\nHost: x\r\n\r\n"); !strings.HasPrefix(got, want+"\n") {
 					t.Errorf("%s: %q, want %s", target, got, want)
+				}
+			}
+		})
+	}
+}
+
+// TestLongURINeedsNoRoute: what no route allows is refused before regular expressions see it;
+// between the bounds, the one of the route counts, and its other rules come first.
+func TestLongURINeedsNoRoute(t *testing.T) {
+	routes := []Route{
+		{Name: "denied", Paths: []string{"~ a"}, HandlerConfig: HandlerConfig{Rules: Rules{Access: []AccessRule{{Deny: true}}}}},
+		{Name: "more", Paths: []string{"~ b"}, HandlerConfig: HandlerConfig{Rules: Rules{MaxURI: 20}}},
+	}
+	unbounded := Route{Name: "free", Paths: []string{"/xyz"}, HandlerConfig: HandlerConfig{Rules: Rules{MaxURI: -1}}}
+	long := strings.Repeat("0", 20)
+	for _, front := range trapFronts() {
+		t.Run(front.name, func(t *testing.T) {
+			for title, tt := range map[string]struct {
+				routes []Route
+				wants  map[string]string
+			}{
+				"all have a bound": {routes, map[string]string{
+					"/a": "403 denied", "/a" + long[:18]: "403 denied", "/a" + long: "414 ", "/b" + long[:18]: "200 more", "/b" + long: "414 ", "/c" + long[:9]: "414 "}},
+				"one has none": {append(slices.Clip(routes), unbounded), map[string]string{
+					"/a" + long: "403 denied", "/b" + long: "414 more", "/xyz" + long: "200 free"}},
+			} {
+				records := make(chan Record, 1)
+				s := front.serve(t, HandlerConfig{Rules: Rules{MaxURI: 10}, Routes: tt.routes, Record: func(r Record) { records <- r.Clone() }}, webBackend(t, name("")))
+				for target, want := range tt.wants {
+					got := s.askRaw(t, "GET "+target+" HTTP/1.1\r\nHost: x\r\n\r\n")
+					r := nextRecord(t, records)
+					if has := fmt.Sprint(r.Status, " ", r.HTTP.Route); has != want || !strings.HasPrefix(got, want[:3]) {
+						t.Errorf("%s, %s: %q, record %q, want %q", title, target, got, has, want)
+					}
 				}
 			}
 		})

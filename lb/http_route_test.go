@@ -86,6 +86,7 @@ var precedence = []struct {
 	{"hosts: exact, then the longest *., then the longest .*, then all", []string{
 		"* /", "www.example.org /", "*.example.org /", "*.b.example.org /", "www.example.* /", "www.* /", ".example.net /"}, [][2]string{
 		{"www.example.org /", "www.example.org /"}, {"WWW.Example.ORG:8080 /", "www.example.org /"}, {"www.example.org. /", "www.example.org /"},
+		{"www.example.org.. /", "400"}, {"www.example.org..:80 /", "400"}, {"www..example.org /", "400"}, {". /", "400"}, {".:80 /", "400"},
 		{"a.example.org /", "*.example.org /"}, {"a.a.example.org /", "*.example.org /"}, {"a.b.example.org /", "*.b.example.org /"}, {"b.example.org /", "*.example.org /"},
 		{"www.example.com /", "www.example.* /"}, {"www.example.co.uk /", "www.example.* /"}, {"www.other.com /", "www.* /"},
 		{"example.net /", ".example.net /"}, {"a.example.net /", ".example.net /"}, {"example.org /", "* /"}, {"x /", "* /"}, {"192.0.2.250 /", "* /"}, {"[2001:db8::1]:80 /", "* /"}}},

@@ -28,7 +28,9 @@ type Rules struct {
 	// counts. A client of none of them is allowed, as in nginx. One that is denied gets 403.
 	Access []AccessRule
 	// MaxURI bounds the bytes of a request's target, as the client sends it. Longer ones get
-	// 414. 0 or negative: no bound but MaxHeader; 0 of a route: the Handler's.
+	// 414. 0 or negative: no bound but MaxHeader; 0 of a route: the Handler's. What is longer
+	// than the Handler and all routes allow gets 414 before a route is looked for, whatever
+	// else the Rules say of it.
 	MaxURI int
 	// RequestRate is how many requests per second a client may send in the long run,
 	// RequestBurst how many at once: one more than the burst of nginx's limit_req with nodelay.

@@ -13,6 +13,7 @@ type handlerSettings struct {
 	folds         foldRule
 	ruled         bool               // there are routes, or some of the Rules are for requests
 	router        *router            // nil: there are no routes
+	longestURI    int                // the largest MaxURI of the Handler and its routes; 0: one has no bound
 	routed        []*handlerSettings // of the routes
 	poolless      bool               // the Pool is none of the configuration
 	compression   *compression       // nil: none
@@ -89,6 +90,12 @@ func compileSettings(cfg HandlerConfig) *handlerSettings {
 		s.inLoops = s.inLoops && to.inLoops && !to.Pool.snap.Load().again
 	}
 	s.router = newRouter(cfg.Routes, s.routed)
+	for _, of := range s.all() {
+		if s.longestURI = max(s.longestURI, of.MaxURI); of.MaxURI <= 0 {
+			s.longestURI = 0
+			break
+		}
+	}
 	return s
 }
 

@@ -142,7 +142,9 @@ func validAuthority(s string) bool {
 		a, err := netip.ParseAddr(address)
 		return ok && err == nil && a.Is6() && validName(a.Zone())
 	}
-	return host != "" && validName(host)
+	// A dot at the end is the root's. A label is not empty, otherwise (RFC 1034 §3.1): nginx refuses
+	// that, too, as the host would be another name than the one that routes know.
+	return host != "" && host != "." && !strings.Contains(host, "..") && validName(host)
 }
 
 // validName reports whether s consists of what a registered name may have (RFC 3986 §3.2.2).
