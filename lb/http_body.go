@@ -151,9 +151,11 @@ func (b *replayBody) readClient(p []byte) (int, error) {
 	}
 	b.keep(p[:n])
 	b.read += int64(n)
-	if isTimeout(err) && time.Now().Before(deadline) {
+	// In HTTP/2 a deadline that passes just when something comes shows in the next read.
+	early := isTimeout(err) && time.Now().Before(deadline)
+	if early && b.stopped {
 		err = errBodyOver // the read was interrupted
-	} else if isTimeout(err) && slow {
+	} else if isTimeout(err) && (slow || early && b.cfg.patience(&b.pace) < b.cfg.ClientTimeout) {
 		err = errBodySlow
 	}
 	// The deadline would also end net/http's watch for the client's departure, and in HTTP/2

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -184,4 +186,45 @@ func (s *trapSite) download(t *testing.T) io.Reader {
 	}
 	t.Cleanup(func() { res.Body.Close() })
 	return res.Body
+}
+
+// passedBody brings a byte, and then the end of a deadline that passed meanwhile.
+type passedBody struct{ reads int }
+
+func (b *passedBody) Read(p []byte) (int, error) {
+	if b.reads++; b.reads == 1 {
+		return copy(p, "x"), nil
+	}
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (*passedBody) Close() error { return nil }
+
+// TestDeadlineThatHasPassed: a deadline of net/http may pass just when a piece of the body comes.
+// The next read fails at once then, and the client is late all the same.
+func TestDeadlineThatHasPassed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		rules Rules
+		want  string
+	}{
+		"time": {Rules{}, os.ErrDeadlineExceeded.Error()},
+		"rate": {Rules{MinRate: 10, MinRateGrace: time.Second}, errBodySlow.Error()},
+	} {
+		for _, buffering := range []Buffering{BufferingOff, BufferingOn} {
+			tt.rules.Buffering, tt.rules.BufferFolder = buffering, t.TempDir()
+			var record Record
+			h, err := NewHandler(HandlerConfig{Rules: tt.rules, Pool: newPool(t, PoolConfig{Backends: []Backend{rawBackend(t, discard)}}),
+				Record: func(r Record) { record = r }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest(http.MethodPost, "/", &passedBody{})
+			r.ContentLength = 5
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusRequestTimeout || !strings.Contains(record.Reason, tt.want) {
+				t.Errorf("%s, buffering %v: status %d, %q", name, buffering, w.Code, record.Reason)
+			}
+		}
+	}
 }
