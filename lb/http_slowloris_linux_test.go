@@ -36,7 +36,7 @@ func TestSlowlorisWithRules(t *testing.T) {
 				cfg := quietRules()
 				cfg.RequestsPerClient, cfg.RequestRate = 0, 0 // all have one address
 				cfg.Buffering, cfg.BufferMemory, cfg.BufferFolder = buffering, 1<<10, t.TempDir()
-				cfg.ModifyResponse, cfg.ClientTimeout = modify, 500*time.Millisecond
+				cfg.ModifyResponse, cfg.ClientTimeout = modify, 1500*time.Millisecond
 				cfg.Routes = append(cfg.Routes, Route{Name: "users", Paths: []string{"/users"}, HandlerConfig: HandlerConfig{
 					Rules: Rules{Auth: &BasicAuth{Users: users(t, "sha:"+hashes["sha"]+"\n")}}}})
 				cfg.Pool = newPool(t, PoolConfig{Backends: []Backend{webBackend(t, func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +44,7 @@ func TestSlowlorisWithRules(t *testing.T) {
 						io.WriteString(w, "ok")
 					}
 				})}})
-				p, err := NewHTTP(HTTPConfig{HandlerConfig: cfg, HeaderTimeout: 500 * time.Millisecond, ShutdownTimeout: -1})
+				p, err := NewHTTP(HTTPConfig{HandlerConfig: cfg, HeaderTimeout: 1500 * time.Millisecond, ShutdownTimeout: -1})
 				if err != nil {
 					t.Fatal(err)
 				}

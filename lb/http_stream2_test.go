@@ -99,7 +99,7 @@ func TestTrailersOnly(t *testing.T) {
 // TestResponseTimeoutsHTTP2: a backend may not be silent in the middle of a response, and what
 // came before belongs to the client.
 func TestResponseTimeoutsHTTP2(t *testing.T) {
-	s, h := front(t, HandlerConfig{BackendProtocol: BackendHTTP2, Timeout: 200 * time.Millisecond}, rawBackend2(t, func(s script2) {
+	s, h := front(t, HandlerConfig{BackendProtocol: BackendHTTP2, Timeout: 2 * time.Second}, rawBackend2(t, func(s script2) {
 		s.next(http2.FrameHeaders)
 		s.head(1, false, ":status", "200")
 		s.WriteData(1, false, []byte("half"))

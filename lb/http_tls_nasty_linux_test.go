@@ -262,7 +262,7 @@ func TestEngineTLSUnreachedBackends(t *testing.T) {
 	unknown.TLS = &tls.Config{ServerName: "other.test", RootCAs: good.TLS.RootCAs}
 	for name, bad := range map[string]Backend{"silent": silent, "plain": plain, "another name": unknown} {
 		bad.Weight = 100
-		address, p := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{ConnectTimeout: 200 * time.Millisecond}}, bad, good)
+		address, p := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{ConnectTimeout: 2 * time.Second}}, bad, good)
 		c := dialTest(t, address)
 		r := bufio.NewReader(c)
 		for range 2 {

@@ -187,7 +187,7 @@ func TestEngineSlowClientIsNotTheBackendsFault(t *testing.T) {
 // nothing of it yet.
 func TestEngineBackendIsFreeBeforeTheClient(t *testing.T) {
 	asked, goOn := make(chan struct{}), make(chan struct{})
-	address, p := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Timeout: 500 * time.Millisecond}}, webBackend(t, func(w http.ResponseWriter, _ *http.Request) {
+	address, p := engineAt(t, HTTPConfig{HandlerConfig: HandlerConfig{Timeout: 2 * time.Second}}, webBackend(t, func(w http.ResponseWriter, _ *http.Request) {
 		close(asked)
 		<-goOn
 		io.WriteString(w, "ok")
@@ -201,7 +201,7 @@ func TestEngineBackendIsFreeBeforeTheClient(t *testing.T) {
 	if n := p.Stats().Active; n != 1 {
 		t.Errorf("%d requests are active, want the one whose client is slow", n)
 	}
-	time.Sleep(time.Second) // longer than a backend may be silent
+	time.Sleep(3 * time.Second) // longer than a backend may be silent
 	eachConn(t, p, func(c *httpConn) {
 		c.writable = true
 		c.l.later(c)

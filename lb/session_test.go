@@ -58,7 +58,7 @@ func TestTLSHandshakeTimesOut(t *testing.T) {
 // been reached.
 func TestBackendTLSHandshakeTimesOut(t *testing.T) {
 	a := newAuthority(t)
-	tc := tcpWith(TCPConfig{ConnectTimeout: 500 * time.Millisecond})
+	tc := tcpWith(TCPConfig{ConnectTimeout: 2 * time.Second})
 	silent := Backend{Address: listenTest(t).Addr().String(), TLS: tlsTalker(t, a, "x").TLS}
 	addr, _ := relay(t, tc, silent, tlsTalker(t, a, "b"))
 	c := dialTest(t, addr)
