@@ -44,14 +44,17 @@ func TestFullDisk(t *testing.T) {
 	const size = 1 << 20
 	content := numbered(size)
 	for _, f := range bufferFronts() {
-		for _, chunks := range []bool{false, true} {
+		for _, tt := range []struct {
+			chunks bool
+			memory int64 // of a body: less than a read brings, or more
+		}{{false, 1 << 10}, {true, 1 << 10}, {false, 200_000}} {
 			var log labtest.Log
 			b := labtest.Record(t, labtest.Answers(anOK))
 			folder := smallDisk(t, size/4)
-			s := f.serve(t, HandlerConfig{Rules: Rules{BufferFolder: folder}, Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&log, nil)))},
+			s := f.serve(t, HandlerConfig{Rules: Rules{BufferFolder: folder, BufferMemory: tt.memory}, Logger: slog.New(quietlog.Unblocked(slog.NewTextHandler(&log, nil)))},
 				Backend{Address: b.Address})
 			head, end := fmt.Sprintf("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size), ""
-			if chunks {
+			if tt.chunks {
 				head, end = inOnePut("", fmt.Sprintf("%x\r\n", size)), "\r\n0\r\n\r\n"
 			}
 			c := s.begin(t, head)
@@ -66,7 +69,7 @@ func TestFullDisk(t *testing.T) {
 				t.Errorf("%s: status %d", f.name, status)
 			}
 			got += b.Bytes()
-			if _, sent, _ := strings.Cut(got, "\r\n\r\n"); !chunks && !bytes.Equal([]byte(sent), content) {
+			if _, sent, _ := strings.Cut(got, "\r\n\r\n"); !tt.chunks && !bytes.Equal([]byte(sent), content) {
 				t.Errorf("%s: the backend gets %d bytes that are not those which were sent", f.name, len(sent))
 			}
 			if lines := log.Lines("level=WARN", "make room in the folder", "folder="+folder, "client=127.0.0.1", unix.ENOSPC.Error()); len(lines) != 1 {
@@ -77,7 +80,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			used := s.handler.settings.Load().bodies.used
 			waitFor(t, "the request to end", func() bool { return used.Load() == 0 && s.handler.Stats().Active == 0 })
-			s.begin(t, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+fiveKB[:4000])
+			s.begin(t, fmt.Sprintf("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, content[:tt.memory*5/4]))
 			waitFor(t, f.name+": another body to be held", func() bool { return used.Load() > 0 })
 		}
 	}

@@ -29,6 +29,9 @@ var buffered = []struct {
 	{name: "an expectation", request: "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
 		on: "200\nPOST length=5 [] trailer=map[] got 5", off: "200\nPOST length=5 [100-continue] trailer=map[] got 5",
 		nginxOff: "200\nPOST length=5 [] trailer=map[] got 5", why: "the backend decides whether it wants the body, and nginx asks for all"},
+	{name: "an expectation, and no content in chunks", request: inOnePut("Expect: 100-continue\r\n", "0\r\n\r\n"),
+		on: "200\nPUT length=0 [] trailer=map[] got 0", off: "200\nPUT length=-1 [100-continue] trailer=map[] got 0",
+		nginxOff: "200\nPUT length=0 [] trailer=map[] got 0", why: "as with content"},
 	{name: "a trailer", request: inOnePut("Trailer: X-Sum\r\n", "5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n"),
 		on: "200\nPUT length=-1 [] trailer=map[X-Sum:[7]] got 5", off: "200\nPUT length=-1 [] trailer=map[X-Sum:[7]] got 5",
 		nginxOn: "200\nPUT length=5 [] trailer=map[] got 5", nginxOff: "200\nPUT length=5 [] trailer=map[] got 5", why: "nginx passes no trailers of requests on; " + cameWithHead},
@@ -90,6 +93,14 @@ func TestBufferingBesideNginx(t *testing.T) {
 					t.Errorf("%s, %s, buffering %v: %q, want %q", name, tt.name, buffering, got, want)
 				}
 			}
+			// Who waits to be asked for the body is asked, by us or by the backend.
+			asker := newReader(t, address)
+			io.WriteString(asker, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+			_ = asker.SetReadDeadline(time.Now().Add(bound))
+			if line, err := asker.r.ReadString('\n'); line != "HTTP/1.1 100 Continue\r\n" {
+				t.Errorf("%s, buffering %v: a client that waits gets %q, %v", name, buffering, line, err)
+			}
+			asker.Close()
 			// What is cut short.
 			before := begun.Load()
 			c := dialTest(t, address)

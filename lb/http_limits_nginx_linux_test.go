@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestRequestsPerConnectionBesideNginx: as many requests get an answer on a connection as with
@@ -54,20 +55,40 @@ func TestRequestsPerClientBesideNginx(t *testing.T) {
 		server { listen LISTEN; location / { limit_conn clients 2; limit_conn_status 429; proxy_pass http://app; } }`)
 	ask := func(t *testing.T, s *trapSite) (said []string) {
 		var asking sync.WaitGroup
+		t.Cleanup(func() { // after a failure no server waits for its requests
+			for {
+				select {
+				case gate <- struct{}{}:
+				default:
+					return
+				}
+			}
+		})
 		for range 2 {
+			early := make(chan struct{})
 			asking.Go(func() {
+				defer close(early)
 				if got := s.askRaw(t, aLastGet); got != "200\napp" {
 					t.Errorf("within the bound: %q", got)
 				}
 			})
-			<-begun
+			select {
+			case <-begun:
+			case <-early:
+				t.Fatal("a request has an answer before it has reached the backend")
+			}
 		}
 		for range 3 {
 			status, _, _ := strings.Cut(s.askRaw(t, aLastGet), "\n")
 			said = append(said, status)
 		}
-		gate <- struct{}{}
-		gate <- struct{}{}
+		for range 2 {
+			select {
+			case gate <- struct{}{}:
+			case <-time.After(bound):
+				t.Fatal("no request is under way")
+			}
+		}
 		asking.Wait()
 		for range 2 { // one after the other, each is within the bound
 			waitFor(t, "a place", func() bool {

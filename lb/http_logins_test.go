@@ -264,6 +264,37 @@ func TestRefusedLoginsCostTheSame(t *testing.T) {
 			t.Errorf("an unknown user costs %v", unknown)
 		}
 	}
+	// Of hashes that cost about the same, the most expensive one counts.
+	rounds := func(user string, n int) string {
+		return fmt.Sprintf("%s:$6$rounds=%d$%s\n", user, n, hashes["sha512"][3:])
+	}
+	for _, text := range []string{rounds("a", 5000) + rounds("b", 6000), rounds("a", 6000) + rounds("b", 5000)} {
+		_, decoys := users(t, text).work("nobody")
+		if len(decoys) != 1 || !strings.Contains(decoys[0], "=6000$") {
+			t.Errorf("an unknown user is compared with %q, want what has 6000 rounds", decoys)
+		}
+	}
+}
+
+// TestUnknownUsersTakeAsLong: the password of a user who is not there is compared with something,
+// too. Without that it would take next to no time, on whatever machine.
+func TestUnknownUsersTakeAsLong(t *testing.T) {
+	u := users(t, "a:$2y$09$"+hashes["bcrypt"][7:])
+	lasts := func(user string) time.Duration {
+		start := time.Now()
+		if u.verify(user, "wrong") {
+			t.Fatalf("%s: a wrong password is right", user)
+		}
+		return time.Since(start)
+	}
+	for range 20 { // until the machine has time for both
+		known, unknown := lasts("a"), lasts("nobody")
+		if unknown > known/4 {
+			return
+		}
+		t.Logf("a user who is there: %v, one who is not: %v", known, unknown)
+	}
+	t.Error("it can be seen which users there are")
 }
 
 // TestReloadKeepsLogins: what was found right is right after a reload, too, if the text of the
