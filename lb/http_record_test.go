@@ -149,3 +149,27 @@ func TestLogRecordsTellsOfRequests(t *testing.T) {
 		t.Errorf("%q, want %q at the end", got, want)
 	}
 }
+
+// TestHeadSendsNoContent: of an answer to HEAD that is made here, nothing counts as sent, whoever
+// makes it.
+func TestHeadSendsNoContent(t *testing.T) {
+	for _, front := range trapFronts() {
+		for name, cfg := range map[string]HandlerConfig{
+			"an answer": {Rules: Rules{Answer: Answer{Status: 200, Content: "content"}}},
+			"a page":    {Rules: Rules{Maintenance: true, MaintenancePage: &Page{Content: []byte("content")}}},
+			"an ErrorHandler's": {Rules: Rules{Maintenance: true}, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+				http.Error(w, "content", http.StatusServiceUnavailable)
+			}},
+		} {
+			records := make(chan Record, 2)
+			cfg.Record = func(r Record) { records <- r }
+			s := front.serve(t, cfg)
+			for method, sends := range map[string]bool{"HEAD": false, "GET": true} {
+				s.askRaw(t, method+" / HTTP/1.1\r\nHost: x\r\n\r\n")
+				if r := <-records; (r.Sent >= int64(len("content"))) != sends || !sends && r.Sent != 0 {
+					t.Errorf("%s, %s by %s: %d bytes sent", front.name, name, method, r.Sent)
+				}
+			}
+		}
+	}
+}

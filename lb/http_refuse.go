@@ -133,7 +133,9 @@ func (w *answerWriter) Write(p []byte) (done int, err error) {
 	for {
 		w.x.awaitClient() // anew for each piece: one that goes on reading is not ended
 		n, err := w.ResponseWriter.Write(p[done:min(len(p), done+pagePiece)])
-		w.x.record.Sent += int64(n)
+		if w.x.in.Method != http.MethodHead { // which net/http takes, and does not send
+			w.x.record.Sent += int64(n)
+		}
 		if done += n; err != nil || done == len(p) {
 			return done, err
 		}
