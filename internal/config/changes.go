@@ -44,7 +44,12 @@ func (c *Check) Changes(o *Check) []Difference { return compare(c.present(), o.p
 func (s Service) Changes(o Service) []Difference {
 	all := compare(s.rows(), o.rows())
 	all = renewed(all, "tls", s.TLS != nil && o.TLS != nil && s.TLS.Digest != o.TLS.Digest)
-	all = renewed(all, "backend_tls", s.BackendTLS != nil && o.BackendTLS != nil && s.BackendTLS.Digest != o.BackendTLS.Digest)
+	all = renewed(all, "backend_tls", s.BackendTLS.renewedBy(o.BackendTLS))
+	for _, r := range s.Routes {
+		if i := slices.IndexFunc(o.Routes, func(next ServiceRoute) bool { return next.Name == r.Name }); i >= 0 {
+			all = renewed(all, "routes["+r.Name+"].backend_tls", r.BackendTLS.renewedBy(o.Routes[i].BackendTLS))
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.RuleFiles)) {
 		is, ok := o.RuleFiles[key]
 		if ok && is != s.RuleFiles[key] && !slices.ContainsFunc(all, func(d Difference) bool { return d.Key == key }) {
@@ -53,6 +58,9 @@ func (s Service) Changes(o Service) []Difference {
 	}
 	return all
 }
+
+// renewedBy reports whether the files of both, if there are both, hold different things.
+func (t *TLS) renewedBy(o *TLS) bool { return t != nil && o != nil && t.Digest != o.Digest }
 
 // rows are those that the mode of the service uses, with the fields that it uses.
 func (s *Service) rows() []key {

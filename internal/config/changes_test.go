@@ -70,6 +70,10 @@ func TestChanges(t *testing.T) {
 		{"http: {max_body: 1GiB, access: [allow all]}", "http: {max_body: 0, access: [], error_pages: [], request_headers: {}, maintenance: false}"},
 		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {max_body: 0, access: []}}"},
 		{"- {name: rest, paths: [/], http: {maintenance: false, retry_statuses: []}}", "- {name: rest, paths: [/]}\n      - {name: new, paths: [/n], http: {basic_auth: off, max_body: 5}}"},
+		{"balance: maglev\n        pool: {max_fails: 5,", "pool: {max_fails: 0,"},
+		{"backend_tls: {server_name: api.example.org, ca: /etc/havip/ca.pem}", "backend_tls: off"},
+		{"backend_tls: {server_name: api.example.org, ca: /etc/havip/ca.pem}\n        connect_timeout: 1s\n        tries: 2\n        access_log", "access_log"},
+		{"panic: 0, kill_on_down", "kill_on_down"},
 		{"access_log: false", "access_log: true"},
 	}
 	for _, edit := range append(edits, more...) {

@@ -163,15 +163,24 @@ func (d *decoder) validateTLS(s *Service, path string) {
 		t.Digest = m.digest()
 	}
 	d.clientCertificates(s, path)
-	if t := s.BackendTLS; t != nil {
-		path, m := path+".backend_tls", d.material()
-		d.validateClientTLS(t, path, ".ca")
-		m.authorities(t.CA, path+".ca")
-		if t.Certificate != "" {
-			d.certificate(m, t.Certificate, &t.Key, path)
-		}
-		t.Digest = m.digest()
+	d.validateBackendTLS(s.BackendTLS, path+".backend_tls")
+	for i, r := range s.Routes {
+		d.validateBackendTLS(r.BackendTLS, fmt.Sprintf("%s.routes[%d].backend_tls", path, i))
 	}
+}
+
+// validateBackendTLS checks how backends are reached; nil: without TLS, or as others.
+func (d *decoder) validateBackendTLS(t *TLS, path string) {
+	if t == nil {
+		return
+	}
+	m := d.material()
+	d.validateClientTLS(t, path, ".ca")
+	m.authorities(t.CA, path+".ca")
+	if t.Certificate != "" {
+		d.certificate(m, t.Certificate, &t.Key, path)
+	}
+	t.Digest = m.digest()
 }
 
 // clientCertificates warns of headers with what no client is asked for.

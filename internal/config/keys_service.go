@@ -26,7 +26,7 @@ func (s *Service) keys() []key {
 		optional("routes", list(&s.Routes, (*ServiceRoute).value), "",
 			"requests to other backends, or by other rules; in mode tcp TLS connections to other backends, by server name (SNI), which stay encrypted without tls; "+
 				"no backends above: others are refused").in("http", "tcp"),
-		preset("pool", object(poolKeys(&s.Pool)), "{}", "how backends are used; of each route, too"),
+		preset("pool", object(poolKeys(&s.Pool)), "{}", "how backends are used; those of routes as well, unless these say otherwise"),
 		setting("connect_timeout", duration(&s.TCP.ConnectTimeout).also(&s.HTTP.ConnectTimeout), "for each attempt to reach a backend").in("http", "tcp"),
 		setting("handshake_timeout", duration(&s.TCP.HandshakeTimeout),
 			"for what comes before the backend is chosen: PROXY header, server name, TLS handshake").in("tcp"),
@@ -109,10 +109,33 @@ func (r *ServiceRoute) value() value {
 			"networks of clients; others go to the next route, in the end to the backends above: to keep them out use access; default: all"),
 		optional("backends", list(&r.Backends, backend), "[192.168.31.243:8443]", "as above; mode tcp requires it; default in mode http: the service's"),
 		optional("check", serviceCheckAsAbove(&r.Check), "{type: tcp}", "as above; default: the service's"),
+		optional("balance", inherited(choice(&r.Pool.Balance), &r.OwnPool), "least-conn", "of these backends, as above; default: the service's"),
+		optional("pool", inherited(object(poolKeys(&r.Pool)), &r.OwnPool), "{slow_start: 30s}",
+			"of these backends, as above; what is left out is the service's, what is given counts, be it 0 or false"),
+		optional("backend_tls", r.backendTLS(), "{server_name: api.example.org}", "mode http: of these backends: off, or a mapping as above, in the place of the service's; default: the service's"),
+		optional("connect_timeout", inherited(duration(&r.HTTP.ConnectTimeout), &r.Own), "1s", "mode http: as above; default: the service's"),
+		optional("tries", inherited(integer(&r.HTTP.Tries), &r.Own), "1", "mode http: as above; default: the service's"),
 		setting("access_log", not(&r.HTTP.Unlogged), "mode http: false: no line for these requests, whatever access_log of the service says; they count in metrics"),
 		optional("http", inherited(object(routeKeys(&r.HTTP)), &r.Own), "{max_body: 1GiB}",
 			"as http above, for these requests; what is left out is the service's, what is given counts, be it 0, false or []; a mapping or a list, such as request_headers, replaces the service's as a whole"),
-	}, homeOf(&r.HTTP), inside(r)))
+	}, homeOf(&r.Pool), homeOf(&r.HTTP), inside(r)))
+}
+
+// backendTLS is a mapping, or off: in the place of the service's.
+func (r *ServiceRoute) backendTLS() value {
+	off := func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
+	v := maybe(&r.BackendTLS, backendTLSKeys)
+	rows := v.rowsOf
+	v = v.unless(off, func(*decoder, *yaml.Node, string) { r.Own = append(r.Own, backendTLS) })
+	v.to, v.asAbove = []*target{{to: &r.BackendTLS, name: backendTLS, inherited: &r.Own}}, true
+	v.isOff = func() bool { return slices.Contains(r.Own, backendTLS) }
+	v.rowsOf = func() []key {
+		if v.isOff() {
+			return []key{}
+		}
+		return rows()
+	}
+	return v
 }
 
 // routeKeys are those of requests whose route is known.

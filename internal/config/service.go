@@ -49,12 +49,16 @@ type AccessLog struct {
 }
 
 // ServiceRoute sends connections that ask for one of its names, or requests, to backends of
-// their own, which are used as Service.Pool says.
+// their own.
 type ServiceRoute struct {
 	Name        string
 	ServerNames []string     // in lower case; *.example.org is for one label; mode tcp
 	Backends    []lb.Backend // none: the service's
 	Check       *Check       // the service's, unless one is given; nil without backends
+	// Pool says how Backends are used: see Service.PoolOf. OwnPool are names of its fields that
+	// are zero, and not the service's.
+	Pool    lb.PoolConfig
+	OwnPool []string
 
 	// Of mode http: see lb.Route.
 	Hosts, Paths, Methods []string
@@ -62,7 +66,12 @@ type ServiceRoute struct {
 	Sources               []netip.Prefix
 	HTTP                  lb.HTTPConfig // what is zero is the service's; of a route only the HandlerConfig is used
 	Own                   []string      // names of fields of HTTP that are zero, and not the service's
+	// BackendTLS is nil for the service's, unless Own has backendTLS: there is none then.
+	BackendTLS *TLS
 }
+
+// backendTLS is the field of HTTP that the daemon makes of BackendTLS.
+const backendTLS = "BackendTLS"
 
 // HTTPRoutes are the routes of mode http. pool returns the pool of a route with backends.
 func (s Service) HTTPRoutes(pool func(route string) *lb.Pool) (routes []lb.Route) {
@@ -110,9 +119,23 @@ func (s Service) bare() Service {
 	return s
 }
 
-// PoolOf is the pool of a route: the service's, with backends and a name of its own.
+// PoolOf is the pool of a route with backends, under a name of its own. What the route does not
+// say of it is the service's.
 func (s Service) PoolOf(r ServiceRoute) lb.PoolConfig {
-	p := s.Pool
-	p.Name, p.Backends = s.Name+"/"+r.Name, r.Backends
-	return p
+	own, above := reflect.ValueOf(&r.Pool).Elem(), reflect.ValueOf(s.Pool)
+	for i := range own.NumField() {
+		if own.Field(i).IsZero() && !slices.Contains(r.OwnPool, own.Type().Field(i).Name) {
+			own.Field(i).Set(above.Field(i))
+		}
+	}
+	r.Pool.Name, r.Pool.Backends = s.Name+"/"+r.Name, r.Backends
+	return r.Pool
+}
+
+// BackendTLSOf is how connections to the backends of a route are encrypted; nil: they are not.
+func (s Service) BackendTLSOf(r ServiceRoute) *TLS {
+	if r.BackendTLS == nil && !slices.Contains(r.Own, backendTLS) {
+		return s.BackendTLS
+	}
+	return r.BackendTLS
 }

@@ -94,8 +94,12 @@ func services(t *testing.T, template Check, ofBackends func(Check) *Check, check
 		Routes: []ServiceRoute{
 			{Name: "api", Hosts: []string{"www.example.org", "*.example.org"}, Paths: []string{"/api/", "~ ^/v[0-9]+/"}, Methods: []string{"GET", "POST"},
 				Headers: map[string]string{"X-Version": "~ ^2", "Cookie": ""}, Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
-				Backends: []lb.Backend{backend("192.168.31.243:8080")},
-				HTTP:     lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{MaxBody: 1 << 30, Rules: lb.Rules{Access: []lb.AccessRule{{}}, Unlogged: true}}}},
+				Backends: []lb.Backend{{Name: "192.168.31.243:8080", Address: "192.168.31.243:8080", Weight: 1, MaxConns: 9}},
+				Pool: lb.PoolConfig{Balance: lb.Maglev, MaxFails: 5, FailTimeout: 7 * time.Second, SlowStart: 3 * time.Second, Quorum: 1, KillOnDown: true,
+					DrainTimeout: 9 * time.Second, Queue: 6, QueueTimeout: 2 * time.Second, ResolveInterval: 3 * time.Minute},
+				OwnPool:    []string{"Panic"},
+				BackendTLS: &TLS{ServerName: "api.example.org", CA: "/etc/havip/ca.pem"},
+				HTTP:       lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{ConnectTimeout: time.Second, Tries: 2, MaxBody: 1 << 30, Rules: lb.Rules{Access: []lb.AccessRule{{}}, Unlogged: true}}}},
 			{Name: "rest", Paths: []string{"/"}, HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{RetryStatuses: []int{}}}}, Own: []string{"Maintenance"}},
 		},
 		HTTP: lb.HTTPConfig{HandlerConfig: lb.HandlerConfig{Rules: lb.Rules{

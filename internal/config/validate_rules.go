@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -28,15 +29,15 @@ func (d *decoder) warnIdle(path string, all []idle) {
 // warnRules warns of keys of requests that do nothing beside others of the service, or of its
 // routes.
 func (d *decoder) warnRules(s *Service, path string) {
-	all := make([]lb.Rules, 0, len(s.Routes)+1)
+	all := make([]inForce, 0, len(s.Routes)+1)
 	above := &s.HTTP.Rules
 	for i := range s.Routes {
-		all = append(all, inForce(&s.Routes[i], above))
+		all = append(all, s.inForce(&s.Routes[i]))
 		d.warnRoute(s, &s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i))
-		d.warnIdle(fmt.Sprintf("%s.routes[%d].http", path, i), s.idleRules(all[i:]))
+		d.warnIdle(fmt.Sprintf("%s.routes[%d].http", path, i), idleRules(all[i:]))
 	}
-	all = append(all, *above)
-	d.warnIdle(path+".http", slices.Concat(s.idleRules(all), []idle{
+	all = append(all, inForce{*above, s.Pool.Balance, s.HTTP.Tries})
+	d.warnIdle(path+".http", slices.Concat(idleRules(all), []idle{
 		{above.MaxURI > int(s.HTTP.MaxHeader), []string{"max_uri"}, "above max_header"},
 	}))
 	taken := func(r ServiceRoute) bool { return len(r.Backends) > 0 || answersAll(&r.HTTP.Rules) != "" }
@@ -46,10 +47,16 @@ func (d *decoder) warnRules(s *Service, path string) {
 	}
 }
 
-// inForce are the rules of a route, as far as warnings go by them: its own, and of the service
-// those that the route does not give.
-func inForce(route *ServiceRoute, above *lb.Rules) lb.Rules {
-	r := route.HTTP.Rules
+// inForce is what requests go by, as far as warnings do.
+type inForce struct {
+	lb.Rules
+	balance lb.Balance
+	tries   int
+}
+
+// inForce is that of a route: its own, and the service's where the route gives none.
+func (s *Service) inForce(route *ServiceRoute) inForce {
+	r, above := route.HTTP.Rules, &s.HTTP.Rules
 	inherits := func(field string) bool { return !slices.Contains(route.Own, field) }
 	if r.Buffering == 0 && inherits("Buffering") {
 		r.Buffering = above.Buffering
@@ -60,24 +67,23 @@ func inForce(route *ServiceRoute, above *lb.Rules) lb.Rules {
 	if r.ErrorPages == nil && inherits("ErrorPages") { // [] are none
 		r.ErrorPages = above.ErrorPages
 	}
-	return r
+	return inForce{r, s.PoolOf(*route).Balance, cmp.Or(route.HTTP.Tries, s.HTTP.Tries)}
 }
 
 // idleRules are keys of rules that do nothing where all are in force: a rule of the service is
 // in force for its routes as well. The last of all has the keys.
-func (s *Service) idleRules(all []lb.Rules) []idle {
-	last := &all[len(all)-1]
-	none := func(has func(r lb.Rules) bool) bool { return !slices.ContainsFunc(all, has) }
-	by := answersAll(last)
+func idleRules(all []inForce) []idle {
+	none := func(has func(r inForce) bool) bool { return !slices.ContainsFunc(all, has) }
+	by := answersAll(&all[len(all)-1].Rules)
 	return []idle{
 		{by == "redirect", []string{"answer", "rewrite"}, "beside redirect, which comes first"},
 		{by == "answer", []string{"rewrite"}, "beside answer: no request comes to a backend"},
-		{none(func(r lb.Rules) bool { return answersAll(&r) == "" }), []string{"rewrite_location"}, "where all requests are answered here: no backend sends clients anywhere"},
-		{s.Pool.Balance != lb.KeyHash, []string{"hash_key"}, "without balance: key-hash"},
-		{none(func(r lb.Rules) bool { return r.Buffering != lb.BufferingOff }), []string{"buffer_memory", "buffer_folder", "buffer_total"}, "with buffering: off"},
-		{none(func(r lb.Rules) bool { return len(r.ErrorPages) > 0 }), []string{"intercept_errors"}, "without error_pages"},
-		{none(func(r lb.Rules) bool { return r.RequestRate > 0 }), []string{"request_burst"}, "without request_rate"},
-		{s.HTTP.Tries == 1, []string{"retry_statuses", "retry_budget", "retry_non_idempotent"}, "with tries: 1"},
+		{none(func(r inForce) bool { return answersAll(&r.Rules) == "" }), []string{"rewrite_location"}, "where all requests are answered here: no backend sends clients anywhere"},
+		{none(func(r inForce) bool { return r.balance == lb.KeyHash }), []string{"hash_key"}, "without balance: key-hash"},
+		{none(func(r inForce) bool { return r.Buffering != lb.BufferingOff }), []string{"buffer_memory", "buffer_folder", "buffer_total"}, "with buffering: off"},
+		{none(func(r inForce) bool { return len(r.ErrorPages) > 0 }), []string{"intercept_errors"}, "without error_pages"},
+		{none(func(r inForce) bool { return r.RequestRate > 0 }), []string{"request_burst"}, "without request_rate"},
+		{none(func(r inForce) bool { return r.tries != 1 }), []string{"retry_statuses", "retry_budget", "retry_non_idempotent"}, "with tries: 1"},
 	}
 }
 

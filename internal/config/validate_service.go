@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/havip/havip/healthcheck"
-	"github.com/havip/havip/internal/field"
 	"github.com/havip/havip/internal/words"
 	"github.com/havip/havip/lb"
 )
@@ -18,6 +17,11 @@ func (d *decoder) validateService(s *Service, path string) {
 	d.validateModes(keys, path, s.Mode)
 	if s.Pool.Balance == lb.KeyHash && s.Mode != "http" && s.Mode != "" {
 		d.fail(path+".balance", "key-hash: the key is the path of a request, which mode %s does not know: want source-hash or maglev", s.Mode)
+	}
+	for i, r := range s.Routes {
+		if r.Pool.Balance == lb.KeyHash && s.Mode == "tcp" {
+			d.fail(fmt.Sprintf("%s.routes[%d].balance", path, i), "key-hash: the key is the path of a request, which mode tcp does not know: want source-hash or maglev")
+		}
 	}
 	d.validateBackends(s.Pool.Backends, path)
 	d.validateAnswered(s, path)
@@ -116,69 +120,6 @@ func (s *Service) withRoutes() lb.HTTPConfig {
 		h.Pool = none
 	}
 	return withoutFiles(h)
-}
-
-// validateRouteKeys reports keys of a route that are missing, or that the mode does not use.
-func (d *decoder) validateRouteKeys(r *ServiceRoute, mode, path string) {
-	switch mode {
-	case "http":
-		if d.given(path + ".server_names") {
-			d.fail(path+".server_names", "mode http does not use this: want hosts")
-		}
-	case "tcp":
-		for _, name := range []string{"hosts", "paths", "methods", "headers", "sources", "access_log", "http"} {
-			if d.given(path + "." + name) {
-				d.fail(path+"."+name, "mode tcp does not use this: leave it out, or set mode: http")
-			}
-		}
-		if len(r.ServerNames) == 0 && !d.given(path+".server_names") {
-			d.fail(path+".server_names", "missing: add `server_names: [mail.example.org]`")
-		}
-		if len(r.Backends) == 0 && !d.given(path+".backends") {
-			d.fail(path+".backends", "missing: add `backends: [192.168.31.243:8443]`")
-		}
-	}
-}
-
-func (d *decoder) validateRoutes(s *Service, path string) {
-	names, servers := make(map[string]string), make(map[string]string)
-	for i := range s.Routes {
-		r, path := &s.Routes[i], fmt.Sprintf("%s.routes[%d]", path, i)
-		d.unique(names, r.Name, path+".name")
-		d.validateRouteKeys(r, s.Mode, path)
-		for j, n := range r.ServerNames {
-			d.unique(servers, n, fmt.Sprintf("%s.server_names[%d]", path, j))
-		}
-		d.validateBackends(r.Backends, path)
-		d.validateServiceCheck(s, &r.Check, path)
-		if r.Check == nil && len(r.Backends) > 0 {
-			r.Check = s.Check
-		}
-	}
-}
-
-// validatePool checks the pools of a service: its own and those of its routes, which
-// have its settings.
-func (d *decoder) validatePool(s *Service, path string, keys []key) {
-	p := &s.Pool
-	p.Name = s.Name
-	d.report(p.Validate(), path, keys)
-	limits := func(b lb.Backend) bool { return b.MaxConns > 0 }
-	limited := slices.ContainsFunc(p.Backends, limits)
-	for i, r := range s.Routes {
-		limited = limited || slices.ContainsFunc(r.Backends, limits)
-		d.report(s.PoolOf(r).Validate(), path, keys, "Backends[", fmt.Sprintf("Routes[%d].Backends[", i))
-	}
-	path += ".pool"
-	if p.MaxFails < 0 && d.given(path+".fail_timeout") {
-		d.warn(path+".fail_timeout", "%s: does nothing with max_fails: 0", field.Span(p.FailTimeout))
-	}
-	if p.Queue == 0 && d.given(path+".queue_timeout") {
-		d.warn(path+".queue_timeout", "%s: does nothing without queue", field.Span(p.QueueTimeout))
-	}
-	if p.Queue > 0 && !limited {
-		d.warn(path+".queue", "%d: no backend has max_conns: nothing ever waits", p.Queue)
-	}
 }
 
 // validateServiceCheck checks a check that is written in a service or its route, and puts

@@ -16,14 +16,15 @@ func isSocket(b lb.Backend) bool { return strings.HasPrefix(b.Address, "unix:") 
 
 // validateSockets checks what cannot be done with backends on Unix sockets.
 func (d *decoder) validateSockets(s *Service, path string) {
-	d.validateSocketsOf(s, s.Pool.Backends, s.Check, path)
+	d.validateSocketsOf(s, s.Pool.Backends, s.BackendTLS, s.Check, path)
 	for i, r := range s.Routes {
-		d.validateSocketsOf(s, r.Backends, r.Check, fmt.Sprintf("%s.routes[%d]", path, i))
+		d.validateSocketsOf(s, r.Backends, s.BackendTLSOf(r), r.Check, fmt.Sprintf("%s.routes[%d]", path, i))
 	}
 }
 
-// validateSocketsOf checks the backends of a service or route, of which check is the check.
-func (d *decoder) validateSocketsOf(s *Service, backends []lb.Backend, check *Check, path string) {
+// validateSocketsOf checks the backends of a service or route, which are reached by t and checked
+// by check.
+func (d *decoder) validateSocketsOf(s *Service, backends []lb.Backend, t *TLS, check *Check, path string) {
 	for i, b := range backends {
 		if !isSocket(b) {
 			continue
@@ -32,7 +33,7 @@ func (d *decoder) validateSocketsOf(s *Service, backends []lb.Backend, check *Ch
 			d.fail(fmt.Sprintf("%s.backends[%d]", path, i), "%s: mode udp does not use this: want host:port", b.Address)
 			return
 		}
-		if t := s.BackendTLS; t != nil && t.ServerName == "" && !t.Insecure {
+		if t != nil && t.ServerName == "" && !t.Insecure {
 			d.fail(fmt.Sprintf("%s.backends[%d]", path, i), "%s: has no name that its certificate could be for: add server_name under backend_tls", b.Address)
 		}
 		d.validateSocketCheck(check, b.Address, path+".check")

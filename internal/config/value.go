@@ -246,17 +246,17 @@ func typed[T any](of *T, to *string, types, all []variant[T]) value {
 	}
 }
 
-// inherited makes of a mapping one whose keys have no defaults: what the file does not say is
-// that of another mapping, which has been documented. In own there are, when the mapping has been
-// read, the names of the fields that the file says to be zero.
+// inherited makes of a plain value, or of a mapping, one without defaults: what the file does not
+// say is that of another one, which has been documented. In own there are, when it has been read,
+// the names of the fields that the file says to be zero.
 func inherited(v value, own *[]string) value {
 	v.asAbove = true
+	for _, t := range v.to {
+		t.inherited = own
+	}
 	for i := range v.keys {
 		k := &v.keys[i]
 		k.setting, k.preset, k.required = false, "", false
-		for _, t := range k.value.to {
-			t.inherited = own
-		}
 		for _, inner := range inherited(k.value, own).keys { // redirect, answer and rewrite are a route's own
 			for _, t := range inner.value.to {
 				t.whole = true
@@ -264,11 +264,17 @@ func inherited(v value, own *[]string) value {
 		}
 	}
 	return v.then(func(d *decoder, _ *yaml.Node, path string) {
-		for _, k := range v.keys {
-			for _, t := range k.value.to {
-				if d.given(join(path, k.name)) && t.name != "" && t.field().IsZero() {
+		zero := func(to []*target) {
+			for _, t := range to {
+				if t.name != "" && t.field().IsZero() {
 					*own = append(*own, t.name)
 				}
+			}
+		}
+		zero(v.to)
+		for _, k := range v.keys {
+			if d.given(join(path, k.name)) {
+				zero(k.value.to)
 			}
 		}
 	})

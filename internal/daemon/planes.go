@@ -94,6 +94,9 @@ func (c planeConfig) http() lb.HTTPConfig {
 	h := c.service.HTTP
 	h.Limits, h.AcceptProxy = c.service.Limits, c.service.AcceptProxy
 	h.Routes = c.service.HTTPRoutes(func(route string) *lb.Pool { return c.pools[route] })
+	for i := range h.Routes {
+		h.Routes[i].BackendTLS = c.tls.routes[h.Routes[i].Name]
+	}
 	h.Pool, h.TLS, h.BackendTLS, h.Record, h.Logger = c.pool, c.tls.front, c.tls.back, c.record, c.log
 	h.HandlerConfig = c.files.fill(h.HandlerConfig)
 	return h

@@ -15,8 +15,9 @@ import (
 // configuration is prepared, and taken over by the next configuration that says the
 // same.
 type encryption struct {
-	front, back  *tls.Config      // nil: none
-	certificates *lb.Certificates // of front
+	front, back  *tls.Config            // nil: none
+	certificates *lb.Certificates       // of front
+	routes       map[string]*tls.Config // in the place of back, of those that have it so, by name
 }
 
 // newEncryption reads the files anew only where old, which may be nil, has another
@@ -39,7 +40,33 @@ func newEncryption(c config.Service, old *service) (e encryption, err error) {
 	} else if e.back, err = clientTLS(c.BackendTLS); err != nil {
 		return e, fmt.Errorf("backend_tls: %w", err)
 	}
+	e.routes = make(map[string]*tls.Config)
+	for _, r := range c.Routes {
+		if r.BackendTLS == nil {
+			continue
+		}
+		if e.routes[r.Name] = old.backOf(r); e.routes[r.Name] != nil {
+			continue
+		}
+		if e.routes[r.Name], err = clientTLS(r.BackendTLS); err != nil {
+			return e, fmt.Errorf("route %s: backend_tls: %w", r.Name, err)
+		}
+	}
 	return e, nil
+}
+
+// backOf returns what the service, which may be nil, has for a route that says the same; nil:
+// nothing. Connections to backends are kept with it.
+func (s *service) backOf(r config.ServiceRoute) *tls.Config {
+	if !s.isEquipped() {
+		return nil
+	}
+	for _, old := range s.cfg.Routes {
+		if old.Name == r.Name && reflect.DeepEqual(old.BackendTLS, r.BackendTLS) {
+			return s.tls.routes[r.Name]
+		}
+	}
+	return nil
 }
 
 // serverTLS reads the files that c names; nil stays nil. before is what the service had, or
