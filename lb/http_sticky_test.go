@@ -107,6 +107,12 @@ func TestSticky(t *testing.T) {
 				t.Fatal(err)
 			}
 			moves("removed", "b")
+			if err := pool.Update([]Backend{cookieBackend(t, "d")}); err != nil {
+				t.Fatal(err)
+			}
+			tokens["d"] = "to=" + newStickiness(&testSticky).token("web", "d")
+			moves("another one in the place of all", "a")
+			stays("new", "d")
 		})
 	}
 }

@@ -160,7 +160,7 @@ func TestUsersAreReloaded(t *testing.T) {
 }
 
 // TestStickyKeyIsReloaded: another key makes the cookies of before void, and clients get new ones.
-// A file that cannot be used changes nothing.
+// A configuration that was read before has the key of that time, whatever the file says by now.
 func TestStickyKeyIsReloaded(t *testing.T) {
 	file, port := filepath.Join(t.TempDir(), "sticky.key"), freePort(t)
 	write := func(content string) {
@@ -191,10 +191,15 @@ func TestStickyKeyIsReloaded(t *testing.T) {
 	if first == "" || ask(first) != "" {
 		t.Fatalf("the cookie %q is not taken", first)
 	}
-	for name, content := range map[string]string{"empty": "", "too short": "0123", "huge": strings.Repeat("x", 5000)} {
+	checked := parse(t, text)
+	for name, content := range map[string]string{"empty": "", "too short": "0123", "huge": strings.Repeat("x", 5000), "another key": "fedcba9876543210"} {
 		write(content)
-		if _, err := config.Parse("f.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "http.sticky.secret: ") {
+		_, err := config.Parse("f.yaml", []byte(text))
+		if valid := name == "another key"; valid != (err == nil) || !valid && !strings.Contains(err.Error(), "http.sticky.secret: ") {
 			t.Errorf("%s: %v", name, err)
+		}
+		if err := d.Reconfigure(checked); err != nil { // it has the key of when it was read
+			t.Errorf("%s, after it was checked: %v", name, err)
 		}
 		if again := ask(first); again != "" {
 			t.Errorf("%s: the cookie of before is not taken, but replaced by %q", name, again)
