@@ -244,7 +244,8 @@ func httpKeys(h *lb.HTTPConfig) []key {
 		optional("access", list(&h.Access, accessRule), `["allow 192.168.0.0/16", "deny all"]`,
 			"who gets an answer: the first rule that has the client counts, others are allowed; denied ones get 403"),
 		optional("redirect", object(redirectKeys(h)), "{location: https, status: 308}",
-			"of clients; location: a URL or a path, with variables as in headers, and ${1} to ${9}: the groups of the route's regular expression; https: the same URL with https, unless the request has come so; "+
+			"of clients; location: a URL or a path, with variables as in headers, and ${1} to ${9}, or $1 to $9: the groups of the route's regular expression; "+
+				"https: the same URL with https, unless the request has come so; "+
 				"status: default 301 with https, else 302; of a service with routes for requests without one"),
 		optional("answer", object(answerKeys(h)), `{status: 200, type: text/html, content: "<p>here is ${host}"}`,
 			"a fixed one, with variables as for redirect; default of type: text/plain; charset=utf-8; as redirect for requests without a route"),

@@ -33,12 +33,14 @@ var nginxKeys = map[string]string{
 	"rewrite": "`http.rewrite`, or `http.redirect` for one with redirect or permanent",
 	"if": "a route, for what its `routes[].methods`, `routes[].headers`, `routes[].hosts` or `routes[].sources` say; " +
 		"`http.redirect` with location: https asks for the scheme; keep an nginx for further scripting",
-	"proxy_redirect": "`http.rewrite_location`, with each pair as {prefix: http://internal:8080/, to: /}; without it, as with off, URLs stay: " +
+	"proxy_redirect": "`http.rewrite_location`, with each pair as {prefix: http://internal:8080/, to: /}; " +
+		"without it, as with off, URLs stay: " +
 		"backends get the client's Host, and default is seldom missed",
-	"limit_except":           "a route with `routes[].methods`, and `http.access` in it",
-	"allow":                  "`http.access`",
-	"deny":                   "`http.access`",
-	"satisfy":                "what is done for all; for any, a route with `routes[].sources` that has basic_auth: off in its `routes[].http`",
+	"limit_except": "a route with `routes[].methods`, and `http.access` in it",
+	"allow":        "`http.access`",
+	"deny":         "`http.access`",
+	"satisfy": "what is done for all; for any, a route with `routes[].sources` that has " +
+		"basic_auth: off in its `routes[].http`",
 	"auth_basic":             "`http.basic_auth`",
 	"auth_basic_user_file":   "`http.basic_auth`",
 	"error_page":             "`http.error_pages`",
@@ -53,7 +55,8 @@ var nginxKeys = map[string]string{
 	"geo":                    "a route, for what its `routes[].sources` say; keep an nginx for further scripting",
 	"map": "a route, for what its `routes[].hosts`, `routes[].paths` or `routes[].headers` say; " +
 		"leave one for Upgrade and Connection out: upgrades are passed on; keep an nginx for further scripting",
-	"set":                   "the variable itself, as ${host}: `http.request_headers` lists them; keep an nginx for further scripting",
+	"set": "the variable itself, as ${host}: `http.request_headers` lists them; " +
+		"keep an nginx for further scripting",
 	"split_clients":         "`backends[].weight`, and `http.sticky` to keep a client where it is",
 	"valid_referers":        "a route with Referer in its `routes[].headers`",
 	"ancient_browser":       "a route with User-Agent in its `routes[].headers`",
@@ -64,16 +67,18 @@ var nginxKeys = map[string]string{
 	// Headers.
 	"proxy_set_header": "`http.request_headers`; " +
 		"X-Forwarded-For, X-Forwarded-Proto and X-Real-IP are set anyway, Host is the client's, upgrades are passed on",
-	"grpc_set_header":        "`http.request_headers`",
-	"add_header":             "`http.add_response_headers`, or `http.response_headers` for one in the place of the backend's",
+	"grpc_set_header": "`http.request_headers`",
+	"add_header": "`http.add_response_headers`, or `http.response_headers` for " +
+		"one in the place of the backend's",
 	"expires":                "`http.response_headers`, as {Cache-Control: \"max-age=3600\"}",
 	"proxy_hide_header":      "`http.response_headers`, with an empty value",
 	"grpc_hide_header":       "`http.response_headers`, with an empty value",
 	"underscores_in_headers": "`http.underscores`",
 	"ignore_invalid_headers": "`http.underscores`",
 	"set_real_ip_from":       "`http.trusted_proxies`",
-	"real_ip_header":         "`http.trusted_proxies`, which goes by X-Forwarded-For; for proxy_protocol `proxy_protocol.accept`",
-	"real_ip_recursive":      "`http.trusted_proxies`, which always does so",
+	"real_ip_header": "`http.trusted_proxies`, which goes by X-Forwarded-For; " +
+		"for proxy_protocol `proxy_protocol.accept`",
+	"real_ip_recursive": "`http.trusted_proxies`, which always does so",
 
 	// Sizes and times.
 	"client_max_body_size":        "`http.max_body`",
@@ -149,11 +154,12 @@ var nginxKeys = map[string]string{
 	"grpc_ssl_certificate_key":      "`backend_tls.key`",
 
 	// What is written and shown.
-	"access_log":   "`access_log`, of a service; for off in a location `access_log`: false in the route",
-	"log_format":   "`access_log.format`: combined or json",
-	"error_log":    "`log`, at the top level; it goes to standard error",
-	"rewrite_log":  "`log.level`: debug",
-	"stub_status":  "`admin.listen`, which has a page and /metrics",
-	"status_zone":  "`admin.listen`, which has a page and /metrics",
-	"default_type": "what backends say; `http.answer.type` and `http.error_pages[].content_type` say it of what is answered here",
+	"access_log":  "`access_log`, of a service; for off in a location `access_log`: false in the route",
+	"log_format":  "`access_log.format`: combined or json",
+	"error_log":   "`log`, at the top level; it goes to standard error",
+	"rewrite_log": "`log.level`: debug",
+	"stub_status": "`admin.listen`, which has a page and /metrics",
+	"status_zone": "`admin.listen`, which has a page and /metrics",
+	"default_type": "what backends say; `http.answer.type` and " +
+		"`http.error_pages[].content_type` say it of what is answered here",
 }

@@ -63,6 +63,11 @@ func (d *decoder) report(err error, path string, keys []key, renamed ...string) 
 		if name == "Pool" || d.broken(at) {
 			continue // a pool comes later; what is broken was said, and this may follow from it
 		}
+		if strings.HasSuffix(name, "].Pool") { // of a route: the service has none either
+			d.fail(at+".backends", "missing: add `backends: [192.168.31.242:8080]` to the route or to the service, "+
+				"or answer all requests of the route by http.redirect or http.answer")
+			continue
+		}
 		said := e.Err.Error()
 		quoted, _ := strconv.QuotedPrefix(said)
 		said = inKeys(rename.Replace(said[len(quoted):]), name, path, keys)

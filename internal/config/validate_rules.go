@@ -40,9 +40,11 @@ func (d *decoder) warnRules(s *Service, path string) {
 	d.warnIdle(path+".http", slices.Concat(idleRules(all), []idle{
 		{above.MaxURI > int(s.HTTP.MaxHeader), []string{"max_uri"}, "above max_header"},
 	}))
-	taken := func(r ServiceRoute) bool { return len(r.Backends) > 0 || answersAll(&r.HTTP.Rules) != "" }
-	d.warnIdle(path, []idle{{len(s.Pool.Backends) == 0 && len(s.Routes) == 0, []string{"check", "balance", "backend_tls", "pool"}, "without backends"}})
-	if by := answersAll(above); by != "" && !slices.ContainsFunc(s.Routes, func(r ServiceRoute) bool { return !taken(r) }) {
+	d.warnIdle(path, []idle{
+		{len(s.Pool.Backends) == 0 && len(s.Routes) == 0, []string{"check", "balance", "backend_tls", "pool"}, "without backends"},
+	})
+	left := func(r ServiceRoute) bool { return len(r.Backends) == 0 && answersAll(&r.HTTP.Rules) == "" }
+	if by := answersAll(above); by != "" && !slices.ContainsFunc(s.Routes, left) {
 		d.warnIdle(path, []idle{{true, []string{"backends"}, "beside " + by + ": no request comes to them"}})
 	}
 }
@@ -78,12 +80,15 @@ func idleRules(all []inForce) []idle {
 	return []idle{
 		{by == "redirect", []string{"answer", "rewrite"}, "beside redirect, which comes first"},
 		{by == "answer", []string{"rewrite"}, "beside answer: no request comes to a backend"},
-		{none(func(r inForce) bool { return answersAll(&r.Rules) == "" }), []string{"rewrite_location"}, "where all requests are answered here: no backend sends clients anywhere"},
+		{none(func(r inForce) bool { return answersAll(&r.Rules) == "" }), []string{"rewrite_location"},
+			"where all requests are answered here: no backend sends clients anywhere"},
 		{none(func(r inForce) bool { return r.balance == lb.KeyHash }), []string{"hash_key"}, "without balance: key-hash"},
-		{none(func(r inForce) bool { return r.Buffering != lb.BufferingOff }), []string{"buffer_memory", "buffer_folder", "buffer_total"}, "with buffering: off"},
+		{none(func(r inForce) bool { return r.Buffering != lb.BufferingOff }),
+			[]string{"buffer_memory", "buffer_folder", "buffer_total"}, "with buffering: off"},
 		{none(func(r inForce) bool { return len(r.ErrorPages) > 0 }), []string{"intercept_errors"}, "without error_pages"},
 		{none(func(r inForce) bool { return r.RequestRate > 0 }), []string{"request_burst"}, "without request_rate"},
-		{none(func(r inForce) bool { return r.tries != 1 }), []string{"retry_statuses", "retry_budget", "retry_non_idempotent"}, "with tries: 1"},
+		{none(func(r inForce) bool { return r.tries != 1 }),
+			[]string{"retry_statuses", "retry_budget", "retry_non_idempotent"}, "with tries: 1"},
 	}
 }
 
@@ -114,7 +119,8 @@ func (d *decoder) validateAnswered(s *Service, path string) {
 	case s.TLS != nil:
 		d.fail(at, "missing: no request is sent to https that has come by TLS: %s, or leave tls out", add)
 	case len(s.HTTP.TrustedProxies) > 0:
-		d.fail(at, "missing: no request is sent to https of which trusted proxies say that it has come so: %s, or leave trusted_proxies out", add)
+		d.fail(at, "missing: no request is sent to https of which trusted proxies say that it has come so: "+
+			"%s, or leave trusted_proxies out", add)
 	}
 }
 
@@ -140,7 +146,8 @@ func (d *decoder) warnLogs(services []Service) {
 		if !ok {
 			first[a.File] = i
 		} else if is, was := a.Format, services[j].AccessLog.Format; is != was {
-			d.warn(fmt.Sprintf("services[%d].access_log.file", i), "%s: gets lines as %s, and as %s from services[%d]: give each format a file", a.File, is, was, j)
+			d.warn(fmt.Sprintf("services[%d].access_log.file", i),
+				"%s: gets lines as %s, and as %s from services[%d]: give each format a file", a.File, is, was, j)
 		}
 	}
 }
