@@ -96,6 +96,7 @@ type tree struct {
 	children []tree // of a mapping, or of a list
 	isList   bool
 	isPlain  bool
+	alone    bool   // of a mapping: its first value may stand alone
 	values   []any  // of a plain value: all fields that get it
 	text     string // the same as a file has it
 	usual    bool   // it need not be in the file
@@ -119,6 +120,7 @@ func (v value) tree(hidden bool) (t tree) {
 		t = v.optional()
 	case v.keys != nil:
 		t = mappingOf(v.keys)
+		t.alone = v.alone
 	case v.items != nil && v.sections() != nil && !v.to[0].isAnothers() && !v.to[0].isEmptied():
 		t = v.list()
 	default:
@@ -153,6 +155,7 @@ func (v value) list() tree {
 	seen := map[string]int{}
 	for _, item := range v.items() {
 		c := mappingOf(slices.Concat(item.keys, item.present()))
+		c.alone = item.alone
 		c.name = c.label()
 		if seen[c.name]++; seen[c.name] > 1 {
 			c.name = fmt.Sprint(c.name, " #", seen[c.name])
@@ -303,8 +306,8 @@ func (t *tree) inline() string {
 	if t.isList {
 		return "[" + strings.Join(parts, ", ") + "]"
 	}
-	if len(parts) == 1 && len(t.children) > 0 && strings.HasPrefix(parts[0], t.children[0].name+": ") {
-		return strings.TrimPrefix(parts[0], t.children[0].name+": ") // as it may stand alone
+	if t.alone && len(parts) == 1 && strings.HasPrefix(parts[0], t.children[0].name+": ") {
+		return strings.TrimPrefix(parts[0], t.children[0].name+": ")
 	}
 	return "{" + strings.Join(parts, ", ") + "}"
 }

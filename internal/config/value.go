@@ -70,6 +70,7 @@ type value struct {
 	// list of them.
 	variants func() []section
 	shape    shape
+	alone    bool   // the value of the first key may stand in place of the mapping
 	asAbove  bool   // the mapping is that of a key before, and not documented again
 	want     string // the range or the words, for documentation
 
@@ -112,7 +113,9 @@ func (v value) rows() (keys []key) {
 // orAlone is a mapping, or the value of its first key alone.
 func orAlone(keys []key) value {
 	alone := func(n *yaml.Node) bool { return n.Kind != yaml.MappingNode }
-	return object(keys).unless(alone, keys[0].value.decode)
+	v := object(keys).unless(alone, keys[0].value.decode)
+	v.alone = true
+	return v
 }
 
 // also returns v with further fields, of the same type, that get the same value.
