@@ -66,6 +66,7 @@ var conversations = []struct{ name, client, backend string }{
 	{"a redirect of a backend", "GET /?a=b&b=.evil.test HTTP/1.1\r\nHost: x\r\nX-A: /evil.test\r\nCookie: a=https://evil.test\r\n\r\n" + aLastGet,
 		"HTTP/1.1 302 To\r\nLocation: /b/c\r\nRefresh: 0;URL=\"/b\"\r\nContent-Length: 0\r\n\r\n"},
 	{"a redirect to a backend", aGet + aLastGet, "HTTP/1.1 201 To\r\nlocation: http://internal:80/\t/evil.test\r\nLocation: http://internal.evil.test/\r\nLocation: https://a/to/b\r\nContent-Length: 0\r\n\r\n"},
+	{"a redirect of a backend, and a port that ends none", "GET /?a=q&b=@evil.test HTTP/1.1\r\nHost: x\r\n\r\n" + aLastGet, "HTTP/1.1 302 To\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"},
 	{"a redirect of a backend, of many slashes", aGet + aLastGet, "HTTP/1.1 302 To\r\nLocation: http://internal:80//\\evil.test/b\r\nRefresh: 1; url=https://x//\r\nContent-Length: 0\r\n\r\n"},
 	{"odd fields of a backend", aGet + aLastGet, "HTTP/1.1 299 \xe4\r\nConnection: X-A\r\nX-A: 1\r\nx_b: 2\r\nSet-Cookie: a\r\nset-cookie: b\r\nKeep-Alive: 3\r\nDate: x\r\nContent-Length: 2\r\n\r\nok"},
 }
