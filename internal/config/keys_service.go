@@ -115,7 +115,7 @@ func (r *ServiceRoute) value() value {
 		optional("backend_tls", r.backendTLS(), "{server_name: api.example.org}", "mode http: of these backends: off, or a mapping as above, in the place of the service's; default: the service's"),
 		optional("connect_timeout", inherited(duration(&r.HTTP.ConnectTimeout), &r.Own), "1s", "mode http: as above; default: the service's"),
 		optional("tries", inherited(integer(&r.HTTP.Tries), &r.Own), "1", "mode http: as above; default: the service's"),
-		setting("access_log", not(&r.HTTP.Unlogged), "mode http: false: no line for these requests, whatever access_log of the service says; they count in metrics"),
+		optional("access_log", not(&r.HTTP.Unlogged), "false", "mode http: false: no line for these requests, whatever access_log of the service says; they count in metrics; default: true"),
 		optional("http", inherited(object(routeKeys(&r.HTTP)), &r.Own), "{max_body: 1GiB}",
 			"as http above, for these requests; what is left out is the service's, what is given counts, be it 0, false or []; a mapping or a list, such as request_headers, replaces the service's as a whole"),
 	}, homeOf(&r.Pool), homeOf(&r.HTTP), inside(r)))
