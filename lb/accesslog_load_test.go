@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,7 +21,8 @@ func TestAccessLogReopensUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "access.log")
 	l := openAccessLog(t, AccessLogConfig{Path: path})
-	s := planeSite(t, HandlerConfig{Record: l.Record}, []Backend{b})
+	var recorded atomic.Int32
+	s := planeSite(t, HandlerConfig{Record: func(r Record) { l.Record(r); recorded.Add(1) }}, []Backend{b})
 	var load sync.WaitGroup
 	for c := range clients {
 		load.Go(func() {
@@ -50,6 +52,7 @@ func TestAccessLogReopensUnderLoad(t *testing.T) {
 		}
 	}
 	t.Logf("the file was moved %d times", moved)
+	waitFor(t, "the record of each request", func() bool { return recorded.Load() == clients*each }) // the client may be ahead
 	if !l.Flush(bound) {
 		t.Error("lines wait in vain")
 	}

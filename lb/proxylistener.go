@@ -41,10 +41,11 @@ func (p *proxiedConn) readOrigin() (*origin, error) {
 }
 
 func (p *proxiedConn) Read(b []byte) (int, error) {
-	if _, err := p.readOrigin(); err != nil {
-		return 0, err
+	_, err := p.readOrigin()
+	n := 0
+	if err == nil {
+		n, err = p.prefaced.Read(b)
 	}
-	n, err := p.prefaced.Read(b)
 	if p.head != nil {
 		p.head.noteRead(b[:n], len(b), err)
 	}
