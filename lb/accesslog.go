@@ -140,7 +140,8 @@ const (
 	keptLine = 16 << 10
 )
 
-// Record writes a line, unless it is of a request that is Unlogged. It never waits, and allocates nothing as a rule.
+// Record writes a line, unless it is of a request that is Unlogged. It never waits, and allocates
+// nothing as a rule.
 func (l *AccessLog) Record(r Record) {
 	if r.unlogged() {
 		return

@@ -38,12 +38,12 @@ type Route struct {
 	Hosts []string
 	// Paths are what the path of a request is compared with: "/path" is a prefix of it, byte by
 	// byte, "= /path" the whole, "^~ /path" a prefix that comes before regular expressions, "~
-	// regexp" a regular expression that matches somewhere in it, and "~* regexp" one that does so in
-	// upper and lower case. They are those of RE2, as package regexp has them, but that $ matches
-	// before a line feed at the end, too, as in nginx. The path is taken as nginx does it: decoded, without the steps . and .. and with one slash for several. A request
-	// whose path leads above the root, or has a NUL, is answered with 400 where there are
-	// routes. Backends get the path as the client wrote it, unless there is a Rewrite. Default:
-	// all paths.
+	// regexp" a regular expression that matches somewhere in it, and "~* regexp" one that does so
+	// in upper and lower case. They are those of RE2, as package regexp has them, but that $
+	// matches before a line feed at the end, too, as in nginx. The path is taken as nginx does it:
+	// decoded, without the steps . and .. and with one slash for several. A request whose path
+	// leads above the root, or has a NUL, is answered with 400 where there are routes. Backends
+	// get the path as the client wrote it, unless there is a Rewrite. Default: all paths.
 	Paths []string
 	// Methods are those that the route is for, in any case; with GET it takes HEAD as well, unless
 	// another route for the same host and path names HEAD. Requests with others go to the next

@@ -77,9 +77,9 @@ func addressText(a netip.AddrPort) string {
 }
 
 // LogRecords returns a function for the Record field of a plane. It logs each record as a
-// line "connection", but for requests that are Unlogged. No plane waits for log: lines for which log is too slow are lost, and
-// their number is logged. flush waits until all lines are written, for a tenth of a second
-// at most: call it before the program ends.
+// line "connection", but for requests that are Unlogged. No plane waits for log: lines for
+// which log is too slow are lost, and their number is logged. flush waits until all lines are
+// written, for a tenth of a second at most: call it before the program ends.
 func LogRecords(log *slog.Logger) (record func(Record), flush func()) {
 	log = quietlog.New(log)
 	return func(r Record) {

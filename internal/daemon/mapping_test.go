@@ -73,7 +73,7 @@ func FuzzAccepted(f *testing.F) {
 		}
 		for _, s := range cfg.Services {
 			d := &Daemon{log: slog.New(slog.DiscardHandler), access: func(lb.Record) {}}
-			if err := (&servicePlan{cfg: s}).prepareParts(d, nil); err != nil {
+			if err := (&servicePlan{cfg: s, tally: new(tally), lines: new(lines)}).prepareParts(d, nil); err != nil {
 				t.Errorf("service %+v: %v", s, err)
 			}
 		}
