@@ -140,8 +140,15 @@ func TestNoMessageShowsASecret(t *testing.T) {
 				continue
 			}
 			done[place+name] = here
-			for i, shape := range wrongShapes {
-				if !here && (i+tried)%41 != 0 { // where the key does not belong
+			rarely := 1
+			if !here { // where the key does not belong
+				rarely = 41
+			}
+			if testing.Short() {
+				rarely *= 4
+			}
+			for _, shape := range wrongShapes {
+				if random.IntN(rarely) > 0 {
 					continue
 				}
 				document := m.with(name, shape)
